@@ -1,0 +1,216 @@
+"""The only place where `_target_` nodes become objects: a checked configuration in, a task and its engine out."""
+
+from __future__ import annotations
+
+import functools
+import math
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from dltrain import rng
+from dltrain.callbacks.checkpoint import Checkpoint
+from dltrain.callbacks.evaluate_every import EvaluateEvery
+from dltrain.callbacks.limits import Limits
+from dltrain.callbacks.metrics_log import MetricsLog
+from dltrain.callbacks.nonfinite import NonFinite
+from dltrain.callbacks.profile import Profile
+from dltrain.callbacks.signals import Signals
+from dltrain.callbacks.timer import Timer
+from dltrain.checkpoint import Store
+from dltrain.config.check import PARTIAL, TARGET
+from dltrain.config.policy import locate
+from dltrain.config.schema import arguments
+from dltrain.config.settings import Trainer
+from dltrain.data.repeated import Repeated
+from dltrain.device import Device
+from dltrain.engine import Callback, Engine, Task
+from dltrain.errors import ConfigError, UsageError
+from dltrain.optim import Optim
+from dltrain.run import Run
+from dltrain.types import Data
+
+UNLIMITED = sys.maxsize
+
+
+@dataclass
+class Experiment:
+    """What a configuration describes, built: everything but the run's folder."""
+
+    config: dict[str, Any]
+    device: Device
+    data: Data
+    task: Task
+    trainer: Trainer
+    callbacks: dict[str, Callback]
+
+
+def make(
+    node: dict[str, Any],
+    path: str,
+    available: dict[str, Any],
+    plugins: list[str],
+    settings: dict[str, Any] | None = None,
+) -> Any:
+    """Build one node: its own keys, over them `settings` from elsewhere, and what it asks for by name from `available`.
+
+    Raises ConfigError for an argument that nobody gives, and for values that the target itself refuses.
+    """
+    target = locate(node[TARGET], plugins)
+    taken = arguments(target)
+    given: dict[str, Any] = {}
+    for name, value in node.items():
+        if name in (TARGET, PARTIAL):
+            continue
+        nested = isinstance(value, dict) and TARGET in value
+        value = make(value, f"{path}.{name}", available, plugins) if nested else value
+        given[name] = tuple(value) if isinstance(value, list) else value
+    given |= settings or {}
+    given |= {name: available[name] for name in taken if name in available and name not in given}
+    if node.get(PARTIAL):
+        return functools.partial(target, **given)
+    missing = [name for name, a in taken.items() if a.required and name not in given]
+    if missing:
+        needs = ", ".join(f"{path}.{name}" for name in missing)
+        raise ConfigError([(f"{path}={node[TARGET]}", f"needs {needs}, which this data set and task do not say: set it")])
+    try:
+        return target(**given)
+    except ValueError as e:
+        raise ConfigError([(path, str(e))]) from e
+
+
+def build(config: dict[str, Any], fake: bool = False) -> Experiment:
+    """Everything of a checked configuration but its run folder. `fake` (and debug=smoke) replaces the data by fakes."""
+    debug = config["debug"]
+    plugins = config["plugins"]
+    rng.seed_all(config["seed"])
+    device: Device = make(config["device"], "device", {}, plugins)
+    device.set_up()
+    trainer: Trainer = make(config["trainer"], "trainer", {}, plugins)
+    named = {"root": Path(config["paths"]["data"]), "seed": config["seed"]}
+    data: Data = make(config["dataset"], "dataset", named, plugins)
+    if fake or debug == "smoke":
+        data = data.fake()
+    data.to(device.torch_device())
+    if debug == "overfit":
+        data = Repeated(data)
+    settings = regularization(config["regularization"] if debug != "overfit" else {}, plugins)
+    model: nn.Module = make(config["model"], "model", data.spec.arguments(), plugins, settings["model"])
+    loss = make(config["loss"], "loss", data.spec.arguments(), plugins, settings["loss"])
+    task: Task = make(
+        config["task"],
+        "task",
+        {
+            "data": data,
+            "model": model,
+            "loss": loss,
+            "optim": optim_factory(config, trainer, device, settings["optim"], plugins),
+            "epochs": trainer.epochs or UNLIMITED,
+            "watch": trainer.watch,
+            "mode": trainer.mode,
+        },
+        plugins,
+    )
+    device.place(task)
+    return Experiment(config, device, data, task, trainer, settings["callbacks"])
+
+
+def regularization(nodes: dict[str, Any], plugins: list[str]) -> dict[str, dict[str, Any]]:
+    """The settings of every chosen regularizer by destination: {"model": {"dropout": 0.5}, "optim": {...}, ...}."""
+    settings: dict[str, dict[str, Any]] = {"model": {}, "loss": {}, "optim": {}, "callbacks": {}}
+    for name, node in nodes.items():
+        for destination, value in make(node, f"regularization.{name}", {}, plugins).settings().items():
+            place, _, key = destination.partition(".")
+            before = settings[place].get(key)
+            if isinstance(value, list):
+                value = [*(before or []), *value]
+            elif before is not None:
+                raise ConfigError([(f"regularization.{name}", f"{destination} is set by another choice already")])
+            settings[place][key] = value
+    return settings
+
+
+def optim_factory(
+    config: dict[str, Any], trainer: Trainer, device: Device, settings: dict[str, Any], plugins: list[str]
+) -> Callable[[nn.Module, int], Optim]:
+    """What a task calls to train `modules` over `total_steps` batches by the chosen optimizer and schedule."""
+    optimizer = make(config["optimizer"], "optimizer", {}, plugins)
+    node = {**config["schedule"], PARTIAL: True}
+    if config["debug"] == "overfit":
+        node = {TARGET: "dltrain.schedules.constant.Constant", PARTIAL: True}
+    schedule = make(node, "schedule", {}, plugins)
+
+    def optim(modules: nn.Module, total_steps: int) -> Optim:
+        updates = math.ceil(min(total_steps, trainer.steps or total_steps) / trainer.accumulate)
+        try:
+            return Optim(
+                modules,
+                optimizer,
+                schedule(total_updates=updates),
+                accumulate=trainer.accumulate,
+                scaler=device.scaler(),
+                **settings,
+            )
+        except ValueError as e:
+            raise UsageError(str(e)) from e
+
+    return optim
+
+
+@dataclass
+class Session:
+    """An experiment with its engine, callbacks and run folder, ready to fit."""
+
+    experiment: Experiment
+    run: Run
+    engine: Engine
+    log: MetricsLog
+    timer: Timer
+    checkpoint: Checkpoint
+    signals: Signals
+    optional: dict[str, Callback]
+
+
+def session(experiment: Experiment, run: Run, command: str = "") -> Session:
+    """The engine for `experiment`, writing into `run`'s folder.
+
+    The callbacks' order matters: the log first, for it raises on a bad loss before anything is saved; the one that
+    evaluates within an epoch after all that count steps; signals last, so that every other has seen the step.
+    """
+    config, trainer = experiment.config, experiment.trainer
+    log, timer = MetricsLog(run, trainer.log_every), Timer(run)
+    nonfinite = NonFinite(log)
+    limits = Limits(timer, trainer.steps, trainer.max_seconds)
+    checkpoint, signals = Checkpoint(Store(run.folder / "checkpoints")), Signals()
+    available = {"run": run, "log": log, "timer": timer, "settings": config, "command": command}
+    optional = {
+        name: make(node, f"callbacks.{name}", available, config["plugins"])
+        for name, node in config["callbacks"].items()
+        if node is not None
+    }
+    if config["debug"] == "profile":
+        optional["profile"] = Profile(run)
+    every = [EvaluateEvery(trainer.evaluate_every)] if trainer.evaluate_every else []
+    chosen = [*experiment.callbacks.values(), *optional.values()]
+    callbacks = [log, nonfinite, timer, limits, *chosen, checkpoint, *every, signals]
+    device = experiment.device
+    engine = Engine(callbacks, device.mover(), device.autocast())
+    return Session(experiment, run, engine, log, timer, checkpoint, signals, optional)
+
+
+def parameter_count(module: nn.Module) -> int:
+    """Trainable numbers."""
+    return sum(p.numel() for p in module.parameters() if p.requires_grad)
+
+
+def versions() -> dict[str, str]:
+    """Of what decides the figures."""
+    from importlib.metadata import version
+
+    names = ("dltrain", "hydra-core", "numpy", "torchmetrics")
+    return {"python": sys.version.split()[0], "torch": torch.__version__, **{n: version(n) for n in names}}

@@ -1,0 +1,37 @@
+"""Ends a stage that no longer improves."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from dltrain.engine import Callback, Engine
+
+
+class EarlyStopping(Callback):
+    """Asks to end the stage after `patience` evaluations in a row without an improvement above `min_delta`."""
+
+    name = "early_stopping"
+
+    def __init__(self, patience: int, min_delta: float) -> None:
+        self.patience, self.min_delta = patience, min_delta
+        self.best: float | None = None
+        self.waited = 0
+
+    def evaluation_end(self, engine: Engine) -> None:
+        sign = 1 if engine.stage.mode == "max" else -1
+        value = sign * float(engine.scores.get(engine.stage.watch, float("nan")))
+        if self.best is None or value > self.best + self.min_delta:
+            self.best, self.waited = value, 0
+        else:
+            self.waited += 1
+        if self.waited >= self.patience:
+            engine.end_stage()
+
+    def stage_end(self, engine: Engine) -> None:
+        self.best, self.waited = None, 0
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"best": self.best, "waited": self.waited}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.best, self.waited = state.get("best"), state.get("waited", 0)

@@ -1,0 +1,19 @@
+"""Evaluates within epochs."""
+
+from __future__ import annotations
+
+from dltrain.engine import Callback, Engine
+
+
+class EvaluateEvery(Callback):
+    """Asks for an evaluation every `steps` steps, beside the one at each epoch's end."""
+
+    name = "evaluate_every"
+
+    def __init__(self, steps: int) -> None:
+        self.steps = steps
+
+    def step_end(self, engine: Engine) -> None:
+        if engine.step % self.steps == 0:
+            engine.evaluate()
+            engine.task.train()

@@ -1,0 +1,78 @@
+"""The log of training metrics: kept on the device between log steps, then written once for everyone."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from dltrain.engine import Callback, Engine
+from dltrain.run import METRICS, Run
+
+Record = dict[str, Any]
+
+
+class MetricsLog(Callback):
+    """Writes metrics.jsonl, and hands every record to its subscribers.
+
+    Every `every` steps: the mean of each training metric since the last time, learning rates and gradient norms. After
+    every evaluation: its figures. Between log steps nothing leaves the device.
+    """
+
+    name = "metrics"
+
+    def __init__(self, run: Run, every: int) -> None:
+        self.run, self.every = run, every
+        self.window: list[dict[str, Tensor]] = []
+        self.subscribers: list[Callable[[Engine, Record], None]] = []
+        self.latest: Record = {}
+
+    def subscribe(self, subscriber: Callable[[Engine, Record], None]) -> None:
+        self.subscribers.append(subscriber)
+
+    def step_end(self, engine: Engine) -> None:
+        self.window.append(engine.metrics)
+        ahead = (engine.step + 1) % self.every
+        if ahead == 0:
+            for optim in engine.stage.optims:
+                optim.measure = True
+        elif ahead == 1 or self.every == 1:
+            self.flush(engine)
+
+    def flush(self, engine: Engine) -> None:
+        """Write what has gathered since the last record."""
+        means = {name: torch.stack([m[name] for m in self.window]).mean() for name in self.window[-1]}
+        self.window = []
+        values = {f"train/{name}": float(value) for name, value in means.items()}
+        for i, optim in enumerate(engine.stage.optims):
+            suffix = f"_{i}" if len(engine.stage.optims) > 1 else ""
+            values[f"train/lr{suffix}"] = optim.lrs[0]
+            norm = float(optim.grad_norm)
+            if math.isfinite(norm):
+                values[f"train/grad_norm{suffix}"] = norm
+        self.write(engine, "train", values)
+
+    def epoch_end(self, engine: Engine) -> None:
+        if self.window and engine.position == 0:
+            self.flush(engine)
+
+    def evaluation_end(self, engine: Engine) -> None:
+        self.write(engine, "val", {name: value for name, value in engine.scores.items() if isinstance(value, float)})
+
+    def write(self, engine: Engine, split: str, values: dict[str, float]) -> None:
+        """Append one record and pass it on; a subscriber may raise to end the run."""
+        where = {"step": engine.step, "epoch": engine.epoch + 1, "stage": engine.stage.name, "split": split}
+        finite = {name: value if math.isfinite(value) else None for name, value in values.items()}
+        self.run.append(METRICS, {**where, **finite})
+        self.latest.update(values)
+        for subscriber in self.subscribers:
+            subscriber(engine, {**where, **values})
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"window": self.window, "latest": self.latest}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.window, self.latest = list(state.get("window", [])), dict(state.get("latest", {}))

@@ -1,0 +1,67 @@
+"""Wall-clock time and throughput; they differ from run to run, so they have a file of their own."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from dltrain.engine import Callback, Engine
+from dltrain.run import TIMING, Run
+
+WARM_UP_STEPS = 200
+
+
+class Timer(Callback):
+    """Counts training samples per second: the loop's wall time with logging and saving, without evaluation.
+
+    The first 200 steps are left out where a run has more: they load libraries and warm caches.
+    """
+
+    name = "timer"
+
+    def __init__(self, run: Run) -> None:
+        self.run = run
+        self.start = time.perf_counter()
+        self.steps = 0
+        self.finished_samples = 0
+        self.mark: tuple[float, int] | None = None
+        self.earlier_seconds = 0.0
+
+    def trained(self, engine: Engine) -> int:
+        """Samples trained on so far."""
+        batches = engine.stage.batches
+        return self.finished_samples + min(engine.position * batches.batch_size, batches.samples)
+
+    def clock(self, engine: Engine) -> float:
+        return time.perf_counter() - engine.evaluation_seconds
+
+    def step_end(self, engine: Engine) -> None:
+        self.steps += 1
+        if self.steps == 1 or self.steps == WARM_UP_STEPS:
+            self.mark = (self.clock(engine), self.trained(engine))
+            if self.steps == 1:
+                self.run.append(TIMING, {"step": engine.step, "event": "first step", "time": time.time()})
+
+    def epoch_end(self, engine: Engine) -> None:
+        if engine.position == 0:
+            self.finished_samples += engine.stage.batches.samples
+        record = {"step": engine.step, "event": "epoch end", "seconds": self.seconds()}
+        self.run.append(TIMING, {**record, "samples_per_second": self.rate(engine)})
+
+    def seconds(self) -> float:
+        """Of training and validation so far, of the run's earlier parts too."""
+        return self.earlier_seconds + time.perf_counter() - self.start
+
+    def rate(self, engine: Engine) -> float:
+        """Training samples per second since the warm-up; 0 while nothing can be said."""
+        if self.mark is None:
+            return 0.0
+        seconds, samples = self.mark
+        return (self.trained(engine) - samples) / max(1e-9, self.clock(engine) - seconds)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"seconds": self.seconds(), "finished_samples": self.finished_samples}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.earlier_seconds = state.get("seconds", 0.0)
+        self.finished_samples = state.get("finished_samples", 0)

@@ -1,0 +1,152 @@
+"""`dltrain check [overrides]`: every problem at once; then a fake batch through the model, and what it costs."""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from dltrain import build
+from dltrain.build import Experiment
+from dltrain.commands.options import Options
+from dltrain.config.check import raise_all
+from dltrain.config.compose import Composed, compose, groups
+from dltrain.config.policy import locate
+from dltrain.config.schema import arguments
+from dltrain.engine import Engine, Stage
+from dltrain.report.text import duration, number, size, table
+
+log = logging.getLogger("dltrain")
+TIMED_STEPS = 8
+
+
+def check(options: Options) -> None:
+    composed = compose(options.overrides)
+    raise_all(composed)
+    report(composed, options)
+
+
+def report(composed: Composed, options: Options) -> None:
+    """Print the layers, parameters, FLOPs, memory and time of a training step on fake data; writes nothing."""
+    real = build.build(composed.config).data  # its spec only: no file is opened
+    experiment = build.build(composed.config, fake=True)
+    device = experiment.device
+    engine = Engine((), device.mover(), device.autocast())
+    stage = next(experiment.task.stages())
+    batch = enlarge(engine.move(next(stage.batches.epoch(0))), batch_size_of(composed, real))
+    layers = layer_rows(experiment, batch, engine)
+    with FlopCounterMode(display=False) as forward, torch.no_grad(), engine.autocast:
+        experiment.task.predict(inputs_of(batch)[:1])
+    memory, loss, seconds = step_costs(stage, batch, engine)
+    held = round(real.spec.train_samples * (1 - composed.config["dataset"].get("val_fraction", 0)))
+    steps = math.ceil(held / len(inputs_of(batch)))
+    parameters = build.parameter_count(experiment.task)
+    weights = sum(p.numel() * p.element_size() for p in experiment.task.parameters())
+    state = sum(t.numel() * t.element_size() for t in tensors([o.optimizer.state_dict() for o in stage.optims]))
+    figures: list[tuple[str, str, Any]] = [
+        ("parameters", f"{parameters:,}", parameters),
+        ("FLOPs a sample, forward", f"{number(forward.get_total_flops() / 1e6)} M", forward.get_total_flops()),
+        ("weights, gradients, optimizer", size(2 * weights + state), 2 * weights + state),
+        ("activations a batch", f"{size(memory)} at batch {len(inputs_of(batch))}", memory),
+        ("data set in memory", size(real.size_in_bytes()), real.size_in_bytes()),
+        ("a step", f"{seconds * 1e3:.1f} ms, loss {number(loss)} before training", seconds),
+        ("an epoch, about", f"{duration(steps * seconds)} ({steps} steps)", steps * seconds),
+    ]
+    log.info(table([("layer", "type", "output shape", "parameters"), *layers], right=frozenset({3})))
+    log.info("\n" + table([(name, text) for name, text, _ in figures]))
+    for line in unread(composed):
+        log.warning(line)
+    log.info("\nno problems; nothing was written")
+    options.outcome.update({name: value for name, _, value in figures})
+
+
+def batch_size_of(composed: Composed, data: Any) -> int:
+    wanted = composed.config["dataset"].get("batch_size", 64)
+    return int(data.spec.train_samples if wanted == "all" else wanted)
+
+
+def enlarge(batch: Any, count: int) -> Any:
+    """A fake batch repeated to `count` samples, at most 4096: enough to measure."""
+    count = min(count, 4096)
+    if isinstance(batch, Tensor):
+        return batch.repeat(-(-count // len(batch)), *[1] * (batch.ndim - 1))[:count]
+    return type(batch)(enlarge(part, count) for part in batch)
+
+
+def inputs_of(batch: Any) -> Tensor:
+    inputs: Tensor = batch[0] if isinstance(batch, tuple | list) else batch
+    return inputs
+
+
+def tensors(value: Any) -> list[Tensor]:
+    """Every tensor in nested dicts and lists."""
+    if isinstance(value, Tensor):
+        return [value]
+    if isinstance(value, dict):
+        return tensors(list(value.values()))
+    return [t for item in value for t in tensors(item)] if isinstance(value, list | tuple) else []
+
+
+def layer_rows(experiment: Experiment, batch: Any, engine: Engine) -> list[tuple[str, str, str, str]]:
+    """Name, type, output shape and parameters of every leaf module, in the order in which they run."""
+    rows: list[tuple[str, str, str, str]] = []
+
+    def hook(name: str) -> Any:
+        def note(module: nn.Module, args: Any, output: Any) -> None:
+            shape = str(tuple(output.shape)) if isinstance(output, Tensor) else "-"
+            rows.append((name, type(module).__name__, shape, f"{build.parameter_count(module):,}"))
+
+        return note
+
+    leaves = [(name, m) for name, m in experiment.task.named_modules() if name and not list(m.children())]
+    handles = [module.register_forward_hook(hook(name)) for name, module in leaves]
+    experiment.task.eval()
+    with torch.no_grad(), engine.autocast:
+        experiment.task.predict(inputs_of(batch))
+    for handle in handles:
+        handle.remove()
+    experiment.task.train()
+    return rows
+
+
+def step_costs(stage: Stage, batch: Any, engine: Engine) -> tuple[int, float, float]:
+    """Bytes that a step keeps for its backward pass, its first loss, and seconds a step (the median of several)."""
+    kept: dict[int, int] = {}
+
+    def pack(tensor: Tensor) -> Tensor:
+        kept[tensor.data_ptr()] = tensor.numel() * tensor.element_size()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda t: t), engine.autocast:
+        loss = float(stage.step(batch).get("loss", torch.tensor(math.nan)))
+    times = []
+    for _ in range(TIMED_STEPS):
+        start = time.perf_counter()
+        with engine.autocast:
+            metrics = stage.step(batch)
+        _ = [float(value) for value in metrics.values()]  # waits for the device
+        times.append(time.perf_counter() - start)
+    return sum(kept.values()), loss, sorted(times)[len(times) // 2]
+
+
+def unread(composed: Composed) -> list[str]:
+    """Keys that were typed, valid in themselves, and that nothing in this experiment reads."""
+    config = composed.config
+    asked = set(arguments(locate(config["task"]["_target_"], config["plugins"])))
+    uses = {"model": "model", "loss": "loss", "optimizer": "optim", "schedule": "optim", "regularization": "optim"}
+    lines = []
+    for key, typed in composed.typed.items():
+        group = key.split(".")[0]
+        if group in groups() and group in uses and uses[group] not in asked:
+            lines.append(f"{typed} is set, but task={composed.choices['task']} does not use {group}")
+    filled = build.regularization(config["regularization"], config["plugins"])
+    for place in ("model", "loss"):
+        for name in filled[place]:
+            if f"{place}.{name}" in composed.typed:
+                lines.append(f"{composed.typed[f'{place}.{name}']} is not read: regularization sets {place}.{name}")
+    return lines

@@ -1,0 +1,49 @@
+"""`dltrain evaluate RUN [split=test] [overrides]`: score a finished run's best checkpoint; writes nothing."""
+
+from __future__ import annotations
+
+import logging
+
+from dltrain import build, checkpoint
+from dltrain.checkpoint import Store
+from dltrain.commands.options import Options
+from dltrain.commands.resume import find_run, saved_configuration
+from dltrain.config import check
+from dltrain.engine import Engine, Resume
+from dltrain.errors import InputError, UsageError
+from dltrain.report.text import number, table
+
+log = logging.getLogger("dltrain")
+SPLITS = ("train", "val", "test")
+WEIGHTS = ("best", "last")
+
+
+def evaluate(options: Options) -> None:
+    run, overrides = find_run(options)
+    chosen = {"split": "test", "checkpoint": "best"}
+    for override in list(overrides):
+        key, _, value = override.partition("=")
+        if key in chosen:
+            chosen[key] = value
+            overrides.remove(override)
+    if chosen["split"] not in SPLITS:
+        raise UsageError(f"split={chosen['split']}: expected one of {', '.join(SPLITS)}")
+    if chosen["checkpoint"] not in WEIGHTS:
+        raise UsageError(f"checkpoint={chosen['checkpoint']}: expected one of {', '.join(WEIGHTS)}")
+    composed = saved_configuration(run, overrides)
+    check.raise_all(composed)
+    store = Store(run.folder / "checkpoints")
+    folder = store.pointed(chosen["checkpoint"]) or store.pointed("last")
+    if folder is None:
+        raise InputError(f"{run.folder} has no checkpoint to evaluate")
+    state = checkpoint.load(folder)
+    experiment = build.build(composed.config)
+    device = experiment.device
+    engine = Engine((), device.mover(), device.autocast())
+    engine.position_at(experiment.task, Resume(state, store.stage_ends()))
+    split = chosen["split"]
+    scores = engine.score(getattr(experiment.data, split), split)
+    figures = {name: value for name, value in scores.items() if isinstance(value, float)}
+    rows = [(name, number(value)) for name, value in figures.items()]
+    log.info(f"{run.folder}, checkpoint {folder.name} (step {state['step']})\n{table(rows)}")
+    options.outcome.update({"run": str(run.folder), "checkpoint": folder.name, "metrics": figures})

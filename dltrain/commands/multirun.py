@@ -1,0 +1,102 @@
+"""`dltrain -m ...`: a grid of runs, one after the other, and a table of them all."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import logging
+import traceback
+from pathlib import Path
+from typing import Any
+
+from dltrain.commands.options import Options
+from dltrain.commands.train import start
+from dltrain.config.check import problems_of
+from dltrain.config.compose import Composed, compose, parse, raise_problems
+from dltrain.errors import DltrainError, Interrupted, UsageError
+from dltrain.report.text import duration, number, table
+from dltrain.run import Run
+
+log = logging.getLogger("dltrain")
+RESULTS = "sweep.json"
+
+
+def multirun(options: Options) -> None:
+    """Run every combination of the swept values; one that raises is in the table with its reason.
+
+    A configuration that cannot be right ends the sweep before its first job: a typo should not cost a night.
+    """
+    jobs = expand(options.overrides)
+    composed = [compose(job) for job in jobs]
+    problems = list(dict.fromkeys(problem for job in composed for problem in problems_of(job)))
+    raise_problems(problems)
+    root = Path(composed[0].config["paths"]["output"])
+    sweep = Run.create(root, "sweep").folder
+    varied = swept_keys(jobs)
+    log.info(f"{sweep}: {len(jobs)} jobs over {', '.join(varied) or 'nothing'}")
+    rows: list[dict[str, Any]] = []
+    for number_, (job, one) in enumerate(zip(jobs, composed, strict=True)):
+        log.info(f"\n[{number_ + 1}/{len(jobs)}] {' '.join(job)}")
+        rows.append({"job": number_, "overrides": job, **run_job(one, job, options, sweep / str(number_))})
+        (sweep / RESULTS).write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
+        if rows[-1]["status"] == "interrupted":
+            break
+    log.info(f"\n{sweep}\n{overview(rows, varied)}\ncurves  tensorboard --logdir {sweep}")
+    options.outcome.update({"sweep": str(sweep), "jobs": rows})
+    failed = [row for row in rows if row["status"] not in ("completed", "stopped")]
+    if failed and failed[-1]["status"] == "interrupted":
+        raise Interrupted(failed[-1]["signal"])
+    if failed:
+        raise DltrainError(f"{len(failed)} of {len(jobs)} jobs did not finish")
+
+
+def run_job(composed: Composed, job: list[str], options: Options, folder: Path) -> dict[str, Any]:
+    """One job's results, or its status and reason where it raised."""
+    own = Options(argv=job, overrides=job, json=options.json, debug=options.debug)
+    try:
+        return start(composed, own, folder)
+    except Interrupted as e:
+        return {"status": "interrupted", "reason": str(e), "metrics": {}, "signal": e.exit_code - 128}
+    except DltrainError as e:
+        status = "diverged" if e.exit_code == 4 else "failed"
+        log.warning(str(e))
+        return {"status": status, "reason": str(e), "metrics": {}}
+    except Exception as e:  # any job may fail in its own way: the others go on
+        log.warning(traceback.format_exc() if options.debug else f"{type(e).__name__}: {e}")
+        return {"status": "failed", "reason": f"{type(e).__name__}: {e}", "metrics": {}}
+
+
+def expand(overrides: list[str]) -> list[list[str]]:
+    """The grid: one list of overrides a job, the last swept key varying fastest."""
+    from hydra.core.override_parser.types import Transformer
+
+    parsed, problems = parse(overrides, sweep=True)
+    raise_problems(problems)
+    axes = []
+    for override in parsed:
+        if not override.is_sweep_override():
+            axes.append([override.input_line])
+        elif not override.is_discrete_sweep():
+            raise UsageError(f"{override.input_line}: a grid needs values, such as {override.key_or_group}=1,2,3")
+        else:
+            prefix = override.get_key_element()
+            axes.append([f"{prefix}={v}" for v in override.sweep_string_iterator(transformer=Transformer.encode)])
+    return [list(job) for job in itertools.product(*axes)]
+
+
+def swept_keys(jobs: list[list[str]]) -> list[str]:
+    """The keys whose value differs between jobs."""
+    return [column[0].partition("=")[0] for column in zip(*jobs, strict=True) if len(set(column)) > 1]
+
+
+def overview(rows: list[dict[str, Any]], varied: list[str]) -> str:
+    """A line a job: what was varied, what came out."""
+    names = [name for name in ("test/accuracy", "test/loss") if any(name in row["metrics"] for row in rows)]
+    lines = [["job", *varied, "status", *names, "time"]]
+    for row in rows:
+        values = dict(override.partition("=")[::2] for override in row["overrides"])
+        figures = [number(row["metrics"][n]) if n in row["metrics"] else "-" for n in names]
+        spent = duration(row["seconds"]) if "seconds" in row else "-"
+        reason = f"{row['status']}: {row['reason'].splitlines()[0]}" if row.get("reason") else row["status"]
+        lines.append([str(row["job"]), *(values[key] for key in varied), reason[:70], *figures, spent])
+    return table(lines)

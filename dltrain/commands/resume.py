@@ -1,0 +1,85 @@
+"""`dltrain resume RUN [overrides]`: go on where a run stopped, or extend a finished one."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from dltrain import build, checkpoint
+from dltrain.callbacks.tensorboard import TensorBoard
+from dltrain.checkpoint import Store
+from dltrain.commands.options import Options
+from dltrain.commands.train import execute
+from dltrain.config import check
+from dltrain.config.compose import Composed, compose_over
+from dltrain.engine import Resume
+from dltrain.errors import InputError, UsageError
+from dltrain.run import CONFIG, METRICS, RESULTS, TIMING, Run, find
+
+log = logging.getLogger("dltrain")
+
+
+def resume(options: Options) -> None:
+    run, overrides = find_run(options)
+    composed = saved_configuration(run, overrides)
+    check.raise_all(composed)
+    store = Store(run.folder / "checkpoints")
+    newest = store.pointed("last")
+    if newest is None:
+        raise InputError(f"{run.folder} has no checkpoint to resume from; `dltrain` with the same overrides starts anew")
+    state = checkpoint.load(newest)
+    finished_unless_extended(run, composed, state)
+    experiment = build.build(composed.config)
+    session = build.session(experiment, run, options.command)
+    run.cut_back(METRICS, state["step"])
+    run.cut_back(TIMING, state["step"])
+    (run.folder / CONFIG).write_text(yaml.safe_dump(composed.config, sort_keys=False), encoding="utf-8")
+    tensorboard = session.optional.get("tensorboard")
+    if isinstance(tensorboard, TensorBoard):
+        tensorboard.purge_step = state["step"] + 1
+    log.info(f"resuming at step {state['step']} (epoch {state['epoch'] + 1}) from {newest.name}")
+    options.outcome.update(execute(session, Resume(state, store.stage_ends())))
+
+
+def find_run(options: Options) -> tuple[Run, list[str]]:
+    """The run that the first word names, looked for under paths.output as the overrides set it."""
+    if not options.names:
+        raise UsageError("which run? `dltrain resume last`, or a part of its folder's name")
+    root, rest = Path("outputs"), []
+    for override in options.overrides:
+        key, _, value = override.partition("=")
+        if key == "paths.output":
+            root = Path(value).expanduser()
+        else:
+            rest.append(override)
+    return find(options.names[0], root), rest
+
+
+def saved_configuration(run: Run, overrides: list[str]) -> Composed:
+    """The run's configuration with `overrides` over it. It is data: it names no plugins unless they are named again."""
+    try:
+        saved: Any = yaml.safe_load((run.folder / CONFIG).read_text(encoding="utf-8"))
+    except (OSError, yaml.YAMLError) as e:
+        raise InputError(f"{run.folder / CONFIG} cannot be read: {e}") from e
+    if not isinstance(saved, dict):
+        raise InputError(f"{run.folder / CONFIG} is not a configuration")
+    return compose_over({**saved, "plugins": []}, overrides)
+
+
+def finished_unless_extended(run: Run, composed: Composed, state: dict[str, Any]) -> None:
+    """UsageError if nothing is left to do, with what to type to train longer."""
+    trainer = composed.config["trainer"]
+    if run.read_json(RESULTS).get("status") not in ("completed", "stopped"):
+        return
+    typed = {key for key in composed.typed if key in ("trainer.epochs", "trainer.steps", "trainer.max_seconds")}
+    done_epochs = trainer["epochs"] is not None and state["epoch"] >= trainer["epochs"]
+    done_steps = trainer["steps"] is not None and state["step"] >= trainer["steps"]
+    if done_epochs or done_steps or not typed:
+        more = f"trainer.epochs={2 * state['epoch']}" if trainer["steps"] is None else f"trainer.steps={2 * state['step']}"
+        raise UsageError(
+            f"{run.folder} is finished ({state['epoch']} epochs, {state['step']} steps); "
+            f"to train it longer: dltrain resume {run.folder} {more}"
+        )

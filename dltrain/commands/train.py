@@ -1,0 +1,271 @@
+"""`dltrain [train] [overrides]`: train an experiment, then test its best checkpoint."""
+
+from __future__ import annotations
+
+import json
+import logging
+import subprocess
+import sys
+import time
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+
+from dltrain import build, checkpoint
+from dltrain.build import Experiment, Session
+from dltrain.callbacks.tensorboard import TensorBoard
+from dltrain.commands.options import Options
+from dltrain.config import check
+from dltrain.config.compose import Composed, compose
+from dltrain.engine import Resume
+from dltrain.errors import DivergedError, DltrainError, Interrupted
+from dltrain.report.text import duration, number, table
+from dltrain.run import CONFIG, LOG, MANIFEST, METRICS, RESULTS, Run
+
+log = logging.getLogger("dltrain")
+
+
+def train(options: Options) -> None:
+    composed = compose(options.overrides)
+    check.raise_all(composed)
+    options.outcome.update(start(composed, options))
+
+
+def start(composed: Composed, options: Options, folder: Path | None = None) -> dict[str, Any]:
+    """Train a new run of a checked configuration, in `folder` or one of its own; its results.
+
+    Everything that can be wrong with data or device comes up before the folder is made.
+    """
+    config = composed.config
+    experiment = build.build(config)
+    _ = experiment.data.train.samples  # reads the data set
+    if folder is None:
+        run = Run.create(Path(config["paths"]["output"]), label(composed))
+    else:
+        folder.mkdir(parents=True)
+        run = Run(folder)
+    (run.folder / CONFIG).write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
+    run.write_json(MANIFEST, manifest(experiment, options))
+    return execute(build.session(experiment, run, options.command))
+
+
+def label(composed: Composed) -> str:
+    """What a run folder is called: its name if it has one, then what it trains on what."""
+    parts = [composed.config["name"], composed.choices.get("experiment") or composed.choices["model"]]
+    if not composed.choices.get("experiment"):
+        parts.append(composed.choices["dataset"])
+    return "_".join(part for part in (*parts, composed.config["debug"]) if part)
+
+
+def manifest(experiment: Experiment, options: Options) -> dict[str, Any]:
+    """What a reader needs to know to run this again, and to trust its figures."""
+    data = experiment.data
+    return {
+        "command": options.command,
+        "overrides": options.overrides,
+        "config": experiment.config,
+        "seed": experiment.config["seed"],
+        "created": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        "git": git_state(),
+        "versions": build.versions(),
+        **experiment.device.summary(),
+        "dataset_fingerprint": data.fingerprint(),
+        "effective": {
+            "batch_size": data.train.batch_size,
+            "train_samples": data.train.samples,
+            "val_samples": data.val.samples,
+            "test_samples": data.test.samples,
+            "steps_per_epoch": len(data.train),
+            "parameters": build.parameter_count(experiment.task),
+        },
+    }
+
+
+def git_state() -> dict[str, Any]:
+    """Commit and dirty flag of the folder that the command was given in; empty outside a repository."""
+
+    def git(*words: str) -> str | None:
+        try:
+            done = subprocess.run(["git", *words], capture_output=True, text=True, timeout=5, check=False)
+        except (OSError, subprocess.TimeoutExpired):
+            return None
+        return done.stdout.strip() if done.returncode == 0 else None
+
+    commit = git("rev-parse", "HEAD")
+    return {"commit": commit, "dirty": bool(git("status", "--porcelain"))} if commit else {}
+
+
+def execute(session: Session, resume: Resume | None = None) -> dict[str, Any]:
+    """Fit, test, and leave results.json whatever happens; the results."""
+    experiment, engine, run = session.experiment, session.engine, session.run
+    debug = experiment.config["debug"]
+    with logged_to(run):
+        log.info(opening(session))
+        status, reason, scores = "failed", "", {}
+        try:
+            with session.signals:
+                engine.fit(experiment.task, resume)
+                scores = test(session) if debug != "profile" else {}
+            limited = session.timer.seconds() >= (experiment.trainer.max_seconds or float("inf"))
+            status = "stopped" if engine.stage_ended or limited else "completed"
+        except Interrupted as e:
+            status, reason = "interrupted", str(e)
+            session.checkpoint.save(engine)
+            raise
+        except DivergedError as e:
+            status, reason = "diverged", str(e)
+            raise
+        except DltrainError as e:
+            reason = str(e)
+            raise
+        except BaseException as e:
+            reason = f"{type(e).__name__}: {e}"
+            log.debug(traceback.format_exc())
+            raise
+        finally:
+            session.checkpoint.wait()
+            results = summarize(session, status, reason, scores)
+            close(session, scores, status)
+            log.info(closing(session, results))
+    if debug == "overfit":
+        verdict(session, results)
+    return results
+
+
+def test(session: Session) -> dict[str, Any]:
+    """Score the test set, which nothing has touched until here, with the best checkpoint (the last where none is)."""
+    engine, data = session.engine, session.experiment.data
+    session.checkpoint.wait()
+    best = session.checkpoint.store.pointed("best")
+    if best is not None:
+        restore_weights(session, checkpoint.load(best))
+    return engine.score(data.test, "test")
+
+
+def restore_weights(session: Session, state: dict[str, Any]) -> None:
+    """Put a checkpoint's weights and averages into the task, and nothing else."""
+    engine = session.engine
+    engine.task.load_state_dict(state["task"])
+    for optim, saved in zip(engine.stage.optims, state["optims"], strict=True):
+        optim.load_state_dict(saved)
+
+
+def summarize(session: Session, status: str, reason: str, scores: dict[str, Any]) -> dict[str, Any]:
+    """Write and return results.json."""
+    engine = session.engine
+    metrics = {**session.log.latest, **{name: value for name, value in scores.items() if isinstance(value, float)}}
+    results = {
+        "status": status,
+        **({"reason": reason} if reason else {}),
+        "metrics": metrics,
+        "best": session.checkpoint.best,
+        "epochs": engine.epoch,
+        "steps": engine.step,
+        "seconds": round(session.timer.seconds(), 3),
+        "samples_per_second": round(session.timer.rate(engine), 1),
+        "expect": claims(session.experiment.config, metrics) if status in ("completed", "stopped") else {},
+        "run": str(session.run.folder),
+    }
+    session.run.write_json(RESULTS, results)
+    return results
+
+
+def claims(config: dict[str, Any], metrics: dict[str, float]) -> dict[str, dict[str, Any]]:
+    """Each `expect:` claim with what was measured and whether it is met."""
+    if config["debug"]:
+        return {}
+    found = {}
+    for name, text in config["expect"].items():
+        bound = float(text.lstrip("<>= "))
+        sign = text.strip()[: len(text.strip()) - len(text.strip().lstrip("<>="))]
+        value = metrics.get(name, float("nan"))
+        met = {">=": value >= bound, "<=": value <= bound, ">": value > bound, "<": value < bound}.get(sign, False)
+        found[name] = {"claim": text, "value": value, "met": met}
+    return found
+
+
+def close(session: Session, scores: dict[str, Any], status: str) -> None:
+    """Let every optional callback finish; TensorBoard also gets the test's figures."""
+    tensorboard = session.optional.get("tensorboard")
+    if isinstance(tensorboard, TensorBoard):
+        if status in ("completed", "stopped"):
+            best = session.checkpoint.best.get("metrics", {})
+            tensorboard.finish(session.engine, scores, {**session.log.latest, **best})
+        tensorboard.close()
+    progress = session.optional.get("progress")
+    if progress is not None:
+        progress.run_end(session.engine)
+
+
+def opening(session: Session) -> str:
+    """One line on what is about to be trained."""
+    experiment = session.experiment
+    data, device = experiment.data, experiment.device.summary()
+    return (
+        f"{session.run.folder}: {build.parameter_count(experiment.task):,} parameters, "
+        f"{data.train.samples:,} training and {data.val.samples:,} validation samples, "
+        f"batch {data.train.batch_size}, {device['device']} {device['precision']}"
+    )
+
+
+def closing(session: Session, results: dict[str, Any]) -> str:
+    """The table at the end of a run."""
+    rows = [(name, number(value)) for name, value in results["metrics"].items() if name.startswith("test/")]
+    best = results["best"]
+    if best:
+        rows.append((f"best {best['metric']}", f"{number(best['value'])} (epoch {best['epoch']})"))
+    rows.append(("training", f"{duration(results['seconds'])}, {results['steps']:,} steps"))
+    if results["samples_per_second"]:
+        rows.append(("speed", f"{results['samples_per_second']:,.0f} samples/s"))
+    for name, claim in results["expect"].items():
+        rows.append((f"expect {name}", f"{claim['claim']}: {'met' if claim['met'] else 'NOT met'}"))
+    rows.append(("run", results["run"]))
+    if "tensorboard" in session.optional:
+        rows.append(("curves", f"tensorboard --logdir {session.run.folder.parent}"))
+    status = results["status"]
+    if status == "interrupted":
+        rows.append(("go on", f"dltrain resume {results['run']}"))
+    title = {"completed": "done", "stopped": "done (stopped early)"}.get(status, status)
+    return f"\n{title}\n{table(rows)}"
+
+
+def verdict(session: Session, results: dict[str, Any]) -> None:
+    """Say whether `debug=overfit` learned its one batch by heart; DltrainError if not."""
+    lines = (session.run.folder / METRICS).read_text(encoding="utf-8").splitlines()
+    losses = [record["train/loss"] for record in map(json.loads, lines) if "train/loss" in record]
+    watched = results["metrics"].get(session.experiment.trainer.watch.replace("val/", "test/"), 0.0)
+    how = f"loss {number(losses[0])} -> {number(losses[-1])}, accuracy on the batch {number(watched)}"
+    if losses[-1] > 0.1 * losses[0] and watched < 0.99:
+        raise DltrainError(
+            f"overfit: FAIL  {how}\nA network that cannot learn one batch by heart has a bug or too small a learning rate"
+        )
+    log.info(f"overfit: PASS  {how}")
+
+
+@contextmanager
+def logged_to(run: Run) -> Iterator[None]:
+    """Everything that is said, and tracebacks, also go into the run's train.log."""
+    handler = logging.FileHandler(run.folder / LOG, encoding="utf-8")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    log.addHandler(handler)
+    try:
+        yield
+    finally:
+        log.removeHandler(handler)
+        handler.close()
+
+
+def peak_memory() -> int:
+    """Bytes that the process held at its peak, or the GPU's peak where one was used."""
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated()
+    if sys.platform == "win32":
+        return 0
+    import resource
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)

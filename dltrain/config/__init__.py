@@ -1,0 +1,1 @@
+"""Composing a configuration and finding every problem in it."""

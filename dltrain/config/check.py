@@ -1,0 +1,135 @@
+"""Holds a composed configuration against the signatures of what it builds, and reports every problem."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from dltrain.config.compose import Composed, Problem, groups
+from dltrain.config.policy import locate
+from dltrain.config.schema import arguments, close_matches, wrong
+from dltrain.config.settings import Settings
+from dltrain.errors import ConfigError, UsageError
+
+TARGET, PARTIAL = "_target_", "_partial_"
+
+
+def problems_of(composed: Composed) -> list[Problem]:
+    """Everything wrong with `composed`: what its composition set aside, then keys, types, ranges and combinations."""
+    return [*composed.problems, *_Checker(composed).run()]
+
+
+def raise_all(composed: Composed) -> None:
+    """ConfigError with every problem, if there is one."""
+    found = problems_of(composed)
+    if found:
+        raise ConfigError(found)
+
+
+class _Checker:
+    def __init__(self, composed: Composed) -> None:
+        self.composed, self.config = composed, composed.config
+        self.plugins = composed.config.get("plugins") or []
+        self.problems: list[Problem] = []
+
+    def run(self) -> list[Problem]:
+        own = {key: value for key, value in self.config.items() if key not in groups() or key == "debug"}
+        self.dataclass_node(Settings, own, "")
+        for group in groups():
+            node = self.config.get(group)
+            if group in ("regularization", "callbacks"):
+                for name, child in (node or {}).items():
+                    if child is not None:
+                        self.node(child, f"{group}.{name}")
+            elif isinstance(node, dict):
+                self.node(node, group)
+        if not self.problems:
+            self.combinations()
+        return self.problems
+
+    def report(self, key: str, value: Any, why: str) -> None:
+        """Name the override as it was typed, or the key and its value if a file set it."""
+        self.problems.append((self.composed.typed.get(key, f"{key}={_short(value)}"), why))
+
+    def node(self, node: Any, path: str) -> None:
+        if not isinstance(node, dict) or TARGET not in node:
+            self.report(path, node, f"expected a choice with a {TARGET} (dltrain list {path.split('.')[0]})")
+            return
+        try:
+            target = locate(str(node[TARGET]), self.plugins)
+        except UsageError as e:
+            self.report(f"{path}.{TARGET}", node[TARGET], str(e))
+            return
+        taken = arguments(target)
+        for name, value in node.items():
+            key = f"{path}.{name}"
+            if name in (TARGET, PARTIAL):
+                continue
+            if name not in taken:
+                close = close_matches(name, taken)
+                meant = f"; did you mean {path}.{close[0]}?" if close else ""
+                self.report(key, value, f"{node[TARGET].rpartition('.')[2]} takes no {name}{meant}")
+            elif isinstance(value, dict) and TARGET in value:
+                self.node(value, key)
+            else:
+                self.value(key, value, taken[name].annotation)
+
+    def value(self, key: str, value: Any, annotation: Any) -> None:
+        why = wrong(value, annotation)
+        if why:
+            self.report(key, value, why)
+
+    def dataclass_node(self, cls: type, node: dict[str, Any], prefix: str) -> None:
+        taken = arguments(cls)
+        for name, value in node.items():
+            key = f"{prefix}{name}"
+            if name not in taken:
+                self.report(key, value, "no such key")
+            elif dataclasses.is_dataclass(taken[name].annotation):
+                nested: Any = taken[name].annotation
+                if isinstance(value, dict):
+                    self.dataclass_node(nested, value, f"{key}.")
+                else:
+                    self.report(key, value, f"expected a mapping of {', '.join(arguments(nested))}")
+            else:
+                self.value(key, value, taken[name].annotation)
+
+    def combinations(self) -> None:
+        """What single keys cannot show."""
+        trainer, schedule = self.config["trainer"], self.config["schedule"]
+        if trainer["epochs"] is None and trainer["steps"] is None:
+            if trainer["max_seconds"] is None:
+                self.report("trainer.epochs", None, "a run needs an end: set trainer.epochs, .steps or .max_seconds")
+            elif not schedule[TARGET].endswith(".Constant") or 0 < schedule.get("warmup", 0) < 1:
+                self.report("trainer.epochs", None, "this schedule needs to know the end: set trainer.epochs or .steps")
+        for destination, regularizer in self._argument_destinations():
+            group, _, name = destination.partition(".")
+            target = locate(self.config[group][TARGET], self.plugins)
+            if name not in arguments(target):
+                option = self.composed.choices.get(group, group)
+                self.report(f"regularization.{regularizer}", "", f"{group}={option} has no {name} to set")
+        for key, text in self.config["expect"].items():
+            if not _is_claim(text):
+                self.report(f"expect.{key}", text, 'expected a comparison with a number, such as ">=0.99"')
+
+    def _argument_destinations(self) -> list[tuple[str, str]]:
+        found = []
+        for name, node in self.config["regularization"].items():
+            given = {key: value for key, value in node.items() if key != TARGET}
+            settings = locate(node[TARGET], self.plugins)(**given).settings()
+            found += [(d, name) for d in settings if d.split(".")[0] in ("model", "loss")]
+        return found
+
+
+def _is_claim(text: str) -> bool:
+    try:
+        float(text.lstrip("<>= "))
+    except ValueError:
+        return False
+    return text.lstrip()[:1] in "<>="
+
+
+def _short(value: Any) -> str:
+    if isinstance(value, dict):
+        return "{...}"
+    return "null" if value is None else str(value)

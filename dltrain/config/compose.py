@@ -1,0 +1,282 @@
+"""From overrides to a configuration: finding conf/, composing it by Hydra, and every problem at once."""
+
+from __future__ import annotations
+
+import functools
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from dltrain.config.schema import close_matches
+from dltrain.errors import ConfigError, UsageError
+
+VERSION_BASE = "1.3"
+OVERLAYS = ("experiment", "debug")  # groups that set keys anywhere, and may be left out
+
+Problem = tuple[str, str]
+
+
+@functools.cache
+def conf_dir() -> Path:
+    """The folder of the YAML files: inside the installed package, or beside it in a checkout."""
+    package = Path(__file__).resolve().parents[1]
+    for folder in (package / "conf", package.parent / "conf"):
+        if (folder / "config.yaml").is_file():
+            return folder
+    raise UsageError(f"this installation has no conf folder beside {package}; install dltrain again")
+
+
+@functools.cache
+def groups() -> dict[str, list[str]]:
+    """{group: options}, from the files."""
+    return {
+        folder.name: sorted(path.stem for path in folder.glob("*.yaml"))
+        for folder in sorted(conf_dir().iterdir())
+        if folder.is_dir()
+    }
+
+
+def summary(group: str, option: str) -> str:
+    """The first comment of an option's file: what it is, in a line."""
+    with (conf_dir() / group / f"{option}.yaml").open(encoding="utf-8") as file:
+        comments = (line for line in file if line.startswith("#") and "@package" not in line)
+        return next(comments, "").lstrip("# ").strip()
+
+
+@dataclass
+class Composed:
+    """A configuration as plain data, with what the command line had to do with it."""
+
+    config: dict[str, Any]
+    choices: dict[str, Any]
+    typed: dict[str, str] = field(default_factory=dict)  # dotted key: the override as it was typed
+    problems: list[Problem] = field(default_factory=list)
+
+
+def parse(overrides: list[str], sweep: bool = False) -> tuple[list[Any], list[Problem]]:
+    """Hydra's override objects, and the texts that are not overrides with what would be."""
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.errors import HydraException
+
+    parser, parsed, problems = OverridesParser.create(), [], []
+    for text in overrides:
+        if "=" not in text and not text.startswith("~"):
+            problems.append((text, f"is not an override: settings are KEY=VALUE{_as_setting(text)}"))
+            continue
+        try:
+            override = parser.parse_override(text)
+        except HydraException as e:
+            problems.append((text, f"cannot be read as KEY=VALUE: {str(e).splitlines()[0]}"))
+            continue
+        if override.is_sweep_override() and not sweep:
+            problems.append((text, f"several values are a sweep: dltrain -m {text}"))
+        else:
+            parsed.append(override)
+    return parsed, problems
+
+
+def _as_setting(word: str) -> str:
+    close = close_matches(word, [key.split(".")[-1] for key in common_keys()])
+    full = [key for key in common_keys() if close and key.split(".")[-1] == close[0]]
+    return f"; did you mean {full[0]}=...?" if full else ""
+
+
+def common_keys() -> list[str]:
+    return [
+        *("trainer.epochs", "trainer.steps", "trainer.max_seconds", "trainer.accumulate", "dataset.batch_size"),
+        *("optimizer.lr", "device.precision", "device.compile", "model.activation", "seed", "name"),
+        *(group for group in groups()),
+    ]
+
+
+def compose(overrides: list[str]) -> Composed:
+    """Compose `overrides` over conf/; what is wrong with them is set aside in `problems`, and the rest composed."""
+    parsed, problems = parse(overrides)
+    chosen, values = [], []
+    for override in parsed:
+        (chosen if override.key_or_group in groups() and not _is_value(override) else values).append(override)
+    good = []
+    for override in chosen:
+        wrong = _unknown_options(override)
+        problems += wrong
+        if not wrong:
+            good.append(override)
+    config, choices = _hydra([o.input_line for o in good])
+    composed = Composed(config, choices, {o.key_or_group: o.input_line for o in good}, problems)
+    return _set_values(composed, config, values)
+
+
+def compose_over(saved: dict[str, Any], overrides: list[str]) -> Composed:
+    """`overrides` over a saved configuration: a group override replaces the group's node by the option's own."""
+    from omegaconf import OmegaConf, open_dict
+
+    parsed, problems = parse(overrides)
+    config: Any = OmegaConf.create(saved)
+    OmegaConf.set_struct(config, True)
+    composed = Composed({}, {}, {}, problems)
+    values = []
+    for override in parsed:
+        group = override.key_or_group
+        if group not in groups() or _is_value(override):
+            values.append(override)
+        elif group in OVERLAYS:
+            composed.problems.append((override.input_line, f"a run keeps its {group}; start a new one for another"))
+        elif wrong := _unknown_options(override):
+            composed.problems += wrong
+        else:
+            with open_dict(config):
+                config[group] = _hydra([override.input_line])[0][group]
+            composed.typed[group] = override.input_line
+    return _set_values(composed, config, values)
+
+
+def _set_values(composed: Composed, config: Any, values: list[Any]) -> Composed:
+    for override in values:
+        problem = _apply(config, override)
+        if problem:
+            composed.problems.append((override.input_line, problem))
+        else:
+            composed.typed[override.key_or_group] = override.input_line
+    composed.config = _plain(config, composed.problems)
+    return composed
+
+
+def _is_value(override: Any) -> bool:
+    return isinstance(override.value(), dict)
+
+
+def _unknown_options(override: Any) -> list[Problem]:
+    group, value = override.key_or_group, override.value()
+    if value is None and (group in OVERLAYS or override.is_delete()):
+        return []
+    names = value if isinstance(value, list) else [value]
+    if len(names) != 1 and group != "regularization":
+        return [(override.input_line, f"{group} is one choice; several values are a sweep: dltrain -m {group}=a,b")]
+    problems = []
+    for name in map(str, names):
+        if name not in groups()[group]:
+            what = override.input_line if len(names) == 1 else f"{group}: {name}"
+            close = close_matches(name, groups()[group])
+            meant = f"; did you mean {' or '.join(close[:2])}?" if close else ""
+            problems.append((what, f"no such {group}{meant} (dltrain list {group})"))
+    return problems
+
+
+def _hydra(overrides: list[str]) -> tuple[Any, dict[str, Any]]:
+    from hydra import compose as hydra_compose
+    from hydra import initialize_config_dir
+    from hydra.core.global_hydra import GlobalHydra
+    from hydra.errors import HydraException
+    from omegaconf import OmegaConf, open_dict
+
+    GlobalHydra.instance().clear()
+    try:
+        with initialize_config_dir(str(conf_dir()), version_base=VERSION_BASE, job_name="dltrain"):
+            config = hydra_compose("config", overrides=overrides, return_hydra_config=True)
+    except HydraException as e:
+        raise UsageError(f"the configuration cannot be composed: {str(e).splitlines()[0]}") from e
+    choices = dict(OmegaConf.to_container(config.hydra.runtime.choices))  # type: ignore[arg-type]
+    OmegaConf.set_readonly(config, False)
+    with open_dict(config):
+        del config["hydra"]
+    return config, {str(k): v for k, v in choices.items() if not str(k).startswith("hydra/")}
+
+
+def _apply(config: Any, override: Any) -> str | None:
+    """Set one key of `config`; the problem, if there is no such key."""
+    from omegaconf import OmegaConf, open_dict
+    from omegaconf.errors import OmegaConfBaseException
+
+    key = override.key_or_group.replace("/", ".")
+    known = OmegaConf.select(config, key, default=_ABSENT, throw_on_missing=False) is not _ABSENT
+    parent = OmegaConf.select(config, key.rpartition(".")[0]) if "." in key else config
+    takes = known or _signature_takes(parent, key.rpartition(".")[2], config)
+    if not takes:
+        return unknown_key(config, key)
+    try:
+        with open_dict(config):
+            if override.is_delete():
+                del parent[key.rpartition(".")[2]]
+            else:
+                OmegaConf.update(config, key, override.value(), force_add=True)
+    except (OmegaConfBaseException, TypeError, KeyError) as e:
+        return str(e).splitlines()[0]
+    return None
+
+
+_ABSENT = object()
+
+
+def _signature_takes(node: Any, name: str, config: Any) -> bool:
+    """Whether the node's target has an argument that its file leaves out, such as model.num_classes."""
+    from omegaconf import DictConfig
+
+    from dltrain.config.policy import locate
+    from dltrain.config.schema import arguments
+
+    if node is config:
+        return False
+    if isinstance(node, DictConfig) and "_target_" in node:
+        try:
+            return name in arguments(locate(str(node["_target_"]), list(config.get("plugins") or [])))
+        except UsageError:
+            return True  # the target is the problem, and is reported as one
+    return isinstance(node, DictConfig) and "_target_" not in node and node._key() == "expect"
+
+
+def unknown_key(config: Any, key: str) -> str:
+    """What to write instead of a key that does not exist."""
+    from omegaconf import OmegaConf
+
+    keys = leaves(config)
+    name = key.rpartition(".")[2]
+    same = [k for k in keys if k.rpartition(".")[2] == name]
+    close = same or [c for c in close_matches(key, keys)] or _by_last_name(name, keys)
+    if not close and key.split(".")[0] in groups():
+        return f"no such key (dltrain show {key.split('.')[0]})"
+    if not close:
+        return "no such key (dltrain list, dltrain show)"
+    value = OmegaConf.select(config, close[0], throw_on_missing=False)
+    now = f" (now {'null' if value is None else value})" if not OmegaConf.is_config(value) else ""
+    return f"no such key; did you mean {close[0]}{now}?"
+
+
+def _by_last_name(name: str, keys: list[str]) -> list[str]:
+    best = close_matches(name, [k.rpartition(".")[2] for k in keys])
+    return [k for b in best for k in keys if k.rpartition(".")[2] == b]
+
+
+def leaves(node: Any, prefix: str = "") -> list[str]:
+    """Every dotted key of a configuration, groups' names included, `_target_` and its kind left out."""
+    from omegaconf import DictConfig
+
+    keys = []
+    for name in node:
+        if str(name).startswith("_"):
+            continue
+        child = node._get_node(name)
+        keys.append(f"{prefix}{name}")
+        if isinstance(child, DictConfig) and not child._is_none() and not child._is_missing():
+            keys += leaves(child, f"{prefix}{name}.")
+    return keys
+
+
+def _plain(config: Any, problems: list[Problem]) -> dict[str, Any]:
+    """The configuration as dicts, lists and values, with its interpolations resolved."""
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    try:
+        plain: Any = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
+    except OmegaConfBaseException as e:
+        problems.append((str(getattr(e, "full_key", "") or "configuration"), str(e).splitlines()[0]))
+        plain = OmegaConf.to_container(config, resolve=False)
+    plain["paths"]["data"] = os.path.expanduser(str(plain["paths"]["data"]))
+    plain["paths"]["output"] = os.path.expanduser(str(plain["paths"]["output"]))
+    return dict(plain)
+
+
+def raise_problems(problems: list[Problem]) -> None:
+    if problems:
+        raise ConfigError(problems)

@@ -1,0 +1,71 @@
+"""Which `_target_` may be built: a configuration is code only where the user wrote it.
+
+The rule: the name's top package must be dltrain, torch, torchvision or a plugin named on the command line, or the name is
+refused before anything is imported. Then the object found is judged by what it is and where it was defined, not by the
+name that led to it: `torch.nn.modules.module.torch.load` is torch.load.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+from collections.abc import Sequence
+from types import ModuleType
+from typing import Any
+
+from dltrain.errors import UsageError
+
+PACKAGES = ("dltrain", "torch", "torchvision")
+TORCH_FUNCTIONS: frozenset[str] = frozenset()  # torch functions that a configuration may name: none is needed yet
+
+
+def locate(target: str, plugins: Sequence[str] = ()) -> Any:
+    """The class or function that `target` names; UsageError if the rule above refuses it or it does not exist."""
+    parts = target.split(".")
+    if parts[0] not in (*PACKAGES, *plugins):
+        raise UsageError(
+            f"{target} is not imported: targets come from {', '.join(PACKAGES)}, or from a package that you name on the "
+            f"command line, as plugins=[{parts[0]}]"
+        )
+    if not all(part.isidentifier() and not part.startswith("_") for part in parts):
+        raise UsageError(f"{target} is not the public name of a class or function")
+    found: Any = _import(parts[0], target)
+    for i, part in enumerate(parts[1:], 1):
+        if hasattr(found, part):
+            found = getattr(found, part)
+        elif isinstance(found, ModuleType) and found.__name__ == ".".join(parts[:i]):
+            found = _import(".".join(parts[: i + 1]), target)
+        else:
+            raise UsageError(f"{target} does not exist: {'.'.join(parts[:i])} has no {part}")
+    if not _allowed(found, plugins):
+        raise UsageError(f"{target} may not be built from a configuration: it is {_describe(found)}")
+    return found
+
+
+def _import(module: str, target: str) -> ModuleType:
+    try:
+        return importlib.import_module(module)
+    except ImportError as e:
+        raise UsageError(f"{target} cannot be imported: {e}") from e
+
+
+def _allowed(found: Any, plugins: Sequence[str]) -> bool:
+    home = str(getattr(found, "__module__", "")).split(".")[0]
+    if home in ("dltrain", *plugins):
+        return inspect.isclass(found) or inspect.isfunction(found)
+    if home not in PACKAGES:
+        return False
+    if inspect.isclass(found):
+        import torch
+
+        # torchvision's transforms are Modules too
+        bases = (torch.nn.Module, torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler, torch.utils.data.Dataset)
+        return issubclass(found, bases)
+    return f"{found.__module__}.{getattr(found, '__qualname__', '')}" in TORCH_FUNCTIONS
+
+
+def _describe(found: Any) -> str:
+    if isinstance(found, ModuleType):
+        return f"the module {found.__name__}"
+    kind = "class" if inspect.isclass(found) else "function" if callable(found) else type(found).__name__
+    return f"the {kind} {getattr(found, '__module__', '?')}.{getattr(found, '__qualname__', '?')}"

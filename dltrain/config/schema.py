@@ -1,0 +1,118 @@
+"""The signature is the schema: what a key may hold is what the target's annotations say."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import inspect
+import types
+import typing
+from collections.abc import Callable, Iterable
+from typing import Annotated, Any, Literal, Union
+
+from dltrain.types import Ge, Gt, Le, Lt
+
+NOUNS: dict[Any, str] = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
+RANGES = (Gt, Ge, Lt, Le)
+
+
+@dataclasses.dataclass(frozen=True)
+class Argument:
+    """One key that a target takes."""
+
+    name: str
+    annotation: Any
+    default: Any
+
+    @property
+    def required(self) -> bool:
+        return self.default is inspect.Parameter.empty
+
+
+def arguments(target: Callable[..., Any]) -> dict[str, Argument]:
+    """The arguments of a class or function, by name; AssertionError for `**kwargs`, which hides what is accepted."""
+    function = target.__init__ if inspect.isclass(target) else target  # type: ignore[misc]
+    hints = typing.get_type_hints(function, include_extras=True)
+    found = {}
+    for name, parameter in inspect.signature(target).parameters.items():
+        if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
+            continue
+        default = parameter.default
+        if dataclasses.is_dataclass(target):
+            default = next((_field_default(f) for f in dataclasses.fields(target) if f.name == name), default)
+        found[name] = Argument(name, hints.get(name, Any), default)
+    return found
+
+
+def _field_default(field: dataclasses.Field[Any]) -> Any:
+    if field.default_factory is not dataclasses.MISSING:
+        return field.default_factory()
+    return inspect.Parameter.empty if field.default is dataclasses.MISSING else field.default
+
+
+def describe(annotation: Any) -> str:
+    """What values an annotation admits, in words: "a number > 0", "one of fp32, bf16, fp16"."""
+    origin, args = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin is Annotated:
+        ranges = " and ".join(str(a) for a in args[1:] if isinstance(a, RANGES))
+        return f"{describe(args[0])} {ranges}".strip()
+    if origin is Literal:
+        return f"one of {', '.join(map(str, args))}" if len(args) > 1 else str(args[0])
+    if origin in (Union, types.UnionType):
+        return " or ".join("null" if a is type(None) else describe(a) for a in args)
+    if origin in (list, tuple):
+        return f"a list, each {describe(args[0])}" if args else "a list"
+    if origin is dict:
+        return "a mapping"
+    return NOUNS.get(annotation, getattr(annotation, "__name__", str(annotation)))
+
+
+def wrong(value: Any, annotation: Any) -> str | None:
+    """Why `value` does not fit `annotation`, with what would; None if it fits.
+
+    Annotations that a configuration cannot express (a Module, a Tensor) accept anything: `build` passes the object.
+    """
+    if _fits(value, annotation):
+        return None
+    problem = f"expected {describe(annotation)}, got {value!r}"
+    close = close_matches(str(value), literals(annotation))
+    return f"{problem}; did you mean {close[0]}?" if close else problem
+
+
+def _fits(value: Any, annotation: Any) -> bool:
+    origin, args = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin is Annotated:
+        fits = _fits(value, args[0])
+        return fits and all(a.holds(value) for a in args[1:] if isinstance(a, RANGES) and isinstance(value, int | float))
+    if origin is Literal:
+        return any(value == a and isinstance(value, bool) == isinstance(a, bool) for a in args)
+    if origin in (Union, types.UnionType):
+        return any(_fits(value, a) for a in args)
+    if origin is tuple and len(args) != 2 or origin is tuple and args[1] is not Ellipsis:
+        return isinstance(value, list | tuple) and len(value) == len(args) and all(map(_fits, value, args))
+    if origin in (list, tuple):
+        return isinstance(value, list | tuple) and all(_fits(v, args[0]) for v in value)
+    if origin is dict:
+        return isinstance(value, dict) and all(_fits(v, args[1]) for v in value.values())
+    if annotation is type(None):
+        return value is None
+    if annotation is float:
+        return isinstance(value, int | float) and not isinstance(value, bool)
+    if annotation is int:
+        return isinstance(value, int) and not isinstance(value, bool)
+    if annotation in (bool, str):
+        return isinstance(value, annotation)
+    return True
+
+
+def literals(annotation: Any) -> list[str]:
+    """The named values that an annotation admits."""
+    if typing.get_origin(annotation) is Literal:
+        return [str(a) for a in typing.get_args(annotation)]
+    return [name for part in typing.get_args(annotation) for name in literals(part)]
+
+
+def close_matches(word: str, words: Iterable[str]) -> list[str]:
+    """The words most like `word`, best first; case does not count."""
+    by_lower = {w.lower(): w for w in words}
+    return [by_lower[w] for w in difflib.get_close_matches(word.lower(), by_lower, n=3, cutoff=0.55)]

@@ -1,0 +1,45 @@
+"""The settings that belong to no choice: the run's own and the trainer's. Their annotations are their schema."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Annotated, Literal
+
+from dltrain.types import Ge, PositiveFloat, PositiveInt
+
+
+@dataclass(frozen=True)
+class Paths:
+    """Where data sets are looked for, and where run folders go."""
+
+    data: str = "data"
+    output: str = "outputs"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The top level of a configuration, beside the groups."""
+
+    seed: Annotated[int, Ge(0)] = 0
+    name: str | None = None
+    paths: Paths = field(default_factory=Paths)
+    plugins: list[str] = field(default_factory=list)
+    expect: dict[str, str] = field(default_factory=dict)
+    debug: Literal["smoke", "overfit", "profile"] | None = None
+
+
+@dataclass(frozen=True)
+class Trainer:
+    """How long and how often. A step is one batch; with `accumulate` > 1 several of them make one update.
+
+    The first of `epochs`, `steps` and `max_seconds` to be reached ends the run; None sets no such limit.
+    """
+
+    epochs: PositiveInt | None = 5
+    steps: PositiveInt | None = None
+    max_seconds: PositiveFloat | None = None
+    accumulate: PositiveInt = 1
+    evaluate_every: PositiveInt | None = None
+    log_every: PositiveInt = 50
+    watch: str = "val/accuracy"
+    mode: Literal["max", "min"] = "max"

@@ -1,0 +1,105 @@
+"""MNIST and the sets in its file format."""
+
+from __future__ import annotations
+
+import gzip
+import math
+import struct
+import zlib
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dltrain.data.download import fetch
+from dltrain.errors import InputError
+from dltrain.types import Spec
+
+FILES = {
+    "train": ("train-images-idx3-ubyte", "train-labels-idx1-ubyte"),
+    "test": ("t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"),
+}
+
+
+def read_idx(path: Path) -> Tensor:
+    """The uint8 array of an IDX file (plain or .gz) as a tensor; InputError if it is not one, or not whole."""
+    try:
+        content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+        kind, dimensions = struct.unpack_from(">HBB", content)[1:]
+        shape = struct.unpack_from(f">{dimensions}I", content, 4)
+    except (OSError, EOFError, zlib.error, struct.error) as e:
+        raise InputError(f"{path} cannot be read as an IDX file ({e}); delete it and let it be downloaded again") from e
+    start = 4 + 4 * dimensions
+    if kind != 8 or len(content) - start != math.prod(shape):
+        raise InputError(f"{path} is not a whole IDX file of bytes; delete it and let it be downloaded again")
+    return torch.from_numpy(np.frombuffer(bytearray(content), dtype=np.uint8, offset=start).reshape(shape))
+
+
+class MNIST:
+    """70000 images (1, 28, 28) of handwritten digits (LeCun et al. 1998), from `root`/MNIST/raw, plain or gzipped."""
+
+    folder: ClassVar[str] = "MNIST"
+    mirrors: ClassVar[tuple[str, ...]] = (
+        "https://ossci-datasets.s3.amazonaws.com/mnist/",
+        "http://yann.lecun.com/exdb/mnist/",
+    )
+    md5: ClassVar[dict[str, str]] = {
+        "train-images-idx3-ubyte": "f68b3c2dcbeaaa9fbdd348bbdeb94873",
+        "train-labels-idx1-ubyte": "d53e105ee54ea40749a09fcbcd1e9432",
+        "t10k-images-idx3-ubyte": "9fb629c4189551a2d022fa330f9573f3",
+        "t10k-labels-idx1-ubyte": "ec29112dd5afa0611ce80d1b7f02629c",
+    }
+    spec: Spec = Spec(
+        input_shape=(1, 28, 28),
+        class_names=tuple("0123456789"),
+        train_samples=60000,
+        test_samples=10000,
+        mean=(33.32,),
+        std=(78.57,),
+    )
+
+    def __init__(self, root: Path) -> None:
+        self.raw = Path(root) / self.folder / "raw"
+
+    def read(self) -> dict[str, tuple[Tensor, Tensor]]:
+        sets = {}
+        for split, (images, labels) in FILES.items():
+            pixels, targets = self._read(images), self._read(labels)
+            if pixels.ndim != 3 or len(pixels) != len(targets) or int(targets.max()) >= self.spec.num_classes:
+                raise InputError(f"{self.raw}: {images} and {labels} do not belong together")
+            sets[split] = (pixels.unsqueeze(1), targets.to(torch.int64))
+        return sets
+
+    def _read(self, name: str) -> Tensor:
+        for path in (self.raw / name, self.raw / f"{name}.gz"):
+            if path.exists():
+                return read_idx(path)
+        files = {f"{file}.gz": md5 for file, md5 in self.md5.items() if not (self.raw / file).exists()}
+        fetch(self.mirrors, files, self.raw)
+        return read_idx(self.raw / f"{name}.gz")
+
+
+class FashionMNIST(MNIST):
+    """70000 images (1, 28, 28) of clothing (Xiao et al. 2017), from `root`/FashionMNIST/raw."""
+
+    folder = "FashionMNIST"
+    mirrors = ("http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/",)
+    md5 = {
+        "train-images-idx3-ubyte": "8d4fb7e6c68d591d4c3dfef9ec88bf0d",
+        "train-labels-idx1-ubyte": "25c81989df183df01b3e8a0aad5dffbe",
+        "t10k-images-idx3-ubyte": "bef4ecab320f06d8554ea6380940ec79",
+        "t10k-labels-idx1-ubyte": "bb300cfdad3c16e7a12a480ee83cd310",
+    }
+    spec = Spec(
+        input_shape=(1, 28, 28),
+        class_names=(
+            *("t-shirt/top", "trouser", "pullover", "dress", "coat"),
+            *("sandal", "shirt", "sneaker", "bag", "ankle boot"),
+        ),
+        train_samples=60000,
+        test_samples=10000,
+        mean=(72.94,),
+        std=(90.02,),
+    )

@@ -1,0 +1,67 @@
+"""Images made up from a seed: any shape, no file; classes are blurred prototypes under noise, so they can be learned."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import torch
+from torch import Tensor
+
+from dltrain.rng import keyed
+from dltrain.types import Ge, Gt, NonNegative, PositiveInt, Spec
+
+
+class Synthetic:
+    """`train_samples` and `test_samples` images (channels, height, width) of `num_classes` classes.
+
+    An image is its class's prototype plus Gaussian noise of `noise` times the prototypes' own spread: 0 is trivial, 4 is
+    hard.
+    """
+
+    def __init__(
+        self,
+        channels: PositiveInt = 3,
+        height: PositiveInt = 32,
+        width: PositiveInt = 32,
+        num_classes: Annotated[int, Gt(1)] = 10,
+        train_samples: Annotated[int, Ge(2)] = 2000,
+        test_samples: Annotated[int, Ge(2)] = 500,
+        noise: NonNegative = 2.0,
+        seed: int = 0,
+    ) -> None:
+        self.noise, self.seed = noise, seed
+        self.spec = Spec(
+            input_shape=(channels, height, width),
+            class_names=tuple(f"class {k}" for k in range(num_classes)),
+            train_samples=train_samples,
+            test_samples=test_samples,
+            mean=(127.5,) * channels,
+            std=(64.0,) * channels,
+        )
+
+    @classmethod
+    def like(cls, spec: Spec) -> Synthetic:
+        """Fake samples of a set that is described but not read."""
+        channels, height, width = spec.input_shape
+        made = cls(channels, height, width, spec.num_classes, spec.train_samples, spec.test_samples, noise=1.0)
+        made.spec = spec
+        return made
+
+    def read(self) -> dict[str, tuple[Tensor, Tensor]]:
+        channels, height, width = shape = self.spec.input_shape
+        coarse = torch.randn(
+            (self.spec.num_classes, channels, -(-height // 4), -(-width // 4)), generator=keyed(self.seed, 0)
+        )
+        prototypes = torch.nn.functional.interpolate(coarse, size=shape[1:], mode="nearest")
+        return {
+            "train": self._draw(prototypes, self.spec.train_samples, 1),
+            "test": self._draw(prototypes, self.spec.test_samples, 2),
+        }
+
+    def _draw(self, prototypes: Tensor, count: int, key: int) -> tuple[Tensor, Tensor]:
+        generator = keyed(self.seed, key)
+        targets = torch.arange(count) % len(prototypes)
+        targets = targets[torch.randperm(count, generator=generator)]
+        images = torch.randn((count, *prototypes.shape[1:]), generator=generator).mul_(self.noise).add_(prototypes[targets])
+        spread = (1 + self.noise**2) ** 0.5
+        return images.mul_(64 / spread).add_(127.5).clamp_(0, 255).to(torch.uint8), targets

@@ -1,0 +1,104 @@
+"""Where and in what precision an experiment computes: device, autocast, memory format, compilation, determinism."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from dltrain.errors import UsageError
+from dltrain.types import Ge
+
+LOW_PRECISION = {"bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+@dataclass(frozen=True)
+class Device:
+    """What the user asked of the hardware. `auto` means: whatever is best among what this machine has.
+
+    `precision` bf16 and fp16 run the forward pass under autocast with fp32 weights; fp16 scales the loss. `channels_last`
+    stores images and kernels channel by channel within a pixel, which most convolutions prefer. `compile` hands each
+    network to torch.compile. `deterministic` asks torch for deterministic kernels (on CPU they are so anyway).
+    `threads` of 0 leaves torch's own choice.
+    """
+
+    name: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "fp32"
+    channels_last: bool = False
+    compile: bool | Literal["auto"] = False
+    deterministic: bool = False
+    threads: Annotated[int, Ge(0)] = 0
+
+    def torch_device(self) -> torch.device:
+        """The device; UsageError if this machine does not have the one that was named."""
+        available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+        name = next(n for n in available if available[n]) if self.name == "auto" else self.name
+        if not available[name]:
+            here = ", ".join(n for n in available if available[n])
+            raise UsageError(f"device={name}: this machine has none that torch can use; here are: {here} (device=auto)")
+        return torch.device(name)
+
+    def resolved_precision(self) -> str:
+        if self.precision != "auto":
+            return self.precision
+        if self.torch_device().type == "cuda":
+            return "bf16" if torch.cuda.is_bf16_supported() else "fp16"
+        fast = self.torch_device().type == "cpu" and "AVX512" in torch.backends.cpu.get_cpu_capability()
+        return "bf16" if fast and torch.ops.mkldnn._is_mkldnn_bf16_supported() else "fp32"
+
+    def autocast(self) -> AbstractContextManager[Any]:
+        dtype = LOW_PRECISION.get(self.resolved_precision())
+        return torch.autocast(self.torch_device().type, dtype) if dtype else nullcontext()
+
+    def scaler(self) -> torch.amp.GradScaler:
+        """Loss scaling for fp16, whose small gradients would vanish (Micikevicius et al. 2018); off otherwise."""
+        return torch.amp.GradScaler(self.torch_device().type, enabled=self.resolved_precision() == "fp16")
+
+    def set_up(self) -> None:
+        """Apply the settings that are the whole process's."""
+        if self.threads:
+            torch.set_num_threads(self.threads)
+        if self.deterministic:
+            torch.use_deterministic_algorithms(True, warn_only=True)
+        if self.torch_device().type == "cuda":
+            torch.backends.cudnn.benchmark = not self.deterministic
+
+    def place(self, task: nn.Module) -> None:
+        """Put `task` on the device in its memory format, and compile its networks if asked."""
+        task.to(self.torch_device())
+        if self.channels_last:
+            task.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        if self.compile is True or (self.compile == "auto" and self.torch_device().type == "cuda"):
+            for network in task.children():
+                network.compile()
+
+    def mover(self) -> Callable[[Any], Any]:
+        """What takes a batch (tensors in tuples, lists, dicts) to the device; on a CPU, nothing to do."""
+        device = self.torch_device()
+        if device.type == "cpu":
+            return lambda batch: batch
+
+        def move(batch: Any) -> Any:
+            if isinstance(batch, Tensor):
+                return batch.to(device, non_blocking=True)
+            if isinstance(batch, dict):
+                return {key: move(value) for key, value in batch.items()}
+            if isinstance(batch, tuple | list):
+                return type(batch)(move(value) for value in batch)
+            return batch
+
+        return move
+
+    def summary(self) -> dict[str, Any]:
+        """The effective values, for the manifest."""
+        device = self.torch_device()
+        return {
+            "device": device.type,
+            "device_name": torch.cuda.get_device_name(device) if device.type == "cuda" else "",
+            "precision": self.resolved_precision(),
+            "threads": torch.get_num_threads(),
+        }

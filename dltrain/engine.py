@@ -1,0 +1,254 @@
+"""The engine: stages, epochs and batches.
+
+It knows no model, loss, algorithm, device, file or screen. A task says what a step is, an `Optim` (optim.py) how a
+gradient step is done, a callback what to make of it; the engine only says when.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, nullcontext
+from dataclasses import dataclass, field
+from time import perf_counter
+from typing import Any, Literal, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from dltrain import rng
+from dltrain.optim import Optim
+
+class Batches(Protocol):
+    """What a stage trains on: an object, so that epoch 2 has batches too."""
+
+    batch_size: int
+    samples: int
+
+    def epoch(self, number: int, start: int = 0) -> Iterator[Any]: ...
+    def state_dict(self) -> dict[str, Any]: ...
+    def load_state_dict(self, state: dict[str, Any]) -> None: ...
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Call `step` on every batch for so many epochs, evaluating after each.
+
+    `step` returns detached scalars; `evaluate` returns floats, and may return `Image`, `Text` and `Table` values.
+    `watch` names the metric that says which evaluation was best, `mode` which way is better.
+    """
+
+    name: str
+    epochs: int
+    batches: Batches
+    step: Callable[[Any], dict[str, Tensor]]
+    held_out: Batches | None = None
+    evaluate: Callable[[Iterable[Any]], dict[str, Any]] = lambda batches: {}
+    optims: tuple[Optim, ...] = ()
+    watch: str = ""
+    mode: Literal["max", "min"] = "max"
+
+
+class Task(nn.Module):
+    """A learning system: its networks and the stages that train them.
+
+    `stages` is lazy: what stands between two yields runs after the earlier stage is trained.
+    """
+
+    @abstractmethod
+    def stages(self) -> Iterator[Stage]: ...
+
+    @abstractmethod
+    def predict(self, batch: Any) -> Any:
+        """What the trained system says of one batch of inputs."""
+
+    def forward(self, batch: Any) -> Any:
+        return self.predict(batch)
+
+
+class Callback:
+    """Observes a run through the engine that each event hands it. Only overridden events are called."""
+
+    name = ""
+
+    def step_end(self, engine: Engine) -> None: ...
+    def evaluation_step(self, engine: Engine) -> None: ...
+    def evaluation_end(self, engine: Engine) -> None: ...
+    def epoch_end(self, engine: Engine) -> None: ...
+    def stage_end(self, engine: Engine) -> None: ...
+    def run_end(self, engine: Engine) -> None: ...
+    def state_dict(self) -> dict[str, Any]:
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None: ...
+
+
+EVENTS = ("step_end", "evaluation_step", "evaluation_end", "epoch_end", "stage_end", "run_end")
+
+
+@dataclass
+class Resume:
+    """Where to go on: the state of the engine, and the task's (and generators') state at the end of each stage before."""
+
+    state: dict[str, Any]
+    stage_ends: dict[int, dict[str, Any]] = field(default_factory=dict)
+
+
+class Engine:
+    """Runs a task. Callbacks read `stage`, `epoch`, `position`, `step`, `metrics` and `scores`, and may call `end_stage`,
+    `end_run` and, through the checkpoint callback, save."""
+
+    task: Task
+    stage: Stage
+
+    def __init__(
+        self,
+        callbacks: Sequence[Callback] = (),
+        move: Callable[[Any], Any] = lambda batch: batch,
+        autocast: AbstractContextManager[Any] | None = None,
+    ) -> None:
+        self.callbacks, self.move, self.autocast = tuple(callbacks), move, autocast or nullcontext()
+        self.listeners = {
+            event: [getattr(c, event) for c in callbacks if getattr(type(c), event) is not getattr(Callback, event)]
+            for event in EVENTS
+        }
+        self.index = self.epoch = self.position = self.step = 0
+        self.metrics: dict[str, Tensor] = {}
+        self.scores: dict[str, Any] = {}
+        self.evaluation_seconds = 0.0
+        self.stage_ended = self.run_ended = self.exhausted = False
+
+    def fit(self, task: Task, resume: Resume | None = None) -> None:
+        """Train every stage of `task`, from `resume` on if there is one."""
+        for _ in self._stages(task, resume):
+            while self.epoch < self.stage.epochs and not self.halted:
+                self._train_epoch()
+                self.evaluate()
+                self._advance()
+                self.emit("epoch_end")
+            self._flush()
+            self.emit("stage_end")
+        self.emit("run_end")
+
+    def _train_epoch(self) -> None:
+        self.task.train()
+        self.exhausted = False
+        for batch in self.stage.batches.epoch(self.epoch, self.position):
+            with self.autocast:
+                self.metrics = self.stage.step(self.move(batch))
+            self.step += 1
+            self.position += 1
+            self.emit("step_end")
+            if self.halted:
+                break
+        else:
+            self.exhausted = True
+        if self.halted or self.epoch + 1 == self.stage.epochs:
+            self._flush()
+
+    def evaluate(self) -> None:
+        """Score the stage's held-out batches, with averaged weights where a stage averages."""
+        if self.stage.held_out is not None:
+            self.scores = self.score(self.stage.held_out, "val")
+            for optim in self.stage.optims:
+                optim.observe(float(self.scores.get(self.stage.watch, "nan")))
+            self.emit("evaluation_end")
+
+    def score(self, batches: Batches, split: str) -> dict[str, Any]:
+        """The current stage's `evaluate` over `batches`: {"<split>/<metric>": value}."""
+        start = perf_counter()
+        self.task.eval()
+        with ExitStack() as stack:
+            for optim in self.stage.optims:
+                stack.enter_context(optim.averaged())
+            stack.enter_context(torch.no_grad())
+            stack.enter_context(self.autocast)
+            scores = self.stage.evaluate(self._moved(batches))
+        self.task.train()
+        self.evaluation_seconds += perf_counter() - start
+        return {f"{split}/{name}": value for name, value in scores.items()}
+
+    def _moved(self, batches: Batches) -> Iterator[Any]:
+        for batch in batches.epoch(0):
+            self.emit("evaluation_step")
+            yield self.move(batch)
+
+    def _stages(self, task: Task, resume: Resume | None) -> Iterator[Stage]:
+        """Walk the lazy stages; those already trained are passed with the state that they ended in."""
+        self.task = task
+        for self.index, self.stage in enumerate(task.stages()):
+            self.epoch, self.position, self.stage_ended = 0, 0, False
+            if resume and self.index < resume.state["index"]:
+                self.restore_stage_end(resume.stage_ends[self.index])
+                continue
+            if resume and self.index == resume.state["index"]:
+                self.load_state_dict(resume.state)
+            yield self.stage
+            if self.run_ended:
+                return
+
+    def position_at(self, task: Task, resume: Resume) -> None:
+        """Put `task` and the engine where `resume` is, without training: to score or predict."""
+        next(self._stages(task, resume))
+
+    def _advance(self) -> None:
+        """To the next epoch, unless a halt left this one unfinished: then a resume goes on inside it."""
+        batches = self.stage.batches
+        if self.exhausted or 0 < batches.samples <= self.position * batches.batch_size:
+            self.epoch, self.position = self.epoch + 1, 0
+
+    def _flush(self) -> None:
+        for optim in self.stage.optims:
+            optim.flush()
+
+    @property
+    def halted(self) -> bool:
+        return self.stage_ended or self.run_ended
+
+    def end_stage(self) -> None:
+        """End the current stage after the step or evaluation under way."""
+        self.stage_ended = True
+
+    def end_run(self) -> None:
+        """End the run after the step or evaluation under way; later stages are not begun."""
+        self.run_ended = True
+
+    def emit(self, event: str) -> None:
+        for listener in self.listeners[event]:
+            listener(self)
+
+    def stage_end_state(self) -> dict[str, Any]:
+        """What a resume needs to pass this finished stage: the task as it ended, and the generators."""
+        return {"task": self.task.state_dict(), "rng": rng.state_dict(), "name": self.stage.name, "step": self.step}
+
+    def restore_stage_end(self, state: dict[str, Any]) -> None:
+        self._expect_stage(state["name"])
+        self.task.load_state_dict(state["task"])
+        rng.load_state_dict(state["rng"])
+        self.step = state["step"]
+
+    def _expect_stage(self, name: str) -> None:
+        if name != self.stage.name:
+            raise ValueError(f"the checkpoint is of stage {name!r}, but stage {self.index} is {self.stage.name!r} now")
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that a bit-identical continuation needs."""
+        return {
+            **self.stage_end_state(),
+            "index": self.index,
+            "epoch": self.epoch,
+            "position": self.position,
+            "stage_ended": self.stage_ended,
+            "optims": [optim.state_dict() for optim in self.stage.optims],
+            "batches": self.stage.batches.state_dict(),
+            "callbacks": {c.name: c.state_dict() for c in self.callbacks},
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.restore_stage_end(state)
+        self.epoch, self.position, self.stage_ended = state["epoch"], state["position"], state["stage_ended"]
+        for optim, saved in zip(self.stage.optims, state["optims"], strict=True):
+            optim.load_state_dict(saved)
+        self.stage.batches.load_state_dict(state["batches"])
+        for callback in self.callbacks:
+            callback.load_state_dict(state["callbacks"].get(callback.name, {}))

@@ -1,0 +1,45 @@
+"""The errors that end a run, each with the exit code that the command line returns for it."""
+
+from __future__ import annotations
+
+
+class DltrainError(Exception):
+    """An end that is the user's to understand: printed in a few lines, without a traceback."""
+
+    exit_code = 1
+
+
+class UsageError(DltrainError):
+    """The command or its configuration cannot mean anything (exit 2)."""
+
+    exit_code = 2
+
+
+class ConfigError(UsageError):
+    """Every problem found in a configuration, each a (what was written, what is wrong and what to write) pair."""
+
+    def __init__(self, problems: list[tuple[str, str]]) -> None:
+        self.problems = problems
+        count = f"{len(problems)} problem{'s' if len(problems) > 1 else ''} in the configuration"
+        width = min(max(len(what) for what, _ in problems), 40)
+        super().__init__("\n".join([count, *(f"  {what:<{width}}  {why}" for what, why in problems)]))
+
+
+class InputError(DltrainError):
+    """A data set, a checkpoint, a run folder or another input file is missing or broken (exit 3)."""
+
+    exit_code = 3
+
+
+class DivergedError(DltrainError):
+    """A loss or a metric stopped being finite (exit 4)."""
+
+    exit_code = 4
+
+
+class Interrupted(DltrainError):
+    """A signal asked the run to end; `exit_code` is 128 plus its number (130 SIGINT, 143 SIGTERM)."""
+
+    def __init__(self, signal_number: int) -> None:
+        self.exit_code = 128 + signal_number
+        super().__init__(f"interrupted by signal {signal_number}")

@@ -1,0 +1,1 @@
+"""Optimizers: thin factories with named, ranged arguments over torch.optim, one file each."""

@@ -1,0 +1,20 @@
+"""AdamW: Adam with decoupled weight decay."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from dltrain.types import Fraction, NonNegative, PositiveFloat
+
+
+def adamw(
+    params: list[Tensor],
+    lr: PositiveFloat = 1e-3,
+    beta1: Fraction = 0.9,
+    beta2: Fraction = 0.999,
+    eps: PositiveFloat = 1e-8,
+    weight_decay: NonNegative = 0.01,
+) -> torch.optim.Optimizer:
+    """Adam whose decay shrinks the weights by lr * weight_decay a step (Loshchilov and Hutter 2019, algorithm 2)."""
+    return torch.optim.AdamW(params, lr=lr, betas=(beta1, beta2), eps=eps, weight_decay=weight_decay, fused=True)

@@ -1,0 +1,1 @@
+"""Regularization: choices that compose; each names the setting that it fills."""

@@ -1,0 +1,26 @@
+"""Plain average of all weights since a point."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.optim.swa_utils import get_swa_multi_avg_fn
+
+from dltrain.regularization.regularizer import Regularizer
+
+
+class Averaging(Regularizer):
+    """Evaluates, tests and predicts with the mean of the weights after every update.
+
+    For the perceptron this is the averaged perceptron (Freund and Schapire 1999): its last weights swing with every
+    sample, their mean does not.
+    """
+
+    def settings(self) -> dict[str, Any]:
+        return {"optim.average": self.average}
+
+    def average(self, averages: list[Tensor], values: list[Tensor], count: int) -> None:
+        """Take `values` into the running mean in place, by torch's own arithmetic."""
+        get_swa_multi_avg_fn()(averages, values, torch.tensor(count))

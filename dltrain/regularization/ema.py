@@ -1,0 +1,29 @@
+"""Exponential moving average of the weights."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor
+from torch.optim.swa_utils import get_ema_multi_avg_fn
+
+from dltrain.regularization.regularizer import Regularizer
+from dltrain.types import Fraction
+
+
+class EMA(Regularizer):
+    """Evaluates, tests and predicts with an exponential average of the weights (Polyak and Juditsky 1992).
+
+    The decay rises as (1 + n) / (10 + n) over the updates n up to `decay`, so that the first weights are soon forgotten.
+    """
+
+    def __init__(self, decay: Fraction = 0.999) -> None:
+        self.decay = decay
+
+    def settings(self) -> dict[str, Any]:
+        return {"optim.average": self.average}
+
+    def average(self, averages: list[Tensor], values: list[Tensor], count: int) -> None:
+        """Move `averages` towards `values` in place, by torch's own arithmetic."""
+        decay = min(self.decay, (1 + count) / (10 + count))
+        get_ema_multi_avg_fn(decay)(averages, values, count)

@@ -1,0 +1,18 @@
+"""What every regularization choice is: settings that it fills elsewhere."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Any
+
+
+class Regularizer(ABC):
+    """One choice of `regularization=[...]`."""
+
+    @abstractmethod
+    def settings(self) -> dict[str, Any]:
+        """{destination: value}, such as {"model.dropout": 0.5}.
+
+        Destinations: an argument of the model or the loss (`model.NAME`, `loss.NAME`), of `Optim` (`optim.NAME`; the
+        lists `optim.penalties` add up), or a callback (`callbacks.NAME`).
+        """

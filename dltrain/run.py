@@ -1,0 +1,93 @@
+"""A run's folder: making it so that no two runs share one, finding it again, and writing what belongs in it."""
+
+from __future__ import annotations
+
+import json
+import re
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from dltrain.errors import InputError, UsageError
+
+CONFIG, MANIFEST, RESULTS = "config.yaml", "manifest.json", "results.json"
+METRICS, TIMING, LOG = "metrics.jsonl", "timing.jsonl", "train.log"
+
+
+def clean(label: str) -> str:
+    """`label` as part of a folder's name: no separators, and no `=`, which would break an override that names it."""
+    return re.sub(r"[^A-Za-z0-9._+-]+", "-", label).strip(".-") or "run"
+
+
+class Run:
+    """One run's folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    @classmethod
+    def create(cls, root: Path, label: str) -> Run:
+        """A new folder `<root>/<date>/<time with microseconds>_<label>`; UsageError if `root` cannot be written."""
+        while True:
+            now = datetime.now()
+            folder = root / f"{now:%Y-%m-%d}" / f"{now:%H-%M-%S-%f}_{clean(label)}"
+            try:
+                folder.mkdir(parents=True)
+            except FileExistsError:
+                continue  # another run took this microsecond
+            except OSError as e:
+                raise UsageError(f"paths.output={root}: a run folder cannot be made there ({e.strerror})") from e
+            return cls(folder)
+
+    def write_json(self, name: str, content: dict[str, Any]) -> None:
+        temporary = self.folder / f".{name}.tmp"
+        temporary.write_text(json.dumps(content, indent=1, default=str) + "\n", encoding="utf-8")
+        temporary.replace(self.folder / name)
+
+    def read_json(self, name: str) -> dict[str, Any]:
+        try:
+            content: dict[str, Any] = json.loads((self.folder / name).read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return {}
+        except ValueError as e:
+            raise InputError(f"{self.folder / name} is not JSON: {e}") from e
+        return content
+
+    def append(self, name: str, record: dict[str, Any]) -> None:
+        """One line of JSON at the end of `name`."""
+        with (self.folder / name).open("a", encoding="utf-8") as file:
+            file.write(json.dumps(record) + "\n")
+
+    def cut_back(self, name: str, step: int) -> None:
+        """Drop the lines of `name` that belong to steps after `step`: a resumed run writes them again."""
+        path = self.folder / name
+        if path.exists():
+            lines = [line for line in path.read_text(encoding="utf-8").splitlines() if json.loads(line)["step"] <= step]
+            temporary = path.with_name(f".{name}.tmp")
+            temporary.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+            temporary.replace(path)
+
+
+def all_runs(root: Path) -> list[Path]:
+    """Every run folder under `root`, oldest first; a sweep's jobs count, the sweep itself does not."""
+    found = [*root.glob(f"*/*/{CONFIG}"), *root.glob(f"*/*_sweep/*/{CONFIG}")]
+    return sorted(path.parent for path in found)
+
+
+def find(name: str, root: Path) -> Run:
+    """The run that `name` means: a folder, `last`, or a part of a folder's name that only one has (InputError)."""
+    folder = Path(name)
+    if (folder / CONFIG).is_file():
+        return Run(folder)
+    runs = all_runs(root)
+    if not runs:
+        raise InputError(f"there is no run under {root}; `dltrain` trains one")
+    if name == "last":
+        return Run(runs[-1])
+    matches = [run for run in runs if name in str(run.relative_to(root))]
+    if len(matches) == 1:
+        return Run(matches[0])
+    if not matches:
+        raise InputError(f"no run is called {name!r} under {root}; the newest is {runs[-1]}")
+    listed = "\n".join(f"  {run}" for run in matches[-5:])
+    raise InputError(f"{name!r} could be any of {len(matches)} runs; name one\n{listed}")

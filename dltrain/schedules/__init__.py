@@ -1,0 +1,1 @@
+"""Learning-rate schedules: factors over the updates, one file each."""

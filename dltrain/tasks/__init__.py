@@ -1,0 +1,1 @@
+"""Tasks: learning systems as stages over handed networks, one file each."""
