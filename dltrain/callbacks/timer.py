@@ -25,6 +25,7 @@ class Timer(Callback):
         self.steps = 0
         self.finished_samples = 0
         self.mark: tuple[float, int] | None = None
+        self.end: tuple[float, int] | None = None
         self.earlier_seconds = 0.0
 
     def trained(self, engine: Engine) -> int:
@@ -37,6 +38,7 @@ class Timer(Callback):
 
     def step_end(self, engine: Engine) -> None:
         self.steps += 1
+        self.end = None
         if self.steps == 1 or self.steps == WARM_UP_STEPS:
             self.mark = (self.clock(engine), self.trained(engine))
             if self.steps == 1:
@@ -48,6 +50,10 @@ class Timer(Callback):
         record = {"step": engine.step, "event": "epoch end", "seconds": self.seconds()}
         self.run.append(TIMING, {**record, "samples_per_second": self.rate(engine)})
 
+    def stage_end(self, engine: Engine) -> None:
+        """The loop is over: what is drawn and tested after it does not count."""
+        self.end = (self.clock(engine), self.trained(engine))
+
     def seconds(self) -> float:
         """Of training and validation so far, of the run's earlier parts too."""
         return self.earlier_seconds + time.perf_counter() - self.start
@@ -56,8 +62,9 @@ class Timer(Callback):
         """Training samples per second since the warm-up; 0 while nothing can be said."""
         if self.mark is None:
             return 0.0
-        seconds, samples = self.mark
-        return (self.trained(engine) - samples) / max(1e-9, self.clock(engine) - seconds)
+        start, before = self.mark
+        now, after = self.end or (self.clock(engine), self.trained(engine))
+        return (after - before) / max(1e-9, now - start)
 
     def state_dict(self) -> dict[str, Any]:
         return {"seconds": self.seconds(), "finished_samples": self.finished_samples}

@@ -22,8 +22,8 @@ class Digits:
         class_names=tuple("0123456789"),
         train_samples=1438,
         test_samples=359,
-        mean=(77.9,),
-        std=(95.9,),
+        mean=(77.7,),
+        std=(95.8,),
     )
 
     def read(self) -> dict[str, tuple[Tensor, Tensor]]:

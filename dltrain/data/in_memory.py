@@ -64,7 +64,8 @@ class InMemory:
     """A labelled image set from `source`, with a validation split taken from its training set.
 
     The split is stratified (the same share of every class) and a function of `split_seed` alone, so that runs with
-    other seeds are compared on the same samples. `read` happens once, when a split is first used.
+    other seeds are compared on the same samples. `read` happens once, when a split is first used. `epochs` is how long a
+    first training on this set should take: trainer.epochs is that unless it is set.
     """
 
     def __init__(
@@ -74,11 +75,12 @@ class InMemory:
         eval_batch_size: PositiveInt = 256,
         val_fraction: Fraction = 0.1,
         split_seed: int = 0,
+        epochs: PositiveInt = 5,
         seed: int = 0,
     ) -> None:
         self.source, self.batch_size, self.eval_batch_size = source, batch_size, eval_batch_size
         self.val_fraction, self.split_seed, self.seed = val_fraction, split_seed, seed
-        self.device = torch.device("cpu")
+        self.epochs, self.device = epochs, torch.device("cpu")
 
     @property
     def spec(self) -> Spec:
@@ -124,7 +126,7 @@ class InMemory:
         size = 16 if self.batch_size == "all" else min(self.batch_size, 16)
         count = FAKE_BATCHES * max(size, self.spec.num_classes)
         spec = replace(self.spec, train_samples=count, test_samples=count)
-        fake = InMemory(Synthetic.like(spec), size, size, 0.5, self.split_seed, self.seed)
+        fake = InMemory(Synthetic.like(spec), size, size, 0.5, self.split_seed, seed=self.seed)
         fake.to(self.device)
         return fake
 

@@ -1,0 +1,304 @@
+"""Training images a second on MNIST at batch 64: dltrain's engine against loops that people write, in one process.
+
+    python -m benchmarks.engine [--rounds 3] [--models mlp lenet5 cnn] [--fast] [--peers]
+
+Contenders, in turn every 100 steps of the engine over two epochs, the first 200 steps not counted:
+
+* `dltrain`      the engine with everything that is on by default: log records, TensorBoard, progress, checkpoints
+* `hand-written` the best loop by hand: data in memory, fused Adam, no logging; the faster of stored floats and bytes
+* `usual`        torchvision's data set, ToTensor and Normalize a sample, DataLoader, `loss.item()` every step
+* `--peers`: Lightning and Keras on torch where they are installed (pip install "dltrain[bench]"), one after the other
+* `--fast`: dltrain with channels-last, compile and bf16, as a user sets them, each in turn with `usual`
+
+The table shows medians over the rounds of the rates and of the ratios within a round.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import importlib.util
+import logging
+import os
+import statistics
+import tempfile
+import time
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from dltrain import build
+from dltrain.callbacks.tensorboard import TensorBoard
+from dltrain.config.compose import compose
+from dltrain.engine import Callback, Engine
+from dltrain.run import Run
+
+BATCH, EPOCHS, WARM_UP, BLOCK, USUAL_BLOCK = 64, 2, 200, 100, 20
+MEAN, STD = 0.1307, 0.3081
+FAST = {
+    "channels-last": ("device.channels_last=true",),
+    "compile": ("device.compile=true",),
+    "channels-last, compile": ("device.channels_last=true", "device.compile=true"),
+    "channels-last, bf16": ("device.channels_last=true", "device.precision=bf16"),
+}
+ROOT = os.environ.get("DLTRAIN_DATA", "data")
+
+
+def experiment(model: str, *overrides: str) -> build.Experiment:
+    composed = compose([f"model={model}", "dataset=mnist", f"trainer.epochs={EPOCHS}", *overrides])
+    assert not composed.problems, composed.problems
+    return build.build(composed.config)
+
+
+class Clock:
+    """Counts images from the end of the warm-up on, for loops that cannot be cut into blocks."""
+
+    def __init__(self) -> None:
+        self.steps = self.images = 0
+        self.start = 0.0
+
+    def step(self, count: int) -> None:
+        self.steps += 1
+        if self.steps == WARM_UP:
+            self.start = time.perf_counter()
+        elif self.steps > WARM_UP:
+            self.images += count
+
+    def rate(self) -> float:
+        return self.images / (time.perf_counter() - self.start)
+
+
+class InTurn(Callback):
+    """Every BLOCK steps of the engine, lets each of the other loops make a block of its own, and keeps all the times.
+
+    So every ratio is of neighbours in time, whatever else the machine does. A checkpoint under way is waited for on the
+    engine's account. The engine's evaluation is nobody's.
+    """
+
+    def __init__(self, session: build.Session, loops: dict[str, Iterator[int]]) -> None:
+        self.session, self.loops = session, loops
+        self.times: dict[str, list[float]] = {name: [] for name in ("dltrain", *loops)}
+        self.start = self.clock(session.engine)
+        self.blocks = 0
+
+    def clock(self, engine: Engine) -> float:
+        return time.perf_counter() - engine.evaluation_seconds
+
+    def step_end(self, engine: Engine) -> None:
+        if engine.step % BLOCK:
+            return
+        self.session.checkpoint.wait()
+        self.blocks += 1
+        counted = self.blocks > WARM_UP // BLOCK
+        if counted:
+            self.times["dltrain"].append((self.clock(engine) - self.start) / (BLOCK * BATCH))
+        for name, loop in self.loops.items():
+            start = time.perf_counter()
+            images = next(loop)
+            if counted:
+                self.times[name].append((time.perf_counter() - start) / images)
+        self.start = self.clock(engine)
+
+    def rates(self) -> dict[str, float]:
+        """Images a second by total time, so that rare costs such as a save count."""
+        return {name: 1 / statistics.mean(times) for name, times in self.times.items()}
+
+
+def dltrain(model: str, *overrides: str, loops: dict[str, Iterator[int]] | None = None) -> dict[str, float]:
+    """Through the same building and fitting as the command, in a folder that is thrown away."""
+    with tempfile.TemporaryDirectory() as folder:
+        session = build.session(experiment(model, *overrides), Run(Path(folder)), "benchmark")
+        turns = InTurn(session, loops or {})
+        session.engine.listeners["step_end"].append(turns.step_end)
+        session.engine.fit(session.experiment.task)
+        tensorboard = session.optional.get("tensorboard")
+        if isinstance(tensorboard, TensorBoard):
+            tensorboard.close()
+    return turns.rates()
+
+
+def hand_written(model: str, floats: bool) -> Iterator[int]:
+    """The best loop by hand, a block at a time: how many images each was."""
+    built = experiment(model)
+    network: nn.Module = built.task.model  # type: ignore[assignment]
+    stored, targets = built.data.stored["train"]  # type: ignore[attr-defined]
+    rows = built.data.train.rows  # type: ignore[attr-defined]
+    images = stored.float().div_(255).sub_(MEAN).div_(STD) if floats else stored
+    scale, shift = 1 / (255 * STD), -MEAN / STD
+    optimizer = torch.optim.Adam(network.parameters(), lr=1e-3, fused=True)
+    network.train()
+    steps = 0
+    while True:
+        order = rows[torch.randperm(len(rows))]
+        for batch in order.split(BATCH):
+            x = images[batch] if floats else images[batch].float().mul_(scale).add_(shift)
+            loss = F.cross_entropy(network(x), targets[batch])
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            steps += 1
+            if steps % BLOCK == 0:
+                yield BLOCK * BATCH
+
+
+def mnist_loader() -> torch.utils.data.DataLoader[tuple[Tensor, Tensor]]:
+    from torchvision import datasets, transforms
+
+    transform = transforms.Compose([transforms.ToTensor(), transforms.Normalize((MEAN,), (STD,))])
+    whole = datasets.MNIST(ROOT, train=True, transform=transform, download=True)
+    train = torch.utils.data.Subset(whole, range(54000))
+    return torch.utils.data.DataLoader(train, batch_size=BATCH, shuffle=True)
+
+
+def usual(model: str) -> Iterator[int]:
+    """The loop of most tutorials, in smaller blocks, for it is slow."""
+    network: nn.Module = experiment(model).task.model  # type: ignore[assignment]
+    optimizer = torch.optim.Adam(network.parameters(), lr=1e-3)
+    network.train()
+    steps, running = 0, 0.0
+    while True:
+        for x, y in mnist_loader():
+            optimizer.zero_grad()
+            loss = F.cross_entropy(network(x), y)
+            loss.backward()
+            optimizer.step()
+            running += loss.item()
+            steps += 1
+            if steps % USUAL_BLOCK == 0:
+                yield USUAL_BLOCK * BATCH
+
+
+def lightning(model: str) -> float:
+    import lightning as L
+
+    network: nn.Module = experiment(model).task.model  # type: ignore[assignment]
+    clock = Clock()
+
+    class Module(L.LightningModule):
+        def __init__(self) -> None:
+            super().__init__()
+            self.network = network
+
+        def training_step(self, batch: tuple[Tensor, Tensor], index: int) -> Tensor:
+            loss = F.cross_entropy(self.network(batch[0]), batch[1])
+            self.log("train_loss", loss)
+            return loss
+
+        def on_train_batch_end(self, outputs: object, batch: tuple[Tensor, Tensor], index: int) -> None:
+            clock.step(len(batch[1]))
+
+        def configure_optimizers(self) -> torch.optim.Optimizer:
+            return torch.optim.Adam(self.parameters(), lr=1e-3)
+
+    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
+        trainer = L.Trainer(max_steps=600, accelerator="cpu", default_root_dir=folder, enable_progress_bar=False)
+        trainer.fit(Module(), mnist_loader())
+    return clock.rate()
+
+
+def keras(model: str) -> float:
+    os.environ["KERAS_BACKEND"] = "torch"
+    import keras as K
+
+    built = experiment(model)
+    images, targets = built.data.stored["train"]  # type: ignore[attr-defined]
+    x = images[:54000].permute(0, 2, 3, 1).float().div_(255).sub_(MEAN).div_(STD).numpy()
+    y = targets[:54000].numpy()
+    layers = {
+        "mlp": lambda: [K.layers.Flatten(), *(K.layers.Dense(n, "relu") for n in (256, 128)), K.layers.Dense(10)],
+        "cnn": lambda: [
+            *(
+                layer
+                for n in (32, 64)
+                for layer in (
+                    K.layers.Conv2D(n, 3, padding="same", use_bias=False),
+                    K.layers.BatchNormalization(),
+                    K.layers.ReLU(),
+                    K.layers.MaxPooling2D(),
+                )
+            ),
+            K.layers.Flatten(),
+            K.layers.Dense(10),
+        ],
+        "lenet5": lambda: [
+            K.layers.ZeroPadding2D(2),
+            K.layers.Conv2D(6, 5, activation="tanh"),
+            K.layers.AveragePooling2D(),
+            K.layers.Conv2D(16, 5, activation="tanh"),
+            K.layers.AveragePooling2D(),
+            K.layers.Flatten(),
+            K.layers.Dense(120, "tanh"),
+            K.layers.Dense(84, "tanh"),
+            K.layers.Dense(10),
+        ],
+    }[model]()
+    network = K.Sequential([K.layers.Input((28, 28, 1)), *layers])
+    network.compile("adam", K.losses.SparseCategoricalCrossentropy(from_logits=True))
+    clock = Clock()
+
+    class Count(K.callbacks.Callback):  # type: ignore[misc]
+        def on_train_batch_end(self, batch: int, logs: object = None) -> None:
+            clock.step(BATCH)
+
+    network.fit(x[: 600 * BATCH], y[: 600 * BATCH], batch_size=BATCH, epochs=1, verbose=0, callbacks=[Count()])
+    return clock.rate()
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    logging.getLogger("dltrain").setLevel(logging.ERROR)
+    yield
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--models", nargs="+", default=["mlp", "lenet5", "cnn"])
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--fast", action="store_true", help="also channels-last, compile and bf16")
+    parser.add_argument("--peers", action="store_true", help="also Lightning and Keras, where installed")
+    arguments = parser.parse_args()
+    print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, {torch.backends.cpu.get_cpu_capability()}")
+    with quiet():
+        for model in arguments.models:
+            measure(model, arguments)
+
+
+def measure(model: str, arguments: argparse.Namespace) -> None:
+    """Rounds of everything, and a table of the medians."""
+    rounds: list[dict[str, float]] = []
+    for _ in range(arguments.rounds):
+        rounds.append(one_round(model, arguments.fast, arguments.peers))
+    print(f"\n{model:36}{'images/s':>10}  dltrain / it  it / usual")
+    for name in rounds[0]:
+        rate = statistics.median(r[name] for r in rounds)
+        ratio = statistics.median(r["dltrain"] / r[name] for r in rounds)
+        over = statistics.median(r[name] / r["usual"] for r in rounds)
+        print(f"  {name:34}{rate:10,.0f}{ratio:14.3f}{over:12.2f}", flush=True)
+
+
+def one_round(model: str, fast: bool, peers: bool) -> dict[str, float]:
+    loops = {
+        "hand-written, floats": hand_written(model, True),
+        "hand-written, bytes": hand_written(model, False),
+        "usual": usual(model),
+    }
+    rates = dltrain(model, loops=loops)
+    rates["hand-written, best"] = max(rates["hand-written, floats"], rates["hand-written, bytes"])
+    if fast:
+        for name, overrides in FAST.items():
+            pair = dltrain(model, *overrides, loops={"usual": usual(model)})
+            rates[f"dltrain, {name}"] = pair["dltrain"] * rates["usual"] / pair["usual"]  # on the first run's clock
+    for name, run in (("lightning", lightning), ("keras", keras)) if peers else ():
+        if importlib.util.find_spec(name):
+            rates[name] = run(model)
+    return rates
+
+
+if __name__ == "__main__":
+    main()
