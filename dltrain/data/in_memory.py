@@ -16,7 +16,7 @@ from dltrain.errors import InputError
 from dltrain.rng import keyed
 from dltrain.types import BatchSize, Fraction, PositiveInt, Source, Spec
 
-BLOCK_BYTES = 4 * 2**20  # gathered and normalized at once, then cut into batches: fewer calls, and it stays in cache
+BLOCK_BYTES = 2**20  # gathered and normalized at once, then cut into batches: fewer calls, and it stays in cache
 FAKE_BATCHES = 4
 
 

@@ -1,0 +1,58 @@
+"""What every test shares: a quiet place to run in, and the command line as a function."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dltrain.cli import main
+
+REPOSITORY = Path(__file__).parents[1]
+REAL_DATA = Path(os.environ["DLTRAIN_DATA"]) if "DLTRAIN_DATA" in os.environ else None
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Run in an empty folder: what a test writes is gone after it, and a test never writes into the repository."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DLTRAIN_DATA", str(tmp_path / "no-data"))
+    yield
+
+
+@pytest.fixture
+def real_data(monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder of real data sets; the test is skipped where there is none."""
+    if REAL_DATA is None:
+        pytest.skip("needs real data: set DLTRAIN_DATA to a folder with MNIST in it")
+    monkeypatch.setenv("DLTRAIN_DATA", str(REAL_DATA))
+    return REAL_DATA
+
+
+class Outcome:
+    """What a command returned and printed."""
+
+    def __init__(self, code: int, out: str, err: str) -> None:
+        self.code, self.out, self.err = code, out, err
+
+    @property
+    def json(self) -> dict[str, Any]:
+        outcome: dict[str, Any] = json.loads(self.out.splitlines()[-1])
+        return outcome
+
+
+@pytest.fixture
+def dltrain(capfd: pytest.CaptureFixture[str]) -> Callable[..., Outcome]:
+    """Run a command line in this process: `dltrain("model=mlp", "--json")`."""
+
+    def run(*argv: str) -> Outcome:
+        capfd.readouterr()
+        code = main(list(argv))
+        out, err = capfd.readouterr()
+        return Outcome(code, out, err)
+
+    return run
