@@ -113,7 +113,7 @@ def is_committed(folder: Path) -> bool:
 
 
 class Store:
-    """The checkpoints of one run: `<step>/` folders, `stage-<index>/` end states, and the pointers `last` and `best`."""
+    """The checkpoints of one run: `<step>/` folders, `stage-<index>-<step>/` end states, pointers `last` and `best`."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -144,9 +144,13 @@ class Store:
         return next(reversed(self.steps()), None) if pointer == "last" else None
 
     def stage_ends(self) -> dict[int, dict[str, Any]]:
-        """The end states of finished stages, by index."""
-        ends = sorted(self.folder.glob("stage-*"))
-        return {int(end.name.removeprefix("stage-")): load(end) for end in ends if is_committed(end)}
+        """The end states of finished stages, by index; of a stage that was trained longer after its end, the later."""
+        ends = {int(end.name.split("-")[1]): end for end in sorted(self.folder.glob("stage-*")) if is_committed(end)}
+        return {index: load(end) for index, end in ends.items()}
+
+    def stage_end(self, index: int, step: int) -> Path:
+        """Where the end state of stage `index` goes if it ends at `step`."""
+        return self.folder / f"stage-{index}-{step:09d}"
 
     def prune(self, keep: int) -> None:
         """Remove all but the newest `keep` step folders and the one that `best` points to."""

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from dltrain import rng
 from dltrain.optim import Optim
 
+
 class Batches(Protocol):
     """What a stage trains on: an object, so that epoch 2 has batches too."""
 
@@ -77,26 +78,29 @@ class Callback:
     def epoch_end(self, engine: Engine) -> None: ...
     def stage_end(self, engine: Engine) -> None: ...
     def run_end(self, engine: Engine) -> None: ...
+    def resumed(self, engine: Engine) -> None: ...
     def state_dict(self) -> dict[str, Any]:
         return {}
 
     def load_state_dict(self, state: dict[str, Any]) -> None: ...
 
 
-EVENTS = ("step_end", "evaluation_step", "evaluation_end", "epoch_end", "stage_end", "run_end")
+EVENTS = ("step_end", "evaluation_step", "evaluation_end", "epoch_end", "stage_end", "run_end", "resumed")
+PLACE = ("index", "epoch", "position", "stage_ended", "settled")
 
 
 @dataclass
 class Resume:
-    """Where to go on: the state of the engine, and the task's (and generators') state at the end of each stage before."""
+    """Where to go on: the state of the engine, and of the task and the generators at the end of each stage before."""
 
     state: dict[str, Any]
     stage_ends: dict[int, dict[str, Any]] = field(default_factory=dict)
 
 
 class Engine:
-    """Runs a task. Callbacks read `stage`, `epoch`, `position`, `step`, `metrics` and `scores`, and may call `end_stage`,
-    `end_run` and, through the checkpoint callback, save."""
+    """Runs a task. Callbacks read `stage`, `epoch`, `position`, `step`, `metrics` and `scores`, and may call
+    `end_stage`, `end_run` and, through the checkpoint callback, save. `exhausted` says that the epoch's batches are
+    through, `settled` that the evaluation after the last step is."""
 
     task: Task
     stage: Stage
@@ -109,22 +113,23 @@ class Engine:
     ) -> None:
         self.callbacks, self.move, self.autocast = tuple(callbacks), move, autocast or nullcontext()
         self.listeners = {
-            event: [getattr(c, event) for c in callbacks if getattr(type(c), event) is not getattr(Callback, event)]
-            for event in EVENTS
+            e: [getattr(c, e) for c in callbacks if getattr(type(c), e) is not getattr(Callback, e)] for e in EVENTS
         }
         self.index = self.epoch = self.position = self.step = 0
         self.metrics: dict[str, Tensor] = {}
         self.scores: dict[str, Any] = {}
         self.evaluation_seconds = 0.0
-        self.stage_ended = self.run_ended = self.exhausted = False
+        self.stage_ended = self.run_ended = self.exhausted = self.settled = False
 
     def fit(self, task: Task, resume: Resume | None = None) -> None:
         """Train every stage of `task`, from `resume` on if there is one."""
         for _ in self._stages(task, resume):
-            while self.epoch < self.stage.epochs and not self.halted:
+            while self.epoch < self.stage.epochs and not (self.halted and self.settled):
                 self._train_epoch()
                 self.evaluate()
-                self._advance()
+                if self.exhausted:  # else a halt left the epoch unfinished: a resume goes on inside it
+                    self.epoch, self.position = self.epoch + 1, 0
+                self.settled = True
                 self.emit("epoch_end")
             self._flush()
             self.emit("stage_end")
@@ -132,15 +137,15 @@ class Engine:
 
     def _train_epoch(self) -> None:
         self.task.train()
-        self.exhausted = False
+        self.exhausted = self.settled = False
         for batch in self.stage.batches.epoch(self.epoch, self.position):
+            if self.halted:
+                break
             with self.autocast:
                 self.metrics = self.stage.step(self.move(batch))
             self.step += 1
             self.position += 1
             self.emit("step_end")
-            if self.halted:
-                break
         else:
             self.exhausted = True
         if self.halted or self.epoch + 1 == self.stage.epochs:
@@ -159,25 +164,25 @@ class Engine:
         start = perf_counter()
         self.task.eval()
         with ExitStack() as stack:
+            stack.callback(rng.load_state_dict, rng.state_dict())  # training draws the same, however often it is scored
             for optim in self.stage.optims:
                 stack.enter_context(optim.averaged())
             stack.enter_context(torch.no_grad())
             stack.enter_context(self.autocast)
-            scores = self.stage.evaluate(self._moved(batches))
+            scores = self.stage.evaluate(map(self._moved, batches.epoch(0)))
         self.task.train()
         self.evaluation_seconds += perf_counter() - start
         return {f"{split}/{name}": value for name, value in scores.items()}
 
-    def _moved(self, batches: Batches) -> Iterator[Any]:
-        for batch in batches.epoch(0):
-            self.emit("evaluation_step")
-            yield self.move(batch)
+    def _moved(self, batch: Any) -> Any:
+        self.emit("evaluation_step")
+        return self.move(batch)
 
     def _stages(self, task: Task, resume: Resume | None) -> Iterator[Stage]:
         """Walk the lazy stages; those already trained are passed with the state that they ended in."""
         self.task = task
         for self.index, self.stage in enumerate(task.stages()):
-            self.epoch, self.position, self.stage_ended = 0, 0, False
+            self.epoch, self.position, self.stage_ended, self.settled, self.scores = 0, 0, False, False, {}
             if resume and self.index < resume.state["index"]:
                 self.restore_stage_end(resume.stage_ends[self.index])
                 continue
@@ -190,12 +195,6 @@ class Engine:
     def position_at(self, task: Task, resume: Resume) -> None:
         """Put `task` and the engine where `resume` is, without training: to score or predict."""
         next(self._stages(task, resume))
-
-    def _advance(self) -> None:
-        """To the next epoch, unless a halt left this one unfinished: then a resume goes on inside it."""
-        batches = self.stage.batches
-        if self.exhausted or 0 < batches.samples <= self.position * batches.batch_size:
-            self.epoch, self.position = self.epoch + 1, 0
 
     def _flush(self) -> None:
         for optim in self.stage.optims:
@@ -222,23 +221,17 @@ class Engine:
         return {"task": self.task.state_dict(), "rng": rng.state_dict(), "name": self.stage.name, "step": self.step}
 
     def restore_stage_end(self, state: dict[str, Any]) -> None:
-        self._expect_stage(state["name"])
+        if state["name"] != self.stage.name:
+            raise ValueError(f"stage {self.index} is {self.stage.name!r} now; the checkpoint is of {state['name']!r}")
         self.task.load_state_dict(state["task"])
         rng.load_state_dict(state["rng"])
         self.step = state["step"]
-
-    def _expect_stage(self, name: str) -> None:
-        if name != self.stage.name:
-            raise ValueError(f"the checkpoint is of stage {name!r}, but stage {self.index} is {self.stage.name!r} now")
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that a bit-identical continuation needs."""
         return {
             **self.stage_end_state(),
-            "index": self.index,
-            "epoch": self.epoch,
-            "position": self.position,
-            "stage_ended": self.stage_ended,
+            **{name: getattr(self, name) for name in PLACE},
             "optims": [optim.state_dict() for optim in self.stage.optims],
             "batches": self.stage.batches.state_dict(),
             "callbacks": {c.name: c.state_dict() for c in self.callbacks},
@@ -246,9 +239,11 @@ class Engine:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.restore_stage_end(state)
-        self.epoch, self.position, self.stage_ended = state["epoch"], state["position"], state["stage_ended"]
+        for name in PLACE:
+            setattr(self, name, state[name])
         for optim, saved in zip(self.stage.optims, state["optims"], strict=True):
             optim.load_state_dict(saved)
         self.stage.batches.load_state_dict(state["batches"])
         for callback in self.callbacks:
             callback.load_state_dict(state["callbacks"].get(callback.name, {}))
+        self.emit("resumed")

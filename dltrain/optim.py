@@ -126,6 +126,11 @@ class Optim:
         for a, b in zip(to, source, strict=True):
             a.copy_(b)
 
+    @staticmethod
+    def _like(param: Tensor, value: Tensor) -> Tensor:
+        """`value` where and how `param` is stored, if it has its shape."""
+        return torch.empty_like(param, dtype=value.dtype).copy_(value) if value.shape == param.shape else value
+
     def observe(self, metric: float) -> None:
         """Tell the schedule the watched metric."""
         if self.schedule:
@@ -149,6 +154,8 @@ class Optim:
             self.schedule.load_state_dict(state["schedule"])
         self.scaler.load_state_dict(state["scaler"])
         self.updates, self.pending, self.measure = state["updates"], state["pending"], state["measure"]
+        for p, moments in self.optimizer.state.items():  # fused kernels walk memory: all in the parameter's own layout
+            moments.update({k: self._like(p, v) for k, v in moments.items() if isinstance(v, Tensor)})
         for p, grad in zip(self.params, state["grads"], strict=False):
-            p.grad = None if grad is None else grad.to(p.device, copy=True)
+            p.grad = None if grad is None else self._like(p, grad)
         self._copy(self.averages, state["averages"])

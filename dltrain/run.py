@@ -32,7 +32,11 @@ class Run:
             now = datetime.now()
             folder = root / f"{now:%Y-%m-%d}" / f"{now:%H-%M-%S-%f}_{clean(label)}"
             try:
-                folder.mkdir(parents=True)
+                folder.parent.mkdir(parents=True, exist_ok=True)
+            except OSError as e:
+                raise UsageError(f"paths.output={root}: a run folder cannot be made there ({e.strerror})") from e
+            try:
+                folder.mkdir()
             except FileExistsError:
                 continue  # another run took this microsecond
             except OSError as e:

@@ -33,7 +33,9 @@ class Checkpoint(Callback):
             self.best = {}  # the last stage that watches a metric is the one whose best counts
         value = float(engine.scores.get(engine.stage.watch, float("nan")))
         sign = 1 if engine.stage.mode == "max" else -1
-        if math.isfinite(value) and (not self.best or sign * value >= sign * self.best["value"]):  # of equals, the later
+        if math.isfinite(value) and (
+            not self.best or sign * value >= sign * self.best["value"]
+        ):  # of equals, the later
             figures = {name: v for name, v in engine.scores.items() if isinstance(v, float)}
             where = {"stage": engine.stage.name, "epoch": engine.epoch + 1, "step": engine.step}
             self.best = {"metric": engine.stage.watch, "value": value, **where, "metrics": figures}
@@ -46,7 +48,7 @@ class Checkpoint(Callback):
 
     def stage_end(self, engine: Engine) -> None:
         state = snapshot(engine.stage_end_state())
-        self.write(self.store.folder / f"stage-{engine.index}", state, engine, points=())
+        self.write(self.store.stage_end(engine.index, engine.step), state, engine, points=())
 
     def run_end(self, engine: Engine) -> None:
         self.wait()
@@ -55,7 +57,7 @@ class Checkpoint(Callback):
         """Save now, as the last checkpoint, and as the best if the last evaluation was."""
         self.wait()
         folder = self.store.folder / self.store.new_name(engine.step)
-        points = ("last", "best") if self.improved else ("last",)
+        points = ("best", "last") if self.improved else ("last",)
         self.improved = False
         self.write(folder, snapshot(engine.state_dict()), engine, points)
 

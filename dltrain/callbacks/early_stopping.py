@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from dltrain.engine import Callback, Engine
@@ -14,13 +15,15 @@ class EarlyStopping(Callback):
 
     def __init__(self, patience: int, min_delta: float) -> None:
         self.patience, self.min_delta = patience, min_delta
-        self.best: float | None = None
+        self.best = -math.inf
         self.waited = 0
 
     def evaluation_end(self, engine: Engine) -> None:
+        if not engine.stage.watch:
+            return
         sign = 1 if engine.stage.mode == "max" else -1
         value = sign * float(engine.scores.get(engine.stage.watch, float("nan")))
-        if self.best is None or value > self.best + self.min_delta:
+        if value > self.best + self.min_delta:
             self.best, self.waited = value, 0
         else:
             self.waited += 1
@@ -28,10 +31,10 @@ class EarlyStopping(Callback):
             engine.end_stage()
 
     def stage_end(self, engine: Engine) -> None:
-        self.best, self.waited = None, 0
+        self.best, self.waited = -math.inf, 0
 
     def state_dict(self) -> dict[str, Any]:
         return {"best": self.best, "waited": self.waited}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.best, self.waited = state.get("best"), state.get("waited", 0)
+        self.best, self.waited = state.get("best", -math.inf), state.get("waited", 0)

@@ -19,3 +19,5 @@ class Limits(Callback):
     def step_end(self, engine: Engine) -> None:
         if engine.step >= self.steps or self.timer.seconds() >= self.max_seconds:
             engine.end_run()
+
+    resumed = step_end  # a run that was interrupted after its last step makes no other

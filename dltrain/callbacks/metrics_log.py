@@ -35,12 +35,11 @@ class MetricsLog(Callback):
 
     def step_end(self, engine: Engine) -> None:
         self.window.append(engine.metrics)
-        ahead = (engine.step + 1) % self.every
-        if ahead == 0:
+        if engine.step % self.every == 0:
+            self.flush(engine)
+        if (engine.step + 1) % self.every == 0:
             for optim in engine.stage.optims:
                 optim.measure = True
-        elif ahead == 1 or self.every == 1:
-            self.flush(engine)
 
     def flush(self, engine: Engine) -> None:
         """Write what has gathered since the last record."""
@@ -56,7 +55,7 @@ class MetricsLog(Callback):
         self.write(engine, "train", values)
 
     def epoch_end(self, engine: Engine) -> None:
-        if self.window and engine.position == 0:
+        if self.window and (engine.position == 0 or engine.halted):
             self.flush(engine)
 
     def evaluation_end(self, engine: Engine) -> None:

@@ -17,6 +17,8 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 class Signals(Callback):
     """Raises `Interrupted` after the step, or at the evaluation batch, during which a signal came.
 
+    An evaluation within an epoch is finished first: a resume, which goes on at the next step, would not repeat it.
+
     A second signal ends the process at once. Use it as a context: the handlers are in place inside. It must be the last
     callback, so that the others have seen the step that it ends on.
     """
@@ -46,4 +48,6 @@ class Signals(Callback):
         if self.received:
             raise Interrupted(self.received)
 
-    evaluation_step = step_end
+    def evaluation_step(self, engine: Engine) -> None:
+        if engine.exhausted or engine.halted or engine.position == 0:
+            self.step_end(engine)

@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import cached_property
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -65,7 +65,8 @@ class InMemory:
 
     The split is stratified (the same share of every class) and a function of `split_seed` alone, so that runs with
     other seeds are compared on the same samples. `read` happens once, when a split is first used. `epochs` is how long a
-    first training on this set should take: trainer.epochs is that unless it is set.
+    first training on this set should take: trainer.epochs is that unless it is set. `scaling` makes batches of mean 0 and
+    standard deviation 1 by the set's known statistics, or only of range 0..1.
     """
 
     def __init__(
@@ -76,15 +77,19 @@ class InMemory:
         val_fraction: Fraction = 0.1,
         split_seed: int = 0,
         epochs: PositiveInt = 5,
+        scaling: Literal["standardize", "unit"] = "standardize",
         seed: int = 0,
     ) -> None:
         self.source, self.batch_size, self.eval_batch_size = source, batch_size, eval_batch_size
         self.val_fraction, self.split_seed, self.seed = val_fraction, split_seed, seed
-        self.epochs, self.device = epochs, torch.device("cpu")
+        self.epochs, self.scaling, self.device = epochs, scaling, torch.device("cpu")
 
     @property
     def spec(self) -> Spec:
-        return self.source.spec
+        spec = self.source.spec
+        if self.scaling == "unit":
+            return replace(spec, mean=(0.0,) * len(spec.mean), std=(255.0,) * len(spec.std))
+        return spec
 
     @cached_property
     def stored(self) -> dict[str, tuple[Tensor, Tensor]]:

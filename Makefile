@@ -1,0 +1,40 @@
+# Two commands on a fresh machine: `make train` and `make test`. They need Python >= 3.11 and make.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+
+.PHONY: train test test-gpu lint types bench clean
+
+train: $(VENV)/.installed        ## make the environment, train the default experiment on real digits and test it
+	$(BIN)/dltrain
+
+test: $(VENV)/.installed-test    ## make the environment with the test extras and run the whole suite
+	$(BIN)/python -m pytest
+
+test-gpu: $(VENV)/.installed-test  ## the tests that need a CUDA device
+	$(BIN)/python -m pytest -m gpu
+
+lint: $(VENV)/.installed-test
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+
+types: $(VENV)/.installed-test
+	$(BIN)/mypy
+
+bench: $(VENV)/.installed-test   ## the engine against hand-written loops, on MNIST
+	$(BIN)/python -m benchmarks.engine --fast
+
+$(VENV)/.installed: pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "dltrain needs Python 3.11 or newer, not " + sys.version.split()[0] + "; name one with PYTHON=...")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
+	touch $@
+
+$(VENV)/.installed-test: pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "dltrain needs Python 3.11 or newer, not " + sys.version.split()[0] + "; name one with PYTHON=...")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[test]"
+	touch $(VENV)/.installed $@
+
+clean:                           ## remove the environment and caches
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache dist build
