@@ -241,7 +241,7 @@ def keras(model: str) -> float:
     network.compile("adam", K.losses.SparseCategoricalCrossentropy(from_logits=True))
     clock = Clock()
 
-    class Count(K.callbacks.Callback):  # type: ignore[misc]
+    class Count(K.callbacks.Callback):
         def on_train_batch_end(self, batch: int, logs: object = None) -> None:
             clock.step(BATCH)
 

@@ -77,7 +77,9 @@ def make(
     missing = [name for name, a in taken.items() if a.required and name not in given]
     if missing:
         needs = ", ".join(f"{path}.{name}" for name in missing)
-        raise ConfigError([(f"{path}={node[TARGET]}", f"needs {needs}, which this data set and task do not say: set it")])
+        raise ConfigError(
+            [(f"{path}={node[TARGET]}", f"needs {needs}, which this data set and task do not say: set it")]
+        )
     try:
         return target(**given)
     except ValueError as e:

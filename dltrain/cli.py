@@ -31,7 +31,7 @@ class Verb:
 
 VERBS = {
     "train": Verb("train", "train", "[train] [overrides]", "train, then test the best checkpoint"),
-    "check": Verb("check", "check", "check [overrides]", "every problem at once; layers, FLOPs, memory, time; writes nothing"),
+    "check": Verb("check", "check", "check [overrides]", "every problem at once; layers, FLOPs, memory, time"),
     "list": Verb("list", "list_", "list [group]", "what can be chosen, a line each", 99),
     "show": Verb("show", "show", "show KEY|GROUP/OPTION", "a key's value, type, range and where it was set", 99),
     "evaluate": Verb("evaluate", "evaluate", "evaluate RUN [split=test]", "score a run's best checkpoint", 1),
@@ -92,7 +92,7 @@ def parse(argv: list[str]) -> tuple[Verb | None, Options, set[str]]:
             raise UsageError(
                 f"{name} is not a verb; did you mean `dltrain {close[0]}`?"
                 if close
-                else f"{name} is not a verb ({', '.join(VERBS)}); settings are KEY=VALUE, as in model=cnn (dltrain --help)"
+                else f"{name} is not a verb ({', '.join(VERBS)}); settings are KEY=VALUE (dltrain --help)"
             )
         verb = VERBS.get(name)
     while verb and len(options.names) < verb.names and words and "=" not in words[0]:
@@ -111,7 +111,8 @@ def _as_override(flag: str, following: list[str]) -> str:
     value = value or (following[0] if following and "=" not in following[0] else "...")
     keys = common_keys()
     exact = [key for key in keys if name in (key, key.rpartition(".")[2])]
-    close = exact or [k for k in keys if k.rpartition(".")[2] in close_matches(name, [k.rpartition(".")[2] for k in keys])]
+    alike = close_matches(name, [key.rpartition(".")[2] for key in keys])
+    close = exact or [key for best in alike for key in keys if key.rpartition(".")[2] == best]
     if flag in ("-v", "-V"):
         return f"no such flag: {flag}; did you mean --version?"
     if flags := close_matches(flag, FLAGS):
@@ -120,8 +121,8 @@ def _as_override(flag: str, following: list[str]) -> str:
     return f"no such flag: {flag}; settings are KEY=VALUE without dashes{meant}"
 
 
-class Screen(logging.StreamHandler):  # type: ignore[type-arg]
-    """Plain messages on stdout; a reader that has gone (`dltrain list | head`) ends the command instead of a traceback."""
+class Screen(logging.StreamHandler):
+    """Plain messages on stdout; a reader that has gone (`dltrain list | head`) ends the command without a traceback."""
 
     def handleError(self, record: logging.LogRecord) -> None:
         raise
@@ -153,7 +154,10 @@ def main(argv: list[str] | None = None) -> int:
     finally:
         log.removeHandler(handler)
     if options.json:
-        print(json.dumps({"exit_code": code, **options.outcome}, default=str))
+        try:
+            print(json.dumps({"exit_code": code, **options.outcome}, default=str), flush=True)
+        except BrokenPipeError as e:
+            report(e, options)
     return code
 
 

@@ -71,7 +71,7 @@ class Device:
         """Put `task` on the device in its memory format, and compile its networks if asked."""
         task.to(self.torch_device())
         if self.channels_last:
-            task.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+            task.to(memory_format=torch.channels_last)
         if self.compile is True or (self.compile == "auto" and self.torch_device().type == "cuda"):
             for network in task.children():
                 network.compile()

@@ -128,8 +128,8 @@ class Optim:
 
     @staticmethod
     def _like(param: Tensor, value: Tensor) -> Tensor:
-        """`value` where and how `param` is stored, if it has its shape."""
-        return torch.empty_like(param, dtype=value.dtype).copy_(value) if value.shape == param.shape else value
+        """A copy of `value` that is stored as `param` is."""
+        return torch.empty_like(param, dtype=value.dtype).copy_(value)
 
     def observe(self, metric: float) -> None:
         """Tell the schedule the watched metric."""
@@ -146,6 +146,7 @@ class Optim:
             "grads": [p.grad for p in self.params] if self.pending else [],
             "averages": self.averages,
             "measure": self.measure,
+            "grad_norm": self.grad_norm,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -154,8 +155,10 @@ class Optim:
             self.schedule.load_state_dict(state["schedule"])
         self.scaler.load_state_dict(state["scaler"])
         self.updates, self.pending, self.measure = state["updates"], state["pending"], state["measure"]
+        self.grad_norm = state["grad_norm"]
         for p, moments in self.optimizer.state.items():  # fused kernels walk memory: all in the parameter's own layout
-            moments.update({k: self._like(p, v) for k, v in moments.items() if isinstance(v, Tensor)})
+            alike = {k: v for k, v in moments.items() if k != "step" and isinstance(v, Tensor) and v.shape == p.shape}
+            moments.update({k: self._like(p, v) for k, v in alike.items()})
         for p, grad in zip(self.params, state["grads"], strict=False):
             p.grad = None if grad is None else self._like(p, grad)
         self._copy(self.averages, state["averages"])

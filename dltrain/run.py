@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -64,18 +65,31 @@ class Run:
 
     def cut_back(self, name: str, step: int) -> None:
         """Drop the lines of `name` that belong to steps after `step`: a resumed run writes them again."""
+        self._rewrite(name, lambda lines: [line for line in lines if json.loads(line)["step"] <= step])
+
+    def keep(self, name: str, count: int) -> None:
+        """Keep the first `count` lines of `name`."""
+        self._rewrite(name, lambda lines: lines[:count])
+
+    def _rewrite(self, name: str, kept: Callable[[list[str]], list[str]]) -> None:
         path = self.folder / name
         if path.exists():
-            lines = [line for line in path.read_text(encoding="utf-8").splitlines() if json.loads(line)["step"] <= step]
+            lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+            whole = [line for line in lines if line.endswith("\n")]  # a run killed at its last line left part of it
             temporary = path.with_name(f".{name}.tmp")
-            temporary.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+            temporary.write_text("".join(kept(whole)), encoding="utf-8")
             temporary.replace(path)
 
 
 def all_runs(root: Path) -> list[Path]:
     """Every run folder under `root`, oldest first; a sweep's jobs count, the sweep itself does not."""
     found = [*root.glob(f"*/*/{CONFIG}"), *root.glob(f"*/*_sweep/*/{CONFIG}")]
-    return sorted(path.parent for path in found)
+    return sorted((path.parent for path in found), key=in_order)
+
+
+def in_order(folder: Path) -> list[tuple[int, str]]:
+    """Sorts folders that are numbered by their number: job 12 of a sweep comes after job 2."""
+    return [(int(part) if part.isdigit() else 0, part) for part in folder.parts]
 
 
 def find(name: str, root: Path) -> Run:
@@ -88,7 +102,8 @@ def find(name: str, root: Path) -> Run:
         raise InputError(f"there is no run under {root}; `dltrain` trains one")
     if name == "last":
         return Run(runs[-1])
-    matches = [run for run in runs if name in str(run.relative_to(root))]
+    parts = {run: f"/{run.relative_to(root).as_posix()}" for run in runs}
+    matches = [r for r in runs if parts[r].endswith(f"/{name}")] or [r for r in runs if name in parts[r]]
     if len(matches) == 1:
         return Run(matches[0])
     if not matches:

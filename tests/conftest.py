@@ -4,24 +4,24 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from dltrain.cli import main
+from dltrain.cli import main  # imports no torch, so what is set below still counts
 
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # tiny networks: more threads only wait for each other
 REPOSITORY = Path(__file__).parents[1]
 REAL_DATA = Path(os.environ["DLTRAIN_DATA"]) if "DLTRAIN_DATA" in os.environ else None
 
 
 @pytest.fixture(autouse=True)
-def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Run in an empty folder: what a test writes is gone after it, and a test never writes into the repository."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("DLTRAIN_DATA", str(tmp_path / "no-data"))
-    yield
 
 
 @pytest.fixture

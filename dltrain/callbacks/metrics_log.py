@@ -29,6 +29,10 @@ class MetricsLog(Callback):
         self.window: list[dict[str, Tensor]] = []
         self.subscribers: list[Callable[[Engine, Record], None]] = []
         self.latest: Record = {}
+        self.lines = 0
+        self.sums: dict[str, float] = {}
+        self.count = 0
+        self.epoch_means: dict[str, float] = {}
 
     def subscribe(self, subscriber: Callable[[Engine, Record], None]) -> None:
         self.subscribers.append(subscriber)
@@ -44,8 +48,10 @@ class MetricsLog(Callback):
     def flush(self, engine: Engine) -> None:
         """Write what has gathered since the last record."""
         means = {name: torch.stack([m[name] for m in self.window]).mean() for name in self.window[-1]}
-        self.window = []
         values = {f"train/{name}": float(value) for name, value in means.items()}
+        self.sums = {name: self.sums.get(name, 0.0) + value * len(self.window) for name, value in values.items()}
+        self.count += len(self.window)
+        self.window = []
         for i, optim in enumerate(engine.stage.optims):
             suffix = f"_{i}" if len(engine.stage.optims) > 1 else ""
             values[f"train/lr{suffix}"] = optim.lrs[0]
@@ -63,15 +69,29 @@ class MetricsLog(Callback):
 
     def write(self, engine: Engine, split: str, values: dict[str, float]) -> None:
         """Append one record and pass it on; a subscriber may raise to end the run."""
-        where = {"step": engine.step, "epoch": engine.epoch + 1, "stage": engine.stage.name, "split": split}
+        epoch = engine.epoch if engine.settled and engine.position == 0 else engine.epoch + 1  # counted from 1
+        where = {"step": engine.step, "epoch": epoch, "stage": engine.stage.name, "split": split}
         finite = {name: value if math.isfinite(value) else None for name, value in values.items()}
         self.run.append(METRICS, {**where, **finite})
+        self.lines += 1
         self.latest.update(values)
         for subscriber in self.subscribers:
             subscriber(engine, {**where, **values})
 
+    def resumed(self, engine: Engine) -> None:
+        """Drop what was written after the checkpoint, at its own step too."""
+        self.run.keep(METRICS, self.lines)
+
     def state_dict(self) -> dict[str, Any]:
-        return {"window": self.window, "latest": self.latest}
+        return {
+            "window": self.window,
+            "latest": self.latest,
+            "lines": self.lines,
+            "sums": self.sums,
+            "count": self.count,
+        }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.window, self.latest = list(state.get("window", [])), dict(state.get("latest", {}))
+        self.lines = state.get("lines", self.lines)
+        self.sums, self.count = dict(state.get("sums", {})), state.get("count", 0)

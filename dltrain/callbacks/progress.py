@@ -76,8 +76,8 @@ class Progress(Callback):
         log.info(self.line(engine, f"{engine.stage.name} {finished}/{engine.stage.epochs}"))
 
     def line(self, engine: Engine, title: str) -> str:
-        """One finished epoch."""
-        figures: dict[str, Any] = {"train/loss": self.metrics.latest.get("train/loss")}
+        """One finished epoch: the mean training loss over it, and its evaluation."""
+        figures: dict[str, Any] = {"train/loss": self.metrics.epoch_means.get("train/loss")}
         for name in ("val/loss", engine.stage.watch):
             figures[name] = engine.scores.get(name)
         parts = [f"{name} {number(value)}" for name, value in figures.items() if isinstance(value, float)]

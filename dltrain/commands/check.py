@@ -14,15 +14,14 @@ from torch.utils.flop_counter import FlopCounterMode
 from dltrain import build
 from dltrain.build import Experiment
 from dltrain.commands.options import Options
-from dltrain.config.check import raise_all
-from dltrain.config.compose import Composed, compose, groups
-from dltrain.config.policy import locate
-from dltrain.config.schema import arguments
+from dltrain.config.check import raise_all, unread
+from dltrain.config.compose import Composed, compose
 from dltrain.engine import Engine, Stage
 from dltrain.report.text import duration, number, size, table
 
 log = logging.getLogger("dltrain")
 TIMED_STEPS = 8
+TIMED_SECONDS = 2.0  # no further step after so long
 
 
 def check(options: Options) -> None:
@@ -44,7 +43,9 @@ def report(composed: Composed, options: Options) -> None:
         experiment.task.predict(inputs_of(batch)[:1])
     memory, loss, seconds = step_costs(stage, batch, engine)
     held = round(real.spec.train_samples * (1 - composed.config["dataset"].get("val_fraction", 0)))
-    steps = math.ceil(held / len(inputs_of(batch)))
+    wanted = min(held, batch_size_of(composed, real))
+    steps = math.ceil(held / wanted)
+    epoch = steps * seconds * wanted / len(inputs_of(batch))  # where the batch is more than what was measured
     parameters = build.parameter_count(experiment.task)
     weights = sum(p.numel() * p.element_size() for p in experiment.task.parameters())
     state = sum(t.numel() * t.element_size() for t in tensors([o.optimizer.state_dict() for o in stage.optims]))
@@ -55,7 +56,7 @@ def report(composed: Composed, options: Options) -> None:
         ("activations a batch", f"{size(memory)} at batch {len(inputs_of(batch))}", memory),
         ("data set in memory", size(real.size_in_bytes()), real.size_in_bytes()),
         ("a step", f"{seconds * 1e3:.1f} ms, loss {number(loss)} before training", seconds),
-        ("an epoch, about", f"{duration(steps * seconds)} ({steps} steps)", steps * seconds),
+        ("an epoch, about", f"{duration(epoch)} ({steps} steps)", epoch),
     ]
     log.info(table([("layer", "type", "output shape", "parameters"), *layers], right=frozenset({3})))
     log.info("\n" + table([(name, text) for name, text, _ in figures]))
@@ -131,22 +132,6 @@ def step_costs(stage: Stage, batch: Any, engine: Engine) -> tuple[int, float, fl
             metrics = stage.step(batch)
         _ = [float(value) for value in metrics.values()]  # waits for the device
         times.append(time.perf_counter() - start)
+        if sum(times) > TIMED_SECONDS:
+            break
     return sum(kept.values()), loss, sorted(times)[len(times) // 2]
-
-
-def unread(composed: Composed) -> list[str]:
-    """Keys that were typed, valid in themselves, and that nothing in this experiment reads."""
-    config = composed.config
-    asked = set(arguments(locate(config["task"]["_target_"], config["plugins"])))
-    uses = {"model": "model", "loss": "loss", "optimizer": "optim", "schedule": "optim", "regularization": "optim"}
-    lines = []
-    for key, typed in composed.typed.items():
-        group = key.split(".")[0]
-        if group in groups() and group in uses and uses[group] not in asked:
-            lines.append(f"{typed} is set, but task={composed.choices['task']} does not use {group}")
-    filled = build.regularization(config["regularization"], config["plugins"])
-    for place in ("model", "loss"):
-        for name in filled[place]:
-            if f"{place}.{name}" in composed.typed:
-                lines.append(f"{composed.typed[f'{place}.{name}']} is not read: regularization sets {place}.{name}")
-    return lines

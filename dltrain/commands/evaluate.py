@@ -7,9 +7,9 @@ import logging
 from dltrain import build, checkpoint
 from dltrain.checkpoint import Store
 from dltrain.commands.options import Options
-from dltrain.commands.resume import find_run, saved_configuration
+from dltrain.commands.resume import find_run, position, saved_configuration
 from dltrain.config import check
-from dltrain.engine import Engine, Resume
+from dltrain.engine import Resume
 from dltrain.errors import InputError, UsageError
 from dltrain.report.text import number, table
 
@@ -38,9 +38,7 @@ def evaluate(options: Options) -> None:
         raise InputError(f"{run.folder} has no checkpoint to evaluate")
     state = checkpoint.load(folder)
     experiment = build.build(composed.config)
-    device = experiment.device
-    engine = Engine((), device.mover(), device.autocast())
-    engine.position_at(experiment.task, Resume(state, store.stage_ends()))
+    engine = position(experiment, Resume(state, store.stage_ends()))
     split = chosen["split"]
     scores = engine.score(getattr(experiment.data, split), split)
     figures = {name: value for name, value in scores.items() if isinstance(value, float)}

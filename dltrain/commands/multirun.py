@@ -12,7 +12,7 @@ from typing import Any
 from dltrain.commands.options import Options
 from dltrain.commands.train import start
 from dltrain.config.check import problems_of
-from dltrain.config.compose import Composed, compose, parse, raise_problems
+from dltrain.config.compose import Composed, compose, groups, parse, raise_problems
 from dltrain.errors import DltrainError, Interrupted, UsageError
 from dltrain.report.text import duration, number, table
 from dltrain.run import Run
@@ -68,8 +68,6 @@ def run_job(composed: Composed, job: list[str], options: Options, folder: Path) 
 
 def expand(overrides: list[str]) -> list[list[str]]:
     """The grid: one list of overrides a job, the last swept key varying fastest."""
-    from hydra.core.override_parser.types import Transformer
-
     parsed, problems = parse(overrides, sweep=True)
     raise_problems(problems)
     axes = []
@@ -79,9 +77,21 @@ def expand(overrides: list[str]) -> list[list[str]]:
         elif not override.is_discrete_sweep():
             raise UsageError(f"{override.input_line}: a grid needs values, such as {override.key_or_group}=1,2,3")
         else:
-            prefix = override.get_key_element()
-            axes.append([f"{prefix}={v}" for v in override.sweep_string_iterator(transformer=Transformer.encode)])
+            axes.append([f"{override.get_key_element()}={value}" for value in values_of(override)])
     return [list(job) for job in itertools.product(*axes)]
+
+
+def values_of(override: Any) -> list[str]:
+    """The values that one swept override goes through; UsageError for a pattern that no option matches."""
+    from hydra.core.override_parser.types import Glob, Transformer
+
+    pattern = override.value()
+    if not isinstance(pattern, Glob):
+        return list(override.sweep_iterator(transformer=Transformer.encode))
+    found = pattern.filter(groups().get(override.key_or_group, []))
+    if not found:
+        raise UsageError(f"{override.input_line}: no {override.key_or_group} is called like that (dltrain list)")
+    return list(found)
 
 
 def swept_keys(jobs: list[list[str]]) -> list[str]:

@@ -9,13 +9,14 @@ from typing import Any
 import yaml
 
 from dltrain import build, checkpoint
+from dltrain.build import Experiment
 from dltrain.callbacks.tensorboard import TensorBoard
 from dltrain.checkpoint import Store
 from dltrain.commands.options import Options
 from dltrain.commands.train import execute
 from dltrain.config import check
 from dltrain.config.compose import Composed, compose_over
-from dltrain.engine import Resume
+from dltrain.engine import Engine, Resume
 from dltrain.errors import InputError, UsageError
 from dltrain.run import CONFIG, METRICS, RESULTS, TIMING, Run, find
 
@@ -29,10 +30,14 @@ def resume(options: Options) -> None:
     store = Store(run.folder / "checkpoints")
     newest = store.pointed("last")
     if newest is None:
-        raise InputError(f"{run.folder} has no checkpoint to resume from; `dltrain` with the same overrides starts anew")
+        raise InputError(
+            f"{run.folder} has no checkpoint to resume from; `dltrain` with the same overrides starts anew"
+        )
     state = checkpoint.load(newest)
     finished_unless_extended(run, composed, state)
+    position(build.build(composed.config), Resume(state, store.stage_ends()))  # nothing is written unless it fits
     experiment = build.build(composed.config)
+    _ = experiment.data.train.samples  # reads the data set
     session = build.session(experiment, run, options.command)
     run.cut_back(METRICS, state["step"])
     run.cut_back(TIMING, state["step"])
@@ -42,6 +47,17 @@ def resume(options: Options) -> None:
         tensorboard.purge_step = state["step"] + 1
     log.info(f"resuming at step {state['step']} (epoch {state['epoch'] + 1}) from {newest.name}")
     options.outcome.update(execute(session, Resume(state, store.stage_ends())))
+
+
+def position(experiment: Experiment, where: Resume) -> Engine:
+    """An engine without callbacks that stands where a checkpoint was taken; InputError if the checkpoint does not fit."""
+    engine = Engine((), experiment.device.mover(), experiment.device.autocast())
+    try:
+        engine.position_at(experiment.task, where)
+    except (RuntimeError, ValueError) as e:
+        first = " ".join(str(e).split())[:300]
+        raise InputError(f"the checkpoint does not fit the configuration as it is now: {first}") from e
+    return engine
 
 
 def find_run(options: Options) -> tuple[Run, list[str]]:
@@ -78,7 +94,9 @@ def finished_unless_extended(run: Run, composed: Composed, state: dict[str, Any]
     done_epochs = trainer["epochs"] is not None and state["epoch"] >= trainer["epochs"]
     done_steps = trainer["steps"] is not None and state["step"] >= trainer["steps"]
     if done_epochs or done_steps or not typed:
-        more = f"trainer.epochs={2 * state['epoch']}" if trainer["steps"] is None else f"trainer.steps={2 * state['step']}"
+        more = (
+            f"trainer.epochs={2 * state['epoch']}" if trainer["steps"] is None else f"trainer.steps={2 * state['step']}"
+        )
         raise UsageError(
             f"{run.folder} is finished ({state['epoch']} epochs, {state['step']} steps); "
             f"to train it longer: dltrain resume {run.folder} {more}"

@@ -9,22 +9,24 @@ from typing import Any
 import yaml
 
 from dltrain.commands.options import Options
-from dltrain.config.compose import Composed, compose, conf_dir, groups, raise_problems, unknown_key
+from dltrain.config.compose import Composed, compose, conf_dir, groups, parse, raise_problems, unknown_key
 from dltrain.config.policy import locate
-from dltrain.config.schema import Argument, arguments, close_matches, describe
+from dltrain.config.schema import Argument, arguments, as_yaml, close_matches, describe
 from dltrain.config.settings import Settings
 from dltrain.errors import UsageError
 from dltrain.report.text import table
 
 log = logging.getLogger("dltrain")
+FROM_DATA = "from the data or the task"
 
 
 def show(options: Options) -> None:
     if not options.names:
-        raise UsageError("show what? A key, as in `dltrain show optimizer.lr`, or an option, as in `dltrain show model/cnn`")
+        raise UsageError("show what? A key (dltrain show optimizer.lr) or an option (dltrain show model/cnn)")
     for name in options.names:
         if "/" in name:
-            show_option(*name.split("/", 1), options)
+            group, _, option = name.partition("/")
+            show_option(group, option, options)
         else:
             composed = compose(options.overrides)
             raise_problems(composed.problems)
@@ -49,7 +51,7 @@ def show_option(group: str, option: str, options: Options) -> None:
 def signature_table(taken: dict[str, Argument], node: dict[str, Any]) -> str:
     rows = []
     for name, argument in taken.items():
-        given = node.get(name, "from the data or the task" if argument.required else argument.default)
+        given = node.get(name, FROM_DATA if argument.required else argument.default)
         rows.append((name, _text(given) if not isinstance(given, dict) else "...", describe(argument.annotation)))
     return table(rows)
 
@@ -57,12 +59,14 @@ def signature_table(taken: dict[str, Argument], node: dict[str, Any]) -> str:
 def show_key(composed: Composed, key: str, options: Options) -> None:
     """One key: value, type and range, origin; for a group, every key below it."""
     value, argument = _look_up(composed, key)
-    rows = [("value", _text(value))]
+    from_data = value is None and argument is not None and argument.required
+    rows = [("value", FROM_DATA if from_data else _text(value))]
     if argument is not None:
         rows.append(("expects", describe(argument.annotation)))
         if not argument.required:
             rows.append(("default", _text(argument.default)))
-    rows.append(("set by", origin(composed, key)))
+    if not from_data:
+        rows.append(("set by", origin(composed, key)))
     log.info(f"{key}\n{table(rows)}")
     if isinstance(value, dict):
         log.info(yaml.safe_dump(value, sort_keys=False).rstrip())
@@ -79,7 +83,8 @@ def _look_up(composed: Composed, key: str) -> tuple[Any, Argument | None]:
         if not isinstance(node, dict) or (part not in node and argument is None):
             raise UsageError(f"{key}  {unknown_key(OmegaConf.create(composed.config), key)}")
         node = node.get(part, None if argument is None or argument.required else argument.default)
-        taken = arguments(locate(node["_target_"])) if isinstance(node, dict) and "_target_" in node else {}
+        plugins = composed.config["plugins"]
+        taken = arguments(locate(node["_target_"], plugins)) if isinstance(node, dict) and "_target_" in node else {}
         if argument is not None and isinstance(node, dict) and inspect.isclass(argument.annotation):
             taken = taken or arguments(argument.annotation)
     return node, argument
@@ -87,23 +92,31 @@ def _look_up(composed: Composed, key: str) -> tuple[Any, Argument | None]:
 
 def origin(composed: Composed, key: str) -> str:
     """The override, or the last of the files composed, that set `key`."""
-    for prefix in (key, key.split(".")[0]):
-        typed = composed.typed.get(prefix)
-        if typed and (prefix == key or "." not in typed.split("=")[0]):
-            return f"the command line: {typed}"
     top, _, rest = key.partition(".")
+    if key in composed.typed:
+        return f"the command line: {composed.typed[key]}"
+    if (typed := composed.typed.get(top)) and _sets(typed, rest):
+        return f"the command line: {typed}"
     for overlay in ("debug", "experiment"):
         choice = composed.choices.get(overlay)
         if choice and (file := _file_that_sets(overlay, _option(choice), key)):
             return file
-    choice = composed.choices.get(top)
-    if top in groups() and choice is not None:
-        for option in reversed(_option(choice).strip("[]").split(",")):
-            if option and (file := _file_that_sets(top, option.strip(), rest)):
-                return file
+    choice = rest.partition(".")[0] if top == "regularization" else composed.choices.get(top)
+    if top in groups() and choice and (file := _file_that_sets(top, choice, rest)):
+        return file
     if top in groups() and rest:
         return "its default in code"
     return "conf/config.yaml"
+
+
+def _sets(typed: str, key: str) -> bool:
+    """Whether an override of a whole group, such as optimizer={lr: 1}, sets `key` in it; a choice does not."""
+    node = parse([typed])[0][0].value()
+    for part in key.split("."):
+        if not isinstance(node, dict) or part not in node:
+            return False
+        node = node[part]
+    return True
 
 
 def _option(choice: str) -> str:
@@ -123,8 +136,4 @@ def _file_that_sets(group: str, option: str, key: str) -> str | None:
 
 
 def _text(value: Any) -> str:
-    if value is None:
-        return "null"
-    if isinstance(value, bool):
-        return str(value).lower()
-    return "..." if isinstance(value, dict) else str(value)
+    return "..." if isinstance(value, dict) else as_yaml(value)

@@ -42,6 +42,8 @@ def start(composed: Composed, options: Options, folder: Path | None = None) -> d
     Everything that can be wrong with data or device comes up before the folder is made.
     """
     config = composed.config
+    for line in check.unread(composed):
+        log.warning(line)
     experiment = build.build(config)
     _ = experiment.data.train.samples  # reads the data set
     if folder is None:
@@ -56,9 +58,12 @@ def start(composed: Composed, options: Options, folder: Path | None = None) -> d
 
 def label(composed: Composed) -> str:
     """What a run folder is called: its name if it has one, then what it trains on what."""
-    parts = [composed.config["name"], composed.choices.get("experiment") or composed.choices["model"]]
+    parts = [composed.config["name"], composed.choices.get("experiment")]
     if not composed.choices.get("experiment"):
-        parts.append(composed.choices["dataset"])
+        for group in ("model", "dataset"):
+            own = group in composed.typed and "{" in composed.typed[group]  # a node of the user's own
+            target = composed.config[group]["_target_"].rpartition(".")[2]
+            parts.append(target if own else composed.choices[group])
     return "_".join(part for part in (*parts, composed.config["debug"]) if part)
 
 

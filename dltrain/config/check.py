@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import typing
 from typing import Any
 
-from dltrain.config.compose import Composed, Problem, groups
+from dltrain.config.compose import OVERLAYS, Composed, Problem, groups
 from dltrain.config.policy import locate
-from dltrain.config.schema import arguments, close_matches, wrong
+from dltrain.config.schema import arguments, close_matches, wants_object, wrong
 from dltrain.config.settings import Settings
 from dltrain.errors import ConfigError, UsageError
 
@@ -29,27 +30,31 @@ def raise_all(composed: Composed) -> None:
 class _Checker:
     def __init__(self, composed: Composed) -> None:
         self.composed, self.config = composed, composed.config
-        self.plugins = composed.config.get("plugins") or []
+        plugins = composed.config.get("plugins")
+        self.plugins = [str(plugin) for plugin in plugins] if isinstance(plugins, list) else []
         self.problems: list[Problem] = []
 
     def run(self) -> list[Problem]:
         own = {key: value for key, value in self.config.items() if key not in groups() or key == "debug"}
         self.dataclass_node(Settings, own, "")
-        for group in groups():
+        for group in (name for name in groups() if name not in OVERLAYS):
             node = self.config.get(group)
-            if group in ("regularization", "callbacks"):
-                for name, child in (node or {}).items():
+            if group not in ("regularization", "callbacks"):
+                self.node(node, group)
+            elif not isinstance(node, dict):
+                self.report(group, node, f"expected a mapping of choices (dltrain list {group})")
+            else:
+                for name, child in node.items():
                     if child is not None:
                         self.node(child, f"{group}.{name}")
-            elif isinstance(node, dict):
-                self.node(node, group)
-        if not self.problems:
+        if not self.problems and not self.composed.unresolved:
             self.combinations()
         return self.problems
 
     def report(self, key: str, value: Any, why: str) -> None:
         """Name the override as it was typed, or the key and its value if a file set it."""
-        self.problems.append((self.composed.typed.get(key, f"{key}={_short(value)}"), why))
+        if key not in self.composed.unresolved:
+            self.problems.append((self.composed.typed.get(key, f"{key}={_short(value)}"), why))
 
     def node(self, node: Any, path: str) -> None:
         if not isinstance(node, dict) or TARGET not in node:
@@ -69,7 +74,7 @@ class _Checker:
                 close = close_matches(name, taken)
                 meant = f"; did you mean {path}.{close[0]}?" if close else ""
                 self.report(key, value, f"{node[TARGET].rpartition('.')[2]} takes no {name}{meant}")
-            elif isinstance(value, dict) and TARGET in value:
+            elif _is_node(value, taken[name].annotation):
                 self.node(value, key)
             else:
                 self.value(key, value, taken[name].annotation)
@@ -102,23 +107,31 @@ class _Checker:
                 self.report("trainer.epochs", None, "a run needs an end: set trainer.epochs, .steps or .max_seconds")
             elif not schedule[TARGET].endswith(".Constant") or 0 < schedule.get("warmup", 0) < 1:
                 self.report("trainer.epochs", None, "this schedule needs to know the end: set trainer.epochs or .steps")
-        for destination, regularizer in self._argument_destinations():
+        for destination, regularizer in self.argument_destinations():
             group, _, name = destination.partition(".")
             target = locate(self.config[group][TARGET], self.plugins)
             if name not in arguments(target):
                 option = self.composed.choices.get(group, group)
-                self.report(f"regularization.{regularizer}", "", f"{group}={option} has no {name} to set")
+                what = self.composed.typed.get("regularization", f"regularization=[{regularizer}]")
+                self.problems.append((what, f"{regularizer} needs a {destination}; {group}={option} has none"))
         for key, text in self.config["expect"].items():
             if not _is_claim(text):
                 self.report(f"expect.{key}", text, 'expected a comparison with a number, such as ">=0.99"')
 
-    def _argument_destinations(self) -> list[tuple[str, str]]:
+    def argument_destinations(self) -> list[tuple[str, str]]:
         found = []
         for name, node in self.config["regularization"].items():
             given = {key: value for key, value in node.items() if key != TARGET}
             settings = locate(node[TARGET], self.plugins)(**given).settings()
             found += [(d, name) for d in settings if d.split(".")[0] in ("model", "loss")]
         return found
+
+
+def _is_node(value: Any, annotation: Any) -> bool:
+    """Whether `value` has to be a choice of its own: its annotation asks for an object, or admits one."""
+    if wants_object(annotation):
+        return value is not None or type(None) not in typing.get_args(annotation)
+    return isinstance(value, dict) and TARGET in value and wrong(value, annotation) is None
 
 
 def _is_claim(text: str) -> bool:
@@ -133,3 +146,21 @@ def _short(value: Any) -> str:
     if isinstance(value, dict):
         return "{...}"
     return "null" if value is None else str(value)
+
+
+USED_THROUGH = {"model": "model", "loss": "loss", "optimizer": "optim", "schedule": "optim", "regularization": "optim"}
+
+
+def unread(composed: Composed) -> list[str]:
+    """Keys of a checked configuration that were typed and that nothing in this experiment reads, each with the reason."""
+    checker = _Checker(composed)
+    asked = set(arguments(locate(composed.config["task"][TARGET], checker.plugins)))
+    lines = []
+    for key, typed in composed.typed.items():
+        argument = USED_THROUGH.get(key.split(".")[0])
+        if argument and argument not in asked:
+            lines.append(f"{typed} is not read: task={composed.choices.get('task')} does not use {argument}")
+    for destination, name in checker.argument_destinations():
+        if destination in composed.typed:
+            lines.append(f"{composed.typed[destination]} is not read: regularization={name} sets {destination}")
+    return lines

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import functools
-import os
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from dltrain.config.schema import close_matches
+from dltrain.config.schema import as_yaml, close_matches, similarity
 from dltrain.errors import ConfigError, UsageError
 
 VERSION_BASE = "1.3"
 OVERLAYS = ("experiment", "debug")  # groups that set keys anywhere, and may be left out
+
+LIKE = 0.6  # how similar two names are at least for one to be meant by the other
+SYNONYMS = {"learning_rate": "lr", "bs": "batch_size", "batchsize": "batch_size"}
 
 Problem = tuple[str, str]
 
@@ -52,6 +54,7 @@ class Composed:
     choices: dict[str, Any]
     typed: dict[str, str] = field(default_factory=dict)  # dotted key: the override as it was typed
     problems: list[Problem] = field(default_factory=list)
+    unresolved: set[str] = field(default_factory=set)  # dotted keys whose interpolation failed: reported already
 
 
 def parse(overrides: list[str], sweep: bool = False) -> tuple[list[Any], list[Problem]]:
@@ -65,7 +68,7 @@ def parse(overrides: list[str], sweep: bool = False) -> tuple[list[Any], list[Pr
             problems.append((text, f"is not an override: settings are KEY=VALUE{_as_setting(text)}"))
             continue
         try:
-            override = parser.parse_override(text)
+            override = _parse_override(parser, text)
         except HydraException as e:
             problems.append((text, f"cannot be read as KEY=VALUE: {str(e).splitlines()[0]}"))
             continue
@@ -76,7 +79,24 @@ def parse(overrides: list[str], sweep: bool = False) -> tuple[list[Any], list[Pr
     return parsed, problems
 
 
+def _parse_override(parser: Any, text: str) -> Any:
+    """Hydra's grammar, and beyond it plain text with characters that it does not know, as in paths.output=~/runs."""
+    from hydra.errors import HydraException
+
+    try:
+        return parser.parse_override(text)
+    except HydraException:
+        key, _, value = text.partition("=")
+        if not value or set(value) & set("[]{}(),'\"$\\"):
+            raise
+        override = parser.parse_override(f"{key}='{value}'")
+        override.input_line = text
+        return override
+
+
 def _as_setting(word: str) -> str:
+    if word in common_keys():
+        return f"; did you mean {word}=...?"
     close = close_matches(word, [key.split(".")[-1] for key in common_keys()])
     full = [key for key in common_keys() if close and key.split(".")[-1] == close[0]]
     return f"; did you mean {full[0]}=...?" if full else ""
@@ -93,14 +113,17 @@ def common_keys() -> list[str]:
 def compose(overrides: list[str]) -> Composed:
     """Compose `overrides` over conf/; what is wrong with them is set aside in `problems`, and the rest composed."""
     parsed, problems = parse(overrides)
-    chosen, values = [], []
+    chosen: list[Any] = []
+    values: list[Any] = []
     for override in parsed:
         (chosen if override.key_or_group in groups() and not _is_value(override) else values).append(override)
-    good = []
+    good: list[Any] = []
     for override in chosen:
         wrong = _unknown_options(override)
         problems += wrong
-        if not wrong:
+        if not wrong and override.value() is None:  # an overlay that is taken back
+            good = [o for o in good if o.key_or_group != override.key_or_group]
+        elif not wrong:
             good.append(override)
     config, choices = _hydra([o.input_line for o in good])
     composed = Composed(config, choices, {o.key_or_group: o.input_line for o in good}, problems)
@@ -132,13 +155,17 @@ def compose_over(saved: dict[str, Any], overrides: list[str]) -> Composed:
 
 
 def _set_values(composed: Composed, config: Any, values: list[Any]) -> Composed:
+    from omegaconf import OmegaConf
+
     for override in values:
         problem = _apply(config, override)
         if problem:
             composed.problems.append((override.input_line, problem))
         else:
             composed.typed[override.key_or_group] = override.input_line
-    composed.config = _plain(config, composed.problems)
+    _resolve(composed, config)
+    plain: Any = OmegaConf.to_container(config)
+    composed.config = _complete(plain)
     return composed
 
 
@@ -148,8 +175,12 @@ def _is_value(override: Any) -> bool:
 
 def _unknown_options(override: Any) -> list[Problem]:
     group, value = override.key_or_group, override.value()
-    if value is None and (group in OVERLAYS or override.is_delete()):
+    if value is None and group in OVERLAYS:
         return []
+    if value is None:
+        none = f"{group}=quiet" if group == "callbacks" else "regularization=[]" if group == "regularization" else ""
+        instead = f"for none: {none}" if none else f"every run has one: {group}=NAME (dltrain list {group})"
+        return [(override.input_line, instead)]
     names = value if isinstance(value, list) else [value]
     if len(names) != 1 and group != "regularization":
         return [(override.input_line, f"{group} is one choice; several values are a sweep: dltrain -m {group}=a,b")]
@@ -197,9 +228,10 @@ def _apply(config: Any, override: Any) -> str | None:
     try:
         with open_dict(config):
             if override.is_delete():
-                del parent[key.rpartition(".")[2]]
+                del parent[key.rpartition(".")[2]]  # what builds it has a default of its own
             else:
-                OmegaConf.update(config, key, override.value(), force_add=True)
+                whole = key in groups()  # model={_target_: mine.Net} is another model, not more keys of this one
+                OmegaConf.update(config, key, override.value(), merge=not whole, force_add=True)
     except (OmegaConfBaseException, TypeError, KeyError) as e:
         return str(e).splitlines()[0]
     return None
@@ -212,39 +244,74 @@ def _signature_takes(node: Any, name: str, config: Any) -> bool:
     """Whether the node's target has an argument that its file leaves out, such as model.num_classes."""
     from omegaconf import DictConfig
 
+    if node is config or not isinstance(node, DictConfig):
+        return False
+    if "_target_" in node:
+        taken = _arguments_of(node, config)
+        return taken is None or name in taken
+    return node._key() == "expect"
+
+
+def _arguments_of(node: Any, config: Any) -> list[str] | None:
+    """The names of the arguments of a node's target; None if the target is not allowed, which is reported as such."""
+    from omegaconf import DictConfig
+
     from dltrain.config.policy import locate
     from dltrain.config.schema import arguments
 
-    if node is config:
-        return False
-    if isinstance(node, DictConfig) and "_target_" in node:
-        try:
-            return name in arguments(locate(str(node["_target_"]), list(config.get("plugins") or [])))
-        except UsageError:
-            return True  # the target is the problem, and is reported as one
-    return isinstance(node, DictConfig) and "_target_" not in node and node._key() == "expect"
+    if not isinstance(node, DictConfig) or "_target_" not in node:
+        return []
+    try:
+        return list(arguments(locate(str(node["_target_"]), list(config.get("plugins") or []))))
+    except UsageError:
+        return None
 
 
 def unknown_key(config: Any, key: str) -> str:
     """What to write instead of a key that does not exist."""
     from omegaconf import OmegaConf
 
-    keys = leaves(config)
-    name = key.rpartition(".")[2]
+    group, _, rest = key.partition(".")
+    if group == "regularization" and rest.split(".")[0] in groups()[group]:
+        return f"not chosen: regularization=[{rest.split('.')[0]}]"
+    if options := _options_with(group, rest):
+        have = "has" if len(options) == 1 else "have"
+        return f"no such key in this {group}; {', '.join(f'{group}={o}' for o in options)} {have} it"
+    close = _close_key(config, key)
+    if close is None:
+        return (
+            f"no such key (dltrain show {group})" if group in groups() else "no such key (dltrain list, dltrain show)"
+        )
+    value = OmegaConf.select(config, close, throw_on_missing=False, throw_on_resolution_failure=False)
+    known = close in leaves(config) and not OmegaConf.is_config(value)
+    return f"no such key; did you mean {close}{f' (now {as_yaml(value)})' if known else ''}?"
+
+
+def _options_with(group: str, key: str) -> list[str]:
+    """The options of `group` whose file sets `key`."""
+    import yaml
+
+    paths = ((option, conf_dir() / group / f"{option}.yaml") for option in groups().get(group, []) if key)
+    return [option for option, path in paths if key in (yaml.safe_load(path.read_text(encoding="utf-8")) or {})]
+
+
+def _close_key(config: Any, key: str) -> str | None:
+    """The key most like `key`: the same last name anywhere, else one like it, first where it would stand."""
+    from omegaconf import OmegaConf
+
+    parent, _, name = key.rpartition(".")
+    name = SYNONYMS.get(name, name)
+    above = {key[:i] for i, letter in enumerate(key) if letter == "."}
+    keys = [k for k in leaves(config) if k not in above or not OmegaConf.is_config(OmegaConf.select(config, k))]
+    keys = [k for k in common_keys() if k in keys] + keys
+    here = OmegaConf.select(config, parent) if parent else config
     same = [k for k in keys if k.rpartition(".")[2] == name]
-    close = same or [c for c in close_matches(key, keys)] or _by_last_name(name, keys)
-    if not close and key.split(".")[0] in groups():
-        return f"no such key (dltrain show {key.split('.')[0]})"
-    if not close:
-        return "no such key (dltrain list, dltrain show)"
-    value = OmegaConf.select(config, close[0], throw_on_missing=False)
-    now = f" (now {'null' if value is None else value})" if not OmegaConf.is_config(value) else ""
-    return f"no such key; did you mean {close[0]}{now}?"
-
-
-def _by_last_name(name: str, keys: list[str]) -> list[str]:
-    best = close_matches(name, [k.rpartition(".")[2] for k in keys])
-    return [k for b in best for k in keys if k.rpartition(".")[2] == b]
+    if parent and OmegaConf.is_config(here):
+        keys = [k for k in keys if k.rpartition(".")[0] == parent]
+        keys += [f"{parent}.{argument}" for argument in _arguments_of(here, config) or []]
+    scores = {k: similarity(name, k.rpartition(".")[2]) for k in keys}
+    alike = [k for k, score in scores.items() if LIKE <= score == max(scores.values())]
+    return next(iter([*same, *alike, *([] if OmegaConf.is_config(here) else close_matches(key, keys))]), None)
 
 
 def leaves(node: Any, prefix: str = "") -> list[str]:
@@ -262,19 +329,44 @@ def leaves(node: Any, prefix: str = "") -> list[str]:
     return keys
 
 
-def _plain(config: Any, problems: list[Problem]) -> dict[str, Any]:
-    """The configuration as dicts, lists and values, with its interpolations resolved."""
+def _resolve(composed: Composed, config: Any) -> None:
+    """Replace every interpolation by its value; those that have none become null and are reported once."""
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
 
-    try:
-        plain: Any = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
-    except OmegaConfBaseException as e:
-        problems.append((str(getattr(e, "full_key", "") or "configuration"), str(e).splitlines()[0]))
-        plain = OmegaConf.to_container(config, resolve=False)
-    plain["paths"]["data"] = os.path.expanduser(str(plain["paths"]["data"]))
-    plain["paths"]["output"] = os.path.expanduser(str(plain["paths"]["output"]))
-    return dict(plain)
+    reasons, values = {}, {}
+    for key in leaves(config):
+        if OmegaConf.is_interpolation(*_parent_and_name(config, key)):
+            try:
+                values[key] = OmegaConf.select(config, key, throw_on_resolution_failure=True)
+            except OmegaConfBaseException as e:
+                reasons[key] = str(e).splitlines()[0].rpartition("resolving interpolation: ")[2].strip('"')
+    for key, value in [*values.items(), *((key, None) for key in reasons)]:
+        OmegaConf.update(config, key, value)
+    composed.unresolved = set(reasons)
+    causes = [key for key in reasons if key in composed.typed] or list(reasons)  # the others refer to these
+    composed.problems += [(composed.typed.get(key, key), f"cannot be resolved: {reasons[key]}") for key in causes]
+
+
+def _parent_and_name(config: Any, key: str) -> tuple[Any, str]:
+    from omegaconf import OmegaConf
+
+    parent, _, name = key.rpartition(".")
+    return (OmegaConf.select(config, parent) if parent else config), name
+
+
+def _complete(config: dict[str, Any]) -> dict[str, Any]:
+    """`config` with the defaults of the settings that it lacks (deleted, or the file is older), and ~ expanded."""
+    from dltrain.config.settings import Paths, Settings, Trainer
+
+    config = {**asdict(Settings()), **config}
+    for name, defaults in (("paths", Paths), ("trainer", Trainer)):
+        if isinstance(config.get(name), dict):
+            config[name] = {**asdict(defaults()), **config[name]}
+    if isinstance(config["paths"], dict):
+        for name, value in config["paths"].items():
+            config["paths"][name] = str(Path(value).expanduser()) if isinstance(value, str) else value
+    return config
 
 
 def raise_problems(problems: list[Problem]) -> None:

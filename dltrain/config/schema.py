@@ -5,15 +5,18 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import inspect
+import math
 import types
 import typing
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Annotated, Any, Literal, Union
 
 from dltrain.types import Ge, Gt, Le, Lt
 
 NOUNS: dict[Any, str] = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
 RANGES = (Gt, Ge, Lt, Le)
+PLAIN = (*NOUNS, list, tuple, dict, object, type(None), Path, Any)  # classes whose values a configuration can write
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,7 +34,7 @@ class Argument:
 
 def arguments(target: Callable[..., Any]) -> dict[str, Argument]:
     """The arguments of a class or function, by name; AssertionError for `**kwargs`, which hides what is accepted."""
-    function = target.__init__ if inspect.isclass(target) else target  # type: ignore[misc]
+    function = target.__init__ if inspect.isclass(target) else target
     hints = typing.get_type_hints(function, include_extras=True)
     found = {}
     for name, parameter in inspect.signature(target).parameters.items():
@@ -60,35 +63,59 @@ def describe(annotation: Any) -> str:
         return f"one of {', '.join(map(str, args))}" if len(args) > 1 else str(args[0])
     if origin in (Union, types.UnionType):
         return " or ".join("null" if a is type(None) else describe(a) for a in args)
+    if origin is tuple and len(args) > 1 and args[1] is not Ellipsis:
+        kinds = list(dict.fromkeys(map(describe, args)))
+        return f"a list of {len(args)}, {f'each {kinds[0]}' if len(kinds) == 1 else ' then '.join(kinds)}"
     if origin in (list, tuple):
         return f"a list, each {describe(args[0])}" if args else "a list"
     if origin is dict:
-        return "a mapping"
+        return f"a mapping to {describe(args[1])}"
     return NOUNS.get(annotation, getattr(annotation, "__name__", str(annotation)))
 
 
 def wrong(value: Any, annotation: Any) -> str | None:
     """Why `value` does not fit `annotation`, with what would; None if it fits.
 
-    Annotations that a configuration cannot express (a Module, a Tensor) accept anything: `build` passes the object.
+    Annotations that a configuration cannot express (a Module, a Tensor) accept anything here: see `wants_object`.
     """
     if _fits(value, annotation):
         return None
-    problem = f"expected {describe(annotation)}, got {value!r}"
+    problem = f"expected {describe(annotation)}, got {repr(value) if isinstance(value, str) else as_yaml(value)}"
     close = close_matches(str(value), literals(annotation))
     return f"{problem}; did you mean {close[0]}?" if close else problem
+
+
+def as_yaml(value: Any) -> str:
+    """A value as an override would say it."""
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    return str(value)
+
+
+def wants_object(annotation: Any) -> bool:
+    """Whether a value for `annotation` has to be built: a Module, a Protocol, a callable."""
+    origin, args = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin is Annotated:
+        return wants_object(args[0])
+    if origin in (Union, types.UnionType):
+        return any(map(wants_object, args))
+    if origin in (list, tuple, dict):
+        return any(map(wants_object, args))
+    if origin is not None:
+        return origin is Callable
+    return inspect.isclass(annotation) and annotation not in PLAIN
 
 
 def _fits(value: Any, annotation: Any) -> bool:
     origin, args = typing.get_origin(annotation), typing.get_args(annotation)
     if origin is Annotated:
-        fits = _fits(value, args[0])
-        return fits and all(a.holds(value) for a in args[1:] if isinstance(a, RANGES) and isinstance(value, int | float))
+        ranges = [a for a in args[1:] if isinstance(a, RANGES) and isinstance(value, int | float)]
+        return _fits(value, args[0]) and all(a.holds(value) for a in ranges)
     if origin is Literal:
         return any(value == a and isinstance(value, bool) == isinstance(a, bool) for a in args)
     if origin in (Union, types.UnionType):
         return any(_fits(value, a) for a in args)
-    if origin is tuple and len(args) != 2 or origin is tuple and args[1] is not Ellipsis:
+    if origin is tuple and not (len(args) == 2 and args[1] is Ellipsis):
         return isinstance(value, list | tuple) and len(value) == len(args) and all(map(_fits, value, args))
     if origin in (list, tuple):
         return isinstance(value, list | tuple) and all(_fits(v, args[0]) for v in value)
@@ -97,7 +124,7 @@ def _fits(value: Any, annotation: Any) -> bool:
     if annotation is type(None):
         return value is None
     if annotation is float:
-        return isinstance(value, int | float) and not isinstance(value, bool)
+        return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
     if annotation is int:
         return isinstance(value, int) and not isinstance(value, bool)
     if annotation in (bool, str):
@@ -116,3 +143,8 @@ def close_matches(word: str, words: Iterable[str]) -> list[str]:
     """The words most like `word`, best first; case does not count."""
     by_lower = {w.lower(): w for w in words}
     return [by_lower[w] for w in difflib.get_close_matches(word.lower(), by_lower, n=3, cutoff=0.55)]
+
+
+def similarity(one: str, other: str) -> float:
+    """Of two names, in 0..1; case does not count."""
+    return difflib.SequenceMatcher(None, one.lower(), other.lower()).ratio()

@@ -17,15 +17,18 @@ def fetch(mirrors: tuple[str, ...], files: dict[str, str], folder: Path, instead
     from torchvision.datasets.utils import check_integrity, download_url  # only those who download wait for it
 
     for name, md5 in files.items():
-        reasons = []
+        reasons, part = [], folder / f".{name}.part"
         for mirror in mirrors:
             if check_integrity(str(folder / name), md5):
                 break
             try:
                 folder.mkdir(parents=True, exist_ok=True)
-                download_url(mirror + name, str(folder), name, md5)
+                download_url(mirror + name, str(folder), part.name, md5)
+                part.replace(folder / name)
             except (OSError, RuntimeError, ValueError) as e:
                 reasons.append(f"{mirror}: {e}")
+            finally:
+                part.unlink(missing_ok=True)  # a file with the wrong content is never left under the right name
         if not check_integrity(str(folder / name), md5):
             wanted = "\n".join(f"  {n}  (md5 {m})" for n, m in files.items())
             raise InputError(

@@ -149,5 +149,5 @@ class InMemory:
         for name, pair in sorted(self.stored.items()):
             for tensor in pair:
                 digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-                digest.update(memoryview(tensor.cpu().contiguous().numpy()).cast("B"))
+                digest.update(tensor.cpu().contiguous().numpy().data)
         return digest.hexdigest()

@@ -67,7 +67,7 @@ class MNIST:
         sets = {}
         for split, (images, labels) in FILES.items():
             pixels, targets = self._read(images), self._read(labels)
-            if pixels.ndim != 3 or len(pixels) != len(targets) or int(targets.max()) >= self.spec.num_classes:
+            if pixels.ndim != 3 or not 0 < len(pixels) == len(targets) or int(targets.max()) >= self.spec.num_classes:
                 raise InputError(f"{self.raw}: {images} and {labels} do not belong together")
             sets[split] = (pixels.unsqueeze(1), targets.to(torch.int64))
         return sets

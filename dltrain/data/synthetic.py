@@ -62,6 +62,8 @@ class Synthetic:
         generator = keyed(self.seed, key)
         targets = torch.arange(count) % len(prototypes)
         targets = targets[torch.randperm(count, generator=generator)]
-        images = torch.randn((count, *prototypes.shape[1:]), generator=generator).mul_(self.noise).add_(prototypes[targets])
+        images = (
+            torch.randn((count, *prototypes.shape[1:]), generator=generator).mul_(self.noise).add_(prototypes[targets])
+        )
         spread = (1 + self.noise**2) ** 0.5
         return images.mul_(64 / spread).add_(127.5).clamp_(0, 255).to(torch.uint8), targets

@@ -9,7 +9,7 @@ def number(value: float) -> str:
     """A figure to four significant digits; whole thousands with separators."""
     if abs(value) >= 1000:
         return f"{value:,.0f}"
-    return f"{value:.4f}" if 0.001 <= abs(value) or value == 0 else f"{value:.3g}"
+    return f"{value:.4f}" if abs(value) >= 0.001 or value == 0 else f"{value:.3g}"
 
 
 def duration(seconds: float) -> str:

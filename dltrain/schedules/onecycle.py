@@ -28,9 +28,10 @@ class OneCycle(Schedule):
         self.end = self.start / end_divisor
 
     def curve(self, progress: float) -> float:
-        if progress < self.rise:
-            return self._blend(self.start, 1.0, progress / self.rise)
-        return self._blend(1.0, self.end, (progress - self.rise) / (1 - self.rise))
+        update, peak, last = progress * self.rest, self.rise * self.rest - 1, self.rest - 1  # as OneCycleLR counts them
+        if update < peak:
+            return self._blend(self.start, 1.0, update / peak)
+        return self._blend(1.0, self.end, min(1.0, (update - peak) / (last - peak)))
 
     @staticmethod
     def _blend(start: float, end: float, share: float) -> float:

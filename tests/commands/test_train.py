@@ -1,0 +1,210 @@
+"""Training through the command line: what a run leaves, the debug modes, claims, evaluate, resume, determinism."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from conftest import Outcome
+
+from dltrain import checkpoint
+from dltrain.checkpoint import Store
+from dltrain.commands.train import claims
+
+TINY = ("dataset=synthetic", "dataset.source.train_samples=160", "dataset.source.test_samples=40", "callbacks=quiet")
+TINY += (
+    "model=mlp",
+    "dataset.source.height=8",
+    "dataset.source.width=8",
+    "dataset.batch_size=16",
+    "trainer.log_every=3",
+)
+
+
+def folder_of(outcome: Outcome) -> Path:
+    assert outcome.code == 0, outcome.err
+    return Path(outcome.json["run"])
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    last = Store(folder / "checkpoints").pointed("last")
+    assert last is not None
+    state: dict[str, torch.Tensor] = checkpoint.load(last)["task"]
+    return state
+
+
+def test_the_default_run_reaches_its_accuracy_and_leaves_a_whole_folder(dltrain) -> None:
+    """What `make train` promises: >= 0.98 on real handwritten digits, no download."""
+    outcome = dltrain("--json")
+    folder = folder_of(outcome)
+    results = json.loads((folder / "results.json").read_text())
+    assert results["status"] == "completed"
+    assert results["metrics"]["test/accuracy"] >= 0.98
+    assert results["seconds"] < 120
+    names = {path.name for path in folder.iterdir()}
+    expected = {"manifest.json", "metrics.jsonl", "timing.jsonl", "results.json", "config.yaml", "train.log"}
+    assert expected | {"checkpoints", "tensorboard"} <= names
+    manifest = json.loads((folder / "manifest.json").read_text())
+    assert manifest["effective"] == {
+        "batch_size": 16,
+        "train_samples": 1295,
+        "val_samples": 143,
+        "test_samples": 359,
+        "steps_per_epoch": 81,
+        "parameters": 21482,
+    }
+    assert {"versions", "git", "dataset_fingerprint", "seed", "device", "precision", "config"} <= set(manifest)
+    epochs = [line for line in outcome.out.splitlines() if line.startswith("train ")]
+    assert len(epochs) == 10, "a pipe gets one line an epoch"
+    assert "\x1b" not in outcome.out, "and no escape codes"
+    for word in ("test/accuracy", "best val/accuracy", "samples/s", "tensorboard --logdir", str(folder)):
+        assert word in outcome.out
+    assert "done" in (folder / "train.log").read_text()
+
+
+def test_the_same_seed_gives_the_same_metrics_file_and_another_seed_does_not(dltrain) -> None:
+    files = [folder_of(dltrain(*TINY, f"seed={seed}", "--json")) / "metrics.jsonl" for seed in (3, 3, 4)]
+    first, again, other = (file.read_bytes() for file in files)
+    assert first == again
+    assert first != other
+
+
+@pytest.mark.parametrize(
+    ("batch_size", "steps"), [("all", 2), ("16", 18), ("1", 280)], ids=["full batch", "mini-batch", "single sample"]
+)
+def test_batch_size_is_all_n_or_one(batch_size: str, steps: int, dltrain) -> None:
+    outcome = dltrain(*TINY, f"dataset.batch_size={batch_size}", "trainer.epochs=2", "--json")
+    assert outcome.json["steps"] == steps
+
+
+@pytest.mark.parametrize(
+    ("overrides", "steps", "status"),
+    [
+        (("trainer.steps=7",), 7, "completed"),
+        (("trainer.epochs=null", "trainer.steps=20"), 20, "completed"),
+        (("trainer.epochs=2", "trainer.steps=1000"), 18, "completed"),
+        (("trainer.epochs=null", "schedule=constant", "trainer.max_seconds=0.5"), None, "stopped"),
+    ],
+)
+def test_the_first_limit_reached_ends_the_run(
+    overrides: tuple[str, ...], steps: int | None, status: str, dltrain
+) -> None:
+    results = dltrain(*TINY, *overrides, "--json").json
+    assert results["status"] == status
+    assert steps is None or results["steps"] == steps
+    assert "test/accuracy" in results["metrics"]
+
+
+def test_evaluate_every_evaluates_within_the_epoch(dltrain) -> None:
+    folder = folder_of(dltrain(*TINY, "trainer.epochs=1", "trainer.evaluate_every=4", "--json"))
+    records = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    assert [r["step"] for r in records if r["split"] == "val"] == [4, 8, 9]
+
+
+@pytest.mark.parametrize(
+    "overrides", [("device.precision=bf16",), ("trainer.accumulate=4",), ("regularization=[ema]",)]
+)
+def test_precision_accumulation_and_averaging_train(overrides: tuple[str, ...], dltrain) -> None:
+    """The validation loss falls well below that of guessing (log 10 = 2.3)."""
+    results = dltrain(*TINY, *overrides, "dataset.source.noise=0.5", "trainer.epochs=12", "--json").json
+    assert results["metrics"]["val/loss"] < 1.5
+
+
+def test_overfit_says_pass(dltrain) -> None:
+    outcome = dltrain("model=mlp", "debug=overfit", "callbacks=quiet")
+    assert outcome.code == 0, outcome.err
+    assert "overfit: PASS" in outcome.out
+
+
+def test_overfit_says_fail_for_a_network_that_cannot_learn(dltrain) -> None:
+    outcome = dltrain("model=mlp", "debug=overfit", "callbacks=quiet", "optimizer.lr=1e-9")
+    assert outcome.code == 1
+    assert "overfit: FAIL" in outcome.err
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_profile_prints_the_costliest_operations_and_keeps_a_trace(dltrain) -> None:
+    outcome = dltrain("debug=profile", "callbacks=quiet", "--json")
+    assert "Self CPU" in outcome.out
+    assert (folder_of(outcome) / "trace.json").stat().st_size > 1000
+
+
+@pytest.mark.parametrize(("claim", "met"), [(">=0.5", True), ("> 0.6", False), ("<=0.6", True), ("<0.5", False)])
+def test_claims_are_compared(claim: str, met: bool) -> None:
+    found = claims({"debug": None, "expect": {"test/accuracy": claim}}, {"test/accuracy": 0.6})
+    assert found["test/accuracy"]["met"] is met
+
+
+def test_a_claim_on_a_metric_that_was_not_measured_is_not_met() -> None:
+    assert not claims({"debug": None, "expect": {"test/bleu": ">=0"}}, {})["test/bleu"]["met"]
+
+
+def test_evaluate_gives_the_figures_of_the_run_and_writes_nothing(dltrain) -> None:
+    trained = dltrain(*TINY, "regularization=[ema]", "--json")
+    folder = folder_of(trained)
+    before = sorted(path for path in folder.rglob("*"))
+    again = dltrain("evaluate", "last", "--json")
+    assert again.json["metrics"]["test/accuracy"] == trained.json["metrics"]["test/accuracy"]
+    assert again.json["metrics"]["test/loss"] == pytest.approx(trained.json["metrics"]["test/loss"], abs=1e-6)
+    train = dltrain("evaluate", "last", "split=train", "--json").json["metrics"]
+    assert {"train/loss", "train/accuracy", "train/f1"} <= set(train)
+    assert sorted(path for path in folder.rglob("*")) == before
+
+
+@pytest.mark.parametrize(
+    ("argv", "code", "words"),
+    [
+        (("evaluate",), 2, "which run?"),
+        (("evaluate", "nothing"), 3, "no run"),
+        (("evaluate", "last", "split=tset"), 2, "expected one of train, val, test"),
+        (("resume", "last"), 2, "is finished (5 epochs, 45 steps); to train it longer: dltrain resume"),
+        (("resume", "last", "model=cnn"), 3, "does not fit"),
+        (("resume", "last", "experiment=cnn_mnist"), 2, "a run keeps its experiment"),
+    ],
+)
+def test_evaluate_and_resume_say_what_is_wrong(argv: tuple[str, ...], code: int, words: str, dltrain) -> None:
+    dltrain(*TINY)
+    extended = (*argv, "trainer.epochs=9") if "model=cnn" in argv else argv
+    outcome = dltrain(*extended)
+    assert outcome.code == code, outcome.err
+    assert words in outcome.err
+
+
+def test_a_finished_run_is_extended_as_if_it_had_never_stopped(dltrain) -> None:
+    """Under a constant schedule six epochs are three and then three more, bit for bit."""
+    constant = (*TINY, "schedule=constant", "regularization=[dropout,ema]")
+    whole = folder_of(dltrain(*constant, "trainer.epochs=6", "--json"))
+    half = folder_of(dltrain(*constant, "trainer.epochs=3", "--json"))
+    assert folder_of(dltrain("resume", str(half), "trainer.epochs=6", "--json")) == half
+    assert (half / "metrics.jsonl").read_bytes() == (whole / "metrics.jsonl").read_bytes()
+    expected = weights(whole)
+    assert all(torch.equal(value, expected[name]) for name, value in weights(half).items())
+    assert yaml.safe_load((half / "config.yaml").read_text())["trainer"]["epochs"] == 6
+
+
+def test_a_diverging_run_exits_4_and_says_what_may_help(dltrain) -> None:
+    outcome = dltrain(*TINY, "optimizer=sgd", "optimizer.lr=1e25", "--json")
+    assert outcome.code == 4
+    assert "diverged" in outcome.err
+    assert "optimizer.lr" in outcome.err
+    results = json.loads(next(Path("outputs").glob("*/*/results.json")).read_text())
+    assert results["status"] == "diverged"
+
+
+def test_a_key_that_nothing_reads_is_reported(dltrain) -> None:
+    outcome = dltrain(*TINY, "model.dropout=0.3", "regularization=[dropout]", "debug=smoke")
+    assert "model.dropout=0.3 is not read: regularization=dropout sets model.dropout" in outcome.out
+
+
+def test_full_memory_is_not_needed_to_hold_the_data(dltrain) -> None:
+    """uint8 images stay uint8: the digits take 1.2 x their raw bytes at most (a target is one byte more in raw)."""
+    from dltrain import build
+    from dltrain.config.compose import compose
+
+    data = build.build(compose(["dataset=synthetic"]).config).data
+    raw = 2500 * (3 * 32 * 32 + 8)
+    assert data.train.samples == 1800
+    assert data.size_in_bytes() <= 1.2 * raw
