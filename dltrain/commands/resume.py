@@ -63,7 +63,7 @@ def position(experiment: Experiment, where: Resume) -> Engine:
 def find_run(options: Options) -> tuple[Run, list[str]]:
     """The run that the first word names, looked for under paths.output as the overrides set it."""
     if not options.names:
-        raise UsageError("which run? `dltrain resume last`, or a part of its folder's name")
+        raise UsageError("which run? Name its folder, a unique part of the folder's name, or `last`, the newest")
     root, rest = Path("outputs"), []
     for override in options.overrides:
         key, _, value = override.partition("=")

@@ -64,7 +64,7 @@ def label(composed: Composed) -> str:
             own = group in composed.typed and "{" in composed.typed[group]  # a node of the user's own
             target = composed.config[group]["_target_"].rpartition(".")[2]
             parts.append(target if own else composed.choices[group])
-    return "_".join(part for part in (*parts, composed.config["debug"]) if part)
+    return "_".join(str(part) for part in (*parts, composed.config["debug"]) if part is not None)
 
 
 def manifest(experiment: Experiment, options: Options) -> dict[str, Any]:

@@ -230,8 +230,9 @@ def _apply(config: Any, override: Any) -> str | None:
             if override.is_delete():
                 del parent[key.rpartition(".")[2]]  # what builds it has a default of its own
             else:
-                whole = key in groups()  # model={_target_: mine.Net} is another model, not more keys of this one
-                OmegaConf.update(config, key, override.value(), merge=not whole, force_add=True)
+                value = override.value()  # model={_target_: mine.Net} is another model, not more keys of this one
+                other = key in groups() and isinstance(value, dict) and "_target_" in value
+                OmegaConf.update(config, key, value, merge=not other, force_add=True)
     except (OmegaConfBaseException, TypeError, KeyError) as e:
         return str(e).splitlines()[0]
     return None

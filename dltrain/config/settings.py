@@ -21,7 +21,7 @@ class Settings:
     """The top level of a configuration, beside the groups."""
 
     seed: Annotated[int, Ge(0)] = 0
-    name: str | None = None
+    name: str | int | None = None
     paths: Paths = field(default_factory=Paths)
     plugins: list[str] = field(default_factory=list)
     expect: dict[str, str] = field(default_factory=dict)

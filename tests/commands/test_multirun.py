@@ -1,0 +1,187 @@
+"""Grids of runs: what is expanded, where the jobs lie, and that one failure costs one job."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dltrain.commands import multirun
+from dltrain.commands.multirun import expand
+from dltrain.config.compose import groups
+from dltrain.errors import Interrupted, UsageError
+
+SMOKE = ("model=perceptron", "debug=smoke", "callbacks=quiet")
+TINY = (
+    "dataset=synthetic",
+    "dataset.source.train_samples=64",
+    "dataset.source.test_samples=16",
+    "dataset.batch_size=16",
+)
+DIVERGING = (*TINY, "model=mlp", "optimizer=sgd", "callbacks=quiet", "trainer.epochs=1", "trainer.log_every=1")
+
+
+def sweep_folder(root: Path) -> Path:
+    """The one sweep under `root`, named <date>/<time>_sweep."""
+    (folder,) = root.glob("*/*")
+    assert re.fullmatch(r"\d{4}-\d\d-\d\d/\d\d-\d\d-\d\d-\d{6}_sweep", folder.relative_to(root).as_posix())
+    return folder
+
+
+def rows_of(sweep: Path) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = json.loads((sweep / "sweep.json").read_text(encoding="utf-8"))
+    return rows
+
+
+@pytest.mark.parametrize(
+    ("overrides", "jobs"),
+    [
+        ([], [[]]),
+        (["seed=1"], [["seed=1"]]),
+        (["seed=1,2"], [["seed=1"], ["seed=2"]]),
+        (
+            ["model=cnn,mlp", "name=x", "optimizer.lr=1e-3,0.1"],
+            [
+                ["model=cnn", "name=x", "optimizer.lr=0.001"],
+                ["model=cnn", "name=x", "optimizer.lr=0.1"],
+                ["model=mlp", "name=x", "optimizer.lr=0.001"],
+                ["model=mlp", "name=x", "optimizer.lr=0.1"],
+            ],
+        ),
+        (["seed=range(1,4)"], [["seed=1"], ["seed=2"], ["seed=3"]]),
+        (["seed=choice(5,7)"], [["seed=5"], ["seed=7"]]),
+        (
+            ["regularization=[],[l2],[l1,l2]"],
+            [["regularization=[]"], ["regularization=[l2]"], ["regularization=[l1,l2]"]],
+        ),
+        (["model=glob(m*)"], [["model=mlp"]]),
+        (["model=glob(*)"], [[f"model={option}"] for option in groups()["model"]]),
+        (["+seed=1,2"], [["+seed=1"], ["+seed=2"]]),
+        (["trainer.epochs=null,3"], [["trainer.epochs=null"], ["trainer.epochs=3"]]),
+        (["optimizer={lr:1},{lr:2}"], [["optimizer={lr:1}"], ["optimizer={lr:2}"]]),
+    ],
+    ids=str,
+)
+def test_a_grid_is_the_product_of_the_swept_values(overrides: list[str], jobs: list[list[str]]) -> None:
+    assert expand(overrides) == jobs
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("optimizer.lr=interval(1,2)", "a grid needs values, such as optimizer.lr=1,2,3"),
+        ("model=glob(x*)", "no model is called like that"),
+        ("seed", "settings are KEY=VALUE"),
+    ],
+)
+def test_what_is_no_grid_is_refused(override: str, message: str) -> None:
+    with pytest.raises(UsageError, match=re.escape(message)):
+        expand([override])
+
+
+def test_every_job_has_a_folder_a_row_and_its_results(dltrain, tmp_path: Path) -> None:
+    outcome = dltrain("-m", *SMOKE, "seed=1,2", "optimizer.lr=0.1,0.01", "--json")
+    assert outcome.code == 0, outcome.err
+    sweep = sweep_folder(tmp_path / "outputs")
+    assert sorted(path.name for path in sweep.iterdir()) == ["0", "1", "2", "3", "sweep.json"]
+    rows = rows_of(sweep)
+    assert [row["job"] for row in rows] == [0, 1, 2, 3]
+    assert [row["overrides"][-2:] for row in rows] == [
+        ["seed=1", "optimizer.lr=0.1"],
+        ["seed=1", "optimizer.lr=0.01"],
+        ["seed=2", "optimizer.lr=0.1"],
+        ["seed=2", "optimizer.lr=0.01"],
+    ]
+    for row in rows:
+        folder = sweep / str(row["job"])
+        assert Path(row["run"]).resolve() == folder.resolve()
+        results = json.loads((folder / "results.json").read_text(encoding="utf-8"))
+        assert results["status"] == row["status"] == "completed"
+        assert results["metrics"] == row["metrics"]
+        assert json.loads((folder / "manifest.json").read_text(encoding="utf-8"))["overrides"] == row["overrides"]
+    assert outcome.json["jobs"] == rows
+    table = outcome.out.partition(f"\n{outcome.json['sweep']}\n")[2].splitlines()
+    assert table[0].split() == ["job", "seed", "optimizer.lr", "status", "test/accuracy", "test/loss", "time"]
+    assert [line.split()[:4] for line in table[1:5]] == [
+        ["0", "1", "0.1", "completed"],
+        ["1", "1", "0.01", "completed"],
+        ["2", "2", "0.1", "completed"],
+        ["3", "2", "0.01", "completed"],
+    ]
+
+
+def test_paths_output_is_the_root_of_a_sweep(dltrain, tmp_path: Path) -> None:
+    outcome = dltrain("-m", *SMOKE, "seed=1,2", "paths.output=here")
+    assert outcome.code == 0, outcome.err
+    assert len(rows_of(sweep_folder(tmp_path / "here"))) == 2
+    assert not (tmp_path / "outputs").exists()
+
+
+def test_a_job_that_diverges_costs_one_job(dltrain, tmp_path: Path) -> None:
+    outcome = dltrain("-m", *DIVERGING, "optimizer.lr=1e30,0.01")
+    assert outcome.code == 1
+    sweep = sweep_folder(tmp_path / "outputs")
+    rows = rows_of(sweep)
+    assert [row["status"] for row in rows] == ["diverged", "completed"]
+    assert "diverged" in rows[0]["reason"]
+    assert "1 of 2 jobs did not finish" in outcome.err
+    assert json.loads((sweep / "0" / "results.json").read_text(encoding="utf-8"))["status"] == "diverged"
+    assert re.search(r"^\s*0\s+1e\+?30\s+diverged\b.*$", outcome.out, re.MULTILINE)
+    assert re.search(r"^\s*1\s+0\.01\s+completed\b.*$", outcome.out, re.MULTILINE)
+    assert rows[0]["reason"].splitlines()[0][:40] in outcome.out.partition(f"{sweep.name}\n")[2]
+
+
+def test_a_job_that_raises_costs_one_job(dltrain, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    start = multirun.start
+
+    def fragile(composed: Any, *rest: Any) -> dict[str, Any]:
+        if composed.config["seed"] == 2:
+            raise MemoryError("out of memory")
+        return start(composed, *rest)
+
+    monkeypatch.setattr(multirun, "start", fragile)
+    outcome = dltrain("-m", *SMOKE, "seed=1,2,3", "--json")
+    assert outcome.code == 1
+    rows = rows_of(sweep_folder(tmp_path / "outputs"))
+    assert [row["status"] for row in rows] == ["completed", "failed", "completed"]
+    assert rows[1]["reason"] == "MemoryError: out of memory"
+    table = outcome.out.partition(f"\n{outcome.json['sweep']}\n")[2]
+    assert "failed" in table
+    assert "MemoryError: out of memory" in table
+    assert outcome.json["exit_code"] == 1
+    assert len(outcome.json["jobs"]) == 3
+
+
+def test_an_interrupted_job_ends_the_sweep(dltrain, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*args: Any) -> dict[str, Any]:
+        raise Interrupted(2)
+
+    monkeypatch.setattr(multirun, "start", interrupted)
+    outcome = dltrain("-m", *SMOKE, "seed=1,2,3")
+    assert outcome.code == 130
+    assert [row["status"] for row in rows_of(sweep_folder(tmp_path / "outputs"))] == ["interrupted"]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "messages"),
+    [
+        (("model=perceptron,ccn",), ["did you mean cnn?"]),
+        (("seed=1,2", "optimizer.lrr=0.1"), ["did you mean optimizer.lr"]),
+        (("optimizer.lr=0.1,-1", "device.precision=fp32,fp8"), ["got -1", "did you mean fp32?"]),
+        (("model=cnn,perceptron", "regularization=[dropout]"), ["model=perceptron has none"]),
+    ],
+    ids=str,
+)
+def test_a_mistake_in_any_job_refuses_the_sweep_before_the_first(
+    overrides: tuple[str, ...], messages: list[str], dltrain, tmp_path: Path
+) -> None:
+    outcome = dltrain("-m", "debug=smoke", "callbacks=quiet", *overrides)
+    assert outcome.code == 2
+    assert len(outcome.err.splitlines()) == 1 + len(messages), outcome.err
+    for message in messages:
+        assert message in outcome.err
+    assert outcome.out == ""
+    assert not list(tmp_path.iterdir())

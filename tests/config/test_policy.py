@@ -1,0 +1,216 @@
+"""What a configuration may build: only what the user named, judged by what it is; a saved run is data."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from dltrain.config.policy import locate
+from dltrain.errors import UsageError
+from dltrain.run import CONFIG
+
+PLUGIN = """
+from pathlib import Path
+Path("imported").touch()
+from torch import nn
+
+class Net(nn.Sequential):
+    def __init__(self, in_features: int, num_classes: int) -> None:
+        Path("built").touch()
+        super().__init__(nn.Flatten(), nn.Linear(in_features, num_classes))
+"""
+
+
+@pytest.fixture
+def plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A package that leaves a file behind when it is imported."""
+    home = tmp_path / "site" / "hostile_plugin"
+    home.mkdir(parents=True)
+    (home / "__init__.py").write_text(PLUGIN, encoding="utf-8")
+    monkeypatch.syspath_prepend(home.parent)
+    monkeypatch.delitem(sys.modules, "hostile_plugin", raising=False)
+    return "hostile_plugin"
+
+
+@pytest.fixture
+def run(tmp_path: Path, dltrain) -> Path:
+    """A finished run to tamper with."""
+    outcome = dltrain("model=mlp", "debug=smoke", "callbacks=quiet", "--json")
+    assert outcome.code == 0, outcome.err
+    return Path(outcome.json["run"])
+
+
+def tamper(run: Path, **changes: Any) -> None:
+    """Replace keys, given as group__name, in a run's saved configuration."""
+    saved = yaml.safe_load((run / CONFIG).read_text(encoding="utf-8"))
+    for key, value in changes.items():
+        node = saved
+        *parents, name = key.split("__")
+        for parent in parents:
+            node = node[parent]
+        node[name] = value
+    (run / CONFIG).write_text(yaml.safe_dump(saved), encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        "torch.nn.ReLU",
+        "torch.optim.Adam",
+        "torch.optim.lr_scheduler.StepLR",
+        "torchvision.transforms.v2.RandomCrop",
+        "torchvision.datasets.FakeData",
+        "dltrain.models.cnn.CNN",
+        "dltrain.optimizers.sgd.sgd",
+        "dltrain.data.in_memory.InMemory",
+        "dltrain.config.settings.Trainer",
+    ],
+)
+def test_what_a_configuration_is_for_may_be_built(target: str) -> None:
+    assert locate(target).__name__ == target.rpartition(".")[2]
+
+
+@pytest.mark.parametrize(
+    ("target", "reason"),
+    [
+        ("os.system", "not imported"),
+        ("builtins.eval", "not imported"),
+        ("subprocess.Popen", "not imported"),
+        ("dltrainer.models.CNN", "not imported"),
+        ("torch.load", "the function torch.serialization.load"),
+        ("torch.nn.modules.module.torch.load", "the function torch.serialization.load"),
+        ("torch.hub.load", "the function torch.hub.load"),
+        ("torch.os.system", "system"),
+        ("torch.utils.cpp_extension.load", "the function"),
+        ("torch.zeros", "torch"),
+        ("torch.Tensor", "the class torch.Tensor"),
+        ("torch.nn", "the module torch.nn"),
+        ("torchvision", "the module torchvision"),
+        ("torch.utils.data.DataLoader", "the class"),
+        ("dltrain.commands.train.subprocess.run", "the function subprocess.run"),
+        ("dltrain.commands.train.subprocess", "the module subprocess"),
+        ("dltrain.run.json.loads", "the function json.loads"),
+        ("dltrain.cli.os.system", "system"),
+        ("dltrain.data.mnist.torch.load", "the function torch.serialization.load"),
+        ("dltrain.data.download.fetch", "the function dltrain.data.download.fetch"),
+        ("dltrain.data.download.unpack", "the function dltrain.data.download.unpack"),
+        ("dltrain.cli.main", "the function dltrain.cli.main"),
+        ("dltrain.run.Run.write_json", "the function dltrain.run.Run.write_json"),
+        ("dltrain.run.Run.create", "dltrain.run.Run.create"),
+        ("dltrain.models.cnn.CNN.__init__", "public name"),
+        ("torch._C._jit_init", "public name"),
+        ("dltrain.commands.train.__builtins__.eval", "public name"),
+        ("dltrain.models.cnn.", "public name"),
+        ("torch.nn.ReLU()", "public name"),
+        ("dltrain.models.cnn.CNNN", "has no CNNN; did you mean dltrain.models.cnn.CNN?"),
+        ("dltrain.models.nope.Nope", "dltrain.models has no nope"),
+        ("torch.nn.Relu", "torch.nn has no Relu; did you mean torch.nn.ReLU?"),
+        ("dltrain.config.policy.PACKAGES", "may not be built"),
+    ],
+)
+def test_everything_else_is_refused_with_a_reason(target: str, reason: str) -> None:
+    with pytest.raises(UsageError) as refused:
+        locate(target)
+    message = str(refused.value)
+    assert message.startswith(target)
+    assert reason in message
+    assert refused.value.exit_code == 2
+
+
+def test_a_package_that_was_not_named_is_refused_unimported(plugin: str, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=rf"not imported.*plugins=\[{plugin}\]"):
+        locate(f"{plugin}.Net")
+    assert plugin not in sys.modules
+    assert not (tmp_path / "imported").exists()
+
+
+def test_a_named_package_is_imported_and_its_own_definitions_pass(plugin: str, tmp_path: Path) -> None:
+    assert locate(f"{plugin}.Net", [plugin]).__module__ == plugin
+    assert (tmp_path / "imported").exists()
+
+
+def test_a_named_package_is_no_way_round_to_what_it_imported(plugin: str) -> None:
+    assert locate(f"{plugin}.nn.ReLU", [plugin]).__name__ == "ReLU"  # a torch layer by another name is what it is
+    with pytest.raises(UsageError, match="the class pathlib"):
+        locate(f"{plugin}.Path", [plugin])
+    with pytest.raises(UsageError, match=r"the module torch\.nn"):
+        locate(f"{plugin}.nn", [plugin])
+
+
+def test_a_plugin_is_built_only_when_the_command_line_names_it(plugin: str, tmp_path: Path, dltrain) -> None:
+    own = ("model=perceptron", f"model._target_={plugin}.Net")
+    refused = dltrain("check", *own)
+    assert refused.code == 2
+    assert f"plugins=[{plugin}]" in refused.err
+    assert not (tmp_path / "imported").exists()
+    built = dltrain("check", *own, f"plugins=[{plugin}]")
+    assert built.code == 0, built.err
+    assert (tmp_path / "built").exists()
+
+
+@pytest.mark.parametrize("verb", ["evaluate", "resume"])
+@pytest.mark.parametrize("how", ["target", "target and plugins", "nested", "callback", "own function", "interpolated"])
+def test_a_saved_configuration_is_data(verb: str, how: str, plugin: str, run: Path, tmp_path: Path, dltrain) -> None:
+    hostile = {"_target_": f"{plugin}.Net"}
+    changes: dict[str, Any] = {
+        "target": {"model": hostile},
+        "target and plugins": {"model": hostile, "plugins": [plugin]},
+        "nested": {"dataset__source": hostile, "plugins": [plugin]},
+        "callback": {"callbacks__x": hostile, "plugins": [plugin]},
+        "own function": {
+            "loss": {
+                "_target_": "dltrain.data.download.fetch",
+                "mirrors": ["http://localhost:9/"],
+                "files": {"x": "0"},
+                "folder": str(tmp_path / "stolen"),
+            }
+        },
+        "interpolated": {
+            "model__activation": "${plugins.0}",
+            "model___target_": "${plugins.0}",
+            "plugins": [f"{plugin}.Net"],
+        },
+    }[how]
+    tamper(run, **changes)
+    before = (run / CONFIG).read_bytes()
+    outcome = dltrain(verb, str(run), *(["trainer.steps=4"] if verb == "resume" else []))
+    assert outcome.code == 2, outcome.err
+    assert "problem" in outcome.err
+    assert not (tmp_path / "imported").exists()
+    assert not (tmp_path / "stolen").exists()
+    assert (run / CONFIG).read_bytes() == before
+
+
+def test_a_saved_configuration_builds_a_plugin_that_is_named_again(
+    plugin: str, run: Path, tmp_path: Path, dltrain
+) -> None:
+    tamper(run, model={"_target_": f"{plugin}.Net"}, plugins=[plugin])
+    outcome = dltrain("evaluate", str(run), f"plugins=[{plugin}]")
+    assert (tmp_path / "built").exists(), outcome.err
+
+
+@pytest.mark.parametrize("missing", ["paths", "seed", "model", "callbacks", "regularization", "expect", "debug"])
+def test_a_saved_configuration_without_a_key_is_completed_or_refused(missing: str, run: Path, dltrain) -> None:
+    saved = yaml.safe_load((run / CONFIG).read_text(encoding="utf-8"))
+    del saved[missing]
+    (run / CONFIG).write_text(yaml.safe_dump(saved), encoding="utf-8")
+    outcome = dltrain("evaluate", str(run), "debug=null") if missing == "debug" else dltrain("evaluate", str(run))
+    assert outcome.code in (0, 2), outcome.err
+    assert "unexpected" not in outcome.err
+
+
+@pytest.mark.parametrize("text", ["[1, 2]", "just words", "model: [", ""])
+def test_a_saved_configuration_that_is_none_is_an_input_error(text: str, run: Path, dltrain) -> None:
+    (run / CONFIG).write_text(text, encoding="utf-8")
+    outcome = dltrain("evaluate", str(run))
+    assert outcome.code == 3
+    assert str(run / CONFIG) in outcome.err
+
+
+def test_the_manifest_of_a_run_is_json_that_holds_no_plugin_unless_one_was_named(run: Path) -> None:
+    assert json.loads((run / "manifest.json").read_text(encoding="utf-8"))["config"]["plugins"] == []

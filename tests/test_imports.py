@@ -1,0 +1,211 @@
+"""What may import what, and what no file may call: the design's rules, read from the syntax of every file."""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parents[1] / "dltrain"
+FILES = sorted(PACKAGE.rglob("*.py"))
+HYDRA = {"hydra", "omegaconf", "antlr4"}
+NUMERIC = {"torch", "numpy"}
+EVERYWHERE = {"dltrain", "dltrain.errors", "dltrain.types", "dltrain.rng"}
+
+# For each part of the package: the packages outside the standard library, and the parts of dltrain, that it may import.
+RULES: dict[str, set[str]] = {
+    "types": {"torch"},
+    "errors": set(),
+    "rng": NUMERIC,
+    "models": {"torch", "torchvision", "dltrain.types", "dltrain.models"},
+    "losses": {"torch", "dltrain.types"},
+    "metrics": {"torch", "torchmetrics", "dltrain.types"},
+    "data": {
+        *NUMERIC,
+        "torchvision",
+        "sklearn",
+        "PIL",
+        "dltrain.data",
+        "dltrain.errors",
+        "dltrain.rng",
+        "dltrain.types",
+    },
+    "optim": {"torch", "dltrain.rng", "dltrain.optim"},
+    "engine": {"torch", "dltrain", "dltrain.rng", "dltrain.optim"},
+    "optimizers": {"torch", "dltrain.types", "dltrain.optimizers"},
+    "schedules": {"torch", "dltrain.types", "dltrain.schedules"},
+    "regularization": {"torch", "dltrain.types", "dltrain.regularization", "dltrain.callbacks"},
+    "tasks": {
+        *("torch", "dltrain", "dltrain.engine", "dltrain.optim", "dltrain.losses", "dltrain.metrics"),
+        *("dltrain.types", "dltrain.tasks"),
+    },
+}
+
+# What a part may not import, where it may import the rest.
+NEVER: dict[str, set[str]] = {
+    "callbacks": {*HYDRA, "dltrain.tasks", "dltrain.models", "dltrain.data", "dltrain.build", "dltrain.config"},
+    "report": {*HYDRA, "dltrain.tasks", "dltrain.models", "dltrain.build", "dltrain.config", "dltrain.commands"},
+}
+KNOW_HYDRA = {"build", "config", "commands", "cli"}
+WITHOUT_TORCH = [
+    "cli.py",
+    "config/compose.py",
+    "config/check.py",
+    "config/policy.py",
+    "config/schema.py",
+    "commands/list.py",
+]
+
+
+def part_of(path: Path) -> str:
+    """The first name below the package: engine, models, ..."""
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def imports(path: Path) -> Iterator[tuple[str, int]]:
+    """Every module that a file imports, lazily or not, with the line; of dltrain down to the second name."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path.name}:{node.lineno}: a relative import"
+            module = node.module or ""
+            names = [f"{module}.{a.name}" for a in node.names] if module == "dltrain" else [module]
+        else:
+            continue
+        for name in names:
+            parts = name.split(".")
+            yield ".".join(parts[: 2 if parts[0] == "dltrain" else 1]), node.lineno
+
+
+def violations(path: Path) -> list[str]:
+    """The imports of a file that the rules do not allow."""
+    part, found = part_of(path), []
+    for name, line in imports(path):
+        top = name.split(".")[0]
+        allowed = part not in RULES or top in sys.stdlib_module_names or name in RULES[part]
+        if not allowed or name in NEVER.get(part, ()) or (top in HYDRA and part not in KNOW_HYDRA):
+            found.append(f"{path.relative_to(PACKAGE)}:{line} imports {name}")
+    return found
+
+
+def calls(tree: ast.AST) -> Iterator[tuple[str, ast.Call]]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call):
+            yield ast.unparse(node.func), node
+
+
+def forbidden(source: str) -> list[str]:
+    """Calls and imports that run text or bytes as code."""
+    tree, found = ast.parse(source), []
+    for name, call in calls(tree):
+        given = {keyword.arg: keyword.value for keyword in call.keywords}
+        where = f"line {call.lineno}: {name}"
+        if name == "torch.load" and not (
+            isinstance(given.get("weights_only"), ast.Constant) and given["weights_only"].value is True
+        ):
+            found.append(f"{where} without weights_only=True")
+        if name in ("eval", "exec", "compile", "__import__", "builtins.eval", "builtins.exec", "os.system", "os.popen"):
+            found.append(where)
+        if name in ("yaml.load", "yaml.unsafe_load", "yaml.full_load", "torch.hub.load"):
+            found.append(where)
+        if "shell" in given and not (isinstance(given["shell"], ast.Constant) and given["shell"].value is False):
+            found.append(f"{where} with shell=")
+        if name.endswith("np.load") and "allow_pickle" in given:
+            found.append(f"{where} with allow_pickle=")
+    for node in ast.walk(tree):
+        names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+        names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+        found += [
+            f"line {node.lineno}: imports {n}" for n in names if n in ("pickle", "cPickle", "dill", "marshal", "shelve")
+        ]
+    return found
+
+
+def test_the_rules_name_parts_that_exist() -> None:
+    parts = {part_of(path) for path in FILES}
+    assert (RULES.keys() | NEVER.keys() | KNOW_HYDRA) <= parts
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.relative_to(PACKAGE).as_posix())
+def test_a_file_imports_only_what_its_part_may(path: Path) -> None:
+    assert violations(path) == []
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.relative_to(PACKAGE).as_posix())
+def test_a_file_runs_no_text_or_pickle_as_code(path: Path) -> None:
+    assert forbidden(path.read_text(encoding="utf-8")) == []
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.relative_to(PACKAGE).as_posix())
+def test_a_file_says_first_what_it_holds(path: Path) -> None:
+    first = path.read_text(encoding="utf-8").partition("\n")[0]
+    assert first.startswith('"""')
+    assert len(first) > 10
+
+
+@pytest.mark.parametrize("name", WITHOUT_TORCH)
+def test_what_answers_at_once_imports_no_torch_at_its_top(name: str) -> None:
+    tree = ast.parse((PACKAGE / name).read_text(encoding="utf-8"))
+    for node in tree.body:
+        modules = [a.name for a in node.names] if isinstance(node, ast.Import) else []
+        modules += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+        assert not [m for m in modules if m.split(".")[0] in (*HYDRA, "torch", "torchvision")], f"{name}:{node.lineno}"
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "import torch\ntorch.load(path)",
+        "torch.load(path, weights_only=False)",
+        "torch.load(path, weights_only=flag)",
+        "import pickle",
+        "from pickle import loads",
+        "eval(text)",
+        "subprocess.run(text, shell=True)",
+        "yaml.load(text)",
+        "os.system(text)",
+    ],
+)
+def test_the_lint_sees_what_it_forbids(source: str) -> None:
+    assert forbidden(source)
+
+
+@pytest.mark.parametrize(
+    "source", ["torch.load(path, weights_only=True)", "model.eval()", "yaml.safe_load(text)", "network.compile()"]
+)
+def test_the_lint_lets_the_rest_be(source: str) -> None:
+    assert forbidden(source) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "source"),
+    [
+        ("models/x.py", "from dltrain.data.mnist import MNIST"),
+        ("models/x.py", "import omegaconf"),
+        ("tasks/x.py", "def f():\n    from dltrain.models.cnn import CNN"),
+        ("tasks/x.py", "from dltrain import models"),
+        ("engine.py", "from dltrain.errors import InputError"),
+        ("callbacks/x.py", "from omegaconf import DictConfig"),
+        ("callbacks/x.py", "from dltrain.tasks.classification import Classification"),
+        ("data/x.py", "from dltrain.engine import Engine"),
+        ("run.py", "import hydra"),
+    ],
+)
+def test_the_walk_sees_what_it_forbids(name: str, source: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys.modules[__name__], "PACKAGE", tmp_path)
+    path = tmp_path / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(source, encoding="utf-8")
+    assert len(violations(path)) == 1
+
+
+def test_the_package_under_test_is_this_checkout() -> None:
+    spec = importlib.util.find_spec("dltrain")
+    assert spec is not None
+    assert Path(str(spec.origin)).parent == PACKAGE
