@@ -67,7 +67,7 @@ def test_parameters_on_mnist(model: nn.Module, count: int) -> None:
 
 def test_an_image_too_small_for_the_cnn_is_refused_with_what_to_change() -> None:
     config = compose(["model.channels=[8,8,8,8]"]).config
-    with pytest.raises(ConfigError, match="8x8 pixels are too few; give model.channels fewer entries"):
+    with pytest.raises(ConfigError, match=r"8x8 pixels are too few; give model.channels fewer entries"):
         build.build(config)
 
 

@@ -1,0 +1,193 @@
+"""A run's folder: made once, found again, cut back; names stay inside their root."""
+
+from __future__ import annotations
+
+import json
+import threading
+from pathlib import Path
+
+import pytest
+
+from dltrain import run
+from dltrain.errors import InputError, UsageError
+from dltrain.run import CONFIG, METRICS, Run, clean, find
+
+
+def test_no_two_runs_share_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """20 threads ask at once, on a clock that mostly stands still: 20 folders."""
+    from datetime import datetime
+
+    class Clock(datetime):
+        ticks = 0
+
+        @classmethod
+        def now(cls, tz: object = None) -> datetime:
+            cls.ticks += 1
+            return datetime(2030, 1, 2, 3, 4, 5, cls.ticks // 40)
+
+    monkeypatch.setattr(run, "datetime", Clock)
+    made: list[Path] = []
+    barrier = threading.Barrier(20)
+
+    def make() -> None:
+        barrier.wait()
+        made.append(Run.create(tmp_path / "outputs", "cnn_mnist").folder)
+
+    threads = [threading.Thread(target=make) for _ in range(20)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(made) == len(set(made)) == 20
+    assert all(folder.is_dir() and folder.parent == tmp_path / "outputs" / "2030-01-02" for folder in made)
+    assert all(folder.name.startswith("03-04-05-") and folder.name.endswith("_cnn_mnist") for folder in made)
+
+
+@pytest.mark.parametrize("kind", ["file", "dangling link", "link to a folder"])
+def test_an_output_root_that_is_none(kind: str, tmp_path: Path) -> None:
+    """A root that cannot hold folders is named in the error; a link to a folder is a folder."""
+    root = tmp_path / "outputs"
+    if kind == "file":
+        root.write_text("")
+    elif kind == "dangling link":
+        root.symlink_to(tmp_path / "nowhere")
+    else:
+        (tmp_path / "real").mkdir()
+        root.symlink_to(tmp_path / "real")
+        assert Run.create(root, "x").folder.is_dir()
+        return
+    with pytest.raises(UsageError, match=r"paths\.output=.*cannot be made"):
+        Run.create(root, "x")
+
+
+@pytest.mark.parametrize(
+    ("label", "name"),
+    [
+        ("cnn_mnist", "cnn_mnist"),
+        ("a/b", "a-b"),
+        ("../../etc", "etc"),
+        ("..", "run"),
+        ("", "run"),
+        ("/", "run"),
+        ("lr=0.1,x y", "lr-0.1-x-y"),
+        ("..\\..\\x", "x"),
+        ("a\nb\0c", "a-b-c"),
+        ("über", "ber"),
+    ],
+)
+def test_labels_cannot_leave_the_root(label: str, name: str, tmp_path: Path) -> None:
+    """Whatever a run is called, its folder is two below the root."""
+    assert clean(label) == name
+    folder = Run.create(tmp_path / "outputs", label).folder
+    assert folder.resolve().parent.parent == tmp_path / "outputs"
+    assert "=" not in folder.name
+
+
+def lay(root: Path, *names: str) -> None:
+    for name in names:
+        (root / name).mkdir(parents=True)
+        (root / name / CONFIG).write_text("{}")
+
+
+NAMES = (
+    "2030-01-01/10-00-00-000001_mlp_mnist",
+    "2030-01-02/09-00-00-000001_cnn_mnist",
+    "2030-01-02/09-00-00-000002_cnn_mnist_smoke",
+    "2030-01-02/11-00-00-000001_sweep/1",
+    "2030-01-02/11-00-00-000001_sweep/2",
+    "2030-01-02/11-00-00-000001_sweep/12",
+)
+
+
+@pytest.mark.parametrize(
+    ("name", "found"),
+    [
+        ("mlp", 0),
+        ("2030-01-01", 0),
+        ("smoke", 2),
+        ("09-00-00-000001", 1),
+        (NAMES[1], 1),
+        ("09-00-00-000001_cnn_mnist", 1),
+        ("11-00-00-000001_sweep/1", 3),
+        ("sweep/12", 5),
+        ("last", 5),
+    ],
+)
+def test_find(name: str, found: int, tmp_path: Path) -> None:
+    """By a part that only one run has, by its whole name, by number in a sweep, or the last."""
+    lay(tmp_path, *NAMES)
+    assert find(name, tmp_path).folder.resolve() == tmp_path / NAMES[found]
+
+
+def test_find_by_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A folder with a configuration is a run wherever it lies, absolute or relative."""
+    lay(tmp_path, "elsewhere/mine")
+    monkeypatch.chdir(tmp_path)
+    for path in (str(tmp_path / "elsewhere" / "mine"), "elsewhere/mine", "elsewhere/mine/"):
+        assert find(path, tmp_path / "outputs").folder.resolve() == tmp_path / "elsewhere" / "mine"
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("cnn", "'cnn' could be any of 2 runs; name one\n.*_cnn_mnist\n.*_cnn_mnist_smoke"),
+        ("mnist", "any of 3 runs"),
+        ("lenet", "no run is called 'lenet' under .*; the newest is .*12"),
+    ],
+)
+def test_find_says_what_there_is(name: str, message: str, tmp_path: Path) -> None:
+    """Ambiguous and unknown names are refused, with names to choose from."""
+    lay(tmp_path, *NAMES)
+    with pytest.raises(InputError, match=message):
+        find(name, tmp_path)
+
+
+@pytest.mark.parametrize("name", ["last", "cnn"])
+def test_find_without_runs(name: str, tmp_path: Path) -> None:
+    """Folders without a configuration are no runs."""
+    (tmp_path / "2030-01-01" / "10-00-00-000001_x").mkdir(parents=True)
+    with pytest.raises(InputError, match="there is no run under"):
+        find(name, tmp_path)
+
+
+@pytest.mark.parametrize(("step", "left"), [(0, 0), (9, 0), (10, 2), (25, 3), (99, 4)])
+def test_cut_back(step: int, left: int, tmp_path: Path) -> None:
+    """Lines of later steps go, the others stay as they were, byte for byte."""
+    made = Run(tmp_path)
+    for record in ({"step": 10, "train/loss": 0.1}, {"step": 10, "val/loss": None}, {"step": 20}, {"step": 30, "ä": 1}):
+        made.append(METRICS, record)
+    lines = (tmp_path / METRICS).read_text(encoding="utf-8").splitlines(keepends=True)
+    made.cut_back(METRICS, step)
+    assert (tmp_path / METRICS).read_text(encoding="utf-8") == "".join(lines[:left])
+    made.cut_back("absent.jsonl", step)
+    assert not (tmp_path / "absent.jsonl").exists()
+
+
+def test_cut_back_drops_a_line_that_was_never_finished(tmp_path: Path) -> None:
+    """A run killed while it wrote a line leaves half of it: it is not a record."""
+    made = Run(tmp_path)
+    made.append(METRICS, {"step": 10})
+    with (tmp_path / METRICS).open("a") as file:
+        file.write('{"step": 20, "trai')
+    made.cut_back(METRICS, 30)
+    assert (tmp_path / METRICS).read_text() == '{"step": 10}\n'
+
+
+def test_json_is_replaced_whole(tmp_path: Path) -> None:
+    """Writing leaves no other file; what is absent reads as empty, what is broken is named."""
+    made = Run(tmp_path)
+    assert made.read_json("results.json") == {}
+    made.write_json("results.json", {"status": "completed", "path": Path("x")})
+    assert made.read_json("results.json") == {"status": "completed", "path": "x"}
+    assert [path.name for path in tmp_path.iterdir() if path.name != "no-data"] == ["results.json"]
+    (tmp_path / "results.json").write_text("{")
+    with pytest.raises(InputError, match=r"results\.json is not JSON"):
+        made.read_json("results.json")
+
+
+def test_appended_lines_are_json(tmp_path: Path) -> None:
+    """One object a line."""
+    made = Run(tmp_path)
+    for i in range(3):
+        made.append(METRICS, {"step": i})
+    assert [json.loads(line)["step"] for line in (tmp_path / METRICS).read_text().splitlines()] == [0, 1, 2]
