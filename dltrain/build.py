@@ -30,7 +30,7 @@ from dltrain.config.settings import Trainer
 from dltrain.data.repeated import Repeated
 from dltrain.device import Device
 from dltrain.engine import Callback, Engine, Task
-from dltrain.errors import ConfigError, UsageError
+from dltrain.errors import ConfigError
 from dltrain.optim import Optim
 from dltrain.run import Run
 from dltrain.types import Data
@@ -114,7 +114,7 @@ def build(config: dict[str, Any], fake: bool = False) -> Experiment:
             "optim": optim_factory(config, trainer, device, settings["optim"], plugins),
             "epochs": trainer.epochs or UNLIMITED,
             "watch": trainer.watch,
-            "mode": trainer.mode,
+            "mode": trainer.mode or ("min" if "loss" in trainer.watch else "max"),
         },
         plugins,
     )
@@ -142,6 +142,10 @@ def optim_factory(
 ) -> Callable[[nn.Module, int], Optim]:
     """What a task calls to train `modules` over `total_steps` batches by the chosen optimizer and schedule."""
     optimizer = make(config["optimizer"], "optimizer", {}, plugins)
+    try:
+        optimizer([nn.Parameter(torch.zeros(1))])  # what it refuses, it refuses now
+    except ValueError as e:
+        raise ConfigError([("optimizer", str(e))]) from e
     node = {**config["schedule"], PARTIAL: True}
     if config["debug"] == "overfit":
         node = {TARGET: "dltrain.schedules.constant.Constant", PARTIAL: True}
@@ -149,17 +153,14 @@ def optim_factory(
 
     def optim(modules: nn.Module, total_steps: int) -> Optim:
         updates = math.ceil(min(total_steps, trainer.steps or total_steps) / trainer.accumulate)
-        try:
-            return Optim(
-                modules,
-                optimizer,
-                schedule(total_updates=updates),
-                accumulate=trainer.accumulate,
-                scaler=device.scaler(),
-                **settings,
-            )
-        except ValueError as e:
-            raise UsageError(str(e)) from e
+        return Optim(
+            modules,
+            optimizer,
+            schedule(total_updates=updates),
+            accumulate=trainer.accumulate,
+            scaler=device.scaler(),
+            **settings,
+        )
 
     return optim
 

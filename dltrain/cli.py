@@ -122,10 +122,12 @@ def _as_override(flag: str, following: list[str]) -> str:
 
 
 class Screen(logging.StreamHandler):
-    """Plain messages on stdout; a reader that has gone (`dltrain list | head`) ends the command without a traceback."""
+    """Plain messages on stdout. When the reader has gone (`dltrain | head`) a command goes on without a word."""
 
     def handleError(self, record: logging.LogRecord) -> None:
-        raise
+        if not isinstance(sys.exc_info()[1], BrokenPipeError):
+            raise
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def main(argv: list[str] | None = None) -> int:

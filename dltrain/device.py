@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 from dltrain.errors import UsageError
 from dltrain.types import Ge
 
+THREADS = torch.get_num_threads()  # torch's own choice, for the experiments of a sweep that set none
 LOW_PRECISION = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -60,10 +62,10 @@ class Device:
 
     def set_up(self) -> None:
         """Apply the settings that are the whole process's."""
-        if self.threads:
-            torch.set_num_threads(self.threads)
+        torch.set_num_threads(self.threads or THREADS)
+        torch.use_deterministic_algorithms(self.deterministic, warn_only=True)
         if self.deterministic:
-            torch.use_deterministic_algorithms(True, warn_only=True)
+            os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # what cuBLAS asks of a deterministic program
         if self.torch_device().type == "cuda":
             torch.backends.cudnn.benchmark = not self.deterministic
 

@@ -150,7 +150,10 @@ class Optim:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
+        settings = [{k: v for k, v in g.items() if k not in ("params", "lr")} for g in self.optimizer.param_groups]
         self.optimizer.load_state_dict(state["optimizer"])
+        for group, configured in zip(self.optimizer.param_groups, settings, strict=True):
+            group.update(configured)  # a resume with another momentum or decay means it
         if self.schedule:
             self.schedule.load_state_dict(state["schedule"])
         self.scaler.load_state_dict(state["scaler"])

@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from dltrain.errors import InputError, UsageError
+
+try:
+    import fcntl
+except ImportError:  # not on Windows
+    fcntl = None  # type: ignore[assignment]
 
 CONFIG, MANIFEST, RESULTS = "config.yaml", "manifest.json", "results.json"
 METRICS, TIMING, LOG = "metrics.jsonl", "timing.jsonl", "train.log"
@@ -43,6 +49,17 @@ class Run:
             except OSError as e:
                 raise UsageError(f"paths.output={root}: a run folder cannot be made there ({e.strerror})") from e
             return cls(folder)
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Be the only writer inside; UsageError if another is (POSIX only)."""
+        with (self.folder / ".lock").open("w") as file:
+            try:
+                if fcntl is not None:
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as e:
+                raise UsageError(f"{self.folder} is being written by a run that is still going") from e
+            yield
 
     def write_json(self, name: str, content: dict[str, Any]) -> None:
         temporary = self.folder / f".{name}.tmp"

@@ -33,6 +33,14 @@ def real_data(monkeypatch: pytest.MonkeyPatch) -> Path:
     return REAL_DATA
 
 
+@pytest.fixture
+def save_every_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Save however short an epoch is."""
+    from dltrain.callbacks.checkpoint import Checkpoint
+
+    monkeypatch.setattr(Checkpoint, "save_or_hold", Checkpoint.save)
+
+
 class Outcome:
     """What a command returned and printed."""
 

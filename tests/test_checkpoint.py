@@ -257,6 +257,7 @@ def test_the_best_is_pointed_at_before_the_last(tmp_path: Path, monkeypatch: pyt
     assert pointed == ["best", "last"]
 
 
+@pytest.mark.usefixtures("save_every_epoch")
 def test_saving_goes_on_beside_the_training(tmp_path: Path) -> None:
     """Checkpoints of a whole run: the newest two, all of them whole."""
     Engine([Checkpoint(Store(tmp_path))]).fit(Counting((5, 2, None)))

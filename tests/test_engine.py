@@ -190,6 +190,7 @@ def everything(engine: Engine) -> dict[str, Any]:
     return {**state, "callbacks": state["callbacks"]["checkpoint"]}
 
 
+@pytest.mark.usefixtures("save_every_epoch")
 @pytest.mark.parametrize("system", SYSTEMS)
 def test_resume_is_bit_identical_from_every_checkpoint(system: str, tmp_path: Path) -> None:
     """From every committed step, in mid-epoch, at an epoch's end and in stage 2: the same metrics, scores and state."""
@@ -222,6 +223,7 @@ def test_between_the_stages_a_resume_sees_trained_values(tmp_path: Path) -> None
     assert whole.stage.name == "spread"
 
 
+@pytest.mark.usefixtures("save_every_epoch")
 def test_killed_between_stages(tmp_path: Path) -> None:
     """Ended right after stage 1's last checkpoint, a resume goes on with stage 2 and trains nothing twice."""
     whole, history = run(TwoStages(), tmp_path / "whole")

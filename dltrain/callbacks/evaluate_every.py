@@ -16,4 +16,3 @@ class EvaluateEvery(Callback):
     def step_end(self, engine: Engine) -> None:
         if engine.step % self.steps == 0:
             engine.evaluate()
-            engine.task.train()

@@ -30,8 +30,7 @@ class MetricsLog(Callback):
         self.subscribers: list[Callable[[Engine, Record], None]] = []
         self.latest: Record = {}
         self.lines = 0
-        self.sums: dict[str, float] = {}
-        self.count = 0
+        self.sums: dict[str, list[Any]] = {}  # over the epoch: sum and count of each metric
         self.epoch_means: dict[str, float] = {}
 
     def subscribe(self, subscriber: Callable[[Engine, Record], None]) -> None:
@@ -47,10 +46,12 @@ class MetricsLog(Callback):
 
     def flush(self, engine: Engine) -> None:
         """Write what has gathered since the last record."""
-        means = {name: torch.stack([m[name] for m in self.window]).mean() for name in self.window[-1]}
-        values = {f"train/{name}": float(value) for name, value in means.items()}
-        self.sums = {name: self.sums.get(name, 0.0) + value * len(self.window) for name, value in values.items()}
-        self.count += len(self.window)
+        values: dict[str, float] = {}
+        for name in dict.fromkeys(name for metrics in self.window for name in metrics):
+            column = torch.stack([metrics[name] for metrics in self.window if name in metrics])
+            values[f"train/{name}"] = mean = float(column.mean())
+            total, count = self.sums.get(name, [0.0, 0])
+            self.sums[name] = [total + mean * len(column), count + len(column)]
         self.window = []
         for i, optim in enumerate(engine.stage.optims):
             suffix = f"_{i}" if len(engine.stage.optims) > 1 else ""
@@ -58,11 +59,14 @@ class MetricsLog(Callback):
             norm = float(optim.grad_norm)
             if math.isfinite(norm):
                 values[f"train/grad_norm{suffix}"] = norm
+                optim.grad_norm = optim.grad_norm.new_full((), math.nan)  # each is logged once
         self.write(engine, "train", values)
 
     def epoch_end(self, engine: Engine) -> None:
         if self.window and (engine.position == 0 or engine.halted):
             self.flush(engine)
+        self.epoch_means = {name: total / count for name, (total, count) in self.sums.items()}
+        self.sums = {}
 
     def evaluation_end(self, engine: Engine) -> None:
         self.write(engine, "val", {name: value for name, value in engine.scores.items() if isinstance(value, float)})
@@ -74,7 +78,7 @@ class MetricsLog(Callback):
         finite = {name: value if math.isfinite(value) else None for name, value in values.items()}
         self.run.append(METRICS, {**where, **finite})
         self.lines += 1
-        self.latest.update(values)
+        self.latest.update({name: value for name, value in values.items() if math.isfinite(value)})
         for subscriber in self.subscribers:
             subscriber(engine, {**where, **values})
 
@@ -88,10 +92,9 @@ class MetricsLog(Callback):
             "latest": self.latest,
             "lines": self.lines,
             "sums": self.sums,
-            "count": self.count,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.window, self.latest = list(state.get("window", [])), dict(state.get("latest", {}))
         self.lines = state.get("lines", self.lines)
-        self.sums, self.count = dict(state.get("sums", {})), state.get("count", 0)
+        self.sums = {name: list(pair) for name, pair in state.get("sums", {}).items()}

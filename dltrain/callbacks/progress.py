@@ -58,12 +58,14 @@ class Progress(Callback):
         loss = self.metrics.latest.get("train/loss")
         rate = self.timer.rate(engine)
         figures = [f"loss {number(loss)}"] if loss is not None else []
-        if rate and total:
+        watched = self.metrics.latest.get(engine.stage.watch)
+        figures += [f"{engine.stage.watch} {number(watched)}"] if watched is not None else []
+        if rate and total and engine.stage.epochs < sys.maxsize:
             left = (engine.stage.epochs - engine.epoch) * batches.samples - engine.position * batches.batch_size
             figures += [f"{rate:,.0f} samples/s", f"{duration(max(0, left) / rate)} left"]
         self.bar.update(
             self.bar.task_ids[0],
-            description=f"{engine.stage.name} {engine.epoch + 1}/{engine.stage.epochs}",
+            description=self.title(engine, engine.epoch + 1),
             total=total,
             completed=engine.position,
             figures="  ".join(figures),
@@ -73,11 +75,15 @@ class Progress(Callback):
     def epoch_end(self, engine: Engine) -> None:
         self.stop()
         finished = engine.epoch if engine.position == 0 else engine.epoch + 1
-        log.info(self.line(engine, f"{engine.stage.name} {finished}/{engine.stage.epochs}"))
+        log.info(self.line(engine, self.title(engine, finished)))
+
+    def title(self, engine: Engine, epoch: int) -> str:
+        epochs = engine.stage.epochs
+        return f"{engine.stage.name} {epoch}" + (f"/{epochs}" if epochs < sys.maxsize else "")
 
     def line(self, engine: Engine, title: str) -> str:
         """One finished epoch: the mean training loss over it, and its evaluation."""
-        figures: dict[str, Any] = {"train/loss": self.metrics.epoch_means.get("train/loss")}
+        figures: dict[str, Any] = {"train/loss": self.metrics.epoch_means.get("loss")}
         for name in ("val/loss", engine.stage.watch):
             figures[name] = engine.scores.get(name)
         parts = [f"{name} {number(value)}" for name, value in figures.items() if isinstance(value, float)]

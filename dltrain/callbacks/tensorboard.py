@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 class TensorBoard(Callback):
     """Writes `tensorboard/` in the run's folder.
 
-    Scalars as they are logged; after an evaluation the pictures and tables of a task; at the end the graph and HParams
-    with final and best metrics. The library is imported at the first record, after training has begun.
+    Scalars as they are logged; at the end of a stage and after the test the pictures and tables of a task; at the end the
+    graph, and HParams with final and best metrics. The library is imported at the first record, after training has begun.
     """
 
     name = "tensorboard"
@@ -65,11 +65,13 @@ class TensorBoard(Callback):
             elif isinstance(value, float) and name.startswith("test/"):
                 self.writer.add_scalar(name, value, step)
 
-    def finish(self, engine: Engine, test_scores: dict[str, Any], best: dict[str, float]) -> None:
+    def finish(
+        self, engine: Engine, latest: dict[str, float], test_scores: dict[str, Any], best: dict[str, float]
+    ) -> None:
         """The test's figures and pictures, the graph, and the hyper-parameters beside what they led to."""
         self.show(test_scores, engine.step)
         self.graph(engine)
-        final = {name: value for name, value in test_scores.items() if isinstance(value, float)}
+        final = {**latest, **{name: value for name, value in test_scores.items() if isinstance(value, float)}}
         figures = {**{f"final/{n}": v for n, v in final.items()}, **{f"best/{n}": v for n, v in best.items()}}
         flat = flatten(self.settings)
         plain = {k: v if isinstance(v, bool | str | float | int) else str(v) for k, v in flat.items()}
@@ -97,11 +99,9 @@ class TensorBoard(Callback):
             self._writer.close()
             self._writer = None
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.purge_step = state.get("step")
-
-    def state_dict(self) -> dict[str, Any]:
-        return {}
+    def resumed(self, engine: Engine) -> None:
+        """What was drawn after the checkpoint is drawn again: hide the first time."""
+        self.purge_step = engine.step + 1
 
 
 def flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -26,6 +26,7 @@ class Timer(Callback):
         self.finished_samples = 0
         self.mark: tuple[float, int] | None = None
         self.end: tuple[float, int] | None = None
+        self.total: float | None = None
         self.earlier_seconds = 0.0
 
     def trained(self, engine: Engine) -> int:
@@ -38,7 +39,7 @@ class Timer(Callback):
 
     def step_end(self, engine: Engine) -> None:
         self.steps += 1
-        self.end = None
+        self.end = self.total = None
         if self.steps == 1 or self.steps == WARM_UP_STEPS:
             self.mark = (self.clock(engine), self.trained(engine))
             if self.steps == 1:
@@ -52,10 +53,12 @@ class Timer(Callback):
 
     def stage_end(self, engine: Engine) -> None:
         """The loop is over: what is drawn and tested after it does not count."""
-        self.end = (self.clock(engine), self.trained(engine))
+        self.end, self.total = (self.clock(engine), self.trained(engine)), self.seconds()
 
     def seconds(self) -> float:
         """Of training and validation so far, of the run's earlier parts too."""
+        if self.total is not None:
+            return self.total
         return self.earlier_seconds + time.perf_counter() - self.start
 
     def rate(self, engine: Engine) -> float:

@@ -40,7 +40,10 @@ def evaluate(options: Options) -> None:
     experiment = build.build(composed.config)
     engine = position(experiment, Resume(state, store.stage_ends()))
     split = chosen["split"]
-    scores = engine.score(getattr(experiment.data, split), split)
+    batches = getattr(experiment.data, split)
+    if not batches.samples:
+        raise UsageError(f"split={split}: this run has no such samples (dataset.val_fraction, debug=overfit)")
+    scores = engine.score(batches, split)
     figures = {name: value for name, value in scores.items() if isinstance(value, float)}
     rows = [(name, number(value)) for name, value in figures.items()]
     log.info(f"{run.folder}, checkpoint {folder.name} (step {state['step']})\n{table(rows)}")

@@ -55,6 +55,8 @@ def run_job(composed: Composed, job: list[str], options: Options, folder: Path) 
     own = Options(argv=job, overrides=job, json=options.json, debug=options.debug)
     try:
         return start(composed, own, folder)
+    except KeyboardInterrupt:
+        return {"status": "interrupted", "reason": "interrupted", "metrics": {}, "signal": 2}
     except Interrupted as e:
         return {"status": "interrupted", "reason": str(e), "metrics": {}, "signal": e.exit_code - 128}
     except DltrainError as e:

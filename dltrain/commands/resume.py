@@ -10,7 +10,6 @@ import yaml
 
 from dltrain import build, checkpoint
 from dltrain.build import Experiment
-from dltrain.callbacks.tensorboard import TensorBoard
 from dltrain.checkpoint import Store
 from dltrain.commands.options import Options
 from dltrain.commands.train import execute
@@ -18,13 +17,18 @@ from dltrain.config import check
 from dltrain.config.compose import Composed, compose_over
 from dltrain.engine import Engine, Resume
 from dltrain.errors import InputError, UsageError
-from dltrain.run import CONFIG, METRICS, RESULTS, TIMING, Run, find
+from dltrain.run import CONFIG, RESULTS, TIMING, Run, find
 
 log = logging.getLogger("dltrain")
 
 
 def resume(options: Options) -> None:
     run, overrides = find_run(options)
+    with run.locked():
+        go_on(run, overrides, options)
+
+
+def go_on(run: Run, overrides: list[str], options: Options) -> None:
     composed = saved_configuration(run, overrides)
     check.raise_all(composed)
     store = Store(run.folder / "checkpoints")
@@ -39,14 +43,15 @@ def resume(options: Options) -> None:
     experiment = build.build(composed.config)
     _ = experiment.data.train.samples  # reads the data set
     session = build.session(experiment, run, options.command)
-    run.cut_back(METRICS, state["step"])
+    for line in check.unread(composed):
+        log.warning(line)
     run.cut_back(TIMING, state["step"])
     (run.folder / CONFIG).write_text(yaml.safe_dump(composed.config, sort_keys=False), encoding="utf-8")
-    tensorboard = session.optional.get("tensorboard")
-    if isinstance(tensorboard, TensorBoard):
-        tensorboard.purge_step = state["step"] + 1
     log.info(f"resuming at step {state['step']} (epoch {state['epoch'] + 1}) from {newest.name}")
-    options.outcome.update(execute(session, Resume(state, store.stage_ends())))
+    if any(key.startswith("trainer.") for key in composed.typed):  # more is wanted of a stage that had ended itself
+        state["stage_ended"] = False
+        state["callbacks"].get("early_stopping", {})["waited"] = 0
+    execute(session, options.outcome, Resume(state, store.stage_ends()))
 
 
 def position(experiment: Experiment, where: Resume) -> Engine:
@@ -95,7 +100,9 @@ def finished_unless_extended(run: Run, composed: Composed, state: dict[str, Any]
     done_steps = trainer["steps"] is not None and state["step"] >= trainer["steps"]
     if done_epochs or done_steps or not typed:
         more = (
-            f"trainer.epochs={2 * state['epoch']}" if trainer["steps"] is None else f"trainer.steps={2 * state['step']}"
+            f"trainer.epochs={state['epoch'] + (trainer['epochs'] or 5)}"
+            if trainer["steps"] is None
+            else f"trainer.steps={2 * state['step']}"
         )
         raise UsageError(
             f"{run.folder} is finished ({state['epoch']} epochs, {state['step']} steps); "

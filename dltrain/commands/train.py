@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import subprocess
-import sys
 import time
 import traceback
 from collections.abc import Iterator
@@ -13,7 +13,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import torch
 import yaml
 
 from dltrain import build, checkpoint
@@ -33,7 +32,7 @@ log = logging.getLogger("dltrain")
 def train(options: Options) -> None:
     composed = compose(options.overrides)
     check.raise_all(composed)
-    options.outcome.update(start(composed, options))
+    start(composed, options)
 
 
 def start(composed: Composed, options: Options, folder: Path | None = None) -> dict[str, Any]:
@@ -51,9 +50,10 @@ def start(composed: Composed, options: Options, folder: Path | None = None) -> d
     else:
         folder.mkdir(parents=True)
         run = Run(folder)
-    (run.folder / CONFIG).write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
-    run.write_json(MANIFEST, manifest(experiment, options))
-    return execute(build.session(experiment, run, options.command))
+    with run.locked():
+        (run.folder / CONFIG).write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
+        run.write_json(MANIFEST, manifest(experiment, options))
+        return execute(build.session(experiment, run, options.command), options.outcome)
 
 
 def label(composed: Composed) -> str:
@@ -105,22 +105,24 @@ def git_state() -> dict[str, Any]:
     return {"commit": commit, "dirty": bool(git("status", "--porcelain"))} if commit else {}
 
 
-def execute(session: Session, resume: Resume | None = None) -> dict[str, Any]:
-    """Fit, test, and leave results.json whatever happens; the results."""
+def execute(session: Session, outcome: dict[str, Any], resume: Resume | None = None) -> dict[str, Any]:
+    """Fit, test, and leave results.json and `outcome` whatever happens; the results."""
     experiment, engine, run = session.experiment, session.engine, session.run
     debug = experiment.config["debug"]
     with logged_to(run):
         log.info(opening(session))
-        status, reason, scores = "failed", "", {}
+        status, reason, scores, trained = "failed", "", {}, False
         try:
             with session.signals:
                 engine.fit(experiment.task, resume)
+                trained = True
                 scores = test(session) if debug != "profile" else {}
             limited = session.timer.seconds() >= (experiment.trainer.max_seconds or float("inf"))
             status = "stopped" if engine.stage_ended or limited else "completed"
         except Interrupted as e:
             status, reason = "interrupted", str(e)
-            session.checkpoint.save(engine)
+            if not trained:  # else the last checkpoint is there, and the task may hold the best weights by now
+                session.checkpoint.save(engine)
             raise
         except DivergedError as e:
             status, reason = "diverged", str(e)
@@ -133,10 +135,13 @@ def execute(session: Session, resume: Resume | None = None) -> dict[str, Any]:
             log.debug(traceback.format_exc())
             raise
         finally:
-            session.checkpoint.wait()
-            results = summarize(session, status, reason, scores)
-            close(session, scores, status)
-            log.info(closing(session, results))
+            try:
+                session.checkpoint.finish()
+            finally:
+                results = summarize(session, status, reason, scores)
+                outcome.update(results)
+                close(session, scores, status)
+                log.info(closing(session, results))
     if debug == "overfit":
         verdict(session, results)
     return results
@@ -145,9 +150,9 @@ def execute(session: Session, resume: Resume | None = None) -> dict[str, Any]:
 def test(session: Session) -> dict[str, Any]:
     """Score the test set, which nothing has touched until here, with the best checkpoint (the last where none is)."""
     engine, data = session.engine, session.experiment.data
-    session.checkpoint.wait()
+    session.checkpoint.finish()
     best = session.checkpoint.store.pointed("best")
-    if best is not None:
+    if best is not None and session.checkpoint.best.get("stage") == engine.stage.name:
         restore_weights(session, checkpoint.load(best))
     return engine.score(data.test, "test")
 
@@ -188,9 +193,9 @@ def claims(config: dict[str, Any], metrics: dict[str, float]) -> dict[str, dict[
     for name, text in config["expect"].items():
         bound = float(text.lstrip("<>= "))
         sign = text.strip()[: len(text.strip()) - len(text.strip().lstrip("<>="))]
-        value = metrics.get(name, float("nan"))
+        value = metrics.get(name, math.nan)
         met = {">=": value >= bound, "<=": value <= bound, ">": value > bound, "<": value < bound}.get(sign, False)
-        found[name] = {"claim": text, "value": value, "met": met}
+        found[name] = {"claim": text, "value": metrics.get(name), "met": met}
     return found
 
 
@@ -199,8 +204,7 @@ def close(session: Session, scores: dict[str, Any], status: str) -> None:
     tensorboard = session.optional.get("tensorboard")
     if isinstance(tensorboard, TensorBoard):
         if status in ("completed", "stopped"):
-            best = session.checkpoint.best.get("metrics", {})
-            tensorboard.finish(session.engine, scores, {**session.log.latest, **best})
+            tensorboard.finish(session.engine, session.log.latest, scores, session.checkpoint.best.get("metrics", {}))
         tensorboard.close()
     progress = session.optional.get("progress")
     if progress is not None:
@@ -229,6 +233,8 @@ def closing(session: Session, results: dict[str, Any]) -> str:
         rows.append(("speed", f"{results['samples_per_second']:,.0f} samples/s"))
     for name, claim in results["expect"].items():
         rows.append((f"expect {name}", f"{claim['claim']}: {'met' if claim['met'] else 'NOT met'}"))
+    if "reason" in results:
+        rows.append(("reason", results["reason"].splitlines()[0]))
     rows.append(("run", results["run"]))
     if "tensorboard" in session.optional:
         rows.append(("curves", f"tensorboard --logdir {session.run.folder.parent}"))
@@ -243,9 +249,9 @@ def verdict(session: Session, results: dict[str, Any]) -> None:
     """Say whether `debug=overfit` learned its one batch by heart; DltrainError if not."""
     lines = (session.run.folder / METRICS).read_text(encoding="utf-8").splitlines()
     losses = [record["train/loss"] for record in map(json.loads, lines) if "train/loss" in record]
-    watched = results["metrics"].get(session.experiment.trainer.watch.replace("val/", "test/"), 0.0)
-    how = f"loss {number(losses[0])} -> {number(losses[-1])}, accuracy on the batch {number(watched)}"
-    if losses[-1] > 0.1 * losses[0] and watched < 0.99:
+    accuracy = results["metrics"].get("test/accuracy", 0.0)
+    how = f"loss {number(losses[0])} -> {number(losses[-1])}, accuracy on the batch {number(accuracy)}"
+    if losses[-1] > 0.1 * losses[0] and accuracy < 0.99:
         raise DltrainError(
             f"overfit: FAIL  {how}\nA network that cannot learn one batch by heart has a bug or too small a learning rate"
         )
@@ -263,14 +269,3 @@ def logged_to(run: Run) -> Iterator[None]:
     finally:
         log.removeHandler(handler)
         handler.close()
-
-
-def peak_memory() -> int:
-    """Bytes that the process held at its peak, or the GPU's peak where one was used."""
-    if torch.cuda.is_available():
-        return torch.cuda.max_memory_allocated()
-    if sys.platform == "win32":
-        return 0
-    import resource
-
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)

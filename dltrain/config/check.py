@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 import typing
 from typing import Any
 
@@ -139,7 +140,7 @@ def _is_claim(text: str) -> bool:
         float(text.lstrip("<>= "))
     except ValueError:
         return False
-    return text.lstrip()[:1] in "<>="
+    return re.match(r"\s*[<>]=?\s*[^<>=]", text) is not None
 
 
 def _short(value: Any) -> str:
@@ -160,6 +161,11 @@ def unread(composed: Composed) -> list[str]:
         argument = USED_THROUGH.get(key.split(".")[0])
         if argument and argument not in asked:
             lines.append(f"{typed} is not read: task={composed.choices.get('task')} does not use {argument}")
+    if {"dataset.epochs", "trainer.epochs"} <= composed.typed.keys():
+        lines.append(f"{composed.typed['dataset.epochs']} is not read: trainer.epochs is set")
+    for key, typed in composed.typed.items():
+        if composed.config["debug"] == "overfit" and key.split(".")[0] in ("schedule", "regularization"):
+            lines.append(f"{typed} is not read: debug=overfit trains without")
     for destination, name in checker.argument_destinations():
         if destination in composed.typed:
             lines.append(f"{composed.typed[destination]} is not read: regularization={name} sets {destination}")

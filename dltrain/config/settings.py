@@ -32,7 +32,8 @@ class Settings:
 class Trainer:
     """How long and how often. A step is one batch; with `accumulate` > 1 several of them make one update.
 
-    The first of `epochs`, `steps` and `max_seconds` to be reached ends the run; None sets no such limit.
+    The first of `epochs`, `steps` and `max_seconds` to be reached ends the run; None sets no such limit. `mode` None means
+    that less is better of a loss, and more of anything else.
     """
 
     epochs: PositiveInt | None = 5
@@ -42,4 +43,4 @@ class Trainer:
     evaluate_every: PositiveInt | None = None
     log_every: PositiveInt = 50
     watch: str = "val/accuracy"
-    mode: Literal["max", "min"] = "max"
+    mode: Literal["max", "min"] | None = None

@@ -114,7 +114,10 @@ class InMemory:
 
     @cached_property
     def train(self) -> Split:
-        return Split(*self.stored["train"], self.rows[0], self.spec, self.batch_size, self.seed)
+        split = Split(*self.stored["train"], self.rows[0], self.spec, self.batch_size, self.seed)
+        if not split.samples:
+            raise InputError("there are no training samples: all of them went into validation (dataset.val_fraction)")
+        return split
 
     @cached_property
     def val(self) -> Split:

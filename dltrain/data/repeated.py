@@ -2,28 +2,30 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from functools import cached_property
 from typing import Any
 
 import torch
 
-from dltrain.types import Data, DataSplit, Spec
+from dltrain.types import Data, Spec
+
+STEPS = 50  # an epoch
 
 
 class OneBatch:
-    """An epoch of a single batch, always the same."""
+    """An epoch of `times` batches, always the same one."""
 
-    def __init__(self, split: DataSplit) -> None:
-        self.batch = next(split.epoch(0))
-        self.batch_size = self.samples = min(split.batch_size, split.samples)
+    def __init__(self, batch: Any, size: int, times: int) -> None:
+        self.batch, self.times = batch, times
+        self.batch_size, self.samples = size, size * times
 
     def __len__(self) -> int:
-        return 1
+        return self.times
 
     def epoch(self, number: int, start: int = 0) -> Iterator[Any]:
-        if not start:
-            yield self.batch
+        yield from itertools.repeat(self.batch, self.times - start)
 
     def state_dict(self) -> dict[str, Any]:
         return {}
@@ -43,15 +45,16 @@ class Repeated:
 
     @cached_property
     def train(self) -> OneBatch:
-        return OneBatch(self.data.train)
+        split = self.data.train
+        return OneBatch(next(split.epoch(0)), min(split.batch_size, split.samples), STEPS)
 
     @cached_property
     def val(self) -> NoBatches:
         return NoBatches()
 
-    @property
+    @cached_property
     def test(self) -> OneBatch:
-        return self.train
+        return OneBatch(self.train.batch, self.train.batch_size, 1)
 
     def fake(self) -> Data:
         return Repeated(self.data.fake())

@@ -6,6 +6,7 @@ import json
 import math
 import os
 import signal
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -185,7 +186,7 @@ def test_a_bad_loss_ends_the_run_before_anything_is_saved(bad: float, where: str
 
         def evaluate(self, batches: Any) -> dict[str, float]:
             self.calls.append(("evaluate", len(list(batches))))
-            return {"loss": bad if where == "val" and len(self.calls) > 2 else 1.0}
+            return {"loss": bad if where == "val" and len(self.calls) > 2 else 1.0, "score": 1.0}
 
     log = MetricsLog(Run(tmp_path), 2)
     saver = Checkpoint(Store(tmp_path / "checkpoints"))
@@ -228,6 +229,17 @@ def test_best_checkpoint(mode: str, scores: list[float], epoch: int, tmp_path: P
     best, last = (checkpoint.load(saver.store.pointed(pointer) or tmp_path) for pointer in ("best", "last"))
     assert (best["step"], best["epoch"]) == (2 * epoch, epoch)
     assert last["step"] == 2 * len(scores)
+
+
+def test_where_saving_is_dear_a_best_state_is_held_and_written_at_the_end(tmp_path: Path) -> None:
+    """Not one of the epochs in between is on the disk, and yet the second, which was the best, is in the end."""
+    saver = Checkpoint(Store(tmp_path))
+    saver.cost, saver.written = 1e6, time.perf_counter()
+    Engine([saver]).fit(Scripted([0.1, 0.9, 0.2, 0.3, 0.4]))
+    assert [int(folder.name) for folder in saver.store.steps()] == [4, 10]
+    best, last = (checkpoint.load(saver.store.pointed(pointer) or tmp_path) for pointer in ("best", "last"))
+    assert (best["step"], last["step"]) == (4, 10)
+    assert last["callbacks"]["checkpoint"]["best"]["value"] == 0.9
 
 
 def test_the_best_within_an_epoch_is_saved_at_once(tmp_path: Path) -> None:

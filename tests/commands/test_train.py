@@ -59,6 +59,7 @@ def test_the_default_run_reaches_its_accuracy_and_leaves_a_whole_folder(dltrain)
     assert {"versions", "git", "dataset_fingerprint", "seed", "device", "precision", "config"} <= set(manifest)
     epochs = [line for line in outcome.out.splitlines() if line.startswith("train ")]
     assert len(epochs) == 10, "a pipe gets one line an epoch"
+    assert all("train/loss" in line and "val/accuracy" in line and "samples/s" in line for line in epochs)
     assert "\x1b" not in outcome.out, "and no escape codes"
     for word in ("test/accuracy", "best val/accuracy", "samples/s", "tensorboard --logdir", str(folder)):
         assert word in outcome.out
@@ -199,12 +200,78 @@ def test_a_key_that_nothing_reads_is_reported(dltrain) -> None:
     assert "model.dropout=0.3 is not read: regularization=dropout sets model.dropout" in outcome.out
 
 
-def test_full_memory_is_not_needed_to_hold_the_data(dltrain) -> None:
-    """uint8 images stay uint8: the digits take 1.2 x their raw bytes at most (a target is one byte more in raw)."""
-    from dltrain import build
-    from dltrain.config.compose import compose
+@pytest.mark.parametrize(("watch", "best"), [("val/loss", min), ("val/accuracy", max)])
+def test_the_watched_metric_says_which_way_is_better(watch: str, best: object, dltrain) -> None:
+    folder = folder_of(dltrain(*TINY, f"trainer.watch={watch}", "optimizer.lr=0.05", "--json"))
+    records = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    values = [record[watch] for record in records if record["split"] == "val"]
+    assert json.loads((folder / "results.json").read_text())["best"]["value"] == best(values)  # type: ignore[operator]
 
-    data = build.build(compose(["dataset=synthetic"]).config).data
-    raw = 2500 * (3 * 32 * 32 + 8)
-    assert data.train.samples == 1800
-    assert data.size_in_bytes() <= 1.2 * raw
+
+def test_a_watched_metric_that_does_not_exist_is_refused_with_those_that_do(dltrain) -> None:
+    outcome = dltrain(*TINY, "trainer.watch=val/acuracy")
+    assert outcome.code == 2
+    assert "val/accuracy" in outcome.err
+
+
+def test_a_run_that_stopped_early_can_be_trained_longer(dltrain) -> None:
+    early = (*TINY, "regularization=[early_stopping]", "regularization.early_stopping.patience=1", "schedule=constant")
+    first = dltrain(*early, "regularization.early_stopping.min_delta=1.0", "trainer.epochs=20", "--json").json
+    assert first["status"] == "stopped"
+    assert first["epochs"] == 2
+    more = dltrain("resume", "last", "trainer.epochs=30", "--json").json
+    assert more["epochs"] == 3, "one evaluation more without an improvement stops it again"
+
+
+def test_a_refused_optimizer_setting_leaves_no_run_folder(dltrain) -> None:
+    outcome = dltrain(*TINY, "optimizer=sgd", "optimizer.nesterov=true")
+    assert outcome.code == 2
+    assert "momentum" in outcome.err
+    assert not Path("outputs").exists()
+
+
+def test_a_run_that_is_being_written_is_not_resumed(dltrain) -> None:
+    from dltrain.run import Run
+
+    folder = folder_of(dltrain(*TINY, "--json"))
+    with Run(folder).locked():
+        outcome = dltrain("resume", "last", "trainer.epochs=9")
+    assert outcome.code == 2
+    assert "still going" in outcome.err
+
+
+def test_threads_of_one_experiment_do_not_stay_for_the_next(dltrain) -> None:
+    before = torch.get_num_threads()
+    folder_of(dltrain(*TINY, "debug=smoke", f"device.threads={before + 1}", "--json"))
+    assert torch.get_num_threads() == before + 1
+    folder_of(dltrain(*TINY, "debug=smoke", "--json"))
+    assert torch.get_num_threads() == before
+
+
+def test_an_optimizer_setting_changed_on_resume_takes_effect(dltrain) -> None:
+    folders = []
+    for overrides in ((), ("optimizer.weight_decay=0.9",)):
+        folder = folder_of(dltrain(*TINY, "trainer.epochs=1", "schedule=constant", "--json"))
+        folder_of(dltrain("resume", str(folder), "trainer.epochs=2", *overrides, "--json"))
+        folders.append(folder)
+    plain, decayed = (sum(float(w.norm()) for w in weights(f).values()) for f in folders)
+    assert decayed < plain
+
+
+def test_an_interruption_during_the_test_keeps_the_last_checkpoint_and_resumes_to_the_test(
+    dltrain, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from dltrain.commands import train as module
+    from dltrain.errors import Interrupted
+
+    whole = dltrain(*TINY, "--json").json
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "test", lambda session: (_ for _ in ()).throw(Interrupted(2)))
+        outcome = dltrain(*TINY, "--json")
+    assert outcome.code == 130
+    folder = next(f for f in Path("outputs").glob("*/*") if f != Path(whole["run"]))
+    expected = weights(Path(whole["run"]))
+    assert all(torch.equal(value, expected[name]) for name, value in weights(folder).items())
+    resumed = dltrain("resume", str(folder), "--json").json
+    assert resumed["metrics"] == whole["metrics"]
+    assert resumed["status"] == "completed"
