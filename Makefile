@@ -24,17 +24,17 @@ types: $(VENV)/.installed-test
 bench: $(VENV)/.installed-test   ## the engine against hand-written loops, on MNIST
 	$(BIN)/python -m benchmarks.engine --fast
 
-$(VENV)/.installed: pyproject.toml
-	$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "dltrain needs Python 3.11 or newer, not " + sys.version.split()[0] + "; name one with PYTHON=...")'
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; v = sys.version.split()[0]; sys.exit(f"dltrain needs Python 3.11 or newer, not {v}: make PYTHON=python3.x" if sys.version_info < (3, 11) else 0)'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
-	touch $@
 
-$(VENV)/.installed-test: pyproject.toml
-	$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "dltrain needs Python 3.11 or newer, not " + sys.version.split()[0] + "; name one with PYTHON=...")'
-	$(PYTHON) -m venv $(VENV)
+$(VENV)/.installed: $(BIN)/python pyproject.toml
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
+	@touch $@
+
+$(VENV)/.installed-test: $(BIN)/python pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[test]"
-	touch $(VENV)/.installed $@
+	@touch $(VENV)/.installed $@
 
 clean:                           ## remove the environment and caches
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache dist build

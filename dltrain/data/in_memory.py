@@ -73,7 +73,7 @@ class InMemory:
         self,
         source: Source,
         batch_size: BatchSize = 64,
-        eval_batch_size: PositiveInt = 256,
+        eval_batch_size: PositiveInt = 128,
         val_fraction: Fraction = 0.1,
         split_seed: int = 0,
         epochs: PositiveInt = 5,
