@@ -163,11 +163,9 @@ def test_show_key_says_what_it_is_and_where_it_was_set(argv: tuple[str, ...], va
 
 
 def test_show_key_names_the_experiment_that_set_it(dltrain) -> None:
-    names = groups()["experiment"]
-    if not names:
-        pytest.skip("there is no experiment yet")
-    outcome = dltrain("show", "expect", f"experiment={names[0]}", "--json")
-    assert outcome.json["expect"]["set by"] == f"conf/experiment/{names[0]}.yaml"
+    name = groups()["experiment"][0]
+    outcome = dltrain("show", "expect", f"experiment={name}", "--json")
+    assert outcome.json["expect"]["set by"] == f"conf/experiment/{name}.yaml"
 
 
 def test_show_option_prints_its_file_and_its_target(dltrain) -> None:
