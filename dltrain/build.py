@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import logging
 import math
 import sys
 from collections.abc import Callable
@@ -23,6 +24,7 @@ from dltrain.callbacks.profile import Profile
 from dltrain.callbacks.signals import Signals
 from dltrain.callbacks.timer import Timer
 from dltrain.checkpoint import Store
+from dltrain.checkpoint import load as load_checkpoint
 from dltrain.config.check import PARTIAL, TARGET
 from dltrain.config.policy import locate
 from dltrain.config.schema import arguments
@@ -30,11 +32,12 @@ from dltrain.config.settings import Trainer
 from dltrain.data.repeated import Repeated
 from dltrain.device import Device
 from dltrain.engine import Callback, Engine, Task
-from dltrain.errors import ConfigError
+from dltrain.errors import ConfigError, InputError
 from dltrain.optim import Optim
-from dltrain.run import Run
+from dltrain.run import Run, find
 from dltrain.types import Data
 
+log = logging.getLogger("dltrain")
 UNLIMITED = sys.maxsize
 
 
@@ -86,8 +89,14 @@ def make(
         raise ConfigError([(path, str(e))]) from e
 
 
-def build(config: dict[str, Any], fake: bool = False) -> Experiment:
-    """Everything of a checked configuration but its run folder. `fake` (and debug=smoke) replaces the data by fakes."""
+def build(
+    config: dict[str, Any], fake: bool = False, trained: bool = False, description: dict[str, Any] | None = None
+) -> Experiment:
+    """Everything of a checked configuration but its run folder.
+
+    `fake` (and debug=smoke) replaces the data by fakes and any run to begin with by a fresh network. `trained` says that
+    a checkpoint will be loaded: initial weights do not matter. `description` is of the data that it was trained on.
+    """
     debug = config["debug"]
     plugins = config["plugins"]
     rng.seed_all(config["seed"])
@@ -95,14 +104,27 @@ def build(config: dict[str, Any], fake: bool = False) -> Experiment:
     device.set_up()
     trainer: Trainer = make(config["trainer"], "trainer", {}, plugins)
     named = {"root": Path(config["paths"]["data"]), "seed": config["seed"]}
-    data: Data = make(config["dataset"], "dataset", named, plugins)
+    settings = regularization(config["regularization"] if debug != "overfit" else {}, plugins)
+    preprocessing = [
+        make(node, f"preprocessing.{name}", {}, plugins) for name, node in config.get("preprocessing", {}).items()
+    ]
+    if preprocessing or "transforms" in settings["dataset"]:
+        settings["dataset"]["transforms"] = [*preprocessing, *settings["dataset"].get("transforms", [])]
+    data: Data = make(config["dataset"], "dataset", named, plugins, settings["dataset"])
+    if description:
+        data.restore(description)
+    try:
+        _ = data.spec
+    except ValueError as e:
+        raise ConfigError([("preprocessing", str(e))]) from e
     if fake or debug == "smoke":
         data = data.fake()
     data.to(device.torch_device())
     if debug == "overfit":
         data = Repeated(data)
-    settings = regularization(config["regularization"] if debug != "overfit" else {}, plugins)
     model: nn.Module = make(config["model"], "model", data.spec.arguments(), plugins, settings["model"])
+    if "initialization" in config and not trained:
+        make(config["initialization"], "initialization", {}, plugins)(model)
     loss = make(config["loss"], "loss", data.spec.arguments(), plugins, settings["loss"])
     task: Task = make(
         config["task"],
@@ -114,17 +136,44 @@ def build(config: dict[str, Any], fake: bool = False) -> Experiment:
             "optim": optim_factory(config, trainer, device, settings["optim"], plugins),
             "epochs": trainer.epochs or UNLIMITED,
             "watch": trainer.watch,
-            "mode": trainer.mode or ("min" if "loss" in trainer.watch else "max"),
+            "mode": trainer.better,
         },
         plugins,
     )
+    begin_with = config.get("init", {}).get("from")
+    if begin_with is not None and not (fake or trained or debug == "smoke"):
+        take_over(task, find(str(begin_with), Path(config["paths"]["output"])))
     device.place(task)
     return Experiment(config, device, data, task, trainer, settings["callbacks"])
 
 
+def take_over(task: Task, run: Run) -> None:
+    """Begin with the best weights of `run` wherever name and shape are the same, and say which were not.
+
+    InputError if the run has no checkpoint or nothing matches.
+    """
+    store = Store(run.folder / "checkpoints")
+    folder = store.pointed("best") or store.pointed("last")
+    if folder is None:
+        raise InputError(f"init.from: {run.folder} has no checkpoint")
+    theirs, own = load_checkpoint(folder)["task"], task.state_dict()
+    matched = [name for name, value in own.items() if name in theirs and theirs[name].shape == value.shape]
+    if not matched:
+        raise InputError(f"init.from: no weight of {run.folder} has the name and shape of one here")
+    task.load_state_dict({name: theirs[name] for name in matched}, strict=False)
+    log.info(f"init.from {folder.parents[1]}: {len(matched)} of {len(own)} tensors taken over")
+    for name, value in own.items():
+        if name not in theirs:
+            log.info(f"  fresh   {name} {tuple(value.shape)}: the run has none of that name")
+        elif theirs[name].shape != value.shape:
+            log.info(f"  fresh   {name} {tuple(value.shape)}: the run's is {tuple(theirs[name].shape)}")
+    for name in theirs.keys() - own.keys():
+        log.info(f"  unused  {name} {tuple(theirs[name].shape)} of the run")
+
+
 def regularization(nodes: dict[str, Any], plugins: list[str]) -> dict[str, dict[str, Any]]:
     """The settings of every chosen regularizer by destination: {"model": {"dropout": 0.5}, "optim": {...}, ...}."""
-    settings: dict[str, dict[str, Any]] = {"model": {}, "loss": {}, "optim": {}, "callbacks": {}}
+    settings: dict[str, dict[str, Any]] = {"model": {}, "loss": {}, "dataset": {}, "optim": {}, "callbacks": {}}
     for name, node in nodes.items():
         for destination, value in make(node, f"regularization.{name}", {}, plugins).settings().items():
             place, _, key = destination.partition(".")
@@ -149,7 +198,7 @@ def optim_factory(
     node = {**config["schedule"], PARTIAL: True}
     if config["debug"] == "overfit":
         node = {TARGET: "dltrain.schedules.constant.Constant", PARTIAL: True}
-    schedule = make(node, "schedule", {}, plugins)
+    schedule = make(node, "schedule", {"mode": trainer.better}, plugins)
 
     def optim(modules: nn.Module, total_steps: int) -> Optim:
         updates = math.ceil(min(total_steps, trainer.steps or total_steps) / trainer.accumulate)
@@ -159,6 +208,7 @@ def optim_factory(
             schedule(total_updates=updates),
             accumulate=trainer.accumulate,
             scaler=device.scaler(),
+            total_updates=updates,
             **settings,
         )
 

@@ -25,16 +25,18 @@ class Penalty(Protocol):
     """A pull on the weights beside the loss: on the gradient before the step, or on the weights after it."""
 
     def before_step(self, params: Params) -> None: ...
-    def after_step(self, params: Params, lr: float) -> None: ...
+    def after_step(self, params: Params, lr: float) -> None:
+        """Once for each group of parameters, with the learning rate of their step."""
 
 
 class Optim:
     """One gradient step, `update(loss)`: scaling, backward, accumulation, clipping, step, schedule, averaging.
 
     It owns the parameters of `modules` that require a gradient and leaves none on any other. `accumulate` is how many
-    losses make one step; `clip_norm` and `clip_value` of 0 clip nothing; `average(averages, values, count)` updates
-    running averages of weights and float buffers after every step. `lrs` are the rates of the step just made and
-    `grad_norm` its total gradient norm before clipping, kept when `measure` was set before it.
+    losses make one step; `clip_norm` and `clip_value` of 0 clip nothing; `average(averages, values, count, total)`
+    updates running averages of weights and float buffers after every step, `count` of `total_updates` steps on. `lrs`
+    are the rates of the step just made and `grad_norm` its total gradient norm before clipping, kept when `measure` was
+    set before it.
     """
 
     def __init__(
@@ -47,7 +49,8 @@ class Optim:
         clip_norm: float = 0.0,
         clip_value: float = 0.0,
         penalties: Sequence[Penalty] = (),
-        average: Callable[[Params, Params, int], None] | None = None,
+        average: Callable[[Params, Params, int, int], None] | None = None,
+        total_updates: int = 0,
         scaler: torch.amp.GradScaler | None = None,
     ) -> None:
         self.params: Params = [p for p in modules.parameters() if p.requires_grad]
@@ -58,7 +61,7 @@ class Optim:
         self.base_lrs = [group["lr"] for group in self.optimizer.param_groups]
         self.updates = self.pending = 0
         self.measure, self.grad_norm = False, torch.tensor(float("nan"))
-        self.average = average
+        self.average, self.total_updates = average, total_updates
         floats = [*self.params, *(b for b in modules.buffers() if b.is_floating_point())]
         self.averaged_values: Params = [v.detach() for v in floats]
         self.averages: Params = [v.clone() for v in self.averaged_values] if average else []
@@ -101,11 +104,12 @@ class Optim:
         self.scaler.step(self.optimizer)
         self.scaler.update()
         for penalty in self.penalties:
-            penalty.after_step(self.params, self.lrs[0])
+            for group in self.optimizer.param_groups:
+                penalty.after_step(group["params"], float(group["lr"]))
         for p in self.params:
             p.grad = None
         if self.average:
-            self.average(self.averages, self.averaged_values, self.updates)
+            self.average(self.averages, self.averaged_values, self.updates, self.total_updates)
         self.updates, self.pending = self.updates + 1, 0
         torch.clear_autocast_cache()  # autocast keeps half-precision copies: a second forward would read stale weights
 

@@ -6,11 +6,13 @@ It imports nothing of dltrain, and torch only for annotations.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol, TypeAlias
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import torch
     from torch import Tensor
 
@@ -72,37 +74,57 @@ PositiveFloat: TypeAlias = Annotated[float, Gt(0)]
 NonNegative: TypeAlias = Annotated[float, Ge(0)]
 Fraction: TypeAlias = Annotated[float, Ge(0), Lt(1)]
 """Of a whole: 0 is none of it, 1 would be all of it."""
+Probability: TypeAlias = Annotated[float, Ge(0), Le(1)]
 BatchSize: TypeAlias = PositiveInt | Literal["all"]
-Activation: TypeAlias = Literal["relu", "leaky_relu", "elu", "gelu", "tanh", "sigmoid"]
+Activation: TypeAlias = Literal["relu", "leaky_relu", "elu", "gelu", "tanh", "sigmoid", "softmax"]
+Norm: TypeAlias = Literal["none", "batch", "layer"]
+Pooling: TypeAlias = Literal["max", "average", "variance"]
 
 
 @dataclass(frozen=True)
 class Spec:
     """What a data set is like, known without reading a sample: what models ask for by name and fake data imitates.
 
-    `input_shape` is (C, H, W); `mean` and `std` are per channel, in the stored unit (0..255 for bytes).
+    `input_shape` is (C, H, W) of images, (F,) of a table's row, (window, F) of a series. `mean` and `std` are what batches
+    are standardized by, in the stored unit (0..255 for bytes): per channel of images, else per feature; empty where
+    stored values are used as they are. Classes have `class_names`; a regression has `target_names` instead, whose
+    stored values are standardized: times `target_std` plus `target_mean` gives the unit of the data. The last
+    len(`cardinalities`) features are codes of categories, each with that many values.
     """
 
-    input_shape: tuple[int, int, int]
+    input_shape: tuple[int, ...]
     class_names: tuple[str, ...]
     train_samples: int
     test_samples: int
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
+    mean: tuple[float, ...] = ()
+    std: tuple[float, ...] = ()
+    target_names: tuple[str, ...] = ()
+    target_mean: tuple[float, ...] = ()
+    target_std: tuple[float, ...] = ()
+    feature_names: tuple[str, ...] = ()
+    cardinalities: tuple[int, ...] = ()
 
     @property
     def num_classes(self) -> int:
         return len(self.class_names)
 
+    @property
+    def is_image(self) -> bool:
+        return len(self.input_shape) == 3
+
     def arguments(self) -> dict[str, Any]:
-        """The names by which a model may ask for a property of the data."""
-        channels, height, width = self.input_shape
-        return {
-            "in_channels": channels,
-            "image_size": (height, width),
+        """The names by which a model may ask for a property of the data; `num_classes` of a regression are its targets."""
+        named: dict[str, Any] = {
             "in_features": math.prod(self.input_shape),
-            "num_classes": self.num_classes,
+            "num_classes": self.num_classes or len(self.target_names),
+            "cardinalities": self.cardinalities,
         }
+        if self.is_image:
+            channels, height, width = self.input_shape
+            named |= {"in_channels": channels, "image_size": (height, width)}
+        elif len(self.input_shape) == 2:
+            named |= {"window": self.input_shape[0], "input_size": self.input_shape[1]}
+        return named
 
 
 class Source(Protocol):
@@ -113,6 +135,22 @@ class Source(Protocol):
 
     def read(self) -> dict[str, tuple[Tensor, Tensor]]:
         """{"train": (inputs, targets), "test": ...} in compact types: uint8 images (N, C, H, W), int64 targets (N,)."""
+
+
+class Transform(Protocol):
+    """Changes whole batches: a preprocessing step, an augmentation, or mixing of samples.
+
+    `training_only` ones leave evaluation and prediction alone. `normalized` ones see inputs of mean 0 and standard
+    deviation 1, the others floats in the stored unit. `shape` is what becomes of the shape of one input. What is drawn
+    comes from `generator`, which is on the CPU and a function of (seed, epoch, batch).
+    """
+
+    training_only: bool
+    normalized: bool
+
+    def shape(self, shape: tuple[int, ...]) -> tuple[int, ...]: ...
+
+    def __call__(self, inputs: Tensor, targets: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]: ...
 
 
 class DataSplit(Protocol):
@@ -155,6 +193,24 @@ class Data(Protocol):
     def fingerprint(self) -> str:
         """Names the content: equal data, equal fingerprint."""
 
+    def description(self) -> dict[str, Any]:
+        """What was learned from the training data and is needed to predict without it: plain values, for JSON."""
+
+    def restore(self, description: dict[str, Any]) -> None:
+        """Take over a `description`: other files are then read as the training data was."""
+
+    def encode(self, paths: Sequence[Path]) -> Iterator[Sample]:
+        """Inputs for `predict` from files of the user's, one by one; a file or line that cannot be read says why."""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One input to predict from: where it came from (a file, or file:line), and its tensor or why there is none."""
+
+    name: str
+    inputs: Tensor | None
+    problem: str = ""
+
 
 @dataclass(frozen=True)
 class Image:
@@ -169,6 +225,17 @@ class Text:
     """Markdown, for callbacks to show."""
 
     markdown: str
+
+
+@dataclass(frozen=True)
+class Plot:
+    """Lines over a common axis: {name: (xs, ys)}; `log_y` draws the values on a logarithmic axis."""
+
+    lines: dict[str, tuple[Sequence[float], Sequence[float]]]
+    title: str = ""
+    x_title: str = ""
+    y_title: str = ""
+    log_y: bool = False
 
 
 @dataclass(frozen=True)

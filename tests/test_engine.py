@@ -362,7 +362,7 @@ def test_autocast_is_on_in_steps_and_evaluations_only() -> None:
 def test_averaged_weights_are_what_is_evaluated() -> None:
     """The engine scores with the average that an Optim keeps, and trains on without it."""
 
-    def sevens(averages: list[torch.Tensor], values: list[torch.Tensor], count: int) -> None:
+    def sevens(averages: list[torch.Tensor], values: list[torch.Tensor], count: int, total: int) -> None:
         averages[0].fill_(7)
 
     class Averaging(Task):

@@ -36,6 +36,8 @@ RULES: dict[str, set[str]] = {
     },
     "optim": {"torch", "dltrain.rng", "dltrain.optim"},
     "engine": {"torch", "dltrain", "dltrain.rng", "dltrain.optim"},
+    "preprocessing": {"torch", "dltrain.types", "dltrain.preprocessing"},
+    "initialization": {"torch", "dltrain.types", "dltrain.initialization"},
     "optimizers": {"torch", "dltrain.types", "dltrain.optimizers"},
     "schedules": {"torch", "dltrain.types", "dltrain.schedules"},
     "regularization": {"torch", "dltrain.types", "dltrain.regularization", "dltrain.callbacks"},

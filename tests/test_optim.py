@@ -221,8 +221,8 @@ def test_l2_is_weight_decay_on_weights(optimizer: str) -> None:
 # Weight averaging -------------------------------------------------------------------------------------------------
 
 
-def averager(regularizer: EMA | Averaging) -> Callable[[list[Tensor], list[Tensor], int], None]:
-    average: Callable[[list[Tensor], list[Tensor], int], None] = regularizer.settings()["optim.average"]
+def averager(regularizer: EMA | Averaging) -> Callable[[list[Tensor], list[Tensor], int, int], None]:
+    average: Callable[[list[Tensor], list[Tensor], int, int], None] = regularizer.settings()["optim.average"]
     return average
 
 

@@ -12,6 +12,7 @@ from dltrain.config import check
 from dltrain.engine import Resume
 from dltrain.errors import InputError, UsageError
 from dltrain.report.text import number, table
+from dltrain.run import MANIFEST
 
 log = logging.getLogger("dltrain")
 SPLITS = ("train", "val", "test")
@@ -37,7 +38,7 @@ def evaluate(options: Options) -> None:
     if folder is None:
         raise InputError(f"{run.folder} has no checkpoint to evaluate")
     state = checkpoint.load(folder)
-    experiment = build.build(composed.config)
+    experiment = build.build(composed.config, trained=True, description=run.read_json(MANIFEST).get("data"))
     engine = position(experiment, Resume(state, store.stage_ends()))
     split = chosen["split"]
     batches = getattr(experiment.data, split)

@@ -39,8 +39,10 @@ def go_on(run: Run, overrides: list[str], options: Options) -> None:
         )
     state = checkpoint.load(newest)
     finished_unless_extended(run, composed, state)
-    position(build.build(composed.config), Resume(state, store.stage_ends()))  # nothing is written unless it fits
-    experiment = build.build(composed.config)
+    position(
+        build.build(composed.config, trained=True), Resume(state, store.stage_ends())
+    )  # nothing is written unless it fits
+    experiment = build.build(composed.config, trained=True)
     _ = experiment.data.train.samples  # reads the data set
     session = build.session(experiment, run, options.command)
     for line in check.unread(composed):

@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 
 from dltrain.commands.options import Options
-from dltrain.config.compose import Composed, compose, conf_dir, groups, parse, raise_problems, unknown_key
+from dltrain.config.compose import COMPOSING, Composed, compose, conf_dir, groups, parse, raise_problems, unknown_key
 from dltrain.config.policy import locate
 from dltrain.config.schema import Argument, arguments, as_yaml, close_matches, describe
 from dltrain.config.settings import Settings
@@ -101,7 +101,7 @@ def origin(composed: Composed, key: str) -> str:
         choice = composed.choices.get(overlay)
         if choice and (file := _file_that_sets(overlay, _option(choice), key)):
             return file
-    choice = rest.partition(".")[0] if top == "regularization" else composed.choices.get(top)
+    choice = rest.partition(".")[0] if top in COMPOSING else composed.choices.get(top)
     if top in groups() and choice and (file := _file_that_sets(top, choice, rest)):
         return file
     if top in groups() and rest:

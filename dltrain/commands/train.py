@@ -80,6 +80,7 @@ def manifest(experiment: Experiment, options: Options) -> dict[str, Any]:
         "versions": build.versions(),
         **experiment.device.summary(),
         "dataset_fingerprint": data.fingerprint(),
+        "data": data.description(),
         "effective": {
             "batch_size": data.train.batch_size,
             "train_samples": data.train.samples,

@@ -7,7 +7,7 @@ import re
 import typing
 from typing import Any
 
-from dltrain.config.compose import OVERLAYS, Composed, Problem, groups
+from dltrain.config.compose import COMPOSING, OVERLAYS, Composed, Problem, groups
 from dltrain.config.policy import locate
 from dltrain.config.schema import arguments, close_matches, wants_object, wrong
 from dltrain.config.settings import Settings
@@ -40,7 +40,7 @@ class _Checker:
         self.dataclass_node(Settings, own, "")
         for group in (name for name in groups() if name not in OVERLAYS):
             node = self.config.get(group)
-            if group not in ("regularization", "callbacks"):
+            if group not in (*COMPOSING, "callbacks"):
                 self.node(node, group)
             elif not isinstance(node, dict):
                 self.report(group, node, f"expected a mapping of choices (dltrain list {group})")
@@ -113,7 +113,8 @@ class _Checker:
             target = locate(self.config[group][TARGET], self.plugins)
             if name not in arguments(target):
                 option = self.composed.choices.get(group, group)
-                what = self.composed.typed.get("regularization", f"regularization=[{regularizer}]")
+                source = next(g for g in COMPOSING if regularizer in self.config[g])
+                what = self.composed.typed.get(source, f"{source}=[{regularizer}]")
                 self.problems.append((what, f"{regularizer} needs a {destination}; {group}={option} has none"))
         for key, text in self.config["expect"].items():
             if not _is_claim(text):
@@ -124,8 +125,8 @@ class _Checker:
         for name, node in self.config["regularization"].items():
             given = {key: value for key, value in node.items() if key != TARGET}
             settings = locate(node[TARGET], self.plugins)(**given).settings()
-            found += [(d, name) for d in settings if d.split(".")[0] in ("model", "loss")]
-        return found
+            found += [(d, name) for d in settings if d.split(".")[0] in ("model", "loss", "dataset")]
+        return [*found, *(("dataset.transforms", name) for name in self.config["preprocessing"])]
 
 
 def _is_node(value: Any, annotation: Any) -> bool:
@@ -167,6 +168,6 @@ def unread(composed: Composed) -> list[str]:
         if composed.config["debug"] == "overfit" and key.split(".")[0] in ("schedule", "regularization"):
             lines.append(f"{typed} is not read: debug=overfit trains without")
     for destination, name in checker.argument_destinations():
-        if destination in composed.typed:
+        if destination in composed.typed and destination != "dataset.transforms":
             lines.append(f"{composed.typed[destination]} is not read: regularization={name} sets {destination}")
     return lines

@@ -12,6 +12,7 @@ from dltrain.errors import ConfigError, UsageError
 
 VERSION_BASE = "1.3"
 OVERLAYS = ("experiment", "debug")  # groups that set keys anywhere, and may be left out
+COMPOSING = ("regularization", "preprocessing")  # groups of which any number is chosen, each under its own name
 
 LIKE = 0.6  # how similar two names are at least for one to be meant by the other
 SYNONYMS = {"learning_rate": "lr", "bs": "batch_size", "batchsize": "batch_size"}
@@ -178,11 +179,11 @@ def _unknown_options(override: Any) -> list[Problem]:
     if value is None and group in OVERLAYS:
         return []
     if value is None:
-        none = f"{group}=quiet" if group == "callbacks" else "regularization=[]" if group == "regularization" else ""
+        none = f"{group}=quiet" if group == "callbacks" else f"{group}=[]" if group in COMPOSING else ""
         instead = f"for none: {none}" if none else f"every run has one: {group}=NAME (dltrain list {group})"
         return [(override.input_line, instead)]
     names = value if isinstance(value, list) else [value]
-    if len(names) != 1 and group != "regularization":
+    if len(names) != 1 and group not in COMPOSING:
         return [(override.input_line, f"{group} is one choice; several values are a sweep: dltrain -m {group}=a,b")]
     problems = []
     for name in map(str, names):
@@ -273,8 +274,8 @@ def unknown_key(config: Any, key: str) -> str:
     from omegaconf import OmegaConf
 
     group, _, rest = key.partition(".")
-    if group == "regularization" and rest.split(".")[0] in groups()[group]:
-        return f"not chosen: regularization=[{rest.split('.')[0]}]"
+    if group in COMPOSING and rest.split(".")[0] in groups()[group]:
+        return f"not chosen: {group}=[{rest.split('.')[0]}]"
     if options := _options_with(group, rest):
         have = "has" if len(options) == 1 else "have"
         return f"no such key in this {group}; {', '.join(f'{group}={o}' for o in options)} {have} it"

@@ -25,6 +25,7 @@ class Settings:
     paths: Paths = field(default_factory=Paths)
     plugins: list[str] = field(default_factory=list)
     expect: dict[str, str] = field(default_factory=dict)
+    init: dict[str, str | int | None] = field(default_factory=lambda: {"from": None})
     debug: Literal["smoke", "overfit", "profile"] | None = None
 
 
@@ -44,3 +45,9 @@ class Trainer:
     log_every: PositiveInt = 50
     watch: str = "val/accuracy"
     mode: Literal["max", "min"] | None = None
+
+    @property
+    def better(self) -> Literal["max", "min"]:
+        """Which way the watched metric is better."""
+        less = ("loss", "mse", "rmse", "mae", "error", "perplexity")
+        return self.mode or ("min" if self.watch.rpartition("/")[2] in less else "max")

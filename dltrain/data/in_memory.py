@@ -1,72 +1,36 @@
-"""Data held in memory in compact types, shuffled by key, and turned into batches without per-sample Python."""
+"""Data held in memory in compact types: images as bytes, split into training, validation and test set."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from functools import cached_property
-from typing import Any, Literal
+from functools import cached_property, reduce
+from pathlib import Path
+from typing import Annotated, Any, Literal
 
 import torch
 from torch import Tensor
 
+from dltrain.data.decode import read_image
+from dltrain.data.split import Split, held_out
 from dltrain.data.synthetic import Synthetic
 from dltrain.errors import InputError
-from dltrain.rng import keyed
-from dltrain.types import BatchSize, Fraction, PositiveInt, Source, Spec
+from dltrain.types import BatchSize, Fraction, Ge, PositiveInt, Sample, Source, Spec, Transform
 
-BLOCK_BYTES = 2**20  # gathered and normalized at once, then cut into batches: fewer calls, and it stays in cache
 FAKE_BATCHES = 4
-
-
-class Split:
-    """Batches (inputs (B, C, H, W) float32 normalized, targets (B,)) over the rows `rows` of a stored set.
-
-    With a `seed` the order of an epoch is a function of (seed, epoch number); without one it is the stored order.
-    """
-
-    def __init__(
-        self, inputs: Tensor, targets: Tensor, rows: Tensor, spec: Spec, batch_size: BatchSize, seed: int | None
-    ) -> None:
-        self.inputs, self.targets, self.rows, self.seed = inputs, targets, rows, seed
-        self.samples = len(rows)
-        self.batch_size = max(1, self.samples) if batch_size == "all" else batch_size
-        shape = (1, -1, 1, 1)
-        self.scale = torch.tensor([1 / s for s in spec.std]).view(shape).to(inputs.device)
-        self.shift = torch.tensor([-m / s for m, s in zip(spec.mean, spec.std, strict=True)]).view(shape).to(self.scale)
-        batch_bytes = 4 * self.batch_size * inputs[0].numel()
-        self.block = self.batch_size * max(1, BLOCK_BYTES // batch_bytes)
-
-    def __len__(self) -> int:
-        return -(-self.samples // self.batch_size)
-
-    def epoch(self, number: int, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
-        order = self.order(number).to(self.inputs.device)
-        for first in range(start * self.batch_size, self.samples, self.block):
-            rows = order[first : first + self.block]
-            inputs = self.inputs[rows].to(torch.float32).mul_(self.scale).add_(self.shift)
-            yield from zip(inputs.split(self.batch_size), self.targets[rows].split(self.batch_size), strict=True)
-
-    def order(self, number: int) -> Tensor:
-        """The rows of epoch `number` in the order in which they come."""
-        if self.seed is None:
-            return self.rows
-        return self.rows[torch.randperm(self.samples, generator=keyed(self.seed, number))]
-
-    def state_dict(self) -> dict[str, Any]:
-        return {}  # a batch is a function of (seed, epoch, position)
-
-    def load_state_dict(self, state: dict[str, Any]) -> None: ...
+CHUNK = 4096  # samples at a time while statistics are gathered
 
 
 class InMemory:
     """A labelled image set from `source`, with a validation split taken from its training set.
 
     The split is stratified (the same share of every class) and a function of `split_seed` alone, so that runs with
-    other seeds are compared on the same samples. `read` happens once, when a split is first used. `epochs` is how long a
-    first training on this set should take: trainer.epochs is that unless it is set. `scaling` makes batches of mean 0 and
-    standard deviation 1 by the set's known statistics, or only of range 0..1.
+    other seeds are compared on the same samples; with `folds` it is the `fold`-th of k equal parts (from 0) instead of
+    `val_fraction`. Sets that come with a validation set of their own keep it. `read` happens once, when a split is first
+    used. `epochs` is how long a first training on this set should take: trainer.epochs is that unless it is set.
+    `scaling` makes batches of mean 0 and standard deviation 1, by the set's known statistics or else those of its
+    training samples, or only of range 0..1.
     """
 
     def __init__(
@@ -75,21 +39,54 @@ class InMemory:
         batch_size: BatchSize = 64,
         eval_batch_size: PositiveInt = 128,
         val_fraction: Fraction = 0.1,
+        folds: Annotated[int, Ge(2)] | None = None,
+        fold: Annotated[int, Ge(0)] = 0,
         split_seed: int = 0,
         epochs: PositiveInt = 5,
         scaling: Literal["standardize", "unit"] = "standardize",
+        transforms: Sequence[Transform] = (),
         seed: int = 0,
     ) -> None:
+        if folds is not None and fold >= folds:
+            raise ValueError(f"dataset.fold={fold} is none of {folds} folds: they count from 0")
         self.source, self.batch_size, self.eval_batch_size = source, batch_size, eval_batch_size
         self.val_fraction, self.split_seed, self.seed = val_fraction, split_seed, seed
         self.epochs, self.scaling, self.device = epochs, scaling, torch.device("cpu")
+        self.folds, self.fold, self.transforms = folds, fold, tuple(transforms)
+        self.restored: Spec | None = None
 
     @property
     def spec(self) -> Spec:
-        spec = self.source.spec
+        """Of the batches: after every transform, with what they are standardized by as far as it is known yet."""
+        stored = self.stored_spec
+        shape = reduce(lambda shape, transform: transform.shape(shape), self.transforms, stored.input_shape)
+        repeats = max(1, shape[0] // stored.input_shape[0])  # patches make several channels of one
+        mean, std = ([v for v in values for _ in range(repeats)] for values in (stored.mean, stored.std))
+        return replace(stored, input_shape=shape, mean=tuple(mean), std=tuple(std))
+
+    @property
+    def stored_spec(self) -> Spec:
+        spec = self.restored or self.source.spec
+        channels = spec.input_shape[0]
         if self.scaling == "unit":
-            return replace(spec, mean=(0.0,) * len(spec.mean), std=(255.0,) * len(spec.std))
-        return spec
+            return replace(spec, mean=(0.0,) * channels, std=(255.0,) * channels)
+        if spec.mean:
+            return spec
+        mean, std = self.statistics if "stored" in self.__dict__ else ((127.5,) * channels, (64.0,) * channels)
+        return replace(spec, mean=mean, std=std)
+
+    @cached_property
+    def statistics(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        """Mean and standard deviation of each channel over the training samples."""
+        inputs, rows = self.stored["train"][0], self.rows[0].to(self.device)
+        sums = torch.zeros(2, inputs.shape[1], dtype=torch.float64)
+        for part in rows.split(CHUNK):
+            values = inputs[part].to(torch.float32).transpose(0, 1).flatten(1)
+            sums += torch.stack([values.sum(1, dtype=torch.float64), values.square().sum(1, dtype=torch.float64)]).cpu()
+        count = max(1, len(rows) * inputs[0, 0].numel())
+        mean = sums[0] / count
+        std = (sums[1] / count - mean.square()).clamp_min(0).sqrt()
+        return tuple(mean.tolist()), tuple((std if std > 0 else 1.0) for std in std.tolist())
 
     @cached_property
     def stored(self) -> dict[str, tuple[Tensor, Tensor]]:
@@ -97,7 +94,23 @@ class InMemory:
         for name, (inputs, targets) in sets.items():
             if len(inputs) != len(targets):
                 raise InputError(f"the {name} set has {len(inputs)} inputs and {len(targets)} targets")
+        if self.restored:
+            sets = {name: (x, self.as_trained(x, y)) for name, (x, y) in sets.items()}
         return {name: (x.to(self.device), y.to(self.device)) for name, (x, y) in sets.items()}
+
+    def as_trained(self, inputs: Tensor, targets: Tensor) -> Tensor:
+        """`targets` in the numbering of the data that was trained on; InputError if this data cannot be like it.
+
+        Classes of the same names are matched by name, others taken in their order.
+        """
+        here, trained = self.source.spec.class_names, self.stored_spec.class_names
+        if (shape := tuple(inputs.shape[1:])) != self.stored_spec.input_shape:
+            raise InputError(f"inputs have the shape {shape}; the run was trained on {self.stored_spec.input_shape}")
+        if set(here) <= set(trained):
+            return torch.tensor([trained.index(name) for name in here])[targets]
+        if len(here) > len(trained):
+            raise InputError(f"the data has {len(here)} classes; the run knows {len(trained)}")
+        return targets
 
     @cached_property
     def rows(self) -> tuple[Tensor, Tensor]:
@@ -105,16 +118,12 @@ class InMemory:
         targets = self.stored["train"][1].cpu()
         if "val" in self.stored:
             return torch.arange(len(targets)), torch.arange(len(self.stored["val"][1]))
-        held = torch.zeros(len(targets), dtype=torch.bool)
-        for label in targets.unique().tolist():
-            members = (targets == label).nonzero().squeeze(1)
-            count = round(self.val_fraction * len(members))
-            held[members[torch.randperm(len(members), generator=keyed(self.split_seed, label))[:count]]] = True
+        held = held_out(targets, self.val_fraction, self.split_seed, self.folds, self.fold)
         return (~held).nonzero().squeeze(1), held.nonzero().squeeze(1)
 
     @cached_property
     def train(self) -> Split:
-        split = Split(*self.stored["train"], self.rows[0], self.spec, self.batch_size, self.seed)
+        split = self.split(*self.stored["train"], self.rows[0], self.batch_size, self.seed)
         if not split.samples:
             raise InputError("there are no training samples: all of them went into validation (dataset.val_fraction)")
         return split
@@ -122,19 +131,22 @@ class InMemory:
     @cached_property
     def val(self) -> Split:
         stored = self.stored.get("val", self.stored["train"])
-        return Split(*stored, self.rows[1], self.spec, self.eval_batch_size, None)
+        return self.split(*stored, self.rows[1], self.eval_batch_size, None)
 
     @cached_property
     def test(self) -> Split:
         inputs, targets = self.stored["test"]
-        return Split(inputs, targets, torch.arange(len(targets)), self.spec, self.eval_batch_size, None)
+        return self.split(inputs, targets, torch.arange(len(targets)), self.eval_batch_size, None)
+
+    def split(self, inputs: Tensor, targets: Tensor, rows: Tensor, batch_size: BatchSize, seed: int | None) -> Split:
+        return Split(inputs, targets, rows, self.stored_spec, batch_size, seed, self.transforms)
 
     def fake(self) -> InMemory:
         """Random images of the same shape and classes: a few small batches, no file."""
         size = 16 if self.batch_size == "all" else min(self.batch_size, 16)
         count = FAKE_BATCHES * max(size, self.spec.num_classes)
-        spec = replace(self.spec, train_samples=count, test_samples=count)
-        fake = InMemory(Synthetic.like(spec), size, size, 0.5, self.split_seed, seed=self.seed)
+        spec = replace(self.stored_spec, train_samples=count, test_samples=count)
+        fake = InMemory(Synthetic.like(spec), size, size, 0.5, transforms=self.transforms, seed=self.seed)
         fake.to(self.device)
         return fake
 
@@ -144,7 +156,7 @@ class InMemory:
     def size_in_bytes(self) -> int:
         if "stored" in self.__dict__:
             return sum(t.numel() * t.element_size() for pair in self.stored.values() for t in pair)
-        channels, height, width = self.spec.input_shape
+        channels, height, width = self.source.spec.input_shape
         return (channels * height * width + 8) * (self.spec.train_samples + self.spec.test_samples)
 
     def fingerprint(self) -> str:
@@ -154,3 +166,26 @@ class InMemory:
                 digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
                 digest.update(tensor.cpu().contiguous().numpy().data)
         return digest.hexdigest()
+
+    def description(self) -> dict[str, Any]:
+        spec = self.stored_spec
+        return {
+            "input_shape": list(spec.input_shape),
+            "class_names": list(spec.class_names),
+            "mean": list(spec.mean),
+            "std": list(spec.std),
+        }
+
+    def restore(self, description: dict[str, Any]) -> None:
+        values = {name: tuple(value) for name, value in description.items()}
+        self.restored = Spec(train_samples=0, test_samples=0, **values)
+
+    def encode(self, paths: Sequence[Path]) -> Iterator[Sample]:
+        for path in paths:
+            try:
+                pixels = read_image(path, self.stored_spec.input_shape).unsqueeze(0)
+            except InputError as e:
+                yield Sample(str(path), None, str(e))
+                continue
+            split = self.split(pixels, torch.zeros(1), torch.zeros(1, dtype=torch.int64), 1, None)
+            yield Sample(str(path), next(split.epoch(0))[0][0])

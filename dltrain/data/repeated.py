@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import torch
 
-from dltrain.types import Data, Spec
+from dltrain.types import Data, Sample, Spec
 
 STEPS = 50  # an epoch
 
@@ -67,6 +68,15 @@ class Repeated:
 
     def fingerprint(self) -> str:
         return self.data.fingerprint()
+
+    def description(self) -> dict[str, Any]:
+        return self.data.description()
+
+    def restore(self, description: dict[str, Any]) -> None:
+        self.data.restore(description)
+
+    def encode(self, paths: Sequence[Path]) -> Iterator[Sample]:
+        return self.data.encode(paths)
 
 
 class NoBatches:

@@ -21,6 +21,6 @@ class Averaging(Regularizer):
     def settings(self) -> dict[str, Any]:
         return {"optim.average": self.average}
 
-    def average(self, averages: list[Tensor], values: list[Tensor], count: int) -> None:
+    def average(self, averages: list[Tensor], values: list[Tensor], count: int, total: int) -> None:
         """Take `values` into the running mean in place, by torch's own arithmetic."""
         get_swa_multi_avg_fn()(averages, values, torch.tensor(count))

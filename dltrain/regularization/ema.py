@@ -23,7 +23,7 @@ class EMA(Regularizer):
     def settings(self) -> dict[str, Any]:
         return {"optim.average": self.average}
 
-    def average(self, averages: list[Tensor], values: list[Tensor], count: int) -> None:
+    def average(self, averages: list[Tensor], values: list[Tensor], count: int, total: int) -> None:
         """Move `averages` towards `values` in place, by torch's own arithmetic."""
         decay = min(self.decay, (1 + count) / (10 + count))
         get_ema_multi_avg_fn(decay)(averages, values, count)

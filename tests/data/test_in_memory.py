@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from dltrain.data.digits import Digits
-from dltrain.data.in_memory import BLOCK_BYTES, InMemory
+from dltrain.data.in_memory import InMemory
+from dltrain.data.split import BLOCK_BYTES
 from dltrain.data.synthetic import Synthetic
 from dltrain.errors import InputError
 from dltrain.types import Spec
@@ -88,7 +89,7 @@ def test_a_start_within_an_epoch_is_its_tail(
     batch_size: int | str, block: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """`epoch(n, start=k)` brings exactly the batches of `epoch(n)` from k on, for every k."""
-    monkeypatch.setattr("dltrain.data.in_memory.BLOCK_BYTES", block)
+    monkeypatch.setattr("dltrain.data.split.BLOCK_BYTES", block)
     split = InMemory(Numbered(), batch_size=batch_size, seed=2).train
     whole = list(split.epoch(1))
     assert len(whole) == len(split) == -(-180 // split.batch_size)

@@ -1,0 +1,105 @@
+"""One split of a data set in memory: rows shuffled by key and turned into batches without per-sample Python."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from dltrain.rng import keyed
+from dltrain.types import BatchSize, Spec, Transform
+
+BLOCK_BYTES = 2**20  # gathered and normalized at once, then cut into batches: fewer calls, and it stays in cache
+
+
+class Split:
+    """Batches (inputs (B, ...) float32 standardized, targets (B, ...)) over the rows `rows` of a stored set.
+
+    `spec` says how inputs are standardized. With a `seed` the order of an epoch is a function of (seed, epoch number),
+    and what `transforms` draw for a batch one of (seed, epoch number, position); without one the order is the stored
+    one, and transforms that are for training only are left out.
+    """
+
+    def __init__(
+        self,
+        inputs: Tensor,
+        targets: Tensor,
+        rows: Tensor,
+        spec: Spec,
+        batch_size: BatchSize,
+        seed: int | None,
+        transforms: Sequence[Transform] = (),
+    ) -> None:
+        self.inputs, self.targets, self.rows, self.seed = inputs, targets, rows, seed
+        self.samples = len(rows)
+        self.batch_size = max(1, self.samples) if batch_size == "all" else batch_size
+        shape = (1, -1, *[1] * (inputs.ndim - 2)) if spec.is_image else (1, *[1] * (inputs.ndim - 2), -1)
+        self.scale = torch.tensor([1 / s for s in spec.std]).view(shape).to(inputs.device)
+        self.shift = torch.tensor([-m / s for m, s in zip(spec.mean, spec.std, strict=True)]).view(shape).to(self.scale)
+        self.standardized = bool(spec.std)
+        chosen = [t for t in transforms if seed is not None or not t.training_only]
+        self.before = [t for t in chosen if not t.normalized]
+        self.after = [t for t in chosen if t.normalized]
+        batch_bytes = 4 * self.batch_size * inputs[0].numel() if len(inputs) else 1
+        self.block = self.batch_size * max(1, BLOCK_BYTES // batch_bytes)
+
+    def __len__(self) -> int:
+        return -(-self.samples // self.batch_size)
+
+    def epoch(self, number: int, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
+        order = self.order(number).to(self.inputs.device)
+        if self.before or self.after:
+            for position, rows in enumerate(order[start * self.batch_size :].split(self.batch_size), start):
+                inputs, targets = self.gather(rows)
+                yield self.transformed(inputs, targets, keyed(self.seed or 0, number, position))
+            return
+        for first in range(start * self.batch_size, self.samples, self.block):
+            inputs, targets = self.gather(order[first : first + self.block])
+            inputs = self.standardize(inputs)
+            yield from zip(inputs.split(self.batch_size), targets.split(self.batch_size), strict=True)
+
+    def gather(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """Copies of the stored samples `rows`, inputs as floats (index_select copies whole rows, indexing element-wise)."""
+        return self.inputs.index_select(0, rows).to(torch.float32), self.targets.index_select(0, rows)
+
+    def transformed(self, inputs: Tensor, targets: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """A gathered batch through every transform."""
+        for transform in self.before:
+            inputs, targets = transform(inputs, targets, generator)
+        inputs = self.standardize(inputs)
+        for transform in self.after:
+            inputs, targets = transform(inputs, targets, generator)
+        return inputs, targets
+
+    def standardize(self, inputs: Tensor) -> Tensor:
+        """In place: `inputs` are a copy already."""
+        return inputs.mul_(self.scale).add_(self.shift) if self.standardized else inputs
+
+    def order(self, number: int) -> Tensor:
+        """The rows of epoch `number` in the order in which they come."""
+        if self.seed is None:
+            return self.rows
+        return self.rows[torch.randperm(self.samples, generator=keyed(self.seed, number))]
+
+    def state_dict(self) -> dict[str, Any]:
+        return {}  # a batch is a function of (seed, epoch, position)
+
+    def load_state_dict(self, state: dict[str, Any]) -> None: ...
+
+
+def held_out(targets: Tensor, fraction: float, seed: int, folds: int | None = None, fold: int = 0) -> Tensor:
+    """Which of the samples (N,) are for validation: `fraction` of them, or with `folds` the `fold`-th of k equal parts.
+
+    Integer targets (N,) are classes: the same share of each is held out. It is a function of `seed` alone, so that runs
+    with other seeds are compared on the same samples.
+    """
+    classes = targets if targets.ndim == 1 and not targets.is_floating_point() else torch.zeros(len(targets))
+    held = torch.zeros(len(targets), dtype=torch.bool)
+    for label in classes.unique().tolist():
+        members = (classes == label).nonzero().squeeze(1)
+        order = members[torch.randperm(len(members), generator=keyed(seed, int(label)))]
+        part = order[: round(fraction * len(members))] if folds is None else order[(fold + int(label)) % folds :: folds]
+        held[part] = True
+    return held

@@ -1,0 +1,1 @@
+"""Preprocessing and augmentation of whole batches, one step a file."""
