@@ -23,14 +23,15 @@ class Device:
     """What the user asked of the hardware. `auto` means: whatever is best among what this machine has.
 
     `precision` bf16 and fp16 run the forward pass under autocast with fp32 weights; fp16 scales the loss. `channels_last`
-    stores images and kernels channel by channel within a pixel, which most convolutions prefer. `compile` hands each
+    stores images and kernels channel by channel within a pixel, which most convolutions prefer; auto: on a CPU, and with
+    half precision. `compile` hands each
     network to torch.compile. `deterministic` asks torch for deterministic kernels (on CPU they are so anyway).
     `threads` of 0 leaves torch's own choice.
     """
 
     name: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "fp32"
-    channels_last: bool = False
+    channels_last: bool | Literal["auto"] = "auto"
     compile: bool | Literal["auto"] = False
     deterministic: bool = False
     threads: Annotated[int, Ge(0)] = 0
@@ -52,6 +53,11 @@ class Device:
         fast = self.torch_device().type == "cpu" and "AVX512" in torch.backends.cpu.get_cpu_capability()
         return "bf16" if fast and torch.ops.mkldnn._is_mkldnn_bf16_supported() else "fp32"
 
+    def resolved_channels_last(self) -> bool:
+        if self.channels_last != "auto":
+            return self.channels_last
+        return self.torch_device().type == "cpu" or self.resolved_precision() != "fp32"
+
     def autocast(self) -> AbstractContextManager[Any]:
         dtype = LOW_PRECISION.get(self.resolved_precision())
         return torch.autocast(self.torch_device().type, dtype) if dtype else nullcontext()
@@ -72,7 +78,7 @@ class Device:
     def place(self, task: nn.Module) -> None:
         """Put `task` on the device in its memory format, and compile its networks if asked."""
         task.to(self.torch_device())
-        if self.channels_last:
+        if self.resolved_channels_last():
             task.to(memory_format=torch.channels_last)
         if self.compile is True or (self.compile == "auto" and self.torch_device().type == "cuda"):
             for network in task.children():
@@ -102,5 +108,6 @@ class Device:
             "device": device.type,
             "device_name": torch.cuda.get_device_name(device) if device.type == "cuda" else "",
             "precision": self.resolved_precision(),
+            "channels_last": self.resolved_channels_last(),
             "threads": torch.get_num_threads(),
         }
