@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import functools
+import inspect
 import logging
 import math
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import nn
@@ -70,9 +71,7 @@ def make(
     for name, value in node.items():
         if name in (TARGET, PARTIAL):
             continue
-        nested = isinstance(value, dict) and TARGET in value
-        value = make(value, f"{path}.{name}", available, plugins) if nested else value
-        given[name] = tuple(value) if isinstance(value, list) else value
+        given[name] = _built(value, f"{path}.{name}", available, plugins)
     given |= settings or {}
     given |= {name: available[name] for name in taken if name in available and name not in given}
     if node.get(PARTIAL):
@@ -80,13 +79,23 @@ def make(
     missing = [name for name, a in taken.items() if a.required and name not in given]
     if missing:
         needs = ", ".join(f"{path}.{name}" for name in missing)
+        later = ", or with _partial_: true it is called later" if inspect.isfunction(target) else ""
         raise ConfigError(
-            [(f"{path}={node[TARGET]}", f"needs {needs}, which this data set and task do not say: set it")]
+            [(f"{path}={node[TARGET]}", f"needs {needs}, which this data set and task do not say: set it{later}")]
         )
     try:
         return target(**given)
     except ValueError as e:
         raise ConfigError([(path, str(e))]) from e
+
+
+def _built(value: Any, path: str, available: dict[str, Any], plugins: list[str]) -> Any:
+    """One argument as its target takes it: nodes built, also those of a mapping, and lists as tuples."""
+    if isinstance(value, dict) and TARGET in value:
+        return make(value, path, available, plugins)
+    if isinstance(value, dict):
+        return {name: _built(child, f"{path}.{name}", available, plugins) for name, child in value.items()}
+    return tuple(value) if isinstance(value, list) else value
 
 
 def build(
@@ -122,10 +131,14 @@ def build(
     data.to(device.torch_device())
     if debug == "overfit":
         data = Repeated(data)
+    if data.spec.cardinalities and "cardinalities" not in arguments(locate(config["model"][TARGET], plugins)):
+        why = "this model would take the codes of categories for numbers: model=tabular_mlp, or dataset.categories=onehot"
+        raise ConfigError([("model", why)])
     model: nn.Module = make(config["model"], "model", data.spec.arguments(), plugins, settings["model"])
     if "initialization" in config and not trained:
         make(config["initialization"], "initialization", {}, plugins)(model)
     loss = make(config["loss"], "loss", data.spec.arguments(), plugins, settings["loss"])
+    watch, mode = watched(config, trainer)
     task: Task = make(
         config["task"],
         "task",
@@ -135,8 +148,8 @@ def build(
             "loss": loss,
             "optim": optim_factory(config, trainer, device, settings["optim"], plugins),
             "epochs": trainer.epochs or UNLIMITED,
-            "watch": trainer.watch,
-            "mode": trainer.better,
+            "watch": watch,
+            "mode": mode,
         },
         plugins,
     )
@@ -145,6 +158,16 @@ def build(
         take_over(task, find(str(begin_with), Path(config["paths"]["output"])))
     device.place(task)
     return Experiment(config, device, data, task, trainer, settings["callbacks"])
+
+
+def watched(config: dict[str, Any], trainer: Trainer) -> tuple[str, Literal["max", "min"]]:
+    """The metric that says which evaluation is best, and which way: the trainer's, or those of the task's signature."""
+    if trainer.watch is not None:
+        return trainer.watch, trainer.better(trainer.watch)
+    taken = arguments(locate(config["task"][TARGET], config["plugins"]))
+    own = {name: argument.default for name, argument in taken.items() if not argument.required}
+    watch = own.get("watch", "")
+    return watch, trainer.mode or own.get("mode") or trainer.better(watch)
 
 
 def take_over(task: Task, run: Run) -> None:
@@ -198,7 +221,7 @@ def optim_factory(
     node = {**config["schedule"], PARTIAL: True}
     if config["debug"] == "overfit":
         node = {TARGET: "dltrain.schedules.constant.Constant", PARTIAL: True}
-    schedule = make(node, "schedule", {"mode": trainer.better}, plugins)
+    schedule = make(node, "schedule", {"mode": watched(config, trainer)[1]}, plugins)
 
     def optim(modules: nn.Module, total_steps: int) -> Optim:
         updates = math.ceil(min(total_steps, trainer.steps or total_steps) / trainer.accumulate)

@@ -6,12 +6,15 @@ import importlib
 import json
 import logging
 import os
+import re
 import sys
 import traceback
 from dataclasses import dataclass
+from pathlib import Path
 
 from dltrain import __version__
 from dltrain.commands.options import Options
+from dltrain.config.compose import common_keys, config_dir, groups
 from dltrain.config.schema import close_matches
 from dltrain.errors import DltrainError, Interrupted, UsageError
 
@@ -20,30 +23,42 @@ log = logging.getLogger("dltrain")
 
 @dataclass(frozen=True)
 class Verb:
-    """What a first bare word calls, and how its help line reads. `names`: how many more bare words it takes."""
+    """What a first bare word calls, and how its help line reads.
+
+    `names`: how many more bare words it takes. `files`: they may be names of files, which may look like settings.
+    """
 
     module: str
     function: str
     usage: str
     help: str
     names: int = 0
+    files: bool = False
 
 
+MANY = sys.maxsize
 VERBS = {
     "train": Verb("train", "train", "[train] [overrides]", "train, then test the best checkpoint"),
     "check": Verb("check", "check", "check [overrides]", "every problem at once; layers, FLOPs, memory, time"),
-    "list": Verb("list", "list_", "list [group]", "what can be chosen, a line each", 99),
-    "show": Verb("show", "show", "show KEY|GROUP/OPTION", "a key's value, type, range and where it was set", 99),
+    "list": Verb("list", "list_", "list [group]", "what can be chosen, a line each", MANY),
+    "show": Verb("show", "show", "show KEY|GROUP/OPTION", "a key's value, type, range and where it was set", MANY),
     "evaluate": Verb("evaluate", "evaluate", "evaluate RUN [split=test]", "score a run's best checkpoint", 1),
+    "predict": Verb("predict", "predict", "predict RUN INPUT...", "answers for files, folders, globs", MANY, True),
     "resume": Verb("resume", "resume", "resume RUN [overrides]", "go on, or train longer (trainer.epochs=20)", 1),
+    "completion": Verb("completion", "completion", "completion bash|zsh|fish", "a script that completes with TAB", 1),
 }
+HIDDEN = {"__complete": Verb("completion", "complete", "", "", MANY, True)}  # what that script calls
 MULTIRUN = Verb("multirun", "multirun", "-m [overrides]", "a grid of runs: values separated by commas")
 FLAGS = {"--help": "help", "-h": "help", "--version": "version", "--json": "json", "--debug": "debug"}
-FLAGS |= {"-m": "multirun", "--multirun": "multirun"}
+FLAGS |= {"-m": "multirun", "--multirun": "multirun", "--plot": "plot"}
+VALUED = {"--config-dir": "config_dir", "--out": "out"}  # flags that take a value
+OWN_FLAGS = {  # of one verb, with what they do there
+    "plot": ("check", "--plot draws the learning rate of `dltrain check`"),
+    "out": ("predict", "--out is the file that `dltrain predict` writes"),
+}
 
 
 def help_text() -> str:
-    from dltrain.config.compose import groups
     from dltrain.report.text import table
 
     verbs = [(f"dltrain {verb.usage}", verb.help) for verb in (VERBS["train"], MULTIRUN, *list(VERBS.values())[1:])]
@@ -66,7 +81,9 @@ examples
 groups (dltrain list GROUP)
 {table(lines)}
 
-flags: --json (outcome as a last line of JSON)  --debug (tracebacks)  --version  --help
+flags: --json (outcome as a last line of JSON)  --debug (tracebacks)  --plot (check: learning rate)  --version  --help
+       --config-dir DIR (options of yours: DIR/model/mine.yaml is model=mine)
+       --out FILE.csv|FILE.jsonl (predict)  -- (what follows is no flag)
 RUN is a run folder, a unique part of its name, or `last`
 exit codes: 0 done, 1 failure, 2 usage or configuration, 3 input file, 4 diverged, 130 Ctrl-C, 143 SIGTERM
 
@@ -75,38 +92,60 @@ next: dltrain check model=cnn dataset=mnist"""
 
 def parse(argv: list[str]) -> tuple[Verb | None, Options, set[str]]:
     """The verb, its words, and the flags; UsageError for what is none of them, with what to type instead."""
-    options, flags, words = Options(argv=argv), set(), []
-    for i, word in enumerate(argv):
+    options, flags, words, rest = Options(argv=argv), set(), [], []
+    left = iter(enumerate(argv))
+    for i, word in left:
+        flag, _, value = word.partition("=")
         if word in FLAGS:
             flags.add(FLAGS[word])
+        elif flag in VALUED:
+            value = value or next((following for _, following in left), "")
+            if not value:
+                raise UsageError(f"{flag} needs a value: {flag} {'FILE.csv' if flag == '--out' else 'FOLDER'}")
+            setattr(options, VALUED[flag], value)
+            flags.add(VALUED[flag])
+        elif word == "--":
+            rest = [following for _, following in left]
         elif word.startswith("-"):
             raise UsageError(_as_override(word, argv[i + 1 : i + 2]))
         else:
             words.append(word)
     options.json, options.debug, options.multirun = ("json" in flags, "debug" in flags, "multirun" in flags)
+    options.plot = "plot" in flags
     verb: Verb | None = VERBS["train"]
     if words and "=" not in words[0] and not words[0].startswith(("~", "+")):
         name = words.pop(0)
-        if name not in VERBS and "help" not in flags:
+        if name not in VERBS | HIDDEN and "help" not in flags:
             close = close_matches(name, VERBS)
             raise UsageError(
                 f"{name} is not a verb; did you mean `dltrain {close[0]}`?"
                 if close
                 else f"{name} is not a verb ({', '.join(VERBS)}); settings are KEY=VALUE (dltrain --help)"
             )
-        verb = VERBS.get(name)
-    while verb and len(options.names) < verb.names and words and "=" not in words[0]:
-        options.names.append(words.pop(0))
-    options.overrides = words
+        verb = (VERBS | HIDDEN).get(name)
+    if verb and verb.files:
+        options.names = [*(word for word in words if not _is_setting(word)), *rest]
+        options.overrides = [word for word in words if _is_setting(word)]
+    else:
+        words += rest
+        while verb and len(options.names) < verb.names and words and "=" not in words[0]:
+            options.names.append(words.pop(0))
+        options.overrides = words
     if options.multirun and verb is not VERBS["train"]:
         raise UsageError("-m runs a grid of trainings; it goes with no other verb")
+    for flag, (name, what) in OWN_FLAGS.items():
+        if flag in flags and "help" not in flags and verb is not VERBS[name]:
+            raise UsageError(f"{what}; it goes with no other verb")
     return MULTIRUN if options.multirun else verb, options, flags
+
+
+def _is_setting(word: str) -> bool:
+    """Whether a word among names of files is a setting: it looks like one, and there is no file of that name."""
+    return re.fullmatch(r"[+~]?[\w.]+=.*|~[\w.]+", word, re.DOTALL) is not None and not Path(word).exists()
 
 
 def _as_override(flag: str, following: list[str]) -> str:
     """What to type instead of `--epochs 5`."""
-    from dltrain.config.compose import common_keys
-
     name, _, value = flag.lstrip("-").replace("-", "_").partition("=")
     value = value or (following[0] if following and "=" not in following[0] else "...")
     keys = common_keys()
@@ -115,8 +154,9 @@ def _as_override(flag: str, following: list[str]) -> str:
     close = exact or [key for best in alike for key in keys if key.rpartition(".")[2] == best]
     if flag in ("-v", "-V"):
         return f"no such flag: {flag}; did you mean --version?"
-    if flags := close_matches(flag, FLAGS):
-        return f"no such flag: {flag}; did you mean {flags[0]}?"
+    bare = {known.lstrip("-"): known for known in FLAGS | VALUED}  # the dashes would make all of them alike
+    if flags := close_matches(flag.lstrip("-"), bare):
+        return f"no such flag: {flag}; did you mean {bare[flags[0]]}?"
     meant = f"; did you mean {close[0]}={value}?" if close else ""
     return f"no such flag: {flag}; settings are KEY=VALUE without dashes{meant}"
 
@@ -140,13 +180,8 @@ def main(argv: list[str] | None = None) -> int:
     options = Options(json="--json" in argv, debug="--debug" in argv)
     try:
         verb, options, flags = parse(argv)
-        if "help" in flags or verb is None:
-            log.info(help_text())
-        elif "version" in flags:
-            log.info(f"dltrain {__version__}")
-        else:
-            module = importlib.import_module(f"dltrain.commands.{verb.module}")
-            getattr(module, verb.function)(options)
+        with config_dir(options.config_dir):
+            run(verb, options, flags)
         code = 0
     except Exception as e:
         code = report(e, options)
@@ -161,6 +196,16 @@ def main(argv: list[str] | None = None) -> int:
         except BrokenPipeError as e:
             report(e, options)
     return code
+
+
+def run(verb: Verb | None, options: Options, flags: set[str]) -> None:
+    if "help" in flags or verb is None:
+        log.info(help_text())
+    elif "version" in flags:
+        log.info(f"dltrain {__version__}")
+    else:
+        module = importlib.import_module(f"dltrain.commands.{verb.module}")
+        getattr(module, verb.function)(options)
 
 
 def report(error: Exception, options: Options) -> int:

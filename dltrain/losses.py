@@ -1,26 +1,164 @@
-"""Losses for the tasks: each maps (logits (B, K), targets (B,)) to a scalar, the mean over the batch."""
+"""Losses for the tasks: each maps outputs (B, K) and targets to a scalar, the mean over the batch.
+
+Targets are class numbers (B,), or floats shaped like the outputs: shares of the classes, where samples were mixed
+(`soft_targets` says which losses take them), or the numbers of a regression. Outputs are logits wherever a loss speaks of
+probabilities p: it takes their softmax or sigmoid itself, in logarithms, so that no p that rounds to 0 gives an infinity.
+"""
 
 from __future__ import annotations
+
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dltrain.types import Fraction
+from dltrain.types import Fraction, NonNegative, PositiveFloat, PositiveInt
+
+
+def shares(targets: Tensor, like: Tensor) -> Tensor:
+    """Class numbers (B,) as one-hot rows of `like` (B, K); floats are shares of the classes already."""
+    return targets if targets.is_floating_point() else F.one_hot(targets, like.shape[1]).to(like)
+
+
+def compared(outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    """What a difference is taken of: outputs and targets as they are, or for class numbers softmax and one-hot rows."""
+    if targets.is_floating_point():
+        return outputs, targets
+    p = outputs.softmax(dim=1)
+    return p, shares(targets, p)
 
 
 class CrossEntropy(nn.Module):
-    """Negative log-likelihood of the softmax; `label_smoothing` mixes the target with the uniform distribution.
+    """-sum_k y_k log p_k with p the softmax: the negative log-likelihood of the right class.
 
-    Label smoothing: Szegedy et al. 2016, "Rethinking the Inception Architecture", section 7.
+    `label_smoothing` s trains towards (1 - s) y + s / K (Szegedy et al. 2016, "Rethinking the Inception Architecture",
+    section 7). `class_weights`, one a class, weigh every y_k, and the mean over the batch is the weighted one;
+    ValueError unless they are `num_classes`.
     """
 
-    def __init__(self, label_smoothing: Fraction = 0.0) -> None:
+    soft_targets: ClassVar[bool] = True
+    class_weights: Tensor | None
+
+    def __init__(
+        self,
+        label_smoothing: Fraction = 0.0,
+        class_weights: tuple[PositiveFloat, ...] | None = None,
+        num_classes: PositiveInt | None = None,
+    ) -> None:
         super().__init__()
+        if class_weights and num_classes and len(class_weights) != num_classes:
+            raise ValueError(
+                f"class_weights are {len(class_weights)} numbers; give one for each of {num_classes} classes"
+            )
         self.label_smoothing = label_smoothing
+        weights = torch.tensor(class_weights, dtype=torch.float32) if class_weights else None
+        self.register_buffer("class_weights", weights, persistent=False)  # the configuration keeps them
 
     def forward(self, logits: Tensor, targets: Tensor) -> Tensor:
-        return F.cross_entropy(logits, targets, label_smoothing=self.label_smoothing)
+        weights, smoothing = self.class_weights, self.label_smoothing
+        if weights is None or not targets.is_floating_point():
+            return F.cross_entropy(logits, targets, weights, label_smoothing=smoothing)
+        total = F.cross_entropy(logits, targets, weights, label_smoothing=smoothing, reduction="sum")
+        return total / (targets * weights).sum()
+
+
+class BinaryCrossEntropy(nn.Module):
+    """-[y log s + (1 - y) log(1 - s)] with s the sigmoid of each output, the mean over outputs: each is a yes or no of
+    its own.
+
+    Targets are class numbers, taken as one yes among noes, or shares in 0..1 shaped like the outputs.
+    """
+
+    soft_targets: ClassVar[bool] = True
+
+    def forward(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        return F.binary_cross_entropy_with_logits(outputs, shares(targets, outputs))
+
+
+class KLDivergence(nn.Module):
+    """KL(y || p) = sum_k y_k (log y_k - log p_k) with p the softmax: cross-entropy less the targets' own entropy.
+
+    It is 0 at its best whatever the targets, so what is left to learn can be read from it (Kullback and Leibler 1951).
+    """
+
+    soft_targets: ClassVar[bool] = True
+
+    def forward(self, logits: Tensor, targets: Tensor) -> Tensor:
+        log_p = logits.log_softmax(dim=1)
+        return F.kl_div(log_p, shares(targets, log_p), reduction="batchmean")
+
+
+class Focal(nn.Module):
+    """-sum_k y_k (1 - p_k)^gamma log p_k with p the softmax: samples that are right already count little.
+
+    Lin et al. 2017, "Focal Loss for Dense Object Detection", equation 4, there with a sigmoid; gamma = 0 is cross-entropy.
+    """
+
+    soft_targets: ClassVar[bool] = True
+
+    def __init__(self, gamma: NonNegative = 2.0) -> None:
+        super().__init__()
+        self.gamma = gamma
+
+    def forward(self, logits: Tensor, targets: Tensor) -> Tensor:
+        log_p = logits.log_softmax(dim=1)
+        floor = torch.finfo(log_p.dtype).eps  # a power below 1 has an infinite slope at 0
+        doubt = (-torch.expm1(log_p)).clamp_min(floor) ** self.gamma  # (1 - p)^gamma
+        return -(shares(targets, log_p) * doubt * log_p).sum(dim=1).mean()
+
+
+class MSE(nn.Module):
+    """(a - y)^2, the mean over outputs: a is the output of a regression, or the softmax against the one-hot class."""
+
+    soft_targets: ClassVar[bool] = False  # it would take them for the numbers of a regression
+
+    def forward(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        return F.mse_loss(*compared(outputs, targets))
+
+
+class MAE(nn.Module):
+    """|a - y|, the mean over outputs: outliers weigh less than with the square; a as for `MSE`."""
+
+    soft_targets: ClassVar[bool] = False
+
+    def forward(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        return F.l1_loss(*compared(outputs, targets))
+
+
+class Huber(nn.Module):
+    """(a - y)^2 / 2 up to a distance of `delta` and delta (|a - y| - delta / 2) beyond it, the mean over outputs.
+
+    Huber 1964, "Robust Estimation of a Location Parameter", section 3; a as for `MSE`.
+    """
+
+    soft_targets: ClassVar[bool] = False
+
+    def __init__(self, delta: PositiveFloat = 1.0) -> None:
+        super().__init__()
+        self.delta = delta
+
+    def forward(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        return F.huber_loss(*compared(outputs, targets), delta=self.delta)
+
+
+class Hinge(nn.Module):
+    """max(0, margin + max_{k != y} z_k - z_y): how far the right class is from winning by `margin`.
+
+    The multi-class support vector machine of Crammer and Singer 2001, "On the Algorithmic Implementation of Multiclass
+    Kernel-based Vector Machines", section 3. The penalty of the machine is `regularization=[l2]`.
+    """
+
+    soft_targets: ClassVar[bool] = False  # it needs to know which class is right
+
+    def __init__(self, margin: PositiveFloat = 1.0) -> None:
+        super().__init__()
+        self.margin = margin
+
+    def forward(self, logits: Tensor, targets: Tensor) -> Tensor:
+        right = logits.gather(1, targets.unsqueeze(1))  # (B, 1)
+        ahead = logits - right + self.margin * (1 - shares(targets, logits))  # (B, K), 0 for the right class itself
+        return torch.amax(ahead, dim=1).mean()
 
 
 class PerceptronLoss(nn.Module):
@@ -30,6 +168,8 @@ class PerceptronLoss(nn.Module):
     "Ultraconservative Online Algorithms", section 3): add the input to the right class's weights, take it from the
     wrong winner's.
     """
+
+    soft_targets: ClassVar[bool] = False
 
     def forward(self, logits: Tensor, targets: Tensor) -> Tensor:
         right = logits.gather(1, targets.unsqueeze(1)).squeeze(1)  # (B,)

@@ -6,9 +6,9 @@ It imports nothing of dltrain, and torch only for annotations.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol, TypeAlias, runtime_checkable
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -141,12 +141,14 @@ class Transform(Protocol):
     """Changes whole batches: a preprocessing step, an augmentation, or mixing of samples.
 
     `training_only` ones leave evaluation and prediction alone. `normalized` ones see inputs of mean 0 and standard
-    deviation 1, the others floats in the stored unit. `shape` is what becomes of the shape of one input. What is drawn
-    comes from `generator`, which is on the CPU and a function of (seed, epoch, batch).
+    deviation 1, the others floats in the stored unit. For those that `mixes_targets`, classes come as float shares
+    (B, K) instead of numbers (B,). `shape` is what becomes of the shape of one input. What is drawn comes from
+    `generator`, which is on the CPU and a function of (seed, epoch, batch).
     """
 
     training_only: bool
     normalized: bool
+    mixes_targets: bool
 
     def shape(self, shape: tuple[int, ...]) -> tuple[int, ...]: ...
 
@@ -212,6 +214,17 @@ class Sample:
     problem: str = ""
 
 
+@runtime_checkable
+class Answers(Protocol):
+    """A task that says what its predictions mean; of one that does not, `predict` shows the raw numbers."""
+
+    def answers(self, outputs: Any) -> list[dict[str, Any]]:
+        """A row for each input from what `Task.predict` gave for a batch, all with the same keys.
+
+        Where there are several candidates, `top` lists them, best first, and the row's other keys are those of the best.
+        """
+
+
 @dataclass(frozen=True)
 class Image:
     """Pictures (N, C, H, W) with values in 0..1, for callbacks to draw, and a caption each."""
@@ -231,7 +244,7 @@ class Text:
 class Plot:
     """Lines over a common axis: {name: (xs, ys)}; `log_y` draws the values on a logarithmic axis."""
 
-    lines: dict[str, tuple[Sequence[float], Sequence[float]]]
+    lines: Mapping[str, tuple[Sequence[float], Sequence[float]]]
     title: str = ""
     x_title: str = ""
     y_title: str = ""

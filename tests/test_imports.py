@@ -29,6 +29,8 @@ RULES: dict[str, set[str]] = {
         "torchvision",
         "sklearn",
         "PIL",
+        "scipy",
+        "pyarrow",
         "dltrain.data",
         "dltrain.errors",
         "dltrain.rng",

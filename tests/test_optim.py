@@ -14,27 +14,25 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn, get_swa_multi_avg_fn
 from toys import GAN, Points
 
-from dltrain import checkpoint
+from dltrain import build, checkpoint
+from dltrain.config.compose import compose, groups
 from dltrain.optim import Optim
-from dltrain.optimizers.adam import adam
-from dltrain.optimizers.adamw import adamw
 from dltrain.optimizers.sgd import sgd
 from dltrain.regularization.averaging import Averaging
 from dltrain.regularization.clip import Clip
+from dltrain.regularization.elastic_net import ElasticNet
 from dltrain.regularization.ema import EMA
 from dltrain.regularization.l1 import L1
 from dltrain.regularization.l2 import L2
+from dltrain.regularization.swa import SWA
 from dltrain.schedules.constant import Constant
 from dltrain.schedules.cosine import Cosine
 from dltrain.schedules.onecycle import OneCycle
 from dltrain.schedules.schedule import Schedule
 
 OPTIMIZERS: dict[str, functools.partial[torch.optim.Optimizer]] = {
-    "sgd": functools.partial(sgd, lr=0.05),
-    "momentum": functools.partial(sgd, lr=0.05, momentum=0.9),
-    "nesterov": functools.partial(sgd, lr=0.05, momentum=0.9, nesterov=True),
-    "adam": functools.partial(adam, lr=0.01),
-    "adamw": functools.partial(adamw, lr=0.01),
+    name: build.make(compose([f"optimizer={name}"]).config["optimizer"], "optimizer", {}, [])
+    for name in groups()["optimizer"]
 }
 X = torch.randn(12, 3, generator=torch.Generator().manual_seed(5))
 Y = torch.randn(12, 2, generator=torch.Generator().manual_seed(6))
@@ -218,10 +216,32 @@ def test_l2_is_weight_decay_on_weights(optimizer: str) -> None:
     assert_equal(weights(net), weights(other), atol=1e-6)
 
 
+def test_the_elastic_net_makes_exact_zeros_and_shrinks_the_rest() -> None:
+    """w <- softshrink((1 - lr * l2) * w, lr * l1), where no loss holds against it; biases are left alone."""
+    net = network()
+    before = weights(net)
+    optim = Optim(net, plain(lr=0.5), penalties=ElasticNet(0.2, 0.4).settings()["optim.penalties"])
+    optim.update(0 * loss_of(net))
+    shrunk = [b.sign() * (0.8 * b.abs() - 0.1).clamp(min=0) if b.ndim > 1 else b for b in before]
+    assert any(bool((b == 0).any()) for b in shrunk)
+    assert any(bool((b != 0).any()) for b in shrunk if b.ndim > 1)
+    assert_equal(weights(net), shrunk, atol=1e-7)
+
+
+def test_the_elastic_net_is_l1_and_l2() -> None:
+    net, other = network(), network()
+    together = Optim(net, plain(), penalties=ElasticNet(0.1, 0.3).settings()["optim.penalties"])
+    apart = Optim(other, plain(), penalties=[L1(0.1), L2(0.3)])
+    for _ in range(3):
+        together.update(loss_of(net))
+        apart.update(loss_of(other))
+    assert_equal(weights(net), weights(other))
+
+
 # Weight averaging -------------------------------------------------------------------------------------------------
 
 
-def averager(regularizer: EMA | Averaging) -> Callable[[list[Tensor], list[Tensor], int, int], None]:
+def averager(regularizer: EMA | SWA | Averaging) -> Callable[[list[Tensor], list[Tensor], int, int], None]:
     average: Callable[[list[Tensor], list[Tensor], int, int], None] = regularizer.settings()["optim.average"]
     return average
 
@@ -262,6 +282,21 @@ def test_averaging_is_the_mean_of_all_iterates() -> None:
     with optim.averaged():
         assert_equal(weights(net), means, atol=1e-6)
         assert_equal(weights(net), weights(model.module), atol=1e-7)
+
+
+@pytest.mark.parametrize(("start", "first"), [(0.5, 4), (0.3, 3), (0.9, 8), (0.0, 0)])
+def test_swa_is_the_weights_themselves_and_then_the_mean_of_the_last_part(start: float, first: int) -> None:
+    """Of 8 updates: those before `first` leave no trace, the mean is of all from it on."""
+    net = network()
+    optim = Optim(net, plain(), average=averager(SWA(start)), total_updates=8)
+    iterates: list[list[Tensor]] = []
+    for update in range(8):
+        optim.update(loss_of(net))
+        iterates.append(weights(net))
+        last = iterates[first:] or iterates[-1:]
+        means = [torch.stack(column).mean(0) for column in zip(*last, strict=True)]
+        with optim.averaged():
+            assert_equal(weights(net), iterates[-1] if update <= first else means, atol=0 if update <= first else 1e-6)
 
 
 def test_averaged_swaps_in_and_restores_exactly() -> None:

@@ -79,8 +79,12 @@ class MetricsLog(Callback):
         self.run.append(METRICS, {**where, **finite})
         self.lines += 1
         self.latest.update({name: value for name, value in values.items() if math.isfinite(value)})
+        self.show(engine, {**where, **values})
+
+    def show(self, engine: Engine, record: Record) -> None:
+        """Pass on what is to be seen but not written down: details that would flood the file, and pictures."""
         for subscriber in self.subscribers:
-            subscriber(engine, {**where, **values})
+            subscriber(engine, record)
 
     def resumed(self, engine: Engine) -> None:
         """Drop what was written after the checkpoint, at its own step too."""

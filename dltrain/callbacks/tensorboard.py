@@ -11,9 +11,9 @@ from torch import Tensor
 
 from dltrain.callbacks.metrics_log import MetricsLog
 from dltrain.engine import Callback, Engine
-from dltrain.report.pictures import grid, heat_map
+from dltrain.report.pictures import grid, heat_map, plot
 from dltrain.run import Run
-from dltrain.types import Image, Table, Text
+from dltrain.types import Image, Plot, Table, Text
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
@@ -49,6 +49,7 @@ class TensorBoard(Callback):
         for name, value in record.items():
             if isinstance(value, float):
                 self.writer.add_scalar(name, value, engine.step)
+        self.show({name: value for name, value in record.items() if not isinstance(value, float)}, engine.step)
 
     def stage_end(self, engine: Engine) -> None:
         self.show(engine.scores, engine.step)
@@ -60,6 +61,8 @@ class TensorBoard(Callback):
                 self.writer.add_image(name, grid(value.pixels, value.captions), step, dataformats="HWC")
             elif isinstance(value, Table):
                 self.writer.add_image(name, heat_map(value), step, dataformats="HWC")
+            elif isinstance(value, Plot):
+                self.writer.add_image(name, plot(value), step, dataformats="HWC")
             elif isinstance(value, Text):
                 self.writer.add_text(name, value.markdown, step)
             elif isinstance(value, float) and name.startswith("test/"):

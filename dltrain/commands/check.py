@@ -17,11 +17,12 @@ from dltrain.commands.options import Options
 from dltrain.config.check import raise_all, unread
 from dltrain.config.compose import Composed, compose
 from dltrain.engine import Engine, Stage
-from dltrain.report.text import duration, number, size, table
+from dltrain.report.text import chart, duration, number, size, table
 
 log = logging.getLogger("dltrain")
 TIMED_STEPS = 8
 TIMED_SECONDS = 2.0  # no further step after so long
+COLUMNS = 60  # of a plot
 
 
 def check(options: Options) -> None:
@@ -60,10 +61,26 @@ def report(composed: Composed, options: Options) -> None:
     ]
     log.info(table([("layer", "type", "output shape", "parameters"), *layers], right=frozenset({3})))
     log.info("\n" + table([(name, text) for name, text, _ in figures]))
+    if options.plot:
+        log.info(learning_rate_plot(experiment, steps))
     for line in unread(composed):
         log.warning(line)
     log.info("\nno problems; nothing was written")
     options.outcome.update({name: value for name, _, value in figures})
+
+
+def learning_rate_plot(experiment: Experiment, steps: int) -> str:
+    """The learning rate over a run of so many steps an epoch, as lines of text."""
+    config, trainer = experiment.config, experiment.trainer
+    if trainer.epochs is None and trainer.steps is None:
+        return "\nno plot of the learning rate: time ends this run, after as many updates as it comes to"
+    optim = build.optim_factory(config, trainer, experiment.device, {}, config["plugins"])(
+        nn.Linear(1, 1), (trainer.epochs or build.UNLIMITED) * steps
+    )
+    assert optim.schedule
+    updates = [round(i * (optim.total_updates - 1) / (COLUMNS - 1)) for i in range(COLUMNS)]
+    rates = [optim.base_lrs[0] * optim.schedule.factor(update) for update in updates]
+    return f"\nlearning rate\n{chart(rates, f'{optim.total_updates:,} updates')}"
 
 
 def batch_size_of(composed: Composed, data: Any) -> int:

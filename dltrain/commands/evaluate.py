@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 
 from dltrain import build, checkpoint
 from dltrain.checkpoint import Store
@@ -13,10 +14,12 @@ from dltrain.engine import Resume
 from dltrain.errors import InputError, UsageError
 from dltrain.report.text import number, table
 from dltrain.run import MANIFEST
+from dltrain.types import Table
 
 log = logging.getLogger("dltrain")
 SPLITS = ("train", "val", "test")
 WEIGHTS = ("best", "last")
+MOST_CLASSES = 100  # on the screen
 
 
 def evaluate(options: Options) -> None:
@@ -49,3 +52,24 @@ def evaluate(options: Options) -> None:
     rows = [(name, number(value)) for name, value in figures.items()]
     log.info(f"{run.folder}, checkpoint {folder.name} (step {state['step']})\n{table(rows)}")
     options.outcome.update({"run": str(run.folder), "checkpoint": folder.name, "metrics": figures})
+    per_class = scores.get(f"{split}/per_class")
+    if isinstance(per_class, Table):
+        log.info(f"\n{by_class(per_class)}")
+        options.outcome["per_class"] = as_mapping(per_class)
+
+
+def by_class(scores: Table) -> str:
+    """A line a class; of very many the first."""
+    lines = [[scores.row_title, *scores.columns]]
+    for name, values in list(as_mapping(scores).items())[:MOST_CLASSES]:
+        lines.append(
+            [name, *("-" if v is None else f"{v:.0f}" if c == "support" else number(v) for c, v in values.items())]
+        )
+    more = f"\n  and {len(scores.rows) - MOST_CLASSES} more: --json" if len(scores.rows) > MOST_CLASSES else ""
+    return table(lines, right=frozenset(range(1, len(lines[0])))) + more
+
+
+def as_mapping(scores: Table) -> dict[str, dict[str, float | None]]:
+    """{row: {column: value}}, None where a value is not known: a class without samples has no ROC curve."""
+    known = [[value if math.isfinite(value) else None for value in row] for row in scores.values.tolist()]
+    return {name: dict(zip(scores.columns, row, strict=True)) for name, row in zip(scores.rows, known, strict=True)}

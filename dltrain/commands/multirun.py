@@ -19,6 +19,7 @@ from dltrain.run import Run
 
 log = logging.getLogger("dltrain")
 RESULTS = "sweep.json"
+COLUMNS = ("test/accuracy", "test/loss", "train/gradient_ratio", "train/dead_units", "train/saturated_units")
 
 
 def multirun(options: Options) -> None:
@@ -103,7 +104,7 @@ def swept_keys(jobs: list[list[str]]) -> list[str]:
 
 def overview(rows: list[dict[str, Any]], varied: list[str]) -> str:
     """A line a job: what was varied, what came out."""
-    names = [name for name in ("test/accuracy", "test/loss") if any(name in row["metrics"] for row in rows)]
+    names = [name for name in COLUMNS if any(name in row["metrics"] for row in rows)]
     lines = [["job", *varied, "status", *names, "time"]]
     for row in rows:
         values = dict(override.partition("=")[::2] for override in row["overrides"])

@@ -17,6 +17,9 @@ class Options:
     json: bool = False
     debug: bool = False
     multirun: bool = False
+    plot: bool = False
+    config_dir: str | None = None
+    out: str | None = None
     outcome: dict[str, Any] = field(default_factory=dict)
 
     @property

@@ -9,7 +9,18 @@ from typing import Any
 import yaml
 
 from dltrain.commands.options import Options
-from dltrain.config.compose import COMPOSING, Composed, compose, conf_dir, groups, parse, raise_problems, unknown_key
+from dltrain.config.compose import (
+    COMPOSING,
+    Composed,
+    compose,
+    conf_dir,
+    groups,
+    option_file,
+    parse,
+    raise_problems,
+    read_option,
+    unknown_key,
+)
 from dltrain.config.policy import locate
 from dltrain.config.schema import Argument, arguments, as_yaml, close_matches, describe
 from dltrain.config.settings import Settings
@@ -39,11 +50,10 @@ def show_option(group: str, option: str, options: Options) -> None:
         close = close_matches(option, groups().get(group, [])) or close_matches(group, groups())
         meant = f"; did you mean {close[0]}?" if close else ""
         raise UsageError(f"no such option: {group}/{option}{meant} (dltrain list)")
-    text = (conf_dir() / group / f"{option}.yaml").read_text(encoding="utf-8")
-    log.info(text.rstrip())
-    node = yaml.safe_load(text) or {}
+    node = read_option(group, option)
+    log.info(option_file(group, option).read_text(encoding="utf-8").rstrip())
     if "_target_" in node:
-        target = locate(node["_target_"])
+        target = locate(node["_target_"], compose(options.overrides).config["plugins"])
         log.info(f"\n{inspect.cleandoc(target.__doc__ or '')}\n\n{signature_table(arguments(target), node)}")
     options.outcome.update({f"{group}/{option}": node})
 
@@ -124,15 +134,15 @@ def _option(choice: str) -> str:
 
 
 def _file_that_sets(group: str, option: str, key: str) -> str | None:
-    path = conf_dir() / group / f"{option}.yaml"
-    if not path.is_file():
+    if option not in groups()[group]:
         return None
-    node = yaml.safe_load(path.read_text(encoding="utf-8"))
+    node: Any = read_option(group, option)
     for part in key.split(".") if key else []:
         if not isinstance(node, dict) or part not in node:
             return None
         node = node[part]
-    return f"conf/{group}/{option}.yaml"
+    path = option_file(group, option)
+    return f"conf/{group}/{option}.yaml" if path.is_relative_to(conf_dir()) else str(path)
 
 
 def _text(value: Any) -> str:

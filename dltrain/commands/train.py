@@ -155,7 +155,7 @@ def test(session: Session) -> dict[str, Any]:
     best = session.checkpoint.store.pointed("best")
     if best is not None and session.checkpoint.best.get("stage") == engine.stage.name:
         restore_weights(session, checkpoint.load(best))
-    return engine.score(data.test, "test")
+    return engine.score(data.test, "test") if data.test.samples else {}
 
 
 def restore_weights(session: Session, state: dict[str, Any]) -> None:

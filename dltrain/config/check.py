@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import re
 import typing
 from typing import Any
 
 from dltrain.config.compose import COMPOSING, OVERLAYS, Composed, Problem, groups
 from dltrain.config.policy import locate
-from dltrain.config.schema import arguments, close_matches, wants_object, wrong
+from dltrain.config.schema import arguments, close_matches, is_mapping_of_objects, wants_object, wrong
 from dltrain.config.settings import Settings
 from dltrain.errors import ConfigError, UsageError
 
@@ -49,6 +50,8 @@ class _Checker:
                     if child is not None:
                         self.node(child, f"{group}.{name}")
         if not self.problems and not self.composed.unresolved:
+            self.kinds()
+        if not self.problems and not self.composed.unresolved:
             self.combinations()
         return self.problems
 
@@ -75,6 +78,9 @@ class _Checker:
                 close = close_matches(name, taken)
                 meant = f"; did you mean {path}.{close[0]}?" if close else ""
                 self.report(key, value, f"{node[TARGET].rpartition('.')[2]} takes no {name}{meant}")
+            elif is_mapping_of_objects(taken[name].annotation) and isinstance(value, dict):
+                for own, child in value.items():
+                    self.node(child, f"{key}.{own}")
             elif _is_node(value, taken[name].annotation):
                 self.node(value, key)
             else:
@@ -100,14 +106,30 @@ class _Checker:
             else:
                 self.value(key, value, taken[name].annotation)
 
+    def kinds(self) -> None:
+        """What was located is of the right kind: a callback is a Callback. Functions make what cannot be known here."""
+        from torch import nn
+
+        from dltrain.engine import Callback, Task
+
+        kinds: list[tuple[str, type]] = [("model", nn.Module), ("loss", nn.Module), ("task", Task)]
+        nodes = [(group, kind, self.config[group]) for group, kind in kinds]
+        nodes += [(f"callbacks.{name}", Callback, node) for name, node in self.config["callbacks"].items() if node]
+        for path, kind, node in nodes:
+            target = locate(node[TARGET], self.plugins)
+            if inspect.isclass(target) and not issubclass(target, kind):
+                why = f"expected a {kind.__module__}.{kind.__name__}, which {target.__name__} is not"
+                self.report(f"{path}.{TARGET}", node[TARGET], why)
+
     def combinations(self) -> None:
         """What single keys cannot show."""
-        trainer, schedule = self.config["trainer"], self.config["schedule"]
+        trainer = self.config["trainer"]
         if trainer["epochs"] is None and trainer["steps"] is None:
             if trainer["max_seconds"] is None:
                 self.report("trainer.epochs", None, "a run needs an end: set trainer.epochs, .steps or .max_seconds")
-            elif not schedule[TARGET].endswith(".Constant") or 0 < schedule.get("warmup", 0) < 1:
-                self.report("trainer.epochs", None, "this schedule needs to know the end: set trainer.epochs or .steps")
+            elif planning := self.choices_that_need_the_end():
+                why = f"{planning[0]} needs to know the end: set trainer.epochs or .steps"
+                self.report("trainer.epochs", None, why)
         for destination, regularizer in self.argument_destinations():
             group, _, name = destination.partition(".")
             target = locate(self.config[group][TARGET], self.plugins)
@@ -116,9 +138,28 @@ class _Checker:
                 source = next(g for g in COMPOSING if regularizer in self.config[g])
                 what = self.composed.typed.get(source, f"{source}=[{regularizer}]")
                 self.problems.append((what, f"{regularizer} needs a {destination}; {group}={option} has none"))
+        loss = locate(self.config["loss"][TARGET], self.plugins)
+        if (mixers := self.mixers()) and not getattr(loss, "soft_targets", True):
+            why = f"{mixers[0]} mixes targets into shares of the classes; this loss takes none: loss=cross_entropy does"
+            self.report("loss", self.composed.choices.get("loss", loss.__name__), why)
         for key, text in self.config["expect"].items():
             if not _is_claim(text):
                 self.report(f"expect.{key}", text, 'expected a comparison with a number, such as ">=0.99"')
+
+    def choices_that_need_the_end(self) -> list[str]:
+        """What plans over the whole run: a choice whose class says so, and a warm-up that is a share of the run."""
+        nodes = {"this schedule": self.config["schedule"]}
+        nodes |= {f"regularization.{name}": node for name, node in self.config["regularization"].items()}
+        return [
+            what
+            for what, node in nodes.items()
+            if getattr(locate(node[TARGET], self.plugins), "needs_end", False) or 0 < node.get("warmup", 0) < 1
+        ]
+
+    def mixers(self) -> list[str]:
+        """The choices that mix samples, and their targets with them."""
+        nodes = [(f"{group}={name}", node) for group in COMPOSING for name, node in self.config[group].items()]
+        return [what for what, node in nodes if getattr(locate(node[TARGET], self.plugins), "mixes_targets", False)]
 
     def argument_destinations(self) -> list[tuple[str, str]]:
         found = []

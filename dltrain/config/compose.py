@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from dltrain.config.schema import as_yaml, close_matches, similarity
+from dltrain.config.schema import Argument, arguments, as_yaml, close_matches, is_mapping_of_objects, similarity
 from dltrain.errors import ConfigError, UsageError
 
 VERSION_BASE = "1.3"
 OVERLAYS = ("experiment", "debug")  # groups that set keys anywhere, and may be left out
 COMPOSING = ("regularization", "preprocessing")  # groups of which any number is chosen, each under its own name
 
+GLOBAL = "the first line of such a file has to be # @package _global_"
 LIKE = 0.6  # how similar two names are at least for one to be meant by the other
 SYNONYMS = {"learning_rate": "lr", "bs": "batch_size", "batchsize": "batch_size"}
 
 Problem = tuple[str, str]
+own_dir: ContextVar[Path | None] = ContextVar("own_dir", default=None)  # what --config-dir named
 
 
 @functools.cache
@@ -30,19 +35,81 @@ def conf_dir() -> Path:
     raise UsageError(f"this installation has no conf folder beside {package}; install dltrain again")
 
 
-@functools.cache
+@contextmanager
+def config_dir(folder: str | None) -> Iterator[None]:
+    """Inside, options are also those of a folder of the user's: `folder`/model/mine.yaml is model=mine.
+
+    UsageError if it is none, and for files that would not be read: a folder that is no group, and an option that dltrain
+    has too (a name means the same wherever it is typed; neither hides the other).
+    """
+    if folder is not None:
+        _check_config_dir(Path(folder))
+    token = own_dir.set(Path(folder).absolute() if folder is not None else None)
+    try:
+        yield
+    finally:
+        own_dir.reset(token)
+
+
+def _check_config_dir(folder: Path) -> None:
+    if not folder.is_dir():
+        raise UsageError(f"--config-dir {folder}: there is no such folder")
+    ours = _our_options()
+    found = sorted(path for path in folder.glob("*/*.yaml") if not path.parent.name.startswith("."))
+    if not found:
+        raise UsageError(f"--config-dir {folder}: nothing in it can be chosen; options are {folder}/GROUP/NAME.yaml")
+    for path in found:
+        group, option = path.parent.name, path.stem
+        if group not in ours:
+            close = close_matches(group, ours)
+            meant = f"did you mean {folder}/{close[0]}?" if close else f"groups are {', '.join(ours)}"
+            raise UsageError(f"{path}: {group} is no group; {meant}")
+        if option in ours[group]:
+            raise UsageError(f"{path}: dltrain has a {group}={option} of its own; give yours another name")
+
+
 def groups() -> dict[str, list[str]]:
     """{group: options}, from the files."""
-    return {
-        folder.name: sorted(path.stem for path in folder.glob("*.yaml"))
-        for folder in sorted(conf_dir().iterdir())
-        if folder.is_dir()
-    }
+    ours, own = _our_options(), own_dir.get()
+    theirs = _options_in(own) if own else {}
+    return {group: sorted([*options, *theirs.get(group, [])]) for group, options in ours.items()}
+
+
+@functools.cache
+def _our_options() -> dict[str, list[str]]:
+    return _options_in(conf_dir())
+
+
+def _options_in(folder: Path) -> dict[str, list[str]]:
+    groups = sorted(group for group in folder.iterdir() if group.is_dir())
+    return {group.name: sorted(path.stem for path in group.glob("*.yaml")) for group in groups}
+
+
+def option_file(group: str, option: str) -> Path:
+    """Where an option stands: the user's own file if there is one, else dltrain's."""
+    name = Path(group) / f"{option}.yaml"
+    own = own_dir.get()
+    return own / name if own and (own / name).is_file() else conf_dir() / name
+
+
+def read_option(group: str, option: str) -> dict[str, Any]:
+    """An option's file as plain data; UsageError if it is no YAML or no mapping."""
+    import yaml
+
+    path = option_file(group, option)
+    try:
+        with path.open(encoding="utf-8") as file:
+            node = yaml.safe_load(file) or {}
+    except (OSError, ValueError, yaml.YAMLError) as e:
+        raise UsageError(f"{path} cannot be read: {' '.join(str(e).split())}") from e
+    if not isinstance(node, dict):
+        raise UsageError(f"{path}: expected keys and values")
+    return node
 
 
 def summary(group: str, option: str) -> str:
     """The first comment of an option's file: what it is, in a line."""
-    with (conf_dir() / group / f"{option}.yaml").open(encoding="utf-8") as file:
+    with option_file(group, option).open(encoding="utf-8") as file:
         comments = (line for line in file if line.startswith("#") and "@package" not in line)
         return next(comments, "").lstrip("# ").strip()
 
@@ -128,7 +195,24 @@ def compose(overrides: list[str]) -> Composed:
             good.append(override)
     config, choices = _hydra([o.input_line for o in good])
     composed = Composed(config, choices, {o.key_or_group: o.input_line for o in good}, problems)
+    _check_files(composed, config, [override.key_or_group for override in values])
     return _set_values(composed, config, values)
+
+
+def _check_files(composed: Composed, config: Any, typed: list[str]) -> None:
+    """Take out what a file of the user's may not do, or cannot have meant."""
+    from omegaconf import DictConfig, open_dict
+
+    for overlay in OVERLAYS:
+        if isinstance(config.get(overlay), DictConfig):
+            choice = composed.choices[overlay]
+            composed.problems.append((f"{overlay}={choice}", f"{option_file(overlay, choice)}: {GLOBAL}"))
+            with open_dict(config):
+                del config[overlay]
+    if config.plugins and "plugins" not in typed:  # a file that somebody shares is not code
+        named = f"plugins=[{','.join(map(str, config.plugins))}]"
+        composed.problems.append((named, f"a file cannot name plugins: type {named} yourself"))
+        config.plugins = []
 
 
 def compose_over(saved: dict[str, Any], overrides: list[str]) -> Composed:
@@ -201,13 +285,22 @@ def _hydra(overrides: list[str]) -> tuple[Any, dict[str, Any]]:
     from hydra.core.global_hydra import GlobalHydra
     from hydra.errors import HydraException
     from omegaconf import OmegaConf, open_dict
+    from omegaconf.errors import OmegaConfBaseException
+    from yaml import YAMLError
 
     GlobalHydra.instance().clear()
+    if own := own_dir.get():
+        quoted = str(own).replace("\\", "\\\\").replace("'", "\\'")
+        overrides = [f"hydra.searchpath=['file://{quoted}']", *overrides]
     try:
         with initialize_config_dir(str(conf_dir()), version_base=VERSION_BASE, job_name="dltrain"):
             config = hydra_compose("config", overrides=overrides, return_hydra_config=True)
-    except HydraException as e:
-        raise UsageError(f"the configuration cannot be composed: {str(e).splitlines()[0]}") from e
+    except (HydraException, OmegaConfBaseException) as e:
+        first = str(e).splitlines()[0]
+        more = f" ({GLOBAL})" if any(f"@{overlay}." in first for overlay in OVERLAYS) else ""
+        raise UsageError(f"the configuration cannot be composed: {first}{more}") from e
+    except YAMLError as e:
+        raise UsageError(f"the configuration cannot be read: {' '.join(str(e).split())}") from e
     choices = dict(OmegaConf.to_container(config.hydra.runtime.choices))  # type: ignore[arg-type]
     OmegaConf.set_readonly(config, False)
     with open_dict(config):
@@ -224,16 +317,15 @@ def _apply(config: Any, override: Any) -> str | None:
     known = OmegaConf.select(config, key, default=_ABSENT, throw_on_missing=False) is not _ABSENT
     parent = OmegaConf.select(config, key.rpartition(".")[0]) if "." in key else config
     takes = known or _signature_takes(parent, key.rpartition(".")[2], config)
-    if not takes:
+    if not takes and not (_is_new_node(override) and _holds_nodes(config, key.rpartition(".")[0])):
         return unknown_key(config, key)
     try:
         with open_dict(config):
             if override.is_delete():
                 del parent[key.rpartition(".")[2]]  # what builds it has a default of its own
             else:
-                value = override.value()  # model={_target_: mine.Net} is another model, not more keys of this one
-                other = key in groups() and isinstance(value, dict) and "_target_" in value
-                OmegaConf.update(config, key, value, merge=not other, force_add=True)
+                # model={_target_: mine.Net} is another model, not more keys of this one
+                OmegaConf.update(config, key, override.value(), merge=not _is_new_node(override), force_add=True)
     except (OmegaConfBaseException, TypeError, KeyError) as e:
         return str(e).splitlines()[0]
     return None
@@ -254,17 +346,31 @@ def _signature_takes(node: Any, name: str, config: Any) -> bool:
     return node._key() == "expect"
 
 
-def _arguments_of(node: Any, config: Any) -> list[str] | None:
-    """The names of the arguments of a node's target; None if the target is not allowed, which is reported as such."""
+def _is_new_node(override: Any) -> bool:
+    return _is_value(override) and "_target_" in override.value()
+
+
+def _holds_nodes(config: Any, key: str) -> bool:
+    """Whether `key` holds nodes under names of the user's choice, such as callbacks and task.metrics."""
+    from omegaconf import OmegaConf
+
+    if key in (*COMPOSING, "callbacks"):
+        return True
+    owner, _, name = key.rpartition(".")
+    taken = _arguments_of(OmegaConf.select(config, owner), config) if owner else {}
+    return taken is not None and name in taken and is_mapping_of_objects(taken[name].annotation)
+
+
+def _arguments_of(node: Any, config: Any) -> dict[str, Argument] | None:
+    """The arguments of a node's target by name; None if the target is not allowed, which is reported as such."""
     from omegaconf import DictConfig
 
     from dltrain.config.policy import locate
-    from dltrain.config.schema import arguments
 
     if not isinstance(node, DictConfig) or "_target_" not in node:
-        return []
+        return {}
     try:
-        return list(arguments(locate(str(node["_target_"]), list(config.get("plugins") or []))))
+        return arguments(locate(str(node["_target_"]), list(config.get("plugins") or [])))
     except UsageError:
         return None
 
@@ -291,10 +397,7 @@ def unknown_key(config: Any, key: str) -> str:
 
 def _options_with(group: str, key: str) -> list[str]:
     """The options of `group` whose file sets `key`."""
-    import yaml
-
-    paths = ((option, conf_dir() / group / f"{option}.yaml") for option in groups().get(group, []) if key)
-    return [option for option, path in paths if key in (yaml.safe_load(path.read_text(encoding="utf-8")) or {})]
+    return [option for option in groups().get(group, []) if key and key in read_option(group, option)]
 
 
 def _close_key(config: Any, key: str) -> str | None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import importlib
 import inspect
 import sys
+import traceback
 from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
@@ -36,7 +37,9 @@ def locate(target: str, plugins: Sequence[str] = ()) -> Any:
         raise UsageError(f"{target} is not the public name of a class or function")
     found: Any = _import(parts[0], target)
     if found is None:
-        raise UsageError(f"{target} does not exist: there is no package {parts[0]} here")
+        raise UsageError(
+            f"{target} does not exist: there is no module {parts[0]}, neither installed nor as {parts[0]}.py in {Path.cwd()}"
+        )
     for i, part in enumerate(parts[1:], 1):
         inside = found
         if hasattr(inside, part):
@@ -47,7 +50,8 @@ def locate(target: str, plugins: Sequence[str] = ()) -> Any:
         if found is None:
             close = close_matches(part, [name for name in dir(inside) if not name.startswith("_")])
             meant = f"; did you mean {'.'.join([*parts[:i], close[0]])}?" if close else ""
-            raise UsageError(f"{target} does not exist: {'.'.join(parts[:i])} has no {part}{meant}")
+            missing = f"module {part}" if is_package and i + 1 < len(parts) else part
+            raise UsageError(f"{target} does not exist: {_where('.'.join(parts[:i]), inside)} has no {missing}{meant}")
     if not _allowed(found, plugins):
         raise UsageError(f"{target} may not be built from a configuration: it is {_describe(found)}")
     return found
@@ -60,10 +64,18 @@ def _import(module: str, target: str) -> ModuleType | None:
         sys.path.append(here)  # a plugin may lie where the command is given, as with `python -m`
     try:
         return importlib.import_module(module)
-    except ImportError as e:
+    except Exception as e:  # a plugin's own code runs here
         if isinstance(e, ModuleNotFoundError) and e.name == module:
             return None
-        raise UsageError(f"{target} cannot be imported: {e}") from e
+        last = traceback.extract_tb(e.__traceback__)[-1]
+        where = "" if isinstance(e, SyntaxError) else f" ({last.filename}, line {last.lineno})"  # that says it itself
+        raise UsageError(f"{target} cannot be imported: {type(e).__name__}: {e}{where}") from e
+
+
+def _where(name: str, found: Any) -> str:
+    """How a message names what `locate` has come to: a plugin's module with its file."""
+    file = getattr(found, "__file__", None)
+    return f"{name} ({file})" if file and name.split(".")[0] not in PACKAGES else name
 
 
 def _allowed(found: Any, plugins: Sequence[str]) -> bool:

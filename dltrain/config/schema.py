@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Annotated, Any, Literal, Union
 
+from dltrain.errors import UsageError
 from dltrain.types import Ge, Gt, Le, Lt
 
 NOUNS: dict[Any, str] = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
@@ -33,9 +34,15 @@ class Argument:
 
 
 def arguments(target: Callable[..., Any]) -> dict[str, Argument]:
-    """The arguments of a class or function, by name; AssertionError for `**kwargs`, which hides what is accepted."""
+    """The arguments of a class or function, by name, without `*args` and `**kwargs`.
+
+    UsageError for an annotation that names what its module does not have when it runs.
+    """
     function = target.__init__ if inspect.isclass(target) else target
-    hints = typing.get_type_hints(function, include_extras=True)
+    try:
+        hints = typing.get_type_hints(function, include_extras=True)
+    except NameError as e:
+        raise UsageError(f"{target.__module__}.{target.__qualname__}: an annotation cannot be read: {e}") from e
     found = {}
     for name, parameter in inspect.signature(target).parameters.items():
         if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
@@ -104,6 +111,14 @@ def wants_object(annotation: Any) -> bool:
     if origin is not None:
         return origin is Callable
     return inspect.isclass(annotation) and annotation not in PLAIN
+
+
+def is_mapping_of_objects(annotation: Any) -> bool:
+    """Whether `annotation` asks for objects under names of the user's choice: dict[str, Module]."""
+    args = typing.get_args(annotation)
+    if typing.get_origin(annotation) in (Union, types.UnionType):
+        return any(map(is_mapping_of_objects, args))
+    return typing.get_origin(annotation) is dict and wants_object(args[1])
 
 
 def _fits(value: Any, annotation: Any) -> bool:

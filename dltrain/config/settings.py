@@ -33,8 +33,9 @@ class Settings:
 class Trainer:
     """How long and how often. A step is one batch; with `accumulate` > 1 several of them make one update.
 
-    The first of `epochs`, `steps` and `max_seconds` to be reached ends the run; None sets no such limit. `mode` None means
-    that less is better of a loss, and more of anything else.
+    The first of `epochs`, `steps` and `max_seconds` to be reached ends the run; None sets no such limit. `watch` None is
+    the metric that the task itself watches. `mode` None means that less is better of a loss or an error, and more of
+    anything else.
     """
 
     epochs: PositiveInt | None = 5
@@ -43,11 +44,11 @@ class Trainer:
     accumulate: PositiveInt = 1
     evaluate_every: PositiveInt | None = None
     log_every: PositiveInt = 50
-    watch: str = "val/accuracy"
+    watch: str | None = None
     mode: Literal["max", "min"] | None = None
 
-    @property
-    def better(self) -> Literal["max", "min"]:
-        """Which way the watched metric is better."""
-        less = ("loss", "mse", "rmse", "mae", "error", "perplexity")
-        return self.mode or ("min" if self.watch.rpartition("/")[2] in less else "max")
+    def better(self, watch: str) -> Literal["max", "min"]:
+        """Which way the metric `watch` is better: mse, mse_price and relative_error are errors."""
+        less = {"loss", "mse", "rmse", "mae", "error", "perplexity"}
+        words = watch.rpartition("/")[2].split("_")
+        return self.mode or ("min" if less & {words[0], words[-1]} else "max")

@@ -101,13 +101,16 @@ class InMemory:
     def as_trained(self, inputs: Tensor, targets: Tensor) -> Tensor:
         """`targets` in the numbering of the data that was trained on; InputError if this data cannot be like it.
 
-        Classes of the same names are matched by name, others taken in their order.
+        Classes of the same names are matched by name; if they are all others, they are taken in their order.
         """
         here, trained = self.source.spec.class_names, self.stored_spec.class_names
         if (shape := tuple(inputs.shape[1:])) != self.stored_spec.input_shape:
             raise InputError(f"inputs have the shape {shape}; the run was trained on {self.stored_spec.input_shape}")
-        if set(here) <= set(trained):
+        unknown = sorted(set(here) - set(trained))
+        if not unknown:
             return torch.tensor([trained.index(name) for name in here])[targets]
+        if len(unknown) < len(here):
+            raise InputError(f"the run knows no class {', '.join(unknown)}; its classes are {', '.join(trained)}")
         if len(here) > len(trained):
             raise InputError(f"the data has {len(here)} classes; the run knows {len(trained)}")
         return targets

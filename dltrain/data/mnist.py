@@ -103,3 +103,22 @@ class FashionMNIST(MNIST):
         mean=(72.94,),
         std=(90.02,),
     )
+
+
+class KMNIST(MNIST):
+    """70000 images (1, 28, 28) of cursive Japanese characters (Clanuwat et al. 2018), from `root`/KMNIST/raw."""
+
+    folder = "KMNIST"
+    mirrors = ("http://codh.rois.ac.jp/kmnist/dataset/kmnist/",)
+    md5 = {
+        "train-images-idx3-ubyte": "bdb82020997e1d708af4cf47b453dcf7",
+        "train-labels-idx1-ubyte": "e144d726b3acfaa3e44228e80efcd344",
+        "t10k-images-idx3-ubyte": "5c965bf0a639b31b8f53240b1b52f4d7",
+        "t10k-labels-idx1-ubyte": "7320c461ea6c1c855c0b718fb2a4b134",
+    }
+    spec = Spec(
+        input_shape=(1, 28, 28),
+        class_names=("o", "ki", "su", "tsu", "na", "ha", "ma", "ya", "re", "wo"),
+        train_samples=60000,
+        test_samples=10000,
+    )

@@ -42,6 +42,7 @@ class Split:
         chosen = [t for t in transforms if seed is not None or not t.training_only]
         self.before = [t for t in chosen if not t.normalized]
         self.after = [t for t in chosen if t.normalized]
+        self.num_classes = spec.num_classes if any(t.mixes_targets for t in chosen) else 0
         batch_bytes = 4 * self.batch_size * inputs[0].numel() if len(inputs) else 1
         self.block = self.batch_size * max(1, BLOCK_BYTES // batch_bytes)
 
@@ -65,7 +66,9 @@ class Split:
         return self.inputs.index_select(0, rows).to(torch.float32), self.targets.index_select(0, rows)
 
     def transformed(self, inputs: Tensor, targets: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """A gathered batch through every transform."""
+        """A gathered batch through every transform; its class numbers become shares (B, K) where one mixes them."""
+        if self.num_classes:
+            targets = torch.nn.functional.one_hot(targets, self.num_classes).to(inputs)
         for transform in self.before:
             inputs, targets = transform(inputs, targets, generator)
         inputs = self.standardize(inputs)
@@ -97,8 +100,9 @@ def held_out(targets: Tensor, fraction: float, seed: int, folds: int | None = No
     """
     classes = targets if targets.ndim == 1 and not targets.is_floating_point() else torch.zeros(len(targets))
     held = torch.zeros(len(targets), dtype=torch.bool)
-    for label in classes.unique().tolist():
-        members = (classes == label).nonzero().squeeze(1)
+    labels, counts = classes.unique(return_counts=True)
+    by_class = classes.argsort(stable=True).split(counts.tolist())
+    for label, members in zip(labels.tolist(), by_class, strict=True):
         order = members[torch.randperm(len(members), generator=keyed(seed, int(label)))]
         part = order[: round(fraction * len(members))] if folds is None else order[(fold + int(label)) % folds :: folds]
         held[part] = True

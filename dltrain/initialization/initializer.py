@@ -1,4 +1,4 @@
-"""What every initialization scheme is: a filling of the weights of linear and convolution layers."""
+"""What every initialization scheme is: a filling of the weight matrices and kernels of a model's layers."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from torch import Tensor, nn
 
 
 class Initializer(ABC):
-    """Fills the weight of every layer that has one of two or more dimensions, and sets the bias of that layer to `bias`.
+    """Fills the weights of every layer that have two or more dimensions, and sets the biases of that layer to `bias`.
 
-    Vectors of normalization layers are left alone.
+    So it does with the several weights of recurrent and attention layers. The vectors of normalization layers are left
+    alone, and an embedding's padding stays zero.
     """
 
     bias: float
@@ -19,12 +20,16 @@ class Initializer(ABC):
     @torch.no_grad()
     def __call__(self, model: nn.Module) -> None:
         for layer in model.modules():
-            weight = getattr(layer, "weight", None)
-            if isinstance(weight, Tensor) and weight.ndim > 1:
+            own = dict(layer.named_parameters(recurse=False))
+            weights = [p for name, p in own.items() if "weight" in name and p.ndim > 1]
+            for weight in weights:
                 self.fill(weight)
-                if isinstance(bias := getattr(layer, "bias", None), Tensor):
-                    nn.init.constant_(bias, self.bias)
+            for name, p in own.items():
+                if weights and "bias" in name:
+                    nn.init.constant_(p, self.bias)
+            if isinstance(layer, nn.Embedding) and layer.padding_idx is not None:
+                layer.weight[layer.padding_idx] = 0
 
     @abstractmethod
     def fill(self, weight: Tensor) -> None:
-        """Fill one weight in place."""
+        """Fill one weight in place: (out, in) of a linear layer, (out, in, height, width) of a convolution."""

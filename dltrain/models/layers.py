@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+
 from torch import Tensor, nn
 
-from dltrain.types import Activation
+from dltrain.types import Activation, Norm, Pooling
 
-ACTIVATIONS: dict[str, type[nn.Module]] = {
+ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     "relu": nn.ReLU,
     "leaky_relu": nn.LeakyReLU,
     "elu": nn.ELU,
     "gelu": nn.GELU,
     "tanh": nn.Tanh,
     "sigmoid": nn.Sigmoid,
+    "softmax": partial(nn.Softmax, dim=1),  # over the features of a row, or the channels of each pixel
 }
 
 
@@ -24,6 +28,59 @@ def activation(name: Activation) -> nn.Module:
 def dropout(p: float) -> list[nn.Module]:
     """A dropout layer, or nothing at all for p = 0: a layer that does nothing still costs its call."""
     return [nn.Dropout(p)] if p else []
+
+
+def feature_norm(name: Norm, features: int) -> list[nn.Module]:
+    """Normalizes rows (B, F): each feature over the batch, or each row over its features; or nothing at all.
+
+    Ioffe and Szegedy 2015, "Batch Normalization", algorithm 1; Ba et al. 2016, "Layer Normalization", equation 3.
+    """
+    norms: dict[str, list[nn.Module]] = {
+        "none": [],
+        "batch": [nn.BatchNorm1d(features)],
+        "layer": [nn.LayerNorm(features)],
+    }
+    return norms[name]
+
+
+def channel_norm(name: Norm, channels: int) -> list[nn.Module]:
+    """Normalizes images (B, C, H, W): each channel over the batch, or each image over its channels and pixels; or
+    nothing at all. Both have a scale and a shift for each channel, so that a convolution before them needs no bias.
+    """
+    norms: dict[str, list[nn.Module]] = {
+        "none": [],
+        "batch": [nn.BatchNorm2d(channels)],
+        "layer": [nn.GroupNorm(1, channels)],
+    }
+    return norms[name]
+
+
+class VariancePool2d(nn.Module):
+    """The variance of every `size` x `size` window of images (B, C, H, W): what changes within it, not how bright it is.
+
+    Windows do not overlap, and what is left over at the right and the bottom is left out, as in torch's pooling. It is
+    the mean squared deviation from the window's own mean: never negative, and no difference of large squares.
+    """
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.size = size
+
+    def forward(self, x: Tensor) -> Tensor:
+        windows = x.unfold(2, self.size, self.size).unfold(3, self.size, self.size)  # (B, C, H', W', size, size)
+        return windows.var(dim=(4, 5), correction=0)
+
+
+POOLINGS: dict[str, Callable[[int], nn.Module]] = {
+    "max": nn.MaxPool2d,
+    "average": nn.AvgPool2d,
+    "variance": VariancePool2d,
+}
+
+
+def pool(name: Pooling) -> nn.Module:
+    """The layer that halves images (B, C, H, W) by what a configuration calls `name`, over windows of 2 x 2."""
+    return POOLINGS[name](2)
 
 
 class Pad(nn.Module):

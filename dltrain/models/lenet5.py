@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 from torch import nn
 
-from dltrain.models.layers import Pad
+from dltrain.models.layers import Pad, pool
 from dltrain.models.layers import activation as activation_layer
 from dltrain.models.layers import dropout as dropout_layer
-from dltrain.types import Activation, Fraction
+from dltrain.types import Activation, Fraction, Pooling
 
 
 class LeNet5(nn.Sequential):
@@ -26,19 +24,18 @@ class LeNet5(nn.Sequential):
         image_size: tuple[int, int],
         num_classes: int,
         activation: Activation = "tanh",
-        pooling: Literal["average", "max"] = "average",
+        pooling: Pooling = "average",
         dropout: Fraction = 0.0,
     ) -> None:
-        pool = {"average": nn.AvgPool2d, "max": nn.MaxPool2d}[pooling]
         height, width = (((max(side, 32) - 4) // 2 - 4) // 2 for side in image_size)
         super().__init__(
             Pad(image_size, 32),
             nn.Conv2d(in_channels, 6, kernel_size=5),  # C1: (B, 6, 28, 28)
             activation_layer(activation),
-            pool(2),  # S2: (B, 6, 14, 14)
+            pool(pooling),  # S2: (B, 6, 14, 14)
             nn.Conv2d(6, 16, kernel_size=5),  # C3: (B, 16, 10, 10)
             activation_layer(activation),
-            pool(2),  # S4: (B, 16, 5, 5)
+            pool(pooling),  # S4: (B, 16, 5, 5)
             nn.Flatten(),
             nn.Linear(16 * height * width, 120),  # C5
             activation_layer(activation),

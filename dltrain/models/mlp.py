@@ -8,13 +8,14 @@ from torch import nn
 
 from dltrain.models.layers import activation as activation_layer
 from dltrain.models.layers import dropout as dropout_layer
-from dltrain.types import Activation, Fraction, PositiveInt
+from dltrain.models.layers import feature_norm
+from dltrain.types import Activation, Fraction, Norm, PositiveInt
 
 
 class MLP(nn.Sequential):
     """Logits (B, num_classes) of flattened inputs through fully connected layers (Rumelhart, Hinton, Williams 1986).
 
-    `dropout` follows every hidden activation.
+    `norm` stands before every hidden activation and brings the layer's bias; `dropout` follows the activation.
     """
 
     def __init__(
@@ -22,10 +23,16 @@ class MLP(nn.Sequential):
         in_features: int,
         num_classes: int,
         hidden_sizes: tuple[PositiveInt, ...] = (256, 128),
+        norm: Norm = "none",
         activation: Activation = "relu",
         dropout: Fraction = 0.0,
     ) -> None:
         layers: list[nn.Module] = [nn.Flatten()]
         for fan_in, fan_out in pairwise((in_features, *hidden_sizes)):
-            layers += [nn.Linear(fan_in, fan_out), activation_layer(activation), *dropout_layer(dropout)]
+            layers += [
+                nn.Linear(fan_in, fan_out, bias=norm == "none"),
+                *feature_norm(norm, fan_out),
+                activation_layer(activation),
+                *dropout_layer(dropout),
+            ]
         super().__init__(*layers, nn.Linear((in_features, *hidden_sizes)[-1], num_classes))

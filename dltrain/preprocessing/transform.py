@@ -18,6 +18,7 @@ class ImageTransform(ABC):
 
     training_only: ClassVar[bool] = True
     normalized: ClassVar[bool] = False
+    mixes_targets: ClassVar[bool] = False
 
     def __call__(self, inputs: Tensor, targets: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         return self.change(inputs, generator), targets

@@ -7,7 +7,9 @@ from typing import Any
 
 
 class Regularizer(ABC):
-    """One choice of `regularization=[...]`."""
+    """One choice of `regularization=[...]`. `needs_end` says that a run that only time ends cannot have it."""
+
+    needs_end = False
 
     @abstractmethod
     def settings(self) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Pictures as arrays (H, W, 3) of bytes: grids of images with captions, and heat maps of tables."""
+"""Pictures as arrays (H, W, 3) of bytes: grids of images with captions, heat maps of tables, and plots of lines."""
 
 from __future__ import annotations
 
@@ -8,11 +8,13 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from dltrain.types import Table
+from dltrain.types import Plot, Table
 
 Pixels = NDArray[np.uint8]
-LINE = 12  # pixels of height of a line in PIL's built-in font
+LINE, LETTER = 12, 6  # pixels of height of a line, and of width of a letter, in PIL's built-in font
 MARGIN = 4
+FEW = 40  # points that are told apart on a line
+COLOURS = 10  # of matplotlib's lines, before they come again
 
 
 def grid(pixels: Tensor, captions: tuple[str, ...], columns: int = 8, min_side: int = 72) -> Pixels:
@@ -35,7 +37,7 @@ def grid(pixels: Tensor, captions: tuple[str, ...], columns: int = 8, min_side: 
         picture = Image.fromarray(array).resize((width * zoom, height * zoom), Image.Resampling.NEAREST)
         canvas.paste(picture, (left, top))
         caption = captions[i] if i < len(captions) else ""
-        for line, text in enumerate(_wrap(caption, cell_w // 6)):
+        for line, text in enumerate(_wrap(caption, cell_w // LETTER)):
             draw.text((left + 1, top + height * zoom + line * LINE), text, fill="black")
     return np.asarray(canvas)
 
@@ -51,30 +53,65 @@ def _wrap(text: str, width: int) -> list[str]:
 
 
 def heat_map(table: Table, cell: int = 36, most_labels: int = 40) -> Pixels:
-    """A table of counts, each row shaded by its share of the row's sum, with the counts written in small tables."""
+    """A table with its values written in and shaded: counts by their share of the row's sum, figures of the column's top.
+
+    Whole numbers are counts. Names and values are written where there are at most `most_labels` rows, or columns.
+    """
     from PIL import Image, ImageDraw
 
-    counts: NDArray[Any] = table.values.numpy()
-    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    rows, columns = counts.shape
-    labelled = max(rows, columns) <= most_labels
-    cell = cell if labelled else max(2, 600 // max(rows, columns))
-    left = 6 * max(map(len, table.rows)) + 2 * LINE if labelled else 2 * LINE
-    top = 2 * LINE + (LINE if labelled else 0)
-    canvas = Image.new("RGB", (left + columns * cell + 1, top + rows * cell + 1), "white")
+    values: NDArray[Any] = table.values.numpy()
+    counts = np.issubdtype(values.dtype, np.integer)
+    known = np.nan_to_num(values)
+    whole = known.sum(axis=1, keepdims=True) if counts else known.max(axis=0, keepdims=True)
+    shares = (known / np.where(whole > 0, whole, 1)).clip(0, 1)
+    rows, columns = values.shape
+    name_rows, name_columns = rows <= most_labels, columns <= most_labels
+    width = (
+        max(cell, min(12, max(map(len, table.columns))) * LETTER + MARGIN) if name_columns else max(2, 600 // columns)
+    )
+    height = cell if name_rows else max(2, 600 // rows)
+    left = LETTER * max(map(len, table.rows)) + 2 * LINE if name_rows else 2 * LINE
+    top = 2 * LINE + (LINE if name_columns else 0)
+    canvas = Image.new("RGB", (left + columns * width + 1, top + rows * height + 1), "white")
     draw = ImageDraw.Draw(canvas)
     draw.text((left, 0), f"{table.column_title}  (rows: {table.row_title})", fill="black")
     for r in range(rows):
-        if labelled:
-            draw.text((2, top + r * cell + cell // 3), table.rows[r], fill="black")
+        if name_rows:
+            draw.text((2, top + r * height + height // 3), table.rows[r], fill="black")
         for c in range(columns):
             shade = 255 - int(215 * shares[r, c])
-            x, y = left + c * cell, top + r * cell
-            draw.rectangle((x, y, x + cell, y + cell), fill=(shade, shade, 255), outline=(220, 220, 220))
-            if labelled and counts[r, c]:
+            x, y = left + c * width, top + r * height
+            draw.rectangle((x, y, x + width, y + height), fill=(shade, shade, 255), outline=(220, 220, 220))
+            if name_rows and name_columns and (values[r, c] or not counts):
                 ink = "white" if shares[r, c] > 0.5 else "black"
-                draw.text((x + 4, y + cell // 3), f"{counts[r, c]:g}", fill=ink)
-    if labelled:
+                draw.text((x + 4, y + height // 3), _figure(values[r, c]), fill=ink)
+    if name_columns:
         for c in range(columns):
-            draw.text((left + c * cell + 2, LINE + 4), table.columns[c][: cell // 6], fill="black")
+            draw.text((left + c * width + 2, LINE + 4), table.columns[c][: width // LETTER], fill="black")
     return np.asarray(canvas)
+
+
+def _figure(value: float) -> str:
+    """Whole numbers as they are, others to three digits, and a dash for what is not known."""
+    if value != value:
+        return "-"
+    return f"{value:.0f}" if value == int(value) else f"{value:.3f}" if abs(value) >= 0.001 else f"{value:.1e}"
+
+
+def plot(value: Plot, inches: tuple[float, float] = (7.0, 4.5)) -> Pixels:
+    """The lines in one diagram with its titles and a legend; lines of few points show each point."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg  # not pyplot: it would look for a screen
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=inches, layout="constrained")
+    axes = figure.subplots()
+    for i, (name, (xs, ys)) in enumerate(value.lines.items()):
+        marker, style = "." if len(xs) <= FEW else "", "-" if i < COLOURS else "--"
+        axes.plot(xs, ys, label=name, marker=marker, linestyle=style, linewidth=1.2)
+    axes.set(title=value.title, xlabel=value.x_title, ylabel=value.y_title, yscale="log" if value.log_y else "linear")
+    axes.grid(alpha=0.3)
+    if value.lines:
+        axes.legend(fontsize="small")
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    return np.asarray(canvas.buffer_rgba())[..., :3]

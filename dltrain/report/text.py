@@ -29,6 +29,20 @@ def size(count: float) -> str:
     return f"{count:.1f} GB"
 
 
+def chart(values: Sequence[float], x_title: str, height: int = 12) -> str:
+    """`values`, none below 0, a star each over an axis from 0 to the largest; `x_title` stands at its right end."""
+    top = max(values) or 1.0
+    levels = [round(value / top * (height - 1)) for value in values]
+    labels = {height - 1: number(top), 0: "0"}
+    margin = max(map(len, labels.values()))
+    lines = []
+    for row in reversed(range(height)):
+        stars = "".join("*" if level == row else " " for level in levels)
+        lines.append(f"  {labels.get(row, ''):>{margin}} |{stars}".rstrip())
+    axis = ["-" * len(values), x_title.rjust(len(values))]
+    return "\n".join([*lines, f"  {'':{margin}} +{axis[0]}", f"  {'':{margin}}  {axis[1]}"])
+
+
 def table(rows: Sequence[Sequence[str]], indent: str = "  ", right: frozenset[int] = frozenset()) -> str:
     """Rows with their columns aligned, those in `right` to the right."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]

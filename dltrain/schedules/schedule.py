@@ -13,7 +13,10 @@ class Schedule(ABC):
 
     During the warm-up it rises in a line to 1; after it, `curve` maps the progress through the rest (0 at the first
     update, 1 after the last) to the factor. `warmup` below 1 is a share of `total_updates`, from 1 on a number of them.
+    `needs_end` says that the curve depends on the progress: a run that only time ends cannot have it.
     """
+
+    needs_end = True
 
     def __init__(self, total_updates: int, warmup: NonNegative = 0.0) -> None:
         self.warmup = round(warmup if warmup >= 1 else warmup * total_updates)
@@ -35,4 +38,4 @@ class Schedule(ABC):
         return {}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Nothing to restore: the factor is a function of the update's number."""
+        """Nothing to restore where the factor is a function of the update's number."""

@@ -11,16 +11,34 @@ from torch import Tensor, nn
 from dltrain import metrics
 from dltrain.engine import Stage, Task
 from dltrain.optim import Optim
-from dltrain.types import Data, Image, Table
+from dltrain.types import Data, Image, Plot, Table
 
 SAMPLE_IMAGES = 32
+MOST_CURVES = 10  # that can be told apart
+SCORES = frozenset(
+    (
+        "loss",
+        "accuracy",
+        "precision",
+        "recall",
+        "f1",
+        "auroc",
+        "top5",
+        "confusion",
+        "per_class",
+        "roc",
+        "samples",
+        "mistakes",
+    )
+)
 
 
 class Classification(Task):
     """Learns to name the class of each input. Batches are (inputs (B, ...), targets (B,)); `model` gives logits (B, K).
 
-    Every evaluation scores accuracy, top-5, precision, recall, F1, ROC AUC and loss, and shows the confusion matrix,
-    some samples and the worst mistakes.
+    Every evaluation scores accuracy, top-5, precision, recall, F1, ROC AUC and loss, and shows the confusion matrix, the
+    scores of each class, ROC curves and, of images, some samples and the worst mistakes. `metrics` of the user's own are
+    called with all logits (N, K) and targets (N,) and give one number.
     """
 
     def __init__(
@@ -32,10 +50,16 @@ class Classification(Task):
         epochs: int,
         watch: str = "val/accuracy",
         mode: Literal["max", "min"] = "max",
+        metrics: dict[str, Callable[[Tensor, Tensor], Tensor]] | None = None,
     ) -> None:
         super().__init__()
+        if not data.spec.class_names:
+            raise ValueError("the data has numbers to predict, not classes: task=regression")
         self.model, self.loss = model, loss
         self.data, self.optim, self.epochs, self.watch, self.mode = data, optim, epochs, watch, mode
+        self.metrics = metrics or {}
+        if taken := self.metrics.keys() & SCORES:
+            raise ValueError(f"metrics.{min(taken)}: there is a score of that name; give yours another")
 
     def stages(self) -> Iterator[Stage]:
         optim = self.optim(self.model, self.epochs * len(self.data.train))
@@ -72,17 +96,28 @@ class Classification(Task):
             samples = samples or (x[:SAMPLE_IMAGES], y[:SAMPLE_IMAGES], z[:SAMPLE_IMAGES].argmax(dim=1))
         if samples is None:
             raise ValueError("there is nothing to evaluate: the split is empty")
-        truth = torch.cat(targets)
-        scores: dict[str, Any] = metrics.classification(torch.cat(logits), truth)
-        names = self.data.spec.class_names
-        confusion = scores.pop("confusion").cpu()
+        truth, outputs = torch.cat(targets), torch.cat(logits)
+        scores: dict[str, Any] = metrics.classification(outputs, truth)
+        own = {name: float(metric(outputs, truth)) for name, metric in self.metrics.items()}
+        names, images = self.data.spec.class_names, self.data.spec.is_image
+        confusion, per_class, roc = (scores.pop(name).cpu() for name in ("confusion", "per_class", "roc"))
         return {
             "loss": float(torch.stack(losses).sum() / len(truth)),
             **{name: float(value) for name, value in scores.items()},
+            **own,
             "confusion": Table(confusion, names, names, "true class", "predicted class"),
-            "samples": self._image(*samples),
-            "mistakes": self._image(*mistakes.compute()),
+            "per_class": Table(per_class, names, metrics.PER_CLASS, "class", "score"),
+            "roc": self._roc(roc),
+            **({"samples": self._image(*samples), "mistakes": self._image(*mistakes.compute())} if images else {}),
         }
+
+    def _roc(self, curves: Tensor) -> Plot:
+        """ROC curves (K, P), where the classes are few one each, and their mean."""
+        xs = metrics.false_positive_rates().tolist()
+        shown = zip(self.data.spec.class_names, curves, strict=True) if len(curves) <= MOST_CURVES else ()
+        lines = {name: (xs, curve.tolist()) for name, curve in shown if curve.isfinite().all()}
+        mean = {"mean of all classes": (xs, curves.nanmean(dim=0).tolist())}
+        return Plot(lines | mean, "ROC: one class against the rest", "false positive rate", "true positive rate")
 
     def _image(self, inputs: Tensor, targets: Tensor, guesses: Tensor) -> Image:
         spec = self.data.spec
@@ -97,3 +132,12 @@ class Classification(Task):
         """Probabilities (B, K) of inputs (B, ...)."""
         probabilities: Tensor = self.model(batch).softmax(dim=1)
         return probabilities
+
+    def answers(self, outputs: Tensor) -> list[dict[str, Any]]:
+        """The class of each input and how sure that is, by probabilities (B, K); all classes, the likeliest first."""
+        names, ranked = self.data.spec.class_names, outputs.float().cpu().sort(dim=1, descending=True)
+        rows = [
+            [{"class": names[k], "probability": p} for k, p in zip(classes, probabilities, strict=True)]
+            for classes, probabilities in zip(ranked.indices.tolist(), ranked.values.tolist(), strict=True)
+        ]
+        return [{**row[0], "top": row} for row in rows]

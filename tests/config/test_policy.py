@@ -108,7 +108,7 @@ def test_what_a_configuration_is_for_may_be_built(target: str) -> None:
         ("dltrain.models.cnn.", "public name"),
         ("torch.nn.ReLU()", "public name"),
         ("dltrain.models.cnn.CNNN", "has no CNNN; did you mean dltrain.models.cnn.CNN?"),
-        ("dltrain.models.nope.Nope", "dltrain.models has no nope"),
+        ("dltrain.models.nope.Nope", "dltrain.models has no module nope"),
         ("torch.nn.Relu", "torch.nn has no Relu; did you mean torch.nn.ReLU?"),
         ("dltrain.config.policy.PACKAGES", "may not be built"),
     ],

@@ -1,0 +1,74 @@
+"""R2 of experiment=mlp_diabetes and of ridge regression on the same folds of the diabetes table, side by side.
+
+    python -m benchmarks.diabetes [--seeds 3] [overrides of the experiment]
+
+Every one of five folds, drawn by dataset.split_seed, is held out once, and neither of the two sees it before it is scored:
+the MLP is scored after its last epoch, with the averaged weights if it averages, and ridge regression chooses its penalty
+by leaving out one after another of the training rows (scikit-learn's RidgeCV). Both read the same standardized inputs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import tempfile
+from pathlib import Path
+
+import numpy as np
+from sklearn.linear_model import RidgeCV
+from torch import Tensor
+
+from dltrain import build
+from dltrain.callbacks.tensorboard import TensorBoard
+from dltrain.config.compose import compose
+from dltrain.run import Run
+
+FOLDS = 5
+ALPHAS = np.logspace(-2, 4, 25)
+
+
+def experiment(fold: int, seed: int, overrides: list[str]) -> build.Experiment:
+    """The experiment on all folds but one; the rows are split the same whatever the seed."""
+    folds = [f"dataset.folds={FOLDS}", f"dataset.fold={fold}", "dataset.test_fraction=0", f"seed={seed}"]
+    composed = compose(["experiment=mlp_diabetes", "callbacks=quiet", *folds, *overrides])
+    assert not composed.problems, composed.problems
+    return build.build(composed.config)
+
+
+def mlp(built: build.Experiment) -> float:
+    """R2 of the held-out fold after training."""
+    with tempfile.TemporaryDirectory() as folder:
+        session = build.session(built, Run(Path(folder)), "benchmark")
+        session.engine.fit(built.task)
+        for callback in session.optional.values():
+            if isinstance(callback, TensorBoard):
+                callback.close()
+        return float(session.engine.score(built.data.val, "val")["val/r2"])
+
+
+def ridge(built: build.Experiment) -> float:
+    """R2 of ridge regression on the same rows."""
+
+    def rows(split: object) -> tuple[Tensor, Tensor]:
+        return split.inputs[split.rows], split.targets[split.rows, 0]  # type: ignore[attr-defined]
+
+    (x, y), (held_x, held_y) = rows(built.data.train), rows(built.data.val)
+    return float(RidgeCV(ALPHAS).fit(x.numpy(), y.numpy()).score(held_x.numpy(), held_y.numpy()))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seeds", type=int, default=3)
+    arguments, overrides = parser.parse_known_args()
+    logging.getLogger("dltrain").setLevel(logging.ERROR)
+    print(f"{'fold':8}{'ridge':>8}" + "".join(f"{f'MLP {seed}':>8}" for seed in range(arguments.seeds)))
+    figures = []
+    for fold in range(FOLDS):
+        built = [experiment(fold, seed, overrides) for seed in range(arguments.seeds)]
+        figures.append([ridge(built[0]), *map(mlp, built)])
+        print(f"{fold:<8}" + "".join(f"{value:8.4f}" for value in figures[-1]), flush=True)
+    print(f"{'mean':8}" + "".join(f"{value:8.4f}" for value in np.mean(figures, axis=0)))
+
+
+if __name__ == "__main__":
+    main()

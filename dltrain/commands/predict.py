@@ -1,0 +1,220 @@
+"""`dltrain predict RUN INPUT... [--out FILE]`: what a run's best checkpoint says of files, folders, globs and tables."""
+
+from __future__ import annotations
+
+import csv
+import glob
+import json
+import logging
+import os
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+from itertools import islice
+from pathlib import Path
+from typing import Any, TextIO
+
+import torch
+from torch import Tensor
+
+from dltrain import build, checkpoint
+from dltrain.checkpoint import Store
+from dltrain.commands.options import Options
+from dltrain.commands.resume import find_run, position, saved_configuration
+from dltrain.config import check
+from dltrain.engine import Engine, Resume
+from dltrain.errors import InputError, UsageError
+from dltrain.report.text import number, table
+from dltrain.run import MANIFEST
+from dltrain.types import Answers, Sample
+
+log = logging.getLogger("dltrain")
+IMAGES = (".bmp", ".gif", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
+FORMATS = (".csv", ".jsonl")
+BATCH = 128  # samples at once
+FEW = 100  # rows that --json carries
+WEIGHTS = ("best", "last")
+Row = dict[str, Any]
+
+
+def predict(options: Options) -> None:
+    """Answer every input that can be read, a row each; InputError at the end if one could not, or there was none.
+
+    The training data need not be there: what its inputs were standardized by lies in the run's manifest.
+    """
+    run, overrides = find_run(options)
+    top, weights, overrides = own_settings(overrides)
+    out = Path(options.out) if options.out is not None else None
+    if out is not None:
+        check_out(out)
+    if not options.names[1:]:
+        raise UsageError("predict what? Name images, folders of images, globs or tables after the run")
+    composed = saved_configuration(run, overrides)
+    check.raise_all(composed)
+    store = Store(run.folder / "checkpoints")
+    folder = store.pointed(weights) or store.pointed("last")
+    if folder is None:
+        raise InputError(f"{run.folder} has no checkpoint to predict with")
+    problems: list[str] = []
+
+    def report(problem: str) -> None:
+        problems.append(problem)
+        print(f"dltrain: {problem}", file=sys.stderr)
+
+    paths = find_inputs(options.names[1:], report)
+    description = run.read_json(MANIFEST).get("data")
+    # a stage begins with its batches: fake ones, for those that it was trained on may be gone
+    experiment = build.build(composed.config, fake=True, trained=True, description=description)
+    reader = build.build({**composed.config, "debug": None}, trained=True, description=description).data
+    engine = position(experiment, Resume(checkpoint.load(folder), store.stage_ends()))
+    rows = (cut(row, top) for row in answered(engine, readable(reader.encode(paths), report)))
+    count, few = write(rows, out) if out is not None else show(rows)
+    options.outcome.update(
+        {
+            "run": str(run.folder),
+            "checkpoint": folder.name,
+            "predicted": count,
+            "problems": problems,
+            **({"out": str(out)} if out is not None else {}),
+            **({"rows": few} if count <= FEW else {}),
+        }
+    )
+    if out is not None and count:
+        log.info(f"{out}: {count:,} rows")
+    if problems:
+        inputs = "1 input" if len(problems) == 1 else f"{len(problems):,} inputs"
+        raise InputError(f"{inputs} could not be read; {count:,} answered")
+    if not count:
+        raise InputError("nothing to predict: the inputs hold no sample")
+
+
+def own_settings(overrides: list[str]) -> tuple[int, str, list[str]]:
+    """`top=` and `checkpoint=`, and the overrides that are neither."""
+    chosen, rest = {"top": "3", "checkpoint": "best"}, []
+    for override in overrides:
+        key, _, value = override.partition("=")
+        if key in chosen:
+            chosen[key] = value
+        else:
+            rest.append(override)
+    if not chosen["top"].isdecimal() or int(chosen["top"]) < 1:
+        raise UsageError(f"top={chosen['top']}: expected a whole number > 0")
+    if chosen["checkpoint"] not in WEIGHTS:
+        raise UsageError(f"checkpoint={chosen['checkpoint']}: expected one of {', '.join(WEIGHTS)}")
+    return int(chosen["top"]), chosen["checkpoint"], rest
+
+
+def check_out(out: Path) -> None:
+    if out.suffix not in FORMATS:
+        raise UsageError(f"--out {out}: expected a name that ends in {' or '.join(FORMATS)}")
+    if not out.absolute().parent.is_dir():
+        raise UsageError(f"--out {out}: there is no folder {out.parent}")
+
+
+def find_inputs(names: list[str], report: Callable[[str], None]) -> list[Path]:
+    """The files that `names` mean, each once: files, images in folders and below, matches of globs."""
+    paths: list[Path] = []
+    for name in names:
+        path = Path(name)
+        if path.is_dir():
+            found = sorted(f for f in path.rglob("[!.]*") if f.suffix.lower() in IMAGES and f.is_file())
+            problem = f"{name} has no image in it"
+        elif path.exists():
+            found, problem = [path], ""
+        else:
+            matches = map(Path, glob.glob(name, recursive=True))  # noqa: PTH207  (Path.glob takes no absolute pattern)
+            found = sorted(match for match in matches if match.is_file())
+            problem = f"{name} matches no file" if glob.has_magic(name) else f"{name}: there is no such file"
+        if not found:
+            report(problem)
+        paths += found
+    return list(dict.fromkeys(paths))
+
+
+def readable(samples: Iterable[Sample], report: Callable[[str], None]) -> Iterator[tuple[str, Tensor]]:
+    """Names and inputs of the samples that have any; the others are reported."""
+    for sample in samples:
+        if sample.inputs is not None:
+            yield sample.name, sample.inputs
+        else:
+            report(sample.problem if sample.problem.startswith(sample.name) else f"{sample.name}: {sample.problem}")
+
+
+def answered(engine: Engine, samples: Iterator[tuple[str, Tensor]]) -> Iterator[Row]:
+    """A row for each sample, by averaged weights where the last stage averages."""
+    task = engine.task
+    task.eval()
+    with ExitStack() as stack:
+        for optim in engine.stage.optims:
+            stack.enter_context(optim.averaged())
+        while batch := list(islice(samples, BATCH)):
+            with torch.no_grad(), engine.autocast:
+                outputs = task.predict(engine.move(torch.stack([inputs for _, inputs in batch])))
+            answers = task.answers(outputs) if isinstance(task, Answers) else numbers(outputs)
+            for (name, _), answer in zip(batch, answers, strict=True):
+                yield {"input": name, **answer}
+
+
+def numbers(outputs: Any) -> list[Row]:
+    """The raw outputs (B, ...) of a task that does not say what they mean; UsageError if they are no such tensor."""
+    if not isinstance(outputs, Tensor) or not outputs.ndim:
+        raise UsageError("this task predicts no row for each input: it needs a method answers(outputs)")
+    flat = outputs.float().flatten(1) if outputs.ndim > 1 else outputs.float().unsqueeze(1)
+    return [{f"output_{i}": value for i, value in enumerate(row, 1)} for row in flat.tolist()]
+
+
+def cut(row: Row, top: int) -> Row:
+    """`row` with the best `top` of its candidates."""
+    return {key: value[:top] if key == "top" else value for key, value in row.items()}
+
+
+def flat(row: Row) -> Row:
+    """`row` in columns: from the second on, candidates get their rank, as in class_2 and probability_2."""
+    columns = {key: value for key, value in row.items() if key != "top"}
+    for rank, candidate in enumerate(row.get("top", [])[1:], 2):
+        columns |= {f"{key}_{rank}": value for key, value in candidate.items()}
+    return columns
+
+
+def show(rows: Iterable[Row]) -> tuple[int, list[Row]]:
+    """Print all rows as a table; how many, and the first few."""
+    kept = list(rows)
+    if kept:
+        lines = [list(flat(row).values()) for row in kept]
+        cells = [[number(value) if isinstance(value, float) else str(value) for value in line] for line in lines]
+        log.info(table([list(flat(kept[0])), *cells]))
+    return len(kept), kept[:FEW]
+
+
+def write(rows: Iterable[Row], out: Path) -> tuple[int, list[Row]]:
+    """Write each row as it comes; how many, and the first few. `out` is not touched where there is none."""
+    count, few = 0, []
+    with replacing(out) as file:
+        writer: csv.DictWriter[str] | None = None
+        for row in rows:
+            count += 1
+            few += [row] if count <= FEW else []
+            if out.suffix == ".jsonl":
+                file.write(json.dumps(row, ensure_ascii=False) + "\n")
+                continue
+            columns = flat(row)
+            if writer is None:
+                writer = csv.DictWriter(file, list(columns))
+                writer.writeheader()
+            writer.writerow(columns)
+    return count, few
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[TextIO]:
+    """A file to write that takes `path`'s place when all went well and something was written."""
+    temporary = path.with_name(f".tmp-{path.name}-{os.getpid()}")
+    try:
+        with temporary.open("w", encoding="utf-8", newline="") as file:
+            yield file
+        if temporary.stat().st_size:
+            temporary.replace(path)
+    except OSError as e:
+        raise UsageError(f"--out {path}: cannot be written ({e.strerror or e})") from e
+    finally:
+        temporary.unlink(missing_ok=True)

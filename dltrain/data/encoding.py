@@ -1,0 +1,147 @@
+"""From columns of a table to inputs: what the training rows teach of each column, and its use on any other row."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from dltrain.data.table import Column, Table
+from dltrain.errors import InputError
+
+Missing = Literal["error", "mean", "median", "zero", "drop"]
+MOST_ONEHOT = 1000  # values of one column
+FARTHEST = 1e6  # deviations from the mean: what is farther is a mistake, and beyond what float32 can square
+OTHER = 0  # the code of a missing or an unseen category
+
+
+@dataclass(frozen=True)
+class Numbers:
+    """A number column: (x - mean) / std within `FARTHEST`, with `fill` for a missing x; without it none may be missing."""
+
+    name: str
+    mean: float
+    std: float
+    fill: float | None
+
+    def encode(self, column: Column) -> NDArray[np.float64]:
+        x = column.values if self.fill is None else np.where(np.isnan(column.values), self.fill, column.values)
+        return np.clip((x - self.mean) / self.std, -FARTHEST, FARTHEST)
+
+
+@dataclass(frozen=True)
+class Category:
+    """A category column: text k of the sorted `texts` has the code k + 1, any other and none the code `OTHER`."""
+
+    name: str
+    texts: tuple[str, ...]
+
+    def encode(self, column: Column) -> NDArray[np.int64]:
+        codes = {text: k for k, text in enumerate(self.texts, 1)}
+        table = np.array([*(codes.get(text, OTHER) for text in column.texts or ()), OTHER])  # the last is for -1
+        return table[column.values]
+
+
+@dataclass(frozen=True)
+class Encoder:
+    """Turns columns into inputs (N, F) float32: the numbers first, then the categories, each in the table's order.
+
+    A category is one column of 0 and 1 for each of its texts and for any other; or with `embed` its code, for a model that
+    has a vector for each.
+    """
+
+    numbers: tuple[Numbers, ...]
+    categories: tuple[Category, ...]
+    embed: bool
+
+    @classmethod
+    def fit(
+        cls, table: Table, columns: Sequence[Column], rows: NDArray[np.int64], missing: Missing, embed: bool
+    ) -> Encoder:
+        """What the `rows` of the `columns` of `table` teach; InputError for a column that teaches nothing."""
+        numbers = [_fit_numbers(table, c, rows, missing) for c in columns if c.texts is None]
+        categories = [_fit_category(c, rows) for c in columns if c.texts is not None]
+        for category in categories:
+            if not embed and len(category.texts) > MOST_ONEHOT:
+                raise InputError(
+                    f"{table.name}: column '{category.name}' has {len(category.texts):,} different texts, too many for "
+                    f"one-hot: leave it out (dataset.ignore=[{category.name}]), or dataset.categories=embed "
+                    "model=tabular_mlp"
+                )
+        return cls(tuple(numbers), tuple(categories), embed)
+
+    def __call__(self, columns: Mapping[str, Column], rows: NDArray[np.int64]) -> Tensor:
+        """Inputs of the `rows` of `columns`."""
+        inputs = np.zeros((len(rows), len(self.feature_names)), dtype=np.float32)
+        for at, number in enumerate(self.numbers):
+            inputs[:, at] = number.encode(columns[number.name])[rows]
+        at = len(self.numbers)
+        for category in self.categories:
+            codes = category.encode(columns[category.name])[rows]
+            if self.embed:
+                inputs[:, at] = codes
+            else:
+                inputs[np.arange(len(rows)), at + codes] = 1
+            at += 1 if self.embed else len(category.texts) + 1
+        return torch.from_numpy(inputs)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Of the columns that are read."""
+        return (*(c.name for c in self.numbers), *(c.name for c in self.categories))
+
+    @property
+    def feature_names(self) -> tuple[str, ...]:
+        """Of the inputs."""
+        names = [c.name for c in self.numbers]
+        for c in self.categories:
+            names += [c.name] if self.embed else [f"{c.name}={text}" for text in ("other", *c.texts)]
+        return tuple(names)
+
+    @property
+    def cardinalities(self) -> tuple[int, ...]:
+        return tuple(len(c.texts) + 1 for c in self.categories) if self.embed else ()
+
+    def description(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def described(cls, description: dict[str, Any]) -> Encoder:
+        """The inverse of `description`, also after a passage through JSON."""
+        return cls(
+            tuple(Numbers(**c) for c in description["numbers"]),
+            tuple(Category(c["name"], tuple(c["texts"])) for c in description["categories"]),
+            description["embed"],
+        )
+
+
+def statistics(values: NDArray[np.float64]) -> tuple[float, float]:
+    """Mean and standard deviation (N,); 1 instead of the deviation of values that are all the same but for rounding."""
+    mean, std = float(values.mean()), float(values.std())
+    return mean, std if std > 1e-12 * abs(mean) else 1.0
+
+
+def _fit_numbers(table: Table, column: Column, rows: NDArray[np.int64], missing: Missing) -> Numbers:
+    values = column.values[rows]
+    absent = np.isnan(values)
+    if absent.any():
+        values = values[~absent]
+    if not len(values):
+        raise InputError(
+            f"{table.where(0)}: column '{column.name}' is empty in this and every other training row: "
+            f"dataset.ignore=[{column.name}]"
+        )
+    mean, std = statistics(values)
+    fills = {"mean": mean, "zero": 0.0, "median": float(np.median(values)) if missing == "median" else 0.0}
+    return Numbers(column.name, mean, std, fills.get(missing))
+
+
+def _fit_category(column: Column, rows: NDArray[np.int64]) -> Category:
+    codes = np.unique(column.values[rows])
+    texts = column.texts or ()
+    return Category(column.name, tuple(sorted(texts[code] for code in codes if code >= 0)))

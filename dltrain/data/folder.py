@@ -1,0 +1,287 @@
+"""Folders of images, a folder a class: what is in them, told from their names, and their pixels."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from dltrain.data.decode import CHUNK, in_threads, read_images, size_of
+from dltrain.data.split import held_out
+from dltrain.errors import ConfigError, InputError
+from dltrain.types import Spec
+
+log = logging.getLogger("dltrain")
+SPLITS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
+HEADERS = 64  # files whose size is looked at where the user names none
+NAMED = 10  # odd files that a message names
+PROGRESS_SECONDS = 5.0  # between two lines on how far reading has come
+EXPECTED = "a folder of images for each class, or train/ and test/ with such folders in them"
+
+OddFiles = Literal["skip", "refuse"]
+
+
+@dataclass(frozen=True)
+class Files:
+    """The image files of one split and the class number of each (N,)."""
+
+    paths: list[str]
+    targets: Tensor
+
+    def __getitem__(self, chosen: Tensor) -> Files:
+        """Those where `chosen` (N,) is true."""
+        return Files([self.paths[i] for i in chosen.nonzero().squeeze(1).tolist()], self.targets[chosen])
+
+
+class Folder:
+    """Images from DIR/<class>/ or DIR/{train,val,test}/<class>/, at any depth below; hidden files do not count. DIR is the
+    first of `places` that exists.
+
+    Classes are the names of the folders, sorted. Without a test folder, a stratified `test_fraction` of the training
+    files, a function of `split_seed` alone, is the test set; with `test_only`, all of them are. `image_size` (H, W) is by
+    default that of the images, if a sample of them agrees. What is no image is skipped with a warning that names it, or
+    refused (InputError).
+    """
+
+    def __init__(
+        self,
+        places: Sequence[Path],
+        image_size: tuple[int, int] | None,
+        channels: int,
+        odd_files: OddFiles,
+        test_fraction: float,
+        split_seed: int,
+        threads: int,
+    ) -> None:
+        self.places, self.image_size, self.channels, self.odd_files = places, image_size, channels, odd_files
+        self.test_fraction, self.split_seed, self.threads = test_fraction, split_seed, threads
+        self.test_only = False
+        self.statistics: tuple[tuple[float, ...], tuple[float, ...]] = ((), ())
+
+    @property
+    def spec(self) -> Spec:
+        counts = {split: len(files.paths) for split, files in self.files.items()}
+        return Spec((self.channels, *self.size), self.class_names, counts["train"], counts["test"], *self.statistics)
+
+    @cached_property
+    def path(self) -> Path:
+        for place in self.places:
+            if place.is_dir():
+                return place
+        raise InputError(
+            f"there is no folder {' or '.join(str(place.absolute()) for place in self.places)}: dataset.path"
+        )
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        return self.listed[0]
+
+    @cached_property
+    def size(self) -> tuple[int, int]:
+        """Height and width of every image; ConfigError where the images do not agree on them."""
+        if self.image_size is not None:
+            return self.image_size
+        paths = [path for files in self.listed[1].values() for path in files.paths]
+        sizes: dict[tuple[int, int], str] = {}
+        for path in paths[:: -(-len(paths) // HEADERS)]:
+            if size := size_of(path):
+                sizes.setdefault(size, path)
+        if not sizes:
+            raise InputError(f"{paths[0]} and the other files that were looked at cannot be read as images")
+        if len(sizes) > 1:
+            (h, w), (other_h, other_w) = list(sizes)[:2]
+            why = (
+                f"the images are of several sizes, such as {h}x{w} ({self.name(sizes[h, w])}) and {other_h}x{other_w} "
+                f"({self.name(sizes[other_h, other_w])}): say what to bring them to, dataset.image_size=64 or [48,64]"
+            )
+            raise ConfigError([("dataset.image_size=null", why)])
+        return next(iter(sizes))
+
+    @cached_property
+    def files(self) -> dict[str, Files]:
+        """The files of every split, with a test set."""
+        found = dict(self.listed[1])
+        if "test" not in found:
+            train = found["train"]
+            held = torch.ones(len(train.targets), dtype=torch.bool)
+            if not self.test_only:
+                held = held_out(train.targets, self.test_fraction, self.split_seed)
+            found |= {"train": train[~held], "test": train[held]}
+        if not found["test"].paths:
+            raise InputError(f"{self.path} has no images for testing: add some, or raise dataset.test_fraction")
+        return found
+
+    @cached_property
+    def listed(self) -> tuple[tuple[str, ...], dict[str, Files]]:
+        """The names of the classes, and the files as they lie."""
+        subfolders = folders_in(self.path)
+        splits = self.splits(subfolders)
+        parts = {split: folders_in(folder) for split, folder in splits.items()} or {"train": subfolders}
+        leading = parts.get("train") or {name: folder for part in parts.values() for name, folder in part.items()}
+        if not leading:
+            raise InputError(f"{self.path} has no folders in it; expected {EXPECTED}")
+        names = sorted(leading)
+        found = {"train": Files([], torch.zeros(0, dtype=torch.int64))}
+        for split, classes in parts.items():
+            unknown = [name for name in sorted(classes) if name not in leading]
+            if unknown:
+                raise InputError(f"{splits[split]} has the classes {some(unknown)}, and {splits['train']} has not")
+            files = [files_in(classes[name]) if name in classes else [] for name in names]
+            found[split] = Files(
+                [path for paths in files for path in paths],
+                torch.repeat_interleave(torch.tensor([len(paths) for paths in files])),
+            )
+            empty = [name for name, paths in zip(names, files, strict=True) if not paths]
+            if empty and classes is leading and not self.test_only:
+                raise InputError(f"{splits.get(split, self.path)}: there is no file in {some(empty)}")
+        if not any(files.paths for files in found.values()):
+            raise InputError(f"{self.path}: there is no file in its folders; expected {EXPECTED}")
+        return tuple(shown(name) for name in names), found
+
+    def splits(self, subfolders: dict[str, str]) -> dict[str, str]:
+        """The folders of the splits, if this folder has them: else its folders are classes, whatever they are called."""
+        named = {name: folder for name, folder in subfolders.items() if name.lower() in SPLITS}
+        if not named or any(not folders_in(folder) for folder in named.values()):
+            return {}
+        found: dict[str, str] = {}
+        for name, folder in named.items():
+            split = SPLITS[name.lower()]
+            if split in found:
+                raise InputError(f"{found[split]} and {folder} both look like the {split} set: rename one of them")
+            found[split] = folder
+        rest = [name for name in subfolders if name not in named]
+        if rest and "train" not in found:
+            return {}
+        if rest:
+            log.warning(f"{self.path}: {some(rest)} {'is' if len(rest) == 1 else 'are'} not read beside train")
+        return found
+
+    def read(self) -> dict[str, tuple[Tensor, Tensor]]:
+        """Every image, decoded by all threads; InputError with the names of odd files where they are refused."""
+        progress = Progress(self.path, sum(len(files.paths) for files in self.files.values()))
+        sets: dict[str, tuple[Tensor, Tensor]] = {}
+        odd: dict[str, str] = {}
+        for split, files in self.files.items():
+            images, unread = self.decode(files.paths, progress)
+            good = torch.ones(len(files.paths), dtype=torch.bool)
+            good[list(unread)] = False
+            odd |= {files.paths[i]: why for i, why in unread.items()}
+            sets[split] = (keep(images, good), files.targets[good])
+        self.judge(odd)
+        return sets
+
+    def decode(self, paths: list[str], progress: Progress) -> tuple[Tensor, dict[int, str]]:
+        """The images (N, C, H, W) in `paths`, and why some of them, by index, are none."""
+        images = torch.empty((len(paths), self.channels, *self.size), dtype=torch.uint8)
+
+        def work(part: slice) -> dict[int, str]:
+            return {part.start + i: why for i, why in read_images(paths[part], images[part]).items()}
+
+        odd: dict[int, str] = {}
+        for found in in_threads(work, len(paths), self.threads):
+            odd |= found
+            progress.step()
+        return images, odd
+
+    def judge(self, odd: dict[str, str]) -> None:
+        """Warn of the files that cannot be read, or refuse them; InputError where a class has no other."""
+        if not odd:
+            return
+        named = "\n".join(f"  {shown(why)}" for why in list(odd.values())[:NAMED])
+        more = f"\n  and {len(odd) - NAMED:,} more" if len(odd) > NAMED else ""
+        count = f"{len(odd):,} file{'s' if len(odd) > 1 else ''}"
+        if self.odd_files == "refuse":
+            raise InputError(f"{count} in {self.path} cannot be used; dataset.odd_files=skip leaves out\n{named}{more}")
+        train = self.listed[1]["train"]
+        left = torch.tensor([path not in odd for path in train.paths], dtype=torch.bool)
+        counts = [torch.bincount(t, minlength=len(self.class_names)) for t in (train.targets, train.targets[left])]
+        lost = [name for name, had, has in zip(self.class_names, *counts, strict=True) if had and not has]
+        lost = [split for split, f in self.files.items() if f.paths and odd.keys() >= set(f.paths)] or lost
+        if lost and not self.test_only:
+            raise InputError(f"no image is left of {some(lost)} in {self.path}\n{named}{more}")
+        log.warning(f"{count} left out\n{named}{more}")
+
+    def digest(self, times: bool = False) -> str:
+        """Names what is there by the files' names and sizes, without opening them; with when they were changed, if asked."""
+        found = hashlib.sha256()
+        for split, files in sorted(self.listed[1].items()):
+            for path in files.paths:
+                try:
+                    stat = os.stat(path)  # noqa: PTH116 - a Path for each of a million files takes seconds
+                    size, changed = stat.st_size, stat.st_mtime_ns if times else 0
+                except OSError:  # a link to nowhere: no image either
+                    size, changed = -1, 0
+                name = os.path.relpath(path, self.path)
+                found.update(f"{split} {name} {size} {changed}\n".encode("utf-8", "surrogateescape"))
+        return found.hexdigest()
+
+    def name(self, path: str) -> str:
+        """Of a file within this folder, to be shown."""
+        return shown(os.path.relpath(path, self.path))
+
+
+class Progress:
+    """A line now and then on how many of `total` images are read."""
+
+    def __init__(self, path: Path, total: int) -> None:
+        self.path, self.total, self.done, self.said = path, total, 0, time.monotonic()
+
+    def step(self) -> None:
+        """One more chunk."""
+        self.done = min(self.done + CHUNK, self.total)
+        if time.monotonic() - self.said > PROGRESS_SECONDS:
+            log.info(f"reading {self.path}: {self.done:,} of {self.total:,} images")
+            self.said = time.monotonic()
+
+
+def folders_in(folder: Path | str) -> dict[str, str]:
+    """{name: path} of the folders in `folder` that are not hidden, by name; InputError if it cannot be opened."""
+    try:
+        with os.scandir(folder) as entries:
+            found = {e.name: e.path for e in entries if e.is_dir() and not hidden(e.name)}
+    except OSError as e:
+        raise InputError(f"{folder} cannot be opened: {e.strerror}") from e
+    return dict(sorted(found.items()))
+
+
+def files_in(folder: str) -> list[str]:
+    """The paths of all files below `folder` that are not hidden, by name."""
+    found = []
+    for place, folders, names in os.walk(folder):
+        folders[:] = [name for name in folders if not hidden(name)]
+        found += [f"{place}{os.sep}{name}" for name in names if not hidden(name)]
+    return sorted(found)
+
+
+def hidden(name: str) -> bool:
+    return name.startswith((".", "__MACOSX"))
+
+
+def keep(images: Tensor, good: Tensor) -> Tensor:
+    """The images (N, C, H, W) where `good` (N,) is true, moved together in place: a copy might not fit in memory."""
+    if good.all():
+        return images
+    kept = good.nonzero().squeeze(1)
+    for start, rows in zip(range(0, len(kept), 1024), kept.split(1024), strict=True):
+        images[start : start + len(rows)] = images[rows]
+    return images[: len(kept)]
+
+
+def some(names: Sequence[str]) -> str:
+    """The first of `names`, and how many more there are."""
+    more = f" and {len(names) - NAMED:,} more" if len(names) > NAMED else ""
+    return ", ".join(map(shown, names[:NAMED])) + more
+
+
+def shown(name: str) -> str:
+    """A file's name as text that any screen takes: bytes that are no UTF-8 become question marks."""
+    return name.encode("utf-8", "replace").decode()

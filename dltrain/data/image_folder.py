@@ -1,0 +1,150 @@
+"""The user's own images: a folder a class, held in memory where they fit, else decoded as they are needed."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import torch
+
+from dltrain.data.decode import cores
+from dltrain.data.folder import EXPECTED, Folder, OddFiles
+from dltrain.data.in_memory import InMemory
+from dltrain.data.split import Split
+from dltrain.data.streamed import Streamed, Streams
+from dltrain.data.synthetic import Synthetic
+from dltrain.errors import ConfigError, InputError
+from dltrain.types import BatchSize, Fraction, Ge, PositiveInt, Sample, Spec, Transform
+
+STAND_IN = Spec((3, 32, 32), ("a", "b"), train_samples=80, test_samples=20)  # where no folder is named: for debug=smoke
+SHARE = 0.5  # of the free memory, that images may take
+CACHE = ".dltrain"  # the folder in the data root where what was found out about files is kept
+UNKNOWN_MEMORY = 4 * 2**30  # bytes that are free where the system does not say
+
+
+class ImageFolder:
+    """Images in `path`/<class>/ or `path`/{train,val,test}/<class>/, from here or from the data root.
+
+    Without a test folder `test_fraction` of the training images, chosen by `split_seed` alone and the same of every class,
+    are for testing; without a validation folder `val_fraction` of the rest for validation, or the `fold`-th of k equal
+    parts. Of a folder other than the one a run was trained on every image is for testing, unless it has a test folder.
+
+    Every image becomes `channels` x `image_size` (a number, or height and width; by default that of the images), resized
+    to cover it and cropped around its centre. What is no image is skipped with a warning, or refused. With `memory` auto
+    they are held in memory where they take less than half of what is free; else `workers` threads (0: one a core) decode
+    them ahead of their use. Batches are the same either way.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        path: str | None = None,
+        image_size: PositiveInt | tuple[PositiveInt, PositiveInt] | None = None,
+        channels: Literal[1, 3] = 3,
+        odd_files: OddFiles = "skip",
+        memory: bool | Literal["auto"] = "auto",
+        workers: Annotated[int, Ge(0)] = 0,
+        batch_size: BatchSize = 64,
+        eval_batch_size: PositiveInt = 128,
+        val_fraction: Fraction = 0.1,
+        test_fraction: Fraction = 0.2,
+        folds: Annotated[int, Ge(2)] | None = None,
+        fold: Annotated[int, Ge(0)] = 0,
+        split_seed: int = 0,
+        epochs: PositiveInt = 10,
+        scaling: Literal["standardize", "unit"] = "standardize",
+        transforms: Sequence[Transform] = (),
+        seed: int = 0,
+    ) -> None:
+        self.root, self.memory = Path(root), memory
+        self.folder: Folder | None = None
+        if path is not None:
+            size = (image_size, image_size) if isinstance(image_size, int) else image_size
+            places = (Path(path).expanduser(), self.root / path)
+            self.folder = Folder(places, size, channels, odd_files, test_fraction, split_seed, workers or cores())
+        self.inner = InMemory(  # where images are streamed, it says and makes all that takes none
+            self.folder or Synthetic.like(STAND_IN),
+            batch_size=batch_size,
+            eval_batch_size=eval_batch_size,
+            val_fraction=val_fraction,
+            folds=folds,
+            fold=fold,
+            split_seed=split_seed,
+            epochs=epochs,
+            scaling=scaling,
+            transforms=transforms,
+            seed=seed,
+        )
+
+    @property
+    def spec(self) -> Spec:
+        """By the names of the folders and a few headers; InputError where there is but one class to tell apart."""
+        spec = self.inner.spec
+        if self.folder and spec.num_classes < 2 and not self.inner.restored:
+            raise InputError(f"{self.folder.path} has one class, {spec.class_names[0]}; expected {EXPECTED}")
+        return spec
+
+    @cached_property
+    def splits(self) -> InMemory | Streams:
+        """ConfigError where no folder is named."""
+        if self.folder is None:
+            raise ConfigError([("dataset.path=null", f"name the images to train on: dataset.path=DIR, {EXPECTED}")])
+        size = decoded_bytes(self.folder)
+        streamed = size > SHARE * free_memory() if self.memory == "auto" else not self.memory
+        return Streams(self.folder, self.inner, self.root / CACHE) if streamed else self.inner
+
+    @property
+    def train(self) -> Split | Streamed:
+        return self.splits.train
+
+    @property
+    def val(self) -> Split | Streamed:
+        return self.splits.val
+
+    @property
+    def test(self) -> Split | Streamed:
+        return self.splits.test
+
+    def fake(self) -> InMemory:
+        return self.inner.fake()
+
+    def to(self, device: torch.device) -> None:
+        self.inner.to(device)
+
+    def size_in_bytes(self) -> int:
+        """Of all images, or of the batches under way where they are streamed."""
+        return self.splits.size_in_bytes() if self.folder else self.inner.size_in_bytes()
+
+    def fingerprint(self) -> str:
+        """Of the pixels, or of the files' names and sizes where they are streamed."""
+        return self.splits.fingerprint()
+
+    def description(self) -> dict[str, Any]:
+        return {**self.inner.description(), "digest": self.folder.digest() if self.folder else ""}
+
+    def restore(self, description: dict[str, Any]) -> None:
+        if self.folder:
+            channels, *size = description["input_shape"]
+            self.folder.channels, self.folder.image_size = channels, (size[0], size[1])
+            self.folder.test_only = description.get("digest") != self.folder.digest()
+        self.inner.restore({name: value for name, value in description.items() if name != "digest"})
+
+    def encode(self, paths: Sequence[Path]) -> Iterator[Sample]:
+        return self.inner.encode(paths)
+
+
+def decoded_bytes(folder: Folder) -> int:
+    """What all images of a folder take in memory."""
+    return sum(len(files.paths) for files in folder.files.values()) * (folder.channels * math.prod(folder.size) + 8)
+
+
+def free_memory() -> int:
+    """Bytes that can be taken without swapping."""
+    try:
+        lines = Path("/proc/meminfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return UNKNOWN_MEMORY
+    return next((1024 * int(line.split()[1]) for line in lines if line.startswith("MemAvailable:")), UNKNOWN_MEMORY)

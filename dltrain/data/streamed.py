@@ -1,0 +1,213 @@
+"""Batches of images that are decoded while those before are trained on: for sets that do not fit in memory."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import math
+import os
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dltrain.data.decode import CHUNK, in_threads, read_images
+from dltrain.data.folder import Files, Folder, Progress
+from dltrain.data.in_memory import InMemory
+from dltrain.data.split import Split, held_out
+from dltrain.errors import InputError
+from dltrain.rng import keyed
+from dltrain.types import BatchSize
+
+log = logging.getLogger("dltrain")
+AHEAD = 4  # batches that are decoded before they are asked for
+
+
+class Streamed:
+    """The batches of `split`, whose rows are the images in `paths`, read as `shape` (C, H, W) when they are needed.
+
+    They are the ones that the split would make of the same images in memory, whatever the number of `threads`. InputError
+    for a file that cannot be read any more.
+    """
+
+    def __init__(self, split: Split, paths: list[str], shape: tuple[int, ...], threads: int) -> None:
+        self.split, self.paths, self.shape, self.threads = split, paths, shape, threads
+        self.batch_size, self.samples = split.batch_size, split.samples
+
+    def __len__(self) -> int:
+        return len(self.split)
+
+    def epoch(self, number: int, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
+        batches = self.split.order(number)[start * self.batch_size :].split(self.batch_size) if self.samples else ()
+        pool = ThreadPoolExecutor(self.threads)
+        waiting: deque[tuple[int, Tensor, Tensor, list[Future[dict[int, str]]]]] = deque()
+        try:
+            for position, rows in enumerate(batches, start):
+                waiting.append((position, rows, *self.begin(rows, pool)))
+                if len(waiting) > AHEAD:
+                    yield self.finish(number, *waiting.popleft())
+            while waiting:
+                yield self.finish(number, *waiting.popleft())
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+    def begin(self, rows: Tensor, pool: ThreadPoolExecutor) -> tuple[Tensor, list[Future[dict[int, str]]]]:
+        """The images of a batch, to be, and what is to be waited for until they are."""
+        images = torch.empty((len(rows), *self.shape), dtype=torch.uint8)
+        parts = zip(rows.split(CHUNK), images.split(CHUNK), strict=True)
+        return images, [pool.submit(read_images, [self.paths[i] for i in some.tolist()], out) for some, out in parts]
+
+    def finish(
+        self, number: int, position: int, rows: Tensor, images: Tensor, futures: list[Future[dict[int, str]]]
+    ) -> tuple[Tensor, Tensor]:
+        for future in futures:
+            for why in future.result().values():
+                raise InputError(f"{why}; it could be read before")
+        targets = self.split.targets
+        inputs = images.to(targets.device).to(torch.float32)
+        generator = keyed(self.split.seed or 0, number, position)
+        return self.split.transformed(inputs, targets.index_select(0, rows.to(targets.device)), generator)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {}  # a batch is a function of (seed, epoch, position)
+
+    def load_state_dict(self, state: dict[str, Any]) -> None: ...
+
+
+class Streams:
+    """The splits of `folder` with its images left in their files: those that `like` would make if it held them.
+
+    Every file is looked at once before the first is used, for the statistics of the training images and for odd files;
+    what is found is kept in the folder `cache`.
+    """
+
+    def __init__(self, folder: Folder, like: InMemory, cache: Path) -> None:
+        self.folder, self.like, self.cache = folder, like, cache
+
+    @cached_property
+    def sets(self) -> dict[str, Files]:
+        """The files of every split that are images, in the numbering of the classes of a restored run."""
+        index = self.survey[0]
+        found = {}
+        for split, files in self.folder.files.items():
+            kept = files[torch.tensor([path in index for path in files.paths], dtype=torch.bool)]
+            if self.like.restored:
+                empty = torch.empty((0, self.folder.channels, *self.folder.size))
+                kept = Files(kept.paths, self.like.as_trained(empty, kept.targets))
+            found[split] = kept
+        return found
+
+    @cached_property
+    def survey(self) -> tuple[dict[str, int], Tensor]:
+        """The place of each readable file in the moments (N, 2, C) of the images."""
+        paths, moments = survey(self.folder, self.cache)
+        return {path: i for i, path in enumerate(paths)}, moments
+
+    @cached_property
+    def rows(self) -> tuple[Tensor, Tensor]:
+        """Rows of the training files for training and for validation."""
+        targets, like = self.sets["train"].targets, self.like
+        if "val" in self.sets:
+            return torch.arange(len(targets)), torch.arange(len(self.sets["val"].targets))
+        held = held_out(targets, like.val_fraction, like.split_seed, like.folds, like.fold)
+        return (~held).nonzero().squeeze(1), held.nonzero().squeeze(1)
+
+    def statistics(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        """Mean and standard deviation of each channel over the training samples."""
+        index, moments = self.survey
+        rows = [index[self.sets["train"].paths[i]] for i in self.rows[0].tolist()]
+        mean, square = moments[rows].sum(0) / max(1, len(rows) * math.prod(self.folder.size))
+        std = (square - mean.square()).clamp_min(0).sqrt()
+        return tuple(mean.tolist()), tuple((std if std > 0 else 1.0) for std in std.tolist())
+
+    @cached_property
+    def train(self) -> Streamed:
+        if not len(self.rows[0]):
+            raise InputError("there are no training samples: all of them are in another set (dataset.val_fraction)")
+        return self.split("train", self.rows[0], self.like.batch_size, self.like.seed)
+
+    @cached_property
+    def val(self) -> Streamed:
+        return self.split("val" if "val" in self.sets else "train", self.rows[1], self.like.eval_batch_size, None)
+
+    @cached_property
+    def test(self) -> Streamed:
+        rows = torch.arange(len(self.sets["test"].paths))
+        return self.split("test", rows, self.like.eval_batch_size, None)
+
+    def size_in_bytes(self) -> int:
+        """Of the batches under way."""
+        size = self.like.batch_size
+        batches = (AHEAD + 1) * (self.folder.spec.train_samples if size == "all" else size)
+        return batches * (self.folder.channels * math.prod(self.folder.size) + 8)
+
+    def fingerprint(self) -> str:
+        return self.folder.digest()
+
+    def split(self, name: str, rows: Tensor, batch_size: BatchSize, seed: int | None) -> Streamed:
+        shape = (self.folder.channels, *self.folder.size)
+        if not self.like.restored:
+            self.folder.statistics = self.statistics()
+        files, device = self.sets[name], self.like.device
+        empty = torch.empty((0, *shape), dtype=torch.uint8, device=device)
+        split = self.like.split(empty, files.targets.to(device), rows, batch_size, seed)
+        return Streamed(split, files.paths, shape, self.folder.threads)
+
+
+def survey(folder: Folder, cache: Path) -> tuple[list[str], Tensor]:
+    """The files that are images, and sum and sum of squares of each one's values (N, 2, C); the others are judged.
+
+    It decodes everything once and keeps what it found in `cache`, by the names, sizes and times of the files.
+    """
+    shape = (folder.channels, *folder.size)
+    paths = [path for _, files in sorted(folder.listed[1].items()) for path in files.paths]
+    key = hashlib.sha256(f"{folder.digest(times=True)} {shape}".encode()).hexdigest()[:16]
+    kept = cache / f"image_folder-{key}.npy"
+    try:
+        moments = torch.from_numpy(np.load(kept))
+    except (OSError, ValueError):
+        moments = measured(folder, paths, shape)
+        save(kept, moments)
+    good = ~moments[:, 0, 0].isnan()
+    odd = [paths[i] for i in (~good).nonzero().squeeze(1).tolist()]
+    whys = read_images(odd, torch.empty((len(odd), *shape), dtype=torch.uint8))
+    folder.judge({odd[i]: why for i, why in whys.items()})
+    return [paths[i] for i in good.nonzero().squeeze(1).tolist()], moments[good]
+
+
+def measured(folder: Folder, paths: list[str], shape: tuple[int, ...]) -> Tensor:
+    """Sum and sum of squares of each image and channel (N, 2, C), not a number where there is no image."""
+    log.info(f"looking at all of {len(paths):,} images in {folder.path}, once")
+    progress = Progress(folder.path, len(paths))
+
+    def work(part: slice) -> Tensor:
+        images = torch.empty((part.stop - part.start, *shape), dtype=torch.uint8)
+        odd = read_images(paths[part], images)
+        values = images.flatten(2).to(torch.float32)
+        moments = torch.stack([values.sum(2, dtype=torch.float64), values.square().sum(2, dtype=torch.float64)], dim=1)
+        moments[list(odd)] = torch.nan
+        return moments
+
+    parts = []
+    for part in in_threads(work, len(paths), folder.threads):
+        parts.append(part)
+        progress.step()
+    return torch.cat(parts)
+
+
+def save(path: Path, values: Tensor) -> None:
+    """Write `values` whole or not at all; where nothing can be written, they are found again the next time."""
+    part = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with part.open("wb") as file:
+            np.save(file, values.numpy())
+        part.replace(path)
+    except OSError as e:
+        log.debug(f"{path} cannot be written: {e}")

@@ -1,0 +1,194 @@
+"""A series of numbers in the order of time: windows of it as inputs, what follows each as targets."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dltrain.data.encoding import FARTHEST, statistics
+from dltrain.data.fake import Fake
+from dltrain.data.split import Split
+from dltrain.data.table import Column, Table, TableSource
+from dltrain.data.table_files import TableFile
+from dltrain.errors import ConfigError, InputError
+from dltrain.types import BatchSize, Fraction, PositiveInt, Sample, Spec
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A series (N,) that is read and standardized, and from where on windows of each split begin."""
+
+    series: Tensor
+    mean: float
+    std: float
+    train: Tensor
+    val: Tensor
+    test: Tensor
+    digest: str
+
+
+class TimeSeries:
+    """The `column` of the file `path` (null: its only one), a row a time step; or the series of a `source`.
+
+    An input is `window` values in a row, (window, 1), its targets all of the `horizon` values after them, (horizon,), by
+    the names t+1, t+2, ... The first part of the series is for training, then `val_fraction` of it for validation and
+    the last `test_fraction` for testing: no window with its targets reaches over a border, so that nothing of a later
+    part is seen in an earlier one. All are standardized by the training part. Of a series other than the one a run was
+    trained on all is for testing. Windows are views of the one series, copied a batch at a time.
+
+    InputError with file and line for a value that is missing, and for a part too short for a window with its targets.
+    """
+
+    def __init__(
+        self,
+        path: str | None = None,
+        column: str | None = None,
+        window: PositiveInt = 24,
+        horizon: PositiveInt = 1,
+        delimiter: str | None = None,
+        batch_size: BatchSize = 64,
+        eval_batch_size: PositiveInt = 1024,
+        val_fraction: Fraction = 0.15,
+        test_fraction: Fraction = 0.15,
+        epochs: PositiveInt = 20,
+        source: TableSource | None = None,
+        seed: int = 0,
+    ) -> None:
+        if val_fraction + test_fraction >= 1:
+            raise ValueError("dataset.val_fraction and dataset.test_fraction leave nothing to train on: lower them")
+        self.source = TableFile(path, delimiter) if path is not None else source
+        self.column_name, self.window, self.horizon, self.delimiter = column, window, horizon, delimiter
+        self.batch_size, self.eval_batch_size = batch_size, eval_batch_size
+        self.val_fraction, self.test_fraction = val_fraction, test_fraction
+        self.epochs, self.seed, self.device = epochs, seed, torch.device("cpu")
+        self.restored: dict[str, Any] | None = None
+
+    @property
+    def spec(self) -> Spec:
+        """Of the restored run or the series, which is read for it; a stand-in where none is named."""
+        known = self.restored or (self.description() if self.source else {"mean": 0.0, "std": 1.0})
+        windows = [len(part) for part in self.parts] if self.source and not self.restored else [80, 20, 20]
+        return Spec(
+            input_shape=(self.window, 1),
+            class_names=(),
+            train_samples=windows[0] + windows[1],
+            test_samples=windows[2],
+            target_names=tuple(f"t+{step}" for step in range(1, self.horizon + 1)),
+            target_mean=(known["mean"],) * self.horizon,
+            target_std=(known["std"],) * self.horizon,
+        )
+
+    @property
+    def parts(self) -> tuple[Tensor, Tensor, Tensor]:
+        return self.loaded.train, self.loaded.val, self.loaded.test
+
+    @cached_property
+    def loaded(self) -> Loaded:
+        if self.source is None:
+            raise ConfigError([("dataset.path=null", "name the file of the series: dataset.path=FILE.csv or .parquet")])
+        table = self.source.read(self.only)
+        column = self.column(table)
+        values = column.values
+        if (absent := column.missing()).any():
+            raise InputError(
+                f"{table.where(int(absent.argmax()))}: column '{column.name}' is empty: a series has no gaps"
+            )
+        test, val = (round(fraction * len(values)) for fraction in (self.test_fraction, self.val_fraction))
+        borders = [0, len(values) - val - test, len(values) - test, len(values)]
+        if self.restored and self.restored["digest"] != table.digest:
+            borders = [0, 0, 0, len(values)]
+        parts = [self.windows(table, *border) for border in pairwise(borders)]
+        if self.restored:
+            mean, std = self.restored["mean"], self.restored["std"]
+        elif (values == values[0]).all():
+            raise InputError(
+                f"{table.where(0)}: from here on column '{column.name}' is {values[0]:g}: nothing to learn"
+            )
+        else:
+            mean, std = statistics(values[: borders[1]])
+        series = torch.from_numpy(np.clip((values - mean) / std, -FARTHEST, FARTHEST).astype(np.float32))
+        return Loaded(series, mean, std, parts[0], parts[1], parts[2], table.digest)
+
+    @property
+    def only(self) -> list[str] | None:
+        return None if self.column_name is None else [self.column_name]
+
+    def column(self, table: Table) -> Column:
+        """The series; ConfigError where none is named and the table has several columns."""
+        if self.column_name is None and len(table.columns) > 1:
+            columns = ", ".join(table.columns)
+            raise ConfigError([("dataset.column=null", f"name the series: {table.name} has the columns {columns}")])
+        column = table.columns[self.column_name or next(iter(table.columns))]
+        if column.texts is not None:
+            raise InputError(f"{table.where(0)}: column '{column.name}' is text: a series is of numbers")
+        return column
+
+    def windows(self, table: Table, start: int, end: int) -> Tensor:
+        """Where in start..end the windows begin; InputError if none has room."""
+        count = end - start - self.window - self.horizon + 1
+        if end > start and count < 1:
+            raise InputError(
+                f"{table.where(start)}: from here on {end - start} values are one part of the series, too few for "
+                f"dataset.window={self.window} and dataset.horizon={self.horizon}"
+            )
+        return torch.arange(start, start + max(0, count))
+
+    @cached_property
+    def stored(self) -> tuple[Tensor, Tensor]:
+        """Views of the series: every window (N, window, 1), and what follows it (N, horizon)."""
+        views = self.loaded.series.to(self.device).unfold(0, self.window + self.horizon, 1)
+        return views[:, : self.window].unsqueeze(2), views[:, self.window :]
+
+    @cached_property
+    def train(self) -> Split:
+        return Split(*self.stored, self.loaded.train, self.spec, self.batch_size, self.seed)
+
+    @cached_property
+    def val(self) -> Split:
+        return Split(*self.stored, self.loaded.val, self.spec, self.eval_batch_size, None)
+
+    @cached_property
+    def test(self) -> Split:
+        return Split(*self.stored, self.loaded.test, self.spec, self.eval_batch_size, None)
+
+    def fake(self) -> Fake:
+        """Random windows of the same length and horizon."""
+        return Fake(self.spec, self.batch_size, self.seed)
+
+    def to(self, device: torch.device) -> None:
+        self.device = device
+
+    def size_in_bytes(self) -> int:
+        return self.loaded.series.numel() * self.loaded.series.element_size()
+
+    def fingerprint(self) -> str:
+        return self.loaded.digest
+
+    def description(self) -> dict[str, Any]:
+        return {"mean": self.loaded.mean, "std": self.loaded.std, "digest": self.loaded.digest}
+
+    def restore(self, description: dict[str, Any]) -> None:
+        self.restored = description
+
+    def encode(self, paths: Sequence[Path]) -> Iterator[Sample]:
+        """Of each file the last window of its series: what comes after the file's end is to be predicted."""
+        mean, std = self.spec.target_mean[0], self.spec.target_std[0]
+        for path in paths:
+            try:
+                column = self.column(TableFile(path, self.delimiter).read(self.only))
+            except (ConfigError, InputError) as e:
+                yield Sample(str(path), None, str(e))
+                continue
+            values = column.values[-self.window :]
+            problem = "" if len(values) == self.window else f"{len(values)} values; a window is {self.window}"
+            problem = problem or ("a value of the last window is missing" if np.isnan(values).any() else "")
+            inputs = torch.from_numpy(((values - mean) / std).astype(np.float32)).unsqueeze(1)
+            yield Sample(str(path), None if problem else inputs, problem)

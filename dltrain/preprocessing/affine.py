@@ -1,0 +1,61 @@
+"""Random affine maps."""
+
+from __future__ import annotations
+
+import math
+from typing import Annotated, Literal
+
+import torch
+from torch import Tensor
+
+from dltrain.preprocessing.transform import ImageTransform, draw
+from dltrain.types import Fraction, Ge, Lt, NonNegative, PositiveFloat
+
+
+class Affine(ImageTransform):
+    """Turns, shears, scales and shifts each image by amounts of its own; what comes in from outside is black.
+
+    Uniform draws: an angle in -`degrees`..`degrees`, a factor in `scale`, a shear of up to `shear` degrees along the rows,
+    and shifts of up to a share `translate` of each side.
+    """
+
+    def __init__(
+        self,
+        degrees: NonNegative = 10.0,
+        translate: Fraction = 0.1,
+        scale: tuple[PositiveFloat, PositiveFloat] = (0.9, 1.1),
+        shear: Annotated[float, Ge(0), Lt(90)] = 0.0,
+    ) -> None:
+        if scale[0] > scale[1]:
+            raise ValueError(f"scale={list(scale)}: from the smallest to the largest")
+        self.degrees, self.translate, self.scale, self.shear = degrees, translate, scale, shear
+
+    def change(self, images: Tensor, generator: torch.Generator) -> Tensor:
+        count = len(images)
+        angle = draw(generator, count, -self.degrees, self.degrees, images) * (math.pi / 180)
+        scale = draw(generator, count, *self.scale, images)
+        slope = draw(generator, count, -self.shear, self.shear, images).mul(math.pi / 180).tan()
+        shifts = torch.stack([draw(generator, count, -self.translate, self.translate, images) for _ in range(2)], dim=1)
+        return warp(images, turned(angle, slope) * scale.view(-1, 1, 1), shifts)
+
+
+def turned(angle: Tensor, slope: Tensor) -> Tensor:
+    """The maps (B, 2, 2) that shear rows by `slope` (B,), then turn counter-clockwise by `angle` (B,), of points (x, y) with
+    y downwards."""
+    cos, sin = angle.cos(), angle.sin()
+    turn = torch.stack([cos, sin, -sin, cos], dim=1).view(-1, 2, 2)
+    shear = torch.eye(2, device=angle.device).repeat(len(angle), 1, 1)
+    shear[:, 0, 1] = slope
+    return turn @ shear
+
+
+def warp(images: Tensor, maps: Tensor, shifts: Tensor, outside: Literal["zeros", "border"] = "zeros") -> Tensor:
+    """Images (B, C, H, W) under `maps` (B, 2, 2) of pixels (x, y) from the centre, then moved by `shifts` (B, 2), shares of
+    width and height. Bilinear; outside is black, or like the border."""
+    height, width = images.shape[2:]
+    back = torch.linalg.inv(maps)  # a pixel of the result looks up where it came from
+    sides = torch.tensor([width, height], dtype=images.dtype, device=images.device)
+    linear = back * sides / sides.view(2, 1)  # the grid counts -1..1 along either side
+    offset = -(linear @ (2 * shifts).unsqueeze(2))
+    grid = torch.nn.functional.affine_grid(torch.cat([linear, offset], dim=2), list(images.shape), align_corners=False)
+    return torch.nn.functional.grid_sample(images, grid, padding_mode=outside, align_corners=False)

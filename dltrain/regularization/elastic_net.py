@@ -1,0 +1,24 @@
+"""Elastic net: L1 and L2 on the weights."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from dltrain.regularization.l1 import L1
+from dltrain.regularization.l2 import L2
+from dltrain.regularization.regularizer import Regularizer
+from dltrain.types import PositiveFloat
+
+
+class ElasticNet(Regularizer):
+    """Adds l1 * sum |w| + l2 / 2 * sum w^2 to the loss (Zou and Hastie 2005, equation 3).
+
+    It makes weights zero as the lasso does, and keeps together the weights of inputs that go together.
+    The L2 part acts on the gradient, the L1 part by its proximal step after the update, as `l2` and `l1` do.
+    """
+
+    def __init__(self, l1: PositiveFloat = 1e-4, l2: PositiveFloat = 1e-4) -> None:
+        self.l1, self.l2 = l1, l2
+
+    def settings(self) -> dict[str, Any]:
+        return {"optim.penalties": [L2(self.l2), L1(self.l1)]}

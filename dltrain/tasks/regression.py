@@ -1,0 +1,122 @@
+"""Supervised regression: one network, one loss, one stage; figures in the data's own unit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from dltrain import metrics
+from dltrain.engine import Stage, Task
+from dltrain.optim import Optim
+from dltrain.tasks.supervised import supervised
+from dltrain.types import Data, Plot, Spec
+
+POINTS = 200  # of the picture
+
+
+class Regression(Task):
+    """Learns to predict numbers. Batches are (inputs (B, ...), targets (B, T) standardized); `model` gives (B, T).
+
+    Every evaluation scores MSE, RMSE, MAE and R2 in the unit of the data, with several targets the mean over them and
+    MSE and R2 of each by its name too, and the loss as it is trained on. ValueError for data with classes, and for a loss
+    that does not grow with the distance to the target.
+    """
+
+    def __init__(
+        self,
+        data: Data,
+        model: nn.Module,
+        loss: nn.Module,
+        optim: Callable[[nn.Module, int], Optim],
+        epochs: int,
+        watch: str = "val/mse",
+        mode: Literal["max", "min"] = "min",
+    ) -> None:
+        super().__init__()
+        check(data.spec, loss)
+        self.model, self.loss, self.unit = model, loss, Unit(data.spec)
+        self.data, self.optim, self.epochs, self.watch, self.mode = data, optim, epochs, watch, mode
+
+    def stages(self) -> Iterator[Stage]:
+        yield supervised(
+            self.data, self.model, self.loss, self.optim, self.epochs, self.evaluate, self.watch, self.mode
+        )
+
+    def evaluate(self, batches: Iterable[tuple[Tensor, Tensor]]) -> dict[str, Any]:
+        """Scores over all batches, and predictions against the truth."""
+        return scores(self.model, self.loss, batches, self.data.spec)
+
+    def predict(self, batch: Tensor) -> Tensor:
+        """Predictions (B, T) in the unit of the data."""
+        predictions: Tensor = self.unit(self.model(batch))
+        return predictions
+
+    def answers(self, outputs: Tensor) -> list[dict[str, float]]:
+        """What `predict` gave for each input, by the targets' names."""
+        names = self.data.spec.target_names
+        return [dict(zip(names, row, strict=True)) for row in outputs.tolist()]
+
+
+class Unit(nn.Module):
+    """Standardized values (B, T) in the unit of the data."""
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, spec: Spec) -> None:
+        super().__init__()
+        self.register_buffer(
+            "mean", torch.tensor(spec.target_mean), persistent=False
+        )  # the data's description has them
+        self.register_buffer("std", torch.tensor(spec.target_std), persistent=False)
+
+    def forward(self, values: Tensor) -> Tensor:
+        return values.float() * self.std + self.mean
+
+
+def check(spec: Spec, loss: nn.Module) -> None:
+    """ValueError if there are no numbers to predict, or `loss` does not measure how far from them a prediction is."""
+    if not spec.target_names:
+        raise ValueError("the data has classes, not numbers to predict: task=classification loss=cross_entropy")
+    targets = torch.ones(2, len(spec.target_names))
+    try:
+        fits = float(loss(targets, targets)) == 0 < float(loss(targets + 1, targets))
+    except (RuntimeError, IndexError):  # it wants class numbers
+        fits = False
+    if not fits:
+        raise ValueError("this loss does not measure a distance between numbers: loss=mse, mae or huber does")
+
+
+def scores(model: nn.Module, loss: nn.Module, batches: Iterable[tuple[Tensor, Tensor]], spec: Spec) -> dict[str, Any]:
+    """What an evaluation of `model` over `batches` gives; ValueError if there are none."""
+    outputs, targets, losses = [], [], []
+    for x, y in batches:
+        z = model(x)
+        losses.append(loss(z, y).detach() * len(y))
+        outputs.append(z.float())
+        targets.append(y)
+    if not targets:
+        raise ValueError("there is nothing to evaluate: the split is empty")
+    mean, std = (torch.tensor(v, dtype=torch.float64) for v in (spec.target_mean, spec.target_std))
+    z, y = (torch.cat(values).cpu().double() * std + mean for values in (outputs, targets))  # (N, T)
+    figures = metrics.regression(z, y)
+    found: dict[str, Any] = {"loss": float(torch.stack(losses).sum() / len(y))}
+    found |= {name: float(values.mean()) for name, values in figures.items()}
+    found["rmse"] = found["mse"] ** 0.5
+    if len(spec.target_names) > 1:
+        for name in ("mse", "r2"):
+            own = zip(spec.target_names, figures[name].tolist(), strict=True)
+            found |= {f"{name}_{target.replace('/', '_')}": value for target, value in own}
+    return found | {"predictions": picture(z[:, 0], y[:, 0], spec.target_names[0])}
+
+
+def picture(predictions: Tensor, targets: Tensor, name: str) -> Plot:
+    """Predictions (N,) over the truth (N,), for at most `POINTS` samples, evenly from the least to the greatest."""
+    order = targets.argsort()
+    chosen = order[torch.linspace(0, len(order) - 1, min(POINTS, len(order))).round().long()]
+    truth = targets[chosen].tolist()
+    lines = {"right": (truth, truth), "predicted": (truth, predictions[chosen].tolist())}
+    return Plot(lines, f"{name}: predictions over the truth", "truth", "prediction")

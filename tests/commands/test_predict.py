@@ -1,0 +1,295 @@
+"""`predict`: answers for files of the user's, also without the training data, and what is said of inputs that are none."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from PIL import Image
+
+from dltrain.build import build
+from dltrain.cli import main, parse
+from dltrain.commands import predict as module
+from dltrain.config.compose import compose
+from dltrain.data.digits import Digits
+
+SOURCE = """
+import torch
+from pathlib import Path
+from dltrain.types import Spec
+
+class Saved:
+    def __init__(self, file: str) -> None:
+        self.file = Path(file)
+
+    @property
+    def spec(self) -> Spec:
+        inputs, _ = self.read()["train"]  # no file, no spec
+        return Spec(tuple(inputs.shape[1:]), ("dark", "bright"), 60, 20)
+
+    def read(self):
+        stored = torch.load(self.file, weights_only=True)
+        return {"train": (stored[0], stored[1]), "test": (stored[0][:20], stored[1][:20])}
+"""
+
+
+@pytest.fixture
+def digits(tmp_path: Path) -> Path:
+    """A folder of test digits as PNGs, in two levels, each named by its class."""
+    inputs, targets = Digits().read()["test"]
+    (tmp_path / "digits" / "more").mkdir(parents=True)
+    for i in range(6):
+        name = f"{'more/' if i > 3 else ''}{i}_is={targets[i]}.png"
+        Image.fromarray(inputs[i, 0].numpy()).save(tmp_path / "digits" / name)
+    (tmp_path / "digits" / "notes.txt").write_text("no image")
+    (tmp_path / "digits" / ".hidden.png").write_text("no image")
+    return tmp_path / "digits"
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that knows digits well enough."""
+    root = tmp_path_factory.mktemp("trained")
+    words = ("model=mlp", "trainer.epochs=2", "callbacks=quiet", "regularization=[ema]", f"paths.output={root}")
+    assert main(list(words)) == 0
+    return next(root.glob("*/*"))
+
+
+@pytest.fixture
+def run(trained: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(trained, tmp_path / "outputs" / "today" / trained.name))
+
+
+def rows_of(outcome: Any) -> dict[str, dict[str, Any]]:
+    assert outcome.code == 0, outcome.err
+    return {Path(row["input"]).name: row for row in outcome.json["rows"]}
+
+
+def test_predict_of_a_folder_answers_every_image_below_it(run: Path, digits: Path, dltrain) -> None:
+    outcome = dltrain("predict", str(run), "digits", "--json")
+    rows = rows_of(outcome)
+    assert len(rows) == 6
+    right = sum(row["class"] == name.partition("=")[2].removesuffix(".png") for name, row in rows.items())
+    assert right >= 5
+    for row in rows.values():
+        shares = [candidate["probability"] for candidate in row["top"]]
+        assert len(shares) == 3
+        assert shares == sorted(shares, reverse=True)
+        assert row["top"][0] == {"class": row["class"], "probability": row["probability"]}
+    assert "class_3  probability_3" in outcome.out
+    assert outcome.json["predicted"] == 6
+
+
+def test_predictions_are_those_of_the_averaged_weights_on_the_same_inputs(run: Path, digits: Path, dltrain) -> None:
+    """What `evaluate` scores and what `predict` says come from one network: they agree on the same images."""
+    from dltrain import checkpoint
+    from dltrain.checkpoint import Store
+    from dltrain.commands.resume import position, saved_configuration
+    from dltrain.engine import Resume
+    from dltrain.run import Run
+
+    rows = rows_of(dltrain("predict", str(run), "digits", "top=10", "--json"))
+    experiment = build(saved_configuration(Run(run), []).config, trained=True)
+    store = Store(run / "checkpoints")
+    best = store.pointed("best")
+    assert best is not None
+    engine = position(experiment, Resume(checkpoint.load(best), {}))
+    plain = experiment.task.state_dict()["model.1.weight"].clone()
+    inputs, _ = next(experiment.data.test.epoch(0))
+    experiment.task.eval()
+    with torch.no_grad(), engine.stage.optims[0].averaged():
+        assert not torch.equal(plain, experiment.task.state_dict()["model.1.weight"])
+        expected = experiment.task.predict(inputs[:6])
+    for name, row in rows.items():
+        said = {candidate["class"]: candidate["probability"] for candidate in row["top"]}
+        for label, share in zip("0123456789", expected[int(name[0])].tolist(), strict=True):
+            assert said[label] == pytest.approx(share, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("words", "count"),
+    [
+        (["--", "digits/0_is=*.png"], 1),
+        (["digits/*.png"], 4),
+        (["digits/**/*.png"], 6),
+        (["digits", "digits/*.png"], 6),
+        (["--", "digits/*.png"], 4),
+    ],
+    ids=str,
+)
+def test_globs_are_matched_and_no_file_is_answered_twice(
+    words: list[str], count: int, run: Path, digits: Path, dltrain
+) -> None:
+    assert len(rows_of(dltrain("predict", str(run), "--json", *words))) == count
+
+
+def test_a_name_that_looks_like_a_setting_is_a_file_if_there_is_one(run: Path, digits: Path, dltrain) -> None:
+    for name in ("top=2", "checkpoint=last.png", "-dash.png", "~x.png"):
+        shutil.copy(next(digits.glob("0_*")), name)
+    words = ["top=2", "checkpoint=last.png", "~x.png", "checkpoint=last", "--", "-dash.png"]
+    outcome = dltrain("predict", str(run), "--json", *words)
+    assert list(rows_of(outcome)) == ["top=2", "checkpoint=last.png", "~x.png", "-dash.png"]
+    assert len(outcome.json["rows"][0]["top"]) == 3
+    outcome = dltrain("predict", str(run), "./-dash.png", "top=1", "--json")
+    assert len(outcome.json["rows"][0]["top"]) == 1
+
+
+def test_the_words_of_predict_may_come_in_any_order() -> None:
+    _, options, _ = parse(["predict", "last", "top=2", "a.png", "--out", "x.csv", "b.png", "--json", "--", "c=d", "--e"])
+    assert options.names == ["last", "a.png", "b.png", "c=d", "--e"]
+    assert options.overrides == ["top=2"]
+    assert (options.out, options.json) == ("x.csv", True)
+
+
+def test_csv_has_a_column_for_each_candidate(run: Path, digits: Path, dltrain) -> None:
+    outcome = dltrain("predict", str(run), "digits", "--out", "answers.csv", "top=2", "--json")
+    rows = rows_of(outcome)
+    with Path("answers.csv").open(newline="") as file:
+        read = list(csv.DictReader(file))
+    assert list(read[0]) == ["input", "class", "probability", "class_2", "probability_2"]
+    assert len(read) == 6
+    for row in read:
+        said = rows[Path(row["input"]).name]
+        assert (row["class"], float(row["probability_2"])) == (said["class"], said["top"][1]["probability"])
+    assert outcome.json["out"] == "answers.csv"
+
+
+def test_jsonl_has_a_line_for_each_input(run: Path, digits: Path, dltrain) -> None:
+    outcome = dltrain("predict", str(run), "digits", "--out=answers.jsonl", "--json")
+    read = [json.loads(line) for line in Path("answers.jsonl").read_text().splitlines()]
+    assert read == outcome.json["rows"]
+
+
+def test_what_cannot_be_read_is_named_and_the_rest_answered(run: Path, digits: Path, dltrain) -> None:
+    (digits / "broken.png").write_text("no image")
+    outcome = dltrain("predict", str(run), "digits", "nowhere.png", "no*thing", "--out", "answers.csv", "--json")
+    assert outcome.code == 3
+    assert "digits/broken.png cannot be read as an image" in outcome.err
+    assert "nowhere.png: there is no such file" in outcome.err
+    assert "no*thing matches no file" in outcome.err
+    assert "3 inputs could not be read; 6 answered" in outcome.err
+    assert len(outcome.json["problems"]) == 3
+    assert len(Path("answers.csv").read_text().splitlines()) == 7
+    assert not list(Path().glob(".tmp*"))
+
+
+def test_nothing_is_written_where_nothing_was_answered(run: Path, dltrain) -> None:
+    Path("answers.csv").write_text("earlier")
+    Path("empty").mkdir()
+    outcome = dltrain("predict", str(run), "empty", "--out", "answers.csv")
+    assert outcome.code == 3
+    assert "empty has no image in it" in outcome.err
+    assert Path("answers.csv").read_text() == "earlier"
+    assert not list(Path().glob(".tmp*"))
+
+
+def test_an_interrupted_writing_leaves_the_earlier_file(tmp_path: Path) -> None:
+    out = tmp_path / "answers.jsonl"
+    out.write_text("earlier")
+
+    def rows() -> Any:
+        yield {"input": "a"}
+        raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        module.write(rows(), out)
+    assert [path.name for path in tmp_path.iterdir()] == ["answers.jsonl"]
+    assert out.read_text() == "earlier"
+
+
+def test_many_inputs_go_in_batches(run: Path, digits: Path, dltrain, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = rows_of(dltrain("predict", str(run), "digits", "--json"))
+    monkeypatch.setattr(module, "BATCH", 4)
+    monkeypatch.setattr(module, "FEW", 6)
+    parts = rows_of(dltrain("predict", str(run), "digits", "--json"))
+    assert parts.keys() == whole.keys()
+    for name, row in parts.items():
+        assert row["probability"] == pytest.approx(whole[name]["probability"], abs=1e-6)
+    monkeypatch.setattr(module, "FEW", 5)
+    assert "rows" not in dltrain("predict", str(run), "digits", "--json").json
+
+
+def test_the_training_data_may_be_gone(dltrain, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "saved_set.py").write_text(SOURCE)
+    monkeypatch.setattr(sys, "path", sys.path[:])
+    monkeypatch.delitem(sys.modules, "saved_set", raising=False)
+    targets = torch.arange(60) % 2
+    images = (targets.view(-1, 1, 1, 1) * 100 + torch.randint(60, (60, 1, 6, 6))).to(torch.uint8)
+    torch.save([images, targets], "set.pt")
+    trained = dltrain(
+        *("plugins=[saved_set]", "dataset.source={_target_: saved_set.Saved, file: set.pt}", "model=mlp"),
+        *("trainer.epochs=3", "callbacks=quiet", "--json"),
+    )
+    assert trained.code == 0, trained.err
+    Image.new("L", (6, 6), 20).save("a.png")
+    Image.new("RGB", (30, 20), (130, 130, 130)).save("b.png")
+    here = rows_of(dltrain("predict", "last", "a.png", "b.png", "plugins=[saved_set]", "--json"))
+    assert [row["class"] for row in here.values()] == ["dark", "bright"]
+    Path("set.pt").unlink()
+    gone = rows_of(dltrain("predict", "last", "a.png", "b.png", "plugins=[saved_set]", "--json"))
+    assert gone == here
+
+
+def test_a_smoke_run_predicts_too(digits: Path, dltrain) -> None:
+    assert dltrain("model=mlp", "debug=smoke", "callbacks=quiet").code == 0
+    assert len(rows_of(dltrain("predict", "last", "digits", "--json"))) == 6
+
+
+def test_a_task_without_answers_shows_its_numbers() -> None:
+    assert module.numbers(torch.tensor([[1.0, 2.0], [3.0, 4.0]])) == [
+        {"output_1": 1.0, "output_2": 2.0},
+        {"output_1": 3.0, "output_2": 4.0},
+    ]
+    assert module.numbers(torch.tensor([1.0, 2.0])) == [{"output_1": 1.0}, {"output_1": 2.0}]
+    with pytest.raises(module.UsageError, match="answers"):
+        module.numbers({"a": 1})
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "message"),
+    [
+        ([], 2, "predict what?"),
+        (["digits", "top=0"], 2, "top=0: expected a whole number > 0"),
+        (["digits", "top=many"], 2, "top=many: expected"),
+        (["digits", "checkpoint=first"], 2, "checkpoint=first: expected one of best, last"),
+        (["digits", "--out", "answers.txt"], 2, "expected a name that ends in .csv or .jsonl"),
+        (["digits", "--out", "nowhere/answers.csv"], 2, "there is no folder nowhere"),
+        (["digits", "--out"], 2, "--out needs a value"),
+        (["digits", "model.hidden_sizes=[3]"], 3, "the checkpoint does not fit"),
+        (["digits", "model.hiden_sizes=[3]"], 2, "did you mean model.hidden_sizes"),
+    ],
+    ids=str,
+)
+def test_a_mistake_is_told(words: list[str], code: int, message: str, run: Path, digits: Path, dltrain) -> None:
+    outcome = dltrain("predict", str(run), *words)
+    assert outcome.code == code
+    assert message in outcome.err
+
+
+def test_out_goes_with_predict_alone(dltrain) -> None:
+    outcome = dltrain("train", "--out", "x.csv")
+    assert outcome.code == 2
+    assert "goes with no other verb" in outcome.err
+
+
+def test_a_run_without_checkpoint_or_none_at_all(run: Path, digits: Path, dltrain) -> None:
+    assert dltrain("predict").code == 2
+    assert dltrain("predict", "nope", "digits").code == 3
+    shutil.rmtree(run / "checkpoints")
+    outcome = dltrain("predict", str(run), "digits")
+    assert outcome.code == 3
+    assert "has no checkpoint" in outcome.err
+
+
+def test_every_answer_of_a_classification_ranks_all_classes() -> None:
+    task = build(compose(["model=mlp"]).config, fake=True).task
+    probabilities = torch.rand(5, 10).softmax(dim=1)
+    rows = task.answers(probabilities)
+    assert [row["class"] for row in rows] == [str(int(k)) for k in probabilities.argmax(dim=1)]
+    assert all(len(row["top"]) == 10 for row in rows)

@@ -1,0 +1,76 @@
+"""Pictures: of the right size, with the values shaded and written in, and lines where they belong."""
+
+from __future__ import annotations
+
+import math
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+from dltrain.report.pictures import Pixels, heat_map, plot
+from dltrain.types import Plot, Table
+
+
+def shades(pixels: Pixels, table: Table, cell: int = 36) -> list[list[int]]:
+    """How much red there is near the lower right corner of each cell: 255 is white, little is dark blue."""
+    rows, columns = table.values.shape
+    top, width = pixels.shape[0] - 1 - rows * cell, max(cell, 6 * max(map(len, table.columns)) + 4)
+    left = pixels.shape[1] - 1 - columns * width
+    return [
+        [int(pixels[top + (r + 1) * cell - 3, left + (c + 1) * width - 3, 0]) for c in range(columns)]
+        for r in range(rows)
+    ]
+
+
+def test_counts_are_shaded_by_their_share_of_the_row() -> None:
+    table = Table(torch.tensor([[30, 10], [0, 0]]), ("a", "b"), ("a", "b"))
+    assert shades(heat_map(table), table) == [[255 - 161, 255 - 53], [255, 255]]
+
+
+def test_figures_are_shaded_by_their_share_of_the_columns_top() -> None:
+    """So that precision in 0..1 and support in thousands can stand side by side; what is not known is white."""
+    table = Table(torch.tensor([[0.5, 4000.0], [1.0, 1000.0], [math.nan, 0.0]]), ("a", "b", "c"), ("f1", "support"))
+    assert shades(heat_map(table), table) == [[255 - 107, 40], [40, 255 - 53], [255, 255]]
+
+
+@pytest.mark.parametrize(("count", "columns"), [(1, 1), (40, 5), (41, 5), (1000, 5), (150, 150)])
+def test_a_table_of_any_size_is_drawn(count: int, columns: int) -> None:
+    """Names get the room that they need, and are left out where there is none."""
+    rows, names = tuple(f"class {i}" for i in range(count)), tuple(f"column {i}" for i in range(columns))
+    pixels = heat_map(Table(torch.ones(count, columns), rows, names))
+    assert pixels.dtype == np.uint8
+    assert pixels.shape[2] == 3
+    assert max(pixels.shape) <= 2100
+
+
+def lines(**more: bool) -> Plot:
+    xs = [1.0, 2.0, 3.0]
+    return Plot({"a": (xs, [1.0, 0.1, 0.01]), "b": (xs, [0.0, 0.0, math.nan])}, "title", "x", "y", **more)
+
+
+@pytest.mark.parametrize("log_y", [False, True])
+def test_a_plot_shows_its_lines(log_y: bool) -> None:
+    """Also values that a logarithmic axis has no place for."""
+    pixels, empty = plot(lines(log_y=log_y)), plot(Plot({}))
+    assert pixels.dtype == np.uint8
+    assert pixels.shape == empty.shape == (450, 700, 3)
+    assert (pixels != empty).any()
+    coloured = np.ptp(pixels.astype(int), axis=2) > 60
+    assert 50 < coloured.sum() < 0.2 * coloured.size
+
+
+def test_a_logarithmic_axis_makes_a_line_of_powers_straight() -> None:
+    assert (plot(lines(log_y=True)) != plot(lines())).any()
+
+
+def test_plots_need_no_screen() -> None:
+    """pyplot would choose a backend and keep every figure."""
+    code = (
+        "import sys; from dltrain.report.pictures import plot; from dltrain.types import Plot;"
+        "assert 'matplotlib' not in sys.modules; plot(Plot({}));"
+        "assert 'matplotlib' in sys.modules and 'matplotlib.pyplot' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)

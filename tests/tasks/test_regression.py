@@ -1,0 +1,212 @@
+"""Regression and forecasting: figures in the unit of the data, which metric is watched, answers, refusals."""
+
+from __future__ import annotations
+
+import functools
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from sklearn import metrics as reference
+from torch import Tensor, nn
+
+from dltrain import build, metrics
+from dltrain.config.check import problems_of
+from dltrain.config.compose import compose
+from dltrain.config.settings import Trainer
+from dltrain.data.fake import Fake
+from dltrain.losses import MAE, MSE, CrossEntropy, Hinge, Huber
+from dltrain.optim import Optim
+from dltrain.optimizers.adam import adam
+from dltrain.schedules.plateau import Plateau
+from dltrain.tasks.classification import Classification
+from dltrain.tasks.forecasting import Forecasting
+from dltrain.tasks.regression import Regression
+from dltrain.types import Spec
+
+TABLE = Spec((3,), (), 60, 20, target_names=("price", "km/h"), target_mean=(100.0, -3.0), target_std=(20.0, 0.5))
+SERIES = Spec((6, 1), (), 60, 20, target_names=("t+1", "t+2"), target_mean=(5.0, 5.0), target_std=(3.0, 3.0))
+CLASSES = Spec((3,), ("a", "b"), 60, 20)
+
+
+def made(task: type[Any], spec: Spec, loss: nn.Module | None = None, model: nn.Module | None = None) -> Any:
+    model = model or nn.Sequential(nn.Flatten(), nn.Linear(math.prod(spec.input_shape), len(spec.target_names) or 2))
+    optim = lambda modules, steps: Optim(modules, functools.partial(adam, lr=0.01))  # noqa: E731
+    return task(Fake(spec, 16, 0), model, loss or MSE(), optim, 2)
+
+
+def test_metrics_are_scikit_learns_in_the_unit_of_the_data() -> None:
+    task = made(Regression, TABLE)
+    batches = list(task.data.test.epoch(0))
+    with torch.no_grad():
+        found = task.evaluate(iter(batches))
+        predicted = task.predict(torch.cat([x for x, _ in batches])).double().numpy()
+    truth = torch.cat([y for _, y in batches]).double().numpy() * [20, 0.5] + [100, -3]
+    mse = reference.mean_squared_error(truth, predicted, multioutput="raw_values")
+    r2 = reference.r2_score(truth, predicted, multioutput="raw_values")
+    assert [found["mse_price"], found["mse_km_h"]] == pytest.approx(mse, rel=1e-4)
+    assert [found["r2_price"], found["r2_km_h"]] == pytest.approx(r2, rel=1e-3)
+    assert found["mse"] == pytest.approx(mse.mean(), rel=1e-4)
+    assert found["rmse"] == pytest.approx(mse.mean() ** 0.5, rel=1e-4)
+    assert found["mae"] == pytest.approx(reference.mean_absolute_error(truth, predicted), rel=1e-4)
+    assert found["r2"] == pytest.approx(r2.mean(), rel=1e-3)
+    plot = found["predictions"]
+    assert plot.lines["right"][0] == sorted(truth[:, 0].tolist()) == plot.lines["right"][1]
+    assert sorted(plot.lines["predicted"][1]) == pytest.approx(sorted(predicted[:, 0].tolist()), abs=1e-3)
+
+
+def test_large_values_lose_no_digits() -> None:
+    """A mean of two millions and errors of hundredths, which float32 would round away."""
+    spec = Spec((3,), (), 60, 20, target_names=("year",), target_mean=(2e6,), target_std=(0.01,))
+    with torch.no_grad():
+        task = made(Regression, spec)
+        x, y = next(task.data.test.epoch(0))
+        error = float((task.model(x) - y).square().mean()) * 0.01**2
+        assert task.evaluate([(x, y)])["mse"] == pytest.approx(error, rel=1e-3)
+
+
+@pytest.mark.parametrize(("outputs", "r2"), [([2.0, 2.0], 1.0), ([2.0, 3.0], 0.0)])
+def test_r2_of_targets_that_are_all_the_same_is_a_number(outputs: list[float], r2: float) -> None:
+    column = torch.tensor([2.0, 2.0]).unsqueeze(1)
+    assert float(metrics.regression(torch.tensor(outputs).unsqueeze(1), column)["r2"]) == r2
+
+
+def test_an_empty_split_is_a_clear_error() -> None:
+    with pytest.raises(ValueError, match="there is nothing to evaluate"):
+        made(Regression, TABLE).evaluate(iter(()))
+
+
+def test_answers_are_by_name_in_the_unit_of_the_data() -> None:
+    task = made(Regression, TABLE, model=nn.Sequential(nn.Linear(3, 2)))
+    nn.init.zeros_(task.model[0].weight)
+    nn.init.ones_(task.model[0].bias)
+    assert task.answers(task.predict(torch.zeros(2, 3))) == [{"price": 120.0, "km/h": -2.5}] * 2
+    forecasts = made(Forecasting, SERIES)
+    assert [list(row) for row in forecasts.answers(forecasts.predict(torch.zeros(3, 6, 1)))] == [["t+1", "t+2"]] * 3
+
+
+def test_the_relative_error_is_that_to_repeating_the_last_value() -> None:
+    """A model that repeats it has 1, one that knows what comes 0."""
+
+    class Last(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return x[:, -1].expand(-1, 2)
+
+    task = made(Forecasting, SERIES, model=nn.Sequential(Last(), nn.Identity()))
+    batches = list(task.data.test.epoch(0))
+    assert task.evaluate(iter(batches))["relative_error"] == pytest.approx(1, abs=1e-6)
+    naive = torch.cat([(x[:, -1] - y) for x, y in batches]).square().mean().sqrt() * 3
+    with torch.no_grad():
+        learner = made(Forecasting, SERIES)
+        found = learner.evaluate(iter(batches))
+    assert found["relative_error"] == pytest.approx(found["rmse"] / float(naive), rel=1e-4)
+
+
+@pytest.mark.parametrize("loss", [MSE(), MAE(), Huber(0.1)])
+def test_losses_that_measure_a_distance_are_taken(loss: nn.Module) -> None:
+    assert made(Regression, TABLE, loss).loss is loss
+
+
+@pytest.mark.parametrize(
+    ("task", "spec", "loss", "message"),
+    [
+        (Regression, TABLE, CrossEntropy(), "does not measure a distance"),
+        (Regression, Spec((3,), (), 6, 2, target_names=("a",)), CrossEntropy(), "does not measure a distance"),
+        (Regression, TABLE, Hinge(), "does not measure a distance"),
+        (Regression, CLASSES, MSE(), "task=classification"),
+        (Forecasting, TABLE, MSE(), "dataset=timeseries"),
+        (Classification, TABLE, CrossEntropy(), "task=regression"),
+    ],
+)
+def test_what_does_not_go_together_is_refused(task: Any, spec: Spec, loss: nn.Module, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        made(task, spec, loss)
+
+
+# what a choice brings with it
+
+
+@pytest.mark.parametrize(
+    ("overrides", "chosen"),
+    [
+        (["dataset=diabetes"], ("mlp", "regression", "mse")),
+        (["dataset=diabetes", "loss=huber"], ("mlp", "regression", "huber")),
+        (["dataset=diabetes", "model=perceptron"], ("perceptron", "regression", "mse")),
+        (["dataset=mackey_glass"], ("mlp", "forecasting", "mse")),
+        (["dataset=tabular"], ("tabular_mlp", "classification", "cross_entropy")),
+        (["dataset=tabular", "task=regression"], ("tabular_mlp", "regression", "mse")),
+        (["experiment=mlp_diabetes", "dataset=wine"], ("mlp", "classification", "cross_entropy")),
+        ([], ("cnn", "classification", "cross_entropy")),
+    ],
+    ids=str,
+)
+def test_data_and_tasks_choose_what_they_need_unless_the_user_does(
+    overrides: list[str], chosen: tuple[str, ...]
+) -> None:
+    composed = compose(overrides)
+    assert problems_of(composed) == []
+    assert tuple(composed.choices[group] for group in ("model", "task", "loss")) == chosen
+
+
+@pytest.mark.parametrize(
+    ("overrides", "watched"),
+    [
+        ([], ("val/accuracy", "max")),
+        (["dataset=diabetes"], ("val/mse", "min")),
+        (["dataset=mackey_glass"], ("val/mse", "min")),
+        (["dataset=diabetes", "trainer.watch=val/r2"], ("val/r2", "max")),
+        (["dataset=mackey_glass", "trainer.watch=val/relative_error"], ("val/relative_error", "min")),
+        (["dataset=mackey_glass", "trainer.watch=val/mse_t+1"], ("val/mse_t+1", "min")),
+        (["trainer.watch=val/loss"], ("val/loss", "min")),
+        (["trainer.watch=val/loss", "trainer.mode=max"], ("val/loss", "max")),
+        (["dataset=diabetes", "trainer.mode=max"], ("val/mse", "max")),
+    ],
+    ids=str,
+)
+def test_a_task_watches_its_own_metric_unless_the_user_names_one(overrides: list[str], watched: Any) -> None:
+    experiment = build.build(compose(overrides).config, fake=True)
+    stage = next(experiment.task.stages())
+    assert (stage.watch, stage.mode) == watched
+
+
+def test_a_plateau_schedule_is_told_the_same_way() -> None:
+    experiment = build.build(compose(["dataset=diabetes", "schedule=plateau"]).config, fake=True)
+    schedule = next(experiment.task.stages()).optims[0].schedule
+    assert isinstance(schedule, Plateau)
+    assert schedule.sign == -1
+
+
+@pytest.mark.parametrize("metric", ["val/loss", "val/mse", "val/mse_t+1", "val/relative_error", "val/rmse", "test/mae"])
+def test_less_of_an_error_is_better(metric: str) -> None:
+    assert Trainer().better(metric) == "min"
+    assert Trainer().better("val/r2_loss_making") == "max"
+
+
+# whole runs
+
+
+def test_training_predicts_and_beats_the_mean(dltrain) -> None:
+    """On diabetes: R2 above 0.3 after a few epochs, the best epoch by val/mse, predictions by name in the data's unit."""
+    run = dltrain("dataset=diabetes", "trainer.epochs=8", "callbacks=quiet", "--json").json
+    assert run["metrics"]["test/r2"] > 0.3
+    lines = [json.loads(line) for line in (Path(run["run"]) / "metrics.jsonl").read_text().splitlines()]
+    assert run["best"]["value"] == min(line["val/mse"] for line in lines if "val/mse" in line)
+    from sklearn.datasets import load_diabetes
+
+    bunch = load_diabetes(scaled=False)
+    rows = [",".join(map(str, row)) for row in bunch.data[:50].tolist()]
+    Path("patients.csv").write_text("\n".join([",".join(bunch.feature_names), *rows]))
+    outcome = dltrain("predict", run["run"], "patients.csv", "--json")
+    assert outcome.code == 0, outcome.err
+    predicted = [row["target"] for row in outcome.json["rows"]]
+    assert np.corrcoef(predicted, bunch.target[:50])[0, 1] > 0.5
+    assert 50 < np.mean(predicted) < 250
+
+
+def test_overfit_passes_on_a_table(dltrain) -> None:
+    outcome = dltrain("dataset=diabetes", "debug=overfit", "callbacks=quiet", "device.threads=1")
+    assert outcome.code == 0, outcome.err

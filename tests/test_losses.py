@@ -1,0 +1,196 @@
+"""One body for every loss: its value and gradient against its formula, written out for one sample in double precision."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from dltrain import build
+from dltrain.config.compose import compose, groups
+from dltrain.losses import CrossEntropy, Focal, Huber
+
+K = 5
+HARD = torch.tensor([0, 4, 2, 2, 1, 3])  # (B,)
+SOFT = torch.tensor(
+    [[0.3, 0.7, 0, 0, 0], [0, 1, 0, 0, 0], [0.2] * 5, [0.5, 0, 0.5, 0, 0]], dtype=torch.float64
+)  # (B, K)
+NUMBERS = torch.tensor([[0.1, 0.9], [0.5, 0.2], [1.0, 0.0]], dtype=torch.float64)  # (B, T)
+
+
+def softmax(z: Tensor) -> Tensor:
+    return z.exp() / z.exp().sum()
+
+
+def sigmoid(z: Tensor) -> Tensor:
+    return 1 / (1 + (-z).exp())
+
+
+def huber(distance: Tensor) -> Tensor:
+    return distance**2 / 2 if distance <= 1 else distance - 1 / 2
+
+
+def ahead(z: Tensor, y: Tensor, margin: float) -> Tensor:
+    """By how much the best wrong class is ahead of the right one, the margin counted in."""
+    right = int(y.argmax())
+    return max(z[k] for k in range(K) if k != right) - z[right] + margin
+
+
+# The loss of one sample: logits z (K,) and shares of the classes y (K,), which are one-hot for a class number.
+OF_CLASSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "cross_entropy": lambda z, y: -(y * softmax(z).log()).sum(),
+    "binary_cross_entropy": lambda z, y: -(y * sigmoid(z).log() + (1 - y) * (1 - sigmoid(z)).log()).mean(),
+    "kl_divergence": lambda z, y: sum(y[k] * (y[k] / softmax(z)[k]).log() for k in range(K) if y[k] > 0),
+    "focal": lambda z, y: -(y * (1 - softmax(z)) ** 2 * softmax(z).log()).sum(),
+    "mse": lambda z, y: ((softmax(z) - y) ** 2).mean(),
+    "mae": lambda z, y: (softmax(z) - y).abs().mean(),
+    "huber": lambda z, y: torch.stack([huber(d) for d in (softmax(z) - y).abs()]).mean(),
+    "hinge": lambda z, y: ahead(z, y, 1.0).clamp(min=0),
+    "perceptron": lambda z, y: ahead(z, y, 0.0).clamp(min=0),
+}
+
+# The same for numbers: outputs a (T,) and targets y (T,).
+OF_NUMBERS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "mse": lambda a, y: ((a - y) ** 2).mean(),
+    "mae": lambda a, y: (a - y).abs().mean(),
+    "huber": lambda a, y: torch.stack([huber(d) for d in (a - y).abs()]).mean(),
+    "binary_cross_entropy": OF_CLASSES["binary_cross_entropy"],
+}
+SOFT_LOSSES = ["binary_cross_entropy", "cross_entropy", "focal", "kl_divergence"]
+
+
+def chosen(name: str, *overrides: str) -> nn.Module:
+    """The loss of `loss=name`, as a run builds it for K classes."""
+    loss: nn.Module = build.make(compose([f"loss={name}", *overrides]).config["loss"], "loss", {"num_classes": K}, [])
+    return loss
+
+
+def outputs(rows: int, columns: int, spread: float = 2.0) -> Tensor:
+    generator = torch.Generator().manual_seed(rows)
+    return torch.randn(rows, columns, generator=generator, dtype=torch.float64).mul_(spread).requires_grad_()
+
+
+def agree(loss: nn.Module, formula: Callable[[Tensor, Tensor], Tensor], z: Tensor, targets: Tensor, y: Tensor) -> None:
+    """Value and gradient of `loss` for `targets` are those of the mean of `formula` for rows `y`."""
+    expected = torch.stack([formula(row, share) for row, share in zip(z, y, strict=True)]).mean()
+    value = loss(z, targets)
+    assert value.shape == ()
+    assert value.item() == pytest.approx(expected.item(), rel=1e-12, abs=1e-14)
+    gradient, right = (torch.autograd.grad(v, z)[0] for v in (value, expected))
+    assert torch.allclose(gradient, right, rtol=1e-9, atol=1e-14)
+    assert gradient.abs().sum() > 0
+    assert torch.autograd.gradcheck(lambda a: loss(a, targets), z)
+
+
+@pytest.mark.parametrize("name", groups()["loss"])
+def test_a_loss_of_class_numbers_is_its_formula(name: str) -> None:
+    agree(chosen(name), OF_CLASSES[name], outputs(len(HARD), K), HARD, torch.eye(K, dtype=torch.float64)[HARD])
+
+
+@pytest.mark.parametrize("name", groups()["loss"])
+def test_a_loss_takes_shares_of_the_classes_exactly_where_it_says_so(name: str) -> None:
+    assert type(chosen(name)).soft_targets == (name in SOFT_LOSSES)  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("name", SOFT_LOSSES)
+def test_a_loss_of_shares_of_the_classes_is_its_formula(name: str) -> None:
+    """And class numbers are one-hot shares to it."""
+    agree(chosen(name), OF_CLASSES[name], outputs(len(SOFT), K), SOFT, SOFT)
+    z, one_hot = outputs(len(HARD), K), torch.eye(K, dtype=torch.float64)[HARD]
+    assert chosen(name)(z, one_hot).item() == pytest.approx(chosen(name)(z, HARD).item(), rel=1e-12)
+
+
+@pytest.mark.parametrize("name", OF_NUMBERS)
+def test_a_loss_of_numbers_is_its_formula(name: str) -> None:
+    agree(chosen(name), OF_NUMBERS[name], outputs(len(NUMBERS), 2), NUMBERS, NUMBERS)
+
+
+@pytest.mark.parametrize("name", groups()["loss"])
+def test_a_loss_of_certain_outputs_is_finite_and_so_is_its_gradient(name: str) -> None:
+    """In single precision, logits of +-1000: probabilities are 0 and 1 then, their logarithms are not."""
+    z = (1000.0 * (2 * torch.eye(K) - 1)[torch.arange(len(HARD)) % K]).requires_grad_()
+    value = chosen(name)(z, HARD)
+    value.backward()
+    assert z.grad is not None
+    assert torch.isfinite(z.grad).all()
+    assert 0 < value.item() < math.inf
+
+
+@pytest.mark.parametrize("name", groups()["loss"])
+def test_a_loss_of_half_precision_outputs_is_nearly_that_of_full_ones(name: str) -> None:
+    """Under autocast, for every kind of target that it takes."""
+    kinds = [(HARD, K), *([(SOFT.float(), K)] if name in SOFT_LOSSES else [])]
+    kinds += [(NUMBERS.float(), 2)] if name in OF_NUMBERS else []
+    for targets, columns in kinds:
+        z = outputs(len(targets), columns).detach().float()
+        half = z.bfloat16().requires_grad_()
+        with torch.autocast("cpu", torch.bfloat16):
+            value = chosen(name)(half, targets)
+        value.float().backward()
+        assert value.item() == pytest.approx(chosen(name)(z, targets).item(), rel=0.02)
+        assert half.grad is not None
+        assert torch.isfinite(half.grad).all()
+
+
+def test_label_smoothing_trains_towards_a_share_of_every_class() -> None:
+    smooth = 0.8 * torch.eye(K, dtype=torch.float64)[HARD] + 0.2 / K
+    agree(CrossEntropy(0.2), OF_CLASSES["cross_entropy"], outputs(len(HARD), K), HARD, smooth)
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.2])
+def test_class_weights_weigh_samples_in_the_mean(smoothing: float) -> None:
+    """A weight of 2 is the sample twice; shares weigh in proportion."""
+    doubled = torch.cat([HARD, HARD[HARD == 2]])  # class 2 twice
+    z = outputs(len(HARD), K).detach()
+    loss = CrossEntropy(smoothing, (1.0, 1.0, 2.0, 1.0, 1.0)).double()
+    if not smoothing:  # smoothing gives every sample some of every class, at that class's weight
+        expected = CrossEntropy()(torch.cat([z, z[HARD == 2]]), doubled)
+        assert float(loss(z, HARD)) == pytest.approx(float(expected), rel=1e-12)
+    one_hot = torch.eye(K, dtype=torch.float64)[HARD]
+    assert float(loss(z, one_hot)) == pytest.approx(float(loss(z, HARD)), rel=1e-12)
+    weights = torch.tensor([1, 1, 2, 1, 1], dtype=torch.float64)
+    z, smooth = outputs(len(SOFT), K).detach(), (1 - smoothing) * SOFT + smoothing / K
+    by_hand = sum(-(weights * y * softmax(row).log()).sum() for row, y in zip(z, smooth, strict=True))
+    assert float(loss(z, SOFT)) == pytest.approx(float(by_hand / (SOFT @ weights).sum()), rel=1e-12)
+
+
+def test_class_weights_are_one_a_class(dltrain) -> None:
+    outcome = dltrain("loss.class_weights=[1,2,3]", "debug=smoke")
+    assert outcome.code == 2
+    assert "class_weights are 3 numbers; give one for each of 10 classes" in outcome.err
+    weights = ",".join(["1", "2"] * 5)
+    assert dltrain(f"loss.class_weights=[{weights}]", "debug=smoke", "callbacks=quiet").code == 0
+
+
+def test_focal_loss_without_gamma_is_cross_entropy_and_any_gamma_has_a_slope_at_certainty() -> None:
+    z = outputs(len(HARD), K)
+    assert Focal(0)(z, HARD).item() == pytest.approx(F.cross_entropy(z, HARD).item(), rel=1e-12)
+    certain = (200.0 * torch.eye(K)[HARD]).requires_grad_()
+    Focal(0.5)(certain, HARD).backward()
+    assert certain.grad is not None
+    assert torch.isfinite(certain.grad).all()
+
+
+def test_huber_delta_is_where_the_square_ends() -> None:
+    """By hand: |3 - 0| is beyond delta 0.5, 0.5 (3 - 0.25); beyond delta 4 it is not, 9 / 2."""
+    a, y = torch.tensor([[3.0]]), torch.tensor([[0.0]])
+    assert float(Huber(0.5)(a, y)) == pytest.approx(1.375)
+    assert float(Huber(4.0)(a, y)) == pytest.approx(4.5)
+
+
+@pytest.mark.parametrize("mixer", ["mixup", "cutmix"])
+@pytest.mark.parametrize("name", groups()["loss"])
+def test_mixed_targets_are_for_the_losses_that_take_shares_and_refused_by_the_rest(
+    name: str, mixer: str, dltrain
+) -> None:
+    outcome = dltrain(f"loss={name}", f"regularization=[{mixer}]", "debug=smoke", "callbacks=quiet")
+    if name in SOFT_LOSSES:
+        assert outcome.code == 0, outcome.err
+    else:
+        assert outcome.code == 2
+        assert f"loss={name}" in outcome.err
+        assert f"regularization={mixer} mixes targets into shares of the classes" in outcome.err
