@@ -32,7 +32,7 @@ BASH = """_dltrain() {
   COMPREPLY=()
   while IFS=$'\\t' read -r offer _; do
     COMPREPLY+=("${offer#"$broken"}")
-    [[ "$offer" == *[=.] ]] && compopt -o nospace 2>/dev/null
+    [[ "$offer" == *[=.] || "$offer" == *=\\[* ]] && compopt -o nospace 2>/dev/null
   done < <("$1" __complete -- "${words[@]:1}" 2>/dev/null)
 }
 complete -o default -F _dltrain dltrain
@@ -44,7 +44,7 @@ _dltrain() {
   for line in "${(@f)$("${words[1]}" __complete -- "${(@Q)words[2,CURRENT-1]}" "${(Q)PREFIX}" 2>/dev/null)}"; do
     word="${line%%$'\\t'*}"
     [[ -z "$word" ]] && continue
-    if [[ "$word" == *[=.] ]]; then
+    if [[ "$word" == *[=.] || "$word" == *=\\[* ]]; then
       open+=("$word") open_text+=("${line/$'\\t'/  }")
     else
       closed+=("$word") closed_text+=("${line/$'\\t'/  }")
@@ -148,6 +148,7 @@ def keys(typed: list[str], word: str) -> Iterator[Offer]:
         child = node.get(part)
         node = child if isinstance(child, dict) else {}
     above = f"{parent}." if parent else ""
+    node = node if parent else node | dict.fromkeys(OVERLAYS)
     for name, value in node.items():
         if name.startswith("_") or name == "defaults":
             continue

@@ -141,7 +141,9 @@ def test_a_name_that_looks_like_a_setting_is_a_file_if_there_is_one(run: Path, d
 
 
 def test_the_words_of_predict_may_come_in_any_order() -> None:
-    _, options, _ = parse(["predict", "last", "top=2", "a.png", "--out", "x.csv", "b.png", "--json", "--", "c=d", "--e"])
+    _, options, _ = parse(
+        ["predict", "last", "top=2", "a.png", "--out", "x.csv", "b.png", "--json", "--", "c=d", "--e"]
+    )
     assert options.names == ["last", "a.png", "b.png", "c=d", "--e"]
     assert options.overrides == ["top=2"]
     assert (options.out, options.json) == ("x.csv", True)
@@ -239,6 +241,23 @@ def test_the_training_data_may_be_gone(dltrain, tmp_path: Path, monkeypatch: pyt
 def test_a_smoke_run_predicts_too(digits: Path, dltrain) -> None:
     assert dltrain("model=mlp", "debug=smoke", "callbacks=quiet").code == 0
     assert len(rows_of(dltrain("predict", "last", "digits", "--json"))) == 6
+
+
+def test_a_table_is_answered_row_by_row(dltrain) -> None:
+    """A run on a table names its target; a line that does not fit is named, and the others go on."""
+    from sklearn.datasets import load_diabetes
+
+    assert dltrain("dataset=diabetes", "trainer.epochs=1", "callbacks=quiet").code == 0
+    table = load_diabetes(scaled=False)
+    lines = [",".join(map(str, row)) for row in (table.feature_names, *table.data[:3].tolist())]
+    Path("rows.csv").write_text("\n".join([*lines, "x,1", lines[1]]) + "\n")
+    outcome = dltrain("predict", "last", "rows.csv", "--json")
+    assert outcome.code == 3
+    assert "rows.csv:5" in outcome.err
+    answers = [row["target"] for row in outcome.json["rows"]]
+    assert len(answers) == 4
+    assert answers[0] == pytest.approx(answers[3])
+    assert 20 < answers[0] < 350
 
 
 def test_a_task_without_answers_shows_its_numbers() -> None:

@@ -220,7 +220,7 @@ def test_the_data_root_comes_from_the_environment_else_from_here(root: str | Non
         # options
         ("model=ccn", "did you mean cnn? (dltrain list model)"),
         ("optimizer=Adam", "did you mean adam or adamw? (dltrain list optimizer)"),
-        ("dataset=MNST", "did you mean mnist? (dltrain list dataset)"),
+        ("dataset=MNST", "did you mean mnist or kmnist? (dltrain list dataset)"),
         ("regularization=[l2,dropuot]", "did you mean dropout? (dltrain list regularization)"),
         ("debug=smok", "did you mean smoke? (dltrain list debug)"),
         ("device=gpu", "no such device"),
