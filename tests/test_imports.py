@@ -62,6 +62,7 @@ WITHOUT_TORCH = [
     "config/policy.py",
     "config/schema.py",
     "commands/list.py",
+    "commands/completion.py",
 ]
 
 

@@ -25,12 +25,13 @@ CHUNK = 32  # images that a thread decodes at a time
 ORIENTATION = 0x0112  # the EXIF tag, whose values from 5 on exchange width and height
 
 
-def read_image(path: Path | str, shape: tuple[int, ...]) -> Tensor:
+def read_image(path: str | Path, shape: tuple[int, ...]) -> Tensor:
     """The image in `path` as uint8 (C, H, W) of `shape`: turned as its EXIF data says, converted to grey (C = 1) or
     colour (C = 3), resized so that it covers H x W, and cropped around its centre. InputError if it is none."""
     channels, height, width = shape
     try:
-        content = Path(path).read_bytes()
+        with io.FileIO(path) as file:
+            content = file.read()
         pixels = _small_jpeg(content, channels)
         if pixels is not None and pixels.shape[1:] == (height, width):
             return pixels
@@ -45,10 +46,10 @@ def read_image(path: Path | str, shape: tuple[int, ...]) -> Tensor:
 
 def read_images(paths: Sequence[str], out: Tensor) -> dict[int, str]:
     """Fill `out` (N, C, H, W) with the images in `paths`; {index: why} of those that cannot be read."""
-    odd = {}
+    odd, shape = {}, tuple(out.shape[1:])
     for i, path in enumerate(paths):
         try:
-            out[i] = read_image(path, tuple(out.shape[1:]))
+            out[i] = read_image(path, shape)
         except InputError as e:
             odd[i] = str(e)
     return odd

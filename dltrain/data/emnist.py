@@ -20,7 +20,9 @@ LETTERS = string.ascii_uppercase
 CASES = string.digits + LETTERS + string.ascii_lowercase
 MERGED = string.digits + LETTERS + "abdefghnqrt"  # the other small letters look like their capitals
 
-SPLITS: dict[str, tuple[str, int, int]] = {  # classes, training and test samples: table 2 of the paper; letters: the files
+SPLITS: dict[
+    str, tuple[str, int, int]
+] = {  # classes, training and test samples: table 2 of the paper; letters: the files
     "balanced": (MERGED, 112800, 18800),
     "letters": (LETTERS, 124800, 20800),
     "digits": (string.digits, 240000, 40000),

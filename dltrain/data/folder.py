@@ -271,7 +271,8 @@ def keep(images: Tensor, good: Tensor) -> Tensor:
     if good.all():
         return images
     kept = good.nonzero().squeeze(1)
-    for start, rows in zip(range(0, len(kept), 1024), kept.split(1024), strict=True):
+    for start in range(0, len(kept), 1024):
+        rows = kept[start : start + 1024]
         images[start : start + len(rows)] = images[rows]
     return images[: len(kept)]
 

@@ -82,10 +82,9 @@ class ImageFolder:
     @property
     def spec(self) -> Spec:
         """By the names of the folders and a few headers; InputError where there is but one class to tell apart."""
-        spec = self.inner.spec
-        if self.folder and spec.num_classes < 2 and not self.inner.restored:
-            raise InputError(f"{self.folder.path} has one class, {spec.class_names[0]}; expected {EXPECTED}")
-        return spec
+        if self.folder and len(self.folder.class_names) < 2 and not self.inner.restored:
+            raise InputError(f"{self.folder.path} has one class, {self.folder.class_names[0]}; expected {EXPECTED}")
+        return self.inner.spec
 
     @cached_property
     def splits(self) -> InMemory | Streams:

@@ -19,7 +19,7 @@ from dltrain.errors import InputError
 from dltrain.types import BatchSize, Fraction, Ge, PositiveInt, Sample, Source, Spec, Transform
 
 FAKE_BATCHES = 4
-CHUNK = 4096  # samples at a time while statistics are gathered
+CHUNK = 2**22  # values at a time while statistics are gathered
 
 
 class InMemory:
@@ -80,9 +80,10 @@ class InMemory:
         """Mean and standard deviation of each channel over the training samples."""
         inputs, rows = self.stored["train"][0], self.rows[0].to(self.device)
         sums = torch.zeros(2, inputs.shape[1], dtype=torch.float64)
-        for part in rows.split(CHUNK):
-            values = inputs[part].to(torch.float32).transpose(0, 1).flatten(1)
-            sums += torch.stack([values.sum(1, dtype=torch.float64), values.square().sum(1, dtype=torch.float64)]).cpu()
+        for part in rows.split(max(1, CHUNK // inputs[0].numel())):
+            values = inputs[part].flatten(2).to(torch.float32)
+            moments = torch.stack([values.sum(2), values.square_().sum(2)])  # of every image, in doubles from here on
+            sums += moments.sum(1, dtype=torch.float64).cpu()
         count = max(1, len(rows) * inputs[0, 0].numel())
         mean = sums[0] / count
         std = (sums[1] / count - mean.square()).clamp_min(0).sqrt()
@@ -108,7 +109,8 @@ class InMemory:
             raise InputError(f"inputs have the shape {shape}; the run was trained on {self.stored_spec.input_shape}")
         unknown = sorted(set(here) - set(trained))
         if not unknown:
-            return torch.tensor([trained.index(name) for name in here])[targets]
+            number = {name: k for k, name in enumerate(trained)}
+            return torch.tensor([number[name] for name in here])[targets]
         if len(unknown) < len(here):
             raise InputError(f"the run knows no class {', '.join(unknown)}; its classes are {', '.join(trained)}")
         if len(here) > len(trained):
@@ -127,7 +129,7 @@ class InMemory:
     @cached_property
     def train(self) -> Split:
         split = self.split(*self.stored["train"], self.rows[0], self.batch_size, self.seed)
-        if not split.samples:
+        if not split.samples and not self.restored:
             raise InputError("there are no training samples: all of them went into validation (dataset.val_fraction)")
         return split
 

@@ -52,8 +52,8 @@ class Split:
     def epoch(self, number: int, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
         order = self.order(number).to(self.inputs.device)
         if self.before or self.after:
-            for position, rows in enumerate(order[start * self.batch_size :].split(self.batch_size), start):
-                inputs, targets = self.gather(rows)
+            for position in range(start, len(self)):
+                inputs, targets = self.gather(order[position * self.batch_size : (position + 1) * self.batch_size])
                 yield self.transformed(inputs, targets, keyed(self.seed or 0, number, position))
             return
         for first in range(start * self.batch_size, self.samples, self.block):

@@ -44,11 +44,12 @@ class Streamed:
         return len(self.split)
 
     def epoch(self, number: int, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
-        batches = self.split.order(number)[start * self.batch_size :].split(self.batch_size) if self.samples else ()
+        order, size = self.split.order(number), self.batch_size
         pool = ThreadPoolExecutor(self.threads)
         waiting: deque[tuple[int, Tensor, Tensor, list[Future[dict[int, str]]]]] = deque()
         try:
-            for position, rows in enumerate(batches, start):
+            for position in range(start, len(self)):
+                rows = order[position * size : (position + 1) * size]
                 waiting.append((position, rows, *self.begin(rows, pool)))
                 if len(waiting) > AHEAD:
                     yield self.finish(number, *waiting.popleft())
@@ -128,8 +129,8 @@ class Streams:
 
     @cached_property
     def train(self) -> Streamed:
-        if not len(self.rows[0]):
-            raise InputError("there are no training samples: all of them are in another set (dataset.val_fraction)")
+        if not len(self.rows[0]) and not self.like.restored:
+            raise InputError("there are no training samples: all of them went into validation (dataset.val_fraction)")
         return self.split("train", self.rows[0], self.like.batch_size, self.like.seed)
 
     @cached_property
@@ -190,7 +191,7 @@ def measured(folder: Folder, paths: list[str], shape: tuple[int, ...]) -> Tensor
         images = torch.empty((part.stop - part.start, *shape), dtype=torch.uint8)
         odd = read_images(paths[part], images)
         values = images.flatten(2).to(torch.float32)
-        moments = torch.stack([values.sum(2, dtype=torch.float64), values.square().sum(2, dtype=torch.float64)], dim=1)
+        moments = torch.stack([values.sum(2), values.square_().sum(2)], dim=1).double()
         moments[list(odd)] = torch.nan
         return moments
 

@@ -149,14 +149,20 @@ class TableFile:
             sample = [fields[at] for fields in head[1:] if at < len(fields)]
             number = name not in categories and all(v in MISSING or re.match(NUMBER, v) for v in sample)
             kinds[name] = pa.float64() if number or name in numbers else texts
-        try:
-            table = self.arrow(delimiter, names, kinds)
-        except (pa.ArrowInvalid, UnicodeDecodeError):
-            self.check_records(delimiter)
+        table = None
+        while table is None:
             try:
-                table = self.arrow(delimiter, names, dict.fromkeys(names, texts))  # to see what is no number
-            except pa.ArrowInvalid as e:
-                raise InputError(f"{self.path} cannot be read as CSV: {str(e).splitlines()[0]}") from e
+                table = self.arrow(delimiter, names, kinds)
+            except (pa.ArrowInvalid, UnicodeDecodeError) as e:
+                found = re.match(
+                    r"In CSV column #(\d+)", str(e)
+                )  # else its records are at fault, or another version says it
+                suspects = [head[0][int(found[1])]] if found else names
+                if not found or kinds[suspects[0]] == texts:
+                    self.check_records(delimiter)
+                if all(kinds[name] == texts for name in suspects):
+                    raise InputError(f"{self.path} cannot be read as CSV: {str(e).splitlines()[0]}") from e
+                kinds |= dict.fromkeys(suspects, texts)  # to see what in them is no number
         table = table.unify_dictionaries()
         return [self.column(name, table.column(name), categories, numbers) for name in names]
 

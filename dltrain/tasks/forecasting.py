@@ -58,7 +58,7 @@ class Forecasting(Task):
 
         found = scores(self.model, self.loss, seen(), self.data.spec)
         std = torch.tensor(self.data.spec.target_std, dtype=torch.float64)
-        naive = (torch.cat(last) - torch.cat(truth)).cpu().double() * std  # (N, horizon)
+        naive = (torch.cat(last) - torch.cat(truth)).cpu() * std  # (N, horizon)
         return {**found, "relative_error": float(found["rmse"] / naive.square().mean().sqrt())}
 
     def predict(self, batch: Tensor) -> Tensor:

@@ -101,7 +101,7 @@ def scores(model: nn.Module, loss: nn.Module, batches: Iterable[tuple[Tensor, Te
     if not targets:
         raise ValueError("there is nothing to evaluate: the split is empty")
     mean, std = (torch.tensor(v, dtype=torch.float64) for v in (spec.target_mean, spec.target_std))
-    z, y = (torch.cat(values).cpu().double() * std + mean for values in (outputs, targets))  # (N, T)
+    z, y = (torch.cat(values).cpu() * std + mean for values in (outputs, targets))  # (N, T) float64
     figures = metrics.regression(z, y)
     found: dict[str, Any] = {"loss": float(torch.stack(losses).sum() / len(y))}
     found |= {name: float(values.mean()) for name, values in figures.items()}

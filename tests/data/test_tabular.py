@@ -134,7 +134,7 @@ MISTAKES: dict[str, tuple[str | bytes, dict[str, Any], int, str]] = {
     "wrong delimiter": ("x,y\n1,a\n", {"delimiter": ";"}, 2, "is dataset.delimiter right?"),
     "few fields": ('x,z,y\n1,"2\n3",a\n\n3,b\n', {}, 3, "table.csv:5: 2 fields; the header has 3"),
     "many fields": ("x,y\n1,a\n3,b,c\n", {}, 3, "table.csv:3: 3 fields; the header has 2"),
-    "open quote": ('x,y\n1,a\n2,"b\n3,c\n', {}, 3, "table.csv:3: the record that begins here is broken"),
+    "open quote": ("x,y\n" + "1,a\n2,b\n" * 99 + '2,"b\n3,c\n', {}, 3, "table.csv:200: the record that begins here"),
     "not UTF-8": (b"x,y\n1,a\n2,gr\xfcn\n", {}, 3, "table.csv:3: the text is not UTF-8"),
     "infinite": (
         "x,y\n" + "1,a\n2,b\n" * 99 + "1e999,a\n",

@@ -173,6 +173,14 @@ def test_a_task_watches_its_own_metric_unless_the_user_names_one(overrides: list
     assert (stage.watch, stage.mode) == watched
 
 
+@pytest.mark.parametrize(("trainer", "way"), [(Trainer(), "min"), (Trainer(mode="max"), "max")])
+def test_a_task_says_which_way_its_own_metric_is_better(trainer: Trainer, way: str, monkeypatch) -> None:
+    def task(watch: str = "val/steps", mode: str = "min") -> None: ...
+
+    monkeypatch.setattr(build, "locate", lambda target, plugins: task)
+    assert build.watched({"task": {"_target_": "mine.task"}, "plugins": []}, trainer) == ("val/steps", way)
+
+
 def test_a_plateau_schedule_is_told_the_same_way() -> None:
     experiment = build.build(compose(["dataset=diabetes", "schedule=plateau"]).config, fake=True)
     schedule = next(experiment.task.stages()).optims[0].schedule
