@@ -74,29 +74,32 @@ def roc_curves(probabilities: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
 
 
 class WorstMistakes:
-    """Keeps the wrong answers that the classifier was surest of, over the batches of an evaluation."""
+    """Keeps the wrong answers that the classifier was surest of, over the batches of an evaluation, and no others:
+    what every batch leaves behind would lie between the blocks of memory that the next ones need."""
 
     def __init__(self, count: int = TOP_MISTAKES) -> None:
         self.count = count
-        self.surprise: list[Tensor] = []
-        self.kept: list[tuple[Tensor, Tensor, Tensor]] = []
+        self.kept: tuple[Tensor, ...] = ()  # surprise (M,), inputs (M, ...), targets (M,) and guesses (M,)
 
     def update(self, inputs: Tensor, logits: Tensor, targets: Tensor) -> None:
         """Look at one batch: inputs (B, ...), logits (B, K), targets (B,)."""
         guesses = logits.argmax(dim=1)
         surprise = torch.nn.functional.cross_entropy(logits.float(), targets, reduction="none")
         surprise = torch.where(guesses == targets, -1.0, surprise)  # a right answer is no mistake
-        worst = surprise.topk(min(self.count, len(surprise))).indices
-        self.surprise.append(surprise[worst])
-        self.kept.append((inputs[worst], targets[worst], guesses[worst]))
+        found = self.surest((surprise, inputs, targets, guesses))
+        both = tuple(torch.cat(pair) for pair in zip(self.kept, found, strict=True)) if self.kept else found
+        self.kept = self.surest(both)
+
+    def surest(self, columns: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        """Copies of the rows with the most surprise, which is the first column, in falling order."""
+        worst = columns[0].topk(min(self.count, len(columns[0]))).indices
+        return tuple(column[worst] for column in columns)
 
     def compute(self) -> tuple[Tensor, Tensor, Tensor]:
         """Inputs (M, ...), targets (M,) and guesses (M,) of at most `count` mistakes, the surest first."""
-        surprise = torch.cat(self.surprise)
-        inputs, targets, guesses = (torch.cat(column) for column in zip(*self.kept, strict=True))
-        order = surprise.argsort(descending=True)[: self.count]
-        order = order[surprise[order] >= 0]
-        return inputs[order], targets[order], guesses[order]
+        surprise, inputs, targets, guesses = self.kept
+        wrong = surprise >= 0
+        return inputs[wrong], targets[wrong], guesses[wrong]
 
 
 def regression(outputs: Tensor, targets: Tensor) -> dict[str, Tensor]:

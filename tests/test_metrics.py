@@ -38,7 +38,17 @@ def test_a_class_without_samples_gives_finite_scores_and_no_warning() -> None:
     assert scores["per_class"][:, 4].tolist() == [1, 2, 0]
     assert scores["per_class"].isnan().tolist() == [[False] * 5, [False] * 5, [False, False, False, True, False]]
     assert scores["roc"].isnan().any(dim=1).tolist() == [False, False, True]
-    assert float(metrics.classification(torch.eye(4)[:2], torch.tensor([0, 1]))["recall"]) == 1.0
+    perfect = metrics.classification(torch.eye(4)[:2], torch.tensor([0, 1]))
+    assert [float(perfect[name]) for name in ("precision", "recall", "f1")] == [1.0, 1.0, 1.0]
+
+
+def test_what_is_kept_of_mistakes_does_not_grow_with_the_batches() -> None:
+    worst = metrics.WorstMistakes(count=3)
+    for i in range(20):
+        logits = torch.tensor([[float(i), 0.0]]).repeat(5, 1)
+        worst.update(torch.full((5, 1), float(i)), logits, torch.ones(5, dtype=torch.int64))
+    assert [len(column) for column in worst.kept] == [3, 3, 3, 3]
+    assert worst.compute()[0].flatten().tolist() == [19.0, 19.0, 19.0]
 
 
 def test_a_split_of_one_class_has_no_auc() -> None:

@@ -20,7 +20,7 @@ def test_folds_partition_the_training_set_and_are_stratified(folds: int) -> None
     counts = torch.stack([targets[rows].bincount(minlength=10) for rows in held])  # (folds, classes)
     assert int((counts.max(dim=0).values - counts.min(dim=0).values).max()) <= 1
     sizes = [len(rows) for rows in held]
-    assert max(sizes) - min(sizes) <= 10, "what is left over of each class goes to other folds"
+    assert max(sizes) - min(sizes) <= 4, "what is left over of each class goes to other folds"
 
 
 def test_folds_are_a_function_of_split_seed_alone() -> None:
