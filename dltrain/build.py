@@ -288,5 +288,5 @@ def versions() -> dict[str, str]:
     """Of what decides the figures."""
     from importlib.metadata import version
 
-    names = ("dltrain", "hydra-core", "numpy", "torchmetrics")
+    names = ("dltrain", "hydra-core", "numpy")
     return {"python": sys.version.split()[0], "torch": torch.__version__, **{n: version(n) for n in names}}
