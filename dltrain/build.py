@@ -132,7 +132,9 @@ def build(
     if debug == "overfit":
         data = Repeated(data)
     if data.spec.cardinalities and "cardinalities" not in arguments(locate(config["model"][TARGET], plugins)):
-        why = "this model would take the codes of categories for numbers: model=tabular_mlp, or dataset.categories=onehot"
+        why = (
+            "this model would take the codes of categories for numbers: model=tabular_mlp, or dataset.categories=onehot"
+        )
         raise ConfigError([("model", why)])
     model: nn.Module = make(config["model"], "model", data.spec.arguments(), plugins, settings["model"])
     if "initialization" in config and not trained:
