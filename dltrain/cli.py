@@ -14,7 +14,8 @@ from pathlib import Path
 
 from dltrain import __version__
 from dltrain.commands.options import Options
-from dltrain.config.compose import common_keys, config_dir, groups
+from dltrain.config.compose import common_keys
+from dltrain.config.groups import config_dir, groups
 from dltrain.config.schema import close_matches
 from dltrain.errors import DltrainError, Interrupted, UsageError
 

@@ -11,7 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dltrain import build
-from dltrain.config.compose import compose, groups
+from dltrain.config.compose import compose
+from dltrain.config.groups import groups
 from dltrain.losses import CrossEntropy, Focal, Huber
 
 K = 5

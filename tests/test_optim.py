@@ -15,7 +15,8 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn, get_swa_m
 from toys import GAN, Points
 
 from dltrain import build, checkpoint
-from dltrain.config.compose import compose, groups
+from dltrain.config.compose import compose
+from dltrain.config.groups import groups
 from dltrain.optim import Optim
 from dltrain.optimizers.sgd import sgd
 from dltrain.regularization.averaging import Averaging

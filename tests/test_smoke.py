@@ -10,7 +10,8 @@ import torch
 
 from dltrain import build, checkpoint
 from dltrain.checkpoint import Store
-from dltrain.config.compose import compose, groups
+from dltrain.config.compose import compose
+from dltrain.config.groups import groups
 
 CHOICES = [
     *([f"experiment={name}"] for name in groups()["experiment"]),

@@ -38,7 +38,7 @@ def test_the_installed_wheel_answers_from_an_empty_folder(installed: Path, tmp_p
         assert done.returncode == 0, done.stderr
         return done.stdout
 
-    where = "import dltrain.config.compose as c; print(c.conf_dir())"
+    where = "import dltrain.config.groups as c; print(c.conf_dir())"
     found = subprocess.check_output([sys.executable, "-c", where], cwd=tmp_path, env=environment, text=True)
     assert Path(found.strip()) == installed / "dltrain" / "conf"
     assert "dltrain list [group]" in dltrain("--help")

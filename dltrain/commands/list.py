@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 
 from dltrain.commands.options import Options
-from dltrain.config.compose import groups, summary
+from dltrain.config.groups import groups, summary
 from dltrain.config.schema import close_matches
 from dltrain.errors import UsageError
 from dltrain.report.text import table

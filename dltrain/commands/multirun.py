@@ -12,7 +12,8 @@ from typing import Any
 from dltrain.commands.options import Options
 from dltrain.commands.train import start
 from dltrain.config.check import problems_of
-from dltrain.config.compose import Composed, compose, groups, parse, raise_problems
+from dltrain.config.compose import Composed, compose, parse, raise_problems
+from dltrain.config.groups import groups
 from dltrain.errors import DltrainError, Interrupted, UsageError
 from dltrain.report.text import duration, number, table
 from dltrain.run import Run

@@ -9,18 +9,8 @@ from typing import Any
 import yaml
 
 from dltrain.commands.options import Options
-from dltrain.config.compose import (
-    COMPOSING,
-    Composed,
-    compose,
-    conf_dir,
-    groups,
-    option_file,
-    parse,
-    raise_problems,
-    read_option,
-    unknown_key,
-)
+from dltrain.config.compose import COMPOSING, Composed, compose, parse, raise_problems, unknown_key
+from dltrain.config.groups import conf_dir, groups, option_file, read_option
 from dltrain.config.policy import locate
 from dltrain.config.schema import Argument, arguments, as_yaml, close_matches, describe
 from dltrain.config.settings import Settings

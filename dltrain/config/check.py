@@ -8,7 +8,8 @@ import re
 import typing
 from typing import Any
 
-from dltrain.config.compose import COMPOSING, OVERLAYS, Composed, Problem, groups
+from dltrain.config.compose import COMPOSING, OVERLAYS, Composed, Problem
+from dltrain.config.groups import groups
 from dltrain.config.policy import locate
 from dltrain.config.schema import arguments, close_matches, is_mapping_of_objects, wants_object, wrong
 from dltrain.config.settings import Settings

@@ -11,26 +11,13 @@ from torch import Tensor, nn
 from dltrain import metrics
 from dltrain.engine import Stage, Task
 from dltrain.optim import Optim
+from dltrain.tasks.supervised import supervised
 from dltrain.types import Data, Image, Plot, Table
 
 SAMPLE_IMAGES = 32
 MOST_CURVES = 10  # that can be told apart
-SCORES = frozenset(
-    (
-        "loss",
-        "accuracy",
-        "precision",
-        "recall",
-        "f1",
-        "auroc",
-        "top5",
-        "confusion",
-        "per_class",
-        "roc",
-        "samples",
-        "mistakes",
-    )
-)
+SCORES = {"loss", "accuracy", "precision", "recall", "f1", "auroc", "top5"}
+SCORES |= {"confusion", "per_class", "roc", "samples", "mistakes"}
 
 
 class Classification(Task):
@@ -62,24 +49,8 @@ class Classification(Task):
             raise ValueError(f"metrics.{min(taken)}: there is a score of that name; give yours another")
 
     def stages(self) -> Iterator[Stage]:
-        optim = self.optim(self.model, self.epochs * len(self.data.train))
-
-        def step(batch: tuple[Tensor, Tensor]) -> dict[str, Tensor]:
-            inputs, targets = batch
-            loss = self.loss(self.model(inputs), targets)
-            optim.update(loss)
-            return {"loss": loss.detach()}
-
-        yield Stage(
-            name="train",
-            epochs=self.epochs,
-            batches=self.data.train,
-            step=step,
-            held_out=self.data.val if self.data.val.samples else None,
-            evaluate=self.evaluate,
-            optims=(optim,),
-            watch=self.watch,
-            mode=self.mode,
+        yield supervised(
+            self.data, self.model, self.loss, self.optim, self.epochs, self.evaluate, self.watch, self.mode
         )
 
     def evaluate(self, batches: Iterable[tuple[Tensor, Tensor]]) -> dict[str, Any]:

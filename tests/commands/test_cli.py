@@ -14,7 +14,7 @@ from torchvision.datasets import utils
 
 from dltrain import __version__
 from dltrain.cli import VERBS
-from dltrain.config.compose import groups, summary
+from dltrain.config.groups import groups, summary
 
 SMOKE = ("debug=smoke", "callbacks=quiet")
 

@@ -11,7 +11,8 @@ import pytest
 
 from dltrain.cli import FLAGS, VALUED, VERBS
 from dltrain.commands.completion import SCRIPTS
-from dltrain.config.compose import OVERLAYS, compose, groups, leaves, read_option
+from dltrain.config.compose import OVERLAYS, compose, leaves
+from dltrain.config.groups import groups, read_option
 from dltrain.run import CONFIG
 
 

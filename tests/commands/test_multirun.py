@@ -11,7 +11,7 @@ import pytest
 
 from dltrain.commands import multirun
 from dltrain.commands.multirun import expand
-from dltrain.config.compose import groups
+from dltrain.config.groups import groups
 from dltrain.errors import Interrupted, UsageError
 
 SMOKE = ("model=perceptron", "debug=smoke", "callbacks=quiet")

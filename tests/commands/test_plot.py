@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from dltrain.config.compose import groups
+from dltrain.config.groups import groups
 from dltrain.report.text import chart
 
 

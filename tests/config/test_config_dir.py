@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from dltrain.config.check import problems_of
-from dltrain.config.compose import compose, config_dir, groups, summary
+from dltrain.config.compose import compose
+from dltrain.config.groups import config_dir, groups, summary
 from dltrain.config.policy import locate
 from dltrain.errors import UsageError
 

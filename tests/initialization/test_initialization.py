@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from dltrain import build
-from dltrain.config.compose import compose, groups
+from dltrain.config.compose import compose
+from dltrain.config.groups import groups
 from dltrain.initialization.constant import Constant
 from dltrain.initialization.he import He
 from dltrain.initialization.normal import Normal

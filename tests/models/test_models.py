@@ -13,7 +13,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dltrain import build
-from dltrain.config.compose import compose, groups
+from dltrain.config.compose import compose
+from dltrain.config.groups import groups
 from dltrain.config.policy import locate
 from dltrain.config.schema import arguments
 from dltrain.errors import ConfigError

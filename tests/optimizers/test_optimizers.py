@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from dltrain import build
-from dltrain.config.compose import compose, groups
+from dltrain.config.compose import compose
+from dltrain.config.groups import groups
 from dltrain.optim import Optim
 from dltrain.optimizers.muon import Muon, orthogonalized
 from dltrain.schedules.cosine import Cosine

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from dltrain.build import make
-from dltrain.config.compose import compose, groups
+from dltrain.config.compose import compose
+from dltrain.config.groups import groups
 from dltrain.config.policy import locate
 from dltrain.data.in_memory import InMemory
 from dltrain.data.synthetic import Synthetic

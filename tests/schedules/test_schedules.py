@@ -14,7 +14,8 @@ from torch.optim import lr_scheduler
 
 from dltrain import build
 from dltrain.config.check import problems_of
-from dltrain.config.compose import compose, groups
+from dltrain.config.compose import compose
+from dltrain.config.groups import groups
 from dltrain.schedules.plateau import Plateau
 from dltrain.schedules.polynomial import Polynomial
 from dltrain.schedules.schedule import Schedule
