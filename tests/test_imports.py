@@ -12,6 +12,7 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "dltrain"
 FILES = sorted(PACKAGE.rglob("*.py"))
+RUN = [*FILES, *sorted((PACKAGE.parent / "benchmarks").rglob("*.py"))]
 HYDRA = {"hydra", "omegaconf", "antlr4"}
 NUMERIC = {"torch", "numpy"}
 EVERYWHERE = {"dltrain", "dltrain.errors", "dltrain.types", "dltrain.rng"}
@@ -31,6 +32,7 @@ RULES: dict[str, set[str]] = {
         "PIL",
         "scipy",
         "pyarrow",
+        "filelock",
         "dltrain.data",
         "dltrain.errors",
         "dltrain.rng",
@@ -99,36 +101,59 @@ def violations(path: Path) -> list[str]:
     return found
 
 
+# What runs text or bytes as code, or may: calls, names that may not be taken from their module, and modules.
+CALLS = {
+    *("eval", "exec", "compile", "__import__", "builtins.eval", "builtins.exec", "os.system", "os.popen", "pty.spawn"),
+    *("yaml.load", "yaml.load_all", "yaml.unsafe_load", "yaml.full_load", "pd.read_pickle", "pandas.read_pickle"),
+    *("torch.jit.load", "torch.export.load", "torch.package.PackageImporter"),
+    *("shutil.unpack_archive", "ctypes.CDLL", "torch.utils.cpp_extension.load", "runpy.run_path"),
+}
+NAMES = {*CALLS, "torch.load", "torch.hub", "torch.serialization.load", "numpy.load"}
+PICKLES = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "marshal", "shelve"}
+ARCHIVES = (".pt2", ".pkl", ".pickle")  # files that hold code
+
+
 def calls(tree: ast.AST) -> Iterator[tuple[str, ast.Call]]:
     for node in ast.walk(tree):
         if isinstance(node, ast.Call):
             yield ast.unparse(node.func), node
 
 
+def is_constant(node: ast.expr | None, value: object) -> bool:
+    return isinstance(node, ast.Constant) and node.value is value
+
+
 def forbidden(source: str) -> list[str]:
-    """Calls and imports that run text or bytes as code."""
+    """Calls, names and imports that run text or bytes as code, or write where an archive says."""
     tree, found = ast.parse(source), []
+    called = {id(call.func) for _, call in calls(tree)}
     for name, call in calls(tree):
         given = {keyword.arg: keyword.value for keyword in call.keywords}
         where = f"line {call.lineno}: {name}"
-        if name == "torch.load" and not (
-            isinstance(given.get("weights_only"), ast.Constant) and given["weights_only"].value is True
-        ):
+        if name == "torch.load" and not is_constant(given.get("weights_only"), True):
             found.append(f"{where} without weights_only=True")
-        if name in ("eval", "exec", "compile", "__import__", "builtins.eval", "builtins.exec", "os.system", "os.popen"):
+        if name in CALLS:
             found.append(where)
-        if name in ("yaml.load", "yaml.unsafe_load", "yaml.full_load", "torch.hub.load"):
-            found.append(where)
-        if "shell" in given and not (isinstance(given["shell"], ast.Constant) and given["shell"].value is False):
+        if "shell" in given and not is_constant(given["shell"], False):
             found.append(f"{where} with shell=")
-        if name.endswith("np.load") and "allow_pickle" in given:
+        if "allow_pickle" in given and not is_constant(given["allow_pickle"], False):
             found.append(f"{where} with allow_pickle=")
+        filtered = isinstance(given.get("filter"), ast.Constant) and given["filter"].value == "data"
+        if name.endswith((".extractall", ".extract")) and not filtered:
+            found.append(f'{where} without filter="data"')
     for node in ast.walk(tree):
-        names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
-        names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
-        found += [
-            f"line {node.lineno}: imports {n}" for n in names if n in ("pickle", "cPickle", "dill", "marshal", "shelve")
-        ]
+        line = f"line {getattr(node, 'lineno', 0)}:"
+        if isinstance(node, ast.Attribute) and (name := ast.unparse(node)) in NAMES and id(node) not in called:
+            found.append(f"{line} {name} by another name")
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and node.value.endswith(ARCHIVES):
+            found.append(f"{line} a file {node.value}")
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            names = [node.module or "", *(f"{node.module}.{alias.name}" for alias in node.names)]
+        else:
+            continue
+        found += [f"{line} imports {n}" for n in names if n.split(".")[0] in PICKLES or n in NAMES]
     return found
 
 
@@ -142,7 +167,7 @@ def test_a_file_imports_only_what_its_part_may(path: Path) -> None:
     assert violations(path) == []
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: path.relative_to(PACKAGE).as_posix())
+@pytest.mark.parametrize("path", RUN, ids=lambda path: path.relative_to(PACKAGE.parent).as_posix())
 def test_a_file_runs_no_text_or_pickle_as_code(path: Path) -> None:
     assert forbidden(path.read_text(encoding="utf-8")) == []
 
@@ -175,6 +200,20 @@ def test_what_answers_at_once_imports_no_torch_at_its_top(name: str) -> None:
         "subprocess.run(text, shell=True)",
         "yaml.load(text)",
         "os.system(text)",
+        "torch.jit.load(path)",
+        "torch.hub.load(repository, name)",
+        "from torch import hub",
+        "from torch import load",
+        "import torch.hub",
+        "load = torch.load",
+        "torch.export.load(path)",
+        'path = folder / "model.pt2"',
+        "yaml.unsafe_load(text)",
+        "archive.extractall(folder)",
+        'archive.extractall(folder, filter="fully_trusted")',
+        "np.load(path, allow_pickle=True)",
+        "exec(text)",
+        "import joblib",
     ],
 )
 def test_the_lint_sees_what_it_forbids(source: str) -> None:
@@ -182,7 +221,17 @@ def test_the_lint_sees_what_it_forbids(source: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "source", ["torch.load(path, weights_only=True)", "model.eval()", "yaml.safe_load(text)", "network.compile()"]
+    "source",
+    [
+        "torch.load(path, weights_only=True)",
+        "model.eval()",
+        "yaml.safe_load(text)",
+        "network.compile()",
+        "np.load(path, allow_pickle=False)",
+        'archive.extractall(folder, filter="data")',
+        "subprocess.run(words, shell=False)",
+        'torch.save(state, "weights.pt")',
+    ],
 )
 def test_the_lint_lets_the_rest_be(source: str) -> None:
     assert forbidden(source) == []

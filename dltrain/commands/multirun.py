@@ -10,10 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from dltrain.commands.options import Options
+from dltrain.commands.show import look_up
 from dltrain.commands.train import start
 from dltrain.config.check import problems_of
 from dltrain.config.compose import Composed, compose, parse, raise_problems
 from dltrain.config.groups import groups
+from dltrain.config.schema import literals
 from dltrain.errors import DltrainError, Interrupted, UsageError
 from dltrain.report.text import duration, number, table
 from dltrain.run import Run
@@ -33,7 +35,8 @@ def multirun(options: Options) -> None:
     problems = list(dict.fromkeys(problem for job in composed for problem in problems_of(job)))
     raise_problems(problems)
     root = Path(composed[0].config["paths"]["output"])
-    sweep = Run.create(root, "sweep").folder
+    with Run.create(root, "sweep", {}).locked() as made:
+        sweep = made.folder
     varied = swept_keys(jobs)
     log.info(f"{sweep}: {len(jobs)} jobs over {', '.join(varied) or 'nothing'}")
     rows: list[dict[str, Any]] = []
@@ -74,6 +77,7 @@ def expand(overrides: list[str]) -> list[list[str]]:
     """The grid: one list of overrides a job, the last swept key varying fastest."""
     parsed, problems = parse(overrides, sweep=True)
     raise_problems(problems)
+    chosen = [override.input_line for override in parsed if not override.is_sweep_override()]
     axes = []
     for override in parsed:
         if not override.is_sweep_override():
@@ -81,21 +85,34 @@ def expand(overrides: list[str]) -> list[list[str]]:
         elif not override.is_discrete_sweep():
             raise UsageError(f"{override.input_line}: a grid needs values, such as {override.key_or_group}=1,2,3")
         else:
-            axes.append([f"{override.get_key_element()}={value}" for value in values_of(override)])
+            axes.append([f"{override.get_key_element()}={value}" for value in values_of(override, chosen)])
     return [list(job) for job in itertools.product(*axes)]
 
 
-def values_of(override: Any) -> list[str]:
-    """The values that one swept override goes through; UsageError for a pattern that no option matches."""
+def values_of(override: Any, chosen: list[str]) -> list[str]:
+    """The values that one swept override goes through, beside the `chosen` ones that are not swept.
+
+    A pattern stands for the options of a group, or the values of a key that has names for them: model.activation=glob(*).
+    UsageError where nothing matches it.
+    """
     from hydra.core.override_parser.types import Glob, Transformer
 
     pattern = override.value()
     if not isinstance(pattern, Glob):
         return list(override.sweep_iterator(transformer=Transformer.encode))
-    found = pattern.filter(groups().get(override.key_or_group, []))
+    key = override.key_or_group
+    names = groups()[key] if key in groups() else named_values(key, chosen)
+    found = pattern.filter(names)
     if not found:
-        raise UsageError(f"{override.input_line}: no {override.key_or_group} is called like that (dltrain list)")
+        there = f"there are {', '.join(names)}" if names else "its values have no names: KEY=1,2,3"
+        raise UsageError(f"{override.input_line}: no {key} is called like that; {there}")
     return list(found)
+
+
+def named_values(key: str, chosen: list[str]) -> list[str]:
+    """The named values that the signature behind `key` admits; UsageError if there is no such key."""
+    _, argument = look_up(compose(chosen), key)
+    return literals(argument.annotation) if argument is not None else []
 
 
 def swept_keys(jobs: list[list[str]]) -> list[str]:

@@ -58,7 +58,7 @@ def signature_table(taken: dict[str, Argument], node: dict[str, Any]) -> str:
 
 def show_key(composed: Composed, key: str, options: Options) -> None:
     """One key: value, type and range, origin; for a group, every key below it."""
-    value, argument = _look_up(composed, key)
+    value, argument = look_up(composed, key)
     from_data = value is None and argument is not None and argument.required
     rows = [("value", FROM_DATA if from_data else _text(value))]
     if argument is not None:
@@ -73,7 +73,8 @@ def show_key(composed: Composed, key: str, options: Options) -> None:
     options.outcome.update({key: {"value": value, **dict(rows[1:])}})
 
 
-def _look_up(composed: Composed, key: str) -> tuple[Any, Argument | None]:
+def look_up(composed: Composed, key: str) -> tuple[Any, Argument | None]:
+    """A key's value, and what its target's signature says of it; UsageError if there is no such key."""
     from omegaconf import OmegaConf
 
     node: Any = composed.config

@@ -6,16 +6,41 @@ import dataclasses
 import inspect
 import re
 import typing
+from collections.abc import Callable
 from typing import Any
 
 from dltrain.config.compose import COMPOSING, OVERLAYS, Composed, Problem
 from dltrain.config.groups import groups
-from dltrain.config.policy import locate
-from dltrain.config.schema import arguments, close_matches, is_mapping_of_objects, wants_object, wrong
+from dltrain.config.policy import PACKAGES, locate, under
+from dltrain.config.schema import (
+    LONGEST,
+    arguments,
+    close_matches,
+    describe,
+    is_mapping_of_objects,
+    wants_object,
+    wrong,
+)
 from dltrain.config.settings import Settings
 from dltrain.errors import ConfigError, UsageError
 
 TARGET, PARTIAL = "_target_", "_partial_"
+CALLED_LATER = ("optimizer", "schedule")  # groups whose choice is called by the task, when there is a model
+AS_NUMBER = "a number: KEY='${oc.decode:${oc.env:NAME}}'"
+PACKAGES_OF = {  # where what a group chooses from is defined, as far as it is not the user's
+    "dataset": ("dltrain.data",),
+    "model": ("dltrain.models", "torch.nn", "torchvision"),
+    "loss": ("dltrain.losses", "torch.nn"),
+    "task": ("dltrain.tasks",),
+    "optimizer": ("dltrain.optimizers", "torch.optim"),
+    "schedule": ("dltrain.schedules",),
+    "initialization": ("dltrain.initialization",),
+    "regularization": ("dltrain.regularization",),
+    "preprocessing": ("dltrain.preprocessing",),
+    "callbacks": ("dltrain.callbacks",),
+    "trainer": ("dltrain.config.settings",),
+    "device": ("dltrain.device",),
+}
 
 
 def problems_of(composed: Composed) -> list[Problem]:
@@ -38,12 +63,13 @@ class _Checker:
         self.problems: list[Problem] = []
 
     def run(self) -> list[Problem]:
+        self.targets(self.config, "")
         own = {key: value for key, value in self.config.items() if key not in groups() or key == "debug"}
         self.dataclass_node(Settings, own, "")
         for group in (name for name in groups() if name not in OVERLAYS):
             node = self.config.get(group)
             if group not in (*COMPOSING, "callbacks"):
-                self.node(node, group)
+                self.node(node, group, later=group in CALLED_LATER)
             elif not isinstance(node, dict):
                 self.report(group, node, f"expected a mapping of choices (dltrain list {group})")
             else:
@@ -59,36 +85,69 @@ class _Checker:
     def report(self, key: str, value: Any, why: str) -> None:
         """Name the override as it was typed, or the key and its value if a file set it."""
         if key not in self.composed.unresolved:
-            self.problems.append((self.composed.typed.get(key, f"{key}={_short(value)}"), why))
+            shown = "(from the environment)" if self.is_secret(key) else _short(value)
+            text = self.composed.typed.get(key, f"{key}={shown}")
+            self.problems.append((text if len(text) <= 3 * LONGEST else f"{text[:LONGEST]}...", why))
 
-    def node(self, node: Any, path: str) -> None:
+    def is_secret(self, key: str) -> bool:
+        return any(
+            f"{one}.".startswith(f"{other}.") for s in self.composed.secret for one, other in ((s, key), (key, s))
+        )
+
+    def targets(self, value: Any, path: str) -> None:
+        """Whether every target may be built, however deep it stands: also where nothing would ever build it."""
+        if isinstance(value, list):
+            for i, child in enumerate(value):
+                self.targets(child, f"{path}[{i}]")
+        if not isinstance(value, dict):
+            return
+        for name, child in value.items():
+            self.targets(child, f"{path}.{name}".lstrip("."))
+        if TARGET in value:
+            try:
+                locate(str(value[TARGET]), self.plugins)
+            except UsageError as e:
+                self.report(f"{path}.{TARGET}".lstrip("."), value[TARGET], str(e))
+
+    def node(self, node: Any, path: str, later: bool = False) -> None:
+        """One node against its target's signature; `later`: what it builds may be called later, by `_partial_`."""
         if not isinstance(node, dict) or TARGET not in node:
             self.report(path, node, f"expected a choice with a {TARGET} (dltrain list {path.split('.')[0]})")
             return
         try:
             target = locate(str(node[TARGET]), self.plugins)
+        except UsageError:
+            return  # reported among the targets
+        try:
+            taken = arguments(target)
         except UsageError as e:
             self.report(f"{path}.{TARGET}", node[TARGET], str(e))
             return
-        taken = arguments(target)
         for name, value in node.items():
             key = f"{path}.{name}"
-            if name in (TARGET, PARTIAL):
+            if name == TARGET:
                 continue
-            if name not in taken:
+            if name == PARTIAL:
+                if value is not False and not (later and value is True):
+                    self.report(
+                        key, value, "expected true or false" if later else "this is built at once: leave it out"
+                    )
+            elif name not in taken:
                 close = close_matches(name, taken)
                 meant = f"; did you mean {path}.{close[0]}?" if close else ""
                 self.report(key, value, f"{node[TARGET].rpartition('.')[2]} takes no {name}{meant}")
             elif is_mapping_of_objects(taken[name].annotation) and isinstance(value, dict):
                 for own, child in value.items():
-                    self.node(child, f"{key}.{own}")
+                    self.node(child, f"{key}.{own}", later=True)
             elif _is_node(value, taken[name].annotation):
-                self.node(value, key)
+                self.node(value, key, later=_is_called(taken[name].annotation))
             else:
                 self.value(key, value, taken[name].annotation)
 
     def value(self, key: str, value: Any, annotation: Any) -> None:
         why = wrong(value, annotation)
+        if why and self.is_secret(key):
+            why = f"expected {describe(annotation)}, which the text in the environment is not ({AS_NUMBER})"
         if why:
             self.report(key, value, why)
 
@@ -121,6 +180,19 @@ class _Checker:
             if inspect.isclass(target) and not issubclass(target, kind):
                 why = f"expected a {kind.__module__}.{kind.__name__}, which {target.__name__} is not"
                 self.report(f"{path}.{TARGET}", node[TARGET], why)
+        if not self.problems:
+            self.packages()
+
+    def packages(self) -> None:
+        """What dltrain or torch define is chosen where it belongs: a dataset is none of the models."""
+        for group, packages in PACKAGES_OF.items():
+            node = self.config[group]
+            several = {f"{group}.{name}": child for name, child in node.items() if child}
+            for path, child in several.items() if group in (*COMPOSING, "callbacks") else [(group, node)]:
+                module = str(locate(child[TARGET], self.plugins).__module__)
+                if under(module, PACKAGES) and not under(module, packages):
+                    why = f"not a choice of {group} (dltrain list {group})"
+                    self.report(f"{path}.{TARGET}", child[TARGET], why)
 
     def combinations(self) -> None:
         """What single keys cannot show."""
@@ -178,6 +250,12 @@ def _is_node(value: Any, annotation: Any) -> bool:
     return isinstance(value, dict) and TARGET in value and wrong(value, annotation) is None
 
 
+def _is_called(annotation: Any) -> bool:
+    """Whether what `annotation` asks for is only there to be called: a function, or None."""
+    origin, args = typing.get_origin(annotation), typing.get_args(annotation)
+    return origin is Callable or any(map(_is_called, args))
+
+
 def _is_claim(text: str) -> bool:
     try:
         float(text.lstrip("<>= "))
@@ -189,7 +267,8 @@ def _is_claim(text: str) -> bool:
 def _short(value: Any) -> str:
     if isinstance(value, dict):
         return "{...}"
-    return "null" if value is None else str(value)
+    text = "null" if value is None else " ".join(str(value).split())
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]}..."
 
 
 USED_THROUGH = {"model": "model", "loss": "loss", "optimizer": "optim", "schedule": "optim", "regularization": "optim"}

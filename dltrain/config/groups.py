@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
+from dltrain.config.read import read_mapping
 from dltrain.config.schema import close_matches
 from dltrain.errors import UsageError
 
@@ -29,8 +31,9 @@ def conf_dir() -> Path:
 def config_dir(folder: str | None) -> Iterator[None]:
     """Inside, options are also those of a folder of the user's: `folder`/model/mine.yaml is model=mine.
 
-    UsageError if it is none, and for files that would not be read: a folder that is no group, and an option that dltrain
-    has too (a name means the same wherever it is typed; neither hides the other).
+    UsageError if it is none, for files that would not be read: a folder that is no group, and an option that dltrain
+    has too (a name means the same wherever it is typed; neither hides the other), and for files that may not be read:
+    what is no YAML, and what chooses by another way than GROUP: NAME, for Hydra would follow it out of the folder.
     """
     if folder is not None:
         _check_config_dir(Path(folder))
@@ -56,6 +59,28 @@ def _check_config_dir(folder: Path) -> None:
             raise UsageError(f"{path}: {group} is no group; {meant}")
         if option in ours[group]:
             raise UsageError(f"{path}: dltrain has a {group}={option} of its own; give yours another name")
+        node = read_mapping(path, UsageError)
+        if "hydra" in node:
+            raise UsageError(f"{path}: hydra.* is not to be set")
+        _check_defaults(path, node.get("defaults"))
+
+
+def _check_defaults(path: Path, defaults: Any) -> None:
+    if not isinstance(defaults, list | None):
+        raise UsageError(f"{path}: defaults: expected a list, such as [mlp, override /dataset: mnist]")
+    for entry in defaults or []:
+        if not (isinstance(entry, str) or (isinstance(entry, dict) and len(entry) == 1)):
+            raise UsageError(f"{path}: defaults: expected NAME or GROUP: NAME, got {entry}")
+        for group, option in entry.items() if isinstance(entry, dict) else [("", entry)]:
+            group = re.sub(r"^((override|optional) +)*/?", "", group).partition("@")[0]
+            if group and group not in _our_options():
+                why = "is Hydra's own" if group.partition("/")[0] == "hydra" else "is no group"
+                raise UsageError(f"{path}: defaults: {group} {why}; groups are {', '.join(_our_options())}")
+            for name in option if isinstance(option, list) else [option]:
+                if name is not None and not re.fullmatch(r"[\w-]+", str(name)):
+                    raise UsageError(
+                        f"{path}: defaults: {str(name)[:60]!r} is not the name of an option (dltrain list)"
+                    )
 
 
 def groups() -> dict[str, list[str]]:
@@ -84,17 +109,13 @@ def option_file(group: str, option: str) -> Path:
 
 def read_option(group: str, option: str) -> dict[str, Any]:
     """An option's file as plain data; UsageError if it is no YAML or no mapping."""
-    import yaml
-
     path = option_file(group, option)
-    try:
-        with path.open(encoding="utf-8") as file:
-            node = yaml.safe_load(file) or {}
-    except (OSError, ValueError, yaml.YAMLError) as e:
-        raise UsageError(f"{path} cannot be read: {' '.join(str(e).split())}") from e
-    if not isinstance(node, dict):
-        raise UsageError(f"{path}: expected keys and values")
-    return node
+    return _read_ours(path) if path.is_relative_to(conf_dir()) else read_mapping(path, UsageError)
+
+
+@functools.cache
+def _read_ours(path: Path) -> dict[str, Any]:
+    return read_mapping(path, UsageError)
 
 
 def summary(group: str, option: str) -> str:

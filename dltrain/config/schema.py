@@ -17,6 +17,7 @@ from dltrain.types import Ge, Gt, Le, Lt
 
 NOUNS: dict[Any, str] = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
 RANGES = (Gt, Ge, Lt, Le)
+LONGEST = 100  # characters of a value in a report
 PLAIN = (*NOUNS, list, tuple, dict, object, type(None), Path, Any)  # classes whose values a configuration can write
 
 
@@ -87,7 +88,8 @@ def wrong(value: Any, annotation: Any) -> str | None:
     """
     if _fits(value, annotation):
         return None
-    problem = f"expected {describe(annotation)}, got {repr(value) if isinstance(value, str) else as_yaml(value)}"
+    got = repr(value) if isinstance(value, str) else as_yaml(value)
+    problem = f"expected {describe(annotation)}, got {got if len(got) <= LONGEST else got[:LONGEST] + '...'}"
     close = close_matches(str(value), literals(annotation))
     return f"{problem}; did you mean {close[0]}?" if close else problem
 
@@ -161,5 +163,7 @@ def close_matches(word: str, words: Iterable[str]) -> list[str]:
 
 
 def similarity(one: str, other: str) -> float:
-    """Of two names, in 0..1; case does not count."""
+    """Of two names, in 0..1; case does not count, and the same letters in another order are nearly the same name."""
+    if sorted(one.lower()) == sorted(other.lower()) and one.lower() != other.lower():
+        return 0.95
     return difflib.SequenceMatcher(None, one.lower(), other.lower()).ratio()

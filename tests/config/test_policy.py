@@ -64,7 +64,7 @@ def tamper(run: Path, **changes: Any) -> None:
         "torch.optim.Adam",
         "torch.optim.lr_scheduler.StepLR",
         "torchvision.transforms.v2.RandomCrop",
-        "torchvision.datasets.FakeData",
+        "torchvision.models.resnet.ResNet",
         "dltrain.models.cnn.CNN",
         "dltrain.optimizers.sgd.sgd",
         "dltrain.data.in_memory.InMemory",
@@ -82,26 +82,31 @@ def test_what_a_configuration_is_for_may_be_built(target: str) -> None:
         ("builtins.eval", "not imported"),
         ("subprocess.Popen", "not imported"),
         ("dltrainer.models.CNN", "not imported"),
-        ("torch.load", "the function torch.serialization.load"),
-        ("torch.nn.modules.module.torch.load", "the function torch.serialization.load"),
-        ("torch.hub.load", "the function torch.hub.load"),
-        ("torch.os.system", "system"),
-        ("torch.utils.cpp_extension.load", "the function"),
-        ("torch.zeros", "torch"),
-        ("torch.Tensor", "the class torch.Tensor"),
+        ("torch.load", "of torch only what is in torch.nn, torch.optim may"),
+        ("torch.nn.modules.module.torch.load", "torch.nn.modules.module.torch is the module torch"),
+        ("torch.hub.load", "of torch only what is in torch.nn, torch.optim may"),
+        ("torch.os.system", "of torch only what is in torch.nn, torch.optim may"),
+        ("torch.utils.cpp_extension.load", "of torch only what is in torch.nn, torch.optim may"),
+        ("torch.nn.functional.relu", "the function torch.nn.functional.relu"),
+        ("torch.nn.Parameter", "the class torch.nn.parameter.Parameter"),
         ("torch.nn", "the module torch.nn"),
-        ("torchvision", "the module torchvision"),
-        ("torch.utils.data.DataLoader", "the class"),
-        ("dltrain.commands.train.subprocess.run", "the function subprocess.run"),
-        ("dltrain.commands.train.subprocess", "the module subprocess"),
-        ("dltrain.run.json.loads", "the function json.loads"),
-        ("dltrain.cli.os.system", "system"),
-        ("dltrain.data.mnist.torch.load", "the function torch.serialization.load"),
+        ("torchvision", "of torchvision only what is in torchvision.models, "),
+        ("torch.utils.data.DataLoader", "of torch only what is in torch.nn, torch.optim may"),
+        ("torchvision.datasets.FakeData", "of torchvision only"),
+        ("torchvision.transforms.v2.Lambda", "the class torchvision.transforms.v2._misc.Lambda"),
+        ("torchvision.models.resnet18", "the function torchvision.models.resnet.resnet18"),
+        ("torch.nn.parallel.DistributedDataParallel", "the class torch.nn.parallel."),
+        ("dltrain.commands.train.subprocess.run", "of dltrain only what is in dltrain.losses, "),
+        ("dltrain.commands.train.subprocess", "of dltrain only what is in dltrain.losses, "),
+        ("dltrain.data.mnist.np", "the module numpy"),
+        ("dltrain.cli.os.system", "of dltrain only what is in dltrain.losses, "),
+        ("dltrain.data.mnist.torch.load", "dltrain.data.mnist.torch is the module torch"),
         ("dltrain.data.download.fetch", "the function dltrain.data.download.fetch"),
-        ("dltrain.data.download.unpack", "the function dltrain.data.download.unpack"),
-        ("dltrain.cli.main", "the function dltrain.cli.main"),
-        ("dltrain.run.Run.write_json", "the function dltrain.run.Run.write_json"),
-        ("dltrain.run.Run.create", "dltrain.run.Run.create"),
+        ("dltrain.data.archive.unpack", "the function dltrain.data.archive.unpack"),
+        ("dltrain.cli.main", "of dltrain only what is in dltrain.losses, "),
+        ("dltrain.models.cnn.CNN.forward", "dltrain.models.cnn.CNN is the class"),
+        ("dltrain.run.Run", "of dltrain only what is in dltrain.losses, "),
+        ("dltrain.model.cnn.CNN", "did you mean dltrain.models.cnn.CNN?"),
         ("dltrain.models.cnn.CNN.__init__", "public name"),
         ("torch._C._jit_init", "public name"),
         ("dltrain.commands.train.__builtins__.eval", "public name"),
@@ -120,6 +125,16 @@ def test_everything_else_is_refused_with_a_reason(target: str, reason: str) -> N
     assert message.startswith(target)
     assert reason in message
     assert refused.value.exit_code == 2
+
+
+@pytest.mark.parametrize("name", ["os", "subprocess", "builtins", "dltrain", "torch", "torchvision"])
+def test_python_and_torch_are_no_plugins(name: str) -> None:
+    """Naming them lets nothing through that does not pass without."""
+    target = {"dltrain": "dltrain.cli.main", "torch": "torch.load", "torchvision": "torchvision.io.write_file"}.get(
+        name
+    )
+    with pytest.raises(UsageError):
+        locate(target or f"{name}.system", [name])
 
 
 def test_a_package_that_was_not_named_is_refused_unimported(plugin: str, tmp_path: Path) -> None:

@@ -1,0 +1,426 @@
+"""Targets that would run, read, write or delete, from every place that a configuration comes from: none is executed.
+
+Whether something was executed is seen twice: by Python's own audit events, and by a file that most targets would leave.
+The full form (DLTRAIN_FAULTS=full) gives every target to every place; the quick one each target to the policy, and a
+share of them to the places.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import os
+import random
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from dltrain import build
+from dltrain.config import check
+from dltrain.config.compose import compose
+from dltrain.config.policy import PACKAGES, locate
+from dltrain.errors import UsageError
+from dltrain.run import CONFIG, MANIFEST
+
+FULL = os.environ.get("DLTRAIN_FAULTS") == "full"
+CANARY = "canary"  # a name in the test's empty folder
+TOUCH = {"command": f"touch {CANARY}"}
+
+# A target, and the arguments with which it would do harm.
+HARMFUL: list[tuple[str, dict[str, Any]]] = [
+    # read code from a file, or out of the net
+    ("torch.load", {"f": "weights.pt", "weights_only": False}),
+    ("torch.serialization.load", {"f": "weights.pt"}),
+    ("torch.nn.modules.module.torch.load", {"f": "weights.pt"}),
+    ("torch.optim.optimizer.torch.load", {"f": "weights.pt"}),
+    ("torchvision.ops.boxes.torch.load", {"f": "weights.pt"}),
+    ("dltrain.models.cnn.torch.load", {"f": "weights.pt"}),
+    ("torch.hub.load", {"repo_or_dir": ".", "model": "x", "source": "local"}),
+    ("torch.hub.load_state_dict_from_url", {"url": "http://localhost:9/x"}),
+    ("torch.hub.download_url_to_file", {"url": "http://localhost:9/x", "dst": CANARY}),
+    ("torch.utils.model_zoo.load_url", {"url": "http://localhost:9/x"}),
+    ("torch.jit.load", {"f": "weights.pt"}),
+    ("torch.jit.ScriptModule", {}),
+    ("torch.export.load", {"f": "model.pt2"}),
+    ("torch.package.PackageImporter", {"file_or_buffer": "weights.pt"}),
+    ("torch.utils.cpp_extension.load", {"name": "x", "sources": ["x.cpp"]}),
+    ("torch.ops.load_library", {"path": "x.so"}),
+    ("torch.classes.load_library", {"path": "x.so"}),
+    ("torch.classes.some.thing", {}),
+    ("numpy.load", {"file": "x.npy", "allow_pickle": True}),
+    ("pickle.load", {}),
+    ("yaml.unsafe_load", {"stream": f"!!python/object/apply:os.system ['touch {CANARY}']"}),
+    ("joblib.load", {"filename": "x"}),
+    ("ctypes.CDLL", {"name": "x.so"}),
+    ("runpy.run_path", {"path_name": "x.py"}),
+    ("importlib.import_module", {"name": "antigravity"}),
+    # run a command or a text
+    ("os.system", TOUCH),
+    ("posix.system", TOUCH),
+    ("torch.os.system", TOUCH),
+    ("torch.nn.modules.module.torch.os.system", TOUCH),
+    ("dltrain.cli.os.system", TOUCH),
+    ("os._exit", {"status": 0}),
+    ("os.popen", {"cmd": f"touch {CANARY}"}),
+    ("subprocess.Popen", {"args": ["touch", CANARY]}),
+    ("subprocess.check_output", {"args": ["touch", CANARY]}),
+    ("dltrain.commands.train.subprocess.run", {"args": ["touch", CANARY]}),
+    ("setuptools._distutils.spawn.spawn", {"cmd": ["touch", CANARY]}),
+    ("setuptools.distutils.spawn.spawn", {"cmd": ["touch", CANARY]}),
+    ("distutils.spawn.spawn", {"cmd": ["touch", CANARY]}),
+    ("pty.spawn", {"argv": ["touch", CANARY]}),
+    ("builtins.eval", {"source": f"open('{CANARY}', 'w')"}),
+    ("builtins.exec", {"source": f"open('{CANARY}', 'w')"}),
+    ("builtins.__import__", {"name": "antigravity"}),
+    ("timeit.timeit", {"stmt": f"open('{CANARY}', 'w')", "number": 1}),
+    ("torch.multiprocessing.spawn", {"fn": "x"}),
+    ("torch.fx.GraphModule", {"root": {}, "graph": "x"}),
+    ("torch.compile", {}),
+    ("functools.partial", {}),
+    ("hydra.utils.instantiate", {"config": {"_target_": "os.system", **TOUCH}}),
+    ("hydra.utils.call", {"config": {"_target_": "os.system", **TOUCH}}),
+    ("torchvision.transforms.Lambda", {"lambd": "x"}),
+    ("torchvision.transforms.v2.Lambda", {"lambd": "x"}),
+    # write or delete
+    ("builtins.open", {"file": CANARY, "mode": "w"}),
+    ("pathlib.Path.unlink", {"self": "victim"}),
+    ("pathlib.Path.write_text", {"self": CANARY, "data": "x"}),
+    ("os.remove", {"path": "victim"}),
+    ("shutil.rmtree", {"path": "."}),
+    ("shutil.unpack_archive", {"filename": "x.tar"}),
+    ("logging.FileHandler", {"filename": CANARY}),
+    ("logging.config.dictConfig", {"config": {"version": 1}}),
+    ("omegaconf.OmegaConf.save", {"config": {}, "f": CANARY}),
+    ("urllib.request.urlretrieve", {"url": "http://localhost:9/x", "filename": CANARY}),
+    ("socket.create_connection", {"address": ["localhost", 9]}),
+    ("torch.save", {"obj": 1, "f": CANARY}),
+    ("torch.from_file", {"filename": CANARY, "shared": True, "size": 1}),
+    ("torch.utils.tensorboard.SummaryWriter", {"log_dir": CANARY}),
+    ("dltrain.callbacks.tensorboard.SummaryWriter", {"log_dir": CANARY}),
+    ("torch.utils.data.DataLoader", {"dataset": [1]}),
+    ("torch.utils.data.datapipes.iter.FileOpener", {"source_datapipe": ["victim"]}),
+    ("torch.distributed.nn.RemoteModule", {"remote_device": "worker0", "module_cls": "x"}),
+    ("torch.nn.parallel.DistributedDataParallel", {"module": "x"}),
+    ("torchvision.datasets.MNIST", {"root": CANARY, "download": True}),
+    ("torchvision.datasets.ImageFolder", {"root": "."}),
+    ("torchvision.datasets.utils.download_url", {"url": "http://localhost:9/x", "root": CANARY}),
+    ("torchvision.io.write_file", {"filename": CANARY}),
+    ("torchvision.utils.save_image", {"fp": CANARY}),
+    ("torchvision.models.resnet18", {"weights": "DEFAULT"}),
+    # dltrain's own that are not there to be chosen
+    ("dltrain.data.download.fetch", {"mirrors": ["http://localhost:9/"], "files": {"x": "0"}, "folder": CANARY}),
+    ("dltrain.data.archive.unpack", {"archive": "x.tar", "folder": CANARY}),
+    ("dltrain.run.Run", {"folder": CANARY}),
+    ("dltrain.run.Run.create", {"root": CANARY, "label": "x"}),
+    ("dltrain.run.Run.write_json", {}),
+    ("dltrain.checkpoint.Store", {"folder": CANARY}),
+    ("dltrain.cli.main", {"argv": ["debug=smoke"]}),
+    ("dltrain.commands.train.train", {}),
+    ("dltrain.build.make", {}),
+    ("dltrain.config.policy.locate", {"target": "os.system"}),
+    # names that are none, or look like others
+    ("dltrain.models.cnn.CNN.__init__.__globals__", {}),
+    ("dltrain.models.cnn.__builtins__.eval", {"source": "1"}),
+    ("torch.nn.Module.__subclasses__", {}),
+    ("torch._C._jit_init", {}),
+    ("torch.nn.ReLU.forward", {}),
+    ("t\u043erch.nn.ReLU", {}),  # a Cyrillic o
+    ("\uff4f\uff53.system", TOUCH),  # full width
+    ("torch.\uff4e\uff4e.ReLU", {}),
+    ("dltrain\u200b.models.cnn.CNN", {}),  # a space of no width
+    (".os.system", TOUCH),
+    ("..os.system", TOUCH),
+    (" os.system", TOUCH),
+    ("os.system ", TOUCH),
+    ("os:system", TOUCH),
+    ("os/system", TOUCH),
+    ("torch..load", {}),
+    ("torch.nn.ReLU()", {}),
+    ("dltrain.models.cnn.CNN;os.system", TOUCH),
+    ("${oc.env:HOME}", {}),
+    ("", {}),
+    ("torch", {}),
+    ("torch.nn", {}),
+    ("x" * 5000, {}),
+    ("torch." * 500 + "load", {}),
+]
+PLACES = ["file", "override", "evaluate", "resume", "predict", "nested", "list", "mapping", "args", "callback"]
+WATCHED = {  # audit events; opening a file to write it is seen beside these
+    *("os.system", "os.exec", "os.posix_spawn", "os.spawn", "os.fork", "subprocess.Popen", "pty.spawn"),
+    *("os.remove", "os.rmdir", "os.rename", "shutil.rmtree", "shutil.unpack_archive", "shutil.copyfile"),
+    *("socket.connect", "socket.getaddrinfo", "urllib.Request", "webbrowser.open", "pickle.find_class"),
+    *("builtins.input", "code.__new__", "ctypes.dlopen", "os.putenv", "os.mkdir"),
+}
+_seen: list[str] | None = None  # a hook cannot be taken away again, so it is switched
+
+
+def _hook(event: str, arguments: tuple[Any, ...]) -> None:
+    if _seen is None:
+        return
+    written = event == "open" and isinstance(arguments[1], str) and set(arguments[1]) & set("wax+")
+    if (event in WATCHED or written) and not any(name in str(arguments) for name in ("__pycache__", ".lock")):
+        _seen.append(f"{event} {arguments}"[:300])
+
+
+sys.addaudithook(_hook)
+
+
+@contextmanager
+def tripwire() -> Iterator[list[str]]:
+    """Inside, a list of what has been executed, written, deleted or asked for."""
+    global _seen
+    seen: list[str] = []
+    _seen = seen
+    try:
+        yield seen
+    finally:
+        _seen = None
+
+
+@pytest.fixture(scope="module", autouse=True)
+def everything_is_imported() -> None:
+    """What torch does while it is imported is no target's doing."""
+    importlib.import_module("torchvision")
+    for verb in ("check", "evaluate", "resume", "predict"):
+        importlib.import_module(f"dltrain.commands.{verb}")
+    check.raise_all(compose([]))
+
+
+@functools.cache
+def defaults() -> dict[str, Any]:
+    return compose([]).config
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    """The folder of a run, as far as its configuration."""
+    folder = tmp_path / "outputs" / "2026-01-01" / "00-00-00-000000_run"
+    folder.mkdir(parents=True)
+    (folder / MANIFEST).write_text("{}", encoding="utf-8")
+    (tmp_path / "victim").touch()
+    return folder
+
+
+def files() -> list[str]:
+    """What is there, but for a run's lock, which is taken while its configuration is read."""
+    return sorted(str(path) for path in Path().rglob("*") if path.name != ".lock")
+
+
+def as_override(value: Any) -> str:
+    """A value as Hydra's grammar writes it."""
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{name}: {as_override(child)}" for name, child in value.items()) + "}"
+    if isinstance(value, list):
+        return "[" + ", ".join(map(as_override, value)) + "]"
+    return "'" + value.replace("'", "\\'") + "'" if isinstance(value, str) else str(value).lower()
+
+
+def command(place: str, node: dict[str, Any], run: Path) -> list[str]:
+    """What to type so that `node` comes from `place`; files are written."""
+    (run / CONFIG).write_text(yaml.safe_dump(defaults() | {"model": node}), encoding="utf-8")
+    match place:
+        case "file":
+            Path("own/model").mkdir(parents=True, exist_ok=True)
+            Path("own/model/evil.yaml").write_text(yaml.safe_dump(node), encoding="utf-8")
+            return ["check", "--config-dir", "own", "model=evil"]
+        case "override":
+            return ["check", f"model={as_override(node)}"]
+        case "evaluate" | "predict" | "resume":
+            return [place, str(run), *(["victim"] if place == "predict" else [])]
+        case "nested":
+            return ["check", f"dataset.source={{_target_: dltrain.data.digits.Digits, x: {as_override(node)}}}"]
+        case "list":
+            return ["check", f"model.channels=[16, [{as_override(node)}]]"]
+        case "mapping":
+            return ["check", f"expect={{x: {{y: [{as_override(node)}]}}}}"]
+        case "args":
+            args = f"_args_: [{as_override(node)}]"
+            return ["check", f"model={{_target_: dltrain.models.mlp.MLP, {args}, _recursive_: true}}"]
+        case _:
+            return ["check", f"callbacks.x={as_override(node)}"]
+
+
+def in_place(place: str, target: str, arguments: dict[str, Any], run: Path, dltrain) -> list[str]:
+    """What is wrong with how dltrain took a harmful target from a place: nothing, when it was refused in a line."""
+    words = command(place, {"_target_": target, **arguments}, run)
+    before = files()
+    with tripwire() as seen:
+        outcome = dltrain(*words)
+    wrong = [f"did {event}" for event in seen]
+    wrong += ["changed files"] if files() != before else []
+    wrong += [f"exit {outcome.code}"] if outcome.code != 2 else []
+    if "Traceback" in outcome.err or "unexpected failure" in outcome.err or len(outcome.err.splitlines()) > 6:
+        wrong.append(f"said {outcome.err}")
+    return [f"{place}, {target[:60]}: {what}" for what in wrong]
+
+
+def test_there_are_enough_of_them() -> None:
+    assert len({target for target, _ in HARMFUL}) >= 100
+
+
+@pytest.mark.parametrize(("target", "arguments"), HARMFUL, ids=lambda value: str(value)[:40])
+def test_the_policy_refuses_it_and_does_nothing(target: str, arguments: dict[str, Any], tmp_path: Path) -> None:
+    before = set(sys.modules)
+    with tripwire() as seen, pytest.raises(UsageError) as refused:
+        locate(target)
+    assert seen == []
+    assert len(str(refused.value).splitlines()) == 1
+    if target.partition(".")[0] not in PACKAGES:
+        assert set(sys.modules) == before
+    if target.partition(".")[0] in sys.stdlib_module_names:
+        with pytest.raises(UsageError):
+            locate(target, [target.partition(".")[0]])
+
+
+def test_no_place_lets_one_through(run: Path, dltrain) -> None:
+    """0 of them are executed, in any place."""
+    pairs = [(place, *harmful) for harmful in HARMFUL for place in PLACES]
+    if not FULL:
+        pairs = random.Random(4).sample(pairs, 10) + [(place, "os.system", TOUCH) for place in PLACES]
+    wrong = [what for place, target, arguments in pairs for what in in_place(place, target, arguments, run, dltrain)]
+    targets = len({target for _, target, _ in pairs})
+    print(f"hostile targets: {targets} targets x {len(PLACES)} places, {len(pairs)} commands: {len(wrong)} failed")
+    assert wrong == []
+    assert Path("victim").exists()
+    assert not Path(CANARY).exists()
+
+
+def test_without_the_policy_one_is_executed_and_seen(run: Path, monkeypatch: pytest.MonkeyPatch, dltrain) -> None:
+    """What the tests above look for is there when nothing protects."""
+
+    def trusting(target: str, plugins: Any = ()) -> Any:
+        module, _, name = target.rpartition(".")
+        return getattr(importlib.import_module(module), name)
+
+    monkeypatch.setattr(build, "locate", trusting)
+    monkeypatch.setattr(check, "locate", trusting)
+    wrong = in_place("override", "os.system", TOUCH, run, dltrain)
+    assert any("did os.system" in what for what in wrong), wrong
+    assert Path(CANARY).exists()
+
+
+# what Hydra itself would act on
+
+HYDRA_OVERRIDES = [
+    "hydra.callbacks.x._target_=os.system",
+    "+hydra.callbacks.x={_target_: os.system, command: touch canary}",
+    "++hydra.callbacks={x: {_target_: os.system}}",
+    "hydra.job_logging.handlers.x={(): os.system}",
+    "+hydra.job_logging={version: 1, formatters: {x: {'()': os.system}}}",
+    "hydra/job_logging=colorlog",
+    "hydra.hydra_logging=null",
+    "hydra/launcher=joblib",
+    "hydra.launcher._target_=os.system",
+    "hydra/sweeper=optuna",
+    "hydra.sweeper._target_=os.system",
+    "hydra.run.dir=/tmp/x",
+    "hydra.sweep.dir=/tmp/x",
+    "hydra.sweep.subdir=../../x",
+    "hydra.output_subdir=/tmp/x",
+    "hydra.job.chdir=true",
+    "hydra.job.env_set={LD_PRELOAD: x.so}",
+    "hydra.searchpath=[file:///tmp]",
+    "+hydra.searchpath=[pkg://os]",
+    "hydra.mode=MULTIRUN",
+    "hydra={callbacks: {x: {_target_: os.system}}}",
+    "~hydra.searchpath",
+    "~hydra",
+    "model@hydra.callbacks=cnn",
+    "+model@hydra.callbacks.x=cnn",
+    "hydra/callbacks@hydra.callbacks=x",
+]
+GLOBAL = "# @package _global_\n"
+HYDRA_FILES = [
+    ("experiment", GLOBAL + "hydra:\n  callbacks:\n    x: {_target_: os.system, command: touch canary}\n"),
+    ("experiment", GLOBAL + "hydra:\n  job_logging:\n    formatters:\n      x: {(): os.system}\n"),
+    ("experiment", GLOBAL + "hydra:\n  hydra_logging: {version: 1}\n"),
+    ("experiment", GLOBAL + "hydra:\n  launcher: {_target_: os.system}\n"),
+    ("experiment", GLOBAL + "hydra:\n  sweeper: {_target_: os.system}\n"),
+    ("experiment", GLOBAL + "hydra:\n  run: {dir: /tmp/x}\n"),
+    ("experiment", GLOBAL + "hydra:\n  sweep: {dir: /tmp/x}\n"),
+    ("experiment", GLOBAL + "hydra:\n  job: {chdir: true, env_set: {LD_PRELOAD: x.so}}\n"),
+    ("experiment", GLOBAL + "hydra:\n  searchpath: [file:///tmp]\n"),
+    ("experiment", GLOBAL + "hydra: {mode: MULTIRUN}\n"),
+    ("experiment", GLOBAL + "defaults:\n  - override /hydra/job_logging: disabled\n"),
+    ("experiment", GLOBAL + "defaults:\n  - override hydra/launcher: basic\n"),
+    ("experiment", GLOBAL + "defaults:\n  - /model@hydra.callbacks: cnn\n"),
+    ("experiment", GLOBAL + "defaults:\n  - ../../elsewhere/x\n"),
+    ("experiment", GLOBAL + "defaults:\n  - override /model: ../../elsewhere/x\n"),
+    ("experiment", GLOBAL + "defaults:\n  - override /model: ${oc.env:HOME}\n"),
+    ("model", "# @package hydra.callbacks\nx:\n  _target_: os.system\n"),
+    ("model", "# @package hydra.job_logging\nformatters:\n  x: {(): os.system}\n"),
+    ("model", "# @package hydra\nrun:\n  dir: /tmp/x\n"),
+    ("model", GLOBAL + "hydra:\n  callbacks:\n    x: {_target_: os.system}\n"),
+    ("experiment", GLOBAL + "_target_: os.system\n"),
+    ("experiment", GLOBAL + "plugins: [os]\nmodel: {_target_: os.system}\n"),
+]
+FLAGS = [
+    ["--experimental-rerun", "config.pickle"],
+    ["--experimental-rerun=config.pickle"],
+    ["--config-path", "/tmp"],
+    ["--config-name", "x"],
+    ["-cd", "/tmp"],
+    ["--hydra-help"],
+    ["--cfg", "job"],
+    ["--info", "all"],
+    ["--package", "hydra"],
+    ["--run"],
+]
+
+
+def refused(words: list[str], dltrain) -> list[str]:
+    before = files()
+    with tripwire() as seen:
+        outcome = dltrain(*words)
+    wrong = [f"did {event}" for event in seen]
+    wrong += ["changed files"] if files() != before else []
+    wrong += [f"exit {outcome.code}"] if outcome.code != 2 else []
+    if "Traceback" in outcome.err or "unexpected failure" in outcome.err or len(outcome.err.splitlines()) > 4:
+        wrong.append(f"said {outcome.err}")
+    return [f"{words}: {what}" for what in wrong]
+
+
+def test_nothing_of_hydra_can_be_set_by_an_override(run: Path, dltrain) -> None:
+    (run / CONFIG).write_text(yaml.safe_dump(defaults()), encoding="utf-8")
+    verbs = [["check"], ["evaluate", str(run)], ["resume", str(run)], ["-m"]]
+    commands = [[*verb, override] for override in HYDRA_OVERRIDES for verb in verbs]
+    commands = commands if FULL else commands[:: 3 * len(verbs) + 1]
+    wrong = [what for words in commands for what in refused(words, dltrain)]
+    print(f"hydra.* by an override: {len(commands)} commands: {len(wrong)} failed")
+    assert wrong == []
+    told = dltrain("check", "hydra.run.dir=/tmp/x")
+    assert "hydra.* is not to be set" in told.err
+
+
+def test_nothing_of_hydra_can_be_set_by_a_file(dltrain) -> None:
+    Path("elsewhere").mkdir()
+    Path("elsewhere/x.yaml").write_text("_target_: dltrain.models.mlp.MLP\n")
+    wrong = []
+    chosen = HYDRA_FILES if FULL else random.Random(4).sample(HYDRA_FILES, 9)
+    for group, text in chosen:
+        Path("own", group).mkdir(parents=True, exist_ok=True)
+        file = Path("own", group, "evil.yaml")
+        file.write_text(text)
+        wrong += [f"{text}: {what}" for what in refused(["check", "--config-dir", "own", f"{group}=evil"], dltrain)]
+        file.unlink()
+    print(f"hydra.* by a file: {len(chosen)} files: {len(wrong)} failed")
+    assert wrong == []
+
+
+def test_nothing_of_hydra_can_be_set_by_a_saved_configuration(run: Path, dltrain) -> None:
+    wrong = []
+    for node in ({"callbacks": {"x": {"_target_": "os.system"}}}, {"run": {"dir": "/tmp/x"}}, None, "x"):
+        (run / CONFIG).write_text(yaml.safe_dump(defaults() | {"hydra": node}), encoding="utf-8")
+        wrong += [what for verb in ("evaluate", "resume") for what in refused([verb, str(run)], dltrain)]
+    assert wrong == []
+
+
+def test_hydras_own_flags_are_none_of_ours(dltrain) -> None:
+    Path("config.pickle").write_bytes(b"cos\nsystem\n(S'touch canary'\ntR.")
+    assert [what for words in FLAGS for what in refused(words, dltrain)] == []
+    assert not Path(CANARY).exists()
