@@ -7,7 +7,8 @@ probabilities p: it takes their softmax or sigmoid itself, in logarithms, so tha
 
 from __future__ import annotations
 
-from typing import ClassVar
+from collections.abc import Callable
+from typing import ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
@@ -33,8 +34,9 @@ class CrossEntropy(nn.Module):
     """-sum_k y_k log p_k with p the softmax: the negative log-likelihood of the right class.
 
     `label_smoothing` s trains towards (1 - s) y + s / K (Szegedy et al. 2016, "Rethinking the Inception Architecture",
-    section 7). `class_weights`, one a class, weigh every y_k, and the mean over the batch is the weighted one;
-    ValueError unless they are `num_classes`.
+    section 7). `class_weights`, one a class, weigh every y_k, and the mean over the batch is the weighted one; balanced
+    ones are n / (K n_k), from how often each class k occurs among n training samples: `class_counts` says it when it is asked
+    (a class that does not occur counts as once). ValueError unless they are `num_classes`.
     """
 
     soft_targets: ClassVar[bool] = True
@@ -43,10 +45,16 @@ class CrossEntropy(nn.Module):
     def __init__(
         self,
         label_smoothing: Fraction = 0.0,
-        class_weights: tuple[PositiveFloat, ...] | None = None,
+        class_weights: tuple[PositiveFloat, ...] | Literal["balanced"] | None = None,
         num_classes: PositiveInt | None = None,
+        class_counts: Callable[[], tuple[int, ...]] | None = None,
     ) -> None:
         super().__init__()
+        if class_weights == "balanced":
+            counts = class_counts() if class_counts else ()
+            if not counts:
+                raise ValueError("class_weights=balanced: the data does not say how often each class occurs")
+            class_weights = tuple(sum(counts) / (len(counts) * max(1, count)) for count in counts)
         if class_weights and num_classes and len(class_weights) != num_classes:
             raise ValueError(
                 f"class_weights are {len(class_weights)} numbers; give one for each of {num_classes} classes"

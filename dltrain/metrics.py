@@ -14,12 +14,12 @@ ROC_POINTS = 200
 PER_CLASS = ("precision", "recall", "f1", "roc auc", "support")
 
 
-def classification(logits: Tensor, targets: Tensor) -> dict[str, Tensor]:
-    """Accuracy, top-5 accuracy, precision, recall, F1, one-vs-rest ROC AUC; what they consist of by class.
+def classification(logits: Tensor, targets: Tensor, top_k: int = 5) -> dict[str, Tensor]:
+    """Accuracy, top-k accuracy, precision, recall, F1, one-vs-rest ROC AUC; what they consist of by class.
 
     `logits` (N, K) and `targets` (N,). Precision, recall and F1 are means over the classes (macro) that occur in truth or
-    answers, AUC one over the classes that have one. Top-5 is left out for five classes or fewer, where it says nothing,
-    and AUC where all samples are of one class. With them come `confusion` (K, K; rows: truth), `per_class` (K, 5) with the
+    answers, AUC one over the classes that have one. Top-k is left out for k classes or fewer, where it says nothing, and
+    AUC where all samples are of one class. With them come `confusion` (K, K; rows: truth), `per_class` (K, 5) with the
     columns `PER_CLASS`, NaN where a class has no AUC, and `roc` (K, P): the true positive rates at `false_positive_rates()`.
     """
     k = logits.shape[1]
@@ -37,8 +37,8 @@ def classification(logits: Tensor, targets: Tensor) -> dict[str, Tensor]:
     }
     if has_auc.any():
         scores["auroc"] = auc[has_auc].mean()
-    if k > 5:
-        scores["top5"] = (logits.topk(5).indices == targets.unsqueeze(1)).any(dim=1).float().mean()
+    if k > top_k:
+        scores[f"top{top_k}"] = (logits.topk(top_k).indices == targets.unsqueeze(1)).any(dim=1).float().mean()
     return scores | {
         "confusion": confusion,
         "per_class": torch.stack([precision, recall, f1, auc, support.to(auc)], dim=1),

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from sklearn.utils.class_weight import compute_class_weight
 from torch import Tensor, nn
 
 from dltrain import build
@@ -174,6 +178,47 @@ def test_focal_loss_without_gamma_is_cross_entropy_and_any_gamma_has_a_slope_at_
     Focal(0.5)(certain, HARD).backward()
     assert certain.grad is not None
     assert torch.isfinite(certain.grad).all()
+
+
+def test_balanced_class_weights_are_scikit_learns() -> None:
+    """n / (K n_k); a class without a sample counts as if it had one, and no counts are a mistake."""
+    labels = np.repeat(np.arange(4), [1, 5, 10, 24])
+    weights = CrossEntropy(class_weights="balanced", class_counts=lambda: (1, 5, 10, 24)).class_weights
+    assert weights is not None
+    assert weights.tolist() == pytest.approx(compute_class_weight("balanced", classes=np.arange(4), y=labels))
+    absent = CrossEntropy(class_weights="balanced", class_counts=lambda: (0, 4)).class_weights
+    assert absent is not None
+    assert absent.tolist() == [2.0, 0.5]
+    with pytest.raises(ValueError, match="how often each class occurs"):
+        CrossEntropy(class_weights="balanced", class_counts=lambda: ())
+
+
+def test_class_counts_are_asked_for_only_when_they_are_needed() -> None:
+    """It may have to read the data."""
+    CrossEntropy(class_weights=(1.0, 2.0), class_counts=lambda: pytest.fail("asked"))
+
+
+@pytest.mark.parametrize("more", [[], ["debug=smoke"], ["debug=overfit"]], ids=str)
+def test_balanced_class_weights_are_of_the_training_samples(more: list[str], dltrain) -> None:
+    """In a run, of any kind of data, and in its evaluation, which need not have them."""
+    argv = ["dataset=wine", "loss.class_weights=balanced", "trainer.epochs=2", "callbacks=quiet", "--json", *more]
+    outcome = dltrain(*argv)
+    assert outcome.code == 0, outcome.err
+    run = Path(outcome.json["run"])
+    manifest = json.loads((run / "manifest.json").read_text(encoding="utf-8"))
+    again = dltrain("evaluate", str(run), "--json")
+    assert again.json["metrics"]["test/loss"] == pytest.approx(outcome.json["metrics"]["test/loss"])
+    if not more:
+        assert manifest["data"]["class_counts"] == [42, 51, 34]
+        experiment = build.build(compose(argv[:2]).config, trained=True, description=manifest["data"])
+        expected = [127 / (3 * n) for n in (42, 51, 34)]
+        assert experiment.task.loss.class_weights.tolist() == pytest.approx(expected)
+
+
+def test_balanced_class_weights_need_classes(dltrain) -> None:
+    outcome = dltrain("dataset=diabetes", "loss=cross_entropy", "loss.class_weights=balanced")
+    assert outcome.code == 2
+    assert "class_weights=balanced" in outcome.err
 
 
 def test_huber_delta_is_where_the_square_ends() -> None:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
 
 from dltrain import metrics
+from dltrain.tasks.classification import Classification
 
 
 def test_scores_of_a_small_case_worked_out_by_hand() -> None:
@@ -29,6 +32,23 @@ def test_top5_counts_the_truth_among_the_five_highest() -> None:
     scores = metrics.classification(logits, torch.tensor([5, 4]))
     assert float(scores["top5"]) == pytest.approx(0.5)
     assert float(scores["accuracy"]) == 0.0
+    others = metrics.classification(logits, torch.tensor([8, 7]), top_k=2)
+    assert {name: float(value) for name, value in others.items() if "top" in name} == {"top2": 0.5}
+
+
+def test_the_k_of_top_k_is_a_setting(dltrain) -> None:
+    """Scored by its name, which no metric of one's own may have."""
+    outcome = dltrain("task.top_k=3", "debug=smoke", "callbacks=quiet", "--json")
+    assert outcome.code == 0, outcome.err
+    assert {"val/top3", "test/top3"} <= outcome.json["metrics"].keys()
+    assert not any("top5" in name for name in outcome.json["metrics"])
+
+
+def test_no_metric_of_ones_own_may_have_its_name() -> None:
+    data: Any = SimpleNamespace(spec=SimpleNamespace(class_names=("a", "b")))
+    nothing: Any = None
+    with pytest.raises(ValueError, match=r"metrics\.top3: there is a score of that name"):
+        Classification(data, nothing, nothing, nothing, 1, top_k=3, metrics={"top3": nothing})
 
 
 def test_a_class_without_samples_gives_finite_scores_and_no_warning() -> None:

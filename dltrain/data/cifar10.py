@@ -9,11 +9,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dltrain.data.download import fetch, unpack
+from dltrain.data.archive import unpack
+from dltrain.data.download import Published, fetch
 from dltrain.errors import InputError
 from dltrain.types import Spec
 
 RECORD = 1 + 3 * 32 * 32  # label, then the red, green and blue plane
+SAMPLES = 60000
 
 
 class CIFAR10:
@@ -23,7 +25,9 @@ class CIFAR10:
     """
 
     mirrors: ClassVar[tuple[str, ...]] = ("https://www.cs.toronto.edu/~kriz/",)
-    archive: ClassVar[dict[str, str]] = {"cifar-10-binary.tar.gz": "c32a1d4ab5d03f1284b67883e8d87530"}
+    archive: ClassVar[dict[str, Published]] = {
+        "cifar-10-binary.tar.gz": Published(170_052_171, "c32a1d4ab5d03f1284b67883e8d87530")
+    }
     files: ClassVar[dict[str, tuple[str, ...]]] = {
         "train": tuple(f"data_batch_{i}.bin" for i in range(1, 6)),
         "test": ("test_batch.bin",),
@@ -42,9 +46,11 @@ class CIFAR10:
         self.folder = self.root / "cifar-10-batches-bin"
 
     def read(self) -> dict[str, tuple[Tensor, Tensor]]:
-        if not all((self.folder / name).exists() for names in self.files.values() for name in names):
+        names = [name for names in self.files.values() for name in names]
+        if not all((self.folder / name).is_file() for name in names):
             fetch(self.mirrors, self.archive, self.root, instead=f"or its files into {self.folder}")
-            unpack(self.root / next(iter(self.archive)), self.root)
+            inside = [f"{self.folder.name}/{name}" for name in names]
+            unpack(self.root / next(iter(self.archive)), inside, self.folder, RECORD * SAMPLES)
         return {split: self._read(names) for split, names in self.files.items()}
 
     def _read(self, names: tuple[str, ...]) -> tuple[Tensor, Tensor]:

@@ -9,11 +9,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dltrain.data.download import fetch, unpack
+from dltrain.data.archive import unpack
+from dltrain.data.download import Published, fetch
 from dltrain.errors import InputError
 from dltrain.types import Spec
 
 RECORD = 2 + 3 * 32 * 32  # coarse label, fine label, then the red, green and blue plane
+SAMPLES = 60000
 CLASSES = (
     "apple aquarium_fish baby bear beaver bed bee beetle bicycle bottle bowl boy bridge bus butterfly camel can castle "
     "caterpillar cattle chair chimpanzee clock cloud cockroach couch crab crocodile cup dinosaur dolphin elephant flatfish "
@@ -32,7 +34,9 @@ class CIFAR100:
     """
 
     mirrors: ClassVar[tuple[str, ...]] = ("https://www.cs.toronto.edu/~kriz/",)
-    archive: ClassVar[dict[str, str]] = {"cifar-100-binary.tar.gz": "03b5dce01913d631647c71ecec9e9cb8"}
+    archive: ClassVar[dict[str, Published]] = {
+        "cifar-100-binary.tar.gz": Published(168_513_733, "03b5dce01913d631647c71ecec9e9cb8")
+    }
     files: ClassVar[dict[str, str]] = {"train": "train.bin", "test": "test.bin"}
     spec: Spec = Spec(
         input_shape=(3, 32, 32),
@@ -48,9 +52,10 @@ class CIFAR100:
         self.folder = self.root / "cifar-100-binary"
 
     def read(self) -> dict[str, tuple[Tensor, Tensor]]:
-        if not all((self.folder / name).exists() for name in self.files.values()):
+        if not all((self.folder / name).is_file() for name in self.files.values()):
             fetch(self.mirrors, self.archive, self.root, instead=f"or its files into {self.folder}")
-            unpack(self.root / next(iter(self.archive)), self.root)
+            inside = [f"{self.folder.name}/{name}" for name in self.files.values()]
+            unpack(self.root / next(iter(self.archive)), inside, self.folder, RECORD * SAMPLES)
         return {split: self._read(self.folder / name) for split, name in self.files.items()}
 
     def _read(self, path: Path) -> tuple[Tensor, Tensor]:

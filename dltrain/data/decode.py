@@ -6,11 +6,11 @@ import functools
 import importlib.util
 import io
 import os
+import stat
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+import warnings
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -21,7 +21,11 @@ from dltrain.errors import InputError
 
 MODES = {1: "L", 3: "RGB"}
 SMALL = 2**16  # bytes of a file, up to which opening costs more than decoding
-CHUNK = 32  # images that a thread decodes at a time
+MOST_IN_SMALL = 2**24  # pixels that such a file can be of
+LARGEST = 2**29  # bytes of a file
+FORMATS = ("BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)  # it comes at half of what PIL refuses
+FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}  # markers of a JPEG file that say its size
 ORIENTATION = 0x0112  # the EXIF tag, whose values from 5 on exchange width and height
 
 
@@ -30,8 +34,7 @@ def read_image(path: str | Path, shape: tuple[int, ...]) -> Tensor:
     colour (C = 3), resized so that it covers H x W, and cropped around its centre. InputError if it is none."""
     channels, height, width = shape
     try:
-        with io.FileIO(path) as file:
-            content = file.read()
+        content = read_file(path)
         pixels = _small_jpeg(content, channels)
         if pixels is not None and pixels.shape[1:] == (height, width):
             return pixels
@@ -44,10 +47,11 @@ def read_image(path: str | Path, shape: tuple[int, ...]) -> Tensor:
     return pixels.unsqueeze(0) if channels == 1 else pixels.permute(2, 0, 1).contiguous()
 
 
-def read_images(paths: Sequence[str], out: Tensor) -> dict[int, str]:
-    """Fill `out` (N, C, H, W) with the images in `paths`; {index: why} of those that cannot be read."""
+def read_images(paths: Sequence[str], out: Tensor, at: Callable[[str], None]) -> dict[int, str]:
+    """Fill `out` (N, C, H, W) with the images in `paths`, each told to `at` before; {index: why} of those that are none."""
     odd, shape = {}, tuple(out.shape[1:])
     for i, path in enumerate(paths):
+        at(path)
         try:
             out[i] = read_image(path, shape)
         except InputError as e:
@@ -55,14 +59,19 @@ def read_images(paths: Sequence[str], out: Tensor) -> dict[int, str]:
     return odd
 
 
-def in_threads(work: Callable[[slice], Any], count: int, threads: int) -> Iterator[Any]:
-    """`work` on chunks of `count` items, several at a time; the results in order. PIL and torch let go of Python's lock
-    while they decode, so that threads use every core; there is no process that a signal could hit first."""
-    pool = ThreadPoolExecutor(threads)
-    try:
-        yield from pool.map(work, (slice(i, min(i + CHUNK, count)) for i in range(0, count, CHUNK)))
-    finally:
-        pool.shutdown(cancel_futures=True)
+def read_file(path: str | Path) -> bytes:
+    """The content of a regular file: a pipe or a device, which may never begin or never end, is an OSError."""
+    with io.FileIO(path, opener=_without_waiting) as file:
+        found = os.fstat(file.fileno())
+        if not stat.S_ISREG(found.st_mode):
+            raise OSError("it is no regular file")
+        if found.st_size > LARGEST:
+            raise OSError(f"it has {found.st_size:,} bytes; an image can have {LARGEST:,}")
+        return file.readall()
+
+
+def _without_waiting(path: str, flags: int) -> int:
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))  # a pipe that nobody writes to opens at once
 
 
 def cores() -> int:
@@ -73,19 +82,26 @@ def cores() -> int:
 def size_of(path: str) -> tuple[int, int] | None:
     """Height and width by the header of an image file, as it is to be seen; None if it has none."""
     try:
-        with Image.open(path) as image:
+        with _opened(read_file(path)) as image:
             turned = image.getexif().get(ORIENTATION, 1) >= 5
             return (image.width, image.height) if turned else (image.height, image.width)
     except Exception:  # PIL raises nearly anything on a broken file
         return None
 
 
+def _opened(content: bytes) -> Image.Image:
+    """An image of a few known formats. Among PIL's others are those that start a program (EPS) or follow a path."""
+    return Image.open(io.BytesIO(content), formats=FORMATS)
+
+
 def _small_jpeg(content: bytes, channels: int) -> Tensor | None:
     """A JPEG file decoded without PIL, in a fraction of the time; None for any other file, or number of channels.
 
-    Not for PNG: torchvision's decoder of it ends the process on some damaged files.
+    Not for PNG: torchvision's decoder of it ends the process on some damaged files. Not for a JPEG of more pixels than a
+    small file can hold: the decoder would make room for them all.
     """
-    decode = _jpeg_decoder() if len(content) <= SMALL and content.startswith(b"\xff\xd8\xff") else None
+    small = len(content) <= SMALL and content.startswith(b"\xff\xd8\xff") and _jpeg_pixels(content) <= MOST_IN_SMALL
+    decode = _jpeg_decoder() if small else None
     if decode is None:
         return None
     try:
@@ -95,6 +111,16 @@ def _small_jpeg(content: bytes, channels: int) -> Tensor | None:
     if len(pixels) == 1 and channels == 3:
         pixels = pixels.expand(3, -1, -1)
     return pixels if len(pixels) == channels else None
+
+
+def _jpeg_pixels(content: bytes) -> float:
+    """Height times width by the frame header of a JPEG file (ITU T.81, B.2.2), infinite where none is found."""
+    at = 2
+    while at + 9 <= len(content) and content[at] == 0xFF:
+        if content[at + 1] in FRAMES:
+            return int.from_bytes(content[at + 5 : at + 7]) * int.from_bytes(content[at + 7 : at + 9])
+        at += 2 + int.from_bytes(content[at + 2 : at + 4])  # the marker, and its segment
+    return float("inf")
 
 
 @functools.cache
@@ -122,7 +148,7 @@ def _as_image(pixels: Tensor) -> Image.Image:
 def _with_pil(content: bytes, shape: tuple[int, ...]) -> Image.Image:
     """Any image file that PIL knows. A JPEG of far more detail than `shape` holds is decoded at a part of its size."""
     mode, side = MODES[shape[0]], 2 * max(shape[1:])
-    with Image.open(io.BytesIO(content)) as file:
+    with _opened(content) as file:
         file.draft("RGB", (side, side))
         image = ImageOps.exif_transpose(file)
         return image if image.mode == mode else _eight_bits(image).convert(mode)

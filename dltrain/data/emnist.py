@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import string
-import zipfile
-import zlib
 from pathlib import Path
 from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
 
-from dltrain.data.download import fetch
+from dltrain.data.archive import unpack
+from dltrain.data.download import Published, fetch
 from dltrain.data.mnist import read_idx
 from dltrain.errors import InputError
 from dltrain.types import Spec
 
+KINDS = ("images-idx3-ubyte", "labels-idx1-ubyte")
 LETTERS = string.ascii_uppercase
 CASES = string.digits + LETTERS + string.ascii_lowercase
 MERGED = string.digits + LETTERS + "abdefghnqrt"  # the other small letters look like their capitals
@@ -41,7 +41,7 @@ class EMNIST:
     """
 
     mirrors: ClassVar[tuple[str, ...]] = ("https://biometrics.nist.gov/cs_links/EMNIST/",)
-    archive: ClassVar[dict[str, str]] = {"gzip.zip": "58c8d27c78d21e728a6bc7b3cc06412e"}
+    archive: ClassVar[dict[str, Published]] = {"gzip.zip": Published(561_753_746, "58c8d27c78d21e728a6bc7b3cc06412e")}
 
     def __init__(
         self,
@@ -56,7 +56,7 @@ class EMNIST:
     def read(self) -> dict[str, tuple[Tensor, Tensor]]:
         sets = {}
         for part in ("train", "test"):
-            pixels, labels = self._read(f"{part}-images-idx3-ubyte"), self._read(f"{part}-labels-idx1-ubyte")
+            pixels, labels = (self._read(self.file(part, kind)) for kind in KINDS)
             targets = labels.to(torch.int64) - self.first
             if (
                 pixels.ndim != 3
@@ -67,15 +67,15 @@ class EMNIST:
             sets[part] = (pixels.transpose(1, 2).unsqueeze(1).contiguous(), targets)
         return sets
 
-    def _read(self, ending: str) -> Tensor:
-        name = f"emnist-{self.split_name}-{ending}"
+    def file(self, part: str, kind: str) -> str:
+        return f"emnist-{self.split_name}-{part}-{kind}"
+
+    def _read(self, name: str) -> Tensor:
         for path in (self.raw / name, self.raw / f"{name}.gz", self.raw / "gzip" / f"{name}.gz"):
-            if path.exists():
+            if path.is_file():
                 return read_idx(path)
-        archive = self.raw / "gzip.zip"
         fetch(self.mirrors, self.archive, self.raw, instead=f"or of its files {name}.gz and its like")
-        try:
-            with zipfile.ZipFile(archive) as file:
-                return read_idx(Path(file.extract(f"gzip/{name}.gz", self.raw)))
-        except (zipfile.BadZipFile, zlib.error, KeyError, OSError) as e:
-            raise InputError(f"{archive} cannot be unpacked ({e}); delete it to download it again") from e
+        ((archive, known),) = self.archive.items()
+        inside = [f"gzip/{self.file(part, kind)}.gz" for part in ("train", "test") for kind in KINDS]
+        unpack(self.raw / archive, inside, self.raw / "gzip", known.size)
+        return read_idx(self.raw / "gzip" / f"{name}.gz")

@@ -46,6 +46,10 @@ class Fake:
     def test(self) -> Split:
         return Split(*self.parts, self.rows[2], self.spec, self.size, None)
 
+    @property
+    def class_counts(self) -> tuple[int, ...]:
+        return self.train.class_counts(self.spec.num_classes)
+
     def fake(self) -> Fake:
         return self
 

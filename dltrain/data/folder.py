@@ -15,8 +15,9 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from dltrain.data.decode import CHUNK, in_threads, read_images, size_of
+from dltrain.data.decode import read_images, size_of
 from dltrain.data.split import held_out
+from dltrain.data.workers import CHUNK, Job, in_threads
 from dltrain.errors import ConfigError, InputError
 from dltrain.types import Spec
 
@@ -25,6 +26,7 @@ SPLITS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "
 HEADERS = 64  # files whose size is looked at where the user names none
 NAMED = 10  # odd files that a message names
 PROGRESS_SECONDS = 5.0  # between two lines on how far reading has come
+ENDINGS = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 EXPECTED = "a folder of images for each class, or train/ and test/ with such folders in them"
 
 OddFiles = Literal["skip", "refuse"]
@@ -61,9 +63,10 @@ class Folder:
         test_fraction: float,
         split_seed: int,
         threads: int,
+        timeout: float = 60.0,
     ) -> None:
         self.places, self.image_size, self.channels, self.odd_files = places, image_size, channels, odd_files
-        self.test_fraction, self.split_seed, self.threads = test_fraction, split_seed, threads
+        self.test_fraction, self.split_seed, self.threads, self.timeout = test_fraction, split_seed, threads, timeout
         self.test_only = False
         self.statistics: tuple[tuple[float, ...], tuple[float, ...]] = ((), ())
 
@@ -92,8 +95,9 @@ class Folder:
             return self.image_size
         paths = [path for files in self.listed[1].values() for path in files.paths]
         sizes: dict[tuple[int, int], str] = {}
-        for path in paths[:: -(-len(paths) // HEADERS)]:
-            if size := size_of(path):
+        sample = paths[:: -(-len(paths) // HEADERS)]
+        for part in in_threads(lambda part, job: sizes_of(sample[part], job), len(sample), self.threads, self.timeout):
+            for size, path in part:
                 sizes.setdefault(size, path)
         if not sizes:
             raise InputError(f"{paths[0]} and the other files that were looked at cannot be read as images")
@@ -183,11 +187,11 @@ class Folder:
         """The images (N, C, H, W) in `paths`, and why some of them, by index, are none."""
         images = torch.empty((len(paths), self.channels, *self.size), dtype=torch.uint8)
 
-        def work(part: slice) -> dict[int, str]:
-            return {part.start + i: why for i, why in read_images(paths[part], images[part]).items()}
+        def work(part: slice, job: Job) -> dict[int, str]:
+            return {part.start + i: why for i, why in read_images(paths[part], images[part], job.at).items()}
 
         odd: dict[int, str] = {}
-        for found in in_threads(work, len(paths), self.threads):
+        for found in in_threads(work, len(paths), self.threads, self.timeout):
             odd |= found
             progress.step()
         return images, odd
@@ -229,6 +233,16 @@ class Folder:
         return shown(os.path.relpath(path, self.path))
 
 
+def sizes_of(paths: list[str], job: Job) -> list[tuple[tuple[int, int], str]]:
+    """(size, path) of those of `paths` whose headers say a size."""
+    found = []
+    for path in paths:
+        job.at(path)
+        if size := size_of(path):
+            found.append((size, path))
+    return found
+
+
 class Progress:
     """A line now and then on how many of `total` images are read."""
 
@@ -254,10 +268,11 @@ def folders_in(folder: Path | str) -> dict[str, str]:
 
 
 def files_in(folder: str) -> list[str]:
-    """The paths of all files below `folder` that are not hidden, by name."""
+    """The paths of all files below `folder` that are not hidden, by name, and of folders that are called like images."""
     found = []
     for place, folders, names in os.walk(folder):
-        folders[:] = [name for name in folders if not hidden(name)]
+        names += [name for name in folders if name.lower().endswith(ENDINGS)]
+        folders[:] = [name for name in folders if not hidden(name) and not name.lower().endswith(ENDINGS)]
         found += [f"{place}{os.sep}{name}" for name in names if not hidden(name)]
     return sorted(found)
 

@@ -11,18 +11,19 @@ from typing import Annotated, Any, Literal
 import torch
 
 from dltrain.data.decode import cores
+from dltrain.data.description import unsound
 from dltrain.data.folder import EXPECTED, Folder, OddFiles
 from dltrain.data.in_memory import InMemory
+from dltrain.data.memory import free_memory
 from dltrain.data.split import Split
 from dltrain.data.streamed import Streamed, Streams
 from dltrain.data.synthetic import Synthetic
 from dltrain.errors import ConfigError, InputError
-from dltrain.types import BatchSize, Fraction, Ge, PositiveInt, Sample, Spec, Transform
+from dltrain.types import BatchSize, Fraction, Ge, PositiveFloat, PositiveInt, Sample, Spec, Transform
 
 STAND_IN = Spec((3, 32, 32), ("a", "b"), train_samples=80, test_samples=20)  # where no folder is named: for debug=smoke
 SHARE = 0.5  # of the free memory, that images may take
 CACHE = ".dltrain"  # the folder in the data root where what was found out about files is kept
-UNKNOWN_MEMORY = 4 * 2**30  # bytes that are free where the system does not say
 
 
 class ImageFolder:
@@ -35,7 +36,8 @@ class ImageFolder:
     Every image becomes `channels` x `image_size` (a number, or height and width; by default that of the images), resized
     to cover it and cropped around its centre. What is no image is skipped with a warning, or refused. With `memory` auto
     they are held in memory where they take less than half of what is free; else `workers` threads (0: one a core) decode
-    them ahead of their use. Batches are the same either way.
+    them ahead of their use. Batches are the same either way. A file that cannot be read within `timeout` seconds, as from a
+    network that does not answer, ends the run (InputError).
     """
 
     def __init__(
@@ -47,8 +49,9 @@ class ImageFolder:
         odd_files: OddFiles = "skip",
         memory: bool | Literal["auto"] = "auto",
         workers: Annotated[int, Ge(0)] = 0,
+        timeout: PositiveFloat = 60.0,
         batch_size: BatchSize = 64,
-        eval_batch_size: PositiveInt = 128,
+        eval_batch_size: PositiveInt = 64,
         val_fraction: Fraction = 0.1,
         test_fraction: Fraction = 0.2,
         folds: Annotated[int, Ge(2)] | None = None,
@@ -64,7 +67,8 @@ class ImageFolder:
         if path is not None:
             size = (image_size, image_size) if isinstance(image_size, int) else image_size
             places = (Path(path).expanduser(), self.root / path)
-            self.folder = Folder(places, size, channels, odd_files, test_fraction, split_seed, workers or cores())
+            threads = workers or cores()
+            self.folder = Folder(places, size, channels, odd_files, test_fraction, split_seed, threads, timeout)
         self.inner = InMemory(  # where images are streamed, it says and makes all that takes none
             self.folder or Synthetic.like(STAND_IN),
             batch_size=batch_size,
@@ -107,6 +111,11 @@ class ImageFolder:
     def test(self) -> Split | Streamed:
         return self.splits.test
 
+    @property
+    def class_counts(self) -> tuple[int, ...]:
+        _ = self.splits.train
+        return self.inner.class_counts
+
     def fake(self) -> InMemory:
         return self.inner.fake()
 
@@ -125,11 +134,13 @@ class ImageFolder:
         return {**self.inner.description(), "digest": self.folder.digest() if self.folder else ""}
 
     def restore(self, description: dict[str, Any]) -> None:
-        if self.folder:
-            channels, *size = description["input_shape"]
+        if not isinstance(description, dict):
+            raise unsound("it is no mapping")
+        self.inner.restore({name: value for name, value in description.items() if name != "digest"})
+        if self.folder and self.inner.restored:
+            channels, *size = self.inner.restored.input_shape
             self.folder.channels, self.folder.image_size = channels, (size[0], size[1])
             self.folder.test_only = description.get("digest") != self.folder.digest()
-        self.inner.restore({name: value for name, value in description.items() if name != "digest"})
 
     def encode(self, paths: Sequence[Path]) -> Iterator[Sample]:
         return self.inner.encode(paths)
@@ -138,12 +149,3 @@ class ImageFolder:
 def decoded_bytes(folder: Folder) -> int:
     """What all images of a folder take in memory."""
     return sum(len(files.paths) for files in folder.files.values()) * (folder.channels * math.prod(folder.size) + 8)
-
-
-def free_memory() -> int:
-    """Bytes that can be taken without swapping."""
-    try:
-        lines = Path("/proc/meminfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return UNKNOWN_MEMORY
-    return next((1024 * int(line.split()[1]) for line in lines if line.startswith("MemAvailable:")), UNKNOWN_MEMORY)

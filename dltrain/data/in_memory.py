@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property, reduce
@@ -13,12 +14,14 @@ import torch
 from torch import Tensor
 
 from dltrain.data.decode import read_image
+from dltrain.data.description import unsound
 from dltrain.data.split import Split, held_out
 from dltrain.data.synthetic import Synthetic
 from dltrain.errors import InputError
 from dltrain.types import BatchSize, Fraction, Ge, PositiveInt, Sample, Source, Spec, Transform
 
 FAKE_BATCHES = 4
+MOST_VALUES = 2**26  # of one image
 CHUNK = 2**22  # values at a time while statistics are gathered
 
 
@@ -37,7 +40,7 @@ class InMemory:
         self,
         source: Source,
         batch_size: BatchSize = 64,
-        eval_batch_size: PositiveInt = 128,
+        eval_batch_size: PositiveInt = 64,
         val_fraction: Fraction = 0.1,
         folds: Annotated[int, Ge(2)] | None = None,
         fold: Annotated[int, Ge(0)] = 0,
@@ -88,6 +91,11 @@ class InMemory:
         mean = sums[0] / count
         std = (sums[1] / count - mean.square()).clamp_min(0).sqrt()
         return tuple(mean.tolist()), tuple((std if std > 0 else 1.0) for std in std.tolist())
+
+    @cached_property
+    def class_counts(self) -> tuple[int, ...]:
+        """Training samples of each class, of the data that was trained on."""
+        return self.restored.class_counts if self.restored else self.train.class_counts(self.spec.num_classes)
 
     @cached_property
     def stored(self) -> dict[str, tuple[Tensor, Tensor]]:
@@ -179,11 +187,23 @@ class InMemory:
             "class_names": list(spec.class_names),
             "mean": list(spec.mean),
             "std": list(spec.std),
+            "class_counts": list(self.class_counts),
         }
 
     def restore(self, description: dict[str, Any]) -> None:
-        values = {name: tuple(value) for name, value in description.items()}
-        self.restored = Spec(train_samples=0, test_samples=0, **values)
+        try:
+            values = {name: tuple(value) for name, value in description.items()}
+            spec = Spec(train_samples=0, test_samples=0, **values)
+            sound = len(spec.input_shape) == 3 and all(isinstance(n, int) and n > 0 for n in spec.input_shape)
+            sound = sound and math.prod(spec.input_shape) <= MOST_VALUES
+            sound = sound and all(isinstance(name, str) for name in spec.class_names)
+            sound = sound and all(len(v) in (0, spec.input_shape[0]) for v in (spec.mean, spec.std))
+            sound = sound and all(math.isfinite(v) for v in (*spec.mean, *spec.std)) and all(v > 0 for v in spec.std)
+        except (AttributeError, TypeError) as e:
+            raise unsound(e) from e
+        if not sound:
+            raise unsound("a shape, a name, a mean or a deviation is none")
+        self.restored = spec
 
     def encode(self, paths: Sequence[Path]) -> Iterator[Sample]:
         for path in paths:

@@ -57,6 +57,10 @@ class Repeated:
     def test(self) -> OneBatch:
         return OneBatch(self.train.batch, self.train.batch_size, 1)
 
+    @property
+    def class_counts(self) -> tuple[int, ...]:
+        return self.data.class_counts
+
     def fake(self) -> Data:
         return Repeated(self.data.fake())
 

@@ -86,6 +86,13 @@ class Split:
             return self.rows
         return self.rows[torch.randperm(self.samples, generator=keyed(self.seed, number))]
 
+    def class_counts(self, num_classes: int) -> tuple[int, ...]:
+        """How many samples each class has; nothing where the targets are no classes."""
+        if not num_classes:
+            return ()
+        counts: list[int] = torch.bincount(self.targets.cpu()[self.rows], minlength=num_classes).tolist()
+        return tuple(counts)
+
     def state_dict(self) -> dict[str, Any]:
         return {}  # a batch is a function of (seed, epoch, position)
 

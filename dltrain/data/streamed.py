@@ -8,8 +8,7 @@ import math
 import os
 from collections import deque
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +16,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dltrain.data.decode import CHUNK, in_threads, read_images
+from dltrain.data.decode import read_images
 from dltrain.data.folder import Files, Folder, Progress
 from dltrain.data.in_memory import InMemory
 from dltrain.data.split import Split, held_out
+from dltrain.data.workers import CHUNK, Job, Workers, in_threads
 from dltrain.errors import InputError
 from dltrain.rng import keyed
 from dltrain.types import BatchSize
@@ -33,11 +33,11 @@ class Streamed:
     """The batches of `split`, whose rows are the images in `paths`, read as `shape` (C, H, W) when they are needed.
 
     They are the ones that the split would make of the same images in memory, whatever the number of `threads`. InputError
-    for a file that cannot be read any more.
+    with name and row for a file that cannot be read any more, or not within `timeout` seconds.
     """
 
-    def __init__(self, split: Split, paths: list[str], shape: tuple[int, ...], threads: int) -> None:
-        self.split, self.paths, self.shape, self.threads = split, paths, shape, threads
+    def __init__(self, split: Split, paths: list[str], shape: tuple[int, ...], threads: int, timeout: float) -> None:
+        self.split, self.paths, self.shape, self.threads, self.timeout = split, paths, shape, threads, timeout
         self.batch_size, self.samples = split.batch_size, split.samples
 
     def __len__(self) -> int:
@@ -45,31 +45,35 @@ class Streamed:
 
     def epoch(self, number: int, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
         order, size = self.split.order(number), self.batch_size
-        pool = ThreadPoolExecutor(self.threads)
-        waiting: deque[tuple[int, Tensor, Tensor, list[Future[dict[int, str]]]]] = deque()
+        workers = Workers(self.threads, self.timeout)
+        waiting: deque[tuple[int, Tensor, Tensor, list[Job]]] = deque()
         try:
             for position in range(start, len(self)):
                 rows = order[position * size : (position + 1) * size]
-                waiting.append((position, rows, *self.begin(rows, pool)))
+                waiting.append((position, rows, *self.begin(rows, workers)))
                 if len(waiting) > AHEAD:
                     yield self.finish(number, *waiting.popleft())
             while waiting:
                 yield self.finish(number, *waiting.popleft())
         finally:
-            pool.shutdown(cancel_futures=True)
+            workers.close()
 
-    def begin(self, rows: Tensor, pool: ThreadPoolExecutor) -> tuple[Tensor, list[Future[dict[int, str]]]]:
+    def begin(self, rows: Tensor, workers: Workers) -> tuple[Tensor, list[Job]]:
         """The images of a batch, to be, and what is to be waited for until they are."""
         images = torch.empty((len(rows), *self.shape), dtype=torch.uint8)
         parts = zip(rows.split(CHUNK), images.split(CHUNK), strict=True)
-        return images, [pool.submit(read_images, [self.paths[i] for i in some.tolist()], out) for some, out in parts]
+        return images, [workers.submit(partial(self.read, some.tolist(), out)) for some, out in parts]
+
+    def read(self, rows: list[int], out: Tensor, job: Job) -> None:
+        odd = read_images([self.paths[row] for row in rows], out, job.at)
+        for i, why in odd.items():
+            raise InputError(f"{why}; it could be read before (row {rows[i]} of the set)")
 
     def finish(
-        self, number: int, position: int, rows: Tensor, images: Tensor, futures: list[Future[dict[int, str]]]
+        self, number: int, position: int, rows: Tensor, images: Tensor, jobs: list[Job]
     ) -> tuple[Tensor, Tensor]:
-        for future in futures:
-            for why in future.result().values():
-                raise InputError(f"{why}; it could be read before")
+        for job in jobs:
+            job.result()
         targets = self.split.targets
         inputs = images.to(targets.device).to(torch.float32)
         generator = keyed(self.split.seed or 0, number, position)
@@ -131,7 +135,10 @@ class Streams:
     def train(self) -> Streamed:
         if not len(self.rows[0]) and not self.like.restored:
             raise InputError("there are no training samples: all of them went into validation (dataset.val_fraction)")
-        return self.split("train", self.rows[0], self.like.batch_size, self.like.seed)
+        train = self.split("train", self.rows[0], self.like.batch_size, self.like.seed)
+        if not self.like.restored:
+            self.like.class_counts = train.split.class_counts(len(self.folder.class_names))
+        return train
 
     @cached_property
     def val(self) -> Streamed:
@@ -158,7 +165,7 @@ class Streams:
         files, device = self.sets[name], self.like.device
         empty = torch.empty((0, *shape), dtype=torch.uint8, device=device)
         split = self.like.split(empty, files.targets.to(device), rows, batch_size, seed)
-        return Streamed(split, files.paths, shape, self.folder.threads)
+        return Streamed(split, files.paths, shape, self.folder.threads, self.folder.timeout)
 
 
 def survey(folder: Folder, cache: Path) -> tuple[list[str], Tensor]:
@@ -172,13 +179,14 @@ def survey(folder: Folder, cache: Path) -> tuple[list[str], Tensor]:
     kept = cache / f"image_folder-{key}.npy"
     try:
         moments = torch.from_numpy(np.load(kept))
-    except (OSError, ValueError):
+        if moments.shape != (len(paths), 2, folder.channels) or moments.dtype != torch.float64:
+            raise ValueError
+    except (OSError, ValueError, EOFError, MemoryError, TypeError):  # none yet, or not what was written
         moments = measured(folder, paths, shape)
         save(kept, moments)
     good = ~moments[:, 0, 0].isnan()
     odd = [paths[i] for i in (~good).nonzero().squeeze(1).tolist()]
-    whys = read_images(odd, torch.empty((len(odd), *shape), dtype=torch.uint8))
-    folder.judge({odd[i]: why for i, why in whys.items()})
+    folder.judge({odd[i]: why for i, why in folder.decode(odd, Progress(folder.path, len(odd)))[1].items()})
     return [paths[i] for i in good.nonzero().squeeze(1).tolist()], moments[good]
 
 
@@ -187,16 +195,16 @@ def measured(folder: Folder, paths: list[str], shape: tuple[int, ...]) -> Tensor
     log.info(f"looking at all of {len(paths):,} images in {folder.path}, once")
     progress = Progress(folder.path, len(paths))
 
-    def work(part: slice) -> Tensor:
+    def work(part: slice, job: Job) -> Tensor:
         images = torch.empty((part.stop - part.start, *shape), dtype=torch.uint8)
-        odd = read_images(paths[part], images)
+        odd = read_images(paths[part], images, job.at)
         values = images.flatten(2).to(torch.float32)
         moments = torch.stack([values.sum(2), values.square_().sum(2)], dim=1).double()
         moments[list(odd)] = torch.nan
         return moments
 
     parts = []
-    for part in in_threads(work, len(paths), folder.threads):
+    for part in in_threads(work, len(paths), folder.threads, folder.timeout):
         parts.append(part)
         progress.step()
     return torch.cat(parts)

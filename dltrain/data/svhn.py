@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dltrain.data.download import fetch
+from dltrain.data.download import Published, fetch
 from dltrain.errors import InputError
 from dltrain.types import Spec
 
@@ -21,9 +21,9 @@ class SVHN:
     """
 
     mirrors: ClassVar[tuple[str, ...]] = ("http://ufldl.stanford.edu/housenumbers/",)
-    md5: ClassVar[dict[str, str]] = {
-        "train_32x32.mat": "e26dedcc434d2e4c54c9b2d4a06d8373",
-        "test_32x32.mat": "eb5a983be6a315427106f1b164d9cef3",
+    files: ClassVar[dict[str, Published]] = {
+        "train_32x32.mat": Published(182_040_794, "e26dedcc434d2e4c54c9b2d4a06d8373"),
+        "test_32x32.mat": Published(64_275_384, "eb5a983be6a315427106f1b164d9cef3"),
     }
     spec: Spec = Spec((3, 32, 32), tuple("0123456789"), train_samples=73257, test_samples=26032)
 
@@ -31,7 +31,7 @@ class SVHN:
         self.root = Path(root)
 
     def read(self) -> dict[str, tuple[Tensor, Tensor]]:
-        absent = {name: md5 for name, md5 in self.md5.items() if not (self.root / name).exists()}
+        absent = {name: known for name, known in self.files.items() if not (self.root / name).is_file()}
         fetch(self.mirrors, absent, self.root)
         return {split: self._read(self.root / f"{split}_32x32.mat") for split in ("train", "test")}
 

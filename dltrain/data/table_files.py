@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from dltrain.data.memory import free_memory
 from dltrain.data.table import Column, Table, check_names
 from dltrain.errors import InputError, UsageError
 
@@ -178,11 +179,15 @@ class TableFile:
         )
 
     def check_quotes(self, delimiter: str) -> None:
-        """InputError for a quote that is never closed, which would take the rest of the file for one text."""
-        quotes = 0
+        """InputError for a quote that is never closed, which would take the rest of the file for one text, or a NUL."""
+        quotes, lines = 0, 1
         with self.path.open("rb") as file:
             while part := file.read(2**24):
                 quotes += part.count(b'"')
+                if (at := part.find(b"\0")) >= 0:
+                    line = lines + part.count(b"\n", 0, at)
+                    raise InputError(f"{self.path}:{line}: there is a NUL byte: the file is no text")
+                lines += part.count(b"\n")
         if quotes % 2:
             for _ in self.records(delimiter):
                 pass
@@ -267,17 +272,32 @@ class TableFile:
         categories: Collection[str],
         numbers: Collection[str],
     ) -> list[Column]:
+        import pyarrow as pa
+
         table = self.parquet()
         names = self.chosen(table.column_names, only, [*ignore, *categories, *numbers], ignore)
-        return [
-            self.column(name, _plain(table.column(name), name in categories), categories, numbers) for name in names
-        ]
+        columns = []
+        for name in names:
+            try:
+                columns.append(self.column(name, _plain(table.column(name), name in categories), categories, numbers))
+            except pa.ArrowException as e:
+                kind = table.column(name).type
+                raise InputError(
+                    f"{self.path}: column '{name}' is of the type {kind}: expected numbers or texts"
+                ) from e
+        return columns
 
     def parquet(self) -> pa.Table:
         import pyarrow as pa
         from pyarrow import parquet
 
         try:
+            about = parquet.read_metadata(self.path)
+            needed = 8 * about.num_rows * about.num_columns  # which need not show in the file's size
+            if needed > free_memory():
+                raise InputError(
+                    f"{self.path} has {about.num_rows:,} rows and {about.num_columns:,} columns: more than fit in memory"
+                )
             return parquet.read_table(self.path)
         except (pa.ArrowException, OSError) as e:
             raise InputError(f"{self.path} cannot be read as Parquet: {str(e).splitlines()[0]}") from e

@@ -16,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from dltrain.data.description import unsound
 from dltrain.data.encoding import Encoder, Missing, statistics
 from dltrain.data.fake import Fake
 from dltrain.data.split import Split, held_out
@@ -246,6 +247,13 @@ class Tabular:
         return mean, std
 
     @cached_property
+    def class_counts(self) -> tuple[int, ...]:
+        """Training samples of each class, of the table that was trained on; none of a regression."""
+        if self.restored:
+            return tuple(self.restored.get("class_counts", ()))
+        return self.train.class_counts(self.spec.num_classes)
+
+    @cached_property
     def stored(self) -> tuple[Tensor, Tensor]:
         return self.loaded.inputs.to(self.device), self.loaded.targets.to(self.device)
 
@@ -279,6 +287,7 @@ class Tabular:
         return {
             "encoder": self.encoder.description(),
             "class_names": list(spec.class_names),
+            "class_counts": list(self.class_counts),
             "target_names": list(spec.target_names),
             "target_mean": list(spec.target_mean),
             "target_std": list(spec.target_std),
@@ -286,6 +295,10 @@ class Tabular:
         }
 
     def restore(self, description: dict[str, Any]) -> None:
+        try:
+            _described(description)
+        except (AttributeError, KeyError, TypeError, ValueError) as e:
+            raise unsound(repr(e)) from e
         self.restored = description
 
     def encode(self, paths: Sequence[Path]) -> Iterator[Sample]:

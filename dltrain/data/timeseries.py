@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from dltrain.data.description import unsound
 from dltrain.data.encoding import FARTHEST, statistics
 from dltrain.data.fake import Fake
 from dltrain.data.split import Split
@@ -141,6 +143,10 @@ class TimeSeries:
             )
         return torch.arange(start, start + max(0, count))
 
+    @property
+    def class_counts(self) -> tuple[int, ...]:
+        return ()
+
     @cached_property
     def stored(self) -> tuple[Tensor, Tensor]:
         """Views of the series: every window (N, window, 1), and what follows it (N, horizon)."""
@@ -176,6 +182,12 @@ class TimeSeries:
         return {"mean": self.loaded.mean, "std": self.loaded.std, "digest": self.loaded.digest}
 
     def restore(self, description: dict[str, Any]) -> None:
+        try:
+            mean, std = float(description["mean"]), float(description["std"])
+        except (KeyError, TypeError, ValueError) as e:
+            raise unsound(repr(e)) from e
+        if not (math.isfinite(mean) and 0 < std < math.inf):
+            raise unsound("a mean or a deviation is none")
         self.restored = description
 
     def encode(self, paths: Sequence[Path]) -> Iterator[Sample]:

@@ -12,18 +12,18 @@ from dltrain import metrics
 from dltrain.engine import Stage, Task
 from dltrain.optim import Optim
 from dltrain.tasks.supervised import supervised
-from dltrain.types import Data, Image, Plot, Table
+from dltrain.types import Data, Image, Plot, PositiveInt, Table
 
 SAMPLE_IMAGES = 32
 MOST_CURVES = 10  # that can be told apart
-SCORES = {"loss", "accuracy", "precision", "recall", "f1", "auroc", "top5"}
+SCORES = {"loss", "accuracy", "precision", "recall", "f1", "auroc"}
 SCORES |= {"confusion", "per_class", "roc", "samples", "mistakes"}
 
 
 class Classification(Task):
     """Learns to name the class of each input. Batches are (inputs (B, ...), targets (B,)); `model` gives logits (B, K).
 
-    Every evaluation scores accuracy, top-5, precision, recall, F1, ROC AUC and loss, and shows the confusion matrix, the
+    Every evaluation scores accuracy, top-k, precision, recall, F1, ROC AUC and loss, and shows the confusion matrix, the
     scores of each class, ROC curves and, of images, some samples and the worst mistakes. `metrics` of the user's own are
     called with all logits (N, K) and targets (N,) and give one number.
     """
@@ -37,6 +37,7 @@ class Classification(Task):
         epochs: int,
         watch: str = "val/accuracy",
         mode: Literal["max", "min"] = "max",
+        top_k: PositiveInt = 5,
         metrics: dict[str, Callable[[Tensor, Tensor], Tensor]] | None = None,
     ) -> None:
         super().__init__()
@@ -45,7 +46,8 @@ class Classification(Task):
         self.model, self.loss = model, loss
         self.data, self.optim, self.epochs, self.watch, self.mode = data, optim, epochs, watch, mode
         self.metrics = metrics or {}
-        if taken := self.metrics.keys() & SCORES:
+        self.top_k = top_k
+        if taken := self.metrics.keys() & {*SCORES, f"top{top_k}"}:
             raise ValueError(f"metrics.{min(taken)}: there is a score of that name; give yours another")
 
     def stages(self) -> Iterator[Stage]:
@@ -68,7 +70,7 @@ class Classification(Task):
         if samples is None:
             raise ValueError("there is nothing to evaluate: the split is empty")
         truth, outputs = torch.cat(targets), torch.cat(logits)
-        scores: dict[str, Any] = metrics.classification(outputs, truth)
+        scores: dict[str, Any] = metrics.classification(outputs, truth, self.top_k)
         own = {name: float(metric(outputs, truth)) for name, metric in self.metrics.items()}
         names, images = self.data.spec.class_names, self.data.spec.is_image
         confusion, per_class, roc = (scores.pop(name).cpu() for name in ("confusion", "per_class", "roc"))

@@ -17,6 +17,7 @@ import torchvision
 from scipy.io import savemat
 
 from dltrain.data.cifar100 import CIFAR100
+from dltrain.data.download import Published
 from dltrain.data.emnist import EMNIST, SPLITS
 from dltrain.data.mnist import KMNIST
 from dltrain.data.svhn import SVHN
@@ -44,6 +45,10 @@ def lay_emnist(folder: Path, split: str, labels: list[int]) -> np.ndarray:
         (folder / f"emnist-{split}-{part}-images-idx3-ubyte.gz").write_bytes(idx(images))
         (folder / f"emnist-{split}-{part}-labels-idx1-ubyte.gz").write_bytes(idx(np.array(labels, np.uint8)))
     return images
+
+
+def published(path: Path) -> Published:
+    return Published(path.stat().st_size, hashlib.md5(path.read_bytes()).hexdigest())
 
 
 # EMNIST -----------------------------------------------------------------------------------------------------------
@@ -84,8 +89,7 @@ def test_emnist_is_read_from_its_archive(tmp_path: Path, monkeypatch: pytest.Mon
     with zipfile.ZipFile(raw / "gzip.zip", "w") as archive:
         for path in sorted([*(tmp_path / "made").iterdir(), *(tmp_path / "unused").iterdir()]):
             archive.write(path, f"gzip/{path.name}")
-    md5 = hashlib.md5((raw / "gzip.zip").read_bytes()).hexdigest()
-    monkeypatch.setattr(EMNIST, "archive", {"gzip.zip": md5})
+    monkeypatch.setattr(EMNIST, "archive", {"gzip.zip": published(raw / "gzip.zip")})
     assert EMNIST(tmp_path, "digits").read()["test"][1].tolist() == [3, 4]
     assert sorted({path.name.split("-")[1] for path in (raw / "gzip").iterdir()}) == ["digits"]
     (raw / "gzip.zip").unlink()
@@ -102,8 +106,7 @@ def test_an_archive_without_the_files_is_refused(tmp_path: Path, monkeypatch: py
             zipfile.ZipFile(raw / "gzip.zip", "w").close()
         else:
             (raw / "gzip.zip").write_bytes(content)
-        md5 = hashlib.md5((raw / "gzip.zip").read_bytes()).hexdigest()
-        monkeypatch.setattr(EMNIST, "archive", {"gzip.zip": md5})
+        monkeypatch.setattr(EMNIST, "archive", {"gzip.zip": published(raw / "gzip.zip")})
         with pytest.raises(InputError, match=match):
             EMNIST(tmp_path, "digits").read()
 
@@ -189,11 +192,11 @@ def test_what_is_no_mat_file_is_refused(content: bytes, tmp_path: Path) -> None:
 
 # All --------------------------------------------------------------------------------------------------------------
 
-FILES: dict[Callable[[Path], Any], tuple[str, dict[str, str]]] = {
-    KMNIST: ("KMNIST/raw", {f"{name}.gz": md5 for name, md5 in KMNIST.md5.items()}),
+FILES: dict[Callable[[Path], Any], tuple[str, dict[str, Published]]] = {
+    KMNIST: ("KMNIST/raw", {f"{name}.gz": known for name, known in KMNIST.files.items()}),
     EMNIST: ("EMNIST/raw", EMNIST.archive),
     CIFAR100: ("", CIFAR100.archive),
-    SVHN: ("", SVHN.md5),
+    SVHN: ("", SVHN.files),
 }
 
 
@@ -205,16 +208,16 @@ def test_offline_says_which_files_go_where(source: Callable[[Path], Any], tmp_pa
         source(tmp_path / "data").read()
     text = str(caught.value)
     assert str(tmp_path / "data" / folder) in text
-    assert all(name in text and md5 in text for name, md5 in files.items())
+    assert all(f"{name}  ({known.size:,} bytes, md5 {known.md5})" in text for name, known in files.items())
     assert caught.value.exit_code == 3
 
 
 def test_checksums_are_torchvisions() -> None:
     """The md5 of every file that torchvision knows is the one that it checks."""
-    assert dict(torchvision.datasets.KMNIST.resources) == FILES[KMNIST][1]
-    assert list(EMNIST.archive.values()) == [torchvision.datasets.EMNIST.md5]
+    assert dict(torchvision.datasets.KMNIST.resources) == {n: known.md5 for n, known in FILES[KMNIST][1].items()}
+    assert [known.md5 for known in EMNIST.archive.values()] == [torchvision.datasets.EMNIST.md5]
     known = {name: md5 for _, name, md5 in torchvision.datasets.SVHN.split_list.values()}
-    assert SVHN.md5.items() <= known.items()
+    assert {name: published.md5 for name, published in SVHN.files.items()}.items() <= known.items()
 
 
 @pytest.mark.parametrize("name", ["kmnist", "emnist", "cifar100", "svhn"])

@@ -1,0 +1,454 @@
+"""Downloads from servers that misbehave, into disks that are full; archives that would do harm."""
+
+from __future__ import annotations
+
+import errno
+import gzip
+import hashlib
+import io
+import os
+import resource
+import shutil
+import subprocess
+import sys
+import tarfile
+import threading
+import time
+import zipfile
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dltrain.data import download
+from dltrain.data.archive import unpack
+from dltrain.data.download import Published, fetch
+from dltrain.errors import InputError
+
+CONTENT = os.urandom(300_000)
+NAME = "set.bin"
+FILES = {NAME: Published(len(CONTENT), hashlib.md5(CONTENT).hexdigest())}
+Reply = Callable[[BaseHTTPRequestHandler, int], None]
+
+
+class Server:
+    """A server on this machine that answers each request by `reply(handler, how many came before)`."""
+
+    def __init__(self) -> None:
+        self.ranges: list[str | None] = []
+        self.reply: Reply = whole
+        self.stop = threading.Event()
+        outer = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                outer.ranges.append(self.headers.get("Range"))
+                outer.reply(self, len(outer.ranges) - 1)
+
+            def log_message(self, format: str, *args: Any) -> None: ...
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.server.handle_error = lambda *args: None  # clients that leave are expected
+        self.mirror = f"http://127.0.0.1:{self.server.server_port}/"
+        self.thread = threading.Thread(target=self.server.serve_forever, kwargs={"poll_interval": 0.01})
+        self.thread.start()
+
+    def close(self) -> None:
+        self.stop.set()
+        self.server.shutdown()
+        self.thread.join()
+        self.server.server_close()
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    made = Server()
+    yield made
+    made.close()
+
+
+def send(handler: BaseHTTPRequestHandler, content: bytes, status: int = 200, **headers: str | int) -> None:
+    handler.send_response(status)
+    for name, value in {"Content_Type": "application/octet-stream", **headers}.items():
+        handler.send_header(name.replace("_", "-"), str(value))
+    handler.end_headers()
+    handler.wfile.write(content)
+
+
+def whole(handler: BaseHTTPRequestHandler, count: int) -> None:
+    send(handler, CONTENT, Content_Length=len(CONTENT))
+
+
+def ranged(most: int) -> Reply:
+    """A server that knows ranges and hangs up after `most` bytes."""
+
+    def reply(handler: BaseHTTPRequestHandler, count: int) -> None:
+        asked = handler.headers.get("Range")
+        start = int(asked.removeprefix("bytes=").rstrip("-")) if asked else 0
+        part = {"Content_Range": f"bytes {start}-{len(CONTENT) - 1}/{len(CONTENT)}"} if asked else {}
+        rest = CONTENT[start:]
+        send(handler, rest[:most], 206 if asked else 200, Content_Length=len(rest), **part)
+
+    return reply
+
+
+def left(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir()} - {".download.lock"}
+
+
+# Downloads --------------------------------------------------------------------------------------------------------
+
+
+def test_a_dropped_connection_is_taken_up(server: Server, tmp_path: Path) -> None:
+    """Each try goes on where the last one ended; the file is whole at the end, and alone."""
+    server.reply = ranged(130_000)
+    fetch((server.mirror,), FILES, tmp_path)
+    assert server.ranges == [None, "bytes=130000-", "bytes=260000-"]
+    assert (tmp_path / NAME).read_bytes() == CONTENT
+    assert left(tmp_path) == {NAME}
+
+
+def test_a_part_of_another_day_is_taken_up_also_after_a_failure(server: Server, tmp_path: Path) -> None:
+    """A mirror that is down costs nothing of what is there."""
+    (tmp_path / f".{NAME}.part").write_bytes(CONTENT[:200_000])
+    server.reply = lambda handler, count: send(handler, b"", 503)
+    with pytest.raises(InputError, match="503"):
+        fetch((server.mirror,), FILES, tmp_path)
+    server.reply = ranged(len(CONTENT))
+    fetch((server.mirror,), FILES, tmp_path)
+    assert server.ranges[-1] == "bytes=200000-"
+    assert (tmp_path / NAME).read_bytes() == CONTENT
+
+
+def test_a_server_without_ranges_begins_anew(server: Server, tmp_path: Path) -> None:
+    (tmp_path / f".{NAME}.part").write_bytes(CONTENT[:200_000])
+    fetch((server.mirror,), FILES, tmp_path)
+    assert (tmp_path / NAME).read_bytes() == CONTENT
+
+
+@pytest.mark.parametrize("size", [200_000, len(CONTENT), len(CONTENT) + 1])
+def test_a_part_that_is_damaged_is_redone(size: int, server: Server, tmp_path: Path) -> None:
+    (tmp_path / f".{NAME}.part").write_bytes(bytes(size))
+    server.reply = ranged(len(CONTENT))
+    fetch((server.mirror,), FILES, tmp_path)
+    assert (tmp_path / NAME).read_bytes() == CONTENT
+    assert left(tmp_path) == {NAME}
+
+
+def test_a_whole_part_needs_no_server(tmp_path: Path) -> None:
+    """Of a process that was killed between the last byte and the renaming."""
+    (tmp_path / f".{NAME}.part").write_bytes(CONTENT)
+    fetch(("http://127.0.0.1:9/",), FILES, tmp_path)
+    assert left(tmp_path) == {NAME}
+
+
+def portal(handler: BaseHTTPRequestHandler, count: int) -> None:
+    page = b"<html>Welcome to the hotel! Please log in.</html>"
+    send(handler, page, Content_Type="text/html; charset=utf-8", Content_Length=len(page))
+
+
+def hidden_portal(handler: BaseHTTPRequestHandler, count: int) -> None:
+    send(handler, b"<html>log in</html>")
+
+
+def other_file(handler: BaseHTTPRequestHandler, count: int) -> None:
+    send(handler, bytes(len(CONTENT)), Content_Length=len(CONTENT))
+
+
+def other_size(handler: BaseHTTPRequestHandler, count: int) -> None:
+    send(handler, CONTENT[:-1], Content_Length=len(CONTENT) - 1)
+
+
+def endless(handler: BaseHTTPRequestHandler, count: int) -> None:
+    send(handler, b"")
+    while True:
+        handler.wfile.write(bytes(2**16))
+
+
+def drops_at_once(handler: BaseHTTPRequestHandler, count: int) -> None:
+    handler.close_connection = True
+
+
+def no_http(handler: BaseHTTPRequestHandler, count: int) -> None:
+    handler.wfile.write(b"SSH-2.0-OpenSSH_9.6\r\n")
+
+
+def elsewhere(handler: BaseHTTPRequestHandler, count: int) -> None:
+    send(handler, b"", 302, Location="file:///etc/passwd")
+
+
+def circle(handler: BaseHTTPRequestHandler, count: int) -> None:
+    send(handler, b"", 302, Location=f"/{count}")
+
+
+def absent(handler: BaseHTTPRequestHandler, count: int) -> None:
+    send(handler, b"not here", 404)
+
+
+BAD: dict[Reply, str] = {
+    portal: "does this network ask for a login",
+    hidden_portal: "the connection ended after 19 of 300,000 bytes",
+    other_file: "another file",
+    other_size: "has 299,999 bytes instead of 300,000",
+    endless: "another file",
+    drops_at_once: "closed connection without response",
+    no_http: "BadStatusLine|SSH-2.0",
+    elsewhere: "redirection to url 'file:///etc/passwd' is not allowed|HTTP Error 302",
+    circle: "infinite loop",
+    absent: "404",
+}
+
+
+@pytest.mark.parametrize("reply", BAD, ids=lambda reply: reply.__name__)
+def test_a_server_that_misbehaves(reply: Reply, server: Server, tmp_path: Path) -> None:
+    """Exit 3 that says what came and what to do; nothing under the right name; the next mirror serves."""
+    server.reply = reply
+    with pytest.raises(InputError, match=BAD[reply]) as caught:
+        fetch((server.mirror,), FILES, tmp_path)
+    assert caught.value.exit_code == 3
+    assert f"Put these files into {tmp_path}" in str(caught.value)
+    assert len(str(caught.value).splitlines()) <= 5
+    assert NAME not in left(tmp_path)
+    good = Server()
+    fetch((server.mirror, good.mirror), FILES, tmp_path)
+    good.close()
+    assert (tmp_path / NAME).read_bytes() == CONTENT
+    assert left(tmp_path) == {NAME}
+
+
+@pytest.mark.parametrize("drip", [0, 1], ids=["silent", "a byte at a time"])
+def test_a_server_that_stalls(drip: int, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The time without (nearly) any byte is limited; what came is kept for the next time."""
+
+    def stall(handler: BaseHTTPRequestHandler, count: int) -> None:
+        send(handler, CONTENT[:1000], Content_Length=len(CONTENT))
+        while not server.stop.wait(0.05):
+            handler.wfile.write(b"x" * drip)
+
+    server.reply = stall
+    monkeypatch.setattr(download, "STALLED", 0.4)
+    monkeypatch.setattr(download, "TRIES", 1)
+    monkeypatch.setattr(download, "SLOWEST", 10_000)
+    start = time.perf_counter()
+    with pytest.raises(InputError, match=r"timed out|has stalled"):
+        fetch((server.mirror,), FILES, tmp_path)
+    assert time.perf_counter() - start < 5
+    assert left(tmp_path) == {f".{NAME}.part"}
+
+
+class FullDisk(io.BytesIO):
+    """Room for 1000 bytes."""
+
+    def write(self, content: Any) -> int:
+        if self.tell() + len(content) > 1000:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return super().write(content)
+
+
+def test_a_disk_that_is_full(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Seen before the download begins, or when it happens: exit 3 with path and bytes, and no part that fills it further."""
+    usage = shutil.disk_usage(tmp_path)
+    with monkeypatch.context() as patched:
+        patched.setattr(shutil, "disk_usage", lambda path: usage._replace(free=299_999))
+        with pytest.raises(InputError, match=r"takes 300,000 bytes, 299,999 bytes are free: make room"):
+            fetch((server.mirror,), FILES, tmp_path)
+    assert server.ranges == []
+    plain = Path.open
+
+    def opened(path: Path, mode: str = "r", *more: Any, **most: Any) -> Any:
+        if path.suffix == ".part" and mode != "rb":
+            plain(path, "wb").close()
+            return FullDisk()
+        return plain(path, mode, *more, **most)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "open", opened)
+        with pytest.raises(InputError, match=r"there is no room in .*: No space left on device"):
+            fetch((server.mirror,), FILES, tmp_path)
+    assert left(tmp_path) == set()
+    fetch((server.mirror,), FILES, tmp_path)
+    assert left(tmp_path) == {NAME}
+
+
+def test_a_folder_that_cannot_be_written(server: Server, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(InputError, match=r"cannot be written .*paths\.data"):
+        fetch((server.mirror,), FILES, tmp_path / "file" / "data")
+
+
+CHILD = """
+import sys
+from pathlib import Path
+from dltrain.data.download import Published, fetch
+fetch((sys.argv[1],), {sys.argv[2]: Published(int(sys.argv[3]), sys.argv[4])}, Path(sys.argv[5]))
+"""
+
+
+def child(mirror: str, folder: Path) -> subprocess.Popen[str]:
+    known = FILES[NAME]
+    argv = [sys.executable, "-c", CHILD, mirror, NAME, str(known.size), known.md5, str(folder)]
+    return subprocess.Popen(argv, stderr=subprocess.PIPE, text=True)
+
+
+def test_processes_that_download_the_same_set_at_once(server: Server, tmp_path: Path) -> None:
+    """One downloads, and the others wait for it and take what it brought."""
+    gate = threading.Event()
+
+    def slowly(handler: BaseHTTPRequestHandler, count: int) -> None:
+        gate.wait(20)
+        whole(handler, count)
+
+    server.reply = slowly
+    children = [child(server.mirror, tmp_path / "data") for _ in range(3)]
+    while not server.ranges:
+        time.sleep(0.01)
+    time.sleep(0.5)
+    gate.set()
+    for one in children:
+        assert one.communicate(timeout=60)[1] == ""
+        assert one.returncode == 0
+    assert server.ranges == [None]
+    assert left(tmp_path / "data") == {NAME}
+
+
+def test_a_download_that_is_killed_is_taken_up(server: Server, tmp_path: Path) -> None:
+    """By the next process, at once: the dead one holds no lock."""
+
+    def half(handler: BaseHTTPRequestHandler, count: int) -> None:
+        send(handler, CONTENT[:150_000], Content_Length=len(CONTENT))
+        server.stop.wait(60)
+
+    server.reply = half
+    first = child(server.mirror, tmp_path)
+    part = tmp_path / f".{NAME}.part"
+    while not (part.is_file() and part.stat().st_size):
+        time.sleep(0.01)
+    first.kill()
+    first.communicate()
+    have = part.stat().st_size
+    assert left(tmp_path) == {part.name}
+    server.reply = ranged(len(CONTENT))
+    fetch((server.mirror,), FILES, tmp_path)
+    assert server.ranges[1:] == [f"bytes={have}-"]
+    assert (tmp_path / NAME).read_bytes() == CONTENT
+
+
+# Archives ---------------------------------------------------------------------------------------------------------
+
+MOST = 100_000
+
+
+def tar(path: Path, *members: tuple[str, bytes, dict[str, Any]], pax: dict[str, str] | None = None) -> Path:
+    """An archive of (name, content, fields of its header) each."""
+    with tarfile.open(path, "w:gz", pax_headers=pax or {}) as file:
+        for name, content, fields in members:
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            for field, value in fields.items():
+                setattr(member, field, value)
+            file.addfile(member, io.BytesIO(content))
+    return path
+
+
+GOOD = ("set/a.bin", b"a" * 5000, {})
+EVIL: dict[str, tuple[str, bytes, dict[str, Any]]] = {
+    "above": ("../outside", b"evil", {}),
+    "above by a detour": ("set/../../outside", b"evil", {}),
+    "link to above": ("set/link", b"", {"type": tarfile.SYMTYPE, "linkname": "../../outside"}),
+    "link to an absolute place": ("set/link", b"", {"type": tarfile.SYMTYPE, "linkname": "/etc/passwd"}),
+    "hard link to above": ("set/link", b"", {"type": tarfile.LNKTYPE, "linkname": "../outside"}),
+    "pipe": ("set/pipe", b"", {"type": tarfile.FIFOTYPE}),
+    "device": ("set/device", b"", {"type": tarfile.CHRTYPE, "devmajor": 1, "devminor": 3}),
+    "bomb": ("set/zeros", bytes(4_000_000), {}),
+    "bomb under the right name": ("set/a.bin", bytes(4_000_000), {}),
+    "link under the right name": ("set/a.bin", b"", {"type": tarfile.SYMTYPE, "linkname": "b.bin"}),
+    "folder under the right name": ("set/a.bin", b"", {"type": tarfile.DIRTYPE}),
+}
+
+
+@pytest.mark.parametrize("kind", EVIL)
+@pytest.mark.parametrize("first", [True, False])
+def test_an_archive_that_would_do_harm_is_refused(kind: str, first: bool, tmp_path: Path) -> None:
+    """Whatever else is in it: exit 3, and no file of it anywhere."""
+    members = [EVIL[kind]] if "right name" in kind else [EVIL[kind], GOOD] if first else [GOOD, EVIL[kind]]
+    archive = tar(tmp_path / "evil.tar.gz", *members)
+    with pytest.raises(InputError, match=r"cannot be unpacked .*; delete it to download it again"):
+        unpack(archive, ["set/a.bin"], tmp_path / "data" / "set", MOST)
+    assert left(tmp_path) == {"evil.tar.gz", "data"}
+    assert left(tmp_path / "data") == set()
+
+
+def test_a_bomb_of_headers_or_of_nothing_takes_no_memory(tmp_path: Path) -> None:
+    """A gigabyte of a header's text, or of zeros after the end, packed into a megabyte."""
+    with gzip.open(tmp_path / "header.tar.gz", "wb", compresslevel=1) as file:
+        member = tarfile.TarInfo("x")
+        member.type, member.size = tarfile.XHDTYPE, 2**30
+        file.write(member.tobuf(tarfile.USTAR_FORMAT))
+        for _ in range(64):
+            file.write(b"1" * 2**20)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(InputError, match="larger than the data set"):
+        unpack(tmp_path / "header.tar.gz", ["set/a.bin"], tmp_path / "set", MOST)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 30_000  # KiB
+
+
+def test_a_zip_bomb_is_refused(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "x.zip", "w", zipfile.ZIP_DEFLATED) as file:
+        file.writestr("set/a.bin", bytes(10_000_000))
+    with pytest.raises(InputError, match="larger than the data set"):
+        unpack(tmp_path / "x.zip", ["set/a.bin"], tmp_path / "set", MOST)
+    assert left(tmp_path) == {"x.zip"}
+
+
+@pytest.mark.parametrize("kind", [".tar.gz", ".zip"])
+def test_only_what_is_asked_for_is_unpacked(kind: str, tmp_path: Path) -> None:
+    """All of it or nothing; what a killed process left is swept; other files of the folder stay."""
+    archive = tmp_path / f"x{kind}"
+    if kind == ".zip":
+        with zipfile.ZipFile(archive, "w") as file:
+            for name, content in ((GOOD[0], GOOD[1]), ("set/readme.html", b"hello")):
+                file.writestr(name, content)
+    else:
+        tar(archive, ("set", b"", {"type": tarfile.DIRTYPE}), ("set/readme.html", b"hello", {}), GOOD)
+    folder = tmp_path / "set"
+    with pytest.raises(InputError, match=r"it has no set/b\.bin"):
+        unpack(archive, ["set/a.bin", "set/b.bin"], folder, MOST)
+    assert left(tmp_path) == {archive.name}
+    (tmp_path / ".set.part").mkdir()
+    (tmp_path / ".set.part" / "half.bin").write_bytes(b"half")
+    unpack(archive, ["set/a.bin"], folder, MOST)
+    assert left(folder) == {"a.bin"}
+    (folder / "a.bin").unlink()
+    (folder / "mine.txt").write_text("mine")
+    unpack(archive, ["set/a.bin"], folder, MOST)
+    assert left(folder) == {"a.bin", "mine.txt"}
+    assert (folder / "a.bin").read_bytes() == GOOD[1]
+    assert left(tmp_path) == {archive.name, "set"}
+
+
+@pytest.mark.parametrize("kind", [".tar.gz", ".zip"])
+def test_a_damaged_archive_is_refused(kind: str, tmp_path: Path) -> None:
+    """Cut at any place, or with any byte changed: exit 3, or the right content where nothing was hurt that matters."""
+    content = os.urandom(3000)
+    archive = tmp_path / f"x{kind}"
+    if kind == ".zip":
+        with zipfile.ZipFile(archive, "w") as file:
+            file.writestr("set/a.bin", content)
+    else:
+        tar(archive, ("set/a.bin", content, {}))
+    good = archive.read_bytes()
+    damaged = [good[:cut] for cut in range(0, len(good) - 1, 97)]
+    damaged += [good[:at] + bytes([good[at] ^ 64]) + good[at + 1 :] for at in range(0, len(good), 31)]
+    damaged += [b"", b"not an archive", b"<html></html>" * 100]
+    refused = 0
+    for broken in damaged:
+        archive.write_bytes(broken)
+        try:
+            unpack(archive, ["set/a.bin"], tmp_path / "set", MOST)
+            assert (tmp_path / "set" / "a.bin").read_bytes() == content
+        except InputError:
+            refused += 1
+        shutil.rmtree(tmp_path / "set", ignore_errors=True)
+    assert refused > 0.9 * len(damaged)
