@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import functools
+import hashlib
 import inspect
+import json
 import logging
 import math
 import sys
@@ -19,6 +21,7 @@ from dltrain import rng
 from dltrain.callbacks.checkpoint import Checkpoint
 from dltrain.callbacks.evaluate_every import EvaluateEvery
 from dltrain.callbacks.limits import Limits
+from dltrain.callbacks.memory import Memory
 from dltrain.callbacks.metrics_log import MetricsLog
 from dltrain.callbacks.nonfinite import NonFinite
 from dltrain.callbacks.profile import Profile
@@ -35,8 +38,8 @@ from dltrain.device import Device
 from dltrain.engine import Callback, Engine, Task
 from dltrain.errors import ConfigError, InputError
 from dltrain.optim import Optim
-from dltrain.run import Run, find
-from dltrain.types import Data
+from dltrain.run import CHECKPOINTS, METRICS, Run, find
+from dltrain.types import Data, Interval
 
 log = logging.getLogger("dltrain")
 UNLIMITED = sys.maxsize
@@ -139,7 +142,8 @@ def build(
     model: nn.Module = make(config["model"], "model", data.spec.arguments(), plugins, settings["model"])
     if "initialization" in config and not trained:
         make(config["initialization"], "initialization", {}, plugins)(model)
-    loss = make(config["loss"], "loss", data.spec.arguments(), plugins, settings["loss"])
+    known = {**data.spec.arguments(), "class_counts": lambda: data.class_counts}  # the latter only when it is asked for
+    loss = make(config["loss"], "loss", known, plugins, settings["loss"])
     watch, mode = watched(config, trainer)
     task: Task = make(
         config["task"],
@@ -177,16 +181,20 @@ def take_over(task: Task, run: Run) -> None:
 
     InputError if the run has no checkpoint or nothing matches.
     """
-    store = Store(run.folder / "checkpoints")
-    folder = store.pointed("best") or store.pointed("last")
-    if folder is None:
+    store = Store(run.folder / CHECKPOINTS)
+    found = (
+        (run.checkpoint, load_checkpoint(run.checkpoint))
+        if run.checkpoint
+        else store.read("best") or store.read("last")
+    )
+    if found is None:
         raise InputError(f"init.from: {run.folder} has no checkpoint")
-    theirs, own = load_checkpoint(folder)["task"], task.state_dict()
+    theirs, own = found[1]["task"], task.state_dict()
     matched = [name for name, value in own.items() if name in theirs and theirs[name].shape == value.shape]
     if not matched:
         raise InputError(f"init.from: no weight of {run.folder} has the name and shape of one here")
     task.load_state_dict({name: theirs[name] for name in matched}, strict=False)
-    log.info(f"init.from {folder.parents[1]}: {len(matched)} of {len(own)} tensors taken over")
+    log.info(f"init.from {run.folder}: {len(matched)} of {len(own)} tensors taken over")
     for name, value in own.items():
         if name not in theirs:
             log.info(f"  fresh   {name} {tuple(value.shape)}: the run has none of that name")
@@ -234,6 +242,7 @@ def optim_factory(
             accumulate=trainer.accumulate,
             scaler=device.scaler(),
             total_updates=updates,
+            skip_nonfinite=trainer.skip_nonfinite > 0,
             **settings,
         )
 
@@ -254,18 +263,28 @@ class Session:
     optional: dict[str, Callback]
 
 
-def session(experiment: Experiment, run: Run, command: str = "") -> Session:
-    """The engine for `experiment`, writing into `run`'s folder.
+def session(experiment: Experiment, run: Run, command: str = "", settings: dict[str, Any] | None = None) -> Session:
+    """The engine for `experiment`, writing into `run`'s folder; `settings` are what TensorBoard shows of its configuration.
 
     The callbacks' order matters: the log first, for it raises on a bad loss before anything is saved; the one that
-    evaluates within an epoch after all that count steps; signals last, so that every other has seen the step.
+    evaluates within an epoch after all that count steps, and before the one that saves, for a resume goes on at the next
+    step; signals last, so that every other has seen the step.
     """
     config, trainer = experiment.config, experiment.trainer
     log, timer = MetricsLog(run, trainer.log_every), Timer(run)
-    nonfinite = NonFinite(log)
+    nonfinite, memory = NonFinite(log, trainer.skip_nonfinite), Memory(trainer.on_oom == "halve")
     limits = Limits(timer, trainer.steps, trainer.max_seconds)
-    checkpoint, signals = Checkpoint(Store(run.folder / "checkpoints")), Signals()
-    available = {"run": run, "log": log, "timer": timer, "settings": config, "command": command}
+    signals, checkpoint = (
+        Signals(),
+        Checkpoint(
+            Store(run.folder / CHECKPOINTS),
+            None if trainer.save_every is None else Interval.parse(trainer.save_every),
+            trainer.on_save_error,
+            about={"config_sha256": hashlib.sha256(json.dumps(config, default=str).encode()).hexdigest()},
+            sync=lambda: run.sync(METRICS),
+        ),
+    )
+    available = {"run": run, "log": log, "timer": timer, "settings": settings or config, "command": command}
     optional = {
         name: make(node, f"callbacks.{name}", available, config["plugins"])
         for name, node in config["callbacks"].items()
@@ -275,9 +294,9 @@ def session(experiment: Experiment, run: Run, command: str = "") -> Session:
         optional["profile"] = Profile(run)
     every = [EvaluateEvery(trainer.evaluate_every)] if trainer.evaluate_every else []
     chosen = [*experiment.callbacks.values(), *optional.values()]
-    callbacks = [log, nonfinite, timer, limits, *chosen, checkpoint, *every, signals]
+    callbacks = [log, nonfinite, memory, timer, limits, *chosen, *every, checkpoint, signals]
     device = experiment.device
-    engine = Engine(callbacks, device.mover(), device.autocast())
+    engine = Engine(callbacks, device.mover(), device.autocast(), memory)
     return Session(experiment, run, engine, log, timer, checkpoint, signals, optional)
 
 

@@ -7,10 +7,12 @@ import json
 import logging
 import os
 import re
+import signal
 import sys
 import traceback
 from dataclasses import dataclass
 from pathlib import Path
+from types import FrameType
 
 from dltrain import __version__
 from dltrain.commands.options import Options
@@ -51,11 +53,12 @@ VERBS = {
 HIDDEN = {"__complete": Verb("completion", "complete", "", "", MANY, True)}  # what that script calls
 MULTIRUN = Verb("multirun", "multirun", "-m [overrides]", "a grid of runs: values separated by commas")
 FLAGS = {"--help": "help", "-h": "help", "--version": "version", "--json": "json", "--debug": "debug"}
-FLAGS |= {"-m": "multirun", "--multirun": "multirun", "--plot": "plot"}
+FLAGS |= {"-m": "multirun", "--multirun": "multirun", "--plot": "plot", "--fork": "fork"}
 VALUED = {"--config-dir": "config_dir", "--out": "out"}  # flags that take a value
 OWN_FLAGS = {  # of one verb, with what they do there
     "plot": ("check", "--plot draws the learning rate of `dltrain check`"),
     "out": ("predict", "--out is the file that `dltrain predict` writes"),
+    "fork": ("resume", "--fork goes on from a run in a new one (dltrain resume RUN --fork)"),
 }
 
 
@@ -84,7 +87,7 @@ groups (dltrain list GROUP)
 
 flags: --json (outcome as a last line of JSON)  --debug (tracebacks)  --plot (check: learning rate)  --version  --help
        --config-dir DIR (options of yours: DIR/model/mine.yaml is model=mine)
-       --out FILE.csv|FILE.jsonl (predict)  -- (what follows is no flag)
+       --out FILE.csv|FILE.jsonl (predict)  --fork (resume: in a new run)  -- (what follows is no flag)
 RUN is a run folder, a unique part of its name, or `last`
 exit codes: 0 done, 1 failure, 2 usage or configuration, 3 input file, 4 diverged, 130 Ctrl-C, 143 SIGTERM
 
@@ -112,7 +115,7 @@ def parse(argv: list[str]) -> tuple[Verb | None, Options, set[str]]:
         else:
             words.append(word)
     options.json, options.debug, options.multirun = ("json" in flags, "debug" in flags, "multirun" in flags)
-    options.plot = "plot" in flags
+    options.plot, options.fork = "plot" in flags, "fork" in flags
     verb: Verb | None = VERBS["train"]
     if words and "=" not in words[0] and not words[0].startswith(("~", "+")):
         name = words.pop(0)
@@ -186,9 +189,9 @@ def main(argv: list[str] | None = None) -> int:
         code = 0
     except Exception as e:
         code = report(e, options)
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as e:
         print("dltrain: interrupted", file=sys.stderr)
-        code = 130
+        code = 143 if isinstance(e, Terminated) else 130
     finally:
         log.removeHandler(handler)
     if options.json:
@@ -226,5 +229,24 @@ def report(error: Exception, options: Options) -> int:
     return error.exit_code if isinstance(error, DltrainError) else 1
 
 
+class Terminated(KeyboardInterrupt):
+    """SIGTERM, raised where Ctrl-C would be: what has been begun is cleaned up."""
+
+
+def interrupt(number: int, frame: FrameType | None) -> None:
+    """Raise what Ctrl-C raises; but while a module is imported end at once: extensions abort on what is raised in them."""
+    while frame is not None:
+        if frame.f_code.co_filename.startswith("<frozen importlib"):
+            os.write(2, b"dltrain: interrupted\n")
+            os._exit(128 + number)
+        frame = frame.f_back
+    raise Terminated if number == signal.SIGTERM else KeyboardInterrupt
+
+
 def entry() -> None:
+    for number in (
+        signal.SIGINT,
+        signal.SIGTERM,
+    ):  # while a run trains it has handlers of its own: callbacks/signals.py
+        signal.signal(number, interrupt)
     sys.exit(main())

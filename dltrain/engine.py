@@ -110,8 +110,9 @@ class Engine:
         callbacks: Sequence[Callback] = (),
         move: Callable[[Any], Any] = lambda batch: batch,
         autocast: AbstractContextManager[Any] | None = None,
+        call: Callable[[Stage, Any], dict[str, Tensor]] = lambda stage, batch: stage.step(batch),
     ) -> None:
-        self.callbacks, self.move, self.autocast = tuple(callbacks), move, autocast or nullcontext()
+        self.callbacks, self.move, self.autocast, self.call = tuple(callbacks), move, autocast or nullcontext(), call
         self.listeners = {
             e: [getattr(c, e) for c in callbacks if getattr(type(c), e) is not getattr(Callback, e)] for e in EVENTS
         }
@@ -142,7 +143,7 @@ class Engine:
             if self.halted:
                 break
             with self.autocast:
-                self.metrics = self.stage.step(self.move(batch))
+                self.metrics = self.call(self.stage, self.move(batch))
             self.step += 1
             self.position += 1
             self.emit("step_end")
@@ -239,8 +240,7 @@ class Engine:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.restore_stage_end(state)
-        for name in PLACE:
-            setattr(self, name, state[name])
+        self.__dict__.update({name: state[name] for name in PLACE})
         for optim, saved in zip(self.stage.optims, state["optims"], strict=True):
             optim.load_state_dict(saved)
         self.stage.batches.load_state_dict(state["batches"])

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+from contextlib import suppress
+from pathlib import Path
+
 
 class DltrainError(Exception):
     """An end that is the user's to understand: printed in a few lines, without a traceback."""
@@ -43,3 +48,19 @@ class Interrupted(DltrainError):
     def __init__(self, signal_number: int) -> None:
         self.exit_code = 128 + signal_number
         super().__init__(f"interrupted by signal {signal_number}")
+
+
+class SaveError(DltrainError):
+    """A checkpoint could not be written (exit 1): where, why, and how many bytes it needs and there are."""
+
+    def __init__(self, path: Path, reason: OSError, needed: int) -> None:
+        room = ""
+        with suppress(OSError):  # the disk itself may be gone
+            room = f", {shutil.disk_usage(existing(path)).free:,} bytes are free"
+        why = reason.strerror or reason
+        super().__init__(f"{path} cannot be saved: {why}; it needs {needed:,} bytes{room}")
+
+
+def existing(path: Path) -> Path:
+    """The nearest folder above `path` that is there."""
+    return next((folder for folder in path.parents if folder.is_dir()), Path(os.sep))

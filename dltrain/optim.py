@@ -36,7 +36,9 @@ class Optim:
     losses make one step; `clip_norm` and `clip_value` of 0 clip nothing; `average(averages, values, count, total)`
     updates running averages of weights and float buffers after every step, `count` of `total_updates` steps on. `lrs`
     are the rates of the step just made and `grad_norm` its total gradient norm before clipping, kept when `measure` was
-    set before it.
+    set before it (None otherwise). With `skip_nonfinite` a step whose gradient is infinite or not a number is left out;
+    `bad_in_a_row` counts those, and those that fp16's scaler leaves out. `share` is how much of a batch the next loss is
+    of, where a batch comes in parts.
     """
 
     def __init__(
@@ -51,6 +53,7 @@ class Optim:
         penalties: Sequence[Penalty] = (),
         average: Callable[[Params, Params, int, int], None] | None = None,
         total_updates: int = 0,
+        skip_nonfinite: bool = False,
         scaler: torch.amp.GradScaler | None = None,
     ) -> None:
         self.params: Params = [p for p in modules.parameters() if p.requires_grad]
@@ -59,11 +62,15 @@ class Optim:
         self.clip_norm, self.clip_value = clip_norm, clip_value
         self.scaler = scaler or torch.amp.GradScaler("cpu", enabled=False)
         self.base_lrs = [group["lr"] for group in self.optimizer.param_groups]
-        self.updates = self.pending = 0
-        self.measure, self.grad_norm = False, torch.tensor(float("nan"))
+        self.updates, self.pending, self.share = 0, 0.0, 1.0  # pending: batches since the last step
+        self.measure = False
+        self.grad_norm: Tensor | None = None
         self.average, self.total_updates = average, total_updates
-        floats = [*self.params, *(b for b in modules.buffers() if b.is_floating_point())]
-        self.averaged_values: Params = [v.detach() for v in floats]
+        buffers = [b for b in modules.buffers() if b.is_floating_point()]
+        self.skip_nonfinite, self.spoilt, self.bad_in_a_row = skip_nonfinite, False, torch.zeros((), dtype=torch.int64)
+        self.buffers: Params = buffers if skip_nonfinite else []
+        self.good_buffers = [b.clone() for b in self.buffers]  # batch norm's statistics are made before the gradient
+        self.averaged_values: Params = [v.detach() for v in (*self.params, *buffers)]
         self.averages: Params = [v.clone() for v in self.averaged_values] if average else []
 
     @property
@@ -72,10 +79,14 @@ class Optim:
 
     def update(self, loss: Tensor) -> None:
         """Add the gradient of `loss`, and make a step once `accumulate` of them are in."""
-        share = loss if self.accumulate == 1 else loss / self.accumulate
-        self.scaler.scale(share).backward(inputs=self.params)
-        self.pending += 1
-        if self.pending == self.accumulate:
+        if self.skip_nonfinite and not self.scaler.is_enabled() and not loss.isfinite():
+            self.spoilt = True  # the step that it is of will be left out
+            self._copy(self.buffers, self.good_buffers)
+        else:
+            part = loss if self.accumulate == self.share == 1 else loss * (self.share / self.accumulate)
+            self.scaler.scale(part).backward(inputs=self.params)
+        self.pending += self.share
+        if self.pending > self.accumulate - 1e-6:
             self._step()
 
     def flush(self) -> None:
@@ -90,11 +101,19 @@ class Optim:
         self.scaler.unscale_(self.optimizer)
         for penalty in self.penalties:
             penalty.before_step(self.params)
-        if self.measure or self.clip_norm:
+        scaling = self.scaler.is_enabled()
+        if self.measure or self.clip_norm or self.skip_nonfinite or scaling:
             grads = [p.grad for p in self.params if p.grad is not None]
-            self.grad_norm, self.measure = nn.utils.get_total_norm(grads), False
+            norm, self.measure = nn.utils.get_total_norm(grads), False
+            self.grad_norm = norm
+            if self.skip_nonfinite or scaling:
+                finite = norm.isfinite() & (not self.spoilt)
+                self.bad_in_a_row = (self.bad_in_a_row.to(norm.device) + 1) * ~finite
+            if self.skip_nonfinite and not scaling and int(self.bad_in_a_row):
+                self.forget_gradient()
+                return
         if self.clip_norm:
-            nn.utils.clip_grads_with_norm_(self.params, self.clip_norm, self.grad_norm)
+            nn.utils.clip_grads_with_norm_(self.params, self.clip_norm, norm)
         if self.clip_value:
             nn.utils.clip_grad_value_(self.params, self.clip_value)
         if self.schedule:
@@ -110,8 +129,17 @@ class Optim:
             p.grad = None
         if self.average:
             self.average(self.averages, self.averaged_values, self.updates, self.total_updates)
-        self.updates, self.pending = self.updates + 1, 0
+        if self.good_buffers:
+            self._copy(self.good_buffers, self.buffers)
+        self.updates, self.pending = self.updates + 1, 0.0
         torch.clear_autocast_cache()  # autocast keeps half-precision copies: a second forward would read stale weights
+
+    def forget_gradient(self) -> None:
+        """Drop the gradient gathered since the last step, and what the batches of it made of the buffers."""
+        for p in self.params:
+            p.grad = None
+        self._copy(self.buffers, self.good_buffers)
+        self.pending, self.spoilt = 0.0, False
 
     @contextmanager
     def averaged(self) -> Iterator[None]:
@@ -151,6 +179,9 @@ class Optim:
             "averages": self.averages,
             "measure": self.measure,
             "grad_norm": self.grad_norm,
+            "bad_in_a_row": self.bad_in_a_row,
+            "spoilt": self.spoilt,
+            "good_buffers": self.good_buffers,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -162,7 +193,12 @@ class Optim:
             self.schedule.load_state_dict(state["schedule"])
         self.scaler.load_state_dict(state["scaler"])
         self.updates, self.pending, self.measure = state["updates"], state["pending"], state["measure"]
-        self.grad_norm = state["grad_norm"]
+        self.grad_norm, self.bad_in_a_row, self.spoilt = state["grad_norm"], state["bad_in_a_row"], state["spoilt"]
+        self._copy(
+            self.good_buffers, self.buffers
+        )  # a state is saved after a step, or within a window whose first batch
+        if self.good_buffers and state["good_buffers"]:  # has changed them
+            self._copy(self.good_buffers, state["good_buffers"])
         for p, moments in self.optimizer.state.items():  # fused kernels walk memory: all in the parameter's own layout
             alike = {k: v for k, v in moments.items() if k != "step" and isinstance(v, Tensor) and v.shape == p.shape}
             moments.update({k: self._like(p, v) for k, v in alike.items()})

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import json
+import logging
+import os
 import re
-from collections.abc import Callable, Iterator
+import shutil
+import socket
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from dltrain.errors import InputError, UsageError
+from dltrain.files import replace_file, sweep, sync_directory, temporary_name, write_through
 
 try:
     import fcntl
@@ -19,6 +24,10 @@ except ImportError:  # not on Windows
 
 CONFIG, MANIFEST, RESULTS = "config.yaml", "manifest.json", "results.json"
 METRICS, TIMING, LOG = "metrics.jsonl", "timing.jsonl", "train.log"
+CHECKPOINTS, LOCK = "checkpoints", ".lock"
+MOST_PENDING = 100_000  # lines that wait in memory for room on the disk
+
+log = logging.getLogger("dltrain")
 
 
 def clean(label: str) -> str:
@@ -27,58 +36,108 @@ def clean(label: str) -> str:
 
 
 class Run:
-    """One run's folder."""
+    """One run's folder. `checkpoint` is the one that was named, where it was not the run that was."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, checkpoint: Path | None = None) -> None:
+        self.folder, self.checkpoint = folder, checkpoint
+        self.lock: IO[str] | None = None
+        self.pending: dict[str, list[str]] = {}  # lines that found no room on the disk yet
 
     @classmethod
-    def create(cls, root: Path, label: str) -> Run:
+    def create(cls, root: Path, label: str, contents: Mapping[str, bytes]) -> Run:
         """A new folder `<root>/<date>/<time with microseconds>_<label>`; UsageError if `root` cannot be written."""
         while True:
             now = datetime.now()
-            folder = root / f"{now:%Y-%m-%d}" / f"{now:%H-%M-%S-%f}_{clean(label)}"
             try:
-                folder.parent.mkdir(parents=True, exist_ok=True)
-            except OSError as e:
-                raise UsageError(f"paths.output={root}: a run folder cannot be made there ({e.strerror})") from e
-            try:
-                folder.mkdir()
+                return cls.make(root / f"{now:%Y-%m-%d}" / f"{now:%H-%M-%S-%f}_{clean(label)}", contents)
             except FileExistsError:
                 continue  # another run took this microsecond
             except OSError as e:
                 raise UsageError(f"paths.output={root}: a run folder cannot be made there ({e.strerror})") from e
-            return cls(folder)
+
+    @classmethod
+    def make(cls, folder: Path, contents: Mapping[str, bytes]) -> Run:
+        """The new folder `folder`, which appears with `contents` in it and locked, or OSError."""
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        sweep(folder.parent)
+        temporary = temporary_name(folder)
+        temporary.mkdir()
+        try:
+            run = cls(temporary)
+            run.lock = run.acquire()
+            for name, content in contents.items():
+                write_through(temporary / name, content)
+            sync_directory(temporary)
+            if folder.exists():
+                raise FileExistsError(folder)
+            try:
+                temporary.rename(folder)
+            except OSError as e:
+                raise FileExistsError(folder) if folder.exists() else e from None
+            sync_directory(folder.parent)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+        run.folder = folder
+        return run
+
+    def acquire(self) -> IO[str]:
+        """The lock of the folder's only writer; UsageError, naming the other, if there is one (POSIX only)."""
+        file = (self.folder / LOCK).open("a+", encoding="utf-8")
+        try:
+            if fcntl is not None:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as e:
+            file.seek(0)
+            by = file.read().strip() or "another process"
+            file.close()
+            raise UsageError(f"{self.folder} is being written by a run that is still going ({by})") from e
+        file.truncate(0)
+        file.write(f"pid {os.getpid()} on {socket.gethostname()}\n")
+        file.flush()
+        return file
 
     @contextmanager
-    def locked(self) -> Iterator[None]:
-        """Be the only writer inside; UsageError if another is (POSIX only)."""
-        with (self.folder / ".lock").open("w") as file:
-            try:
-                if fcntl is not None:
-                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError as e:
-                raise UsageError(f"{self.folder} is being written by a run that is still going") from e
-            yield
+    def locked(self) -> Iterator[Run]:
+        """Be the only writer inside; UsageError if another is. A run that was just made is locked already."""
+        self.lock = self.lock or self.acquire()
+        try:
+            yield self
+        finally:
+            self.lock.close()
+            self.lock = None
 
     def write_json(self, name: str, content: dict[str, Any]) -> None:
-        temporary = self.folder / f".{name}.tmp"
-        temporary.write_text(json.dumps(content, indent=1, default=str) + "\n", encoding="utf-8")
-        temporary.replace(self.folder / name)
+        replace_file(self.folder / name, as_json(content))
 
     def read_json(self, name: str) -> dict[str, Any]:
         try:
             content: dict[str, Any] = json.loads((self.folder / name).read_text(encoding="utf-8"))
         except FileNotFoundError:
             return {}
-        except ValueError as e:
+        except (ValueError, OSError, RecursionError) as e:
             raise InputError(f"{self.folder / name} is not JSON: {e}") from e
+        if not isinstance(content, dict):
+            raise InputError(f"{self.folder / name} is not a mapping")
         return content
 
     def append(self, name: str, record: dict[str, Any]) -> None:
-        """One line of JSON at the end of `name`."""
-        with (self.folder / name).open("a", encoding="utf-8") as file:
-            file.write(json.dumps(record) + "\n")
+        """One line of JSON at the end of `name`. Where there is no room, lines wait in memory until there is."""
+        waiting = self.pending.setdefault(name, [])
+        waiting.append(json.dumps(record) + "\n")
+        try:
+            write_end(self.folder / name, "".join(waiting).encode())
+        except OSError as e:
+            if len(waiting) == 1:
+                log.warning(f"{self.folder / name} cannot be written ({e.strerror}): its lines wait in memory")
+            del waiting[:-MOST_PENDING]
+        else:
+            waiting.clear()
+
+    def sync(self, name: str) -> None:
+        """Wait until what was appended to `name` is on the disk."""
+        if (self.folder / name).exists():
+            with (self.folder / name).open("ab") as file:
+                os.fsync(file.fileno())
 
     def cut_back(self, name: str, step: int) -> None:
         """Drop the lines of `name` that belong to steps after `step`: a resumed run writes them again."""
@@ -93,15 +152,29 @@ class Run:
         if path.exists():
             lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
             whole = [line for line in lines if line.endswith("\n")]  # a run killed at its last line left part of it
-            temporary = path.with_name(f".{name}.tmp")
-            temporary.write_text("".join(kept(whole)), encoding="utf-8")
-            temporary.replace(path)
+            replace_file(path, "".join(kept(whole)).encode())
+
+
+def as_json(content: dict[str, Any]) -> bytes:
+    return (json.dumps(content, indent=1, default=str) + "\n").encode()
+
+
+def write_end(path: Path, content: bytes) -> None:
+    """Append all of `content` or, with an OSError, nothing of it."""
+    with path.open("ab", buffering=0) as file:
+        end = file.seek(0, os.SEEK_END)
+        try:
+            while content:
+                content = content[file.write(content) :]
+        except OSError:
+            file.truncate(end)
+            raise
 
 
 def all_runs(root: Path) -> list[Path]:
     """Every run folder under `root`, oldest first; a sweep's jobs count, the sweep itself does not."""
     found = [*root.glob(f"*/*/{CONFIG}"), *root.glob(f"*/*_sweep/*/{CONFIG}")]
-    return sorted((path.parent for path in found), key=in_order)
+    return sorted((path.parent for path in found if not path.parent.name.startswith(".")), key=in_order)
 
 
 def in_order(folder: Path) -> list[tuple[int, str]]:
@@ -110,10 +183,15 @@ def in_order(folder: Path) -> list[tuple[int, str]]:
 
 
 def find(name: str, root: Path) -> Run:
-    """The run that `name` means: a folder, `last`, or a part of a folder's name that only one has (InputError)."""
+    """The run that `name` means: a folder, `last`, or a part of a folder's name that only one has (InputError).
+
+    A checkpoint's folder means its run too, and that checkpoint of it.
+    """
     folder = Path(name)
     if (folder / CONFIG).is_file():
         return Run(folder)
+    if folder.parent.name == CHECKPOINTS and (folder.parents[1] / CONFIG).is_file():
+        return Run(folder.parents[1], folder)
     runs = all_runs(root)
     if not runs:
         raise InputError(f"there is no run under {root}; `dltrain` trains one")

@@ -6,6 +6,7 @@ It imports nothing of dltrain, and torch only for annotations.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol, TypeAlias, runtime_checkable
@@ -75,10 +76,33 @@ NonNegative: TypeAlias = Annotated[float, Ge(0)]
 Fraction: TypeAlias = Annotated[float, Ge(0), Lt(1)]
 """Of a whole: 0 is none of it, 1 would be all of it."""
 Probability: TypeAlias = Annotated[float, Ge(0), Le(1)]
+Often: TypeAlias = PositiveInt | str
+"""Every so many steps, or a text that `Interval.parse` reads."""
 BatchSize: TypeAlias = PositiveInt | Literal["all"]
 Activation: TypeAlias = Literal["relu", "leaky_relu", "elu", "gelu", "tanh", "sigmoid", "softmax"]
 Norm: TypeAlias = Literal["none", "batch", "layer"]
 Pooling: TypeAlias = Literal["max", "average", "variance"]
+
+
+@dataclass(frozen=True)
+class Interval:
+    """How often something is done: every so many steps, epochs or seconds; infinite where that does not count."""
+
+    steps: float = math.inf
+    epochs: float = math.inf
+    seconds: float = math.inf
+
+    @classmethod
+    def parse(cls, text: Often) -> Interval:
+        """20 is steps, "2ep" epochs, "30s", "10min" and "2h" time; ValueError for anything else."""
+        match = re.fullmatch(r"(\d+(?:\.\d+)?) ?(ep|s|min|h)?", str(text))
+        count, unit = (float(match[1]), match[2]) if match else (0.0, None)
+        whole = unit in ("s", "min", "h") or count.is_integer()
+        if not count or not whole:
+            raise ValueError(f"{text!r} does not say how often: 20 (steps), 2ep, 30s, 10min or 2h does")
+        if unit is None:
+            return cls(steps=count)
+        return cls(epochs=count) if unit == "ep" else cls(seconds=count * {"s": 1, "min": 60, "h": 3600}[unit])
 
 
 @dataclass(frozen=True)
@@ -89,7 +113,8 @@ class Spec:
     are standardized by, in the stored unit (0..255 for bytes): per channel of images, else per feature; empty where
     stored values are used as they are. Classes have `class_names`; a regression has `target_names` instead, whose
     stored values are standardized: times `target_std` plus `target_mean` gives the unit of the data. The last
-    len(`cardinalities`) features are codes of categories, each with that many values.
+    len(`cardinalities`) features are codes of categories, each with that many values. `class_counts` are the training
+    samples of each class, of data that is described rather than read.
     """
 
     input_shape: tuple[int, ...]
@@ -103,6 +128,7 @@ class Spec:
     target_std: tuple[float, ...] = ()
     feature_names: tuple[str, ...] = ()
     cardinalities: tuple[int, ...] = ()
+    class_counts: tuple[int, ...] = ()
 
     @property
     def num_classes(self) -> int:
@@ -183,6 +209,10 @@ class Data(Protocol):
     @property
     def test(self) -> DataSplit: ...
 
+    @property
+    def class_counts(self) -> tuple[int, ...]:
+        """Training samples of each class, for a loss that weighs them; it may have to read the data."""
+
     def fake(self) -> Data:
         """Random data of the same shape, without a file: for `check` and `debug=smoke`."""
 
@@ -260,3 +290,12 @@ class Table:
     columns: tuple[str, ...]
     row_title: str = ""
     column_title: str = ""
+
+
+def flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """{"optimizer": {"lr": 1}} as {"optimizer.lr": 1}."""
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        name = f"{prefix}{key}"
+        flat |= flatten(value, f"{name}.") if isinstance(value, dict) else {name: value}
+    return flat

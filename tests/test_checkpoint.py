@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
+import io
 import json
 import os
+import shutil
+import socket
+import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +20,12 @@ from toys import Counting
 
 from dltrain import checkpoint
 from dltrain.callbacks.checkpoint import Checkpoint
-from dltrain.checkpoint import MANIFEST, STATE, WEIGHTS, Store, commit, load, snapshot
-from dltrain.engine import Engine
-from dltrain.errors import InputError
+from dltrain.callbacks.evaluate_every import EvaluateEvery
+from dltrain.checkpoint import MANIFEST, RANK, STATE, WEIGHTS, Store, commit, load, read_manifest, sealed, snapshot
+from dltrain.engine import Callback, Engine
+from dltrain.errors import DltrainError, InputError, SaveError
+from dltrain.files import sweep, temporary_name
+from dltrain.types import Interval
 
 
 @pytest.fixture(autouse=True)
@@ -44,8 +53,9 @@ class Odd(nn.Module):
         self.words = state["words"]
 
 
-def write(folder: Path, step: int = 0) -> Path:
-    commit(folder, snapshot({"task": nn.Linear(3, 2).state_dict(), "step": step}), {"step": step})
+def write(folder: Path, step: int = 0, points: tuple[str, ...] = ()) -> Path:
+    state = {"task": nn.Linear(3, 2).state_dict(), "step": step, "rng": {"torch": torch.get_rng_state()}}
+    commit(folder, snapshot(state), {"step": step, "points": points})
     return folder
 
 
@@ -92,6 +102,16 @@ DAMAGE = {
     "a flipped bit in the state": (lambda f: flip(f / STATE, 200), "state.pt is damaged"),
     "truncated weights": (lambda f: os.truncate(f / WEIGHTS, 20), "task.safetensors is damaged"),
     "an empty state": (lambda f: os.truncate(f / STATE, 0), "state.pt is damaged"),
+    "a flipped bit in the generators": (lambda f: flip(f / RANK, 300), "rank-0.pt is damaged"),
+    "a flipped bit in the manifest": (
+        lambda f: flip(f / MANIFEST, 40),
+        "not a whole checkpoint|manifest.json is damaged",
+    ),
+    "another step in the manifest": (
+        lambda f: (f / MANIFEST).write_text((f / MANIFEST).read_text().replace('"step": 0', '"step": 7')),
+        "manifest.json is damaged",
+    ),
+    "a huge manifest": (lambda f: (f / MANIFEST).write_bytes(b" " * 2**21), "is no checkpoint's manifest"),
     "a truncated manifest": (lambda f: os.truncate(f / MANIFEST, 40), "not a whole checkpoint"),
     "no manifest": (lambda f: (f / MANIFEST).unlink(), "not a whole checkpoint"),
     "no weights": (lambda f: (f / WEIGHTS).unlink(), "not a whole checkpoint"),
@@ -119,9 +139,46 @@ def test_no_code_is_run_by_loading(tmp_path: Path) -> None:
             return (Path.touch, (tmp_path / "ran",))
 
     commit(tmp_path / "c", {"task": {}, "evil": Evil()}, {})
-    with pytest.raises(Exception, match=r"[Ww]eights.only"):
+    with pytest.raises(InputError, match=r"[Ww]eights.only"):
         load(tmp_path / "c")
     assert not (tmp_path / "ran").exists()
+
+
+def reseal(folder: Path, name: str, content: bytes) -> None:
+    """Put `content` into a checkpoint with a manifest that fits it, as somebody would who means harm."""
+    manifest = read_manifest(folder)
+    (folder / name).write_bytes(content)
+    manifest["files"][name] = {"size": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+    (folder / MANIFEST).write_bytes(sealed(manifest))
+
+
+def test_a_tensor_of_one_number_and_any_size_is_refused(tmp_path: Path) -> None:
+    """A stride of 0 makes terabytes of four bytes: it is found before anything copies it."""
+    folder = write(tmp_path / "c")
+    buffer = io.BytesIO()
+    torch.save({"task": {}, "step": torch.zeros(1).expand(10**6, 10**6)}, buffer)
+    reseal(folder, STATE, buffer.getvalue())
+    with pytest.raises(InputError, match=r"shape \(1000000, 1000000\) has not as many numbers"):
+        load(folder)
+
+
+def test_compressed_content_is_refused(tmp_path: Path) -> None:
+    """A few bytes can unpack to any number of them; dltrain compresses nothing."""
+    folder, squeezed = write(tmp_path / "c"), io.BytesIO()
+    with zipfile.ZipFile(folder / STATE) as plain, zipfile.ZipFile(squeezed, "w", zipfile.ZIP_DEFLATED) as archive:
+        for entry in plain.infolist():
+            archive.writestr(entry.filename, plain.read(entry))
+    reseal(folder, STATE, squeezed.getvalue())
+    with pytest.raises(InputError, match=r"state\.pt is no file of dltrain's: its content is compressed"):
+        load(folder)
+
+
+def test_another_format_is_named(tmp_path: Path) -> None:
+    """A checkpoint of another version of the format is not taken for a damaged one."""
+    folder = write(tmp_path / "c")
+    (folder / MANIFEST).write_bytes(sealed({**read_manifest(folder), "format": 1}))
+    with pytest.raises(InputError, match="has format 1; this dltrain reads format 2"):
+        load(folder)
 
 
 def test_unfinished_folders_are_not_checkpoints(tmp_path: Path) -> None:
@@ -137,7 +194,7 @@ def test_unfinished_folders_are_not_checkpoints(tmp_path: Path) -> None:
     assert store.pointed("last") == whole
 
 
-@pytest.mark.parametrize("failing", [WEIGHTS, STATE, MANIFEST, "rename"])
+@pytest.mark.parametrize("failing", [WEIGHTS, STATE, RANK, MANIFEST, "rename"])
 def test_a_failed_commit_leaves_nothing(failing: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A full disk at any file, or at the rename, leaves no folder behind, whole or temporary."""
     write_through, rename = checkpoint.write_through, Path.rename
@@ -155,7 +212,9 @@ def test_a_failed_commit_leaves_nothing(failing: str, tmp_path: Path, monkeypatc
 
     monkeypatch.setattr(checkpoint, "write_through", writes)
     monkeypatch.setattr(Path, "rename", renames)
-    with pytest.raises(OSError, match=r"No space|Input/output"):
+    with pytest.raises(
+        SaveError, match=r"000000001 cannot be saved: (No space|Input/output).*; it needs [\d,]{5,} bytes, [\d,]+ bytes"
+    ):
         write(tmp_path / "c" / "000000001")
     assert list((tmp_path / "c").iterdir()) == []
 
@@ -169,14 +228,14 @@ def test_the_manifest_is_written_last_and_the_rename_after_it(tmp_path: Path, mo
     monkeypatch.setattr(Path, "rename", lambda s, t: (order.append("rename"), rename(s, t)))
     (tmp_path / "home").mkdir()
     write(tmp_path / "home" / "c")
-    assert order == [WEIGHTS, STATE, MANIFEST, "sync .tmp", "rename", "sync home"]
+    assert order == [WEIGHTS, STATE, RANK, MANIFEST, "sync .tmp", "rename", "sync home"]
 
 
 def test_a_committed_folder_is_never_overwritten(tmp_path: Path) -> None:
     """Committing over a checkpoint fails and leaves it as it was; `new_name` finds a free name, later in order."""
     folder = write(tmp_path / "000000004", step=4)
     content = (folder / STATE).read_bytes()
-    with pytest.raises(OSError, match=r"not empty|exists"):
+    with pytest.raises(SaveError, match=r"not empty|exists"):
         write(folder, step=5)
     assert (folder / STATE).read_bytes() == content
     store, made = Store(tmp_path), [folder]
@@ -188,7 +247,7 @@ def test_a_committed_folder_is_never_overwritten(tmp_path: Path) -> None:
 
 
 def test_pointers(tmp_path: Path) -> None:
-    """Pointers name a committed folder beside them; `last` falls back on the newest, `best` on nothing."""
+    """Pointers name a committed folder beside them; `last` falls back on the newest, `best` on what was saved as that."""
     store = Store(tmp_path)
     first, second = write(tmp_path / "000000001"), write(tmp_path / "000000002")
     assert (store.pointed("last"), store.pointed("best")) == (second, None)
@@ -200,6 +259,90 @@ def test_pointers(tmp_path: Path) -> None:
         assert store.pointed("best") is None, wrong
     store.point("last", "000000077")
     assert store.pointed("last") == second
+    third = write(tmp_path / "000000003", points=("best", "last"))
+    write(tmp_path / "000000004", points=("last",))
+    assert store.pointed("best") == third
+
+
+def test_sweeping_spares_the_living(tmp_path: Path) -> None:
+    """What a process that is gone left unfinished is removed; a living one's, and another machine's, is not."""
+    gone = 2**22 + 7  # above the largest number of a process
+    left = [
+        tmp_path / f".{kind}-x-{socket.gethostname()}-{pid}" for kind in ("tmp", "old") for pid in (gone, os.getpid())
+    ]
+    kept = [tmp_path / f".tmp-x-{socket.gethostname()}-{os.getppid()}", tmp_path / f".tmp-x-elsewhere-{gone}"]
+    for folder in (*left, *kept):
+        (folder / "inside").mkdir(parents=True)
+    left.append(temporary_name(tmp_path / "last"))
+    left[-1].write_text("a pointer")
+    sweep(tmp_path)
+    assert sorted(path for path in tmp_path.iterdir() if path.name.startswith(".")) == sorted(kept)
+
+
+@pytest.mark.parametrize("damaged", [(), (3,), (2, 3), (1,), (1, 2)])
+def test_recovering_falls_back_to_the_newest_whole_one(
+    damaged: tuple[int, ...], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Damaged folders are set aside with a line each, leftovers go, and the pointers name what is there."""
+    store = Store(tmp_path / "checkpoints")
+    folders = {
+        step: write(store.folder / f"{step:09d}", step, ("best", "last") if step < 3 else ("last",))
+        for step in (1, 2, 3)
+    }
+    store.point("last", "000000001")  # killed before it was pointed at
+    store.point("best", "000000001")
+    (store.folder / f".tmp-x-{socket.gethostname()}-{os.getpid()}").mkdir()
+    for step in damaged:
+        flip(folders[step] / STATE, 100)
+    whole = [step for step in (1, 2, 3) if step not in damaged]
+    assert store.recover() == folders[whole[-1]]
+    assert store.steps() == [folders[step] for step in whole]
+    assert (store.folder / "last").read_text() == folders[whole[-1]].name
+    best = [step for step in whole if step < 3]
+    assert store.pointed("best") == (folders[best[-1]] if best else None)
+    aside = sorted(path.name for path in store.folder.iterdir() if path.name.startswith((".", "damaged")))
+    assert aside == [f"damaged-{step:09d}" for step in damaged]
+    assert [f"{folders[s] / STATE} is damaged" in caplog.text for s in (1, 2, 3)] == [s in damaged for s in (1, 2, 3)]
+    assert (f"falling back to the checkpoint before: {folders[whole[-1]].name}" in caplog.text) == (3 in damaged)
+
+
+def test_recovering_when_all_are_damaged(tmp_path: Path) -> None:
+    """Starting over in silence would lose the run: it is an error that names them."""
+    flip(write(tmp_path / "000000001") / STATE, 100)
+    with pytest.raises(InputError, match="every checkpoint is damaged \\(000000001\\)"):
+        Store(tmp_path).recover()
+
+
+def test_reading_while_a_run_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A folder that is removed while it is read is not called broken: the pointer has moved on, and is read again."""
+    store = Store(tmp_path)
+    first, second = write(tmp_path / "000000001", 1), write(tmp_path / "000000002", 2)
+    store.point("last", first.name)
+    real = checkpoint.load
+
+    def racing(folder: Path) -> dict[str, Any]:
+        if folder == first:
+            store.point("last", second.name)
+            store.remove(first)
+        return real(folder)
+
+    monkeypatch.setattr(checkpoint, "load", racing)
+    found = store.read("last")
+    assert found is not None
+    assert (found[0], found[1]["step"]) == (second, 2)
+    flip(second / STATE, 100)
+    with pytest.raises(InputError, match="damaged"):
+        store.read("last")
+    assert Store(tmp_path / "none").read("last") is None
+
+
+def test_what_is_removed_loses_its_name_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Killed while it deletes, a run leaves no half folder that looks like a checkpoint."""
+    folder = write(tmp_path / "000000001")
+    monkeypatch.setattr(shutil, "rmtree", lambda path, ignore_errors: None)
+    Store(tmp_path).remove(folder)
+    assert Store(tmp_path).steps() == []
+    assert [path.name[:14] for path in tmp_path.iterdir() if path.name != "no-data"] == [".old-000000001"]
 
 
 @pytest.mark.parametrize(("best", "left"), [(1, [1, 4, 5]), (5, [4, 5]), (None, [4, 5])])
@@ -235,17 +378,105 @@ def test_a_stage_that_is_trained_longer_saves_its_end_again(tmp_path: Path) -> N
 def test_a_write_error_in_the_background_surfaces(event: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What goes wrong in the writing thread is raised in the training thread, once."""
 
-    def full(folder: Path, state: Any, about: Any) -> None:
-        raise OSError(28, "No space left on device")
-
     engine = Engine([saver := Checkpoint(Store(tmp_path))])
     engine.fit(Counting((1, 2, None)))
     monkeypatch.setattr("dltrain.callbacks.checkpoint.commit", full)
+    engine.step += 1
     saver.save(engine)
     act = {"wait": saver.wait, "save": lambda: saver.save(engine), "run_end": lambda: saver.run_end(engine)}[event]
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(SaveError, match="No space left"):
         act()
     saver.wait()
+
+
+def full(folder: Path, state: Any, about: Any) -> None:
+    raise SaveError(folder, OSError(28, "No space left on device"), 1000)
+
+
+class At(Callback):
+    """Calls `act` after step `step`."""
+
+    def __init__(self, step: int, act: Callable[[], None]) -> None:
+        self.step, self.act = step, act
+
+    def step_end(self, engine: Engine) -> None:
+        if engine.step == self.step:
+            self.act()
+
+
+def test_a_full_disk_is_survived(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Nothing can be written from step 3 to 9: one line, the checkpoint before stays, and the end of the first stage and
+    the best state are written when there is room again."""
+    caplog.set_level("INFO", "dltrain")
+    saver = Checkpoint(Store(tmp_path), every=Interval(steps=1), on_error="continue")
+    real = checkpoint.commit
+
+    def fill() -> None:
+        saver.wait()
+        monkeypatch.setattr("dltrain.callbacks.checkpoint.commit", full)
+
+    def free() -> None:
+        saver.wait()
+        assert [int(folder.name) for folder in saver.store.steps()] == [1, 2]
+        assert saver.failed
+        monkeypatch.setattr("dltrain.callbacks.checkpoint.commit", real)
+
+    Engine([At(3, fill), At(9, free), saver]).fit(Counting((3, 2, 1), (3, 2, 1)))
+    assert caplog.text.count("cannot be saved: No space left on device; it needs 1,000 bytes") == 1
+    assert caplog.text.count("saving works again") == 1
+    assert not saver.failed
+    saver.require_complete()
+    store = Store(tmp_path)
+    assert [int(folder.name.partition(".")[0]) for folder in store.steps()][-1] == 12
+    assert {index: end["step"] for index, end in store.stage_ends().items()} == {0: 6, 1: 12}
+    best = store.read("best")
+    assert best is not None
+    assert best[1]["step"] == saver.best["step"] == 12
+
+
+def test_a_disk_that_stays_full_is_said_at_the_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The run ends, its best state is in memory for the test, and the loss of the rest is an error."""
+    monkeypatch.setattr("dltrain.callbacks.checkpoint.commit", full)
+    saver = Checkpoint(Store(tmp_path), on_error="continue")
+    Engine([saver]).fit(Counting((2, 2, 1)))
+    state = saver.best_state()
+    assert state is not None
+    assert state["step"] == 4
+    with pytest.raises(DltrainError, match="the last state of the run could not be saved"):
+        saver.require_complete()
+    with pytest.raises(SaveError):
+        Engine([Checkpoint(Store(tmp_path))]).fit(Counting((1, 2, None)))
+
+
+@pytest.mark.parametrize(
+    ("every", "steps"),
+    [
+        (Interval(steps=3), [3, 6, 9, 12, 15, 15]),
+        (Interval(epochs=2), [10, 15]),
+        (Interval(seconds=0.0), [*range(1, 16), 15]),
+        (Interval(seconds=1e6), [15]),
+    ],
+)
+def test_save_every(every: Interval, steps: list[int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In steps, epochs or seconds; the end is always saved, and no state twice."""
+    monkeypatch.setattr("dltrain.callbacks.checkpoint.KEEP", 100)
+    Engine([Checkpoint(Store(tmp_path), every)]).fit(Counting((3, 5, None)))
+    assert [int(folder.name.partition(".")[0]) for folder in Store(tmp_path).steps()] == steps
+    states = [load(folder) for folder in Store(tmp_path).steps()]
+    assert len({(s["step"], s["epoch"], s["position"], s["settled"]) for s in states}) == len(states)
+
+
+def test_an_evaluation_is_in_the_checkpoint_of_its_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A resume goes on at the next step: what is evaluated at a step has to be saved with it."""
+    monkeypatch.setattr("dltrain.callbacks.checkpoint.KEEP", 100)
+    every = EvaluateEvery(2)
+    saver = Checkpoint(Store(tmp_path), Interval(steps=2))
+    monkeypatch.setattr(Checkpoint, "save_or_hold", lambda self, engine, due: None)  # what is asked for counts alone
+    Engine([every, saver]).fit(Counting((1, 5, 1)))
+    best = [load(folder)["callbacks"]["checkpoint"]["best"]["step"] for folder in Store(tmp_path).steps()]
+    assert best == [2, 4, 5]
 
 
 def test_the_best_is_pointed_at_before_the_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import re
+import socket
 import threading
 from pathlib import Path
 
@@ -11,6 +14,12 @@ import pytest
 from dltrain import run
 from dltrain.errors import InputError, UsageError
 from dltrain.run import CONFIG, METRICS, Run, clean, find
+
+
+def created(root: Path, label: str) -> Path:
+    """A new run's folder, unlocked again."""
+    with Run.create(root, label, {CONFIG: b"{}"}).locked() as made:
+        return made.folder
 
 
 def test_no_two_runs_share_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -31,7 +40,7 @@ def test_no_two_runs_share_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
     def make() -> None:
         barrier.wait()
-        made.append(Run.create(tmp_path / "outputs", "cnn_mnist").folder)
+        made.append(created(tmp_path / "outputs", "cnn_mnist"))
 
     threads = [threading.Thread(target=make) for _ in range(20)]
     for thread in threads:
@@ -54,10 +63,10 @@ def test_an_output_root_that_is_none(kind: str, tmp_path: Path) -> None:
     else:
         (tmp_path / "real").mkdir()
         root.symlink_to(tmp_path / "real")
-        assert Run.create(root, "x").folder.is_dir()
+        assert created(root, "x").is_dir()
         return
     with pytest.raises(UsageError, match=r"paths\.output=.*cannot be made"):
-        Run.create(root, "x")
+        created(root, "x")
 
 
 @pytest.mark.parametrize(
@@ -78,7 +87,7 @@ def test_an_output_root_that_is_none(kind: str, tmp_path: Path) -> None:
 def test_labels_cannot_leave_the_root(label: str, name: str, tmp_path: Path) -> None:
     """Whatever a run is called, its folder is two below the root."""
     assert clean(label) == name
-    folder = Run.create(tmp_path / "outputs", label).folder
+    folder = created(tmp_path / "outputs", label)
     assert folder.resolve().parent.parent == tmp_path / "outputs"
     assert "=" not in folder.name
 
@@ -191,3 +200,94 @@ def test_appended_lines_are_json(tmp_path: Path) -> None:
     for i in range(3):
         made.append(METRICS, {"step": i})
     assert [json.loads(line)["step"] for line in (tmp_path / METRICS).read_text().splitlines()] == [0, 1, 2]
+
+
+def test_a_run_folder_appears_with_its_content(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Under its own name it is never without a configuration; what a failure leaves is removed, and so is what a killed
+    process left."""
+    seen: list[list[str]] = []
+    rename = Path.rename
+    monkeypatch.setattr(
+        Path, "rename", lambda s, t: (seen.append(sorted(p.name for p in s.iterdir())), rename(s, t))[1]
+    )
+    folder = created(tmp_path / "outputs", "x")
+    assert seen == [[".lock", CONFIG]]
+    assert (folder / CONFIG).read_bytes() == b"{}"
+    left = folder.with_name(f".tmp-x-{socket.gethostname()}-{2**22 + 7}")
+    left.mkdir()
+    monkeypatch.setattr(run, "write_through", broken)
+    with pytest.raises(UsageError, match="cannot be made there \\(No space"):
+        created(tmp_path / "outputs", "y")
+    assert [path.name for path in folder.parent.iterdir()] == [folder.name]
+    assert [path.parent.name for path in tmp_path.glob("outputs/*/*/config.yaml")] == [folder.name]
+
+
+def broken(path: Path, content: bytes) -> None:
+    raise OSError(28, "No space left on device")
+
+
+def test_a_folder_that_is_there_is_not_taken(tmp_path: Path) -> None:
+    """A job of a sweep has a folder of a given name: not even an empty one is taken over."""
+    (tmp_path / "0").mkdir()
+    with pytest.raises(FileExistsError):
+        Run.make(tmp_path / "0", {})
+    assert list((tmp_path / "0").iterdir()) == []
+
+
+def test_a_second_writer_is_refused_and_told_who_the_first_is(tmp_path: Path) -> None:
+    """By process and machine; afterwards the run is free again."""
+    with Run.make(tmp_path / "x", {}).locked():
+        who = rf"pid {os.getpid()} on {re.escape(socket.gethostname())}"
+        with pytest.raises(UsageError, match=rf"is being written by a run that is still going \({who}\)"):
+            Run(tmp_path / "x").acquire()
+    Run(tmp_path / "x").acquire().close()
+
+
+def test_lines_wait_for_room_on_the_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A full disk is said once; nothing half is in the file meanwhile, and everything in order when there is room again."""
+    made = Run(tmp_path)
+    made.append(METRICS, {"step": 0})
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "open", lambda self, *a, **k: FullFile(self))
+        for step in (1, 2):
+            made.append(METRICS, {"step": step})
+    assert (tmp_path / METRICS).read_text() == '{"step": 0}\n'
+    made.append(METRICS, {"step": 3})
+    assert [json.loads(line)["step"] for line in (tmp_path / METRICS).read_text().splitlines()] == [0, 1, 2, 3]
+    assert caplog.text.count("No space left on device") == 1
+
+
+class FullFile:
+    """A file on a disk that has room for three bytes more."""
+
+    def __init__(self, path: Path) -> None:
+        self.path, self.written = path, 0
+
+    def __enter__(self) -> FullFile:
+        return self
+
+    def __exit__(self, *exc: object) -> None: ...
+
+    def seek(self, offset: int, whence: int) -> int:
+        return self.path.stat().st_size
+
+    def write(self, content: bytes) -> int:
+        if self.written:
+            raise OSError(28, "No space left on device")
+        self.written = 3
+        self.path.write_bytes(self.path.read_bytes() + content[:3])
+        return 3
+
+    def truncate(self, end: int) -> None:
+        self.path.write_bytes(self.path.read_bytes()[:end])
+
+
+def test_find_a_checkpoint(tmp_path: Path) -> None:
+    """A checkpoint's folder, whole or not, means its run, and that checkpoint of it."""
+    lay(tmp_path, NAMES[0])
+    folder = tmp_path / NAMES[0] / "checkpoints" / "000000030"
+    found = find(str(folder), tmp_path)
+    assert (found.folder, found.checkpoint) == (tmp_path / NAMES[0], folder)
+    assert find(str(tmp_path / NAMES[0]), tmp_path).checkpoint is None

@@ -32,6 +32,7 @@ class MetricsLog(Callback):
         self.lines = 0
         self.sums: dict[str, list[Any]] = {}  # over the epoch: sum and count of each metric
         self.epoch_means: dict[str, float] = {}
+        self.first_bad = 0  # the first step of the window just written whose loss was not finite
 
     def subscribe(self, subscriber: Callable[[Engine, Record], None]) -> None:
         self.subscribers.append(subscriber)
@@ -49,18 +50,29 @@ class MetricsLog(Callback):
         values: dict[str, float] = {}
         for name in dict.fromkeys(name for metrics in self.window for name in metrics):
             column = torch.stack([metrics[name] for metrics in self.window if name in metrics])
-            values[f"train/{name}"] = mean = float(column.mean())
+            mean = float(column.mean())
+            if not math.isfinite(mean):
+                mean = self.look_closer(engine, name, mean)
+            values[f"train/{name}"] = mean
             total, count = self.sums.get(name, [0.0, 0])
             self.sums[name] = [total + mean * len(column), count + len(column)]
         self.window = []
         for i, optim in enumerate(engine.stage.optims):
             suffix = f"_{i}" if len(engine.stage.optims) > 1 else ""
             values[f"train/lr{suffix}"] = optim.lrs[0]
-            norm = float(optim.grad_norm)
-            if math.isfinite(norm):
-                values[f"train/grad_norm{suffix}"] = norm
-                optim.grad_norm = optim.grad_norm.new_full((), math.nan)  # each is logged once
+            if optim.grad_norm is not None:
+                values[f"train/grad_norm{suffix}"] = float(optim.grad_norm)
+                optim.grad_norm = None  # each is logged once
         self.write(engine, "train", values)
+
+    def look_closer(self, engine: Engine, name: str, mean: float) -> float:
+        """Find the first step of the window whose value is not finite; the mean of those that are, where such are skipped."""
+        steps = range(engine.step - len(self.window) + 1, engine.step + 1)
+        found = {s: float(metrics[name]) for s, metrics in zip(steps, self.window, strict=True) if name in metrics}
+        self.first_bad = next(s for s, value in found.items() if not math.isfinite(value))
+        good = [value for value in found.values() if math.isfinite(value)]
+        skipping = any(optim.skip_nonfinite for optim in engine.stage.optims)
+        return sum(good) / len(good) if good and skipping else mean
 
     def epoch_end(self, engine: Engine) -> None:
         if self.window and (engine.position == 0 or engine.halted):

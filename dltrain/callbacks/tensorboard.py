@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+import logging
+import threading
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -13,10 +17,13 @@ from dltrain.callbacks.metrics_log import MetricsLog
 from dltrain.engine import Callback, Engine
 from dltrain.report.pictures import grid, heat_map, plot
 from dltrain.run import Run
-from dltrain.types import Image, Plot, Table, Text
+from dltrain.types import Image, Plot, Table, Text, flatten
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
+
+log = logging.getLogger("dltrain")
+excepthook = threading.excepthook
 
 
 class TensorBoard(Callback):
@@ -24,6 +31,7 @@ class TensorBoard(Callback):
 
     Scalars as they are logged; at the end of a stage and after the test the pictures and tables of a task; at the end the
     graph, and HParams with final and best metrics. The library is imported at the first record, after training has begun.
+    Where it cannot write (a full disk) that is said once, what it was given is lost, and the next record tries again.
     """
 
     name = "tensorboard"
@@ -31,6 +39,7 @@ class TensorBoard(Callback):
     def __init__(self, run: Run, log: MetricsLog, settings: dict[str, Any], command: str) -> None:
         self.run, self.settings, self.command = run, settings, command
         self._writer: SummaryWriter | None = None
+        self.failed = False
         self.purge_step: int | None = None
         log.subscribe(self.scalars)
 
@@ -39,20 +48,39 @@ class TensorBoard(Callback):
         if self._writer is None:
             from torch.utils.tensorboard import SummaryWriter
 
+            threading.excepthook = without_write_errors
             self._writer = SummaryWriter(str(self.run.folder / "tensorboard"), purge_step=self.purge_step)
             as_text = "\n".join(f"    {line}" for line in json.dumps(self.settings, indent=2).splitlines())
             self._writer.add_text("configuration", as_text)
             self._writer.add_text("command", f"    {self.command}")
         return self._writer
 
+    @contextmanager
+    def surviving(self) -> Iterator[None]:
+        """Go on whatever becomes of the files: the library's writing thread raises in the next call."""
+        try:
+            yield
+        except OSError as e:
+            if not self.failed:
+                log.warning(f"TensorBoard cannot be written ({e.strerror or e}); training goes on without it")
+            self.failed, writer, self._writer = True, self._writer, None
+            if writer is not None:
+                with suppress(OSError):
+                    writer.close()
+
     def scalars(self, engine: Engine, record: dict[str, Any]) -> None:
+        with self.surviving():
+            self.add_scalars(engine, record)
+
+    def add_scalars(self, engine: Engine, record: dict[str, Any]) -> None:
         for name, value in record.items():
             if isinstance(value, float):
                 self.writer.add_scalar(name, value, engine.step)
         self.show({name: value for name, value in record.items() if not isinstance(value, float)}, engine.step)
 
     def stage_end(self, engine: Engine) -> None:
-        self.show(engine.scores, engine.step)
+        with self.surviving():
+            self.show(engine.scores, engine.step)
 
     def show(self, scores: dict[str, Any], step: int) -> None:
         """Draw the pictures, tables and texts among `scores`."""
@@ -72,8 +100,15 @@ class TensorBoard(Callback):
         self, engine: Engine, latest: dict[str, float], test_scores: dict[str, Any], best: dict[str, float]
     ) -> None:
         """The test's figures and pictures, the graph, and the hyper-parameters beside what they led to."""
-        self.show(test_scores, engine.step)
-        self.graph(engine)
+        with self.surviving():
+            self.show(test_scores, engine.step)
+            self.graph(engine)
+            self.hparams(engine, latest, test_scores, best)
+        self.close()
+
+    def hparams(
+        self, engine: Engine, latest: dict[str, float], test_scores: dict[str, Any], best: dict[str, float]
+    ) -> None:
         final = {**latest, **{name: value for name, value in test_scores.items() if isinstance(value, float)}}
         figures = {**{f"final/{n}": v for n, v in final.items()}, **{f"best/{n}": v for n, v in best.items()}}
         flat = flatten(self.settings)
@@ -81,7 +116,6 @@ class TensorBoard(Callback):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             self.writer.add_hparams(plain, figures, run_name=".", global_step=engine.step)
-        self.close()
 
     def graph(self, engine: Engine) -> None:
         """Trace the task's `predict` on two inputs; a task that cannot be traced has no graph."""
@@ -98,19 +132,24 @@ class TensorBoard(Callback):
                 self.writer.add_text("graph", f"The graph could not be traced: {e}")
 
     def close(self) -> None:
-        if self._writer is not None:
-            self._writer.close()
-            self._writer = None
+        with self.surviving():
+            if self._writer is not None:
+                self._writer.close()
+                self._writer = None
+
+    def state_dict(self) -> dict[str, Any]:
+        """Nothing of its own; but what is drawn by now belongs to the checkpoint, and is put on the disk with it."""
+        with self.surviving():
+            if self._writer is not None:
+                self._writer.flush()
+        return {}
 
     def resumed(self, engine: Engine) -> None:
         """What was drawn after the checkpoint is drawn again: hide the first time."""
         self.purge_step = engine.step + 1
 
 
-def flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """{"optimizer": {"lr": 1}} as {"optimizer.lr": 1}."""
-    flat: dict[str, Any] = {}
-    for key, value in tree.items():
-        name = f"{prefix}{key}"
-        flat |= flatten(value, f"{name}.") if isinstance(value, dict) else {name: value}
-    return flat
+def without_write_errors(error: threading.ExceptHookArgs) -> None:
+    """Shows the traceback of a thread that failed, but not where the library's could not write: the next call says that."""
+    if not (isinstance(error.exc_value, OSError) and type(error.thread).__module__.startswith("tensorboard.")):
+        excepthook(error)

@@ -5,13 +5,11 @@ from __future__ import annotations
 import logging
 import math
 
-from dltrain import build, checkpoint
-from dltrain.checkpoint import Store
+from dltrain import build
 from dltrain.commands.options import Options
-from dltrain.commands.resume import find_run, position, saved_configuration
+from dltrain.commands.resume import find_run, position, saved_configuration, trained_state
 from dltrain.config import check
-from dltrain.engine import Resume
-from dltrain.errors import InputError, UsageError
+from dltrain.errors import UsageError
 from dltrain.report.text import number, table
 from dltrain.run import MANIFEST
 from dltrain.types import Table
@@ -36,13 +34,9 @@ def evaluate(options: Options) -> None:
         raise UsageError(f"checkpoint={chosen['checkpoint']}: expected one of {', '.join(WEIGHTS)}")
     composed = saved_configuration(run, overrides)
     check.raise_all(composed)
-    store = Store(run.folder / "checkpoints")
-    folder = store.pointed(chosen["checkpoint"]) or store.pointed("last")
-    if folder is None:
-        raise InputError(f"{run.folder} has no checkpoint to evaluate")
-    state = checkpoint.load(folder)
+    folder, where = trained_state(run, chosen["checkpoint"])
     experiment = build.build(composed.config, trained=True, description=run.read_json(MANIFEST).get("data"))
-    engine = position(experiment, Resume(state, store.stage_ends()))
+    engine = position(experiment, where)
     split = chosen["split"]
     batches = getattr(experiment.data, split)
     if not batches.samples:
@@ -50,7 +44,7 @@ def evaluate(options: Options) -> None:
     scores = engine.score(batches, split)
     figures = {name: value for name, value in scores.items() if isinstance(value, float)}
     rows = [(name, number(value)) for name, value in figures.items()]
-    log.info(f"{run.folder}, checkpoint {folder.name} (step {state['step']})\n{table(rows)}")
+    log.info(f"{run.folder}, checkpoint {folder.name} (step {where.state['step']})\n{table(rows)}")
     options.outcome.update({"run": str(run.folder), "checkpoint": folder.name, "metrics": figures})
     per_class = scores.get(f"{split}/per_class")
     if isinstance(per_class, Table):

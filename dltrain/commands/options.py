@@ -18,6 +18,7 @@ class Options:
     debug: bool = False
     multirun: bool = False
     plot: bool = False
+    fork: bool = False
     config_dir: str | None = None
     out: str | None = None
     outcome: dict[str, Any] = field(default_factory=dict)

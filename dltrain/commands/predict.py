@@ -17,12 +17,11 @@ from typing import Any, TextIO
 import torch
 from torch import Tensor
 
-from dltrain import build, checkpoint
-from dltrain.checkpoint import Store
+from dltrain import build
 from dltrain.commands.options import Options
-from dltrain.commands.resume import find_run, position, saved_configuration
+from dltrain.commands.resume import find_run, position, saved_configuration, trained_state
 from dltrain.config import check
-from dltrain.engine import Engine, Resume
+from dltrain.engine import Engine
 from dltrain.errors import InputError, UsageError
 from dltrain.report.text import number, table
 from dltrain.run import MANIFEST
@@ -51,10 +50,7 @@ def predict(options: Options) -> None:
         raise UsageError("predict what? Name images, folders of images, globs or tables after the run")
     composed = saved_configuration(run, overrides)
     check.raise_all(composed)
-    store = Store(run.folder / "checkpoints")
-    folder = store.pointed(weights) or store.pointed("last")
-    if folder is None:
-        raise InputError(f"{run.folder} has no checkpoint to predict with")
+    folder, where = trained_state(run, weights)
     problems: list[str] = []
 
     def report(problem: str) -> None:
@@ -66,7 +62,7 @@ def predict(options: Options) -> None:
     # a stage begins with its batches: fake ones, for those that it was trained on may be gone
     experiment = build.build(composed.config, fake=True, trained=True, description=description)
     reader = build.build({**composed.config, "debug": None}, trained=True, description=description).data
-    engine = position(experiment, Resume(checkpoint.load(folder), store.stage_ends()))
+    engine = position(experiment, where)
     rows = (cut(row, top) for row in answered(engine, readable(reader.encode(paths), report)))
     count, few = write(rows, out) if out is not None else show(rows)
     options.outcome.update(

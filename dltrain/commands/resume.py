@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import logging
+import shutil
+import time
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from dltrain import build, checkpoint
 from dltrain.build import Experiment
-from dltrain.checkpoint import Store
+from dltrain.checkpoint import Store, commit
 from dltrain.commands.options import Options
-from dltrain.commands.train import execute
+from dltrain.commands.train import as_yaml, execute, manifest
 from dltrain.config import check
+from dltrain.config.changes import FUTURE, LENGTH, START, Change, changes, described
 from dltrain.config.compose import Composed, compose_over
+from dltrain.config.read import read_mapping
 from dltrain.engine import Engine, Resume
-from dltrain.errors import InputError, UsageError
-from dltrain.run import CONFIG, RESULTS, TIMING, Run, find
+from dltrain.errors import ConfigError, InputError, UsageError
+from dltrain.files import replace_file
+from dltrain.run import CHECKPOINTS, CONFIG, MANIFEST, METRICS, RESULTS, TIMING, Run, as_json, find
 
 log = logging.getLogger("dltrain")
 
@@ -31,29 +34,151 @@ def resume(options: Options) -> None:
 def go_on(run: Run, overrides: list[str], options: Options) -> None:
     composed = saved_configuration(run, overrides)
     check.raise_all(composed)
-    store = Store(run.folder / "checkpoints")
-    newest = store.pointed("last")
-    if newest is None:
-        raise InputError(
-            f"{run.folder} has no checkpoint to resume from; `dltrain` with the same overrides starts anew"
-        )
-    state = checkpoint.load(newest)
-    finished_unless_extended(run, composed, state)
-    position(
-        build.build(composed.config, trained=True), Resume(state, store.stage_ends())
-    )  # nothing is written unless it fits
-    experiment = build.build(composed.config, trained=True)
-    _ = experiment.data.train.samples  # reads the data set
-    session = build.session(experiment, run, options.command)
     for line in check.unread(composed):
         log.warning(line)
-    run.cut_back(TIMING, state["step"])
-    (run.folder / CONFIG).write_text(yaml.safe_dump(composed.config, sort_keys=False), encoding="utf-8")
-    log.info(f"resuming at step {state['step']} (epoch {state['epoch'] + 1}) from {newest.name}")
-    if any(key.startswith("trainer.") for key in composed.typed):  # more is wanted of a stage that had ended itself
-        state["stage_ended"] = False
-        state["callbacks"].get("early_stopping", {})["waited"] = 0
-    execute(session, options.outcome, Resume(state, store.stage_ends()))
+    store = Store(run.folder / CHECKPOINTS)
+    state = newest_state(run, store, options.fork)
+    if state is not None:
+        finished_unless_extended(run, composed, state)
+    changed = changes(saved_configuration(run, []).public, composed.public)
+    refused = [(change.key, change.effect) for change in changed if change.refused]
+    if refused and state is not None:
+        raise ConfigError(refused)
+    where = Resume(state, store.stage_ends(state["index"])) if state is not None else None
+    trial = build.build(composed.config, trained=where is not None)
+    if where is not None:  # nothing is written unless it fits
+        replanned = rates(fitting(trial, where, changed), where.state, changed)
+    for line in (*described(changed), *(replanned if where else [])):
+        log.info(line)
+    other_data = trial.data.fingerprint() != run.read_json(MANIFEST).get("dataset_fingerprint")
+    if other_data:
+        log.warning("the data set is not the one that the run began with: what follows is not what it would have been")
+    if options.fork:
+        with forked(run, composed, trial, where, options).locked() as fork:
+            continued(fork, composed, where, options, changed)
+    else:
+        continued(run, composed, where, options, changed)
+
+
+def newest_state(run: Run, store: Store, fork: bool) -> dict[str, Any] | None:
+    """The state to go on from: of the newest whole checkpoint, or of the one that was named; None before the first.
+
+    InputError where none is whole, or the one that was named is not; UsageError for one with newer ones after it, unless
+    the run is forked there.
+    """
+    if run.checkpoint is not None and (fork or run.checkpoint not in store.steps()[:-1]):
+        return checked(run.checkpoint, checkpoint.load(run.checkpoint))
+    if run.checkpoint is not None:
+        raise UsageError(
+            f"{run.checkpoint} is not the newest checkpoint of its run: --fork goes on from it in a new run"
+        )
+    newest = store.recover()
+    if newest is None:
+        log.info(f"{run.folder} has no checkpoint yet: it begins at step 0")
+        return None
+    return checked(newest, checkpoint.load(newest))
+
+
+def checked(folder: Path, state: dict[str, Any]) -> dict[str, Any]:
+    """The state of an engine; InputError where it is something else, though it was written whole."""
+    kinds = {"index": int, "step": int, "epoch": int, "position": int, "name": str, "task": dict, "optims": list}
+    kinds |= {"callbacks": dict, "batches": dict}
+    wrong = [key for key, kind in kinds.items() if not isinstance(state.get(key), kind)]
+    wrong += [key for key in ("index", "step", "epoch", "position") if key not in wrong and state[key] < 0]
+    if not wrong and not all(isinstance(saved, dict) for saved in (*state["optims"], *state["callbacks"].values())):
+        wrong = ["optims", "callbacks"]
+    if wrong:
+        raise InputError(f"{folder} is no checkpoint of a run: its {', '.join(wrong)} cannot be what was saved")
+    return state
+
+
+def continued(run: Run, composed: Composed, where: Resume | None, options: Options, changed: list[Change]) -> None:
+    """Train on in `run`'s folder, from `where` or from the beginning; what was logged after it is dropped."""
+    experiment = build.build(composed.config, trained=where is not None)
+    _ = experiment.data.train.samples  # reads the data set
+    session = build.session(experiment, run, options.command, composed.public)
+    store = session.checkpoint.store
+    step = where.state["step"] if where else 0
+    run.cut_back(TIMING, step)
+    if where is None:
+        run.keep(METRICS, 0)
+    record = {"time": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "command": options.command, "step": step}
+    manifest = run.read_json(MANIFEST)
+    history = [*manifest.get("resumed", []), {**record, "changed": {c.key: c.after for c in changed}}]
+    run.write_json(MANIFEST, {**manifest, "config": composed.public, "resumed": history})
+    replace_file(run.folder / CONFIG, as_yaml(composed.public))
+    store.forget_stage_ends(where.state["index"] if where else 0)
+    if where is not None:
+        state = where.state
+        log.info(f"resuming at step {step} (epoch {state['epoch'] + 1})")
+        if any(key.startswith("trainer.") for key in composed.typed):  # more is wanted of a stage that had ended itself
+            state["stage_ended"] = False
+            state["callbacks"].get("early_stopping", {})["waited"] = 0
+        best = state["callbacks"]["checkpoint"]["best"]
+        if best and store.pointed("best") is None:
+            log.warning(
+                f"the best state so far ({best['metric']} {best['value']:g}) is lost; the next evaluation is the best"
+            )
+            state["callbacks"]["checkpoint"]["best"] = {}
+    execute(session, options.outcome, where)
+
+
+def forked(run: Run, composed: Composed, experiment: Experiment, where: Resume | None, options: Options) -> Run:
+    """A new run that begins as a copy of `run` where it stands, and names it as its parent."""
+    state = where.state if where else {"step": 0}
+    about = {**manifest(experiment, composed, options), "parent": {"run": str(run.folder), "step": state["step"]}}
+    contents = {CONFIG: as_yaml(composed.public), MANIFEST: as_json(about)}
+    name = run.folder.name.partition("_")[2] or run.folder.name
+    new = Run.create(Path(composed.config["paths"]["output"]), f"{name}_fork", contents)
+    if where:
+        for log_file in (METRICS, TIMING):
+            if (run.folder / log_file).exists():
+                shutil.copyfile(run.folder / log_file, new.folder / log_file)
+        ends = Store(run.folder / CHECKPOINTS), Store(new.folder / CHECKPOINTS)
+        for index, end in where.stage_ends.items():
+            commit(ends[1].stage_end(index, end["step"]), end, {"step": end["step"]})
+        best = best_of(ends[0], state)
+        if best is not None:
+            commit(ends[1].folder / best[0].name, best[1], {"step": best[1]["step"], "points": ["best"]})
+            ends[1].point("best", best[0].name)
+        if best is None or best[1]["step"] != state["step"]:
+            commit(ends[1].folder / ends[1].new_name(state["step"]), state, {"step": state["step"], "points": ["last"]})
+    log.info(f"a fork of {run.folder}")
+    return new
+
+
+def best_of(store: Store, state: dict[str, Any]) -> tuple[Path, dict[str, Any]] | None:
+    """The checkpoint that `state` calls the best so far, if it is still there."""
+    best = state["callbacks"]["checkpoint"]["best"]
+    found = store.read("best") if best else None
+    return found if found and found[1]["step"] == best["step"] else None
+
+
+def rates(engine: Engine, state: dict[str, Any], changed: list[Change]) -> list[str]:
+    """What becomes of the learning rate where the schedule is planned anew."""
+    if not any(c.effect == FUTURE and c.key.startswith(("optimizer.", "schedule.", *LENGTH)) for c in changed):
+        return []
+    lines = []
+    for optim, saved in zip(engine.stage.optims, state["optims"], strict=True):
+        if optim.schedule and saved["updates"]:
+            before = saved["optimizer"]["param_groups"][0]["lr"]
+            after = optim.base_lrs[0] * optim.schedule.factor(optim.updates)
+            lines.append(
+                f"the schedule is planned anew over {optim.total_updates:,} updates and goes on at {optim.updates:,}: "
+                f"the learning rate was {before:.3g} and is {after:.3g} next"
+            )
+    return lines
+
+
+def fitting(experiment: Experiment, where: Resume, changed: list[Change]) -> Engine:
+    """`position`, where it is the changes' fault if the checkpoint does not fit (ConfigError)."""
+    try:
+        return position(experiment, where)
+    except InputError as e:
+        blamed = [c.key for c in changed if c.effect == FUTURE]
+        if not blamed:
+            raise
+        raise ConfigError([(", ".join(blamed), f"{e}; {START}")]) from e
 
 
 def position(experiment: Experiment, where: Resume) -> Engine:
@@ -61,10 +186,23 @@ def position(experiment: Experiment, where: Resume) -> Engine:
     engine = Engine((), experiment.device.mover(), experiment.device.autocast())
     try:
         engine.position_at(experiment.task, where)
-    except (RuntimeError, ValueError) as e:
+    except (RuntimeError, ValueError, LookupError, TypeError, AttributeError, StopIteration) as e:
         first = " ".join(str(e).split())[:300]
         raise InputError(f"the checkpoint does not fit the configuration as it is now: {first}") from e
     return engine
+
+
+def trained_state(run: Run, pointer: str) -> tuple[Path, Resume]:
+    """The checkpoint to evaluate or predict with: the one that was named, else the `best` or the `last`; InputError where
+    there is none, or it is not whole. The run may go on meanwhile."""
+    store = Store(run.folder / CHECKPOINTS)
+    if run.checkpoint is not None:
+        folder, state = run.checkpoint, checkpoint.load(run.checkpoint)
+    elif found := store.read(pointer) or store.read("last"):
+        folder, state = found
+    else:
+        raise InputError(f"{run.folder} has no checkpoint yet")
+    return folder, Resume(checked(folder, state), store.stage_ends(state["index"]))
 
 
 def find_run(options: Options) -> tuple[Run, list[str]]:
@@ -83,12 +221,9 @@ def find_run(options: Options) -> tuple[Run, list[str]]:
 
 def saved_configuration(run: Run, overrides: list[str]) -> Composed:
     """The run's configuration with `overrides` over it. It is data: it names no plugins unless they are named again."""
-    try:
-        saved: Any = yaml.safe_load((run.folder / CONFIG).read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError) as e:
-        raise InputError(f"{run.folder / CONFIG} cannot be read: {e}") from e
-    if not isinstance(saved, dict):
-        raise InputError(f"{run.folder / CONFIG} is not a configuration")
+    saved = read_mapping(run.folder / CONFIG, InputError)
+    if not saved:
+        raise InputError(f"{run.folder / CONFIG} is not a configuration: it is empty")
     return compose_over({**saved, "plugins": []}, overrides)
 
 
@@ -101,12 +236,12 @@ def finished_unless_extended(run: Run, composed: Composed, state: dict[str, Any]
     done_epochs = trainer["epochs"] is not None and state["epoch"] >= trainer["epochs"]
     done_steps = trainer["steps"] is not None and state["step"] >= trainer["steps"]
     if done_epochs or done_steps or not typed:
-        more = (
-            f"trainer.epochs={state['epoch'] + (trainer['epochs'] or 5)}"
-            if trainer["steps"] is None
-            else f"trainer.steps={2 * state['step']}"
-        )
+        more = []
+        if trainer["epochs"] is not None and (done_epochs or trainer["steps"] is None):
+            more.append(f"trainer.epochs={state['epoch'] + max(trainer['epochs'], 1)}")
+        if trainer["steps"] is not None:
+            more.append(f"trainer.steps={2 * max(state['step'], 1)}")
         raise UsageError(
             f"{run.folder} is finished ({state['epoch']} epochs, {state['step']} steps); "
-            f"to train it longer: dltrain resume {run.folder} {more}"
+            f"to train it longer: dltrain resume {run.folder} {' '.join(more) or 'trainer.max_seconds=600'}"
         )

@@ -9,22 +9,22 @@ import subprocess
 import time
 import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from dltrain import build, checkpoint
+from dltrain import build
 from dltrain.build import Experiment, Session
 from dltrain.callbacks.tensorboard import TensorBoard
 from dltrain.commands.options import Options
 from dltrain.config import check
 from dltrain.config.compose import Composed, compose
 from dltrain.engine import Resume
-from dltrain.errors import DivergedError, DltrainError, Interrupted
+from dltrain.errors import DivergedError, DltrainError, InputError, Interrupted
 from dltrain.report.text import duration, number, table
-from dltrain.run import CONFIG, LOG, MANIFEST, METRICS, RESULTS, Run
+from dltrain.run import CONFIG, LOG, MANIFEST, METRICS, RESULTS, Run, as_json
 
 log = logging.getLogger("dltrain")
 
@@ -45,15 +45,18 @@ def start(composed: Composed, options: Options, folder: Path | None = None) -> d
         log.warning(line)
     experiment = build.build(config)
     _ = experiment.data.train.samples  # reads the data set
+    contents = {CONFIG: as_yaml(composed.public), MANIFEST: as_json(manifest(experiment, composed, options))}
     if folder is None:
-        run = Run.create(Path(config["paths"]["output"]), label(composed))
+        run = Run.create(Path(config["paths"]["output"]), label(composed), contents)
     else:
-        folder.mkdir(parents=True)
-        run = Run(folder)
+        run = Run.make(folder, contents)
     with run.locked():
-        (run.folder / CONFIG).write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
-        run.write_json(MANIFEST, manifest(experiment, options))
-        return execute(build.session(experiment, run, options.command), options.outcome)
+        return execute(build.session(experiment, run, options.command, composed.public), options.outcome)
+
+
+def as_yaml(config: dict[str, Any]) -> bytes:
+    text: str = yaml.safe_dump(config, sort_keys=False, allow_unicode=True)
+    return text.encode()
 
 
 def label(composed: Composed) -> str:
@@ -67,13 +70,13 @@ def label(composed: Composed) -> str:
     return "_".join(str(part) for part in (*parts, composed.config["debug"]) if part is not None)
 
 
-def manifest(experiment: Experiment, options: Options) -> dict[str, Any]:
+def manifest(experiment: Experiment, composed: Composed, options: Options) -> dict[str, Any]:
     """What a reader needs to know to run this again, and to trust its figures."""
     data = experiment.data
     return {
         "command": options.command,
         "overrides": options.overrides,
-        "config": experiment.config,
+        "config": composed.public,
         "seed": experiment.config["seed"],
         "created": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         "git": git_state(),
@@ -128,6 +131,11 @@ def execute(session: Session, outcome: dict[str, Any], resume: Resume | None = N
         except DivergedError as e:
             status, reason = "diverged", str(e)
             raise
+        except InputError as e:
+            reason = str(e)
+            if engine.step and not trained:  # the next batch could not be read: what was learned so far is whole
+                session.checkpoint.save(engine)
+            raise
         except DltrainError as e:
             reason = str(e)
             raise
@@ -143,6 +151,7 @@ def execute(session: Session, outcome: dict[str, Any], resume: Resume | None = N
                 outcome.update(results)
                 close(session, scores, status)
                 log.info(closing(session, results))
+    session.checkpoint.require_complete()
     if debug == "overfit":
         verdict(session, results)
     return results
@@ -152,9 +161,8 @@ def test(session: Session) -> dict[str, Any]:
     """Score the test set, which nothing has touched until here, with the best checkpoint (the last where none is)."""
     engine, data = session.engine, session.experiment.data
     session.checkpoint.finish()
-    best = session.checkpoint.store.pointed("best")
-    if best is not None and session.checkpoint.best.get("stage") == engine.stage.name:
-        restore_weights(session, checkpoint.load(best))
+    if session.checkpoint.best.get("stage") == engine.stage.name and (best := session.checkpoint.best_state()):
+        restore_weights(session, best)
     return engine.score(data.test, "test") if data.test.samples else {}
 
 
@@ -182,7 +190,10 @@ def summarize(session: Session, status: str, reason: str, scores: dict[str, Any]
         "expect": claims(session.experiment.config, metrics) if status in ("completed", "stopped") else {},
         "run": str(session.run.folder),
     }
-    session.run.write_json(RESULTS, results)
+    try:
+        session.run.write_json(RESULTS, results)
+    except OSError as e:
+        log.warning(f"{session.run.folder / RESULTS} cannot be written: {e.strerror}")
     return results
 
 
@@ -259,10 +270,24 @@ def verdict(session: Session, results: dict[str, Any]) -> None:
     log.info(f"overfit: PASS  {how}")
 
 
+class QuietFile(logging.FileHandler):
+    """A log that training does not depend on: what cannot be written to it is lost, without a word."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        with suppress(OSError):  # of opening it
+            super().emit(record)
+
+    def handleError(self, record: logging.LogRecord) -> None: ...
+
+    def close(self) -> None:
+        with suppress(OSError):
+            super().close()
+
+
 @contextmanager
 def logged_to(run: Run) -> Iterator[None]:
     """Everything that is said, and tracebacks, also go into the run's train.log."""
-    handler = logging.FileHandler(run.folder / LOG, encoding="utf-8")
+    handler = QuietFile(run.folder / LOG, encoding="utf-8", delay=True)
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     log.addHandler(handler)
     try:

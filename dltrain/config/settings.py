@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
-from dltrain.types import Ge, PositiveFloat, PositiveInt
+from dltrain.types import Ge, Interval, Lt, Often, PositiveFloat, PositiveInt
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,7 @@ class Paths:
 class Settings:
     """The top level of a configuration, beside the groups."""
 
-    seed: Annotated[int, Ge(0)] = 0
+    seed: Annotated[int, Ge(0), Lt(2**63)] = 0
     name: str | int | None = None
     paths: Paths = field(default_factory=Paths)
     plugins: list[str] = field(default_factory=list)
@@ -36,6 +36,10 @@ class Trainer:
     The first of `epochs`, `steps` and `max_seconds` to be reached ends the run; None sets no such limit. `watch` None is
     the metric that the task itself watches. `mode` None means that less is better of a loss or an error, and more of
     anything else.
+
+    `save_every` is in steps, or "2ep", "30s", "10min"; None saves after epochs, as long as that takes no more than a
+    hundredth of the time. `skip_nonfinite` updates in a row whose gradient is infinite or not a number are left out before
+    the run ends. `on_oom` halve: a batch that does not fit in memory is trained in halves, of one update all the same.
     """
 
     epochs: PositiveInt | None = 5
@@ -46,6 +50,17 @@ class Trainer:
     log_every: PositiveInt = 50
     watch: str | None = None
     mode: Literal["max", "min"] | None = None
+    save_every: Often | None = None
+    on_save_error: Literal["continue", "stop"] = "continue"
+    skip_nonfinite: Annotated[int, Ge(0)] = 0
+    on_oom: Literal["stop", "halve"] = "stop"
+
+    def __post_init__(self) -> None:
+        if self.save_every is not None:
+            try:
+                Interval.parse(self.save_every)
+            except ValueError as e:
+                raise ValueError(f"save_every: {e}") from e
 
     def better(self, watch: str) -> Literal["max", "min"]:
         """Which way the metric `watch` is better: mse, mse_price and relative_error are errors."""

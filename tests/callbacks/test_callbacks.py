@@ -437,3 +437,18 @@ def test_tensorboard_has_everything(dltrain: Callable[..., Any]) -> None:
         "best/val/accuracy",
     ):
         assert name.encode() in hparams, name
+
+
+@pytest.mark.parametrize("failing", ["add_scalar", "add_image", "add_hparams", "flush"])
+def test_tensorboard_does_not_stop_a_run(failing: str, dltrain, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its writing thread raises in whatever is called next: one line, and the run is done and whole."""
+    from torch.utils.tensorboard import SummaryWriter
+
+    def full(*args: object, **kwargs: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(SummaryWriter, failing, full)
+    outcome = dltrain("model=mlp", "dataset=digits", "trainer.epochs=1", "trainer.log_every=5", "--json")
+    assert outcome.code == 0, outcome.err
+    assert outcome.out.count("TensorBoard cannot be written (No space left on device); training goes on") == 1
+    assert outcome.json["metrics"]["test/accuracy"] > 0.5

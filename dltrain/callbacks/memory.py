@@ -1,0 +1,121 @@
+"""Steps that do not fit in memory: said in a line, or made of parts of the batch that do."""
+
+from __future__ import annotations
+
+import gc
+import logging
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from dltrain.engine import Callback, Stage
+from dltrain.errors import DltrainError
+
+log = logging.getLogger("dltrain")
+
+
+class Memory(Callback):
+    """Calls a stage's step for the engine.
+
+    Where the memory does not suffice it raises a `DltrainError` that says what to try, or, with `halve`, makes the step
+    anew with the batch in twice as many parts, each with its share of the loss: the update is of the whole batch still.
+    Batch norm sees the parts. How many parts it takes is kept in checkpoints.
+    """
+
+    name = "memory"
+
+    def __init__(self, halve: bool) -> None:
+        self.halve, self.parts = halve, 1
+
+    def __call__(self, stage: Stage, batch: Any) -> dict[str, Tensor]:
+        while True:
+            updates = [optim.updates for optim in stage.optims]
+            try:
+                return stage.step(batch) if self.parts == 1 else in_parts(stage, batch, self.parts)
+            except RuntimeError as e:
+                if not is_out_of_memory(e):
+                    raise
+                reason = str(e).splitlines()[0]
+            size = length(batch)  # outside of the handler, so that what the step held is free
+            begun = updates != [optim.updates for optim in stage.optims]
+            if not self.halve or begun or not stage.optims or self.parts >= size:
+                raise DltrainError(out_of_memory(reason, size, self.parts, begun))
+            self.parts *= 2
+            for optim in stage.optims:
+                if optim.pending:
+                    log.warning("the gradient gathered so far in this update is lost with the failed step")
+                optim.forget_gradient()
+            gc.collect()
+            if torch.cuda.is_available():
+                torch.cuda.empty_cache()
+            log.warning(f"out of memory with {size} samples: each batch is trained in {self.parts} parts from now on")
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"parts": self.parts}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.parts = state.get("parts", 1)
+
+
+def is_out_of_memory(error: RuntimeError) -> bool:
+    """Of a GPU, or of the machine (torch has no class of its own for that)."""
+    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+
+
+def in_parts(stage: Stage, batch: Any, parts: int) -> dict[str, Tensor]:
+    """One step of `stage`, its batch in `parts` parts; the mean of their metrics, by their sizes."""
+    total: dict[str, Tensor] = {}
+    size = length(batch)
+    try:
+        for part in split(batch, min(parts, size)):
+            share = length(part) / size
+            for optim in stage.optims:
+                optim.share = share
+            for name, value in stage.step(part).items():
+                total[name] = total.get(name, 0) + value * share
+    finally:
+        for optim in stage.optims:
+            optim.share = 1.0
+    return total
+
+
+def split(batch: Any, parts: int) -> Iterator[Any]:
+    """The samples of a batch (tensors (B, ...) in tuples, lists, dicts) in order, in `parts` batches."""
+    if isinstance(batch, Tensor):
+        yield from batch.tensor_split(parts)
+    elif isinstance(batch, dict):
+        columns = [list(split(value, parts)) for value in batch.values()]
+        yield from (dict(zip(batch, row, strict=True)) for row in zip(*columns, strict=True))
+    elif isinstance(batch, tuple | list):
+        columns = [list(split(value, parts)) for value in batch]
+        yield from (type(batch)(row) for row in zip(*columns, strict=True))
+    else:
+        yield from [batch] * parts
+
+
+def length(batch: Any) -> int:
+    """Samples in a batch; 1 for what cannot be divided."""
+    if isinstance(batch, Tensor):
+        return len(batch) if batch.ndim else 1
+    if isinstance(batch, dict):
+        return max(map(length, batch.values()), default=1)
+    return max(map(length, batch), default=1) if isinstance(batch, tuple | list) else 1
+
+
+def out_of_memory(reason: str, size: int, parts: int, begun: bool) -> str:
+    """What went wrong and what to try."""
+    in_halves = f", in {parts} parts" if parts > 1 else ""
+    halve = (
+        "one of its networks was updated already, so it cannot be made in halves; "
+        if begun
+        else "trainer.on_oom=halve divides it by itself; "
+        if parts == 1
+        else ""
+    )
+    smaller = max(1, size // 2)
+    return (
+        f"out of memory in a step with a batch of {size}{in_halves}: {reason}\n"
+        f"{halve}dataset.batch_size={smaller} trainer.accumulate=2 makes the same updates with half the memory"
+    )

@@ -1,0 +1,64 @@
+"""Writing files so that a crash leaves the old content or the new: through to the disk, under another name first."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+from pathlib import Path
+
+TEMPORARY, OLD = ".tmp-", ".old-"  # what such names begin with: of what is being written, and of what is being removed
+
+
+def temporary_name(path: Path, kind: str = TEMPORARY) -> Path:
+    """Where this process prepares what will be called `path`, or puts what was: it says who, for the next to sweep."""
+    return path.with_name(f"{kind}{path.name}-{socket.gethostname()}-{os.getpid()}")
+
+
+def sweep(folder: Path) -> None:
+    """Remove what writers left unfinished in `folder`, unless they are alive (or of another machine)."""
+    for path in [*folder.glob(f"{TEMPORARY}*"), *folder.glob(f"{OLD}*")]:
+        rest, _, pid = path.name.rpartition("-")
+        if rest.endswith(f"-{socket.gethostname()}") and not (pid.isdigit() and alive(int(pid))):
+            shutil.rmtree(path, ignore_errors=True)
+            path.unlink(missing_ok=True)
+
+
+def alive(pid: int) -> bool:
+    """Whether another process of this machine has that number."""
+    if pid == os.getpid():
+        return False  # what it left itself, it left before
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        pass
+    return True
+
+
+def write_through(path: Path, content: bytes) -> None:
+    """Write a file and wait until it is on the disk."""
+    with path.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def replace_file(path: Path, content: bytes) -> None:
+    """Replace a small file so that a reader sees the old content or the new, never part of it."""
+    temporary = temporary_name(path)
+    try:
+        write_through(temporary, content)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    sync_directory(path.parent)
+
+
+def sync_directory(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
