@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import urllib.request
 from pathlib import Path
 from urllib.error import URLError
 
 import pytest
 import torch
-from torchvision.datasets import utils
 
 from dltrain import __version__
 from dltrain.cli import VERBS
@@ -146,7 +146,7 @@ def test_list_and_show_say_what_was_meant(argv: tuple[str, ...], message: str, d
         (("model.image_size",), None, "a list of 2, each a whole number", None),
         (("regularization.l2.weight", "regularization=[l1,l2]"), 1e-4, "a number > 0", "conf/regularization/l2.yaml"),
         (("dataset.source.noise", "dataset=synthetic"), 2.0, "a number >= 0", "conf/dataset/synthetic.yaml"),
-        (("seed",), 0, "a whole number >= 0", "conf/config.yaml"),
+        (("seed",), 0, "a whole number >= 0 and < 9.22337e+18", "conf/config.yaml"),
         (("paths.output",), "outputs", "text", "conf/config.yaml"),
     ],
     ids=str,
@@ -267,10 +267,10 @@ def test_all_mistakes_come_at_once(verb: str, dltrain, tmp_path: Path) -> None:
 
 
 def test_absent_data_exits_3_naming_files_and_folder_and_leaves_no_run(dltrain, tmp_path: Path, monkeypatch) -> None:
-    def offline(*args: object) -> None:
+    def offline(*args: object, **kwargs: object) -> None:
         raise URLError("no network in tests")
 
-    monkeypatch.setattr(utils, "download_url", offline)
+    monkeypatch.setattr(urllib.request, "urlopen", offline)
     outcome = dltrain("dataset=mnist")
     assert outcome.code == 3
     assert "no network in tests" in outcome.err
