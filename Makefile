@@ -3,16 +3,19 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: train test test-gpu lint types bench clean
+.PHONY: train test test-gpu faults lint types bench clean
 
 train: $(VENV)/.installed        ## make the environment, train the default experiment on real digits and test it
 	$(BIN)/dltrain
 
 test: $(VENV)/.installed-test    ## make the environment with the test extras and run the whole suite
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist worksteal
 
 test-gpu: $(VENV)/.installed-test  ## the tests that need a CUDA device
 	$(BIN)/python -m pytest -m gpu
+
+faults: $(VENV)/.installed-test  ## kills, signals, full disks, damage and hostile input: the figures of RELIABILITY.md
+	DLTRAIN_FAULTS=full $(BIN)/python -m pytest tests/faults -s
 
 lint: $(VENV)/.installed-test
 	$(BIN)/ruff format --check .

@@ -16,9 +16,9 @@ from types import FrameType
 
 from dltrain import __version__
 from dltrain.commands.options import Options
-from dltrain.config.compose import common_keys
 from dltrain.config.groups import config_dir, groups
 from dltrain.config.schema import close_matches
+from dltrain.config.suggest import common_keys
 from dltrain.errors import DltrainError, Interrupted, UsageError
 
 log = logging.getLogger("dltrain")

@@ -51,14 +51,14 @@ class Interrupted(DltrainError):
 
 
 class SaveError(DltrainError):
-    """A checkpoint could not be written (exit 1): where, why, and how many bytes it needs and there are."""
+    """A checkpoint could not be written (exit 1): where, why, and how many bytes it needs (0: unknown) and there are."""
 
     def __init__(self, path: Path, reason: OSError, needed: int) -> None:
         room = ""
         with suppress(OSError):  # the disk itself may be gone
             room = f", {shutil.disk_usage(existing(path)).free:,} bytes are free"
         why = reason.strerror or reason
-        super().__init__(f"{path} cannot be saved: {why}; it needs {needed:,} bytes{room}")
+        super().__init__(f"{path} cannot be saved: {why}" + (f"; it needs {needed:,} bytes{room}" if needed else ""))
 
 
 def existing(path: Path) -> Path:

@@ -98,9 +98,13 @@ class Run:
 
     @contextmanager
     def locked(self) -> Iterator[Run]:
-        """Be the only writer inside; UsageError if another is. A run that was just made is locked already."""
+        """Be the only writer inside; UsageError if another is. A run that was just made is locked already.
+
+        What a writer before left unfinished in the folder is removed.
+        """
         self.lock = self.lock or self.acquire()
         try:
+            sweep(self.folder)
             yield self
         finally:
             self.lock.close()

@@ -453,7 +453,11 @@ def test_the_gradient_norm_is_measured_only_when_asked(monkeypatch: pytest.Monke
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
-@pytest.mark.parametrize("extra", [{}, {"clip_norm": 0.05}, {"accumulate": 2}, {"penalties": [L2(0.1)]}], ids=str)
+@pytest.mark.parametrize(
+    "extra",
+    [{}, {"clip_norm": 0.05}, {"accumulate": 2}, {"penalties": [L2(0.1)]}],
+    ids=["plain", "clip", "accumulate", "l2"],
+)
 def test_scaling_changes_nothing_in_fp32(extra: dict[str, Any], optimizer: str) -> None:
     """With a scaler the same weights as without: gradients are unscaled before anything looks at them."""
     net, scaled = network(), network()

@@ -139,6 +139,8 @@ class Checkpoint(Callback):
 
     def saving(self, engine: Engine, points: tuple[str, ...]) -> Saving:
         require_finite(engine)
+        if self.writing and self.writing.folder.name.startswith(f"{engine.step:09d}"):
+            self.wait()  # until its name is taken
         folder = self.store.folder / self.store.new_name(engine.step)
         about = {**self.about(engine), "points": points}
         return Saving(folder, snapshot(engine.state_dict()), about, points, self.place(engine))

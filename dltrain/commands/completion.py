@@ -12,8 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from dltrain.commands.options import Options
-from dltrain.config.compose import COMPOSING, OVERLAYS
-from dltrain.config.groups import conf_dir, config_dir, groups, read_option, summary
+from dltrain.config.groups import COMPOSING, OVERLAYS, conf_dir, config_dir, groups, read_option, summary
 from dltrain.config.schema import as_yaml
 from dltrain.errors import UsageError
 from dltrain.run import all_runs

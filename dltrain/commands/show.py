@@ -9,11 +9,12 @@ from typing import Any
 import yaml
 
 from dltrain.commands.options import Options
-from dltrain.config.compose import COMPOSING, Composed, compose, parse, raise_problems, unknown_key
-from dltrain.config.groups import conf_dir, groups, option_file, read_option
+from dltrain.config.compose import Composed, compose, parse, raise_problems
+from dltrain.config.groups import COMPOSING, conf_dir, groups, option_file, read_option
 from dltrain.config.policy import locate
 from dltrain.config.schema import Argument, arguments, as_yaml, close_matches, describe
 from dltrain.config.settings import Settings
+from dltrain.config.suggest import unknown_key
 from dltrain.errors import UsageError
 from dltrain.report.text import table
 

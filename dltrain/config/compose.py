@@ -5,30 +5,23 @@ from __future__ import annotations
 import copy
 import functools
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from dltrain.config.groups import conf_dir, groups, option_file, own_dir, read_option
+from dltrain.config.groups import COMPOSING, OVERLAYS, conf_dir, groups, option_file, own_dir
+from dltrain.config.interpolation import Way, dotted, environment, interpolations
 from dltrain.config.read import DEEPEST, LONGEST_NUMBER
-from dltrain.config.schema import Argument, arguments, as_yaml, close_matches, is_mapping_of_objects, similarity
+from dltrain.config.schema import close_matches, is_mapping_of_objects
+from dltrain.config.suggest import arguments_of, common_keys, unknown_key
 from dltrain.errors import ConfigError, InputError, UsageError
 
 VERSION_BASE = "1.3"
-OVERLAYS = ("experiment", "debug")  # groups that set keys anywhere, and may be left out
-COMPOSING = ("regularization", "preprocessing")  # groups of which any number is chosen, each under its own name
-
 GLOBAL = "the first line of such a file has to be # @package _global_"
-LIKE = 0.6  # how similar two names are at least for one to be meant by the other
-SYNONYMS = {"learning_rate": "lr", "bs": "batch_size", "batchsize": "batch_size"}
 LONGEST = 10_000  # characters of an override
-OWN_VARIABLES = "DLTRAIN_"  # how the environment variables are called that are for dltrain itself
 PER_RUN = ("overrides", "runtime", "searchpath")  # what of Hydra's own settings differs from run to run
 
 Problem = tuple[str, str]
-Way = tuple[str | int, ...]  # the names and positions that lead to a value
 
 
 @dataclass
@@ -122,14 +115,6 @@ def _as_setting(word: str) -> str:
     close = close_matches(word, [key.split(".")[-1] for key in common_keys()])
     full = [key for key in common_keys() if close and key.split(".")[-1] == close[0]]
     return f"; did you mean {full[0]}=...?" if full else ""
-
-
-def common_keys() -> list[str]:
-    return [
-        *("trainer.epochs", "trainer.steps", "trainer.max_seconds", "trainer.accumulate", "dataset.batch_size"),
-        *("optimizer.lr", "device.precision", "device.compile", "model.activation", "seed", "name"),
-        *(group for group in groups()),
-    ]
 
 
 def compose(overrides: list[str]) -> Composed:
@@ -331,7 +316,7 @@ def _signature_takes(node: Any, name: str, config: Any) -> bool:
     if node is config or not isinstance(node, DictConfig):
         return False
     if "_target_" in node:
-        taken = _arguments_of(node, config)
+        taken = arguments_of(node, config)
         return taken is None or name in taken
     return node._key() == "expect"
 
@@ -347,85 +332,8 @@ def _holds_nodes(config: Any, key: str) -> bool:
     if key in (*COMPOSING, "callbacks"):
         return True
     owner, _, name = key.rpartition(".")
-    taken = _arguments_of(OmegaConf.select(config, owner), config) if owner else {}
+    taken = arguments_of(OmegaConf.select(config, owner), config) if owner else {}
     return taken is not None and name in taken and is_mapping_of_objects(taken[name].annotation)
-
-
-def _arguments_of(node: Any, config: Any) -> dict[str, Argument] | None:
-    """The arguments of a node's target by name; None if the target is not allowed, which is reported as such."""
-    from omegaconf import DictConfig, OmegaConf
-
-    from dltrain.config.policy import locate
-
-    if not isinstance(node, DictConfig) or "_target_" not in node:
-        return {}
-    try:
-        plugins: Any = OmegaConf.to_container(config).get("plugins")  # type: ignore[union-attr]
-        return arguments(locate(str(node._get_node("_target_")), plugins if isinstance(plugins, list) else []))
-    except UsageError:
-        return None
-
-
-def unknown_key(config: Any, key: str) -> str:
-    """What to write instead of a key that does not exist."""
-    from omegaconf import OmegaConf
-
-    group, _, rest = key.partition(".")
-    option = rest.partition(".")[0]
-    if group in COMPOSING and option in groups()[group] and option not in config[group]:
-        return f"not chosen: {group}=[{option}]"
-    if options := _options_with(group, rest):
-        have = "has" if len(options) == 1 else "have"
-        return f"no such key in this {group}; {', '.join(f'{group}={o}' for o in options)} {have} it"
-    close = _close_key(config, key)
-    if close is None:
-        return (
-            f"no such key (dltrain show {group})" if group in groups() else "no such key (dltrain list, dltrain show)"
-        )
-    value = OmegaConf.select(config, close, throw_on_missing=False, throw_on_resolution_failure=False)
-    known = close in leaves(config) and not OmegaConf.is_config(value)
-    return f"no such key; did you mean {close}{f' (now {as_yaml(value)})' if known else ''}?"
-
-
-def _options_with(group: str, key: str) -> list[str]:
-    """The options of `group` whose file sets `key`."""
-    return [option for option in groups().get(group, []) if key and key in read_option(group, option)]
-
-
-def _close_key(config: Any, key: str) -> str | None:
-    """The key most like `key`: the same last name anywhere, else one like it, first where it would stand."""
-    from omegaconf import OmegaConf
-
-    parent, _, name = key.rpartition(".")
-    name = SYNONYMS.get(name, name)
-    above = {key[:i] for i, letter in enumerate(key) if letter == "."}
-    keys = [k for k in leaves(config) if k not in above or not OmegaConf.is_config(OmegaConf.select(config, k))]
-    keys = [k for k in common_keys() if k in keys] + keys
-    here = OmegaConf.select(config, parent) if parent else config
-    same = [k for k in keys if k.rpartition(".")[2] == name]
-    if parent and not OmegaConf.is_config(here):
-        same.sort(key=lambda k: -similarity(key, k))  # optimzier.lr is optimizer.lr, dataste.epochs is dataset.epochs
-    if parent and OmegaConf.is_config(here):
-        keys = [k for k in keys if k.rpartition(".")[0] == parent]
-        keys += [f"{parent}.{argument}" for argument in _arguments_of(here, config) or []]
-    scores = {k: similarity(name, k.rpartition(".")[2]) for k in keys}
-    alike = [k for k, score in scores.items() if LIKE <= score == max(scores.values())]
-    return next(iter([*same, *alike, *([] if OmegaConf.is_config(here) else close_matches(key, keys))]), None)
-
-
-def leaves(node: Any, prefix: str = "") -> list[str]:
-    """Every dotted key of a configuration, groups' names included, `_target_` and its kind left out."""
-    from omegaconf import DictConfig
-
-    keys = []
-    for name in node:
-        if str(name).startswith("_"):
-            continue
-        child = node._get_node(name)
-        keys.append(f"{prefix}{name}")
-        if isinstance(child, DictConfig) and not child._is_none() and not child._is_missing():
-            keys += leaves(child, f"{prefix}{name}.")
-    return keys
 
 
 def _resolve(composed: Composed, config: Any) -> dict[Way, str]:
@@ -437,10 +345,10 @@ def _resolve(composed: Composed, config: Any) -> dict[Way, str]:
     from omegaconf.errors import OmegaConfBaseException
 
     reasons, values, as_typed = {}, [], {}
-    with _environment() as read:
-        for node, path in _interpolations(config):
+    with environment() as read:
+        for node, path in interpolations(config):
             read.clear()
-            name, key = path[-1], _key(path)
+            name, key = path[-1], dotted(path)
             text, value = node._get_node(name)._value(), None
             try:
                 value = node[name]
@@ -458,46 +366,6 @@ def _resolve(composed: Composed, config: Any) -> dict[Way, str]:
     causes = [key for key in reasons if key in composed.typed] or list(reasons)  # the others refer to these
     composed.problems += [(composed.typed.get(key, key), f"cannot be resolved: {reasons[key]}") for key in causes]
     return as_typed
-
-
-def _interpolations(node: Any, path: Way = ()) -> Iterator[tuple[Any, Way]]:
-    """Every interpolation of a configuration: what holds it, and the way to it. A `_target_` is none: it is text."""
-    from omegaconf import DictConfig, OmegaConf
-
-    for name in list(node) if isinstance(node, DictConfig) else range(len(node)):
-        if isinstance(name, str) and name.startswith("_"):
-            continue
-        child = node._get_node(name)
-        if OmegaConf.is_interpolation(node, name):
-            yield node, (*path, name)
-        elif OmegaConf.is_config(child) and not child._is_none() and not child._is_missing():
-            yield from _interpolations(child, (*path, name))
-
-
-def _key(path: Way) -> str:
-    """The dotted key of a value; of what stands in a list that of the list."""
-    names = [name for name in path if isinstance(name, str)]
-    return ".".join(names)
-
-
-@contextmanager
-def _environment() -> Iterator[list[str]]:
-    """Inside, a list that gets the name of every environment variable that is read, but for those of dltrain's own."""
-    from omegaconf import OmegaConf
-    from omegaconf.resolvers import oc
-
-    read: list[str] = []
-
-    def env(key: str, *default: Any) -> str | None:
-        if not key.startswith(OWN_VARIABLES):
-            read.append(key)
-        return oc.env(key, *default)
-
-    OmegaConf.register_new_resolver("oc.env", env, replace=True)
-    try:
-        yield read
-    finally:
-        OmegaConf.register_new_resolver("oc.env", oc.env, replace=True)
 
 
 def _complete(config: dict[str, Any]) -> dict[str, Any]:

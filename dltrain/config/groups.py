@@ -14,6 +14,9 @@ from dltrain.config.read import read_mapping
 from dltrain.config.schema import close_matches
 from dltrain.errors import UsageError
 
+OVERLAYS = ("experiment", "debug")  # groups that set keys anywhere, and may be left out
+COMPOSING = ("regularization", "preprocessing")  # groups of which any number is chosen, each under its own name
+
 own_dir: ContextVar[Path | None] = ContextVar("own_dir", default=None)  # what --config-dir named
 
 

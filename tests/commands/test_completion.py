@@ -11,8 +11,9 @@ import pytest
 
 from dltrain.cli import FLAGS, VALUED, VERBS
 from dltrain.commands.completion import SCRIPTS
-from dltrain.config.compose import OVERLAYS, compose, leaves
-from dltrain.config.groups import groups, read_option
+from dltrain.config.compose import compose
+from dltrain.config.groups import OVERLAYS, groups, read_option
+from dltrain.config.suggest import leaves
 from dltrain.run import CONFIG
 
 

@@ -11,8 +11,8 @@ import pytest
 import yaml
 
 from dltrain.config.check import problems_of
-from dltrain.config.compose import OVERLAYS, Composed, compose, compose_over
-from dltrain.config.groups import conf_dir, groups, summary
+from dltrain.config.compose import Composed, compose, compose_over
+from dltrain.config.groups import OVERLAYS, conf_dir, groups, summary
 from dltrain.config.policy import locate
 from dltrain.config.schema import arguments, wants_object, wrong
 from dltrain.config.settings import Settings

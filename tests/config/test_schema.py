@@ -86,7 +86,7 @@ WRONG = [
 ]
 
 
-@pytest.mark.parametrize(("value", "annotation"), FITS, ids=str)
+@pytest.mark.parametrize(("value", "annotation"), FITS, ids=lambda v: type(v).__name__ if type(v) is object else str(v))
 def test_a_value_that_fits_is_not_wrong(value: Any, annotation: Any) -> None:
     assert wrong(value, annotation) is None
 
