@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import socket
+from contextlib import suppress
 from pathlib import Path
 
 TEMPORARY, OLD = ".tmp-", ".old-"  # what such names begin with: of what is being written, and of what is being removed
@@ -20,8 +21,11 @@ def sweep(folder: Path) -> None:
     for path in [*folder.glob(f"{TEMPORARY}*"), *folder.glob(f"{OLD}*")]:
         rest, _, pid = path.name.rpartition("-")
         if rest.endswith(f"-{socket.gethostname()}") and not (pid.isdigit() and alive(int(pid))):
-            shutil.rmtree(path, ignore_errors=True)
-            path.unlink(missing_ok=True)
+            if path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                with suppress(OSError):  # another may be sweeping too
+                    path.unlink()
 
 
 def alive(pid: int) -> bool:

@@ -8,6 +8,7 @@ import os
 import re
 import shutil
 import socket
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
@@ -26,6 +27,7 @@ CONFIG, MANIFEST, RESULTS = "config.yaml", "manifest.json", "results.json"
 METRICS, TIMING, LOG = "metrics.jsonl", "timing.jsonl", "train.log"
 CHECKPOINTS, LOCK = "checkpoints", ".lock"
 MOST_PENDING = 100_000  # lines that wait in memory for room on the disk
+MAKING = threading.Lock()  # one thread at a time: the sweep takes what this process seems to have left
 
 log = logging.getLogger("dltrain")
 
@@ -49,7 +51,8 @@ class Run:
         while True:
             now = datetime.now()
             try:
-                return cls.make(root / f"{now:%Y-%m-%d}" / f"{now:%H-%M-%S-%f}_{clean(label)}", contents)
+                with MAKING:
+                    return cls.make(root / f"{now:%Y-%m-%d}" / f"{now:%H-%M-%S-%f}_{clean(label)}", contents)
             except FileExistsError:
                 continue  # another run took this microsecond
             except OSError as e:
@@ -58,12 +61,15 @@ class Run:
     @classmethod
     def make(cls, folder: Path, contents: Mapping[str, bytes]) -> Run:
         """The new folder `folder`, which appears with `contents` in it and locked, or OSError."""
-        folder.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            folder.parent.mkdir(parents=True, exist_ok=True)
+        except FileExistsError as e:  # a file or a dangling link is there, and it will not be another in a microsecond
+            raise NotADirectoryError(e.errno, e.strerror, e.filename) from e
         sweep(folder.parent)
         temporary = temporary_name(folder)
         temporary.mkdir()
+        run = cls(temporary)
         try:
-            run = cls(temporary)
             run.lock = run.acquire()
             for name, content in contents.items():
                 write_through(temporary / name, content)
@@ -75,6 +81,10 @@ class Run:
             except OSError as e:
                 raise FileExistsError(folder) if folder.exists() else e from None
             sync_directory(folder.parent)
+        except OSError:
+            if run.lock:
+                run.lock.close()
+            raise
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
         run.folder = folder

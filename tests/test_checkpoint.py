@@ -113,8 +113,8 @@ DAMAGE = {
     ),
     "a huge manifest": (lambda f: (f / MANIFEST).write_bytes(b" " * 2**21), "is no checkpoint's manifest"),
     "a truncated manifest": (lambda f: os.truncate(f / MANIFEST, 40), "not a whole checkpoint"),
-    "no manifest": (lambda f: (f / MANIFEST).unlink(), "not a whole checkpoint"),
-    "no weights": (lambda f: (f / WEIGHTS).unlink(), "not a whole checkpoint"),
+    "no manifest": (lambda f: (f / MANIFEST).unlink(), "manifest.json is not there"),
+    "no weights": (lambda f: (f / WEIGHTS).unlink(), "task.safetensors is not there"),
     "a manifest of something else": (lambda f: (f / MANIFEST).write_text("[1]"), "not a whole checkpoint"),
 }
 

@@ -33,6 +33,7 @@ class Saving:
     about: dict[str, Any]
     points: tuple[str, ...] = ()
     place: tuple[Any, ...] = ()
+    seconds: float = 0.0  # that the training waited for the copy
 
 
 class Checkpoint(Callback):
@@ -138,12 +139,14 @@ class Checkpoint(Callback):
         self.write(saving)
 
     def saving(self, engine: Engine, points: tuple[str, ...]) -> Saving:
+        start = time.perf_counter()
         require_finite(engine)
         if self.writing and self.writing.folder.name.startswith(f"{engine.step:09d}"):
             self.wait()  # until its name is taken
         folder = self.store.folder / self.store.new_name(engine.step)
         about = {**self.about(engine), "points": points}
-        return Saving(folder, snapshot(engine.state_dict()), about, points, self.place(engine))
+        state = snapshot(engine.state_dict())
+        return Saving(folder, state, about, points, self.place(engine), time.perf_counter() - start)
 
     def place(self, engine: Engine) -> tuple[Any, ...]:
         return engine.index, engine.step, engine.epoch, engine.position, engine.settled
@@ -187,7 +190,7 @@ class Checkpoint(Callback):
             except Exception as e:  # handed to the training thread by wait()
                 self.error = e
             self.written = time.perf_counter()
-            self.cost = self.written - start
+            self.cost = saving.seconds + self.written - start
 
         self.writing = saving
         self.thread = threading.Thread(target=work, name="checkpoint writer")

@@ -175,7 +175,7 @@ def fitting(experiment: Experiment, where: Resume, changed: list[Change]) -> Eng
     try:
         return position(experiment, where)
     except InputError as e:
-        blamed = [c.key for c in changed if c.effect == FUTURE]
+        blamed = [c.key for c in changed if c.effect == FUTURE and not c.key.startswith("trainer.")]
         if not blamed:
             raise
         raise ConfigError([(", ".join(blamed), f"{e}; {START}")]) from e

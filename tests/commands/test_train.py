@@ -170,7 +170,7 @@ def test_evaluate_gives_the_figures_of_the_run_and_writes_nothing(dltrain) -> No
         (
             ("resume", "last", "model.hidden_sizes=[9]"),
             2,
-            "model.hidden_sizes, trainer.epochs  the checkpoint does not fit",
+            "model.hidden_sizes  the checkpoint does not fit",
         ),
         (("resume", "last", "experiment=cnn_mnist"), 2, "a run keeps its experiment"),
     ],

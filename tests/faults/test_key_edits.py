@@ -21,8 +21,8 @@ from typing import Annotated, Any, Literal
 import pytest
 
 from dltrain.config.check import problems_of
-from dltrain.config.compose import COMPOSING, OVERLAYS, compose, compose_over
-from dltrain.config.groups import groups, read_option
+from dltrain.config.compose import compose, compose_over
+from dltrain.config.groups import COMPOSING, OVERLAYS, groups, read_option
 from dltrain.config.policy import locate
 from dltrain.config.schema import arguments
 from dltrain.config.settings import Settings

@@ -1,0 +1,273 @@
+"""What goes wrong inside a command, and when: each function sets one fault up before the command begins.
+
+They wrap parts of dltrain and of the standard library in a process that was forked for it; dltrain has no hook for them.
+"""
+
+from __future__ import annotations
+
+import errno as errors
+import importlib
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import dltrain.callbacks.checkpoint
+import dltrain.checkpoint
+import dltrain.files
+import dltrain.run
+from dltrain.callbacks.checkpoint import Checkpoint
+from dltrain.engine import Engine
+
+SWALLOWS = """
+import os, time
+try:
+    os.kill(os.getpid(), {number})
+    time.sleep(1)
+except BaseException:
+    pass
+"""
+CHANGES = {"os.rename", "os.remove", "os.rmdir", "os.mkdir", "os.truncate", "shutil.rmtree"}
+WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
+
+
+def before_batches(do: Callable[[Engine], None]) -> None:
+    """Call `do` with the engine before every training batch, where the step is about to be made."""
+    fit = Engine.fit
+
+    def fitted(self: Engine, *args: Any, **more: Any) -> None:
+        call = self.call
+
+        def called(stage: Any, batch: Any) -> Any:
+            do(self)
+            return call(stage, batch)
+
+        self.call = called
+        fit(self, *args, **more)
+
+    Engine.fit = fitted  # type: ignore[method-assign]
+
+
+def changed_path(event: str, args: tuple[Any, ...]) -> str | None:
+    """The path that an audited event is about to change; None where it changes none."""
+    if event in CHANGES:
+        return os.fsdecode(args[0]) if isinstance(args[0], str | bytes | os.PathLike) else str(args[0])
+    if event == "open" and isinstance(args[0], str | bytes | os.PathLike):
+        mode, flags = args[1] or "", args[2] or 0
+        if set(mode) & set("wax+") or flags & WRITING:
+            return os.fsdecode(args[0])
+    return None
+
+
+def crash_at(number: int, journal: str, saves: tuple[int, int] | None = None) -> None:
+    """`kill -9` of the process at its file-system call `number`, before it is made; of a write, when half of it is.
+
+    Counted are the calls below the folder it runs in: all, or those of the checkpoint writer from the first to the last of
+    `saves`. Each is a line in the file `journal`.
+    """
+    here = str(Path.cwd())
+    lines = os.open(journal, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    lock = threading.Lock()
+    counted, saved = 0, 0
+
+    def watched(path: str) -> bool:
+        if saves is None:
+            return str(Path(here, path)).startswith(here) and path != journal
+        return threading.current_thread().name == "checkpoint writer" and saves[0] <= saved <= saves[1]
+
+    def operation(name: str, path: str) -> None:
+        nonlocal counted
+        if not watched(path):
+            return
+        with lock:
+            counted += 1
+            os.write(lines, f"{counted} {name} {path}\n".encode())
+            if counted == number:
+                os.kill(os.getpid(), signal.SIGKILL)
+                time.sleep(60)
+
+    def audit(event: str, args: tuple[Any, ...]) -> None:
+        path = changed_path(event, args)
+        if path is not None:
+            operation(event, path)
+
+    fsync, write = os.fsync, Checkpoint.write
+
+    def synced(descriptor: int) -> None:
+        operation("fsync", os.readlink(f"/proc/self/fd/{descriptor}") if os.path.exists("/proc/self/fd") else here)  # noqa: PTH110, PTH115
+        fsync(descriptor)
+
+    def halfway(path: Path, content: bytes) -> None:
+        with path.open("wb") as file:
+            file.write(content[: len(content) // 2])
+            file.flush()
+            operation("write", str(path))
+            file.write(content[len(content) // 2 :])
+            file.flush()
+            os.fsync(file.fileno())
+
+    def counting(self: Checkpoint, saving: Any) -> None:
+        nonlocal saved
+        self.wait()
+        saved += 1
+        write(self, saving)
+
+    os.fsync = synced
+    for module in (dltrain.files, dltrain.checkpoint, dltrain.run):
+        module.write_through = halfway  # type: ignore[attr-defined]
+    Checkpoint.write = counting  # type: ignore[method-assign]
+    sys.addaudithook(audit)
+
+
+def signal_at(moment: str, number: int, group: bool, journal: str, at: int = 1) -> None:
+    """Send the process, or its group, a signal the `at`-th time that it comes to `moment`.
+
+    Moments are batch, evaluation, save, run (it is about to make the run's folder), import (there it imports a module that
+    lets no exception out) and second (two signals, the other while it is busy with the step of the first). `journal` then
+    holds the step that the engine was at.
+    """
+    engines: list[Engine] = []
+    passed = 0
+
+    def send() -> None:
+        nonlocal passed
+        passed += 1
+        if passed == at:
+            Path(journal).write_text(str(engines[0].step if engines else 0))
+            (os.killpg if group else os.kill)(os.getpid(), number)
+
+    def began(engine: Engine) -> None:
+        if not engines:
+            engines.append(engine)
+        if moment in ("batch", "second"):
+            send()
+        if moment == "second" and passed == at:
+            time.sleep(0.01)
+            os.kill(os.getpid(), number)
+            time.sleep(60)
+
+    before_batches(began)
+    moved, commit, make = Engine._moved, dltrain.checkpoint.commit, dltrain.run.Run.make
+
+    def evaluating(self: Engine, batch: Any) -> Any:
+        send()
+        return moved(self, batch)
+
+    def saving(*args: Any) -> None:
+        send()
+        commit(*args)
+
+    def making(*args: Any) -> Any:
+        if moment == "run":
+            send()
+        else:
+            importlib.import_module("swallows")
+        return make(*args)
+
+    if moment == "evaluation":
+        Engine._moved = evaluating  # type: ignore[method-assign]
+    elif moment == "save":
+        dltrain.callbacks.checkpoint.commit = saving
+    elif moment in ("run", "import"):
+        folder = Path(journal).parent
+        sys.path.insert(0, str(folder))
+        (folder / "swallows.py").write_text(SWALLOWS.format(number=int(number)))
+        dltrain.run.Run.make = making  # type: ignore[method-assign,assignment]
+
+
+def no_room(begin: int, end: int, journal: str, names: str = "", errno: str = "ENOSPC") -> None:
+    """From step `begin` to `end` nothing can be made, opened for writing, renamed or removed below the run's folder (where
+    the path has `names` in it); `journal` then holds what checkpoints there were, and whether they could be read."""
+    full = begin < 0  # before there is an engine
+    number = getattr(errors, errno)
+
+    def audit(event: str, args: tuple[Any, ...]) -> None:
+        path = changed_path(event, args) if full and event != "shutil.rmtree" else None  # its parts are refused
+        if path and "outputs" in str(Path(path).absolute()) and names in path and path != journal:
+            raise OSError(number, os.strerror(number), path)
+
+    def began(engine: Engine) -> None:
+        nonlocal full
+        if engine.step == end:
+            full = False
+            witness(journal)
+        elif engine.step == begin:
+            settle()
+            full = True
+
+    before_batches(began)
+    sys.addaudithook(audit)
+
+
+def fill_disk(begin: int, end: int, disk: str, journal: str) -> None:
+    """From step `begin` to `end` the disk is full to the last byte; `journal` then as of `no_room`."""
+    filler = Path(disk, "filler")
+
+    def began(engine: Engine) -> None:
+        if engine.step == end:
+            witness(journal)
+            filler.unlink()
+        elif engine.step == begin:
+            settle()
+            fill(filler)
+
+    before_batches(began)
+
+
+def fill(path: Path) -> None:
+    """Take all the room there is."""
+    with path.open("wb", buffering=0) as file:
+        for size in (65536, 4096, 1):
+            try:
+                while True:
+                    file.write(bytes(size))
+            except OSError:
+                continue
+
+
+def settle() -> None:
+    """Until the checkpoint under way is on the disk: the fault is to hit the next."""
+    for thread in threading.enumerate():
+        if thread.name == "checkpoint writer":
+            thread.join()
+
+
+def witness(journal: str) -> None:
+    """Write down every checkpoint that there is and how it loads."""
+    settle()
+    found = []
+    for folder in sorted(Path("outputs").glob("*/*/checkpoints/[0-9]*")):
+        try:
+            dltrain.checkpoint.load(folder)
+            found.append(f"{folder.name} whole")
+        except Exception as e:
+            found.append(f"{folder.name} {type(e).__name__}")
+    Path(journal).write_text("\n".join(found) + "\n")
+
+
+def begin_at(moment: float) -> None:
+    """Not before this time, that others begin at too."""
+    time.sleep(max(0.0, moment - time.time()))
+
+
+def slow(seconds: float) -> None:
+    """Take so long over every batch."""
+    before_batches(lambda engine: time.sleep(seconds))
+
+
+def still_clock(calls: int) -> None:
+    """The clock of the folders' names shows one time to the first so many calls."""
+    real, called = dltrain.run.datetime, 0
+
+    class Clock:
+        @staticmethod
+        def now() -> Any:
+            nonlocal called
+            called += 1
+            return real(2030, 1, 1) if called <= calls else real.now()
+
+    dltrain.run.datetime = Clock  # type: ignore[assignment,misc]

@@ -1,0 +1,138 @@
+"""Resumed from every step of two epochs, a run ends as if it had never stopped, to the last bit."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from states import differences, end_of, runs_in, sha256
+from toys import TwoStages
+
+from dltrain import checkpoint, rng
+from dltrain.callbacks.checkpoint import Checkpoint
+from dltrain.checkpoint import Store, commit
+from dltrain.cli import main
+from dltrain.engine import Callback, Engine, Resume
+from dltrain.run import CHECKPOINTS, RESULTS
+
+DATA = ("in memory", "1 thread", "2 threads")
+SYSTEMS = [(data, accumulate, precision) for data in DATA for accumulate in (1, 3) for precision in ("fp32", "bf16")]
+
+
+@pytest.fixture(autouse=True)
+def keep_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every checkpoint stays; and since no machine is killed here, there is no need to wait for its disk."""
+    monkeypatch.setattr("dltrain.callbacks.checkpoint.KEEP", 10**6)
+    monkeypatch.setattr(os, "fsync", lambda descriptor: None)
+
+
+def arguments(data: str, accumulate: int, precision: str, pictures: Path) -> tuple[str, ...]:
+    source = ("memory=true",) if data == "in memory" else ("memory=false", f"workers={data[0]}")
+    return (
+        *("dataset=image_folder", f"dataset.path={pictures}", "dataset.channels=1", "dataset.batch_size=8"),
+        *(f"dataset.{setting}" for setting in source),
+        *("model=mlp", "regularization=[dropout,ema]", "preprocessing=[flip]", "callbacks.tensorboard=null"),
+        *(f"trainer.accumulate={accumulate}", f"device.precision={precision}", "schedule=onecycle"),
+        *("trainer.epochs=2", "trainer.save_every=1", "trainer.log_every=1"),
+        *(("trainer.watch=val/loss", "trainer.mode=max") if accumulate > 1 else ()),  # the first evaluation is the best
+    )
+
+
+def without_newer(run: Path, folder: Path, copy: Path) -> None:
+    """A copy of `run` as it was when `folder` was its newest checkpoint, but for what it had logged since."""
+    shutil.copytree(run, copy)
+    (copy / RESULTS).unlink()
+    for later in (copy / CHECKPOINTS).iterdir():
+        if later.is_file() or later.name.startswith("stage-") or later.name > folder.name:
+            shutil.rmtree(later) if later.is_dir() else later.unlink()
+
+
+@pytest.mark.parametrize("system", SYSTEMS, ids=lambda system: " ".join(map(str, system)))
+def test_from_every_step(system: tuple[str, int, str], pictures: Path, full: bool, tmp_path: Path, capfd: Any) -> None:
+    """Every state that was saved is resumed: within an epoch and an accumulation, before an evaluation and after it."""
+    number = SYSTEMS.index(system)
+    if number % 3 and not full:
+        pytest.skip("the full form")
+    assert main(list(arguments(*system, pictures))) == 0
+    run = runs_in(tmp_path)[0]
+    whole = end_of(run)
+    saved = Store(run / CHECKPOINTS).steps()
+    chosen = saved if full else saved[number % 5 :: 5]
+    failed = []
+    for folder in chosen:
+        copy = tmp_path / "copy"
+        without_newer(run, folder, copy)
+        capfd.readouterr()
+        code = main(["resume", str(copy)])
+        said = capfd.readouterr().err
+        different = differences(copy, whole)
+        if code or different:
+            failed.append(f"from {folder.name}: exit {code}, other than uninterrupted: {different} {said}")
+        shutil.rmtree(copy)
+    with capfd.disabled():
+        print(
+            f"resume at every step, {', '.join(map(str, system))}: {len(chosen)} of {len(saved)}: {len(failed)} failed"
+        )
+    assert chosen
+    assert not failed, "\n".join(failed)
+
+
+def test_the_best_is_found_again_however_slow_the_disk(
+    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The evaluation of a step that is still being saved has a folder of its own, with which a resume goes on."""
+
+    def slowly(*args: Any) -> None:
+        time.sleep(0.1)
+        commit(*args)
+
+    monkeypatch.setattr("dltrain.callbacks.checkpoint.commit", slowly)
+    assert main([*arguments("in memory", 3, "fp32", pictures), "trainer.save_every=6"]) == 0
+    run = runs_in(tmp_path)[0]
+    whole = end_of(run)
+    store = Store(run / CHECKPOINTS)
+    before, best, *_ = store.steps()
+    assert store.pointed("best") == store.derived("best") == best
+    assert checkpoint.load(before)["step"] == checkpoint.load(best)["step"] == 6
+    without_newer(run, store.steps()[2], tmp_path / "copy")
+    assert main(["resume", str(tmp_path / "copy")]) == 0
+    assert differences(tmp_path / "copy", whole) == ""
+
+
+def test_from_every_step_of_two_stages(full: bool, tmp_path: Path, capfd: Any) -> None:
+    """In the second stage the first is passed with the state that it ended in."""
+
+    def run(folder: Path, resume: Resume | None = None) -> tuple[Engine, list[str]]:
+        rng.seed_all(3)
+        saver, seen = Checkpoint(Store(folder)), []
+
+        class EveryStep(Callback):
+            def step_end(self, engine: Engine) -> None:
+                seen.append(f"{engine.stage.name} {engine.step} {sha256(engine.metrics)}")
+                if resume is None:
+                    saver.save(engine)
+
+        engine = Engine([EveryStep(), saver])
+        engine.fit(TwoStages(), resume)
+        return engine, seen
+
+    whole, seen = run(tmp_path / "whole")
+    store = Store(tmp_path / "whole")
+    ends, failed = store.stage_ends(), []
+    states = [checkpoint.load(folder) for folder in store.steps()]
+    for number, state in enumerate(states):
+        before = {index: end for index, end in ends.items() if index < state["index"]}
+        engine, again = run(tmp_path / str(number), Resume(state, before))
+        if again != seen[state["step"] :] or sha256(engine.task.state_dict()) != sha256(whole.task.state_dict()):
+            failed.append(f"from step {state['step']}")
+        if not torch.equal(engine.state_dict()["rng"]["torch"], whole.state_dict()["rng"]["torch"]):
+            failed.append(f"generators from step {state['step']}")
+    with capfd.disabled():
+        print(f"resume at every step of two stages: {len(states)}: {len(failed)} failed")
+    assert {state["index"] for state in states} == {0, 1}
+    assert not failed, "\n".join(failed)
