@@ -264,11 +264,13 @@ class FullFile:
 
     def __init__(self, path: Path) -> None:
         self.path, self.written = path, 0
+        self.file = os.open(path, os.O_WRONLY | os.O_APPEND)
 
     def __enter__(self) -> FullFile:
         return self
 
-    def __exit__(self, *exc: object) -> None: ...
+    def __exit__(self, *exc: object) -> None:
+        os.close(self.file)
 
     def seek(self, offset: int, whence: int) -> int:
         return self.path.stat().st_size
@@ -276,12 +278,11 @@ class FullFile:
     def write(self, content: bytes) -> int:
         if self.written:
             raise OSError(28, "No space left on device")
-        self.written = 3
-        self.path.write_bytes(self.path.read_bytes() + content[:3])
-        return 3
+        self.written = os.write(self.file, content[:3])
+        return self.written
 
     def truncate(self, end: int) -> None:
-        self.path.write_bytes(self.path.read_bytes()[:end])
+        os.ftruncate(self.file, end)
 
 
 def test_find_a_checkpoint(tmp_path: Path) -> None:
