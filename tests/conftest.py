@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
+from outcome import Outcome
 
 from dltrain.cli import main  # imports no torch, so what is set below still counts
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # tiny networks: more threads only wait for each other
-REPOSITORY = Path(__file__).parents[1]
 REAL_DATA = Path(os.environ["DLTRAIN_DATA"]) if "DLTRAIN_DATA" in os.environ else None
 
 
@@ -39,18 +37,6 @@ def save_every_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
     from dltrain.callbacks.checkpoint import Checkpoint
 
     monkeypatch.setattr(Checkpoint, "affordable", lambda self: True)
-
-
-class Outcome:
-    """What a command returned and printed."""
-
-    def __init__(self, code: int, out: str, err: str) -> None:
-        self.code, self.out, self.err = code, out, err
-
-    @property
-    def json(self) -> dict[str, Any]:
-        outcome: dict[str, Any] = json.loads(self.out.splitlines()[-1])
-        return outcome
 
 
 @pytest.fixture

@@ -9,9 +9,9 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from conftest import REPOSITORY
 
 pytestmark = pytest.mark.slow
+REPOSITORY = Path(__file__).parents[1]
 
 
 @pytest.fixture(scope="module")

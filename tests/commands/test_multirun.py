@@ -58,6 +58,10 @@ def rows_of(sweep: Path) -> list[dict[str, Any]]:
             [["regularization=[]"], ["regularization=[l2]"], ["regularization=[l1,l2]"]],
         ),
         (["model=glob(m*)"], [["model=mlp"]]),
+        (
+            ["model=mlp", "model.activation=glob(*elu)"],
+            [["model=mlp", f"model.activation={name}"] for name in ("relu", "leaky_relu", "elu", "gelu")],
+        ),
         (["model=glob(*)"], [[f"model={option}"] for option in groups()["model"]]),
         (["+seed=1,2"], [["+seed=1"], ["+seed=2"]]),
         (["trainer.epochs=null,3"], [["trainer.epochs=null"], ["trainer.epochs=3"]]),
@@ -74,6 +78,7 @@ def test_a_grid_is_the_product_of_the_swept_values(overrides: list[str], jobs: l
     [
         ("optimizer.lr=interval(1,2)", "a grid needs values, such as optimizer.lr=1,2,3"),
         ("model=glob(x*)", "no model is called like that"),
+        ("trainer.epochs=glob(*)", "its values have no names"),
         ("seed", "settings are KEY=VALUE"),
     ],
 )

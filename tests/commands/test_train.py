@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from conftest import Outcome
+from outcome import Outcome
 
 from dltrain import checkpoint
 from dltrain.checkpoint import Store
