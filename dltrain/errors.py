@@ -64,3 +64,9 @@ class SaveError(DltrainError):
 def existing(path: Path) -> Path:
     """The nearest folder above `path` that is there."""
     return next((folder for folder in path.parents if folder.is_dir()), Path(os.sep))
+
+
+def first_line(error: Exception) -> str:
+    """Of what an error says, as much as fits into a report."""
+    lines = (str(error) or str(error.__cause__ or "")).splitlines() or [type(error).__name__]
+    return " ".join(lines[: 2 if lines[0].endswith(":") else 1])[:200]

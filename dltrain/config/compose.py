@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 import copy
-import functools
 import re
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from dltrain.config.groups import COMPOSING, OVERLAYS, conf_dir, groups, option_file, own_dir
+from dltrain.config.choose import GLOBAL, choose
+from dltrain.config.groups import COMPOSING, OVERLAYS, groups, option_file
 from dltrain.config.interpolation import Way, dotted, environment, interpolations
 from dltrain.config.read import DEEPEST, LONGEST_NUMBER
 from dltrain.config.schema import close_matches, is_mapping_of_objects
 from dltrain.config.suggest import arguments_of, common_keys, unknown_key
-from dltrain.errors import ConfigError, InputError, UsageError
+from dltrain.errors import ConfigError, InputError, first_line
 
-VERSION_BASE = "1.3"
-GLOBAL = "the first line of such a file has to be # @package _global_"
 LONGEST = 10_000  # characters of an override
-PER_RUN = ("overrides", "runtime", "searchpath")  # what of Hydra's own settings differs from run to run
 
 Problem = tuple[str, str]
 
@@ -69,12 +66,6 @@ def parse(overrides: list[str], sweep: bool = False) -> tuple[list[Any], list[Pr
         else:
             parsed.append(override)
     return parsed, problems
-
-
-def first_line(error: Exception) -> str:
-    """Of what an error says, as much as fits into a report."""
-    lines = (str(error) or str(error.__cause__ or "")).splitlines() or [type(error).__name__]
-    return " ".join(lines[: 2 if lines[0].endswith(":") else 1])[:200]
 
 
 def _not_looked_at(text: str) -> str | None:
@@ -132,7 +123,7 @@ def compose(overrides: list[str]) -> Composed:
             good = [o for o in good if o.key_or_group != override.key_or_group]
         elif not wrong:
             good.append(override)
-    config, choices = _hydra([o.input_line.lstrip("+") for o in good])  # + and ++ choose like GROUP=OPTION
+    config, choices = choose([o.input_line.lstrip("+") for o in good])  # + and ++ choose like GROUP=OPTION
     composed = Composed(config, choices, {o.key_or_group: o.input_line for o in good}, problems)
     _check_files(composed, config, [override.key_or_group for override in values])
     return _set_values(composed, config, values)
@@ -181,7 +172,7 @@ def compose_over(saved: dict[str, Any], overrides: list[str]) -> Composed:
             composed.problems += wrong
         else:
             with open_dict(config):
-                config[group] = _hydra([override.input_line.lstrip("+")])[0][group]
+                config[group] = choose([override.input_line.lstrip("+")])[0][group]
             composed.typed[group] = override.input_line
     return _set_values(composed, config, values)
 
@@ -234,57 +225,6 @@ def _unknown_options(override: Any) -> list[Problem]:
             meant = f"; did you mean {' or '.join(close[:2])}?" if close else ""
             problems.append((what, f"no such {group}{meant} (dltrain list {group})"))
     return problems
-
-
-def _hydra(overrides: list[str]) -> tuple[Any, dict[str, Any]]:
-    from hydra import compose as hydra_compose
-    from hydra import initialize_config_dir
-    from hydra.core.global_hydra import GlobalHydra
-    from hydra.errors import HydraException
-    from omegaconf import OmegaConf, open_dict
-    from omegaconf.errors import OmegaConfBaseException
-
-    GlobalHydra.instance().clear()
-    if own := own_dir.get():
-        quoted = str(own).replace("\\", "\\\\").replace("'", "\\'")
-        overrides = [f"hydra.searchpath=['file://{quoted}']", *overrides]
-    try:
-        with initialize_config_dir(str(conf_dir()), version_base=VERSION_BASE, job_name="dltrain"):
-            config = hydra_compose("config", overrides=overrides, return_hydra_config=True)
-    except RecursionError as e:
-        raise UsageError(f"the configuration cannot be composed: a file of {own} chooses itself in its defaults") from e
-    except (HydraException, OmegaConfBaseException) as e:
-        first = first_line(e)
-        more = f" ({GLOBAL})" if any(f"@{overlay}." in first for overlay in OVERLAYS) else ""
-        raise UsageError(f"the configuration cannot be composed: {first}{more}") from e
-    choices = dict(OmegaConf.to_container(config.hydra.runtime.choices))  # type: ignore[arg-type]
-    if own:
-        _refuse_hydra(OmegaConf.to_container(config.hydra), own)  # type: ignore[arg-type]
-    OmegaConf.set_readonly(config, False)
-    with open_dict(config):
-        del config["hydra"]
-    return config, {str(k): v for k, v in choices.items() if not str(k).startswith("hydra/")}
-
-
-def _refuse_hydra(settings: dict[str, Any], own: Path) -> None:
-    """UsageError if a file of the user's, in the folder `own`, sets what Hydra would act on: callbacks, logging, folders."""
-    without = _hydra_alone()
-    settings["job"]["override_dirname"] = without["job"]["override_dirname"]  # the overrides once more
-    for name in settings.keys() | without.keys():
-        if name not in PER_RUN and settings.get(name) != without.get(name):
-            raise UsageError(f"--config-dir {own}: a file of it sets hydra.{name}; hydra.* is not to be set")
-
-
-@functools.cache
-def _hydra_alone() -> dict[str, Any]:
-    """Hydra's own settings as they are where nothing of the user's is read."""
-    from hydra import compose as hydra_compose
-    from hydra import initialize_config_dir
-    from omegaconf import OmegaConf
-
-    with initialize_config_dir(str(conf_dir()), version_base=VERSION_BASE, job_name="dltrain"):
-        settings: Any = OmegaConf.to_container(hydra_compose("config", return_hydra_config=True).hydra)
-    return dict(settings)
 
 
 def _apply(config: Any, override: Any) -> str | None:

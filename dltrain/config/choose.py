@@ -1,0 +1,80 @@
+"""What Hydra composes of the choices on a command line, before single values are set."""
+
+from __future__ import annotations
+
+import copy
+import functools
+from pathlib import Path
+from typing import Any
+
+from dltrain.config.groups import OVERLAYS, conf_dir, own_dir
+from dltrain.errors import UsageError, first_line
+
+VERSION_BASE = "1.3"
+GLOBAL = "the first line of such a file has to be # @package _global_"
+PER_RUN = ("overrides", "runtime", "searchpath")  # what of Hydra's own settings differs from run to run
+
+
+def choose(choices: list[str]) -> tuple[Any, dict[str, Any]]:
+    """The configuration of `choices`, each a GROUP=OPTION, as a DictConfig of the caller's own, and {group: option}.
+
+    UsageError if Hydra cannot compose it. It takes Hydra a quarter of a second, and the files of an installation do not
+    change: what a sweep's jobs have in common is composed once.
+    """
+    return copy.deepcopy(_compose(choices) if own_dir.get() else _compose_once(tuple(choices)))
+
+
+@functools.lru_cache(maxsize=64)
+def _compose_once(choices: tuple[str, ...]) -> tuple[Any, dict[str, Any]]:
+    return _compose(list(choices))
+
+
+def _compose(overrides: list[str]) -> tuple[Any, dict[str, Any]]:
+    from hydra import compose as hydra_compose
+    from hydra import initialize_config_dir
+    from hydra.core.global_hydra import GlobalHydra
+    from hydra.errors import HydraException
+    from omegaconf import OmegaConf, open_dict
+    from omegaconf.errors import OmegaConfBaseException
+
+    GlobalHydra.instance().clear()
+    if own := own_dir.get():
+        quoted = str(own).replace("\\", "\\\\").replace("'", "\\'")
+        overrides = [f"hydra.searchpath=['file://{quoted}']", *overrides]
+    try:
+        with initialize_config_dir(str(conf_dir()), version_base=VERSION_BASE, job_name="dltrain"):
+            config = hydra_compose("config", overrides=overrides, return_hydra_config=True)
+    except RecursionError as e:
+        raise UsageError(f"the configuration cannot be composed: a file of {own} chooses itself in its defaults") from e
+    except (HydraException, OmegaConfBaseException) as e:
+        first = first_line(e)
+        more = f" ({GLOBAL})" if any(f"@{overlay}." in first for overlay in OVERLAYS) else ""
+        raise UsageError(f"the configuration cannot be composed: {first}{more}") from e
+    choices = dict(OmegaConf.to_container(config.hydra.runtime.choices))  # type: ignore[arg-type]
+    if own:
+        _refuse_hydra(OmegaConf.to_container(config.hydra), own)  # type: ignore[arg-type]
+    OmegaConf.set_readonly(config, False)
+    with open_dict(config):
+        del config["hydra"]
+    return config, {str(k): v for k, v in choices.items() if not str(k).startswith("hydra/")}
+
+
+def _refuse_hydra(settings: dict[str, Any], own: Path) -> None:
+    """UsageError if a file of the user's, in the folder `own`, sets what Hydra would act on: callbacks, logging, folders."""
+    without = _hydra_alone()
+    settings["job"]["override_dirname"] = without["job"]["override_dirname"]  # the overrides once more
+    for name in settings.keys() | without.keys():
+        if name not in PER_RUN and settings.get(name) != without.get(name):
+            raise UsageError(f"--config-dir {own}: a file of it sets hydra.{name}; hydra.* is not to be set")
+
+
+@functools.cache
+def _hydra_alone() -> dict[str, Any]:
+    """Hydra's own settings as they are where nothing of the user's is read."""
+    from hydra import compose as hydra_compose
+    from hydra import initialize_config_dir
+    from omegaconf import OmegaConf
+
+    with initialize_config_dir(str(conf_dir()), version_base=VERSION_BASE, job_name="dltrain"):
+        settings: Any = OmegaConf.to_container(hydra_compose("config", return_hydra_config=True).hydra)
+    return dict(settings)
