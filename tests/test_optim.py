@@ -15,8 +15,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn, get_swa_m
 from toys import GAN, Points
 
 from dltrain import build, checkpoint
-from dltrain.config.compose import compose
-from dltrain.config.groups import groups
+from dltrain.config.groups import groups, read_option
 from dltrain.optim import Optim
 from dltrain.optimizers.sgd import sgd
 from dltrain.regularization.averaging import Averaging
@@ -32,8 +31,7 @@ from dltrain.schedules.onecycle import OneCycle
 from dltrain.schedules.schedule import Schedule
 
 OPTIMIZERS: dict[str, functools.partial[torch.optim.Optimizer]] = {
-    name: build.make(compose([f"optimizer={name}"]).config["optimizer"], "optimizer", {}, [])
-    for name in groups()["optimizer"]
+    name: build.make(read_option("optimizer", name), "optimizer", {}, []) for name in groups()["optimizer"]
 }
 X = torch.randn(12, 3, generator=torch.Generator().manual_seed(5))
 Y = torch.randn(12, 2, generator=torch.Generator().manual_seed(6))

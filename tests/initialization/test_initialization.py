@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import math
 from typing import Any
 
@@ -11,8 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from dltrain import build
-from dltrain.config.compose import compose
-from dltrain.config.groups import groups
+from dltrain.config.groups import groups, read_option
 from dltrain.initialization.constant import Constant
 from dltrain.initialization.he import He
 from dltrain.initialization.normal import Normal
@@ -25,15 +23,9 @@ LINEAR = (300, 200)  # out, in
 KERNEL = (60, 40, 3, 3)  # fan_in 360, fan_out 540
 
 
-@functools.cache
-def node(name: str) -> dict[str, Any]:
-    chosen: dict[str, Any] = compose([f"initialization={name}"]).config["initialization"]
-    return chosen
-
-
 def option(name: str, **settings: Any) -> Any:
     """The scheme as its file has it, with `settings` over it."""
-    return build.make({**node(name), **settings}, "initialization", {}, [])
+    return build.make({**read_option("initialization", name), **settings}, "initialization", {}, [])
 
 
 def network() -> nn.ModuleDict:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from dltrain import build
 from dltrain.config.compose import compose
-from dltrain.config.groups import groups
+from dltrain.config.groups import groups, read_option
 from dltrain.config.policy import locate
 from dltrain.config.schema import arguments
 from dltrain.errors import ConfigError
@@ -44,8 +44,7 @@ def made(name: str, available: dict[str, Any], *overrides: str) -> nn.Module:
 
 def keys(name: str) -> dict[str, Any]:
     """The keys of `model=name`."""
-    node: dict[str, Any] = compose([f"model={name}"]).config["model"]
-    return node
+    return read_option("model", name)
 
 
 def needs(name: str) -> set[str]:

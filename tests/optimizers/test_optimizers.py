@@ -10,8 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from dltrain import build
-from dltrain.config.compose import compose
-from dltrain.config.groups import groups
+from dltrain.config.groups import groups, read_option
 from dltrain.optim import Optim
 from dltrain.optimizers.muon import Muon, orthogonalized
 from dltrain.schedules.cosine import Cosine
@@ -31,7 +30,7 @@ TORCHS = {
 @functools.cache
 def option(name: str) -> Any:
     """The optimizer as its file has it."""
-    return build.make(compose([f"optimizer={name}"]).config["optimizer"], "optimizer", {}, [])
+    return build.make(read_option("optimizer", name), "optimizer", {}, [])
 
 
 def network() -> nn.Sequential:

@@ -11,8 +11,7 @@ import torch
 from torch import Tensor
 
 from dltrain.build import make
-from dltrain.config.compose import compose
-from dltrain.config.groups import groups
+from dltrain.config.groups import groups, read_option
 from dltrain.config.policy import locate
 from dltrain.data.in_memory import InMemory
 from dltrain.data.synthetic import Synthetic
@@ -31,9 +30,7 @@ OPTIONS = sorted(groups()["preprocessing"])
 
 def chosen(name: str) -> Any:
     """The choice as its YAML file sets it."""
-    composed = compose([f"preprocessing=[{name}]"])
-    assert not composed.problems
-    return make(composed.config["preprocessing"][name], name, {}, [])
+    return make(read_option("preprocessing", name)[name], name, {}, [])
 
 
 def images(count: int = 6, height: int = 32, width: int = 40, channels: int = 3) -> Tensor:
@@ -124,7 +121,7 @@ def test_nothing_is_done_image_by_image(name: str) -> None:
 
 @pytest.mark.parametrize("name", OPTIONS)
 def test_defaults_are_those_of_the_file(name: str) -> None:
-    node = compose([f"preprocessing=[{name}]"]).config["preprocessing"][name]
+    node = read_option("preprocessing", name)[name]
     parameters = inspect.signature(locate(node["_target_"], [])).parameters
     given = {key: tuple(v) if isinstance(v, list) else v for key, v in node.items() if key != "_target_"}
     assert given == {key: parameter.default for key, parameter in parameters.items()}
