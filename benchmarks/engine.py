@@ -231,7 +231,7 @@ def keras(model: str) -> float:
                     K.layers.Conv2D(n, 3, padding="same", use_bias=False),
                     K.layers.BatchNormalization(),
                     K.layers.ReLU(),
-                    K.layers.MaxPooling2D(),
+                    K.layers.MaxPooling2D(2),
                 )
             ),
             K.layers.Flatten(),
@@ -240,9 +240,9 @@ def keras(model: str) -> float:
         "lenet5": lambda: [
             K.layers.ZeroPadding2D(2),
             K.layers.Conv2D(6, 5, activation="tanh"),
-            K.layers.AveragePooling2D(),
+            K.layers.AveragePooling2D(2),
             K.layers.Conv2D(16, 5, activation="tanh"),
-            K.layers.AveragePooling2D(),
+            K.layers.AveragePooling2D(2),
             K.layers.Flatten(),
             K.layers.Dense(120, "tanh"),
             K.layers.Dense(84, "tanh"),
