@@ -29,7 +29,7 @@ from dltrain.callbacks.signals import Signals
 from dltrain.callbacks.timer import Timer
 from dltrain.checkpoint import Store
 from dltrain.checkpoint import load as load_checkpoint
-from dltrain.config.check import PARTIAL, TARGET
+from dltrain.config.check import OPTIMIZERS, PARTIAL, TARGET, own_optimizer
 from dltrain.config.policy import locate
 from dltrain.config.schema import arguments
 from dltrain.config.settings import Trainer
@@ -146,9 +146,10 @@ def build(
     loss = make(config["loss"], "loss", known, plugins, settings["loss"])
     watch, mode = watched(config, trainer)
     task: Task = make(
-        config["task"],
+        {key: value for key, value in config["task"].items() if key != OPTIMIZERS},
         "task",
         {
+            **data.spec.arguments(),
             "data": data,
             "model": model,
             "loss": loss,
@@ -221,23 +222,24 @@ def regularization(nodes: dict[str, Any], plugins: list[str]) -> dict[str, dict[
 
 def optim_factory(
     config: dict[str, Any], trainer: Trainer, device: Device, settings: dict[str, Any], plugins: list[str]
-) -> Callable[[nn.Module, int], Optim]:
-    """What a task calls to train `modules` over `total_steps` batches by the chosen optimizer and schedule."""
-    optimizer = make(config["optimizer"], "optimizer", {}, plugins)
-    try:
-        optimizer([nn.Parameter(torch.zeros(1))])  # what it refuses, it refuses now
-    except ValueError as e:
-        raise ConfigError([("optimizer", str(e))]) from e
+) -> Callable[..., Optim]:
+    """What a task calls to train `modules` over `total_steps` batches by the chosen optimizer and schedule.
+
+    With the name of a `network` the optimizer's settings are those of task.optimizers.<network> over the shared ones.
+    """
+    optimizers = {"": usable(config["optimizer"], "optimizer", plugins)}
+    for network in config["task"].get(OPTIMIZERS) or {}:
+        optimizers[network] = usable(own_optimizer(config, network), f"task.{OPTIMIZERS}.{network}", plugins)
     node = {**config["schedule"], PARTIAL: True}
     if config["debug"] == "overfit":
         node = {TARGET: "dltrain.schedules.constant.Constant", PARTIAL: True}
     schedule = make(node, "schedule", {"mode": watched(config, trainer)[1]}, plugins)
 
-    def optim(modules: nn.Module, total_steps: int) -> Optim:
+    def optim(modules: nn.Module, total_steps: int, network: str = "") -> Optim:
         updates = math.ceil(min(total_steps, trainer.steps or total_steps) / trainer.accumulate)
         return Optim(
             modules,
-            optimizer,
+            optimizers.get(network, optimizers[""]),
             schedule(total_updates=updates),
             accumulate=trainer.accumulate,
             scaler=device.scaler(),
@@ -247,6 +249,16 @@ def optim_factory(
         )
 
     return optim
+
+
+def usable(node: dict[str, Any], path: str, plugins: list[str]) -> Callable[..., torch.optim.Optimizer]:
+    """The optimizer of `node`; ConfigError for settings that it refuses only when it is called."""
+    optimizer: Callable[..., torch.optim.Optimizer] = make(node, path, {}, plugins)
+    try:
+        optimizer([nn.Parameter(torch.zeros(1))])
+    except ValueError as e:
+        raise ConfigError([(path, str(e))]) from e
+    return optimizer
 
 
 @dataclass

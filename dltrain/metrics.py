@@ -1,4 +1,4 @@
-"""Scores of a classifier over a split, computed from all its logits at once.
+"""Scores over a split: of a classifier from all its logits at once, of a regression, of images that were generated.
 
 By torch alone: importing torchmetrics takes seconds and a quarter of a gigabyte (it imports torchvision and scipy). The
 tests hold its figures against these.
@@ -11,6 +11,7 @@ from torch import Tensor
 
 TOP_MISTAKES = 16
 ROC_POINTS = 200
+MOST_FEATURES = 4096  # of which a covariance is made
 PER_CLASS = ("precision", "recall", "f1", "roc auc", "support")
 
 
@@ -114,3 +115,56 @@ def regression(outputs: Tensor, targets: Tensor) -> dict[str, Tensor]:
         spread > 0, 1 - errors / spread.clamp_min(torch.finfo(spread.dtype).tiny), (errors == 0).to(errors)
     )
     return {"mse": errors / len(targets), "mae": (outputs - targets).abs().mean(dim=0), "r2": r2}
+
+
+class LinearCodes:
+    """The least squared error with which a linear code of `code_size` numbers can rebuild a set of samples.
+
+    That is principal component analysis of the very samples: what the eigenvalues of their covariance sum to beyond the
+    first `code_size` (Eckart and Young 1936). Sets are known by their first batch, and each is analysed once.
+    """
+
+    def __init__(self, code_size: int) -> None:
+        self.code_size, self.known = code_size, dict[tuple[int, float], float]()
+        self.begin()
+
+    def begin(self) -> LinearCodes:
+        """Start with another set, or the same one again."""
+        self.key: tuple[int, float] | None = None
+        self.count, self.sum, self.products = 0, torch.zeros(0), torch.zeros(0)
+        return self
+
+    def update(self, batch: Tensor) -> None:
+        """Look at one batch (B, ...)."""
+        x = batch.flatten(1)
+        if self.key is None:
+            self.key = len(x), float(x.sum(dtype=torch.float64))
+            self.sum, self.products = x.new_zeros(x.shape[1]), x.new_zeros(x.shape[1], x.shape[1])
+        if self.key not in self.known and x.shape[1] <= MOST_FEATURES:
+            self.count += len(x)
+            self.sum += x.sum(0)
+            self.products.addmm_(x.T, x)
+
+    def error(self) -> float | None:
+        """The mean over the samples of the set; None where they have more than 4096 numbers each."""
+        if self.key is not None and self.count:
+            mean = (self.sum / self.count).double().cpu()
+            covariance = self.products.double().cpu() / self.count - torch.outer(mean, mean)
+            left = torch.linalg.eigvalsh(covariance)[: max(0, len(mean) - self.code_size)]  # in rising order
+            self.known[self.key] = float(left.clamp_min(0).sum())
+        return self.known.get(self.key) if self.key else None
+
+
+def frechet_distance(one: Tensor, other: Tensor) -> float:
+    """Between normal distributions with the means and covariances of features (N, D) and (M, D).
+
+    |m1 - m2|^2 + tr(C1 + C2 - 2 (C1 C2)^(1/2)) (Dowson and Landau 1982), whatever network the features are of. The root's
+    trace is the sum of the roots of C1 C2's eigenvalues, which are those of the symmetric C1^(1/2) C2 C1^(1/2).
+    """
+    one, other = one.double().cpu(), other.double().cpu()
+    covariances = [torch.cov(x.T).reshape(x.shape[1], x.shape[1]) for x in (one, other)]
+    values, vectors = torch.linalg.eigh(covariances[0])
+    root = (vectors * values.clamp_min(0).sqrt()) @ vectors.T
+    shared = torch.linalg.eigvalsh(root @ covariances[1] @ root).clamp_min(0).sqrt().sum()
+    apart = (one.mean(0) - other.mean(0)).square().sum()
+    return float((apart + covariances[0].trace() + covariances[1].trace() - 2 * shared).clamp_min(0))

@@ -255,6 +255,14 @@ class Answers(Protocol):
         """
 
 
+@runtime_checkable
+class Samples(Protocol):
+    """A task that makes samples of its own: what `predict RUN --samples N` asks of it."""
+
+    def sample(self, count: int) -> Tensor:
+        """Images (count, C, H, W) in 0..1, drawn from the process's generator; ValueError where it cannot."""
+
+
 @dataclass(frozen=True)
 class Image:
     """Pictures (N, C, H, W) with values in 0..1, for callbacks to draw, and a caption each."""
@@ -279,6 +287,15 @@ class Plot:
     x_title: str = ""
     y_title: str = ""
     log_y: bool = False
+
+
+@dataclass(frozen=True)
+class Embedding:
+    """Vectors (N, D) for callbacks to draw as points, coloured by their class numbers (N,) where there are names."""
+
+    vectors: Tensor
+    labels: Tensor
+    names: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

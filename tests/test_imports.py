@@ -47,7 +47,7 @@ RULES: dict[str, set[str]] = {
     "regularization": {"torch", "dltrain.types", "dltrain.regularization", "dltrain.callbacks"},
     "tasks": {
         *("torch", "dltrain", "dltrain.engine", "dltrain.optim", "dltrain.losses", "dltrain.metrics"),
-        *("dltrain.types", "dltrain.tasks"),
+        *("dltrain.rng", "dltrain.types", "dltrain.tasks"),
     },
 }
 

@@ -15,7 +15,7 @@ from dltrain.config.groups import groups
 
 CHOICES = [
     *([f"experiment={name}"] for name in groups()["experiment"]),
-    *([f"model={name}", "dataset=synthetic"] for name in groups()["model"]),
+    *([f"model={name}", "dataset=synthetic", "dataset.scaling=unit"] for name in groups()["model"]),
     *([f"dataset={name}"] for name in groups()["dataset"]),
     *([f"optimizer={name}"] for name in groups()["optimizer"]),
     *([f"schedule={name}"] for name in groups()["schedule"]),
@@ -27,6 +27,10 @@ SCORES = {  # what a task scores at least
     "classification": ["test/accuracy", "test/f1", "test/auroc"],
     "regression": ["test/mse", "test/r2"],
     "forecasting": ["test/mse", "test/r2", "test/relative_error"],
+    "autoencoding": ["test/error", "test/pca_error"],
+    "deep_belief": ["test/reconstruction_error", "test/free_energy_gap"],  # two steps are the first layer's
+    "adversarial": ["test/accuracy"],  # two steps are the judge's
+    "deep_autoencoding": ["test/reconstruction_error", "test/free_energy_gap"],
 }
 
 

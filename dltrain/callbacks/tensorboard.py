@@ -15,9 +15,9 @@ from torch import Tensor
 
 from dltrain.callbacks.metrics_log import MetricsLog
 from dltrain.engine import Callback, Engine
-from dltrain.report.pictures import grid, heat_map, plot
+from dltrain.report.pictures import grid, heat_map, plot, points
 from dltrain.run import Run
-from dltrain.types import Image, Plot, Table, Text, flatten
+from dltrain.types import Embedding, Image, Plot, Table, Text, flatten
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
@@ -91,6 +91,8 @@ class TensorBoard(Callback):
                 self.writer.add_image(name, heat_map(value), step, dataformats="HWC")
             elif isinstance(value, Plot):
                 self.writer.add_image(name, plot(value), step, dataformats="HWC")
+            elif isinstance(value, Embedding):
+                self.writer.add_image(name, points(value), step, dataformats="HWC")
             elif isinstance(value, Text):
                 self.writer.add_text(name, value.markdown, step)
             elif isinstance(value, float) and name.startswith("test/"):

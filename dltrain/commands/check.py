@@ -37,12 +37,13 @@ def report(composed: Composed, options: Options) -> None:
     experiment = build.build(composed.config, fake=True)
     device = experiment.device
     engine = Engine((), device.mover(), device.autocast())
-    stage = next(experiment.task.stages())
+    stages = list(experiment.task.stages())  # untrained: a later one finds what it would find trained
+    stage = stages[-1]
     batch = enlarge(engine.move(next(stage.batches.epoch(0))), batch_size_of(composed, real))
-    layers = layer_rows(experiment, batch, engine)
     with FlopCounterMode(display=False) as forward, torch.no_grad(), engine.autocast:
         experiment.task.predict(inputs_of(batch)[:1])
     memory, loss, seconds = step_costs(stage, batch, engine)
+    layers = layer_rows(experiment, stage, batch, engine)
     held = round(real.spec.train_samples * (1 - composed.config["dataset"].get("val_fraction", 0)))
     wanted = min(held, batch_size_of(composed, real))
     steps = math.ceil(held / wanted)
@@ -59,6 +60,9 @@ def report(composed: Composed, options: Options) -> None:
         ("a step", f"{seconds * 1e3:.1f} ms, loss {number(loss)} before training", seconds),
         ("an epoch, about", f"{duration(epoch)} ({steps} steps)", epoch),
     ]
+    if len(stages) > 1:
+        names = ", ".join(f"{s.name} ({s.epochs} epoch{'s' * (s.epochs > 1)})" for s in stages[:-1])
+        figures.append((f"before {stage.name}", names, [s.name for s in stages[:-1]]))
     log.info(table([("layer", "type", "output shape", "parameters"), *layers], right=frozenset({3})))
     log.info("\n" + table([(name, text) for name, text, _ in figures]))
     if options.plot:
@@ -110,26 +114,24 @@ def tensors(value: Any) -> list[Tensor]:
     return [t for item in value for t in tensors(item)] if isinstance(value, list | tuple) else []
 
 
-def layer_rows(experiment: Experiment, batch: Any, engine: Engine) -> list[tuple[str, str, str, str]]:
-    """Name, type, output shape and parameters of every leaf module, in the order in which they run."""
-    rows: list[tuple[str, str, str, str]] = []
+def layer_rows(experiment: Experiment, stage: Stage, batch: Any, engine: Engine) -> list[tuple[str, str, str, str]]:
+    """Name, type, output shape and parameters of every leaf module, in the order in which a step runs them."""
+    rows: dict[str, tuple[str, str, str, str]] = {}
 
     def hook(name: str) -> Any:
         def note(module: nn.Module, args: Any, output: Any) -> None:
             shape = str(tuple(output.shape)) if isinstance(output, Tensor) else "-"
-            rows.append((name, type(module).__name__, shape, f"{build.parameter_count(module):,}"))
+            rows.setdefault(name, (name, type(module).__name__, shape, f"{build.parameter_count(module):,}"))
 
         return note
 
     leaves = [(name, m) for name, m in experiment.task.named_modules() if name and not list(m.children())]
     handles = [module.register_forward_hook(hook(name)) for name, module in leaves]
-    experiment.task.eval()
-    with torch.no_grad(), engine.autocast:
-        experiment.task.predict(inputs_of(batch))
+    with engine.autocast:
+        stage.step(batch)
     for handle in handles:
         handle.remove()
-    experiment.task.train()
-    return rows
+    return list(rows.values())
 
 
 def step_costs(stage: Stage, batch: Any, engine: Engine) -> tuple[int, float, float]:

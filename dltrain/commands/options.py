@@ -21,6 +21,7 @@ class Options:
     fork: bool = False
     config_dir: str | None = None
     out: str | None = None
+    samples: str | None = None
     outcome: dict[str, Any] = field(default_factory=dict)
 
     @property

@@ -1,4 +1,7 @@
-"""`dltrain predict RUN INPUT... [--out FILE]`: what a run's best checkpoint says of files, folders, globs and tables."""
+"""`dltrain predict RUN INPUT... [--out FILE]`: what a run's best checkpoint says of files, folders, globs and tables.
+
+With split=val|test instead of inputs, of those samples of the data set; with --samples N, what its generator draws.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,7 @@ import os
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
-from itertools import islice
+from itertools import count, islice
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -20,12 +23,13 @@ from torch import Tensor
 from dltrain import build
 from dltrain.commands.options import Options
 from dltrain.commands.resume import find_run, position, saved_configuration, trained_state
+from dltrain.commands.sample import draw_samples
 from dltrain.config import check
 from dltrain.engine import Engine
 from dltrain.errors import InputError, UsageError
 from dltrain.report.text import number, table
 from dltrain.run import MANIFEST
-from dltrain.types import Answers, Sample
+from dltrain.types import Answers, Data, Sample
 
 log = logging.getLogger("dltrain")
 IMAGES = (".bmp", ".gif", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
@@ -33,24 +37,28 @@ FORMATS = (".csv", ".jsonl")
 BATCH = 128  # samples at once
 FEW = 100  # rows that --json carries
 WEIGHTS = ("best", "last")
+SPLITS = ("val", "test")
 Row = dict[str, Any]
 
 
 def predict(options: Options) -> None:
     """Answer every input that can be read, a row each; InputError at the end if one could not, or there was none.
 
-    The training data need not be there: what its inputs were standardized by lies in the run's manifest.
+    For inputs from files the training data need not be there: what they are standardized by lies in the run's manifest.
     """
     run, overrides = find_run(options)
-    top, weights, overrides = own_settings(overrides)
+    own, overrides = own_settings(overrides)
+    top, split = int(own["top"]), own["split"]
     out = Path(options.out) if options.out is not None else None
-    if out is not None:
+    if out is not None and options.samples is None:
         check_out(out)
-    if not options.names[1:]:
-        raise UsageError("predict what? Name images, folders of images, globs or tables after the run")
+    if (options.samples is not None) + bool(split) + bool(options.names[1:]) != 1:
+        raise UsageError(
+            "predict what? Name images, folders of images, globs or tables after the run, or split=test, or --samples 64"
+        )
     composed = saved_configuration(run, overrides)
     check.raise_all(composed)
-    folder, where = trained_state(run, weights)
+    folder, where = trained_state(run, own["checkpoint"])
     problems: list[str] = []
 
     def report(problem: str) -> None:
@@ -63,30 +71,34 @@ def predict(options: Options) -> None:
     experiment = build.build(composed.config, fake=True, trained=True, description=description)
     reader = build.build({**composed.config, "debug": None}, trained=True, description=description).data
     engine = position(experiment, where)
-    rows = (cut(row, top) for row in answered(engine, readable(reader.encode(paths), report)))
-    count, few = write(rows, out) if out is not None else show(rows)
+    if options.samples is not None:
+        draw_samples(engine, options, run.folder, composed.config["seed"])
+        return
+    samples = of_split(reader, split) if split else readable(reader.encode(paths), report)
+    rows = (cut(row, top) for row in answered(engine, samples))
+    answers, few = write(rows, out) if out is not None else show(rows)
     options.outcome.update(
         {
             "run": str(run.folder),
             "checkpoint": folder.name,
-            "predicted": count,
+            "predicted": answers,
             "problems": problems,
             **({"out": str(out)} if out is not None else {}),
-            **({"rows": few} if count <= FEW else {}),
+            **({"rows": few} if answers <= FEW else {}),
         }
     )
-    if out is not None and count:
-        log.info(f"{out}: {count:,} rows")
+    if out is not None and answers:
+        log.info(f"{out}: {answers:,} rows")
     if problems:
         inputs = "1 input" if len(problems) == 1 else f"{len(problems):,} inputs"
-        raise InputError(f"{inputs} could not be read; {count:,} answered")
-    if not count:
+        raise InputError(f"{inputs} could not be read; {answers:,} answered")
+    if not answers:
         raise InputError("nothing to predict: the inputs hold no sample")
 
 
-def own_settings(overrides: list[str]) -> tuple[int, str, list[str]]:
-    """`top=` and `checkpoint=`, and the overrides that are neither."""
-    chosen, rest = {"top": "3", "checkpoint": "best"}, []
+def own_settings(overrides: list[str]) -> tuple[dict[str, str], list[str]]:
+    """`top=`, `checkpoint=` and `split=`, and the overrides that are none of them."""
+    chosen, rest = {"top": "3", "checkpoint": "best", "split": ""}, []
     for override in overrides:
         key, _, value = override.partition("=")
         if key in chosen:
@@ -97,7 +109,9 @@ def own_settings(overrides: list[str]) -> tuple[int, str, list[str]]:
         raise UsageError(f"top={chosen['top']}: expected a whole number > 0")
     if chosen["checkpoint"] not in WEIGHTS:
         raise UsageError(f"checkpoint={chosen['checkpoint']}: expected one of {', '.join(WEIGHTS)}")
-    return int(chosen["top"]), chosen["checkpoint"], rest
+    if chosen["split"] not in ("", *SPLITS):
+        raise UsageError(f"split={chosen['split']}: expected one of {', '.join(SPLITS)} (those of train come shuffled)")
+    return chosen, rest
 
 
 def check_out(out: Path) -> None:
@@ -127,16 +141,24 @@ def find_inputs(names: list[str], report: Callable[[str], None]) -> list[Path]:
     return list(dict.fromkeys(paths))
 
 
-def readable(samples: Iterable[Sample], report: Callable[[str], None]) -> Iterator[tuple[str, Tensor]]:
-    """Names and inputs of the samples that have any; the others are reported."""
+def readable(samples: Iterable[Sample], report: Callable[[str], None]) -> Iterator[tuple[Row, Tensor]]:
+    """Name and inputs of the samples that have any; the others are reported."""
     for sample in samples:
         if sample.inputs is not None:
-            yield sample.name, sample.inputs
+            yield {"input": sample.name}, sample.inputs
         else:
             report(sample.problem if sample.problem.startswith(sample.name) else f"{sample.name}: {sample.problem}")
 
 
-def answered(engine: Engine, samples: Iterator[tuple[str, Tensor]]) -> Iterator[Row]:
+def of_split(data: Data, split: str) -> Iterator[tuple[Row, Tensor]]:
+    """Number, class if there are classes, and inputs of the samples of a split, in its order."""
+    names, number = data.spec.class_names, count()
+    for inputs, targets in getattr(data, split).epoch(0):
+        for x, target in zip(inputs, targets, strict=True):
+            yield {"input": f"{split}/{next(number)}", **({"label": names[int(target)]} if names else {})}, x
+
+
+def answered(engine: Engine, samples: Iterator[tuple[Row, Tensor]]) -> Iterator[Row]:
     """A row for each sample, by averaged weights where the last stage averages."""
     task = engine.task
     task.eval()
@@ -147,8 +169,8 @@ def answered(engine: Engine, samples: Iterator[tuple[str, Tensor]]) -> Iterator[
             with torch.no_grad(), engine.autocast:
                 outputs = task.predict(engine.move(torch.stack([inputs for _, inputs in batch])))
             answers = task.answers(outputs) if isinstance(task, Answers) else numbers(outputs)
-            for (name, _), answer in zip(batch, answers, strict=True):
-                yield {"input": name, **answer}
+            for (known, _), answer in zip(batch, answers, strict=True):
+                yield {**known, **answer}
 
 
 def numbers(outputs: Any) -> list[Row]:
@@ -184,12 +206,12 @@ def show(rows: Iterable[Row]) -> tuple[int, list[Row]]:
 
 def write(rows: Iterable[Row], out: Path) -> tuple[int, list[Row]]:
     """Write each row as it comes; how many, and the first few. `out` is not touched where there is none."""
-    count, few = 0, []
+    written, few = 0, []
     with replacing(out) as file:
         writer: csv.DictWriter[str] | None = None
         for row in rows:
-            count += 1
-            few += [row] if count <= FEW else []
+            written += 1
+            few += [row] if written <= FEW else []
             if out.suffix == ".jsonl":
                 file.write(json.dumps(row, ensure_ascii=False) + "\n")
                 continue
@@ -198,7 +220,7 @@ def write(rows: Iterable[Row], out: Path) -> tuple[int, list[Row]]:
                 writer = csv.DictWriter(file, list(columns))
                 writer.writeheader()
             writer.writerow(columns)
-    return count, few
+    return written, few
 
 
 @contextmanager

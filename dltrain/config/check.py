@@ -25,6 +25,7 @@ from dltrain.config.settings import Settings
 from dltrain.errors import ConfigError, UsageError
 
 TARGET, PARTIAL = "_target_", "_partial_"
+OPTIMIZERS = "optimizers"  # of a task: settings of single networks over the shared optimizer
 CALLED_LATER = ("optimizer", "schedule")  # groups whose choice is called by the task, when there is a model
 AS_NUMBER = "a number: KEY='${oc.decode:${oc.env:NAME}}'"
 PACKAGES_OF = {  # where what a group chooses from is defined, as far as it is not the user's
@@ -69,7 +70,7 @@ class _Checker:
         for group in (name for name in groups() if name not in OVERLAYS):
             node = self.config.get(group)
             if group not in (*COMPOSING, "callbacks"):
-                self.node(node, group, later=group in CALLED_LATER)
+                self.node(self.without_optimizers(node) if group == "task" else node, group, group in CALLED_LATER)
             elif not isinstance(node, dict):
                 self.report(group, node, f"expected a mapping of choices (dltrain list {group})")
             else:
@@ -143,6 +144,26 @@ class _Checker:
                 self.node(value, key, later=_is_called(taken[name].annotation))
             else:
                 self.value(key, value, taken[name].annotation)
+
+    def without_optimizers(self, task: Any) -> Any:
+        """The task's node but for the optimizers of its networks, which are checked like the one that they refine."""
+        own = task.get(OPTIMIZERS) if isinstance(task, dict) else None
+        if own is None:
+            return task
+        try:
+            networks = getattr(locate(str(task.get(TARGET)), self.plugins), "networks", ())
+        except UsageError:
+            networks = ()
+        for network, node in own.items() if isinstance(own, dict) else [("", own)]:
+            path = f"task.{OPTIMIZERS}.{network}".rstrip(".")
+            if not isinstance(node, dict):
+                self.report(path, node, "expected settings of an optimizer, such as {lr: 0.001}")
+            elif network not in networks:
+                self.report(path, node, f"this task has no such network: {', '.join(networks) or 'it has one only'}")
+            elif isinstance(self.config.get("optimizer"), dict):
+                whole = own_optimizer(self.config, network)
+                self.node({TARGET: whole.get(TARGET), **node}, path, later=True)
+        return {key: value for key, value in task.items() if key != OPTIMIZERS}
 
     def value(self, key: str, value: Any, annotation: Any) -> None:
         why = wrong(value, annotation)
@@ -243,6 +264,12 @@ class _Checker:
         return [*found, *(("dataset.transforms", name) for name in self.config["preprocessing"])]
 
 
+def own_optimizer(config: dict[str, Any], network: str) -> dict[str, Any]:
+    """The settings of one network's optimizer: its own over the shared ones, or its own alone if it is another optimizer."""
+    own: dict[str, Any] = config["task"][OPTIMIZERS][network]
+    return own if TARGET in own else {**config["optimizer"], **own}
+
+
 def _is_node(value: Any, annotation: Any) -> bool:
     """Whether `value` has to be a choice of its own: its annotation asks for an object, or admits one."""
     if wants_object(annotation):
@@ -277,7 +304,10 @@ USED_THROUGH = {"model": "model", "loss": "loss", "optimizer": "optim", "schedul
 def unread(composed: Composed) -> list[str]:
     """Keys of a checked configuration that were typed and that nothing in this experiment reads, each with the reason."""
     checker = _Checker(composed)
-    asked = set(arguments(locate(composed.config["task"][TARGET], checker.plugins)))
+    task = composed.config["task"]
+    asked = (
+        set(arguments(locate(task[TARGET], checker.plugins))) - task.keys()
+    )  # task.loss=hinge is no choice of a loss
     lines = []
     for key, typed in composed.typed.items():
         argument = USED_THROUGH.get(key.split(".")[0])

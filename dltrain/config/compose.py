@@ -255,8 +255,9 @@ def _signature_takes(node: Any, name: str, config: Any) -> bool:
 
     if node is config or not isinstance(node, DictConfig):
         return False
-    if "_target_" in node:
-        taken = arguments_of(node, config)
+    of_network = node._get_full_key("").startswith("task.optimizers.") and "_target_" not in node
+    if "_target_" in node or of_network:
+        taken = arguments_of(config.optimizer if of_network else node, config)
         return taken is None or name in taken
     return node._key() == "expect"
 

@@ -93,3 +93,14 @@ class Pad(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return nn.functional.pad(x, self.padding)
+
+
+def halved(image_size: tuple[int, int], times: int, key: str) -> tuple[int, int]:
+    """The image's sides, halved so often without a remainder; ValueError, naming the `key` that says how often, if not."""
+    height, width = image_size
+    if height % 2**times or width % 2**times:
+        raise ValueError(
+            f"an image of {height}x{width} pixels cannot be halved {times} times; give {key} fewer entries, "
+            f"or choose preprocessing=[resize]"
+        )
+    return height // 2**times, width // 2**times

@@ -9,14 +9,14 @@ import torch
 from torch import Tensor
 
 from dltrain.preprocessing.transform import ImageTransform, draw
-from dltrain.types import Fraction, Ge, Lt, NonNegative, PositiveFloat
+from dltrain.types import Fraction, Ge, Lt, NonNegative, PositiveFloat, Probability
 
 
 class Affine(ImageTransform):
     """Turns, shears, scales and shifts each image by amounts of its own; what comes in from outside is black.
 
     Uniform draws: an angle in -`degrees`..`degrees`, a factor in `scale`, a shear of up to `shear` degrees along the rows,
-    and shifts of up to a share `translate` of each side.
+    and shifts of up to a share `translate` of each side. Each image is changed with probability `share`.
     """
 
     def __init__(
@@ -25,10 +25,11 @@ class Affine(ImageTransform):
         translate: Fraction = 0.1,
         scale: tuple[PositiveFloat, PositiveFloat] = (0.9, 1.1),
         shear: Annotated[float, Ge(0), Lt(90)] = 0.0,
+        share: Probability = 1.0,
     ) -> None:
         if scale[0] > scale[1]:
             raise ValueError(f"scale={list(scale)}: from the smallest to the largest")
-        self.degrees, self.translate, self.scale, self.shear = degrees, translate, scale, shear
+        self.degrees, self.translate, self.scale, self.shear, self.share = degrees, translate, scale, shear, share
 
     def change(self, images: Tensor, generator: torch.Generator) -> Tensor:
         count = len(images)
@@ -36,7 +37,12 @@ class Affine(ImageTransform):
         scale = draw(generator, count, *self.scale, images)
         slope = draw(generator, count, -self.shear, self.shear, images).mul(math.pi / 180).tan()
         shifts = torch.stack([draw(generator, count, -self.translate, self.translate, images) for _ in range(2)], dim=1)
-        return warp(images, turned(angle, slope) * scale.view(-1, 1, 1), shifts)
+        if self.share == 1:
+            return warp(images, turned(angle, slope) * scale.view(-1, 1, 1), shifts)
+        changed = draw(generator, count, 0, 1, images) < self.share
+        maps = turned(angle, slope)[changed] * scale[changed].view(-1, 1, 1)
+        images[changed] = warp(images[changed], maps, shifts[changed])
+        return images
 
 
 def turned(angle: Tensor, slope: Tensor) -> Tensor:

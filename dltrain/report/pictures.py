@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from dltrain.types import Plot, Table
+from dltrain.types import Embedding, Plot, Table
 
 Pixels = NDArray[np.uint8]
 LINE, LETTER = 12, 6  # pixels of height of a line, and of width of a letter, in PIL's built-in font
@@ -18,7 +18,7 @@ COLOURS = 10  # of matplotlib's lines, before they come again
 
 
 def grid(pixels: Tensor, captions: tuple[str, ...], columns: int = 8, min_side: int = 72) -> Pixels:
-    """Images (N, C, H, W) in 0..1 side by side, enlarged to at least `min_side` pixels, each over its caption.
+    """Images (N, C, H, W) in 0..1 side by side, enlarged to at least `min_side` pixels, each over its caption if any.
 
     One channel is shown grey, three in colour, of any other number the first.
     """
@@ -28,7 +28,7 @@ def grid(pixels: Tensor, captions: tuple[str, ...], columns: int = 8, min_side: 
     zoom = max(1, min_side // max(height, width))
     shown = pixels if channels == 3 else pixels[:, :1].expand(-1, 3, -1, -1)
     arrays = shown.mul(255).byte().permute(0, 2, 3, 1).numpy()
-    cell_w, cell_h = max(width * zoom, min_side) + MARGIN, height * zoom + 2 * LINE + MARGIN
+    cell_w, cell_h = max(width * zoom, min_side) + MARGIN, height * zoom + (2 * LINE if captions else 0) + MARGIN
     columns = min(columns, count)
     canvas = Image.new("RGB", (columns * cell_w, -(-count // columns) * cell_h), "white")
     draw = ImageDraw.Draw(canvas)
@@ -98,13 +98,28 @@ def _figure(value: float) -> str:
     return f"{value:.0f}" if value == int(value) else f"{value:.3f}" if abs(value) >= 0.001 else f"{value:.1e}"
 
 
+def points(value: Embedding, inches: tuple[float, float] = (7.0, 6.0)) -> Pixels:
+    """Vectors as points in a plane, coloured by class: of more than two numbers each their first two principal components."""
+    figure, axes = _diagram(inches)
+    vectors = value.vectors.float().cpu().numpy()
+    plane = vectors if vectors.shape[1] > 1 else np.repeat(vectors, 2, axis=1)
+    if vectors.shape[1] > 2:
+        centred = vectors - vectors.mean(axis=0)
+        plane = centred @ np.linalg.svd(centred, full_matrices=False)[2][:2].T
+    labels = value.labels.cpu().numpy()
+    for label, name in enumerate(value.names[:COLOURS] or ("",)):
+        chosen = labels == label if value.names else slice(None)
+        axes.scatter(plane[chosen, 0], plane[chosen, 1], s=4, label=name)
+    if value.names:
+        axes.legend(fontsize="small", markerscale=3)
+    what = "the first two principal components" if vectors.shape[1] > 2 else "as they are"
+    axes.set(title=f"vectors of {vectors.shape[1]} numbers, {what}")
+    return _drawn(figure)
+
+
 def plot(value: Plot, inches: tuple[float, float] = (7.0, 4.5)) -> Pixels:
     """The lines in one diagram with its titles and a legend; lines of few points show each point."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg  # not pyplot: it would look for a screen
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=inches, layout="constrained")
-    axes = figure.subplots()
+    figure, axes = _diagram(inches)
     for i, (name, (xs, ys)) in enumerate(value.lines.items()):
         marker, style = "." if len(xs) <= FEW else "", "-" if i < COLOURS else "--"
         axes.plot(xs, ys, label=name, marker=marker, linestyle=style, linewidth=1.2)
@@ -112,6 +127,19 @@ def plot(value: Plot, inches: tuple[float, float] = (7.0, 4.5)) -> Pixels:
     axes.grid(alpha=0.3)
     if value.lines:
         axes.legend(fontsize="small")
+    return _drawn(figure)
+
+
+def _diagram(inches: tuple[float, float]) -> tuple[Any, Any]:
+    from matplotlib.figure import Figure  # not pyplot: it would look for a screen
+
+    figure = Figure(figsize=inches, layout="constrained")
+    return figure, figure.subplots()
+
+
+def _drawn(figure: Any) -> Pixels:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
     return np.asarray(canvas.buffer_rgba())[..., :3]

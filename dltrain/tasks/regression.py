@@ -42,7 +42,15 @@ class Regression(Task):
 
     def stages(self) -> Iterator[Stage]:
         yield supervised(
-            self.data, self.model, self.loss, self.optim, self.epochs, self.evaluate, self.watch, self.mode
+            self.data.train,
+            self.data.val,
+            self.model,
+            self.loss,
+            self.optim,
+            self.epochs,
+            self.evaluate,
+            self.watch,
+            self.mode,
         )
 
     def evaluate(self, batches: Iterable[tuple[Tensor, Tensor]]) -> dict[str, Any]:

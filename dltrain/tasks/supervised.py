@@ -9,11 +9,12 @@ from torch import Tensor, nn
 
 from dltrain.engine import Stage
 from dltrain.optim import Optim
-from dltrain.types import Data
+from dltrain.types import DataSplit
 
 
 def supervised(
-    data: Data,
+    train: DataSplit,
+    held_out: DataSplit,
     model: nn.Module,
     loss: nn.Module,
     optim: Callable[[nn.Module, int], Optim],
@@ -23,7 +24,7 @@ def supervised(
     mode: Literal["max", "min"],
 ) -> Stage:
     """Train `model` on batches (inputs (B, ...), targets (B, ...)) by the `loss` of its outputs, for `epochs` epochs."""
-    optimizer = optim(model, epochs * len(data.train))
+    optimizer = optim(model, epochs * len(train))
 
     def step(batch: tuple[Tensor, Tensor]) -> dict[str, Tensor]:
         inputs, targets = batch
@@ -34,9 +35,9 @@ def supervised(
     return Stage(
         name="train",
         epochs=epochs,
-        batches=data.train,
+        batches=train,
         step=step,
-        held_out=data.val if data.val.samples else None,
+        held_out=held_out if held_out.samples else None,
         evaluate=evaluate,
         optims=(optimizer,),
         watch=watch,

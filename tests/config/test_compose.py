@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from dltrain.config.check import problems_of
+from dltrain.config.check import OPTIMIZERS, problems_of
 from dltrain.config.compose import Composed, compose, compose_over
 from dltrain.config.groups import OVERLAYS, conf_dir, groups, summary
 from dltrain.config.policy import locate
@@ -93,7 +93,8 @@ def test_every_target_resolves_and_every_key_binds_to_its_signature(group: str, 
         if inspect.isfunction(target) or "__init__" in vars(target):
             kinds = {parameter.kind for parameter in inspect.signature(target).parameters.values()}
             assert inspect.Parameter.VAR_KEYWORD not in kinds, f"{path}: **kwargs hides what is accepted"
-        for key in node.keys() - {"_target_", "_partial_"}:
+        known = {"_target_", "_partial_", *([OPTIMIZERS] if getattr(target, "networks", ()) else [])}
+        for key in node.keys() - known:
             assert key in taken, f"{path}.{key} is not an argument of {node['_target_']}"
             annotation = taken[key].annotation
             assert annotation is not Any, f"{path}.{key} is not annotated"

@@ -1,0 +1,96 @@
+"""The restricted Boltzmann machine."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from dltrain.types import PositiveInt
+
+Units = Literal["bernoulli", "gaussian"]
+
+
+class RBM(nn.Module):
+    """Visible units v (B, V) and hidden units h (B, H) with the energy E(v, h) = -v'b - h'c - h'Wv (Smolensky 1986).
+
+    Units are binary, or normal with variance 1 (then v^2 / 2 or h^2 / 2 is added to the energy). `visible_bias` is b;
+    `linear` holds W (H, V) and c. Weights begin at the scale of Glorot and Bengio 2010, so that the same layer also learns
+    without pretraining.
+    """
+
+    def __init__(
+        self,
+        visible: PositiveInt,
+        hidden: PositiveInt,
+        visible_units: Units = "bernoulli",
+        hidden_units: Units = "bernoulli",
+    ) -> None:
+        super().__init__()
+        self.linear, self.visible_bias = nn.Linear(visible, hidden), nn.Parameter(torch.zeros(visible))
+        self.visible_units, self.hidden_units = visible_units, hidden_units
+        nn.init.xavier_normal_(self.linear.weight)
+        nn.init.zeros_(self.linear.bias)
+
+    def forward(self, visible: Tensor) -> Tensor:
+        """Expected hidden units (B, H)."""
+        return expected(self.linear(visible), self.hidden_units)
+
+    def reconstruct(self, hidden: Tensor) -> Tensor:
+        """Expected visible units (B, V)."""
+        return expected(F.linear(hidden, self.linear.weight.T, self.visible_bias), self.visible_units)
+
+    def gibbs(self, hidden: Tensor, steps: int) -> Tensor:
+        """Visible units (B, V) after `steps` (at least 1) of alternating sampling from expected `hidden` units (B, H) on.
+
+        Hidden units are sampled; visible ones are expected values, which is less noisy (Hinton 2010, section 3.2).
+        """
+        visible = self.reconstruct(sampled(hidden, self.hidden_units))
+        for _ in range(steps - 1):
+            visible = self.reconstruct(sampled(self(visible), self.hidden_units))
+        return visible
+
+    def energy(self, visible: Tensor, hidden: Tensor, activations: Tensor) -> Tensor:
+        """The mean energy of visible units with `hidden`, whose inputs h'(c + Wv) come from `activations` (B, H).
+
+        Its gradient with `hidden` the expected units is that of the free energy: dF/dw = E[dE/dw] over h given v.
+        """
+        bias = self.visible_bias
+        own = (visible - bias).square().sum(1) / 2 if self.visible_units == "gaussian" else -(visible @ bias)
+        return (own - (hidden * activations).sum(1)).mean()
+
+    def free_energy(self, visible: Tensor) -> Tensor:
+        """F(v) (B,): -log of the sum of exp(-E(v, h)) over all h (for normal h the integral, up to a constant)."""
+        activations = self.linear(visible).float()
+        of_hidden = activations.square() / 2 if self.hidden_units == "gaussian" else F.softplus(activations)
+        bias = self.visible_bias
+        own = (visible - bias).square().sum(1) / 2 if self.visible_units == "gaussian" else -(visible @ bias)
+        return own.float() - of_hidden.sum(1)
+
+    def contrastive_divergence(self, visible: Tensor, steps: int, chain: Tensor | None = None) -> Tensor:
+        """A loss whose gradient is that of CD-k (Hinton 2002): the energy of the data less that of a fantasy.
+
+        The fantasy is what `steps` of Gibbs sampling make of the data; with a `chain` (B, H) of expected hidden units they
+        begin there instead, and leave their end there: persistent CD (Tieleman 2008).
+        """
+        activations = self.linear(visible)
+        with torch.no_grad():
+            hidden = expected(activations, self.hidden_units)
+            fantasy = self.gibbs(hidden if chain is None else chain, steps)
+        dreamt = self.linear(fantasy)
+        dreamt_hidden = expected(dreamt.detach(), self.hidden_units)
+        if chain is not None:
+            chain.copy_(dreamt_hidden)
+        return self.energy(visible, hidden, activations) - self.energy(fantasy, dreamt_hidden, dreamt)
+
+
+def expected(inputs: Tensor, units: Units) -> Tensor:
+    """Of units with these `inputs`."""
+    return inputs if units == "gaussian" else torch.sigmoid(inputs)
+
+
+def sampled(means: Tensor, units: Units) -> Tensor:
+    """Units with these `means`."""
+    return means + torch.randn_like(means) if units == "gaussian" else torch.bernoulli(means)

@@ -1,0 +1,47 @@
+"""Part of a training set, kept in memory: the samples whose labels a stage may see."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import cached_property
+from itertools import islice
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from dltrain.rng import keyed
+from dltrain.types import DataSplit
+
+
+class Labelled:
+    """Batches (inputs (B, ...), targets (B, ...)) of the first `count` samples of a split's first epoch, as they come there.
+
+    That epoch is shuffled by the run's seed, so other seeds choose other samples. An epoch's order is a function of its
+    number. ValueError if there are not so many.
+    """
+
+    def __init__(self, split: DataSplit, count: int) -> None:
+        if count > split.samples:
+            raise ValueError(f"labels={count:,}: there are {split.samples:,} training samples")
+        self.split, self.samples, self.batch_size = split, count, min(split.batch_size, count)
+
+    @cached_property
+    def stored(self) -> tuple[Tensor, Tensor]:
+        enough = islice(self.split.epoch(0), -(-self.samples // self.split.batch_size))
+        inputs, targets = zip(*enough, strict=True)
+        return torch.cat(inputs)[: self.samples], torch.cat(targets)[: self.samples]
+
+    def __len__(self) -> int:
+        return -(-self.samples // self.batch_size)
+
+    def epoch(self, number: int, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
+        inputs, targets = self.stored
+        order = torch.randperm(self.samples, generator=keyed(number)).to(inputs.device)
+        for rows in order.split(self.batch_size)[start:]:
+            yield inputs.index_select(0, rows), targets.index_select(0, rows)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None: ...
