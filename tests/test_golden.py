@@ -25,6 +25,9 @@ RUNS = {
             "regularization=[clip,l2]",
         ),
     ),
+    "vae_digits": ("model=vae", "task.loss=cross_entropy"),
+    "deep_belief_net_digits": ("model=deep_belief_net", "dataset.scaling=unit", "model.hidden_sizes=[32]"),
+    "dcgan_digits": ("model=dcgan", "model.channels=[32]", "task.judge=null"),
 }
 
 

@@ -40,8 +40,9 @@ class Affine(ImageTransform):
         if self.share == 1:
             return warp(images, turned(angle, slope) * scale.view(-1, 1, 1), shifts)
         changed = draw(generator, count, 0, 1, images) < self.share
-        maps = turned(angle, slope)[changed] * scale[changed].view(-1, 1, 1)
-        images[changed] = warp(images[changed], maps, shifts[changed])
+        if changed.any():
+            maps = turned(angle, slope)[changed] * scale[changed].view(-1, 1, 1)
+            images[changed] = warp(images[changed], maps, shifts[changed])
         return images
 
 

@@ -193,6 +193,17 @@ def test_check_prints_layers_parameters_and_flops_and_writes_nothing(dltrain, tm
     assert nothing_written(tmp_path)
 
 
+def test_check_names_the_stages_before_the_one_that_it_measures(dltrain) -> None:
+    """Layers are those that a step runs, of both networks of a pair; of one stage no other is named."""
+    outcome = dltrain("check", "model=dcgan", "model.channels=[8]", "--json")
+    assert outcome.code == 0
+    assert outcome.json["before adversarial"] == ["judge"]
+    assert "model.generator.0 " in outcome.out
+    assert "model.discriminator.head " in outcome.out
+    assert outcome.out.count("model.discriminator.head ") == 1
+    assert "before" not in " ".join(dltrain("check", "model=mlp", "--json").json)
+
+
 def test_check_needs_no_data(dltrain, tmp_path: Path) -> None:
     outcome = dltrain("check", "dataset=mnist", "model=perceptron")
     assert outcome.code == 0, outcome.err

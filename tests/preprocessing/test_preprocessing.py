@@ -226,6 +226,16 @@ def test_rotation_stays_within_its_degrees() -> None:
     assert 25 < float(angles.max()) < 31
 
 
+def test_affine_leaves_all_but_its_share_of_the_images_alone() -> None:
+    """Those that it changes, it changes as it would all."""
+    batch = images(400, 16, 16, 1)
+    some, every = apply(Affine(share=0.25), batch, 1), apply(Affine(), batch, 1)
+    changed = (some != batch).flatten(1).any(dim=1)
+    assert 0.18 < float(changed.float().mean()) < 0.32
+    assert torch.equal(some[changed], every[changed])
+    assert torch.equal(apply(Affine(share=0), batch, 1), batch)
+
+
 def test_affine_shifts_scales_and_shears() -> None:
     """Each part alone, on pixels that can be followed."""
     batch = torch.zeros(200, 1, 41, 41)

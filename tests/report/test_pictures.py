@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import torch
 
-from dltrain.report.pictures import Pixels, heat_map, plot
-from dltrain.types import Plot, Table
+from dltrain.report.pictures import Pixels, grid, heat_map, plot, points
+from dltrain.types import Embedding, Plot, Table
 
 
 def shades(pixels: Pixels, table: Table, cell: int = 36) -> list[list[int]]:
@@ -49,6 +49,30 @@ def test_a_table_of_any_size_is_drawn(count: int, columns: int) -> None:
 def lines(**more: bool) -> Plot:
     xs = [1.0, 2.0, 3.0]
     return Plot({"a": (xs, [1.0, 0.1, 0.01]), "b": (xs, [0.0, 0.0, math.nan])}, "title", "x", "y", **more)
+
+
+def test_images_stand_side_by_side_with_room_for_captions_only_where_there_are_any() -> None:
+    pixels = torch.zeros(5, 1, 36, 36)
+    pixels[4] = 1.0
+    plain, captioned = grid(pixels, (), 2), grid(pixels, ("a", "b"), 2)
+    assert plain.shape == (3 * 76, 2 * 76, 3)
+    assert captioned.shape == (3 * 100, 2 * 76, 3)
+    assert not plain[:72, :72].any()
+    assert (plain[2 * 76 : 2 * 76 + 72, :72] == 255).all()
+
+
+@pytest.mark.parametrize("size", [1, 2, 5])
+def test_vectors_are_points_coloured_by_class(size: int) -> None:
+    """Far apart along one direction, classes lie on either side; of more than two numbers the two that vary most count."""
+    labels = torch.arange(40) % 2
+    vectors = torch.randn(40, size, generator=torch.Generator().manual_seed(0)) * 0.5
+    vectors[:, -1] += 10.0 * labels
+    pixels = points(Embedding(vectors, labels, ("even", "odd")))
+    assert pixels.shape == (600, 700, 3)
+    blue, orange = ((pixels == colour).all(axis=2).nonzero() for colour in ((31, 119, 180), (255, 127, 14)))
+    apart = [abs(np.median(a) - np.median(b)) for a, b in zip(blue, orange, strict=True)]
+    assert max(apart) > 150
+    assert points(Embedding(vectors, labels)).shape == (600, 700, 3)
 
 
 @pytest.mark.parametrize("log_y", [False, True])
