@@ -226,6 +226,7 @@ def optim_factory(
     """What a task calls to train `modules` over `total_steps` batches by the chosen optimizer and schedule.
 
     With the name of a `network` the optimizer's settings are those of task.optimizers.<network> over the shared ones.
+    `mode` is which way the stage's watched metric is better, where that is not the way of the task's.
     """
     optimizers = {"": usable(config["optimizer"], "optimizer", plugins)}
     for network in config["task"].get(OPTIMIZERS) or {}:
@@ -235,12 +236,12 @@ def optim_factory(
         node = {TARGET: "dltrain.schedules.constant.Constant", PARTIAL: True}
     schedule = make(node, "schedule", {"mode": watched(config, trainer)[1]}, plugins)
 
-    def optim(modules: nn.Module, total_steps: int, network: str = "") -> Optim:
+    def optim(modules: nn.Module, total_steps: int, network: str = "", mode: str | None = None) -> Optim:
         updates = math.ceil(min(total_steps, trainer.steps or total_steps) / trainer.accumulate)
         return Optim(
             modules,
             optimizers.get(network, optimizers[""]),
-            schedule(total_updates=updates),
+            schedule(total_updates=updates, **({"mode": mode} if mode and "mode" in schedule.keywords else {})),
             accumulate=trainer.accumulate,
             scaler=device.scaler(),
             total_updates=updates,

@@ -162,7 +162,7 @@ def frechet_distance(one: Tensor, other: Tensor) -> float:
     trace is the sum of the roots of C1 C2's eigenvalues, which are those of the symmetric C1^(1/2) C2 C1^(1/2).
     """
     one, other = one.double().cpu(), other.double().cpu()
-    covariances = [torch.cov(x.T).reshape(x.shape[1], x.shape[1]) for x in (one, other)]
+    covariances = [torch.cov(x.T, correction=min(1, len(x) - 1)).reshape(x.shape[1], x.shape[1]) for x in (one, other)]
     values, vectors = torch.linalg.eigh(covariances[0])
     root = (vectors * values.clamp_min(0).sqrt()) @ vectors.T
     shared = torch.linalg.eigvalsh(root @ covariances[1] @ root).clamp_min(0).sqrt().sum()

@@ -233,9 +233,17 @@ class _Checker:
                 what = self.composed.typed.get(source, f"{source}=[{regularizer}]")
                 self.problems.append((what, f"{regularizer} needs a {destination}; {group}={option} has none"))
         loss = locate(self.config["loss"][TARGET], self.plugins)
-        if (mixers := self.mixers()) and not getattr(loss, "soft_targets", True):
+        mixers = self.mixers()
+        if mixers and not getattr(loss, "soft_targets", True):
             why = f"{mixers[0]} mixes targets into shares of the classes; this loss takes none: loss=cross_entropy does"
             self.report("loss", self.composed.choices.get("loss", loss.__name__), why)
+        task = locate(self.config["task"][TARGET], self.plugins)
+        if mixers and not getattr(task, "mixes", True):
+            self.report(
+                "task",
+                self.composed.choices.get("task", task.__name__),
+                f"{mixers[0]} mixes images, and this task would learn to make mixtures",
+            )
         for key, text in self.config["expect"].items():
             if not _is_claim(text):
                 self.report(f"expect.{key}", text, 'expected a comparison with a number, such as ">=0.99"')

@@ -51,6 +51,8 @@ def _close_key(config: Any, key: str) -> str | None:
     same = [k for k in keys if k.rpartition(".")[2] == name]
     if parent and not OmegaConf.is_config(here):
         same.sort(key=lambda k: -similarity(key, k))  # optimzier.lr is optimizer.lr, dataste.epochs is dataset.epochs
+    if parent.startswith("task.optimizers.") and OmegaConf.is_config(here) and "_target_" not in here:
+        here = config.optimizer  # whose settings it refines
     if parent and OmegaConf.is_config(here):
         keys = [k for k in keys if k.rpartition(".")[0] == parent]
         keys += [f"{parent}.{argument}" for argument in arguments_of(here, config) or []]

@@ -16,9 +16,9 @@ Units = Literal["bernoulli", "gaussian"]
 class RBM(nn.Module):
     """Visible units v (B, V) and hidden units h (B, H) with the energy E(v, h) = -v'b - h'c - h'Wv (Smolensky 1986).
 
-    Units are binary, or normal with variance 1 (then v^2 / 2 or h^2 / 2 is added to the energy). `visible_bias` is b;
-    `linear` holds W (H, V) and c. Weights begin at the scale of Glorot and Bengio 2010, so that the same layer also learns
-    without pretraining.
+    Units are binary, or normal with variance 1 (then |v - b|^2 / 2 stands for -v'b, and h^2 / 2 is added).
+    `visible_bias` is b; `linear` holds W (H, V) and c. Weights begin at the scale of Glorot and Bengio 2010, so that the same
+    layer also learns without pretraining.
     """
 
     def __init__(
@@ -53,21 +53,24 @@ class RBM(nn.Module):
         return visible
 
     def energy(self, visible: Tensor, hidden: Tensor, activations: Tensor) -> Tensor:
-        """The mean energy of visible units with `hidden`, whose inputs h'(c + Wv) come from `activations` (B, H).
+        """The mean energy of visible units with detached `hidden` ones, whose inputs c + Wv are `activations` (B, H).
 
-        Its gradient with `hidden` the expected units is that of the free energy: dF/dw = E[dE/dw] over h given v.
+        What depends on no weight is left out. With `hidden` the expected units the gradient is that of the free energy:
+        dF/dw = E[dE/dw] over h given v.
         """
-        bias = self.visible_bias
-        own = (visible - bias).square().sum(1) / 2 if self.visible_units == "gaussian" else -(visible @ bias)
-        return (own - (hidden * activations).sum(1)).mean()
+        return (self.of_visible(visible) - (hidden * activations).sum(1)).mean()
+
+    def of_visible(self, visible: Tensor) -> Tensor:
+        """The part (B,) of the energy that no hidden unit has a share in."""
+        if self.visible_units == "gaussian":
+            return (visible - self.visible_bias).square().sum(1) / 2
+        return -(visible @ self.visible_bias)
 
     def free_energy(self, visible: Tensor) -> Tensor:
         """F(v) (B,): -log of the sum of exp(-E(v, h)) over all h (for normal h the integral, up to a constant)."""
         activations = self.linear(visible).float()
         of_hidden = activations.square() / 2 if self.hidden_units == "gaussian" else F.softplus(activations)
-        bias = self.visible_bias
-        own = (visible - bias).square().sum(1) / 2 if self.visible_units == "gaussian" else -(visible @ bias)
-        return own.float() - of_hidden.sum(1)
+        return self.of_visible(visible).float() - of_hidden.sum(1)
 
     def contrastive_divergence(self, visible: Tensor, steps: int, chain: Tensor | None = None) -> Tensor:
         """A loss whose gradient is that of CD-k (Hinton 2002): the energy of the data less that of a fantasy.
@@ -77,7 +80,7 @@ class RBM(nn.Module):
         """
         activations = self.linear(visible)
         with torch.no_grad():
-            hidden = expected(activations, self.hidden_units)
+            hidden = expected(activations.detach(), self.hidden_units)
             fantasy = self.gibbs(hidden if chain is None else chain, steps)
         dreamt = self.linear(fantasy)
         dreamt_hidden = expected(dreamt.detach(), self.hidden_units)
@@ -92,5 +95,7 @@ def expected(inputs: Tensor, units: Units) -> Tensor:
 
 
 def sampled(means: Tensor, units: Units) -> Tensor:
-    """Units with these `means`."""
-    return means + torch.randn_like(means) if units == "gaussian" else torch.bernoulli(means)
+    """Units with these `means`; not a number gives a unit that is off, and the loss says so (torch.bernoulli would raise)."""
+    if units == "gaussian":
+        return means + torch.randn_like(means)
+    return (torch.rand(means.shape, device=means.device) < means).to(means)

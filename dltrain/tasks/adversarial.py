@@ -38,18 +38,20 @@ class Adversarial(Task):
     """Learns to make images like those of the data (Goodfellow et al. 2014). Batches are (images (B, C, H, W), classes (B,)).
 
     In a step the discriminator is updated, then the generator against the updated one; with `discriminator_steps` only in
-    every so many-th step. `label_smoothing` takes the target of real images down from 1 (one-sided, Salimans et al. 2016).
-    `penalty` weighs the gradient penalty of the Wasserstein loss.
+    every so many-th step. Where several batches make one update (trainer.accumulate), all but the last of the generator's
+    losses in it are against the discriminator as it was before. `label_smoothing` takes the target of real images down
+    from 1 (one-sided, Salimans et al. 2016). `penalty` weighs the gradient penalty of the Wasserstein loss.
 
     `judge` is a classifier that a first stage trains on the same data for `judge_epochs`; its features and answers then
     measure the samples: `distance` is the Frechet distance between features of real and generated images (no FID, which
-    is of another network's), `least_share` the share of the rarest class among the samples. `diversity` is the variance of
-    the samples over that of real images: near 0 the generator has collapsed. Each network has its settings in `optimizers`.
+    is of another network's), `least_share` the share of the rarest class among the samples, `diversity` the variance of the
+    samples' features (without a judge, pixels) over that of real images': near 0 the generator has collapsed.
 
     ValueError for data or a model that this does not fit, and for a loss that a setting does not belong to.
     """
 
     networks = ("generator", "discriminator", "judge")
+    mixes = False  # the generator would learn the mixtures
     noise: Tensor
 
     def __init__(
@@ -96,7 +98,7 @@ class Adversarial(Task):
         held_out = self.data.val if self.data.val.samples else None
         steps = len(self.data.train)
         if self.judge is not None:
-            optim = self.optim(self.judge, self.judge_epochs * steps, "judge")
+            optim = self.optim(self.judge, self.judge_epochs * steps, "judge", "max")
             yield Stage(
                 name="judge",
                 epochs=self.judge_epochs,
@@ -127,7 +129,8 @@ class Adversarial(Task):
         turn = (discriminating.updates + 1) % self.discriminator_steps == 0
         with torch.set_grad_enabled(turn):
             fake = self.model.generate(torch.randn(len(real), self.model.latent_size, device=real.device), classes)
-        seen, of_real, of_fake = fake.detach(), self.model(real, classes), self.model(fake.detach(), classes)
+        seen = fake.detach()
+        of_real, of_fake = self.model(real, classes), self.model(seen, classes)
         loss = discriminator_loss(self.loss, of_real.float(), of_fake.float(), self.real_target)
         if self.loss == "wasserstein" and self.penalty:
             loss = loss + self.penalty * self.gradient_penalty(real, seen, classes)
@@ -244,12 +247,11 @@ def discriminator_loss(kind: Loss, real: Tensor, fake: Tensor, real_target: floa
 
 
 def generator_loss(kind: Loss, fake: Tensor) -> Tensor:
-    """Of logits (B,) of generated images."""
-    if (
-        kind == "nonsaturating"
-    ):  # -log D: a gradient also where the discriminator is sure (Goodfellow et al. 2014, section 3)
+    """Of logits (B,) of generated images. The non-saturating one, -log D, has a gradient also where the discriminator is
+    sure (Goodfellow et al. 2014, section 3); minimax is log(1 - D)."""
+    if kind == "nonsaturating":
         return F.softplus(-fake).mean()
-    if kind == "minimax":  # log(1 - D)
+    if kind == "minimax":
         return -F.softplus(fake).mean()
     if kind == "least_squares":
         return (fake - 1).square().mean() / 2

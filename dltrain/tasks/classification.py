@@ -43,6 +43,8 @@ class Classification(Task):
         super().__init__()
         if not data.spec.class_names:
             raise ValueError("the data has numbers to predict, not classes: task=regression")
+        if hasattr(model, "decode") or hasattr(model, "generate"):
+            raise ValueError("this model makes images, not logits of classes; without task= it brings its own task")
         self.model, self.loss = model, loss
         self.data, self.optim, self.epochs, self.watch, self.mode = data, optim, epochs, watch, mode
         self.metrics = metrics or {}

@@ -35,8 +35,9 @@ class DeepAutoencoding(Autoencoding):
         watch: str = "val/error",
         mode: Literal["max", "min"] = "min",
     ) -> None:
+        rbms = stack(model, "unrolled_autoencoder")
         super().__init__(data, model, optim, epochs, loss, watch=watch, mode=mode)
-        self.pretraining = Pretraining(data, stack(model), optim, pretrain_epochs, gibbs_steps, method)
+        self.pretraining = Pretraining(data, rbms, optim, pretrain_epochs, gibbs_steps, method)
 
     def stages(self) -> Iterator[Stage]:
         yield from self.pretraining.stages()

@@ -20,7 +20,7 @@ class DeepBelief(Classification):
     """Trains a stack of RBMs a layer at a time, then all of it as a classifier (Hinton, Osindero, Teh 2006).
 
     `pretrain_epochs` of each layer are by CD-`gibbs_steps`; 0 leaves out the pretraining, and the same network learns
-    from its initial weights. `labels` is of how many training samples fine-tuning may see the label. The optimizer of
+    from its initial weights. `labels` is of how many training samples at most fine-tuning sees the label. The optimizer of
     the RBMs is `optimizers.rbm`; trainer.epochs are those of the fine-tuning. Scores are those of a classification.
     """
 
@@ -43,7 +43,9 @@ class DeepBelief(Classification):
         metrics: dict[str, Callable[[Tensor, Tensor], Tensor]] | None = None,
     ) -> None:
         super().__init__(data, model, loss, optim, epochs, watch, mode, top_k, metrics)
-        self.pretraining = Pretraining(data, stack(model), optim, pretrain_epochs, gibbs_steps, method)
+        self.pretraining = Pretraining(
+            data, stack(model, "deep_belief_net"), optim, pretrain_epochs, gibbs_steps, method
+        )
         self.labels = labels
 
     def stages(self) -> Iterator[Stage]:

@@ -18,13 +18,12 @@ class Labelled:
     """Batches (inputs (B, ...), targets (B, ...)) of the first `count` samples of a split's first epoch, as they come there.
 
     That epoch is shuffled by the run's seed, so other seeds choose other samples. An epoch's order is a function of its
-    number. ValueError if there are not so many.
+    number. All of them, if there are fewer.
     """
 
     def __init__(self, split: DataSplit, count: int) -> None:
-        if count > split.samples:
-            raise ValueError(f"labels={count:,}: there are {split.samples:,} training samples")
-        self.split, self.samples, self.batch_size = split, count, min(split.batch_size, count)
+        self.split, self.samples = split, min(count, split.samples)
+        self.batch_size = min(split.batch_size, self.samples)
 
     @cached_property
     def stored(self) -> tuple[Tensor, Tensor]:

@@ -12,12 +12,13 @@ from torch import Tensor, nn
 from dltrain import rng
 from dltrain.engine import Stage
 from dltrain.optim import Optim
+from dltrain.tasks.pixels import WHITE, Pixels
 from dltrain.types import Data, Image, PositiveInt, Spec
 
 KNOWN = 20  # training batches whose free energy is held against the validation set's
 SHOWN = 64  # filters, and images that a stack dreams of
 DREAMING = 200  # steps of Gibbs sampling
-WHITE = 255.0
+CHAINS = 100  # of persistent sampling
 
 
 class Pretraining:
@@ -39,6 +40,7 @@ class Pretraining:
     ) -> None:
         check(data.spec, rbms[0].visible_units)
         self.data, self.rbms, self.optim, self.epochs = data, rbms, optim, epochs
+        self.pixels = Pixels(data.spec, "pretraining") if data.spec.is_image else None
         self.gibbs_steps, self.method = gibbs_steps, method
 
     def stages(self) -> Iterator[Stage]:
@@ -48,11 +50,11 @@ class Pretraining:
     def stage(self, index: int) -> Stage:
         rbm, data = self.rbms[index], self.data
         network = "code" if rbm.hidden_units == "gaussian" else "rbm"
-        optim = self.optim(rbm, self.epochs * len(data.train), network)
+        optim = self.optim(rbm, self.epochs * len(data.train), network, "min")
         chain: Tensor | None = None
         if self.method == "persistent":
-            hidden = rbm.linear.out_features
-            rbm.register_buffer("chain", torch.rand(data.train.batch_size, hidden, device=rbm.linear.weight.device))
+            weight = rbm.linear.weight
+            rbm.register_buffer("chain", torch.rand(CHAINS, len(weight), device=weight.device))
             chain = rbm.chain
 
         def step(batch: tuple[Tensor, Any]) -> dict[str, Tensor]:
@@ -83,11 +85,13 @@ class Pretraining:
 
     def evaluate(self, index: int, batches: Iterable[tuple[Tensor, Tensor]]) -> dict[str, Any]:
         rbm = self.rbms[index]
-        errors, energies = [], []
+        errors, energies, visible = [], [], None
         for inputs, _ in batches:
             visible = self.below(inputs, index)
             errors.append((rbm.reconstruct(rbm(visible)) - visible).float().square().sum(1))
             energies.append(rbm.free_energy(visible))
+        if visible is None:
+            raise ValueError("there is nothing to evaluate: the split is empty")
         known = [rbm.free_energy(self.below(inputs.to(visible), index)) for inputs, _ in self.seen()]
         energy = float(torch.cat(energies).mean())
         scores = {
@@ -103,9 +107,9 @@ class Pretraining:
 
     def pictures(self, index: int, device: torch.device) -> dict[str, Any]:
         """Filters, seen through the layers below as if these were linear, and dreams; of data that are images."""
-        spec = self.data.spec
-        if not spec.is_image:
+        if self.pixels is None:
             return {}
+        shape = self.data.spec.input_shape
         filters = self.rbms[index].linear.weight[:SHOWN].float()
         for rbm in reversed(self.rbms[:index]):
             filters = filters @ rbm.linear.weight.float()
@@ -116,11 +120,9 @@ class Pretraining:
         dreams = top.gibbs(hidden, DREAMING)
         for rbm in reversed(self.rbms[:index]):
             dreams = rbm.reconstruct(dreams)
-        mean, std = (torch.tensor(v).view(1, -1, 1, 1) for v in (spec.mean, spec.std))
-        pixels = dreams.float().cpu().view(-1, *spec.input_shape) * std + mean
         return {
-            "filters": Image(filters.cpu().view(-1, *spec.input_shape)),
-            "dreams": Image((pixels / WHITE).clamp(0, 1)),
+            "filters": Image(filters.cpu().view(-1, *shape)),
+            "dreams": Image(self.pixels(dreams.float().cpu().view(-1, *shape)).clamp(0, 1)),
         }
 
 
@@ -133,9 +135,9 @@ def check(spec: Spec, units: str) -> None:
         )
 
 
-def stack(model: nn.Module) -> list[Any]:
-    """The RBMs of `model`; ValueError if it has none."""
+def stack(model: nn.Module, wanted: str) -> list[Any]:
+    """The RBMs of `model`; ValueError, naming one that is `wanted`, if it has none."""
     rbms = list(getattr(model, "rbms", ()))
     if not rbms:
-        raise ValueError("this model is no stack of RBMs: model=deep_belief_net or unrolled_autoencoder is")
+        raise ValueError(f"this model is no stack of RBMs: model={wanted} is")
     return rbms

@@ -89,6 +89,16 @@ def test_the_loss_is_summed_over_an_image(loss: Any) -> None:
     assert found == pytest.approx(float(expected.flatten(1).sum(1).mean()), rel=1e-5)
 
 
+def test_a_linear_output_is_trained_as_it_is_and_scored_within_black_and_white() -> None:
+    task = made(output="linear")
+    x = torch.rand(5, 1, 8, 8, generator=keyed(1))
+    with torch.no_grad():
+        raw = task.model.decode(task.model.encode(x))
+        assert float(task.objective(x, x)["loss"]) == pytest.approx(float(squared_error(raw, x)), rel=1e-6)
+        torch.testing.assert_close(task.rebuilt(task.model.encode(x)), raw.clamp(0, 1))
+    assert float(raw.min()) < 0
+
+
 def test_the_divergence_is_that_of_normal_distributions() -> None:
     mean, log_variance = torch.randn(6, 4, generator=keyed(1)), torch.randn(6, 4, generator=keyed(2))
     expected = kl_divergence(Normal(mean, (0.5 * log_variance).exp()), Normal(0.0, 1.0)).sum(1)
@@ -227,6 +237,7 @@ def test_the_network_of_hinton_and_salakhutdinov() -> None:
         (("model=mlp", "task=autoencoding"), "this model has no code"),
         (("model=vae", "task.beta=-1"), "expected a number >= 0"),
         (("model=vae", "task.masking=1"), "< 1"),
+        (("model=vae", "task.loss=cross_entropy", "task.output=linear"), "output=sigmoid"),
         (("model=vae", "task.loss=mse"), "expected one of squared_error, cross_entropy"),
     ],
 )
