@@ -38,10 +38,10 @@ class Autoencoding(Task):
 
     `loss` is of an image's pixels in 0..1, summed, and the mean over the batch: the squared error, or the cross-entropy
     of pixels taken as probabilities. A pixel is the sigmoid of what the decoder gives or, with `output` linear, that
-    itself, cut to 0..1 wherever it is scored or drawn. `noise` (standard deviation, 1 is from black to white) and `masking` (share of pixels
-    made black) corrupt what the encoder sees, and the image as it was is to be drawn (Vincent et al. 2010).
-    `sparsity` weighs the L1 norm of the code. A variational model adds `beta` times the divergence of its codes from a
-    standard normal distribution (Kingma and Welling 2014, equation 7; Higgins et al. 2017).
+    itself, cut to 0..1 wherever it is scored or drawn. `noise` (standard deviation, 1 is from black to white) and
+    `masking` (share of pixels made black) corrupt what the encoder sees, and the image as it was is to be drawn (Vincent et
+    al. 2010). `sparsity` weighs the L1 norm of the code. A variational model adds `beta` times the divergence of its codes
+    from a standard normal distribution (Kingma and Welling 2014, equation 7; Higgins et al. 2017).
 
     Every evaluation gives the squared `error` an image and, beside it, `pca_error`: the least that any linear code of the
     same size could reach on these very images. ValueError for a model without a code.
