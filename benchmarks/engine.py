@@ -119,11 +119,11 @@ class InTurn(Callback):
         return {kind: {name: 1 / of(times) for name, times in self.times.items()} for kind, of in kinds.items()}
 
 
-def dltrain(model: str, *overrides: str, loops: dict[str, Iterator[int]] | None = None) -> Rates:
-    """Through the same building and fitting as the command, in a folder that is thrown away."""
+def dltrain(built: build.Experiment, loops: dict[str, Iterator[int]]) -> Rates:
+    """Through the same fitting as the command, in a folder that is thrown away, in turn with other loops."""
     with tempfile.TemporaryDirectory() as folder:
-        session = build.session(experiment(model, *overrides), Run(Path(folder)), "benchmark")
-        turns = InTurn(session, loops or {})
+        session = build.session(built, Run(Path(folder)), "benchmark")
+        turns = InTurn(session, loops)
         session.engine.listeners["step_end"].append(turns.step_end)
         session.engine.fit(session.experiment.task)
         tensorboard = session.optional.get("tensorboard")
@@ -300,12 +300,12 @@ def one_round(model: str, fast: bool, peers: bool) -> Rates:
         "hand-written, bytes": hand_written(model, False),
         "usual": usual(model),
     }
-    rates = dltrain(model, PLAIN, loops=loops)
+    rates = dltrain(experiment(model, PLAIN), loops)
     for values in rates.values():
         values["hand-written, best"] = max(values["hand-written, floats"], values["hand-written, bytes"])
     for name, overrides in FAST.items():
         if fast or not overrides:
-            pair = dltrain(model, *overrides, loops={"usual": usual(model)})
+            pair = dltrain(experiment(model, *overrides), {"usual": usual(model)})
             for kind, values in rates.items():  # on the first run's clock
                 values[f"dltrain, {name}"] = pair[kind]["dltrain"] * values["usual"] / pair[kind]["usual"]
     for name, run in (("lightning", lightning), ("keras", keras)) if peers else ():

@@ -11,20 +11,16 @@ from __future__ import annotations
 
 import argparse
 import statistics
-import tempfile
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from benchmarks.engine import BATCH, BLOCK, PLAIN, InTurn, Rates, quiet
+from benchmarks.engine import BATCH, BLOCK, PLAIN, dltrain, quiet
 from dltrain import build
-from dltrain.callbacks.tensorboard import TensorBoard
 from dltrain.config.compose import compose
-from dltrain.run import Run
 
 HIDDEN = 500
 STEPS = 2000
@@ -42,19 +38,6 @@ def experiment(name: str) -> build.Experiment:
     composed = compose(overrides)
     assert not composed.problems, composed.problems
     return build.build(composed.config)
-
-
-def through_the_engine(name: str, loops: dict[str, Iterator[int]]) -> Rates:
-    """Through the same building and fitting as the command, in a folder that is thrown away."""
-    with tempfile.TemporaryDirectory() as folder:
-        session = build.session(experiment(name), Run(Path(folder)), "benchmark")
-        turns = InTurn(session, loops)
-        session.engine.listeners["step_end"].append(turns.step_end)
-        session.engine.fit(session.experiment.task)
-        tensorboard = session.optional.get("tensorboard")
-        if isinstance(tensorboard, TensorBoard):
-            tensorboard.close()
-    return turns.rates()
 
 
 def batches(low: float) -> Iterator[Tensor]:
@@ -120,7 +103,7 @@ def main() -> None:
     print(f"{'':10}{'engine, images/s':>20}{'by hand':>10}{'engine / hand':>15}{'by blocks':>11}")
     with quiet():
         for name in arguments.only:
-            rounds = [through_the_engine(name, {"by hand": LOOPS[name]()}) for _ in range(arguments.rounds)]
+            rounds = [dltrain(experiment(name), {"by hand": LOOPS[name]()}) for _ in range(arguments.rounds)]
             rates = [statistics.median(r["total"][who] for r in rounds) for who in ("dltrain", "by hand")]
             ratios = [
                 statistics.median(r[kind]["dltrain"] / r[kind]["by hand"] for r in rounds)
