@@ -389,3 +389,13 @@ def test_overrides_over_a_saved_configuration_are_checked_alike() -> None:
 def test_a_saved_configuration_is_what_it_was_unless_overridden() -> None:
     saved = compose(["model=mlp", "regularization=[l2]", "trainer.epochs=3"]).config
     assert over(saved).config == saved
+
+
+def test_what_is_composed_once_is_everyones_own() -> None:
+    """Setting keys of one configuration leaves the next of the same choices as it was."""
+    first = compose(["model=mlp", "model.hidden_sizes=[7]"])
+    first.config["model"]["hidden_sizes"].append(8)
+    first.choices["model"] = "other"
+    second = compose(["model=mlp"])
+    assert second.config["model"]["hidden_sizes"] == [256, 128]
+    assert second.choices["model"] == "mlp"
