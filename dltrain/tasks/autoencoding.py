@@ -68,10 +68,6 @@ class Autoencoding(Task):
         if not isinstance(model, Codes):
             raise ValueError("this model has no code: model=autoencoder, vae or convolutional_autoencoder does")
         self.model: Any = model
-        if loss == "cross_entropy" and output == "linear":
-            raise ValueError(
-                "loss=cross_entropy is of probabilities, which output=linear does not give: output=sigmoid"
-            )
         self.pixels = Pixels(data.spec, "autoencoding")
         self.data, self.optim, self.epochs, self.watch, self.mode = data, optim, epochs, watch, mode
         self.output = output
