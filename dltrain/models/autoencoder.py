@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from itertools import pairwise
 
-import torch
 from torch import Tensor, nn
 
 from dltrain.models.layers import activation as activation_layer
@@ -12,10 +11,10 @@ from dltrain.types import Activation, PositiveInt
 
 
 class Coder(nn.Module):
-    """What autoencoders have in common: `encode` images (B, C, H, W) to codes, and `decode` codes to logits of pixels.
+    """What autoencoders have in common: `encode` images (B, C, H, W) to codes, and `decode` codes to pixels or their logits.
 
     A variational one's encoder gives a normal distribution for each image instead of a code: means (B, code_size) beside
-    logarithms of variances (B, code_size). The sigmoid of a logit is a pixel in 0..1.
+    logarithms of variances (B, code_size).
     """
 
     def __init__(self, encoder: nn.Module, decoder: nn.Module, code_size: int, variational: bool) -> None:
@@ -28,13 +27,13 @@ class Coder(nn.Module):
         return codes
 
     def decode(self, codes: Tensor) -> Tensor:
-        """Logits (B, C, H, W) of pixels."""
-        logits: Tensor = self.decoder(codes)
-        return logits
+        """What makes pixels (B, C, H, W): which way is the task's."""
+        decoded: Tensor = self.decoder(codes)
+        return decoded
 
     def forward(self, images: Tensor) -> Tensor:
-        """Reconstructions (B, C, H, W) in 0..1."""
-        return torch.sigmoid(self.decode(self.encode(images)[:, : self.code_size]))
+        """What is decoded (B, C, H, W) of the codes, or of their means."""
+        return self.decode(self.encode(images)[:, : self.code_size])
 
 
 class Autoencoder(Coder):

@@ -37,11 +37,13 @@ class Autoencoding(Task):
     """Learns to reconstruct images through a code. Batches are (images (B, C, H, W), anything).
 
     `loss` is of an image's pixels in 0..1, summed, and the mean over the batch: the squared error, or the cross-entropy
-    of pixels taken as probabilities. A pixel is the sigmoid of what the decoder gives or, with `output` linear, that
-    itself, cut to 0..1 wherever it is scored or drawn. `noise` (standard deviation, 1 is from black to white) and
-    `masking` (share of pixels made black) corrupt what the encoder sees, and the image as it was is to be drawn (Vincent et
-    al. 2010). `sparsity` weighs the L1 norm of the code. A variational model adds `beta` times the divergence of its codes
-    from a standard normal distribution (Kingma and Welling 2014, equation 7; Higgins et al. 2017).
+    of pixels taken as probabilities. For the latter a pixel is the sigmoid of what the decoder gives; for the former it is
+    that itself, cut to 0..1 wherever it is scored or drawn, for a sigmoid damps the squared error's gradient.
+
+    `noise` (standard deviation, 1 is from black to white) and `masking` (share of pixels made black) corrupt what the
+    encoder sees, and the image as it was is to be drawn (Vincent et al. 2010). `sparsity` weighs the L1 norm of the code. A
+    variational model adds `beta` times the divergence of its codes from a standard normal distribution (Kingma and Welling
+    2014, equation 7; Higgins et al. 2017).
 
     Every evaluation gives the squared `error` an image and, beside it, `pca_error`: the least that any linear code of the
     same size could reach on these very images. ValueError for a model without a code.
@@ -56,7 +58,6 @@ class Autoencoding(Task):
         optim: Callable[[nn.Module, int], Optim],
         epochs: int,
         loss: Literal["squared_error", "cross_entropy"] = "squared_error",
-        output: Literal["sigmoid", "linear"] = "sigmoid",
         noise: NonNegative = 0.0,
         masking: Fraction = 0.0,
         sparsity: NonNegative = 0.0,
@@ -70,7 +71,6 @@ class Autoencoding(Task):
         self.model: Any = model
         self.pixels = Pixels(data.spec, "autoencoding")
         self.data, self.optim, self.epochs, self.watch, self.mode = data, optim, epochs, watch, mode
-        self.output = output
         self.loss, self.noise, self.masking, self.sparsity, self.beta = loss, noise, masking, sparsity, beta
         self.linear = LinearCodes(self.model.code_size)
         points = torch.randn(PRIOR, self.model.code_size, generator=rng.keyed(0))
@@ -122,12 +122,11 @@ class Autoencoding(Task):
             loss = loss + self.sparsity * mean.abs().sum(1).mean()
         return {"loss": loss, "reconstruction": reconstruction, "kl": divergence}
 
-    def distance(self, logits: Tensor, images: Tensor) -> Tensor:
+    def distance(self, decoded: Tensor, images: Tensor) -> Tensor:
         """How far the reconstructions are from `images`, the mean of their sums over an image, in fp32."""
         if self.loss == "cross_entropy":
-            return F.binary_cross_entropy_with_logits(logits.float(), images, reduction="sum") / len(images)
-        drawn = logits.float() if self.output == "linear" else logits.float().sigmoid()
-        return squared_error(drawn, images)
+            return F.binary_cross_entropy_with_logits(decoded.float(), images, reduction="sum") / len(images)
+        return squared_error(decoded.float(), images)
 
     def evaluate(self, batches: Iterable[tuple[Tensor, Tensor]]) -> dict[str, Any]:
         """The squared error, the linear one beside it, and pictures."""
@@ -184,7 +183,7 @@ class Autoencoding(Task):
 
     def draw(self, codes: Tensor) -> Tensor:
         decoded: Tensor = self.model.decode(codes).float()
-        return decoded.clamp(0, 1) if self.output == "linear" else decoded.sigmoid()
+        return decoded.sigmoid() if self.loss == "cross_entropy" else decoded.clamp(0, 1)
 
     def sample(self, count: int, codes: Tensor | None = None) -> Tensor:
         """Images (count, C, H, W) in 0..1 from the prior; ValueError of a model that has none."""

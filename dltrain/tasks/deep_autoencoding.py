@@ -15,8 +15,8 @@ from dltrain.types import Data, Ge, PositiveInt
 
 
 class DeepAutoencoding(Autoencoding):
-    """Trains a stack of RBMs a layer at a time, unrolls it into an autoencoder and fine-tunes that (Hinton and
-    Salakhutdinov 2006). `pretrain_epochs` 0 leaves out the pretraining. The optimizer of the RBMs is
+    """Trains a stack of RBMs a layer at a time, unrolls it into an autoencoder and fine-tunes that by the cross-entropy of
+    pixels (Hinton and Salakhutdinov 2006). `pretrain_epochs` 0 leaves out the pretraining. The optimizer of the RBMs is
     `optimizers.rbm`, of the last, whose hidden units are normal, `optimizers.code`.
     """
 
@@ -31,12 +31,11 @@ class DeepAutoencoding(Autoencoding):
         pretrain_epochs: Annotated[int, Ge(0)] = 6,
         gibbs_steps: PositiveInt = 1,
         method: Literal["contrastive_divergence", "persistent"] = "contrastive_divergence",
-        loss: Literal["squared_error", "cross_entropy"] = "cross_entropy",
         watch: str = "val/error",
         mode: Literal["max", "min"] = "min",
     ) -> None:
         rbms = stack(model, "unrolled_autoencoder")
-        super().__init__(data, model, optim, epochs, loss, watch=watch, mode=mode)
+        super().__init__(data, model, optim, epochs, "cross_entropy", watch=watch, mode=mode)
         self.pretraining = Pretraining(data, rbms, optim, pretrain_epochs, gibbs_steps, method)
 
     def stages(self) -> Iterator[Stage]:
