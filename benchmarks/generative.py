@@ -23,7 +23,7 @@ from dltrain import build
 from dltrain.config.compose import compose
 
 HIDDEN = 500
-STEPS = 2000
+STEPS = 1200
 CHOICES = {
     "rbm": (
         *("model=deep_belief_net", f"model.hidden_sizes=[{HIDDEN}]", "dataset.scaling=unit"),

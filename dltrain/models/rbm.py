@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -53,12 +53,13 @@ class RBM(nn.Module):
         return visible
 
     def energy(self, visible: Tensor, hidden: Tensor, activations: Tensor) -> Tensor:
-        """The mean energy of visible units with detached `hidden` ones, whose inputs c + Wv are `activations` (B, H).
+        """The mean energy of visible units with `hidden` ones, whose inputs c + Wv are `activations` (B, H).
 
-        What depends on no weight is left out. With `hidden` the expected units the gradient is that of the free energy:
-        dF/dw = E[dE/dw] over h given v.
+        What depends on no weight is left out. With detached, expected `hidden` units the gradient is that of the free
+        energy: dF/dw = E[dE/dw] over h given v.
         """
-        return (self.of_visible(visible) - (hidden * activations).sum(1)).mean()
+        both = torch.dot(hidden.flatten(), activations.flatten().to(hidden.dtype)) / len(hidden)
+        return self.of_visible(visible).mean() - both
 
     def of_visible(self, visible: Tensor) -> Tensor:
         """The part (B,) of the energy that no hidden unit has a share in."""
@@ -78,15 +79,41 @@ class RBM(nn.Module):
         The fantasy is what `steps` of Gibbs sampling make of the data; with a `chain` (B, H) of expected hidden units they
         begin there instead, and leave their end there: persistent CD (Tieleman 2008).
         """
-        activations = self.linear(visible)
         with torch.no_grad():
-            hidden = expected(activations.detach(), self.hidden_units)
+            activations = self.linear(visible)
+            hidden = expected(activations, self.hidden_units)
             fantasy = self.gibbs(hidden if chain is None else chain, steps)
-        dreamt = self.linear(fantasy)
-        dreamt_hidden = expected(dreamt.detach(), self.hidden_units)
-        if chain is not None:
-            chain.copy_(dreamt_hidden)
-        return self.energy(visible, hidden, activations) - self.energy(fantasy, dreamt_hidden, dreamt)
+            dreamt = self.linear(fantasy)
+            dreamt_hidden = expected(dreamt, self.hidden_units)
+            if chain is not None:
+                chain.copy_(dreamt_hidden)
+            value = self.energy(visible, hidden, activations) - self.energy(fantasy, dreamt_hidden, dreamt)
+        of_linear = (self.linear.weight, self.linear.bias)
+        loss: Tensor = Contrast.apply(value, *of_linear, self.visible_bias, visible, hidden, fantasy, dreamt_hidden)
+        return loss
+
+
+class Contrast(torch.autograd.Function):
+    """A difference of energies with its gradient by the formula: <h v'> of the data less that of the fantasy (Hinton 2002).
+
+    Automatic differentiation of the two energies gives the same, by a second copy of the weights' gradient.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, value: Tensor, weight: Tensor, bias: Tensor, visible_bias: Tensor, *units: Tensor) -> Tensor:
+        """`units`: visible and hidden ones of the data, then of the fantasy."""
+        ctx.save_for_backward(*units)
+        ctx.dtype = weight.dtype
+        return value.clone()
+
+    @staticmethod
+    def backward(ctx: Any, *slopes: Tensor) -> tuple[Tensor | None, ...]:
+        v, h, fantasy, dreamt = (units.to(ctx.dtype) for units in ctx.saved_tensors)
+        share, of_fantasy = slopes[0] / len(v), slopes[0] / len(fantasy)
+        weight = torch.addmm((dreamt * of_fantasy).T @ fantasy, (h * share).T, v, alpha=-1)
+        bias = (dreamt * of_fantasy).sum(0) - (h * share).sum(0)
+        visible_bias = (fantasy * of_fantasy).sum(0) - (v * share).sum(0)
+        return None, weight.to(ctx.dtype), bias, visible_bias, None, None, None, None
 
 
 def expected(inputs: Tensor, units: Units) -> Tensor:
