@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from sklearn.utils.class_weight import compute_class_weight
 from torch import Tensor, nn
 
 from dltrain import build
@@ -182,6 +181,8 @@ def test_focal_loss_without_gamma_is_cross_entropy_and_any_gamma_has_a_slope_at_
 
 def test_balanced_class_weights_are_scikit_learns() -> None:
     """n / (K n_k); a class without a sample counts as if it had one, and no counts are a mistake."""
+    from sklearn.utils.class_weight import compute_class_weight
+
     labels = np.repeat(np.arange(4), [1, 5, 10, 24])
     weights = CrossEntropy(class_weights="balanced", class_counts=lambda: (1, 5, 10, 24)).class_weights
     assert weights is not None

@@ -16,7 +16,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-import torchvision
 
 from dltrain.data.cifar10 import CIFAR10
 from dltrain.data.download import Published
@@ -138,6 +137,7 @@ def test_files_that_do_not_belong_together(changed: dict[str, bytes], tmp_path: 
 @pytest.mark.parametrize("source", [MNIST, FashionMNIST])
 def test_checksums_are_torchvisions(source: type[MNIST]) -> None:
     """The md5 of every file is the one that torchvision checks."""
+    torchvision = pytest.importorskip("torchvision")  # here, for it takes seconds to import
     resources = getattr(torchvision.datasets, source.__name__).resources
     assert {f"{name}.gz": known.md5 for name, known in source.files.items()} == dict(resources)
 

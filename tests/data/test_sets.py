@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-import torchvision
 from scipy.io import savemat
 
 from dltrain.data.cifar100 import CIFAR100
@@ -76,6 +75,7 @@ def test_letters_of_emnist_count_from_zero(tmp_path: Path) -> None:
 @pytest.mark.parametrize("split", SPLITS)
 def test_classes_of_emnist_are_torchvisions(split: Any) -> None:
     """Names and order, but for the class that no letter has."""
+    torchvision = pytest.importorskip("torchvision")  # here, for it takes seconds to import
     expected = [name for name in torchvision.datasets.EMNIST.classes_split_dict[split] if name != "N/A"]
     assert [name.lower() if split == "letters" else name for name in EMNIST(Path(), split).spec.class_names] == expected
 
@@ -214,6 +214,7 @@ def test_offline_says_which_files_go_where(source: Callable[[Path], Any], tmp_pa
 
 def test_checksums_are_torchvisions() -> None:
     """The md5 of every file that torchvision knows is the one that it checks."""
+    torchvision = pytest.importorskip("torchvision")
     assert dict(torchvision.datasets.KMNIST.resources) == {n: known.md5 for n, known in FILES[KMNIST][1].items()}
     assert [known.md5 for known in EMNIST.archive.values()] == [torchvision.datasets.EMNIST.md5]
     known = {name: md5 for _, name, md5 in torchvision.datasets.SVHN.split_list.values()}

@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from sklearn import metrics as reference
 from torch import Tensor, nn
 
 from dltrain import build, metrics
@@ -40,6 +39,8 @@ def made(task: type[Any], spec: Spec, loss: nn.Module | None = None, model: nn.M
 
 
 def test_metrics_are_scikit_learns_in_the_unit_of_the_data() -> None:
+    from sklearn import metrics as reference
+
     task = made(Regression, TABLE)
     batches = list(task.data.test.epoch(0))
     with torch.no_grad():
