@@ -121,8 +121,9 @@ def swept_keys(jobs: list[list[str]]) -> list[str]:
 
 
 def overview(rows: list[dict[str, Any]], varied: list[str]) -> str:
-    """A line a job: what was varied, what came out."""
-    names = [name for name in COLUMNS if any(name in row["metrics"] for row in rows)]
+    """A line a job: what was varied, what came out; of the test set also what decided which weights are best."""
+    watched = [row.get("best", {}).get("metric", "").replace("val/", "test/") for row in rows]
+    names = [n for n in dict.fromkeys([*watched, *COLUMNS]) if any(n in row["metrics"] for row in rows)]
     lines = [["job", *varied, "status", *names, "time"]]
     for row in rows:
         values = dict(override.partition("=")[::2] for override in row["overrides"])

@@ -190,3 +190,17 @@ def test_a_mistake_in_any_job_refuses_the_sweep_before_the_first(
         assert message in outcome.err
     assert outcome.out == ""
     assert not list(tmp_path.iterdir())
+
+
+def test_the_table_shows_what_each_task_watches(dltrain) -> None:
+    """Of adversaries the distance: they have neither accuracy nor loss on the test set."""
+    words = ("model=gan", "model.generator_sizes=[8]", "model.discriminator_sizes=[8]", "trainer.epochs=1")
+    outcome = dltrain("-m", *words, "task.loss=nonsaturating,hinge", "callbacks=quiet", "dataset.batch_size=200")
+    assert outcome.code == 0, outcome.err
+    lines = [line.split() for line in outcome.out.splitlines()]
+    start = lines.index(["job", "task.loss", "status", "test/distance", "time"])
+    assert [line[:3] for line in lines[start + 1 : start + 3]] == [
+        ["0", "nonsaturating", "completed"],
+        ["1", "hinge", "completed"],
+    ]
+    assert all(float(line[3]) > 0 for line in lines[start + 1 : start + 3])
