@@ -53,7 +53,8 @@ def needs(name: str) -> set[str]:
     return {argument for argument, a in taken.items() if a.required} - keys(name).keys()
 
 
-OF_IMAGES = [name for name in groups()["model"] if needs(name) <= of_images(28).keys()]
+CLASSIFIERS = [name for name in groups()["model"] if "defaults" not in keys(name)]  # others bring a task of their own
+OF_IMAGES = [name for name in CLASSIFIERS if needs(name) <= of_images(28).keys()]
 CHOICES = [
     (name, key, option)
     for key, options in {"activation": Activation, "norm": Norm, "pooling": Pooling}.items()
