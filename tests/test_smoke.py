@@ -27,7 +27,7 @@ SCORES = {  # what a task scores at least
     "classification": ["test/accuracy", "test/f1", "test/auroc"],
     "regression": ["test/mse", "test/r2"],
     "forecasting": ["test/mse", "test/r2", "test/relative_error"],
-    "autoencoding": ["test/error", "test/pca_error"],
+    "autoencoding": ["test/error"],
     "deep_belief": ["test/reconstruction_error", "test/free_energy_gap"],  # two steps are the first layer's
     "adversarial": ["test/accuracy"],  # two steps are the judge's
     "deep_autoencoding": ["test/reconstruction_error", "test/free_energy_gap"],
