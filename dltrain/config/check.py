@@ -135,7 +135,8 @@ class _Checker:
                     )
             elif name not in taken:
                 close = close_matches(name, taken)
-                meant = f"; did you mean {path}.{close[0]}?" if close else ""
+                of_file = "" if key in self.composed.typed else f"; ~{key} takes it out"
+                meant = f"; did you mean {path}.{close[0]}?" if close else of_file
                 self.report(key, value, f"{node[TARGET].rpartition('.')[2]} takes no {name}{meant}")
             elif is_mapping_of_objects(taken[name].annotation) and isinstance(value, dict):
                 for own, child in value.items():

@@ -81,7 +81,7 @@ class Autoencoding(Task):
 
         def step(batch: tuple[Tensor, Any]) -> dict[str, Tensor]:
             images = self.pixels(batch[0])
-            terms = self.objective(images, self.corrupted(images))
+            terms = self.objective(images, self.model.encode(self.corrupted(images)))
             optim.update(terms["loss"])
             return {name: value.detach() for name, value in terms.items()}
 
@@ -107,9 +107,8 @@ class Autoencoding(Task):
             images = images * (torch.rand(images.shape, generator=generator, device=device) >= self.masking).to(images)
         return images
 
-    def objective(self, images: Tensor, seen: Tensor) -> dict[str, Tensor]:
-        """The `loss`, and of a variational model its two terms, from what the encoder has `seen` of `images`."""
-        codes = self.model.encode(seen)
+    def objective(self, images: Tensor, codes: Tensor) -> dict[str, Tensor]:
+        """The `loss`, and of a variational model its two terms, from what the encoder made of `images`."""
         if not self.model.variational:
             loss = self.distance(self.model.decode(codes), images)
             return {"loss": loss + self.sparsity * codes.float().abs().sum(1).mean() if self.sparsity else loss}
@@ -138,7 +137,7 @@ class Autoencoding(Task):
             images = self.pixels(inputs)
             linear.update(images)
             encoded = self.model.encode(images)
-            parts = {**self.objective(images, images), "error": squared_error(self.rebuilt(encoded), images)}
+            parts = {**self.objective(images, encoded), "error": squared_error(self.rebuilt(encoded), images)}
             if self.noise or self.masking:
                 seen = self.corrupted(images, generator)
                 parts["denoised_error"] = squared_error(self.rebuilt(self.model.encode(seen)), images)
