@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import os
@@ -26,6 +27,7 @@ except ImportError:  # not on Windows
 CONFIG, MANIFEST, RESULTS = "config.yaml", "manifest.json", "results.json"
 METRICS, TIMING, LOG = "metrics.jsonl", "timing.jsonl", "train.log"
 CHECKPOINTS, LOCK = "checkpoints", ".lock"
+LONG = 500  # characters of a text that the manifest does not hold itself
 MOST_PENDING = 100_000  # lines that wait in memory for room on the disk
 MAKING = threading.Lock()  # one thread at a time: the sweep takes what this process seems to have left
 
@@ -134,6 +136,24 @@ class Run:
             raise InputError(f"{self.folder / name} is not a mapping")
         return content
 
+    def description(self) -> dict[str, Any] | None:
+        """What the manifest says of the data, with the texts that lie in files of their own; InputError for one that is not
+        what was written."""
+        found = self.read_json(MANIFEST).get("data")
+        if not isinstance(found, dict):
+            return None
+        return {name: self.own_text(value) if is_reference(value) else value for name, value in found.items()}
+
+    def own_text(self, reference: dict[str, str]) -> str:
+        path = self.folder / Path(reference["file"]).name
+        try:
+            content = path.read_bytes()
+        except OSError as e:
+            raise InputError(f"{path} cannot be read ({e.strerror}); the run's data was described in it") from e
+        if hashlib.sha256(content).hexdigest() != reference["sha256"]:
+            raise InputError(f"{path} is not what the run wrote: its checksum is another")
+        return content.decode()
+
     def append(self, name: str, record: dict[str, Any]) -> None:
         """One line of JSON at the end of `name`. Where there is no room, lines wait in memory until there is."""
         waiting = self.pending.setdefault(name, [])
@@ -167,6 +187,21 @@ class Run:
             lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
             whole = [line for line in lines if line.endswith("\n")]  # a run killed at its last line left part of it
             replace_file(path, "".join(kept(whole)).encode())
+
+
+def apart(description: dict[str, Any]) -> tuple[dict[str, Any], dict[str, bytes]]:
+    """A description for the manifest, and by file name those of its texts that are too long to stand in it."""
+    long = {name: text.encode() for name, text in description.items() if isinstance(text, str) and len(text) > LONG}
+    references = {n: {"file": f"{n}.json", "sha256": hashlib.sha256(t).hexdigest()} for n, t in long.items()}
+    return description | references, {f"{name}.json": text for name, text in long.items()}
+
+
+def is_reference(value: Any) -> bool:
+    return (
+        isinstance(value, dict)
+        and value.keys() == {"file", "sha256"}
+        and all(isinstance(v, str) for v in value.values())
+    )
 
 
 def as_json(content: dict[str, Any]) -> bytes:

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol, TypeAlias, runtime_checkable
 
 if TYPE_CHECKING:
@@ -82,6 +82,8 @@ BatchSize: TypeAlias = PositiveInt | Literal["all"]
 Activation: TypeAlias = Literal["relu", "leaky_relu", "elu", "gelu", "tanh", "sigmoid", "softmax"]
 Norm: TypeAlias = Literal["none", "batch", "layer"]
 Pooling: TypeAlias = Literal["max", "average", "variance"]
+PAD, UNKNOWN, BEGIN, END = 0, 1, 2, 3
+"""Token numbers that mean the same in every vocabulary: filling up, a word that is none of it, a text's two ends."""
 
 
 @dataclass(frozen=True)
@@ -115,6 +117,10 @@ class Spec:
     stored values are standardized: times `target_std` plus `target_mean` gives the unit of the data. The last
     len(`cardinalities`) features are codes of categories, each with that many values. `class_counts` are the training
     samples of each class, of data that is described rather than read.
+
+    Of text `vocab_size` says that inputs are token numbers below it, (T,) with T at most input_shape[0], filled up with
+    `PAD`; `decode` makes text of them. Where it is to be translated targets are such sequences of `target_length` at most,
+    from a vocabulary of their own; where it is to be continued it has neither classes nor targets.
     """
 
     input_shape: tuple[int, ...]
@@ -129,6 +135,11 @@ class Spec:
     feature_names: tuple[str, ...] = ()
     cardinalities: tuple[int, ...] = ()
     class_counts: tuple[int, ...] = ()
+    vocab_size: int = 0
+    target_vocab_size: int = 0
+    target_length: int = 0
+    decode: Callable[[Sequence[int]], str] | None = field(default=None, compare=False)
+    decode_target: Callable[[Sequence[int]], str] | None = field(default=None, compare=False)
 
     @property
     def num_classes(self) -> int:
@@ -141,6 +152,7 @@ class Spec:
     def arguments(self) -> dict[str, Any]:
         """The names by which a model may ask for a property of the data; `num_classes` of a regression are its targets."""
         named: dict[str, Any] = {
+            "input_shape": self.input_shape,
             "in_features": math.prod(self.input_shape),
             "num_classes": self.num_classes or len(self.target_names),
             "cardinalities": self.cardinalities,
@@ -150,6 +162,10 @@ class Spec:
             named |= {"in_channels": channels, "image_size": (height, width)}
         elif len(self.input_shape) == 2:
             named |= {"window": self.input_shape[0], "input_size": self.input_shape[1]}
+        if self.vocab_size:
+            named |= {"vocab_size": self.vocab_size, "max_length": self.input_shape[0]}
+        if self.target_vocab_size:
+            named |= {"target_vocab_size": self.target_vocab_size, "target_length": self.target_length}
         return named
 
 

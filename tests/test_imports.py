@@ -33,6 +33,7 @@ RULES: dict[str, set[str]] = {
         "scipy",
         "pyarrow",
         "filelock",
+        "tokenizers",
         "dltrain.data",
         "dltrain.errors",
         "dltrain.rng",
@@ -47,7 +48,7 @@ RULES: dict[str, set[str]] = {
     "regularization": {"torch", "dltrain.types", "dltrain.regularization", "dltrain.callbacks"},
     "tasks": {
         *("torch", "dltrain", "dltrain.engine", "dltrain.optim", "dltrain.losses", "dltrain.metrics"),
-        *("dltrain.rng", "dltrain.types", "dltrain.tasks"),
+        *("dltrain.rng", "dltrain.types", "dltrain.tasks", "sacrebleu"),
     },
 }
 

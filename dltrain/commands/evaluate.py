@@ -11,7 +11,6 @@ from dltrain.commands.resume import find_run, position, saved_configuration, tra
 from dltrain.config import check
 from dltrain.errors import UsageError
 from dltrain.report.text import number, table
-from dltrain.run import MANIFEST
 from dltrain.types import Table
 
 log = logging.getLogger("dltrain")
@@ -35,7 +34,7 @@ def evaluate(options: Options) -> None:
     composed = saved_configuration(run, overrides)
     check.raise_all(composed)
     folder, where = trained_state(run, chosen["checkpoint"])
-    experiment = build.build(composed.config, trained=True, description=run.read_json(MANIFEST).get("data"))
+    experiment = build.build(composed.config, trained=True, description=run.description())
     engine = position(experiment, where)
     split = chosen["split"]
     batches = getattr(experiment.data, split)

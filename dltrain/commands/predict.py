@@ -28,7 +28,6 @@ from dltrain.config import check
 from dltrain.engine import Engine
 from dltrain.errors import InputError, UsageError
 from dltrain.report.text import number, table
-from dltrain.run import MANIFEST
 from dltrain.types import Answers, Data, Sample
 
 log = logging.getLogger("dltrain")
@@ -66,7 +65,7 @@ def predict(options: Options) -> None:
         print(f"dltrain: {problem}", file=sys.stderr)
 
     paths = find_inputs(options.names[1:], report)
-    description = run.read_json(MANIFEST).get("data")
+    description = run.description()
     # a stage begins with its batches: fake ones, for those that it was trained on may be gone
     experiment = build.build(composed.config, fake=True, trained=True, description=description)
     reader = build.build({**composed.config, "debug": None}, trained=True, description=description).data

@@ -12,7 +12,7 @@ from dltrain import build, checkpoint
 from dltrain.build import Experiment
 from dltrain.checkpoint import Store, commit
 from dltrain.commands.options import Options
-from dltrain.commands.train import as_yaml, execute, manifest
+from dltrain.commands.train import as_yaml, beginning, execute
 from dltrain.config import check
 from dltrain.config.changes import FUTURE, LENGTH, START, Change, changes, described
 from dltrain.config.compose import Composed, compose_over
@@ -20,7 +20,7 @@ from dltrain.config.read import read_mapping
 from dltrain.engine import Engine, Resume
 from dltrain.errors import ConfigError, InputError, UsageError
 from dltrain.files import replace_file
-from dltrain.run import CHECKPOINTS, CONFIG, MANIFEST, METRICS, RESULTS, TIMING, Run, as_json, find
+from dltrain.run import CHECKPOINTS, CONFIG, MANIFEST, METRICS, RESULTS, TIMING, Run, find
 
 log = logging.getLogger("dltrain")
 
@@ -126,8 +126,7 @@ def continued(run: Run, composed: Composed, where: Resume | None, options: Optio
 def forked(run: Run, composed: Composed, experiment: Experiment, where: Resume | None, options: Options) -> Run:
     """A new run that begins as a copy of `run` where it stands, and names it as its parent."""
     state = where.state if where else {"step": 0}
-    about = {**manifest(experiment, composed, options), "parent": {"run": str(run.folder), "step": state["step"]}}
-    contents = {CONFIG: as_yaml(composed.public), MANIFEST: as_json(about)}
+    contents = beginning(experiment, composed, options, parent={"run": str(run.folder), "step": state["step"]})
     name = run.folder.name.partition("_")[2] or run.folder.name
     new = Run.create(Path(composed.config["paths"]["output"]), f"{name}_fork", contents)
     if where:

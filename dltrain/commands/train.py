@@ -24,7 +24,7 @@ from dltrain.config.compose import Composed, compose
 from dltrain.engine import Resume
 from dltrain.errors import DivergedError, DltrainError, InputError, Interrupted
 from dltrain.report.text import duration, number, table
-from dltrain.run import CONFIG, LOG, MANIFEST, METRICS, RESULTS, Run, as_json
+from dltrain.run import CONFIG, LOG, MANIFEST, METRICS, RESULTS, Run, apart, as_json
 
 log = logging.getLogger("dltrain")
 
@@ -45,7 +45,7 @@ def start(composed: Composed, options: Options, folder: Path | None = None) -> d
         log.warning(line)
     experiment = build.build(config)
     _ = experiment.data.train.samples  # reads the data set
-    contents = {CONFIG: as_yaml(composed.public), MANIFEST: as_json(manifest(experiment, composed, options))}
+    contents = beginning(experiment, composed, options)
     if folder is None:
         run = Run.create(Path(config["paths"]["output"]), label(composed), contents)
     else:
@@ -70,6 +70,13 @@ def label(composed: Composed) -> str:
     return "_".join(str(part) for part in (*parts, composed.config["debug"]) if part is not None)
 
 
+def beginning(experiment: Experiment, composed: Composed, options: Options, **more: Any) -> dict[str, bytes]:
+    """The files that a run's folder begins with; `more` goes into its manifest."""
+    description, files = apart(experiment.data.description())
+    about = {**manifest(experiment, composed, options), "data": description, **more}
+    return {CONFIG: as_yaml(composed.public), MANIFEST: as_json(about), **files}
+
+
 def manifest(experiment: Experiment, composed: Composed, options: Options) -> dict[str, Any]:
     """What a reader needs to know to run this again, and to trust its figures."""
     data = experiment.data
@@ -83,7 +90,6 @@ def manifest(experiment: Experiment, composed: Composed, options: Options) -> di
         "versions": build.versions(),
         **experiment.device.summary(),
         "dataset_fingerprint": data.fingerprint(),
-        "data": data.description(),
         "effective": {
             "batch_size": data.train.batch_size,
             "train_samples": data.train.samples,

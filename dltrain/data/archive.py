@@ -7,7 +7,7 @@ import shutil
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import IO, cast
 
@@ -68,7 +68,7 @@ def unpack(archive: Path, names: Sequence[str], folder: Path, most: int) -> None
             shutil.rmtree(temporary, ignore_errors=True)
 
 
-def from_tar(archive: Path, wanted: set[str], most: int) -> Iterator[tuple[str, IO[bytes]]]:
+def from_tar(archive: Path, wanted: Container[str], most: int) -> Iterator[tuple[str, IO[bytes]]]:
     """Name and content of the wanted members; Hostile or TarError for any other that could do harm."""
     with gzip.open(archive) as packed:
         file = Bounded(packed, most + HEADERS)

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 
 import torch
 
+from dltrain.data.cache import CACHE
 from dltrain.data.decode import cores
 from dltrain.data.description import unsound
 from dltrain.data.folder import EXPECTED, Folder, OddFiles
@@ -23,7 +24,6 @@ from dltrain.types import BatchSize, Fraction, Ge, PositiveFloat, PositiveInt, S
 
 STAND_IN = Spec((3, 32, 32), ("a", "b"), train_samples=80, test_samples=20)  # where no folder is named: for debug=smoke
 SHARE = 0.5  # of the free memory, that images may take
-CACHE = ".dltrain"  # the folder in the data root where what was found out about files is kept
 
 
 class ImageFolder:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 
+import torch
 from torch import Tensor, nn
 
 from dltrain.types import Activation, Norm, Pooling
@@ -25,9 +26,21 @@ def activation(name: Activation) -> nn.Module:
     return ACTIVATIONS[name]()
 
 
+class Dropout(nn.Dropout):
+    """torch's dropout (Srivastava et al. 2014), but on a CPU several times as fast: four elements share a random number of
+    64 bits, so that p is rounded to a multiple of 2^-16."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.training or x.device.type != "cpu" or not self.p:
+            return super().forward(x)
+        drawn = torch.randint(-(2**63), 2**63 - 1, ((x.numel() + 3) // 4,)).view(torch.int16)[: x.numel()].view(x.shape)
+        kept = (drawn >= round(self.p * 2**16) - 2**15).to(x.dtype)
+        return x * kept.mul_(1 / (1 - self.p))
+
+
 def dropout(p: float) -> list[nn.Module]:
     """A dropout layer, or nothing at all for p = 0: a layer that does nothing still costs its call."""
-    return [nn.Dropout(p)] if p else []
+    return [Dropout(p)] if p else []
 
 
 def feature_norm(name: Norm, features: int) -> list[nn.Module]:

@@ -20,6 +20,7 @@ from dltrain.config.schema import arguments
 from dltrain.errors import ConfigError
 from dltrain.models import layers
 from dltrain.models.cnn import CNN
+from dltrain.models.layers import Dropout
 from dltrain.models.lenet5 import LeNet5
 from dltrain.models.mlp import MLP
 from dltrain.models.perceptron import Perceptron
@@ -187,8 +188,8 @@ def test_the_cnn_can_be_the_classic_keras_example() -> None:
         hidden_sizes=(128,),
         dropout=0.5,
     )
-    convolution = [nn.Conv2d, nn.ReLU, nn.MaxPool2d, nn.Dropout, nn.Flatten]
-    assert [type(m) for m in model] == [*convolution, nn.Linear, nn.ReLU, nn.Dropout, nn.Linear]
+    convolution = [nn.Conv2d, nn.ReLU, nn.MaxPool2d, Dropout, nn.Flatten]
+    assert [type(m) for m in model] == [*convolution, nn.Linear, nn.ReLU, Dropout, nn.Linear]
     assert [m.p for m in model if isinstance(m, nn.Dropout)] == [0.25, 0.5]
     assert build.parameter_count(model) == 693962
 
@@ -286,3 +287,27 @@ def test_the_perceptron_rule_moves_the_right_class_towards_the_sample_and_the_wi
     with torch.no_grad():
         right[1].weight.copy_(torch.tensor([[9.0, 9.0], [0.0, 0.0], [0.0, 0.0]]))  # type: ignore[operator, union-attr]
     assert PerceptronLoss()(right(x), torch.tensor([0])) == 0
+
+
+@pytest.mark.parametrize("p", [0.1, 0.5, 0.9])
+def test_dropout_drops_as_many_as_it_says_and_keeps_the_mean(p: float) -> None:
+    layer, x = Dropout(p), torch.full((301, 333), 2.0, requires_grad=True)
+    torch.manual_seed(0)
+    y = layer(x)
+    assert float((y == 0).float().mean()) == pytest.approx(p, abs=0.005)
+    assert float(y.mean()) == pytest.approx(2, abs=0.05)
+    assert y.max() == pytest.approx(2 / (1 - p))
+    y.sum().backward()
+    assert torch.equal(x.grad, y.detach() / 2)
+    assert not torch.equal(layer(x), y)
+    assert layer.eval()(x) is x or torch.equal(layer(x), x)
+    assert torch.equal(Dropout(0.0)(x), x)
+
+
+def test_dropout_follows_the_seed_and_half_precision() -> None:
+    layer, x = Dropout(0.3), torch.ones(7, 5, dtype=torch.bfloat16)
+    torch.manual_seed(3)
+    first = layer(x)
+    torch.manual_seed(3)
+    assert first.dtype == torch.bfloat16
+    assert torch.equal(layer(x), first)

@@ -1,0 +1,121 @@
+"""Texts of the user's own: a folder for each class, or a file with a row for each text."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+
+import torch
+
+from dltrain.data.corpus import JSON_LINES, TABLES, Corpus, folder_texts, records
+from dltrain.data.text import Labelled
+from dltrain.errors import InputError
+
+EXPECTED = "a folder with .txt files in a subfolder for each class (or train/ and test/ with such), or a csv, tsv or jsonl file"
+STATED = 1000  # texts, until they are read
+PARTS = ("train", "val", "test")
+Texts = tuple[list[bytes], list[str]]  # and the class of each
+
+
+class TextFiles:
+    """Texts from `path`: DIR/<class>/*.txt or DIR/{train,val,test}/<class>/*.txt; or a csv, tsv or jsonl file whose columns
+    `text` and `label` are text and class, with further files `val_path` and `test_path` for validation and testing. Files
+    are UTF-8. InputError, with file and line, for what is not, for a class that is not among the training texts', and
+    where there is no text."""
+
+    def __init__(
+        self,
+        root: Path,
+        path: str | None = None,
+        text: str = "text",
+        label: str = "label",
+        val_path: str | None = None,
+        test_path: str | None = None,
+    ) -> None:
+        self.root, self.columns, self.named = Path(root), (text, label), path is not None
+        self.paths = {"train": path, "val": val_path, "test": test_path}
+
+    @property
+    def samples(self) -> tuple[int, int]:
+        """How many texts there are, as far as that is known."""
+        if "found" not in self.__dict__:
+            return STATED, STATED
+        counts = {part: len(texts) for part, (texts, _) in self.found.items()}
+        return counts["train"] + counts.get("val", 0), counts.get("test", 0)
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        return tuple(sorted(set(self.found["train"][1])))
+
+    def read(self) -> dict[str, Labelled]:
+        number = {name: k for k, name in enumerate(self.class_names)}
+        return {
+            part: (Corpus.of(texts), torch.tensor([number[label] for label in labels], dtype=torch.int64))
+            for part, (texts, labels) in self.found.items()
+        }
+
+    @cached_property
+    def found(self) -> dict[str, Texts]:
+        """Texts and classes of every part that there is."""
+        path = self.place(str(self.paths["train"]))
+        if path.is_dir():
+            found = read_folders(path)
+        else:
+            found = {"train": self.read_table(path)}
+            known = set(found["train"][1])
+            others = {part: name for part, name in self.paths.items() if name is not None and part != "train"}
+            found |= {part: self.read_table(self.place(name), known) for part, name in others.items()}
+        if not found["train"][0]:
+            raise InputError(f"{path} has no text in it: expected {EXPECTED}")
+        return found
+
+    def place(self, name: str) -> Path:
+        """The file or folder, here or in the data root."""
+        here, there = Path(name).expanduser(), self.root / name
+        if not here.exists() and not there.exists():
+            raise InputError(f"{here}: there is no such file or folder, nor in {self.root}")
+        return here if here.exists() else there
+
+    def read_table(self, path: Path, known: set[str] | None = None) -> Texts:
+        """The rows of a file, whose classes have to be among the `known` ones."""
+        if path.suffix.lower() not in (*TABLES, *JSON_LINES):
+            raise InputError(f"{path}: expected {EXPECTED}")
+        texts, labels = [], []
+        text, label = self.columns
+        for record in records(path, self.columns):
+            name = record.fields[label].strip()
+            if not name:
+                raise InputError(f"{path}:{record.line}: the field '{label}' is empty: it names the text's class")
+            if known is not None and name not in known:
+                raise InputError(f"{path}:{record.line}: no training text has the class '{name}'")
+            texts.append(record.fields[text].encode(errors="replace"))
+            labels.append(name)
+        return texts, labels
+
+
+def read_folders(path: Path) -> dict[str, Texts]:
+    """The texts in folders of classes, those in folders of parts, or else all of one part."""
+    if (path / "train").is_dir():
+        found = {part: read_classes(path / part) for part in PARTS if (path / part).is_dir()}
+    else:
+        found = {"train": read_classes(path)}
+    known = set(found["train"][1])
+    for part, (_, labels) in found.items():
+        if unknown := sorted(set(labels) - known):
+            raise InputError(f"{path / part / unknown[0]}: no training text has this class")
+    return found
+
+
+def read_classes(path: Path) -> Texts:
+    texts: list[bytes] = []
+    labels: list[str] = []
+    for folder in visible(path):
+        some = list(folder_texts(folder))
+        texts += some
+        labels += [folder.name] * len(some)
+    return texts, labels
+
+
+def visible(path: Path) -> Sequence[Path]:
+    return sorted(child for child in path.iterdir() if child.is_dir() and not child.name.startswith("."))
