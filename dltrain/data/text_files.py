@@ -12,7 +12,9 @@ from dltrain.data.corpus import JSON_LINES, TABLES, Corpus, folder_texts, record
 from dltrain.data.text import Labelled
 from dltrain.errors import InputError
 
-EXPECTED = "a folder with .txt files in a subfolder for each class (or train/ and test/ with such), or a csv, tsv or jsonl file"
+EXPECTED = (
+    "a folder with .txt files in a folder for each class (or train/ and test/ with such), or a csv, tsv or jsonl file"
+)
 STATED = 1000  # texts, until they are read
 PARTS = ("train", "val", "test")
 Texts = tuple[list[bytes], list[str]]  # and the class of each
