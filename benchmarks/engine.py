@@ -84,7 +84,8 @@ class Clock:
 class InTurn(Callback):
     """Every BLOCK steps of the engine, lets each of the other loops make a block of its own, and keeps all the times.
 
-    So every ratio is of neighbours in time, whatever else the machine does. A checkpoint under way is waited for in the
+    So every ratio is of neighbours in time, whatever else the machine does; the others compute denormal floats, as torch does
+    where nobody says otherwise (in this thread: those that torch made share dltrain's setting). A checkpoint under way is waited for in the
     engine's time. The engine's evaluation is nobody's.
     """
 
@@ -107,10 +108,12 @@ class InTurn(Callback):
             self.times["dltrain"].append((self.clock(engine) - self.start) / (BLOCK * BATCH))
         orders = list(itertools.permutations(self.loops.items()))  # nobody always follows the same
         for name, loop in orders[self.blocks % len(orders)]:
+            torch.set_flush_denormal(False)  # as torch comes
             start = time.perf_counter()
             images = next(loop)
             if counted:
                 self.times[name].append((time.perf_counter() - start) / images)
+            torch.set_flush_denormal(True)  # as dltrain sets it
         self.start = self.clock(engine)
 
     def rates(self) -> Rates:

@@ -14,6 +14,9 @@ from torch import Tensor, nn
 from dltrain.errors import UsageError
 from dltrain.types import Ge
 
+# Floats below 1e-38 become 0: a processor takes many times as long for them, and saturated units and decayed moments are full
+# of them. Threads inherit it from the one that makes them: so before torch makes its own.
+torch.set_flush_denormal(True)
 THREADS = torch.get_num_threads()  # torch's own choice, for the experiments of a sweep that set none
 LOW_PRECISION = {"bf16": torch.bfloat16, "fp16": torch.float16}
 

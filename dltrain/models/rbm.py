@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from dltrain.models.layers import words
 from dltrain.types import PositiveInt
 
 Units = Literal["bernoulli", "gaussian"]
@@ -110,8 +111,8 @@ class Contrast(torch.autograd.Function):
     def backward(ctx: Any, *slopes: Tensor) -> tuple[Tensor | None, ...]:
         v, h, fantasy, dreamt = (units.to(ctx.dtype) for units in ctx.saved_tensors)
         share, of_fantasy = slopes[0] / len(v), slopes[0] / len(fantasy)
-        weight = torch.addmm((dreamt * of_fantasy).T @ fantasy, (h * share).T, v, alpha=-1)
-        bias = (dreamt * of_fantasy).sum(0) - (h * share).sum(0)
+        of_hidden = torch.cat([h * -share, dreamt * of_fantasy])
+        weight, bias = of_hidden.T @ torch.cat([v, fantasy]), of_hidden.sum(0)
         visible_bias = (fantasy * of_fantasy).sum(0) - (v * share).sum(0)
         return None, weight.to(ctx.dtype), bias, visible_bias, None, None, None, None
 
@@ -125,4 +126,11 @@ def sampled(means: Tensor, units: Units) -> Tensor:
     """Units with these `means`; not a number gives a unit that is off, and the loss says so (torch.bernoulli would raise)."""
     if units == "gaussian":
         return means + torch.randn_like(means)
-    return (torch.rand(means.shape, device=means.device) < means).to(means)
+    return (uniform(means) < means).to(means)
+
+
+def uniform(like: Tensor) -> Tensor:
+    """Random numbers between 0 and 1; on a CPU multiples of 2^-16, for they are most of what sampling costs there."""
+    if like.device.type != "cpu":
+        return torch.rand(like.shape, device=like.device)
+    return words(like.shape).float().add_(2**15 + 0.5).mul_(2**-16)
