@@ -1,0 +1,82 @@
+"""What models of sequences share: how inputs become steps, how padding is left out, how steps become one vector."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Literal, TypeAlias
+
+import torch
+from torch import Tensor, nn
+
+from dltrain.types import PAD
+
+Summary: TypeAlias = Literal["last", "mean", "max"]
+
+
+class Steps(nn.Module):
+    """Inputs as steps (B, T, F), and how many of them there are of each (B,).
+
+    Token numbers (B, T) become vectors of `embedding_dim`, that of padding being zero; a series (B, T, F) is taken as it is,
+    a row of a table (B, F) as F steps of one number, an image (B, C, H, W) as its H rows, from the top.
+    """
+
+    def __init__(self, input_shape: tuple[int, ...], vocab_size: int, embedding_dim: int) -> None:
+        super().__init__()
+        self.embedding = embedding(vocab_size, embedding_dim) if vocab_size else None
+        of_shape = {1: 1, 2: input_shape[-1], 3: input_shape[0] * input_shape[-1]}
+        self.size = embedding_dim if vocab_size else of_shape[len(input_shape)]
+        self.most = input_shape[-2] if len(input_shape) > 1 else input_shape[0]
+
+    def forward(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
+        if self.embedding is not None:
+            return self.embedding(inputs), lengths_of(inputs)
+        if inputs.ndim == 4:
+            inputs = inputs.transpose(1, 2).flatten(2)
+        elif inputs.ndim == 2:
+            inputs = inputs.unsqueeze(2)
+        return inputs, torch.full((len(inputs),), inputs.shape[1], device=inputs.device)
+
+
+def embedding(vocab_size: int, embedding_dim: int) -> nn.Embedding:
+    """A vector for each token, that of padding always zero; of length about 1, for the layer above to begin with."""
+    layer = nn.Embedding(vocab_size, embedding_dim, padding_idx=PAD)
+    nn.init.normal_(layer.weight, std=1 / math.sqrt(embedding_dim))
+    nn.init.zeros_(layer.weight[PAD])
+    return layer
+
+
+def lengths_of(tokens: Tensor) -> Tensor:
+    """How many tokens (B,) of each row (B, T) stand before the padding; at least one."""
+    return (tokens != PAD).sum(1).clamp_min(1)
+
+
+def inside(lengths: Tensor, longest: int) -> Tensor:
+    """Which steps (B, T) are none of the padding."""
+    return torch.arange(longest, device=lengths.device) < lengths.unsqueeze(1)
+
+
+def last(outputs: Tensor, lengths: Tensor) -> Tensor:
+    """The output (B, F) of each sequence's last step, of outputs (B, T, F)."""
+    return outputs[torch.arange(len(outputs), device=outputs.device), lengths - 1]
+
+
+def mean(outputs: Tensor, lengths: Tensor) -> Tensor:
+    """The mean (B, F) over the steps of each sequence."""
+    kept = outputs.masked_fill(~inside(lengths, outputs.shape[1]).unsqueeze(2), 0)
+    return kept.sum(1) / lengths.unsqueeze(1)
+
+
+def most(outputs: Tensor, lengths: Tensor) -> Tensor:
+    """The largest value (B, F) over the steps of each sequence."""
+    return outputs.masked_fill(~inside(lengths, outputs.shape[1]).unsqueeze(2), -math.inf).amax(1)
+
+
+SUMMARIES: dict[Summary, Callable[[Tensor, Tensor], Tensor]] = {"last": last, "mean": mean, "max": most}
+
+
+def backwards(x: Tensor, lengths: Tensor) -> Tensor:
+    """Each sequence of x (B, T, F) from its last step to its first, the padding where it was."""
+    steps = torch.arange(x.shape[1], device=x.device)
+    at = lengths.unsqueeze(1) - 1 - steps
+    return x.gather(1, torch.where(at >= 0, at, steps).unsqueeze(2).expand_as(x))
