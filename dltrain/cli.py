@@ -54,12 +54,18 @@ HIDDEN = {"__complete": Verb("completion", "complete", "", "", MANY, True)}  # w
 MULTIRUN = Verb("multirun", "multirun", "-m [overrides]", "a grid of runs: values separated by commas")
 FLAGS = {"--help": "help", "-h": "help", "--version": "version", "--json": "json", "--debug": "debug"}
 FLAGS |= {"-m": "multirun", "--multirun": "multirun", "--plot": "plot", "--fork": "fork"}
-VALUED = {"--config-dir": "config_dir", "--out": "out", "--samples": "samples"}  # flags that take a value
-EXAMPLES = {"--config-dir": "FOLDER", "--out": "FILE.csv", "--samples": "64"}
+VALUED = {
+    "--config-dir": "config_dir",
+    "--out": "out",
+    "--samples": "samples",
+    "--tokens": "tokens",
+}  # flags that take a value
+EXAMPLES = {"--config-dir": "FOLDER", "--out": "FILE.csv", "--samples": "64", "--tokens": "200"}
 OWN_FLAGS = {  # of one verb, with what they do there
     "plot": ("check", "--plot draws the learning rate of `dltrain check`"),
     "out": ("predict", "--out is the file that `dltrain predict` writes"),
     "samples": ("predict", "--samples is how many images `dltrain predict` lets a generator draw"),
+    "tokens": ("predict", "--tokens is how many tokens `dltrain predict RUN TEXT` lets a language model write"),
     "fork": ("resume", "--fork goes on from a run in a new one (dltrain resume RUN --fork)"),
 }
 
@@ -90,6 +96,7 @@ groups (dltrain list GROUP)
 flags: --json (outcome as a last line of JSON)  --debug (tracebacks)  --plot (check: learning rate)  --version  --help
        --config-dir DIR (options of yours: DIR/model/mine.yaml is model=mine)
        --out FILE.csv|FILE.jsonl (predict)  --samples N (predict: a generator's images)
+       --tokens N (predict: what follows a text)
        --fork (resume: in a new run)  -- (what follows is no flag)
 RUN is a run folder, a unique part of its name, or `last`
 exit codes: 0 done, 1 failure, 2 usage or configuration, 3 input file, 4 diverged, 130 Ctrl-C, 143 SIGTERM

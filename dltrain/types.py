@@ -120,7 +120,8 @@ class Spec:
 
     Of text `vocab_size` says that inputs are token numbers below it, (T,) with T at most input_shape[0], filled up with
     `PAD`; `decode` makes text of them. Where it is to be translated targets are such sequences of `target_length` at most,
-    from a vocabulary of their own; where it is to be continued it has neither classes nor targets.
+    from a vocabulary of their own; where it is to be continued it has neither classes nor targets, and with `continues` each
+    row of a batch goes on where the same row of the batch before ended.
     """
 
     input_shape: tuple[int, ...]
@@ -138,6 +139,7 @@ class Spec:
     vocab_size: int = 0
     target_vocab_size: int = 0
     target_length: int = 0
+    continues: bool = False
     decode: Callable[[Sequence[int]], str] | None = field(default=None, compare=False)
     decode_target: Callable[[Sequence[int]], str] | None = field(default=None, compare=False)
 
@@ -261,6 +263,14 @@ class Sample:
 
 
 @runtime_checkable
+class ReadsText(Protocol):
+    """Data whose inputs are texts: `predict` takes what is no file for the text itself."""
+
+    def encode_text(self, text: str) -> Tensor:
+        """Token numbers (T,) of one text, at least one."""
+
+
+@runtime_checkable
 class Answers(Protocol):
     """A task that says what its predictions mean; of one that does not, `predict` shows the raw numbers."""
 
@@ -277,6 +287,14 @@ class Samples(Protocol):
 
     def sample(self, count: int) -> Tensor:
         """Images (count, C, H, W) in 0..1, drawn from the process's generator; ValueError where it cannot."""
+
+
+@runtime_checkable
+class Writes(Protocol):
+    """A task that goes on with a text: what `predict RUN TEXT --tokens N` asks of it."""
+
+    def write(self, tokens: Tensor, count: int, temperature: float, top_p: float) -> Tensor:
+        """`count` token numbers that follow `tokens` (T,), drawn from the process's generator."""
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,7 @@ class Options:
     config_dir: str | None = None
     out: str | None = None
     samples: str | None = None
+    tokens: str | None = None
     outcome: dict[str, Any] = field(default_factory=dict)
 
     @property

@@ -1,6 +1,7 @@
 """`dltrain predict RUN INPUT... [--out FILE]`: what a run's best checkpoint says of files, folders, globs and tables.
 
-With split=val|test instead of inputs, of those samples of the data set; with --samples N, what its generator draws.
+With split=val|test instead of inputs, of those samples of the data set; with --samples N, what its generator draws; with
+--tokens N, what its language model goes on with.
 """
 
 from __future__ import annotations
@@ -24,14 +25,18 @@ from dltrain import build
 from dltrain.commands.options import Options
 from dltrain.commands.resume import find_run, position, saved_configuration, trained_state
 from dltrain.commands.sample import draw_samples
+from dltrain.commands.write import SETTINGS, write_text
 from dltrain.config import check
+from dltrain.data.tokens import TokenSplit
 from dltrain.engine import Engine
 from dltrain.errors import InputError, UsageError
 from dltrain.report.text import number, table
-from dltrain.types import Answers, Data, Sample
+from dltrain.types import PAD, Answers, Data, ReadsText, Sample
 
 log = logging.getLogger("dltrain")
 IMAGES = (".bmp", ".gif", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
+TEXTS = (".txt",)
+SHOWN = 60  # characters of a text that was typed
 FORMATS = (".csv", ".jsonl")
 BATCH = 128  # samples at once
 FEW = 100  # rows that --json carries
@@ -53,7 +58,7 @@ def predict(options: Options) -> None:
         check_out(out)
     if (options.samples is not None) + bool(split) + bool(options.names[1:]) != 1:
         raise UsageError(
-            "predict what? Name images, folders of images, globs or tables after the run, or split=test, or --samples 64"
+            "predict what? Name images, folders, globs, tables or texts after the run, or split=test, or --samples 64"
         )
     composed = saved_configuration(run, overrides)
     check.raise_all(composed)
@@ -64,7 +69,6 @@ def predict(options: Options) -> None:
         problems.append(problem)
         print(f"dltrain: {problem}", file=sys.stderr)
 
-    paths = find_inputs(options.names[1:], report)
     description = run.description()
     # a stage begins with its batches: fake ones, for those that it was trained on may be gone
     experiment = build.build(composed.config, fake=True, trained=True, description=description)
@@ -73,7 +77,12 @@ def predict(options: Options) -> None:
     if options.samples is not None:
         draw_samples(engine, options, run.folder, composed.config["seed"])
         return
-    samples = of_split(reader, split) if split else readable(reader.encode(paths), report)
+    if options.tokens is not None:
+        write_text(engine, options, reader, options.names[1:], own, composed.config["seed"])
+        return
+    reads_text = isinstance(reader, ReadsText)
+    inputs = find_inputs(options.names[1:], report, reads_text)
+    samples = of_split(reader, split) if split else readable(encoded(reader, inputs), report)
     rows = (cut(row, top) for row in answered(engine, samples))
     answers, few = write(rows, out) if out is not None else show(rows)
     options.outcome.update(
@@ -89,15 +98,15 @@ def predict(options: Options) -> None:
     if out is not None and answers:
         log.info(f"{out}: {answers:,} rows")
     if problems:
-        inputs = "1 input" if len(problems) == 1 else f"{len(problems):,} inputs"
-        raise InputError(f"{inputs} could not be read; {answers:,} answered")
+        unread = "1 input" if len(problems) == 1 else f"{len(problems):,} inputs"
+        raise InputError(f"{unread} could not be read; {answers:,} answered")
     if not answers:
         raise InputError("nothing to predict: the inputs hold no sample")
 
 
 def own_settings(overrides: list[str]) -> tuple[dict[str, str], list[str]]:
     """`top=`, `checkpoint=` and `split=`, and the overrides that are none of them."""
-    chosen, rest = {"top": "3", "checkpoint": "best", "split": ""}, []
+    chosen, rest = {"top": "3", "checkpoint": "best", "split": "", **SETTINGS}, []
     for override in overrides:
         key, _, value = override.partition("=")
         if key in chosen:
@@ -120,24 +129,46 @@ def check_out(out: Path) -> None:
         raise UsageError(f"--out {out}: there is no folder {out.parent}")
 
 
-def find_inputs(names: list[str], report: Callable[[str], None]) -> list[Path]:
-    """The files that `names` mean, each once: files, images in folders and below, matches of globs."""
-    paths: list[Path] = []
+def find_inputs(names: list[str], report: Callable[[str], None], reads_text: bool = False) -> list[Path | str]:
+    """What `names` mean, each once: files, those in folders and below that are images (or texts), matches of globs; and where
+    texts are read, a name that is none of these is the text itself."""
+    found: list[Path | str] = []
+    suffixes = TEXTS if reads_text else IMAGES
     for name in names:
+        if reads_text and not is_place(name):
+            found.append(name)
+            continue
         path = Path(name)
         if path.is_dir():
-            found = sorted(f for f in path.rglob("[!.]*") if f.suffix.lower() in IMAGES and f.is_file())
-            problem = f"{name} has no image in it"
+            paths = sorted(f for f in path.rglob("[!.]*") if f.suffix.lower() in suffixes and f.is_file())
+            problem = f"{name} has no {'text' if reads_text else 'image'} in it"
         elif path.exists():
-            found, problem = [path], ""
+            paths, problem = [path], ""
         else:
             matches = map(Path, glob.glob(name, recursive=True))  # noqa: PTH207  (Path.glob takes no absolute pattern)
-            found = sorted(match for match in matches if match.is_file())
+            paths = sorted(match for match in matches if match.is_file())
             problem = f"{name} matches no file" if glob.has_magic(name) else f"{name}: there is no such file"
-        if not found:
+        if not paths:
             report(problem)
-        paths += found
-    return list(dict.fromkeys(paths))
+        found += paths
+    return list(dict.fromkeys(found))
+
+
+def is_place(name: str) -> bool:
+    """Whether there is a file or folder of this name, or for a glob: a question mark alone may end a sentence."""
+    try:
+        return bool(name) and (Path(name).exists() or ("*" in name and bool(glob.glob(name, recursive=True))))  # noqa: PTH207
+    except (OSError, ValueError):  # too long for a name, or a null byte
+        return False
+
+
+def encoded(reader: Data, inputs: list[Path | str]) -> Iterator[Sample]:
+    for one in inputs:
+        if isinstance(one, Path):
+            yield from reader.encode([one])
+        else:
+            assert isinstance(reader, ReadsText)
+            yield Sample(one if len(one) <= SHOWN else f"{one[:SHOWN]}...", reader.encode_text(one))
 
 
 def readable(samples: Iterable[Sample], report: Callable[[str], None]) -> Iterator[tuple[Row, Tensor]]:
@@ -150,9 +181,11 @@ def readable(samples: Iterable[Sample], report: Callable[[str], None]) -> Iterat
 
 
 def of_split(data: Data, split: str) -> Iterator[tuple[Row, Tensor]]:
-    """Number, class if there are classes, and inputs of the samples of a split, in its order."""
-    names, number = data.spec.class_names, count()
-    for inputs, targets in getattr(data, split).epoch(0):
+    """Number in the split, class if there are classes, and inputs of the samples of a split, in the order of its batches."""
+    part, names = getattr(data, split), data.spec.class_names
+    order = part.order(0) if isinstance(part, TokenSplit) else None
+    number = count() if order is None else iter((order - order.min()).tolist())
+    for inputs, targets in part.epoch(0):
         for x, target in zip(inputs, targets, strict=True):
             yield {"input": f"{split}/{next(number)}", **({"label": names[int(target)]} if names else {})}, x
 
@@ -166,10 +199,17 @@ def answered(engine: Engine, samples: Iterator[tuple[Row, Tensor]]) -> Iterator[
             stack.enter_context(optim.averaged())
         while batch := list(islice(samples, BATCH)):
             with torch.no_grad(), engine.autocast:
-                outputs = task.predict(engine.move(torch.stack([inputs for _, inputs in batch])))
+                outputs = task.predict(engine.move(together([inputs for _, inputs in batch])))
             answers = task.answers(outputs) if isinstance(task, Answers) else numbers(outputs)
             for (known, _), answer in zip(batch, answers, strict=True):
                 yield {**known, **answer}
+
+
+def together(inputs: list[Tensor]) -> Tensor:
+    """One batch of inputs; sequences of different lengths are filled up with `PAD`."""
+    if len({x.shape for x in inputs}) == 1:
+        return torch.stack(inputs)
+    return torch.nn.utils.rnn.pad_sequence(inputs, batch_first=True, padding_value=PAD)
 
 
 def numbers(outputs: Any) -> list[Row]:

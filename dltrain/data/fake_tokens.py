@@ -23,8 +23,6 @@ class FakeTokens:
     """What `check` and `debug=smoke` run on instead of the texts that `spec` describes: of different lengths, the longest as
     long as they may be, up to `LONGEST` tokens."""
 
-    reads_text = True
-
     def __init__(self, spec: Spec, batch_size: BatchSize, seed: int) -> None:
         self.size = MOST if batch_size == "all" else min(batch_size, MOST)
         count = BATCHES * max(self.size, spec.num_classes)

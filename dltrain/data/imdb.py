@@ -28,6 +28,7 @@ class IMDB:
         "aclImdb_v1.tar.gz": Published(84_125_825, "7c2ac02c03563afcf9b574c7e56c153a")
     }
     named = True
+    text = "text"
     samples = (25_000, 25_000)
     class_names = tuple(CLASSES.values())
 

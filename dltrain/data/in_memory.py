@@ -192,7 +192,7 @@ class InMemory:
 
     def restore(self, description: dict[str, Any]) -> None:
         try:
-            values = {name: tuple(value) for name, value in description.items()}
+            values: dict[str, Any] = {name: tuple(value) for name, value in description.items()}
             spec = Spec(train_samples=0, test_samples=0, **values)
             sound = len(spec.input_shape) == 3 and all(isinstance(n, int) and n > 0 for n in spec.input_shape)
             sound = sound and math.prod(spec.input_shape) <= MOST_VALUES

@@ -38,6 +38,7 @@ class SST:
         },
     }
     named = True
+    text = "text"
 
     def __init__(self, root: Path, labels: Literal["binary", "fine"] = "binary") -> None:
         self.folder, self.labels = Path(root) / "sentiment" / "sst2", labels
@@ -68,6 +69,7 @@ class MR:
         "rt-polarity.pos": Published(626_139, "afcc7ff580b3b4df4bdb6528e6558ab5"),
     }
     named = True
+    text = "text"
     class_names = CLASSES["binary"]
     samples = (10_662, 0)
 

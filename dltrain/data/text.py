@@ -12,7 +12,7 @@ from typing import Annotated, Any, Protocol
 import torch
 from torch import Tensor
 
-from dltrain.data.corpus import Corpus, decoded, read_bytes
+from dltrain.data.corpus import JSON_LINES, TABLES, Corpus, read_text, records
 from dltrain.data.description import unsound
 from dltrain.data.fake_tokens import FakeTokens
 from dltrain.data.split import held_out
@@ -28,10 +28,14 @@ Labelled = tuple[Corpus, Tensor]
 
 class TextSource(Protocol):
     """Where texts come from: `class_names` cheaply, and by `read` the texts and class numbers (N,) of "train" and, if there
-    are any, "val" and "test"; both may raise InputError. None of it is asked where there is no path: `named` is false."""
+    are any, "val" and "test"; both may raise InputError. None of it is asked where there is no path: `named` is false. `text`
+    is the name of the texts' column in tables of more of them."""
 
     named: bool
-    samples: tuple[int, int]
+    text: str
+
+    @property
+    def samples(self) -> tuple[int, int]: ...
 
     @property
     def class_names(self) -> tuple[str, ...]: ...
@@ -65,8 +69,6 @@ class Text:
     `val_fraction` of the training texts, the same of every class, are for validation where there are none of their own (or
     the `fold`-th of k equal parts), and `test_fraction` for testing. InputError with file and line for what is no text.
     """
-
-    reads_text = True
 
     def __init__(
         self,
@@ -225,17 +227,23 @@ class Text:
         self.restored = restored_tokenizer(text, self.vocab_size), names, counts
 
     def encode(self, paths: Sequence[Path]) -> Iterator[Sample]:
-        """Of each file one text; a path that is no file is taken for the text itself."""
+        """Of each file one text, but of a csv, tsv or jsonl file one in every row."""
         for path in paths:
             try:
-                text = decoded(read_bytes(path), path) if path.is_file() else str(path)
+                for name, text in self.texts_of(path):
+                    yield Sample(name, self.encode_text(text))
             except InputError as e:
                 yield Sample(str(path), None, str(e))
-                continue
-            yield Sample(str(path), self.tensor(text))
 
-    def tensor(self, text: str) -> Tensor:
-        """Tokens (T,) of one text."""
+    def texts_of(self, path: Path) -> Iterator[tuple[str, str]]:
+        """The texts in a file, and where each stands."""
+        if path.suffix.lower() not in (*TABLES, *JSON_LINES):
+            yield str(path), read_text(path)
+            return
+        for record in records(path, [self.source.text]):
+            yield f"{path}:{record.line}", record.fields[self.source.text]
+
+    def encode_text(self, text: str) -> Tensor:
         tokens = next(self.tokenizer.encode([text]))
         if self.max_length is not None:
             tokens = tokens[: self.max_length] if self.keep == "head" else tokens[-self.max_length :]

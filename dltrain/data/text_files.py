@@ -5,12 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
+from typing import Annotated
 
 import torch
 
 from dltrain.data.corpus import JSON_LINES, TABLES, Corpus, folder_texts, records
-from dltrain.data.text import Labelled
+from dltrain.data.text import Labelled, Text
+from dltrain.data.tokenizer import Kind
+from dltrain.data.tokens import Keep
 from dltrain.errors import InputError
+from dltrain.types import BatchSize, Fraction, Ge, Gt, PositiveInt
 
 EXPECTED = (
     "a folder with .txt files in a folder for each class (or train/ and test/ with such), or a csv, tsv or jsonl file"
@@ -20,7 +24,7 @@ PARTS = ("train", "val", "test")
 Texts = tuple[list[bytes], list[str]]  # and the class of each
 
 
-class TextFiles:
+class FileTexts:
     """Texts from `path`: DIR/<class>/*.txt or DIR/{train,val,test}/<class>/*.txt; or a csv, tsv or jsonl file whose columns
     `text` and `label` are text and class, with further files `val_path` and `test_path` for validation and testing. Files
     are UTF-8. InputError, with file and line, for what is not, for a class that is not among the training texts', and
@@ -35,7 +39,7 @@ class TextFiles:
         val_path: str | None = None,
         test_path: str | None = None,
     ) -> None:
-        self.root, self.columns, self.named = Path(root), (text, label), path is not None
+        self.root, self.text, self.label, self.named = Path(root), text, label, path is not None
         self.paths = {"train": path, "val": val_path, "test": test_path}
 
     @property
@@ -84,8 +88,8 @@ class TextFiles:
         if path.suffix.lower() not in (*TABLES, *JSON_LINES):
             raise InputError(f"{path}: expected {EXPECTED}")
         texts, labels = [], []
-        text, label = self.columns
-        for record in records(path, self.columns):
+        text, label = self.text, self.label
+        for record in records(path, (text, label)):
             name = record.fields[label].strip()
             if not name:
                 raise InputError(f"{path}:{record.line}: the field '{label}' is empty: it names the text's class")
@@ -94,6 +98,57 @@ class TextFiles:
             texts.append(record.fields[text].encode(errors="replace"))
             labels.append(name)
         return texts, labels
+
+
+class TextFiles(Text):
+    """Texts of the user's own from `path`, and from `val_path` and `test_path` where those are named: a folder for each
+    class, or a file whose columns `text` and `label` say what is to be classified, and its class."""
+
+    def __init__(
+        self,
+        root: Path,
+        path: str | None = None,
+        text: str = "text",
+        label: str = "label",
+        val_path: str | None = None,
+        test_path: str | None = None,
+        tokenizer: Kind = "word",
+        vocab_size: Annotated[int, Gt(4)] = 20_000,
+        lowercase: bool = True,
+        max_length: PositiveInt | None = 400,
+        keep: Keep = "tail",
+        batch_size: BatchSize = 64,
+        eval_batch_size: PositiveInt = 256,
+        bucketing: bool = True,
+        tokens_per_batch: PositiveInt | None = None,
+        val_fraction: Fraction = 0.1,
+        test_fraction: Fraction = 0.2,
+        folds: Annotated[int, Ge(2)] | None = None,
+        fold: Annotated[int, Ge(0)] = 0,
+        split_seed: int = 0,
+        epochs: PositiveInt = 5,
+        seed: int = 0,
+    ) -> None:
+        super().__init__(
+            root,
+            FileTexts(root, path, text, label, val_path, test_path),
+            tokenizer=tokenizer,
+            vocab_size=vocab_size,
+            lowercase=lowercase,
+            max_length=max_length,
+            keep=keep,
+            batch_size=batch_size,
+            eval_batch_size=eval_batch_size,
+            bucketing=bucketing,
+            tokens_per_batch=tokens_per_batch,
+            val_fraction=val_fraction,
+            test_fraction=test_fraction,
+            folds=folds,
+            fold=fold,
+            split_seed=split_seed,
+            epochs=epochs,
+            seed=seed,
+        )
 
 
 def read_folders(path: Path) -> dict[str, Texts]:

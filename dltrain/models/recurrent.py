@@ -138,12 +138,11 @@ class Recurrence(nn.Module):
             for size, _ in layers
         )
         self.between = nn.Sequential(*dropout_layer(dropout))
-        if cell == "lstm":
-            for layer in self.layers:
-                own = layer.layer if isinstance(layer, Torch) else layer
-                with torch.no_grad():
-                    own.bias_ih_l0[hidden_size : 2 * hidden_size] = forget_bias  # type: ignore[index]
-                    own.bias_hh_l0[hidden_size : 2 * hidden_size] = 0  # type: ignore[index]
+        biases = dict(self.named_parameters()) if cell == "lstm" else {}
+        with torch.no_grad():
+            for name, bias in biases.items():
+                if name.endswith(("bias_ih_l0", "bias_hh_l0")):
+                    bias[hidden_size : 2 * hidden_size] = forget_bias if name.endswith("bias_ih_l0") else 0.0
 
     def begin(self, batch_size: int, like: Tensor) -> list[State]:
         """The state before the first step, of every layer and direction."""

@@ -131,8 +131,8 @@ class Stack(nn.Module):
 
 
 class TransformerClassifier(nn.Module):
-    """Logits, or predicted numbers, (B, num_classes) of a text, a series, a table's row or an image row by row, by an encoder:
-    every step attends to all others that are none of the padding. `summary` says how the steps become one vector."""
+    """Logits, or predicted numbers, (B, num_classes) of a text, a series, a table's row or an image row by row: an encoder.
+    Every step attends to all others that are none of the padding. `summary` says how the steps become one vector."""
 
     def __init__(
         self,

@@ -12,10 +12,15 @@ from dltrain import metrics
 from dltrain.engine import Stage, Task
 from dltrain.optim import Optim
 from dltrain.tasks.supervised import supervised
-from dltrain.types import Data, Image, Plot, PositiveInt, Table
+from dltrain.types import Data, Image, Plot, PositiveInt, Table, Text
 
 SAMPLE_IMAGES = 32
 MOST_CURVES = 10  # that can be told apart
+SHOWN_TOKENS = 60  # of a text
+UNCLASSED = {  # whether the data is text
+    False: "the data has numbers to predict, not classes: task=regression",
+    True: "the texts have no classes: they are to be continued (task=language_modeling) or translated (task=seq2seq)",
+}
 SCORES = {"loss", "accuracy", "precision", "recall", "f1", "auroc"}
 SCORES |= {"confusion", "per_class", "roc", "samples", "mistakes"}
 
@@ -24,8 +29,8 @@ class Classification(Task):
     """Learns to name the class of each input. Batches are (inputs (B, ...), targets (B,)); `model` gives logits (B, K).
 
     Every evaluation scores accuracy, top-k, precision, recall, F1, ROC AUC and loss, and shows the confusion matrix, the
-    scores of each class, ROC curves and, of images, some samples and the worst mistakes. `metrics` of the user's own are
-    called with all logits (N, K) and targets (N,) and give one number.
+    scores of each class, ROC curves, of images some samples, and of images and texts the worst mistakes. `metrics` of the
+    user's own are called with all logits (N, K) and targets (N,) and give one number.
     """
 
     def __init__(
@@ -42,9 +47,9 @@ class Classification(Task):
     ) -> None:
         super().__init__()
         if not data.spec.class_names:
-            raise ValueError("the data has numbers to predict, not classes: task=regression")
-        if hasattr(model, "decode") or hasattr(model, "generate"):
-            raise ValueError("this model makes images, not logits of classes; without task= it brings its own task")
+            raise ValueError(UNCLASSED[bool(data.spec.vocab_size)])
+        if any(hasattr(model, name) for name in ("decode", "generate", "begin")):
+            raise ValueError("this model gives no logits of classes; without task= it brings its own task")
         self.model, self.loss = model, loss
         self.data, self.optim, self.epochs, self.watch, self.mode = data, optim, epochs, watch, mode
         self.metrics = metrics or {}
@@ -69,13 +74,13 @@ class Classification(Task):
         """Scores over all batches, and the pictures that explain them."""
         logits, targets, losses = [], [], []
         samples: tuple[Tensor, Tensor, Tensor] | None = None
-        mistakes = metrics.WorstMistakes()
+        mistakes, texts = metrics.WorstMistakes(), bool(self.data.spec.vocab_size)
         for x, y in batches:
             z = self.model(x)
             losses.append(self.loss(z, y).detach() * len(y))
             logits.append(z.float())
             targets.append(y)
-            mistakes.update(x, z, y)
+            mistakes.update(x if not texts else nn.functional.pad(x, (0, SHOWN_TOKENS))[:, :SHOWN_TOKENS], z, y)
             samples = samples or (x[:SAMPLE_IMAGES], y[:SAMPLE_IMAGES], z[:SAMPLE_IMAGES].argmax(dim=1))
         if samples is None:
             raise ValueError("there is nothing to evaluate: the split is empty")
@@ -92,6 +97,7 @@ class Classification(Task):
             "per_class": Table(per_class, names, metrics.PER_CLASS, "class", "score"),
             "roc": self._roc(roc),
             **({"samples": self._image(*samples), "mistakes": self._image(*mistakes.compute())} if images else {}),
+            **({"mistakes": self._text(*mistakes.compute())} if texts else {}),
         }
 
     def _roc(self, curves: Tensor) -> Plot:
@@ -110,6 +116,15 @@ class Classification(Task):
         pairs = zip(targets.tolist(), guesses.tolist(), strict=True)
         captions = tuple(names[t] if t == g else f"{names[t]} taken for {names[g]}" for t, g in pairs)
         return Image((pixels / 255).clamp(0, 1), captions)
+
+    def _text(self, inputs: Tensor, targets: Tensor, guesses: Tensor) -> Text:
+        """Of each text (M, T) its beginning, its class, and the one that it was taken for."""
+        names, decode = self.data.spec.class_names, self.data.spec.decode
+        lines = ["| class | taken for | text |", "|---|---|---|"]
+        for tokens, target, guess in zip(inputs.tolist(), targets.tolist(), guesses.tolist(), strict=True):
+            shown = decode(tokens) if decode else ""
+            lines.append(f"| {names[target]} | {names[guess]} | {' '.join(shown.split()).replace('|', '/')} |")
+        return Text("\n".join(lines))
 
     def predict(self, batch: Tensor) -> Tensor:
         """Probabilities (B, K) of inputs (B, ...)."""

@@ -1,0 +1,85 @@
+"""Sparse Adam: Adam that leaves alone the rows of a table that the batch did not name."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.optim.adam import adam
+
+from dltrain.types import Fraction, PositiveFloat
+
+MOMENTS = ("exp_avg", "exp_avg_sq")
+
+
+class SparseAdam(torch.optim.Optimizer):
+    """Adam (Kingma and Ba 2015, algorithm 1) by rows, for tables with a gradient of few rows.
+
+    Moments and weights of a row change only on steps on which it has a gradient, so that a step costs what the batch
+    names, not what the table holds. The bias correction counts every step. Dense parameters get ordinary Adam.
+    """
+
+    def __init__(
+        self,
+        params: list[Tensor],
+        lr: PositiveFloat = 1e-3,
+        beta1: Fraction = 0.9,
+        beta2: Fraction = 0.999,
+        eps: PositiveFloat = 1e-8,
+    ) -> None:
+        super().__init__(params, {"lr": lr, "beta1": beta1, "beta2": beta2, "eps": eps})
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]
+        """One step by the gradients that are there."""
+        for group in self.param_groups:
+            dense = []
+            for p in group["params"]:
+                if p.grad is None:
+                    continue
+                if not self.state[p]:
+                    step = torch.zeros((), dtype=torch.float32, device=p.device)
+                    self.state[p] = {"step": step, **{name: torch.zeros_like(p) for name in MOMENTS}}
+                if p.grad.is_sparse:
+                    self._step_rows(p, group)
+                else:
+                    dense.append(p)
+            self._step_dense(dense, group)
+
+    def _step_rows(self, p: Tensor, group: dict[str, Any]) -> None:
+        assert p.grad is not None
+        state, beta1, beta2 = self.state[p], group["beta1"], group["beta2"]
+        state["step"] += 1
+        rows, gradient = summed(p.grad)
+        mean = state["exp_avg"].index_select(0, rows).lerp_(gradient, 1 - beta1)
+        square = state["exp_avg_sq"].index_select(0, rows).mul_(beta2).addcmul_(gradient, gradient, value=1 - beta2)
+        state["exp_avg"].index_copy_(0, rows, mean)
+        state["exp_avg_sq"].index_copy_(0, rows, square)
+        first, second = 1 - beta1 ** state["step"], 1 - beta2 ** state["step"]
+        denominator = square.div_(second).sqrt_().add_(group["eps"])
+        p.index_add_(0, rows, mean.div_(denominator).mul_(-group["lr"] / first))
+
+    def _step_dense(self, params: list[Tensor], group: dict[str, Any]) -> None:
+        if params:
+            adam(
+                params,
+                [p.grad for p in params],
+                *([self.state[p][name] for p in params] for name in MOMENTS),
+                [],
+                [self.state[p]["step"] for p in params],
+                fused=True,
+                amsgrad=False,
+                maximize=False,
+                weight_decay=0.0,
+                **{key: group[key] for key in ("lr", "beta1", "beta2", "eps")},
+            )
+
+
+def summed(gradient: Tensor) -> tuple[Tensor, Tensor]:
+    """The rows (N,) of a sparse gradient, each once, and their sums (N, D): `coalesce` takes several times as long."""
+    if gradient.is_coalesced():
+        return gradient.indices()[0], gradient.values()
+    rows, places = gradient._indices()[0].unique(return_inverse=True)
+    values = gradient._values()
+    return rows, values.new_zeros(len(rows), *values.shape[1:]).index_add_(0, places, values)
