@@ -41,8 +41,8 @@ PAIRS = {"train": 29_000, "test_2016_flickr": 1000, "test_2017_flickr": 1000, "t
 
 
 class Multi30k:
-    """29000 + 1014 + 1000 sentences that describe a picture (Elliott et al. 2016, "Multi30K: Multilingual English-German Image
-    Descriptions"; French by Elliott et al. 2017), from `root`/multi30k. `test` names the test set."""
+    """29000 + 1014 + 1000 sentences that describe a picture (Elliott et al. 2016, "Multi30K: Multilingual English-German
+    Image Descriptions"; French by Elliott et al. 2017), from `root`/multi30k. `test` names the test set."""
 
     mirrors: ClassVar[tuple[str, ...]] = ("https://raw.githubusercontent.com/multi30k/dataset/master/data/task1/raw/",)
     named = True

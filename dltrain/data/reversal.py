@@ -15,9 +15,9 @@ DIGITS = 10
 
 
 class Reversal:
-    """`train_samples`, `val_samples` and `test_samples` different strings of 1 to `longest` digits, every length as often as
-    the others (the shortest as often as there are strings of them), and the same strings from their end to their beginning. No
-    string is in two parts, and they are a function of `draw_seed`."""
+    """`train_samples`, `val_samples` and `test_samples` different strings of 1 to `longest` digits, and the same from their
+    end to their beginning. Every length is as frequent as the others, the shortest as there are strings of them. No string
+    is in two parts; they are a function of `draw_seed`. ValueError for more strings than can differ."""
 
     named = True
 

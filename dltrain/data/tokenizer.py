@@ -81,11 +81,6 @@ class Tokenizer:
     def token(self, number: int) -> str:
         return str(self.library.id_to_token(number))
 
-    def lengths(self) -> NDArray[np.int64]:
-        """How many characters of text each token stands for."""
-        numbers = range(self.vocab_size)
-        return np.array([len(self.decode([n])) if n >= len(SPECIAL) else int(n == UNKNOWN) for n in numbers])
-
 
 def encoded(tokenizer: Tokenizer, corpus: Corpus) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
     """All tokens of a corpus in one row, and where each text begins in it (N + 1)."""

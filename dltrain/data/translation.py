@@ -281,13 +281,13 @@ def aligned(source: Path, target: Path) -> Aligned:
     if not kept:
         raise InputError(f"{source} and {target} have no pair of lines: expected a text a line")
     if left := len(sides[0]) - len(kept):
-        where = next(
-            (p, i)
-            for i, pair in enumerate(zip(*sides, strict=True), 1)
-            for p, t in zip((source, target), pair, strict=True)
+        empty = [
+            f"{p}:{i}"
+            for p, side in zip((source, target), sides, strict=True)
+            for i, t in enumerate(side, 1)
             if not t.strip()
-        )
-        log.warning(f"{left:,} pair{'s' * (left > 1)} left out for an empty line, the first {where[0]}:{where[1]}")
+        ]
+        log.warning(f"{left:,} pair{'s' * (left > 1)} left out for an empty line, such as {empty[0]}")
     first, second = (Corpus.of(text.encode() for text in side) for side in zip(*kept, strict=True))
     return first, second
 

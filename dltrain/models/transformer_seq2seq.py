@@ -18,8 +18,8 @@ Memory: TypeAlias = dict[str, Tensor]
 
 
 class TransformerSeq2Seq(nn.Module):
-    """Logits (B, T, target_vocab_size) of the token after each of (B, T) target tokens, given source tokens (B, S) (Vaswani et
-    al. 2017, "Attention Is All You Need", there normalized after each part instead of before it).
+    """Logits (B, T, target_vocab_size) of the token after each of (B, T) target tokens, given source tokens (B, S) (Vaswani
+    et al. 2017, "Attention Is All You Need", there normalized after each part instead of before it).
 
     Every source token sees all others that are none of the padding; a target token sees the source and what is before it.
     With `tied` the output layer shares the vectors of the target's tokens (section 3.4). The last layer's attention to the

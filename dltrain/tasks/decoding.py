@@ -50,9 +50,9 @@ def greedy(model: Steps, memory: Memory, limits: Tensor) -> tuple[Tensor, Tensor
     return torch.stack(found, dim=1), scores
 
 
-def penalty(length: Tensor | int, alpha: float) -> Tensor | float:
+def penalty(lengths: Tensor, alpha: float) -> Tensor:
     """((5 + length) / 6) ** alpha (Wu et al. 2016, "Google's Neural Machine Translation System", equation 14)."""
-    return ((5 + length) / 6) ** alpha
+    return ((5 + lengths) / 6) ** alpha
 
 
 def beam_search(
@@ -61,7 +61,7 @@ def beam_search(
     """The best of `width` beams by log-probability over `penalty`, of the length with its end: as `greedy` gives them.
 
     A beam that ends leaves its place empty (Sutskever et al. 2014), so that a width of 1 is greedy; the search goes on until
-    no open beam can come to be better than the best that has ended. Where none ends within its limit the likeliest is cut off.
+    no open beam can come to be better than the best that has ended. Where none ends in time the likeliest is cut off.
     """
     count, device = len(limits), limits.device
     memory = {name: value.repeat_interleave(width, 0) for name, value in memory.items()}
@@ -73,8 +73,9 @@ def beam_search(
     best, best_scores = torch.full(
         (2, count), -math.inf, device=device
     )  # by the penalized score, and the log-probability
-    best_paths = torch.zeros(count, int(limits.max()), dtype=torch.int64, device=device)
-    for length in range(1, int(limits.max()) + 1):
+    best_paths = torch.full((count, int(limits.max())), PAD, device=device)
+    penalties = penalty(torch.arange(1, int(limits.max()) + 1, device=device), length_penalty)
+    for length in range(1, len(penalties) + 1):
         logits, state = model.step(tokens, state, memory)
         log_p = log_probabilities(logits).unflatten(0, (count, width))
         top = (scores.unsqueeze(2) + log_p).flatten(1).topk(width, dim=1)
@@ -86,13 +87,14 @@ def beam_search(
         cut_off = at_limit & ~ended.any(1, keepdim=True) & best.isinf().unsqueeze(1)
         complete = scores.masked_fill(~(ended | cut_off), -math.inf)
         value, which = complete.max(1)
-        better = value / penalty(length, length_penalty) > best
-        best = torch.where(better, value / penalty(length, length_penalty), best)
+        penalized = value / penalties[length - 1]
+        better = penalized > best
+        best = torch.where(better, penalized, best)
         best_scores = torch.where(better, value, best_scores)
         best_paths[better, :length] = paths[rows, which][better]
         best_paths[better, length:] = PAD
         places = places - ended.sum(1, keepdim=True)
-        hopeless = scores / penalty(limits, length_penalty).unsqueeze(1) <= best.unsqueeze(1)  # it only falls
+        hopeless = scores / penalties[limits - 1].unsqueeze(1) <= best.unsqueeze(1)  # a log-probability only falls
         scores = scores.masked_fill(ended | at_limit | hopeless, -math.inf)
         if scores.isinf().all():
             break

@@ -30,7 +30,7 @@ class Translator(Protocol):
         """What is known of source tokens (B, S)."""
 
     def decode(self, memory: Memory, inputs: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Features (B, T, D) after each of the target tokens (B, T), and where it can be told to what they attend, (B, T, S)."""
+        """Features (B, T, D) after each of the target tokens (B, T), and to what they attend, (B, T, S), if to anything."""
 
     def output(self, features: Tensor) -> Tensor:
         """Logits (..., V) of the next token."""
@@ -112,7 +112,8 @@ class Seq2Seq(Task):
     def sampled(self, memory: Memory, inputs: Tensor) -> Tensor:
         """Logits (B, T, V) where some of the `inputs` (B, T) are replaced by what the model would have written."""
         forced = torch.rand(inputs.shape, device=inputs.device) < self.teacher_forcing
-        state, tokens, found = self.model.begin(memory), inputs[:, 0], []
+        state, tokens = self.model.begin(memory), inputs[:, 0]
+        found: list[Tensor] = []
         for t in range(inputs.shape[1]):
             if t:
                 tokens = torch.where(forced[:, t], inputs[:, t], found[-1].detach().argmax(1))
@@ -206,7 +207,7 @@ def words(row: list[int]) -> list[int]:
 
 
 def overlap(hypotheses: list[str], references: list[str]) -> dict[str, float]:
-    """BLEU (Papineni et al. 2002) and chrF (Popovic 2015) of a corpus, 0..100; ImportError, saying how to install sacrebleu."""
+    """BLEU (Papineni et al. 2002) and chrF (Popovic 2015) of a corpus, 0..100; ImportError where sacrebleu is missing."""
     try:
         from sacrebleu.metrics.bleu import BLEU
         from sacrebleu.metrics.chrf import CHRF

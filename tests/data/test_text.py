@@ -1,0 +1,421 @@
+"""Texts: read from their files, split into tokens, batched by length; what is broken is named by file and line."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tarfile
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from dltrain.data import imdb
+from dltrain.data.corpus import Corpus
+from dltrain.data.download import Published
+from dltrain.data.fake_tokens import FakeTokens
+from dltrain.data.imdb import IMDB
+from dltrain.data.sentiment import MR, SST
+from dltrain.data.text import Text
+from dltrain.data.text_files import TextFiles
+from dltrain.data.tokenizer import SPECIAL, Kind, Tokenizer
+from dltrain.data.tokens import Batching, Ragged, tokenized
+from dltrain.errors import ConfigError, InputError
+from dltrain.types import PAD, UNKNOWN, Spec
+
+KINDS: list[Kind] = ["word", "whitespace", "character", "bpe", "byte"]
+GOOD, BAD = "a fine film , fine and warm", "a dull film"
+
+
+def folders(root: Path, parts: tuple[str, ...] = ("",), count: int = 12) -> Path:
+    """Texts of two classes, in a folder each."""
+    for part in parts:
+        for name, text in (("good", GOOD), ("bad", BAD)):
+            folder = root / "texts" / part / name
+            folder.mkdir(parents=True)
+            for i in range(count):
+                (folder / f"{i}.txt").write_text(f"{text} {'very ' * i}{i}")
+    return root / "texts"
+
+
+def table(path: Path, rows: list[tuple[str, str]]) -> Path:
+    if path.suffix == ".jsonl":
+        path.write_text("".join(json.dumps({"text": text, "label": label}) + "\n" for text, label in rows))
+    else:
+        delimiter = "\t" if path.suffix == ".tsv" else ","
+        lines = [f"text{delimiter}label", *(f'"{text}"{delimiter}{label}' for text, label in rows)]
+        path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+ROWS = [(f"{text} {i}", label) for i in range(10) for text, label in ((GOOD, "good"), (BAD, "bad"))]
+
+
+# tokenizers
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_tokens_become_the_text_again_also_after_saving(kind: Kind) -> None:
+    text = "a fine film , and a café"
+    tokenizer = Tokenizer.train(kind, 300, False, [text] * 3)
+    tokens = next(tokenizer.encode([text])).tolist()
+    again = Tokenizer.from_json(tokenizer.to_json())
+    assert tokenizer.decode(tokens) == text
+    assert again.decode(next(again.encode([text])).tolist()) == text
+    assert [tokenizer.token(i) for i in range(4)] == list(SPECIAL)
+    assert min(tokens) >= len(SPECIAL)
+
+
+def test_what_the_training_texts_do_not_have_is_unknown_but_for_bytes() -> None:
+    for kind in KINDS:
+        tokenizer = Tokenizer.train(kind, 300, True, ["plain words"])
+        tokens = next(tokenizer.encode(["ж"])).tolist()
+        assert (tokens == [UNKNOWN]) == (kind not in ("bpe", "byte"))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("text", ["", "   ", "\n"])
+def test_a_text_of_nothing_is_one_token_at_least(kind: Kind, text: str) -> None:
+    assert len(next(Tokenizer.train(kind, 300, True, ["some words here"]).encode([text]))) >= 1
+
+
+def test_a_text_that_names_a_special_token_does_not_become_it() -> None:
+    for kind in ("word", "whitespace", "bpe"):
+        tokenizer = Tokenizer.train(kind, 300, True, ["<pad> <eos> some words"])
+        tokens = next(tokenizer.encode(["<pad> words <eos> <bos>"])).tolist()
+        assert not {0, 2, 3} & set(tokens)
+
+
+def test_only_the_most_frequent_words_are_known() -> None:
+    tokenizer = Tokenizer.train("word", 6, True, ["b b b a a c"])
+    assert tokenizer.vocab_size == 6
+    assert next(tokenizer.encode(["a b c"])).tolist() == [5, 4, UNKNOWN]
+
+
+@pytest.mark.parametrize("text", ["", "{}", "[]", "nonsense", '{"model": {"type": "WordLevel", "vocab": {}}}'])
+def test_a_saved_tokenizer_that_is_none_is_refused(text: str) -> None:
+    with pytest.raises(InputError, match="tokenizer"):
+        Tokenizer.from_json(text)
+
+
+# ragged sequences and their batches
+
+
+def ragged(*sequences: list[int]) -> Ragged:
+    flat = np.array([token for sequence in sequences for token in sequence], dtype=np.int32)
+    return Ragged.of(flat, np.cumsum([0, *map(len, sequences)]))
+
+
+def test_gathering_fills_up_to_the_longest_of_a_batch() -> None:
+    texts = ragged([1, 2, 3], [4], [5, 6])
+    assert texts.gather(torch.tensor([2, 0])).tolist() == [[5, 6, PAD], [1, 2, 3]]
+    assert texts.gather(torch.tensor([1])).tolist() == [[4]]
+
+
+@pytest.mark.parametrize(("keep", "expected"), [("head", [[1, 2], [4, 0], [5, 6]]), ("tail", [[2, 3], [4, 0], [5, 6]])])
+def test_long_texts_lose_their_end_or_their_beginning(keep, expected: list[list[int]]) -> None:
+    cut = ragged([1, 2, 3], [4], [5, 6]).cut(2, keep)
+    assert cut.gather(torch.arange(3)).tolist() == expected
+    assert len(cut.flat) == 5
+
+
+def lengths_of(count: int = 1000) -> torch.Tensor:
+    return torch.randint(1, 400, (count,), generator=torch.Generator().manual_seed(0))
+
+
+@pytest.mark.parametrize("settings", [{}, {"bucketing": False}, {"tokens_per_batch": 3000}], ids=str)
+def test_an_epoch_has_every_row_once_and_follows_its_key(settings: dict) -> None:
+    rows = torch.arange(3, 1000, 2)
+    batching = Batching(rows, lengths_of(), 64, 5, **settings)
+    epochs = [batching.epoch(number) for number in (0, 0, 1)]
+    for batches in epochs:
+        assert torch.cat(batches).sort().values.tolist() == rows.tolist()
+        assert len(batches) == len(batching)
+    assert torch.equal(torch.cat(epochs[0]), torch.cat(epochs[1]))
+    assert not torch.equal(torch.cat(epochs[0]), torch.cat(epochs[2]))
+    other = Batching(rows, lengths_of(), 64, 6, **settings)
+    assert not torch.equal(torch.cat(epochs[0]), torch.cat(other.epoch(0)))
+
+
+def filling(batches: list[torch.Tensor], lengths: torch.Tensor) -> float:
+    """The share of a batch that is padding."""
+    sizes = [len(rows) * int(lengths[rows].max()) for rows in batches]
+    return 1 - sum(int(lengths[rows].sum()) for rows in batches) / sum(sizes)
+
+
+def test_bucketing_leaves_little_to_fill_and_does_not_sort_the_epoch() -> None:
+    lengths = lengths_of(6400)
+    plain = Batching(torch.arange(6400), lengths, 64, 0, bucketing=False).epoch(0)
+    buckets = Batching(torch.arange(6400), lengths, 64, 0).epoch(0)
+    assert filling(plain, lengths) > 0.4
+    assert filling(buckets, lengths) < 0.02
+    longest = [int(lengths[rows].max()) for rows in buckets]
+    assert longest not in (sorted(longest), sorted(longest, reverse=True))
+
+
+def test_a_batch_has_as_many_texts_as_have_so_many_tokens() -> None:
+    lengths = lengths_of()
+    batching = Batching(torch.arange(1000), lengths, 64, 0, tokens_per_batch=2000)
+    for number in range(3):
+        batches = batching.epoch(number)
+        assert len(batches) == len(batching)
+        assert max(len(rows) * int(lengths[rows].max()) for rows in batches) <= 2000
+    assert min(map(len, batches)) < 6 < 60 < max(map(len, batches))
+    alone = Batching(torch.arange(4), torch.tensor([900, 900, 900, 900]), 64, 0, tokens_per_batch=100)
+    assert list(map(len, alone.epoch(0))) == [1] * 4
+
+
+def test_without_a_seed_texts_come_by_length_or_as_stored() -> None:
+    lengths = torch.tensor([3, 1, 2, 1])
+    assert torch.cat(Batching(torch.arange(4), lengths, 2, None).epoch(0)).tolist() == [1, 3, 2, 0]
+    assert torch.cat(Batching(torch.arange(4), lengths, 2, None, bucketing=False).epoch(0)).tolist() == [0, 1, 2, 3]
+
+
+# what was tokenized before
+
+
+def test_tokens_are_kept_by_content_and_settings(tmp_path: Path) -> None:
+    corpora = [Corpus.of([b"one two", b"three"]), Corpus.of([b"two four"])]
+    first = tokenized(corpora, [0], "word", 50, True, tmp_path)
+    folders = sorted((tmp_path / ".dltrain").iterdir())
+    again = tokenized(corpora, [0], "word", 50, True, tmp_path)
+    assert sorted((tmp_path / ".dltrain").iterdir()) == folders
+    assert torch.equal(first[1][1].flat, again[1][1].flat)
+    assert first[1][1].flat.tolist()[1] == UNKNOWN  # the other corpus taught nothing
+    tokenized(corpora, [0], "word", 51, True, tmp_path)
+    tokenized([corpora[0], Corpus.of([b"two fou"])], [0], "word", 50, True, tmp_path)
+    assert len(list((tmp_path / ".dltrain").iterdir())) == 3
+
+
+@pytest.mark.parametrize("damage", ["cut", "tokenizer", "types", "beyond", "offsets"])
+def test_tokens_that_are_not_as_they_were_written_are_made_again(damage: str, tmp_path: Path) -> None:
+    corpora = [Corpus.of([b"one two", b"three"])]
+    first = tokenized(corpora, [0], "word", 50, True, tmp_path)
+    (folder,) = (tmp_path / ".dltrain").iterdir()
+    tokens = folder / "tokens-0.npy"
+    if damage == "cut":
+        tokens.write_bytes(tokens.read_bytes()[:-3])
+    elif damage == "tokenizer":
+        (folder / "tokenizer.json").write_text("{")
+    elif damage == "types":
+        np.save(tokens, np.load(tokens).astype(np.float64))
+    elif damage == "beyond":
+        np.save(tokens, np.load(tokens) + 1000)
+    else:
+        np.save(folder / "offsets-0.npy", np.array([0, 9, 3], dtype=np.int64))
+    again = tokenized(corpora, [0], "word", 50, True, tmp_path)
+    assert torch.equal(first[1][0].flat, again[1][0].flat)
+    assert np.load(tokens).tolist() == first[1][0].flat.tolist()
+
+
+def test_a_data_root_that_cannot_be_written_is_no_obstacle(tmp_path: Path) -> None:
+    (tmp_path / ".dltrain").write_text("a file")
+    tokenizer, found, _ = tokenized([Corpus.of([b"one two"])], [0], "word", 50, True, tmp_path)
+    assert tokenizer.decode(found[0].flat.tolist()) == "one two"
+
+
+# texts of one's own
+
+
+@pytest.mark.parametrize("parts", [("",), ("train", "test"), ("train", "val", "test")], ids=str)
+def test_a_folder_for_each_class(parts: tuple[str, ...], tmp_path: Path) -> None:
+    data = TextFiles(tmp_path, str(folders(tmp_path, parts)), val_fraction=0.25, test_fraction=0.25)
+    assert data.class_names == ("bad", "good")
+    sizes = {1: (12, 4, 8), 2: (18, 6, 24), 3: (24, 24, 24)}[len(parts)]
+    if len(parts) == 1:
+        sizes = (24 - 6 - round(0.25 * 9) * 2, round(0.25 * 9) * 2, 6)
+    assert (data.train.samples, data.val.samples, data.test.samples) == sizes
+    for batch, targets in data.test.epoch(0):
+        for row, target in zip(batch.tolist(), targets.tolist(), strict=True):
+            assert ("dull" in data.decode(row)) == (target == 0)
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".tsv", ".jsonl"])
+def test_a_row_for_each_text(suffix: str, tmp_path: Path) -> None:
+    path = table(tmp_path / f"texts{suffix}", ROWS)
+    data = TextFiles(tmp_path, path.name, val_fraction=0.0)  # found in the data root
+    assert data.class_names == ("bad", "good")
+    assert (data.train.samples, data.test.samples) == (16, 4)
+    inputs, targets = next(data.test.epoch(0))
+    texts = [data.decode(row) for row in inputs.tolist()]
+    assert [("dull" in text) for text in texts] == [target == 0 for target in targets.tolist()]
+
+
+def test_the_vocabulary_comes_from_the_training_texts_alone(tmp_path: Path) -> None:
+    train = table(tmp_path / "train.csv", ROWS)
+    test = table(tmp_path / "test.csv", [("novelty", "good"), (BAD, "bad")])
+    data = TextFiles(tmp_path, str(train), test_path=str(test))
+    assert UNKNOWN in next(data.test.epoch(0))[0]
+    assert "novelty" not in data.tokenizer.to_json()
+
+
+BROKEN = {
+    "no such file": (lambda p: p / "none.csv", "there is no such file or folder"),
+    "another kind": (lambda p: written(p / "texts.doc", "text"), "expected a folder"),
+    "no column": (lambda p: written(p / "t.csv", "words,label\nfine,good\n"), r"t\.csv:2: there is no field 'text'"),
+    "too few fields": (
+        lambda p: written(p / "t.csv", "text,label\nfine,good\nfine\n"),
+        r"t\.csv:3: 1 fields; the header",
+    ),
+    "no class": (
+        lambda p: written(p / "t.csv", "text,label\nfine,good\nfine,\n"),
+        r"t\.csv:3: the field 'label' is empty",
+    ),
+    "open quote": (lambda p: written(p / "t.csv", 'text,label\nfine,good\n"fi,x\n'), r"t\.csv:3: .*broken"),
+    "no json": (
+        lambda p: written(p / "t.jsonl", '{"text": "a", "label": "b"}\n{"text"\n'),
+        r"t\.jsonl:2: that is not JSON",
+    ),
+    "no object": (lambda p: written(p / "t.jsonl", "[1]\n"), r"t\.jsonl:1: expected an object"),
+    "not utf-8": (
+        lambda p: written(p / "t.csv", b"text,label\nfine,good\nf\xffne,bad\n"),
+        r"t\.csv:3: the text is not UTF-8",
+    ),
+    "no text": (lambda p: written(p / "t.csv", "text,label\n"), "has no text in it"),
+    "one class": (lambda p: written(p / "t.csv", "text,label\nfine,good\n"), "all of one class, good"),
+    "empty folder": (lambda p: p, "has no text in it"),
+}
+
+
+def written(path: Path, content: str | bytes) -> Path:
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    return path
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_what_is_broken_is_named_by_file_and_line(name: str, tmp_path: Path) -> None:
+    make, expected = BROKEN[name]
+    data = TextFiles(tmp_path, str(make(tmp_path)))
+    with pytest.raises(InputError, match=expected):
+        _ = data.spec, data.train
+
+
+def test_a_text_file_that_is_not_utf8_is_named(tmp_path: Path) -> None:
+    path = folders(tmp_path)
+    (path / "good" / "5.txt").write_bytes(b"line one\nline \xe9 two\n")
+    with pytest.raises(InputError, match=r"5\.txt:2: the text is not UTF-8"):
+        _ = TextFiles(tmp_path, str(path)).train
+
+
+def test_a_class_that_no_training_text_has_is_named(tmp_path: Path) -> None:
+    path = folders(tmp_path, ("train", "test"))
+    (path / "test" / "odd").mkdir()
+    (path / "test" / "odd" / "1.txt").write_text("odd")
+    with pytest.raises(InputError, match="odd: no training text has this class"):
+        _ = TextFiles(tmp_path, str(path)).train
+    train = table(tmp_path / "a.csv", ROWS)
+    test = table(tmp_path / "b.csv", [(GOOD, "good"), ("what", "odd")])
+    with pytest.raises(InputError, match=r"b\.csv:3: no training text has the class 'odd'"):
+        _ = TextFiles(tmp_path, str(train), test_path=str(test)).train
+
+
+def test_without_a_path_there_is_nothing_to_train_on(tmp_path: Path) -> None:
+    data = TextFiles(tmp_path)
+    assert data.spec.class_names == ("a", "b")
+    with pytest.raises(ConfigError, match=r"dataset\.path=null"):
+        _ = data.train
+
+
+def test_a_very_long_text_and_an_empty_one_are_texts(tmp_path: Path) -> None:
+    path = table(tmp_path / "t.csv", [*ROWS, ("word " * 100_000, "good"), ("", "bad")])
+    data = TextFiles(tmp_path, str(path), max_length=50, val_fraction=0.0, test_fraction=0.0)
+    assert max(batch.shape[1] for batch, _ in data.train.epoch(0)) == 50
+    whole = TextFiles(tmp_path, str(path), max_length=None, val_fraction=0.0, test_fraction=0.0)
+    assert max(batch.shape[1] for batch, _ in whole.train.epoch(0)) == 100_000
+    assert all(bool((batch != PAD).any(1).all()) for batch, _ in whole.train.epoch(0))
+
+
+def test_a_run_reads_texts_as_it_was_trained(tmp_path: Path) -> None:
+    path = table(tmp_path / "t.csv", ROWS)
+    trained = TextFiles(tmp_path, str(path))
+    reader = TextFiles(tmp_path)
+    reader.restore(json.loads(json.dumps(trained.description())))
+    assert reader.encode_text(GOOD).tolist() == trained.encode_text(GOOD).tolist()
+    assert reader.spec.class_names == ("bad", "good")
+    rows = table(tmp_path / "rows.csv", [(GOOD, "x"), (BAD, "y")])
+    found = list(reader.encode([rows, written(tmp_path / "one.txt", BAD), written(tmp_path / "bad.txt", b"\xff")]))
+    assert [sample.name for sample in found[:3]] == [f"{rows}:2", f"{rows}:3", str(tmp_path / "one.txt")]
+    assert found[2].inputs is not None
+    assert found[2].inputs.tolist() == trained.encode_text(BAD).tolist()
+    assert "not UTF-8" in found[3].problem
+    other = TextFiles(tmp_path, str(table(tmp_path / "other.csv", [(GOOD, "odd"), (BAD, "bad")])))
+    other.restore(trained.description())
+    with pytest.raises(InputError, match="the run knows no class odd"):
+        _ = other.test
+
+
+@pytest.mark.parametrize(
+    "change", [{"class_names": ["a"]}, {"class_counts": [-1, 2]}, {"tokenizer": 3}, {"tokenizer": "{}"}]
+)
+def test_a_description_that_cannot_be_is_refused(change: dict, tmp_path: Path) -> None:
+    description = TextFiles(tmp_path, str(table(tmp_path / "t.csv", ROWS))).description()
+    with pytest.raises(InputError, match=r"manifest\.json"):
+        TextFiles(tmp_path).restore(description | change)
+
+
+def test_fake_texts_have_the_vocabulary_and_the_classes() -> None:
+    fake = FakeTokens(Spec((40,), ("a", "b", "c"), 10, 10, vocab_size=12), 8, 0)
+    lengths = set()
+    for split in (fake.train, fake.val, fake.test):
+        for batch, targets in split.epoch(0):
+            assert int(batch.max()) < 12
+            assert set(targets.tolist()) <= {0, 1, 2}
+            lengths |= set((batch != PAD).sum(1).tolist())
+    assert max(lengths) == 40
+    assert len(lengths) > 5
+
+
+# sets that others publish
+
+
+def reviews(root: Path) -> dict[str, bytes]:
+    places = [f"aclImdb/{p}/{c}/{i}_7.txt" for p in ("train", "test") for c in ("neg", "pos") for i in range(6)]
+    return {place: f"{'dull' if '/neg/' in place else 'fine'}<br />film {place[-8]}".encode() for place in places}
+
+
+def test_imdb_is_read_from_its_folder_or_from_its_archive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for place, text in reviews(tmp_path).items():
+        (tmp_path / "folder" / place).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "folder" / place).write_bytes(text)
+    (tmp_path / "packed").mkdir()
+    archive = tmp_path / "packed" / "aclImdb_v1.tar.gz"
+    with tarfile.open(archive, "w:gz") as tar:
+        for place, text in {**reviews(tmp_path), "aclImdb/train/unsup/0_0.txt": b"no verdict"}.items():
+            info = tarfile.TarInfo(place)
+            info.size = len(text)
+            tar.addfile(info, BytesIO(text))
+    content = archive.read_bytes()
+    published = {archive.name: Published(len(content), hashlib.md5(content).hexdigest())}
+    monkeypatch.setattr(imdb.IMDB, "archive", published)
+    found = [Text(tmp_path / "cache", IMDB(tmp_path / name), val_fraction=0.0) for name in ("folder", "packed")]
+    batches = [next(data.test.epoch(0)) for data in found]
+    assert torch.equal(batches[0][0], batches[1][0])
+    assert batches[0][1].sort().values.tolist() == [0] * 6 + [1] * 6
+    assert "br" not in json.loads(found[0].tokenizer.to_json())["model"]["vocab"]
+
+
+def test_sst_and_mr_are_read_line_by_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "sentiment" / "sst2"
+    folder.mkdir(parents=True)
+    files = {f"stsa.fine.{part}": b"4 a fine film\n0 dull\n2 a film\n" for part in ("train", "dev", "test")}
+    files["stsa.fine.dev"] = b"1 dull\n"
+    for name, content in files.items():
+        (folder / name).write_bytes(content)
+    right = {n: Published(len(c), hashlib.md5(c).hexdigest()) for n, c in files.items()}
+    monkeypatch.setattr(SST, "files", {"fine": right})
+    data = Text(tmp_path, SST(tmp_path, "fine"), tokenizer="whitespace")
+    assert (data.train.samples, data.val.samples, data.test.samples) == (3, 1, 3)
+    assert sorted(torch.cat([t for _, t in data.train.epoch(0)]).tolist()) == [0, 2, 4]
+    content = {"rt-polarity.neg": "dull\nno caf\xe9\n".encode("latin-1"), "rt-polarity.pos": b"fine\nwarm\n"}
+    for name, text in content.items():
+        (tmp_path / "sentiment" / name).write_bytes(text)
+    monkeypatch.setattr(MR, "files", {n: Published(len(c), hashlib.md5(c).hexdigest()) for n, c in content.items()})
+    texts, targets = MR(tmp_path).read()["train"]
+    assert (list(texts.texts()), targets.tolist()) == (["dull", "no café", "fine", "warm"], [0, 0, 1, 1])
+    files["stsa.fine.dev"] = b"7 dull\n"
+    (folder / "stsa.fine.dev").write_bytes(files["stsa.fine.dev"])
+    right["stsa.fine.dev"] = Published(7, hashlib.md5(b"7 dull\n").hexdigest())
+    with pytest.raises(InputError, match=r"stsa\.fine\.dev:1: expected the number of a class"):
+        SST(tmp_path, "fine").read()

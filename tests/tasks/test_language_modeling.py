@@ -1,0 +1,183 @@
+"""Language modeling: perplexity, carried states, written text, and a resume that is exact in the middle of an epoch."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from dltrain.data.language import LanguageModeling as Prose
+from dltrain.losses import CrossEntropy
+from dltrain.models.mlp import MLP
+from dltrain.models.recurrent import RecurrentLanguageModel
+from dltrain.models.transformer import TransformerLanguageModel
+from dltrain.optim import Optim
+from dltrain.tasks.generation import choose, write_on
+from dltrain.tasks.language_modeling import LanguageModeling
+from dltrain.types import Data, Text
+
+CYCLE = "abcdefgh" * 200  # each letter says which comes next
+
+
+def data(root: Path, text: str = CYCLE, stream: bool = False, **settings) -> Prose:
+    (root / "text.txt").write_text(text)
+    return Prose(root, "text.txt", length=8, batch_size=8, stream=stream, **settings)
+
+
+def optim(module: nn.Module, steps: int) -> Optim:
+    return Optim(module, lambda params: torch.optim.Adam(params, lr=0.02))
+
+
+def task(source: Data, model: nn.Module, epochs: int = 3, **settings) -> LanguageModeling:
+    return LanguageModeling(source, model, CrossEntropy(), optim, epochs, **{"sample_tokens": 0, **settings})
+
+
+def trained(one: LanguageModeling) -> list[float]:
+    (stage,) = one.stages()
+    return [float(stage.step(b)["loss"]) for n in range(stage.epochs) for b in stage.batches.epoch(n)]
+
+
+MODELS: dict[str, Callable[[int], nn.Module]] = {
+    "lstm": lambda size: RecurrentLanguageModel(size, "lstm", 16, 16),
+    "gru": lambda size: RecurrentLanguageModel(size, "gru", 16, 16),
+    "transformer": lambda size: TransformerLanguageModel(size, 8, 1, 16, 2),
+}
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("name", MODELS)
+def test_what_follows_is_learned_and_written(name: str, stream: bool, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    source = data(tmp_path, stream=stream)
+    one = task(source, MODELS[name](source.spec.vocab_size), epochs=12)
+    losses = trained(one)
+    assert losses[0] > 1.5
+    assert losses[-1] < 0.1
+    one.eval()
+    with torch.no_grad():
+        scores = one.evaluate(source.val.epoch(0))
+        written = one.write(source.encode_text("defg"), 12, 0.0, 1.0)
+    assert scores["perplexity"] == pytest.approx(math.exp(scores["loss"]))
+    assert scores["bits"] == pytest.approx(scores["loss"] / math.log(2))
+    assert scores["perplexity"] < 1.2
+    assert source.decode(written.tolist()) == "habcdefghabc"
+
+
+def test_the_loss_of_an_evaluation_is_that_of_every_token_whatever_the_batches(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    source = data(tmp_path, eval_batch_size=3)
+    one = task(source, MODELS["lstm"](source.spec.vocab_size)).eval()
+    with torch.no_grad():
+        few = one.evaluate(source.val.epoch(0))["loss"]
+        tokens, following, _ = (torch.cat(parts) for parts in zip(*source.val.epoch(0), strict=True))
+        expected = CrossEntropy()(one.model(tokens)[0].flatten(0, 1), following.flatten())
+    assert few == pytest.approx(float(expected), rel=1e-5)
+
+
+def test_a_stream_is_read_as_one_long_text(tmp_path: Path) -> None:
+    """Evaluated in blocks with a carried state, a text costs what it costs in one piece."""
+    torch.manual_seed(0)
+    source = data(tmp_path, stream=True, eval_batch_size=1)
+    one = task(source, MODELS["lstm"](source.spec.vocab_size)).eval()
+    batches = list(source.val.epoch(0))
+    text = torch.cat([batches[0][0][:, :1], *(following for _, following, _ in batches)], dim=1)
+    with torch.no_grad():
+        logits, _ = one.model(text[:, :-1])
+        expected = float(CrossEntropy()(logits.flatten(0, 1), text[:, 1:].flatten()))
+        found = one.evaluate(iter(batches))["loss"]
+        apart = [float(CrossEntropy()(one.model(x)[0].flatten(0, 1), y.flatten())) for x, y, _ in batches]
+    assert found == pytest.approx(expected, rel=1e-5)
+    assert found != pytest.approx(sum(apart) / len(apart), rel=1e-5)
+
+
+def test_training_carries_the_state_and_begins_each_epoch_anew(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    source = data(tmp_path, stream=True)
+    one = task(source, MODELS["lstm"](source.spec.vocab_size))
+    (stage,) = one.stages()
+    first, second = list(stage.batches.epoch(0))[:2]
+    stage.step(first)
+    carried = one.state.clone()
+    assert carried.any()
+    assert not carried.requires_grad
+    seen: list[Tensor] = []
+    with torch.no_grad():
+        _, expected = one.model(second[0], carried)
+    one.model.register_forward_hook(lambda module, args, output: seen.append(output[1].detach().clone()))
+    stage.step(second)
+    assert torch.allclose(seen[0], expected, atol=1e-6)
+    with torch.no_grad():
+        one.model(first[0])
+    stage.step(first)  # as in the next epoch: its rows begin anew
+    assert torch.allclose(seen[2], seen[1], atol=1e-6)
+
+
+def test_the_carried_state_is_part_of_a_checkpoint_and_fits_only_its_own_batches(tmp_path: Path) -> None:
+    source = data(tmp_path, stream=True)
+    one, other = (task(source, MODELS["lstm"](source.spec.vocab_size)) for _ in range(2))
+    for t in (one, other):
+        next(iter(t.stages()))
+    one.state.fill_(3.0)
+    other.load_state_dict(one.state_dict())
+    assert torch.equal(other.state, one.state)
+    smaller = task(data(tmp_path, stream=False), MODELS["lstm"](source.spec.vocab_size))
+    smaller.load_state_dict(one.state_dict())
+    assert not smaller.state.numel()
+
+
+def test_a_sample_is_the_same_draw_in_every_evaluation(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    source = data(tmp_path)
+    one = task(source, MODELS["lstm"](source.spec.vocab_size), sample_tokens=30).eval()
+    with torch.no_grad():
+        texts = [one.evaluate(source.val.epoch(0))["text"] for _ in range(2)]
+    assert isinstance(texts[0], Text)
+    assert texts[0] == texts[1]
+    assert len(texts[0].markdown) == 4 + 8 + 30
+
+
+def test_predictions_are_perplexity_and_what_comes_next(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    source = data(tmp_path)
+    one = task(source, MODELS["lstm"](source.spec.vocab_size), epochs=12)
+    trained(one)
+    one.eval()
+    texts = [source.encode_text(text) for text in ("abcdef", "ab")]
+    batch = nn.utils.rnn.pad_sequence(texts, batch_first=True)
+    with torch.no_grad():
+        rows = one.answers(one.predict(batch))
+        alone = one.answers(one.predict(texts[1].unsqueeze(0)))
+    assert [row["next"] for row in rows] == ["g", "c"]
+    assert rows[1]["perplexity"] == pytest.approx(alone[0]["perplexity"], rel=1e-4)
+    assert rows[0]["top"][0]["probability"] == rows[0]["probability"] > 0.8
+    assert len(rows[0]["top"]) == 5
+
+
+def test_a_choice_follows_temperature_and_top_p() -> None:
+    logits = torch.tensor([[3.0, 2.0, 1.0, -4.0]]).repeat(4000, 1)
+    draw = lambda *settings: choose(logits, *settings, torch.Generator().manual_seed(0))  # noqa: E731
+    assert draw(0.0, 1.0).unique().tolist() == [0]
+    shares = torch.bincount(draw(1.0, 1.0), minlength=4) / 4000
+    assert torch.allclose(shares, logits[0].softmax(0), atol=0.03)
+    assert draw(1.0, 0.5).unique().tolist() == [0]
+    assert draw(1.0, 0.8).unique().tolist() == [0, 1]
+    assert (draw(0.3, 1.0) == 0).float().mean() > (draw(3.0, 1.0) == 0).float().mean() + 0.3
+
+
+def test_writing_sees_no_further_back_than_the_model() -> None:
+    torch.manual_seed(0)
+    model = TransformerLanguageModel(12, 4, 1, 8, 2).eval()
+    with torch.no_grad():
+        long = write_on(model, torch.tensor([[9, 8, 4, 5, 6, 7]]), 5, 0.0, 1.0)
+        short = write_on(model, torch.tensor([[4, 5, 6, 7]]), 5, 0.0, 1.0)
+    assert torch.equal(long, short)
+    assert int(long.min()) > 3
+
+
+def test_what_does_not_fit_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="does not say what comes next"):
+        task(data(tmp_path), MLP(8, 3))
