@@ -156,9 +156,10 @@ class Spec:
         named: dict[str, Any] = {
             "input_shape": self.input_shape,
             "in_features": math.prod(self.input_shape),
-            "num_classes": self.num_classes or len(self.target_names),
             "cardinalities": self.cardinalities,
         }
+        if outputs := self.num_classes or len(self.target_names):
+            named |= {"num_classes": outputs}
         if self.is_image:
             channels, height, width = self.input_shape
             named |= {"in_channels": channels, "image_size": (height, width)}

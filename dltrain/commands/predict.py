@@ -183,8 +183,7 @@ def readable(samples: Iterable[Sample], report: Callable[[str], None]) -> Iterat
 def of_split(data: Data, split: str) -> Iterator[tuple[Row, Tensor]]:
     """Number in the split, class if there are classes, and inputs of the samples of a split, in the order of its batches."""
     part, names = getattr(data, split), data.spec.class_names
-    order = part.order(0) if isinstance(part, TokenSplit) else None
-    number = count() if order is None else iter((order - order.min()).tolist())
+    number = iter(part.order(0).argsort().argsort().tolist()) if isinstance(part, TokenSplit) else count()
     for inputs, targets in part.epoch(0):
         for x, target in zip(inputs, targets, strict=True):
             yield {"input": f"{split}/{next(number)}", **({"label": names[int(target)]} if names else {})}, x

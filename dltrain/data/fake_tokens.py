@@ -26,7 +26,8 @@ class FakeTokens:
     def __init__(self, spec: Spec, batch_size: BatchSize, seed: int) -> None:
         self.size = MOST if batch_size == "all" else min(batch_size, MOST)
         count = BATCHES * max(self.size, spec.num_classes)
-        self.spec = replace(spec, train_samples=count, test_samples=count, decode=shown, decode_target=shown)
+        decode, decode_target = spec.decode or shown, spec.decode_target or shown
+        self.spec = replace(spec, train_samples=count, test_samples=count, decode=decode, decode_target=decode_target)
         self.seed, self.device = seed, torch.device("cpu")
         generator = keyed(seed)
         self.texts = ragged(3 * count, min(spec.input_shape[0], LONGEST), spec.vocab_size, generator)

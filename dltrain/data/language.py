@@ -189,6 +189,7 @@ class LanguageModeling:
         self.val_fraction, self.test_fraction = val_fraction, test_fraction
         self.epochs, self.seed, self.device = epochs, seed, torch.device("cpu")
         self.restored: Tokenizer | None = None
+        self.decoder: Tokenizer | None = None  # where it is not the one that the text was split by
 
     @property
     def spec(self) -> Spec:
@@ -209,7 +210,7 @@ class LanguageModeling:
         return self.tokenizer.vocab_size if self.restored or self.source.named else STAND_IN
 
     def decode(self, tokens: Sequence[int]) -> str:
-        return self.tokenizer.decode(tokens)
+        return (self.decoder or self.tokenizer).decode(tokens)
 
     @property
     def tokenizer(self) -> Tokenizer:
@@ -275,6 +276,7 @@ class LanguageModeling:
             seed=self.seed,
         )
         fake.to(self.device)
+        fake.decoder = self.restored  # what a run's network says means what it meant there
         return fake
 
     def to(self, device: torch.device) -> None:

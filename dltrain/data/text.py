@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Protocol
@@ -195,8 +195,8 @@ class Text:
         return self.restored[2] if self.restored else self.train.class_counts(len(self.class_names))
 
     def fake(self) -> FakeTokens:
-        """Random tokens of the same vocabulary, in the same classes."""
-        return FakeTokens(self.spec, self.batch_size, self.seed)
+        """Random tokens of the same vocabulary, in the same classes; of a restored run they mean what they meant there."""
+        return FakeTokens(self.spec if self.restored else replace(self.spec, decode=None), self.batch_size, self.seed)
 
     def to(self, device: torch.device) -> None:
         self.device = device

@@ -6,7 +6,7 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Protocol
@@ -177,8 +177,11 @@ class Translation:
         return ()
 
     def fake(self) -> FakeTokens:
-        """Random tokens of the same vocabularies."""
-        return FakeTokens(self.spec, self.batch_size, self.seed)
+        """Random tokens of the same vocabularies; of a run they are spelled as its tokenizers do."""
+        spec, fake = self.spec, FakeTokens(self.spec, self.batch_size, self.seed)
+        if self.restored:
+            fake.spec = replace(fake.spec, decode=spec.decode, decode_target=spec.decode_target)
+        return fake
 
     def to(self, device: torch.device) -> None:
         self.device = device

@@ -1,0 +1,305 @@
+"""Running text for word vectors: one row of word numbers with the document of each, thinned and cut into blocks."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Any
+
+import torch
+from torch import Tensor
+
+from dltrain.data.corpus import TEXT, Corpus, folder_texts, lines
+from dltrain.data.description import unsound
+from dltrain.data.similarity import analogies, similarities
+from dltrain.data.text import Labelled, TextSource
+from dltrain.data.tokenizer import SPECIAL
+from dltrain.data.tokens import tokenized
+from dltrain.errors import ConfigError, InputError
+from dltrain.rng import keyed
+from dltrain.types import PAD, Fraction, Gt, NonNegative, PositiveInt, Sample, Spec
+
+MOST_WORDS = 2_000_000  # different ones that are counted
+NO_DOCUMENT = -1  # of what fills a block up
+FAKE_WORDS, FAKE_BLOCK = 200, 256
+Vocabulary = tuple[list[str], list[int]]
+
+
+class WordFiles:
+    """Documents from `path`, here or in the data root: the .txt files of a folder, or the lines of a file."""
+
+    def __init__(self, root: Path, path: str | None = None) -> None:
+        self.root, self.path, self.named = Path(root), path, path is not None
+        self.samples, self.class_names = (0, 0), ()
+
+    def read(self) -> dict[str, Labelled]:
+        places = [Path(str(self.path)).expanduser(), self.root / str(self.path)]
+        found = next((place for place in places if place.exists()), None)
+        if found is None:
+            raise InputError(f"{self.path}: there is no such file or folder, nor in {self.root}")
+        texts = folder_texts(found) if found.is_dir() else (line.encode() for line in lines(found))
+        corpus = Corpus.of(texts)
+        if not len(corpus.blob):
+            raise InputError(f"{found} has no text in it: expected {TEXT} files, or a file with a document a line")
+        return {"train": (corpus, torch.zeros(len(corpus), dtype=torch.int64))}
+
+
+class WordSplit:
+    """Blocks (words (N,) int64, documents (N,) int64) of consecutive words; the last is filled up with `PAD`.
+
+    Of each epoch a word w stays with probability `kept`[w], a function of (seed, epoch); the words beside one that went
+    come closer together, as in word2vec. So epochs differ a little in length: `len` is what is to be expected.
+    """
+
+    def __init__(self, words: Tensor, documents: Tensor, kept: Tensor, batch_size: int, seed: int) -> None:
+        self.words, self.documents, self.kept, self.batch_size, self.seed = words, documents, kept, batch_size, seed
+        self.samples = len(words)
+        self.expected = (
+            float(torch.bincount(words, minlength=len(kept)).double() @ kept.double()) if len(words) else 0.0
+        )
+
+    def __len__(self) -> int:
+        return -(-int(self.expected) // self.batch_size)
+
+    def epoch(self, number: int, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
+        stays = torch.rand(self.samples, generator=keyed(self.seed, number)) < self.kept[self.words]
+        words, documents = self.words[stays], self.documents[stays]
+        for first in range(start * self.batch_size, len(words), self.batch_size):
+            block = words[first : first + self.batch_size].long(), documents[first : first + self.batch_size].long()
+            missing = (0, self.batch_size - len(block[0]))
+            yield (
+                torch.nn.functional.pad(block[0], missing, value=PAD),
+                torch.nn.functional.pad(block[1], missing, value=NO_DOCUMENT),
+            )
+
+    def state_dict(self) -> dict[str, Any]:
+        return {}  # a batch is a function of (seed, epoch, position)
+
+    def load_state_dict(self, state: dict[str, Any]) -> None: ...
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """The words that are known with how often each comes in the training text, and the text of each split by number."""
+
+    words: list[str]
+    counts: Tensor
+    parts: dict[str, tuple[Tensor, Tensor]]
+    digest: str
+
+
+class Words:
+    """All texts of `source`, whatever their class, to learn vectors of their words from.
+
+    Words that the training text has fewer than `min_count` times, and all but the `vocab_size` most frequent (the numbers
+    below 4 stand for no word), are left out of the text, as if it had not had them. A word of the share f of the text stays
+    in an epoch with probability sqrt(sample / f) + sample / f (the code of Mikolov et al. 2013, "Distributed
+    Representations of Words and Phrases"; their equation 5 lacks the second term); a `sample` of 0 keeps all. A step is a
+    block of `batch_size` consecutive words. Of the documents `val_fraction` and `test_fraction` are held out.
+
+    `similarities` and `analogies` are questions to score vectors by, as far as their files lie in `root`/wordsim.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        source: TextSource,
+        vocab_size: Annotated[int, Gt(4)] = 50_000,
+        min_count: PositiveInt = 5,
+        lowercase: bool = True,
+        sample: NonNegative = 1e-3,
+        batch_size: PositiveInt = 2048,
+        val_fraction: Fraction = 0.01,
+        test_fraction: Fraction = 0.01,
+        split_seed: int = 0,
+        epochs: PositiveInt = 5,
+        seed: int = 0,
+    ) -> None:
+        if val_fraction + test_fraction >= 1:
+            raise ValueError(
+                "dataset.val_fraction and test_fraction together are all of the text: leave some to train on"
+            )
+        self.root, self.source, self.vocab_size = Path(root), source, vocab_size
+        self.min_count, self.lowercase, self.sample, self.batch_size = min_count, lowercase, sample, batch_size
+        self.val_fraction, self.test_fraction, self.split_seed = val_fraction, test_fraction, split_seed
+        self.epochs, self.seed = epochs, seed
+        self.restored: Vocabulary | None = None
+
+    @property
+    def spec(self) -> Spec:
+        return Spec((self.batch_size,), (), 0, 0, vocab_size=self.vocab_size)
+
+    @cached_property
+    def loaded(self) -> Loaded:
+        if not self.source.named:
+            raise ConfigError(
+                [("dataset.path=null", "name the text to learn from: dataset.source.path=DIR or FILE.txt")]
+            )
+        corpora = [corpus for corpus, _ in self.source.read().values()]
+        everything = list(range(len(corpora)))
+        tokenizer, found, digest = tokenized(corpora, everything, "word", MOST_WORDS, self.lowercase, self.root)
+        texts = [ragged.flat[s : s + n] for ragged in found for s, n in zip(ragged.starts, ragged.lengths, strict=True)]
+        order = torch.randperm(len(texts), generator=keyed(self.split_seed)).tolist()
+        held = round(self.val_fraction * len(texts)), round(self.test_fraction * len(texts))
+        rows = {"val": order[: held[0]], "test": order[held[0] : sum(held)], "train": order[sum(held) :]}
+        flat = {part: joined([texts[i] for i in some]) for part, some in rows.items()}
+        counts = torch.bincount(flat["train"][0], minlength=tokenizer.vocab_size)
+        counts[: len(SPECIAL)] = 0
+        names = [tokenizer.token(i) for i in range(tokenizer.vocab_size)]
+        if self.restored:
+            number = {word: i for i, word in enumerate(self.restored[0])}
+            numbers = torch.tensor([number.get(name, PAD) for name in names])
+            words, known = self.restored[0], torch.tensor(self.restored[1])
+        else:
+            chosen = counts.argsort(descending=True, stable=True)[: self.vocab_size - len(SPECIAL)]
+            chosen = chosen[counts[chosen] >= self.min_count]
+            if not len(chosen):
+                raise InputError(f"no word comes {self.min_count} times: there is too little text (dataset.min_count)")
+            numbers = torch.zeros(len(names), dtype=torch.int64)
+            numbers[chosen] = torch.arange(len(SPECIAL), len(SPECIAL) + len(chosen))
+            words = [*SPECIAL, *(names[i] for i in chosen.tolist())]
+            known = torch.cat([torch.zeros(len(SPECIAL), dtype=torch.int64), counts[chosen]])
+        return Loaded(words, known, {part: numbered(*one, numbers) for part, one in flat.items()}, digest)
+
+    @property
+    def words(self) -> list[str]:
+        """The word of each number; those of the first four are no words."""
+        return self.restored[0] if self.restored else self.loaded.words
+
+    @property
+    def counts(self) -> Tensor:
+        """How often the training text has the word of each number."""
+        return torch.tensor(self.restored[1]) if self.restored else self.loaded.counts
+
+    @property
+    def similarities(self) -> dict[str, list[tuple[str, str, float]]]:
+        return similarities(self.root)
+
+    @property
+    def analogies(self) -> list[tuple[str, ...]]:
+        return analogies(self.root)
+
+    @property
+    def train(self) -> WordSplit:
+        return self.split("train")
+
+    @property
+    def val(self) -> WordSplit:
+        return self.split("val")
+
+    @property
+    def test(self) -> WordSplit:
+        return self.split("test")
+
+    def split(self, name: str) -> WordSplit:
+        words, documents = self.loaded.parts[name]
+        return WordSplit(words, documents, staying(self.counts, self.sample), self.batch_size, self.seed)
+
+    @property
+    def class_counts(self) -> tuple[int, ...]:
+        return ()
+
+    def fake(self) -> FakeWords:
+        """Random text: of the words of a run where there is one."""
+        return FakeWords(self.spec, self.batch_size, self.seed, self.restored)
+
+    def to(self, device: torch.device) -> None: ...
+
+    def size_in_bytes(self) -> int:
+        return sum(t.numel() * t.element_size() for pair in self.loaded.parts.values() for t in pair)
+
+    def fingerprint(self) -> str:
+        return hashlib.sha256(self.loaded.digest.encode()).hexdigest()
+
+    def description(self) -> dict[str, Any]:
+        return {"words": self.words, "counts": self.counts.tolist()}
+
+    def restore(self, description: dict[str, Any]) -> None:
+        try:
+            words, counts = list(description["words"]), list(description["counts"])
+        except (KeyError, TypeError) as e:
+            raise unsound(repr(e)) from e
+        sound = len(SPECIAL) < len(words) == len(counts) <= self.vocab_size
+        sound = sound and all(isinstance(w, str) for w in words) and all(isinstance(n, int) and n >= 0 for n in counts)
+        if not sound or not sum(counts):
+            raise unsound("its words or their counts are none")
+        self.restored = words, counts
+
+    def encode(self, paths: Sequence[Path]) -> Iterator[Sample]:
+        """Of each file the words, one an input."""
+        for path in paths:
+            for number, line in enumerate(lines(path), 1):
+                if line.strip():
+                    yield (
+                        Sample(line.strip(), self.encode_text(line))
+                        if self.knows(line)
+                        else Sample(f"{path}:{number}", None, f"{line.strip()} is no word that the run knows")
+                    )
+
+    def knows(self, text: str) -> bool:
+        return any(word in self.numbers for word in self.split_up(text))
+
+    def encode_text(self, text: str) -> Tensor:
+        """The numbers (T,) of the words that are known; InputError where none is."""
+        found = [self.numbers[word] for word in self.split_up(text) if word in self.numbers]
+        if not found:
+            raise InputError(f"{text!r} is none of the {len(self.numbers):,} words that the run knows")
+        return torch.tensor(found)
+
+    def split_up(self, text: str) -> list[str]:
+        return (text.lower() if self.lowercase else text).split()
+
+    @cached_property
+    def numbers(self) -> dict[str, int]:
+        return {word: i for i, word in enumerate(self.words) if i >= len(SPECIAL)}
+
+
+class FakeWords(Words):
+    """What `check` and `debug=smoke` run on: a few documents of random words."""
+
+    def __init__(self, spec: Spec, batch_size: int, seed: int, known: Vocabulary | None) -> None:
+        super().__init__(Path(), WordFiles(Path()), spec.vocab_size, batch_size=min(batch_size, FAKE_BLOCK), seed=seed)
+        some = min(spec.vocab_size, FAKE_WORDS)
+        self.restored = known or (
+            [*SPECIAL, *(f"word{i}" for i in range(len(SPECIAL), some))],
+            [0] * 4 + [5] * (some - 4),
+        )
+        text = torch.randint(len(SPECIAL), len(self.words), (4 * self.batch_size,), generator=keyed(seed))
+        documents = torch.arange(len(text)) // 100
+        parts = {part: (text, documents) for part in ("train", "val", "test")}
+        self.__dict__["loaded"] = Loaded(self.words, self.counts, parts, "fake")
+
+    @property
+    def similarities(self) -> dict[str, list[tuple[str, str, float]]]:
+        return {}
+
+    def fake(self) -> FakeWords:
+        return self
+
+    def fingerprint(self) -> str:
+        return "fake"
+
+
+def joined(texts: list[Tensor]) -> tuple[Tensor, Tensor]:
+    """All texts in one row, and the number of the text of each place."""
+    lengths = torch.tensor([len(text) for text in texts], dtype=torch.int64)
+    flat = torch.cat(texts) if texts else torch.empty(0, dtype=torch.int32)
+    return flat, torch.repeat_interleave(torch.arange(len(texts), dtype=torch.int32), lengths)
+
+
+def numbered(flat: Tensor, documents: Tensor, numbers: Tensor) -> tuple[Tensor, Tensor]:
+    """The row in other numbers, without the places of words that have none."""
+    words = numbers.to(torch.int32)[flat]
+    there = words != PAD
+    return words[there], documents[there]
+
+
+def staying(counts: Tensor, sample: float) -> Tensor:
+    """The probability of each word to stay in an epoch."""
+    if not sample:
+        return torch.ones(len(counts))
+    rarity = sample * counts.sum() / counts.clamp(min=1)
+    return (rarity.sqrt() + rarity).clamp(max=1).float()

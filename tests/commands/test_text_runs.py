@@ -1,0 +1,188 @@
+"""Runs on texts from end to end: trained from a file, scored, resumed exactly, asked about raw text, and made to write."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from dltrain.checkpoint import Store, load
+from dltrain.cli import main
+
+SMALL = ("callbacks=quiet", "model.embedding_dim=8", "model.hidden_size=8", "optimizer.lr=0.02")
+PROSE = ("dataset=language_modeling", "dataset.path=prose.txt", "dataset.length=8", "dataset.batch_size=16")
+
+
+def reviews(path: Path, count: int = 60) -> None:
+    rows = [
+        f"{'fine' if i % 2 else 'dull'} {'very ' * (i % 7)}film {i},{'good' if i % 2 else 'bad'}" for i in range(count)
+    ]
+    path.write_text("\n".join(["text,label", *rows]) + "\n")
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that tells fine films from dull ones."""
+    root = tmp_path_factory.mktemp("texts")
+    reviews(root / "reviews.csv")
+    words = ("dataset=text_files", f"dataset.path={root}/reviews.csv", "dataset.batch_size=8", "trainer.epochs=6")
+    assert main([*words, *SMALL, f"paths.output={root}/outputs", f"paths.data={root}"]) == 0
+    return next((root / "outputs").glob("*/*"))
+
+
+@pytest.fixture(scope="module")
+def writer(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that knows how the alphabet goes on."""
+    root = tmp_path_factory.mktemp("prose")
+    (root / "prose.txt").write_text("abcdefgh" * 300)
+    words = [word.replace("prose.txt", f"{root}/prose.txt") for word in PROSE]
+    more = ("model=lstm_lm", "dataset.stream=true", "trainer.epochs=6", "task.sample_tokens=0")
+    assert main([*words, *more, *SMALL, f"paths.output={root}/outputs", f"paths.data={root}"]) == 0
+    return next((root / "outputs").glob("*/*"))
+
+
+def rows_of(outcome: Any) -> list[dict[str, Any]]:
+    assert outcome.code == 0, outcome.err
+    found: list[dict[str, Any]] = outcome.json["rows"]
+    return found
+
+
+def test_texts_files_and_tables_are_answered(trained: Path, dltrain) -> None:
+    Path("one.txt").write_text("a dull film")
+    Path("rows.csv").write_text("text\nfine film\ndull film\n")
+    inputs = ("is this fine?", "dull", "one.txt", "rows.csv", "a fine film " * 300)
+    rows = rows_of(dltrain("predict", str(trained), *inputs, "--json"))
+    assert [row["class"] for row in rows] == ["good", "bad", "bad", "good", "bad", "good"]
+    assert [row["input"] for row in rows[:5]] == ["is this fine?", "dull", "one.txt", "rows.csv:2", "rows.csv:3"]
+    assert len(rows[5]["input"]) < 70
+
+
+def test_each_text_is_answered_as_if_it_were_alone(trained: Path, dltrain) -> None:
+    texts = ("fine very very very film", "dull")
+    together = rows_of(dltrain("predict", str(trained), *texts, "--json"))
+    alone = [rows_of(dltrain("predict", str(trained), text, "--json"))[0] for text in texts]
+    assert [row["probability"] for row in together] == pytest.approx([row["probability"] for row in alone], rel=1e-5)
+
+
+def test_the_samples_of_a_split_have_their_own_numbers(trained: Path, dltrain) -> None:
+    rows = rows_of(dltrain("predict", str(trained), "split=test", "--json"))
+    assert sorted(int(row["input"].partition("/")[2]) for row in rows) == list(range(12))
+    assert sum(row["label"] == row["class"] for row in rows) >= 11
+
+
+def test_a_run_on_texts_is_evaluated_again(trained: Path, dltrain) -> None:
+    results = json.loads((trained / "results.json").read_text())["metrics"]
+    outcome = dltrain("evaluate", str(trained), "--json")
+    assert outcome.code == 0, outcome.err
+    assert outcome.json["metrics"]["test/accuracy"] == results["test/accuracy"] > 0.9
+
+
+def test_the_tokenizer_lies_beside_the_manifest_and_is_checked(trained: Path, tmp_path: Path, dltrain) -> None:
+    run = Path(shutil.copytree(trained, tmp_path / "outputs" / "today" / "copy"))
+    described = json.loads((run / "manifest.json").read_text())["data"]["tokenizer"]
+    assert set(described) == {"file", "sha256"}
+    assert "fine" in json.loads((run / described["file"]).read_text())["model"]["vocab"]
+    content = (run / "tokenizer.json").read_text()
+    (run / "tokenizer.json").write_text(content.replace('"fine"', '"feni"'))
+    outcome = dltrain("predict", str(run), "fine")
+    assert outcome.code == 3
+    assert "tokenizer.json is not what the run wrote" in outcome.err
+    (run / "tokenizer.json").unlink()
+    outcome = dltrain("predict", str(run), "fine")
+    assert outcome.code == 3
+    assert "tokenizer.json cannot be read" in outcome.err
+
+
+@pytest.mark.parametrize("settings", [(), ("dataset.tokens_per_batch=40",)], ids=str)
+@pytest.mark.parametrize("steps", [1, 4, 9])
+def test_a_resume_within_an_epoch_of_buckets_ends_the_same(settings: tuple[str, ...], steps: int, dltrain) -> None:
+    reviews(Path("reviews.csv"))
+    words = (
+        "dataset=text_files",
+        "dataset.path=reviews.csv",
+        "dataset.batch_size=8",
+        "trainer.epochs=2",
+        "schedule=constant",
+    )
+    whole = dltrain(*words, *settings, *SMALL, "--json").json
+    part = dltrain(*words, *settings, *SMALL, f"trainer.steps={steps}", "--json").json
+    rest = dltrain("resume", part["run"], "trainer.steps=null", "--json")
+    assert rest.code == 0, rest.err
+    assert scores(rest.json) == scores(whole)
+    assert same_weights(whole["run"], part["run"])
+
+
+@pytest.mark.parametrize("model", ["lstm_lm", "transformer_lm"])
+@pytest.mark.parametrize("stream", ["true", "false"])
+def test_a_resume_within_an_epoch_of_running_text_ends_the_same(model: str, stream: str, dltrain) -> None:
+    Path("prose.txt").write_text("abcdefgh, " * 200)
+    sizes = SMALL if model == "lstm_lm" else ("callbacks=quiet", "model.dim=8", "model.num_layers=1")
+    words = (*PROSE, f"model={model}", f"dataset.stream={stream}", *sizes, "trainer.epochs=2", "schedule=constant")
+    whole = dltrain(*words, "--json").json
+    part = dltrain(*words, "trainer.steps=5", "--json").json
+    rest = dltrain("resume", part["run"], "trainer.steps=null", "--json")
+    assert rest.code == 0, rest.err
+    assert scores(rest.json) == scores(whole)
+    assert same_weights(whole["run"], part["run"])
+
+
+def scores(results: dict[str, Any]) -> dict[str, float]:
+    return {name: value for name, value in results["metrics"].items() if not name.startswith("train/")}
+
+
+def same_weights(*runs: str) -> bool:
+    folders = [Store(Path(run) / "checkpoints").pointed("last") for run in runs]
+    one, other = (load(folder)["task"] for folder in folders if folder is not None)
+    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_a_language_model_goes_on_with_a_text(writer: Path, dltrain) -> None:
+    written = [dltrain("predict", str(writer), "cdef", "--tokens", "12", "temperature=0", "--json").json["written"]]
+    assert written[0] == ["cdefghabcdefghab"]
+    warm = ("temperature=5", "top_p=1.0", "--tokens", "40", "--json")
+    draws = [dltrain("predict", str(writer), "cdef", *warm, f"seed={seed}").json["written"][0] for seed in (1, 1, 2)]
+    assert draws[0] == draws[1] != draws[2]
+
+
+def test_a_language_model_says_what_comes_next(writer: Path, dltrain) -> None:
+    rows = rows_of(dltrain("predict", str(writer), "abcd", "hab", "--json"))
+    assert [row["next"] for row in rows] == ["e", "c"]
+
+
+def test_numbers_that_are_none_are_refused(writer: Path, trained: Path, dltrain) -> None:
+    for words, expected in {
+        ("--tokens", "0"): "expected a whole number from 1 to",
+        ("--tokens", "many"): "expected a whole number from 1 to",
+        ("--tokens", "5", "temperature=hot"): "temperature=hot: expected a number",
+        ("--tokens", "5", "top_p=1.5"): "top_p: expected one above 0",
+    }.items():
+        outcome = dltrain("predict", str(writer), "abc", *words)
+        assert outcome.code == 2
+        assert expected in outcome.err
+    outcome = dltrain("predict", str(trained), "abc", "--tokens", "5")
+    assert outcome.code == 2
+    assert "a run of Classification writes no text" in outcome.err
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (("model=lstm", *PROSE, "task=classification"), "needs model.num_classes"),
+        (("model=lstm", *PROSE, "task=language_modeling"), "needs model.num_classes"),
+        (("model=lstm_lm", "dataset=digits"), "model.vocab_size"),
+        (("dataset=text_files",), "name the texts to train on"),
+        (("dataset=imdb", "dataset.vocab_size=3"), "> 4"),
+        (("dataset=imdb", "dataset.tokenizer=words"), "word"),
+    ],
+    ids=str,
+)
+def test_choices_that_do_not_fit_are_refused(words: tuple[str, ...], expected: str, dltrain) -> None:
+    Path("prose.txt").write_text("abcdefgh" * 50)
+    outcome = dltrain(*words, "callbacks=quiet")
+    assert outcome.code == 2
+    assert expected in outcome.err
+    assert not list(Path("outputs").glob("*/*"))

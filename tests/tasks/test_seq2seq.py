@@ -1,0 +1,330 @@
+"""Translation: search against brute force, losses without padding, scores, scheduled sampling, and exact resume."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from dltrain import build
+from dltrain.checkpoint import Store, load
+from dltrain.config.compose import compose
+from dltrain.data.fake_tokens import FakeTokens
+from dltrain.losses import CrossEntropy
+from dltrain.models.mlp import MLP
+from dltrain.models.seq2seq import Seq2Seq as Model
+from dltrain.models.transformer_seq2seq import TransformerSeq2Seq
+from dltrain.optim import Optim
+from dltrain.optimizers.adam import adam
+from dltrain.tasks.decoding import beam_search, greedy, penalty
+from dltrain.tasks.seq2seq import Seq2Seq, overlap
+from dltrain.types import BEGIN, END, PAD, UNKNOWN, Spec, Table, Text
+
+pytest.importorskip("sacrebleu")
+V = 7  # tokens of the toy language: four special ones and three words
+TINY = (
+    "experiment=seq2seq_reverse",
+    "model.hidden_size=8",
+    "model.embedding_dim=4",
+    "dataset.pairs.train_samples=120",
+    "dataset.pairs.val_samples=20",
+    "dataset.pairs.test_samples=20",
+    "dataset.pairs.longest=4",
+    "dataset.batch_size=16",
+    "callbacks=quiet",
+)
+
+
+class Language:
+    """Logits that are a fixed random function of everything written so far, of each of `count` texts its own."""
+
+    def __init__(self, count: int, sharpness: float = 1.5) -> None:
+        self.count, self.sharpness = count, sharpness
+        self.memory = {"text": torch.arange(count)}
+
+    def begin(self, memory: dict[str, Tensor]) -> dict[str, Tensor]:
+        return {"so_far": torch.zeros(len(memory["text"]), 0, dtype=torch.int64)}
+
+    def step(
+        self, tokens: Tensor, state: dict[str, Tensor], memory: dict[str, Tensor]
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        so_far = torch.cat([state["so_far"], tokens.unsqueeze(1)], 1)
+        pairs = zip(memory["text"].tolist(), so_far.tolist(), strict=True)
+        return torch.stack([self.logits(text, tuple(row)) for text, row in pairs]), {"so_far": so_far}
+
+    def logits(self, text: int, so_far: tuple[int, ...]) -> Tensor:
+        seed = sum((token + 1) * 11**i for i, token in enumerate((text, *so_far)))
+        return torch.randn(V, generator=torch.Generator().manual_seed(seed)) * self.sharpness
+
+    def log_probability(self, text: int, written: tuple[int, ...]) -> float:
+        so_far: tuple[int, ...] = (BEGIN,)
+        total = 0.0
+        for token in written:
+            total += float(self.logits(text, so_far).log_softmax(0)[token])
+            so_far = (*so_far, token)
+        return total
+
+
+def spelled(tokens: Tensor) -> list[tuple[int, ...]]:
+    return [tuple(t for t in row if t != PAD) for row in tokens.tolist()]
+
+
+def every_ended(limit: int) -> list[tuple[int, ...]]:
+    """All that can be written, with its end, within so many tokens."""
+    words = range(END + 1, V)
+    return [(*rest, END) for length in range(limit) for rest in itertools.product(words, repeat=length)]
+
+
+@pytest.mark.parametrize("alpha", [0.0, 0.6, 2.0])
+def test_a_beam_as_wide_as_all_there_is_finds_the_best_by_length_penalized_score(alpha: float) -> None:
+    language, limits = Language(12), torch.tensor([4, 3, 4, 1, 2, 4] * 2)
+    tokens, scores = beam_search(language, language.memory, limits, 200, alpha)
+    lengths = set()
+    for text, (found, score) in enumerate(zip(spelled(tokens), scores.tolist(), strict=True)):
+        all_scores = {
+            written: language.log_probability(text, written) / ((5 + len(written)) / 6) ** alpha
+            for written in every_ended(int(limits[text]))
+        }
+        assert found == max(all_scores, key=all_scores.__getitem__)
+        assert score == pytest.approx(language.log_probability(text, found), abs=1e-4)
+        lengths.add(len(found))
+    assert len(lengths) > 1 or alpha == 0
+
+
+def test_a_longer_translation_wins_with_a_greater_penalty() -> None:
+    language, limits = Language(40), torch.full((40,), 4)
+    mean = [
+        sum(map(len, spelled(beam_search(language, language.memory, limits, 60, alpha)[0]))) for alpha in (0.0, 3.0)
+    ]
+    assert mean[0] < mean[1]
+    assert penalty(torch.tensor([1, 7]), 0.6).tolist() == pytest.approx([1.0, 2**0.6])
+
+
+@pytest.mark.parametrize("alpha", [0.0, 0.6])
+def test_one_beam_is_greedy(alpha: float) -> None:
+    language, limits = Language(60), torch.arange(60) % 6 + 1
+    tokens, scores = greedy(language, language.memory, limits)
+    found, found_scores = beam_search(language, language.memory, limits, 1, alpha)
+    assert spelled(found) == spelled(tokens)
+    torch.testing.assert_close(found_scores, scores)
+    kinds = {written[-1] == END for written in spelled(tokens)}
+    assert kinds == {True, False}  # some end, some are cut off
+
+
+def test_greedy_takes_the_best_token_and_never_a_special_one() -> None:
+    language, limits = Language(60), torch.full((60,), 6)
+    for text, written in enumerate(spelled(greedy(language, language.memory, limits)[0])):
+        so_far: tuple[int, ...] = (BEGIN,)
+        for token in written:
+            logits = language.logits(text, so_far)
+            logits[[PAD, UNKNOWN, BEGIN]] = -math.inf
+            assert token == int(logits.argmax())
+            so_far = (*so_far, token)
+
+
+def test_a_wider_beam_is_seldom_worse_and_each_text_is_searched_by_itself() -> None:
+    language, limits = Language(50), torch.arange(50) % 5 + 2
+    totals = [float(beam_search(language, language.memory, limits, width, 0.0)[1].sum()) for width in (1, 3, 10)]
+    assert totals[0] < totals[1] <= totals[2]
+    together = spelled(beam_search(language, language.memory, limits, 3, 0.6)[0])
+    for text in range(0, 50, 7):
+        alone = beam_search(language, {"text": torch.tensor([text])}, limits[text : text + 1], 3, 0.6)[0]
+        assert spelled(alone) == [together[text]]
+
+
+def fake() -> FakeTokens:
+    spec = Spec((6,), (), 8, 8, vocab_size=12, target_vocab_size=V, target_length=6)
+    return FakeTokens(spec, 8, 0)
+
+
+def task(model: nn.Module | None = None, **settings: Any) -> Seq2Seq:
+    torch.manual_seed(0)
+    model = model or Model(12, V, embedding_dim=6, hidden_size=8, attention="additive")
+    data, loss = fake(), settings.pop("loss", None) or CrossEntropy()
+    return Seq2Seq(data, model, loss, lambda modules, total: Optim(modules, lambda p: adam(p, lr=0.01)), 1, **settings)
+
+
+def test_padding_costs_and_counts_nothing() -> None:
+    """The loss of a batch is the mean over all its target tokens, however they are padded together."""
+    for made in (task(), task(TransformerSeq2Seq(12, V, 20, 20, num_layers=1, dim=8, num_heads=2, dropout=0.0))):
+        source, target = next(made.data.val.epoch(0))
+        logits, truth = made.logits(source, target)
+        assert len(logits) == len(truth) == int((target[:, 1:] != PAD).sum()) < target[:, 1:].numel()
+        rows = [
+            made.logits(s[s != PAD].unsqueeze(0), t[t != PAD].unsqueeze(0)) for s, t in zip(source, target, strict=True)
+        ]
+        torch.testing.assert_close(torch.cat([row[0] for row in rows]), logits, rtol=1e-4, atol=1e-5)
+        padded = made.logits(F.pad(source, (0, 3)), F.pad(target, (0, 2)))
+        torch.testing.assert_close(padded[0], logits, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(padded[1], truth)
+
+
+@pytest.mark.parametrize("beam_size", [1, 3])
+def test_padding_of_the_source_changes_no_translation(beam_size: int) -> None:
+    made = task(beam_size=beam_size, length_ratio=0.1).eval()
+    source = next(made.data.val.epoch(0))[0]
+    tokens, scores = made.predict(source)
+    padded, same = made.predict(F.pad(source, (0, 30)))
+    assert spelled(padded) == spelled(tokens)
+    torch.testing.assert_close(same, scores)
+    assert made.answers((tokens, scores)) == made.answers((padded, scores))
+
+
+def test_a_translation_is_no_longer_than_its_source_allows_and_the_targets_are() -> None:
+    never = task(length_ratio=0.5)
+    with torch.no_grad():
+        never.model.to_logits.bias[END] = -1e9
+    never.data.spec = Spec((99,), (), 8, 8, vocab_size=12, target_vocab_size=V, target_length=13)  # type: ignore[misc]
+    source = torch.tensor([[4, 5, 0, 0], [4, 5, 6, 7]])
+    assert [len(written) for written in spelled(never.predict(source)[0])] == [11, 12]
+    assert len(spelled(never.predict(torch.full((1, 40), 5))[0])[0]) == 12
+
+
+def test_an_evaluation_scores_free_translations_and_shows_some() -> None:
+    made = task(loss=CrossEntropy(label_smoothing=0.3)).eval()
+    with torch.no_grad():
+        scores = made.evaluate(made.data.val.epoch(0))
+        parts = [made.logits(*batch) for batch in made.data.val.epoch(0)]
+    logits, truth = (torch.cat(part) for part in zip(*parts, strict=True))
+    assert scores["perplexity"] == pytest.approx(math.exp(float(F.cross_entropy(logits, truth))), rel=1e-4)
+    assert scores["loss"] == pytest.approx(float(F.cross_entropy(logits, truth, label_smoothing=0.3)), rel=1e-4)
+    assert isinstance(scores["translations"], Text)
+    assert scores["translations"].markdown.startswith("| source | reference | translation |\n| --- | --- | --- |\n|")
+    shown = scores["attention_1"]
+    assert isinstance(shown, Table)
+    assert shown.rows[-1] == "end"
+    assert shown.values.shape == (len(shown.rows), len(shown.columns))
+    assert ((shown.values.sum(1) - 100).abs() < 5).all()
+    assert not [
+        name for name in evaluated(Model(12, V, embedding_dim=6, hidden_size=8)) if name.startswith("attention")
+    ]
+
+
+def evaluated(model: nn.Module) -> dict[str, Any]:
+    made = task(model).eval()
+    with torch.no_grad():
+        return made.evaluate(made.data.val.epoch(0))
+
+
+def test_perfect_translations_have_perfect_scores(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = task().eval()
+    batches = list(made.data.val.epoch(0))
+    answers = iter([target[:, 1:] for _, target in batches])
+    monkeypatch.setattr(made, "translate", lambda source: (next(answers), torch.zeros(len(source))))
+    with torch.no_grad():
+        scores = made.evaluate(batches)
+    assert (scores["bleu"], scores["chrf"], scores["exact_match"]) == (pytest.approx(100), pytest.approx(100), 1)
+    wrong = iter([target.flip(0)[:, 1:] for _, target in batches])
+    monkeypatch.setattr(made, "translate", lambda source: (next(wrong), torch.zeros(len(source))))
+    with torch.no_grad():
+        assert made.evaluate(batches)["exact_match"] < 0.5
+
+
+def test_bleu_and_chrf_are_those_of_sacrebleu() -> None:
+    """By hand: the shares of right 1-grams to 4-grams, and the penalty of what is too short."""
+    found = overlap(["a b c d e"], ["a b c d f"])
+    by_hand = 100 * (4 / 5 * 3 / 4 * 2 / 3 * 1 / 2) ** 0.25
+    assert found["bleu"] == pytest.approx(by_hand)
+    assert overlap(["a b c d"], ["a b c d e"])["bleu"] == pytest.approx(100 * math.exp(1 - 5 / 4))
+    assert 0 < found["chrf"] < 100
+
+
+def test_teacher_forcing_of_one_half_feeds_the_models_own_words_half_of_the_time() -> None:
+    made = task(teacher_forcing=0.5)
+    seen: list[Tensor] = []
+    step = made.model.step
+
+    def spying(tokens: Tensor, state: Any, memory: Any) -> Any:
+        seen.append(tokens)
+        return step(tokens, state, memory)
+
+    made.model.step = spying
+    with torch.no_grad():
+        made.model.to_logits.bias[PAD] = 1e9  # what the model would write, and no target has
+    source, _ = next(made.data.train.epoch(0))
+    target = torch.full((len(source), 200), 5)
+    made.logits(source, target)
+    fed = torch.stack(seen[1:])
+    assert all((tokens == 5).all() for tokens in seen[:1])
+    assert 0.45 < float((fed == PAD).float().mean()) < 0.55
+    seen.clear()
+    made.eval().logits(source, target)
+    assert not seen  # an evaluation sees the targets
+
+
+@pytest.mark.parametrize("ratio", [0.0, 1.0])
+def test_without_own_words_step_by_step_is_one_pass(ratio: float) -> None:
+    made = task(teacher_forcing=ratio)
+    source, target = next(made.data.train.epoch(0))
+    memory = made.model.encode(source)
+    one_pass = made.model.output(made.model.decode(memory, target[:, :-1])[0])
+    same = torch.allclose(made.sampled(memory, target[:, :-1]), one_pass, atol=1e-5)
+    assert same == (ratio == 1)
+
+
+def test_what_is_not_for_translation_is_refused() -> None:
+    data = fake()
+    with pytest.raises(ValueError, match="no decoder: model=seq2seq"):
+        Seq2Seq(data, MLP(6, 3), CrossEntropy(), lambda m, n: Optim(m, lambda p: adam(p, lr=0.1)), 1)
+    data.spec = Spec((6,), ("a", "b"), 8, 8, vocab_size=12)
+    with pytest.raises(ValueError, match="no target texts: dataset=translation"):
+        Seq2Seq(data, Model(12, V), CrossEntropy(), lambda m, n: Optim(m, lambda p: adam(p, lr=0.1)), 1)
+
+
+def test_a_missing_sacrebleu_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "sacrebleu.metrics.bleu", None)
+    with pytest.raises(ImportError, match=r"pip install \"dltrain\[text\]\""):
+        overlap(["a"], ["a"])
+
+
+@pytest.mark.parametrize("model", ["seq2seq_attention", "transformer_seq2seq"])
+def test_a_few_steps_learn_to_reverse(model: str) -> None:
+    small = ["model.hidden_size=32", "model.embedding_dim=8"] if model == "seq2seq_attention" else ["model.dim=32"]
+    overrides = ["dataset=reversal", f"model={model}", "dataset.pairs.longest=4", "dataset.pairs.train_samples=500"]
+    overrides += ["dataset.pairs.val_samples=50", "dataset.pairs.test_samples=50", "optimizer.lr=0.01", *small]
+    experiment = build.build(compose(overrides).config)
+    stage = next(experiment.task.stages())
+    losses = [float(stage.step(batch)["loss"]) for epoch in range(3) for batch in stage.batches.epoch(epoch)]
+    assert losses[-1] < 0.8 * losses[0]
+
+
+@pytest.mark.usefixtures("save_every_epoch")
+def test_a_run_that_was_killed_in_mid_epoch_goes_on_bit_for_bit(dltrain: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With bucketing, dropout and scheduled sampling, whose draws come from the process's generator."""
+    monkeypatch.setattr("dltrain.callbacks.checkpoint.KEEP", 1000)
+    run = (*TINY, "trainer.epochs=2", "trainer.save_every=3", "trainer.log_every=1", "model.dropout=0.2")
+    outcome = dltrain(*run, "task.teacher_forcing=0.7", "--json")
+    assert outcome.code == 0, outcome.err
+    whole, killed = Path(outcome.json["run"]), Path("killed")
+    names = [path.name for path in Store(whole / "checkpoints").steps()]
+    end = load(Store(whole / "checkpoints").steps()[-1])["task"]
+    shutil.copytree(whole, killed, symlinks=True)
+    for name in names[1:]:  # as it was at step 3 of 8 in the first epoch
+        shutil.rmtree(killed / "checkpoints" / name)
+    for name in ("last", "best"):
+        (killed / "checkpoints" / name).unlink(missing_ok=True)
+    (killed / "results.json").unlink()
+    outcome = dltrain("resume", str(killed), "--json")
+    assert outcome.code == 0, outcome.err
+    assert (killed / "metrics.jsonl").read_bytes() == (whole / "metrics.jsonl").read_bytes()
+    torch.testing.assert_close(load(Store(killed / "checkpoints").steps()[-1])["task"], end, rtol=0, atol=0)
+
+
+def test_a_run_translates_raw_text(dltrain: Any) -> None:
+    outcome = dltrain(*TINY, "trainer.steps=3", "--json")
+    assert outcome.code == 0, outcome.err
+    assert {"test/bleu", "test/chrf", "test/exact_match", "test/perplexity"} <= outcome.json["metrics"].keys()
+    Path("lines.txt").write_text("12\n3456\n")
+    answer = dltrain("predict", outcome.json["run"], "789", "lines.txt", "--json")
+    assert answer.code == 0, answer.err
+    rows = answer.json["rows"]
+    assert [row["input"] for row in rows] == ["789", "lines.txt:1", "lines.txt:2"]
+    assert all(set(row["translation"]) <= set("0123456789") for row in rows)
+    assert all(row["log_probability"] < 0 for row in rows)
