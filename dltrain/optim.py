@@ -163,6 +163,13 @@ class Optim:
         """A copy of `value` that is stored as `param` is."""
         return torch.empty_like(param, dtype=value.dtype).copy_(value)
 
+    @staticmethod
+    def _parts(gradient: Tensor | None) -> Tensor | tuple[Tensor, Tensor] | None:
+        """A gradient as it is saved, a sparse one as its places and values: torch warns when it loads such a tensor."""
+        if gradient is None or not gradient.is_sparse:
+            return gradient
+        return gradient._indices(), gradient._values()
+
     def observe(self, metric: float) -> None:
         """Tell the schedule the watched metric."""
         if self.schedule:
@@ -175,7 +182,7 @@ class Optim:
             "scaler": self.scaler.state_dict(),
             "updates": self.updates,
             "pending": self.pending,
-            "grads": [p.grad for p in self.params] if self.pending else [],
+            "grads": [self._parts(p.grad) for p in self.params] if self.pending else [],
             "averages": self.averages,
             "measure": self.measure,
             "grad_norm": self.grad_norm,
@@ -203,5 +210,9 @@ class Optim:
             alike = {k: v for k, v in moments.items() if k != "step" and isinstance(v, Tensor) and v.shape == p.shape}
             moments.update({k: self._like(p, v) for k, v in alike.items()})
         for p, grad in zip(self.params, state["grads"], strict=False):
-            p.grad = None if grad is None else self._like(p, grad)
+            if isinstance(grad, list | tuple):
+                rows, values = (part.to(p.device) for part in grad)
+                p.grad = torch.sparse_coo_tensor(rows, values, p.shape, check_invariants=False)
+            else:
+                p.grad = None if grad is None else self._like(p, grad)
         self._copy(self.averages, state["averages"])

@@ -283,6 +283,13 @@ class Answers(Protocol):
 
 
 @runtime_checkable
+class ThroughTime(Protocol):
+    """A network, or part of one, that is called with steps (B, T, F) and their number (B,) and reads one after the other."""
+
+    through_time: bool
+
+
+@runtime_checkable
 class Samples(Protocol):
     """A task that makes samples of its own: what `predict RUN --samples N` asks of it."""
 
@@ -326,11 +333,14 @@ class Plot:
 
 @dataclass(frozen=True)
 class Embedding:
-    """Vectors (N, D) for callbacks to draw as points, coloured by their class numbers (N,) where there are names."""
+    """Vectors (N, D) for callbacks to draw as points, coloured by their class numbers (N,) where there are names.
+
+    `rows` says what each vector is of, where that is to be looked at one by one: TensorBoard's projector shows it."""
 
     vectors: Tensor
     labels: Tensor
     names: tuple[str, ...] = ()
+    rows: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

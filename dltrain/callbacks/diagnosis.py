@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from dltrain.callbacks.metrics_log import MetricsLog
 from dltrain.engine import Callback, Engine
-from dltrain.types import Plot, PositiveInt
+from dltrain.types import Plot, PositiveInt, ThroughTime
 
 ACTIVATIONS = (nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.ELU, nn.GELU, nn.SiLU, nn.Tanh, nn.Sigmoid)
 SATURATION = 0.03  # closer than this to an end of its range, a sigmoid (0..1) or tanh (-1..1) hardly has a slope
@@ -26,6 +27,10 @@ class Diagnosis(Callback):
     `train/gradient_ratio`, the first layer's norm over the last one's in the order of definition, and the means over the
     layers `train/dead_units` and `train/saturated_units`. A stage ends with a plot of the norms of its first and last
     measured step. Activations called as functions, or inside a compiled model, are not seen.
+
+    Of a recurrent network also the norm of the gradient at each of its inputs, by how many steps before the sequence's end
+    it stands: `train/gradient_through_time` is that of the farthest over that of the last, and a second plot shows them
+    all. Where it falls to nothing what was long ago is not learned from (Hochreiter 1991; Bengio et al. 1994).
     """
 
     name = "diagnosis"
@@ -36,6 +41,8 @@ class Diagnosis(Callback):
         self.gradients: dict[str, Figures] = {}  # {layer: {parameter: squared norm}} of the step under way
         self.activations: dict[str, Figures] = {}
         self.measured: dict[str, dict[str, float]] = {}  # {"step 2": {layer: norm}}: the stage's first and last
+        self.times: dict[str, Tensor] = {}  # {layer: norms by steps before the end} of the step under way
+        self.through_time: dict[str, list[float]] = {}  # of the first recurrent network, as in `measured`
 
     def step_end(self, engine: Engine) -> None:
         if self.handles:
@@ -50,7 +57,7 @@ class Diagnosis(Callback):
 
     def attach(self, engine: Engine) -> None:
         """Watch the next step."""
-        self.gradients, self.activations = {}, {}
+        self.gradients, self.activations, self.times = {}, {}, {}
         scales = {id(p): o.scaler.get_scale() for o in engine.stage.optims for p in o.params}
         for name, module in engine.task.named_modules():
             own = dict(module.named_parameters(recurse=False))
@@ -61,6 +68,9 @@ class Diagnosis(Callback):
                         self.handles.append(p.register_post_accumulate_grad_hook(hook))
             if isinstance(module, ACTIVATIONS):
                 self.handles.append(module.register_forward_hook(self.activation_hook(name)))
+            if isinstance(module, ThroughTime):
+                scale = next(iter(scales.values()), 1.0)
+                self.handles.append(module.register_forward_pre_hook(self.time_hook(name, scale)))
 
     def detach(self) -> None:
         for handle in self.handles:
@@ -74,6 +84,23 @@ class Diagnosis(Callback):
             if p.grad is not None:
                 gradient = p.grad.cpu().double() / scale  # the square of a single that has vanished is 0
                 self.gradients.setdefault(layer, {})[key] = gradient.square().sum()
+
+        return hook
+
+    def time_hook(self, layer: str, scale: float) -> Callable[[nn.Module, Any], Any]:
+        """Keeps the norms of the gradient at a network's inputs by their distance to the end, of its last call in training."""
+
+        def hook(module: nn.Module, args: Any) -> Any:
+            steps, lengths = args[0], args[1] if len(args) > 1 else None
+            if not module.training or not torch.is_grad_enabled():
+                return None
+            steps = steps if steps.requires_grad else steps.detach().requires_grad_()
+
+            def keep(gradient: Tensor) -> None:
+                self.times[layer] = by_distance(gradient.double() / scale, lengths).cpu()
+
+            steps.register_hook(keep)
+            return (steps, *args[1:])
 
         return hook
 
@@ -98,6 +125,10 @@ class Diagnosis(Callback):
         summary = {f"train/{n}": sum(v) / len(v) for n, v in by_name.items() if n in ("dead_units", "saturated_units")}
         if len(norms) > 1 and (last := list(norms.values())[-1]):
             summary["train/gradient_ratio"] = next(iter(norms.values())) / last
+        for times in list(self.times.values())[:1]:
+            self.through_time = {**dict([*self.through_time.items()][:1]), f"step {engine.step}": times.tolist()}
+            if float(times[0]):
+                summary["train/gradient_through_time"] = float(times[-1] / times[0])
         self.log.show(engine, shown)
         if summary:
             self.log.write(engine, "train", summary)
@@ -115,13 +146,30 @@ class Diagnosis(Callback):
         if lines:
             picture = Plot(lines, title, x_title, "norm of the gradient", log_y=True)
             self.log.show(engine, {"diagnosis/gradient_norms": picture})
-        self.measured = {}
+        times = {step: (range(len(norms)), norms) for step, norms in self.through_time.items()}
+        title, x_title = f"Gradient norm through time: {engine.stage.name}", "steps before the end"
+        if times:
+            picture = Plot(times, title, x_title, "norm of the gradient at an input", log_y=True)
+            self.log.show(engine, {"diagnosis/gradient_through_time": picture})
+        self.measured, self.through_time = {}, {}
 
     def state_dict(self) -> dict[str, Any]:
-        return {"measured": self.measured}
+        return {"measured": self.measured, "through_time": self.through_time}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.measured = dict(state.get("measured", {}))
+        self.through_time = dict(state.get("through_time", {}))
+
+
+def by_distance(gradient: Tensor, lengths: Tensor | None) -> Tensor:
+    """Root mean squares (T,) of gradients (B, T, F) over the sequences, by how many steps before each one's end they stand;
+    sequences that do not reach so far back are left out."""
+    count, longest = gradient.shape[:2]
+    if lengths is None:
+        lengths = torch.full((count,), longest, device=gradient.device)
+    at = lengths.unsqueeze(1) - 1 - torch.arange(longest, device=gradient.device)
+    squares = gradient.square().sum(2).gather(1, at.clamp_min(0)) * (at >= 0)
+    return (squares.sum(0) / (at >= 0).sum(0).clamp_min(1)).sqrt()[: int(lengths.max())]
 
 
 def figures(module: nn.Module, output: Tensor) -> Figures:

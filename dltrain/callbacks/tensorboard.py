@@ -93,6 +93,8 @@ class TensorBoard(Callback):
                 self.writer.add_image(name, plot(value), step, dataformats="HWC")
             elif isinstance(value, Embedding):
                 self.writer.add_image(name, points(value), step, dataformats="HWC")
+                if value.rows:
+                    self.writer.add_embedding(value.vectors, list(value.rows), tag=name, global_step=step)
             elif isinstance(value, Text):
                 self.writer.add_text(name, value.markdown, step)
             elif isinstance(value, float) and name.startswith("test/"):

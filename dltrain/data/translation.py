@@ -178,10 +178,8 @@ class Translation:
 
     def fake(self) -> FakeTokens:
         """Random tokens of the same vocabularies; of a run they are spelled as its tokenizers do."""
-        spec, fake = self.spec, FakeTokens(self.spec, self.batch_size, self.seed)
-        if self.restored:
-            fake.spec = replace(fake.spec, decode=spec.decode, decode_target=spec.decode_target)
-        return fake
+        spec = self.spec if self.restored else replace(self.spec, decode=None, decode_target=None)
+        return FakeTokens(spec, self.batch_size, self.seed)
 
     def to(self, device: torch.device) -> None:
         self.device = device

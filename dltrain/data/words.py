@@ -141,7 +141,11 @@ class Words:
         corpora = [corpus for corpus, _ in self.source.read().values()]
         everything = list(range(len(corpora)))
         tokenizer, found, digest = tokenized(corpora, everything, "word", MOST_WORDS, self.lowercase, self.root)
-        texts = [ragged.flat[s : s + n] for ragged in found for s, n in zip(ragged.starts, ragged.lengths, strict=True)]
+        texts = [
+            ragged.flat[s : s + n]
+            for ragged in found
+            for s, n in zip(ragged.starts.tolist(), ragged.lengths.tolist(), strict=True)
+        ]
         order = torch.randperm(len(texts), generator=keyed(self.split_seed)).tolist()
         held = round(self.val_fraction * len(texts)), round(self.test_fraction * len(texts))
         rows = {"val": order[: held[0]], "test": order[held[0] : sum(held)], "train": order[sum(held) :]}

@@ -117,6 +117,8 @@ class Recurrence(nn.Module):
     Exploration of Recurrent Network Architectures").
     """
 
+    through_time = True
+
     def __init__(
         self,
         cell: Cell,

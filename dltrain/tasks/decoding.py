@@ -60,8 +60,9 @@ def beam_search(
 ) -> tuple[Tensor, Tensor]:
     """The best of `width` beams by log-probability over `penalty`, of the length with its end: as `greedy` gives them.
 
-    A beam that ends leaves its place empty (Sutskever et al. 2014), so that a width of 1 is greedy; the search goes on until
-    no open beam can come to be better than the best that has ended. Where none ends in time the likeliest is cut off.
+    A beam that ends takes one of the `width` places for that step (so that a width of 1 is greedy), then leaves it to others.
+    The search goes on until no open beam can come to be better than the best that has ended; where none ends in time the
+    likeliest is cut off.
     """
     count, device = len(limits), limits.device
     memory = {name: value.repeat_interleave(width, 0) for name, value in memory.items()}
@@ -69,7 +70,7 @@ def beam_search(
     scores = torch.full((count, width), -math.inf, device=device)  # of open beams
     scores[:, 0] = 0  # all begin with the same token: one of them is enough
     paths = torch.zeros(count, width, 0, dtype=torch.int64, device=device)
-    places, rows = torch.full((count, 1), width, device=device), torch.arange(count, device=device)
+    rows = torch.arange(count, device=device)
     best, best_scores = torch.full(
         (2, count), -math.inf, device=device
     )  # by the penalized score, and the log-probability
@@ -80,7 +81,7 @@ def beam_search(
         log_p = log_probabilities(logits).unflatten(0, (count, width))
         top = (scores.unsqueeze(2) + log_p).flatten(1).topk(width, dim=1)
         parents, tokens = top.indices // log_p.shape[2], top.indices % log_p.shape[2]
-        scores = top.values.masked_fill(torch.arange(width, device=device) >= places, -math.inf)
+        scores = top.values
         paths = torch.cat([paths.gather(1, parents.unsqueeze(2).expand_as(paths)), tokens.unsqueeze(2)], dim=2)
         ended = (tokens == END) & scores.isfinite()
         at_limit = (length >= limits).unsqueeze(1)
@@ -93,7 +94,6 @@ def beam_search(
         best_scores = torch.where(better, value, best_scores)
         best_paths[better, :length] = paths[rows, which][better]
         best_paths[better, length:] = PAD
-        places = places - ended.sum(1, keepdim=True)
         hopeless = scores / penalties[limits - 1].unsqueeze(1) <= best.unsqueeze(1)  # a log-probability only falls
         scores = scores.masked_fill(ended | at_limit | hopeless, -math.inf)
         if scores.isinf().all():

@@ -6,7 +6,7 @@ import json
 import math
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 import torch
@@ -18,6 +18,7 @@ from dltrain.callbacks.diagnosis import ACTIVATIONS, Diagnosis, figures
 from dltrain.callbacks.metrics_log import MetricsLog
 from dltrain.checkpoint import snapshot
 from dltrain.engine import Callback, Engine, Resume, Stage, Task
+from dltrain.models.recurrent import Recurrence
 from dltrain.optim import Optim
 from dltrain.optimizers.sgd import sgd
 from dltrain.run import METRICS, Run
@@ -203,3 +204,49 @@ def test_a_sweep_shows_where_the_gradient_vanishes(dltrain) -> None:
     assert table[0].split()[4:9] == header
     assert [line.split()[7] == "-" for line in table[1:5]] == [True, True, False, False]
     assert not any(math.isnan(ratio) for ratio in ratios)
+
+
+class Reader(Task):
+    """A recurrent network that says the sum of a series, whose gradient at every input is kept as autograd has it."""
+
+    def __init__(self, cell: Literal["rnn", "lstm"], lengths: bool = True) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.recurrence, self.output = Recurrence(cell, 2, 4), nn.Linear(4, 1)
+        self.lengths = torch.tensor([6, 3, 5]) if lengths else None
+        self.x = torch.randn(3, 6, 2)
+
+    def loss(self, x: Tensor) -> Tensor:
+        outputs, _ = self.recurrence(x, self.lengths)
+        last = outputs[:, -1] if self.lengths is None else outputs[torch.arange(3), self.lengths - 1]
+        return self.output(last).square().sum()
+
+    def stages(self) -> Iterator[Stage]:
+        optim = Optim(self, lambda params: torch.optim.SGD(params, lr=0.0))
+
+        def step(batch: Any) -> dict[str, Tensor]:
+            loss = self.loss(self.x)
+            optim.update(loss)
+            return {"loss": loss.detach()}
+
+        yield Stage("train", 1, Points(4), step, optims=(optim,))
+
+    def predict(self, batch: Any) -> Any:
+        return batch
+
+
+@pytest.mark.parametrize("lengths", [True, False])
+def test_a_recurrent_networks_gradient_is_shown_by_the_distance_to_the_end(lengths: bool, tmp_path: Path) -> None:
+    shown, task = Shown(tmp_path), Reader("rnn", lengths)
+    Engine([shown.log, Diagnosis(shown.log)]).fit(task)
+    x = task.x.clone().requires_grad_()
+    (gradient,) = torch.autograd.grad(task.loss(x), x)
+    ends = [6, 3, 5] if lengths else [6, 6, 6]
+    expected = []
+    for distance in range(6):
+        found = [gradient[row, end - 1 - distance].square().sum() for row, end in enumerate(ends) if end > distance]
+        expected.append(float(torch.stack(found).mean().sqrt()))
+    picture = shown.of("diagnosis/gradient_through_time")[4]
+    assert list(picture.lines["step 2"][1]) == pytest.approx(expected, rel=1e-5)
+    assert shown.of("train/gradient_through_time") == {2: pytest.approx(expected[-1] / expected[0], rel=1e-5)}
+    assert not task.recurrence._forward_pre_hooks

@@ -1,8 +1,7 @@
-"""Translation: search against brute force, losses without padding, scores, scheduled sampling, and exact resume."""
+"""Translation: losses without padding, free translations and their scores, scheduled sampling, and exact resume."""
 
 from __future__ import annotations
 
-import itertools
 import math
 import shutil
 from pathlib import Path
@@ -23,12 +22,11 @@ from dltrain.models.seq2seq import Seq2Seq as Model
 from dltrain.models.transformer_seq2seq import TransformerSeq2Seq
 from dltrain.optim import Optim
 from dltrain.optimizers.adam import adam
-from dltrain.tasks.decoding import beam_search, greedy, penalty
 from dltrain.tasks.seq2seq import Seq2Seq, overlap
-from dltrain.types import BEGIN, END, PAD, UNKNOWN, Spec, Table, Text
+from dltrain.types import END, PAD, Spec, Table, Text
 
 pytest.importorskip("sacrebleu")
-V = 7  # tokens of the toy language: four special ones and three words
+V = 7  # tokens of the target: four special ones and three words
 TINY = (
     "experiment=seq2seq_reverse",
     "model.hidden_size=8",
@@ -42,101 +40,8 @@ TINY = (
 )
 
 
-class Language:
-    """Logits that are a fixed random function of everything written so far, of each of `count` texts its own."""
-
-    def __init__(self, count: int, sharpness: float = 1.5) -> None:
-        self.count, self.sharpness = count, sharpness
-        self.memory = {"text": torch.arange(count)}
-
-    def begin(self, memory: dict[str, Tensor]) -> dict[str, Tensor]:
-        return {"so_far": torch.zeros(len(memory["text"]), 0, dtype=torch.int64)}
-
-    def step(
-        self, tokens: Tensor, state: dict[str, Tensor], memory: dict[str, Tensor]
-    ) -> tuple[Tensor, dict[str, Tensor]]:
-        so_far = torch.cat([state["so_far"], tokens.unsqueeze(1)], 1)
-        pairs = zip(memory["text"].tolist(), so_far.tolist(), strict=True)
-        return torch.stack([self.logits(text, tuple(row)) for text, row in pairs]), {"so_far": so_far}
-
-    def logits(self, text: int, so_far: tuple[int, ...]) -> Tensor:
-        seed = sum((token + 1) * 11**i for i, token in enumerate((text, *so_far)))
-        return torch.randn(V, generator=torch.Generator().manual_seed(seed)) * self.sharpness
-
-    def log_probability(self, text: int, written: tuple[int, ...]) -> float:
-        so_far: tuple[int, ...] = (BEGIN,)
-        total = 0.0
-        for token in written:
-            total += float(self.logits(text, so_far).log_softmax(0)[token])
-            so_far = (*so_far, token)
-        return total
-
-
 def spelled(tokens: Tensor) -> list[tuple[int, ...]]:
     return [tuple(t for t in row if t != PAD) for row in tokens.tolist()]
-
-
-def every_ended(limit: int) -> list[tuple[int, ...]]:
-    """All that can be written, with its end, within so many tokens."""
-    words = range(END + 1, V)
-    return [(*rest, END) for length in range(limit) for rest in itertools.product(words, repeat=length)]
-
-
-@pytest.mark.parametrize("alpha", [0.0, 0.6, 2.0])
-def test_a_beam_as_wide_as_all_there_is_finds_the_best_by_length_penalized_score(alpha: float) -> None:
-    language, limits = Language(12), torch.tensor([4, 3, 4, 1, 2, 4] * 2)
-    tokens, scores = beam_search(language, language.memory, limits, 200, alpha)
-    lengths = set()
-    for text, (found, score) in enumerate(zip(spelled(tokens), scores.tolist(), strict=True)):
-        all_scores = {
-            written: language.log_probability(text, written) / ((5 + len(written)) / 6) ** alpha
-            for written in every_ended(int(limits[text]))
-        }
-        assert found == max(all_scores, key=all_scores.__getitem__)
-        assert score == pytest.approx(language.log_probability(text, found), abs=1e-4)
-        lengths.add(len(found))
-    assert len(lengths) > 1 or alpha == 0
-
-
-def test_a_longer_translation_wins_with_a_greater_penalty() -> None:
-    language, limits = Language(40), torch.full((40,), 4)
-    mean = [
-        sum(map(len, spelled(beam_search(language, language.memory, limits, 60, alpha)[0]))) for alpha in (0.0, 3.0)
-    ]
-    assert mean[0] < mean[1]
-    assert penalty(torch.tensor([1, 7]), 0.6).tolist() == pytest.approx([1.0, 2**0.6])
-
-
-@pytest.mark.parametrize("alpha", [0.0, 0.6])
-def test_one_beam_is_greedy(alpha: float) -> None:
-    language, limits = Language(60), torch.arange(60) % 6 + 1
-    tokens, scores = greedy(language, language.memory, limits)
-    found, found_scores = beam_search(language, language.memory, limits, 1, alpha)
-    assert spelled(found) == spelled(tokens)
-    torch.testing.assert_close(found_scores, scores)
-    kinds = {written[-1] == END for written in spelled(tokens)}
-    assert kinds == {True, False}  # some end, some are cut off
-
-
-def test_greedy_takes_the_best_token_and_never_a_special_one() -> None:
-    language, limits = Language(60), torch.full((60,), 6)
-    for text, written in enumerate(spelled(greedy(language, language.memory, limits)[0])):
-        so_far: tuple[int, ...] = (BEGIN,)
-        for token in written:
-            logits = language.logits(text, so_far)
-            logits[[PAD, UNKNOWN, BEGIN]] = -math.inf
-            assert token == int(logits.argmax())
-            so_far = (*so_far, token)
-
-
-def test_a_wider_beam_is_seldom_worse_and_each_text_is_searched_by_itself() -> None:
-    language, limits = Language(50), torch.arange(50) % 5 + 2
-    totals = [float(beam_search(language, language.memory, limits, width, 0.0)[1].sum()) for width in (1, 3, 10)]
-    assert totals[0] < totals[1] <= totals[2]
-    together = spelled(beam_search(language, language.memory, limits, 3, 0.6)[0])
-    for text in range(0, 50, 7):
-        alone = beam_search(language, {"text": torch.tensor([text])}, limits[text : text + 1], 3, 0.6)[0]
-        assert spelled(alone) == [together[text]]
 
 
 def fake() -> FakeTokens:
