@@ -94,7 +94,8 @@ class Diagnosis(Callback):
             steps, lengths = args[0], args[1] if len(args) > 1 else None
             if not module.training or not torch.is_grad_enabled():
                 return None
-            steps = steps if steps.requires_grad else steps.detach().requires_grad_()
+            if not steps.requires_grad:  # a gradient goes back to parameters only: let it pass here on its way to one
+                steps = steps + 0 * next(module.parameters()).flatten()[0]
 
             def keep(gradient: Tensor) -> None:
                 self.times[layer] = by_distance(gradient.double() / scale, lengths).cpu()

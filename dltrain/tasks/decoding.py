@@ -71,9 +71,7 @@ def beam_search(
     scores[:, 0] = 0  # all begin with the same token: one of them is enough
     paths = torch.zeros(count, width, 0, dtype=torch.int64, device=device)
     rows = torch.arange(count, device=device)
-    best, best_scores = torch.full(
-        (2, count), -math.inf, device=device
-    )  # by the penalized score, and the log-probability
+    best, best_scores = torch.full((2, count), -math.inf, device=device)  # penalized, and the log-probability alone
     best_paths = torch.full((count, int(limits.max())), PAD, device=device)
     penalties = penalty(torch.arange(1, int(limits.max()) + 1, device=device), length_penalty)
     for length in range(1, len(penalties) + 1):
