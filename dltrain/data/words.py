@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Protocol
 
 import torch
 from torch import Tensor
@@ -15,7 +15,7 @@ from torch import Tensor
 from dltrain.data.corpus import TEXT, Corpus, folder_texts, lines
 from dltrain.data.description import unsound
 from dltrain.data.similarity import analogies, similarities
-from dltrain.data.text import Labelled, TextSource
+from dltrain.data.text import Labelled
 from dltrain.data.tokenizer import SPECIAL
 from dltrain.data.tokens import tokenized
 from dltrain.errors import ConfigError, InputError
@@ -28,12 +28,20 @@ FAKE_WORDS, FAKE_BLOCK = 200, 256
 Vocabulary = tuple[list[str], list[int]]
 
 
+class Texts(Protocol):
+    """Where the text comes from: all that `read` gives counts, whatever the part or class. Without a path `named` is
+    false."""
+
+    named: bool
+
+    def read(self) -> dict[str, Labelled]: ...
+
+
 class WordFiles:
     """Documents from `path`, here or in the data root: the .txt files of a folder, or the lines of a file."""
 
     def __init__(self, root: Path, path: str | None = None) -> None:
         self.root, self.path, self.named = Path(root), path, path is not None
-        self.samples, self.class_names = (0, 0), ()
 
     def read(self) -> dict[str, Labelled]:
         places = [Path(str(self.path)).expanduser(), self.root / str(self.path)]
@@ -106,7 +114,7 @@ class Words:
     def __init__(
         self,
         root: Path,
-        source: TextSource,
+        source: Texts,
         vocab_size: Annotated[int, Gt(4)] = 50_000,
         min_count: PositiveInt = 5,
         lowercase: bool = True,
@@ -273,7 +281,7 @@ class FakeWords(Words):
         )
         text = torch.randint(len(SPECIAL), len(self.words), (4 * self.batch_size,), generator=keyed(seed))
         documents = torch.arange(len(text)) // 100
-        parts = {part: (text, documents) for part in ("train", "val", "test")}
+        parts = dict.fromkeys(("train", "val", "test"), (text, documents))
         self.__dict__["loaded"] = Loaded(self.words, self.counts, parts, "fake")
 
     @property

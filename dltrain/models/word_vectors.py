@@ -34,6 +34,7 @@ class WordVectors(nn.Module):
     Gradients of the tables are sparse: optimizer=row_adagrad, sparse_adam. `know` has to be called before anything else.
     """
 
+    distance: Tensor
     noise: Tensor
     paths: Tensor
     codes: Tensor

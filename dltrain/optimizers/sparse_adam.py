@@ -10,8 +10,6 @@ from torch.optim.adam import adam
 
 from dltrain.types import Fraction, PositiveFloat
 
-MOMENTS = ("exp_avg", "exp_avg_sq")
-
 
 class SparseAdam(torch.optim.Optimizer):
     """Adam (Kingma and Ba 2015, algorithm 1) by rows, for tables with a gradient of few rows.
@@ -40,7 +38,7 @@ class SparseAdam(torch.optim.Optimizer):
                     continue
                 if not self.state[p]:
                     step = torch.zeros((), dtype=torch.float32, device=p.device)
-                    self.state[p] = {"step": step, **{name: torch.zeros_like(p) for name in MOMENTS}}
+                    self.state[p] = {"step": step, "exp_avg": torch.zeros_like(p), "exp_avg_sq": torch.zeros_like(p)}
                 if p.grad.is_sparse:
                     self._step_rows(p, group)
                 else:
@@ -64,8 +62,9 @@ class SparseAdam(torch.optim.Optimizer):
         if params:
             adam(
                 params,
-                [p.grad for p in params],
-                *([self.state[p][name] for p in params] for name in MOMENTS),
+                [p.grad for p in params if p.grad is not None],
+                [self.state[p]["exp_avg"] for p in params],
+                [self.state[p]["exp_avg_sq"] for p in params],
                 [],
                 [self.state[p]["step"] for p in params],
                 fused=True,

@@ -91,7 +91,6 @@ def beam_search(
         best = torch.where(better, penalized, best)
         best_scores = torch.where(better, value, best_scores)
         best_paths[better, :length] = paths[rows, which][better]
-        best_paths[better, length:] = PAD
         hopeless = scores / penalties[limits - 1].unsqueeze(1) <= best.unsqueeze(1)  # a log-probability only falls
         scores = scores.masked_fill(ended | at_limit | hopeless, -math.inf)
         if scores.isinf().all():

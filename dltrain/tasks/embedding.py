@@ -121,7 +121,7 @@ class WordEmbedding(Task):
             list(number.values())[FREQUENT :: max(1, FREQUENT // 5)][: self.shown]
             or list(number.values())[: self.shown]
         )
-        similar, near = self.nearest(unit[few], unit, torch.tensor(few, device=unit.device).unsqueeze(1), NEAREST)
+        near = self.nearest(unit[few], unit, torch.tensor(few, device=unit.device).unsqueeze(1), NEAREST)[1]
         shown = [
             f"**{self.words[i]}**: {', '.join(self.words[k] for k in row)}"
             for i, row in zip(few, near.tolist(), strict=True)

@@ -1,0 +1,203 @@
+"""Steps a second of an LSTM on IMDB and of a small GPT on Shakespeare: through dltrain's engine, and by a plain loop; what
+bucketing saves; and how much memory each takes.
+
+    python -m benchmarks.sequences [--rounds 3] [--only lstm transformer bucketing memory]
+
+Engine and loop take turns every 100 steps, as in benchmarks/engine.py, over batches of the same size; the engine has everything
+on that is on by default. The plain loops log nothing and are what one would write: the texts in memory, padded to the longest
+of the batch, fused Adam. Bucketing: real tokens a second (padding does not count) of the LSTM's training steps on batches of
+texts of about the same length, against random batches padded to their own longest.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from benchmarks.engine import BATCH, BLOCK, PLAIN, dltrain, quiet
+from dltrain import build
+from dltrain.config.compose import compose
+
+STEPS = 700
+CHOICES = {
+    "lstm": ("experiment=lstm_imdb", "regularization=[]", "schedule=constant", "model.summary=last"),
+    "transformer": ("experiment=charlm_transformer_shakespeare", "schedule=constant"),
+}
+
+
+def experiment(name: str, *overrides: str) -> build.Experiment:
+    composed = compose([*CHOICES[name], f"trainer.steps={STEPS}", "trainer.evaluate_every=null", PLAIN, *overrides])
+    assert not composed.problems, composed.problems
+    return build.build(composed.config)
+
+
+class LSTM(nn.Module):
+    """Embedding, LSTM, the last output, a linear layer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(20_000, 32, padding_idx=0)
+        self.lstm, self.output = nn.LSTM(32, 32), nn.Linear(32, 2)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        outputs, _ = self.lstm(self.embedding(tokens.T))
+        last = outputs[(tokens != 0).sum(1) - 1, torch.arange(len(tokens))]
+        logits: Tensor = self.output(last)
+        return logits
+
+
+def lstm() -> Iterator[int]:
+    """Texts padded once, and cut to the longest of each batch; the batches are those of the engine's first epochs."""
+    data: Any = experiment("lstm").data
+    split = data.train
+    texts, lengths = split.texts.gather(torch.arange(len(split.texts))).int(), split.texts.lengths
+    model = LSTM()
+    optimizer = torch.optim.Adam(model.parameters(), lr=3e-3, fused=True)
+    steps = 0
+    for epoch in range(1000):
+        for rows in split.batching.epoch(epoch):
+            tokens = texts[rows, : int(lengths[rows].max())].long()
+            loss = F.cross_entropy(model(tokens), split.targets[rows])
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            steps += 1
+            if steps % BLOCK == 0:
+                yield BLOCK * BATCH
+
+
+class Block(nn.Module):
+    def __init__(self, dim: int, heads: int) -> None:
+        super().__init__()
+        self.heads, self.norm, self.qkv = heads, nn.LayerNorm(dim), nn.Linear(dim, 3 * dim)
+        self.project = nn.Linear(dim, dim)
+        self.mlp = nn.Sequential(nn.LayerNorm(dim), nn.Linear(dim, 4 * dim), nn.GELU(), nn.Linear(4 * dim, dim))
+
+    def forward(self, x: Tensor) -> Tensor:
+        q, k, v = (part.unflatten(2, (self.heads, -1)).transpose(1, 2) for part in self.qkv(self.norm(x)).chunk(3, 2))
+        x = x + self.project(F.scaled_dot_product_attention(q, k, v, is_causal=True).transpose(1, 2).flatten(2))
+        out: Tensor = x + self.mlp(x)
+        return out
+
+
+class GPT(nn.Module):
+    def __init__(self, vocabulary: int, length: int, dim: int = 128, heads: int = 4, layers: int = 4) -> None:
+        super().__init__()
+        self.embedding, self.position = nn.Embedding(vocabulary, dim), nn.Embedding(length, dim)
+        self.blocks = nn.Sequential(*(Block(dim, heads) for _ in range(layers)), nn.LayerNorm(dim))
+        self.output = nn.Linear(dim, vocabulary, bias=False)
+        self.output.weight = self.embedding.weight
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        x = self.embedding(tokens) + self.position.weight[: tokens.shape[1]]
+        logits: Tensor = self.output(self.blocks(x))
+        return logits
+
+
+def transformer() -> Iterator[int]:
+    built = experiment("transformer")
+    data: Any = built.data
+    tokens, length, size = data.loaded.parts["train"].long(), data.length, data.batch_size
+    model = GPT(data.spec.vocab_size, length)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3, betas=(0.9, 0.99), weight_decay=0.1, fused=True)
+    steps, span = 0, torch.arange(length + 1)
+    while True:
+        starts = torch.randint(len(tokens) - length - 1, (size,))
+        batch = tokens[starts.unsqueeze(1) + span]
+        loss = F.cross_entropy(model(batch[:, :-1]).flatten(0, 1), batch[:, 1:].flatten())
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        steps += 1
+        if steps % BLOCK == 0:
+            yield BLOCK * BATCH
+
+
+LOOPS: dict[str, Callable[[], Iterator[int]]] = {"lstm": lstm, "transformer": transformer}
+
+
+def bucketing(rounds: int, steps: int = 40) -> None:
+    """Real tokens a second of training steps on buckets and on random batches, in turn."""
+    built = experiment("lstm")
+    data: Any = built.data
+    stage = next(iter(built.task.stages()))
+    rates: dict[str, list[float]] = {"buckets": [], "random": []}
+    plain = experiment("lstm", "dataset.bucketing=false").data
+    splits = {"buckets": data.train, "random": plain.train}
+    batches = {name: iter(list(split.epoch(0))) for name, split in splits.items()}
+    for turn in range(rounds + 1):
+        for name, some in batches.items():
+            start, tokens = time.perf_counter(), 0
+            for _ in range(steps):
+                batch = next(some)
+                stage.step(batch)
+                tokens += int((batch[0] != 0).sum())
+            if turn:
+                rates[name].append(tokens / (time.perf_counter() - start))
+    buckets, random = (statistics.median(rates[name]) for name in ("buckets", "random"))
+    print(
+        f"bucketing  {buckets:,.0f} tokens/s in buckets, {random:,.0f} in random batches: {buckets / random:.2f}",
+        flush=True,
+    )
+
+
+def memory() -> None:
+    """Peak memory of a process that makes some steps, by the engine's stage and by the plain loop."""
+    for name in LOOPS:
+        peaks = {}
+        for who in ("dltrain", "by hand"):
+            code = f"from benchmarks import sequences; sequences.some_steps({name!r}, {who!r})"
+            process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.DEVNULL)
+            _, _, usage = os.wait4(process.pid, 0)
+            peaks[who] = usage.ru_maxrss * 1024
+        ratio = peaks["dltrain"] / peaks["by hand"]
+        print(
+            f"{name:12} peak memory {peaks['dltrain'] / 1e6:,.0f} MB, by hand {peaks['by hand'] / 1e6:,.0f} MB: {ratio:.2f}"
+        )
+
+
+def some_steps(name: str, who: str) -> None:
+    """What a process of `memory` does. Both read the data by dltrain, so that the difference is the training's."""
+    if who == "by hand":
+        next(LOOPS[name]())
+        return
+    stage = next(iter(experiment(name).task.stages()))
+    for _, batch in zip(range(BLOCK), stage.batches.epoch(0), strict=False):
+        stage.step(batch)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=3)
+    names = [*LOOPS, "bucketing", "memory"]
+    parser.add_argument("--only", nargs="+", default=names, choices=names)
+    arguments = parser.parse_args()
+    print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, {torch.backends.cpu.get_cpu_capability()}")
+    with quiet():
+        for name in (name for name in LOOPS if name in arguments.only):
+            rounds = [dltrain(experiment(name), {"by hand": LOOPS[name]()}) for _ in range(arguments.rounds)]
+            ratios = [
+                statistics.median(r[kind]["dltrain"] / r[kind]["by hand"] for r in rounds)
+                for kind in ("total", "block")
+            ]
+            steps = [statistics.median(r["total"][who] / BATCH for r in rounds) for who in ("dltrain", "by hand")]
+            by_whom = f"{steps[0]:.1f} steps/s by the engine, {steps[1]:.1f} by hand"
+            print(f"{name:12} {by_whom}: {ratios[0]:.3f}, by blocks {ratios[1]:.3f}", flush=True)
+        if "bucketing" in arguments.only:
+            bucketing(arguments.rounds)
+        if "memory" in arguments.only:
+            memory()
+
+
+if __name__ == "__main__":
+    main()

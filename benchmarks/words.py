@@ -1,0 +1,115 @@
+"""Words a second and likeness to human judgement of word vectors from IMDB's reviews: dltrain's against gensim's.
+
+    python -m benchmarks.words [--experiment word2vec_imdb] [--epochs 5] [--threads 2] [--only dltrain] [overrides]
+
+Both get the same documents with the same words (dataset.min_count and vocab_size have taken the others out), vectors of 100
+numbers, a window of 5, 5 negatives (or a tree, as model.output says), the same thinning and epochs. dltrain trains through
+its engine with everything on that is on by default; gensim with as many workers as dltrain has threads. `words/s` counts
+the words of the text before thinning, as gensim does, over the time of training without evaluation.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+
+from dltrain import build
+from dltrain.callbacks.tensorboard import TensorBoard
+from dltrain.config.compose import compose
+from dltrain.data.words import Words
+from dltrain.run import Run
+from dltrain.tasks.embedding import spearman
+from dltrain.types import END
+
+Figures = dict[str, float]
+
+
+def dltrain(built: build.Experiment, epochs: int) -> Figures:
+    with tempfile.TemporaryDirectory() as folder:
+        session = build.session(built, Run(Path(folder)), "benchmark")
+        start = time.perf_counter()
+        session.engine.fit(built.task)
+        seconds = time.perf_counter() - start - session.engine.evaluation_seconds
+        for callback in session.optional.values():
+            if isinstance(callback, TensorBoard):
+                callback.close()
+    words, vectors = built.task.vectors()  # type: ignore[operator]
+    return figures(built.data, words, vectors, epochs * built.data.train.samples / seconds)
+
+
+def gensim(built: build.Experiment, epochs: int, threads: int) -> Figures:
+    from gensim.models import FastText, Word2Vec
+
+    data, model = built.data, built.config["model"]
+    assert isinstance(data, Words)
+    numbers, lengths = data.train.words.tolist(), torch.bincount(data.train.documents.long()).tolist()
+    ends = torch.tensor(lengths).cumsum(0).tolist()
+    documents = [[data.words[i] for i in numbers[e - n : e]] for n, e in zip(lengths, ends, strict=True)]
+    tree = model["output"] == "hierarchical_softmax"
+    settings: dict[str, Any] = {
+        "vector_size": model["embedding_dim"],
+        "window": model["window"],
+        "min_count": 1,
+        "sg": int(model["method"] == "skip_gram"),
+        "hs": int(tree),
+        "negative": 0 if tree else model["negative"],
+        "sample": data.sample,
+        "workers": threads,
+        "epochs": epochs,
+        "seed": 1,
+    }
+    if model["subwords"]:
+        made = FastText(min_n=model["min_n"], max_n=model["max_n"], bucket=model["buckets"], **settings)
+    else:
+        made = Word2Vec(**settings)
+    made.build_vocab(documents)
+    start = time.perf_counter()
+    made.train(documents, total_examples=made.corpus_count, epochs=epochs)
+    seconds = time.perf_counter() - start
+    return figures(data, made.wv.index_to_key, torch.tensor(made.wv.vectors), epochs * len(numbers) / seconds)
+
+
+def figures(data: Any, words: list[str], vectors: torch.Tensor, rate: float) -> Figures:
+    number, unit, found = {word: i for i, word in enumerate(words)}, F.normalize(vectors, dim=1), {"words/s": rate}
+    for name, pairs in data.similarities.items():
+        known = [(number[a], number[b], score) for a, b, score in pairs if a in number and b in number]
+        one, other = (unit[[pair[i] for pair in known]] for i in range(2))
+        found[name] = float(spearman((one * other).sum(1), torch.tensor([score for *_, score in known])))
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--experiment", default="word2vec_imdb")
+    parser.add_argument("--epochs", type=int, default=5)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--only", choices=("dltrain", "gensim"))
+    arguments, overrides = parser.parse_known_args()
+    logging.getLogger("dltrain").setLevel(logging.ERROR)
+    torch.set_num_threads(arguments.threads)
+    epochs = arguments.epochs
+    composed = compose([f"experiment={arguments.experiment}", f"trainer.epochs={epochs}", *overrides])
+    assert not composed.problems, composed.problems
+    built = build.build(composed.config)
+    assert isinstance(built.data, Words)
+    known = len(built.data.words) - END - 1
+    print(f"{built.data.train.samples:,} words, {known:,} different ones; {epochs} epochs, {arguments.threads} threads")
+    contenders = {
+        "gensim": lambda: gensim(built, epochs, arguments.threads),
+        "dltrain": lambda: dltrain(built, epochs),
+    }
+    for name, contender in contenders.items():
+        if arguments.only in (None, name):
+            row = contender()
+            print(f"{name:8}" + "  ".join(f"{key} {value:,.4g}" for key, value in row.items()), flush=True)
+
+
+if __name__ == "__main__":
+    main()

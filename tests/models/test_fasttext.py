@@ -1,0 +1,62 @@
+"""fastText's classifier: what it sums, and what a step of it touches."""
+
+from __future__ import annotations
+
+import torch
+
+from dltrain.models.fasttext import FACTOR, FastText
+from dltrain.types import PAD
+
+
+def small(**settings: object) -> FastText:
+    torch.manual_seed(0)
+    model = FastText(vocab_size=20, num_classes=3, embedding_dim=4, buckets=50, **settings)  # type: ignore[arg-type]
+    torch.nn.init.normal_(model.output.weight)
+    return model
+
+
+def test_the_logits_are_a_line_of_the_mean_of_words_and_bigrams() -> None:
+    model = small()
+    one = model(torch.tensor([[5, 7, 9, PAD, PAD]]))
+    rows = [5, 7, 9, 20 + (5 * FACTOR + 7) % 50, 20 + (7 * FACTOR + 9) % 50]
+    torch.testing.assert_close(one, model.output(model.weight[rows].mean(0)).unsqueeze(0))
+
+
+def test_trigrams_fold_the_hash_of_their_bigram() -> None:
+    rows, kept = small(ngrams=3).rows(torch.tensor([[5, 7, 9, PAD]]))
+    bigram = 5 * FACTOR + 7
+    assert rows[kept].tolist()[-1] == 20 + (bigram * FACTOR + 9) % 50
+    assert int(kept.sum()) == 3 + 2 + 1
+
+
+def test_padding_changes_nothing() -> None:
+    model = small()
+    texts = torch.tensor([[5, 7, 9, 11], [6, 8, PAD, PAD]])
+    padded = torch.nn.functional.pad(texts, (0, 3))
+    torch.testing.assert_close(model(padded), model(texts))
+    torch.testing.assert_close(model(texts)[1:], model(texts[1:, :2]))
+
+
+def test_the_order_of_words_counts_only_with_bigrams() -> None:
+    there, back = torch.tensor([[5, 7, 9]]), torch.tensor([[9, 7, 5]])
+    torch.testing.assert_close(small(ngrams=1)(there), small(ngrams=1)(back))
+    assert not torch.allclose(small()(there), small()(back))
+
+
+def test_an_empty_text_and_one_of_one_word_have_logits() -> None:
+    model = small()
+    assert model(torch.tensor([[PAD]])).tolist() == [model.output.bias.tolist()]
+    assert model(torch.tensor([[5]])).isfinite().all()
+
+
+def test_the_gradient_is_of_the_rows_in_the_batch_alone() -> None:
+    texts = torch.tensor([[5, 7], [5, 9]])
+    gradients = []
+    for sparse in (True, False):
+        model = small(sparse=sparse)
+        model(texts).square().sum().backward()
+        gradients.append(model.weight.grad)
+    one, other = gradients
+    assert one is not None and other is not None and one.is_sparse and not other.is_sparse
+    torch.testing.assert_close(one.to_dense(), other)
+    assert int((other.abs().sum(1) > 0).sum()) == 5
