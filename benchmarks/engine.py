@@ -84,9 +84,9 @@ class Clock:
 class InTurn(Callback):
     """Every BLOCK steps of the engine, lets each of the other loops make a block of its own, and keeps all the times.
 
-    So every ratio is of neighbours in time, whatever else the machine does; the others compute denormal floats, as torch does
-    where nobody says otherwise (in this thread: those that torch made share dltrain's setting). A checkpoint under way is waited for in the
-    engine's time. The engine's evaluation is nobody's.
+    So every ratio is of neighbours in time, whatever else the machine does. The others compute denormal floats, as torch does
+    where nobody says otherwise (in this thread: those that torch made share dltrain's setting). A checkpoint under way is
+    waited for in the engine's time. The engine's evaluation is nobody's.
     """
 
     def __init__(self, session: build.Session, loops: dict[str, Iterator[int]]) -> None:

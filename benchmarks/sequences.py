@@ -3,8 +3,8 @@ bucketing saves; and how much memory each takes.
 
     python -m benchmarks.sequences [--rounds 3] [--only lstm transformer bucketing memory]
 
-Engine and loop take turns every 100 steps, as in benchmarks/engine.py, over batches of the same size; the engine has everything
-on that is on by default. The plain loops log nothing and are what one would write: the texts in memory, padded to the longest
+Engine and loop take turns every 100 steps, as in benchmarks/engine.py, over batches of the same size; the engine has all on
+that is on by default. The plain loops log nothing and are what one would write: the texts in memory, padded to the longest
 of the batch, fused Adam. Bucketing: real tokens a second (padding does not count) of the LSTM's training steps on batches of
 texts of about the same length, against random batches padded to their own longest.
 """

@@ -13,9 +13,16 @@ from dltrain.checkpoint import Store
 from dltrain.config.compose import compose
 from dltrain.config.groups import groups
 
+DATA = {  # what a model reads that reads no images
+    **dict.fromkeys(("rnn_lm", "lstm_lm", "gru_lm", "transformer_lm"), ("dataset=shakespeare", "dataset.length=16")),
+    **dict.fromkeys(("seq2seq", "seq2seq_attention", "transformer_seq2seq"), ("dataset=reversal",)),
+    **dict.fromkeys(("word2vec", "cbow", "fasttext_vectors"), ("dataset=imdb_words",)),
+    "fasttext": ("dataset=imdb",),
+}
+
 CHOICES = [
     *([f"experiment={name}"] for name in groups()["experiment"]),
-    *([f"model={name}", "dataset=synthetic", "dataset.scaling=unit"] for name in groups()["model"]),
+    *([f"model={name}", *DATA.get(name, ("dataset=synthetic", "dataset.scaling=unit"))] for name in groups()["model"]),
     *([f"dataset={name}"] for name in groups()["dataset"]),
     *([f"optimizer={name}"] for name in groups()["optimizer"]),
     *([f"schedule={name}"] for name in groups()["schedule"]),
@@ -30,6 +37,9 @@ SCORES = {  # what a task scores at least
     "autoencoding": ["test/error"],
     "deep_belief": ["test/reconstruction_error", "test/free_energy_gap"],  # two steps are the first layer's
     "adversarial": ["test/accuracy"],  # two steps are the judge's
+    "language_modeling": ["test/perplexity", "test/bits"],
+    "seq2seq": ["test/bleu", "test/exact_match"],
+    "embedding": ["test/loss"],
     "deep_autoencoding": ["test/reconstruction_error", "test/free_energy_gap"],
 }
 
