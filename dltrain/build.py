@@ -35,6 +35,7 @@ from dltrain.config.schema import arguments
 from dltrain.config.settings import Trainer
 from dltrain.data.repeated import Repeated
 from dltrain.device import Device
+from dltrain.embeddings import KEY, take_vectors, tokens_of
 from dltrain.engine import Callback, Engine, Task
 from dltrain.errors import ConfigError, InputError
 from dltrain.optim import Optim
@@ -142,6 +143,13 @@ def build(
     model: nn.Module = make(config["model"], "model", data.spec.arguments(), plugins, settings["model"])
     if "initialization" in config and not trained:
         make(config["initialization"], "initialization", {}, plugins)(model)
+    embedding = config["model"].get("embedding")
+    if isinstance(embedding, dict) and embedding.get("from") is not None:
+        layer = tokens_of(model, data)
+        layer.weight.requires_grad_(not embedding.get("frozen"))
+        if not (fake or trained or debug == "smoke"):
+            words = find(str(embedding["from"]), Path(config["paths"]["output"]))
+            take_vectors(layer, data, words, trained_weights(words, KEY), make)
     known = {**data.spec.arguments(), "class_counts": lambda: data.class_counts}  # the latter only when it is asked for
     loss = make(config["loss"], "loss", known, plugins, settings["loss"])
     watch, mode = watched(config, trainer)
@@ -182,15 +190,7 @@ def take_over(task: Task, run: Run) -> None:
 
     InputError if the run has no checkpoint or nothing matches.
     """
-    store = Store(run.folder / CHECKPOINTS)
-    found = (
-        (run.checkpoint, load_checkpoint(run.checkpoint))
-        if run.checkpoint
-        else store.read("best") or store.read("last")
-    )
-    if found is None:
-        raise InputError(f"init.from: {run.folder} has no checkpoint")
-    theirs, own = found[1]["task"], task.state_dict()
+    theirs, own = trained_weights(run, "init.from"), task.state_dict()
     matched = [name for name, value in own.items() if name in theirs and theirs[name].shape == value.shape]
     if not matched:
         raise InputError(f"init.from: no weight of {run.folder} has the name and shape of one here")
@@ -203,6 +203,21 @@ def take_over(task: Task, run: Run) -> None:
             log.info(f"  fresh   {name} {tuple(value.shape)}: the run's is {tuple(theirs[name].shape)}")
     for name in theirs.keys() - own.keys():
         log.info(f"  unused  {name} {tuple(theirs[name].shape)} of the run")
+
+
+def trained_weights(run: Run, key: str) -> dict[str, Any]:
+    """What a run's task ended with: of the checkpoint that was named, the best or else the last one. InputError, naming the
+    `key` that asks, where there is none."""
+    store = Store(run.folder / CHECKPOINTS)
+    found = (
+        (run.checkpoint, load_checkpoint(run.checkpoint))
+        if run.checkpoint
+        else store.read("best") or store.read("last")
+    )
+    if found is None:
+        raise InputError(f"{key}: {run.folder} has no checkpoint")
+    weights: dict[str, Any] = found[1]["task"]
+    return weights
 
 
 def regularization(nodes: dict[str, Any], plugins: list[str]) -> dict[str, dict[str, Any]]:

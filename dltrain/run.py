@@ -27,7 +27,8 @@ except ImportError:  # not on Windows
 CONFIG, MANIFEST, RESULTS = "config.yaml", "manifest.json", "results.json"
 METRICS, TIMING, LOG = "metrics.jsonl", "timing.jsonl", "train.log"
 CHECKPOINTS, LOCK = "checkpoints", ".lock"
-LONG = 500  # characters of a text that the manifest does not hold itself
+LONG = 1000  # characters of a text, or items of a list, that the manifest does not hold itself
+LIST = ".list.json"  # ends the name of a file that is a list, rather than a text
 MOST_PENDING = 100_000  # lines that wait in memory for room on the disk
 MAKING = threading.Lock()  # one thread at a time: the sweep takes what this process seems to have left
 
@@ -137,14 +138,14 @@ class Run:
         return content
 
     def description(self) -> dict[str, Any] | None:
-        """What the manifest says of the data, with the texts that lie in files of their own; InputError for one that is not
-        what was written."""
+        """What the manifest says of the data, with what lies in files of its own; InputError for one that is not what was
+        written."""
         found = self.read_json(MANIFEST).get("data")
         if not isinstance(found, dict):
             return None
-        return {name: self.own_text(value) if is_reference(value) else value for name, value in found.items()}
+        return {name: self.own_file(value) if is_reference(value) else value for name, value in found.items()}
 
-    def own_text(self, reference: dict[str, str]) -> str:
+    def own_file(self, reference: dict[str, str]) -> Any:
         path = self.folder / Path(reference["file"]).name
         try:
             content = path.read_bytes()
@@ -152,7 +153,7 @@ class Run:
             raise InputError(f"{path} cannot be read ({e.strerror}); the run's data was described in it") from e
         if hashlib.sha256(content).hexdigest() != reference["sha256"]:
             raise InputError(f"{path} is not what the run wrote: its checksum is another")
-        return content.decode()
+        return json.loads(content) if path.name.endswith(LIST) else content.decode()
 
     def append(self, name: str, record: dict[str, Any]) -> None:
         """One line of JSON at the end of `name`. Where there is no room, lines wait in memory until there is."""
@@ -190,10 +191,15 @@ class Run:
 
 
 def apart(description: dict[str, Any]) -> tuple[dict[str, Any], dict[str, bytes]]:
-    """A description for the manifest, and by file name those of its texts that are too long to stand in it."""
-    long = {name: text.encode() for name, text in description.items() if isinstance(text, str) and len(text) > LONG}
-    references = {n: {"file": f"{n}.json", "sha256": hashlib.sha256(t).hexdigest()} for n, t in long.items()}
-    return description | references, {f"{name}.json": text for name, text in long.items()}
+    """A description for the manifest, and by file name those of its texts and lists that are too long to stand in it."""
+    files = {f"{n}.json": v.encode() for n, v in description.items() if isinstance(v, str) and len(v) > LONG}
+    files |= {
+        f"{n}{LIST}": json.dumps(v, ensure_ascii=False).encode()
+        for n, v in description.items()
+        if isinstance(v, list) and len(v) > LONG
+    }
+    references = {n.partition(".")[0]: {"file": n, "sha256": hashlib.sha256(c).hexdigest()} for n, c in files.items()}
+    return description | references, files
 
 
 def is_reference(value: Any) -> bool:

@@ -70,7 +70,8 @@ class Diagnosis(Callback):
                 self.handles.append(module.register_forward_hook(self.activation_hook(name)))
             if isinstance(module, ThroughTime):
                 scale = next(iter(scales.values()), 1.0)
-                self.handles.append(module.register_forward_pre_hook(self.time_hook(name, scale)))
+                through = self.time_hook(name, scale)
+                self.handles.append(nn.Module.register_forward_pre_hook(module, through))  # type: ignore[arg-type]
 
     def detach(self) -> None:
         for handle in self.handles:
@@ -88,7 +89,7 @@ class Diagnosis(Callback):
         return hook
 
     def time_hook(self, layer: str, scale: float) -> Callable[[nn.Module, Any], Any]:
-        """Keeps the norms of the gradient at a network's inputs by their distance to the end, of its last call in training."""
+        """Keeps the norms of the gradient at a network's inputs by their distance to the end, of its last call."""
 
         def hook(module: nn.Module, args: Any) -> Any:
             steps, lengths = args[0], args[1] if len(args) > 1 else None

@@ -1,4 +1,4 @@
-"""Running text for word vectors: one row of word numbers with the document of each, thinned and cut into blocks."""
+"""Running text for word vectors: one row of word numbers with the document of each, and what the words are."""
 
 from __future__ import annotations
 
@@ -18,21 +18,23 @@ from dltrain.data.similarity import analogies, similarities
 from dltrain.data.text import Labelled
 from dltrain.data.tokenizer import SPECIAL
 from dltrain.data.tokens import tokenized
+from dltrain.data.word_split import WordSplit, staying
 from dltrain.errors import ConfigError, InputError
 from dltrain.rng import keyed
 from dltrain.types import PAD, Fraction, Gt, NonNegative, PositiveInt, Sample, Spec
 
 MOST_WORDS = 2_000_000  # different ones that are counted
-NO_DOCUMENT = -1  # of what fills a block up
+STATED, PER_TEXT = 1000, 250  # texts, and words in one, until they are read
 FAKE_WORDS, FAKE_BLOCK = 200, 256
 Vocabulary = tuple[list[str], list[int]]
 
 
 class Texts(Protocol):
     """Where the text comes from: all that `read` gives counts, whatever the part or class. Without a path `named` is
-    false."""
+    false; `samples` is about how many texts there are."""
 
     named: bool
+    samples: tuple[int, int]
 
     def read(self) -> dict[str, Labelled]: ...
 
@@ -41,7 +43,7 @@ class WordFiles:
     """Documents from `path`, here or in the data root: the .txt files of a folder, or the lines of a file."""
 
     def __init__(self, root: Path, path: str | None = None) -> None:
-        self.root, self.path, self.named = Path(root), path, path is not None
+        self.root, self.path, self.named, self.samples = Path(root), path, path is not None, (STATED, 0)
 
     def read(self) -> dict[str, Labelled]:
         places = [Path(str(self.path)).expanduser(), self.root / str(self.path)]
@@ -53,40 +55,6 @@ class WordFiles:
         if not len(corpus.blob):
             raise InputError(f"{found} has no text in it: expected {TEXT} files, or a file with a document a line")
         return {"train": (corpus, torch.zeros(len(corpus), dtype=torch.int64))}
-
-
-class WordSplit:
-    """Blocks (words (N,) int64, documents (N,) int64) of consecutive words; the last is filled up with `PAD`.
-
-    Of each epoch a word w stays with probability `kept`[w], a function of (seed, epoch); the words beside one that went
-    come closer together, as in word2vec. So epochs differ a little in length: `len` is what is to be expected.
-    """
-
-    def __init__(self, words: Tensor, documents: Tensor, kept: Tensor, batch_size: int, seed: int) -> None:
-        self.words, self.documents, self.kept, self.batch_size, self.seed = words, documents, kept, batch_size, seed
-        self.samples = len(words)
-        self.expected = (
-            float(torch.bincount(words, minlength=len(kept)).double() @ kept.double()) if len(words) else 0.0
-        )
-
-    def __len__(self) -> int:
-        return -(-int(self.expected) // self.batch_size)
-
-    def epoch(self, number: int, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
-        stays = torch.rand(self.samples, generator=keyed(self.seed, number)) < self.kept[self.words]
-        words, documents = self.words[stays], self.documents[stays]
-        for first in range(start * self.batch_size, len(words), self.batch_size):
-            block = words[first : first + self.batch_size].long(), documents[first : first + self.batch_size].long()
-            missing = (0, self.batch_size - len(block[0]))
-            yield (
-                torch.nn.functional.pad(block[0], missing, value=PAD),
-                torch.nn.functional.pad(block[1], missing, value=NO_DOCUMENT),
-            )
-
-    def state_dict(self) -> dict[str, Any]:
-        return {}  # a batch is a function of (seed, epoch, position)
-
-    def load_state_dict(self, state: dict[str, Any]) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -138,7 +106,10 @@ class Words:
 
     @property
     def spec(self) -> Spec:
-        return Spec((self.batch_size,), (), 0, 0, vocab_size=self.vocab_size)
+        """No text is read for it: the vocabulary counts with the size that it may have, and samples are words."""
+        words = sum(self.source.samples) * PER_TEXT
+        test = round(words * self.test_fraction)
+        return Spec((self.batch_size,), (), words - test, test, vocab_size=self.vocab_size)
 
     @cached_property
     def loaded(self) -> Loaded:
@@ -221,6 +192,9 @@ class Words:
     def to(self, device: torch.device) -> None: ...
 
     def size_in_bytes(self) -> int:
+        """Of what is read; before that about."""
+        if "loaded" not in self.__dict__:
+            return 8 * PER_TEXT * sum(self.source.samples)
         return sum(t.numel() * t.element_size() for pair in self.loaded.parts.values() for t in pair)
 
     def fingerprint(self) -> str:
@@ -307,11 +281,3 @@ def numbered(flat: Tensor, documents: Tensor, numbers: Tensor) -> tuple[Tensor, 
     words = numbers.to(torch.int32)[flat]
     there = words != PAD
     return words[there], documents[there]
-
-
-def staying(counts: Tensor, sample: float) -> Tensor:
-    """The probability of each word to stay in an epoch."""
-    if not sample:
-        return torch.ones(len(counts))
-    rarity = sample * counts.sum() / counts.clamp(min=1)
-    return (rarity.sqrt() + rarity).clamp(max=1).float()

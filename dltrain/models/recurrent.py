@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from dltrain.models.layers import dropout as dropout_layer
-from dltrain.models.sequences import SUMMARIES, Steps, Summary, backwards
+from dltrain.models.sequences import SUMMARIES, Begin, Steps, Summary, backwards
 from dltrain.types import Fraction, PositiveInt
 
 Cell: TypeAlias = Literal["rnn", "lstm", "gru"]
@@ -183,7 +183,8 @@ class Recurrent(nn.Module):
     Tokens have learned vectors of `embedding_dim`. The `num_layers` layers of `cell` are followed by `summary`: the last
     output of each sequence (of its second direction the first one, which is the last it makes), or the mean or the
     largest over its steps. `dropout` comes before, between and after them. `impl=equations` computes the same by the
-    equations, a step at a time: to be read, and some times slower.
+    equations, a step at a time: to be read, and some times slower. `embedding.from` names a run of word vectors, which the
+    tokens' vectors begin with (and stay, if `frozen`): dltrain/embeddings.py puts them in.
     """
 
     def __init__(
@@ -200,6 +201,7 @@ class Recurrent(nn.Module):
         dropout: Fraction = 0.0,
         forget_bias: float = 1.0,
         impl: Impl = "torch",
+        embedding: Begin | None = None,
     ) -> None:
         super().__init__()
         self.steps = Steps(input_shape, vocab_size, embedding_dim)

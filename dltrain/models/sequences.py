@@ -12,6 +12,8 @@ from torch import Tensor, nn
 from dltrain.types import PAD
 
 Summary: TypeAlias = Literal["last", "mean", "max"]
+Begin: TypeAlias = dict[str, str | int | bool | None]
+"""What a model's token vectors begin with: `from` a run of word vectors, and whether they stay `frozen`."""
 
 
 class Steps(nn.Module):

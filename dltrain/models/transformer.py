@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from dltrain.models.attention import Impl, MultiHeadAttention
 from dltrain.models.layers import activation as activation_layer
 from dltrain.models.layers import dropout as dropout_layer
-from dltrain.models.sequences import SUMMARIES, Steps, Summary, inside
+from dltrain.models.sequences import SUMMARIES, Begin, Steps, Summary, inside
 from dltrain.types import Activation, Fraction, PositiveInt
 
 Positions: TypeAlias = Literal["sinusoidal", "learned", "rotary"]
@@ -132,7 +132,8 @@ class Stack(nn.Module):
 
 class TransformerClassifier(nn.Module):
     """Logits, or predicted numbers, (B, num_classes) of a text, a series, a table's row or an image row by row: an encoder.
-    Every step attends to all others that are none of the padding. `summary` says how the steps become one vector."""
+    Every step attends to all others that are none of the padding. `summary` says how the steps become one vector,
+    `embedding.from` a run of word vectors to begin with, as in a recurrent network."""
 
     def __init__(
         self,
@@ -148,6 +149,7 @@ class TransformerClassifier(nn.Module):
         activation: Activation = "gelu",
         dropout: Fraction = 0.1,
         impl: Impl = "torch",
+        embedding: Begin | None = None,
     ) -> None:
         super().__init__()
         self.steps = Steps(input_shape, vocab_size, dim)

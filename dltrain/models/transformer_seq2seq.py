@@ -6,9 +6,10 @@ import math
 from typing import TypeAlias
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dltrain.models.attention import Impl
+from dltrain.models.attention import Impl, MultiHeadAttention, rotated
 from dltrain.models.layers import dropout as dropout_layer
 from dltrain.models.sequences import inside, lengths_of
 from dltrain.models.transformer import Block, Position, Positions, Stack
@@ -50,10 +51,7 @@ class TransformerSeq2Seq(nn.Module):
         self.target_position = Position(positions, target_length, dim)
         settings = (num_layers, dim, num_heads, hidden_size, activation, dropout, positions, impl)
         self.encoder, self.decoder = Stack(*settings), Stack(*settings, with_memory=True)
-        top = self.decoder.blocks[-1]
-        assert isinstance(top, Block)
-        self.shown = top.memory_attention
-        self.shown.impl = "equations"
+        self.layers[-1].memory_attention.impl = "equations"
         self.dropout = nn.Sequential(*dropout_layer(dropout))
         self.to_logits = nn.Linear(dim, target_vocab_size, bias=False)
         if tied:
@@ -71,22 +69,60 @@ class TransformerSeq2Seq(nn.Module):
         return {"outputs": self.encoder(x, allowed[:, None, None]), "allowed": allowed}
 
     def begin(self, memory: Memory) -> dict[str, Tensor]:
-        """The tokens so far (B, t): none."""
-        allowed = memory["allowed"]
-        return {"tokens": torch.zeros(len(allowed), 0, dtype=torch.int64, device=allowed.device)}
+        """What each layer will attend to: keys and values (B, heads, t, d) of no token yet, and those of the source."""
+        state: dict[str, Tensor] = {}
+        for i, block in enumerate(self.layers):
+            of_memory = block.memory_attention
+            state[f"{i} read"] = torch.stack(pair(of_memory, memory["outputs"]), dim=1)
+            state[f"{i} written"] = state[f"{i} read"][:, :, :, :0]
+        return state
 
     def decode(self, memory: Memory, inputs: Tensor) -> tuple[Tensor, Tensor | None]:
         """Features (B, T, D) after each of the target tokens (B, T), and to what they attend, (B, T, S)."""
         x = self.dropout(self.target_position(self.target_embedding(inputs) * self.scale))
         features = self.decoder(x, None, True, memory["outputs"], memory["allowed"][:, None, None])
-        weights = self.shown.weights
+        weights = self.layers[-1].memory_attention.weights
         return features, None if weights is None else weights.mean(1)
 
     def step(self, tokens: Tensor, state: dict[str, Tensor], memory: Memory) -> tuple[Tensor, dict[str, Tensor]]:
-        """Logits (B, V) of what comes after one more token (B,) each, and the state with it; all steps are computed again."""
-        so_far = torch.cat([state["tokens"], tokens.unsqueeze(1)], dim=1)
-        return self.output(self.decode(memory, so_far)[0][:, -1]), {"tokens": so_far}
+        """Logits (B, V) of what comes after one more token (B,) each, and the state with it."""
+        after, before = dict(state), state["0 written"].shape[3]
+        x = self.target_embedding(tokens).unsqueeze(1) * self.scale
+        x = self.dropout(self.target_position(F.pad(x, (0, 0, before, 0)))[:, -1:])
+        for i, block in enumerate(self.layers):
+            normed = block.norm(x)
+            new = torch.stack(pair(block.attention, normed), dim=1)
+            after[f"{i} written"] = torch.cat([state[f"{i} written"], new], dim=3)
+            x = x + block.dropout(attended(block.attention, normed, after[f"{i} written"]))
+            allowed = memory["allowed"][:, None, None]
+            normed = block.memory_norm(x)
+            x = x + block.dropout(attended(block.memory_attention, normed, state[f"{i} read"], allowed))
+            x = x + block.mlp(x)
+        return self.output(self.decoder.norm(x)[:, 0]), after
+
+    @property
+    def layers(self) -> list[Block]:
+        """Of the decoder."""
+        return [block for block in self.decoder.blocks if isinstance(block, Block)]
 
     def output(self, features: Tensor) -> Tensor:
         logits: Tensor = self.to_logits(features)
         return logits
+
+
+def pair(attention: MultiHeadAttention, source: Tensor) -> tuple[Tensor, Tensor]:
+    """Keys and values (B, heads, S, d) of what is attended to, (B, S, D)."""
+    keys, values = (attention.heads(part) for part in attention.key_value(source).chunk(2, dim=2))
+    return keys, values
+
+
+def attended(attention: MultiHeadAttention, x: Tensor, known: Tensor, allowed: Tensor | None = None) -> Tensor:
+    """What one step x (B, 1, D), the last of as many as there are keys where those are turned, finds in keys and values
+    (B, 2, heads, S, d)."""
+    queries, (keys, values) = attention.heads(attention.query(x)), known.unbind(1)
+    if attention.rotary:
+        queries = rotated(F.pad(queries, (0, 0, keys.shape[2] - 1, 0)))[:, :, -1:]
+        keys = rotated(keys)
+    found = F.scaled_dot_product_attention(queries, keys, values, allowed)
+    out: Tensor = attention.output(found.transpose(1, 2).flatten(2))
+    return out

@@ -123,6 +123,8 @@ class Seq2Seq(Task):
 
     def translate(self, source: Tensor) -> tuple[Tensor, Tensor]:
         """Tokens (B, T) of the translations, up to the end's and filled up with `PAD`, and their log-probabilities (B,)."""
+        if torch.jit.is_tracing():  # the trace would be of as many steps as these very texts took
+            raise ValueError("a search for a translation goes on until all have ended: it has no fixed graph")
         lengths = (source != PAD).sum(1)
         limits = (lengths * self.length_ratio + SPARE).long().clamp(max=self.data.spec.target_length - 1)
         memory = self.model.encode(source)
