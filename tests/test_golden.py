@@ -8,6 +8,14 @@ from pathlib import Path
 
 import pytest
 
+LICENCE = Path(__file__).parents[1] / "LICENSE"  # a text that stays as it is
+PROSE = (
+    "dataset=language_modeling",
+    f"dataset.path={LICENCE}",
+    "dataset.length=16",
+    "dataset.batch_size=4",
+    "dataset.epochs=10",
+)
 RUNS = {
     "cnn_digits": (),
     "mlp_digits_dropout_adamw_onecycle": (
@@ -27,6 +35,11 @@ RUNS = {
     ),
     "vae_digits": ("model=vae", "task.loss=cross_entropy"),
     "deep_belief_net_digits": ("model=deep_belief_net", "dataset.scaling=unit", "model.hidden_sizes=[32]"),
+    "lstm_digits": ("model=lstm", "model.bidirectional=true", "regularization=[clip]"),
+    "transformer_digits": ("model=transformer", "model.dim=16", "optimizer=adamw"),
+    "gru_lm_licence": ("model=gru_lm", *PROSE, "dataset.stream=true"),
+    "transformer_lm_licence": ("model=transformer_lm", "model.dim=16", "model.positions=rotary", *PROSE),
+    "seq2seq_attention_reversal": ("model=seq2seq_attention", "dataset=reversal", "dataset.batch_size=16"),
     "dcgan_digits": ("model=dcgan", "model.channels=[32]", "task.judge=null"),
 }
 
@@ -42,5 +55,5 @@ def test_training_reproduces_its_golden_losses(name: str, dltrain) -> None:
         golden.parent.mkdir(exist_ok=True)
         golden.write_text("".join(f"{loss:.8f}\n" for loss in losses))
     expected = [float(line) for line in golden.read_text().split()]
-    assert len(losses) == 12
+    assert len(losses) >= 12
     assert losses == pytest.approx(expected, rel=1e-3, abs=1e-4)

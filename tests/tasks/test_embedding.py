@@ -72,7 +72,8 @@ def test_words_of_like_company_get_like_vectors(settings: dict[str, Any], tmp_pa
             stage.step(batch)
     with torch.no_grad():
         after = stage.evaluate(stage.held_out.epoch(0))  # type: ignore[union-attr]
-        answers = task.answers(task.predict(task.data.encode_text("cat").unsqueeze(0)))  # type: ignore[attr-defined]
+        cat = torch.tensor([task.words.index("cat")])
+        answers = task.answers(task.predict(cat))
     assert after["loss"] < before["loss"]
     assert after["wordsim353"] > 0.8
     assert {row["word"] for row in answers[0]["top"][:3]} <= {*KINDS["animal"], *BESIDE["animal"]}
@@ -132,7 +133,12 @@ def test_vectors_are_written_as_word2vec_does(tmp_path: Path) -> None:
 
 def test_a_run_trains_scores_and_resumes_exactly(dltrain: Callable[..., Outcome], tmp_path: Path) -> None:
     write(tmp_path)
-    run = ("dataset=words", "dataset.source.path=text.txt", f"paths.data={tmp_path}", "dataset.min_count=1")
+    run: tuple[str, ...] = (
+        "dataset=words",
+        "dataset.source.path=text.txt",
+        f"paths.data={tmp_path}",
+        "dataset.min_count=1",
+    )
     run += ("dataset.vocab_size=40", "model.embedding_dim=8", "trainer.epochs=3", "schedule=constant", "device=cpu")
     run += ("dataset.batch_size=128", "callbacks=quiet", "dataset.val_fraction=0.1", "dataset.test_fraction=0.1")
     whole = dltrain(*run, "--json", "paths.output=whole")
