@@ -10,7 +10,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
+from torch.utils.flop_counter import FlopCounterMode
 
+from dltrain.commands.check import COUNTED
 from dltrain.models.attention import AdditiveAttention, MultiHeadAttention, rotated, scaled_dot_product
 from dltrain.models.recurrent import Cell, Recurrence, Recurrent, RecurrentLanguageModel
 from dltrain.models.sequences import Summary, backwards
@@ -242,3 +244,12 @@ def test_a_stacks_last_layers_begin_smaller() -> None:
     assert float(attention.query.weight.detach().std()) == pytest.approx(0.02, rel=0.1)
     assert float(attention.output.weight.detach().std()) == pytest.approx(0.02 / 4, rel=0.1)
     assert float(blocks[0].mlp[3].weight.detach().std()) == pytest.approx(0.02 / 4, rel=0.1)
+
+
+@pytest.mark.parametrize("impl", ["torch", "equations"])
+def test_an_lstms_multiplications_are_counted(impl) -> None:
+    """2 operations for each weight of each gate and step, and those of the output layer."""
+    model = Recurrent((9, 5), 3, cell="lstm", hidden_size=4, impl=impl).eval()
+    with FlopCounterMode(display=False, custom_mapping=COUNTED) as counter, torch.no_grad():
+        model(torch.randn(2, 9, 5))
+    assert counter.get_total_flops() == 2 * 2 * (9 * 16 * (5 + 4) + 4 * 3)
