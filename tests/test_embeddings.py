@@ -80,3 +80,20 @@ def test_a_run_that_has_no_such_vectors_is_refused(run: str, dltrain) -> None:
     outcome = dltrain("dataset=digits", "model=lstm", f"model.embedding.from={run}", *QUICK)
     assert outcome.code == 2
     assert "the data has no words" in outcome.err
+
+
+def test_vectors_are_written_as_word2vec_does_and_nearest_words_are_answered(run: str, dltrain) -> None:
+    outcome = dltrain("predict", run, "--out", "all.vec", "--json")
+    assert outcome.code == 0, outcome.err
+    header, *lines = Path("all.vec").read_text().splitlines()
+    learned = vectors(run)
+    assert header == f"{len(learned)} 6" == f"{outcome.json['vectors']} 6"
+    for line in lines:
+        word, *numbers = line.split(" ")
+        assert torch.equal(torch.tensor([float(n) for n in numbers]), learned[word])
+    rows = dltrain("predict", run, "fine", "top=2", "--json").json["rows"]
+    near = {w: float(torch.cosine_similarity(learned["fine"], v, dim=0)) for w, v in learned.items() if w != "fine"}
+    assert [row["word"] for row in rows[0]["top"]] == sorted(near, key=lambda w: -near[w])[:2]
+    refused = dltrain("predict", run, "fine", "--out", "all.vec")
+    assert refused.code == 2
+    assert "predict what?" in refused.err

@@ -1,7 +1,7 @@
 """`dltrain predict RUN INPUT... [--out FILE]`: what a run's best checkpoint says of files, folders, globs and tables.
 
 With split=val|test instead of inputs, of those samples of the data set; with --samples N, what its generator draws; with
---tokens N, what its language model goes on with.
+--tokens N, what its language model goes on with; with --out FILE.vec, all of a run's word vectors.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from dltrain import build
 from dltrain.commands.options import Options
 from dltrain.commands.resume import find_run, position, saved_configuration, trained_state
 from dltrain.commands.sample import draw_samples
+from dltrain.commands.vectors import SUFFIX, write_vectors
 from dltrain.commands.write import SETTINGS, write_text
 from dltrain.config import check
 from dltrain.data.tokens import TokenSplit
@@ -37,7 +38,7 @@ log = logging.getLogger("dltrain")
 IMAGES = (".bmp", ".gif", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
 TEXTS = (".txt",)
 SHOWN = 60  # characters of a text that was typed
-FORMATS = (".csv", ".jsonl")
+FORMATS = (".csv", ".jsonl", SUFFIX)
 BATCH = 128  # samples at once
 FEW = 100  # rows that --json carries
 WEIGHTS = ("best", "last")
@@ -56,7 +57,8 @@ def predict(options: Options) -> None:
     out = Path(options.out) if options.out is not None else None
     if out is not None and options.samples is None:
         check_out(out)
-    if (options.samples is not None) + bool(split) + bool(options.names[1:]) != 1:
+    vectors = out is not None and out.suffix == SUFFIX
+    if (options.samples is not None) + bool(split) + bool(options.names[1:]) + vectors != 1:
         raise UsageError(
             "predict what? Name images, folders, globs, tables or texts after the run, or split=test, or --samples 64"
         )
@@ -74,6 +76,9 @@ def predict(options: Options) -> None:
     experiment = build.build(composed.config, fake=True, trained=True, description=description)
     reader = build.build({**composed.config, "debug": None}, trained=True, description=description).data
     engine = position(experiment, where)
+    if vectors and out is not None:
+        write_vectors(engine, options, out, run.folder)
+        return
     if options.samples is not None:
         draw_samples(engine, options, run.folder, composed.config["seed"])
         return

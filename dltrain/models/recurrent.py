@@ -182,7 +182,7 @@ class Recurrent(nn.Module):
 
     Tokens have learned vectors of `embedding_dim`. The `num_layers` layers of `cell` are followed by `summary`: the last
     output of each sequence (of its second direction the first one, which is the last it makes), or the mean or the
-    largest over its steps. `dropout` comes before, between and after them. `impl=equations` computes the same by the
+    largest over its steps. `dropout` comes before, between and after them; `word_dropout` hides whole words. `impl=equations` computes the same by the
     equations, a step at a time: to be read, and some times slower. `embedding.from` names a run of word vectors, which the
     tokens' vectors begin with (and stay, if `frozen`): dltrain/embeddings.py puts them in.
     """
@@ -199,12 +199,13 @@ class Recurrent(nn.Module):
         bidirectional: bool = False,
         summary: Summary = "last",
         dropout: Fraction = 0.0,
+        word_dropout: Fraction = 0.0,
         forget_bias: float = 1.0,
         impl: Impl = "torch",
         embedding: Begin | None = None,
     ) -> None:
         super().__init__()
-        self.steps = Steps(input_shape, vocab_size, embedding_dim)
+        self.steps = Steps(input_shape, vocab_size, embedding_dim, word_dropout)
         self.before = nn.Sequential(*dropout_layer(dropout))
         settings = (hidden_size, num_layers, bidirectional, dropout, impl, forget_bias)
         self.recurrence = Recurrence(cell, self.steps.size, *settings)

@@ -9,8 +9,9 @@ from typing import Literal, TypeAlias
 import torch
 from torch import Tensor, nn
 
-from dltrain.types import PAD
+from dltrain.types import PAD, UNKNOWN
 
+SMALL = 0.05  # standard deviation
 Summary: TypeAlias = Literal["last", "mean", "max"]
 Begin: TypeAlias = dict[str, str | int | bool | None]
 """What a model's token vectors begin with: `from` a run of word vectors, and whether they stay `frozen`."""
@@ -20,11 +21,16 @@ class Steps(nn.Module):
     """Inputs as steps (B, T, F), and how many of them there are of each (B,).
 
     Token numbers (B, T) become vectors of `embedding_dim`, that of padding being zero; a series (B, T, F) is taken as it is,
-    a row of a table (B, F) as F steps of one number, an image (B, C, H, W) as its H rows, from the top.
+    a row of a table (B, F) as F steps of one number, an image (B, C, H, W) as its H rows, from the top. In training the
+    share `word_dropout` of the tokens is unknown (Iyyer et al. 2015, "Deep Unordered Composition Rivals Syntactic Methods
+    for Text Classification", section 3): rare names are not learned by heart.
     """
 
-    def __init__(self, input_shape: tuple[int, ...], vocab_size: int, embedding_dim: int) -> None:
+    def __init__(
+        self, input_shape: tuple[int, ...], vocab_size: int, embedding_dim: int, word_dropout: float = 0.0
+    ) -> None:
         super().__init__()
+        self.word_dropout = word_dropout
         self.embedding = embedding(vocab_size, embedding_dim) if vocab_size else None
         of_shape = {1: 1, 2: input_shape[-1], 3: input_shape[0] * input_shape[-1]}
         self.size = embedding_dim if vocab_size else of_shape[len(input_shape)]
@@ -32,7 +38,11 @@ class Steps(nn.Module):
 
     def forward(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
         if self.embedding is not None:
-            return self.embedding(inputs), lengths_of(inputs)
+            lengths = lengths_of(inputs)
+            if self.training and self.word_dropout:
+                hidden = torch.rand(inputs.shape, device=inputs.device) < self.word_dropout
+                inputs = inputs.masked_fill(hidden & (inputs != PAD), UNKNOWN)
+            return self.embedding(inputs), lengths
         if inputs.ndim == 4:
             inputs = inputs.transpose(1, 2).flatten(2)
         elif inputs.ndim == 2:
@@ -41,9 +51,10 @@ class Steps(nn.Module):
 
 
 def embedding(vocab_size: int, embedding_dim: int) -> nn.Embedding:
-    """A vector for each token, that of padding always zero; of length about 1, for the layer above to begin with."""
+    """A vector for each token, that of padding always zero. They begin small, so that what is learned of a word soon outweighs
+    what its vector happened to be."""
     layer = nn.Embedding(vocab_size, embedding_dim, padding_idx=PAD)
-    nn.init.normal_(layer.weight, std=1 / math.sqrt(embedding_dim))
+    nn.init.normal_(layer.weight, std=SMALL)
     nn.init.zeros_(layer.weight[PAD])
     return layer
 

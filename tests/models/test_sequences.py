@@ -253,3 +253,17 @@ def test_an_lstms_multiplications_are_counted(impl) -> None:
     with FlopCounterMode(display=False, custom_mapping=COUNTED) as counter, torch.no_grad():
         model(torch.randn(2, 9, 5))
     assert counter.get_total_flops() == 2 * 2 * (9 * 16 * (5 + 4) + 4 * 3)
+
+
+def test_hidden_words_are_unknown_in_training_alone() -> None:
+    torch.manual_seed(0)
+    model, text = Recurrent((40,), 2, VOCABULARY, word_dropout=0.4), tokens(torch.full((50,), 40)) + 0
+    text[:, 30:] = 0
+    seen: list[Tensor] = []
+    model.steps.embedding.register_forward_pre_hook(lambda module, args: seen.append(args[0]))
+    model(text)
+    model.eval()(text)
+    hidden = (seen[0] != text) & (seen[0] == 1)
+    assert float(hidden.float().mean()) == pytest.approx(0.4 * 30 / 40, abs=0.03)
+    assert torch.equal(seen[0].masked_fill(hidden, 0), text.masked_fill(hidden, 0))
+    assert torch.equal(seen[1], text)
