@@ -182,9 +182,10 @@ class Recurrent(nn.Module):
 
     Tokens have learned vectors of `embedding_dim`. The `num_layers` layers of `cell` are followed by `summary`: the last
     output of each sequence (of its second direction the first one, which is the last it makes), or the mean or the
-    largest over its steps. `dropout` comes before, between and after them; `word_dropout` hides whole words. `impl=equations` computes the same by the
-    equations, a step at a time: to be read, and some times slower. `embedding.from` names a run of word vectors, which the
-    tokens' vectors begin with (and stay, if `frozen`): dltrain/embeddings.py puts them in.
+    largest over its steps. `dropout` comes before, between and after them; `word_dropout` hides whole words.
+    `impl=equations` computes the same by the equations, a step at a time: to be read, and some times slower.
+    `embedding.from` names a run of word vectors, which the tokens' vectors begin with (and stay, if `frozen`):
+    dltrain/embeddings.py puts them in.
     """
 
     def __init__(

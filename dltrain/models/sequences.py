@@ -51,8 +51,8 @@ class Steps(nn.Module):
 
 
 def embedding(vocab_size: int, embedding_dim: int) -> nn.Embedding:
-    """A vector for each token, that of padding always zero. They begin small, so that what is learned of a word soon outweighs
-    what its vector happened to be."""
+    """A vector for each token, that of padding always zero. They begin small, so that what is learned of a word soon
+    outweighs what its vector happened to be."""
     layer = nn.Embedding(vocab_size, embedding_dim, padding_idx=PAD)
     nn.init.normal_(layer.weight, std=SMALL)
     nn.init.zeros_(layer.weight[PAD])
