@@ -80,8 +80,8 @@ def test_the_options_take_torchs_steps(name: str) -> None:
     torch.testing.assert_close(list(ours.parameters()), list(theirs.parameters()), rtol=0, atol=1e-6)
 
 
-def test_every_option_is_compared_with_torch_or_is_muon() -> None:
-    assert {*TORCHS, "muon"} == set(groups()["optimizer"])
+def test_every_option_is_compared_with_torch_or_has_tests_of_its_own() -> None:
+    assert {*TORCHS, "muon", "row_adagrad", "sparse_adam"} == set(groups()["optimizer"])
 
 
 def test_muon_tells_hidden_matrices_from_the_output_layer_and_the_vectors_by_order() -> None:

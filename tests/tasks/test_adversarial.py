@@ -710,7 +710,7 @@ def test_the_distance_falls_on_digits(model: type[Any], settings: dict[str, Any]
         (["task.judge={_target_: dltrain.models.gan.GAN}"], "expected a sequential classifier"),
         (["task.discriminator_steps=0"], "task.discriminator_steps=0"),
         (["regularization=[mixup]"], "mixup mixes images"),
-        (["task=classification"], "this model makes images, not logits"),
+        (["task=classification"], "this model gives no logits of classes"),
     ],
     ids=str,
 )

@@ -470,7 +470,7 @@ def test_data_other_than_images_has_figures_only() -> None:
         (["model.visible_units=ternary"], "model.visible_units=ternary"),
         (["model=unrolled_autoencoder", "dataset.scaling=standardize"], "dataset.scaling=unit brings them into 0..1"),
         (["model=autoencoder", "task=deep_autoencoding"], "model=unrolled_autoencoder is"),
-        (["model=unrolled_autoencoder", "task=deep_belief"], "this model makes images, not logits"),
+        (["model=unrolled_autoencoder", "task=deep_belief"], "this model gives no logits of classes"),
     ],
     ids=str,
 )
