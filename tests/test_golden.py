@@ -16,6 +16,12 @@ PROSE = (
     "dataset.batch_size=4",
     "dataset.epochs=10",
 )
+REVERSAL = (
+    "dataset=reversal",
+    "dataset.batch_size=16",
+    "dataset.pairs.val_samples=32",
+    "dataset.pairs.test_samples=32",
+)
 RUNS = {
     "cnn_digits": (),
     "mlp_digits_dropout_adamw_onecycle": (
@@ -39,7 +45,7 @@ RUNS = {
     "transformer_digits": ("model=transformer", "model.dim=16", "optimizer=adamw"),
     "gru_lm_licence": ("model=gru_lm", *PROSE, "dataset.stream=true"),
     "transformer_lm_licence": ("model=transformer_lm", "model.dim=16", "model.positions=rotary", *PROSE),
-    "seq2seq_attention_reversal": ("model=seq2seq_attention", "dataset=reversal", "dataset.batch_size=16"),
+    "seq2seq_attention_reversal": ("model=seq2seq_attention", *REVERSAL),
     "dcgan_digits": ("model=dcgan", "model.channels=[32]", "task.judge=null"),
 }
 

@@ -17,7 +17,7 @@ DATA = {  # what a model reads that reads no images
     **dict.fromkeys(("rnn_lm", "lstm_lm", "gru_lm", "transformer_lm"), ("dataset=shakespeare", "dataset.length=16")),
     **dict.fromkeys(("seq2seq", "seq2seq_attention", "transformer_seq2seq"), ("dataset=reversal",)),
     **dict.fromkeys(("word2vec", "cbow", "fasttext_vectors"), ("dataset=imdb_words",)),
-    "fasttext": ("dataset=imdb",),
+    "fasttext": ("dataset=imdb", "model.buckets=1000"),
 }
 
 CHOICES = [
