@@ -11,7 +11,9 @@ from torch import Tensor, nn
 
 from dltrain.types import PAD, UNKNOWN
 
-SMALL = 0.05  # standard deviation
+DEVIATION = (
+    1.0  # of what words begin with: smaller ones are soon what rare names happen to stand for, and learned by heart
+)
 Summary: TypeAlias = Literal["last", "mean", "max"]
 Begin: TypeAlias = dict[str, str | int | bool | None]
 """What a model's token vectors begin with: `from` a run of word vectors, and whether they stay `frozen`."""
@@ -31,7 +33,7 @@ class Steps(nn.Module):
     ) -> None:
         super().__init__()
         self.word_dropout = word_dropout
-        self.embedding = embedding(vocab_size, embedding_dim) if vocab_size else None
+        self.embedding = embedding(vocab_size, embedding_dim, DEVIATION) if vocab_size else None
         of_shape = {1: 1, 2: input_shape[-1], 3: input_shape[0] * input_shape[-1]}
         self.size = embedding_dim if vocab_size else of_shape[len(input_shape)]
         self.most = input_shape[-2] if len(input_shape) > 1 else input_shape[0]
@@ -50,11 +52,10 @@ class Steps(nn.Module):
         return inputs, torch.full((len(inputs),), inputs.shape[1], device=inputs.device)
 
 
-def embedding(vocab_size: int, embedding_dim: int) -> nn.Embedding:
-    """A vector for each token, that of padding always zero. They begin small, so that what is learned of a word soon
-    outweighs what its vector happened to be."""
+def embedding(vocab_size: int, embedding_dim: int, std: float | None = None) -> nn.Embedding:
+    """A vector for each token, that of padding always zero; numbers of deviation `std`, or vectors of length about 1."""
     layer = nn.Embedding(vocab_size, embedding_dim, padding_idx=PAD)
-    nn.init.normal_(layer.weight, std=SMALL)
+    nn.init.normal_(layer.weight, std=1 / math.sqrt(embedding_dim) if std is None else std)
     nn.init.zeros_(layer.weight[PAD])
     return layer
 
