@@ -30,7 +30,7 @@ from dltrain.config.compose import compose
 
 STEPS = 700
 CHOICES = {
-    "lstm": ("experiment=lstm_imdb", "regularization=[]", "schedule=constant", "model.summary=last"),
+    "lstm": ("model=lstm", "dataset=imdb", "optimizer=adam", "schedule=constant"),
     "transformer": ("experiment=charlm_transformer_shakespeare", "schedule=constant"),
 }
 

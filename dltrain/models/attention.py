@@ -44,7 +44,7 @@ class MultiHeadAttention(nn.Module):
         if rotary and dim // num_heads % 2:
             raise ValueError("rotary positions turn pairs: model.dim / model.num_heads has to be even")
         self.num_heads, self.rotary, self.impl, self.dropout = num_heads, rotary, impl, dropout
-        self.query, self.key_value = nn.Linear(dim, dim), nn.Linear(dim, 2 * dim)
+        self.project = nn.Linear(dim, 3 * dim)  # to queries, keys and values
         self.output = nn.Linear(dim, dim)
         self.weights: Tensor | None = None
 
@@ -53,9 +53,10 @@ class MultiHeadAttention(nn.Module):
     ) -> Tensor:
         """x (B, T, D) attends to `memory` (B, S, D), or to itself; `causal`: to nothing after it. `allowed` (B, 1, 1 or T, S)
         is true where it may."""
-        source = x if memory is None else memory
-        q = self.heads(self.query(x))
-        k, v = (self.heads(part) for part in self.key_value(source).chunk(2, dim=2))
+        if memory is None:
+            q, k, v = (self.heads(part) for part in self.project(x).chunk(3, dim=2))
+        else:
+            q, (k, v) = self.queries(x), self.keys_and_values(memory)
         if self.rotary:
             q, k = rotated(q), rotated(k)
         if self.impl == "torch":
@@ -69,6 +70,17 @@ class MultiHeadAttention(nn.Module):
             if self.dropout:
                 outputs = F.dropout(weights, self.dropout, self.training) @ v
         return self.output(outputs.transpose(1, 2).flatten(2))
+
+    def queries(self, x: Tensor) -> Tensor:
+        """The queries (B, heads, T, d) of x (B, T, D)."""
+        dim = x.shape[2]
+        return self.heads(F.linear(x, self.project.weight[:dim], self.project.bias[:dim]))
+
+    def keys_and_values(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """The keys and the values, (B, heads, S, d) each, of x (B, S, D)."""
+        dim = x.shape[2]
+        keys, values = F.linear(x, self.project.weight[dim:], self.project.bias[dim:]).chunk(2, dim=2)
+        return self.heads(keys), self.heads(values)
 
     def heads(self, x: Tensor) -> Tensor:
         """(B, T, D) as (B, heads, T, D / heads)."""

@@ -73,7 +73,7 @@ class TransformerSeq2Seq(nn.Module):
         state: dict[str, Tensor] = {}
         for i, block in enumerate(self.layers):
             of_memory = block.memory_attention
-            state[f"{i} read"] = torch.stack(pair(of_memory, memory["outputs"]), dim=1)
+            state[f"{i} read"] = torch.stack(of_memory.keys_and_values(memory["outputs"]), dim=1)
             state[f"{i} written"] = state[f"{i} read"][:, :, :, :0]
         return state
 
@@ -91,7 +91,7 @@ class TransformerSeq2Seq(nn.Module):
         x = self.dropout(self.target_position(F.pad(x, (0, 0, before, 0)))[:, -1:])
         for i, block in enumerate(self.layers):
             normed = block.norm(x)
-            new = torch.stack(pair(block.attention, normed), dim=1)
+            new = torch.stack(block.attention.keys_and_values(normed), dim=1)
             after[f"{i} written"] = torch.cat([state[f"{i} written"], new], dim=3)
             x = x + block.dropout(attended(block.attention, normed, after[f"{i} written"]))
             allowed = memory["allowed"][:, None, None]
@@ -110,16 +110,10 @@ class TransformerSeq2Seq(nn.Module):
         return logits
 
 
-def pair(attention: MultiHeadAttention, source: Tensor) -> tuple[Tensor, Tensor]:
-    """Keys and values (B, heads, S, d) of what is attended to, (B, S, D)."""
-    keys, values = (attention.heads(part) for part in attention.key_value(source).chunk(2, dim=2))
-    return keys, values
-
-
 def attended(attention: MultiHeadAttention, x: Tensor, known: Tensor, allowed: Tensor | None = None) -> Tensor:
     """What one step x (B, 1, D), the last of as many as there are keys where those are turned, finds in keys and values
     (B, 2, heads, S, d)."""
-    queries, (keys, values) = attention.heads(attention.query(x)), known.unbind(1)
+    queries, (keys, values) = attention.queries(x), known.unbind(1)
     if attention.rotary:
         queries = rotated(F.pad(queries, (0, 0, keys.shape[2] - 1, 0)))[:, :, -1:]
         keys = rotated(keys)

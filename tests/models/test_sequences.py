@@ -241,7 +241,7 @@ def test_a_stacks_last_layers_begin_smaller() -> None:
     torch.manual_seed(0)
     blocks = Stack(8, 64, 4, None, "gelu", 0.0, "learned", "torch").blocks
     attention = blocks[0].attention
-    assert float(attention.query.weight.detach().std()) == pytest.approx(0.02, rel=0.1)
+    assert float(attention.project.weight.detach().std()) == pytest.approx(0.02, rel=0.1)
     assert float(attention.output.weight.detach().std()) == pytest.approx(0.02 / 4, rel=0.1)
     assert float(blocks[0].mlp[3].weight.detach().std()) == pytest.approx(0.02 / 4, rel=0.1)
 
