@@ -33,6 +33,8 @@ class WordSplit:
 
     def epoch(self, number: int, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
         stays = torch.rand(self.samples, generator=keyed(self.seed, number)) < self.kept[self.words]
+        if not stays.any():  # of a few words: better all than nothing to learn from, or to evaluate on
+            stays = torch.ones_like(stays)
         words, documents = self.words[stays], self.documents[stays]
         for first in range(start * self.batch_size, len(words), self.batch_size):
             block = words[first : first + self.batch_size].long(), documents[first : first + self.batch_size].long()

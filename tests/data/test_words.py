@@ -74,6 +74,14 @@ def test_frequent_words_are_thinned_as_often_as_that_says() -> None:
     assert len(split) == 12
 
 
+def test_a_text_of_which_nothing_would_stay_is_kept_whole() -> None:
+    words = torch.tensor([4, 5, 4])
+    split = WordSplit(words, torch.zeros(3, dtype=torch.int32), torch.full((6,), 1e-9), 8, seed=0)
+    (block, _), *more = list(split.epoch(0))
+    assert not more
+    assert block.tolist() == [4, 5, 4, *[PAD] * 5]
+
+
 def test_an_epoch_is_a_function_of_seed_and_number_from_any_place(tmp_path: Path) -> None:
     split = corpus(tmp_path, sample=0.01).train
     whole, again = list(split.epoch(1)), list(split.epoch(1, 2))
