@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Callable, Iterable, Iterator
+from importlib.util import find_spec
 from typing import Any, Literal, Protocol, runtime_checkable
 
 import torch
@@ -19,6 +21,7 @@ SHOWN = 16  # translations
 FROM_A_BATCH = 4  # of them, for batches are sorted by length
 MAPS = 4  # pictures of attention
 MOST_MAPPED = 40  # tokens of such a picture, either way
+MISSING = 'translations are scored by sacrebleu: pip install "dltrain[text]"'
 SPARE = 10  # tokens that a translation may have beyond its ratio
 
 
@@ -51,7 +54,7 @@ class Seq2Seq(Task):
     texts as their tokens spell them, and the share that matches exactly; it shows some translations and, of a model
     with attention, what they attend to. Translations are greedy, or with a `beam_size` above 1 by beam search with
     `length_penalty`; they have no more tokens than `length_ratio` times the source's plus 10, and never an unknown word.
-    ValueError for a model or data that is not for translation.
+    ValueError for a model or data that is not for translation, and where sacrebleu is missing.
     """
 
     def __init__(
@@ -73,6 +76,8 @@ class Seq2Seq(Task):
             raise ValueError("the data has no target texts: dataset=translation, multi30k or reversal does")
         if not isinstance(model, Translator):
             raise ValueError("this model has no decoder: model=seq2seq, seq2seq_attention or transformer_seq2seq does")
+        if "sacrebleu" not in sys.modules and find_spec("sacrebleu") is None:
+            raise ValueError(MISSING)
         self.model: Any = model
         self.data, self.loss, self.optim, self.epochs, self.watch, self.mode = data, loss, optim, epochs, watch, mode
         self.teacher_forcing, self.beam_size, self.length_penalty = teacher_forcing, beam_size, length_penalty
@@ -214,7 +219,7 @@ def overlap(hypotheses: list[str], references: list[str]) -> dict[str, float]:
         from sacrebleu.metrics.bleu import BLEU
         from sacrebleu.metrics.chrf import CHRF
     except ImportError as e:
-        raise ImportError('translations are scored by sacrebleu: pip install "dltrain[text]"') from e
+        raise ImportError(MISSING) from e
     return {
         "bleu": float(BLEU(force=True).corpus_score(hypotheses, [references]).score),
         "chrf": float(CHRF().corpus_score(hypotheses, [references]).score),

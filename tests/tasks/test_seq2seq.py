@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -233,3 +234,14 @@ def test_a_run_translates_raw_text(dltrain: Any) -> None:
     assert [row["input"] for row in rows] == ["789", "lines.txt:1", "lines.txt:2"]
     assert all(set(row["translation"]) <= set("0123456789") for row in rows)
     assert all(row["log_probability"] < 0 for row in rows)
+
+
+def test_what_scores_translations_is_asked_for_before_anything_is_trained(
+    monkeypatch: pytest.MonkeyPatch, dltrain
+) -> None:
+    monkeypatch.delitem(sys.modules, "sacrebleu", raising=False)
+    monkeypatch.setattr("dltrain.tasks.seq2seq.find_spec", lambda name: None)
+    outcome = dltrain("dataset=reversal", "debug=smoke", "callbacks=quiet")
+    assert outcome.code == 2
+    assert 'sacrebleu: pip install "dltrain[text]"' in outcome.err
+    assert not list(Path("outputs").glob("*/*"))
