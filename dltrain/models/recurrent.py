@@ -7,6 +7,7 @@ outputs behind nothing is used. The second direction of a bidirectional layer ru
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from typing import Literal, TypeAlias
 
 import torch
@@ -48,8 +49,9 @@ class Equations(nn.Module):
             outputs.append(state[0])
         return torch.stack(outputs), state
 
+    @abstractmethod
     def step(self, of_input: Tensor, state: State) -> State:
-        raise NotImplementedError
+        """The state after one more step, of whose input the gates' part `of_input` (B, G H) is there."""
 
     def of_hidden(self, h: Tensor) -> Tensor:
         return h @ self.weight_hh_l0.T + self.bias_hh_l0
