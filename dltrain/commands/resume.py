@@ -5,8 +5,12 @@ from __future__ import annotations
 import logging
 import shutil
 import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from dltrain import build, checkpoint
 from dltrain.build import Experiment
@@ -121,6 +125,18 @@ def continued(run: Run, composed: Composed, where: Resume | None, options: Optio
             )
             state["callbacks"]["checkpoint"]["best"] = {}
     execute(session, options.outcome, where)
+
+
+@contextmanager
+def answering(engine: Engine) -> Iterator[None]:
+    """Inside, the task answers as it was scored: in evaluation, by averaged weights where its last stage averages."""
+    engine.task.eval()
+    with ExitStack() as stack:
+        for optim in engine.stage.optims:
+            stack.enter_context(optim.averaged())
+        stack.enter_context(torch.no_grad())
+        stack.enter_context(engine.autocast)
+        yield
 
 
 def forked(run: Run, composed: Composed, experiment: Experiment, where: Resume | None, options: Options) -> Run:

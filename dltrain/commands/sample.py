@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import logging
-from contextlib import ExitStack
 from itertools import chain, count
 from pathlib import Path
 
-import torch
 from torch import Tensor
 
 from dltrain import rng
 from dltrain.commands.options import Options
+from dltrain.commands.resume import answering
 from dltrain.engine import Engine
 from dltrain.errors import UsageError
 from dltrain.report.pictures import grid
@@ -48,13 +47,8 @@ def draw_samples(engine: Engine, options: Options, run: Path, seed: int) -> None
 def drawn(engine: Engine, number: int, seed: int) -> Tensor:
     """Images (N, C, H, W) in 0..1, by averaged weights where the last stage averages."""
     assert isinstance(engine.task, Samples)
-    engine.task.eval()
     rng.seed_all(seed)
-    with ExitStack() as stack:
-        for optim in engine.stage.optims:
-            stack.enter_context(optim.averaged())
-        stack.enter_context(torch.no_grad())
-        stack.enter_context(engine.autocast)
+    with answering(engine):
         try:
             return engine.task.sample(number).cpu()
         except ValueError as e:

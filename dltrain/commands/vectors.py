@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 from torch import Tensor
 
 from dltrain.commands.options import Options
+from dltrain.commands.resume import answering
 from dltrain.engine import Engine
 from dltrain.errors import UsageError
 
@@ -30,10 +30,7 @@ def write_vectors(engine: Engine, options: Options, out: Path, run: Path) -> Non
     """Write all vectors of the run, averaged where its last stage averages; UsageError for a task that has none."""
     if not isinstance(engine.task, HasVectors):
         raise UsageError(f"--out {out}: a run of {type(engine.task).__name__} has no vectors of words; word2vec's has")
-    engine.task.eval()
-    with ExitStack() as stack:
-        for optim in engine.stage.optims:
-            stack.enter_context(optim.averaged())
+    with answering(engine):
         words, vectors = engine.task.vectors()
     count = write_word2vec(words, vectors, out)
     log.info(f"{out}: {count:,} words, {vectors.shape[1]} numbers each")

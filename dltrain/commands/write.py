@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import logging
-from contextlib import ExitStack
-
-import torch
 
 from dltrain import rng
 from dltrain.commands.options import Options
+from dltrain.commands.resume import answering
 from dltrain.engine import Engine
 from dltrain.errors import UsageError
 from dltrain.types import Data, ReadsText, Writes
@@ -34,13 +32,8 @@ def write_text(
     task = engine.task
     if not isinstance(task, Writes) or not isinstance(data, ReadsText):
         raise UsageError(f"--tokens: a run of {type(task).__name__} writes no text; one of a language model does")
-    task.eval()
     rng.seed_all(seed)
-    with ExitStack() as stack:
-        for optim in engine.stage.optims:
-            stack.enter_context(optim.averaged())
-        stack.enter_context(torch.no_grad())
-        stack.enter_context(engine.autocast)
+    with answering(engine):
         written = []
         for prompt in prompts:
             tokens = engine.move(data.encode_text(prompt))
