@@ -28,7 +28,7 @@ from dltrain.callbacks.profile import Profile
 from dltrain.callbacks.signals import Signals
 from dltrain.callbacks.timer import Timer
 from dltrain.checkpoint import Store
-from dltrain.checkpoint import load as load_checkpoint
+from dltrain.config.balance import balanced_loss
 from dltrain.config.check import OPTIMIZERS, PARTIAL, TARGET, own_optimizer
 from dltrain.config.policy import locate
 from dltrain.config.schema import arguments
@@ -37,10 +37,12 @@ from dltrain.data.repeated import Repeated
 from dltrain.device import Device
 from dltrain.embeddings import KEY, take_vectors, tokens_of
 from dltrain.engine import Callback, Engine, Task
-from dltrain.errors import ConfigError, InputError
+from dltrain.errors import ConfigError
+from dltrain.freezing import Freezing, chosen
 from dltrain.optim import Optim
+from dltrain.pretrained import Beginning, of_run, published, trained_weights
 from dltrain.run import CHECKPOINTS, METRICS, Run, find
-from dltrain.types import Data, Interval
+from dltrain.types import Data, Interval, Standardizes
 
 log = logging.getLogger("dltrain")
 UNLIMITED = sys.maxsize
@@ -132,6 +134,7 @@ def build(
         raise ConfigError([("preprocessing", str(e))]) from e
     if fake or debug == "smoke":
         data = data.fake()
+    held = data
     data.to(device.torch_device())
     if debug == "overfit":
         data = Repeated(data)
@@ -150,8 +153,13 @@ def build(
         if not (fake or trained or debug == "smoke"):
             words = find(str(embedding["from"]), Path(config["paths"]["output"]))
             take_vectors(layer, data, words, trained_weights(words, KEY), make)
+    beginning = None if fake or trained or debug == "smoke" else begin_with(config, model)
+    if beginning and isinstance(held, Standardizes):
+        beginning.standardize(held)
+    freezing = frozen(config, model, trainer)
     known = {**data.spec.arguments(), "class_counts": lambda: data.class_counts}  # the latter only when it is asked for
-    loss = make(config["loss"], "loss", known, plugins, settings["loss"])
+    loss_node = balanced_loss(config, bool(data.spec.class_names), settings["loss"])
+    loss = make(loss_node, "loss", known, plugins, settings["loss"])
     watch, mode = watched(config, trainer)
     task: Task = make(
         {key: value for key, value in config["task"].items() if key != OPTIMIZERS},
@@ -165,12 +173,12 @@ def build(
             "epochs": trainer.epochs or UNLIMITED,
             "watch": watch,
             "mode": mode,
+            "freezing": freezing,
         },
         plugins,
     )
-    begin_with = config.get("init", {}).get("from")
-    if begin_with is not None and not (fake or trained or debug == "smoke"):
-        take_over(task, find(str(begin_with), Path(config["paths"]["output"])))
+    if beginning:
+        beginning.take_over(task)
     device.place(task)
     return Experiment(config, device, data, task, trainer, settings["callbacks"])
 
@@ -185,39 +193,50 @@ def watched(config: dict[str, Any], trainer: Trainer) -> tuple[str, Literal["max
     return watch, trainer.mode or own.get("mode") or trainer.better(watch)
 
 
-def take_over(task: Task, run: Run) -> None:
-    """Begin with the best weights of `run` wherever name and shape are the same, and say which were not.
-
-    InputError if the run has no checkpoint or nothing matches.
-    """
-    theirs, own = trained_weights(run, "init.from"), task.state_dict()
-    matched = [name for name, value in own.items() if name in theirs and theirs[name].shape == value.shape]
-    if not matched:
-        raise InputError(f"init.from: no weight of {run.folder} has the name and shape of one here")
-    task.load_state_dict({name: theirs[name] for name in matched}, strict=False)
-    log.info(f"init.from {run.folder}: {len(matched)} of {len(own)} tensors taken over")
-    for name, value in own.items():
-        if name not in theirs:
-            log.info(f"  fresh   {name} {tuple(value.shape)}: the run has none of that name")
-        elif theirs[name].shape != value.shape:
-            log.info(f"  fresh   {name} {tuple(value.shape)}: the run's is {tuple(theirs[name].shape)}")
-    for name in theirs.keys() - own.keys():
-        log.info(f"  unused  {name} {tuple(theirs[name].shape)} of the run")
+def begin_with(config: dict[str, Any], model: nn.Module) -> Beginning | None:
+    """The weights that a configuration begins with, if any; ConfigError where it names two, or such as there are not."""
+    init = config.get("init", {})
+    run, weights = init.get("from"), init.get("weights")
+    if run is not None and weights is not None:
+        raise ConfigError([("init.weights", "init.from is set too: begin with one of them")])
+    if run is not None:
+        return of_run(find(str(run), Path(config["paths"]["output"])))
+    return published(model, str(weights)) if weights is not None else None
 
 
-def trained_weights(run: Run, key: str) -> dict[str, Any]:
-    """What a run's task ended with: of the checkpoint that was named, the best or else the last one. InputError, naming the
-    `key` that asks, where there is none."""
-    store = Store(run.folder / CHECKPOINTS)
-    found = (
-        (run.checkpoint, load_checkpoint(run.checkpoint))
-        if run.checkpoint
-        else store.read("best") or store.read("last")
-    )
-    if found is None:
-        raise InputError(f"{key}: {run.folder} has no checkpoint")
-    weights: dict[str, Any] = found[1]["task"]
-    return weights
+def frozen(config: dict[str, Any], model: nn.Module, trainer: Trainer) -> Freezing:
+    """What of `model` is frozen, after saying so; ConfigError for a name of none, or an end that is never reached."""
+    patterns, until = config.get("freeze") or [], config.get("unfreeze_epoch")
+    factors = config.get("lr_factors") or {}
+    problems: list[tuple[str, str]] = []
+    if until is not None and not patterns:
+        problems.append((f"unfreeze_epoch={until}", "nothing is frozen: freeze=[...] says what"))
+    if until is not None and trainer.epochs is not None and until >= trainer.epochs:
+        problems.append(
+            (f"unfreeze_epoch={until}", f"the run has {trainer.epochs} epochs: nothing is trained after that")
+        )
+    if until is not None and "freezing" not in arguments(locate(config["task"][TARGET], config["plugins"])):
+        problems.append(
+            (f"unfreeze_epoch={until}", "this task does not unfreeze: leave it out, or resume the run without")
+        )
+    for pattern in factors:
+        try:
+            chosen(model, [pattern])
+        except ValueError as e:
+            problems.append(("lr_factors", str(e)))
+    try:
+        freezing = Freezing(model, patterns, until or 0)
+    except ValueError as e:
+        problems.append(("freeze", str(e)))
+    if problems:
+        raise ConfigError(problems)
+    if freezing.names:
+        count = sum(p.numel() for p in freezing.parameters)
+        for_how_long = f" for {until} epochs" if until else ""
+        log.info(
+            f"frozen{for_how_long}: {len(freezing.names)} parameters ({count:,} numbers): {', '.join(freezing.names)}"
+        )
+    return freezing
 
 
 def regularization(nodes: dict[str, Any], plugins: list[str]) -> dict[str, dict[str, Any]]:
@@ -243,9 +262,11 @@ def optim_factory(
     With the name of a `network` the optimizer's settings are those of task.optimizers.<network> over the shared ones.
     `mode` is which way the stage's watched metric is better, where that is not the way of the task's.
     """
-    optimizers = {"": usable(config["optimizer"], "optimizer", plugins)}
+    factors = config.get("lr_factors") or {}
+    optimizers = {"": usable(config["optimizer"], "optimizer", plugins, bool(factors))}
     for network in config["task"].get(OPTIMIZERS) or {}:
-        optimizers[network] = usable(own_optimizer(config, network), f"task.{OPTIMIZERS}.{network}", plugins)
+        own = own_optimizer(config, network)
+        optimizers[network] = usable(own, f"task.{OPTIMIZERS}.{network}", plugins, bool(factors))
     node = {**config["schedule"], PARTIAL: True}
     if config["debug"] == "overfit":
         node = {TARGET: "dltrain.schedules.constant.Constant", PARTIAL: True}
@@ -261,19 +282,28 @@ def optim_factory(
             scaler=device.scaler(),
             total_updates=updates,
             skip_nonfinite=trainer.skip_nonfinite > 0,
+            lr_factors=factors,
             **settings,
         )
 
     return optim
 
 
-def usable(node: dict[str, Any], path: str, plugins: list[str]) -> Callable[..., torch.optim.Optimizer]:
-    """The optimizer of `node`; ConfigError for settings that it refuses only when it is called."""
+def usable(
+    node: dict[str, Any], path: str, plugins: list[str], in_groups: bool = False
+) -> Callable[..., torch.optim.Optimizer]:
+    """The optimizer of `node`; ConfigError for settings that it refuses only when it is called, and if it is to take
+    parameters `in_groups` and does not."""
     optimizer: Callable[..., torch.optim.Optimizer] = make(node, path, {}, plugins)
+    params = [nn.Parameter(torch.zeros(1))]
     try:
-        optimizer([nn.Parameter(torch.zeros(1))])
+        optimizer(params)
+        if in_groups:
+            optimizer([{"params": params}])
     except ValueError as e:
         raise ConfigError([(path, str(e))]) from e
+    except (AttributeError, TypeError) as e:
+        raise ConfigError([("lr_factors", f"this optimizer takes one learning rate for all layers ({path})")]) from e
     return optimizer
 
 

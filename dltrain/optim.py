@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
+
+from dltrain.freezing import groups
 
 Params = list[Tensor]
 
@@ -38,13 +40,13 @@ class Optim:
     are the rates of the step just made and `grad_norm` its total gradient norm before clipping, kept when `measure` was
     set before it (None otherwise). With `skip_nonfinite` a step whose gradient is infinite or not a number is left out;
     `bad_in_a_row` counts those, and those that fp16's scaler leaves out. `share` is how much of a batch the next loss is
-    of, where a batch comes in parts.
+    of, where a batch comes in parts. `lr_factors` {pattern: factor} are of the learning rate of single layers.
     """
 
     def __init__(
         self,
         modules: nn.Module,
-        optimizer: Callable[[Params], torch.optim.Optimizer],
+        optimizer: Callable[..., torch.optim.Optimizer],
         schedule: Schedule | None = None,
         *,
         accumulate: int = 1,
@@ -55,12 +57,15 @@ class Optim:
         total_updates: int = 0,
         skip_nonfinite: bool = False,
         scaler: torch.amp.GradScaler | None = None,
+        lr_factors: Mapping[Any, float] | None = None,
     ) -> None:
         self.params: Params = [p for p in modules.parameters() if p.requires_grad]
-        self.optimizer = optimizer(self.params)
+        self.optimizer = optimizer(groups(modules, lr_factors) if lr_factors else self.params)
         self.schedule, self.accumulate, self.penalties = schedule, accumulate, tuple(penalties)
         self.clip_norm, self.clip_value = clip_norm, clip_value
         self.scaler = scaler or torch.amp.GradScaler("cpu", enabled=False)
+        for group in self.optimizer.param_groups:
+            group["lr"] = group["lr"] * group.get("lr_factor", 1)
         self.base_lrs = [group["lr"] for group in self.optimizer.param_groups]
         self.updates, self.pending, self.share = 0, 0.0, 1.0  # pending: batches since the last step
         self.measure = False

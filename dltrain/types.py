@@ -122,6 +122,12 @@ class Spec:
     `PAD`; `decode` makes text of them. Where it is to be translated targets are such sequences of `target_length` at most,
     from a vocabulary of their own; where it is to be continued it has neither classes nor targets, and with `continues` each
     row of a batch goes on where the same row of the batch before ended.
+
+    Images of scenes have `boxes` at most each: targets (boxes, 5) of x1, y1, x2, y2 in pixels and the class number, filled up
+    with class -1.
+
+    Of an environment `actions` are the names of what can be done in it, which a network has an output each for. Where its
+    observations are numbers of states there are `num_states` of them; else they have the `input_shape`.
     """
 
     input_shape: tuple[int, ...]
@@ -140,6 +146,9 @@ class Spec:
     target_vocab_size: int = 0
     target_length: int = 0
     continues: bool = False
+    boxes: int = 0
+    num_states: int = 0
+    actions: tuple[str, ...] = ()
     decode: Callable[[Sequence[int]], str] | None = field(default=None, compare=False)
     decode_target: Callable[[Sequence[int]], str] | None = field(default=None, compare=False)
 
@@ -158,8 +167,10 @@ class Spec:
             "in_features": math.prod(self.input_shape),
             "cardinalities": self.cardinalities,
         }
-        if outputs := self.num_classes or len(self.target_names):
+        if outputs := self.num_classes or len(self.target_names) or len(self.actions):
             named |= {"num_classes": outputs}
+        if self.actions:
+            named |= {"num_actions": len(self.actions)} | ({"num_states": self.num_states} if self.num_states else {})
         if self.is_image:
             channels, height, width = self.input_shape
             named |= {"in_channels": channels, "image_size": (height, width)}
@@ -254,6 +265,14 @@ class Data(Protocol):
         """Inputs for `predict` from files of the user's, one by one; a file or line that cannot be read says why."""
 
 
+@runtime_checkable
+class Standardizes(Protocol):
+    """Data of images that can be standardized by other figures than its own: those that a trained network knows."""
+
+    def standardize_by(self, mean: Sequence[float], std: Sequence[float]) -> bool:
+        """Take over mean and standard deviation of each channel, in 0..255; False where the channels are not as many."""
+
+
 @dataclass(frozen=True)
 class Sample:
     """One input to predict from: where it came from (a file, or file:line), and its tensor or why there is none."""
@@ -290,6 +309,17 @@ class ThroughTime(Protocol):
 
 
 @runtime_checkable
+class AuxiliaryHeads(Protocol):
+    """A network with heads in its middle that only training has: while it trains, it gives (logits, *theirs), later logits
+    alone. The loss of each counts `auxiliary_weight` beside that of the logits."""
+
+    auxiliary_weight: float
+
+    def auxiliary_heads(self) -> Sequence[torch.nn.Module]:
+        """Those heads: what is no part of the network once it is trained."""
+
+
+@runtime_checkable
 class Samples(Protocol):
     """A task that makes samples of its own: what `predict RUN --samples N` asks of it."""
 
@@ -298,11 +328,52 @@ class Samples(Protocol):
 
 
 @runtime_checkable
+class Explains(Protocol):
+    """A task that shows why it answers as it does: what `predict RUN IMAGE --explain` and the end of a run ask of it."""
+
+    def explain(self, inputs: Tensor) -> Tensor:
+        """Pictures (B, 3, H', W') in 0..1 of a batch of inputs (B, C, H, W); ValueError where it cannot."""
+
+
+@runtime_checkable
 class Writes(Protocol):
     """A task that goes on with a text: what `predict RUN TEXT --tokens N` asks of it."""
 
     def write(self, tokens: Tensor, count: int, temperature: float, top_p: float) -> Tensor:
         """`count` token numbers that follow `tokens` (T,), drawn from the process's generator."""
+
+
+@runtime_checkable
+class Interaction(Protocol):
+    """A batch that is no samples but environments to act in: nothing has happened yet when a task is given it."""
+
+    def example(self) -> Tensor:
+        """Observations (N, ...) such as `Task.predict` takes, one for each step that the batch is of."""
+
+
+@runtime_checkable
+class Acts(Protocol):
+    """A task that has learned what to do: what `predict RUN --out episode.gif` asks of it."""
+
+    def act(self, observations: Tensor) -> list[int]:
+        """The action that is best in each of the observations (N, ...), without exploring."""
+
+
+@runtime_checkable
+class Watchable(Protocol):
+    """Data that draws what is done in it."""
+
+    def watch(self, act: Callable[[Tensor], list[int]], episode: int) -> Iterator[Any]:
+        """Pictures (H, W, 3) of bytes of one episode, the first before the first step; ValueError where there are none."""
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Figures of the fields of a plane (H, W), NaN where there is none, each with a mark such as an arrow."""
+
+    values: Tensor
+    marks: tuple[tuple[str, ...], ...]
+    title: str = ""
 
 
 @dataclass(frozen=True)

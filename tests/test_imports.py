@@ -34,12 +34,14 @@ RULES: dict[str, set[str]] = {
         "pyarrow",
         "filelock",
         "tokenizers",
+        "yaml",
         "dltrain.data",
         "dltrain.errors",
         "dltrain.rng",
         "dltrain.types",
     },
-    "optim": {"torch", "dltrain.rng", "dltrain.optim"},
+    "freezing": {"torch"},
+    "optim": {"torch", "dltrain.freezing", "dltrain.rng", "dltrain.optim"},
     "engine": {"torch", "dltrain", "dltrain.rng", "dltrain.optim"},
     "preprocessing": {"torch", "dltrain.types", "dltrain.preprocessing"},
     "initialization": {"torch", "dltrain.types", "dltrain.initialization"},
@@ -48,7 +50,7 @@ RULES: dict[str, set[str]] = {
     "regularization": {"torch", "dltrain.types", "dltrain.regularization", "dltrain.callbacks"},
     "tasks": {
         *("torch", "dltrain", "dltrain.engine", "dltrain.optim", "dltrain.losses", "dltrain.metrics"),
-        *("dltrain.rng", "dltrain.types", "dltrain.tasks", "sacrebleu"),
+        *("dltrain.rng", "dltrain.types", "dltrain.tasks", "sacrebleu", "faster_coco_eval", "torchvision"),
     },
 }
 

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 
 import torch
 
+from dltrain.data.balance import Balance
 from dltrain.data.cache import CACHE
 from dltrain.data.decode import cores
 from dltrain.data.description import unsound
@@ -59,6 +60,7 @@ class ImageFolder:
         split_seed: int = 0,
         epochs: PositiveInt = 10,
         scaling: Literal["standardize", "unit"] = "standardize",
+        balance: Balance = "none",
         transforms: Sequence[Transform] = (),
         seed: int = 0,
     ) -> None:
@@ -79,6 +81,7 @@ class ImageFolder:
             split_seed=split_seed,
             epochs=epochs,
             scaling=scaling,
+            balance=balance,
             transforms=transforms,
             seed=seed,
         )
@@ -115,6 +118,9 @@ class ImageFolder:
     def class_counts(self) -> tuple[int, ...]:
         _ = self.splits.train
         return self.inner.class_counts
+
+    def standardize_by(self, mean: Sequence[float], std: Sequence[float]) -> bool:
+        return self.inner.standardize_by(mean, std)
 
     def fake(self) -> InMemory:
         return self.inner.fake()

@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal
 import torch
 from torch import Tensor
 
+from dltrain.data.balance import Balance
 from dltrain.data.decode import read_image
 from dltrain.data.description import unsound
 from dltrain.data.split import Split, held_out
@@ -33,7 +34,7 @@ class InMemory:
     `val_fraction`. Sets that come with a validation set of their own keep it. `read` happens once, when a split is first
     used. `epochs` is how long a first training on this set should take: trainer.epochs is that unless it is set.
     `scaling` makes batches of mean 0 and standard deviation 1, by the set's known statistics or else those of its
-    training samples, or only of range 0..1.
+    training samples, or only of range 0..1. `balance` says what is done about rare classes: see dltrain.data.balance.
     """
 
     def __init__(
@@ -47,6 +48,7 @@ class InMemory:
         split_seed: int = 0,
         epochs: PositiveInt = 5,
         scaling: Literal["standardize", "unit"] = "standardize",
+        balance: Balance = "none",
         transforms: Sequence[Transform] = (),
         seed: int = 0,
     ) -> None:
@@ -55,8 +57,14 @@ class InMemory:
         self.source, self.batch_size, self.eval_batch_size = source, batch_size, eval_batch_size
         self.val_fraction, self.split_seed, self.seed = val_fraction, split_seed, seed
         self.epochs, self.scaling, self.device = epochs, scaling, torch.device("cpu")
-        self.folds, self.fold, self.transforms = folds, fold, tuple(transforms)
+        self.folds, self.fold, self.balance, self.transforms = folds, fold, balance, tuple(transforms)
         self.restored: Spec | None = None
+        self.given: tuple[tuple[float, ...], tuple[float, ...]] | None = None  # by other data than this
+
+    def standardize_by(self, mean: Sequence[float], std: Sequence[float]) -> bool:
+        fits = len(mean) == len(std) == self.stored_spec.input_shape[0]
+        self.given = (tuple(mean), tuple(std)) if fits else self.given
+        return fits
 
     @property
     def spec(self) -> Spec:
@@ -71,6 +79,8 @@ class InMemory:
     def stored_spec(self) -> Spec:
         spec = self.restored or self.source.spec
         channels = spec.input_shape[0]
+        if self.given:
+            return replace(spec, mean=self.given[0], std=self.given[1])
         if self.scaling == "unit":
             return replace(spec, mean=(0.0,) * channels, std=(255.0,) * channels)
         if spec.mean:
@@ -152,14 +162,16 @@ class InMemory:
         return self.split(inputs, targets, torch.arange(len(targets)), self.eval_batch_size, None)
 
     def split(self, inputs: Tensor, targets: Tensor, rows: Tensor, batch_size: BatchSize, seed: int | None) -> Split:
-        return Split(inputs, targets, rows, self.stored_spec, batch_size, seed, self.transforms)
+        balanced = self.balance == "sampler"
+        return Split(inputs, targets, rows, self.stored_spec, batch_size, seed, self.transforms, balanced)
 
     def fake(self) -> InMemory:
         """Random images of the same shape and classes: a few small batches, no file."""
         size = 16 if self.batch_size == "all" else min(self.batch_size, 16)
         count = FAKE_BATCHES * max(size, self.spec.num_classes)
         spec = replace(self.stored_spec, train_samples=count, test_samples=count)
-        fake = InMemory(Synthetic.like(spec), size, size, 0.5, transforms=self.transforms, seed=self.seed)
+        more: dict[str, Any] = {"balance": self.balance, "transforms": self.transforms, "seed": self.seed}
+        fake = InMemory(Synthetic.like(spec), size, size, 0.5, **more)
         fake.to(self.device)
         return fake
 

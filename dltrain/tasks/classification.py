@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from dltrain import metrics
 from dltrain.engine import Stage, Task
+from dltrain.freezing import Freezing
 from dltrain.optim import Optim
 from dltrain.tasks.supervised import supervised
 from dltrain.types import Data, Image, Plot, PositiveInt, Table, Text
@@ -44,6 +45,7 @@ class Classification(Task):
         mode: Literal["max", "min"] = "max",
         top_k: PositiveInt = 5,
         metrics: dict[str, Callable[[Tensor, Tensor], Tensor]] | None = None,
+        freezing: Freezing | None = None,
     ) -> None:
         super().__init__()
         if not data.spec.class_names:
@@ -52,13 +54,13 @@ class Classification(Task):
             raise ValueError("this model gives no logits of classes; without task= it brings its own task")
         self.model, self.loss = model, loss
         self.data, self.optim, self.epochs, self.watch, self.mode = data, optim, epochs, watch, mode
-        self.metrics = metrics or {}
+        self.metrics, self.freezing = metrics or {}, freezing
         self.top_k = top_k
         if taken := self.metrics.keys() & {*SCORES, f"top{top_k}"}:
             raise ValueError(f"metrics.{min(taken)}: there is a score of that name; give yours another")
 
     def stages(self) -> Iterator[Stage]:
-        yield supervised(
+        yield from supervised(
             self.data.train,
             self.data.val,
             self.model,
@@ -68,6 +70,7 @@ class Classification(Task):
             self.evaluate,
             self.watch,
             self.mode,
+            self.freezing,
         )
 
     def evaluate(self, batches: Iterable[tuple[Tensor, Tensor]]) -> dict[str, Any]:

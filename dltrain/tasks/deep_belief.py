@@ -51,6 +51,6 @@ class DeepBelief(Classification):
     def stages(self) -> Iterator[Stage]:
         yield from self.pretraining.stages()
         train = self.data.train if self.labels is None else Labelled(self.data.train, self.labels)
-        yield supervised(
+        yield from supervised(
             train, self.data.val, self.model, self.loss, self.optim, self.epochs, self.evaluate, self.watch, self.mode
         )

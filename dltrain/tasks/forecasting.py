@@ -42,7 +42,7 @@ class Forecasting(Task):
         self.data, self.optim, self.epochs, self.watch, self.mode = data, optim, epochs, watch, mode
 
     def stages(self) -> Iterator[Stage]:
-        yield supervised(
+        yield from supervised(
             self.data.train,
             self.data.val,
             self.model,

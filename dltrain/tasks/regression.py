@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from dltrain import metrics
 from dltrain.engine import Stage, Task
+from dltrain.freezing import Freezing
 from dltrain.optim import Optim
 from dltrain.tasks.supervised import supervised
 from dltrain.types import Data, Plot, Spec
@@ -34,14 +35,16 @@ class Regression(Task):
         epochs: int,
         watch: str = "val/mse",
         mode: Literal["max", "min"] = "min",
+        freezing: Freezing | None = None,
     ) -> None:
         super().__init__()
         check(data.spec, loss)
         self.model, self.loss, self.unit = model, loss, Unit(data.spec)
         self.data, self.optim, self.epochs, self.watch, self.mode = data, optim, epochs, watch, mode
+        self.freezing = freezing
 
     def stages(self) -> Iterator[Stage]:
-        yield supervised(
+        yield from supervised(
             self.data.train,
             self.data.val,
             self.model,
@@ -51,6 +54,7 @@ class Regression(Task):
             self.evaluate,
             self.watch,
             self.mode,
+            self.freezing,
         )
 
     def evaluate(self, batches: Iterable[tuple[Tensor, Tensor]]) -> dict[str, Any]:

@@ -96,7 +96,7 @@ def test_the_keys_below_a_choice_are_those_of_its_composition(choice: str, offer
         (["device.comp"], ["device.compile="]),
         (["device.compile="], ["device.compile=true", "device.compile=false"]),
         (["trainer.ep"], ["trainer.epochs="]),
-        (["init."], ["init.from="]),
+        (["init."], ["init.from=", "init.weights="]),
         (["seed"], ["seed="]),
         (["--con"], ["--config-dir"]),
         (["--config-dir", ""], []),
