@@ -208,7 +208,7 @@ class Recurrent(nn.Module):
         embedding: Begin | None = None,
     ) -> None:
         super().__init__()
-        self.steps = Steps(input_shape, vocab_size, embedding_dim, word_dropout)
+        self.steps = Steps(input_shape, vocab_size, embedding_dim, word_dropout, time_major=True)
         self.before = nn.Sequential(*dropout_layer(dropout))
         settings = (hidden_size, num_layers, bidirectional, dropout, impl, forget_bias)
         self.recurrence = Recurrence(cell, self.steps.size, *settings)

@@ -25,14 +25,20 @@ class Steps(nn.Module):
     Token numbers (B, T) become vectors of `embedding_dim`, that of padding being zero; a series (B, T, F) is taken as it is,
     a row of a table (B, F) as F steps of one number, an image (B, C, H, W) as its H rows, from the top. In training the
     share `word_dropout` of the tokens is unknown (Iyyer et al. 2015, "Deep Unordered Composition Rivals Syntactic Methods
-    for Text Classification", section 3): rare names are not learned by heart.
+    for Text Classification", section 3): rare names are not learned by heart. With `time_major` the vectors lie in memory
+    step by step, as recurrent layers read them.
     """
 
     def __init__(
-        self, input_shape: tuple[int, ...], vocab_size: int, embedding_dim: int, word_dropout: float = 0.0
+        self,
+        input_shape: tuple[int, ...],
+        vocab_size: int,
+        embedding_dim: int,
+        word_dropout: float = 0.0,
+        time_major: bool = False,
     ) -> None:
         super().__init__()
-        self.word_dropout = word_dropout
+        self.word_dropout, self.time_major = word_dropout, time_major
         self.embedding = embedding(vocab_size, embedding_dim, DEVIATION) if vocab_size else None
         of_shape = {1: 1, 2: input_shape[-1], 3: input_shape[0] * input_shape[-1]}
         self.size = embedding_dim if vocab_size else of_shape[len(input_shape)]
@@ -44,6 +50,8 @@ class Steps(nn.Module):
             if self.training and self.word_dropout:
                 hidden = torch.rand(inputs.shape, device=inputs.device) < self.word_dropout
                 inputs = inputs.masked_fill(hidden & (inputs != PAD), UNKNOWN)
+            if self.time_major:
+                return self.embedding(inputs.T).transpose(0, 1), lengths
             return self.embedding(inputs), lengths
         if inputs.ndim == 4:
             inputs = inputs.transpose(1, 2).flatten(2)
@@ -72,7 +80,7 @@ def inside(lengths: Tensor, longest: int) -> Tensor:
 
 def last(outputs: Tensor, lengths: Tensor) -> Tensor:
     """The output (B, F) of each sequence's last step, of outputs (B, T, F)."""
-    return outputs[torch.arange(len(outputs), device=outputs.device), lengths - 1]
+    return outputs.transpose(0, 1)[lengths - 1, torch.arange(len(outputs), device=outputs.device)]
 
 
 def mean(outputs: Tensor, lengths: Tensor) -> Tensor:
