@@ -343,6 +343,7 @@ def session(experiment: Experiment, run: Run, command: str = "", settings: dict[
         ),
     )
     available = {"run": run, "log": log, "timer": timer, "settings": settings or config, "command": command}
+    available["data"] = experiment.data
     optional = {
         name: make(node, f"callbacks.{name}", available, config["plugins"])
         for name, node in config["callbacks"].items()

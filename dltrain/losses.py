@@ -8,13 +8,29 @@ probabilities p: it takes their softmax or sigmoid itself, in logarithms, so tha
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, TypeAlias
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dltrain.types import Fraction, NonNegative, PositiveFloat, PositiveInt
+
+ClassWeights: TypeAlias = tuple[PositiveFloat, ...] | Literal["balanced"] | None
+
+
+def weights_of(
+    class_weights: ClassWeights, num_classes: int | None, class_counts: Callable[[], tuple[int, ...]] | None
+) -> Tensor | None:
+    """Weights (K,) as they are, or balanced from how often each class occurs; ValueError for another number of them."""
+    if class_weights == "balanced":
+        counts = class_counts() if class_counts else ()
+        if not counts:
+            raise ValueError("class_weights=balanced: the data does not say how often each class occurs")
+        class_weights = tuple(sum(counts) / (len(counts) * max(1, count)) for count in counts)
+    if class_weights and num_classes and len(class_weights) != num_classes:
+        raise ValueError(f"class_weights are {len(class_weights)} numbers; give one for each of {num_classes} classes")
+    return torch.tensor(class_weights, dtype=torch.float32) if class_weights else None
 
 
 def shares(targets: Tensor, like: Tensor) -> Tensor:
@@ -40,27 +56,18 @@ class CrossEntropy(nn.Module):
     """
 
     soft_targets: ClassVar[bool] = True
-    class_weights: Tensor | None
+    class_weights: Tensor | None  # (K,)
 
     def __init__(
         self,
         label_smoothing: Fraction = 0.0,
-        class_weights: tuple[PositiveFloat, ...] | Literal["balanced"] | None = None,
+        class_weights: ClassWeights = None,
         num_classes: PositiveInt | None = None,
         class_counts: Callable[[], tuple[int, ...]] | None = None,
     ) -> None:
         super().__init__()
-        if class_weights == "balanced":
-            counts = class_counts() if class_counts else ()
-            if not counts:
-                raise ValueError("class_weights=balanced: the data does not say how often each class occurs")
-            class_weights = tuple(sum(counts) / (len(counts) * max(1, count)) for count in counts)
-        if class_weights and num_classes and len(class_weights) != num_classes:
-            raise ValueError(
-                f"class_weights are {len(class_weights)} numbers; give one for each of {num_classes} classes"
-            )
         self.label_smoothing = label_smoothing
-        weights = torch.tensor(class_weights, dtype=torch.float32) if class_weights else None
+        weights = weights_of(class_weights, num_classes, class_counts)
         self.register_buffer("class_weights", weights, persistent=False)  # the configuration keeps them
 
     def forward(self, logits: Tensor, targets: Tensor) -> Tensor:
@@ -101,19 +108,33 @@ class Focal(nn.Module):
     """-sum_k y_k (1 - p_k)^gamma log p_k with p the softmax: samples that are right already count little.
 
     Lin et al. 2017, "Focal Loss for Dense Object Detection", equation 4, there with a sigmoid; gamma = 0 is cross-entropy.
+    `class_weights` weigh every y_k as they do in `CrossEntropy` (equation 5), and the mean is the weighted one.
     """
 
     soft_targets: ClassVar[bool] = True
+    class_weights: Tensor | None  # (K,)
 
-    def __init__(self, gamma: NonNegative = 2.0) -> None:
+    def __init__(
+        self,
+        gamma: NonNegative = 2.0,
+        class_weights: ClassWeights = None,
+        num_classes: PositiveInt | None = None,
+        class_counts: Callable[[], tuple[int, ...]] | None = None,
+    ) -> None:
         super().__init__()
         self.gamma = gamma
+        weights = weights_of(class_weights, num_classes, class_counts)
+        self.register_buffer("class_weights", weights, persistent=False)  # the configuration keeps them
 
     def forward(self, logits: Tensor, targets: Tensor) -> Tensor:
         log_p = logits.log_softmax(dim=1)
         floor = torch.finfo(log_p.dtype).eps  # a power below 1 has an infinite slope at 0
         doubt = (-torch.expm1(log_p)).clamp_min(floor) ** self.gamma  # (1 - p)^gamma
-        return -(shares(targets, log_p) * doubt * log_p).sum(dim=1).mean()
+        y = shares(targets, log_p)
+        if self.class_weights is None:
+            return -(y * doubt * log_p).sum(dim=1).mean()
+        y = y * self.class_weights
+        return -(y * doubt * log_p).sum() / y.sum()
 
 
 class MSE(nn.Module):

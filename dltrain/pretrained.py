@@ -22,6 +22,8 @@ from dltrain.run import CHECKPOINTS, Run
 from dltrain.types import Standardizes
 
 log = logging.getLogger("dltrain")
+CENTRED = ("googlenet", "inception_v3")  # whose published weights know pixels in -1..1: torchvision's `transform_input`
+HALVES = (0.5, 0.5, 0.5)
 
 
 @runtime_checkable
@@ -111,7 +113,8 @@ def published(model: nn.Module, name: str) -> Beginning:
     state = read(chosen)
     prefix = common_prefix(state, model.state_dict())
     transforms = chosen.transforms()
-    mean, std = (tuple(255 * float(v) for v in values) for values in (transforms.mean, transforms.std))
+    of_unit = (HALVES, HALVES) if model.torchvision_name in CENTRED else (transforms.mean, transforms.std)
+    mean, std = (tuple(255 * float(v) for v in values) for values in of_unit)
     source = f"{model.torchvision_name} {chosen.name}"
     return Beginning(
         "init.weights",

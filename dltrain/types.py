@@ -275,11 +275,13 @@ class Standardizes(Protocol):
 
 @dataclass(frozen=True)
 class Sample:
-    """One input to predict from: where it came from (a file, or file:line), and its tensor or why there is none."""
+    """One input to predict from: where it came from (a file, or file:line), and its tensor or why there is none; `about` is
+    what else the answer should say of it, such as by what an image was scaled."""
 
     name: str
     inputs: Tensor | None
     problem: str = ""
+    about: Mapping[str, Any] = field(default_factory=dict)
 
 
 @runtime_checkable
@@ -333,6 +335,23 @@ class Explains(Protocol):
 
     def explain(self, inputs: Tensor) -> Tensor:
         """Pictures (B, 3, H', W') in 0..1 of a batch of inputs (B, C, H, W); ValueError where it cannot."""
+
+
+@runtime_checkable
+class ShowsInside(Protocol):
+    """A task that shows what its network has learned: pictures for the end of a run."""
+
+    def inside(self, inputs: Tensor) -> dict[str, Image]:
+        """What the network makes of a batch of inputs, by name; nothing where there is nothing to see."""
+
+
+@runtime_checkable
+class LooksAgain(Protocol):
+    """A task that can answer by several views of each input: what `evaluate RUN tta=flip` asks of it."""
+
+    def average_over(self, views: Sequence[str]) -> None:
+        """From now on answer by the mean probability over `views`; ValueError for one that there is not, and for inputs
+        that have none."""
 
 
 @runtime_checkable
@@ -393,13 +412,15 @@ class Text:
 
 @dataclass(frozen=True)
 class Plot:
-    """Lines over a common axis: {name: (xs, ys)}; `log_y` draws the values on a logarithmic axis."""
+    """Lines over a common axis: {name: (xs, ys)}; `log_y` draws the values on a logarithmic axis, `y_range` says which
+    part of it is shown."""
 
     lines: Mapping[str, tuple[Sequence[float], Sequence[float]]]
     title: str = ""
     x_title: str = ""
     y_title: str = ""
     log_y: bool = False
+    y_range: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True)

@@ -34,6 +34,7 @@ RULES: dict[str, set[str]] = {
         "pyarrow",
         "filelock",
         "tokenizers",
+        "gymnasium",
         "yaml",
         "dltrain.data",
         "dltrain.errors",
@@ -50,7 +51,15 @@ RULES: dict[str, set[str]] = {
     "regularization": {"torch", "dltrain.types", "dltrain.regularization", "dltrain.callbacks"},
     "tasks": {
         *("torch", "dltrain", "dltrain.engine", "dltrain.optim", "dltrain.losses", "dltrain.metrics"),
-        *("dltrain.rng", "dltrain.types", "dltrain.tasks", "sacrebleu", "faster_coco_eval", "torchvision"),
+        *(
+            "dltrain.rng",
+            "dltrain.types",
+            "dltrain.tasks",
+            "dltrain.freezing",
+            "sacrebleu",
+            "faster_coco_eval",
+            "torchvision",
+        ),
     },
 }
 

@@ -18,10 +18,24 @@ DATA = {  # what a model reads that reads no images
     **dict.fromkeys(("seq2seq", "seq2seq_attention", "transformer_seq2seq"), ("dataset=reversal",)),
     **dict.fromkeys(("word2vec", "cbow", "fasttext_vectors"), ("dataset=imdb_words",)),
     "fasttext": ("dataset=imdb", "model.buckets=1000"),
+    "q_table": ("dataset=frozenlake",),
+    "faster_rcnn": ("dataset=digit_scenes",),
+    "q_network": ("dataset=cartpole",),
 }
 
+NETWORKS = ("alexnet", "vgg", "googlenet", "inception", "resnet1", "resnet34", "resnet50", "densenet", "torchvision")
+TINY = (
+    "dataset=synthetic",
+    "dataset.source.height=16",
+    "dataset.source.width=16",
+    "dataset.batch_size=4",
+    "optimizer=sgd",
+)
+LARGE = [n for group in ("model", "experiment") for n in groups()[group] if n.startswith(NETWORKS) and n != "vgg_small"]
+DATA |= {name: ("dataset.batch_size=2",) if name.endswith("_cifar10") else TINY for name in LARGE}
+
 CHOICES = [
-    *([f"experiment={name}"] for name in groups()["experiment"]),
+    *([f"experiment={name}", *DATA.get(name, ())] for name in groups()["experiment"]),
     *([f"model={name}", *DATA.get(name, ("dataset=synthetic", "dataset.scaling=unit"))] for name in groups()["model"]),
     *([f"dataset={name}"] for name in groups()["dataset"]),
     *([f"optimizer={name}"] for name in groups()["optimizer"]),
@@ -40,6 +54,9 @@ SCORES = {  # what a task scores at least
     "language_modeling": ["test/perplexity", "test/bits"],
     "seq2seq": ["test/bleu", "test/exact_match"],
     "embedding": ["test/loss"],
+    "detection": ["test/loss", "test/map", "test/map50"],
+    "temporal_difference": ["test/return", "train/td_error"],
+    "dqn": ["test/return", "train/td_error"],
     "deep_autoencoding": ["test/reconstruction_error", "test/free_energy_gap"],
 }
 

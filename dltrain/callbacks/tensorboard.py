@@ -15,29 +15,35 @@ from torch import Tensor
 
 from dltrain.callbacks.metrics_log import MetricsLog
 from dltrain.engine import Callback, Engine
-from dltrain.report.pictures import grid, heat_map, plot, points
+from dltrain.report.batches import picture
+from dltrain.report.pictures import fields, grid, heat_map, plot, points
 from dltrain.run import Run
-from dltrain.types import Embedding, Image, Plot, Table, Text, flatten
+from dltrain.types import Data, Embedding, Grid, Image, Plot, Table, Text, flatten
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
 
 log = logging.getLogger("dltrain")
+MOST_DRAWN = 4096  # samples of a batch of which some are drawn: all of it has to be made
 excepthook = threading.excepthook
 
 
 class TensorBoard(Callback):
     """Writes `tensorboard/` in the run's folder.
 
-    Scalars as they are logged; at the end of a stage and after the test the pictures and tables of a task; at the end the
-    graph, and HParams with final and best metrics. The library is imported at the first record, after training has begun.
-    Where it cannot write (a full disk) that is said once, what it was given is lost, and the next record tries again.
+    Scalars as they are logged, before the first a batch of images as the network gets them; at the end of a stage and after
+    the test the pictures and tables of a task; at the end the graph, and HParams with final and best metrics. The library
+    is imported at the first record, after training has begun. Where it cannot write (a full disk) that is said once, what
+    it was given is lost, and the next record tries again.
     """
 
     name = "tensorboard"
 
-    def __init__(self, run: Run, log: MetricsLog, settings: dict[str, Any], command: str) -> None:
+    def __init__(
+        self, run: Run, log: MetricsLog, settings: dict[str, Any], command: str, data: Data | None = None
+    ) -> None:
         self.run, self.settings, self.command = run, settings, command
+        self.data = data  # whose first training batch is drawn; None: has been, or there is none
         self._writer: SummaryWriter | None = None
         self.failed = False
         self.purge_step: int | None = None
@@ -73,10 +79,19 @@ class TensorBoard(Callback):
             self.add_scalars(engine, record)
 
     def add_scalars(self, engine: Engine, record: dict[str, Any]) -> None:
+        self.draw_batch(engine)
         for name, value in record.items():
             if isinstance(value, float):
                 self.writer.add_scalar(name, value, engine.step)
         self.show({name: value for name, value in record.items() if not isinstance(value, float)}, engine.step)
+
+    def draw_batch(self, engine: Engine) -> None:
+        """Once a run: the first batch of the first epoch, augmented as it was for the network."""
+        data, self.data = self.data, None
+        if data is None or not data.spec.is_image or data.spec.actions or data.train.batch_size > MOST_DRAWN:
+            return
+        if batch := next(data.train.epoch(0), None):
+            self.show({"train/batch": picture(batch, data.spec)}, engine.step)
 
     def stage_end(self, engine: Engine) -> None:
         with self.surviving():
@@ -89,6 +104,8 @@ class TensorBoard(Callback):
                 self.writer.add_image(name, grid(value.pixels, value.captions), step, dataformats="HWC")
             elif isinstance(value, Table):
                 self.writer.add_image(name, heat_map(value), step, dataformats="HWC")
+            elif isinstance(value, Grid):
+                self.writer.add_image(name, fields(value), step, dataformats="HWC")
             elif isinstance(value, Plot):
                 self.writer.add_image(name, plot(value), step, dataformats="HWC")
             elif isinstance(value, Embedding):
@@ -150,7 +167,7 @@ class TensorBoard(Callback):
 
     def resumed(self, engine: Engine) -> None:
         """What was drawn after the checkpoint is drawn again: hide the first time."""
-        self.purge_step = engine.step + 1
+        self.purge_step, self.data = engine.step + 1, None
 
 
 def without_write_errors(error: threading.ExceptHookArgs) -> None:

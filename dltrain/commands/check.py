@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import time
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -17,7 +18,11 @@ from dltrain.commands.options import Options
 from dltrain.config.check import raise_all, unread
 from dltrain.config.compose import Composed, compose
 from dltrain.engine import Engine, Stage
+from dltrain.errors import UsageError
+from dltrain.report.batches import picture
+from dltrain.report.pictures import grid
 from dltrain.report.text import chart, duration, number, size, table
+from dltrain.types import AuxiliaryHeads, Data, Interaction
 
 log = logging.getLogger("dltrain")
 TIMED_STEPS = 8
@@ -50,18 +55,21 @@ def report(composed: Composed, options: Options) -> None:
     stage = stages[-1]
     batch = enlarge(engine.move(next(stage.batches.epoch(0))), batch_size_of(composed, real))
     with FlopCounterMode(display=False, custom_mapping=COUNTED) as forward, torch.no_grad(), engine.autocast:
-        experiment.task.predict(inputs_of(batch)[:1])
+        experiment.task.eval().predict(inputs_of(batch)[:1])
+    experiment.task.train()
     memory, loss, seconds = step_costs(stage, batch, engine)
     layers = layer_rows(experiment, stage, batch, engine)
     held = round(real.spec.train_samples * (1 - composed.config["dataset"].get("val_fraction", 0)))
     wanted = min(held, batch_size_of(composed, real))
     steps = math.ceil(held / wanted)
     epoch = steps * seconds * wanted / len(inputs_of(batch))  # where the batch is more than what was measured
-    parameters = build.parameter_count(experiment.task)
+    heads = sum(map(build.parameter_count, auxiliary_heads(experiment.task)))
+    parameters = build.parameter_count(experiment.task) - heads
     weights = sum(p.numel() * p.element_size() for p in experiment.task.parameters())
     state = sum(t.numel() * t.element_size() for t in tensors([o.optimizer.state_dict() for o in stage.optims]))
     figures: list[tuple[str, str, Any]] = [
         ("parameters", f"{parameters:,}", parameters),
+        *([("and of auxiliary heads", f"{heads:,}, which only training has", heads)] if heads else []),
         ("FLOPs a sample, forward", f"{number(forward.get_total_flops() / 1e6)} M", forward.get_total_flops()),
         ("weights, gradients, optimizer", size(2 * weights + state), 2 * weights + state),
         ("activations a batch", f"{size(memory)} at batch {len(inputs_of(batch))}", memory),
@@ -78,8 +86,32 @@ def report(composed: Composed, options: Options) -> None:
         log.info(learning_rate_plot(experiment, steps))
     for line in unread(composed):
         log.warning(line)
-    log.info("\nno problems; nothing was written")
+    if options.images is not None:
+        draw_batch(real, Path(options.images))
+        options.outcome["images"] = options.images
+    log.info(f"\nno problems; {options.images or 'nothing'} was written")
     options.outcome.update({name: value for name, _, value in figures})
+
+
+def auxiliary_heads(task: nn.Module) -> list[nn.Module]:
+    """What only training has, of every network that has such a thing."""
+    return [
+        head for network in task.modules() if isinstance(network, AuxiliaryHeads) for head in network.auxiliary_heads()
+    ]
+
+
+def draw_batch(data: Data, path: Path) -> None:
+    """Write the first training batch of the data, as the network gets it. UsageError where it is no images, or the file
+    cannot be written."""
+    from PIL import Image
+
+    if not data.spec.is_image or data.spec.actions:
+        raise UsageError(f"--images {path}: this data has no images to draw")
+    shown = picture(next(data.train.epoch(0)), data.spec)
+    try:
+        Image.fromarray(grid(shown.pixels, shown.captions)).save(path)
+    except (OSError, ValueError) as e:  # the latter for an ending that means no format
+        raise UsageError(f"--images {path}: cannot be written ({e})") from e
 
 
 def learning_rate_plot(experiment: Experiment, steps: int) -> str:
@@ -103,6 +135,8 @@ def batch_size_of(composed: Composed, data: Any) -> int:
 
 def enlarge(batch: Any, count: int) -> Any:
     """A fake batch repeated to `count` samples, at most 4096: enough to measure."""
+    if isinstance(batch, Interaction):
+        return batch
     count = min(count, 4096)
     if isinstance(batch, Tensor):
         return batch.repeat(-(-count // len(batch)), *[1] * (batch.ndim - 1))[:count]
@@ -110,6 +144,8 @@ def enlarge(batch: Any, count: int) -> Any:
 
 
 def inputs_of(batch: Any) -> Tensor:
+    if isinstance(batch, Interaction):
+        return batch.example()
     inputs: Tensor = batch[0] if isinstance(batch, tuple | list) else batch
     return inputs
 

@@ -1,4 +1,4 @@
-"""`dltrain evaluate RUN [split=test] [overrides]`: score a finished run's best checkpoint; writes nothing."""
+"""`dltrain evaluate RUN [split=test] [tta=flip] [overrides]`: score a finished run's best checkpoint; writes nothing."""
 
 from __future__ import annotations
 
@@ -8,10 +8,12 @@ import math
 from dltrain import build
 from dltrain.commands.options import Options
 from dltrain.commands.resume import find_run, position, saved_configuration, trained_state
+from dltrain.commands.train import drawn
 from dltrain.config import check
+from dltrain.engine import Engine
 from dltrain.errors import UsageError
 from dltrain.report.text import number, table
-from dltrain.types import Table
+from dltrain.types import LooksAgain, Table
 
 log = logging.getLogger("dltrain")
 SPLITS = ("train", "val", "test")
@@ -21,7 +23,7 @@ MOST_CLASSES = 100  # on the screen
 
 def evaluate(options: Options) -> None:
     run, overrides = find_run(options)
-    chosen = {"split": "test", "checkpoint": "best"}
+    chosen = {"split": "test", "checkpoint": "best", "tta": ""}
     for override in list(overrides):
         key, _, value = override.partition("=")
         if key in chosen:
@@ -36,6 +38,8 @@ def evaluate(options: Options) -> None:
     folder, where = trained_state(run, chosen["checkpoint"])
     experiment = build.build(composed.config, trained=True, description=run.description())
     engine = position(experiment, where)
+    if chosen["tta"]:
+        look_again(engine, chosen["tta"])
     split = chosen["split"]
     batches = getattr(experiment.data, split)
     if not batches.samples:
@@ -43,12 +47,27 @@ def evaluate(options: Options) -> None:
     scores = engine.score(batches, split)
     figures = {name: value for name, value in scores.items() if isinstance(value, float)}
     rows = [(name, number(value)) for name, value in figures.items()]
-    log.info(f"{run.folder}, checkpoint {folder.name} (step {where.state['step']})\n{table(rows)}")
+    viewed = f", mean over the views of tta={chosen['tta']}" if chosen["tta"] else ""
+    log.info(f"{run.folder}, checkpoint {folder.name} (step {where.state['step']}){viewed}\n{table(rows)}")
+    for picture in drawn(scores):
+        log.info(picture)
     options.outcome.update({"run": str(run.folder), "checkpoint": folder.name, "metrics": figures})
     per_class = scores.get(f"{split}/per_class")
     if isinstance(per_class, Table):
         log.info(f"\n{by_class(per_class)}")
         options.outcome["per_class"] = as_mapping(per_class)
+
+
+def look_again(engine: Engine, views: str) -> None:
+    """Answer by several views of each input from now on: test-time augmentation. UsageError where there are none."""
+    if not isinstance(engine.task, LooksAgain):
+        raise UsageError(
+            f"tta={views}: {type(engine.task).__name__} gives no probabilities to average; classification does"
+        )
+    try:
+        engine.task.average_over(views.strip("[]").replace(" ", "").split(","))
+    except ValueError as e:
+        raise UsageError(f"tta={views}: {e}") from e
 
 
 def by_class(scores: Table) -> str:

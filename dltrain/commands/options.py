@@ -19,8 +19,10 @@ class Options:
     multirun: bool = False
     plot: bool = False
     fork: bool = False
+    explain: bool = False
     config_dir: str | None = None
     out: str | None = None
+    images: str | None = None
     samples: str | None = None
     tokens: str | None = None
     outcome: dict[str, Any] = field(default_factory=dict)

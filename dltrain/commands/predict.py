@@ -1,7 +1,8 @@
 """`dltrain predict RUN INPUT... [--out FILE]`: what a run's best checkpoint says of files, folders, globs and tables.
 
 With split=val|test instead of inputs, of those samples of the data set; with --samples N, what its generator draws; with
---tokens N, what its language model goes on with; with --out FILE.vec, all of a run's word vectors.
+--tokens N, what its language model goes on with; with --out FILE.vec, all of a run's word vectors; with --out FILE.gif, an
+episode of what it has learned to do.
 """
 
 from __future__ import annotations
@@ -22,8 +23,11 @@ import torch
 from torch import Tensor
 
 from dltrain import build
+from dltrain.commands.explain import Explainer
 from dltrain.commands.options import Options
 from dltrain.commands.resume import find_run, position, saved_configuration, trained_state
+from dltrain.commands.rollout import SUFFIX as EPISODE
+from dltrain.commands.rollout import write_episode
 from dltrain.commands.sample import draw_samples
 from dltrain.commands.vectors import SUFFIX, write_vectors
 from dltrain.commands.write import SETTINGS, write_text
@@ -38,7 +42,7 @@ log = logging.getLogger("dltrain")
 IMAGES = (".bmp", ".gif", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
 TEXTS = (".txt",)
 SHOWN = 60  # characters of a text that was typed
-FORMATS = (".csv", ".jsonl", SUFFIX)
+FORMATS = (".csv", ".jsonl", SUFFIX, EPISODE)
 BATCH = 128  # samples at once
 FEW = 100  # rows that --json carries
 WEIGHTS = ("best", "last")
@@ -57,8 +61,8 @@ def predict(options: Options) -> None:
     out = Path(options.out) if options.out is not None else None
     if out is not None and options.samples is None:
         check_out(out)
-    vectors = out is not None and out.suffix == SUFFIX
-    if (options.samples is not None) + bool(split) + bool(options.names[1:]) + vectors != 1:
+    vectors, episode = (out is not None and out.suffix == suffix for suffix in (SUFFIX, EPISODE))
+    if (options.samples is not None) + bool(split) + bool(options.names[1:]) + vectors + episode != 1:
         raise UsageError(
             "predict what? Name images, folders, globs, tables or texts after the run, or split=test, or --samples 64"
         )
@@ -79,6 +83,9 @@ def predict(options: Options) -> None:
     if vectors and out is not None:
         write_vectors(engine, options, out, run.folder)
         return
+    if episode and out is not None:
+        write_episode(engine, options, reader, out, run.folder, composed.config["seed"])
+        return
     if options.samples is not None:
         draw_samples(engine, options, run.folder, composed.config["seed"])
         return
@@ -88,7 +95,8 @@ def predict(options: Options) -> None:
     reads_text = isinstance(reader, ReadsText)
     inputs = find_inputs(options.names[1:], report, reads_text)
     samples = of_split(reader, split) if split else readable(encoded(reader, inputs), report)
-    rows = (cut(row, top) for row in answered(engine, samples))
+    explainer = Explainer(engine, run.folder) if options.explain else None
+    rows = (cut(row, top) for row in answered(engine, samples, explainer))
     answers, few = write(rows, out) if out is not None else show(rows)
     options.outcome.update(
         {
@@ -180,7 +188,7 @@ def readable(samples: Iterable[Sample], report: Callable[[str], None]) -> Iterat
     """Name and inputs of the samples that have any; the others are reported."""
     for sample in samples:
         if sample.inputs is not None:
-            yield {"input": sample.name}, sample.inputs
+            yield {"input": sample.name, **sample.about}, sample.inputs
         else:
             report(sample.problem if sample.problem.startswith(sample.name) else f"{sample.name}: {sample.problem}")
 
@@ -191,11 +199,14 @@ def of_split(data: Data, split: str) -> Iterator[tuple[Row, Tensor]]:
     number = iter(part.order(0).argsort().argsort().tolist()) if isinstance(part, TokenSplit) else count()
     for inputs, targets in part.epoch(0):
         for x, target in zip(inputs, targets, strict=True):
-            yield {"input": f"{split}/{next(number)}", **({"label": names[int(target)]} if names else {})}, x
+            label = {"label": names[int(target)]} if names and not target.ndim else {}
+            yield {"input": f"{split}/{next(number)}", **label}, x
 
 
-def answered(engine: Engine, samples: Iterator[tuple[Row, Tensor]]) -> Iterator[Row]:
-    """A row for each sample, by averaged weights where the last stage averages."""
+def answered(
+    engine: Engine, samples: Iterator[tuple[Row, Tensor]], explainer: Explainer | None = None
+) -> Iterator[Row]:
+    """A row for each sample, by averaged weights where the last stage averages; the `explainer` draws why."""
     task = engine.task
     task.eval()
     with ExitStack() as stack:
@@ -203,10 +214,11 @@ def answered(engine: Engine, samples: Iterator[tuple[Row, Tensor]]) -> Iterator[
             stack.enter_context(optim.averaged())
         while batch := list(islice(samples, BATCH)):
             with torch.no_grad(), engine.autocast:
-                outputs = task.predict(engine.move(together([inputs for _, inputs in batch])))
+                inputs = engine.move(together([one for _, one in batch]))
+                outputs = task.predict(inputs)
             answers = task.answers(outputs) if isinstance(task, Answers) else numbers(outputs)
-            for (known, _), answer in zip(batch, answers, strict=True):
-                yield {**known, **answer}
+            rows = [{**known, **answer} for (known, _), answer in zip(batch, answers, strict=True)]
+            yield from explainer(inputs, rows) if explainer else rows
 
 
 def together(inputs: list[Tensor]) -> Tensor:

@@ -23,8 +23,9 @@ from dltrain.config import check
 from dltrain.config.compose import Composed, compose
 from dltrain.engine import Resume
 from dltrain.errors import DivergedError, DltrainError, InputError, Interrupted
-from dltrain.report.text import duration, number, table
+from dltrain.report.text import duration, fields, number, table
 from dltrain.run import CONFIG, LOG, MANIFEST, METRICS, RESULTS, Run, apart, as_json
+from dltrain.types import Grid
 
 log = logging.getLogger("dltrain")
 
@@ -157,6 +158,8 @@ def execute(session: Session, outcome: dict[str, Any], resume: Resume | None = N
                 outcome.update(results)
                 close(session, scores, status)
                 log.info(closing(session, results))
+                for picture in drawn(scores):
+                    log.info(picture)
     session.checkpoint.require_complete()
     if debug == "overfit":
         verdict(session, results)
@@ -261,6 +264,12 @@ def closing(session: Session, results: dict[str, Any]) -> str:
         rows.append(("go on", f"dltrain resume {results['run']}"))
     title = {"completed": "done", "stopped": "done (stopped early)"}.get(status, status)
     return f"\n{title}\n{table(rows)}"
+
+
+def drawn(scores: dict[str, Any]) -> list[str]:
+    """The planes of fields among `scores`, as text."""
+    planes = [value for value in scores.values() if isinstance(value, Grid)]
+    return [f"\n{fields(plane.values.tolist(), plane.marks, plane.title)}" for plane in planes]
 
 
 def verdict(session: Session, results: dict[str, Any]) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from dltrain.data.balance import equally_often
 from dltrain.rng import keyed
 from dltrain.types import BatchSize, Spec, Transform
 
@@ -19,7 +20,8 @@ class Split:
 
     `spec` says how inputs are standardized. With a `seed` the order of an epoch is a function of (seed, epoch number),
     and what `transforms` draw for a batch one of (seed, epoch number, position); without one the order is the stored
-    one, and transforms that are for training only are left out.
+    one, and transforms that are for training only are left out. A `balanced` epoch draws each class equally often, with
+    replacement.
     """
 
     def __init__(
@@ -31,7 +33,9 @@ class Split:
         batch_size: BatchSize,
         seed: int | None,
         transforms: Sequence[Transform] = (),
+        balanced: bool = False,
     ) -> None:
+        self.balanced = balanced and seed is not None
         self.inputs, self.targets, self.rows, self.seed = inputs, targets, rows, seed
         self.samples = len(rows)
         self.batch_size = max(1, self.samples) if batch_size == "all" else batch_size
@@ -84,6 +88,8 @@ class Split:
         """The rows of epoch `number` in the order in which they come."""
         if self.seed is None:
             return self.rows
+        if self.balanced:
+            return self.rows[equally_often(self.targets.cpu()[self.rows], keyed(self.seed, number))]
         return self.rows[torch.randperm(self.samples, generator=keyed(self.seed, number))]
 
     def class_counts(self, num_classes: int) -> tuple[int, ...]:

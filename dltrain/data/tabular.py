@@ -16,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from dltrain.data.balance import Balance
 from dltrain.data.description import unsound
 from dltrain.data.encoding import Encoder, Missing, statistics
 from dltrain.data.fake import Fake
@@ -80,6 +81,7 @@ class Tabular:
         fold: Annotated[int, Ge(0)] = 0,
         split_seed: int = 0,
         epochs: PositiveInt = 20,
+        balance: Balance = "none",
         source: TableSource | None = None,
         seed: int = 0,
     ) -> None:
@@ -93,7 +95,7 @@ class Tabular:
         self.batch_size, self.eval_batch_size = batch_size, eval_batch_size
         self.val_fraction, self.test_fraction = val_fraction, test_fraction
         self.folds, self.fold, self.split_seed = folds, fold, split_seed
-        self.epochs, self.seed, self.device = epochs, seed, torch.device("cpu")
+        self.epochs, self.balance, self.seed, self.device = epochs, balance, seed, torch.device("cpu")
         self.restored: dict[str, Any] | None = None
 
     @property
@@ -259,7 +261,8 @@ class Tabular:
 
     @cached_property
     def train(self) -> Split:
-        return Split(*self.stored, self.loaded.train, self.loaded.spec, self.batch_size, self.seed)
+        balanced = self.balance == "sampler" and bool(self.loaded.spec.class_names)  # a regression is refused elsewhere
+        return Split(*self.stored, self.loaded.train, self.loaded.spec, self.batch_size, self.seed, balanced=balanced)
 
     @cached_property
     def val(self) -> Split:

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Protocol
 import torch
 from torch import Tensor
 
+from dltrain.data.balance import Balance
 from dltrain.data.corpus import JSON_LINES, TABLES, Corpus, read_text, records
 from dltrain.data.description import unsound
 from dltrain.data.fake_tokens import FakeTokens
@@ -89,8 +90,13 @@ class Text:
         fold: Annotated[int, Ge(0)] = 0,
         split_seed: int = 0,
         epochs: PositiveInt = 5,
+        balance: Balance = "none",
         seed: int = 0,
     ) -> None:
+        if balance == "sampler" and tokens_per_batch is not None:
+            raise ValueError(
+                "balance=sampler draws texts of any length: dataset.batch_size, not tokens_per_batch, counts them"
+            )
         if folds is not None and fold >= folds:
             raise ValueError(f"dataset.fold={fold} is none of {folds} folds: they count from 0")
         self.root, self.source = Path(root), source
@@ -100,7 +106,7 @@ class Text:
         self.bucketing, self.tokens_per_batch = bucketing, tokens_per_batch
         self.val_fraction, self.test_fraction = val_fraction, test_fraction
         self.folds, self.fold, self.split_seed = folds, fold, split_seed
-        self.epochs, self.seed, self.device = epochs, seed, torch.device("cpu")
+        self.epochs, self.balance, self.seed, self.device = epochs, balance, seed, torch.device("cpu")
         self.restored: tuple[Tokenizer, tuple[str, ...], tuple[int, ...]] | None = None
 
     @property
@@ -175,7 +181,8 @@ class Text:
 
     def split(self, name: str, batch_size: BatchSize, seed: int | None) -> TokenSplit:
         loaded, tokens = self.loaded, self.tokens_per_batch if seed is not None else None
-        batching = Batching(loaded.parts[name], loaded.texts.lengths, batch_size, seed, self.bucketing, tokens)
+        classes = loaded.targets if self.balance == "sampler" and seed is not None else None
+        batching = Batching(loaded.parts[name], loaded.texts.lengths, batch_size, seed, self.bucketing, tokens, classes)
         return TokenSplit(loaded.texts.to(self.device), loaded.targets.to(self.device), batching)
 
     @cached_property

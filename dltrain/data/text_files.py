@@ -9,6 +9,7 @@ from typing import Annotated
 
 import torch
 
+from dltrain.data.balance import Balance
 from dltrain.data.corpus import JSON_LINES, TABLES, Corpus, folder_texts, records
 from dltrain.data.text import Labelled, Text
 from dltrain.data.tokenizer import Kind
@@ -127,6 +128,7 @@ class TextFiles(Text):
         fold: Annotated[int, Ge(0)] = 0,
         split_seed: int = 0,
         epochs: PositiveInt = 5,
+        balance: Balance = "none",
         seed: int = 0,
     ) -> None:
         super().__init__(
@@ -147,6 +149,7 @@ class TextFiles(Text):
             fold=fold,
             split_seed=split_seed,
             epochs=epochs,
+            balance=balance,
             seed=seed,
         )
 

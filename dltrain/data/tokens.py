@@ -16,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from dltrain.data.balance import equally_often
 from dltrain.data.cache import CACHE
 from dltrain.data.corpus import Corpus
 from dltrain.data.tokenizer import Kind, Tokenizer, encoded
@@ -76,7 +77,8 @@ class Batching:
     With `bucketing` a batch is of sequences of about the same length, so that little of it is filling: of every `POOL`
     batches' worth the sequences are sorted by length. With `tokens_per_batch` a batch is as many sequences as have so many
     tokens together, filled up (at least one); every epoch has the same number of batches all the same. The order is a
-    function of (seed, epoch); without a `seed` it is by length, or as stored without bucketing.
+    function of (seed, epoch); without a `seed` it is by length, or as stored without bucketing. With `classes` (of all
+    sequences) an epoch draws each class equally often, with replacement.
     """
 
     def __init__(
@@ -87,7 +89,9 @@ class Batching:
         seed: int | None,
         bucketing: bool = True,
         tokens_per_batch: int | None = None,
+        classes: Tensor | None = None,
     ) -> None:
+        self.classes = None if classes is None else classes[rows].cpu()
         self.rows, self.lengths, self.seed = rows, lengths[rows].cpu(), seed
         self.bucketing = bucketing or tokens_per_batch is not None
         self.batch_size = max(1, len(rows)) if batch_size == "all" else batch_size
@@ -111,7 +115,10 @@ class Batching:
             order = self.lengths.argsort(stable=True) if self.bucketing else torch.arange(len(self.rows))
             return list(self.rows[order].split(self.sizes))
         generator = keyed(self.seed, number)
-        order = torch.randperm(len(self.rows), generator=generator)
+        if self.classes is None:
+            order = torch.randperm(len(self.rows), generator=generator)
+        else:
+            order = equally_often(self.classes, generator)
         if not self.bucketing:
             return list(self.rows[order].split(self.sizes))
         if self.by_tokens:  # the lengths in their order are the same in every epoch, so the batches' sizes are too

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from dltrain.types import Embedding, Plot, Table
+from dltrain.types import Embedding, Grid, Plot, Table
 
 Pixels = NDArray[np.uint8]
 LINE, LETTER = 12, 6  # pixels of height of a line, and of width of a letter, in PIL's built-in font
@@ -124,9 +125,29 @@ def plot(value: Plot, inches: tuple[float, float] = (7.0, 4.5)) -> Pixels:
         marker, style = "." if len(xs) <= FEW else "", "-" if i < COLOURS else "--"
         axes.plot(xs, ys, label=name, marker=marker, linestyle=style, linewidth=1.2)
     axes.set(title=value.title, xlabel=value.x_title, ylabel=value.y_title, yscale="log" if value.log_y else "linear")
+    if value.y_range is not None:
+        axes.set_ylim(*value.y_range)
     axes.grid(alpha=0.3)
     if value.lines:
         axes.legend(fontsize="small")
+    return _drawn(figure)
+
+
+def fields(value: Grid, inches: float = 0.6) -> Pixels:
+    """A plane of fields, each coloured by its figure with its mark over it; those without a figure are grey."""
+    height, width = value.values.shape
+    figure, axes = _diagram((max(4.0, inches * width), max(2.5, inches * height + 1.0)))
+    axes.set_facecolor("lightgrey")
+    shown = axes.imshow(value.values.numpy(), cmap="viridis")
+    figure.colorbar(shown, ax=axes, location="bottom", fraction=0.05)
+    middle = np.nanmean(value.values.numpy()) if bool(value.values.isfinite().any()) else 0.0
+    for r, row in enumerate(value.marks):
+        for c, mark in enumerate(row):
+            figure_here = float(value.values[r, c])
+            ink = "black" if not figure_here < middle else "white"
+            text = mark if math.isnan(figure_here) else f"{mark}\n{figure_here:.3g}"
+            axes.text(c, r, text, ha="center", va="center", color=ink, fontsize=8)
+    axes.set(title=value.title, xticks=[], yticks=[])
     return _drawn(figure)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Literal
 
 import torch
@@ -12,12 +12,15 @@ from dltrain import metrics
 from dltrain.engine import Stage, Task
 from dltrain.freezing import Freezing
 from dltrain.optim import Optim
+from dltrain.tasks.explanation import coloured, feature_maps, first_filters, grad_cam, overlaid
 from dltrain.tasks.supervised import supervised
+from dltrain.tasks.views import Viewed
 from dltrain.types import Data, Image, Plot, PositiveInt, Table, Text
 
 SAMPLE_IMAGES = 32
 MOST_CURVES = 10  # that can be told apart
 SHOWN_TOKENS = 60  # of a text
+SHOWN_MAPS = 64  # of a layer
 UNCLASSED = {  # whether the data is text
     False: "the data has numbers to predict, not classes: task=regression",
     True: "the texts have no classes: they are to be continued (task=language_modeling) or translated (task=seq2seq)",
@@ -50,6 +53,8 @@ class Classification(Task):
         super().__init__()
         if not data.spec.class_names:
             raise ValueError(UNCLASSED[bool(data.spec.vocab_size)])
+        if data.spec.boxes:
+            raise ValueError("the data has boxes around objects, not a class for each image: task=detection")
         if any(hasattr(model, name) for name in ("decode", "generate", "begin")):
             raise ValueError("this model gives no logits of classes; without task= it brings its own task")
         self.model, self.loss = model, loss
@@ -112,13 +117,17 @@ class Classification(Task):
         return Plot(lines | mean, "ROC: one class against the rest", "false positive rate", "true positive rate")
 
     def _image(self, inputs: Tensor, targets: Tensor, guesses: Tensor) -> Image:
-        spec = self.data.spec
-        mean, std = (torch.tensor(v).view(1, -1, 1, 1) for v in (spec.mean, spec.std))
-        pixels = inputs.float().cpu() * std + mean
-        names = spec.class_names
+        names = self.data.spec.class_names
         pairs = zip(targets.tolist(), guesses.tolist(), strict=True)
         captions = tuple(names[t] if t == g else f"{names[t]} taken for {names[g]}" for t, g in pairs)
-        return Image((pixels / 255).clamp(0, 1), captions)
+        return Image(self._pixels(inputs).cpu(), captions)
+
+    def _pixels(self, inputs: Tensor) -> Tensor:
+        """Inputs (B, C, H, W) as pixels in 0..1."""
+        mean, std = (
+            torch.tensor(v, device=inputs.device).view(1, -1, 1, 1) for v in (self.data.spec.mean, self.data.spec.std)
+        )
+        return ((inputs.float() * std + mean) / 255).clamp(0, 1)
 
     def _text(self, inputs: Tensor, targets: Tensor, guesses: Tensor) -> Text:
         """Of each text (M, T) its beginning, its class, and the one that it was taken for."""
@@ -133,6 +142,30 @@ class Classification(Task):
         """Probabilities (B, K) of inputs (B, ...)."""
         probabilities: Tensor = self.model(batch).softmax(dim=1)
         return probabilities
+
+    def average_over(self, views: Sequence[str]) -> None:
+        """Wraps the network, whose weights have to be in it already; ValueError for inputs that are no images."""
+        if not self.data.spec.is_image:
+            raise ValueError("only images have views: these inputs are none")
+        self.model = Viewed(self.model, views)
+
+    def explain(self, inputs: Tensor) -> Tensor:
+        """Each image (B, 3, H, 2 W) beside itself under Grad-CAM's heat for the class that it is taken for."""
+        if not self.data.spec.is_image:
+            raise ValueError("only images are explained: these inputs are none")
+        pixels = coloured(self._pixels(inputs))
+        return torch.cat([pixels, overlaid(pixels, grad_cam(self.model, inputs))], dim=3)
+
+    def inside(self, inputs: Tensor) -> dict[str, Image]:
+        """The first convolution's filters, and of one image the first and last maps."""
+        if not self.data.spec.is_image:
+            return {}
+        try:
+            first, last = (maps[0, :SHOWN_MAPS].unsqueeze(1).cpu() for maps in feature_maps(self.model, inputs[:1]))
+            filters = first_filters(self.model)[:SHOWN_MAPS].cpu()
+        except ValueError:
+            return {}
+        return {"filters": Image(filters), "first_maps": Image(first), "last_maps": Image(last)}
 
     def answers(self, outputs: Tensor) -> list[dict[str, Any]]:
         """The class of each input and how sure that is, by probabilities (B, K); all classes, the likeliest first."""

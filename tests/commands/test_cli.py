@@ -163,7 +163,7 @@ def test_show_key_says_what_it_is_and_where_it_was_set(argv: tuple[str, ...], va
 
 
 def test_show_key_names_the_experiment_that_set_it(dltrain) -> None:
-    name = groups()["experiment"][0]
+    name = "cnn_mnist"
     outcome = dltrain("show", "expect", f"experiment={name}", "--json")
     assert outcome.json["expect"]["set by"] == f"conf/experiment/{name}.yaml"
 

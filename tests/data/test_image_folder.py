@@ -20,8 +20,15 @@ from dltrain.data.decode import SMALL, read_image
 from dltrain.data.folder import Folder
 from dltrain.data.image_folder import ImageFolder
 from dltrain.errors import ConfigError, InputError
+from dltrain.preprocessing.color_jitter import ColorJitter
+from dltrain.preprocessing.cutout import Cutout
 from dltrain.preprocessing.flip import Flip
+from dltrain.preprocessing.rand_augment import RandAugment
+from dltrain.preprocessing.random_resized_crop import RandomResizedCrop
+from dltrain.preprocessing.trivial_augment import TrivialAugment
+from dltrain.regularization.mixup import Mixup
 
+AUGMENTED = (RandomResizedCrop(), ColorJitter(), RandAugment(), TrivialAugment(), Cutout(4), Mixup())
 COLOURS = {"cat": (200, 40, 10), "dog": (10, 60, 220), "owl": (30, 200, 60)}
 
 
@@ -375,7 +382,7 @@ def test_odd_files_through_the_command_line(dltrain: Callable[..., Any]) -> None
 
 
 @pytest.mark.parametrize("scaling", ["standardize", "unit"])
-@pytest.mark.parametrize("transforms", [(), (Flip(),)], ids=["plain", "flip"])
+@pytest.mark.parametrize("transforms", [(), (Flip(),), AUGMENTED], ids=["plain", "flip", "augmented"])
 @pytest.mark.parametrize("val", [True, False])
 def test_streamed_batches_are_those_of_memory(scaling: Any, transforms: tuple[Any, ...], val: bool) -> None:
     """Bit for bit, in every split and epoch, from any start, for any number of workers; and the same description."""
@@ -388,9 +395,10 @@ def test_streamed_batches_are_those_of_memory(scaling: Any, transforms: tuple[An
         "transforms": transforms,
         "seed": 3,
         "eval_batch_size": 5,
+        "balance": "sampler" if val else "none",
     }
     held = data("pets", memory=True, **more)
-    for workers in (1, 2, 5):
+    for workers in (0, 1, 2, 5):
         streamed = data("pets", memory=False, workers=workers, **more)
         for split in ("train", "val", "test"):
             ours, theirs = getattr(streamed, split), getattr(held, split)

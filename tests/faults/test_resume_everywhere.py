@@ -36,7 +36,13 @@ def arguments(data: str, accumulate: int, precision: str, pictures: Path) -> tup
     return (
         *("dataset=image_folder", f"dataset.path={pictures}", "dataset.channels=1", "dataset.batch_size=8"),
         *(f"dataset.{setting}" for setting in source),
-        *("model=mlp", "regularization=[dropout,ema]", "preprocessing=[flip]", "callbacks.tensorboard=null"),
+        *(
+            "model=mlp",
+            "regularization=[dropout,ema]",
+            "preprocessing=[flip,rand_augment]",
+            "callbacks.tensorboard=null",
+        ),
+        *("dataset.balance=sampler", "callbacks.explain=null"),
         *(f"trainer.accumulate={accumulate}", f"device.precision={precision}", "schedule=onecycle"),
         *("trainer.epochs=2", "trainer.save_every=1", "trainer.log_every=1"),
         *(("trainer.watch=val/loss", "trainer.mode=max") if accumulate > 1 else ()),  # the first evaluation is the best

@@ -55,7 +55,8 @@ def needs(name: str) -> set[str]:
 
 
 CLASSIFIERS = [name for name in groups()["model"] if "defaults" not in keys(name)]  # others bring a task of their own
-OF_IMAGES = [name for name in CLASSIFIERS if needs(name) <= of_images(28).keys()]
+LARGE = [name for name in CLASSIFIERS if "stem" in keys(name) or name == "torchvision"]  # tests/models/test_vision.py
+OF_IMAGES = [name for name in CLASSIFIERS if needs(name) <= of_images(28).keys() and name not in LARGE]
 CHOICES = [
     (name, key, option)
     for key, options in {"activation": Activation, "norm": Norm, "pooling": Pooling}.items()

@@ -260,7 +260,9 @@ def test_hidden_words_are_unknown_in_training_alone() -> None:
     model, text = Recurrent((40,), 2, VOCABULARY, word_dropout=0.4), tokens(torch.full((50,), 40)) + 0
     text[:, 30:] = 0
     seen: list[Tensor] = []
-    model.steps.embedding.register_forward_pre_hook(lambda module, args: seen.append(args[0].T))  # embedded step by step
+    model.steps.embedding.register_forward_pre_hook(
+        lambda module, args: seen.append(args[0].T)
+    )  # embedded step by step
     model(text)
     model.eval()(text)
     hidden = (seen[0] != text) & (seen[0] == 1)

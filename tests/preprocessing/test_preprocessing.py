@@ -101,7 +101,7 @@ def test_evaluation_sees_only_what_is_not_for_training(name: str) -> None:
 
 @pytest.mark.parametrize("name", OPTIONS)
 def test_nothing_is_done_image_by_image(name: str) -> None:
-    """As many operations for 64 images as for 4."""
+    """As many operations for 256 images as for 128, of which each choice of an augmentation has some."""
     from torch.utils._python_dispatch import TorchDispatchMode
 
     class Count(TorchDispatchMode):
@@ -112,9 +112,9 @@ def test_nothing_is_done_image_by_image(name: str) -> None:
             return func(*args, **(kwargs or {}))
 
     transform, counts = chosen(name), []
-    for size in (4, 64):
+    for size in (128, 256):
         with Count() as counter:
-            apply(transform, images(size), 0)
+            apply(transform, images(size, 16, 20), 0)
         counts.append(counter.calls)
     assert counts[0] == counts[1]
 
@@ -142,6 +142,14 @@ def test_the_command_line_takes_it(name: str, dltrain: Callable[..., Any]) -> No
         (["preprocessing=[affine]", "preprocessing.affine.scale=[2,1]"], "from the smallest to the largest"),
         (["preprocessing=[random_erasing]", "preprocessing.random_erasing.area=[1,0]"], "from the smallest"),
         (["preprocessing=[random_erasing]", "preprocessing.random_erasing.fill=300"], "<= 255"),
+        (
+            ["preprocessing=[random_resized_crop]", "preprocessing.random_resized_crop.scale=[1,0.5]"],
+            "from the smallest",
+        ),
+        (["preprocessing=[random_resized_crop]", "preprocessing.random_resized_crop.ratio=[2,1]"], "from the smallest"),
+        (["preprocessing=[rand_augment]", "preprocessing.rand_augment.magnitude=31"], "<= 30"),
+        (["preprocessing=[color_jitter]", "preprocessing.color_jitter.hue=0.6"], "<= 0.5"),
+        (["preprocessing=[trivial_augment]", "dataset.source.channels=2"], "grey and colour images, not on 2 channels"),
     ],
     ids=lambda value: value[-1] if isinstance(value, list) else "",
 )

@@ -1,0 +1,121 @@
+"""Vision: what the engine costs beside a ResNet-18. No data needed.
+
+    python -m benchmarks.vision [--blocks 20] [--batch-size 16] [--model resnet18]
+
+`engine`: training steps on made-up images of 32 pixels, through the same fitting as the command, in turn with the loop that
+one would write by hand, every BLOCK steps: the same network, memory format, optimizer and batches of the same stored bytes.
+The ratio is of images a second, dltrain's to the other's, by total time and by the median of neighbouring blocks.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from dltrain import build
+from dltrain.callbacks.tensorboard import TensorBoard
+from dltrain.config.compose import compose
+from dltrain.engine import Engine
+from dltrain.run import Run
+
+BLOCK, WARM_UP = 2, 2  # steps of each in turn, and blocks before anything counts
+LR, MOMENTUM = 0.05, 0.9
+
+
+def experiment(model: str, batch_size: int, blocks: int) -> build.Experiment:
+    """Also what the hand-written loop takes its network and its bytes from."""
+    composed = compose(
+        [
+            *(f"model={model}", "dataset=synthetic", f"dataset.batch_size={batch_size}", "dataset.val_fraction=0"),
+            *("optimizer=nesterov", f"optimizer.lr={LR}", "schedule=constant"),
+            *("trainer.epochs=null", f"trainer.steps={BLOCK * (WARM_UP + blocks)}"),
+        ]
+    )
+    assert not composed.problems, composed.problems
+    return build.build(composed.config)
+
+
+def hand_written(model: str, batch_size: int) -> Iterator[None]:
+    """The best loop by hand, a block at a time."""
+    built = experiment(model, batch_size, 1)
+    network: nn.Module = built.task.model  # type: ignore[assignment]
+    network.train()
+    images, targets = built.data.stored["train"]  # type: ignore[attr-defined]
+    spec, rows = built.data.spec, built.data.train.rows  # type: ignore[attr-defined]
+    mean, std = (torch.tensor(values).view(1, -1, 1, 1) for values in (spec.mean, spec.std))
+    scale, shift = 1 / std, -mean / std
+    optimizer = torch.optim.SGD(network.parameters(), lr=LR, momentum=MOMENTUM, nesterov=True, fused=True)
+    steps = 0
+    while True:
+        for batch in rows[torch.randperm(len(rows))].split(batch_size):
+            x = images.index_select(0, batch).float().mul_(scale).add_(shift)
+            loss = F.cross_entropy(network(x), targets[batch])
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            steps += 1
+            if steps % BLOCK == 0:
+                yield
+
+
+def in_turn(session: build.Session, other: Callable[[], None]) -> tuple[list[float], list[float]]:
+    """Seconds of every counted block: of the engine, with all its callbacks, and of `other` behind each."""
+    engine, own, others = session.engine, [], []
+    start = time.perf_counter()
+
+    def step_end(engine: Engine) -> None:
+        nonlocal start
+        if engine.step % BLOCK:
+            return
+        session.checkpoint.wait()  # what a save costs is the engine's
+        own.append(time.perf_counter() - engine.evaluation_seconds - start)
+        before = time.perf_counter()
+        other()
+        others.append(time.perf_counter() - before)
+        start = time.perf_counter() - engine.evaluation_seconds
+
+    engine.listeners["step_end"].append(step_end)
+    engine.fit(session.experiment.task)
+    return own[WARM_UP:], others[WARM_UP:]
+
+
+def engine(model: str, batch_size: int, blocks: int) -> None:
+    loop = hand_written(model, batch_size)
+    with tempfile.TemporaryDirectory() as folder:
+        session = build.session(experiment(model, batch_size, blocks), Run(Path(folder)), "benchmark")
+        own, others = in_turn(session, lambda: next(loop))
+        tensorboard = session.optional.get("tensorboard")
+        if isinstance(tensorboard, TensorBoard):
+            tensorboard.close()
+    images = BLOCK * batch_size * len(own)
+    pairs = statistics.median(theirs / ours for ours, theirs in zip(own, others, strict=True))
+    print(
+        f"{model}, batch {batch_size}: dltrain {images / sum(own):,.1f} images/s, by hand {images / sum(others):,.1f}"
+    )
+    print(
+        f"  dltrain / by hand: {sum(others) / sum(own):.3f} by total time, {pairs:.3f} by the median of {len(own)} blocks"
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", default="resnet18")
+    parser.add_argument("--batch-size", type=int, default=16)
+    parser.add_argument("--blocks", type=int, default=20)
+    arguments = parser.parse_args()
+    logging.getLogger("dltrain").setLevel(logging.ERROR)
+    print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, {torch.backends.cpu.get_cpu_capability()}")
+    engine(arguments.model, arguments.batch_size, arguments.blocks)
+
+
+if __name__ == "__main__":
+    main()

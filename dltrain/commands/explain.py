@@ -1,0 +1,69 @@
+"""`dltrain predict RUN IMAGE... --explain`: why a run answers as it does, a picture for each input."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from dltrain.engine import Engine
+from dltrain.errors import UsageError
+from dltrain.report.pictures import grid
+from dltrain.report.text import number
+from dltrain.types import Explains
+
+FOLDER = "explained"  # in the run's
+AT_ONCE = 8  # gradients need the memory of a training step
+LARGE = 448  # pixels of a picture's longer side, as far as whole multiples go
+
+
+class Explainer:
+    """Writes <folder>/<input>.png for every input: what the task shows for it, over its answer.
+
+    Names come from those of the inputs; where two inputs of a command have the same, the later gets a number. UsageError
+    for a task that explains nothing, and where nothing can be written.
+    """
+
+    def __init__(self, engine: Engine, run: Path) -> None:
+        if not isinstance(engine.task, Explains):
+            raise UsageError(f"--explain: a run of {type(engine.task).__name__} explains nothing; one of images does")
+        self.engine, self.task, self.folder = engine, engine.task, run / FOLDER
+        self.taken: set[str] = set()
+
+    def __call__(self, inputs: Tensor, rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+        """The rows of inputs (B, C, H, W), each with the name of its picture."""
+        try:
+            with torch.no_grad(), self.engine.autocast:
+                pictures = [p for part in inputs.split(AT_ONCE) for p in self.task.explain(part).float().cpu()]
+        except ValueError as e:
+            raise UsageError(f"--explain: {e}") from e
+        return [{**row, "explained": str(self.write(p, row))} for p, row in zip(pictures, rows, strict=True)]
+
+    def write(self, picture: Tensor, row: dict[str, Any]) -> Path:
+        from PIL import Image
+
+        answer = {key: value for key, value in row.items() if key not in ("input", "top")}
+        caption = ", ".join(f"{k} {number(v) if isinstance(v, float) else v}" for k, v in answer.items())
+        side = max(picture.shape[1:])
+        zoom = max(1, LARGE // side)
+        path = self.folder / f"{self.name(row['input'])}.png"
+        try:
+            self.folder.mkdir(exist_ok=True)
+            Image.fromarray(grid(picture.unsqueeze(0), (caption,), min_side=zoom * side)).save(path)
+        except OSError as e:
+            raise UsageError(f"{path}: cannot be written ({e.strerror or e})") from e
+        return path
+
+    def name(self, told: str) -> str:
+        """Of an input's picture: that of its file, or split and number."""
+        path = Path(told)
+        stem = path.stem if path.exists() else told.replace("/", "-")
+        name, count = stem, 1
+        while name.lower() in self.taken:
+            count += 1
+            name = f"{stem}-{count}"
+        self.taken.add(name.lower())
+        return name

@@ -1,0 +1,218 @@
+"""Scenes: images with boxes around their objects, as they are described and as tensors. It knows no file format."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Literal, TypeAlias
+
+import torch
+from torch import Tensor
+
+from dltrain.data.decode import cores, read_image, size_of
+from dltrain.data.memory import free_memory
+from dltrain.data.workers import Job, in_threads
+from dltrain.errors import InputError
+from dltrain.rng import keyed
+from dltrain.types import Spec
+
+log = logging.getLogger("dltrain")
+BadBoxes: TypeAlias = Literal["refuse", "drop"]
+MEAN, STD = (123.7, 116.3, 103.5), (58.4, 57.1, 57.4)  # of ImageNet's photographs, for colour
+GREY_MEAN, GREY_STD = (114.0,), (58.0,)
+SHARE = 0.5  # of the free memory, that images may take
+NAMED = 10  # bad boxes that a message names
+NONE = -1.0  # the class in a row that is no box
+TIMEOUT = 60.0  # seconds that reading one file may take
+
+
+class Absent(InputError):
+    """What a data set is to be read from is not there at all."""
+
+
+@dataclass(frozen=True)
+class Box:
+    """Corners x1, y1 (left, top) and x2, y2 (right, bottom), a class number, and the place that says so (file:line)."""
+
+    corners: tuple[float, float, float, float]
+    label: int
+    place: str
+
+
+@dataclass
+class Scene:
+    """An image file and its boxes, in pixels or (`relative`) in shares of the image's width and height."""
+
+    path: str
+    boxes: list[Box] = field(default_factory=list)
+    relative: bool = False
+
+
+@dataclass(frozen=True)
+class Listing:
+    """What the files of a set describe: the classes, and the scenes of each part that it has (train, perhaps val and test).
+
+    `problems` are boxes that could not be read as such."""
+
+    class_names: tuple[str, ...]
+    parts: dict[str, list[Scene]]
+    problems: list[str] = field(default_factory=list)
+
+
+class SceneFiles:
+    """Images (N, C, H, W) of one `image_size` and targets (N, M, 5) of the scenes that `listing` gives when it is called.
+
+    An image is scaled to fit and filled up at the right and the bottom with the mean colour ("letterbox"), its boxes
+    likewise; a target's rows are x1, y1, x2, y2 in the pixels of that and the class number, filled up with class -1.
+    Without a part test, `test_fraction` of the training scenes, by `split_seed` alone, is that.
+
+    What of a box lies outside the image is cut off. A box without an area inside the image, of a number that is none or of
+    a class that there is not, is refused (InputError that names file and line), or dropped with a warning. InputError
+    also where an image is missing or broken, or where all of them take more than half of the free memory.
+    """
+
+    def __init__(
+        self,
+        listing: Callable[[], Listing],
+        image_size: tuple[int, int],
+        channels: int,
+        bad_boxes: BadBoxes,
+        test_fraction: float,
+        split_seed: int,
+    ) -> None:
+        self.list, self.image_size, self.channels = listing, image_size, channels
+        self.bad_boxes, self.test_fraction, self.split_seed = bad_boxes, test_fraction, split_seed
+
+    @cached_property
+    def listing(self) -> Listing:
+        return self.list()
+
+    @cached_property
+    def parts(self) -> dict[str, list[Scene]]:
+        parts = dict(self.listing.parts)
+        if not any(parts.values()):
+            raise InputError("there is no image in the data set")
+        if "test" not in parts:
+            train = parts["train"]
+            order = torch.randperm(len(train), generator=keyed(self.split_seed)).tolist()
+            held = set(order[: round(self.test_fraction * len(train))])
+            parts["test"] = [scene for i, scene in enumerate(train) if i in held]
+            parts["train"] = [scene for i, scene in enumerate(train) if i not in held]
+        return parts
+
+    @property
+    def spec(self) -> Spec:
+        most = max((len(scene.boxes) for part in self.parts.values() for scene in part), default=0)
+        return Spec(
+            (self.channels, *self.image_size),
+            self.listing.class_names,
+            len(self.parts.get("train", ())),
+            len(self.parts["test"]),
+            MEAN if self.channels == 3 else GREY_MEAN,
+            STD if self.channels == 3 else GREY_STD,
+            boxes=max(1, most),
+        )
+
+    def read(self) -> dict[str, tuple[Tensor, Tensor]]:
+        """Every image, decoded by all threads, and its boxes."""
+        self.check_memory()
+        problems, found = list(self.listing.problems), {}
+        for part, scenes in self.parts.items():
+            images, sizes = self.decode(scenes)
+            found[part] = images, self.targets(scenes, sizes, problems)
+        self.judge(problems)
+        return found
+
+    def check_memory(self) -> None:
+        count, numbers = sum(map(len, self.parts.values())), self.channels * math.prod(self.image_size)
+        if count * numbers > SHARE * (free := free_memory()):
+            raise InputError(
+                f"{count:,} images of {self.image_size[0]}x{self.image_size[1]} take {count * numbers / 2**30:.1f} GiB, "
+                f"more than half of the free {free / 2**30:.1f} GiB: a smaller dataset.image_size, or fewer images"
+            )
+
+    def decode(self, scenes: Sequence[Scene]) -> tuple[Tensor, list[tuple[int, int]]]:
+        """The letterboxed images (N, C, H, W), and the height and width of each file's; each file is read once."""
+        images = torch.empty((len(scenes), self.channels, *self.image_size), dtype=torch.uint8)
+        paths: dict[str, list[int]] = {}
+        for i, scene in enumerate(scenes):
+            paths.setdefault(scene.path, []).append(i)
+        unique, sizes = list(paths), [(0, 0)] * len(scenes)
+
+        def work(chunk: slice, job: Job) -> None:
+            for path in unique[chunk]:
+                job.at(path)
+                pixels, size = letterbox(path, self.channels, self.image_size)
+                for i in paths[path]:
+                    images[i], sizes[i] = pixels, size
+
+        for _ in in_threads(work, len(unique), cores(), TIMEOUT):
+            pass
+        return images, sizes
+
+    def targets(self, scenes: Sequence[Scene], sizes: Sequence[tuple[int, int]], problems: list[str]) -> Tensor:
+        """The boxes (N, M, 5) of `scenes`, whose files have `sizes`; what is wrong with others is added to `problems`."""
+        rows: list[list[list[float]]] = []
+        for scene, (height, width) in zip(scenes, sizes, strict=True):
+            scale, rows_of = fit((height, width), self.image_size), []
+            for box in scene.boxes:
+                (x1, y1, x2, y2), label = box.corners, box.label
+                if scene.relative:
+                    x1, y1, x2, y2 = x1 * width, y1 * height, x2 * width, y2 * height
+                why = wrong((x1, y1, x2, y2), label, (height, width), len(self.listing.class_names))
+                if why:
+                    problems.append(f"{box.place}: {why}")
+                    continue
+                inside = (max(x1, 0.0), max(y1, 0.0), min(x2, float(width)), min(y2, float(height)))
+                rows_of.append([*(value * scale for value in inside), float(label)])
+            rows.append(rows_of)
+        most = max(1, max(map(len, rows), default=0))
+        empty = [0.0, 0.0, 0.0, 0.0, NONE]
+        return torch.tensor([[*r, *[empty] * (most - len(r))] for r in rows]).reshape(len(rows), most, 5)
+
+    def judge(self, problems: list[str]) -> None:
+        if not problems:
+            return
+        count = f"{len(problems):,} box{'es' if len(problems) > 1 else ''}"
+        named = "".join(f"\n  {problem}" for problem in problems[:NAMED])
+        named += f"\n  and {len(problems) - NAMED:,} more" if len(problems) > NAMED else ""
+        if self.bad_boxes == "refuse":
+            raise InputError(f"{count} cannot be used; dataset.bad_boxes=drop leaves out{named}")
+        log.warning(f"{count} left out{named}")
+
+
+def fit(size: tuple[int, int], into: tuple[int, int]) -> float:
+    """By what an image of height and width `size` is scaled so that it just fits."""
+    return min(into[0] / size[0], into[1] / size[1])
+
+
+def letterbox(path: str, channels: int, into: tuple[int, int]) -> tuple[Tensor, tuple[int, int]]:
+    """The image in `path` (C, H, W), scaled to fit and filled up at the right and the bottom with the mean colour, and the
+    file's own height and width; InputError if it is none."""
+    size = size_of(path)
+    if size is None:
+        read_image(path, (channels, *into))  # it says why
+        raise InputError(f"{path} cannot be read as an image")
+    scale = fit(size, into)
+    height, width = (max(1, min(most, round(side * scale))) for side, most in zip(size, into, strict=True))
+    mean = torch.tensor(MEAN if channels == 3 else GREY_MEAN).round().to(torch.uint8)
+    pixels = mean.view(-1, 1, 1).expand(-1, *into).clone()
+    pixels[:, :height, :width] = read_image(path, (channels, height, width))
+    return pixels, size
+
+
+def wrong(corners: tuple[float, float, float, float], label: int, size: tuple[int, int], num_classes: int) -> str:
+    """Why corners in pixels and a class number are no box in an image of height and width `size`; empty if they are."""
+    x1, y1, x2, y2 = corners
+    if not all(map(math.isfinite, corners)):
+        return "a corner is no number"
+    if not 0 <= label < num_classes:
+        return f"there is no class {label}: they are 0 to {num_classes - 1}"
+    if x2 <= x1 or y2 <= y1:
+        return f"the box has no area: {x2 - x1:g} wide and {y2 - y1:g} high"
+    if x2 <= 0 or y2 <= 0 or x1 >= size[1] or y1 >= size[0]:
+        return f"the box lies outside the image of {size[1]}x{size[0]}: from {x1:g}, {y1:g} to {x2:g}, {y2:g}"
+    return ""

@@ -1,0 +1,73 @@
+"""Average precision of detections, by the rules of COCO's challenge, through faster_coco_eval."""
+
+from __future__ import annotations
+
+import sys
+from importlib.util import find_spec
+from typing import Any
+
+import torch
+from torch import Tensor
+
+MISSING = 'detections are scored by faster-coco-eval: pip install "dltrain[detection]"'
+MEANS = {"map": slice(None), "map50": slice(0, 1), "map75": slice(5, 6)}  # of the overlaps 0.5, 0.55 ... 0.95
+
+
+def available() -> bool:
+    return "faster_coco_eval" in sys.modules or find_spec("faster_coco_eval") is not None
+
+
+def average_precision(
+    detections: list[Tensor], targets: list[Tensor], num_classes: int
+) -> tuple[dict[str, float], Tensor]:
+    """{"map", "map50", "map75"} in 0..1, and AP50, AP and the number of objects of each class (K, 3), NaN for a class without
+    one.
+
+    Of every image detections (D, 6): x1, y1, x2, y2, score, class, and targets (M, 5): x1, y1, x2, y2, class; class -1 is no
+    box. AP is the area under the curve of precision over recall; a detection is right if it overlaps an object of its
+    class, which no better one has taken, by at least so much (intersection over union). mAP is the mean over classes and over
+    overlaps of 0.5 to 0.95, mAP50 that at 0.5 (Lin et al. 2014, "Microsoft COCO").
+    """
+    try:
+        from faster_coco_eval import COCO, COCOeval_faster
+    except ImportError as e:
+        raise ImportError(MISSING) from e
+    truth: list[dict[str, Any]] = []
+    found: list[dict[str, Any]] = []
+    for image, (rows, boxes) in enumerate(zip(detections, targets, strict=True), 1):
+        for x1, y1, x2, y2, label in boxes[boxes[:, 4] >= 0].tolist():
+            truth.append(
+                {
+                    "id": len(truth) + 1,
+                    "iscrowd": 0,
+                    "area": (x2 - x1) * (y2 - y1),
+                    **_box(image, label, x1, y1, x2, y2),
+                }
+            )
+        for x1, y1, x2, y2, score, label in rows[rows[:, 5] >= 0].tolist():
+            found.append({"score": score, **_box(image, label, x1, y1, x2, y2)})
+    counts = torch.zeros(num_classes)
+    for box in truth:
+        counts[box["category_id"] - 1] += 1
+    curves = torch.full((10, num_classes), torch.nan)  # AP of every overlap and class
+    if truth and found:
+        described = {
+            "info": {},
+            "images": [{"id": i + 1} for i in range(len(targets))],
+            "categories": [{"id": k + 1, "name": str(k)} for k in range(num_classes)],
+            "annotations": truth,
+        }
+        known = COCO(described)
+        evaluation = COCOeval_faster(known, known.loadRes(found), "bbox")
+        evaluation.evaluate()
+        evaluation.accumulate()
+        precision = torch.as_tensor(evaluation.eval["precision"])[:, :, :, 0, -1]  # (overlaps, recalls, classes)
+        curves = precision.clamp_min(0).mean(dim=1).float()
+    curves = torch.where(counts > 0, curves.nan_to_num(0.0), torch.nan)
+    means = {name: curves[overlaps].nanmean().nan_to_num(0.0) for name, overlaps in MEANS.items()}
+    scores = {name: float(value) for name, value in means.items()}
+    return scores, torch.stack([curves[0], curves.mean(dim=0), counts], dim=1)
+
+
+def _box(image: int, label: float, x1: float, y1: float, x2: float, y2: float) -> dict[str, Any]:
+    return {"image_id": image, "category_id": int(label) + 1, "bbox": [x1, y1, x2 - x1, y2 - y1]}
