@@ -47,6 +47,7 @@ def multirun(options: Options) -> None:
         if rows[-1]["status"] == "interrupted":
             break
     log.info(f"\n{sweep}\n{overview(rows, varied)}\ncurves  tensorboard --logdir {sweep}")
+    leave_curves(sweep, rows, varied)
     options.outcome.update({"sweep": str(sweep), "jobs": rows})
     failed = [row for row in rows if row["status"] not in ("completed", "stopped")]
     if failed and failed[-1]["status"] == "interrupted":
@@ -118,6 +119,34 @@ def named_values(key: str, chosen: list[str]) -> list[str]:
 def swept_keys(jobs: list[list[str]]) -> list[str]:
     """The keys whose value differs between jobs."""
     return [column[0].partition("=")[0] for column in zip(*jobs, strict=True) if len(set(column)) > 1]
+
+
+def leave_curves(sweep: Path, rows: list[dict[str, Any]], varied: list[str]) -> None:
+    """Draw how the finished runs learned, those that differ only in their seed as one line, into curves.png.
+
+    Of the figure that decides which weights are best, and of its counterpart in training (train/return, or the loss).
+    """
+    from dltrain.report import curves
+
+    done = [row for row in rows if row["status"] in ("completed", "stopped") and row.get("best")]
+    keys = [key for key in varied if key != "seed"]
+    groups: dict[str, list[Path]] = {}
+    for row in done:
+        values = dict(override.partition("=")[::2] for override in row["overrides"])
+        groups.setdefault(" ".join(values[key] for key in keys) or "all", []).append(Path(row["run"]))
+    if len(done) < 2:
+        return
+    watched = done[0]["best"]["metric"]
+    trained = curves.counterpart(watched, {name for row in done for name in row["metrics"]})
+    pixels = curves.picture(groups, [trained, watched])
+    if pixels is not None:
+        curves.write(sweep / curves.PICTURE, pixels)
+        log.info(f"picture {sweep / curves.PICTURE}")
+    if len(done) > len(groups):
+        found = curves.averages(groups, trained)
+        lines = [[", ".join(keys) or "runs", f"mean {trained}", "standard error", "runs"]]
+        lines += [[name, number(m), number(error), str(count)] for name, (m, error, count) in found.items()]
+        log.info(table(lines))
 
 
 def overview(rows: list[dict[str, Any]], varied: list[str]) -> str:

@@ -43,6 +43,17 @@ def chart(values: Sequence[float], x_title: str, height: int = 12) -> str:
     return "\n".join([*lines, f"  {'':{margin}} +{axis[0]}", f"  {'':{margin}}  {axis[1]}"])
 
 
+def fields(values: Sequence[Sequence[float]], marks: Sequence[Sequence[str]], title: str = "") -> str:
+    """A plane of fields: the marks side by side, and beside them the figures, a dash where there is none."""
+    figures = [["-" if v != v else f"{v:.3g}" for v in row] for row in values]
+    width = max(len(text) for row in figures for text in row)
+    rows = (
+        f"  {' '.join(some)}    {' '.join(text.rjust(width) for text in line)}"
+        for some, line in zip(marks, figures, strict=True)
+    )
+    return "\n".join([title, *rows] if title else rows)
+
+
 def table(rows: Sequence[Sequence[str]], indent: str = "  ", right: frozenset[int] = frozenset()) -> str:
     """Rows with their columns aligned, those in `right` to the right."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]

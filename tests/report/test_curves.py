@@ -1,0 +1,46 @@
+"""Learning curves of sweeps: what a line is the mean of."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from dltrain.report.curves import averages, counterpart, mean, picture, series
+
+
+def run(folder: Path, values: dict[int, float]) -> Path:
+    folder.mkdir()
+    lines = [{"step": step, "train/return": value} for step, value in values.items()]
+    (folder / "metrics.jsonl").write_text("\n".join(map(json.dumps, [*lines, {"step": 1, "val/return": 3.0}])))
+    return folder
+
+
+def test_a_line_is_the_mean_of_the_runs_that_have_a_value(tmp_path: Path) -> None:
+    one, other = run(tmp_path / "a", {1: 2.0, 2: 4.0}), run(tmp_path / "b", {1: 4.0, 3: 8.0})
+    assert series(one, "train/return") == {1: 2.0, 2: 4.0}
+    assert mean([series(one, "train/return"), series(other, "train/return")]) == ([1.0, 2.0, 3.0], [3.0, 4.0, 8.0])
+    found = averages({"both": [one, other]}, "train/return")
+    assert found["both"] == pytest.approx((4.5, 1.5, 2))
+
+
+def test_a_long_line_is_smoothed_over_a_fiftieth(tmp_path: Path) -> None:
+    _, ys = mean([{step: float(step % 2) for step in range(100)}])
+    assert ys[0] == 0.0
+    assert set(ys[1:]) == {0.5}
+
+
+def test_the_counterpart_of_a_figure_is_that_of_the_training() -> None:
+    assert counterpart("val/return", {"train/return", "train/loss"}) == "train/return"
+    assert counterpart("val/accuracy", {"train/loss"}) == "train/loss"
+
+
+def test_what_has_one_point_is_not_drawn(tmp_path: Path) -> None:
+    groups = {"a": [run(tmp_path / "a", {1: 2.0, 2: 4.0})]}
+    assert picture(groups, ["val/return"]) is None
+    one, two = picture(groups, ["train/return", "val/return"]), picture(groups, ["train/return"])
+    assert one is not None
+    assert two is not None
+    assert one.shape == two.shape
+    assert pytest.approx(one.mean()) == two.mean()

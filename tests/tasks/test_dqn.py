@@ -1,0 +1,197 @@
+"""Deep Q-learning: targets by hand, the replay buffer, the target network, and networks of action values."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from dltrain.models.q_network import QNetwork
+from dltrain.optim import Optim
+from dltrain.optimizers.sgd import sgd
+from dltrain.tasks.dqn import DQN
+from dltrain.tasks.replay import LEAST, Replay
+
+pytest.importorskip("gymnasium")
+from dltrain.data.environments import Environment
+
+
+class Fixed(nn.Module):
+    """Action values that are the observation's first two numbers, times a weight."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(()))
+
+    def forward(self, observations: torch.Tensor) -> torch.Tensor:
+        return observations[:, :2] * self.weight
+
+
+def optim_of(model: nn.Module, steps: int) -> Optim:
+    return Optim(model, lambda params: sgd(params, lr=0.1))
+
+
+def task_of(**settings: Any) -> DQN:
+    data = Environment("CartPole-v1", batch_size=10, per_epoch=100, episodes=2, envs=settings.pop("envs", 1))
+    return DQN(data, settings.pop("model", Fixed()), optim_of, 1, **{"gamma": 0.5, "batch_size": 2, **settings})
+
+
+def rows(**columns: Any) -> dict[str, torch.Tensor]:
+    return {name: torch.tensor(value) for name, value in columns.items()}
+
+
+TRANSITIONS = rows(
+    observation=[[1.0, 5.0, 0.0, 0.0], [2.0, 7.0, 0.0, 0.0]],
+    after=[[3.0, 4.0, 0.0, 0.0], [3.0, 4.0, 0.0, 0.0]],
+    action=[0, 1],
+    reward=[1.0, 1.0],
+    terminated=[False, True],
+)
+
+
+@pytest.mark.parametrize(("double", "worth"), [(False, 8.0), (True, 6.0)])
+def test_the_target_by_hand(double: bool, worth: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The target network doubles what the network says, which holds the first action for the better one."""
+    task = task_of(double=double, loss="squared", target_every=1000)
+    task.target.weight.data.fill_(2.0)  # type: ignore[union-attr, operator]
+    if double:
+        monkeypatch.setattr(task.model, "forward", lambda x: x[:, :2] * task.model.weight * torch.tensor([1.0, 0.1]))
+    monkeypatch.setattr(task.replay, "sample", lambda count, correction: (TRANSITIONS, torch.arange(2), None))
+    found = task.learn(optim_of(task.model, 1), 1.0)
+    values = torch.tensor([1.0, 0.7 if double else 7.0])
+    targets = torch.tensor([1 + 0.5 * worth, 1.0])
+    assert float(found["loss"]) == pytest.approx(float((targets - values).square().mean()), rel=1e-6)
+    assert float(found["td_error"]) == pytest.approx(float((targets - values).abs().mean()), rel=1e-6)
+
+
+def test_an_episode_that_a_limit_cuts_off_has_not_terminated() -> None:
+    data = Environment("CartPole-v1", max_episode_steps=3, batch_size=9, per_epoch=9)
+    task = DQN(data, QNetwork((4,), 2), optim_of, 1)
+    task.gather(next(data.train.epoch(0)), 1.0)
+    columns = task.replay.columns
+    assert not columns["terminated"][:9].any()
+    assert torch.equal(columns["observation"][1], columns["after"][0])
+    assert not torch.equal(columns["observation"][3], columns["after"][2])  # the last of the one, the first of the next
+
+
+@pytest.mark.parametrize(("tau", "expected"), [(1.0, 3.0), (0.25, 1.5)])
+def test_the_target_network_follows(tau: float, expected: float) -> None:
+    task = task_of(tau=tau)
+    task.model.weight.data.fill_(3.0)
+    task.follow()
+    assert float(task.target.weight) == expected  # type: ignore[arg-type]
+
+
+def test_the_target_network_follows_every_so_many_updates() -> None:
+    task = task_of(target_every=3, updates=1, learning_starts=0.0)
+    (stage,) = task.stages()
+    followed = []
+    for span in stage.batches.epoch(0):
+        stage.step(span)
+        followed.append(bool(task.target.weight == task.model.weight))  # type: ignore[union-attr]
+    assert followed[:6] == [False, False, True, False, False, True]
+
+
+@pytest.mark.parametrize(("starts", "learned"), [(0.35, 7), (20, 8)])
+def test_learning_starts_after_a_share_or_a_number_of_steps(starts: float, learned: int) -> None:
+    task = task_of(learning_starts=starts)
+    (stage,) = task.stages()
+    assert sum("loss" in stage.step(span) for span in stage.batches.epoch(0)) == learned
+
+
+def test_the_oldest_transitions_go_first() -> None:
+    replay = Replay(5)
+    for i in range(4):
+        replay.add({"x": torch.tensor([2 * i, 2 * i + 1])})
+    assert sorted(replay.columns["x"].tolist()) == [3, 4, 5, 6, 7]
+    assert (replay.size, replay.next) == (5, 3)
+
+
+def test_priorities_say_how_often_a_transition_is_drawn() -> None:
+    torch.manual_seed(0)
+    replay = Replay(600, priority=0.5)
+    replay.add({"x": torch.arange(500)})
+    errors = torch.zeros(500, dtype=torch.float64)
+    errors[[3, 300, 499]] = torch.tensor([1.0, 4.0, 9.0], dtype=torch.float64)
+    replay.correct(torch.arange(500), errors)
+    batch, places, importance = replay.sample(20_000, correction=0.7)
+    assert torch.equal(batch["x"], places)
+    weights = (errors + LEAST).sqrt()
+    shares = weights / weights.sum()
+    counts = torch.bincount(places, minlength=500) / 20_000
+    torch.testing.assert_close(counts.double(), shares, rtol=0, atol=0.02)
+    assert importance is not None
+    expected = (500 * shares[places]) ** -0.7
+    torch.testing.assert_close(importance.double(), expected / expected.max(), rtol=1e-5, atol=0)
+
+
+def test_new_transitions_have_the_largest_priority() -> None:
+    replay = Replay(10, priority=1.0)
+    replay.add({"x": torch.arange(2)})
+    replay.correct(torch.tensor([0]), torch.tensor([7.0]))
+    replay.add({"x": torch.arange(1)})
+    assert replay.weights[2] == replay.weights[0] == pytest.approx(7.0, abs=1e-3)
+
+
+@pytest.mark.parametrize("priority", [0.0, 0.6])
+def test_a_saved_buffer_goes_on_as_it_would_have(priority: float) -> None:
+    def filled() -> Replay:
+        replay = Replay(40, priority)
+        replay.add({"x": torch.arange(30), "y": torch.rand(30, 2, generator=torch.Generator().manual_seed(1))})
+        replay.correct(torch.arange(30), torch.arange(30.0))
+        return replay
+
+    one, other = filled(), Replay(40, priority)
+    other.load_state_dict(one.state_dict())
+    for replay in (one, other):
+        replay.add({"x": torch.arange(20), "y": torch.zeros(20, 2)})
+    for seed in range(3):
+        drawn = []
+        for replay in (one, other):
+            torch.manual_seed(seed)
+            drawn.append(replay.sample(16))
+        torch.testing.assert_close(drawn[0], drawn[1], rtol=0, atol=0)
+
+
+def test_a_dueling_network_takes_only_differences_of_advantages() -> None:
+    """Equation 9: the mean of the values is the state's value."""
+    network = QNetwork((4,), 3, (8,), dueling=True)
+    x = torch.randn(5, 4)
+    assert network.value is not None
+    torch.testing.assert_close(network(x).mean(1, keepdim=True), network.value(network.features(x)))
+
+
+def test_pictures_go_through_the_convolutions_in_0_to_1() -> None:
+    network = QNetwork((3, 44, 40), 2, (16,))
+    assert network(torch.rand(2, 3, 44, 40)).shape == (2, 2)
+    with pytest.raises(ValueError, match="too small"):
+        QNetwork((3, 20, 44), 2)
+    task = task_of()
+    assert float(task.seen(torch.full((1, 3, 2, 2), 255, dtype=torch.uint8)).max()) == 1.0
+
+
+def test_numbers_of_states_are_seen_one_hot_and_scored_exactly() -> None:
+    data = Environment("FrozenLake-v1", batch_size=16, per_epoch=32, episodes=2, envs=4)
+    task = DQN(data, QNetwork((16,), 4, (8,)), optim_of, 1, learning_starts=0.0)
+    assert task.seen(torch.tensor([3])).tolist() == [[0.0] * 3 + [1.0] + [0.0] * 12]
+    (stage,) = task.stages()
+    metrics = [stage.step(span) for span in stage.batches.epoch(0)]
+    assert "loss" in metrics[-1]
+    scores = task.evaluate(data.val.epoch(0))
+    assert 0 <= scores["exact_return"] < 0.75
+    assert scores["policy"].values.shape == (4, 4)
+
+
+@pytest.mark.parametrize("settings", [{}, {"prioritized": True}, {"envs": 4, "tau": 0.1}])
+def test_values_are_learned(settings: dict[str, Any]) -> None:
+    """With gamma 0 every action of CartPole is worth its reward of 1."""
+    torch.manual_seed(0)
+    task = task_of(model=QNetwork((4,), 2, (16,)), learning_starts=0.0, batch_size=32, **{"updates": 12, **settings})
+    task.gamma = 0.0
+    (stage,) = task.stages()
+    for epoch in range(3):
+        for span in stage.batches.epoch(epoch):
+            stage.step(span)
+    assert float(task.predict(task.replay.columns["observation"][:100]).mean().detach()) == pytest.approx(1.0, abs=0.15)
