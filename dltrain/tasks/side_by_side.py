@@ -54,7 +54,7 @@ def learn_side_by_side(
     errors, values = [], []
     for _ in span:
         states = torch.from_numpy(copies.states)
-        fresh = chosen(policy, sum(table[states] for table in tables) / len(tables))  # type: ignore[union-attr]
+        fresh = chosen(policy, torch.stack([table[states] for table in tables]).mean(0))
         actions = fresh if following is None else torch.where(following < 0, fresh, following)
         after, rewards, terminated, ended = map(torch.from_numpy, copies.step(actions.numpy()))
         flip = len(tables) > 1 and bool(torch.rand(()) < 0.5)
