@@ -45,7 +45,7 @@ def test_the_k_of_top_k_is_a_setting(dltrain) -> None:
 
 
 def test_no_metric_of_ones_own_may_have_its_name() -> None:
-    data: Any = SimpleNamespace(spec=SimpleNamespace(class_names=("a", "b")))
+    data: Any = SimpleNamespace(spec=SimpleNamespace(class_names=("a", "b"), boxes=0))
     nothing: Any = None
     with pytest.raises(ValueError, match=r"metrics\.top3: there is a score of that name"):
         Classification(data, nothing, nothing, nothing, 1, top_k=3, metrics={"top3": nothing})

@@ -32,7 +32,10 @@ TINY = (
     "optimizer=sgd",
 )
 LARGE = [n for group in ("model", "experiment") for n in groups()[group] if n.startswith(NETWORKS) and n != "vgg_small"]
-DATA |= {name: ("dataset.batch_size=2",) if name.endswith("_cifar10") else TINY for name in LARGE}
+DATA |= {"torchvision": (*TINY, "model.name=squeezenet1_1", "dataset.source.height=32", "dataset.source.width=32")}
+DATA |= {
+    name: ("dataset.batch_size=2",) if name.endswith("_cifar10") else TINY for name in LARGE if name != "torchvision"
+}
 
 CHOICES = [
     *([f"experiment={name}", *DATA.get(name, ())] for name in groups()["experiment"]),

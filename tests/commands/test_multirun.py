@@ -91,7 +91,7 @@ def test_every_job_has_a_folder_a_row_and_its_results(dltrain, tmp_path: Path) -
     outcome = dltrain("-m", *SMOKE, "seed=1,2", "optimizer.lr=0.1,0.01", "--json")
     assert outcome.code == 0, outcome.err
     sweep = sweep_folder(tmp_path / "outputs")
-    assert sorted(path.name for path in sweep.iterdir()) == [".lock", "0", "1", "2", "3", "sweep.json"]
+    assert sorted(path.name for path in sweep.iterdir()) == [".lock", "0", "1", "2", "3", "curves.png", "sweep.json"]
     rows = rows_of(sweep)
     assert [row["job"] for row in rows] == [0, 1, 2, 3]
     assert [row["overrides"][-2:] for row in rows] == [
