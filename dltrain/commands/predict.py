@@ -249,12 +249,19 @@ def flat(row: Row) -> Row:
     return columns
 
 
+def cell(value: Any) -> str:
+    """A value in a table: of a list of things only what each is called, which is the first that is said of it."""
+    if isinstance(value, list):
+        return ", ".join(str(next(iter(one.values()))) if isinstance(one, dict) else str(one) for one in value)
+    return number(value) if isinstance(value, float) else str(value)
+
+
 def show(rows: Iterable[Row]) -> tuple[int, list[Row]]:
     """Print all rows as a table; how many, and the first few."""
     kept = list(rows)
     if kept:
         lines = [list(flat(row).values()) for row in kept]
-        cells = [[number(value) if isinstance(value, float) else str(value) for value in line] for line in lines]
+        cells = [[cell(value) for value in line] for line in lines]
         log.info(table([list(flat(kept[0])), *cells]))
     return len(kept), kept[:FEW]
 

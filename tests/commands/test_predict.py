@@ -312,3 +312,15 @@ def test_every_answer_of_a_classification_ranks_all_classes() -> None:
     rows = task.answers(probabilities)
     assert [row["class"] for row in rows] == [str(int(k)) for k in probabilities.argmax(dim=1)]
     assert all(len(row["top"]) == 10 for row in rows)
+
+
+def test_a_list_of_things_is_a_list_of_names_in_a_table() -> None:
+    boxes = [{"class": "cat", "score": 0.98765, "box": [1.0, 2.0, 3.0, 4.0]}, {"class": "dog", "score": 0.5, "box": []}]
+    assert [module.cell(value) for value in (boxes, [3, 4], [], 0.5, "a", 7)] == [
+        "cat, dog",
+        "3, 4",
+        "",
+        "0.5000",
+        "a",
+        "7",
+    ]
