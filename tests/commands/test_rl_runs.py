@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -144,3 +145,43 @@ def test_a_sweep_over_seeds_leaves_curves_and_means(dltrain: Any) -> None:
     assert "mean train/return" in outcome.out
     rows = json.loads((sweep / "sweep.json").read_text())
     assert len(rows) == 4
+
+
+MINE = """
+import gymnasium
+
+class Corridor(gymnasium.Env):
+    \"\"\"Walk right to the end: a step costs 1.\"\"\"
+
+    def __init__(self, size: int = 4) -> None:
+        self.size, self.place = size, 0
+        self.observation_space = gymnasium.spaces.Discrete(size)
+        self.action_space = gymnasium.spaces.Discrete(2)
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.place = 0
+        return 0, {}
+
+    def step(self, action):
+        self.place = max(0, self.place + 2 * int(action) - 1)
+        return self.place, -1.0, self.place == self.size - 1, False, {}
+"""
+
+
+def test_an_environment_of_the_users_own_is_learned(dltrain: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The corridor's end is size - 1 steps away. A saved run builds it only where it is named again."""
+    Path("mycorridor.py").write_text(MINE)
+    monkeypatch.setattr(sys, "path", [str(Path.cwd()), *sys.path])
+    make = "dataset.make={_target_: mycorridor.Corridor, _partial_: true, size: 6}"
+    words = ("dataset=gymnasium", make, "task=temporal_difference", "model=q_table", "dataset.max_episode_steps=50")
+    words += ("dataset.per_epoch=400", "trainer.epochs=1", "callbacks=quiet", "--json")
+    refused = dltrain(*words)
+    assert refused.code == 2
+    assert "plugins=[mycorridor]" in refused.err
+    outcome = dltrain(*words, "plugins=[mycorridor]")
+    assert outcome.code == 0, outcome.err
+    assert outcome.json["metrics"]["test/return"] == -5
+    assert dltrain("evaluate", "last").code == 2
+    assert dltrain("evaluate", "last", "plugins=[mycorridor]").code == 0
+    sys.modules.pop("mycorridor")
