@@ -17,7 +17,14 @@ SHAPE = (
     *("dataset.source.num_classes=4", "dataset.source.train_samples=80", "dataset.source.test_samples=22"),
 )
 RUN = (*SHAPE, "model=cnn", "model.channels=[4]", "trainer.epochs=1", "callbacks=quiet")
-TEXTS = ("dataset=text_files", "dataset.path=t.csv", "model=fasttext", "model.buckets=100", "trainer.epochs=1", "callbacks=quiet")
+TEXTS = (
+    "dataset=text_files",
+    "dataset.path=t.csv",
+    "model=fasttext",
+    "model.buckets=100",
+    "trainer.epochs=1",
+    "callbacks=quiet",
+)
 
 
 @pytest.fixture(autouse=True)
