@@ -103,7 +103,9 @@ def test_a_grid_worlds_policy_is_shown_at_the_end_and_by_evaluate(dltrain: Any) 
     assert "-13" in run.out
     folder = next(Path("outputs").glob("*/*"))
     assert "→ → → → → → → → → → → ↓" in dltrain("evaluate", str(folder)).out
-    events = next((folder / "tensorboard").glob("events*")).read_bytes()
+    events = b"".join(
+        path.read_bytes() for path in (folder / "tensorboard").glob("**/events*")
+    )  # hyper-parameters apart
     assert b"test/policy" in events
     assert b"val/policy" in events
 
