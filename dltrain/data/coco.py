@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from dltrain.data.detection import Detection
-from dltrain.data.scenes import Absent, BadBoxes, Box, Listing, Scene, SceneFiles
+from dltrain.data.scenes import BadBoxes, Box, Listing, Scene, SceneFiles, place
 from dltrain.errors import InputError
 from dltrain.types import BatchSize, Fraction, PositiveInt, Probability, Transform
 
@@ -109,14 +109,6 @@ def read_coco(root: Path, files: Mapping[str, tuple[str | None, str]]) -> Listin
         if absent := next((scene.path for scene in parts[part] if not Path(scene.path).is_file()), None):
             raise InputError(f"{path} lists an image that is not there: {absent}")
     return Listing(names, parts, problems)
-
-
-def place(root: Path, name: str) -> Path:
-    """A file or folder of that name from here, or else from the data root; InputError where there is neither."""
-    found = next((path for path in (Path(name).expanduser(), Path(root) / name) if path.exists()), None)
-    if found is None:
-        raise Absent(f"there is no {Path(name).absolute()} and no {(Path(root) / name).absolute()}")
-    return found
 
 
 def read_json(path: Path) -> Any:

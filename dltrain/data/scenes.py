@@ -7,6 +7,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 from typing import Literal, TypeAlias
 
 import torch
@@ -60,6 +61,14 @@ class Listing:
     class_names: tuple[str, ...]
     parts: dict[str, list[Scene]]
     problems: list[str] = field(default_factory=list)
+
+
+def place(root: Path, name: str) -> Path:
+    """A file or folder of that name from here, or else from the data root; InputError where there is neither."""
+    found = next((path for path in (Path(name).expanduser(), Path(root) / name) if path.exists()), None)
+    if found is None:
+        raise Absent(f"there is no {Path(name).absolute()} and no {(Path(root) / name).absolute()}")
+    return found
 
 
 class SceneFiles:

@@ -7,9 +7,8 @@ from functools import partial
 from pathlib import Path
 from xml.parsers import expat
 
-from dltrain.data.coco import place
 from dltrain.data.detection import Detection
-from dltrain.data.scenes import BadBoxes, Box, Listing, Scene, SceneFiles
+from dltrain.data.scenes import BadBoxes, Box, Listing, Scene, SceneFiles, place
 from dltrain.errors import InputError
 from dltrain.types import BatchSize, Fraction, PositiveInt, Probability, Transform
 

@@ -8,10 +8,9 @@ from pathlib import Path
 
 import yaml
 
-from dltrain.data.coco import place
 from dltrain.data.detection import Detection
 from dltrain.data.folder import ENDINGS, files_in, folders_in, some
-from dltrain.data.scenes import BadBoxes, Box, Listing, Scene, SceneFiles
+from dltrain.data.scenes import BadBoxes, Box, Listing, Scene, SceneFiles, place
 from dltrain.errors import InputError
 from dltrain.types import BatchSize, Fraction, PositiveInt, Probability, Transform
 
