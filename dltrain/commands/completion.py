@@ -1,7 +1,7 @@
 """`dltrain completion bash|zsh|fish`: a script for the shell, and what it asks for the words to offer. Imports no torch.
 
 The script hands the words up to the cursor to `dltrain __complete -- WORD...` and gets a line for each word that the
-last one can become, and after a tab what it is. It reads YAML files instead of composing them, which takes longer.
+last one can become, and after a tab what it is.
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from dltrain.commands.options import Options
-from dltrain.config.groups import COMPOSING, OVERLAYS, conf_dir, config_dir, groups, read_option, summary
+from dltrain.config.defaults_list import compose_files
+from dltrain.config.groups import COMPOSING, OVERLAYS, config_dir, groups, summary
 from dltrain.config.schema import as_yaml
 from dltrain.errors import UsageError
 from dltrain.run import all_runs
@@ -173,50 +174,10 @@ def shown(typed: list[str], word: str) -> Iterator[Offer]:
 
 
 def configuration(typed: list[str]) -> dict[str, Any]:
-    """The files' values for what was chosen so far: {group: node} in the order of conf/config.yaml, then the rest."""
-    import yaml
-
-    config: dict[str, Any] = yaml.safe_load((conf_dir() / "config.yaml").read_text(encoding="utf-8"))
+    """The files' values for what was chosen so far: {group: node}, and the settings that are in no group."""
     words = [word.partition("=") for word in typed]
     asked = {group: value.strip("[]").split(",") for group, _, value in words if value and group in groups()}
-    chosen: dict[str, list[str]] = {}
-
-    def choose(group: str, options: list[str]) -> None:
-        chosen[group] = [option for option in options if option in groups()[group]]
-        for option in chosen[group]:
-            for other, names in choices(read_option(group, option)):
-                if other not in asked:  # what an option sets elsewhere gives way to what was typed
-                    choose(other, names)
-
-    for group, options in (*choices(config), *asked.items()):
-        choose(group, options)
-    found: dict[str, Any] = {group: {} for group in chosen if group not in OVERLAYS}
-    for group, options in chosen.items():
-        for option in options if group in found else ():
-            node = read_option(group, option)
-            for base in (entry for entry in node.get("defaults", []) if isinstance(entry, str) and entry != "_self_"):
-                node = merged(read_option(group, base), node)
-            found[group] = merged(found[group], node)
-    overlays = [read_option(group, option) for group in OVERLAYS for option in chosen.get(group, ())]
-    for file in ({key: value for key, value in config.items() if key not in found}, *overlays):
-        found = merged(found, file)
-    return found
-
-
-def choices(node: dict[str, Any]) -> Iterator[tuple[str, list[str]]]:
-    """What the defaults list of a file chooses, by group: none, one or several options."""
-    for entry in node.get("defaults", []):
-        for key, value in entry.items() if isinstance(entry, dict) else ():
-            group = key.removeprefix("override ").lstrip("/").partition("@")[0]
-            yield group, list(map(str, value)) if isinstance(value, list) else [] if value is None else [str(value)]
-
-
-def merged(under: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
-    """Both, mapping by mapping; where they differ, the value of `over`."""
-    both = under | over
-    return both | {
-        k: merged(under[k], v) for k, v in over.items() if isinstance(v, dict) and isinstance(under.get(k), dict)
-    }
+    return compose_files({group: [o for o in options if o in groups()[group]] for group, options in asked.items()})[0]
 
 
 def runs(typed: list[str]) -> Iterator[Offer]:

@@ -1,12 +1,12 @@
-"""What Hydra composes of the choices on a command line, before single values are set."""
+"""What is composed of the choices on a command line, before single values are set."""
 
 from __future__ import annotations
 
-import copy
 import functools
 from pathlib import Path
 from typing import Any
 
+from dltrain.config.defaults_list import compose_files
 from dltrain.config.groups import OVERLAYS, conf_dir, own_dir
 from dltrain.errors import UsageError, first_line
 
@@ -15,21 +15,24 @@ GLOBAL = "the first line of such a file has to be # @package _global_"
 PER_RUN = ("overrides", "runtime", "searchpath")  # what of Hydra's own settings differs from run to run
 
 
-def choose(choices: list[str]) -> tuple[Any, dict[str, Any]]:
-    """The configuration of `choices`, each a GROUP=OPTION, as a DictConfig of the caller's own, and {group: option}.
+def choose(choices: list[Any]) -> tuple[Any, dict[str, Any]]:
+    """The configuration of Hydra's overrides GROUP=OPTION, as a DictConfig of the caller's own, and {group: option}.
 
-    UsageError if Hydra cannot compose it. It takes Hydra a quarter of a second, and the files of an installation do not
-    change: what a sweep's jobs have in common is composed once.
+    UsageError if it cannot be composed. A folder of the user's may hold what only Hydra understands; dltrain's own files are
+    composed without it, many times as fast.
     """
-    return copy.deepcopy(_compose(choices) if own_dir.get() else _compose_once(tuple(choices)))
+    from omegaconf import OmegaConf
+
+    if own_dir.get():
+        return by_hydra([override.input_line.lstrip("+") for override in choices])  # + and ++ choose like GROUP=OPTION
+    files, chosen = compose_files({override.key_or_group: override.value() for override in choices})
+    config = OmegaConf.create(files)
+    OmegaConf.set_struct(config, True)
+    return config, {group: choice for group, choice in chosen.items() if not isinstance(choice, list)}
 
 
-@functools.lru_cache(maxsize=64)
-def _compose_once(choices: tuple[str, ...]) -> tuple[Any, dict[str, Any]]:
-    return _compose(list(choices))
-
-
-def _compose(overrides: list[str]) -> tuple[Any, dict[str, Any]]:
+def by_hydra(overrides: list[str]) -> tuple[Any, dict[str, Any]]:
+    """The same of overrides as they are typed, by Hydra: also of what only a folder of the user's may hold."""
     from hydra import compose as hydra_compose
     from hydra import initialize_config_dir
     from hydra.core.global_hydra import GlobalHydra

@@ -123,7 +123,9 @@ def compose(overrides: list[str]) -> Composed:
             good = [o for o in good if o.key_or_group != override.key_or_group]
         elif not wrong:
             good.append(override)
-    config, choices = choose([o.input_line.lstrip("+") for o in good])  # + and ++ choose like GROUP=OPTION
+    config, choices = choose(good)
+    lists = {o.key_or_group: o.value() for o in good if isinstance(o.value(), list)}
+    choices |= {group: names[0] for group, names in lists.items() if group not in COMPOSING}  # model=[mlp]
     composed = Composed(config, choices, {o.key_or_group: o.input_line for o in good}, problems)
     _check_files(composed, config, [override.key_or_group for override in values])
     return _set_values(composed, config, values)
@@ -172,7 +174,7 @@ def compose_over(saved: dict[str, Any], overrides: list[str]) -> Composed:
             composed.problems += wrong
         else:
             with open_dict(config):
-                config[group] = choose([override.input_line.lstrip("+")])[0][group]
+                config[group] = choose([override])[0][group]
             composed.typed[group] = override.input_line
     return _set_values(composed, config, values)
 

@@ -113,12 +113,19 @@ def option_file(group: str, option: str) -> Path:
 def read_option(group: str, option: str) -> dict[str, Any]:
     """An option's file as plain data; UsageError if it is no YAML or no mapping."""
     path = option_file(group, option)
-    return _read_ours(path) if path.is_relative_to(conf_dir()) else read_mapping(path, UsageError)
+    return read_ours(path) if path.is_relative_to(conf_dir()) else read_mapping(path, UsageError)
 
 
 @functools.cache
-def _read_ours(path: Path) -> dict[str, Any]:
-    return read_mapping(path, UsageError)
+def read_ours(path: Path) -> dict[str, Any]:
+    """A file of conf/ as plain data, to be read only."""
+    import yaml
+
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)(path.read_bytes())  # ten times as fast where it is built
+    try:
+        return loader.get_single_data() or {}
+    finally:
+        loader.dispose()
 
 
 def summary(group: str, option: str) -> str:

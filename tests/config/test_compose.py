@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import functools
 import inspect
+import random
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from omegaconf import OmegaConf
 
+from dltrain.config import defaults_list
 from dltrain.config.check import OPTIMIZERS, problems_of
-from dltrain.config.compose import Composed, compose, compose_over
-from dltrain.config.groups import OVERLAYS, conf_dir, groups, summary
+from dltrain.config.choose import by_hydra, choose
+from dltrain.config.compose import Composed, compose, compose_over, parse
+from dltrain.config.groups import COMPOSING, OVERLAYS, conf_dir, groups, summary
 from dltrain.config.policy import locate
 from dltrain.config.schema import arguments, wants_object, wrong
 from dltrain.config.settings import Settings
@@ -100,6 +104,41 @@ def test_every_target_resolves_and_every_key_binds_to_its_signature(group: str, 
             assert annotation is not Any, f"{path}.{key} is not annotated"
             if not wants_object(annotation):
                 assert wrong(node[key], annotation) is None, f"{path}.{key}"
+
+
+def random_choices(draw: random.Random) -> list[str]:
+    """Options of six groups, two of those that compose."""
+    typed = []
+    for group in draw.sample(list(groups()), 6):
+        drawn = draw.sample(groups()[group], 1 + (group in COMPOSING))
+        typed.append(f"{group}=[{','.join(drawn)}]" if group in COMPOSING else f"{group}={drawn[0]}")
+    return typed
+
+
+def test_files_are_composed_as_hydra_composes_them() -> None:
+    """Hydra takes a quarter of a second each, so these are some of all."""
+    draw = random.Random(0)
+    for typed in [[], *(random_choices(draw) for _ in range(15))]:
+        ours, choices = choose(parse(typed)[0])
+        theirs, their_choices = by_hydra(typed)
+        ours, theirs = OmegaConf.to_container(ours), OmegaConf.to_container(theirs)
+        assert (ours, list(ours), choices) == (theirs, list(theirs), their_choices), typed
+
+
+def test_a_file_that_chooses_too_late_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The task is composed after the model: a task cannot choose the model."""
+    files = {"task": {"defaults": [{"override /model@_global_.model": "mlp"}]}}
+    monkeypatch.setattr(defaults_list, "read_option", lambda group, option: files.get(group, {}))
+    with pytest.raises(ValueError, match="task=classification chooses model=mlp too late"):
+        defaults_list.compose_files({})
+    assert defaults_list.compose_files({"model": "mlp"})[1]["model"] == "mlp"
+
+
+@pytest.mark.parametrize("typed", ["model=[mlp]", "model=mlp"])
+def test_one_choice_may_stand_in_a_list(typed: str) -> None:
+    composed = compose([typed])
+    assert problems_of(composed) == []
+    assert composed.choices["model"] == "mlp"
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: "/".join(path.parts[-2:]))
