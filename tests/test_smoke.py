@@ -11,6 +11,7 @@ import torch
 from dltrain import build, checkpoint
 from dltrain.checkpoint import Store
 from dltrain.config.compose import compose
+from dltrain.config.defaults_list import compose_files, names
 from dltrain.config.groups import groups
 
 DATA = {  # what a model reads that reads no images
@@ -27,27 +28,26 @@ TINY = ("dataset=synthetic", "dataset.source.height=32", "dataset.source.width=3
 DATA |= {"torchvision": (*TINY, "model.name=squeezenet1_1")}
 DATA |= dict.fromkeys(("fasttext_imdb", "fasttext_vectors_imdb"), ("model.buckets=1000",))
 DATA |= dict.fromkeys((name for name in groups()["experiment"] if name.endswith("_cifar10")), ("dataset.batch_size=2",))
-LARGE = (
-    "alexnet",
-    "vgg1",
-    "googlenet",
-    "inception",
-    "resnet1",
-    "resnet34",
-    "resnet50",
-    "densenet",
-)  # test_vision.py has them
-MODELS = [name for name in groups()["model"] if not name.startswith(LARGE)]
 
-CHOICES = [
-    *([f"experiment={name}", *DATA.get(name, ())] for name in groups()["experiment"]),
-    *([f"model={name}", *DATA.get(name, ("dataset=synthetic", "dataset.scaling=unit"))] for name in MODELS),
-    *([f"dataset={name}"] for name in groups()["dataset"]),
-    *([f"optimizer={name}"] for name in groups()["optimizer"]),
-    *([f"schedule={name}"] for name in groups()["schedule"]),
-    *([f"loss={name}"] for name in groups()["loss"]),
-    *([f"regularization=[{name}]"] for name in groups()["regularization"]),
-]
+
+def chosen(experiment: str) -> set[tuple[str, str]]:
+    """The (group, option) pairs of an experiment: they run where it runs."""
+    choices = compose_files({"experiment": experiment})[1]
+    return {(group, option) for group, choice in choices.items() for option in names(choice)}
+
+
+EXPERIMENTS = groups()["experiment"]
+SEEN = set().union(*map(chosen, EXPERIMENTS))
+# Deep networks that are in no experiment differ from those that are in depth alone, and test_vision.py has them.
+SEEN |= {
+    ("model", name) for name in groups()["model"] if name.startswith(("vgg1", "resnet34", "resnet101", "densenet169"))
+}
+GROUPS = ("model", "dataset", "optimizer", "schedule", "loss", "regularization")
+ALONE = [(group, name) for group in GROUPS for name in groups()[group] if (group, name) not in SEEN]
+CHOICES = [[f"experiment={name}", *DATA.get(name, ())] for name in EXPERIMENTS]
+for group, name in ALONE:
+    fitting = DATA.get(name, ("dataset=synthetic", "dataset.scaling=unit")) if group == "model" else ()
+    CHOICES.append([f"{group}=[{name}]" if group == "regularization" else f"{group}={name}", *fitting])
 
 SCORES = {  # what a task scores at least
     "classification": ["test/accuracy", "test/f1", "test/auroc"],

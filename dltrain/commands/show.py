@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import logging
+from collections.abc import Mapping
 from typing import Any
 
 import yaml
@@ -49,7 +50,7 @@ def show_option(group: str, option: str, options: Options) -> None:
     options.outcome.update({f"{group}/{option}": node})
 
 
-def signature_table(taken: dict[str, Argument], node: dict[str, Any]) -> str:
+def signature_table(taken: Mapping[str, Argument], node: dict[str, Any]) -> str:
     rows = []
     for name, argument in taken.items():
         given = node.get(name, FROM_DATA if argument.required else argument.default)
@@ -79,7 +80,7 @@ def look_up(composed: Composed, key: str) -> tuple[Any, Argument | None]:
     from omegaconf import OmegaConf
 
     node: Any = composed.config
-    taken: dict[str, Argument] = arguments(Settings)
+    taken: Mapping[str, Argument] = arguments(Settings)
     for part in key.split("."):
         argument = taken.get(part)
         if not isinstance(node, dict) or (part not in node and argument is None):

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import functools
 import inspect
 import math
 import types
 import typing
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Union
 
@@ -34,11 +35,16 @@ class Argument:
         return self.default is inspect.Parameter.empty
 
 
-def arguments(target: Callable[..., Any]) -> dict[str, Argument]:
+def arguments(target: Callable[..., Any]) -> Mapping[str, Argument]:
     """The arguments of a class or function, by name, without `*args` and `**kwargs`.
 
     UsageError for an annotation that names what its module does not have when it runs.
     """
+    return _arguments(target)
+
+
+@functools.cache
+def _arguments(target: Callable[..., Any]) -> Mapping[str, Argument]:
     function = target.__init__ if inspect.isclass(target) else target
     try:
         hints = typing.get_type_hints(function, include_extras=True)
@@ -52,7 +58,7 @@ def arguments(target: Callable[..., Any]) -> dict[str, Argument]:
         if dataclasses.is_dataclass(target):
             default = next((_field_default(f) for f in dataclasses.fields(target) if f.name == name), default)
         found[name] = Argument(name, hints.get(name, Any), default)
-    return found
+    return types.MappingProxyType(found)
 
 
 def _field_default(field: dataclasses.Field[Any]) -> Any:

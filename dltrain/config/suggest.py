@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from dltrain.config.groups import COMPOSING, groups, read_option
@@ -84,7 +85,7 @@ def common_keys() -> list[str]:
     ]
 
 
-def arguments_of(node: Any, config: Any) -> dict[str, Argument] | None:
+def arguments_of(node: Any, config: Any) -> Mapping[str, Argument] | None:
     """The arguments of a node's target by name; None if the target is not allowed, which is reported as such."""
     from omegaconf import DictConfig, OmegaConf
 
