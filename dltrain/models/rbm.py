@@ -53,15 +53,6 @@ class RBM(nn.Module):
             visible = self.reconstruct(sampled(self(visible), self.hidden_units))
         return visible
 
-    def energy(self, visible: Tensor, hidden: Tensor, activations: Tensor) -> Tensor:
-        """The mean energy of visible units with `hidden` ones, whose inputs c + Wv are `activations` (B, H).
-
-        What depends on no weight is left out. With detached, expected `hidden` units the gradient is that of the free
-        energy: dF/dw = E[dE/dw] over h given v.
-        """
-        both = torch.dot(hidden.flatten(), activations.flatten().to(hidden.dtype)) / len(hidden)
-        return self.of_visible(visible).mean() - both
-
     def of_visible(self, visible: Tensor) -> Tensor:
         """The part (B,) of the energy that no hidden unit has a share in."""
         if self.visible_units == "gaussian":
@@ -88,10 +79,22 @@ class RBM(nn.Module):
             dreamt_hidden = expected(dreamt, self.hidden_units)
             if chain is not None:
                 chain.copy_(dreamt_hidden)
-            value = self.energy(visible, hidden, activations) - self.energy(fantasy, dreamt_hidden, dreamt)
-        of_linear = (self.linear.weight, self.linear.bias)
-        loss: Tensor = Contrast.apply(value, *of_linear, self.visible_bias, visible, hidden, fantasy, dreamt_hidden)
+            dtype = self.visible_bias.dtype
+            of_hidden = hidden.to(dtype) * (-1 / len(visible)), dreamt_hidden.to(dtype) * (1 / len(fantasy))
+            of_visible = fantasy.to(dtype).mean(0) - visible.to(dtype).mean(0)
+            value = self._of_visible_units(visible, fantasy, of_visible)
+            for units, inputs in zip(of_hidden, (activations, dreamt), strict=True):
+                value = value + torch.dot(units.flatten(), inputs.flatten().to(dtype))
+            of_weights = torch.cat(of_hidden), torch.cat([visible.to(dtype), fantasy.to(dtype)])
+        parameters = self.linear.weight, self.linear.bias, self.visible_bias
+        loss: Tensor = Contrast.apply(value, *parameters, *of_weights, of_visible)
         return loss
+
+    def _of_visible_units(self, visible: Tensor, fantasy: Tensor, slope: Tensor) -> Tensor:
+        """How much more energy the data has than the fantasy in terms without hidden units; `slope` is that of the bias."""
+        if self.visible_units == "bernoulli":
+            return torch.dot(slope, self.visible_bias)
+        return self.of_visible(visible).mean() - self.of_visible(fantasy).mean()
 
 
 class Contrast(torch.autograd.Function):
@@ -102,19 +105,15 @@ class Contrast(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, value: Tensor, weight: Tensor, bias: Tensor, visible_bias: Tensor, *units: Tensor) -> Tensor:
-        """`units`: visible and hidden ones of the data, then of the fantasy."""
+        """`units`: hidden ones of data and fantasy, weighted by their sign and share; the visible ones; the bias's slope."""
         ctx.save_for_backward(*units)
-        ctx.dtype = weight.dtype
         return value.clone()
 
     @staticmethod
     def backward(ctx: Any, *slopes: Tensor) -> tuple[Tensor | None, ...]:
-        v, h, fantasy, dreamt = (units.to(ctx.dtype) for units in ctx.saved_tensors)
-        share, of_fantasy = slopes[0] / len(v), slopes[0] / len(fantasy)
-        of_hidden = torch.cat([h * -share, dreamt * of_fantasy])
-        weight, bias = of_hidden.T @ torch.cat([v, fantasy]), of_hidden.sum(0)
-        visible_bias = (fantasy * of_fantasy).sum(0) - (v * share).sum(0)
-        return None, weight.to(ctx.dtype), bias, visible_bias, None, None, None, None
+        hidden, visible, of_visible = ctx.saved_tensors
+        hidden = hidden * slopes[0]
+        return None, hidden.T @ visible, hidden.sum(0), of_visible * slopes[0], None, None, None
 
 
 def expected(inputs: Tensor, units: Units) -> Tensor:

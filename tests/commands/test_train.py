@@ -143,6 +143,14 @@ def test_a_claim_on_a_metric_that_was_not_measured_is_not_met() -> None:
     assert not claims({"debug": None, "expect": {"test/bleu": ">=0"}}, {})["test/bleu"]["met"]
 
 
+@pytest.mark.parametrize(("claim", "met"), [(">=0.996", True), ("<=0.996", True), (">0.996", False), ("<0.996", False)])
+def test_a_figure_of_32_bits_is_what_it_stands_for(claim: str, met: bool) -> None:
+    figure = float(torch.tensor(9960) / 10000)
+    assert figure != 0.996
+    found = claims({"debug": None, "expect": {"test/accuracy": claim}}, {"test/accuracy": figure})
+    assert found["test/accuracy"]["met"] is met
+
+
 def test_evaluate_gives_the_figures_of_the_run_and_writes_nothing(dltrain) -> None:
     trained = dltrain(*TINY, "regularization=[ema]", "--json")
     folder = folder_of(trained)
