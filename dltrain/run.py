@@ -141,8 +141,10 @@ class Run:
         """What the manifest says of the data, with what lies in files of its own; InputError for one that is not what was
         written."""
         found = self.read_json(MANIFEST).get("data")
-        if not isinstance(found, dict):
+        if found is None:
             return None
+        if not isinstance(found, dict):
+            raise InputError(f"{self.folder / MANIFEST}: data is no mapping, as a run describes it")
         return {name: self.own_file(value) if is_reference(value) else value for name, value in found.items()}
 
     def own_file(self, reference: dict[str, str]) -> Any:
