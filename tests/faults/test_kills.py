@@ -212,7 +212,7 @@ def test_at_each_call_of_a_resume(server: Server, whole: Whole, full: bool, tmp_
     def choose(calls: list[str]) -> list[int]:
         if not full:
             return first_of(calls, r"write .*/\.tmp-config.yaml", r"rename .*/\.tmp-metrics.jsonl")
-        saved = next(i for i, call in enumerate(calls) if "checkpoints/.tmp-0" in call)
+        saved = next(i for i, call in enumerate(calls) if re.search(r" (mkdir|write) .*checkpoints/\.tmp-0", call))
         return [*range(1, saved + 1), *(saved + number for number in spread(calls[saved:], 20))]
 
     count, failed = crash_at_each(server, whole, ("resume", "last"), choose, base=killed)
