@@ -82,17 +82,29 @@ class Optim:
     def lrs(self) -> list[float]:
         return [float(group["lr"]) for group in self.optimizer.param_groups]
 
-    def update(self, loss: Tensor) -> None:
-        """Add the gradient of `loss`, and make a step once `accumulate` of them are in."""
+    def update(self, loss: Tensor, gradients: Mapping[Tensor, Tensor] | None = None) -> None:
+        """Add the gradient of `loss`, and make a step once `accumulate` of them are in.
+
+        A rule that follows no function's gradient, such as contrastive divergence, gives its own: {parameter: gradient}.
+        """
         if self.skip_nonfinite and not self.scaler.is_enabled() and not loss.isfinite():
             self.spoilt = True  # the step that it is of will be left out
             self._copy(self.buffers, self.good_buffers)
         else:
-            part = loss if self.accumulate == self.share == 1 else loss * (self.share / self.accumulate)
-            self.scaler.scale(part).backward(inputs=self.params)
+            share = self.share / self.accumulate
+            if gradients is None:
+                self.scaler.scale(loss if share == 1 else loss * share).backward(inputs=self.params)
+            else:
+                self._add(gradients, share)
         self.pending += self.share
         if self.pending > self.accumulate - 1e-6:
             self._step()
+
+    def _add(self, gradients: Mapping[Tensor, Tensor], share: float) -> None:
+        for p in self.params:
+            if p in gradients:
+                gradient: Any = self.scaler.scale(gradients[p] if share == 1 else gradients[p] * share)
+                p.grad = gradient if p.grad is None else p.grad.add_(gradient)
 
     def flush(self) -> None:
         """Make the step of an accumulation window that the stage's end left incomplete, as the mean of what is in."""

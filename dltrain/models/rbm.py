@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from contextlib import nullcontext
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -65,55 +66,39 @@ class RBM(nn.Module):
         of_hidden = activations.square() / 2 if self.hidden_units == "gaussian" else F.softplus(activations)
         return self.of_visible(visible).float() - of_hidden.sum(1)
 
-    def contrastive_divergence(self, visible: Tensor, steps: int, chain: Tensor | None = None) -> Tensor:
-        """A loss whose gradient is that of CD-k (Hinton 2002): the energy of the data less that of a fantasy.
+    @torch.no_grad()
+    def contrastive_divergence(
+        self, visible: Tensor, steps: int, chain: Tensor | None = None
+    ) -> tuple[Tensor, dict[Tensor, Tensor]]:
+        """The energy of the data less that of a fantasy, and what CD-k takes for each gradient, by parameter (Hinton 2002).
 
-        The fantasy is what `steps` of Gibbs sampling make of the data; with a `chain` (B, H) of expected hidden units they
-        begin there instead, and leave their end there: persistent CD (Tieleman 2008).
+        That of the weights is <h v'> of the fantasy less that of the data: no function's gradient (Sutskever and Tieleman
+        2010), and so not made by differentiation. The fantasy is what `steps` of Gibbs sampling make of the data; with a
+        `chain` (B, H) of expected hidden units they begin there instead, and leave their end there: persistent CD (Tieleman
+        2008).
         """
-        with torch.no_grad():
-            activations = self.linear(visible)
-            hidden = expected(activations, self.hidden_units)
-            fantasy = self.gibbs(hidden if chain is None else chain, steps)
-            dreamt = self.linear(fantasy)
-            dreamt_hidden = expected(dreamt, self.hidden_units)
-            if chain is not None:
-                chain.copy_(dreamt_hidden)
-            dtype = self.visible_bias.dtype
-            of_hidden = hidden.to(dtype) * (-1 / len(visible)), dreamt_hidden.to(dtype) * (1 / len(fantasy))
-            of_visible = fantasy.to(dtype).mean(0) - visible.to(dtype).mean(0)
-            value = self._of_visible_units(visible, fantasy, of_visible)
-            for units, inputs in zip(of_hidden, (activations, dreamt), strict=True):
-                value = value + torch.dot(units.flatten(), inputs.flatten().to(dtype))
-            of_weights = torch.cat(of_hidden), torch.cat([visible.to(dtype), fantasy.to(dtype)])
-        parameters = self.linear.weight, self.linear.bias, self.visible_bias
-        loss: Tensor = Contrast.apply(value, *parameters, *of_weights, of_visible)
-        return loss
-
-    def _of_visible_units(self, visible: Tensor, fantasy: Tensor, slope: Tensor) -> Tensor:
-        """How much more energy the data has than the fantasy in terms without hidden units; `slope` is that of the bias."""
-        if self.visible_units == "bernoulli":
-            return torch.dot(slope, self.visible_bias)
-        return self.of_visible(visible).mean() - self.of_visible(fantasy).mean()
-
-
-class Contrast(torch.autograd.Function):
-    """A difference of energies with its gradient by the formula: <h v'> of the data less that of the fantasy (Hinton 2002).
-
-    Automatic differentiation of the two energies gives the same, by a second copy of the weights' gradient.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, value: Tensor, weight: Tensor, bias: Tensor, visible_bias: Tensor, *units: Tensor) -> Tensor:
-        """`units`: hidden ones of data and fantasy, weighted by their sign and share; the visible ones; the bias's slope."""
-        ctx.save_for_backward(*units)
-        return value.clone()
-
-    @staticmethod
-    def backward(ctx: Any, *slopes: Tensor) -> tuple[Tensor | None, ...]:
-        hidden, visible, of_visible = ctx.saved_tensors
-        hidden = hidden * slopes[0]
-        return None, hidden.T @ visible, hidden.sum(0), of_visible * slopes[0], None, None, None
+        activations = self.linear(visible)
+        hidden = expected(activations, self.hidden_units)
+        fantasy = self.gibbs(hidden if chain is None else chain, steps)
+        dreamt = self.linear(fantasy)
+        dreamt_hidden = expected(dreamt, self.hidden_units)
+        if chain is not None:
+            chain.copy_(dreamt_hidden)
+        dtype, device = self.visible_bias.dtype, visible.device.type
+        with torch.autocast(device, enabled=False) if torch.is_autocast_enabled(device) else nullcontext():
+            share = visible.new_full((len(visible) + len(fantasy),), 1 / len(fantasy), dtype=dtype)
+            share[: len(visible)] = -1 / len(visible)
+            v, h = torch.cat([visible, fantasy]).to(dtype), torch.cat([hidden, dreamt_hidden]).to(dtype)
+            h.mul_(share[:, None])
+            gradients = {self.linear.weight: h.T @ v, self.linear.bias: h.sum(0), self.visible_bias: share @ v}
+            of_data, of_fantasy = h.split([len(visible), len(fantasy)])
+            value = torch.dot(of_data.flatten(), activations.flatten().to(dtype))
+            value = value + torch.dot(of_fantasy.flatten(), dreamt.flatten().to(dtype))
+            if self.visible_units == "gaussian":
+                value = value + self.of_visible(visible).mean() - self.of_visible(fantasy).mean()
+            else:
+                value = value + torch.dot(gradients[self.visible_bias], self.visible_bias)
+        return value, gradients
 
 
 def expected(inputs: Tensor, units: Units) -> Tensor:
@@ -125,11 +110,8 @@ def sampled(means: Tensor, units: Units) -> Tensor:
     """Units with these `means`; not a number gives a unit that is off, and the loss says so (torch.bernoulli would raise)."""
     if units == "gaussian":
         return means + torch.randn_like(means)
-    return (uniform(means) < means).to(means)
-
-
-def uniform(like: Tensor) -> Tensor:
-    """Random numbers between 0 and 1; on a CPU multiples of 2^-16, for they are most of what sampling costs there."""
-    if like.device.type != "cpu":
-        return torch.rand(like.shape, device=like.device)
-    return words(like.shape).float().add_(2**15 + 0.5).mul_(2**-16)
+    if means.device.type != "cpu":
+        return (torch.rand(means.shape, device=means.device) < means).to(means)
+    # of 16 bits, for drawing is most of the cost: a word w below 2^16 p - 2^15 - 1/2 is a unit that is on
+    threshold = torch.add(torch.tensor(-(2.0**15) - 0.5), means.float(), alpha=2**16)
+    return torch.lt(words(means.shape), threshold, out=torch.empty_like(means))

@@ -60,9 +60,9 @@ class Pretraining:
         def step(batch: tuple[Tensor, Any]) -> dict[str, Tensor]:
             with torch.no_grad():
                 visible = self.below(batch[0], index)
-            loss = rbm.contrastive_divergence(visible, self.gibbs_steps, chain)
-            optim.update(loss)
-            return {"loss": loss.detach()}
+            loss, gradients = rbm.contrastive_divergence(visible, self.gibbs_steps, chain)
+            optim.update(loss, gradients)
+            return {"loss": loss}
 
         return Stage(
             name=f"rbm_{index + 1}",
