@@ -469,6 +469,30 @@ def test_scaling_changes_nothing_in_fp32(extra: dict[str, Any], optimizer: str) 
     assert_equal(weights(net), weights(scaled), atol=2e-6)
 
 
+@pytest.mark.parametrize("scaling", [False, True])
+@pytest.mark.parametrize("extra", [{}, {"accumulate": 3}, {"clip_norm": 0.05}], ids=["plain", "accumulate", "clip"])
+def test_gradients_that_are_given_do_what_those_of_a_loss_do(extra: dict[str, Any], scaling: bool) -> None:
+    """Those of parameters that are not the optim's are passed over, and a parameter without one stays as it is."""
+    nets = network(), network()
+    by_loss, given = (
+        Optim(net, OPTIMIZERS["adam"], scaler=torch.amp.GradScaler("cpu", enabled=scaling), **extra) for net in nets
+    )
+    for _ in range(5):
+        by_loss.update(loss_of(nets[0]))
+        loss, parameters = loss_of(nets[1]), list(nets[1].parameters())
+        gradients = dict(zip(parameters, torch.autograd.grad(loss, parameters), strict=True))
+        given.update(loss.detach(), gradients | {torch.ones(2): torch.ones(2)})
+    for optim in (by_loss, given):
+        optim.flush()
+    assert_equal(weights(nets[0]), weights(nets[1]), atol=1e-7)
+    assert not torch.equal(weights(nets[0])[0], weights(network())[0])
+    first, *rest = nets[1].parameters()
+    before = first.detach().clone()
+    given.update(torch.zeros(()), {p: torch.ones_like(p) for p in rest})
+    assert "accumulate" in extra or not torch.equal(rest[0], weights(nets[0])[1])
+    assert torch.equal(first, before)
+
+
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 def test_a_step_with_an_infinite_gradient_is_skipped(optimizer: str) -> None:
     """The scaler leaves the weights alone and halves its scale; training goes on."""

@@ -22,6 +22,7 @@ DATA = {  # what a model reads that reads no images
     "q_table": ("dataset=frozenlake",),
     "faster_rcnn": ("dataset=digit_scenes",),
     "q_network": ("dataset=cartpole",),
+    "unrolled_autoencoder": ("dataset=synthetic", "dataset.scaling=unit", "model.hidden_sizes=[32,16]"),
 }
 
 TINY = ("dataset=synthetic", "dataset.source.height=32", "dataset.source.width=32", "dataset.batch_size=4")
