@@ -32,7 +32,13 @@ STEPS = 700
 CHOICES = {
     "lstm": ("model=lstm", "dataset=imdb", "optimizer=adam", "schedule=constant"),
     "transformer": (
-        *("model=transformer_lm", "dataset=shakespeare", "dataset.length=64", "dataset.batch_size=12", "schedule=constant"),
+        *(
+            "model=transformer_lm",
+            "dataset=shakespeare",
+            "dataset.length=64",
+            "dataset.batch_size=12",
+            "schedule=constant",
+        ),
         *("optimizer=adamw", "optimizer.lr=0.002", "optimizer.beta2=0.99", "optimizer.weight_decay=0.1"),
     ),
 }

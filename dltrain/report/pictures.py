@@ -136,7 +136,7 @@ def plot(value: Plot, inches: tuple[float, float] = (7.0, 4.5)) -> Pixels:
 def fields(value: Grid, inches: float = 0.6) -> Pixels:
     """A plane of fields, each coloured by its figure with its mark over it; those without a figure are grey."""
     height, width = value.values.shape
-    figure, axes = _diagram((max(4.0, inches * width), max(2.5, inches * height + 1.0)))
+    figure, axes = _diagram((max(4.0, inches * width), max(2.5, inches * height + 1.0)), layout="constrained")
     axes.set_facecolor("lightgrey")
     shown = axes.imshow(value.values.numpy(), cmap="viridis")
     figure.colorbar(shown, ax=axes, location="bottom", fraction=0.05)
@@ -151,11 +151,16 @@ def fields(value: Grid, inches: float = 0.6) -> Pixels:
     return _drawn(figure)
 
 
-def _diagram(inches: tuple[float, float]) -> tuple[Any, Any]:
+def _diagram(inches: tuple[float, float], layout: str | None = None) -> tuple[Any, Any]:
+    """A figure and its axes, with margins that fit plain numbers: a layout that measures them draws everything twice."""
     from matplotlib.figure import Figure  # not pyplot: it would look for a screen
 
-    figure = Figure(figsize=inches, layout="constrained")
-    return figure, figure.subplots()
+    figure = Figure(figsize=inches, layout=layout)
+    axes = figure.subplots()
+    if layout is None:
+        width, height = inches
+        figure.subplots_adjust(left=0.85 / width, right=1 - 0.15 / width, bottom=0.55 / height, top=1 - 0.4 / height)
+    return figure, axes
 
 
 def _drawn(figure: Any) -> Pixels:

@@ -45,6 +45,7 @@ NETWORKS: dict[str, tuple[int, int, int, float]] = {
     "densenet169": (8, 29, 14_149_480, 3.360e9),
 }
 FORMS = [(name, form) for name in NETWORKS for form in ("small", "large")]
+DEEPER = ("vgg13", "vgg19", "resnet34", "resnet101", "densenet169")  # than another, and of the same stages
 COMPUTED = [(name, "small") for name in ("alexnet", "vgg11", "googlenet", "inception_v3", "resnet18", "densenet121")]
 COMPUTED += [(name, "large") for name in ("googlenet", "resnet18", "densenet121")]
 
@@ -100,7 +101,7 @@ def test_a_network_learns_with_every_parameter_is_saved_whole_and_trains_in_half
     before = [p.detach().clone() for p in model.parameters()]
     optimizer = torch.optim.SGD(model.train().parameters(), lr=0.1)
     optimizer.zero_grad()
-    with torch.autocast("cpu", torch.bfloat16):
+    with torch.autocast("cpu", torch.bfloat16):  # which takes a CPU without bfloat16 long
         loss = loss_of(model, x[:2])
     loss.backward()
     optimizer.step()
@@ -109,7 +110,7 @@ def test_a_network_learns_with_every_parameter_is_saved_whole_and_trains_in_half
     assert any(not torch.equal(old, p) for old, p in zip(before, model.parameters(), strict=True))
 
 
-@pytest.mark.parametrize(("name", "form"), FORMS)
+@pytest.mark.parametrize(("name", "form"), [form for form in FORMS if form[0] not in DEEPER])
 def test_a_network_takes_every_size_from_its_least_on_and_refuses_others_with_what_to_set(name: str, form: str) -> None:
     """Shapes only, and with them which parameters a gradient reaches."""
     stem, least = f"model.stem={form}", NETWORKS[name][form == "large"]
