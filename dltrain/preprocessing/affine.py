@@ -60,9 +60,15 @@ def warp(images: Tensor, maps: Tensor, shifts: Tensor, outside: Literal["zeros",
     """Images (B, C, H, W) under `maps` (B, 2, 2) of pixels (x, y) from the centre, then moved by `shifts` (B, 2), shares of
     width and height. Bilinear; outside is black, or like the border."""
     height, width = images.shape[2:]
-    back = torch.linalg.inv(maps)  # a pixel of the result looks up where it came from
+    (a, b), (c, d) = maps[:, 0].unbind(1), maps[:, 1].unbind(1)
+    back = torch.stack([d, -b, -c, a], dim=1) / (a * d - b * c).unsqueeze(1)  # a pixel looks up where it came from
     sides = torch.tensor([width, height], dtype=images.dtype, device=images.device)
-    linear = back * sides / sides.view(2, 1)  # the grid counts -1..1 along either side
-    offset = -(linear @ (2 * shifts).unsqueeze(2))
-    grid = torch.nn.functional.affine_grid(torch.cat([linear, offset], dim=2), list(images.shape), align_corners=False)
+    linear = back.view(-1, 2, 2) * sides / sides.view(2, 1)  # the grid counts -1..1 along either side
+    offset = -(linear @ (2 * shifts).unsqueeze(2)).squeeze(2)
+    x, y = (((2 * torch.arange(side) + 1) / side - 1).to(images) for side in (width, height))
+    across = linear[:, :, 0, None] * x  # (B, 2, W) of where to look, and down (B, 2, H)
+    down = linear[:, :, 1, None] * y + offset.unsqueeze(2)
+    grid = (
+        (across.unsqueeze(2) + down.unsqueeze(3)).movedim(1, 3).contiguous()
+    )  # affine_grid, without its matrix product
     return torch.nn.functional.grid_sample(images, grid, padding_mode=outside, align_corners=False)

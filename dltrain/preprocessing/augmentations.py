@@ -16,8 +16,8 @@ AUGMENTATIONS = (
     *("brightness", "saturation", "contrast", "sharpness", "posterize", "solarize", "autocontrast", "equalize"),
 )
 NUMBER = {name: i for i, name in enumerate(AUGMENTATIONS)}
-GEOMETRIC = [NUMBER[name] for name in AUGMENTATIONS[1:6]]
-PHOTOMETRIC = AUGMENTATIONS[6:]
+GEOMETRIC = AUGMENTATIONS[1:6]
+GROUPS = (("identity",), GEOMETRIC, *((name,) for name in AUGMENTATIONS[6:]))  # changed in one call
 FACTORS = AUGMENTATIONS[6:10]
 
 
@@ -45,19 +45,24 @@ def augment(images: Tensor, chosen: Tensor, magnitudes: Tensor, signs: Tensor, s
         "posterize": 8 - (magnitudes * strongest.bits).round(),
         "solarize": operations.WHITE * (1 - magnitudes),
     }
-    changed = images.clone()
-    rows = torch.isin(chosen, torch.tensor(GEOMETRIC)).nonzero().squeeze(1)
-    if len(rows):
-        maps, shifts = moves(chosen[rows], (magnitudes * signs)[rows], strongest, images.shape[2:])
-        rows = rows.to(images.device)
-        changed[rows] = warp(images[rows], maps.to(images), shifts.to(images))
-    for name in PHOTOMETRIC:
-        rows = (chosen == NUMBER[name]).nonzero().squeeze(1)
-        if len(rows):
+    groups = [
+        (names, torch.isin(chosen, torch.tensor([NUMBER[name] for name in names])).nonzero().squeeze(1))
+        for names in GROUPS
+    ]
+    parts = []
+    for names, rows in groups:
+        part = images.index_select(0, rows.to(images.device))
+        if not len(rows) or names == ("identity",):
+            parts.append(part)
+        elif names == GEOMETRIC:
+            maps, shifts = moves(chosen[rows], (magnitudes * signs)[rows], strongest, images.shape[2:])
+            parts.append(warp(part, maps.to(images), shifts.to(images)))
+        else:
+            (name,) = names
             given = [amounts[name][rows].to(images)] if name in amounts else []
-            rows = rows.to(images.device)
-            changed[rows] = getattr(operations, name)(images[rows], *given)
-    return changed
+            parts.append(getattr(operations, name)(part, *given))
+    places = torch.cat([rows for _, rows in groups]).argsort()
+    return torch.cat(parts).index_select(0, places.to(images.device))
 
 
 def moves(chosen: Tensor, amounts: Tensor, strongest: Strongest, size: tuple[int, ...]) -> tuple[Tensor, Tensor]:

@@ -58,13 +58,15 @@ def saturation(images: Tensor, factors: Tensor) -> Tensor:
 
 def sharpness(images: Tensor, factors: Tensor) -> Tensor:
     """adjust_sharpness: 0 is smoothed by a window of 3x3 with 5 in its middle; the border stays."""
-    channels, height, width = images.shape[1:]
+    height, width = images.shape[2:]
     if height <= 2 or width <= 2:
         return images
-    kernel = torch.full((channels, 1, 3, 3), 1 / 13, device=images.device)
-    kernel[:, :, 1, 1] = 5 / 13
+    rows = (
+        images[:, :, :-2] + images[:, :, 1:-1] + images[:, :, 2:]
+    )  # sums of sums: many times as fast as a convolution
+    window = rows[..., :-2] + rows[..., 1:-1] + rows[..., 2:]
     smooth = images.clone()
-    smooth[:, :, 1:-1, 1:-1] = torch.nn.functional.conv2d(images, kernel, groups=channels)
+    smooth[:, :, 1:-1, 1:-1].mul_(4).add_(window).div_(13)
     return blend(images, smooth, factors)
 
 

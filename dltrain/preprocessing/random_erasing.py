@@ -40,7 +40,13 @@ class RandomErasing(ImageTransform):
         box = (chosen.view(-1, 1, 1) & rows.unsqueeze(2) & columns.unsqueeze(1)).unsqueeze(1)  # (B, 1, H, W)
         if self.fill != "random":
             return images.masked_fill(box, self.fill)
-        return torch.where(box, torch.rand(images.shape, generator=generator).to(images) * 255, images)
+        return torch.where(box, noise(images.shape, generator).to(images.device), images)
+
+
+def noise(shape: torch.Size, generator: torch.Generator) -> Tensor:
+    """Grey levels 0..255, each as likely, as uint8: eight of them come from each number that is drawn."""
+    drawn = torch.randint(-(2**63), 2**63 - 1, ((shape.numel() + 7) // 8,), generator=generator)
+    return drawn.view(torch.uint8)[: shape.numel()].view(shape)
 
 
 def span(side: int, length: Tensor, place: Tensor) -> Tensor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -151,7 +151,7 @@ def fields(value: Grid, inches: float = 0.6) -> Pixels:
     return _drawn(figure)
 
 
-def _diagram(inches: tuple[float, float], layout: str | None = None) -> tuple[Any, Any]:
+def _diagram(inches: tuple[float, float], layout: Literal["constrained"] | None = None) -> tuple[Any, Any]:
     """A figure and its axes, with margins that fit plain numbers: a layout that measures them draws everything twice."""
     from matplotlib.figure import Figure  # not pyplot: it would look for a screen
 
