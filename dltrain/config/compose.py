@@ -62,7 +62,8 @@ def parse(overrides: list[str], sweep: bool = False) -> tuple[list[Any], list[Pr
         elif override.package is not None:
             problems.append((text, f"a choice has one place: {key}=NAME, without @{override.package}"))
         elif override.is_sweep_override() and not sweep:
-            problems.append((text, f"several values are a sweep: dltrain -m {text}"))
+            at_once = f"; all at once: {key}=[{text.partition('=')[2]}]" if key in COMPOSING else ""
+            problems.append((text, f"several values are a sweep: dltrain -m {text}{at_once}"))
         else:
             parsed.append(override)
     return parsed, problems

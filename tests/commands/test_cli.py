@@ -238,6 +238,7 @@ def test_check_says_which_typed_keys_are_not_read(dltrain) -> None:
         (("zzz",), "zzz is not a verb (train, check, list, show,"),
         (("check", "-m"), "-m runs a grid of trainings"),
         (("model=a,b",), "several values are a sweep: dltrain -m model=a,b"),
+        (("regularization=l1,l2",), "dltrain -m regularization=l1,l2; all at once: regularization=[l1,l2]"),
         (("optimizer.lr=abc",), "expected a number > 0, got 'abc'"),
         (("optimizer.lr=-1",), "expected a number > 0, got -1"),
         (("trainer.epochs=1.5",), "expected a whole number > 0 or null, got 1.5"),
