@@ -18,6 +18,7 @@ AUGMENTATIONS = (
 NUMBER = {name: i for i, name in enumerate(AUGMENTATIONS)}
 GEOMETRIC = AUGMENTATIONS[1:6]
 GROUPS = (("identity",), GEOMETRIC, *((name,) for name in AUGMENTATIONS[6:]))  # changed in one call
+GROUP = torch.tensor([next(i for i, names in enumerate(GROUPS) if name in names) for name in AUGMENTATIONS])
 FACTORS = AUGMENTATIONS[6:10]
 
 
@@ -45,13 +46,11 @@ def augment(images: Tensor, chosen: Tensor, magnitudes: Tensor, signs: Tensor, s
         "posterize": 8 - (magnitudes * strongest.bits).round(),
         "solarize": operations.WHITE * (1 - magnitudes),
     }
-    groups = [
-        (names, torch.isin(chosen, torch.tensor([NUMBER[name] for name in names])).nonzero().squeeze(1))
-        for names in GROUPS
-    ]
+    group = GROUP[chosen]
+    order, counts = group.argsort(stable=True), torch.bincount(group, minlength=len(GROUPS)).tolist()
+    sorted_images = images.index_select(0, order.to(images.device))
     parts = []
-    for names, rows in groups:
-        part = images.index_select(0, rows.to(images.device))
+    for names, rows, part in zip(GROUPS, order.split(counts), sorted_images.split(counts), strict=True):
         if not len(rows) or names == ("identity",):
             parts.append(part)
         elif names == GEOMETRIC:
@@ -61,8 +60,7 @@ def augment(images: Tensor, chosen: Tensor, magnitudes: Tensor, signs: Tensor, s
             (name,) = names
             given = [amounts[name][rows].to(images)] if name in amounts else []
             parts.append(getattr(operations, name)(part, *given))
-    places = torch.cat([rows for _, rows in groups]).argsort()
-    return torch.cat(parts).index_select(0, places.to(images.device))
+    return torch.cat(parts).index_select(0, order.argsort().to(images.device))
 
 
 def moves(chosen: Tensor, amounts: Tensor, strongest: Strongest, size: tuple[int, ...]) -> tuple[Tensor, Tensor]:
