@@ -40,12 +40,11 @@ def arguments(target: Callable[..., Any]) -> Mapping[str, Argument]:
 
     UsageError for an annotation that names what its module does not have when it runs.
     """
-    return _arguments(target)
+    return _arguments(target, target.__init__ if inspect.isclass(target) else target)
 
 
 @functools.cache
-def _arguments(target: Callable[..., Any]) -> Mapping[str, Argument]:
-    function = target.__init__ if inspect.isclass(target) else target
+def _arguments(target: Callable[..., Any], function: Callable[..., Any]) -> Mapping[str, Argument]:
     try:
         hints = typing.get_type_hints(function, include_extras=True)
     except NameError as e:

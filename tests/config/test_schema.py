@@ -198,3 +198,16 @@ def test_the_best_match_comes_first_and_case_does_not_count(word: str, words: li
 
 def test_nothing_is_close_to_nonsense() -> None:
     assert close_matches("zzz", ["cnn", "mlp", "lenet5"]) == []
+
+
+def test_arguments_are_those_of_the_signature_of_now(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are looked up once, and again where a class has another constructor."""
+
+    class Made:
+        def __init__(self, size: int) -> None: ...
+
+    assert list(arguments(Made)) == ["size"]
+    with monkeypatch.context() as patched:
+        patched.setattr(Made, "__init__", lambda self, **given: None)
+        assert not arguments(Made)
+    assert list(arguments(Made)) == ["size"]
