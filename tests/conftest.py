@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +13,14 @@ from outcome import Outcome
 from dltrain.cli import main  # imports no torch, so what is set below still counts
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # tiny networks: more threads only wait for each other
+gc.disable()  # until all is imported: the many objects that stay would be gone through again and again
 REAL_DATA = Path(os.environ["DLTRAIN_DATA"]) if "DLTRAIN_DATA" in os.environ else None
+
+
+def pytest_collection_finish() -> None:
+    """What modules hold stays until the end and need not be searched for garbage."""
+    gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture(autouse=True)

@@ -15,6 +15,7 @@ PROSE = (
     "dataset.length=16",
     "dataset.batch_size=4",
     "dataset.epochs=10",
+    "task.sample_tokens=0",
 )
 REVERSAL = (
     "dataset=reversal",

@@ -14,6 +14,9 @@ from dltrain.types import Fraction, NonNegative, PositiveFloat, PositiveInt
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)  # Jordan 2024: steepest at 0 that still stay bounded; 5 steps end in 0.7..1.2
 
 
+WIDE = 3  # columns a row
+
+
 class Muon(torch.optim.Optimizer):
     """Moves a weight matrix by an orthogonal one, so that all its directions learn alike (Jordan 2024,
     kellerjordan.github.io/posts/muon).
@@ -91,14 +94,36 @@ class Muon(torch.optim.Optimizer):
 def orthogonalized(matrix: Tensor, steps: int) -> Tensor:
     """About U V^T of `matrix` = U S V^T (rows, columns), by Newton-Schulz iteration: matrix products only.
 
-    In bfloat16 on a GPU, as Jordan does; elsewhere that is slow, and it is done in float32.
+    In bfloat16 on a GPU, as Jordan does; elsewhere that is slow, and it is done in float32. There a matrix several times as
+    wide as high is gone through twice only: its Gram matrix says what every iteration multiplies it by.
     """
     a, b, c = COEFFICIENTS
     x = matrix.to(torch.bfloat16 if matrix.is_cuda else torch.float32)
     tall = len(x) > x.shape[1]
     x = x.T if tall else x  # the smaller Gram matrix
     x = x / x.norm().clamp(min=1e-7)  # no singular value above 1: the iteration diverges from there
-    for _ in range(steps):
-        gram = x @ x.T
-        x = torch.addmm(x, torch.addmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
+    if x.dtype == torch.float32 and x.shape[1] > WIDE * len(x):
+        x = _factor(x @ x.T, steps) @ x
+    else:
+        for _ in range(steps):
+            gram = x @ x.T
+            x = torch.addmm(x, torch.addmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
     return x.T if tall else x
+
+
+def _polynomial(gram: Tensor) -> Tensor:
+    """What one iteration multiplies a matrix by, of its Gram matrix."""
+    a, b, c = COEFFICIENTS
+    result = torch.addmm(gram, gram, gram, beta=b, alpha=c)
+    result.diagonal().add_(a)
+    return result
+
+
+def _factor(gram: Tensor, steps: int) -> Tensor:
+    """What all iterations together multiply a matrix by, of its Gram matrix."""
+    factor = total = _polynomial(gram)
+    for _ in range(steps - 1):
+        gram = factor @ gram @ factor
+        factor = _polynomial(gram)
+        total = factor @ total
+    return total

@@ -68,7 +68,6 @@ def warp(images: Tensor, maps: Tensor, shifts: Tensor, outside: Literal["zeros",
     x, y = (((2 * torch.arange(side) + 1) / side - 1).to(images) for side in (width, height))
     across = linear[:, :, 0, None] * x  # (B, 2, W) of where to look, and down (B, 2, H)
     down = linear[:, :, 1, None] * y + offset.unsqueeze(2)
-    grid = (
-        (across.unsqueeze(2) + down.unsqueeze(3)).movedim(1, 3).contiguous()
-    )  # affine_grid, without its matrix product
+    # affine_grid, without its matrix product
+    grid = (across.unsqueeze(2) + down.unsqueeze(3)).movedim(1, 3).contiguous()
     return torch.nn.functional.grid_sample(images, grid, padding_mode=outside, align_corners=False)

@@ -61,9 +61,8 @@ def sharpness(images: Tensor, factors: Tensor) -> Tensor:
     height, width = images.shape[2:]
     if height <= 2 or width <= 2:
         return images
-    rows = (
-        images[:, :, :-2] + images[:, :, 1:-1] + images[:, :, 2:]
-    )  # sums of sums: many times as fast as a convolution
+    # sums of sums: many times as fast as a convolution
+    rows = images[:, :, :-2] + images[:, :, 1:-1] + images[:, :, 2:]
     window = rows[..., :-2] + rows[..., 1:-1] + rows[..., 2:]
     smooth = images.clone()
     smooth[:, :, 1:-1, 1:-1].mul_(4).add_(window).div_(13)

@@ -39,7 +39,7 @@ def wait_for_checkpoints(cwd: Path, seconds: float = 30.0) -> Path:
 
 def test_launches_at_once(server: Server, full: bool, tmp_path: Path) -> None:
     """Into one output root within a second: each has a folder of its own."""
-    count = 20 if full else 6
+    count = 20 if full else 4
     moment = time.time() + 0.5 * count
     launched = [server.start(tmp_path, *SHORT, aim="begin_at", moment=moment) for _ in range(count)]
     ready = time.time()

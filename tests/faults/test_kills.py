@@ -68,7 +68,7 @@ def wait_for_a_save(process: Process, cwd: Path, seconds: float) -> None:
 def test_at_random_instants(server: Server, whole: Whole, full: bool, tmp_path: Path) -> None:
     """Half of them while a checkpoint is being written."""
     draw = random.Random(4)
-    wanted = 200 if full else 4
+    wanted = 200 if full else 2
     kills, failed, most_lost, before_a_run, before_a_checkpoint = 0, [], 0, 0, 0
     while kills < wanted:
         cwd = tmp_path / "run"

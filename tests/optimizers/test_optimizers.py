@@ -132,6 +132,20 @@ def test_orthogonalized_keeps_directions_and_evens_out_their_sizes() -> None:
     assert not orthogonalized(torch.zeros(3, 2), 5).any()
 
 
+@pytest.mark.parametrize("shape", [(6, 60), (60, 6), (6, 18), (18, 6), (1, 9)])
+@pytest.mark.parametrize("steps", [1, 2, 5])
+def test_a_wide_matrix_takes_the_iterations_by_its_gram_matrix_alone(shape: tuple[int, int], steps: int) -> None:
+    """To rounding, also where most singular values are small: as the iteration is written."""
+    torch.manual_seed(0)
+    u, _, vt = torch.linalg.svd(torch.randn(shape), full_matrices=False)
+    matrix = u * torch.logspace(0, -3, len(vt if shape[0] > shape[1] else u)) @ vt
+    x = (matrix / matrix.norm()).double()
+    for _ in range(steps):
+        gram = x @ x.T
+        x = 3.4445 * x - 4.7750 * gram @ x + 2.0315 * gram @ gram @ x
+    torch.testing.assert_close(orthogonalized(matrix, steps), x.float(), rtol=1e-4, atol=1e-4)
+
+
 def test_muon_trains_a_single_layer_by_adamw() -> None:
     ours, theirs = nn.Linear(3, 2), nn.Linear(3, 2)
     theirs.load_state_dict(ours.state_dict())

@@ -277,24 +277,21 @@ def test_an_autoencoder_without_a_distribution_draws_nothing(dltrain) -> None:
     assert not (Path(run) / "samples").exists()
 
 
-@pytest.mark.parametrize(
-    ("words", "reason"),
-    [
+def test_what_predict_cannot_do_is_said(dltrain) -> None:
+    run = dltrain("model=vae", "debug=smoke", "--json").json["run"]
+    Path("full").mkdir()
+    Path("full/mine.txt").touch()
+    for words, reason in (
         (("--samples", "0"), "whole number from 1"),
         (("--samples", "many"), "whole number from 1"),
         (("--samples", "3", "--out", "full"), "no empty folder"),
         (("--samples", "3", "split=test"), "predict what?"),
         (("split=train",), "expected one of val, test"),
-    ],
-)
-def test_what_predict_cannot_do_is_said(words: tuple[str, ...], reason: str, dltrain) -> None:
-    run = dltrain("model=vae", "debug=smoke", "--json").json["run"]
-    Path("full").mkdir()
-    Path("full/mine.txt").touch()
-    outcome = dltrain("predict", run, *words)
-    assert outcome.code == 2
-    assert reason in outcome.err
-    assert [path.name for path in Path("full").iterdir()] == ["mine.txt"]
+    ):
+        outcome = dltrain("predict", run, *words)
+        assert outcome.code == 2, words
+        assert reason in outcome.err, words
+        assert [path.name for path in Path("full").iterdir()] == ["mine.txt"], words
 
 
 def test_a_classifier_draws_nothing(dltrain) -> None:
