@@ -143,7 +143,7 @@ def test_a_wide_matrix_takes_the_iterations_by_its_gram_matrix_alone(shape: tupl
     for _ in range(steps):
         gram = x @ x.T
         x = 3.4445 * x - 4.7750 * gram @ x + 2.0315 * gram @ gram @ x
-    torch.testing.assert_close(orthogonalized(matrix, steps), x.float(), rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(orthogonalized(matrix, steps), x.float(), rtol=1e-3, atol=1e-3)
 
 
 def test_muon_trains_a_single_layer_by_adamw() -> None:
