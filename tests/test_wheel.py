@@ -11,6 +11,16 @@ from pathlib import Path
 import pytest
 
 pytestmark = pytest.mark.slow
+DASHES = "-" * 20
+CHECK_AND_SMOKE = f"""
+import os
+from dltrain.cli import main
+from dltrain.config.groups import conf_dir
+print(conf_dir(), {DASHES!r}, flush=True)
+assert main(["check", "model=mlp"]) == 0
+print({DASHES!r}, os.listdir("."), {DASHES!r}, flush=True)
+assert main(["debug=smoke"]) == 0
+"""  # one import of torch for two commands
 REPOSITORY = Path(__file__).parents[1]
 
 
@@ -32,18 +42,17 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_installed_wheel_answers_from_an_empty_folder(installed: Path, tmp_path: Path) -> None:
     environment = {**os.environ, "PYTHONPATH": str(installed)}
 
-    def dltrain(*argv: str) -> str:
-        command = [sys.executable, "-m", "dltrain", *argv]
+    def python(*argv: str) -> str:
+        command = [sys.executable, *argv]
         done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
         return done.stdout
 
-    where = "import dltrain.config.groups as c; print(c.conf_dir())"
-    found = subprocess.check_output([sys.executable, "-c", where], cwd=tmp_path, env=environment, text=True)
-    assert Path(found.strip()) == installed / "dltrain" / "conf"
-    assert "dltrain list [group]" in dltrain("--help")
-    assert "lenet5" in dltrain("list", "model")
-    assert "parameters" in dltrain("check", "model=mlp")
-    assert not any(tmp_path.iterdir()), "check writes nothing"
-    assert "test/accuracy" in dltrain("debug=smoke")
+    assert "dltrain list [group]" in python("-m", "dltrain", "--help")
+    assert "lenet5" in python("-m", "dltrain", "list", "model")
+    where, check, files, smoke = python("-c", CHECK_AND_SMOKE).split(DASHES)
+    assert Path(where.strip()) == installed / "dltrain" / "conf"
+    assert "parameters" in check
+    assert files.strip() == "[]", "check writes nothing"
+    assert "test/accuracy" in smoke
     assert len(list(tmp_path.glob("outputs/*/*/results.json"))) == 1

@@ -271,3 +271,17 @@ def still_clock(calls: int) -> None:
             return real(2030, 1, 1) if called <= calls else real.now()
 
     dltrain.run.datetime = Clock  # type: ignore[assignment,misc]
+
+
+def stuck_image(name: str, after: int) -> None:
+    """Reading the image `name` never ends, once `after` images were read."""
+    from dltrain.data import decode
+
+    receiver, _ = os.pipe()
+    plain, seen = decode.read_image, []
+
+    def read(path: Path, shape: Any) -> Any:
+        seen.append(path)
+        return os.read(receiver, 1) if str(path).endswith(name) and len(seen) > after else plain(path, shape)
+
+    decode.read_image = read

@@ -8,8 +8,6 @@ import os
 import resource
 import socket
 import struct
-import subprocess
-import sys
 import threading
 import time
 import zlib
@@ -20,6 +18,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from fork_server import Server
 from PIL import Image
 
 from dltrain.data import decode, streamed
@@ -286,27 +285,14 @@ def test_a_file_that_cannot_be_read_any_more_ends_the_run_cleanly(
     assert resumed.json["steps"] == 12
 
 
-CHILD = """
-import os, sys
-from dltrain.cli import main
-from dltrain.data import decode
-receiver, _ = os.pipe()
-plain, seen = decode.read_image, []
-def read(path, shape):
-    seen.append(path)
-    return os.read(receiver, 1) if str(path).endswith("cat/000.png") and len(seen) > 60 else plain(path, shape)
-decode.read_image = read
-sys.exit(main(sys.argv[1:]))
-"""
-
-
-def test_a_thread_that_hangs_does_not_keep_the_process(tmp_path: Path) -> None:
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_thread_that_hangs_does_not_keep_the_process(server: Server, tmp_path: Path) -> None:
     """Given up after the time that is set, and then the process ends, though a read never returns."""
     lay(Path("pets"))
-    argv = [*TRAIN, "dataset.memory=false", "dataset.timeout=2"]
-    done = subprocess.run([sys.executable, "-c", CHILD, *argv], capture_output=True, text=True, timeout=60, check=False)
-    assert done.returncode == 3, done.stderr
-    assert "cat/000.png could not be read in 2 s" in done.stderr
+    argv = (*TRAIN, "dataset.memory=false", "dataset.timeout=1")
+    code, output = server.run(tmp_path, *argv, aim="stuck_image", name="cat/000.png", after=60)
+    assert code == 3, output
+    assert "cat/000.png could not be read in 1 s" in output
     assert list(Path("outputs").glob("*/*/checkpoints/[0-9]*"))
 
 
