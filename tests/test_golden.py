@@ -22,6 +22,7 @@ REVERSAL = (
     "dataset.batch_size=16",
     "dataset.pairs.val_samples=32",
     "dataset.pairs.test_samples=32",
+    "task.length_ratio=0.1",
 )
 RUNS = {
     "cnn_digits": (),

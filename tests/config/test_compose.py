@@ -118,7 +118,7 @@ def random_choices(draw: random.Random) -> list[str]:
 def test_files_are_composed_as_hydra_composes_them() -> None:
     """Hydra takes a quarter of a second each, so these are some of all."""
     draw = random.Random(0)
-    for typed in [[], *(random_choices(draw) for _ in range(15))]:
+    for typed in [[], *(random_choices(draw) for _ in range(6))]:
         ours, choices = choose(parse(typed)[0])
         theirs, their_choices = by_hydra(typed)
         ours, theirs = OmegaConf.to_container(ours), OmegaConf.to_container(theirs)

@@ -225,7 +225,9 @@ def test_auxiliary_heads_are_only_in_training_and_their_loss_is_weighted(name: s
 def test_a_run_trains_the_heads_and_answers_without_them(dltrain) -> None:
     """By the command line: train, evaluate and predict see logits alone, and the logged loss is the sum of three."""
     tiny = ["dataset.source.height=8", "dataset.source.width=8", "dataset.source.num_classes=3"]
-    outcome = dltrain("model=googlenet", "dataset=synthetic", *tiny, "optimizer=sgd", "debug=smoke", "--json")
+    outcome = dltrain(
+        "model=googlenet", "dataset=synthetic", *tiny, "optimizer=sgd", "debug=smoke", "callbacks=quiet", "--json"
+    )
     assert outcome.code == 0, outcome.err
     assert 0 <= outcome.json["metrics"]["test/accuracy"] <= 1
     assert outcome.json["metrics"]["train/loss"] > 1.2 * outcome.json["metrics"]["test/loss"]
