@@ -50,9 +50,10 @@ for group, name in ALONE:
     fitting = DATA.get(name, ("dataset=synthetic", "dataset.scaling=unit")) if group == "model" else ()
     CHOICES.append([f"{group}=[{name}]" if group == "regularization" else f"{group}={name}", *fitting])
 
-BRIEF = {  # what is written after each evaluation is no longer than it has to be
-    "language_modeling": ["task.sample_tokens=4"],
-    "seq2seq": ["task.length_ratio=0.1"],
+BRIEF = {  # batches of a few, and what is written after each evaluation is no longer than it has to be
+    "language_modeling": ["dataset.batch_size=2", "task.sample_tokens=4"],
+    "seq2seq": ["dataset.batch_size=4", "task.length_ratio=0.1"],
+    "detection": ["dataset.batch_size=1"],
 }
 SCORES = {  # what a task scores at least
     "classification": ["test/accuracy", "test/f1", "test/auroc"],

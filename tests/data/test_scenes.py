@@ -278,7 +278,8 @@ def test_a_change_of_scale_moves_the_boxes_with_what_is_in_them() -> None:
 
 
 def test_batches_are_a_function_of_seed_epoch_and_position() -> None:
-    made = [DigitScenes(ROOT, "bundled", 48, train_scenes=12, jitter=0.3, seed=s, batch_size=4) for s in (0, 0, 1)]
+    few = {"train_scenes": 12, "val_scenes": 4, "test_scenes": 4, "batch_size": 4}
+    made = [DigitScenes(ROOT, "bundled", 48, jitter=0.3, seed=seed, **few) for seed in (0, 0, 1)]
     one, same, other = (list(data.train.epoch(3)) for data in made)
     assert all(torch.equal(a, b) for x, y in zip(one, same, strict=True) for a, b in zip(x, y, strict=True))
     assert not torch.equal(one[0][0], other[0][0])
@@ -315,7 +316,7 @@ def test_digit_scenes_have_tight_boxes_that_hardly_overlap_and_digits_of_their_o
         assert not image[~covered].any()
     again = DigitScenes(ROOT, "bundled", 96, most=5, clutter=0, train_scenes=30, val_scenes=10, test_scenes=10)
     assert torch.equal(images, stored(again)[0])
-    cluttered = DigitScenes(ROOT, "bundled", 96, most=5, clutter=5, train_scenes=30)
+    cluttered = DigitScenes(ROOT, "bundled", 96, most=5, clutter=5, train_scenes=30, val_scenes=10, test_scenes=10)
     assert stored(cluttered)[0].count_nonzero() > images.count_nonzero()
     parts = data.source.digits  # type: ignore[union-attr]
     seen = {name: {tuple(x.flatten().tolist()) for x in digits} for name, (digits, _) in parts.items()}

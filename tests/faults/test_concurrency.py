@@ -104,7 +104,7 @@ def test_reads_while_a_run_saves(server: Server, full: bool, tmp_path: Path, mon
 
     monkeypatch.setattr(checkpoint, "read_manifest", slowly)
     writer = server.start(tmp_path, *LONG)
-    count, reads = ((200, 4) if full else (30, 1)), 0
+    count, reads = ((200, 4) if full else (20, 1)), 0
     failed: list[str] = []
     try:
         run = wait_for_checkpoints(tmp_path)

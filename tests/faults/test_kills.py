@@ -187,11 +187,9 @@ def test_at_each_call_of_a_save(server: Server, whole: Whole, full: bool) -> Non
     def choose(calls: list[str]) -> list[int]:
         if full:
             return spread(calls, len(calls))
-        halves, renames = (
-            ("write .*/state.pt", "write .*/manifest.json"),
-            (r"rename .*/\.tmp-0", r"rename .*/\.tmp-last"),
+        return first_of(
+            calls, "write .*/state.pt", r"rename .*/\.tmp-0", r"rename .*/\.tmp-last", "os.remove manifest.json"
         )
-        return first_of(calls, *halves, *renames, "os.remove manifest.json")
 
     count, failed = crash_at_each(server, whole, SETTINGS, choose, saves=(3, 5))
     print(f"kill -9 at each file-system call of three saves: {count}: {len(failed)} failed")
@@ -200,7 +198,7 @@ def test_at_each_call_of_a_save(server: Server, whole: Whole, full: bool) -> Non
 
 def test_at_each_call_of_a_run(server: Server, whole: Whole, full: bool) -> None:
     """Those of the run's folder, the log, the results and the end of the stage are among them."""
-    count, failed = crash_at_each(server, whole, SETTINGS, lambda calls: spread(calls, 60 if full else 3))
+    count, failed = crash_at_each(server, whole, SETTINGS, lambda calls: spread(calls, 60 if full else 2))
     print(f"kill -9 at file-system calls of a whole run: {count}: {len(failed)} failed")
     assert not failed, "\n".join(failed)
 

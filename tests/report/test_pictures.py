@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -88,13 +86,3 @@ def test_a_plot_shows_its_lines(log_y: bool) -> None:
 
 def test_a_logarithmic_axis_makes_a_line_of_powers_straight() -> None:
     assert (plot(lines(log_y=True)) != plot(lines())).any()
-
-
-def test_plots_need_no_screen() -> None:
-    """pyplot would choose a backend and keep every figure."""
-    code = (
-        "import sys; from dltrain.report.pictures import plot; from dltrain.types import Plot;"
-        "assert 'matplotlib' not in sys.modules; plot(Plot({}));"
-        "assert 'matplotlib' in sys.modules and 'matplotlib.pyplot' not in sys.modules"
-    )
-    subprocess.run([sys.executable, "-c", code], check=True)
