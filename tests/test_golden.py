@@ -20,6 +20,7 @@ PROSE = (
 REVERSAL = (
     "dataset=reversal",
     "dataset.batch_size=16",
+    "dataset.pairs.train_samples=1000",
     "dataset.pairs.val_samples=32",
     "dataset.pairs.test_samples=32",
     "task.length_ratio=0.1",
