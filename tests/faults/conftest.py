@@ -16,6 +16,12 @@ from PIL import Image
 from states import SETTINGS, Whole, end_of, runs_in
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Those that need the server come first: of several workers, which each begin with a part of all, one starts it."""
+    items.sort(key=lambda item: "server" not in getattr(item, "fixturenames", ()))
+
+
 @pytest.fixture(scope="session")
 def server() -> Iterator[Server]:
     server = Server()
