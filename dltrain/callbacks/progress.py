@@ -86,10 +86,17 @@ class Progress(Callback):
         figures: dict[str, Any] = {"train/loss": self.metrics.epoch_means.get("loss")}
         for name in ("val/loss", engine.stage.watch):
             figures[name] = engine.scores.get(name)
+        if engine.stage.watch == "val/loss":
+            figures |= dict(self.first_score(engine))
         parts = [f"{name} {number(value)}" for name, value in figures.items() if isinstance(value, float)]
         rate = self.timer.rate(engine)
         parts += [f"{rate:,.0f} samples/s"] if rate else []
         return "  ".join([f"{title:<12}", *parts, duration(self.timer.seconds())])
+
+    def first_score(self, engine: Engine) -> list[tuple[str, float]]:
+        """What the task names first beside the loss, such as accuracy; none if it scores nothing else."""
+        scores = [(k, v) for k, v in engine.scores.items() if isinstance(v, float) and k.startswith("val/")]
+        return [score for score in scores if score[0] != "val/loss"][:1]
 
     def run_end(self, engine: Engine) -> None:
         self.stop()

@@ -225,6 +225,16 @@ def test_the_watched_metric_says_which_way_is_better(watch: str, best: object, d
     assert json.loads((folder / "results.json").read_text())["best"]["value"] == best(values)  # type: ignore[operator]
 
 
+@pytest.mark.parametrize("watch", ["val/loss", "val/f1"])
+def test_an_epochs_line_has_the_loss_and_a_score_whichever_is_watched(watch: str, dltrain) -> None:
+    small = [word for word in TINY if word != "callbacks=quiet"]
+    outcome = dltrain(*small, "callbacks.tensorboard=null", f"trainer.watch={watch}", "trainer.epochs=2")
+    lines = [line for line in (outcome.out + outcome.err).splitlines() if line.startswith("train ")]
+    assert len(lines) == 2
+    score = "val/accuracy" if watch == "val/loss" else watch
+    assert all("train/loss" in line and "val/loss" in line and score in line for line in lines)
+
+
 def test_a_watched_metric_that_does_not_exist_is_refused_with_those_that_do(dltrain) -> None:
     outcome = dltrain(*TINY, "trainer.watch=val/acuracy")
     assert outcome.code == 2
