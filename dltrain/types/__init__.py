@@ -1,0 +1,118 @@
+"""Words shared by every layer: ranges for annotations, the shape of a data set, and values that callbacks draw.
+
+It imports nothing else of dltrain, and torch only for annotations.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from dltrain.types.abilities import (
+    Acts,
+    Answers,
+    AuxiliaryHeads,
+    Explains,
+    Interaction,
+    LooksAgain,
+    ReadsText,
+    Samples,
+    ShowsInside,
+    ThroughTime,
+    Watchable,
+    Writes,
+)
+from dltrain.types.data import (
+    Data,
+    DataSplit,
+    Sample,
+    Source,
+    Spec,
+    Standardizes,
+    Transform,
+)
+from dltrain.types.drawn import (
+    Embedding,
+    Grid,
+    Image,
+    Plot,
+    Table,
+    Text,
+)
+from dltrain.types.ranges import (
+    BEGIN,
+    END,
+    PAD,
+    UNKNOWN,
+    Activation,
+    BatchSize,
+    Fraction,
+    Ge,
+    Gt,
+    Interval,
+    Le,
+    Lt,
+    NonNegative,
+    Norm,
+    Often,
+    Pooling,
+    PositiveFloat,
+    PositiveInt,
+    Probability,
+)
+
+__all__ = [
+    "BEGIN",
+    "END",
+    "PAD",
+    "UNKNOWN",
+    "Activation",
+    "Acts",
+    "Answers",
+    "AuxiliaryHeads",
+    "BatchSize",
+    "Data",
+    "DataSplit",
+    "Embedding",
+    "Explains",
+    "Fraction",
+    "Ge",
+    "Grid",
+    "Gt",
+    "Image",
+    "Interaction",
+    "Interval",
+    "Le",
+    "LooksAgain",
+    "Lt",
+    "NonNegative",
+    "Norm",
+    "Often",
+    "Plot",
+    "Pooling",
+    "PositiveFloat",
+    "PositiveInt",
+    "Probability",
+    "ReadsText",
+    "Sample",
+    "Samples",
+    "ShowsInside",
+    "Source",
+    "Spec",
+    "Standardizes",
+    "Table",
+    "Text",
+    "ThroughTime",
+    "Transform",
+    "Watchable",
+    "Writes",
+    "flatten",
+]
+
+
+def flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """{"optimizer": {"lr": 1}} as {"optimizer.lr": 1}."""
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        name = f"{prefix}{key}"
+        flat |= flatten(value, f"{name}.") if isinstance(value, dict) else {name: value}
+    return flat

@@ -1,0 +1,114 @@
+"""What a command asks of a data set, a model or a task that may do more than train: each is a protocol of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    from dltrain.types.drawn import Image
+
+
+@runtime_checkable
+class ReadsText(Protocol):
+    """Data whose inputs are texts: `predict` takes what is no file for the text itself."""
+
+    def encode_text(self, text: str) -> Tensor:
+        """Token numbers (T,) of one text, at least one."""
+
+
+@runtime_checkable
+class Answers(Protocol):
+    """A task that says what its predictions mean; of one that does not, `predict` shows the raw numbers."""
+
+    def answers(self, outputs: Any) -> list[dict[str, Any]]:
+        """A row for each input from what `Task.predict` gave for a batch, all with the same keys.
+
+        Where there are several candidates, `top` lists them, best first, and the row's other keys are those of the best.
+        """
+
+
+@runtime_checkable
+class ThroughTime(Protocol):
+    """A network, or part of one, that is called with steps (B, T, F) and their number (B,) and reads one after the other."""
+
+    through_time: bool
+
+
+@runtime_checkable
+class AuxiliaryHeads(Protocol):
+    """A network with heads in its middle that only training has: while it trains, it gives (logits, *theirs), later logits
+    alone. The loss of each counts `auxiliary_weight` beside that of the logits."""
+
+    auxiliary_weight: float
+
+    def auxiliary_heads(self) -> Sequence[torch.nn.Module]:
+        """Those heads: what is no part of the network once it is trained."""
+
+
+@runtime_checkable
+class Samples(Protocol):
+    """A task that makes samples of its own: what `predict RUN --samples N` asks of it."""
+
+    def sample(self, count: int) -> Tensor:
+        """Images (count, C, H, W) in 0..1, drawn from the process's generator; ValueError where it cannot."""
+
+
+@runtime_checkable
+class Explains(Protocol):
+    """A task that shows why it answers as it does: what `predict RUN IMAGE --explain` and the end of a run ask of it."""
+
+    def explain(self, inputs: Tensor) -> Tensor:
+        """Pictures (B, 3, H', W') in 0..1 of a batch of inputs (B, C, H, W); ValueError where it cannot."""
+
+
+@runtime_checkable
+class ShowsInside(Protocol):
+    """A task that shows what its network has learned: pictures for the end of a run."""
+
+    def inside(self, inputs: Tensor) -> dict[str, Image]:
+        """What the network makes of a batch of inputs, by name; nothing where there is nothing to see."""
+
+
+@runtime_checkable
+class LooksAgain(Protocol):
+    """A task that can answer by several views of each input: what `evaluate RUN tta=flip` asks of it."""
+
+    def average_over(self, views: Sequence[str]) -> None:
+        """From now on answer by the mean probability over `views`; ValueError for one that there is not, and for inputs
+        that have none."""
+
+
+@runtime_checkable
+class Writes(Protocol):
+    """A task that goes on with a text: what `predict RUN TEXT --tokens N` asks of it."""
+
+    def write(self, tokens: Tensor, count: int, temperature: float, top_p: float) -> Tensor:
+        """`count` token numbers that follow `tokens` (T,), drawn from the process's generator."""
+
+
+@runtime_checkable
+class Interaction(Protocol):
+    """A batch that is no samples but environments to act in: nothing has happened yet when a task is given it."""
+
+    def example(self) -> Tensor:
+        """Observations (N, ...) such as `Task.predict` takes, one for each step that the batch is of."""
+
+
+@runtime_checkable
+class Acts(Protocol):
+    """A task that has learned what to do: what `predict RUN --out episode.gif` asks of it."""
+
+    def act(self, observations: Tensor) -> list[int]:
+        """The action that is best in each of the observations (N, ...), without exploring."""
+
+
+@runtime_checkable
+class Watchable(Protocol):
+    """Data that draws what is done in it."""
+
+    def watch(self, act: Callable[[Tensor], list[int]], episode: int) -> Iterator[Any]:
+        """Pictures (H, W, 3) of bytes of one episode, the first before the first step; ValueError where there are none."""
