@@ -75,13 +75,14 @@ SCORES = {  # what a task scores at least
 @pytest.mark.parametrize("overrides", CHOICES, ids=lambda overrides: " ".join(overrides))
 def test_every_choice_smokes(overrides: list[str], dltrain) -> None:
     """The run ends well on two steps of fake data; its last checkpoint loads and differs from a fresh network."""
-    overrides = [*overrides, *BRIEF.get(compose(overrides).choices["task"], ())]
+    task = compose(overrides).choices["task"]
+    overrides = [*overrides, *BRIEF.get(task, ())]
     outcome = dltrain(*overrides, "debug=smoke", "callbacks=quiet", "device.channels_last=false", "--json")
     assert outcome.code == 0, outcome.err
     results = outcome.json
     assert results["steps"] == 2
     assert all(math.isfinite(v) for v in results["metrics"].values())
-    assert {"train/loss", *SCORES[compose(overrides).choices["task"]]} <= set(results["metrics"])
+    assert {"train/loss", *SCORES[task]} <= set(results["metrics"])
     folder = Store(Path(results["run"]) / "checkpoints").pointed("last")
     state = checkpoint.load(folder)
     fresh = build.build(compose([*overrides, "debug=smoke"]).config).task
