@@ -77,7 +77,7 @@ def test_every_choice_smokes(overrides: list[str], dltrain) -> None:
     """The run ends well on two steps of fake data; its last checkpoint loads and differs from a fresh network."""
     task = compose(overrides).choices["task"]
     overrides = [*overrides, *BRIEF.get(task, ())]
-    outcome = dltrain(*overrides, "debug=smoke", "callbacks=quiet", "device.channels_last=false", "--json")
+    outcome = dltrain(*overrides, "debug=smoke", "callbacks=quiet", "--json")
     assert outcome.code == 0, outcome.err
     results = outcome.json
     assert results["steps"] == 2
