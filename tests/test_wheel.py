@@ -19,7 +19,7 @@ from dltrain.config.groups import conf_dir
 print(conf_dir(), {DASHES!r}, flush=True)
 assert main(["check", "model=mlp"]) == 0
 print({DASHES!r}, os.listdir("."), {DASHES!r}, flush=True)
-assert main(["debug=smoke"]) == 0
+assert main(["debug=smoke", "callbacks.tensorboard=null"]) == 0
 """  # one import of torch for two commands
 REPOSITORY = Path(__file__).parents[1]
 

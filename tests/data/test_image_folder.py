@@ -400,7 +400,7 @@ def test_streamed_batches_are_those_of_memory(scaling: Any, transforms: tuple[An
     held = data("pets", memory=True, **more)
     parts = [(split, *part) for split in ("train", "val", "test") for part in ((0, 0), (1, 0), (1, 2))]
     expected = {part: list(getattr(held, part[0]).epoch(*part[1:])) for part in parts}
-    for workers in (0, 1, 3):
+    for workers in (0, 3):
         streamed = data("pets", memory=False, workers=workers, **more)
         for split in ("train", "val", "test"):
             ours, theirs = getattr(streamed, split), getattr(held, split)

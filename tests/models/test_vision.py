@@ -45,7 +45,7 @@ NETWORKS: dict[str, tuple[int, int, int, float]] = {
     "densenet169": (8, 29, 14_149_480, 3.360e9),
 }
 FORMS = [(name, form) for name in NETWORKS for form in ("small", "large")]
-DEEPER = ("vgg13", "vgg19", "resnet34", "resnet101", "densenet169")  # than another, and of the same stages
+DEEPER = ("vgg13", "vgg16", "vgg19", "resnet34", "resnet101", "densenet169")  # than another, and of the same stages
 COMPUTED = [(name, "small") for name in ("alexnet", "vgg11", "googlenet", "inception_v3", "resnet18", "densenet121")]
 COMPUTED += [(name, "large") for name in ("googlenet", "resnet18", "densenet121")]
 

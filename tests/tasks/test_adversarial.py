@@ -247,10 +247,11 @@ def figures(scores: list[tuple[int, dict[str, Any]]]) -> list[Any]:
 
 @pytest.mark.usefixtures("save_every_epoch")
 @pytest.mark.parametrize("accumulate", [1, 2])
-def test_resume_is_bit_identical_from_every_step(
+def test_resume_is_bit_identical_from_any_step(
     accumulate: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """In either stage, between two turns of the generator and within a window: same metrics, samples and weights."""
+    """In either stage, between two turns of the generator and within a window: same metrics, samples and weights. The odd
+    steps of one run, the even ones of the other."""
     monkeypatch.setattr(os, "fsync", lambda descriptor: None)
     whole, history = run(on_digits(accumulate), tmp_path / "whole")
     store = Store(tmp_path / "whole")
@@ -259,7 +260,7 @@ def test_resume_is_bit_identical_from_every_step(
     assert {s["index"] for s in states} == {0, 1}
     turns = [s["optims"][1]["updates"] % 3 for s in states if s["index"] == 1]
     assert set(turns) == {0, 1, 2}
-    for number, state in enumerate(states):
+    for number, state in enumerate(states[accumulate % 2 :: 2]):
         before = {i: end for i, end in ends.items() if i < state["index"]}
         engine, again = run(on_digits(accumulate), tmp_path / str(number), Resume(state, before))
         where = f"from step {state['step']}"

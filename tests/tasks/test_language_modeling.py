@@ -53,7 +53,7 @@ MODELS: dict[str, Callable[[int], nn.Module]] = {
 def test_what_follows_is_learned_and_written(name: str, stream: bool, tmp_path: Path) -> None:
     torch.manual_seed(0)
     source = data(tmp_path, stream=stream)
-    one = task(source, MODELS[name](source.spec.vocab_size), epochs=12)
+    one = task(source, MODELS[name](source.spec.vocab_size), epochs=10)
     losses = trained(one)
     assert losses[0] > 1.5
     assert losses[-1] < 0.1
