@@ -12,8 +12,6 @@ from torch.optim.adamw import adamw
 from dltrain.types import Fraction, NonNegative, PositiveFloat, PositiveInt
 
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)  # Jordan 2024: steepest at 0 that still stay bounded; 5 steps end in 0.7..1.2
-
-
 WIDE = 3  # columns a row
 
 
