@@ -14,7 +14,7 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from dltrain.data.balance import equally_often
 from dltrain.data.cache import CACHE
@@ -59,10 +59,10 @@ class Ragged:
     def gather(self, rows: Tensor) -> Tensor:
         """The sequences `rows` as one block (B, longest of them) of int64, filled up with `PAD`."""
         lengths, starts = self.lengths[rows], self.starts[rows]
-        steps = torch.arange(int(lengths.max()), device=self.flat.device)
-        inside = steps < lengths.unsqueeze(1)
-        at = torch.where(inside, starts.unsqueeze(1) + steps, 0)
-        return self.flat[at].long().masked_fill_(~inside, PAD)
+        longest, last = torch.stack([lengths.max(), starts.max()]).tolist()
+        flat = self.flat if last + longest <= len(self.flat) else nn.functional.pad(self.flat, (0, longest))
+        block = flat.unfold(0, longest, 1)[starts].long()  # windows of the longest length: whole rows are copied
+        return block.masked_fill_(torch.arange(longest, device=flat.device) >= lengths.unsqueeze(1), PAD)
 
     def to(self, device: torch.device) -> Ragged:
         return Ragged(self.flat.to(device), self.starts.to(device), self.lengths.to(device))

@@ -46,37 +46,36 @@ class ResNet(resnet.ResNet):
             self.maxpool = nn.Identity()
 
 
+def convolution(in_channels: int, out_channels: int, stride: int = 1, pooled: bool = False) -> nn.Sequential:
+    """A 3x3 convolution, batch norm and ReLU; the largest of every 2x2 pixels goes on if `pooled`, before both, which
+    then have a quarter to do."""
+    layer = nn.Conv2d(in_channels, out_channels, 3, stride, padding=1, bias=False)
+    nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
+    return nn.Sequential(
+        layer, *([nn.MaxPool2d(2)] if pooled else []), nn.BatchNorm2d(out_channels), nn.ReLU(inplace=True)
+    )
+
+
 class Residual(nn.Module):
-    """relu(x + F(x)) of maps (B, C, H, W), F two convolutions with batch norm: He et al. 2016, equations 1 and 2.
+    """x + F(x) of maps (B, C, H, W), F a convolution with batch norm and ReLU: He et al. 2016, equation 1."""
 
-    Where F halves the image or changes its channels, x goes through a 1x1 convolution (option B of section 3.3).
-    """
-
-    def __init__(self, in_channels: int, out_channels: int, stride: int) -> None:
+    def __init__(self, channels: int) -> None:
         super().__init__()
-        self.residual = nn.Sequential(
-            nn.Conv2d(in_channels, out_channels, 3, stride, padding=1, bias=False),
-            nn.BatchNorm2d(out_channels),
-            nn.ReLU(),
-            nn.Conv2d(out_channels, out_channels, 3, padding=1, bias=False),
-            nn.BatchNorm2d(out_channels),
-        )
-        self.shortcut: nn.Module = nn.Identity()
-        if stride > 1 or in_channels != out_channels:
-            self.shortcut = nn.Sequential(
-                nn.Conv2d(in_channels, out_channels, 1, stride, bias=False), nn.BatchNorm2d(out_channels)
-            )
+        self.residual = convolution(channels, channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        return nn.functional.relu(self.shortcut(x) + self.residual(x))
+        out: Tensor = x + self.residual(x)
+        return out
 
 
 class SmallResNet(nn.Sequential):
     """Logits (B, num_classes) of images (B, C, H, W): a residual network that a processor trains in minutes.
 
-    A stem, then a stage of `blocks` residual blocks for each of `widths`, all but the first halving the image, the average
-    of each map, and a linear layer. The stem is a 3x3 convolution, or with `patch` 2 a 4x4 one by steps of 2, after which
-    everything costs a quarter. ValueError for images that cannot be halved so often.
+    A stem of two 3x3 convolutions with the two numbers of channels `stem_channels`, the second by steps of `stem_stride`;
+    of each of `widths` a convolution that halves the image by max-pooling and `blocks` residual ones; the average of
+    each map, and a linear layer. Few and wide maps are what a processor computes fastest; that pooling stands between
+    convolution and norm, and one path around a convolution and not two, is after github.com/KellerJordan/cifar10-airbench.
+    ValueError for images that cannot be halved so often.
     """
 
     def __init__(
@@ -84,25 +83,22 @@ class SmallResNet(nn.Sequential):
         in_channels: int,
         image_size: tuple[int, int],
         num_classes: int,
-        widths: tuple[PositiveInt, ...] = (48, 96, 128),
+        stem_channels: tuple[PositiveInt, PositiveInt] = (24, 64),
+        widths: tuple[PositiveInt, ...] = (112, 128),
         blocks: PositiveInt = 1,
-        patch: Literal[1, 2] = 2,
+        stem_stride: Literal[1, 2] = 2,
     ) -> None:
         if not widths:
-            raise ValueError("model.widths is empty: give the width of each stage, such as [48,96,128]")
-        refuse_below(patch * 2 ** (len(widths) - 1), image_size, "resnet_small", True)
-        stages: list[nn.Module] = [Residual(widths[0], widths[0], 1) for _ in range(blocks)]
-        for before, width in pairwise(widths):
-            stages += [Residual(before, width, 2), *(Residual(width, width, 1) for _ in range(blocks - 1))]
+            raise ValueError("model.widths is empty: give the width of each stage, such as [112,128]")
+        refuse_below(stem_stride * 2 ** len(widths), image_size, "resnet_small", True)
+        stages: list[nn.Module] = []
+        for before, width in pairwise([stem_channels[1], *widths]):
+            stages += [convolution(before, width, pooled=True), *(Residual(width) for _ in range(blocks))]
         super().__init__(
-            nn.Conv2d(in_channels, widths[0], kernel_size=2 + patch, stride=patch, padding=1, bias=False),
-            nn.BatchNorm2d(widths[0]),
-            nn.ReLU(),
+            convolution(in_channels, stem_channels[0]),
+            convolution(*stem_channels, stem_stride),
             *stages,
             nn.AdaptiveAvgPool2d(1),
             nn.Flatten(),
             nn.Linear(widths[-1], num_classes),
         )
-        for layer in self.modules():
-            if isinstance(layer, nn.Conv2d):
-                nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")

@@ -173,7 +173,7 @@ def test_the_large_form_is_torchvisions_layer_by_layer_with_the_published_parame
         ("alexnet", [], 7_506_762, 172.2e6),
         ("googlenet", ["model.auxiliary_weight=0"], 5_490_986, 1337.1e6),
         ("inception_v3", ["model.auxiliary_weight=0"], 21_806_058, 937.8e6),
-        ("resnet_small", [], 446_058, 23.8e6),
+        ("resnet_small", [], 470_786, 38.56e6),
     ],
 )
 def test_the_small_forms_are_as_large_and_as_costly_as_is_known(
@@ -289,13 +289,14 @@ def test_a_small_residual_network_is_what_its_settings_say() -> None:
     def maps(*overrides: str) -> list[tuple[int, ...]]:
         seen: list[tuple[int, ...]] = []
         model = imagined("resnet_small", 32, *overrides)
-        for block in list(model.children())[3:-3]:
+        for block in list(model.children())[:-3]:
             block.register_forward_hook(lambda _m, _x, y: seen.append(tuple(y.shape[1:])))
         model(torch.empty(2, 1, 32, 32, device="meta"))
         return seen
 
-    assert maps() == [(48, 16, 16), (96, 8, 8), (128, 4, 4)]
-    assert maps("model.patch=1", "model.widths=[8,9]", "model.blocks=2") == [(8, 32, 32)] * 2 + [(9, 16, 16)] * 2
+    assert maps() == [(24, 32, 32), (64, 16, 16), *[(112, 8, 8)] * 2, *[(128, 4, 4)] * 2]
+    changed = maps("model.stem_channels=[4,5]", "model.stem_stride=1", "model.widths=[9]", "model.blocks=2")
+    assert changed == [(4, 32, 32), (5, 32, 32), *[(9, 16, 16)] * 3]
     with pytest.raises(ConfigError, match=r"model.widths is empty"):
         imagined("resnet_small", 32, "model.widths=[]")
     with pytest.raises(ConfigError, match=r"resnet_small .* 8 pixels a side or more, not 7x7"):
