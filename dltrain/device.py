@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
@@ -18,7 +19,21 @@ from dltrain.types import Ge
 # of them. Threads inherit it from the one that makes them: so before torch makes its own.
 torch.set_flush_denormal(True)
 THREADS = torch.get_num_threads()  # torch's own choice, for the experiments of a sweep that set none
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_MMAP_MAX = -1, -3, -4  # malloc.h of glibc
 LOW_PRECISION = {"bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+def keep_freed_memory() -> bool:
+    """Have malloc keep what is freed for what is asked next, as torch does on a GPU; whether this C library can.
+
+    glibc gives a tensor above 32 MiB back to the system at once. Every step then asks for its tensors anew, page by page,
+    each filled with zeros first: nearly half the time of a large network's step. What is above 1 GiB it still gives back.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if os.name == "posix" else None
+    if mallopt is None:
+        return False
+    keeps = mallopt(M_MMAP_THRESHOLD, 2**30) or mallopt(M_MMAP_MAX, 0)  # an older glibc takes no such threshold
+    return bool(keeps and mallopt(M_TRIM_THRESHOLD, -1))
 
 
 @dataclass(frozen=True)
@@ -77,6 +92,8 @@ class Device:
             os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # what cuBLAS asks of a deterministic program
         if self.torch_device().type == "cuda":
             torch.backends.cudnn.benchmark = not self.deterministic
+        elif self.torch_device().type == "cpu":
+            keep_freed_memory()
 
     def place(self, task: nn.Module) -> None:
         """Put `task` on the device in its memory format, and compile its networks if asked."""
