@@ -1,4 +1,5 @@
-"""What docs/how-to.md shows is run: its files are written, its commands given, in order and in one folder."""
+"""What docs/how-to.md shows is run: its files are written, its commands given, in order and in one folder; and the page
+of results has every experiment."""
 
 from __future__ import annotations
 
@@ -12,7 +13,8 @@ import pytest
 import torch
 from PIL import Image
 
-HOW_TO = Path(__file__).parents[1] / "docs" / "how-to.md"
+ROOT = Path(__file__).parents[1]
+HOW_TO = ROOT / "docs" / "how-to.md"
 FENCE = re.compile(r"^```(\w+) ?(\S*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 BLOCKS = [match.groups() for match in FENCE.finditer(HOW_TO.read_text(encoding="utf-8"))]
 FILES = {name: text for _, name, text in BLOCKS if name}
@@ -27,6 +29,11 @@ def fresh_modules(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     for name in set(sys.modules) - before:
         if name.startswith("my"):
             del sys.modules[name]
+
+
+def test_every_experiment_has_its_row_among_the_results() -> None:
+    rows = re.findall(r"^\| `(\w+)`", (ROOT / "docs" / "results.md").read_text(encoding="utf-8"), re.MULTILINE)
+    assert sorted(rows) == sorted(path.stem for path in (ROOT / "conf" / "experiment").glob("*.yaml"))
 
 
 def test_every_block_is_a_file_or_commands() -> None:
