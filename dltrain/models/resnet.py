@@ -71,10 +71,11 @@ class Residual(nn.Module):
 class SmallResNet(nn.Sequential):
     """Logits (B, num_classes) of images (B, C, H, W): a residual network that a processor trains in minutes.
 
-    A stem of two 3x3 convolutions with the two numbers of channels `stem_channels`, the second by steps of `stem_stride`;
-    of each of `widths` a convolution that halves the image by max-pooling and `blocks` residual ones; the average of
-    each map, and a linear layer. Few and wide maps are what a processor computes fastest; that pooling stands between
-    convolution and norm, and one path around a convolution and not two, is after github.com/KellerJordan/cifar10-airbench.
+    A stem of two 3x3 convolutions with the two numbers of channels `stem_channels`, the second of which halves the image,
+    as `stem_halving` says, by max-pooling, by steps of two, or not at all; of each of `widths` a convolution that halves
+    it by max-pooling and `blocks` residual ones; the average of each map, and a linear layer. Small and wide maps are what
+    a processor computes fastest; that pooling stands between convolution and norm, and one path around a convolution and
+    not two, is after github.com/KellerJordan/cifar10-airbench.
     ValueError for images that cannot be halved so often.
     """
 
@@ -83,20 +84,21 @@ class SmallResNet(nn.Sequential):
         in_channels: int,
         image_size: tuple[int, int],
         num_classes: int,
-        stem_channels: tuple[PositiveInt, PositiveInt] = (24, 64),
+        stem_channels: tuple[PositiveInt, PositiveInt] = (16, 48),
         widths: tuple[PositiveInt, ...] = (112, 128),
         blocks: PositiveInt = 1,
-        stem_stride: Literal[1, 2] = 2,
+        stem_halving: Literal["pool", "stride", "none"] = "pool",
     ) -> None:
         if not widths:
             raise ValueError("model.widths is empty: give the width of each stage, such as [112,128]")
-        refuse_below(stem_stride * 2 ** len(widths), image_size, "resnet_small", True)
+        halvings = len(widths) + (stem_halving != "none")
+        refuse_below(2**halvings, image_size, "resnet_small", True)
         stages: list[nn.Module] = []
         for before, width in pairwise([stem_channels[1], *widths]):
             stages += [convolution(before, width, pooled=True), *(Residual(width) for _ in range(blocks))]
         super().__init__(
             convolution(in_channels, stem_channels[0]),
-            convolution(*stem_channels, stem_stride),
+            convolution(*stem_channels, 2 if stem_halving == "stride" else 1, stem_halving == "pool"),
             *stages,
             nn.AdaptiveAvgPool2d(1),
             nn.Flatten(),

@@ -173,7 +173,8 @@ def test_the_large_form_is_torchvisions_layer_by_layer_with_the_published_parame
         ("alexnet", [], 7_506_762, 172.2e6),
         ("googlenet", ["model.auxiliary_weight=0"], 5_490_986, 1337.1e6),
         ("inception_v3", ["model.auxiliary_weight=0"], 21_806_058, 937.8e6),
-        ("resnet_small", [], 470_786, 38.56e6),
+        ("resnet_small", [], 447_482, 37.75e6),
+        ("resnet_small", ["model.stem_channels=[24,64]", "model.stem_halving=stride"], 470_786, 38.56e6),
     ],
 )
 def test_the_small_forms_are_as_large_and_as_costly_as_is_known(
@@ -294,8 +295,10 @@ def test_a_small_residual_network_is_what_its_settings_say() -> None:
         model(torch.empty(2, 1, 32, 32, device="meta"))
         return seen
 
-    assert maps() == [(24, 32, 32), (64, 16, 16), *[(112, 8, 8)] * 2, *[(128, 4, 4)] * 2]
-    changed = maps("model.stem_channels=[4,5]", "model.stem_stride=1", "model.widths=[9]", "model.blocks=2")
+    stages = [*[(112, 8, 8)] * 2, *[(128, 4, 4)] * 2]
+    assert maps() == [(16, 32, 32), (48, 16, 16), *stages]
+    assert maps("model.stem_halving=stride") == [(16, 32, 32), (48, 16, 16), *stages]
+    changed = maps("model.stem_channels=[4,5]", "model.stem_halving=none", "model.widths=[9]", "model.blocks=2")
     assert changed == [(4, 32, 32), (5, 32, 32), *[(9, 16, 16)] * 3]
     with pytest.raises(ConfigError, match=r"model.widths is empty"):
         imagined("resnet_small", 32, "model.widths=[]")

@@ -19,7 +19,7 @@ from dltrain.preprocessing.affine import Affine, turned, warp
 from dltrain.preprocessing.center_crop import CenterCrop
 from dltrain.preprocessing.multi_scale import MultiScale
 from dltrain.preprocessing.patches import Patches
-from dltrain.preprocessing.random_crop import RandomCrop
+from dltrain.preprocessing.random_crop import Padding, RandomCrop
 from dltrain.preprocessing.random_erasing import RandomErasing
 from dltrain.preprocessing.resize import Resize
 from dltrain.preprocessing.rotation import Rotation
@@ -186,22 +186,29 @@ def test_center_crop_is_the_middle() -> None:
     assert torch.equal(apply(CenterCrop(10), batch, 0), batch[:, :, :, 1:11])
 
 
-def windows(batch: Tensor, padding: int) -> Iterator[Tensor]:
-    """Every shift of `batch` by up to `padding`, black outside."""
+def windows(batch: Tensor, padding: int, mode: str = "constant") -> Iterator[Tensor]:
+    """Every shift of `batch` by up to `padding`."""
     height, width = batch.shape[2:]
-    padded = torch.nn.functional.pad(batch, [padding] * 4)
+    padded = torch.nn.functional.pad(batch, [padding] * 4, mode)
     for top in range(2 * padding + 1):
         for left in range(2 * padding + 1):
             yield padded[:, :, top : top + height, left : left + width]
 
 
-def test_random_crop_is_a_shifted_window() -> None:
+@pytest.mark.parametrize("mode", ["constant", "reflect", "replicate"])
+def test_random_crop_is_a_shifted_window(mode: Padding) -> None:
     """Each image is one of the shifts of itself, and all shifts come."""
     image = images(1, 5, 7)
-    changed = apply(RandomCrop(padding=2), image.expand(400, -1, -1, -1), 0)
-    counts = [int((changed == window).flatten(1).all(dim=1).sum()) for window in windows(image, 2)]
+    changed = apply(RandomCrop(2, mode), image.expand(400, -1, -1, -1), 0)
+    counts = [int((changed == window).flatten(1).all(dim=1).sum()) for window in windows(image, 2, mode)]
     assert sum(counts) == 400
     assert min(counts) > 0
+
+
+def test_random_crop_refuses_to_mirror_more_than_there_is() -> None:
+    assert RandomCrop(4).shape((1, 4, 9)) == (1, 4, 9)
+    with pytest.raises(ValueError, match="padding=4 by reflection needs images of more than 4 pixels a side"):
+        RandomCrop(4, "reflect").shape((1, 4, 9))
 
 
 @pytest.mark.parametrize("degrees", [90, 180, 270])
