@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, Protocol
+from typing import Annotated, Any, Literal, Protocol
 
 import torch
 from torch import Tensor
@@ -68,7 +68,8 @@ class Loaded:
 
 
 class Words:
-    """All texts of `source`, whatever their class, to learn vectors of their words from.
+    """The texts of `source`, whatever their class, to learn vectors of their words from: all of them, or with `parts=train`
+    those that it has for training.
 
     Words that the training text has fewer than `min_count` times, and all but the `vocab_size` most frequent (the numbers
     below 4 stand for no word), are left out of the text, as if it had not had them. A word of the share f of the text stays
@@ -91,6 +92,7 @@ class Words:
         val_fraction: Fraction = 0.01,
         test_fraction: Fraction = 0.01,
         split_seed: int = 0,
+        parts: Literal["all", "train"] = "all",
         epochs: PositiveInt = 5,
         seed: int = 0,
     ) -> None:
@@ -98,7 +100,7 @@ class Words:
             raise ValueError(
                 "dataset.val_fraction and test_fraction together are all of the text: leave some to train on"
             )
-        self.root, self.source, self.vocab_size = Path(root), source, vocab_size
+        self.root, self.source, self.parts, self.vocab_size = Path(root), source, parts, vocab_size
         self.min_count, self.lowercase, self.sample, self.batch_size = min_count, lowercase, sample, batch_size
         self.val_fraction, self.test_fraction, self.split_seed = val_fraction, test_fraction, split_seed
         self.epochs, self.seed = epochs, seed
@@ -107,9 +109,13 @@ class Words:
     @property
     def spec(self) -> Spec:
         """No text is read for it: the vocabulary counts with the size that it may have, and samples are words."""
-        words = sum(self.source.samples) * PER_TEXT
+        words = self._texts() * PER_TEXT
         test = round(words * self.test_fraction)
         return Spec((self.batch_size,), (), words - test, test, vocab_size=self.vocab_size)
+
+    def _texts(self) -> int:
+        """About how many there are."""
+        return sum(self.source.samples) if self.parts == "all" else self.source.samples[0]
 
     @cached_property
     def loaded(self) -> Loaded:
@@ -117,7 +123,7 @@ class Words:
             raise ConfigError(
                 [("dataset.path=null", "name the text to learn from: dataset.source.path=DIR or FILE.txt")]
             )
-        corpora = [corpus for corpus, _ in self.source.read().values()]
+        corpora = [corpus for part, (corpus, _) in self.source.read().items() if self.parts in ("all", part)]
         everything = list(range(len(corpora)))
         tokenizer, found, digest = tokenized(corpora, everything, "word", MOST_WORDS, self.lowercase, self.root)
         texts = [
@@ -194,7 +200,7 @@ class Words:
     def size_in_bytes(self) -> int:
         """Of what is read; before that about."""
         if "loaded" not in self.__dict__:
-            return 8 * PER_TEXT * sum(self.source.samples)
+            return 8 * PER_TEXT * self._texts()
         return sum(t.numel() * t.element_size() for pair in self.loaded.parts.values() for t in pair)
 
     def fingerprint(self) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 
+from dltrain.data.imdb import IMDB
 from dltrain.data.similarity import FEW, analogies, similarities
 from dltrain.data.word_split import WordSplit, staying
 from dltrain.data.words import FakeWords, WordFiles, Words
@@ -159,6 +160,20 @@ def test_a_folder_of_texts_is_a_document_a_file(tmp_path: Path) -> None:
         (tmp_path / "texts" / f"{i}.txt").write_text(text, encoding="utf-8")
     data = Words(tmp_path, WordFiles(tmp_path, "texts"), min_count=1, val_fraction=0.0, test_fraction=0.0)
     assert len(texts(data, data.train)) == len(TEXTS)
+
+
+def test_texts_for_testing_can_be_left_out(tmp_path: Path) -> None:
+    for part, text in {"train": "seen and seen", "test": "never seen"}.items():
+        for name in ("neg", "pos"):
+            (tmp_path / "aclImdb" / part / name).mkdir(parents=True)
+            (tmp_path / "aclImdb" / part / name / "0_1.txt").write_text(text, encoding="utf-8")
+    settings: dict[str, Any] = {"min_count": 1, "val_fraction": 0.0, "test_fraction": 0.0}
+    every, train = (Words(tmp_path, IMDB(tmp_path), parts=parts, **settings) for parts in ("all", "train"))
+    assert set(every.words[4:]) == {"seen", "and", "never"}
+    assert set(train.words[4:]) == {"seen", "and"}
+    assert len(texts(train, train.train)) == 2
+    assert every.spec.train_samples == 2 * train.spec.train_samples
+    assert every.fingerprint() != train.fingerprint()
 
 
 def test_fake_words_have_the_same_vocabulary_size_and_no_file(tmp_path: Path) -> None:
