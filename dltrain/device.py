@@ -92,12 +92,13 @@ class Device:
             os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # what cuBLAS asks of a deterministic program
         if self.torch_device().type == "cuda":
             torch.backends.cudnn.benchmark = not self.deterministic
-        elif self.torch_device().type == "cpu":
-            keep_freed_memory()
 
     def place(self, task: nn.Module) -> None:
-        """Put `task` on the device in its memory format, and compile its networks if asked."""
+        """Put `task` on the device in its memory format, and compile its networks if asked. On a CPU memory is kept from here on:
+        reading the data, which comes before, takes more than training and gives it back."""
         task.to(self.torch_device())
+        if self.torch_device().type == "cpu":
+            keep_freed_memory()
         if self.resolved_channels_last():
             task.to(memory_format=torch.channels_last)
         if self.compile is True or (self.compile == "auto" and self.torch_device().type == "cuda"):
