@@ -94,8 +94,8 @@ class Device:
             torch.backends.cudnn.benchmark = not self.deterministic
 
     def place(self, task: nn.Module) -> None:
-        """Put `task` on the device in its memory format, and compile its networks if asked. On a CPU freed memory is kept from
-        here on: reading the data, which comes before, takes much once."""
+        """Put `task` on the device in its memory format, and compile its networks if asked. On a CPU freed memory is kept
+        from here on: reading the data, which comes before, takes much once."""
         task.to(self.torch_device())
         if self.torch_device().type == "cpu":
             keep_freed_memory()
