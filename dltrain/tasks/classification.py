@@ -14,7 +14,7 @@ from dltrain.freezing import Freezing
 from dltrain.optim import Optim
 from dltrain.tasks.explanation import coloured, feature_maps, first_filters, grad_cam, overlaid
 from dltrain.tasks.supervised import supervised
-from dltrain.tasks.views import Viewed
+from dltrain.tasks.views import VIEWS, View, mean_logits
 from dltrain.types import Data, Image, Plot, PositiveInt, Table, Text
 
 SAMPLE_IMAGES = 32
@@ -34,7 +34,8 @@ class Classification(Task):
 
     Every evaluation scores accuracy, top-k, precision, recall, F1, ROC AUC and loss, and shows the confusion matrix, the
     scores of each class, ROC curves, of images some samples, and of images and texts the worst mistakes. `metrics` of the
-    user's own are called with all logits (N, K) and targets (N,) and give one number.
+    user's own are called with all logits (N, K) and targets (N,) and give one number. Evaluation and prediction average the
+    probabilities over `views` of each image (test-time augmentation); training sees the images alone.
     """
 
     def __init__(
@@ -48,6 +49,7 @@ class Classification(Task):
         mode: Literal["max", "min"] = "max",
         top_k: PositiveInt = 5,
         metrics: dict[str, Callable[[Tensor, Tensor], Tensor]] | None = None,
+        views: tuple[View, ...] = (),
         freezing: Freezing | None = None,
     ) -> None:
         super().__init__()
@@ -61,6 +63,8 @@ class Classification(Task):
         self.data, self.optim, self.epochs, self.watch, self.mode = data, optim, epochs, watch, mode
         self.metrics, self.freezing = metrics or {}, freezing
         self.top_k = top_k
+        self.views: Sequence[str] = ()
+        self.average_over(views)
         if taken := self.metrics.keys() & {*SCORES, f"top{top_k}"}:
             raise ValueError(f"metrics.{min(taken)}: there is a score of that name; give yours another")
 
@@ -84,7 +88,7 @@ class Classification(Task):
         samples: tuple[Tensor, Tensor, Tensor] | None = None
         mistakes, texts = metrics.WorstMistakes(), bool(self.data.spec.vocab_size)
         for x, y in batches:
-            z = self.model(x)
+            z = mean_logits(self.model, x, self.views)
             losses.append(self.loss(z, y).detach() * len(y))
             logits.append(z.float())
             targets.append(y)
@@ -140,14 +144,16 @@ class Classification(Task):
 
     def predict(self, batch: Tensor) -> Tensor:
         """Probabilities (B, K) of inputs (B, ...)."""
-        probabilities: Tensor = self.model(batch).softmax(dim=1)
-        return probabilities
+        return mean_logits(self.model, batch, self.views).softmax(dim=1)
 
     def average_over(self, views: Sequence[str]) -> None:
-        """Wraps the network, whose weights have to be in it already; ValueError for inputs that are no images."""
-        if not self.data.spec.is_image:
+        """Evaluates and predicts by the mean over `views` from now on; ValueError for one of no such name, and for inputs that
+        are no images."""
+        if unknown := [name for name in views if name not in VIEWS]:
+            raise ValueError(f"there is no view {unknown[0]!r}: expected some of {', '.join(VIEWS)}")
+        if views and not self.data.spec.is_image:
             raise ValueError("only images have views: these inputs are none")
-        self.model = Viewed(self.model, views)
+        self.views = tuple(views)
 
     def explain(self, inputs: Tensor) -> Tensor:
         """Each image (B, 3, H, 2 W) beside itself under Grad-CAM's heat for the class that it is taken for."""

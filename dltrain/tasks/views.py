@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -36,28 +37,23 @@ def crops(images: Tensor) -> list[Tensor]:
     return [nn.functional.interpolate(part, (height, width), mode="bilinear") for part in parts]
 
 
+View = Literal["flip", "shift", "crops"]
 VIEWS = {"flip": flips, "shift": shifts, "crops": crops}
 
 
-class Viewed(nn.Module):
-    """`model`, whose logits (B, K) become logarithms of the mean probabilities over several views of images (B, C, H, W).
+def views_of(images: Tensor, names: Sequence[str]) -> list[Tensor]:
+    """Every view of images (B, C, H, W), themselves first. Names multiply: crops and flip are the ten views of Krizhevsky
+    et al. 2012, "ImageNet Classification with Deep Convolutional Neural Networks", section 4.1."""
+    found = [images]
+    for name in dict.fromkeys(names):
+        found = [view for image in found for view in VIEWS[name](image)]
+    return found
 
-    Every name of `views` multiplies them: crops and flip are the ten of Krizhevsky et al. 2012, "ImageNet Classification
-    with Deep Convolutional Neural Networks", section 4.1. ValueError for a name of none.
-    """
 
-    def __init__(self, model: nn.Module, views: Sequence[str]) -> None:
-        super().__init__()
-        if unknown := [name for name in views if name not in VIEWS]:
-            raise ValueError(f"there is no view {unknown[0]!r}: expected some of {', '.join(VIEWS)}")
-        self.model, self.views = model, tuple(dict.fromkeys(views))
-
-    def of(self, images: Tensor) -> list[Tensor]:
-        found = [images]
-        for name in self.views:
-            found = [view for image in found for view in VIEWS[name](image)]
-        return found
-
-    def forward(self, images: Tensor) -> Tensor:
-        answers = torch.stack([self.model(view).float().log_softmax(dim=1) for view in self.of(images)])
-        return answers.logsumexp(dim=0) - math.log(len(answers))
+def mean_logits(model: nn.Module, images: Tensor, names: Sequence[str]) -> Tensor:
+    """Logarithms (B, K) of the mean probabilities over the views of images (B, C, H, W); without names `model`'s own logits."""
+    if not names:
+        logits: Tensor = model(images)
+        return logits
+    answers = torch.stack([model(view).float().log_softmax(dim=1) for view in views_of(images, names)])
+    return answers.logsumexp(dim=0) - math.log(len(answers))

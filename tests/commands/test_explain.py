@@ -199,6 +199,41 @@ def test_the_score_is_that_of_the_averaged_probabilities(dltrain) -> None:
     assert metrics["test/loss"] == pytest.approx(float(loss), rel=1e-4)
 
 
+def test_views_of_a_run_are_those_of_its_test_and_of_what_follows(dltrain) -> None:
+    """`task.views` changes no weight, scores the test as `tta=` does, and `task.views=[]` takes them away again."""
+    watching = ("trainer.watch=val/loss", "trainer.epochs=1")
+    plain, viewed = dltrain(*RUN, *watching, "--json"), dltrain(*RUN, *watching, "task.views=[flip]", "--json")
+    assert (plain.code, viewed.code) == (0, 0), viewed.err
+    first, second = plain.json, viewed.json
+    assert first["metrics"]["test/loss"] != second["metrics"]["test/loss"]
+    runs = {
+        name: dltrain("evaluate", *argv, "--json").json["metrics"]
+        for name, argv in {
+            "plain with tta": (first["run"], "tta=flip"),
+            "viewed": (second["run"],),
+            "viewed without": (second["run"], "task.views=[]"),
+        }.items()
+    }
+    assert runs["viewed"]["test/loss"] == second["metrics"]["test/loss"]
+    assert runs["viewed"] == runs["plain with tta"]
+    assert runs["viewed without"]["test/loss"] == first["metrics"]["test/loss"]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "says"),
+    [
+        (("dataset=digits", "model=mlp", "task.views=[flop]"), "each one of flip, shift, crops"),
+        ((*TEXTS, "task.views=[flip]"), "only images have views"),
+    ],
+    ids=["unknown", "texts"],
+)
+def test_views_that_a_run_cannot_have_end_it_before_it_begins(overrides: tuple[str, ...], says: str, dltrain) -> None:
+    outcome = dltrain(*overrides)
+    assert outcome.code == 2
+    assert says in outcome.err
+    assert not Path("outputs").exists()
+
+
 @pytest.mark.parametrize(
     ("run", "views", "says"),
     [
