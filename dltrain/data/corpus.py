@@ -137,9 +137,11 @@ def table_records(path: Path) -> Iterator[Record]:
         raise InputError(f"{path}:{line}: the record that begins here is broken: {e}") from e
 
 
-def folder_texts(folder: Path, progress: Callable[[], None] = lambda: None) -> Iterator[bytes]:
-    """The .txt files of a folder, by name; InputError for one that is not UTF-8."""
-    for path in sorted(folder.glob(f"*{TEXT}")):
+def folder_texts(
+    folder: Path, progress: Callable[[], None] = lambda: None, pattern: str = f"*{TEXT}"
+) -> Iterator[bytes]:
+    """The .txt files of a folder, by name; with `pattern` **/*.txt also those below it. InputError for one that is not UTF-8."""
+    for path in sorted(folder.glob(pattern)):
         content = read_bytes(path)
         decoded(content, path)
         progress()

@@ -40,7 +40,8 @@ class Texts(Protocol):
 
 
 class WordFiles:
-    """Documents from `path`, here or in the data root: the .txt files of a folder, or the lines of a file."""
+    """Documents from `path`, here or in the data root: the .txt files of a folder and of those in it, or the lines of
+    a file."""
 
     def __init__(self, root: Path, path: str | None = None) -> None:
         self.root, self.path, self.named, self.samples = Path(root), path, path is not None, (STATED, 0)
@@ -50,7 +51,7 @@ class WordFiles:
         found = next((place for place in places if place.exists()), None)
         if found is None:
             raise InputError(f"{self.path}: there is no such file or folder, nor in {self.root}")
-        texts = folder_texts(found) if found.is_dir() else (line.encode() for line in lines(found))
+        texts = folder_texts(found, pattern=f"**/*{TEXT}") if found.is_dir() else (line.encode() for line in lines(found))
         corpus = Corpus.of(texts)
         if not len(corpus.blob):
             raise InputError(f"{found} has no text in it: expected {TEXT} files, or a file with a document a line")

@@ -155,9 +155,9 @@ def test_what_is_missing_is_said(tmp_path: Path) -> None:
 
 
 def test_a_folder_of_texts_is_a_document_a_file(tmp_path: Path) -> None:
-    (tmp_path / "texts").mkdir()
+    (tmp_path / "texts" / "more").mkdir(parents=True)
     for i, text in enumerate(TEXTS):
-        (tmp_path / "texts" / f"{i}.txt").write_text(text, encoding="utf-8")
+        (tmp_path / "texts" / ("more" if i % 2 else "") / f"{i}.txt").write_text(text, encoding="utf-8")
     data = Words(tmp_path, WordFiles(tmp_path, "texts"), min_count=1, val_fraction=0.0, test_fraction=0.0)
     assert len(texts(data, data.train)) == len(TEXTS)
 
