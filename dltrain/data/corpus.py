@@ -140,7 +140,7 @@ def table_records(path: Path) -> Iterator[Record]:
 def folder_texts(
     folder: Path, progress: Callable[[], None] = lambda: None, pattern: str = f"*{TEXT}"
 ) -> Iterator[bytes]:
-    """The .txt files of a folder, by name; with `pattern` **/*.txt also those below it. InputError for one that is not UTF-8."""
+    """The .txt files of a folder, by name; with `pattern` **/*.txt of all in it too. InputError for one that is not UTF-8."""
     for path in sorted(folder.glob(pattern)):
         content = read_bytes(path)
         decoded(content, path)

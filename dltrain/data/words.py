@@ -51,7 +51,9 @@ class WordFiles:
         found = next((place for place in places if place.exists()), None)
         if found is None:
             raise InputError(f"{self.path}: there is no such file or folder, nor in {self.root}")
-        texts = folder_texts(found, pattern=f"**/*{TEXT}") if found.is_dir() else (line.encode() for line in lines(found))
+        texts = (
+            folder_texts(found, pattern=f"**/*{TEXT}") if found.is_dir() else (line.encode() for line in lines(found))
+        )
         corpus = Corpus.of(texts)
         if not len(corpus.blob):
             raise InputError(f"{found} has no text in it: expected {TEXT} files, or a file with a document a line")

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from dltrain.models.layers import dropout as dropout_layer
-from dltrain.models.sequences import SUMMARIES, Begin, Steps, Summary, backwards
+from dltrain.models.sequences import Begin, Steps, Summary, backwards, last, summarize
 from dltrain.types import Fraction, PositiveInt
 
 Cell: TypeAlias = Literal["rnn", "lstm", "gru"]
@@ -183,8 +183,9 @@ class Recurrent(nn.Module):
     """Logits, or predicted numbers, (B, num_classes) of a text, a series, a table's row or an image read row by row.
 
     Tokens have learned vectors of `embedding_dim`. The `num_layers` layers of `cell` are followed by `summary`: the last
-    output of each sequence (of its second direction the first one, which is the last it makes), or the mean or the
-    largest over its steps. `dropout` comes before, between and after them; `word_dropout` hides whole words.
+    output of each sequence (of its second direction the first one, which is the last it makes), or over its steps the
+    mean, the largest or a mean by learned weights (attention). `dropout` comes before, between and after them;
+    `word_dropout` hides whole words.
     `impl=equations` computes the same by the equations, a step at a time: to be read, and some times slower.
     `embedding.from` names a run of word vectors, which the tokens' vectors begin with (and stay, if `frozen`):
     dltrain/embeddings.py puts them in.
@@ -212,18 +213,19 @@ class Recurrent(nn.Module):
         self.before = nn.Sequential(*dropout_layer(dropout))
         settings = (hidden_size, num_layers, bidirectional, dropout, impl, forget_bias)
         self.recurrence = Recurrence(cell, self.steps.size, *settings)
+        self.both_ends = summary == "last" and bidirectional
+        self.summarize = summarize(summary, self.recurrence.output_size)
         self.after = nn.Sequential(*dropout_layer(dropout))
         self.output = nn.Linear(self.recurrence.output_size, num_classes)
-        self.summary = summary
 
     def forward(self, inputs: Tensor) -> Tensor:
         steps, lengths = self.steps(inputs)
         outputs, _ = self.recurrence(self.before(steps), lengths)
-        if self.summary == "last" and self.recurrence.directions == 2:
+        if self.both_ends:
             ahead, back = outputs.chunk(2, dim=2)
-            summary = torch.cat([SUMMARIES["last"](ahead, lengths), back[:, 0]], dim=1)
+            summary = torch.cat([last(ahead, lengths), back[:, 0]], dim=1)
         else:
-            summary = SUMMARIES[self.summary](outputs, lengths)
+            summary = self.summarize(outputs, lengths)
         logits: Tensor = self.output(self.after(summary))
         return logits
 

@@ -14,7 +14,7 @@ from dltrain.types import PAD, UNKNOWN
 DEVIATION = (
     1.0  # of what words begin with: smaller ones are soon what rare names happen to stand for, and learned by heart
 )
-Summary: TypeAlias = Literal["last", "mean", "max"]
+Summary: TypeAlias = Literal["last", "mean", "max", "attention"]
 Begin: TypeAlias = dict[str, str | int | bool | None]
 """What a model's token vectors begin with: `from` a run of word vectors, and whether they stay `frozen`."""
 
@@ -94,7 +94,30 @@ def most(outputs: Tensor, lengths: Tensor) -> Tensor:
     return outputs.masked_fill(~inside(lengths, outputs.shape[1]).unsqueeze(2), -math.inf).amax(1)
 
 
-SUMMARIES: dict[Summary, Callable[[Tensor, Tensor], Tensor]] = {"last": last, "mean": mean, "max": most}
+class Attention(nn.Module):
+    """The mean (B, F) over the steps h of each sequence, weighted by the softmax of w . tanh(h) (Zhou et al. 2016,
+    "Attention-Based Bidirectional Long Short-Term Memory Networks for Relation Classification", equations 9 to 11).
+
+    `query` is w (F,). It begins at zero: all steps weigh alike.
+    """
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.query = nn.Parameter(torch.zeros(size))
+
+    def forward(self, outputs: Tensor, lengths: Tensor) -> Tensor:
+        scores = (outputs.tanh() @ self.query.to(outputs.dtype)).float()  # (B, T)
+        weights = scores.masked_fill(~inside(lengths, outputs.shape[1]), -math.inf).softmax(dim=1)
+        return (weights.to(outputs.dtype).unsqueeze(1) @ outputs).squeeze(1)
+
+
+Summarize: TypeAlias = Callable[[Tensor, Tensor], Tensor]
+FIXED: dict[Summary, Summarize] = {"last": last, "mean": mean, "max": most}
+
+
+def summarize(kind: Summary, size: int) -> Summarize:
+    """What makes one vector (B, F) of the outputs (B, T, F) of sequences with lengths (B,), F being `size`."""
+    return Attention(size) if kind == "attention" else FIXED[kind]
 
 
 def backwards(x: Tensor, lengths: Tensor) -> Tensor:

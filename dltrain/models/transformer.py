@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from dltrain.models.attention import Impl, MultiHeadAttention
 from dltrain.models.layers import activation as activation_layer
 from dltrain.models.layers import dropout as dropout_layer
-from dltrain.models.sequences import SUMMARIES, Begin, Steps, Summary, inside
+from dltrain.models.sequences import Begin, Steps, Summary, inside, summarize
 from dltrain.types import Activation, Fraction, PositiveInt
 
 Positions: TypeAlias = Literal["sinusoidal", "learned", "rotary"]
@@ -157,14 +157,14 @@ class TransformerClassifier(nn.Module):
         self.position = Position(positions, self.steps.most, dim)
         self.before = nn.Sequential(*dropout_layer(dropout))
         self.stack = Stack(num_layers, dim, num_heads, hidden_size, activation, dropout, positions, impl)
+        self.summarize = summarize(summary, dim)
         self.output = nn.Linear(dim, num_classes)
-        self.summary = summary
 
     def forward(self, inputs: Tensor) -> Tensor:
         steps, lengths = self.steps(inputs)
         x = self.before(self.position(self.project(steps)))
         outputs = self.stack(x, inside(lengths, x.shape[1])[:, None, None])
-        logits: Tensor = self.output(SUMMARIES[self.summary](outputs, lengths))
+        logits: Tensor = self.output(self.summarize(outputs, lengths))
         return logits
 
 

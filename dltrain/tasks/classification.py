@@ -147,8 +147,8 @@ class Classification(Task):
         return mean_logits(self.model, batch, self.views).softmax(dim=1)
 
     def average_over(self, views: Sequence[str]) -> None:
-        """Evaluates and predicts by the mean over `views` from now on; ValueError for one of no such name, and for inputs that
-        are no images."""
+        """Evaluates and predicts by the mean over `views` from now on; ValueError for one that there is not, and for inputs
+        that are no images."""
         if unknown := [name for name in views if name not in VIEWS]:
             raise ValueError(f"there is no view {unknown[0]!r}: expected some of {', '.join(VIEWS)}")
         if views and not self.data.spec.is_image:

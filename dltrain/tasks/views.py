@@ -51,7 +51,7 @@ def views_of(images: Tensor, names: Sequence[str]) -> list[Tensor]:
 
 
 def mean_logits(model: nn.Module, images: Tensor, names: Sequence[str]) -> Tensor:
-    """Logarithms (B, K) of the mean probabilities over the views of images (B, C, H, W); without names `model`'s own logits."""
+    """Logarithms (B, K) of the mean probabilities over views of images (B, C, H, W); without names the model's own logits."""
     if not names:
         logits: Tensor = model(images)
         return logits

@@ -15,7 +15,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from dltrain.commands.check import COUNTED
 from dltrain.models.attention import AdditiveAttention, MultiHeadAttention, rotated, scaled_dot_product
 from dltrain.models.recurrent import Cell, Recurrence, Recurrent, RecurrentLanguageModel
-from dltrain.models.sequences import Summary, backwards
+from dltrain.models.sequences import Attention, Summary, backwards, mean
 from dltrain.models.transformer import (
     Positions,
     Stack,
@@ -80,7 +80,7 @@ def test_a_sequence_is_turned_around_within_its_length() -> None:
     assert backwards(x, torch.tensor([5, 2])).squeeze(2).tolist() == [[5, 4, 3, 2, 1], [7, 6, 8, 9, 10]]
 
 
-SUMMARIES: list[Summary] = ["last", "mean", "max"]
+SUMMARIES: list[Summary] = ["last", "mean", "max", "attention"]
 POSITIONS: list[Positions] = ["sinusoidal", "learned", "rotary"]
 KINDS: list[tuple] = [*itertools.product(CELLS, SUMMARIES, [False, True]), *itertools.product(POSITIONS, SUMMARIES)]
 
@@ -123,6 +123,19 @@ def test_rows_series_and_images_are_read_step_by_step(shape: tuple[int, ...], ki
     steps = {1: 1, 2: 1, 3: 2}[len(shape)]
     assert model(x).shape == (5, 2)
     assert not torch.allclose(model(x), model(x.flip(steps)), atol=1e-4)
+
+
+def test_attention_is_the_weighted_mean_of_its_equations() -> None:
+    """alpha = softmax(w . tanh(h)) over the steps that are there, and sum(alpha h); with w = 0 the mean."""
+    torch.manual_seed(0)
+    outputs, attention = torch.randn(4, 7, 5), Attention(5)
+    assert torch.allclose(attention(outputs, LENGTHS), mean(outputs, LENGTHS), atol=1e-6)
+    attention.query.data = torch.randn(5)
+    for row, length in enumerate(LENGTHS.tolist()):
+        h = outputs[row, :length]
+        weights = (h.tanh() * attention.query).sum(1).exp()
+        expected = (weights / weights.sum()) @ h
+        assert torch.allclose(attention(outputs, LENGTHS)[row], expected, atol=1e-6)
 
 
 def test_an_lstm_begins_by_remembering() -> None:
