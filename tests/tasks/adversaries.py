@@ -1,0 +1,52 @@
+"""Small pairs of networks, tasks that train them, and what tests of adversarial learning measure them by."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from dltrain import rng
+from dltrain.data.fake import Fake
+from dltrain.models.gan import GAN
+from dltrain.optim import Optim
+from dltrain.optimizers.sgd import sgd
+from dltrain.tasks.adversarial import Adversarial
+from dltrain.types import Data, Spec
+
+SPEC = Spec((1, 8, 8), tuple("0123456789"), 60, 20)
+LOSSES = ["nonsaturating", "minimax", "least_squares", "hinge", "wasserstein"]
+BF16 = functools.partial(torch.autocast, "cpu", torch.bfloat16)
+
+
+def pair(**settings: Any) -> GAN:
+    """Smooth networks without batch norm and dropout: a step is a function of the weights, the batch and the noise."""
+    torch.manual_seed(1)
+    plain = {"latent_size": 4, "generator_sizes": (8,), "discriminator_sizes": (8,), "norm": "none"}
+    return GAN(1, (8, 8), 10, **{**plain, "discriminator_dropout": 0.0, **settings})
+
+
+def judge() -> nn.Sequential:
+    torch.manual_seed(2)
+    return nn.Sequential(nn.Flatten(), nn.Linear(64, 16), nn.ReLU(), nn.Linear(16, 10))
+
+
+def made(model: nn.Module | None = None, data: Data | None = None, epochs: int = 1, **settings: Any) -> Adversarial:
+    """A task whose optimizers are plain SGD, unless `optim` is another."""
+    settings.setdefault("optim", lambda modules, steps, network, mode=None: optim_of(modules))
+    return Adversarial(data or Fake(SPEC, 8, 0), model or pair(), epochs=epochs, **settings)
+
+
+def optim_of(module: nn.Module, accumulate: int = 1, lr: float = 0.5) -> Optim:
+    return Optim(module, functools.partial(sgd, lr=lr), accumulate=accumulate)
+
+
+def batch(count: int = 8) -> tuple[Tensor, Tensor]:
+    return torch.randn(count, 1, 8, 8, generator=rng.keyed(5)), torch.arange(count) % 10
+
+
+def d(logits: Tensor) -> Tensor:
+    """The probability of being real, D of the papers."""
+    return 1 / (1 + (-logits).exp())
