@@ -1,0 +1,210 @@
+"""Files of images: the pixels of every kind and size, and odd files, named and left out or refused."""
+
+from __future__ import annotations
+
+import io
+import itertools
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from small_pictures import data, everything, lay, picture
+
+from dltrain.data.decode import SMALL, read_image
+from dltrain.data.folder import Folder
+from dltrain.errors import ConfigError, InputError
+
+# Pixels -----------------------------------------------------------------------------------------------------------
+
+
+def encoded(image: Image.Image, kind: str, **more: Any) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, kind, **more)
+    return buffer.getvalue()
+
+
+RED = (255, 0, 0)
+GREY16 = Image.fromarray((np.arange(96).reshape(8, 12) * 680).astype(np.uint16))
+HALF = Image.new("RGBA", (12, 8), (200, 100, 50, 128))
+PALETTE = picture().quantize(16)
+ROTATED = Image.Exif()
+ROTATED[0x0112] = 6  # to be turned clockwise by 90 degrees
+
+
+def as_bytes(image: Image.Image) -> np.ndarray:
+    return np.array(image.convert("RGB")).transpose(2, 0, 1)
+
+
+KINDS: dict[str, tuple[bytes, np.ndarray]] = {
+    "plain png": (encoded(picture(), "PNG"), as_bytes(picture())),
+    "grey png": (encoded(picture().convert("L"), "PNG"), as_bytes(picture().convert("L"))),
+    "bmp": (encoded(picture(), "BMP"), as_bytes(picture())),
+    "16-bit png": (encoded(GREY16, "PNG"), np.repeat(np.asarray(GREY16)[None] >> 8, 3, axis=0)),
+    "alpha over black": (encoded(HALF, "PNG"), np.array([100, 50, 25])[:, None, None].repeat(8, 1).repeat(12, 2)),
+    "palette": (encoded(PALETTE, "PNG"), as_bytes(PALETTE)),
+    "1-bit png": (encoded(picture().convert("1"), "PNG"), as_bytes(picture().convert("1"))),
+    "gif": (encoded(PALETTE, "GIF"), as_bytes(PALETTE)),
+    "cmyk jpeg": (
+        encoded(Image.new("CMYK", (12, 8), (0, 255, 255, 0)), "JPEG", quality=100),
+        np.array([255, 0, 0])[:, None, None].repeat(8, 1).repeat(12, 2),
+    ),
+    "turned png": (
+        encoded(picture(size=(8, 12)).transpose(Image.Transpose.ROTATE_90), "PNG", exif=ROTATED),
+        as_bytes(picture(size=(8, 12))),
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_of_image(kind: str, tmp_path: Path) -> None:
+    """The right pixels in colour, and their grey levels with one channel."""
+    content, expected = KINDS[kind]
+    path = tmp_path / "x"
+    path.write_bytes(content)
+    pixels = read_image(path, expected.shape)
+    assert (pixels.dtype, tuple(pixels.shape)) == (torch.uint8, expected.shape)
+    assert np.abs(pixels.numpy().astype(int) - expected).max() <= 2
+    grey = np.array([0.299, 0.587, 0.114]) @ expected.reshape(3, -1)
+    assert np.abs(read_image(path, (1, *expected.shape[1:])).numpy().reshape(-1) - grey).max() <= 2
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_jpegs_are_turned_as_their_exif_says(orientation: int, tmp_path: Path) -> None:
+    """As PIL turns them, in pixels and in the size by the header."""
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    image = Image.new("RGB", (40, 24), RED)
+    image.paste((0, 0, 255), (0, 0, 16, 8))
+    (tmp_path / "a").mkdir()
+    image.save(tmp_path / "a" / "x.jpg", exif=exif, quality=95)
+    turned = Image.open(tmp_path / "a" / "x.jpg")
+    from PIL import ImageOps
+
+    expected = as_bytes(ImageOps.exif_transpose(turned))
+    assert np.abs(read_image(tmp_path / "a" / "x.jpg", expected.shape).numpy().astype(int) - expected).max() <= 2
+    assert Folder([tmp_path], None, 3, "skip", 0.5, 0, 1).size == expected.shape[1:]
+
+
+def test_small_jpegs_are_decoded_as_pil_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The fast way and PIL's agree within rounding, at the images' own size and at another, in colour and grey."""
+    from dltrain.data import decode
+
+    path = tmp_path / "x"
+    for mode, channels, size in itertools.product(("RGB", "L"), (1, 3), ((24, 32), (16, 16))):
+        path.write_bytes(encoded(picture(size=(32, 24)).convert(mode), "JPEG"))
+        fast = read_image(path, (channels, *size))
+        with monkeypatch.context() as patched:
+            patched.setattr(decode, "_small_jpeg", lambda content, channels: None)
+            slow = read_image(path, (channels, *size))
+        assert (fast.int() - slow.int()).abs().max() <= 2
+    assert decode._small_jpeg(encoded(picture(), "JPEG"), 3) is not None, (
+        "this torchvision has a decoder, and it is used"
+    )
+
+
+def test_images_of_another_size_cover_and_are_cropped(tmp_path: Path) -> None:
+    """The shorter side is fitted, the longer one cut at both ends; a large JPEG keeps what it shows at a small size."""
+    wide = Image.new("RGB", (30, 10), "black")
+    wide.paste((255, 255, 255), (10, 0, 20, 10))
+    path = tmp_path / "x"
+    path.write_bytes(encoded(wide, "PNG"))
+    assert int(read_image(path, (3, 10, 10)).min()) == 255
+    assert read_image(path, (3, 10, 30)).float().mean() == 85
+    photo = picture((120, 60, 30), (1600, 1200))
+    path.write_bytes(encoded(photo, "JPEG", quality=95))
+    assert path.stat().st_size > SMALL
+    means = read_image(path, (3, 24, 32)).float().mean(dim=(1, 2))
+    assert torch.allclose(means, torch.tensor([120.0, 60, 30]), atol=2)
+
+
+def test_the_size_is_that_of_the_images_if_they_agree(dltrain: Callable[..., Any]) -> None:
+    """Otherwise it has to be said (exit 2); a number is square, a pair height and width; one channel is grey."""
+    lay(Path("pets"))
+    picture(size=(6, 6)).save("pets/dog/odd.png")
+    with pytest.raises(ConfigError, match=r"dataset\.image_size=64"):
+        _ = data("pets").spec
+    outcome = dltrain("check", "dataset=image_folder", "dataset.path=pets", "model=mlp")
+    assert outcome.code == 2
+    assert all(part in outcome.err for part in ("8x12", "6x6", "dog/odd.png"))
+    for size, channels, shape in ((5, 3, (3, 5, 5)), ((4, 7), 1, (1, 4, 7))):
+        made = data("pets", image_size=size, channels=channels)
+        assert made.spec.input_shape == shape
+        assert next(made.train.epoch(0))[0].shape[1:] == shape
+
+
+# Odd files --------------------------------------------------------------------------------------------------------
+
+ODD = {
+    "zero bytes": b"",
+    "text": b"not an image at all\n",
+    "html": b"<html>404</html>" * 100,
+    "truncated jpeg": encoded(picture(size=(64, 64)), "JPEG")[:700],
+    "truncated png": encoded(picture(size=(64, 64)), "PNG")[:-300],
+    "truncated large jpeg": encoded(picture(size=(900, 900)), "JPEG", quality=95)[: SMALL + 5000],
+    "header only": encoded(picture(), "JPEG")[:20],
+    "damaged png": encoded(picture(), "PNG")[:60] + b"\0" * 40 + encoded(picture(), "PNG")[100:],
+}
+
+
+@pytest.mark.parametrize("memory", [True, False])
+@pytest.mark.parametrize("kind", ODD)
+def test_odd_files_are_named(kind: str, memory: bool, caplog: pytest.LogCaptureFixture) -> None:
+    """Skipped with a warning that names them, the rest as if they were not there; or refused by name."""
+    lay(Path("pets/train"))
+    lay(Path("pets/test"), count=2)
+    plain = everything(data("pets", memory=memory, image_size=(8, 12)).train)
+    Path("pets/train/cat/005x.jpg").write_bytes(ODD[kind])
+    made = data("pets", memory=memory, image_size=(8, 12))
+    inputs, targets = everything(made.train)
+    assert torch.equal(inputs, plain[0])
+    assert torch.equal(targets, plain[1])
+    said = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert len(said) == 1
+    assert "1 file left out" in said[0]
+    assert "005x.jpg cannot be read as an image" in said[0]
+    with pytest.raises(InputError, match=r"005x\.jpg cannot be read as an image"):
+        _ = data("pets", memory=memory, image_size=(8, 12), odd_files="refuse").train
+
+
+def test_many_odd_files_are_counted(caplog: pytest.LogCaptureFixture) -> None:
+    lay(Path("pets"), count=12)
+    for i in range(13):
+        Path(f"pets/cat/odd{i:02}.txt").write_text("notes")
+    Path("pets/dog/nowhere.png").symlink_to("gone.png")
+    assert data("pets", image_size=8).test.samples
+    text = caplog.text
+    assert "14 files left out" in text
+    assert "and 4 more" in text
+    assert text.count("cannot be read as an image") == 10
+
+
+@pytest.mark.parametrize("memory", [True, False])
+def test_a_class_or_a_set_without_an_image_is_refused(memory: bool) -> None:
+    lay(Path("pets"), count=6)
+    for path in Path("pets/dog").iterdir():
+        path.write_bytes(b"")
+    with pytest.raises(InputError, match=r"no image is left of dog"):
+        _ = data("pets", image_size=8, memory=memory).train
+    lay(Path("more/train"), count=4)
+    lay(Path("more/test"), count=1)
+    for path in Path("more/test").rglob("*.png"):
+        path.write_bytes(b"")
+    with pytest.raises(InputError, match=r"no image is left of test"):
+        _ = data("more", memory=memory).train
+
+
+def test_odd_files_through_the_command_line(dltrain: Callable[..., Any]) -> None:
+    """The run says what it left out, and trains; asked to refuse, it ends in exit 3 with the name and no run folder."""
+    lay(Path("pets"))
+    Path("pets/cat/notes.jpg").write_text("remember the milk")
+    refused = dltrain("dataset=image_folder", "dataset.path=pets", "model=mlp", "dataset.odd_files=refuse")
+    assert (refused.code, Path("outputs").exists()) == (3, False)
+    assert "notes.jpg" in refused.err
+    trained = dltrain("dataset=image_folder", "dataset.path=pets", "model=mlp", "trainer.epochs=1", "callbacks=quiet")
+    assert trained.code == 0
+    assert "1 file left out" in trained.out + trained.err
+    assert "notes.jpg" in trained.out + trained.err
