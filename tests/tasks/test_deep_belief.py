@@ -1,82 +1,27 @@
-"""Deep belief nets and deep autoencoders: greedy stages, what each sees and changes, unrolling, resume, refusals."""
+"""Deep belief nets and deep autoencoders: greedy stages, what each sees and changes, labels, unrolling, refusals."""
 
 from __future__ import annotations
 
-import functools
-import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from belief_nets import NET, PERSISTENT, SMALL, assert_same, coder, fitted, mirrored, net, rbms_of, scored
 from torch import Tensor, nn
-from toys import History
 
-from dltrain import build, checkpoint, rng
-from dltrain.callbacks.checkpoint import Checkpoint
-from dltrain.checkpoint import Store, snapshot
-from dltrain.config.compose import compose
+from dltrain.checkpoint import snapshot
 from dltrain.data.split import Split
-from dltrain.engine import Callback, Engine, Resume
 from dltrain.models.rbm import RBM
 from dltrain.tasks.deep_autoencoding import DeepAutoencoding
-from dltrain.tasks.deep_belief import DeepBelief
 from dltrain.tasks.labelled import Labelled
-from dltrain.types import Image, Spec
-
-DIGITS = ("dataset=digits", "dataset.scaling=unit", "device=cpu", "callbacks=quiet")
-SMALL = ("dataset.batch_size=256", "task.pretrain_epochs=2", "trainer.epochs=2")  # an epoch is six batches
-NET = (*DIGITS, "model=deep_belief_net", "model.hidden_sizes=[16,12]")
-CODER = (*DIGITS, "model=unrolled_autoencoder", "model.hidden_sizes=[16,12]", "model.code_size=3")
-PERSISTENT = "task.method=persistent"
-assert_same = functools.partial(torch.testing.assert_close, rtol=0, atol=0)
-
-
-def net(*overrides: str) -> DeepBelief:
-    task = build.build(compose([*NET, *SMALL, *overrides]).config).task
-    assert isinstance(task, DeepBelief)
-    return task
-
-
-def coder(*overrides: str) -> DeepAutoencoding:
-    task = build.build(compose([*CODER, *SMALL, *overrides]).config).task
-    assert isinstance(task, DeepAutoencoding)
-    return task
-
-
-def rbms_of(task: Any) -> list[RBM]:
-    return list(task.pretraining.rbms)
+from dltrain.types import Spec
 
 
 def named(state: dict[str, Any], *parts: str) -> dict[str, Any]:
     """What of `state` has one of `parts` in its name."""
     return {name: value for name, value in state.items() if any(part in name for part in parts)}
-
-
-class Ends(Callback):
-    """The scores and the state of the task at the end of every stage, by its name."""
-
-    name = "ends"
-
-    def __init__(self) -> None:
-        self.scores: dict[str, dict[str, Any]] = {}
-        self.states: dict[str, dict[str, Any]] = {}
-
-    def stage_end(self, engine: Engine) -> None:
-        self.scores[engine.stage.name] = dict(engine.scores)
-        self.states[engine.stage.name] = snapshot(engine.task.state_dict())
-
-
-def fitted(task: Any) -> Ends:
-    Engine([ends := Ends()]).fit(task)
-    return ends
-
-
-@torch.no_grad()
-def scored(task: Any, index: int, batches: Any) -> dict[str, Any]:
-    scores: dict[str, Any] = task.pretraining.evaluate(index, batches)
-    return scores
 
 
 # Stages -----------------------------------------------------------------------------------------------------------
@@ -242,16 +187,6 @@ def test_only_fine_tuning_is_short_of_labels() -> None:
 # Unrolling --------------------------------------------------------------------------------------------------------
 
 
-def mirrored(task: DeepAutoencoding) -> bool:
-    """Whether the decoder is the encoder upside down."""
-    layers = [layer for layer in task.model.decoder if isinstance(layer, nn.Linear)]
-    pairs = zip(layers, reversed(rbms_of(task)), strict=True)
-    return all(
-        torch.equal(layer.weight, rbm.linear.weight.T) and torch.equal(layer.bias, rbm.visible_bias)
-        for layer, rbm in pairs
-    )
-
-
 def stages_of(task: DeepAutoencoding) -> Iterator[str]:
     """The names of the stages, each trained for one step when the next is asked for."""
     for stage in task.stages():
@@ -289,166 +224,6 @@ def test_unrolling_copies() -> None:
     with torch.no_grad():
         rbms_of(task)[0].linear.weight.add_(1)
     assert not mirrored(task)
-
-
-# Resume -----------------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def quick_disk(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(os, "fsync", lambda descriptor: None)
-
-
-def run(task: Any, folder: Path, resume: Resume | None = None) -> tuple[Engine, History]:
-    """Fit with history and, of a whole run, a checkpoint at every step; the generators start at the same place."""
-    rng.seed_all(3)
-    store, history = Store(folder), History()
-    store.prune = lambda keep: None  # type: ignore[method-assign]  # keep all of them
-    saver = Checkpoint(store)
-
-    class EveryStep(Callback):
-        def step_end(self, engine: Engine) -> None:
-            saver.save(engine)
-
-    engine = Engine([history, saver, *([] if resume else [EveryStep()])])
-    engine.fit(task, resume)
-    return engine, history
-
-
-def figures(scores: dict[str, Any]) -> dict[str, Any]:
-    """The numbers and the pictures of an evaluation."""
-    return {k: v.pixels if isinstance(v, Image) else v for k, v in scores.items() if isinstance(v, float | Image)}
-
-
-def everything(engine: Engine) -> dict[str, Any]:
-    """Weights, buffers, moments and the generator."""
-    state = engine.state_dict()
-    return {**{key: state[key] for key in ("task", "optims", "step")}, "rng": state["rng"]["torch"]}
-
-
-SYSTEMS: dict[str, Callable[[], Any]] = {
-    "contrastive divergence": net,
-    "persistent": lambda: net(PERSISTENT),
-    "autoencoder": coder,
-    "persistent autoencoder, accumulating": lambda: coder(PERSISTENT, "trainer.accumulate=4"),
-    "few labels": lambda: net("task.labels=700"),
-}
-
-
-@pytest.mark.usefixtures("quick_disk", "save_every_epoch")
-@pytest.mark.parametrize("system", SYSTEMS)
-def test_resume_is_bit_identical_in_every_stage(system: str, tmp_path: Path) -> None:
-    """The same metrics, scores, dreams and state from a checkpoint of each stage, every twelfth (six batches, two epochs)."""
-    make = SYSTEMS[system]
-    whole, history = run(make(), tmp_path / "whole")
-    store = Store(tmp_path / "whole")
-    ends, resumed = store.stage_ends(), set()
-    for number, folder in enumerate(store.steps()[SHIFT[system] :: 12]):
-        state = checkpoint.load(folder)
-        before = {i: end for i, end in ends.items() if i < state["index"]}
-        engine, again = run(make(), tmp_path / str(number), Resume(state, before))
-        where = f"resumed from {folder.name}"
-        assert again.metrics == {s: m for s, m in history.metrics.items() if s > state["step"]}, where
-        late = [(s, m) for s, m in history.scores if s > state["step"] or (s == state["step"] and not state["settled"])]
-        assert_same([(s, figures(m)) for s, m in again.scores], [(s, figures(m)) for s, m in late])
-        assert_same(everything(engine), everything(whole))
-        resumed.add(state["index"])
-    assert resumed == set(range(whole.index + 1))
-
-
-SHIFT = {system: number for number, system in enumerate(SYSTEMS)}
-
-
-@pytest.mark.usefixtures("quick_disk")
-def test_resumed_within_fine_tuning_the_decoder_is_as_it_was(tmp_path: Path) -> None:
-    """Unrolling is done again between the stages, and what was trained since comes over it."""
-    run(coder(), tmp_path)
-    store = Store(tmp_path)
-    state = checkpoint.load(store.steps()[-2])
-    assert state["index"] == 3
-    task = coder()
-    Engine().position_at(task, Resume(state, {i: end for i, end in store.stage_ends().items() if i < 3}))
-    assert_same(snapshot(task.state_dict()), state["task"])
-    assert not mirrored(task)
-
-
-# Scores and pictures ----------------------------------------------------------------------------------------------
-
-
-def test_the_reconstruction_error_is_the_squared_one_of_an_input() -> None:
-    """Of a layer's own input, the hidden units of the one below; the mean over batches of unequal sizes."""
-    task = net("dataset.eval_batch_size=100")
-    for rbm in rbms_of(task):
-        for parameter in rbm.parameters():
-            nn.init.normal_(parameter)
-    first, second = rbms_of(task)
-    with torch.no_grad():
-        visible = first(torch.cat([images for images, _ in task.data.val.epoch(0)]).flatten(1))
-        error = (second.reconstruct(second(visible)) - visible).square().sum() / len(visible)
-        energy = second.free_energy(visible).mean()
-    scores = scored(task, 1, task.data.val.epoch(0))
-    assert scores["reconstruction_error"] == pytest.approx(float(error), rel=1e-5)
-    assert scores["free_energy"] == pytest.approx(float(energy), rel=1e-5)
-
-
-@pytest.mark.parametrize("layer", [0, 1, 2])
-def test_the_gap_in_free_energy_is_nothing_where_the_data_is_the_training_data(layer: int) -> None:
-    """And far from nothing for noise, which the layers were not trained on."""
-    task = coder()
-    fitted(task)
-    same = scored(task, layer, task.data.train.epoch(7))
-    assert same["free_energy_gap"] == pytest.approx(0, abs=1e-4)
-    noise = torch.rand(200, 1, 8, 8, generator=rng.keyed(0))
-    other = scored(task, layer, [(noise, None)])
-    assert other["free_energy_gap"] == pytest.approx(other["free_energy"] - same["free_energy"], abs=1e-4)
-    assert abs(other["free_energy_gap"]) > 0.01
-
-
-GAUSSIAN = ("model.visible_units=gaussian", "dataset.scaling=standardize")
-
-
-@pytest.mark.parametrize("task", [net, lambda: net(*GAUSSIAN), coder], ids=["binary", "gaussian", "autoencoder"])
-def test_pictures_are_images_of_the_data(task: Callable[[], Any]) -> None:
-    made = task()
-    for index, rbm in enumerate(rbms_of(made)):
-        scores = scored(made, index, made.data.val.epoch(0))
-        pictures = {name: value.pixels for name, value in scores.items() if isinstance(value, Image)}
-        shapes = {name: tuple(pixels.shape) for name, pixels in pictures.items()}
-        assert shapes == {"filters": (rbm.linear.out_features, 1, 8, 8), "dreams": (64, 1, 8, 8)}
-        for name, pixels in pictures.items():
-            assert 0 <= pixels.min() < pixels.max() <= 1, name
-
-
-def test_a_filter_is_what_the_unit_weighs_of_an_image_through_the_layers_below() -> None:
-    """From its lowest weight in black to its highest in white."""
-    task = net()
-    first, second = (rbm.linear.weight.detach() for rbm in rbms_of(task))
-    for index, weights in ((0, first), (1, second @ first)):
-        filters = scored(task, index, task.data.val.epoch(0))["filters"].pixels.flatten(1)
-        for found, row in zip(filters, weights, strict=True):
-            torch.testing.assert_close(found, (row - row.min()) / (row.max() - row.min()), rtol=1e-4, atol=1e-5)
-
-
-@pytest.mark.parametrize(("options", "inverse"), [((), torch.logit), (GAUSSIAN, lambda x: (255 * x - 77.7) / 95.8)])
-def test_dreams_are_in_the_unit_of_pixels(options: tuple[str, ...], inverse: Callable[[Tensor], Tensor]) -> None:
-    """Without weights the bias alone is dreamt of, here a ramp; also under a second layer."""
-    task, ramp = net(*options), torch.linspace(0.1, 0.9, 64)
-    with torch.no_grad():
-        for rbm in rbms_of(task):
-            rbm.linear.weight.zero_()
-        rbms_of(task)[0].visible_bias.copy_(inverse(ramp))
-    for index in (0, 1):
-        dreams = scored(task, index, task.data.val.epoch(0))["dreams"].pixels
-        torch.testing.assert_close(dreams, ramp.view(1, 1, 8, 8).expand(64, 1, 8, 8), rtol=0, atol=1e-5)
-
-
-def test_data_other_than_images_has_figures_only() -> None:
-    overrides = ("dataset=wine", "device=cpu", "model=deep_belief_net", "model.hidden_sizes=[4]", *GAUSSIAN[:1])
-    task = build.build(compose(overrides).config).task
-    found = scored(task, 0, task.data.val.epoch(0))  # type: ignore[attr-defined]
-    assert {name: type(value) for name, value in found.items()} == dict.fromkeys(
-        ("reconstruction_error", "free_energy", "free_energy_gap"), float
-    )
 
 
 # Refusals ---------------------------------------------------------------------------------------------------------

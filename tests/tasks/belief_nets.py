@@ -1,0 +1,75 @@
+"""Small deep belief nets and deep autoencoders, fitted, and what their tests look at."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import torch
+from torch import nn
+
+from dltrain import build
+from dltrain.checkpoint import snapshot
+from dltrain.config.compose import compose
+from dltrain.engine import Callback, Engine
+from dltrain.models.rbm import RBM
+from dltrain.tasks.deep_autoencoding import DeepAutoencoding
+from dltrain.tasks.deep_belief import DeepBelief
+
+DIGITS = ("dataset=digits", "dataset.scaling=unit", "device=cpu", "callbacks=quiet")
+SMALL = ("dataset.batch_size=256", "task.pretrain_epochs=2", "trainer.epochs=2")  # an epoch is six batches
+NET = (*DIGITS, "model=deep_belief_net", "model.hidden_sizes=[16,12]")
+CODER = (*DIGITS, "model=unrolled_autoencoder", "model.hidden_sizes=[16,12]", "model.code_size=3")
+PERSISTENT = "task.method=persistent"
+assert_same = functools.partial(torch.testing.assert_close, rtol=0, atol=0)
+
+
+def net(*overrides: str) -> DeepBelief:
+    task = build.build(compose([*NET, *SMALL, *overrides]).config).task
+    assert isinstance(task, DeepBelief)
+    return task
+
+
+def coder(*overrides: str) -> DeepAutoencoding:
+    task = build.build(compose([*CODER, *SMALL, *overrides]).config).task
+    assert isinstance(task, DeepAutoencoding)
+    return task
+
+
+def rbms_of(task: Any) -> list[RBM]:
+    return list(task.pretraining.rbms)
+
+
+class Ends(Callback):
+    """The scores and the state of the task at the end of every stage, by its name."""
+
+    name = "ends"
+
+    def __init__(self) -> None:
+        self.scores: dict[str, dict[str, Any]] = {}
+        self.states: dict[str, dict[str, Any]] = {}
+
+    def stage_end(self, engine: Engine) -> None:
+        self.scores[engine.stage.name] = dict(engine.scores)
+        self.states[engine.stage.name] = snapshot(engine.task.state_dict())
+
+
+def fitted(task: Any) -> Ends:
+    Engine([ends := Ends()]).fit(task)
+    return ends
+
+
+@torch.no_grad()
+def scored(task: Any, index: int, batches: Any) -> dict[str, Any]:
+    scores: dict[str, Any] = task.pretraining.evaluate(index, batches)
+    return scores
+
+
+def mirrored(task: DeepAutoencoding) -> bool:
+    """Whether the decoder is the encoder upside down."""
+    layers = [layer for layer in task.model.decoder if isinstance(layer, nn.Linear)]
+    pairs = zip(layers, reversed(rbms_of(task)), strict=True)
+    return all(
+        torch.equal(layer.weight, rbm.linear.weight.T) and torch.equal(layer.bias, rbm.visible_bias)
+        for layer, rbm in pairs
+    )
