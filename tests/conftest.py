@@ -52,6 +52,12 @@ def save_every_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
+def quick_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For tests that kill no machine: they need not wait for the disk."""
+    monkeypatch.setattr(os, "fsync", lambda descriptor: None)
+
+
+@pytest.fixture
 def dltrain(capfd: pytest.CaptureFixture[str]) -> Callable[..., Outcome]:
     """Run a command line in this process: `dltrain("model=mlp", "--json")`."""
 

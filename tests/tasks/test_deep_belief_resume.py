@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,11 +17,6 @@ from dltrain.engine import Callback, Engine, Resume
 from dltrain.types import Image
 
 # Resume -----------------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def quick_disk(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(os, "fsync", lambda descriptor: None)
 
 
 def run(task: Any, folder: Path, resume: Resume | None = None) -> tuple[Engine, History]:
