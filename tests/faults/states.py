@@ -1,4 +1,4 @@
-"""What a run came to, as hashes that can be compared, and what a crash left behind in its folder."""
+"""What a run came to, as hashes that can be compared, and what a crash or a download left behind in a folder."""
 
 from __future__ import annotations
 
@@ -104,3 +104,7 @@ def steps_logged(run: Path) -> list[int]:
 
 def last_line(output: str) -> str:
     return output.strip().splitlines()[-1] if output.strip() else "no output"
+
+
+def left(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir()} - {".download.lock"}
