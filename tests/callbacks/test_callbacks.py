@@ -1,18 +1,16 @@
-"""Callbacks: what ends a run, what is logged, saved and drawn, and that an interrupted run loses nothing."""
+"""Callbacks: what ends a run, which state is the best, and what is logged."""
 
 from __future__ import annotations
 
-import json
 import math
-import os
-import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from small_runs import At, lines
 from toys import Counting, Places, Recorder
 
 from dltrain import checkpoint
@@ -22,13 +20,11 @@ from dltrain.callbacks.evaluate_every import EvaluateEvery
 from dltrain.callbacks.limits import Limits
 from dltrain.callbacks.metrics_log import MetricsLog
 from dltrain.callbacks.nonfinite import NonFinite
-from dltrain.callbacks.signals import Signals
 from dltrain.callbacks.timer import Timer
 from dltrain.checkpoint import Store
 from dltrain.engine import Callback, Engine, Resume, Stage
-from dltrain.errors import DivergedError, Interrupted
-from dltrain.run import METRICS, Run
-from dltrain.tasks.classification import Classification
+from dltrain.errors import DivergedError
+from dltrain.run import Run
 
 NAN = float("nan")
 
@@ -52,21 +48,6 @@ class Scripted(Counting):
             watch=self.watch,
             mode=self.mode,
         )
-
-
-class At(Callback):
-    """Calls `action(engine)` after the step number `step`."""
-
-    def __init__(self, step: int, action: Callable[[Engine], None]) -> None:
-        self.step, self.action = step, action
-
-    def step_end(self, engine: Engine) -> None:
-        if engine.step == self.step:
-            self.action(engine)
-
-
-def lines(folder: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in (folder / METRICS).read_text(encoding="utf-8").splitlines()]
 
 
 # What ends a run --------------------------------------------------------------------------------------------------
@@ -312,143 +293,3 @@ def test_a_resume_drops_the_lines_after_its_checkpoint(tmp_path: Path) -> None:
     assert (state["step"], state["position"]) == (5, 5)
     fit(tmp_path / "killed", resume=Resume(state))
     assert lines(tmp_path / "killed") == lines(tmp_path / "whole")
-
-
-# Signals ----------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_signals_end_at_the_step(number: signal.Signals, code: int) -> None:
-    """The step under way is finished and seen by all; the handlers are gone after the context."""
-    before = signal.getsignal(number)
-    task = Counting((3, 4, 1))
-    signals = Signals()
-    engine = Engine([At(6, lambda engine: os.kill(os.getpid(), number)), Recorder(task.calls), signals])
-    with signals:
-        assert signal.getsignal(number) == signals.handle
-        with pytest.raises(Interrupted) as caught:
-            engine.fit(task)
-    assert signal.getsignal(number) == before
-    assert caught.value.exit_code == code
-    assert (engine.step, task.calls[-1]) == (6, "step_end")
-
-
-SMALL = ("model=mlp", "model.hidden_sizes=[16]", "dataset.batch_size=128", "trainer.epochs=2", "trainer.log_every=4")
-QUIET = ("callbacks=quiet", "trainer.accumulate=2")
-AVERAGED = ("regularization=[dropout,ema]",)
-STOPPING = ("regularization=[early_stopping]", "regularization.early_stopping.patience=2", "optimizer.lr=1e-9")
-STEPS = 11  # of an epoch of digits in batches of 128
-
-INTERRUPTIONS = {
-    "in a window": ("step", 7, AVERAGED),
-    "at the epoch's last step": ("step", STEPS, AVERAGED),
-    "at the run's last step": ("step", 2 * STEPS, AVERAGED),
-    "at a step that evaluates": ("step", 10, (*AVERAGED, "trainer.evaluate_every=5")),
-    "in an evaluation within an epoch": ("evaluate", 2, (*AVERAGED, "trainer.evaluate_every=5")),
-    "in an epoch's evaluation": ("evaluate", 1, AVERAGED),
-    "in the last evaluation": ("evaluate", 2, AVERAGED),
-    "at the last step of a limit": ("step", 15, ("trainer.steps=15",)),
-    "in the evaluation at a limit": ("evaluate", 2, ("trainer.steps=15",)),
-    "in the evaluation that stops early": ("evaluate", 3, ("trainer.evaluate_every=3", *STOPPING)),
-    "in the evaluation after an early stop": ("evaluate", 4, ("trainer.evaluate_every=3", *STOPPING)),
-}
-
-
-def assert_same_end(one: Path, other: Path) -> None:
-    """The same log to the last byte, the same results but for times, the same last weights."""
-    assert (one / METRICS).read_text(encoding="utf-8") == (other / METRICS).read_text(encoding="utf-8")
-    results = [json.loads((folder / "results.json").read_text(encoding="utf-8")) for folder in (one, other)]
-    for key in ("status", "metrics", "best", "epochs", "steps"):
-        assert results[0][key] == results[1][key], key
-    weights, again = (checkpoint.load(Store(f / "checkpoints").pointed("last") or f)["task"] for f in (one, other))
-    assert weights.keys() == again.keys()
-    assert all(torch.equal(value, again[name]) for name, value in weights.items())
-
-
-@pytest.mark.parametrize("moment", INTERRUPTIONS)
-def test_an_interrupted_run_is_resumed_to_the_same_end(
-    moment: str, dltrain: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Ctrl-C saves and exits with 130; after `resume` log, results and weights are those of a run left alone."""
-    kind, number, more = INTERRUPTIONS[moment]
-    whole = dltrain(*SMALL, *QUIET, *more, "--json")
-    assert whole.code == 0, whole.err
-    owner: type = Timer if kind == "step" else Classification
-    name = "step_end" if kind == "step" else "evaluate"
-    original, calls = getattr(owner, name), []
-
-    def interrupting(self: Any, given: Any) -> Any:
-        calls.append(1)
-        if len(calls) == number:
-            os.kill(os.getpid(), signal.SIGINT)
-        return original(self, given)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(owner, name, interrupting)
-        cut = dltrain(*SMALL, *QUIET, *more, "--json")
-    assert cut.code == 130, cut.err
-    folder = max(tmp_path.glob("outputs/*/*"))
-    results = json.loads((folder / "results.json").read_text(encoding="utf-8"))
-    assert results["status"] == "interrupted"
-    assert results["steps"] == checkpoint.load(Store(folder / "checkpoints").pointed("last") or folder)["step"]
-    resumed = dltrain("resume", str(folder), "--json")
-    assert resumed.code == 0, resumed.err
-    assert_same_end(Path(whole.json["run"]), folder)
-
-
-def test_the_same_seed_gives_the_same_log(dltrain: Callable[..., Any]) -> None:
-    """Twice the same command: the same metrics.jsonl and weights, to the last bit; another seed, others."""
-    runs = [Path(dltrain(*SMALL, *QUIET, *AVERAGED, f"seed={seed}", "--json").json["run"]) for seed in (3, 3, 4)]
-    assert_same_end(runs[0], runs[1])
-    assert (runs[0] / METRICS).read_bytes() != (runs[2] / METRICS).read_bytes()
-
-
-# TensorBoard ------------------------------------------------------------------------------------------------------
-
-
-def test_tensorboard_has_everything(dltrain: Callable[..., Any]) -> None:
-    """Scalars, learning rate, gradient norm, HParams with final and best metrics, graph, pictures and text."""
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-
-    outcome = dltrain(*SMALL, "callbacks.progress=null", "--json")
-    assert outcome.code == 0, outcome.err
-    folder = Path(outcome.json["run"])
-    events = EventAccumulator(str(folder / "tensorboard"), size_guidance={"scalars": 0, "images": 0, "tensors": 0})
-    events.Reload()
-    tags = events.Tags()
-    scalars = {"train/loss", "train/lr", "train/grad_norm", "val/loss", "val/accuracy", "test/accuracy", "test/f1"}
-    assert scalars | {"final/test/accuracy", "best/val/accuracy"} <= set(tags["scalars"])
-    pictures = {f"{split}/{name}" for split in ("val", "test") for name in ("samples", "mistakes", "confusion")}
-    assert pictures <= set(tags["images"])
-    assert all(events.Images(tag)[0].width > 8 for tag in pictures)
-    assert tags["graph"]
-    for name in ("train/loss", "train/lr", "train/grad_norm", "val/accuracy"):
-        logged = {line["step"]: line[name] for line in lines(folder) if name in line}
-        assert {event.step: event.value for event in events.Scalars(name)} == pytest.approx(logged, rel=1e-6), name
-    text = {tag: events.Tensors(tag)[0].tensor_proto.string_val[0].decode() for tag in tags["tensors"] if "text" in tag}
-    assert "model=mlp" in text["command/text_summary"]
-    assert '"hidden_sizes"' in text["configuration/text_summary"]
-    hparams = b"".join(events.summary_metadata[tag].plugin_data.content for tag in events.summary_metadata)
-    for name in (
-        "optimizer.lr",
-        "model.hidden_sizes",
-        "dataset.batch_size",
-        "final/test/accuracy",
-        "best/val/accuracy",
-    ):
-        assert name.encode() in hparams, name
-
-
-@pytest.mark.parametrize("failing", ["add_scalar", "add_image", "add_hparams", "flush"])
-def test_tensorboard_does_not_stop_a_run(failing: str, dltrain, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its writing thread raises in whatever is called next: one line, and the run is done and whole."""
-    from torch.utils.tensorboard import SummaryWriter
-
-    def full(*args: object, **kwargs: object) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(SummaryWriter, failing, full)
-    outcome = dltrain("model=mlp", "dataset=digits", "trainer.epochs=1", "trainer.log_every=5", "--json")
-    assert outcome.code == 0, outcome.err
-    assert outcome.out.count("TensorBoard cannot be written (No space left on device); training goes on") == 1
-    assert outcome.json["metrics"]["test/accuracy"] > 0.5
