@@ -119,6 +119,27 @@ class History(Callback):
         self.scores.append((engine.step, dict(engine.scores)))
 
 
+class On(Callback):
+    """Calls `action(engine)` at the `number`-th `event`."""
+
+    def __init__(self, event: str, number: int, action: Any) -> None:
+        self.event, self.number, self.action, self.count = event, number, action, 0
+
+    def _hear(self, event: str, engine: Engine) -> None:
+        self.count += event == self.event
+        if event == self.event and self.count == self.number:
+            self.action(engine)
+
+    def step_end(self, engine: Engine) -> None:
+        self._hear("step_end", engine)
+
+    def evaluation_step(self, engine: Engine) -> None:
+        self._hear("evaluation_step", engine)
+
+    def evaluation_end(self, engine: Engine) -> None:
+        self._hear("evaluation_end", engine)
+
+
 def mlp(inputs: int, outputs: int) -> nn.Sequential:
     return nn.Sequential(nn.Linear(inputs, 8), nn.Tanh(), nn.Dropout(0.1), nn.Linear(8, outputs))
 
