@@ -1,10 +1,11 @@
-"""What the tests of faults share: one server of forked commands, and how much is asked of them.
+"""What the tests of faults share: one server of forked commands, runs and pictures to hurt, and how much is asked.
 
 `DLTRAIN_FAULTS=full` (make faults) asks for the numbers of RELIABILITY.md, each a line on the screen with `pytest -s`.
 """
 
 from __future__ import annotations
 
+import importlib
 import os
 import time
 from collections.abc import Iterator
@@ -14,6 +15,10 @@ import pytest
 from fork_server import Server
 from PIL import Image
 from states import SETTINGS, Whole, end_of, runs_in
+
+from dltrain.config import check
+from dltrain.config.compose import compose
+from dltrain.run import MANIFEST
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -56,3 +61,22 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
         picture.putpixel((index % 8, index // 8), 255 - shade)
         picture.save(folder / f"{index}.png")
     return root
+
+
+@pytest.fixture(scope="module")
+def everything_is_imported() -> None:
+    """What torch does while it is imported is no target's doing."""
+    importlib.import_module("torchvision")
+    for verb in ("check", "evaluate", "resume", "predict"):
+        importlib.import_module(f"dltrain.commands.{verb}")
+    check.raise_all(compose([]))
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    """The folder of a run, as far as its configuration."""
+    folder = tmp_path / "outputs" / "2026-01-01" / "00-00-00-000000_run"
+    folder.mkdir(parents=True)
+    (folder / MANIFEST).write_text("{}", encoding="utf-8")
+    (tmp_path / "victim").touch()
+    return folder

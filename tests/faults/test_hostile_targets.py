@@ -7,28 +7,24 @@ share of them to the places.
 
 from __future__ import annotations
 
-import functools
 import importlib
-import os
 import random
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from harm import CANARY, FULL, defaults, files, tripwire
 
 from dltrain import build
 from dltrain.config import check
-from dltrain.config.compose import compose
 from dltrain.config.policy import PACKAGES, locate
 from dltrain.errors import UsageError
-from dltrain.run import CONFIG, MANIFEST
+from dltrain.run import CONFIG
 
-FULL = os.environ.get("DLTRAIN_FAULTS") == "full"
-CANARY = "canary"  # a name in the test's empty folder
+pytestmark = pytest.mark.usefixtures("everything_is_imported")
+
 TOUCH = {"command": f"touch {CANARY}"}
 
 # A target, and the arguments with which it would do harm.
@@ -150,65 +146,6 @@ HARMFUL: list[tuple[str, dict[str, Any]]] = [
     ("torch." * 500 + "load", {}),
 ]
 PLACES = ["file", "override", "evaluate", "resume", "predict", "nested", "list", "mapping", "args", "callback"]
-WATCHED = {  # audit events; opening a file to write it is seen beside these
-    *("os.system", "os.exec", "os.posix_spawn", "os.spawn", "os.fork", "subprocess.Popen", "pty.spawn"),
-    *("os.remove", "os.rmdir", "os.rename", "shutil.rmtree", "shutil.unpack_archive", "shutil.copyfile"),
-    *("socket.connect", "socket.getaddrinfo", "urllib.Request", "webbrowser.open", "pickle.find_class"),
-    *("builtins.input", "code.__new__", "ctypes.dlopen", "os.putenv", "os.mkdir"),
-}
-_seen: list[str] | None = None  # a hook cannot be taken away again, so it is switched
-
-
-def _hook(event: str, arguments: tuple[Any, ...]) -> None:
-    if _seen is None:
-        return
-    written = event == "open" and isinstance(arguments[1], str) and set(arguments[1]) & set("wax+")
-    if (event in WATCHED or written) and not any(name in str(arguments) for name in ("__pycache__", ".lock")):
-        _seen.append(f"{event} {arguments}"[:300])
-
-
-sys.addaudithook(_hook)
-
-
-@contextmanager
-def tripwire() -> Iterator[list[str]]:
-    """Inside, a list of what has been executed, written, deleted or asked for."""
-    global _seen
-    seen: list[str] = []
-    _seen = seen
-    try:
-        yield seen
-    finally:
-        _seen = None
-
-
-@pytest.fixture(scope="module", autouse=True)
-def everything_is_imported() -> None:
-    """What torch does while it is imported is no target's doing."""
-    importlib.import_module("torchvision")
-    for verb in ("check", "evaluate", "resume", "predict"):
-        importlib.import_module(f"dltrain.commands.{verb}")
-    check.raise_all(compose([]))
-
-
-@functools.cache
-def defaults() -> dict[str, Any]:
-    return compose([]).config
-
-
-@pytest.fixture
-def run(tmp_path: Path) -> Path:
-    """The folder of a run, as far as its configuration."""
-    folder = tmp_path / "outputs" / "2026-01-01" / "00-00-00-000000_run"
-    folder.mkdir(parents=True)
-    (folder / MANIFEST).write_text("{}", encoding="utf-8")
-    (tmp_path / "victim").touch()
-    return folder
-
-
-def files() -> list[str]:
-    """What is there, but for a run's lock, which is taken while its configuration is read."""
-    return sorted(str(path) for path in Path().rglob("*") if path.name != ".lock")
 
 
 def as_override(value: Any) -> str:
@@ -302,125 +239,3 @@ def test_without_the_policy_one_is_executed_and_seen(run: Path, monkeypatch: pyt
     wrong = in_place("override", "os.system", TOUCH, run, dltrain)
     assert any("did os.system" in what for what in wrong), wrong
     assert Path(CANARY).exists()
-
-
-# what Hydra itself would act on
-
-HYDRA_OVERRIDES = [
-    "hydra.callbacks.x._target_=os.system",
-    "+hydra.callbacks.x={_target_: os.system, command: touch canary}",
-    "++hydra.callbacks={x: {_target_: os.system}}",
-    "hydra.job_logging.handlers.x={(): os.system}",
-    "+hydra.job_logging={version: 1, formatters: {x: {'()': os.system}}}",
-    "hydra/job_logging=colorlog",
-    "hydra.hydra_logging=null",
-    "hydra/launcher=joblib",
-    "hydra.launcher._target_=os.system",
-    "hydra/sweeper=optuna",
-    "hydra.sweeper._target_=os.system",
-    "hydra.run.dir=/tmp/x",
-    "hydra.sweep.dir=/tmp/x",
-    "hydra.sweep.subdir=../../x",
-    "hydra.output_subdir=/tmp/x",
-    "hydra.job.chdir=true",
-    "hydra.job.env_set={LD_PRELOAD: x.so}",
-    "hydra.searchpath=[file:///tmp]",
-    "+hydra.searchpath=[pkg://os]",
-    "hydra.mode=MULTIRUN",
-    "hydra={callbacks: {x: {_target_: os.system}}}",
-    "~hydra.searchpath",
-    "~hydra",
-    "model@hydra.callbacks=cnn",
-    "+model@hydra.callbacks.x=cnn",
-    "hydra/callbacks@hydra.callbacks=x",
-]
-GLOBAL = "# @package _global_\n"
-HYDRA_FILES = [
-    ("experiment", GLOBAL + "hydra:\n  callbacks:\n    x: {_target_: os.system, command: touch canary}\n"),
-    ("experiment", GLOBAL + "hydra:\n  job_logging:\n    formatters:\n      x: {(): os.system}\n"),
-    ("experiment", GLOBAL + "hydra:\n  hydra_logging: {version: 1}\n"),
-    ("experiment", GLOBAL + "hydra:\n  launcher: {_target_: os.system}\n"),
-    ("experiment", GLOBAL + "hydra:\n  sweeper: {_target_: os.system}\n"),
-    ("experiment", GLOBAL + "hydra:\n  run: {dir: /tmp/x}\n"),
-    ("experiment", GLOBAL + "hydra:\n  sweep: {dir: /tmp/x}\n"),
-    ("experiment", GLOBAL + "hydra:\n  job: {chdir: true, env_set: {LD_PRELOAD: x.so}}\n"),
-    ("experiment", GLOBAL + "hydra:\n  searchpath: [file:///tmp]\n"),
-    ("experiment", GLOBAL + "hydra: {mode: MULTIRUN}\n"),
-    ("experiment", GLOBAL + "defaults:\n  - override /hydra/job_logging: disabled\n"),
-    ("experiment", GLOBAL + "defaults:\n  - override hydra/launcher: basic\n"),
-    ("experiment", GLOBAL + "defaults:\n  - /model@hydra.callbacks: cnn\n"),
-    ("experiment", GLOBAL + "defaults:\n  - ../../elsewhere/x\n"),
-    ("experiment", GLOBAL + "defaults:\n  - override /model: ../../elsewhere/x\n"),
-    ("experiment", GLOBAL + "defaults:\n  - override /model: ${oc.env:HOME}\n"),
-    ("model", "# @package hydra.callbacks\nx:\n  _target_: os.system\n"),
-    ("model", "# @package hydra.job_logging\nformatters:\n  x: {(): os.system}\n"),
-    ("model", "# @package hydra\nrun:\n  dir: /tmp/x\n"),
-    ("model", GLOBAL + "hydra:\n  callbacks:\n    x: {_target_: os.system}\n"),
-    ("experiment", GLOBAL + "_target_: os.system\n"),
-    ("experiment", GLOBAL + "plugins: [os]\nmodel: {_target_: os.system}\n"),
-]
-FLAGS = [
-    ["--experimental-rerun", "config.pickle"],
-    ["--experimental-rerun=config.pickle"],
-    ["--config-path", "/tmp"],
-    ["--config-name", "x"],
-    ["-cd", "/tmp"],
-    ["--hydra-help"],
-    ["--cfg", "job"],
-    ["--info", "all"],
-    ["--package", "hydra"],
-    ["--run"],
-]
-
-
-def refused(words: list[str], dltrain) -> list[str]:
-    before = files()
-    with tripwire() as seen:
-        outcome = dltrain(*words)
-    wrong = [f"did {event}" for event in seen]
-    wrong += ["changed files"] if files() != before else []
-    wrong += [f"exit {outcome.code}"] if outcome.code != 2 else []
-    if "Traceback" in outcome.err or "unexpected failure" in outcome.err or len(outcome.err.splitlines()) > 4:
-        wrong.append(f"said {outcome.err}")
-    return [f"{words}: {what}" for what in wrong]
-
-
-def test_nothing_of_hydra_can_be_set_by_an_override(run: Path, dltrain) -> None:
-    (run / CONFIG).write_text(yaml.safe_dump(defaults()), encoding="utf-8")
-    verbs = [["check"], ["evaluate", str(run)], ["resume", str(run)], ["-m"]]
-    commands = [[*verb, override] for override in HYDRA_OVERRIDES for verb in verbs]
-    commands = commands if FULL else commands[:: 3 * len(verbs) + 1]
-    wrong = [what for words in commands for what in refused(words, dltrain)]
-    print(f"hydra.* by an override: {len(commands)} commands: {len(wrong)} failed")
-    assert wrong == []
-    told = dltrain("check", "hydra.run.dir=/tmp/x")
-    assert "hydra.* is not to be set" in told.err
-
-
-def test_nothing_of_hydra_can_be_set_by_a_file(dltrain) -> None:
-    Path("elsewhere").mkdir()
-    Path("elsewhere/x.yaml").write_text("_target_: dltrain.models.mlp.MLP\n")
-    wrong = []
-    chosen = HYDRA_FILES if FULL else random.Random(4).sample(HYDRA_FILES, 9)
-    for group, text in chosen:
-        Path("own", group).mkdir(parents=True, exist_ok=True)
-        file = Path("own", group, "evil.yaml")
-        file.write_text(text)
-        wrong += [f"{text}: {what}" for what in refused(["check", "--config-dir", "own", f"{group}=evil"], dltrain)]
-        file.unlink()
-    print(f"hydra.* by a file: {len(chosen)} files: {len(wrong)} failed")
-    assert wrong == []
-
-
-def test_nothing_of_hydra_can_be_set_by_a_saved_configuration(run: Path, dltrain) -> None:
-    wrong = []
-    for node in ({"callbacks": {"x": {"_target_": "os.system"}}}, {"run": {"dir": "/tmp/x"}}, None, "x"):
-        (run / CONFIG).write_text(yaml.safe_dump(defaults() | {"hydra": node}), encoding="utf-8")
-        wrong += [what for verb in ("evaluate", "resume") for what in refused([verb, str(run)], dltrain)]
-    assert wrong == []
-
-
-def test_hydras_own_flags_are_none_of_ours(dltrain) -> None:
-    Path("config.pickle").write_bytes(b"cos\nsystem\n(S'touch canary'\ntR.")
-    assert [what for words in FLAGS for what in refused(words, dltrain)] == []
-    assert not Path(CANARY).exists()

@@ -1,0 +1,56 @@
+"""What shows that a command has done harm: Python's own audit events, a file that it leaves, files that change."""
+
+from __future__ import annotations
+
+import functools
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from dltrain.config.compose import compose
+
+FULL = os.environ.get("DLTRAIN_FAULTS") == "full"
+CANARY = "canary"  # a name in the test's empty folder
+WATCHED = {  # audit events; opening a file to write it is seen beside these
+    *("os.system", "os.exec", "os.posix_spawn", "os.spawn", "os.fork", "subprocess.Popen", "pty.spawn"),
+    *("os.remove", "os.rmdir", "os.rename", "shutil.rmtree", "shutil.unpack_archive", "shutil.copyfile"),
+    *("socket.connect", "socket.getaddrinfo", "urllib.Request", "webbrowser.open", "pickle.find_class"),
+    *("builtins.input", "code.__new__", "ctypes.dlopen", "os.putenv", "os.mkdir"),
+}
+_seen: list[str] | None = None  # a hook cannot be taken away again, so it is switched
+
+
+def _hook(event: str, arguments: tuple[Any, ...]) -> None:
+    if _seen is None:
+        return
+    written = event == "open" and isinstance(arguments[1], str) and set(arguments[1]) & set("wax+")
+    if (event in WATCHED or written) and not any(name in str(arguments) for name in ("__pycache__", ".lock")):
+        _seen.append(f"{event} {arguments}"[:300])
+
+
+sys.addaudithook(_hook)
+
+
+@contextmanager
+def tripwire() -> Iterator[list[str]]:
+    """Inside, a list of what has been executed, written, deleted or asked for."""
+    global _seen
+    seen: list[str] = []
+    _seen = seen
+    try:
+        yield seen
+    finally:
+        _seen = None
+
+
+@functools.cache
+def defaults() -> dict[str, Any]:
+    return compose([]).config
+
+
+def files() -> list[str]:
+    """What is there, but for a run's lock, which is taken while its configuration is read."""
+    return sorted(str(path) for path in Path().rglob("*") if path.name != ".lock")
