@@ -5,17 +5,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
+import io
 import os
+import resource
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from fork_server import Server
+from malformed import COUNTS, FULL, MEMORY, SECONDS
 from PIL import Image
 from states import SETTINGS, Whole, end_of, runs_in
 
+from dltrain.cli import main
 from dltrain.config import check
 from dltrain.config.compose import compose
 from dltrain.run import MANIFEST
@@ -80,3 +86,53 @@ def run(tmp_path: Path) -> Path:
     (folder / MANIFEST).write_text("{}", encoding="utf-8")
     (tmp_path / "victim").touch()
     return folder
+
+
+@pytest.fixture(scope="module")
+def figures() -> Any:
+    """How many malformed inputs of a file's tests were dealt with, said after the last of them."""
+    yield
+    if FULL:
+        for what, count in COUNTS.items():
+            print(f"\n{what}: {count} dealt with as they should be", end="")
+    COUNTS.clear()
+
+
+@pytest.fixture
+def refused(dltrain: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command, which must end in exit 3 (or `codes`) with at most `lines` lines, within time and memory."""
+
+    def run(what: str, *argv: str, lines: int = 2, codes: tuple[int, ...] = (3,)) -> Any:
+        before, start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.perf_counter()
+        outcome = dltrain(*argv)
+        took = time.perf_counter() - start
+        used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+        assert outcome.code in codes, f"{what}: exit {outcome.code}\n{outcome.err}"
+        assert "Traceback" not in outcome.err, what
+        assert "unexpected failure" not in outcome.err, what
+        assert len(outcome.err.strip().splitlines()) <= lines, f"{what}\n{outcome.err}"
+        assert max(map(len, outcome.err.splitlines()), default=0) < 1000, f"{what}\n{outcome.err}"
+        assert took < SECONDS, f"{what}: {took:.1f} s"
+        assert used < MEMORY, f"{what}: {used} KiB"
+        return outcome
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run with two checkpoints, of a few kilobytes."""
+    root = tmp_path_factory.mktemp("trained")
+    with contextlib.redirect_stdout(io.StringIO()):
+        argv = [
+            "dataset=gates",
+            "callbacks=quiet",
+            f"paths.output={root}",
+            "trainer.epochs=2",
+            "trainer.save_every=1ep",
+        ]
+        assert main(argv) == 0
+    (run,) = root.glob("*/*")
+    assert len(list((run / "checkpoints").glob("[0-9]*"))) == 2
+    (run / "results.json").unlink()  # as if it had been killed at its last step
+    return run
