@@ -10,8 +10,6 @@ from torch import Tensor, nn
 
 from dltrain import metrics, rng
 
-# The Frechet distance ---------------------------------------------------------------------------------------------
-
 
 def rows(count: int, size: int, seed: int = 0) -> Tensor:
     return torch.randn(count, size, generator=rng.keyed(seed), dtype=torch.float64)
