@@ -18,8 +18,6 @@ from dltrain.engine import Callback, Engine, Resume, Stage, Task
 pytestmark = pytest.mark.usefixtures("quick_disk")
 
 
-# Resume -----------------------------------------------------------------------------------------------------------
-
 SYSTEMS = {
     "gan": GAN,
     "gan accumulating": lambda: GAN(accumulate=2),

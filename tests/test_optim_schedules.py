@@ -17,8 +17,6 @@ from dltrain.schedules.cosine import Cosine
 from dltrain.schedules.onecycle import OneCycle
 from dltrain.schedules.schedule import Schedule
 
-# Schedules --------------------------------------------------------------------------------------------------------
-
 
 def rates(schedule: Schedule, updates: int, lr: float = 0.2) -> list[float]:
     """The learning rate of every update."""

@@ -23,8 +23,6 @@ from dltrain.errors import Interrupted
 from dltrain.run import METRICS
 from dltrain.tasks.classification import Classification
 
-# Signals ----------------------------------------------------------------------------------------------------------
-
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_signals_end_at_the_step(number: signal.Signals, code: int) -> None:

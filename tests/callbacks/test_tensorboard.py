@@ -9,8 +9,6 @@ from typing import Any
 import pytest
 from small_runs import SMALL, lines
 
-# TensorBoard ------------------------------------------------------------------------------------------------------
-
 
 def test_tensorboard_has_everything(dltrain: Callable[..., Any]) -> None:
     """Scalars, learning rate, gradient norm, HParams with final and best metrics, graph, pictures and text."""

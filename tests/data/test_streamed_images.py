@@ -23,9 +23,6 @@ from dltrain.regularization.mixup import Mixup
 AUGMENTED = (RandomResizedCrop(), ColorJitter(), RandAugment(), TrivialAugment(), Cutout(4), Mixup())
 
 
-# In memory and streamed -------------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("scaling", ["standardize", "unit"])
 @pytest.mark.parametrize("transforms", [(), (Flip(),), AUGMENTED], ids=["plain", "flip", "augmented"])
 @pytest.mark.parametrize("val", [True, False])

@@ -18,8 +18,6 @@ from states import left
 from dltrain.data.archive import unpack
 from dltrain.errors import InputError
 
-# Archives ---------------------------------------------------------------------------------------------------------
-
 MOST = 100_000
 
 

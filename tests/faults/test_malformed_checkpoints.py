@@ -28,9 +28,6 @@ from dltrain.checkpoint import MANIFEST, RANK, STATE, WEIGHTS, sealed, serialize
 pytestmark = pytest.mark.usefixtures("figures")
 
 
-# Checkpoints ------------------------------------------------------------------------------------------------------
-
-
 def folders(run: Path) -> list[Path]:
     return sorted((run / "checkpoints").glob("[0-9]*"))
 

@@ -19,9 +19,6 @@ from PIL import Image
 pytestmark = pytest.mark.usefixtures("figures")
 
 
-# Images -----------------------------------------------------------------------------------------------------------
-
-
 def picture(kind: str, size: int = 64) -> bytes:
     buffer = io.BytesIO()
     Image.effect_noise((size, size), 80).convert("RGB").save(buffer, kind)

@@ -20,9 +20,6 @@ from pyarrow import parquet
 pytestmark = pytest.mark.usefixtures("figures")
 
 
-# Tables -----------------------------------------------------------------------------------------------------------
-
-
 def csv(rows: int = 40) -> bytes:
     lines = ["a,b,kind,y", *(f"{i},{i * i / 7:.3f},{'xyz'[i % 3]},{'no' if i % 2 else 'yes'}" for i in range(rows))]
     return "\n".join(lines).encode() + b"\n"

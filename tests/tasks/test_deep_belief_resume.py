@@ -16,8 +16,6 @@ from dltrain.checkpoint import Store, snapshot
 from dltrain.engine import Callback, Engine, Resume
 from dltrain.types import Image
 
-# Resume -----------------------------------------------------------------------------------------------------------
-
 
 def run(task: Any, folder: Path, resume: Resume | None = None) -> tuple[Engine, History]:
     """Fit with history and, of a whole run, a checkpoint at every step; the generators start at the same place."""

@@ -14,8 +14,6 @@ from dltrain import build, rng
 from dltrain.config.compose import compose
 from dltrain.types import Image
 
-# Scores and pictures ----------------------------------------------------------------------------------------------
-
 
 def test_the_reconstruction_error_is_the_squared_one_of_an_input() -> None:
     """Of a layer's own input, the hidden units of the one below; the mean over batches of unequal sizes."""
