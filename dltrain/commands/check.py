@@ -22,7 +22,7 @@ from dltrain.errors import UsageError
 from dltrain.report.batches import picture
 from dltrain.report.pictures import grid
 from dltrain.report.text import chart, duration, number, size, table
-from dltrain.types import AuxiliaryHeads, Data, Interaction
+from dltrain.types import AuxiliaryHeads, Data, Interaction, LooksAgain
 
 log = logging.getLogger("dltrain")
 TIMED_STEPS = 8
@@ -54,6 +54,8 @@ def report(composed: Composed, options: Options) -> None:
     stages = list(experiment.task.stages())  # untrained: a later one finds what it would find trained
     stage = stages[-1]
     batch = enlarge(engine.move(next(stage.batches.epoch(0))), batch_size_of(composed, real))
+    if isinstance(experiment.task, LooksAgain):
+        experiment.task.average_over(())  # what one view costs
     with FlopCounterMode(display=False, custom_mapping=COUNTED) as forward, torch.no_grad(), engine.autocast:
         experiment.task.eval().predict(inputs_of(batch)[:1])
     experiment.task.train()

@@ -236,10 +236,10 @@ def test_a_run_trains_the_heads_and_answers_without_them(dltrain) -> None:
 
 
 def test_check_prints_parameters_and_operations_without_the_heads(dltrain) -> None:
-    """The published ones but for 990 classes of 1000, in the output layer and in that of each head."""
+    """The published ones but for 990 classes of 1000, in the output layer and in each head; of one view of an image."""
     fewer = 990 * 1025
     size = [f"dataset.source.{side}=224" for side in ("height", "width")]
-    tiny = ["dataset.source.num_classes=10", "dataset.batch_size=1", "optimizer=sgd"]
+    tiny = ["dataset.source.num_classes=10", "dataset.batch_size=1", "optimizer=sgd", "task.views=[flip]"]
     outcome = dltrain("check", "model=googlenet", "dataset=synthetic", *size, *tiny, "--json")
     assert outcome.code == 0, outcome.err
     assert outcome.json["parameters"] == 6_624_904 - fewer
