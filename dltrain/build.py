@@ -213,7 +213,10 @@ def frozen(config: dict[str, Any], model: nn.Module, trainer: Trainer) -> Freezi
         problems.append((f"unfreeze_epoch={until}", "nothing is frozen: freeze=[...] says what"))
     if until is not None and trainer.epochs is not None and until >= trainer.epochs:
         problems.append(
-            (f"unfreeze_epoch={until}", f"the run has {trainer.epochs} epochs: nothing is trained after that")
+            (
+                f"unfreeze_epoch={until}",
+                f"the run has {trainer.epochs} epoch{'s' * (trainer.epochs != 1)}: nothing is trained after that",
+            )
         )
     if until is not None and "freezing" not in arguments(locate(config["task"][TARGET], config["plugins"])):
         problems.append(

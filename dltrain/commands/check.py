@@ -91,7 +91,9 @@ def report(composed: Composed, options: Options) -> None:
     if options.images is not None:
         draw_batch(real, Path(options.images))
         options.outcome["images"] = options.images
-    log.info(f"\nno problems; {options.images or 'nothing'} was written")
+    log.info(
+        f"\nno problems; {options.images or 'nothing'} was written{'' if options.images else ', the data was not read'}"
+    )
     options.outcome.update({name: value for name, _, value in figures})
 
 

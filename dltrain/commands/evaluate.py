@@ -38,8 +38,12 @@ def evaluate(options: Options) -> None:
     folder, where = trained_state(run, chosen["checkpoint"])
     experiment = build.build(composed.config, trained=True, description=run.description())
     engine = position(experiment, where)
+    viewed = ""
     if chosen["tta"]:
         look_again(engine, chosen["tta"])
+        viewed = f", mean over the views of tta={chosen['tta']}"
+    elif isinstance(engine.task, LooksAgain) and engine.task.views:
+        viewed = f", mean over the views of task.views=[{','.join(engine.task.views)}]"
     split = chosen["split"]
     batches = getattr(experiment.data, split)
     if not batches.samples:
@@ -47,7 +51,6 @@ def evaluate(options: Options) -> None:
     scores = engine.score(batches, split)
     figures = {name: value for name, value in scores.items() if isinstance(value, float)}
     rows = [(name, number(value)) for name, value in figures.items()]
-    viewed = f", mean over the views of tta={chosen['tta']}" if chosen["tta"] else ""
     log.info(f"{run.folder}, checkpoint {folder.name} (step {where.state['step']}){viewed}\n{table(rows)}")
     for picture in drawn(scores):
         log.info(picture)

@@ -46,7 +46,8 @@ class Explainer:
         from PIL import Image
 
         answer = {key: value for key, value in row.items() if key not in ("input", "top")}
-        caption = ", ".join(f"{k} {number(v) if isinstance(v, float) else v}" for k, v in answer.items())
+        plain = {key: value for key, value in answer.items() if not isinstance(value, list)}  # a list is drawn
+        caption = ", ".join(f"{k} {number(v) if isinstance(v, float) else v}" for k, v in plain.items())
         side = max(picture.shape[1:])
         zoom = max(1, LARGE // side)
         path = self.folder / f"{self.name(row['input'])}.png"

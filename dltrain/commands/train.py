@@ -8,7 +8,7 @@ import math
 import subprocess
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -42,17 +42,23 @@ def start(composed: Composed, options: Options, folder: Path | None = None) -> d
     Everything that can be wrong with data or device comes up before the folder is made.
     """
     config = composed.config
-    for line in check.unread(composed):
-        log.warning(line)
-    experiment = build.build(config)
-    _ = experiment.data.train.samples  # reads the data set
+    with remembered() as said:
+        for line in check.unread(composed):
+            log.warning(line)
+        experiment = build.build(config)
+        _ = experiment.data.train.samples  # reads the data set
+        share = config["dataset"].get("val_fraction")
+        if share and not experiment.data.val.samples and not config["debug"]:
+            log.warning(
+                f"dataset.val_fraction={share} of so few samples is none: nothing to validate on, nothing to choose by"
+            )
     contents = beginning(experiment, composed, options)
     if folder is None:
         run = Run.create(Path(config["paths"]["output"]), label(composed), contents)
     else:
         run = Run.make(folder, contents)
     with run.locked():
-        return execute(build.session(experiment, run, options.command, composed.public), options.outcome)
+        return execute(build.session(experiment, run, options.command, composed.public), options.outcome, said=said)
 
 
 def as_yaml(config: dict[str, Any]) -> bytes:
@@ -116,11 +122,17 @@ def git_state() -> dict[str, Any]:
     return {"commit": commit, "dirty": bool(git("status", "--porcelain"))} if commit else {}
 
 
-def execute(session: Session, outcome: dict[str, Any], resume: Resume | None = None) -> dict[str, Any]:
-    """Fit, test, and leave results.json and `outcome` whatever happens; the results."""
+def execute(
+    session: Session,
+    outcome: dict[str, Any],
+    resume: Resume | None = None,
+    said: Sequence[logging.LogRecord] = (),
+) -> dict[str, Any]:
+    """Fit, test, and leave results.json and `outcome` whatever happens; the results. What was `said` before goes into the
+    run's log."""
     experiment, engine, run = session.experiment, session.engine, session.run
     debug = experiment.config["debug"]
-    with logged_to(run):
+    with logged_to(run, said):
         log.info(opening(session))
         status, reason, scores, trained = "failed", "", {}, False
         try:
@@ -301,11 +313,35 @@ class QuietFile(logging.FileHandler):
             super().close()
 
 
+class Memory(logging.Handler):
+    """What is said while a run has no folder yet: of its data what was left out, of its weights what was taken over."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.records: list[logging.LogRecord] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.records.append(record)
+
+
 @contextmanager
-def logged_to(run: Run) -> Iterator[None]:
-    """Everything that is said, and tracebacks, also go into the run's train.log."""
+def remembered() -> Iterator[list[logging.LogRecord]]:
+    """Everything that is said."""
+    handler = Memory()
+    log.addHandler(handler)
+    try:
+        yield handler.records
+    finally:
+        log.removeHandler(handler)
+
+
+@contextmanager
+def logged_to(run: Run, said: Sequence[logging.LogRecord] = ()) -> Iterator[None]:
+    """Everything that is said, and tracebacks, also go into the run's train.log, after what was `said` before."""
     handler = QuietFile(run.folder / LOG, encoding="utf-8", delay=True)
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    for record in said:
+        handler.handle(record)
     log.addHandler(handler)
     try:
         yield

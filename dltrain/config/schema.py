@@ -96,7 +96,10 @@ def wrong(value: Any, annotation: Any) -> str | None:
     got = repr(value) if isinstance(value, str) else as_yaml(value)
     problem = f"expected {describe(annotation)}, got {got if len(got) <= LONGEST else got[:LONGEST] + '...'}"
     close = close_matches(str(value), literals(annotation))
-    return f"{problem}; did you mean {close[0]}?" if close else problem
+    if not close:
+        return problem
+    listed = typing.get_origin(annotation) in (list, tuple) and not isinstance(value, list | tuple)
+    return f"{problem}; did you mean {f'[{close[0]}]' if listed else close[0]}?"
 
 
 def as_yaml(value: Any) -> str:

@@ -86,8 +86,10 @@ def read_coco(root: Path, files: Mapping[str, tuple[str | None, str]]) -> Listin
             scenes = {i["id"]: Scene(str(where / i["file_name"])) for i in content["images"]}
             boxes = content["annotations"]
         except (KeyError, TypeError) as e:
-            what = f"no {e}" if isinstance(e, KeyError) else str(e)
-            raise InputError(f"{path} is not of COCO's format (images, annotations, categories): {what}") from e
+            what = f": no {e}" if isinstance(e, KeyError) else ""
+            raise InputError(
+                f"{path} is not of COCO's format, a mapping with lists of images, annotations and categories{what}"
+            ) from e
         for k, box in enumerate(boxes):
             at = f"{path}: annotation {box.get('id', f'number {k + 1}') if isinstance(box, dict) else k + 1}"
             try:
@@ -98,8 +100,10 @@ def read_coco(root: Path, files: Mapping[str, tuple[str | None, str]]) -> Listin
                 x, y, width, height = (float(v) if v is not None else math.nan for v in box["bbox"])
                 name = categories.get(box["category_id"])
                 label = names.index(name) if name in names else -1
-            except (AttributeError, KeyError, TypeError, ValueError) as e:
-                problems.append(f"{at}: it has no bbox [x, y, width, height] and category_id ({e})")
+            except (AttributeError, KeyError, TypeError, ValueError):
+                problems.append(
+                    f"{at}: expected image_id, category_id and bbox, which is [x, y, width, height] in numbers"
+                )
                 continue
             if label < 0:
                 problems.append(f"{at}: there is no category {box['category_id']}")

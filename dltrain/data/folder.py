@@ -81,7 +81,7 @@ class Folder:
             if place.is_dir():
                 return place
         raise InputError(
-            f"there is no folder {' or '.join(str(place.absolute()) for place in self.places)}: dataset.path"
+            f"there is no folder {' or '.join(dict.fromkeys(str(place.absolute()) for place in self.places))}: dataset.path"
         )
 
     @property

@@ -65,9 +65,10 @@ class Listing:
 
 def place(root: Path, name: str) -> Path:
     """A file or folder of that name from here, or else from the data root; InputError where there is neither."""
-    found = next((path for path in (Path(name).expanduser(), Path(root) / name) if path.exists()), None)
+    places = (Path(name).expanduser(), Path(root) / name)
+    found = next((path for path in places if path.exists()), None)
     if found is None:
-        raise Absent(f"there is no {Path(name).absolute()} and no {(Path(root) / name).absolute()}")
+        raise Absent(f"there is no {' and no '.join(dict.fromkeys(str(path.absolute()) for path in places))}")
     return found
 
 
@@ -133,6 +134,11 @@ class SceneFiles:
             images, sizes = self.decode(scenes)
             found[part] = images, self.targets(scenes, sizes, problems)
         self.judge(problems)
+        for part, (images, boxes) in found.items():
+            if len(images) and not (boxes[..., 4] != NONE).any():
+                log.warning(
+                    f"none of the {len(images):,} images of {part} has an object: nothing can be found, {part}/map50 is 0"
+                )
         return found
 
     def check_memory(self) -> None:

@@ -55,7 +55,7 @@ class CNN(nn.Sequential):
             height, width = height // 2, width // 2
         if height < 1 or width < 1:
             raise ValueError(
-                f"model=cnn halves the image {len(channels)} times: {image_size[0]}x{image_size[1]} pixels are too few; "
+                f"the network halves the image {len(channels)} times: {image_size[0]}x{image_size[1]} pixels are too few; "
                 f"give model.channels fewer entries{' or set model.padding=same' if padding == 'valid' else ''}"
             )
         features = fan_in * height * width

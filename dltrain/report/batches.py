@@ -42,7 +42,7 @@ def picture(batch: tuple[Tensor, Tensor], spec: Spec) -> Image:
 
 
 def shares(names: tuple[str, ...], row: Tensor) -> str:
-    """What a sample (K,) is of, the most first."""
+    """What a sample (K,) is of, the most first, a line each."""
     values, classes = row.sort(descending=True)
     pairs = [(names[k], v) for k, v in zip(classes.tolist(), values.tolist(), strict=True) if v >= LEAST]
-    return pairs[0][0] if len(pairs) == 1 else " ".join(f"{v:.2f} {name}" for name, v in pairs)
+    return pairs[0][0] if len(pairs) == 1 else "\n".join(f"{v:.2f} {name}" for name, v in pairs)

@@ -29,7 +29,9 @@ def grid(pixels: Tensor, captions: tuple[str, ...], columns: int = 8, min_side: 
     zoom = max(1, min_side // max(height, width))
     shown = pixels if channels == 3 else pixels[:, :1].expand(-1, 3, -1, -1)
     arrays = shown.mul(255).byte().permute(0, 2, 3, 1).numpy()
-    cell_w, cell_h = max(width * zoom, min_side) + MARGIN, height * zoom + (2 * LINE if captions else 0) + MARGIN
+    cell_w = max(width * zoom, min_side) + MARGIN
+    written = [_wrap(caption, cell_w // LETTER) for caption in captions[:count]]
+    cell_h = height * zoom + LINE * max((max(2, len(lines)) for lines in written), default=0) + MARGIN
     columns = min(columns, count)
     canvas = Image.new("RGB", (columns * cell_w, -(-count // columns) * cell_h), "white")
     draw = ImageDraw.Draw(canvas)
@@ -37,14 +39,15 @@ def grid(pixels: Tensor, captions: tuple[str, ...], columns: int = 8, min_side: 
         left, top = (i % columns) * cell_w, (i // columns) * cell_h
         picture = Image.fromarray(array).resize((width * zoom, height * zoom), Image.Resampling.NEAREST)
         canvas.paste(picture, (left, top))
-        caption = captions[i] if i < len(captions) else ""
-        for line, text in enumerate(_wrap(caption, cell_w // LETTER)):
+        for line, text in enumerate(written[i] if i < len(written) else ()):
             draw.text((left + 1, top + height * zoom + line * LINE), text, fill="black")
     return np.asarray(canvas)
 
 
 def _wrap(text: str, width: int) -> list[str]:
-    """At most two lines of `width` characters."""
+    """Lines of at most `width` characters: its own where it has several, else at most two."""
+    if "\n" in text:
+        return [line[:width] for line in text.split("\n")]
     words, lines = text.split(), [""]
     for word in words:
         if len(lines[-1]) + len(word) + 1 > width and lines[-1]:

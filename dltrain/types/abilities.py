@@ -77,6 +77,9 @@ class ShowsInside(Protocol):
 class LooksAgain(Protocol):
     """A task that can answer by several views of each input: what `evaluate RUN tta=flip` asks of it."""
 
+    views: Sequence[str]
+    """Those that it answers by now."""
+
     def average_over(self, views: Sequence[str]) -> None:
         """From now on answer by the mean probability over `views`; ValueError for one that there is not, and for inputs
         that have none."""

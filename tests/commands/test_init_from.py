@@ -32,6 +32,7 @@ def test_a_run_begins_with_the_best_weights_of_another(dltrain) -> None:
     outcome = dltrain(*TINY, *STILL, "seed=1", "init.from=last")
     second, fresh = weights(outcome), weights(dltrain(*TINY, *STILL, "seed=1"))
     assert "6 of 6 tensors taken over" in outcome.out
+    assert "6 of 6 tensors taken over" in (Path(outcome.json["run"]) / "train.log").read_text()
     assert "fresh" not in outcome.out
     for name, value in second.items():
         assert torch.equal(value, first[name]), name

@@ -67,6 +67,11 @@ WRONG = [
     (-0.1, Fraction, "expected a number >= 0 and < 1, got -0.1"),
     (0, PositiveInt | None, "expected a whole number > 0 or null, got 0"),
     (0, BatchSize, "expected a whole number > 0 or all, got 0"),
+    (
+        "flp",
+        list[Literal["flip", "crops"]],
+        "expected a list, each one of flip, crops, got 'flp'; did you mean [flip]?",
+    ),
     ("al", BatchSize, "expected a whole number > 0 or all, got 'al'; did you mean all?"),
     ("fp8", Literal["fp32", "bf16"], "expected one of fp32, bf16, got 'fp8'; did you mean fp32?"),
     (True, Literal[1, 2], "expected one of 1, 2, got true"),

@@ -148,6 +148,19 @@ def as_yolo_again(**more: Any) -> Detection:
     return YOLO(ROOT, "yolo", image_size=40, **SETTINGS | more)
 
 
+def test_a_part_without_objects_is_named(caplog: pytest.LogCaptureFixture) -> None:
+    """Its precision is 0 whatever the model finds."""
+    told = set()
+    for split_seed in range(8):
+        caplog.clear()
+        data = as_yolo(test_fraction=0.34, split_seed=split_seed)
+        found = bool((next(data.test.epoch(0))[1][..., 4] >= 0).any())
+        assert ("none of the 1 images of test has an object" in caplog.text) == (not found)
+        assert "of train has" not in caplog.text
+        told.add(found)
+    assert told == {True, False}
+
+
 def test_a_bad_annotation_of_coco_is_named_by_its_id() -> None:
     as_coco()
     content = json.loads(Path("coco.json").read_text(encoding="utf-8"))

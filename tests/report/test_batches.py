@@ -25,5 +25,5 @@ def test_a_picture_names_classes_and_shares() -> None:
     assert shown.captions[:4] == ("cat", "dog", "owl", "cat")
     assert len(shown.pixels) == len(shown.captions) == 32
     mixed = torch.tensor([[0.25, 0.75, 0.0], [1.0, 0.0, 0.0]])
-    assert picture((inputs[:2], mixed), SPEC).captions == ("0.75 dog 0.25 cat", "cat")
+    assert picture((inputs[:2], mixed), SPEC).captions == ("0.75 dog\n0.25 cat", "cat")
     assert picture((inputs[:2], torch.zeros(2, 7, 5)), SPEC).captions == ()

@@ -23,6 +23,19 @@ def shades(pixels: Pixels, table: Table, cell: int = 36) -> list[list[int]]:
     ]
 
 
+def test_a_caption_of_several_lines_has_room_for_all_of_them() -> None:
+    """Each cut off at the width of its image; without lines of its own a caption has two."""
+    images = torch.ones(2, 3, 72, 72)
+    heights = [
+        grid(images, (caption, "cat"))[:, :76].shape[0] for caption in ("a", "0.5 cat\n0.3 dog\n0.2 owl", "a b " * 40)
+    ]
+    assert heights[1] - heights[0] == 12
+    assert heights[2] == heights[0]
+    third = grid(images, ("0.5 automobile\n0.3 dog\n0.2 owl", "cat"))[72 + 24 : 72 + 36, :76]
+    assert (third < 128).any(), "the third line is written"
+    assert not (grid(images, ("0.5 cat", "cat"))[72 + 12 : 72 + 24, :76] < 128).any()
+
+
 def test_counts_are_shaded_by_their_share_of_the_row() -> None:
     table = Table(torch.tensor([[30, 10], [0, 0]]), ("a", "b"), ("a", "b"))
     assert shades(heat_map(table), table) == [[255 - 161, 255 - 53], [255, 255]]
