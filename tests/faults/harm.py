@@ -54,3 +54,16 @@ def defaults() -> dict[str, Any]:
 def files() -> list[str]:
     """What is there, but for a run's lock, which is taken while its configuration is read."""
     return sorted(str(path) for path in Path().rglob("*") if path.name != ".lock")
+
+
+def harm_of(words: list[str], dltrain, lines: int) -> list[str]:
+    """What is wrong with how dltrain took hostile words: nothing, when it refused them in at most so many lines."""
+    before = files()
+    with tripwire() as seen:
+        outcome = dltrain(*words)
+    wrong = [f"did {event}" for event in seen]
+    wrong += ["changed files"] if files() != before else []
+    wrong += [f"exit {outcome.code}"] if outcome.code != 2 else []
+    if "Traceback" in outcome.err or "unexpected failure" in outcome.err or len(outcome.err.splitlines()) > lines:
+        wrong.append(f"said {outcome.err}")
+    return wrong

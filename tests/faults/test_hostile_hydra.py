@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from harm import CANARY, FULL, defaults, files, tripwire
+from harm import CANARY, FULL, defaults, harm_of
 
 from dltrain.run import CONFIG
 
@@ -87,15 +87,7 @@ FLAGS = [
 
 
 def refused(words: list[str], dltrain) -> list[str]:
-    before = files()
-    with tripwire() as seen:
-        outcome = dltrain(*words)
-    wrong = [f"did {event}" for event in seen]
-    wrong += ["changed files"] if files() != before else []
-    wrong += [f"exit {outcome.code}"] if outcome.code != 2 else []
-    if "Traceback" in outcome.err or "unexpected failure" in outcome.err or len(outcome.err.splitlines()) > 4:
-        wrong.append(f"said {outcome.err}")
-    return [f"{words}: {what}" for what in wrong]
+    return [f"{words}: {what}" for what in harm_of(words, dltrain, lines=4)]
 
 
 def test_nothing_of_hydra_can_be_set_by_an_override(run: Path, dltrain) -> None:

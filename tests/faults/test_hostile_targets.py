@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 import yaml
-from harm import CANARY, FULL, defaults, files, tripwire
+from harm import CANARY, FULL, defaults, harm_of, tripwire
 
 from dltrain import build
 from dltrain.config import check
@@ -185,15 +185,7 @@ def command(place: str, node: dict[str, Any], run: Path) -> list[str]:
 def in_place(place: str, target: str, arguments: dict[str, Any], run: Path, dltrain) -> list[str]:
     """What is wrong with how dltrain took a harmful target from a place: nothing, when it was refused in a line."""
     words = command(place, {"_target_": target, **arguments}, run)
-    before = files()
-    with tripwire() as seen:
-        outcome = dltrain(*words)
-    wrong = [f"did {event}" for event in seen]
-    wrong += ["changed files"] if files() != before else []
-    wrong += [f"exit {outcome.code}"] if outcome.code != 2 else []
-    if "Traceback" in outcome.err or "unexpected failure" in outcome.err or len(outcome.err.splitlines()) > 6:
-        wrong.append(f"said {outcome.err}")
-    return [f"{place}, {target[:60]}: {what}" for what in wrong]
+    return [f"{place}, {target[:60]}: {what}" for what in harm_of(words, dltrain, lines=6)]
 
 
 def test_there_are_enough_of_them() -> None:
