@@ -1,17 +1,20 @@
 """Words a second and likeness to human judgement of word vectors from IMDB's reviews: dltrain's against gensim's.
 
-    python -m benchmarks.words [--experiment word2vec_imdb] [--epochs 5] [--threads 2] [--only dltrain] [overrides]
+    python -m benchmarks.words [--experiment word2vec_imdb] [--epochs 5] [--rounds 3] [--threads 2] [--only dltrain] [key=...]
 
 Both get the same documents with the same words (dataset.min_count and vocab_size have taken the others out), vectors of 100
 numbers, a window of 5, 5 negatives (or a tree, as model.output says), the same thinning and epochs. dltrain trains through
 its engine with everything on that is on by default; gensim with as many workers as dltrain has threads. `words/s` counts
-the words of the text before thinning, as gensim does, over the time of training without evaluation.
+the words of the text before thinning, as gensim does, over the time of training without evaluation. In every round each
+trains from a new seed, and who begins changes from round to round; the last line is the median ratio of the rounds' rates
+and the mean of every correlation.
 """
 
 from __future__ import annotations
 
 import argparse
 import logging
+import statistics
 import tempfile
 import time
 from pathlib import Path
@@ -44,7 +47,7 @@ def dltrain(built: build.Experiment, epochs: int) -> Figures:
     return figures(built.data, words, vectors, epochs * built.data.train.samples / seconds)
 
 
-def gensim(built: build.Experiment, epochs: int, threads: int) -> Figures:
+def gensim(built: build.Experiment, epochs: int, threads: int, seed: int) -> Figures:
     from gensim.models import FastText, Word2Vec
 
     data, model = built.data, built.config["model"]
@@ -63,7 +66,7 @@ def gensim(built: build.Experiment, epochs: int, threads: int) -> Figures:
         "sample": data.sample,
         "workers": threads,
         "epochs": epochs,
-        "seed": 1,
+        "seed": seed,
     }
     if model["subwords"]:
         made = FastText(min_n=model["min_n"], max_n=model["max_n"], bucket=model["buckets"], **settings)
@@ -89,26 +92,39 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--experiment", default="word2vec_imdb")
     parser.add_argument("--epochs", type=int, default=5)
+    parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--only", choices=("dltrain", "gensim"))
     arguments, overrides = parser.parse_known_args()
     logging.getLogger("dltrain").setLevel(logging.ERROR)
     torch.set_num_threads(arguments.threads)
     epochs = arguments.epochs
-    composed = compose([f"experiment={arguments.experiment}", f"trainer.epochs={epochs}", *overrides])
-    assert not composed.problems, composed.problems
-    built = build.build(composed.config)
-    assert isinstance(built.data, Words)
-    known = len(built.data.words) - END - 1
-    print(f"{built.data.train.samples:,} words, {known:,} different ones; {epochs} epochs, {arguments.threads} threads")
-    contenders = {
-        "gensim": lambda: gensim(built, epochs, arguments.threads),
-        "dltrain": lambda: dltrain(built, epochs),
-    }
-    for name, contender in contenders.items():
-        if arguments.only in (None, name):
-            row = contender()
-            print(f"{name:8}" + "  ".join(f"{key} {value:,.4g}" for key, value in row.items()), flush=True)
+    rows: dict[str, list[Figures]] = {"gensim": [], "dltrain": []}
+    for turn in range(arguments.rounds):
+        seed = turn + 1
+        composed = compose(
+            [f"experiment={arguments.experiment}", f"trainer.epochs={epochs}", f"seed={seed}", *overrides]
+        )
+        assert not composed.problems, composed.problems
+        built = build.build(composed.config)
+        assert isinstance(built.data, Words)
+        if not turn:
+            known = len(built.data.words) - END - 1
+            print(
+                f"{built.data.train.samples:,} words, {known:,} different ones; {epochs} epochs, {arguments.threads} threads"
+            )
+        for name in list(rows)[:: -1 if turn % 2 else 1]:
+            if arguments.only in (None, name):
+                row = gensim(built, epochs, arguments.threads, seed) if name == "gensim" else dltrain(built, epochs)
+                rows[name].append(row)
+                print(f"{name:8}" + "  ".join(f"{key} {value:,.4g}" for key, value in row.items()), flush=True)
+    if arguments.only is None:
+        pairs = zip(rows["dltrain"], rows["gensim"], strict=True)
+        ratio = statistics.median(ours["words/s"] / theirs["words/s"] for ours, theirs in pairs)
+        print(f"words/s, dltrain's to gensim's: {ratio:.3f}")
+        for key in (key for key in rows["dltrain"][0] if key != "words/s"):
+            means = [statistics.mean(row[key] for row in rows[name]) for name in ("dltrain", "gensim")]
+            print(f"{key}: {means[0]:.3f} against {means[1]:.3f}")
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 from dltrain.types import PAD, Ge, PositiveInt
 
@@ -81,7 +82,7 @@ class WordVectors(nn.Module):
             share = counts.double() ** self.power * (counts > 0)
             ends = share.cumsum(0) / share.sum()
             middles = (torch.arange(NOISE, dtype=torch.float64) + 0.5) / NOISE
-            tables["noise"] = torch.searchsorted(ends, middles).clamp(max=len(counts) - 1)
+            tables["noise"] = torch.searchsorted(ends, middles, out_int32=True).clamp(max=len(counts) - 1)
         if self.subwords:
             bags = [[i, *self.ngrams(word)] for i, word in enumerate(words)]
             tables["pieces"] = torch.tensor([row for bag in bags for row in bag])
@@ -128,51 +129,63 @@ class WordVectors(nn.Module):
         pairs = beside.to(self.input)
         count = pairs.sum(2, keepdim=True)
         if self.method == "skip_gram":
-            hidden = self.embed(centres)
-            total = self.against(hidden, around, pairs)
+            hidden, targets, weights = self.embed(centres), around, pairs
         else:
             hidden = torch.bmm(pairs / count.clamp(min=1), self.embed(around))  # (B, C, D)
             count = count.clamp(max=1)
-            itself = torch.eye(chunk, device=words.device).expand(len(around), -1, -1) * count
-            total = self.against(hidden, centres, itself)
-        if not self.by_tree:
-            drawn = self.draw(len(around))
-            scores = torch.bmm(hidden, F.embedding(drawn, self.output, sparse=True).transpose(1, 2))
-            total = total + Logistic.apply(scores, 1.0, count * (self.negative / self.shared))
+            targets, weights = centres, torch.eye(chunk, device=words.device).expand(len(around), -1, -1) * count
+        total = (
+            self.down_tree(hidden, targets, weights) if self.by_tree else self.beside_noise(hidden, targets, weights)
+        )
         number = count.sum()
         return total / number.clamp(min=1), number
 
     def draw(self, rows: int) -> Tensor:
         """Words (rows, shared) by the noise distribution."""
-        return self.noise[torch.randint(NOISE, (rows, self.shared), device=self.noise.device)]
+        return self.noise[torch.randint(NOISE, (rows, self.shared), device=self.noise.device)].long()
 
-    def against(self, hidden: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
-        """The sum of the losses of predicting `targets` (B, T) from `hidden` (B, C, D), by `weights` (B, C, T)."""
-        if not self.by_tree:
-            scores = torch.bmm(hidden, F.embedding(targets, self.output, sparse=True).transpose(1, 2))
-            return Logistic.apply(scores, -1.0, weights)
+    def beside_noise(self, hidden: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
+        """The sum of the losses of telling `targets` (B, T) from drawn words by `hidden` (B, C, D), each pair weighted by
+        `weights` (B, C, T): one product for both, whose gradient names the rows of the table once."""
+        both = torch.cat([targets, self.draw(len(targets))], dim=1)  # (B, T + shared)
+        noise = weights.sum(2, keepdim=True) * (self.negative / self.shared)
+        signs = torch.ones(both.shape[1], device=both.device)
+        signs[: targets.shape[1]] = -1
+        vectors = F.embedding(both, self.output, sparse=True)
+        return Logistic.apply(hidden, vectors, signs, torch.cat([weights, noise.expand(-1, -1, self.shared)], dim=2))
+
+    def down_tree(self, hidden: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
+        """The sum of the losses of the way to `targets` (B, T) down the tree from `hidden` (B, C, D), each pair weighted
+        by `weights` (B, C, T)."""
         depth = int(self.depths[targets].max())
         nodes, signs = self.paths[targets, :depth], self.codes[targets, :depth]  # (B, T, E); +1 left, -1 right, 0 none
         vectors = F.embedding(nodes.flatten(1), self.output, sparse=True)
-        scores = torch.bmm(hidden, vectors.transpose(1, 2))  # (B, C, T * E)
-        inside = (weights.unsqueeze(3) * (signs != 0).unsqueeze(1)).flatten(2)
-        return Logistic.apply(scores, -signs.flatten(1).unsqueeze(1).to(scores), inside)
+        inside = (weights.unsqueeze(3) * (signs != 0).unsqueeze(1)).flatten(2)  # (B, C, T * E)
+        return Logistic.apply(hidden, vectors, -signs.flatten(1).unsqueeze(1).to(hidden), inside)
 
 
 class Logistic(torch.autograd.Function):
-    """The sum of `weights` * log(1 + exp(`signs` * `scores`)), with the gradient made in the forward pass, where the
-    exponential is at hand: autograd keeps one tensor instead of five."""
+    """The sum of `weights` (B, C, T) * log(1 + exp(`signs` * scores)), scores of `hidden` (B, C, D) and `vectors` (B, T, D)
+    being their products.
+
+    The scores' gradient is made in the forward pass, where the exponential is at hand, so that one tensor is kept instead
+    of five; and the gradient of each factor comes out row by row, as the tables take it, where autograd's of a transposed
+    factor would have to be copied.
+    """
 
     @staticmethod
-    def forward(ctx: Any, scores: Tensor, signs: Any, weights: Tensor) -> Tensor:
-        signed = scores * signs
-        ctx.save_for_backward(signed.sigmoid().mul_(signs).mul_(weights))
+    def forward(ctx: Any, hidden: Tensor, vectors: Tensor, signs: Tensor, weights: Tensor) -> Tensor:
+        signed = torch.bmm(hidden, vectors.transpose(1, 2)) * signs
+        ctx.save_for_backward(hidden, vectors, signed.sigmoid().mul_(signs).mul_(weights).to(vectors))
         return (F.softplus(signed) * weights).sum()
 
     @staticmethod
-    def backward(ctx: Any, *outer: Tensor) -> tuple[Tensor, None, None]:
-        (gradient,) = ctx.saved_tensors
-        return gradient * outer[0], None, None
+    @once_differentiable
+    def backward(ctx: Any, *outer: Tensor) -> tuple[Tensor, Tensor, None, None]:
+        hidden, vectors, gradient = ctx.saved_tensors
+        gradient = gradient * outer[0]
+        ours, theirs = torch.bmm(gradient, vectors), torch.bmm(gradient.transpose(1, 2), hidden.to(gradient))
+        return ours.to(hidden), theirs, None, None
 
 
 def huffman(counts: Tensor) -> tuple[Tensor, Tensor, Tensor]:

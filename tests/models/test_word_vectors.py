@@ -109,6 +109,23 @@ def test_the_tree_gives_probabilities_that_sum_to_one_and_the_loss_is_their_loga
     torch.testing.assert_close(loss, expected)
 
 
+@pytest.mark.parametrize("output", ["negative_sampling", "hierarchical_softmax"])
+@pytest.mark.parametrize("method", ["skip_gram", "cbow"])
+def test_half_precision_gives_gradients_near_those_of_full(method: str, output: str) -> None:
+    model = small(method=method, output=output)
+
+    def gradients(half: bool) -> list[Tensor]:
+        torch.manual_seed(1)
+        with torch.autocast("cpu", torch.bfloat16, enabled=half):
+            loss, _ = model(TEXT, DOCUMENTS)
+        return [sparse.to_dense() for sparse in torch.autograd.grad(loss, [model.input, model.output])]
+
+    for full, half in zip(gradients(False), gradients(True), strict=True):
+        assert full.any()
+        assert half.dtype == torch.float32
+        torch.testing.assert_close(half, full, atol=0.01, rtol=0.02)
+
+
 def test_frequent_words_have_short_codes_and_the_mean_is_the_least() -> None:
     _, signs, depths = huffman(COUNTS)
     assert depths.tolist() == [0, 0, 0, 0, 2, 2, 2, 3, 4, 4]
