@@ -121,8 +121,17 @@ class InTurn(Callback):
         kinds = {"total": statistics.mean, "block": statistics.median}
         return {kind: {name: 1 / of(times) for name, times in self.times.items()} for kind, of in kinds.items()}
 
+    def ratios(self, name: str) -> list[float]:
+        """dltrain's rate over another's, of each of its blocks and the other's after it."""
+        return [theirs / ours for ours, theirs in zip(self.times["dltrain"], self.times[name], strict=True)]
+
 
 def dltrain(built: build.Experiment, loops: dict[str, Iterator[int]]) -> Rates:
+    """Images a second of the engine and of the other loops."""
+    return in_turn(built, loops).rates()
+
+
+def in_turn(built: build.Experiment, loops: dict[str, Iterator[int]]) -> InTurn:
     """Through the same fitting as the command, in a folder that is thrown away, in turn with other loops."""
     with tempfile.TemporaryDirectory() as folder:
         session = build.session(built, Run(Path(folder)), "benchmark")
@@ -132,7 +141,7 @@ def dltrain(built: build.Experiment, loops: dict[str, Iterator[int]]) -> Rates:
         tensorboard = session.optional.get("tensorboard")
         if isinstance(tensorboard, TensorBoard):
             tensorboard.close()
-    return turns.rates()
+    return turns
 
 
 def hand_written(model: str, floats: bool) -> Iterator[int]:
