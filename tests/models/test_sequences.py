@@ -15,7 +15,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from dltrain.commands.check import COUNTED
 from dltrain.models.attention import AdditiveAttention, MultiHeadAttention, rotated, scaled_dot_product
 from dltrain.models.recurrent import Cell, Recurrence, Recurrent, RecurrentLanguageModel
-from dltrain.models.sequences import Attention, Summary, backwards, mean
+from dltrain.models.sequences import Attention, Summary, backwards, embedding, mean
 from dltrain.models.transformer import (
     Positions,
     Stack,
@@ -23,6 +23,7 @@ from dltrain.models.transformer import (
     TransformerLanguageModel,
     sinusoids,
 )
+from dltrain.types import PAD
 
 CELLS: list[Cell] = ["rnn", "lstm", "gru"]
 LENGTHS = torch.tensor([7, 3, 5, 1])
@@ -111,6 +112,21 @@ def test_every_parameter_gets_a_gradient_and_padding_has_no_vector(kind: tuple) 
     embedding = next(m for m in model.modules() if isinstance(m, nn.Embedding))
     assert not embedding.weight[0].any()
     assert not embedding.weight.grad[0].any()
+
+
+@pytest.mark.parametrize("shape", [(7,), (5, 64), (0, 3)])
+def test_looked_up_vectors_and_their_gradient_are_those_of_torchs_embedding(shape: tuple[int, ...]) -> None:
+    torch.manual_seed(0)
+    ours, size = embedding(30, 6), (*shape, 6)
+    theirs = nn.Embedding(30, 6, padding_idx=PAD, _weight=ours.weight.detach().clone())
+    tokens, weights = torch.randint(30, shape), torch.randn(size)
+    found, expected = ours(tokens), theirs(tokens)
+    assert torch.equal(found, expected)
+    for values in (found, expected):
+        (values * weights).sum().backward()
+    assert ours.weight.grad is not None
+    torch.testing.assert_close(ours.weight.grad, theirs.weight.grad)
+    assert not ours.weight.grad[PAD].any()
 
 
 @pytest.mark.parametrize("shape", [(6,), (6, 2), (3, 4, 6)], ids=["row", "series", "image"])
