@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import hashlib
 import inspect
-import json
 import logging
 import math
 import sys
@@ -38,6 +37,7 @@ from dltrain.device import Device
 from dltrain.embeddings import KEY, take_vectors, tokens_of
 from dltrain.engine import Callback, Engine, Task
 from dltrain.errors import ConfigError
+from dltrain.files import to_json
 from dltrain.freezing import Freezing, chosen
 from dltrain.optim import Optim
 from dltrain.pretrained import Beginning, of_run, published, trained_weights
@@ -341,7 +341,7 @@ def session(experiment: Experiment, run: Run, command: str = "", settings: dict[
             Store(run.folder / CHECKPOINTS),
             None if trainer.save_every is None else Interval.parse(trainer.save_every),
             trainer.on_save_error,
-            about={"config_sha256": hashlib.sha256(json.dumps(config, default=str).encode()).hexdigest()},
+            about={"config_sha256": hashlib.sha256(to_json(config, default=str).encode()).hexdigest()},
             sync=lambda: run.sync(METRICS),
         ),
     )

@@ -24,7 +24,7 @@ from torch import Tensor
 
 from dltrain import __version__
 from dltrain.errors import InputError, SaveError
-from dltrain.files import OLD, replace_file, sweep, sync_directory, temporary_name, write_through
+from dltrain.files import OLD, replace_file, sweep, sync_directory, temporary_name, to_json, write_through
 
 log = logging.getLogger("dltrain")
 
@@ -142,8 +142,8 @@ def require_regular(path: Path) -> None:
 
 def sealed(manifest: dict[str, Any]) -> bytes:
     """A manifest as text, with the sha256 of the rest of it at its end."""
-    seal = hashlib.sha256(json.dumps(manifest, indent=1).encode()).hexdigest()
-    return json.dumps({**manifest, "seal": seal}, indent=1).encode()
+    seal = hashlib.sha256(to_json(manifest, indent=1).encode()).hexdigest()
+    return to_json({**manifest, "seal": seal}, indent=1).encode()
 
 
 def unpickled(path: Path, content: bytes) -> Any:

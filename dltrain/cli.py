@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import json
 import logging
 import os
 import re
@@ -20,6 +19,7 @@ from dltrain.config.groups import config_dir, groups
 from dltrain.config.schema import close_matches
 from dltrain.config.suggest import common_keys
 from dltrain.errors import DltrainError, Interrupted, UsageError
+from dltrain.files import to_json
 
 log = logging.getLogger("dltrain")
 
@@ -211,7 +211,7 @@ def main(argv: list[str] | None = None) -> int:
         log.removeHandler(handler)
     if options.json:
         try:
-            print(json.dumps({"exit_code": code, **options.outcome}, default=str), flush=True)
+            print(to_json({"exit_code": code, **options.outcome}, default=str), flush=True)
         except BrokenPipeError as e:
             report(e, options)
     return code

@@ -1,12 +1,16 @@
-"""Writing files so that a crash leaves the old content or the new: through to the disk, under another name first."""
+"""Writing files so that a crash leaves the old content or the new, and the one way in which JSON is written."""
 
 from __future__ import annotations
 
+import json
+import math
 import os
 import shutil
 import socket
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 TEMPORARY, OLD = ".tmp-", ".old-"  # what such names begin with: of what is being written, and of what is being removed
 
@@ -66,3 +70,29 @@ def sync_directory(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def to_json(
+    content: Any,
+    indent: int | None = None,
+    ensure_ascii: bool = True,
+    default: Callable[[Any], Any] | None = None,
+) -> str:
+    """Write `content` as JSON that every reader takes: an infinite number or NaN becomes null."""
+    return json.dumps(finite(content), indent=indent, ensure_ascii=ensure_ascii, default=default, allow_nan=False)
+
+
+def finite(content: Any) -> Any:
+    """Copy mappings and lists with None in the place of every infinite number and NaN."""
+    if isinstance(content, float):
+        return content if math.isfinite(content) else None
+    if isinstance(content, dict):
+        return {_json_key(name): finite(value) for name, value in content.items()}
+    if isinstance(content, list | tuple):
+        return [finite(value) for value in content]
+    return content
+
+
+def _json_key(name: Any) -> Any:
+    """Return the text of a key that is a number JSON has no name for."""
+    return str(name) if isinstance(name, float) and not math.isfinite(name) else name

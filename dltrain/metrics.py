@@ -111,9 +111,8 @@ def regression(outputs: Tensor, targets: Tensor) -> dict[str, Tensor]:
     """
     errors = (outputs - targets).square().sum(dim=0)
     spread = (targets - targets.mean(dim=0)).square().sum(dim=0)
-    r2 = torch.where(
-        spread > 0, 1 - errors / spread.clamp_min(torch.finfo(spread.dtype).tiny), (errors == 0).to(errors)
-    )
+    varies = (targets != targets[:1]).any(dim=0)  # the mean of equal numbers may be off by a rounding
+    r2 = torch.where(varies, 1 - errors / spread.clamp_min(torch.finfo(spread.dtype).tiny), (errors == 0).to(errors))
     return {"mse": errors / len(targets), "mae": (outputs - targets).abs().mean(dim=0), "r2": r2}
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from dltrain.errors import InputError, UsageError
-from dltrain.files import replace_file, sweep, sync_directory, temporary_name, write_through
+from dltrain.files import replace_file, sweep, sync_directory, temporary_name, to_json, write_through
 
 try:
     import fcntl
@@ -160,7 +160,7 @@ class Run:
     def append(self, name: str, record: dict[str, Any]) -> None:
         """One line of JSON at the end of `name`. Where there is no room, lines wait in memory until there is."""
         waiting = self.pending.setdefault(name, [])
-        waiting.append(json.dumps(record) + "\n")
+        waiting.append(to_json(record) + "\n")
         try:
             write_end(self.folder / name, "".join(waiting).encode())
         except OSError as e:
@@ -196,7 +196,7 @@ def apart(description: dict[str, Any]) -> tuple[dict[str, Any], dict[str, bytes]
     """A description for the manifest, and by file name those of its texts and lists that are too long to stand in it."""
     files = {f"{n}.json": v.encode() for n, v in description.items() if isinstance(v, str) and len(v) > LONG}
     files |= {
-        f"{n}{LIST}": json.dumps(v, ensure_ascii=False).encode()
+        f"{n}{LIST}": to_json(v, ensure_ascii=False).encode()
         for n, v in description.items()
         if isinstance(v, list) and len(v) > LONG
     }
@@ -213,7 +213,7 @@ def is_reference(value: Any) -> bool:
 
 
 def as_json(content: dict[str, Any]) -> bytes:
-    return (json.dumps(content, indent=1, default=str) + "\n").encode()
+    return (to_json(content, indent=1, default=str) + "\n").encode()
 
 
 def write_end(path: Path, content: bytes) -> None:

@@ -90,7 +90,10 @@ class MetricsLog(Callback):
         finite = {name: value if math.isfinite(value) else None for name, value in values.items()}
         self.run.append(METRICS, {**where, **finite})
         self.lines += 1
-        self.latest.update({name: value for name, value in values.items() if math.isfinite(value)})
+        if split == "train":  # a step that is skipped leaves the last good figures
+            self.latest.update({name: v for name, v in values.items() if math.isfinite(v)})
+        else:  # a figure that is undefined now is not what it was before
+            self.latest.update(values)
         self.show(engine, {**where, **values})
 
     def show(self, engine: Engine, record: Record) -> None:

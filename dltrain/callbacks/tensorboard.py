@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import threading
 import warnings
@@ -15,6 +14,7 @@ from torch import Tensor
 
 from dltrain.callbacks.metrics_log import MetricsLog
 from dltrain.engine import Callback, Engine
+from dltrain.files import to_json
 from dltrain.report.batches import picture
 from dltrain.report.pictures import fields, grid, heat_map, plot, points
 from dltrain.run import Run
@@ -56,7 +56,7 @@ class TensorBoard(Callback):
 
             threading.excepthook = without_write_errors
             self._writer = SummaryWriter(str(self.run.folder / "tensorboard"), purge_step=self.purge_step)
-            as_text = "\n".join(f"    {line}" for line in json.dumps(self.settings, indent=2).splitlines())
+            as_text = "\n".join(f"    {line}" for line in to_json(self.settings, indent=2).splitlines())
             self._writer.add_text("configuration", as_text)
             self._writer.add_text("command", f"    {self.command}")
         return self._writer

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import json
 import logging
 import traceback
 from pathlib import Path
@@ -17,6 +16,7 @@ from dltrain.config.compose import Composed, compose, parse, raise_problems
 from dltrain.config.groups import groups
 from dltrain.config.schema import literals
 from dltrain.errors import DltrainError, Interrupted, UsageError
+from dltrain.files import to_json
 from dltrain.report.text import duration, number, table
 from dltrain.run import Run
 
@@ -43,7 +43,7 @@ def multirun(options: Options) -> None:
     for number_, (job, one) in enumerate(zip(jobs, composed, strict=True)):
         log.info(f"\n[{number_ + 1}/{len(jobs)}] {' '.join(job)}")
         rows.append({"job": number_, "overrides": job, **run_job(one, job, options, sweep / str(number_))})
-        (sweep / RESULTS).write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
+        (sweep / RESULTS).write_text(to_json(rows, indent=1) + "\n", encoding="utf-8")
         if rows[-1]["status"] == "interrupted":
             break
     log.info(f"\n{sweep}\n{overview(rows, varied)}\ncurves  tensorboard --logdir {sweep}")

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import csv
 import glob
-import json
 import logging
 import os
 import sys
@@ -35,6 +34,7 @@ from dltrain.config import check
 from dltrain.data.tokens import TokenSplit
 from dltrain.engine import Engine
 from dltrain.errors import InputError, UsageError
+from dltrain.files import to_json
 from dltrain.report.text import number, table
 from dltrain.types import PAD, Answers, Data, ReadsText, Sample
 
@@ -275,7 +275,7 @@ def write(rows: Iterable[Row], out: Path) -> tuple[int, list[Row]]:
             written += 1
             few += [row] if written <= FEW else []
             if out.suffix == ".jsonl":
-                file.write(json.dumps(row, ensure_ascii=False) + "\n")
+                file.write(to_json(row, ensure_ascii=False) + "\n")
                 continue
             columns = flat(row)
             if writer is None:

@@ -23,6 +23,7 @@ from dltrain.config import check
 from dltrain.config.compose import Composed, compose
 from dltrain.engine import Resume
 from dltrain.errors import DivergedError, DltrainError, InputError, Interrupted
+from dltrain.files import finite
 from dltrain.report.text import duration, fields, number, table
 from dltrain.run import CONFIG, LOG, MANIFEST, METRICS, RESULTS, Run, apart, as_json
 from dltrain.types import Grid
@@ -202,7 +203,7 @@ def summarize(session: Session, status: str, reason: str, scores: dict[str, Any]
     results = {
         "status": status,
         **({"reason": reason} if reason else {}),
-        "metrics": metrics,
+        "metrics": finite(metrics),
         "best": session.checkpoint.best,
         "epochs": engine.epoch,
         "steps": engine.step,
@@ -289,7 +290,9 @@ def drawn(scores: dict[str, Any]) -> list[str]:
 def verdict(session: Session, results: dict[str, Any]) -> None:
     """Say whether `debug=overfit` learned its one batch by heart; DltrainError if not."""
     lines = (session.run.folder / METRICS).read_text(encoding="utf-8").splitlines()
-    losses = [record["train/loss"] for record in map(json.loads, lines) if "train/loss" in record]
+    losses = [r["train/loss"] for r in map(json.loads, lines) if r.get("train/loss") is not None]
+    if not losses:
+        raise DltrainError("overfit: FAIL  no step had a loss that is a finite number")
     accuracy = results["metrics"].get("test/accuracy", 0.0)
     how = f"loss {number(losses[0])} -> {number(losses[-1])}, accuracy on the batch {number(accuracy)}"
     if losses[-1] > 0.1 * losses[0] and accuracy < 0.99:

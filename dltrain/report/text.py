@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
+UNDEFINED = "undefined"  # a figure that has no value, such as a ratio to zero
 
-def number(value: float) -> str:
-    """A figure to four significant digits; whole thousands with separators."""
+
+def number(value: float | None) -> str:
+    """Format a figure to four significant digits, whole thousands with separators."""
+    if value is None or not math.isfinite(value):
+        return UNDEFINED
     if abs(value) >= 1000:
         return f"{value:,.0f}"
     return f"{value:.4f}" if abs(value) >= 0.001 or value == 0 else f"{value:.3g}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Literal
 
@@ -67,7 +68,9 @@ class Forecasting(Task):
         found = scores(self.model, self.loss, seen(), self.data.spec)
         std = torch.tensor(self.data.spec.target_std, dtype=torch.float64)
         naive = (torch.cat(last) - torch.cat(truth)).cpu() * std  # (N, horizon)
-        return {**found, "relative_error": float(found["rmse"] / naive.square().mean().sqrt())}
+        naive_rmse = float(naive.square().mean().sqrt())
+        relative = found["rmse"] / naive_rmse if naive_rmse > 0 else math.nan
+        return {**found, "relative_error": relative}
 
     def predict(self, batch: Tensor) -> Tensor:
         """Forecasts (B, horizon) in the unit of the data."""

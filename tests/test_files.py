@@ -1,0 +1,66 @@
+"""JSON that every reader takes: an undefined figure is null in every file and on the screen a word."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import dltrain as package
+from dltrain.files import to_json
+from dltrain.report.text import number
+
+SOURCES = Path(package.__file__).parent
+HASHED = ("data/environments.py",)  # writes a text to take its hash, not a file
+
+
+def strict(text: str) -> Any:
+    """Parse JSON; ValueError for Infinity and NaN, which JSON does not have."""
+
+    def refuse(token: str) -> None:
+        raise ValueError(token)
+
+    return json.loads(text, parse_constant=refuse)
+
+
+def test_numbers_that_json_lacks_become_null_however_deep() -> None:
+    content = {"a": math.inf, "b": [1.5, -math.inf, {"c": (math.nan, "x")}], 1.5: True}
+    assert strict(to_json(content)) == {"a": None, "b": [1.5, None, {"c": [None, "x"]}], "1.5": True}
+    assert to_json({"ü": [1]}, ensure_ascii=False) == '{"ü": [1]}'
+
+
+def test_json_is_written_in_one_place() -> None:
+    found = [p for p in SOURCES.rglob("*.py") if re.search(r"\bjson\.dumps?\(", p.read_text(encoding="utf-8"))]
+    assert {p.relative_to(SOURCES).as_posix() for p in found} - {*HASHED} == {"files.py"}
+
+
+@pytest.mark.parametrize("value", [None, math.nan, math.inf])
+def test_a_figure_without_a_value_is_shown_as_a_word(value: float | None) -> None:
+    assert number(value) == "undefined"
+
+
+def test_json_infinity(dltrain) -> None:
+    """Case json-infinity: the naive forecast of a series with a flat end has no error to compare with."""
+    pytest.importorskip("pyarrow")
+    values = [f"{20 + 10 * math.sin(i / 6):.3f}" for i in range(150)] + ["3.000"] * 60
+    Path("flat_end.csv").write_text("\n".join(["v", *values]) + "\n")
+    settings = ("dataset=timeseries", "dataset.path=flat_end.csv", "trainer.epochs=1", "callbacks=quiet")
+    expected = "expect={test/relative_error: '<1'}"
+    outcome = dltrain("-m", *settings, "dataset.window=12", expected, "seed=0,1", "--json")
+    assert outcome.code == 0, outcome.err
+    jobs = strict(outcome.out.splitlines()[-1])["jobs"]
+    assert [job["metrics"]["test/relative_error"] for job in jobs] == [None, None]
+    run, sweep = Path(jobs[0]["run"]), Path(jobs[0]["run"]).parent
+    assert strict((run / "results.json").read_text())["metrics"]["test/relative_error"] is None
+    assert strict((run / "results.json").read_text())["expect"]["test/relative_error"]["met"] is False
+    assert strict((sweep / "sweep.json").read_text())[1]["metrics"]["test/relative_error"] is None
+    for line in (run / "metrics.jsonl").read_text().splitlines():
+        strict(line)
+    outcome = dltrain("evaluate", str(run), "--json")
+    assert strict(outcome.out.splitlines()[-1])["metrics"]["test/relative_error"] is None
+    assert "undefined" in outcome.out
+    assert dltrain("resume", str(run), "trainer.epochs=2", "--json").code == 0
