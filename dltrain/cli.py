@@ -54,7 +54,7 @@ HIDDEN = {"__complete": Verb("completion", "complete", "", "", MANY, True)}  # w
 MULTIRUN = Verb("multirun", "multirun", "-m [overrides]", "a grid of runs: values separated by commas")
 FLAGS = {"--help": "help", "-h": "help", "--version": "version", "--json": "json", "--debug": "debug"}
 FLAGS |= {"-m": "multirun", "--multirun": "multirun", "--plot": "plot", "--fork": "fork"}
-FLAGS |= {"--explain": "explain"}
+FLAGS |= {"--explain": "explain", "--data": "data"}
 VALUED = {
     "--config-dir": "config_dir",
     "--out": "out",
@@ -65,6 +65,7 @@ VALUED = {
 EXAMPLES = {"--config-dir": "FOLDER", "--out": "FILE.csv", "--images": "FILE.png", "--samples": "64", "--tokens": "200"}
 OWN_FLAGS = {  # of one verb, with what they do there
     "plot": ("check", "--plot draws the learning rate of `dltrain check`"),
+    "data": ("check", "--data reads the data set of `dltrain check` as training would"),
     "images": ("check", "--images is the file into which `dltrain check` draws a batch as the network sees it"),
     "explain": ("predict", "--explain draws why `dltrain predict` answers as it does"),
     "out": ("predict", "--out is the file that `dltrain predict` writes"),
@@ -102,6 +103,7 @@ flags: --json (outcome as a last line of JSON)  --debug (tracebacks)  --plot (ch
        --out FILE.csv|FILE.jsonl (predict)  --samples N (predict: a generator's images)
        --tokens N (predict: what follows a text)
        --explain (predict: why, as pictures)  --images FILE.png (check: a batch as the network sees it)
+       --data (check: read the data as training would, and report what is in it)
        --fork (resume: in a new run)  -- (what follows is no flag)
 RUN is a run folder, a unique part of its name, or `last`
 exit codes: 0 done, 1 failure, 2 usage or configuration, 3 input file, 4 diverged, 130 Ctrl-C, 143 SIGTERM
@@ -131,6 +133,7 @@ def parse(argv: list[str]) -> tuple[Verb | None, Options, set[str]]:
             words.append(word)
     options.json, options.debug, options.multirun = ("json" in flags, "debug" in flags, "multirun" in flags)
     options.plot, options.fork, options.explain = "plot" in flags, "fork" in flags, "explain" in flags
+    options.data = "data" in flags
     verb: Verb | None = VERBS["train"]
     if words and "=" not in words[0] and not words[0].startswith(("~", "+")):
         name = words.pop(0)

@@ -1,4 +1,7 @@
-"""`dltrain check [overrides]`: every problem at once; then a fake batch through the model, and what it costs."""
+"""`dltrain check [--data] [overrides]`: every problem at once; then a fake batch through the model, and what it costs.
+
+With --data the data set is read first, as training would read it, and what is in it is reported.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +17,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from dltrain import build
 from dltrain.build import Experiment
+from dltrain.commands.data_report import find_files, report_data
 from dltrain.commands.options import Options
 from dltrain.config.check import raise_all, unread
 from dltrain.config.compose import Composed, compose
@@ -48,6 +52,9 @@ def check(options: Options) -> None:
 def report(composed: Composed, options: Options) -> None:
     """Print the layers, parameters, FLOPs, memory and time of a training step on fake data; writes nothing."""
     real = build.build(composed.config).data  # its spec only: no file is opened
+    find_files(real)
+    if options.data:
+        options.outcome["data"] = report_data(real)
     experiment = build.build(composed.config, fake=True)
     device = experiment.device
     engine = Engine((), device.mover(), device.autocast())
@@ -91,9 +98,8 @@ def report(composed: Composed, options: Options) -> None:
     if options.images is not None:
         draw_batch(real, Path(options.images))
         options.outcome["images"] = options.images
-    log.info(
-        f"\nno problems; {options.images or 'nothing'} was written{'' if options.images else ', the data was not read'}"
-    )
+    unread_data = "" if options.images or options.data else ", the data was not read (--data reads it)"
+    log.info(f"\nno problems; {options.images or 'nothing'} was written{unread_data}")
     options.outcome.update({name: value for name, _, value in figures})
 
 

@@ -20,6 +20,7 @@ class Options:
     plot: bool = False
     fork: bool = False
     explain: bool = False
+    data: bool = False
     config_dir: str | None = None
     out: str | None = None
     images: str | None = None

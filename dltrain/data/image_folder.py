@@ -93,14 +93,21 @@ class ImageFolder:
             raise InputError(f"{self.folder.path} has one class, {self.folder.class_names[0]}; expected {EXPECTED}")
         return self.inner.spec
 
-    @cached_property
-    def splits(self) -> InMemory | Streams:
-        """ConfigError where no folder is named."""
+    def find_files(self) -> None:
+        _ = self.named_folder().class_names
+
+    def named_folder(self) -> Folder:
+        """Return the folder of the images; ConfigError where none is named."""
         if self.folder is None:
             raise ConfigError([("dataset.path=null", f"name the images to train on: dataset.path=DIR, {EXPECTED}")])
-        size = decoded_bytes(self.folder)
+        return self.folder
+
+    @cached_property
+    def splits(self) -> InMemory | Streams:
+        folder = self.named_folder()
+        size = decoded_bytes(folder)
         streamed = size > SHARE * free_memory() if self.memory == "auto" else not self.memory
-        return Streams(self.folder, self.inner, self.root / CACHE) if streamed else self.inner
+        return Streams(folder, self.inner, self.root / CACHE) if streamed else self.inner
 
     @property
     def train(self) -> Split | Streamed:

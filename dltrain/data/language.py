@@ -19,7 +19,7 @@ from dltrain.data.tokenizer import SPECIAL, Kind, Tokenizer
 from dltrain.data.tokens import tokenized
 from dltrain.errors import ConfigError, InputError
 from dltrain.rng import keyed
-from dltrain.types import Fraction, PositiveInt, Sample, Spec
+from dltrain.types import Fraction, PositiveInt, ReadsFiles, Sample, Spec
 
 PIECE = 100_000  # characters that are tokenized at once
 STAND_IN = 64  # tokens of a vocabulary where no text is named: for debug=smoke
@@ -46,11 +46,21 @@ class FileProse:
     def read(self) -> dict[str, str]:
         return {part: self.text(name) for part, name in self.paths.items() if name is not None}
 
-    def text(self, name: str) -> str:
+    def find_files(self) -> None:
+        """Raise InputError where a named file or folder is absent."""
+        for name in self.paths.values():
+            if name is not None:
+                self.place(name)
+
+    def place(self, name: str) -> Path:
+        """Return the file or folder, here or in the data root; InputError where there is none."""
         here, there = Path(name).expanduser(), self.root / name
-        path = here if here.exists() else there
-        if not path.exists():
+        if not here.exists() and not there.exists():
             raise InputError(f"{here}: there is no such file or folder, nor in {self.root}")
+        return here if here.exists() else there
+
+    def text(self, name: str) -> str:
+        path = self.place(name)
         files = sorted(path.rglob(f"*{TEXT}")) if path.is_dir() else [path]
         text = "\n".join(read_text(file) for file in files)
         if not text.strip():
@@ -216,10 +226,15 @@ class LanguageModeling:
     def tokenizer(self) -> Tokenizer:
         return self.restored or self.loaded.tokenizer
 
-    @cached_property
-    def loaded(self) -> Loaded:
+    def find_files(self) -> None:
         if not self.source.named:
             raise ConfigError([("dataset.path=null", "name the text to train on: dataset.path=FILE.txt or DIR")])
+        if isinstance(self.source, ReadsFiles):
+            self.source.find_files()
+
+    @cached_property
+    def loaded(self) -> Loaded:
+        self.find_files()
         texts = self.parts(self.source.read())
         corpora = [Corpus.of(piece.encode(errors="replace") for piece in pieces(text)) for text in texts.values()]
         most = self.vocab_size or 2**31 - 1

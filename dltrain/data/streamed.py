@@ -79,6 +79,10 @@ class Streamed:
         generator = keyed(self.split.seed or 0, number, position)
         return self.split.transformed(inputs, targets.index_select(0, rows.to(targets.device)), generator)
 
+    def class_counts(self, num_classes: int) -> tuple[int, ...]:
+        """Return the number of samples of each class."""
+        return self.split.class_counts(num_classes)
+
     def state_dict(self) -> dict[str, Any]:
         return {}  # a batch is a function of (seed, epoch, position)
 

@@ -20,7 +20,7 @@ from dltrain.data.split import held_out
 from dltrain.data.tokenizer import Kind, Tokenizer
 from dltrain.data.tokens import Batching, Keep, Ragged, TokenSplit, tokenized
 from dltrain.errors import ConfigError, InputError
-from dltrain.types import BatchSize, Fraction, Ge, Gt, PositiveInt, Sample, Spec
+from dltrain.types import BatchSize, Fraction, Ge, Gt, PositiveInt, ReadsFiles, Sample, Spec
 
 STAND_IN = ("a", "b")  # classes where no file is named: for debug=smoke
 MOST_STATED = 10_000  # tokens of a text where nothing limits them, until the data is read
@@ -141,10 +141,15 @@ class Text:
     def tokenizer(self) -> Tokenizer:
         return self.restored[0] if self.restored else self.loaded.tokenizer
 
-    @cached_property
-    def loaded(self) -> Loaded:
+    def find_files(self) -> None:
         if not self.source.named:
             raise ConfigError([("dataset.path=null", "name the texts to train on: dataset.path=DIR or FILE.csv")])
+        if isinstance(self.source, ReadsFiles):
+            self.source.find_files()
+
+    @cached_property
+    def loaded(self) -> Loaded:
+        self.find_files()
         sets = self.source.read()
         corpora, targets = [s[0] for s in sets.values()], torch.cat([s[1] for s in sets.values()])
         train, known = [list(sets).index("train")], self.restored[0] if self.restored else None

@@ -77,6 +77,12 @@ class FileTexts:
             raise InputError(f"{path} has no text in it: expected {EXPECTED}")
         return found
 
+    def find_files(self) -> None:
+        """Raise InputError where a named file or folder is absent."""
+        for name in self.paths.values():
+            if name is not None:
+                self.place(name)
+
     def place(self, name: str) -> Path:
         """The file or folder, here or in the data root."""
         here, there = Path(name).expanduser(), self.root / name

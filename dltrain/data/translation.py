@@ -22,7 +22,7 @@ from dltrain.data.text import joined, least, restored_tokenizer
 from dltrain.data.tokenizer import Kind, Tokenizer
 from dltrain.data.tokens import Batching, Ragged, TokenSplit, tokenized
 from dltrain.errors import ConfigError, InputError
-from dltrain.types import BEGIN, END, BatchSize, Fraction, Ge, Gt, PositiveInt, Sample, Spec
+from dltrain.types import BEGIN, END, BatchSize, Fraction, Ge, Gt, PositiveInt, ReadsFiles, Sample, Spec
 
 log = logging.getLogger("dltrain")
 STATED = 1000  # pairs of the user's own files, until they are read
@@ -119,11 +119,16 @@ class Translation:
         """Of the source and of the target: the run's, or those of the texts."""
         return self.restored or (self.loaded.tokenizer, self.loaded.target_tokenizer)
 
-    @cached_property
-    def loaded(self) -> Loaded:
+    def find_files(self) -> None:
         if not self.pairs.named:
             why = "name the texts to train on: dataset.pairs.source=FILE and dataset.pairs.target=FILE"
             raise ConfigError([("dataset.pairs.source=null", why)])
+        if isinstance(self.pairs, ReadsFiles):
+            self.pairs.find_files()
+
+    @cached_property
+    def loaded(self) -> Loaded:
+        self.find_files()
         sets = self.pairs.read()
         train, known = [list(sets).index("train")], self.restored or (None, None)
         sizes = (self.vocab_size, self.target_vocab_size)
@@ -263,6 +268,12 @@ class ParallelFiles:
     @cached_property
     def found(self) -> dict[str, Aligned]:
         return {part: aligned(self.place(a), self.place(b)) for part, (a, b) in self.files.items()}
+
+    def find_files(self) -> None:
+        """Raise InputError where a named file is absent."""
+        for pair in self.files.values():
+            for name in pair:
+                self.place(name)
 
     def place(self, name: str) -> Path:
         """The file, here or in the data root."""

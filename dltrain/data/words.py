@@ -21,7 +21,7 @@ from dltrain.data.tokens import tokenized
 from dltrain.data.word_split import WordSplit, staying
 from dltrain.errors import ConfigError, InputError
 from dltrain.rng import keyed
-from dltrain.types import PAD, Fraction, Gt, NonNegative, PositiveInt, Sample, Spec
+from dltrain.types import PAD, Fraction, Gt, NonNegative, PositiveInt, ReadsFiles, Sample, Spec
 
 MOST_WORDS = 2_000_000  # different ones that are counted
 STATED, PER_TEXT = 1000, 250  # texts, and words in one, until they are read
@@ -46,11 +46,16 @@ class WordFiles:
     def __init__(self, root: Path, path: str | None = None) -> None:
         self.root, self.path, self.named, self.samples = Path(root), path, path is not None, (STATED, 0)
 
-    def read(self) -> dict[str, Labelled]:
+    def find_files(self) -> Path:
+        """Return the file or folder; InputError where it is absent."""
         places = [Path(str(self.path)).expanduser(), self.root / str(self.path)]
         found = next((place for place in places if place.exists()), None)
         if found is None:
             raise InputError(f"{self.path}: there is no such file or folder, nor in {self.root}")
+        return found
+
+    def read(self) -> dict[str, Labelled]:
+        found = self.find_files()
         texts = (
             folder_texts(found, pattern=f"**/*{TEXT}") if found.is_dir() else (line.encode() for line in lines(found))
         )
@@ -120,12 +125,17 @@ class Words:
         """About how many there are."""
         return sum(self.source.samples) if self.parts == "all" else self.source.samples[0]
 
-    @cached_property
-    def loaded(self) -> Loaded:
+    def find_files(self) -> None:
         if not self.source.named:
             raise ConfigError(
-                [("dataset.path=null", "name the text to learn from: dataset.source.path=DIR or FILE.txt")]
+                [("dataset.source.path=null", "name the text to learn from: dataset.source.path=DIR or FILE.txt")]
             )
+        if isinstance(self.source, ReadsFiles):
+            self.source.find_files()
+
+    @cached_property
+    def loaded(self) -> Loaded:
+        self.find_files()
         corpora = [corpus for part, (corpus, _) in self.source.read().items() if self.parts in ("all", part)]
         everything = list(range(len(corpora)))
         tokenizer, found, digest = tokenized(corpora, everything, "word", MOST_WORDS, self.lowercase, self.root)

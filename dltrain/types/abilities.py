@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-    from dltrain.types.drawn import Image
+    from dltrain.types.drawn import Image, Listing
 
 
 @runtime_checkable
@@ -115,3 +115,27 @@ class Watchable(Protocol):
 
     def watch(self, act: Callable[[Tensor], list[int]], episode: int) -> Iterator[Any]:
         """Pictures (H, W, 3) of bytes of one episode, the first before the first step; ValueError where there are none."""
+
+
+@runtime_checkable
+class ReadsFiles(Protocol):
+    """Data that is read from files which the user names."""
+
+    def find_files(self) -> None:
+        """Raise ConfigError where no file is named and InputError where a named one is absent; read none of them."""
+
+
+@runtime_checkable
+class Inspects(Protocol):
+    """Data that reports what it found in its files: what `check --data` shows beside the number of samples."""
+
+    def inspect(self) -> Sequence[Listing]:
+        """Return the tables to show, in their order. The data is read by now."""
+
+
+@runtime_checkable
+class CountsClasses(Protocol):
+    """A split that counts the samples of each class."""
+
+    def class_counts(self, num_classes: int) -> tuple[int, ...]:
+        """Return the number of samples of each class; an empty tuple where there are no classes."""

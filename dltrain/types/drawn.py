@@ -68,3 +68,14 @@ class Table:
     columns: tuple[str, ...]
     row_title: str = ""
     column_title: str = ""
+
+
+@dataclass(frozen=True)
+class Listing:
+    """A table of words and numbers. `name` is an identifier, the key of the table in `--json`; each of the `rows` has a
+    cell for each of the `columns`, whose names are identifiers too."""
+
+    name: str
+    columns: tuple[str, ...]
+    rows: Sequence[tuple[str | int | float, ...]]
+    title: str = ""
