@@ -183,6 +183,40 @@ def build(
     return Experiment(config, device, data, task, trainer, settings["callbacks"])
 
 
+def smallest_batch(task: nn.Module) -> int:
+    """Return how many samples a training batch needs: batch norm computes a variance, from two at least."""
+    norms = (nn.modules.batchnorm._BatchNorm,)
+    return 2 if any(isinstance(module, norms) and module.training for module in task.modules()) else 1
+
+
+def require_batches_for_norm(experiment: Experiment) -> None:
+    """Raise ConfigError if batch norm would have to compute a variance from one value per channel.
+
+    A rest of one sample is joined to the batch before it (`data/split.py`), so only a batch size of 1 or a
+    training set of one sample can cause it. A forward pass tells: one image has many values per channel.
+    """
+    data, task = experiment.data, experiment.task.train()
+    size = min(data.train.batch_size, data.train.samples)
+    if size != 1 or smallest_batch(task) == 1:
+        return
+    task_state = {name: value.clone() for name, value in task.state_dict().items() if torch.is_tensor(value)}
+    generators = rng.state_dict()
+    try:
+        batch = experiment.device.mover()(next(data.train.epoch(0)))
+        with torch.no_grad(), experiment.device.autocast():
+            task.predict(batch[0] if isinstance(batch, tuple | list) else batch)
+    except ValueError as e:
+        if "more than 1 value per channel" not in str(e):
+            raise
+        why = "batch norm needs at least two samples a batch"
+        if data.train.samples == 1:
+            why = f"there is 1 training sample, and {why}"
+        raise ConfigError([(f"dataset.batch_size={size}", f"{why}: use more, or a model without batch norm")]) from e
+    finally:
+        task.load_state_dict(task_state, strict=False)
+        rng.load_state_dict(generators)
+
+
 def watched(config: dict[str, Any], trainer: Trainer) -> tuple[str, Literal["max", "min"]]:
     """The metric that says which evaluation is best, and which way: the trainer's, or those of the task's signature."""
     if trainer.watch is not None:
@@ -333,7 +367,10 @@ def session(experiment: Experiment, run: Run, command: str = "", settings: dict[
     """
     config, trainer = experiment.config, experiment.trainer
     log, timer = MetricsLog(run, trainer.log_every), Timer(run)
-    nonfinite, memory = NonFinite(log, trainer.skip_nonfinite), Memory(trainer.on_oom == "halve")
+    nonfinite, memory = (
+        NonFinite(log, trainer.skip_nonfinite),
+        Memory(trainer.on_oom == "halve", lambda: smallest_batch(experiment.task)),
+    )
     limits = Limits(timer, trainer.steps, trainer.max_seconds)
     signals, checkpoint = (
         Signals(),

@@ -86,7 +86,8 @@ class Callback:
 
 
 EVENTS = ("step_end", "evaluation_step", "evaluation_end", "epoch_end", "stage_end", "run_end", "resumed")
-PLACE = ("index", "epoch", "position", "stage_ended", "settled")
+PLACE = ("index", "epoch", "position", "stage_ended", "settled", "evaluated_step")
+NEVER = -1  # the step of an evaluation that has not happened
 
 
 @dataclass
@@ -100,7 +101,8 @@ class Resume:
 class Engine:
     """Runs a task. Callbacks read `stage`, `epoch`, `position`, `step`, `metrics` and `scores`, and may call
     `end_stage`, `end_run` and, through the checkpoint callback, save. `exhausted` says that the epoch's batches are
-    through, `settled` that the evaluation after the last step is."""
+    through, `settled` that the evaluation after the last step is. `evaluated_step` is the step of the stage's last
+    evaluation: one state is evaluated once, however often that is asked for."""
 
     task: Task
     stage: Stage
@@ -117,6 +119,7 @@ class Engine:
             e: [getattr(c, e) for c in callbacks if getattr(type(c), e) is not getattr(Callback, e)] for e in EVENTS
         }
         self.index = self.epoch = self.position = self.step = 0
+        self.evaluated_step = NEVER
         self.metrics: dict[str, Tensor] = {}
         self.scores: dict[str, Any] = {}
         self.evaluation_seconds = 0.0
@@ -153,12 +156,14 @@ class Engine:
             self._flush()
 
     def evaluate(self) -> None:
-        """Score the stage's held-out batches, with averaged weights where a stage averages."""
-        if self.stage.held_out is not None:
-            self.scores = self.score(self.stage.held_out, "val")
-            for optim in self.stage.optims:
-                optim.observe(float(self.scores.get(self.stage.watch, "nan")))
-            self.emit("evaluation_end")
+        """Score the stage's held-out batches, with averaged weights where a stage averages; nothing if that is done."""
+        if self.stage.held_out is None or self.evaluated_step == self.step:
+            return
+        self.scores = self.score(self.stage.held_out, "val")
+        self.evaluated_step = self.step
+        for optim in self.stage.optims:
+            optim.observe(float(self.scores.get(self.stage.watch, "nan")))
+        self.emit("evaluation_end")
 
     def score(self, batches: Batches, split: str) -> dict[str, Any]:
         """The current stage's `evaluate` over `batches`: {"<split>/<metric>": value}."""
@@ -184,6 +189,7 @@ class Engine:
         self.task = task
         for self.index, self.stage in enumerate(task.stages()):
             self.epoch, self.position, self.stage_ended, self.settled, self.scores = 0, 0, False, False, {}
+            self.evaluated_step = NEVER
             if resume and self.index < resume.state["index"]:
                 self.restore_stage_end(resume.stage_ends[self.index])
                 continue
@@ -198,7 +204,10 @@ class Engine:
         next(self._stages(task, resume))
 
     def _flush(self) -> None:
+        """Make the updates that are incomplete; a state that they change is evaluated again, at the same step too."""
         for optim in self.stage.optims:
+            if optim.pending:
+                self.evaluated_step = NEVER
             optim.flush()
 
     @property
@@ -240,7 +249,7 @@ class Engine:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.restore_stage_end(state)
-        self.__dict__.update({name: state[name] for name in PLACE})
+        self.__dict__.update({name: state.get(name, NEVER) for name in PLACE})  # older states lack the last of them
         for optim, saved in zip(self.stage.optims, state["optims"], strict=True):
             optim.load_state_dict(saved)
         self.stage.batches.load_state_dict(state["batches"])

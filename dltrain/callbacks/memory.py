@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -21,13 +21,16 @@ class Memory(Callback):
 
     Where the memory does not suffice it raises a `DltrainError` that says what to try, or, with `halve`, makes the step
     anew with the batch in twice as many parts, each with its share of the loss: the update is of the whole batch still.
-    Batch norm sees the parts. How many parts it takes is kept in checkpoints.
+    Batch norm sees the parts; `smallest_part` returns how many samples a part needs (2 for batch norm). How many parts
+    a batch takes is kept in checkpoints.
     """
 
     name = "memory"
 
-    def __init__(self, halve: bool) -> None:
-        self.halve, self.parts = halve, 1
+    def __init__(self, halve: bool, smallest_part: Callable[[], int] = lambda: 1) -> None:
+        self.halve = halve
+        self.smallest_part = smallest_part
+        self.parts = 1
 
     def __call__(self, stage: Stage, batch: Any) -> dict[str, Tensor]:
         while True:
@@ -40,9 +43,10 @@ class Memory(Callback):
                 reason = str(e).splitlines()[0]
             size = length(batch)  # outside of the handler, so that what the step held is free
             begun = updates != [optim.updates for optim in stage.optims]
-            if not self.halve or begun or not stage.optims or self.parts >= size:
+            parts = min(2 * self.parts, size // self.smallest_part())
+            if not self.halve or begun or not stage.optims or parts <= self.parts:
                 raise DltrainError(out_of_memory(reason, size, self.parts, begun))
-            self.parts *= 2
+            self.parts = parts
             for optim in stage.optims:
                 if optim.pending:
                     log.warning("the gradient gathered so far in this update is lost with the failed step")

@@ -56,6 +56,7 @@ def report(composed: Composed, options: Options) -> None:
     if options.data:
         options.outcome["data"] = report_data(real)
     experiment = build.build(composed.config, fake=True)
+    build.require_batches_for_norm(experiment)
     device = experiment.device
     engine = Engine((), device.mover(), device.autocast())
     stages = list(experiment.task.stages())  # untrained: a later one finds what it would find trained

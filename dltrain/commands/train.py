@@ -48,6 +48,7 @@ def start(composed: Composed, options: Options, folder: Path | None = None) -> d
             log.warning(line)
         experiment = build.build(config)
         _ = experiment.data.train.samples  # reads the data set
+        build.require_batches_for_norm(experiment)
         share = config["dataset"].get("val_fraction")
         if share and not experiment.data.val.samples and not config["debug"]:
             log.warning(

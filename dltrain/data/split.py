@@ -15,6 +15,17 @@ from dltrain.types import BatchSize, Spec, Transform
 BLOCK_BYTES = 2**20  # gathered and normalized at once, then cut into batches: fewer calls, and it stays in cache
 
 
+def batch_count(samples: int, batch_size: int, training: bool) -> int:
+    """Return how many batches an epoch has.
+
+    The last batch has what is left over. In training a left-over of a single sample is joined to the
+    batch before it: batch norm cannot compute a variance from one sample.
+    """
+    count = -(-samples // batch_size)
+    alone = samples % batch_size == 1 and 1 < batch_size < samples
+    return count - 1 if training and alone else count
+
+
 class Split:
     """Batches (inputs (B, ...) float32 standardized, targets (B, ...)) over the rows `rows` of a stored set.
 
@@ -48,22 +59,34 @@ class Split:
         self.after = [t for t in chosen if t.normalized]
         self.num_classes = spec.num_classes if any(t.mixes_targets for t in chosen) else 0
         batch_bytes = 4 * self.batch_size * inputs[0].numel() if len(inputs) else 1
-        self.block = self.batch_size * max(1, BLOCK_BYTES // batch_bytes)
+        self.batches_per_block = max(1, BLOCK_BYTES // batch_bytes)
+        self.count = batch_count(self.samples, self.batch_size, training=seed is not None)
 
     def __len__(self) -> int:
-        return -(-self.samples // self.batch_size)
+        return self.count
+
+    def stop(self, position: int) -> int:
+        """Return where the batch at `position` of an epoch ends, in samples."""
+        return self.samples if position + 1 >= self.count else (position + 1) * self.batch_size
+
+    def batch_rows(self, order: Tensor, position: int) -> Tensor:
+        """Return the rows of the batch at `position` of an epoch whose rows come in `order`."""
+        return order[position * self.batch_size : self.stop(position)]
 
     def epoch(self, number: int, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
         order = self.order(number).to(self.inputs.device)
         if self.before or self.after:
             for position in range(start, len(self)):
-                inputs, targets = self.gather(order[position * self.batch_size : (position + 1) * self.batch_size])
+                inputs, targets = self.gather(self.batch_rows(order, position))
                 yield self.transformed(inputs, targets, keyed(self.seed or 0, number, position))
             return
-        for first in range(start * self.batch_size, self.samples, self.block):
-            inputs, targets = self.gather(order[first : first + self.block])
+        for position in range(start, len(self), self.batches_per_block):
+            last = min(position + self.batches_per_block, len(self)) - 1
+            inputs, targets = self.gather(order[position * self.batch_size : self.stop(last)])
             inputs = self.standardize(inputs)
-            yield from zip(inputs.split(self.batch_size), targets.split(self.batch_size), strict=True)
+            sizes = [self.batch_size] * (last - position)
+            sizes.append(len(inputs) - sum(sizes))
+            yield from zip(inputs.split(sizes), targets.split(sizes), strict=True)
 
     def gather(self, rows: Tensor) -> tuple[Tensor, Tensor]:
         """Copies of the stored samples `rows`, inputs as floats (index_select copies whole rows, indexing element-wise)."""

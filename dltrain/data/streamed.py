@@ -44,12 +44,12 @@ class Streamed:
         return len(self.split)
 
     def epoch(self, number: int, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
-        order, size = self.split.order(number), self.batch_size
+        order = self.split.order(number)
         workers = Workers(self.threads, self.timeout)
         waiting: deque[tuple[int, Tensor, Tensor, list[Job]]] = deque()
         try:
             for position in range(start, len(self)):
-                rows = order[position * size : (position + 1) * size]
+                rows = self.split.batch_rows(order, position)
                 waiting.append((position, rows, *self.begin(rows, workers)))
                 if len(waiting) > AHEAD:
                     yield self.finish(number, *waiting.popleft())

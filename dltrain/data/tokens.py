@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from dltrain.data.balance import equally_often
 from dltrain.data.cache import CACHE
 from dltrain.data.corpus import Corpus
+from dltrain.data.split import batch_count
 from dltrain.data.tokenizer import Kind, Tokenizer, encoded
 from dltrain.errors import InputError
 from dltrain.rng import keyed
@@ -95,9 +96,10 @@ class Batching:
         self.rows, self.lengths, self.seed = rows, lengths[rows].cpu(), seed
         self.bucketing = bucketing or tokens_per_batch is not None
         self.batch_size = max(1, len(rows)) if batch_size == "all" else batch_size
-        self.sizes = [self.batch_size] * (len(rows) // self.batch_size)
-        if rest := len(rows) % self.batch_size:
-            self.sizes.append(rest)
+        count = batch_count(len(rows), self.batch_size, training=seed is not None)
+        self.sizes = [self.batch_size] * count
+        if count:
+            self.sizes[-1] = len(rows) - self.batch_size * (count - 1)
         self.by_tokens = tokens_per_batch is not None
         if tokens_per_batch is not None:
             self.sizes = sizes_by_tokens(self.coarse.sort().values, tokens_per_batch)

@@ -31,13 +31,24 @@ class Labelled:
         inputs, targets = zip(*enough, strict=True)
         return torch.cat(inputs)[: self.samples], torch.cat(targets)[: self.samples]
 
+    @cached_property
+    def sizes(self) -> list[int]:
+        """Return the sizes of an epoch's batches; a last sample alone joins the batch before it."""
+        full, rest = divmod(self.samples, self.batch_size)
+        sizes = [self.batch_size] * full
+        if rest == 1:
+            sizes[-1] += 1
+        elif rest:
+            sizes.append(rest)
+        return sizes
+
     def __len__(self) -> int:
-        return -(-self.samples // self.batch_size)
+        return len(self.sizes)
 
     def epoch(self, number: int, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
         inputs, targets = self.stored
         order = torch.randperm(self.samples, generator=keyed(number)).to(inputs.device)
-        for rows in order.split(self.batch_size)[start:]:
+        for rows in order.split(self.sizes)[start:]:
             yield inputs.index_select(0, rows), targets.index_select(0, rows)
 
     def state_dict(self) -> dict[str, Any]:
