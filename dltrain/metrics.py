@@ -12,6 +12,7 @@ from torch import Tensor
 TOP_MISTAKES = 16
 ROC_POINTS = 200
 MOST_FEATURES = 1024  # of which a covariance is analysed: three times as many take ten seconds
+WORST = 20  # classes that are shown where not all are
 PER_CLASS = ("precision", "recall", "f1", "roc auc", "support")
 
 
@@ -25,26 +26,44 @@ def classification(logits: Tensor, targets: Tensor, top_k: int = 5) -> dict[str,
     """
     k = logits.shape[1]
     confusion = torch.bincount(targets * k + logits.argmax(dim=1), minlength=k * k).view(k, k)
-    right, support, answered = confusion.diagonal(), confusion.sum(dim=1), confusion.sum(dim=0)
-    precision, recall = right / answered.clamp_min(1), right / support.clamp_min(1)
-    f1 = 2 * right / (support + answered).clamp_min(1)
     roc, auc = roc_curves(logits.float().softmax(dim=1), targets)
-    occurs, has_auc = support + answered > 0, auc.isfinite()
+    scores, per_class = scores_by_class(confusion.diagonal(), confusion.sum(dim=1), confusion.sum(dim=0), auc)
+    if k > top_k:
+        hits = (logits.topk(top_k).indices == targets.unsqueeze(1)).any(dim=1)
+        scores[f"top{top_k}"] = hits.float().mean()
+    return scores | {"confusion": confusion, "per_class": per_class, "roc": roc}
+
+
+def scores_by_class(right: Tensor, support: Tensor, predicted: Tensor, auc: Tensor) -> tuple[dict[str, Tensor], Tensor]:
+    """Return the mean scores by name, and those of each class (K, 5) with the columns `PER_CLASS`.
+
+    Each argument has a number for each class (K,): samples that were classified rightly, samples of the class, samples
+    that were predicted to be of it, and the ROC AUC, NaN where there is none.
+    """
+    precision = right / predicted.clamp_min(1)
+    recall = right / support.clamp_min(1)
+    f1 = 2 * right / (support + predicted).clamp_min(1)
+    occurs = support + predicted > 0
+    has_auc = auc.isfinite()
     scores = {
-        "accuracy": right.sum() / len(targets),
+        "accuracy": right.sum() / int(support.sum()),
         "precision": precision[occurs].mean(),
         "recall": recall[occurs].mean(),
         "f1": f1[occurs].mean(),
     }
     if has_auc.any():
         scores["auroc"] = auc[has_auc].mean()
-    if k > top_k:
-        scores[f"top{top_k}"] = (logits.topk(top_k).indices == targets.unsqueeze(1)).any(dim=1).float().mean()
-    return scores | {
-        "confusion": confusion,
-        "per_class": torch.stack([precision, recall, f1, auc, support.to(auc)], dim=1),
-        "roc": roc,
-    }
+    return scores, torch.stack([precision, recall, f1, auc, support.to(auc)], dim=1)
+
+
+def worst_classes(scores: Tensor, support: Tensor, count: int = WORST) -> tuple[int, ...]:
+    """Return the `count` classes with the lowest of `scores` (K,), the worst first; of equal ones those with more samples.
+
+    A class without samples, of `support` (K,) 0, has no score.
+    """
+    known = (support > 0).nonzero().squeeze(1)
+    known = known[support[known].argsort(descending=True, stable=True)]
+    return tuple(known[scores[known].argsort(stable=True)[:count]].tolist())
 
 
 def false_positive_rates(device: torch.device | None = None) -> Tensor:

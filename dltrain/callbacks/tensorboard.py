@@ -103,7 +103,7 @@ class TensorBoard(Callback):
             if isinstance(value, Image) and len(value.pixels):
                 self.writer.add_image(name, grid(value.pixels, value.captions), step, dataformats="HWC")
             elif isinstance(value, Table):
-                self.writer.add_image(name, heat_map(value), step, dataformats="HWC")
+                self.writer.add_image(name, heat_map(value.shown()), step, dataformats="HWC")
             elif isinstance(value, Grid):
                 self.writer.add_image(name, fields(value), step, dataformats="HWC")
             elif isinstance(value, Plot):

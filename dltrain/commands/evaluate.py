@@ -18,7 +18,6 @@ from dltrain.types import LooksAgain, Table
 log = logging.getLogger("dltrain")
 SPLITS = ("train", "val", "test")
 WEIGHTS = ("best", "last")
-MOST_CLASSES = 100  # on the screen
 
 
 def evaluate(options: Options) -> None:
@@ -74,14 +73,15 @@ def look_again(engine: Engine, views: str) -> None:
 
 
 def by_class(scores: Table) -> str:
-    """A line a class; of very many the first."""
-    lines = [[scores.row_title, *scores.columns]]
-    for name, values in list(as_mapping(scores).items())[:MOST_CLASSES]:
+    """Return a line for each class, or of many classes the worst and a line that says which they are."""
+    part = scores.shown()
+    lines = [[part.row_title, *part.columns]]
+    for name, values in as_mapping(part).items():
         lines.append(
             [name, *("-" if v is None else f"{v:.0f}" if c == "support" else number(v) for c, v in values.items())]
         )
-    more = f"\n  and {len(scores.rows) - MOST_CLASSES} more: --json" if len(scores.rows) > MOST_CLASSES else ""
-    return table(lines, right=frozenset(range(1, len(lines[0])))) + more
+    note = f"\n  {part.note}; --json has all" if part.note else ""
+    return table(lines, right=frozenset(range(1, len(lines[0])))) + note
 
 
 def as_mapping(scores: Table) -> dict[str, dict[str, float | None]]:

@@ -76,9 +76,14 @@ def heat_map(table: Table, cell: int = 36, most_labels: int = 40) -> Pixels:
     height = cell if name_rows else max(2, 600 // rows)
     left = LETTER * max(map(len, table.rows)) + 2 * LINE if name_rows else 2 * LINE
     top = 2 * LINE + (LINE if name_columns else 0)
-    canvas = Image.new("RGB", (left + columns * width + 1, top + rows * height + 1), "white")
+    caption = f"{table.column_title}  (rows: {table.row_title})"
+    across = left + columns * width + 1
+    if table.note:
+        caption = f"{caption}: {table.note}"
+        across = max(across, left + LETTER * len(caption) + MARGIN)
+    canvas = Image.new("RGB", (across, top + rows * height + 1), "white")
     draw = ImageDraw.Draw(canvas)
-    draw.text((left, 0), f"{table.column_title}  (rows: {table.row_title})", fill="black")
+    draw.text((left, 0), caption, fill="black")
     for r in range(rows):
         if name_rows:
             draw.text((2, top + r * height + height // 3), table.rows[r], fill="black")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Literal
 
@@ -12,13 +13,20 @@ from dltrain import metrics
 from dltrain.engine import Stage, Task
 from dltrain.freezing import Freezing
 from dltrain.optim import Optim
+from dltrain.tasks.classification_scores import (
+    ClassificationScores,
+    Ranking,
+    confusion_table,
+    per_class_table,
+    roc_plot,
+)
 from dltrain.tasks.explanation import coloured, feature_maps, first_filters, grad_cam, overlaid
 from dltrain.tasks.supervised import supervised
 from dltrain.tasks.views import VIEWS, View, mean_logits
-from dltrain.types import Data, Image, Plot, PositiveInt, Table, Text
+from dltrain.types import Data, Image, PositiveInt, Text
 
+log = logging.getLogger("dltrain")
 SAMPLE_IMAGES = 32
-MOST_CURVES = 10  # that can be told apart
 SHOWN_TOKENS = 60  # of a text
 SHOWN_MAPS = 64  # of a layer
 UNCLASSED = {  # whether the data is text
@@ -64,6 +72,7 @@ class Classification(Task):
         self.metrics, self.freezing = metrics or {}, freezing
         self.top_k = top_k
         self.views: Sequence[str] = ()
+        self.notes: set[str] = set()  # that were logged
         self.average_over(views)
         if taken := self.metrics.keys() & {*SCORES, f"top{top_k}"}:
             raise ValueError(f"metrics.{min(taken)}: there is a score of that name; give yours another")
@@ -84,41 +93,48 @@ class Classification(Task):
 
     def evaluate(self, batches: Iterable[tuple[Tensor, Tensor]]) -> dict[str, Any]:
         """Scores over all batches, and the pictures that explain them."""
-        logits, targets, losses = [], [], []
+        spec = self.data.spec
+        gathered = ClassificationScores(spec.num_classes, self.top_k, keep_logits=bool(self.metrics))
+        losses: list[Tensor] = []
         samples: tuple[Tensor, Tensor, Tensor] | None = None
-        mistakes, texts = metrics.WorstMistakes(), bool(self.data.spec.vocab_size)
+        mistakes, texts = metrics.WorstMistakes(), bool(spec.vocab_size)
         for x, y in batches:
             z = mean_logits(self.model, x, self.views)
             losses.append(self.loss(z, y).detach() * len(y))
-            logits.append(z.float())
-            targets.append(y)
+            gathered.update(z, y)
             mistakes.update(x if not texts else nn.functional.pad(x, (0, SHOWN_TOKENS))[:, :SHOWN_TOKENS], z, y)
             samples = samples or (x[:SAMPLE_IMAGES], y[:SAMPLE_IMAGES], z[:SAMPLE_IMAGES].argmax(dim=1))
         if samples is None:
             raise ValueError("there is nothing to evaluate: the split is empty")
-        truth, outputs = torch.cat(targets), torch.cat(logits)
-        scores: dict[str, Any] = metrics.classification(outputs, truth, self.top_k)
-        own = {name: float(metric(outputs, truth)) for name, metric in self.metrics.items()}
-        names, images = self.data.spec.class_names, self.data.spec.is_image
-        confusion, per_class, roc = (scores.pop(name).cpu() for name in ("confusion", "per_class", "roc"))
+        scores = gathered.compute()
+        self._log_once(scores.note)
         return {
-            "loss": float(torch.stack(losses).sum() / len(truth)),
-            **{name: float(value) for name, value in scores.items()},
-            **own,
-            "confusion": Table(confusion, names, names, "true class", "predicted class"),
-            "per_class": Table(per_class, names, metrics.PER_CLASS, "class", "score"),
-            "roc": self._roc(roc),
-            **({"samples": self._image(*samples), "mistakes": self._image(*mistakes.compute())} if images else {}),
+            "loss": float(torch.stack(losses).sum() / gathered.samples),
+            **scores.figures,
+            **self._own_metrics(gathered),
+            "confusion": confusion_table(scores.confusion, spec.class_names),
+            "per_class": per_class_table(scores.per_class, spec.class_names),
+            "roc": roc_plot(scores, spec.class_names),
+            **(
+                {"samples": self._image(*samples), "mistakes": self._image(*mistakes.compute())}
+                if spec.is_image
+                else {}
+            ),
             **({"mistakes": self._text(*mistakes.compute())} if texts else {}),
         }
 
-    def _roc(self, curves: Tensor) -> Plot:
-        """ROC curves (K, P), where the classes are few one each, and their mean."""
-        xs = metrics.false_positive_rates().tolist()
-        shown = zip(self.data.spec.class_names, curves, strict=True) if len(curves) <= MOST_CURVES else ()
-        lines = {name: (xs, curve.tolist()) for name, curve in shown if curve.isfinite().all()}
-        mean = {"mean of all classes": (xs, curves.nanmean(dim=0).tolist())}
-        return Plot(lines | mean, "ROC: one class against the rest", "false positive rate", "true positive rate")
+    def _own_metrics(self, gathered: ClassificationScores) -> dict[str, float]:
+        """Return the figures of the user's metrics, by name."""
+        if not self.metrics:
+            return {}
+        logits, targets = gathered.all_logits()
+        return {name: float(metric(logits, targets)) for name, metric in self.metrics.items()}
+
+    def _log_once(self, note: str) -> None:
+        """Log what an evaluation approximates, the first time that it does."""
+        if note and note not in self.notes:
+            log.warning(note)
+            self.notes.add(note)
 
     def _image(self, inputs: Tensor, targets: Tensor, guesses: Tensor) -> Image:
         names = self.data.spec.class_names
@@ -175,9 +191,6 @@ class Classification(Task):
 
     def answers(self, outputs: Tensor) -> list[dict[str, Any]]:
         """The class of each input and how sure that is, by probabilities (B, K); all classes, the likeliest first."""
-        names, ranked = self.data.spec.class_names, outputs.float().cpu().sort(dim=1, descending=True)
-        rows = [
-            [{"class": names[k], "probability": p} for k, p in zip(classes, probabilities, strict=True)]
-            for classes, probabilities in zip(ranked.indices.tolist(), ranked.values.tolist(), strict=True)
-        ]
+        probabilities, classes = outputs.float().cpu().sort(dim=1, descending=True)
+        rows = [Ranking(self.data.spec.class_names, *row) for row in zip(classes, probabilities, strict=True)]
         return [{**row[0], "top": row} for row in rows]

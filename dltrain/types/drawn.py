@@ -61,13 +61,28 @@ class Embedding:
 
 @dataclass(frozen=True)
 class Table:
-    """Counts or figures with a name for each row and column, such as a confusion matrix (rows: truth)."""
+    """Counts or figures with a name for each row and column, such as a confusion matrix (rows: truth).
+
+    `note` says what is shown where it is not everything. A table of many rows names the `worst` of them by their numbers,
+    the worst first, and the `rule` by which they are: pictures and screens show these alone.
+    """
 
     values: Tensor
     rows: tuple[str, ...]
     columns: tuple[str, ...]
     row_title: str = ""
     column_title: str = ""
+    note: str = ""
+    worst: tuple[int, ...] = ()
+    rule: str = ""
+
+    def shown(self) -> Table:
+        """Return the table of the worst rows alone, with a note that says so; the table itself where none are named."""
+        if not self.worst:
+            return self
+        note = f"the {len(self.worst)} worst of {len(self.rows):,} classes ({self.rule})"
+        rows = tuple(self.rows[i] for i in self.worst)
+        return Table(self.values[list(self.worst)], rows, self.columns, self.row_title, self.column_title, note)
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,160 @@
+"""Scores of many classes: exact figures, a bounded memory, and tables of the worst classes that say so."""
+
+from __future__ import annotations
+
+import resource
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from dltrain import metrics
+from dltrain.tasks import classification_scores as module
+from dltrain.tasks.classification_scores import (
+    OTHERS,
+    ClassificationScores,
+    Ranking,
+    Scores,
+    confusion_table,
+    per_class_table,
+    roc_plot,
+)
+
+MANY = (
+    *("dataset=synthetic", "dataset.source.channels=1", "dataset.source.height=4", "dataset.source.width=4"),
+    *("dataset.source.train_samples=300", "dataset.source.test_samples=200", "model=perceptron"),
+    *("trainer.epochs=1", "callbacks.progress=null"),
+)
+
+
+def gathered(logits: Tensor, targets: Tensor, batch: int = 64) -> ClassificationScores:
+    scores = ClassificationScores(logits.shape[1])
+    for part in zip(logits.split(batch), targets.split(batch), strict=True):
+        scores.update(*part)
+    return scores
+
+
+def samples(count: int, classes: int, levels: int | None = None) -> tuple[Tensor, Tensor]:
+    """Logits that are right more often than not, with few different values where there are `levels`."""
+    generator = torch.Generator().manual_seed(count)
+    targets = torch.randint(0, classes, (count,), generator=generator)
+    logits = torch.randn(count, classes, generator=generator)
+    logits[torch.arange(count), targets] += 1
+    return logits if levels is None else (logits * levels).round() / levels, targets
+
+
+def both_ways(monkeypatch: pytest.MonkeyPatch, logits: Tensor, targets: Tensor) -> tuple[Scores, Scores]:
+    """The scores as of few classes, and as of many."""
+    dense = gathered(logits, targets).compute()
+    monkeypatch.setattr(module, "MAX_DENSE_CLASSES", 2)
+    return dense, gathered(logits, targets).compute()
+
+
+@pytest.mark.parametrize(
+    ("count", "classes", "levels"), [(300, 40, None), (400, 7, 1), (500, 11, 0.1), (50, 200, None), (1, 9, None)]
+)
+def test_figures_of_many_classes_are_those_of_few(
+    count: int, classes: int, levels: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where many probabilities are equal, or all (`levels` of 0.1), and for classes without samples."""
+    dense, streamed = both_ways(monkeypatch, *samples(count, classes, levels))
+    assert streamed.figures.keys() == dense.figures.keys()
+    assert streamed.figures.get("auroc") == pytest.approx(dense.figures.get("auroc"), abs=1e-6)
+    exact = dense.figures.keys() - {"auroc"}
+    assert {name: streamed.figures[name] for name in exact} == {name: dense.figures[name] for name in exact}
+    torch.testing.assert_close(streamed.per_class, dense.per_class, equal_nan=True, atol=1e-6, rtol=0)
+    assert torch.equal(streamed.confusion, dense.confusion)
+    assert streamed.note == ""
+    assert streamed.curve_classes.tolist() == dense.curve_classes.tolist()
+    torch.testing.assert_close(streamed.curves, dense.curves)
+
+
+def test_up_to_the_threshold_figures_are_bit_for_bit_those_of_all_logits() -> None:
+    logits, targets = samples(200, 30)
+    expected = metrics.classification(logits, targets)
+    found = gathered(logits, targets).compute()
+    assert all(found.figures[name] == float(expected[name]) for name in found.figures)
+    assert torch.equal(found.per_class, expected["per_class"])
+
+
+def test_an_auc_over_a_sample_of_the_classes_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The probabilities that are kept stay within their bound; each class that is left has its exact AUC."""
+    logits, targets = samples(300, 40)
+    dense = gathered(logits, targets).compute()
+    monkeypatch.setattr(module, "MAX_DENSE_CLASSES", 2)
+    monkeypatch.setattr(module, "KEPT_VALUES", 4000)
+    scores = gathered(logits, targets)
+    assert sum(part.numel() for part in scores.probabilities) == 300 * 10
+    found = scores.compute()
+    auc = found.per_class[:, 3]
+    assert int(auc.isfinite().sum()) == 10
+    torch.testing.assert_close(auc[auc.isfinite()], dense.per_class[auc.isfinite(), 3])
+    assert found.figures["auroc"] == pytest.approx(float(auc[auc.isfinite()].mean()))
+    assert found.note.startswith("auroc is the mean over 10 of 40 classes, chosen at random")
+    for name in ("accuracy", "precision", "recall", "f1", "top5"):
+        assert found.figures[name] == dense.figures[name], "all classes count"
+    assert "mean of 10 of 40 classes" in roc_plot(found, tuple(map(str, range(40)))).lines
+
+
+def test_the_worst_classes_stand_in_the_tables_of_many() -> None:
+    """200 classes of two samples, of which 7 is always taken for 9 and one of 150's for 151."""
+    targets = torch.arange(200).repeat(2)
+    answers = targets.clone()
+    answers[[7, 207]] = 9
+    answers[150] = 151
+    names = tuple(f"c{k}" for k in range(200))
+    found = gathered(torch.nn.functional.one_hot(answers, 200).float(), targets).compute()
+    confusion = confusion_table(found.confusion, names)
+    assert confusion.rows == confusion.columns
+    assert confusion.rows[:4] == ("c7", "c9", "c150", "c151")
+    assert confusion.rows[-1] == OTHERS
+    assert confusion.note == "the 20 of 200 classes with the most mistakes"
+    assert confusion.values[:4, :4].tolist() == [[0, 2, 0, 0], [0, 2, 0, 0], [0, 0, 1, 1], [0, 0, 0, 2]]
+    assert int(confusion.values[-1, -1]) == 180 * 2
+    assert int(confusion.values.sum()) == 400
+    whole = per_class_table(found.per_class, names)
+    part = whole.shown()
+    assert len(whole.rows) == 200
+    assert part.rows[:4] == ("c7", "c9", "c150", "c151")
+    assert part.note == "the 20 worst of 200 classes (lowest f1, most samples)"
+    assert part.values[0].tolist()[:3] == [0.0, 0.0, 0.0]
+    few = confusion_table(torch.tensor([[0, 1, 5]]), ("a", "b"))
+    assert (few.values.tolist(), few.note) == ([[0, 5], [0, 0]], "")
+
+
+def test_a_ranking_gives_the_likeliest_classes_first() -> None:
+    ranking = Ranking(("a", "b", "c"), torch.tensor([2, 0, 1]), torch.tensor([0.5, 0.25, 0.25]))
+    assert len(ranking) == 3
+    assert ranking[0] == {"class": "c", "probability": 0.5}
+    assert ranking[:2] == [{"class": "c", "probability": 0.5}, {"class": "a", "probability": 0.25}]
+
+
+def test_a_run_of_20000_classes_keeps_its_memory(dltrain) -> None:
+    """It took more than 16 GB: a confusion matrix of all classes alone has 3.2 GB."""
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    outcome = dltrain(*MANY, "dataset.source.num_classes=20000", "--json")
+    assert outcome.code == 0, outcome.err
+    grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+    assert grown < 1_000_000, f"{grown} KB more"
+    assert {f"test/{name}" for name in ("accuracy", "f1", "auroc", "top5")} <= outcome.json["metrics"].keys()
+    folder = Path(outcome.json["run"])
+    events = EventAccumulator(str(folder / "tensorboard"), size_guidance={"images": 0})
+    events.Reload()
+    for tag in ("test/confusion", "test/per_class", "test/roc"):
+        picture = events.Images(tag)[0]
+        assert max(picture.width, picture.height) < 2000, tag
+
+
+def test_evaluate_prints_the_worst_of_many_classes_and_writes_all(dltrain) -> None:
+    assert dltrain(*MANY, "dataset.source.num_classes=150", "callbacks=quiet").code == 0
+    outcome = dltrain("evaluate", "last", "--json")
+    assert outcome.code == 0, outcome.err
+    assert len(outcome.json["per_class"]) == 150
+    lines = [line for line in outcome.out.splitlines() if line.startswith("  class ")]
+    assert len(lines) == 21
+    assert "  the 20 worst of 150 classes (lowest f1, most samples); --json has all" in outcome.out
+    f1 = [row["f1"] for row in outcome.json["per_class"].values()]
+    assert all(outcome.json["per_class"][" ".join(line.split()[:2])]["f1"] == min(f1) for line in lines[1:3])
