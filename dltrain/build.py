@@ -373,7 +373,7 @@ def session(experiment: Experiment, run: Run, command: str = "", settings: dict[
     )
     limits = Limits(timer, trainer.steps, trainer.max_seconds)
     signals, checkpoint = (
-        Signals(),
+        Signals(timer.continued),
         Checkpoint(
             Store(run.folder / CHECKPOINTS),
             None if trainer.save_every is None else Interval.parse(trainer.save_every),

@@ -9,16 +9,19 @@ import re
 import signal
 import sys
 import traceback
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 from dltrain import __version__
 from dltrain.commands.options import Options
 from dltrain.config.groups import config_dir, groups
 from dltrain.config.schema import close_matches
 from dltrain.config.suggest import common_keys
-from dltrain.errors import DltrainError, Interrupted, UsageError
+from dltrain.console import open_closed_descriptors, safe_streams
+from dltrain.errors import DltrainError, Interrupted, StoppedBySignal, UsageError, ending_signals
 from dltrain.files import to_json
 
 log = logging.getLogger("dltrain")
@@ -29,6 +32,7 @@ class Verb:
     """What a first bare word calls, and how its help line reads.
 
     `names`: how many more bare words it takes. `files`: they may be names of files, which may look like settings.
+    `keeps`: its result lies in files, so it succeeds where standard output cannot be written.
     """
 
     module: str
@@ -37,21 +41,24 @@ class Verb:
     help: str
     names: int = 0
     files: bool = False
+    keeps: bool = False
 
 
 MANY = sys.maxsize
 VERBS = {
-    "train": Verb("train", "train", "[train] [overrides]", "train, then test the best checkpoint"),
+    "train": Verb("train", "train", "[train] [overrides]", "train, then test the best checkpoint", keeps=True),
     "check": Verb("check", "check", "check [overrides]", "every problem at once; layers, FLOPs, memory, time"),
     "list": Verb("list", "list_", "list [group]", "what can be chosen, a line each", MANY),
     "show": Verb("show", "show", "show KEY|GROUP/OPTION", "a key's value, type, range and where it was set", MANY),
     "evaluate": Verb("evaluate", "evaluate", "evaluate RUN [split=test]", "score a run's best checkpoint", 1),
     "predict": Verb("predict", "predict", "predict RUN INPUT...", "answers for files, folders, globs", MANY, True),
-    "resume": Verb("resume", "resume", "resume RUN [overrides]", "go on, or train longer (trainer.epochs=20)", 1),
+    "resume": Verb(
+        "resume", "resume", "resume RUN [overrides]", "go on, or train longer (trainer.epochs=20)", 1, keeps=True
+    ),
     "completion": Verb("completion", "completion", "completion bash|zsh|fish", "a script that completes with TAB", 1),
 }
 HIDDEN = {"__complete": Verb("completion", "complete", "", "", MANY, True)}  # what that script calls
-MULTIRUN = Verb("multirun", "multirun", "-m [overrides]", "a grid of runs: values separated by commas")
+MULTIRUN = Verb("multirun", "multirun", "-m [overrides]", "a grid of runs: values separated by commas", keeps=True)
 FLAGS = {"--help": "help", "-h": "help", "--version": "version", "--json": "json", "--debug": "debug"}
 FLAGS |= {"-m": "multirun", "--multirun": "multirun", "--plot": "plot", "--fork": "fork"}
 FLAGS |= {"--explain": "explain", "--data": "data"}
@@ -183,25 +190,38 @@ def _as_override(flag: str, following: list[str]) -> str:
     return f"no such flag: {flag}; settings are KEY=VALUE without dashes{meant}"
 
 
-class Screen(logging.StreamHandler):
-    """Plain messages on stdout. When the reader has gone (`dltrain | head`) a command goes on without a word."""
+class Screen(logging.StreamHandler[Any]):
+    """Plain messages on standard output. A message that cannot be formatted is a fault of dltrain's, and is raised."""
 
     def handleError(self, record: logging.LogRecord) -> None:
-        if not isinstance(sys.exc_info()[1], BrokenPipeError):
-            raise
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run one command; its exit code. Messages go to stdout, errors to stderr."""
+    """Run one command and return its exit code. Messages go to stdout, errors to stderr."""
     argv = sys.argv[1:] if argv is None else argv
+    options = Options(json="--json" in argv, debug="--debug" in argv)
+    with safe_streams() as output:
+        verb, options, code = command(argv, options)
+        if options.json:
+            print(to_json({"exit_code": code, **options.outcome}, default=str))
+        if output.lost is None:
+            return code
+        print(f"dltrain: standard output cannot be written: {output.lost.strerror}", file=sys.stderr)
+        in_files = verb is not None and (verb.keeps or bool(options.out)) and not options.json
+        return code if in_files else code or 1
+
+
+def command(argv: list[str], options: Options) -> tuple[Verb | None, Options, int]:
+    """Run one command, with its messages on standard output: its verb, what was asked of it, and its exit code."""
+    verb: Verb | None = None
     handler = Screen(sys.stdout)
     handler.setLevel(logging.INFO)
     log.setLevel(logging.DEBUG)
     log.addHandler(handler)
-    options = Options(json="--json" in argv, debug="--debug" in argv)
     try:
         verb, options, flags = parse(argv)
+        verb = None if flags & {"help", "version"} else verb
         with config_dir(options.config_dir):
             run(verb, options, flags)
         code = 0
@@ -209,22 +229,17 @@ def main(argv: list[str] | None = None) -> int:
         code = report(e, options)
     except KeyboardInterrupt as e:
         print("dltrain: interrupted", file=sys.stderr)
-        code = 143 if isinstance(e, Terminated) else 130
+        code = 128 + (e.number if isinstance(e, StoppedBySignal) else signal.SIGINT)
     finally:
         log.removeHandler(handler)
-    if options.json:
-        try:
-            print(to_json({"exit_code": code, **options.outcome}, default=str), flush=True)
-        except BrokenPipeError as e:
-            report(e, options)
-    return code
+    return verb, options, code
 
 
 def run(verb: Verb | None, options: Options, flags: set[str]) -> None:
-    if "help" in flags or verb is None:
-        log.info(help_text())
-    elif "version" in flags:
+    if "version" in flags and "help" not in flags:
         log.info(f"dltrain {__version__}")
+    elif verb is None:
+        log.info(help_text())
     else:
         module = importlib.import_module(f"dltrain.commands.{verb.module}")
         getattr(module, verb.function)(options)
@@ -233,9 +248,6 @@ def run(verb: Verb | None, options: Options, flags: set[str]) -> None:
 def report(error: Exception, options: Options) -> int:
     """Print an error in a few lines, or with its traceback under --debug; its exit code."""
     known = isinstance(error, DltrainError)
-    if isinstance(error, BrokenPipeError):
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader has gone: say no more
-        return 0
     if options.debug:
         traceback.print_exception(error)
     text = str(error) if known else f"{type(error).__name__}: {error}"
@@ -247,24 +259,19 @@ def report(error: Exception, options: Options) -> int:
     return error.exit_code if isinstance(error, DltrainError) else 1
 
 
-class Terminated(KeyboardInterrupt):
-    """SIGTERM, raised where Ctrl-C would be: what has been begun is cleaned up."""
-
-
 def interrupt(number: int, frame: FrameType | None) -> None:
     """Raise what Ctrl-C raises; but while a module is imported end at once: extensions abort on what is raised in them."""
     while frame is not None:
         if frame.f_code.co_filename.startswith("<frozen importlib"):
-            os.write(2, b"dltrain: interrupted\n")
+            with suppress(OSError):
+                os.write(2, b"dltrain: interrupted\n")
             os._exit(128 + number)
         frame = frame.f_back
-    raise Terminated if number == signal.SIGTERM else KeyboardInterrupt
+    raise StoppedBySignal(number)
 
 
 def entry() -> None:
-    for number in (
-        signal.SIGINT,
-        signal.SIGTERM,
-    ):  # while a run trains it has handlers of its own: callbacks/signals.py
+    open_closed_descriptors()
+    for number in ending_signals():  # while a run trains it has handlers of its own: callbacks/signals.py
         signal.signal(number, interrupt)
     sys.exit(main())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 from contextlib import suppress
 from pathlib import Path
 
@@ -43,11 +44,28 @@ class DivergedError(DltrainError):
 
 
 class Interrupted(DltrainError):
-    """A signal asked the run to end; `exit_code` is 128 plus its number (130 SIGINT, 143 SIGTERM)."""
+    """A signal asked the run to end; `exit_code` is 128 plus its number (129 SIGHUP, 130 SIGINT, 143 SIGTERM)."""
 
     def __init__(self, signal_number: int) -> None:
         self.exit_code = 128 + signal_number
-        super().__init__(f"interrupted by signal {signal_number}")
+        super().__init__(f"interrupted by {signal.Signals(signal_number).name}")
+
+
+class StoppedBySignal(KeyboardInterrupt):
+    """A signal came where Ctrl-C would be raised: what has been begun is cleaned up."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        super().__init__()
+
+
+def ending_signals() -> list[signal.Signals]:
+    """The signals that ask a process to end. A hangup that is ignored, as under nohup, is none of them."""
+    found = [signal.SIGINT, signal.SIGTERM]
+    hangup = signal.Signals.__members__.get("SIGHUP")  # not on Windows
+    if hangup is not None and signal.getsignal(hangup) != signal.SIG_IGN:
+        found.append(hangup)
+    return found
 
 
 class SaveError(DltrainError):

@@ -29,7 +29,7 @@ class Progress(Callback):
 
     def __init__(self, log: MetricsLog, timer: Timer, refresh: PositiveFloat = 0.25) -> None:
         self.metrics, self.timer, self.refresh = log, timer, refresh
-        self.live = sys.stdout.isatty()
+        self.live = sys.stdout is not None and sys.stdout.isatty()
         self.bar: Bar | None = None
         self.due = 0.0
         self.first = 0

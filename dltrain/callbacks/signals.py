@@ -1,17 +1,16 @@
-"""Ctrl-C and SIGTERM: end at the next step boundary, where the state is whole."""
+"""Ctrl-C, SIGTERM and a hangup end a run at the next step boundary, where the state is whole; a stopped one goes on."""
 
 from __future__ import annotations
 
 import os
 import signal
 import threading
+from collections.abc import Callable
 from types import FrameType
 from typing import Any
 
 from dltrain.engine import Callback, Engine
-from dltrain.errors import Interrupted
-
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
+from dltrain.errors import Interrupted, ending_signals
 
 
 class Signals(Callback):
@@ -19,19 +18,24 @@ class Signals(Callback):
 
     An evaluation within an epoch is finished first: a resume, which goes on at the next step, would not repeat it.
 
-    A second signal ends the process at once. Use it as a context: the handlers are in place inside. It must be the last
-    callback, so that the others have seen the step that it ends on.
+    A second signal ends the process at once; a hangup after a hangup does not, for a terminal that closes sends several.
+    `continued` is called when the process continues after it was stopped (Ctrl-Z and `fg`). Use it as a context: the
+    handlers are in place inside. It must be the last callback, so that the others have seen the step that it ends on.
     """
 
     name = "signals"
 
-    def __init__(self) -> None:
+    def __init__(self, continued: Callable[[], None] = lambda: None) -> None:
         self.received = 0
+        self.continued = continued
         self.previous: dict[int, Any] = {}
 
     def __enter__(self) -> Signals:
         if threading.current_thread() is threading.main_thread():
-            self.previous = {s: signal.signal(s, self.handle) for s in SIGNALS}
+            self.previous = {s: signal.signal(s, self.handle) for s in ending_signals()}
+            resumed = signal.Signals.__members__.get("SIGCONT")  # not on Windows
+            if resumed is not None:
+                self.previous[resumed] = signal.signal(resumed, self.handle_continue)
         return self
 
     def __exit__(self, *exc: object) -> None:
@@ -40,9 +44,13 @@ class Signals(Callback):
         self.previous = {}
 
     def handle(self, number: int, frame: FrameType | None) -> None:
-        if self.received:
+        hangups = self.received == number == signal.Signals.__members__.get("SIGHUP")
+        if self.received and not hangups:
             os._exit(128 + number)
         self.received = number
+
+    def handle_continue(self, number: int, frame: FrameType | None) -> None:
+        self.continued()
 
     def step_end(self, engine: Engine) -> None:
         if self.received:

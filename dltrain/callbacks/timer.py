@@ -14,7 +14,8 @@ WARM_UP_STEPS = 200
 class Timer(Callback):
     """Counts training samples per second: the loop's wall time with logging and saving, without evaluation.
 
-    The first 200 steps are left out where a run has more: they load libraries and warm caches.
+    The first 200 steps are left out where a run has more: they load libraries and warm caches. Time in which the process
+    was stopped (Ctrl-Z) counts nowhere.
     """
 
     name = "timer"
@@ -28,6 +29,9 @@ class Timer(Callback):
         self.end: tuple[float, int] | None = None
         self.total: float | None = None
         self.earlier_seconds = 0.0
+        self.alive = (self.start, time.process_time())  # clocks when something was last done
+        self.evaluating = False
+        self.stopped_seconds = self.stopped_training_seconds = 0.0
 
     def trained(self, engine: Engine) -> int:
         """Samples trained on so far."""
@@ -35,9 +39,29 @@ class Timer(Callback):
         return self.finished_samples + min(engine.position * batches.batch_size, batches.samples)
 
     def clock(self, engine: Engine) -> float:
-        return time.perf_counter() - engine.evaluation_seconds
+        """Seconds of training; a stop within an evaluation is part of the evaluation's time."""
+        return time.perf_counter() - engine.evaluation_seconds - self.stopped_training_seconds
+
+    def continued(self) -> None:
+        """The process was stopped, and continues: the wall time since it last did something, less what it computed."""
+        wall, cpu = self.alive
+        self.seen(self.evaluating)
+        stopped = max(0.0, self.alive[0] - wall - (self.alive[1] - cpu))
+        self.stopped_seconds += stopped
+        if not self.evaluating:
+            self.stopped_training_seconds += stopped
+
+    def seen(self, evaluating: bool) -> None:
+        self.alive, self.evaluating = (time.perf_counter(), time.process_time()), evaluating
+
+    def evaluation_step(self, engine: Engine) -> None:
+        self.seen(evaluating=True)
+
+    def evaluation_end(self, engine: Engine) -> None:
+        self.seen(evaluating=False)
 
     def step_end(self, engine: Engine) -> None:
+        self.seen(evaluating=False)
         self.steps += 1
         self.end = self.total = None
         if self.steps == 1 or self.steps == WARM_UP_STEPS:
@@ -59,7 +83,7 @@ class Timer(Callback):
         """Of training and validation so far, of the run's earlier parts too."""
         if self.total is not None:
             return self.total
-        return self.earlier_seconds + time.perf_counter() - self.start
+        return self.earlier_seconds + time.perf_counter() - self.start - self.stopped_seconds
 
     def rate(self, engine: Engine) -> float:
         """Training samples per second since the warm-up; 0 while nothing can be said."""

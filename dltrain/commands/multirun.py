@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import logging
+import signal
 import traceback
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from dltrain.config.check import problems_of
 from dltrain.config.compose import Composed, compose, parse, raise_problems
 from dltrain.config.groups import groups
 from dltrain.config.schema import literals
-from dltrain.errors import DltrainError, Interrupted, UsageError
+from dltrain.errors import DltrainError, Interrupted, StoppedBySignal, UsageError
 from dltrain.files import to_json
 from dltrain.report.text import duration, number, table
 from dltrain.run import Run
@@ -61,8 +62,9 @@ def run_job(composed: Composed, job: list[str], options: Options, folder: Path) 
     own = Options(argv=job, overrides=job, json=options.json, debug=options.debug)
     try:
         return start(composed, own, folder)
-    except KeyboardInterrupt:
-        return {"status": "interrupted", "reason": "interrupted", "metrics": {}, "signal": 2}
+    except KeyboardInterrupt as e:
+        number = e.number if isinstance(e, StoppedBySignal) else signal.SIGINT
+        return {"status": "interrupted", "reason": "interrupted", "metrics": {}, "signal": int(number)}
     except Interrupted as e:
         return {"status": "interrupted", "reason": str(e), "metrics": {}, "signal": e.exit_code - 128}
     except DltrainError as e:

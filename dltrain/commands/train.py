@@ -146,6 +146,7 @@ def execute(
             status = "stopped" if engine.stage_ended or limited else "completed"
         except Interrupted as e:
             status, reason = "interrupted", str(e)
+            log.debug(reason)  # the error's line says it on the screen
             if not trained:  # else the last checkpoint is there, and the task may hold the best weights by now
                 session.checkpoint.save(engine)
             raise
@@ -270,7 +271,7 @@ def closing(session: Session, results: dict[str, Any]) -> str:
         rows.append(("speed", f"{results['samples_per_second']:,.0f} samples/s"))
     for name, claim in results["expect"].items():
         rows.append((f"expect {name}", f"{claim['claim']}: {'met' if claim['met'] else 'NOT met'}"))
-    if "reason" in results:
+    if "reason" in results and results["status"] != "interrupted":  # the error's line says it
         rows.append(("reason", results["reason"].splitlines()[0]))
     rows.append(("run", results["run"]))
     if "tensorboard" in session.optional:

@@ -285,3 +285,22 @@ def stuck_image(name: str, after: int) -> None:
         return os.read(receiver, 1) if str(path).endswith(name) and len(seen) > after else plain(path, shape)
 
     decode.read_image = read
+
+
+def ignore_hangup(seconds: float) -> None:
+    """Begin as nohup lets a command begin, and take so long over every batch."""
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    slow(seconds)
+
+
+def careless_library() -> None:
+    """Something writes to the descriptors of standard output and error at every batch, whatever they are."""
+
+    def write(engine: Engine) -> None:
+        for descriptor in (1, 2):
+            try:
+                os.write(descriptor, b"careless\n")
+            except OSError:
+                continue
+
+    before_batches(write)

@@ -84,12 +84,18 @@ class Server:
         answer: dict[str, Any] = json.loads(self.answers.readline())
         return answer
 
-    def start(self, cwd: Path, *argv: str, aim: str = "", **settings: Any) -> Process:
-        """`dltrain ARGV` in `cwd` (made if it is not there), with a function of aims.py called with `settings` before."""
+    def start(
+        self, cwd: Path, *argv: str, aim: str = "", screen: str = "", closed: tuple[int, ...] = (), **settings: Any
+    ) -> Process:
+        """`dltrain ARGV` in `cwd` (made if it is not there), with a function of aims.py called with `settings` before.
+
+        Output goes into a file, or to the device `screen`; a terminal becomes the process's own. `closed` are descriptors
+        that it begins without.
+        """
         cwd.mkdir(parents=True, exist_ok=True)
-        out = cwd / f"output-{time.monotonic_ns()}.txt"
+        out = Path(screen) if screen else cwd / f"output-{time.monotonic_ns()}.txt"
         environment = {"DLTRAIN_DATA": str(cwd / "no-data"), **settings.pop("environment", {})}
-        request = {"argv": argv, "cwd": str(cwd), "out": str(out), "environment": environment}
+        request = {"argv": argv, "cwd": str(cwd), "out": str(out), "environment": environment, "closed": closed}
         return Process(self, self.ask({**request, "aim": aim, "settings": settings})["pid"], out)
 
     def run(
@@ -151,9 +157,13 @@ def become(command: dict[str, Any]) -> None:
     os.setsid()
     os.chdir(command["cwd"])
     os.environ.update(command["environment"])
-    for descriptor, path, mode in ((0, os.devnull, os.O_RDONLY), (1, command["out"], os.O_WRONLY | os.O_CREAT)):
+    for descriptor, path, mode in ((0, os.devnull, os.O_RDONLY), (1, command["out"], os.O_RDWR | os.O_CREAT)):
         os.dup2(os.open(path, mode), descriptor)
     os.dup2(1, 2)
+    for descriptor in command["closed"]:  # Python has no stream where it begins without a descriptor
+        os.close(descriptor)
+        setattr(sys, ("stdin", "stdout", "stderr")[descriptor], None)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # the tests may run under nohup
     sys.argv = ["dltrain", *command["argv"]]
     if command["aim"]:
         getattr(importlib.import_module("aims"), command["aim"])(**command["settings"])
@@ -168,7 +178,8 @@ def become(command: dict[str, Any]) -> None:
         traceback.print_exc()
     threading._shutdown()  # as any Python process ends, but for the taking apart of torch, which takes a second
     atexit._run_exitfuncs()
-    sys.stdout.flush()
+    if sys.stdout is not None:
+        sys.stdout.flush()
     os._exit(code)
 
 

@@ -25,7 +25,7 @@ from dltrain.run import CHECKPOINTS, RESULTS
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 MOMENTS = ("first batch", "mid-epoch", "evaluation", "save")
-SIGNALS = (signal.SIGTERM, signal.SIGINT)
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 CASES = list(itertools.product(SIGNALS, (False, True), (0, 2), MOMENTS))
 QUICK = [
     CASES[i] for i in (0, 7, 10, 13, 17, 22, 27, 28)
@@ -108,7 +108,7 @@ def test_a_signal_saves_and_ends(server: Server, pictures: Path, full: bool, tmp
     assert not failed, "\n".join(failed)
 
 
-@pytest.mark.parametrize("number", SIGNALS)
+@pytest.mark.parametrize("number", SIGNALS[:2])
 def test_a_second_signal_ends_at_once(number: int, server: Server, tmp_path: Path) -> None:
     start = time.monotonic()
     code, output = server.run(

@@ -1,0 +1,133 @@
+"""Standard output that cannot be written: no traceback, and an exit code where it was the command's result."""
+
+from __future__ import annotations
+
+import io
+import os
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from dltrain.cli import main
+from dltrain.console import SafeStream
+from dltrain.run import LOG
+
+pytestmark = pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+GATES = ("dataset=gates", "callbacks=quiet", "trainer.epochs=1")
+
+
+def full_disk() -> io.TextIOWrapper:
+    return open("/dev/full", "w", encoding="utf-8")  # noqa: PTH123 - no such file in other systems
+
+
+def terminal_that_is_gone() -> io.TextIOWrapper:
+    reader, writer = os.openpty()
+    os.close(reader)
+    return os.fdopen(writer, "w", encoding="utf-8")
+
+
+def pipe_without_reader() -> io.TextIOWrapper:
+    reader, writer = os.pipe()
+    os.close(reader)
+    return os.fdopen(writer, "w", encoding="utf-8")
+
+
+SCREENS = {
+    "full disk": (full_disk, "No space left on device"),
+    "terminal that is gone": (terminal_that_is_gone, "Input/output error"),
+    "none": (lambda: None, "it is closed"),
+    "pipe without a reader": (pipe_without_reader, ""),
+}
+
+
+@dataclass
+class Screen:
+    """Standard output that cannot be written, and the reason that is given, if any."""
+
+    stream: io.TextIOWrapper | None
+    reason: str
+
+    def run(self, *argv: str) -> int:
+        """The exit code of a command."""
+        before = sys.stdout
+        sys.stdout = self.stream  # type: ignore[assignment]
+        try:
+            return main(list(argv))
+        finally:
+            sys.stdout = before
+
+    @property
+    def said(self) -> str:
+        return f"dltrain: standard output cannot be written: {self.reason}\n" if self.reason else ""
+
+
+@pytest.fixture(params=SCREENS)
+def screen(request: pytest.FixtureRequest) -> Iterator[Screen]:
+    """Nothing may be left in it at the end, where writing would fail again."""
+    make, reason = SCREENS[request.param]
+    stream = make()
+    yield Screen(stream, reason)
+    if stream is not None:
+        stream.close()
+
+
+@pytest.mark.parametrize(
+    "argv", [("list", "task"), ("show", "seed"), ("--help",), ("--version",), ("completion", "zsh")]
+)
+def test_a_result_that_cannot_be_written_is_a_failure(
+    argv: tuple[str, ...], screen: Screen, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """A reader who has had enough (`dltrain list | head`) is none."""
+    assert screen.run(*argv) == (1 if screen.reason else 0)
+    assert capfd.readouterr().err == screen.said
+
+
+def test_training_does_without(screen: Screen, capfd: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    assert screen.run(*GATES) == 0
+    assert capfd.readouterr().err == screen.said
+    (run,) = tmp_path.glob("outputs/*/*")
+    assert "\ndone\n" in (run / LOG).read_text(encoding="utf-8")
+    assert screen.run("resume", str(run), "trainer.epochs=2") == 0
+    assert screen.run("-m", *GATES, "seed=1,2") == 0
+
+
+def test_json_is_a_result(screen: Screen) -> None:
+    assert screen.run(*GATES, "--json") == (1 if screen.reason else 0)
+
+
+def test_an_error_keeps_its_code(screen: Screen, capfd: pytest.CaptureFixture[str]) -> None:
+    assert screen.run("model=cnm") == 2
+    assert "did you mean" in capfd.readouterr().err
+
+
+def test_no_standard_error(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
+    """Errors are not said on standard output instead, where a program may read."""
+    monkeypatch.setattr(sys, "stderr", None)
+    assert main(["model=cnm"]) == 2
+    assert capfd.readouterr() == ("", "")
+
+
+def test_characters_that_the_screen_lacks() -> None:
+    raw = io.BytesIO()
+    stream = SafeStream(io.TextIOWrapper(raw, encoding="ascii"))
+    stream.write("2 → 3")
+    stream.flush()
+    assert (raw.getvalue(), stream.lost) == (b"2 ? 3", None)
+
+
+def test_writing_goes_on_once_there_is_room(tmp_path: Path) -> None:
+    """What was lost is not written later, in the middle of something else."""
+    path = tmp_path / "screen"
+    with path.open("w", encoding="utf-8") as file, full_disk() as full:
+        stream, descriptor = SafeStream(file), os.dup(file.fileno())
+        os.dup2(full.fileno(), file.fileno())
+        stream.write("lost")
+        stream.flush()
+        os.dup2(descriptor, file.fileno())
+        os.close(descriptor)
+        stream.write("kept")
+    assert path.read_text(encoding="utf-8") == "kept"
+    assert stream.error is not None
