@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Union
 
 from dltrain.errors import UsageError
-from dltrain.types import Ge, Gt, Le, Lt
+from dltrain.types import Ge, Gt, Le, Lt, Names
 
 NOUNS: dict[Any, str] = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
 RANGES = (Gt, Ge, Lt, Le)
@@ -134,6 +134,8 @@ def is_mapping_of_objects(annotation: Any) -> bool:
 def _fits(value: Any, annotation: Any) -> bool:
     origin, args = typing.get_origin(annotation), typing.get_args(annotation)
     if origin is Annotated:
+        if any(isinstance(a, Names) for a in args[1:]) and isinstance(value, bool | int | float):
+            return True
         ranges = [a for a in args[1:] if isinstance(a, RANGES) and isinstance(value, int | float)]
         return _fits(value, args[0]) and all(a.holds(value) for a in ranges)
     if origin is Literal:

@@ -65,6 +65,19 @@ class TableSource(Protocol):
         """
 
 
+def column_name(name: object) -> str:
+    """Return a column's name as text: dataset.target=1 names the column "1"."""
+    return str(name).lower() if isinstance(name, bool) else str(name)
+
+
+def column_names(names: object) -> tuple[str, ...]:
+    """Return the names of one column, of several, or of none (None), as texts."""
+    if names is None:
+        return ()
+    several = names if isinstance(names, list | tuple) else (names,)
+    return tuple(map(column_name, several))
+
+
 def check_names(names: Collection[str], header: Sequence[str], table: str) -> None:
     """ConfigError for the first of `names` that is no column of the `table` with this `header`."""
     for name in names:

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import io
 import itertools
 import re
 from collections.abc import Collection, Iterator, Sequence
+from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO, TextIO
 
 import numpy as np
 
+from dltrain.data.header import looks_like_data, stated_separator
 from dltrain.data.memory import free_memory
 from dltrain.data.table import Column, Table, check_names
+from dltrain.data.text_encoding import MARK_BYTES, check_encoding, decode, marked_encoding
 from dltrain.errors import InputError, UsageError
 
 if TYPE_CHECKING:
@@ -25,17 +29,29 @@ MISSING = ("", "NA", "N/A", "NaN", "nan", "null", "NULL", "None", "?")  # what s
 LARGEST = 1e150  # number, so that its square is one too
 NUMERIC = 0.8  # of a column's values are numbers: the others are mistakes rather than categories
 NUMBER = r"^\s*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\s*$"
+SEPARATOR_CHARS = 20  # of a line that states the separator
+SHOWN_CHARS = 60  # of a line in a message
 PARQUET = (".parquet", ".pq")
 
 
 class TableFile:
-    """A file of the user's: Parquet by its ending, else text with a header line, UTF-8, and `delimiter` (None: guessed).
+    """A file of the user's: Parquet by its ending, else text with a `delimiter` (None: guessed) between fields.
 
-    A column of texts is a category. A number column may be empty in places (`MISSING`); an empty text is no value.
+    Text is UTF-8, what a byte order mark says, or in the `encoding`. Its first line names the columns; with
+    `header=False` they are called 0, 1, 2, ... A column of texts is a category. A number column may be empty in
+    places (`MISSING`); an empty text is no value.
     """
 
-    def __init__(self, path: str | Path, delimiter: str | None = None) -> None:
+    def __init__(
+        self,
+        path: str | Path,
+        delimiter: str | None = None,
+        encoding: str | None = None,
+        header: bool | None = None,
+    ) -> None:
+        check_encoding(encoding)
         self.path = Path(path).expanduser()
+        self.encoding, self.header = encoding, header
         self.chosen_delimiter = "\t" if delimiter == "tab" else delimiter
         if self.chosen_delimiter is not None and len(self.chosen_delimiter) != 1:
             raise ValueError(f"dataset.delimiter={delimiter}: expected one character, or tab")
@@ -85,11 +101,37 @@ class TableFile:
 
     # text
 
+    @cached_property
+    def content(self) -> bytes | None:
+        """The file's content in UTF-8, where it is in another encoding; None where it can be read as it is."""
+        with self.path.open("rb") as file:
+            start = file.read(MARK_BYTES)
+        if self.encoding is None and marked_encoding(start) in (None, "utf-8-sig"):
+            return None
+        return decode(self.path.read_bytes(), self.path, self.encoding).encode()
+
+    def open_bytes(self) -> BinaryIO:
+        """Open the file as UTF-8."""
+        return self.path.open("rb") if self.content is None else io.BytesIO(self.content)
+
+    def open_text(self) -> TextIO:
+        return io.TextIOWrapper(self.open_bytes(), encoding="utf-8-sig", newline="")
+
+    @cached_property
+    def separator(self) -> str | None:
+        """The character of a first line "sep=;", which Excel writes and reads; None where there is no such line."""
+        with self.open_text() as file:
+            try:
+                return stated_separator(file.readline(SEPARATOR_CHARS))
+            except UnicodeDecodeError:
+                return None
+
     @property
     def delimiter(self) -> str:
-        """The one set, or that by which the first records have the most fields, all equally many."""
-        if self.chosen_delimiter is not None:
-            return self.chosen_delimiter
+        """The one set or stated, or that by which the first records have the most fields, all equally many."""
+        stated = self.chosen_delimiter or self.separator
+        if stated is not None:
+            return stated
 
         def fit(delimiter: str) -> tuple[float, int]:
             try:
@@ -102,29 +144,36 @@ class TableFile:
         return max(DELIMITERS, key=fit)
 
     def records(self, delimiter: str | None = None) -> Iterator[tuple[int, list[str]]]:
-        """Line and fields of every record, the header first; empty lines are none. InputError where it is not UTF-8."""
-        line = 1
-        with self.path.open(encoding="utf-8-sig", newline="") as file:
+        """Line and fields of every record, the header first; empty lines are none. InputError where it is not text."""
+        skipped = 0 if self.separator is None else 1
+        line, numbered = skipped + 1, self.header is False
+        with self.open_text() as file:
             reader = csv.reader(file, delimiter=delimiter or self.delimiter, strict=True)
             try:
+                if skipped:
+                    file.readline()
                 for fields in reader:
+                    if fields and numbered:
+                        yield line, [str(place) for place in range(len(fields))]
+                        numbered = False
                     if fields:
                         yield line, fields
-                    line = reader.line_num + 1
+                    line = reader.line_num + skipped + 1
             except UnicodeDecodeError as e:
-                raise InputError(f"{self.path}:{self.undecodable()}: the text is not UTF-8: save it as UTF-8") from e
+                decode(self.path.read_bytes(), self.path)  # names the byte
+                raise InputError(f"{self.path}: the text is not UTF-8") from e
             except csv.Error as e:
                 raise InputError(f"{self.path}:{line}: the record that begins here is broken: {e}") from e
 
-    def undecodable(self) -> int:
-        """The first line that is not UTF-8."""
-        with self.path.open("rb") as file:
-            for number, line in enumerate(file, 1):
-                try:
-                    line.decode()
-                except UnicodeDecodeError:
-                    return number
-        return 1
+    def check_header(self, head: Sequence[tuple[int, list[str]]]) -> None:
+        """InputError for a first line that is a row of data, which would be lost, unless it is said to be a header."""
+        if self.header is None and len(head) > 1 and looks_like_data(head[0][1], [row for _, row in head[1:]]):
+            shown = ", ".join(head[0][1])[:SHOWN_CHARS]
+            raise InputError(
+                f"{self.path}:{head[0][0]}: the first line looks like data, not like the names of columns: {shown}. "
+                "With dataset.header=false it is data, and the columns are called 0, 1, 2, ... by their place; "
+                "dataset.header=true takes it for names"
+            )
 
     def read_csv(
         self,
@@ -136,12 +185,14 @@ class TableFile:
         import pyarrow as pa
 
         delimiter = self.delimiter
-        head = [fields for _, fields in itertools.islice(self.records(delimiter), SAMPLE)]
+        lines = list(itertools.islice(self.records(delimiter), SAMPLE))
+        head = [fields for _, fields in lines]
         if not head:
             raise InputError(f"{self.path}: the file is empty")
         if len(head) == 1:
-            raise InputError(f"{self.path}:1: there is a header and nothing below it")
+            raise InputError(f"{self.path}:{lines[0][0]}: there is a header and nothing below it")
         self.check_quotes(delimiter)
+        self.check_header(lines)
         names = self.chosen(head[0], only, [*ignore, *categories, *numbers], ignore)
         texts = pa.dictionary(pa.int32(), pa.string())
         kinds = {}
@@ -153,7 +204,7 @@ class TableFile:
         table = None
         while table is None:
             try:
-                table = self.arrow(delimiter, names, kinds)
+                table = self.arrow(delimiter, names, kinds, head[0])
             except (pa.ArrowInvalid, UnicodeDecodeError) as e:
                 found = re.match(
                     r"In CSV column #(\d+)", str(e)
@@ -167,11 +218,16 @@ class TableFile:
         table = table.unify_dictionaries()
         return [self.column(name, table.column(name), categories, numbers) for name in names]
 
-    def arrow(self, delimiter: str, names: Sequence[str], kinds: dict[str, Any]) -> pa.Table:
+    def arrow(self, delimiter: str, names: Sequence[str], kinds: dict[str, Any], header: Sequence[str]) -> pa.Table:
+        import pyarrow as pa
         from pyarrow import csv as arrow_csv
 
         return arrow_csv.read_csv(
-            self.path,
+            self.path if self.content is None else pa.BufferReader(self.content),
+            read_options=arrow_csv.ReadOptions(
+                skip_rows=0 if self.separator is None else 1,
+                column_names=list(header) if self.header is False else None,
+            ),
             parse_options=arrow_csv.ParseOptions(delimiter=delimiter, newlines_in_values=True),
             convert_options=arrow_csv.ConvertOptions(
                 column_types=kinds, include_columns=names, null_values=MISSING, strings_can_be_null=False
@@ -180,14 +236,12 @@ class TableFile:
 
     def check_quotes(self, delimiter: str) -> None:
         """InputError for a quote that is never closed, which would take the rest of the file for one text, or a NUL."""
-        quotes, lines = 0, 1
-        with self.path.open("rb") as file:
+        quotes = 0
+        with self.open_bytes() as file:
             while part := file.read(2**24):
                 quotes += part.count(b'"')
-                if (at := part.find(b"\0")) >= 0:
-                    line = lines + part.count(b"\n", 0, at)
-                    raise InputError(f"{self.path}:{line}: there is a NUL byte: the file is no text")
-                lines += part.count(b"\n")
+                if b"\0" in part:
+                    decode(self.path.read_bytes(), self.path)  # names the byte, and what it may be
         if quotes % 2:
             for _ in self.records(delimiter):
                 pass
@@ -315,6 +369,8 @@ class TableFile:
                 yield f"{self.path}:{number}", {k: _text(v) for k, v in row.items()}, ""
             return
         records = self.records()
+        self.check_quotes(self.delimiter)
+        self.check_header(list(itertools.islice(self.records(), SAMPLE)))
         _, header = next(records, (1, []))
         for line, fields in records:
             alike = len(fields) == len(header)

@@ -7,7 +7,7 @@ import math
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -21,10 +21,10 @@ from dltrain.data.description import unsound
 from dltrain.data.encoding import Encoder, Missing, statistics
 from dltrain.data.fake import Fake
 from dltrain.data.split import Split, held_out
-from dltrain.data.table import Column, Table, TableSource, check_names
+from dltrain.data.table import Column, Table, TableSource, check_names, column_names
 from dltrain.data.table_files import LARGEST, MISSING, NUMBER, TableFile
 from dltrain.errors import ConfigError, InputError
-from dltrain.types import BatchSize, Fraction, Ge, PositiveInt, Sample, Spec
+from dltrain.types import BatchSize, ColumnName, Fraction, Ge, PositiveInt, Sample, Spec
 
 MOST_CLASSES = 1000
 FEW = 20  # whole numbers of at most so many values, each of them on average in at least
@@ -65,14 +65,16 @@ class Tabular:
     def __init__(
         self,
         path: str | None = None,
-        target: str | tuple[str, ...] | None = None,
+        target: ColumnName | tuple[ColumnName, ...] | None = None,
         test_path: str | None = None,
         delimiter: str | None = None,
+        encoding: str | None = None,
+        header: bool | None = None,
         kind: Literal["auto", "classification", "regression"] = "auto",
         categories: Literal["onehot", "embed"] = "onehot",
-        categorical: tuple[str, ...] = (),
+        categorical: tuple[ColumnName, ...] = (),
         missing: Missing = "error",
-        ignore: tuple[str, ...] = (),
+        ignore: tuple[ColumnName, ...] = (),
         batch_size: BatchSize = 64,
         eval_batch_size: PositiveInt = 1024,
         val_fraction: Fraction = 0.1,
@@ -87,11 +89,12 @@ class Tabular:
     ) -> None:
         if folds is not None and fold >= folds:
             raise ValueError(f"dataset.fold={fold} is none of {folds} folds: they count from 0")
-        self.source = TableFile(path, delimiter) if path is not None else source
-        self.test_source = TableFile(test_path, delimiter) if test_path is not None else None
-        self.named = (target,) if isinstance(target, str) else tuple(target or ())
-        self.kind, self.embed, self.categorical = kind, categories == "embed", categorical
-        self.missing, self.ignore, self.delimiter = missing, ignore, delimiter
+        self.open = partial(TableFile, delimiter=delimiter, encoding=encoding, header=header)
+        self.source = self.open(path) if path is not None else source
+        self.test_source = self.open(test_path) if test_path is not None else None
+        self.named, self.ignore = column_names(target), column_names(ignore)
+        self.kind, self.embed, self.categorical = kind, categories == "embed", column_names(categorical)
+        self.missing = missing
         self.batch_size, self.eval_batch_size = batch_size, eval_batch_size
         self.val_fraction, self.test_fraction = val_fraction, test_fraction
         self.folds, self.fold, self.split_seed = folds, fold, split_seed
@@ -309,7 +312,7 @@ class Tabular:
         encoder = self.encoder
         for path in paths:
             try:
-                rows = TableFile(path, self.delimiter).rows()
+                rows = self.open(path).rows()
                 while chunk := list(itertools.islice(rows, CHUNK)):
                     yield from _samples(chunk, encoder)
             except InputError as e:

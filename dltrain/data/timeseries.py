@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -18,10 +18,10 @@ from dltrain.data.description import unsound
 from dltrain.data.encoding import FARTHEST, statistics
 from dltrain.data.fake import Fake
 from dltrain.data.split import Split
-from dltrain.data.table import Column, Table, TableSource
+from dltrain.data.table import Column, Table, TableSource, column_name
 from dltrain.data.table_files import TableFile
 from dltrain.errors import ConfigError, InputError
-from dltrain.types import BatchSize, Fraction, PositiveInt, Sample, Spec
+from dltrain.types import BatchSize, ColumnName, Fraction, PositiveInt, Sample, Spec
 
 
 @dataclass(frozen=True)
@@ -52,10 +52,12 @@ class TimeSeries:
     def __init__(
         self,
         path: str | None = None,
-        column: str | None = None,
+        column: ColumnName | None = None,
         window: PositiveInt = 24,
         horizon: PositiveInt = 1,
         delimiter: str | None = None,
+        encoding: str | None = None,
+        header: bool | None = None,
         batch_size: BatchSize = 64,
         eval_batch_size: PositiveInt = 1024,
         val_fraction: Fraction = 0.15,
@@ -66,8 +68,10 @@ class TimeSeries:
     ) -> None:
         if val_fraction + test_fraction >= 1:
             raise ValueError("dataset.val_fraction and dataset.test_fraction leave nothing to train on: lower them")
-        self.source = TableFile(path, delimiter) if path is not None else source
-        self.column_name, self.window, self.horizon, self.delimiter = column, window, horizon, delimiter
+        self.open = partial(TableFile, delimiter=delimiter, encoding=encoding, header=header)
+        self.source = self.open(path) if path is not None else source
+        self.column_name = None if column is None else column_name(column)
+        self.window, self.horizon = window, horizon
         self.batch_size, self.eval_batch_size = batch_size, eval_batch_size
         self.val_fraction, self.test_fraction = val_fraction, test_fraction
         self.epochs, self.seed, self.device = epochs, seed, torch.device("cpu")
@@ -195,7 +199,7 @@ class TimeSeries:
         mean, std = self.spec.target_mean[0], self.spec.target_std[0]
         for path in paths:
             try:
-                column = self.column(TableFile(path, self.delimiter).read(self.only))
+                column = self.column(self.open(path).read(self.only))
             except (ConfigError, InputError) as e:
                 yield Sample(str(path), None, str(e))
                 continue

@@ -77,6 +77,15 @@ PAD, UNKNOWN, BEGIN, END = 0, 1, 2, 3
 
 
 @dataclass(frozen=True)
+class Names:
+    """Marks a text that names something of the user's, so that a name may look like a number: dataset.target=1."""
+
+
+ColumnName: TypeAlias = Annotated[str, Names()]
+"""The name of a column; `dltrain.data.table.column_name` makes text of one that was read as a number."""
+
+
+@dataclass(frozen=True)
 class Interval:
     """How often something is done: every so many steps, epochs or seconds; infinite where that does not count."""
 

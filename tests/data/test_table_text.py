@@ -1,0 +1,232 @@
+"""The text of a table: its encoding, Excel's separator line, and a first line that names columns or does not."""
+
+from __future__ import annotations
+
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dltrain.data.header import looks_like_data, stated_separator
+from dltrain.data.tabular import Tabular
+from dltrain.data.text_encoding import check_encoding, decode
+from dltrain.data.timeseries import TimeSeries
+from dltrain.errors import InputError
+
+pytest.importorskip("pyarrow")
+CITIES = ("Köln", "Düsseldorf", "São Paulo")
+
+
+def rows(count: int = 30, separator: str = ",") -> list[str]:
+    return [separator.join([f"{i / 2}", CITIES[i % 3], "jané"[: 2 + i % 2 * 2]]) for i in range(count)]
+
+
+def written(lines: list[str], encoding: str = "utf-8", name: str = "table.csv") -> str:
+    Path(name).write_bytes(("\r\n".join(lines) + "\r\n").encode(encoding))
+    return name
+
+
+@pytest.mark.parametrize(
+    ("encoding", "key"),
+    [
+        ("latin-1", "latin-1"),
+        ("cp1252", "cp1252"),
+        ("utf-8-sig", None),
+        ("utf-16", None),
+        ("utf-32", None),
+        ("utf-16", "utf-16"),
+        ("utf-16-le", "utf-16"),
+        ("utf-16-be", "utf-16-be"),
+        ("cp850", "cp850"),
+    ],
+)
+def test_a_table_in_another_encoding_is_read_as_it_is_in_utf8(encoding: str, key: str | None) -> None:
+    plain = Tabular(written(["x,stadt,y", *rows()]), "y")
+    other = Tabular(written(["x,stadt,y", *rows()], encoding, "other.csv"), "y", encoding=key)
+    assert other.spec == plain.spec
+    assert other.encoder.categories[0].texts == tuple(sorted(CITIES))
+    assert [s.problem for s in other.encode([Path("other.csv")])] == [""] * 30
+
+
+@pytest.mark.parametrize(
+    ("text", "encoding", "line", "guess"),
+    [
+        ("x,y\n1,a\n2,grün\n", "latin-1", 3, "cp1252 (or latin-1) may be right, which reads 'grün'"),
+        ("x,y\n“a”,€\n", "cp1252", 2, "cp1252"),
+        ("имя,город\nИван,Москва\nПётр,Казань\n", "cp1251", 1, "cp1251"),
+        ("имя,город\nИван,Москва\nПётр,Казань\n", "koi8-r", 1, "koi8-r"),
+        ("姓名,城市\n张三,北京\n李四,上海\n", "gb18030", 1, "gb18030 may be right, which reads '姓名'"),
+        ("名前,都市\nたろう,とうきょう\n花子さん,おおさか\n", "shift_jis", 1, "shift_jis"),
+        ("名前,都市\n太郎,東京\n花子,大阪\n", "shift_jis", 1, "shift_jis"),
+        ("이름,도시\n김철수,서울\n이영희,부산\n", "euc_kr", 1, "euc_kr"),
+        ("姓名,城市\n張三,台北\n李四,高雄\n陳小明,新竹\n", "big5", 1, "big5"),
+        ("x,y\n1,a\n", "utf-16-le", 1, "utf-16-le"),
+        ("x,y\n1,a\n", "utf-16-be", 1, "utf-16-be"),
+        ("x,y\n1,grün\n", "cp850", 2, "cp850"),
+    ],
+)
+def test_what_is_not_utf8_is_refused_with_line_byte_and_a_guess(
+    text: str, encoding: str, line: int, guess: str
+) -> None:
+    content = text.encode(encoding)
+    with pytest.raises(InputError, match=f"^f.csv:{line}: the text is not UTF-8: byte ") as raised:
+        decode(content, "f.csv")
+    assert f"dataset.encoding={guess}" in str(raised.value)
+    assert decode(content, "f.csv", encoding) == text
+
+
+def test_no_text_is_read_wrongly_without_a_word(caplog: pytest.LogCaptureFixture) -> None:
+    """UTF-8 under another name, a mark that says another encoding, latin-1 that is cp1252, UTF-16 without a mark."""
+    caplog.set_level(logging.WARNING, "dltrain")
+    text = "x,grün\n"
+    assert decode(text.encode(), "f.csv", "latin-1") == text
+    assert decode(text.encode(), "f.csv", "utf-16-le") == text
+    assert [m for m in caplog.messages if "is UTF-8 text and is read as such" in m] == caplog.messages
+    assert len(caplog.messages) == 2
+    assert decode(text.encode("utf-16"), "f.csv", "latin-1") == text
+    decode("a,“b”\n".encode("cp1252"), "f.csv", "latin-1")
+    assert "f.csv:1: byte 0x93 is a control character in latin-1; dataset.encoding=cp1252 reads '“'" in caplog.text
+    decode(text.encode(), "f.csv", "gb18030")
+    assert "reads '眉' where UTF-8 would read 'ü'" in caplog.text
+    with pytest.raises(InputError, match="no byte order mark"):
+        decode("北京".encode("utf-16-le"), "f.csv", "utf-16")
+    with pytest.raises(InputError, match=r"f.csv:2: there is a NUL byte \(byte 9 of the file\): the file is no text"):
+        decode(b"x,ylong\n\0", "f.csv")
+    with pytest.raises(InputError, match=r"f.csv:2: the text is not ASCII.*cp1252"):
+        decode("x\nü\n".encode("latin-1"), "f.csv", "ascii")
+
+
+@pytest.mark.parametrize("name", ["rot13", "base64", "nope", "a\0b"])
+def test_a_name_that_is_no_text_encoding_is_refused(name: str) -> None:
+    check_encoding("latin-1")
+    with pytest.raises(ValueError, match="unknown encoding"):
+        check_encoding(name)
+
+
+# Excel's separator line
+
+
+@pytest.mark.parametrize("line", ["sep=;", '"sep=;"', "SEP=;", "sep=;;;", "sep=;\r\n"])
+def test_the_separator_line_is_known_in_every_spelling(line: str) -> None:
+    assert stated_separator(line) == ";"
+    assert stated_separator("sep;x") is None
+    assert stated_separator("sep=ab") is None
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+@pytest.mark.parametrize("separator", [";", "\t", ","])
+def test_quoting_not_told_sep(separator: str, encoding: str) -> None:
+    """Case quoting-not-told: sep=; in line 1 of an Excel csv, in every encoding; lines are still counted from it."""
+    lines = [f"sep={separator}", separator.join(["x", "city", "y"]), *rows(separator=separator)]
+    data = Tabular(written(lines, encoding), "y")
+    assert data.spec.feature_names[0] == "x"
+    assert data.spec.train_samples + data.spec.test_samples == 30
+    assert next(data.encode([Path("table.csv")])).name == "table.csv:3"
+    with pytest.raises(InputError, match=r"table.csv:5: 2 fields; the header has 3"):
+        _ = Tabular(written([*lines[:4], separator.join("ab")], encoding), "y").spec
+
+
+# names of columns
+
+
+@pytest.mark.parametrize("target", ["1", 1])
+def test_quoting_not_told_numcols(target: Any) -> None:
+    """Case quoting-not-told: a column that is called 1."""
+    path = written(["0,1,no", *(f"{i / 10},{i * i / 7},{'ud'[i % 2]}" for i in range(40))])
+    data = Tabular(path, target, ignore=(0,))
+    assert data.spec.target_names == ("1",)
+    assert data.spec.feature_names == ("no=other", "no=d", "no=u")
+
+
+def test_keys_that_name_columns_take_numbers(dltrain) -> None:
+    written(["2019,2020,2021", *(f"{i % 3},{i * 1.5},{i * i}" for i in range(60))])
+    settings = ("dataset=tabular", "dataset.path=table.csv", "task=regression", "loss=mse")
+    for names in ("dataset.target=2021", "dataset.target=[2021,2020]", "dataset.target=2020 dataset.ignore=[2021]"):
+        outcome = dltrain("check", *settings, *names.split(), "dataset.categorical=[2019]")
+        assert outcome.code == 0, outcome.err
+    outcome = dltrain(
+        "check", "dataset=timeseries", "dataset.path=table.csv", "dataset.column=2020", "dataset.window=3"
+    )
+    assert outcome.code == 0, outcome.err
+    outcome = dltrain("check", *settings, "dataset.target=2022")
+    assert outcome.code == 2
+    assert "column '2022'" in outcome.err
+    outcome = dltrain("check", *settings, "dataset.target={a: 1}")
+    assert outcome.code == 2
+    assert "expected text or a list" in outcome.err
+
+
+# a first line that is data
+
+HEADERS = {
+    "names": (["a", "b", "y"], False),
+    "a row": (["5.1", "3.5", "u"], True),
+    "a row of numbers": (["5.1", "3.5", "0.2"], True),
+    "places": (["0", "1", "2"], False),
+    "places from 1": (["1", "2", "3"], False),
+    "years": (["1990", "1991", "1992"], False),
+    "numbers that look like a row": (["4", "5", "6"], True),
+    "a name among numbers": (["id", "7.5", "y"], False),
+    "a number among names": (["a", "1", "y"], False),
+}
+
+
+@pytest.mark.parametrize("name", HEADERS)
+def test_a_first_line_is_data_or_names(name: str) -> None:
+    header, data = HEADERS[name]
+    body = [[f"{i % 11}", f"{i % 13}", f"{i % 9}" if header[2] != "u" else "ud"[i % 2]] for i in range(40)]
+    assert looks_like_data(header, body) is data
+    assert not looks_like_data(header, [])
+
+
+def test_a_headerless_table_loses_no_row(dltrain) -> None:
+    """Without a header the first row would be its names, also where the target's name is a number that stands there."""
+    lines = [f"{i % 7},{i / 4},{i % 2}" for i in range(2, 42)]
+    written(lines)
+    for target in ("2", "0.5"):
+        with pytest.raises(InputError, match=r"table.csv:1: the first line looks like data.*dataset.header=false"):
+            _ = Tabular("table.csv", target).spec
+    data = Tabular("table.csv", "2", header=False)
+    assert data.spec.train_samples + data.spec.test_samples == 40
+    assert data.spec.feature_names == ("0", "1")
+    assert Tabular("table.csv", "0.5", header=True, test_fraction=0, val_fraction=0).spec.train_samples == 39
+    settings = ("dataset.path=table.csv", "dataset.target=2", "callbacks=quiet", "trainer.epochs=1")
+    outcome = dltrain("dataset=tabular", *settings, "dataset.header=false", "--json")
+    assert outcome.code == 0, outcome.err
+    outcome = dltrain("predict", outcome.json["run"], "table.csv", "--json")
+    assert outcome.json["predicted"] == 40
+    assert outcome.json["rows"][0]["input"] == "table.csv:1"
+
+
+def test_a_series_without_a_header_loses_no_value() -> None:
+    Path("series.csv").write_text("\n".join(f"{i * 1.5}" for i in range(1, 101)) + "\n")
+    with pytest.raises(InputError, match=r"series.csv:1: the first line looks like data"):
+        _ = TimeSeries("series.csv", window=5).spec
+    assert len(TimeSeries("series.csv", window=5, header=False).loaded.series) == 100
+
+
+def test_runs_of_before_have_no_encoding(dltrain) -> None:
+    """A saved configuration without the newer keys is read as it was."""
+    written(["x,city,y", *rows()])
+    run = Path(
+        dltrain("dataset=tabular", "dataset.path=table.csv", "dataset.target=y", "trainer.epochs=1", "--json").json[
+            "run"
+        ]
+    )
+    text = (run / "config.yaml").read_text().splitlines(keepends=True)
+    (run / "config.yaml").write_text(
+        "".join(line for line in text if line.split(":")[0].strip() not in ("encoding", "header"))
+    )
+    outcome = dltrain("evaluate", str(run), "--json")
+    assert outcome.code == 0, outcome.err
+    assert outcome.json["metrics"] == {
+        k: v for k, v in json.loads((run / "results.json").read_text())["metrics"].items() if k.startswith("test/")
+    }
+
+
+def test_an_unknown_encoding_is_a_mistake_of_the_configuration(dltrain) -> None:
+    written(["x,city,y", *rows()])
+    outcome = dltrain("check", "dataset=tabular", "dataset.path=table.csv", "dataset.target=y", "dataset.encoding=nope")
+    assert (outcome.code, "dataset.encoding=nope: unknown encoding" in outcome.err) == (2, True)
