@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from typing import Literal
 
 import numpy as np
 
-from dltrain.data.table import Column, Table, check_names
+from dltrain.data.table import Column, Request, Table, check_names
 
 TARGET = "target"
 
@@ -22,13 +21,7 @@ class Bundled:
     def __init__(self, name: Literal["diabetes", "wine", "breast_cancer"]) -> None:
         self.name = name
 
-    def read(
-        self,
-        only: Collection[str] | None = None,
-        ignore: Collection[str] = (),
-        categories: Collection[str] = (),
-        numbers: Collection[str] = (),
-    ) -> Table:
+    def read(self, request: Request) -> Table:
         from sklearn import datasets
 
         raw = {"scaled": False} if self.name == "diabetes" else {}
@@ -38,10 +31,10 @@ class Bundled:
             columns.append(Column(TARGET, bunch.target.astype(np.int64), tuple(map(str, bunch.target_names))))
         else:
             columns.append(Column(TARGET, bunch.target.astype(np.float64)))
-        check_names([*(only or ()), *ignore, *categories, *numbers], [c.name for c in columns], self.name)
+        check_names(request.named, [c.name for c in columns], self.name)
         kept = {
-            c.name: c.as_category() if c.name in categories else c
+            c.name: c.as_category() if c.name in request.categories else c
             for c in columns
-            if c.name not in ignore and (only is None or c.name in only)
+            if c.name not in request.ignore and (request.only is None or c.name in request.only)
         }
         return Table(self.name, kept, lambda row: f"{self.name}: row {row + 1}", f"scikit-learn {self.name}")

@@ -11,7 +11,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from dltrain.data.number_format import PLAIN, NumberFormat
 from dltrain.data.table import Column, Table
+from dltrain.data.values import KnownTexts, value_key
 from dltrain.errors import InputError
 
 Missing = Literal["error", "mean", "median", "zero", "drop"]
@@ -22,12 +24,16 @@ OTHER = 0  # the code of a missing or an unseen category
 
 @dataclass(frozen=True)
 class Numbers:
-    """A number column: (x - mean) / std within `FARTHEST`, with `fill` for a missing x; without it none may be missing."""
+    """A number column: (x - mean) / std within `FARTHEST`, with `fill` for a missing x; without it none may be missing.
+
+    `format` is how the training table writes its numbers.
+    """
 
     name: str
     mean: float
     std: float
     fill: float | None
+    format: NumberFormat = PLAIN
 
     def encode(self, column: Column) -> NDArray[np.float64]:
         x = column.values if self.fill is None else np.where(np.isnan(column.values), self.fill, column.values)
@@ -36,15 +42,31 @@ class Numbers:
 
 @dataclass(frozen=True)
 class Category:
-    """A category column: text k of the sorted `texts` has the code k + 1, any other and none the code `OTHER`."""
+    """A category column: text k of the sorted `texts` has the code k + 1, any other and none the code `OTHER`.
+
+    However a file writes the value of a text, it has that text's code.
+    """
 
     name: str
     texts: tuple[str, ...]
 
     def encode(self, column: Column) -> NDArray[np.int64]:
-        codes = {text: k for k, text in enumerate(self.texts, 1)}
-        table = np.array([*(codes.get(text, OTHER) for text in column.texts or ()), OTHER])  # the last is for -1
+        known = KnownTexts(self.texts)
+        codes = [known.find(text) + 1 for text in column.texts or ()]
+        table = np.array([*codes, OTHER])  # the last is for -1
         return table[column.values]
+
+    def unknown(self, column: Column) -> dict[str, int]:
+        """Return how often each text occurs in `column` that the training rows do not have, most frequent first."""
+        known = KnownTexts(self.texts)
+        texts = column.texts or ()
+        counts = np.bincount(column.values[column.values >= 0], minlength=len(texts))
+        unknown = {
+            text: int(count)
+            for text, count in zip(texts, counts, strict=True)
+            if count and known.find(text) < 0 and not column.means_missing(text)
+        }
+        return dict(sorted(unknown.items(), key=lambda one: -one[1]))
 
 
 @dataclass(frozen=True)
@@ -114,10 +136,15 @@ class Encoder:
     def described(cls, description: dict[str, Any]) -> Encoder:
         """The inverse of `description`, also after a passage through JSON."""
         return cls(
-            tuple(Numbers(**c) for c in description["numbers"]),
+            tuple(_described_numbers(**c) for c in description["numbers"]),
             tuple(Category(c["name"], tuple(c["texts"])) for c in description["categories"]),
             description["embed"],
         )
+
+
+def _described_numbers(format: dict[str, str] | None = None, **about: Any) -> Numbers:
+    """Return a column of a description; runs of older versions know plain numbers only."""
+    return Numbers(**about, format=PLAIN if format is None else NumberFormat(**format))
 
 
 def statistics(values: NDArray[np.float64]) -> tuple[float, float]:
@@ -138,10 +165,12 @@ def _fit_numbers(table: Table, column: Column, rows: NDArray[np.int64], missing:
         )
     mean, std = statistics(values)
     fills = {"mean": mean, "zero": 0.0, "median": float(np.median(values)) if missing == "median" else 0.0}
-    return Numbers(column.name, mean, std, fills.get(missing))
+    return Numbers(column.name, mean, std, fills.get(missing), column.number_format)
 
 
 def _fit_category(column: Column, rows: NDArray[np.int64]) -> Category:
+    """Return the category of the texts that the training `rows` have, one for each value."""
     codes = np.unique(column.values[rows])
-    texts = column.texts or ()
-    return Category(column.name, tuple(sorted(texts[code] for code in codes if code >= 0)))
+    texts = [(column.texts or ())[code] for code in codes if code >= 0]
+    keys = {value_key(text) for text in texts if not column.means_missing(text)}
+    return Category(column.name, tuple(sorted(keys)))

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
-
 import numpy as np
 import torch
 
-from dltrain.data.table import Column, Table
+from dltrain.data.table import Column, Request, Table
 from dltrain.rng import keyed
 from dltrain.types import PositiveInt
 
@@ -28,13 +26,7 @@ class MackeyGlass:
     def __init__(self, length: PositiveInt = 3000, tau: PositiveInt = 17, seed: int = 0) -> None:
         self.length, self.tau, self.seed = length, tau, seed
 
-    def read(
-        self,
-        only: Collection[str] | None = None,
-        ignore: Collection[str] = (),
-        categories: Collection[str] = (),
-        numbers: Collection[str] = (),
-    ) -> Table:
+    def read(self, request: Request) -> Table:
         """A table of the one column "x"."""
         name = f"mackey_glass length={self.length} tau={self.tau} seed={self.seed}"
         return Table(name, {"x": Column("x", self.series())}, lambda row: f"value {row}", name)

@@ -3,36 +3,76 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from dltrain.data.number_format import PLAIN, NumberFormat
+from dltrain.data.values import MISSING_WORDS, canonical
 from dltrain.errors import ConfigError
 
 
 @dataclass(frozen=True)
 class Column:
-    """Numbers (N,) float64, NaN where there is none; of a category numbers of its `texts`, -1 where there is none."""
+    """Numbers (N,) float64, NaN where there is none; or texts, as positions in `texts`, -1 where there is none.
+
+    `missing_texts` are texts that mean "no value", in their canonical form. Numbers that were read from
+    texts know in which `number_format` they are written, and where the reader was asked to keep them,
+    the texts themselves: `written`, a column of the same rows.
+    """
 
     name: str
     values: NDArray[Any]
     texts: tuple[str, ...] | None = None
+    missing_texts: frozenset[str] = MISSING_WORDS
+    number_format: NumberFormat = PLAIN
+    written: Column | None = None
 
     def missing(self) -> NDArray[np.bool_]:
-        return np.isnan(self.values) if self.texts is None else self.values < 0
+        """Return which rows have no value."""
+        if self.texts is None:
+            return np.isnan(self.values)
+        absent = np.array([*map(self.means_missing, self.texts), True])  # the last one is for -1
+        return absent[self.values]
+
+    def means_missing(self, text: str) -> bool:
+        return canonical(text) in self.missing_texts
 
     def as_category(self) -> Column:
-        """The distinct values as texts, numbers in their order; whole numbers without a point."""
+        """Return the column as texts: numbers in their order, by the texts that were read where these are kept."""
         if self.texts is not None:
             return self
+        if self.written is not None:
+            return self.written
         present = ~self.missing()
         distinct, found = np.unique(self.values[present], return_inverse=True)
         codes = np.full(len(self.values), -1)
         codes[present] = found
         return Column(self.name, codes, tuple(str(int(v)) if v == int(v) else str(v) for v in distinct.tolist()))
+
+
+@dataclass(frozen=True)
+class Request:
+    """Which columns of a table to read, and as what.
+
+    `only` names the columns to read (None: all), `ignore` those to leave out. Columns in `categories`
+    are categories, those in `numbers` are numbers, written in the given format (None: the reader finds
+    it), and others are what they look like. Of the columns in `labels` the texts are kept.
+    """
+
+    only: Collection[str] | None = None
+    ignore: Collection[str] = ()
+    categories: Collection[str] = ()
+    numbers: Mapping[str, NumberFormat | None] = field(default_factory=dict)
+    labels: Collection[str] = ()
+
+    @property
+    def named(self) -> tuple[str, ...]:
+        """Return every column that the request names."""
+        return (*(self.only or ()), *self.ignore, *self.categories, *self.numbers, *self.labels)
 
 
 @dataclass(frozen=True)
@@ -51,17 +91,11 @@ class Table:
 class TableSource(Protocol):
     """Where a table comes from."""
 
-    def read(
-        self,
-        only: Collection[str] | None = None,
-        ignore: Collection[str] = (),
-        categories: Collection[str] = (),
-        numbers: Collection[str] = (),
-    ) -> Table:
-        """The columns named in `only` (None: all) but those to `ignore`.
+    def read(self, request: Request) -> Table:
+        """Read the columns that are asked for.
 
-        Those in `categories` are categories and those in `numbers` numbers, others what they look like. ConfigError for a
-        name that the table does not have; InputError with file and line for what cannot be read.
+        ConfigError for a name that the table does not have; InputError with file and line for what
+        cannot be read.
         """
 
 

@@ -6,31 +6,44 @@ import csv
 import hashlib
 import io
 import itertools
+import logging
 import re
 from collections.abc import Collection, Iterator, Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, TextIO
 
 import numpy as np
 
+from dltrain.data.column_reader import (
+    MAX_NUMBER,
+    NUMBER,
+    ColumnReader,
+    DecimalMark,
+    MissingValue,
+    ThousandsMark,
+    as_texts,
+    distinct_texts,
+    row_texts,
+)
 from dltrain.data.header import looks_like_data, stated_separator
 from dltrain.data.memory import free_memory
-from dltrain.data.table import Column, Table, check_names
+from dltrain.data.number_format import PLAIN
+from dltrain.data.row_numbers import is_row_number_name, pandas_index, row_labels
+from dltrain.data.table import Column, Request, Table, check_names
 from dltrain.data.text_encoding import MARK_BYTES, check_encoding, decode, marked_encoding
 from dltrain.errors import InputError, UsageError
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
+log = logging.getLogger("dltrain")
 DELIMITERS = ",;\t|"
 SAMPLE = 100  # records by which the delimiter and the kinds of columns are guessed
-MISSING = ("", "NA", "N/A", "NaN", "nan", "null", "NULL", "None", "?")  # what stands for no number
-LARGEST = 1e150  # number, so that its square is one too
-NUMERIC = 0.8  # of a column's values are numbers: the others are mistakes rather than categories
-NUMBER = r"^\s*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\s*$"
 SEPARATOR_CHARS = 20  # of a line that states the separator
 SHOWN_CHARS = 60  # of a line in a message
+Row = tuple[str, dict[str, str], str]
 PARQUET = (".parquet", ".pq")
 
 
@@ -38,8 +51,9 @@ class TableFile:
     """A file of the user's: Parquet by its ending, else text with a `delimiter` (None: guessed) between fields.
 
     Text is UTF-8, what a byte order mark says, or in the `encoding`. Its first line names the columns; with
-    `header=False` they are called 0, 1, 2, ... A column of texts is a category. A number column may be empty in
-    places (`MISSING`); an empty text is no value.
+    `header=False` they are called 0, 1, 2, ... A column of texts is a category, one of numbers may be written in any
+    notation; `decimal` and `thousands` say in which, where its values leave it open, and `missing_values` which further
+    texts mean that there is no value.
     """
 
     def __init__(
@@ -48,34 +62,32 @@ class TableFile:
         delimiter: str | None = None,
         encoding: str | None = None,
         header: bool | None = None,
+        decimal: DecimalMark | None = None,
+        thousands: ThousandsMark | None = None,
+        missing_values: Collection[MissingValue] = (),
     ) -> None:
         check_encoding(encoding)
         self.path = Path(path).expanduser()
         self.encoding, self.header = encoding, header
+        self.reader = ColumnReader(self.where, decimal, thousands, missing_values)
         self.chosen_delimiter = "\t" if delimiter == "tab" else delimiter
         if self.chosen_delimiter is not None and len(self.chosen_delimiter) != 1:
             raise ValueError(f"dataset.delimiter={delimiter}: expected one character, or tab")
 
-    def read(
-        self,
-        only: Collection[str] | None = None,
-        ignore: Collection[str] = (),
-        categories: Collection[str] = (),
-        numbers: Collection[str] = (),
-    ) -> Table:
-        """The table; InputError with file and line for what cannot be read, ConfigError for a column that is not there."""
+    def read(self, request: Request) -> Table:
+        """Read the table; InputError with file and line for what cannot be read, ConfigError for an unknown column."""
         self.check()
-        read = self.read_parquet if self.path.suffix.lower() in PARQUET else self.read_csv
-        columns = read(only, ignore, categories, numbers)
+        is_parquet = self.path.suffix.lower() in PARQUET
+        columns = self.read_parquet(request) if is_parquet else self.read_csv(request)
         table = Table(str(self.path), {c.name: c for c in columns}, self.where, self.digest())
         if not columns:
             raise InputError(f"{self.path} has no column left to read")
         if not len(table):
             raise InputError(f"{self.path} has columns and no row")
         for column in columns:
-            if column.texts is None and (large := np.abs(column.values) > LARGEST).any():
+            if column.texts is None and (large := np.abs(column.values) > MAX_NUMBER).any():
                 where = self.where(int(large.argmax()))
-                raise InputError(f"{where}: the number in column '{column.name}' is infinite or above {LARGEST:g}")
+                raise InputError(f"{where}: the number in column '{column.name}' is infinite or above {MAX_NUMBER:g}")
         return table
 
     def check(self) -> None:
@@ -175,13 +187,7 @@ class TableFile:
                 "dataset.header=true takes it for names"
             )
 
-    def read_csv(
-        self,
-        only: Collection[str] | None,
-        ignore: Collection[str],
-        categories: Collection[str],
-        numbers: Collection[str],
-    ) -> list[Column]:
+    def read_csv(self, request: Request) -> list[Column]:
         import pyarrow as pa
 
         delimiter = self.delimiter
@@ -193,14 +199,14 @@ class TableFile:
             raise InputError(f"{self.path}:{lines[0][0]}: there is a header and nothing below it")
         self.check_quotes(delimiter)
         self.check_header(lines)
-        names = self.chosen(head[0], only, [*ignore, *categories, *numbers], ignore)
+        request = self.without_row_labels(request, head[0], delimiter)
+        names = self.chosen(head[0], request)
         texts = pa.dictionary(pa.int32(), pa.string())
         kinds = {}
         for name in names:
             at = head[0].index(name)
             sample = [fields[at] for fields in head[1:] if at < len(fields)]
-            number = name not in categories and all(v in MISSING or re.match(NUMBER, v) for v in sample)
-            kinds[name] = pa.float64() if number or name in numbers else texts
+            kinds[name] = pa.float64() if self.looks_plain(name, sample, request) else texts
         table = None
         while table is None:
             try:
@@ -216,7 +222,55 @@ class TableFile:
                     raise InputError(f"{self.path} cannot be read as CSV: {str(e).splitlines()[0]}") from e
                 kinds |= dict.fromkeys(suspects, texts)  # to see what in them is no number
         table = table.unify_dictionaries()
-        return [self.column(name, table.column(name), categories, numbers) for name in names]
+        columns = [self.reader.column(name, table.column(name), request) for name in names]
+        self.check_points(delimiter, columns, head[0])
+        return columns
+
+    def looks_plain(self, name: str, sample: Sequence[str], request: Request) -> bool:
+        """Return whether a column is likely one of plain numbers, which arrow reads fastest."""
+        if name in request.categories or name in request.labels or self.reader.decimal == ",":
+            return False
+        known = request.numbers.get(name)
+        missing = self.reader.missing_number_texts
+        return known in (None, PLAIN) and all(v.strip() in missing or re.match(NUMBER, v) for v in sample)
+
+    def check_points(self, delimiter: str, columns: Sequence[Column], header: Sequence[str]) -> None:
+        """InputError for a column whose points may separate thousands, where another column has decimal commas."""
+        import pyarrow as pa
+
+        reader = self.reader
+        with_commas = any(c.texts is None and c.number_format.decimal == "," for c in columns)
+        if not with_commas or reader.decimal is not None or reader.thousands is not None:
+            return
+        texts = pa.dictionary(pa.int32(), pa.string())
+        for column in columns:
+            if column.texts is None and column.number_format == PLAIN:
+                kinds = {column.name: texts}
+                table = self.arrow(delimiter, [column.name], kinds, header).unify_dictionaries()
+                reader.refuse_grouped(column.name, *distinct_texts(table.column(column.name)))
+
+    def without_row_labels(self, request: Request, header: Sequence[str], delimiter: str) -> Request:
+        """Return the request without a nameless first column that counts or names the rows; say that it is left out."""
+        import pyarrow as pa
+
+        name = header[0]
+        if not is_row_number_name(name) or header.count(name) > 1 or name in request.named:
+            return request
+        if request.only is not None or len(header) == 1:
+            return request
+        try:
+            kinds = {name: pa.dictionary(pa.int32(), pa.string())}
+            table = self.arrow(delimiter, [name], kinds, header).unify_dictionaries()
+        except (pa.ArrowInvalid, UnicodeDecodeError):  # a broken record, which is named when all columns are read
+            return request
+        return self.without(request, name, row_labels(name, *distinct_texts(table.column(name))))
+
+    def without(self, request: Request, name: str, why: str) -> Request:
+        """Return the request without the column `name`, and say so; the request itself where there is no reason."""
+        if not why:
+            return request
+        log.warning(f"{self.path}: column '{name}' {why}: it is left out")
+        return replace(request, ignore=(*request.ignore, name))
 
     def arrow(self, delimiter: str, names: Sequence[str], kinds: dict[str, Any], header: Sequence[str]) -> pa.Table:
         import pyarrow as pa
@@ -230,7 +284,10 @@ class TableFile:
             ),
             parse_options=arrow_csv.ParseOptions(delimiter=delimiter, newlines_in_values=True),
             convert_options=arrow_csv.ConvertOptions(
-                column_types=kinds, include_columns=names, null_values=MISSING, strings_can_be_null=False
+                column_types=kinds,
+                include_columns=names,
+                null_values=sorted(self.reader.missing_number_texts),
+                strings_can_be_null=False,
             ),
         )
 
@@ -257,89 +314,52 @@ class TableFile:
 
     # both
 
-    def chosen(
-        self, header: Sequence[str], only: Collection[str] | None, named: Collection[str], ignore: Collection[str]
-    ) -> list[str]:
+    def chosen(self, header: Sequence[str], request: Request) -> list[str]:
         """The columns to read, in the file's order; problems of the header."""
-        names = [name for name in header if name not in ignore]
+        only, names = request.only, [name for name in header if name not in request.ignore]
         twice = [name for name in names if names.count(name) > 1]
         if "" in names:
             at = f"{self.path}:1: column {list(header).index('') + 1} has no name"
             raise InputError(f"{at}: give it one, or leave it out: dataset.ignore=['']")
         if twice:
             raise InputError(f"{self.path}:1: {names.count(twice[0])} columns are called '{twice[0]}'")
-        check_names([*(only or ()), *named], header, str(self.path))
+        check_names(request.named, header, str(self.path))
         return names if only is None else [name for name in names if name in only]
-
-    def column(
-        self, name: str, values: pa.ChunkedArray, categories: Collection[str], numbers: Collection[str]
-    ) -> Column:
-        """A column of arrow's, its texts taken for numbers where they are to be or all look like ones."""
-        import pyarrow as pa
-
-        if not pa.types.is_dictionary(values.type):
-            return Column(name, values.to_numpy())  # NaN where there is none
-        whole = values.combine_chunks()
-        whole = whole if isinstance(whole, pa.DictionaryArray) else pa.array([], values.type)
-        texts = whole.dictionary.to_pylist()
-        codes = whole.indices.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64)
-        if (
-            name not in categories
-            and (figures := self.figures(name, whole.dictionary, codes, name in numbers)) is not None
-        ):
-            return Column(name, np.append(figures, np.nan)[codes])
-        if "" in texts:
-            codes[codes == texts.index("")] = -1
-        return Column(name, codes, tuple(texts))
-
-    def figures(self, name: str, texts: pa.Array, codes: Any, sure: bool) -> Any:
-        """The numbers (len(texts),) that `texts` say, NaN for missing ones; None if they are a category's.
-
-        InputError for the first text among numbers, where it is `sure` that they are numbers, or nearly all of them are.
-        """
-        import pyarrow as pa
-        import pyarrow.compute as pc
-
-        is_number = pc.match_substring_regex(texts, NUMBER).to_numpy(zero_copy_only=False)
-        absent = pc.is_in(texts, pa.array(MISSING)).to_numpy(zero_copy_only=False)
-        counts = np.bincount(codes[codes >= 0], minlength=len(texts))
-        if not sure and counts[is_number].sum() < NUMERIC * counts[~absent].sum():
-            return None
-        wrong = np.append(~(is_number | absent), False)  # False for the code -1
-        if wrong.any():
-            row = int(wrong[codes].argmax())
-            raise InputError(
-                f"{self.where(row)}: {texts[int(codes[row])].as_py()!r} in column '{name}' is no number"
-                + ("" if sure else f"; dataset.categorical=[{name}] takes the column for a category")
-            )
-        plain = pc.replace_substring_regex(pc.utf8_trim_whitespace(texts), r"^\+", "")
-        figures = np.full(len(texts), np.nan)
-        figures[is_number] = pc.cast(plain.filter(pa.array(is_number)), pa.float64()).to_numpy()
-        return figures
 
     # Parquet
 
-    def read_parquet(
-        self,
-        only: Collection[str] | None,
-        ignore: Collection[str],
-        categories: Collection[str],
-        numbers: Collection[str],
-    ) -> list[Column]:
+    def read_parquet(self, request: Request) -> list[Column]:
         import pyarrow as pa
 
         table = self.parquet()
-        names = self.chosen(table.column_names, only, [*ignore, *categories, *numbers], ignore)
+        if request.only is None:
+            for name, why in pandas_index(table.schema).items():
+                if name not in request.named:
+                    request = self.without(request, name, why)
+            request = self.without_row_labels_of(request, table)
         columns = []
-        for name in names:
+        for name in self.chosen(table.column_names, request):
             try:
-                columns.append(self.column(name, _plain(table.column(name), name in categories), categories, numbers))
+                columns.append(self.reader.column(name, table.column(name), request))
             except pa.ArrowException as e:
-                kind = table.column(name).type
-                raise InputError(
-                    f"{self.path}: column '{name}' is of the type {kind}: expected numbers or texts"
-                ) from e
+                raise InputError(self.unreadable(name, table)) from e
         return columns
+
+    def without_row_labels_of(self, request: Request, table: pa.Table) -> Request:
+        """Return the request without a nameless column of a Parquet file that counts or names the rows."""
+        names: list[str] = table.column_names
+        for name in names:
+            if is_row_number_name(name) and name not in request.named and names.count(name) == 1:
+                texts, codes = distinct_texts(as_texts(table.column(name)))
+                request = self.without(request, name, row_labels(name, texts, codes))
+        return request
+
+    def unreadable(self, name: str, table: pa.Table) -> str:
+        kind = table.column(name).type
+        return (
+            f"{self.path}: column '{name}' is of the type {kind}: expected numbers or texts; "
+            f"dataset.ignore=[{name}] leaves it out"
+        )
 
     def parquet(self) -> pa.Table:
         import pyarrow as pa
@@ -358,15 +378,15 @@ class TableFile:
 
     # row by row
 
-    def rows(self) -> Iterator[tuple[str, dict[str, str], str]]:
-        """Every row as file:line, its texts by column ("" where there is none), and what is wrong with it.
+    def rows(self, numbers: Collection[str], texts: Collection[str]) -> Iterator[Row]:
+        """Yield every row as file:line, the texts of the columns named, by column, and what is wrong with it.
 
+        A value that there is not has the text "". `numbers` are those of the columns that are read as such.
         InputError for a file that cannot be read at all.
         """
         self.check()
         if self.path.suffix.lower() in PARQUET:
-            for number, row in enumerate(self.parquet().to_pylist(), 1):
-                yield f"{self.path}:{number}", {k: _text(v) for k, v in row.items()}, ""
+            yield from self.parquet_rows(numbers, texts)
             return
         records = self.records()
         self.check_quotes(self.delimiter)
@@ -377,21 +397,16 @@ class TableFile:
             problem = "" if alike else f"{len(fields)} fields; the header has {len(header)}"
             yield f"{self.path}:{line}", dict(zip(header, fields, strict=False)), problem
 
+    def parquet_rows(self, numbers: Collection[str], texts: Collection[str]) -> Iterator[Row]:
+        import pyarrow as pa
 
-def _plain(values: pa.ChunkedArray, category: bool) -> pa.ChunkedArray:
-    """Numbers as float64, anything else as texts."""
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
-    kind = values.type
-    if (pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind)) and not category:
-        return pc.cast(values, pa.float64(), safe=False)
-    if pa.types.is_dictionary(kind):
-        values = pc.cast(values, kind.value_type)
-    return pc.cast(values, pa.string()).dictionary_encode().unify_dictionaries()
-
-
-def _text(value: Any) -> str:
-    if value is None:
-        return ""
-    return str(value).lower() if isinstance(value, bool) else str(value)
+        table = self.parquet()
+        columns: dict[str, list[str]] = {}
+        for name in dict.fromkeys([*numbers, *texts]):
+            if name in table.column_names:
+                try:
+                    columns[name] = row_texts(table.column(name), name in numbers)
+                except pa.ArrowException as e:
+                    raise InputError(self.unreadable(name, table)) from e
+        for row in range(table.num_rows):
+            yield f"{self.path}:{row + 1}", {name: values[row] for name, values in columns.items()}, ""

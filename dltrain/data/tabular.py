@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import itertools
-import math
-import re
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+import logging
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -16,19 +16,22 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from dltrain.data import labels
 from dltrain.data.balance import Balance
+from dltrain.data.column_reader import ColumnReader, DecimalMark, MissingValue, ThousandsMark
 from dltrain.data.description import unsound
 from dltrain.data.encoding import Encoder, Missing, statistics
 from dltrain.data.fake import Fake
+from dltrain.data.number_format import PLAIN, NumberFormat
 from dltrain.data.split import Split, held_out
-from dltrain.data.table import Column, Table, TableSource, check_names, column_names
-from dltrain.data.table_files import LARGEST, MISSING, NUMBER, TableFile
+from dltrain.data.table import Column, Request, Table, TableSource, check_names, column_names
+from dltrain.data.table_files import Row, TableFile
+from dltrain.data.values import KnownTexts, canonical
 from dltrain.errors import ConfigError, InputError
 from dltrain.types import BatchSize, ColumnName, Fraction, Ge, PositiveInt, Sample, Spec
 
-MOST_CLASSES = 1000
-FEW = 20  # whole numbers of at most so many values, each of them on average in at least
-OFTEN = 5  # rows, are classes unless dataset.kind says otherwise
+log = logging.getLogger("dltrain")
+SHOWN_TEXTS = 3  # unknown ones of a column in a message
 CHUNK = 1024  # rows that are encoded at once for a prediction
 STAND_IN = Spec((4,), ("a", "b"), train_samples=80, test_samples=20)  # where no table is named: for debug=smoke
 Rows = NDArray[np.int64]
@@ -40,12 +43,22 @@ class Loaded:
 
     spec: Spec
     encoder: Encoder
+    target_formats: tuple[NumberFormat, ...]
     inputs: Tensor
     targets: Tensor
     train: Tensor
     val: Tensor
     test: Tensor
     digest: str
+
+
+@dataclass(frozen=True)
+class Known:
+    """What is known of a table before it is read: the columns, how targets are written, and their classes."""
+
+    encoder: Encoder
+    target_formats: tuple[NumberFormat | None, ...]
+    class_names: tuple[str, ...]
 
 
 class Tabular:
@@ -73,6 +86,9 @@ class Tabular:
         kind: Literal["auto", "classification", "regression"] = "auto",
         categories: Literal["onehot", "embed"] = "onehot",
         categorical: tuple[ColumnName, ...] = (),
+        decimal: DecimalMark | None = None,
+        thousands: ThousandsMark | None = None,
+        missing_values: tuple[MissingValue, ...] = (),
         missing: Missing = "error",
         ignore: tuple[ColumnName, ...] = (),
         batch_size: BatchSize = 64,
@@ -89,7 +105,15 @@ class Tabular:
     ) -> None:
         if folds is not None and fold >= folds:
             raise ValueError(f"dataset.fold={fold} is none of {folds} folds: they count from 0")
-        self.open = partial(TableFile, delimiter=delimiter, encoding=encoding, header=header)
+        self.open = partial(
+            TableFile,
+            delimiter=delimiter,
+            encoding=encoding,
+            header=header,
+            decimal=decimal,
+            thousands=thousands,
+            missing_values=missing_values,
+        )
         self.source = self.open(path) if path is not None else source
         self.test_source = self.open(test_path) if test_path is not None else None
         self.named, self.ignore = column_names(target), column_names(ignore)
@@ -125,12 +149,16 @@ class Tabular:
         parts = self.parts(table, targets)
         if self.restored:
             encoder = self.encoder
+            if self.restored["digest"] != table.digest:
+                warn_of_unknown(table, encoder)
         else:
             columns = [c for c in table.columns.values() if c.name not in self.named]
             encoder = Encoder.fit(table, columns, rows[parts[0].numpy()], self.missing, self.embed)
         inputs = encoder(table.columns, rows)
+        formats = tuple(table.columns[name].number_format for name in self.named)
         if self.test_source and (not self.restored or self.restored["digest"] == table.digest):
-            test = self.table(self.test_source, encoder)
+            test = self.table(self.test_source, Known(encoder, formats, class_names))
+            warn_of_unknown(test, encoder)
             rows, test_targets = self.targets(test, class_names)
             parts = (*parts[:2], torch.arange(len(targets), len(targets) + len(test_targets)))
             inputs = torch.cat([inputs, encoder(test.columns, rows)])
@@ -147,17 +175,33 @@ class Tabular:
             mean, std = (trained.target_mean, trained.target_std) if trained else self.scale(table, targets, parts[0])
             targets = ((targets - torch.tensor(mean)) / torch.tensor(std)).float()
             spec = replace(spec, target_names=self.named, target_mean=mean, target_std=std)
-        return Loaded(spec, encoder, inputs, targets, *parts, table.digest)
+        return Loaded(spec, encoder, formats, inputs, targets, *parts, table.digest)
 
-    def table(self, source: TableSource, trained: Encoder | None = None) -> Table:
-        """The columns that are used; of those that are known already, read as what they are."""
-        known = self.encoder if self.restored else trained
+    @property
+    def known(self) -> Known | None:
+        """What the restored run knows of its tables; None before training."""
+        if not self.restored:
+            return None
+        names = tuple(self.restored["class_names"])
+        formats: list[dict[str, str] | None] = self.restored.get("target_formats", [None] * len(self.named))
+        return Known(self.encoder, tuple(None if f is None else NumberFormat(**f) for f in formats), names)
+
+    def request(self, known: Known | None) -> Request:
+        """Return which columns to read and as what: as they are known, or as they look."""
         if known is None:
-            table = source.read(ignore=self.ignore, categories=self.categorical, numbers=self.regressed)
+            numbers: dict[str, NumberFormat | None] = dict.fromkeys(self.regressed)
+            return Request(None, self.ignore, self.categorical, numbers, () if self.regressed else self.named)
+        texts = [c.name for c in known.encoder.categories]
+        numbers = {c.name: c.format for c in known.encoder.numbers}
+        if known.class_names:
+            texts += self.named
         else:
-            numbers = [c.name for c in known.numbers]
-            texts = [c.name for c in known.categories]
-            table = source.read([*known.names, *self.named], (), texts, [*numbers, *self.regressed])
+            numbers |= dict(zip(self.named, known.target_formats, strict=True))
+        return Request([*known.encoder.names, *self.named], (), texts, numbers)
+
+    def table(self, source: TableSource, known: Known | None = None) -> Table:
+        """The columns that are used; of those that are known already, read as what they are."""
+        table = source.read(self.request(known or self.known))
         if both := [name for name in self.named if name in self.ignore]:
             raise ConfigError([(f"dataset.ignore=[{both[0]}]", "that is the target")])
         check_names(self.named, list(table.columns), table.name)
@@ -172,26 +216,11 @@ class Tabular:
         return self.named if known == [] or len(self.named) > 1 or self.kind == "regression" else ()
 
     def class_names(self, table: Table) -> tuple[str, ...]:
-        """What the target's classes are; none for a regression. InputError where there is nothing to tell apart."""
-        target = table.columns[self.named[0]]
+        """The classes of the target; none for a regression. InputError where there is nothing to tell apart."""
         if self.regressed:
             return ()
-        present = target.values[~target.missing()]
-        distinct = np.unique(present)
-        few = len(distinct) <= min(FEW, len(present) / OFTEN) and bool((present == np.round(present)).all())
-        if target.texts is None and self.kind == "auto" and not few and len(distinct) > 1:
-            return ()
-        if len(distinct) > MOST_CLASSES:
-            raise InputError(
-                f"{table.where(0)}: the target '{target.name}' has {len(distinct):,} different values: at most "
-                f"{MOST_CLASSES:,} can be classes (dataset.kind=regression for numbers)"
-            )
-        texts = target.as_category()
-        names = [(texts.texts or ())[code] for code in np.unique(texts.values[texts.values >= 0])]
-        if len(names) < 2:
-            only = f"no value but '{names[0]}'" if names else "no value"
-            raise InputError(f"{table.where(0)}: from here on the target '{target.name}' has {only}: nothing to learn")
-        return tuple(sorted(names)) if target.texts is not None else tuple(names)
+        target = table.columns[self.named[0]]
+        return labels.class_names(table, target, self.kind, target.name in self.categorical)
 
     def targets(self, table: Table, class_names: tuple[str, ...]) -> tuple[Rows, Tensor]:
         """The rows that are used and their targets: class numbers (N,), or numbers (N, T) in the data's unit.
@@ -199,34 +228,44 @@ class Tabular:
         InputError for a row without a target or a number, unless such rows are dropped or numbers filled.
         """
         columns = [table.columns[name] for name in self.named]
+        absent = {column.name: column.missing() for column in table.columns.values()}
+        if class_names:
+            by_number = bool(self.restored) and "target_formats" not in (self.restored or {})
+            found, texts = labels.class_numbers(columns[0], class_names, by_number)
+            absent[columns[0].name] = labels.without_label(columns[0], found)
+        rows = self.usable(table, absent)
+        if not class_names:
+            return rows, torch.from_numpy(np.stack([c.values[rows] for c in columns], axis=1))
+        if (found[rows] < 0).any():
+            row = int(rows[int((found[rows] < 0).argmax())])
+            text = (texts.texts or ())[int(texts.values[row])]
+            raise InputError(f"{table.where(row)}: '{text}' is none of the {len(class_names)} classes that are known")
+        return rows, torch.from_numpy(found[rows].astype(np.int64))
+
+    def usable(self, table: Table, absent: Mapping[str, NDArray[np.bool_]]) -> Rows:
+        """The rows that are used, of those with `absent` values in some columns.
+
+        InputError for a row without a target or a number, unless such rows are dropped or numbers filled.
+        """
         kept = np.ones(len(table), dtype=bool)
         for column in table.columns.values():
             is_target = column.name in self.named
             if not is_target and (column.texts is not None or self.missing in ("mean", "median", "zero")):
                 continue
-            absent = column.missing()
-            kept &= ~absent
-            if self.missing != "drop" and absent.any():
+            kept &= ~absent[column.name]
+            if self.missing != "drop" and absent[column.name].any():
                 other = "dataset.missing=drop leaves such rows out"
                 if not is_target:
                     other = f"dataset.missing=mean (median, zero, drop), or dataset.ignore=[{column.name}]"
                 what = "the target" if is_target else "column"
-                raise InputError(f"{table.where(int(absent.argmax()))}: {what} '{column.name}' is empty: {other}")
+                row = int(absent[column.name].argmax())
+                raise InputError(f"{table.where(row)}: {what} '{column.name}' is empty: {other}")
         rows = np.flatnonzero(kept)
         if not len(rows):
             raise InputError(
                 f"{table.where(0)}: from here on no row is complete: nothing is left after dataset.missing=drop"
             )
-        if not class_names:
-            return rows, torch.from_numpy(np.stack([c.values[rows] for c in columns], axis=1))
-        target = columns[0].as_category()
-        number = {name: k for k, name in enumerate(class_names)}
-        codes = np.array([number.get(text, -1) for text in target.texts or ()])[target.values[rows]]
-        if (codes < 0).any():
-            row = int(rows[int((codes < 0).argmax())])
-            text = (target.texts or ())[int(target.values[row])]
-            raise InputError(f"{table.where(row)}: '{text}' is none of the {len(class_names)} classes that are known")
-        return rows, torch.from_numpy(codes.astype(np.int64))
+        return rows
 
     def parts(self, table: Table, targets: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Which of the rows with `targets` are for training, validation and testing."""
@@ -294,11 +333,16 @@ class Tabular:
             "encoder": self.encoder.description(),
             "class_names": list(spec.class_names),
             "class_counts": list(self.class_counts),
+            "target_formats": [asdict(one) for one in self.target_formats],
             "target_names": list(spec.target_names),
             "target_mean": list(spec.target_mean),
             "target_std": list(spec.target_std),
             "digest": self.loaded.digest,
         }
+
+    @property
+    def target_formats(self) -> Sequence[NumberFormat]:
+        return [f or PLAIN for f in self.known.target_formats] if self.known else self.loaded.target_formats
 
     def restore(self, description: dict[str, Any]) -> None:
         try:
@@ -310,13 +354,39 @@ class Tabular:
     def encode(self, paths: Sequence[Path]) -> Iterator[Sample]:
         """A sample of every row of the files; columns are found by name, and others are not looked at."""
         encoder = self.encoder
+        numbers, texts = ([c.name for c in some] for some in (encoder.numbers, encoder.categories))
         for path in paths:
+            count, unknown = 0, {category.name: Counter[str]() for category in encoder.categories}
             try:
-                rows = self.open(path).rows()
+                file = self.open(path)
+                rows = file.rows(numbers, texts)
                 while chunk := list(itertools.islice(rows, CHUNK)):
-                    yield from _samples(chunk, encoder)
+                    count += len(chunk)
+                    yield from _samples(chunk, encoder, file.reader, unknown)
             except InputError as e:
                 yield Sample(str(path), None, str(e))
+            for name, counts in unknown.items():
+                warn_of_unknown_texts(str(path), name, dict(counts.most_common()), count)
+
+
+def warn_of_unknown(table: Table, encoder: Encoder) -> None:
+    """Say of which category columns of `table` the training rows do not have all texts."""
+    for category in encoder.categories:
+        counts = category.unknown(table.columns[category.name])
+        warn_of_unknown_texts(table.name, category.name, counts, len(table))
+
+
+def warn_of_unknown_texts(table: str, column: str, counts: Mapping[str, int], rows: int) -> None:
+    """Say how many values of a column are unknown, and the most frequent of them."""
+    if not counts:
+        return
+    shown = ", ".join(f"{text!r} ({count:,})" for text, count in itertools.islice(counts.items(), SHOWN_TEXTS))
+    more = f" and {len(counts) - SHOWN_TEXTS:,} more" if len(counts) > SHOWN_TEXTS else ""
+    total = sum(counts.values())
+    log.warning(
+        f"{table}: {total:,} of {rows:,} values in column '{column}' ({total / rows:.0%}) are not among the training "
+        f"rows and count as unknown: {shown}{more}"
+    )
 
 
 def _described(description: dict[str, Any]) -> Spec:
@@ -334,29 +404,36 @@ def _described(description: dict[str, Any]) -> Spec:
     )
 
 
-def _samples(rows: Sequence[tuple[str, dict[str, str], str]], encoder: Encoder) -> Iterator[Sample]:
-    """The rows of a file as samples: (name, texts by column, problem) each."""
+def _samples(
+    rows: Sequence[Row], encoder: Encoder, reader: ColumnReader, unknown: Mapping[str, Counter[str]]
+) -> Iterator[Sample]:
+    """Yield the rows of a file as samples; count the category texts that are `unknown`, by column."""
     problems = [problem for _, _, problem in rows]
     columns: dict[str, Column] = {}
     for number in encoder.numbers:
-        values = np.full(len(rows), math.nan)
+        values = np.full(len(rows), np.nan)
         for i, (_, texts, _) in enumerate(rows):
             text = texts.get(number.name)
             if text is None:
                 problems[i] = problems[i] or f"there is no column '{number.name}'"
-            elif re.match(NUMBER, text) and abs(float(text)) <= LARGEST:
-                values[i] = float(text)
-            elif text not in MISSING:
-                problems[i] = problems[i] or f"{text!r} in column '{number.name}' is no number"
-            elif number.fill is None:
+                continue
+            values[i], wrong = reader.parse(text, number.format)
+            if wrong:
+                problems[i] = problems[i] or f"{text!r} in column '{number.name}' {wrong}"
+            elif np.isnan(values[i]) and number.fill is None:
                 problems[i] = problems[i] or f"column '{number.name}' is empty"
         columns[number.name] = Column(number.name, values)
     for category in encoder.categories:
-        known = {text: code for code, text in enumerate(category.texts)}
-        codes = np.array([known.get(texts.get(category.name, ""), -1) for _, texts, _ in rows])
+        known = KnownTexts(category.texts)
+        codes = np.full(len(rows), -1)
         for i, (_, texts, _) in enumerate(rows):
             if category.name not in texts:
                 problems[i] = problems[i] or f"there is no column '{category.name}'"
+                continue
+            text = texts[category.name]
+            codes[i] = known.find(text)
+            if codes[i] < 0 and not problems[i] and canonical(text) not in reader.missing_texts:
+                unknown[category.name][text] += 1
         columns[category.name] = Column(category.name, codes, category.texts)
     inputs = encoder(columns, np.arange(len(rows)))
     for (name, _, _), x, problem in zip(rows, inputs, problems, strict=True):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property, partial
 from itertools import pairwise
 from pathlib import Path
@@ -14,11 +14,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from dltrain.data.column_reader import DecimalMark, MissingValue, ThousandsMark
 from dltrain.data.description import unsound
 from dltrain.data.encoding import FARTHEST, statistics
 from dltrain.data.fake import Fake
+from dltrain.data.number_format import NumberFormat
 from dltrain.data.split import Split
-from dltrain.data.table import Column, Table, TableSource, column_name
+from dltrain.data.table import Column, Request, Table, TableSource, column_name
 from dltrain.data.table_files import TableFile
 from dltrain.errors import ConfigError, InputError
 from dltrain.types import BatchSize, ColumnName, Fraction, PositiveInt, Sample, Spec
@@ -31,6 +33,7 @@ class Loaded:
     series: Tensor
     mean: float
     std: float
+    format: NumberFormat
     train: Tensor
     val: Tensor
     test: Tensor
@@ -58,6 +61,9 @@ class TimeSeries:
         delimiter: str | None = None,
         encoding: str | None = None,
         header: bool | None = None,
+        decimal: DecimalMark | None = None,
+        thousands: ThousandsMark | None = None,
+        missing_values: tuple[MissingValue, ...] = (),
         batch_size: BatchSize = 64,
         eval_batch_size: PositiveInt = 1024,
         val_fraction: Fraction = 0.15,
@@ -68,7 +74,15 @@ class TimeSeries:
     ) -> None:
         if val_fraction + test_fraction >= 1:
             raise ValueError("dataset.val_fraction and dataset.test_fraction leave nothing to train on: lower them")
-        self.open = partial(TableFile, delimiter=delimiter, encoding=encoding, header=header)
+        self.open = partial(
+            TableFile,
+            delimiter=delimiter,
+            encoding=encoding,
+            header=header,
+            decimal=decimal,
+            thousands=thousands,
+            missing_values=missing_values,
+        )
         self.source = self.open(path) if path is not None else source
         self.column_name = None if column is None else column_name(column)
         self.window, self.horizon = window, horizon
@@ -100,7 +114,7 @@ class TimeSeries:
     def loaded(self) -> Loaded:
         if self.source is None:
             raise ConfigError([("dataset.path=null", "name the file of the series: dataset.path=FILE.csv or .parquet")])
-        table = self.source.read(self.only)
+        table = self.source.read(self.request)
         column = self.column(table)
         values = column.values
         if (absent := column.missing()).any():
@@ -121,11 +135,15 @@ class TimeSeries:
         else:
             mean, std = statistics(values[: borders[1]])
         series = torch.from_numpy(np.clip((values - mean) / std, -FARTHEST, FARTHEST).astype(np.float32))
-        return Loaded(series, mean, std, parts[0], parts[1], parts[2], table.digest)
+        return Loaded(series, mean, std, column.number_format, parts[0], parts[1], parts[2], table.digest)
 
     @property
-    def only(self) -> list[str] | None:
-        return None if self.column_name is None else [self.column_name]
+    def request(self) -> Request:
+        """The column to read, in the format in which the restored run read its own."""
+        if self.column_name is None:
+            return Request()
+        saved = self.restored.get("format") if self.restored else None
+        return Request([self.column_name], numbers={self.column_name: saved and NumberFormat(**saved)})
 
     def column(self, table: Table) -> Column:
         """The series; ConfigError where none is named and the table has several columns."""
@@ -183,7 +201,12 @@ class TimeSeries:
         return self.loaded.digest
 
     def description(self) -> dict[str, Any]:
-        return {"mean": self.loaded.mean, "std": self.loaded.std, "digest": self.loaded.digest}
+        return {
+            "mean": self.loaded.mean,
+            "std": self.loaded.std,
+            "format": asdict(self.loaded.format),
+            "digest": self.loaded.digest,
+        }
 
     def restore(self, description: dict[str, Any]) -> None:
         try:
@@ -199,7 +222,7 @@ class TimeSeries:
         mean, std = self.spec.target_mean[0], self.spec.target_std[0]
         for path in paths:
             try:
-                column = self.column(self.open(path).read(self.only))
+                column = self.column(self.open(path).read(self.request))
             except (ConfigError, InputError) as e:
                 yield Sample(str(path), None, str(e))
                 continue

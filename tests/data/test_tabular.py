@@ -130,7 +130,7 @@ MISTAKES: dict[str, tuple[str | bytes, dict[str, Any], int, str]] = {
     "constant target": ("x,y\n1,2.5\n2,2.5\n", {"kind": "regression"}, 3, "the target 'y' is 2.5: nothing to learn"),
     "only the target": ("y\na\nb\n", {}, 3, "table.csv:1: there is no column but the target"),
     "two of a name": ("x,x,y\n1,2,a\n", {}, 3, "table.csv:1: 2 columns are called 'x'"),
-    "no name": (",x,y\n0,1,a\n", {}, 3, "table.csv:1: column 1 has no name: give it one, or leave it out"),
+    "no name": (",x,y\n0.5,1,a\n0.5,2,b\n", {}, 3, "table.csv:1: column 1 has no name: give it one, or leave it out"),
     "wrong delimiter": ("x,y\n1,a\n", {"delimiter": ";"}, 2, "is dataset.delimiter right?"),
     "few fields": ('x,z,y\n1,"2\n3",a\n\n3,b\n', {}, 3, "table.csv:5: 2 fields; the header has 3"),
     "many fields": ("x,y\n1,a\n3,b,c\n", {}, 3, "table.csv:3: 3 fields; the header has 2"),

@@ -80,7 +80,7 @@ def test_the_order_is_shuffled_in_training_and_that_of_time_elsewhere() -> None:
         ([1.0] * 50, {}, 3, "series.csv:2: from here on column 'x' is 1: nothing to learn"),
         ([*range(20), "", *range(20)], {}, 3, "series.csv:22: column 'x' is empty: a series has no gaps"),
         ([*range(20), "abc", *range(20)], {}, 3, "series.csv:22: 'abc' in column 'x' is no number"),
-        (["red", "blue"] * 20, {}, 3, "column 'x' is text: a series is of numbers"),
+        (["red", "blue"] * 20, {}, 3, "series.csv:2: 'red' in column 'x' is no number"),
         (list(range(20)), {}, 3, "series.csv:16: from here on 3 values are one part of the series, too few"),
         (list(range(50)), {"column": "y"}, 2, "series.csv has none of that name"),
         (list(range(50)), {"column": None}, 2, "name the series: series.csv has the columns day, x"),

@@ -1,0 +1,117 @@
+"""Classes of a table's target column: which there are, and the class number of each row. Labels are texts."""
+
+from __future__ import annotations
+
+import logging
+import re
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dltrain.data.table import Column, Table
+from dltrain.data.values import MISSING_MARKS, KnownTexts, canonical, value_key
+from dltrain.errors import InputError
+
+log = logging.getLogger("dltrain")
+MAX_CLASSES = 1000
+MAX_DISTINCT = 20  # whole numbers of at most so many values, each of them on average in at least
+MIN_ROWS_PER_VALUE = 5  # rows, are classes unless dataset.kind says otherwise
+LEADING_ZERO = re.compile(r"\s*0[0-9]+\s*")
+Kind = Literal["auto", "classification", "regression"]
+
+
+def class_names(table: Table, target: Column, kind: Kind, as_written: bool) -> tuple[str, ...]:
+    """Return the classes of `target`, numbers in their order; none where it is a number to predict.
+
+    Labels that are one value written in two ways are refused, unless they are to be taken `as_written`.
+    InputError where there is nothing to tell apart.
+    """
+    labels = target.as_category()
+    present = ~target.missing()
+    texts = labels.texts or ()
+    codes = np.unique(labels.values[present])
+    distinct = [texts[code] for code in codes]
+    if kind == "auto" and len(distinct) > 1 and not _looks_like_classes(target, present, distinct):
+        return ()
+    if len(distinct) > MAX_CLASSES:
+        raise InputError(
+            f"{table.where(0)}: the target '{target.name}' has {len(distinct):,} different values: at most "
+            f"{MAX_CLASSES:,} can be classes (dataset.kind=regression for numbers)"
+        )
+    if not as_written:
+        _refuse_same_values(table, labels, codes.tolist())
+    names = dict.fromkeys(text.strip() if as_written else canonical(text) for text in _sorted(target, labels, codes))
+    if len(names) < 2:
+        only = f"no value but '{next(iter(names))}'" if names else "no value"
+        raise InputError(f"{table.where(0)}: from here on the target '{target.name}' has {only}: nothing to learn")
+    if len(names) == present.sum() > MAX_DISTINCT:
+        raise InputError(
+            f"{table.where(0)}: from here on every row has another label in the target '{target.name}' "
+            f"({len(names):,} of them): nothing to learn; dataset.kind=regression for numbers"
+        )
+    return tuple(names)
+
+
+def class_numbers(target: Column, names: tuple[str, ...], by_number: bool) -> tuple[NDArray[np.int64], Column]:
+    """Return the class number of every row, -1 for a label that is none of the `names`, and the labels.
+
+    `by_number` compares labels that are numbers as such, as runs of older versions did.
+    """
+    plain = Column(target.name, target.values) if by_number and target.texts is None else target
+    labels = plain.as_category()
+    known = KnownTexts(names)
+    found = np.array([*map(known.find, labels.texts or ()), -1])
+    return found[labels.values], labels
+
+
+def without_label(target: Column, found: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Return which rows have no label: the text means "no value" and is no class either."""
+    absent = target.missing()
+    if target.texts is not None:
+        marks = np.array([*(text.strip() in MISSING_MARKS for text in target.texts), False])
+        absent = (absent | marks[target.values]) & (found < 0)
+    return absent
+
+
+def _looks_like_classes(target: Column, present: NDArray[np.bool_], distinct: list[str]) -> bool:
+    """Return whether labels are classes: texts, codes with leading zeros, or few whole numbers."""
+    if target.texts is not None or any(LEADING_ZERO.fullmatch(text) for text in distinct):
+        return True
+    values = target.values[present]
+    few = len(distinct) <= min(MAX_DISTINCT, len(values) / MIN_ROWS_PER_VALUE)
+    return few and bool((values == np.round(values)).all())
+
+
+def _sorted(target: Column, labels: Column, codes: NDArray[np.int64]) -> list[str]:
+    """Return the texts of the `codes`: numbers in their order, other texts by alphabet."""
+    texts = labels.texts or ()
+    if target.texts is not None:
+        return sorted(texts[code].strip() for code in codes)
+    rows = [int((labels.values == code).argmax()) for code in codes]
+    pairs = [(target.values[row], texts[code]) for row, code in zip(rows, codes, strict=True)]
+    return [text for _, text in sorted(pairs)]
+
+
+def _refuse_same_values(table: Table, labels: Column, codes: list[int]) -> None:
+    """InputError for two labels that are one value written in two ways; a line for those that differ by spaces."""
+    texts = labels.texts or ()
+    first: dict[str, int] = {}
+    spaced = []
+    for code in sorted(codes, key=lambda code: int((labels.values == code).argmax())):
+        other = first.setdefault(value_key(texts[code]), code)
+        if other == code:
+            continue
+        if texts[other].strip() == texts[code].strip():
+            spaced.append(texts[code])
+            continue
+        one, two = (table.where(int((labels.values == c).argmax())) for c in (other, code))
+        raise InputError(
+            f"{two}: the label {texts[code]!r} of the target '{labels.name}' is the same value as {texts[other]!r} "
+            f"({one}): write it in one way, or dataset.categorical=[{labels.name}] keeps the two apart"
+        )
+    if spaced:
+        log.warning(
+            f"{table.name}: labels of the target '{labels.name}' that differ only by spaces around them are one class: "
+            f"{spaced[0]!r} is {spaced[0].strip()!r}"
+        )
