@@ -16,6 +16,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from dltrain.data.header import stated_separator
+from dltrain.data.text_encoding import decode
 from dltrain.errors import InputError
 
 TABLES = {".csv": ",", ".tsv": "\t"}
@@ -60,9 +62,9 @@ class Record:
     fields: dict[str, str]
 
 
-def read_text(path: Path, encoding: str = "utf-8") -> str:
-    """The text of a file, also of one that ends in .gz; InputError, naming the line, for bytes that are none."""
-    return decoded(read_bytes(path), path, encoding)
+def read_text(path: Path, encoding: str | None = None) -> str:
+    """Read the text of a file, also of one that ends in .gz; InputError, naming line and byte, for what is not text."""
+    return decode(read_bytes(path), path, encoding)
 
 
 def read_bytes(path: Path) -> bytes:
@@ -80,24 +82,16 @@ def read_bytes(path: Path) -> bytes:
     return content
 
 
-def decoded(content: bytes, path: Path, encoding: str = "utf-8") -> str:
-    try:
-        return content.decode(encoding).removeprefix("\ufeff")
-    except UnicodeDecodeError as e:
-        line = content.count(b"\n", 0, e.start) + 1
-        raise InputError(f"{path}:{line}: the text is not {encoding.upper()}: save it as that") from e
-
-
-def lines(path: Path, encoding: str = "utf-8") -> list[str]:
+def lines(path: Path, encoding: str | None = None) -> list[str]:
     """The lines of a text file without their ends; an empty line is a text too, what follows the last end is none."""
     found = read_text(path, encoding).replace("\r\n", "\n").split("\n")
     return found[:-1] if found and not found[-1] else found
 
 
-def records(path: Path, columns: Sequence[str]) -> Iterator[Record]:
+def records(path: Path, columns: Sequence[str], encoding: str | None = None) -> Iterator[Record]:
     """The rows of a csv, tsv or jsonl file with the fields `columns`; InputError, with the line, for one without."""
     read = json_records if path.suffix.lower() in JSON_LINES else table_records
-    for record in read(path):
+    for record in read(path, encoding):
         for name in columns:
             if name not in record.fields:
                 there = ", ".join(record.fields) or "nothing"
@@ -105,8 +99,8 @@ def records(path: Path, columns: Sequence[str]) -> Iterator[Record]:
         yield record
 
 
-def json_records(path: Path) -> Iterator[Record]:
-    for number, line in enumerate(lines(path), 1):
+def json_records(path: Path, encoding: str | None = None) -> Iterator[Record]:
+    for number, line in enumerate(lines(path, encoding), 1):
         if not line.strip():
             continue
         try:
@@ -120,10 +114,15 @@ def json_records(path: Path) -> Iterator[Record]:
         )
 
 
-def table_records(path: Path) -> Iterator[Record]:
+def table_records(path: Path, encoding: str | None = None) -> Iterator[Record]:
     csv.field_size_limit(min(sys.maxsize, 2**31 - 1))  # a long text is one field
-    reader = csv.reader(io.StringIO(read_text(path), newline=""), delimiter=TABLES[path.suffix.lower()], strict=True)
-    line, header = 1, None
+    file = io.StringIO(read_text(path, encoding), newline="")
+    separator = stated_separator(file.readline())  # Excel's first line "sep=;"
+    skipped = 0 if separator is None else 1
+    if not skipped:
+        file.seek(0)
+    reader = csv.reader(file, delimiter=separator or TABLES[path.suffix.lower()], strict=True)
+    line, header = skipped + 1, None
     try:
         for row in reader:
             if row and header is None:
@@ -132,17 +131,19 @@ def table_records(path: Path) -> Iterator[Record]:
                 if len(row) != len(header):
                     raise InputError(f"{path}:{line}: {len(row)} fields; the header has {len(header)}")
                 yield Record(line, dict(zip(header, row, strict=True)))
-            line = reader.line_num + 1
+            line = reader.line_num + skipped + 1
     except csv.Error as e:
         raise InputError(f"{path}:{line}: the record that begins here is broken: {e}") from e
 
 
 def folder_texts(
-    folder: Path, progress: Callable[[], None] = lambda: None, pattern: str = f"*{TEXT}"
+    folder: Path,
+    progress: Callable[[], None] = lambda: None,
+    pattern: str = f"*{TEXT}",
+    encoding: str | None = None,
 ) -> Iterator[bytes]:
-    """The .txt files of a folder, by name; with `pattern` **/*.txt of all in it too. InputError for one that is not UTF-8."""
+    """Read the .txt files of a folder, by name, in UTF-8; with `pattern` **/*.txt all in it. InputError for other bytes."""
     for path in sorted(folder.glob(pattern)):
-        content = read_bytes(path)
-        decoded(content, path)
+        text = read_text(path, encoding)
         progress()
-        yield content
+        yield text.encode()

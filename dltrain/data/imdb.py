@@ -9,9 +9,10 @@ from typing import ClassVar
 import torch
 
 from dltrain.data.archive import BROKEN, Hostile, from_tar
-from dltrain.data.corpus import Corpus, decoded, folder_texts
+from dltrain.data.corpus import Corpus, folder_texts
 from dltrain.data.download import Published, fetch
 from dltrain.data.text import Labelled
+from dltrain.data.text_encoding import decode
 from dltrain.errors import InputError
 
 MOST = 2**28  # bytes of all reviews, with those without a verdict
@@ -56,7 +57,7 @@ class IMDB:
         try:
             for name, content in from_tar(archive, Reviews(), MOST):
                 text = content.read()
-                decoded(text, Path(name))
+                decode(text, name)
                 _, part, label, file = name.split("/")
                 texts[part, label][file] = text
         except BROKEN as e:

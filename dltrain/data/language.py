@@ -15,6 +15,7 @@ from dltrain.data.corpus import TEXT, Corpus, read_text
 from dltrain.data.description import unsound
 from dltrain.data.download import Published, fetch
 from dltrain.data.text import least, restored_tokenizer
+from dltrain.data.text_encoding import check_encoding
 from dltrain.data.tokenizer import SPECIAL, Kind, Tokenizer
 from dltrain.data.tokens import tokenized
 from dltrain.errors import ConfigError, InputError
@@ -37,10 +38,18 @@ class Prose(Protocol):
 
 
 class FileProse:
-    """The text of a UTF-8 file, or of all .txt files in a folder by name, here or in `root`."""
+    """The text of a file, or of all .txt files in a folder by name, here or in `root`: UTF-8 or in the `encoding`."""
 
-    def __init__(self, root: Path, path: str | None, val_path: str | None = None, test_path: str | None = None) -> None:
-        self.root, self.named = root, path is not None
+    def __init__(
+        self,
+        root: Path,
+        path: str | None,
+        val_path: str | None = None,
+        test_path: str | None = None,
+        encoding: str | None = None,
+    ) -> None:
+        check_encoding(encoding)
+        self.root, self.named, self.encoding = root, path is not None, encoding
         self.paths = dict(zip(PARTS, (path, val_path, test_path), strict=True))
 
     def read(self) -> dict[str, str]:
@@ -62,7 +71,7 @@ class FileProse:
     def text(self, name: str) -> str:
         path = self.place(name)
         files = sorted(path.rglob(f"*{TEXT}")) if path.is_dir() else [path]
-        text = "\n".join(read_text(file) for file in files)
+        text = "\n".join(read_text(file, self.encoding) for file in files)
         if not text.strip():
             raise InputError(f"{path} has no text in it")
         return text
@@ -175,6 +184,7 @@ class LanguageModeling:
         path: str | None = None,
         val_path: str | None = None,
         test_path: str | None = None,
+        encoding: str | None = None,
         tokenizer: Kind = "character",
         vocab_size: PositiveInt | None = None,
         lowercase: bool = False,
@@ -192,7 +202,8 @@ class LanguageModeling:
             raise ValueError("dataset.val_fraction and dataset.test_fraction leave nothing to train on: lower them")
         if vocab_size is not None and vocab_size <= len(SPECIAL):
             raise ValueError(f"dataset.vocab_size={vocab_size}: {len(SPECIAL)} of them are special; more are needed")
-        self.root, self.source = Path(root), source or FileProse(Path(root), path, val_path, test_path)
+        self.root, self.encoding = Path(root), encoding
+        self.source = source or FileProse(Path(root), path, val_path, test_path, encoding)
         self.kind, self.lowercase, self.length, self.stream = tokenizer, lowercase, length, stream
         self.vocab_size = least(tokenizer, vocab_size) if vocab_size else least(tokenizer, 0) or None
         self.batch_size, self.eval_batch_size = batch_size, eval_batch_size
@@ -316,7 +327,7 @@ class LanguageModeling:
         """Of each file its whole text."""
         for path in paths:
             try:
-                yield Sample(str(path), self.encode_text(read_text(path)))
+                yield Sample(str(path), self.encode_text(read_text(path, self.encoding)))
             except InputError as e:
                 yield Sample(str(path), None, str(e))
 

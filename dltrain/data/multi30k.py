@@ -59,7 +59,8 @@ class Multi30k:
     def read(self) -> dict[str, Aligned]:
         wanted = {f"{name}.{code}.gz": PUBLISHED[name][code] for name in self.parts.values() for code in self.languages}
         fetch(self.mirrors, wanted, self.folder)
+        source, target = self.languages
         return {
-            part: aligned(*(self.folder / f"{name}.{code}.gz" for code in self.languages))
+            part: aligned(self.folder / f"{name}.{source}.gz", self.folder / f"{name}.{target}.gz")
             for part, name in self.parts.items()
         }

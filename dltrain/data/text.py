@@ -17,6 +17,7 @@ from dltrain.data.corpus import JSON_LINES, TABLES, Corpus, read_text, records
 from dltrain.data.description import unsound
 from dltrain.data.fake_tokens import FakeTokens
 from dltrain.data.split import held_out
+from dltrain.data.text_encoding import check_encoding
 from dltrain.data.tokenizer import Kind, Tokenizer
 from dltrain.data.tokens import Batching, Keep, Ragged, TokenSplit, tokenized
 from dltrain.errors import ConfigError, InputError
@@ -67,6 +68,8 @@ class Text:
     of about the same length go together, and `tokens_per_batch` sets how much a batch is instead of its `batch_size`.
     What was tokenized before is read from a cache in the data root, named by the content.
 
+    Files to predict from are in the `encoding` (null: UTF-8, or what a byte order mark says).
+
     `val_fraction` of the training texts, the same of every class, are for validation where there are none of their own (or
     the `fold`-th of k equal parts), and `test_fraction` for testing. InputError with file and line for what is no text.
     """
@@ -91,15 +94,17 @@ class Text:
         split_seed: int = 0,
         epochs: PositiveInt = 5,
         balance: Balance = "none",
+        encoding: str | None = None,
         seed: int = 0,
     ) -> None:
+        check_encoding(encoding)
         if balance == "sampler" and tokens_per_batch is not None:
             raise ValueError(
                 "balance=sampler draws texts of any length: dataset.batch_size, not tokens_per_batch, counts them"
             )
         if folds is not None and fold >= folds:
             raise ValueError(f"dataset.fold={fold} is none of {folds} folds: they count from 0")
-        self.root, self.source = Path(root), source
+        self.root, self.source, self.encoding = Path(root), source, encoding
         self.kind, self.vocab_size, self.lowercase = tokenizer, least(tokenizer, vocab_size), lowercase
         self.max_length, self.keep = max_length, keep
         self.batch_size, self.eval_batch_size = batch_size, eval_batch_size
@@ -250,9 +255,9 @@ class Text:
     def texts_of(self, path: Path) -> Iterator[tuple[str, str]]:
         """The texts in a file, and where each stands."""
         if path.suffix.lower() not in (*TABLES, *JSON_LINES):
-            yield str(path), read_text(path)
+            yield str(path), read_text(path, self.encoding)
             return
-        for record in records(path, [self.source.text]):
+        for record in records(path, [self.source.text], self.encoding):
             yield f"{path}:{record.line}", record.fields[self.source.text]
 
     def encode_text(self, text: str) -> Tensor:

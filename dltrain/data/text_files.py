@@ -11,11 +11,12 @@ import torch
 
 from dltrain.data.balance import Balance
 from dltrain.data.corpus import JSON_LINES, TABLES, Corpus, folder_texts, records
+from dltrain.data.table import column_name
 from dltrain.data.text import Labelled, Text
 from dltrain.data.tokenizer import Kind
 from dltrain.data.tokens import Keep
 from dltrain.errors import InputError
-from dltrain.types import BatchSize, Fraction, Ge, Gt, PositiveInt
+from dltrain.types import BatchSize, ColumnName, Fraction, Ge, Gt, PositiveInt
 
 EXPECTED = (
     "a folder with .txt files in a folder for each class (or train/ and test/ with such), or a csv, tsv or jsonl file"
@@ -28,19 +29,21 @@ Texts = tuple[list[bytes], list[str]]  # and the class of each
 class FileTexts:
     """Texts from `path`: DIR/<class>/*.txt or DIR/{train,val,test}/<class>/*.txt; or a csv, tsv or jsonl file whose columns
     `text` and `label` are text and class, with further files `val_path` and `test_path` for validation and testing. Files
-    are UTF-8. InputError, with file and line, for what is not, for a class that is not among the training texts', and
-    where there is no text."""
+    are UTF-8 or in the `encoding`. InputError, with file and line, for what is not, for a class that is not among the
+    training texts', and where there is no text."""
 
     def __init__(
         self,
         root: Path,
         path: str | None = None,
-        text: str = "text",
-        label: str = "label",
+        text: ColumnName = "text",
+        label: ColumnName = "label",
         val_path: str | None = None,
         test_path: str | None = None,
+        encoding: str | None = None,
     ) -> None:
-        self.root, self.text, self.label, self.named = Path(root), text, label, path is not None
+        self.root, self.named, self.encoding = Path(root), path is not None, encoding
+        self.text, self.label = column_name(text), column_name(label)
         self.paths = {"train": path, "val": val_path, "test": test_path}
 
     @property
@@ -67,7 +70,7 @@ class FileTexts:
         """Texts and classes of every part that there is."""
         path = self.place(str(self.paths["train"]))
         if path.is_dir():
-            found = read_folders(path)
+            found = read_folders(path, self.encoding)
         else:
             found = {"train": self.read_table(path)}
             known = set(found["train"][1])
@@ -96,7 +99,7 @@ class FileTexts:
             raise InputError(f"{path}: expected {EXPECTED}")
         texts, labels = [], []
         text, label = self.text, self.label
-        for record in records(path, (text, label)):
+        for record in records(path, (text, label), self.encoding):
             name = record.fields[label].strip()
             if not name:
                 raise InputError(f"{path}:{record.line}: the field '{label}' is empty: it names the text's class")
@@ -115,10 +118,11 @@ class TextFiles(Text):
         self,
         root: Path,
         path: str | None = None,
-        text: str = "text",
-        label: str = "label",
+        text: ColumnName = "text",
+        label: ColumnName = "label",
         val_path: str | None = None,
         test_path: str | None = None,
+        encoding: str | None = None,
         tokenizer: Kind = "word",
         vocab_size: Annotated[int, Gt(4)] = 20_000,
         lowercase: bool = True,
@@ -139,7 +143,7 @@ class TextFiles(Text):
     ) -> None:
         super().__init__(
             root,
-            FileTexts(root, path, text, label, val_path, test_path),
+            FileTexts(root, path, text, label, val_path, test_path, encoding),
             tokenizer=tokenizer,
             vocab_size=vocab_size,
             lowercase=lowercase,
@@ -156,16 +160,17 @@ class TextFiles(Text):
             split_seed=split_seed,
             epochs=epochs,
             balance=balance,
+            encoding=encoding,
             seed=seed,
         )
 
 
-def read_folders(path: Path) -> dict[str, Texts]:
+def read_folders(path: Path, encoding: str | None = None) -> dict[str, Texts]:
     """The texts in folders of classes, those in folders of parts, or else all of one part."""
     if (path / "train").is_dir():
-        found = {part: read_classes(path / part) for part in PARTS if (path / part).is_dir()}
+        found = {part: read_classes(path / part, encoding) for part in PARTS if (path / part).is_dir()}
     else:
-        found = {"train": read_classes(path)}
+        found = {"train": read_classes(path, encoding)}
     known = set(found["train"][1])
     for part, (_, labels) in found.items():
         if unknown := sorted(set(labels) - known):
@@ -173,11 +178,11 @@ def read_folders(path: Path) -> dict[str, Texts]:
     return found
 
 
-def read_classes(path: Path) -> Texts:
+def read_classes(path: Path, encoding: str | None = None) -> Texts:
     texts: list[bytes] = []
     labels: list[str] = []
     for folder in visible(path):
-        some = list(folder_texts(folder))
+        some = list(folder_texts(folder, encoding=encoding))
         texts += some
         labels += [folder.name] * len(some)
     return texts, labels

@@ -19,6 +19,7 @@ from dltrain.data.description import unsound
 from dltrain.data.fake_tokens import FakeTokens
 from dltrain.data.split import held_out
 from dltrain.data.text import joined, least, restored_tokenizer
+from dltrain.data.text_encoding import check_encoding
 from dltrain.data.tokenizer import Kind, Tokenizer
 from dltrain.data.tokens import Batching, Ragged, TokenSplit, tokenized
 from dltrain.errors import ConfigError, InputError
@@ -69,6 +70,7 @@ class Translation:
         self,
         root: Path,
         pairs: Pairs,
+        encoding: str | None = None,
         tokenizer: Kind = "bpe",
         vocab_size: Annotated[int, Gt(4)] = 8000,
         target_vocab_size: Annotated[int, Gt(4)] = 8000,
@@ -84,7 +86,9 @@ class Translation:
         epochs: PositiveInt = 10,
         seed: int = 0,
     ) -> None:
-        self.root, self.pairs, self.kind, self.lowercase = Path(root), pairs, tokenizer, lowercase
+        check_encoding(encoding)
+        self.root, self.pairs, self.encoding = Path(root), pairs, encoding
+        self.kind, self.lowercase = tokenizer, lowercase
         self.vocab_size, self.target_vocab_size = least(tokenizer, vocab_size), least(tokenizer, target_vocab_size)
         self.max_length, self.batch_size, self.eval_batch_size = max_length, batch_size, eval_batch_size
         self.bucketing, self.tokens_per_batch = bucketing, tokens_per_batch
@@ -217,7 +221,7 @@ class Translation:
         """Of each file a text in every line that is not empty."""
         for path in paths:
             try:
-                for number, text in enumerate(lines(path), 1):
+                for number, text in enumerate(lines(path, self.encoding), 1):
                     if text.strip():
                         yield Sample(f"{path}:{number}", self.encode_text(text))
             except InputError as e:
@@ -242,7 +246,9 @@ class ParallelFiles:
         val_target: str | None = None,
         test_source: str | None = None,
         test_target: str | None = None,
+        encoding: str | None = None,
     ) -> None:
+        check_encoding(encoding)
         files = {
             "train": (source, target),
             "val": (val_source, val_target),
@@ -252,7 +258,7 @@ class ParallelFiles:
             if (names[0] is None) != (names[1] is None):
                 prefix = "" if part == "train" else f"{part}_"
                 raise ValueError(f"of {prefix}source and {prefix}target there is but one: name the other file too")
-        self.root, self.named = Path(root), source is not None
+        self.root, self.named, self.encoding = Path(root), source is not None, encoding
         self.files = {part: (str(a), str(b)) for part, (a, b) in files.items() if a is not None}
 
     @property
@@ -267,7 +273,7 @@ class ParallelFiles:
 
     @cached_property
     def found(self) -> dict[str, Aligned]:
-        return {part: aligned(self.place(a), self.place(b)) for part, (a, b) in self.files.items()}
+        return {part: aligned(self.place(a), self.place(b), self.encoding) for part, (a, b) in self.files.items()}
 
     def find_files(self) -> None:
         """Raise InputError where a named file is absent."""
@@ -283,9 +289,9 @@ class ParallelFiles:
         return here if here.is_file() else there
 
 
-def aligned(source: Path, target: Path) -> Aligned:
+def aligned(source: Path, target: Path, encoding: str | None = None) -> Aligned:
     """The pairs of two files, but those with an empty side."""
-    sides = lines(source), lines(target)
+    sides = lines(source, encoding), lines(target, encoding)
     if len(sides[0]) != len(sides[1]):
         counts = " and ".join(f"{path} has {len(side):,}" for path, side in zip((source, target), sides, strict=True))
         raise InputError(f"the lines of one file translate those of the other, but {counts}")

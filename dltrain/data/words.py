@@ -16,6 +16,7 @@ from dltrain.data.corpus import TEXT, Corpus, folder_texts, lines
 from dltrain.data.description import unsound
 from dltrain.data.similarity import analogies, similarities
 from dltrain.data.text import Labelled
+from dltrain.data.text_encoding import check_encoding
 from dltrain.data.tokenizer import SPECIAL
 from dltrain.data.tokens import tokenized
 from dltrain.data.word_split import WordSplit, staying
@@ -43,7 +44,9 @@ class WordFiles:
     """Documents from `path`, here or in the data root: the .txt files of a folder and of those in it, or the lines of
     a file."""
 
-    def __init__(self, root: Path, path: str | None = None) -> None:
+    def __init__(self, root: Path, path: str | None = None, encoding: str | None = None) -> None:
+        check_encoding(encoding)
+        self.encoding = encoding
         self.root, self.path, self.named, self.samples = Path(root), path, path is not None, (STATED, 0)
 
     def find_files(self) -> Path:
@@ -56,9 +59,10 @@ class WordFiles:
 
     def read(self) -> dict[str, Labelled]:
         found = self.find_files()
-        texts = (
-            folder_texts(found, pattern=f"**/*{TEXT}") if found.is_dir() else (line.encode() for line in lines(found))
-        )
+        if found.is_dir():
+            texts = folder_texts(found, pattern=f"**/*{TEXT}", encoding=self.encoding)
+        else:
+            texts = (line.encode() for line in lines(found, self.encoding))
         corpus = Corpus.of(texts)
         if not len(corpus.blob):
             raise InputError(f"{found} has no text in it: expected {TEXT} files, or a file with a document a line")
@@ -101,6 +105,7 @@ class Words:
         test_fraction: Fraction = 0.01,
         split_seed: int = 0,
         parts: Literal["all", "train"] = "all",
+        encoding: str | None = None,
         epochs: PositiveInt = 5,
         seed: int = 0,
     ) -> None:
@@ -111,7 +116,7 @@ class Words:
         self.root, self.source, self.parts, self.vocab_size = Path(root), source, parts, vocab_size
         self.min_count, self.lowercase, self.sample, self.batch_size = min_count, lowercase, sample, batch_size
         self.val_fraction, self.test_fraction, self.split_seed = val_fraction, test_fraction, split_seed
-        self.epochs, self.seed = epochs, seed
+        self.epochs, self.seed, self.encoding = epochs, seed, encoding
         self.restored: Vocabulary | None = None
 
     @property
@@ -236,7 +241,12 @@ class Words:
     def encode(self, paths: Sequence[Path]) -> Iterator[Sample]:
         """Of each file the words, one an input."""
         for path in paths:
-            for number, line in enumerate(lines(path), 1):
+            try:
+                found = lines(path, self.encoding)
+            except InputError as e:
+                yield Sample(str(path), None, str(e))
+                continue
+            for number, line in enumerate(found, 1):
                 if line.strip():
                     yield (
                         Sample(line.strip(), self.encode_text(line))
