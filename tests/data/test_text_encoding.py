@@ -116,8 +116,8 @@ def test_the_key_reaches_every_file(settings: tuple[str, ...]) -> None:
         node = compose([*settings, *more]).config["dataset"]
         return build.make(node, "dataset", {"root": Path("data"), "seed": 0}, [])
 
-    with pytest.raises(InputError, match="dataset.encoding=cp1252"):
+    with pytest.raises(InputError, match=r"dataset\.encoding=cp1252"):
         data().description()
     assert data("dataset.encoding=latin-1").description()
-    with pytest.raises(ConfigError, match="dataset.encoding=nope: unknown encoding"):
+    with pytest.raises(ConfigError, match=r"dataset\.encoding=nope: unknown encoding"):
         data("dataset.encoding=nope")
