@@ -15,6 +15,12 @@ from dltrain.types import BatchSize, Sample, Spec
 
 BATCHES = 4  # of each split
 MOST = 16  # samples of a batch
+MAX_CLASSES = 100  # that occur in fake data: of more there would be as many samples, which may be large
+
+
+def fake_samples(batch_size: int, num_classes: int) -> int:
+    """Return how many samples a split of fake data has: a few batches, and some of each class that occurs."""
+    return BATCHES * max(batch_size, min(num_classes, MAX_CLASSES))
 
 
 class Fake:
@@ -22,7 +28,7 @@ class Fake:
 
     def __init__(self, spec: Spec, batch_size: BatchSize, seed: int) -> None:
         size = MOST if batch_size == "all" else min(batch_size, MOST)
-        count = BATCHES * max(size, spec.num_classes)
+        count = fake_samples(size, spec.num_classes)
         self.spec = replace(spec, train_samples=count, test_samples=count, mean=(), std=())
         generator = keyed(seed)
         inputs = torch.randn(3 * count, *spec.input_shape, generator=generator)
@@ -30,7 +36,7 @@ class Fake:
             inputs[..., column] = torch.randint(values, (3 * count,), generator=generator).float()
         targets = torch.randn(3 * count, len(spec.target_names), generator=generator)
         if spec.class_names:
-            targets = torch.arange(3 * count) % spec.num_classes
+            targets = torch.arange(3 * count) % min(spec.num_classes, MAX_CLASSES)
         self.parts, self.size, self.seed = (inputs, targets), size, seed
         self.rows = torch.arange(3 * count).split(count)
 

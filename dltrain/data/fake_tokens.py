@@ -10,12 +10,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from dltrain.data.fake import MAX_CLASSES, MOST, fake_samples
 from dltrain.data.tokens import Batching, Ragged, TokenSplit
 from dltrain.rng import keyed
 from dltrain.types import BEGIN, END, BatchSize, Sample, Spec
 
-BATCHES = 4  # of each split
-MOST = 16  # samples of a batch
 LONGEST = 256  # tokens of a text
 
 
@@ -25,13 +24,13 @@ class FakeTokens:
 
     def __init__(self, spec: Spec, batch_size: BatchSize, seed: int) -> None:
         self.size = MOST if batch_size == "all" else min(batch_size, MOST)
-        count = BATCHES * max(self.size, spec.num_classes)
+        count = fake_samples(self.size, spec.num_classes)
         decode, decode_target = spec.decode or shown, spec.decode_target or shown
         self.spec = replace(spec, train_samples=count, test_samples=count, decode=decode, decode_target=decode_target)
         self.seed, self.device = seed, torch.device("cpu")
         generator = keyed(seed)
         self.texts = ragged(3 * count, min(spec.input_shape[0], LONGEST), spec.vocab_size, generator)
-        self.targets: Tensor | Ragged = torch.arange(3 * count) % max(1, spec.num_classes)
+        self.targets: Tensor | Ragged = torch.arange(3 * count) % max(1, min(spec.num_classes, MAX_CLASSES))
         if spec.target_vocab_size:
             longest = min(spec.target_length, LONGEST)
             self.targets = ragged(3 * count, longest, spec.target_vocab_size, generator, ends=True)

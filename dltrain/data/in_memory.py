@@ -16,12 +16,12 @@ from torch import Tensor
 from dltrain.data.balance import Balance
 from dltrain.data.decode import read_image
 from dltrain.data.description import unsound
+from dltrain.data.fake import fake_samples
 from dltrain.data.split import Split, held_out
 from dltrain.data.synthetic import Synthetic
 from dltrain.errors import InputError
 from dltrain.types import BatchSize, Fraction, Ge, PositiveInt, Sample, Source, Spec, Transform
 
-FAKE_BATCHES = 4
 MOST_VALUES = 2**26  # of one image
 CHUNK = 2**22  # values at a time while statistics are gathered
 
@@ -168,7 +168,7 @@ class InMemory:
     def fake(self) -> InMemory:
         """Random images of the same shape and classes: a few small batches, no file."""
         size = 16 if self.batch_size == "all" else min(self.batch_size, 16)
-        count = FAKE_BATCHES * max(size, self.spec.num_classes)
+        count = fake_samples(size, self.spec.num_classes)
         spec = replace(self.stored_spec, train_samples=count, test_samples=count)
         more: dict[str, Any] = {"balance": self.balance, "transforms": self.transforms, "seed": self.seed}
         fake = InMemory(Synthetic.like(spec), size, size, 0.5, **more)

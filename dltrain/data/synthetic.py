@@ -7,6 +7,7 @@ from typing import Annotated
 import torch
 from torch import Tensor
 
+from dltrain.data.fake import MAX_CLASSES
 from dltrain.rng import keyed
 from dltrain.types import Ge, Gt, NonNegative, PositiveInt, Spec
 
@@ -29,7 +30,7 @@ class Synthetic:
         noise: NonNegative = 2.0,
         seed: int = 0,
     ) -> None:
-        self.noise, self.seed = noise, seed
+        self.noise, self.seed, self.num_classes = noise, seed, num_classes
         self.spec = Spec(
             input_shape=(channels, height, width),
             class_names=tuple(f"class {k}" for k in range(num_classes)),
@@ -41,29 +42,28 @@ class Synthetic:
 
     @classmethod
     def like(cls, spec: Spec) -> Synthetic:
-        """Fake samples of a set that is described but not read."""
+        """Make fake samples of a set that is described but not read; of many classes only the first occur."""
         channels, height, width = spec.input_shape
-        made = cls(channels, height, width, spec.num_classes, spec.train_samples, spec.test_samples, noise=1.0)
+        drawn = min(spec.num_classes, MAX_CLASSES)
+        made = cls(channels, height, width, drawn, spec.train_samples, spec.test_samples, noise=1.0)
         made.spec = spec
         return made
 
     def read(self) -> dict[str, tuple[Tensor, Tensor]]:
-        channels, height, width = shape = self.spec.input_shape
-        coarse = torch.randn(
-            (self.spec.num_classes, channels, -(-height // 4), -(-width // 4)), generator=keyed(self.seed, 0)
-        )
-        prototypes = torch.nn.functional.interpolate(coarse, size=shape[1:], mode="nearest")
+        channels, height, width = self.spec.input_shape
+        shape = (self.num_classes, channels, -(-height // 4), -(-width // 4))
+        coarse = torch.randn(shape, generator=keyed(self.seed, 0))
         return {
-            "train": self._draw(prototypes, self.spec.train_samples, 1),
-            "test": self._draw(prototypes, self.spec.test_samples, 2),
+            "train": self._draw(coarse, self.spec.train_samples, 1),
+            "test": self._draw(coarse, self.spec.test_samples, 2),
         }
 
-    def _draw(self, prototypes: Tensor, count: int, key: int) -> tuple[Tensor, Tensor]:
+    def _draw(self, coarse: Tensor, count: int, key: int) -> tuple[Tensor, Tensor]:
+        """Return images (count, C, H, W) and targets (count,), by the prototypes (K, C, H / 4, W / 4) of the classes."""
         generator = keyed(self.seed, key)
-        targets = torch.arange(count) % len(prototypes)
+        targets = torch.arange(count) % len(coarse)
         targets = targets[torch.randperm(count, generator=generator)]
-        images = (
-            torch.randn((count, *prototypes.shape[1:]), generator=generator).mul_(self.noise).add_(prototypes[targets])
-        )
+        images = torch.randn((count, *self.spec.input_shape), generator=generator).mul_(self.noise)
+        images.add_(torch.nn.functional.interpolate(coarse[targets], size=images.shape[2:], mode="nearest"))
         spread = (1 + self.noise**2) ** 0.5
         return images.mul_(64 / spread).add_(127.5).clamp_(0, 255).to(torch.uint8), targets
