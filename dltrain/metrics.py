@@ -12,7 +12,6 @@ from torch import Tensor
 TOP_MISTAKES = 16
 ROC_POINTS = 200
 MOST_FEATURES = 1024  # of which a covariance is analysed: three times as many take ten seconds
-WORST = 20  # classes that are shown where not all are
 PER_CLASS = ("precision", "recall", "f1", "roc auc", "support")
 
 
@@ -54,16 +53,6 @@ def scores_by_class(right: Tensor, support: Tensor, predicted: Tensor, auc: Tens
     if has_auc.any():
         scores["auroc"] = auc[has_auc].mean()
     return scores, torch.stack([precision, recall, f1, auc, support.to(auc)], dim=1)
-
-
-def worst_classes(scores: Tensor, support: Tensor, count: int = WORST) -> tuple[int, ...]:
-    """Return the `count` classes with the lowest of `scores` (K,), the worst first; of equal ones those with more samples.
-
-    A class without samples, of `support` (K,) 0, has no score.
-    """
-    known = (support > 0).nonzero().squeeze(1)
-    known = known[support[known].argsort(descending=True, stable=True)]
-    return tuple(known[scores[known].argsort(stable=True)[:count]].tolist())
 
 
 def false_positive_rates(device: torch.device | None = None) -> Tensor:

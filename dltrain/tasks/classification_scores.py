@@ -10,12 +10,12 @@ import torch
 from torch import Tensor
 
 from dltrain import metrics
+from dltrain.tasks.many_classes import MAX_WHOLE_TABLE, WORST, worst_in
 from dltrain.types import Plot, Table
 
 MAX_DENSE_CLASSES = 1000  # with more, a split's probabilities are kept only as far as KEPT_VALUES goes
 KEPT_VALUES = 2**26  # probabilities that are kept for the ROC AUC: 256 MB
 COMPARED_VALUES = 2**22  # probabilities that are compared at once
-MAX_WHOLE_TABLE = 100  # classes up to which a table or a confusion matrix shows all
 MAX_CURVES = 10  # ROC curves that can be told apart
 MEAN_OF_CURVES = 100  # classes that the mean ROC curve is taken over where there are more than MAX_DENSE_CLASSES
 OTHERS = "other classes"
@@ -213,7 +213,7 @@ def confusion_table(pairs: Tensor, names: tuple[str, ...]) -> Table:
         return Table(values, names, names, *titles)
     wrong = torch.where(true == predicted, 0, samples)
     mistakes = torch.zeros(count, dtype=torch.int64).index_add(0, true, wrong).index_add(0, predicted, wrong)
-    worst = mistakes.argsort(descending=True, stable=True)[: metrics.WORST]
+    worst = mistakes.argsort(descending=True, stable=True)[:WORST]
     size = len(worst) + 1
     place = torch.full((count,), len(worst))
     place[worst] = torch.arange(len(worst))
@@ -226,10 +226,7 @@ def confusion_table(pairs: Tensor, names: tuple[str, ...]) -> Table:
 
 def per_class_table(per_class: Tensor, names: tuple[str, ...]) -> Table:
     """Return the scores of each class as a table; of many classes it says which are the worst."""
-    worst: tuple[int, ...] = ()
-    if len(names) > MAX_WHOLE_TABLE:
-        worst = metrics.worst_classes(per_class[:, 2], per_class[:, 4])
-    return Table(per_class, names, metrics.PER_CLASS, "class", "score", worst=worst, rule="lowest f1, most samples")
+    return worst_in(Table(per_class, names, metrics.PER_CLASS, "class", "score"), "f1", "support")
 
 
 def roc_plot(scores: Scores, names: tuple[str, ...]) -> Plot:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from dltrain.engine import Stage, Task
 from dltrain.optim import Optim
 from dltrain.tasks.average_precision import MISSING, available, average_precision
+from dltrain.tasks.many_classes import worst_in
 from dltrain.types import Data, Image, PositiveInt, Probability, Table
 
 DRAWN_SIDE = 384  # pixels that a picture is enlarged to: names must be readable
@@ -101,7 +102,7 @@ class Detection(Task):
         return {
             "loss": float(torch.stack(losses).sum() / len(truths)),
             **scores,
-            "per_class": Table(per_class, names, PER_CLASS, "class", "average precision"),
+            "per_class": worst_in(Table(per_class, names, PER_CLASS, "class", "average precision"), "AP50", "objects"),
             "scenes": self.pairs(*(torch.cat(column) for column in zip(*pictures, strict=True))),
         }
 

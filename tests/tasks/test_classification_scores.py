@@ -117,7 +117,7 @@ def test_the_worst_classes_stand_in_the_tables_of_many() -> None:
     part = whole.shown()
     assert len(whole.rows) == 200
     assert part.rows[:4] == ("c7", "c9", "c150", "c151")
-    assert part.note == "the 20 worst of 200 classes (lowest f1, most samples)"
+    assert part.note == "the 20 worst of 200 classes (lowest f1, most support)"
     assert part.values[0].tolist()[:3] == [0.0, 0.0, 0.0]
     few = confusion_table(torch.tensor([[0, 1, 5]]), ("a", "b"))
     assert (few.values.tolist(), few.note) == ([[0, 5], [0, 0]], "")
@@ -155,6 +155,6 @@ def test_evaluate_prints_the_worst_of_many_classes_and_writes_all(dltrain) -> No
     assert len(outcome.json["per_class"]) == 150
     lines = [line for line in outcome.out.splitlines() if line.startswith("  class ")]
     assert len(lines) == 21
-    assert "  the 20 worst of 150 classes (lowest f1, most samples); --json has all" in outcome.out
+    assert "  the 20 worst of 150 classes (lowest f1, most support); --json has all" in outcome.out
     f1 = [row["f1"] for row in outcome.json["per_class"].values()]
     assert all(outcome.json["per_class"][" ".join(line.split()[:2])]["f1"] == min(f1) for line in lines[1:3])

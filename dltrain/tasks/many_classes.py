@@ -1,0 +1,31 @@
+"""Tables of many classes: which of them are shown, and by what rule."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from torch import Tensor
+
+from dltrain.types import Table
+
+MAX_WHOLE_TABLE = 100  # classes up to which a table shows all
+WORST = 20  # classes that are shown where not all are
+
+
+def worst_in(table: Table, score: str, support: str) -> Table:
+    """Return a table of classes that names the worst of them, where they are too many to be shown.
+
+    The worst have the lowest value in the column `score`; of equal ones those come first that have more samples, which
+    the column `support` counts. A class without samples has no score.
+    """
+    if len(table.rows) <= MAX_WHOLE_TABLE:
+        return table
+    scores, counts = (table.values[:, table.columns.index(name)] for name in (score, support))
+    return replace(table, worst=lowest(scores, counts), rule=f"lowest {score}, most {support}")
+
+
+def lowest(scores: Tensor, support: Tensor) -> tuple[int, ...]:
+    """Return the numbers of at most `WORST` of the scores (K,) with support (K,), the lowest first."""
+    known = (support > 0).nonzero().squeeze(1)
+    known = known[support[known].argsort(descending=True, stable=True)]
+    return tuple(known[scores[known].argsort(stable=True)[:WORST]].tolist())
