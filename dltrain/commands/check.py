@@ -52,9 +52,10 @@ def check(options: Options) -> None:
 def report(composed: Composed, options: Options) -> None:
     """Print the layers, parameters, FLOPs, memory and time of a training step on fake data; writes nothing."""
     real = build.build(composed.config).data  # its spec only: no file is opened
-    find_files(real)
     if options.data:
         options.outcome["data"] = report_data(real)
+    else:
+        find_files(real)
     experiment = build.build(composed.config, fake=True)
     build.require_batches_for_norm(experiment)
     device = experiment.device

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from dltrain.report.text import table
@@ -24,18 +26,42 @@ def report_data(data: Data) -> dict[str, Any]:
 
     Raises what training would raise: InputError for files that cannot be used.
     """
-    splits: dict[str, DataSplit] = {name: getattr(data, name) for name in SPLITS}
-    samples = {name: split.samples for name, split in splits.items()}
-    if not data.spec.actions:
-        for split in splits.values():
-            next(split.epoch(0), None)
-    data.description()  # a run's manifest begins with it
-    listings = [sample_counts(samples), *class_counts(data, splits)]
-    if isinstance(data, Inspects):
-        listings += data.inspect()
+    with collected_warnings() as warnings:
+        find_files(data)
+        splits: dict[str, DataSplit] = {name: getattr(data, name) for name in SPLITS}
+        samples = {name: split.samples for name, split in splits.items()}
+        if not data.spec.actions:
+            for split in splits.values():
+                next(split.epoch(0), None)
+        data.description()  # a run's manifest begins with it
+        listings = [sample_counts(samples), *class_counts(data, splits)]
+        if isinstance(data, Inspects):
+            listings += data.inspect()
     for listing in listings:
         log.info(as_text(listing))
-    return {listing.name: as_rows(listing) for listing in listings}
+    return {**{listing.name: as_rows(listing) for listing in listings}, "warnings": warnings}
+
+
+@contextmanager
+def collected_warnings() -> Iterator[list[str]]:
+    """Yield a list of all warnings that are logged in the block; they go to the screen too."""
+    handler = Collector(logging.WARNING)
+    log.addHandler(handler)
+    try:
+        yield handler.messages
+    finally:
+        log.removeHandler(handler)
+
+
+class Collector(logging.Handler):
+    """A handler that keeps the messages."""
+
+    def __init__(self, level: int) -> None:
+        super().__init__(level)
+        self.messages: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.messages.append(record.getMessage())
 
 
 def sample_counts(samples: dict[str, int]) -> Listing:

@@ -16,18 +16,16 @@ import torch
 from torch import Tensor
 
 from dltrain.data.decode import read_images, size_of
+from dltrain.data.layout import EXPECTED, IMAGE_ENDINGS, Layout, arrange, is_hidden, shown, shown_names
 from dltrain.data.split import held_out
 from dltrain.data.workers import CHUNK, Job, in_threads
 from dltrain.errors import ConfigError, InputError
 from dltrain.types import Spec
 
 log = logging.getLogger("dltrain")
-SPLITS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
 HEADERS = 64  # files whose size is looked at where the user names none
 NAMED = 10  # odd files that a message names
 PROGRESS_SECONDS = 5.0  # between two lines on how far reading has come
-ENDINGS = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
-EXPECTED = "a folder of images for each class, or train/ and test/ with such folders in them"
 
 OddFiles = Literal["skip", "refuse"]
 
@@ -48,7 +46,8 @@ class Folder:
     """Images from DIR/<class>/ or DIR/{train,val,test}/<class>/, at any depth below; hidden files do not count. DIR is the
     first of `places` that exists.
 
-    Classes are the names of the folders, sorted. Without a test folder, a stratified `test_fraction` of the training
+    Classes are the names of the folders, sorted; those with the usual names of splits are none, unless `classes` names
+    them: see dltrain.data.layout. Without a test folder, a stratified `test_fraction` of the training
     files, a function of `split_seed` alone, is the test set; with `test_only`, all of them are. `image_size` (H, W) is by
     default that of the images, if a sample of them agrees. What is no image is skipped with a warning that names it, or
     refused (InputError).
@@ -64,10 +63,13 @@ class Folder:
         split_seed: int,
         threads: int,
         timeout: float = 60.0,
+        classes: Sequence[str] | None = None,
     ) -> None:
         self.places, self.image_size, self.channels, self.odd_files = places, image_size, channels, odd_files
         self.test_fraction, self.split_seed, self.threads, self.timeout = test_fraction, split_seed, threads, timeout
-        self.test_only = False
+        self.classes = classes
+        self.known_classes: tuple[str, ...] = ()  # of a run
+        self.test_only, self.described = False, False
         self.statistics: tuple[tuple[float, ...], tuple[float, ...]] = ((), ())
 
     @property
@@ -114,6 +116,9 @@ class Folder:
     def files(self) -> dict[str, Files]:
         """The files of every split, with a test set."""
         found = dict(self.listed[1])
+        if not found["train"].paths and not self.test_only:
+            there = ", ".join(self.layout.places.values())
+            raise InputError(f"{self.path} has no training set, but {there}; expected {EXPECTED}")
         if "test" not in found:
             train = found["train"]
             held = torch.ones(len(train.targets), dtype=torch.bool)
@@ -125,49 +130,39 @@ class Folder:
         return found
 
     @cached_property
+    def layout(self) -> Layout:
+        """Which folders are classes and splits."""
+        return arrange(self.path, self.classes, self.known_classes)
+
+    def describe(self) -> None:
+        """Log what of the folder is left out and what was decided about its folders, once."""
+        if not self.described:
+            for note in self.layout.notes:
+                log.warning(shown(note))
+        self.described = True
+
+    @cached_property
     def listed(self) -> tuple[tuple[str, ...], dict[str, Files]]:
         """The names of the classes, and the files as they lie."""
-        subfolders = folders_in(self.path)
-        splits = self.splits(subfolders)
-        parts = {split: folders_in(folder) for split, folder in splits.items()} or {"train": subfolders}
-        leading = parts.get("train") or {name: folder for part in parts.values() for name, folder in part.items()}
-        if not leading:
-            raise InputError(f"{self.path} has no folders in it; expected {EXPECTED}")
-        names = sorted(leading)
+        parts, places = self.layout.parts, self.layout.places
+        names = sorted(parts.get("train") or {name for part in parts.values() for name in part})
         found = {"train": Files([], torch.zeros(0, dtype=torch.int64))}
         for split, classes in parts.items():
-            unknown = [name for name in sorted(classes) if name not in leading]
-            if unknown:
-                raise InputError(f"{splits[split]} has the classes {some(unknown)}, and {splits['train']} has not")
-            files = [files_in(classes[name]) if name in classes else [] for name in names]
+            if unknown := sorted(set(classes) - set(names)):
+                raise InputError(
+                    f"{places[split]} has the classes {shown_names(unknown)}, and {places['train']} has not"
+                )
+            files = [[path for folder in classes.get(name, ()) for path in files_in(folder)] for name in names]
             found[split] = Files(
                 [path for paths in files for path in paths],
                 torch.repeat_interleave(torch.tensor([len(paths) for paths in files])),
             )
             empty = [name for name, paths in zip(names, files, strict=True) if not paths]
-            if empty and classes is leading and not self.test_only:
-                raise InputError(f"{splits.get(split, self.path)}: there is no file in {some(empty)}")
+            if empty and split == "train" and not self.test_only:
+                raise InputError(f"{places[split]}: there is no file in {shown_names(empty)}")
         if not any(files.paths for files in found.values()):
             raise InputError(f"{self.path}: there is no file in its folders; expected {EXPECTED}")
         return tuple(shown(name) for name in names), found
-
-    def splits(self, subfolders: dict[str, str]) -> dict[str, str]:
-        """The folders of the splits, if this folder has them: else its folders are classes, whatever they are called."""
-        named = {name: folder for name, folder in subfolders.items() if name.lower() in SPLITS}
-        if not named or any(not folders_in(folder) for folder in named.values()):
-            return {}
-        found: dict[str, str] = {}
-        for name, folder in named.items():
-            split = SPLITS[name.lower()]
-            if split in found:
-                raise InputError(f"{found[split]} and {folder} both look like the {split} set: rename one of them")
-            found[split] = folder
-        rest = [name for name in subfolders if name not in named]
-        if rest and "train" not in found:
-            return {}
-        if rest:
-            log.warning(f"{self.path}: {some(rest)} {'is' if len(rest) == 1 else 'are'} not read beside train")
-        return found
 
     def read(self) -> dict[str, tuple[Tensor, Tensor]]:
         """Every image, decoded by all threads; InputError with the names of odd files where they are refused."""
@@ -211,7 +206,7 @@ class Folder:
         lost = [name for name, had, has in zip(self.class_names, *counts, strict=True) if had and not has]
         lost = [split for split, f in self.files.items() if f.paths and odd.keys() >= set(f.paths)] or lost
         if lost and not self.test_only:
-            raise InputError(f"no image is left of {some(lost)} in {self.path}\n{named}{more}")
+            raise InputError(f"no image is left of {shown_names(lost)} in {self.path}\n{named}{more}")
         log.warning(f"{count} left out\n{named}{more}")
 
     def digest(self, times: bool = False) -> str:
@@ -257,28 +252,14 @@ class Progress:
             self.said = time.monotonic()
 
 
-def folders_in(folder: Path | str) -> dict[str, str]:
-    """{name: path} of the folders in `folder` that are not hidden, by name; InputError if it cannot be opened."""
-    try:
-        with os.scandir(folder) as entries:
-            found = {e.name: e.path for e in entries if e.is_dir() and not hidden(e.name)}
-    except OSError as e:
-        raise InputError(f"{folder} cannot be opened: {e.strerror}") from e
-    return dict(sorted(found.items()))
-
-
 def files_in(folder: str) -> list[str]:
     """The paths of all files below `folder` that are not hidden, by name, and of folders that are called like images."""
     found = []
     for place, folders, names in os.walk(folder):
-        names += [name for name in folders if name.lower().endswith(ENDINGS)]
-        folders[:] = [name for name in folders if not hidden(name) and not name.lower().endswith(ENDINGS)]
-        found += [f"{place}{os.sep}{name}" for name in names if not hidden(name)]
+        names += [name for name in folders if name.lower().endswith(IMAGE_ENDINGS)]
+        folders[:] = [name for name in folders if not is_hidden(name) and not name.lower().endswith(IMAGE_ENDINGS)]
+        found += [f"{place}{os.sep}{name}" for name in names if not is_hidden(name)]
     return sorted(found)
-
-
-def hidden(name: str) -> bool:
-    return name.startswith((".", "__MACOSX"))
 
 
 def keep(images: Tensor, good: Tensor) -> Tensor:
@@ -290,14 +271,3 @@ def keep(images: Tensor, good: Tensor) -> Tensor:
         rows = kept[start : start + 1024]
         images[start : start + len(rows)] = images[rows]
     return images[: len(kept)]
-
-
-def some(names: Sequence[str]) -> str:
-    """The first of `names`, and how many more there are."""
-    more = f" and {len(names) - NAMED:,} more" if len(names) > NAMED else ""
-    return ", ".join(map(shown, names[:NAMED])) + more
-
-
-def shown(name: str) -> str:
-    """A file's name as text that any screen takes: bytes that are no UTF-8 become question marks."""
-    return name.encode("utf-8", "replace").decode()

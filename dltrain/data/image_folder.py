@@ -14,8 +14,9 @@ from dltrain.data.balance import Balance
 from dltrain.data.cache import CACHE
 from dltrain.data.decode import cores
 from dltrain.data.description import unsound
-from dltrain.data.folder import EXPECTED, Folder, OddFiles
+from dltrain.data.folder import Folder, OddFiles
 from dltrain.data.in_memory import InMemory
+from dltrain.data.layout import EXPECTED
 from dltrain.data.memory import free_memory
 from dltrain.data.split import Split
 from dltrain.data.streamed import Streamed, Streams
@@ -47,6 +48,7 @@ class ImageFolder:
         path: str | None = None,
         image_size: PositiveInt | tuple[PositiveInt, PositiveInt] | None = None,
         channels: Literal[1, 3] = 3,
+        classes: Sequence[str] | None = None,
         odd_files: OddFiles = "skip",
         memory: bool | Literal["auto"] = "auto",
         workers: Annotated[int, Ge(0)] = 0,
@@ -70,7 +72,9 @@ class ImageFolder:
             size = (image_size, image_size) if isinstance(image_size, int) else image_size
             places = (Path(path).expanduser(), self.root / path)
             threads = workers or cores()
-            self.folder = Folder(places, size, channels, odd_files, test_fraction, split_seed, threads, timeout)
+            self.folder = Folder(
+                places, size, channels, odd_files, test_fraction, split_seed, threads, timeout, classes
+            )
         self.inner = InMemory(  # where images are streamed, it says and makes all that takes none
             self.folder or Synthetic.like(STAND_IN),
             batch_size=batch_size,
@@ -94,7 +98,9 @@ class ImageFolder:
         return self.inner.spec
 
     def find_files(self) -> None:
-        _ = self.named_folder().class_names
+        folder = self.named_folder()
+        _ = folder.class_names
+        folder.describe()
 
     def named_folder(self) -> Folder:
         """Return the folder of the images; ConfigError where none is named."""
@@ -105,6 +111,7 @@ class ImageFolder:
     @cached_property
     def splits(self) -> InMemory | Streams:
         folder = self.named_folder()
+        folder.describe()
         size = decoded_bytes(folder)
         streamed = size > SHARE * free_memory() if self.memory == "auto" else not self.memory
         return Streams(folder, self.inner, self.root / CACHE) if streamed else self.inner
@@ -153,6 +160,7 @@ class ImageFolder:
         if self.folder and self.inner.restored:
             channels, *size = self.inner.restored.input_shape
             self.folder.channels, self.folder.image_size = channels, (size[0], size[1])
+            self.folder.known_classes = self.inner.restored.class_names
             self.folder.test_only = description.get("digest") != self.folder.digest()
 
     def encode(self, paths: Sequence[Path]) -> Iterator[Sample]:

@@ -9,7 +9,10 @@ from pathlib import Path
 import yaml
 
 from dltrain.data.detection import Detection
-from dltrain.data.folder import ENDINGS, files_in, folders_in, some
+from dltrain.data.folder import files_in
+from dltrain.data.layout import IMAGE_ENDINGS as ENDINGS
+from dltrain.data.layout import folders_in
+from dltrain.data.layout import shown_names as some
 from dltrain.data.scenes import BadBoxes, Box, Listing, Scene, SceneFiles, place
 from dltrain.errors import InputError
 from dltrain.types import BatchSize, Fraction, PositiveInt, Probability, Transform

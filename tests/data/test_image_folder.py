@@ -54,11 +54,36 @@ def test_validation_and_test_sets_that_are_absent_come_from_train() -> None:
 
 
 def test_classes_may_be_called_like_splits() -> None:
-    """`train` with images in it is a class; beside a real train/, what is no split is named and not read."""
+    """`train` beside classes is one, and that is said; of `test` it is doubtful, so the user says it."""
     lay(Path("vehicles"), ("train", "bus"))
     assert data("vehicles").spec.class_names == ("bus", "train")
     lay(Path("tests/runs"), ("test", "exam"))
-    assert data("tests/runs").spec.class_names == ("exam", "test")
+    with pytest.raises(InputError, match=r"dataset.classes=\[exam,test\]"):
+        _ = data("tests/runs").spec
+    assert data("tests/runs", classes=["exam", "test"]).spec.class_names == ("exam", "test")
+
+
+@pytest.mark.parametrize("memory", ["true", "false"])
+def test_split_folders_become_classes(memory: str, dltrain: Callable[..., Any]) -> None:
+    """train/<class>/ beside a flat test/: the classes are those of train, and a line says that test is left out."""
+    lay(Path("flat/train"), ("cat", "dog", "owl"))
+    Path("flat/test").mkdir()
+    for i in range(5):
+        picture(seed=i).save(f"flat/test/{i}.png")
+    chosen = ("dataset=image_folder", "dataset.path=flat", "model=mlp", f"dataset.memory={memory}")
+    outcome = dltrain(*chosen, "trainer.epochs=1", "callbacks=quiet", "--json")
+    manifest = json.loads((Path(outcome.json["run"]) / "manifest.json").read_text(encoding="utf-8"))
+    assert manifest["data"]["class_names"] == ["cat", "dog", "owl"]
+    line = "test looks like a test set without class folders and is left out: 5 files (5 .png)"
+    assert outcome.out.count(line) == 1
+    assert line in dltrain("check", *chosen).out
+    Path("flat/train").rename("flat/Training-Images")
+    Path("flat").rename("outer")
+    Path("flat").mkdir()
+    Path("outer").rename("flat/inner")
+    checked = dltrain("check", "--data", *chosen, "--json")
+    assert [row["class"] for row in checked.json["data"]["classes"]] == ["cat", "dog", "owl"]
+    assert [line in warning for warning in checked.json["data"]["warnings"]] == [True]
 
 
 def test_the_split_is_a_function_of_split_seed() -> None:
