@@ -5,19 +5,23 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Collection, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dltrain.data.number_format import (
+    MIN_GROUPED,
     NOTATIONS,
     PERCENT,
     PLAIN,
     NumberFormat,
     Undecided,
     WrittenNumber,
+    is_grouped,
     looks_grouped,
+    measure_of,
     notation_of,
     split_number,
 )
@@ -39,6 +43,7 @@ NUMERIC_SHARE = 0.8  # of a column's values are numbers: the others are mistakes
 MAX_PLACEHOLDERS = 3  # different texts among numbers that stand for "no value" rather than for categories
 MIN_DISTINCT_NUMBERS = 20  # beside which so few texts are placeholders
 NUMBER = r"^\s*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\s*$"
+GROUPED = r"^\s*[+-]?[1-9][0-9]{0,2}(\.[0-9]{3})+\s*$"
 SIMPLE_WORD = re.compile(r"[\w-]+")
 
 
@@ -127,6 +132,8 @@ class ColumnReader:
         if known in (None, PLAIN) and PLAIN in self.notations and (plain | absent).all():
             if not sure and not plain.any():
                 return None
+            if known is None and _is_grouped(texts, plain):
+                self.refuse_grouped(name, texts.to_pylist(), codes)
             signless = pc.replace_substring_regex(trimmed, r"^\+", "")
             numbers = np.full(len(texts), np.nan)
             numbers[plain] = pc.cast(signless.filter(pa.array(plain)), pa.float64()).to_numpy()
@@ -138,6 +145,7 @@ class ColumnReader:
             None if gone or not digits else split_number(text)
             for text, gone, digits in zip(texts.to_pylist(), absent, with_digits, strict=True)
         ]
+        written = _with_one_measure(written, sure)
         is_number = np.array([number is not None for number in written], dtype=bool)
         if not sure and not _mostly_numbers(is_number, absent, counts):
             return None
@@ -153,7 +161,8 @@ class ColumnReader:
         if text.strip().lower() in BOOLEANS:
             return float(BOOLEANS.index(text.strip().lower())), ""
         allowed = self.allowed(known)
-        readings = {NumberFormat(n.decimal, n.thousands, known.unit).parse(text) for n in allowed} - {None}
+        formats = [replace(known, decimal=n.decimal, thousands=n.thousands) for n in allowed]
+        readings = {number_format.parse(text) for number_format in formats} - {None}
         if len(readings) > 1:
             return math.nan, "can be read as several numbers: set dataset.decimal or dataset.thousands"
         number = next(iter(readings), None)
@@ -172,6 +181,8 @@ class ColumnReader:
 
     def refuse_grouped(self, name: str, texts: Sequence[str], codes: NDArray[np.int64]) -> None:
         """InputError where all points of a plain column could separate thousands, in a file with decimal commas."""
+        if self.decimal is not None:
+            return
         written = [split_number(text) for text in texts]
         numbers = [number for number in written if number is not None]
         if looks_grouped(numbers):
@@ -212,6 +223,7 @@ class _WrittenColumn:
         if any(wrong):
             raise InputError(self._not_a_number(wrong, sure, known))
         unit = self._unit(known)
+        measure = known.measure if known is not None else measure_of([n for n in self.written if n is not None]) or ""
         allowed = self.reader.allowed(known)
         positions = [i for i, number in enumerate(self.written) if number is not None]
         positions.sort(key=self._row)
@@ -219,13 +231,15 @@ class _WrittenColumn:
         notation = notation_of(numbers, allowed)
         if isinstance(notation, Undecided):
             raise InputError(self._undecided(notation, positions, allowed))
-        if unit not in ("", PERCENT) and notation in (PLAIN,) and self.reader.decimal is None:
+        is_price = unit not in ("", PERCENT)
+        if notation == PLAIN and known is None and (is_price or is_grouped(numbers)):
             self.reader.refuse_grouped(self.name, self.texts, self.codes)
+        number_format = replace(notation, unit=unit, measure=measure)
         values = np.full(len(self.texts), np.nan)
         for position, number in zip(positions, numbers, strict=True):
-            value = number.value(notation)
+            value = number.value(number_format)
             values[position] = np.nan if value is None else value
-        return values, NumberFormat(notation.decimal, notation.thousands, unit)
+        return values, number_format
 
     def _row(self, position: int) -> int:
         """Return the first row with the text at `position`."""
@@ -296,6 +310,15 @@ class _WrittenColumn:
         return f"{self._at(position)} is no number in the notation of this column ({notations})"
 
 
+def _with_one_measure(written: Sequence[WrittenNumber | None], sure: bool) -> list[WrittenNumber | None]:
+    """Return the numbers of a column whose measure is known: those with several, or few, are names, such as 12B."""
+    numbers = [number for number in written if number is not None]
+    measure = measure_of(numbers)
+    if measure == "" or (measure is not None and (sure or len(numbers) > MIN_DISTINCT_NUMBERS)):
+        return list(written)
+    return [None if number is None or number.measure else number for number in written]
+
+
 def _number(value: MissingValue) -> float | None:
     try:
         return float(value)
@@ -312,6 +335,15 @@ def _mostly_numbers(is_number: NDArray[np.bool_], absent: NDArray[np.bool_], cou
         return True
     others = int((~is_number & ~absent).sum())
     return others <= MAX_PLACEHOLDERS and int(is_number.sum()) > MIN_DISTINCT_NUMBERS
+
+
+def _is_grouped(texts: pa.Array, plain: NDArray[np.bool_]) -> bool:
+    """Return whether the points of plain numbers most likely separate thousands, as `is_grouped` has it."""
+    import pyarrow.compute as pc
+
+    pointed = plain & _mask(pc.match_substring_regex(texts, r"\."))
+    grouped = _mask(pc.match_substring_regex(texts, GROUPED))
+    return bool(pointed.sum() >= MIN_GROUPED and grouped[pointed].all() and (plain & ~pointed).any())
 
 
 def _mask(values: Any) -> NDArray[np.bool_]:

@@ -9,6 +9,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from dltrain.data.number_format import PLAIN
 from dltrain.data.table import Column, Table
 from dltrain.data.values import MISSING_MARKS, KnownTexts, canonical, value_key
 from dltrain.errors import InputError
@@ -58,10 +59,13 @@ def class_numbers(target: Column, names: tuple[str, ...], by_number: bool) -> tu
 
     `by_number` compares labels that are numbers as such, as runs of older versions did.
     """
-    plain = Column(target.name, target.values) if by_number and target.texts is None else target
-    labels = plain.as_category()
+    labels = target.as_category()
     known = KnownTexts(names)
     found = np.array([*map(known.find, labels.texts or ()), -1])
+    if by_number:
+        for position, text in enumerate(labels.texts or ()):
+            if found[position] < 0 and (number := PLAIN.parse(text)) is not None:
+                found[position] = known.find(repr(number))
     return found[labels.values], labels
 
 

@@ -24,10 +24,14 @@ CODES = re.findall(
     "THB TND TRY TWD TZS UAH UGX USD UYU UZS VND ZAR",
 )
 SIGNS = r"(?:[A-Z]{1,2})?\$|[¢£¤¥฿₠-₿]|\b(?:" + "|".join(CODES) + r")\b|R\$|Rs\.?|kr\.?|zł|Kč|Ft|руб\.?|₽"
+MEASURES = r"[^\W\d_]{1,12}?[²³]?(?:/[^\W\d_]{1,5})?(?= ?$)|°[CFK]?|[‰″′]|[kKMB](?= ?[^\w ])"
+# What the letter behind a number multiplies it by: 1.5K, 3M.
+MAGNITUDES = {"k": 1e3, "K": 1e3, "M": 1e6, "B": 1e9, "bn": 1e9, "Mio": 1e6, "Mrd": 1e9}
+SCALED = "k/M/B"  # the measure of a column of such numbers
 WHOLE_TEXT = re.compile(
     rf"(?P<before>[-+]?) ?(?P<prefix>{SIGNS})? ?(?P<inner>[-+]?) ?"
     r"(?P<digits>(?:[0-9]|[.,](?=[0-9]))[0-9.,' ]*?(?:[eE][-+]?[0-9]+)?)"
-    rf"(?:[.,]-)? ?(?P<suffix>%|{SIGNS})? ?(?P<after>-?)"
+    rf"(?:[.,]-)? ?(?P<measure>{MEASURES})?(?P<suffix>%|{SIGNS})? ?(?P<after>-?)"
 )
 PARENTHESES = re.compile(r"(?P<prefix>[^()0-9]*)\((?P<inside>[^()]*)\)(?P<suffix>[^()0-9]*)")
 HEXADECIMAL = re.compile(r"0[xX][0-9a-fA-F]+")
@@ -37,11 +41,16 @@ ADDRESS = re.compile(r"(?:[0-9]{1,3}\.){3}[0-9]{1,3}")  # of the Internet: four 
 
 @dataclass(frozen=True)
 class NumberFormat:
-    """How a column writes its numbers: decimal mark, separator of thousands ("" for none), and unit."""
+    """How a column writes its numbers: decimal mark, separator of thousands ("" for none), and units.
+
+    `unit` is a currency or percent, `measure` any other word behind the number, such as kg; or `SCALED`
+    where K, M and the like multiply it.
+    """
 
     decimal: str = "."
     thousands: str = ""
     unit: str = ""
+    measure: str = ""
 
     def parse(self, text: str) -> float | None:
         """Return the number that `text` says in this notation; None where it says none.
@@ -53,13 +62,15 @@ class NumberFormat:
             return None
         if written.unit != self.unit and (written.unit or self.unit == PERCENT):
             return None
+        if written.measure and self.measure != SCALED and written.measure != self.measure:
+            return None
         return written.value(self)
 
     def described(self) -> str:
         """Return the notation in a few words, for messages."""
         words = [f"decimal={self.decimal}"] if self.decimal == "," else []
         words += [f"thousands={self.thousands!r}"] if self.thousands else []
-        words += [f"unit {self.unit}"] if self.unit else []
+        words += [f"unit {unit}" for unit in (self.unit, self.measure) if unit]
         return ", ".join(words) or "plain numbers"
 
 
@@ -76,6 +87,7 @@ def _pattern(decimal: str, thousands: str) -> re.Pattern[str]:
 
 
 PLAIN = NumberFormat()
+MIN_GROUPED = 10  # numbers with three digits behind the point that say that it separates thousands
 # In the order of preference: of notations that agree on every value the first is taken.
 NOTATIONS = tuple(
     NumberFormat(decimal, thousands)
@@ -101,6 +113,7 @@ class WrittenNumber:
     digits: str
     unit: str = ""
     known: float | None = None
+    measure: str = ""
 
     def fits(self, notation: NumberFormat) -> bool:
         if self.known is not None:
@@ -117,6 +130,8 @@ class WrittenNumber:
             return -self.known if self.negative else self.known
         digits = self.digits.replace(notation.thousands, "") if notation.thousands else self.digits
         number = float(digits.replace(notation.decimal, "."))
+        if notation.measure == SCALED:
+            number *= MAGNITUDES.get(self.measure, 1.0)
         return -number if self.negative else number
 
 
@@ -140,15 +155,20 @@ def split_number(text: str) -> WrittenNumber | None:
     units = [parts[name] for name in ("prefix", "suffix") if parts[name]]
     if len(signs) + bracketed > 1 or len(units) > 1:
         return None
-    written = WrittenNumber(bracketed or signs == ["-"], parts["digits"].strip(), "".join(units))
+    negative = bracketed or signs == ["-"]
+    written = WrittenNumber(negative, parts["digits"].strip(), "".join(units), measure=parts["measure"] or "")
     return written if any(written.fits(notation) for notation in NOTATIONS) else None
 
 
 def _simplified(text: str) -> str:
     """Return `text` with one kind of space, apostrophe, minus and digit, and without quotes around it."""
     text = text.strip().strip("\ufeff\u200b\u200e\u200f")
+    if text[:2] in ('="', "='"):  # a formula of Excel's that keeps a text
+        text = text[1:]
     if len(text) > 1 and text[0] == text[-1] and text[0] in "\"'":
         text = text[1:-1].strip()
+    elif text[:1] == "'" and (text[1:2].isdigit() or text[1:2] in "-+."):  # Excel's mark of a text
+        text = text[1:]
     if text.isascii():
         return text
     text = text.translate(PLAIN_LETTERS)
@@ -204,3 +224,23 @@ def looks_grouped(written: Sequence[WrittenNumber]) -> bool:
     """Return whether every point among plain numbers could as well separate thousands: 1.234, 56, 12.000."""
     pointed = [number for number in written if "." in number.digits]
     return bool(pointed) and all(number.fits(NumberFormat(",", ".")) for number in pointed)
+
+
+def is_grouped(written: Sequence[WrittenNumber]) -> bool:
+    """Return whether points among plain numbers are most likely no decimal ones: 812, 45.011, 7.210.
+
+    Decimals of three digits each, beside numbers without any, come from no usual way to write decimals:
+    that has 812.000, or leaves out the last zero of 7.210.
+    """
+    pointed = sum("." in number.digits for number in written)
+    return looks_grouped(written) and pointed < len(written) and pointed >= MIN_GROUPED
+
+
+def measure_of(written: Sequence[WrittenNumber]) -> str | None:
+    """Return what stands behind the numbers of a column, "" for nothing; None where it is not the same."""
+    found = {number.measure for number in written} - {""}
+    if not found:
+        return ""
+    if found <= MAGNITUDES.keys() and (len(found) > 1 or any(number.unit for number in written)):
+        return SCALED
+    return found.pop() if len(found) == 1 else None

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, TextIO
 import numpy as np
 
 from dltrain.data.column_reader import (
+    GROUPED,
     MAX_NUMBER,
     NUMBER,
     ColumnReader,
@@ -29,7 +30,7 @@ from dltrain.data.column_reader import (
 )
 from dltrain.data.header import looks_like_data, stated_separator
 from dltrain.data.memory import free_memory
-from dltrain.data.number_format import PLAIN
+from dltrain.data.number_format import MIN_GROUPED, PLAIN
 from dltrain.data.row_numbers import is_row_number_name, pandas_index, row_labels
 from dltrain.data.table import Column, Request, Table, check_names
 from dltrain.data.text_encoding import MARK_BYTES, check_encoding, decode, marked_encoding
@@ -228,10 +229,12 @@ class TableFile:
 
     def looks_plain(self, name: str, sample: Sequence[str], request: Request) -> bool:
         """Return whether a column is likely one of plain numbers, which arrow reads fastest."""
-        if name in request.categories or name in request.labels or self.reader.decimal == ",":
+        if name in request.categories or name in request.labels or PLAIN not in self.reader.notations:
             return False
         known = request.numbers.get(name)
         missing = self.reader.missing_number_texts
+        if known is None and sum(re.match(GROUPED, v) is not None for v in sample) >= MIN_GROUPED:
+            return False
         return known in (None, PLAIN) and all(v.strip() in missing or re.match(NUMBER, v) for v in sample)
 
     def check_points(self, delimiter: str, columns: Sequence[Column], header: Sequence[str]) -> None:
