@@ -44,5 +44,6 @@ def picture(batch: tuple[Tensor, Tensor], spec: Spec) -> Image:
 def shares(names: tuple[str, ...], row: Tensor) -> str:
     """What a sample (K,) is of, the most first, a line each."""
     values, classes = row.sort(descending=True)
-    pairs = [(names[k], v) for k, v in zip(classes.tolist(), values.tolist(), strict=True) if v >= LEAST]
+    count = int((values >= LEAST).sum())
+    pairs = [(names[k], v) for k, v in zip(classes[:count].tolist(), values[:count].tolist(), strict=True)]
     return pairs[0][0] if len(pairs) == 1 else "\n".join(f"{v:.2f} {name}" for name, v in pairs)

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from dltrain import metrics, rng
 from dltrain.engine import Stage, Task
 from dltrain.optim import Optim
+from dltrain.tasks.many_classes import most_different
 from dltrain.tasks.pixels import Pixels
 from dltrain.types import Data, Fraction, Image, NonNegative, PositiveInt, Table
 
@@ -192,7 +193,8 @@ class Adversarial(Task):
             shares = torch.stack(counts, dim=1).cpu() / len(found["real"])
             scores["distance"] = metrics.frechet_distance(found["real"], found["fake"])
             scores["least_share"] = float(shares[:, 1].min())
-            scores["shares"] = Table(shares, names, ("of the data", "of the samples"), "class", "share")
+            table = Table(shares, names, ("of the data", "of the samples"), "class", "share")
+            scores["shares"] = most_different(table)
         return scores | {"samples": Image(self.sample(SHOWN, self.noise).cpu())}
 
     def features(self, images: Tensor) -> Tensor:

@@ -16,6 +16,7 @@ from dltrain.types import END, PAD, Data, Embedding, PositiveInt, Text
 
 NEAREST = 8  # words that are shown
 CANDIDATES = 20  # that `predict` gives
+COMPARED = 2**26  # cosines that are computed at once: 256 MB
 FREQUENT = 100  # most frequent words, which are mostly articles and the like; the words shown come after them
 
 
@@ -138,7 +139,7 @@ class WordEmbedding(Task):
     def analogies(self, unit: Tensor, questions: Tensor) -> list[int]:
         """The answers to questions (Q, 4); the words asked by are none."""
         answers: list[int] = []
-        for some in questions.split(1000):
+        for some in questions.split(max(1, COMPARED // len(unit))):
             a, b, c = (unit[some[:, i]] for i in range(3))
             answers += self.nearest(b - a + c, unit, some[:, :3], 1)[1][:, 0].tolist()
         return answers

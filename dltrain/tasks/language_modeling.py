@@ -16,6 +16,9 @@ from dltrain.tasks.generation import write_on
 from dltrain.types import PAD, Data, Ge, Gt, Le, NonNegative, Text
 
 CANDIDATES = 5  # for the next token
+PREDICTED_LOGITS = (
+    2**26
+)  # that a prediction holds at once: 256 MB, in which a batch of a large vocabulary has to be split
 Batch = tuple[Tensor, Tensor, Tensor]
 
 
@@ -137,8 +140,14 @@ class LanguageModeling(Task):
 
     def predict(self, batch: Tensor) -> tuple[Tensor, Tensor]:
         """Of token sequences (B, T), filled up with `PAD`: the loss a token (B,) and the logits (B, V) of what comes next."""
-        logits, _ = self.model(self.seen(batch))
         batch = self.seen(batch)
+        rows = max(1, PREDICTED_LOGITS // (int(batch.shape[1]) * self.data.spec.vocab_size))
+        losses, following = zip(*map(self._predict_rows, batch.split(rows)), strict=True)
+        return torch.cat(losses), torch.cat(following)
+
+    def _predict_rows(self, batch: Tensor) -> tuple[Tensor, Tensor]:
+        """Return what `predict` does of as many sequences as fit into memory at once."""
+        logits, _ = self.model(batch)
         lengths = (batch != PAD).sum(1).clamp_min(1)
         next_logits = logits[torch.arange(len(batch), device=batch.device), lengths - 1].float()
         losses = nn.functional.cross_entropy(

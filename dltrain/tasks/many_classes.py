@@ -24,6 +24,15 @@ def worst_in(table: Table, score: str, support: str) -> Table:
     return replace(table, worst=lowest(scores, counts), rule=f"lowest {score}, most {support}")
 
 
+def most_different(table: Table) -> Table:
+    """Return a table of classes with two columns that names those whose columns differ most, where not all can be shown."""
+    if len(table.rows) <= MAX_WHOLE_TABLE:
+        return table
+    difference = (table.values[:, 0] - table.values[:, 1]).abs()
+    worst = difference.argsort(descending=True, stable=True)[:WORST]
+    return replace(table, worst=tuple(worst.tolist()), rule="the largest difference")
+
+
 def lowest(scores: Tensor, support: Tensor) -> tuple[int, ...]:
     """Return the numbers of at most `WORST` of the scores (K,) with support (K,), the lowest first."""
     known = (support > 0).nonzero().squeeze(1)

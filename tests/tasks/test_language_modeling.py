@@ -16,6 +16,7 @@ from dltrain.models.mlp import MLP
 from dltrain.models.recurrent import RecurrentLanguageModel
 from dltrain.models.transformer import TransformerLanguageModel
 from dltrain.optim import Optim
+from dltrain.tasks import language_modeling as module
 from dltrain.tasks.generation import choose, write_on
 from dltrain.tasks.language_modeling import LanguageModeling
 from dltrain.types import Data, Text
@@ -181,3 +182,19 @@ def test_writing_sees_no_further_back_than_the_model() -> None:
 def test_what_does_not_fit_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="does not say what comes next"):
         task(data(tmp_path), MLP(8, 3))
+
+
+def test_a_prediction_in_parts_is_that_of_the_whole_batch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """128 texts of 256 tokens have 6.5 GB of logits for a vocabulary of 50,000."""
+    source = data(tmp_path)
+    one = task(source, MODELS["lstm"](source.spec.vocab_size)).eval()
+    batch = torch.stack([source.encode_text(text) for text in ("abcdef", "bcdefg", "cdefgh")])
+    shapes: list[int] = []
+    one.model.register_forward_pre_hook(lambda module, args: shapes.append(len(args[0])))
+    with torch.no_grad():
+        whole = one.predict(batch)
+        monkeypatch.setattr(module, "PREDICTED_LOGITS", 2 * batch.shape[1] * source.spec.vocab_size)
+        parts = one.predict(batch)
+    assert shapes == [3, 2, 1]
+    for expected, found in zip(whole, parts, strict=True):
+        torch.testing.assert_close(found, expected)

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from dltrain.tasks import average_precision as module
 from dltrain.tasks.average_precision import average_precision
-from dltrain.tasks.many_classes import worst_in
+from dltrain.tasks.many_classes import most_different, worst_in
 from dltrain.types import Table
 
 
@@ -62,3 +62,14 @@ def test_the_worst_classes_have_the_lowest_score_and_of_equal_ones_more_samples(
     assert part.note == "the 20 worst of 120 classes (lowest AP50, most objects)"
     few = Table(values[:100], names[:100], ("AP50", "objects"), "class")
     assert worst_in(few, "AP50", "objects").shown() is few
+
+
+def test_the_classes_whose_shares_differ_most_are_shown() -> None:
+    values = torch.full((150, 2), 1 / 150)
+    values[30, 1] = 0.0
+    values[20, 1] = 0.5
+    part = most_different(
+        Table(values, tuple(map(str, range(150))), ("of the data", "of the samples"), "class")
+    ).shown()
+    assert part.rows[:3] == ("20", "30", "0")
+    assert part.note == "the 20 worst of 150 classes (the largest difference)"
