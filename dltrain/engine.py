@@ -7,7 +7,7 @@ gradient step is done, a callback what to make of it; the engine only says when.
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass, field
 from time import perf_counter
@@ -32,17 +32,32 @@ class Batches(Protocol):
 
 
 @dataclass(frozen=True)
+class Mean:
+    """A mean () over part of an epoch, and its weight in the mean over more: so many samples, tokens or pairs."""
+
+    value: Tensor
+    weight: float | Tensor
+
+    def __float__(self) -> float:
+        return float(self.value)
+
+
+Metrics = Mapping[str, Tensor | Mean]
+
+
+@dataclass(frozen=True)
 class Stage:
     """Call `step` on every batch for so many epochs, evaluating after each.
 
-    `step` returns detached scalars; `evaluate` returns floats, and may return `Image`, `Text` and `Table` values.
+    `step` returns detached scalars: means over the batch's samples, or each a `Mean` with its own weight.
+    `evaluate` returns floats, and may return `Image`, `Text` and `Table` values.
     `watch` names the metric that says which evaluation was best, `mode` which way is better.
     """
 
     name: str
     epochs: int
     batches: Batches
-    step: Callable[[Any], dict[str, Tensor]]
+    step: Callable[[Any], Metrics]
     held_out: Batches | None = None
     evaluate: Callable[[Iterable[Any]], dict[str, Any]] = lambda batches: {}
     optims: tuple[Optim, ...] = ()
@@ -112,7 +127,7 @@ class Engine:
         callbacks: Sequence[Callback] = (),
         move: Callable[[Any], Any] = lambda batch: batch,
         autocast: AbstractContextManager[Any] | None = None,
-        call: Callable[[Stage, Any], dict[str, Tensor]] = lambda stage, batch: stage.step(batch),
+        call: Callable[[Stage, Any], Metrics] = lambda stage, batch: stage.step(batch),
     ) -> None:
         self.callbacks, self.move, self.autocast, self.call = tuple(callbacks), move, autocast or nullcontext(), call
         self.listeners = {
@@ -120,7 +135,7 @@ class Engine:
         }
         self.index = self.epoch = self.position = self.step = 0
         self.evaluated_step = NEVER
-        self.metrics: dict[str, Tensor] = {}
+        self.metrics: Metrics = {}
         self.scores: dict[str, Any] = {}
         self.evaluation_seconds = 0.0
         self.stage_ended = self.run_ended = self.exhausted = self.settled = False

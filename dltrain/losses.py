@@ -1,5 +1,8 @@
 """Losses for the tasks: each maps outputs (B, K) and targets to a scalar, the mean over the batch.
 
+Means of batches must not be averaged as they are: batches differ in size, and in weight where samples
+have weights. `training_mean` and `evaluation_sum` say how a loss is averaged over several batches.
+
 Targets are class numbers (B,), or floats shaped like the outputs: shares of the classes, where samples were mixed
 (`soft_targets` says which losses take them), or the numbers of a regression. Outputs are logits wherever a loss speaks of
 probabilities p: it takes their softmax or sigmoid itself, in logarithms, so that no p that rounds to 0 gives an infinity.
@@ -7,7 +10,10 @@ probabilities p: it takes their softmax or sigmoid itself, in logarithms, so tha
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from abc import abstractmethod
+from collections.abc import Callable, Sequence
+from functools import cached_property
 from typing import ClassVar, Literal, TypeAlias
 
 import torch
@@ -46,17 +52,117 @@ def compared(outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
     return p, shares(targets, p)
 
 
-class CrossEntropy(nn.Module):
+class Weighted(nn.Module):
+    """A loss whose samples count differently: the base of losses with class weights.
+
+    Called, it gives the weighted mean over the batch, sum_i w_i l_i / sum_i w_i. Training divides the
+    same sum by B times `mean_weight` instead: a sample then counts the same in every batch, also alone
+    in one, and batches can be accumulated. Over the whole training set both are equal.
+    """
+
+    class_weights: Tensor | None  # (K,)
+
+    def __init__(
+        self,
+        class_weights: ClassWeights,
+        num_classes: int | None,
+        class_counts: Callable[[], tuple[int, ...]] | None,
+    ) -> None:
+        super().__init__()
+        weights = weights_of(class_weights, num_classes, class_counts)
+        self.register_buffer("class_weights", weights, persistent=False)  # the configuration keeps them
+        self.class_counts = class_counts
+
+    @abstractmethod
+    def sums(self, outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the sum of the weighted losses of a batch, and the sum of its weights, both ()."""
+
+    @cached_property
+    def mean_weight(self) -> float:
+        """Return the mean weight of a training sample.
+
+        Without counts of the classes they are taken to be equally frequent.
+        """
+        if self.class_weights is None:
+            return 1.0
+        weights = self.class_weights.tolist()
+        counts = self.class_counts() if self.class_counts else ()
+        if not sum(counts):
+            return sum(weights) / len(weights)
+        return sum(w * n for w, n in zip(weights, counts, strict=True)) / sum(counts)
+
+
+def sample_weight(loss: nn.Module, targets: Tensor) -> Tensor | int:
+    """Return how much a batch counts in a mean over several batches, for the mean that `loss` gives.
+
+    That is its number of samples. The losses of torch that leave out samples or weigh them by class say
+    so in their attributes.
+    """
+    torchs_own = isinstance(loss, nn.CrossEntropyLoss | nn.NLLLoss) and loss.reduction == "mean"
+    if not torchs_own or targets.is_floating_point():
+        return len(targets)
+    kept: Tensor = targets.ne(loss.ignore_index)
+    if not isinstance(loss.weight, Tensor):
+        return kept.sum()
+    return (loss.weight[targets.clamp(min=0)] * kept).sum()
+
+
+def training_mean(loss: nn.Module, outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor | int]:
+    """Return the loss of a training batch, and how much the batch counts in an update of several.
+
+    Parameters
+    ----------
+    loss
+        A loss of this file, of torch, or of the user's own that gives the mean over the batch.
+    outputs
+        (B, K), or (B, T) of a regression.
+    targets
+        Class numbers (B,), or floats shaped like the outputs.
+    """
+    if isinstance(loss, Weighted) and loss.class_weights is not None:
+        total, _ = loss.sums(outputs, targets)
+        return total / (len(targets) * loss.mean_weight), len(targets)
+    return loss(outputs, targets), sample_weight(loss, targets)
+
+
+def evaluation_sum(loss: nn.Module, outputs: Tensor, targets: Tensor) -> Tensor:
+    """Return (2,) on the device of `outputs`: the sum of a batch's losses, and that of its weights.
+
+    `mean_over` makes the loss over a split of them, whatever the sizes of its batches. The arguments are
+    those of `training_mean`.
+    """
+    if isinstance(loss, Weighted) and loss.class_weights is not None:
+        total, weight = loss.sums(outputs, targets)
+    else:
+        weight = torch.as_tensor(sample_weight(loss, targets), device=outputs.device)
+        total = loss(outputs, targets) * weight
+    return torch.stack([total.detach().float(), weight.float()])
+
+
+def mean_over(sums: Sequence[Tensor]) -> float:
+    """Return the loss over a split from the `evaluation_sum` (2,) of each of its batches."""
+    total, weight = torch.stack(list(sums)).cpu().double().sum(dim=0).tolist()
+    return total / weight if weight else math.nan
+
+
+def weight_of(targets: Tensor, class_weights: Tensor | None, like: Tensor) -> Tensor:
+    """Return the sum of the weights of a batch, (), with the type and device of `like` (B, K)."""
+    if class_weights is None:
+        return like.new_tensor(len(targets))
+    weights = targets * class_weights if targets.is_floating_point() else class_weights[targets]
+    return weights.sum().to(like)
+
+
+class CrossEntropy(Weighted):
     """-sum_k y_k log p_k with p the softmax: the negative log-likelihood of the right class.
 
     `label_smoothing` s trains towards (1 - s) y + s / K (Szegedy et al. 2016, "Rethinking the Inception Architecture",
-    section 7). `class_weights`, one a class, weigh every y_k, and the mean over the batch is the weighted one; balanced
+    section 7). `class_weights`, one a class, weigh every y_k, and means are weighted (see `Weighted`); balanced
     ones are n / (K n_k), from how often each class k occurs among n training samples: `class_counts` says it when it is asked
     (a class that does not occur counts as once). ValueError unless they are `num_classes`.
     """
 
     soft_targets: ClassVar[bool] = True
-    class_weights: Tensor | None  # (K,)
 
     def __init__(
         self,
@@ -65,17 +171,22 @@ class CrossEntropy(nn.Module):
         num_classes: PositiveInt | None = None,
         class_counts: Callable[[], tuple[int, ...]] | None = None,
     ) -> None:
-        super().__init__()
+        super().__init__(class_weights, num_classes, class_counts)
         self.label_smoothing = label_smoothing
-        weights = weights_of(class_weights, num_classes, class_counts)
-        self.register_buffer("class_weights", weights, persistent=False)  # the configuration keeps them
 
     def forward(self, logits: Tensor, targets: Tensor) -> Tensor:
-        weights, smoothing = self.class_weights, self.label_smoothing
-        if weights is None or not targets.is_floating_point():
-            return F.cross_entropy(logits, targets, weights, label_smoothing=smoothing)
-        total = F.cross_entropy(logits, targets, weights, label_smoothing=smoothing, reduction="sum")
-        return total / (targets * weights).sum()
+        if self.class_weights is None or not targets.is_floating_point():
+            return self.reduced(logits, targets, "mean")
+        total, weight = self.sums(logits, targets)
+        return total / weight
+
+    def sums(self, outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        return self.reduced(outputs, targets, "sum"), weight_of(targets, self.class_weights, outputs)
+
+    def reduced(self, logits: Tensor, targets: Tensor, reduction: str) -> Tensor:
+        return F.cross_entropy(
+            logits, targets, self.class_weights, reduction=reduction, label_smoothing=self.label_smoothing
+        )
 
 
 class BinaryCrossEntropy(nn.Module):
@@ -104,15 +215,14 @@ class KLDivergence(nn.Module):
         return F.kl_div(log_p, shares(targets, log_p), reduction="batchmean")
 
 
-class Focal(nn.Module):
+class Focal(Weighted):
     """-sum_k y_k (1 - p_k)^gamma log p_k with p the softmax: samples that are right already count little.
 
     Lin et al. 2017, "Focal Loss for Dense Object Detection", equation 4, there with a sigmoid; gamma = 0 is cross-entropy.
-    `class_weights` weigh every y_k as they do in `CrossEntropy` (equation 5), and the mean is the weighted one.
+    `class_weights` weigh every y_k as they do in `CrossEntropy` (equation 5), and means are weighted (see `Weighted`).
     """
 
     soft_targets: ClassVar[bool] = True
-    class_weights: Tensor | None  # (K,)
 
     def __init__(
         self,
@@ -121,20 +231,21 @@ class Focal(nn.Module):
         num_classes: PositiveInt | None = None,
         class_counts: Callable[[], tuple[int, ...]] | None = None,
     ) -> None:
-        super().__init__()
+        super().__init__(class_weights, num_classes, class_counts)
         self.gamma = gamma
-        weights = weights_of(class_weights, num_classes, class_counts)
-        self.register_buffer("class_weights", weights, persistent=False)  # the configuration keeps them
 
     def forward(self, logits: Tensor, targets: Tensor) -> Tensor:
-        log_p = logits.log_softmax(dim=1)
+        total, weight = self.sums(logits, targets)
+        return total / weight
+
+    def sums(self, outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        log_p = outputs.log_softmax(dim=1)
         floor = torch.finfo(log_p.dtype).eps  # a power below 1 has an infinite slope at 0
         doubt = (-torch.expm1(log_p)).clamp_min(floor) ** self.gamma  # (1 - p)^gamma
         y = shares(targets, log_p)
-        if self.class_weights is None:
-            return -(y * doubt * log_p).sum(dim=1).mean()
-        y = y * self.class_weights
-        return -(y * doubt * log_p).sum() / y.sum()
+        weighted = y if self.class_weights is None else y * self.class_weights
+        total = -(weighted * doubt * log_p).sum()
+        return total, weight_of(targets, self.class_weights, log_p)
 
 
 class MSE(nn.Module):

@@ -68,6 +68,8 @@ class Optim:
             group["lr"] = group["lr"] * group.get("lr_factor", 1)
         self.base_lrs = [group["lr"] for group in self.optimizer.param_groups]
         self.updates, self.pending, self.share = 0, 0.0, 1.0  # pending: batches since the last step
+        self.weight: float | Tensor = 0.0  # of all losses since the last step
+        self.expected_weight: float | Tensor | None = None  # of a whole update, from its first loss
         self.measure = False
         self.grad_norm: Tensor | None = None
         self.average, self.total_updates = average, total_updates
@@ -82,39 +84,71 @@ class Optim:
     def lrs(self) -> list[float]:
         return [float(group["lr"]) for group in self.optimizer.param_groups]
 
-    def update(self, loss: Tensor, gradients: Mapping[Tensor, Tensor] | None = None) -> None:
+    def update(
+        self,
+        loss: Tensor,
+        gradients: Mapping[Tensor, Tensor] | None = None,
+        weight: float | Tensor | None = None,
+    ) -> None:
         """Add the gradient of `loss`, and make a step once `accumulate` of them are in.
 
-        A rule that follows no function's gradient, such as contrastive divergence, gives its own: {parameter: gradient}.
+        The step is that of the mean of all losses, in which each counts by its `weight`: the samples or
+        tokens that it is a mean of. Without weights, batches count the same. A rule that follows no
+        function's gradient, such as contrastive divergence, gives its own: {parameter: gradient}.
         """
+        part = 1.0 if self._one_loss else self._part(self.share if weight is None else weight)
         if self.skip_nonfinite and not self.scaler.is_enabled() and not loss.isfinite():
             self.spoilt = True  # the step that it is of will be left out
             self._copy(self.buffers, self.good_buffers)
         else:
-            share = self.share / self.accumulate
-            if gradients is None:
-                self.scaler.scale(loss if share == 1 else loss * share).backward(inputs=self.params)
-            else:
-                self._add(gradients, share)
+            self._add_gradient(loss, gradients, part)
         self.pending += self.share
         if self.pending > self.accumulate - 1e-6:
             self._step()
 
-    def _add(self, gradients: Mapping[Tensor, Tensor], share: float) -> None:
+    @property
+    def _one_loss(self) -> bool:
+        """Whether a step is of one loss alone, whose weight makes no difference."""
+        return self.accumulate == 1 and self.share == 1
+
+    def _part(self, weight: float | Tensor) -> float | Tensor:
+        """Count a loss of this weight; return which part of the step's mean it is expected to be."""
+        if self.expected_weight is None:
+            whole_batch = weight / self.share
+            self.expected_weight = self.accumulate * whole_batch
+            self.weight = self.pending * whole_batch  # 0, but in a checkpoint of version 0.1
+        self.weight = self.weight + weight
+        return weight / self.expected_weight
+
+    def _add_gradient(self, loss: Tensor, gradients: Mapping[Tensor, Tensor] | None, part: float | Tensor) -> None:
+        """Add `part` times the gradient of `loss`."""
+        whole = isinstance(part, float) and part == 1
+        if gradients is None:
+            self.scaler.scale(loss if whole else loss * part).backward(inputs=self.params)
+            return
         for p in self.params:
             if p in gradients:
-                gradient: Any = self.scaler.scale(gradients[p] if share == 1 else gradients[p] * share)
-                p.grad = gradient if p.grad is None else p.grad.add_(gradient)
+                own: Any = self.scaler.scale(gradients[p] if whole else gradients[p] * part)
+                p.grad = own if p.grad is None else p.grad.add_(own)
+
+    def _normalize(self) -> None:
+        """Make the gathered gradient that of the weighted mean: losses may weigh more or less than expected."""
+        if self.expected_weight is None:
+            return
+        factor = self.expected_weight / self.weight
+        if isinstance(factor, float) and abs(factor - 1) < 1e-6:
+            return
+        for p in self.params:
+            if p.grad is not None:
+                p.grad.mul_(factor)
 
     def flush(self) -> None:
         """Make the step of an accumulation window that the stage's end left incomplete, as the mean of what is in."""
         if self.pending:
-            for p in self.params:
-                if p.grad is not None:
-                    p.grad.mul_(self.accumulate / self.pending)
             self._step()
 
     def _step(self) -> None:
+        self._normalize()
         self.scaler.unscale_(self.optimizer)
         for penalty in self.penalties:
             penalty.before_step(self.params)
@@ -148,7 +182,8 @@ class Optim:
             self.average(self.averages, self.averaged_values, self.updates, self.total_updates)
         if self.good_buffers:
             self._copy(self.good_buffers, self.buffers)
-        self.updates, self.pending = self.updates + 1, 0.0
+        self.updates += 1
+        self._begin_window()
         torch.clear_autocast_cache()  # autocast keeps half-precision copies: a second forward would read stale weights
 
     def forget_gradient(self) -> None:
@@ -156,7 +191,13 @@ class Optim:
         for p in self.params:
             p.grad = None
         self._copy(self.buffers, self.good_buffers)
-        self.pending, self.spoilt = 0.0, False
+        self._begin_window()
+        self.spoilt = False
+
+    def _begin_window(self) -> None:
+        self.pending = 0.0
+        self.weight = 0.0
+        self.expected_weight = None
 
     @contextmanager
     def averaged(self) -> Iterator[None]:
@@ -199,6 +240,8 @@ class Optim:
             "scaler": self.scaler.state_dict(),
             "updates": self.updates,
             "pending": self.pending,
+            "weight": self.weight,
+            "expected_weight": self.expected_weight,
             "grads": [self._parts(p.grad) for p in self.params] if self.pending else [],
             "averages": self.averages,
             "measure": self.measure,
@@ -217,6 +260,7 @@ class Optim:
             self.schedule.load_state_dict(state["schedule"])
         self.scaler.load_state_dict(state["scaler"])
         self.updates, self.pending, self.measure = state["updates"], state["pending"], state["measure"]
+        self.weight, self.expected_weight = state.get("weight", 0.0), state.get("expected_weight")
         self.grad_norm, self.bad_in_a_row, self.spoilt = state["grad_norm"], state["bad_in_a_row"], state["spoilt"]
         self._copy(
             self.good_buffers, self.buffers

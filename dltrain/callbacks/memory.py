@@ -1,23 +1,23 @@
-"""Steps that do not fit in memory: said in a line, or made of parts of the batch that do."""
+"""Calls to a stage's step: what each counts in means over steps, and steps that do not fit in memory."""
 
 from __future__ import annotations
 
 import gc
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from dltrain.engine import Callback, Stage
+from dltrain.engine import Callback, Mean, Metrics, Stage
 from dltrain.errors import DltrainError
 
 log = logging.getLogger("dltrain")
 
 
 class Memory(Callback):
-    """Calls a stage's step for the engine.
+    """Calls a stage's step for the engine, and gives each of its metrics a weight: the samples of the batch.
 
     Where the memory does not suffice it raises a `DltrainError` that says what to try, or, with `halve`, makes the step
     anew with the batch in twice as many parts, each with its share of the loss: the update is of the whole batch still.
@@ -32,11 +32,13 @@ class Memory(Callback):
         self.smallest_part = smallest_part
         self.parts = 1
 
-    def __call__(self, stage: Stage, batch: Any) -> dict[str, Tensor]:
+    def __call__(self, stage: Stage, batch: Any) -> Metrics:
         while True:
             updates = [optim.updates for optim in stage.optims]
             try:
-                return stage.step(batch) if self.parts == 1 else in_parts(stage, batch, self.parts)
+                if self.parts == 1:
+                    return weighted(stage.step(batch), length(batch))
+                return in_parts(stage, batch, self.parts)
             except RuntimeError as e:
                 if not is_out_of_memory(e):
                     raise
@@ -68,21 +70,32 @@ def is_out_of_memory(error: RuntimeError) -> bool:
     return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
 
 
-def in_parts(stage: Stage, batch: Any, parts: int) -> dict[str, Tensor]:
-    """One step of `stage`, its batch in `parts` parts; the mean of their metrics, by their sizes."""
-    total: dict[str, Tensor] = {}
+def weighted(metrics: Metrics, samples: int) -> Metrics:
+    """Return `metrics` as means that count by `samples`, where a step gave no weight of its own."""
+    return {name: value if isinstance(value, Mean) else Mean(value, samples) for name, value in metrics.items()}
+
+
+def in_parts(stage: Stage, batch: Any, parts: int) -> Metrics:
+    """Make one step of `stage` with its batch in `parts` parts; return the means of their metrics."""
+    found: list[Metrics] = []
     size = length(batch)
     try:
         for part in split(batch, min(parts, size)):
-            share = length(part) / size
             for optim in stage.optims:
-                optim.share = share
-            for name, value in stage.step(part).items():
-                total[name] = total.get(name, 0) + value * share
+                optim.share = length(part) / size
+            found.append(weighted(stage.step(part), length(part)))
     finally:
         for optim in stage.optims:
             optim.share = 1.0
-    return total
+    return {name: together([metrics[name] for metrics in found if name in metrics]) for name in found[0]}
+
+
+def together(means: Sequence[Tensor | Mean]) -> Mean:
+    """Return the weighted mean of means, with the sum of their weights."""
+    parts = [mean for mean in means if isinstance(mean, Mean)]
+    weight = sum(part.weight for part in parts)
+    total: Any = sum(part.value * part.weight for part in parts)
+    return Mean(total / weight, weight)
 
 
 def split(batch: Any, parts: int) -> Iterator[Any]:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from dltrain.engine import Callback, Engine
+from dltrain.engine import Callback, Engine, Mean, Metrics
 from dltrain.run import METRICS, Run
 
 Record = dict[str, Any]
@@ -18,19 +18,19 @@ Record = dict[str, Any]
 class MetricsLog(Callback):
     """Writes metrics.jsonl, and hands every record to its subscribers.
 
-    Every `every` steps: the mean of each training metric since the last time, learning rates and gradient norms. After
-    every evaluation: its figures. Between log steps nothing leaves the device.
+    Every `every` steps: the mean of each training metric over the samples since the last time, learning rates and
+    gradient norms. After every evaluation: its figures. Between log steps nothing leaves the device.
     """
 
     name = "metrics"
 
     def __init__(self, run: Run, every: int) -> None:
         self.run, self.every = run, every
-        self.window: list[dict[str, Tensor]] = []
+        self.window: list[Metrics] = []
         self.subscribers: list[Callable[[Engine, Record], None]] = []
         self.latest: Record = {}
         self.lines = 0
-        self.sums: dict[str, list[Any]] = {}  # over the epoch: sum and count of each metric
+        self.sums: dict[str, list[Any]] = {}  # over the epoch: weighted sum and weight of each metric
         self.epoch_means: dict[str, float] = {}
         self.first_bad = 0  # the first step of the window just written whose loss was not finite
 
@@ -49,13 +49,12 @@ class MetricsLog(Callback):
         """Write what has gathered since the last record."""
         values: dict[str, float] = {}
         for name in dict.fromkeys(name for metrics in self.window for name in metrics):
-            column = torch.stack([metrics[name] for metrics in self.window if name in metrics])
-            mean = float(column.mean())
+            mean, weight = mean_and_weight([metrics[name] for metrics in self.window if name in metrics])
             if not math.isfinite(mean):
                 mean = self.look_closer(engine, name, mean)
             values[f"train/{name}"] = mean
-            total, count = self.sums.get(name, [0.0, 0])
-            self.sums[name] = [total + mean * len(column), count + len(column)]
+            total, so_far = self.sums.get(name, [0.0, 0.0])
+            self.sums[name] = [total + mean * weight, so_far + weight]
         self.window = []
         for i, optim in enumerate(engine.stage.optims):
             suffix = f"_{i}" if len(engine.stage.optims) > 1 else ""
@@ -107,13 +106,43 @@ class MetricsLog(Callback):
 
     def state_dict(self) -> dict[str, Any]:
         return {
-            "window": self.window,
+            "window": [{name: as_pair(value) for name, value in metrics.items()} for metrics in self.window],
             "latest": self.latest,
             "lines": self.lines,
             "sums": self.sums,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.window, self.latest = list(state.get("window", [])), dict(state.get("latest", {}))
+        window = state.get("window", [])
+        self.window = [{name: from_pair(value) for name, value in metrics.items()} for metrics in window]
+        self.latest = dict(state.get("latest", {}))
         self.lines = state.get("lines", self.lines)
         self.sums = {name: list(pair) for name, pair in state.get("sums", {}).items()}
+
+
+def mean_and_weight(values: Sequence[Tensor | Mean]) -> tuple[float, float]:
+    """Return the mean of the metric of several steps, each counted by its weight, and the sum of the weights.
+
+    Values without weights count as one each, and so do all values of which one has no weight.
+    """
+    column = torch.stack([value.value if isinstance(value, Mean) else value for value in values])
+    weights = [value.weight for value in values if isinstance(value, Mean)]
+    if len(weights) < len(values):
+        return float(column.mean()), float(len(values))
+    if any(isinstance(weight, Tensor) for weight in weights):
+        counted = torch.stack([torch.as_tensor(weight, device=column.device) for weight in weights]).to(column)
+    elif len(set(weights)) == 1:
+        return float(column.mean()), float(sum(weights))
+    else:
+        counted = torch.tensor(weights, device=column.device).to(column)
+    return float((column * counted).sum() / counted.sum()), float(counted.sum())
+
+
+def as_pair(value: Tensor | Mean) -> Any:
+    """Return a metric in plain types, for a checkpoint."""
+    return [value.value, value.weight] if isinstance(value, Mean) else value
+
+
+def from_pair(saved: Any) -> Tensor | Mean:
+    """Return what `as_pair` made a pair of; checkpoints of version 0.1 hold tensors alone."""
+    return Mean(*saved) if isinstance(saved, list | tuple) else saved

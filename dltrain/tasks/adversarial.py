@@ -135,11 +135,11 @@ class Adversarial(Task):
         loss = discriminator_loss(self.loss, of_real.float(), of_fake.float(), self.real_target)
         if self.loss == "wasserstein" and self.penalty:
             loss = loss + self.penalty * self.gradient_penalty(real, seen, classes)
-        discriminating.update(loss)
+        discriminating.update(loss, weight=len(real))
         found = {"discriminator_loss": loss.detach()}
         if turn:
             loss = generator_loss(self.loss, self.model(fake, classes).float())
-            generating.update(loss)
+            generating.update(loss, weight=len(real))
             found["loss"] = loss.detach()
         return found
 
@@ -158,7 +158,7 @@ class Adversarial(Task):
     def learn_to_judge(self, batch: tuple[Tensor, Tensor], optim: Optim) -> dict[str, Tensor]:
         assert self.judge is not None
         loss = F.cross_entropy(self.judge(self.centred(batch[0])), batch[1])
-        optim.update(loss)
+        optim.update(loss, weight=len(batch[0]))
         return {"loss": loss.detach()}
 
     def judge_accuracy(self, batches: Iterable[tuple[Tensor, Tensor]]) -> dict[str, Any]:

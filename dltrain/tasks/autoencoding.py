@@ -82,7 +82,7 @@ class Autoencoding(Task):
         def step(batch: tuple[Tensor, Any]) -> dict[str, Tensor]:
             images = self.pixels(batch[0])
             terms = self.objective(images, self.model.encode(self.corrupted(images)))
-            optim.update(terms["loss"])
+            optim.update(terms["loss"], weight=len(images))
             return {name: value.detach() for name, value in terms.items()}
 
         yield Stage(

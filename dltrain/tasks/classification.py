@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from dltrain import metrics
 from dltrain.engine import Stage, Task
 from dltrain.freezing import Freezing
+from dltrain.losses import evaluation_sum, mean_over
 from dltrain.optim import Optim
 from dltrain.tasks.classification_scores import (
     ClassificationScores,
@@ -100,7 +101,7 @@ class Classification(Task):
         mistakes, texts = metrics.WorstMistakes(), bool(spec.vocab_size)
         for x, y in batches:
             z = mean_logits(self.model, x, self.views)
-            losses.append(self.loss(z, y).detach() * len(y))
+            losses.append(evaluation_sum(self.loss, z, y))
             gathered.update(z, y)
             mistakes.update(x if not texts else nn.functional.pad(x, (0, SHOWN_TOKENS))[:, :SHOWN_TOKENS], z, y)
             samples = samples or (x[:SAMPLE_IMAGES], y[:SAMPLE_IMAGES], z[:SAMPLE_IMAGES].argmax(dim=1))
@@ -109,7 +110,7 @@ class Classification(Task):
         scores = gathered.compute()
         self._log_once(scores.note)
         return {
-            "loss": float(torch.stack(losses).sum() / gathered.samples),
+            "loss": mean_over(losses),
             **scores.figures,
             **self._own_metrics(gathered),
             "confusion": confusion_table(scores.confusion, spec.class_names),

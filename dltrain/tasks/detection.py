@@ -67,7 +67,7 @@ class Detection(Task):
         def step(batch: tuple[Tensor, Tensor]) -> dict[str, Tensor]:
             losses, _ = self.model(*batch)
             total = torch.stack(list(losses.values())).sum()
-            optim.update(total)
+            optim.update(total, weight=len(batch[0]))
             return {"loss": total.detach(), **{name: value.detach() for name, value in losses.items()}}
 
         yield Stage(

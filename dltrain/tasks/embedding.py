@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dltrain import rng
-from dltrain.engine import Stage, Task
+from dltrain.engine import Mean, Metrics, Stage, Task
 from dltrain.optim import Optim
 from dltrain.types import END, PAD, Data, Embedding, PositiveInt, Text
 
@@ -74,10 +74,10 @@ class WordEmbedding(Task):
     def stages(self) -> Iterator[Stage]:
         optim = self.optim(self.model, self.epochs * len(self.data.train))
 
-        def step(batch: tuple[Tensor, Tensor]) -> dict[str, Tensor]:
-            loss, _ = self.model(*batch)
-            optim.update(loss)
-            return {"loss": loss.detach()}
+        def step(batch: tuple[Tensor, Tensor]) -> Metrics:
+            loss, pairs = self.model(*batch)
+            optim.update(loss, weight=pairs)
+            return {"loss": Mean(loss.detach(), pairs)}
 
         yield Stage(
             name="train",

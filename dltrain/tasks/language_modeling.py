@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from dltrain import rng
-from dltrain.engine import Stage, Task
+from dltrain.engine import Mean, Metrics, Stage, Task
+from dltrain.losses import evaluation_sum, mean_over, training_mean
 from dltrain.optim import Optim
 from dltrain.tasks.generation import write_on
 from dltrain.types import PAD, Data, Ge, Gt, Le, NonNegative, Text
@@ -69,14 +70,14 @@ class LanguageModeling(Task):
         if continues:
             self.state = self.model.begin(train.batch_size)
 
-        def step(batch: Batch) -> dict[str, Tensor]:
+        def step(batch: Batch) -> Metrics:
             tokens, following, fresh = batch
             logits, state = self.model(tokens, self.resumed(self.state, fresh) if continues else None)
-            loss = self.loss(logits.flatten(0, 1), following.flatten())
-            optim.update(loss)
+            loss, weight = training_mean(self.loss, logits.flatten(0, 1), following.flatten())
+            optim.update(loss, weight=weight)
             if continues:
                 self.state.copy_(state.detach())
-            return {"loss": loss.detach()}
+            return {"loss": Mean(loss.detach(), weight)}
 
         yield Stage(
             name="train",
@@ -105,7 +106,9 @@ class LanguageModeling(Task):
 
     def evaluate(self, batches: Iterable[Batch]) -> dict[str, Any]:
         """Scores over all batches, and a sample of what the model writes."""
-        total, count, characters = torch.zeros((), dtype=torch.float64), 0, 0
+        sums: list[Tensor] = []
+        count = 0
+        characters = 0
         state: Tensor | None = None
         decode = self.data.spec.decode
         first: Tensor | None = None
@@ -113,15 +116,15 @@ class LanguageModeling(Task):
             first = tokens[:1] if first is None else first
             carried = state is not None and state.shape[2] == len(tokens) and self.data.spec.continues
             logits, state = self.model(tokens, self.resumed(state, fresh) if carried and state is not None else None)
-            total += float(self.loss(logits.flatten(0, 1), following.flatten())) * following.numel()
+            sums.append(evaluation_sum(self.loss, logits.flatten(0, 1), following.flatten()))
             count += following.numel()
             characters += sum(len(decode(row)) for row in following.tolist()) if decode else 0
         if first is None:
             raise ValueError("there is nothing to evaluate: the split is empty")
-        loss = float(total) / count
+        loss = mean_over(sums)
         scores: dict[str, Any] = {"loss": loss, "perplexity": math.exp(min(loss, 700.0))}
         if characters:
-            scores["bits"] = float(total) / math.log(2) / characters
+            scores["bits"] = loss * count / math.log(2) / characters
         if self.sample_tokens and decode:
             scores["text"] = Text(self.sample(first[:, : min(8, first.shape[1])], decode))
         return scores

@@ -61,7 +61,7 @@ class Pretraining:
             with torch.no_grad():
                 visible = self.below(batch[0], index)
             loss, gradients = rbm.contrastive_divergence(visible, self.gibbs_steps, chain)
-            optim.update(loss, gradients)
+            optim.update(loss, gradients, weight=len(visible))
             return {"loss": loss}
 
         return Stage(

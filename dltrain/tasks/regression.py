@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from dltrain import metrics
 from dltrain.engine import Stage, Task
 from dltrain.freezing import Freezing
+from dltrain.losses import evaluation_sum, mean_over
 from dltrain.optim import Optim
 from dltrain.tasks.supervised import supervised
 from dltrain.types import Data, Plot, Spec
@@ -107,7 +108,7 @@ def scores(model: nn.Module, loss: nn.Module, batches: Iterable[tuple[Tensor, Te
     outputs, targets, losses = [], [], []
     for x, y in batches:
         z = model(x)
-        losses.append(loss(z, y).detach() * len(y))
+        losses.append(evaluation_sum(loss, z, y))
         outputs.append(z.float())
         targets.append(y)
     if not targets:
@@ -115,7 +116,7 @@ def scores(model: nn.Module, loss: nn.Module, batches: Iterable[tuple[Tensor, Te
     mean, std = (torch.tensor(v, dtype=torch.float64) for v in (spec.target_mean, spec.target_std))
     z, y = (torch.cat(values).cpu() * std + mean for values in (outputs, targets))  # (N, T) float64
     figures = metrics.regression(z, y)
-    found: dict[str, Any] = {"loss": float(torch.stack(losses).sum() / len(y))}
+    found: dict[str, Any] = {"loss": mean_over(losses)}
     found |= {name: float(values.mean()) for name, values in figures.items()}
     found["rmse"] = found["mse"] ** 0.5
     if len(spec.target_names) > 1:

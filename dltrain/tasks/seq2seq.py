@@ -9,10 +9,10 @@ from importlib.util import find_spec
 from typing import Any, Literal, Protocol, runtime_checkable
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dltrain.engine import Stage, Task
+from dltrain.engine import Mean, Metrics, Stage, Task
+from dltrain.losses import evaluation_sum, mean_over, training_mean
 from dltrain.optim import Optim
 from dltrain.tasks.decoding import Memory, State, beam_search, greedy
 from dltrain.types import BEGIN, END, PAD, Data, NonNegative, PositiveFloat, PositiveInt, Probability, Table, Text
@@ -82,15 +82,16 @@ class Seq2Seq(Task):
         self.data, self.loss, self.optim, self.epochs, self.watch, self.mode = data, loss, optim, epochs, watch, mode
         self.teacher_forcing, self.beam_size, self.length_penalty = teacher_forcing, beam_size, length_penalty
         self.length_ratio = length_ratio
+        self.entropy = nn.CrossEntropyLoss()  # what the perplexity is of, whatever is trained on
 
     def stages(self) -> Iterator[Stage]:
         optim = self.optim(self.model, self.epochs * len(self.data.train))
 
-        def step(batch: tuple[Tensor, Tensor]) -> dict[str, Tensor]:
+        def step(batch: tuple[Tensor, Tensor]) -> Metrics:
             logits, truth = self.logits(*batch)
-            value = self.loss(logits, truth)
-            optim.update(value)
-            return {"loss": value.detach()}
+            value, weight = training_mean(self.loss, logits, truth)
+            optim.update(value, weight=weight)
+            return {"loss": Mean(value.detach(), weight)}
 
         yield Stage(
             name="train",
@@ -139,14 +140,16 @@ class Seq2Seq(Task):
 
     def evaluate(self, batches: Iterable[tuple[Tensor, Tensor]]) -> dict[str, Any]:
         """Scores of known and of free translations, and some of the latter to look at."""
-        sums, count, exact = torch.zeros(2, dtype=torch.float64), 0, 0
+        losses: list[Tensor] = []
+        entropies: list[Tensor] = []
+        exact = 0
         hypotheses: list[str] = []
         references: list[str] = []
         shown: list[tuple[list[int], list[int], list[int]]] = []
         for source, target in batches:
             logits, truth = self.logits(source, target)
-            parts = torch.stack([self.loss(logits, truth).float(), F.cross_entropy(logits.float(), truth)])
-            sums, count = sums + parts.cpu().double() * len(truth), count + len(truth)
+            losses.append(evaluation_sum(self.loss, logits, truth))
+            entropies.append(evaluation_sum(self.entropy, logits.float(), truth))
             found = [words(row) for row in self.translate(source)[0].tolist()]
             wanted = [words(row[1:]) for row in target.tolist()]
             exact += sum(a == b for a, b in zip(found, wanted, strict=True))
@@ -154,13 +157,12 @@ class Seq2Seq(Task):
             references += map(self.spell, wanted)
             sources = [words(row) for row in source[:FROM_A_BATCH].tolist()]
             shown += zip(sources, wanted, found, strict=False)
-        if not count:
+        if not losses:
             raise ValueError("there is nothing to evaluate: the split is empty")
-        loss, entropy = (sums / count).tolist()
         spread = shown[:: math.ceil(len(shown) / SHOWN)]
         return {
-            "loss": loss,
-            "perplexity": math.exp(min(entropy, 100)),
+            "loss": mean_over(losses),
+            "perplexity": math.exp(min(mean_over(entropies), 100)),
             **overlap(hypotheses, references),
             "exact_match": exact / len(references),
             "translations": self.listed(spread),

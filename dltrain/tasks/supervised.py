@@ -7,23 +7,24 @@ from typing import Any, Literal
 
 from torch import Tensor, nn
 
-from dltrain.engine import Stage
+from dltrain.engine import Mean, Metrics, Stage
 from dltrain.freezing import Freezing
+from dltrain.losses import training_mean
 from dltrain.optim import Optim
 from dltrain.types import AuxiliaryHeads, DataSplit
 
 
-class WithHeads(nn.Module):
-    """The `loss` of a network's outputs and `weight` times that of each of its auxiliary heads (see `AuxiliaryHeads`)."""
+def with_heads(
+    loss: nn.Module, outputs: tuple[Tensor, ...], targets: Tensor, head_weight: float
+) -> tuple[Tensor, Tensor | int]:
+    """Return the loss of a network's own outputs plus `head_weight` times that of each auxiliary head, and its weight.
 
-    def __init__(self, loss: nn.Module, weight: float) -> None:
-        super().__init__()
-        self.loss, self.weight = loss, weight
-
-    def forward(self, outputs: tuple[Tensor, ...], targets: Tensor) -> Tensor:
-        own, *others = (self.loss(o, targets) for o in outputs)
-        total: Tensor = own + self.weight * sum(others)
-        return total
+    The first of `outputs` is the network's own; see `AuxiliaryHeads` and `training_mean`.
+    """
+    own, weight = training_mean(loss, outputs[0], targets)
+    heads = [training_mean(loss, head, targets)[0] for head in outputs[1:]]
+    total: Tensor = own + head_weight * sum(heads)
+    return total, weight
 
 
 def supervised(
@@ -43,17 +44,20 @@ def supervised(
     It is one stage, but for layers that are frozen at first: then the epochs with them are a stage of their own. A model
     with `AuxiliaryHeads` is trained by the weighted sum of all its losses, and that is the loss that is logged.
     """
-    if isinstance(model, AuxiliaryHeads) and model.auxiliary_heads():
-        loss = WithHeads(loss, model.auxiliary_weight)
+    head_weight = model.auxiliary_weight if isinstance(model, AuxiliaryHeads) and model.auxiliary_heads() else None
 
     def stage(name: str, epochs: int) -> Stage:
         optimizer = optim(model, epochs * len(train))
 
-        def step(batch: tuple[Tensor, Tensor]) -> dict[str, Tensor]:
+        def step(batch: tuple[Tensor, Tensor]) -> Metrics:
             inputs, targets = batch
-            value = loss(model(inputs), targets)
-            optimizer.update(value)
-            return {"loss": value.detach()}
+            outputs = model(inputs)
+            if head_weight is None:
+                value, weight = training_mean(loss, outputs, targets)
+            else:
+                value, weight = with_heads(loss, outputs, targets, head_weight)
+            optimizer.update(value, weight=weight)
+            return {"loss": Mean(value.detach(), weight)}
 
         return Stage(
             name=name,

@@ -79,7 +79,7 @@ def test_halves_make_the_same_updates(most: int, accumulate: int) -> None:
     assert max(parts.sizes[-10:]) <= most
     assert parts.sizes.count(SIZE) == 1, "how many parts it takes is kept"
     assert engine.state_dict()["callbacks"]["memory"] == {"parts": {9: 2, 4: 4, 2: 8, 1: 10}[most]}
-    assert engine.metrics["loss"].shape == ()
+    assert engine.metrics["loss"].value.shape == ()
 
 
 def test_what_cannot_be_halved(caplog: pytest.LogCaptureFixture) -> None:
