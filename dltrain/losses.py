@@ -101,7 +101,7 @@ def sample_weight(loss: nn.Module, targets: Tensor) -> Tensor | int:
     torchs_own = isinstance(loss, nn.CrossEntropyLoss | nn.NLLLoss) and loss.reduction == "mean"
     if not torchs_own or targets.is_floating_point():
         return len(targets)
-    kept: Tensor = targets.ne(loss.ignore_index)
+    kept = targets.ne(int(loss.ignore_index))
     if not isinstance(loss.weight, Tensor):
         return kept.sum()
     return (loss.weight[targets.clamp(min=0)] * kept).sum()
