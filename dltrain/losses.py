@@ -98,10 +98,11 @@ def sample_weight(loss: nn.Module, targets: Tensor) -> Tensor | int:
     That is its number of samples. The losses of torch that leave out samples or weigh them by class say
     so in their attributes.
     """
-    torchs_own = isinstance(loss, nn.CrossEntropyLoss | nn.NLLLoss) and loss.reduction == "mean"
-    if not torchs_own or targets.is_floating_point():
+    if not isinstance(loss, nn.CrossEntropyLoss | nn.NLLLoss) or loss.reduction != "mean":
         return len(targets)
-    kept = targets.ne(int(loss.ignore_index))
+    if targets.is_floating_point():
+        return len(targets)
+    kept = targets.ne(loss.ignore_index)
     if not isinstance(loss.weight, Tensor):
         return kept.sum()
     return (loss.weight[targets.clamp(min=0)] * kept).sum()
