@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import ExitStack, suppress
+from dataclasses import replace
 
 import torch
 
@@ -10,8 +12,6 @@ from dltrain.callbacks.metrics_log import MetricsLog
 from dltrain.engine import Callback, Engine
 from dltrain.report.batches import inputs_of
 from dltrain.types import Data, Explains, Image, PositiveInt, ShowsInside
-
-LEAST = 72  # pixels of height, as far as whole multiples go
 
 
 class Explain(Callback):
@@ -38,10 +38,15 @@ class Explain(Callback):
                 inside = task.inside(engine.move(inputs_of(samples.pixels[:1], self.data.spec)))
                 found |= {f"explain/{name}": value for name, value in inside.items()}
             if isinstance(task, Explains) and isinstance(mistakes, Image) and len(mistakes.pixels):
-                pictures = task.explain(engine.move(inputs_of(mistakes.pixels[: self.mistakes], self.data.spec)))
-                zoom = max(1, LEAST // pictures.shape[2])
-                large = pictures.float().cpu().repeat_interleave(zoom, dim=2).repeat_interleave(zoom, dim=3)
-                found["explain/mistakes"] = Image(large, mistakes.captions[: self.mistakes])
+                inputs = engine.move(inputs_of(mistakes.pixels[: self.mistakes], self.data.spec))
+                found["explain/mistakes"] = with_captions(task.explain(inputs), mistakes.captions)
         task.train(training)
         if found:
             self.log.show(engine, found)
+
+
+def with_captions(explained: Image, captions: Sequence[str]) -> Image:
+    """Return the pictures, with the first of the `captions` before what theirs say."""
+    own = explained.captions or ("",) * len(explained.pixels)
+    both = tuple("\n".join(filter(None, pair)) for pair in zip(captions, own, strict=False))
+    return replace(explained, pixels=explained.pixels.float().cpu(), captions=both)

@@ -16,7 +16,8 @@ from dltrain.callbacks.metrics_log import MetricsLog
 from dltrain.engine import Callback, Engine
 from dltrain.files import to_json
 from dltrain.report.batches import picture
-from dltrain.report.pictures import fields, grid, heat_map, plot, points
+from dltrain.report.pictures import heat_map, image_grid
+from dltrain.report.plots import fields, plot, points
 from dltrain.run import Run
 from dltrain.types import Data, Embedding, Grid, Image, Plot, Table, Text, flatten
 
@@ -101,7 +102,7 @@ class TensorBoard(Callback):
         """Draw the pictures, tables and texts among `scores`."""
         for name, value in scores.items():
             if isinstance(value, Image) and len(value.pixels):
-                self.writer.add_image(name, grid(value.pixels, value.captions), step, dataformats="HWC")
+                self.writer.add_image(name, image_grid(value), step, dataformats="HWC")
             elif isinstance(value, Table):
                 self.writer.add_image(name, heat_map(value.shown()), step, dataformats="HWC")
             elif isinstance(value, Grid):

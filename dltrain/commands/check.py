@@ -24,7 +24,7 @@ from dltrain.config.compose import Composed, compose
 from dltrain.engine import Engine, Stage
 from dltrain.errors import UsageError
 from dltrain.report.batches import picture
-from dltrain.report.pictures import grid
+from dltrain.report.pictures import image_grid
 from dltrain.report.text import chart, duration, number, size, table
 from dltrain.types import AuxiliaryHeads, Data, Interaction, LooksAgain
 
@@ -121,7 +121,7 @@ def draw_batch(data: Data, path: Path) -> None:
         raise UsageError(f"--images {path}: this data has no images to draw")
     shown = picture(next(data.train.epoch(0)), data.spec)
     try:
-        Image.fromarray(grid(shown.pixels, shown.captions)).save(path)
+        Image.fromarray(image_grid(shown)).save(path)
     except (OSError, ValueError) as e:  # the latter for an ending that means no format
         raise UsageError(f"--images {path}: cannot be written ({e})") from e
 

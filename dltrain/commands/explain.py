@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from dltrain.engine import Engine
 from dltrain.errors import UsageError
 from dltrain.report.pictures import grid
 from dltrain.report.text import number
-from dltrain.types import Explains
+from dltrain.types import Explains, Image
 
 FOLDER = "explained"  # in the run's
 AT_ONCE = 8  # gradients need the memory of a training step
@@ -37,23 +38,29 @@ class Explainer:
         """The rows of inputs (B, C, H, W), each with the name of its picture."""
         try:
             with torch.no_grad(), self.engine.autocast:
-                pictures = [p for part in inputs.split(AT_ONCE) for p in self.task.explain(part).float().cpu()]
+                parts = [self.task.explain(part) for part in inputs.split(AT_ONCE)]
         except ValueError as e:
             raise UsageError(f"--explain: {e}") from e
-        return [{**row, "explained": str(self.write(p, row))} for p, row in zip(pictures, rows, strict=True)]
+        pictures = [replace(part, pixels=p.unsqueeze(0)) for part in parts for p in part.pixels.float().cpu()]
+        notes = [note for part in parts for note in part.captions or ("",) * len(part.pixels)]
+        explained = zip(pictures, notes, rows, strict=True)
+        return [{**row, "explained": str(self.write(p, note, row))} for p, note, row in explained]
 
-    def write(self, picture: Tensor, row: dict[str, Any]) -> Path:
-        from PIL import Image
+    def write(self, picture: Image, note: str, row: dict[str, Any]) -> Path:
+        """Write one picture over its answer and the note that belongs to it; its file."""
+        from PIL import Image as File
 
         answer = {key: value for key, value in row.items() if key not in ("input", "top")}
         plain = {key: value for key, value in answer.items() if not isinstance(value, list)}  # a list is drawn
-        caption = ", ".join(f"{k} {number(v) if isinstance(v, float) else v}" for k, v in plain.items())
-        side = max(picture.shape[1:])
+        said = [f"{k} {number(v) if isinstance(v, float) else v}" for k, v in plain.items()]
+        caption = ", ".join([*said, *([note] if note else [])])
+        side = max(picture.pixels.shape[2:])
         zoom = max(1, LARGE // side)
         path = self.folder / f"{self.name(row['input'])}.png"
+        drawn = grid(picture.pixels, (caption,), 1, zoom * side, picture.title, picture.scale)
         try:
             self.folder.mkdir(exist_ok=True)
-            Image.fromarray(grid(picture.unsqueeze(0), (caption,), min_side=zoom * side)).save(path)
+            File.fromarray(drawn).save(path)
         except OSError as e:
             raise UsageError(f"{path}: cannot be written ({e.strerror or e})") from e
         return path

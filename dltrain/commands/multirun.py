@@ -123,6 +123,23 @@ def swept_keys(jobs: list[list[str]]) -> list[str]:
     return [column[0].partition("=")[0] for column in zip(*jobs, strict=True) if len(set(column)) > 1]
 
 
+def labelled(keys: list[str], values: dict[str, str]) -> str:
+    """Return `model=cnn lr=0.001`: the values of dotted `keys`, each called by as little of its key as tells it apart."""
+    names = short_names(keys)
+    return " ".join(f"{names[key]}={values[key]}" for key in keys)
+
+
+def short_names(keys: list[str]) -> dict[str, str]:
+    """Return for each key the fewest of its last parts that no other of the keys ends with."""
+    names = {}
+    for key in keys:
+        parts = key.lstrip("+").replace("/", ".").split(".")
+        others = [other for other in keys if other != key]
+        ends = (".".join(parts[i:]) for i in reversed(range(len(parts))))
+        names[key] = next((e for e in ends if not any(f".{o}".endswith(f".{e}") for o in others)), key)
+    return names
+
+
 def leave_curves(sweep: Path, rows: list[dict[str, Any]], varied: list[str]) -> None:
     """Draw how the finished runs learned, those that differ only in their seed as one line, into curves.png.
 
@@ -135,7 +152,7 @@ def leave_curves(sweep: Path, rows: list[dict[str, Any]], varied: list[str]) -> 
     groups: dict[str, list[Path]] = {}
     for row in done:
         values = dict(override.partition("=")[::2] for override in row["overrides"])
-        groups.setdefault(" ".join(values[key] for key in keys) or "all", []).append(Path(row["run"]))
+        groups.setdefault(labelled(keys, values) or "all", []).append(Path(row["run"]))
     if len(done) < 2:
         return
     watched = done[0]["best"]["metric"]

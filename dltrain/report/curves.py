@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from dltrain.report.pictures import Pixels, plot
+from dltrain.report.plots import Pixels, plot
 from dltrain.types import Plot
 
 PICTURE = "curves.png"
 SHARE = 0.02  # of a curve that each of its points is the mean of
-LOWEST = 4.0  # percent of all values that may lie below the picture: the first ones of a beginner
+MAX_RATIO = 1000  # of the highest value to the lowest, above which the axis is logarithmic
 
 Curve = tuple[list[float], list[float]]
 
@@ -47,7 +47,7 @@ def mean(runs: Sequence[dict[int, float]]) -> Curve:
 
 
 def picture(groups: Mapping[str, Sequence[Path]], metrics: Sequence[str]) -> Pixels | None:
-    """A diagram a metric, one under the other, a line a group; None where no metric has two points."""
+    """Draw a diagram for each metric, one under the other, a line a group; None where no metric has two points."""
     drawn = []
     for metric in dict.fromkeys(metrics):
         curves = {}
@@ -57,11 +57,21 @@ def picture(groups: Mapping[str, Sequence[Path]], metrics: Sequence[str]) -> Pix
                 seeds = f", mean of {len(runs)} runs" if len(runs) > 1 else ""
                 curves[f"{name}{seeds}"] = mean(runs)
         if curves:
-            values = np.concatenate([ys for _, ys in curves.values()])
-            low, high = (float(v) for v in (np.percentile(values, LOWEST), values.max()))
-            room = 0.05 * (high - low) or 1.0
-            drawn.append(plot(Plot(curves, metric, "step", metric, y_range=(low - room, high + room))))
-    return np.concatenate(drawn) if drawn else None
+            drawn.append(plot(Plot(curves, metric, "step", metric, log_y=is_wide(curves))))
+    return stacked(drawn) if drawn else None
+
+
+def is_wide(curves: Mapping[str, Curve]) -> bool:
+    """Tell if the values are positive and so far apart that only a logarithmic axis shows them all."""
+    values = np.concatenate([ys for _, ys in curves.values()])
+    return bool((values > 0).all()) and float(values.max()) > MAX_RATIO * float(values.min())
+
+
+def stacked(pictures: Sequence[Pixels]) -> Pixels:
+    """Return the pictures one under the other, on white where one is narrower."""
+    width = max(picture.shape[1] for picture in pictures)
+    rows = [np.pad(p, ((0, 0), (0, width - p.shape[1]), (0, 0)), constant_values=255) for p in pictures]
+    return np.concatenate(rows)
 
 
 def averages(groups: Mapping[str, Sequence[Path]], metric: str) -> dict[str, tuple[float, float, int]]:

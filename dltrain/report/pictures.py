@@ -1,179 +1,351 @@
-"""Pictures as arrays (H, W, 3) of bytes: grids of images with captions, heat maps of tables, and plots of lines."""
+"""Pictures as arrays (H, W, 3) of bytes: grids of images with captions, and heat maps of tables.
+
+TensorBoard shows a picture about 350 pixels wide, whatever its size. The text of each is therefore
+a share of its width, so that it can be read there.
+"""
 
 from __future__ import annotations
 
-import math
-from typing import Any, Literal
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from dltrain.types import Embedding, Grid, Plot, Table
+from dltrain.report.fonts import cut_to, draw_text, drawable, text_width, wrapped
+from dltrain.types import Image, Table, shortened
 
 Pixels = NDArray[np.uint8]
-LINE, LETTER = 12, 6  # pixels of height of a line, and of width of a letter, in PIL's built-in font
-MARGIN = 4
-FEW = 40  # points that are told apart on a line
-COLOURS = 10  # of matplotlib's lines, before they come again
+MARGIN = 4  # pixels between images
+CARD_WIDTH = 350  # pixels of a picture in TensorBoard
+CARD_TEXT = 11  # pixels of a text there
+MIN_SIDE = 84  # pixels of an image's longer side, as far as whole multiples go
+MAX_SIDE = 256  # an image of a larger one is made smaller
+MIN_SHORT_SIDE = 6  # pixels, so that an image of one row is seen
+LINE_HEIGHT = 1.25  # of a text's size
+MAX_CAPTION_LINES = 3
+MAX_TITLE_LINES = 3
+COLUMNS = (8, 6, 4, 3)  # of a grid, the first in which captions fit
+NOT_A_NUMBER = (255, 0, 255)  # color of a pixel
+
+MIN_CELL, MAX_CELL = 12, 66  # pixels of a table's cell
+TABLE_WIDTH = 640  # pixels of all cells, as far as cells may be so wide
+MAX_NAMED = 130  # rows, or columns, above which they have no names
+MIN_UNNAMED_CELL = 2  # pixels
+FEW_COLUMNS = 8  # of a table whose cells are as wide as its columns' names
+MIN_TEXT = 11  # pixels
+MIN_NUMBER = 9  # pixels; a smaller number is left out
+DARK = 420  # sum of a color's three parts, under which it is written on in white
+BLUE, RED = (33, 78, 190), (200, 40, 30)
+FAINTEST = 0.2  # color of the smallest error that is not zero
+LINE_COLOR = (220, 220, 220)
 
 
-def grid(pixels: Tensor, captions: tuple[str, ...], columns: int = 8, min_side: int = 72) -> Pixels:
-    """Images (N, C, H, W) in 0..1 side by side, enlarged to at least `min_side` pixels, each over its caption if any.
+def grid(
+    pixels: Tensor,
+    captions: Sequence[str] = (),
+    columns: int | None = None,
+    min_side: int = MIN_SIDE,
+    title: str = "",
+    scale: tuple[str, str] | None = None,
+) -> Pixels:
+    """Draw images (N, C, H, W) in 0..1 side by side, enlarged to about `min_side` pixels, each over its caption if any.
 
-    One channel is shown grey, three in colour, of any other number the first.
+    One channel is shown in grey, three in color, of any other number the first. Where `columns` are
+    not given there are as many as leave room for the captions. Over all stands the `title`, below
+    all what the lowest and the highest color of the `scale` mean.
     """
-    from PIL import Image, ImageDraw
+    from PIL import Image as Picture
+    from PIL import ImageDraw
 
-    count, channels, height, width = pixels.shape
-    zoom = max(1, min_side // max(height, width))
-    shown = pixels if channels == 3 else pixels[:, :1].expand(-1, 3, -1, -1)
-    arrays = shown.mul(255).byte().permute(0, 2, 3, 1).numpy()
-    cell_w = max(width * zoom, min_side) + MARGIN
-    written = [_wrap(caption, cell_w // LETTER) for caption in captions[:count]]
-    cell_h = height * zoom + LINE * max((max(2, len(lines)) for lines in written), default=0) + MARGIN
-    columns = min(columns, count)
-    canvas = Image.new("RGB", (columns * cell_w, -(-count // columns) * cell_h), "white")
+    pictures = [_enlarged(array, min_side) for array in _as_bytes(pixels)]
+    texts = captions[: len(pictures)]
+    side = max((picture.width for picture in pictures), default=MIN_SIDE)
+    height = max((picture.height for picture in pictures), default=MIN_SIDE)
+    columns = max(1, min(columns or _columns_for(texts, side + MARGIN), len(pictures)))
+    width = columns * (side + MARGIN)
+    size = _text_size(width)
+    line = round(LINE_HEIGHT * size)
+    written = [wrapped(text, side, size, MAX_CAPTION_LINES) for text in texts]
+    heading = wrapped(title, width, size, MAX_TITLE_LINES) if title else []
+    top = len(heading) * line + MARGIN * bool(heading)
+    cell_height = height + MARGIN + line * max(map(len, written), default=0) + MARGIN * bool(written)
+    end = top + -(-len(pictures) // columns) * cell_height
+    canvas = Picture.new("RGB", (width, end + (2 * line + MARGIN) * bool(scale)), "white")
     draw = ImageDraw.Draw(canvas)
-    for i, array in enumerate(arrays):
-        left, top = (i % columns) * cell_w, (i // columns) * cell_h
-        picture = Image.fromarray(array).resize((width * zoom, height * zoom), Image.Resampling.NEAREST)
-        canvas.paste(picture, (left, top))
-        for line, text in enumerate(written[i] if i < len(written) else ()):
-            draw.text((left + 1, top + height * zoom + line * LINE), text, fill="black")
+    for k, text in enumerate(heading):
+        draw_text(draw, (0, (k + 0.5) * line), text, size)
+    for i, picture in enumerate(pictures):
+        left = (i % columns) * (side + MARGIN)
+        upper = top + (i // columns) * cell_height
+        canvas.paste(picture, (left + (side - picture.width) // 2, upper))
+        for k, text in enumerate(written[i] if i < len(written) else ()):
+            middle = (left + side / 2, upper + height + MARGIN + (k + 0.5) * line)
+            draw_text(draw, middle, text, size, anchor="m")
+    if scale:
+        _draw_scale(canvas, draw, end, size, scale)
     return np.asarray(canvas)
 
 
-def _wrap(text: str, width: int) -> list[str]:
-    """Lines of at most `width` characters: its own where it has several, else at most two."""
-    if "\n" in text:
-        return [line[:width] for line in text.split("\n")]
-    words, lines = text.split(), [""]
-    for word in words:
-        if len(lines[-1]) + len(word) + 1 > width and lines[-1]:
-            lines.append("")
-        lines[-1] = f"{lines[-1]} {word}".strip()
-    return [line[:width] for line in lines[:2]]
+def image_grid(image: Image) -> Pixels:
+    """Draw an `Image` as a grid."""
+    return grid(image.pixels, image.captions, title=image.title, scale=image.scale)
 
 
-def heat_map(table: Table, cell: int = 36, most_labels: int = 40) -> Pixels:
-    """A table with its values written in and shaded: counts by their share of the row's sum, figures of the column's top.
+def _as_bytes(pixels: Tensor) -> NDArray[np.uint8]:
+    """Return images (N, C, H, W) in 0..1 as bytes (N, H, W, 3); what is not a number is magenta."""
+    channels = pixels.shape[1]
+    colored = pixels if channels == 3 else pixels[:, :1].expand(-1, 3, -1, -1)
+    values = colored.detach().float().cpu().permute(0, 2, 3, 1).numpy()
+    shown = (np.nan_to_num(values).clip(0, 1) * 255).astype(np.uint8)
+    shown[np.isnan(values).any(axis=3)] = NOT_A_NUMBER
+    return shown
 
-    Whole numbers are counts. Names and values are written where there are at most `most_labels` rows, or columns.
+
+def _enlarged(array: NDArray[np.uint8], min_side: int) -> Any:
+    """Return a picture of bytes (H, W, 3) whose longer side has about `min_side` pixels, or at most `MAX_SIDE`."""
+    from PIL import Image as Picture
+
+    height, width = array.shape[:2]
+    longer = max(height, width)
+    largest = max(MAX_SIDE, min_side)
+    picture = Picture.fromarray(np.ascontiguousarray(array))
+    if longer > largest:
+        sides = (max(MIN_SHORT_SIDE, round(side * largest / longer)) for side in (width, height))
+        return picture.resize(tuple(sides), Picture.Resampling.BOX)
+    zoom = max(1, -(-min_side // longer) if longer * 2 <= min_side else round(min_side / longer))
+    sides = (max(MIN_SHORT_SIDE, side * zoom) for side in (width, height))
+    return picture.resize(tuple(sides), Picture.Resampling.NEAREST)
+
+
+def _text_size(width: int) -> int:
+    """Return the size of a text in a picture `width` pixels wide that can be read in TensorBoard."""
+    return max(MIN_TEXT, round(CARD_TEXT * width / CARD_WIDTH))
+
+
+def _columns_for(captions: Sequence[str], cell_width: int) -> int:
+    """Return the most columns in which every caption has room."""
+    for columns in COLUMNS:
+        size = _text_size(columns * cell_width)
+        room = cell_width - MARGIN
+        if all(_fits(caption, room, size) for caption in captions):
+            return columns
+    return COLUMNS[-1]
+
+
+def _fits(caption: str, room: int, size: int) -> bool:
+    """Tell if the caption's lines, or its words in at most so many lines, are not cut off."""
+    text = drawable(caption)
+    own_lines = caption.split("\n")
+    lines = wrapped(caption, room, size, MAX_CAPTION_LINES)
+    if len(own_lines) > 1:
+        return all(text_width(drawable(line), size) <= room for line in own_lines)
+    return " ".join(lines) == " ".join(text.split())
+
+
+def heat_colors(heat: NDArray[Any]) -> NDArray[Any]:
+    """Return colors (..., 3) in 0..1 of numbers in 0..1: blue is 0, then green, yellow and red, which is 1."""
+    middles = np.array([3.0, 2.0, 1.0])
+    return (1.5 - np.abs(4 * heat[..., None] - middles)).clip(0, 1)
+
+
+def _draw_scale(canvas: Any, draw: Any, top: int, size: int, ends: tuple[str, str]) -> None:
+    """Draw the color scale from `top` on: its lowest end's meaning, the colors, and its highest end's."""
+    from PIL import Image as Picture
+
+    texts = [drawable(end) for end in ends]
+    widths = [text_width(text, size) + 2 * MARGIN for text in texts]
+    middle = top + MARGIN + 0.75 * size
+    room = canvas.width - sum(widths)
+    bar = max(room, canvas.width // 4)
+    colors = (heat_colors(np.linspace(0, 1, bar)) * 255).astype(np.uint8)
+    strip = np.ascontiguousarray(np.broadcast_to(colors, (size, bar, 3)))
+    if room >= canvas.width // 4:
+        canvas.paste(Picture.fromarray(strip), (widths[0], round(middle - size / 2)))
+        draw_text(draw, (MARGIN, middle), texts[0], size)
+        draw_text(draw, (canvas.width - MARGIN, middle), texts[1], size, anchor="r")
+        return
+    strip = np.ascontiguousarray(np.repeat(strip, -(-canvas.width // bar), axis=1)[: size // 2, : canvas.width])
+    canvas.paste(Picture.fromarray(strip), (0, top + MARGIN))
+    below = middle + size
+    half = canvas.width // 2 - MARGIN
+    draw_text(draw, (0, below), cut_to(texts[0], half, size), size)
+    draw_text(draw, (canvas.width, below), cut_to(texts[1], half, size), size, anchor="r")
+
+
+def heat_map(table: Table) -> Pixels:
+    """Draw a table with its values written into colored cells.
+
+    Whole numbers are counts, colored by their share of the row's sum; where rows and columns have
+    the same names what is off the diagonal is an error, in red. Other numbers are scores: columns
+    within 0..1 are colored by the score, others by the share of the column's highest, `plain` ones
+    not at all. Names are left out where there are very many, values where a cell is too small.
     """
-    from PIL import Image, ImageDraw
+    from PIL import Image as Picture
+    from PIL import ImageDraw
 
+    layout = TableLayout.of(table)
+    canvas = Picture.new("RGB", layout.size, "white")
+    draw = ImageDraw.Draw(canvas)
+    for i, title in enumerate(_titles(table)):
+        draw_text(draw, (2, (i + 0.5) * LINE_HEIGHT * layout.text), title, layout.text)
+    _draw_cells(draw, table, layout)
+    for r, name in enumerate(layout.row_names):
+        place = (layout.left - MARGIN, layout.top + (r + 0.5) * layout.height)
+        draw_text(draw, place, name, layout.text, anchor="r")
+    for c, name in enumerate(layout.column_names):
+        middle = layout.left + (c + 0.5) * layout.width
+        if layout.upright:
+            _draw_upright(canvas, (middle, layout.top - MARGIN), name, layout.text)
+        else:
+            draw_text(draw, (middle, layout.top - MARGIN - layout.text / 2), name, layout.text, anchor="m")
+    return np.asarray(canvas)
+
+
+@dataclass(frozen=True)
+class TableLayout:
+    """Where the parts of a drawn table are, in pixels: its cells begin at `left` and `top`."""
+
+    width: int  # of a cell
+    height: int  # of a cell
+    text: int  # size
+    row_names: list[str]
+    column_names: list[str]
+    upright: bool  # the names of the columns
+    left: int
+    top: int
+    size: tuple[int, int]
+
+    @classmethod
+    def of(cls, table: Table) -> TableLayout:
+        """Return the layout in which names and numbers of `table` have room."""
+        rows, columns = table.values.shape
+        width = min(MAX_CELL, max(MIN_CELL, TABLE_WIDTH // columns))
+        height = min(width, max(MIN_CELL, TABLE_WIDTH // rows))
+        text = max(MIN_TEXT, min(_text_size(width * columns), height - MARGIN))
+        row_names = _names(table.rows)
+        column_names = _names(table.columns)
+        if columns <= FEW_COLUMNS:
+            width = max([width, *(text_width(name, text) + 3 * MARGIN for name in column_names)])
+        if not row_names:
+            height = max(MIN_UNNAMED_CELL, TABLE_WIDTH // rows)
+        if not column_names:
+            width = max(MIN_UNNAMED_CELL, TABLE_WIDTH // columns)
+        longest = max((text_width(name, text) for name in column_names), default=0)
+        upright = longest > width - MARGIN
+        left = max((text_width(name, text) for name in row_names), default=0) + 3 * MARGIN
+        names_height = longest if upright else text
+        top = round(len(_titles(table)) * LINE_HEIGHT * text) + names_height + 3 * MARGIN
+        titles = max(text_width(title, text) for title in _titles(table)) + MARGIN
+        size = (max(left + columns * width + 1, titles), top + rows * height + 1)
+        return cls(width, height, text, row_names, column_names, upright, left, top, size)
+
+
+def _names(names: Sequence[str]) -> list[str]:
+    """Return the names of rows or columns as they are written; none where there are too many."""
+    return [drawable(shortened(name)) for name in names] if len(names) <= MAX_NAMED else []
+
+
+def _draw_cells(draw: Any, table: Table, layout: TableLayout) -> None:
+    """Draw the cells with their colors and numbers; a count of zero is not written."""
     values: NDArray[Any] = table.values.numpy()
     counts = np.issubdtype(values.dtype, np.integer)
-    known = np.nan_to_num(values)
-    whole = known.sum(axis=1, keepdims=True) if counts else known.max(axis=0, keepdims=True)
-    shares = (known / np.where(whole > 0, whole, 1)).clip(0, 1)
-    rows, columns = values.shape
-    name_rows, name_columns = rows <= most_labels, columns <= most_labels
-    width = (
-        max(cell, min(12, max(map(len, table.columns))) * LETTER + MARGIN) if name_columns else max(2, 600 // columns)
-    )
-    height = cell if name_rows else max(2, 600 // rows)
-    left = LETTER * max(map(len, table.rows)) + 2 * LINE if name_rows else 2 * LINE
-    top = 2 * LINE + (LINE if name_columns else 0)
-    caption = f"{table.column_title}  (rows: {table.row_title})"
-    across = left + columns * width + 1
-    if table.note:
-        caption = f"{caption}: {table.note}"
-        across = max(across, left + LETTER * len(caption) + MARGIN)
-    canvas = Image.new("RGB", (across, top + rows * height + 1), "white")
-    draw = ImageDraw.Draw(canvas)
-    draw.text((left, 0), caption, fill="black")
-    for r in range(rows):
-        if name_rows:
-            draw.text((2, top + r * height + height // 3), table.rows[r], fill="black")
-        for c in range(columns):
-            shade = 255 - int(215 * shares[r, c])
-            x, y = left + c * width, top + r * height
-            draw.rectangle((x, y, x + width, y + height), fill=(shade, shade, 255), outline=(220, 220, 220))
-            if name_rows and name_columns and (values[r, c] or not counts):
-                ink = "white" if shares[r, c] > 0.5 else "black"
-                draw.text((x + 4, y + height // 3), _figure(values[r, c]), fill=ink)
-    if name_columns:
-        for c in range(columns):
-            draw.text((left + c * width + 2, LINE + 4), table.columns[c][: width // LETTER], fill="black")
-    return np.asarray(canvas)
+    texts = _texts(values)
+    outline = LINE_COLOR if min(layout.width, layout.height) > MARGIN else None
+    largest = min(layout.text, layout.height - MARGIN)
+    for r, row in enumerate(_cell_colors(table, values)):
+        for c, color in enumerate(row):
+            x = layout.left + c * layout.width
+            y = layout.top + r * layout.height
+            draw.rectangle((x, y, x + layout.width, y + layout.height), fill=color, outline=outline)
+            size = _fitting_size(texts[r][c], layout.width - MARGIN, largest)
+            if size and (values[r, c] or not counts):
+                ink = "white" if sum(color) < DARK else "black"
+                middle = (x + layout.width / 2, y + layout.height / 2)
+                draw_text(draw, middle, texts[r][c], size, ink, anchor="m")
 
 
-def _figure(value: float) -> str:
-    """Whole numbers as they are, others to three digits, and a dash for what is not known."""
+def _texts(values: NDArray[Any]) -> list[list[str]]:
+    """Return the numbers (R, C) as they are written: those of a column alike."""
+    columns = []
+    for column in values.T:
+        known = column[np.isfinite(column)]
+        whole = bool((known == np.round(known)).all()) and bool((np.abs(known) != 1).any() or not len(known))
+        columns.append([_figure(value, whole) for value in column])
+    return [list(row) for row in zip(*columns, strict=True)]
+
+
+def _titles(table: Table) -> list[str]:
+    """Return lines over a table: what the columns are, what the rows are, and what is left out."""
+    across = f"across: {table.column_title}" if table.column_title else ""
+    down = f"down: {table.row_title}" if table.row_title else ""
+    return [drawable(line) for line in (across, down, *([table.note] if table.note else []))]
+
+
+def _fitting_size(text: str, room: int, largest: int) -> int:
+    """Return the largest size in which `text` has room; 0 where that cannot be read."""
+    for size in range(largest, MIN_NUMBER - 1, -1):
+        if text_width(text, size) <= room:
+            return size
+    return 0
+
+
+def _draw_upright(canvas: Any, place: tuple[float, float], text: str, size: int) -> None:
+    """Draw `text` from the bottom up; `place` is where its middle begins."""
+    from PIL import Image as Picture
+    from PIL import ImageDraw
+
+    line = round(LINE_HEIGHT * size)
+    strip = Picture.new("RGB", (max(1, text_width(text, size)), line), "white")
+    draw_text(ImageDraw.Draw(strip), (0, line / 2), text, size)
+    turned = strip.transpose(Picture.Transpose.ROTATE_90)
+    canvas.paste(turned, (round(place[0] - line / 2), round(place[1] - turned.height)))
+
+
+def _cell_colors(table: Table, values: NDArray[Any]) -> list[list[tuple[int, int, int]]]:
+    """Return the color of each cell."""
+    shares = _shares(table, values)
+    errors_are_red = table.rows == table.columns and np.issubdtype(values.dtype, np.integer)
+    colors = []
+    for r, row in enumerate(shares):
+        line = []
+        for c, share in enumerate(row):
+            if errors_are_red and r != c:
+                strength = FAINTEST + (1 - FAINTEST) * share**0.5 if share > 0 else 0.0
+                line.append(_mixed(RED, strength))
+            else:
+                line.append(_mixed(BLUE, share))
+        colors.append(line)
+    return colors
+
+
+def _shares(table: Table, values: NDArray[Any]) -> NDArray[Any]:
+    """Return how strongly each cell is colored, in 0..1."""
+    known = np.where(np.isfinite(values), values, 0).astype(float)
+    if np.issubdtype(values.dtype, np.integer):
+        whole = known.sum(axis=1, keepdims=True)
+    else:
+        highest = known.max(axis=0, keepdims=True, initial=0)
+        whole = np.where(highest <= 1, 1.0, highest)
+    shares: NDArray[Any] = (known / np.where(whole > 0, whole, 1)).clip(0, 1)
+    shares[:, [name in table.plain for name in table.columns]] = 0
+    return shares
+
+
+def _mixed(color: tuple[int, int, int], strength: float) -> tuple[int, int, int]:
+    """Return `color` mixed with white."""
+    red, green, blue = (round(255 - strength * (255 - part)) for part in color)
+    return red, green, blue
+
+
+def _figure(value: float, whole: bool) -> str:
+    """Write a number of a column that is all whole numbers, or to three digits; a dash where it is not known."""
     if value != value:
         return "-"
-    return f"{value:.0f}" if value == int(value) else f"{value:.3f}" if abs(value) >= 0.001 else f"{value:.1e}"
-
-
-def points(value: Embedding, inches: tuple[float, float] = (7.0, 6.0)) -> Pixels:
-    """Vectors as points in a plane, coloured by class: of more than two numbers each their first two principal components."""
-    figure, axes = _diagram(inches)
-    vectors = value.vectors.float().cpu().numpy()
-    plane = vectors if vectors.shape[1] > 1 else np.repeat(vectors, 2, axis=1)
-    if vectors.shape[1] > 2:
-        centred = vectors - vectors.mean(axis=0)
-        plane = centred @ np.linalg.svd(centred, full_matrices=False)[2][:2].T
-    labels = value.labels.cpu().numpy()
-    for label, name in enumerate(value.names[:COLOURS] or ("",)):
-        chosen = labels == label if value.names else slice(None)
-        axes.scatter(plane[chosen, 0], plane[chosen, 1], s=4, label=name)
-    if value.names:
-        axes.legend(fontsize="small", markerscale=3)
-    what = "the first two principal components" if vectors.shape[1] > 2 else "as they are"
-    axes.set(title=f"vectors of {vectors.shape[1]} numbers, {what}")
-    return _drawn(figure)
-
-
-def plot(value: Plot, inches: tuple[float, float] = (7.0, 4.5)) -> Pixels:
-    """The lines in one diagram with its titles and a legend; lines of few points show each point."""
-    figure, axes = _diagram(inches)
-    for i, (name, (xs, ys)) in enumerate(value.lines.items()):
-        marker, style = "." if len(xs) <= FEW else "", "-" if i < COLOURS else "--"
-        axes.plot(xs, ys, label=name, marker=marker, linestyle=style, linewidth=1.2)
-    axes.set(title=value.title, xlabel=value.x_title, ylabel=value.y_title, yscale="log" if value.log_y else "linear")
-    if value.y_range is not None:
-        axes.set_ylim(*value.y_range)
-    axes.grid(alpha=0.3)
-    if value.lines:
-        axes.legend(fontsize="small")
-    return _drawn(figure)
-
-
-def fields(value: Grid, inches: float = 0.6) -> Pixels:
-    """A plane of fields, each coloured by its figure with its mark over it; those without a figure are grey."""
-    height, width = value.values.shape
-    figure, axes = _diagram((max(4.0, inches * width), max(2.5, inches * height + 1.0)), layout="constrained")
-    axes.set_facecolor("lightgrey")
-    shown = axes.imshow(value.values.numpy(), cmap="viridis")
-    figure.colorbar(shown, ax=axes, location="bottom", fraction=0.05)
-    middle = np.nanmean(value.values.numpy()) if bool(value.values.isfinite().any()) else 0.0
-    for r, row in enumerate(value.marks):
-        for c, mark in enumerate(row):
-            figure_here = float(value.values[r, c])
-            ink = "black" if not figure_here < middle else "white"
-            text = mark if math.isnan(figure_here) else f"{mark}\n{figure_here:.3g}"
-            axes.text(c, r, text, ha="center", va="center", color=ink, fontsize=8)
-    axes.set(title=value.title, xticks=[], yticks=[])
-    return _drawn(figure)
-
-
-def _diagram(inches: tuple[float, float], layout: Literal["constrained"] | None = None) -> tuple[Any, Any]:
-    """A figure and its axes, with margins that fit plain numbers: a layout that measures them draws everything twice."""
-    from matplotlib.figure import Figure  # not pyplot: it would look for a screen
-
-    figure = Figure(figsize=inches, layout=layout)
-    axes = figure.subplots()
-    if layout is None:
-        width, height = inches
-        figure.subplots_adjust(left=0.85 / width, right=1 - 0.15 / width, bottom=0.55 / height, top=1 - 0.4 / height)
-    return figure, axes
-
-
-def _drawn(figure: Any) -> Pixels:
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-
-    canvas = FigureCanvasAgg(figure)
-    canvas.draw()
-    return np.asarray(canvas.buffer_rgba())[..., :3]
+    if abs(value) == float("inf"):
+        return "inf" if value > 0 else "-inf"
+    if whole:
+        return f"{value:.0f}"
+    return f"{value:.3f}" if abs(value) >= 0.001 or value == 0 else f"{value:.1e}"

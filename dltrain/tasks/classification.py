@@ -21,10 +21,19 @@ from dltrain.tasks.classification_scores import (
     per_class_table,
     roc_plot,
 )
-from dltrain.tasks.explanation import coloured, feature_maps, first_filters, grad_cam, overlaid
+from dltrain.tasks.explanation import (
+    CAM_SCALE,
+    CAM_TITLE,
+    NO_EVIDENCE,
+    colored,
+    feature_maps,
+    first_filters,
+    hires_cam,
+    overlaid,
+)
 from dltrain.tasks.supervised import supervised
 from dltrain.tasks.views import VIEWS, View, mean_logits
-from dltrain.types import Data, Image, PositiveInt, Text
+from dltrain.types import Data, Image, PositiveInt, Text, shortened
 
 log = logging.getLogger("dltrain")
 SAMPLE_IMAGES = 32
@@ -138,10 +147,11 @@ class Classification(Task):
             self.notes.add(note)
 
     def _image(self, inputs: Tensor, targets: Tensor, guesses: Tensor) -> Image:
-        names = self.data.spec.class_names
+        """Return images with the class of each, and where it is another, the predicted one."""
+        names = [shortened(name) for name in self.data.spec.class_names]
         pairs = zip(targets.tolist(), guesses.tolist(), strict=True)
-        captions = tuple(names[t] if t == g else f"{names[t]} taken for {names[g]}" for t, g in pairs)
-        return Image(self._pixels(inputs).cpu(), captions)
+        captions = tuple(names[t] if t == g else f"{names[t]} → {names[g]}" for t, g in pairs)
+        return Image(self._pixels(inputs).cpu(), captions, "class, or class → predicted class")
 
     def _pixels(self, inputs: Tensor) -> Tensor:
         """Inputs (B, C, H, W) as pixels in 0..1."""
@@ -151,9 +161,9 @@ class Classification(Task):
         return ((inputs.float() * std + mean) / 255).clamp(0, 1)
 
     def _text(self, inputs: Tensor, targets: Tensor, guesses: Tensor) -> Text:
-        """Of each text (M, T) its beginning, its class, and the one that it was taken for."""
+        """Return the class, the predicted class and the beginning of each text (M, T)."""
         names, decode = self.data.spec.class_names, self.data.spec.decode
-        lines = ["| class | taken for | text |", "|---|---|---|"]
+        lines = ["| class | predicted | text |", "|---|---|---|"]
         for tokens, target, guess in zip(inputs.tolist(), targets.tolist(), guesses.tolist(), strict=True):
             shown = decode(tokens) if decode else ""
             lines.append(f"| {names[target]} | {names[guess]} | {' '.join(shown.split()).replace('|', '/')} |")
@@ -172,12 +182,14 @@ class Classification(Task):
             raise ValueError("only images have views: these inputs are none")
         self.views = tuple(views)
 
-    def explain(self, inputs: Tensor) -> Tensor:
-        """Each image (B, 3, H, 2 W) beside itself under Grad-CAM's heat for the class that it is taken for."""
+    def explain(self, inputs: Tensor) -> Image:
+        """Return each image beside itself under the evidence for its predicted class: (B, 3, H, 2 W)."""
         if not self.data.spec.is_image:
             raise ValueError("only images are explained: these inputs are none")
-        pixels = coloured(self._pixels(inputs))
-        return torch.cat([pixels, overlaid(pixels, grad_cam(self.model, inputs))], dim=3)
+        pixels = colored(self._pixels(inputs))
+        heat = hires_cam(self.model, inputs)
+        captions = tuple("" if found else NO_EVIDENCE for found in heat.amax(dim=(1, 2)).gt(0).tolist())
+        return Image(torch.cat([pixels, overlaid(pixels, heat)], dim=3), captions, CAM_TITLE, CAM_SCALE)
 
     def inside(self, inputs: Tensor) -> dict[str, Image]:
         """The first convolution's filters, and of one image the first and last maps."""

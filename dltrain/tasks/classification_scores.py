@@ -11,7 +11,7 @@ from torch import Tensor
 
 from dltrain import metrics
 from dltrain.tasks.many_classes import MAX_WHOLE_TABLE, WORST, worst_in
-from dltrain.types import Plot, Table
+from dltrain.types import Plot, Table, shortened
 
 MAX_DENSE_CLASSES = 1000  # with more, a split's probabilities are kept only as far as KEPT_VALUES goes
 KEPT_VALUES = 2**26  # probabilities that are kept for the ROC AUC: 256 MB
@@ -226,22 +226,35 @@ def confusion_table(pairs: Tensor, names: tuple[str, ...]) -> Table:
 
 def per_class_table(per_class: Tensor, names: tuple[str, ...]) -> Table:
     """Return the scores of each class as a table; of many classes it says which are the worst."""
-    return worst_in(Table(per_class, names, metrics.PER_CLASS, "class", "score"), "f1", "support")
+    table = Table(per_class, names, metrics.PER_CLASS, "class", "score", plain=("support",))
+    return worst_in(table, "f1", "support")
 
 
 def roc_plot(scores: Scores, names: tuple[str, ...]) -> Plot:
     """Return the ROC curves of the classes, or of many those of the lowest AUC, and the mean over classes."""
     xs = metrics.false_positive_rates().tolist()
-    lines = {
-        names[k]: (xs, curve.tolist()) for k, curve in zip(scores.curve_classes.tolist(), scores.curves, strict=True)
-    }
-    mean = "mean of all classes"
-    if scores.mean_classes < len(names):
-        mean = f"mean of {scores.mean_classes:,} of {len(names):,} classes"
-    title = "ROC: one class against the rest"
-    if len(names) > MAX_CURVES:
-        title = f"ROC of the {len(lines)} worst of {len(names):,} classes (lowest AUC)"
-    return Plot(lines | {mean: (xs, scores.mean_curve.tolist())}, title, "false positive rate", "true positive rate")
+    lines = {}
+    for k, curve in zip(scores.curve_classes.tolist(), scores.curves, strict=True):
+        area = float(scores.per_class[k, metrics.PER_CLASS.index("roc auc")])
+        lines[f"{shortened(names[k])} (AUC {area:.3f})"] = (xs, curve.tolist())
+    title = "no ROC: all samples are of one class"
+    if lines:
+        title = "ROC: one class against the rest"
+        mean = "mean of all classes"
+        if scores.mean_classes < len(names):
+            mean = f"mean of {scores.mean_classes:,} of {len(names):,} classes"
+        lines[f"{mean} (AUC {scores.figures['auroc']:.3f})"] = (xs, scores.mean_curve.tolist())
+    if len(names) > MAX_CURVES and lines:
+        title = f"ROC of the {len(lines) - 1} worst of {len(names):,} classes (lowest AUC)"
+    return Plot(
+        lines,
+        title,
+        "false positive rate",
+        "true positive rate",
+        square=True,
+        range=(0.0, 1.0),
+        diagonal="chance (AUC 0.500)",
+    )
 
 
 class Ranking(Sequence[dict[str, Any]]):

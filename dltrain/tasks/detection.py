@@ -102,7 +102,7 @@ class Detection(Task):
         return {
             "loss": float(torch.stack(losses).sum() / len(truths)),
             **scores,
-            "per_class": worst_in(Table(per_class, names, PER_CLASS, "class", "average precision"), "AP50", "objects"),
+            "per_class": worst_in(Table(per_class, names, PER_CLASS, "class", "average precision", plain=("objects",)), "AP50", "objects"),
             "scenes": self.pairs(*(torch.cat(column) for column in zip(*pictures, strict=True))),
         }
 
@@ -143,9 +143,9 @@ class Detection(Task):
             pictures.append(picture)
         return torch.stack(pictures).float() / 255
 
-    def explain(self, inputs: Tensor) -> Tensor:
-        """Pictures (B, 3, H', W') in 0..1 of images (B, C, H, W), enlarged where they are small, with the boxes found."""
-        return self.drawn(inputs, self.predict(inputs), FOUND, True)
+    def explain(self, inputs: Tensor) -> Image:
+        """Return images (B, C, H, W), enlarged where they are small, with the boxes found."""
+        return Image(self.drawn(inputs, self.predict(inputs), FOUND, True))
 
     def predict(self, batch: Tensor) -> Tensor:
         """Detections (B, D, 6) of images (B, C, H, W): x1, y1, x2, y2 in pixels of those, score, class; the best first,

@@ -1,4 +1,4 @@
-"""What a convolutional network looks for, and where: its first filters, its feature maps, and Grad-CAM.
+"""What a convolutional network looks for, and where: its first filters, its feature maps, and HiResCAM.
 
 It works on any network of convolutions, without knowing its layers by name, whether or not its parameters are frozen and
 gradients are switched off around it. It looks at the network in evaluation, and leaves it as it was.
@@ -14,6 +14,9 @@ import torch
 from torch import Tensor, nn
 
 NONE = "this network has no convolution with a map to look at"
+NO_EVIDENCE = "no positive evidence"
+CAM_TITLE = "HiResCAM: evidence for the predicted class"
+CAM_SCALE = ("none", "most in its image")
 
 
 @contextmanager
@@ -66,27 +69,30 @@ class Watched:
         return maps
 
 
-def grad_cam(model: nn.Module, inputs: Tensor, classes: Tensor | None = None) -> Tensor:
-    """How much each place (B, H, W), in 0..1, of images (B, C, H, W) spoke for `classes` (B,), or else for what the model
-    takes them for.
+def hires_cam(model: nn.Module, inputs: Tensor, classes: Tensor | None = None) -> Tensor:
+    """Return the evidence (B, H, W), in 0..1, at each place of images (B, C, H, W) for `classes` (B,).
 
-    Selvaraju et al. 2017, "Grad-CAM: Visual Explanations from Deep Networks via Gradient-based Localization": a map's weight
-    is the mean of the gradient of the class's logit over the map (equation 1), the picture what is positive of the weighted
-    sum of the last convolution's maps (equation 2), enlarged, and divided by its highest value. ValueError without
-    convolutions.
+    Without `classes` it is that for the predicted class. The method is HiResCAM (Draelos and Carin
+    2020, "Use HiResCAM instead of Grad-CAM for faithful explanations of convolutional neural
+    networks", equation 3): the maps of the last convolution times the gradient of the class's
+    logit, summed over the maps; what is positive of it, enlarged and divided by its highest value.
+    Grad-CAM (Selvaraju et al. 2017) first averages the gradient over each map. Where the network
+    ends in the average of each map that is the same. Where it ends in a layer over all places,
+    weights of both signs cancel in the average, and confident predictions are left without any
+    evidence. An image with nothing positive is 0 everywhere. ValueError without convolutions.
     """
     with torch.inference_mode(False), torch.enable_grad():
         seen = Watched(model, inputs.detach().clone().requires_grad_())
-        maps, logits = seen.last, seen.logits
+        maps = seen.last
+        logits = seen.logits
         chosen = logits.argmax(dim=1) if classes is None else classes
         score = logits.gather(1, chosen.unsqueeze(1)).sum()  # an image's maps reach its own logits only
         (gradient,) = torch.autograd.grad(score, maps)
     with torch.no_grad():
-        weights = gradient.float().mean(dim=(2, 3), keepdim=True)
-        heat = (weights * maps.detach().float()).sum(dim=1, keepdim=True).relu()  # (B, 1, h, w)
-        heat = nn.functional.interpolate(heat, inputs.shape[2:], mode="bilinear").squeeze(1)
+        evidence = (gradient.float() * maps.detach().float()).sum(dim=1, keepdim=True).relu()  # (B, 1, h, w)
+        heat = nn.functional.interpolate(evidence, inputs.shape[2:], mode="bilinear").squeeze(1)
         highest = heat.amax(dim=(1, 2), keepdim=True)
-        return heat / torch.where(highest > 0, highest, 1)
+        return (heat / torch.where(highest > 0, highest, 1)).nan_to_num()
 
 
 def first_filters(model: nn.Module) -> Tensor:
@@ -113,12 +119,12 @@ def stretched(pictures: Tensor) -> Tensor:
 
 
 def overlaid(pixels: Tensor, heat: Tensor) -> Tensor:
-    """Images (B, 3, H, W) in 0..1 under half of their heat (B, H, W): blue is 0, then green, yellow and red, which is 1."""
+    """Return images (B, 3, H, W) in 0..1 under half of their heat (B, H, W): blue is 0, then green, yellow, red is 1."""
     middles = torch.tensor([3.0, 2.0, 1.0], device=heat.device).view(1, 3, 1, 1)
-    colours = (1.5 - (4 * heat.unsqueeze(1) - middles).abs()).clamp(0, 1)
-    return (pixels + colours) / 2
+    colors = (1.5 - (4 * heat.unsqueeze(1) - middles).abs()).clamp(0, 1)
+    return (pixels + colors) / 2
 
 
-def coloured(pixels: Tensor) -> Tensor:
-    """Pictures (B, 3, H, W) of images of any number of channels: of others than three, the first as grey."""
+def colored(pixels: Tensor) -> Tensor:
+    """Return pictures (B, 3, H, W) of images of any number of channels: of others than three, the first as grey."""
     return pixels if pixels.shape[1] == 3 else pixels[:, :1].expand(-1, 3, -1, -1)

@@ -127,9 +127,16 @@ def scores(model: nn.Module, loss: nn.Module, batches: Iterable[tuple[Tensor, Te
 
 
 def picture(predictions: Tensor, targets: Tensor, name: str) -> Plot:
-    """Predictions (N,) over the truth (N,), for at most `POINTS` samples, evenly from the least to the greatest."""
+    """Return predictions (N,) over the truth (N,) as points: at most `POINTS`, evenly from the least to the greatest."""
     order = targets.argsort()
     chosen = order[torch.linspace(0, len(order) - 1, min(POINTS, len(order))).round().long()]
-    truth = targets[chosen].tolist()
-    lines = {"right": (truth, truth), "predicted": (truth, predictions[chosen].tolist())}
-    return Plot(lines, f"{name}: predictions over the truth", "truth", "prediction")
+    points = (targets[chosen].tolist(), predictions[chosen].tolist())
+    return Plot(
+        {"sample": points},
+        f"{name}: prediction over truth",
+        "truth",
+        "prediction",
+        scattered=("sample",),
+        square=True,
+        diagonal="prediction = truth",
+    )

@@ -41,6 +41,7 @@ from dltrain.types.drawn import (
     Plot,
     Table,
     Text,
+    shortened,
 )
 from dltrain.types.ranges import (
     BEGIN,
@@ -118,6 +119,7 @@ __all__ = [
     "Watchable",
     "Writes",
     "flatten",
+    "shortened",
 ]
 
 

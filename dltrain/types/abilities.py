@@ -61,8 +61,11 @@ class Samples(Protocol):
 class Explains(Protocol):
     """A task that shows why it answers as it does: what `predict RUN IMAGE --explain` and the end of a run ask of it."""
 
-    def explain(self, inputs: Tensor) -> Tensor:
-        """Pictures (B, 3, H', W') in 0..1 of a batch of inputs (B, C, H, W); ValueError where it cannot."""
+    def explain(self, inputs: Tensor) -> Image:
+        """Return a picture (3, H', W') of each of the inputs (B, C, H, W), with a caption where there is more to say.
+
+        ValueError where it cannot.
+        """
 
 
 @runtime_checkable

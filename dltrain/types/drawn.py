@@ -3,11 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+
+MAX_NAME_CHARS = 24  # of a class in a caption
+
+
+def shortened(name: str, max_chars: int = MAX_NAME_CHARS) -> str:
+    """Return `name` without its middle where it is longer than `max_chars`."""
+    if len(name) <= max_chars:
+        return name
+    end = max_chars // 2
+    return f"{name[: max_chars - end - 1]}…{name[-end:]}"
 
 
 @dataclass(frozen=True)
@@ -21,10 +32,16 @@ class Grid:
 
 @dataclass(frozen=True)
 class Image:
-    """Pictures (N, C, H, W) with values in 0..1, for callbacks to draw, and a caption each."""
+    """Pictures (N, C, H, W) with values in 0..1, for callbacks to draw, and a caption each.
+
+    `title` stands over all of them. Where colors stand for numbers, `scale` says what the lowest
+    (blue) and the highest (red) stand for.
+    """
 
     pixels: Tensor
     captions: tuple[str, ...] = ()
+    title: str = ""
+    scale: tuple[str, str] | None = None
 
 
 @dataclass(frozen=True)
@@ -36,8 +53,12 @@ class Text:
 
 @dataclass(frozen=True)
 class Plot:
-    """Lines over a common axis: {name: (xs, ys)}; `log_y` draws the values on a logarithmic axis, `y_range` says which
-    part of it is shown."""
+    """Lines over a common axis: {name: (xs, ys)}.
+
+    `log_y` draws the values on a logarithmic axis, `y_range` says which part of it is shown. Lines
+    named in `scattered` are drawn as points. With `square` both axes show the same range in the
+    same size, `range` if it is given; `diagonal` is the name of the line x = y there.
+    """
 
     lines: Mapping[str, tuple[Sequence[float], Sequence[float]]]
     title: str = ""
@@ -45,11 +66,15 @@ class Plot:
     y_title: str = ""
     log_y: bool = False
     y_range: tuple[float, float] | None = None
+    scattered: tuple[str, ...] = ()
+    square: bool = False
+    range: tuple[float, float] | None = None
+    diagonal: str = ""
 
 
 @dataclass(frozen=True)
 class Embedding:
-    """Vectors (N, D) for callbacks to draw as points, coloured by their class numbers (N,) where there are names.
+    """Vectors (N, D) for callbacks to draw as points, colored by their class numbers (N,) where there are names.
 
     `rows` says what each vector is of, where that is to be looked at one by one: TensorBoard's projector shows it."""
 
@@ -65,6 +90,7 @@ class Table:
 
     `note` says what is shown where it is not everything. A table of many rows names the `worst` of them by their numbers,
     the worst first, and the `rule` by which they are: pictures and screens show these alone.
+    Columns named in `plain` are not scores: their cells are not colored.
     """
 
     values: Tensor
@@ -75,6 +101,7 @@ class Table:
     note: str = ""
     worst: tuple[int, ...] = ()
     rule: str = ""
+    plain: tuple[str, ...] = ()
 
     def shown(self) -> Table:
         """Return the table of the worst rows alone, with a note that says so; the table itself where none are named."""
@@ -82,7 +109,7 @@ class Table:
             return self
         note = f"the {len(self.worst)} worst of {len(self.rows):,} classes ({self.rule})"
         rows = tuple(self.rows[i] for i in self.worst)
-        return Table(self.values[list(self.worst)], rows, self.columns, self.row_title, self.column_title, note)
+        return replace(self, values=self.values[list(self.worst)], rows=rows, note=note, worst=(), rule="")
 
 
 @dataclass(frozen=True)

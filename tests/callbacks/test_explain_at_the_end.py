@@ -31,11 +31,13 @@ class Shown(Task):
         self.modes.append((self.training, torch.is_grad_enabled(), self.averaged))
         return {"filters": Image(inputs)}
 
-    def explain(self, inputs: Tensor) -> Tensor:
+    def explain(self, inputs: Tensor) -> Image:
         self.asked.append(inputs)
         if self.broken:
             raise RuntimeError("a network of one's own")
-        return torch.zeros(len(inputs), 3, 8, 16)
+        return Image(
+            torch.zeros(len(inputs), 3, 8, 16), ("", "no evidence") * (len(inputs) // 2), "the method", ("a", "b")
+        )
 
 
 class Silent(Task):
@@ -63,15 +65,18 @@ def ended(task: Any, scores: dict[str, Any]) -> dict[str, Image]:
 
 
 def test_it_shows_the_worst_mistakes_as_the_network_got_them() -> None:
-    """Standardized, by averaged weights, in evaluation and without gradients; large enough to be seen."""
+    """Standardized, by averaged weights, in evaluation and without gradients; with the task's own words."""
     task = Shown()
     shown = ended(task, SCORES)
     assert shown.keys() == {"explain/filters", "explain/mistakes"}
     assert torch.allclose(task.asked[0], (PIXELS[:16] * 255 - 100) / 50)
     assert task.modes == [(False, False, True)]
     assert task.training
-    assert shown["explain/mistakes"].pixels.shape == (16, 3, 72, 144)
-    assert shown["explain/mistakes"].captions == SCORES["val/mistakes"].captions[:16]
+    explained = shown["explain/mistakes"]
+    assert explained.pixels.shape == (16, 3, 8, 16)
+    assert explained.captions[:4] == ("mistake 0", "mistake 1\nno evidence", "mistake 2", "mistake 3\nno evidence")
+    assert len(explained.captions) == 16
+    assert (explained.title, explained.scale) == ("the method", ("a", "b"))
 
 
 def test_what_goes_wrong_there_does_not_end_the_run() -> None:

@@ -103,7 +103,7 @@ def test_check_draws_the_first_batch_as_the_network_gets_it(dltrain) -> None:
         outcome = dltrain(*argv, f"{name}.png", *more)
         assert outcome.code == 0, outcome.err
         assert f"{name}.png was written" in outcome.out
-    assert drawn(Path("a.png")).shape == (400, 608, 3)
+    assert drawn(Path("a.png")).shape[1] == 8 * 92
     assert (drawn(Path("a.png")) == drawn(Path("b.png"))).all()
     assert (drawn(Path("c.png"))[:72] == 255).mean() > (drawn(Path("a.png"))[:72] == 255).mean() + 0.3
     assert dltrain("check", "dataset=mnist", "debug=smoke", "--images", "fake.png").code == 0

@@ -5,9 +5,12 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from dltrain.report.curves import averages, counterpart, mean, picture, series
+from dltrain.report import curves
+from dltrain.report.curves import averages, counterpart, is_wide, mean, picture, series, stacked
+from dltrain.types import Plot
 
 
 def run(folder: Path, values: dict[int, float]) -> Path:
@@ -44,3 +47,24 @@ def test_what_has_one_point_is_not_drawn(tmp_path: Path) -> None:
     assert two is not None
     assert one.shape == two.shape
     assert pytest.approx(one.mean()) == two.mean()
+
+
+def test_every_point_of_a_curve_is_within_the_picture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also the first of a long one, far below the rest."""
+    shown: list[Plot] = []
+    monkeypatch.setattr(curves, "plot", lambda plot: shown.append(plot) or np.zeros((4, 4, 3), np.uint8))
+    values = {step: 0.1 if step == 1 else 0.9 for step in range(1, 101)}
+    picture({"lr=0.1": [run(tmp_path / "a", values)]}, ["train/return"])
+    assert shown[0].y_range is None
+    assert shown[0].lines["lr=0.1"][1][0] == pytest.approx(0.1)
+
+
+@pytest.mark.parametrize(("values", "wide"), [([1e30, 0.5], True), ([1.0, 0.5], False), ([1e30, 0.0], False)])
+def test_values_far_apart_are_drawn_on_a_logarithmic_axis(values: list[float], wide: bool) -> None:
+    assert is_wide({"a": ([1.0, 2.0], values)}) is wide
+
+
+def test_pictures_of_different_widths_are_stacked_on_white() -> None:
+    found = stacked([np.zeros((2, 4, 3), np.uint8), np.zeros((3, 2, 3), np.uint8)])
+    assert found.shape == (5, 4, 3)
+    assert (found[2:, 2:] == 255).all()

@@ -1,4 +1,4 @@
-"""Grad-CAM against its equations, on any network and in any mode; filters and maps; views at test time."""
+"""HiResCAM against its equations, on any network and in any mode; filters and maps; views at test time."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from dltrain.models.cnn import CNN
 from dltrain.models.lenet5 import LeNet5
 from dltrain.rng import keyed
-from dltrain.tasks.explanation import NONE, coloured, feature_maps, first_filters, grad_cam, overlaid
+from dltrain.tasks.explanation import NONE, colored, feature_maps, first_filters, hires_cam, overlaid
 from dltrain.tasks.views import VIEWS, mean_logits, views_of
 
 
@@ -32,7 +32,7 @@ class Averaging(nn.Module):
         return self.head(self.features(x).mean(dim=(2, 3)))
 
 
-def test_grad_cam_is_the_positive_part_of_the_weighted_maps() -> None:
+def test_hires_cam_is_grad_cam_where_a_network_ends_in_the_average_of_each_map() -> None:
     """Of the class that is asked for, or the likeliest; the highest place of an image is 1."""
     torch.manual_seed(0)
     model, x = Averaging().eval(), images()
@@ -41,16 +41,28 @@ def test_grad_cam_is_the_positive_part_of_the_weighted_maps() -> None:
         chosen = model(x).argmax(dim=1) if classes is None else classes
         heat = (model.head.weight[chosen, :, None, None] * maps).sum(dim=1, keepdim=True).relu()
         heat = nn.functional.interpolate(heat, (16, 16), mode="bilinear").squeeze(1)
-        found = grad_cam(model, x, classes)
+        found = hires_cam(model, x, classes)
         assert torch.allclose(found, heat / heat.amax(dim=(1, 2), keepdim=True).clamp_min(1e-12), atol=1e-5)
         assert found.shape == (5, 16, 16)
         assert float(found.amax()) == pytest.approx(1)
 
 
+def test_weights_of_both_signs_over_the_places_do_not_cancel() -> None:
+    """A head over all places: the mean of its weights is below 0, so Grad-CAM finds nothing for a sure prediction."""
+    maps = nn.Conv2d(1, 1, 1, bias=False)
+    head = nn.Linear(4, 2, bias=False)
+    nn.init.ones_(maps.weight)
+    head.weight.data = torch.tensor([[3.0, -2.0, -2.0, -2.0], [0.0, 0.0, 0.0, 0.0]])
+    model, x = nn.Sequential(maps, nn.Flatten(), head), torch.tensor([[[[1.0, 0.1], [0.1, 0.1]]]])
+    assert int(model(x).argmax()) == 0
+    heat = hires_cam(model, x)
+    assert heat[0].tolist() == [[1.0, 0.0], [0.0, 0.0]], "the weight of each place times what is there"
+
+
 def test_an_image_that_nothing_speaks_for_stays_cold() -> None:
     model = Averaging().eval()
     nn.init.zeros_(model.head.weight)
-    assert torch.equal(grad_cam(model, images()), torch.zeros(5, 16, 16))
+    assert torch.equal(hires_cam(model, images()), torch.zeros(5, 16, 16))
 
 
 @pytest.mark.parametrize("mode", [nullcontext, torch.no_grad, torch.inference_mode], ids=lambda mode: mode.__name__)
@@ -60,12 +72,12 @@ def test_it_works_wherever_it_is_asked_and_leaves_no_trace(mode: Any, frozen: bo
     """With frozen parameters, without gradients around it, in training: the same picture, the same network after it."""
     torch.manual_seed(0)
     model = CNN(3, (16, 16), 4).train(training)
-    expected = grad_cam(model.eval(), images())
+    expected = hires_cam(model.eval(), images())
     model.train(training).requires_grad_(not frozen)
     before = {name: value.clone() for name, value in model.state_dict().items()}
     context: AbstractContextManager[Any] = mode()
     with context:
-        found = grad_cam(model, images())
+        found = hires_cam(model, images())
     assert torch.allclose(found, expected)
     assert model.training is training
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
@@ -109,7 +121,7 @@ def test_filters_and_maps_are_stretched_one_by_one() -> None:
         assert set(highs.tolist()) <= {0.0, 1.0}
 
 
-@pytest.mark.parametrize("ask", [grad_cam, lambda model, x: first_filters(model), feature_maps])
+@pytest.mark.parametrize("ask", [hires_cam, lambda model, x: first_filters(model), feature_maps])
 def test_a_network_without_convolutions_is_refused(ask: Any) -> None:
     with pytest.raises(ValueError, match=NONE):
         ask(nn.Sequential(nn.Flatten(), nn.Linear(768, 3)), images())
@@ -120,7 +132,7 @@ def test_heat_is_from_blue_to_red() -> None:
     black, heat = torch.zeros(1, 3, 1, 3), torch.tensor([[[0.0, 0.5, 1.0]]])
     assert overlaid(black, heat)[0, :, 0].T.tolist() == [[0, 0, 0.25], [0.25, 0.5, 0.25], [0.25, 0, 0]]
     assert float(overlaid(black + 1, heat).min()) == 0.5
-    assert torch.equal(coloured(torch.ones(2, 5, 4, 4) * torch.arange(5).view(1, 5, 1, 1)), torch.zeros(2, 3, 4, 4))
+    assert torch.equal(colored(torch.ones(2, 5, 4, 4) * torch.arange(5).view(1, 5, 1, 1)), torch.zeros(2, 3, 4, 4))
 
 
 # Views ------------------------------------------------------------------------------------------------------------
