@@ -122,7 +122,7 @@ def test_answers_are_the_sure_boxes_in_pixels() -> None:
 
 def test_boxes_are_drawn_where_they_are() -> None:
     """Enlarged three times: red at the box's edge, the image as it was outside; boxes that are not sure are not drawn."""
-    pictures = task().explain(torch.zeros(2, 3, 128, 128))
+    pictures = task().explain(torch.zeros(2, 3, 128, 128)).pixels
     assert pictures.shape == (2, 3, 384, 384)
     red = (pictures[0, 0] > 0.99) & (pictures[0, 1:] < 0.01).all(0)
     ys, xs = red.nonzero().unbind(1)

@@ -56,8 +56,9 @@ def test_metrics_are_scikit_learns_in_the_unit_of_the_data() -> None:
     assert found["mae"] == pytest.approx(reference.mean_absolute_error(truth, predicted), rel=1e-4)
     assert found["r2"] == pytest.approx(r2.mean(), rel=1e-3)
     plot = found["predictions"]
-    assert plot.lines["right"][0] == sorted(truth[:, 0].tolist()) == plot.lines["right"][1]
-    assert sorted(plot.lines["predicted"][1]) == pytest.approx(sorted(predicted[:, 0].tolist()), abs=1e-3)
+    assert plot.lines["sample"][0] == sorted(truth[:, 0].tolist())
+    assert (plot.scattered, plot.square, bool(plot.diagonal)) == (("sample",), True, True), "points, no zigzag line"
+    assert sorted(plot.lines["sample"][1]) == pytest.approx(sorted(predicted[:, 0].tolist()), abs=1e-3)
 
 
 def test_large_values_lose_no_digits() -> None:
