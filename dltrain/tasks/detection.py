@@ -102,7 +102,9 @@ class Detection(Task):
         return {
             "loss": float(torch.stack(losses).sum() / len(truths)),
             **scores,
-            "per_class": worst_in(Table(per_class, names, PER_CLASS, "class", "average precision", plain=("objects",)), "AP50", "objects"),
+            "per_class": worst_in(
+                Table(per_class, names, PER_CLASS, "class", "average precision", plain=("objects",)), "AP50", "objects"
+            ),
             "scenes": self.pairs(*(torch.cat(column) for column in zip(*pictures, strict=True))),
         }
 
