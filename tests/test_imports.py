@@ -285,7 +285,7 @@ def test_heavy_libraries_are_imported_where_they_are_needed() -> None:
     code = (
         "import sys, torch; from dltrain import metrics; metrics.classification(torch.eye(9), torch.arange(9));"
         "assert not {'torchmetrics', 'torchvision', 'scipy', 'sklearn', 'matplotlib'} & set(sys.modules);"
-        "from dltrain.report.pictures import plot; from dltrain.types import Plot;"
+        "from dltrain.report.plots import plot; from dltrain.types import Plot;"
         "assert 'matplotlib' not in sys.modules; plot(Plot({}));"
         "assert 'matplotlib' in sys.modules and 'matplotlib.pyplot' not in sys.modules"
     )
