@@ -53,7 +53,7 @@ def test_without_two_classes_in_the_data_there_is_no_roc(classes: int) -> None:
     assert math.isnan(float(one["per_class"].values[0, 3]))
     if classes > 10:
         many = evaluated(names, logits, torch.arange(24) % classes)
-        assert [name.partition(" (")[0] for name in many["roc"].lines] [-1:] == ["mean of all classes"]
+        assert [name.partition(" (")[0] for name in many["roc"].lines][-1:] == ["mean of all classes"]
 
 
 def test_support_is_not_colored_as_a_score() -> None:
