@@ -83,8 +83,13 @@ def read_bytes(path: Path) -> bytes:
 
 
 def lines(path: Path, encoding: str | None = None) -> list[str]:
-    """The lines of a text file without their ends; an empty line is a text too, what follows the last end is none."""
-    found = read_text(path, encoding).replace("\r\n", "\n").split("\n")
+    """Read the lines of a text file without their ends."""
+    return split_lines(read_text(path, encoding))
+
+
+def split_lines(text: str) -> list[str]:
+    """Split `text` into lines without their ends; an empty line is a text too, what follows the last end is none."""
+    found = text.replace("\r\n", "\n").split("\n")
     return found[:-1] if found and not found[-1] else found
 
 

@@ -7,7 +7,7 @@ from typing import ClassVar, Literal
 
 import torch
 
-from dltrain.data.corpus import Corpus, lines
+from dltrain.data.corpus import Corpus, lines, read_bytes, split_lines
 from dltrain.data.download import Published, fetch
 from dltrain.data.text import Labelled
 from dltrain.errors import InputError
@@ -79,6 +79,7 @@ class MR:
     def read(self) -> dict[str, Labelled]:
         published = "from https://www.cs.cornell.edu/people/pabo/movie-review-data/rt-polaritydata.tar.gz"
         fetch((), self.files, self.folder, instead=published)
-        parts = [lines(self.folder / name, "latin-1") for name in self.files]
+        contents = [read_bytes(self.folder / name) for name in self.files]
+        parts = [split_lines(content.decode("latin-1")) for content in contents]
         texts = [text.encode() for part in parts for text in part]
         return {"train": (Corpus.of(texts), torch.repeat_interleave(torch.arange(2), torch.tensor([*map(len, parts)])))}
