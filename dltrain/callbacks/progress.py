@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from dltrain.callbacks.metrics_log import MetricsLog
 from dltrain.callbacks.timer import Timer
 from dltrain.engine import Callback, Engine
+from dltrain.report.figures import shown_as
 from dltrain.report.text import duration, number
 from dltrain.types import PositiveFloat
 
@@ -58,8 +59,9 @@ class Progress(Callback):
         loss = self.metrics.latest.get("train/loss")
         rate = self.timer.rate(engine)
         figures = [f"loss {number(loss)}"] if loss is not None else []
-        watched = self.metrics.latest.get(engine.stage.watch)
-        figures += [f"{engine.stage.watch} {number(watched)}"] if watched is not None else []
+        for name in shown_as(engine.task, engine.stage.watch):
+            watched = self.metrics.latest.get(name)
+            figures += [f"{name} {number(watched)}"] if watched is not None else []
         if rate and total and engine.stage.epochs < sys.maxsize:
             left = (engine.stage.epochs - engine.epoch) * batches.samples - engine.position * batches.batch_size
             figures += [f"{rate:,.0f} samples/s", f"{duration(max(0, left) / rate)} left"]
@@ -84,7 +86,7 @@ class Progress(Callback):
     def line(self, engine: Engine, title: str) -> str:
         """One finished epoch: the mean training loss over it, and its evaluation."""
         figures: dict[str, Any] = {"train/loss": self.metrics.epoch_means.get("loss")}
-        for name in ("val/loss", engine.stage.watch):
+        for name in ("val/loss", *shown_as(engine.task, engine.stage.watch)):
             figures[name] = engine.scores.get(name)
         if engine.stage.watch == "val/loss":
             figures |= dict(self.first_score(engine))

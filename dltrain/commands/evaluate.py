@@ -12,6 +12,7 @@ from dltrain.commands.train import drawn
 from dltrain.config import check
 from dltrain.engine import Engine
 from dltrain.errors import UsageError
+from dltrain.report.figures import note
 from dltrain.report.text import number, table
 from dltrain.types import LooksAgain, Table
 
@@ -49,7 +50,7 @@ def evaluate(options: Options) -> None:
         raise UsageError(f"split={split}: this run has no such samples (dataset.val_fraction, debug=overfit)")
     scores = engine.score(batches, split)
     figures = {name: value for name, value in scores.items() if isinstance(value, float)}
-    rows = [(name, number(value)) for name, value in figures.items()]
+    rows = [(name, f"{number(value)}{note(engine.task, name)}") for name, value in figures.items()]
     log.info(f"{run.folder}, checkpoint {folder.name} (step {where.state['step']}){viewed}\n{table(rows)}")
     for picture in drawn(scores):
         log.info(picture)

@@ -24,6 +24,7 @@ from dltrain.config.compose import Composed, compose
 from dltrain.engine import Resume
 from dltrain.errors import DivergedError, DltrainError, InputError, Interrupted
 from dltrain.files import finite
+from dltrain.report.figures import best_row, note
 from dltrain.report.text import duration, fields, number, table
 from dltrain.run import CONFIG, LOG, MANIFEST, METRICS, RESULTS, Run, apart, as_json
 from dltrain.types import Grid
@@ -262,10 +263,12 @@ def opening(session: Session) -> str:
 
 def closing(session: Session, results: dict[str, Any]) -> str:
     """The table at the end of a run."""
-    rows = [(name, number(value)) for name, value in results["metrics"].items() if name.startswith("test/")]
+    task = session.experiment.task
+    test = {name: value for name, value in results["metrics"].items() if name.startswith("test/")}
+    rows = [(name, f"{number(value)}{note(task, name)}") for name, value in test.items()]
     best = results["best"]
     if best:
-        rows.append((f"best {best['metric']}", f"{number(best['value'])} (epoch {best['epoch']})"))
+        rows.append(best_row(task, best))
     rows.append(("training", f"{duration(results['seconds'])}, {results['steps']:,} steps"))
     if results["samples_per_second"]:
         rows.append(("speed", f"{results['samples_per_second']:,.0f} samples/s"))

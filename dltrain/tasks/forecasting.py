@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 import torch
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from dltrain.engine import Stage, Task
 from dltrain.optim import Optim
-from dltrain.tasks.regression import Unit, check, scores
+from dltrain.tasks.regression import NOTES, SHOWN_AS, Unit, check, scores
 from dltrain.tasks.supervised import supervised
 from dltrain.types import Data
 
@@ -24,6 +24,9 @@ class Forecasting(Task):
     of the window (Hyndman and Koehler 2006, "Another look at measures of forecast accuracy", section 2.4). Below 1 the
     model is of use.
     """
+
+    shown_as: Mapping[str, Sequence[str]] = SHOWN_AS
+    notes: Mapping[str, str] = NOTES
 
     def __init__(
         self,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 import torch
@@ -17,6 +17,8 @@ from dltrain.tasks.supervised import supervised
 from dltrain.types import Data, Plot, Spec
 
 POINTS = 200  # of the picture
+SHOWN_AS = {"mse": ("rmse", "r2")}  # in the unit of the data, and of the variance
+NOTES = {"loss": "of standardized targets", "mse": "in the unit of the data, squared"}
 
 
 class Regression(Task):
@@ -26,6 +28,9 @@ class Regression(Task):
     MSE and R2 of each by its name too, and the loss as it is trained on. ValueError for data with classes, and for a loss
     that does not grow with the distance to the target.
     """
+
+    shown_as: Mapping[str, Sequence[str]] = SHOWN_AS
+    notes: Mapping[str, str] = NOTES
 
     def __init__(
         self,
@@ -116,11 +121,12 @@ def scores(model: nn.Module, loss: nn.Module, batches: Iterable[tuple[Tensor, Te
     mean, std = (torch.tensor(v, dtype=torch.float64) for v in (spec.target_mean, spec.target_std))
     z, y = (torch.cat(values).cpu() * std + mean for values in (outputs, targets))  # (N, T) float64
     figures = metrics.regression(z, y)
-    found: dict[str, Any] = {"loss": mean_over(losses)}
-    found |= {name: float(values.mean()) for name, values in figures.items()}
-    found["rmse"] = found["mse"] ** 0.5
+    figures["rmse"] = figures["mse"].sqrt()
+    means = {name: float(values.mean()) for name, values in figures.items()}
+    found: dict[str, Any] = {"rmse": means["mse"] ** 0.5, "r2": means["r2"], "mae": means["mae"]}
+    found |= {"loss": mean_over(losses), "mse": means["mse"]}
     if len(spec.target_names) > 1:
-        for name in ("mse", "r2"):
+        for name in ("rmse", "r2", "mse"):
             own = zip(spec.target_names, figures[name].tolist(), strict=True)
             found |= {f"{name}_{target.replace('/', '_')}": value for target, value in own}
     return found | {"predictions": picture(z[:, 0], y[:, 0], spec.target_names[0])}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
@@ -29,6 +29,17 @@ class Answers(Protocol):
 
         Where there are several candidates, `top` lists them, best first, and the row's other keys are those of the best.
         """
+
+
+@runtime_checkable
+class Headlines(Protocol):
+    """A task that says which of its figures a person should see, and what is not clear from their names."""
+
+    shown_as: Mapping[str, Sequence[str]]
+    """By the name of a figure those that are shown in its place, {"mse": ("rmse", "r2")}."""
+
+    notes: Mapping[str, str]
+    """By the name of a figure what is said beside it, such as its unit."""
 
 
 @runtime_checkable

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import math
+import re
 from pathlib import Path
 from typing import Any
 
@@ -220,3 +221,26 @@ def test_training_predicts_and_beats_the_mean(dltrain) -> None:
 def test_overfit_passes_on_a_table(dltrain) -> None:
     outcome = dltrain("dataset=diabetes", "debug=overfit", "callbacks=quiet", "device.threads=1")
     assert outcome.code == 0, outcome.err
+
+
+def test_a_person_is_shown_rmse_and_r2_and_what_the_loss_is_of(dltrain) -> None:
+    """Of prices the MSE has eleven digits; the loss beside it is of standardized targets."""
+    pytest.importorskip("pyarrow")
+    rows = [f"{i % 17},{i % 5},{100_000 + 9_000 * (i % 17) + 1_000 * (i % 5)}.5" for i in range(120)]
+    Path("prices.csv").write_text("\n".join(["area,rooms,price", *rows]) + "\n")
+    settings = ("dataset.path=prices.csv", "dataset.target=price", "callbacks=default", "trainer.epochs=1")
+    outcome = dltrain(
+        "dataset=tabular", "task=regression", "loss=mse", *settings, "callbacks.tensorboard=null", "--json"
+    )
+    assert outcome.code == 0, outcome.err
+    lines = [line.strip() for line in outcome.out.splitlines()]
+    (epoch,) = [line for line in lines if line.startswith("train 1/1")]
+    assert re.search(r"val/loss [\d.]+  val/rmse [\d.,]+  val/r2 -?[\d.,]+", epoch)
+    assert "val/mse" not in epoch
+    names = [line.split()[0] for line in lines if line.startswith("test/")]
+    assert names == ["test/rmse", "test/r2", "test/mae", "test/loss", "test/mse"]
+    assert any(re.fullmatch(r"test/loss +[\d.]+  \(of standardized targets\)", line) for line in lines)
+    assert any(re.fullmatch(r"best val/rmse +[\d.,]+, val/r2 -?[\d.,]+ \(epoch 1\)", line) for line in lines)
+    assert outcome.json["best"]["metric"] == "val/mse"
+    outcome = dltrain("evaluate", outcome.json["run"])
+    assert "(of standardized targets)" in outcome.out

@@ -1,0 +1,98 @@
+"""The order of a series' rows in time: found out by a column of dates, restored, or refused with file and line."""
+
+from __future__ import annotations
+
+import logging
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dltrain.data.dates import as_date
+from dltrain.data.table import Table
+from dltrain.errors import InputError
+
+log = logging.getLogger("dltrain")
+DAY_SECONDS = 86_400
+MAX_STEP = 1.7  # times the usual one: months have 28 to 31 days, and a longer step is a gap
+WEEKEND = 3 * DAY_SECONDS  # from Friday to Monday
+FRIDAY = 1  # of (days since 1970) mod 7
+HELP = "dataset.time=none takes the rows as they stand"
+
+
+def order_of(table: Table, name: str, times: NDArray[np.float64], written: bool) -> NDArray[np.int64] | None:
+    """Return the rows (N,) in the order of their `times` (N,), which column `name` says; None where they are in it.
+
+    The times are dates where these are `written`, else numbers. Rows that are brought into order, gaps and moments that
+    come twice are told. InputError for a row without a time, and for moments that come twice among rows out of order.
+    """
+    _refuse_absent(table, name, times, written)
+    steps = np.diff(times)
+    if (steps < 0).any():
+        return _sorted(table, name, times, written)
+    _tell_of_repeats(table, name, times, written)
+    if written:
+        _tell_of_gaps(table, name, times)
+    return None
+
+
+def _refuse_absent(table: Table, name: str, times: NDArray[np.float64], written: bool) -> None:
+    absent = np.isnan(times)
+    if not absent.any():
+        return
+    what = "a date like the others of the column" if written else "a number"
+    raise InputError(
+        f"{table.where(int(absent.argmax()))}: column '{name}', which says when each row is, does not have {what} here "
+        f"({int(absent.sum()):,} such rows): mend or cut the line, or {HELP}"
+    )
+
+
+def _sorted(table: Table, name: str, times: NDArray[np.float64], written: bool) -> NDArray[np.int64]:
+    """Return the order of rows that are not in it, and tell so."""
+    order = np.argsort(times, kind="stable")
+    first = int((np.diff(times) < 0).argmax())
+    moments = f"{_shown(times[first], written)} before {_shown(times[first + 1], written)}"
+    again = np.diff(times[order]) == 0
+    if again.any():
+        one, other = sorted(order[int(again.argmax()) :][:2].tolist())
+        raise InputError(
+            f"{table.where(other)}: {_shown(times[other], written)} in column '{name}' comes again, which "
+            f"{table.where(one)} has too, and the rows are not in order ({moments}): keep one series in the file, a row "
+            f"for each moment, or {HELP}"
+        )
+    if (order == np.arange(len(order))[::-1]).all():
+        what = "the rows go backwards in time"
+    else:
+        what = f"{int((np.diff(times) < 0).sum()):,} rows are not in the order of time"
+    log.warning(f"{table.where(first + 1)}: {what} by column '{name}' ({moments}): they are sorted by it; {HELP}")
+    return order
+
+
+def _tell_of_repeats(table: Table, name: str, times: NDArray[np.float64], written: bool) -> None:
+    again = np.diff(times) == 0
+    if again.any():
+        row = int(again.argmax()) + 1
+        log.warning(
+            f"{table.where(row)}: {_shown(times[row], written)} in column '{name}' comes again "
+            f"({int(again.sum()):,} such rows): each row counts as a time step of its own"
+        )
+
+
+def _tell_of_gaps(table: Table, name: str, times: NDArray[np.float64]) -> None:
+    """Tell where a step is longer than the usual one, but for weekends between working days."""
+    steps = np.diff(times)
+    if len(steps) < 2 or not (usual := float(np.median(steps))) > 0:
+        return
+    long = steps > MAX_STEP * usual
+    if usual == DAY_SECONDS:
+        fridays = (times[:-1] // DAY_SECONDS) % 7 == FRIDAY
+        long &= ~(fridays & (steps == WEEKEND))
+    if long.any():
+        row = int(long.argmax())
+        log.warning(
+            f"{table.where(row + 1)}: {int(long.sum()):,} gaps by column '{name}', the first from "
+            f"{as_date(times[row])} to {as_date(times[row + 1])}: a window takes its rows for equal steps of time"
+        )
+
+
+def _shown(time: float, written: bool) -> str:
+    return as_date(time) if written else f"{time:g}"
