@@ -15,7 +15,8 @@ from dltrain.data.values import MISSING_MARKS, KnownTexts, canonical, value_key
 from dltrain.errors import InputError
 
 log = logging.getLogger("dltrain")
-MAX_CLASSES = 1000
+MAX_CLASSES = 1000  # unless dataset.kind=classification says that all values are classes
+FEW_ROWS_PER_CLASS = 2  # of which a line says that most classes can hardly be learned
 MAX_DISTINCT = 20  # whole numbers of at most so many values, each of them on average in at least
 MIN_ROWS_PER_VALUE = 5  # rows, are classes unless dataset.kind says otherwise
 LEADING_ZERO = re.compile(r"\s*0[0-9]+\s*")
@@ -35,10 +36,10 @@ def class_names(table: Table, target: Column, kind: Kind, as_written: bool) -> t
     distinct = [texts[code] for code in codes]
     if kind == "auto" and len(distinct) > 1 and not _looks_like_classes(target, present, distinct):
         return ()
-    if len(distinct) > MAX_CLASSES:
+    if len(distinct) > MAX_CLASSES and kind != "classification":
         raise InputError(
-            f"{table.where(0)}: the target '{target.name}' has {len(distinct):,} different values: at most "
-            f"{MAX_CLASSES:,} can be classes (dataset.kind=regression for numbers)"
+            f"{table.where(0)}: the target '{target.name}' has {len(distinct):,} different values: more than "
+            f"{MAX_CLASSES:,} are classes only with dataset.kind=classification (dataset.kind=regression for numbers)"
         )
     if not as_written:
         _refuse_same_values(table, labels, codes.tolist())
@@ -51,7 +52,24 @@ def class_names(table: Table, target: Column, kind: Kind, as_written: bool) -> t
             f"{table.where(0)}: from here on every row has another label in the target '{target.name}' "
             f"({len(names):,} of them): nothing to learn; dataset.kind=regression for numbers"
         )
+    _warn_of_few_rows(table, target, len(names), int(present.sum()))
     return tuple(names)
+
+
+def _warn_of_few_rows(table: Table, target: Column, classes: int, rows: int) -> None:
+    """Log a line where a target has nearly as many classes as rows."""
+    if classes > MAX_DISTINCT and rows < FEW_ROWS_PER_CLASS * classes:
+        log.warning(
+            f"{table.name}: the target '{target.name}' has {classes:,} classes in {rows:,} rows: most can hardly be "
+            f"learned or tested. If it is a number, set dataset.kind=regression; if it is a name or an id, choose "
+            f"another dataset.target"
+        )
+
+
+def _first_rows(labels: Column) -> dict[int, int]:
+    """Return the first row of each code of a column."""
+    codes, rows = np.unique(labels.values, return_index=True)
+    return dict(zip(codes.tolist(), rows.tolist(), strict=True))
 
 
 def class_numbers(target: Column, names: tuple[str, ...], by_number: bool) -> tuple[NDArray[np.int64], Column]:
@@ -92,8 +110,8 @@ def _sorted(target: Column, labels: Column, codes: NDArray[np.int64]) -> list[st
     texts = labels.texts or ()
     if target.texts is not None:
         return sorted(texts[code].strip() for code in codes)
-    rows = [int((labels.values == code).argmax()) for code in codes]
-    pairs = [(target.values[row], texts[code]) for row, code in zip(rows, codes, strict=True)]
+    first_row = _first_rows(labels)
+    pairs = [(target.values[first_row[code]], texts[code]) for code in codes.tolist()]
     return [text for _, text in sorted(pairs)]
 
 
@@ -101,15 +119,16 @@ def _refuse_same_values(table: Table, labels: Column, codes: list[int]) -> None:
     """InputError for two labels that are one value written in two ways; a line for those that differ by spaces."""
     texts = labels.texts or ()
     first: dict[str, int] = {}
+    first_row = _first_rows(labels)
     spaced = []
-    for code in sorted(codes, key=lambda code: int((labels.values == code).argmax())):
+    for code in sorted(codes, key=lambda code: first_row[code]):
         other = first.setdefault(value_key(texts[code]), code)
         if other == code:
             continue
         if texts[other].strip() == texts[code].strip():
             spaced.append(texts[code])
             continue
-        one, two = (table.where(int((labels.values == c).argmax())) for c in (other, code))
+        one, two = (table.where(first_row[c]) for c in (other, code))
         raise InputError(
             f"{two}: the label {texts[code]!r} of the target '{labels.name}' is the same value as {texts[other]!r} "
             f"({one}): write it in one way, or dataset.categorical=[{labels.name}] keeps the two apart"

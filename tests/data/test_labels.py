@@ -1,0 +1,39 @@
+"""Targets of tables with many classes: how many may be, and what is said of nearly as many as rows."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dltrain.data.tabular import Tabular
+from dltrain.errors import InputError
+
+
+def table(labels: list[str], **settings: Any) -> Tabular:
+    path = Path("table.csv")
+    path.write_text("x,y\n" + "".join(f"{i % 7}.5,{label}\n" for i, label in enumerate(labels)))
+    return Tabular(str(path), target="y", **settings)
+
+
+def test_more_than_a_thousand_classes_want_to_be_asked_for() -> None:
+    labels = [f"c{i % 1200}" for i in range(3600)]
+    with pytest.raises(InputError, match=r"has 1,200 different values: .* only with dataset.kind=classification"):
+        _ = table(labels).spec
+    data = table(labels, kind="classification")
+    assert data.spec.num_classes == 1200
+    assert data.train.samples + data.val.samples + data.test.samples == 3600
+
+
+@pytest.mark.parametrize(("rows_per_class", "warned"), [(1.5, True), (2.5, False)])
+def test_nearly_as_many_classes_as_rows_are_mentioned(
+    rows_per_class: float, warned: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.WARNING, logger="dltrain")
+    labels = [f"c{int(i / rows_per_class)}" for i in range(300)]
+    classes = len(set(labels))
+    _ = table(labels).spec
+    said = f"the target 'y' has {classes:,} classes in 300 rows: most can hardly be learned or tested"
+    assert any(said in record.getMessage() for record in caplog.records) == warned
