@@ -31,6 +31,8 @@ from dltrain.commands.sample import draw_samples
 from dltrain.commands.vectors import SUFFIX, write_vectors
 from dltrain.commands.write import SETTINGS, write_text
 from dltrain.config import check
+from dltrain.data.layout import counted, paths_below
+from dltrain.data.text_folder import texts_below
 from dltrain.data.tokens import TokenSplit
 from dltrain.engine import Engine
 from dltrain.errors import InputError, UsageError
@@ -40,7 +42,6 @@ from dltrain.types import PAD, Answers, Data, ReadsText, Sample
 
 log = logging.getLogger("dltrain")
 IMAGES = (".bmp", ".gif", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
-TEXTS = (".txt",)
 SHOWN = 60  # characters of a text that was typed
 FORMATS = (".csv", ".jsonl", SUFFIX, EPISODE)
 BATCH = 128  # samples at once
@@ -146,14 +147,13 @@ def find_inputs(names: list[str], report: Callable[[str], None], reads_text: boo
     """What `names` mean, each once: files, those in folders and below that are images (or texts), matches of globs; and where
     texts are read, a name that is none of these is the text itself."""
     found: list[Path | str] = []
-    suffixes = TEXTS if reads_text else IMAGES
     for name in names:
         if reads_text and not is_place(name):
             found.append(name)
             continue
         path = Path(name)
         if path.is_dir():
-            paths = sorted(f for f in path.rglob("[!.]*") if f.suffix.lower() in suffixes and f.is_file())
+            paths = files_to_read(path, reads_text)
             problem = f"{name} has no {'text' if reads_text else 'image'} in it"
         elif path.exists():
             paths, problem = [path], ""
@@ -165,6 +165,19 @@ def find_inputs(names: list[str], report: Callable[[str], None], reads_text: boo
             report(problem)
         found += paths
     return list(dict.fromkeys(found))
+
+
+def files_to_read(folder: Path, reads_text: bool) -> list[Path]:
+    """Return the texts or the images below a folder, by their endings; others are said to be left out."""
+    if reads_text:
+        paths, others = texts_below(folder)
+    else:
+        files = [path for path in paths_below(folder) if path.is_file()]
+        paths = [path for path in files if path.suffix.lower() in IMAGES]
+        others = [path.name for path in files if path.suffix.lower() not in IMAGES]
+    if paths and others:
+        log.warning(f"{folder}: {counted(others)} left out: {'no texts' if reads_text else 'no images'}, by the ending")
+    return paths
 
 
 def is_place(name: str) -> bool:

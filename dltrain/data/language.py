@@ -11,11 +11,12 @@ from typing import Any, ClassVar, Protocol
 import torch
 from torch import Tensor
 
-from dltrain.data.corpus import TEXT, Corpus, read_text
+from dltrain.data.corpus import Corpus, read_text
 from dltrain.data.description import unsound
 from dltrain.data.download import Published, fetch
 from dltrain.data.text import least, restored_tokenizer
 from dltrain.data.text_encoding import check_encoding
+from dltrain.data.text_folder import describe_texts, texts_below
 from dltrain.data.tokenizer import SPECIAL, Kind, Tokenizer
 from dltrain.data.tokens import tokenized
 from dltrain.errors import ConfigError, InputError
@@ -38,7 +39,7 @@ class Prose(Protocol):
 
 
 class FileProse:
-    """The text of a file, or of all .txt files in a folder by name, here or in `root`: UTF-8 or in the `encoding`."""
+    """The text of a file, or of all text files in a folder by name, here or in `root`: UTF-8 or in the `encoding`."""
 
     def __init__(
         self,
@@ -70,7 +71,10 @@ class FileProse:
 
     def text(self, name: str) -> str:
         path = self.place(name)
-        files = sorted(path.rglob(f"*{TEXT}")) if path.is_dir() else [path]
+        files = [path]
+        if path.is_dir():
+            files, others = texts_below(path)
+            describe_texts(path, files, others)
         text = "\n".join(read_text(file, self.encoding) for file in files)
         if not text.strip():
             raise InputError(f"{path} has no text in it")

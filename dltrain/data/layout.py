@@ -412,11 +412,16 @@ def files_beside(folder: str) -> list[str]:
 
 def files_below(folder: str) -> list[str]:
     """Return the names of all files below a folder that are not hidden."""
-    found: list[str] = []
-    for _, folders, names in os.walk(folder):
+    return [path.name for path in paths_below(folder)]
+
+
+def paths_below(folder: Path | str) -> list[Path]:
+    """Return the paths of all files below a folder that are not hidden, in their order."""
+    found: list[Path] = []
+    for place, folders, names in os.walk(folder):
         folders[:] = [name for name in folders if not is_hidden(name)]
-        found += [name for name in names if not is_hidden(name)]
-    return found
+        found += [Path(place, name) for name in names if not is_hidden(name)]
+    return sorted(found)
 
 
 def has_images(folder: str) -> bool:

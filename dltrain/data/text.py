@@ -171,6 +171,8 @@ class Text:
     def parts(self, rows: dict[str, Tensor], targets: Tensor) -> dict[str, Tensor]:
         """The rows of training, validation and test set, of those that the source has."""
         train = rows["train"]
+        if not len(train) and not self.restored:
+            raise InputError("there are no texts to train on, only others: call the folder of those train")
         if "test" not in rows:
             held = held_out(targets[train], self.test_fraction, self.split_seed)
             rows, train = {**rows, "test": train[held]}, train[~held]

@@ -10,27 +10,27 @@ from typing import Annotated
 import torch
 
 from dltrain.data.balance import Balance
-from dltrain.data.corpus import JSON_LINES, TABLES, Corpus, folder_texts, records
+from dltrain.data.corpus import JSON_LINES, TABLES, Corpus, records
 from dltrain.data.table import column_name
 from dltrain.data.text import Labelled, Text
+from dltrain.data.text_folder import TextFolder, Texts
 from dltrain.data.tokenizer import Kind
 from dltrain.data.tokens import Keep
 from dltrain.errors import InputError
 from dltrain.types import BatchSize, ColumnName, Fraction, Ge, Gt, PositiveInt
 
-EXPECTED = (
-    "a folder with .txt files in a folder for each class (or train/ and test/ with such), or a csv, tsv or jsonl file"
-)
+EXPECTED = "a folder with texts in a folder for each class (or train/ and test/ with such), or a csv, tsv or jsonl file"
 STATED = 1000  # texts, until they are read
-PARTS = ("train", "val", "test")
-Texts = tuple[list[bytes], list[str]]  # and the class of each
 
 
 class FileTexts:
-    """Texts from `path`: DIR/<class>/*.txt or DIR/{train,val,test}/<class>/*.txt; or a csv, tsv or jsonl file whose columns
-    `text` and `label` are text and class, with further files `val_path` and `test_path` for validation and testing. Files
-    are UTF-8 or in the `encoding`. InputError, with file and line, for what is not, for a class that is not among the
-    training texts', and where there is no text."""
+    """Texts from `path`: a folder with the folders of `classes`, and perhaps of splits (see
+    dltrain.data.text_folder); or a csv, tsv or jsonl file whose columns `text` and `label` are text and class.
+
+    Further files or folders `val_path` and `test_path` are for validation and testing. Files are UTF-8 or in the
+    `encoding`. InputError, with file and line, for what is not, for a class that is not among the training texts',
+    and where there is no text.
+    """
 
     def __init__(
         self,
@@ -41,8 +41,9 @@ class FileTexts:
         val_path: str | None = None,
         test_path: str | None = None,
         encoding: str | None = None,
+        classes: Sequence[str] | None = None,
     ) -> None:
-        self.root, self.named, self.encoding = Path(root), path is not None, encoding
+        self.root, self.named, self.encoding, self.classes = Path(root), path is not None, encoding, classes
         self.text, self.label = column_name(text), column_name(label)
         self.paths = {"train": path, "val": val_path, "test": test_path}
 
@@ -56,7 +57,8 @@ class FileTexts:
 
     @property
     def class_names(self) -> tuple[str, ...]:
-        return tuple(sorted(set(self.found["train"][1])))
+        labels = self.found["train"][1] or [name for _, names in self.found.values() for name in names]
+        return tuple(sorted(set(labels)))
 
     def read(self) -> dict[str, Labelled]:
         number = {name: k for k, name in enumerate(self.class_names)}
@@ -68,23 +70,40 @@ class FileTexts:
     @cached_property
     def found(self) -> dict[str, Texts]:
         """Texts and classes of every part that there is."""
-        path = self.place(str(self.paths["train"]))
-        if path.is_dir():
-            found = read_folders(path, self.encoding)
-        else:
-            found = {"train": self.read_table(path)}
-            known = set(found["train"][1])
-            others = {part: name for part, name in self.paths.items() if name is not None and part != "train"}
-            found |= {part: self.read_table(self.place(name), known) for part, name in others.items()}
-        if not found["train"][0]:
-            raise InputError(f"{path} has no text in it: expected {EXPECTED}")
+        found: dict[str, Texts] = {"train": ([], [])}
+        for part, path in self.places.items():
+            if path in self.folders:
+                texts = self.folders[path].read(self.encoding)
+                found |= texts if part == "train" else {part: texts.get(part) or texts["train"]}
+            else:
+                found[part] = self.read_table(path, set(found["train"][1]) if part != "train" else None)
+        if not any(texts for texts, _ in found.values()):
+            raise InputError(f"{self.places['train']} has no text in it: expected {EXPECTED}")
+        self.refuse_unknown_classes(found)
         return found
 
+    def refuse_unknown_classes(self, found: dict[str, Texts]) -> None:
+        """Raise InputError for a class that no training text has."""
+        known = set(found["train"][1])
+        for part, (_, labels) in found.items():
+            if known and (unknown := sorted(set(labels) - known)):
+                place = self.places.get(part, self.places["train"])
+                raise InputError(f"{place}: no training text has the class '{unknown[0]}'")
+
+    @cached_property
+    def places(self) -> dict[str, Path]:
+        """The named files and folders; InputError where one is absent."""
+        return {part: self.place(name) for part, name in self.paths.items() if name is not None}
+
+    @cached_property
+    def folders(self) -> dict[Path, TextFolder]:
+        """The named folders."""
+        return {path: TextFolder(path, self.classes) for path in self.places.values() if path.is_dir()}
+
     def find_files(self) -> None:
-        """Raise InputError where a named file or folder is absent."""
-        for name in self.paths.values():
-            if name is not None:
-                self.place(name)
+        """Raise InputError where a named file or folder is absent; log what of a folder is left out, once."""
+        for folder in self.folders.values():
+            folder.describe()
 
     def place(self, name: str) -> Path:
         """The file or folder, here or in the data root."""
@@ -123,6 +142,7 @@ class TextFiles(Text):
         val_path: str | None = None,
         test_path: str | None = None,
         encoding: str | None = None,
+        classes: Sequence[str] | None = None,
         tokenizer: Kind = "word",
         vocab_size: Annotated[int, Gt(4)] = 20_000,
         lowercase: bool = True,
@@ -143,7 +163,7 @@ class TextFiles(Text):
     ) -> None:
         super().__init__(
             root,
-            FileTexts(root, path, text, label, val_path, test_path, encoding),
+            FileTexts(root, path, text, label, val_path, test_path, encoding, classes),
             tokenizer=tokenizer,
             vocab_size=vocab_size,
             lowercase=lowercase,
@@ -163,30 +183,3 @@ class TextFiles(Text):
             encoding=encoding,
             seed=seed,
         )
-
-
-def read_folders(path: Path, encoding: str | None = None) -> dict[str, Texts]:
-    """The texts in folders of classes, those in folders of parts, or else all of one part."""
-    if (path / "train").is_dir():
-        found = {part: read_classes(path / part, encoding) for part in PARTS if (path / part).is_dir()}
-    else:
-        found = {"train": read_classes(path, encoding)}
-    known = set(found["train"][1])
-    for part, (_, labels) in found.items():
-        if unknown := sorted(set(labels) - known):
-            raise InputError(f"{path / part / unknown[0]}: no training text has this class")
-    return found
-
-
-def read_classes(path: Path, encoding: str | None = None) -> Texts:
-    texts: list[bytes] = []
-    labels: list[str] = []
-    for folder in visible(path):
-        some = list(folder_texts(folder, encoding=encoding))
-        texts += some
-        labels += [folder.name] * len(some)
-    return texts, labels
-
-
-def visible(path: Path) -> Sequence[Path]:
-    return sorted(child for child in path.iterdir() if child.is_dir() and not child.name.startswith("."))

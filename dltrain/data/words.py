@@ -12,11 +12,12 @@ from typing import Annotated, Any, Literal, Protocol
 import torch
 from torch import Tensor
 
-from dltrain.data.corpus import TEXT, Corpus, folder_texts, lines
+from dltrain.data.corpus import Corpus, lines, read_text
 from dltrain.data.description import unsound
 from dltrain.data.similarity import analogies, similarities
 from dltrain.data.text import Labelled
 from dltrain.data.text_encoding import check_encoding
+from dltrain.data.text_folder import describe_texts, texts_below
 from dltrain.data.tokenizer import SPECIAL
 from dltrain.data.tokens import tokenized
 from dltrain.data.word_split import WordSplit, staying
@@ -41,8 +42,8 @@ class Texts(Protocol):
 
 
 class WordFiles:
-    """Documents from `path`, here or in the data root: the .txt files of a folder and of those in it, or the lines of
-    a file."""
+    """Documents from `path`, here or in the data root: the texts of a folder and of those in it, a file each, or the lines
+    of a file."""
 
     def __init__(self, root: Path, path: str | None = None, encoding: str | None = None) -> None:
         check_encoding(encoding)
@@ -60,12 +61,14 @@ class WordFiles:
     def read(self) -> dict[str, Labelled]:
         found = self.find_files()
         if found.is_dir():
-            texts = folder_texts(found, pattern=f"**/*{TEXT}", encoding=self.encoding)
+            paths, others = texts_below(found)
+            describe_texts(found, paths, others)
+            texts = (read_text(path, self.encoding).encode() for path in paths)
         else:
             texts = (line.encode() for line in lines(found, self.encoding))
         corpus = Corpus.of(texts)
         if not len(corpus.blob):
-            raise InputError(f"{found} has no text in it: expected {TEXT} files, or a file with a document a line")
+            raise InputError(f"{found} has no text in it: expected text files, or a file with a document a line")
         return {"train": (corpus, torch.zeros(len(corpus), dtype=torch.int64))}
 
 

@@ -1,0 +1,128 @@
+"""Folders of texts: what is read whatever its ending, what is left out with a line, splits by their usual names."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dltrain.data.language import LanguageModeling
+from dltrain.data.text_files import TextFiles
+from dltrain.data.words import WordFiles
+from dltrain.errors import InputError
+
+WORDS = {"a": "good film", "b": "bad film", "c": "long book", "d": "short book"}
+
+
+def lay(root: str, classes: str = "abcd", endings: str = ".txt", count: int = 12) -> Path:
+    """Write `count` texts of each class, those of the k-th with the k-th of the `endings`."""
+    each = endings.split(",")
+    for k, name in enumerate(classes):
+        (folder := Path(root, name)).mkdir(parents=True, exist_ok=True)
+        for i in range(count):
+            text = f"{WORDS[name]} {i}"
+            (folder / f"{i}{each[min(k, len(each) - 1)]}").write_text(text, encoding="utf-8")
+    return Path(root)
+
+
+def data(path: Path | str, **more: Any) -> TextFiles:
+    return TextFiles(Path("data"), str(path), **more)
+
+
+def test_text_folder_loses_classes(dltrain: Callable[..., Any]) -> None:
+    """Four class folders, c with .TXT and d with .md files: four classes, all texts are read, and a line says of what."""
+    lay("ending", endings=".txt,.txt,.TXT,.md")
+    chosen = ("dataset=text_files", "dataset.path=ending", "model=fasttext", "dataset.vocab_size=50")
+    outcome = dltrain(*chosen, "trainer.epochs=1", "callbacks=quiet", "--json")
+    manifest = json.loads((Path(outcome.json["run"]) / "manifest.json").read_text(encoding="utf-8"))
+    assert manifest["data"]["class_names"] == ["a", "b", "c", "d"]
+    assert sum(manifest["effective"][f"{split}_samples"] for split in ("train", "val", "test")) == 48
+    assert outcome.out.count("ending: read as texts: 12 files (12 .md)") == 1
+    checked = dltrain("check", "--data", *chosen, "--json")
+    assert [row["class"] for row in checked.json["data"]["classes"]] == ["a", "b", "c", "d"]
+    predicted = dltrain("predict", outcome.json["run"], "ending", "--json")
+    assert predicted.json["predicted"] == 48
+
+
+@pytest.mark.parametrize("ending", [".TXT", ".Md", "", ".text", ".log", ".html", ".0123abcd", ".en", ".49960"])
+def test_any_ending_of_a_text_is_read(ending: str) -> None:
+    made = data(lay("texts", "ab", endings=ending))
+    assert made.class_names == ("a", "b")
+    assert sum(split.samples for split in (made.train, made.val, made.test)) == 24
+
+
+def test_packed_and_nested_texts_are_read_and_hidden_files_are_not() -> None:
+    path = lay("texts", "ab")
+    (path / "a" / "more").mkdir()
+    (path / "a" / "more" / "x.txt").write_text("nested")
+    (path / "a" / "y.txt.gz").write_bytes(gzip.compress(b"packed"))
+    for name in ("a/._0.txt", "a/.DS_Store", "__MACOSX/a/0.txt", ".git/config"):
+        (path / name).parent.mkdir(parents=True, exist_ok=True)
+        (path / name).write_bytes(b"\0\xff")
+    made = data(path)
+    assert sum(split.samples for split in (made.train, made.val, made.test)) == 26
+    assert b"packed" in made.source.found["train"][0]  # type: ignore[attr-defined]
+
+
+def test_what_is_no_text_is_left_out_with_a_line_or_refused(caplog: pytest.LogCaptureFixture) -> None:
+    path = lay("texts", "abc")
+    for name in ("a/x.pdf", "a/y.PDF", "b/z.csv", "readme.md"):
+        (path / name).write_bytes(b"\xff\0")
+    _ = data(path).train
+    assert "texts: 3 files (1 .pdf, 1 .PDF, 1 .csv) left out: no texts, by the ending" in caplog.text
+    assert "1 file (readme.md) left out beside the folders" in caplog.text
+    lay("docs", "abc", endings=".txt,.pdf,.txt")
+    with pytest.raises(InputError, match=r"there is no text in b, but 12 files \(12 \.pdf\)"):
+        _ = data("docs").train
+    lay("empty", "ab")
+    Path("empty/c").mkdir()
+    with pytest.raises(InputError, match="there is no text in c"):
+        _ = data("empty").train
+
+
+def test_split_folders_and_unlabeled_texts_are_no_classes(caplog: pytest.LogCaptureFixture) -> None:
+    """aclImdb as it is unpacked: unsup is left out with a line; valid/ is read; a flat test folder is left out."""
+    lay("aclImdb/train", "ab")
+    lay("aclImdb/test", "ab", count=4)
+    lay("aclImdb/Valid", "b", count=3)
+    Path("aclImdb/train/unsup").mkdir()
+    Path("aclImdb/train/unsup/0_0.txt").write_text("no verdict")
+    Path("aclImdb/imdb.vocab").write_text("the")
+    made = data("aclImdb")
+    assert [split.samples for split in (made.train, made.val, made.test)] == [24, 3, 8]
+    assert made.class_names == ("a", "b")
+    assert "unsup left out" in caplog.text
+    assert "1 file (imdb.vocab) left out beside the folders" in caplog.text
+    lay("flat", "ab")
+    Path("flat/testing").mkdir()
+    Path("flat/testing/1.txt").write_text("what?")
+    assert data("flat").class_names == ("a", "b")
+    assert data("flat", classes=["a", "testing"]).class_names == ("a", "testing")
+
+
+def test_folders_of_their_own_for_validation_and_testing() -> None:
+    """val_path and test_path may be folders too, with the classes of the training texts."""
+    made = data(lay("one", "ab"), val_path=str(lay("two", "a", count=2)), test_path=str(lay("three", "ab", count=3)))
+    assert [split.samples for split in (made.train, made.val, made.test)] == [24, 2, 6]
+    with pytest.raises(InputError, match="no training text has the class 'c'"):
+        _ = data("one", test_path=str(lay("four", "ac", count=1))).train
+
+
+def test_only_a_test_set_cannot_be_trained_on() -> None:
+    lay("only/test", "ab")
+    with pytest.raises(InputError, match="no texts to train on"):
+        _ = data("only").train
+
+
+def test_running_text_and_documents_of_a_folder_with_any_ending(caplog: pytest.LogCaptureFixture) -> None:
+    lay("books", "ab", endings=".md,")
+    Path("books/cover.jpg").write_bytes(b"\xff\xd8\xff")
+    assert len(WordFiles(Path("data"), "books").read()["train"][0]) == 24
+    assert "books: 1 file (cover.jpg) left out" in caplog.text
+    text = LanguageModeling(Path("data"), "books", length=4).source.read()["train"]
+    assert "good film 11" in text
+    assert "bad film 11" in text
