@@ -25,6 +25,7 @@ from dltrain.engine import Resume
 from dltrain.errors import DivergedError, DltrainError, InputError, Interrupted
 from dltrain.files import finite
 from dltrain.report.figures import best_row, note
+from dltrain.report.splits import empty_splits, sizes
 from dltrain.report.text import duration, fields, number, table
 from dltrain.run import CONFIG, LOG, MANIFEST, METRICS, RESULTS, Run, apart, as_json
 from dltrain.types import Grid
@@ -50,11 +51,9 @@ def start(composed: Composed, options: Options, folder: Path | None = None) -> d
         experiment = build.build(config)
         _ = experiment.data.train.samples  # reads the data set
         build.require_batches_for_norm(experiment)
-        share = config["dataset"].get("val_fraction")
-        if share and not experiment.data.val.samples and not config["debug"]:
-            log.warning(
-                f"dataset.val_fraction={share} of so few samples is none: nothing to validate on, nothing to choose by"
-            )
+        if not config["debug"]:
+            for message in empty_splits(experiment.data, config["dataset"]):
+                log.warning(message)
     contents = beginning(experiment, composed, options)
     if folder is None:
         run = Run.create(Path(config["paths"]["output"]), label(composed), contents)
@@ -256,7 +255,7 @@ def opening(session: Session) -> str:
     data, device = experiment.data, experiment.device.summary()
     return (
         f"{session.run.folder}: {build.parameter_count(experiment.task):,} parameters, "
-        f"{data.train.samples:,} training and {data.val.samples:,} validation samples, "
+        f"{sizes(data)}, "
         f"batch {data.train.batch_size}, {device['device']} {device['precision']}"
     )
 

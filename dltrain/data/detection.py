@@ -19,7 +19,7 @@ from dltrain.data.scenes import NONE, Absent, fit, letterbox
 from dltrain.data.split import Split, held_out
 from dltrain.errors import ConfigError, InputError
 from dltrain.rng import keyed
-from dltrain.types import BatchSize, Fraction, PositiveInt, Probability, Sample, Source, Spec, Transform
+from dltrain.types import BatchSize, Fraction, MakesTestSplit, PositiveInt, Probability, Sample, Source, Spec, Transform
 
 FAKE_BATCHES, FAKE_BOXES = 4, 6
 MOST_VALUES = 2**26  # of one image
@@ -134,6 +134,9 @@ class Detection:
         """Training objects of each class."""
         labels = self.stored["train"][1][self.rows[0]][..., 4].flatten().long() + 1
         return tuple(torch.bincount(labels.cpu(), minlength=self.spec.num_classes + 1)[1:].tolist())
+
+    def test_rule(self) -> str:
+        return self.source.test_rule() if isinstance(self.source, MakesTestSplit) else ""
 
     def fake(self) -> Detection:
         """Random boxes in noise of the same shape and classes: a few small batches, no file."""

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from dltrain.data.decode import read_images, size_of
 from dltrain.data.layout import EXPECTED, IMAGE_ENDINGS, Layout, arrange, is_hidden, shown, shown_names
-from dltrain.data.split import held_out
+from dltrain.data.split import drawn_share, held_out
 from dltrain.data.workers import CHUNK, Job, in_threads
 from dltrain.errors import ConfigError, InputError
 from dltrain.types import Spec
@@ -128,6 +128,11 @@ class Folder:
         if not found["test"].paths:
             raise InputError(f"{self.path} has no images for testing: add some, or raise dataset.test_fraction")
         return found
+
+    def test_rule(self) -> str:
+        if "test" in self.listed[1] or self.test_only:
+            return ""
+        return drawn_share(self.test_fraction, "the images of each class", self.split_seed)
 
     @cached_property
     def layout(self) -> Layout:

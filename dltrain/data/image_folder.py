@@ -136,6 +136,9 @@ class ImageFolder:
     def standardize_by(self, mean: Sequence[float], std: Sequence[float]) -> bool:
         return self.inner.standardize_by(mean, std)
 
+    def test_rule(self) -> str:
+        return self.folder.test_rule() if self.folder else ""
+
     def fake(self) -> InMemory:
         return self.inner.fake()
 

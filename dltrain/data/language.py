@@ -125,6 +125,7 @@ class Loaded:
     tokenizer: Tokenizer
     parts: dict[str, Tensor]
     digest: str
+    made_test: bool  # of the training text's end, for there was no other
 
 
 class Blocks:
@@ -250,11 +251,14 @@ class LanguageModeling:
     @cached_property
     def loaded(self) -> Loaded:
         self.find_files()
-        texts = self.parts(self.source.read())
+        found = self.source.read()
+        texts = self.parts(found)
         corpora = [Corpus.of(piece.encode(errors="replace") for piece in pieces(text)) for text in texts.values()]
         most = self.vocab_size or 2**31 - 1
-        tokenizer, found, digest = tokenized(corpora, [0], self.kind, most, self.lowercase, self.root, self.restored)
-        return Loaded(tokenizer, {part: one.flat for part, one in zip(texts, found, strict=True)}, digest)
+        tokenizer, ragged, digest = tokenized(corpora, [0], self.kind, most, self.lowercase, self.root, self.restored)
+        return Loaded(
+            tokenizer, {part: one.flat for part, one in zip(texts, ragged, strict=True)}, digest, "test" not in found
+        )
 
     def parts(self, texts: dict[str, str]) -> dict[str, str]:
         """The text for training, for validation and for testing."""
@@ -264,6 +268,11 @@ class LanguageModeling:
                 held = round(fraction * len(texts["train"]))
                 train, texts = train[: len(train) - held], {**texts, part: train[len(train) - held :]}
         return {"train": train, "val": texts["val"], "test": texts["test"]}
+
+    def test_rule(self) -> str:
+        if not self.loaded.made_test:
+            return ""
+        return f"the last {100 * self.test_fraction:g} % of the text, dataset.test_fraction"
 
     def split(self, part: str, batch_size: int, seed: int | None) -> Blocks:
         tokens = self.loaded.parts[part].to(self.device)

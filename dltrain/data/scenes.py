@@ -15,6 +15,7 @@ from torch import Tensor
 
 from dltrain.data.decode import cores, read_image, size_of
 from dltrain.data.memory import free_memory
+from dltrain.data.split import drawn_share
 from dltrain.data.workers import Job, in_threads
 from dltrain.errors import InputError
 from dltrain.rng import keyed
@@ -125,6 +126,9 @@ class SceneFiles:
             STD if self.channels == 3 else GREY_STD,
             boxes=max(1, most),
         )
+
+    def test_rule(self) -> str:
+        return "" if "test" in self.listing.parts else drawn_share(self.test_fraction, "the images", self.split_seed)
 
     def read(self) -> dict[str, tuple[Tensor, Tensor]]:
         """Every image, decoded by all threads, and its boxes."""

@@ -143,3 +143,8 @@ def held_out(targets: Tensor, fraction: float, seed: int, folds: int | None = No
         part = order[: round(fraction * len(members))] if folds is None else order[(fold + int(label)) % folds :: folds]
         held[part] = True
     return held
+
+
+def drawn_share(fraction: float, what: str, split_seed: int) -> str:
+    """Return in words which share of the data was drawn for testing."""
+    return f"{100 * fraction:g} % of {what}, drawn by dataset.split_seed={split_seed}"

@@ -23,7 +23,7 @@ from dltrain.data.description import unsound
 from dltrain.data.encoding import Encoder, Missing, statistics
 from dltrain.data.fake import Fake
 from dltrain.data.number_format import PLAIN, NumberFormat
-from dltrain.data.split import Split, held_out
+from dltrain.data.split import Split, drawn_share, held_out
 from dltrain.data.table import Column, Request, Table, TableSource, check_names, column_names
 from dltrain.data.table_files import Row, TableFile
 from dltrain.data.values import KnownTexts, canonical
@@ -313,6 +313,14 @@ class Tabular:
     @cached_property
     def test(self) -> Split:
         return Split(*self.stored, self.loaded.test, self.loaded.spec, self.eval_batch_size, None)
+
+    def test_rule(self) -> str:
+        if self.test_source:
+            return ""
+        if self.restored and self.restored["digest"] != self.loaded.digest:
+            return ""
+        what = "the rows of each class" if self.loaded.spec.class_names else "the rows"
+        return drawn_share(self.test_fraction, what, self.split_seed)
 
     def fake(self) -> Fake:
         """Random rows of the same columns and targets."""

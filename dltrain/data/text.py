@@ -16,7 +16,7 @@ from dltrain.data.balance import Balance
 from dltrain.data.corpus import JSON_LINES, TABLES, Corpus, read_text, records
 from dltrain.data.description import unsound
 from dltrain.data.fake_tokens import FakeTokens
-from dltrain.data.split import held_out
+from dltrain.data.split import drawn_share, held_out
 from dltrain.data.text_encoding import check_encoding
 from dltrain.data.tokenizer import Kind, Tokenizer
 from dltrain.data.tokens import Batching, Keep, Ragged, TokenSplit, tokenized
@@ -54,6 +54,7 @@ class Loaded:
     targets: Tensor
     parts: dict[str, Tensor]
     digest: str
+    made_test: bool  # of the training texts, for there were no others
 
 
 class Text:
@@ -166,7 +167,7 @@ class Text:
         texts = joined([ragged.cut(self.max_length, self.keep) for ragged in found])
         ends = torch.tensor([0, *map(len, corpora)]).cumsum(0).tolist()
         rows = {name: torch.arange(*ends[i : i + 2]) for i, name in enumerate(sets)}
-        return Loaded(tokenizer, texts, targets, self.parts(rows, targets), digest.hexdigest())
+        return Loaded(tokenizer, texts, targets, self.parts(rows, targets), digest.hexdigest(), "test" not in sets)
 
     def parts(self, rows: dict[str, Tensor], targets: Tensor) -> dict[str, Tensor]:
         """The rows of training, validation and test set, of those that the source has."""
@@ -212,6 +213,11 @@ class Text:
     @property
     def class_counts(self) -> tuple[int, ...]:
         return self.restored[2] if self.restored else self.train.class_counts(len(self.class_names))
+
+    def test_rule(self) -> str:
+        if not self.loaded.made_test:
+            return ""
+        return drawn_share(self.test_fraction, "the texts of each class", self.split_seed)
 
     def fake(self) -> FakeTokens:
         """Random tokens of the same vocabulary, in the same classes; of a restored run they mean what they meant there."""

@@ -187,6 +187,9 @@ class TimeSeries:
     def test(self) -> Split:
         return Split(*self.stored, self.loaded.test, self.spec, self.eval_batch_size, None)
 
+    def test_rule(self) -> str:
+        return f"the last {100 * self.test_fraction:g} % of the series, dataset.test_fraction"
+
     def fake(self) -> Fake:
         """Random windows of the same length and horizon."""
         return Fake(self.spec, self.batch_size, self.seed)

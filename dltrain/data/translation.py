@@ -17,7 +17,7 @@ from torch import Tensor
 from dltrain.data.corpus import Corpus, lines
 from dltrain.data.description import unsound
 from dltrain.data.fake_tokens import FakeTokens
-from dltrain.data.split import held_out
+from dltrain.data.split import drawn_share, held_out
 from dltrain.data.text import joined, least, restored_tokenizer
 from dltrain.data.text_encoding import check_encoding
 from dltrain.data.tokenizer import Kind, Tokenizer
@@ -51,6 +51,7 @@ class Loaded:
     targets: Ragged
     parts: dict[str, Tensor]
     digest: str
+    made_test: bool  # of the training pairs, for there were no others
 
 
 class Translation:
@@ -149,6 +150,7 @@ class Translation:
             wrapped(joined([ragged.cut(self.max_length - ENDS, "head") for ragged in targets])),
             self.parts({name: torch.arange(*ends[i : i + 2]) for i, name in enumerate(sets)}),
             hashlib.sha256(f"{digest} {target_digest}".encode()).hexdigest(),
+            "test" not in sets,
         )
 
     def parts(self, rows: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -184,6 +186,9 @@ class Translation:
     def class_counts(self) -> tuple[int, ...]:
         """None: there are no classes."""
         return ()
+
+    def test_rule(self) -> str:
+        return drawn_share(self.test_fraction, "the pairs", self.split_seed) if self.loaded.made_test else ""
 
     def fake(self) -> FakeTokens:
         """Random tokens of the same vocabularies; of a run they are spelled as its tokenizers do."""

@@ -15,6 +15,7 @@ from torch import Tensor
 from dltrain.data.corpus import Corpus, lines, read_text
 from dltrain.data.description import unsound
 from dltrain.data.similarity import analogies, similarities
+from dltrain.data.split import drawn_share
 from dltrain.data.text import Labelled
 from dltrain.data.text_encoding import check_encoding
 from dltrain.data.text_folder import describe_texts, texts_below
@@ -207,6 +208,9 @@ class Words:
     def split(self, name: str) -> WordSplit:
         words, documents = self.loaded.parts[name]
         return WordSplit(words, documents, staying(self.counts, self.sample), self.batch_size, self.seed)
+
+    def test_rule(self) -> str:
+        return drawn_share(self.test_fraction, "the documents", self.split_seed)
 
     @property
     def class_counts(self) -> tuple[int, ...]:

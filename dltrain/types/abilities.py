@@ -21,6 +21,14 @@ class ReadsText(Protocol):
 
 
 @runtime_checkable
+class MakesTestSplit(Protocol):
+    """Data that may have to make its test split of the samples that there are."""
+
+    def test_rule(self) -> str:
+        """Return by what rule it was made, in a few words; "" where the data comes with a test set."""
+
+
+@runtime_checkable
 class Answers(Protocol):
     """A task that says what its predictions mean; of one that does not, `predict` shows the raw numbers."""
 
