@@ -28,7 +28,8 @@ class Scores:
     `figures` are numbers by name. `confusion` (P, 3) has a row for each pair that occurs: true class, predicted class,
     number of samples. `per_class` (K, 5) has the columns `metrics.PER_CLASS`, NaN where a class has no AUC. `curves`
     (M, P) are the ROC curves of `curve_classes` (M,), at most `MAX_CURVES`, of more classes the worst; `mean_curve` (P,)
-    is the mean over `mean_classes` classes. `note` says in one line what is approximated; it is empty where all is exact.
+    is the mean over `mean_classes` classes and `mean_auc` that of their areas. `note` says in one line what is
+    approximated; it is empty where all is exact.
     """
 
     figures: dict[str, float]
@@ -38,6 +39,7 @@ class Scores:
     curve_classes: Tensor
     mean_curve: Tensor
     mean_classes: int
+    mean_auc: float
     note: str = ""
 
 
@@ -97,6 +99,7 @@ class ClassificationScores:
         found = metrics.classification(*self.all_logits(), self.top_k)
         confusion, per_class, curves = (found.pop(name).cpu() for name in ("confusion", "per_class", "roc"))
         pairs = confusion.nonzero()
+        known = per_class[:, 3].isfinite()
         chosen = drawn_classes(per_class[:, 3])
         return Scores(
             figures={name: float(value) for name, value in found.items()},
@@ -105,7 +108,8 @@ class ClassificationScores:
             curves=curves[chosen],
             curve_classes=chosen,
             mean_curve=curves.nanmean(dim=0),
-            mean_classes=self.num_classes,
+            mean_classes=int(known.sum()),
+            mean_auc=float(per_class[known, 3].mean()),
         )
 
     def _from_counts(self) -> Scores:
@@ -128,6 +132,7 @@ class ClassificationScores:
             curve_classes=chosen,
             mean_curve=self._curves(averaged, targets).mean(dim=0),
             mean_classes=len(averaged),
+            mean_auc=float(auc[averaged].mean()),
             note=self._note(auc),
         )
 
@@ -220,7 +225,7 @@ def confusion_table(pairs: Tensor, names: tuple[str, ...]) -> Table:
     cells = place[true] * size + place[predicted]
     values = torch.zeros(size * size, dtype=torch.int64).index_add(0, cells, samples).view(size, size)
     shown = (*(names[k] for k in worst.tolist()), OTHERS)
-    note = f"the {len(worst)} of {count:,} classes with the most mistakes"
+    note = f"the {len(worst)} of {count:,} classes with the most mistakes; the others together, right and wrong"
     return Table(values, shown, shown, *titles, note=note)
 
 
@@ -243,7 +248,7 @@ def roc_plot(scores: Scores, names: tuple[str, ...]) -> Plot:
         mean = "mean of all classes"
         if scores.mean_classes < len(names):
             mean = f"mean of {scores.mean_classes:,} of {len(names):,} classes"
-        lines[f"{mean} (AUC {scores.figures['auroc']:.3f})"] = (xs, scores.mean_curve.tolist())
+        lines[f"{mean} (AUC {scores.mean_auc:.3f})"] = (xs, scores.mean_curve.tolist())
     if len(names) > MAX_CURVES and lines:
         title = f"ROC of the {len(lines) - 1} worst of {len(names):,} classes (lowest AUC)"
     return Plot(

@@ -94,7 +94,19 @@ def test_an_auc_over_a_sample_of_the_classes_says_so(monkeypatch: pytest.MonkeyP
     assert found.note.startswith("auroc is the mean over 10 of 40 classes, chosen at random")
     for name in ("accuracy", "precision", "recall", "f1", "top5"):
         assert found.figures[name] == dense.figures[name], "all classes count"
-    assert "mean of 10 of 40 classes" in roc_plot(found, tuple(map(str, range(40)))).lines
+    mean = list(roc_plot(found, tuple(map(str, range(40)))).lines)[-1]
+    assert mean == f"mean of 10 of 40 classes (AUC {found.figures['auroc']:.3f})"
+
+
+def test_the_area_beside_a_mean_curve_is_that_of_its_classes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MAX_DENSE_CLASSES", 2)
+    monkeypatch.setattr(module, "MEAN_OF_CURVES", 5)
+    found = gathered(*samples(300, 40)).compute()
+    assert found.mean_classes == 5
+    area = float(torch.trapezoid(found.mean_curve, metrics.false_positive_rates()))
+    assert found.mean_auc == pytest.approx(area, abs=5e-3)
+    assert found.mean_auc != pytest.approx(found.figures["auroc"], abs=5e-3)
+    assert f"mean of 5 of 40 classes (AUC {found.mean_auc:.3f})" in roc_plot(found, tuple(map(str, range(40)))).lines
 
 
 def test_the_worst_classes_stand_in_the_tables_of_many() -> None:
@@ -109,7 +121,7 @@ def test_the_worst_classes_stand_in_the_tables_of_many() -> None:
     assert confusion.rows == confusion.columns
     assert confusion.rows[:4] == ("c7", "c9", "c150", "c151")
     assert confusion.rows[-1] == OTHERS
-    assert confusion.note == "the 20 of 200 classes with the most mistakes"
+    assert confusion.note == "the 20 of 200 classes with the most mistakes; the others together, right and wrong"
     assert confusion.values[:4, :4].tolist() == [[0, 2, 0, 0], [0, 2, 0, 0], [0, 0, 1, 1], [0, 0, 0, 2]]
     assert int(confusion.values[-1, -1]) == 180 * 2
     assert int(confusion.values.sum()) == 400
