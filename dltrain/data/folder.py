@@ -126,7 +126,11 @@ class Folder:
                 held = held_out(train.targets, self.test_fraction, self.split_seed)
             found |= {"train": train[~held], "test": train[held]}
         if not found["test"].paths:
-            raise InputError(f"{self.path} has no images for testing: add some, or raise dataset.test_fraction")
+            raise InputError(
+                f"{self.path} has no images for testing: dataset.test_fraction={self.test_fraction} of the "
+                f"{len(found['train'].paths):,} images in {len(self.class_names):,} classes, taken of each class, is none; "
+                "add some, or raise dataset.test_fraction"
+            )
         return found
 
     def test_rule(self) -> str:

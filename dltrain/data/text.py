@@ -16,6 +16,7 @@ from dltrain.data.balance import Balance
 from dltrain.data.corpus import JSON_LINES, TABLES, Corpus, read_text, records
 from dltrain.data.description import unsound
 from dltrain.data.fake_tokens import FakeTokens
+from dltrain.data.layout import shown_names
 from dltrain.data.split import drawn_share, held_out
 from dltrain.data.text_encoding import check_encoding
 from dltrain.data.tokenizer import Kind, Tokenizer
@@ -185,12 +186,14 @@ class Text:
         return {**rows, "train": train}
 
     def as_trained(self, targets: Tensor) -> Tensor:
-        """Class numbers of this source in the numbering of the run's classes; InputError for one that the run has not."""
+        """Return class numbers of this source in the numbering of the run's classes; InputError for one that the run has
+        not."""
         assert self.restored
         here, trained = self.source.class_names, self.restored[1]
         if unknown := sorted(set(here) - set(trained)):
-            raise InputError(f"the run knows no class {', '.join(unknown)}; its classes are {', '.join(trained)}")
-        return torch.tensor([trained.index(name) for name in here])[targets]
+            raise InputError(f"the run knows no class {shown_names(unknown)}; its classes are {shown_names(trained)}")
+        number = {name: k for k, name in enumerate(trained)}
+        return torch.tensor([number[name] for name in here], dtype=torch.int64)[targets]
 
     def split(self, name: str, batch_size: BatchSize, seed: int | None) -> TokenSplit:
         loaded, tokens = self.loaded, self.tokens_per_batch if seed is not None else None

@@ -24,14 +24,24 @@ def empty_splits(data: Data, settings: Mapping[str, Any]) -> list[str]:
     if settings.get("val_fraction") and not data.val.samples:
         messages.append(
             f"dataset.val_fraction={settings['val_fraction']} of so few samples is none: nothing to validate on, "
-            "nothing to choose by; add data or raise dataset.val_fraction"
+            f"nothing to choose by; add data or raise dataset.val_fraction{share_of_classes(data)}"
         )
     if settings.get("test_fraction") and not data.test.samples:
         messages.append(
             f"dataset.test_fraction={settings['test_fraction']} of so few samples is none: nothing is tested, so there "
             "is no test figure; add data or raise dataset.test_fraction (0 says that no test is wanted)"
+            f"{share_of_classes(data)}"
         )
     return messages + untested_classes(data)
+
+
+def share_of_classes(data: Data) -> str:
+    """Return a clause that says how few samples a class has, where the splits are made of each class alike."""
+    classes = data.spec.num_classes
+    if classes < 2 or data.spec.boxes:
+        return ""
+    mean = data.train.samples / classes
+    return f"; the share is taken of each of {classes:,} classes, which have {mean:.1f} training samples on average"
 
 
 def untested_classes(data: Data) -> list[str]:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from dltrain.data.tabular import Tabular
+from dltrain.data.text_files import TextFiles
 from dltrain.errors import InputError
 
 
@@ -37,3 +38,19 @@ def test_nearly_as_many_classes_as_rows_are_mentioned(
     _ = table(labels).spec
     said = f"the target 'y' has {classes:,} classes in 300 rows: most can hardly be learned or tested"
     assert any(said in record.getMessage() for record in caplog.records) == warned
+
+
+def test_a_message_on_unknown_classes_names_a_few_of_many() -> None:
+    """It named them all, in megabytes where there are 20,000."""
+
+    def texts(name: str, first: int) -> TextFiles:
+        Path(name).write_text("text,label\n" + "".join(f"word {k},c{first + k % 300}\n" for k in range(900)))
+        return TextFiles(Path(), name)
+
+    other = texts("other.csv", first=200)
+    other.restore(texts("trained.csv", first=0).description())
+    with pytest.raises(
+        InputError, match=r"the run knows no class c300, .* more; its classes are c0, .* more"
+    ) as raised:
+        _ = other.test
+    assert len(str(raised.value)) < 300

@@ -149,3 +149,10 @@ def test_the_opening_line_and_the_warning_of_a_run(dltrain) -> None:
     assert outcome.code == 0, outcome.err
     assert "and no test samples, batch" in outcome.out
     assert "dataset.test_fraction=0.2 of so few samples is none: nothing is tested" in outcome.out + outcome.err
+
+
+def test_many_samples_of_few_in_each_class_are_not_called_few() -> None:
+    """300 rows of 100 classes: a tenth of three is none."""
+    path = lines("classes.csv", ["x,y", *(f"{i},c{i % 100}" for i in range(300))])
+    (message,) = empty_splits(Tabular(path, "y", test_fraction=0.2, val_fraction=0.1), {"val_fraction": 0.1})
+    assert message.endswith("the share is taken of each of 100 classes, which have 2.0 training samples on average")
