@@ -11,15 +11,17 @@ import sys
 import traceback
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 from types import FrameType
 from typing import Any
 
 from dltrain import __version__
 from dltrain.commands.options import Options
+from dltrain.config.answers import flag_answer, verb_for
 from dltrain.config.groups import config_dir, groups
+from dltrain.config.habits import VERBS as VERBS_ELSEWHERE
+from dltrain.config.quoting import exists
 from dltrain.config.schema import close_matches
-from dltrain.config.suggest import common_keys
+from dltrain.config.suggest import common_keys, default_keys
 from dltrain.console import open_closed_descriptors, safe_streams
 from dltrain.errors import DltrainError, Interrupted, StoppedBySignal, UsageError, ending_signals
 from dltrain.files import to_json
@@ -145,19 +147,14 @@ def parse(argv: list[str]) -> tuple[Verb | None, Options, set[str]]:
     if words and "=" not in words[0] and not words[0].startswith(("~", "+")):
         name = words.pop(0)
         if name not in VERBS | HIDDEN and "help" not in flags:
-            close = close_matches(name, VERBS)
-            raise UsageError(
-                f"{name} is not a verb; did you mean `dltrain {close[0]}`?"
-                if close
-                else f"{name} is not a verb ({', '.join(VERBS)}); settings are KEY=VALUE (dltrain --help)"
-            )
+            raise UsageError(_unknown_verb(name))
         verb = (VERBS | HIDDEN).get(name)
     if verb and verb.files:
         options.names = [*(word for word in words if not _is_setting(word)), *rest]
         options.overrides = [word for word in words if _is_setting(word)]
     else:
         words += rest
-        while verb and len(options.names) < verb.names and words and "=" not in words[0]:
+        while verb and len(options.names) < verb.names and words and _is_name(words[0]):
             options.names.append(words.pop(0))
         options.overrides = words
     if options.multirun and verb is not VERBS["train"]:
@@ -169,24 +166,51 @@ def parse(argv: list[str]) -> tuple[Verb | None, Options, set[str]]:
 
 
 def _is_setting(word: str) -> bool:
-    """Whether a word among names of files is a setting: it looks like one, and there is no file of that name."""
-    return re.fullmatch(r"[+~]?[\w.]+=.*|~[\w.]+", word, re.DOTALL) is not None and not Path(word).exists()
+    """Tell whether a word among names is a setting: it looks like one, and there is no file of that name."""
+    looks_like_one = re.fullmatch(r"(\+{0,2}|~)[\w.]+=.*|~[\w.]+", word, re.DOTALL) is not None
+    return looks_like_one and not exists(word)
+
+
+def _is_name(word: str) -> bool:
+    """Tell whether a word after a verb is a name (RUN, KEY, GROUP): it has no =, or there is a file of that name."""
+    return "=" not in word or exists(word)
+
+
+def _unknown_verb(name: str) -> str:
+    """Return what to type instead of a first word that is no verb."""
+    command = verb_for(name)
+    if command is not None:
+        return f"{name} is not a verb; did you mean `{command}`?"
+    close = close_matches(name, VERBS)
+    if close:
+        return f"{name} is not a verb; did you mean `dltrain {close[0]}`?"
+    if close := close_matches(name, VERBS_ELSEWHERE):
+        return f"{name} is not a verb; did you mean `{VERBS_ELSEWHERE[close[0]]}`?"
+    return f"{name} is not a verb ({', '.join(VERBS)}); settings are KEY=VALUE (dltrain --help)"
 
 
 def _as_override(flag: str, following: list[str]) -> str:
-    """What to type instead of `--epochs 5`."""
-    name, _, value = flag.lstrip("-").replace("-", "_").partition("=")
-    value = value or (following[0] if following and "=" not in following[0] else "...")
-    keys = common_keys()
-    exact = [key for key in keys if name in (key, key.rpartition(".")[2])]
-    alike = close_matches(name, [key.rpartition(".")[2] for key in keys])
-    close = exact or [key for best in alike for key in keys if key.rpartition(".")[2] == best]
+    """Return what to type instead of `--epochs 5`."""
     if flag in ("-v", "-V"):
         return f"no such flag: {flag}; did you mean --version?"
-    bare = {known.lstrip("-"): known for known in FLAGS | VALUED}  # the dashes would make all of them alike
-    if flags := close_matches(flag.lstrip("-"), bare):
+    dashed, _, value = flag.partition("=")
+    value = value or next((word for word in following if not word.startswith("-") and "=" not in word), "")
+    known = default_keys()
+    answer = flag_answer(dashed, value, known.__contains__)
+    if answer is not None:
+        words = answer.text if value or not answer.words.endswith("=") else f"; did you mean {answer.words}...?"
+        return f"no such flag: {flag}; settings are KEY=VALUE without dashes{words}"
+    bare = {
+        known_flag.lstrip("-"): known_flag for known_flag in FLAGS | VALUED
+    }  # the dashes would make all of them alike
+    if flags := close_matches(dashed.lstrip("-"), bare):
         return f"no such flag: {flag}; did you mean {bare[flags[0]]}?"
-    meant = f"; did you mean {close[0]}={value}?" if close else ""
+    name = dashed.lstrip("-").replace("-", "_")
+    keys = common_keys()
+    exact = sorted((key for key in known if name == key.rpartition(".")[2]), key=len)
+    alike = close_matches(name, [key.rpartition(".")[2] for key in keys])
+    close = exact or [key for best in alike for key in keys if key.rpartition(".")[2] == best]
+    meant = f"; did you mean {close[0]}={value or '...'}?" if close else ""
     return f"no such flag: {flag}; settings are KEY=VALUE without dashes{meant}"
 
 

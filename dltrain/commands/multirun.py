@@ -13,8 +13,9 @@ from dltrain.commands.options import Options
 from dltrain.commands.show import look_up
 from dltrain.commands.train import start
 from dltrain.config.check import problems_of
-from dltrain.config.compose import Composed, compose, parse, raise_problems
+from dltrain.config.compose import Composed, compose
 from dltrain.config.groups import groups
+from dltrain.config.overrides import parse, raise_problems
 from dltrain.config.schema import literals
 from dltrain.errors import DltrainError, Interrupted, StoppedBySignal, UsageError
 from dltrain.files import to_json

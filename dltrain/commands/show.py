@@ -10,8 +10,9 @@ from typing import Any
 import yaml
 
 from dltrain.commands.options import Options
-from dltrain.config.compose import Composed, compose, parse, raise_problems
+from dltrain.config.compose import Composed, compose
 from dltrain.config.groups import COMPOSING, conf_dir, groups, option_file, read_option
+from dltrain.config.overrides import parse, raise_problems
 from dltrain.config.policy import locate
 from dltrain.config.schema import Argument, arguments, as_yaml, close_matches, describe
 from dltrain.config.settings import Settings

@@ -9,8 +9,9 @@ import typing
 from collections.abc import Callable
 from typing import Any
 
-from dltrain.config.compose import Composed, Problem
+from dltrain.config.compose import Composed
 from dltrain.config.groups import COMPOSING, OVERLAYS, groups
+from dltrain.config.overrides import Problem
 from dltrain.config.policy import PACKAGES, locate, under
 from dltrain.config.schema import (
     LONGEST,

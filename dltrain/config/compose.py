@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import copy
-import re
+import dataclasses
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from dltrain.config.answers import unknown_option
 from dltrain.config.choose import GLOBAL, choose
 from dltrain.config.groups import COMPOSING, OVERLAYS, groups, option_file
 from dltrain.config.interpolation import Way, dotted, environment, interpolations
-from dltrain.config.read import DEEPEST, LONGEST_NUMBER
-from dltrain.config.schema import close_matches, is_mapping_of_objects
-from dltrain.config.suggest import arguments_of, common_keys, unknown_key
-from dltrain.errors import ConfigError, InputError, first_line
-
-LONGEST = 10_000  # characters of an override
-
-Problem = tuple[str, str]
+from dltrain.config.overrides import Problem, parse
+from dltrain.config.schema import Argument, as_yaml, is_mapping_of_objects, wrong
+from dltrain.config.suggest import argument_of, arguments_of, unknown_key
+from dltrain.errors import InputError, first_line
 
 
 @dataclass
@@ -38,98 +36,70 @@ class Composed:
     public: dict[str, Any] = field(default_factory=dict)
 
 
-def parse(overrides: list[str], sweep: bool = False) -> tuple[list[Any], list[Problem]]:
-    """Hydra's override objects, and the texts that are not overrides with what would be."""
-    from hydra.core.override_parser.overrides_parser import OverridesParser
-    from hydra.errors import HydraException
-
-    parser, parsed, problems = OverridesParser.create(), [], []
-    for text in overrides:
-        if why := _not_looked_at(text):
-            problems.append((text if text.isprintable() and len(text) < 100 else f"{text[:60]!r}...", why))
-            continue
-        if "=" not in text and not text.startswith("~"):
-            problems.append((text, f"is not an override: settings are KEY=VALUE{_as_setting(text)}"))
-            continue
-        try:
-            override = _parse_override(parser, text)
-        except HydraException as e:
-            problems.append((text, f"cannot be read as KEY=VALUE: {first_line(e)}"))
-            continue
-        key = override.key_or_group
-        if key.replace("/", ".").partition(".")[0] == "hydra":
-            problems.append((text, "hydra.* is not to be set: a run's folder is paths.output and name, a sweep is -m"))
-        elif override.package is not None:
-            problems.append((text, f"a choice has one place: {key}=NAME, without @{override.package}"))
-        elif override.is_sweep_override() and not sweep:
-            at_once = f"; all at once: {key}=[{text.partition('=')[2]}]" if key in COMPOSING else ""
-            problems.append((text, f"several values are a sweep: dltrain -m {text}{at_once}"))
-        else:
-            parsed.append(override)
-    return parsed, problems
-
-
-def _not_looked_at(text: str) -> str | None:
-    """Why a text is refused before Hydra's parser, which is recursive and slow, sees it."""
-    if len(text) > LONGEST:
-        return f"cannot be read as KEY=VALUE: longer than {LONGEST:,} characters"
-    if not text.isprintable():
-        return "cannot be read as KEY=VALUE: it holds a line break or another control character"
-    depth = deepest = 0
-    for letter in text:
-        depth += (letter in "[{(") - (letter in ")}]")
-        deepest = max(deepest, depth)
-    if deepest > DEEPEST:
-        return f"cannot be read as KEY=VALUE: nested more than {DEEPEST} deep"
-    if re.search(rf"[\d_]{{{LONGEST_NUMBER},}}", text):
-        return f"cannot be read as KEY=VALUE: a number of more than {LONGEST_NUMBER} digits"
-    return None
-
-
-def _parse_override(parser: Any, text: str) -> Any:
-    """Hydra's grammar, and beyond it plain text with characters that it does not know, as in paths.output=~/runs."""
-    from hydra.errors import HydraException
-
-    try:
-        return parser.parse_override(text)
-    except HydraException:
-        key, _, value = text.partition("=")
-        if not value or set(value) & set("[]{}(),'\"$\\"):
-            raise
-        override = parser.parse_override(f"{key}='{value}'")
-        override.input_line = text
-        return override
-
-
-def _as_setting(word: str) -> str:
-    if word in common_keys():
-        return f"; did you mean {word}=...?"
-    close = close_matches(word, [key.split(".")[-1] for key in common_keys()])
-    full = [key for key in common_keys() if close and key.split(".")[-1] == close[0]]
-    return f"; did you mean {full[0]}=...?" if full else ""
-
-
 def compose(overrides: list[str]) -> Composed:
     """Compose `overrides` over conf/; what is wrong with them is set aside in `problems`, and the rest composed."""
     parsed, problems = parse(overrides)
-    chosen: list[Any] = []
-    values: list[Any] = []
-    for override in parsed:
-        (chosen if override.key_or_group in groups() and not _is_value(override) else values).append(override)
+    chosen, taken_out, values = _by_kind(parsed)
     good: list[Any] = []
     for override in chosen:
-        wrong = _unknown_options(override)
-        problems += wrong
-        if not wrong and override.value() is None:  # an overlay that is taken back
+        unknown = _unknown_options(override)
+        problems += unknown
+        if not unknown and override.value() is None:  # an overlay that is taken back
             good = [o for o in good if o.key_or_group != override.key_or_group]
-        elif not wrong:
+        elif not unknown:
             good.append(override)
+    for override in taken_out:
+        if override.key_or_group in OVERLAYS:
+            problems += _take_back(good, override)
     config, choices = choose(good)
     lists = {o.key_or_group: o.value() for o in good if isinstance(o.value(), list)}
     choices |= {group: names[0] for group, names in lists.items() if group not in COMPOSING}  # model=[mlp]
     composed = Composed(config, choices, {o.key_or_group: o.input_line for o in good}, problems)
     _check_files(composed, config, [override.key_or_group for override in values])
+    for override in taken_out:
+        if override.key_or_group not in OVERLAYS:
+            composed.problems += _take_out(config, override)
     return _set_values(composed, config, values)
+
+
+def _by_kind(parsed: list[Any]) -> tuple[list[Any], list[Any], list[Any]]:
+    """Sort overrides into choices of a group, choices that are taken out (~GROUP=OPTION), and values of keys."""
+    chosen: list[Any] = []
+    taken_out: list[Any] = []
+    values: list[Any] = []
+    for override in parsed:
+        if override.key_or_group in groups() and override.is_delete():
+            taken_out.append(override)
+        elif override.key_or_group in groups() and not _is_value(override):
+            chosen.append(override)
+        else:
+            values.append(override)
+    return chosen, taken_out, values
+
+
+def _take_back(good: list[Any], override: Any) -> list[Problem]:
+    """Remove the choice of an overlay from `good`, wherever it was typed, as Hydra does; return the problem, if any."""
+    overlay, name = override.key_or_group, override.value()
+    chosen = [o for o in good if o.key_or_group == overlay]
+    if name is not None and (not chosen or chosen[-1].value() != name):
+        return [(override.input_line, f"{overlay}={name} is not chosen")]
+    for one in chosen:
+        good.remove(one)
+    return []
+
+
+def _take_out(config: Any, override: Any) -> list[Problem]:
+    """Remove one choice of a composing group from `config`; return the problem, if any."""
+    from omegaconf import open_dict
+
+    group, name = override.key_or_group, override.value()
+    if group not in COMPOSING or not isinstance(name, str) or not name:
+        return [(override.input_line, _none_of(group))]
+    if name not in config[group]:
+        return [(override.input_line, f"{name} is not chosen: {group}=[{','.join(map(str, config[group]))}]")]
+    with open_dict(config):
+        del config[group][name]
+    return []
 
 
 def _check_files(composed: Composed, config: Any, typed: list[str]) -> None:
@@ -164,15 +134,15 @@ def compose_over(saved: dict[str, Any], overrides: list[str]) -> Composed:
         raise InputError(f"a run's configuration cannot be read: {first_line(e)}") from e
     OmegaConf.set_struct(config, True)
     composed = Composed({}, {}, {}, problems)
-    values = []
-    for override in parsed:
+    chosen, taken_out, values = _by_kind(parsed)
+    for override in [*chosen, *taken_out]:
         group = override.key_or_group
-        if group not in groups() or _is_value(override):
-            values.append(override)
-        elif group in OVERLAYS:
+        if group in OVERLAYS:
             composed.problems.append((override.input_line, f"a run keeps its {group}; start a new one for another"))
-        elif wrong := _unknown_options(override):
-            composed.problems += wrong
+        elif override.is_delete():
+            composed.problems += _take_out(config, override)
+        elif unknown := _unknown_options(override):
+            composed.problems += unknown
         else:
             with open_dict(config):
                 config[group] = choose([override])[0][group]
@@ -214,9 +184,7 @@ def _unknown_options(override: Any) -> list[Problem]:
     if value is None and group in OVERLAYS:
         return []
     if value is None:
-        none = f"{group}=quiet" if group == "callbacks" else f"{group}=[]" if group in COMPOSING else ""
-        instead = f"for none: {none}" if none else f"every run has one: {group}=NAME (dltrain list {group})"
-        return [(override.input_line, instead)]
+        return [(override.input_line, _none_of(group))]
     names = value if isinstance(value, list) else [value]
     if len(names) != 1 and group not in COMPOSING:
         return [(override.input_line, f"{group} is one choice; several values are a sweep: dltrain -m {group}=a,b")]
@@ -224,10 +192,17 @@ def _unknown_options(override: Any) -> list[Problem]:
     for name in map(str, names):
         if name not in groups()[group]:
             what = override.input_line if len(names) == 1 else f"{group}: {name}"
-            close = close_matches(name, groups()[group])
-            meant = f"; did you mean {' or '.join(close[:2])}?" if close else ""
-            problems.append((what, f"no such {group}{meant} (dltrain list {group})"))
+            problems.append((what, unknown_option(group, name)))
     return problems
+
+
+def _none_of(group: str) -> str:
+    """Return what to type for no choice of a group, or that every run has one."""
+    if group == "callbacks":
+        return "for none: callbacks=quiet"
+    if group in COMPOSING:
+        return f"for none: {group}=[]"
+    return f"every run has one: {group}=NAME (dltrain list {group})"
 
 
 def _apply(config: Any, override: Any) -> str | None:
@@ -239,14 +214,56 @@ def _apply(config: Any, override: Any) -> str | None:
     parent = OmegaConf.select(config, key.rpartition(".")[0]) if "." in key else config
     takes = known or _signature_takes(parent, key.rpartition(".")[2], config)
     if not takes and not (_is_new_node(override) and _holds_nodes(config, key.rpartition(".")[0])):
-        return unknown_key(config, key)
+        return unknown_key(config, key, override.input_line.partition("=")[2])
+    if override.is_delete():
+        return _delete(config, key, override.value())
     with open_dict(config):
-        if override.is_delete():
-            del parent[key.rpartition(".")[2]]  # what builds it has a default of its own
-        else:
-            # model={_target_: mine.Net} is another model, not more keys of this one
-            OmegaConf.update(config, key, override.value(), merge=not _is_new_node(override), force_add=True)
+        # model={_target_: mine.Net} is another model, not more keys of this one
+        OmegaConf.update(config, key, override.value(), merge=not _is_new_node(override), force_add=True)
+    if isinstance(override.value(), bool | int | float):
+        _keep_text(config, key, override)
     return None
+
+
+def _delete(config: Any, key: str, value: Any) -> str | None:
+    """Remove a key, so that what is built has its own default; return the problem, if the key has to be there.
+
+    A `value` is that which the key must have, as in ~optimizer.lr=0.1.
+    """
+    from omegaconf import OmegaConf, open_dict
+
+    current = OmegaConf.select(config, key, throw_on_missing=False)
+    if value is not None and value != current:
+        return f"{key} is {as_yaml(current)}, not {as_yaml(value)}"
+    argument = argument_of(config, key)
+    above, _, name = key.rpartition(".")
+    if above in ("", "paths", "init") or (argument is not None and argument.required):
+        owner = "every run" if above in ("", "paths", "init") else above
+        return f"{owner} needs this key: {_instead_of_deleting(key, argument)}"
+    with open_dict(config):
+        del OmegaConf.select(config, above)[name]
+    return None
+
+
+def _instead_of_deleting(key: str, argument: Argument | None) -> str:
+    """Return what to type for the default of a key, or to take an entry out of a mapping."""
+    if argument is None or argument.required or dataclasses.is_dataclass(argument.annotation):
+        return f"set it (dltrain show {key})"
+    if isinstance(argument.default, dict):
+        return f"~{key}.NAME takes one entry out"
+    return f"its default is {key}={as_yaml(argument.default)}"
+
+
+def _keep_text(config: Any, key: str, override: Any) -> None:
+    """Set a key that takes text to what was typed: dataset.target=1 is the column called 1, not the number."""
+    from omegaconf import OmegaConf
+
+    argument = argument_of(config, key)
+    if argument is None:
+        return
+    text = override.input_line.partition("=")[2].strip()
+    if wrong(override.value(), argument.annotation) and not wrong(text, argument.annotation):
+        OmegaConf.update(config, key, text)
 
 
 _ABSENT = object()
@@ -321,11 +338,14 @@ def _complete(config: dict[str, Any]) -> dict[str, Any]:
         if isinstance(config.get(name), dict):
             config[name] = {**asdict(defaults()), **config[name]}
     if isinstance(config["paths"], dict):
-        for name, value in config["paths"].items():
-            config["paths"][name] = str(Path(value).expanduser()) if isinstance(value, str) else value
+        config["paths"] = {name: _expanded(path) for name, path in config["paths"].items()}
     return config
 
 
-def raise_problems(problems: list[Problem]) -> None:
-    if problems:
-        raise ConfigError(problems)
+def _expanded(path: Any) -> Any:
+    """Replace ~ at the beginning of a path by the home folder; an empty path stays empty, for the check to refuse."""
+    if not isinstance(path, str) or not path:
+        return path
+    with suppress(RuntimeError):  # there is no such user: the folder is called so
+        return str(Path(path).expanduser())
+    return path

@@ -5,16 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from dltrain.config.answers import answer_for
+from dltrain.config.defaults_list import compose_files
 from dltrain.config.groups import COMPOSING, groups, read_option
-from dltrain.config.schema import Argument, arguments, as_yaml, close_matches, similarity
+from dltrain.config.quoting import value_of
+from dltrain.config.schema import Argument, arguments, as_yaml, close_matches, similarity, wrong
 from dltrain.errors import UsageError
 
 LIKE = 0.6  # how similar two names are at least for one to be meant by the other
-SYNONYMS = {"learning_rate": "lr", "bs": "batch_size", "batchsize": "batch_size"}
+SURE = 0.85  # from here on also where the first letters differ, or the value would not fit
 
 
-def unknown_key(config: Any, key: str) -> str:
-    """What to write instead of a key that does not exist."""
+def unknown_key(config: Any, key: str, value: str = "") -> str:
+    """Return what to write instead of a key that does not exist; `value` is what was typed for it."""
     from omegaconf import OmegaConf
 
     group, _, rest = key.partition(".")
@@ -24,14 +27,19 @@ def unknown_key(config: Any, key: str) -> str:
     if options := _options_with(group, rest):
         have = "has" if len(options) == 1 else "have"
         return f"no such key in this {group}; {', '.join(f'{group}={o}' for o in options)} {have} it"
-    close = _close_key(config, key)
+    known = leaves(config)
+    close = _misspelled_owner(key, known)
+    if close is None and (answer := answer_for(key, value, lambda k: k in known or argument_of(config, k) is not None)):
+        close = answer.same_value
+        if close is None:
+            return f"no such key{answer.text}"
+    close = close or _close_key(config, key, value)
     if close is None:
-        return (
-            f"no such key (dltrain show {group})" if group in groups() else "no such key (dltrain list, dltrain show)"
-        )
-    value = OmegaConf.select(config, close, throw_on_missing=False, throw_on_resolution_failure=False)
-    known = close in leaves(config) and not OmegaConf.is_config(value)
-    return f"no such key; did you mean {close}{f' (now {as_yaml(value)})' if known else ''}?"
+        where = f"dltrain show {group}" if group in groups() else "dltrain list, dltrain show"
+        return f"no such key ({where})"
+    now = OmegaConf.select(config, close, throw_on_missing=False, throw_on_resolution_failure=False)
+    shown = f" (now {as_yaml(now)})" if close in known and not OmegaConf.is_config(now) else ""
+    return f"no such key; did you mean {close}{shown}?"
 
 
 def _options_with(group: str, key: str) -> list[str]:
@@ -39,12 +47,18 @@ def _options_with(group: str, key: str) -> list[str]:
     return [option for option in groups().get(group, []) if key and key in read_option(group, option)]
 
 
-def _close_key(config: Any, key: str) -> str | None:
-    """The key most like `key`: the same last name anywhere, else one like it, first where it would stand."""
+def _misspelled_owner(key: str, known: list[str]) -> str | None:
+    """Return the key whose last name is right and whose owner is misspelled: dataste.epochs is dataset.epochs."""
+    name = key.rpartition(".")[2]
+    same = [k for k in known if "." in key and k.rpartition(".")[2] == name and similarity(key, k) >= SURE]
+    return max(same, key=lambda k: similarity(key, k), default=None)
+
+
+def _close_key(config: Any, key: str, value: str = "") -> str | None:
+    """Return the key most like `key`: the same last name anywhere, else one like it, first where it would stand."""
     from omegaconf import OmegaConf
 
     parent, _, name = key.rpartition(".")
-    name = SYNONYMS.get(name, name)
     above = {key[:i] for i, letter in enumerate(key) if letter == "."}
     keys = [k for k in leaves(config) if k not in above or not OmegaConf.is_config(OmegaConf.select(config, k))]
     keys = [k for k in common_keys() if k in keys] + keys
@@ -58,8 +72,19 @@ def _close_key(config: Any, key: str) -> str | None:
         keys = [k for k in keys if k.rpartition(".")[0] == parent]
         keys += [f"{parent}.{argument}" for argument in arguments_of(here, config) or []]
     scores = {k: similarity(name, k.rpartition(".")[2]) for k in keys}
-    alike = [k for k, score in scores.items() if LIKE <= score == max(scores.values())]
-    return next(iter([*same, *alike, *([] if OmegaConf.is_config(here) else close_matches(key, keys))]), None)
+    best = [k for k, score in scores.items() if LIKE <= score == max(scores.values())]
+    alike = [k for k in best if scores[k] >= SURE or _plausible(config, name, k, value)]
+    other = [] if OmegaConf.is_config(here) else close_matches(key, keys)
+    return next(iter([*same, *alike, *other]), None)
+
+
+def _plausible(config: Any, name: str, key: str, value: str) -> bool:
+    """Tell whether `key` can be meant by `name`, which is only a little like it: same first letter, fitting value."""
+    if name[:1].lower() != key.rpartition(".")[2][:1].lower():
+        return False
+    argument = argument_of(config, key)
+    typed = value_of(f"key={value}") if value else None
+    return argument is None or typed is None or wrong(typed, argument.annotation) is None
 
 
 def leaves(node: Any, prefix: str = "") -> list[str]:
@@ -85,6 +110,20 @@ def common_keys() -> list[str]:
     ]
 
 
+def default_keys() -> list[str]:
+    """Return every dotted key of the configuration that nothing was typed for, and the groups; reads files only."""
+    found: list[str] = []
+
+    def walk(node: Mapping[str, Any], above: str) -> None:
+        for name, child in node.items():
+            if not name.startswith("_"):
+                found.append(f"{above}{name}")
+                walk(child if isinstance(child, dict) else {}, f"{above}{name}.")
+
+    walk(compose_files({})[0], "")
+    return list(dict.fromkeys([*found, *groups()]))
+
+
 def arguments_of(node: Any, config: Any) -> Mapping[str, Argument] | None:
     """The arguments of a node's target by name; None if the target is not allowed, which is reported as such."""
     from omegaconf import DictConfig, OmegaConf
@@ -98,3 +137,17 @@ def arguments_of(node: Any, config: Any) -> Mapping[str, Argument] | None:
         return arguments(locate(str(node._get_node("_target_")), plugins if isinstance(plugins, list) else []))
     except UsageError:
         return None
+
+
+def argument_of(config: Any, key: str) -> Argument | None:
+    """Return what the signature behind `key` says of it; None where no signature has it."""
+    from omegaconf import OmegaConf
+
+    from dltrain.config.settings import Paths, Settings
+
+    above, _, name = key.rpartition(".")
+    owners: dict[str, type] = {"": Settings, "paths": Paths}
+    if above in owners:
+        return arguments(owners[above]).get(name)
+    node = OmegaConf.select(config, above, throw_on_missing=False, throw_on_resolution_failure=False)
+    return (arguments_of(node, config) or {}).get(name)

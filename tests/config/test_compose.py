@@ -49,9 +49,7 @@ def only_problem(*overrides: str) -> str:
         (["model=cnn", "model=mlp"], "model.hidden_sizes", [256, 128]),
         (["name=a:b c"], "name", "a:b c"),
         (["optimizer.lr=3", "~optimizer.lr"], "optimizer", {"lr": None}),
-        (["~seed"], "seed", 0),
         (["~trainer.log_every"], "trainer.log_every", 50),
-        (["~paths"], "paths.output", "outputs"),
         (["callbacks.tensorboard=null"], "callbacks.tensorboard", None),
         (["expect={test/accuracy: '>=0.9'}"], "expect", {"test/accuracy": ">=0.9"}),
         (["paths.output=~/runs"], "paths.output", str(Path.home() / "runs")),
@@ -124,7 +122,7 @@ def test_the_data_root_comes_from_the_environment_else_from_here(root: str | Non
         ("optimizer={lrr: 1}", "did you mean optimizer.lr?"),
         # options
         ("model=ccn", "did you mean cnn? (dltrain list model)"),
-        ("optimizer=Adam", "did you mean adam or adamw? (dltrain list optimizer)"),
+        ("optimizer=Adam", "did you mean adam? (dltrain list optimizer)"),
         ("dataset=MNST", "did you mean mnist or kmnist? (dltrain list dataset)"),
         ("regularization=[l2,dropuot]", "did you mean dropout? (dltrain list regularization)"),
         ("debug=smok", "did you mean smoke? (dltrain list debug)"),

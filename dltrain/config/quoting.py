@@ -1,0 +1,107 @@
+"""How a text is typed as the value of an override: Hydra's quotes inside of the shell's."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import unicodedata
+from pathlib import Path
+from typing import Any
+
+SHELL_PLAIN = re.compile(r"[\w@%+=:,./-]+")  # words that a shell leaves as they are
+SHELL_SPECIAL = re.compile(r'["$`!]|\\(?=[\\"$`]|$)')  # what a shell reads between double quotes
+INVISIBLE = "\u200c\u200d"  # they join or separate letters and emoji in names of files
+TEXT_NAMES = frozenset(  # last names of keys that take a text; a test compares them with the signatures
+    {
+        *("annotations", "column", "data", "delimiter", "embedding", "from", "id", "images", "label", "name"),
+        *("output", "path", "source", "target", "test", "test_annotations", "test_images", "test_path"),
+        *("test_source", "test_target", "text", "train", "val", "val_annotations", "val_images", "val_path"),
+        *("val_source", "val_target", "watch", "weights"),
+    }
+)
+
+
+def quoted(text: str, mark: str = "'") -> str:
+    """Return `text` between quotation marks, so that Hydra reads it as exactly that text."""
+    from hydra.core.override_parser.types import Quote, QuotedString
+
+    escaped = text.replace("${", "\\${")  # else the configuration looks a value up
+    return QuotedString(escaped, Quote.single if mark == "'" else Quote.double).with_quotes()
+
+
+def shell_word(word: str) -> str:
+    """Return what to type in a shell for one word; double quotes where they suffice, because they read best."""
+    if SHELL_PLAIN.fullmatch(word):
+        return word
+    if word and not SHELL_SPECIAL.search(word):
+        return f'"{word}"'
+    return shlex.quote(word)
+
+
+def text_override(key: str, text: str) -> str:
+    """Return what to type in a shell to set `key` to `text`: with Hydra's quotes only where it needs them."""
+    plain = f"{key}={text}"
+    if value_of(plain) == text and "${" not in text:
+        return shell_word(plain)
+    words = [shell_word(f"{key}={quoted(text, mark)}") for mark in "'\""]
+    return min(words, key=len)
+
+
+def typed_as_text(override: str) -> str:
+    """Return what to type in a shell so that the value of `override` is read as one text."""
+    key, _, value = override.partition("=")
+    return shell_word(override) if is_quoted(value) else text_override(key, value)
+
+
+def typed_as_list(override: str) -> str:
+    """Return what to type in a shell so that the value of `override`, [A,B], is read as a list of texts."""
+    key, _, value = override.partition("=")
+    parts = [part.strip() for part in value.strip()[1:-1].split(",")]
+    texts = [part if is_quoted(part) else quoted(part) for part in parts]
+    return shell_word(f"{key}=[{','.join(texts)}]")
+
+
+def suggestion(override: str) -> str:
+    """Return what to type in a shell where the value of `override` is text, or a list of texts, without quotes."""
+    value = override.partition("=")[2].strip()
+    if value.startswith("[") and value.endswith("]") and not exists(value):
+        return typed_as_list(override)
+    return typed_as_text(override)
+
+
+def is_quoted(value: str) -> bool:
+    """Tell whether `value` is one quoted text already."""
+    if len(value) < 2 or value[0] not in "'\"" or value[-1] != value[0]:
+        return False
+    return isinstance(value_of(f"key={value}"), str)  # 'a','b' are two
+
+
+def takes_text(override: str) -> bool:
+    """Tell whether the value of `override` is probably meant as text: a file that exists, or by the key's name."""
+    key, _, value = override.partition("=")
+    return key.rpartition(".")[2] in TEXT_NAMES or exists(value)
+
+
+def exists(value: str) -> bool:
+    """Tell whether there is a file or folder of this name."""
+    try:
+        return bool(value) and Path(value).expanduser().exists()
+    except (OSError, ValueError, RuntimeError):  # too long, a null byte, no such user
+        return False
+
+
+def is_printable(text: str) -> bool:
+    """Tell whether `text` is one line of letters: spaces of all widths count, line breaks and control codes do not."""
+    return all(letter.isprintable() or letter in INVISIBLE or unicodedata.category(letter) == "Zs" for letter in text)
+
+
+def value_of(override: str) -> Any:
+    """Return the value that Hydra reads, or None where it cannot read the override or finds several values."""
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.errors import HydraException
+
+    try:
+        parsed = OverridesParser.create().parse_override(override)
+    except HydraException:
+        return None
+    return None if parsed.is_sweep_override() else parsed.value()
