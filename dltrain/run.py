@@ -30,6 +30,7 @@ CHECKPOINTS, LOCK = "checkpoints", ".lock"
 LONG = 1000  # characters of a text, or items of a list, that the manifest does not hold itself
 LIST = ".list.json"  # ends the name of a file that is a list, rather than a text
 MOST_PENDING = 100_000  # lines that wait in memory for room on the disk
+ELSEWHERE = "paths.output=FOLDER names another place"
 MAKING = threading.Lock()  # one thread at a time: the sweep takes what this process seems to have left
 
 log = logging.getLogger("dltrain")
@@ -250,8 +251,10 @@ def find(name: str, root: Path) -> Run:
     if folder.parent.name == CHECKPOINTS and (folder.parents[1] / CONFIG).is_file():
         return Run(folder.parents[1], folder)
     runs = all_runs(root)
+    if name != "last" and folder.is_dir():
+        raise InputError(f"{name} is not a run's folder: there is no {CONFIG} in it")
     if not runs:
-        raise InputError(f"there is no run under {root}; `dltrain` trains one")
+        raise InputError(f"there is no run under {root} ({ELSEWHERE}); `dltrain` trains one")
     if name == "last":
         return Run(runs[-1])
     parts = {run: f"/{run.relative_to(root).as_posix()}" for run in runs}
@@ -259,6 +262,6 @@ def find(name: str, root: Path) -> Run:
     if len(matches) == 1:
         return Run(matches[0])
     if not matches:
-        raise InputError(f"no run is called {name!r} under {root}; the newest is {runs[-1]}")
+        raise InputError(f"no run is called {name!r} under {root} ({ELSEWHERE}); the newest is {runs[-1]}")
     listed = "\n".join(f"  {run}" for run in matches[-5:])
     raise InputError(f"{name!r} could be any of {len(matches)} runs; name one\n{listed}")

@@ -10,6 +10,7 @@ from dltrain.commands.options import Options
 from dltrain.commands.resume import find_run, position, saved_configuration, trained_state
 from dltrain.commands.train import drawn
 from dltrain.config import check
+from dltrain.config.overrides import take
 from dltrain.engine import Engine
 from dltrain.errors import UsageError
 from dltrain.report.figures import note
@@ -23,12 +24,9 @@ WEIGHTS = ("best", "last")
 
 def evaluate(options: Options) -> None:
     run, overrides = find_run(options)
-    chosen = {"split": "test", "checkpoint": "best", "tta": ""}
-    for override in list(overrides):
-        key, _, value = override.partition("=")
-        if key in chosen:
-            chosen[key] = value
-            overrides.remove(override)
+    defaults = {"split": "test", "checkpoint": "best", "tta": ""}
+    typed, overrides = take(overrides, defaults)
+    chosen = {**defaults, **typed}
     if chosen["split"] not in SPLITS:
         raise UsageError(f"split={chosen['split']}: expected one of {', '.join(SPLITS)}")
     if chosen["checkpoint"] not in WEIGHTS:

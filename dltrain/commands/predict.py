@@ -31,6 +31,7 @@ from dltrain.commands.sample import draw_samples
 from dltrain.commands.vectors import SUFFIX, write_vectors
 from dltrain.commands.write import SETTINGS, write_text
 from dltrain.config import check
+from dltrain.config.overrides import take
 from dltrain.data.layout import counted, paths_below
 from dltrain.data.text_folder import texts_below
 from dltrain.data.tokens import TokenSplit
@@ -120,13 +121,9 @@ def predict(options: Options) -> None:
 
 def own_settings(overrides: list[str]) -> tuple[dict[str, str], list[str]]:
     """`top=`, `checkpoint=` and `split=`, and the overrides that are none of them."""
-    chosen, rest = {"top": "3", "checkpoint": "best", "split": "", **SETTINGS}, []
-    for override in overrides:
-        key, _, value = override.partition("=")
-        if key in chosen:
-            chosen[key] = value
-        else:
-            rest.append(override)
+    defaults = {"top": "3", "checkpoint": "best", "split": "", **SETTINGS}
+    typed, rest = take(overrides, defaults)
+    chosen = {**defaults, **typed}
     if not chosen["top"].isdecimal() or int(chosen["top"]) < 1:
         raise UsageError(f"top={chosen['top']}: expected a whole number > 0")
     if chosen["checkpoint"] not in WEIGHTS:

@@ -20,6 +20,7 @@ from dltrain.commands.train import as_yaml, beginning, execute
 from dltrain.config import check
 from dltrain.config.changes import FUTURE, LENGTH, START, Change, changes, described
 from dltrain.config.compose import Composed, compose_over
+from dltrain.config.overrides import expand_home, take
 from dltrain.config.read import read_mapping
 from dltrain.engine import Engine, Resume
 from dltrain.errors import ConfigError, InputError, UsageError
@@ -224,13 +225,8 @@ def find_run(options: Options) -> tuple[Run, list[str]]:
     """The run that the first word names, looked for under paths.output as the overrides set it."""
     if not options.names:
         raise UsageError("which run? Name its folder, a unique part of the folder's name, or `last`, the newest")
-    root, rest = Path("outputs"), []
-    for override in options.overrides:
-        key, _, value = override.partition("=")
-        if key == "paths.output":
-            root = Path(value).expanduser()
-        else:
-            rest.append(override)
+    own, rest = take(options.overrides, ["paths.output"])
+    root = Path(expand_home(own.get("paths.output", "outputs")))
     return find(options.names[0], root), rest
 
 

@@ -13,6 +13,7 @@ from dltrain.config.compose import Composed
 from dltrain.config.groups import COMPOSING, OVERLAYS, groups
 from dltrain.config.overrides import Problem
 from dltrain.config.policy import PACKAGES, locate, under
+from dltrain.config.quoting import quoted, shell_word, typed_as_list, typed_as_text
 from dltrain.config.schema import (
     LONGEST,
     arguments,
@@ -26,6 +27,7 @@ from dltrain.config.settings import Settings
 from dltrain.errors import ConfigError, UsageError
 
 TARGET, PARTIAL = "_target_", "_partial_"
+FOLDERS = ("paths.data", "paths.output")
 OPTIMIZERS = "optimizers"  # of a task: settings of single networks over the shared optimizer
 CALLED_LATER = ("optimizer", "schedule")  # groups whose choice is called by the task, when there is a model
 AS_NUMBER = "a number: KEY='${oc.decode:${oc.env:NAME}}'"
@@ -78,6 +80,7 @@ class _Checker:
                 for name, child in node.items():
                     if child is not None:
                         self.node(child, f"{group}.{name}")
+        self.empties()
         if not self.problems and not self.composed.unresolved:
             self.kinds()
         if not self.problems and not self.composed.unresolved:
@@ -171,8 +174,21 @@ class _Checker:
         why = wrong(value, annotation)
         if why and self.is_secret(key):
             why = f"expected {describe(annotation)}, which the text in the environment is not ({AS_NUMBER})"
+        elif why and key in self.composed.typed:
+            why += _as_typed(self.composed.typed[key], value, annotation)
         if why:
             self.report(key, value, why)
+
+    def empties(self) -> None:
+        """Report keys without a value: nothing was typed after the =, or the folder would be the current one."""
+        reported = {what for what, _ in self.problems}
+        for key, typed in self.composed.typed.items():
+            if typed.rstrip().endswith("=") and typed not in reported and key not in FOLDERS:
+                self.report(key, "", "has no value; null is none, '' is the empty text")
+        for key in FOLDERS:
+            paths = self.config.get("paths")
+            if isinstance(paths, dict) and paths.get(key.rpartition(".")[2]) == "":
+                self.report(key, "", f"names no folder; {key}=. is the current one")
 
     def dataclass_node(self, cls: type, node: dict[str, Any], prefix: str) -> None:
         taken = arguments(cls)
@@ -291,6 +307,22 @@ def _is_called(annotation: Any) -> bool:
     """Whether what `annotation` asks for is only there to be called: a function, or None."""
     origin, args = typing.get_origin(annotation), typing.get_args(annotation)
     return origin is Callable or any(map(_is_called, args))
+
+
+def _as_typed(override: str, value: Any, annotation: Any) -> str:
+    """Return what to type where a list, or text that reads as something else, was meant; nothing where it was not."""
+    typed = override.partition("=")[2].strip()
+    if value is None:
+        return ""
+    if not isinstance(value, str) and wrong(typed, annotation) is None:
+        return f"; text is quoted: {typed_as_text(override)}"
+    if isinstance(value, list) and wrong([str(item) for item in value], annotation) is None:
+        return f"; texts are quoted: {typed_as_list(override)}"
+    if isinstance(value, dict) and wrong({key: str(item) for key, item in value.items()}, annotation) is None:
+        return f"; texts are quoted: {{{', '.join(f'{key}: {quoted(str(item))}' for key, item in value.items())}}}"
+    if not isinstance(value, list | dict) and wrong([value], annotation) is None:
+        return f"; did you mean {shell_word(override.replace('=', '=[', 1) + ']')}?"
+    return ""
 
 
 def _is_claim(text: str) -> bool:

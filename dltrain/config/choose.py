@@ -9,6 +9,7 @@ from typing import Any
 
 from dltrain.config.defaults_list import compose_files
 from dltrain.config.groups import OVERLAYS, conf_dir, own_dir
+from dltrain.config.quoting import in_quotes
 from dltrain.errors import UsageError, first_line
 
 VERSION_BASE = "1.3"
@@ -55,8 +56,7 @@ def by_hydra(overrides: list[str]) -> tuple[Any, dict[str, Any]]:
 
     GlobalHydra.instance().clear()
     if own := own_dir.get():
-        quoted = str(own).replace("\\", "\\\\").replace("'", "\\'")
-        overrides = [f"hydra.searchpath=['file://{quoted}']", *overrides]
+        overrides = [f"hydra.searchpath=[{in_quotes(f'file://{own}')}]", *overrides]
     try:
         with initialize_config_dir(str(conf_dir()), version_base=VERSION_BASE, job_name="dltrain"):
             config = hydra_compose("config", overrides=overrides, return_hydra_config=True)

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import copy
-import dataclasses
-from contextlib import suppress
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import Any
 
 from dltrain.config.answers import unknown_option
 from dltrain.config.choose import GLOBAL, choose
 from dltrain.config.groups import COMPOSING, OVERLAYS, groups, option_file
 from dltrain.config.interpolation import Way, dotted, environment, interpolations
-from dltrain.config.overrides import Problem, parse
+from dltrain.config.overrides import Problem, expand_home, parse
 from dltrain.config.schema import Argument, as_yaml, is_mapping_of_objects, wrong
 from dltrain.config.suggest import argument_of, arguments_of, unknown_key
 from dltrain.errors import InputError, first_line
+
+
+ESCAPED = "\\${"  # how text begins that is no interpolation
 
 
 @dataclass
@@ -247,7 +247,7 @@ def _delete(config: Any, key: str, value: Any) -> str | None:
 
 def _instead_of_deleting(key: str, argument: Argument | None) -> str:
     """Return what to type for the default of a key, or to take an entry out of a mapping."""
-    if argument is None or argument.required or dataclasses.is_dataclass(argument.annotation):
+    if argument is None or argument.required or key in ("init", "paths"):
         return f"set it (dltrain show {key})"
     if isinstance(argument.default, dict):
         return f"~{key}.NAME takes one entry out"
@@ -300,7 +300,8 @@ def _holds_nodes(config: Any, key: str) -> bool:
 def _resolve(composed: Composed, config: Any) -> dict[Way, str]:
     """Replace every interpolation by its value; those that have none become null and are reported once.
 
-    Returns the text of those that read the environment, by the way to them.
+    Returns, by the way to them, the text of those that a file has to hold as typed: they read the environment, or have
+    an escaped interpolation in them, which is text.
     """
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
@@ -319,8 +320,9 @@ def _resolve(composed: Composed, config: Any) -> dict[Way, str]:
                 reasons[key] = reason.rpartition("resolving interpolation: ")[2].strip('"')
             values.append((node, name, value))
             if read:
-                as_typed[path] = text
                 composed.secret.add(key)
+            if read or ESCAPED in text:
+                as_typed[path] = text
     for node, name, value in values:
         node[name] = value
     composed.unresolved = set(reasons)
@@ -338,14 +340,6 @@ def _complete(config: dict[str, Any]) -> dict[str, Any]:
         if isinstance(config.get(name), dict):
             config[name] = {**asdict(defaults()), **config[name]}
     if isinstance(config["paths"], dict):
-        config["paths"] = {name: _expanded(path) for name, path in config["paths"].items()}
+        for name, path in config["paths"].items():
+            config["paths"][name] = expand_home(path) if isinstance(path, str) else path
     return config
-
-
-def _expanded(path: Any) -> Any:
-    """Replace ~ at the beginning of a path by the home folder; an empty path stays empty, for the check to refuse."""
-    if not isinstance(path, str) or not path:
-        return path
-    with suppress(RuntimeError):  # there is no such user: the folder is called so
-        return str(Path(path).expanduser())
-    return path

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 from dltrain.config import quoting
@@ -63,11 +64,21 @@ def take(overrides: Iterable[str], keys: Iterable[str]) -> tuple[dict[str, str],
         if name not in wanted or not equals:
             rest.append(override)
             continue
-        parsed, problems = parse([override])
+        parsed, problems = parse([override], sweep=True)  # tta=flip,shift is one text
         raise_problems(problems)
         value = parsed[0].value()
         found[name] = value if isinstance(value, str) else typed.strip()
     return found, rest
+
+
+def expand_home(path: str) -> str:
+    """Replace ~ at the beginning of a path by the home folder; an empty path stays empty."""
+    if not path:
+        return path
+    try:
+        return str(Path(path).expanduser())
+    except RuntimeError:  # there is no such user: the folder is called so
+        return path
 
 
 def _read(parser: Any, text: str, sweep: bool) -> tuple[Any, str | None]:
@@ -77,8 +88,14 @@ def _read(parser: Any, text: str, sweep: bool) -> tuple[Any, str | None]:
     try:
         override = _parse_override(parser, text)
     except HydraException as e:
-        return None, f"{UNREADABLE}: {first_line(e)}{_quote_hint(text)}"
+        return None, f"{UNREADABLE}: {_grammar_problem(e)}{_quote_hint(text)}"
     return override, _misread(override, text) or _not_allowed(override, text, sweep)
+
+
+def _grammar_problem(error: Exception) -> str:
+    """Return what Hydra's parser says, without the tokens that it expects instead."""
+    shown = re.sub(r"^HydraException while evaluating .*?: ", "", first_line(error))
+    return re.sub(r" expecting (\{.*|\S+$)", "", shown)
 
 
 def _refused_unread(text: str) -> str | None:

@@ -22,11 +22,15 @@ TEXT_NAMES = frozenset(  # last names of keys that take a text; a test compares 
 
 
 def quoted(text: str, mark: str = "'") -> str:
-    """Return `text` between quotation marks, so that Hydra reads it as exactly that text."""
+    """Return `text` between quotation marks, so that a configuration holds exactly that text."""
+    return in_quotes(text.replace("${", "\\${"), mark)  # else it is looked up
+
+
+def in_quotes(text: str, mark: str = "'") -> str:
+    """Return `text` between quotation marks, so that Hydra's parser reads exactly that text."""
     from hydra.core.override_parser.types import Quote, QuotedString
 
-    escaped = text.replace("${", "\\${")  # else the configuration looks a value up
-    return QuotedString(escaped, Quote.single if mark == "'" else Quote.double).with_quotes()
+    return QuotedString(text, Quote.single if mark == "'" else Quote.double).with_quotes()
 
 
 def shell_word(word: str) -> str:

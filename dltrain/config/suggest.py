@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, get_args
 
 from dltrain.config.answers import answer_for
 from dltrain.config.defaults_list import compose_files
@@ -149,5 +149,7 @@ def argument_of(config: Any, key: str) -> Argument | None:
     owners: dict[str, type] = {"": Settings, "paths": Paths}
     if above in owners:
         return arguments(owners[above]).get(name)
+    if above == "init":
+        return Argument(name, get_args(arguments(Settings)["init"].annotation)[1], None)
     node = OmegaConf.select(config, above, throw_on_missing=False, throw_on_resolution_failure=False)
     return (arguments_of(node, config) or {}).get(name)
