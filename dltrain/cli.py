@@ -19,7 +19,7 @@ from dltrain.commands.options import Options
 from dltrain.config.answers import flag_answer, verb_for
 from dltrain.config.groups import config_dir, groups
 from dltrain.config.habits import VERBS as VERBS_ELSEWHERE
-from dltrain.config.quoting import exists
+from dltrain.config.quoting import exists, shell_word
 from dltrain.config.schema import close_matches
 from dltrain.config.suggest import common_keys, default_keys
 from dltrain.console import open_closed_descriptors, safe_streams
@@ -181,8 +181,10 @@ def _unknown_verb(name: str) -> str:
     command = verb_for(name)
     if command is not None:
         return f"{name} is not a verb; did you mean `{command}`?"
-    close = close_matches(name, VERBS)
-    if close:
+    for group in ("experiment", "dataset", "model"):
+        if name in groups()[group]:
+            return f"{name} is not a verb; did you mean {group}={name}?"
+    if close := close_matches(name, VERBS):
         return f"{name} is not a verb; did you mean `dltrain {close[0]}`?"
     if close := close_matches(name, VERBS_ELSEWHERE):
         return f"{name} is not a verb; did you mean `{VERBS_ELSEWHERE[close[0]]}`?"
@@ -200,17 +202,14 @@ def _as_override(flag: str, following: list[str]) -> str:
     if answer is not None:
         words = answer.text if value or not answer.words.endswith("=") else f"; did you mean {answer.words}...?"
         return f"no such flag: {flag}; settings are KEY=VALUE without dashes{words}"
-    bare = {
-        known_flag.lstrip("-"): known_flag for known_flag in FLAGS | VALUED
-    }  # the dashes would make all of them alike
-    if flags := close_matches(dashed.lstrip("-"), bare):
-        return f"no such flag: {flag}; did you mean {bare[flags[0]]}?"
     name = dashed.lstrip("-").replace("-", "_")
-    keys = common_keys()
-    exact = sorted((key for key in known if name == key.rpartition(".")[2]), key=len)
-    alike = close_matches(name, [key.rpartition(".")[2] for key in keys])
-    close = exact or [key for best in alike for key in keys if key.rpartition(".")[2] == best]
-    meant = f"; did you mean {close[0]}={value or '...'}?" if close else ""
+    close = sorted((key for key in known if name == key.rpartition(".")[2]), key=len)
+    bare = {known_flag.lstrip("-"): known_flag for known_flag in FLAGS | VALUED}  # all dashes are alike
+    if not close and (flags := close_matches(dashed.lstrip("-"), bare)):
+        return f"no such flag: {flag}; did you mean {bare[flags[0]]}?"
+    by_name = {key.rpartition(".")[2]: key for key in reversed(common_keys())}
+    close += [by_name[best] for best in close_matches(name, by_name)]
+    meant = f"; did you mean {shell_word(f'{close[0]}={value}')}{'' if value else '...'}?" if close else ""
     return f"no such flag: {flag}; settings are KEY=VALUE without dashes{meant}"
 
 

@@ -36,6 +36,7 @@ def multirun(options: Options) -> None:
     composed = [compose(job) for job in jobs]
     problems = list(dict.fromkeys(problem for job in composed for problem in problems_of(job)))
     raise_problems(problems)
+    jobs, composed = distinct(jobs, composed)
     root = Path(composed[0].config["paths"]["output"])
     with Run.create(root, "sweep", {}).locked() as made:
         sweep = made.folder
@@ -78,19 +79,52 @@ def run_job(composed: Composed, job: list[str], options: Options, folder: Path) 
 
 
 def expand(overrides: list[str]) -> list[list[str]]:
-    """The grid: one list of overrides a job, the last swept key varying fastest."""
+    """Return the grid: one list of overrides a job, the last swept key varying fastest.
+
+    Where a swept key is set again, the last one counts, as in Hydra.
+    """
     parsed, problems = parse(overrides, sweep=True)
     raise_problems(problems)
     chosen = [override.input_line for override in parsed if not override.is_sweep_override()]
-    axes = []
+    last = {_name(override): override for override in parsed}
+    swept = {_name(override) for override in parsed if override.is_sweep_override()}
+    axes: list[list[str]] = []
     for override in parsed:
-        if not override.is_sweep_override():
-            axes.append([override.input_line])
-        elif not override.is_discrete_sweep():
-            raise UsageError(f"{override.input_line}: a grid needs values, such as {override.key_or_group}=1,2,3")
+        if _name(override) in swept and override is not last[_name(override)]:
+            log.warning(f"{override.input_line} is not read: {last[_name(override)].input_line} comes after it")
         else:
-            axes.append([f"{override.get_key_element()}={value}" for value in values_of(override, chosen)])
+            axes.append(_axis(override, chosen))
     return [list(job) for job in itertools.product(*axes)]
+
+
+def _name(override: Any) -> str:
+    """Return the key of an override; a deletion is not the same as a value."""
+    return f"{'~' if override.is_delete() else ''}{override.key_or_group}"
+
+
+def _axis(override: Any, chosen: list[str]) -> list[str]:
+    """Return the overrides that one override stands for: itself, or one for each of its values."""
+    if not override.is_sweep_override():
+        return [override.input_line]
+    if not override.is_discrete_sweep():
+        raise UsageError(f"{override.input_line}: a grid needs values, such as {override.key_or_group}=1,2,3")
+    return [f"{override.get_key_element()}={value}" for value in values_of(override, chosen)]
+
+
+def distinct(jobs: list[list[str]], composed: list[Composed]) -> tuple[list[list[str]], list[Composed]]:
+    """Return the jobs without those whose configuration an earlier one has; a line says which are left out."""
+    first: dict[str, int] = {}
+    for i, one in enumerate(composed):
+        earlier = first.setdefault(repr(one.config), i)
+        if earlier != i:
+            log.warning(f"{' '.join(jobs[i])} is left out: it is the same run as {' '.join(jobs[earlier])}")
+    kept = list(first.values())
+    return [jobs[i] for i in kept], [composed[i] for i in kept]
+
+
+def values_by_key(overrides: list[str]) -> dict[str, str]:
+    """Return what is set to what; +KEY and ++KEY are the same key."""
+    return {key.lstrip("+"): value for key, _, value in (override.partition("=") for override in overrides)}
 
 
 def values_of(override: Any, chosen: list[str]) -> list[str]:
@@ -99,11 +133,11 @@ def values_of(override: Any, chosen: list[str]) -> list[str]:
     A pattern stands for the options of a group, or the values of a key that has names for them: model.activation=glob(*).
     UsageError where nothing matches it.
     """
-    from hydra.core.override_parser.types import Glob, Transformer
+    from hydra.core.override_parser.types import Glob
 
     pattern = override.value()
     if not isinstance(pattern, Glob):
-        return list(override.sweep_iterator(transformer=Transformer.encode))
+        return list(override.sweep_string_iterator())
     key = override.key_or_group
     names = groups()[key] if key in groups() else named_values(key, chosen)
     found = pattern.filter(names)
@@ -121,7 +155,7 @@ def named_values(key: str, chosen: list[str]) -> list[str]:
 
 def swept_keys(jobs: list[list[str]]) -> list[str]:
     """The keys whose value differs between jobs."""
-    return [column[0].partition("=")[0] for column in zip(*jobs, strict=True) if len(set(column)) > 1]
+    return [column[0].partition("=")[0].lstrip("+") for column in zip(*jobs, strict=True) if len(set(column)) > 1]
 
 
 def labelled(keys: list[str], values: dict[str, str]) -> str:
@@ -152,7 +186,7 @@ def leave_curves(sweep: Path, rows: list[dict[str, Any]], varied: list[str]) -> 
     keys = [key for key in varied if key != "seed"]
     groups: dict[str, list[Path]] = {}
     for row in done:
-        values = dict(override.partition("=")[::2] for override in row["overrides"])
+        values = values_by_key(row["overrides"])
         groups.setdefault(labelled(keys, values) or "all", []).append(Path(row["run"]))
     if len(done) < 2:
         return
@@ -175,7 +209,7 @@ def overview(rows: list[dict[str, Any]], varied: list[str]) -> str:
     names = [n for n in dict.fromkeys([*watched, *COLUMNS]) if any(n in row["metrics"] for row in rows)]
     lines = [["job", *varied, "status", *names, "time"]]
     for row in rows:
-        values = dict(override.partition("=")[::2] for override in row["overrides"])
+        values = values_by_key(row["overrides"])
         figures = [number(row["metrics"][n]) if n in row["metrics"] else "-" for n in names]
         spent = duration(row["seconds"]) if "seconds" in row else "-"
         reason = f"{row['status']}: {row['reason'].splitlines()[0]}" if row.get("reason") else row["status"]

@@ -15,7 +15,6 @@ from dltrain.config.schema import Argument, as_yaml, is_mapping_of_objects, wron
 from dltrain.config.suggest import argument_of, arguments_of, unknown_key
 from dltrain.errors import InputError, first_line
 
-
 ESCAPED = "\\${"  # how text begins that is no interpolation
 
 

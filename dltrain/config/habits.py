@@ -338,7 +338,7 @@ VALUES = {
     "device.compile": {"1": "true", "0": "false"},
     "dataset.scaling": {"true": "standardize", "false": "unit"},
     "trainer.skip_nonfinite": {"true": "1", "false": "0"},
-    "dataset.batch_size": {"auto": "64", "full": "all"},
+    "dataset.batch_size": {"auto": "64"},
 }
 
 NO_GPU = {"no_cuda", "use_cpu"}  # names of a device: true means the CPU

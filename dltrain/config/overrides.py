@@ -64,7 +64,10 @@ def take(overrides: Iterable[str], keys: Iterable[str]) -> tuple[dict[str, str],
         if name not in wanted or not equals:
             rest.append(override)
             continue
-        parsed, problems = parse([override], sweep=True)  # tta=flip,shift is one text
+        parsed, problems = parse([override])
+        if problems and not parse([override], sweep=True)[1]:  # tta=flip,shift: no sweep is possible, so it is one text
+            found[name] = typed.strip()
+            continue
         raise_problems(problems)
         value = parsed[0].value()
         found[name] = value if isinstance(value, str) else typed.strip()
@@ -88,7 +91,7 @@ def _read(parser: Any, text: str, sweep: bool) -> tuple[Any, str | None]:
     try:
         override = _parse_override(parser, text)
     except HydraException as e:
-        return None, f"{UNREADABLE}: {_grammar_problem(e)}{_quote_hint(text)}"
+        return None, f"{UNREADABLE}: {_grammar_problem(e)}{_quote_hint(text, sweep)}"
     return override, _misread(override, text) or _not_allowed(override, text, sweep)
 
 
@@ -132,12 +135,12 @@ def _parse_override(parser: Any, text: str) -> Any:
 
 def _misread(override: Any, text: str) -> str | None:
     """Return what to type where the value is the name of a file that Hydra reads as another text."""
-    _, _, typed = text.partition("=")
+    key, _, typed = text.partition("=")
     value = override.value()
     is_text = isinstance(value, str) or override.is_sweep_override()
     if not is_text or value == typed or not exists(typed) or (isinstance(value, str) and exists(value)):
         return None
-    return f"is not read as the file {typed!r} that exists; quote it: {suggestion(text)}"
+    return f"is not read as the file {typed!r} that exists; quote it: {quoting.text_override(key, typed)}"
 
 
 def _not_allowed(override: Any, text: str, sweep: bool) -> str | None:
@@ -163,11 +166,13 @@ def _several(key: str, text: str) -> str:
     return answer
 
 
-def _quote_hint(text: str) -> str:
-    """Return how the value is typed if it is text; nothing where there is no key or no value."""
+def _quote_hint(text: str, sweep: bool) -> str:
+    """Return how the value, or each of several, is typed if it is text; nothing where there is no key or no value."""
     key, _, value = text.partition("=")
     if not re.fullmatch(r"\+{0,2}[\w./-]+", key) or not value.strip():
         return ""
+    if sweep and "," in value and not exists(value):
+        return f"; texts with such characters are quoted: {quoting.typed_as_choices(text)}"
     return f"; text with such characters is quoted: {suggestion(text)}"
 
 

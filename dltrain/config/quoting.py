@@ -13,8 +13,20 @@ SHELL_SPECIAL = re.compile(r'["$`!]|\\(?=[\\"$`]|$)')  # what a shell reads betw
 INVISIBLE = "\u200c\u200d"  # they join or separate letters and emoji in names of files
 TEXT_NAMES = frozenset(  # last names of keys that take a text; a test compares them with the signatures
     {
-        *("annotations", "column", "data", "delimiter", "embedding", "from", "id", "images", "label", "name"),
-        *("output", "path", "source", "target", "test", "test_annotations", "test_images", "test_path"),
+        *(
+            "annotations",
+            "column",
+            "data",
+            "delimiter",
+            "embedding",
+            "encoding",
+            "from",
+            "id",
+            "images",
+            "label",
+            "name",
+        ),
+        *("output", "path", "root", "source", "target", "test", "test_annotations", "test_images", "test_path"),
         *("test_source", "test_target", "text", "train", "val", "val_annotations", "val_images", "val_path"),
         *("val_source", "val_target", "watch", "weights"),
     }
@@ -60,9 +72,19 @@ def typed_as_text(override: str) -> str:
 def typed_as_list(override: str) -> str:
     """Return what to type in a shell so that the value of `override`, [A,B], is read as a list of texts."""
     key, _, value = override.partition("=")
-    parts = [part.strip() for part in value.strip()[1:-1].split(",")]
-    texts = [part if is_quoted(part) else quoted(part) for part in parts]
-    return shell_word(f"{key}=[{','.join(texts)}]")
+    return shell_word(f"{key}=[{_each_quoted(value.strip()[1:-1])}]")
+
+
+def typed_as_choices(override: str) -> str:
+    """Return what to type in a shell so that the value of `override`, A,B, is read as several texts of a sweep."""
+    key, _, value = override.partition("=")
+    return shell_word(f"{key}={_each_quoted(value)}")
+
+
+def _each_quoted(value: str) -> str:
+    """Return what stands between commas, each between quotation marks."""
+    parts = [part.strip() for part in value.split(",")]
+    return ",".join(part if is_quoted(part) else quoted(part) for part in parts)
 
 
 def suggestion(override: str) -> str:
@@ -89,7 +111,7 @@ def takes_text(override: str) -> bool:
 def exists(value: str) -> bool:
     """Tell whether there is a file or folder of this name."""
     try:
-        return bool(value) and Path(value).expanduser().exists()
+        return bool(value) and (Path(value).exists() or Path(value).expanduser().exists())
     except (OSError, ValueError, RuntimeError):  # too long, a null byte, no such user
         return False
 
