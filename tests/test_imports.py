@@ -60,6 +60,7 @@ RULES: dict[str, set[str]] = {
             "sacrebleu",
             "faster_coco_eval",
             "torchvision",
+            "PIL",
         ),
     },
 }

@@ -22,10 +22,12 @@ from dltrain.config.changes import FUTURE, LENGTH, START, Change, changes, descr
 from dltrain.config.compose import Composed, compose_over
 from dltrain.config.overrides import expand_home, take
 from dltrain.config.read import read_mapping
+from dltrain.data.trained_classes import unknown_classes
 from dltrain.engine import Engine, Resume
 from dltrain.errors import ConfigError, InputError, UsageError
 from dltrain.files import replace_file
 from dltrain.run import CHECKPOINTS, CONFIG, MANIFEST, METRICS, RESULTS, TIMING, Run, find
+from dltrain.types import Data
 
 log = logging.getLogger("dltrain")
 
@@ -51,6 +53,7 @@ def go_on(run: Run, overrides: list[str], options: Options) -> None:
         raise ConfigError(refused)
     where = Resume(state, store.stage_ends(state["index"])) if state is not None else None
     trial = build.build(composed.config, trained=where is not None)
+    check_classes(trial.data, run)
     if where is not None:  # nothing is written unless it fits
         replanned = rates(fitting(trial, where, changed), where.state, changed)
     for line in (*described(changed), *(replanned if where else [])):
@@ -63,6 +66,20 @@ def go_on(run: Run, overrides: list[str], options: Options) -> None:
             continued(fork, composed, where, options, changed)
     else:
         continued(run, composed, where, options, changed)
+
+
+def check_classes(data: Data, run: Run) -> None:
+    """Raise InputError if the classes of the data are not those that the run was trained on, in the same order: their
+    numbers would mean others."""
+    known, here = (run.description() or {}).get("class_names"), list(data.spec.class_names)
+    if not isinstance(known, list) or not known or not here or here == known:
+        return
+    if unknown := [name for name in here if name not in known]:
+        raise unknown_classes(unknown, known)
+    raise InputError(
+        f"the data has the classes {', '.join(here)}, and the run {', '.join(known)}; training can only go on with the "
+        "same classes in the same order"
+    )
 
 
 def newest_state(run: Run, store: Store, fork: bool) -> dict[str, Any] | None:

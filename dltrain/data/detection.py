@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -15,12 +16,26 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from dltrain.data.description import unsound
-from dltrain.data.scenes import NONE, Absent, fit, letterbox
+from dltrain.data.scenes import NONE, Absent, SceneFiles, fit, letterbox
 from dltrain.data.split import Split, held_out
+from dltrain.data.trained_classes import unknown_classes
 from dltrain.errors import ConfigError, InputError
 from dltrain.rng import keyed
-from dltrain.types import BatchSize, Fraction, MakesTestSplit, PositiveInt, Probability, Sample, Source, Spec, Transform
+from dltrain.types import (
+    BatchSize,
+    Fraction,
+    Listing,
+    MakesTestSplit,
+    PositiveInt,
+    Probability,
+    Sample,
+    Source,
+    Spec,
+    Transform,
+)
+from dltrain.types.boxes import CLASS, COUNTED, CROWD, DIFFICULT, FLAG, is_box, is_counted
 
+log = logging.getLogger("dltrain")
 FAKE_BATCHES, FAKE_BOXES = 4, 6
 MOST_VALUES = 2**26  # of one image
 LEFT = 0.25  # of a box, that must be inside the image after a change of scale
@@ -31,7 +46,9 @@ STAND_IN = Spec((3, 128, 128), ("a", "b"), 80, 20, (114.0,) * 3, (58.0,) * 3, bo
 class Detection:
     """Batches (images (B, C, H, W) standardized, targets (B, M, 5)) of the scenes that `source` reads into memory.
 
-    A target's rows are x1, y1, x2, y2 in pixels and the class number, filled up with class -1. Without a validation set
+    A target's rows are x1, y1, x2, y2 in pixels and the class number, filled up with class -1; where some objects do not
+    count, as difficult ones, a sixth column says which (dltrain.types.boxes). With `train_on_difficult` difficult ones count
+    in training batches. Without a validation set
     of its own, `val_fraction` of the training scenes, by `split_seed` alone, is that. An epoch goes `repeats` times
     through the training scenes. In training an image is mirrored with
     probability `flip`, and shown at 1 - `jitter` to 1 + `jitter` times its size at a random place, its boxes likewise; a
@@ -52,7 +69,8 @@ class Detection:
         jitter: Fraction = 0.0,
         transforms: Sequence[Transform] = (),
         seed: int = 0,
-        missing: tuple[str, str] = ("dataset.source", "name the scenes to train on"),
+        train_on_difficult: bool = False,
+        missing: tuple[str, str] = ("dataset.source", "name the images to train on"),
     ) -> None:
         if moving := [type(t).__name__ for t in transforms if type(t).__name__ not in STILL]:
             raise ValueError(
@@ -68,8 +86,12 @@ class Detection:
             seed,
         )
         own: list[Transform] = [*([Flip(flip)] if flip else []), *([Jitter(jitter)] if jitter else [])]
+        self.trains_on_difficult = train_on_difficult
+        if train_on_difficult:
+            own.append(CountDifficult())
         self.transforms, self.device = (*own, *transforms), torch.device("cpu")
         self.restored: Spec | None = None
+        self.trained_digest: object = None  # of the data that a run was trained on, if it is known
 
     @property
     def spec(self) -> Spec:
@@ -81,14 +103,35 @@ class Detection:
         except Absent:
             return STAND_IN
 
+    def find_files(self) -> None:
+        """Raise ConfigError where no data set is named and InputError where a file of it is absent."""
+        if self.source is None:
+            raise ConfigError([self.missing])
+        _ = self.source.spec
+
     @cached_property
     def stored(self) -> dict[str, tuple[Tensor, Tensor]]:
         if self.source is None:
             raise ConfigError([self.missing])
+        if self.trained_digest is not None and isinstance(self.source, SceneFiles):
+            self.source.test_only = self.source.digest() != self.trained_digest
+            if self.source.test_only and "test" not in self.source.listing.parts:
+                log.info("this is not the data that the run was trained on: all of its images are for testing")
         sets = self.source.read()
+        self.log_uncounted(sets)
         if self.restored:
             sets = {name: (images, self.as_trained(images, targets)) for name, (images, targets) in sets.items()}
         return {name: (x.to(self.device), y.to(self.device)) for name, (x, y) in sets.items()}
+
+    def log_uncounted(self, sets: dict[str, tuple[Tensor, Tensor]]) -> None:
+        """Log how many objects are not scored, and what training does with them."""
+        flags = [targets[..., FLAG:][is_box(targets)] for _, targets in sets.values()]
+        difficult, crowds = (sum(int((found == flag).sum()) for found in flags) for flag in (DIFFICULT, CROWD))
+        use = "trained on as others" if self.trains_on_difficult else "neither objects nor background in training"
+        if difficult:
+            log.info(f"{difficult:,} difficult object{'s are' if difficult > 1 else ' is'} not scored, and {use}")
+        if crowds:
+            log.info(f"{crowds:,} region{'s' if crowds > 1 else ''} of a crowd: detections inside are not scored")
 
     def as_trained(self, images: Tensor, targets: Tensor) -> Tensor:
         """`targets` in the numbering of the data that was trained on; InputError if this data cannot be like it."""
@@ -96,10 +139,15 @@ class Detection:
         here, trained = self.source.spec.class_names, self.spec.class_names
         if (shape := tuple(images.shape[1:])) != self.spec.input_shape:
             raise InputError(f"scenes have the shape {shape}; the run was trained on {self.spec.input_shape}")
-        if unknown := sorted(set(here) - set(trained)):
-            raise InputError(f"the run knows no class {', '.join(unknown)}; its classes are {', '.join(trained)}")
-        number = torch.tensor([*(trained.index(name) for name in here), NONE])  # the last one for -1, no box
-        return torch.cat([targets[..., :4], number[targets[..., 4].long()].unsqueeze(-1)], dim=-1)
+        used = targets[..., CLASS][is_box(targets)].long().unique().tolist()
+        if unknown := sorted({here[k] for k in used} - set(trained)):
+            raise unknown_classes(unknown, trained)
+        number = [float(trained.index(name)) if name in trained else NONE for name in here]
+        renumbered = targets.clone()
+        renumbered[..., CLASS] = torch.tensor([*number, NONE])[
+            targets[..., CLASS].long()
+        ]  # the last one is for -1, no box
+        return renumbered
 
     @cached_property
     def rows(self) -> tuple[Tensor, Tensor]:
@@ -132,8 +180,26 @@ class Detection:
     @cached_property
     def class_counts(self) -> tuple[int, ...]:
         """Training objects of each class."""
-        labels = self.stored["train"][1][self.rows[0]][..., 4].flatten().long() + 1
-        return tuple(torch.bincount(labels.cpu(), minlength=self.spec.num_classes + 1)[1:].tolist())
+        return self.count(self.stored["train"][1][self.rows[0]])
+
+    def count(self, targets: Tensor) -> tuple[int, ...]:
+        """Return the number of objects of each class that count."""
+        labels = targets[..., CLASS][is_counted(targets)].long()
+        return tuple(torch.bincount(labels.cpu(), minlength=self.spec.num_classes).tolist())
+
+    def inspect(self) -> list[Listing]:
+        """Return how many objects of each class each split has, and how many are not scored."""
+        parts = {"train": ("train", self.rows[0]), "val": ("val" if "val" in self.stored else "train", self.rows[1])}
+        targets = {split: self.stored[part][1].cpu()[rows] for split, (part, rows) in parts.items()}
+        targets["test"] = self.stored["test"][1].cpu()
+        counts = [self.count(rows) for rows in targets.values()]
+        lines: list[tuple[str | int | float, ...]] = list(zip(self.spec.class_names, *counts, strict=True))
+        found = [Listing("objects", ("class", *targets), lines, "objects of each class")]
+        uncounted = [int((is_box(rows) & ~is_counted(rows)).sum()) for rows in targets.values()]
+        if any(uncounted):
+            rows = list(zip(targets, uncounted, strict=True))
+            found.append(Listing("objects_not_scored", ("split", "objects"), rows, "difficult objects and crowds"))
+        return found
 
     def test_rule(self) -> str:
         return self.source.test_rule() if isinstance(self.source, MakesTestSplit) else ""
@@ -167,12 +233,15 @@ class Detection:
     def description(self) -> dict[str, Any]:
         spec = self.spec
         columns = {name: list(getattr(spec, name)) for name in ("input_shape", "class_names", "mean", "std")}
-        return {**columns, "boxes": spec.boxes}
+        digest = {"digest": self.source.digest()} if isinstance(self.source, SceneFiles) else {}
+        return {**columns, "boxes": spec.boxes, **digest}
 
     def restore(self, description: dict[str, Any]) -> None:
         try:
             boxes = description["boxes"]
-            columns: dict[str, Any] = {name: tuple(v) for name, v in description.items() if name != "boxes"}
+            columns: dict[str, Any] = {
+                name: tuple(value) for name, value in description.items() if name not in ("boxes", "digest")
+            }
             spec = Spec(train_samples=0, test_samples=0, boxes=boxes, **columns)
             sound = isinstance(boxes, int) and boxes > 0 and len(spec.input_shape) == 3
             sound = sound and all(isinstance(n, int) and n > 0 for n in spec.input_shape)
@@ -184,7 +253,7 @@ class Detection:
             raise unsound(e) from e
         if not sound:
             raise unsound("a shape, a name, a mean or a deviation is none")
-        self.restored = spec
+        self.restored, self.trained_digest = spec, description.get("digest")
 
     def encode(self, paths: Sequence[Path]) -> Iterator[Sample]:
         channels, height, width = self.spec.input_shape
@@ -220,7 +289,7 @@ class FakeScenes:
 
 
 class Flip:
-    """Mirrors images (B, C, H, W) and their boxes (B, M, 5), each image with `probability`."""
+    """Mirrors images (B, C, H, W) and their boxes (B, M, 5 or 6), each image with `probability`."""
 
     training_only, normalized, mixes_targets = True, False, False
 
@@ -232,9 +301,9 @@ class Flip:
 
     def __call__(self, inputs: Tensor, targets: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         chosen = (torch.rand(len(inputs), generator=generator) < self.probability).to(inputs.device)
-        x1, y1, x2, y2, label = targets.unbind(dim=2)
+        x1, y1, x2, y2, *rest = targets.unbind(dim=2)
         width = inputs.shape[3]
-        mirrored = torch.stack([width - x2, y1, width - x1, y2, label], dim=2)
+        mirrored = torch.stack([width - x2, y1, width - x1, y2, *rest], dim=2)
         return (
             torch.where(chosen.view(-1, 1, 1, 1), inputs.flip(3), inputs),
             torch.where(chosen.view(-1, 1, 1), mirrored, targets),
@@ -268,5 +337,19 @@ class Jitter:
         corners = targets[..., :4] * scale.unsqueeze(1) + shift.repeat(1, 2).unsqueeze(1)
         inside = corners.clamp(min=0).minimum(size.repeat(2))
         (before, after) = ((c[..., 2:] - c[..., :2]).prod(dim=2) for c in (corners, inside))
-        labels = targets[..., 4].masked_fill(after < LEFT * before, NONE)
-        return images, torch.cat([inside, labels.unsqueeze(-1)], dim=2)
+        labels = targets[..., CLASS].masked_fill(after < LEFT * before, NONE)
+        return images, torch.cat([inside, labels.unsqueeze(-1), targets[..., FLAG:]], dim=2)
+
+
+class CountDifficult:
+    """Makes difficult objects (see dltrain.types.boxes) count as all others in training batches."""
+
+    training_only, normalized, mixes_targets = True, False, False
+
+    def shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        return shape
+
+    def __call__(self, inputs: Tensor, targets: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        targets = targets.clone()
+        targets[..., FLAG:].masked_fill_(targets[..., FLAG:] == DIFFICULT, COUNTED)
+        return inputs, targets

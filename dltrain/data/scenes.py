@@ -1,7 +1,11 @@
-"""Scenes: images with boxes around their objects, as they are described and as tensors. It knows no file format."""
+"""Detection samples: images with boxes around their objects, as they are described and as tensors.
+
+It knows no file format.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import math
 from collections.abc import Callable, Sequence
@@ -20,6 +24,7 @@ from dltrain.data.workers import Job, in_threads
 from dltrain.errors import InputError
 from dltrain.rng import keyed
 from dltrain.types import Spec
+from dltrain.types.boxes import COUNTED, is_counted
 
 log = logging.getLogger("dltrain")
 BadBoxes: TypeAlias = Literal["refuse", "drop"]
@@ -27,8 +32,14 @@ MEAN, STD = (123.7, 116.3, 103.5), (58.4, 57.1, 57.4)  # of ImageNet's photograp
 GREY_MEAN, GREY_STD = (114.0,), (58.0,)
 SHARE = 0.5  # of the free memory, that images may take
 NAMED = 10  # bad boxes that a message names
+Corners: TypeAlias = tuple[float, float, float, float]
 NONE = -1.0  # the class in a row that is no box
 TIMEOUT = 60.0  # seconds that reading one file may take
+MARKS = {"": False, "none": False, "0": False, "false": False, "no": False, "unspecified": False}
+MARKS |= {"1": True, "true": True, "yes": True, "0.0": False, "1.0": True}
+MAX_SHARE = 1.01  # of the image's width or height, with room for rounding
+MIN_PIXELS = 4  # a side of an image, from which on a box within one pixel must be a mistake
+MAX_CUT_PIXELS = 1.0  # that a box may reach out of its image without a word: some formats count corners from 1
 
 
 class Absent(InputError):
@@ -37,20 +48,28 @@ class Absent(InputError):
 
 @dataclass(frozen=True)
 class Box:
-    """Corners x1, y1 (left, top) and x2, y2 (right, bottom), a class number, and the place that says so (file:line)."""
+    """Corners x1, y1 (left, top) and x2, y2 (right, bottom), a class number, the place that says so (file:line), and how
+    the object counts (see dltrain.types.boxes)."""
 
     corners: tuple[float, float, float, float]
     label: int
     place: str
+    flag: float = COUNTED
 
 
 @dataclass
 class Scene:
-    """An image file and its boxes, in pixels or (`relative`) in shares of the image's width and height."""
+    """An image file and its boxes, in pixels or (`relative`) in shares of the image's width and height.
+
+    `size` is the image's width and height as its description says, if it says them; `labelled` is false where nothing
+    describes the image.
+    """
 
     path: str
     boxes: list[Box] = field(default_factory=list)
     relative: bool = False
+    size: tuple[int, int] | None = None
+    labelled: bool = True
 
 
 @dataclass(frozen=True)
@@ -73,16 +92,24 @@ def place(root: Path, name: str) -> Path:
     return found
 
 
+def flag_of(value: object) -> bool | None:
+    """Return a mark that files write as 0 or 1, false or true, or leave out; None for any other value."""
+    return MARKS.get(str(value).strip().lower())
+
+
 class SceneFiles:
     """Images (N, C, H, W) of one `image_size` and targets (N, M, 5) of the scenes that `listing` gives when it is called.
 
     An image is scaled to fit and filled up at the right and the bottom with the mean colour ("letterbox"), its boxes
-    likewise; a target's rows are x1, y1, x2, y2 in the pixels of that and the class number, filled up with class -1.
+    likewise; a target's rows are x1, y1, x2, y2 in the pixels of that and the class number, filled up with class -1. If
+    some objects do not count, as difficult ones, targets are (N, M, 6): a sixth column says which (dltrain.types.boxes).
     Without a part test, `test_fraction` of the training scenes, by `split_seed` alone, is that.
 
-    What of a box lies outside the image is cut off. A box without an area inside the image, of a number that is none or of
-    a class that there is not, is refused (InputError that names file and line), or dropped with a warning. InputError
-    also where an image is missing or broken, or where all of them take more than half of the free memory.
+    What of a box lies outside the image is cut off, with a warning where it is more than a pixel. A box is refused
+    (InputError that names file and line), or dropped with a warning, if it has no area inside the image, a number that is
+    none or an unknown class, if it is in shares of the image instead of pixels or the other way round, or if its image has
+    another size than its description says. InputError also where an image is missing or broken, or where all of them take
+    more than half of the free memory.
     """
 
     def __init__(
@@ -96,6 +123,7 @@ class SceneFiles:
     ) -> None:
         self.list, self.image_size, self.channels = listing, image_size, channels
         self.bad_boxes, self.test_fraction, self.split_seed = bad_boxes, test_fraction, split_seed
+        self.test_only = False  # without a part test, all images are that
 
     @cached_property
     def listing(self) -> Listing:
@@ -109,10 +137,20 @@ class SceneFiles:
         if "test" not in parts:
             train = parts["train"]
             order = torch.randperm(len(train), generator=keyed(self.split_seed)).tolist()
-            held = set(order[: round(self.test_fraction * len(train))])
+            held = set(order[: len(train) if self.test_only else round(self.test_fraction * len(train))])
             parts["test"] = [scene for i, scene in enumerate(train) if i in held]
             parts["train"] = [scene for i, scene in enumerate(train) if i not in held]
         return parts
+
+    def digest(self) -> str:
+        """Return a name for what the files describe: the same for images of the same names with the same boxes, wherever
+        they are and however classes are numbered."""
+        found, names = hashlib.sha256(), dict(enumerate(self.listing.class_names))
+        for part, scenes in sorted(self.listing.parts.items()):
+            for scene in scenes:
+                boxes = [(box.corners, names.get(box.label)) for box in scene.boxes]
+                found.update(repr((part, Path(scene.path).name, boxes)).encode("utf-8", "surrogateescape"))
+        return found.hexdigest()
 
     @property
     def spec(self) -> Spec:
@@ -139,11 +177,17 @@ class SceneFiles:
             found[part] = images, self.targets(scenes, sizes, problems)
         self.judge(problems)
         for part, (images, boxes) in found.items():
-            if len(images) and not (boxes[..., 4] != NONE).any():
+            if len(images) and not is_counted(boxes).any():
                 log.warning(
                     f"none of the {len(images):,} images of {part} has an object: nothing can be found, {part}/map50 is 0"
                 )
         return found
+
+    @cached_property
+    def columns(self) -> int:
+        """The number of columns of the targets: 6 if an object of any part has a flag, else 5."""
+        boxes = (box for part in self.parts.values() for scene in part for box in scene.boxes)
+        return 6 if any(box.flag != COUNTED for box in boxes) else 5
 
     def check_memory(self) -> None:
         count, numbers = sum(map(len, self.parts.values())), self.channels * math.prod(self.image_size)
@@ -173,34 +217,48 @@ class SceneFiles:
         return images, sizes
 
     def targets(self, scenes: Sequence[Scene], sizes: Sequence[tuple[int, int]], problems: list[str]) -> Tensor:
-        """The boxes (N, M, 5) of `scenes`, whose files have `sizes`; what is wrong with others is added to `problems`."""
+        """Return the boxes (N, M, 5 or 6) of `scenes`, whose files have `sizes`; add what is wrong with others to
+        `problems`."""
         rows: list[list[list[float]]] = []
-        for scene, (height, width) in zip(scenes, sizes, strict=True):
-            scale, rows_of = fit((height, width), self.image_size), []
+        cut: list[str] = []
+        for scene, size in zip(scenes, sizes, strict=True):
+            rows.append([])
             for box in scene.boxes:
-                (x1, y1, x2, y2), label = box.corners, box.label
-                if scene.relative:
-                    x1, y1, x2, y2 = x1 * width, y1 * height, x2 * width, y2 * height
-                why = wrong((x1, y1, x2, y2), label, (height, width), len(self.listing.class_names))
-                if why:
+                corners = in_pixels(box, scene, size)
+                if why := wrong(corners, box, scene, size, len(self.listing.class_names)):
                     problems.append(f"{box.place}: {why}")
                     continue
-                inside = (max(x1, 0.0), max(y1, 0.0), min(x2, float(width)), min(y2, float(height)))
-                rows_of.append([*(value * scale for value in inside), float(label)])
-            rows.append(rows_of)
+                if reaches_out(corners, size):
+                    cut.append(f"{box.place}: from {numbers(corners[:2])} to {numbers(corners[2:])} in {shape(size)}")
+                rows[-1].append(self.row(corners, box, size))
+        if cut:
+            count = f"{len(cut):,} box{'es reach' if len(cut) > 1 else ' reaches'} out of the image and"
+            log.warning(f"{count} {'are' if len(cut) > 1 else 'is'} cut off at its edge{listed(cut)}")
         most = max(1, max(map(len, rows), default=0))
-        empty = [0.0, 0.0, 0.0, 0.0, NONE]
-        return torch.tensor([[*r, *[empty] * (most - len(r))] for r in rows]).reshape(len(rows), most, 5)
+        empty = [0.0, 0.0, 0.0, 0.0, NONE, COUNTED][: self.columns]
+        filled = [[*row, *[empty] * (most - len(row))] for row in rows]
+        return torch.tensor(filled).reshape(len(rows), most, self.columns)
+
+    def row(self, corners: Corners, box: Box, size: tuple[int, int]) -> list[float]:
+        """Return the target of a box whose `corners` are in pixels of its file, which has the height and width `size`."""
+        x1, y1, x2, y2 = corners
+        scale = fit(size, self.image_size)
+        inside = (max(x1, 0.0), max(y1, 0.0), min(x2, float(size[1])), min(y2, float(size[0])))
+        return [*(value * scale for value in inside), float(box.label), box.flag][: self.columns]
 
     def judge(self, problems: list[str]) -> None:
         if not problems:
             return
         count = f"{len(problems):,} box{'es' if len(problems) > 1 else ''}"
-        named = "".join(f"\n  {problem}" for problem in problems[:NAMED])
-        named += f"\n  and {len(problems) - NAMED:,} more" if len(problems) > NAMED else ""
         if self.bad_boxes == "refuse":
-            raise InputError(f"{count} cannot be used; dataset.bad_boxes=drop leaves out{named}")
-        log.warning(f"{count} left out{named}")
+            raise InputError(f"{count} cannot be used; dataset.bad_boxes=drop leaves out{listed(problems)}")
+        log.warning(f"{count} left out{listed(problems)}")
+
+
+def listed(problems: Sequence[str]) -> str:
+    """Return the first problems, a line each, and how many more there are."""
+    named = "".join(f"\n  {problem}" for problem in problems[:NAMED])
+    return named + (f"\n  and {len(problems) - NAMED:,} more" if len(problems) > NAMED else "")
 
 
 def fit(size: tuple[int, int], into: tuple[int, int]) -> float:
@@ -223,15 +281,55 @@ def letterbox(path: str, channels: int, into: tuple[int, int]) -> tuple[Tensor, 
     return pixels, size
 
 
-def wrong(corners: tuple[float, float, float, float], label: int, size: tuple[int, int], num_classes: int) -> str:
-    """Why corners in pixels and a class number are no box in an image of height and width `size`; empty if they are."""
+def in_pixels(box: Box, scene: Scene, size: tuple[int, int]) -> Corners:
+    """Return the corners of a box in pixels of its image file, which has the height and width `size`."""
+    if not scene.relative:
+        return box.corners
+    (x1, y1, x2, y2), (height, width) = box.corners, size
+    return x1 * width, y1 * height, x2 * width, y2 * height
+
+
+def wrong(corners: Corners, box: Box, scene: Scene, size: tuple[int, int], num_classes: int) -> str:
+    """Return why a box with `corners` in pixels cannot be one in an image of height and width `size`; empty if it can."""
     x1, y1, x2, y2 = corners
     if not all(map(math.isfinite, corners)):
         return "a corner is no number"
-    if not 0 <= label < num_classes:
-        return f"there is no class {label}: they are 0 to {num_classes - 1}"
+    if not 0 <= box.label < num_classes:
+        return f"there is no class {box.label}: they are 0 to {num_classes - 1}"
+    if scene.size is not None and scene.size != (size[1], size[0]):
+        return f"its description says {scene.size[0]}x{scene.size[1]} pixels, and {scene.path} has {shape(size)}"
     if x2 <= x1 or y2 <= y1:
         return f"the box has no area: {x2 - x1:g} wide and {y2 - y1:g} high"
     if x2 <= 0 or y2 <= 0 or x1 >= size[1] or y1 >= size[0]:
-        return f"the box lies outside the image of {size[1]}x{size[0]}: from {x1:g}, {y1:g} to {x2:g}, {y2:g}"
+        hint = "; its numbers are shares of the image, not pixels" if scene.relative else ""
+        return f"the box lies outside the image of {shape(size)}: from {x1:g}, {y1:g} to {x2:g}, {y2:g}{hint}"
+    return wrong_unit(corners, box, scene, size)
+
+
+def wrong_unit(corners: Corners, box: Box, scene: Scene, size: tuple[int, int]) -> str:
+    """Return that a box is in pixels where shares of the image are expected, or the other way round; empty if not."""
+    if not scene.relative:
+        if max(corners[2:]) <= 1 and min(size) >= MIN_PIXELS:
+            return "the box lies within one pixel; expected corners in pixels, not shares of the image"
+        return ""
+    x1, y1, x2, y2 = box.corners
+    if max((x1 + x2) / 2, (y1 + y2) / 2, x2 - x1, y2 - y1) > MAX_SHARE:
+        return "a number is above 1; expected shares of the image's width and height, not pixels"
     return ""
+
+
+def reaches_out(corners: Corners, size: tuple[int, int]) -> bool:
+    """Return whether a box reaches out of an image of height and width `size` by more than rounding explains."""
+    x1, y1, x2, y2 = corners
+    allowed = MAX_CUT_PIXELS + (MAX_SHARE - 1) * max(size)
+    return max(-x1, -y1, x2 - size[1], y2 - size[0]) > allowed
+
+
+def numbers(values: Sequence[float]) -> str:
+    """Return two coordinates as text."""
+    return ", ".join(f"{value:g}" for value in values)
+
+
+def shape(size: tuple[int, int]) -> str:
+    """Return a height and width as people write it: width x height."""
+    return f"{size[1]}x{size[0]}"

@@ -1,28 +1,41 @@
-"""Scenes described by an xml file for each image, as those of Pascal VOC are."""
+"""Detection samples described by an xml file for each image, in the format of Pascal VOC."""
 
 from __future__ import annotations
 
+import logging
+from collections import Counter
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import Literal
 from xml.parsers import expat
 
 from dltrain.data.detection import Detection
-from dltrain.data.scenes import BadBoxes, Box, Listing, Scene, SceneFiles, place
+from dltrain.data.image_names import ImageFiles, base_name, stem_of
+from dltrain.data.plain_text import read_text
+from dltrain.data.scenes import BadBoxes, Box, Listing, Scene, SceneFiles, flag_of, listed, place
 from dltrain.errors import InputError
 from dltrain.types import BatchSize, Fraction, PositiveInt, Probability, Transform
+from dltrain.types.boxes import COUNTED, DIFFICULT
 
+log = logging.getLogger("dltrain")
 EXPECTED = "dataset.path=DIR, with Annotations/*.xml and JPEGImages/ in it"
 PARTS = ("train", "val", "test")
 CORNERS = ("xmin", "ymin", "xmax", "ymax")
 
 
 class VOC(Detection):
-    """Images in `path`/JPEGImages/ whose objects `path`/Annotations/*.xml describe (Everingham et al. 2010, "The Pascal VOC
-    Challenge"); the parts are the lists `path`/ImageSets/Main/{train,val,test}.txt where they are.
+    """Images in `path`/JPEGImages/ whose objects `path`/Annotations/*.xml describe (Everingham et al.
+    2010, "The Pascal VOC Challenge"); the parts are the lists
+    `path`/ImageSets/Main/{train,val,test}.txt where they are.
 
-    Classes are those of `classes`, or else all that the files name, sorted. Corners count from 1, and the right and
-    bottom ones belong to the box, as the challenge has it.
+    An annotation's image is the one that its `filename` means, else the one of the annotation's own
+    name; see `image_of`. Classes are those of `classes`, or else all that the files name, sorted.
+    Corners count from 1, and the right and bottom ones belong to the box, as the challenge has it.
+
+    Objects with <difficult>1</difficult> are never scored (section 4.2). With `difficult` "ignore"
+    they are not trained on either, neither as objects nor as background; with "train" they are
+    trained on as all others.
     """
 
     def __init__(
@@ -32,6 +45,7 @@ class VOC(Detection):
         classes: tuple[str, ...] = (),
         image_size: PositiveInt | tuple[PositiveInt, PositiveInt] = 320,
         bad_boxes: BadBoxes = "refuse",
+        difficult: Literal["ignore", "train"] = "ignore",
         batch_size: BatchSize = 8,
         eval_batch_size: PositiveInt = 16,
         val_fraction: Fraction = 0.1,
@@ -58,13 +72,14 @@ class VOC(Detection):
             jitter=jitter,
             transforms=transforms,
             seed=seed,
-            missing=("dataset.path=null", f"name the scenes to train on: {EXPECTED}"),
+            train_on_difficult=difficult == "train",
+            missing=("dataset.path=null", f"name the images to train on: {EXPECTED}"),
         )
 
 
 @dataclass
 class Element:
-    """Of an xml file: its name, the line where it begins, its text and what is in it."""
+    """An element of an xml file: its name, the line where it begins, its text and its children."""
 
     name: str
     line: int
@@ -75,8 +90,12 @@ class Element:
         return [child for child in self.children if child.name == name]
 
     def value(self, name: str) -> str:
-        """The text of the first element `name` in this one; empty without one."""
+        """Return the text of the first element `name` in this one; empty if there is none."""
         return next((child.text.strip() for child in self.all(name)), "")
+
+    def line_of(self, name: str) -> int:
+        """Return the line of the first element `name` in this one; this one's line if there is none."""
+        return next((child.line for child in self.all(name)), self.line)
 
 
 def read_xml(path: Path) -> Element:
@@ -105,32 +124,99 @@ def read_xml(path: Path) -> Element:
 
 
 def read_voc(root: Path, name: str, classes: tuple[str, ...]) -> Listing:
+    """Return the images and boxes of every part. InputError for a broken or missing file."""
     folder = place(root, name)
-    stems = {part: listed(folder / "ImageSets" / "Main" / f"{part}.txt") for part in PARTS}
-    wanted = {part: found for part, found in stems.items() if found is not None}
-    if "train" not in wanted:
-        held = {stem for found in wanted.values() for stem in found}
-        wanted["train"] = [p.stem for p in sorted((folder / "Annotations").glob("*.xml")) if p.stem not in held]
-    if not wanted["train"]:
+    if not (folder / "Annotations").is_dir():
+        raise InputError(f"{folder} has no folder Annotations; expected {EXPECTED}")
+    parts = stems_of_parts(folder)
+    if not parts["train"]:
         raise InputError(f"{folder} has no annotations to train on; expected {EXPECTED}")
-    files = {stem: folder / "Annotations" / f"{stem}.xml" for found in wanted.values() for stem in found}
+    files = {stem: folder / "Annotations" / f"{stem}.xml" for found in parts.values() for stem in found}
     elements = {stem: read_xml(path) for stem, path in files.items()}
-    names = classes or tuple(sorted({o.value("name") for e in elements.values() for o in e.all("object")} - {""}))
+    objects = [o for element in elements.values() for o in element.all("object")]
+    names = classes or tuple(sorted({o.value("name") for o in objects} - {""}))
     if not names:
         raise InputError(f"{folder}: no annotation names an object")
+    images = images_of(folder, files, elements)
     problems: list[str] = []
     scenes: dict[str, Scene] = {}
     for stem, element in elements.items():
-        image = folder / "JPEGImages" / (Path(element.value("filename")).name or f"{stem}.jpg")
-        if not image.is_file():
-            at = next((child.line for child in element.all("filename")), element.line)
-            raise InputError(f"{files[stem]}:{at}: its image is not there: {image}")
-        boxes = [b for o in element.all("object") if (b := box_of(o, files[stem], names, problems))]
-        scenes[stem] = Scene(str(image), boxes)
-    return Listing(names, {part: [scenes[stem] for stem in found] for part, found in wanted.items()}, problems)
+        found = [box_of(o, files[stem], names, problems) for o in element.all("object")]
+        boxes = [box for box in found if box is not None]
+        scenes[stem] = Scene(str(images[stem]), boxes, size=stated_size(element))
+    return Listing(names, {part: [scenes[stem] for stem in found] for part, found in parts.items()}, problems)
+
+
+def stems_of_parts(folder: Path) -> dict[str, list[str]]:
+    """Return the names of the annotations of each part that there is, without their ending.
+
+    Without a list of training images, all annotations that no other list names are for training.
+    InputError, with the line, for a list that names an annotation that is not there.
+    """
+    there = {path.stem: path for path in sorted((folder / "Annotations").glob("*.xml"))}
+    parts: dict[str, list[str]] = {}
+    for part in PARTS:
+        path = folder / "ImageSets" / "Main" / f"{part}.txt"
+        if not path.is_file():
+            continue
+        parts[part] = []
+        for number, line in enumerate(read_text(path).splitlines(), 1):
+            if not line.strip():
+                continue
+            name = base_name(line.split()[0])
+            stem = name if name in there else stem_of(name)
+            if stem not in there:
+                raise InputError(f"{path}:{number}: there is no Annotations/{name}.xml")
+            parts[part].append(stem)
+    if "train" not in parts:
+        held = {stem for found in parts.values() for stem in found}
+        parts["train"] = [stem for stem in there if stem not in held]
+    return parts
+
+
+def images_of(folder: Path, files: dict[str, Path], elements: dict[str, Element]) -> dict[str, Path]:
+    """Return the image of each annotation. InputError, with file and line, where there is none, or two."""
+    images = ImageFiles(folder / "JPEGImages")
+    named = {stem: images.find(element.value("filename")) for stem, element in elements.items()}
+    claims = Counter(path for path in named.values() if path is not None)
+    found: dict[str, Path] = {}
+    by_own_name: list[str] = []
+    for stem, element in elements.items():
+        at, name = f"{files[stem]}:{element.line_of('filename')}", element.value("filename")
+        path, own = named[stem], images.find(stem)
+        if path is None and own is None:
+            missing = folder / "JPEGImages" / (base_name(name) or f"{stem}.jpg")
+            raise InputError(f"{at}: its image is not there: {missing}")
+        if path is not None and own is not None and path != own:
+            if claims[path] == 1:
+                raise InputError(
+                    f"{at}: its filename is {name}, but {own.name} in JPEGImages has the annotation's own name; "
+                    "remove or rename one of the images, or correct the filename"
+                )
+            path = None  # several annotations claim that image: the name was copied
+        if path is None and name:
+            by_own_name.append(f"{at}: {name}")
+        found[stem] = path or own or Path()
+    if by_own_name:
+        log.warning(
+            f"{len(by_own_name):,} annotation{'s name' if len(by_own_name) > 1 else ' names'} an image that is not "
+            f"theirs or not there; the image of the annotation's own name is read{listed(by_own_name)}"
+        )
+    return found
+
+
+def stated_size(element: Element) -> tuple[int, int] | None:
+    """Return the width and height that an annotation says its image has; None if it does not say them."""
+    inner = next(iter(element.all("size")), None)
+    try:
+        size = (int(float(inner.value("width"))), int(float(inner.value("height")))) if inner else (0, 0)
+    except (ValueError, OverflowError):
+        return None
+    return size if min(size) > 0 else None
 
 
 def box_of(element: Element, path: Path, names: tuple[str, ...], problems: list[str]) -> Box | None:
+    """Return the box of an object; None for one that cannot be read, which is added to `problems`."""
     at, name = f"{path}:{element.line}", element.value("name")
     if name not in names:
         problems.append(f"{at}: there is no class {name!r}")
@@ -141,11 +227,9 @@ def box_of(element: Element, path: Path, names: tuple[str, ...], problems: list[
     except ValueError:
         problems.append(f"{at}: it has no bndbox of four numbers {', '.join(CORNERS)}")
         return None
-    return Box((x1 - 1, y1 - 1, x2, y2), names.index(name), at)
-
-
-def listed(path: Path) -> list[str] | None:
-    """The first word of each line of a list of images; None without the file."""
-    if not path.is_file():
+    difficult = flag_of(element.value("difficult"))
+    if difficult is None:
+        at = f"{path}:{element.line_of('difficult')}"
+        problems.append(f"{at}: difficult is {element.value('difficult')!r}; expected 0 or 1")
         return None
-    return [line.split()[0] for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    return Box((x1 - 1, y1 - 1, x2, y2), names.index(name), at, DIFFICULT if difficult else COUNTED)

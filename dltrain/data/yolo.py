@@ -1,34 +1,43 @@
-"""Scenes described by a text file for each image, as YOLO's programs read them."""
+"""Detection samples described by a text file for each image, in the format of YOLO's programs."""
 
 from __future__ import annotations
 
 import logging
+import re
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-
-import yaml
 
 from dltrain.data.detection import Detection
 from dltrain.data.folder import files_in
 from dltrain.data.layout import IMAGE_ENDINGS as ENDINGS
 from dltrain.data.layout import folders_in
 from dltrain.data.layout import shown_names as some
+from dltrain.data.plain_text import read_text
 from dltrain.data.scenes import BadBoxes, Box, Listing, Scene, SceneFiles, place
+from dltrain.data.yolo_names import ClassNames, class_names
 from dltrain.errors import InputError
 from dltrain.types import BatchSize, Fraction, PositiveInt, Probability, Transform
 
 log = logging.getLogger("dltrain")
 EXPECTED = "dataset.path=DIR, with images/train/ and labels/train/ in it, and perhaps val and test"
 PARTS = ("train", "val", "test")
+LABELS = ".txt"
+BOX_NUMBERS = 4  # of a line after the class number
+POLYGON_NUMBERS = 6  # at least: three corners
+MAX_NUMBERED_CLASSES = 10_000  # where no names say how many there are
+DECIMAL_COMMA = re.compile(r"[-+]?\d*,\d+")
+LINE = "a class number, center x, center y, width and height, or a class number and the corners of a polygon"
 
 
 class YOLO(Detection):
-    """Images in `path`/images/<part>/, and beside each in `path`/labels/<part>/ a text file of the same name with a line an
-    object: class number, and centre x, centre y, width and height as shares of the image. An image without one has none.
+    """Images in `path`/images/<part>/, and for each in `path`/labels/<part>/ a text file of the same
+    name with a line an object: class number, and center x, center y, width and height as shares of
+    the image, or the corners of a polygon around the object. An image without one has no object.
 
-    Parts are the folders whose names begin with train, val and test, or that `train`, `val` and `test` name (the same for
-    two is allowed: to test on the training images). Class names are those of a .yaml file in `path` (`names`) or of
-    classes.txt, else numbers.
+    Parts are the folders whose names begin with train, val and test, or that `train`, `val` and
+    `test` name (the same for two is allowed: to test on the training images). Class names are those
+    of a .yaml file in `path` (`names`) or of classes.txt, else numbers.
     """
 
     def __init__(
@@ -66,7 +75,7 @@ class YOLO(Detection):
             jitter=jitter,
             transforms=transforms,
             seed=seed,
-            missing=("dataset.path=null", f"name the scenes to train on: {EXPECTED}"),
+            missing=("dataset.path=null", f"name the images to train on: {EXPECTED}"),
         )
 
 
@@ -75,80 +84,132 @@ def read_yolo(root: Path, name: str, chosen: dict[str, str | None]) -> Listing:
     if not (folder / "images").is_dir():
         raise InputError(f"{folder} has no folder images; expected {EXPECTED}")
     there = folders_in(folder / "images")
+    named = class_names(folder)
     parts: dict[str, list[Scene]] = {}
     problems: list[str] = []
     known: dict[str, list[Scene]] = {}  # of each folder: one may be for training and testing
     for part in PARTS:
-        named = chosen[part]
-        if named is not None and named not in there:
-            raise InputError(f"dataset.{part}={named}: {folder / 'images'} has {', '.join(there) or 'no folders'}")
-        found = [named] if named is not None else [n for n in there if n.lower().startswith(part)]
+        wanted = chosen[part]
+        if wanted is not None and wanted not in there:
+            raise InputError(f"dataset.{part}={wanted}: {folder / 'images'} has {', '.join(there) or 'no folders'}")
+        found = [wanted] if wanted is not None else [n for n in there if n.lower().startswith(part)]
         if len(found) > 1:
             raise InputError(f"{folder / 'images'}: which is {part}? {', '.join(found)}: dataset.{part}={found[0]}")
         if found:
             if found[0] not in known:
-                known[found[0]] = scenes_of(folder, found[0], problems)
+                known[found[0]] = scenes_of(folder, found[0], named, problems)
             parts[part] = known[found[0]]
     if not there:
-        parts = {"train": scenes_of(folder, "", problems)}
+        parts = {"train": scenes_of(folder, "", named, problems)}
     if not parts.get("train"):
         raise InputError(f"{folder / 'images'} has no images to train on; expected {EXPECTED}")
-    most = max((box.label for part in parts.values() for scene in part for box in scene.boxes), default=0)
-    return Listing(class_names(folder) or tuple(map(str, range(most + 1))), parts, problems)
+    if not any(scene.labelled for scene in parts["train"]):
+        where = Path(parts["train"][0].path).parent
+        raise InputError(
+            f"no image in {where} has a label file in {folder / 'labels'}; expected {EXPECTED} (an empty .txt file "
+            "for an image without objects)"
+        )
+    return Listing(named.names or numbered(parts, named), parts, problems)
 
 
-def scenes_of(folder: Path, part: str, problems: list[str]) -> list[Scene]:
-    """The images of a part with their boxes; label files without an image are named in a warning."""
-    labels = folder / "labels" / part
+def numbered(parts: dict[str, list[Scene]], named: ClassNames) -> tuple[str, ...]:
+    """Return numbers as names of classes that have none: as many as a file says, else as the boxes are of."""
+    if named.count:
+        return tuple(map(str, range(named.count)))
+    boxes = (box for part in parts.values() for scene in part for box in scene.boxes)
+    last = max(boxes, key=lambda box: box.label, default=None)
+    most = last.label if last is not None else 0
+    if last is not None and most >= MAX_NUMBERED_CLASSES:
+        raise InputError(f"{last.place}: class {most}, and neither a .yaml file nor classes.txt names the classes")
+    return tuple(map(str, range(max(0, most) + 1)))
+
+
+def scenes_of(folder: Path, part: str, named: ClassNames, problems: list[str]) -> list[Scene]:
+    """Return the images of a part with their boxes. Label files without an image are named in a warning."""
     images = [Path(path) for path in files_in(str(folder / "images" / part)) if path.lower().endswith(ENDINGS)]
-    stems = {path.relative_to(folder / "images" / part).with_suffix("") for path in images}
-    left = [
-        path.relative_to(folder).as_posix()
-        for path in sorted(labels.rglob("*.txt"))
-        if path.relative_to(labels).with_suffix("") not in stems and path.name != "classes.txt"
-    ]
-    if left:
-        log.warning(f"{len(left):,} label file{'s have' if len(left) > 1 else ' has'} no image: {some(left)}")
+    stems = [path.relative_to(folder / "images" / part).with_suffix("").as_posix() for path in images]
+    labels = label_files(folder, part, set(stems))
     found = []
-    for image in images:
-        text = labels / image.relative_to(folder / "images" / part).with_suffix(".txt")
-        found.append(Scene(str(image), boxes_of(text, problems) if text.is_file() else [], relative=True))
+    for image, stem in zip(images, stems, strict=True):
+        boxes = boxes_of(labels[stem], named, problems) if stem in labels else []
+        found.append(Scene(str(image), boxes, relative=True, labelled=stem in labels))
     return found
 
 
-def boxes_of(path: Path, problems: list[str]) -> list[Box]:
-    """The boxes that a label file has, a line each; what is none is added to `problems`."""
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as e:
-        raise InputError(f"{path} cannot be read as text: {e}") from e
+def label_files(folder: Path, part: str, stems: set[str]) -> dict[str, Path]:
+    """Return the label file of each image of a part, by the image's name without its ending; warn of files without an image.
+
+    A file whose name differs in case alone is taken, if it is the only one.
+    """
+    labels = folder / "labels" / part
+    files = sorted(path for path in labels.rglob("*") if path.suffix.lower() == LABELS and path.name != "classes.txt")
+    found: dict[str, Path] = {}
+    left: list[Path] = []
+    for path in files:
+        stem = path.relative_to(labels).with_suffix("").as_posix()
+        if stem in stems and stem not in found:
+            found[stem] = path
+        else:
+            left.append(path)
+    without = {stem.lower(): stem for stem in sorted(stems - found.keys())}
+    unused: list[str] = []
+    for path in left:
+        stem = without.pop(path.relative_to(labels).with_suffix("").as_posix().lower(), "")
+        if stem:
+            found[stem] = path
+        else:
+            unused.append(path.relative_to(folder).as_posix())
+    if unused:
+        count = f"{len(unused):,} label file{'s have' if len(unused) > 1 else ' has'} no image"
+        log.warning(f"{count}: {some(unused)}")
+    return found
+
+
+def boxes_of(path: Path, named: ClassNames, problems: list[str]) -> list[Box]:
+    """Return the boxes of a label file, one for each line; add lines that are none to `problems`."""
     found = []
-    for number, line in enumerate(lines, 1):
-        if not (words := line.split()):
+    for number, line in enumerate(read_text(path).splitlines(), 1):
+        if not (words := words_of(line)):
             continue
         at = f"{path}:{number}"
         try:
-            label, x, y, width, height = int(words[0]), *map(float, words[1:])
-        except ValueError:
-            problems.append(f"{at}: expected a class number, centre x, centre y, width and height, got {line[:60]!r}")
-            continue
-        found.append(Box((x - width / 2, y - height / 2, x + width / 2, y + height / 2), label, at))
+            values = [float(word) for word in words[1:]]
+            if named.keypoints and len(values) == BOX_NUMBERS + named.keypoints:
+                values = values[:BOX_NUMBERS]
+            found.append(Box(corners_of(values), class_number(words[0]), at))
+        except (ValueError, OverflowError):
+            problems.append(f"{at}: expected {LINE}, got {line[:60]!r}")
     return found
 
 
-def class_names(folder: Path) -> tuple[str, ...]:
-    """By `names` of a .yaml file (a list, or a mapping of numbers), or the lines of classes.txt; empty without both."""
-    for path in sorted((*folder.glob("*.yaml"), *folder.glob("*.yml"))):
-        try:
-            content = yaml.safe_load(path.read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError, yaml.YAMLError) as e:
-            raise InputError(f"{path} cannot be read as YAML: {e}") from e
-        names = content.get("names") if isinstance(content, dict) else None
-        if isinstance(names, dict):
-            if sorted(names) != list(range(len(names))):
-                raise InputError(f"{path}: names are numbered from 0 on, without gaps")
-            names = [names[k] for k in range(len(names))]
-        if isinstance(names, list) and names:
-            return tuple(map(str, names))
-    plain = folder / "classes.txt"
-    return tuple(plain.read_text(encoding="utf-8").rstrip().splitlines()) if plain.is_file() else ()
+def words_of(line: str) -> list[str]:
+    """Return the fields of a line, which spaces, tabs, commas or semicolons separate. With a decimal comma in a
+    field (0,5) it is a point."""
+    words = [word.strip(",") for word in re.split(r"[;\s]+", line)]
+    words = [word for word in words if word]
+    commas = [word for word in words if "," in word]
+    if len(words) > BOX_NUMBERS and all(DECIMAL_COMMA.fullmatch(word) for word in commas):
+        return [word.replace(",", ".") for word in words]
+    return [part for word in words for part in word.split(",") if part]
+
+
+def class_number(word: str) -> int:
+    """Return a class number, also of 1.0 or 1.000e+00. ValueError for what is not a whole number."""
+    value = float(word)
+    if value != round(value):
+        raise ValueError(word)
+    return int(value)
+
+
+def corners_of(values: Sequence[float]) -> tuple[float, float, float, float]:
+    """Return the corners of a box: of its center, width and height, or of a polygon's x, y, x, y, ...
+
+    ValueError for another number of values.
+    """
+    if len(values) == BOX_NUMBERS:
+        x, y, width, height = values
+        return x - width / 2, y - height / 2, x + width / 2, y + height / 2
+    if len(values) < POLYGON_NUMBERS or len(values) % 2:
+        raise ValueError(len(values))
+    xs, ys = values[::2], values[1::2]
+    return min(xs), min(ys), max(xs), max(ys)

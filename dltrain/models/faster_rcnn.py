@@ -12,10 +12,12 @@ from torchvision.models.detection.backbone_utils import mobilenet_backbone, resn
 from torchvision.models.detection.faster_rcnn import FasterRCNN as Network
 from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHead
 from torchvision.models.detection.image_list import ImageList
-from torchvision.ops import FeaturePyramidNetwork, MultiScaleRoIAlign
+from torchvision.models.detection.rpn import RegionProposalNetwork
+from torchvision.ops import FeaturePyramidNetwork, MultiScaleRoIAlign, box_iou
 from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
 
 from dltrain.types import PositiveFloat, PositiveInt, Probability
+from dltrain.types.boxes import CLASS, FLAG, is_box, is_counted
 
 Backbone: TypeAlias = Literal["small", "resnet18", "resnet50", "mobilenet_v3_large"]
 Sizes: TypeAlias = tuple[tuple[int, ...], ...]
@@ -24,6 +26,10 @@ ANCHORS: Sizes = ((32,), (64,), (128,), (256,), (512,))  # of Lin et al. 2017, s
 MOBILE_ANCHORS: Sizes = ((32, 64, 128, 256, 512),) * 3
 MAPS = {"small": 3, "resnet18": 4, "resnet50": 4, "mobilenet_v3_large": 2}  # and one that is pooled from the last
 PYRAMID = 3  # of the last stages of the small backbone
+FOREGROUND, BACKGROUND = 0.7, 0.3  # overlaps of an anchor that is an object, and of one that is none (section 3.1.2)
+PROPOSALS_OVERLAP = 0.7  # of two proposals, from which on the worse is left out (section 3.3)
+POSITIVE_FRACTION = 0.5  # of the anchors that are drawn (section 3.1.3)
+INSIDE = 0.5  # of a box, that must lie in an object that does not count, for the box to be left out
 CELLS = 2  # a side, that the last stage's map has at least: batch norm takes its statistics over them
 
 
@@ -57,6 +63,56 @@ class SmallBackbone(nn.Module):
 def _convolution(fan_in: int, fan_out: int, stride: int) -> list[nn.Module]:
     convolution = nn.Conv2d(fan_in, fan_out, 3, stride, padding=1, bias=False)
     return [convolution, nn.BatchNorm2d(fan_out), nn.ReLU(inplace=True)]
+
+
+class Proposals(RegionProposalNetwork):
+    """torchvision's proposal network, whose loss leaves out anchors in objects that do not count."""
+
+    @classmethod
+    def of(cls, network: RegionProposalNetwork, batch: int) -> Proposals:
+        """Return a network with the layers and settings of `network`, whose loss is of `batch` anchors an image."""
+        limits = network._pre_nms_top_n, network._post_nms_top_n
+        return cls(
+            network.anchor_generator,
+            network.head,
+            FOREGROUND,
+            BACKGROUND,
+            batch,
+            POSITIVE_FRACTION,
+            *limits,
+            PROPOSALS_OVERLAP,
+        )
+
+    def assign_targets_to_anchors(
+        self, anchors: list[Tensor], targets: list[dict[str, Tensor]]
+    ) -> tuple[list[Tensor], list[Tensor]]:
+        """Return for the anchors (A, 4) of each image 1 for an object, 0 for background, -1 for neither, and the boxes."""
+        labels, boxes = super().assign_targets_to_anchors(anchors, targets)
+        for label, here, target in zip(labels, anchors, targets, strict=True):
+            if not len(target["uncounted"]):
+                continue
+            left_out = inside(here, target["uncounted"]) & (label == 0)
+            if (label[~left_out] >= 0).any():
+                label[left_out] = -1
+        return labels, boxes
+
+
+def truth_of(rows: Tensor) -> dict[str, Tensor]:
+    """Return the objects of the targets (M, 5 or 6) of an image as torchvision takes them, whose class 0 is background,
+    and the boxes of those that do not count."""
+    kept, uncounted = rows[is_counted(rows)], rows[:0]
+    if rows.shape[1] > FLAG:
+        uncounted = rows[is_box(rows) & ~is_counted(rows)]
+    boxes, labels = kept[:, :CLASS].float(), kept[:, CLASS].long() + 1
+    return {"boxes": boxes, "labels": labels, "uncounted": uncounted[:, :CLASS].float()}
+
+
+def inside(boxes: Tensor, regions: Tensor) -> Tensor:
+    """Return which of the boxes (N, 4) lie by half of their area or more in one of the regions (R, 4)."""
+    corners = torch.maximum(boxes[:, None, :2], regions[:, :2]), torch.minimum(boxes[:, None, 2:], regions[:, 2:])
+    shared = (corners[1] - corners[0]).clamp(min=0).prod(dim=2)  # (N, R)
+    area = (boxes[:, 2:] - boxes[:, :2]).prod(dim=1)
+    return (shared >= INSIDE * area[:, None]).any(dim=1)
 
 
 class FasterRCNN(nn.Module):
@@ -132,6 +188,7 @@ class FasterRCNN(nn.Module):
             box_detections_per_img=detections,
             box_batch_size_per_image=box_batch,
         )
+        self.network.rpn = Proposals.of(self.network.rpn, rpn_batch)
 
     @staticmethod
     def _maps(name: Backbone, in_channels: int, channels: tuple[int, ...], width: int) -> tuple[Any, Sizes]:
@@ -175,21 +232,33 @@ class FasterRCNN(nn.Module):
         return losses, self.filled(found, images)
 
     def losses(self, features: dict[str, Tensor], images: ImageList, targets: Tensor) -> dict[str, Tensor]:
-        """Of both networks, from anchors and proposals that are drawn as in training."""
-        truth = []
-        for rows in targets:
-            rows = rows[rows[:, 4] >= 0]
-            truth.append({"boxes": rows[:, :4].float(), "labels": rows[:, 4].long() + 1})
+        """Return the losses of both networks, from anchors and proposals that are drawn as in training.
+
+        Objects that do not count, as difficult ones, are neither objects nor background: anchors and proposals that lie
+        in them are left out, unless they are of an object that counts.
+        """
+        truth = [truth_of(rows) for rows in targets]
         parts = (self.network.rpn, self.network.roi_heads)
         for part in parts:
             part.training = True
         try:
             proposals, of_proposals = parts[0](images, features, truth)
+            proposals = [self.outside(found, known) for found, known in zip(proposals, truth, strict=True)]
             _, of_boxes = parts[1](features, proposals, images.image_sizes, truth)
         finally:
             for part in parts:
                 part.training = self.training
         return {**of_boxes, **of_proposals}
+
+    def outside(self, proposals: Tensor, truth: dict[str, Tensor]) -> Tensor:
+        """Return the proposals (P, 4) but those in objects that do not count; all if none would be left."""
+        if not len(truth["uncounted"]):
+            return proposals
+        left_out = inside(proposals, truth["uncounted"])
+        if len(truth["boxes"]):
+            matcher = self.network.roi_heads.proposal_matcher
+            left_out &= box_iou(proposals, truth["boxes"]).amax(dim=1) < matcher.high_threshold
+        return proposals if left_out.all() and not len(truth["boxes"]) else proposals[~left_out]
 
     def filled(self, found: list[dict[str, Tensor]], images: Tensor) -> Tensor:
         """The detections of each image as rows (B, D, 6)."""

@@ -11,12 +11,13 @@ from torch import Tensor, nn
 from dltrain.engine import Stage, Task
 from dltrain.optim import Optim
 from dltrain.tasks.average_precision import MISSING, available, average_precision
+from dltrain.tasks.drawn_boxes import PREDICTED, TRUE, UNCOUNTED, LabelledBox, draw_boxes, with_title
 from dltrain.tasks.many_classes import worst_in
 from dltrain.types import Data, Image, PositiveInt, Probability, Table
+from dltrain.types.boxes import COUNTED, CROWD, DIFFICULT, FLAG, is_box, is_counted
 
-DRAWN_SIDE = 384  # pixels that a picture is enlarged to: names must be readable
 AT_ONCE = 16  # images of a large batch to predict
-TRUE, FOUND = "lime", "red"
+FLAG_NAMES = {DIFFICULT: "difficult", CROWD: "crowd"}
 PER_CLASS = ("AP50", "AP", "objects")
 
 
@@ -31,12 +32,15 @@ class Detector(Protocol):
 
 
 class Detection(Task):
-    """Learns to draw a box around each object of an image and to name it. Batches are (images (B, C, H, W), targets
-    (B, M, 5)), rows x1, y1, x2, y2 in pixels and class number, filled up with class -1; the loss is the sum of the model's.
+    """Learns to draw a box around each object of an image and to name it. Batches are (images
+    (B, C, H, W), targets (B, M, 5 or 6)), rows x1, y1, x2, y2 in pixels, class number and perhaps a
+    flag (dltrain.types.boxes), padded with class -1; the loss is the sum of the model's.
 
-    Every evaluation gives that loss and COCO's average precisions: mAP over overlaps of 0.5 to 0.95, mAP50, mAP75, and those
-    of each class; it shows `shown` scenes with their true boxes and those found. Only boxes of `min_score` at least are drawn
-    and answered with. ValueError for data without boxes, a model that finds none, and where faster-coco-eval is missing.
+    Every evaluation gives that loss and COCO's average precisions: mAP over overlaps of 0.5 to 0.95,
+    mAP50, mAP75, and those of each class. It shows `shown` images, each with its true boxes above and
+    the predicted ones below. Only boxes with a score of at least `min_score` are drawn and given as
+    predictions. ValueError for data without boxes, for a model that predicts none, and if
+    faster-coco-eval is missing.
     """
 
     def __init__(
@@ -46,7 +50,7 @@ class Detection(Task):
         optim: Callable[[nn.Module, int], Optim],
         epochs: int,
         min_score: Probability = 0.5,
-        shown: PositiveInt = 8,
+        shown: PositiveInt = 4,
         watch: str = "val/map50",
         mode: Literal["max", "min"] = "max",
     ) -> None:
@@ -83,16 +87,17 @@ class Detection(Task):
         )
 
     def evaluate(self, batches: Iterable[tuple[Tensor, Tensor]]) -> dict[str, Any]:
-        """Average precisions and the loss, and some scenes with their boxes."""
+        """Return the average precisions, the loss, and pictures of some images with their boxes."""
         detections: list[Tensor] = []
         truths: list[Tensor] = []
-        losses, pictures = [], []
+        losses: list[Tensor] = []
+        pictures: list[Image] = []
         for images, targets in batches:
             parts, found = self.model(images, targets)
             losses.append(torch.stack(list(parts.values())).sum() * len(images))
             left = self.shown - len(truths)
             if left > 0:
-                pictures.append((images[:left].cpu(), targets[:left].cpu(), found[:left].cpu()))
+                pictures += map(self.card, images[:left].cpu(), targets[:left].cpu(), found[:left].cpu())
             detections += found.float().cpu()
             truths += targets.float().cpu()
         if not truths:
@@ -105,49 +110,62 @@ class Detection(Task):
             "per_class": worst_in(
                 Table(per_class, names, PER_CLASS, "class", "average precision", plain=("objects",)), "AP50", "objects"
             ),
-            "scenes": self.pairs(*(torch.cat(column) for column in zip(*pictures, strict=True))),
+            **{f"objects_{number}": picture for number, picture in enumerate(pictures, 1)},
         }
 
-    def pairs(self, images: Tensor, targets: Tensor, found: Tensor) -> Image:
-        """Every image twice: with its true boxes, and with those found."""
-        true = torch.cat([targets[..., :4], torch.ones_like(targets[..., :1]), targets[..., 4:]], dim=2)
-        drawn = [self.drawn(images, true, TRUE, False), self.drawn(images, found, FOUND, True)]
-        captions: list[str] = []
-        for boxes, rows in zip(true, found, strict=True):
-            captions += [f"true: {self.count(boxes)}", f"found: {self.count(rows)}"]
-        return Image(torch.stack(drawn, dim=1).flatten(0, 1), tuple(captions))
+    def card(self, image: Tensor, targets: Tensor, found: Tensor) -> Image:
+        """Return a picture of an image (C, H, W) with its true boxes (M, 5 or 6), above the same with the predicted
+        ones (D, 6)."""
+        counted, predicted = int(is_counted(targets).sum()), self.predicted_boxes(found)
+        title = f"true: {plural(counted)}"
+        if uncounted := int(is_box(targets).sum()) - counted:
+            title += f", {uncounted} not scored (gray)"
+        pixels = self.pixels(image)
+        parts = [
+            with_title(draw_boxes(pixels, self.true_boxes(targets)), title, TRUE),
+            with_title(
+                draw_boxes(pixels, predicted),
+                f"predicted: {plural(len(predicted))}, score {self.min_score:g} or more",
+                PREDICTED,
+            ),
+        ]
+        return Image(torch.cat(parts, dim=1).unsqueeze(0))
 
-    def count(self, rows: Tensor) -> int:
-        return int(self.kept(rows).sum())
+    def true_boxes(self, targets: Tensor) -> list[LabelledBox]:
+        """Return the boxes of targets (M, 5 or 6), those that are not scored in another color."""
+        boxes = []
+        for row in targets[is_box(targets)].tolist():
+            x1, y1, x2, y2, label = row[:FLAG]
+            flag = row[FLAG] if len(row) > FLAG else COUNTED
+            name = self.data.spec.class_names[int(label)]
+            text = name if flag == COUNTED else f"{name}, {FLAG_NAMES[flag]}"
+            boxes.append(LabelledBox((x1, y1, x2, y2), text, TRUE if flag == COUNTED else UNCOUNTED))
+        return boxes
+
+    def predicted_boxes(self, found: Tensor) -> list[LabelledBox]:
+        """Return the boxes of detections (D, 6) that are shown, with their scores."""
+        names = self.data.spec.class_names
+        return [
+            LabelledBox((x1, y1, x2, y2), f"{names[int(label)]} {score:.2f}", PREDICTED)
+            for x1, y1, x2, y2, score, label in found[self.kept(found)].tolist()
+        ]
 
     def kept(self, rows: Tensor) -> Tensor:
-        """Which of detections (..., 6) are boxes that are shown."""
+        """Return which of the detections (..., 6) are boxes that are shown."""
         return (rows[..., 5] >= 0) & (rows[..., 4] >= self.min_score)
 
-    def drawn(self, images: Tensor, rows: Tensor, colour: str, scores: bool) -> Tensor:
-        """Pictures (B, 3, H', W') in 0..1 of images as the model sees them, with boxes (B, D, 6) and their names."""
-        from torchvision.utils import draw_bounding_boxes
-
+    def pixels(self, image: Tensor) -> Tensor:
+        """Return an image (C, H, W) as the model sees it as bytes (1 or 3, H, W)."""
         spec = self.data.spec
-        mean, std = (torch.tensor(v).view(1, -1, 1, 1) for v in (spec.mean, spec.std))
-        pixels = (images.float().cpu() * std + mean).clamp(0, 255).to(torch.uint8)
-        zoom = max(1, round(DRAWN_SIDE / max(pixels.shape[2:])))
-        pixels = pixels.repeat_interleave(zoom, dim=2).repeat_interleave(zoom, dim=3).expand(-1, 3, -1, -1)
-        pictures = []
-        for picture, found in zip(pixels, rows.float().cpu(), strict=True):
-            boxes = found[self.kept(found)]
-            labels = [
-                f"{spec.class_names[int(label)]} {score:.2f}" if scores else spec.class_names[int(label)]
-                for score, label in boxes[:, 4:].tolist()
-            ]
-            if labels:
-                picture = draw_bounding_boxes(picture.contiguous(), boxes[:, :4] * zoom, labels, colour, width=2)
-            pictures.append(picture)
-        return torch.stack(pictures).float() / 255
+        mean, std = (torch.tensor(values).view(-1, 1, 1) for values in (spec.mean, spec.std))
+        return (image.float().cpu() * std + mean).clamp(0, 255).to(torch.uint8)
 
     def explain(self, inputs: Tensor) -> Image:
-        """Return images (B, C, H, W), enlarged where they are small, with the boxes found."""
-        return Image(self.drawn(inputs, self.predict(inputs), FOUND, True))
+        """Return images (B, C, H, W), enlarged if they are small, with the predicted boxes."""
+        found = self.predict(inputs).float().cpu()
+        pairs = zip(inputs, found, strict=True)
+        pictures = [draw_boxes(self.pixels(image), self.predicted_boxes(rows)) for image, rows in pairs]
+        return Image(torch.stack(pictures))
 
     def predict(self, batch: Tensor) -> Tensor:
         """Detections (B, D, 6) of images (B, C, H, W): x1, y1, x2, y2 in pixels of those, score, class; the best first,
@@ -169,3 +187,8 @@ class Detection(Task):
             ]
             answers.append({"objects": len(boxes), "pixels": size, "boxes": boxes})
         return answers
+
+
+def plural(count: int) -> str:
+    """Return a number of objects as text."""
+    return f"{count} object{'' if count == 1 else 's'}"

@@ -22,6 +22,7 @@ FROM_A_BATCH = 4  # of them, for batches are sorted by length
 MAPS = 4  # pictures of attention
 MOST_MAPPED = 40  # tokens of such a picture, either way
 MISSING = 'translations are scored by sacrebleu: pip install "dltrain[text]"'
+BLEU_ORDER = 4  # words of the longest n-grams that BLEU counts
 SPARE = 10  # tokens that a translation may have beyond its ratio
 
 
@@ -216,13 +217,28 @@ def words(row: list[int]) -> list[int]:
 
 
 def overlap(hypotheses: list[str], references: list[str]) -> dict[str, float]:
-    """BLEU (Papineni et al. 2002) and chrF (Popovic 2015) of a corpus, 0..100; ImportError where sacrebleu is missing."""
+    """Return BLEU (Papineni et al. 2002) and chrF (Popovic 2015) of a corpus, 0..100; ImportError where sacrebleu is
+    missing.
+
+    BLEU counts n-grams of one to four words. Where no reference has four, it counts those that the longest one has: with
+    n-grams that no text can have the score of every corpus would be 0. Both scores of a corpus that is exactly its
+    references are 100, also where all of them are empty.
+    """
     try:
         from sacrebleu.metrics.bleu import BLEU
         from sacrebleu.metrics.chrf import CHRF
     except ImportError as e:
         raise ImportError(MISSING) from e
+    if hypotheses == references:
+        return {"bleu": 100.0, "chrf": 100.0}
+    tokenize = BLEU().tokenizer
+    order = 1
+    for reference in references:
+        order = max(order, min(BLEU_ORDER, len(tokenize(reference).split())))
+        if order == BLEU_ORDER:
+            break
+    bleu = BLEU(force=True, max_ngram_order=order)
     return {
-        "bleu": float(BLEU(force=True).corpus_score(hypotheses, [references]).score),
+        "bleu": float(bleu.corpus_score(hypotheses, [references]).score),
         "chrf": float(CHRF().corpus_score(hypotheses, [references]).score),
     }

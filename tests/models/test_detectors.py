@@ -11,7 +11,8 @@ from torch import Tensor
 from torchvision.ops import roi_align, roi_pool
 
 from dltrain.models.cnn_roi import CNNRoI, grid
-from dltrain.models.faster_rcnn import Backbone, FasterRCNN
+from dltrain.models.faster_rcnn import Backbone, FasterRCNN, truth_of
+from dltrain.types.boxes import COUNTED, CROWD, DIFFICULT
 
 TARGETS = torch.tensor([[[10.0, 10, 42, 44, 3], [20, 30, 60, 60, 1]], [[0, 0, 0, 0, -1], [0, 0, 0, 0, -1]]])
 FEW: dict[str, Any] = {"pre_nms": 20, "post_nms": 20, "rpn_batch": 32, "box_batch": 16, "roi_size": 3, "head_size": 16}
@@ -133,3 +134,35 @@ def test_regions_that_pool_nothing_and_images_that_are_too_small_are_refused() -
         CNNRoI(1, (8, 8), 3, regions=())
     with pytest.raises(ValueError, match=r"8x8 pixels are too few; give model.channels fewer entries"):
         CNNRoI(1, (8, 8), 3, channels=(4, 4, 4, 4))
+
+
+@pytest.mark.parametrize("flag", [DIFFICULT, CROWD])
+def test_an_object_that_does_not_count_is_neither_object_nor_background(flag: float) -> None:
+    """No anchor and no proposal in it is drawn; one that is of an object which counts is drawn as without it."""
+    region, other = [8.0, 8, 40, 40], [44.0, 4, 60, 20]
+    with_both = truth_of(torch.tensor([[*region, 1, flag], [*other, 2, COUNTED], [0, 0, 0, 0, -1, 0]]))
+    assert (with_both["boxes"].tolist(), with_both["labels"].tolist()) == ([other], [3])
+    assert with_both["uncounted"].tolist() == [region]
+    model = FasterRCNN(3, (64, 64), 5, **FEW)
+    anchors = torch.tensor([[8.0, 8, 40, 40], [10, 10, 20, 20], [0, 40, 16, 60], [44, 4, 60, 20], [30, 30, 60, 60]])
+    labels, _ = model.network.rpn.assign_targets_to_anchors([anchors], [with_both])
+    assert labels[0].tolist() == [-1, -1, 0, 1, 0]
+    kept = model.outside(anchors, with_both)
+    assert kept.tolist() == anchors[2:].tolist()
+    inner = truth_of(torch.tensor([[*region, 1, flag], [10.0, 10, 20, 20, 2, COUNTED]]))
+    assert model.network.rpn.assign_targets_to_anchors([anchors], [inner])[0][0].tolist() == [-1, 1, 0, 0, 0]
+    assert anchors[1].tolist() in model.outside(anchors, inner).tolist()
+
+
+def test_losses_are_finite_where_no_object_counts_and_the_same_without_a_flag() -> None:
+    """Also where an object that does not count fills the image."""
+    model = FasterRCNN(3, (64, 96), 5, **FEW)
+    images = torch.randn(2, 3, 64, 96)
+    whole = torch.tensor([[[0.0, 0, 96, 64, 3, DIFFICULT]], [[0.0, 0, 96, 64, 3, CROWD]]])
+    assert torch.stack(list(model(images, whole)[0].values())).isfinite().all()
+    flagged = F.pad(TARGETS, (0, 1))
+    losses = []
+    for targets in (TARGETS, flagged):
+        torch.manual_seed(0)
+        losses.append(FasterRCNN(3, (64, 96), 5, **FEW)(images, targets)[0])
+    assert losses[0] == losses[1]

@@ -17,6 +17,9 @@ from dltrain.config.compose import compose
 from dltrain.data.detection import STAND_IN, Detection, FakeScenes
 from dltrain.tasks.average_precision import average_precision
 from dltrain.tasks.detection import Detection as Task
+from dltrain.tasks.drawn_boxes import PREDICTED, TRUE, LabelledBox, draw_boxes
+from dltrain.types import Image as Pictures
+from dltrain.types.boxes import CROWD, DIFFICULT
 
 SMALL = (
     *("dataset=digit_scenes", "dataset.digits=bundled", "dataset.image_size=64", "dataset.most=2", "dataset.clutter=0"),
@@ -88,6 +91,52 @@ def test_without_detections_or_without_objects_the_precision_is_nothing() -> Non
     assert per_class[:, :2].isnan().all()
 
 
+def flagged(*rows: tuple[float, ...]) -> Tensor:
+    """Return targets (M, 6) from corners and flags, all of class 0."""
+    return torch.tensor([[*corners, 0.0, flag] for *corners, flag in rows])
+
+
+HERE = (0.0, 0.0, 10.0, 10.0)
+THERE = (20.0, 20.0, 40.0, 40.0)
+
+
+def test_a_difficult_object_is_neither_missed_nor_are_detections_of_it_wrong() -> None:
+    """The rule of Pascal VOC: however often it is detected, by the overlap that is asked for."""
+    truth = [flagged((*HERE, 0), (*THERE, DIFFICULT))]
+    right = (*HERE, 0.5, 0.0)
+    missed = average_precision([torch.tensor([right])], truth, 1)
+    assert missed[0]["map"] == pytest.approx(1)
+    assert missed[1][0].tolist() == pytest.approx([1, 1, 1])  # one object counts
+    detected = [torch.tensor([right, (*THERE, 0.9, 0.0), (*THERE, 0.8, 0.0), (*THERE, 0.7, 0.0)])]
+    assert average_precision(detected, truth, 1)[0]["map"] == pytest.approx(1)
+    elsewhere = [torch.tensor([right, (60.0, 60.0, 80.0, 80.0, 0.9, 0.0)])]
+    assert average_precision(elsewhere, truth, 1)[0]["map"] == pytest.approx(0.5)
+    small = [torch.tensor([right, (20.0, 20.0, 26.0, 26.0, 0.9, 0.0)])]  # in it, but of a tenth of its area
+    assert average_precision(small, truth, 1)[0]["map"] == pytest.approx(0.5)
+    other_class = [torch.tensor([right, (*THERE, 0.9, 1.0)])]
+    assert average_precision(other_class, truth, 2)[0]["map"] == pytest.approx(1)  # class 1 has no object
+
+
+def test_detections_inside_a_crowd_are_not_wrong() -> None:
+    """COCO's rule: by the share of the detection that lies in the crowd."""
+    truth = [flagged((*HERE, 0), (*THERE, CROWD))]
+    right = (*HERE, 0.5, 0.0)
+    inside = [torch.tensor([right, (20.0, 20.0, 26.0, 26.0, 0.9, 0.0), (30.0, 30.0, 34.0, 38.0, 0.8, 0.0)])]
+    assert average_precision(inside, truth, 1)[0]["map"] == pytest.approx(1)
+    half = [torch.tensor([right, (36.0, 36.0, 46.0, 46.0, 0.9, 0.0)])]
+    assert average_precision(half, truth, 1)[0]["map"] == pytest.approx(0.5)
+
+
+def test_an_object_that_counts_is_matched_before_one_that_does_not() -> None:
+    truth = [flagged((*THERE, DIFFICULT), (21.0, 21.0, 41.0, 41.0, 0))]
+    scores, _ = average_precision([torch.tensor([(20.0, 20.0, 40.0, 40.0, 0.9, 0.0)])], truth, 1)
+    assert scores["map50"] == pytest.approx(1)
+    only = [flagged((*THERE, DIFFICULT))]
+    scores, per_class = average_precision([torch.tensor([(*THERE, 0.9, 0.0)])], only, 1)
+    assert scores["map50"] == 0
+    assert per_class[0, 2] == 0
+
+
 class Oracle(nn.Module):
     """Finds what it was told, with a score of 0.9, and something of class 1 with 0.3."""
 
@@ -121,26 +170,67 @@ def test_answers_are_the_sure_boxes_in_pixels() -> None:
 
 
 def test_boxes_are_drawn_where_they_are() -> None:
-    """Enlarged three times: red at the box's edge, the image as it was outside; boxes that are not sure are not drawn."""
+    """Enlarged six times: the box's edge has the color, outside is the image as it was; boxes of a low score are not
+    drawn."""
+    zoom = 6
     pictures = task().explain(torch.zeros(2, 3, 128, 128)).pixels
-    assert pictures.shape == (2, 3, 384, 384)
-    red = (pictures[0, 0] > 0.99) & (pictures[0, 1:] < 0.01).all(0)
-    ys, xs = red.nonzero().unbind(1)
-    assert (int(xs.min()), int(xs.max())) == pytest.approx((24, 120), abs=2)
-    assert (int(ys.min()), int(ys.max())) == pytest.approx((24, 72), abs=2)
-    assert pictures[0, :, 300:, :].unique().tolist() == pytest.approx([114 / 255], abs=1e-6)
+    assert pictures.shape == (2, 3, 128 * zoom, 128 * zoom)
+    ys, xs = colored(pictures[0], PREDICTED).nonzero().unbind(1)
+    assert (int(xs.min()), int(ys.max())) == pytest.approx((8 * zoom, 24 * zoom), abs=1)
+    right = colored(pictures[0], PREDICTED)[:, 30 * zoom :].nonzero()[:, 1].max() + 30 * zoom
+    assert int(right) == pytest.approx(40 * zoom, abs=1)
+    assert not colored(pictures[0], PREDICTED)[9 * zoom : 23 * zoom, 9 * zoom : 39 * zoom].any()
+    assert pictures[0, :, 100 * zoom :, :].unique().tolist() == pytest.approx([114 / 255], abs=1e-6)
 
 
-def test_an_evaluation_scores_shows_true_boxes_beside_found_ones_and_has_a_row_a_class() -> None:
+def colored(picture: Tensor, color: tuple[int, int, int]) -> Tensor:
+    """Return which pixels (H, W) of a picture have a color."""
+    return (picture - torch.tensor(color).view(3, 1, 1) / 255).abs().amax(dim=0) < 1e-3
+
+
+def test_a_card_has_true_boxes_above_predicted_ones_in_other_colors() -> None:
+    """Labels are at least 11 pixels high where the card is shown 350 pixels wide, and stand outside their box."""
+    image, targets = torch.zeros(3, 128, 128), torch.tensor([[40.0, 60, 90, 100, 1]])
+    found = torch.tensor([[40.0, 60, 90, 100, 0.9, 1]])
+    card = task().card(image, targets, found)
+    assert (card.captions, len(card.pixels)) == ((), 1)
+    above, below = card.pixels[0].chunk(2, dim=1)
+    assert colored(above, TRUE).any()
+    assert not colored(above, PREDICTED).any()
+    assert colored(below, PREDICTED).any()
+    assert not colored(below, TRUE).any()
+    height = above.shape[1] - 6 * 128  # of the line of text above the picture
+    label = colored(above, TRUE)[height:, 241:250][: 60 * 6]
+    rows = label.any(dim=1).sum()
+    assert rows * 350 / card.pixels.shape[3] >= 11
+    assert not colored(above, TRUE)[height + 62 * 6 : height + 98 * 6, 42 * 6 : 88 * 6].any()
+
+
+def test_a_label_hides_no_other_label() -> None:
+    boxes = [LabelledBox((60 + 3 * i, 60, 70 + 3 * i, 70), f"name {i}", (200, 10 * i, 0)) for i in range(9)]
+    picture = draw_boxes(torch.zeros(1, 128, 128, dtype=torch.uint8), boxes)
+    alone = [draw_boxes(torch.zeros(1, 128, 128, dtype=torch.uint8), [box]) for box in boxes]
+    areas = [int(colored(one, box.color).sum()) for one, box in zip(alone, boxes, strict=True)]
+    seen = [int(colored(picture, box.color).sum()) for box in boxes]
+    whole = [have > 0.8 * area for have, area in zip(seen, areas, strict=True)]
+    without = [have < 0.4 * area for have, area in zip(seen, areas, strict=True)]  # the box alone
+    assert all(a or b for a, b in zip(whole, without, strict=True))
+    assert sum(whole) >= 2
+
+
+def test_an_evaluation_scores_shows_images_and_has_a_row_a_class() -> None:
     made = task(shown=3)
-    images = torch.zeros(4, 3, 128, 128)
-    targets = torch.tensor([[[8.0, 8, 40, 24, 0], [60, 60, 90, 90, 1]]]).repeat(4, 1, 1)
-    scores = made.evaluate([(images, targets), (images, targets)])
+    images = torch.zeros(2, 3, 128, 128)
+    targets = torch.tensor([[[8.0, 8, 40, 24, 0], [60, 60, 90, 90, 1]]]).repeat(2, 1, 1)
+    scores = made.evaluate([(images, targets)] * 4)
     assert scores["loss"] == 3
     assert scores["map50"] == pytest.approx(0.5)
     assert scores["per_class"].values[0].tolist() == pytest.approx([1, 1, 8])
-    assert scores["scenes"].pixels.shape == (6, 3, 384, 384)
-    assert scores["scenes"].captions == ("true: 2", "found: 1") * 3
+    assert [name for name, value in scores.items() if isinstance(value, Pictures)] == [
+        "objects_1",
+        "objects_2",
+        "objects_3",
+    ]
     with pytest.raises(ValueError, match="the split is empty"):
         made.evaluate([])
 
@@ -207,3 +297,72 @@ def test_the_experiment_takes_a_task_of_its_own() -> None:
     composed = compose(["experiment=rcnn_digits", "debug=smoke"])
     assert composed.choices["task"] == "detection"
     assert isinstance(build.build(composed.config).task, Task)
+
+
+FEW = (*SMALL[9:], "dataset=yolo", "dataset.image_size=64", "trainer.steps=1", "dataset.test_fraction=0.4")
+
+
+def write_yolo(folder: str, names: str, labels: tuple[int, ...]) -> None:
+    """One image of 64x64 for each label, whose object it is."""
+    for part in ("images", "labels"):
+        Path(folder, part, "train").mkdir(parents=True, exist_ok=True)
+    Path(folder, "data.yaml").write_text(f"names: {names}", encoding="utf-8")
+    for i, label in enumerate(labels):
+        Image.new("RGB", (64, 64), (90, 20 * i, 0)).save(f"{folder}/images/train/{i}.png")
+        Path(f"{folder}/labels/train/{i}.txt").write_text(f"{label} 0.5 0.5 0.5 0.5", encoding="utf-8")
+
+
+def test_a_run_takes_other_data_by_the_names_of_its_classes(dltrain) -> None:
+    """In another order they are matched, also of a part of them; one that the run does not know, also in another case, is
+    refused by name. Of other data all images are scored."""
+    write_yolo("one", "[yes, no]", (0, 1, 0, 1, 0))
+    outcome = dltrain(*FEW, "dataset.path=one", "--json")
+    assert outcome.code == 0, outcome.err
+    write_yolo("other", "[no, unused, yes]", (2, 0, 2))
+    matched = dltrain("evaluate", "last", "dataset.path=other", "--json")
+    assert matched.code == 0, matched.err
+    assert {name: row["objects"] for name, row in matched.json["per_class"].items()} == {"yes": 2, "no": 1}
+    assert "all of its images are for testing" in matched.out
+    write_yolo("part", "[no]", (0, 0))
+    part = dltrain("evaluate", "last", "dataset.path=part", "--json")
+    assert {name: row["objects"] for name, row in part.json["per_class"].items()} == {"yes": 0, "no": 2}
+    write_yolo("case", "[Yes, no]", (0, 1))
+    for command in (("evaluate", "last"), ("predict", "last", "split=test")):
+        refused = dltrain(*command, "dataset.path=case")
+        assert (refused.code, "the run knows no class Yes (it knows yes)" in refused.err) == (3, True), refused.err
+    same = dltrain("evaluate", "last", "--json")
+    assert sum(row["objects"] for row in same.json["per_class"].values()) == 2
+
+
+def test_a_run_goes_on_only_with_the_same_classes_in_the_same_order(dltrain) -> None:
+    """Their numbers would mean others."""
+    write_yolo("one", "[a, b]", (0, 1, 0, 1, 0))
+    assert dltrain(*FEW, "dataset.path=one").code == 0
+    more = ("resume", "last", "trainer.steps=2")
+    write_yolo("turned", "[b, a]", (0, 1, 0, 1, 0))
+    refused = dltrain(*more, "dataset.path=turned")
+    assert (refused.code, "the data has the classes b, a, and the run a, b" in refused.err) == (3, True), refused.err
+    write_yolo("other", "[a, c]", (0, 1, 0, 1, 0))
+    refused = dltrain(*more, "dataset.path=other")
+    assert (refused.code, "the run knows no class c; its classes are a, b" in refused.err) == (3, True), refused.err
+    assert dltrain(*more).code == 0
+
+
+@pytest.mark.parametrize("name", ["voc", "coco", "yolo"])
+def test_check_says_that_files_are_absent(name: str, dltrain) -> None:
+    files = {"coco": ("dataset.images=nowhere", "dataset.annotations=no.json")}.get(name, ("dataset.path=nowhere",))
+    absent = dltrain("check", f"dataset={name}", *files)
+    assert (absent.code, "there is no " in absent.err) == (3, True), absent.err
+    unnamed = dltrain("check", f"dataset={name}")
+    assert (unnamed.code, "name the images to train on" in unnamed.err) == (2, True), unnamed.err
+
+
+def test_check_reads_the_boxes_where_it_is_told_to(dltrain) -> None:
+    write_yolo("one", "[yes, no]", (0, 1, 0, 1, 0))
+    checked = dltrain("check", "--data", *FEW, "dataset.path=one", "--json")
+    assert checked.code == 0, checked.err
+    assert checked.json["data"]["objects"][0]["class"] == "yes"
+    assert sum(sum(row[part] for part in ("train", "val", "test")) for row in checked.json["data"]["objects"]) == 5
+    Path("one/labels/train/3.txt").write_text("1 0.5 0.5 0.5 0.5\n1 40 40 20 20\n", encoding="utf-8")
+    refused = dltrain("check", "--data", *FEW, "dataset.path=one")
+    assert (refused.code, "3.txt:2: the box lies outside" in refused.err) == (3, True), refused.err

@@ -142,6 +142,21 @@ def test_bleu_and_chrf_are_those_of_sacrebleu() -> None:
     assert 0 < found["chrf"] < 100
 
 
+@pytest.mark.parametrize("texts", [["a"], ["a b", "c"], ["a b c"], ["a", "b c d e f"], [""], ["", "a b"]])
+def test_bleu_of_a_perfect_corpus_is_100_at_any_length(texts: list[str]) -> None:
+    assert overlap(texts, list(texts)) == {"bleu": 100, "chrf": 100}
+
+
+def test_bleu_of_texts_shorter_than_four_words_counts_the_n_grams_that_they_have() -> None:
+    """Two words at most: 3 of 4 single words are right, and 1 of 2 pairs. As soon as one reference has four words, all
+    n-grams count, as sacrebleu has it, so short translations of long texts get no more than before."""
+    found = overlap(["a b", "c x"], ["a b", "c d"])
+    assert found["bleu"] == pytest.approx(100 * (3 / 4 * 1 / 2) ** 0.5)
+    assert overlap(["x", "y"], ["a", "b c"])["bleu"] == 0
+    assert overlap(["", ""], ["a b", "c"]) == {"bleu": 0, "chrf": 0}
+    assert overlap(["a b", "c d e"], ["a b", "c d e f"])["bleu"] == 0
+
+
 def test_teacher_forcing_of_one_half_feeds_the_models_own_words_half_of_the_time() -> None:
     made = task(teacher_forcing=0.5)
     seen: list[Tensor] = []

@@ -1,0 +1,27 @@
+"""Rows of detection targets (..., 5 or 6): x1, y1, x2, y2 in pixels, the class number and, where some objects do not
+count, a flag."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+CLASS = 4  # column of the class number; -1 in a row that is no box
+FLAG = 5  # column of the flag; data without flagged objects has none
+COUNTED = 0.0  # an object as all others
+DIFFICULT = 1.0  # an object that is not scored: neither missed nor, when it is detected, a false positive
+CROWD = 2.0  # a region of many objects, not scored: every detection inside it is left out of the score
+
+
+def is_box(targets: Tensor) -> Tensor:
+    """Return which rows (...) of the targets are boxes."""
+    return targets[..., CLASS] >= 0
+
+
+def is_counted(targets: Tensor) -> Tensor:
+    """Return which rows (...) of the targets are boxes that count as objects: those without a flag."""
+    if targets.shape[-1] <= FLAG:
+        return is_box(targets)
+    return is_box(targets) & (targets[..., FLAG] == COUNTED)
