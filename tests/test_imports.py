@@ -59,8 +59,6 @@ RULES: dict[str, set[str]] = {
             "dltrain.freezing",
             "sacrebleu",
             "faster_coco_eval",
-            "torchvision",
-            "PIL",
         ),
     },
 }

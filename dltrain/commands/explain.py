@@ -12,6 +12,7 @@ from torch import Tensor
 
 from dltrain.engine import Engine
 from dltrain.errors import UsageError
+from dltrain.report.detections import boxed_pictures
 from dltrain.report.pictures import grid
 from dltrain.report.text import number
 from dltrain.types import Explains, Image
@@ -41,7 +42,7 @@ class Explainer:
                 parts = [self.task.explain(part) for part in inputs.split(AT_ONCE)]
         except ValueError as e:
             raise UsageError(f"--explain: {e}") from e
-        pictures = [replace(part, pixels=p.unsqueeze(0)) for part in parts for p in part.pixels.float().cpu()]
+        pictures = [picture for part in parts for picture in one_by_one(part)]
         notes = [note for part in parts for note in part.captions or ("",) * len(part.pixels)]
         explained = zip(pictures, notes, rows, strict=True)
         return [{**row, "explained": str(self.write(p, note, row))} for p, note, row in explained]
@@ -57,7 +58,11 @@ class Explainer:
         side = max(picture.pixels.shape[2:])
         zoom = max(1, LARGE // side)
         path = self.folder / f"{self.name(row['input'])}.png"
-        drawn = grid(picture.pixels, (caption,), 1, zoom * side, picture.title, picture.scale)
+        drawn = (
+            boxed_pictures(replace(picture, captions=(caption,)))
+            if picture.boxes
+            else grid(picture.pixels, (caption,), 1, zoom * side, picture.title, picture.scale)
+        )
         try:
             self.folder.mkdir(exist_ok=True)
             File.fromarray(drawn).save(path)
@@ -75,3 +80,9 @@ class Explainer:
             name = f"{stem}-{count}"
         self.taken.add(name.lower())
         return name
+
+
+def one_by_one(image: Image) -> list[Image]:
+    """Return the pictures of an `Image`, each on its own."""
+    pixels = image.pixels.float().cpu()
+    return [replace(image, pixels=pixels[i : i + 1], boxes=image.boxes[i : i + 1]) for i in range(len(pixels))]

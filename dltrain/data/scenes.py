@@ -166,7 +166,8 @@ class SceneFiles:
         )
 
     def test_rule(self) -> str:
-        return "" if "test" in self.listing.parts else drawn_share(self.test_fraction, "the images", self.split_seed)
+        drawn = "test" not in self.listing.parts and not self.test_only
+        return "" if not drawn else drawn_share(self.test_fraction, "the images", self.split_seed)
 
     def read(self) -> dict[str, tuple[Tensor, Tensor]]:
         """Every image, decoded by all threads, and its boxes."""

@@ -6,8 +6,10 @@ import torch
 from torch import Tensor
 
 from dltrain.types import Image, Spec
+from dltrain.types.boxes import true_boxes
 
 SHOWN = 32  # of a batch
+SHOWN_WITH_BOXES = 4  # of a batch of images with objects: each is as wide as the picture
 LEAST = 0.005  # share of a class that is named
 
 
@@ -30,9 +32,14 @@ def statistics(spec: Spec) -> tuple[Tensor, Tensor]:
 
 
 def picture(batch: tuple[Tensor, Tensor], spec: Spec) -> Image:
-    """The first images of a batch (inputs (B, C, H, W), targets (B, ...)): as a network sees them, over their classes if
-    they have any; a mixed one over its shares."""
-    inputs, targets = batch[0][:SHOWN], batch[1][:SHOWN].detach().cpu()
+    """Return the first images of a batch (inputs (B, C, H, W), targets (B, ...)): as a network sees them, over their
+    classes if they have any, a mixed one over its shares, or with their boxes."""
+    shown = SHOWN_WITH_BOXES if spec.boxes else SHOWN
+    inputs, targets = batch[0][:shown], batch[1][:shown].detach().cpu()
+    if spec.boxes:
+        boxes = tuple(true_boxes(rows, spec.class_names) for rows in targets)
+        titles = tuple(f"image {i}, boxes: {len(found.items)}" for i, found in enumerate(boxes, 1))
+        return Image(pixels_of(inputs, spec), titles, boxes=boxes)
     captions: tuple[str, ...] = ()
     if spec.class_names and targets.ndim == 1 and not targets.is_floating_point():
         captions = tuple(spec.class_names[k] for k in targets.tolist())

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from dltrain.report.detections import boxed_pictures
 from dltrain.report.fonts import cut_to, draw_text, drawable, text_width, wrapped
 from dltrain.types import Image, Table, shortened
 
@@ -90,7 +91,9 @@ def grid(
 
 
 def image_grid(image: Image) -> Pixels:
-    """Draw an `Image` as a grid."""
+    """Draw an `Image` as a grid, or one picture below the other where they have boxes."""
+    if image.boxes:
+        return boxed_pictures(image)
     return grid(image.pixels, image.captions, title=image.title, scale=image.scale)
 
 

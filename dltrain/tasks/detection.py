@@ -11,13 +11,11 @@ from torch import Tensor, nn
 from dltrain.engine import Stage, Task
 from dltrain.optim import Optim
 from dltrain.tasks.average_precision import MISSING, available, average_precision
-from dltrain.tasks.drawn_boxes import PREDICTED, TRUE, UNCOUNTED, LabelledBox, draw_boxes, with_title
 from dltrain.tasks.many_classes import worst_in
-from dltrain.types import Data, Image, PositiveInt, Probability, Table
-from dltrain.types.boxes import COUNTED, CROWD, DIFFICULT, FLAG, is_box, is_counted
+from dltrain.types import Boxes, Data, Image, MarkedBox, PositiveInt, Probability, Table
+from dltrain.types.boxes import true_boxes
 
 AT_ONCE = 16  # images of a large batch to predict
-FLAG_NAMES = {DIFFICULT: "difficult", CROWD: "crowd"}
 PER_CLASS = ("AP50", "AP", "objects")
 
 
@@ -114,58 +112,38 @@ class Detection(Task):
         }
 
     def card(self, image: Tensor, targets: Tensor, found: Tensor) -> Image:
-        """Return a picture of an image (C, H, W) with its true boxes (M, 5 or 6), above the same with the predicted
-        ones (D, 6)."""
-        counted, predicted = int(is_counted(targets).sum()), self.predicted_boxes(found)
-        title = f"true: {plural(counted)}"
-        if uncounted := int(is_box(targets).sum()) - counted:
-            title += f", {uncounted} not scored (gray)"
-        pixels = self.pixels(image)
-        parts = [
-            with_title(draw_boxes(pixels, self.true_boxes(targets)), title, TRUE),
-            with_title(
-                draw_boxes(pixels, predicted),
-                f"predicted: {plural(len(predicted))}, score {self.min_score:g} or more",
-                PREDICTED,
-            ),
-        ]
-        return Image(torch.cat(parts, dim=1).unsqueeze(0))
+        """Return an image (C, H, W) with its true boxes (M, 5 or 6), and the same with the predicted ones (D, 6)."""
+        true, predicted = true_boxes(targets, self.data.spec.class_names), self.predicted_boxes(found)
+        counted = sum(box.counted for box in true.items)
+        captions = [f"true: {plural(counted)}", f"predicted: {plural(len(predicted.items))}"]
+        if uncounted := len(true.items) - counted:
+            captions[0] += f", {uncounted} not scored (gray)"
+        captions[1] += f", score {self.min_score:g} or more"
+        return Image(self.pixels(image.unsqueeze(0)).repeat(2, 1, 1, 1), tuple(captions), boxes=(true, predicted))
 
-    def true_boxes(self, targets: Tensor) -> list[LabelledBox]:
-        """Return the boxes of targets (M, 5 or 6), those that are not scored in another color."""
-        boxes = []
-        for row in targets[is_box(targets)].tolist():
-            x1, y1, x2, y2, label = row[:FLAG]
-            flag = row[FLAG] if len(row) > FLAG else COUNTED
-            name = self.data.spec.class_names[int(label)]
-            text = name if flag == COUNTED else f"{name}, {FLAG_NAMES[flag]}"
-            boxes.append(LabelledBox((x1, y1, x2, y2), text, TRUE if flag == COUNTED else UNCOUNTED))
-        return boxes
-
-    def predicted_boxes(self, found: Tensor) -> list[LabelledBox]:
-        """Return the boxes of detections (D, 6) that are shown, with their scores."""
+    def predicted_boxes(self, found: Tensor) -> Boxes:
+        """Return the boxes of those detections (D, 6) that are shown, with their scores."""
         names = self.data.spec.class_names
-        return [
-            LabelledBox((x1, y1, x2, y2), f"{names[int(label)]} {score:.2f}", PREDICTED)
+        boxes = [
+            MarkedBox((x1, y1, x2, y2), f"{names[int(label)]} {score:.2f}")
             for x1, y1, x2, y2, score, label in found[self.kept(found)].tolist()
         ]
+        return Boxes(tuple(boxes), "predicted")
 
     def kept(self, rows: Tensor) -> Tensor:
         """Return which of the detections (..., 6) are boxes that are shown."""
         return (rows[..., 5] >= 0) & (rows[..., 4] >= self.min_score)
 
-    def pixels(self, image: Tensor) -> Tensor:
-        """Return an image (C, H, W) as the model sees it as bytes (1 or 3, H, W)."""
+    def pixels(self, images: Tensor) -> Tensor:
+        """Return images (B, C, H, W) as the model sees them as pixels in 0..1."""
         spec = self.data.spec
-        mean, std = (torch.tensor(values).view(-1, 1, 1) for values in (spec.mean, spec.std))
-        return (image.float().cpu() * std + mean).clamp(0, 255).to(torch.uint8)
+        mean, std = (torch.tensor(values).view(1, -1, 1, 1) for values in (spec.mean, spec.std))
+        return (images.float().cpu() * std + mean).clamp(0, 255) / 255
 
     def explain(self, inputs: Tensor) -> Image:
-        """Return images (B, C, H, W), enlarged if they are small, with the predicted boxes."""
-        found = self.predict(inputs).float().cpu()
-        pairs = zip(inputs, found, strict=True)
-        pictures = [draw_boxes(self.pixels(image), self.predicted_boxes(rows)) for image, rows in pairs]
-        return Image(torch.stack(pictures))
+        """Return images (B, C, H, W) with the predicted boxes."""
+        boxes = tuple(map(self.predicted_boxes, self.predict(inputs).float().cpu()))
+        return Image(self.pixels(inputs), boxes=boxes)
 
     def predict(self, batch: Tensor) -> Tensor:
         """Detections (B, D, 6) of images (B, C, H, W): x1, y1, x2, y2 in pixels of those, score, class; the best first,

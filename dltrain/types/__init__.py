@@ -36,10 +36,12 @@ from dltrain.types.data import (
     Transform,
 )
 from dltrain.types.drawn import (
+    Boxes,
     Embedding,
     Grid,
     Image,
     Listing,
+    MarkedBox,
     Plot,
     Table,
     Text,
@@ -79,6 +81,7 @@ __all__ = [
     "Answers",
     "AuxiliaryHeads",
     "BatchSize",
+    "Boxes",
     "ColumnName",
     "CountsClasses",
     "Data",
@@ -99,6 +102,7 @@ __all__ = [
     "LooksAgain",
     "Lt",
     "MakesTestSplit",
+    "MarkedBox",
     "Names",
     "NonNegative",
     "Norm",

@@ -3,7 +3,10 @@ count, a flag."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
+
+from dltrain.types.drawn import Boxes, MarkedBox
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -13,6 +16,7 @@ FLAG = 5  # column of the flag; data without flagged objects has none
 COUNTED = 0.0  # an object as all others
 DIFFICULT = 1.0  # an object that is not scored: neither missed nor, when it is detected, a false positive
 CROWD = 2.0  # a region of many objects, not scored: every detection inside it is left out of the score
+FLAG_NAMES = {DIFFICULT: "difficult", CROWD: "crowd"}
 
 
 def is_box(targets: Tensor) -> Tensor:
@@ -25,3 +29,15 @@ def is_counted(targets: Tensor) -> Tensor:
     if targets.shape[-1] <= FLAG:
         return is_box(targets)
     return is_box(targets) & (targets[..., FLAG] == COUNTED)
+
+
+def true_boxes(targets: Tensor, class_names: Sequence[str]) -> Boxes:
+    """Return the boxes of the targets (M, 5 or 6) of an image, to be drawn."""
+    boxes = []
+    for row in targets[is_box(targets)].tolist():
+        x1, y1, x2, y2, label = row[:FLAG]
+        flag = row[FLAG] if len(row) > FLAG else COUNTED
+        name = class_names[int(label)]
+        text = name if flag == COUNTED else f"{name}, {FLAG_NAMES[flag]}"
+        boxes.append(MarkedBox((x1, y1, x2, y2), text, flag == COUNTED))
+    return Boxes(tuple(boxes), "true")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -31,17 +31,35 @@ class Grid:
 
 
 @dataclass(frozen=True)
+class MarkedBox:
+    """A box to draw: corners x1, y1, x2, y2 in pixels of its picture, a text beside it, and whether it is scored."""
+
+    corners: tuple[float, float, float, float]
+    text: str
+    counted: bool = True
+
+
+@dataclass(frozen=True)
+class Boxes:
+    """The boxes of one picture: true objects or predicted ones."""
+
+    items: tuple[MarkedBox, ...]
+    kind: Literal["true", "predicted"]
+
+
+@dataclass(frozen=True)
 class Image:
     """Pictures (N, C, H, W) with values in 0..1, for callbacks to draw, and a caption each.
 
     `title` stands over all of them. Where colors stand for numbers, `scale` says what the lowest
-    (blue) and the highest (red) stand for.
+    (blue) and the highest (red) stand for. Of images with objects, `boxes` has those of each picture.
     """
 
     pixels: Tensor
     captions: tuple[str, ...] = ()
     title: str = ""
     scale: tuple[str, str] | None = None
+    boxes: tuple[Boxes, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,8 @@ import torch
 
 from dltrain.report.batches import inputs_of, picture, pixels_of
 from dltrain.rng import keyed
-from dltrain.types import Spec
+from dltrain.types import Boxes, MarkedBox, Spec
+from dltrain.types.boxes import DIFFICULT
 
 SPEC = Spec((3, 4, 5), ("cat", "dog", "owl"), 9, 9, mean=(120.0, 100.0, 80.0), std=(60.0, 50.0, 40.0))
 
@@ -27,3 +28,12 @@ def test_a_picture_names_classes_and_shares() -> None:
     mixed = torch.tensor([[0.25, 0.75, 0.0], [1.0, 0.0, 0.0]])
     assert picture((inputs[:2], mixed), SPEC).captions == ("0.75 dog\n0.25 cat", "cat")
     assert picture((inputs[:2], torch.zeros(2, 7, 5)), SPEC).captions == ()
+
+
+def test_a_batch_of_images_with_objects_is_drawn_with_their_boxes() -> None:
+    """Of the first four, for each is as wide as the picture."""
+    spec = Spec((1, 8, 8), ("a", "b"), 9, 1, (0.0,), (255.0,), boxes=2)
+    targets = torch.tensor([[[1.0, 2, 5, 6, 1, DIFFICULT], [0, 0, 0, 0, -1, 0]]]).repeat(9, 1, 1)
+    shown = picture((torch.ones(9, 1, 8, 8), targets), spec)
+    assert shown.pixels.shape == (4, 1, 8, 8)
+    assert shown.boxes == (Boxes((MarkedBox((1, 2, 5, 6), "b, difficult", False),), "true"),) * 4

@@ -17,9 +17,9 @@ from dltrain.config.compose import compose
 from dltrain.data.detection import STAND_IN, Detection, FakeScenes
 from dltrain.tasks.average_precision import average_precision
 from dltrain.tasks.detection import Detection as Task
-from dltrain.tasks.drawn_boxes import PREDICTED, TRUE, LabelledBox, draw_boxes
+from dltrain.types import Boxes, MarkedBox
 from dltrain.types import Image as Pictures
-from dltrain.types.boxes import CROWD, DIFFICULT
+from dltrain.types.boxes import COUNTED, CROWD, DIFFICULT
 
 SMALL = (
     *("dataset=digit_scenes", "dataset.digits=bundled", "dataset.image_size=64", "dataset.most=2", "dataset.clutter=0"),
@@ -169,53 +169,22 @@ def test_answers_are_the_sure_boxes_in_pixels() -> None:
     assert task(min_score=0.95).answers(outputs)[0]["boxes"] == []
 
 
-def test_boxes_are_drawn_where_they_are() -> None:
-    """Enlarged six times: the box's edge has the color, outside is the image as it was; boxes of a low score are not
-    drawn."""
-    zoom = 6
-    pictures = task().explain(torch.zeros(2, 3, 128, 128)).pixels
-    assert pictures.shape == (2, 3, 128 * zoom, 128 * zoom)
-    ys, xs = colored(pictures[0], PREDICTED).nonzero().unbind(1)
-    assert (int(xs.min()), int(ys.max())) == pytest.approx((8 * zoom, 24 * zoom), abs=1)
-    right = colored(pictures[0], PREDICTED)[:, 30 * zoom :].nonzero()[:, 1].max() + 30 * zoom
-    assert int(right) == pytest.approx(40 * zoom, abs=1)
-    assert not colored(pictures[0], PREDICTED)[9 * zoom : 23 * zoom, 9 * zoom : 39 * zoom].any()
-    assert pictures[0, :, 100 * zoom :, :].unique().tolist() == pytest.approx([114 / 255], abs=1e-6)
+def test_an_explanation_has_the_boxes_of_a_sure_score() -> None:
+    explained = task().explain(torch.zeros(2, 3, 128, 128))
+    assert explained.pixels.shape == (2, 3, 128, 128)
+    assert explained.pixels.unique().tolist() == pytest.approx([114 / 255])
+    assert explained.boxes == (Boxes((MarkedBox((8, 8, 40, 24), "a 0.90"),), "predicted"),) * 2
 
 
-def colored(picture: Tensor, color: tuple[int, int, int]) -> Tensor:
-    """Return which pixels (H, W) of a picture have a color."""
-    return (picture - torch.tensor(color).view(3, 1, 1) / 255).abs().amax(dim=0) < 1e-3
-
-
-def test_a_card_has_true_boxes_above_predicted_ones_in_other_colors() -> None:
-    """Labels are at least 11 pixels high where the card is shown 350 pixels wide, and stand outside their box."""
-    image, targets = torch.zeros(3, 128, 128), torch.tensor([[40.0, 60, 90, 100, 1]])
-    found = torch.tensor([[40.0, 60, 90, 100, 0.9, 1]])
-    card = task().card(image, targets, found)
-    assert (card.captions, len(card.pixels)) == ((), 1)
-    above, below = card.pixels[0].chunk(2, dim=1)
-    assert colored(above, TRUE).any()
-    assert not colored(above, PREDICTED).any()
-    assert colored(below, PREDICTED).any()
-    assert not colored(below, TRUE).any()
-    height = above.shape[1] - 6 * 128  # of the line of text above the picture
-    label = colored(above, TRUE)[height:, 241:250][: 60 * 6]
-    rows = label.any(dim=1).sum()
-    assert rows * 350 / card.pixels.shape[3] >= 11
-    assert not colored(above, TRUE)[height + 62 * 6 : height + 98 * 6, 42 * 6 : 88 * 6].any()
-
-
-def test_a_label_hides_no_other_label() -> None:
-    boxes = [LabelledBox((60 + 3 * i, 60, 70 + 3 * i, 70), f"name {i}", (200, 10 * i, 0)) for i in range(9)]
-    picture = draw_boxes(torch.zeros(1, 128, 128, dtype=torch.uint8), boxes)
-    alone = [draw_boxes(torch.zeros(1, 128, 128, dtype=torch.uint8), [box]) for box in boxes]
-    areas = [int(colored(one, box.color).sum()) for one, box in zip(alone, boxes, strict=True)]
-    seen = [int(colored(picture, box.color).sum()) for box in boxes]
-    whole = [have > 0.8 * area for have, area in zip(seen, areas, strict=True)]
-    without = [have < 0.4 * area for have, area in zip(seen, areas, strict=True)]  # the box alone
-    assert all(a or b for a, b in zip(whole, without, strict=True))
-    assert sum(whole) >= 2
+def test_a_card_has_an_image_with_its_true_boxes_above_the_same_with_the_predicted_ones() -> None:
+    targets = torch.tensor([[40.0, 60, 90, 100, 1, DIFFICULT], [1, 2, 3, 4, 0, COUNTED], [0, 0, 0, 0, -1, 0]])
+    found = torch.tensor([[40.0, 60, 90, 100, 0.9, 1], [4, 4, 8, 8, 0.3, 1], [0, 0, 0, 0, 0, -1]])
+    card = task().card(torch.zeros(3, 128, 128), targets, found)
+    assert card.pixels.shape == (2, 3, 128, 128)
+    assert card.captions == ("true: 1 object, 1 not scored (gray)", "predicted: 1 object, score 0.5 or more")
+    true, predicted = card.boxes
+    assert true == Boxes((MarkedBox((40, 60, 90, 100), "b, difficult", False), MarkedBox((1, 2, 3, 4), "a")), "true")
+    assert predicted == Boxes((MarkedBox((40, 60, 90, 100), "b 0.90"),), "predicted")
 
 
 def test_an_evaluation_scores_shows_images_and_has_a_row_a_class() -> None:
