@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import nn
@@ -35,13 +35,14 @@ from dltrain.config.settings import Trainer
 from dltrain.data.repeated import Repeated
 from dltrain.device import Device
 from dltrain.embeddings import KEY, take_vectors, tokens_of
-from dltrain.engine import Callback, Engine, Task
+from dltrain.engine import Callback, Direction, Engine, Task
 from dltrain.errors import ConfigError
 from dltrain.files import to_json
 from dltrain.freezing import Freezing, chosen
 from dltrain.optim import Optim
 from dltrain.pretrained import Beginning, of_run, published, trained_weights
 from dltrain.run import CHECKPOINTS, METRICS, Run, find
+from dltrain.tasks.directions import better
 from dltrain.types import Data, Interval, Standardizes
 
 log = logging.getLogger("dltrain")
@@ -160,7 +161,8 @@ def build(
     known = {**data.spec.arguments(), "class_counts": lambda: data.class_counts}  # the latter only when it is asked for
     loss_node = balanced_loss(config, bool(data.spec.class_names), settings["loss"])
     loss = make(loss_node, "loss", known, plugins, settings["loss"])
-    watch, mode = watched(config, trainer)
+    watch = watched(config, trainer)
+    direction = TaskDirection()
     task: Task = make(
         {key: value for key, value in config["task"].items() if key != OPTIMIZERS},
         "task",
@@ -169,14 +171,15 @@ def build(
             "data": data,
             "model": model,
             "loss": loss,
-            "optim": optim_factory(config, trainer, device, settings["optim"], plugins),
+            "optim": optim_factory(config, trainer, device, settings["optim"], plugins, direction),
             "epochs": trainer.epochs or UNLIMITED,
             "watch": watch,
-            "mode": mode,
             "freezing": freezing,
+            **({"mode": trainer.mode} if trainer.mode else {}),
         },
         plugins,
     )
+    direction.value = watched_direction(task, config, trainer)
     if beginning:
         beginning.take_over(task)
     device.place(task)
@@ -217,14 +220,38 @@ def require_batches_for_norm(experiment: Experiment) -> None:
         rng.load_state_dict(generators)
 
 
-def watched(config: dict[str, Any], trainer: Trainer) -> tuple[str, Literal["max", "min"]]:
-    """The metric that says which evaluation is best, and which way: the trainer's, or those of the task's signature."""
-    if trainer.watch is not None:
-        return trainer.watch, trainer.better(trainer.watch)
+@dataclass
+class TaskDirection:
+    """Which way the task's watched metric is better: the task says so once it is built, after its optimizer factory."""
+
+    value: Direction = "max"
+
+
+def own_settings(config: dict[str, Any]) -> dict[str, Any]:
+    """Return the defaults of the task's signature."""
     taken = arguments(locate(config["task"][TARGET], config["plugins"]))
-    own = {name: argument.default for name, argument in taken.items() if not argument.required}
-    watch = own.get("watch", "")
-    return watch, trainer.mode or own.get("mode") or trainer.better(watch)
+    return {name: argument.default for name, argument in taken.items() if not argument.required}
+
+
+def watched(config: dict[str, Any], trainer: Trainer) -> str:
+    """Return the metric that says which evaluation is best: the trainer's, or the task's own."""
+    return own_settings(config).get("watch", "") if trainer.watch is None else trainer.watch
+
+
+def watched_direction(task: Task, config: dict[str, Any], trainer: Trainer) -> Direction:
+    """Return which way the watched metric is better; ConfigError if nothing says so.
+
+    A task of the user's own may declare it for its own metric by a default of its argument `mode`.
+    """
+    own = own_settings(config)
+    mode = trainer.mode
+    if mode is None and trainer.watch in (None, own.get("watch")):
+        mode = own.get("mode")
+    watch = task.watch if trainer.watch is None else trainer.watch
+    try:
+        return better(task, watch, mode)
+    except ValueError as e:
+        raise ConfigError([(f"trainer.watch={watch}", str(e))]) from e
 
 
 def begin_with(config: dict[str, Any], model: nn.Module) -> Beginning | None:
@@ -292,12 +319,17 @@ def regularization(nodes: dict[str, Any], plugins: list[str]) -> dict[str, dict[
 
 
 def optim_factory(
-    config: dict[str, Any], trainer: Trainer, device: Device, settings: dict[str, Any], plugins: list[str]
+    config: dict[str, Any],
+    trainer: Trainer,
+    device: Device,
+    settings: dict[str, Any],
+    plugins: list[str],
+    direction: TaskDirection,
 ) -> Callable[..., Optim]:
     """What a task calls to train `modules` over `total_steps` batches by the chosen optimizer and schedule.
 
     With the name of a `network` the optimizer's settings are those of task.optimizers.<network> over the shared ones.
-    `mode` is which way the stage's watched metric is better, where that is not the way of the task's.
+    `mode` is which way the stage's watched metric is better, where that is not `direction`, the task's.
     """
     factors = config.get("lr_factors") or {}
     optimizers = {"": usable(config["optimizer"], "optimizer", plugins, bool(factors))}
@@ -307,14 +339,15 @@ def optim_factory(
     node = {**config["schedule"], PARTIAL: True}
     if config["debug"] == "overfit":
         node = {TARGET: "dltrain.schedules.constant.Constant", PARTIAL: True}
-    schedule = make(node, "schedule", {"mode": watched(config, trainer)[1]}, plugins)
+    schedule = make(node, "schedule", {}, plugins)
+    follows_metric = "mode" in arguments(locate(node[TARGET], plugins)) and "mode" not in schedule.keywords
 
     def optim(modules: nn.Module, total_steps: int, network: str = "", mode: str | None = None) -> Optim:
         updates = math.ceil(min(total_steps, trainer.steps or total_steps) / trainer.accumulate)
         return Optim(
             modules,
             optimizers.get(network, optimizers[""]),
-            schedule(total_updates=updates, **({"mode": mode} if mode and "mode" in schedule.keywords else {})),
+            schedule(total_updates=updates, **({"mode": mode or direction.value} if follows_metric else {})),
             accumulate=trainer.accumulate,
             scaler=device.scaler(),
             total_updates=updates,

@@ -43,6 +43,7 @@ class Mean:
 
 
 Metrics = Mapping[str, Tensor | Mean]
+Direction = Literal["max", "min"]
 
 
 @dataclass(frozen=True)
@@ -62,14 +63,17 @@ class Stage:
     evaluate: Callable[[Iterable[Any]], dict[str, Any]] = lambda batches: {}
     optims: tuple[Optim, ...] = ()
     watch: str = ""
-    mode: Literal["max", "min"] = "max"
+    mode: Direction = "max"
 
 
 class Task(nn.Module):
     """A learning system: its networks and the stages that train them.
 
-    `stages` is lazy: what stands between two yields runs after the earlier stage is trained.
+    `stages` is lazy: what stands between two yields runs after the earlier stage is trained. `watch` is the metric of
+    the last stage that says which of its evaluations is best.
     """
+
+    watch: str = ""
 
     @abstractmethod
     def stages(self) -> Iterator[Stage]: ...
@@ -77,6 +81,10 @@ class Task(nn.Module):
     @abstractmethod
     def predict(self, batch: Any) -> Any:
         """What the trained system says of one batch of inputs."""
+
+    def directions(self) -> Mapping[str, Direction | None]:
+        """Return which way each metric of the last stage's `evaluate` is better; None where it cannot be watched."""
+        return {}
 
     def forward(self, batch: Any) -> Any:
         return self.predict(batch)

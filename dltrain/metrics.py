@@ -6,6 +6,8 @@ tests hold its figures against these.
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 from torch import Tensor
 
@@ -13,6 +15,15 @@ TOP_MISTAKES = 16
 ROC_POINTS = 200
 MOST_FEATURES = 1024  # of which a covariance is analysed: three times as many take ten seconds
 PER_CLASS = ("precision", "recall", "f1", "roc auc", "support")
+
+
+CLASSIFICATION: dict[str, Literal["max", "min"] | None] = {  # which way each figure of a classifier is better
+    "accuracy": "max",
+    "precision": "max",
+    "recall": "max",
+    "f1": "max",
+    "auroc": "max",
+}
 
 
 def classification(logits: Tensor, targets: Tensor, top_k: int = 5) -> dict[str, Tensor]:

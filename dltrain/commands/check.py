@@ -131,7 +131,7 @@ def learning_rate_plot(experiment: Experiment, steps: int) -> str:
     config, trainer = experiment.config, experiment.trainer
     if trainer.epochs is None and trainer.steps is None:
         return "\nno plot of the learning rate: time ends this run, after as many updates as it comes to"
-    optim = build.optim_factory(config, trainer, experiment.device, {}, config["plugins"])(
+    optim = build.optim_factory(config, trainer, experiment.device, {}, config["plugins"], build.TaskDirection())(
         nn.Linear(1, 1), (trainer.epochs or build.UNLIMITED) * steps
     )
     assert optim.schedule

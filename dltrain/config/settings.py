@@ -37,8 +37,7 @@ class Trainer:
     """How long and how often. A step is one batch; with `accumulate` > 1 several of them make one update.
 
     The first of `epochs`, `steps` and `max_seconds` to be reached ends the run; None sets no such limit. `watch` None is
-    the metric that the task itself watches. `mode` None means that less is better of a loss or an error, and more of
-    anything else.
+    the metric that the task itself watches. `mode` None is the way that the task declares for it.
 
     `save_every` is in steps, or "2ep", "30s", "10min"; None saves after epochs, as long as that takes no more than a
     hundredth of the time. `skip_nonfinite` updates in a row whose gradient is infinite or not a number are left out before
@@ -64,9 +63,3 @@ class Trainer:
                 Interval.parse(self.save_every)
             except ValueError as e:
                 raise ValueError(f"save_every: {e}") from e
-
-    def better(self, watch: str) -> Literal["max", "min"]:
-        """Which way the metric `watch` is better: mse, mse_price and relative_error are errors."""
-        less = {"loss", "mse", "rmse", "mae", "error", "perplexity"}
-        words = watch.rpartition("/")[2].split("_")
-        return self.mode or ("min" if less & {words[0], words[-1]} else "max")

@@ -10,6 +10,7 @@ from typing import Any, Literal, Protocol, runtime_checkable
 
 from torch import Tensor
 
+from dltrain.engine import Direction
 from dltrain.types import Grid, Spec
 
 NORMAL_95 = 1.959964  # quantile of the normal distribution that 2.5 % lie above
@@ -110,6 +111,15 @@ def scores_of(episodes: Sequence[tuple[float, int]]) -> dict[str, float]:
         "return_95_high": mean + half,
         "length": sum(n for _, n in episodes) / count,
     }
+
+
+EPISODES: dict[str, Direction | None] = {  # which way each figure of episodes is better
+    "return": "max",
+    "return_std": None,
+    "return_95_low": "max",
+    "return_95_high": "max",
+    "length": None,
+}
 
 
 def played(batches: Iterable[Any], act: Callable[[Tensor], list[int]]) -> dict[str, float]:

@@ -10,8 +10,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dltrain import metrics, rng
-from dltrain.engine import Stage, Task
+from dltrain.engine import Direction, Stage, Task
 from dltrain.optim import Optim
+from dltrain.tasks.directions import better
 from dltrain.tasks.many_classes import most_different
 from dltrain.tasks.pixels import Pixels
 from dltrain.types import Data, Fraction, Image, NonNegative, PositiveInt, Table
@@ -68,7 +69,7 @@ class Adversarial(Task):
         judge: nn.Module | None = None,
         judge_epochs: PositiveInt = 1,
         watch: str = DISTANCE,
-        mode: Literal["max", "min"] = "min",
+        mode: Direction | None = None,
     ) -> None:
         super().__init__()
         if not isinstance(model, Adversaries):
@@ -122,7 +123,7 @@ class Adversarial(Task):
             evaluate=self.evaluate,
             optims=(generating, discriminating),
             watch=self.watch,
-            mode=self.mode,
+            mode=better(self, self.watch, self.mode),
         )
 
     def step(self, batch: tuple[Tensor, Tensor], generating: Optim, discriminating: Optim) -> dict[str, Tensor]:
@@ -165,6 +166,10 @@ class Adversarial(Task):
         assert self.judge is not None
         right = torch.cat([self.judge(self.centred(images)).argmax(1) == classes for images, classes in batches])
         return {"accuracy": float(right.float().mean())}
+
+    def directions(self) -> dict[str, Direction | None]:
+        unordered: dict[str, Direction | None] = dict.fromkeys(("real_score", "fake_score", "diversity"))
+        return unordered if self.judge is None else {**unordered, "distance": "min", "least_share": "max"}
 
     @torch.no_grad()
     def evaluate(self, batches: Iterable[tuple[Tensor, Tensor]]) -> dict[str, Any]:

@@ -10,9 +10,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dltrain import rng
-from dltrain.engine import Stage, Task
+from dltrain.engine import Direction, Stage, Task
 from dltrain.metrics import LinearCodes
 from dltrain.optim import Optim
+from dltrain.tasks.directions import better
 from dltrain.tasks.pixels import Pixels
 from dltrain.types import Data, Embedding, Fraction, Image, NonNegative
 
@@ -63,7 +64,7 @@ class Autoencoding(Task):
         sparsity: NonNegative = 0.0,
         beta: NonNegative = 1.0,
         watch: str = "val/error",
-        mode: Literal["max", "min"] = "min",
+        mode: Direction | None = None,
     ) -> None:
         super().__init__()
         if not isinstance(model, Codes):
@@ -94,7 +95,7 @@ class Autoencoding(Task):
             evaluate=self.evaluate,
             optims=(optim,),
             watch=self.watch,
-            mode=self.mode,
+            mode=better(self, self.watch, self.mode),
         )
 
     def corrupted(self, images: Tensor, generator: torch.Generator | None = None) -> Tensor:
@@ -126,6 +127,16 @@ class Autoencoding(Task):
         if self.loss == "cross_entropy":
             return F.binary_cross_entropy_with_logits(decoded.float(), images, reduction="sum") / len(images)
         return squared_error(decoded.float(), images)
+
+    def directions(self) -> dict[str, Direction | None]:
+        better: dict[str, Direction | None] = {"loss": "min", "error": "min"}
+        if self.noise or self.masking:
+            better |= {"denoised_error": "min", "corrupted_error": None}
+        if self.model.variational:
+            better |= {"reconstruction": "min", "kl": None}
+        if self.model.variational and self.loss == "cross_entropy":
+            better |= {"elbo": "max"}
+        return {**better, "pca_error": None}
 
     def evaluate(self, batches: Iterable[tuple[Tensor, Tensor]]) -> dict[str, Any]:
         """The squared error, the linear one beside it, and pictures."""

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from dltrain import metrics
-from dltrain.engine import Stage, Task
+from dltrain.engine import Direction, Stage, Task
 from dltrain.freezing import Freezing
 from dltrain.losses import evaluation_sum, mean_over
 from dltrain.optim import Optim
@@ -21,6 +21,7 @@ from dltrain.tasks.classification_scores import (
     per_class_table,
     roc_plot,
 )
+from dltrain.tasks.directions import better, own_direction
 from dltrain.tasks.explanation import (
     CAM_SCALE,
     CAM_TITLE,
@@ -64,7 +65,7 @@ class Classification(Task):
         optim: Callable[[nn.Module, int], Optim],
         epochs: int,
         watch: str = "val/accuracy",
-        mode: Literal["max", "min"] = "max",
+        mode: Direction | None = None,
         top_k: PositiveInt = 5,
         metrics: dict[str, Callable[[Tensor, Tensor], Tensor]] | None = None,
         views: tuple[View, ...] = (),
@@ -97,9 +98,13 @@ class Classification(Task):
             self.epochs,
             self.evaluate,
             self.watch,
-            self.mode,
+            better(self, self.watch, self.mode),
             self.freezing,
         )
+
+    def directions(self) -> dict[str, Direction | None]:
+        own = {name: own_direction(metric) for name, metric in self.metrics.items()}
+        return {**metrics.CLASSIFICATION, f"top{self.top_k}": "max", "loss": "min", **own}
 
     def evaluate(self, batches: Iterable[tuple[Tensor, Tensor]]) -> dict[str, Any]:
         """Scores over all batches, and the pictures that explain them."""

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from torch import nn
 
-from dltrain.engine import Stage
+from dltrain.engine import Direction, Stage
 from dltrain.optim import Optim
 from dltrain.tasks.autoencoding import Autoencoding
 from dltrain.tasks.pretraining import Pretraining, stack
@@ -32,7 +32,7 @@ class DeepAutoencoding(Autoencoding):
         gibbs_steps: PositiveInt = 1,
         method: Literal["contrastive_divergence", "persistent"] = "contrastive_divergence",
         watch: str = "val/error",
-        mode: Literal["max", "min"] = "min",
+        mode: Direction | None = None,
     ) -> None:
         rbms = stack(model, "unrolled_autoencoder")
         super().__init__(data, model, optim, epochs, "cross_entropy", watch=watch, mode=mode)

@@ -7,9 +7,10 @@ from typing import Annotated, Literal
 
 from torch import Tensor, nn
 
-from dltrain.engine import Stage
+from dltrain.engine import Direction, Stage
 from dltrain.optim import Optim
 from dltrain.tasks.classification import Classification
+from dltrain.tasks.directions import better
 from dltrain.tasks.labelled import Labelled
 from dltrain.tasks.pretraining import Pretraining, stack
 from dltrain.tasks.supervised import supervised
@@ -38,7 +39,7 @@ class DeepBelief(Classification):
         method: Literal["contrastive_divergence", "persistent"] = "contrastive_divergence",
         labels: PositiveInt | None = None,
         watch: str = "val/accuracy",
-        mode: Literal["max", "min"] = "max",
+        mode: Direction | None = None,
         top_k: PositiveInt = 5,
         metrics: dict[str, Callable[[Tensor, Tensor], Tensor]] | None = None,
     ) -> None:
@@ -52,5 +53,13 @@ class DeepBelief(Classification):
         yield from self.pretraining.stages()
         train = self.data.train if self.labels is None else Labelled(self.data.train, self.labels)
         yield from supervised(
-            train, self.data.val, self.model, self.loss, self.optim, self.epochs, self.evaluate, self.watch, self.mode
+            train,
+            self.data.val,
+            self.model,
+            self.loss,
+            self.optim,
+            self.epochs,
+            self.evaluate,
+            self.watch,
+            better(self, self.watch, self.mode),
         )

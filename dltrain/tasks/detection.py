@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
 
-from dltrain.engine import Stage, Task
+from dltrain.engine import Direction, Stage, Task
 from dltrain.optim import Optim
-from dltrain.tasks.average_precision import MISSING, available, average_precision
+from dltrain.tasks.average_precision import MEANS, MISSING, available, average_precision
+from dltrain.tasks.directions import better
 from dltrain.tasks.many_classes import worst_in
 from dltrain.types import Boxes, Data, Image, MarkedBox, PositiveInt, Probability, Table
 from dltrain.types.boxes import true_boxes
@@ -50,7 +51,7 @@ class Detection(Task):
         min_score: Probability = 0.5,
         shown: PositiveInt = 4,
         watch: str = "val/map50",
-        mode: Literal["max", "min"] = "max",
+        mode: Direction | None = None,
     ) -> None:
         super().__init__()
         if not data.spec.boxes:
@@ -81,8 +82,11 @@ class Detection(Task):
             evaluate=self.evaluate,
             optims=(optim,),
             watch=self.watch,
-            mode=self.mode,
+            mode=better(self, self.watch, self.mode),
         )
+
+    def directions(self) -> dict[str, Direction | None]:
+        return {"loss": "min", **dict.fromkeys(MEANS, "max")}
 
     def evaluate(self, batches: Iterable[tuple[Tensor, Tensor]]) -> dict[str, Any]:
         """Return the average precisions, the loss, and pictures of some images with their boxes."""

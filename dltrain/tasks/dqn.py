@@ -11,9 +11,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dltrain.engine import Stage, Task
+from dltrain.engine import Direction, Stage, Task
 from dltrain.optim import Optim
-from dltrain.tasks.acting import Decay, World, played
+from dltrain.tasks.acting import EPISODES, Decay, World, played
+from dltrain.tasks.directions import better
 from dltrain.tasks.replay import Replay
 from dltrain.types import Data, NonNegative, PositiveInt, Probability
 
@@ -54,7 +55,7 @@ class DQN(Task):
         priority: NonNegative = 0.6,
         correction: Probability = 0.4,
         watch: str = "val/return",
-        mode: Literal["max", "min"] = "max",
+        mode: Direction | None = None,
     ) -> None:
         super().__init__()
         if not isinstance(data, World):
@@ -92,7 +93,7 @@ class DQN(Task):
             evaluate=self.evaluate,
             optims=(optim,),
             watch=self.watch,
-            mode=self.mode,
+            mode=better(self, self.watch, self.mode),
         )
 
     def step(self, span: Any, optim: Optim) -> dict[str, Tensor]:
@@ -171,6 +172,9 @@ class DQN(Task):
     def act(self, observations: Tensor) -> list[int]:
         actions: list[int] = self.model(self.seen(observations.to(self.device))).argmax(1).tolist()
         return actions
+
+    def directions(self) -> dict[str, Direction | None]:
+        return EPISODES
 
     @torch.no_grad()
     def evaluate(self, batches: Iterable[Any]) -> dict[str, Any]:

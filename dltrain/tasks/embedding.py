@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dltrain import rng
-from dltrain.engine import Mean, Metrics, Stage, Task
+from dltrain.engine import Direction, Mean, Metrics, Stage, Task
 from dltrain.optim import Optim
+from dltrain.tasks.directions import better
 from dltrain.types import END, PAD, Data, Embedding, PositiveInt, Text
 
 NEAREST = 8  # words that are shown
@@ -57,7 +58,7 @@ class WordEmbedding(Task):
         shown: PositiveInt = 10,
         points: PositiveInt = 1000,
         watch: str = "val/loss",
-        mode: Literal["max", "min"] = "min",
+        mode: Direction | None = None,
     ) -> None:
         super().__init__()
         if not isinstance(data, Vocabulary):
@@ -88,8 +89,12 @@ class WordEmbedding(Task):
             evaluate=self.evaluate,
             optims=(optim,),
             watch=self.watch,
-            mode=self.mode,
+            mode=better(self, self.watch, self.mode),
         )
+
+    def directions(self) -> dict[str, Direction | None]:
+        correlations: dict[str, Direction | None] = dict.fromkeys(self.vocabulary.similarities, "max")
+        return {"loss": "min", **correlations, "analogies": "max"}
 
     def evaluate(self, batches: Iterable[tuple[Tensor, Tensor]]) -> dict[str, Any]:
         """The loss, and what the vectors know."""

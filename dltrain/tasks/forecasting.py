@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from dltrain.engine import Stage, Task
+from dltrain.engine import Direction, Stage, Task
 from dltrain.optim import Optim
-from dltrain.tasks.regression import NOTES, SHOWN_AS, Unit, check, scores
+from dltrain.tasks.directions import better
+from dltrain.tasks.regression import NOTES, SHOWN_AS, Unit, check, directions, scores
 from dltrain.tasks.supervised import supervised
 from dltrain.types import Data
 
@@ -36,7 +37,7 @@ class Forecasting(Task):
         optim: Callable[[nn.Module, int], Optim],
         epochs: int,
         watch: str = "val/mse",
-        mode: Literal["max", "min"] = "min",
+        mode: Direction | None = None,
     ) -> None:
         super().__init__()
         check(data.spec, loss)
@@ -55,8 +56,11 @@ class Forecasting(Task):
             self.epochs,
             self.evaluate,
             self.watch,
-            self.mode,
+            better(self, self.watch, self.mode),
         )
+
+    def directions(self) -> dict[str, Direction | None]:
+        return {**directions(self.data.spec), "relative_error": "min"}
 
     def evaluate(self, batches: Iterable[tuple[Tensor, Tensor]]) -> dict[str, Any]:
         """Scores over all batches, and the error relative to the naive forecast's."""

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import torch
 from torch import Tensor, nn
 
 from dltrain import rng
-from dltrain.engine import Mean, Metrics, Stage, Task
+from dltrain.engine import Direction, Mean, Metrics, Stage, Task
 from dltrain.losses import evaluation_sum, mean_over, training_mean
 from dltrain.optim import Optim
+from dltrain.tasks.directions import better
 from dltrain.tasks.generation import write_on
 from dltrain.types import PAD, Data, Ge, Gt, Le, NonNegative, Text
 
@@ -46,7 +47,7 @@ class LanguageModeling(Task):
         temperature: NonNegative = 0.8,
         top_p: Annotated[float, Gt(0), Le(1)] = 0.95,
         watch: str = "val/loss",
-        mode: Literal["max", "min"] = "min",
+        mode: Direction | None = None,
     ) -> None:
         super().__init__()
         spec = data.spec
@@ -88,7 +89,7 @@ class LanguageModeling(Task):
             evaluate=self.evaluate,
             optims=(optim,),
             watch=self.watch,
-            mode=self.mode,
+            mode=better(self, self.watch, self.mode),
         )
 
     def get_extra_state(self) -> Tensor:
@@ -103,6 +104,9 @@ class LanguageModeling(Task):
     def resumed(state: Tensor, fresh: Tensor) -> Tensor:
         """The state (L, P, B, H) without that of the rows that begin anew."""
         return state.masked_fill(fresh.view(1, 1, -1, 1), 0)
+
+    def directions(self) -> dict[str, Direction | None]:
+        return {"loss": "min", "perplexity": "min", "bits": "min"}
 
     def evaluate(self, batches: Iterable[Batch]) -> dict[str, Any]:
         """Scores over all batches, and a sample of what the model writes."""

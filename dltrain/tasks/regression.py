@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from dltrain import metrics
-from dltrain.engine import Stage, Task
+from dltrain.engine import Direction, Stage, Task
 from dltrain.freezing import Freezing
 from dltrain.losses import evaluation_sum, mean_over
 from dltrain.optim import Optim
+from dltrain.tasks.directions import better
 from dltrain.tasks.supervised import supervised
 from dltrain.types import Data, Plot, Spec
 
@@ -40,7 +41,7 @@ class Regression(Task):
         optim: Callable[[nn.Module, int], Optim],
         epochs: int,
         watch: str = "val/mse",
-        mode: Literal["max", "min"] = "min",
+        mode: Direction | None = None,
         freezing: Freezing | None = None,
     ) -> None:
         super().__init__()
@@ -59,9 +60,12 @@ class Regression(Task):
             self.epochs,
             self.evaluate,
             self.watch,
-            self.mode,
+            better(self, self.watch, self.mode),
             self.freezing,
         )
+
+    def directions(self) -> dict[str, Direction | None]:
+        return directions(self.data.spec)
 
     def evaluate(self, batches: Iterable[tuple[Tensor, Tensor]]) -> dict[str, Any]:
         """Scores over all batches, and predictions against the truth."""
@@ -108,6 +112,19 @@ def check(spec: Spec, loss: nn.Module) -> None:
         raise ValueError("this loss does not measure a distance between numbers: loss=mse, mae or huber does")
 
 
+def directions(spec: Spec) -> dict[str, Direction | None]:
+    """Return which way each of the `scores` is better."""
+    better: dict[str, Direction | None] = {"loss": "min", "mse": "min", "rmse": "min", "mae": "min", "r2": "max"}
+    for name in map(metric_name, spec.target_names):
+        better |= {f"mse_{name}": "min", f"r2_{name}": "max"}
+    return better
+
+
+def metric_name(target: str) -> str:
+    """Return the name of a target as it stands in the names of metrics, where a slash ends the split."""
+    return target.replace("/", "_")
+
+
 def scores(model: nn.Module, loss: nn.Module, batches: Iterable[tuple[Tensor, Tensor]], spec: Spec) -> dict[str, Any]:
     """What an evaluation of `model` over `batches` gives; ValueError if there are none."""
     outputs, targets, losses = [], [], []
@@ -128,7 +145,7 @@ def scores(model: nn.Module, loss: nn.Module, batches: Iterable[tuple[Tensor, Te
     if len(spec.target_names) > 1:
         for name in ("rmse", "r2", "mse"):
             own = zip(spec.target_names, figures[name].tolist(), strict=True)
-            found |= {f"{name}_{target.replace('/', '_')}": value for target, value in own}
+            found |= {f"{name}_{metric_name(target)}": value for target, value in own}
     return found | {"predictions": picture(z[:, 0], y[:, 0], spec.target_names[0])}
 
 

@@ -6,15 +6,16 @@ import math
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from importlib.util import find_spec
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
 
-from dltrain.engine import Mean, Metrics, Stage, Task
+from dltrain.engine import Direction, Mean, Metrics, Stage, Task
 from dltrain.losses import evaluation_sum, mean_over, training_mean
 from dltrain.optim import Optim
 from dltrain.tasks.decoding import Memory, State, beam_search, greedy
+from dltrain.tasks.directions import better
 from dltrain.types import BEGIN, END, PAD, Data, NonNegative, PositiveFloat, PositiveInt, Probability, Table, Text
 
 SHOWN = 16  # translations
@@ -70,7 +71,7 @@ class Seq2Seq(Task):
         length_penalty: NonNegative = 0.6,
         length_ratio: PositiveFloat = 2.0,
         watch: str = "val/bleu",
-        mode: Literal["max", "min"] = "max",
+        mode: Direction | None = None,
     ) -> None:
         super().__init__()
         if not data.spec.target_vocab_size:
@@ -103,7 +104,7 @@ class Seq2Seq(Task):
             evaluate=self.evaluate,
             optims=(optim,),
             watch=self.watch,
-            mode=self.mode,
+            mode=better(self, self.watch, self.mode),
         )
 
     def logits(self, source: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
@@ -138,6 +139,9 @@ class Seq2Seq(Task):
         if self.beam_size == 1:
             return greedy(self.model, memory, limits)
         return beam_search(self.model, memory, limits, self.beam_size, self.length_penalty)
+
+    def directions(self) -> dict[str, Direction | None]:
+        return {"loss": "min", "perplexity": "min", "bleu": "max", "chrf": "max", "exact_match": "max"}
 
     def evaluate(self, batches: Iterable[tuple[Tensor, Tensor]]) -> dict[str, Any]:
         """Scores of known and of free translations, and some of the latter to look at."""

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, Literal
+from typing import Any
 
 from torch import Tensor, nn
 
-from dltrain.engine import Mean, Metrics, Stage
+from dltrain.engine import Direction, Mean, Metrics, Stage
 from dltrain.freezing import Freezing
 from dltrain.losses import training_mean
 from dltrain.optim import Optim
@@ -36,7 +36,7 @@ def supervised(
     epochs: int,
     evaluate: Callable[[Iterable[Any]], dict[str, Any]],
     watch: str,
-    mode: Literal["max", "min"],
+    mode: Direction,
     freezing: Freezing | None = None,
 ) -> Iterator[Stage]:
     """Train `model` on batches (inputs (B, ...), targets (B, ...)) by the `loss` of its outputs, for `epochs` epochs.

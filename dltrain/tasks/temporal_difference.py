@@ -13,8 +13,9 @@ from typing import Any, Literal, Protocol, cast, runtime_checkable
 import torch
 from torch import Tensor, nn
 
-from dltrain.engine import Stage, Task
-from dltrain.tasks.acting import Decay, EpsilonGreedy, Policy, Row, Softmax, World, greedy, played
+from dltrain.engine import Direction, Stage, Task
+from dltrain.tasks.acting import EPISODES, Decay, EpsilonGreedy, Policy, Row, Softmax, World, greedy, played
+from dltrain.tasks.directions import better
 from dltrain.tasks.side_by_side import learn_side_by_side
 from dltrain.types import Data, Fraction, NonNegative, PositiveFloat, PositiveInt, Probability
 
@@ -128,7 +129,7 @@ class TemporalDifference(Task):
         decay: Literal["linear", "exponential"] = "linear",
         decay_share: Probability = 1.0,
         watch: str = "val/return",
-        mode: Literal["max", "min"] = "max",
+        mode: Direction | None = None,
     ) -> None:
         super().__init__()
         if not isinstance(data, World):
@@ -169,7 +170,7 @@ class TemporalDifference(Task):
             held_out=self.data.val,
             evaluate=self.evaluate,
             watch=self.watch,
-            mode=self.mode,
+            mode=better(self, self.watch, self.mode),
         )
 
     def step(self, span: Any) -> dict[str, Tensor]:
@@ -288,6 +289,9 @@ class TemporalDifference(Task):
         """The action values (S, A) that it acts by."""
         values: Tensor = self.model.values.detach().mean(0)
         return values
+
+    def directions(self) -> dict[str, Direction | None]:
+        return {**EPISODES, "exact_return": "max"}
 
     @torch.no_grad()
     def evaluate(self, batches: Iterable[Any]) -> dict[str, Any]:

@@ -124,7 +124,7 @@ def test_without_a_judge_there_is_no_distance_and_nothing_is_watched() -> None:
     (stage,) = task.stages()
     assert (stage.name, stage.watch) == ("adversarial", "")
     assert evaluated(task.eval()).keys() == {"real_score", "fake_score", "diversity", "samples"}
-    assert [s.watch for s in made(watch="val/diversity").stages()] == ["val/diversity"]
+    assert [s.watch for s in made(watch="val/diversity", mode="max").stages()] == ["val/diversity"]
     bare = Spec((1, 8, 8), (), 60, 20, target_names=("depth",))
     assert evaluated(made(data=Fake(bare, 8, 0)).eval())["diversity"] > 0
 
