@@ -80,6 +80,7 @@ class ColumnReader:
         InputError with file and line for a text among numbers, and for numbers whose notation is not known.
         """
         is_category = name in request.categories
+        values = in_seconds(values)
         if _is_number_type(values.type) and not is_category:
             return self._typed(name, values, request)
         texts, codes = _distinct(as_texts(values))
@@ -98,7 +99,7 @@ class ColumnReader:
 
     def _typed(self, name: str, values: pa.ChunkedArray, request: Request) -> Column:
         """Return a column that the file stores as numbers."""
-        known = request.numbers.get(name)
+        known = request.format_of(name)
         if known is not None and known.unit == PERCENT:
             raise InputError(
                 f"{self.where(0)}: column '{name}' holds plain numbers; the run was trained on percentages, "
@@ -124,7 +125,7 @@ class ColumnReader:
         import pyarrow as pa
         import pyarrow.compute as pc
 
-        sure, known = name in request.numbers, request.numbers.get(name)
+        sure, known = request.is_number(name), request.format_of(name)
         counts = np.bincount(codes[codes >= 0], minlength=len(texts))
         trimmed = pc.utf8_trim_whitespace(texts)
         absent = _mask(pc.is_in(trimmed, pa.array(sorted(self.missing_number_texts))))
@@ -367,6 +368,17 @@ def _decoded(values: pa.ChunkedArray) -> pa.ChunkedArray:
     return pc.cast(values, values.type.value_type) if pa.types.is_dictionary(values.type) else values
 
 
+def in_seconds(values: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Return durations as numbers of seconds, whatever unit a file stores; other values as they are."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    if not pa.types.is_duration(values.type):
+        return values
+    units = {"s": 1.0, "ms": 1e3, "us": 1e6, "ns": 1e9}
+    return pc.divide(pc.cast(pc.cast(values, pa.int64()), pa.float64(), safe=False), units[values.type.unit])
+
+
 def as_floats(values: pa.ChunkedArray) -> NDArray[np.float64]:
     """Return numbers of any type as float64 (N,), NaN where there is none."""
     import pyarrow as pa
@@ -413,6 +425,7 @@ def distinct_texts(values: pa.ChunkedArray) -> tuple[list[str], NDArray[np.int64
 
 def row_texts(values: pa.ChunkedArray, as_number: bool) -> list[str]:
     """Return the text of every row of a typed column, "" for none; numbers in full precision."""
+    values = in_seconds(values)
     if as_number and _is_number_type(values.type):
         return ["" if math.isnan(number) else repr(number) for number in as_floats(values).tolist()]
     texts, codes = distinct_texts(as_texts(values))

@@ -60,7 +60,8 @@ class Request:
 
     `only` names the columns to read (None: all), `ignore` those to leave out. Columns in `categories`
     are categories, those in `numbers` are numbers, written in the given format (None: the reader finds
-    it), and others are what they look like. Of the columns in `labels` the texts are kept.
+    it), and others are what they look like, or numbers in `other_format` where that is given. Of the
+    columns in `labels` the texts are kept.
     """
 
     only: Collection[str] | None = None
@@ -68,6 +69,14 @@ class Request:
     categories: Collection[str] = ()
     numbers: Mapping[str, NumberFormat | None] = field(default_factory=dict)
     labels: Collection[str] = ()
+    other_format: NumberFormat | None = None
+
+    def is_number(self, name: str) -> bool:
+        return name in self.numbers or self.other_format is not None
+
+    def format_of(self, name: str) -> NumberFormat | None:
+        """Return the format in which a column is written, None where the reader has to find it."""
+        return self.numbers.get(name, self.other_format)
 
     @property
     def named(self) -> tuple[str, ...]:

@@ -152,7 +152,9 @@ class TableFile:
             except InputError:  # by this delimiter at least
                 return 0, 0
             alike = sum(count == counts[0] for count in counts) / max(1, len(counts))
-            return (alike, counts[0]) if counts and counts[0] > 1 else (0, 0)
+            if counts and counts[0] == 1:  # one column: not by a mark that stands in its values
+                return 0, int(alike == 1)
+            return (alike, counts[0]) if counts else (0, 0)
 
         return max(DELIMITERS, key=fit)
 
@@ -231,7 +233,7 @@ class TableFile:
         """Return whether a column is likely one of plain numbers, which arrow reads fastest."""
         if name in request.categories or name in request.labels or PLAIN not in self.reader.notations:
             return False
-        known = request.numbers.get(name)
+        known = request.format_of(name)
         missing = self.reader.missing_number_texts
         if known is None and sum(re.match(GROUPED, v) is not None for v in sample) >= MIN_GROUPED:
             return False

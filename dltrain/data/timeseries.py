@@ -140,10 +140,11 @@ class TimeSeries:
     @property
     def request(self) -> Request:
         """The column to read, in the format in which the restored run read its own."""
-        if self.column_name is None:
-            return Request()
         saved = self.restored.get("format") if self.restored else None
-        return Request([self.column_name], numbers={self.column_name: saved and NumberFormat(**saved)})
+        known = NumberFormat(**saved) if saved else None
+        if self.column_name is None:
+            return Request(other_format=known)
+        return Request([self.column_name], numbers={self.column_name: known})
 
     def column(self, table: Table) -> Column:
         """The series; ConfigError where none is named and the table has several columns."""

@@ -407,3 +407,29 @@ def test_true_and_false_are_one_and_zero_where_the_run_knows_only_these() -> Non
             rows = [sample.inputs for sample in data.encode([Path(other)])]
             assert torch.equal(data.loaded.inputs, trained.loaded.inputs), (path, other)
             assert torch.equal(torch.stack([row for row in rows if row is not None]), trained.loaded.inputs)
+
+
+def test_a_series_is_predicted_from_in_the_notation_of_the_run() -> None:
+    """Also where its only column is not named, decimal commas being no delimiters."""
+    Path("series.csv").write_text("\n".join(["x", *(f"{i % 7},{i % 9}" for i in range(60))]))
+    trained = TimeSeries("series.csv", window=3)
+    assert trained.spec.target_mean[0] > 1
+    description = json.loads(json.dumps(trained.description()))
+    Path("new.csv").write_text("x\n1,234\n2,345\n3,456\n")
+    assert "dataset.decimal=comma" in next(TimeSeries("series.csv", window=3).encode([Path("new.csv")])).problem
+    trained.restore(description)
+    sample = next(trained.encode([Path("new.csv")]))
+    assert sample.inputs is not None
+    mean, std = trained.spec.target_mean[0], trained.spec.target_std[0]
+    assert (sample.inputs[:, 0] * std + mean).tolist() == pytest.approx([1.234, 2.345, 3.456], abs=1e-4)
+
+
+def test_durations_are_seconds_in_whatever_unit_a_file_stores_them() -> None:
+    y = ["a", "b"] * 30
+    stored = [pa.array([i * per for i in range(60)], pa.duration(unit)) for unit, per in (("s", 1), ("ns", 10**9))]
+    runs = [Tabular(parquet(f"{i}.parquet", c=column, y=y), "y", **ALL) for i, column in enumerate(stored)]
+    assert torch.equal(runs[0].loaded.inputs, runs[1].loaded.inputs)
+    assert runs[0].encoder.numbers[0].mean == 29.5
+    runs[0].restore(json.loads(json.dumps(runs[0].description())))
+    rows = [sample.inputs for sample in runs[0].encode([Path("1.parquet")])]
+    assert torch.equal(torch.stack([row for row in rows if row is not None]), runs[1].loaded.inputs)
