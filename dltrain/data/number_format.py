@@ -103,6 +103,17 @@ NOTATIONS = tuple(
     )
 )
 PATTERNS = {(n.decimal, n.thousands): _pattern(n.decimal, n.thousands) for n in NOTATIONS}
+ALL_MARKS = frozenset(PATTERNS)
+
+
+def _fitting_marks(digits: str) -> frozenset[tuple[str, str]]:
+    """Return the decimal and thousands marks with which digits can be read as one number."""
+    if digits.isdigit():
+        return ALL_MARKS
+    fitting = {marks for marks, pattern in PATTERNS.items() if pattern.fullmatch(digits)}
+    if (",", ".") in fitting and ADDRESS.fullmatch(digits):
+        fitting.remove((",", "."))
+    return frozenset(fitting)
 
 
 @dataclass(frozen=True)
@@ -114,13 +125,11 @@ class WrittenNumber:
     unit: str = ""
     known: float | None = None
     measure: str = ""
+    marks: frozenset[tuple[str, str]] = ALL_MARKS
 
     def fits(self, notation: NumberFormat) -> bool:
-        if self.known is not None:
-            return True
-        if notation.thousands == "." and ADDRESS.fullmatch(self.digits):
-            return False
-        return PATTERNS[notation.decimal, notation.thousands].fullmatch(self.digits) is not None
+        """Return whether the number can be read with the marks of `notation`."""
+        return (notation.decimal, notation.thousands) in self.marks
 
     def value(self, notation: NumberFormat) -> float | None:
         """Return the number in this notation; None where the digits do not fit it."""
@@ -156,8 +165,11 @@ def split_number(text: str) -> WrittenNumber | None:
     if len(signs) + bracketed > 1 or len(units) > 1:
         return None
     negative = bracketed or signs == ["-"]
-    written = WrittenNumber(negative, parts["digits"].strip(), "".join(units), measure=parts["measure"] or "")
-    return written if any(written.fits(notation) for notation in NOTATIONS) else None
+    digits = parts["digits"].strip()
+    marks = _fitting_marks(digits)
+    if not marks:
+        return None
+    return WrittenNumber(negative, digits, "".join(units), measure=parts["measure"] or "", marks=marks)
 
 
 def _simplified(text: str) -> str:

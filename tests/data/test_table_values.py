@@ -153,7 +153,17 @@ def test_a_placeholder_among_numbers_is_refused_until_a_key_says_what_it_is() ->
     assert Tabular(stored, "y", missing="mean", missing_values=(-999,), **ALL).encoder.numbers[0].mean == 29
 
 
-@pytest.mark.parametrize("texts", [["12A", "7B", "31C"], ["A/5 21171", "PC 17599", "113803"], ["1-2", "3-4"], ["3/4"]])
+@pytest.mark.parametrize(
+    "texts",
+    [
+        ["12A", "7B", "31C"],
+        ["A/5 21171", "PC 17599", "113803"],
+        ["1-2", "3-4"],
+        ["3/4"],
+        ["10.0.0.1", "192.168.100.101"],
+        ["192.168.100.101", "192.168.100.102"],
+    ],
+)
 def test_codes_that_hold_digits_stay_categories(texts: list[str]) -> None:
     data = Tabular(table("x;y", sides(texts * 20)), "y", **ALL)
     assert len(data.encoder.categories[0].texts) == len(texts)
