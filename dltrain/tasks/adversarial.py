@@ -19,6 +19,7 @@ from dltrain.types import Data, Fraction, Image, NonNegative, PositiveInt, Table
 
 SHOWN = 64  # samples in a grid
 AT_ONCE = 256  # samples that `sample` makes
+MAX_TRACED_CLASSES = 100  # of a conditional discriminator, which predicts once for each class
 Loss = Literal["nonsaturating", "minimax", "least_squares", "hinge", "wasserstein"]
 DISTANCE = "val/distance"
 
@@ -231,6 +232,8 @@ class Adversarial(Task):
 
     def predict(self, batch: Tensor) -> Tensor:
         """How real images (B, C, H, W) look to the discriminator (B,); of a conditional one as the likeliest class."""
+        if torch.jit.is_tracing() and self.model.num_classes > MAX_TRACED_CLASSES:
+            raise ValueError("the graph would hold the discriminator once for each class")
         images = self.centred(batch)
         classes = range(self.model.num_classes) or [None]
         told = [None if c is None else torch.full((len(images),), c, device=images.device) for c in classes]

@@ -89,7 +89,8 @@ class ClassificationScores:
 
     def all_logits(self) -> tuple[Tensor, Tensor]:
         """Return all logits (N, K) and targets (N,)."""
-        return torch.cat(self.logits), torch.cat(self.targets)
+        self.logits = [torch.cat(self.logits)]  # the batches go: kept beside it, they would take as much again
+        return self.logits[0], torch.cat(self.targets)
 
     def compute(self) -> Scores:
         """Return the scores over everything that was added."""

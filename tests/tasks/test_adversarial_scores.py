@@ -21,6 +21,7 @@ from dltrain.models.dcgan import DCGAN
 from dltrain.models.gan import GAN
 from dltrain.optim import Optim
 from dltrain.optimizers.adam import adam
+from dltrain.tasks import adversarial
 from dltrain.tasks.adversarial import Adversarial
 from dltrain.types import Spec
 
@@ -205,3 +206,15 @@ def test_the_distance_falls_on_digits(model: type[Any], settings: dict[str, Any]
     print("DIST", before, {k: v for k, v in scores.items() if isinstance(v, float)})
     assert scores["distance"] < before / 5
     assert scores["diversity"] > 0.2
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit.trace.*:FutureWarning")
+def test_the_graph_of_a_conditional_pair_does_not_hold_a_network_for_each_of_many_classes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(adversarial, "MAX_TRACED_CLASSES", 9)
+    task, inputs = made(pair(conditional=True)).eval(), batch(2)[0]
+    assert len(task.predict(inputs)) == 2
+    with pytest.raises(ValueError, match="once for each class"):
+        torch.jit.trace(task, inputs, check_trace=False)
+    torch.jit.trace(made(pair(conditional=False)).eval(), inputs, check_trace=False)
