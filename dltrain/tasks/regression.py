@@ -115,8 +115,8 @@ def check(spec: Spec, loss: nn.Module) -> None:
 def directions(spec: Spec) -> dict[str, Direction | None]:
     """Return which way each of the `scores` is better."""
     better: dict[str, Direction | None] = {"loss": "min", "mse": "min", "rmse": "min", "mae": "min", "r2": "max"}
-    for name in map(metric_name, spec.target_names):
-        better |= {f"mse_{name}": "min", f"r2_{name}": "max"}
+    for name in map(metric_name, spec.target_names if len(spec.target_names) > 1 else ()):
+        better |= {f"rmse_{name}": "min", f"r2_{name}": "max", f"mse_{name}": "min"}
     return better
 
 
