@@ -30,6 +30,7 @@ from dltrain.run import CHECKPOINTS, CONFIG, MANIFEST, METRICS, RESULTS, TIMING,
 from dltrain.types import Data
 
 log = logging.getLogger("dltrain")
+VOCABULARIES = ("tokenizer", "target_tokenizer", "words")  # in the description of a data set
 
 
 def resume(options: Options) -> None:
@@ -60,6 +61,7 @@ def go_on(run: Run, overrides: list[str], options: Options) -> None:
         log.info(line)
     other_data = trial.data.fingerprint() != run.read_json(MANIFEST).get("dataset_fingerprint")
     if other_data:
+        refuse_other_vocabulary(trial.data, run)
         log.warning("the data set is not the one that the run began with: what follows is not what it would have been")
     if options.fork:
         with forked(run, composed, trial, where, options).locked() as fork:
@@ -80,6 +82,17 @@ def check_classes(data: Data, run: Run) -> None:
         f"the data has the classes {', '.join(here)}, and the run {', '.join(known)}; training can only go on with the "
         "same classes in the same order"
     )
+
+
+def refuse_other_vocabulary(data: Data, run: Run) -> None:
+    """Raise InputError for texts whose tokens have other numbers than those of the run."""
+    trained, here = run.description() or {}, data.description()
+    for key in VOCABULARIES:
+        if trained.get(key) != here.get(key):
+            raise InputError(
+                f"the texts make another vocabulary ({key}) than those of the run, whose tokens have other numbers: "
+                "begin a new run"
+            )
 
 
 def newest_state(run: Run, store: Store, fork: bool) -> dict[str, Any] | None:

@@ -19,6 +19,7 @@ from dltrain.data.description import unsound
 from dltrain.data.fake import fake_samples
 from dltrain.data.split import Split, held_out
 from dltrain.data.synthetic import Synthetic
+from dltrain.data.trained_classes import unknown_classes
 from dltrain.errors import InputError
 from dltrain.types import BatchSize, Fraction, Ge, PositiveInt, Sample, Source, Spec, Transform
 
@@ -118,22 +119,22 @@ class InMemory:
         return {name: (x.to(self.device), y.to(self.device)) for name, (x, y) in sets.items()}
 
     def as_trained(self, inputs: Tensor, targets: Tensor) -> Tensor:
-        """`targets` in the numbering of the data that was trained on; InputError if this data cannot be like it.
+        """Return `targets` in the numbering of the data that was trained on: classes are matched by name.
 
-        Classes of the same names are matched by name; if they are all others, they are taken in their order.
+        InputError for a class that the run does not know, and for inputs of another shape.
         """
         here, trained = self.source.spec.class_names, self.stored_spec.class_names
         if (shape := tuple(inputs.shape[1:])) != self.stored_spec.input_shape:
             raise InputError(f"inputs have the shape {shape}; the run was trained on {self.stored_spec.input_shape}")
-        unknown = sorted(set(here) - set(trained))
-        if not unknown:
-            number = {name: k for k, name in enumerate(trained)}
-            return torch.tensor([number[name] for name in here])[targets]
-        if len(unknown) < len(here):
-            raise InputError(f"the run knows no class {', '.join(unknown)}; its classes are {', '.join(trained)}")
-        if len(here) > len(trained):
-            raise InputError(f"the data has {len(here)} classes; the run knows {len(trained)}")
-        return targets
+        unknown = [name for name in here if name not in trained]
+        if unknown and len(here) > len(trained):
+            raise InputError(
+                f"the data has {len(here)} classes; the run knows {len(trained)}: {unknown_classes(unknown, trained)}"
+            )
+        if unknown:
+            raise unknown_classes(unknown, trained)
+        number = {name: k for k, name in enumerate(trained)}
+        return torch.tensor([number[name] for name in here], dtype=torch.int64)[targets]
 
     @cached_property
     def rows(self) -> tuple[Tensor, Tensor]:

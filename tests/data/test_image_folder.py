@@ -13,7 +13,10 @@ import torch
 from small_pictures import COLOURS, data, everything, lay, picture
 
 from dltrain.data.decode import read_image
+from dltrain.data.in_memory import InMemory
+from dltrain.data.synthetic import Synthetic
 from dltrain.errors import InputError
+from dltrain.types import Spec
 
 # Layouts ----------------------------------------------------------------------------------------------------------
 
@@ -203,6 +206,45 @@ def test_another_folder_is_read_as_the_run_was_trained(memory: str, dltrain: Cal
     assert outcome.code == 3
     assert "knows no class eel" in outcome.err
     assert dltrain("evaluate", run, *more, "split=train").code in (2, 3)
+
+
+@pytest.mark.parametrize("memory", ["true", "false"])
+def test_evaluate_maps_classes_by_order(memory: str, dltrain: Callable[..., Any]) -> None:
+    """Images of other classes than the run's are refused by evaluate, predict and resume, whatever data set they are of:
+    their classes are not matched by the alphabet. The same classes in other words of their own are matched by name."""
+    lay(Path("pets"), ("dog", "owl"), count=12)
+    run = dltrain(*TRAIN, "trainer.epochs=2").json["run"]
+    lay(Path("animaux"), ("chien", "hibou"), count=4)
+    other = ("dataset.path=animaux", f"dataset.memory={memory}")
+    says = "the run knows no class chien, hibou; its classes are dog, owl"
+    for verb in (("evaluate", run), ("predict", run, "split=test"), ("resume", run, "trainer.epochs=3")):
+        outcome = dltrain(*verb, *other)
+        assert (outcome.code, says in outcome.err) == (3, True), outcome.err
+        assert "accuracy" not in outcome.out
+    digits = dltrain("model=mlp", "trainer.epochs=1", "callbacks=quiet", "--json").json["run"]
+    outcome = dltrain("evaluate", digits, "dataset=image_folder", *other)
+    assert (outcome.code, "the run knows no class chien, hibou" in outcome.err) == (3, True)
+    lay(Path("owls"), ("owl",), count=4)
+    outcome = dltrain("evaluate", run, "dataset.path=owls", f"dataset.memory={memory}", "--json")
+    assert outcome.json["metrics"]["test/accuracy"] == 1.0
+    lay(Path("owls"), ("eel",), count=4)
+    assert dltrain("evaluate", run, "dataset.path=owls", f"dataset.memory={memory}").code == 3
+
+
+def test_named_image_sets_are_matched_by_the_names_of_their_classes() -> None:
+    """A set of the same names in another order has the run's numbers; one of other names is refused."""
+    first = InMemory(Synthetic.like(Spec((1, 4, 4), ("a", "b", "c"), 30, 9)))
+    for names, numbers in ((("c", "a", "b"), {0: 2, 1: 0, 2: 1}), (("b",), {0: 1})):
+        source = Synthetic.like(Spec((1, 4, 4), names, 30, 9))
+        other = InMemory(source)
+        other.restore(first.description())
+        stored = source.read()["test"][1].tolist()
+        assert everything(other.test)[1].tolist() == [numbers[k] for k in stored]
+    for names in (("x", "y", "z"), ("x",), ("a", "x"), ("A", "B", "C")):
+        other = InMemory(Synthetic.like(Spec((1, 4, 4), names, 30, 9)))
+        other.restore(first.description())
+        with pytest.raises(InputError, match="the run knows no class"):
+            _ = other.test
 
 
 def test_other_folders_are_for_testing_alone() -> None:
