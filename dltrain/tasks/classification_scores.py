@@ -149,9 +149,13 @@ class ClassificationScores:
     def _note(self, auc: Tensor) -> str:
         if len(self.sampled) == self.num_classes:
             return ""
+        kept = ""
+        if self.keep_logits:
+            size = 4e-9 * self.samples * self.num_classes
+            kept = f"; metrics of your own get all logits, {size:.1f} GB of them"
         return (
             f"auroc is the mean over {int(auc.isfinite().sum()):,} of {self.num_classes:,} classes, chosen at random: "
-            f"the probabilities of all classes for {self.samples:,} samples are too many to keep"
+            f"the probabilities of all classes for {self.samples:,} samples are too many to keep{kept}"
         )
 
 

@@ -121,6 +121,7 @@ class LanguageModeling(Task):
             carried = state is not None and state.shape[2] == len(tokens) and self.data.spec.continues
             logits, state = self.model(tokens, self.resumed(state, fresh) if carried and state is not None else None)
             sums.append(evaluation_sum(self.loss, logits.flatten(0, 1), following.flatten()))
+            del logits  # of a large vocabulary, two batches' would take twice the memory
             count += following.numel()
             characters += sum(len(decode(row)) for row in following.tolist()) if decode else 0
         if first is None:

@@ -155,6 +155,7 @@ class Seq2Seq(Task):
             logits, truth = self.logits(source, target)
             losses.append(evaluation_sum(self.loss, logits, truth))
             entropies.append(evaluation_sum(self.entropy, logits.float(), truth))
+            del logits  # of a large vocabulary, two batches' would take twice the memory
             found = [words(row) for row in self.translate(source)[0].tolist()]
             wanted = [words(row[1:]) for row in target.tolist()]
             exact += sum(a == b for a, b in zip(found, wanted, strict=True))

@@ -98,6 +98,18 @@ def test_an_auc_over_a_sample_of_the_classes_says_so(monkeypatch: pytest.MonkeyP
     assert mean == f"mean of 10 of 40 classes (AUC {found.figures['auroc']:.3f})"
 
 
+def test_metrics_of_ones_own_get_all_logits_of_many_classes_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    logits, targets = samples(300, 40)
+    monkeypatch.setattr(module, "MAX_DENSE_CLASSES", 2)
+    monkeypatch.setattr(module, "KEPT_VALUES", 4000)
+    scores = ClassificationScores(40, keep_logits=True)
+    for part in zip(logits.split(64), targets.split(64), strict=True):
+        scores.update(*part)
+    assert scores.compute().note.endswith("metrics of your own get all logits, 0.0 GB of them")
+    for _ in range(2):
+        assert all(torch.equal(a, b) for a, b in zip(scores.all_logits(), (logits, targets), strict=True))
+
+
 def test_the_area_beside_a_mean_curve_is_that_of_its_classes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "MAX_DENSE_CLASSES", 2)
     monkeypatch.setattr(module, "MEAN_OF_CURVES", 5)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 
@@ -198,3 +199,16 @@ def test_a_prediction_in_parts_is_that_of_the_whole_batch(tmp_path: Path, monkey
     assert shapes == [3, 2, 1]
     for expected, found in zip(whole, parts, strict=True):
         torch.testing.assert_close(found, expected)
+
+
+def test_an_evaluation_keeps_the_logits_of_one_batch(tmp_path: Path) -> None:
+    source = data(tmp_path)
+    one = task(source, MODELS["lstm"](source.spec.vocab_size), sample_tokens=0).eval()
+    kept: list[weakref.ref[Tensor]] = []
+    alive: list[int] = []
+    one.model.register_forward_pre_hook(lambda *call: alive.append(sum(ref() is not None for ref in kept)))
+    one.model.register_forward_hook(lambda module, args, output: kept.append(weakref.ref(output[0])))
+    with torch.no_grad():
+        one.evaluate(source.train.epoch(0))
+    assert len(kept) > 1
+    assert alive == [0] * len(kept)
