@@ -76,11 +76,16 @@ def by_class(scores: Table) -> str:
     part = scores.shown()
     lines = [[part.row_title, *part.columns]]
     for name, values in as_mapping(part).items():
-        lines.append(
-            [name, *("-" if v is None else f"{v:.0f}" if c == "support" else number(v) for c, v in values.items())]
-        )
+        lines.append([name, *(cell(value, column in part.plain) for column, value in values.items())])
     note = f"\n  {part.note}; --json has all" if part.note else ""
     return table(lines, right=frozenset(range(1, len(lines[0])))) + note
+
+
+def cell(value: float | None, count: bool) -> str:
+    """Return a value as text: a count, or a score."""
+    if value is None:
+        return "-"
+    return f"{value:.0f}" if count else number(value)
 
 
 def as_mapping(scores: Table) -> dict[str, dict[str, float | None]]:

@@ -167,7 +167,8 @@ class Description:
             return None
         name = self.categories.get(category)
         if name not in names:
-            problems.append(f"{at}: there is no category {annotation['category_id']}")
+            known = f" ({name}) in the training file" if name is not None else ""
+            problems.append(f"{at}: there is no category {annotation['category_id']}{known}")
             return None
         if None in flags:
             problems.append(f"{at}: expected iscrowd and ignore to be 0 or 1")

@@ -24,7 +24,7 @@ class ImageFiles:
         for path in map(Path, files_in(str(folder))):
             self.names.setdefault(path.name, []).append(path)
             self.lower_names.setdefault(path.name.lower(), []).append(path)
-            if path.name.lower().endswith(ENDINGS):
+            if is_image(path):
                 self.lower_stems.setdefault(stem_of(path.name).lower(), []).append(path)
 
     def find(self, name: str) -> Path | None:
@@ -48,6 +48,11 @@ class ImageFiles:
     def find_first(self, names: Iterable[str]) -> Path | None:
         """Return the file of the first of `names` that means one."""
         return next((path for name in names if (path := self.find(name)) is not None), None)
+
+
+def is_image(path: Path) -> bool:
+    """Return whether a file has the ending of an image."""
+    return path.name.lower().endswith(ENDINGS)
 
 
 def base_name(name: str) -> str:

@@ -24,7 +24,7 @@ from dltrain.data.workers import Job, in_threads
 from dltrain.errors import InputError
 from dltrain.rng import keyed
 from dltrain.types import Spec
-from dltrain.types.boxes import COUNTED, is_counted
+from dltrain.types.boxes import COUNTED, is_box, is_counted
 
 log = logging.getLogger("dltrain")
 BadBoxes: TypeAlias = Literal["refuse", "drop"]
@@ -179,8 +179,10 @@ class SceneFiles:
         self.judge(problems)
         for part, (images, boxes) in found.items():
             if len(images) and not is_counted(boxes).any():
+                scored = " that is scored" if is_box(boxes).any() else ""
                 log.warning(
-                    f"none of the {len(images):,} images of {part} has an object: nothing can be found, {part}/map50 is 0"
+                    f"none of the {len(images):,} images of {part} has an object{scored}: nothing can be found, "
+                    f"{part}/map50 is 0"
                 )
         return found
 

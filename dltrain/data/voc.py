@@ -11,7 +11,8 @@ from typing import Literal
 from xml.parsers import expat
 
 from dltrain.data.detection import Detection
-from dltrain.data.image_names import ImageFiles, base_name, stem_of
+from dltrain.data.folder import files_in
+from dltrain.data.image_names import ImageFiles, base_name, is_image, stem_of
 from dltrain.data.plain_text import read_text
 from dltrain.data.scenes import BadBoxes, Box, Listing, Scene, SceneFiles, flag_of, listed, place
 from dltrain.errors import InputError
@@ -19,6 +20,7 @@ from dltrain.types import BatchSize, Fraction, PositiveInt, Probability, Transfo
 from dltrain.types.boxes import COUNTED, DIFFICULT
 
 log = logging.getLogger("dltrain")
+MAX_NAMED = 10  # files that a message names
 EXPECTED = "dataset.path=DIR, with Annotations/*.xml and JPEGImages/ in it"
 PARTS = ("train", "val", "test")
 CORNERS = ("xmin", "ymin", "xmax", "ymax")
@@ -128,16 +130,21 @@ def read_voc(root: Path, name: str, classes: tuple[str, ...]) -> Listing:
     folder = place(root, name)
     if not (folder / "Annotations").is_dir():
         raise InputError(f"{folder} has no folder Annotations; expected {EXPECTED}")
-    parts = stems_of_parts(folder)
+    if twice := [name for name, count in Counter(classes).items() if count > 1]:
+        raise InputError(f"dataset.classes names {', '.join(twice)} more than once")
+    there = annotations_in(folder / "Annotations")
+    parts = stems_of_parts(folder, there)
     if not parts["train"]:
         raise InputError(f"{folder} has no annotations to train on; expected {EXPECTED}")
-    files = {stem: folder / "Annotations" / f"{stem}.xml" for found in parts.values() for stem in found}
+    files = {stem: there[stem] for found in parts.values() for stem in found}
     elements = {stem: read_xml(path) for stem, path in files.items()}
     objects = [o for element in elements.values() for o in element.all("object")]
     names = classes or tuple(sorted({o.value("name") for o in objects} - {""}))
     if not names:
         raise InputError(f"{folder}: no annotation names an object")
     images = images_of(folder, files, elements)
+    if len(files) == len(there):
+        report_unused(folder / "JPEGImages", images)
     problems: list[str] = []
     scenes: dict[str, Scene] = {}
     for stem, element in elements.items():
@@ -147,13 +154,22 @@ def read_voc(root: Path, name: str, classes: tuple[str, ...]) -> Listing:
     return Listing(names, {part: [scenes[stem] for stem in found] for part, found in parts.items()}, problems)
 
 
-def stems_of_parts(folder: Path) -> dict[str, list[str]]:
+def annotations_in(folder: Path) -> dict[str, Path]:
+    """Return the xml files in a folder by their names without ending; warn of those in folders below it."""
+    files = sorted(path for path in folder.rglob("*") if path.suffix.lower() == ".xml")
+    if below := [path for path in files if path.parent != folder]:
+        names = ", ".join(path.relative_to(folder).as_posix() for path in below[:MAX_NAMED])
+        more = f" and {len(below) - MAX_NAMED:,} more" if len(below) > MAX_NAMED else ""
+        log.warning(f"{folder}: files in folders below it are not read: {names}{more}")
+    return {path.stem: path for path in files if path.parent == folder}
+
+
+def stems_of_parts(folder: Path, there: dict[str, Path]) -> dict[str, list[str]]:
     """Return the names of the annotations of each part that there is, without their ending.
 
     Without a list of training images, all annotations that no other list names are for training.
     InputError, with the line, for a list that names an annotation that is not there.
     """
-    there = {path.stem: path for path in sorted((folder / "Annotations").glob("*.xml"))}
     parts: dict[str, list[str]] = {}
     for part in PARTS:
         path = folder / "ImageSets" / "Main" / f"{part}.txt"
@@ -203,6 +219,15 @@ def images_of(folder: Path, files: dict[str, Path], elements: dict[str, Element]
             f"theirs or not there; the image of the annotation's own name is read{listed(by_own_name)}"
         )
     return found
+
+
+def report_unused(folder: Path, images: dict[str, Path]) -> None:
+    """Log how many images of a folder no annotation belongs to."""
+    used = set(images.values())
+    unused = [path for name in files_in(str(folder)) if (path := Path(name)) not in used and is_image(path)]
+    if unused:
+        count = f"{len(unused):,} image{'s' if len(unused) > 1 else ''}"
+        log.warning(f"{count} in {folder} without an annotation: not used, such as {unused[0].name}")
 
 
 def stated_size(element: Element) -> tuple[int, int] | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -101,6 +101,8 @@ def read_yolo(root: Path, name: str, chosen: dict[str, str | None]) -> Listing:
             parts[part] = known[found[0]]
     if not there:
         parts = {"train": scenes_of(folder, "", named, problems)}
+    else:
+        report_unused(folder / "images", there, set(known))
     if not parts.get("train"):
         raise InputError(f"{folder / 'images'} has no images to train on; expected {EXPECTED}")
     if not any(scene.labelled for scene in parts["train"]):
@@ -110,6 +112,14 @@ def read_yolo(root: Path, name: str, chosen: dict[str, str | None]) -> Listing:
             "for an image without objects)"
         )
     return Listing(named.names or numbered(parts, named), parts, problems)
+
+
+def report_unused(folder: Path, there: Collection[str], read: Collection[str]) -> None:
+    """Log which folders and images in `folder` are of no part."""
+    unused = [name for name in there if name not in read]
+    unused += sorted(path.name for path in folder.iterdir() if path.name.lower().endswith(ENDINGS) and path.is_file())
+    if unused:
+        log.warning(f"{folder}: not read, as of no part: {some(unused)}")
 
 
 def numbered(parts: dict[str, list[Scene]], named: ClassNames) -> tuple[str, ...]:

@@ -31,7 +31,7 @@ class Spec:
     row of a batch goes on where the same row of the batch before ended.
 
     Images of scenes have `boxes` at most each: targets (boxes, 5) of x1, y1, x2, y2 in pixels and the class number, filled up
-    with class -1.
+    with class -1; where some objects do not count, (boxes, 6) with a flag (dltrain.types.boxes).
 
     Of an environment `actions` are the names of what can be done in it, which a network has an output each for. Where its
     observations are numbers of states there are `num_states` of them; else they have the `input_shape`.

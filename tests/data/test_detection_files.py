@@ -398,3 +398,32 @@ def test_flags_go_with_their_boxes_through_augmentation() -> None:
     assert targets[0, 0, 5] == DIFFICULT
     crowd = torch.tensor([[[2.0, 2, 9, 9, 0, CROWD]]])
     assert torch.equal(CountDifficult()(images[:1], crowd, keyed(1))[1], crowd)
+
+
+def test_nothing_of_a_users_folder_is_ignored_without_a_word(caplog: pytest.LogCaptureFixture) -> None:
+    """Folders and images of no part, images without an annotation, annotations in folders below; .XML is read."""
+    paint("y/images/extra/1.png")
+    paint("y/images/2.png")
+    _ = yolo().spec
+    assert "not read, as of no part: extra, 2.png" in caplog.text
+    paint("v/JPEGImages/0.png")
+    paint("v/JPEGImages/1.png")
+    write("v/Annotations/more/1.xml", "<annotation/>")
+    _ = voc(thing()).spec
+    assert "1 image in v/JPEGImages without an annotation: not used, such as 1.png" in caplog.text
+    assert "files in folders below it are not read: more/1.xml" in caplog.text
+    write("v/Annotations/1.XML", f"<annotation><object>{thing()}</object></annotation>")
+    assert targets_of(VOC(ROOT, "v", **SETTINGS)).shape == (2, 1, 5)
+
+
+def test_a_category_of_another_part_that_the_training_file_has_not_is_named() -> None:
+    coco({})
+    content = json.loads(Path("c.json").read_bytes())
+    content["categories"].append({"id": 11, "name": "bee"})
+    content["annotations"][0]["category_id"] = 11
+    write("d.json", json.dumps(content))
+    data = COCO(ROOT, "c", "c.json", test_annotations="d.json", **SETTINGS)
+    with pytest.raises(
+        InputError, match=r"d\.json: annotation 0: there is no category 11 \(bee\) in the training file"
+    ):
+        targets_of(data)
