@@ -120,6 +120,7 @@ def build(
     device.set_up()
     trainer: Trainer = make(config["trainer"], "trainer", {}, plugins)
     named = {"root": Path(config["paths"]["data"]), "seed": config["seed"]}
+    named["predicts"] = getattr(locate(config["task"][TARGET], plugins), "predicts", "")
     settings = regularization(config["regularization"] if debug != "overfit" else {}, plugins)
     preprocessing = [
         make(node, f"preprocessing.{name}", {}, plugins) for name, node in config.get("preprocessing", {}).items()

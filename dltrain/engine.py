@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass, field
 from time import perf_counter
-from typing import Any, Literal, Protocol
+from typing import Any, ClassVar, Literal, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -70,10 +70,12 @@ class Task(nn.Module):
     """A learning system: its networks and the stages that train them.
 
     `stages` is lazy: what stands between two yields runs after the earlier stage is trained. `watch` is the metric of
-    the last stage that says which of its evaluations is best.
+    the last stage that says which of its evaluations is best. `predicts` is what its targets have to be, for data that
+    could give classes or numbers; empty where that is the data's to say.
     """
 
     watch: str = ""
+    predicts: ClassVar[Literal["", "classes", "numbers"]] = ""
 
     @abstractmethod
     def stages(self) -> Iterator[Stage]: ...

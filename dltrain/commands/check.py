@@ -17,7 +17,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from dltrain import build
 from dltrain.build import Experiment
-from dltrain.commands.data_report import find_files, report_data
+from dltrain.commands.data_report import find_files, report_data, report_read
 from dltrain.commands.options import Options
 from dltrain.config.check import raise_all, unread
 from dltrain.config.compose import Composed, compose
@@ -26,7 +26,7 @@ from dltrain.errors import UsageError
 from dltrain.report.batches import picture
 from dltrain.report.pictures import image_grid
 from dltrain.report.text import chart, duration, number, size, table
-from dltrain.types import AuxiliaryHeads, Data, Interaction, LooksAgain
+from dltrain.types import AuxiliaryHeads, Data, Interaction, LooksAgain, ReadForSpec
 
 log = logging.getLogger("dltrain")
 TIMED_STEPS = 8
@@ -56,7 +56,10 @@ def report(composed: Composed, options: Options) -> None:
         options.outcome["data"] = report_data(real)
     else:
         find_files(real)
-    experiment = build.build(composed.config, fake=True)
+        found = report_read(real)
+        options.outcome |= {"data": found} if found else {}
+    is_read = isinstance(real, ReadForSpec) and real.spec_is_read
+    experiment = build.build(composed.config, fake=True, description=real.description() if is_read else None)
     build.require_batches_for_norm(experiment)
     device = experiment.device
     engine = Engine((), device.mover(), device.autocast())
@@ -100,7 +103,7 @@ def report(composed: Composed, options: Options) -> None:
     if options.images is not None:
         draw_batch(real, Path(options.images))
         options.outcome["images"] = options.images
-    unread_data = "" if options.images or options.data else ", the data was not read (--data reads it)"
+    unread_data = "" if options.images or options.data or is_read else ", the data was not read (--data reads it)"
     log.info(f"\nno problems; {options.images or 'nothing'} was written{unread_data}")
     options.outcome.update({name: value for name, _, value in figures})
 

@@ -16,7 +16,7 @@ from dltrain.data.table import Column, Table
 from dltrain.data.values import KnownTexts, value_key
 from dltrain.errors import InputError
 
-Missing = Literal["error", "mean", "median", "zero", "drop"]
+Missing = Literal["auto", "error", "mean", "median", "zero", "drop"]
 MOST_ONEHOT = 1000  # values of one column
 FARTHEST = 1e6  # deviations from the mean: what is farther is a mistake, and beyond what float32 can square
 OTHER = 0  # the code of a missing or an unseen category
@@ -26,7 +26,7 @@ OTHER = 0  # the code of a missing or an unseen category
 class Numbers:
     """A number column: (x - mean) / std within `FARTHEST`, with `fill` for a missing x; without it none may be missing.
 
-    `format` is how the training table writes its numbers.
+    `format` is how the training table writes its numbers. With an `indicator` a further input is 1 where x is missing.
     """
 
     name: str
@@ -34,6 +34,7 @@ class Numbers:
     std: float
     fill: float | None
     format: NumberFormat = PLAIN
+    indicator: bool = False
 
     def encode(self, column: Column) -> NDArray[np.float64]:
         x = column.values if self.fill is None else np.where(np.isnan(column.values), self.fill, column.values)
@@ -44,17 +45,23 @@ class Numbers:
 class Category:
     """A category column: text k of the sorted `texts` has the code k + 1, any other and none the code `OTHER`.
 
-    However a file writes the value of a text, it has that text's code.
+    However a file writes the value of a text, it has that text's code. A missing one is taken for the text `fill`,
+    if there is one, and with an `indicator` a further input is 1 there.
     """
 
     name: str
     texts: tuple[str, ...]
+    fill: str | None = None
+    indicator: bool = False
 
     def encode(self, column: Column) -> NDArray[np.int64]:
         known = KnownTexts(self.texts)
         codes = [known.find(text) + 1 for text in column.texts or ()]
         table = np.array([*codes, OTHER])  # the last is for -1
-        return table[column.values]
+        found = table[column.values]
+        if self.fill is not None:
+            found[column.missing()] = known.find(self.fill) + 1
+        return found
 
     def unknown(self, column: Column) -> dict[str, int]:
         """Return how often each text occurs in `column` that the training rows do not have, most frequent first."""
@@ -71,7 +78,7 @@ class Category:
 
 @dataclass(frozen=True)
 class Encoder:
-    """Turns columns into inputs (N, F) float32: the numbers first, then the categories, each in the table's order.
+    """Turns columns into inputs (N, F) float32: numbers, indicators of missing values, categories, in the table's order.
 
     A category is one column of 0 and 1 for each of its texts and for any other; or with `embed` its code, for a model that
     has a vector for each.
@@ -87,7 +94,7 @@ class Encoder:
     ) -> Encoder:
         """What the `rows` of the `columns` of `table` teach; InputError for a column that teaches nothing."""
         numbers = [_fit_numbers(table, c, rows, missing) for c in columns if c.texts is None]
-        categories = [_fit_category(c, rows) for c in columns if c.texts is not None]
+        categories = [_fit_category(c, rows, missing) for c in columns if c.texts is not None]
         for category in categories:
             if not embed and len(category.texts) > MOST_ONEHOT:
                 raise InputError(
@@ -103,6 +110,9 @@ class Encoder:
         for at, number in enumerate(self.numbers):
             inputs[:, at] = number.encode(columns[number.name])[rows]
         at = len(self.numbers)
+        for name in self.indicators:
+            inputs[:, at] = columns[name].missing()[rows]
+            at += 1
         for category in self.categories:
             codes = category.encode(columns[category.name])[rows]
             if self.embed:
@@ -121,9 +131,22 @@ class Encoder:
     def feature_names(self) -> tuple[str, ...]:
         """Of the inputs."""
         names = [c.name for c in self.numbers]
+        names += [f"{name} is missing" for name in self.indicators]
         for c in self.categories:
             names += [c.name] if self.embed else [f"{c.name}={text}" for text in ("other", *c.texts)]
         return tuple(names)
+
+    @property
+    def indicators(self) -> list[str]:
+        """The columns for which an input says whether their value is missing."""
+        numbers = [c.name for c in self.numbers if c.indicator]
+        return numbers + [c.name for c in self.categories if c.indicator]
+
+    @property
+    def filled(self) -> dict[str, str]:
+        """By the name of a column what a missing value of it is taken for, as a text for a message."""
+        numbers = {c.name: f"{c.fill:.4g}" for c in self.numbers if c.fill is not None}
+        return numbers | {c.name: repr(c.fill) for c in self.categories if c.fill is not None}
 
     @property
     def cardinalities(self) -> tuple[int, ...]:
@@ -137,7 +160,7 @@ class Encoder:
         """The inverse of `description`, also after a passage through JSON."""
         return cls(
             tuple(_described_numbers(**c) for c in description["numbers"]),
-            tuple(Category(c["name"], tuple(c["texts"])) for c in description["categories"]),
+            tuple(Category(**{**c, "texts": tuple(c["texts"])}) for c in description["categories"]),
             description["embed"],
         )
 
@@ -164,13 +187,23 @@ def _fit_numbers(table: Table, column: Column, rows: NDArray[np.int64], missing:
             f"dataset.ignore=[{column.name}]"
         )
     mean, std = statistics(values)
-    fills = {"mean": mean, "zero": 0.0, "median": float(np.median(values)) if missing == "median" else 0.0}
-    return Numbers(column.name, mean, std, fills.get(missing), column.number_format)
+    fills = {"mean": mean, "zero": 0.0}
+    if missing in ("auto", "median"):
+        fills[missing] = float(np.median(values))
+    indicator = missing == "auto" and bool(absent.any())
+    return Numbers(column.name, mean, std, fills.get(missing), column.number_format, indicator)
 
 
-def _fit_category(column: Column, rows: NDArray[np.int64]) -> Category:
+def _fit_category(column: Column, rows: NDArray[np.int64], missing: Missing) -> Category:
     """Return the category of the texts that the training `rows` have, one for each value."""
-    codes = np.unique(column.values[rows])
-    texts = [(column.texts or ())[code] for code in codes if code >= 0]
-    keys = {value_key(text) for text in texts if not column.means_missing(text)}
-    return Category(column.name, tuple(sorted(keys)))
+    counts: dict[str, int] = {}
+    codes, numbers = np.unique(column.values[rows], return_counts=True)
+    for code, number in zip(codes.tolist(), numbers.tolist(), strict=True):
+        text = (column.texts or ())[code] if code >= 0 else ""
+        if code >= 0 and not column.means_missing(text):
+            counts[value_key(text)] = counts.get(value_key(text), 0) + number
+    texts = tuple(sorted(counts))
+    if missing != "auto" or not texts:
+        return Category(column.name, texts)
+    most = max(texts, key=lambda text: counts[text])
+    return Category(column.name, texts, most, bool(column.missing()[rows].any()))

@@ -43,6 +43,7 @@ log = logging.getLogger("dltrain")
 DELIMITERS = ",;\t|"
 SAMPLE = 100  # records by which the delimiter and the kinds of columns are guessed
 SEPARATOR_CHARS = 20  # of a line that states the separator
+MAX_FOOTER_LINES = 5  # at the end of a file, below its rows
 SHOWN_CHARS = 60  # of a line in a message
 Row = tuple[str, dict[str, str], str]
 PARQUET = (".parquet", ".pq")
@@ -79,7 +80,13 @@ class TableFile:
         """Read the table; InputError with file and line for what cannot be read, ConfigError for an unknown column."""
         self.check()
         is_parquet = self.path.suffix.lower() in PARQUET
-        columns = self.read_parquet(request) if is_parquet else self.read_csv(request)
+        if is_parquet:
+            columns = self.read_parquet(request)
+        else:
+            try:
+                columns = self.read_csv(request)
+            except InputError as e:
+                raise self.with_footer(e) from e
         table = Table(str(self.path), {c.name: c for c in columns}, self.where, self.digest())
         if not columns:
             raise InputError(f"{self.path} has no column left to read")
@@ -315,7 +322,28 @@ class TableFile:
         for line, fields in records:
             if len(fields) != len(header):
                 have = f"{len(fields)} field{'s' if len(fields) != 1 else ''}"
-                raise InputError(f"{self.path}:{line}: {have}; the header has {len(header)}")
+                footer = self.footer(line, [line, *(other for other, _ in records)])
+                raise InputError(f"{self.path}:{line}: {have}; the header has {len(header)}{footer}")
+
+    def with_footer(self, error: InputError) -> InputError:
+        """Return the error with what to do where the value that it names stands in one of the file's last lines."""
+        found = re.match(rf"{re.escape(str(self.path))}:(\d+): .* in column ", str(error))
+        if not found:
+            return error
+        line = int(found[1])
+        try:
+            lines = [one for one, _ in self.records() if one >= line]
+        except InputError:
+            return error
+        return InputError(f"{error}{self.footer(line, lines)}") if lines else error
+
+    def footer(self, line: int, lines_from_there: Sequence[int]) -> str:
+        """Return what to say of a wrong line that is one of the file's last: it may be a footer, to be cut off."""
+        if len(lines_from_there) > MAX_FOOTER_LINES:
+            return ""
+        last = lines_from_there[-1]
+        which = f"line {line} is the file's last" if last == line else f"lines {line} to {last} are the file's last"
+        return f"; {which}: if that is a footer or a total, cut it off"
 
     # both
 

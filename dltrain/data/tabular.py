@@ -18,6 +18,7 @@ from torch import Tensor
 
 from dltrain.data import labels
 from dltrain.data.balance import Balance
+from dltrain.data.column_plan import PlannedColumn, end_of, listed, listing, plan_columns, refuse_total, tell
 from dltrain.data.column_reader import ColumnReader, DecimalMark, MissingValue, ThousandsMark
 from dltrain.data.description import unsound
 from dltrain.data.encoding import Encoder, Missing, statistics
@@ -28,10 +29,11 @@ from dltrain.data.table import Column, Request, Table, TableSource, check_names,
 from dltrain.data.table_files import Row, TableFile
 from dltrain.data.values import KnownTexts, canonical
 from dltrain.errors import ConfigError, InputError
-from dltrain.types import BatchSize, ColumnName, Fraction, Ge, PositiveInt, Sample, Spec
+from dltrain.types import BatchSize, ColumnName, Fraction, Ge, Listing, PositiveInt, Sample, Spec
 
 log = logging.getLogger("dltrain")
 SHOWN_TEXTS = 3  # unknown ones of a column in a message
+UNKNOWN_TEXT = "\0"  # stands for every text of a category that training did not have, and is not one itself
 CHUNK = 1024  # rows that are encoded at once for a prediction
 STAND_IN = Spec((4,), ("a", "b"), train_samples=80, test_samples=20)  # where no table is named: for debug=smoke
 Rows = NDArray[np.int64]
@@ -68,7 +70,10 @@ class Tabular:
     are standardized. Of the other columns numbers are standardized, texts are categories, and all that is learned of
     them (mean, deviation, fill, texts) comes from the training rows. `categories` says how a category is put: onehot, or
     embed (its code, for `model=tabular_mlp`); one that is missing or was not in the training rows has a code of its own.
-    `missing` says what to do where a number is missing; drop also leaves out rows without a target.
+    A text column of dates, names or free text is left out unless it is named among the `categorical` ones, which is
+    said. `missing` says what to do where a value is missing: auto takes the median of numbers and the most frequent text,
+    and adds an input that says where; mean, median and zero fill numbers alone; drop leaves the row out, also one without
+    a target. `predicts` is what the task needs of a target whose `kind` is auto: a task for numbers reads one as numbers.
 
     `test_fraction` of the rows, chosen by `split_seed` alone and the same of every class, are for testing, unless
     `test_path` has them; of the rest `val_fraction` for validation, or the `fold`-th of k equal parts. Of a file other than
@@ -89,7 +94,7 @@ class Tabular:
         decimal: DecimalMark | None = None,
         thousands: ThousandsMark | None = None,
         missing_values: tuple[MissingValue, ...] = (),
-        missing: Missing = "error",
+        missing: Missing = "auto",
         ignore: tuple[ColumnName, ...] = (),
         batch_size: BatchSize = 64,
         eval_batch_size: PositiveInt = 1024,
@@ -101,6 +106,7 @@ class Tabular:
         epochs: PositiveInt = 20,
         balance: Balance = "none",
         source: TableSource | None = None,
+        predicts: Literal["", "classes", "numbers"] = "",
         seed: int = 0,
     ) -> None:
         if folds is not None and fold >= folds:
@@ -118,7 +124,7 @@ class Tabular:
         self.test_source = self.open(test_path) if test_path is not None else None
         self.named, self.ignore = column_names(target), column_names(ignore)
         self.kind, self.embed, self.categorical = kind, categories == "embed", column_names(categorical)
-        self.missing = missing
+        self.missing, self.predicts = missing, predicts
         self.batch_size, self.eval_batch_size = batch_size, eval_batch_size
         self.val_fraction, self.test_fraction = val_fraction, test_fraction
         self.folds, self.fold, self.split_seed = folds, fold, split_seed
@@ -131,6 +137,10 @@ class Tabular:
         if self.restored:
             return _described(self.restored)
         return STAND_IN if self.source is None else self.loaded.spec
+
+    @property
+    def spec_is_read(self) -> bool:
+        return self.source is not None and not self.restored
 
     @property
     def encoder(self) -> Encoder:
@@ -152,14 +162,22 @@ class Tabular:
             if self.restored["digest"] != table.digest:
                 warn_of_unknown(table, encoder)
         else:
-            columns = [c for c in table.columns.values() if c.name not in self.named]
+            refuse_total(table)
+            planned = self.plan(table, rows[parts[0].numpy()])
+            columns = [table.columns[c.name] for c in planned if c.used]
             encoder = Encoder.fit(table, columns, rows[parts[0].numpy()], self.missing, self.embed)
+            if isinstance(self.source, TableFile):
+                tell(table, planned, self.embed, {c.name: len(c.texts) for c in encoder.categories})
+        if self.missing == "auto":
+            tell_of_missing(table.name, encoder, missing_values(table, encoder, rows), bool(self.restored))
         inputs = encoder(table.columns, rows)
         formats = tuple(table.columns[name].number_format for name in self.named)
         if self.test_source and (not self.restored or self.restored["digest"] == table.digest):
             test = self.table(self.test_source, Known(encoder, formats, class_names))
             warn_of_unknown(test, encoder)
             rows, test_targets = self.targets(test, class_names)
+            if self.missing == "auto":
+                tell_of_missing(test.name, encoder, missing_values(test, encoder, rows), True)
             parts = (*parts[:2], torch.arange(len(targets), len(targets) + len(test_targets)))
             inputs = torch.cat([inputs, encoder(test.columns, rows)])
             targets = torch.cat([targets, test_targets])
@@ -201,7 +219,12 @@ class Tabular:
 
     def table(self, source: TableSource, known: Known | None = None) -> Table:
         """The columns that are used; of those that are known already, read as what they are."""
-        table = source.read(self.request(known or self.known))
+        try:
+            table = source.read(self.request(known or self.known))
+        except InputError as e:
+            if self.predicts == "numbers" and any(f"in column '{name}' is no number" in str(e) for name in self.named):
+                raise InputError(f"{e}; task=regression predicts numbers, task=classification classes") from e
+            raise
         if both := [name for name in self.named if name in self.ignore]:
             raise ConfigError([(f"dataset.ignore=[{both[0]}]", "that is the target")])
         check_names(self.named, list(table.columns), table.name)
@@ -213,7 +236,10 @@ class Tabular:
     def regressed(self) -> tuple[str, ...]:
         """The targets, where they must be numbers."""
         known = self.restored["class_names"] if self.restored else None
-        return self.named if known == [] or len(self.named) > 1 or self.kind == "regression" else ()
+        if known is not None:
+            return () if known else self.named
+        as_numbers = self.kind == "regression" or (self.kind == "auto" and self.predicts == "numbers")
+        return self.named if as_numbers or len(self.named) > 1 else ()
 
     def class_names(self, table: Table) -> tuple[str, ...]:
         """The classes of the target; none for a regression. InputError where there is nothing to tell apart."""
@@ -250,22 +276,45 @@ class Tabular:
         kept = np.ones(len(table), dtype=bool)
         for column in table.columns.values():
             is_target = column.name in self.named
-            if not is_target and (column.texts is not None or self.missing in ("mean", "median", "zero")):
+            if not is_target and (column.texts is not None or self.missing in ("auto", "mean", "median", "zero")):
                 continue
             kept &= ~absent[column.name]
             if self.missing != "drop" and absent[column.name].any():
-                other = "dataset.missing=drop leaves such rows out"
-                if not is_target:
-                    other = f"dataset.missing=mean (median, zero, drop), or dataset.ignore=[{column.name}]"
-                what = "the target" if is_target else "column"
-                row = int(absent[column.name].argmax())
-                raise InputError(f"{table.where(row)}: {what} '{column.name}' is empty: {other}")
+                raise self.empty(table, column.name, absent[column.name])
         rows = np.flatnonzero(kept)
         if not len(rows):
             raise InputError(
                 f"{table.where(0)}: from here on no row is complete: nothing is left after dataset.missing=drop"
             )
         return rows
+
+    def empty(self, table: Table, name: str, absent: NDArray[np.bool_]) -> InputError:
+        """Return the error for the rows in which a target or a number is `absent`."""
+        is_target, end = name in self.named, end_of(table, absent)
+        other = "dataset.missing=drop leaves such rows out"
+        if end and is_target:
+            other += ", or cut them off, into a file of their own if they are to be predicted"
+        elif not is_target:
+            other = f"dataset.missing=auto (mean, median, zero, drop), or dataset.ignore=[{name}]"
+        what = "the target" if is_target else "column"
+        return InputError(f"{table.where(int(absent.argmax()))}: {what} '{name}' is empty{end}: {other}")
+
+    def plan(self, table: Table, rows: Rows) -> list[PlannedColumn]:
+        """Decide what is done with each column beside the target, by the training `rows`."""
+        columns = [c for c in table.columns.values() if c.name not in self.named]
+        return plan_columns(table, columns, rows, self.categorical, leave_empty=self.missing == "auto")
+
+    def inspect(self) -> list[Listing]:
+        """Return the table of columns: what each looks like, and what is done with it."""
+        if self.source is None or not self.named:
+            return []
+        whole = self.source.read(self.request(None))
+        used = self.encoder.names
+        planned = [
+            column if column.used == (column.name in used) else replace(column, used=column.name in used)
+            for column in self.plan(whole, np.arange(len(whole)))
+        ]
+        return [listing(whole, planned, self.named, self.ignore, self.embed)]
 
     def parts(self, table: Table, targets: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Which of the rows with `targets` are for training, validation and testing."""
@@ -365,16 +414,41 @@ class Tabular:
         numbers, texts = ([c.name for c in some] for some in (encoder.numbers, encoder.categories))
         for path in paths:
             count, unknown = 0, {category.name: Counter[str]() for category in encoder.categories}
+            missing = Counter[str]()
             try:
                 file = self.open(path)
                 rows = file.rows(numbers, texts)
                 while chunk := list(itertools.islice(rows, CHUNK)):
                     count += len(chunk)
-                    yield from _samples(chunk, encoder, file.reader, unknown)
+                    yield from _samples(chunk, encoder, file.reader, unknown, missing)
             except InputError as e:
                 yield Sample(str(path), None, str(e))
             for name, counts in unknown.items():
                 warn_of_unknown_texts(str(path), name, dict(counts.most_common()), count)
+            if self.missing == "auto":
+                tell_of_missing(str(path), encoder, missing, only_new=True)
+
+
+def missing_values(table: Table, encoder: Encoder, rows: Rows) -> dict[str, int]:
+    """Return how many of the `rows` have no value, by the columns in which some have none."""
+    counts = {name: int(table.columns[name].missing()[rows].sum()) for name in encoder.names}
+    return {name: count for name, count in counts.items() if count}
+
+
+def tell_of_missing(table: str, encoder: Encoder, counts: Mapping[str, int], only_new: bool) -> None:
+    """Say in one line what missing values are taken for; `only_new`: of columns that had all values in training."""
+    known = encoder.indicators if only_new else []
+    counts = {name: count for name, count in counts.items() if count and name not in known}
+    if not counts:
+        return
+    filled = [
+        f"{name} {count:,} (by {encoder.filled[name]})" for name, count in counts.items() if name in encoder.filled
+    ]
+    if only_new:
+        how = "the columns had all values in training, so no input says where they are missing"
+    else:
+        how = "an input for each column that lacks values in training says where"
+    log.warning(f"{table}: missing values filled (dataset.missing=auto): {listed(filled)}; {how}")
 
 
 def warn_of_unknown(table: Table, encoder: Encoder) -> None:
@@ -413,9 +487,13 @@ def _described(description: dict[str, Any]) -> Spec:
 
 
 def _samples(
-    rows: Sequence[Row], encoder: Encoder, reader: ColumnReader, unknown: Mapping[str, Counter[str]]
+    rows: Sequence[Row],
+    encoder: Encoder,
+    reader: ColumnReader,
+    unknown: Mapping[str, Counter[str]],
+    missing: Counter[str],
 ) -> Iterator[Sample]:
-    """Yield the rows of a file as samples; count the category texts that are `unknown`, by column."""
+    """Yield the rows of a file as samples; count by column the category texts that are `unknown`, and `missing` values."""
     problems = [problem for _, _, problem in rows]
     columns: dict[str, Column] = {}
     for number in encoder.numbers:
@@ -440,9 +518,12 @@ def _samples(
                 continue
             text = texts[category.name]
             codes[i] = known.find(text)
-            if codes[i] < 0 and not problems[i] and canonical(text) not in reader.missing_texts:
-                unknown[category.name][text] += 1
-        columns[category.name] = Column(category.name, codes, category.texts)
+            if codes[i] < 0 and canonical(text) not in reader.missing_texts:
+                codes[i] = len(category.texts)
+                unknown[category.name][text] += not problems[i]
+        columns[category.name] = Column(category.name, codes, (*category.texts, UNKNOWN_TEXT), frozenset())
+    read = np.array([not problem for problem in problems])
+    missing.update({name: int(column.missing()[read].sum()) for name, column in columns.items()})
     inputs = encoder(columns, np.arange(len(rows)))
     for (name, _, _), x, problem in zip(rows, inputs, problems, strict=True):
         yield Sample(name, None if problem else x, problem)

@@ -41,7 +41,8 @@ SAMPLE_IMAGES = 32
 SHOWN_TOKENS = 60  # of a text
 SHOWN_MAPS = 64  # of a layer
 UNCLASSED = {  # whether the data is text
-    False: "the data has numbers to predict, not classes: task=regression",
+    False: "the data has numbers to predict, not classes: task=regression loss=mse, or, where a table's numbers are "
+    "classes, dataset.kind=classification",
     True: "the texts have no classes: they are to be continued (task=language_modeling) or translated (task=seq2seq)",
 }
 SCORES = {"loss", "accuracy", "precision", "recall", "f1", "auroc"}

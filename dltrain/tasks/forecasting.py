@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -26,6 +26,7 @@ class Forecasting(Task):
     model is of use.
     """
 
+    predicts: ClassVar[Literal["numbers"]] = "numbers"
     shown_as: Mapping[str, Sequence[str]] = SHOWN_AS
     notes: Mapping[str, str] = NOTES
 

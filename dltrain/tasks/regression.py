@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -30,6 +30,7 @@ class Regression(Task):
     that does not grow with the distance to the target.
     """
 
+    predicts: ClassVar[Literal["numbers"]] = "numbers"
     shown_as: Mapping[str, Sequence[str]] = SHOWN_AS
     notes: Mapping[str, str] = NOTES
 
@@ -102,7 +103,10 @@ class Unit(nn.Module):
 def check(spec: Spec, loss: nn.Module) -> None:
     """ValueError if there are no numbers to predict, or `loss` does not measure how far from them a prediction is."""
     if not spec.target_names:
-        raise ValueError("the data has classes, not numbers to predict: task=classification loss=cross_entropy")
+        raise ValueError(
+            "the data has classes, not numbers to predict: task=classification loss=cross_entropy, or, where a table's "
+            "target is numbers that were taken for classes, dataset.kind=regression"
+        )
     targets = torch.ones(2, len(spec.target_names))
     try:
         fits = float(loss(targets, targets)) == 0 < float(loss(targets + 1, targets))

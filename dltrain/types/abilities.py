@@ -156,6 +156,13 @@ class Inspects(Protocol):
 
 
 @runtime_checkable
+class ReadForSpec(Protocol):
+    """Data that has to be read to know its `spec`: a command that asks for the spec may as well report what is in it."""
+
+    spec_is_read: bool
+
+
+@runtime_checkable
 class CountsClasses(Protocol):
     """A split that counts the samples of each class."""
 

@@ -330,12 +330,12 @@ def test_numbers_of_every_type_are_predicted_from_as_they_were_trained_on() -> N
 def test_a_run_of_an_older_version_reads_its_categories_and_classes_as_before() -> None:
     """Its texts were those of the file, with spaces and words for missing; its numbers were merged labels."""
     rows = [f"{('NA', ' a', 'b')[i % 3]},{('007', '7', '8')[i % 3]}" for i in range(60)]
-    trained = Tabular(table("c,y", rows), "y", categorical=("c",), **ALL)
+    trained = Tabular(table("c,y", rows), "y", categorical=("c",), missing="error", **ALL)
     description = json.loads(json.dumps(trained.description()))
     del description["target_formats"]
     description["class_names"] = ["7", "8"]
     description["encoder"]["categories"][0]["texts"] = [" a", "NA", "b"]
-    data = Tabular("table.csv", "y", categorical=("c",), **ALL)
+    data = Tabular("table.csv", "y", categorical=("c",), missing="error", **ALL)
     data.restore(description)
     assert data.loaded.inputs[:3].tolist() == [[0, 0, 1, 0], [0, 1, 0, 0], [0, 0, 0, 1]]
     assert data.loaded.targets[:3].tolist() == [0, 0, 1]

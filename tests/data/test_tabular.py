@@ -144,18 +144,23 @@ MISTAKES: dict[str, tuple[str | bytes, dict[str, Any], int, str]] = {
     ),
     "text among numbers": ("x,y\n" + "1,a\n2,b\n" * 99 + "abc,a\n", {}, 3, "table.csv:200: 'abc' in column 'x' is no"),
     "text in a target": ("x,y\n1,2\n3,b\n", {"kind": "regression"}, 3, "table.csv:3: 'b' in column 'y' is no number"),
-    "a gap": ("x,y\n1,a\n,b\n", {}, 3, "table.csv:3: column 'x' is empty: dataset.missing=mean"),
+    "a gap": ("x,y\n1,a\n,b\n2,a\n", {"missing": "error"}, 3, "table.csv:3: column 'x' is empty: dataset.missing=auto"),
     "no value at all": ("x,z,y\n1,,a\n2,,b\n", {"missing": "mean"}, 3, "table.csv:2: column 'z' is empty in this and"),
     "no complete row": ("x,z,y\n1,,a\n2,,b\n", {"missing": "drop"}, 3, "table.csv:2: from here on no row is complete"),
-    "no target value": ("x,y\n1,a\n2,b\n3,\n", {}, 3, "table.csv:4: the target 'y' is empty: dataset.missing=drop"),
+    "no target value": ("x,y\n1,a\n2,b\n3,\n", {}, 3, "table.csv:4: the target 'y' is empty from here to the end"),
     "NaN for a target": (
         "x,y\n1,0.5\n2,1\n3,NaN\n",
         {},
         3,
-        "table.csv:4: the target 'y' is empty: dataset.missing=drop",
+        "dataset.missing=drop leaves such rows out, or cut them off",
     ),
     "too many classes": ("x,y\n" + "".join(f"1,c{i}\n" for i in range(10000)), {}, 3, "has 10,000 different values"),
-    "too many texts": ("x,y\n" + "".join(f"c{i},{'ab'[i % 2]}\n" for i in range(2000)), {}, 3, "dataset.ignore=[x]"),
+    "too many texts": (
+        "x,y\n" + "".join(f"c{i % 1500},{'ab'[i % 2]}\n" for i in range(6000)),
+        {},
+        3,
+        "dataset.ignore=[x]",
+    ),
     "no such target": ("price,y\n1,a\n", {"target": "prize"}, 2, "did you mean 'price'? It has: price, y"),
     "no such column": ("x,y\n1,a\n", {"ignore": ("id",)}, 2, "table.csv has none of that name"),
     "target left out": ("x,y\n1,a\n", {"ignore": ("y",)}, 2, "that is the target"),
@@ -236,7 +241,7 @@ def test_dropped_rows_are_gone_and_the_others_keep_their_targets() -> None:
 def test_a_missing_and_an_unseen_category_have_a_code_of_their_own(categories: Any) -> None:
     people([f"{i},{'' if i == 7 else COLORS[i % 2]},{'ab'[i % 2]}" for i in range(30)], "x,color,y")
     people(["1,red,a", "1,green,b", "1,purple,a", "1,,b"], "x,color,y", name="test.csv")
-    data = Tabular("table.csv", "y", test_path="test.csv", categories=categories)
+    data = Tabular("table.csv", "y", test_path="test.csv", categories=categories, missing="error")
     x, y = cells(data.test)
     assert y.tolist() == [0, 1, 0, 1]
     if categories == "embed":
@@ -249,7 +254,7 @@ def test_a_missing_and_an_unseen_category_have_a_code_of_their_own(categories: A
 
 
 def test_categories_that_only_held_out_rows_have_are_unseen() -> None:
-    data = Tabular(people([f"c{i},{'ab'[i % 2]}" for i in range(50)], "c,y"), "y")
+    data = Tabular(people([f"c{i},{'ab'[i % 2]}" for i in range(50)], "c,y"), "y", categorical=("c",))
     assert len(data.encoder.categories[0].texts) == data.train.samples
     x, _ = cells(data.test)
     assert (x[:, 0] == 1).all()
@@ -309,11 +314,11 @@ def test_evaluating_another_file_uses_what_the_run_learned_and_every_row(dltrain
 @pytest.mark.parametrize("categories", ["onehot", "embed"])
 def test_rows_of_a_file_are_encoded_one_by_one_as_the_run_encoded_its_own(categories: Any) -> None:
     """Through JSON, as the manifest keeps it; without the target; what is wrong with a row is said of that row."""
-    trained = Tabular(people(), "y", categories=categories)
+    trained = Tabular(people(), "y", categories=categories, missing="error")
     description = json.loads(json.dumps(trained.description()))
     rows = ["color,x", "red,2.5", "blue,abc", "green", "purple,+1e0", ",", '"re\nd",3', "blue,inf"]
     written("\n".join(rows), "new.csv")
-    data = Tabular(target="y", categories=categories)
+    data = Tabular(target="y", categories=categories, missing="error")
     data.restore(description)
     assert data.spec.feature_names == trained.spec.feature_names
     samples = list(data.encode([Path("new.csv"), Path("absent.csv")]))

@@ -1,0 +1,174 @@
+"""What is done with each column of a table: a number, a category, or left out because it would not help."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dltrain.data.dates import looks_like_dates
+from dltrain.data.row_numbers import numbers_every_row
+from dltrain.data.table import Column, Table
+from dltrain.errors import InputError
+from dltrain.types import Listing
+
+log = logging.getLogger("dltrain")
+
+Kind = Literal["number", "category", "text", "date", "empty"]
+MIN_NAMES = 5  # different texts, one in each row, that are names rather than categories
+MIN_MOSTLY_DIFFERENT = 10  # different texts, in more than half of the rows, that are
+MAX_SHARE = 0.5  # of a category's values that are different ones
+MAX_SHOWN = 20  # names of columns in a line
+MAX_EXAMPLE_CHARS = 30
+TOTALS = frozenset({"total", "totals", "grand total", "subtotal", "sum", "summe", "gesamt", "insgesamt", "average"})
+
+
+@dataclass(frozen=True)
+class PlannedColumn:
+    """A column, what it looks like, whether it is used, and why not."""
+
+    name: str
+    kind: Kind
+    used: bool
+    why: str = ""
+
+
+def plan_columns(
+    table: Table, columns: Sequence[Column], rows: NDArray[np.int64], categorical: Collection[str], leave_empty: bool
+) -> list[PlannedColumn]:
+    """Decide what is done with each of the `columns`, by its values in the training `rows`.
+
+    Columns of names, free text and dates are left out, unless they are named among the `categorical` ones; with
+    `leave_empty` so are columns without a value. InputError where no column is left.
+    """
+    planned = [_planned(column, rows, column.name in categorical, leave_empty) for column in columns]
+    if planned and not any(column.used for column in planned):
+        reasons = ", ".join(f"'{column.name}' ({column.why})" for column in planned)
+        first = planned[0].name
+        raise InputError(
+            f"{table.where(0)}: no column is left to predict the target from: {reasons}; "
+            f"dataset.categorical=[{first}] takes it in as a category"
+        )
+    return planned
+
+
+def _planned(column: Column, rows: NDArray[np.int64], is_chosen: bool, leave_empty: bool) -> PlannedColumn:
+    present = int((~column.missing()[rows]).sum())
+    if not present and leave_empty:
+        return PlannedColumn(column.name, "empty", False, "no value in any training row")
+    if column.texts is None:
+        why = "counts the rows" if numbers_every_row(column.values) else ""
+        return PlannedColumn(column.name, "number", True, why)
+    if is_chosen:
+        return PlannedColumn(column.name, "category", True)
+    texts = different_texts(column)
+    if looks_like_dates(texts):
+        return PlannedColumn(column.name, "date", False, "dates")
+    values = int((~column.missing()).sum())
+    if _are_names(len(texts), values):
+        return PlannedColumn(column.name, "text", False, f"{len(texts):,} different texts in {values:,} rows")
+    return PlannedColumn(column.name, "category", True)
+
+
+def _are_names(different: int, values: int) -> bool:
+    """Tell whether so many different texts among so many values are names, numbers of tickets, or free text."""
+    if different == values >= MIN_NAMES:
+        return True
+    return different >= MIN_MOSTLY_DIFFERENT and different > MAX_SHARE * values
+
+
+def different_texts(column: Column) -> list[str]:
+    """Return the different texts of a column that mean a value, as far as rows have them."""
+    texts = column.texts or ()
+    found = np.unique(column.values[~column.missing()])
+    return [texts[code] for code in found]
+
+
+def tell(table: Table, planned: Sequence[PlannedColumn], embed: bool, texts: dict[str, int]) -> None:
+    """Say in one line what is done with each column; `texts` counts those of each category."""
+    numbers = [column.name for column in planned if column.used and column.kind == "number"]
+    categories = [f"{name} ({count:,})" for name, count in texts.items()]
+    left = [f"{column.name} ({column.why})" for column in planned if not column.used]
+    counting = [column.name for column in planned if column.used and column.why]
+    parts = []
+    if numbers:
+        parts.append(f"{len(numbers):,} as numbers: {listed(numbers)}")
+    if categories:
+        how = "a vector for each value" if embed else "one-hot"
+        parts.append(f"{len(categories):,} as categories, {how}: {listed(categories)}")
+    if left:
+        names = ",".join(column.name for column in planned if not column.used and column.kind != "empty")
+        key = f"; dataset.categorical=[{names}] takes them in as categories" if names else ""
+        parts.append(f"{len(left):,} left out: {listed(left)}{key}")
+    if counting:
+        parts.append(f"{listed(counting)} counts the rows: dataset.ignore=[{','.join(counting)}] leaves it out")
+    say = log.warning if left or counting else log.info
+    say(f"{table.name}: {len(planned):,} columns beside the target; {'; '.join(parts)}")
+
+
+def listed(names: Sequence[str]) -> str:
+    """Join names for a line; of very many the first."""
+    more = f" and {len(names) - MAX_SHOWN:,} more" if len(names) > MAX_SHOWN else ""
+    return ", ".join(names[:MAX_SHOWN]) + more
+
+
+def refuse_total(table: Table) -> None:
+    """Raise InputError for a last row that is the total of the others, and no row of its own."""
+    last = len(table) - 1
+    for column in table.columns.values():
+        if column.texts is None or last < 1 or column.values[last] < 0:
+            continue
+        text = column.texts[int(column.values[last])]
+        if text.strip().rstrip(":").lower() in TOTALS and (column.values == column.values[last]).sum() == 1:
+            raise InputError(
+                f"{table.where(last)}: the last row looks like the total of the others ({text!r} in column "
+                f"'{column.name}'): cut it off"
+            )
+
+
+def end_of(table: Table, absent: NDArray[np.bool_]) -> str:
+    """Say that the rows without a value are all at the end of the table; "" where they are not."""
+    count = int(absent.sum())
+    if not count or count == len(absent) or not absent[-count:].all():
+        return ""
+    return f" from here to the end ({count:,} row{'s' * (count > 1)}, the last is {table.where(len(absent) - 1)})"
+
+
+def listing(
+    table: Table, planned: Sequence[PlannedColumn], targets: Collection[str], ignored: Collection[str], embed: bool
+) -> Listing:
+    """Return the table of columns that `check` shows."""
+    by_name = {column.name: column for column in planned}
+    rows: list[tuple[str | int | float, ...]] = []
+    for column in table.columns.values():
+        known = by_name.get(column.name)
+        kind = known.kind if known else ("number" if column.texts is None else "category")
+        use = "target" if column.name in targets else _use(known, embed)
+        present = column.values[~column.missing()]
+        missing = len(column.values) - len(present)
+        rows.append((column.name, kind, use, missing, len(np.unique(present)), example(column, present)))
+    rows += [(name, "", "left out: dataset.ignore", "", "", "") for name in ignored]
+    titles = ("name", "type", "use", "missing", "distinct", "example")
+    return Listing("columns", titles, rows, f"columns of {table.name}, {len(table):,} rows")
+
+
+def example(column: Column, present: NDArray[Any]) -> str:
+    """Return the first value of a column, shortened."""
+    if not len(present):
+        return ""
+    text = f"{present[0]:g}" if column.texts is None else column.texts[int(present[0])]
+    return text if len(text) <= MAX_EXAMPLE_CHARS else f"{text[: MAX_EXAMPLE_CHARS - 3]}..."
+
+
+def _use(column: PlannedColumn | None, embed: bool) -> str:
+    if column is None:
+        return "left out"
+    if not column.used:
+        return f"left out: {column.why}"
+    if column.kind == "number":
+        return f"number, {column.why}" if column.why else "number"
+    return "embedded" if embed else "one-hot"
