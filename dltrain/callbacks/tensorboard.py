@@ -7,18 +7,20 @@ import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+import yaml
 from torch import Tensor
 
 from dltrain.callbacks.metrics_log import MetricsLog
 from dltrain.engine import Callback, Engine
-from dltrain.files import to_json
+from dltrain.files import replace_file
 from dltrain.report.batches import picture
 from dltrain.report.pictures import heat_map, image_grid
 from dltrain.report.plots import fields, plot, points
-from dltrain.run import Run
+from dltrain.run import MANIFEST, Run
 from dltrain.types import Data, Embedding, Grid, Image, Plot, Table, Text, flatten
 
 if TYPE_CHECKING:
@@ -26,16 +28,26 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("dltrain")
 MOST_DRAWN = 4096  # samples of a batch of which some are drawn: all of it has to be made
+TENSORBOARD = "tensorboard"  # folder of a run, and key of its manifest that names another
+HPARAMS_TAG = b"_hparams_/"
+RECORD_HEAD = 12  # bytes before an event in a file of events
+RECORD_TAIL = 4  # bytes after it
+MAX_LINE_CHARS = 1000  # of YAML
+NOT_HPARAMS = ("callbacks.", "paths.", "expect.", "plugins")
 excepthook = threading.excepthook
 
 
 class TensorBoard(Callback):
-    """Writes `tensorboard/` in the run's folder.
+    """Writes event files in `tensorboard/` of the run's folder.
 
-    Scalars as they are logged, before the first a batch of images as the network gets them; at the end of a stage and after
-    the test the pictures and tables of a task; at the end the graph, and HParams with final and best metrics. The library
-    is imported at the first record, after training has begun. Where it cannot write (a full disk) that is said once, what
-    it was given is lost, and the next record tries again.
+    A job of a sweep has a folder of its own beside its run's, whose name says what was varied: TensorBoard
+    calls a run by the folder of its events.
+
+    Scalars are written as they are logged, before the first a batch of images as the network gets
+    them; at the end of a stage and after the test the pictures and tables of a task; at the end the
+    graph, and HParams. The library is imported at the first record, after training has begun. Where
+    it cannot write (a full disk) that is reported once, what it was given is lost, and the next
+    record tries again.
     """
 
     name = "tensorboard"
@@ -43,12 +55,23 @@ class TensorBoard(Callback):
     def __init__(
         self, run: Run, log: MetricsLog, settings: dict[str, Any], command: str, data: Data | None = None
     ) -> None:
-        self.run, self.settings, self.command = run, settings, command
+        self.run = run
+        self.settings = settings
+        self.command = command
         self.data = data  # whose first training batch is drawn; None: has been, or there is none
         self._writer: SummaryWriter | None = None
         self.failed = False
+        self.start_step = 0
         self.purge_step: int | None = None
         log.subscribe(self.scalars)
+
+    @property
+    def folder(self) -> Path:
+        """The folder of the event files."""
+        title = self.run.read_json(MANIFEST).get(TENSORBOARD)
+        if isinstance(title, str) and Path(title).name == title and title not in ("", ".."):
+            return self.run.folder.parent / title
+        return self.run.folder / TENSORBOARD
 
     @property
     def writer(self) -> SummaryWriter:
@@ -56,11 +79,16 @@ class TensorBoard(Callback):
             from torch.utils.tensorboard import SummaryWriter
 
             threading.excepthook = without_write_errors
-            self._writer = SummaryWriter(str(self.run.folder / "tensorboard"), purge_step=self.purge_step)
-            as_text = "\n".join(f"    {line}" for line in to_json(self.settings, indent=2).splitlines())
-            self._writer.add_text("configuration", as_text)
-            self._writer.add_text("command", f"    {self.command}")
+            self._writer = SummaryWriter(str(self.folder), purge_step=self.purge_step)
+            self._writer.add_text("configuration", as_code(as_yaml(self.settings)), self.start_step)
+            self._writer.add_text("command", as_code("\n".join(self.commands())), self.start_step)
         return self._writer
+
+    def commands(self) -> list[str]:
+        """Return the command that began the run and those that resumed it, each with its step."""
+        manifest = self.run.read_json(MANIFEST)
+        resumed = [f"{one['command']}  # from step {one['step']}" for one in manifest.get("resumed", [])]
+        return [manifest.get("command", self.command), *resumed]
 
     @contextmanager
     def surviving(self) -> Iterator[None]:
@@ -118,26 +146,35 @@ class TensorBoard(Callback):
             elif isinstance(value, float) and name.startswith("test/"):
                 self.writer.add_scalar(name, value, step)
 
-    def finish(
-        self, engine: Engine, latest: dict[str, float], test_scores: dict[str, Any], best: dict[str, float]
-    ) -> None:
-        """The test's figures and pictures, the graph, and the hyper-parameters beside what they led to."""
+    def finish(self, engine: Engine, test_scores: dict[str, Any], best: dict[str, float]) -> None:
+        """Write the test's figures and pictures, the graph, and the hyper-parameters beside what they led to."""
         with self.surviving():
             self.show(test_scores, engine.step)
             self.graph(engine)
-            self.hparams(engine, latest, test_scores, best)
+            self.hparams(engine, best)
         self.close()
 
-    def hparams(
-        self, engine: Engine, latest: dict[str, float], test_scores: dict[str, Any], best: dict[str, float]
-    ) -> None:
-        final = {**latest, **{name: value for name, value in test_scores.items() if isinstance(value, float)}}
-        figures = {**{f"final/{n}": v for n, v in final.items()}, **{f"best/{n}": v for n, v in best.items()}}
-        flat = flatten(self.settings)
-        plain = {k: v if isinstance(v, bool | str | float | int) else str(v) for k, v in flat.items()}
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            self.writer.add_hparams(plain, figures, run_name=".", global_step=engine.step)
+    def hparams(self, engine: Engine, best: dict[str, float]) -> None:
+        """Write what the run was given and how good it was at best.
+
+        Final figures are the last points of the curves, which HParams finds by itself: it lists
+        every scalar, and puts what differs between runs first. It knows no figure that is no curve,
+        so the best value of the watched metric, too, is written as something that the run has.
+        """
+        from torch.utils.tensorboard.summary import hparams
+
+        manifest = self.run.read_json(MANIFEST)
+        known = manifest.get("settings") or without_targets(self.settings)
+        watch = engine.stage.watch
+        known |= {f"{watch} (best)": best[watch]} if watch in best else {}
+        plain = {
+            k: v if isinstance(v, bool | str | float | int) else as_yaml(v, one_line=True) for k, v in known.items()
+        }
+        _, beginning, end = hparams(plain, {})
+        writer = self.writer.file_writer
+        assert writer is not None
+        writer.add_summary(beginning, engine.step)
+        writer.add_summary(end, engine.step)
 
     def graph(self, engine: Engine) -> None:
         """Trace the task's `predict` on two inputs; a task that cannot be traced has no graph."""
@@ -168,10 +205,52 @@ class TensorBoard(Callback):
 
     def resumed(self, engine: Engine) -> None:
         """What was drawn after the checkpoint is drawn again: hide the first time."""
-        self.purge_step, self.data = engine.step + 1, None
+        self.start_step = engine.step
+        self.purge_step = engine.step + 1
+        with self.surviving():
+            for path in self.folder.glob("events.out.tfevents.*"):
+                remove_hparams(path)
+        self.data = None
 
 
 def without_write_errors(error: threading.ExceptHookArgs) -> None:
     """Shows the traceback of a thread that failed, but not where the library's could not write: the next call says that."""
     if not (isinstance(error.exc_value, OSError) and type(error.thread).__module__.startswith("tensorboard.")):
         excepthook(error)
+
+
+def remove_hparams(path: Path) -> None:
+    """Take the hyper-parameters out of a file of events: TensorBoard would show the first ones for good.
+
+    A file is a row of records: the length of the event in 8 bytes and a checksum in 4, the event, a
+    checksum in 4.
+    """
+    content = path.read_bytes()
+    kept = []
+    start = 0
+    while start < len(content):
+        end = start + RECORD_HEAD + int.from_bytes(content[start : start + 8], "little") + RECORD_TAIL
+        if HPARAMS_TAG not in content[start:end]:
+            kept.append(content[start:end])
+        start = end
+    if len(whole := b"".join(kept)) < len(content):
+        replace_file(path, whole)
+
+
+def as_yaml(value: Any, one_line: bool = False) -> str:
+    """Return a value as YAML."""
+    text: str = yaml.safe_dump(
+        value, sort_keys=False, allow_unicode=True, default_flow_style=one_line, width=MAX_LINE_CHARS
+    )
+    return text.removesuffix("...\n").rstrip()
+
+
+def as_code(text: str) -> str:
+    """Return markdown that shows `text` as it is."""
+    return "\n".join(f"    {line}" for line in text.splitlines())
+
+
+def without_targets(settings: dict[str, Any]) -> dict[str, Any]:
+    """Return all settings of a run whose manifest does not say which are its own, by dotted key."""
+    flat = flatten(settings)
+    return {k: v for k, v in flat.items() if not k.endswith("_target_") and not k.startswith(NOT_HPARAMS)}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import logging
+import re
 import signal
 import traceback
 from pathlib import Path
@@ -24,6 +25,8 @@ from dltrain.run import Run
 
 log = logging.getLogger("dltrain")
 RESULTS = "sweep.json"
+MAX_TITLE_BYTES = 140  # of a folder's name; some file systems take no more than 143
+UNSAFE = re.compile(r"""[\x00-\x1f\x7f/\\<>:"'|?*]+""")
 COLUMNS = ("test/accuracy", "test/loss", "train/gradient_ratio", "train/dead_units", "train/saturated_units")
 
 
@@ -45,7 +48,7 @@ def multirun(options: Options) -> None:
     rows: list[dict[str, Any]] = []
     for number_, (job, one) in enumerate(zip(jobs, composed, strict=True)):
         log.info(f"\n[{number_ + 1}/{len(jobs)}] {' '.join(job)}")
-        rows.append({"job": number_, "overrides": job, **run_job(one, job, options, sweep / str(number_))})
+        rows.append({"job": number_, "overrides": job, **run_job(one, job, options, sweep, number_, varied)})
         (sweep / RESULTS).write_text(to_json(rows, indent=1) + "\n", encoding="utf-8")
         if rows[-1]["status"] == "interrupted":
             break
@@ -59,11 +62,13 @@ def multirun(options: Options) -> None:
         raise DltrainError(f"{len(failed)} of {len(jobs)} jobs did not finish")
 
 
-def run_job(composed: Composed, job: list[str], options: Options, folder: Path) -> dict[str, Any]:
-    """One job's results, or its status and reason where it raised."""
+def run_job(
+    composed: Composed, job: list[str], options: Options, sweep: Path, number: int, varied: list[str]
+) -> dict[str, Any]:
+    """Run one job in its folder of the sweep; return its results, or its status and reason where it raised."""
     own = Options(argv=job, overrides=job, json=options.json, debug=options.debug)
     try:
-        return start(composed, own, folder)
+        return start(composed, own, sweep / str(number), varied, title_of(number, job, varied))
     except KeyboardInterrupt as e:
         number = e.number if isinstance(e, StoppedBySignal) else signal.SIGINT
         return {"status": "interrupted", "reason": "interrupted", "metrics": {}, "signal": int(number)}
@@ -156,6 +161,17 @@ def named_values(key: str, chosen: list[str]) -> list[str]:
 def swept_keys(jobs: list[list[str]]) -> list[str]:
     """The keys whose value differs between jobs."""
     return [column[0].partition("=")[0].lstrip("+") for column in zip(*jobs, strict=True) if len(set(column)) > 1]
+
+
+def title_of(number: int, job: list[str], varied: list[str]) -> str:
+    """Return what TensorBoard calls a job, as `0 model=cnn lr=0.001`; empty where nothing is varied.
+
+    It is the name of a folder: characters that some file system refuses become -, and it is cut to
+    `MAX_TITLE_BYTES`.
+    """
+    values = dict(override.partition("=")[::2] for override in job)
+    text = UNSAFE.sub("-", f"{number} {labelled(varied, values)}") if varied else ""
+    return text.encode()[:MAX_TITLE_BYTES].decode(errors="ignore").rstrip(". ")
 
 
 def labelled(keys: list[str], values: dict[str, str]) -> str:

@@ -21,6 +21,7 @@ from dltrain.config import check
 from dltrain.config.changes import FUTURE, LENGTH, START, Change, changes, described
 from dltrain.config.compose import Composed, compose_over
 from dltrain.config.overrides import expand_home, take
+from dltrain.config.own_settings import belongs
 from dltrain.config.read import read_mapping
 from dltrain.data.trained_classes import unknown_classes
 from dltrain.engine import Engine, Resume
@@ -140,6 +141,8 @@ def continued(run: Run, composed: Composed, where: Resume | None, options: Optio
     record = {"time": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "command": options.command, "step": step}
     manifest = run.read_json(MANIFEST)
     history = [*manifest.get("resumed", []), {**record, "changed": {c.key: c.after for c in changed}}]
+    if "settings" in manifest:
+        manifest["settings"] |= {c.key: c.after for c in changed if belongs(c.key)}
     run.write_json(MANIFEST, {**manifest, "config": composed.public, "resumed": history})
     replace_file(run.folder / CONFIG, as_yaml(composed.public))
     store.forget_stage_ends(where.state["index"] if where else 0)
@@ -173,7 +176,10 @@ def answering(engine: Engine) -> Iterator[None]:
 def forked(run: Run, composed: Composed, experiment: Experiment, where: Resume | None, options: Options) -> Run:
     """A new run that begins as a copy of `run` where it stands, and names it as its parent."""
     state = where.state if where else {"step": 0}
-    contents = beginning(experiment, composed, options, parent={"run": str(run.folder), "step": state["step"]})
+    known = run.read_json(MANIFEST)
+    kept = {"settings": known["settings"]} if "settings" in known else {}
+    parent = {"run": str(run.folder), "step": state["step"]}
+    contents = beginning(experiment, composed, options, parent=parent, **kept)
     name = run.folder.name.partition("_")[2] or run.folder.name
     new = Run.create(Path(composed.config["paths"]["output"]), f"{name}_fork", contents)
     if where:

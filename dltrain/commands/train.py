@@ -17,10 +17,11 @@ import yaml
 
 from dltrain import build
 from dltrain.build import Experiment, Session
-from dltrain.callbacks.tensorboard import TensorBoard
+from dltrain.callbacks.tensorboard import TENSORBOARD, TensorBoard
 from dltrain.commands.options import Options
 from dltrain.config import check
 from dltrain.config.compose import Composed, compose
+from dltrain.config.own_settings import own_settings
 from dltrain.engine import Resume
 from dltrain.errors import DivergedError, DltrainError, InputError, Interrupted
 from dltrain.files import finite
@@ -39,10 +40,13 @@ def train(options: Options) -> None:
     start(composed, options)
 
 
-def start(composed: Composed, options: Options, folder: Path | None = None) -> dict[str, Any]:
-    """Train a new run of a checked configuration, in `folder` or one of its own; its results.
+def start(
+    composed: Composed, options: Options, folder: Path | None = None, swept: Sequence[str] = (), title: str = ""
+) -> dict[str, Any]:
+    """Train a new run of a checked configuration, in `folder` or one of its own; return its results.
 
-    Everything that can be wrong with data or device comes up before the folder is made.
+    Everything that can be wrong with data or device comes up before the folder is made. `swept` are
+    the keys that differ between the runs of a sweep, and TensorBoard calls the run by the `title`.
     """
     config = composed.config
     with remembered() as said:
@@ -54,7 +58,8 @@ def start(composed: Composed, options: Options, folder: Path | None = None) -> d
         if not config["debug"]:
             for message in empty_splits(experiment.data, config["dataset"]):
                 log.warning(message)
-    contents = beginning(experiment, composed, options)
+    named = {TENSORBOARD: title} if title else {}
+    contents = beginning(experiment, composed, options, settings=own_settings(composed, swept), **named)
     if folder is None:
         run = Run.create(Path(config["paths"]["output"]), label(composed), contents)
     else:
@@ -242,7 +247,7 @@ def close(session: Session, scores: dict[str, Any], status: str) -> None:
     tensorboard = session.optional.get("tensorboard")
     if isinstance(tensorboard, TensorBoard):
         if status in ("completed", "stopped"):
-            tensorboard.finish(session.engine, session.log.latest, scores, session.checkpoint.best.get("metrics", {}))
+            tensorboard.finish(session.engine, scores, session.checkpoint.best.get("metrics", {}))
         tensorboard.close()
     progress = session.optional.get("progress")
     if progress is not None:

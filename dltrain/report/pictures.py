@@ -22,6 +22,7 @@ Pixels = NDArray[np.uint8]
 MARGIN = 4  # pixels between images
 CARD_WIDTH = 350  # pixels of a picture in TensorBoard
 CARD_TEXT = 11  # pixels of a text there
+MIN_WIDTH = 2 * CARD_WIDTH  # of a grid; TensorBoard leaves out pixels, which a text survives in twice its size
 MIN_SIDE = 84  # pixels of an image's longer side, as far as whole multiples go
 MAX_SIDE = 256  # an image of a larger one is made smaller
 MIN_SHORT_SIDE = 6  # pixels, so that an image of one row is seen
@@ -61,11 +62,16 @@ def grid(
     from PIL import Image as Picture
     from PIL import ImageDraw
 
-    pictures = [_enlarged(array, min_side) for array in _as_bytes(pixels)]
-    texts = captions[: len(pictures)]
+    images = _as_bytes(pixels)
+    texts = captions[: len(images)]
+    if columns is None:
+        columns = _columns_for(texts, _longest_width(images, min_side) + MARGIN)
+        columns = max(1, min(columns, len(images)))
+        min_side = max(min_side, min(MAX_SIDE, MIN_WIDTH // columns - MARGIN))
+    columns = max(1, min(columns, len(images)))
+    pictures = [_enlarged(array, min_side) for array in images]
     side = max((picture.width for picture in pictures), default=MIN_SIDE)
     height = max((picture.height for picture in pictures), default=MIN_SIDE)
-    columns = max(1, min(columns or _columns_for(texts, side + MARGIN), len(pictures)))
     width = columns * (side + MARGIN)
     size = _text_size(width)
     line = round(LINE_HEIGHT * size)
@@ -105,6 +111,11 @@ def _as_bytes(pixels: Tensor) -> NDArray[np.uint8]:
     shown = (np.nan_to_num(values).clip(0, 1) * 255).astype(np.uint8)
     shown[np.isnan(values).any(axis=3)] = NOT_A_NUMBER
     return shown
+
+
+def _longest_width(images: NDArray[np.uint8], min_side: int) -> int:
+    """Return how wide one of the images (N, H, W, 3), which are all alike, is drawn."""
+    return int(_enlarged(images[0], min_side).width) if len(images) else MIN_SIDE
 
 
 def _enlarged(array: NDArray[np.uint8], min_side: int) -> Any:

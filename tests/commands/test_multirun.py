@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from dltrain.commands import multirun
-from dltrain.commands.multirun import expand
+from dltrain.commands.multirun import expand, short_names, title_of
 from dltrain.config.groups import groups
 from dltrain.errors import Interrupted, UsageError
 
@@ -204,3 +204,71 @@ def test_the_table_shows_what_each_task_watches(dltrain) -> None:
         ["1", "hinge", "completed"],
     ]
     assert all(float(line[3]) > 0 for line in lines[start + 1 : start + 3])
+
+
+@pytest.mark.parametrize(
+    ("keys", "names"),
+    [
+        (["model", "optimizer.lr"], ["model", "lr"]),
+        (["+seed", "dataset/source"], ["seed", "source"]),
+        (["optimizer.lr", "task.optimizers.critic.lr"], ["optimizer.lr", "critic.lr"]),
+        (["epochs", "trainer.epochs", "dataset.epochs"], ["epochs", "trainer.epochs", "dataset.epochs"]),
+        ([], []),
+    ],
+)
+def test_swept_keys_are_called_by_the_end_that_tells_them_apart(keys: list[str], names: list[str]) -> None:
+    assert list(short_names(keys).values()) == names
+
+
+@pytest.mark.parametrize(
+    ("job", "title"),
+    [
+        (["model=cnn", "optimizer.lr=0.001"], "3 model=cnn lr=0.001"),
+        (["regularization=[l1,l2]"], "3 regularization=[l1,l2]"),
+        (["dataset.path=/data/a b.csv"], "3 path=-data-a b.csv"),
+        (["model={_target_: mine.Net}"], "3 model={_target_- mine.Net}"),
+        (["name='x|y?'"], "3 name=-x-y-"),
+        (["name=..."], "3 name="),
+        (["name=猫" + "猫" * 200], "3 name=" + "猫" * 44),
+    ],
+)
+def test_tensorboard_calls_a_job_by_what_was_varied(job: list[str], title: str) -> None:
+    """A name that every file system takes."""
+    assert title_of(3, job, [one.partition("=")[0] for one in job]) == title
+    assert title_of(3, job, []) == ""
+
+
+def test_tensorboard_shows_the_jobs_of_a_sweep_by_what_was_varied(dltrain, tmp_path: Path) -> None:
+    """Runs are called by the folders of their events; in HParams what was swept comes first; a resume finds its folder."""
+    argv = (*TINY, "model=perceptron", "optimizer=sgd", "optimizer.lr=0.1,0.01", "trainer.epochs=1")
+    outcome = dltrain("-m", *argv, "callbacks.progress=null", "callbacks.explain=null")
+    assert outcome.code == 0, outcome.err
+    sweep = sweep_folder(tmp_path / "outputs")
+    titles = ["0 lr=0.1", "1 lr=0.01"]
+    assert sorted({path.parent.relative_to(sweep).as_posix() for path in sweep.rglob("events.*")}) == titles
+    found = hparams_shown(sweep)
+    assert found[0] == ("optimizer.lr", True)
+    assert dict(found)["optimizer"] is False
+    assert "val/accuracy (best)" in dict(found)
+    assert not [name for name, _ in found if "_target_" in name or "callbacks" in name]
+    before = len(list((sweep / titles[0]).iterdir()))
+    assert dltrain("resume", str(sweep / "0"), "trainer.epochs=2").code == 0
+    assert len(list((sweep / titles[0]).iterdir())) == before + 1
+    assert not (sweep / "0" / "tensorboard").exists()
+
+
+def hparams_shown(folder: Path) -> list[tuple[str, bool]]:
+    """Name of each hyper-parameter, and whether it differs between runs, in the order in which TensorBoard shows them."""
+    from tensorboard.backend.event_processing import data_provider, plugin_event_multiplexer
+    from tensorboard.context import RequestContext
+    from tensorboard.plugins.base_plugin import TBContext
+    from tensorboard.plugins.hparams.backend_context import Context
+
+    multiplexer = plugin_event_multiplexer.EventMultiplexer()
+    multiplexer.AddRunsFromDirectory(str(folder))
+    multiplexer.Reload()
+    provider = data_provider.MultiplexerDataProvider(multiplexer, str(folder))
+    backend = Context(TBContext(data_provider=provider))
+    metadata = backend.hparams_metadata(RequestContext(), "")
+    experiment = backend.experiment_from_metadata(RequestContext(), "", True, metadata, [])
+    return [(info.name, info.differs) for info in experiment.hparam_infos]
