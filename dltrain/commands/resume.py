@@ -72,8 +72,10 @@ def go_on(run: Run, overrides: list[str], options: Options) -> None:
 
 
 def check_classes(data: Data, run: Run) -> None:
-    """Raise InputError if the classes of the data are not those that the run was trained on, in the same order: their
-    numbers would mean others."""
+    """Raise InputError if the data has other classes than the run, or the same in another order.
+
+    Their numbers would mean others.
+    """
     known, here = (run.description() or {}).get("class_names"), list(data.spec.class_names)
     if not isinstance(known, list) or not known or not here or here == known:
         return

@@ -21,9 +21,9 @@ EXPECTED = "dataset.images=DIR dataset.annotations=FILE.json"
 
 
 class COCO(Detection):
-    """Images of a folder and the json file that describes their objects (Lin et al. 2014, "Microsoft
-    COCO"), here or in the data root; a part for validation or testing may have both of its own (the
-    folder is by default that of training).
+    """Images of a folder and the json file that describes their objects (Lin et al. 2014,
+    "Microsoft COCO"), here or in the data root; a part for validation or testing may have both of
+    its own (the folder is by default that of training).
 
     Classes are the file's categories by rising id. Regions of a crowd (`iscrowd`) and annotations
     with `ignore` are not scored, and in training they are neither objects nor background.
@@ -78,8 +78,9 @@ class COCO(Detection):
 
 
 def read_coco(root: Path, files: Mapping[str, tuple[str | None, str]]) -> Listing:
-    """Return the images and boxes of every part; the classes are those of the training file, and the others' are
-    matched by name."""
+    """Return the images and boxes of every part; the classes are those of the training file, and
+    the others' are matched by name.
+    """
     names: tuple[str, ...] = ()
     parts: dict[str, list[Scene]] = {}
     problems: list[str] = []
@@ -91,10 +92,11 @@ def read_coco(root: Path, files: Mapping[str, tuple[str | None, str]]) -> Listin
 
 
 class Description:
-    """The content of a file in COCO's format, a mapping with lists of images, annotations and categories.
+    """The content of a file in COCO's format, a mapping with lists of images, annotations and
+    categories.
 
-    Raises InputError if it is none, and for ids or names that two images or categories have. An id may be a number or
-    text; 7 and "7" are the same.
+    Raises InputError if it is none, and for ids or names that two images or categories have. An id
+    may be a number or text; 7 and "7" are the same.
     """
 
     def __init__(self, path: Path) -> None:
@@ -116,7 +118,9 @@ class Description:
         self.categories = self.without_unused_twins(written)
 
     def without_unused_twins(self, categories: dict[str, str]) -> dict[str, str]:
-        """Return the categories; of those that have the same name only the one that annotations are of, if it is one."""
+        """Return the categories; of those that have the same name only the one that annotations are
+        of, if it is one.
+        """
         twins = {name for name, count in Counter(categories.values()).items() if count > 1}
         if not twins:
             return categories
@@ -129,8 +133,9 @@ class Description:
         return kept
 
     def scenes(self, folder: Path, names: tuple[str, ...], problems: list[str]) -> list[Scene]:
-        """Return the images, which lie in `folder`, with their boxes, whose classes are numbers of `names`; add what
-        is wrong with others to `problems`."""
+        """Return the images, which lie in `folder`, with their boxes, whose classes are numbers of
+        `names`; add what is wrong with others to `problems`.
+        """
         files = ImageFiles(folder)
         found: dict[str, Scene] = {}
         first: dict[Path, str] = {}
@@ -156,7 +161,9 @@ class Description:
         return list(found.values())
 
     def box_of(self, annotation: Any, names: tuple[str, ...], at: str, problems: list[str]) -> Box | None:
-        """Return the box of an annotation; None for one that cannot be read, which is added to `problems`."""
+        """Return the box of an annotation; None for one that cannot be read, which is added to
+        `problems`.
+        """
         try:
             x, y, width, height = (float(v) if v is not None else math.nan for v in annotation["bbox"])
             category = identifier(annotation["category_id"])
@@ -202,7 +209,9 @@ def by_id(entry: tuple[str, Any]) -> tuple[bool, int, str]:
 
 
 def as_written(name: Any, at: str) -> str:
-    """Return a name as the json file has it: `true`, not Python's True. InputError for what is no name."""
+    """Return a name as the json file has it: `true`, not Python's True. InputError for what is no
+    name.
+    """
     if isinstance(name, str) and name.strip():
         return name.strip()
     if name is None or isinstance(name, str | list | dict):

@@ -44,16 +44,18 @@ STAND_IN = Spec((3, 128, 128), ("a", "b"), 80, 20, (114.0,) * 3, (58.0,) * 3, bo
 
 
 class Detection:
-    """Batches (images (B, C, H, W) standardized, targets (B, M, 5)) of the scenes that `source` reads into memory.
+    """Batches (images (B, C, H, W) standardized, targets (B, M, 5)) of the scenes that `source`
+    reads into memory.
 
-    A target's rows are x1, y1, x2, y2 in pixels and the class number, filled up with class -1; where some objects do not
-    count, as difficult ones, a sixth column says which (dltrain.types.boxes). With `train_on_difficult` difficult ones count
-    in training batches. Without a validation set
-    of its own, `val_fraction` of the training scenes, by `split_seed` alone, is that. An epoch goes `repeats` times
-    through the training scenes. In training an image is mirrored with
-    probability `flip`, and shown at 1 - `jitter` to 1 + `jitter` times its size at a random place, its boxes likewise; a
-    box of which less than a quarter is left is taken away. ValueError for preprocessing that would not move boxes;
-    ConfigError, when a split is used, where no `source` is named: `missing` says what to set.
+    A target's rows are x1, y1, x2, y2 in pixels and the class number, filled up with class -1;
+    where some objects do not count, as difficult ones, a sixth column says which
+    (dltrain.types.boxes). With `train_on_difficult` difficult ones count in training batches.
+    Without a validation set of its own, `val_fraction` of the training scenes, by `split_seed`
+    alone, is that. An epoch goes `repeats` times through the training scenes. In training an image
+    is mirrored with probability `flip`, and shown at 1 - `jitter` to 1 + `jitter` times its size at
+    a random place, its boxes likewise; a box of which less than a quarter is left is taken away.
+    ValueError for preprocessing that would not move boxes; ConfigError, when a split is used, where
+    no `source` is named: `missing` says what to set.
     """
 
     def __init__(

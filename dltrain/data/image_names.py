@@ -12,8 +12,9 @@ from dltrain.data.layout import IMAGE_ENDINGS as ENDINGS
 class ImageFiles:
     """The files of `folder`, at any depth.
 
-    Annotations name images in many ways: with backslashes, in another folder, without an ending, or with another ending or
-    another case than the file has. `find` takes all of these, but only if exactly one file fits.
+    Annotations name images in many ways: with backslashes, in another folder, without an ending, or
+    with another ending or another case than the file has. `find` takes all of these, but only if
+    exactly one file fits.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -61,6 +62,8 @@ def base_name(name: str) -> str:
 
 
 def stem_of(name: str) -> str:
-    """Return a file's name without its ending: 1.5 is a name without an ending, 1.5.jpg is one with an ending."""
+    """Return a file's name without its ending: 1.5 is a name without an ending, 1.5.jpg is one with
+    an ending.
+    """
     path = PurePosixPath(name)
     return path.stem if path.suffix.lower() in ENDINGS or path.suffix[1:].isalpha() else name

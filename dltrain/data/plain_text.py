@@ -9,9 +9,11 @@ from dltrain.errors import InputError
 
 
 def read_text(path: Path) -> str:
-    """Return the text of a file in UTF-8, or in the encoding that its byte order mark names; the mark is left out.
+    """Return the text of a file in UTF-8, or in the encoding that its byte order mark names; the
+    mark is left out.
 
-    Raises InputError for a file that cannot be read, and with the line for bytes that are not UTF-8.
+    Raises InputError for a file that cannot be read, and with the line for bytes that are not
+    UTF-8.
     """
     try:
         content = path.read_bytes()

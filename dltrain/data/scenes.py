@@ -48,8 +48,9 @@ class Absent(InputError):
 
 @dataclass(frozen=True)
 class Box:
-    """Corners x1, y1 (left, top) and x2, y2 (right, bottom), a class number, the place that says so (file:line), and how
-    the object counts (see dltrain.types.boxes)."""
+    """Corners x1, y1 (left, top) and x2, y2 (right, bottom), a class number, the place that says so
+    (file:line), and how the object counts (see dltrain.types.boxes).
+    """
 
     corners: tuple[float, float, float, float]
     label: int
@@ -59,10 +60,11 @@ class Box:
 
 @dataclass
 class Scene:
-    """An image file and its boxes, in pixels or (`relative`) in shares of the image's width and height.
+    """An image file and its boxes, in pixels or (`relative`) in shares of the image's width and
+    height.
 
-    `size` is the image's width and height as its description says, if it says them; `labelled` is false where nothing
-    describes the image.
+    `size` is the image's width and height as its description says, if it says them; `labelled` is
+    false where nothing describes the image.
     """
 
     path: str
@@ -74,9 +76,11 @@ class Scene:
 
 @dataclass(frozen=True)
 class Listing:
-    """What the files of a set describe: the classes, and the scenes of each part that it has (train, perhaps val and test).
+    """What the files of a set describe: the classes, and the scenes of each part that it has
+    (train, perhaps val and test).
 
-    `problems` are boxes that could not be read as such."""
+    `problems` are boxes that could not be read as such.
+    """
 
     class_names: tuple[str, ...]
     parts: dict[str, list[Scene]]
@@ -93,22 +97,27 @@ def place(root: Path, name: str) -> Path:
 
 
 def flag_of(value: object) -> bool | None:
-    """Return a mark that files write as 0 or 1, false or true, or leave out; None for any other value."""
+    """Return a mark that files write as 0 or 1, false or true, or leave out; None for any other
+    value.
+    """
     return MARKS.get(str(value).strip().lower())
 
 
 class SceneFiles:
-    """Images (N, C, H, W) of one `image_size` and targets (N, M, 5) of the scenes that `listing` gives when it is called.
+    """Images (N, C, H, W) of one `image_size` and targets (N, M, 5) of the scenes that `listing`
+    gives when it is called.
 
-    An image is scaled to fit and filled up at the right and the bottom with the mean colour ("letterbox"), its boxes
-    likewise; a target's rows are x1, y1, x2, y2 in the pixels of that and the class number, filled up with class -1. If
-    some objects do not count, as difficult ones, targets are (N, M, 6): a sixth column says which (dltrain.types.boxes).
-    Without a part test, `test_fraction` of the training scenes, by `split_seed` alone, is that.
+    An image is scaled to fit and filled up at the right and the bottom with the mean colour
+    ("letterbox"), its boxes likewise; a target's rows are x1, y1, x2, y2 in the pixels of that and
+    the class number, filled up with class -1. If some objects do not count, as difficult ones,
+    targets are (N, M, 6): a sixth column says which (dltrain.types.boxes). Without a part test,
+    `test_fraction` of the training scenes, by `split_seed` alone, is that.
 
-    What of a box lies outside the image is cut off, with a warning where it is more than a pixel. A box is refused
-    (InputError that names file and line), or dropped with a warning, if it has no area inside the image, a number that is
-    none or an unknown class, if it is in shares of the image instead of pixels or the other way round, or if its image has
-    another size than its description says. InputError also where an image is missing or broken, or where all of them take
+    What of a box lies outside the image is cut off, with a warning where it is more than a pixel. A
+    box is refused (InputError that names file and line), or dropped with a warning, if it has no
+    area inside the image, a number that is none or an unknown class, if it is in shares of the
+    image instead of pixels or the other way round, or if its image has another size than its
+    description says. InputError also where an image is missing or broken, or where all of them take
     more than half of the free memory.
     """
 
@@ -143,8 +152,9 @@ class SceneFiles:
         return parts
 
     def digest(self) -> str:
-        """Return a name for what the files describe: the same for images of the same names with the same boxes, wherever
-        they are and however classes are numbered."""
+        """Return a name for what the files describe: the same for images of the same names with the
+        same boxes, wherever they are and however classes are numbered.
+        """
         found, names = hashlib.sha256(), dict(enumerate(self.listing.class_names))
         for part, scenes in sorted(self.listing.parts.items()):
             for scene in scenes:
@@ -220,8 +230,9 @@ class SceneFiles:
         return images, sizes
 
     def targets(self, scenes: Sequence[Scene], sizes: Sequence[tuple[int, int]], problems: list[str]) -> Tensor:
-        """Return the boxes (N, M, 5 or 6) of `scenes`, whose files have `sizes`; add what is wrong with others to
-        `problems`."""
+        """Return the boxes (N, M, 5 or 6) of `scenes`, whose files have `sizes`; add what is wrong
+        with others to `problems`.
+        """
         rows: list[list[list[float]]] = []
         cut: list[str] = []
         for scene, size in zip(scenes, sizes, strict=True):
@@ -243,7 +254,9 @@ class SceneFiles:
         return torch.tensor(filled).reshape(len(rows), most, self.columns)
 
     def row(self, corners: Corners, box: Box, size: tuple[int, int]) -> list[float]:
-        """Return the target of a box whose `corners` are in pixels of its file, which has the height and width `size`."""
+        """Return the target of a box whose `corners` are in pixels of its file, which has the
+        height and width `size`.
+        """
         x1, y1, x2, y2 = corners
         scale = fit(size, self.image_size)
         inside = (max(x1, 0.0), max(y1, 0.0), min(x2, float(size[1])), min(y2, float(size[0])))
@@ -285,7 +298,9 @@ def letterbox(path: str, channels: int, into: tuple[int, int]) -> tuple[Tensor, 
 
 
 def in_pixels(box: Box, scene: Scene, size: tuple[int, int]) -> Corners:
-    """Return the corners of a box in pixels of its image file, which has the height and width `size`."""
+    """Return the corners of a box in pixels of its image file, which has the height and width
+    `size`.
+    """
     if not scene.relative:
         return box.corners
     (x1, y1, x2, y2), (height, width) = box.corners, size
@@ -293,7 +308,9 @@ def in_pixels(box: Box, scene: Scene, size: tuple[int, int]) -> Corners:
 
 
 def wrong(corners: Corners, box: Box, scene: Scene, size: tuple[int, int], num_classes: int) -> str:
-    """Return why a box with `corners` in pixels cannot be one in an image of height and width `size`; empty if it can."""
+    """Return why a box with `corners` in pixels cannot be one in an image of height and width
+    `size`; empty if it can.
+    """
     x1, y1, x2, y2 = corners
     if not all(map(math.isfinite, corners)):
         return "a corner is no number"
@@ -310,7 +327,9 @@ def wrong(corners: Corners, box: Box, scene: Scene, size: tuple[int, int], num_c
 
 
 def wrong_unit(corners: Corners, box: Box, scene: Scene, size: tuple[int, int]) -> str:
-    """Return that a box is in pixels where shares of the image are expected, or the other way round; empty if not."""
+    """Return that a box is in pixels where shares of the image are expected, or the other way
+    round; empty if not.
+    """
     if not scene.relative:
         if max(corners[2:]) <= 1 and min(size) >= MIN_PIXELS:
             return "the box lies within one pixel; expected corners in pixels, not shares of the image"
@@ -322,7 +341,9 @@ def wrong_unit(corners: Corners, box: Box, scene: Scene, size: tuple[int, int]) 
 
 
 def reaches_out(corners: Corners, size: tuple[int, int]) -> bool:
-    """Return whether a box reaches out of an image of height and width `size` by more than rounding explains."""
+    """Return whether a box reaches out of an image of height and width `size` by more than rounding
+    explains.
+    """
     x1, y1, x2, y2 = corners
     allowed = MAX_CUT_PIXELS + (MAX_SHARE - 1) * max(size)
     return max(-x1, -y1, x2 - size[1], y2 - size[0]) > allowed

@@ -27,8 +27,8 @@ CORNERS = ("xmin", "ymin", "xmax", "ymax")
 
 
 class VOC(Detection):
-    """Images in `path`/JPEGImages/ whose objects `path`/Annotations/*.xml describe (Everingham et al.
-    2010, "The Pascal VOC Challenge"); the parts are the lists
+    """Images in `path`/JPEGImages/ whose objects `path`/Annotations/*.xml describe (Everingham et
+    al. 2010, "The Pascal VOC Challenge"); the parts are the lists
     `path`/ImageSets/Main/{train,val,test}.txt where they are.
 
     An annotation's image is the one that its `filename` means, else the one of the annotation's own
@@ -96,7 +96,9 @@ class Element:
         return next((child.text.strip() for child in self.all(name)), "")
 
     def line_of(self, name: str) -> int:
-        """Return the line of the first element `name` in this one; this one's line if there is none."""
+        """Return the line of the first element `name` in this one; this one's line if there is
+        none.
+        """
         return next((child.line for child in self.all(name)), self.line)
 
 
@@ -155,7 +157,9 @@ def read_voc(root: Path, name: str, classes: tuple[str, ...]) -> Listing:
 
 
 def annotations_in(folder: Path) -> dict[str, Path]:
-    """Return the xml files in a folder by their names without ending; warn of those in folders below it."""
+    """Return the xml files in a folder by their names without ending; warn of those in folders
+    below it.
+    """
     files = sorted(path for path in folder.rglob("*") if path.suffix.lower() == ".xml")
     if below := [path for path in files if path.parent != folder]:
         names = ", ".join(path.relative_to(folder).as_posix() for path in below[:MAX_NAMED])
@@ -191,7 +195,9 @@ def stems_of_parts(folder: Path, there: dict[str, Path]) -> dict[str, list[str]]
 
 
 def images_of(folder: Path, files: dict[str, Path], elements: dict[str, Element]) -> dict[str, Path]:
-    """Return the image of each annotation. InputError, with file and line, where there is none, or two."""
+    """Return the image of each annotation. InputError, with file and line, where there is none, or
+    two.
+    """
     images = ImageFiles(folder / "JPEGImages")
     named = {stem: images.find(element.value("filename")) for stem, element in elements.items()}
     claims = Counter(path for path in named.values() if path is not None)
@@ -231,7 +237,9 @@ def report_unused(folder: Path, images: dict[str, Path]) -> None:
 
 
 def stated_size(element: Element) -> tuple[int, int] | None:
-    """Return the width and height that an annotation says its image has; None if it does not say them."""
+    """Return the width and height that an annotation says its image has; None if it does not say
+    them.
+    """
     inner = next(iter(element.all("size")), None)
     try:
         size = (int(float(inner.value("width"))), int(float(inner.value("height")))) if inner else (0, 0)

@@ -31,9 +31,10 @@ LINE = "a class number, center x, center y, width and height, or a class number 
 
 
 class YOLO(Detection):
-    """Images in `path`/images/<part>/, and for each in `path`/labels/<part>/ a text file of the same
-    name with a line an object: class number, and center x, center y, width and height as shares of
-    the image, or the corners of a polygon around the object. An image without one has no object.
+    """Images in `path`/images/<part>/, and for each in `path`/labels/<part>/ a text file of the
+    same name with a line an object: class number, and center x, center y, width and height as
+    shares of the image, or the corners of a polygon around the object. An image without one has no
+    object.
 
     Parts are the folders whose names begin with train, val and test, or that `train`, `val` and
     `test` name (the same for two is allowed: to test on the training images). Class names are those
@@ -123,7 +124,9 @@ def report_unused(folder: Path, there: Collection[str], read: Collection[str]) -
 
 
 def numbered(parts: dict[str, list[Scene]], named: ClassNames) -> tuple[str, ...]:
-    """Return numbers as names of classes that have none: as many as a file says, else as the boxes are of."""
+    """Return numbers as names of classes that have none: as many as a file says, else as the boxes
+    are of.
+    """
     if named.count:
         return tuple(map(str, range(named.count)))
     boxes = (box for part in parts.values() for scene in part for box in scene.boxes)
@@ -135,7 +138,9 @@ def numbered(parts: dict[str, list[Scene]], named: ClassNames) -> tuple[str, ...
 
 
 def scenes_of(folder: Path, part: str, named: ClassNames, problems: list[str]) -> list[Scene]:
-    """Return the images of a part with their boxes. Label files without an image are named in a warning."""
+    """Return the images of a part with their boxes. Label files without an image are named in a
+    warning.
+    """
     images = [Path(path) for path in files_in(str(folder / "images" / part)) if path.lower().endswith(ENDINGS)]
     stems = [path.relative_to(folder / "images" / part).with_suffix("").as_posix() for path in images]
     labels = label_files(folder, part, set(stems))
@@ -147,7 +152,8 @@ def scenes_of(folder: Path, part: str, named: ClassNames, problems: list[str]) -
 
 
 def label_files(folder: Path, part: str, stems: set[str]) -> dict[str, Path]:
-    """Return the label file of each image of a part, by the image's name without its ending; warn of files without an image.
+    """Return the label file of each image of a part, by the image's name without its ending; warn
+    of files without an image.
 
     A file whose name differs in case alone is taken, if it is the only one.
     """
@@ -193,8 +199,9 @@ def boxes_of(path: Path, named: ClassNames, problems: list[str]) -> list[Box]:
 
 
 def words_of(line: str) -> list[str]:
-    """Return the fields of a line, which spaces, tabs, commas or semicolons separate. With a decimal comma in a
-    field (0,5) it is a point."""
+    """Return the fields of a line, which spaces, tabs, commas or semicolons separate. With a
+    decimal comma in a field (0,5) it is a point.
+    """
     words = [word.strip(",") for word in re.split(r"[;\s]+", line)]
     words = [word for word in words if word]
     commas = [word for word in words if "," in word]
@@ -212,7 +219,8 @@ def class_number(word: str) -> int:
 
 
 def corners_of(values: Sequence[float]) -> tuple[float, float, float, float]:
-    """Return the corners of a box: of its center, width and height, or of a polygon's x, y, x, y, ...
+    """Return the corners of a box: of its center, width and height, or of a polygon's x, y, x, y,
+    ...
 
     ValueError for another number of values.
     """

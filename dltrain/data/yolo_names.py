@@ -31,8 +31,9 @@ class ClassNames:
 
 
 def class_names(folder: Path) -> ClassNames:
-    """Return the class names that the files of a data set say. InputError, with file and line, for names that
-    cannot be used, and where two files say different ones."""
+    """Return the class names that the files of a data set say. InputError, with file and line, for
+    names that cannot be used, and where two files say different ones.
+    """
     described = [of_yaml(path) for path in sorted({path for pattern in YAML for path in folder.glob(pattern)})]
     named = [one for one in described if one.names]
     others = [one for one in named if one.names != named[0].names]
@@ -56,8 +57,8 @@ def of_lines(path: Path) -> ClassNames:
 
 
 def of_yaml(path: Path) -> ClassNames:
-    """Return what a .yaml file says of the classes: `names`, a list or a mapping of numbers to names, or `nc`; and
-    `kpt_shape`, how many keypoints of how many numbers each object has.
+    """Return what a .yaml file says of the classes: `names`, a list or a mapping of numbers to
+    names, or `nc`; and `kpt_shape`, how many keypoints of how many numbers each object has.
 
     A name is the text as it is written: `yes` is no truth value, `1.0` no number.
     """
@@ -87,7 +88,9 @@ def of_yaml(path: Path) -> ClassNames:
 
 
 def name_nodes(names: yaml.Node, path: Path) -> list[yaml.Node]:
-    """Return the names of a list, or of a mapping of numbers from 0 on. InputError for anything else."""
+    """Return the names of a list, or of a mapping of numbers from 0 on. InputError for anything
+    else.
+    """
     at = f"{path}:{names.start_mark.line + 1}"
     if isinstance(names, yaml.SequenceNode):
         return list(names.value)
@@ -109,7 +112,9 @@ def name_nodes(names: yaml.Node, path: Path) -> list[yaml.Node]:
 
 
 def checked(names: list[str], places: list[str]) -> tuple[str, ...]:
-    """Return the names. InputError, with the place, for an empty one and for one that two classes have."""
+    """Return the names. InputError, with the place, for an empty one and for one that two classes
+    have.
+    """
     first: dict[str, int] = {}
     for number, (name, at) in enumerate(zip(names, places, strict=True)):
         if not name:

@@ -34,11 +34,12 @@ CELLS = 2  # a side, that the last stage's map has at least: batch norm takes it
 
 
 class SmallBackbone(nn.Module):
-    """Feature maps of images (B, C, H, W) for a processor without an accelerator: a convolution that halves the image, and
-    stages of two convolutions, the first of which halves it again; the last three feed a feature pyramid.
+    """Feature maps of images (B, C, H, W) for a processor without an accelerator: a convolution
+    that halves the image, and stages of two convolutions, the first of which halves it again; the
+    last three feed a feature pyramid.
 
-    Maps "0", "1", "2" and, pooled from the last, "pool", each with `out_channels` channels (Lin et al. 2017, "Feature Pyramid
-    Networks for Object Detection").
+    Maps "0", "1", "2" and, pooled from the last, "pool", each with `out_channels` channels (Lin et
+    al. 2017, "Feature Pyramid Networks for Object Detection").
     """
 
     def __init__(self, in_channels: int, channels: tuple[int, ...], out_channels: int) -> None:
@@ -70,7 +71,9 @@ class Proposals(RegionProposalNetwork):
 
     @classmethod
     def of(cls, network: RegionProposalNetwork, batch: int) -> Proposals:
-        """Return a network with the layers and settings of `network`, whose loss is of `batch` anchors an image."""
+        """Return a network with the layers and settings of `network`, whose loss is of `batch`
+        anchors an image.
+        """
         limits = network._pre_nms_top_n, network._post_nms_top_n
         return cls(
             network.anchor_generator,
@@ -86,7 +89,9 @@ class Proposals(RegionProposalNetwork):
     def assign_targets_to_anchors(
         self, anchors: list[Tensor], targets: list[dict[str, Tensor]]
     ) -> tuple[list[Tensor], list[Tensor]]:
-        """Return for the anchors (A, 4) of each image 1 for an object, 0 for background, -1 for neither, and the boxes."""
+        """Return for the anchors (A, 4) of each image 1 for an object, 0 for background, -1 for
+        neither, and the boxes.
+        """
         labels, boxes = super().assign_targets_to_anchors(anchors, targets)
         for label, here, target in zip(labels, anchors, targets, strict=True):
             if not len(target["uncounted"]):
@@ -98,8 +103,9 @@ class Proposals(RegionProposalNetwork):
 
 
 def truth_of(rows: Tensor) -> dict[str, Tensor]:
-    """Return the objects of the targets (M, 5 or 6) of an image as torchvision takes them, whose class 0 is background,
-    and the boxes of those that do not count."""
+    """Return the objects of the targets (M, 5 or 6) of an image as torchvision takes them, whose
+    class 0 is background, and the boxes of those that do not count.
+    """
     kept, uncounted = rows[is_counted(rows)], rows[:0]
     if rows.shape[1] > FLAG:
         uncounted = rows[is_box(rows) & ~is_counted(rows)]
@@ -108,7 +114,9 @@ def truth_of(rows: Tensor) -> dict[str, Tensor]:
 
 
 def inside(boxes: Tensor, regions: Tensor) -> Tensor:
-    """Return which of the boxes (N, 4) lie by half of their area or more in one of the regions (R, 4)."""
+    """Return which of the boxes (N, 4) lie by half of their area or more in one of the regions (R,
+    4).
+    """
     corners = torch.maximum(boxes[:, None, :2], regions[:, :2]), torch.minimum(boxes[:, None, 2:], regions[:, 2:])
     shared = (corners[1] - corners[0]).clamp(min=0).prod(dim=2)  # (N, R)
     area = (boxes[:, 2:] - boxes[:, :2]).prod(dim=1)
@@ -116,20 +124,22 @@ def inside(boxes: Tensor, regions: Tensor) -> Tensor:
 
 
 class FasterRCNN(nn.Module):
-    """Boxes of the objects in images (B, C, H, W): torchvision's Faster R-CNN (Ren et al. 2015, "Faster R-CNN: Towards
-    Real-Time Object Detection with Region Proposal Networks") behind tensors of one shape.
+    """Boxes of the objects in images (B, C, H, W): torchvision's Faster R-CNN (Ren et al. 2015,
+    "Faster R-CNN: Towards Real-Time Object Detection with Region Proposal Networks") behind tensors
+    of one shape.
 
-    At every place of every feature map stand anchors: boxes of each of the map's `anchor_sizes` (pixels, the side of a square
-    of the same area) and of each of `aspect_ratios` (height by width). The proposal network scores and moves them; the best
-    `pre_nms` of a map, without those that overlap, at most `post_nms`, are proposals, whose regions `roi_size` x `roi_size`
-    points of the map stand for (RoIAlign, He et al. 2017). Two dense layers of `head_size` name and move these. The losses
-    are of `rpn_batch` anchors and `box_batch` proposals an image, drawn anew each time (equation 1, for each of the two).
-    Fewer are faster: on a CPU most of the time goes there.
+    At every place of every feature map stand anchors: boxes of each of the map's `anchor_sizes`
+    (pixels, the side of a square of the same area) and of each of `aspect_ratios` (height by
+    width). The proposal network scores and moves them; the best `pre_nms` of a map, without those
+    that overlap, at most `post_nms`, are proposals, whose regions `roi_size` x `roi_size` points of
+    the map stand for (RoIAlign, He et al. 2017). Two dense layers of `head_size` name and move
+    these. The losses are of `rpn_batch` anchors and `box_batch` proposals an image, drawn anew each
+    time (equation 1, for each of the two). Fewer are faster: on a CPU most of the time goes there.
 
-    The `small` backbone has a stage for each of `channels`, each of half the size of the one before: the last three and a
-    pooled one are its maps. Others are torchvision's from random weights, with a pyramid of five maps (mobilenet: three).
-    Their batch norm is trained, not frozen. ValueError for anchors that are not of the maps, and images too small for the
-    backbone.
+    The `small` backbone has a stage for each of `channels`, each of half the size of the one
+    before: the last three and a pooled one are its maps. Others are torchvision's from random
+    weights, with a pyramid of five maps (mobilenet: three). Their batch norm is trained, not
+    frozen. ValueError for anchors that are not of the maps, and images too small for the backbone.
     """
 
     def __init__(
@@ -212,10 +222,11 @@ class FasterRCNN(nn.Module):
         return backbone, anchors
 
     def forward(self, images: Tensor, targets: Tensor | None = None) -> tuple[dict[str, Tensor], Tensor]:
-        """Losses (none without targets (B, M, 5)), and detections (B, D, 6); no detections in training.
+        """Losses (none without targets (B, M, 5)), and detections (B, D, 6); no detections in
+        training.
 
-        A detection is x1, y1, x2, y2 in pixels, its score and its class number; the best come first, and what is filled up
-        has class -1.
+        A detection is x1, y1, x2, y2 in pixels, its score and its class number; the best come
+        first, and what is filled up has class -1.
         """
         features = self.network.backbone(images)
         sizes = [(images.shape[2], images.shape[3])] * len(images)
@@ -232,10 +243,11 @@ class FasterRCNN(nn.Module):
         return losses, self.filled(found, images)
 
     def losses(self, features: dict[str, Tensor], images: ImageList, targets: Tensor) -> dict[str, Tensor]:
-        """Return the losses of both networks, from anchors and proposals that are drawn as in training.
+        """Return the losses of both networks, from anchors and proposals that are drawn as in
+        training.
 
-        Objects that do not count, as difficult ones, are neither objects nor background: anchors and proposals that lie
-        in them are left out, unless they are of an object that counts.
+        Objects that do not count, as difficult ones, are neither objects nor background: anchors
+        and proposals that lie in them are left out, unless they are of an object that counts.
         """
         truth = [truth_of(rows) for rows in targets]
         parts = (self.network.rpn, self.network.roi_heads)
@@ -251,7 +263,9 @@ class FasterRCNN(nn.Module):
         return {**of_boxes, **of_proposals}
 
     def outside(self, proposals: Tensor, truth: dict[str, Tensor]) -> Tensor:
-        """Return the proposals (P, 4) but those in objects that do not count; all if none would be left."""
+        """Return the proposals (P, 4) but those in objects that do not count; all if none would be
+        left.
+        """
         if not len(truth["uncounted"]):
             return proposals
         left_out = inside(proposals, truth["uncounted"])

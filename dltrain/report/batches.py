@@ -32,8 +32,9 @@ def statistics(spec: Spec) -> tuple[Tensor, Tensor]:
 
 
 def picture(batch: tuple[Tensor, Tensor], spec: Spec) -> Image:
-    """Return the first images of a batch (inputs (B, C, H, W), targets (B, ...)): as a network sees them, over their
-    classes if they have any, a mixed one over its shares, or with their boxes."""
+    """Return the first images of a batch (inputs (B, C, H, W), targets (B, ...)): as a network sees
+    them, over their classes if they have any, a mixed one over its shares, or with their boxes.
+    """
     shown = SHOWN_WITH_BOXES if spec.boxes else SHOWN
     inputs, targets = batch[0][:shown], batch[1][:shown].detach().cpu()
     if spec.boxes:

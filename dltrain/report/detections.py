@@ -1,7 +1,8 @@
-"""Pictures of images with boxes around objects, one below the other, with a title and a name for each object.
+"""Pictures of images with boxes around objects, one below the other, with a title and a name for
+each object.
 
-Text and lines are a share of the picture's width, so that they can be read in TensorBoard, which shows it about 350
-pixels wide.
+Text and lines are a share of the picture's width, so that they can be read in TensorBoard, which
+shows it about 350 pixels wide.
 """
 
 from __future__ import annotations
@@ -32,10 +33,11 @@ INK: Color = (0, 0, 0)
 
 
 def boxed_pictures(image: Image) -> Pixels:
-    """Draw the pictures of an `Image` with their boxes, each below its caption beside a patch of the boxes' color.
+    """Draw the pictures of an `Image` with their boxes, each below its caption beside a patch of
+    the boxes' color.
 
-    An object's text stands on a filled ground outside its box, above it if there is room; a text that could only stand
-    on another one is left out.
+    An object's text stands on a filled ground outside its box, above it if there is room; a text
+    that could only stand on another one is left out.
     """
     from PIL import Image as Picture
     from PIL import ImageDraw
@@ -62,7 +64,9 @@ def _pairs(image: Image) -> Any:
 
 
 def _draw_title(draw: Any, top: int, height: int, lines: Sequence[str], color: Color, size: int) -> None:
-    """Draw the lines of a title between `top` and `top` + `height`, beside a patch of the color that it names."""
+    """Draw the lines of a title between `top` and `top` + `height`, beside a patch of the color
+    that it names.
+    """
     margin = size // 2
     draw.rectangle((margin, top + margin, margin + size, top + margin + size), fill=color, outline=INK)
     for number, line in enumerate(lines):
@@ -71,7 +75,9 @@ def _draw_title(draw: Any, top: int, height: int, lines: Sequence[str], color: C
 
 
 def _with_boxes(pixels: Tensor, boxes: Sequence[MarkedBox], color: Color) -> Any:
-    """Return an image (C, H, W) in 0..1, enlarged if it is small, with the boxes of objects and their texts."""
+    """Return an image (C, H, W) in 0..1, enlarged if it is small, with the boxes of objects and
+    their texts.
+    """
     from PIL import Image as Picture
     from PIL import ImageDraw
 
@@ -99,9 +105,11 @@ def _with_boxes(pixels: Tensor, boxes: Sequence[MarkedBox], color: Color) -> Any
 def _place_for(
     text: str, area: Area, picture: tuple[int, int], labels: Sequence[Area], small: Sequence[Area]
 ) -> Area | None:
-    """Return where the text of a box with the corners `area` may stand in a picture of width and height `picture`.
+    """Return where the text of a box with the corners `area` may stand in a picture of width and
+    height `picture`.
 
-    It hides no other of the `labels`, and none of the `small` boxes if that can be avoided. None if there is no such place.
+    It hides no other of the `labels`, and none of the `small` boxes if that can be avoided. None if
+    there is no such place.
     """
     size, line = _text_size(picture[0]), _line_width(picture[0])
     width, height = text_width(text, size) + 2 * line, LINE_HEIGHT * size
@@ -113,7 +121,9 @@ def _place_for(
 
 
 def _beside(area: Area, width: float, height: float, line: int) -> list[Area]:
-    """Return the places of a text of `width` and `height` beside a box: above it, below it, at its sides."""
+    """Return the places of a text of `width` and `height` beside a box: above it, below it, at its
+    sides.
+    """
     x1, y1, x2, y2 = area
     corners = [
         (x1, y1 - height + line),
@@ -141,7 +151,9 @@ def _hides(place: Area, others: Sequence[Area]) -> bool:
 
 
 def _enlarged(corners: Area, zoom: int) -> Area:
-    """Return the corners of a box in an image that is `zoom` times as large, at least a pixel apart."""
+    """Return the corners of a box in an image that is `zoom` times as large, at least a pixel
+    apart.
+    """
     x1, y1, x2, y2 = (zoom * corner for corner in corners)
     return x1, y1, max(x1 + 1, x2), max(y1 + 1, y2)
 

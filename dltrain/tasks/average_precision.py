@@ -24,18 +24,20 @@ def available() -> bool:
 def average_precision(
     detections: list[Tensor], targets: list[Tensor], num_classes: int
 ) -> tuple[dict[str, float], Tensor]:
-    """Return {"map", "map50", "map75"} in 0..1, and AP50, AP and the number of objects of each class (K, 3), NaN for a
-    class without one.
+    """Return {"map", "map50", "map75"} in 0..1, and AP50, AP and the number of objects of each
+    class (K, 3), NaN for a class without one.
 
-    Each image has detections (D, 6): x1, y1, x2, y2, score, class, and targets (M, 5 or 6): x1, y1, x2, y2, class and
-    perhaps a flag; class -1 is no box. AP is the area under the curve of precision over recall; a detection is right if
-    its overlap (intersection over union) with an object of its class, which no better one has taken, is at least the
-    threshold. mAP is the mean over classes and over overlaps of 0.5 to 0.95, mAP50 that at 0.5 (Lin et al. 2014,
-    "Microsoft COCO").
+    Each image has detections (D, 6): x1, y1, x2, y2, score, class, and targets (M, 5 or 6): x1, y1,
+    x2, y2, class and perhaps a flag; class -1 is no box. AP is the area under the curve of
+    precision over recall; a detection is right if its overlap (intersection over union) with an
+    object of its class, which no better one has taken, is at least the threshold. mAP is the mean
+    over classes and over overlaps of 0.5 to 0.95, mAP50 that at 0.5 (Lin et al. 2014, "Microsoft
+    COCO").
 
-    Flagged objects are not objects to be found, and a detection of one is neither right nor wrong, as the rules of Pascal
-    VOC (difficult) and COCO (crowd) say. A detection is of a difficult object by the overlap above, and of a crowd if that
-    share of the detection's own area lies in it; any number of detections may be. An object without a flag goes first.
+    Flagged objects are not objects to be found, and a detection of one is neither right nor wrong,
+    as the rules of Pascal VOC (difficult) and COCO (crowd) say. A detection is of a difficult
+    object by the overlap above, and of a crowd if that share of the detection's own area lies in
+    it; any number of detections may be. An object without a flag goes first.
     """
     if not available():
         raise ImportError(MISSING)
@@ -72,10 +74,11 @@ def by_classes(boxes: list[dict[str, Any]]) -> dict[int, list[dict[str, Any]]]:
 
 
 def _curves(truth: list[dict[str, Any]], found: list[dict[str, Any]], classes: range) -> Tensor:
-    """Return the AP (10, K) of every overlap and of each of K classes, by the annotations of these classes.
+    """Return the AP (10, K) of every overlap and of each of K classes, by the annotations of these
+    classes.
 
-    Time and memory are images x classes x ranges of the objects' size: only the images in which one of the classes is
-    are looked at, and only objects of all sizes together.
+    Time and memory are images x classes x ranges of the objects' size: only the images in which one
+    of the classes is are looked at, and only objects of all sizes together.
     """
     from faster_coco_eval import COCO, COCOeval_faster
 
@@ -98,8 +101,9 @@ def _curves(truth: list[dict[str, Any]], found: list[dict[str, Any]], classes: r
 
 
 def _truth(image: int, boxes: Tensor, detections: Tensor) -> list[dict[str, Any]]:
-    """Return the annotations of the boxes (M, 5 or 6) of an image; of a difficult object as many as there are detections
-    (D, 6) of its class, since only one can be matched with each."""
+    """Return the annotations of the boxes (M, 5 or 6) of an image; of a difficult object as many as
+    there are detections (D, 6) of its class, since only one can be matched with each.
+    """
     flags = boxes[:, FLAG].tolist() if boxes.shape[1] > FLAG else [COUNTED] * len(boxes)
     annotations = []
     for (x1, y1, x2, y2, label), flag in zip(boxes[:, :FLAG].tolist(), flags, strict=True):

@@ -31,15 +31,15 @@ class Detector(Protocol):
 
 
 class Detection(Task):
-    """Learns to draw a box around each object of an image and to name it. Batches are (images
-    (B, C, H, W), targets (B, M, 5 or 6)), rows x1, y1, x2, y2 in pixels, class number and perhaps a
+    """Learns to draw a box around each object of an image and to name it. Batches are (images (B,
+    C, H, W), targets (B, M, 5 or 6)), rows x1, y1, x2, y2 in pixels, class number and perhaps a
     flag (dltrain.types.boxes), padded with class -1; the loss is the sum of the model's.
 
-    Every evaluation gives that loss and COCO's average precisions: mAP over overlaps of 0.5 to 0.95,
-    mAP50, mAP75, and those of each class. It shows `shown` images, each with its true boxes above and
-    the predicted ones below. Only boxes with a score of at least `min_score` are drawn and given as
-    predictions. ValueError for data without boxes, for a model that predicts none, and if
-    faster-coco-eval is missing.
+    Every evaluation gives that loss and COCO's average precisions: mAP over overlaps of 0.5 to
+    0.95, mAP50, mAP75, and those of each class. It shows `shown` images, each with its true boxes
+    above and the predicted ones below. Only boxes with a score of at least `min_score` are drawn
+    and given as predictions. ValueError for data without boxes, for a model that predicts none, and
+    if faster-coco-eval is missing.
     """
 
     def __init__(
@@ -116,7 +116,9 @@ class Detection(Task):
         }
 
     def card(self, image: Tensor, targets: Tensor, found: Tensor) -> Image:
-        """Return an image (C, H, W) with its true boxes (M, 5 or 6), and the same with the predicted ones (D, 6)."""
+        """Return an image (C, H, W) with its true boxes (M, 5 or 6), and the same with the
+        predicted ones (D, 6).
+        """
         true, predicted = true_boxes(targets, self.data.spec.class_names), self.predicted_boxes(found)
         counted = sum(box.counted for box in true.items)
         captions = [f"true: {plural(counted)}", f"predicted: {plural(len(predicted.items))}"]

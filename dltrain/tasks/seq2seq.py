@@ -222,12 +222,12 @@ def words(row: list[int]) -> list[int]:
 
 
 def overlap(hypotheses: list[str], references: list[str]) -> dict[str, float]:
-    """Return BLEU (Papineni et al. 2002) and chrF (Popovic 2015) of a corpus, 0..100; ImportError where sacrebleu is
-    missing.
+    """Return BLEU (Papineni et al. 2002) and chrF (Popovic 2015) of a corpus, 0..100.
 
-    BLEU counts n-grams of one to four words. Where no reference has four, it counts those that the longest one has: with
-    n-grams that no text can have the score of every corpus would be 0. Both scores of a corpus that is exactly its
-    references are 100, also where all of them are empty.
+    BLEU counts n-grams of one to four words. Where no reference has four, it counts those that the
+    longest one has: with n-grams that no text can have the score of every corpus would be 0. Both
+    scores of a corpus that is exactly its references are 100, also where all of them are empty.
+    ImportError where sacrebleu is missing.
     """
     try:
         from sacrebleu.metrics.bleu import BLEU

@@ -1,5 +1,6 @@
-"""Rows of detection targets (..., 5 or 6): x1, y1, x2, y2 in pixels, the class number and, where some objects do not
-count, a flag."""
+"""Rows of detection targets (..., 5 or 6): x1, y1, x2, y2 in pixels, the class number and, where
+some objects do not count, a flag.
+"""
 
 from __future__ import annotations
 

@@ -137,6 +137,50 @@ def test_an_object_that_counts_is_matched_before_one_that_does_not() -> None:
     assert per_class[0, 2] == 0
 
 
+def overlap_of(one: list[float], other: list[float]) -> float:
+    width = min(one[2], other[2]) - max(one[0], other[0])
+    height = min(one[3], other[3]) - max(one[1], other[1])
+    shared = max(0.0, width) * max(0.0, height)
+    areas = [(box[2] - box[0]) * (box[3] - box[1]) for box in (one, other)]
+    return shared / (sum(areas) - shared)
+
+
+def by_hand(found: list[Tensor], truth: list[Tensor], least: float) -> float:
+    """Return the AP of one class: detections from the best on take the free object that they overlap most; what takes none
+    is wrong, unless it overlaps a difficult object; the highest precision from each of 101 recalls on."""
+    taken: set[tuple[int, int]] = set()
+    judged: list[bool] = []
+    rows = [(i, row) for i, rows in enumerate(found) for row in rows.tolist()]
+    for i, row in sorted(rows, key=lambda pair: -pair[1][4]):
+        overlaps = [(overlap_of(row, box), k, box[5]) for k, box in enumerate(truth[i].tolist())]
+        free = [(o, k) for o, k, flag in overlaps if o >= least and flag == COUNTED and (i, k) not in taken]
+        if free:
+            taken.add((i, max(free)[1]))
+            judged.append(True)
+        elif not any(o >= least and flag == DIFFICULT for o, _, flag in overlaps):
+            judged.append(False)
+    count = sum(int((boxes[:, 5] == COUNTED).sum()) for boxes in truth)
+    right = [sum(judged[: n + 1]) for n in range(len(judged))]
+    points = [(r / count, r / (n + 1)) for n, r in enumerate(right)]
+    return sum(max((p for r, p in points if r >= recall / 100 - 1e-9), default=0.0) for recall in range(101)) / 101
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_average_precision_with_difficult_objects_is_that_of_the_rule_by_hand(seed: int) -> None:
+    found, truth = random_scenes(12, seed)
+    found = [rows * torch.tensor([1, 1, 1, 1, 1, 0.0]) for rows in found]
+    truth = [
+        torch.cat([boxes[:, :4], torch.zeros(5, 1), torch.randint(0, 2, (5, 1)).float()], dim=1) for boxes in truth
+    ]
+    scores, per_class = average_precision(found, truth, 1)
+    assert 0.1 < scores["map"] < 0.95
+    assert scores["map50"] == pytest.approx(by_hand(found, truth, 0.5), abs=1e-6)
+    assert scores["map75"] == pytest.approx(by_hand(found, truth, 0.75), abs=1e-6)
+    assert per_class[0, 2] == sum(int((boxes[:, 5] == COUNTED).sum()) for boxes in truth)
+    others = [boxes * torch.tensor([1, 1, 1, 1, 1, 0.0]) for boxes in truth]
+    assert abs(average_precision(found, others, 1)[0]["map50"] - scores["map50"]) > 0.001
+
+
 class Oracle(nn.Module):
     """Finds what it was told, with a score of 0.9, and something of class 1 with 0.3."""
 
