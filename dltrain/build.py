@@ -43,7 +43,7 @@ from dltrain.optim import Optim
 from dltrain.pretrained import Beginning, of_run, published, trained_weights
 from dltrain.run import CHECKPOINTS, METRICS, Run, find
 from dltrain.tasks.directions import better
-from dltrain.types import Data, Interval, Standardizes
+from dltrain.types import Continues, Data, Interval, Standardizes
 
 log = logging.getLogger("dltrain")
 UNLIMITED = sys.maxsize
@@ -106,12 +106,17 @@ def _built(value: Any, path: str, available: dict[str, Any], plugins: list[str])
 
 
 def build(
-    config: dict[str, Any], fake: bool = False, trained: bool = False, description: dict[str, Any] | None = None
+    config: dict[str, Any],
+    fake: bool = False,
+    trained: bool = False,
+    description: dict[str, Any] | None = None,
+    continued: dict[str, Any] | None = None,
 ) -> Experiment:
     """Everything of a checked configuration but its run folder.
 
     `fake` (and debug=smoke) replaces the data by fakes and any run to begin with by a fresh network. `trained` says that
-    a checkpoint will be loaded: initial weights do not matter. `description` is of the data that it was trained on.
+    a checkpoint will be loaded: initial weights do not matter. `description` is of the data that it was trained on,
+    and `continued` too, where training goes on.
     """
     debug = config["debug"]
     plugins = config["plugins"]
@@ -130,6 +135,8 @@ def build(
     data: Data = make(config["dataset"], "dataset", named, plugins, settings["dataset"])
     if description:
         data.restore(description)
+    if continued and isinstance(data, Continues):
+        data.continue_as(continued)
     try:
         _ = data.spec
     except ValueError as e:

@@ -54,7 +54,8 @@ def go_on(run: Run, overrides: list[str], options: Options) -> None:
     if refused and state is not None:
         raise ConfigError(refused)
     where = Resume(state, store.stage_ends(state["index"])) if state is not None else None
-    trial = build.build(composed.config, trained=where is not None)
+    known = None if any(change.key.startswith("dataset.") for change in changed) else run.description()
+    trial = build.build(composed.config, trained=where is not None, continued=known)
     check_classes(trial.data, run)
     if where is not None:  # nothing is written unless it fits
         replanned = rates(fitting(trial, where, changed), where.state, changed)
@@ -66,9 +67,9 @@ def go_on(run: Run, overrides: list[str], options: Options) -> None:
         log.warning("the data set is not the one that the run began with: what follows is not what it would have been")
     if options.fork:
         with forked(run, composed, trial, where, options).locked() as fork:
-            continued(fork, composed, where, options, changed)
+            continued(fork, composed, where, options, changed, known)
     else:
-        continued(run, composed, where, options, changed)
+        continued(run, composed, where, options, changed, known)
 
 
 def check_classes(data: Data, run: Run) -> None:
@@ -130,9 +131,19 @@ def checked(folder: Path, state: dict[str, Any]) -> dict[str, Any]:
     return state
 
 
-def continued(run: Run, composed: Composed, where: Resume | None, options: Options, changed: list[Change]) -> None:
-    """Train on in `run`'s folder, from `where` or from the beginning; what was logged after it is dropped."""
-    experiment = build.build(composed.config, trained=where is not None)
+def continued(
+    run: Run,
+    composed: Composed,
+    where: Resume | None,
+    options: Options,
+    changed: list[Change],
+    known: dict[str, Any] | None,
+) -> None:
+    """Train on in `run`'s folder, from `where` or from the beginning; what was logged after it is dropped.
+
+    `known` is the description of the data that the run began with, None where its settings were changed.
+    """
+    experiment = build.build(composed.config, trained=where is not None, continued=known)
     _ = experiment.data.train.samples  # reads the data set
     session = build.session(experiment, run, options.command, composed.public)
     store = session.checkpoint.store

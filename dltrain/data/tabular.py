@@ -130,11 +130,12 @@ class Tabular:
         self.folds, self.fold, self.split_seed = folds, fold, split_seed
         self.epochs, self.balance, self.seed, self.device = epochs, balance, seed, torch.device("cpu")
         self.restored: dict[str, Any] | None = None
+        self.is_training = True
 
     @property
     def spec(self) -> Spec:
         """Of the restored run or the table, which is read for it; a stand-in where none is named."""
-        if self.restored:
+        if self.restored and not self.is_training:
             return _described(self.restored)
         return STAND_IN if self.source is None else self.loaded.spec
 
@@ -153,13 +154,13 @@ class Tabular:
         if not self.named:
             raise ConfigError([("dataset.target=null", "name the column to predict: dataset.target=COLUMN")])
         table = self.table(self.source)
-        trained = self.spec if self.restored else None
+        trained = _described(self.restored) if self.restored else None
         class_names = trained.class_names if trained else self.class_names(table)
         rows, targets = self.targets(table, class_names)
         parts = self.parts(table, targets)
         if self.restored:
             encoder = self.encoder
-            if self.restored["digest"] != table.digest:
+            if self.is_other(table.digest):
                 warn_of_unknown(table, encoder)
         else:
             refuse_total(table)
@@ -172,7 +173,7 @@ class Tabular:
             tell_of_missing(table.name, encoder, missing_values(table, encoder, rows), bool(self.restored))
         inputs = encoder(table.columns, rows)
         formats = tuple(table.columns[name].number_format for name in self.named)
-        if self.test_source and (not self.restored or self.restored["digest"] == table.digest):
+        if self.test_source and not self.is_other(table.digest):
             test = self.table(self.test_source, Known(encoder, formats, class_names))
             warn_of_unknown(test, encoder)
             rows, test_targets = self.targets(test, class_names)
@@ -319,7 +320,7 @@ class Tabular:
     def parts(self, table: Table, targets: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Which of the rows with `targets` are for training, validation and testing."""
         everyone, nobody = torch.arange(len(targets)), torch.arange(0)
-        if self.restored and self.restored["digest"] != table.digest:
+        if self.is_other(table.digest):
             return nobody, nobody, everyone
         test = held_out(targets, 0.0 if self.test_source else self.test_fraction, self.split_seed)
         rest = everyone[~test]
@@ -342,7 +343,7 @@ class Tabular:
     @cached_property
     def class_counts(self) -> tuple[int, ...]:
         """Training samples of each class, of the table that was trained on; none of a regression."""
-        if self.restored:
+        if self.restored and not self.is_training:
             return tuple(self.restored.get("class_counts", ()))
         return self.train.class_counts(self.spec.num_classes)
 
@@ -366,7 +367,7 @@ class Tabular:
     def test_rule(self) -> str:
         if self.test_source:
             return ""
-        if self.restored and self.restored["digest"] != self.loaded.digest:
+        if self.is_other(self.loaded.digest):
             return ""
         what = "the rows of each class" if self.loaded.spec.class_names else "the rows"
         return drawn_share(self.test_fraction, what, self.split_seed)
@@ -406,7 +407,15 @@ class Tabular:
             _described(description)
         except (AttributeError, KeyError, TypeError, ValueError) as e:
             raise unsound(repr(e)) from e
-        self.restored = description
+        self.restored, self.is_training = description, False
+
+    def continue_as(self, description: dict[str, Any]) -> None:
+        self.restore(description)
+        self.is_training = True
+
+    def is_other(self, digest: str) -> bool:
+        """Return whether a table is another than the one that a finished run was trained on: all of it is for testing."""
+        return self.restored is not None and not self.is_training and self.restored["digest"] != digest
 
     def encode(self, paths: Sequence[Path]) -> Iterator[Sample]:
         """A sample of every row of the files; columns are found by name, and others are not looked at."""

@@ -28,6 +28,7 @@ from dltrain.types.abilities import (
     Writes,
 )
 from dltrain.types.data import (
+    Continues,
     Data,
     DataSplit,
     Sample,
@@ -84,6 +85,7 @@ __all__ = [
     "BatchSize",
     "Boxes",
     "ColumnName",
+    "Continues",
     "CountsClasses",
     "Data",
     "DataSplit",

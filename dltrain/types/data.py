@@ -173,6 +173,14 @@ class Data(Protocol):
 
 
 @runtime_checkable
+class Continues(Protocol):
+    """Data that can be read on in training as it was read before."""
+
+    def continue_as(self, description: dict[str, Any]) -> None:
+        """Take over what was learned from the training data; unlike after `restore`, the splits stay what they were."""
+
+
+@runtime_checkable
 class Standardizes(Protocol):
     """Data of images that can be standardized by other figures than its own: those that a trained network knows."""
 

@@ -443,3 +443,27 @@ def test_durations_are_seconds_in_whatever_unit_a_file_stores_them() -> None:
     runs[0].restore(json.loads(json.dumps(runs[0].description())))
     rows = [sample.inputs for sample in runs[0].encode([Path("1.parquet")])]
     assert torch.equal(torch.stack([row for row in rows if row is not None]), runs[1].loaded.inputs)
+
+
+def test_training_goes_on_with_what_the_run_learned_of_its_table(dltrain, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A resume keeps the encoder of the run, also of an older version's, and the splits; unless settings change."""
+    path = table("c,x,y", [f"{('NA', ' a', 'b')[i % 3]},{i},{'pq'[i % 2]}" for i in range(60)])
+    fresh = Tabular(path, "y")
+    description = json.loads(json.dumps(fresh.description()))
+    description["encoder"]["categories"][0]["texts"] = [" a", "NA", "b"]
+    description["digest"] = "another"
+    data = Tabular(path, "y")
+    data.continue_as(description)
+    assert data.spec.feature_names == ("x", "c=other", "c= a", "c=NA", "c=b")
+    assert torch.equal(data.loaded.train, fresh.loaded.train)
+    assert torch.equal(data.loaded.targets, fresh.loaded.targets)
+    assert data.loaded.inputs[:3, 1:].argmax(dim=1).tolist() == [2, 1, 3]
+    known: list[dict[str, Any]] = []
+    monkeypatch.setattr(Tabular, "continue_as", lambda self, description: known.append(description))
+    on_it = ("dataset=tabular", f"dataset.path={path}", "dataset.target=y", "callbacks=quiet", "trainer.epochs=1")
+    run = dltrain(*on_it, "--json").json["run"]
+    assert dltrain("resume", run, "trainer.epochs=2").code == 0
+    assert known[0]["encoder"] == json.loads(json.dumps(fresh.description()))["encoder"]
+    del known[:]
+    dltrain("resume", run, "trainer.epochs=3", "dataset.batch_size=16")
+    assert known == []
