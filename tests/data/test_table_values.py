@@ -448,11 +448,11 @@ def test_durations_are_seconds_in_whatever_unit_a_file_stores_them() -> None:
 def test_training_goes_on_with_what_the_run_learned_of_its_table(dltrain, monkeypatch: pytest.MonkeyPatch) -> None:
     """A resume keeps the encoder of the run, also of an older version's, and the splits; unless settings change."""
     path = table("c,x,y", [f"{('NA', ' a', 'b')[i % 3]},{i},{'pq'[i % 2]}" for i in range(60)])
-    fresh = Tabular(path, "y")
+    fresh = Tabular(path, "y", missing="error")
     description = json.loads(json.dumps(fresh.description()))
     description["encoder"]["categories"][0]["texts"] = [" a", "NA", "b"]
     description["digest"] = "another"
-    data = Tabular(path, "y")
+    data = Tabular(path, "y", missing="error")
     data.continue_as(description)
     assert data.spec.feature_names == ("x", "c=other", "c= a", "c=NA", "c=b")
     assert torch.equal(data.loaded.train, fresh.loaded.train)
@@ -460,7 +460,14 @@ def test_training_goes_on_with_what_the_run_learned_of_its_table(dltrain, monkey
     assert data.loaded.inputs[:3, 1:].argmax(dim=1).tolist() == [2, 1, 3]
     known: list[dict[str, Any]] = []
     monkeypatch.setattr(Tabular, "continue_as", lambda self, description: known.append(description))
-    on_it = ("dataset=tabular", f"dataset.path={path}", "dataset.target=y", "callbacks=quiet", "trainer.epochs=1")
+    on_it = (
+        "dataset=tabular",
+        f"dataset.path={path}",
+        "dataset.target=y",
+        "callbacks=quiet",
+        "trainer.epochs=1",
+        "dataset.missing=error",
+    )
     run = dltrain(*on_it, "--json").json["run"]
     assert dltrain("resume", run, "trainer.epochs=2").code == 0
     assert known[0]["encoder"] == json.loads(json.dumps(fresh.description()))["encoder"]
