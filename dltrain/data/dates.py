@@ -63,6 +63,8 @@ def formats_of(texts: Sequence[str]) -> list[str]:
     step = max(1, len(texts) // SAMPLE)
     counts = {form: _count(texts[::step], form) for form in ("ISO", "quarter", *FORMATS)}
     most = max(counts.values())
+    if most == counts["ISO"]:
+        return ["ISO"] if most else []
     best = [form for form, count in counts.items() if count == most > 0]
     full = [form for form in best if _count(texts, form) == len(texts)] if len(best) > 1 else []
     return full or best

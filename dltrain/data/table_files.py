@@ -411,6 +411,21 @@ class TableFile:
 
     # row by row
 
+    def names(self) -> list[str]:
+        """Return the names of all columns; InputError for a file that cannot be read."""
+        self.check()
+        if self.path.suffix.lower() in PARQUET:
+            return list(self.parquet().column_names)
+        return next(self.records(), (1, []))[1]
+
+    def sample(self) -> dict[str, list[str]]:
+        """Return the texts of the first rows, by column."""
+        if self.path.suffix.lower() in PARQUET:
+            start = self.parquet().slice(0, SAMPLE)
+            return {name: sample_texts(start.column(name)) for name in start.column_names}
+        rows = [texts for _, texts, _ in itertools.islice(self.rows((), self.names()), SAMPLE)]
+        return {name: [texts.get(name, "") for texts in rows] for name in self.names()}
+
     def rows(self, numbers: Collection[str], texts: Collection[str]) -> Iterator[Row]:
         """Yield every row as file:line, the texts of the columns named, by column, and what is wrong with it.
 
@@ -443,3 +458,13 @@ class TableFile:
                     raise InputError(self.unreadable(name, table)) from e
         for row in range(table.num_rows):
             yield f"{self.path}:{row + 1}", {name: values[row] for name, values in columns.items()}, ""
+
+
+def sample_texts(values: pa.ChunkedArray) -> list[str]:
+    """Return values as texts, and empty ones of a type that has no texts."""
+    import pyarrow as pa
+
+    try:
+        return row_texts(values, as_number=False)
+    except pa.ArrowException:
+        return [""] * len(values)

@@ -3,20 +3,84 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dltrain.data.dates import as_date
-from dltrain.data.table import Table
-from dltrain.errors import InputError
+from dltrain.data.dates import as_date, looks_like_dates, moments
+from dltrain.data.header import is_number
+from dltrain.data.table import Column, Request, Table
+from dltrain.data.table_files import TableFile
+from dltrain.errors import ConfigError, InputError
 
 log = logging.getLogger("dltrain")
 DAY_SECONDS = 86_400
 MAX_STEP = 1.7  # times the usual one: months have 28 to 31 days, and a longer step is a gap
 WEEKEND = 3 * DAY_SECONDS  # from Friday to Monday
 FRIDAY = 1  # of (days since 1970) mod 7
+TIME_NAMES = frozenset(
+    ("date", "datetime", "time", "timestamp", "day", "month", "year", "ds", "t", "index", "step", "period", "unix")
+)
 HELP = "dataset.time=none takes the rows as they stand"
+
+
+@dataclass(frozen=True)
+class TimeColumn:
+    """The column that says when each row of a series is: by dates, or by numbers."""
+
+    name: str
+    dates: bool
+
+
+def find_time_column(sample: Mapping[str, Sequence[str]], series: str) -> TimeColumn | None:
+    """Return the column of dates in a table, else one of numbers whose name says time; None where there is neither.
+
+    `sample` are texts by column; `series` is the column that is not asked.
+    """
+    others = {name: [text for text in texts if text.strip()] for name, texts in sample.items() if name != series}
+    for name, texts in others.items():
+        if looks_like_dates(texts):
+            return TimeColumn(name, dates=True)
+    for name, texts in others.items():
+        if name.strip().lower() in TIME_NAMES and texts and all(map(is_number, texts)):
+            return TimeColumn(name, dates=False)
+    return None
+
+
+def named_time_column(sample: Mapping[str, Sequence[str]], name: str) -> TimeColumn:
+    """Return the column that the user says is the time; ConfigError where there is none of that name."""
+    if name not in sample:
+        columns = ", ".join(sample)
+        raise ConfigError([(f"dataset.time={name}", f"there is no column of that name, but {columns} (auto, none)")])
+    present = [text for text in sample[name] if text.strip()]
+    return TimeColumn(name, dates=not all(map(is_number, present)))
+
+
+def times_of(file: TableFile, column: TimeColumn) -> NDArray[np.float64]:
+    """Read when each row of a file is: seconds since 1970, or the column's numbers; NaN where it does not say."""
+    if not column.dates:
+        return file.read(Request([column.name], numbers={column.name: None})).columns[column.name].values
+    read = file.read(Request([column.name], categories=[column.name])).columns[column.name]
+    times = moments(read.texts or (), read.values)
+    return np.where(read.missing(), np.nan, times)
+
+
+def in_order(table: Table, file: TableFile, column: TimeColumn) -> Table:
+    """Return the table with its rows in the order of time, as `order_of` finds it."""
+    times = times_of(file, column)
+    if not column.dates and (np.diff(np.sort(times)) == 0).any():
+        return table  # numbers that come again do not say when a row is: a month's, or a year's of several months
+    order = order_of(table, column.name, times, column.dates)
+    if order is None:
+        return table
+    columns = {name: _ordered(one, order) for name, one in table.columns.items()}
+    return replace(table, columns=columns, where=lambda row: table.where(int(order[row])))
+
+
+def _ordered(column: Column, order: NDArray[np.int64]) -> Column:
+    return replace(column, values=column.values[order])
 
 
 def order_of(table: Table, name: str, times: NDArray[np.float64], written: bool) -> NDArray[np.int64] | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -12,18 +13,25 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
+from dltrain.data.column_plan import end_of
 from dltrain.data.column_reader import DecimalMark, MissingValue, ThousandsMark
+from dltrain.data.dates import looks_like_dates
 from dltrain.data.description import unsound
 from dltrain.data.encoding import FARTHEST, statistics
 from dltrain.data.fake import Fake
+from dltrain.data.header import is_number
 from dltrain.data.number_format import NumberFormat
 from dltrain.data.split import Split
 from dltrain.data.table import Column, Request, Table, TableSource, column_name
 from dltrain.data.table_files import TableFile
+from dltrain.data.time_order import TimeColumn, find_time_column, in_order, named_time_column
 from dltrain.errors import ConfigError, InputError
-from dltrain.types import BatchSize, ColumnName, Fraction, PositiveInt, Sample, Spec
+from dltrain.types import BatchSize, ColumnName, Fraction, Listing, PositiveInt, Sample, Spec
+
+log = logging.getLogger("dltrain")
 
 
 @dataclass(frozen=True)
@@ -34,10 +42,24 @@ class Loaded:
     mean: float
     std: float
     format: NumberFormat
+    column: str
     train: Tensor
     val: Tensor
     test: Tensor
     digest: str
+
+
+def empty_value(table: Table, name: str, absent: NDArray[np.bool_]) -> str:
+    """Say where a series has no value, and what to do: at its end may be the steps that are to be forecast."""
+    end = end_of(table, absent)
+    first = table.where(int(absent.argmax()))
+    if end:
+        return f"{first}: column '{name}' is empty{end}: if these are steps to be forecast, cut the rows off"
+    start = int((~absent).argmax())
+    if start and not absent[start:].any():
+        return f"{first}: column '{name}' is empty up to {table.where(start - 1)}: cut the rows off"
+    more = f" ({int(absent.sum()):,} such rows)" if absent.sum() > 1 else ""
+    return f"{first}: column '{name}' is empty{more}: a series has no gaps; fill the value in"
 
 
 class TimeSeries:
@@ -49,6 +71,9 @@ class TimeSeries:
     part is seen in an earlier one. All are standardized by the training part. Of a series other than the one a run was
     trained on all is for testing. Windows are views of the one series, copied a batch at a time.
 
+    Rows are put into the order of the column `time`: "auto" is one of dates, or of numbers with a name such as t or year,
+    if there is one; "none" takes the rows as they stand. What is changed is told in a line.
+
     InputError with file and line for a value that is missing, and for a part too short for a window with its targets.
     """
 
@@ -56,6 +81,7 @@ class TimeSeries:
         self,
         path: str | None = None,
         column: ColumnName | None = None,
+        time: ColumnName = "auto",
         window: PositiveInt = 24,
         horizon: PositiveInt = 1,
         delimiter: str | None = None,
@@ -85,6 +111,7 @@ class TimeSeries:
         )
         self.source = self.open(path) if path is not None else source
         self.column_name = None if column is None else column_name(column)
+        self.time = column_name(time)
         self.window, self.horizon = window, horizon
         self.batch_size, self.eval_batch_size = batch_size, eval_batch_size
         self.val_fraction, self.test_fraction = val_fraction, test_fraction
@@ -114,13 +141,11 @@ class TimeSeries:
     def loaded(self) -> Loaded:
         if self.source is None:
             raise ConfigError([("dataset.path=null", "name the file of the series: dataset.path=FILE.csv or .parquet")])
-        table = self.source.read(self.request)
+        table = self.read(self.source)
         column = self.column(table)
         values = column.values
         if (absent := column.missing()).any():
-            raise InputError(
-                f"{table.where(int(absent.argmax()))}: column '{column.name}' is empty: a series has no gaps"
-            )
+            raise InputError(empty_value(table, column.name, absent))
         test, val = (round(fraction * len(values)) for fraction in (self.test_fraction, self.val_fraction))
         borders = [0, len(values) - val - test, len(values) - test, len(values)]
         if self.restored and self.restored["digest"] != table.digest:
@@ -135,7 +160,48 @@ class TimeSeries:
         else:
             mean, std = statistics(values[: borders[1]])
         series = torch.from_numpy(np.clip((values - mean) / std, -FARTHEST, FARTHEST).astype(np.float32))
-        return Loaded(series, mean, std, column.number_format, parts[0], parts[1], parts[2], table.digest)
+        return Loaded(series, mean, std, column.number_format, column.name, parts[0], parts[1], parts[2], table.digest)
+
+    def read(self, source: TableSource) -> Table:
+        """Read the series, with its rows in the order of time."""
+        table = source.read(self.request)
+        if not isinstance(source, TableFile):
+            return table
+        time = self.time_column(source, self.column(table).name)
+        return in_order(table, source, time) if time else table
+
+    def time_column(self, file: TableFile, series: str) -> TimeColumn | None:
+        """Return the column that orders the rows: the run's, the one that is named, or one that looks like it."""
+        if self.time == "none":
+            return None
+        sample = file.sample()
+        if self.restored:
+            saved = self.restored.get("time")
+            if saved and saved["name"] not in sample:
+                log.warning(f"{file.path}: there is no column '{saved['name']}': the rows are taken as they stand")
+                return None
+            return TimeColumn(**saved) if saved else None
+        return find_time_column(sample, series) if self.time == "auto" else named_time_column(sample, self.time)
+
+    @property
+    def spec_is_read(self) -> bool:
+        return self.source is not None and not self.restored
+
+    def inspect(self) -> list[Listing]:
+        """Return the table of columns: what each looks like, and what it is used for."""
+        if not isinstance(self.source, TableFile):
+            return []
+        sample = self.source.sample()
+        series = self.column_name or next(iter(sample))
+        time = self.time_column(self.source, series)
+        rows: list[tuple[str | int | float, ...]] = []
+        for name, texts in sample.items():
+            use = "series" if name == series else "time" if time and name == time.name else "left out"
+            numeric = all(is_number(text) for text in texts if text.strip())
+            kind = "date" if looks_like_dates(texts) else "number" if numeric or name == series else "text"
+            rows.append((name, kind, use, next((text for text in texts if text.strip()), "")))
+        title = f"columns of {self.source.path}, {len(self.loaded.series):,} rows"
+        return [Listing("columns", ("name", "type", "use", "example"), rows, title)]
 
     @property
     def request(self) -> Request:
@@ -209,8 +275,19 @@ class TimeSeries:
             "mean": self.loaded.mean,
             "std": self.loaded.std,
             "format": asdict(self.loaded.format),
+            "time": self.saved_time,
             "digest": self.loaded.digest,
         }
+
+    @property
+    def saved_time(self) -> dict[str, Any] | None:
+        """The column that orders the rows, for the run's description."""
+        if self.restored:
+            return self.restored.get("time")
+        if not isinstance(self.source, TableFile):
+            return None
+        time = self.time_column(self.source, self.loaded.column)
+        return asdict(time) if time else None
 
     def restore(self, description: dict[str, Any]) -> None:
         try:
@@ -226,12 +303,14 @@ class TimeSeries:
         mean, std = self.spec.target_mean[0], self.spec.target_std[0]
         for path in paths:
             try:
-                column = self.column(self.open(path).read(self.request))
+                table = self.read(self.open(path))
+                column = self.column(table)
             except (ConfigError, InputError) as e:
                 yield Sample(str(path), None, str(e))
                 continue
             values = column.values[-self.window :]
             problem = "" if len(values) == self.window else f"{len(values)} values; a window is {self.window}"
-            problem = problem or ("a value of the last window is missing" if np.isnan(values).any() else "")
+            if not problem and np.isnan(values).any():
+                problem = empty_value(table, column.name, column.missing())
             inputs = torch.from_numpy(((values - mean) / std).astype(np.float32)).unsqueeze(1)
             yield Sample(str(path), None if problem else inputs, problem)

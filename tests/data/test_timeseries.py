@@ -127,7 +127,7 @@ def test_the_last_window_of_a_file_is_what_is_continued() -> None:
     scaled = (torch.arange(5.0) - trained.loaded.mean) / trained.loaded.std
     assert torch.allclose(long.inputs, scaled.unsqueeze(1))
     assert short.problem == "2 values; a window is 5"
-    assert gap.problem == "a value of the last window is missing"
+    assert gap.problem.startswith("gap.csv:6: column 'x' is empty from here to the end (1 row, the last is gap.csv:6)")
     assert "there is no such file" in absent.problem
 
 
