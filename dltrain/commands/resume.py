@@ -23,7 +23,7 @@ from dltrain.config.compose import Composed, compose_over
 from dltrain.config.overrides import expand_home, take
 from dltrain.config.own_settings import belongs
 from dltrain.config.read import read_mapping
-from dltrain.data.trained_classes import unknown_classes
+from dltrain.data.trained_classes import few_of, unknown_classes
 from dltrain.engine import Engine, Resume
 from dltrain.errors import ConfigError, InputError, UsageError
 from dltrain.files import replace_file
@@ -80,11 +80,13 @@ def check_classes(data: Data, run: Run) -> None:
     known, here = (run.description() or {}).get("class_names"), list(data.spec.class_names)
     if not isinstance(known, list) or not known or not here or here == known:
         return
-    if unknown := [name for name in here if name not in known]:
+    trained = set(known)
+    if unknown := [name for name in here if name not in trained]:
         raise unknown_classes(unknown, known)
+    first = next((k for k, pair in enumerate(zip(here, known, strict=False)) if pair[0] != pair[1]), len(here))
     raise InputError(
-        f"the data has the classes {', '.join(here)}, and the run {', '.join(known)}; training can only go on with the "
-        "same classes in the same order"
+        f"the data has the classes {few_of(here[first:])}, and the run {few_of(known[first:])}, from class number {first} "
+        "on; training can only go on with the same classes in the same order"
     )
 
 

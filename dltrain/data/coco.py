@@ -148,10 +148,11 @@ class Description:
                 raise InputError(f"{self.path}: the images with the ids {first[path]} and {key} are both {path}")
             first[path] = key
             found[key] = Scene(str(path), size=stated_size(image))
+        labels = {name: label for label, name in enumerate(names)}
         for number, annotation in enumerate(self.annotations, 1):
             own = annotation.get("id", f"number {number}") if isinstance(annotation, dict) else number
             at = f"{self.path}: annotation {own}"
-            box = self.box_of(annotation, names, at, problems)
+            box = self.box_of(annotation, labels, at, problems)
             if box is None:
                 continue
             key = identifier(annotation["image_id"])
@@ -160,10 +161,9 @@ class Description:
             found[key].boxes.append(box)
         return list(found.values())
 
-    def box_of(self, annotation: Any, names: tuple[str, ...], at: str, problems: list[str]) -> Box | None:
-        """Return the box of an annotation; None for one that cannot be read, which is added to
-        `problems`.
-        """
+    def box_of(self, annotation: Any, labels: dict[str, int], at: str, problems: list[str]) -> Box | None:
+        """Return the box of an annotation, by the class number of each name; None for one that cannot be read, which is
+        added to `problems`."""
         try:
             x, y, width, height = (float(v) if v is not None else math.nan for v in annotation["bbox"])
             category = identifier(annotation["category_id"])
@@ -173,7 +173,7 @@ class Description:
             problems.append(f"{at}: expected image_id, category_id and bbox, which is [x, y, width, height] in numbers")
             return None
         name = self.categories.get(category)
-        if name not in names:
+        if name not in labels:
             known = f" ({name}) in the training file" if name is not None else ""
             problems.append(f"{at}: there is no category {annotation['category_id']}{known}")
             return None
@@ -181,7 +181,7 @@ class Description:
             problems.append(f"{at}: expected iscrowd and ignore to be 0 or 1")
             return None
         flag = CROWD if flags[0] else DIFFICULT if flags[1] else COUNTED
-        return Box((x, y, x + width, y + height), names.index(name), at, flag)
+        return Box((x, y, x + width, y + height), labels[name], at, flag)
 
 
 def unique(entries: Any, path: Path, kind: str) -> dict[str, dict[str, Any]]:

@@ -144,7 +144,8 @@ class Detection:
         used = targets[..., CLASS][is_box(targets)].long().unique().tolist()
         if unknown := sorted({here[k] for k in used} - set(trained)):
             raise unknown_classes(unknown, trained)
-        number = [float(trained.index(name)) if name in trained else NONE for name in here]
+        trained_number = {name: float(k) for k, name in enumerate(trained)}
+        number = [trained_number.get(name, NONE) for name in here]
         renumbered = targets.clone()
         renumbered[..., CLASS] = torch.tensor([*number, NONE])[
             targets[..., CLASS].long()

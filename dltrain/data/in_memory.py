@@ -126,14 +126,14 @@ class InMemory:
         here, trained = self.source.spec.class_names, self.stored_spec.class_names
         if (shape := tuple(inputs.shape[1:])) != self.stored_spec.input_shape:
             raise InputError(f"inputs have the shape {shape}; the run was trained on {self.stored_spec.input_shape}")
-        unknown = [name for name in here if name not in trained]
+        number = {name: k for k, name in enumerate(trained)}
+        unknown = [name for name in here if name not in number]
         if unknown and len(here) > len(trained):
             raise InputError(
                 f"the data has {len(here)} classes; the run knows {len(trained)}: {unknown_classes(unknown, trained)}"
             )
         if unknown:
             raise unknown_classes(unknown, trained)
-        number = {name: k for k, name in enumerate(trained)}
         return torch.tensor([number[name] for name in here], dtype=torch.int64)[targets]
 
     @cached_property

@@ -16,6 +16,10 @@ def unknown_classes(unknown: Iterable[str], trained: Sequence[str]) -> InputErro
     for name in unknown:
         alike = spelled.get(name.strip().lower())
         named.append(f"{name} (it knows {alike})" if alike is not None else name)
-    more = f" and {len(trained) - MAX_NAMES_SHOWN:,} more" if len(trained) > MAX_NAMES_SHOWN else ""
-    known = ", ".join(trained[:MAX_NAMES_SHOWN])
-    return InputError(f"the run knows no class {', '.join(named)}; its classes are {known}{more}")
+    return InputError(f"the run knows no class {few_of(named)}; its classes are {few_of(trained)}")
+
+
+def few_of(names: Sequence[str]) -> str:
+    """Return the first of `names`, and how many more there are."""
+    more = f" and {len(names) - MAX_NAMES_SHOWN:,} more" if len(names) > MAX_NAMES_SHOWN else ""
+    return ", ".join(names[:MAX_NAMES_SHOWN]) + more

@@ -147,10 +147,11 @@ def read_voc(root: Path, name: str, classes: tuple[str, ...]) -> Listing:
     images = images_of(folder, files, elements)
     if len(files) == len(there):
         report_unused(folder / "JPEGImages", images)
+    labels = {name: label for label, name in enumerate(names)}
     problems: list[str] = []
     scenes: dict[str, Scene] = {}
     for stem, element in elements.items():
-        found = [box_of(o, files[stem], names, problems) for o in element.all("object")]
+        found = [box_of(o, files[stem], labels, problems) for o in element.all("object")]
         boxes = [box for box in found if box is not None]
         scenes[stem] = Scene(str(images[stem]), boxes, size=stated_size(element))
     return Listing(names, {part: [scenes[stem] for stem in found] for part, found in parts.items()}, problems)
@@ -248,10 +249,11 @@ def stated_size(element: Element) -> tuple[int, int] | None:
     return size if min(size) > 0 else None
 
 
-def box_of(element: Element, path: Path, names: tuple[str, ...], problems: list[str]) -> Box | None:
-    """Return the box of an object; None for one that cannot be read, which is added to `problems`."""
+def box_of(element: Element, path: Path, labels: dict[str, int], problems: list[str]) -> Box | None:
+    """Return the box of an object, by the class number of each name; None for one that cannot be read, which is added to
+    `problems`."""
     at, name = f"{path}:{element.line}", element.value("name")
-    if name not in names:
+    if name not in labels:
         problems.append(f"{at}: there is no class {name!r}")
         return None
     inner = next(iter(element.all("bndbox")), Element("", 0))
@@ -265,4 +267,4 @@ def box_of(element: Element, path: Path, names: tuple[str, ...], problems: list[
         at = f"{path}:{element.line_of('difficult')}"
         problems.append(f"{at}: difficult is {element.value('difficult')!r}; expected 0 or 1")
         return None
-    return Box((x1 - 1, y1 - 1, x2, y2), names.index(name), at, DIFFICULT if difficult else COUNTED)
+    return Box((x1 - 1, y1 - 1, x2, y2), labels[name], at, DIFFICULT if difficult else COUNTED)

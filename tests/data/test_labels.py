@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from dltrain.commands.resume import check_classes
 from dltrain.data.tabular import Tabular
 from dltrain.data.text_files import TextFiles
 from dltrain.errors import InputError
@@ -54,3 +56,16 @@ def test_a_message_on_unknown_classes_names_a_few_of_many() -> None:
     ) as raised:
         _ = other.test
     assert len(str(raised.value)) < 300
+
+
+def test_a_resume_with_other_classes_shows_where_they_differ() -> None:
+    known = [f"c{k}" for k in range(1000)]
+    here = [*known[:700], known[701], known[700], *known[702:]]
+    data: Any = SimpleNamespace(spec=SimpleNamespace(class_names=tuple(here)))
+    run: Any = SimpleNamespace(description=lambda: {"class_names": known})
+    with pytest.raises(
+        InputError, match=r"c701, c700, c702, .* more, and the run c700, c701, .* from class number 700 on"
+    ):
+        check_classes(data, run)
+    with pytest.raises(InputError, match=r"the run knows no class x0, .*x49 and 250 more; its classes are c0"):
+        check_classes(SimpleNamespace(spec=SimpleNamespace(class_names=tuple(f"x{k}" for k in range(300)))), run)
