@@ -58,10 +58,13 @@ def row_labels(name: str, texts: Sequence[str], codes: NDArray[np.int64]) -> str
 
 
 def numbers_every_row(values: NDArray[np.float64]) -> bool:
-    """Return whether the values (N,) are 0, 1, 2, ... or 1, 2, 3, ... in the order of the rows."""
-    if len(values) < 2 or values[0] not in (0, 1):
+    """Return whether the values (N,) count the rows one by one, from any number on, or are 0..N-1 or 1..N in any order."""
+    if len(values) < 2 or np.isnan(values).any():
         return False
-    return bool((np.diff(values) == 1).all())
+    if (np.diff(values) == 1).all():
+        return True
+    ordered = np.sort(values)
+    return bool(ordered[0] in (0, 1) and (np.diff(ordered) == 1).all())
 
 
 def _is_number(text: str) -> bool:

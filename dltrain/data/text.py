@@ -21,6 +21,7 @@ from dltrain.data.split import drawn_share, held_out
 from dltrain.data.text_encoding import check_encoding
 from dltrain.data.tokenizer import Kind, Tokenizer
 from dltrain.data.tokens import Batching, Keep, Ragged, TokenSplit, tokenized
+from dltrain.data.values import KnownTexts
 from dltrain.errors import ConfigError, InputError
 from dltrain.types import BatchSize, Fraction, Ge, Gt, PositiveInt, ReadsFiles, Sample, Spec
 
@@ -190,10 +191,10 @@ class Text:
         not."""
         assert self.restored
         here, trained = self.source.class_names, self.restored[1]
-        if unknown := sorted(set(here) - set(trained)):
+        known = KnownTexts(trained)
+        if unknown := sorted(name for name in here if known.find(name) < 0):
             raise InputError(f"the run knows no class {shown_names(unknown)}; its classes are {shown_names(trained)}")
-        number = {name: k for k, name in enumerate(trained)}
-        return torch.tensor([number[name] for name in here], dtype=torch.int64)[targets]
+        return torch.tensor([known.find(name) for name in here], dtype=torch.int64)[targets]
 
     def split(self, name: str, batch_size: BatchSize, seed: int | None) -> TokenSplit:
         loaded, tokens = self.loaded, self.tokens_per_batch if seed is not None else None

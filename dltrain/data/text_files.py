@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+from collections import Counter
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
@@ -16,9 +18,11 @@ from dltrain.data.text import Labelled, Text
 from dltrain.data.text_folder import TextFolder, Texts
 from dltrain.data.tokenizer import Kind
 from dltrain.data.tokens import Keep
+from dltrain.data.values import MISSING_WORDS, KnownTexts, value_key
 from dltrain.errors import InputError
 from dltrain.types import BatchSize, ColumnName, Fraction, Ge, Gt, PositiveInt
 
+log = logging.getLogger("dltrain")
 EXPECTED = "a folder with texts in a folder for each class (or train/ and test/ with such), or a csv, tsv or jsonl file"
 STATED = 1000  # texts, until they are read
 
@@ -118,15 +122,43 @@ class FileTexts:
             raise InputError(f"{path}: expected {EXPECTED}")
         texts, labels = [], []
         text, label = self.text, self.label
+        first: dict[str, tuple[str, int]] = {}
+        trained = sorted(known or ())
+        found = KnownTexts(trained)
         for record in records(path, (text, label), self.encoding):
             name = record.fields[label].strip()
             if not name:
                 raise InputError(f"{path}:{record.line}: the field '{label}' is empty: it names the text's class")
-            if known is not None and name not in known:
+            if known is None:
+                refuse_same_value(path, record.line, name, first)
+            elif (position := found.find(name)) < 0:
                 raise InputError(f"{path}:{record.line}: no training text has the class '{name}'")
+            else:
+                name = trained[position]
             texts.append(record.fields[text].encode(errors="replace"))
             labels.append(name)
+        if known is None:
+            warn_of_missing_labels(path, labels)
         return texts, labels
+
+
+def refuse_same_value(path: Path, line: int, label: str, first: dict[str, tuple[str, int]]) -> None:
+    """InputError for a label that is one value with another one, such as 1 and 1.0, as in the labels of tables.
+
+    `first` holds the first text and line of every value so far.
+    """
+    other, at = first.setdefault(value_key(label), (label, line))
+    if other != label:
+        raise InputError(
+            f"{path}:{line}: the label {label!r} is the same value as {other!r} ({path}:{at}): write it in one way"
+        )
+
+
+def warn_of_missing_labels(path: Path, labels: Sequence[str]) -> None:
+    """Say which labels mean "no value" in a table: here they are classes."""
+    for label, count in sorted(Counter(labels).items()):
+        if label in MISSING_WORDS:
+            log.warning(f"{path}: {label!r}, which {count:,} texts have for a label, is a class, not a missing label")
 
 
 class TextFiles(Text):

@@ -474,3 +474,12 @@ def test_training_goes_on_with_what_the_run_learned_of_its_table(dltrain, monkey
     del known[:]
     dltrain("resume", run, "trainer.epochs=3", "dataset.batch_size=16")
     assert known == []
+
+
+@pytest.mark.parametrize(
+    "numbers", [range(60), range(1, 61), range(1001, 1061), random.Random(0).sample(range(60), 60)]
+)
+def test_a_column_that_numbers_the_rows_is_told(numbers: Any, caplog: pytest.LogCaptureFixture) -> None:
+    path = table("id,x,y", [f"{n},{i % 7},{'ab'[i % 2]}" for i, n in enumerate(numbers)])
+    assert Tabular(path, "y").spec.feature_names == ("id", "x")
+    assert "id counts the rows: dataset.ignore=[id] leaves it out" in caplog.text
