@@ -25,6 +25,7 @@ from dltrain.config.suggest import common_keys, default_keys
 from dltrain.console import open_closed_descriptors, safe_streams
 from dltrain.errors import DltrainError, Interrupted, StoppedBySignal, UsageError, ending_signals
 from dltrain.files import to_json
+from dltrain.report.text import screen_width, wrap
 
 log = logging.getLogger("dltrain")
 
@@ -214,7 +215,15 @@ def _as_override(flag: str, following: list[str]) -> str:
 
 
 class Screen(logging.StreamHandler[Any]):
-    """Plain messages on standard output. A message that cannot be formatted is a fault of dltrain's, and is raised."""
+    """Plain messages on standard output, on a terminal with lines broken between words.
+
+    A message that cannot be formatted is a fault of dltrain's, and is raised.
+    """
+
+    def format(self, record: logging.LogRecord) -> str:
+        text = super().format(record)
+        width = screen_width()
+        return text if width is None else wrap(text, width)
 
     def handleError(self, record: logging.LogRecord) -> None:
         raise

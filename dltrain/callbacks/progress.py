@@ -5,19 +5,23 @@ from __future__ import annotations
 import logging
 import sys
 import time
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from dltrain.callbacks.metrics_log import MetricsLog
 from dltrain.callbacks.timer import Timer
 from dltrain.engine import Callback, Engine
 from dltrain.report.figures import shown_as
-from dltrain.report.text import duration, number
+from dltrain.report.text import cells, cut, duration, number, pad
 from dltrain.types import PositiveFloat
 
 if TYPE_CHECKING:
     from rich.progress import Progress as Bar
+    from rich.text import Text
 
 log = logging.getLogger("dltrain")
+MIN_BAR = 5  # columns
 
 
 class Progress(Callback):
@@ -41,38 +45,37 @@ class Progress(Callback):
             self.draw(engine)
 
     def draw(self, engine: Engine) -> None:
-        from rich import progress
-
+        """Redraw the bar: as many figures as the terminal has room for, whatever its width is by now."""
         batches = engine.stage.batches
         total = -(-batches.samples // batches.batch_size) or None
         if self.bar is None:
-            self.bar = progress.Progress(
-                "{task.description}",
-                progress.BarColumn(bar_width=None),
-                progress.MofNCompleteColumn(),
-                "{task.fields[figures]}",
-                transient=True,
-                auto_refresh=False,
-            )
-            self.bar.add_task("", total=total, figures="")
+            self.bar = new_bar()
+            self.bar.add_task("", total=total, line="")
             self.bar.start()
+        line = Line.fitting(
+            self.bar.console.width,
+            self.title(engine, engine.epoch + 1),
+            f"{engine.position}/{total or '?'}",
+            self.figures(engine, total),
+        )
+        share = engine.position / total if total else 0.0
+        drawn = line.drawn(share, ascii_only=self.bar.console.options.ascii_only)
+        self.bar.update(self.bar.task_ids[0], total=total, completed=engine.position, line=drawn)
+        self.bar.refresh()
+
+    def figures(self, engine: Engine, total: int | None) -> list[str]:
+        """Return what is told beside the bar, the most important first."""
         loss = self.metrics.latest.get("train/loss")
-        rate = self.timer.rate(engine)
         figures = [f"loss {number(loss)}"] if loss is not None else []
         for name in shown_as(engine.task, engine.stage.watch):
             watched = self.metrics.latest.get(name)
             figures += [f"{name} {number(watched)}"] if watched is not None else []
+        rate = self.timer.rate(engine)
         if rate and total and engine.stage.epochs < sys.maxsize:
+            batches = engine.stage.batches
             left = (engine.stage.epochs - engine.epoch) * batches.samples - engine.position * batches.batch_size
-            figures += [f"{rate:,.0f} samples/s", f"{duration(max(0, left) / rate)} left"]
-        self.bar.update(
-            self.bar.task_ids[0],
-            description=self.title(engine, engine.epoch + 1),
-            total=total,
-            completed=engine.position,
-            figures="  ".join(figures),
-        )
-        self.bar.refresh()
+            figures += [f"{duration(max(0, left) / rate)} left", f"{rate:,.0f} samples/s"]
+        return figures
 
     def epoch_end(self, engine: Engine) -> None:
         self.stop()
@@ -93,7 +96,7 @@ class Progress(Callback):
         parts = [f"{name} {number(value)}" for name, value in figures.items() if isinstance(value, float)]
         rate = self.timer.rate(engine)
         parts += [f"{rate:,.0f} samples/s"] if rate else []
-        return "  ".join([f"{title:<12}", *parts, duration(self.timer.seconds())])
+        return "  ".join([pad(title, 12), *parts, duration(self.timer.seconds())])
 
     def first_score(self, engine: Engine) -> list[tuple[str, float]]:
         """What the task names first beside the loss, such as accuracy; none if it scores nothing else."""
@@ -108,3 +111,59 @@ class Progress(Callback):
         if self.bar is not None:
             self.bar.stop()
             self.bar = None
+
+
+@dataclass(frozen=True)
+class Line:
+    """The parts of a progress line, and how wide its bar is; 0 for none."""
+
+    title: str
+    bar_width: int
+    count: str
+    figures: str
+
+    @classmethod
+    def fitting(cls, width: int, title: str, count: str, figures: Sequence[str]) -> Line:
+        """Return a line of at most `width` columns.
+
+        The count of steps is never cut; the title is where it takes more than the count leaves.
+        Figures are left out whole, the last first, and a bar that is too small to be read.
+        """
+        title = cut(title, max(0, width - cells(count) - 1))
+        room = width - cells(title) - cells(count) - 1  # one space between two parts
+        shown: list[str] = []
+        for figure in figures:
+            bar = MIN_BAR + 1 if shown else 0
+            if cells("  ".join([*shown, figure])) + 1 + bar <= room:
+                shown.append(figure)
+        text = "  ".join(shown)
+        left = room - 1 - (cells(text) + 1 if text else 0)
+        return cls(title, left if left >= MIN_BAR else 0, count, text)
+
+    def drawn(self, share: float, ascii_only: bool = False) -> Text:
+        """Return the line with `share` of its bar filled."""
+        from rich.text import Text
+
+        mark = "-" if ascii_only else "━"
+        filled = min(self.bar_width, round(share * self.bar_width))
+        line = Text(self.title, no_wrap=True, overflow="crop", end="")
+        if self.bar_width:
+            line.append(" ")
+            line.append(mark * filled, style="bar.complete")
+            line.append((" " if ascii_only else mark) * (self.bar_width - filled), style="bar.back")
+        for part in (self.count, self.figures):
+            line.append(f" {part}" if part else "")
+        return line
+
+
+def new_bar() -> Bar:
+    """Return a display that shows the field `line` of its task."""
+    from rich import progress
+
+    class Whole(progress.ProgressColumn):
+        """The line as it is."""
+
+        def render(self, task: progress.Task) -> Any:
+            return task.fields["line"]
+
+    return progress.Progress(Whole(), transient=True, auto_refresh=False)

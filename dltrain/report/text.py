@@ -3,8 +3,15 @@
 from __future__ import annotations
 
 import math
+import os
+import re
+import sys
+import unicodedata
 from collections.abc import Sequence
+from contextlib import suppress
 
+GAP = "  "  # between columns
+MIN_COLUMN = 8  # of a terminal
 UNDEFINED = "undefined"  # a figure that has no value, such as a ratio to zero
 
 
@@ -59,11 +66,145 @@ def fields(values: Sequence[Sequence[float]], marks: Sequence[Sequence[str]], ti
     return "\n".join([title, *rows] if title else rows)
 
 
-def table(rows: Sequence[Sequence[str]], indent: str = "  ", right: frozenset[int] = frozenset()) -> str:
-    """Rows with their columns aligned, those in `right` to the right."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+def table(
+    rows: Sequence[Sequence[str]],
+    indent: str = "  ",
+    right: frozenset[int] = frozenset(),
+    width: int | None = None,
+) -> str:
+    """Return rows with their columns aligned, those in `right` to the right.
+
+    On a terminal, or with a `width`, no line is longer than that as far as words go: cells of
+    several words go over several lines, and where that is not enough the columns go into several
+    tables one under the other, which all begin with the first column.
+    """
+    columns = [list(column) for column in zip(*rows, strict=True)]
+    width = width or screen_width()
+    if width is None:
+        return _aligned(columns, [max(map(cells, column)) for column in columns], indent, right)
+    room = width - cells(indent)
+    parts = _parts(columns, room)
+    tables = []
+    for part in parts:
+        some = [columns[i] for i in part]
+        to_the_right = frozenset(k for k, i in enumerate(part) if i in right)
+        tables.append(_aligned(some, _narrowed(some, room), indent, to_the_right))
+    return "\n".join(tables)
+
+
+def _aligned(columns: Sequence[Sequence[str]], widths: Sequence[int], indent: str, right: frozenset[int]) -> str:
     lines = []
-    for row in rows:
-        cells = [c.rjust(w) if i in right else c.ljust(w) for i, (c, w) in enumerate(zip(row, widths, strict=True))]
-        lines.append((indent + "  ".join(cells)).rstrip())
+    for row in zip(*columns, strict=True):
+        wrapped = [_wrapped_cell(text, width) for text, width in zip(row, widths, strict=True)]
+        for k in range(max(map(len, wrapped))):
+            parts = [cell[k] if k < len(cell) else "" for cell in wrapped]
+            padded = [pad(p, w, i in right) for i, (p, w) in enumerate(zip(parts, widths, strict=True))]
+            lines.append((indent + GAP.join(padded)).rstrip())
     return "\n".join(lines)
+
+
+def _parts(columns: Sequence[Sequence[str]], room: int) -> list[list[int]]:
+    """Return which columns go into one table: all that fit in `room`, where each is as narrow as its longest word."""
+    needed = [max(map(_longest_word, column)) for column in columns]
+    if len(columns) <= 2:
+        return [list(range(len(columns)))]
+    parts = [[0]]
+    used = needed[0]
+    for i in range(1, len(columns)):
+        if used + len(GAP) + needed[i] > room and len(parts[-1]) > 1:
+            parts.append([0])
+            used = needed[0]
+        parts[-1].append(i)
+        used += len(GAP) + needed[i]
+    return parts
+
+
+def _narrowed(columns: Sequence[Sequence[str]], room: int) -> list[int]:
+    """Return the widths of the columns, the widest narrowed until all fit.
+
+    Where words are too long for that, the last column gets what the others leave, and its long
+    words stand out.
+    """
+    widths = [max(map(cells, column)) for column in columns]
+    needed = [max(map(_longest_word, column)) for column in columns]
+    gaps = len(GAP) * (len(widths) - 1)
+    if sum(needed) + gaps > room:
+        return [*widths[:-1], max(MIN_COLUMN, room - gaps - sum(widths[:-1]))]
+    while sum(widths) + gaps > room:
+        free = [w - n for w, n in zip(widths, needed, strict=True)]
+        widths[free.index(max(free))] -= 1
+    return widths
+
+
+def _longest_word(text: str) -> int:
+    return max(map(cells, text.split()), default=0)
+
+
+def _wrapped_cell(text: str, width: int) -> list[str]:
+    """Return a cell's text in lines of at most `width`, as far as its words go."""
+    if cells(text) <= width:
+        return [text]
+    return wrap(text, width, "").split("\n")
+
+
+def cells(text: str) -> int:
+    """Return how many columns of a terminal `text` takes: two for a wide character, none for a combining one."""
+    if text.isascii():
+        return len(text)
+    return sum(_cells_of(character) for character in text)
+
+
+def _cells_of(character: str) -> int:
+    if unicodedata.category(character) in ("Mn", "Me", "Cf"):
+        return 0
+    return 2 if unicodedata.east_asian_width(character) in "WF" else 1
+
+
+def pad(text: str, width: int, right: bool = False) -> str:
+    """Return `text` with spaces after it, or before it, up to `width` columns of a terminal."""
+    blank = " " * (width - cells(text))
+    return blank + text if right else text + blank
+
+
+def cut(text: str, width: int) -> str:
+    """Return `text`, with an ellipsis where it takes more than `width` columns of a terminal."""
+    if cells(text) <= width:
+        return text
+    kept = ""
+    for character in text:
+        if cells(kept + character) > width - 1:
+            break
+        kept += character
+    return kept + "…" if width > 0 else ""
+
+
+def wrap(text: str, width: int, hanging: str = "    ") -> str:
+    """Return `text` with every line that is longer than `width` broken between words.
+
+    What follows of a line is indented as it is, and by `hanging`. A word that is longer itself,
+    such as a path, stays whole.
+    """
+    lines: list[str] = []
+    for line in text.split("\n"):
+        if cells(line) <= width:
+            lines.append(line)
+            continue
+        indent = line[: len(line) - len(line.lstrip(" "))]
+        current = indent
+        for gap, word in re.findall(r"( *)([^ ]+)", line[len(indent) :]):
+            if current.strip() and cells(current + gap + word) > width:
+                lines.append(current)
+                current = indent + hanging + word
+            else:
+                current += gap + word
+        lines.append(current)
+    return "\n".join(lines)
+
+
+def screen_width() -> int | None:
+    """Return how many columns the terminal of standard output has; None where it is no terminal."""
+    if sys.stdout is None or not sys.stdout.isatty():
+        return None
+    with suppress(OSError, ValueError):
+        return os.get_terminal_size(sys.stdout.fileno()).columns or None
+    return None
