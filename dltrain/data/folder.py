@@ -6,7 +6,7 @@ import hashlib
 import logging
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -15,8 +15,9 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from dltrain.data.decode import read_images, size_of
+from dltrain.data.decode import Odd, read_image, read_images, size_of
 from dltrain.data.layout import EXPECTED, IMAGE_ENDINGS, Layout, arrange, is_hidden, shown, shown_names
+from dltrain.data.pixel_rule import ALPHA, PixelRule, Values
 from dltrain.data.split import drawn_share, held_out
 from dltrain.data.workers import CHUNK, Job, in_threads
 from dltrain.errors import ConfigError, InputError
@@ -49,7 +50,8 @@ class Folder:
     Classes are the names of the folders, sorted; those with the usual names of splits are none, unless `classes` names
     them: see dltrain.data.layout. Without a test folder, a stratified `test_fraction` of the training
     files, a function of `split_seed` alone, is the test set; with `test_only`, all of them are. `image_size` (H, W) is by
-    default that of the images, if a sample of them agrees. What is no image is skipped with a warning that names it, or
+    default that of the images, if a sample of them agrees. Pixels become bytes by the `rule`, which the images settle where
+    it does not know their values. What is no image is skipped with a warning that names it, or
     refused (InputError).
     """
 
@@ -64,10 +66,11 @@ class Folder:
         threads: int,
         timeout: float = 60.0,
         classes: Sequence[str] | None = None,
+        rule: PixelRule = PixelRule(),  # noqa: B008
     ) -> None:
         self.places, self.image_size, self.channels, self.odd_files = places, image_size, channels, odd_files
         self.test_fraction, self.split_seed, self.threads, self.timeout = test_fraction, split_seed, threads, timeout
-        self.classes = classes
+        self.classes, self.rule = classes, rule
         self.known_classes: tuple[str, ...] = ()  # of a run
         self.test_only, self.described = False, False
         self.statistics: tuple[tuple[float, ...], tuple[float, ...]] = ((), ())
@@ -176,29 +179,62 @@ class Folder:
     def read(self) -> dict[str, tuple[Tensor, Tensor]]:
         """Every image, decoded by all threads; InputError with the names of odd files where they are refused."""
         progress = Progress(self.path, sum(len(files.paths) for files in self.files.values()))
+        decoded = {split: self.decode(files.paths, progress) for split, files in self.files.items()}
+        self.settle(values for _, found in decoded.values() for values in found.unsettled.values())
         sets: dict[str, tuple[Tensor, Tensor]] = {}
         odd: dict[str, str] = {}
         for split, files in self.files.items():
-            images, unread = self.decode(files.paths, progress)
+            images, found = decoded.pop(split)
+            self.decode_settled(files.paths, images, found)
             good = torch.ones(len(files.paths), dtype=torch.bool)
-            good[list(unread)] = False
-            odd |= {files.paths[i]: why for i, why in unread.items()}
+            good[list(found.why)] = False
+            odd |= {files.paths[i]: why for i, why in found.why.items()}
             sets[split] = (keep(images, good), files.targets[good])
         self.judge(odd)
         return sets
 
-    def decode(self, paths: list[str], progress: Progress) -> tuple[Tensor, dict[int, str]]:
-        """The images (N, C, H, W) in `paths`, and why some of them, by index, are none."""
+    def decode(self, paths: list[str], progress: Progress) -> tuple[Tensor, Odd]:
+        """Return the images (N, C, H, W) in `paths`, and by their index why some of them are none, and those
+        whose values the rule does not know."""
         images = torch.empty((len(paths), self.channels, *self.size), dtype=torch.uint8)
+        rule = self.rule.surveying()
 
-        def work(part: slice, job: Job) -> dict[int, str]:
-            return {part.start + i: why for i, why in read_images(paths[part], images[part], job.at).items()}
+        def work(part: slice, job: Job) -> tuple[int, Odd]:
+            return part.start, read_images(paths[part], images[part], job.at, rule)
 
-        odd: dict[int, str] = {}
-        for found in in_threads(work, len(paths), self.threads, self.timeout):
-            odd |= found
+        odd = Odd()
+        for start, found in in_threads(work, len(paths), self.threads, self.timeout):
+            odd.add(found, start)
             progress.step()
         return images, odd
+
+    def settle(self, seen: Iterable[Values]) -> None:
+        """Let the rule for pixels know what it did not, from what was seen of the whole set."""
+        self.rule = self.rule.settled(seen, shown(str(self.path)))
+
+    def decode_settled(self, paths: list[str], images: Tensor, found: Odd) -> None:
+        """Decode again, into `images`, those that the rule has come to know since; what is odd is added to `found`.
+
+        Over black, images with transparency are what they were.
+        """
+        again = [i for i, values in found.unsettled.items() if self.changed(values)]
+
+        def work(part: slice, job: Job) -> list[tuple[int, str]]:
+            odd = []
+            for i in again[part]:
+                job.at(paths[i])
+                try:
+                    images[i] = read_image(paths[i], tuple(images.shape[1:]), self.rule)
+                except InputError as e:
+                    odd.append((i, str(e)))
+            return odd
+
+        for part in in_threads(work, len(again), self.threads, self.timeout):
+            found.why |= dict(part)
+
+    def changed(self, values: Values) -> bool:
+        """Return whether an image that a survey has seen is another one by the settled rule."""
+        return values.sample_type != ALPHA or self.rule.background != "black"
 
     def judge(self, odd: dict[str, str]) -> None:
         """Warn of the files that cannot be read, or refuse them; InputError where a class has no other."""
@@ -214,7 +250,7 @@ class Folder:
         counts = [torch.bincount(t, minlength=len(self.class_names)) for t in (train.targets, train.targets[left])]
         lost = [name for name, had, has in zip(self.class_names, *counts, strict=True) if had and not has]
         lost = [split for split, f in self.files.items() if f.paths and odd.keys() >= set(f.paths)] or lost
-        if lost and not self.test_only:
+        if lost and (not self.test_only or "test" in lost):
             raise InputError(f"no image is left of {shown_names(lost)} in {self.path}\n{named}{more}")
         log.warning(f"{count} left out\n{named}{more}")
 

@@ -15,9 +15,10 @@ from dltrain.data.cache import CACHE
 from dltrain.data.decode import cores
 from dltrain.data.description import unsound
 from dltrain.data.folder import Folder, OddFiles
-from dltrain.data.in_memory import InMemory
+from dltrain.data.in_memory import FOLDER_DIGEST, PIXELS, InMemory
 from dltrain.data.layout import EXPECTED
 from dltrain.data.memory import free_memory
+from dltrain.data.pixel_rule import Background, given_rule
 from dltrain.data.split import Split
 from dltrain.data.streamed import Streamed, Streams
 from dltrain.data.synthetic import Synthetic
@@ -49,6 +50,8 @@ class ImageFolder:
         image_size: PositiveInt | tuple[PositiveInt, PositiveInt] | None = None,
         channels: Literal[1, 3] = 3,
         classes: Sequence[str] | None = None,
+        value_range: tuple[float, float] | None = None,
+        background: Background = "auto",
         odd_files: OddFiles = "skip",
         memory: bool | Literal["auto"] = "auto",
         workers: Annotated[int, Ge(0)] = 0,
@@ -66,14 +69,20 @@ class ImageFolder:
         transforms: Sequence[Transform] = (),
         seed: int = 0,
     ) -> None:
+        if value_range is not None and not value_range[0] < value_range[1]:
+            raise ValueError(
+                f"dataset.value_range={list(value_range)}: the first value, black, must be below the second"
+            )
         self.root, self.memory = Path(root), memory
+        self.value_range, self.background = value_range, background
         self.folder: Folder | None = None
         if path is not None:
             size = (image_size, image_size) if isinstance(image_size, int) else image_size
             places = (Path(path).expanduser(), self.root / path)
             threads = workers or cores()
+            rule = given_rule(value_range, background)
             self.folder = Folder(
-                places, size, channels, odd_files, test_fraction, split_seed, threads, timeout, classes
+                places, size, channels, odd_files, test_fraction, split_seed, threads, timeout, classes, rule
             )
         self.inner = InMemory(  # where images are streamed, it says and makes all that takes none
             self.folder or Synthetic.like(STAND_IN),
@@ -154,17 +163,20 @@ class ImageFolder:
         return self.splits.fingerprint()
 
     def description(self) -> dict[str, Any]:
-        return {**self.inner.description(), "digest": self.folder.digest() if self.folder else ""}
+        digest, rule = (self.folder.digest(), self.folder.rule) if self.folder else ("", self.inner.rule)
+        return {**self.inner.description(), FOLDER_DIGEST: digest, PIXELS: rule.description()}
 
     def restore(self, description: dict[str, Any]) -> None:
         if not isinstance(description, dict):
             raise unsound("it is no mapping")
-        self.inner.restore({name: value for name, value in description.items() if name != "digest"})
+        self.inner.restore(description)
+        self.inner.rule = given_rule(self.value_range, self.background, self.inner.rule)
         if self.folder and self.inner.restored:
             channels, *size = self.inner.restored.input_shape
             self.folder.channels, self.folder.image_size = channels, (size[0], size[1])
+            self.folder.rule = self.inner.rule
             self.folder.known_classes = self.inner.restored.class_names
-            self.folder.test_only = description.get("digest") != self.folder.digest()
+            self.folder.test_only = description.get(FOLDER_DIGEST) != self.folder.digest()
 
     def encode(self, paths: Sequence[Path]) -> Iterator[Sample]:
         return self.inner.encode(paths)

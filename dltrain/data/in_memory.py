@@ -17,6 +17,7 @@ from dltrain.data.balance import Balance
 from dltrain.data.decode import read_image
 from dltrain.data.description import unsound
 from dltrain.data.fake import fake_samples
+from dltrain.data.pixel_rule import PixelRule, rule_from
 from dltrain.data.split import Split, held_out
 from dltrain.data.synthetic import Synthetic
 from dltrain.data.trained_classes import unknown_classes
@@ -24,6 +25,8 @@ from dltrain.errors import InputError
 from dltrain.types import BatchSize, Fraction, Ge, PositiveInt, Sample, Source, Spec, Transform
 
 MOST_VALUES = 2**26  # of one image
+FOLDER_DIGEST, PIXELS = "digest", "pixels"  # in the description of images in folders
+OF_FOLDERS = (FOLDER_DIGEST, PIXELS)
 CHUNK = 2**22  # values at a time while statistics are gathered
 
 
@@ -60,6 +63,7 @@ class InMemory:
         self.epochs, self.scaling, self.device = epochs, scaling, torch.device("cpu")
         self.folds, self.fold, self.balance, self.transforms = folds, fold, balance, tuple(transforms)
         self.restored: Spec | None = None
+        self.rule = PixelRule()  # for images to predict from
         self.given: tuple[tuple[float, ...], tuple[float, ...]] | None = None  # by other data than this
 
     def standardize_by(self, mean: Sequence[float], std: Sequence[float]) -> bool:
@@ -205,7 +209,7 @@ class InMemory:
 
     def restore(self, description: dict[str, Any]) -> None:
         try:
-            values: dict[str, Any] = {name: tuple(value) for name, value in description.items()}
+            values: dict[str, Any] = {n: tuple(value) for n, value in description.items() if n not in OF_FOLDERS}
             spec = Spec(train_samples=0, test_samples=0, **values)
             sound = len(spec.input_shape) == 3 and all(isinstance(n, int) and n > 0 for n in spec.input_shape)
             sound = sound and math.prod(spec.input_shape) <= MOST_VALUES
@@ -217,11 +221,13 @@ class InMemory:
         if not sound:
             raise unsound("a shape, a name, a mean or a deviation is none")
         self.restored = spec
+        if FOLDER_DIGEST in description:
+            self.rule = rule_from(description.get(PIXELS))
 
     def encode(self, paths: Sequence[Path]) -> Iterator[Sample]:
         for path in paths:
             try:
-                pixels = read_image(path, self.stored_spec.input_shape).unsqueeze(0)
+                pixels = read_image(path, self.stored_spec.input_shape, self.rule).unsqueeze(0)
             except InputError as e:
                 yield Sample(str(path), None, str(e))
                 continue

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import logging
 import math
 import os
@@ -19,6 +20,7 @@ from torch import Tensor
 from dltrain.data.decode import read_images
 from dltrain.data.folder import Files, Folder, Progress
 from dltrain.data.in_memory import InMemory
+from dltrain.data.pixel_rule import PixelRule, Values, rule_from
 from dltrain.data.split import Split, held_out
 from dltrain.data.workers import CHUNK, Job, Workers, in_threads
 from dltrain.errors import InputError
@@ -30,14 +32,16 @@ AHEAD = 4  # batches that are decoded before they are asked for
 
 
 class Streamed:
-    """The batches of `split`, whose rows are the images in `paths`, read as `shape` (C, H, W) when they are needed.
+    """The batches of `split`, whose rows are the images in `paths` of a `folder`, read as `shape` (C, H, W) when they are
+    needed.
 
-    They are the ones that the split would make of the same images in memory, whatever the number of `threads`. InputError
-    with name and row for a file that cannot be read any more, or not within `timeout` seconds.
+    They are the ones that the split would make of the same images in memory, whatever the number of threads. InputError
+    with name and row for a file that cannot be read any more, or not within the folder's timeout.
     """
 
-    def __init__(self, split: Split, paths: list[str], shape: tuple[int, ...], threads: int, timeout: float) -> None:
-        self.split, self.paths, self.shape, self.threads, self.timeout = split, paths, shape, threads, timeout
+    def __init__(self, split: Split, paths: list[str], shape: tuple[int, ...], folder: Folder) -> None:
+        self.split, self.paths, self.shape, self.rule = split, paths, shape, folder.rule
+        self.threads, self.timeout = folder.threads, folder.timeout
         self.batch_size, self.samples = split.batch_size, split.samples
 
     def __len__(self) -> int:
@@ -65,8 +69,8 @@ class Streamed:
         return images, [workers.submit(partial(self.read, some.tolist(), out)) for some, out in parts]
 
     def read(self, rows: list[int], out: Tensor, job: Job) -> None:
-        odd = read_images([self.paths[row] for row in rows], out, job.at)
-        for i, why in odd.items():
+        odd = read_images([self.paths[row] for row in rows], out, job.at, self.rule)
+        for i, why in odd.why.items():
             raise InputError(f"{why}; it could be read before (row {rows[i]} of the set)")
 
     def finish(
@@ -169,58 +173,91 @@ class Streams:
         files, device = self.sets[name], self.like.device
         empty = torch.empty((0, *shape), dtype=torch.uint8, device=device)
         split = self.like.split(empty, files.targets.to(device), rows, batch_size, seed)
-        return Streamed(split, files.paths, shape, self.folder.threads, self.folder.timeout)
+        return Streamed(split, files.paths, shape, self.folder)
 
 
 def survey(folder: Folder, cache: Path) -> tuple[list[str], Tensor]:
     """The files that are images, and sum and sum of squares of each one's values (N, 2, C); the others are judged.
 
-    It decodes everything once and keeps what it found in `cache`, by the names, sizes and times of the files.
+    It decodes everything once, which settles the folder's rule for pixels, and keeps what it found in `cache`, by
+    the names, sizes and times of the files.
     """
     shape = (folder.channels, *folder.size)
     paths = [path for _, files in sorted(folder.listed[1].items()) for path in files.paths]
-    key = hashlib.sha256(f"{folder.digest(times=True)} {shape}".encode()).hexdigest()[:16]
-    kept = cache / f"image_folder-{key}.npy"
-    try:
-        moments = torch.from_numpy(np.load(kept))
-        if moments.shape != (len(paths), 2, folder.channels) or moments.dtype != torch.float64:
-            raise ValueError
-    except (OSError, ValueError, EOFError, MemoryError, TypeError):  # none yet, or not what was written
+    about = f"{folder.digest(times=True)} {shape} {json.dumps(folder.rule.description())}"
+    kept = cache / f"image_folder-{hashlib.sha256(about.encode()).hexdigest()[:16]}.npy"
+    moments = read_kept(kept, (len(paths), 2, folder.channels), folder)
+    if moments is None:
         moments = measured(folder, paths, shape)
-        save(kept, moments)
+        save(kept, moments, folder)
     good = ~moments[:, 0, 0].isnan()
     odd = [paths[i] for i in (~good).nonzero().squeeze(1).tolist()]
-    folder.judge({odd[i]: why for i, why in folder.decode(odd, Progress(folder.path, len(odd)))[1].items()})
+    why = folder.decode(odd, Progress(folder.path, len(odd)))[1].why
+    folder.judge({odd[i]: reason for i, reason in why.items()})
     return [paths[i] for i in good.nonzero().squeeze(1).tolist()], moments[good]
 
 
 def measured(folder: Folder, paths: list[str], shape: tuple[int, ...]) -> Tensor:
     """Sum and sum of squares of each image and channel (N, 2, C), not a number where there is no image."""
     log.info(f"looking at all of {len(paths):,} images in {folder.path}, once")
-    progress = Progress(folder.path, len(paths))
+    survey_rule = folder.rule.surveying()
+    moments, unsettled = moments_of(folder, paths, shape, torch.arange(len(paths)), survey_rule)
+    folder.settle(unsettled.values())
+    again = torch.tensor([i for i, values in unsettled.items() if folder.changed(values)], dtype=torch.int64)
+    if len(again):
+        moments[again] = moments_of(folder, paths, shape, again, folder.rule)[0]
+    return moments
 
-    def work(part: slice, job: Job) -> Tensor:
-        images = torch.empty((part.stop - part.start, *shape), dtype=torch.uint8)
-        odd = read_images(paths[part], images, job.at)
+
+def moments_of(
+    folder: Folder, paths: list[str], shape: tuple[int, ...], rows: Tensor, rule: PixelRule
+) -> tuple[Tensor, dict[int, Values]]:
+    """Return sum and sum of squares of the images in some `rows` of the paths (N, 2, C), not a number where there
+    is no image, and by their row the values of those that the rule does not know."""
+    progress = Progress(folder.path, len(rows))
+
+    def work(part: slice, job: Job) -> tuple[Tensor, dict[int, Values]]:
+        some = rows[part].tolist()
+        images = torch.empty((len(some), *shape), dtype=torch.uint8)
+        odd = read_images([paths[row] for row in some], images, job.at, rule)
         values = images.flatten(2).to(torch.float32)
         moments = torch.stack([values.sum(2), values.square_().sum(2)], dim=1).double()
-        moments[list(odd)] = torch.nan
-        return moments
+        moments[list(odd.why)] = torch.nan
+        return moments, {some[i]: values for i, values in odd.unsettled.items()}
 
-    parts = []
-    for part in in_threads(work, len(paths), folder.threads, folder.timeout):
-        parts.append(part)
+    parts: list[Tensor] = []
+    unsettled: dict[int, Values] = {}
+    for moments, found in in_threads(work, len(rows), folder.threads, folder.timeout):
+        parts.append(moments)
+        unsettled |= found
         progress.step()
-    return torch.cat(parts)
+    return torch.cat(parts), unsettled
 
 
-def save(path: Path, values: Tensor) -> None:
-    """Write `values` whole or not at all; where nothing can be written, they are found again the next time."""
+def read_kept(path: Path, shape: tuple[int, ...], folder: Folder) -> Tensor | None:
+    """Return the moments of `shape` that `save` wrote, and let the folder's rule be what they were found by; None
+    where there are none, or other content."""
+    try:
+        with path.open("rb") as file:
+            moments = torch.from_numpy(np.load(file))
+            rule = rule_from(json.loads(np.load(file).tobytes()))
+    except (OSError, ValueError, EOFError, MemoryError, TypeError, InputError):
+        return None
+    if moments.shape != shape or moments.dtype != torch.float64:
+        return None
+    folder.rule = rule
+    return moments
+
+
+def save(path: Path, values: Tensor, folder: Folder) -> None:
+    """Write `values` and the folder's rule, whole or not at all; where nothing can be written, they are found again
+    the next time."""
     part = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with part.open("wb") as file:
             np.save(file, values.numpy())
+            np.save(file, np.frombuffer(json.dumps(folder.rule.description()).encode(), dtype=np.uint8))
         part.replace(path)
     except OSError as e:
         log.debug(f"{path} cannot be written: {e}")

@@ -280,9 +280,9 @@ def stuck_image(name: str, after: int) -> None:
     receiver, _ = os.pipe()
     plain, seen = decode.read_image, []
 
-    def read(path: Path, shape: Any) -> Any:
+    def read(path: Path, *more: Any) -> Any:
         seen.append(path)
-        return os.read(receiver, 1) if str(path).endswith(name) and len(seen) > after else plain(path, shape)
+        return os.read(receiver, 1) if str(path).endswith(name) and len(seen) > after else plain(path, *more)
 
     decode.read_image = read
 

@@ -203,12 +203,12 @@ class Reading:
         monkeypatch.setattr(streamed.Streamed, "epoch", epoch)
         monkeypatch.setattr(decode, "read_image", self.read)
 
-    def read(self, path: str, shape: tuple[int, ...]) -> Any:
+    def read(self, path: str, *more: Any) -> Any:
         with self.lock:
             self.count += self.training
             if self.count == self.at:
                 self.act()
-        return self.instead(path) if self.instead and path.endswith("cat/000.png") else self.plain(path, shape)
+        return self.instead(path) if self.instead and path.endswith("cat/000.png") else self.plain(path, *more)
 
 
 @pytest.fixture
