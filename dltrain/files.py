@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 import os
 import shutil
 import socket
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
+
+from dltrain.errors import UsageError
 
 TEMPORARY, OLD = ".tmp-", ".old-"  # what such names begin with: of what is being written, and of what is being removed
 
@@ -45,6 +48,43 @@ def alive(pid: int) -> bool:
     return True
 
 
+@contextmanager
+def writing(what: str | Path, instead: str = "") -> Iterator[None]:
+    """Inside, output is written: what the system refuses is a UsageError that names `what` and, if given, what to type.
+
+    Only writing belongs inside: an error of reading would be blamed on the output.
+    """
+    try:
+        yield
+    except OSError as e:
+        hint = f"; {instead}" if instead else ""
+        raise UsageError(f"{what}: cannot be written ({e.strerror or e}){hint}") from e
+
+
+@contextmanager
+def replacing(path: Path, what: str) -> Iterator[TextIO]:
+    """Open a text file that takes the place of `path` when all went well and something was written.
+
+    UsageError, naming it as `what`, where it cannot be written; an error of what is done inside passes unchanged.
+    """
+    temporary = path.with_name(f"{TEMPORARY}{path.name}-{os.getpid()}")
+    with writing(what):
+        if path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        file = temporary.open("w", encoding="utf-8", newline="")
+    try:
+        yield file
+        with writing(what):
+            file.close()
+            if temporary.stat().st_size:
+                temporary.replace(path)
+    finally:
+        with suppress(OSError):
+            file.close()
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
 def write_through(path: Path, content: bytes) -> None:
     """Write a file and wait until it is on the disk."""
     with path.open("wb") as file:
@@ -60,7 +100,8 @@ def replace_file(path: Path, content: bytes) -> None:
         write_through(temporary, content)
         temporary.replace(path)
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # where nothing can be written, nothing is there
+            temporary.unlink(missing_ok=True)
     sync_directory(path.parent)
 
 

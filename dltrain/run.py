@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import logging
@@ -17,7 +18,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from dltrain.errors import InputError, UsageError
-from dltrain.files import replace_file, sweep, sync_directory, temporary_name, to_json, write_through
+from dltrain.files import replace_file, sweep, sync_directory, temporary_name, to_json, write_through, writing
 
 try:
     import fcntl
@@ -31,6 +32,7 @@ LONG = 1000  # characters of a text, or items of a list, that the manifest does 
 LIST = ".list.json"  # ends the name of a file that is a list, rather than a text
 MOST_PENDING = 100_000  # lines that wait in memory for room on the disk
 ELSEWHERE = "paths.output=FOLDER names another place"
+READ_ONLY = "dltrain resume RUN --fork paths.output=FOLDER goes on in another place"
 MAKING = threading.Lock()  # one thread at a time: the sweep takes what this process seems to have left
 
 log = logging.getLogger("dltrain")
@@ -60,7 +62,8 @@ class Run:
             except FileExistsError:
                 continue  # another run took this microsecond
             except OSError as e:
-                raise UsageError(f"paths.output={root}: a run folder cannot be made there ({e.strerror})") from e
+                why = f"a run folder cannot be made there ({e.strerror or e}); paths.output=FOLDER names another place"
+                raise UsageError(f"paths.output={root}: {why}") from e
 
     @classmethod
     def make(cls, folder: Path, contents: Mapping[str, bytes]) -> Run:
@@ -94,6 +97,18 @@ class Run:
         run.folder = folder
         return run
 
+    def is_writable(self) -> bool:
+        """Tell whether files can be made in the folder: not where the file system is read-only."""
+        return os.access(self.folder, os.W_OK)
+
+    def require_writable(self) -> None:
+        """Raise UsageError if the folder, or something in it that a run goes on writing, cannot be written."""
+        for name in ("", CHECKPOINTS, METRICS, TIMING, MANIFEST, CONFIG, RESULTS):
+            path = self.folder / name
+            if path.exists() and not os.access(path, os.W_OK):
+                with writing(path, READ_ONLY):
+                    raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
     def acquire(self) -> IO[str]:
         """The lock of the folder's only writer; UsageError, naming the other, if there is one (POSIX only)."""
         file = (self.folder / LOCK).open("a+", encoding="utf-8")
@@ -116,7 +131,8 @@ class Run:
 
         What a writer before left unfinished in the folder is removed.
         """
-        self.lock = self.lock or self.acquire()
+        with writing(self.folder, READ_ONLY):
+            self.lock = self.lock or self.acquire()
         try:
             sweep(self.folder)
             yield self

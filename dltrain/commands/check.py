@@ -23,6 +23,7 @@ from dltrain.config.check import raise_all, unread
 from dltrain.config.compose import Composed, compose
 from dltrain.engine import Engine, Stage
 from dltrain.errors import UsageError
+from dltrain.files import writing
 from dltrain.report.batches import picture
 from dltrain.report.pictures import image_grid
 from dltrain.report.text import chart, duration, number, size, table
@@ -123,10 +124,11 @@ def draw_batch(data: Data, path: Path) -> None:
     if not data.spec.is_image or data.spec.actions:
         raise UsageError(f"--images {path}: this data has no images to draw")
     shown = picture(next(data.train.epoch(0)), data.spec)
-    try:
-        Image.fromarray(image_grid(shown)).save(path)
-    except (OSError, ValueError) as e:  # the latter for an ending that means no format
-        raise UsageError(f"--images {path}: cannot be written ({e})") from e
+    drawn = Image.fromarray(image_grid(shown))
+    if path.suffix.lower() not in Image.registered_extensions():
+        raise UsageError(f"--images {path}: expected a name that ends in .png or another image format")
+    with writing(f"--images {path}"):
+        drawn.save(path)
 
 
 def learning_rate_plot(experiment: Experiment, steps: int) -> str:

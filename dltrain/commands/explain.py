@@ -12,6 +12,7 @@ from torch import Tensor
 
 from dltrain.engine import Engine
 from dltrain.errors import UsageError
+from dltrain.files import writing
 from dltrain.report.detections import boxed_pictures
 from dltrain.report.pictures import grid
 from dltrain.report.text import number
@@ -63,11 +64,9 @@ class Explainer:
             if picture.boxes
             else grid(picture.pixels, (caption,), 1, zoom * side, picture.title, picture.scale)
         )
-        try:
+        with writing(path):
             self.folder.mkdir(exist_ok=True)
             File.fromarray(drawn).save(path)
-        except OSError as e:
-            raise UsageError(f"{path}: cannot be written ({e.strerror or e})") from e
         return path
 
     def name(self, told: str) -> str:

@@ -19,7 +19,7 @@ from dltrain.config.groups import groups
 from dltrain.config.overrides import parse, raise_problems
 from dltrain.config.schema import literals
 from dltrain.errors import DltrainError, Interrupted, StoppedBySignal, UsageError
-from dltrain.files import to_json
+from dltrain.files import replace_file, to_json
 from dltrain.report.text import duration, number, table
 from dltrain.run import Run
 
@@ -49,7 +49,7 @@ def multirun(options: Options) -> None:
     for number_, (job, one) in enumerate(zip(jobs, composed, strict=True)):
         log.info(f"\n[{number_ + 1}/{len(jobs)}] {' '.join(job)}")
         rows.append({"job": number_, "overrides": job, **run_job(one, job, options, sweep, number_, varied)})
-        (sweep / RESULTS).write_text(to_json(rows, indent=1) + "\n", encoding="utf-8")
+        write_rows(sweep / RESULTS, rows)
         if rows[-1]["status"] == "interrupted":
             break
     log.info(f"\n{sweep}\n{overview(rows, varied)}\ncurves  tensorboard --logdir {sweep}")
@@ -60,6 +60,14 @@ def multirun(options: Options) -> None:
         raise Interrupted(failed[-1]["signal"])
     if failed:
         raise DltrainError(f"{len(failed)} of {len(jobs)} jobs did not finish")
+
+
+def write_rows(path: Path, rows: list[dict[str, Any]]) -> None:
+    """Write the jobs that are done so far; where that cannot be, the other jobs go on, and the screen has the table."""
+    try:
+        replace_file(path, f"{to_json(rows, indent=1)}\n".encode())
+    except OSError as e:
+        log.warning(f"{path} cannot be written: {e.strerror or e}")
 
 
 def run_job(
@@ -210,13 +218,26 @@ def leave_curves(sweep: Path, rows: list[dict[str, Any]], varied: list[str]) -> 
     trained = curves.counterpart(watched, {name for row in done for name in row["metrics"]})
     pixels = curves.picture(groups, [trained, watched])
     if pixels is not None:
-        curves.write(sweep / curves.PICTURE, pixels)
-        log.info(f"picture {sweep / curves.PICTURE}")
+        write_picture(sweep / curves.PICTURE, pixels)
     if len(done) > len(groups):
         found = curves.averages(groups, trained)
         lines = [[", ".join(keys) or "runs", f"mean {trained}", "standard error", "runs"]]
-        lines += [[name, number(m), number(error), str(count)] for name, (m, error, count) in found.items()]
+        for name, (mean, error, count) in found.items():
+            spread = number(error) if count > 1 else "-"  # one run says nothing of it
+            lines.append([name, number(mean), spread, str(count)])
         log.info(table(lines))
+
+
+def write_picture(path: Path, pixels: Any) -> None:
+    """Write a picture; the runs are worth as much without it."""
+    from dltrain.report import curves
+
+    try:
+        curves.write(path, pixels)
+    except OSError as e:
+        log.warning(f"{path} cannot be written: {e.strerror or e}")
+    else:
+        log.info(f"picture {path}")
 
 
 def overview(rows: list[dict[str, Any]], varied: list[str]) -> str:

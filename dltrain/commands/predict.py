@@ -10,10 +10,9 @@ from __future__ import annotations
 import csv
 import glob
 import logging
-import os
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from itertools import count, islice
 from pathlib import Path
 from typing import Any, TextIO
@@ -37,7 +36,7 @@ from dltrain.data.text_folder import texts_below
 from dltrain.data.tokens import TokenSplit
 from dltrain.engine import Engine
 from dltrain.errors import InputError, UsageError
-from dltrain.files import to_json
+from dltrain.files import replacing, to_json, writing
 from dltrain.report.text import number, table
 from dltrain.types import PAD, Answers, Data, ReadsText, Sample
 
@@ -136,6 +135,8 @@ def own_settings(overrides: list[str]) -> tuple[dict[str, str], list[str]]:
 def check_out(out: Path) -> None:
     if out.suffix not in FORMATS:
         raise UsageError(f"--out {out}: expected a name that ends in {' or '.join(FORMATS)}")
+    if out.is_dir():
+        raise UsageError(f"--out {out}: is a folder; name a file in it")
     if not out.absolute().parent.is_dir():
         raise UsageError(f"--out {out}: there is no folder {out.parent}")
 
@@ -279,32 +280,36 @@ def show(rows: Iterable[Row]) -> tuple[int, list[Row]]:
 def write(rows: Iterable[Row], out: Path) -> tuple[int, list[Row]]:
     """Write each row as it comes; how many, and the first few. `out` is not touched where there is none."""
     written, few = 0, []
-    with replacing(out) as file:
-        writer: csv.DictWriter[str] | None = None
-        for row in rows:
+    what = f"--out {out}"
+    with replacing(out, what) as file:
+        write_row = as_json_line(file) if out.suffix == ".jsonl" else as_csv(file)
+        for row in rows:  # which may fail to be read, and that is no fault of the output
             written += 1
             few += [row] if written <= FEW else []
-            if out.suffix == ".jsonl":
-                file.write(to_json(row, ensure_ascii=False) + "\n")
-                continue
-            columns = flat(row)
-            if writer is None:
-                writer = csv.DictWriter(file, list(columns))
-                writer.writeheader()
-            writer.writerow(columns)
+            with writing(what):
+                write_row(row)
     return written, few
 
 
-@contextmanager
-def replacing(path: Path) -> Iterator[TextIO]:
-    """A file to write that takes `path`'s place when all went well and something was written."""
-    temporary = path.with_name(f".tmp-{path.name}-{os.getpid()}")
-    try:
-        with temporary.open("w", encoding="utf-8", newline="") as file:
-            yield file
-        if temporary.stat().st_size:
-            temporary.replace(path)
-    except OSError as e:
-        raise UsageError(f"--out {path}: cannot be written ({e.strerror or e})") from e
-    finally:
-        temporary.unlink(missing_ok=True)
+def as_json_line(file: TextIO) -> Callable[[Row], None]:
+    """Return what writes a row as a line of JSON."""
+
+    def write_row(row: Row) -> None:
+        file.write(to_json(row, ensure_ascii=False) + "\n")
+
+    return write_row
+
+
+def as_csv(file: TextIO) -> Callable[[Row], None]:
+    """Return what writes a row as a line of CSV, and the columns of the first one before it."""
+    writer: csv.DictWriter[str] | None = None
+
+    def write_row(row: Row) -> None:
+        nonlocal writer
+        columns = flat(row)
+        if writer is None:
+            writer = csv.DictWriter(file, list(columns))
+            writer.writeheader()
+        writer.writerow(columns)
+
+    return write_row

@@ -26,8 +26,8 @@ from dltrain.config.read import read_mapping
 from dltrain.data.trained_classes import few_of, unknown_classes
 from dltrain.engine import Engine, Resume
 from dltrain.errors import ConfigError, InputError, UsageError
-from dltrain.files import replace_file
-from dltrain.run import CHECKPOINTS, CONFIG, MANIFEST, METRICS, RESULTS, TIMING, Run, find
+from dltrain.files import replace_file, writing
+from dltrain.run import CHECKPOINTS, CONFIG, MANIFEST, METRICS, READ_ONLY, RESULTS, TIMING, Run, find
 from dltrain.types import Data
 
 log = logging.getLogger("dltrain")
@@ -36,7 +36,12 @@ VOCABULARIES = ("tokenizer", "target_tokenizer", "words")  # in the description 
 
 def resume(options: Options) -> None:
     run, overrides = find_run(options)
+    if options.fork and not run.is_writable():  # nobody writes there, and nothing will be written
+        go_on(run, overrides, options)
+        return
     with run.locked():
+        if not options.fork:
+            run.require_writable()
         go_on(run, overrides, options)
 
 
@@ -113,7 +118,11 @@ def newest_state(run: Run, store: Store, fork: bool) -> dict[str, Any] | None:
         raise UsageError(
             f"{run.checkpoint} is not the newest checkpoint of its run: --fork goes on from it in a new run"
         )
-    newest = store.recover()
+    if not run.is_writable():
+        found = store.read("last")
+        return checked(*found) if found is not None else None
+    with writing(run.folder, READ_ONLY):
+        newest = store.recover()
     if newest is None:
         log.info(f"{run.folder} has no checkpoint yet: it begins at step 0")
         return None
@@ -150,17 +159,18 @@ def continued(
     session = build.session(experiment, run, options.command, composed.public)
     store = session.checkpoint.store
     step = where.state["step"] if where else 0
-    run.cut_back(TIMING, step)
-    if where is None:
-        run.keep(METRICS, 0)
     record = {"time": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "command": options.command, "step": step}
     manifest = run.read_json(MANIFEST)
     history = [*manifest.get("resumed", []), {**record, "changed": {c.key: c.after for c in changed}}]
     if "settings" in manifest:
         manifest["settings"] |= {c.key: c.after for c in changed if belongs(c.key)}
-    run.write_json(MANIFEST, {**manifest, "config": composed.public, "resumed": history})
-    replace_file(run.folder / CONFIG, as_yaml(composed.public))
-    store.forget_stage_ends(where.state["index"] if where else 0)
+    with writing(run.folder, READ_ONLY):
+        run.cut_back(TIMING, step)
+        if where is None:
+            run.keep(METRICS, 0)
+        run.write_json(MANIFEST, {**manifest, "config": composed.public, "resumed": history})
+        replace_file(run.folder / CONFIG, as_yaml(composed.public))
+        store.forget_stage_ends(where.state["index"] if where else 0)
     if where is not None:
         state = where.state
         log.info(f"resuming at step {step} (epoch {state['epoch'] + 1})")
@@ -196,22 +206,32 @@ def forked(run: Run, composed: Composed, experiment: Experiment, where: Resume |
     parent = {"run": str(run.folder), "step": state["step"]}
     contents = beginning(experiment, composed, options, parent=parent, **kept)
     name = run.folder.name.partition("_")[2] or run.folder.name
-    new = Run.create(Path(composed.config["paths"]["output"]), f"{name}_fork", contents)
-    if where:
-        for log_file in (METRICS, TIMING):
-            if (run.folder / log_file).exists():
-                shutil.copyfile(run.folder / log_file, new.folder / log_file)
-        ends = Store(run.folder / CHECKPOINTS), Store(new.folder / CHECKPOINTS)
-        for index, end in where.stage_ends.items():
-            commit(ends[1].stage_end(index, end["step"]), end, {"step": end["step"]})
-        best = best_of(ends[0], state)
-        if best is not None:
-            commit(ends[1].folder / best[0].name, best[1], {"step": best[1]["step"], "points": ["best"]})
-            ends[1].point("best", best[0].name)
-        if best is None or best[1]["step"] != state["step"]:
-            commit(ends[1].folder / ends[1].new_name(state["step"]), state, {"step": state["step"], "points": ["last"]})
+    typed, _ = take(options.overrides, ["paths.output"])
+    root = expand_home(typed.get("paths.output", composed.config["paths"]["output"]))
+    new = Run.create(Path(root), f"{name}_fork", contents)
+    with writing(new.folder):
+        copy_state(run, new, where)
     log.info(f"a fork of {run.folder}")
     return new
+
+
+def copy_state(run: Run, new: Run, where: Resume | None) -> None:
+    """Copy what `run` has logged and saved, as far as `where`, into the new run's folder."""
+    if where is None:
+        return
+    state = where.state
+    for log_file in (METRICS, TIMING):
+        if (run.folder / log_file).exists():
+            shutil.copyfile(run.folder / log_file, new.folder / log_file)
+    ends = Store(run.folder / CHECKPOINTS), Store(new.folder / CHECKPOINTS)
+    for index, end in where.stage_ends.items():
+        commit(ends[1].stage_end(index, end["step"]), end, {"step": end["step"]})
+    best = best_of(ends[0], state)
+    if best is not None:
+        commit(ends[1].folder / best[0].name, best[1], {"step": best[1]["step"], "points": ["best"]})
+        ends[1].point("best", best[0].name)
+    if best is None or best[1]["step"] != state["step"]:
+        commit(ends[1].folder / ends[1].new_name(state["step"]), state, {"step": state["step"], "points": ["last"]})
 
 
 def best_of(store: Store, state: dict[str, Any]) -> tuple[Path, dict[str, Any]] | None:

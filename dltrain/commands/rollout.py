@@ -9,6 +9,7 @@ from dltrain.commands.options import Options
 from dltrain.commands.resume import answering
 from dltrain.engine import Engine
 from dltrain.errors import UsageError
+from dltrain.files import writing
 from dltrain.types import Acts, Data, Watchable
 
 log = logging.getLogger("dltrain")
@@ -36,9 +37,7 @@ def write_episode(engine: Engine, options: Options, data: Data, out: Path, run: 
             raise UsageError(f"--out {out}: {e}") from e
     each = SLOW if len(frames) <= FEW else MILLISECONDS
     durations = [*[each] * (len(frames) - 1), SHOWN_LAST]
-    try:
+    with writing(f"--out {out}"):
         frames[0].save(out, save_all=True, append_images=frames[1:], duration=durations, loop=0)
-    except OSError as e:
-        raise UsageError(f"--out {out}: cannot be written ({e.strerror or e})") from e
     log.info(f"{out}: {len(frames):,} pictures of an episode")
     options.outcome.update({"run": str(run), "frames": len(frames), "out": str(out)})

@@ -13,6 +13,7 @@ from dltrain.commands.options import Options
 from dltrain.commands.resume import answering
 from dltrain.engine import Engine
 from dltrain.errors import UsageError
+from dltrain.files import writing
 from dltrain.report.pictures import grid
 from dltrain.types import Samples
 
@@ -36,10 +37,8 @@ def draw_samples(engine: Engine, options: Options, run: Path, seed: int) -> None
         raise UsageError(f"--samples: a run of {type(engine.task).__name__} draws no images; one of a GAN or VAE does")
     images = drawn(engine, int(number), seed)
     folder = new_folder(Path(options.out) if options.out is not None else None, run)
-    try:
+    with writing(folder):
         write(images, folder)
-    except OSError as e:
-        raise UsageError(f"{folder}: cannot be written ({e.strerror or e})") from e
     log.info(f"{folder}: {len(images):,} images, and {GRID}")
     options.outcome.update({"run": str(run), "samples": len(images), "out": str(folder)})
 
@@ -61,10 +60,8 @@ def new_folder(out: Path | None, run: Path) -> Path:
         raise UsageError(f"--out {out}: exists and is no empty folder; samples go into a new one")
     names = chain(["samples"], (f"samples-{i}" for i in count(2)))
     folder = out or next(run / name for name in names if not (run / name).exists())
-    try:
+    with writing(folder, "--out FOLDER names another"):
         folder.mkdir(parents=out is not None, exist_ok=out is not None)
-    except OSError as e:
-        raise UsageError(f"{folder}: cannot be made ({e.strerror or e}); --out FOLDER names another") from e
     return folder
 
 

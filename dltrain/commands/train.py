@@ -24,7 +24,7 @@ from dltrain.config.compose import Composed, compose
 from dltrain.config.own_settings import own_settings
 from dltrain.engine import Resume
 from dltrain.errors import DivergedError, DltrainError, InputError, Interrupted
-from dltrain.files import finite
+from dltrain.files import finite, writing
 from dltrain.report.figures import best_row, note
 from dltrain.report.splits import empty_splits, sizes
 from dltrain.report.text import duration, fields, number, table
@@ -63,7 +63,8 @@ def start(
     if folder is None:
         run = Run.create(Path(config["paths"]["output"]), label(composed), contents)
     else:
-        run = Run.make(folder, contents)
+        with writing(folder):
+            run = Run.make(folder, contents)
     with run.locked():
         return execute(build.session(experiment, run, options.command, composed.public), options.outcome, said=said)
 

@@ -13,6 +13,7 @@ from dltrain.commands.options import Options
 from dltrain.commands.resume import answering
 from dltrain.engine import Engine
 from dltrain.errors import UsageError
+from dltrain.files import replacing, writing
 
 log = logging.getLogger("dltrain")
 SUFFIX = ".vec"
@@ -42,9 +43,8 @@ def write_word2vec(words: Sequence[str], vectors: Tensor, out: Path) -> int:
 
     gensim's KeyedVectors.load_word2vec_format, fastText and spaCy read it. Numbers are written as exactly as they are.
     """
-    from dltrain.commands.predict import replacing  # which imports this
-
-    with replacing(out) as file:
+    what = f"--out {out}"
+    with replacing(out, what) as file, writing(what):
         file.write(f"{len(words)} {vectors.shape[1]}\n")
         for first in range(0, len(words), AT_ONCE):
             rows = vectors[first : first + AT_ONCE].float().tolist()
