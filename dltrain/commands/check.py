@@ -126,7 +126,7 @@ def draw_batch(data: Data, path: Path) -> None:
     shown = picture(next(data.train.epoch(0)), data.spec)
     drawn = Image.fromarray(image_grid(shown))
     if path.suffix.lower() not in Image.registered_extensions():
-        raise UsageError(f"--images {path}: expected a name that ends in .png or another image format")
+        raise UsageError(f"--images {path}: cannot be written: images end in .png, .jpg and the like")
     with writing(f"--images {path}"):
         drawn.save(path)
 

@@ -458,19 +458,10 @@ ANSWERS = {
     "profiler": ("debug=profile", ""),
     "profile": ("debug=profile", ""),
     "logger": ("", "every run logs to metrics.jsonl and TensorBoard; callbacks=quiet is without TensorBoard"),
-    "loggers": (
-        "callbacks=default",
-        "every run logs to metrics.jsonl and TensorBoard; callbacks=quiet leaves that out",
-    ),
-    "report_to": (
-        "callbacks=default",
-        "every run logs to metrics.jsonl and TensorBoard; callbacks=quiet leaves that out",
-    ),
+    "loggers": ("", "every run logs to metrics.jsonl and TensorBoard; callbacks=quiet is without TensorBoard"),
+    "report_to": ("", "every run logs to metrics.jsonl and TensorBoard; callbacks=quiet is without TensorBoard"),
     "wandb": ("", "every run logs to metrics.jsonl and TensorBoard; callbacks=quiet is without TensorBoard"),
-    "use_wandb": (
-        "callbacks=default",
-        "every run logs to metrics.jsonl and TensorBoard; callbacks=quiet leaves that out",
-    ),
+    "use_wandb": ("", "every run logs to metrics.jsonl and TensorBoard; callbacks=quiet is without TensorBoard"),
     "tensorboard": ("callbacks=default", "callbacks.tensorboard=null leaves it out"),
     "mlflow": ("", "every run logs to metrics.jsonl and TensorBoard; callbacks=quiet is without TensorBoard"),
     "enable_progress_bar": ("callbacks.progress=null", "leaves the progress display out"),

@@ -148,7 +148,7 @@ def test_a_run_folder_that_cannot_be_made_is_refused(verb: tuple[str, ...], plac
 def test_a_batch_that_cannot_be_drawn_is_refused(dltrain) -> None:
     Path("file").touch()
     refused(dltrain("check", "--images", "file/x.png"), "--images file/x.png: cannot be written", "Not a directory")
-    refused(dltrain("check", "--images", "x.nothing"), "--images x.nothing", "ends in .png")
+    refused(dltrain("check", "--images", "x.nothing"), "--images x.nothing", "images end in .png")
 
 
 def test_a_sweep_goes_on_where_its_table_cannot_be_written(dltrain, monkeypatch: pytest.MonkeyPatch) -> None:
