@@ -177,7 +177,7 @@ def title_of(number: int, job: list[str], varied: list[str]) -> str:
     It is the name of a folder: characters that some file system refuses become -, and it is cut to
     `MAX_TITLE_BYTES`.
     """
-    values = dict(override.partition("=")[::2] for override in job)
+    values = values_by_key(job)
     text = UNSAFE.sub("-", f"{number} {labelled(varied, values)}") if varied else ""
     return text.encode()[:MAX_TITLE_BYTES].decode(errors="ignore").rstrip(". ")
 
