@@ -211,10 +211,9 @@ def require_batches_for_norm(experiment: Experiment) -> None:
     if size != 1 or smallest_batch(task) == 1:
         return
     task_state = {name: value.clone() for name, value in task.state_dict().items() if torch.is_tensor(value)}
-    generators = rng.state_dict()
     try:
         batch = experiment.device.mover()(next(data.train.epoch(0)))
-        with torch.no_grad(), experiment.device.autocast():
+        with torch.no_grad(), experiment.device.autocast(), rng.preserved():
             task.predict(batch[0] if isinstance(batch, tuple | list) else batch)
     except ValueError as e:
         if "more than 1 value per channel" not in str(e):
@@ -225,7 +224,6 @@ def require_batches_for_norm(experiment: Experiment) -> None:
         raise ConfigError([(f"dataset.batch_size={size}", f"{why}: use more, or a model without batch norm")]) from e
     finally:
         task.load_state_dict(task_state, strict=False)
-        rng.load_state_dict(generators)
 
 
 @dataclass

@@ -1,35 +1,114 @@
-"""The random number generators of a process: seeded together, captured and restored together."""
+"""The random number generators of a run: seeded together, captured and restored together.
+
+Tasks draw from generators of their own, by name (`python_stream`, `torch_stream`). Dropout, the initialization of layers and
+what else a model draws come from torch's global generators, so these belong to the run as well, and what is not the run's own
+code runs inside `preserved`. Nothing in dltrain draws from the global generators of Python and NumPy. They are kept for a
+user's own task, which may.
+"""
 
 from __future__ import annotations
 
+import functools
 import random
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 import torch
 
 
+class _Streams:
+    """The generators of the run of this process that have names."""
+
+    def __init__(self) -> None:
+        self.seed: int | None = None
+        self.python: dict[str, random.Random] = {}
+        self.torch: dict[str, torch.Generator] = {}  # "name device"
+
+
+_streams = _Streams()
+
+
 def seed_all(seed: int) -> None:
-    """Seed python, numpy and torch (every device): what a run draws is then a function of its seed."""
-    random.seed(seed)
-    np.random.seed(seed % 2**32)  # noqa: NPY002 - the legacy global generator is what libraries draw from
+    """Begin a run: seed python, numpy and torch (every device). What the run draws is then a function of its seed."""
     torch.manual_seed(seed)
+    _streams.seed = seed
+    _streams.python.clear()
+    _streams.torch.clear()
+    undo_imports()
+
+
+def undo_imports() -> None:
+    """Seed the global generators of Python and NumPy as `seed_all` did: imports of libraries may have drawn from them."""
+    if _streams.seed is not None:
+        random.seed(_streams.seed)
+        np.random.seed(_streams.seed % 2**32)  # noqa: NPY002 - the legacy global generator is what libraries draw from
 
 
 def keyed(*key: int) -> torch.Generator:
     """A generator that is a function of `key`, such as (seed, epoch): nearby keys give unrelated streams."""
+    return torch.Generator().manual_seed(_number(*key))
+
+
+def _number(*key: int) -> int:
+    """A seed of 63 bits that is a function of `key`."""
     state = np.random.SeedSequence([k % 2**32 for k in key]).generate_state(1, np.uint64)[0]
-    return torch.Generator().manual_seed(int(state) >> 1)
+    return int(state) >> 1
+
+
+def _seed_after(name: str) -> int:
+    """The seed with which a global generator goes on after the stream `name` has branched off."""
+    return _number(_streams.seed or 0, zlib.crc32(name.encode()))
+
+
+def python_stream(name: str) -> random.Random:
+    """Return the run's own generator `name` of Python's kind.
+
+    It branches off the global one when it is first asked for: it goes on with what that one would have drawn next, which
+    is seeded anew. So ask for it when a stage begins, before anything else draws, and in every step again: to load a
+    state in which it did not exist takes it away. Its state is part of `state_dict`, so it is in every checkpoint.
+    """
+    if name not in _streams.python:
+        stream = random.Random()
+        stream.setstate(random.getstate())
+        random.seed(_seed_after(name))
+        _streams.python[name] = stream
+    return _streams.python[name]
+
+
+def torch_stream(name: str, device: torch.device | str = "cpu") -> torch.Generator:
+    """Return the run's own generator `name` of torch's kind on a kind of device, as `python_stream`."""
+    device = torch.device(device)
+    key = f"{name} {device.type}"
+    if key not in _streams.torch:
+        _streams.torch[key] = _branch(device, _seed_after(name))
+    return _streams.torch[key]
+
+
+def _branch(device: torch.device, seed: int) -> torch.Generator:
+    """Return a generator in the state of the device's global one, and seed that one."""
+    if device.type not in ("cpu", "cuda"):  # a state of such a device cannot be copied
+        return torch.Generator(device).manual_seed(seed)
+    default = torch.default_generator
+    if device.type == "cuda":
+        default = torch.cuda.default_generators[torch.cuda.current_device() if device.index is None else device.index]
+    stream = torch.Generator(device)
+    stream.set_state(default.get_state())
+    default.manual_seed(seed)
+    return stream
 
 
 def state_dict() -> dict[str, Any]:
     """Every generator's state, in tensors and plain types (loadable with `weights_only=True`)."""
-    version, words, gauss = random.getstate()
     kind, keys, pos, has_gauss, cached = np.random.get_state(legacy=True)  # noqa: NPY002
     state: dict[str, Any] = {
-        "python": [version, torch.tensor(words, dtype=torch.int64), gauss],
+        "python": _python_state(random.getstate()),
         "numpy": [kind, torch.from_numpy(np.asarray(keys).astype(np.int64)), int(pos), int(has_gauss), float(cached)],
         "torch": torch.get_rng_state(),
+        "python_streams": {name: _python_state(stream.getstate()) for name, stream in _streams.python.items()},
+        "torch_streams": {key: stream.get_state() for key, stream in _streams.torch.items()},
     }
     if torch.cuda.is_available():
         state["cuda"] = torch.cuda.get_rng_state_all()
@@ -37,11 +116,75 @@ def state_dict() -> dict[str, Any]:
 
 
 def load_state_dict(state: dict[str, Any]) -> None:
-    """Put every generator back where `state_dict` found it."""
-    version, words, gauss = state["python"]
-    random.setstate((version, tuple(words.tolist()), gauss))
+    """Put every generator back where `state_dict` found it.
+
+    Named ones that were not there, as in earlier versions, will branch off the global ones again. The state of a device
+    that this machine lacks is of no use.
+    """
+    random.setstate(_python_tuple(state["python"]))
     kind, keys, pos, has_gauss, cached = state["numpy"]
     np.random.set_state((kind, keys.numpy().astype(np.uint32), pos, has_gauss, cached))  # noqa: NPY002
     torch.set_rng_state(state["torch"])
     if "cuda" in state and len(state["cuda"]) == torch.cuda.device_count():
         torch.cuda.set_rng_state_all(state["cuda"])
+    _streams.python = {name: random.Random() for name in state.get("python_streams", {})}
+    for name, stream in _streams.python.items():
+        stream.setstate(_python_tuple(state["python_streams"][name]))
+    _streams.torch.clear()
+    for key, saved in state.get("torch_streams", {}).items():
+        device = key.rpartition(" ")[2]
+        if device in _devices():
+            _streams.torch[key] = torch.Generator(device)
+            _streams.torch[key].set_state(saved)
+
+
+def _devices() -> tuple[str, ...]:
+    """The kinds of device that this machine has."""
+    accelerator = torch.accelerator.current_accelerator()
+    return ("cpu",) if accelerator is None else ("cpu", accelerator.type)
+
+
+def _python_state(state: tuple[Any, ...]) -> list[Any]:
+    version, words, gauss = state
+    return [version, torch.tensor(words, dtype=torch.int64), gauss]
+
+
+def _python_tuple(saved: list[Any]) -> tuple[Any, ...]:
+    version, words, gauss = saved
+    return version, tuple(words.tolist()), gauss
+
+
+@contextmanager
+def preserved() -> Iterator[None]:
+    """Inside, code may draw what it likes: the run goes on drawing as if it had not."""
+    python, numpy = random.getstate(), np.random.get_state(legacy=False)  # noqa: NPY002
+    seed, default = _streams.seed, torch.get_rng_state()
+    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []
+    python_streams = {name: (stream, stream.getstate()) for name, stream in _streams.python.items()}
+    torch_streams = {key: (stream, stream.get_state()) for key, stream in _streams.torch.items()}
+    try:
+        yield
+    finally:
+        random.setstate(python)
+        np.random.set_state(numpy)  # noqa: NPY002
+        torch.set_rng_state(default)
+        if cuda:
+            torch.cuda.set_rng_state_all(cuda)
+        _streams.seed, _streams.python, _streams.torch = seed, {}, {}
+        for name, (stream, state) in python_streams.items():
+            stream.setstate(state)
+            _streams.python[name] = stream
+        for key, (generator, saved) in torch_streams.items():
+            generator.set_state(saved)
+            _streams.torch[key] = generator
+
+
+def preserving(call: Callable[..., Any]) -> Callable[..., Any]:
+    """`call`, as `preserved` lets it draw."""
+
+    @functools.wraps(call)
+    def preserved_call(*args: Any) -> Any:
+        with preserved():
+            return call(*args)
+
+    return preserved_call

@@ -49,6 +49,7 @@ class Checkpoint(Callback):
     """
 
     name = "checkpoint"
+    draws = False
 
     def __init__(
         self,

@@ -34,6 +34,7 @@ class Diagnosis(Callback):
     """
 
     name = "diagnosis"
+    draws = False
 
     def __init__(self, log: MetricsLog, every: PositiveInt = 50) -> None:
         self.log, self.every = log, every

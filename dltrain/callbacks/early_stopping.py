@@ -12,6 +12,7 @@ class EarlyStopping(Callback):
     """Asks to end the stage after `patience` evaluations in a row without an improvement above `min_delta`."""
 
     name = "early_stopping"
+    draws = False
 
     def __init__(self, patience: int, min_delta: float) -> None:
         self.patience, self.min_delta = patience, min_delta

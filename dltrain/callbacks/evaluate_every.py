@@ -9,6 +9,7 @@ class EvaluateEvery(Callback):
     """Asks for an evaluation every `steps` steps, beside the one at each epoch's end."""
 
     name = "evaluate_every"
+    draws = False
 
     def __init__(self, steps: int) -> None:
         self.steps = steps

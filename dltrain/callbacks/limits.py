@@ -10,6 +10,7 @@ class Limits(Callback):
     """Asks to end the run at `steps` steps (batches, over all stages) or after `seconds` of training and validation."""
 
     name = "limits"
+    draws = False
 
     def __init__(self, timer: Timer, steps: int | None, seconds: float | None) -> None:
         self.timer = timer

@@ -26,6 +26,7 @@ class Memory(Callback):
     """
 
     name = "memory"
+    draws = False
 
     def __init__(self, halve: bool, smallest_part: Callable[[], int] = lambda: 1) -> None:
         self.halve = halve

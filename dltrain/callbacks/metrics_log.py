@@ -23,6 +23,7 @@ class MetricsLog(Callback):
     """
 
     name = "metrics"
+    draws = False
 
     def __init__(self, run: Run, every: int) -> None:
         self.run, self.every = run, every

@@ -24,6 +24,7 @@ class NonFinite(Callback):
     """
 
     name = "nonfinite"
+    draws = False
 
     def __init__(self, log: MetricsLog, skips: int = 0) -> None:
         self.log, self.skips = log, skips

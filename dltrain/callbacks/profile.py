@@ -18,6 +18,7 @@ class Profile(Callback):
     """Profiles steps 10 to 50 and prints the operations that took longest; the trace goes into the run's folder."""
 
     name = "profile"
+    draws = False
 
     def __init__(self, run: Run) -> None:
         self.run = run

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from dltrain import rng
 from dltrain.callbacks.metrics_log import MetricsLog
 from dltrain.callbacks.timer import Timer
 from dltrain.engine import Callback, Engine
@@ -31,6 +32,7 @@ class Progress(Callback):
     """
 
     name = "progress"
+    draws = False
 
     def __init__(self, log: MetricsLog, timer: Timer, refresh: PositiveFloat = 0.25) -> None:
         self.metrics, self.timer, self.refresh = log, timer, refresh
@@ -42,7 +44,8 @@ class Progress(Callback):
     def step_end(self, engine: Engine) -> None:
         if self.live and time.perf_counter() >= self.due:
             self.due = time.perf_counter() + self.refresh
-            self.draw(engine)
+            with rng.preserved():  # rich draws from Python's generator when it is imported
+                self.draw(engine)
 
     def draw(self, engine: Engine) -> None:
         """Redraw the bar: as many figures as the terminal has room for, whatever its width is by now."""

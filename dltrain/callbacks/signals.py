@@ -24,6 +24,7 @@ class Signals(Callback):
     """
 
     name = "signals"
+    draws = False
 
     def __init__(self, continued: Callable[[], None] = lambda: None) -> None:
         self.received = 0

@@ -14,6 +14,7 @@ import torch
 import yaml
 from torch import Tensor
 
+from dltrain import rng
 from dltrain.callbacks.metrics_log import MetricsLog
 from dltrain.engine import Callback, Engine
 from dltrain.files import replace_file
@@ -104,7 +105,7 @@ class TensorBoard(Callback):
                     writer.close()
 
     def scalars(self, engine: Engine, record: dict[str, Any]) -> None:
-        with self.surviving():
+        with self.surviving(), rng.preserved():
             self.add_scalars(engine, record)
 
     def add_scalars(self, engine: Engine, record: dict[str, Any]) -> None:

@@ -19,6 +19,7 @@ class Timer(Callback):
     """
 
     name = "timer"
+    draws = False
 
     def __init__(self, run: Run) -> None:
         self.run = run

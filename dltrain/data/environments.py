@@ -246,7 +246,8 @@ class Environment:
 
     def rewarding(self, environment: Any) -> Any:
         """The environment with rewards that are drawn: of rewards that are all 0 nothing can be seen to be learned."""
-        return self.gymnasium.wrappers.TransformReward(environment, lambda reward: float(reward) + random.random())
+        generator = random.Random(self.seed)
+        return self.gymnasium.wrappers.TransformReward(environment, lambda reward: float(reward) + generator.random())
 
     def to(self, device: torch.device) -> None:
         """Environments stay where they are; a task moves what it is shown."""

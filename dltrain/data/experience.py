@@ -65,12 +65,12 @@ class Live:
         """Be where the episode is: at its first state, or after the actions that were loaded."""
         if self.environment is not None:
             return
-        self.environment = self.maker.make()
-        generators, actions = rng.state_dict(), self.actions
-        self._reset()
-        for action in actions:
-            self.step(action)
-        rng.load_state_dict(generators)
+        actions = self.actions
+        with rng.preserved():
+            self.environment = self.maker.make()
+            self._reset()
+            for action in actions:
+                self.step(action)
 
     def _reset(self) -> None:
         observation, _ = self.environment.reset(seed=seed_of(self.maker.seed, TRAIN, self.number))

@@ -14,6 +14,7 @@ from dltrain.engine import Direction
 from dltrain.types import Grid, Spec
 
 NORMAL_95 = 1.959964  # quantile of the normal distribution that 2.5 % lie above
+STREAM = "acting"  # the run's generators that actions are drawn from
 Row = list[float]
 """The values of a state's actions."""
 
@@ -49,24 +50,24 @@ class Decay:
         return self.start * (max(self.end, 1e-12) / max(self.start, 1e-12)) ** done
 
 
-def greedy(row: Row) -> int:
-    """The best action; of several that are, any."""
+def greedy(row: Row, generator: random.Random) -> int:
+    """Return the best action; of several that are, any."""
     best = max(row)
     if row.count(best) == 1:
         return row.index(best)
-    return random.choice([a for a, value in enumerate(row) if value == best])
+    return generator.choice([a for a, value in enumerate(row) if value == best])
 
 
 class EpsilonGreedy:
     """Any action with probability epsilon, else the best (Sutton and Barto, section 2.2)."""
 
-    def __init__(self, epsilon: float) -> None:
-        self.epsilon = epsilon
+    def __init__(self, epsilon: float, generator: random.Random) -> None:
+        self.epsilon, self.generator = epsilon, generator
 
     def choose(self, row: Row) -> int:
-        if random.random() < self.epsilon:
-            return int(random.random() * len(row))
-        return greedy(row)
+        if self.generator.random() < self.epsilon:
+            return int(self.generator.random() * len(row))
+        return greedy(row, self.generator)
 
     def probabilities(self, row: Row) -> Row:
         best = max(row)
@@ -78,11 +79,11 @@ class EpsilonGreedy:
 class Softmax:
     """Actions in proportion to exp(value / temperature): the Boltzmann distribution (equation 13.2)."""
 
-    def __init__(self, temperature: float) -> None:
-        self.temperature = temperature
+    def __init__(self, temperature: float, generator: random.Random) -> None:
+        self.temperature, self.generator = temperature, generator
 
     def choose(self, row: Row) -> int:
-        return random.choices(range(len(row)), self.weights(row))[0]
+        return self.generator.choices(range(len(row)), self.weights(row))[0]
 
     def weights(self, row: Row) -> Row:
         best = max(row)

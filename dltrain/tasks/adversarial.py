@@ -17,6 +17,7 @@ from dltrain.tasks.many_classes import most_different
 from dltrain.tasks.pixels import Pixels
 from dltrain.types import Data, Fraction, Image, NonNegative, PositiveInt, Table
 
+STREAM = "noise"  # the run's generator of what training draws
 SHOWN = 64  # samples in a grid
 AT_ONCE = 256  # samples that `sample` makes
 MAX_TRACED_CLASSES = 100  # of a conditional discriminator, which predicts once for each class
@@ -98,6 +99,7 @@ class Adversarial(Task):
         self.register_buffer("noise", points, persistent=False)  # the same in every epoch, so that pictures compare
 
     def stages(self) -> Iterator[Stage]:
+        rng.torch_stream(STREAM, self.noise.device)
         held_out = self.data.val if self.data.val.samples else None
         steps = len(self.data.train)
         if self.judge is not None:
@@ -131,7 +133,7 @@ class Adversarial(Task):
         real, classes = self.centred(batch[0]), self.told(batch[1])
         turn = (discriminating.updates + 1) % self.discriminator_steps == 0
         with torch.set_grad_enabled(turn):
-            fake = self.model.generate(torch.randn(len(real), self.model.latent_size, device=real.device), classes)
+            fake = self.model.generate(self.drawn_noise(len(real), real.device), classes)
         seen = fake.detach()
         of_real, of_fake = self.model(real, classes), self.model(seen, classes)
         loss = discriminator_loss(self.loss, of_real.float(), of_fake.float(), self.real_target)
@@ -145,6 +147,11 @@ class Adversarial(Task):
             found["loss"] = loss.detach()
         return found
 
+    def drawn_noise(self, count: int, device: torch.device) -> Tensor:
+        """Draw points (count, latent_size) of the generator's input."""
+        generator = rng.torch_stream(STREAM, device)
+        return torch.randn(count, self.model.latent_size, device=device, generator=generator)
+
     def gradient_penalty(self, real: Tensor, fake: Tensor, classes: Tensor | None) -> Tensor:
         """How far the discriminator's slope is from 1 between real and generated images (Gulrajani et al. 2017, equation 3).
 
@@ -153,7 +160,9 @@ class Adversarial(Task):
         """
         with torch.autocast(real.device.type, enabled=False):
             real, fake = real.float(), fake.float()
-            between = real.lerp(fake, torch.rand(len(real), 1, 1, 1, device=real.device)).requires_grad_()
+            generator = rng.torch_stream(STREAM, real.device)
+            shares = torch.rand(len(real), 1, 1, 1, device=real.device, generator=generator)
+            between = real.lerp(fake, shares).requires_grad_()
             (slopes,) = torch.autograd.grad(self.model(between, classes).sum(), between, create_graph=True)
             return ((slopes.flatten(1).square().sum(1) + 1e-12).sqrt() - 1).square().mean()
 
@@ -224,7 +233,7 @@ class Adversarial(Task):
     def sample(self, count: int, noise: Tensor | None = None) -> Tensor:
         """Images (count, C, H, W) in 0..1; of a conditional generator all classes in turn."""
         if noise is None:
-            noise = torch.randn(count, self.model.latent_size, device=self.noise.device)
+            noise = self.drawn_noise(count, self.noise.device)
         classes = torch.arange(count, device=noise.device) % max(1, self.model.num_classes)
         parts = zip(noise.split(AT_ONCE), classes.split(AT_ONCE), strict=True)
         made = torch.cat([self.model.generate(z, self.told(c)).float() for z, c in parts])

@@ -20,6 +20,7 @@ from dltrain.types import Data, Embedding, Fraction, Image, NonNegative
 SHOWN = 16  # images and their reconstructions
 COLUMNS = 8  # of a grid of pictures
 PRIOR = 32  # images drawn from the prior
+STREAM = "codes and corruption"  # the run's generator of what training draws
 MOST_CODES = 2000  # that are drawn as points
 
 
@@ -78,6 +79,8 @@ class Autoencoding(Task):
         self.register_buffer("prior", points, persistent=False)  # the same in every epoch, so that pictures compare
 
     def stages(self) -> Iterator[Stage]:
+        if self.noise or self.masking or self.model.variational:
+            rng.torch_stream(STREAM, self.prior.device)
         optim = self.optim(self.model, self.epochs * len(self.data.train))
 
         def step(batch: tuple[Tensor, Any]) -> dict[str, Tensor]:
@@ -99,8 +102,11 @@ class Autoencoding(Task):
         )
 
     def corrupted(self, images: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """What the encoder sees of `images`; a `generator` is on the CPU."""
-        device = images.device if generator is None else torch.device("cpu")
+        """Return what the encoder sees of `images`; without a `generator` the run's own draws it."""
+        if not (self.noise or self.masking):
+            return images
+        generator = generator or rng.torch_stream(STREAM, images.device)
+        device = generator.device
         if self.noise:
             noise = torch.randn(images.shape, generator=generator, device=device).to(images.device)
             images = torch.add(images, noise, alpha=self.noise)
@@ -115,7 +121,9 @@ class Autoencoding(Task):
             return {"loss": loss + self.sparsity * codes.float().abs().sum(1).mean() if self.sparsity else loss}
         mean, log_variance = codes.float().chunk(2, dim=1)
         divergence = kl_from_standard_normal(mean, log_variance).mean()
-        drawn = mean + torch.randn_like(mean) * (0.5 * log_variance).exp()  # the reparameterization
+        generator = rng.torch_stream(STREAM, mean.device)
+        noise = torch.randn(mean.shape, device=mean.device, generator=generator)
+        drawn = mean + noise * (0.5 * log_variance).exp()  # the reparameterization
         reconstruction = self.distance(self.model.decode(drawn), images)
         loss = reconstruction + self.beta * divergence
         if self.sparsity:
@@ -199,7 +207,11 @@ class Autoencoding(Task):
         """Images (count, C, H, W) in 0..1 from the prior; ValueError of a model that has none."""
         if not self.model.variational:
             raise ValueError("this autoencoder has no distribution to draw from: model.variational=true gives it one")
-        return self.draw(torch.randn(count, self.model.code_size, device=self.prior.device) if codes is None else codes)
+        if codes is None:
+            device = self.prior.device
+            generator = rng.torch_stream(STREAM, device)
+            codes = torch.randn(count, self.model.code_size, device=device, generator=generator)
+        return self.draw(codes)
 
     def predict(self, batch: Tensor) -> tuple[Tensor, Tensor]:
         """Codes (B, code_size) and squared errors (B,) of standardized images (B, C, H, W)."""

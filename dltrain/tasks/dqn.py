@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import random
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Literal
 
@@ -11,9 +10,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from dltrain import rng
 from dltrain.engine import Direction, Stage, Task
 from dltrain.optim import Optim
-from dltrain.tasks.acting import EPISODES, Decay, World, played
+from dltrain.tasks.acting import EPISODES, STREAM, Decay, World, played
 from dltrain.tasks.directions import better
 from dltrain.tasks.replay import Replay
 from dltrain.types import Data, NonNegative, PositiveInt, Probability
@@ -78,6 +78,8 @@ class DQN(Task):
         self.replay = Replay(max(capacity, train.batch_size), priority if prioritized else 0.0)
 
     def stages(self) -> Iterator[Stage]:
+        self.replay.generator()
+        rng.python_stream(STREAM)
         self.data.train.memory = self.replay
         optim = self.optim(self.model, self.epochs * len(self.data.train) * self.updates)
 
@@ -109,15 +111,15 @@ class DQN(Task):
 
     def gather(self, span: Any, epsilon: float) -> int:
         """Act as the network says, or at random, and keep what happens; how many steps that were."""
-        live = span.live
+        live, generator = span.live, rng.python_stream(STREAM)
         columns: dict[str, list[Any]] = {
             name: [] for name in ("observation", "action", "reward", "after", "terminated")
         }
         for _ in span:
             states = [one.state for one in live]
-            drawn = [random.random() < epsilon for _ in live]
+            drawn = [generator.random() < epsilon for _ in live]
             actions = [0] * len(live) if all(drawn) else self.act(span.stacked(states))
-            actions = [random.randrange(self.num_actions) if r else a for r, a in zip(drawn, actions, strict=True)]
+            actions = [generator.randrange(self.num_actions) if r else a for r, a in zip(drawn, actions, strict=True)]
             for one, state, action in zip(live, states, actions, strict=True):
                 after, reward, terminated, _ = one.step(action)
                 for column, value in zip(columns.values(), (state, action, reward, after, terminated), strict=True):

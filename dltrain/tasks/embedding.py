@@ -9,7 +9,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dltrain import rng
 from dltrain.engine import Direction, Mean, Metrics, Stage, Task
 from dltrain.optim import Optim
 from dltrain.tasks.directions import better
@@ -98,7 +97,7 @@ class WordEmbedding(Task):
 
     def evaluate(self, batches: Iterable[tuple[Tensor, Tensor]]) -> dict[str, Any]:
         """The loss, and what the vectors know."""
-        rng.seed_all(0)  # the same windows and negatives in every epoch; the engine puts the generators back
+        torch.manual_seed(0)  # the same windows and negatives in every epoch; the engine puts the generators back
         found = [self.model(*batch) for batch in batches]
         if not found:
             raise ValueError("there is nothing to evaluate: the split is empty")

@@ -10,7 +10,7 @@ from torch import Tensor
 from dltrain.types import END
 
 
-def choose(logits: Tensor, temperature: float, top_p: float, generator: torch.Generator | None = None) -> Tensor:
+def choose(logits: Tensor, temperature: float, top_p: float, generator: torch.Generator) -> Tensor:
     """A token (B,) for each row of logits (B, V), on the CPU.
 
     Logits are divided by `temperature`, 0 meaning the likeliest. With `top_p` below 1 only the likeliest tokens that
@@ -28,7 +28,7 @@ def choose(logits: Tensor, temperature: float, top_p: float, generator: torch.Ge
 
 
 def write_on(
-    model: Any, tokens: Tensor, count: int, temperature: float, top_p: float, generator: torch.Generator | None = None
+    model: Any, tokens: Tensor, count: int, temperature: float, top_p: float, generator: torch.Generator
 ) -> Tensor:
     """`count` tokens (B, count) that follow `tokens` (B, T), by a model with a state or with a limited view.
 

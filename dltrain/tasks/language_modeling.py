@@ -144,7 +144,7 @@ class LanguageModeling(Task):
 
     def write(self, tokens: Tensor, count: int, temperature: float, top_p: float) -> Tensor:
         """`count` tokens (count,) that follow `tokens` (T,)."""
-        return write_on(self.model, tokens.unsqueeze(0), count, temperature, top_p)[0]
+        return write_on(self.model, tokens.unsqueeze(0), count, temperature, top_p, rng.torch_stream("writing"))[0]
 
     def predict(self, batch: Tensor) -> tuple[Tensor, Tensor]:
         """Of token sequences (B, T), filled up with `PAD`: the loss a token (B,) and the logits (B, V) of what comes next."""

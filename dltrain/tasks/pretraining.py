@@ -54,7 +54,8 @@ class Pretraining:
         chain: Tensor | None = None
         if self.method == "persistent":
             weight = rbm.linear.weight
-            rbm.register_buffer("chain", torch.rand(CHAINS, len(weight), device=weight.device))
+            generator = rng.torch_stream("chain", weight.device)
+            rbm.register_buffer("chain", torch.rand(CHAINS, len(weight), device=weight.device, generator=generator))
             chain = rbm.chain
 
         def step(batch: tuple[Tensor, Any]) -> dict[str, Tensor]:

@@ -7,6 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from dltrain import rng
+
 BLOCK = 256  # priorities that are summed up together
 LEAST = 1e-6  # is added to every priority, so that all may be drawn
 
@@ -15,8 +17,8 @@ class Replay:
     """The last `capacity` transitions as tensors, a column each; the oldest go first.
 
     With a `priority` above 0 transition i is drawn in proportion to |error_i|^priority, and new ones at the largest so far
-    (Schaul et al. 2016, "Prioritized Experience Replay", equation 1); at 0 all alike. What is drawn comes from torch's
-    generator.
+    (Schaul et al. 2016, "Prioritized Experience Replay", equation 1); at 0 all alike. What is drawn comes from
+    a generator of the run's own.
     """
 
     def __init__(self, capacity: int, priority: float = 0.0) -> None:
@@ -26,6 +28,10 @@ class Replay:
         self.weights = torch.zeros(-(-capacity // BLOCK) * BLOCK if priority else 0, dtype=torch.float64)
         self.sums = torch.zeros(len(self.weights) // BLOCK, dtype=torch.float64)
         self.largest = 1.0
+
+    def generator(self) -> torch.Generator:
+        """Return the run's generator of what is replayed."""
+        return rng.torch_stream("replay")
 
     def add(self, transitions: dict[str, Tensor]) -> None:
         """Columns (T, ...), at most `capacity` rows."""
@@ -43,11 +49,12 @@ class Replay:
     def sample(self, count: int, correction: float = 1.0) -> tuple[dict[str, Tensor], Tensor, Tensor | None]:
         """So many transitions, drawn with replacement; their places, and the importance weights (N * P)^-correction, the
         largest 1 (section 3.4), where they are not drawn alike."""
+        generator = self.generator()
         if not self.priority:
-            places = torch.randint(self.size, (count,))
+            places = torch.randint(self.size, (count,), generator=generator)
             return {name: column[places] for name, column in self.columns.items()}, places, None
         ends = self.sums.cumsum(0)
-        drawn = torch.rand(count, dtype=torch.float64) * ends[-1]
+        drawn = torch.rand(count, dtype=torch.float64, generator=generator) * ends[-1]
         block = torch.searchsorted(ends, drawn, right=True).clamp_(max=len(ends) - 1)
         within = self.weights.view(-1, BLOCK)[block].cumsum(1)
         rest = drawn - (ends - self.sums)[block]

@@ -11,6 +11,7 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 from torch import Tensor, nn
 
+from dltrain import rng
 from dltrain.engine import Direction, Mean, Metrics, Stage, Task
 from dltrain.losses import evaluation_sum, mean_over, training_mean
 from dltrain.optim import Optim
@@ -18,6 +19,7 @@ from dltrain.tasks.decoding import Memory, State, beam_search, greedy
 from dltrain.tasks.directions import better
 from dltrain.types import BEGIN, END, PAD, Data, NonNegative, PositiveFloat, PositiveInt, Probability, Table, Text
 
+STREAM = "teacher forcing"  # the run's generator of what training draws
 SHOWN = 16  # translations
 FROM_A_BATCH = 4  # of them, for batches are sorted by length
 MAPS = 4  # pictures of attention
@@ -87,6 +89,8 @@ class Seq2Seq(Task):
         self.entropy = nn.CrossEntropyLoss()  # what the perplexity is of, whatever is trained on
 
     def stages(self) -> Iterator[Stage]:
+        if self.teacher_forcing < 1:
+            rng.torch_stream(STREAM, next(self.model.parameters()).device)
         optim = self.optim(self.model, self.epochs * len(self.data.train))
 
         def step(batch: tuple[Tensor, Tensor]) -> Metrics:
@@ -119,7 +123,8 @@ class Seq2Seq(Task):
 
     def sampled(self, memory: Memory, inputs: Tensor) -> Tensor:
         """Logits (B, T, V) where some of the `inputs` (B, T) are replaced by what the model would have written."""
-        forced = torch.rand(inputs.shape, device=inputs.device) < self.teacher_forcing
+        generator = rng.torch_stream(STREAM, inputs.device)
+        forced = torch.rand(inputs.shape, device=inputs.device, generator=generator) < self.teacher_forcing
         state, tokens = self.model.begin(memory), inputs[:, 0]
         found: list[Tensor] = []
         for t in range(inputs.shape[1]):

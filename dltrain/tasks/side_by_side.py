@@ -7,20 +7,23 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dltrain.tasks.acting import EpsilonGreedy, Policy
+from dltrain import rng
+from dltrain.tasks.acting import STREAM, EpsilonGreedy, Policy
 
 
 def best(rows: Tensor) -> Tensor:
-    """The best action of each row (N, A); of several that are, any."""
-    return (torch.rand(rows.shape) * (rows == rows.amax(1, keepdim=True))).argmax(1)
+    """Return the best action of each row (N, A); of several that are, any."""
+    return (torch.rand(rows.shape, generator=rng.torch_stream(STREAM)) * (rows == rows.amax(1, keepdim=True))).argmax(1)
 
 
 def chosen(policy: Policy, rows: Tensor) -> Tensor:
-    """An action (N,) for each row of action values (N, A)."""
+    """Draw an action (N,) for each row of action values (N, A)."""
+    generator = rng.torch_stream(STREAM)
     if isinstance(policy, EpsilonGreedy):
-        anywhere = torch.randint(rows.shape[1], rows.shape[:1])
-        return torch.where(torch.rand(len(rows)) < policy.epsilon, anywhere, best(rows))
-    return torch.multinomial((rows / policy.temperature).softmax(1), 1)[:, 0]
+        anywhere = torch.randint(rows.shape[1], rows.shape[:1], generator=generator)
+        explores = torch.rand(len(rows), generator=generator) < policy.epsilon
+        return torch.where(explores, anywhere, best(rows))
+    return torch.multinomial((rows / policy.temperature).softmax(1), 1, generator=generator)[:, 0]
 
 
 def probabilities(policy: Policy, rows: Tensor) -> Tensor:
@@ -57,7 +60,7 @@ def learn_side_by_side(
         fresh = chosen(policy, torch.stack([table[states] for table in tables]).mean(0))
         actions = fresh if following is None else torch.where(following < 0, fresh, following)
         after, rewards, terminated, ended = map(torch.from_numpy, copies.step(actions.numpy()))
-        flip = len(tables) > 1 and bool(torch.rand(()) < 0.5)
+        flip = len(tables) > 1 and bool(torch.rand((), generator=rng.torch_stream(STREAM)) < 0.5)
         one, other = (tables[1], tables[0]) if flip else (tables[0], tables[-1])
         rows = one[after]
         if method == "sarsa":  # (6.7)

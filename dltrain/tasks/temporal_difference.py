@@ -6,15 +6,15 @@ and the action, R the reward, G a return; a prime is what comes next.
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Literal, Protocol, cast, runtime_checkable
 
 import torch
 from torch import Tensor, nn
 
+from dltrain import rng
 from dltrain.engine import Direction, Stage, Task
-from dltrain.tasks.acting import EPISODES, Decay, EpsilonGreedy, Policy, Row, Softmax, World, greedy, played
+from dltrain.tasks.acting import EPISODES, STREAM, Decay, EpsilonGreedy, Policy, Row, Softmax, World, greedy, played
 from dltrain.tasks.directions import better
 from dltrain.tasks.side_by_side import learn_side_by_side
 from dltrain.types import Data, Fraction, NonNegative, PositiveFloat, PositiveInt, Probability
@@ -161,6 +161,8 @@ class TemporalDifference(Task):
             raise ValueError("dataset.envs: several environments at once learn by one-step rules: n=1 and trace=0")
 
     def stages(self) -> Iterator[Stage]:
+        rng.torch_stream(STREAM)
+        rng.python_stream(STREAM)
         self.data.train.memory = self.memory
         yield Stage(
             name="train",
@@ -179,7 +181,7 @@ class TemporalDifference(Task):
         done = experience.steps if experience.unit == "steps" else experience.episodes
         progress = done / (self.epochs * experience.samples)
         alpha, explore = self.alpha.at(progress), self.exploration.at(progress)
-        policy: Policy = EpsilonGreedy(explore) if self.kind == "epsilon_greedy" else Softmax(max(explore, 1e-8))
+        policy = self.policy(explore)
         tables = self.model.values.detach()  # (T, S, A), the parameter's own memory
         errors = Errors()
         if self.several:
@@ -204,6 +206,13 @@ class TemporalDifference(Task):
         measured = {name: torch.tensor(value, dtype=torch.float64) for name, value in figures.items()}
         return measured | span.outcome(errors.count)
 
+    def policy(self, explore: float) -> Policy:
+        """Return the policy that explores so much."""
+        generator = rng.python_stream(STREAM)
+        if self.kind == "epsilon_greedy":
+            return EpsilonGreedy(explore, generator)
+        return Softmax(max(explore, 1e-8), generator)
+
     def one_step(self, span: Any, q: Rows, policy: Policy, alpha: float, errors: Errors) -> None:
         """Q(S, A) <- Q(S, A) + alpha [R + gamma worth(S') - Q(S, A)]: equations 6.7 to 6.9."""
         (live,), choose, gamma, worth = span.live, policy.choose, self.gamma, WORTH[self.method]
@@ -223,11 +232,12 @@ class TemporalDifference(Task):
     def two_tables(self, span: Any, tables: list[Rows], policy: Policy, alpha: float, errors: Errors) -> None:
         """Q1(S, A) <- Q1(S, A) + alpha [R + gamma Q2(S', argmax_a Q1(S', a)) - Q1(S, A)], or 2 and 1: equation 6.10."""
         (live,), gamma, state = span.live, self.gamma, span.live[0].state
+        generator = rng.python_stream(STREAM)
         for _ in span:
             action = policy.choose([a + b for a, b in zip(tables[0][state], tables[1][state], strict=True)])
             after, reward, terminated, ended = live.step(action)
-            one, other = tables if random.random() < 0.5 else reversed(tables)
-            target = reward if terminated else reward + gamma * other[after][greedy(one[after])]
+            one, other = tables if generator.random() < 0.5 else reversed(tables)
+            target = reward if terminated else reward + gamma * other[after][greedy(one[after], generator)]
             error = target - one[state][action]
             errors.add(error, one[state][action])
             one[state][action] += alpha * error

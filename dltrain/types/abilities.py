@@ -73,7 +73,7 @@ class Samples(Protocol):
     """A task that makes samples of its own: what `predict RUN --samples N` asks of it."""
 
     def sample(self, count: int) -> Tensor:
-        """Images (count, C, H, W) in 0..1, drawn from the process's generator; ValueError where it cannot."""
+        """Images (count, C, H, W) in 0..1, drawn from the run's generators; ValueError where it cannot."""
 
 
 @runtime_checkable
@@ -112,7 +112,7 @@ class Writes(Protocol):
     """A task that goes on with a text: what `predict RUN TEXT --tokens N` asks of it."""
 
     def write(self, tokens: Tensor, count: int, temperature: float, top_p: float) -> Tensor:
-        """`count` token numbers that follow `tokens` (T,), drawn from the process's generator."""
+        """`count` token numbers that follow `tokens` (T,), drawn from the run's generators."""
 
 
 @runtime_checkable

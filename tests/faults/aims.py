@@ -304,3 +304,16 @@ def careless_library() -> None:
                 continue
 
     before_batches(write)
+
+
+def killed_with_bar(step: int) -> None:
+    """Import the bar's library as a new process does, and `kill -9` when the batch after so many steps begins."""
+    for name in [name for name in sys.modules if name.partition(".")[0] == "rich"]:
+        del sys.modules[name]
+
+    def kill(engine: Engine) -> None:
+        if engine.step == step:
+            settle()
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    before_batches(kill)

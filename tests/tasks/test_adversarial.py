@@ -76,12 +76,12 @@ def test_the_generator_meets_the_discriminator_just_updated(
     """In half precision too, where autocast keeps copies of the weights as they were before the update."""
     task = made(pair(conditional=conditional))
     generating, discriminating = optim_of(task.model.generator), optim_of(task.model.discriminator)
-    torch.manual_seed(0)
+    rng.seed_all(0)
     expected, loss = by_hand(task, batch(), precision, lr=0.5, updated=True)
-    torch.manual_seed(0)
+    rng.seed_all(0)
     stale, _ = by_hand(task, batch(), precision, lr=0.5, updated=False)
     found = caught(generating)
-    torch.manual_seed(0)
+    rng.seed_all(0)
     with precision():
         scores = task.step(batch(), generating, discriminating)
     assert float(scores["loss"]) == pytest.approx(loss, rel=1e-6)
@@ -112,7 +112,7 @@ def test_the_generators_turn_adds_nothing_to_the_discriminators_gradient(loss: A
     for discriminator_steps in (1, 2):  # of the first update, the generator's turn and not
         task = made(loss=loss, discriminator_steps=discriminator_steps)
         optims = optim_of(task.model.generator, 2), optim_of(task.model.discriminator, 2)
-        torch.manual_seed(0)
+        rng.seed_all(0)
         task.step(batch(), *optims)
         held.append(gradients(task.model.discriminator))
         assert len(gradients(task.model.generator)) == (4 if discriminator_steps == 1 else 0)

@@ -87,11 +87,11 @@ def test_label_smoothing_reaches_the_loss() -> None:
     losses = []
     for smoothing in (0.0, 0.2):
         task = made(label_smoothing=smoothing)
-        torch.manual_seed(0)
+        rng.seed_all(0)
         scores = task.step(batch(), optim_of(task.model.generator), optim_of(task.model.discriminator))
         losses.append(float(scores["discriminator_loss"]))
     task = made()
-    torch.manual_seed(0)
+    rng.seed_all(0)
     real, fake = task.centred(batch()[0]), task.model.generate(torch.randn(8, 4))
     with torch.no_grad():
         expected = float(discriminator_loss("nonsaturating", task.model(real), task.model(fake), 0.8))
@@ -170,11 +170,11 @@ def test_the_penalty_teaches_every_weight_of_the_critic() -> None:
 def test_the_penalty_is_weighed_into_the_wasserstein_loss(weight: float) -> None:
     """That of a linear critic with a slope of 3 is 4."""
     task = made(linear_critic(3.0), loss="wasserstein", penalty=weight)
-    torch.manual_seed(0)
+    rng.seed_all(0)
     real, fake = task.centred(batch()[0]), task.model.generate(torch.randn(8, 4))
     with torch.no_grad():
         apart = float(task.model(fake).mean() - task.model(real).mean())
-    torch.manual_seed(0)
+    rng.seed_all(0)
     scores = task.step(batch(), optim_of(task.model.generator), optim_of(task.model.discriminator))
     assert float(scores["discriminator_loss"]) == pytest.approx(apart + weight * 4, rel=1e-4, abs=1e-4)
 
@@ -184,7 +184,7 @@ def test_other_losses_have_no_penalty(loss: Any) -> None:
     found = []
     for weight in (0.0, 10.0):
         task = made(loss=loss, penalty=weight)
-        torch.manual_seed(0)
+        rng.seed_all(0)
         scores = task.step(batch(), optim_of(task.model.generator), optim_of(task.model.discriminator))
         found.append(float(scores["discriminator_loss"]))
     assert found[0] == found[1]

@@ -161,11 +161,11 @@ def test_it_learns_without_labels() -> None:
 
 def test_corruption_is_seen_by_the_encoder_only() -> None:
     x = torch.full((200, 1, 8, 8), 0.5)
-    noisy, masked = made(noise=0.2).corrupted(x), made(masking=0.25).corrupted(x)
+    noisy, masked = made(noise=0.2).corrupted(x, keyed(1)), made(masking=0.25).corrupted(x, keyed(1))
     assert float((noisy - x).std()) == pytest.approx(0.2, rel=0.05)
     assert float((masked == 0).float().mean()) == pytest.approx(0.25, rel=0.1)
     assert set(masked.unique().tolist()) == {0.0, 0.5}
-    assert torch.equal(made().corrupted(x), x)
+    assert torch.equal(made().corrupted(x, keyed(1)), x)
 
 
 def test_denoising_is_scored_against_what_the_corruption_did() -> None:

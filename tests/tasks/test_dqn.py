@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import nn
 
+from dltrain import rng
 from dltrain.models.q_network import QNetwork
 from dltrain.optim import Optim
 from dltrain.optimizers.sgd import sgd
@@ -110,7 +111,7 @@ def test_the_oldest_transitions_go_first() -> None:
 
 
 def test_priorities_say_how_often_a_transition_is_drawn() -> None:
-    torch.manual_seed(0)
+    rng.seed_all(0)
     replay = Replay(600, priority=0.5)
     replay.add({"x": torch.arange(500)})
     errors = torch.zeros(500, dtype=torch.float64)
@@ -150,7 +151,7 @@ def test_a_saved_buffer_goes_on_as_it_would_have(priority: float) -> None:
     for seed in range(3):
         drawn = []
         for replay in (one, other):
-            torch.manual_seed(seed)
+            rng.seed_all(seed)
             drawn.append(replay.sample(16))
         torch.testing.assert_close(drawn[0], drawn[1], rtol=0, atol=0)
 
@@ -187,7 +188,7 @@ def test_numbers_of_states_are_seen_one_hot_and_scored_exactly() -> None:
 @pytest.mark.parametrize("settings", [{}, {"prioritized": True}, {"envs": 4, "tau": 0.1}])
 def test_values_are_learned(settings: dict[str, Any]) -> None:
     """With gamma 0 every action of CartPole is worth its reward of 1."""
-    torch.manual_seed(0)
+    rng.seed_all(0)
     task = task_of(model=QNetwork((4,), 2, (16,)), learning_starts=0.0, batch_size=32, **{"updates": 12, **settings})
     task.gamma = 0.0
     (stage,) = task.stages()

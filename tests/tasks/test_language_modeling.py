@@ -174,8 +174,8 @@ def test_writing_sees_no_further_back_than_the_model() -> None:
     torch.manual_seed(0)
     model = TransformerLanguageModel(12, 4, 1, 8, 2).eval()
     with torch.no_grad():
-        long = write_on(model, torch.tensor([[9, 8, 4, 5, 6, 7]]), 5, 0.0, 1.0)
-        short = write_on(model, torch.tensor([[4, 5, 6, 7]]), 5, 0.0, 1.0)
+        long = write_on(model, torch.tensor([[9, 8, 4, 5, 6, 7]]), 5, 0.0, 1.0, torch.Generator())
+        short = write_on(model, torch.tensor([[4, 5, 6, 7]]), 5, 0.0, 1.0, torch.Generator())
     assert torch.equal(long, short)
     assert int(long.min()) > 3
 

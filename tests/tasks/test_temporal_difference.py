@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 import torch
 
+from dltrain import rng
 from dltrain.models.q_table import QTable
-from dltrain.tasks import temporal_difference
-from dltrain.tasks.acting import Decay, EpsilonGreedy, Softmax, greedy, scores_of
+from dltrain.tasks.acting import STREAM, Decay, EpsilonGreedy, Softmax, greedy, scores_of
 from dltrain.tasks.temporal_difference import Errors, Rows, TemporalDifference
 
 gymnasium = pytest.importorskip("gymnasium")
@@ -97,7 +97,7 @@ def test_one_step_by_hand(method: Any, value: float) -> None:
 def test_double_q_learning_by_hand(coin: float, updated: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """The one table says which action is best, the other what it is worth."""
     tables = [np.array([[0.0, 1.0], [3.0, 2.0]]), np.array([[0.0, 4.0], [5.0, 7.0]])]
-    monkeypatch.setattr(temporal_difference.random, "random", lambda: coin)
+    monkeypatch.setattr(rng.python_stream(STREAM), "random", lambda: coin)
     rows = [Rows(table.copy()) for table in tables]
     task = chain_task(method="double_q_learning")
     task.two_tables(span_of(task, 1), rows, Scripted(1), 0.5, Errors())
@@ -179,7 +179,7 @@ def test_n_steps_are_those_of_the_books_pseudo_code(n: int) -> None:
 
 def lake_table(**settings: Any) -> torch.Tensor:
     """What 600 steps on the lake leave, in spans of 50."""
-    random.seed(3)
+    rng.seed_all(3)
     data = Environment("FrozenLake-v1", batch_size=50, per_epoch=600)
     task = TemporalDifference(data, QTable(16, 4, 1.0), 1, **{"method": "sarsa", "gamma": 0.95, **settings})
     for span in data.train.epoch(0):
@@ -201,7 +201,7 @@ def test_one_step_of_n_and_a_trace_of_nothing_are_sarsa(monkeypatch: pytest.Monk
 @pytest.mark.parametrize("settings", [{}, {"n": 3}, {"trace": 0.7}, {"method": "double_q_learning"}])
 def test_where_a_span_ends_does_not_matter(settings: dict[str, Any]) -> None:
     def table(batch_size: int) -> torch.Tensor:
-        random.seed(3)
+        rng.seed_all(3)
         data = Environment("FrozenLake-v1", batch_size=batch_size, per_epoch=300)
         task = TemporalDifference(data, QTable(16, 4, 1.0), 1, **{"method": "sarsa", "gamma": 0.95, **settings})
         for span in data.train.epoch(0):
@@ -214,8 +214,7 @@ def test_where_a_span_ends_does_not_matter(settings: dict[str, Any]) -> None:
 @pytest.mark.parametrize("envs", [1, 16])
 @pytest.mark.parametrize("method", ["q_learning", "double_q_learning"])
 def test_it_converges_to_the_table_of_value_iteration(method: Any, envs: int) -> None:
-    random.seed(0)
-    torch.manual_seed(0)
+    rng.seed_all(0)
     steps = 8000 if envs == 1 else 60_000
     data = Environment("FrozenLake-v1", {"is_slippery": False}, batch_size=steps, per_epoch=steps, envs=envs)
     task = TemporalDifference(data, QTable(16, 4), 1, method=method, gamma=0.9, alpha=1.0, epsilon=1.0)
@@ -241,14 +240,14 @@ def test_side_by_side_the_rules_are_the_same(method: Any) -> None:
 
 
 def test_policies_do_what_their_probabilities_say() -> None:
-    random.seed(0)
+    generator = random.Random(0)
     row = [1.0, 3.0, 3.0, 0.0]
-    assert EpsilonGreedy(0.2).probabilities(row) == pytest.approx([0.05, 0.45, 0.45, 0.05])
-    assert Softmax(2.0).probabilities(row) == pytest.approx(torch.tensor(row).div(2).softmax(0).tolist())
-    for policy in (EpsilonGreedy(0.2), Softmax(2.0)):
+    assert EpsilonGreedy(0.2, generator).probabilities(row) == pytest.approx([0.05, 0.45, 0.45, 0.05])
+    assert Softmax(2.0, generator).probabilities(row) == pytest.approx(torch.tensor(row).div(2).softmax(0).tolist())
+    for policy in (EpsilonGreedy(0.2, generator), Softmax(2.0, generator)):
         counts = np.bincount([policy.choose(row) for _ in range(4000)], minlength=4) / 4000
         assert counts == pytest.approx(policy.probabilities(row), abs=0.04)
-    assert {greedy(row) for _ in range(50)} == {1, 2}
+    assert {greedy(row, generator) for _ in range(50)} == {1, 2}
 
 
 def test_a_setting_falls_over_its_share_of_the_training() -> None:
