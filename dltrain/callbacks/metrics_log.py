@@ -77,7 +77,7 @@ class MetricsLog(Callback):
     def epoch_end(self, engine: Engine) -> None:
         if self.window and (engine.position == 0 or engine.halted):
             self.flush(engine)
-        self.epoch_means = {name: total / count for name, (total, count) in self.sums.items()}
+        self.epoch_means = {name: total / count for name, (total, count) in self.sums.items() if count}
         self.sums = {}
 
     def evaluation_end(self, engine: Engine) -> None:
@@ -136,7 +136,10 @@ def mean_and_weight(values: Sequence[Tensor | Mean]) -> tuple[float, float]:
         return float(column.mean()), float(sum(weights))
     else:
         counted = torch.tensor(weights, device=column.device).to(column)
-    return float((column * counted).sum() / counted.sum()), float(counted.sum())
+    total = float(counted.sum())
+    if total == 0:  # batches without a word pair
+        return float(column.mean()), 0.0
+    return float((column * counted).sum() / counted.sum()), total
 
 
 def as_pair(value: Tensor | Mean) -> Any:
