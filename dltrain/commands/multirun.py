@@ -27,6 +27,7 @@ log = logging.getLogger("dltrain")
 RESULTS = "sweep.json"
 MAX_TITLE_BYTES = 140  # of a folder's name; some file systems take no more than 143
 UNSAFE = re.compile(r"""[\x00-\x1f\x7f/\\<>:"'|?*]+""")
+IN_UNIT = {"test/mse": ("test/rmse", "test/r2")}  # shown in its place, where a run has them
 COLUMNS = ("test/accuracy", "test/loss", "train/gradient_ratio", "train/dead_units", "train/saturated_units")
 
 
@@ -243,6 +244,7 @@ def write_picture(path: Path, pixels: Any) -> None:
 def overview(rows: list[dict[str, Any]], varied: list[str]) -> str:
     """A line a job: what was varied, what came out; of the test set also what decided which weights are best."""
     watched = [row.get("best", {}).get("metric", "").replace("val/", "test/") for row in rows]
+    watched = [name for metric in watched for name in IN_UNIT.get(metric, (metric,))]
     names = [n for n in dict.fromkeys([*watched, *COLUMNS]) if any(n in row["metrics"] for row in rows)]
     lines = [["job", *varied, "status", *names, "time"]]
     for row in rows:

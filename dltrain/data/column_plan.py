@@ -49,9 +49,10 @@ def plan_columns(
     if planned and not any(column.used for column in planned):
         reasons = ", ".join(f"'{column.name}' ({column.why})" for column in planned)
         first = planned[0].name
+        texts = "; dataset=text_files learns from texts" if any(column.kind == "text" for column in planned) else ""
         raise InputError(
             f"{table.where(0)}: no column is left to predict the target from: {reasons}; "
-            f"dataset.categorical=[{first}] takes it in as a category"
+            f"dataset.categorical=[{first}] takes it in as a category{texts}"
         )
     return planned
 
@@ -160,7 +161,7 @@ def example(column: Column, present: NDArray[Any]) -> str:
     """Return the first value of a column, shortened."""
     if not len(present):
         return ""
-    text = f"{present[0]:g}" if column.texts is None else column.texts[int(present[0])]
+    text = f"{present[0]:g}" if column.texts is None else column.texts[int(present[0])].strip()
     return text if len(text) <= MAX_EXAMPLE_CHARS else f"{text[: MAX_EXAMPLE_CHARS - 3]}..."
 
 

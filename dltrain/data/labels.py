@@ -19,6 +19,7 @@ MAX_CLASSES = 1000  # unless dataset.kind=classification says that all values ar
 FEW_ROWS_PER_CLASS = 2  # of which a line says that most classes can hardly be learned
 MAX_DISTINCT = 20  # whole numbers of at most so many values, each of them on average in at least
 MIN_ROWS_PER_VALUE = 5  # rows, are classes unless dataset.kind says otherwise
+MAX_LABEL_SHARE = 0.5  # of the rows with a label that have different ones
 LEADING_ZERO = re.compile(r"\s*0[0-9]+\s*")
 Kind = Literal["auto", "classification", "regression"]
 
@@ -51,6 +52,11 @@ def class_names(table: Table, target: Column, kind: Kind, as_written: bool) -> t
         raise InputError(
             f"{table.where(0)}: from here on every row has another label in the target '{target.name}' "
             f"({len(names):,} of them): nothing to learn; dataset.kind=regression for numbers"
+        )
+    if kind == "auto" and len(names) > max(MAX_DISTINCT, MAX_LABEL_SHARE * present.sum()):
+        raise InputError(
+            f"{table.where(0)}: the target '{target.name}' has {len(names):,} different labels in {present.sum():,} rows, "
+            "too many to learn what they have in common: choose another target; dataset.kind=classification insists"
         )
     _warn_of_few_rows(table, target, len(names), int(present.sum()))
     return tuple(names)

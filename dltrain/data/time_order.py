@@ -79,6 +79,19 @@ def in_order(table: Table, file: TableFile, column: TimeColumn) -> Table:
     return replace(table, columns=columns, where=lambda row: table.where(int(order[row])))
 
 
+def time_span(file: TableFile, column: TimeColumn) -> tuple[str, str, str]:
+    """Return the first and the last moment of a file, and in which order its rows are, for a table."""
+    times = times_of(file, column)
+    steps = np.diff(times)
+    if (steps >= 0).all():
+        order = "in order" if (steps > 0).all() else "in order, with moments that come again"
+    elif not column.dates and (np.diff(np.sort(times)) == 0).any():
+        order = "as the rows stand"
+    else:
+        order = "backwards, sorted" if (steps < 0).all() else "not in order, sorted"
+    return _shown(float(times.min()), column.dates), _shown(float(times.max()), column.dates), order
+
+
 def _ordered(column: Column, order: NDArray[np.int64]) -> Column:
     return replace(column, values=column.values[order])
 

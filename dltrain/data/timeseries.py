@@ -27,7 +27,7 @@ from dltrain.data.number_format import NumberFormat
 from dltrain.data.split import Split
 from dltrain.data.table import Column, Request, Table, TableSource, column_name
 from dltrain.data.table_files import TableFile
-from dltrain.data.time_order import TimeColumn, find_time_column, in_order, named_time_column
+from dltrain.data.time_order import TimeColumn, find_time_column, in_order, named_time_column, time_span
 from dltrain.errors import ConfigError, InputError
 from dltrain.types import BatchSize, ColumnName, Fraction, Listing, PositiveInt, Sample, Spec
 
@@ -200,8 +200,12 @@ class TimeSeries:
             numeric = all(is_number(text) for text in texts if text.strip())
             kind = "date" if looks_like_dates(texts) else "number" if numeric or name == series else "text"
             rows.append((name, kind, use, next((text for text in texts if text.strip()), "")))
-        title = f"columns of {self.source.path}, {len(self.loaded.series):,} rows"
-        return [Listing("columns", ("name", "type", "use", "example"), rows, title)]
+        title = f"columns of {self.source.path}"
+        columns = Listing("columns", ("name", "type", "use", "example"), rows, title)
+        first, last, order = time_span(self.source, time) if time else ("", "", "as the rows stand")
+        span = (len(self.loaded.series), time.name if time else "", first, last, order)
+        titles = ("rows", "time", "first", "last", "order")
+        return [columns, Listing("series", titles, [span], "the series and its order in time")]
 
     @property
     def request(self) -> Request:

@@ -106,6 +106,13 @@ def test_a_table_of_names_alone_is_refused() -> None:
         _ = Tabular(path, "y").spec
 
 
+def test_a_target_of_names_is_refused() -> None:
+    path = written("x,ticket", [f"{i % 7},T{i % 45}" for i in range(60)])
+    with pytest.raises(InputError, match=r"the target 'ticket' has 45 different labels in 60 rows"):
+        _ = Tabular(path, "ticket").spec
+    assert len(Tabular(path, "ticket", kind="classification").spec.class_names) == 45
+
+
 def test_a_column_that_counts_the_rows_is_told(caplog: pytest.LogCaptureFixture) -> None:
     data = Tabular(written("id,x,y", [f"{i + 1},{i % 7},{'ab'[i % 2]}" for i in range(40)]), "y")
     assert "id counts the rows: dataset.ignore=[id] leaves it out" in warnings_of(data, caplog)[0]

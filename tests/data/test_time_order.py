@@ -161,14 +161,18 @@ def test_future_values_are_named_with_the_lines_to_cut(order: list[int] | None) 
 
 def test_check_shows_the_columns_of_a_series(dltrain) -> None:
     written(days())
-    outcome = dltrain(
-        "check", "dataset=timeseries", "dataset.path=series.csv", "dataset.column=x", "dataset.window=5", "--json"
-    )
+    settings = ("dataset.path=series.csv", "dataset.column=x", "dataset.window=5")
+    outcome = dltrain("check", "dataset=timeseries", *settings, "--json")
     assert outcome.code == 0, outcome.err
     assert outcome.json["data"]["columns"] == [
         {"name": "day", "type": "date", "use": "time", "example": "2023-01-02"},
         {"name": "x", "type": "number", "use": "series", "example": "0"},
     ]
+    span = {"rows": COUNT, "time": "day", "first": "2023-01-02", "last": "2023-03-22", "order": "in order"}
+    assert outcome.json["data"]["series"] == [span]
+    written(days(), BACKWARDS)
+    outcome = dltrain("check", "--data", "dataset=timeseries", *settings, "--json")
+    assert outcome.json["data"]["series"] == [{**span, "order": "backwards, sorted"}]
 
 
 def test_what_looks_like_a_date() -> None:
