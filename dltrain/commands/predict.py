@@ -38,7 +38,7 @@ from dltrain.engine import Engine
 from dltrain.errors import InputError, UsageError
 from dltrain.files import replacing, to_json, writing
 from dltrain.report.text import number, table
-from dltrain.types import PAD, Answers, Data, ReadsText, Sample
+from dltrain.types import PAD, Answers, CountsUnknownTokens, Data, ReadsText, Sample
 
 log = logging.getLogger("dltrain")
 IMAGES = (".bmp", ".gif", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
@@ -92,6 +92,7 @@ def predict(options: Options) -> None:
         return
     if options.tokens is not None:
         write_text(engine, options, reader, options.names[1:], own, composed.config["seed"])
+        options.outcome.update(unknown_tokens(reader))
         return
     reads_text = isinstance(reader, ReadsText)
     inputs = find_inputs(options.names[1:], report, reads_text)
@@ -99,6 +100,7 @@ def predict(options: Options) -> None:
     explainer = Explainer(engine, run.folder) if options.explain else None
     rows = (cut(row, top) for row in answered(engine, samples, explainer))
     answers, few = write(rows, out) if out is not None else show(rows)
+    options.outcome.update(unknown_tokens(reader))
     options.outcome.update(
         {
             "run": str(run.folder),
@@ -116,6 +118,14 @@ def predict(options: Options) -> None:
         raise InputError(f"{unread} could not be read; {answers:,} answered")
     if not answers:
         raise InputError("nothing to predict: the inputs hold no sample")
+
+
+def unknown_tokens(reader: Data) -> dict[str, dict[str, int]]:
+    """Return what of the texts the run's vocabulary lacks, with counts, for --json; log it too. Nothing if all is known."""
+    if not isinstance(reader, CountsUnknownTokens) or not reader.unknown_tokens.counts:
+        return {}
+    log.warning(reader.unknown_tokens.message())
+    return {"unknown_tokens": dict(reader.unknown_tokens.counts.most_common())}
 
 
 def own_settings(overrides: list[str]) -> tuple[dict[str, str], list[str]]:

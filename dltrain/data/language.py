@@ -19,6 +19,7 @@ from dltrain.data.text_encoding import check_encoding
 from dltrain.data.text_folder import describe_texts, texts_below
 from dltrain.data.tokenizer import SPECIAL, Kind, Tokenizer
 from dltrain.data.tokens import tokenized
+from dltrain.data.unknown_tokens import UnknownTokens
 from dltrain.errors import ConfigError, InputError
 from dltrain.rng import keyed
 from dltrain.types import Fraction, PositiveInt, ReadsFiles, Sample, Spec
@@ -215,6 +216,7 @@ class LanguageModeling:
         self.val_fraction, self.test_fraction = val_fraction, test_fraction
         self.epochs, self.seed, self.device = epochs, seed, torch.device("cpu")
         self.restored: Tokenizer | None = None
+        self.unknown_tokens = UnknownTokens()  # of the texts that were given to encode_text
         self.decoder: Tokenizer | None = None  # where it is not the one that the text was split by
 
     @property
@@ -345,7 +347,9 @@ class LanguageModeling:
                 yield Sample(str(path), None, str(e))
 
     def encode_text(self, text: str) -> Tensor:
-        return torch.from_numpy(next(self.tokenizer.encode([text]))).long()
+        tokens, unknown = self.tokenizer.encode_one(text)
+        self.unknown_tokens.add(unknown)
+        return torch.from_numpy(tokens).long()
 
 
 def pieces(text: str) -> Iterator[str]:

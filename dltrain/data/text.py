@@ -21,6 +21,7 @@ from dltrain.data.split import drawn_share, held_out
 from dltrain.data.text_encoding import check_encoding
 from dltrain.data.tokenizer import Kind, Tokenizer
 from dltrain.data.tokens import Batching, Keep, Ragged, TokenSplit, tokenized
+from dltrain.data.unknown_tokens import UnknownTokens
 from dltrain.data.values import KnownTexts
 from dltrain.errors import ConfigError, InputError
 from dltrain.types import BatchSize, Fraction, Ge, Gt, PositiveInt, ReadsFiles, Sample, Spec
@@ -116,6 +117,7 @@ class Text:
         self.folds, self.fold, self.split_seed = folds, fold, split_seed
         self.epochs, self.balance, self.seed, self.device = epochs, balance, seed, torch.device("cpu")
         self.restored: tuple[Tokenizer, tuple[str, ...], tuple[int, ...]] | None = None
+        self.unknown_tokens = UnknownTokens()  # of the texts that were given to encode_text
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -273,9 +275,11 @@ class Text:
             yield f"{path}:{record.line}", record.fields[self.source.text]
 
     def encode_text(self, text: str) -> Tensor:
-        tokens = next(self.tokenizer.encode([text]))
+        tokens, unknown = self.tokenizer.encode_one(text)
         if self.max_length is not None:
-            tokens = tokens[: self.max_length] if self.keep == "head" else tokens[-self.max_length :]
+            kept = slice(self.max_length) if self.keep == "head" else slice(-self.max_length, None)
+            tokens, unknown = tokens[kept], unknown[kept]
+        self.unknown_tokens.add(unknown)
         return torch.from_numpy(tokens).long()
 
 

@@ -73,6 +73,16 @@ class Tokenizer:
                 ids[ids < len(SPECIAL)] = UNKNOWN
                 yield ids
 
+    def encode_one(self, text: str) -> tuple[NDArray[np.int32], list[str | None]]:
+        """Return the token numbers of one text, and for each of them its text where it is unknown, else None."""
+        (encoding,) = self.library.encode_batch([text], add_special_tokens=False)
+        if not encoding.ids:
+            return np.array([UNKNOWN], dtype=np.int32), [""]
+        ids = np.array(encoding.ids, dtype=np.int32)
+        ids[ids < len(SPECIAL)] = UNKNOWN
+        places = zip(ids.tolist(), encoding.offsets, strict=True)
+        return ids, [text[start:end] if number == UNKNOWN else None for number, (start, end) in places]
+
     def decode(self, tokens: Sequence[int]) -> str:
         """The text of token numbers, without special ones but for unknown words."""
         shown = [t for t in tokens if t >= len(SPECIAL) or t == UNKNOWN]

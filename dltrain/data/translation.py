@@ -22,6 +22,7 @@ from dltrain.data.text import joined, least, restored_tokenizer
 from dltrain.data.text_encoding import check_encoding
 from dltrain.data.tokenizer import Kind, Tokenizer
 from dltrain.data.tokens import Batching, Ragged, TokenSplit, tokenized
+from dltrain.data.unknown_tokens import UnknownTokens
 from dltrain.errors import ConfigError, InputError
 from dltrain.types import BEGIN, END, BatchSize, Fraction, Ge, Gt, PositiveInt, ReadsFiles, Sample, Spec
 
@@ -96,6 +97,7 @@ class Translation:
         self.val_fraction, self.test_fraction, self.split_seed = val_fraction, test_fraction, split_seed
         self.epochs, self.seed, self.device = epochs, seed, torch.device("cpu")
         self.restored: tuple[Tokenizer, Tokenizer] | None = None
+        self.unknown_tokens = UnknownTokens()  # of the texts that were given to encode_text
 
     @property
     def spec(self) -> Spec:
@@ -233,7 +235,9 @@ class Translation:
                 yield Sample(str(path), None, str(e))
 
     def encode_text(self, text: str) -> Tensor:
-        return torch.from_numpy(next(self.tokenizers[0].encode([text]))[: self.max_length]).long()
+        tokens, unknown = self.tokenizers[0].encode_one(text)
+        self.unknown_tokens.add(unknown[: self.max_length])
+        return torch.from_numpy(tokens[: self.max_length]).long()
 
 
 class ParallelFiles:

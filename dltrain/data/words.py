@@ -21,6 +21,7 @@ from dltrain.data.text_encoding import check_encoding
 from dltrain.data.text_folder import describe_texts, texts_below
 from dltrain.data.tokenizer import SPECIAL
 from dltrain.data.tokens import tokenized
+from dltrain.data.unknown_tokens import UnknownTokens
 from dltrain.data.word_split import WordSplit, staying
 from dltrain.errors import ConfigError, InputError
 from dltrain.rng import keyed
@@ -122,6 +123,7 @@ class Words:
         self.val_fraction, self.test_fraction, self.split_seed = val_fraction, test_fraction, split_seed
         self.epochs, self.seed, self.encoding = epochs, seed, encoding
         self.restored: Vocabulary | None = None
+        self.unknown_tokens = UnknownTokens()  # of the texts that were given to encode_text
 
     @property
     def spec(self) -> Spec:
@@ -269,6 +271,7 @@ class Words:
         found = [self.numbers[word] for word in self.split_up(text) if word in self.numbers]
         if not found:
             raise InputError(f"{text!r} is none of the {len(self.numbers):,} words that the run knows")
+        self.unknown_tokens.add(None if word in self.numbers else word for word in self.split_up(text))
         return torch.tensor(found)
 
     def split_up(self, text: str) -> list[str]:

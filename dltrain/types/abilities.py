@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
@@ -26,6 +27,22 @@ class MakesTestSplit(Protocol):
 
     def test_rule(self) -> str:
         """Return by what rule it was made, in a few words; "" where the data comes with a test set."""
+
+
+class TokenCounts(Protocol):
+    """Counts of the tokens that a vocabulary lacks, by the text of each."""
+
+    counts: Counter[str]
+
+    def message(self) -> str:
+        """Return a line for the user; empty where all are known."""
+
+
+@runtime_checkable
+class CountsUnknownTokens(Protocol):
+    """Data that counts what its vocabulary lacks of the texts that are given to `encode_text`."""
+
+    unknown_tokens: TokenCounts
 
 
 @runtime_checkable

@@ -155,6 +155,40 @@ def test_a_language_model_says_what_comes_next(writer: Path, dltrain) -> None:
     assert [row["next"] for row in rows] == ["e", "c"]
 
 
+@pytest.mark.parametrize("out", [(), ("--out", "rows.csv")])
+def test_unknown_tokens_are_reported_with_their_counts(out: tuple[str, ...], trained: Path, dltrain) -> None:
+    """Of texts on the command line, in files and in tables, once for all of them."""
+    Path("one.txt").write_text("fine zebra film zebra")
+    Path("rows.csv").write_text("text\nfine yak\ndull film\n")
+    outcome = dltrain("predict", str(trained), "a dull zebra", "one.txt", "rows.csv", *out, "--json")
+    assert outcome.code == 0, outcome.err
+    assert outcome.json["unknown_tokens"] == {"zebra": 3, "a": 1, "yak": 1}
+    assert outcome.out.count("5 of 11 tokens are not in the run's vocabulary") == 1
+    assert "'zebra' (3), 'a' (1), 'yak' (1)" in outcome.out
+    known = dltrain("predict", str(trained), "fine film", "--json")
+    assert "vocabulary" not in known.out
+    assert "unknown_tokens" not in known.json
+
+
+def test_a_language_model_reports_what_it_does_not_know_of_a_beginning(writer: Path, dltrain) -> None:
+    for more in ((), ("--tokens", "3")):
+        outcome = dltrain("predict", str(writer), "ab 猫", *more, "--json")
+        assert outcome.json["unknown_tokens"] == {" ": 1, "猫": 1}
+        assert "2 of 4 tokens" in outcome.out
+
+
+def test_spaces_between_digits_are_unknown_to_a_run_that_reverses_strings(dltrain) -> None:
+    shape = ("model.hidden_size=8", "model.embedding_dim=8", "dataset.pairs.train_samples=100", "trainer.epochs=1")
+    pairs = ("dataset.pairs.longest=4", "dataset.pairs.val_samples=10", "dataset.pairs.test_samples=10")
+    run = dltrain("dataset=reversal", "model=seq2seq", *shape, *pairs, "callbacks=quiet", "--json")
+    assert run.code == 0, run.err
+    outcome = dltrain("predict", run.json["run"], "1 2 3", "--json")
+    assert outcome.json["unknown_tokens"] == {" ": 2}
+    assert "2 of " in outcome.out
+    Path("lines.txt").write_text("12\n3x\n")
+    assert dltrain("predict", run.json["run"], "lines.txt", "--json").json["unknown_tokens"] == {"x": 1}
+
+
 def test_numbers_that_are_none_are_refused(writer: Path, trained: Path, dltrain) -> None:
     for words, expected in {
         ("--tokens", "0"): "expected a whole number from 1 to",
