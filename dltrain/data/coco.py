@@ -143,7 +143,7 @@ class Description:
             written = str(image.get("file_name", ""))
             path = files.find(written)
             if path is None:
-                raise InputError(f"{self.path} lists an image that is not there: {folder / written}")
+                raise InputError(f"{self.path}: image {key}: {files.problem(written)}")
             if path in first:
                 raise InputError(f"{self.path}: the images with the ids {first[path]} and {key} are both {path}")
             first[path] = key

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 
 from dltrain.data.folder import files_in
 from dltrain.data.layout import IMAGE_ENDINGS as ENDINGS
+
+MAX_NAMED = 5  # files that a message names
 
 
 class ImageFiles:
@@ -30,25 +31,29 @@ class ImageFiles:
 
     def find(self, name: str) -> Path | None:
         """Return the file that `name` means; None if there is none, or if several fit equally well."""
-        if not name:
-            return None
+        found = self.fitting(name)
+        return found[0] if len(found) == 1 else None
+
+    def fitting(self, name: str) -> list[Path]:
+        """Return the files that fit a name best: one that has it, or those that almost have it."""
         for written in dict.fromkeys((name, name.replace("\\", "/"))):
-            if (path := self.folder / written).is_file():
-                return path
+            if written and (path := self.folder / written).is_file():
+                return [path]
         base = base_name(name)
-        for found in (
+        found = (
             self.names.get(base),
             self.lower_names.get(base.lower()),
             self.lower_stems.get(base.lower()),
             self.lower_stems.get(stem_of(base).lower()),
-        ):
-            if found:
-                return found[0] if len(found) == 1 else None
-        return None
+        )
+        return next((paths for paths in found if paths), [])
 
-    def find_first(self, names: Iterable[str]) -> Path | None:
-        """Return the file of the first of `names` that means one."""
-        return next((path for name in names if (path := self.find(name)) is not None), None)
+    def problem(self, name: str) -> str:
+        """Return why `find` does not find a name."""
+        fitting = [str(path) for path in self.fitting(name)]
+        if fitting:
+            return f"its image may be any of {', '.join(fitting[:MAX_NAMED])}"
+        return f"its image is not there: {self.folder / name}"
 
 
 def is_image(path: Path) -> bool:

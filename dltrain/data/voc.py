@@ -32,7 +32,7 @@ class VOC(Detection):
     `path`/ImageSets/Main/{train,val,test}.txt where they are.
 
     An annotation's image is the one that its `filename` means, else the one of the annotation's own
-    name; see `image_of`. Classes are those of `classes`, or else all that the files name, sorted.
+    name; see `images_of`. Classes are those of `classes`, or else all that the files name, sorted.
     Corners count from 1, and the right and bottom ones belong to the box, as the challenge has it.
 
     Objects with <difficult>1</difficult> are never scored (section 4.2). With `difficult` "ignore"
@@ -208,8 +208,7 @@ def images_of(folder: Path, files: dict[str, Path], elements: dict[str, Element]
         at, name = f"{files[stem]}:{element.line_of('filename')}", element.value("filename")
         path, own = named[stem], images.find(stem)
         if path is None and own is None:
-            missing = folder / "JPEGImages" / (base_name(name) or f"{stem}.jpg")
-            raise InputError(f"{at}: its image is not there: {missing}")
+            raise InputError(f"{at}: {images.problem(base_name(name) or f'{stem}.jpg')}")
         if path is not None and own is not None and path != own:
             if claims[path] == 1:
                 raise InputError(

@@ -202,6 +202,8 @@ def words_of(line: str) -> list[str]:
     """Return the fields of a line, which spaces, tabs, commas or semicolons separate. With a
     decimal comma in a field (0,5) it is a point.
     """
+    if "," not in line and ";" not in line:
+        return line.split()
     words = [word.strip(",") for word in re.split(r"[;\s]+", line)]
     words = [word for word in words if word]
     commas = [word for word in words if "," in word]

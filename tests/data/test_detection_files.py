@@ -375,6 +375,18 @@ def test_images_of_coco_are_found_however_they_are_named(name: str) -> None:
     assert targets_of(data).tolist() == [[[10, 15, 30, 25, 1]]]
 
 
+def test_images_of_the_same_name_in_two_folders() -> None:
+    """They are told apart by their folder, also with backslashes; without it none is chosen."""
+    images = [{"id": 3, "file_name": "a\\1.png"}, {"id": 4, "file_name": "b\\1.png"}]
+    for folder in ("a", "b"):
+        paint(f"c/{folder}/1.png")
+    data = coco({}, {"image_id": 4}, images=images)
+    places = [Path(scene.path).as_posix() for scene in data.source.parts["train"]]  # type: ignore
+    assert places == ["c/a/1.png", "c/b/1.png"]
+    with pytest.raises(InputError, match=r"c\.json: image 3: its image may be any of c/a/1\.png, c/b/1\.png"):
+        _ = coco({}, images=[{"id": 3, "file_name": "1"}]).spec
+
+
 def test_boxes_of_coco_in_shares_of_the_image_are_refused_and_so_is_another_size() -> None:
     with pytest.raises(InputError, match=r"annotation 0: the box lies within one pixel"):
         targets_of(coco({"bbox": [0.25, 0.25, 0.5, 0.5]}))

@@ -193,7 +193,7 @@ def test_broken_descriptions_and_missing_images_are_named() -> None:
     with pytest.raises(InputError, match=r"list\.json is not of COCO's format"):
         _ = COCO(ROOT, "coco", "list.json").spec
     Path("coco/b.png").unlink()
-    with pytest.raises(InputError, match=r"lists an image that is not there: coco.b\.png"):
+    with pytest.raises(InputError, match=r"coco\.json: image 11: its image is not there: coco.b\.png"):
         _ = COCO(ROOT, "coco", "coco.json").spec
     as_voc()
     Path("voc/JPEGImages/a.png").unlink()
