@@ -33,10 +33,12 @@ from dltrain.types import (
     Spec,
     Transform,
 )
-from dltrain.types.boxes import CLASS, COUNTED, CROWD, DIFFICULT, FLAG, is_box, is_counted
+from dltrain.types.boxes import CLASS, CROWD, DIFFICULT, FLAG, TRAINED, is_box, is_counted, is_trained
 
 log = logging.getLogger("dltrain")
 FAKE_BATCHES, FAKE_BOXES = 4, 6
+LEFT_OUT = "neither objects nor background in training"
+USES = {DIFFICULT: LEFT_OUT, TRAINED: "trained on as others", CROWD: LEFT_OUT}  # what training does with them
 MOST_VALUES = 2**26  # of one image
 LEFT = 0.25  # of a box, that must be inside the image after a change of scale
 STILL = {"ColorJitter", "Cutout", "RandomErasing"}  # preprocessing that leaves every object where it is
@@ -49,9 +51,8 @@ class Detection:
 
     A target's rows are x1, y1, x2, y2 in pixels and the class number, filled up with class -1;
     where some objects do not count, as difficult ones, a sixth column says which
-    (dltrain.types.boxes). With `train_on_difficult` difficult ones count in training batches.
-    Without a validation set of its own, `val_fraction` of the training scenes, by `split_seed`
-    alone, is that. An epoch goes `repeats` times through the training scenes. In training an image
+    (dltrain.types.boxes). Without a validation set of its own, `val_fraction` of the training
+    scenes, by `split_seed` alone, is that. An epoch goes `repeats` times through the training scenes. In training an image
     is mirrored with probability `flip`, and shown at 1 - `jitter` to 1 + `jitter` times its size at
     a random place, its boxes likewise; a box of which less than a quarter is left is taken away.
     ValueError for preprocessing that would not move boxes; ConfigError, when a split is used, where
@@ -71,7 +72,6 @@ class Detection:
         jitter: Fraction = 0.0,
         transforms: Sequence[Transform] = (),
         seed: int = 0,
-        train_on_difficult: bool = False,
         missing: tuple[str, str] = ("dataset.source", "name the images to train on"),
     ) -> None:
         if moving := [type(t).__name__ for t in transforms if type(t).__name__ not in STILL]:
@@ -88,9 +88,6 @@ class Detection:
             seed,
         )
         own: list[Transform] = [*([Flip(flip)] if flip else []), *([Jitter(jitter)] if jitter else [])]
-        self.trains_on_difficult = train_on_difficult
-        if train_on_difficult:
-            own.append(CountDifficult())
         self.transforms, self.device = (*own, *transforms), torch.device("cpu")
         self.restored: Spec | None = None
         self.trained_digest: object = None  # of the data that a run was trained on, if it is known
@@ -128,12 +125,10 @@ class Detection:
     def log_uncounted(self, sets: dict[str, tuple[Tensor, Tensor]]) -> None:
         """Log how many objects are not scored, and what training does with them."""
         flags = [targets[..., FLAG:][is_box(targets)] for _, targets in sets.values()]
-        difficult, crowds = (sum(int((found == flag).sum()) for found in flags) for flag in (DIFFICULT, CROWD))
-        use = "trained on as others" if self.trains_on_difficult else "neither objects nor background in training"
-        if difficult:
-            log.info(f"{difficult:,} difficult object{'s are' if difficult > 1 else ' is'} not scored, and {use}")
-        if crowds:
-            log.info(f"{crowds:,} region{'s' if crowds > 1 else ''} of a crowd: detections inside are not scored")
+        for flag, use in USES.items():
+            if count := sum(int((found == flag).sum()) for found in flags):
+                what = "crowd region" if flag == CROWD else "difficult object"
+                log.info(f"{count:,} {what}{'s are' if count > 1 else ' is'} not scored, and {use}")
 
     def as_trained(self, images: Tensor, targets: Tensor) -> Tensor:
         """`targets` in the numbering of the data that was trained on; InputError if this data cannot be like it."""
@@ -183,11 +178,12 @@ class Detection:
     @cached_property
     def class_counts(self) -> tuple[int, ...]:
         """Training objects of each class."""
-        return self.count(self.stored["train"][1][self.rows[0]])
+        targets = self.stored["train"][1][self.rows[0]]
+        return self.count(targets[is_trained(targets)])
 
-    def count(self, targets: Tensor) -> tuple[int, ...]:
-        """Return the number of objects of each class that count."""
-        labels = targets[..., CLASS][is_counted(targets)].long()
+    def count(self, objects: Tensor) -> tuple[int, ...]:
+        """Return how many of the objects (N, 5 or 6) are of each class."""
+        labels = objects[:, CLASS].long()
         return tuple(torch.bincount(labels.cpu(), minlength=self.spec.num_classes).tolist())
 
     def inspect(self) -> list[Listing]:
@@ -195,9 +191,9 @@ class Detection:
         parts = {"train": ("train", self.rows[0]), "val": ("val" if "val" in self.stored else "train", self.rows[1])}
         targets = {split: self.stored[part][1].cpu()[rows] for split, (part, rows) in parts.items()}
         targets["test"] = self.stored["test"][1].cpu()
-        counts = [self.count(rows) for rows in targets.values()]
+        counts = [self.count(rows[is_counted(rows)]) for rows in targets.values()]
         lines: list[tuple[str | int | float, ...]] = list(zip(self.spec.class_names, *counts, strict=True))
-        found = [Listing("objects", ("class", *targets), lines, "objects of each class")]
+        found = [Listing("objects", ("class", *targets), lines, "scored objects of each class")]
         uncounted = [int((is_box(rows) & ~is_counted(rows)).sum()) for rows in targets.values()]
         if any(uncounted):
             rows = list(zip(targets, uncounted, strict=True))
@@ -342,17 +338,3 @@ class Jitter:
         (before, after) = ((c[..., 2:] - c[..., :2]).prod(dim=2) for c in (corners, inside))
         labels = targets[..., CLASS].masked_fill(after < LEFT * before, NONE)
         return images, torch.cat([inside, labels.unsqueeze(-1), targets[..., FLAG:]], dim=2)
-
-
-class CountDifficult:
-    """Makes difficult objects (see dltrain.types.boxes) count as all others in training batches."""
-
-    training_only, normalized, mixes_targets = True, False, False
-
-    def shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
-        return shape
-
-    def __call__(self, inputs: Tensor, targets: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        targets = targets.clone()
-        targets[..., FLAG:].masked_fill_(targets[..., FLAG:] == DIFFICULT, COUNTED)
-        return inputs, targets

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Literal
@@ -17,7 +17,7 @@ from dltrain.data.plain_text import read_text
 from dltrain.data.scenes import BadBoxes, Box, Listing, Scene, SceneFiles, flag_of, listed, place
 from dltrain.errors import InputError
 from dltrain.types import BatchSize, Fraction, PositiveInt, Probability, Transform
-from dltrain.types.boxes import COUNTED, DIFFICULT
+from dltrain.types.boxes import COUNTED, DIFFICULT, TRAINED
 
 log = logging.getLogger("dltrain")
 MAX_NAMED = 10  # files that a message names
@@ -61,7 +61,8 @@ class VOC(Detection):
         seed: int = 0,
     ) -> None:
         size = (image_size, image_size) if isinstance(image_size, int) else image_size
-        listing = partial(read_voc, root, str(path), classes)
+        flag = TRAINED if difficult == "train" else DIFFICULT
+        listing = partial(read_voc, root, str(path), classes, flag)
         super().__init__(
             SceneFiles(listing, size, 3, bad_boxes, test_fraction, split_seed) if path else None,
             batch_size=batch_size,
@@ -74,7 +75,6 @@ class VOC(Detection):
             jitter=jitter,
             transforms=transforms,
             seed=seed,
-            train_on_difficult=difficult == "train",
             missing=("dataset.path=null", f"name the images to train on: {EXPECTED}"),
         )
 
@@ -127,8 +127,10 @@ def read_xml(path: Path) -> Element:
     return stack[0].children[0]
 
 
-def read_voc(root: Path, name: str, classes: tuple[str, ...]) -> Listing:
-    """Return the images and boxes of every part. InputError for a broken or missing file."""
+def read_voc(root: Path, name: str, classes: tuple[str, ...], difficult: float) -> Listing:
+    """Return the images and boxes of every part; difficult objects get the flag `difficult`.
+    InputError for a broken or missing file.
+    """
     folder = place(root, name)
     if not (folder / "Annotations").is_dir():
         raise InputError(f"{folder} has no folder Annotations; expected {EXPECTED}")
@@ -152,7 +154,7 @@ def read_voc(root: Path, name: str, classes: tuple[str, ...]) -> Listing:
     scenes: dict[str, Scene] = {}
     for stem, element in elements.items():
         found = [box_of(o, files[stem], labels, problems) for o in element.all("object")]
-        boxes = [box for box in found if box is not None]
+        boxes = [replace(box, flag=box.flag and difficult) for box in found if box is not None]
         scenes[stem] = Scene(str(images[stem]), boxes, size=stated_size(element))
     return Listing(names, {part: [scenes[stem] for stem in found] for part, found in parts.items()}, problems)
 

@@ -17,7 +17,7 @@ from torchvision.ops import FeaturePyramidNetwork, MultiScaleRoIAlign, box_iou
 from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
 
 from dltrain.types import PositiveFloat, PositiveInt, Probability
-from dltrain.types.boxes import CLASS, FLAG, is_box, is_counted
+from dltrain.types.boxes import CLASS, FLAG, is_box, is_trained
 
 Backbone: TypeAlias = Literal["small", "resnet18", "resnet50", "mobilenet_v3_large"]
 Sizes: TypeAlias = tuple[tuple[int, ...], ...]
@@ -106,9 +106,9 @@ def truth_of(rows: Tensor) -> dict[str, Tensor]:
     """Return the objects of the targets (M, 5 or 6) of an image as torchvision takes them, whose
     class 0 is background, and the boxes of those that do not count.
     """
-    kept, uncounted = rows[is_counted(rows)], rows[:0]
+    kept, uncounted = rows[is_trained(rows)], rows[:0]
     if rows.shape[1] > FLAG:
-        uncounted = rows[is_box(rows) & ~is_counted(rows)]
+        uncounted = rows[is_box(rows) & ~is_trained(rows)]
     boxes, labels = kept[:, :CLASS].float(), kept[:, CLASS].long() + 1
     return {"boxes": boxes, "labels": labels, "uncounted": uncounted[:, :CLASS].float()}
 

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dltrain.types.boxes import CLASS, COUNTED, CROWD, DIFFICULT, FLAG, is_box, is_counted
+from dltrain.types.boxes import CLASS, COUNTED, CROWD, DIFFICULT, FLAG, TRAINED, is_box, is_counted
 
 MISSING = 'detections are scored by faster-coco-eval: pip install "dltrain[detection]"'
 CLASSES_AT_ONCE = 100  # that are scored together: of many classes, few are in an image
@@ -108,7 +108,10 @@ def _truth(image: int, boxes: Tensor, detections: Tensor) -> list[dict[str, Any]
     annotations = []
     for (x1, y1, x2, y2, label), flag in zip(boxes[:, :FLAG].tolist(), flags, strict=True):
         area, copies = (x2 - x1) * (y2 - y1), 1
-        if flag == DIFFICULT:  # COCO's own flag would also change how overlaps are measured; the area does not
+        if flag in (
+            DIFFICULT,
+            TRAINED,
+        ):  # COCO's own flag would also change how overlaps are measured; the area does not
             area, copies = 2 * LARGEST_AREA, int((detections[:, 5] == label).sum())
         box = {"iscrowd": int(flag == CROWD), "area": area, **_box(image, label, x1, y1, x2, y2)}
         annotations += [dict(box) for _ in range(copies)]

@@ -16,8 +16,9 @@ CLASS = 4  # column of the class number; -1 in a row that is no box
 FLAG = 5  # column of the flag; data without flagged objects has none
 COUNTED = 0.0  # an object as all others
 DIFFICULT = 1.0  # an object that is not scored: neither missed nor, when it is detected, a false positive
+TRAINED = 3.0  # a difficult object that training uses as all others
 CROWD = 2.0  # a region of many objects, not scored: every detection inside it is left out of the score
-FLAG_NAMES = {DIFFICULT: "difficult", CROWD: "crowd"}
+FLAG_NAMES = {DIFFICULT: "difficult", TRAINED: "difficult", CROWD: "crowd"}
 
 
 def is_box(targets: Tensor) -> Tensor:
@@ -26,10 +27,17 @@ def is_box(targets: Tensor) -> Tensor:
 
 
 def is_counted(targets: Tensor) -> Tensor:
-    """Return which rows (...) of the targets are boxes that count as objects: those without a flag."""
+    """Return which rows (...) of the targets are boxes that are scored: those without a flag."""
     if targets.shape[-1] <= FLAG:
         return is_box(targets)
     return is_box(targets) & (targets[..., FLAG] == COUNTED)
+
+
+def is_trained(targets: Tensor) -> Tensor:
+    """Return which rows (...) of the targets are boxes that training uses as objects."""
+    if targets.shape[-1] <= FLAG:
+        return is_box(targets)
+    return is_box(targets) & ((targets[..., FLAG] == COUNTED) | (targets[..., FLAG] == TRAINED))
 
 
 def true_boxes(targets: Tensor, class_names: Sequence[str]) -> Boxes:

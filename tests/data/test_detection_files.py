@@ -14,12 +14,12 @@ from PIL import Image
 from torch import Tensor
 
 from dltrain.data.coco import COCO
-from dltrain.data.detection import CountDifficult, Detection, Flip, Jitter
+from dltrain.data.detection import Detection, Flip, Jitter
 from dltrain.data.voc import VOC
 from dltrain.data.yolo import YOLO
 from dltrain.errors import InputError
 from dltrain.rng import keyed
-from dltrain.types.boxes import COUNTED, CROWD, DIFFICULT, is_counted
+from dltrain.types.boxes import COUNTED, CROWD, DIFFICULT, is_counted, is_trained
 
 ROOT = Path("data")
 SETTINGS: dict[str, Any] = {"val_fraction": 0.0, "test_fraction": 0.0, "batch_size": 3, "flip": 0.0, "image_size": 40}
@@ -261,12 +261,13 @@ def test_voc_difficult_counted(mark: str, caplog: pytest.LogCaptureFixture) -> N
     targets = targets_of(voc(*objects))
     assert targets[0, :, 5].tolist() == [COUNTED, DIFFICULT, COUNTED]
     assert "1 difficult object is not scored, and neither objects nor background in training" in caplog.text
-    data = voc(*objects, difficult="train", test_fraction=0.0)
-    assert data.class_counts == (2,)
-    (_, batch), (_, held_out) = next(data.train.epoch(0)), next(voc(*objects).train.epoch(0))
-    assert is_counted(batch).tolist() == [[True, True, True]]
-    assert is_counted(held_out).tolist() == [[True, False, True]]
-    assert targets_of(data)[0, 1, 5] == DIFFICULT  # scored as before
+    data, trained = voc(*objects), voc(*objects, difficult="train")
+    assert (data.class_counts, trained.class_counts) == ((2,), (3,))
+    (_, batch), (_, trained_batch) = next(data.train.epoch(0)), next(trained.train.epoch(0))
+    assert is_trained(batch).tolist() == [[True, False, True]]
+    assert is_trained(trained_batch).tolist() == [[True, True, True]]
+    assert is_counted(trained_batch).tolist() == [[True, False, True]]  # scored as before
+    assert "1 difficult object is not scored, and trained on as others" in caplog.text
     assert data.inspect()[0].rows == [("thing", 2, 0, 0)]
     assert data.inspect()[1].rows == [("train", 1), ("val", 0), ("test", 0)]
 
@@ -405,11 +406,6 @@ def test_flags_go_with_their_boxes_through_augmentation() -> None:
         assert torch.equal(changed[..., 5], targets[..., 5])
         plain = change(images, targets[..., :5], keyed(1))[1]
         assert torch.equal(changed[..., :5], plain)
-    _, counted = CountDifficult()(images, targets, keyed(1))
-    assert counted[..., 5].unique().tolist() == [COUNTED]
-    assert targets[0, 0, 5] == DIFFICULT
-    crowd = torch.tensor([[[2.0, 2, 9, 9, 0, CROWD]]])
-    assert torch.equal(CountDifficult()(images[:1], crowd, keyed(1))[1], crowd)
 
 
 def test_nothing_of_a_users_folder_is_ignored_without_a_word(caplog: pytest.LogCaptureFixture) -> None:

@@ -12,7 +12,7 @@ from torchvision.ops import roi_align, roi_pool
 
 from dltrain.models.cnn_roi import CNNRoI, grid
 from dltrain.models.faster_rcnn import Backbone, FasterRCNN, truth_of
-from dltrain.types.boxes import COUNTED, CROWD, DIFFICULT
+from dltrain.types.boxes import COUNTED, CROWD, DIFFICULT, TRAINED
 
 TARGETS = torch.tensor([[[10.0, 10, 42, 44, 3], [20, 30, 60, 60, 1]], [[0, 0, 0, 0, -1], [0, 0, 0, 0, -1]]])
 FEW: dict[str, Any] = {"pre_nms": 20, "post_nms": 20, "rpn_batch": 32, "box_batch": 16, "roi_size": 3, "head_size": 16}
@@ -145,6 +145,8 @@ def test_an_object_that_does_not_count_is_neither_object_nor_background(flag: fl
     assert with_both["uncounted"].tolist() == [region]
     model = FasterRCNN(3, (64, 64), 5, **FEW)
     anchors = torch.tensor([[8.0, 8, 40, 40], [10, 10, 20, 20], [0, 40, 16, 60], [44, 4, 60, 20], [30, 30, 60, 60]])
+    trained = truth_of(torch.tensor([[*region, 1, TRAINED], [*other, 2, COUNTED], [0, 0, 0, 0, -1, 0]]))
+    assert (trained["labels"].tolist(), len(trained["uncounted"])) == ([2, 3], 0)
     labels, _ = model.network.rpn.assign_targets_to_anchors([anchors], [with_both])
     assert labels[0].tolist() == [-1, -1, 0, 1, 0]
     kept = model.outside(anchors, with_both)

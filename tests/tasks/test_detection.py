@@ -19,7 +19,7 @@ from dltrain.tasks.average_precision import average_precision
 from dltrain.tasks.detection import Detection as Task
 from dltrain.types import Boxes, MarkedBox
 from dltrain.types import Image as Pictures
-from dltrain.types.boxes import COUNTED, CROWD, DIFFICULT
+from dltrain.types.boxes import COUNTED, CROWD, DIFFICULT, TRAINED
 
 SMALL = (
     *("dataset=digit_scenes", "dataset.digits=bundled", "dataset.image_size=64", "dataset.most=2", "dataset.clutter=0"),
@@ -100,9 +100,10 @@ HERE = (0.0, 0.0, 10.0, 10.0)
 THERE = (20.0, 20.0, 40.0, 40.0)
 
 
-def test_a_difficult_object_is_neither_missed_nor_are_detections_of_it_wrong() -> None:
-    """The rule of Pascal VOC: however often it is detected, by the overlap that is asked for."""
-    truth = [flagged((*HERE, 0), (*THERE, DIFFICULT))]
+@pytest.mark.parametrize("flag", [DIFFICULT, TRAINED])
+def test_a_difficult_object_is_neither_missed_nor_are_detections_of_it_wrong(flag: float) -> None:
+    """The rule of Pascal VOC: however often it is detected, by the overlap that is asked for; also where it is trained on."""
+    truth = [flagged((*HERE, 0), (*THERE, flag))]
     right = (*HERE, 0.5, 0.0)
     missed = average_precision([torch.tensor([right])], truth, 1)
     assert missed[0]["map"] == pytest.approx(1)
