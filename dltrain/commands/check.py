@@ -54,7 +54,7 @@ def report(composed: Composed, options: Options) -> None:
     """Print the layers, parameters, FLOPs, memory and time of a training step on fake data; writes nothing."""
     real = build.build(composed.config).data  # its spec only: no file is opened
     if options.data:
-        options.outcome["data"] = report_data(real)
+        options.outcome["data"] = report_data(real, composed.config["dataset"])
     else:
         find_files(real)
         found = report_read(real)

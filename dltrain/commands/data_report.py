@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
+from dltrain.report.splits import empty_splits
 from dltrain.report.text import table
 from dltrain.types import CountsClasses, Data, DataSplit, Inspects, Listing, ReadForSpec, ReadsFiles
 
@@ -21,10 +22,11 @@ def find_files(data: Data) -> None:
         data.find_files()
 
 
-def report_data(data: Data) -> dict[str, Any]:
+def report_data(data: Data, settings: Mapping[str, Any]) -> dict[str, Any]:
     """Read `data` as training does, print what is in it, and return the same for --json.
 
-    Raises what training would raise: InputError for files that cannot be used.
+    `settings` are those of the data set: what they want of splits that are empty is said. Raises what
+    training would raise: InputError for files that cannot be used.
     """
     with collected_warnings() as warnings:
         find_files(data)
@@ -34,6 +36,8 @@ def report_data(data: Data) -> dict[str, Any]:
             for split in splits.values():
                 next(split.epoch(0), None)
         data.description()  # a run's manifest begins with it
+        for message in empty_splits(data, settings):
+            log.warning(message)
         listings = [sample_counts(samples), *class_counts(data, splits)]
         if isinstance(data, Inspects):
             listings += data.inspect()

@@ -149,9 +149,10 @@ def listing(
         known = by_name.get(column.name)
         kind = known.kind if known else ("number" if column.texts is None else "category")
         use = "target" if column.name in targets else _use(known, embed)
-        present = column.values[~column.missing()]
+        written = column.as_category() if column.written is not None else column  # labels: 007 is not 7
+        present = written.values[~column.missing()]
         missing = len(column.values) - len(present)
-        rows.append((column.name, kind, use, missing, len(np.unique(present)), example(column, present)))
+        rows.append((column.name, kind, use, missing, len(np.unique(present)), example(written, present)))
     rows += [(name, "", "left out: dataset.ignore", "", "", "") for name in ignored]
     titles = ("name", "type", "use", "missing", "distinct", "example")
     return Listing("columns", titles, rows, f"columns of {table.name}, {len(table):,} rows")

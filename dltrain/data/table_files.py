@@ -72,6 +72,7 @@ class TableFile:
         self.path = Path(path).expanduser()
         self.encoding, self.header = encoding, header
         self.reader = ColumnReader(self.where, decimal, thousands, missing_values)
+        self.told: set[str] = set()  # columns of which it was said that they are left out
         self.chosen_delimiter = "\t" if delimiter == "tab" else delimiter
         if self.chosen_delimiter is not None and len(self.chosen_delimiter) != 1:
             raise ValueError(f"dataset.delimiter={delimiter}: expected one character, or tab")
@@ -281,7 +282,9 @@ class TableFile:
         """Return the request without the column `name`, and say so; the request itself where there is no reason."""
         if not why:
             return request
-        log.warning(f"{self.path}: column '{name}' {why}: it is left out")
+        if name not in self.told:
+            log.warning(f"{self.path}: column '{name}' {why}: it is left out")
+            self.told.add(name)
         return replace(request, ignore=(*request.ignore, name))
 
     def arrow(self, delimiter: str, names: Sequence[str], kinds: dict[str, Any], header: Sequence[str]) -> pa.Table:

@@ -483,3 +483,10 @@ def test_a_column_that_numbers_the_rows_is_told(numbers: Any, caplog: pytest.Log
     path = table("id,x,y", [f"{n},{i % 7},{'ab'[i % 2]}" for i, n in enumerate(numbers)])
     assert Tabular(path, "y").spec.feature_names == ("id", "x")
     assert "id counts the rows: dataset.ignore=[id] leaves it out" in caplog.text
+
+
+def test_the_table_of_columns_tells_labels_apart_as_training_does(dltrain) -> None:
+    path = table("x,code", [f"{i},{('007', '7', '8')[i % 3]}" for i in range(60)])
+    found = dltrain("check", "--data", "dataset=tabular", f"dataset.path={path}", "dataset.target=code", "--json")
+    columns = {row["name"]: row for row in found.json["data"]["columns"]}
+    assert (columns["code"]["distinct"], columns["code"]["example"]) == (3, "007")

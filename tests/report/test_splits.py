@@ -156,3 +156,11 @@ def test_many_samples_of_few_in_each_class_are_not_called_few() -> None:
     path = lines("classes.csv", ["x,y", *(f"{i},c{i % 100}" for i in range(300))])
     (message,) = empty_splits(Tabular(path, "y", test_fraction=0.2, val_fraction=0.1), {"val_fraction": 0.1})
     assert message.endswith("the share is taken of each of 100 classes, which have 2.0 training samples on average")
+
+
+def test_check_says_that_a_split_is_empty(dltrain) -> None:
+    table(4)
+    on_it = ("dataset=tabular", "dataset.path=table.csv", "dataset.target=y", "dataset.ignore=[text]")
+    found = dltrain("check", "--data", *on_it, "--json").json["data"]["warnings"]
+    empty = [warning.split(" of so few")[0] for warning in found if " of so few" in warning]
+    assert empty == ["dataset.val_fraction=0.1", "dataset.test_fraction=0.2"]
