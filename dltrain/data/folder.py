@@ -257,6 +257,7 @@ class Folder:
     def digest(self, times: bool = False) -> str:
         """Names what is there by the files' names and sizes, without opening them; with when they were changed, if asked."""
         found = hashlib.sha256()
+        start = f"{self.path}{os.sep}"
         for split, files in sorted(self.listed[1].items()):
             for path in files.paths:
                 try:
@@ -264,7 +265,7 @@ class Folder:
                     size, changed = stat.st_size, stat.st_mtime_ns if times else 0
                 except OSError:  # a link to nowhere: no image either
                     size, changed = -1, 0
-                name = os.path.relpath(path, self.path)
+                name = path.removeprefix(start)
                 found.update(f"{split} {name} {size} {changed}\n".encode("utf-8", "surrogateescape"))
         return found.hexdigest()
 
