@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from dltrain.data.description import unsound
+from dltrain.data.pixel_rule import PixelRule, rule_from
 from dltrain.data.scenes import NONE, Absent, SceneFiles, fit, letterbox
 from dltrain.data.split import Split, held_out
 from dltrain.data.trained_classes import unknown_classes
@@ -90,6 +91,7 @@ class Detection:
         own: list[Transform] = [*([Flip(flip)] if flip else []), *([Jitter(jitter)] if jitter else [])]
         self.transforms, self.device = (*own, *transforms), torch.device("cpu")
         self.restored: Spec | None = None
+        self.rule = PixelRule()  # for images to predict from
         self.trained_digest: object = None  # of the data that a run was trained on, if it is known
 
     @property
@@ -232,14 +234,16 @@ class Detection:
     def description(self) -> dict[str, Any]:
         spec = self.spec
         columns = {name: list(getattr(spec, name)) for name in ("input_shape", "class_names", "mean", "std")}
-        digest = {"digest": self.source.digest()} if isinstance(self.source, SceneFiles) else {}
-        return {**columns, "boxes": spec.boxes, **digest}
+        files: dict[str, Any] = {}
+        if isinstance(self.source, SceneFiles):
+            files = {"digest": self.source.digest(), "pixels": self.source.rule.description()}
+        return {**columns, "boxes": spec.boxes, **files}
 
     def restore(self, description: dict[str, Any]) -> None:
         try:
             boxes = description["boxes"]
             columns: dict[str, Any] = {
-                name: tuple(value) for name, value in description.items() if name not in ("boxes", "digest")
+                name: tuple(value) for name, value in description.items() if name not in ("boxes", "digest", "pixels")
             }
             spec = Spec(train_samples=0, test_samples=0, boxes=boxes, **columns)
             sound = isinstance(boxes, int) and boxes > 0 and len(spec.input_shape) == 3
@@ -253,12 +257,14 @@ class Detection:
         if not sound:
             raise unsound("a shape, a name, a mean or a deviation is none")
         self.restored, self.trained_digest = spec, description.get("digest")
+        if isinstance(self.source, SceneFiles):
+            self.rule = self.source.rule = rule_from(description.get("pixels"))
 
     def encode(self, paths: Sequence[Path]) -> Iterator[Sample]:
         channels, height, width = self.spec.input_shape
         for path in paths:
             try:
-                pixels, size = letterbox(str(path), channels, (height, width))
+                pixels, size = letterbox(str(path), channels, (height, width), self.rule)
             except InputError as e:
                 yield Sample(str(path), None, str(e))
                 continue

@@ -62,6 +62,7 @@ class PixelRule:
     ranges: Mapping[str, Range] = field(default_factory=dict)
     background: str | None = None
     survey: bool = False
+    logged: set[str] = field(default_factory=set, compare=False)  # of single images: each line once
 
     def to_bytes(self, sample_type: str, values: Pixels, name: str) -> NDArray[np.uint8]:
         """Return values of a sample type in 0..255. InputError for those that are not finite, and for those that the range
@@ -75,7 +76,7 @@ class PixelRule:
             raise Unsettled(seen)
         if limits is None:
             limits = usual_range(seen.low, seen.high, sample_type)
-            log.info(f"{name}: {sample_type} values, {text(limits)} taken for 0..255")
+            self.log_once(f"{sample_type} values: {text(limits)} taken for 0..255", name)
         refuse_unlike(seen, limits)
         return scaled(values, limits)
 
@@ -83,8 +84,14 @@ class PixelRule:
         """Return the background for an image with transparency where the rule knows none."""
         chosen = visible_background([seen])
         if chosen != "black":
-            log.info(f"{name}: transparent, put over {chosen}: over black there would be nothing to see")
+            self.log_once(f"transparent, put over {chosen}: over black there would be nothing to see", name)
         return chosen
+
+    def log_once(self, line: str, name: str) -> None:
+        """Log what was done with a single image, the first of all with which it was."""
+        if line not in self.logged:
+            self.logged.add(line)
+            log.info(f"{name}: {line}")
 
     def settled(self, seen: Iterable[Values], place: str) -> PixelRule:
         """Return this rule with what the images of a set say of what it does not know; log it in a line each."""

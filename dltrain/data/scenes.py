@@ -19,6 +19,7 @@ from torch import Tensor
 
 from dltrain.data.decode import cores, read_image, size_of
 from dltrain.data.memory import free_memory
+from dltrain.data.pixel_rule import PixelRule, Unsettled, Values
 from dltrain.data.split import drawn_share
 from dltrain.data.workers import Job, in_threads
 from dltrain.errors import InputError
@@ -87,6 +88,17 @@ class Listing:
     problems: list[str] = field(default_factory=list)
 
 
+@dataclass
+class Decoded:
+    """The letterboxed images (N, C, H, W) of a part and the height and width of each file's. `rows` are those of
+    each file; `unsettled` are the values of files that a rule for pixels does not know."""
+
+    images: Tensor
+    sizes: list[tuple[int, int]]
+    rows: dict[str, list[int]] = field(default_factory=dict)
+    unsettled: dict[str, Values] = field(default_factory=dict)
+
+
 def place(root: Path, name: str) -> Path:
     """A file or folder of that name from here, or else from the data root; InputError where there is neither."""
     places = (Path(name).expanduser(), Path(root) / name)
@@ -132,6 +144,7 @@ class SceneFiles:
     ) -> None:
         self.list, self.image_size, self.channels = listing, image_size, channels
         self.bad_boxes, self.test_fraction, self.split_seed = bad_boxes, test_fraction, split_seed
+        self.rule = PixelRule()
         self.test_only = False  # without a part test, all images are that
 
     @cached_property
@@ -183,9 +196,10 @@ class SceneFiles:
         """Every image, decoded by all threads, and its boxes."""
         self.check_memory()
         problems, found = list(self.listing.problems), {}
+        decoded = {part: self.decode(scenes) for part, scenes in self.parts.items()}
+        self.settle_pixels(list(decoded.values()))
         for part, scenes in self.parts.items():
-            images, sizes = self.decode(scenes)
-            found[part] = images, self.targets(scenes, sizes, problems)
+            found[part] = decoded[part].images, self.targets(scenes, decoded[part].sizes, problems)
         self.judge(problems)
         for part, (images, boxes) in found.items():
             if len(images) and not is_counted(boxes).any():
@@ -210,24 +224,39 @@ class SceneFiles:
                 f"more than half of the free {free / 2**30:.1f} GiB: a smaller dataset.image_size, or fewer images"
             )
 
-    def decode(self, scenes: Sequence[Scene]) -> tuple[Tensor, list[tuple[int, int]]]:
-        """The letterboxed images (N, C, H, W), and the height and width of each file's; each file is read once."""
+    def decode(self, scenes: Sequence[Scene]) -> Decoded:
+        """Return the letterboxed images of `scenes`. Each file is read once; those whose values the rule for
+        pixels does not know are left for `settle_pixels`."""
         images = torch.empty((len(scenes), self.channels, *self.image_size), dtype=torch.uint8)
-        paths: dict[str, list[int]] = {}
+        decoded = Decoded(images, [(0, 0)] * len(scenes))
         for i, scene in enumerate(scenes):
-            paths.setdefault(scene.path, []).append(i)
-        unique, sizes = list(paths), [(0, 0)] * len(scenes)
+            decoded.rows.setdefault(scene.path, []).append(i)
+        self.decode_files(list(decoded.rows), decoded, self.rule.surveying())
+        return decoded
+
+    def decode_files(self, paths: list[str], decoded: Decoded, rule: PixelRule) -> None:
+        """Decode the files in `paths` into their rows of `decoded`, by all threads."""
 
         def work(chunk: slice, job: Job) -> None:
-            for path in unique[chunk]:
+            for path in paths[chunk]:
                 job.at(path)
-                pixels, size = letterbox(path, self.channels, self.image_size)
-                for i in paths[path]:
-                    images[i], sizes[i] = pixels, size
+                try:
+                    pixels, size = letterbox(path, self.channels, self.image_size, rule)
+                except Unsettled as e:
+                    decoded.unsettled[path] = e.values
+                    continue
+                for i in decoded.rows[path]:
+                    decoded.images[i], decoded.sizes[i] = pixels, size
 
-        for _ in in_threads(work, len(unique), cores(), TIMEOUT):
+        for _ in in_threads(work, len(paths), cores(), TIMEOUT):
             pass
-        return images, sizes
+
+    def settle_pixels(self, parts: Sequence[Decoded]) -> None:
+        """Let the rule for pixels know what it did not, from all images, and decode those that it is about."""
+        unsettled = {path: values for decoded in parts for path, values in decoded.unsettled.items()}
+        self.rule = self.rule.settled(unsettled.values(), "the data set")
+        for decoded in parts:
+            self.decode_files(list(decoded.unsettled), decoded, self.rule)
 
     def targets(self, scenes: Sequence[Scene], sizes: Sequence[tuple[int, int]], problems: list[str]) -> Tensor:
         """Return the boxes (N, M, 5 or 6) of `scenes`, whose files have `sizes`; add what is wrong
@@ -282,18 +311,18 @@ def fit(size: tuple[int, int], into: tuple[int, int]) -> float:
     return min(into[0] / size[0], into[1] / size[1])
 
 
-def letterbox(path: str, channels: int, into: tuple[int, int]) -> tuple[Tensor, tuple[int, int]]:
+def letterbox(path: str, channels: int, into: tuple[int, int], rule: PixelRule) -> tuple[Tensor, tuple[int, int]]:
     """The image in `path` (C, H, W), scaled to fit and filled up at the right and the bottom with the mean colour, and the
-    file's own height and width; InputError if it is none."""
+    file's own height and width; InputError if it is none. Its values become bytes by the `rule`."""
     size = size_of(path)
     if size is None:
-        read_image(path, (channels, *into))  # it says why
+        read_image(path, (channels, *into), rule)  # it says why
         raise InputError(f"{path} cannot be read as an image")
     scale = fit(size, into)
     height, width = (max(1, min(most, round(side * scale))) for side, most in zip(size, into, strict=True))
     mean = torch.tensor(MEAN if channels == 3 else GREY_MEAN).round().to(torch.uint8)
     pixels = mean.view(-1, 1, 1).expand(-1, *into).clone()
-    pixels[:, :height, :width] = read_image(path, (channels, height, width))
+    pixels[:, :height, :width] = read_image(path, (channels, height, width), rule)
     return pixels, size
 
 

@@ -18,6 +18,7 @@ from small_pictures import data, everything
 
 from dltrain.data.decode import read_image
 from dltrain.data.pixel_rule import usual_range
+from dltrain.data.yolo import YOLO
 from dltrain.errors import InputError
 
 GRAY = np.random.default_rng(0).integers(0, 256, (8, 12)).astype(np.uint8)
@@ -294,3 +295,27 @@ def test_the_kept_survey_of_a_streamed_set_has_its_rule() -> None:
     _ = again.train
     assert again.description() == first.description()
     assert torch.equal(everything(again.val)[0], everything(first.val)[0])
+
+
+def test_scenes_of_any_depth_are_scaled_by_one_rule() -> None:
+    """Images with boxes, too: float values are not black, the dark one stays dark, and the run keeps the range."""
+    for kind, make in (("bytes", lambda v: tiff((v * 255).astype(np.uint8))), ("floats", MAKERS["float"])):
+        for i, brightness in enumerate((1.0, 0.3)):
+            for folder, name, content in (
+                ("images", f"{i}.tif", make(GRAY / 255 * brightness)),
+                ("labels", f"{i}.txt", b"0 0.5 0.5 0.4 0.4\n"),
+            ):
+                Path(kind, folder, "train").mkdir(parents=True, exist_ok=True)
+                Path(kind, folder, "train", name).write_bytes(content)
+        Path(kind, "data.yaml").write_text("names: [cell]", encoding="utf-8")
+    made = {
+        kind: YOLO(Path("data"), kind, image_size=16, val_fraction=0, test_fraction=0) for kind in ("bytes", "floats")
+    }
+    images = {kind: one.stored["train"][0][:, :, :10].int() for kind, one in made.items()}
+    assert (images["bytes"] - images["floats"]).abs().max() <= 1
+    assert images["floats"][1].amax() < 100 < images["floats"][0].amax()
+    reader = YOLO(Path("data"), "bytes", image_size=16)
+    reader.restore(json.loads(json.dumps(made["floats"].description())))
+    sample = next(iter(reader.encode([Path("floats/images/train/1.tif")])))
+    assert sample.inputs is not None
+    assert sample.inputs[:, :10].max() < 0
