@@ -267,7 +267,7 @@ def find(name: str, root: Path) -> Run:
     if folder.parent.name == CHECKPOINTS and (folder.parents[1] / CONFIG).is_file():
         return Run(folder.parents[1], folder)
     runs = all_runs(root)
-    if name != "last" and folder.is_dir():
+    if not runs and name != "last" and folder.is_dir():
         raise InputError(f"{name} is not a run's folder: there is no {CONFIG} in it")
     if not runs:
         raise InputError(f"there is no run under {root} ({ELSEWHERE}); `dltrain` trains one")
@@ -277,6 +277,8 @@ def find(name: str, root: Path) -> Run:
     matches = [r for r in runs if parts[r].endswith(f"/{name}")] or [r for r in runs if name in parts[r]]
     if len(matches) == 1:
         return Run(matches[0])
+    if not matches and folder.is_dir():
+        raise InputError(f"{name} is not a run's folder: there is no {CONFIG} in it")
     if not matches:
         raise InputError(f"no run is called {name!r} under {root} ({ELSEWHERE}); the newest is {runs[-1]}")
     listed = "\n".join(f"  {run}" for run in matches[-5:])

@@ -24,7 +24,7 @@ from dltrain.models.inception import InceptionV3
 from dltrain.models.resnet import ResNet
 from dltrain.models.torchvision_classifier import TorchvisionClassifier
 from dltrain.models.vgg import VGG
-from dltrain.tasks.supervised import WithHeads
+from dltrain.tasks.supervised import with_heads
 from dltrain.types import AuxiliaryHeads
 
 # The least sides of the small and the large form, then parameters without auxiliary heads and multiply-adds of the large one
@@ -64,8 +64,7 @@ def loss_of(model: nn.Module, x: Tensor) -> Tensor:
     """As the task computes it in training, with that of every head."""
     outputs, targets = model(x), torch.arange(len(x), device=x.device) % 5
     if isinstance(model, AuxiliaryHeads):
-        value: Tensor = WithHeads(nn.CrossEntropyLoss(), model.auxiliary_weight)(outputs, targets)
-        return value
+        return with_heads(nn.CrossEntropyLoss(), outputs, targets, model.auxiliary_weight)[0]
     return F.cross_entropy(outputs, targets)
 
 
@@ -211,7 +210,8 @@ def test_auxiliary_heads_are_only_in_training_and_their_loss_is_weighted(name: s
     outputs = model(x)
     assert [z.shape for z in outputs] == [(3, 5)] * (1 + count)
     losses = [F.cross_entropy(z, targets) for z in outputs]
-    total = WithHeads(nn.CrossEntropyLoss(), 0.25)(outputs, targets)
+    total, weight = with_heads(nn.CrossEntropyLoss(), outputs, targets, 0.25)
+    assert weight == len(targets)
     assert torch.allclose(total, losses[0] + 0.25 * sum(losses[1:]))
     with torch.no_grad():
         logits = model.eval()(x)
