@@ -194,10 +194,15 @@ def build(
     return Experiment(config, device, data, task, trainer, settings["callbacks"])
 
 
+def batch_norms(task: nn.Module) -> list[nn.Module]:
+    """Return the layers of batch norm that compute statistics of a batch in training."""
+    norms = (nn.modules.batchnorm._BatchNorm,)
+    return [module for module in task.modules() if isinstance(module, norms)]
+
+
 def smallest_batch(task: nn.Module) -> int:
     """Return how many samples a training batch needs: batch norm computes a variance, from two at least."""
-    norms = (nn.modules.batchnorm._BatchNorm,)
-    return 2 if any(isinstance(module, norms) and module.training for module in task.modules()) else 1
+    return 2 if any(norm.training for norm in batch_norms(task)) else 1
 
 
 def require_batches_for_norm(experiment: Experiment) -> None:
@@ -206,24 +211,34 @@ def require_batches_for_norm(experiment: Experiment) -> None:
     A rest of one sample is joined to the batch before it (`data/split.py`), so only a batch size of 1 or a
     training set of one sample can cause it. A forward pass tells: one image has many values per channel.
     """
-    data, task = experiment.data, experiment.task.train()
+    data = experiment.data
     size = min(data.train.batch_size, data.train.samples)
-    if size != 1 or smallest_batch(task) == 1:
-        return
-    task_state = {name: value.clone() for name, value in task.state_dict().items() if torch.is_tensor(value)}
-    try:
-        batch = experiment.device.mover()(next(data.train.epoch(0)))
-        with torch.no_grad(), experiment.device.autocast(), rng.preserved():
-            task.predict(batch[0] if isinstance(batch, tuple | list) else batch)
-    except ValueError as e:
-        if "more than 1 value per channel" not in str(e):
-            raise
+    if size == 1 and batch_norms(experiment.task) and not normalizes(experiment, next(data.train.epoch(0))):
         why = "batch norm needs at least two samples a batch"
         if data.train.samples == 1:
             why = f"there is 1 training sample, and {why}"
-        raise ConfigError([(f"dataset.batch_size={size}", f"{why}: use more, or a model without batch norm")]) from e
+        raise ConfigError([(f"dataset.batch_size={size}", f"{why}: use more, or a model without batch norm")])
+
+
+def normalizes(experiment: Experiment, batch: Any) -> bool:
+    """Return whether batch norm can compute its statistics from `batch`; the task stays as it is."""
+    task = experiment.task
+    before = {name: value.clone() for name, value in task.state_dict().items() if torch.is_tensor(value)}
+    task.eval()
+    for norm in batch_norms(task):
+        norm.train()
+    inputs = experiment.device.mover()(batch)
+    try:
+        with torch.no_grad(), experiment.device.autocast(), rng.preserved():
+            task.predict(inputs[0] if isinstance(inputs, tuple | list) else inputs)
+    except ValueError as e:
+        if "more than 1 value per channel" not in str(e):
+            raise
+        return False
     finally:
-        task.load_state_dict(task_state, strict=False)
+        task.load_state_dict(before, strict=False)
+        task.train()
+    return True
 
 
 @dataclass
