@@ -82,21 +82,38 @@ def report(composed: Composed, options: Options) -> None:
     parameters = build.parameter_count(experiment.task) - heads
     weights = sum(p.numel() * p.element_size() for p in experiment.task.parameters())
     state = sum(t.numel() * t.element_size() for t in tensors([o.optimizer.state_dict() for o in stage.optims]))
-    figures: list[tuple[str, str, Any]] = [
-        ("parameters", f"{parameters:,}", parameters),
-        *([("and of auxiliary heads", f"{heads:,}, which only training has", heads)] if heads else []),
-        ("FLOPs a sample, forward", f"{number(forward.get_total_flops() / 1e6)} M", forward.get_total_flops()),
-        ("weights, gradients, optimizer", size(2 * weights + state), 2 * weights + state),
-        ("activations a batch", f"{size(memory)} at batch {len(inputs_of(batch))}", memory),
-        ("data set in memory", size(real.size_in_bytes()), real.size_in_bytes()),
-        ("a step", f"{seconds * 1e3:.1f} ms, loss {number(loss)} before training", seconds),
-        ("an epoch, about", f"{duration(epoch)} ({steps} steps)", epoch),
+    flops = forward.get_total_flops()
+    kept = 2 * weights + state
+    measured = len(inputs_of(batch))
+    rows = [
+        ("parameters", f"{parameters:,}"),
+        *([("and of auxiliary heads", f"{heads:,}, which only training has")] if heads else []),
+        ("FLOPs a sample, forward", f"{number(flops / 1e6)} M"),
+        ("weights, gradients, optimizer", size(kept)),
+        ("activations a batch", f"{size(memory)} at batch {measured}"),
+        ("data set in memory", size(real.size_in_bytes())),
+        ("a step", f"{seconds * 1e3:.1f} ms, loss {number(loss)} before training"),
+        ("an epoch, about", f"{duration(epoch)} ({steps} steps)"),
     ]
+    figures = {
+        "parameters": parameters,
+        "auxiliary_parameters": heads,
+        "forward_flops_per_sample": flops,
+        "state_bytes": kept,  # weights, gradients and the optimizer's state
+        "activation_bytes_per_batch": memory,
+        "measured_batch_size": measured,
+        "dataset_bytes": real.size_in_bytes(),
+        "initial_loss": loss,
+        "step_seconds": seconds,
+        "epoch_seconds": epoch,
+        "steps_per_epoch": steps,
+        "earlier_stages": [earlier.name for earlier in stages[:-1]],
+    }
     if len(stages) > 1:
         names = ", ".join(f"{s.name} ({s.epochs} epoch{'s' * (s.epochs > 1)})" for s in stages[:-1])
-        figures.append((f"before {stage.name}", names, [s.name for s in stages[:-1]]))
+        rows.append((f"before {stage.name}", names))
     log.info(table([("layer", "type", "output shape", "parameters"), *layers], right=frozenset({3})))
-    log.info("\n" + table([(name, text) for name, text, _ in figures]))
+    log.info("\n" + table(rows))
     if options.plot:
         log.info(learning_rate_plot(experiment, steps))
     for line in unread(composed):
@@ -106,7 +123,7 @@ def report(composed: Composed, options: Options) -> None:
         options.outcome["images"] = options.images
     unread_data = "" if options.images or options.data or is_read else ", the data was not read (--data reads it)"
     log.info(f"\nno problems; {options.images or 'nothing'} was written{unread_data}")
-    options.outcome.update({name: value for name, _, value in figures})
+    options.outcome.update(figures)
 
 
 def auxiliary_heads(task: nn.Module) -> list[nn.Module]:

@@ -16,7 +16,7 @@ from dltrain import build, checkpoint
 from dltrain.build import Experiment
 from dltrain.checkpoint import Store, commit
 from dltrain.commands.options import Options
-from dltrain.commands.train import as_yaml, beginning, execute
+from dltrain.commands.train import as_yaml, beginning, execute, remembered, unrepeated
 from dltrain.config import check
 from dltrain.config.changes import FUTURE, LENGTH, START, Change, changes, described
 from dltrain.config.compose import Composed, compose_over
@@ -60,21 +60,26 @@ def go_on(run: Run, overrides: list[str], options: Options) -> None:
         raise ConfigError(refused)
     where = Resume(state, store.stage_ends(state["index"])) if state is not None else None
     known = None if any(change.key.startswith("dataset.") for change in changed) else run.description()
-    trial = build.build(composed.config, trained=where is not None, continued=known)
-    check_classes(trial.data, run)
+    with remembered() as said:
+        trial = build.build(composed.config, trained=where is not None, continued=known)
+        check_classes(trial.data, run)
+        fingerprint = trial.data.fingerprint()
     if where is not None:  # nothing is written unless it fits
         replanned = rates(fitting(trial, where, changed), where.state, changed)
     for line in (*described(changed), *(replanned if where else [])):
         log.info(line)
-    other_data = trial.data.fingerprint() != run.read_json(MANIFEST).get("dataset_fingerprint")
+    other_data = fingerprint != run.read_json(MANIFEST).get("dataset_fingerprint")
     if other_data:
         refuse_other_vocabulary(trial.data, run)
         log.warning("the data set is not the one that the run began with: what follows is not what it would have been")
+    with unrepeated(said):
+        experiment = build.build(composed.config, trained=where is not None, continued=known)
+        _ = experiment.data.train.samples  # reads the data set
     if options.fork:
         with forked(run, composed, trial, where, options).locked() as fork:
-            continued(fork, composed, where, options, changed, known)
+            continued(fork, composed, experiment, where, options, changed)
     else:
-        continued(run, composed, where, options, changed, known)
+        continued(run, composed, experiment, where, options, changed)
 
 
 def check_classes(data: Data, run: Run) -> None:
@@ -145,17 +150,12 @@ def checked(folder: Path, state: dict[str, Any]) -> dict[str, Any]:
 def continued(
     run: Run,
     composed: Composed,
+    experiment: Experiment,
     where: Resume | None,
     options: Options,
     changed: list[Change],
-    known: dict[str, Any] | None,
 ) -> None:
-    """Train on in `run`'s folder, from `where` or from the beginning; what was logged after it is dropped.
-
-    `known` is the description of the data that the run began with, None where its settings were changed.
-    """
-    experiment = build.build(composed.config, trained=where is not None, continued=known)
-    _ = experiment.data.train.samples  # reads the data set
+    """Train on in `run`'s folder, from `where` or from the beginning; what was logged after it is dropped."""
     session = build.session(experiment, run, options.command, composed.public)
     store = session.checkpoint.store
     step = where.state["step"] if where else 0

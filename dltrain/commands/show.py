@@ -73,7 +73,8 @@ def show_key(composed: Composed, key: str, options: Options) -> None:
     log.info(f"{key}\n{table(rows)}")
     if isinstance(value, dict):
         log.info(yaml.safe_dump(value, sort_keys=False).rstrip())
-    options.outcome.update({key: {"value": value, **dict(rows[1:])}})
+    figures = {name.replace(" ", "_"): text for name, text in rows[1:]}
+    options.outcome.update({key: {"value": value, **figures}})
 
 
 def look_up(composed: Composed, key: str) -> tuple[Any, Argument | None]:

@@ -75,14 +75,27 @@ def as_yaml(config: dict[str, Any]) -> bytes:
 
 
 def label(composed: Composed) -> str:
-    """What a run folder is called: its name if it has one, then what it trains on what."""
-    parts = [composed.config["name"], composed.choices.get("experiment")]
-    if not composed.choices.get("experiment"):
-        for group in ("model", "dataset"):
-            own = group in composed.typed and "{" in composed.typed[group]  # a node of the user's own
-            target = composed.config[group]["_target_"].rpartition(".")[2]
-            parts.append(target if own else composed.choices[group])
+    """Return what a run folder is called: its name if it has one, then its experiment, or what it trains on what.
+
+    A model or a data set that was typed as a class is called by the class, beside an experiment too.
+    """
+    experiment = composed.choices.get("experiment")
+    parts = [composed.config["name"], experiment]
+    for group in ("model", "dataset"):
+        own = own_class(composed, group)
+        if own is not None or not experiment:
+            parts.append(own or composed.choices[group])
     return "_".join(str(part) for part in (*parts, composed.config["debug"]) if part is not None)
+
+
+def own_class(composed: Composed, group: str) -> str | None:
+    """Return the class that was typed for a group, as model={_target_: mine.Net}, or for a data set's source."""
+    node = composed.config[group]
+    for key, owner in ((group, node), (f"{group}.source", node.get("source"))):
+        typed = composed.typed.get(key, "")
+        if isinstance(owner, dict) and ("_target_" in typed or f"{key}._target_" in composed.typed):
+            return str(owner["_target_"]).rpartition(".")[2]
+    return None
 
 
 def beginning(experiment: Experiment, composed: Composed, options: Options, **more: Any) -> dict[str, bytes]:
@@ -346,6 +359,21 @@ def remembered() -> Iterator[list[logging.LogRecord]]:
         yield handler.records
     finally:
         log.removeHandler(handler)
+
+
+@contextmanager
+def unrepeated(said: Sequence[logging.LogRecord]) -> Iterator[None]:
+    """Inside, messages that were logged before are not logged again: the same data is read for the second time."""
+    known = {record.getMessage() for record in said}
+
+    def is_new(record: logging.LogRecord) -> bool:
+        return record.getMessage() not in known
+
+    log.addFilter(is_new)
+    try:
+        yield
+    finally:
+        log.removeFilter(is_new)
 
 
 @contextmanager

@@ -128,6 +128,16 @@ class _Checker:
         except UsageError as e:
             self.report(f"{path}.{TARGET}", node[TARGET], str(e))
             return
+        left = [
+            name
+            for name in node
+            if name not in (TARGET, PARTIAL, *taken) and f"{path}.{name}" not in self.composed.typed
+        ]
+        if left and f"{path}.{TARGET}" in self.composed.typed:
+            whole = shell_word(f"{path}={{{TARGET}: {node[TARGET]}}}")
+            why = f"takes no {', '.join(left)}, which the choice before it has; all of it is replaced by {whole}"
+            self.report(f"{path}.{TARGET}", node[TARGET], why)
+            return
         for name, value in node.items():
             key = f"{path}.{name}"
             if name == TARGET:

@@ -189,11 +189,13 @@ def tokenized(
     lowercase: bool,
     root: Path,
     trained: Tokenizer | None = None,
+    what: str = "text",
 ) -> tuple[Tokenizer, list[Ragged], str]:
     """All of the `corpora` as tokens, by the tokenizer of a run (`trained`) or else one that is trained on those that
     `train_on` names; the tokenizer itself; and the digest of the corpora.
 
-    What was found before of the same content and settings is read from a folder in `root`, named by both.
+    What was found before of the same content and settings is read from a folder in `root`, named by both. `what` names a
+    text in the line that is logged otherwise.
     """
     digest = hashlib.sha256()
     for corpus in corpora:
@@ -205,7 +207,7 @@ def tokenized(
     if (kept := read_kept(folder, len(corpora))) is not None:
         return *kept, content
     count = sum(map(len, corpora))
-    log.info(f"splitting {count:,} text{'s' * (count != 1)} into tokens, once")
+    log.info(f"splitting {count:,} {what}{'s' * (count != 1)} into tokens, once")
     texts = (text for i in train_on for text in corpora[i].texts())
     tokenizer = trained or Tokenizer.train(kind, vocab_size, lowercase, texts)
     found = [encoded(tokenizer, corpus) for corpus in corpora]

@@ -28,6 +28,7 @@ from dltrain.types import BEGIN, END, BatchSize, Fraction, Ge, Gt, PositiveInt, 
 
 log = logging.getLogger("dltrain")
 STATED = 1000  # pairs of the user's own files, until they are read
+SIDES = ("source text", "target text")
 ENDS = 2  # tokens that say where a target begins and ends
 Aligned = tuple[Corpus, Corpus]
 
@@ -139,8 +140,9 @@ class Translation:
         sets = self.pairs.read()
         train, known = [list(sets).index("train")], self.restored or (None, None)
         sizes = (self.vocab_size, self.target_vocab_size)
+        settings = self.lowercase, self.root
         sides = [
-            tokenized([s[side] for s in sets.values()], train, self.kind, sizes[side], self.lowercase, self.root, own)
+            tokenized([s[side] for s in sets.values()], train, self.kind, sizes[side], *settings, own, SIDES[side])
             for side, own in enumerate(known)
         ]
         (tokenizer, sources, digest), (target_tokenizer, targets, target_digest) = sides

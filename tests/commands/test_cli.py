@@ -157,7 +157,7 @@ def test_show_key_says_what_it_is_and_where_it_was_set(argv: tuple[str, ...], va
     found = outcome.json[argv[0]]
     assert found["value"] == value
     assert found["expects"] == expects
-    assert found.get("set by") == origin
+    assert found.get("set_by") == origin
     assert outcome.out.splitlines()[0] == argv[0]
     assert origin is None or f"set by   {origin}" in outcome.out
 
@@ -165,7 +165,7 @@ def test_show_key_says_what_it_is_and_where_it_was_set(argv: tuple[str, ...], va
 def test_show_key_names_the_experiment_that_set_it(dltrain) -> None:
     name = "cnn_mnist"
     outcome = dltrain("show", "expect", f"experiment={name}", "--json")
-    assert outcome.json["expect"]["set by"] == f"conf/experiment/{name}.yaml"
+    assert outcome.json["expect"]["set_by"] == f"conf/experiment/{name}.yaml"
 
 
 def test_show_option_prints_its_file_and_its_target(dltrain) -> None:
@@ -184,7 +184,7 @@ def test_check_prints_layers_parameters_and_flops_and_writes_nothing(dltrain, tm
     assert outcome.code == 0, outcome.err
     weights = 64 * 256 + 256 * 128 + 128 * 10  # digits are 8x8, hidden_sizes [256, 128], ten classes
     assert outcome.json["parameters"] == weights + 256 + 128 + 10 == 50826
-    assert outcome.json["FLOPs a sample, forward"] == 2 * weights
+    assert outcome.json["forward_flops_per_sample"] == 2 * weights
     assert "50,826" in outcome.out
     rows = [line.split() for line in outcome.out.splitlines()]
     assert ["model.1", "Linear", "(16,", "256)", "16,640"] in rows
@@ -197,11 +197,11 @@ def test_check_names_the_stages_before_the_one_that_it_measures(dltrain) -> None
     """Layers are those that a step runs, of both networks of a pair; of one stage no other is named."""
     outcome = dltrain("check", "model=dcgan", "model.channels=[8]", "--json")
     assert outcome.code == 0
-    assert outcome.json["before adversarial"] == ["judge"]
+    assert outcome.json["earlier_stages"] == ["judge"]
     assert "model.generator.0 " in outcome.out
     assert "model.discriminator.head " in outcome.out
     assert outcome.out.count("model.discriminator.head ") == 1
-    assert "before" not in " ".join(dltrain("check", "model=mlp", "--json").json)
+    assert dltrain("check", "model=mlp", "--json").json["earlier_stages"] == []
 
 
 def test_check_needs_no_data(dltrain, tmp_path: Path) -> None:

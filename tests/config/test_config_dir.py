@@ -78,7 +78,7 @@ def test_show_says_where_a_value_comes_from(words: list[str], value: int, origin
     assert outcome.code == 0, outcome.err
     assert outcome.json["model.width"]["value"] == value
     expected = origin if "command line" in origin else str(own / origin)
-    assert outcome.json["model.width"]["set by"] == expected
+    assert outcome.json["model.width"]["set_by"] == expected
 
 
 def test_a_run_is_whole_without_the_folder(dltrain, own: Path) -> None:

@@ -243,7 +243,7 @@ def test_check_prints_parameters_and_operations_without_the_heads(dltrain) -> No
     outcome = dltrain("check", "model=googlenet", "dataset=synthetic", *size, *tiny, "--json")
     assert outcome.code == 0, outcome.err
     assert outcome.json["parameters"] == 6_624_904 - fewer
-    assert outcome.json["FLOPs a sample, forward"] == pytest.approx(2 * 1.497e9, rel=1e-3)
+    assert outcome.json["forward_flops_per_sample"] == pytest.approx(2 * 1.497e9, rel=1e-3)
     assert f"{6_379_984 - 2 * fewer:,}, which only training has" in outcome.out
 
 
