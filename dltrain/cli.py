@@ -284,7 +284,9 @@ def report(error: Exception, options: Options) -> int:
         traceback.print_exception(error)
     text = str(error) if known else f"{type(error).__name__}: {error}"
     more = "" if known or options.debug else "\n(an unexpected failure: --debug shows where)"
-    print(f"dltrain: {text}{more}", file=sys.stderr)
+    message = f"dltrain: {text}{more}"
+    width = screen_width(sys.stderr)
+    print(message if width is None else wrap(message, width), file=sys.stderr)
     options.outcome.setdefault("error", text)
     if isinstance(error, Interrupted):
         options.outcome["status"] = "interrupted"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from dltrain.types import Image, Spec
+from dltrain.types import Image, Spec, shortened
 from dltrain.types.boxes import true_boxes
 
 SHOWN = 32  # of a batch
@@ -43,7 +43,7 @@ def picture(batch: tuple[Tensor, Tensor], spec: Spec) -> Image:
         return Image(pixels_of(inputs, spec), titles, boxes=boxes)
     captions: tuple[str, ...] = ()
     if spec.class_names and targets.ndim == 1 and not targets.is_floating_point():
-        captions = tuple(spec.class_names[k] for k in targets.tolist())
+        captions = tuple(shortened(spec.class_names[k]) for k in targets.tolist())
     elif spec.class_names and targets.shape[1:] == (spec.num_classes,):
         captions = tuple(map(shares, [spec.class_names] * len(targets), targets.float()))
     return Image(pixels_of(inputs, spec), captions)
@@ -53,5 +53,5 @@ def shares(names: tuple[str, ...], row: Tensor) -> str:
     """What a sample (K,) is of, the most first, a line each."""
     values, classes = row.sort(descending=True)
     count = int((values >= LEAST).sum())
-    pairs = [(names[k], v) for k, v in zip(classes[:count].tolist(), values[:count].tolist(), strict=True)]
+    pairs = [(shortened(names[k]), v) for k, v in zip(classes[:count].tolist(), values[:count].tolist(), strict=True)]
     return pairs[0][0] if len(pairs) == 1 else "\n".join(f"{v:.2f} {name}" for name, v in pairs)

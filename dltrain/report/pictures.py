@@ -37,6 +37,7 @@ TABLE_WIDTH = 640  # pixels of all cells, as far as cells may be so wide
 MAX_NAMED = 130  # rows, or columns, above which they have no names
 MIN_UNNAMED_CELL = 2  # pixels
 FEW_COLUMNS = 8  # of a table whose cells are as wide as its columns' names
+MAX_WIDENED = 2  # times the width of a cell that such a name may have
 MIN_TEXT = 11  # pixels
 MIN_NUMBER = 9  # pixels; a smaller number is left out
 DARK = 420  # sum of a color's three parts, under which it is written on in white
@@ -241,13 +242,13 @@ class TableLayout:
         text = max(MIN_TEXT, min(_text_size(width * columns), height - MARGIN))
         row_names = _names(table.rows)
         column_names = _names(table.columns)
-        if columns <= FEW_COLUMNS:
-            width = max([width, *(text_width(name, text) + 3 * MARGIN for name in column_names)])
+        longest = max((text_width(name, text) for name in column_names), default=0)
+        if columns <= FEW_COLUMNS and longest <= MAX_WIDENED * width:
+            width = max(width, longest + 3 * MARGIN)
         if not row_names:
             height = max(MIN_UNNAMED_CELL, TABLE_WIDTH // rows)
         if not column_names:
             width = max(MIN_UNNAMED_CELL, TABLE_WIDTH // columns)
-        longest = max((text_width(name, text) for name in column_names), default=0)
         upright = longest > width - MARGIN
         left = max((text_width(name, text) for name in row_names), default=0) + 3 * MARGIN
         names_height = longest if upright else text

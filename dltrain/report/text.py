@@ -9,6 +9,7 @@ import sys
 import unicodedata
 from collections.abc import Sequence
 from contextlib import suppress
+from typing import TextIO
 
 GAP = "  "  # between columns
 MIN_COLUMN = 8  # of a terminal
@@ -201,10 +202,11 @@ def wrap(text: str, width: int, hanging: str = "    ") -> str:
     return "\n".join(lines)
 
 
-def screen_width() -> int | None:
-    """Return how many columns the terminal of standard output has; None where it is no terminal."""
-    if sys.stdout is None or not sys.stdout.isatty():
+def screen_width(stream: TextIO | None = None) -> int | None:
+    """Return how many columns the terminal of a stream, or of standard output, has; None where it is no terminal."""
+    stream = stream or sys.stdout
+    if stream is None or not stream.isatty():
         return None
     with suppress(OSError, ValueError):
-        return os.get_terminal_size(sys.stdout.fileno()).columns or None
+        return os.get_terminal_size(stream.fileno()).columns or None
     return None

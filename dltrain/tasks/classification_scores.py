@@ -19,6 +19,7 @@ COMPARED_VALUES = 2**22  # probabilities that are compared at once
 MAX_CURVES = 10  # ROC curves that can be told apart
 MEAN_OF_CURVES = 100  # classes that the mean ROC curve is taken over where there are more than MAX_DENSE_CLASSES
 OTHERS = "other classes"
+RATES = (-0.02, 1.02)  # of both axes of a ROC curve, so that one along the border is seen
 
 
 @dataclass(frozen=True)
@@ -262,7 +263,7 @@ def roc_plot(scores: Scores, names: tuple[str, ...]) -> Plot:
         "false positive rate",
         "true positive rate",
         square=True,
-        range=(0.0, 1.0),
+        range=RATES,
         diagonal="chance (AUC 0.500)",
     )
 

@@ -79,8 +79,13 @@ def test_what_is_cut_ends_in_an_ellipsis(width: int, shown: str) -> None:
 def test_messages_are_broken_on_a_terminal_and_nowhere_else(monkeypatch: pytest.MonkeyPatch, dltrain: Any) -> None:
     assert text.screen_width() is None, "a pipe"
     whole = dltrain("list", "optimizer").out
-    monkeypatch.setattr(text, "screen_width", lambda: 40)
-    monkeypatch.setattr(cli, "screen_width", lambda: 40)
+    said = dltrain("resume", "a-run-that-is-not-there", "trainer.epochs=3").err
+    assert len(said.splitlines()) == 1
+    monkeypatch.setattr(text, "screen_width", lambda stream=None: 40)
+    monkeypatch.setattr(cli, "screen_width", lambda stream=None: 40)
+    broken = dltrain("resume", "a-run-that-is-not-there", "trainer.epochs=3").err
+    assert max(map(len, broken.splitlines())) <= 40
+    assert words(broken) == words(said)
     narrow = dltrain("list", "optimizer").out
     assert max(map(len, whole.splitlines())) > 60
     assert max(map(len, narrow.splitlines())) <= 40
