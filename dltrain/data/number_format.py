@@ -15,6 +15,7 @@ from dataclasses import dataclass
 PERCENT = "%"
 SPACES = dict.fromkeys(map(ord, "\u00a0\u202f\u2009\u2007\u2002\u2003\u2005\u2006\u2008\u200a\t"), " ")
 MARKS = {ord(mark): "'" for mark in "’‘´`ʼ"}
+THOUSANDS_NAMES = {".": "point", ",": "comma", "'": "apostrophe", " ": "space"}
 MINUSES = {ord(mark): "-" for mark in "−–‒﹣－"}
 PLAIN_LETTERS = SPACES | MARKS | MINUSES
 CODES = re.findall(
@@ -68,8 +69,8 @@ class NumberFormat:
 
     def described(self) -> str:
         """Return the notation in a few words, for messages."""
-        words = [f"decimal={self.decimal}"] if self.decimal == "," else []
-        words += [f"thousands={self.thousands!r}"] if self.thousands else []
+        words = ["decimal=comma"] if self.decimal == "," else []
+        words += [f"thousands={THOUSANDS_NAMES[self.thousands]}"] if self.thousands else []
         words += [f"unit {unit}" for unit in (self.unit, self.measure) if unit]
         return ", ".join(words) or "plain numbers"
 

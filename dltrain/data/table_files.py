@@ -266,10 +266,11 @@ class TableFile:
         """Return the request without a nameless first column that counts or names the rows; say that it is left out."""
         import pyarrow as pa
 
+        if request.only is not None or len(header) == 1:
+            return request
+        request = self.without_empty(request, header)
         name = header[0]
         if not is_row_number_name(name) or header.count(name) > 1 or name in request.named:
-            return request
-        if request.only is not None or len(header) == 1:
             return request
         try:
             kinds = {name: pa.dictionary(pa.int32(), pa.string())}
@@ -277,6 +278,16 @@ class TableFile:
         except (pa.ArrowInvalid, UnicodeDecodeError):  # a broken record, which is named when all columns are read
             return request
         return self.without(request, name, row_labels(name, *distinct_texts(table.column(name))))
+
+    def without_empty(self, request: Request, header: Sequence[str]) -> Request:
+        """Return the request without nameless columns that are empty, which lines that end in a delimiter make."""
+        places = [at for at, name in enumerate(header) if not name.strip()]
+        if not places or "" in request.named:
+            return request
+        rows = itertools.islice(self.records(), 1, None)
+        if any(fields[at].strip() for _, fields in rows for at in places if at < len(fields)):
+            return request
+        return self.without(request, "", "has no name and no values")
 
     def without(self, request: Request, name: str, why: str) -> Request:
         """Return the request without the column `name`, and say so; the request itself where there is no reason."""
@@ -352,7 +363,8 @@ class TableFile:
 
     def chosen(self, header: Sequence[str], request: Request) -> list[str]:
         """The columns to read, in the file's order; problems of the header."""
-        only, names = request.only, [name for name in header if name not in request.ignore]
+        only = request.only
+        names = [name for name in header if name not in request.ignore and (only is None or name in only)]
         twice = [name for name in names if names.count(name) > 1]
         if "" in names:
             at = f"{self.path}:1: column {list(header).index('') + 1} has no name"
@@ -360,7 +372,7 @@ class TableFile:
         if twice:
             raise InputError(f"{self.path}:1: {names.count(twice[0])} columns are called '{twice[0]}'")
         check_names(request.named, header, str(self.path))
-        return names if only is None else [name for name in names if name in only]
+        return names
 
     # Parquet
 

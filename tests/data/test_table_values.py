@@ -394,6 +394,23 @@ def test_a_nameless_first_column_that_counts_the_rows_is_no_feature(
     assert "and numbers the rows: it is left out" in caplog.text
 
 
+def test_nameless_columns_trouble_no_later_command(dltrain) -> None:
+    path = table(",noise,y", [f"{i},{i % 7},{'ab'[i % 2]}" for i in range(60)])
+    on_it = ("dataset=tabular", f"dataset.path={path}", "dataset.target=y", "callbacks=quiet", "trainer.epochs=1")
+    run = dltrain(*on_it, "--json").json["run"]
+    table(",noise,y", [f"{i},{i % 5},{'ab'[i % 2]}" for i in range(60)], "new.csv")
+    commands = [("evaluate", run, "dataset.path=new.csv"), ("predict", run, "new.csv")]
+    for command in [*commands, ("resume", run, "trainer.epochs=2")]:
+        outcome = dltrain(*command)
+        assert outcome.code == 0, outcome.err
+
+
+def test_lines_that_end_in_delimiters_make_no_columns(caplog: pytest.LogCaptureFixture) -> None:
+    path = table("x,z,y,,", [f"{i / 3},{i % 7},{'ab'[i % 2]},, " for i in range(60)])
+    assert Tabular(path, "y").spec.feature_names == ("x", "z")
+    assert "has no name and no values: it is left out" in caplog.text
+
+
 def test_a_nameless_column_that_does_not_count_is_not_left_out_in_silence() -> None:
     rows = [f"{i % 5 / 2},{i % 7},{'ab'[i % 2]}" for i in range(60)]
     assert "column 1 has no name: give it one, or leave it out" in refusal(table(",z,y", rows), "y")
