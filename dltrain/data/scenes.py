@@ -346,7 +346,9 @@ def wrong(corners: Corners, box: Box, scene: Scene, size: tuple[int, int], num_c
     if not 0 <= box.label < num_classes:
         return f"there is no class {box.label}: they are 0 to {num_classes - 1}"
     if scene.size is not None and scene.size != (size[1], size[0]):
-        return f"its description says {scene.size[0]}x{scene.size[1]} pixels, and {scene.path} has {shape(size)}"
+        turned = " (turned as its EXIF data may say)" if scene.size == size else ""
+        said = f"{scene.size[0]}x{scene.size[1]}"
+        return f"its description says {said} pixels, and {scene.path} has {shape(size)}{turned}"
     if x2 <= x1 or y2 <= y1:
         return f"the box has no area: {x2 - x1:g} wide and {y2 - y1:g} high"
     if x2 <= 0 or y2 <= 0 or x1 >= size[1] or y1 >= size[0]:

@@ -69,7 +69,7 @@ def of_yaml(path: Path) -> ClassNames:
         raise InputError(f"{path}:{line}: this is not YAML: {e.problem}") from e
     except (yaml.YAMLError, RecursionError) as e:
         raise InputError(f"{path} cannot be read as YAML: {e}") from e
-    entries = {key.value: value for key, value in root.value} if isinstance(root, yaml.MappingNode) else {}
+    entries = entries_of(root, path)
     names = entries.get("names")
     count, shape = whole_number(entries.get("nc")), entries.get("kpt_shape")
     keypoints = math.prod(map(whole_number, shape.value)) if isinstance(shape, yaml.SequenceNode) else 0
@@ -85,6 +85,18 @@ def of_yaml(path: Path) -> ClassNames:
         at = f"{path}:{entries['nc'].start_mark.line + 1}"
         raise InputError(f"{at}: nc is {count}, and there {'are' if len(found) > 1 else 'is'} {len(found)} in names")
     return ClassNames(found, len(found), keypoints, path)
+
+
+def entries_of(root: yaml.Node | None, path: Path) -> dict[str, yaml.Node]:
+    """Return the values of a mapping by their keys. InputError, with the line, for a key that is there twice."""
+    entries: dict[str, yaml.Node] = {}
+    for key, value in root.value if isinstance(root, yaml.MappingNode) else ():
+        if not isinstance(key, yaml.ScalarNode):
+            continue
+        if key.value in entries:
+            raise InputError(f"{path}:{key.start_mark.line + 1}: {key.value} is there twice")
+        entries[key.value] = value
+    return entries
 
 
 def name_nodes(names: yaml.Node, path: Path) -> list[yaml.Node]:

@@ -20,7 +20,7 @@ from dltrain.types import Image, MarkedBox
 Pixels = NDArray[np.uint8]
 Area = tuple[float, float, float, float]  # left, top, right, bottom
 Color = tuple[int, int, int]
-TARGET_SIDE = 704  # pixels that the longer side of an image is enlarged to, about
+TARGET_SIDE = 704  # pixels that the longer side of an image is brought to, as far as whole multiples go
 TEXT_SHARE = 13 / 350  # of the picture's width, that a letter is high
 LINE_SHARE = 2.5 / 350  # of the picture's width, that a box's line is wide
 LINE_HEIGHT = 1.3  # of a text's size
@@ -75,7 +75,7 @@ def _draw_title(draw: Any, top: int, height: int, lines: Sequence[str], color: C
 
 
 def _with_boxes(pixels: Tensor, boxes: Sequence[MarkedBox], color: Color) -> Any:
-    """Return an image (C, H, W) in 0..1, enlarged if it is small, with the boxes of objects and
+    """Return an image (C, H, W) in 0..1, brought to a legible size, with the boxes of objects and
     their texts.
     """
     from PIL import Image as Picture
@@ -83,21 +83,22 @@ def _with_boxes(pixels: Tensor, boxes: Sequence[MarkedBox], color: Color) -> Any
 
     array = (pixels[:3].expand(3, -1, -1).float().cpu().clamp(0, 1) * 255).round().byte()
     picture = Picture.fromarray(array.permute(1, 2, 0).contiguous().numpy())
-    zoom = max(1, round(TARGET_SIDE / max(picture.size)))
-    picture = picture.resize((picture.width * zoom, picture.height * zoom), Picture.Resampling.NEAREST)
+    zoom = _zoom(max(picture.size))
+    size = (max(1, round(picture.width * zoom)), max(1, round(picture.height * zoom)))
+    picture = picture.resize(size, Picture.Resampling.NEAREST if zoom >= 1 else Picture.Resampling.BILINEAR)
     draw = ImageDraw.Draw(picture)
-    size, line = _text_size(picture.width), _line_width(picture.width)
+    letter, line = _text_size(picture.width), _line_width(picture.width)
     areas = [_enlarged(box.corners, zoom) for box in boxes]
     for area, box in zip(areas, boxes, strict=True):
         draw.rectangle(area, outline=color if box.counted else UNCOUNTED, width=line)
-    small = [area for area in areas if area[2] - area[0] < SMALL_BOX * size]
+    small = [area for area in areas if area[2] - area[0] < SMALL_BOX * letter]
     labels: list[Area] = []
     for area, box in zip(areas, boxes, strict=True):
-        text = cut_to(drawable(box.text), round(MAX_TEXT_SHARE * picture.width), size)
+        text = cut_to(drawable(box.text), round(MAX_TEXT_SHARE * picture.width), letter)
         place = _place_for(text, area, picture.size, labels, [other for other in small if other != area])
         if place is not None and text:
             draw.rectangle(place, fill=color if box.counted else UNCOUNTED)
-            draw_text(draw, (place[0] + line, (place[1] + place[3]) / 2), text, size)
+            draw_text(draw, (place[0] + line, (place[1] + place[3]) / 2), text, letter)
             labels.append(place)
     return picture
 
@@ -150,7 +151,12 @@ def _hides(place: Area, others: Sequence[Area]) -> bool:
     return any(min(x2, o[2]) > max(x1, o[0]) and min(y2, o[3]) > max(y1, o[1]) for o in others)
 
 
-def _enlarged(corners: Area, zoom: int) -> Area:
+def _zoom(side: int) -> float:
+    """Return by how much an image is enlarged, a whole number, or made smaller if it is large."""
+    return TARGET_SIDE / side if side > TARGET_SIDE else max(1, round(TARGET_SIDE / side))
+
+
+def _enlarged(corners: Area, zoom: float) -> Area:
     """Return the corners of a box in an image that is `zoom` times as large, at least a pixel
     apart.
     """

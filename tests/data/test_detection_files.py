@@ -82,6 +82,8 @@ def test_json_names_and_labels_names_are_the_text_as_it_is_written(text: str, na
         ("names:\n- a\n-\n", r"data\.yaml:3: class 1 has no name"),
         ("names: [a, [b]]", r"data\.yaml:1: expected the name of a class, got a list"),
         ("names: a b c", r"data\.yaml:1: names is 'a b c'; expected a list"),
+        ("names: [a]\nnames: [b]", r"data\.yaml:2: names is there twice"),
+        ("? [x]\n: 1\nnames: {[x]: a}", r"data\.yaml:3: expected the number of a class"),
         ("names: {0: a, 0: b}", r"data\.yaml:1: class 0 has two names"),
         ("names: [a\nb: {", r"data\.yaml:\d: this is not YAML"),
         (b"names: [caf\xe9]", r"data\.yaml:1: this is not UTF-8"),

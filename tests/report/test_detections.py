@@ -94,4 +94,7 @@ def test_names_of_every_script_are_drawn_and_long_ones_are_cut() -> None:
 def test_images_of_any_size_and_of_one_channel_are_drawn() -> None:
     for shape in ((1, 8, 8), (3, 30, 2000), (1, 500, 20)):
         image = Image(torch.zeros(1, *shape), boxes=(Boxes((MarkedBox((0, 0, 5, 5), "a"),), "true"),))
-        assert boxed_pictures(image).shape[1] >= shape[2]
+        picture = boxed_pictures(image)
+        assert picture.shape[0] / picture.shape[1] == pytest.approx(shape[1] / shape[2], rel=0.1)
+        assert 500 <= max(picture.shape) <= 900
+        assert of_color(picture, COLORS["true"]).any()
