@@ -30,7 +30,7 @@ def looks_like_data(header: Sequence[str], rows: Sequence[Sequence[str]]) -> boo
     votes = [_vote(name, [row[at] for row in rows]) for at, name in enumerate(header)]
     data, names = votes.count("data"), votes.count("header")
     numbers = [float(name.replace(",", ".")) for name in header if is_number(name)]
-    if _count_places(numbers):
+    if _count_places(numbers) or (len(numbers) > 2 and _outside(header, rows)):
         data -= len(numbers)
     elif _evenly_spaced(numbers):
         years = all(number in YEARS for number in numbers)

@@ -121,12 +121,23 @@ def column_names(names: object) -> tuple[str, ...]:
     return tuple(map(column_name, several))
 
 
+def _same_value(text: str, name: str) -> bool:
+    """Tell whether two names are the same number or truth value, written in two ways."""
+    try:
+        return float(text.replace("_", "")) == float(name)
+    except ValueError:
+        return text.lower() == name
+
+
 def check_names(names: Collection[str], header: Sequence[str], table: str) -> None:
     """ConfigError for the first of `names` that is no column of the `table` with this `header`."""
     for name in names:
         if name not in header:
             close = difflib.get_close_matches(name, header, n=1)
             meant = f"; did you mean '{close[0]}'?" if close else "."
+            same = [other for other in header if _same_value(other, name)]
+            if same:
+                meant = f"; did you mean '{same[0]}'? In quotes a name stays as it is typed: \"'{same[0]}'\"."
             shown = ", ".join(header[:20]) + (", ..." if len(header) > 20 else "")
             one = "; is dataset.delimiter right?" if len(header) == 1 else ""
             raise ConfigError([(f"column '{name}'", f"{table} has none of that name{meant} It has: {shown}{one}")])

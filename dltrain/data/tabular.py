@@ -140,6 +140,11 @@ class Tabular:
         return STAND_IN if self.source is None else self.loaded.spec
 
     @property
+    def names(self) -> str:
+        """The columns of the file, for a message; empty where they are not known."""
+        return f"; {self.source.path} has {listed(self.source.names())}" if isinstance(self.source, TableFile) else ""
+
+    @property
     def spec_is_read(self) -> bool:
         return self.source is not None and not self.restored
 
@@ -152,7 +157,9 @@ class Tabular:
         if self.source is None:
             raise ConfigError([("dataset.path=null", "name the table to train on: dataset.path=FILE.csv or .parquet")])
         if not self.named:
-            raise ConfigError([("dataset.target=null", "name the column to predict: dataset.target=COLUMN")])
+            raise ConfigError(
+                [("dataset.target=null", f"name the column to predict: dataset.target=COLUMN{self.names}")]
+            )
         table = self.table(self.source)
         trained = _described(self.restored) if self.restored else None
         class_names = trained.class_names if trained else self.class_names(table)

@@ -22,6 +22,16 @@ MARK_BYTES = 4  # of the longest byte order mark
 GUESS_BYTES = 1 << 16  # that a guess looks at
 CONTEXT_BYTES = 12  # on each side of a byte, shown as a guess reads them
 MIN_UTF8_CHARACTERS = 4  # that show a text to be UTF-8 and not of another encoding with several bytes a character
+UTF8_SEQUENCE = re.compile(rb"[\xc2-\xdf][\x80-\xbf]|[\xe0-\xef][\x80-\xbf]{2}|[\xf0-\xf4][\x80-\xbf]{3}")
+HIGH_BYTES = re.compile(rb"[\x80-\xff]+")
+OTHER_FILES = {  # by how they begin
+    b"PK\x03\x04": "an Excel workbook or another zip archive: save the table as csv",
+    b"\xd0\xcf\x11\xe0": "an old Excel workbook: save the table as csv",
+    b"\x1f\x8b": "a file packed by gzip: unpack it first",
+    b"PAR1": "a Parquet file: call it .parquet",
+}
+MIN_UTF8_SHARE = 0.8  # of the bytes beyond ASCII of a file that is UTF-8 but for mistakes
+MIN_WESTERN_SHARE = 0.6  # of the letters beyond ASCII that stand within words of ASCII letters
 COMMON = "latin-1, cp1252, cp1251, utf-16, gb18030, shift_jis"
 
 
@@ -67,6 +77,7 @@ def decode(content: bytes, name: object, encoding: str | None = None, key: str =
         at = content.find(b"\0")
         raise _refusal(content, at, name, chosen, key)
     if encoding is not None and chosen == encoding:
+        _warn_of_utf8_parts(content, name, encoding, key)
         _warn_of_two_readings(content, text, name, encoding, key)
     if _canonical(chosen) == "iso8859-1":
         _warn_of_controls(text, name, key)
@@ -107,6 +118,24 @@ def _warn_of_two_readings(content: bytes, text: str, name: object, encoding: str
         log.warning(f"{name}: {key}={encoding} reads {first!r} where UTF-8 would read {second!r}")
 
 
+def _warn_of_utf8_parts(content: bytes, name: object, encoding: str, key: str) -> None:
+    """Say that most characters beyond ASCII are written as in UTF-8, in a file that is not UTF-8 as a whole."""
+    if content.isascii() or not _is_single_byte(encoding):
+        return
+    if 2 * _utf8_bytes(content) > sum(map(len, HIGH_BYTES.findall(content))):
+        first = UTF8_SEQUENCE.search(content)
+        line = content.count(b"\n", 0, first.start()) + 1 if first else 1
+        log.warning(
+            f"{name}:{line}: most letters are written as in UTF-8, and {key}={encoding} reads them wrongly: leave it out, "
+            "and the lines that are not UTF-8 are named"
+        )
+
+
+def _utf8_bytes(content: bytes) -> int:
+    """Count the bytes that are part of whole UTF-8 characters beyond ASCII."""
+    return sum(map(len, UTF8_SEQUENCE.findall(content)))
+
+
 def _is_single_byte(encoding: str) -> bool:
     """Tell whether each byte is a character; no such encoding has more than 256."""
     return len(bytes(range(0xA1, 0x100)).decode(encoding, errors="replace")) == 0x100 - 0xA1
@@ -139,6 +168,9 @@ def _guess_utf32(content: bytes) -> str | None:
 
 def _refusal(content: bytes, at: int, name: object, encoding: str, key: str) -> InputError:
     """Build the error for the byte `at` that the encoding does not have, with what would read the file."""
+    kind = next((kind for start, kind in OTHER_FILES.items() if content.startswith(start)), None)
+    if kind is not None:
+        return InputError(f"{name}: this is {kind}, not text")
     upper = encoding.upper().removesuffix("-SIG")
     before = content[:at].decode(encoding, errors="ignore")
     line = before.count("\n") + 1 if "\n" in before else before.count("\r") + 1
@@ -146,6 +178,11 @@ def _refusal(content: bytes, at: int, name: object, encoding: str, key: str) -> 
     if content[at : at + 1] == b"\0" and guess is None:
         return InputError(f"{name}:{line}: there is a NUL byte (byte {at + 1} of the file): the file is no text")
     where = f"{name}:{line}: the text is not {upper}: byte {at + 1} of the file is 0x{content[at]:02x}"
+    high, valid = sum(map(len, HIGH_BYTES.findall(content))), _utf8_bytes(content)
+    if guess is not None and upper == "UTF-8" and valid > MIN_UTF8_SHARE * high:
+        own = content[content.rfind(b"\n", 0, at) + 1 :].partition(b"\n")[0]  # the line
+        guess = guess_encoding(own) or guess
+        return InputError(f"{where} ({guess} reads {_reading(content, at, guess)!r}); the rest is UTF-8: mend the line")
     if guess is None:
         return InputError(f"{where}; {key}=NAME says the encoding (such as {COMMON}), or save the file as UTF-8")
     also = " (or latin-1)" if guess == "cp1252" else ""
@@ -175,6 +212,9 @@ def guess_encoding(content: bytes, at: int = 0) -> str | None:
     runs = re.findall(rb"[\x80-\xff]+", sample)
     if not runs:
         return None
+    within_words = re.findall(rb"(?<=[A-Za-z])[\x80-\xff]{1,2}(?=[A-Za-z])", sample)
+    if len(within_words) > MIN_WESTERN_SHARE * len(runs):
+        return _guess_one_byte(sample, runs)
     return _guess_east_asian(sample) or _guess_one_byte(sample, runs)
 
 

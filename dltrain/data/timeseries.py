@@ -117,12 +117,13 @@ class TimeSeries:
         self.val_fraction, self.test_fraction = val_fraction, test_fraction
         self.epochs, self.seed, self.device = epochs, seed, torch.device("cpu")
         self.restored: dict[str, Any] | None = None
+        self.is_training = True  # and not a finished run's data
 
     @property
     def spec(self) -> Spec:
         """Of the restored run or the series, which is read for it; a stand-in where none is named."""
         known = self.restored or (self.description() if self.source else {"mean": 0.0, "std": 1.0})
-        windows = [len(part) for part in self.parts] if self.source and not self.restored else [80, 20, 20]
+        windows = [len(part) for part in self.parts] if self.source and self.is_training else [80, 20, 20]
         return Spec(
             input_shape=(self.window, 1),
             class_names=(),
@@ -148,7 +149,7 @@ class TimeSeries:
             raise InputError(empty_value(table, column.name, absent))
         test, val = (round(fraction * len(values)) for fraction in (self.test_fraction, self.val_fraction))
         borders = [0, len(values) - val - test, len(values) - test, len(values)]
-        if self.restored and self.restored["digest"] != table.digest:
+        if self.restored and not self.is_training and self.restored["digest"] != table.digest:
             borders = [0, 0, 0, len(values)]
         parts = [self.windows(table, *border) for border in pairwise(borders)]
         if self.restored:
@@ -300,7 +301,11 @@ class TimeSeries:
             raise unsound(repr(e)) from e
         if not (math.isfinite(mean) and 0 < std < math.inf):
             raise unsound("a mean or a deviation is none")
-        self.restored = description
+        self.restored, self.is_training = description, False
+
+    def continue_as(self, description: dict[str, Any]) -> None:
+        self.restore(description)
+        self.is_training = True
 
     def encode(self, paths: Sequence[Path]) -> Iterator[Sample]:
         """Of each file the last window of its series: what comes after the file's end is to be predicted."""

@@ -98,6 +98,28 @@ def test_no_text_is_read_wrongly_without_a_word(caplog: pytest.LogCaptureFixture
         decode("x\nü\n".encode("latin-1"), "f.csv", "ascii")
 
 
+def test_a_file_that_is_utf8_but_for_a_line_is_to_be_mended(caplog: pytest.LogCaptureFixture) -> None:
+    content = "\n".join(["x,stadt", *(f"{i},Köln" for i in range(20))]).encode() + b"\n20,K\xf6ln\n"
+    with pytest.raises(
+        InputError, match=r"f.csv:22: .* 0xf6 \(cp1252 reads 'Köln'\); the rest is UTF-8: mend the line"
+    ):
+        decode(content, "f.csv")
+    decode(content, "f.csv", "cp1252")
+    assert (
+        "f.csv:2: most letters are written as in UTF-8, and dataset.encoding=cp1252 reads them wrongly" in caplog.text
+    )
+
+
+@pytest.mark.parametrize(
+    ("start", "what"),
+    [(b"PK\x03\x04\x14\x00", "Excel workbook"), (b"\x1f\x8b\x08\x00", "gzip"), (b"PAR1\x15", "Parquet")],
+)
+def test_a_file_of_another_kind_is_called_by_its_name(start: bytes, what: str) -> None:
+    Path("table.csv").write_bytes(start + bytes(range(256)))
+    with pytest.raises(InputError, match=f"table.csv: this is .*{what}.*not text"):
+        _ = Tabular("table.csv", "y").spec
+
+
 @pytest.mark.parametrize("name", ["rot13", "base64", "nope", "a\0b"])
 def test_a_name_that_is_no_text_encoding_is_refused(name: str) -> None:
     check_encoding("latin-1")
@@ -153,6 +175,11 @@ def test_keys_that_name_columns_take_numbers(dltrain) -> None:
     outcome = dltrain("check", *settings, "dataset.target=2022")
     assert outcome.code == 2
     assert "column '2022'" in outcome.err
+    written(["1.50,True,y", *(f"{i % 3},{i % 5},{'ud'[i % 2]}" for i in range(40))])
+    for name, quoted in (("1.50", "1.50"), ("true", "True")):
+        outcome = dltrain("check", *settings, f"dataset.target={name}")
+        assert f"""did you mean '{quoted}'? In quotes a name stays as it is typed: "'{quoted}'".""" in outcome.err
+        assert dltrain("check", *settings, f"dataset.target='{quoted}'").code == 0
     outcome = dltrain("check", *settings, "dataset.target={a: 1}")
     assert outcome.code == 2
     assert "expected text or a list" in outcome.err
@@ -168,6 +195,7 @@ HEADERS = {
     "places from 1": (["1", "2", "3"], False),
     "years": (["1990", "1991", "1992"], False),
     "numbers that look like a row": (["4", "5", "6"], True),
+    "numbers of another size": (["20", "25", "70"], False),
     "a name among numbers": (["id", "7.5", "y"], False),
     "a number among names": (["a", "1", "y"], False),
 }

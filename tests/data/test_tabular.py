@@ -164,7 +164,12 @@ MISTAKES: dict[str, tuple[str | bytes, dict[str, Any], int, str]] = {
     "no such target": ("price,y\n1,a\n", {"target": "prize"}, 2, "did you mean 'price'? It has: price, y"),
     "no such column": ("x,y\n1,a\n", {"ignore": ("id",)}, 2, "table.csv has none of that name"),
     "target left out": ("x,y\n1,a\n", {"ignore": ("y",)}, 2, "that is the target"),
-    "no target": ("x,y\n1,a\n", {"target": None}, 2, "name the column to predict: dataset.target=COLUMN"),
+    "no target": (
+        "x,y\n1,a\n",
+        {"target": None},
+        2,
+        "name the column to predict: dataset.target=COLUMN; table.csv has x, y",
+    ),
     "all for validation": ("x,y\n1,a\n2,b\n", {"val_fraction": 0.9}, 3, "2 usable rows are too few"),
 }
 

@@ -148,6 +148,31 @@ def test_runs_of_before_take_rows_as_they_stand() -> None:
     assert torch.equal(old.loaded.series, data.loaded.series.flip(0))
 
 
+def test_a_resume_goes_on_with_the_order_of_the_run(dltrain) -> None:
+    """Also where the run is of a version that knew of no order, and where training goes on with more rows."""
+    settings = (
+        "dataset.path=series.csv",
+        "dataset.column=x",
+        "dataset.window=5",
+        "callbacks=quiet",
+        "trainer.epochs=2",
+    )
+    written(days(), BACKWARDS)
+    whole = dltrain("dataset=timeseries", *settings, "--json").json
+    part = dltrain("dataset=timeseries", *settings[:-1], "trainer.epochs=1", "--json").json
+    outcome = dltrain("resume", part["run"], "trainer.epochs=2", "--json")
+    assert outcome.code == 0, outcome.err
+    assert outcome.json["metrics"]["train/loss"] == whole["metrics"]["train/loss"]
+    assert outcome.json["metrics"]["test/rmse"] == whole["metrics"]["test/rmse"]
+    manifest = Path(part["run"]) / "manifest.json"
+    content = json.loads(manifest.read_text())
+    del content["data"]["time"]
+    manifest.write_text(json.dumps(content))
+    outcome = dltrain("resume", part["run"], "trainer.epochs=3")
+    assert outcome.code == 0, outcome.err
+    assert "sorted" not in outcome.out + outcome.err
+
+
 @pytest.mark.parametrize("order", [None, BACKWARDS], ids=["forwards", "backwards"])
 def test_future_values_are_named_with_the_lines_to_cut(order: list[int] | None) -> None:
     rows = [f"{day},{'' if i >= 75 else i}" for i, day in enumerate(days())]
