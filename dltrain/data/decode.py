@@ -34,7 +34,7 @@ WIDE_CHANNELS = re.compile("(RGB|RGBA|RGBX|RGBa|CMYK|LA|L);16[BLN]")  # raw mode
 WIDE_GRAY_WITH_ALPHA = "LA;16B"
 SAMPLE_FORMAT, PHOTOMETRIC = 339, 262  # TIFF tags: what values are, and whether 0 is white
 SIGNED = 2
-ENOUGH_PIXELS = 64  # a side, to see whether an image shows anything over a background
+ENOUGH_PIXELS = 32  # a side, to see whether an image shows anything over a background
 ORIENTATION = 0x0112  # the EXIF tag, whose values from 5 on exchange width and height
 
 

@@ -149,9 +149,21 @@ class Folder:
     def describe(self) -> None:
         """Log what of the folder is left out and what was decided about its folders, once."""
         if not self.described:
-            for note in self.layout.notes:
+            for note in [*self.layout.notes, *self.empty_folders()]:
                 log.warning(shown(note))
         self.described = True
+
+    def empty_folders(self) -> list[str]:
+        """Return a line on the class folders of a split that have no file in them. Training refuses its own."""
+        names, found = self.listed
+        lines = []
+        for split, files in found.items():
+            counts = torch.bincount(files.targets, minlength=len(names)).tolist()
+            there = {shown(name) for name in self.layout.parts.get(split, ())}
+            empty = [name for name, count in zip(names, counts, strict=True) if name in there and not count]
+            if empty and files.paths:
+                lines.append(f"{self.layout.places[split]}: there is no file in {shown_names(empty)}")
+        return lines
 
     @cached_property
     def listed(self) -> tuple[tuple[str, ...], dict[str, Files]]:

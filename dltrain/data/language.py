@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -14,6 +15,8 @@ from torch import Tensor
 from dltrain.data.corpus import Corpus, read_text
 from dltrain.data.description import unsound
 from dltrain.data.download import Published, fetch
+from dltrain.data.layout import counted
+from dltrain.data.split_names import by_split, split_names
 from dltrain.data.text import least, restored_tokenizer
 from dltrain.data.text_encoding import check_encoding
 from dltrain.data.text_folder import describe_texts, texts_below
@@ -24,6 +27,7 @@ from dltrain.errors import ConfigError, InputError
 from dltrain.rng import keyed
 from dltrain.types import Fraction, PositiveInt, ReadsFiles, Sample, Spec
 
+log = logging.getLogger("dltrain")
 PIECE = 100_000  # characters that are tokenized at once
 STAND_IN = 64  # tokens of a vocabulary where no text is named: for debug=smoke
 FAKE_BATCHES = 4
@@ -40,7 +44,11 @@ class Prose(Protocol):
 
 
 class FileProse:
-    """The text of a file, or of all text files in a folder by name, here or in `root`: UTF-8 or in the `encoding`."""
+    """The text of a file, or of all text files in a folder by name, here or in `root`: UTF-8 or in the `encoding`.
+
+    Files and folders in a folder with the usual names of splits, such as wiki.valid.txt or test/, are for validation and
+    testing.
+    """
 
     def __init__(
         self,
@@ -55,7 +63,30 @@ class FileProse:
         self.paths = dict(zip(PARTS, (path, val_path, test_path), strict=True))
 
     def read(self) -> dict[str, str]:
-        return {part: self.text(name) for part, name in self.paths.items() if name is not None}
+        named = {part: self.place(name) for part, name in self.paths.items() if name is not None}
+        texts = self.parts_of(named["train"])
+        texts |= {part: self.text(path, self.files_of(path)) for part, path in named.items() if part != "train"}
+        return texts
+
+    def parts_of(self, path: Path) -> dict[str, str]:
+        """Return the text of each part that a folder has, or of a file that for training."""
+        if not path.is_dir():
+            return {"train": self.text(path, [path])}
+        files = self.files_of(path)
+        splits = split_files(path, files)
+        unnamed = [file for file in files if file not in splits]
+        parts = {part: [file for file in files if splits.get(file) == part] for part in PARTS}
+        if parts["train"] and unnamed:
+            log.warning(f"{path}: {counted([file.name for file in unnamed])} left out beside the files for training")
+        elif not parts["train"]:
+            parts["train"] = unnamed
+        if rest := [file.name for file in files if splits.get(file) == "rest"]:
+            log.warning(f"{path}: {counted(rest)} left out: neither for training nor for testing, by the name")
+        if splits:
+            log.info(
+                f"{path}: {', '.join(f'{len(some)} for {part}' for part, some in parts.items() if some)}, by the name"
+            )
+        return {part: self.text(path, some) for part, some in parts.items() if some or part == "train"}
 
     def find_files(self) -> None:
         """Raise InputError where a named file or folder is absent."""
@@ -70,16 +101,28 @@ class FileProse:
             raise InputError(f"{here}: there is no such file or folder, nor in {self.root}")
         return here if here.exists() else there
 
-    def text(self, name: str) -> str:
-        path = self.place(name)
-        files = [path]
-        if path.is_dir():
-            files, others = texts_below(path)
-            describe_texts(path, files, others)
+    def files_of(self, path: Path) -> list[Path]:
+        """Return the text files of a folder, after logging what is left out of it; or the file."""
+        if not path.is_dir():
+            return [path]
+        files, others = texts_below(path)
+        describe_texts(path, files, others)
+        return files
+
+    def text(self, path: Path, files: list[Path]) -> str:
+        """Return the text of all `files` at `path`."""
         text = "\n".join(read_text(file, self.encoding) for file in files)
         if not text.strip():
             raise InputError(f"{path} has no text in it")
         return text
+
+
+def split_files(folder: Path, files: list[Path]) -> dict[Path, str]:
+    """Return the split of each of the `files` below a folder whose name, or the name of whose folder, means one."""
+    names = {file: file.relative_to(folder).parts[0].removesuffix(file.suffix) for file in files}
+    named = split_names(dict.fromkeys(names.values()))
+    splits = {name: split for split, some in by_split(named).items() for name in some}
+    return {file: splits[name] for file, name in names.items() if name in splits}
 
 
 class Shakespeare:

@@ -79,6 +79,8 @@ class TextFolder:
                 if not texts and split == "train":
                     has = f", but {counted(left)}" if left else ""
                     raise InputError(f"{self.layout.places[split]}: there is no text in {shown(name)}{has}")
+                if not texts:
+                    self.layout.notes.append(f"{self.layout.places[split]}: there is no text in {shown(name)}")
                 found[split] += [(path, shown(name)) for path in texts]
                 others += left
         self.refuse_unknown_classes()

@@ -47,6 +47,18 @@ def test_folders_of_splits(val: str) -> None:
     ]
 
 
+def test_an_empty_class_folder_of_a_split_is_said(caplog: pytest.LogCaptureFixture) -> None:
+    """Of the training set it is refused."""
+    lay(Path("pets/train"))
+    lay(Path("pets/test"), ("cat",), count=2)
+    Path("pets/test/dog").mkdir()
+    assert data("pets").test.samples == 2
+    assert "pets/test: there is no file in dog" in caplog.text
+    Path("pets/train/eel").mkdir()
+    with pytest.raises(InputError, match="pets/train: there is no file in eel"):
+        _ = data("pets").train
+
+
 def test_validation_and_test_sets_that_are_absent_come_from_train() -> None:
     lay(Path("a/train"))
     lay(Path("a/test"), count=3)

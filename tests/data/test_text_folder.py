@@ -96,6 +96,9 @@ def test_split_folders_and_unlabeled_texts_are_no_classes(caplog: pytest.LogCapt
     assert [split.samples for split in (made.train, made.val, made.test)] == [24, 3, 8]
     assert made.class_names == ("a", "b")
     assert "unsup left out" in caplog.text
+    Path("aclImdb/Valid/a").mkdir()
+    assert data("aclImdb").val.samples == 3
+    assert "aclImdb/Valid: there is no text in a" in caplog.text
     assert "1 file (imdb.vocab) left out beside the folders" in caplog.text
     lay("flat", "ab")
     Path("flat/testing").mkdir()
@@ -126,3 +129,26 @@ def test_running_text_and_documents_of_a_folder_with_any_ending(caplog: pytest.L
     text = LanguageModeling(Path("data"), "books", length=4).source.read()["train"]
     assert "good film 11" in text
     assert "bad film 11" in text
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("wiki.train.txt", "wiki.valid.txt", "wiki.test.txt"),
+        ("ptb.train.txt", "ptb.valid.txt", "ptb.test.txt"),
+        ("train/1.txt", "Validation/1.txt", "test/1.txt"),
+        ("book.txt", "dev.txt", "test_set.txt"),
+    ],
+    ids=str,
+)
+def test_running_text_for_testing_is_not_trained_on(names: tuple[str, ...], caplog: pytest.LogCaptureFixture) -> None:
+    """Files and folders with the usual names of splits in a folder of running text."""
+    for name, text in zip(names, ("learn this", "watch this", "score this"), strict=True):
+        Path("prose", name).parent.mkdir(parents=True, exist_ok=True)
+        Path("prose", name).write_text(text * 30, encoding="utf-8")
+    Path("prose/predictions.txt").write_text("guess", encoding="utf-8")
+    made = LanguageModeling(Path("data"), "prose", length=4)
+    texts = made.source.read()
+    assert {part: text[:5] for part, text in texts.items()} == {"train": "learn", "val": "watch", "test": "score"}
+    assert "1 file (predictions.txt) left out" in caplog.text
+    assert made.test.samples
