@@ -13,13 +13,14 @@ from dltrain.config import check
 from dltrain.config.overrides import take
 from dltrain.engine import Engine
 from dltrain.errors import UsageError
-from dltrain.report.figures import note
+from dltrain.report.figures import figure_rows
 from dltrain.report.text import number, table
 from dltrain.types import LooksAgain, Table
 
 log = logging.getLogger("dltrain")
 SPLITS = ("train", "val", "test")
 WEIGHTS = ("best", "last")
+TABLES = ("per_class", "per_target")
 
 
 def evaluate(options: Options) -> None:
@@ -48,15 +49,15 @@ def evaluate(options: Options) -> None:
         raise UsageError(f"split={split}: this run has no such samples (dataset.val_fraction, debug=overfit)")
     scores = engine.score(batches, split)
     figures = {name: value for name, value in scores.items() if isinstance(value, float)}
-    rows = [(name, f"{number(value)}{note(engine.task, name)}") for name, value in figures.items()]
+    rows = figure_rows(engine.task, figures, "--json has all")
     log.info(f"{run.folder}, checkpoint {folder.name} (step {where.state['step']}){viewed}\n{table(rows)}")
     for picture in drawn(scores):
         log.info(picture)
     options.outcome.update({"run": str(run.folder), "checkpoint": folder.name, "metrics": figures})
-    per_class = scores.get(f"{split}/per_class")
-    if isinstance(per_class, Table):
-        log.info(f"\n{by_class(per_class)}")
-        options.outcome["per_class"] = as_mapping(per_class)
+    for name in TABLES:
+        if isinstance(by_row := scores.get(f"{split}/{name}"), Table):
+            log.info(f"\n{by_class(by_row)}")
+            options.outcome[name] = as_mapping(by_row)
 
 
 def look_again(engine: Engine, views: str) -> None:
@@ -72,7 +73,7 @@ def look_again(engine: Engine, views: str) -> None:
 
 
 def by_class(scores: Table) -> str:
-    """Return a line for each class, or of many classes the worst and a line that says which they are."""
+    """Return a line for each class or target, or of many classes the worst and a line that says which they are."""
     part = scores.shown()
     lines = [[part.row_title, *part.columns]]
     for name, values in as_mapping(part).items():

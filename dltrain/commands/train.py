@@ -25,7 +25,7 @@ from dltrain.config.own_settings import own_settings
 from dltrain.engine import Resume
 from dltrain.errors import DivergedError, DltrainError, InputError, Interrupted
 from dltrain.files import finite, writing
-from dltrain.report.figures import best_row, note
+from dltrain.report.figures import best_row, figure_rows
 from dltrain.report.splits import empty_splits, sizes
 from dltrain.report.text import duration, fields, number, table
 from dltrain.run import CONFIG, LOG, MANIFEST, METRICS, RESULTS, Run, apart, as_json
@@ -283,7 +283,7 @@ def closing(session: Session, results: dict[str, Any]) -> str:
     """The table at the end of a run."""
     task = session.experiment.task
     test = {name: value for name, value in results["metrics"].items() if name.startswith("test/")}
-    rows = [(name, f"{number(value)}{note(task, name)}") for name, value in test.items()]
+    rows = figure_rows(task, test, f"{RESULTS} has all")
     best = results["best"]
     if best:
         rows.append(best_row(task, best))

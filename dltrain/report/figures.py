@@ -8,6 +8,8 @@ from typing import Any
 from dltrain.report.text import number
 from dltrain.types import Headlines
 
+MAX_FIGURES_SHOWN = 40  # on the screen
+
 
 def shown_as(task: object, name: str) -> list[str]:
     """Return the figures to show in the place of `name`, such as val/rmse and val/r2 in that of val/mse."""
@@ -21,6 +23,14 @@ def note(task: object, name: str) -> str:
     """Return what is to be said beside the figure `name`, in brackets; empty where its name says all."""
     own = name.rpartition("/")[2]
     return f"  ({task.notes[own]})" if isinstance(task, Headlines) and own in task.notes else ""
+
+
+def figure_rows(task: object, figures: Mapping[str, float], elsewhere: str) -> list[tuple[str, str]]:
+    """Return the name and the text of each figure; of very many the first, and a row that says where the others are."""
+    rows = [(name, f"{number(value)}{note(task, name)}") for name, value in figures.items()]
+    if len(rows) <= MAX_FIGURES_SHOWN:
+        return rows
+    return [*rows[:MAX_FIGURES_SHOWN], (f"and {len(rows) - MAX_FIGURES_SHOWN:,} more", elsewhere)]
 
 
 def best_row(task: object, best: Mapping[str, Any]) -> tuple[str, str]:

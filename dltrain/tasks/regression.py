@@ -14,10 +14,12 @@ from dltrain.freezing import Freezing
 from dltrain.losses import evaluation_sum, mean_over
 from dltrain.optim import Optim
 from dltrain.tasks.directions import better
+from dltrain.tasks.many_classes import MAX_WHOLE_TABLE, lowest
 from dltrain.tasks.supervised import supervised
-from dltrain.types import Data, Plot, Spec
+from dltrain.types import Data, Plot, Spec, Table
 
 POINTS = 200  # of the picture
+PER_TARGET = ("rmse", "r2", "mse", "mae")
 SHOWN_AS = {"mse": ("rmse", "r2")}  # in the unit of the data, and of the variance
 NOTES = {"loss": "of standardized targets", "mse": "in the unit of the data, squared"}
 
@@ -119,7 +121,7 @@ def check(spec: Spec, loss: nn.Module) -> None:
 def directions(spec: Spec) -> dict[str, Direction | None]:
     """Return which way each of the `scores` is better."""
     better: dict[str, Direction | None] = {"loss": "min", "mse": "min", "rmse": "min", "mae": "min", "r2": "max"}
-    for name in map(metric_name, spec.target_names if len(spec.target_names) > 1 else ()):
+    for name in map(metric_name, spec.target_names if 1 < len(spec.target_names) <= MAX_WHOLE_TABLE else ()):
         better |= {f"rmse_{name}": "min", f"r2_{name}": "max", f"mse_{name}": "min"}
     return better
 
@@ -146,11 +148,20 @@ def scores(model: nn.Module, loss: nn.Module, batches: Iterable[tuple[Tensor, Te
     means = {name: float(values.mean()) for name, values in figures.items()}
     found: dict[str, Any] = {"rmse": means["mse"] ** 0.5, "r2": means["r2"], "mae": means["mae"]}
     found |= {"loss": mean_over(losses), "mse": means["mse"]}
-    if len(spec.target_names) > 1:
+    if len(spec.target_names) > MAX_WHOLE_TABLE:
+        found["per_target"] = per_target(figures, spec.target_names)
+    elif len(spec.target_names) > 1:
         for name in ("rmse", "r2", "mse"):
             own = zip(spec.target_names, figures[name].tolist(), strict=True)
             found |= {f"{name}_{metric_name(target)}": value for target, value in own}
     return found | {"predictions": picture(z[:, 0], y[:, 0], spec.target_names[0])}
+
+
+def per_target(figures: dict[str, Tensor], names: tuple[str, ...]) -> Table:
+    """Return a table of the figures (T,) of many targets, of which a metric each would be thousands."""
+    values = torch.stack([figures[name] for name in PER_TARGET], dim=1)
+    worst = lowest(figures["r2"], torch.ones(len(names)))
+    return Table(values, names, PER_TARGET, "target", "figure", worst=worst, rule="lowest r2")
 
 
 def picture(predictions: Tensor, targets: Tensor, name: str) -> Plot:

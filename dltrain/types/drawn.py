@@ -125,7 +125,8 @@ class Table:
         """Return the table of the worst rows alone, with a note that says so; the table itself where none are named."""
         if not self.worst:
             return self
-        note = f"the {len(self.worst)} worst of {len(self.rows):,} classes ({self.rule})"
+        what = {"class": "classes"}.get(self.row_title, f"{self.row_title}s")
+        note = f"the {len(self.worst)} worst of {len(self.rows):,} {what} ({self.rule})"
         rows = tuple(self.rows[i] for i in self.worst)
         return replace(self, values=self.values[list(self.worst)], rows=rows, note=note, worst=(), rule="")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import resource
 from pathlib import Path
 
@@ -180,5 +181,10 @@ def test_evaluate_prints_the_worst_of_many_classes_and_writes_all(dltrain) -> No
     lines = [line for line in outcome.out.splitlines() if line.startswith("  class ")]
     assert len(lines) == 21
     assert "  the 20 worst of 150 classes (lowest f1, most support); --json has all" in outcome.out
+    predicted = dltrain("predict", "last", "split=test", "top=2", "--out", "rows.jsonl")
+    assert predicted.code == 0, predicted.err
+    rows = [json.loads(line) for line in Path("rows.jsonl").read_text().splitlines()]
+    assert {len(row["top"]) for row in rows} == {2}, "not all 150"
+    assert all(row["class"] == row["top"][0]["class"] for row in rows)
     f1 = [row["f1"] for row in outcome.json["per_class"].values()]
     assert all(outcome.json["per_class"][" ".join(line.split()[:2])]["f1"] == min(f1) for line in lines[1:3])

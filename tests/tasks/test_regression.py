@@ -63,6 +63,30 @@ def test_metrics_are_scikit_learns_in_the_unit_of_the_data() -> None:
     assert sorted(plot.lines["sample"][1]) == pytest.approx(sorted(predicted[:, 0].tolist()), abs=1e-3)
 
 
+def test_many_targets_have_a_table_not_a_metric_each() -> None:
+    """A horizon of 150 had 450 of them, and as many lines on the screen."""
+    count = 150
+    names = tuple(f"t+{i}" for i in range(1, count + 1))
+    spec = Spec((6, 1), (), 60, 20, target_names=names, target_mean=(5.0,) * count, target_std=(3.0,) * count)
+    found, few = (evaluated(made(Forecasting, s)) for s in (spec, SERIES))
+    assert {name for name in found if name not in few} == {"per_target"}
+    assert {name for name in few if name not in found} == {
+        f"{figure}_t+{i}" for figure in ("rmse", "r2", "mse") for i in (1, 2)
+    }
+    table = found["per_target"]
+    assert table.values.shape == (count, 4)
+    assert table.values.mean(dim=0).tolist()[1:] == pytest.approx([found[name] for name in ("r2", "mse", "mae")])
+    part = table.shown()
+    assert part.note == "the 20 worst of 150 targets (lowest r2)"
+    assert part.values[:, 1].tolist() == sorted(table.values[:, 1].tolist())[:20]
+
+
+def evaluated(task: Any) -> dict[str, Any]:
+    with torch.no_grad():
+        found: dict[str, Any] = task.evaluate(task.data.test.epoch(0))
+    return found
+
+
 def test_large_values_lose_no_digits() -> None:
     """A mean of two millions and errors of hundredths, which float32 would round away."""
     spec = Spec((3,), (), 60, 20, target_names=("year",), target_mean=(2e6,), target_std=(0.01,))
