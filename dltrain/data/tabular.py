@@ -21,7 +21,7 @@ from dltrain.data.balance import Balance
 from dltrain.data.column_plan import PlannedColumn, end_of, listed, listing, plan_columns, refuse_total, tell
 from dltrain.data.column_reader import ColumnReader, DecimalMark, MissingValue, ThousandsMark
 from dltrain.data.description import unsound
-from dltrain.data.encoding import Encoder, Missing, statistics
+from dltrain.data.encoding import Category, Encoder, Missing, Numbers, statistics
 from dltrain.data.fake import Fake
 from dltrain.data.number_format import PLAIN, NumberFormat
 from dltrain.data.split import Split, drawn_share, held_out
@@ -511,35 +511,45 @@ def _samples(
 ) -> Iterator[Sample]:
     """Yield the rows of a file as samples; count by column the category texts that are `unknown`, and `missing` values."""
     problems = [problem for _, _, problem in rows]
-    columns: dict[str, Column] = {}
-    for number in encoder.numbers:
-        values = np.full(len(rows), np.nan)
-        for i, (_, texts, _) in enumerate(rows):
-            text = texts.get(number.name)
-            if text is None:
-                problems[i] = problems[i] or f"there is no column '{number.name}'"
-                continue
-            values[i], wrong = reader.parse(text, number.format)
-            if wrong:
-                problems[i] = problems[i] or f"{text!r} in column '{number.name}' {wrong}"
-            elif np.isnan(values[i]) and number.fill is None:
-                problems[i] = problems[i] or f"column '{number.name}' is empty"
-        columns[number.name] = Column(number.name, values)
+    columns = {number.name: _number_column(rows, number, reader, problems) for number in encoder.numbers}
     for category in encoder.categories:
-        known = KnownTexts(category.texts)
-        codes = np.full(len(rows), -1)
-        for i, (_, texts, _) in enumerate(rows):
-            if category.name not in texts:
-                problems[i] = problems[i] or f"there is no column '{category.name}'"
-                continue
-            text = texts[category.name]
-            codes[i] = known.find(text)
-            if codes[i] < 0 and canonical(text) not in reader.missing_texts:
-                codes[i] = len(category.texts)
-                unknown[category.name][text] += not problems[i]
-        columns[category.name] = Column(category.name, codes, (*category.texts, UNKNOWN_TEXT), frozenset())
+        columns[category.name] = _category_column(rows, category, reader, problems, unknown[category.name])
     read = np.array([not problem for problem in problems])
     missing.update({name: int(column.missing()[read].sum()) for name, column in columns.items()})
     inputs = encoder(columns, np.arange(len(rows)))
     for (name, _, _), x, problem in zip(rows, inputs, problems, strict=True):
         yield Sample(name, None if problem else x, problem)
+
+
+def _number_column(rows: Sequence[Row], number: Numbers, reader: ColumnReader, problems: list[str]) -> Column:
+    """Return the numbers of a column; a row's first problem goes into `problems`."""
+    values = np.full(len(rows), np.nan)
+    for i, (_, texts, _) in enumerate(rows):
+        text = texts.get(number.name)
+        if text is None:
+            problems[i] = problems[i] or f"there is no column '{number.name}'"
+            continue
+        values[i], wrong = reader.parse(text, number.format)
+        if wrong:
+            problems[i] = problems[i] or f"{text!r} in column '{number.name}' {wrong}"
+        elif np.isnan(values[i]) and number.fill is None:
+            problems[i] = problems[i] or f"column '{number.name}' is empty"
+    return Column(number.name, values)
+
+
+def _category_column(
+    rows: Sequence[Row], category: Category, reader: ColumnReader, problems: list[str], unknown: Counter[str]
+) -> Column:
+    """Return the texts of a column; a row's first problem goes into `problems`, texts not known into `unknown`."""
+    known = KnownTexts(category.texts)
+    codes = np.full(len(rows), -1)
+    for i, (_, texts, _) in enumerate(rows):
+        if category.name not in texts:
+            problems[i] = problems[i] or f"there is no column '{category.name}'"
+            continue
+        text = texts[category.name]
+        codes[i] = known.find(text)
+        if codes[i] < 0 and canonical(text) not in reader.missing_texts:
+            codes[i] = len(category.texts)
+            unknown[text] += not problems[i]
+    return Column(category.name, codes, (*category.texts, UNKNOWN_TEXT), frozenset())
