@@ -33,7 +33,7 @@ from dltrain.config.policy import locate
 from dltrain.config.schema import arguments
 from dltrain.config.settings import Trainer
 from dltrain.data.repeated import Repeated
-from dltrain.device import Device
+from dltrain.device import Device, most_flops
 from dltrain.embeddings import KEY, take_vectors, tokens_of
 from dltrain.engine import Callback, Direction, Engine, Task
 from dltrain.errors import ConfigError
@@ -141,6 +141,7 @@ def build(
         _ = data.spec
     except ValueError as e:
         raise ConfigError([("preprocessing", str(e))]) from e
+    samples = batch_size(config, data)
     if fake or debug == "smoke":
         data = data.fake()
     held = data
@@ -190,6 +191,7 @@ def build(
     direction.value = watched_direction(task, config, trainer)
     if beginning:
         beginning.take_over(task)
+    device.choose_threads(most_flops(task, data.spec, samples))
     device.place(task)
     return Experiment(config, device, data, task, trainer, settings["callbacks"])
 
@@ -198,6 +200,12 @@ def batch_norms(task: nn.Module) -> list[nn.Module]:
     """Return the layers of batch norm that compute statistics of a batch in training."""
     norms = (nn.modules.batchnorm._BatchNorm,)
     return [module for module in task.modules() if isinstance(module, norms)]
+
+
+def batch_size(config: dict[str, Any], data: Data) -> int:
+    """Return the batch size that is set."""
+    wanted = config["dataset"].get("batch_size", 64)
+    return data.spec.train_samples if wanted == "all" else int(wanted)
 
 
 def smallest_batch(task: nn.Module) -> int:

@@ -48,6 +48,10 @@ class Verb:
 
 
 MANY = sys.maxsize
+WAITING = {  # of GNU's OpenMP (turns of a loop), LLVM's and Intel's (milliseconds)
+    "GOMP_SPINCOUNT": "10000",
+    "KMP_BLOCKTIME": "1",
+}
 VERBS = {
     "train": Verb("train", "train", "[train] [overrides]", "train, then test the best checkpoint", keeps=True),
     "check": Verb("check", "check", "check [overrides]", "every problem at once; layers, FLOPs, memory, time"),
@@ -304,8 +308,19 @@ def interrupt(number: int, frame: FrameType | None) -> None:
     raise StoppedBySignal(number)
 
 
+def let_waiting_threads_sleep() -> None:
+    """Have the threads of OpenMP wait for each other asleep, after a moment: set before torch is loaded.
+
+    By default they wait busily for milliseconds. Beside other busy processes they so take from each other the time
+    that they wait for: small steps became a hundred times as slow. What the user has set stays.
+    """
+    if not {"OMP_WAIT_POLICY", *WAITING} & os.environ.keys():
+        os.environ.update(WAITING)
+
+
 def entry() -> None:
     open_closed_descriptors()
+    let_waiting_threads_sleep()
     for number in ending_signals():  # while a run trains it has handlers of its own: callbacks/signals.py
         signal.signal(number, interrupt)
     sys.exit(main())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import math
 import os
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
@@ -13,13 +14,14 @@ import torch
 from torch import Tensor, nn
 
 from dltrain.errors import UsageError
-from dltrain.types import Ge
+from dltrain.types import Ge, Spec
 
 # Floats below 1e-38 become 0: a processor takes many times as long for them, and saturated units and decayed moments are full
 # of them. Threads inherit it from the one that makes them: so before torch makes its own.
 torch.set_flush_denormal(True)
 THREADS = torch.get_num_threads()  # torch's own choice, for the experiments of a sweep that set none
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_MMAP_MAX = -1, -3, -4  # malloc.h of glibc
+SMALL_STEP_FLOPS = 2 * 10**8  # of a batch's forward pass: a hundredth of a second or so on one thread
 LOW_PRECISION = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -36,6 +38,20 @@ def keep_freed_memory() -> bool:
     return bool(keeps and mallopt(M_TRIM_THRESHOLD, -1))
 
 
+def most_flops(network: nn.Module, spec: Spec, batch_size: int) -> int:
+    """Return an upper bound of the operations of a batch's forward pass: a weight is used once a place at most.
+
+    Places are the pixels for a convolution's weights, and the steps of a sequence (the rows of an image) for the others.
+    Tables of embeddings are looked up.
+    """
+    shape = spec.input_shape
+    pixels = math.prod(shape[1:]) if spec.is_image else 1 if spec.num_states else math.prod(shape[:1])
+    steps = shape[0] if spec.vocab_size or len(shape) == 2 else shape[1] if len(shape) == 3 else 1
+    tables = {id(module.weight) for module in network.modules() if isinstance(module, nn.Embedding)}
+    weights = [p for p in network.parameters() if p.ndim > 1 and id(p) not in tables]
+    return 2 * batch_size * sum(p.numel() * (steps if p.ndim == 2 else pixels) for p in weights)
+
+
 @dataclass(frozen=True)
 class Device:
     """What the user asked of the hardware. `auto` means: whatever is best among what this machine has.
@@ -44,7 +60,7 @@ class Device:
     stores images and kernels channel by channel within a pixel, which most convolutions prefer; auto: on a CPU, and with
     half precision. `compile` hands each
     network to torch.compile. `deterministic` asks torch for deterministic kernels (on CPU they are so anyway).
-    `threads` of 0 leaves torch's own choice.
+    `threads` on the CPU: 0 leaves torch's own choice, and auto takes one for steps too small to share (`choose_threads`).
     """
 
     name: Literal["auto", "cpu", "cuda", "mps"] = "auto"
@@ -52,7 +68,7 @@ class Device:
     channels_last: bool | Literal["auto"] = "auto"
     compile: bool | Literal["auto"] = False
     deterministic: bool = False
-    threads: Annotated[int, Ge(0)] = 0
+    threads: Annotated[int, Ge(0)] | Literal["auto"] = "auto"
 
     def torch_device(self) -> torch.device:
         """The device; UsageError if this machine does not have the one that was named."""
@@ -86,12 +102,22 @@ class Device:
 
     def set_up(self) -> None:
         """Apply the settings that are the whole process's."""
-        torch.set_num_threads(self.threads or THREADS)
+        torch.set_num_threads(THREADS if self.threads == "auto" else self.threads or THREADS)
         torch.use_deterministic_algorithms(self.deterministic, warn_only=True)
         if self.deterministic:
             os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # what cuBLAS asks of a deterministic program
         if self.torch_device().type == "cuda":
             torch.backends.cudnn.benchmark = not self.deterministic
+
+    def choose_threads(self, flops: int) -> None:
+        """Use one thread where a batch's forward pass takes at most `flops` operations, and these are few.
+
+        Threads that share little work wait for each other most of the time; beside other busy processes they wait
+        for a turn of each. The rule measures nothing: rounding depends on the number of threads, and the same command
+        has to give the same figures.
+        """
+        if self.threads == "auto" and self.torch_device().type == "cpu" and flops < SMALL_STEP_FLOPS:
+            torch.set_num_threads(1)
 
     def place(self, task: nn.Module) -> None:
         """Put `task` on the device in its memory format, and compile its networks if asked. On a CPU freed memory is kept

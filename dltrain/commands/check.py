@@ -66,7 +66,7 @@ def report(composed: Composed, options: Options) -> None:
     engine = Engine((), device.mover(), device.autocast())
     stages = list(experiment.task.stages())  # untrained: a later one finds what it would find trained
     stage = stages[-1]
-    batch = enlarge(engine.move(next(stage.batches.epoch(0))), batch_size_of(composed, real))
+    batch = enlarge(engine.move(next(stage.batches.epoch(0))), build.batch_size(composed.config, real))
     if isinstance(experiment.task, LooksAgain):
         experiment.task.average_over(())  # what one view costs
     with FlopCounterMode(display=False, custom_mapping=COUNTED) as forward, torch.no_grad(), engine.autocast:
@@ -75,7 +75,7 @@ def report(composed: Composed, options: Options) -> None:
     memory, loss, seconds = step_costs(stage, batch, engine)
     layers = layer_rows(experiment, stage, batch, engine)
     held = round(real.spec.train_samples * (1 - composed.config["dataset"].get("val_fraction", 0)))
-    wanted = min(held, batch_size_of(composed, real))
+    wanted = min(held, build.batch_size(composed.config, real))
     steps = math.ceil(held / wanted)
     epoch = steps * seconds * wanted / len(inputs_of(batch))  # where the batch is more than what was measured
     heads = sum(map(build.parameter_count, auxiliary_heads(experiment.task)))
@@ -160,11 +160,6 @@ def learning_rate_plot(experiment: Experiment, steps: int) -> str:
     updates = [round(i * (optim.total_updates - 1) / (COLUMNS - 1)) for i in range(COLUMNS)]
     rates = [optim.base_lrs[0] * optim.schedule.factor(update) for update in updates]
     return f"\nlearning rate\n{chart(rates, f'{optim.total_updates:,} updates')}"
-
-
-def batch_size_of(composed: Composed, data: Any) -> int:
-    wanted = composed.config["dataset"].get("batch_size", 64)
-    return int(data.spec.train_samples if wanted == "all" else wanted)
 
 
 def enlarge(batch: Any, count: int) -> Any:

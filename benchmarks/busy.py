@@ -1,0 +1,78 @@
+"""Times a training alone on the machine and beside a busy loop on every core, by ways to wait: python -m benchmarks.busy
+
+The ways are taken in turn and the medians compared. `before` is how threads waited, and how many there were, up to version
+0.1: as many as cores, which wait busily. Overrides of one's own follow: python -m benchmarks.busy model=mlp. A way that
+takes more than PATIENCE seconds is ended, and is said to take longer.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+PATIENCE = 300.0  # seconds
+BUSY = "while True: pass"
+SPINS = "300000"  # GNU OpenMP's default
+WAYS: dict[str, tuple[tuple[str, ...], dict[str, str]]] = {
+    "now": ((), {}),
+    "one thread": (("device.threads=1",), {}),
+    "torch's threads, that sleep": (("device.threads=0",), {}),
+    "before": (("device.threads=0",), {"GOMP_SPINCOUNT": SPINS}),
+}
+
+
+@contextmanager
+def busy(processes: int) -> Iterator[None]:
+    """Keep so many processes busy."""
+    running = [subprocess.Popen([sys.executable, "-c", BUSY]) for _ in range(processes)]
+    try:
+        yield
+    finally:
+        for process in running:
+            process.kill()
+            process.wait()
+
+
+def seconds(overrides: list[str], environment: dict[str, str]) -> float:
+    """Time one training, from the start of the process to its end."""
+    with tempfile.TemporaryDirectory() as folder:
+        command = [sys.executable, "-m", "dltrain", *overrides, f"paths.output={folder}"]
+        start = time.perf_counter()
+        try:
+            subprocess.run(
+                command, env={**os.environ, **environment}, stdout=subprocess.DEVNULL, check=True, timeout=PATIENCE
+            )
+        except subprocess.TimeoutExpired:
+            return float("inf")
+        return time.perf_counter() - start
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--ways", nargs="+", choices=list(WAYS), default=list(WAYS))
+    parser.add_argument("overrides", nargs="*")
+    settings = parser.parse_args()
+    cores = len(os.sched_getaffinity(0))
+    found: dict[tuple[str, int], list[float]] = {}
+    for _ in range(settings.repeats):
+        for loops in (0, cores):
+            for way in settings.ways:
+                added, environment = WAYS[way]
+                with busy(loops):
+                    found.setdefault((way, loops), []).append(seconds([*settings.overrides, *added], environment))
+    print(f"{'':<30}{'alone':>10}{f'{cores} busy loops':>16}{'ratio':>8}   (seconds, medians of {settings.repeats})")
+    for way in settings.ways:
+        alone, beside = (statistics.median(found[way, loops]) for loops in (0, cores))
+        print(f"{way:<30}{alone:>10.2f}{beside:>16.2f}{beside / alone:>8.2f}")
+
+
+if __name__ == "__main__":
+    main()
