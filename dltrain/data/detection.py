@@ -137,7 +137,11 @@ class Detection:
         assert self.source
         here, trained = self.source.spec.class_names, self.spec.class_names
         if (shape := tuple(images.shape[1:])) != self.spec.input_shape:
-            raise InputError(f"scenes have the shape {shape}; the run was trained on {self.spec.input_shape}")
+            height, width = self.spec.input_shape[1:]
+            raise InputError(
+                f"images have the shape {shape}, and the run was trained on {self.spec.input_shape}: "
+                f"dataset.image_size=[{height},{width}] brings them to it"
+            )
         used = targets[..., CLASS][is_box(targets)].long().unique().tolist()
         if unknown := sorted({here[k] for k in used} - set(trained)):
             raise unknown_classes(unknown, trained)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -35,6 +36,8 @@ class YOLO(Detection):
     same name with a line an object: class number, and center x, center y, width and height as
     shares of the image, or the corners of a polygon around the object. An image without one has no
     object.
+
+    Also `path`/<part>/images/ and `path`/<part>/labels/ are read.
 
     Parts are the folders whose names begin with train, val and test, or that `train`, `val` and
     `test` name (the same for two is allowed: to test on the training images). Class names are those
@@ -80,45 +83,72 @@ class YOLO(Detection):
         )
 
 
+@dataclass(frozen=True)
+class Part:
+    """The folders with the images and the label files of a part."""
+
+    images: Path
+    labels: Path
+
+
 def read_yolo(root: Path, name: str, chosen: dict[str, str | None]) -> Listing:
+    """Return the images and boxes of every part. InputError for a broken or missing file."""
     folder = place(root, name)
-    if not (folder / "images").is_dir():
-        raise InputError(f"{folder} has no folder images; expected {EXPECTED}")
-    there = folders_in(folder / "images")
+    there = part_folders(folder)
+    names = names_of_parts(folder, there, chosen)
     named = class_names(folder)
-    parts: dict[str, list[Scene]] = {}
     problems: list[str] = []
-    known: dict[str, list[Scene]] = {}  # of each folder: one may be for training and testing
-    for part in PARTS:
-        wanted = chosen[part]
-        if wanted is not None and wanted not in there:
-            raise InputError(f"dataset.{part}={wanted}: {folder / 'images'} has {', '.join(there) or 'no folders'}")
-        found = [wanted] if wanted is not None else [n for n in there if n.lower().startswith(part)]
-        if len(found) > 1:
-            raise InputError(f"{folder / 'images'}: which is {part}? {', '.join(found)}: dataset.{part}={found[0]}")
-        if found:
-            if found[0] not in known:
-                known[found[0]] = scenes_of(folder, found[0], named, problems)
-            parts[part] = known[found[0]]
-    if not there:
-        parts = {"train": scenes_of(folder, "", named, problems)}
-    else:
-        report_unused(folder / "images", there, set(known))
+    read = {found: scenes_of(folder, there[found], named, problems) for found in dict.fromkeys(names.values())}
+    parts = {part: read[found] for part, found in names.items()}
+    report_unused(folder, there, read)
     if not parts.get("train"):
-        raise InputError(f"{folder / 'images'} has no images to train on; expected {EXPECTED}")
+        raise InputError(f"{folder} has no images to train on; expected {EXPECTED}")
     if not any(scene.labelled for scene in parts["train"]):
-        where = Path(parts["train"][0].path).parent
+        train = there[names["train"]]
         raise InputError(
-            f"no image in {where} has a label file in {folder / 'labels'}; expected {EXPECTED} (an empty .txt file "
+            f"no image in {train.images} has a label file in {train.labels}; expected {EXPECTED} (an empty .txt file "
             "for an image without objects)"
         )
     return Listing(named.names or numbered(parts, named), parts, problems)
 
 
-def report_unused(folder: Path, there: Collection[str], read: Collection[str]) -> None:
-    """Log which folders and images in `folder` are of no part."""
+def part_folders(folder: Path) -> dict[str, Part]:
+    """Return the folders of images and labels by their names: images/NAME and labels/NAME, or
+    NAME/images and NAME/labels; without folders in images, it is all for training.
+    """
+    images, labels = folder / "images", folder / "labels"
+    if images.is_dir():
+        names = folders_in(images)
+        return {name: Part(images / name, labels / name) for name in names} or {"train": Part(images, labels)}
+    found = {name: Part(Path(path, "images"), Path(path, "labels")) for name, path in folders_in(folder).items()}
+    found = {name: part for name, part in found.items() if part.images.is_dir()}
+    if not found:
+        raise InputError(f"{folder} has no folder images; expected {EXPECTED}")
+    return found
+
+
+def names_of_parts(folder: Path, there: Collection[str], chosen: dict[str, str | None]) -> dict[str, str]:
+    """Return the name of the folder of each part that there is."""
+    names: dict[str, str] = {}
+    for part in PARTS:
+        wanted = chosen[part]
+        if wanted is not None and wanted not in there:
+            raise InputError(f"dataset.{part}={wanted}: {folder} has {', '.join(there)}")
+        found = [wanted] if wanted is not None else [n for n in there if n.lower().startswith(part)]
+        if len(found) > 1:
+            raise InputError(f"{folder}: which is {part}? {', '.join(found)}: dataset.{part}={found[0]}")
+        if found:
+            names[part] = found[0]
+    return names
+
+
+def report_unused(folder: Path, there: Mapping[str, Part], read: Collection[str]) -> None:
+    """Log which folders, and which images beside them, are of no part."""
     unused = [name for name in there if name not in read]
-    unused += sorted(path.name for path in folder.iterdir() if path.name.lower().endswith(ENDINGS) and path.is_file())
+    images = folder / "images"
+    if images.is_dir() and images not in {part.images for part in there.values()}:
+        files = sorted(path for path in images.iterdir() if path.is_file())
+        unused += [path.name for path in files if path.name.lower().endswith(ENDINGS)]
     if unused:
         log.warning(f"{folder}: not read, as of no part: {some(unused)}")
 
@@ -137,32 +167,33 @@ def numbered(parts: dict[str, list[Scene]], named: ClassNames) -> tuple[str, ...
     return tuple(map(str, range(max(0, most) + 1)))
 
 
-def scenes_of(folder: Path, part: str, named: ClassNames, problems: list[str]) -> list[Scene]:
-    """Return the images of a part with their boxes. Label files without an image are named in a
-    warning.
-    """
-    images = [Path(path) for path in files_in(str(folder / "images" / part)) if path.lower().endswith(ENDINGS)]
-    stems = [path.relative_to(folder / "images" / part).with_suffix("").as_posix() for path in images]
+def scenes_of(folder: Path, part: Part, named: ClassNames, problems: list[str]) -> list[Scene]:
+    """Return the images of a part of the set in `folder`, with their boxes."""
+    images = [Path(path) for path in files_in(str(part.images)) if path.lower().endswith(ENDINGS)]
+    stems = [path.relative_to(part.images).with_suffix("").as_posix() for path in images]
     labels = label_files(folder, part, set(stems))
     found = []
     for image, stem in zip(images, stems, strict=True):
         boxes = boxes_of(labels[stem], named, problems) if stem in labels else []
         found.append(Scene(str(image), boxes, relative=True, labelled=stem in labels))
+    if without := [scene for scene in found if not scene.labelled]:
+        have = "have" if len(without) > 1 else "has"
+        log.info(f"{len(without):,} of {len(found):,} images in {part.images} {have} no label file: no objects")
     return found
 
 
-def label_files(folder: Path, part: str, stems: set[str]) -> dict[str, Path]:
+def label_files(folder: Path, part: Part, stems: set[str]) -> dict[str, Path]:
     """Return the label file of each image of a part, by the image's name without its ending; warn
     of files without an image.
 
     A file whose name differs in case alone is taken, if it is the only one.
     """
-    labels = folder / "labels" / part
-    files = sorted(path for path in labels.rglob("*") if path.suffix.lower() == LABELS and path.name != "classes.txt")
+    files = sorted(path for path in part.labels.rglob("*") if path.suffix.lower() == LABELS)
+    files = [path for path in files if path.name != "classes.txt"]
     found: dict[str, Path] = {}
     left: list[Path] = []
     for path in files:
-        stem = path.relative_to(labels).with_suffix("").as_posix()
+        stem = path.relative_to(part.labels).with_suffix("").as_posix()
         if stem in stems and stem not in found:
             found[stem] = path
         else:
@@ -170,7 +201,7 @@ def label_files(folder: Path, part: str, stems: set[str]) -> dict[str, Path]:
     without = {stem.lower(): stem for stem in sorted(stems - found.keys())}
     unused: list[str] = []
     for path in left:
-        stem = without.pop(path.relative_to(labels).with_suffix("").as_posix().lower(), "")
+        stem = without.pop(path.relative_to(part.labels).with_suffix("").as_posix().lower(), "")
         if stem:
             found[stem] = path
         else:

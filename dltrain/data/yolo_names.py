@@ -13,7 +13,13 @@ from dltrain.data.plain_text import read_text
 from dltrain.errors import InputError
 
 log = logging.getLogger("dltrain")
-PLAIN = ("classes.txt", "*.names", "labels/classes.txt", "labels/*/classes.txt")  # in this order
+PLAIN = (
+    "classes.txt",
+    "*.names",
+    "labels/classes.txt",
+    "labels/*/classes.txt",
+    "*/labels/classes.txt",
+)  # in this order
 YAML = ("*.yaml", "*.yml", "*.YAML", "*.YML")
 
 

@@ -185,6 +185,21 @@ def test_label_files_belong_to_images_also_in_another_case(caplog: pytest.LogCap
         targets_of(YOLO(ROOT, "y", **SETTINGS))
 
 
+def test_parts_may_have_the_folders_of_images_and_labels_in_them(caplog: pytest.LogCaptureFixture) -> None:
+    """train/images and valid/images, as downloads often have them; an image without a label file is told."""
+    caplog.set_level("INFO")
+    for name in ("train/images/0", "train/images/1", "valid/images/2", "more/images/3"):
+        paint(f"y/{name}.png")
+        write(f"y/{name}.txt".replace("images", "labels"), f"1 {BOX}")
+    Path("y/train/labels/1.txt").unlink()
+    write("y/data.yaml", "names: [a, b]")
+    data = YOLO(ROOT, "y", **SETTINGS)
+    assert targets_of(data).tolist() == [[[10, 15, 30, 25, 1]], [[0, 0, 0, 0, -1]]]
+    assert targets_of(data, "val").tolist() == [[[10, 15, 30, 25, 1]]]
+    assert "1 of 2 images in y/train/images has no label file: no objects" in caplog.text
+    assert "y: not read, as of no part: more" in caplog.text
+
+
 def test_a_huge_class_number_without_names_is_refused() -> None:
     paint("y/images/train/0.png")
     write("y/labels/train/0.txt", f"0 {BOX}\n999999999 {BOX}\n")

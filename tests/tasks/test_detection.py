@@ -344,6 +344,8 @@ def test_a_run_takes_other_data_by_the_names_of_its_classes(dltrain) -> None:
     for command in (("evaluate", "last"), ("predict", "last", "split=test")):
         refused = dltrain(*command, "dataset.path=case")
         assert (refused.code, "the run knows no class Yes (it knows yes)" in refused.err) == (3, True), refused.err
+    larger = dltrain("evaluate", "last", "dataset.path=other", "dataset.image_size=96")
+    assert (larger.code, "dataset.image_size=[64,64] brings them to it" in larger.err) == (3, True), larger.err
     same = dltrain("evaluate", "last", "--json")
     assert sum(row["objects"] for row in same.json["per_class"].values()) == 2
 
