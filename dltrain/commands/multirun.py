@@ -17,6 +17,7 @@ from dltrain.config.check import problems_of
 from dltrain.config.compose import Composed, compose
 from dltrain.config.groups import groups
 from dltrain.config.overrides import parse, raise_problems
+from dltrain.config.quoting import shell_word
 from dltrain.config.schema import literals
 from dltrain.errors import DltrainError, Interrupted, StoppedBySignal, UsageError
 from dltrain.files import replace_file, to_json
@@ -53,7 +54,7 @@ def multirun(options: Options) -> None:
         write_rows(sweep / RESULTS, rows)
         if rows[-1]["status"] == "interrupted":
             break
-    log.info(f"\n{sweep}\n{overview(rows, varied)}\ncurves  tensorboard --logdir {sweep}")
+    log.info(f"\n{sweep}\n{overview(rows, varied)}\ncurves  tensorboard --logdir {shell_word(str(sweep))}")
     leave_curves(sweep, rows, varied)
     options.outcome.update({"sweep": str(sweep), "jobs": rows})
     failed = [row for row in rows if row["status"] not in ("completed", "stopped")]

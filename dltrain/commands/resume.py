@@ -22,6 +22,7 @@ from dltrain.config.changes import FUTURE, LENGTH, START, Change, changes, descr
 from dltrain.config.compose import Composed, compose_over
 from dltrain.config.overrides import expand_home, take
 from dltrain.config.own_settings import belongs
+from dltrain.config.quoting import shell_word
 from dltrain.config.read import read_mapping
 from dltrain.data.trained_classes import few_of, unknown_classes
 from dltrain.engine import Engine, Resume
@@ -325,5 +326,5 @@ def finished_unless_extended(run: Run, composed: Composed, state: dict[str, Any]
             more.append(f"trainer.steps={2 * max(state['step'], 1)}")
         raise UsageError(
             f"{run.folder} is finished ({state['epoch']} epochs, {state['step']} steps); "
-            f"to train it longer: dltrain resume {run.folder} {' '.join(more) or 'trainer.max_seconds=600'}"
+            f"to train it longer: dltrain resume {shell_word(str(run.folder))} {' '.join(more) or 'trainer.max_seconds=600'}"
         )

@@ -22,6 +22,7 @@ from dltrain.commands.options import Options
 from dltrain.config import check
 from dltrain.config.compose import Composed, compose
 from dltrain.config.own_settings import own_settings
+from dltrain.config.quoting import shell_word
 from dltrain.engine import Resume
 from dltrain.errors import DivergedError, DltrainError, InputError, Interrupted
 from dltrain.files import finite, writing
@@ -296,10 +297,10 @@ def closing(session: Session, results: dict[str, Any]) -> str:
         rows.append(("reason", results["reason"].splitlines()[0]))
     rows.append(("run", results["run"]))
     if "tensorboard" in session.optional:
-        rows.append(("curves", f"tensorboard --logdir {session.run.folder.parent}"))
+        rows.append(("curves", f"tensorboard --logdir {shell_word(str(session.run.folder.parent))}"))
     status = results["status"]
     if status == "interrupted":
-        rows.append(("go on", f"dltrain resume {results['run']}"))
+        rows.append(("go on", f"dltrain resume {shell_word(results['run'])}"))
     title = {"completed": "done", "stopped": "done (stopped early)"}.get(status, status)
     return f"\n{title}\n{table(rows)}"
 

@@ -138,7 +138,10 @@ def _misread(override: Any, text: str) -> str | None:
     key, _, typed = text.partition("=")
     value = override.value()
     is_text = isinstance(value, str) or override.is_sweep_override()
-    if not is_text or value == typed or not exists(typed) or (isinstance(value, str) and exists(value)):
+    if not is_text or not exists(typed):
+        return None
+    is_same = value == typed and "${" not in typed
+    if is_same or (isinstance(value, str) and value != typed and exists(value)):
         return None
     return f"is not read as the file {typed!r} that exists; quote it: {quoting.text_override(key, typed)}"
 

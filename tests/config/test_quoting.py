@@ -82,7 +82,7 @@ def test_quoting_not_told(name: str, dltrain, tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("name", ["a\\,b", " a", "a ", "'a'", "x\\ y"])
+@pytest.mark.parametrize("name", ["a\\,b", " a", "a ", "'a'", "x\\ y", "${x}", "a,b"])
 def test_a_file_that_exists_is_not_taken_for_another(name: str, tmp_path: Path) -> None:
     """Hydra reads escapes, quotes and spaces at the ends: an existing file of the very name is meant."""
     (tmp_path / name).touch()
