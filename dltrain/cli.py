@@ -19,13 +19,14 @@ from dltrain.commands.options import Options
 from dltrain.config.answers import flag_answer, verb_for
 from dltrain.config.groups import config_dir, groups
 from dltrain.config.habits import VERBS as VERBS_ELSEWHERE
-from dltrain.config.quoting import exists, shell_word
+from dltrain.config.quoting import exists
 from dltrain.config.schema import close_matches
 from dltrain.config.suggest import common_keys, default_keys
 from dltrain.console import open_closed_descriptors, safe_streams
 from dltrain.errors import DltrainError, Interrupted, StoppedBySignal, UsageError, ending_signals
 from dltrain.files import to_json
 from dltrain.report.text import screen_width, wrap
+from dltrain.shell import shell_word
 
 log = logging.getLogger("dltrain")
 

@@ -40,6 +40,7 @@ RULES: dict[str, set[str]] = {
         "dltrain.data",
         "dltrain.errors",
         "dltrain.rng",
+        "dltrain.shell",
         "dltrain.types",
     },
     "freezing": {"torch"},

@@ -17,12 +17,12 @@ from dltrain.config.check import problems_of
 from dltrain.config.compose import Composed, compose
 from dltrain.config.groups import groups
 from dltrain.config.overrides import parse, raise_problems
-from dltrain.config.quoting import shell_word
 from dltrain.config.schema import literals
 from dltrain.errors import DltrainError, Interrupted, StoppedBySignal, UsageError
 from dltrain.files import replace_file, to_json
 from dltrain.report.text import duration, number, table
 from dltrain.run import Run
+from dltrain.shell import shell_word
 
 log = logging.getLogger("dltrain")
 RESULTS = "sweep.json"

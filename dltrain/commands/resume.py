@@ -22,13 +22,13 @@ from dltrain.config.changes import FUTURE, LENGTH, START, Change, changes, descr
 from dltrain.config.compose import Composed, compose_over
 from dltrain.config.overrides import expand_home, take
 from dltrain.config.own_settings import belongs
-from dltrain.config.quoting import shell_word
 from dltrain.config.read import read_mapping
 from dltrain.data.trained_classes import few_of, unknown_classes
 from dltrain.engine import Engine, Resume
 from dltrain.errors import ConfigError, InputError, UsageError
 from dltrain.files import replace_file, writing
 from dltrain.run import CHECKPOINTS, CONFIG, MANIFEST, METRICS, READ_ONLY, RESULTS, TIMING, Run, find
+from dltrain.shell import shell_word
 from dltrain.types import Data
 
 log = logging.getLogger("dltrain")

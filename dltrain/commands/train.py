@@ -22,7 +22,6 @@ from dltrain.commands.options import Options
 from dltrain.config import check
 from dltrain.config.compose import Composed, compose
 from dltrain.config.own_settings import own_settings
-from dltrain.config.quoting import shell_word
 from dltrain.engine import Resume
 from dltrain.errors import DivergedError, DltrainError, InputError, Interrupted
 from dltrain.files import finite, writing
@@ -30,6 +29,7 @@ from dltrain.report.figures import best_row, figure_rows
 from dltrain.report.splits import empty_splits, sizes
 from dltrain.report.text import duration, fields, number, table
 from dltrain.run import CONFIG, LOG, MANIFEST, METRICS, RESULTS, Run, apart, as_json
+from dltrain.shell import shell_word
 from dltrain.types import Grid
 
 log = logging.getLogger("dltrain")

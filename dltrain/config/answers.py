@@ -12,6 +12,7 @@ from pathlib import Path
 from dltrain.config import habits, quoting
 from dltrain.config.groups import COMPOSING, groups
 from dltrain.config.schema import close_matches
+from dltrain.shell import shell_word
 
 PLACEHOLDER = "{value}"
 NOT_COUNTED = ("0", "[]", "null", "none", "false")  # values of a number of GPUs that mean the CPU
@@ -156,7 +157,7 @@ def _set(key: str, value: str) -> str:
     """Return key=value as it is typed in a shell; quoted where it could not be read else."""
     if quoting.value_of(f"{key}={value}") is None and value.lower() != "null":
         return quoting.text_override(key, value)
-    return quoting.shell_word(f"{key}={value}")
+    return shell_word(f"{key}={value}")
 
 
 def _plain(name: str) -> str:

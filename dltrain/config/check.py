@@ -13,7 +13,7 @@ from dltrain.config.compose import Composed
 from dltrain.config.groups import COMPOSING, OVERLAYS, groups
 from dltrain.config.overrides import Problem
 from dltrain.config.policy import PACKAGES, locate, under
-from dltrain.config.quoting import quoted, shell_word, typed_as_list, typed_as_text
+from dltrain.config.quoting import typed_as_list, typed_as_text
 from dltrain.config.schema import (
     LONGEST,
     arguments,
@@ -25,6 +25,7 @@ from dltrain.config.schema import (
 )
 from dltrain.config.settings import Settings
 from dltrain.errors import ConfigError, UsageError
+from dltrain.shell import quoted, shell_word
 
 TARGET, PARTIAL = "_target_", "_partial_"
 FOLDERS = ("paths.data", "paths.output")

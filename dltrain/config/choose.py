@@ -9,8 +9,8 @@ from typing import Any
 
 from dltrain.config.defaults_list import compose_files
 from dltrain.config.groups import OVERLAYS, conf_dir, own_dir
-from dltrain.config.quoting import in_quotes
 from dltrain.errors import UsageError, first_line
+from dltrain.shell import in_quotes
 
 VERSION_BASE = "1.3"
 GLOBAL = "the first line of such a file has to be # @package _global_"

@@ -15,6 +15,7 @@ from dltrain.config.read import DEEPEST, LONGEST_NUMBER
 from dltrain.config.schema import close_matches
 from dltrain.config.suggest import common_keys
 from dltrain.errors import ConfigError, first_line
+from dltrain.shell import shell_word
 
 LONGEST = 10_000  # characters of an override
 UNREADABLE = "cannot be read as KEY=VALUE"
@@ -161,7 +162,7 @@ def _not_allowed(override: Any, text: str, sweep: bool) -> str | None:
 def _several(key: str, text: str) -> str:
     """Return what to type instead of several values, which are a sweep, a list, or a text with a comma in it."""
     value = text.partition("=")[2]
-    answer = f"several values are a sweep: dltrain -m {quoting.shell_word(text)}"
+    answer = f"several values are a sweep: dltrain -m {shell_word(text)}"
     if key in COMPOSING:
         return f"{answer}; all at once: {key}=[{value}]"
     if key not in groups() and takes_text(text):

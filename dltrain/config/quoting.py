@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import re
-import shlex
 import unicodedata
 from pathlib import Path
 from typing import Any
 
-SHELL_PLAIN = re.compile(r"[\w@%+=:,./-]+")  # words that a shell leaves as they are
-SHELL_SPECIAL = re.compile(r'["$`!]|\\(?=[\\"$`]|$)')  # what a shell reads between double quotes
+from dltrain.shell import quoted, shell_word
+
 INVISIBLE = "\u200c\u200d"  # they join or separate letters and emoji in names of files
 TEXT_NAMES = frozenset(  # last names of keys that take a text; a test compares them with the signatures
     {
@@ -31,27 +29,6 @@ TEXT_NAMES = frozenset(  # last names of keys that take a text; a test compares 
         *("val_source", "val_target", "watch", "weights"),
     }
 )
-
-
-def quoted(text: str, mark: str = "'") -> str:
-    """Return `text` between quotation marks, so that a configuration holds exactly that text."""
-    return in_quotes(text.replace("${", "\\${"), mark)  # else it is looked up
-
-
-def in_quotes(text: str, mark: str = "'") -> str:
-    """Return `text` between quotation marks, so that Hydra's parser reads exactly that text."""
-    from hydra.core.override_parser.types import Quote, QuotedString
-
-    return QuotedString(text, Quote.single if mark == "'" else Quote.double).with_quotes()
-
-
-def shell_word(word: str) -> str:
-    """Return what to type in a shell for one word; double quotes where they suffice, because they read best."""
-    if SHELL_PLAIN.fullmatch(word):
-        return word
-    if word and not SHELL_SPECIAL.search(word):
-        return f'"{word}"'
-    return shlex.quote(word)
 
 
 def text_override(key: str, text: str) -> str:

@@ -14,6 +14,7 @@ from dltrain.data.dates import looks_like_dates
 from dltrain.data.row_numbers import numbers_every_row
 from dltrain.data.table import Column, Table
 from dltrain.errors import InputError
+from dltrain.shell import setting
 from dltrain.types import Listing
 
 log = logging.getLogger("dltrain")
@@ -52,7 +53,7 @@ def plan_columns(
         texts = "; dataset=text_files learns from texts" if any(column.kind == "text" for column in planned) else ""
         raise InputError(
             f"{table.where(0)}: no column is left to predict the target from: {reasons}; "
-            f"dataset.categorical=[{first}] takes it in as a category{texts}"
+            f"{setting('dataset.categorical', [first])} takes it in as a category{texts}"
         )
     return planned
 
@@ -102,11 +103,11 @@ def tell(table: Table, planned: Sequence[PlannedColumn], embed: bool, texts: dic
         how = "a vector for each value" if embed else "one-hot"
         parts.append(f"{len(categories):,} as categories, {how}: {listed(categories)}")
     if left:
-        names = ",".join(column.name for column in planned if not column.used and column.kind != "empty")
-        key = f"; dataset.categorical=[{names}] takes them in as categories" if names else ""
+        names = [column.name for column in planned if not column.used and column.kind != "empty"]
+        key = f"; {setting('dataset.categorical', names)} takes them in as categories" if names else ""
         parts.append(f"{len(left):,} left out: {listed(left)}{key}")
     if counting:
-        parts.append(f"{listed(counting)} counts the rows: dataset.ignore=[{','.join(counting)}] leaves it out")
+        parts.append(f"{listed(counting)} counts the rows: {setting('dataset.ignore', counting)} leaves it out")
     say = log.warning if left or counting else log.info
     say(f"{table.name}: {len(planned):,} columns beside the target; {'; '.join(parts)}")
 

@@ -31,6 +31,7 @@ from dltrain.data.number_format import (
 from dltrain.data.table import Column, Request
 from dltrain.data.values import BOOLEANS, MISSING_MARKS, missing_texts
 from dltrain.errors import ConfigError, InputError
+from dltrain.shell import quoted, setting
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -201,9 +202,10 @@ class ColumnReader:
     def ambiguous(self, name: str, row: int, text: str, mark: str) -> str:
         """Return the message for a number that may be read in two ways."""
         word = NAMES_OF_MARKS[mark]
+        as_category = setting("dataset.categorical", [name])
         return (
             f"{self.where(row)}: {text!r} in column '{name}' may have a decimal {word} or separated thousands: "
-            f"set dataset.decimal={word} or dataset.thousands={word}, or dataset.categorical=[{name}] for a category"
+            f"set dataset.decimal={word} or dataset.thousands={word}, or {as_category} for a category"
         )
 
 
@@ -275,9 +277,13 @@ class _WrittenColumn:
         if known is not None or not any(self.written):
             return message
         text = self.texts[position].strip()
-        word = text if SIMPLE_WORD.fullmatch(text) else repr(text)
+        word = text if SIMPLE_WORD.fullmatch(text) else quoted(text)
         message += f"; dataset.missing_values=[{word}] if it means that there is no value"
-        return message if sure else f"{message}, dataset.categorical=[{self.name}] takes the column for a category"
+        return (
+            message
+            if sure
+            else f"{message}, {setting('dataset.categorical', [self.name])} takes the column for a category"
+        )
 
     def _unit(self, known: NumberFormat | None) -> str:
         """Return the unit of the numbers; InputError for several, and for a percent sign that some lack."""

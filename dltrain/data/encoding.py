@@ -15,6 +15,7 @@ from dltrain.data.number_format import PLAIN, NumberFormat
 from dltrain.data.table import Column, Table
 from dltrain.data.values import KnownTexts, value_key
 from dltrain.errors import InputError
+from dltrain.shell import setting
 
 Missing = Literal["auto", "error", "mean", "median", "zero", "drop"]
 MOST_ONEHOT = 1000  # values of one column
@@ -99,7 +100,7 @@ class Encoder:
             if not embed and len(category.texts) > MOST_ONEHOT:
                 raise InputError(
                     f"{table.name}: column '{category.name}' has {len(category.texts):,} different texts, too many for "
-                    f"one-hot: leave it out (dataset.ignore=[{category.name}]), or dataset.categories=embed "
+                    f"one-hot: leave it out ({setting('dataset.ignore', [category.name])}), or dataset.categories=embed "
                     "model=tabular_mlp"
                 )
         return cls(tuple(numbers), tuple(categories), embed)
@@ -184,7 +185,7 @@ def _fit_numbers(table: Table, column: Column, rows: NDArray[np.int64], missing:
     if not len(values):
         raise InputError(
             f"{table.where(0)}: column '{column.name}' is empty in this and every other training row: "
-            f"dataset.ignore=[{column.name}]"
+            f"{setting('dataset.ignore', [column.name])}"
         )
     mean, std = statistics(values)
     fills = {"mean": mean, "zero": 0.0}

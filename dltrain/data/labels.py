@@ -13,6 +13,7 @@ from dltrain.data.number_format import PLAIN
 from dltrain.data.table import Column, Table
 from dltrain.data.values import MISSING_MARKS, KnownTexts, canonical, value_key
 from dltrain.errors import InputError
+from dltrain.shell import setting
 
 log = logging.getLogger("dltrain")
 MAX_CLASSES = 1000  # unless dataset.kind=classification says that all values are classes
@@ -137,7 +138,7 @@ def _refuse_same_values(table: Table, labels: Column, codes: list[int]) -> None:
         one, two = (table.where(first_row[c]) for c in (other, code))
         raise InputError(
             f"{two}: the label {texts[code]!r} of the target '{labels.name}' is the same value as {texts[other]!r} "
-            f"({one}): write it in one way, or dataset.categorical=[{labels.name}] keeps the two apart"
+            f"({one}): write it in one way, or {setting('dataset.categorical', [labels.name])} keeps the two apart"
         )
     if spaced:
         log.warning(

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from dltrain.data.split_names import SplitName, by_split, meaningful_words, parse, split_names
 from dltrain.errors import InputError
+from dltrain.shell import setting
 
 MAX_NAMES_SHOWN = 10
 MAX_FOLDERS_PROBED = 50  # of the same level: a data set's own folder is not one of so many
@@ -105,7 +106,7 @@ def only_data_set(folder: str, folders: dict[str, str], layout: Layout, classes:
     if len(sets) > 1:
         raise InputError(
             f"{folder} has several data sets in it, {shown_names(sets)}: name one of them, "
-            f"dataset.path={shown(os.path.join(folder, sets[0]))}"  # noqa: PTH118 - a string, as all paths here
+            + setting("dataset.path", shown(os.path.join(folder, sets[0])))  # noqa: PTH118 - a string, as all paths here
         )
     rest = [name for name in folders if name != sets[0]]
     layout.notes.append(f"{folder}: {shown_names(rest)} left out beside {shown(sets[0])}, which has splits in it")
@@ -269,8 +270,9 @@ def put_by_class(root: str, folders: dict[str, str], by_class: dict[tuple[str, s
 
 def overrule(names: Sequence[str]) -> str:
     """Return the setting that says which folders are classes."""
+    before, bracket, after = setting("dataset.classes", list(map(shown, names[:MAX_NAMES_SHOWN]))).rpartition("]")
     more = ",..." if len(names) > MAX_NAMES_SHOWN else ""
-    return f"dataset.classes=[{','.join(map(shown, names[:MAX_NAMES_SHOWN]))}{more}]"
+    return f"{before}{more}{bracket}{after}"
 
 
 def classes_by_split(named: dict[str, SplitName]) -> dict[tuple[str, str], str]:

@@ -35,6 +35,7 @@ from dltrain.data.row_numbers import is_row_number_name, pandas_index, row_label
 from dltrain.data.table import Column, Request, Table, check_names
 from dltrain.data.text_encoding import MARK_BYTES, check_encoding, decode, marked_encoding
 from dltrain.errors import InputError, UsageError
+from dltrain.shell import setting
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -406,7 +407,7 @@ class TableFile:
         kind = table.column(name).type
         return (
             f"{self.path}: column '{name}' is of the type {kind}: expected numbers or texts; "
-            f"dataset.ignore=[{name}] leaves it out"
+            f"{setting('dataset.ignore', [name])} leaves it out"
         )
 
     def parquet(self) -> pa.Table:

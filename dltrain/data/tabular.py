@@ -29,6 +29,7 @@ from dltrain.data.table import Column, Request, Table, TableSource, check_names,
 from dltrain.data.table_files import Row, TableFile
 from dltrain.data.values import KnownTexts, canonical
 from dltrain.errors import ConfigError, InputError
+from dltrain.shell import setting
 from dltrain.types import BatchSize, ColumnName, Fraction, Ge, Listing, PositiveInt, Sample, Spec
 
 log = logging.getLogger("dltrain")
@@ -303,7 +304,7 @@ class Tabular:
         if end and is_target:
             other += ", or cut them off, into a file of their own if they are to be predicted"
         elif not is_target:
-            other = f"dataset.missing=auto (mean, median, zero, drop), or dataset.ignore=[{name}]"
+            other = f"dataset.missing=auto (mean, median, zero, drop), or {setting('dataset.ignore', [name])}"
         what = "the target" if is_target else "column"
         return InputError(f"{table.where(int(absent.argmax()))}: {what} '{name}' is empty{end}: {other}")
 

@@ -15,9 +15,10 @@ from dltrain.config.compose import compose, compose_over
 from dltrain.config.groups import groups
 from dltrain.config.overrides import take
 from dltrain.config.policy import locate
-from dltrain.config.quoting import TEXT_NAMES, shell_word, text_override
+from dltrain.config.quoting import TEXT_NAMES, text_override
 from dltrain.config.schema import arguments, wrong
 from dltrain.config.settings import Paths
+from dltrain.shell import in_quotes, setting, shell_word
 
 NAMES = [
     *("my photos (1)", "a,b.csv", "a=b", "it's", "[x]", "{a}", "x{y}z", "#1", "a:b", "a b", " a", "a ", "été 1", "é,b"),
@@ -196,3 +197,22 @@ def test_a_folder_of_options_may_have_any_name(name: str, dltrain) -> None:
 def test_a_word_is_quoted_for_the_shell_as_little_as_it_needs(word: str, typed: str) -> None:
     assert shell_word(word) == typed
     assert shlex.split(typed) == [word]
+
+
+@pytest.mark.parametrize("text", NAMES, ids=ascii)
+@pytest.mark.parametrize("mark", ["'", '"'])
+def test_text_is_quoted_as_hydra_quotes_it(text: str, mark: str) -> None:
+    """Data sets tell how columns are named in overrides, and know nothing of Hydra."""
+    from hydra.core.override_parser.types import Quote, QuotedString
+
+    assert in_quotes(text, mark) == QuotedString(text, Quote.single if mark == "'" else Quote.double).with_quotes()
+
+
+def test_a_setting_that_is_told_is_read_as_it_was_meant() -> None:
+    names = [name for name in NAMES if "\t" not in name]
+    assert compose(shlex.split(setting("freeze", names))).config["freeze"] == names
+    for name in names:
+        assert compose(shlex.split(setting("freeze", [name]))).config["freeze"] == [name]
+        assert compose(shlex.split(setting("paths.output", name))).config["paths"]["output"] == name
+    assert setting("dataset.ignore", ["Name", "a_b.c"]) == "dataset.ignore=[Name,a_b.c]"
+    assert setting("dataset.ignore", ["Fare (USD)"]) == "\"dataset.ignore=['Fare (USD)']\""
