@@ -27,7 +27,8 @@ from dltrain.shell import shell_word
 log = logging.getLogger("dltrain")
 RESULTS = "sweep.json"
 MAX_TITLE_BYTES = 140  # of a folder's name; some file systems take no more than 143
-UNSAFE = re.compile(r"""[\x00-\x1f\x7f/\\<>:"'|?*]+""")
+QUOTES = re.compile("[\"']")
+UNSAFE = re.compile(r"""[\x00-\x1f\x7f/\\<>:|?*]+""")
 IN_UNIT = {"test/mse": ("test/rmse", "test/r2")}  # shown in its place, where a run has them
 COLUMNS = ("test/accuracy", "test/loss", "train/gradient_ratio", "train/dead_units", "train/saturated_units")
 
@@ -180,7 +181,7 @@ def title_of(number: int, job: list[str], varied: list[str]) -> str:
     `MAX_TITLE_BYTES`.
     """
     values = values_by_key(job)
-    text = UNSAFE.sub("-", f"{number} {labelled(varied, values)}") if varied else ""
+    text = UNSAFE.sub("-", QUOTES.sub("", f"{number} {labelled(varied, values)}")) if varied else ""
     return text.encode()[:MAX_TITLE_BYTES].decode(errors="ignore").rstrip(". ")
 
 
