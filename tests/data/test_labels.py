@@ -37,9 +37,14 @@ def test_nearly_as_many_classes_as_rows_are_mentioned(
     caplog.set_level(logging.WARNING, logger="dltrain")
     labels = [f"c{int(i / rows_per_class)}" for i in range(300)]
     classes = len(set(labels))
-    _ = table(labels).spec
+    _ = table(labels, kind="classification").spec
     said = f"the target 'y' has {classes:,} classes in 300 rows: most can hardly be learned or tested"
     assert any(said in record.getMessage() for record in caplog.records) == warned
+    if warned:
+        with pytest.raises(
+            InputError, match=r"200 different labels in 300 rows, .* dataset.kind=classification insists"
+        ):
+            _ = table(labels).spec
 
 
 def test_a_message_on_unknown_classes_names_a_few_of_many() -> None:
