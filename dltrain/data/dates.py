@@ -18,6 +18,7 @@ NAMED_MONTH = (
 )
 CLOCKS = ("", " %H:%M", " %H:%M:%S", " %H:%M:%S.%f", "T%H:%M:%S", " %I:%M %p", " %I:%M:%S %p")
 FORMATS = tuple(day + clock for day in (*DAYS, *DAY_FIRST, *MONTH_FIRST, *NAMED_MONTH) for clock in CLOCKS)
+ALL_FORMATS = ("ISO", "quarter", *FORMATS)
 QUARTER = re.compile(r"([0-9]{4})[- ]?Q([1-4])")
 LIKE_A_DATE = re.compile(  # a quick look: strptime is slow, and takes "1-2" for no date anyway
     r"\s*(?:[0-9]{1,4}[-/. ](?:[0-9]{1,2}|[A-Za-z]{3,9})(?:[-/. ][0-9]{1,4})?|[A-Za-z]{3,9}[- ][0-9]{1,4}(?:,? ?[0-9]{4})?"
@@ -25,6 +26,7 @@ LIKE_A_DATE = re.compile(  # a quick look: strptime is slow, and takes "1-2" for
 )
 MIN_DATE_SHARE = 0.9  # of a column's different texts are dates: the others are mistakes
 SAMPLE = 200  # texts by which a column is judged
+FEW = 20  # texts by which formats are ruled out
 EPOCH = datetime(1970, 1, 1)
 
 
@@ -54,14 +56,21 @@ def looks_like_dates(texts: Sequence[str]) -> bool:
     likely = [text for text in sample if LIKE_A_DATE.fullmatch(text)]
     if not sample or len(likely) < MIN_DATE_SHARE * len(sample):
         return False
-    dated = sum(any(not np.isnan(seconds_of(text, form)) for form in ("ISO", "quarter", *FORMATS)) for text in likely)
+    forms: list[str] = []  # that some text was in
+    dated = 0
+    for text in likely:
+        form = next((one for one in (*forms, *ALL_FORMATS) if not np.isnan(seconds_of(text, one))), None)
+        forms += [form] if form is not None and form not in forms else []
+        dated += form is not None
     return dated >= MIN_DATE_SHARE * len(sample)
 
 
 def formats_of(texts: Sequence[str]) -> list[str]:
     """Return the formats that all `texts` are in; where there is none, the one that most of them are in."""
-    step = max(1, len(texts) // SAMPLE)
-    counts = {form: _count(texts[::step], form) for form in ("ISO", "quarter", *FORMATS)}
+    sample = texts[:: max(1, len(texts) // SAMPLE)]
+    few = sample[:: max(1, len(sample) // FEW)]
+    likely = [form for form in ALL_FORMATS if _count(few, form)]
+    counts = {"ISO": 0} | {form: _count(sample, form) for form in likely}
     most = max(counts.values())
     if most == counts["ISO"]:
         return ["ISO"] if most else []

@@ -24,6 +24,7 @@ from dltrain.data.pixel_rule import PixelRule, Values, rule_from
 from dltrain.data.split import Split, held_out
 from dltrain.data.workers import CHUNK, Job, Workers, in_threads
 from dltrain.errors import InputError
+from dltrain.files import to_json
 from dltrain.rng import keyed
 from dltrain.types import BatchSize
 
@@ -184,7 +185,7 @@ def survey(folder: Folder, cache: Path) -> tuple[list[str], Tensor]:
     """
     shape = (folder.channels, *folder.size)
     paths = [path for _, files in sorted(folder.listed[1].items()) for path in files.paths]
-    about = f"{folder.digest(times=True)} {shape} {json.dumps(folder.rule.description())}"
+    about = f"{folder.digest(times=True)} {shape} {to_json(folder.rule.description())}"
     kept = cache / f"image_folder-{hashlib.sha256(about.encode()).hexdigest()[:16]}.npy"
     moments = read_kept(kept, (len(paths), 2, folder.channels), folder)
     if moments is None:
@@ -257,7 +258,7 @@ def save(path: Path, values: Tensor, folder: Folder) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         with part.open("wb") as file:
             np.save(file, values.numpy())
-            np.save(file, np.frombuffer(json.dumps(folder.rule.description()).encode(), dtype=np.uint8))
+            np.save(file, np.frombuffer(to_json(folder.rule.description()).encode(), dtype=np.uint8))
         part.replace(path)
     except OSError as e:
         log.debug(f"{path} cannot be written: {e}")

@@ -9,11 +9,14 @@ from typing import Any
 
 import pytest
 
+from dltrain import build
+from dltrain.config.check import raise_all
+from dltrain.config.compose import compose
 from dltrain.data.header import looks_like_data, stated_separator
 from dltrain.data.tabular import Tabular
 from dltrain.data.text_encoding import check_encoding, decode
 from dltrain.data.timeseries import TimeSeries
-from dltrain.errors import InputError
+from dltrain.errors import ConfigError, InputError
 
 pytest.importorskip("pyarrow")
 CITIES = ("Köln", "Düsseldorf", "São Paulo")
@@ -162,27 +165,36 @@ def test_quoting_not_told_numcols(target: Any) -> None:
     assert data.spec.feature_names == ("no=other", "no=d", "no=u")
 
 
-def test_keys_that_name_columns_take_numbers(dltrain) -> None:
+def data_of(*overrides: str) -> Any:
+    """The data set that a command line describes, checked as `dltrain check` does first."""
+    composed = compose(list(overrides))
+    raise_all(composed)
+    return build.make(composed.config["dataset"], "dataset", {"root": Path("data"), "seed": 0}, [])
+
+
+def test_keys_that_name_columns_take_numbers() -> None:
     written(["2019,2020,2021", *(f"{i % 3},{i * 1.5},{i * i}" for i in range(60))])
-    settings = ("dataset=tabular", "dataset.path=table.csv", "task=regression", "loss=mse")
-    for names in ("dataset.target=2021", "dataset.target=[2021,2020]", "dataset.target=2020 dataset.ignore=[2021]"):
-        outcome = dltrain("check", *settings, *names.split(), "dataset.categorical=[2019]")
-        assert outcome.code == 0, outcome.err
-    outcome = dltrain(
-        "check", "dataset=timeseries", "dataset.path=table.csv", "dataset.column=2020", "dataset.window=3"
-    )
-    assert outcome.code == 0, outcome.err
-    outcome = dltrain("check", *settings, "dataset.target=2022")
-    assert outcome.code == 2
-    assert "column '2022'" in outcome.err
+    table = ("dataset=tabular", "dataset.path=table.csv", "dataset.kind=regression", "dataset.categorical=[2019]")
+    assert data_of(*table, "dataset.target=2021").spec.target_names == ("2021",)
+    assert data_of(*table, "dataset.target=[2021,2020]").spec.target_names == ("2021", "2020")
+    data = data_of(*table, "dataset.target=2020", "dataset.ignore=[2021]")
+    assert data.spec.feature_names == ("2019=other", "2019=0", "2019=1", "2019=2")
+    series = ("dataset=timeseries", "dataset.path=table.csv", "dataset.window=3")
+    assert len(data_of(*series, "dataset.column=2020").loaded.series) == 60
+    with pytest.raises(ConfigError, match="column '2022'"):
+        _ = data_of(*table, "dataset.target=2022").spec
+    with pytest.raises(ConfigError, match="expected text or a list"):
+        data_of(*table, "dataset.target={a: 1}")
+
+
+@pytest.mark.parametrize(("name", "quoted"), [("1.50", "1.50"), ("true", "True")])
+def test_a_name_in_quotes_stays_as_it_is_typed(name: str, quoted: str) -> None:
     written(["1.50,True,y", *(f"{i % 3},{i % 5},{'ud'[i % 2]}" for i in range(40))])
-    for name, quoted in (("1.50", "1.50"), ("true", "True")):
-        outcome = dltrain("check", *settings, f"dataset.target={name}")
-        assert f"""did you mean '{quoted}'? In quotes a name stays as it is typed: "'{quoted}'".""" in outcome.err
-        assert dltrain("check", *settings, f"dataset.target='{quoted}'").code == 0
-    outcome = dltrain("check", *settings, "dataset.target={a: 1}")
-    assert outcome.code == 2
-    assert "expected text or a list" in outcome.err
+    table = ("dataset=tabular", "dataset.path=table.csv")
+    with pytest.raises(ConfigError) as raised:
+        _ = data_of(*table, f"dataset.target={name}").spec
+    assert f"""did you mean '{quoted}'? In quotes a name stays as it is typed: "'{quoted}'".""" in str(raised.value)
+    assert data_of(*table, f"dataset.target='{quoted}'").spec.class_names
 
 
 # a first line that is data
@@ -238,11 +250,8 @@ def test_a_series_without_a_header_loses_no_value() -> None:
 def test_runs_of_before_have_no_encoding(dltrain) -> None:
     """A saved configuration without the newer keys is read as it was."""
     written(["x,city,y", *rows()])
-    run = Path(
-        dltrain("dataset=tabular", "dataset.path=table.csv", "dataset.target=y", "trainer.epochs=1", "--json").json[
-            "run"
-        ]
-    )
+    settings = ("dataset.path=table.csv", "dataset.target=y", "callbacks=quiet", "trainer.steps=1")
+    run = Path(dltrain("dataset=tabular", *settings, "--json").json["run"])
     text = (run / "config.yaml").read_text().splitlines(keepends=True)
     (run / "config.yaml").write_text(
         "".join(line for line in text if line.split(":")[0].strip() not in ("encoding", "header"))
