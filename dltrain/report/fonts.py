@@ -23,6 +23,7 @@ MAX_FONT_FILES = 3000  # that are searched for a glyph
 PREFERRED = ("cjk", "wqy", "wenquan", "pingfang", "hiragino", "yugoth", "msyh", "malgun", "noto", "arial")
 NAMED_BY = ("LETTER ", "SYLLABLE ")  # what follows in a character's name is how it is said
 RIGHT_TO_LEFT = ("R", "AL")
+TRIED_SIZES = (11, 23)  # pixels, which a font has to come in
 INVISIBLE = ("Cc", "Cf")  # categories: control and format characters
 VARIANTS = frozenset(map(chr, range(0xFE00, 0xFE10)))  # say how the character before is drawn
 ELLIPSIS = "…"
@@ -65,12 +66,18 @@ def system_fonts() -> tuple[Path, ...]:
 
 @functools.cache
 def character_map(path: Path) -> frozenset[int]:
-    """Return the code points that the font at `path` has glyphs for; none where it cannot be read."""
+    """Return the code points that the font at `path` has glyphs for.
+
+    There are none where it cannot be read, or has bitmaps of one size alone, as colored emoji have.
+    """
     from matplotlib.ft2font import FT2Font
+    from PIL import ImageFont
 
     try:
+        for size in TRIED_SIZES:
+            ImageFont.truetype(str(path), size)
         return frozenset(FT2Font(str(path)).get_charmap())
-    except (OSError, RuntimeError, ValueError):  # broken, or of bitmaps alone
+    except (OSError, RuntimeError, ValueError):
         return frozenset()
 
 

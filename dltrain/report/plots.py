@@ -20,6 +20,7 @@ Pixels = NDArray[np.uint8]
 DOTS_PER_INCH = 140
 INCHES = (5.0, 3.3)
 SQUARE_INCHES = (5.0, 5.2)
+MAX_INCHES = 12.0  # of a plane of fields
 LEGEND_LINE_INCHES = 0.19  # of a legend below its diagram
 MARKED_POINTS = 40  # a line of so few shows each of them
 MAX_LEGEND = 20  # lines that the legend names
@@ -156,6 +157,7 @@ def _plane(vectors: NDArray[Any]) -> NDArray[Any]:
 def fields(value: Grid, inches: float = 0.6) -> Pixels:
     """Draw a plane of fields, each colored by its number with its mark over it; those without a number are grey."""
     height, width = value.values.shape
+    inches = min(inches, MAX_INCHES / max(height, width))
     figure, axes = _diagram((max(4.0, inches * width), max(2.5, inches * height + 1.0)))
     axes.set_facecolor("lightgrey")
     values = value.values.numpy()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import unicodedata
+from pathlib import Path
 
 import pytest
 from PIL import Image, ImageDraw
@@ -57,6 +58,25 @@ def test_a_font_of_the_system_is_used_where_it_has_the_character(monkeypatch: py
     assert [path for path, _, _ in fonts.runs_of(f"a{only_there}")] == [fonts.base_font(), other]
     assert fonts.families([f"a{only_there}"]) == ["DejaVu Sans", "STIXGeneral"]
     fonts.face_of.cache_clear()
+
+
+@pytest.mark.parametrize("content", [b"", b"no font", b"OTTO" + bytes(100)])
+def test_a_font_that_cannot_be_drawn_is_not_used(content: bytes, tmp_path: Path) -> None:
+    (tmp_path / "broken.ttf").write_bytes(content)
+    assert fonts.character_map(tmp_path / "broken.ttf") == frozenset()
+
+
+def test_a_font_of_one_size_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Colored emoji are bitmaps: FreeType refuses any other size."""
+
+    def of_one_size(path: str, size: int) -> None:
+        if size != 109:
+            raise OSError("invalid pixel size")
+
+    fonts.character_map.cache_clear()
+    monkeypatch.setattr("PIL.ImageFont.truetype", of_one_size)
+    assert fonts.character_map(fonts.base_font()) == frozenset()
+    fonts.character_map.cache_clear()
 
 
 def test_an_arrow_between_two_arabic_names_still_points_from_the_first_to_the_second() -> None:

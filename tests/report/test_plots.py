@@ -126,4 +126,6 @@ def test_every_vector_of_many_classes_is_drawn(axes: list[Any]) -> None:
 def test_fields_of_any_values_are_drawn() -> None:
     values = torch.tensor([[0.5, math.nan], [math.inf, 2.0]])
     assert fields(Grid(values, (("←", "→"), ("↑", "↓")), "values")).any()
+    large = torch.zeros(60, 60)
+    assert max(fields(Grid(large, (("x",) * 60,) * 60)).shape) < 2000
     assert fields(Grid(values * math.nan, (("a", "b"), ("c", "d")))).any()
