@@ -44,8 +44,13 @@ NAMES_OF_MARKS = {mark: name for name, mark in MARK_NAMES.items()}
 
 MAX_NUMBER = 1e150  # so that its square is a number too
 NUMERIC_SHARE = 0.8  # of a column's values are numbers: the others are mistakes, not categories
-MAX_PLACEHOLDERS = 3  # different texts among numbers that stand for "no value" rather than for categories
+# Different texts among numbers that stand for "no value" rather than for categories, and among numbers
+# that most rows have.
+MAX_PLACEHOLDERS = 3
+MAX_PLACEHOLDERS_AMONG_MOST = 10
 MIN_DISTINCT_NUMBERS = 20  # beside which so few texts are placeholders
+# A number with a sign or a note that a reader of texts cannot drop: <0.5, ~12, 7*, 1,234[1], 3 (estimated).
+QUALIFIED = r"^(?:[<>≤≥~≈±]=? ?[-+]?[0-9.,]+|[-+]?[0-9][0-9.,' ]*(?:[*†‡^]+|\[[^\]]*\]|\([^)]*\)))$"
 NUMBER = r"^\s*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\s*$"
 GROUPED = r"^\s*[+-]?[1-9][0-9]{0,2}(\.[0-9]{3})+\s*$"
 SIMPLE_WORD = re.compile(r"[\w-]+")
@@ -138,7 +143,7 @@ class ColumnReader:
             if not sure and not plain.any():
                 return None
             if known is None and _is_grouped(texts, plain):
-                self.refuse_grouped(name, texts.to_pylist(), codes)
+                self.refuse_grouped(name, texts.to_pylist(), codes, sure)
             signless = pc.replace_substring_regex(trimmed, r"^\+", "")
             numbers = np.full(len(texts), np.nan)
             numbers[plain] = pc.cast(signless.filter(pa.array(plain)), pa.float64()).to_numpy()
@@ -156,6 +161,7 @@ class ColumnReader:
         ]
         written = _with_one_measure(written, sure)
         is_number = np.array([number is not None for number in written], dtype=bool)
+        is_number |= _mask(pc.match_substring_regex(trimmed, QUALIFIED))
         if not sure and not _mostly_numbers(is_number, absent, counts):
             return None
         return _WrittenColumn(self, name, texts, codes, written, absent).read(sure, known)
@@ -188,7 +194,7 @@ class ColumnReader:
             return self.notations
         return (NumberFormat(known.decimal, known.thousands),)
 
-    def refuse_grouped(self, name: str, texts: Sequence[str], codes: NDArray[np.int64]) -> None:
+    def refuse_grouped(self, name: str, texts: Sequence[str], codes: NDArray[np.int64], sure: bool = False) -> None:
         """InputError where all points of a plain column could separate thousands, in a file with decimal commas."""
         if self.decimal is not None:
             return
@@ -197,15 +203,15 @@ class ColumnReader:
         if looks_grouped(numbers):
             position = next(i for i, number in enumerate(written) if number is not None and "." in number.digits)
             row = int((codes == position).argmax())
-            raise InputError(self.ambiguous(name, row, texts[position], "."))
+            raise InputError(self.ambiguous(name, row, texts[position], ".", sure))
 
-    def ambiguous(self, name: str, row: int, text: str, mark: str) -> str:
-        """Return the message for a number that may be read in two ways."""
+    def ambiguous(self, name: str, row: int, text: str, mark: str, sure: bool) -> str:
+        """Return the message for a number that may be read in two ways; `sure`: it cannot be a category."""
         word = NAMES_OF_MARKS[mark]
-        as_category = setting("dataset.categorical", [name])
+        category = "" if sure else f", or {setting('dataset.categorical', [name])} for a category"
         return (
             f"{self.where(row)}: {text!r} in column '{name}' may have a decimal {word} or separated thousands: "
-            f"set dataset.decimal={word} or dataset.thousands={word}, or {as_category} for a category"
+            f"set dataset.decimal={word} or dataset.thousands={word}{category}"
         )
 
 
@@ -240,10 +246,10 @@ class _WrittenColumn:
         numbers = [number for i in positions if (number := self.written[i]) is not None]
         notation = notation_of(numbers, allowed)
         if isinstance(notation, Undecided):
-            raise InputError(self._undecided(notation, positions, allowed))
+            raise InputError(self._undecided(notation, positions, allowed, sure))
         is_price = unit not in ("", PERCENT)
         if notation == PLAIN and known is None and (is_price or is_grouped(numbers)):
-            self.reader.refuse_grouped(self.name, self.texts, self.codes)
+            self.reader.refuse_grouped(self.name, self.texts, self.codes, sure)
         number_format = replace(notation, unit=unit, measure=measure)
         values = np.full(len(self.texts), np.nan)
         for position, number in zip(positions, numbers, strict=True):
@@ -308,18 +314,21 @@ class _WrittenColumn:
             if number is not None and number.unit != PERCENT and number.digits.strip("0.,"):
                 raise InputError(f"{self._at(position)} has no percent sign; other numbers of the column have one")
 
-    def _undecided(self, why: Undecided, positions: Sequence[int], allowed: Sequence[NumberFormat]) -> str:
+    def _undecided(self, why: Undecided, positions: Sequence[int], allowed: Sequence[NumberFormat], sure: bool) -> str:
         position = positions[why.first]
         text = self.texts[position]
         if why.ambiguous:
             mark = "," if "," in text else "."
-            return self.reader.ambiguous(self.name, self._row(position), text, mark)
+            return self.reader.ambiguous(self.name, self._row(position), text, mark, sure)
         if why.second is not None:
             other = positions[why.second]
             place = self.reader.where(self._row(other))
             return f"{self._at(position)} and {self.texts[other]!r} ({place}) are numbers in different notations"
         notations = " or ".join(dict.fromkeys(notation.described() for notation in allowed))
-        return f"{self._at(position)} is no number in the notation of this column ({notations})"
+        return (
+            f"{self._at(position)} is no number in the notation of this column ({notations}); dataset.decimal and "
+            "dataset.thousands say how a file writes its numbers"
+        )
 
 
 def _with_one_measure(written: Sequence[WrittenNumber | None], sure: bool) -> list[WrittenNumber | None]:
@@ -346,7 +355,9 @@ def _mostly_numbers(is_number: NDArray[np.bool_], absent: NDArray[np.bool_], cou
     if counts[is_number].sum() >= NUMERIC_SHARE * present:
         return True
     others = int((~is_number & ~absent).sum())
-    return others <= MAX_PLACEHOLDERS and int(is_number.sum()) > MIN_DISTINCT_NUMBERS
+    most = 2 * counts[is_number].sum() > present
+    limit = MAX_PLACEHOLDERS_AMONG_MOST if most else MAX_PLACEHOLDERS
+    return others <= limit and int(is_number.sum()) > MIN_DISTINCT_NUMBERS
 
 
 def _bare_numbers(

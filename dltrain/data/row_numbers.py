@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 INDEX_LEVEL = re.compile(r"__index_level_[0-9]+__")
+INDEX = "is the row index of pandas (reset_index makes a column of it)"
 NAMELESS = re.compile(r"|Unnamed: [0-9]+(?:_level_[0-9]+)?(?:\.[0-9]+)?")
 WHOLE = re.compile(r"[0-9]{1,15}(?:\.0*)?")
 MIN_COUNTING_SHARE = 0.9  # of the steps from row to row are +1: the rows are counted, in several runs
@@ -25,15 +26,15 @@ def is_row_number_name(name: str) -> bool:
 
 
 def pandas_index(schema: pa.Schema) -> dict[str, str]:
-    """Return the columns of a Parquet file that are the index of a pandas table, each with how that is known."""
-    found = {name: "is the row index of pandas" for name in schema.names if INDEX_LEVEL.fullmatch(name)}
+    """Return the columns of a Parquet file that are the index of a pandas table, each with why it is no feature."""
+    found = {name: INDEX for name in schema.names if INDEX_LEVEL.fullmatch(name)}
     try:
         levels = json.loads((schema.metadata or {}).get(b"pandas", b"{}")).get("index_columns", [])
     except (ValueError, AttributeError):
         return found
     for level in levels if isinstance(levels, list) else []:
         if isinstance(level, str) and level in schema.names:  # else a range, which is no column
-            found[level] = "is the row index of pandas, as the file says"
+            found[level] = INDEX
     return found
 
 

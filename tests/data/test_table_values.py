@@ -153,6 +153,18 @@ def test_a_placeholder_among_numbers_is_refused_until_a_key_says_what_it_is() ->
     assert Tabular(stored, "y", missing="mean", missing_values=(-999,), **ALL).encoder.numbers[0].mean == 29
 
 
+@pytest.mark.parametrize("text", ["<0.5", "≥ 7", "~12", "7*", "1,234[1]", "3 (estimated)", "not measured"])
+def test_numbers_with_a_note_are_refused_rather_than_made_categories(text: str) -> None:
+    values = [f"{i}.5" if i % 3 else text.replace("7", str(i)) for i in range(90)]
+    assert "is no number; dataset.missing_values=[" in refusal(table("x;y", sides(values)), "y")
+
+
+def test_a_column_of_few_words_and_many_numbers_is_one_of_numbers() -> None:
+    words = ["tbd", "n.d.", "open", "unknown"]
+    values = [words[i % 4] if i % 3 == 0 else i for i in range(90)]
+    assert "table.csv:2: 'tbd' in column 'x' is no number" in refusal(table("x;y", sides(values)), "y")
+
+
 @pytest.mark.parametrize(
     "texts",
     [
