@@ -59,18 +59,18 @@ def plan_columns(
 
 
 def _planned(column: Column, rows: NDArray[np.int64], is_chosen: bool, leave_empty: bool) -> PlannedColumn:
-    present = int((~column.missing()[rows]).sum())
-    if not present and leave_empty:
+    present = ~column.missing()
+    if leave_empty and not present[rows].any():
         return PlannedColumn(column.name, "empty", False, "no value in any training row")
     if column.texts is None:
         why = "counts the rows" if numbers_every_row(column.values) else ""
         return PlannedColumn(column.name, "number", True, why)
     if is_chosen:
         return PlannedColumn(column.name, "category", True)
-    texts = different_texts(column)
+    texts = different_texts(column, present)
     if looks_like_dates(texts):
         return PlannedColumn(column.name, "date", False, "dates")
-    values = int((~column.missing()).sum())
+    values = int(present.sum())
     if _are_names(len(texts), values):
         return PlannedColumn(column.name, "text", False, f"{len(texts):,} different texts in {values:,} rows")
     return PlannedColumn(column.name, "category", True)
@@ -83,10 +83,10 @@ def _are_names(different: int, values: int) -> bool:
     return different >= MIN_MOSTLY_DIFFERENT and different > MAX_SHARE * values
 
 
-def different_texts(column: Column) -> list[str]:
-    """Return the different texts of a column that mean a value, as far as rows have them."""
+def different_texts(column: Column, present: NDArray[np.bool_]) -> list[str]:
+    """Return the different texts that the rows with a value have."""
     texts = column.texts or ()
-    found = np.unique(column.values[~column.missing()])
+    found = np.unique(column.values[present])
     return [texts[code] for code in found]
 
 

@@ -20,9 +20,11 @@ CLOCKS = ("", " %H:%M", " %H:%M:%S", " %H:%M:%S.%f", "T%H:%M:%S", " %I:%M %p", "
 FORMATS = tuple(day + clock for day in (*DAYS, *DAY_FIRST, *MONTH_FIRST, *NAMED_MONTH) for clock in CLOCKS)
 ALL_FORMATS = ("ISO", "quarter", *FORMATS)
 QUARTER = re.compile(r"([0-9]{4})[- ]?Q([1-4])")
-LIKE_A_DATE = re.compile(  # a quick look: strptime is slow, and takes "1-2" for no date anyway
-    r"\s*(?:[0-9]{1,4}[-/. ](?:[0-9]{1,2}|[A-Za-z]{3,9})(?:[-/. ][0-9]{1,4})?|[A-Za-z]{3,9}[- ][0-9]{1,4}(?:,? ?[0-9]{4})?"
-    r"|[0-9]{4}[- ]?Q[1-4])(?:[T ,].*)?\s*"
+MONTH = r"(?:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]*"
+LIKE_A_DATE = re.compile(  # a quick look, for strptime is slow
+    rf"\s*(?:[0-9]{{1,4}}[-/. ](?:[0-9]{{1,2}}|{MONTH})(?:[-/. ][0-9]{{1,4}})?|{MONTH}[- ][0-9]{{1,4}}(?:,? ?[0-9]{{4}})?"
+    r"|[0-9]{4}[- ]?Q[1-4])(?:[T ,].*)?\s*",
+    re.IGNORECASE,
 )
 MIN_DATE_SHARE = 0.9  # of a column's different texts are dates: the others are mistakes
 SAMPLE = 200  # texts by which a column is judged
