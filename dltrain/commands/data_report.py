@@ -1,4 +1,6 @@
-"""What `dltrain check` says of a data set: whether its files are there and, with --data, what is in them."""
+"""What `dltrain check` says of a data set: whether its files are there and, with --data, what is in
+them.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +11,7 @@ from typing import Any
 
 from dltrain.report.splits import empty_splits
 from dltrain.report.text import table
-from dltrain.types import CountsClasses, Data, DataSplit, Inspects, Listing, ReadForSpec, ReadsFiles
+from dltrain.types import CountsClasses, Data, DataSplit, Inspects, Listing, ReadsFiles
 
 log = logging.getLogger("dltrain")
 SPLITS = ("train", "val", "test")
@@ -17,7 +19,9 @@ MAX_ROWS_SHOWN = 100  # of a table, on the screen; --json has all of them
 
 
 def find_files(data: Data) -> None:
-    """Raise what training would raise at once: ConfigError where no file is named, InputError where one is absent."""
+    """Raise what training would raise at once: ConfigError where no file is named, InputError where
+    one is absent.
+    """
     if isinstance(data, ReadsFiles):
         data.find_files()
 
@@ -25,10 +29,10 @@ def find_files(data: Data) -> None:
 def report_data(data: Data, settings: Mapping[str, Any]) -> dict[str, Any]:
     """Read `data` as training does, print what is in it, and return the same for --json.
 
-    `settings` are those of the data set: what they want of splits that are empty is said. Raises what
-    training would raise: InputError for files that cannot be used.
+    `settings` are those of the data set: what they want of splits that are empty is said. Raises
+    what training would raise: InputError for files that cannot be used.
     """
-    with collected_warnings() as warnings:
+    with collected_lines() as lines:
         find_files(data)
         splits: dict[str, DataSplit] = {name: getattr(data, name) for name in SPLITS}
         samples = {name: split.samples for name, split in splits.items()}
@@ -43,16 +47,16 @@ def report_data(data: Data, settings: Mapping[str, Any]) -> dict[str, Any]:
             listings += data.inspect()
     for listing in listings:
         log.info(as_text(listing))
-    return {**{listing.name: as_rows(listing) for listing in listings}, "warnings": warnings}
+    return {**{listing.name: as_rows(listing) for listing in listings}, **lines}
 
 
 @contextmanager
-def collected_warnings() -> Iterator[list[str]]:
-    """Yield a list of all warnings that are logged in the block; they go to the screen too."""
-    handler = Collector(logging.WARNING)
+def collected_lines() -> Iterator[dict[str, list[str]]]:
+    """Yield the warnings and the notes that are logged in the block; they go to the screen too."""
+    handler = Collector(logging.INFO)
     log.addHandler(handler)
     try:
-        yield handler.messages
+        yield handler.lines
     finally:
         log.removeHandler(handler)
 
@@ -62,20 +66,11 @@ class Collector(logging.Handler):
 
     def __init__(self, level: int) -> None:
         super().__init__(level)
-        self.messages: list[str] = []
+        self.lines: dict[str, list[str]] = {"warnings": [], "notes": []}
 
     def emit(self, record: logging.LogRecord) -> None:
-        self.messages.append(record.getMessage())
-
-
-def report_read(data: Data) -> dict[str, Any]:
-    """Print what is in data that was read for its spec, and return it for --json; nothing for other data."""
-    if not (isinstance(data, ReadForSpec) and data.spec_is_read and isinstance(data, Inspects)):
-        return {}
-    listings = data.inspect()
-    for listing in listings:
-        log.info(as_text(listing))
-    return {listing.name: as_rows(listing) for listing in listings}
+        kind = "warnings" if record.levelno >= logging.WARNING else "notes"
+        self.lines[kind].append(record.getMessage())
 
 
 def sample_counts(samples: dict[str, int]) -> Listing:
@@ -84,7 +79,9 @@ def sample_counts(samples: dict[str, int]) -> Listing:
 
 
 def class_counts(data: Data, splits: dict[str, DataSplit]) -> list[Listing]:
-    """Return a table of the samples of each class in each split, if the data has classes and its splits count them."""
+    """Return a table of the samples of each class in each split, if the data has classes and its
+    splits count them.
+    """
     names = data.spec.class_names
     counted = {name: split for name, split in splits.items() if isinstance(split, CountsClasses)}
     if not names or len(counted) < len(splits) or data.spec.boxes:

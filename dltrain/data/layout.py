@@ -1,6 +1,8 @@
-"""Which folders below a data set's folder are splits and which are classes, by their names and their structure.
+"""Which folders below a data set's folder are splits and which are classes, by their names and
+their structure.
 
-It opens no file. What it leaves out or decides is put into notes, a line each; what is ambiguous is refused.
+It opens no file. What it leaves out or decides is put into notes, a line each; what is ambiguous is
+refused.
 """
 
 from __future__ import annotations
@@ -25,7 +27,9 @@ IMAGE_ENDINGS = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".web
 
 @dataclass
 class Layout:
-    """The folders of the classes in each split, {split: {class: folders}}, and lines on what was left out or decided."""
+    """The folders of the classes in each split, {split: {class: folders}}, and lines on what was
+    left out or decided.
+    """
 
     parts: dict[str, dict[str, list[str]]] = field(default_factory=dict)
     places: dict[str, str] = field(default_factory=dict)  # the folder of each split
@@ -40,9 +44,9 @@ class Layout:
 def arrange(path: Path, classes: Sequence[str] | None = None, known: Sequence[str] = ()) -> Layout:
     """Return what the folders below `path` are.
 
-    With `classes` the folders of these names are the classes and no others, whatever their names look like. `known` are
-    the classes of a run, if there is one. InputError where it cannot be known which folders are classes, and where there
-    are none.
+    With `classes` the folders of these names are the classes and no others, whatever their names
+    look like. `known` are the classes of a run, if there is one. InputError where it cannot be
+    known which folders are classes, and where there are none.
     """
     layout = Layout()
     root = descend(str(path), layout, classes, known)
@@ -69,8 +73,9 @@ def arrange(path: Path, classes: Sequence[str] | None = None, known: Sequence[st
 
 
 def descend(folder: str, layout: Layout, classes: Sequence[str] | None, known: Sequence[str]) -> str:
-    """Return the folder that holds splits or classes: an archive's own folder may be `folder`'s only one, or the only one
-    among others that has splits in it."""
+    """Return the folder that holds splits or classes: an archive's own folder may be `folder`'s
+    only one, or the only one among others that has splits in it.
+    """
     for _ in range(MAX_DEPTH):
         inner = inner_folder(folder, layout, classes, known)
         if inner is None:
@@ -96,7 +101,8 @@ def inner_folder(folder: str, layout: Layout, classes: Sequence[str] | None, kno
 
 
 def only_data_set(folder: str, folders: dict[str, str], layout: Layout, classes: Sequence[str] | None) -> str | None:
-    """Return the one folder among several that has a training set and another split in it; None if there is none.
+    """Return the one folder among several that has a training set and another split in it; None if
+    there is none.
 
     InputError where several of them are data sets.
     """
@@ -115,7 +121,9 @@ def only_data_set(folder: str, folders: dict[str, str], layout: Layout, classes:
 
 
 def is_data_set(folder: str, classes: Sequence[str] | None) -> bool:
-    """Return whether a folder has folders for training and for another split, with class folders in one of them."""
+    """Return whether a folder has folders for training and for another split, with class folders in
+    one of them.
+    """
     folders = folders_in(folder)
     named = named_splits(folders, classes)
     splits = {one.split for one in named.values()}
@@ -133,7 +141,9 @@ def splits_of(
     layout: Layout,
     classes: Sequence[str] | None,
 ) -> None:
-    """Fill `layout` from the `nested` folders among those `named` as splits, which have class folders in them."""
+    """Fill `layout` from the `nested` folders among those `named` as splits, which have class
+    folders in them.
+    """
     chosen = one_of_each(root, {name: named[name] for name in nested})
     others = [name for name in folders if name not in named]
     if "train" not in chosen and others:
@@ -171,8 +181,9 @@ def one_of_each(root: str, named: dict[str, SplitName]) -> dict[str, str]:
 def training_folder(
     root: str, folders: dict[str, str], named: dict[str, SplitName], chosen: dict[str, str], others: list[str]
 ) -> str | None:
-    """Return the name of the training set where no folder is called so: that of the data set beside rps-test and
-    rps-validation, with the same classes in it. None where the `others` are the classes. InputError where they are neither.
+    """Return the name of the training set where no folder is called so: that of the data set beside
+    rps-test and rps-validation, with the same classes in it. None where the `others` are the
+    classes. InputError where they are neither.
     """
     wanted = {name for split in chosen.values() for name in class_folders(folders[split])}
     if wanted <= set(others):
@@ -189,7 +200,9 @@ def training_folder(
 
 
 def put_split(split: str, folder: str, layout: Layout, classes: Sequence[str] | None) -> None:
-    """Take over the class folders of a split, which may lie one or more levels deeper, or leave it out if it has none."""
+    """Take over the class folders of a split, which may lie one or more levels deeper, or leave it
+    out if it has none.
+    """
     known = set(classes or layout.parts.get("train", {}))
     place = folder
     for _ in range(MAX_DEPTH):
@@ -213,7 +226,9 @@ def put_split(split: str, folder: str, layout: Layout, classes: Sequence[str] | 
 
 
 def is_generic(name: str) -> bool:
-    """Return whether a folder's name, such as images or test, says nothing of the class of what is in it."""
+    """Return whether a folder's name, such as images or test, says nothing of the class of what is
+    in it.
+    """
     return parse(name) is not None or not meaningful_words(name) or name.lower() in ("jpegimages", "unknown")
 
 
@@ -228,8 +243,8 @@ def flat_splits(
 ) -> None:
     """Fill `layout` where folders have the names of splits and no class folders in them.
 
-    Files lie beside a class's others in cats_train and cats_test. A lone `train` among classes is one of them. All else
-    is left out beside classes, or refused.
+    Files lie beside a class's others in cats_train and cats_test. A lone `train` among classes is
+    one of them. All else is left out beside classes, or refused.
     """
     others = {name: folder for name, folder in folders.items() if name not in named}
     splits = {one.split for one in named.values()}
@@ -276,8 +291,10 @@ def overrule(names: Sequence[str]) -> str:
 
 
 def classes_by_split(named: dict[str, SplitName]) -> dict[tuple[str, str], str]:
-    """Return {(split, class): folder's name} of folders such as cats_train and cats_test, dogs_train and dogs_test; nothing
-    unless there are two such classes or more, each with a training set."""
+    """Return {(split, class): folder's name} of folders such as cats_train and cats_test,
+    dogs_train and dogs_test; nothing unless there are two such classes or more, each with a
+    training set.
+    """
     found = {(one.split, " ".join(one.others)): name for name, one in named.items() if one.others}
     classes = {name for _, name in found}
     if len(classes) < 2 or len(found) < len(named) or any(("train", name) not in found for name in classes):
@@ -307,7 +324,9 @@ def classes_of(root: str, folders: dict[str, str], layout: Layout, classes: Sequ
 
 
 def without_copies(root: str, folders: dict[str, str], layout: Layout) -> dict[str, str]:
-    """Return the folders but one that has folders of the names of all others in it: the data set once more."""
+    """Return the folders but one that has folders of the names of all others in it: the data set
+    once more.
+    """
     if not 3 <= len(folders) <= MAX_FOLDERS_PROBED:
         return folders
     for name, folder in folders.items():
@@ -320,8 +339,9 @@ def without_copies(root: str, folders: dict[str, str], layout: Layout) -> dict[s
 
 
 def splits_in_classes(root: str, folders: dict[str, str], layout: Layout) -> bool:
-    """Return whether each class has folders of splits in it, after filling `layout` with them; InputError where some
-    classes have and others have not, or none for training."""
+    """Return whether each class has folders of splits in it, after filling `layout` with them;
+    InputError where some classes have and others have not, or none for training.
+    """
     sample = list(folders.values())[:MAX_FOLDERS_PROBED]
     if not any(named_splits(folders_in(folder), None) for folder in sample):
         return False
@@ -349,7 +369,9 @@ def splits_in_classes(root: str, folders: dict[str, str], layout: Layout) -> boo
 
 
 def note_equal_parts(root: str, folders: dict[str, str], layout: Layout) -> None:
-    """Say what is taken for a class where all folders have the same two or more folders in them: these may be meant."""
+    """Say what is taken for a class where all folders have the same two or more folders in them:
+    these may be meant.
+    """
     if not 2 <= len(folders) <= MAX_FOLDERS_PROBED:
         return
     inner = {frozenset(folders_in(folder)) for folder in folders.values()}
@@ -365,7 +387,9 @@ def note_equal_parts(root: str, folders: dict[str, str], layout: Layout) -> None
 
 
 def named_splits(folders: dict[str, str], classes: Sequence[str] | None) -> dict[str, SplitName]:
-    """Return which of the `folders` have the names of splits, but those that the user calls classes."""
+    """Return which of the `folders` have the names of splits, but those that the user calls
+    classes.
+    """
     return split_names([name for name in folders if name not in (classes or ())])
 
 
@@ -386,7 +410,9 @@ def is_nested(folder: str) -> bool:
 
 
 def folders_in(folder: Path | str) -> dict[str, str]:
-    """Return {name: path} of the folders in `folder` that are not hidden, by name; InputError if it cannot be opened."""
+    """Return {name: path} of the folders in `folder` that are not hidden, by name; InputError if it
+    cannot be opened.
+    """
     try:
         with os.scandir(folder) as entries:
             found = {e.name: e.path for e in entries if not is_hidden(e.name) and is_folder(e)}
@@ -471,5 +497,7 @@ def shown_names(names: Sequence[str]) -> str:
 
 
 def shown(name: str) -> str:
-    """Return a file's name as text that any screen takes: bytes that are not UTF-8 become question marks."""
+    """Return a file's name as text that any screen takes: bytes that are not UTF-8 become question
+    marks.
+    """
     return name.encode("utf-8", "replace").decode()

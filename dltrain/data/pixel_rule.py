@@ -1,8 +1,9 @@
-"""How pixel values of any depth, and transparency, become bytes: by one rule for all images of a set.
+"""How pixel values of any depth, and transparency, become bytes: by one rule for all images of a
+set.
 
-Images of 8 bits a channel are taken as they are. Of the others a sample type ("16-bit", "32-bit", "float",
-"signed 8-bit") has a range, whose ends become 0 and 255. A set that is trained on settles it, and it belongs to
-the run. It opens no file.
+Images of 8 bits a channel are taken as they are. Of the others a sample type ("16-bit", "32-bit",
+"float", "signed 8-bit") has a range, whose ends become 0 and 255. A set that is trained on settles
+it, and it belongs to the run. It opens no file.
 """
 
 from __future__ import annotations
@@ -34,8 +35,9 @@ LEGACY_RANGES = {"16-bit": (0.0, 65535.0), "32-bit": (0.0, 65535.0), "float": (0
 
 @dataclass(frozen=True)
 class Values:
-    """The lowest and highest value of an image of a sample type, or of an image with transparency the names of the
-    backgrounds over which nothing is to be seen of it."""
+    """The lowest and highest value of an image of a sample type, or of an image with transparency
+    the names of the backgrounds over which nothing is to be seen of it.
+    """
 
     sample_type: str
     low: float = 0.0
@@ -44,7 +46,9 @@ class Values:
 
 
 class Unsettled(Exception):
-    """An image for which the rule says nothing yet; `pixels` are those over black, of one with transparency."""
+    """An image for which the rule says nothing yet; `pixels` are those over black, of one with
+    transparency.
+    """
 
     def __init__(self, values: Values, pixels: Any = None) -> None:
         super().__init__(values.sample_type)
@@ -53,10 +57,11 @@ class Unsettled(Exception):
 
 @dataclass(frozen=True)
 class PixelRule:
-    """The range of each sample type and the background of transparent images, as far as they are known.
+    """The range of each sample type and the background of transparent images, as far as they are
+    known.
 
-    What is not known is settled by each image alone, with a line in the log, or raises Unsettled where a `survey` of a
-    whole set is made first.
+    What is not known is settled by each image alone, with a line in the log, or raises Unsettled
+    where a `survey` of a whole set is made first.
     """
 
     ranges: Mapping[str, Range] = field(default_factory=dict)
@@ -65,8 +70,9 @@ class PixelRule:
     logged: set[str] = field(default_factory=set, compare=False)  # of single images: each line once
 
     def to_bytes(self, sample_type: str, values: Pixels, name: str) -> NDArray[np.uint8]:
-        """Return values of a sample type in 0..255. InputError for those that are not finite, and for those that the range
-        makes all black or clips; `name` is the file's."""
+        """Return values of a sample type in 0..255. InputError for those that are not finite, and
+        for those that the range makes all black or clips; `name` is the file's.
+        """
         if values.dtype.kind == "f" and not np.isfinite(values).all():
             count = int((~np.isfinite(values)).sum())
             raise InputError(f"{count:,} of its values are not finite (NaN or infinite)")
@@ -94,7 +100,9 @@ class PixelRule:
             log.info(f"{name}: {line}")
 
     def settled(self, seen: Iterable[Values], place: str) -> PixelRule:
-        """Return this rule with what the images of a set say of what it does not know; log it in a line each."""
+        """Return this rule with what the images of a set say of what it does not know; log it in a
+        line each.
+        """
         by_type: dict[str, list[Values]] = {}
         for values in seen:
             by_type.setdefault(values.sample_type, []).append(values)
@@ -149,9 +157,11 @@ def rule_from(description: Any) -> PixelRule:
 
 
 def usual_range(low: float, high: float, sample_type: str) -> Range:
-    """Return the smallest of the usual ranges that values lie in, such as 0..1 or 0..4095, or else their own.
+    """Return the smallest of the usual ranges that values lie in, such as 0..1 or 0..4095, or else
+    their own.
 
-    Their own is also taken where they fill so little of the usual one that most of their levels would be lost.
+    Their own is also taken where they fill so little of the usual one that most of their levels
+    would be lost.
     """
     usual = FLOAT_RANGES if sample_type == "float" else WHOLE_RANGES
     slack = OVERSHOOT if sample_type == "float" else 0.0
@@ -165,7 +175,9 @@ def usual_range(low: float, high: float, sample_type: str) -> Range:
 
 
 def refuse_unlike(seen: Values, limits: Range) -> None:
-    """Raise InputError for an image that the range makes all black although it is not, and for one far beyond it."""
+    """Raise InputError for an image that the range makes all black although it is not, and for one
+    far beyond it.
+    """
     span = limits[1] - limits[0]
     advice = "dataset.value_range=[LOW,HIGH] says what becomes black and white"
     found = f"its {seen.sample_type} values, {seen.low:g} to {seen.high:g},"
@@ -176,7 +188,9 @@ def refuse_unlike(seen: Values, limits: Range) -> None:
 
 
 def scaled(values: Pixels, limits: Range) -> NDArray[np.uint8]:
-    """Return values with the ends of a range at 0 and 255; whole numbers of 8 bits and more lose their lowest bits."""
+    """Return values with the ends of a range at 0 and 255; whole numbers of 8 bits and more lose
+    their lowest bits.
+    """
     low, high = limits
     levels = high + 1
     if low == 0 and levels >= 256 and levels == 2 ** round(np.log2(levels)) and values.dtype.kind in "iu":
@@ -186,7 +200,9 @@ def scaled(values: Pixels, limits: Range) -> NDArray[np.uint8]:
 
 
 def hidden_over(pixels: NDArray[np.uint8]) -> frozenset[str]:
-    """Return the names of the backgrounds over which an image (H, W, 4) shows nothing, though its transparency does."""
+    """Return the names of the backgrounds over which an image (H, W, 4) shows nothing, though its
+    transparency does.
+    """
     colors, alpha = pixels[..., :3].astype(np.float64), pixels[..., 3:].astype(np.float64) / 255
     if alpha.min() == alpha.max():
         return frozenset()

@@ -1,4 +1,6 @@
-"""Names of folders that mean a split of a data set: train, Testing, seg_pred, images-val2017, X_train and the like."""
+"""Names of folders that mean a split of a data set: train, Testing, seg_pred, images-val2017,
+X_train and the like.
+"""
 
 from __future__ import annotations
 
@@ -33,6 +35,7 @@ FILLERS = """
     aug labeled labelled jpg jpeg png the my of for copy 集 数据 数据集 データ
 """
 FILLER_WORDS = frozenset(FILLERS.split())
+WEAK_WORDS = frozenset(["development"])  # a topic as often as a split: only beside other splits it is one
 MEANING = {word: split for split, words in SPLIT_WORDS.items() for word in words.split()}
 NEGATIONS = ("in", "un", "non", "not", "no")  # valid beside invalid: both are classes
 EVALUATION = re.compile("eval", re.IGNORECASE)
@@ -40,7 +43,9 @@ EVALUATION = re.compile("eval", re.IGNORECASE)
 
 @dataclass(frozen=True)
 class SplitName:
-    """The split that a folder's name means, and its further words that say something, such as those of a data set."""
+    """The split that a folder's name means, and its further words that say something, such as those
+    of a data set.
+    """
 
     split: str
     others: tuple[str, ...]
@@ -49,11 +54,11 @@ class SplitName:
 def split_names(names: Collection[str]) -> dict[str, SplitName]:
     """Return the split that each of the `names` of sibling folders means, for those that mean one.
 
-    A name with words of its own, such as flowers_train, means a split only beside one with the same words, flowers_test
-    or flowers. So bullet_train and blood_test may be classes.
+    A name with words of its own, such as flowers_train, means a split only beside one with the same
+    words, flowers_test or flowers. So bullet_train and blood_test may be classes.
     """
     found = {name: parsed for name in names if (parsed := parse(name))}
-    if not found:
+    if all(WEAK_WORDS.intersection(words_of(name)) for name in found):
         return {}
     wholes = {meaningful_words(name) for name in names if name not in found}
     splits: dict[tuple[str, ...], set[str]] = {}
@@ -69,7 +74,9 @@ def split_names(names: Collection[str]) -> dict[str, SplitName]:
 
 @functools.lru_cache(maxsize=4096)
 def parse(name: str) -> SplitName | None:
-    """Return the split that `name` may mean and its other words; None if it has no split's word, or those of several."""
+    """Return the split that `name` may mean and its other words; None if it has no split's word, or
+    those of several.
+    """
     words = words_of(name)
     splits = {MEANING[word] for word in words if word in MEANING}
     if splits == {"train", "val"}:
@@ -87,7 +94,9 @@ def meaningful_words(name: str) -> tuple[str, ...]:
 
 
 def words_of(name: str) -> list[str]:
-    """Return the words of a name in lower case, without accents: of testImages-2017 test, images and 2017."""
+    """Return the words of a name in lower case, without accents: of testImages-2017 test, images
+    and 2017.
+    """
     decomposed = unicodedata.normalize("NFKD", unicodedata.normalize("NFC", name))
     plain = "".join(c for c in decomposed if not unicodedata.combining(c))
     chunks = re.findall(r"\d+|[^\W\d_]+", unicodedata.normalize("NFC", plain))
@@ -103,7 +112,9 @@ def words_of(name: str) -> list[str]:
 
 @functools.lru_cache(maxsize=4096)
 def segmented(text: str) -> tuple[str, ...]:
-    """Return `text` as known words one after the other, the longest first: trainset is train, set; empty if it is not."""
+    """Return `text` as known words one after the other, the longest first: trainset is train, set;
+    empty if it is not.
+    """
     for end in range(len(text), 0, -1):
         if text[:end] in MEANING or text[:end] in FILLER_WORDS:
             rest = segmented(text[end:])
@@ -125,7 +136,9 @@ def has_negation(name: str, names: Collection[str]) -> bool:
 
 
 def by_split(names: dict[str, SplitName]) -> dict[str, list[str]]:
-    """Return the names of each split. Beside a test set, and no other for validation, eval is for validation."""
+    """Return the names of each split. Beside a test set, and no other for validation, eval is for
+    validation.
+    """
     found: dict[str, list[str]] = {}
     for name, parsed in names.items():
         found.setdefault(parsed.split, []).append(name)

@@ -117,6 +117,7 @@ class Text:
         self.folds, self.fold, self.split_seed = folds, fold, split_seed
         self.epochs, self.balance, self.seed, self.device = epochs, balance, seed, torch.device("cpu")
         self.restored: tuple[Tokenizer, tuple[str, ...], tuple[int, ...]] | None = None
+        self.trained_digest: object = None  # of the texts that a run was trained on, if it is known
         self.unknown_tokens = UnknownTokens()  # of the texts that were given to encode_text
 
     @property
@@ -165,21 +166,24 @@ class Text:
         train, known = [list(sets).index("train")], self.restored[0] if self.restored else None
         settings = (self.kind, self.vocab_size, self.lowercase, self.root)
         tokenizer, found, content = tokenized(corpora, train, *settings, known)
-        digest = hashlib.sha256(content.encode() + targets.numpy().tobytes())
+        digest = hashlib.sha256(content.encode() + targets.numpy().tobytes()).hexdigest()
+        others = self.trained_digest not in (None, digest)
         if self.restored:
             targets = self.as_trained(targets)
         texts = joined([ragged.cut(self.max_length, self.keep) for ragged in found])
         ends = torch.tensor([0, *map(len, corpora)]).cumsum(0).tolist()
         rows = {name: torch.arange(*ends[i : i + 2]) for i, name in enumerate(sets)}
-        return Loaded(tokenizer, texts, targets, self.parts(rows, targets), digest.hexdigest(), "test" not in sets)
+        parts = self.parts(rows, targets, others)
+        return Loaded(tokenizer, texts, targets, parts, digest, "test" not in sets and not others)
 
-    def parts(self, rows: dict[str, Tensor], targets: Tensor) -> dict[str, Tensor]:
-        """The rows of training, validation and test set, of those that the source has."""
+    def parts(self, rows: dict[str, Tensor], targets: Tensor, others: bool) -> dict[str, Tensor]:
+        """Return the rows of training, validation and test set, of those that the source has. Of `others` than a run's
+        texts all are for testing, unless they have a test set."""
         train = rows["train"]
         if not len(train) and not self.restored:
             raise InputError("there are no texts to train on, only others: call the folder of those train")
         if "test" not in rows:
-            held = held_out(targets[train], self.test_fraction, self.split_seed)
+            held = held_out(targets[train], self.test_fraction, self.split_seed) | others
             rows, train = {**rows, "test": train[held]}, train[~held]
         if "val" not in rows:
             held = held_out(targets[train], self.val_fraction, self.split_seed, self.folds, self.fold)
@@ -243,7 +247,8 @@ class Text:
 
     def description(self) -> dict[str, Any]:
         names, counts = list(self.class_names), list(self.class_counts)
-        return {"class_names": names, "class_counts": counts, "tokenizer": self.tokenizer.to_json()}
+        known = {"class_names": names, "class_counts": counts, "tokenizer": self.tokenizer.to_json()}
+        return {**known, "digest": self.loaded.digest}
 
     def restore(self, description: dict[str, Any]) -> None:
         try:
@@ -256,6 +261,7 @@ class Text:
         if not sound:
             raise unsound("a class, a count or the tokenizer is none")
         self.restored = restored_tokenizer(text, self.vocab_size), names, counts
+        self.trained_digest = description.get("digest")
 
     def encode(self, paths: Sequence[Path]) -> Iterator[Sample]:
         """Of each file one text, but of a csv, tsv or jsonl file one in every row."""

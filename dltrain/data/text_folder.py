@@ -1,4 +1,6 @@
-"""The texts in a folder: which of its files are texts, by their endings, and which of its folders are classes."""
+"""The texts in a folder: which of its files are texts, by their endings, and which of its folders
+are classes.
+"""
 
 from __future__ import annotations
 
@@ -26,24 +28,32 @@ Texts = tuple[list[bytes], list[str]]  # and the class of each
 
 
 def is_text(name: str) -> bool:
-    """Return whether a file's ending is not one of tables, archives, documents, pictures and the like."""
+    """Return whether a file's ending is not one of tables, archives, documents, pictures and the
+    like.
+    """
     return ending(name) not in NO_TEXT_ENDINGS
 
 
 def ending(name: str) -> str:
-    """Return the ending of a file's name in lower case, without that of a file that is packed by gzip."""
+    """Return the ending of a file's name in lower case, without that of a file that is packed by
+    gzip.
+    """
     stem, last = os.path.splitext(name.lower())  # noqa: PTH122 - a Path for each of many files takes seconds
     return os.path.splitext(stem)[1] if last == PACKED else last  # noqa: PTH122
 
 
 def texts_below(folder: Path | str) -> tuple[list[Path], list[str]]:
-    """Return the paths of the texts below a folder, in their order, and the names of its other files that are not hidden."""
+    """Return the paths of the texts below a folder, in their order, and the names of its other
+    files that are not hidden.
+    """
     files = paths_below(folder)
     return [path for path in files if is_text(path.name)], [path.name for path in files if not is_text(path.name)]
 
 
 def describe_texts(folder: Path | str, texts: Sequence[Path], others: Sequence[str]) -> None:
-    """Log which files of a folder are read although they do not end in .txt, and which are left out."""
+    """Log which files of a folder are read although they do not end in .txt, and which are left
+    out.
+    """
     if unusual := [path.name for path in texts if ending(path.name) != PLAIN]:
         log.info(f"{shown(str(folder))}: read as texts: {counted(unusual)}")
     if others:
@@ -53,8 +63,9 @@ def describe_texts(folder: Path | str, texts: Sequence[Path], others: Sequence[s
 class TextFolder:
     """Texts in DIR/<class>/ or DIR/{train,val,test}/<class>/, at any depth below, a file each.
 
-    Folders with the usual names of splits are no classes, unless `classes` names them: see dltrain.data.layout. InputError
-    for a training class without a text and for a class that no training text has.
+    Folders with the usual names of splits are no classes, unless `classes` names them: see
+    dltrain.data.layout. InputError for a training class without a text and for a class that no
+    training text has.
     """
 
     def __init__(self, path: Path, classes: Sequence[str] | None = None) -> None:
@@ -69,7 +80,9 @@ class TextFolder:
 
     @cached_property
     def listed(self) -> tuple[dict[str, list[tuple[Path, str]]], list[str]]:
-        """The path and the class of each text in every split, and the names of the files that are no texts."""
+        """The path and the class of each text in every split, and the names of the files that are
+        no texts.
+        """
         found: dict[str, list[tuple[Path, str]]] = {}
         others: list[str] = []
         for split, classes in self.layout.parts.items():

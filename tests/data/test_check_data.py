@@ -49,6 +49,7 @@ def test_check_data_counts_the_samples_of_each_class_in_each_split(dltrain: Call
         {"class": "dog", "train": 8, "val": 3, "test": 2},
     ]
     assert "the test split has no sample of cat" in outcome.out
+    assert any("the test split has no sample of cat" in line for line in outcome.json["data"]["warnings"])
     assert "data" not in dltrain("check", *chosen, "--json").json
     assert not Path("outputs").exists()
 

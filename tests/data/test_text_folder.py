@@ -152,3 +152,20 @@ def test_running_text_for_testing_is_not_trained_on(names: tuple[str, ...], capl
     assert {part: text[:5] for part, text in texts.items()} == {"train": "learn", "val": "watch", "test": "score"}
     assert "1 file (predictions.txt) left out" in caplog.text
     assert made.test.samples
+
+
+def test_all_of_other_texts_are_for_testing(dltrain: Callable[..., Any]) -> None:
+    """As of other images; a test set of theirs goes first, and the run's own texts are split as they were."""
+    chosen = ("dataset=text_files", "dataset.path=texts", "model=fasttext", "dataset.vocab_size=50", "callbacks=quiet")
+    lay("texts", "abc")
+    run = dltrain(*chosen, "trainer.epochs=30", "optimizer.lr=0.05", "--json").json["run"]
+    lay("more", "ab", endings=".md", count=5)
+    lay("sorted/train", "ab")
+    lay("sorted/test", "b", count=3)
+    for path, rows in (("more", 10), ("sorted", 3), ("texts", 6)):
+        outcome = dltrain("evaluate", run, f"dataset.path={path}", "--json")
+        assert outcome.json["metrics"]["test/accuracy"] == 1.0
+        assert sum(one["support"] for one in outcome.json["per_class"].values()) == rows
+    lay("more", "d", count=2)
+    outcome = dltrain("evaluate", run, "dataset.path=more")
+    assert (outcome.code, "knows no class d" in outcome.err) == (3, True)
