@@ -11,7 +11,7 @@ from typing import Any
 
 from dltrain.report.splits import empty_splits
 from dltrain.report.text import table
-from dltrain.types import CountsClasses, Data, DataSplit, Inspects, Listing, ReadsFiles
+from dltrain.types import CountsClasses, Data, DataSplit, Inspects, Listing, ReadForSpec, ReadsFiles
 
 log = logging.getLogger("dltrain")
 SPLITS = ("train", "val", "test")
@@ -71,6 +71,16 @@ class Collector(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         kind = "warnings" if record.levelno >= logging.WARNING else "notes"
         self.lines[kind].append(record.getMessage())
+
+
+def report_read(data: Data) -> dict[str, Any]:
+    """Print what is in data that was read for its spec, and return it for --json; nothing for other data."""
+    if not (isinstance(data, ReadForSpec) and data.spec_is_read and isinstance(data, Inspects)):
+        return {}
+    listings = data.inspect()
+    for listing in listings:
+        log.info(as_text(listing))
+    return {listing.name: as_rows(listing) for listing in listings}
 
 
 def sample_counts(samples: dict[str, int]) -> Listing:
