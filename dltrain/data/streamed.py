@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import ast
 import hashlib
-import json
 import logging
 import math
 import os
@@ -24,7 +24,6 @@ from dltrain.data.pixel_rule import PixelRule, Values, rule_from
 from dltrain.data.split import Split, held_out
 from dltrain.data.workers import CHUNK, Job, Workers, in_threads
 from dltrain.errors import InputError
-from dltrain.files import to_json
 from dltrain.rng import keyed
 from dltrain.types import BatchSize
 
@@ -185,7 +184,7 @@ def survey(folder: Folder, cache: Path) -> tuple[list[str], Tensor]:
     """
     shape = (folder.channels, *folder.size)
     paths = [path for _, files in sorted(folder.listed[1].items()) for path in files.paths]
-    about = f"{folder.digest(times=True)} {shape} {to_json(folder.rule.description())}"
+    about = f"{folder.digest(times=True)} {shape} {folder.rule.description()}"
     kept = cache / f"image_folder-{hashlib.sha256(about.encode()).hexdigest()[:16]}.npy"
     moments = read_kept(kept, (len(paths), 2, folder.channels), folder)
     if moments is None:
@@ -241,8 +240,8 @@ def read_kept(path: Path, shape: tuple[int, ...], folder: Folder) -> Tensor | No
     try:
         with path.open("rb") as file:
             moments = torch.from_numpy(np.load(file))
-            rule = rule_from(json.loads(np.load(file).tobytes()))
-    except (OSError, ValueError, EOFError, MemoryError, TypeError, InputError):
+            rule = rule_from(ast.literal_eval(np.load(file).tobytes().decode()))
+    except (OSError, ValueError, SyntaxError, EOFError, MemoryError, TypeError, InputError):
         return None
     if moments.shape != shape or moments.dtype != torch.float64:
         return None
@@ -258,7 +257,7 @@ def save(path: Path, values: Tensor, folder: Folder) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         with part.open("wb") as file:
             np.save(file, values.numpy())
-            np.save(file, np.frombuffer(to_json(folder.rule.description()).encode(), dtype=np.uint8))
+            np.save(file, np.frombuffer(repr(folder.rule.description()).encode(), dtype=np.uint8))
         part.replace(path)
     except OSError as e:
         log.debug(f"{path} cannot be written: {e}")
