@@ -121,7 +121,7 @@ flags: --json (outcome as a last line of JSON)  --debug (tracebacks)  --plot (ch
        --data (check: read the data as training would, and report what is in it)
        --fork (resume: in a new run)  -- (what follows is no flag)
 RUN is a run folder, a unique part of its name, or `last`
-exit codes: 0 done, 1 failure, 2 usage or configuration, 3 input file, 4 diverged, 130 Ctrl-C, 143 SIGTERM
+exit codes: 0 done, 1 failure, 2 usage or configuration, 3 input file, 4 diverged, 129 SIGHUP, 130 Ctrl-C, 143 SIGTERM
 
 next: dltrain check model=cnn dataset=mnist"""
 
