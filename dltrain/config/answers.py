@@ -41,6 +41,9 @@ def answer_for(key: str, value: str, has: Callable[[str], bool]) -> Answer | Non
     `has` tells whether a key is one of the configuration. GNU flags come without their dashes.
     """
     name = key.rpartition(".")[2].lower().replace("-", "_")
+    top = key.partition(".")[0].lower()
+    if top != name and top in habits.ANSWERS and not has(top):  # logger.wandb.offline
+        return answer_for(top, "", has)
     if name == "mode" and (command := verb_for(value)):
         return Answer(command)
     for here in _renamed().get(name, ()):
@@ -50,9 +53,14 @@ def answer_for(key: str, value: str, has: Callable[[str], bool]) -> Answer | Non
         if name in names.split():
             return _choice(group, name, value)
     if name in habits.ANSWERS:
-        words, note = habits.ANSWERS[name]
-        return Answer(_filled(words, value), note)
-    return None
+        return _told(habits.ANSWERS[name], value)
+    homes = [habits.HOMES[here] for here in _renamed().get(name, ()) if here in habits.HOMES]
+    return _told(homes[0], value) if homes else None
+
+
+def _told(answer: tuple[str, str], value: str) -> Answer:
+    words, note = answer
+    return Answer(_filled(words, value), note)
 
 
 def verb_for(word: str) -> str | None:
@@ -72,7 +80,8 @@ def option_for(group: str, name: str) -> str | None:
     for pattern, option in habits.OPTIONS.get(group, {}).items():
         if fnmatchcase(plain, pattern):
             return _filled(option, name)
-    return None
+    last = name.rpartition(".")[2]  # torch.optim.Adam, nn.MSELoss
+    return option_for(group, last) if last != name and last else None
 
 
 def unknown_option(group: str, name: str) -> str:

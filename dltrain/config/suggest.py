@@ -13,6 +13,8 @@ from dltrain.config.schema import Argument, arguments, as_yaml, close_matches, s
 from dltrain.errors import UsageError
 
 LIKE = 0.6  # how similar two names are at least for one to be meant by the other
+SEARCHED = ("model", "task", "dataset", "schedule", "optimizer", "loss")  # groups for a key without one
+MAX_OPTIONS_SHOWN = 4
 SURE = 0.85  # from here on also where the first letters differ, or the value would not fit
 
 
@@ -33,6 +35,9 @@ def unknown_key(config: Any, key: str, value: str = "") -> str:
         close = answer.same_value
         if close is None:
             return f"no such key{answer.text}"
+    here = [k for k in known if k.rpartition(".")[2] == key]
+    if close is None and not here and (owners := _elsewhere(key)):
+        return f"no such key here; {owners}"
     close = close or _close_key(config, key, value)
     if close is None:
         where = f"dltrain show {group}" if group in groups() else "dltrain list, dltrain show"
@@ -45,6 +50,18 @@ def unknown_key(config: Any, key: str, value: str = "") -> str:
 def _options_with(group: str, key: str) -> list[str]:
     """The options of `group` whose file sets `key`."""
     return [option for option in groups().get(group, []) if key and key in read_option(group, option)]
+
+
+def _elsewhere(key: str) -> str:
+    """Return which options have a key that was typed without its group, such as num_heads; empty if none has."""
+    if "." in key:
+        return ""
+    for group in SEARCHED:
+        if options := _options_with(group, key):
+            shown = ", ".join(f"{group}={option}" for option in options[:MAX_OPTIONS_SHOWN])
+            more = f" and {len(options) - MAX_OPTIONS_SHOWN} more" if len(options) > MAX_OPTIONS_SHOWN else ""
+            return f"{group}.{key} is a key of {shown}{more}"
+    return ""
 
 
 def _misspelled_owner(key: str, known: list[str]) -> str | None:
@@ -74,7 +91,8 @@ def _close_key(config: Any, key: str, value: str = "") -> str | None:
     scores = {k: similarity(name, k.rpartition(".")[2]) for k in keys}
     best = [k for k, score in scores.items() if LIKE <= score == max(scores.values())]
     alike = [k for k in best if scores[k] >= SURE or _plausible(config, name, k, value)]
-    other = [] if OmegaConf.is_config(here) else close_matches(key, keys)
+    other = [] if OmegaConf.is_config(here) and parent else close_matches(key, keys)
+    other = [k for k in other if similarity(key, k) >= SURE or key.startswith(f"{k}.")]
     return next(iter([*same, *alike, *other]), None)
 
 
@@ -84,7 +102,9 @@ def _plausible(config: Any, name: str, key: str, value: str) -> bool:
         return False
     argument = argument_of(config, key)
     typed = value_of(f"key={value}") if value else None
-    return argument is None or typed is None or wrong(typed, argument.annotation) is None
+    if argument is None:
+        return "." in key  # a group is meant by its own name only
+    return typed is None or wrong(typed, argument.annotation) is None
 
 
 def leaves(node: Any, prefix: str = "") -> list[str]:

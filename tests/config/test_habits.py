@@ -25,7 +25,20 @@ SAMPLES = {  # values of a key that fit, where 0.5 does not
 }  # fmt: skip
 WHOLE = (
     *("batch", "size", "epochs", "steps", "every", "accumulate", "seed", "nonfinite", "workers", "length", "threads"),
-    *("patience", "no_change", "top_k", "imgsz", "resolution", "resize", "max_len", "maxlen", "seq_len", "vocab"),
+    *(
+        "patience",
+        "no_change",
+        "top_k",
+        "imgsz",
+        "resolution",
+        "resize",
+        "max_len",
+        "maxlen",
+        "seq_len",
+        "vocab",
+        "dim",
+        "layers",
+    ),
 )
 
 
@@ -47,6 +60,11 @@ def home_of(key: str) -> str:
         return "regularization=[early_stopping]"
     options = groups().get(group, []) if name else []
     return next((f"{group}={option}" for option in options if name in read_option(group, option)), "seed=0")
+
+
+def overrides_of(words: str) -> str:
+    """The words, unless they are a command."""
+    return "" if words.startswith("dltrain") else words
 
 
 @functools.cache
@@ -85,7 +103,19 @@ def test_every_answer_composes() -> None:
         if name in habits.ANSWERS and answer.words:
             assert mistakes_in(answer.words) == [], (name, answer)
         for override in OVERRIDE.findall(answer.note):
-            assert mistakes_in(f'"{override}"') == [], (name, answer)
+            assert mistakes_in(f'{overrides_of(answer.words)} "{override}"') == [], (name, answer)
+
+
+def test_every_key_that_is_not_always_there_has_a_home() -> None:
+    for here, names in habits.RENAMED.items():
+        answer = answer_for(names.split()[0], sample(here), lambda key: False)
+        assert here not in habits.HOMES or answer is not None
+    for here in habits.HOMES:
+        assert here in habits.RENAMED
+        name = next(n for n in habits.RENAMED[here].split() if n not in habits.ANSWERS)
+        answer = answer_for(name, sample(here), lambda key: False)
+        assert answer is not None
+        assert mistakes_in(answer.words) == [] if answer.words else answer.note, here
 
 
 def test_every_group_and_option_that_is_named_exists() -> None:
@@ -169,6 +199,12 @@ def test_every_verb_and_flag_of_others_has_a_command_here() -> None:
         ("hydra.run.dir=x", "paths.output=FOLDER name=NAME"),
         ("hydra/launcher=joblib", "`dltrain -m optimizer.lr=1e-3,1e-2`"),
         ("target=y", "dataset=tabular dataset.path=FILE dataset.target=y"),
+        ("optimizer=torch.optim.SGD", "sgd"),
+        ("loss=nn.MSELoss", "mse"),
+        ("step_size=10", "schedule=step"),
+        ("img_dir=x", "dataset=image_folder dataset.path=x"),
+        ("max_seq_length=128", "dataset=text_files dataset.path=FOLDER dataset.max_length=128"),
+        ("kernel_size=5", "model.kernel_size "),
         ("sede=1", "seed "),
         ("paths.dta=x", "paths.data "),
         ("pths.data=x", "paths.data "),
@@ -182,7 +218,11 @@ def test_a_habit_is_answered_with_what_to_type_here(typed: str, here: str) -> No
 
 
 @pytest.mark.parametrize(
-    "typed", ["logger=wandb", "trainer.logger=tensorboard", "num_workers=4", "shuffle=true", "nc=3"]
+    "typed",
+    [
+        *("logger=wandb", "trainer.logger=tensorboard", "logger.wandb.offline=true"),
+        *("num_workers=4", "shuffle=true", "nc=3"),
+    ],
 )
 def test_a_habit_that_needs_nothing_here_is_told_so(typed: str) -> None:
     ((_, why),) = problems_of(compose([typed]))
@@ -190,11 +230,18 @@ def test_a_habit_that_needs_nothing_here_is_told_so(typed: str) -> None:
     assert "log_every" not in why
 
 
-@pytest.mark.parametrize("typed", ["batchh=32x", "loger2=wandb", "watsh=5", "zzz=1", "worker_q=1"])
+def test_a_key_without_its_group_is_found_in_the_options_that_have_it() -> None:
+    ((_, why),) = problems_of(compose(["beam_size=4"]))
+    assert why == "no such key here; task.beam_size is a key of task=seq2seq"
+    ((_, why),) = problems_of(compose(["num_heads=4"]))
+    assert "model.num_heads is a key of model=transformer, " in why
+
+
+@pytest.mark.parametrize("typed", ["tags=[a]", "batchh=32x", "loger2=wandb", "watsh=5", "zzz=1", "worker_q=1"])
 def test_a_key_that_is_only_a_little_like_another_is_not_taken_for_it(typed: str) -> None:
     """A suggestion begins with the same letter, and takes the value that was typed."""
     ((_, why),) = problems_of(compose([typed]))
-    for wrong in ("trainer.watch", "trainer.log_every", "paths.data"):
+    for wrong in ("trainer.watch", "trainer.log_every", "paths.data", "task?"):
         assert wrong not in why
 
 
