@@ -39,6 +39,7 @@ RULES: dict[str, set[str]] = {
         "yaml",
         "dltrain.data",
         "dltrain.errors",
+        "dltrain.files",
         "dltrain.rng",
         "dltrain.shell",
         "dltrain.types",
