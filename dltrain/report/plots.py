@@ -20,6 +20,7 @@ Pixels = NDArray[np.uint8]
 DOTS_PER_INCH = 140
 INCHES = (5.0, 3.3)
 SQUARE_INCHES = (5.0, 5.2)
+MAX_MARKED = 900  # fields
 MAX_INCHES = 12.0  # of a plane of fields
 LEGEND_LINE_INCHES = 0.19  # of a legend below its diagram
 MARKED_POINTS = 40  # a line of so few shows each of them
@@ -155,7 +156,10 @@ def _plane(vectors: NDArray[Any]) -> NDArray[Any]:
 
 
 def fields(value: Grid, inches: float = 0.6) -> Pixels:
-    """Draw a plane of fields, each colored by its number with its mark over it; those without a number are grey."""
+    """Draw a plane of fields, each colored by its number with its mark over it; those without a number are grey.
+
+    Of more than `MAX_MARKED` fields the colors alone are drawn.
+    """
     height, width = value.values.shape
     inches = min(inches, MAX_INCHES / max(height, width))
     figure, axes = _diagram((max(4.0, inches * width), max(2.5, inches * height + 1.0)))
@@ -165,7 +169,8 @@ def fields(value: Grid, inches: float = 0.6) -> Pixels:
     figure.colorbar(shown, ax=axes, location="bottom", fraction=0.05)
     finite = values[np.isfinite(values)]
     middle = float(finite.mean()) if len(finite) else 0.0
-    for row, marks in enumerate(value.marks):
+    marked = value.marks if height * width <= MAX_MARKED else ()
+    for row, marks in enumerate(marked):
         for column, mark in enumerate(marks):
             number = float(values[row, column])
             ink = "white" if number < middle else "black"
