@@ -46,7 +46,7 @@ def plan_columns(
     Columns of names, free text and dates are left out, unless they are named among the `categorical` ones; with
     `leave_empty` so are columns without a value. InputError where no column is left.
     """
-    planned = [_planned(column, rows, column.name in categorical, leave_empty) for column in columns]
+    planned = [planned_column(column, rows, column.name in categorical, leave_empty) for column in columns]
     if planned and not any(column.used for column in planned):
         reasons = ", ".join(f"'{column.name}' ({column.why})" for column in planned)
         first = planned[0].name
@@ -58,7 +58,8 @@ def plan_columns(
     return planned
 
 
-def _planned(column: Column, rows: NDArray[np.int64], is_chosen: bool, leave_empty: bool) -> PlannedColumn:
+def planned_column(column: Column, rows: NDArray[np.int64], is_chosen: bool, leave_empty: bool) -> PlannedColumn:
+    """Decide what is done with one column; `is_chosen`: the user takes it for a category."""
     present = ~column.missing()
     if leave_empty and not present[rows].any():
         return PlannedColumn(column.name, "empty", False, "no value in any training row")

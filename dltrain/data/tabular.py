@@ -18,7 +18,16 @@ from torch import Tensor
 
 from dltrain.data import labels
 from dltrain.data.balance import Balance
-from dltrain.data.column_plan import PlannedColumn, end_of, listed, listing, plan_columns, refuse_total, tell
+from dltrain.data.column_plan import (
+    PlannedColumn,
+    end_of,
+    listed,
+    listing,
+    plan_columns,
+    planned_column,
+    refuse_total,
+    tell,
+)
 from dltrain.data.column_reader import ColumnReader, DecimalMark, MissingValue, ThousandsMark
 from dltrain.data.description import unsound
 from dltrain.data.encoding import Category, Encoder, Missing, Numbers, statistics
@@ -140,10 +149,12 @@ class Tabular:
             return _described(self.restored)
         return STAND_IN if self.source is None else self.loaded.spec
 
-    @property
-    def names(self) -> str:
-        """The columns of the file, for a message; empty where they are not known."""
-        return f"; {self.source.path} has {listed(self.source.names())}" if isinstance(self.source, TableFile) else ""
+    def named_columns(self, source: TableSource) -> str:
+        """Return the columns of a table with what each looks like, for a message."""
+        table = source.read(Request(None, self.ignore, self.categorical))
+        rows = np.arange(len(table))
+        seen = [planned_column(c, rows, c.name in self.categorical, True) for c in table.columns.values()]
+        return f"{table.name} has the columns {listed([f'{column.name} ({column.kind})' for column in seen])}"
 
     @property
     def spec_is_read(self) -> bool:
@@ -158,9 +169,8 @@ class Tabular:
         if self.source is None:
             raise ConfigError([("dataset.path=null", "name the table to train on: dataset.path=FILE.csv or .parquet")])
         if not self.named:
-            raise ConfigError(
-                [("dataset.target=null", f"name the column to predict: dataset.target=COLUMN{self.names}")]
-            )
+            why = f"name the column to predict: dataset.target=COLUMN; {self.named_columns(self.source)}"
+            raise ConfigError([("dataset.target=null", why)])
         table = self.table(self.source)
         trained = _described(self.restored) if self.restored else None
         class_names = trained.class_names if trained else self.class_names(table)

@@ -168,7 +168,7 @@ MISTAKES: dict[str, tuple[str | bytes, dict[str, Any], int, str]] = {
         "x,y\n1,a\n",
         {"target": None},
         2,
-        "name the column to predict: dataset.target=COLUMN; table.csv has x, y",
+        "name the column to predict: dataset.target=COLUMN; table.csv has the columns x (number), y (category)",
     ),
     "all for validation": ("x,y\n1,a\n2,b\n", {"val_fraction": 0.9}, 3, "2 usable rows are too few"),
 }
