@@ -22,8 +22,9 @@ from dltrain.data.pixel_rule import Background, given_rule
 from dltrain.data.split import Split
 from dltrain.data.streamed import Streamed, Streams
 from dltrain.data.synthetic import Synthetic
+from dltrain.data.table import column_names
 from dltrain.errors import ConfigError, InputError
-from dltrain.types import BatchSize, Fraction, Ge, PositiveFloat, PositiveInt, Sample, Spec, Transform
+from dltrain.types import BatchSize, ColumnName, Fraction, Ge, PositiveFloat, PositiveInt, Sample, Spec, Transform
 
 STAND_IN = Spec((3, 32, 32), ("a", "b"), train_samples=80, test_samples=20)  # where no folder is named: for debug=smoke
 SHARE = 0.5  # of the free memory, that images may take
@@ -49,7 +50,7 @@ class ImageFolder:
         path: str | None = None,
         image_size: PositiveInt | tuple[PositiveInt, PositiveInt] | None = None,
         channels: Literal[1, 3] = 3,
-        classes: Sequence[str] | None = None,
+        classes: Sequence[ColumnName] | None = None,
         value_range: tuple[float, float] | None = None,
         background: Background = "auto",
         odd_files: OddFiles = "skip",
@@ -81,8 +82,9 @@ class ImageFolder:
             places = (Path(path).expanduser(), self.root / path)
             threads = workers or cores()
             rule = given_rule(value_range, background)
+            names = column_names(classes) or None
             self.folder = Folder(
-                places, size, channels, odd_files, test_fraction, split_seed, threads, timeout, classes, rule
+                places, size, channels, odd_files, test_fraction, split_seed, threads, timeout, names, rule
             )
         self.inner = InMemory(  # where images are streamed, it says and makes all that takes none
             self.folder or Synthetic.like(STAND_IN),

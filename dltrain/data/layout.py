@@ -50,6 +50,8 @@ def arrange(path: Path, classes: Sequence[str] | None = None, known: Sequence[st
     """
     layout = Layout()
     root = descend(str(path), layout, classes, known)
+    if root != str(path):
+        layout.notes.append(f"{path}: the data set is the folder {root}")
     folders = folders_in(root)
     if not folders:
         files = files_beside(root)
@@ -214,6 +216,8 @@ def put_split(split: str, folder: str, layout: Layout, classes: Sequence[str] | 
             break
         leave_files(place, layout)
         place = only
+        if not is_generic(Path(only).name):
+            layout.notes.append(f"{folder}: the classes are the folders in {only}")
     inner = class_folders(place, classes)
     if split != "train" and known and len(inner) == 1 and not known & inner.keys() and is_generic(next(iter(inner))):
         layout.notes.append(f"{place} has no class folders and is left out: {counted(files_below(place))}")

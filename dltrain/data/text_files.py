@@ -13,7 +13,7 @@ import torch
 
 from dltrain.data.balance import Balance
 from dltrain.data.corpus import JSON_LINES, TABLES, Corpus, records
-from dltrain.data.table import column_name
+from dltrain.data.table import column_name, column_names
 from dltrain.data.text import Labelled, Text
 from dltrain.data.text_folder import TextFolder, Texts
 from dltrain.data.tokenizer import Kind
@@ -45,9 +45,10 @@ class FileTexts:
         val_path: str | None = None,
         test_path: str | None = None,
         encoding: str | None = None,
-        classes: Sequence[str] | None = None,
+        classes: Sequence[ColumnName] | None = None,
     ) -> None:
-        self.root, self.named, self.encoding, self.classes = Path(root), path is not None, encoding, classes
+        self.root, self.named, self.encoding = Path(root), path is not None, encoding
+        self.classes = column_names(classes) or None
         self.text, self.label = column_name(text), column_name(label)
         self.paths = {"train": path, "val": val_path, "test": test_path}
 
@@ -174,7 +175,7 @@ class TextFiles(Text):
         val_path: str | None = None,
         test_path: str | None = None,
         encoding: str | None = None,
-        classes: Sequence[str] | None = None,
+        classes: Sequence[ColumnName] | None = None,
         tokenizer: Kind = "word",
         vocab_size: Annotated[int, Gt(4)] = 20_000,
         lowercase: bool = True,

@@ -91,9 +91,18 @@ LAYOUTS: dict[str, tuple[tuple[str, ...], dict[str, list[str]], str]] = {
     "an archive's own folder, twice": (
         ("a/b/train/cat/1.png", "a/b/train/dog/1.png", "a/b/val/dog/1.png", "__MACOSX/a/._b", "a/.git/config"),
         {"train": ["cat", "dog"], "val": ["dog"]},
-        "",
+        "d: the data set is the folder d/a/b",
     ),
-    "an archive's folder of classes": (("pets/cat/1.png", "pets/dog/1.png"), {"train": ["cat", "dog"]}, ""),
+    "an archive's folder of classes": (
+        ("pets/cat/1.png", "pets/dog/1.png"),
+        {"train": ["cat", "dog"]},
+        "d: the data set is the folder d/pets",
+    ),
+    "an archive's folder within a split": (
+        ("train/pets/cat/1.png", "train/pets/dog/1.png", "test/images/dog/1.png"),
+        {"train": ["cat", "dog"], "test": ["dog"]},
+        "d/train: the classes are the folders in d/train/pets",
+    ),
     "an archive's folder beside others": (
         ("fruits/Training/a/1.png", "fruits/Training/b/1.png", "fruits/Test/a/1.png", "papers/x.pdf", "readme.md"),
         {"train": ["a", "b"], "test": ["a"]},

@@ -319,3 +319,17 @@ def test_scenes_of_any_depth_are_scaled_by_one_rule() -> None:
     sample = next(iter(reader.encode([Path("floats/images/train/1.tif")])))
     assert sample.inputs is not None
     assert sample.inputs[:, :10].max() < 0
+
+
+def test_runs_of_older_versions_read_images_as_they_did() -> None:
+    """Without a rule in the manifest: 16 bits lose their lower half, and transparency is over black."""
+    lay("set", MAKERS["16"])
+    made = data("set", channels=1, scaling="unit")
+    old = {name: value for name, value in made.description().items() if name != "pixels"}
+    reader = data("set", channels=1, scaling="unit")
+    reader.restore(old)
+    values = wide(GRAY)
+    Path("x.tif").write_bytes(tiff(values))
+    sample = next(iter(reader.encode([Path("x.tif")])))
+    assert sample.inputs is not None
+    assert torch.equal((sample.inputs[0] * 255).round(), torch.from_numpy(values[:, 2:10] >> 8).float())
