@@ -1,4 +1,4 @@
-"""What is done with each column of a table: a number, a category, or left out because it would not help."""
+"""Decides what is done with each column of a table: number, category, or left out."""
 
 from __future__ import annotations
 
@@ -43,8 +43,9 @@ def plan_columns(
 ) -> list[PlannedColumn]:
     """Decide what is done with each of the `columns`, by its values in the training `rows`.
 
-    Columns of names, free text and dates are left out, unless they are named among the `categorical` ones; with
-    `leave_empty` so are columns without a value. InputError where no column is left.
+    Columns of names, free text and dates are left out, unless they are named among the
+    `categorical` ones; with `leave_empty` so are columns without a value. InputError where no
+    column is left.
     """
     planned = [planned_column(column, rows, column.name in categorical, leave_empty) for column in columns]
     if planned and not any(column.used for column in planned):
@@ -78,7 +79,7 @@ def planned_column(column: Column, rows: NDArray[np.int64], is_chosen: bool, lea
 
 
 def _are_names(different: int, values: int) -> bool:
-    """Tell whether so many different texts among so many values are names, numbers of tickets, or free text."""
+    """Tell whether so many different texts among so many values are names or free text."""
     if different == values >= MIN_NAMES:
         return True
     return different >= MIN_MOSTLY_DIFFERENT and different > MAX_SHARE * values

@@ -1,4 +1,4 @@
-"""Dates and times that are written as texts: in which format a column writes them, and when each is."""
+"""Reads dates and times that are written as texts, in the format of their column."""
 
 from __future__ import annotations
 
@@ -33,7 +33,10 @@ EPOCH = datetime(1970, 1, 1)
 
 
 def seconds_of(text: str, form: str) -> float:
-    """Return the seconds since 1970 that `text` in the format `form` says; NaN where it is not in it."""
+    """Return the seconds since 1970 that `text` in the format `form` says.
+
+    NaN where it is not in it.
+    """
     text = text.strip()
     try:
         if form == "ISO":
@@ -68,7 +71,10 @@ def looks_like_dates(texts: Sequence[str]) -> bool:
 
 
 def formats_of(texts: Sequence[str]) -> list[str]:
-    """Return the formats that all `texts` are in; where there is none, the one that most of them are in."""
+    """Return the formats that all `texts` are in.
+
+    Where there is none, the one that most of them are in.
+    """
     sample = texts[:: max(1, len(texts) // SAMPLE)]
     few = sample[:: max(1, len(sample) // FEW)]
     likely = [form for form in ALL_FORMATS if _count(few, form)]
@@ -86,9 +92,10 @@ def _count(texts: Sequence[str], form: str) -> int:
 
 
 def moments(texts: Sequence[str], codes: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Return when each row is, in seconds since 1970, NaN where it is not a date; `codes` are positions in `texts`.
+    """Return when each row is, in seconds since 1970, NaN where it is not a date.
 
-    Where days and months can be told apart in two ways, it is the way in which the rows are in order.
+    `codes` are positions in `texts`. Where days and months can be told apart in two ways, it is the
+    way in which the rows are in order.
     """
     readings = []
     for form in formats_of(texts):

@@ -1,4 +1,4 @@
-"""The first lines of a csv file: Excel's separator line, and a header line or a first row of data."""
+"""Looks at the first lines of a csv file: Excel's separator line, names, or a row of data."""
 
 from __future__ import annotations
 
@@ -23,8 +23,9 @@ def stated_separator(first_line: str) -> str | None:
 def looks_like_data(header: Sequence[str], rows: Sequence[Sequence[str]]) -> bool:
     """Tell whether a first line is a row of data rather than names, from the rows below it.
 
-    A number above numbers speaks for data, and so does a text that is one of a column's few. A name above numbers, or
-    above texts of which it is none, speaks for a header. Numbers that count (0, 1, 2 or 1990, 1991) are names too.
+    A number above numbers speaks for data, and so does a text that is one of a column's few. A name
+    above numbers, or above texts of which it is none, speaks for a header. Numbers that count (0,
+    1, 2 or 1990, 1991) are names too.
     """
     rows = [row for row in rows if len(row) == len(header)]
     votes = [_vote(name, [row[at] for row in rows]) for at, name in enumerate(header)]

@@ -1,4 +1,4 @@
-"""Bytes of a user's file to text: UTF-8, an encoding that is named, or the one that a byte order mark names."""
+"""Decodes text files: UTF-8, an encoding that is named, or what a byte order mark says."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ BYTE_ORDER_MARKS = (  # longer ones first: that of UTF-32 begins like that of UT
 MARK_BYTES = 4  # of the longest byte order mark
 GUESS_BYTES = 1 << 16  # that a guess looks at
 CONTEXT_BYTES = 12  # on each side of a byte, shown as a guess reads them
-MIN_UTF8_CHARACTERS = 4  # that show a text to be UTF-8 and not of another encoding with several bytes a character
+MIN_UTF8_CHARACTERS = 4  # that show a text to be UTF-8, and not Chinese, Japanese or Korean
 UTF8_SEQUENCE = re.compile(rb"[\xc2-\xdf][\x80-\xbf]|[\xe0-\xef][\x80-\xbf]{2}|[\xf0-\xf4][\x80-\xbf]{3}")
 HIGH_BYTES = re.compile(rb"[\x80-\xff]+")
 OTHER_FILES = {  # by how they begin
@@ -55,8 +55,9 @@ def marked_encoding(content: bytes) -> str | None:
 def decode(content: bytes, name: object, encoding: str | None = None, key: str = KEY) -> str:
     """Decode the content of the file `name`, by default as UTF-8; a byte order mark decides first.
 
-    A file that plainly is UTF-8 is read as such, with a warning, also where `encoding` says another. InputError with
-    the line, the byte and a guess for bytes that the encoding does not have, and for a NUL, which no text has.
+    A file that plainly is UTF-8 is read as such, with a warning, also where `encoding` says
+    another. InputError with the line, the byte and a guess for bytes that the encoding does not
+    have, and for a NUL, which no text has.
     """
     chosen = marked_encoding(content)
     if chosen is None:
@@ -119,7 +120,7 @@ def _warn_of_two_readings(content: bytes, text: str, name: object, encoding: str
 
 
 def _warn_of_utf8_parts(content: bytes, name: object, encoding: str, key: str) -> None:
-    """Say that most characters beyond ASCII are written as in UTF-8, in a file that is not UTF-8 as a whole."""
+    """Say that most letters of a file that is not UTF-8 are written as in UTF-8."""
     if content.isascii() or not _is_single_byte(encoding):
         return
     if 2 * _utf8_bytes(content) > sum(map(len, HIGH_BYTES.findall(content))):
@@ -167,7 +168,7 @@ def _guess_utf32(content: bytes) -> str | None:
 
 
 def _refusal(content: bytes, at: int, name: object, encoding: str, key: str) -> InputError:
-    """Build the error for the byte `at` that the encoding does not have, with what would read the file."""
+    """Build the error for the byte `at`, with an encoding that would read it."""
     kind = next((kind for start, kind in OTHER_FILES.items() if content.startswith(start)), None)
     if kind is not None:
         return InputError(f"{name}: this is {kind}, not text")
@@ -205,7 +206,10 @@ def _reading(content: bytes, at: int, encoding: str) -> str:
 
 
 def guess_encoding(content: bytes, at: int = 0) -> str | None:
-    """Guess the encoding of text that is not UTF-8, from around its byte `at`; None where nothing fits."""
+    """Guess the encoding of text that is not UTF-8, from around its byte `at`.
+
+    None where nothing fits.
+    """
     sample = content[max(0, at - GUESS_BYTES // 2) :][:GUESS_BYTES]
     if b"\0" in sample:
         return _guess_wide(content)
@@ -219,7 +223,10 @@ def guess_encoding(content: bytes, at: int = 0) -> str | None:
 
 
 def _guess_wide(content: bytes) -> str | None:
-    """Guess UTF-16 or UTF-32 without a mark, where about every second or fourth byte is 0; None for other bytes."""
+    """Guess UTF-16 or UTF-32 without a mark, where about every second or fourth byte is 0.
+
+    None for other bytes.
+    """
     sample = content[:GUESS_BYTES]
     share = sample.count(0) / len(sample)
     if share > 0.6:
@@ -230,7 +237,10 @@ def _guess_wide(content: bytes) -> str | None:
 
 
 def _decoded_whole(sample: bytes, encoding: str) -> str | None:
-    """Decode a sample that may be cut within a character at its start and end; None if other bytes do not fit."""
+    """Decode a sample that may be cut within a character at its start and end.
+
+    None if other bytes do not fit.
+    """
     for start in range(2):
         for end in range(4):
             try:
@@ -274,7 +284,10 @@ def _guess_east_asian(sample: bytes) -> str | None:
 
 
 def _guess_one_byte(sample: bytes, runs: list[bytes]) -> str:
-    """Guess an encoding with one byte a character: words all of foreign letters are Cyrillic, single ones Western."""
+    """Guess an encoding with one byte a character.
+
+    Words all of foreign letters are Cyrillic, single ones Western.
+    """
     letters = b"".join(runs)
     words = [run for run in runs if len(run) > 2]
     upper_half = sum(letter >= 0xC0 for letter in letters)
@@ -289,7 +302,7 @@ def _guess_one_byte(sample: bytes, runs: list[bytes]) -> str:
 
 
 def _warn_of_controls(text: str, name: object, key: str) -> None:
-    """Say that latin-1 reads control characters where cp1252 has quotes, dashes and the euro sign."""
+    """Say that latin-1 reads control characters where cp1252 has quotes and dashes."""
     found = re.search("[\x80-\x84\x86-\x9f]", text)
     if found is None:
         return

@@ -1,4 +1,4 @@
-"""The order of a series' rows in time: found out by a column of dates, restored, or refused with file and line."""
+"""Puts the rows of a series in the order of time, or refuses them with file and line."""
 
 from __future__ import annotations
 
@@ -35,9 +35,9 @@ class TimeColumn:
 
 
 def find_time_column(sample: Mapping[str, Sequence[str]], series: str) -> TimeColumn | None:
-    """Return the column of dates in a table, else one of numbers whose name says time; None where there is neither.
+    """Return the column of dates in a table, else one of numbers whose name says time.
 
-    `sample` are texts by column; `series` is the column that is not asked.
+    None where there is neither. `sample` are texts by column; `series` is not looked at.
     """
     others = {name: [text for text in texts if text.strip()] for name, texts in sample.items() if name != series}
     for name, texts in others.items():
@@ -50,7 +50,10 @@ def find_time_column(sample: Mapping[str, Sequence[str]], series: str) -> TimeCo
 
 
 def named_time_column(sample: Mapping[str, Sequence[str]], name: str) -> TimeColumn:
-    """Return the column that the user says is the time; ConfigError where there is none of that name."""
+    """Return the column that the user says is the time.
+
+    ConfigError where there is none of that name.
+    """
     if name not in sample:
         columns = ", ".join(sample)
         raise ConfigError([(f"dataset.time={name}", f"there is no column of that name, but {columns} (auto, none)")])
@@ -59,7 +62,10 @@ def named_time_column(sample: Mapping[str, Sequence[str]], name: str) -> TimeCol
 
 
 def times_of(file: TableFile, column: TimeColumn) -> NDArray[np.float64]:
-    """Read when each row of a file is: seconds since 1970, or the column's numbers; NaN where it does not say."""
+    """Read when each row of a file is.
+
+    Seconds since 1970, or the column's numbers; NaN where it does not say.
+    """
     if not column.dates:
         return file.read(Request([column.name], numbers={column.name: None})).columns[column.name].values
     read = file.read(Request([column.name], categories=[column.name])).columns[column.name]
@@ -80,7 +86,7 @@ def in_order(table: Table, file: TableFile, column: TimeColumn) -> Table:
 
 
 def time_span(file: TableFile, column: TimeColumn) -> tuple[str, str, str]:
-    """Return the first and the last moment of a file, and in which order its rows are, for a table."""
+    """Return the first and the last moment of a file, and the order of its rows."""
     times = times_of(file, column)
     steps = np.diff(times)
     if (steps >= 0).all():
@@ -97,10 +103,11 @@ def _ordered(column: Column, order: NDArray[np.int64]) -> Column:
 
 
 def order_of(table: Table, name: str, times: NDArray[np.float64], written: bool) -> NDArray[np.int64] | None:
-    """Return the rows (N,) in the order of their `times` (N,), which column `name` says; None where they are in it.
+    """Return the rows (N,) in the order of their `times` (N,); None where they are in it.
 
-    The times are dates where these are `written`, else numbers. Rows that are brought into order, gaps and moments that
-    come twice are told. InputError for a row without a time, and for moments that come twice among rows out of order.
+    Column `name` says the times, which are dates where these are `written`, else numbers. Rows that
+    are brought into order, gaps and moments that come twice are told. InputError for a row without
+    a time, and for moments that come twice among rows out of order.
     """
     _refuse_absent(table, name, times, written)
     steps = np.diff(times)
