@@ -367,7 +367,7 @@ class TableFile:
         only = request.only
         names = [name for name in header if name not in request.ignore and (only is None or name in only)]
         twice = [name for name in names if names.count(name) > 1]
-        if "" in names:
+        if "" in names and only is None:
             at = f"{self.path}:1: column {list(header).index('') + 1} has no name"
             raise InputError(f"{at}: give it one, or leave it out: dataset.ignore=['']")
         if twice:

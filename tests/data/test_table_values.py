@@ -519,3 +519,13 @@ def test_the_table_of_columns_tells_labels_apart_as_training_does(dltrain) -> No
     found = dltrain("check", "--data", "dataset=tabular", f"dataset.path={path}", "dataset.target=code", "--json")
     columns = {row["name"]: row for row in found.json["data"]["columns"]}
     assert (columns["code"]["distinct"], columns["code"]["example"]) == (3, "007")
+
+
+def test_a_nameless_column_of_moments_orders_a_series_and_is_none_itself() -> None:
+    """As pandas writes a table with an index of dates: the series is the only other column."""
+    moments = [f"2020-01-01 {i // 60:02}:{i % 60:02}:00" for i in range(100)]
+    rows = [f"{moment},{i % 7}" for i, moment in enumerate(moments)]
+    random.Random(0).shuffle(rows)
+    data = TimeSeries(table(",kW", rows), window=5)
+    values = (data.loaded.series * data.loaded.std + data.loaded.mean).round().tolist()
+    assert values == [i % 7 for i in range(100)]
