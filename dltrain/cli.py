@@ -163,12 +163,20 @@ def parse(argv: list[str]) -> tuple[Verb | None, Options, set[str]]:
         while verb and len(options.names) < verb.names and words and _is_name(words[0]):
             options.names.append(words.pop(0))
         options.overrides = words
+    refuse_late_verb(options.overrides)
     if options.multirun and verb is not VERBS["train"]:
         raise UsageError("-m runs a grid of trainings; it goes with no other verb")
     for flag, (name, what) in OWN_FLAGS.items():
         if flag in flags and "help" not in flags and verb is not VERBS[name]:
             raise UsageError(f"{what}; it goes with no other verb")
     return MULTIRUN if options.multirun else verb, options, flags
+
+
+def refuse_late_verb(overrides: list[str]) -> None:
+    """Raise UsageError for a verb among the settings: it would be taken for one of them."""
+    for word in overrides:
+        if word in VERBS:
+            raise UsageError(f"{word} is a verb, and comes first: dltrain {word} ...")
 
 
 def _is_setting(word: str) -> bool:

@@ -6,7 +6,7 @@ import dataclasses
 import inspect
 import re
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from dltrain.config.compose import Composed
@@ -16,6 +16,7 @@ from dltrain.config.policy import PACKAGES, locate, under
 from dltrain.config.quoting import typed_as_list, typed_as_text
 from dltrain.config.schema import (
     LONGEST,
+    Argument,
     arguments,
     close_matches,
     describe,
@@ -129,15 +130,7 @@ class _Checker:
         except UsageError as e:
             self.report(f"{path}.{TARGET}", node[TARGET], str(e))
             return
-        left = [
-            name
-            for name in node
-            if name not in (TARGET, PARTIAL, *taken) and f"{path}.{name}" not in self.composed.typed
-        ]
-        if left and f"{path}.{TARGET}" in self.composed.typed:
-            whole = shell_word(f"{path}={{{TARGET}: {node[TARGET]}}}")
-            why = f"takes no {', '.join(left)}, which the choice before it has; all of it is replaced by {whole}"
-            self.report(f"{path}.{TARGET}", node[TARGET], why)
+        if self.replaced_alone(node, path, taken):
             return
         for name, value in node.items():
             key = f"{path}.{name}"
@@ -160,6 +153,18 @@ class _Checker:
                 self.node(value, key, later=_is_called(taken[name].annotation))
             else:
                 self.value(key, value, taken[name].annotation)
+
+    def replaced_alone(self, node: dict[str, Any], path: str, taken: Mapping[str, Argument]) -> bool:
+        """Report a class that was typed without the rest of its choice, if it does not take the keys that are there."""
+        if f"{path}.{TARGET}" not in self.composed.typed:
+            return False
+        own = (TARGET, PARTIAL, *taken)
+        left = [name for name in node if name not in own and f"{path}.{name}" not in self.composed.typed]
+        if left:
+            whole = shell_word(f"{path}={{{TARGET}: {node[TARGET]}}}")
+            why = f"takes no {', '.join(left)}, which the choice before it has; all of it is replaced by {whole}"
+            self.report(f"{path}.{TARGET}", node[TARGET], why)
+        return bool(left)
 
     def without_optimizers(self, task: Any) -> Any:
         """The task's node but for the optimizers of its networks, which are checked like the one that they refine."""

@@ -269,6 +269,7 @@ def test_a_key_that_is_only_a_little_like_another_is_not_taken_for_it(typed: str
         (["val"], "`dltrain evaluate RUN split=val`"),
         (["yolo", "mode=train"], "`dltrain dataset=yolo dataset.path=FOLDER`"),
         (["evalute"], "`dltrain evaluate`"),
+        (["model=mlp", "check"], "check is a verb, and comes first: dltrain check ..."),
     ],
     ids=str,
 )
