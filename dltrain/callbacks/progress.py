@@ -48,7 +48,7 @@ class Progress(Callback):
                 self.draw(engine)
 
     def draw(self, engine: Engine) -> None:
-        """Redraw the bar: as many figures as the terminal has room for, whatever its width is by now."""
+        """Redraw the bar with as many figures as the terminal has room for by now."""
         batches = engine.stage.batches
         total = -(-batches.samples // batches.batch_size) or None
         if self.bar is None:

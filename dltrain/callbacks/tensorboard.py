@@ -41,8 +41,8 @@ excepthook = threading.excepthook
 class TensorBoard(Callback):
     """Writes event files in `tensorboard/` of the run's folder.
 
-    A job of a sweep has a folder of its own beside its run's, whose name says what was varied: TensorBoard
-    calls a run by the folder of its events.
+    A job of a sweep has a folder of its own beside its run's, whose name says what was varied:
+    TensorBoard calls a run by the folder of its events.
 
     Scalars are written as they are logged, before the first a batch of images as the network gets
     them; at the end of a stage and after the test the pictures and tables of a task; at the end the
@@ -88,7 +88,8 @@ class TensorBoard(Callback):
     def commands(self) -> list[str]:
         """Return the command that began the run and those that resumed it, each with its step."""
         manifest = self.run.read_json(MANIFEST)
-        resumed = [f"{one['command']}  # from step {one['step']}" for one in manifest.get("resumed", [])]
+        history = manifest.get("resumed", [])
+        resumed = [f"{one['command']}  # from step {one['step']}" for one in history]
         return [manifest.get("command", self.command), *resumed]
 
     @contextmanager
@@ -148,7 +149,7 @@ class TensorBoard(Callback):
                 self.writer.add_scalar(name, value, step)
 
     def finish(self, engine: Engine, test_scores: dict[str, Any], best: dict[str, float]) -> None:
-        """Write the test's figures and pictures, the graph, and the hyper-parameters beside what they led to."""
+        """Write the test's figures and pictures, the graph, and the hyper-parameters."""
         with self.surviving():
             self.show(test_scores, engine.step)
             self.graph(engine)
@@ -221,7 +222,7 @@ def without_write_errors(error: threading.ExceptHookArgs) -> None:
 
 
 def remove_hparams(path: Path) -> None:
-    """Take the hyper-parameters out of a file of events: TensorBoard would show the first ones for good.
+    """Take the hyper-parameters out of a file of events; TensorBoard keeps the first ones for good.
 
     A file is a row of records: the length of the event in 8 bytes and a checksum in 4, the event, a
     checksum in 4.

@@ -51,10 +51,15 @@ def chosen_options(composed: Composed) -> dict[str, Any]:
 
 def set_values(composed: Composed) -> dict[str, Any]:
     """Return the typed values, as far as they are other ones than those of the chosen options."""
-    choices = [text for key, text in composed.typed.items() if key in groups() and not is_node(text)]
+    choices = []
+    typed = []
+    for key, text in composed.typed.items():
+        if key in groups() and not is_node(text):
+            choices.append(text)
+        else:
+            typed.append(key.replace("/", "."))
     defaults = flatten(compose(choices).public)
     values = flatten(composed.public)
-    typed = [key.replace("/", ".") for key in composed.typed if key not in groups() or is_node(composed.typed[key])]
     found = {}
     for key, value in values.items():
         is_typed = any(key == one or key.startswith(f"{one}.") for one in typed)
@@ -69,6 +74,6 @@ def is_node(text: str) -> bool:
 
 
 def belongs(key: str) -> bool:
-    """Tell if a key says something of the experiment, not of its surroundings or of what builds it."""
+    """Tell if a key is of the experiment itself, not of its surroundings or of what builds it."""
     first, _, _ = key.partition(".")
     return first not in NOT_OF_THE_EXPERIMENT and not key.endswith(TARGET)

@@ -31,7 +31,8 @@ class UnknownTokens:
         """Return a line with the most frequent unknown tokens; empty where all are known."""
         if not self.counts:
             return ""
-        shown = ", ".join(f"{quoted(token)} ({count:,})" for token, count in self.counts.most_common(MAX_SHOWN))
+        frequent = self.counts.most_common(MAX_SHOWN)
+        shown = ", ".join(f"{quoted(token)} ({count:,})" for token, count in frequent)
         more = len(self.counts) - MAX_SHOWN
         rest = f" and {more:,} more" if more > 0 else ""
         return (

@@ -47,7 +47,10 @@ def mean(runs: Sequence[dict[int, float]]) -> Curve:
 
 
 def picture(groups: Mapping[str, Sequence[Path]], metrics: Sequence[str]) -> Pixels | None:
-    """Draw a diagram for each metric, one under the other, a line a group; None where no metric has two points."""
+    """Draw a diagram for each metric, one under the other, with a line for each group.
+
+    None where no metric has two points.
+    """
     drawn = []
     for metric in dict.fromkeys(metrics):
         curves = {}
@@ -62,7 +65,7 @@ def picture(groups: Mapping[str, Sequence[Path]], metrics: Sequence[str]) -> Pix
 
 
 def is_wide(curves: Mapping[str, Curve]) -> bool:
-    """Tell if the values are positive and so far apart that only a logarithmic axis shows them all."""
+    """Tell if all values are positive and too far apart for any but a logarithmic axis."""
     values = np.concatenate([ys for _, ys in curves.values()])
     return bool((values > 0).all()) and float(values.max()) > MAX_RATIO * float(values.min())
 
@@ -70,7 +73,10 @@ def is_wide(curves: Mapping[str, Curve]) -> bool:
 def stacked(pictures: Sequence[Pixels]) -> Pixels:
     """Return the pictures one under the other, on white where one is narrower."""
     width = max(picture.shape[1] for picture in pictures)
-    rows = [np.pad(p, ((0, 0), (0, width - p.shape[1]), (0, 0)), constant_values=255) for p in pictures]
+    rows = []
+    for picture in pictures:
+        missing = ((0, 0), (0, width - picture.shape[1]), (0, 0))
+        rows.append(np.pad(picture, missing, constant_values=255))
     return np.concatenate(rows)
 
 

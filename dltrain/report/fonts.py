@@ -20,7 +20,7 @@ from typing import Any
 log = logging.getLogger("dltrain")
 SUFFIXES = (".ttf", ".ttc", ".otf")
 MAX_FONT_FILES = 3000  # that are searched for a glyph
-PREFERRED = ("cjk", "wqy", "wenquan", "pingfang", "hiragino", "yugoth", "msyh", "malgun", "noto", "arial")
+PREFERRED = ("cjk", "wqy", "wenquan", "pingfang", "hiragino", "yugoth", "msyh", "malgun", "noto")
 NAMED_BY = ("LETTER ", "SYLLABLE ")  # what follows in a character's name is how it is said
 RIGHT_TO_LEFT = ("R", "AL")
 TRIED_SIZES = (11, 23)  # pixels, which a font has to come in
@@ -190,16 +190,26 @@ def text_width(text: str, size: int) -> int:
 
 
 def draw_text(
-    draw: Any, place: tuple[float, float], text: str, size: int, fill: str = "black", anchor: str = "l"
+    draw: Any,
+    place: tuple[float, float],
+    text: str,
+    size: int,
+    fill: str = "black",
+    anchor: str = "l",
 ) -> None:
-    """Draw one line of drawable `text` at `place`: (left, middle), or with the anchor m its middle, r its right end."""
+    """Draw one line of drawable `text`.
+
+    `place` is where it begins, in the middle of its height; with the anchor m it is the middle of
+    the text, with r its end.
+    """
     left, middle = place
     if anchor != "l":
         left -= text_width(text, size) / (2 if anchor == "m" else 1)
     for path, characters, from_right in runs_of(text):
         font = loaded(path, size)
         shown, direction = directed(characters, from_right)
-        draw.text((round(left), round(middle)), shown, fill=fill, font=font, anchor="lm", **direction)
+        start = (round(left), round(middle))
+        draw.text(start, shown, fill=fill, font=font, anchor="lm", **direction)
         left += font.getlength(shown, **direction)
 
 
@@ -236,7 +246,7 @@ def wrapped(text: str, width: int, size: int, max_lines: int) -> list[str]:
 
 
 def families(texts: list[str]) -> list[str]:
-    """Return the font families that matplotlib needs for drawable `texts`, in the order of preference."""
+    """Return the font families that matplotlib needs for drawable `texts`, the preferred first."""
     from matplotlib import font_manager
 
     names = ["DejaVu Sans"]

@@ -22,7 +22,7 @@ Pixels = NDArray[np.uint8]
 MARGIN = 4  # pixels between images
 CARD_WIDTH = 350  # pixels of a picture in TensorBoard
 CARD_TEXT = 11  # pixels of a text there
-MIN_WIDTH = 2 * CARD_WIDTH  # of a grid; TensorBoard leaves out pixels, which a text survives in twice its size
+MIN_WIDTH = 2 * CARD_WIDTH  # of a grid: TensorBoard leaves out pixels, so text needs twice its size
 MIN_SIDE = 84  # pixels of an image's longer side, as far as whole multiples go
 MAX_SIDE = 256  # an image of a larger one is made smaller
 MIN_SHORT_SIDE = 6  # pixels, so that an image of one row is seen
@@ -54,9 +54,9 @@ def grid(
     title: str = "",
     scale: tuple[str, str] | None = None,
 ) -> Pixels:
-    """Draw images (N, C, H, W) in 0..1 side by side, enlarged to about `min_side` pixels, each over its caption if any.
+    """Draw images (N, C, H, W) in 0..1 side by side, each over its caption if any.
 
-    One channel is shown in grey, three in color, of any other number the first. Where `columns` are
+    They are enlarged to about `min_side` pixels. One channel is shown in grey, three in color, of any other number the first. Where `columns` are
     not given there are as many as leave room for the captions. Over all stands the `title`, below
     all what the lowest and the highest color of the `scale` mean.
     """
@@ -79,7 +79,9 @@ def grid(
     written = [wrapped(text, side, size, MAX_CAPTION_LINES) for text in texts]
     heading = wrapped(title, width, size, MAX_TITLE_LINES) if title else []
     top = len(heading) * line + MARGIN * bool(heading)
-    cell_height = height + MARGIN + line * max(map(len, written), default=0) + MARGIN * bool(written)
+    cell_height = height + MARGIN
+    if written:
+        cell_height += line * max(map(len, written)) + MARGIN
     end = top + -(-len(pictures) // columns) * cell_height
     canvas = Picture.new("RGB", (width, end + (2 * line + MARGIN) * bool(scale)), "white")
     draw = ImageDraw.Draw(canvas)
@@ -120,7 +122,7 @@ def _longest_width(images: NDArray[np.uint8], min_side: int) -> int:
 
 
 def _enlarged(array: NDArray[np.uint8], min_side: int) -> Any:
-    """Return a picture of bytes (H, W, 3) whose longer side has about `min_side` pixels, or at most `MAX_SIDE`."""
+    """Return bytes (H, W, 3) as a picture; its longer side has `min_side` to `MAX_SIDE` pixels."""
     from PIL import Image as Picture
 
     height, width = array.shape[:2]
@@ -136,7 +138,7 @@ def _enlarged(array: NDArray[np.uint8], min_side: int) -> Any:
 
 
 def _text_size(width: int) -> int:
-    """Return the size of a text in a picture `width` pixels wide that can be read in TensorBoard."""
+    """Return the size of a text that can be read in TensorBoard, in a picture of this width."""
     return max(MIN_TEXT, round(CARD_TEXT * width / CARD_WIDTH))
 
 
@@ -161,13 +163,13 @@ def _fits(caption: str, room: int, size: int) -> bool:
 
 
 def heat_colors(heat: NDArray[Any]) -> NDArray[Any]:
-    """Return colors (..., 3) in 0..1 of numbers in 0..1: blue is 0, then green, yellow and red, which is 1."""
+    """Return colors (..., 3) in 0..1 of numbers in 0..1: blue is 0, then green, yellow, red is 1."""
     middles = np.array([3.0, 2.0, 1.0])
     return (1.5 - np.abs(4 * heat[..., None] - middles)).clip(0, 1)
 
 
 def _draw_scale(canvas: Any, draw: Any, top: int, size: int, ends: tuple[str, str]) -> None:
-    """Draw the color scale from `top` on: its lowest end's meaning, the colors, and its highest end's."""
+    """Draw the color scale from `top` on, with what its lowest and highest colors mean."""
     from PIL import Image as Picture
 
     texts = [drawable(end) for end in ends]
@@ -182,7 +184,8 @@ def _draw_scale(canvas: Any, draw: Any, top: int, size: int, ends: tuple[str, st
         draw_text(draw, (MARGIN, middle), texts[0], size)
         draw_text(draw, (canvas.width - MARGIN, middle), texts[1], size, anchor="r")
         return
-    strip = np.ascontiguousarray(np.repeat(strip, -(-canvas.width // bar), axis=1)[: size // 2, : canvas.width])
+    wide = np.repeat(strip, -(-canvas.width // bar), axis=1)
+    strip = np.ascontiguousarray(wide[: size // 2, : canvas.width])
     canvas.paste(Picture.fromarray(strip), (0, top + MARGIN))
     below = middle + size
     half = canvas.width // 2 - MARGIN
@@ -215,7 +218,8 @@ def heat_map(table: Table) -> Pixels:
         if layout.upright:
             _draw_upright(canvas, (middle, layout.top - MARGIN), name, layout.text)
         else:
-            draw_text(draw, (middle, layout.top - MARGIN - layout.text / 2), name, layout.text, anchor="m")
+            place = (middle, layout.top - MARGIN - layout.text / 2)
+            draw_text(draw, place, name, layout.text, anchor="m")
     return np.asarray(canvas)
 
 
@@ -287,7 +291,8 @@ def _texts(values: NDArray[Any]) -> list[list[str]]:
     columns = []
     for column in values.T:
         known = column[np.isfinite(column)]
-        whole = bool((known == np.round(known)).all()) and bool((np.abs(known) != 1).any() or not len(known))
+        only_ones = bool(len(known)) and bool((np.abs(known) == 1).all())
+        whole = bool((known == np.round(known)).all()) and not only_ones
         columns.append([_figure(value, whole) for value in column])
     return [list(row) for row in zip(*columns, strict=True)]
 
@@ -356,7 +361,7 @@ def _mixed(color: tuple[int, int, int], strength: float) -> tuple[int, int, int]
 
 
 def _figure(value: float, whole: bool) -> str:
-    """Write a number of a column that is all whole numbers, or to three digits; a dash where it is not known."""
+    """Write a number to three digits, or as a `whole` one; a dash where it is not known."""
     if value != value:
         return "-"
     if abs(value) == float("inf"):

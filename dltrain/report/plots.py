@@ -120,7 +120,8 @@ def points(value: Embedding, inches: tuple[float, float] = (5.0, 4.3)) -> Pixels
     """Draw vectors as points in a plane, colored by class.
 
     Of vectors of more than two numbers the plane is that of their first two principal components.
-    The first ten classes have a color each, all others are grey. Vectors that are not finite are left out.
+    The first ten classes have a color each, all others are grey. Vectors that are not finite are
+    left out.
     """
     figure, axes = _diagram(inches)
     vectors = value.vectors.float().cpu().numpy()
@@ -131,7 +132,8 @@ def points(value: Embedding, inches: tuple[float, float] = (5.0, 4.3)) -> Pixels
     others = kept >= NUM_COLORS
     if others.any():
         rest = len(value.names) - NUM_COLORS
-        axes.scatter(plane[others, 0], plane[others, 1], s=6, color="lightgrey", label=f"{rest} others")
+        grey = {"color": "lightgrey", "label": f"{rest} others"}
+        axes.scatter(plane[others, 0], plane[others, 1], s=6, **grey)
     for label, name in enumerate(value.names[:NUM_COLORS] or ("",)):
         chosen = kept == label
         axes.scatter(plane[chosen, 0], plane[chosen, 1], s=6, color=f"C{label}", label=_short(name))
@@ -156,9 +158,9 @@ def _plane(vectors: NDArray[Any]) -> NDArray[Any]:
 
 
 def fields(value: Grid, inches: float = 0.6) -> Pixels:
-    """Draw a plane of fields, each colored by its number with its mark over it; those without a number are grey.
+    """Draw a plane of fields, each colored by its number with its mark over it.
 
-    Of more than `MAX_MARKED` fields the colors alone are drawn.
+    Those without a number are grey. Of more than `MAX_MARKED` fields the colors alone are drawn.
     """
     height, width = value.values.shape
     inches = min(inches, MAX_INCHES / max(height, width))

@@ -93,19 +93,25 @@ def table(
     return "\n".join(tables)
 
 
-def _aligned(columns: Sequence[Sequence[str]], widths: Sequence[int], indent: str, right: frozenset[int]) -> str:
+def _aligned(
+    columns: Sequence[Sequence[str]],
+    widths: Sequence[int],
+    indent: str,
+    right: frozenset[int],
+) -> str:
     lines = []
     for row in zip(*columns, strict=True):
         wrapped = [_wrapped_cell(text, width) for text, width in zip(row, widths, strict=True)]
         for k in range(max(map(len, wrapped))):
             parts = [cell[k] if k < len(cell) else "" for cell in wrapped]
-            padded = [pad(p, w, i in right) for i, (p, w) in enumerate(zip(parts, widths, strict=True))]
+            pairs = enumerate(zip(parts, widths, strict=True))
+            padded = [pad(part, width, i in right) for i, (part, width) in pairs]
             lines.append((indent + GAP.join(padded)).rstrip())
     return "\n".join(lines)
 
 
 def _parts(columns: Sequence[Sequence[str]], room: int) -> list[list[int]]:
-    """Return which columns go into one table: all that fit in `room`, where each is as narrow as its longest word."""
+    """Return which columns go into one table: as many as fit in `room` at their narrowest."""
     needed = [max(map(_longest_word, column)) for column in columns]
     if len(columns) <= 2:
         return [list(range(len(columns)))]
@@ -149,7 +155,7 @@ def _wrapped_cell(text: str, width: int) -> list[str]:
 
 
 def cells(text: str) -> int:
-    """Return how many columns of a terminal `text` takes: two for a wide character, none for a combining one."""
+    """Return how many columns of a terminal `text` takes: wide characters two, combining ones none."""
     if text.isascii():
         return len(text)
     return sum(_cells_of(character) for character in text)
@@ -203,7 +209,10 @@ def wrap(text: str, width: int, hanging: str = "    ") -> str:
 
 
 def screen_width(stream: TextIO | None = None) -> int | None:
-    """Return how many columns the terminal of a stream, or of standard output, has; None where it is no terminal."""
+    """Return how many columns the terminal of a stream has; None where it is no terminal.
+
+    Without a stream it is that of standard output.
+    """
     stream = stream or sys.stdout
     if stream is None or not stream.isatty():
         return None
