@@ -56,9 +56,10 @@ def grid(
 ) -> Pixels:
     """Draw images (N, C, H, W) in 0..1 side by side, each over its caption if any.
 
-    They are enlarged to about `min_side` pixels. One channel is shown in grey, three in color, of any other number the first. Where `columns` are
-    not given there are as many as leave room for the captions. Over all stands the `title`, below
-    all what the lowest and the highest color of the `scale` mean.
+    They are enlarged to about `min_side` pixels. One channel is shown in grey, three in color, of
+    any other number the first. Where `columns` are not given there are as many as leave room for
+    the captions. Over all stands the `title`, below all what the lowest and the highest color of
+    the `scale` mean.
     """
     from PIL import Image as Picture
     from PIL import ImageDraw
