@@ -219,8 +219,8 @@ def heat_map(table: Table) -> Pixels:
         if layout.upright:
             _draw_upright(canvas, (middle, layout.top - MARGIN), name, layout.text)
         else:
-            place = (middle, layout.top - MARGIN - layout.text / 2)
-            draw_text(draw, place, name, layout.text, anchor="m")
+            above = (middle, layout.top - MARGIN - layout.text / 2)
+            draw_text(draw, above, name, layout.text, anchor="m")
     return np.asarray(canvas)
 
 
