@@ -12,7 +12,7 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from typing import BinaryIO, TextIO
+from typing import Any, TextIO
 
 CLOSED = OSError(errno.EBADF, "it is closed")
 
@@ -89,12 +89,9 @@ class SafeStream(io.TextIOBase):
     def encoding(self) -> str:  # type: ignore[override]
         return (self.stream.encoding if self.stream is not None else None) or "utf-8"
 
-    @property
-    def buffer(self) -> BinaryIO:
-        """The bytes below the text, as of any standard stream."""
-        if self.stream is None:
-            raise io.UnsupportedOperation("buffer")
-        return self.stream.buffer
+    def __getattr__(self, name: str) -> Any:
+        """Hand over what else the stream has: `buffer`, `name`, `reconfigure`."""
+        return getattr(self.stream, name)
 
 
 @contextmanager

@@ -131,3 +131,12 @@ def test_writing_goes_on_once_there_is_room(tmp_path: Path) -> None:
         stream.write("kept")
     assert path.read_text(encoding="utf-8") == "kept"
     assert stream.error is not None
+
+
+def test_the_rest_of_a_stream_is_there() -> None:
+    raw = io.BytesIO()
+    stream = SafeStream(io.TextIOWrapper(raw, encoding="utf-8"))
+    stream.buffer.write(b"bytes")
+    stream.reconfigure(line_buffering=True)
+    stream.write("text\n")
+    assert (raw.getvalue(), stream.encoding, stream.isatty()) == (b"bytestext\n", "utf-8", False)
