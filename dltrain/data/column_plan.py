@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -25,7 +26,8 @@ MIN_MOSTLY_DIFFERENT = 10  # different texts, in more than half of the rows, tha
 MAX_SHARE = 0.5  # of a category's values that are different ones
 MAX_SHOWN = 20  # names of columns in a line
 MAX_EXAMPLE_CHARS = 30
-TOTALS = frozenset({"total", "totals", "grand total", "subtotal", "sum", "summe", "gesamt", "insgesamt", "average"})
+TOTAL = re.compile(r"((grand |sub[- ]?)?totals?\b.{0,20}|sum|summe|gesamt|insgesamt|average|mean):?", re.IGNORECASE)
+MIN_FOOTER_COLUMNS = 3  # of a table whose last row may have a value in one of them alone
 
 
 @dataclass(frozen=True)
@@ -120,18 +122,41 @@ def listed(names: Sequence[str]) -> str:
     return ", ".join(names[:MAX_SHOWN]) + more
 
 
-def refuse_total(table: Table) -> None:
-    """Raise InputError for a last row that is the total of the others, and no row of its own."""
+def refuse_footer(table: Table) -> None:
+    """Raise InputError for a last row that is the total of the others, or a note below the table."""
     last = len(table) - 1
-    for column in table.columns.values():
-        if column.texts is None or last < 1 or column.values[last] < 0:
+    if last < 1:
+        return
+    present = [column for column in table.columns.values() if not _is_missing(column, last)]
+    if len(present) == 1 and len(table.columns) >= MIN_FOOTER_COLUMNS and _is_only_such_row(table):
+        raise InputError(
+            f"{table.where(last)}: the last row has a value in column '{present[0].name}' alone, "
+            "as a footer has: cut it off"
+        )
+    for column in present:
+        if column.texts is None:
             continue
-        text = column.texts[int(column.values[last])]
-        if text.strip().rstrip(":").lower() in TOTALS and (column.values == column.values[last]).sum() == 1:
+        text = column.texts[int(column.values[last])].strip()
+        is_only = (column.values == column.values[last]).sum() == 1
+        if is_only and TOTAL.fullmatch(text):
             raise InputError(
-                f"{table.where(last)}: the last row looks like the total of the others ({text!r} in column "
-                f"'{column.name}'): cut it off"
+                f"{table.where(last)}: the last row looks like the total of the others "
+                f"({text!r} in column '{column.name}'): cut it off"
             )
+
+
+def _is_only_such_row(table: Table) -> bool:
+    """Tell whether no row but the last has a value in one column alone."""
+    counts = np.zeros(len(table), dtype=np.int64)
+    for column in table.columns.values():
+        counts += ~column.missing()
+    return int((counts <= 1).sum()) == 1
+
+
+def _is_missing(column: Column, row: int) -> bool:
+    if column.texts is None:
+        return bool(np.isnan(column.values[row]))
+    return column.values[row] < 0 or column.means_missing(column.texts[int(column.values[row])])
 
 
 def end_of(table: Table, absent: NDArray[np.bool_]) -> str:

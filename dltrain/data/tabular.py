@@ -25,7 +25,7 @@ from dltrain.data.column_plan import (
     listing,
     plan_columns,
     planned_column,
-    refuse_total,
+    refuse_footer,
     tell,
 )
 from dltrain.data.column_reader import ColumnReader, DecimalMark, MissingValue, ThousandsMark
@@ -181,7 +181,7 @@ class Tabular:
             if self.is_other(table.digest):
                 warn_of_unknown(table, encoder)
         else:
-            refuse_total(table)
+            refuse_footer(table)
             planned = self.plan(table, rows[parts[0].numpy()])
             columns = [table.columns[c.name] for c in planned if c.used]
             encoder = Encoder.fit(table, columns, rows[parts[0].numpy()], self.missing, self.embed)

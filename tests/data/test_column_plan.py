@@ -235,6 +235,9 @@ def test_runs_of_before_know_no_indicators() -> None:
             ["9,Total,a"],
             "table.csv:42: the last row looks like the total of the others ('Total' in column 'z'): cut it off",
         ),
+        (["9,Total (n=40),a"], "table.csv:42: the last row looks like the total of the others ('Total (n=40)'"),
+        (["9,grand total,a"], "table.csv:42: the last row looks like the total of the others ('grand total'"),
+        ([",,b"], "table.csv:42: the last row has a value in column 'y' alone, as a footer has: cut it off"),
         (["9,r,"], "table.csv:42: the target 'y' is empty from here to the end (1 row, the last is table.csv:42)"),
         (
             ["9,r,", "8,r,"],
