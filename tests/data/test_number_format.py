@@ -61,7 +61,7 @@ def test_one_text_in_any_notation(text: str, number: float) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["", "-", "1-2", "--5", "2020-01-01", "01.02.2020", "1.2.3", "192.168.100.101", "A5", "$5$", "1 2"],
+    ["", "-", "1-2", "--5", "2020-01-01", "01.02.2020", "1.2.3", "192.168.100.101", "A5", "$5$", "1 2", "-(5)", "(-5)"],
 )
 def test_other_texts_are_no_numbers(text: str) -> None:
     assert split_number(text) is None

@@ -234,6 +234,17 @@ def test_a_missing_word_is_a_label_where_the_target_is_a_category() -> None:
     assert Tabular(path, "country", categorical=("country",)).spec.class_names == ("DE", "NA")
 
 
+def test_a_finished_run_leaves_out_the_same_rows_without_a_label() -> None:
+    """A dash among labels that are numbers means that there is none, also when the labels are known."""
+    path = table("x,y", [f"{i},{'-' if i == 7 else i % 2 + 1}" for i in range(60)])
+    trained = Tabular(path, "y", missing="drop", **ALL)
+    assert trained.spec.class_names == ("1", "2")
+    data = Tabular(path, "y", missing="drop", **ALL)
+    data.restore(json.loads(json.dumps(trained.description())))
+    assert torch.equal(data.loaded.targets, trained.loaded.targets)
+    assert len(data.loaded.targets) == 59
+
+
 def test_signs_are_labels() -> None:
     """Of the UCI credit approval data: the classes are + and -."""
     assert Tabular(table("x,y", [f"{i},{'+-'[i % 2]}" for i in range(60)]), "y").spec.class_names == ("+", "-")
@@ -468,7 +479,7 @@ def test_durations_are_seconds_in_whatever_unit_a_file_stores_them() -> None:
     stored = [pa.array([i * per for i in range(60)], pa.duration(unit)) for unit, per in (("s", 1), ("ns", 10**9))]
     runs = [Tabular(parquet(f"{i}.parquet", c=column, y=y), "y", **ALL) for i, column in enumerate(stored)]
     assert torch.equal(runs[0].loaded.inputs, runs[1].loaded.inputs)
-    assert runs[0].encoder.numbers[0].mean == 29.5
+    assert [run.encoder.numbers[0].mean for run in runs] == [29.5, 29.5]
     runs[0].restore(json.loads(json.dumps(runs[0].description())))
     rows = [sample.inputs for sample in runs[0].encode([Path("1.parquet")])]
     assert torch.equal(torch.stack([row for row in rows if row is not None]), runs[1].loaded.inputs)
