@@ -67,7 +67,7 @@ def grid(
     images = _as_bytes(pixels)
     texts = captions[: len(images)]
     if columns is None:
-        columns = _columns_for(texts, _longest_width(images, min_side) + MARGIN)
+        columns = _columns_for(texts, *_drawn_size(images, min_side))
         columns = max(1, min(columns, len(images)))
         min_side = max(min_side, min(MAX_SIDE, MIN_WIDTH // columns - MARGIN))
     columns = max(1, min(columns, len(images)))
@@ -117,9 +117,12 @@ def _as_bytes(pixels: Tensor) -> NDArray[np.uint8]:
     return shown
 
 
-def _longest_width(images: NDArray[np.uint8], min_side: int) -> int:
-    """Return how wide one of the images (N, H, W, 3), which are all alike, is drawn."""
-    return int(_enlarged(images[0], min_side).width) if len(images) else MIN_SIDE
+def _drawn_size(images: NDArray[np.uint8], min_side: int) -> tuple[int, int]:
+    """Return how wide and high one of the images (N, H, W, 3), which are all alike, is drawn."""
+    if not len(images):
+        return MIN_SIDE, MIN_SIDE
+    picture = _enlarged(images[0], min_side)
+    return int(picture.width), int(picture.height)
 
 
 def _enlarged(array: NDArray[np.uint8], min_side: int) -> Any:
@@ -143,12 +146,17 @@ def _text_size(width: int) -> int:
     return max(MIN_TEXT, round(CARD_TEXT * width / CARD_WIDTH))
 
 
-def _columns_for(captions: Sequence[str], cell_width: int) -> int:
-    """Return the most columns in which every caption has room."""
-    for columns in COLUMNS:
-        size = _text_size(columns * cell_width)
-        room = cell_width - MARGIN
-        if all(_fits(caption, room, size) for caption in captions):
+def _columns_for(captions: Sequence[str], width: int, height: int) -> int:
+    """Return the most columns in which every caption of images of this size has room.
+
+    Wide images, such as pairs, get fewer, so that they are no lower than others.
+    """
+    if not captions:
+        return COLUMNS[0]
+    for columns in COLUMNS[:-1]:
+        size = _text_size(columns * (width + MARGIN))
+        high_enough = columns * width <= COLUMNS[0] * height
+        if high_enough and all(_fits(caption, width, size) for caption in captions):
             return columns
     return COLUMNS[-1]
 

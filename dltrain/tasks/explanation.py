@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 NONE = "this network has no convolution with a map to look at"
+HEAT_SHARE = 0.7  # of a picture's color; the image is the rest
 NO_EVIDENCE = "no positive evidence"
 CAM_TITLE = "HiResCAM: evidence for the predicted class"
 CAM_SCALE = ("none", "most in its image")
@@ -119,10 +120,13 @@ def stretched(pictures: Tensor) -> Tensor:
 
 
 def overlaid(pixels: Tensor, heat: Tensor) -> Tensor:
-    """Return images (B, 3, H, W) in 0..1 under half of their heat (B, H, W): blue is 0, then green, yellow, red is 1."""
+    """Return images (B, 3, H, W) in 0..1 under their heat (B, H, W): blue is 0, then green, yellow, red is 1.
+
+    The colors make up `HEAT_SHARE` of each pixel.
+    """
     middles = torch.tensor([3.0, 2.0, 1.0], device=heat.device).view(1, 3, 1, 1)
     colors = (1.5 - (4 * heat.unsqueeze(1) - middles).abs()).clamp(0, 1)
-    return (pixels + colors) / 2
+    return (1 - HEAT_SHARE) * pixels + HEAT_SHARE * colors
 
 
 def colored(pixels: Tensor) -> Tensor:

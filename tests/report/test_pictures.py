@@ -81,6 +81,14 @@ def test_there_are_as_many_columns_as_captions_leave_room_for() -> None:
     assert columns[-1] == 3, "never fewer"
 
 
+def test_pairs_of_images_are_as_high_as_single_ones() -> None:
+    single, pair = (grid(torch.zeros(16, 1, 28, width), ["2 → 9"] * 16) for width in (28, 56))
+    heights = [int((p[:, :20] < 128).all(axis=2).any(axis=1).argmin()) for p in (single, pair)]
+    assert heights[1] * CARD_WIDTH / pair.shape[1] >= heights[0] * CARD_WIDTH / single.shape[1] - 2
+    plain = grid(torch.zeros(16, 1, 28, 56))
+    assert len(blank_runs((plain[:10] < 128).all(axis=2).any(axis=0))) == 7, "rows of eight belong together"
+
+
 def test_a_caption_of_several_lines_has_room_for_all_of_them() -> None:
     images = torch.ones(2, 3, 84, 84)
     one, three = (grid(images, (caption, "cat"), 2).shape[0] for caption in ("a", "0.5 cat\n0.3 dog\n0.2 owl"))
