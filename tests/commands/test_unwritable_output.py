@@ -126,7 +126,11 @@ def test_a_full_disk_is_told_and_leaves_what_was_there(tmp_path: Path, monkeypat
         def close(self) -> None:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
+    def refuse(path: Path, missing_ok: bool = False) -> None:
+        raise READ_ONLY
+
     monkeypatch.setattr(Path, "open", lambda *args, **kwargs: Full())
+    monkeypatch.setattr(Path, "unlink", refuse)
     with pytest.raises(UsageError) as raised, replacing(path, "--out x.csv") as file:
         file.write("after")
     assert str(raised.value) == "--out x.csv: cannot be written (No space left on device)"
