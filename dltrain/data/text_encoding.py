@@ -32,6 +32,15 @@ OTHER_FILES = {  # by how they begin
 }
 MIN_UTF8_SHARE = 0.8  # of the bytes beyond ASCII of a file that is UTF-8 but for mistakes
 MIN_WESTERN_SHARE = 0.6  # of the letters beyond ASCII that stand within words of ASCII letters
+LARGER = {  # encodings with the same characters and more
+    "shift_jis": "cp932",
+    "euc_kr": "cp949",
+    "gb2312": "gb18030",
+    "gbk": "gb18030",
+    "big5": "big5hkscs",
+    "iso8859-1": "cp1252",
+    "ascii": "cp1252",
+}
 COMMON = "latin-1, cp1252, cp1251, utf-16, gb18030, shift_jis"
 
 
@@ -175,7 +184,7 @@ def _refusal(content: bytes, at: int, name: object, encoding: str, key: str) -> 
     upper = encoding.upper().removesuffix("-SIG")
     before = content[:at].decode(encoding, errors="ignore")
     line = before.count("\n") + 1 if "\n" in before else before.count("\r") + 1
-    guess = guess_encoding(content, at)
+    guess = _that_fits(guess_encoding(content, at), content, encoding)
     if content[at : at + 1] == b"\0" and guess is None:
         return InputError(f"{name}:{line}: there is a NUL byte (byte {at + 1} of the file): the file is no text")
     where = f"{name}:{line}: the text is not {upper}: byte {at + 1} of the file is 0x{content[at]:02x}"
@@ -190,6 +199,19 @@ def _refusal(content: bytes, at: int, name: object, encoding: str, key: str) -> 
     reading = _reading(content, at, guess)
     seen = f", which reads {reading!r} there" if reading else ""
     return InputError(f"{where}; {key}={guess}{also} may be right{seen}; if not, another, or save it as UTF-8")
+
+
+def _that_fits(guess: str | None, content: bytes, refused: str) -> str | None:
+    """Return `guess`, or its larger relative where the content has characters that it lacks."""
+    for name in (guess, LARGER.get(_canonical(refused)), LARGER.get(guess or "")):
+        if name is None or _canonical(name) == _canonical(refused):
+            continue
+        try:
+            content.decode(name)
+        except UnicodeDecodeError:
+            continue
+        return name
+    return None if guess is not None and _canonical(guess) == _canonical(refused) else guess
 
 
 def _reading(content: bytes, at: int, encoding: str) -> str:
@@ -265,10 +287,11 @@ def _guess_east_asian(sample: bytes) -> str | None:
     packed = _decoded_whole(sample, "euc_jp")
     if packed and _share(packed, kana) > 0.2:
         return "euc_jp"
-    korean = _decoded_whole(sample, "euc_kr")
-    if korean and _share(korean, hangul) > 0.9:
-        return "euc_kr"
     pairs = re.findall(rb"[\x81-\xfe][\x40-\xfe]", sample)
+    korean = _decoded_whole(sample, "cp949")
+    syllables = sum(0xB0 <= pair[0] <= 0xC8 and pair[1] >= 0xA1 for pair in pairs)  # in daily use
+    if korean and _share(korean, hangul) > 0.9 and syllables > 0.6 * len(pairs):
+        return "euc_kr"
     traditional = _decoded_whole(sample, "big5")
     low = sum(pair[1] < 0x80 for pair in pairs)  # second bytes that simplified Chinese seldom has
     if traditional and low > 0.15 * len(pairs) and _share(traditional, han) > 0.7:

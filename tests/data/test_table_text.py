@@ -80,6 +80,23 @@ def test_what_is_not_utf8_is_refused_with_line_byte_and_a_guess(
     assert decode(content, "f.csv", encoding) == text
 
 
+@pytest.mark.parametrize(
+    ("text", "encoding", "named", "larger"),
+    [
+        ("名前,番号\nたろう,①\n", "cp932", "shift_jis", "cp932"),
+        ("이름,도시\n똠방각하,서울\n", "cp949", "euc_kr", "cp949"),
+        ("姓名,城市\n镕基,北京\n", "gb18030", "gb2312", "gb18030"),
+    ],
+)
+def test_a_larger_encoding_is_named_where_the_usual_one_lacks_a_character(
+    text: str, encoding: str, named: str, larger: str
+) -> None:
+    for given in (None, named):
+        with pytest.raises(InputError) as raised:
+            decode(text.encode(encoding), "f.csv", given)
+        assert f"dataset.encoding={larger} may be right" in str(raised.value)
+
+
 def test_no_text_is_read_wrongly_without_a_word(caplog: pytest.LogCaptureFixture) -> None:
     """UTF-8 under another name, a mark that says another encoding, latin-1 that is cp1252, UTF-16 without a mark."""
     caplog.set_level(logging.WARNING, "dltrain")
