@@ -191,6 +191,9 @@ def build(
     direction.value = watched_direction(task, config, trainer)
     if beginning:
         beginning.take_over(task)
+    if trainer.on_oom == "halve" and data.spec.continues:
+        why = "a state is carried from batch to batch, and no part of one can go on with it: on_oom=stop, or a smaller"
+        raise ConfigError([("trainer.on_oom=halve", f"dataset.stream=true: {why} dataset.batch_size")])
     device.choose_threads(most_flops(task, data.spec, samples))
     device.place(task)
     return Experiment(config, device, data, task, trainer, settings["callbacks"])

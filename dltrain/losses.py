@@ -123,7 +123,11 @@ def training_mean(loss: nn.Module, outputs: Tensor, targets: Tensor) -> tuple[Te
     if isinstance(loss, Weighted) and loss.class_weights is not None:
         total, _ = loss.sums(outputs, targets)
         return total / (len(targets) * loss.mean_weight), len(targets)
-    return loss(outputs, targets), sample_weight(loss, targets)
+    weight = sample_weight(loss, targets)
+    mean = loss(outputs, targets)
+    if isinstance(weight, Tensor):  # the mean over nothing is NaN
+        mean = torch.where(weight > 0, mean, 0)
+    return mean, weight
 
 
 def evaluation_sum(loss: nn.Module, outputs: Tensor, targets: Tensor) -> Tensor:
@@ -136,7 +140,7 @@ def evaluation_sum(loss: nn.Module, outputs: Tensor, targets: Tensor) -> Tensor:
         total, weight = loss.sums(outputs, targets)
     else:
         weight = torch.as_tensor(sample_weight(loss, targets), device=outputs.device)
-        total = loss(outputs, targets) * weight
+        total = torch.where(weight > 0, loss(outputs, targets) * weight, 0)  # the mean over nothing is NaN
     return torch.stack([total.detach().float(), weight.float()])
 
 

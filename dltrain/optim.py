@@ -115,7 +115,7 @@ class Optim:
         """Count a loss of this weight; return which part of the step's mean it is expected to be."""
         if self.expected_weight is None:
             whole_batch = weight / self.share
-            self.expected_weight = self.accumulate * whole_batch
+            self.expected_weight = positive(self.accumulate * whole_batch)
             self.weight = self.pending * whole_batch  # 0, but in a checkpoint of version 0.1
         self.weight = self.weight + weight
         return weight / self.expected_weight
@@ -135,7 +135,7 @@ class Optim:
         """Make the gathered gradient that of the weighted mean: losses may weigh more or less than expected."""
         if self.expected_weight is None:
             return
-        factor = self.expected_weight / self.weight
+        factor = self.expected_weight / positive(self.weight)
         if isinstance(factor, float) and abs(factor - 1) < 1e-6:
             return
         for p in self.params:
@@ -277,3 +277,10 @@ class Optim:
             else:
                 p.grad = None if grad is None else self._like(p, grad)
         self._copy(self.averages, state["averages"])
+
+
+def positive(weight: float | Tensor) -> float | Tensor:
+    """Return a weight that is to be divided by, or 1 for 0: losses of nothing have a gradient of 0."""
+    if isinstance(weight, Tensor):
+        return torch.where(weight > 0, weight, 1)
+    return weight or 1.0

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from dltrain import build
 from dltrain.config.compose import compose
 from dltrain.config.groups import groups
-from dltrain.losses import CrossEntropy, Focal, Huber
+from dltrain.losses import CrossEntropy, Focal, Huber, evaluation_sum, mean_over, training_mean
 
 K = 5
 HARD = torch.tensor([0, 4, 2, 2, 1, 3])  # (B,)
@@ -220,6 +220,23 @@ def test_balanced_class_weights_need_classes(dltrain) -> None:
     outcome = dltrain("dataset=diabetes", "loss=cross_entropy", "loss.class_weights=balanced")
     assert outcome.code == 2
     assert "class_weights=balanced" in outcome.err
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 12])
+def test_samples_that_torch_leaves_out_count_nothing(size: int) -> None:
+    """Means are over the samples that are kept, also where a batch has none: its own mean is NaN."""
+    loss = nn.CrossEntropyLoss(ignore_index=0)
+    logits = torch.randn(12, K, generator=torch.Generator().manual_seed(1), requires_grad=True)
+    targets = torch.tensor([0, 0, 0, 1, 2, 0, 4, 4, 0, 0, 0, 0])
+    pairs = list(zip(logits.split(size), targets.split(size), strict=True))
+    whole = loss(logits, targets)
+    assert mean_over([evaluation_sum(loss, z, y) for z, y in pairs]) == pytest.approx(float(whole.detach()), rel=1e-6)
+    parts = [training_mean(loss, z, y) for z, y in pairs]
+    assert sum(int(weight) for _, weight in parts) == 4
+    total = sum(mean * weight for mean, weight in parts) / 4
+    (found,) = torch.autograd.grad(total, logits, retain_graph=True)
+    (expected,) = torch.autograd.grad(whole, logits)
+    assert torch.allclose(found, expected, atol=1e-7)
 
 
 def test_huber_delta_is_where_the_square_ends() -> None:

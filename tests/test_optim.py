@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -104,6 +105,23 @@ def test_an_incomplete_window_is_flushed_as_the_mean_of_what_is_in(arrived: int)
     assert (parts.updates, parts.pending) == (whole.updates, 0)
     parts.flush()
     assert parts.updates == whole.updates
+
+
+@pytest.mark.parametrize("weighed", [float, torch.tensor], ids=["number", "tensor"])
+def test_losses_of_nothing_count_nothing(weighed: Callable[[int], float | Tensor]) -> None:
+    """A window may begin or end with a batch without a pair of words, or hold no other."""
+    small, large = network(), network()
+    parts, whole = Optim(small, plain(), accumulate=3), Optim(large, plain())
+    nothing = lambda: (small(X) * 0).sum()  # noqa: E731
+    parts.update(nothing(), weight=weighed(0))
+    parts.update(loss_of(small), weight=weighed(12))
+    parts.update(nothing(), weight=weighed(0))
+    whole.update(loss_of(large))
+    assert_equal(weights(small), weights(large), atol=1e-6)
+    for _ in range(3):
+        parts.update(nothing(), weight=weighed(0))
+    assert parts.updates == 2
+    assert_equal(weights(small), weights(large), atol=1e-6)
 
 
 # What is owned, what is measured ----------------------------------------------------------------------------------

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from dltrain.engine import Callback, Mean, Metrics, Stage
 from dltrain.errors import DltrainError
+from dltrain.optim import positive
 
 log = logging.getLogger("dltrain")
 
@@ -96,7 +97,7 @@ def together(means: Sequence[Tensor | Mean]) -> Mean:
     parts = [mean for mean in means if isinstance(mean, Mean)]
     weight = sum(part.weight for part in parts)
     total: Any = sum(part.value * part.weight for part in parts)
-    return Mean(total / weight, weight)
+    return Mean(total / positive(weight), weight)
 
 
 def split(batch: Any, parts: int) -> Iterator[Any]:

@@ -33,6 +33,8 @@ FOLDERS = ("paths.data", "paths.output")
 OPTIMIZERS = "optimizers"  # of a task: settings of single networks over the shared optimizer
 CALLED_LATER = ("optimizer", "schedule")  # groups whose choice is called by the task, when there is a model
 AS_NUMBER = "a number: KEY='${oc.decode:${oc.env:NAME}}'"
+BY_CLASS = "a configuration holds no tensors: loss=cross_entropy takes loss.class_weights=[NUMBER, ...], one a class"
+TENSORS = {"loss.weight": BY_CLASS, "loss.pos_weight": BY_CLASS}  # of torch's losses, as their users write them
 PACKAGES_OF = {  # where what a group chooses from is defined, as far as it is not the user's
     "dataset": ("dltrain.data",),
     "model": ("dltrain.models", "torch.nn", "torchvision"),
@@ -119,7 +121,8 @@ class _Checker:
     def node(self, node: Any, path: str, later: bool = False) -> None:
         """One node against its target's signature; `later`: what it builds may be called later, by `_partial_`."""
         if not isinstance(node, dict) or TARGET not in node:
-            self.report(path, node, f"expected a choice with a {TARGET} (dltrain list {path.split('.')[0]})")
+            why = f"expected a choice with a {TARGET} (dltrain list {path.split('.')[0]})"
+            self.report(path, node, TENSORS.get(path, why))
             return
         try:
             target = locate(str(node[TARGET]), self.plugins)
@@ -267,6 +270,9 @@ class _Checker:
                 what = self.composed.typed.get(source, f"{source}=[{regularizer}]")
                 self.problems.append((what, f"{regularizer} needs a {destination}; {group}={option} has none"))
         loss = locate(self.config["loss"][TARGET], self.plugins)
+        if under(loss.__module__, ["torch"]) and self.config["loss"].get("reduction", "mean") != "mean":
+            why = "the loss has to be the mean over a batch: training and evaluation average it over batches"
+            self.report("loss.reduction", self.config["loss"]["reduction"], f"{why}; leave it out")
         mixers = self.mixers()
         if mixers and not getattr(loss, "soft_targets", True):
             why = f"{mixers[0]} mixes targets into shares of the classes; this loss takes none: loss=cross_entropy does"

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import islice
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
@@ -31,6 +32,7 @@ log = logging.getLogger("dltrain")
 PIECE = 100_000  # characters that are tokenized at once
 STAND_IN = 64  # tokens of a vocabulary where no text is named: for debug=smoke
 FAKE_BATCHES = 4
+EVALUATION_PLACES = 64  # in which a streamed text is read at once, whatever the batch size
 PARTS = ("train", "val", "test")
 
 
@@ -217,6 +219,51 @@ class Blocks:
     def load_state_dict(self, state: dict[str, Any]) -> None: ...
 
 
+class Streams:
+    """Evaluation batches of one long text (N,), as those of `Blocks`, for a network that carries its state.
+
+    The text is read in `EVALUATION_PLACES` places at once, of which a batch has as many as fit into it: so
+    the scores do not depend on the batch size. A place is read to its end before the next ones are begun,
+    and no block is left out. A batch has the same places as the one before it, or the first of them.
+    """
+
+    def __init__(self, tokens: Tensor, length: int, batch_size: int) -> None:
+        self.tokens = tokens
+        self.length = length
+        self.samples = max(0, (len(tokens) - 1) // length)
+        self.places = min(EVALUATION_PLACES, self.samples)
+        self.batch_size = max(1, min(batch_size, self.places))
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self.numbers())
+
+    def numbers(self) -> Iterator[tuple[int, Tensor]]:
+        """Yield how far on a batch is from where its places begin, and the numbers of its blocks (B,)."""
+        if not self.samples:
+            return
+        shortest, longer = divmod(self.samples, self.places)
+        places = torch.arange(self.places)
+        begins = places * shortest + places.clamp(max=longer)
+        sizes = shortest + (places < longer).long()
+        for some, count in zip(begins.split(self.batch_size), sizes.split(self.batch_size), strict=True):
+            for position in range(int(count.max())):
+                yield position, some[count > position] + position
+
+    def epoch(self, number: int, start: int = 0) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        device = self.tokens.device
+        steps = torch.arange(self.length + 1, device=device)
+        for position, numbers in islice(self.numbers(), start, None):
+            starts = (numbers * self.length).to(device)
+            rows = self.tokens[starts.unsqueeze(1) + steps].long()
+            fresh = torch.full((len(rows),), position == 0, device=device)
+            yield rows[:, :-1], rows[:, 1:], fresh
+
+    def state_dict(self) -> dict[str, Any]:
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None: ...
+
+
 class LanguageModeling:
     """Text to be continued, from the file or folder `path` (or from a `source`), a token after the other.
 
@@ -319,9 +366,13 @@ class LanguageModeling:
             return ""
         return f"the last {100 * self.test_fraction:g} % of the text, dataset.test_fraction"
 
-    def split(self, part: str, batch_size: int, seed: int | None) -> Blocks:
+    def split(self, part: str, batch_size: int, seed: int | None) -> Blocks | Streams:
         tokens = self.loaded.parts[part].to(self.device)
-        blocks = Blocks(tokens, self.length, batch_size, seed, self.stream)
+        blocks: Blocks | Streams
+        if self.stream and seed is None:
+            blocks = Streams(tokens, self.length, batch_size)
+        else:
+            blocks = Blocks(tokens, self.length, batch_size, seed, self.stream)
         if not blocks.samples and (part == "train" or len(tokens)):
             raise InputError(
                 f"the {part} text has {len(tokens):,} tokens: too few for a block of dataset.length={self.length} "
@@ -330,15 +381,15 @@ class LanguageModeling:
         return blocks
 
     @cached_property
-    def train(self) -> Blocks:
+    def train(self) -> Blocks | Streams:
         return self.split("train", self.batch_size, self.seed)
 
     @cached_property
-    def val(self) -> Blocks:
+    def val(self) -> Blocks | Streams:
         return self.split("val", self.eval_batch_size, None)
 
     @cached_property
-    def test(self) -> Blocks:
+    def test(self) -> Blocks | Streams:
         return self.split("test", self.eval_batch_size, None)
 
     @property

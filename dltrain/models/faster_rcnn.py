@@ -246,6 +246,24 @@ class FasterRCNN(nn.Module):
         """Return the losses of both networks, from anchors and proposals that are drawn as in
         training.
 
+        Training takes means over what is drawn in a batch. Otherwise they are means over images, one
+        after the other, so that they and what is drawn do not depend on the size of the batches.
+        """
+        if self.training:
+            return self.batch_losses(features, images, targets)
+        found = [
+            self.batch_losses(
+                {name: maps[i : i + 1] for name, maps in features.items()},
+                ImageList(images.tensors[i : i + 1], images.image_sizes[i : i + 1]),
+                targets[i : i + 1],
+            )
+            for i in range(len(targets))
+        ]
+        return {name: torch.stack([losses[name] for losses in found]).nanmean() for name in found[0]}
+
+    def batch_losses(self, features: dict[str, Tensor], images: ImageList, targets: Tensor) -> dict[str, Tensor]:
+        """Return the losses of both networks over what is drawn in a batch.
+
         Objects that do not count, as difficult ones, are neither objects nor background: anchors
         and proposals that lie in them are left out, unless they are of an object that counts.
         """

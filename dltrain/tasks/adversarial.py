@@ -14,6 +14,7 @@ from dltrain.engine import Direction, Stage, Task
 from dltrain.optim import Optim
 from dltrain.tasks.directions import better
 from dltrain.tasks.many_classes import most_different
+from dltrain.tasks.noise import InBlocks, normal
 from dltrain.tasks.pixels import Pixels
 from dltrain.types import Data, Fraction, Image, NonNegative, PositiveInt, Table
 
@@ -184,11 +185,11 @@ class Adversarial(Task):
     @torch.no_grad()
     def evaluate(self, batches: Iterable[tuple[Tensor, Tensor]]) -> dict[str, Any]:
         """Real and generated images, as many of each, against each other; and a grid of samples."""
-        generator = rng.keyed(1)  # the same noise in every epoch
+        draw = InBlocks(normal(rng.keyed(1)))  # the same noise in every epoch
         columns: dict[str, list[Tensor]] = {}
         for inputs, classes in batches:
             real, told = self.centred(inputs), self.told(classes)
-            noise = torch.randn(len(real), self.model.latent_size, generator=generator).to(real.device)
+            noise = draw((len(real), self.model.latent_size)).to(real.device)
             fake = self.model.generate(noise, told).float()
             for name, images in (("real", real), ("fake", fake)):
                 columns.setdefault(f"{name}_score", []).append(self.probability(self.model(images, told)))

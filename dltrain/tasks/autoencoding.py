@@ -14,6 +14,7 @@ from dltrain.engine import Direction, Stage, Task
 from dltrain.metrics import LinearCodes
 from dltrain.optim import Optim
 from dltrain.tasks.directions import better
+from dltrain.tasks.noise import Draw, InBlocks, normal, uniform
 from dltrain.tasks.pixels import Pixels
 from dltrain.types import Data, Embedding, Fraction, Image, NonNegative
 
@@ -101,29 +102,28 @@ class Autoencoding(Task):
             mode=better(self, self.watch, self.mode),
         )
 
-    def corrupted(self, images: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """Return what the encoder sees of `images`; without a `generator` the run's own draws it."""
-        if not (self.noise or self.masking):
-            return images
-        generator = generator or rng.torch_stream(STREAM, images.device)
-        device = generator.device
+    def corrupted(self, images: Tensor, noise: Draw | None = None, mask: Draw | None = None) -> Tensor:
+        """Return what the encoder sees of `images`; without `noise` and `mask` the run's own generator draws it."""
         if self.noise:
-            noise = torch.randn(images.shape, generator=generator, device=device).to(images.device)
-            images = torch.add(images, noise, alpha=self.noise)
+            noise = noise or normal(rng.torch_stream(STREAM, images.device))
+            images = torch.add(images, noise(images.shape).to(images.device), alpha=self.noise)
         if self.masking:
-            images = images * (torch.rand(images.shape, generator=generator, device=device) >= self.masking).to(images)
+            mask = mask or uniform(rng.torch_stream(STREAM, images.device))
+            images = images * (mask(images.shape).to(images.device) >= self.masking).to(images)
         return images
 
-    def objective(self, images: Tensor, codes: Tensor) -> dict[str, Tensor]:
-        """The `loss`, and of a variational model its two terms, from what the encoder made of `images`."""
+    def objective(self, images: Tensor, codes: Tensor, draw: Draw | None = None) -> dict[str, Tensor]:
+        """Return the `loss`, and of a variational model its two terms, from what the encoder made of `images`.
+
+        The codes of a variational model come from `draw`, without it from the run's own generator.
+        """
         if not self.model.variational:
             loss = self.distance(self.model.decode(codes), images)
             return {"loss": loss + self.sparsity * codes.float().abs().sum(1).mean() if self.sparsity else loss}
         mean, log_variance = codes.float().chunk(2, dim=1)
         divergence = kl_from_standard_normal(mean, log_variance).mean()
-        generator = rng.torch_stream(STREAM, mean.device)
-        noise = torch.randn(mean.shape, device=mean.device, generator=generator)
-        drawn = mean + noise * (0.5 * log_variance).exp()  # the reparameterization
+        draw = draw or normal(rng.torch_stream(STREAM, mean.device))
+        drawn = mean + draw(mean.shape) * (0.5 * log_variance).exp()  # the reparameterization
         reconstruction = self.distance(self.model.decode(drawn), images)
         loss = reconstruction + self.beta * divergence
         if self.sparsity:
@@ -151,14 +151,17 @@ class Autoencoding(Task):
         sums: dict[str, Tensor] = {}
         codes, labels, linear = [], [], self.linear.begin()
         first: Tensor | None = None
-        count, generator = 0, rng.keyed(1)  # the same corruption in every epoch
+        count = 0
+        noise = InBlocks(normal(rng.keyed(1)))  # the same corruption in every epoch
+        mask = InBlocks(uniform(rng.keyed(1)))
+        draw = InBlocks(normal(rng.torch_stream(STREAM, self.prior.device))) if self.model.variational else None
         for inputs, targets in batches:
             images = self.pixels(inputs)
             linear.update(images)
             encoded = self.model.encode(images)
-            parts = {**self.objective(images, encoded), "error": squared_error(self.rebuilt(encoded), images)}
+            parts = {**self.objective(images, encoded, draw), "error": squared_error(self.rebuilt(encoded), images)}
             if self.noise or self.masking:
-                seen = self.corrupted(images, generator)
+                seen = self.corrupted(images, noise, mask)
                 parts["denoised_error"] = squared_error(self.rebuilt(self.model.encode(seen)), images)
                 parts["corrupted_error"] = squared_error(seen.clamp(0, 1), images)
             for name, value in parts.items():
@@ -181,7 +184,7 @@ class Autoencoding(Task):
         """Rows of images over their reconstructions; of a variational model also images from the prior and walks between
         the codes of neighbours."""
         corrupt = bool(self.noise or self.masking)
-        seen = self.corrupted(images, rng.keyed(1)) if corrupt else images
+        seen = self.corrupted(images, InBlocks(normal(rng.keyed(1))), InBlocks(uniform(rng.keyed(1))))
         rebuilt = self.rebuilt(self.model.encode(seen))
         rows = [images, seen.clamp(0, 1), rebuilt] if corrupt else [images, rebuilt]
         lines = [line for lines in zip(*(r.split(COLUMNS) for r in rows), strict=True) for line in lines]

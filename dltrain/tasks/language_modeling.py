@@ -100,6 +100,12 @@ class LanguageModeling(Task):
         if state.shape == self.state.shape:
             self.state.copy_(state)
 
+    def carried(self, state: Tensor | None, fresh: Tensor) -> Tensor | None:
+        """Return the state that an evaluation goes on from, for the rows that it has still."""
+        if state is None or not self.data.spec.continues or state.shape[2] < len(fresh):
+            return None
+        return self.resumed(state[:, :, : len(fresh)], fresh)
+
     @staticmethod
     def resumed(state: Tensor, fresh: Tensor) -> Tensor:
         """The state (L, P, B, H) without that of the rows that begin anew."""
@@ -118,8 +124,7 @@ class LanguageModeling(Task):
         first: Tensor | None = None
         for tokens, following, fresh in batches:
             first = tokens[:1] if first is None else first
-            carried = state is not None and state.shape[2] == len(tokens) and self.data.spec.continues
-            logits, state = self.model(tokens, self.resumed(state, fresh) if carried and state is not None else None)
+            logits, state = self.model(tokens, self.carried(state, fresh))
             sums.append(evaluation_sum(self.loss, logits.flatten(0, 1), following.flatten()))
             del logits  # of a large vocabulary, two batches' would take twice the memory
             count += following.numel()

@@ -23,6 +23,7 @@ from dltrain.optim import Optim
 from dltrain.optimizers.adam import adam
 from dltrain.rng import keyed
 from dltrain.tasks.autoencoding import Autoencoding, kl_from_standard_normal, squared_error
+from dltrain.tasks.noise import InBlocks, normal, uniform
 
 
 def images(scaling: Any = "unit") -> InMemory:
@@ -161,11 +162,12 @@ def test_it_learns_without_labels() -> None:
 
 def test_corruption_is_seen_by_the_encoder_only() -> None:
     x = torch.full((200, 1, 8, 8), 0.5)
-    noisy, masked = made(noise=0.2).corrupted(x, keyed(1)), made(masking=0.25).corrupted(x, keyed(1))
+    noisy = made(noise=0.2).corrupted(x, normal(keyed(1)))
+    masked = made(masking=0.25).corrupted(x, mask=uniform(keyed(1)))
     assert float((noisy - x).std()) == pytest.approx(0.2, rel=0.05)
     assert float((masked == 0).float().mean()) == pytest.approx(0.25, rel=0.1)
     assert set(masked.unique().tolist()) == {0.0, 0.5}
-    assert torch.equal(made().corrupted(x, keyed(1)), x)
+    assert torch.equal(made().corrupted(x), x)
 
 
 def test_denoising_is_scored_against_what_the_corruption_did() -> None:
@@ -174,8 +176,8 @@ def test_denoising_is_scored_against_what_the_corruption_did() -> None:
     first, second = scores(task), scores(task)
     assert first["corrupted_error"] == second["corrupted_error"]
     pixels = torch.cat([x for x, _ in task.data.val.epoch(0)])
-    generator = keyed(1)
-    seen = torch.cat([task.corrupted(x, generator) for x, _ in task.data.val.epoch(0)])
+    noise = InBlocks(normal(keyed(1)))
+    seen = torch.cat([task.corrupted(x, noise) for x, _ in task.data.val.epoch(0)])
     assert first["corrupted_error"] == pytest.approx(float(squared_error(seen.clamp(0, 1), pixels)), rel=1e-5)
     with torch.no_grad():
         assert first["denoised_error"] == pytest.approx(

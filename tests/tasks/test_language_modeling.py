@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from dltrain.data import language
 from dltrain.data.language import LanguageModeling as Prose
 from dltrain.losses import CrossEntropy
 from dltrain.models.mlp import MLP
@@ -80,8 +81,9 @@ def test_the_loss_of_an_evaluation_is_that_of_every_token_whatever_the_batches(t
     assert few == pytest.approx(float(expected), rel=1e-5)
 
 
-def test_a_stream_is_read_as_one_long_text(tmp_path: Path) -> None:
+def test_a_stream_is_read_as_one_long_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Evaluated in blocks with a carried state, a text costs what it costs in one piece."""
+    monkeypatch.setattr(language, "EVALUATION_PLACES", 1)
     torch.manual_seed(0)
     source = data(tmp_path, stream=True, eval_batch_size=1)
     one = task(source, MODELS["lstm"](source.spec.vocab_size)).eval()
@@ -94,6 +96,30 @@ def test_a_stream_is_read_as_one_long_text(tmp_path: Path) -> None:
         apart = [float(CrossEntropy()(one.model(x)[0].flatten(0, 1), y.flatten())) for x, y, _ in batches]
     assert found == pytest.approx(expected, rel=1e-5)
     assert found != pytest.approx(sum(apart) / len(apart), rel=1e-5)
+
+
+@pytest.mark.parametrize("places", [1, 3, 8, 1000])
+def test_a_streamed_evaluation_does_not_depend_on_the_batch_size(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, places: int
+) -> None:
+    """All blocks are scored, each with the state that its place has come to."""
+    monkeypatch.setattr(language, "EVALUATION_PLACES", places)
+    torch.manual_seed(0)
+    found = []
+    for size in (1000, 5, 2, 1):
+        source = data(tmp_path, stream=True, eval_batch_size=size)
+        batches = list(source.val.epoch(0))
+        assert len(batches) == len(source.val)
+        assert max(len(tokens) for tokens, _, _ in batches) <= size
+        read = torch.cat([tokens.flatten() for tokens, _, _ in batches])
+        assert source.val.samples == (len(source.val.tokens) - 1) // source.length
+        assert read.sort().values.equal(source.val.tokens[: len(read)].long().sort().values)
+        assert len(read) == source.val.samples * source.length
+        torch.manual_seed(0)
+        one = task(source, MODELS["lstm"](source.spec.vocab_size)).eval()
+        with torch.no_grad():
+            found.append(one.evaluate(iter(batches))["loss"])
+    assert found == pytest.approx([found[0]] * 4, rel=1e-5)
 
 
 def test_training_carries_the_state_and_begins_each_epoch_anew(tmp_path: Path) -> None:
