@@ -7,6 +7,7 @@ A table may write one value in several ways: "3" and "3.0", "True" and "true", "
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Collection, Sequence
 from datetime import UTC, datetime
 from decimal import Context
@@ -37,10 +38,12 @@ EXACT = Context(prec=2000)  # digits: no numeral that `NUMERAL` matches is round
 def canonical(text: str) -> str:
     """Return the one text that stands for every way to write the value `text`.
 
-    Surrounding spaces go, "3.0", "+3" and "3e0" become "3", "1.50" becomes "1.5", and a time of midnight
+    Surrounding spaces go, an accent is part of its letter, "3.0", "+3" and "3e0" become "3", "1.50" becomes "1.5", and a time of midnight
     and the zeros of a second's fraction go. Leading zeros stay: "007" is a code, not 7.
     """
     text = text.strip()
+    if not text.isascii():
+        text = unicodedata.normalize("NFC", text)
     if not text or not (text[0].isdigit() or text[0] in "-+"):
         return text
     if text[0] == "+" and NUMERAL.fullmatch(text[1:]) and text[1] != "-":

@@ -25,6 +25,7 @@ from dltrain.data.values import KnownTexts, canonical, missing_texts, value_key
         ("2020-01-01 00:00:00Z", "2020-01-01 01:00:00.000+01:00"),
         ("12:30:00", "12:30:00.000"),
         ("a b", " a b\u00a0"),
+        ("caf\u00e9", "cafe\u0301"),
     ],
 )
 def test_texts_of_one_value_have_one_key(one: str, other: str) -> None:
