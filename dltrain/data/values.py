@@ -38,8 +38,9 @@ EXACT = Context(prec=2000)  # digits: no numeral that `NUMERAL` matches is round
 def canonical(text: str) -> str:
     """Return the one text that stands for every way to write the value `text`.
 
-    Surrounding spaces go, an accent is part of its letter, "3.0", "+3" and "3e0" become "3", "1.50" becomes "1.5", and a time of midnight
-    and the zeros of a second's fraction go. Leading zeros stay: "007" is a code, not 7.
+    Surrounding spaces go, an accent is part of its letter, "3.0", "+3" and "3e0" become "3", "1.50"
+    becomes "1.5", and a time of midnight and the zeros of a second's fraction go. Leading zeros stay:
+    "007" is a code, not 7.
     """
     text = text.strip()
     if not text.isascii():
