@@ -57,7 +57,7 @@ def evaluate(options: Options) -> None:
     for name in TABLES:
         if isinstance(by_row := scores.get(f"{split}/{name}"), Table):
             log.info(f"\n{by_class(by_row)}")
-            options.outcome[name] = as_mapping(by_row)
+            options.outcome[name] = with_identifiers(as_mapping(by_row))
 
 
 def look_again(engine: Engine, views: str) -> None:
@@ -93,3 +93,8 @@ def as_mapping(scores: Table) -> dict[str, dict[str, float | None]]:
     """{row: {column: value}}, None where a value is not known: a class without samples has no ROC curve."""
     known = [[value if math.isfinite(value) else None for value in row] for row in scores.values.tolist()]
     return {name: dict(zip(scores.columns, row, strict=True)) for name, row in zip(scores.rows, known, strict=True)}
+
+
+def with_identifiers(scores: dict[str, dict[str, float | None]]) -> dict[str, dict[str, float | None]]:
+    """Return the same for --json: columns of two words get an underscore; rows are called what the data calls them."""
+    return {row: {column.replace(" ", "_"): v for column, v in values.items()} for row, values in scores.items()}

@@ -27,7 +27,7 @@ def test_scores_by_class_are_printed_and_in_the_json(dltrain) -> None:
     per_class, metrics = outcome.json["per_class"], outcome.json["metrics"]
     assert list(per_class) == ["class 0", "class 1", "class 2", "class 3"]
     assert [row["support"] for row in per_class.values()] == [6, 6, 5, 5]
-    for name, column in (("precision", "precision"), ("recall", "recall"), ("f1", "f1"), ("auroc", "roc auc")):
+    for name, column in (("precision", "precision"), ("recall", "recall"), ("f1", "f1"), ("auroc", "roc_auc")):
         assert sum(row[column] for row in per_class.values()) / 4 == pytest.approx(metrics[f"test/{name}"])
     right = sum(row["recall"] * row["support"] for row in per_class.values())
     assert right / 22 == pytest.approx(metrics["test/accuracy"])
@@ -42,7 +42,7 @@ def test_a_class_that_the_split_has_not_is_a_dash_and_null(dltrain) -> None:
     fewer = [*without("dataset.source.num_classes"), "dataset.source.num_classes=3"]
     outcome = dltrain("evaluate", "last", *fewer, "--json")
     assert outcome.code == 0, outcome.err
-    assert outcome.json["per_class"]["class 3"]["roc auc"] is None
+    assert outcome.json["per_class"]["class 3"]["roc_auc"] is None
     assert outcome.json["per_class"]["class 3"]["support"] == 0
     (line,) = (line for line in outcome.out.splitlines() if line.startswith("  class 3"))
     assert line.split()[-2:] == ["-", "0"]
