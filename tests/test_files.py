@@ -63,4 +63,5 @@ def test_json_infinity(dltrain) -> None:
     outcome = dltrain("evaluate", str(run), "--json")
     assert strict(outcome.out.splitlines()[-1])["metrics"]["test/relative_error"] is None
     assert "undefined" in outcome.out
+    assert "flat_end.csv:180: from here on the test part of the series is 3 throughout" in outcome.out + outcome.err
     assert dltrain("resume", str(run), "trainer.epochs=2", "--json").code == 0

@@ -62,6 +62,15 @@ def empty_value(table: Table, name: str, absent: NDArray[np.bool_]) -> str:
     return f"{first}: column '{name}' is empty{more}: a series has no gaps; fill the value in"
 
 
+def tell_of_flat_part(table: Table, part: str, values: NDArray[np.float64], start: int, end: int) -> None:
+    """Say that a part of the series does not change, so that no forecast of it can be judged."""
+    if end > start and (values[start:end] == values[start]).all():
+        log.warning(
+            f"{table.where(start)}: from here on the {part} part of the series is {values[start]:g} throughout: "
+            "its R2 is 0 or 1, and its error relative to the naive forecast is undefined"
+        )
+
+
 class TimeSeries:
     """The `column` of the file `path` (null: its only one), a row a time step; or the series of a `source`.
 
@@ -152,6 +161,8 @@ class TimeSeries:
         if self.restored and not self.is_training and self.restored["digest"] != table.digest:
             borders = [0, 0, 0, len(values)]
         parts = [self.windows(table, *border) for border in pairwise(borders)]
+        for part, (start, end) in zip(("validation", "test"), pairwise(borders[1:]), strict=True):
+            tell_of_flat_part(table, part, values, start, end)
         if self.restored:
             mean, std = self.restored["mean"], self.restored["std"]
         elif (values == values[0]).all():
