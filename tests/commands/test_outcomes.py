@@ -101,8 +101,7 @@ def test_both_sides_of_a_translation_are_named(dltrain) -> None:
     for side in ("source", "target"):
         Path(f"{side}.txt").write_text("".join(f"{side} {i} word\n" for i in range(60)))
     words = ["dataset=translation", "dataset.pairs.source=source.txt", "dataset.pairs.target=target.txt"]
-    small = ["dataset.tokenizer=word", "model=seq2seq", "trainer.steps=1", "callbacks=quiet"]
-    outcome = dltrain(*words, *small)
+    outcome = dltrain("check", *words, "dataset.tokenizer=word", "model=seq2seq", "model.hidden_size=4", "--data")
     assert outcome.code == 0, outcome.err
     said = [line for line in outcome.out.splitlines() if line.startswith("splitting")]
     assert said == ["splitting 60 source texts into tokens, once", "splitting 60 target texts into tokens, once"]

@@ -19,7 +19,8 @@ from dltrain.config.compose import _complete, compose
 from dltrain.config.overrides import parse
 from dltrain.errors import UsageError
 
-DRAWS = 300
+DRAWS = 250
+GRIDS = 100
 OVERRIDES_A_DRAW = 4
 REFUSED_HERE = (
     "no such key",
@@ -196,7 +197,7 @@ def as_values(jobs: list[list[str]]) -> list[dict[str, Any]]:
 def test_a_grid_is_that_of_hydra() -> None:
     """-m 'name=a\\,b,c' is two runs, and of a key that is swept twice the last one counts."""
     draw = random.Random(1)
-    for _ in range(200):
+    for _ in range(GRIDS):
         keys = draw.sample(list(SWEPT), draw.randint(1, 3))
         typed = [f"{key}={draw.choice(SWEPT[key])}" for key in keys]
         theirs = BasicSweeper.split_arguments(OverridesParser.create().parse_overrides(typed), None)[0]

@@ -12,10 +12,10 @@ import pytest
 
 from dltrain.config.check import problems_of
 from dltrain.config.compose import compose, compose_over
-from dltrain.config.groups import groups
+from dltrain.config.groups import groups, read_option
 from dltrain.config.overrides import take
 from dltrain.config.policy import locate
-from dltrain.config.quoting import TEXT_NAMES, text_override
+from dltrain.config.quoting import TEXT_NAMES, text_override, value_of
 from dltrain.config.schema import arguments, wrong
 from dltrain.config.settings import Paths
 from dltrain.shell import in_quotes, setting, shell_word
@@ -58,6 +58,9 @@ def test_a_shell_passes_what_is_told_on_unchanged() -> None:
     assert done.stdout.strip() == ascii([shlex.split(word)[0] for word in words])
 
 
+COMMANDS = [["check"], ["train"], ["-m"], ["evaluate", "last"], ["predict", "last", "x.png"], ["resume", "last"]]
+
+
 def told(why: str) -> str:
     """The word at the end of a message."""
     found = re.search(r"quoted: (.*)$|quote it: (.*)$|word before: (.*)$", why)
@@ -70,8 +73,7 @@ def told(why: str) -> str:
 )
 def test_quoting_not_told(name: str, dltrain, tmp_path: Path) -> None:
     """A path with , = ( ) [ ] ' is exit 2 with the form to type, wherever it is typed; and that form is the path."""
-    runs = [["check"], ["train"], ["evaluate", "last"], ["predict", "last", "x.png"], ["resume", "last"]]
-    for words in runs:
+    for words in COMMANDS if name == "my photos (1)" else [["check"], ["evaluate", "last"]]:
         outcome = dltrain(*words, f"paths.output={name}")
         if outcome.code == 3 and name == "a,b.csv":  # one text, where no sweep is possible
             assert f"no run under {name}" in outcome.err
@@ -149,7 +151,7 @@ def test_the_keys_that_take_text_are_known() -> None:
     """A comma in their value is more likely part of the text than a sweep."""
     wanted = set(arguments(Paths))
     for option in groups()["dataset"]:
-        for target in targets_in(compose([f"dataset={option}"]).config["dataset"]):
+        for target in targets_in(read_option("dataset", option)):
             wanted |= {name for name, one in arguments(locate(target)).items() if not wrong("a, b", one.annotation)}
     assert {name for name in wanted if "path" in name or name in ("data", "output", "target")} <= TEXT_NAMES
 
@@ -180,7 +182,7 @@ def test_quotes_around_the_settings_of_a_verb_are_hydras(dltrain) -> None:
     assert "no run under a, b" in dltrain("evaluate", "last", "paths.output='a, b'").err
 
 
-@pytest.mark.parametrize("name", ["a,b", "a=b", "a (1)", "it's", "[x]", "#1", "é à", "a\\b", "a\\'b", "${x}", "a\\"])
+@pytest.mark.parametrize("name", ["a, (b=1)", "[it's]", "#1 é", "a\\b", "a\\'b${x}", "a\\"])
 def test_a_folder_of_options_may_have_any_name(name: str, dltrain) -> None:
     model = Path(name, "model")
     model.mkdir(parents=True)
@@ -212,7 +214,6 @@ def test_a_setting_that_is_told_is_read_as_it_was_meant() -> None:
     names = [name for name in NAMES if "\t" not in name]
     assert compose(shlex.split(setting("freeze", names))).config["freeze"] == names
     for name in names:
-        assert compose(shlex.split(setting("freeze", [name]))).config["freeze"] == [name]
-        assert compose(shlex.split(setting("paths.output", name))).config["paths"]["output"] == name
+        assert value_of(shlex.split(setting("name", name))[0]) == name.replace("${", "\\${")
     assert setting("dataset.ignore", ["Name", "a_b.c"]) == "dataset.ignore=[Name,a_b.c]"
     assert setting("dataset.ignore", ["Fare (USD)"]) == "\"dataset.ignore=['Fare (USD)']\""
