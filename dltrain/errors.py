@@ -5,8 +5,15 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
+
+
+def first_names(names: Sequence[str], most: int) -> str:
+    """Join the first `most` names for a message, and say how many more there are."""
+    more = f" and {len(names) - most:,} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
 
 
 class DltrainError(Exception):

@@ -170,7 +170,9 @@ def preserved() -> Iterator[None]:
         torch.set_rng_state(default)
         if cuda:
             torch.cuda.set_rng_state_all(cuda)
-        _streams.seed, _streams.python, _streams.torch = seed, {}, {}
+        _streams.seed = seed
+        _streams.python = {}
+        _streams.torch = {}
         for name, (stream, state) in python_streams.items():
             stream.setstate(state)
             _streams.python[name] = stream

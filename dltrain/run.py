@@ -32,7 +32,7 @@ LONG = 1000  # characters of a text, or items of a list, that the manifest does 
 LIST = ".list.json"  # ends the name of a file that is a list, rather than a text
 MOST_PENDING = 100_000  # lines that wait in memory for room on the disk
 ELSEWHERE = "paths.output=FOLDER names another place"
-READ_ONLY = "dltrain resume RUN --fork paths.output=FOLDER goes on in another place"
+READ_ONLY = "dltrain resume RUN --fork paths.output=FOLDER continues it in another place"
 MAKING = threading.Lock()  # one thread at a time: the sweep takes what this process seems to have left
 
 log = logging.getLogger("dltrain")

@@ -9,12 +9,14 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
+from dltrain.errors import first_names
 from dltrain.report.splits import empty_splits
 from dltrain.report.text import table
 from dltrain.types import CountsClasses, Data, DataSplit, Inspects, Listing, ReadForSpec, ReadsFiles
 
 log = logging.getLogger("dltrain")
 SPLITS = ("train", "val", "test")
+MAX_CLASSES_NAMED = 10  # in a message
 MAX_ROWS_SHOWN = 100  # of a table, on the screen; --json has all of them
 
 
@@ -107,8 +109,7 @@ def warn_of_absent_classes(names: tuple[str, ...], counts: dict[str, tuple[int, 
     for split, of_classes in counts.items():
         absent = [name for name, count in zip(names, of_classes, strict=True) if not count]
         if absent and len(absent) < len(names):
-            more = f" and {len(absent) - 10:,} more" if len(absent) > 10 else ""
-            log.warning(f"the {split} split has no sample of {', '.join(absent[:10])}{more}")
+            log.warning(f"the {split} split has no sample of {first_names(absent, MAX_CLASSES_NAMED)}")
 
 
 def as_text(listing: Listing) -> str:

@@ -184,7 +184,9 @@ def files_to_read(folder: Path, reads_text: bool) -> list[Path]:
         paths = [path for path in files if path.suffix.lower() in IMAGES]
         others = [path.name for path in files if path.suffix.lower() not in IMAGES]
     if paths and others:
-        log.warning(f"{folder}: {counted(others)} left out: {'no texts' if reads_text else 'no images'}, by the ending")
+        log.warning(
+            f"{folder}: {counted(others)} left out: not {'texts' if reads_text else 'images'}, by their endings"
+        )
     return paths
 
 

@@ -97,7 +97,7 @@ def check_classes(data: Data, run: Run) -> None:
     first = next((k for k, pair in enumerate(zip(here, known, strict=False)) if pair[0] != pair[1]), len(here))
     raise InputError(
         f"the data has the classes {few_of(here[first:])}, and the run {few_of(known[first:])}, from class number {first} "
-        "on; training can only go on with the same classes in the same order"
+        "on; training can only continue with the same classes in the same order"
     )
 
 
@@ -107,8 +107,8 @@ def refuse_other_vocabulary(data: Data, run: Run) -> None:
     for key in VOCABULARIES:
         if trained.get(key) != here.get(key):
             raise InputError(
-                f"the texts make another vocabulary ({key}) than those of the run, whose tokens have other numbers: "
-                "begin a new run"
+                f"the texts give another vocabulary ({key}) than the run has, so its token numbers do not fit them; "
+                "train a new run"
             )
 
 

@@ -300,7 +300,7 @@ def closing(session: Session, results: dict[str, Any]) -> str:
         rows.append(("curves", f"tensorboard --logdir {shell_word(str(session.run.folder.parent))}"))
     status = results["status"]
     if status == "interrupted":
-        rows.append(("go on", f"dltrain resume {shell_word(results['run'])}"))
+        rows.append(("continue", f"dltrain resume {shell_word(results['run'])}"))
     title = {"completed": "done", "stopped": "done (stopped early)"}.get(status, status)
     return f"\n{title}\n{table(rows)}"
 

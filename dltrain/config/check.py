@@ -203,7 +203,7 @@ class _Checker:
         reported = {what for what, _ in self.problems}
         for key, typed in self.composed.typed.items():
             if typed.rstrip().endswith("=") and typed not in reported and key not in FOLDERS:
-                self.report(key, "", "has no value; null is none, '' is the empty text")
+                self.report(key, "", "has no value; write null for no value, '' for an empty text")
         for key in FOLDERS:
             paths = self.config.get("paths")
             if isinstance(paths, dict) and paths.get(key.rpartition(".")[2]) == "":

@@ -10,7 +10,7 @@ from dltrain.config.defaults_list import compose_files
 from dltrain.config.groups import COMPOSING, groups, read_option
 from dltrain.config.quoting import value_of
 from dltrain.config.schema import Argument, arguments, as_yaml, close_matches, similarity, wrong
-from dltrain.errors import UsageError
+from dltrain.errors import UsageError, first_names
 
 LIKE = 0.6  # how similar two names are at least for one to be meant by the other
 SEARCHED = ("model", "task", "dataset", "schedule", "optimizer", "loss")  # groups for a key without one
@@ -58,9 +58,8 @@ def _elsewhere(key: str) -> str:
         return ""
     for group in SEARCHED:
         if options := _options_with(group, key):
-            shown = ", ".join(f"{group}={option}" for option in options[:MAX_OPTIONS_SHOWN])
-            more = f" and {len(options) - MAX_OPTIONS_SHOWN} more" if len(options) > MAX_OPTIONS_SHOWN else ""
-            return f"{group}.{key} is a key of {shown}{more}"
+            choices = [f"{group}={option}" for option in options]
+            return f"{group}.{key} is a key of {first_names(choices, MAX_OPTIONS_SHOWN)}"
     return ""
 
 

@@ -113,7 +113,7 @@ class Description:
                 f"{path} is not of COCO's format, a mapping with lists of images, annotations and categories{what}"
             ) from e
         if not isinstance(self.annotations, list):
-            raise InputError(f"{path} is not of COCO's format: annotations is no list")
+            raise InputError(f"{path} is not of COCO's format: annotations is not a list")
         written = {key: as_written(name, f"{path}: category {key}") for key, name in named.items()}
         self.categories = self.without_unused_twins(written)
 
@@ -157,7 +157,7 @@ class Description:
                 continue
             key = identifier(annotation["image_id"])
             if key not in found:
-                raise InputError(f"{at} is of image {annotation['image_id']}, which the file does not list")
+                raise InputError(f"{at} is for image {annotation['image_id']}, which the file does not list")
             found[key].boxes.append(box)
         return list(found.values())
 

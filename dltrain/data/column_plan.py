@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from dltrain.data.dates import looks_like_dates
 from dltrain.data.row_numbers import numbers_every_row
 from dltrain.data.table import Column, Table
-from dltrain.errors import InputError
+from dltrain.errors import InputError, first_names
 from dltrain.shell import setting
 from dltrain.types import Listing
 
@@ -113,13 +113,13 @@ def tell(table: Table, planned: Sequence[PlannedColumn], embed: bool, texts: dic
     if counting:
         parts.append(f"{listed(counting)} counts the rows: {setting('dataset.ignore', counting)} leaves it out")
     say = log.warning if left or counting else log.info
-    say(f"{table.name}: {len(planned):,} columns beside the target; {'; '.join(parts)}")
+    columns = "1 column" if len(planned) == 1 else f"{len(planned):,} columns"
+    say(f"{table.name}: {columns} besides the target; {'; '.join(parts)}")
 
 
 def listed(names: Sequence[str]) -> str:
     """Join names for a line; of very many the first."""
-    more = f" and {len(names) - MAX_SHOWN:,} more" if len(names) > MAX_SHOWN else ""
-    return ", ".join(names[:MAX_SHOWN]) + more
+    return first_names(names, MAX_SHOWN)
 
 
 def refuse_footer(table: Table) -> None:
@@ -130,8 +130,8 @@ def refuse_footer(table: Table) -> None:
     present = [column for column in table.columns.values() if not _is_missing(column, last)]
     if len(present) == 1 and len(table.columns) >= MIN_FOOTER_COLUMNS and _is_only_such_row(table):
         raise InputError(
-            f"{table.where(last)}: the last row has a value in column '{present[0].name}' alone, "
-            "as a footer has: cut it off"
+            f"{table.where(last)}: the last row has a value in column '{present[0].name}' only, "
+            "like a footer: cut it off"
         )
     for column in present:
         if column.texts is None:

@@ -227,7 +227,9 @@ class _WrittenColumn:
         written: Sequence[WrittenNumber | None],
         absent: NDArray[np.bool_],
     ) -> None:
-        self.reader, self.name, self.codes = reader, name, codes
+        self.reader = reader
+        self.name = name
+        self.codes = codes
         self.texts: list[str] = texts.to_pylist()
         self.written, self.absent = list(written), absent
 

@@ -130,9 +130,9 @@ class Folder:
             found |= {"train": train[~held], "test": train[held]}
         if not found["test"].paths:
             raise InputError(
-                f"{self.path} has no images for testing: dataset.test_fraction={self.test_fraction} of the "
-                f"{len(found['train'].paths):,} images in {len(self.class_names):,} classes, taken of each class, is none; "
-                "add some, or raise dataset.test_fraction"
+                f"{self.path} has no images for testing: dataset.test_fraction={self.test_fraction}, "
+                f"taken of each of {len(self.class_names):,} classes, leaves none of {len(found['train'].paths):,} images; "
+                "add test images or raise dataset.test_fraction"
             )
         return found
 
@@ -174,7 +174,7 @@ class Folder:
         for split, classes in parts.items():
             if unknown := sorted(set(classes) - set(names)):
                 raise InputError(
-                    f"{places[split]} has the classes {shown_names(unknown)}, and {places['train']} has not"
+                    f"{places[split]} has the classes {shown_names(unknown)}, which {places['train']} does not have"
                 )
             files = [[path for folder in classes.get(name, ()) for path in files_in(folder)] for name in names]
             found[split] = Files(

@@ -61,7 +61,9 @@ class FileProse:
         encoding: str | None = None,
     ) -> None:
         check_encoding(encoding)
-        self.root, self.named, self.encoding = root, path is not None, encoding
+        self.root = root
+        self.named = path is not None
+        self.encoding = encoding
         self.paths = dict(zip(PARTS, (path, val_path, test_path), strict=True))
 
     def read(self) -> dict[str, str]:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from dltrain.data.split_names import SplitName, by_split, meaningful_words, parse, split_names
-from dltrain.errors import InputError
+from dltrain.errors import InputError, first_names
 from dltrain.shell import setting
 
 MAX_NAMES_SHOWN = 10
@@ -155,7 +155,7 @@ def splits_of(
             layout.put("train", root, known)
             others = []
         else:
-            layout.notes.append(f"{root}: {shown(train)} is taken for the training set of {shown_names(list(named))}")
+            layout.notes.append(f"{root}: {shown(train)} is read as the training set of {shown_names(list(named))}")
             chosen = {"train": train, **chosen}
             others = [name for name in others if name != train]
     for split in sorted(chosen, key="train".__ne__):  # train first: the others have its classes
@@ -256,8 +256,8 @@ def flat_splits(
         put_by_class(root, folders, by_class, layout)
     elif others and len(named) == 1 and splits == {"train"}:
         layout.notes.append(
-            f"{root}: {shown(next(iter(named)))} is taken for a class, for {shown_names(list(others))} beside it "
-            f"{'is one' if len(others) == 1 else 'are'}; if it is not: {overrule(list(others))}"
+            f"{root}: {shown(next(iter(named)))} is read as a class, like {shown_names(list(others))} beside it; "
+            f"if it is not one: {overrule(list(others))}"
         )
         classes_of(root, folders, layout, classes)
     elif len(others) < 2 or "train" in splits:
@@ -281,7 +281,7 @@ def put_by_class(root: str, folders: dict[str, str], by_class: dict[tuple[str, s
         layout.places[split] = root
     example, (split, name) = next((folder, key) for key, folder in by_class.items())
     layout.notes.append(
-        f"{root}: each folder is taken for a split of a class, {shown(example)} for {split} of {shown(name)}"
+        f"{root}: each folder is read as a split of a class, {shown(example)} as {split} of {shown(name)}"
     )
     leave_folders(root, [folder for folder in folders if folder not in by_class.values()], layout)
     leave_files(root, layout)
@@ -336,7 +336,7 @@ def without_copies(root: str, folders: dict[str, str], layout: Layout) -> dict[s
     for name, folder in folders.items():
         if set(folders) - {name} <= set(folders_in(folder)):
             layout.notes.append(
-                f"{root}: {shown(name)} has the same folders in it and is left out: no class, but a copy"
+                f"{root}: {shown(name)} has the same folders in it and is left out: it is a copy, not a class"
             )
             return {other: one for other, one in folders.items() if other != name}
     return folders
@@ -382,7 +382,7 @@ def note_equal_parts(root: str, folders: dict[str, str], layout: Layout) -> None
     parts = sorted(next(iter(inner)))
     if len(inner) == 1 and len(parts) > 1:
         layout.notes.append(
-            f"{root}: {shown_names(list(folders))} are taken for the classes; they have the same folders in them, "
+            f"{root}: {shown_names(list(folders))} are read as the classes; they have the same folders in them, "
             f"{shown_names(parts)}. If those are the classes, call the outer ones train and test"
         )
 
@@ -496,8 +496,7 @@ def ending(name: str) -> str:
 
 def shown_names(names: Sequence[str]) -> str:
     """Return the first of `names`, and how many more there are."""
-    more = f" and {len(names) - MAX_NAMES_SHOWN:,} more" if len(names) > MAX_NAMES_SHOWN else ""
-    return ", ".join(map(shown, names[:MAX_NAMES_SHOWN])) + more
+    return first_names([shown(name) for name in names], MAX_NAMES_SHOWN)
 
 
 def shown(name: str) -> str:

@@ -82,7 +82,7 @@ class PixelRule:
             raise Unsettled(seen)
         if limits is None:
             limits = usual_range(seen.low, seen.high, sample_type)
-            self.log_once(f"{sample_type} values: {text(limits)} taken for 0..255", name)
+            self.log_once(f"{sample_type} values: {text(limits)} scaled to 0..255", name)
         refuse_unlike(seen, limits)
         return scaled(values, limits)
 
@@ -90,7 +90,7 @@ class PixelRule:
         """Return the background for an image with transparency where the rule knows none."""
         chosen = visible_background([seen])
         if chosen != "black":
-            self.log_once(f"transparent, put over {chosen}: over black there would be nothing to see", name)
+            self.log_once(f"transparent, put over {chosen}, because nothing would be visible over black", name)
         return chosen
 
     def log_once(self, line: str, name: str) -> None:
@@ -152,7 +152,7 @@ def rule_from(description: Any) -> PixelRule:
     except (AttributeError, KeyError, TypeError, ValueError) as e:
         raise unsound(e) from e
     if background not in (None, *LEVELS) or not all(np.isfinite(r).all() and r[0] < r[1] for r in ranges.values()):
-        raise unsound("its pixels have a range or a background that is none")
+        raise unsound("its pixel range or background is not valid")
     return PixelRule(ranges, background)
 
 

@@ -204,10 +204,7 @@ class SceneFiles:
         for part, (images, boxes) in found.items():
             if len(images) and not is_counted(boxes).any():
                 scored = " that is scored" if is_box(boxes).any() else ""
-                log.warning(
-                    f"none of the {len(images):,} images of {part} has an object{scored}: nothing can be found, "
-                    f"{part}/map50 is 0"
-                )
+                log.warning(f"no image of the {part} split has an object{scored}, so {part}/map50 is 0")
         return found
 
     @cached_property

@@ -40,7 +40,10 @@ class Streamed:
     """
 
     def __init__(self, split: Split, paths: list[str], shape: tuple[int, ...], folder: Folder) -> None:
-        self.split, self.paths, self.shape, self.rule = split, paths, shape, folder.rule
+        self.split = split
+        self.paths = paths
+        self.shape = shape
+        self.rule = folder.rule
         self.threads, self.timeout = folder.threads, folder.timeout
         self.batch_size, self.samples = split.batch_size, split.samples
 

@@ -30,7 +30,9 @@ class Synthetic:
         noise: NonNegative = 2.0,
         seed: int = 0,
     ) -> None:
-        self.noise, self.seed, self.num_classes = noise, seed, num_classes
+        self.noise = noise
+        self.seed = seed
+        self.num_classes = num_classes
         self.spec = Spec(
             input_shape=(channels, height, width),
             class_names=tuple(f"class {k}" for k in range(num_classes)),

@@ -133,7 +133,9 @@ class Tabular:
         self.source = self.open(path) if path is not None else source
         self.test_source = self.open(test_path) if test_path is not None else None
         self.named, self.ignore = column_names(target), column_names(ignore)
-        self.kind, self.embed, self.categorical = kind, categories == "embed", column_names(categorical)
+        self.kind = kind
+        self.embed = categories == "embed"
+        self.categorical = column_names(categorical)
         self.missing, self.predicts = missing, predicts
         self.batch_size, self.eval_batch_size = batch_size, eval_batch_size
         self.val_fraction, self.test_fraction = val_fraction, test_fraction
@@ -284,7 +286,7 @@ class Tabular:
         if (found[rows] < 0).any():
             row = int(rows[int((found[rows] < 0).argmax())])
             text = (texts.texts or ())[int(texts.values[row])]
-            raise InputError(f"{table.where(row)}: '{text}' is none of the {len(class_names)} classes that are known")
+            raise InputError(f"{table.where(row)}: '{text}' is not one of the {len(class_names)} known classes")
         return rows, torch.from_numpy(found[rows].astype(np.int64))
 
     def usable(self, table: Table, absent: Mapping[str, NDArray[np.bool_]]) -> Rows:

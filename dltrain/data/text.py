@@ -108,7 +108,9 @@ class Text:
             )
         if folds is not None and fold >= folds:
             raise ValueError(f"dataset.fold={fold} is none of {folds} folds: they count from 0")
-        self.root, self.source, self.encoding = Path(root), source, encoding
+        self.root = Path(root)
+        self.source = source
+        self.encoding = encoding
         self.kind, self.vocab_size, self.lowercase = tokenizer, least(tokenizer, vocab_size), lowercase
         self.max_length, self.keep = max_length, keep
         self.batch_size, self.eval_batch_size = batch_size, eval_batch_size
@@ -181,7 +183,9 @@ class Text:
         texts all are for testing, unless they have a test set."""
         train = rows["train"]
         if not len(train) and not self.restored:
-            raise InputError("there are no texts to train on, only others: call the folder of those train")
+            raise InputError(
+                "there are no texts to train on, only texts of other splits: name the training folder train"
+            )
         if "test" not in rows:
             held = held_out(targets[train], self.test_fraction, self.split_seed) | others
             rows, train = {**rows, "test": train[held]}, train[~held]

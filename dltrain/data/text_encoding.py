@@ -186,13 +186,15 @@ def _refusal(content: bytes, at: int, name: object, encoding: str, key: str) -> 
     line = before.count("\n") + 1 if "\n" in before else before.count("\r") + 1
     guess = _that_fits(guess_encoding(content, at), content, encoding)
     if content[at : at + 1] == b"\0" and guess is None:
-        return InputError(f"{name}:{line}: there is a NUL byte (byte {at + 1} of the file): the file is no text")
+        return InputError(f"{name}:{line}: there is a NUL byte (byte {at + 1} of the file): this is not a text file")
     where = f"{name}:{line}: the text is not {upper}: byte {at + 1} of the file is 0x{content[at]:02x}"
     high, valid = sum(map(len, HIGH_BYTES.findall(content))), _utf8_bytes(content)
     if guess is not None and upper == "UTF-8" and valid > MIN_UTF8_SHARE * high:
         own = content[content.rfind(b"\n", 0, at) + 1 :].partition(b"\n")[0]  # the line
         guess = guess_encoding(own) or guess
-        return InputError(f"{where} ({guess} reads {_reading(content, at, guess)!r}); the rest is UTF-8: mend the line")
+        return InputError(
+            f"{where} ({guess} reads {_reading(content, at, guess)!r}); the rest is UTF-8: correct the line"
+        )
     if guess is None:
         return InputError(f"{where}; {key}=NAME says the encoding (such as {COMMON}), or save the file as UTF-8")
     also = " (or latin-1)" if guess == "cp1252" else ""
@@ -280,7 +282,9 @@ def _share(text: str, pattern: str) -> float:
 
 def _guess_east_asian(sample: bytes) -> str | None:
     """Guess an encoding of Japanese, Korean or Chinese with two bytes a character."""
-    kana, hangul, han = "[\u3041-\u30ff]", "[\uac00-\ud7a3]", "[\u4e00-\u9fff]"
+    kana = "[\u3041-\u30ff]"
+    hangul = "[\uac00-\ud7a3]"
+    han = "[\u4e00-\u9fff]"
     japanese = _decoded_whole(sample, "cp932")
     if japanese and _share(japanese, kana) > 0.2 and _share(japanese, "[\uff61-\uff9f]") < 0.2:
         return "shift_jis"

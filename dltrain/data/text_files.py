@@ -47,7 +47,9 @@ class FileTexts:
         encoding: str | None = None,
         classes: Sequence[ColumnName] | None = None,
     ) -> None:
-        self.root, self.named, self.encoding = Path(root), path is not None, encoding
+        self.root = Path(root)
+        self.named = path is not None
+        self.encoding = encoding
         self.classes = column_names(classes) or None
         self.text, self.label = column_name(text), column_name(label)
         self.paths = {"train": path, "val": val_path, "test": test_path}

@@ -57,7 +57,7 @@ def describe_texts(folder: Path | str, texts: Sequence[Path], others: Sequence[s
     if unusual := [path.name for path in texts if ending(path.name) != PLAIN]:
         log.info(f"{shown(str(folder))}: read as texts: {counted(unusual)}")
     if others:
-        log.warning(f"{shown(str(folder))}: {counted(others)} left out: no texts, by the ending")
+        log.warning(f"{shown(str(folder))}: {counted(others)} left out: not texts, by their endings")
 
 
 class TextFolder:
@@ -69,7 +69,9 @@ class TextFolder:
     """
 
     def __init__(self, path: Path, classes: Sequence[str] | None = None) -> None:
-        self.path, self.classes, self.described = path, classes, False
+        self.path = path
+        self.classes = classes
+        self.described = False
 
     @cached_property
     def layout(self) -> Layout:

@@ -126,7 +126,7 @@ def _refuse_absent(table: Table, name: str, times: NDArray[np.float64], written:
     what = "a date like the others of the column" if written else "a number"
     raise InputError(
         f"{table.where(int(absent.argmax()))}: column '{name}', which says when each row is, does not have {what} here "
-        f"({int(absent.sum()):,} such rows): mend or cut the line, or {HELP}"
+        f"({_such_rows(absent)}): correct or remove the line, or {HELP}"
     )
 
 
@@ -139,8 +139,8 @@ def _sorted(table: Table, name: str, times: NDArray[np.float64], written: bool) 
     if again.any():
         one, other = sorted(order[int(again.argmax()) :][:2].tolist())
         raise InputError(
-            f"{table.where(other)}: {_shown(times[other], written)} in column '{name}' comes again, which "
-            f"{table.where(one)} has too, and the rows are not in order ({moments}): keep one series in the file, a row "
+            f"{table.where(other)}: {_shown(times[other], written)} in column '{name}' repeats that of "
+            f"{table.where(one)}, and the rows are not in order ({moments}): keep one series in the file, a row "
             f"for each moment, or {HELP}"
         )
     if (order == np.arange(len(order))[::-1]).all():
@@ -156,8 +156,8 @@ def _tell_of_repeats(table: Table, name: str, times: NDArray[np.float64], writte
     if again.any():
         row = int(again.argmax()) + 1
         log.warning(
-            f"{table.where(row)}: {_shown(times[row], written)} in column '{name}' comes again "
-            f"({int(again.sum()):,} such rows): each row counts as a time step of its own"
+            f"{table.where(row)}: {_shown(times[row], written)} in column '{name}' is repeated "
+            f"({_such_rows(again)}): each row counts as a time step of its own"
         )
 
 
@@ -172,10 +172,16 @@ def _tell_of_gaps(table: Table, name: str, times: NDArray[np.float64]) -> None:
         long &= ~(fridays & (steps == WEEKEND))
     if long.any():
         row = int(long.argmax())
+        gaps = "1 gap" if long.sum() == 1 else f"{int(long.sum()):,} gaps"
         log.warning(
-            f"{table.where(row + 1)}: {int(long.sum()):,} gaps by column '{name}', the first from "
+            f"{table.where(row + 1)}: {gaps} by column '{name}', the first from "
             f"{as_date(times[row])} to {as_date(times[row + 1])}: a window takes its rows for equal steps of time"
         )
+
+
+def _such_rows(found: NDArray[np.bool_]) -> str:
+    count = int(found.sum())
+    return "1 such row" if count == 1 else f"{count:,} such rows"
 
 
 def _shown(time: float, written: bool) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from dltrain.errors import InputError
+from dltrain.errors import InputError, first_names
 
 MAX_NAMES_SHOWN = 50
 
@@ -21,5 +21,4 @@ def unknown_classes(unknown: Iterable[str], trained: Sequence[str]) -> InputErro
 
 def few_of(names: Sequence[str]) -> str:
     """Return the first of `names`, and how many more there are."""
-    more = f" and {len(names) - MAX_NAMES_SHOWN:,} more" if len(names) > MAX_NAMES_SHOWN else ""
-    return ", ".join(names[:MAX_NAMES_SHOWN]) + more
+    return first_names(names, MAX_NAMES_SHOWN)

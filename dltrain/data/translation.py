@@ -90,7 +90,9 @@ class Translation:
         seed: int = 0,
     ) -> None:
         check_encoding(encoding)
-        self.root, self.pairs, self.encoding = Path(root), pairs, encoding
+        self.root = Path(root)
+        self.pairs = pairs
+        self.encoding = encoding
         self.kind, self.lowercase = tokenizer, lowercase
         self.vocab_size, self.target_vocab_size = least(tokenizer, vocab_size), least(tokenizer, target_vocab_size)
         self.max_length, self.batch_size, self.eval_batch_size = max_length, batch_size, eval_batch_size
@@ -269,7 +271,9 @@ class ParallelFiles:
             if (names[0] is None) != (names[1] is None):
                 prefix = "" if part == "train" else f"{part}_"
                 raise ValueError(f"of {prefix}source and {prefix}target there is but one: name the other file too")
-        self.root, self.named, self.encoding = Path(root), source is not None, encoding
+        self.root = Path(root)
+        self.named = source is not None
+        self.encoding = encoding
         self.files = {part: (str(a), str(b)) for part, (a, b) in files.items() if a is not None}
 
     @property

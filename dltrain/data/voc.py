@@ -15,7 +15,7 @@ from dltrain.data.folder import files_in
 from dltrain.data.image_names import ImageFiles, base_name, is_image, stem_of
 from dltrain.data.plain_text import read_text
 from dltrain.data.scenes import BadBoxes, Box, Listing, Scene, SceneFiles, flag_of, listed, place
-from dltrain.errors import InputError
+from dltrain.errors import InputError, first_names
 from dltrain.types import BatchSize, Fraction, PositiveInt, Probability, Transform
 from dltrain.types.boxes import COUNTED, DIFFICULT, TRAINED
 
@@ -165,9 +165,8 @@ def annotations_in(folder: Path) -> dict[str, Path]:
     """
     files = sorted(path for path in folder.rglob("*") if path.suffix.lower() == ".xml")
     if below := [path for path in files if path.parent != folder]:
-        names = ", ".join(path.relative_to(folder).as_posix() for path in below[:MAX_NAMED])
-        more = f" and {len(below) - MAX_NAMED:,} more" if len(below) > MAX_NAMED else ""
-        log.warning(f"{folder}: files in folders below it are not read: {names}{more}")
+        names = first_names([path.relative_to(folder).as_posix() for path in below], MAX_NAMED)
+        log.warning(f"{folder}: files in folders below it are not read: {names}")
     return {path.stem: path for path in files if path.parent == folder}
 
 

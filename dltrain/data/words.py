@@ -121,7 +121,9 @@ class Words:
         self.root, self.source, self.parts, self.vocab_size = Path(root), source, parts, vocab_size
         self.min_count, self.lowercase, self.sample, self.batch_size = min_count, lowercase, sample, batch_size
         self.val_fraction, self.test_fraction, self.split_seed = val_fraction, test_fraction, split_seed
-        self.epochs, self.seed, self.encoding = epochs, seed, encoding
+        self.epochs = epochs
+        self.seed = seed
+        self.encoding = encoding
         self.restored: Vocabulary | None = None
         self.unknown_tokens = UnknownTokens()  # of the texts that were given to encode_text
 

@@ -136,7 +136,9 @@ def names_of_parts(folder: Path, there: Collection[str], chosen: dict[str, str |
             raise InputError(f"dataset.{part}={wanted}: {folder} has {', '.join(there)}")
         found = [wanted] if wanted is not None else [n for n in there if n.lower().startswith(part)]
         if len(found) > 1:
-            raise InputError(f"{folder}: which is {part}? {', '.join(found)}: dataset.{part}={found[0]}")
+            raise InputError(
+                f"{folder}: several folders may be {part}, {', '.join(found)}; choose one, as dataset.{part}={found[0]}"
+            )
         if found:
             names[part] = found[0]
     return names
@@ -150,7 +152,7 @@ def report_unused(folder: Path, there: Mapping[str, Part], read: Collection[str]
         files = sorted(path for path in images.iterdir() if path.is_file())
         unused += [path.name for path in files if path.name.lower().endswith(ENDINGS)]
     if unused:
-        log.warning(f"{folder}: not read, as of no part: {some(unused)}")
+        log.warning(f"{folder}: not read, because they belong to no split: {some(unused)}")
 
 
 def numbered(parts: dict[str, list[Scene]], named: ClassNames) -> tuple[str, ...]:
@@ -178,7 +180,7 @@ def scenes_of(folder: Path, part: Part, named: ClassNames, problems: list[str]) 
         found.append(Scene(str(image), boxes, relative=True, labelled=stem in labels))
     if without := [scene for scene in found if not scene.labelled]:
         have = "have" if len(without) > 1 else "has"
-        log.info(f"{len(without):,} of {len(found):,} images in {part.images} {have} no label file: no objects")
+        log.info(f"{len(without):,} of {len(found):,} images in {part.images} {have} no label file, so no objects")
     return found
 
 

@@ -89,7 +89,7 @@ def of_yaml(path: Path) -> ClassNames:
     found = checked([node.value.strip() for node in nodes], places)
     if count and count != len(found):
         at = f"{path}:{entries['nc'].start_mark.line + 1}"
-        raise InputError(f"{at}: nc is {count}, and there {'are' if len(found) > 1 else 'is'} {len(found)} in names")
+        raise InputError(f"{at}: nc is {count}, but names has {len(found)}")
     return ClassNames(found, len(found), keypoints, path)
 
 

@@ -23,13 +23,13 @@ def empty_splits(data: Data, settings: Mapping[str, Any]) -> list[str]:
     messages = []
     if settings.get("val_fraction") and not data.val.samples:
         messages.append(
-            f"dataset.val_fraction={settings['val_fraction']} of so few samples is none: nothing to validate on, "
-            f"nothing to choose by; add data or raise dataset.val_fraction{share_of_classes(data)}"
+            f"dataset.val_fraction={settings['val_fraction']} leaves no validation samples, so no best "
+            f"checkpoint can be chosen; add data or raise dataset.val_fraction{share_of_classes(data)}"
         )
     if settings.get("test_fraction") and not data.test.samples:
         messages.append(
-            f"dataset.test_fraction={settings['test_fraction']} of so few samples is none: nothing is tested, so there "
-            "is no test figure; add data or raise dataset.test_fraction (0 says that no test is wanted)"
+            f"dataset.test_fraction={settings['test_fraction']} leaves no test samples, so there are no test "
+            "metrics; add data, raise dataset.test_fraction, or set it to 0 if you want no test"
             f"{share_of_classes(data)}"
         )
     return messages + untested_classes(data)
@@ -41,7 +41,7 @@ def share_of_classes(data: Data) -> str:
     if classes < 2 or data.spec.boxes:
         return ""
     mean = data.train.samples / classes
-    return f"; the share is taken of each of {classes:,} classes, which have {mean:.1f} training samples on average"
+    return f"; the fraction is taken of each of {classes:,} classes, which have {mean:.1f} training samples on average"
 
 
 def untested_classes(data: Data) -> list[str]:
@@ -56,6 +56,6 @@ def untested_classes(data: Data) -> list[str]:
         return []
     shown = ", ".join(absent[:SHOWN_CLASSES]) + (", ..." if len(absent) > SHOWN_CLASSES else "")
     return [
-        f"{len(absent):,} of {len(names):,} classes have no test sample, so no test figure speaks of them: {shown}; "
+        f"{len(absent):,} of {len(names):,} classes have no test sample, so no test metric covers them: {shown}; "
         "add data or raise dataset.test_fraction"
     ]

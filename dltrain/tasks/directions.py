@@ -40,7 +40,7 @@ def better(task: Task, watch: str, mode: Direction | None) -> Direction:
     directions = task.directions()
     name = watch.removeprefix(SPLIT)
     if not watch.startswith(SPLIT) or name not in directions:
-        raise ValueError(f"{watch} is none of the metrics: {listed(directions)}")
+        raise ValueError(f"{watch} is not one of the metrics: {listed(directions)}")
     direction = directions[name]
     if direction is None:
         raise ValueError(

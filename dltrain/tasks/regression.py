@@ -107,7 +107,7 @@ def check(spec: Spec, loss: nn.Module) -> None:
     if not spec.target_names:
         raise ValueError(
             "the data has classes, not numbers to predict: task=classification loss=cross_entropy, or, where a table's "
-            "target is numbers that were taken for classes, dataset.kind=regression"
+            "target is numbers that were read as classes, dataset.kind=regression"
         )
     targets = torch.ones(2, len(spec.target_names))
     try:

@@ -308,7 +308,7 @@ def test_too_few_samples_to_validate_on_are_said(dltrain) -> None:
     few = ("dataset=synthetic", "dataset.source.train_samples=8", "model=mlp", "trainer.steps=1", "callbacks=quiet")
     outcome = dltrain(*few, "dataset.val_fraction=0.01", "--json")
     assert outcome.code == 0, outcome.err
-    told = "dataset.val_fraction=0.01 of so few samples is none"
+    told = "dataset.val_fraction=0.01 leaves no validation samples"
     assert told in outcome.err + outcome.out
     assert told in (folder_of(outcome) / "train.log").read_text()
     assert told not in (again := dltrain(*few, "dataset.val_fraction=0")).err + again.out

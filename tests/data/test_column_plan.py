@@ -52,7 +52,7 @@ def warnings_of(data: Tabular, caplog: pytest.LogCaptureFixture) -> list[str]:
 def test_names_tickets_and_cabins_are_left_out_and_told(caplog: pytest.LogCaptureFixture) -> None:
     data = Tabular(passengers(), "survived")
     told, missing = warnings_of(data, caplog)
-    assert told.startswith("titanic.csv: 6 columns beside the target; 1 as numbers: age; ")
+    assert told.startswith("titanic.csv: 6 columns besides the target; 1 as numbers: age; ")
     assert "2 as categories, one-hot: sex (2), embarked (3); " in told
     assert (
         "3 left out: name (200 different texts in 200 rows), ticket (200 different texts in 200 rows), cabin (" in told
@@ -138,7 +138,7 @@ def test_check_shows_the_columns(dltrain) -> None:
     }
     assert rows["name"]["use"] == "left out: 200 different texts in 200 rows"
     assert rows["ticket"]["use"] == "left out: dataset.ignore"
-    assert outcome.out.count("columns beside the target") == 1
+    assert outcome.out.count("columns besides the target") == 1
     assert dltrain("check", "--data", *settings, "--json").json["data"]["columns"] == outcome.json["data"]["columns"]
 
 
@@ -237,7 +237,7 @@ def test_runs_of_before_know_no_indicators() -> None:
         ),
         (["9,Total (n=40),a"], "table.csv:42: the last row looks like the total of the others ('Total (n=40)'"),
         (["9,grand total,a"], "table.csv:42: the last row looks like the total of the others ('grand total'"),
-        ([",,b"], "table.csv:42: the last row has a value in column 'y' alone, as a footer has: cut it off"),
+        ([",,b"], "table.csv:42: the last row has a value in column 'y' only, like a footer: cut it off"),
         (["9,r,"], "table.csv:42: the target 'y' is empty from here to the end (1 row, the last is table.csv:42)"),
         (
             ["9,r,", "8,r,"],

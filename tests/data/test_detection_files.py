@@ -74,7 +74,7 @@ def test_json_names_and_labels_names_are_the_text_as_it_is_written(text: str, na
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("nc: 3\nnames: [a, b]\n", r"data\.yaml:1: nc is 3, and there are 2 in names"),
+        ("nc: 3\nnames: [a, b]\n", r"data\.yaml:1: nc is 3, but names has 2"),
         ("names:\n- a\n- b\n- a\n", r"data\.yaml:4: classes 0 and 2 are both called a"),
         ("names: {0: a, 2: b}", r"data\.yaml:1: names are numbered .* class 1 has none"),
         ("names: {999999999: a}", r"class 0 has none"),
@@ -196,8 +196,8 @@ def test_parts_may_have_the_folders_of_images_and_labels_in_them(caplog: pytest.
     data = YOLO(ROOT, "y", **SETTINGS)
     assert targets_of(data).tolist() == [[[10, 15, 30, 25, 1]], [[0, 0, 0, 0, -1]]]
     assert targets_of(data, "val").tolist() == [[[10, 15, 30, 25, 1]]]
-    assert "1 of 2 images in y/train/images has no label file: no objects" in caplog.text
-    assert "y: not read, as of no part: more" in caplog.text
+    assert "1 of 2 images in y/train/images has no label file, so no objects" in caplog.text
+    assert "y: not read, because they belong to no split: more" in caplog.text
 
 
 def test_a_huge_class_number_without_names_is_refused() -> None:
@@ -430,7 +430,7 @@ def test_nothing_of_a_users_folder_is_ignored_without_a_word(caplog: pytest.LogC
     paint("y/images/extra/1.png")
     paint("y/images/2.png")
     _ = yolo().spec
-    assert "not read, as of no part: extra, 2.png" in caplog.text
+    assert "not read, because they belong to no split: extra, 2.png" in caplog.text
     paint("v/JPEGImages/0.png")
     paint("v/JPEGImages/1.png")
     write("v/Annotations/more/1.xml", "<annotation/>")

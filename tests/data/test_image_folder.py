@@ -145,7 +145,10 @@ def test_nested_folders_and_hidden_files() -> None:
         (["cat/x.png", "dog/"], "there is no file in dog"),
         (["cat/", "dog/"], "there is no file in cat, dog"),
         (["cat/x.png", "dog/x.png"], "no images for testing"),
-        (["train/cat/x.png", "train/dog/x.png", "test/eel/x.png"], r"test has the classes eel, and pets/train has not"),
+        (
+            ["train/cat/x.png", "train/dog/x.png", "test/eel/x.png"],
+            r"test has the classes eel, which pets/train does not have",
+        ),
         (["train/cat/x.png", "val/cat/x.png", "valid/cat/x.png"], "both look like the val set"),
     ],
     ids=str,

@@ -116,7 +116,7 @@ LAYOUTS: dict[str, tuple[tuple[str, ...], dict[str, list[str]], str]] = {
     "the training set called like the data set": (
         ("rps/paper/1.png", "rps/rock/1.png", "rps-test-set/rock/1.png", "rps-validation/1.png"),
         {"train": ["paper", "rock"], "test": ["rock"]},
-        "rps is taken for the training set",
+        "rps is read as the training set",
     ),
     "classes beside a test folder with the same": (
         ("cat/1.png", "dog/1.png", "test/cat/1.png"),
@@ -143,7 +143,7 @@ LAYOUTS: dict[str, tuple[tuple[str, ...], dict[str, list[str]], str]] = {
     "a class called train": (
         ("train/1.png", "car/1.png", "plane/1.png"),
         {"train": ["car", "plane", "train"]},
-        "train is taken for a class, for car, plane beside it are; if it is not: dataset.classes=[car,plane]",
+        "train is read as a class, like car, plane beside it; if it is not one: dataset.classes=[car,plane]",
     ),
     "splits within each class": (
         ("cat/train/1.png", "cat/test/1.png", "dog/train/1.png", "dog/test/1.png", "dog/more/1.png"),
@@ -153,7 +153,7 @@ LAYOUTS: dict[str, tuple[tuple[str, ...], dict[str, list[str]], str]] = {
     "a split of each class": (
         ("cats_train/1.png", "cats_test/1.png", "dogs_train/1.png", "dogs_test/1.png"),
         {"train": ["cats", "dogs"], "test": ["cats", "dogs"]},
-        "each folder is taken for a split of a class",
+        "each folder is read as a split of a class",
     ),
     "a copy of itself": (
         ("sick/1.png", "well/1.png", "cells/sick/1.png", "cells/well/1.png"),

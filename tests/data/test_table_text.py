@@ -112,7 +112,9 @@ def test_no_text_is_read_wrongly_without_a_word(caplog: pytest.LogCaptureFixture
     assert "reads '眉' where UTF-8 would read 'ü'" in caplog.text
     with pytest.raises(InputError, match="no byte order mark"):
         decode("北京".encode("utf-16-le"), "f.csv", "utf-16")
-    with pytest.raises(InputError, match=r"f.csv:2: there is a NUL byte \(byte 9 of the file\): the file is no text"):
+    with pytest.raises(
+        InputError, match=r"f.csv:2: there is a NUL byte \(byte 9 of the file\): this is not a text file"
+    ):
         decode(b"x,ylong\n\0", "f.csv")
     with pytest.raises(InputError, match=r"f.csv:2: the text is not ASCII.*cp1252"):
         decode("x\nü\n".encode("latin-1"), "f.csv", "ascii")
@@ -121,7 +123,7 @@ def test_no_text_is_read_wrongly_without_a_word(caplog: pytest.LogCaptureFixture
 def test_a_file_that_is_utf8_but_for_a_line_is_to_be_mended(caplog: pytest.LogCaptureFixture) -> None:
     content = "\n".join(["x,stadt", *(f"{i},Köln" for i in range(20))]).encode() + b"\n20,K\xf6ln\n"
     with pytest.raises(
-        InputError, match=r"f.csv:22: .* 0xf6 \(cp1252 reads 'Köln'\); the rest is UTF-8: mend the line"
+        InputError, match=r"f.csv:22: .* 0xf6 \(cp1252 reads 'Köln'\); the rest is UTF-8: correct the line"
     ):
         decode(content, "f.csv")
     decode(content, "f.csv", "cp1252")

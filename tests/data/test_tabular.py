@@ -310,7 +310,7 @@ def test_evaluating_another_file_uses_what_the_run_learned_and_every_row(dltrain
     assert again["test/loss"] == run["metrics"]["test/loss"]
     people(["perhaps,red,1"], "y,color,x", name="unknown.csv")
     outcome = dltrain("evaluate", run["run"], "dataset.path=unknown.csv")
-    assert (outcome.code, "unknown.csv:2: 'perhaps' is none of the 2 classes" in outcome.err) == (3, True)
+    assert (outcome.code, "unknown.csv:2: 'perhaps' is not one of the 2 known classes" in outcome.err) == (3, True)
     people(["yes,1"], "y,x", name="narrow.csv")
     outcome = dltrain("evaluate", run["run"], "dataset.path=narrow.csv")
     assert (outcome.code, "'color'" in outcome.err) == (2, True)

@@ -73,7 +73,7 @@ def test_what_is_no_text_is_left_out_with_a_line_or_refused(caplog: pytest.LogCa
     for name in ("a/x.pdf", "a/y.PDF", "b/z.csv", "readme.md"):
         (path / name).write_bytes(b"\xff\0")
     _ = data(path).train
-    assert "texts: 3 files (1 .pdf, 1 .PDF, 1 .csv) left out: no texts, by the ending" in caplog.text
+    assert "texts: 3 files (1 .pdf, 1 .PDF, 1 .csv) left out: not texts, by their endings" in caplog.text
     assert "1 file (readme.md) left out beside the folders" in caplog.text
     lay("docs", "abc", endings=".txt,.pdf,.txt")
     with pytest.raises(InputError, match=r"there is no text in b, but 12 files \(12 \.pdf\)"):

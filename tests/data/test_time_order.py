@@ -73,21 +73,21 @@ def test_months_quarters_and_working_days_have_no_gaps(caplog: pytest.LogCapture
 def test_gaps_and_moments_that_come_again_are_told(caplog: pytest.LogCaptureFixture) -> None:
     dates = days(count=COUNT + 10)
     assert values_of(written([*dates[:20], *dates[30:]])) == list(range(COUNT))
-    assert "series.csv:22: 1 gaps by column 'day', the first from 2023-01-21 to 2023-02-01" in caplog.text
+    assert "series.csv:22: 1 gap by column 'day', the first from 2023-01-21 to 2023-02-01" in caplog.text
     caplog.clear()
     values_of(written([*dates[:20], dates[19], *dates[20:]]))
-    assert "series.csv:22: 2023-01-21 in column 'day' comes again (1 such rows)" in caplog.text
+    assert "series.csv:22: 2023-01-21 in column 'day' is repeated (1 such row)" in caplog.text
 
 
 @pytest.mark.parametrize(
     ("dates", "message"),
     [
-        (days()[:40] * 2, r"series.csv:42: 2023-01-02 in column 'day' comes again, which series.csv:2 has too"),
+        (days()[:40] * 2, r"series.csv:42: 2023-01-02 in column 'day' repeats that of series.csv:2"),
         (
             [*days()[:50], "05/03/2023", *days()[51:]],
             r"series.csv:52: column 'day', .* does not have a date like the others",
         ),
-        ([*days()[:79], "Total"], r"series.csv:81: column 'day', .* \(1 such rows\): mend or cut the line"),
+        ([*days()[:79], "Total"], r"series.csv:81: column 'day', .* \(1 such row\): correct or remove the line"),
         ([*days()[:50], "", *days()[51:]], r"series.csv:52: column 'day', .* does not have a date"),
     ],
 )

@@ -114,11 +114,11 @@ def test_no_test_no_word(family: str) -> None:
     """Too few samples for a test or a validation split are said, by the key."""
     wanted = {"test_fraction": 0.1, "val_fraction": 0.1}
     messages = empty_splits(FAMILIES[family][0](4, **wanted), wanted)
-    assert [message.split(" of so few")[0] for message in messages] == [
+    assert [message.split(" leaves no")[0] for message in messages] == [
         "dataset.val_fraction=0.1",
         "dataset.test_fraction=0.1",
     ]
-    assert "nothing is tested" in messages[1]
+    assert "no test samples" in messages[1]
     unwanted = {"test_fraction": 0.0, "val_fraction": 0.0}
     assert empty_splits(FAMILIES[family][0](4, **unwanted), unwanted) == []
 
@@ -135,7 +135,7 @@ def test_classes_without_a_test_sample_are_named() -> None:
     path = lines("rare.csv", ["x,y", *(f"{i},{'rare' if i % 20 == 0 else 'ab'[i % 2]}" for i in range(40))])
     messages = empty_splits(Tabular(path, "y", test_fraction=0.2), {"test_fraction": 0.2})
     assert len(messages) == 1
-    assert messages[0].startswith("1 of 3 classes have no test sample, so no test figure speaks of them: rare;")
+    assert messages[0].startswith("1 of 3 classes have no test sample, so no test metric covers them: rare;")
 
 
 def test_the_opening_line_and_the_warning_of_a_run(dltrain) -> None:
@@ -148,19 +148,19 @@ def test_the_opening_line_and_the_warning_of_a_run(dltrain) -> None:
     outcome = dltrain(*on_it, *quick)
     assert outcome.code == 0, outcome.err
     assert "and no test samples, batch" in outcome.out
-    assert "dataset.test_fraction=0.2 of so few samples is none: nothing is tested" in outcome.out + outcome.err
+    assert "dataset.test_fraction=0.2 leaves no test samples, so there are no test metrics" in outcome.out + outcome.err
 
 
 def test_many_samples_of_few_in_each_class_are_not_called_few() -> None:
     """300 rows of 100 classes: a tenth of three is none."""
     path = lines("classes.csv", ["x,y", *(f"{i},c{i % 100}" for i in range(300))])
     (message,) = empty_splits(Tabular(path, "y", test_fraction=0.2, val_fraction=0.1), {"val_fraction": 0.1})
-    assert message.endswith("the share is taken of each of 100 classes, which have 2.0 training samples on average")
+    assert message.endswith("the fraction is taken of each of 100 classes, which have 2.0 training samples on average")
 
 
 def test_check_says_that_a_split_is_empty(dltrain) -> None:
     table(4)
     on_it = ("dataset=tabular", "dataset.path=table.csv", "dataset.target=y", "dataset.ignore=[text]")
     found = dltrain("check", "--data", *on_it, "--json").json["data"]["warnings"]
-    empty = [warning.split(" of so few")[0] for warning in found if " of so few" in warning]
+    empty = [warning.split(" leaves no")[0] for warning in found if " leaves no" in warning]
     assert empty == ["dataset.val_fraction=0.1", "dataset.test_fraction=0.2"]

@@ -79,8 +79,8 @@ def test_a_target_called_loss_keeps_the_direction_of_its_metric(dltrain: Callabl
 @pytest.mark.parametrize(
     ("overrides", "told"),
     [
-        (("trainer.watch=val/acuracy",), "val/acuracy is none of the metrics: val/accuracy, val/precision"),
-        (("trainer.watch=test/accuracy",), "test/accuracy is none of the metrics: val/accuracy"),
+        (("trainer.watch=val/acuracy",), "val/acuracy is not one of the metrics: val/accuracy, val/precision"),
+        (("trainer.watch=test/accuracy",), "test/accuracy is not one of the metrics: val/accuracy"),
         (
             ("model=gan", "dataset=digits", "trainer.watch=val/diversity"),
             "val/diversity does not declare which way it is better: set trainer.mode=max or trainer.mode=min",
@@ -114,5 +114,5 @@ def test_what_is_set_overrides_what_is_declared() -> None:
     task = Counting((1, 1, 1))
     assert better(task, "val/anything", "min") == "min"
     assert better(task, "", None) == "max"
-    with pytest.raises(ValueError, match="val/anything is none of the metrics"):
+    with pytest.raises(ValueError, match="val/anything is not one of the metrics"):
         better(task, "val/anything", None)
