@@ -21,6 +21,7 @@ MAX_NAMES_SHOWN = 10
 MAX_FOLDERS_PROBED = 50  # of the same level: a data set's own folder is not one of so many
 MAX_DEPTH = 8  # of folders that hold nothing but one more folder
 EXPECTED = "a folder for each class, or train/ and test/ with such folders in them"
+GENERIC = ("jpegimages", "unknown")
 HIDDEN = (".", "__MACOSX", "__pycache__", "@eaDir")
 IMAGE_ENDINGS = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 
@@ -41,6 +42,17 @@ class Layout:
         self.parts[split] = {name: [folder] for name, folder in classes.items()}
 
 
+@dataclass(frozen=True)
+class Level:
+    """The class folders of a split, {name: path}, the folder `place` that they are in, and the
+    folders that were passed through to it.
+    """
+
+    place: str
+    folders: dict[str, str]
+    passed: list[str] = field(default_factory=list)
+
+
 def arrange(path: Path, classes: Sequence[str] | None = None, known: Sequence[str] = ()) -> Layout:
     """Return what the folders below `path` are.
 
@@ -57,10 +69,10 @@ def arrange(path: Path, classes: Sequence[str] | None = None, known: Sequence[st
         files = files_beside(root)
         has = f"no folders in it, but {counted(files)}" if files else "no folders in it"
         raise InputError(f"{root} has {has}; expected {EXPECTED}")
-    named = named_splits(folders, classes)
-    nested = {name for name in named if is_nested(folders[name])}
-    if any(named[name].split != "rest" for name in nested):
-        splits_of(root, folders, named, nested, layout, classes)
+    named = all_splits(folders, classes)
+    levels = class_levels(folders, named, classes)
+    if any(named[name].split != "rest" for name in levels):
+        splits_of(root, folders, named, levels, layout)
     elif named:
         flat_splits(root, folders, named, layout, classes)
     else:
@@ -91,15 +103,30 @@ def inner_folder(folder: str, layout: Layout, classes: Sequence[str] | None, kno
     folders = folders_in(folder)
     if any(name in (*(classes or ()), *known) for name in folders):
         return None
-    if not 0 < len(folders) <= MAX_FOLDERS_PROBED or named_splits(folders, classes):
+    if not 0 < len(folders) <= MAX_FOLDERS_PROBED:
         return None
-    if len(folders) == 1:
-        (inner,) = folders.values()
-        if not is_nested(inner) or has_images(folder) or has_images(inner):
-            return None
-        leave_files(folder, layout)
-        return inner
-    return only_data_set(folder, folders, layout, classes)
+    named = all_splits(folders, classes)
+    if len(folders) > 1:
+        return None if named else only_data_set(folder, folders, layout, classes)
+    (inner,) = folders.values()
+    if named and not holds_data_set(inner, classes):
+        return None
+    if not is_nested(inner) or has_images(folder) or has_images(inner):
+        return None
+    leave_files(folder, layout)
+    return inner
+
+
+def holds_data_set(folder: str, classes: Sequence[str] | None) -> bool:
+    """Return whether a folder, or the only folder in it and so on, has a data set's splits in it."""
+    for _ in range(MAX_DEPTH):
+        if is_data_set(folder, classes):
+            return True
+        inner = list(folders_in(folder).values())
+        if len(inner) != 1:
+            return False
+        folder = inner[0]
+    return False
 
 
 def only_data_set(folder: str, folders: dict[str, str], layout: Layout, classes: Sequence[str] | None) -> str | None:
@@ -127,7 +154,7 @@ def is_data_set(folder: str, classes: Sequence[str] | None) -> bool:
     one of them.
     """
     folders = folders_in(folder)
-    named = named_splits(folders, classes)
+    named = all_splits(folders, classes)
     splits = {one.split for one in named.values()}
     return len(splits) > 1 and "train" in splits and any(is_nested(folders[name]) for name in named)
 
@@ -139,17 +166,15 @@ def splits_of(
     root: str,
     folders: dict[str, str],
     named: dict[str, SplitName],
-    nested: set[str],
+    levels: dict[str, Level],
     layout: Layout,
-    classes: Sequence[str] | None,
 ) -> None:
-    """Fill `layout` from the `nested` folders among those `named` as splits, which have class
-    folders in them.
-    """
-    chosen = one_of_each(root, {name: named[name] for name in nested})
+    """Fill `layout` from the folders `named` as splits that have `levels` of class folders."""
+    chosen = one_of_each(root, {name: named[name] for name in levels})
     others = [name for name in folders if name not in named]
     if "train" not in chosen and others:
-        train = training_folder(root, folders, named, chosen, others)
+        wanted = {name for split in chosen.values() for name in levels[split].folders}
+        train = training_folder(root, folders, wanted, chosen, others)
         if train is None:
             known = {name: folders[name] for name in others}
             layout.put("train", root, known)
@@ -157,9 +182,10 @@ def splits_of(
         else:
             layout.notes.append(f"{root}: {shown(train)} is read as the training set of {shown_names(list(named))}")
             chosen = {"train": train, **chosen}
+            levels = {**levels, train: class_level(folders[train], wanted, None)}
             others = [name for name in others if name != train]
     for split in sorted(chosen, key="train".__ne__):  # train first: the others have its classes
-        put_split(split, folders[chosen[split]], layout, classes)
+        put_split(split, folders[chosen[split]], levels[chosen[split]], layout)
     for name in named:
         if name not in chosen.values():
             leave_split(root, name, folders[name], named[name].split, layout)
@@ -181,13 +207,12 @@ def one_of_each(root: str, named: dict[str, SplitName]) -> dict[str, str]:
 
 
 def training_folder(
-    root: str, folders: dict[str, str], named: dict[str, SplitName], chosen: dict[str, str], others: list[str]
+    root: str, folders: dict[str, str], wanted: set[str], chosen: dict[str, str], others: list[str]
 ) -> str | None:
     """Return the name of the training set where no folder is called so: that of the data set beside
-    rps-test and rps-validation, with the same classes in it. None where the `others` are the
+    rps-test and rps-validation, with the `wanted` classes in it. None where the `others` are the
     classes. InputError where they are neither.
     """
-    wanted = {name for split in chosen.values() for name in class_folders(folders[split])}
     if wanted <= set(others):
         return None
     alike = [name for name in others if wanted and wanted <= set(class_folders(folders[name]))]
@@ -201,39 +226,71 @@ def training_folder(
     )
 
 
-def put_split(split: str, folder: str, layout: Layout, classes: Sequence[str] | None) -> None:
-    """Take over the class folders of a split, which may lie one or more levels deeper, or leave it
-    out if it has none.
+def class_levels(
+    folders: dict[str, str], named: dict[str, SplitName], classes: Sequence[str] | None
+) -> dict[str, Level]:
+    """Return where the class folders are in each of the folders `named` as splits, for those that
+    have some. The training set is looked at first: the others have its classes.
     """
-    known = set(classes or layout.parts.get("train", {}))
-    place = folder
+    levels: dict[str, Level] = {}
+    known = set(classes or ())
+    for name in sorted(named, key=lambda name: named[name].split != "train"):
+        level = class_level(folders[name], known or set(folders) - set(named), classes)
+        if level.folders:
+            levels[name] = level
+            known |= set(level.folders) if named[name].split == "train" else set()
+    return levels
+
+
+def class_level(folder: str, known: set[str], classes: Sequence[str] | None) -> Level:
+    """Return where the class folders of a split are: in its folder, or in the only one in that, and
+    so on. There are none if the last one's name says nothing, such as images, or is a split's.
+    """
+    level = Level(folder, class_folders(folder, classes))
     for _ in range(MAX_DEPTH):
-        inner = class_folders(place, classes)
-        if len(inner) != 1 or known & inner.keys():
+        if len(level.folders) != 1 or known & level.folders.keys():
             break
-        (only,) = inner.values()
-        if not is_nested(only) or has_images(place) or has_images(only):
+        (only,) = level.folders.values()
+        if not is_nested(only) or has_images(level.place) or has_images(only):
             break
+        level = Level(only, class_folders(only, classes), [*level.passed, level.place])
+    names = [name for name in level.folders if name not in known and name != Path(level.place).name]
+    lone = len(level.folders) == 1 and all(map(says_no_class, names))
+    if not known & level.folders.keys() and (lone or all(map(is_split, names))):
+        return Level(level.place, {}, level.passed)
+    return level
+
+
+def is_split(name: str) -> bool:
+    """Return whether a folder has the whole name of a split."""
+    one = parse(name)
+    return one is not None and not one.others
+
+
+def says_no_class(name: str) -> bool:
+    """Return whether the only folder in a split has the name of a split, or one such as images."""
+    nothing = not meaningful_words(name) and not name.isdigit()
+    return is_split(name) or nothing or name.lower() in GENERIC
+
+
+def put_split(split: str, folder: str, level: Level, layout: Layout) -> None:
+    """Take over the class folders of a split, and say what is left out beside them."""
+    for place in level.passed:
         leave_files(place, layout)
-        place = only
-        if not is_generic(Path(only).name):
-            layout.notes.append(f"{folder}: the classes are the folders in {only}")
-    inner = class_folders(place, classes)
-    if split != "train" and known and len(inner) == 1 and not known & inner.keys() and is_generic(next(iter(inner))):
-        layout.notes.append(f"{place} has no class folders and is left out: {counted(files_below(place))}")
-        return
-    skipped = [name for name in folders_in(place) if name not in inner]
+    if level.passed and not is_generic(Path(level.place).name):
+        layout.notes.append(f"{folder}: the classes are the folders in {level.place}")
+    skipped = [name for name in folders_in(level.place) if name not in level.folders]
     if skipped:
-        layout.notes.append(f"{place}: {shown_names(skipped)} left out: no class of the {split} set")
-    leave_files(place, layout)
-    layout.put(split, place, inner)
+        layout.notes.append(f"{level.place}: {shown_names(skipped)} left out: no class of the {split} set")
+    leave_files(level.place, layout)
+    layout.put(split, level.place, level.folders)
 
 
 def is_generic(name: str) -> bool:
     """Return whether a folder's name, such as images or test, says nothing of the class of what is
     in it.
     """
-    return parse(name) is not None or not meaningful_words(name) or name.lower() in ("jpegimages", "unknown")
+    return parse(name) is not None or not meaningful_words(name) or name.lower() in GENERIC
 
 
 def leave_split(root: str, name: str, folder: str, split: str, layout: Layout) -> None:
@@ -319,6 +376,13 @@ def classes_of(root: str, folders: dict[str, str], layout: Layout, classes: Sequ
             )
         leave_folders(root, [name for name in folders if name not in classes], layout)
         folders = {name: folder for name, folder in folders.items() if name in classes}
+    halves = half_names(list(folders))
+    if classes is None and len(halves) == 1:
+        (half,) = halves
+        layout.notes.append(
+            f"{root}: {shown(half)} is taken for a class; if it is a split: "
+            f"{overrule([name for name in folders if name != half])}"
+        )
     folders = without_copies(root, folders, layout)
     if splits_in_classes(root, folders, layout):
         return
@@ -395,6 +459,42 @@ def named_splits(folders: dict[str, str], classes: Sequence[str] | None) -> dict
     classes.
     """
     return split_names([name for name in folders if name not in (classes or ())])
+
+
+def all_splits(folders: dict[str, str], classes: Sequence[str] | None) -> dict[str, SplitName]:
+    """Return which of the `folders` are splits by their names, or by half a name and their
+    structure.
+
+    A lone pets_test is half a name. It is a split if it has folders of the names of its siblings in
+    it, or of what is in them; or if it is the training set that other splits lack. A lone pets_val
+    is always one.
+    """
+    named = named_splits(folders, classes)
+    if len(folders) > MAX_FOLDERS_PROBED:
+        return named
+    halves = half_names([name for name in folders if name not in named and name not in (classes or ())])
+    halves = {name: one for name, one in halves.items() if one.split == "val" or is_nested(folders[name])}
+    taken = [one.split for one in (*named.values(), *halves.values())]
+    for name, one in halves.items():
+        lacking = one.split == "val" or (one.split == "train" and bool(named))
+        if taken.count(one.split) == 1 and (lacking or shares_classes(name, folders)):
+            named[name] = one
+    return named
+
+
+def half_names(names: Sequence[str]) -> dict[str, SplitName]:
+    """Return which of the names are those of a split with words of their own, such as pets_test."""
+    parsed = {name: parse(name) for name in names}
+    return {name: one for name, one in parsed.items() if one and one.others and one.split != "rest"}
+
+
+def shares_classes(name: str, folders: dict[str, str]) -> bool:
+    """Return whether a folder has folders in it that have the names of its siblings, or of folders in
+    those.
+    """
+    own = set(class_level(folders[name], set(folders), None).folders)
+    siblings = [class_level(folder, set(folders), None) for other, folder in folders.items() if other != name]
+    return bool(own & (set(folders) - {name})) or any(own & level.folders.keys() for level in siblings)
 
 
 def class_folders(folder: str, classes: Sequence[str] | None = None) -> dict[str, str]:

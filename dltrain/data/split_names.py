@@ -32,7 +32,7 @@ FILLERS = """
     set sets data dataset datasets split splits subset image images img imgs pic pics picture pictures photo photos
     text texts txt doc docs document documents file files folder folders dir directory seg small tiny mini new raw
     final full all part sample samples original orig resized cropped processed preprocessed clean cleaned augmented
-    aug labeled labelled jpg jpeg png the my of for copy 集 数据 数据集 データ
+    aug labeled labelled jpg jpeg png the my of for to x copy 集 数据 数据集 データ
 """
 FILLER_WORDS = frozenset(FILLERS.split())
 WEAK_WORDS = frozenset(["development"])  # a topic as often as a split: only beside other splits it is one

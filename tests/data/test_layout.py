@@ -41,7 +41,7 @@ def test_spellings_of_splits(split: str, name: str) -> None:
     parsed = parse(name)
     assert parsed is not None
     assert parsed.split == split
-    assert parsed.others == (("x",) if name.startswith("X") else ())
+    assert parsed.others == ()
 
 
 @pytest.mark.parametrize(
@@ -86,7 +86,7 @@ LAYOUTS: dict[str, tuple[tuple[str, ...], dict[str, list[str]], str]] = {
     "a test folder with all files one level deeper": (
         ("train/cat/1.png", "train/dog/1.png", "valid/cat/1.png", "test/test/1.png", "test/test/2.png"),
         {"train": ["cat", "dog"], "val": ["cat"]},
-        "test has no class folders and is left out: 2 files",
+        "test looks like a test set without class folders and is left out: 2 files",
     ),
     "an archive's own folder, twice": (
         ("a/b/train/cat/1.png", "a/b/train/dog/1.png", "a/b/val/dog/1.png", "__MACOSX/a/._b", "a/.git/config"),
@@ -180,6 +180,52 @@ LAYOUTS: dict[str, tuple[tuple[str, ...], dict[str, list[str]], str]] = {
         ("cat/1.png", "dog/1.png", "labels.csv", "a.txt", "b.txt", ".hidden"),
         {"train": ["cat", "dog"]},
         "3 files (2 .txt, 1 .csv) left out beside the folders",
+    ),
+    "half a name with the classes in it": (
+        ("pets_train/cat/1.png", "pets_train/dog/1.png", "my_own_test/images/cat/1.png"),
+        {"train": ["cat", "dog"], "test": ["cat"]},
+        "",
+    ),
+    "half a name beside the classes": (
+        ("cat/1.png", "dog/1.png", "pets_test/dog/1.png", "pets_val/1.png"),
+        {"train": ["cat", "dog"], "test": ["dog"]},
+        "pets_val looks like a val set without class folders and is left out",
+    ),
+    "classes that are numbers": (
+        ("train/0/1.png", "train/1/1.png", "test/1/1.png", "val/0/1.png", "val/1/1.png"),
+        {"train": ["0", "1"], "test": ["1"], "val": ["0", "1"]},
+        "",
+    ),
+    "classes that are numbers in half a split": (
+        ("digits_train/0/1.png", "digits_train/1/1.png", "digits_test/1/1.png"),
+        {"train": ["0", "1"], "test": ["1"]},
+        "",
+    ),
+    "only a test set of numbers": (("test/0/1.png", "test/1/1.png"), {"test": ["0", "1"]}, ""),
+    "half a name without class folders": (
+        ("cat/1.png", "dog/1.png", "pets_test/1.png"),
+        {"train": ["cat", "dog", "pets_test"]},
+        "pets_test is taken for a class; if it is a split: dataset.classes=[cat,dog]",
+    ),
+    "half a name with all its files one level deeper": (
+        ("pets_train/cat/1.png", "pets_train/dog/1.png", "pets_val/pets_val/1.png"),
+        {"train": ["cat", "dog"]},
+        "pets_val looks like a val set without class folders",
+    ),
+    "half a name of a training set": (
+        ("pets_train/cat/1.png", "pets_train/dog/1.png", "testing/1.png"),
+        {"train": ["cat", "dog"]},
+        "testing looks like a test set without class folders and is left out",
+    ),
+    "an archive's own folder that is called like a split": (
+        ("Train/archive/Training/cat/1.png", "Train/archive/Training/dog/1.png", "Train/archive/valid/cat/1.png"),
+        {"train": ["cat", "dog"], "val": ["cat"]},
+        "d: the data set is the folder d/Train/archive",
+    ),
+    "a test set with all its files two levels deeper": (
+        ("cat/1.png", "dog/1.png", "test/images/test/1.png"),
+        {"train": ["cat", "dog"]},
+        "test looks like a test set without class folders",
     ),
     "what is no split beside splits": (
         ("train/a/1.png", "train/b/1.png", "Meta/1.png", "labels/x.csv"),
