@@ -26,7 +26,13 @@ MIN_MOSTLY_DIFFERENT = 10  # different texts, in more than half of the rows, tha
 MAX_SHARE = 0.5  # of a category's values that are different ones
 MAX_SHOWN = 20  # names of columns in a line
 MAX_EXAMPLE_CHARS = 30
-TOTAL = re.compile(r"((grand |sub[- ]?)?totals?\b.{0,20}|sum|summe|gesamt|insgesamt|average|mean):?", re.IGNORECASE)
+TOTAL = re.compile(
+    r"((grand |sub[- ]?|sous-)?totals?\b.{0,20}|sum|average|mean|gesamt(summe|ergebnis)?|insgesamt|(zwischen)?summe"
+    r"|mittelwert|durchschnitt|somme|moyenne|suma|promedio|media|média|totale|somma|soma|totaal|som|totalt"
+    r"|итого|всего|合计|总计|合計|総計):?",
+    re.IGNORECASE,
+)
+MIN_SUMMED_ROWS = 10  # above a row of sums, so that no number is their sum by chance
 MIN_FOOTER_COLUMNS = 3  # of a table whose last row may have a value in one of them alone
 
 
@@ -135,14 +141,25 @@ def refuse_footer(table: Table) -> None:
         )
     for column in present:
         if column.texts is None:
-            continue
-        text = column.texts[int(column.values[last])].strip()
-        is_only = (column.values == column.values[last]).sum() == 1
-        if is_only and TOTAL.fullmatch(text):
+            total = f"{column.values[last]:.12g}" if _is_sum(column.values) else ""
+        else:
+            text = column.texts[int(column.values[last])].strip()
+            is_only = (column.values == column.values[last]).sum() == 1
+            total = repr(text) if is_only and TOTAL.fullmatch(text) else ""
+        if total:
             raise InputError(
                 f"{table.where(last)}: the last row looks like the total of the others "
-                f"({text!r} in column '{column.name}'): cut it off"
+                f"({total} in column '{column.name}'): cut it off"
             )
+
+
+def _is_sum(values: NDArray[np.float64]) -> bool:
+    """Tell whether the last of the `values` (N,) is the sum of the others, most of which are not 0."""
+    others = values[:-1][~np.isnan(values[:-1])]
+    if len(others) < MIN_SUMMED_ROWS or 2 * np.count_nonzero(others) < len(others):
+        return False
+    total = float(others.sum())
+    return bool(np.isclose(values[-1], total, rtol=1e-9, atol=0) and abs(total) > 2 * np.abs(others).max())
 
 
 def _is_only_such_row(table: Table) -> bool:

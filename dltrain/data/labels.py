@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from dltrain.data.number_format import PLAIN
 from dltrain.data.table import Column, Table
-from dltrain.data.values import MISSING_MARKS, KnownTexts, canonical, value_key
+from dltrain.data.values import MISSING_MARKS, KnownTexts, canonical, plain_letters, value_key
 from dltrain.errors import InputError
 from dltrain.shell import setting
 
@@ -48,7 +48,8 @@ def class_names(table: Table, target: Column, kind: Kind, as_written: bool) -> t
     names = dict.fromkeys(text.strip() if as_written else canonical(text) for text in _sorted(target, labels, codes))
     if len(names) < 2:
         only = f"no value but '{next(iter(names))}'" if names else "no value"
-        raise InputError(f"{table.where(0)}: from here on the target '{target.name}' has {only}: nothing to learn")
+        where = f"{table.where(0)}: from here on the target '{target.name}'"
+        raise InputError(f"{where} has {only}: nothing to learn{as_class(labels)}")
     if len(names) == present.sum() > MAX_DISTINCT:
         raise InputError(
             f"{table.where(0)}: from here on every row has another label in the target '{target.name}' "
@@ -94,6 +95,17 @@ def class_numbers(target: Column, names: tuple[str, ...], by_number: bool) -> tu
     return found[labels.values], labels
 
 
+def as_class(labels: Column) -> str:
+    """Return how to take a text that means "no value" for a class; "" where `labels` have no such text."""
+    used = set(np.unique(labels.values).tolist())
+    texts = [text.strip() for code, text in enumerate(labels.texts or ()) if code in used]
+    words = [text for text in texts if text and labels.means_missing(text)]
+    if not words:
+        return ""
+    key = setting("dataset.categorical", [labels.name])
+    return f"; {words[0]!r} means that there is no value, {key} takes it for a class"
+
+
 def without_label(target: Column, found: NDArray[np.int64]) -> NDArray[np.bool_]:
     """Return which rows have no label: the text means "no value" and is no class either."""
     absent = target.missing()
@@ -132,7 +144,7 @@ def _refuse_same_values(table: Table, labels: Column, codes: list[int]) -> None:
         other = first.setdefault(value_key(texts[code]), code)
         if other == code:
             continue
-        if texts[other].strip() == texts[code].strip():
+        if plain_letters(texts[other]) == plain_letters(texts[code]):
             spaced.append(texts[code])
             continue
         one, two = (table.where(first_row[c]) for c in (other, code))
@@ -142,6 +154,6 @@ def _refuse_same_values(table: Table, labels: Column, codes: list[int]) -> None:
         )
     if spaced:
         log.warning(
-            f"{table.name}: labels of the target '{labels.name}' that differ only by spaces around them are one class: "
-            f"{spaced[0]!r} is {spaced[0].strip()!r}"
+            f"{table.name}: labels of the target '{labels.name}' that differ only by spaces or by how Unicode writes them "
+            f"are one class: {spaced[0]!a} is {plain_letters(spaced[0])!r}"
         )

@@ -24,7 +24,7 @@ CODES = re.findall(
     "JOD JPY KES KRW KWD KZT LKR MAD MXN MYR NGN NOK NZD OMR PEN PHP PKR PLN QAR RON RSD RUB SAR SEK SGD "
     "THB TND TRY TWD TZS UAH UGX USD UYU UZS VND ZAR",
 )
-SIGNS = r"(?:[A-Z]{1,2})?\$|[¢£¤¥฿₠-₿]|\b(?:" + "|".join(CODES) + r")\b|R\$|Rs\.?|kr\.?|zł|Kč|Ft|руб\.?|₽"
+SIGNS = r"(?:[A-Z]{1,2})?\$|[¢£¤¥฿₠-₿]|\b(?:" + "|".join(CODES) + r")\b|R\$|Rs\.?|S?Fr\.|kr\.?|zł|Kč|Ft|руб\.?|₽"
 MEASURES = r"[^\W\d_]{1,12}?[²³]?(?:/[^\W\d_]{1,5})?(?= ?$)|°[CFK]?|[‰″′]|[kKMB](?= ?[^\w ])"
 # What the letter behind a number multiplies it by: 1.5K, 3M.
 MAGNITUDES = {"k": 1e3, "K": 1e3, "M": 1e6, "B": 1e9, "bn": 1e9, "Mio": 1e6, "Mrd": 1e9}
@@ -32,7 +32,7 @@ SCALED = "k/M/B"  # the measure of a column of such numbers
 WHOLE_TEXT = re.compile(
     rf"(?P<before>[-+]?) ?(?P<prefix>{SIGNS})? ?(?P<inner>[-+]?) ?"
     r"(?P<digits>(?:[0-9]|[.,](?=[0-9]))[0-9.,' ]*?(?:[eE][-+]?[0-9]+)?)"
-    rf"(?:[.,]-)? ?(?P<measure>{MEASURES})?(?P<suffix>%|{SIGNS})? ?(?P<after>-?)"
+    rf"(?:[.,]--?|/-)? ?(?P<measure>{MEASURES})?(?P<suffix>%|{SIGNS})? ?(?P<after>-?)"
 )
 PARENTHESES = re.compile(r"(?P<prefix>[^()0-9]*)\((?P<inside>[^()]*)\)(?P<suffix>[^()0-9]*)")
 HEXADECIMAL = re.compile(r"0[xX][0-9a-fA-F]+")
@@ -77,14 +77,17 @@ class NumberFormat:
 
 def _pattern(decimal: str, thousands: str) -> re.Pattern[str]:
     """Return what the digits of a number look like in a notation."""
-    groups = "[0-9]+"
+    point = re.escape(decimal)
+    pattern = rf"(?:[0-9]+(?:{point}[0-9]*)?|{point}[0-9]+)(?:[eE][-+]?[0-9]+)?"
+    groups = []  # which no number with an exponent has
     if thousands:
         mark = re.escape(thousands)
-        groups += rf"|[1-9][0-9]{{0,2}}(?:{mark}[0-9]{{3}})+"
+        groups.append(rf"[1-9][0-9]{{0,2}}(?:{mark}[0-9]{{3}})+")
     if thousands == ",":  # as in India: 12,34,567
-        groups += r"|[1-9][0-9]?(?:,[0-9]{2})+,[0-9]{3}"
-    point = re.escape(decimal)
-    return re.compile(rf"(?:(?:{groups})(?:{point}[0-9]*)?|{point}[0-9]+)(?:[eE][-+]?[0-9]+)?")
+        groups.append(r"[1-9][0-9]?(?:,[0-9]{2})+,[0-9]{3}")
+    if groups:
+        pattern += rf"|(?:{'|'.join(groups)})(?:{point}[0-9]*)?"
+    return re.compile(pattern)
 
 
 PLAIN = NumberFormat()

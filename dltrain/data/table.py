@@ -122,7 +122,9 @@ def column_names(names: object) -> tuple[str, ...]:
 
 
 def _same_value(text: str, name: str) -> bool:
-    """Tell whether two names are the same number or truth value, written in two ways."""
+    """Tell whether two names are the same text, number or truth value, written in two ways."""
+    if text.strip(" \t\"'") == name.strip(" \t\"'"):
+        return True
     try:
         return float(text.replace("_", "")) == float(name)
     except ValueError:

@@ -30,7 +30,7 @@ from dltrain.data.column_reader import (
 )
 from dltrain.data.header import looks_like_data, stated_separator
 from dltrain.data.memory import free_memory
-from dltrain.data.number_format import MIN_GROUPED, PLAIN
+from dltrain.data.number_format import MIN_GROUPED, PLAIN, split_number
 from dltrain.data.row_numbers import is_row_number_name, pandas_index, row_labels
 from dltrain.data.table import Column, Request, Table, check_names
 from dltrain.data.text_encoding import MARK_BYTES, check_encoding, decode, marked_encoding
@@ -46,6 +46,7 @@ SAMPLE = 100  # records by which the delimiter and the kinds of columns are gues
 SEPARATOR_CHARS = 20  # of a line that states the separator
 MAX_FOOTER_LINES = 5  # at the end of a file, below its rows
 SHOWN_CHARS = 60  # of a line in a message
+MARK_BEFORE_WORD = re.compile(r"[,;\t|]\s*[^\W\d]")
 Row = tuple[str, dict[str, str], str]
 PARQUET = (".parquet", ".pq")
 
@@ -187,7 +188,8 @@ class TableFile:
                 decode(self.path.read_bytes(), self.path)  # names the byte
                 raise InputError(f"{self.path}: the text is not UTF-8") from e
             except csv.Error as e:
-                raise InputError(f"{self.path}:{line}: the record that begins here is broken: {e}") from e
+                hint = "; is dataset.delimiter right?" if "expected after" in str(e) else ""
+                raise InputError(f"{self.path}:{line}: the record that begins here is broken: {e}{hint}") from e
 
     def check_header(self, head: Sequence[tuple[int, list[str]]]) -> None:
         """InputError for a first line that is a row of data, which would be lost, unless it is said to be a header."""
@@ -197,6 +199,19 @@ class TableFile:
                 f"{self.path}:{head[0][0]}: the first line looks like data, not like the names of columns: {shown}. "
                 "With dataset.header=false it is data, and the columns are called 0, 1, 2, ... by their place; "
                 "dataset.header=true takes it for names"
+            )
+
+    def check_title(self, head: Sequence[tuple[int, list[str]]]) -> None:
+        """InputError for a first line of one field above lines of several, such as a title or a comment."""
+        line, first = head[0]
+        filled = [field for field in first if field.strip()]
+        if self.header is False or len(filled) != 1 or len(first) == 2:
+            return
+        wider = sum(_has_several_fields(fields) for _, fields in head[1:])
+        if wider > len(head) / 2:
+            raise InputError(
+                f"{self.path}:{line}: the first line is '{filled[0][:SHOWN_CHARS]}' alone, the lines below it have more "
+                "fields: if it is a title or a comment, cut off what stands above the names of the columns"
             )
 
     def read_csv(self, request: Request) -> list[Column]:
@@ -210,6 +225,7 @@ class TableFile:
         if len(head) == 1:
             raise InputError(f"{self.path}:{lines[0][0]}: there is a header and nothing below it")
         self.check_quotes(delimiter)
+        self.check_title(lines)
         self.check_header(lines)
         request = self.without_row_labels(request, head[0], delimiter)
         names = self.chosen(head[0], request)
@@ -264,21 +280,22 @@ class TableFile:
                 reader.refuse_grouped(column.name, *distinct_texts(table.column(column.name)))
 
     def without_row_labels(self, request: Request, header: Sequence[str], delimiter: str) -> Request:
-        """Return the request without a nameless first column that counts or names the rows; say that it is left out."""
+        """Return the request without nameless columns that count or name the rows; say that they are left out."""
         import pyarrow as pa
 
         if request.only is not None or len(header) == 1:
             return request
         request = self.without_empty(request, header)
-        name = header[0]
-        if not is_row_number_name(name) or header.count(name) > 1 or name in request.named:
-            return request
-        try:
-            kinds = {name: pa.dictionary(pa.int32(), pa.string())}
-            table = self.arrow(delimiter, [name], kinds, header).unify_dictionaries()
-        except (pa.ArrowInvalid, UnicodeDecodeError):  # a broken record, which is named when all columns are read
-            return request
-        return self.without(request, name, row_labels(name, *distinct_texts(table.column(name))))
+        texts = pa.dictionary(pa.int32(), pa.string())
+        for name in header:
+            if not is_row_number_name(name) or header.count(name) > 1 or name in request.named:
+                continue
+            try:
+                table = self.arrow(delimiter, [name], {name: texts}, header).unify_dictionaries()
+            except (pa.ArrowInvalid, UnicodeDecodeError):  # a broken record, which is named when all columns are read
+                return request
+            request = self.without(request, name, row_labels(name, *distinct_texts(table.column(name))))
+        return request
 
     def without_empty(self, request: Request, header: Sequence[str]) -> Request:
         """Return the request without nameless columns that are empty, which lines that end in a delimiter make."""
@@ -337,8 +354,11 @@ class TableFile:
         for line, fields in records:
             if len(fields) != len(header):
                 have = f"{len(fields)} field{'s' if len(fields) != 1 else ''}"
-                footer = self.footer(line, [line, *(other for other, _ in records)])
-                raise InputError(f"{self.path}:{line}: {have}; the header has {len(header)}{footer}")
+                rest = list(records)
+                hint = self.footer(line, [line, *(other for other, _ in rest)])
+                if rest and all(len(others) == len(fields) == len(header) + 1 for _, others in rest):
+                    hint = ", and so have all lines below: give the column without a name one in the header"
+                raise InputError(f"{self.path}:{line}: {have}; the header has {len(header)}{hint}")
 
     def with_footer(self, error: InputError) -> InputError:
         """Return the error with what to do where the value that it names stands in one of the file's last lines."""
@@ -474,6 +494,15 @@ class TableFile:
                     raise InputError(self.unreadable(name, table)) from e
         for row in range(table.num_rows):
             yield f"{self.path}:{row + 1}", {name: values[row] for name, values in columns.items()}, ""
+
+
+def _has_several_fields(fields: Sequence[str]) -> bool:
+    """Tell whether a record has more than one field, maybe by another delimiter than that by which it was read."""
+    if len(fields) > 1:
+        return sum(bool(field.strip()) for field in fields) > 1
+    if MARK_BEFORE_WORD.search(fields[0]):
+        return True
+    return any(mark in fields[0] for mark in DELIMITERS) and split_number(fields[0]) is None
 
 
 def sample_texts(values: pa.ChunkedArray) -> list[str]:

@@ -176,6 +176,7 @@ class Tabular:
         table = self.table(self.source)
         trained = _described(self.restored) if self.restored else None
         class_names = trained.class_names if trained else self.class_names(table)
+        refuse_footer(table)
         rows, targets = self.targets(table, class_names)
         parts = self.parts(table, targets)
         if self.restored:
@@ -183,7 +184,6 @@ class Tabular:
             if self.is_other(table.digest):
                 warn_of_unknown(table, encoder)
         else:
-            refuse_footer(table)
             planned = self.plan(table, rows[parts[0].numpy()])
             columns = [table.columns[c.name] for c in planned if c.used]
             encoder = Encoder.fit(table, columns, rows[parts[0].numpy()], self.missing, self.embed)
@@ -195,6 +195,7 @@ class Tabular:
         formats = tuple(table.columns[name].number_format for name in self.named)
         if self.test_source and not self.is_other(table.digest):
             test = self.table(self.test_source, Known(encoder, formats, class_names))
+            refuse_footer(test)
             warn_of_unknown(test, encoder)
             rows, test_targets = self.targets(test, class_names)
             if self.missing == "auto":
@@ -317,6 +318,8 @@ class Tabular:
             other += ", or cut them off, into a file of their own if they are to be predicted"
         elif not is_target:
             other = f"dataset.missing=auto (mean, median, zero, drop), or {setting('dataset.ignore', [name])}"
+        if is_target and table.columns[name].texts is not None:
+            other += labels.as_class(table.columns[name])
         what = "the target" if is_target else "column"
         return InputError(f"{table.where(int(absent.argmax()))}: {what} '{name}' is empty{end}: {other}")
 

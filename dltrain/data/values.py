@@ -32,7 +32,21 @@ MOMENT = re.compile(
     r"([0-9]{4}-[0-9]{2}-[0-9]{2})"
     r"(?:[T ]([0-9]{2}:[0-9]{2})(:[0-9]{2})?(?:[.,]([0-9]+))? ?(Z|[+-][0-9]{2}:?[0-9]{2})?)?"
 )
+UNSEEN: dict[int, str | None] = {
+    **dict.fromkeys(map(ord, "   "), " "),
+    **dict.fromkeys(map(ord, "​⁠﻿­"), None),
+}
 EXACT = Context(prec=2000)  # digits: no numeral that `NUMERAL` matches is rounded
+
+
+def plain_letters(text: str) -> str:
+    """Return `text` without surrounding spaces, with its letters as Unicode composes them.
+
+    Spaces that do not break a line become plain ones, and marks that nobody sees go.
+    """
+    if not text.isascii():
+        text = unicodedata.normalize("NFC", text.translate(UNSEEN))
+    return text.strip()
 
 
 def canonical(text: str) -> str:
@@ -42,9 +56,7 @@ def canonical(text: str) -> str:
     becomes "1.5", and a time of midnight and the zeros of a second's fraction go. Leading zeros stay:
     "007" is a code, not 7.
     """
-    text = text.strip()
-    if not text.isascii():
-        text = unicodedata.normalize("NFC", text)
+    text = plain_letters(text)
     if not text or not (text[0].isdigit() or text[0] in "-+"):
         return text
     if text[0] == "+" and NUMERAL.fullmatch(text[1:]) and text[1] != "-":

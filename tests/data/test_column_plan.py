@@ -237,6 +237,12 @@ def test_runs_of_before_know_no_indicators() -> None:
         ),
         (["9,Total (n=40),a"], "table.csv:42: the last row looks like the total of the others ('Total (n=40)'"),
         (["9,grand total,a"], "table.csv:42: the last row looks like the total of the others ('grand total'"),
+        (["9,TOTAL GENERAL,a"], "table.csv:42: the last row looks like the total of the others ('TOTAL GENERAL'"),
+        (["9,Gesamtsumme,a"], "table.csv:42: the last row looks like the total of the others ('Gesamtsumme'"),
+        (
+            ["135.0,Alle,a"],
+            "table.csv:42: the last row looks like the total of the others (135 in column 'x'): cut it off",
+        ),
         ([",,b"], "table.csv:42: the last row has a value in column 'y' only, like a footer: cut it off"),
         (["9,r,"], "table.csv:42: the target 'y' is empty from here to the end (1 row, the last is table.csv:42)"),
         (

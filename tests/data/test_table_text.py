@@ -286,3 +286,32 @@ def test_an_unknown_encoding_is_a_mistake_of_the_configuration(dltrain) -> None:
     written(["x,city,y", *rows()])
     outcome = dltrain("check", "dataset=tabular", "dataset.path=table.csv", "dataset.target=y", "dataset.encoding=nope")
     assert (outcome.code, "dataset.encoding=nope: unknown encoding" in outcome.err) == (2, True)
+
+
+@pytest.mark.parametrize(
+    "title", [["Report of 2020"], ["Report of 2020,,", ""], ["# made by hand"], ["@relation a", "@data"]]
+)
+def test_a_title_above_the_names_is_told(title: list[str]) -> None:
+    Path("table.csv").write_text("\n".join([*title, "x,c,y", *rows()]) + "\n")
+    with pytest.raises(InputError, match=r"table.csv:1: the first line is .* alone, .* cut off what stands above"):
+        _ = Tabular("table.csv", "y").spec
+
+
+@pytest.mark.parametrize("values", [["1,5", "2,5"], ["1.234,5", "7"]])
+def test_a_single_column_has_no_title(values: list[str]) -> None:
+    Path("series.csv").write_text("\n".join(["load", *values * 100]) + "\n")
+    assert len(TimeSeries("series.csv").loaded.series) == 200
+
+
+def test_a_header_that_lacks_the_name_of_the_row_names_is_told() -> None:
+    lines = [f'"{i}",{line}' for i, line in enumerate(rows())]
+    Path("table.csv").write_text("\n".join(["x,c,y", *lines]) + "\n")
+    with pytest.raises(InputError, match=r"table.csv:2: 4 fields; the header has 3, and so have all lines below: give"):
+        _ = Tabular("table.csv", "y").spec
+
+
+def test_a_name_with_spaces_around_it_is_meant() -> None:
+    Path("table.csv").write_text("\n".join(["x , c , y ", *rows()]) + "\n")
+    with pytest.raises(ConfigError, match="did you mean ' y '"):
+        _ = Tabular("table.csv", "y").spec
+    assert Tabular("table.csv", " y ").spec.class_names == ("ja", "jané")

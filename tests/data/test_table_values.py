@@ -273,6 +273,23 @@ def test_labels_are_compared_as_texts(labels: list[str], classes: tuple[str, ...
     assert len(counts) == len(classes)
 
 
+@pytest.mark.parametrize("other", ["e\u0301t", "\u00e9t\u200b", "\u00e9t\u00a0", "\ufeff\u00e9t"])
+def test_labels_that_look_alike_are_one_class_which_is_told(other: str, caplog: pytest.LogCaptureFixture) -> None:
+    labels = ["\u00e9t", other, "b"]
+    data = Tabular(table("x,z,y", [f"{i},{labels[i % 3]},{labels[i % 3]}" for i in range(60)]), "y")
+    assert data.spec.class_names == ("b", "\u00e9t")
+    assert data.encoder.categories[0].texts == ("b", "\u00e9t")
+    assert f"are one class: {other!a} is '\u00e9t'" in caplog.text
+
+
+@pytest.mark.parametrize(("word", "count"), [("NA", 2), ("None", 3)])
+def test_a_label_that_means_no_value_is_told_to_be_taken_for_a_class(word: str, count: int) -> None:
+    labels = [word, "b", "c"][:count]
+    path = table("x,y", [f"{i},{labels[i % count]}" for i in range(60)])
+    assert f"{word!r} means that there is no value, dataset.categorical=[y] takes it for a class" in refusal(path, "y")
+    assert Tabular(path, "y", categorical=("y",)).spec.class_names == tuple(sorted(labels))
+
+
 @pytest.mark.parametrize("labels", [["1e3", "1000"], ["1", "1.0"], ["True", "true"], ["1.1", "1.10"], ["+1", "1"]])
 def test_labels_of_one_value_in_two_writings_are_refused_or_kept_apart(labels: list[str]) -> None:
     path = table("x,y", [f"{i},{labels[i % 2]}" for i in range(60)])
@@ -415,6 +432,13 @@ def test_a_nameless_first_column_that_counts_the_rows_is_no_feature(
     path = table(f"{name},noise,y", [f"{n},{i % 7},{'ab'[i % 2]}" for i, n in enumerate(numbers)])
     assert Tabular(path, "y").spec.feature_names == ("noise",)
     assert "and numbers the rows: it is left out" in caplog.text
+
+
+@pytest.mark.parametrize("names", [("", "Unnamed: 0"), ("Unnamed: 0.1", "Unnamed: 0"), ("Unnamed: 0", "")])
+def test_every_nameless_column_that_counts_the_rows_is_no_feature(names: tuple[str, str]) -> None:
+    by_class = sorted(range(60), key=lambda i: i % 2)  # from which the class could be told
+    path = table(f"{names[0]},{names[1]},noise,y", [f"{i},{n},{i % 7},{'ab'[i % 2]}" for i, n in enumerate(by_class)])
+    assert Tabular(path, "y").spec.feature_names == ("noise",)
 
 
 def test_nameless_columns_trouble_no_later_command(dltrain) -> None:
