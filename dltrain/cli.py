@@ -50,7 +50,7 @@ class Verb:
 
 MANY = sys.maxsize
 WAITING = {  # of GNU's OpenMP (turns of a loop), LLVM's and Intel's (milliseconds)
-    "GOMP_SPINCOUNT": "10000",
+    "GOMP_SPINCOUNT": "3000",
     "KMP_BLOCKTIME": "1",
 }
 VERBS = {
