@@ -116,7 +116,7 @@ def build(
 
     `fake` (and debug=smoke) replaces the data by fakes and any run to begin with by a fresh network. `trained` says that
     a checkpoint will be loaded: initial weights do not matter. `description` is of the data that it was trained on,
-    and `continued` too, where training goes on.
+    and `continued` too, where training continues.
     """
     debug = config["debug"]
     plugins = config["plugins"]

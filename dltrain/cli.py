@@ -173,7 +173,7 @@ def parse(argv: list[str]) -> tuple[Verb | None, Options, set[str]]:
 
 
 def refuse_late_verb(overrides: list[str]) -> None:
-    """Raise UsageError for a verb among the settings: it would be taken for one of them."""
+    """Raise UsageError for a verb among the settings: it would be read as one of them."""
     for word in overrides:
         if word in VERBS:
             raise UsageError(f"{word} is a verb, and comes first: dltrain {word} ...")

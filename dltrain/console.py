@@ -68,7 +68,7 @@ class SafeStream(io.TextIOBase):
 
     @property
     def lost(self) -> OSError | None:
-        """Why something could not be written; None where all was, or the reader has had enough (`dltrain list | head`)."""
+        """The error that lost output, if any; a reader that closes the pipe is none (`dltrain list | head`)."""
         self.flush()
         return None if isinstance(self.error, BrokenPipeError) else self.error
 
@@ -96,7 +96,7 @@ class SafeStream(io.TextIOBase):
 
 @contextmanager
 def safe_streams() -> Iterator[SafeStream]:
-    """Inside, standard output and standard error never raise; the former is handed over."""
+    """Replace standard output and standard error in the block by streams that never raise; yield the former."""
     before = sys.stdout, sys.stderr
     output = SafeStream(sys.stdout)
     sys.stdout, sys.stderr = output, SafeStream(sys.stderr)

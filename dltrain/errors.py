@@ -67,7 +67,7 @@ class StoppedBySignal(KeyboardInterrupt):
 
 
 def ending_signals() -> list[signal.Signals]:
-    """The signals that ask a process to end. A hangup that is ignored, as under nohup, is none of them."""
+    """Return the signals that ask a process to end; not a hangup that is ignored, as under nohup."""
     found = [signal.SIGINT, signal.SIGTERM]
     hangup = signal.Signals.__members__.get("SIGHUP")  # not on Windows
     if hangup is not None and signal.getsignal(hangup) != signal.SIG_IGN:

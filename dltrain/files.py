@@ -50,7 +50,7 @@ def alive(pid: int) -> bool:
 
 @contextmanager
 def writing(what: str | Path, instead: str = "") -> Iterator[None]:
-    """Inside, output is written: what the system refuses is a UsageError that names `what` and, if given, what to type.
+    """Turn an OSError of the block into a UsageError that names `what` and, if given, what to type `instead`.
 
     Only writing belongs inside: an error of reading would be blamed on the output.
     """

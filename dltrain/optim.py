@@ -108,7 +108,7 @@ class Optim:
 
     @property
     def _one_loss(self) -> bool:
-        """Whether a step is of one loss alone, whose weight makes no difference."""
+        """True if a step is of one loss alone, whose weight makes no difference."""
         return self.accumulate == 1 and self.share == 1
 
     def _part(self, weight: float | Tensor) -> float | Tensor:

@@ -53,13 +53,13 @@ def keyed(*key: int) -> torch.Generator:
 
 
 def _number(*key: int) -> int:
-    """A seed of 63 bits that is a function of `key`."""
+    """Return a seed of 63 bits that is a function of `key`."""
     state = np.random.SeedSequence([k % 2**32 for k in key]).generate_state(1, np.uint64)[0]
     return int(state) >> 1
 
 
 def _seed_after(name: str) -> int:
-    """The seed with which a global generator goes on after the stream `name` has branched off."""
+    """Return the seed of a global generator after the stream `name` has branched off."""
     return _number(_streams.seed or 0, zlib.crc32(name.encode()))
 
 
@@ -67,7 +67,7 @@ def python_stream(name: str) -> random.Random:
     """Return the run's own generator `name` of Python's kind.
 
     It branches off the global one when it is first asked for: it goes on with what that one would have drawn next, which
-    is seeded anew. So ask for it when a stage begins, before anything else draws, and in every step again: to load a
+    is seeded again. So ask for it when a stage begins, before anything else draws, and in every step again: to load a
     state in which it did not exist takes it away. Its state is part of `state_dict`, so it is in every checkpoint.
     """
     if name not in _streams.python:
@@ -139,7 +139,7 @@ def load_state_dict(state: dict[str, Any]) -> None:
 
 
 def _devices() -> tuple[str, ...]:
-    """The kinds of device that this machine has."""
+    """Return the kinds of device that this machine has."""
     accelerator = torch.accelerator.current_accelerator()
     return ("cpu",) if accelerator is None else ("cpu", accelerator.type)
 
@@ -156,7 +156,7 @@ def _python_tuple(saved: list[Any]) -> tuple[Any, ...]:
 
 @contextmanager
 def preserved() -> Iterator[None]:
-    """Inside, code may draw what it likes: the run goes on drawing as if it had not."""
+    """Restore the generators after the block: the run draws on as if the block had drawn nothing."""
     python, numpy = random.getstate(), np.random.get_state(legacy=False)  # noqa: NPY002
     seed, default = _streams.seed, torch.get_rng_state()
     cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []
@@ -182,7 +182,7 @@ def preserved() -> Iterator[None]:
 
 
 def preserving(call: Callable[..., Any]) -> Callable[..., Any]:
-    """`call`, as `preserved` lets it draw."""
+    """Return `call`, with the generators restored after it."""
 
     @functools.wraps(call)
     def preserved_call(*args: Any) -> Any:

@@ -119,7 +119,7 @@ def test_characters_that_the_screen_lacks() -> None:
 
 
 def test_writing_goes_on_once_there_is_room(tmp_path: Path) -> None:
-    """What was lost is not written later, in the middle of something else."""
+    """Lost output is not written later, in the middle of something else."""
     path = tmp_path / "screen"
     with path.open("w", encoding="utf-8") as file, full_disk() as full:
         stream, descriptor = SafeStream(file), os.dup(file.fileno())

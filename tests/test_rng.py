@@ -145,14 +145,14 @@ def test_callbacks_draw_apart_unless_they_say_that_they_do_not_draw(fails: bool)
 
 
 def after_fit(*callbacks: Callback) -> list[float]:
-    """What is drawn after a training."""
+    """Return what is drawn after a training."""
     rng.seed_all(5)
     Engine(callbacks).fit(Counting((2, 3, 0)))
     return draws()
 
 
 def test_what_imports_drew_before_training_does_not_matter() -> None:
-    """Of the data's library, say, which a resume has imported already when it begins anew."""
+    """A resume has imported the data's library, for example, before it begins again."""
     expected = after_fit()
     rng.seed_all(5)
     random.random(), np.random.random()  # noqa: NPY002 - as an import might

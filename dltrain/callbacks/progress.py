@@ -67,7 +67,7 @@ class Progress(Callback):
         self.bar.refresh()
 
     def figures(self, engine: Engine, total: int | None) -> list[str]:
-        """Return what is told beside the bar, the most important first."""
+        """Return the figures beside the bar, the most important first."""
         loss = self.metrics.latest.get("train/loss")
         figures = [f"loss {number(loss)}"] if loss is not None else []
         for name in shown_as(engine.task, engine.stage.watch):

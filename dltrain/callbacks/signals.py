@@ -1,4 +1,4 @@
-"""Ctrl-C, SIGTERM and a hangup end a run at the next step boundary, where the state is whole; a stopped one goes on."""
+"""Ends a run at the next step boundary on Ctrl-C, SIGTERM or a hangup; a stopped one can continue."""
 
 from __future__ import annotations
 

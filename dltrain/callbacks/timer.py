@@ -40,11 +40,11 @@ class Timer(Callback):
         return self.finished_samples + min(engine.position * batches.batch_size, batches.samples)
 
     def clock(self, engine: Engine) -> float:
-        """Seconds of training; a stop within an evaluation is part of the evaluation's time."""
+        """Return the seconds of training; a stop within an evaluation is part of the evaluation's time."""
         return time.perf_counter() - engine.evaluation_seconds - self.stopped_training_seconds
 
     def continued(self) -> None:
-        """The process was stopped, and continues: the wall time since it last did something, less what it computed."""
+        """Leave out the time in which the process was stopped: wall time since it last did something, less CPU time."""
         wall, cpu = self.alive
         self.seen(self.evaluating)
         stopped = max(0.0, self.alive[0] - wall - (self.alive[1] - cpu))

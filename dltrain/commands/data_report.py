@@ -1,6 +1,4 @@
-"""What `dltrain check` says of a data set: whether its files are there and, with --data, what is in
-them.
-"""
+"""Reports on a data set for `dltrain check`: absent files and, with --data, what the files hold."""
 
 from __future__ import annotations
 

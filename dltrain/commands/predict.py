@@ -176,7 +176,7 @@ def find_inputs(names: list[str], report: Callable[[str], None], reads_text: boo
 
 
 def files_to_read(folder: Path, reads_text: bool) -> list[Path]:
-    """Return the texts or the images below a folder, by their endings; others are said to be left out."""
+    """Return the texts or the images below a folder, by their endings; log which files are left out."""
     if reads_text:
         paths, others = texts_below(folder)
     else:

@@ -364,7 +364,7 @@ def remembered() -> Iterator[list[logging.LogRecord]]:
 
 @contextmanager
 def unrepeated(said: Sequence[logging.LogRecord]) -> Iterator[None]:
-    """Inside, messages that were logged before are not logged again: the same data is read for the second time."""
+    """Drop messages in the block that were logged before, when the same data was read for the first time."""
     known = {record.getMessage() for record in said}
 
     def is_new(record: logging.LogRecord) -> bool:

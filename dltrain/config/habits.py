@@ -1,4 +1,4 @@
-"""What people type who come from other programs, and what to type here instead. Data only.
+"""Names that users of other programs type, and what to type here instead. Data only.
 
 Hydra, Lightning, Ultralytics, Keras, Hugging Face, Ludwig, scikit-learn and PyTorch's examples. `{value}` stands for the
 value that was typed, FILE, FOLDER, RUN, NAME and COLUMN for what only the user knows. tests/config/test_habits.py composes

@@ -1,4 +1,4 @@
-"""What distinguishes a run from others: its choices and settings that are not the defaults."""
+"""The choices and settings of a run that are not the defaults."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dltrain.config.compose import Composed, compose
 from dltrain.config.groups import groups
 from dltrain.types import flatten
 
-ALWAYS_NAMED = ("model", "dataset")  # choices that are told also where they are the defaults
+ALWAYS_NAMED = ("model", "dataset")  # choices that are logged even if they are the defaults
 NOT_OF_THE_EXPERIMENT = ("callbacks", "paths", "name", "expect", "plugins", "hydra")
 TARGET = "_target_"
 

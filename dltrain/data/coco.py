@@ -95,7 +95,7 @@ class Description:
     """The content of a file in COCO's format, a mapping with lists of images, annotations and
     categories.
 
-    Raises InputError if it is none, and for ids or names that two images or categories have. An id
+    Raises InputError for any other content, and for ids or names that two images or categories have. An id
     may be a number or text; 7 and "7" are the same.
     """
 
@@ -220,7 +220,7 @@ def as_written(name: Any, at: str) -> str:
 
 
 def stated_size(image: Mapping[str, Any]) -> tuple[int, int] | None:
-    """Return the width and height that an image is said to have; None if they are not said."""
+    """Return the width and height that the file states for an image; None if it states none."""
     try:
         width, height = int(image.get("width", 0)), int(image.get("height", 0))
     except (TypeError, ValueError, OverflowError):

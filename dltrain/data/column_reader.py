@@ -1,4 +1,4 @@
-"""From the values of a file's column to numbers or texts, by the same rules for every file format."""
+"""Turns the values of a file's column into numbers or texts, by the same rules for every file format."""
 
 from __future__ import annotations
 
@@ -195,7 +195,7 @@ class ColumnReader:
         return (NumberFormat(known.decimal, known.thousands),)
 
     def refuse_grouped(self, name: str, texts: Sequence[str], codes: NDArray[np.int64], sure: bool = False) -> None:
-        """InputError where all points of a plain column could separate thousands, in a file with decimal commas."""
+        """Raise InputError where all points of a plain column could separate thousands, in a file with decimal commas."""
         if self.decimal is not None:
             return
         written = [split_number(text) for text in texts]

@@ -94,7 +94,7 @@ def split_lines(text: str) -> list[str]:
 
 
 def records(path: Path, columns: Sequence[str], encoding: str | None = None) -> Iterator[Record]:
-    """The rows of a csv, tsv or jsonl file with the fields `columns`; InputError, with the line, for one without."""
+    """Return the rows of a csv, tsv or jsonl file with the fields `columns`; InputError, with the line, for one without."""
     read = json_records if path.suffix.lower() in JSON_LINES else table_records
     for record in read(path, encoding):
         for name in columns:

@@ -134,7 +134,7 @@ def size_of(path: str) -> tuple[int, int] | None:
 
 
 def _opened(content: bytes) -> ImageFile.ImageFile:
-    """An image of a few known formats. Among PIL's others are those that start a program (EPS) or follow a path."""
+    """Open an image of a few known formats. Among PIL's others are those that start a program (EPS) or follow a path."""
     return Image.open(io.BytesIO(content), formats=FORMATS)
 
 
@@ -190,7 +190,7 @@ def _as_image(pixels: Tensor) -> Image.Image:
 
 
 def _with_pil(content: bytes, shape: tuple[int, ...], rule: PixelRule, name: str) -> Image.Image:
-    """Any image file that PIL knows. A JPEG of far more detail than `shape` holds is decoded at a part of its size."""
+    """Read any image file that PIL knows. A JPEG of far more detail than `shape` holds is decoded at a part of its size."""
     mode, side = MODES[shape[0]], 2 * max(shape[1:])
     with _opened(content) as file:
         file.draft("RGB", (side, side))

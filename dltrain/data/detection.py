@@ -50,11 +50,11 @@ class Detection:
     """Batches (images (B, C, H, W) standardized, targets (B, M, 5)) of the scenes that `source`
     reads into memory.
 
-    A target's rows are x1, y1, x2, y2 in pixels and the class number, filled up with class -1;
+    A target's rows are x1, y1, x2, y2 in pixels and the class number, padded with class -1;
     where some objects do not count, as difficult ones, a sixth column says which
     (dltrain.types.boxes). Without a validation set of its own, `val_fraction` of the training
     scenes, by `split_seed` alone, is that. An epoch goes `repeats` times through the training scenes. In training an image
-    is mirrored with probability `flip`, and shown at 1 - `jitter` to 1 + `jitter` times its size at
+    is flipped with probability `flip`, and shown at 1 - `jitter` to 1 + `jitter` times its size at
     a random place, its boxes likewise; a box of which less than a quarter is left is taken away.
     ValueError for preprocessing that would not move boxes; ConfigError, when a split is used, where
     no `source` is named: `missing` says what to set.
@@ -298,7 +298,7 @@ class FakeScenes:
 
 
 class Flip:
-    """Mirrors images (B, C, H, W) and their boxes (B, M, 5 or 6), each image with `probability`."""
+    """Flips images (B, C, H, W) and their boxes (B, M, 5 or 6), each image with `probability`."""
 
     training_only, normalized, mixes_targets = True, False, False
 
@@ -312,10 +312,10 @@ class Flip:
         chosen = (torch.rand(len(inputs), generator=generator) < self.probability).to(inputs.device)
         x1, y1, x2, y2, *rest = targets.unbind(dim=2)
         width = inputs.shape[3]
-        mirrored = torch.stack([width - x2, y1, width - x1, y2, *rest], dim=2)
+        flipped = torch.stack([width - x2, y1, width - x1, y2, *rest], dim=2)
         return (
             torch.where(chosen.view(-1, 1, 1, 1), inputs.flip(3), inputs),
-            torch.where(chosen.view(-1, 1, 1), mirrored, targets),
+            torch.where(chosen.view(-1, 1, 1), flipped, targets),
         )
 
 

@@ -46,7 +46,7 @@ class Numbers:
 class Category:
     """A category column: text k of the sorted `texts` has the code k + 1, any other and none the code `OTHER`.
 
-    However a file writes the value of a text, it has that text's code. A missing one is taken for the text `fill`,
+    However a file writes the value of a text, it has that text's code. A missing one counts as the text `fill`,
     if there is one, and with an `indicator` a further input is 1 there.
     """
 
@@ -145,7 +145,7 @@ class Encoder:
 
     @property
     def filled(self) -> dict[str, str]:
-        """By the name of a column what a missing value of it is taken for, as a text for a message."""
+        """The text that a message shows for what fills a column's missing values, by the column's name."""
         numbers = {c.name: f"{c.fill:.4g}" for c in self.numbers if c.fill is not None}
         return numbers | {c.name: repr(c.fill) for c in self.categories if c.fill is not None}
 

@@ -143,7 +143,7 @@ class Folder:
 
     @cached_property
     def layout(self) -> Layout:
-        """Which folders are classes and splits."""
+        """The folders that are classes and splits."""
         return arrange(self.path, self.classes, self.known_classes)
 
     def describe(self) -> None:

@@ -30,7 +30,7 @@ class ImageFiles:
                 self.lower_stems.setdefault(stem_of(path.name).lower(), []).append(path)
 
     def find(self, name: str) -> Path | None:
-        """Return the file that `name` means; None if there is none, or if several fit equally well."""
+        """Return the file that `name` means; None if no file fits, or several fit equally well."""
         found = self.fitting(name)
         return found[0] if len(found) == 1 else None
 

@@ -135,7 +135,7 @@ def _sorted(target: Column, labels: Column, codes: NDArray[np.int64]) -> list[st
 
 
 def _refuse_same_values(table: Table, labels: Column, codes: list[int]) -> None:
-    """InputError for two labels that are one value written in two ways; a line for those that differ by spaces."""
+    """Raise InputError for two labels that are one value written in two ways; log those that differ by spaces."""
     texts = labels.texts or ()
     first: dict[str, int] = {}
     first_row = _first_rows(labels)

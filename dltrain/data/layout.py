@@ -1,4 +1,4 @@
-"""Which folders below a data set's folder are splits and which are classes, by their names and
+"""Decides which folders below a data set's folder are splits and which are classes, by their names and
 their structure.
 
 It opens no file. What it leaves out or decides is put into notes, a line each; what is ambiguous is

@@ -27,7 +27,7 @@ class MackeyGlass:
         self.length, self.tau, self.seed = length, tau, seed
 
     def read(self, request: Request) -> Table:
-        """A table of the one column "x"."""
+        """Return a table of the one column "x"."""
         name = f"mackey_glass length={self.length} tau={self.tau} seed={self.seed}"
         return Table(name, {"x": Column("x", self.series())}, lambda row: f"value {row}", name)
 

@@ -1,4 +1,4 @@
-"""How pixel values of any depth, and transparency, become bytes: by one rule for all images of a
+"""Turns pixel values of any depth, and transparency, into bytes: by one rule for all images of a
 set.
 
 Images of 8 bits a channel are taken as they are. Of the others a sample type ("16-bit", "32-bit",
@@ -143,7 +143,7 @@ def given_rule(value_range: Range | None, background: Background, known: PixelRu
 
 
 def rule_from(description: Any) -> PixelRule:
-    """Return the rule that `description` of a run describes; InputError for what is none."""
+    """Return the rule that `description` of a run describes; InputError for any other."""
     if description is None:
         return LEGACY_RULE
     try:

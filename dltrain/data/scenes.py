@@ -119,15 +119,15 @@ class SceneFiles:
     """Images (N, C, H, W) of one `image_size` and targets (N, M, 5) of the scenes that `listing`
     gives when it is called.
 
-    An image is scaled to fit and filled up at the right and the bottom with the mean colour
+    An image is scaled to fit and padded at the right and the bottom with the mean color
     ("letterbox"), its boxes likewise; a target's rows are x1, y1, x2, y2 in the pixels of that and
-    the class number, filled up with class -1. If some objects do not count, as difficult ones,
+    the class number, padded with class -1. If some objects do not count, as difficult ones,
     targets are (N, M, 6): a sixth column says which (dltrain.types.boxes). Without a part test,
     `test_fraction` of the training scenes, by `split_seed` alone, is that.
 
     What of a box lies outside the image is cut off, with a warning where it is more than a pixel. A
     box is refused (InputError that names file and line), or dropped with a warning, if it has no
-    area inside the image, a number that is none or an unknown class, if it is in shares of the
+    area inside the image, a coordinate that is not a number or an unknown class, if it is in shares of the
     image instead of pixels or the other way round, or if its image has another size than its
     description says. InputError also where an image is missing or broken, or where all of them take
     more than half of the free memory.
@@ -309,7 +309,7 @@ def fit(size: tuple[int, int], into: tuple[int, int]) -> float:
 
 
 def letterbox(path: str, channels: int, into: tuple[int, int], rule: PixelRule) -> tuple[Tensor, tuple[int, int]]:
-    """The image in `path` (C, H, W), scaled to fit and filled up at the right and the bottom with the mean colour, and the
+    """Return the image in `path` (C, H, W), scaled to fit and padded at the right and the bottom with the mean color, and the
     file's own height and width; InputError if it is none. Its values become bytes by the `rule`."""
     size = size_of(path)
     if size is None:

@@ -74,7 +74,7 @@ class TableFile:
         self.path = Path(path).expanduser()
         self.encoding, self.header = encoding, header
         self.reader = ColumnReader(self.where, decimal, thousands, missing_values)
-        self.told: set[str] = set()  # columns of which it was said that they are left out
+        self.told: set[str] = set()  # columns whose omission has been logged
         self.chosen_delimiter = "\t" if delimiter == "tab" else delimiter
         if self.chosen_delimiter is not None and len(self.chosen_delimiter) != 1:
             raise ValueError(f"dataset.delimiter={delimiter}: expected one character, or tab")
@@ -169,7 +169,7 @@ class TableFile:
         return max(DELIMITERS, key=fit)
 
     def records(self, delimiter: str | None = None) -> Iterator[tuple[int, list[str]]]:
-        """Line and fields of every record, the header first; empty lines are none. InputError where it is not text."""
+        """Yield line and fields of every record, the header first, without empty lines. InputError if it is not text."""
         skipped = 0 if self.separator is None else 1
         line, numbered = skipped + 1, self.header is False
         with self.open_text() as file:
@@ -192,7 +192,7 @@ class TableFile:
                 raise InputError(f"{self.path}:{line}: the record that begins here is broken: {e}{hint}") from e
 
     def check_header(self, head: Sequence[tuple[int, list[str]]]) -> None:
-        """InputError for a first line that is a row of data, which would be lost, unless it is said to be a header."""
+        """Raise InputError for a first line that is a row of data, unless dataset.header says that it is a header."""
         if self.header is None and len(head) > 1 and looks_like_data(head[0][1], [row for _, row in head[1:]]):
             shown = ", ".join(head[0][1])[:SHOWN_CHARS]
             raise InputError(
@@ -265,7 +265,7 @@ class TableFile:
         return known in (None, PLAIN) and all(v.strip() in missing or re.match(NUMBER, v) for v in sample)
 
     def check_points(self, delimiter: str, columns: Sequence[Column], header: Sequence[str]) -> None:
-        """InputError for a column whose points may separate thousands, where another column has decimal commas."""
+        """Raise InputError for a column whose points may separate thousands, where another column has decimal commas."""
         import pyarrow as pa
 
         reader = self.reader
@@ -383,7 +383,7 @@ class TableFile:
     # both
 
     def chosen(self, header: Sequence[str], request: Request) -> list[str]:
-        """The columns to read, in the file's order; problems of the header."""
+        """Return the columns to read, in the file's order; raise for problems of the header."""
         only = request.only
         names = [name for name in header if name not in request.ignore and (only is None or name in only)]
         twice = [name for name in names if names.count(name) > 1]

@@ -219,7 +219,7 @@ class Tabular:
 
     @property
     def known(self) -> Known | None:
-        """What the restored run knows of its tables; None before training."""
+        """The columns and formats that the restored run knows; None before training."""
         if not self.restored:
             return None
         names = tuple(self.restored["class_names"])
@@ -468,7 +468,7 @@ def missing_values(table: Table, encoder: Encoder, rows: Rows) -> dict[str, int]
 
 
 def tell_of_missing(table: str, encoder: Encoder, counts: Mapping[str, int], only_new: bool) -> None:
-    """Say in one line what missing values are taken for; `only_new`: of columns that had all values in training."""
+    """Log in one line what fills missing values; `only_new`: of columns that had all values in training."""
     known = encoder.indicators if only_new else []
     counts = {name: count for name, count in counts.items() if count and name not in known}
     if not counts:

@@ -146,7 +146,7 @@ class FileTexts:
 
 
 def refuse_same_value(path: Path, line: int, label: str, first: dict[str, tuple[str, int]]) -> None:
-    """InputError for a label that is one value with another one, such as 1 and 1.0, as in the labels of tables.
+    """Raise InputError for a label that is one value with another one, such as 1 and 1.0, as for tables.
 
     `first` holds the first text and line of every value so far.
     """

@@ -75,7 +75,7 @@ class TextFolder:
 
     @cached_property
     def layout(self) -> Layout:
-        """Which folders are classes and splits."""
+        """The folders that are classes and splits."""
         if not any(texts_below(self.path)):
             raise InputError(f"{self.path} has no text in it; expected {EXPECTED}")
         return arrange(self.path, self.classes)

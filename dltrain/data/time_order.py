@@ -37,7 +37,7 @@ class TimeColumn:
 def find_time_column(sample: Mapping[str, Sequence[str]], series: str) -> TimeColumn | None:
     """Return the column of dates in a table, else one of numbers whose name says time.
 
-    None where there is neither. `sample` are texts by column; `series` is not looked at.
+    None where there is neither. `sample` are texts by column; `series` is not considered.
     """
     others = {name: [text for text in texts if text.strip()] for name, texts in sample.items() if name != series}
     for name, texts in others.items():
@@ -106,7 +106,7 @@ def order_of(table: Table, name: str, times: NDArray[np.float64], written: bool)
     """Return the rows (N,) in the order of their `times` (N,); None where they are in it.
 
     Column `name` says the times, which are dates where these are `written`, else numbers. Rows that
-    are brought into order, gaps and moments that come twice are told. InputError for a row without
+    are brought into order, gaps and repeated moments are logged. InputError for a row without
     a time, and for moments that come twice among rows out of order.
     """
     _refuse_absent(table, name, times, written)
@@ -131,7 +131,7 @@ def _refuse_absent(table: Table, name: str, times: NDArray[np.float64], written:
 
 
 def _sorted(table: Table, name: str, times: NDArray[np.float64], written: bool) -> NDArray[np.int64]:
-    """Return the order of rows that are not in it, and tell so."""
+    """Return the order of rows that are not in it, and log it."""
     order = np.argsort(times, kind="stable")
     first = int((np.diff(times) < 0).argmax())
     moments = f"{_shown(times[first], written)} before {_shown(times[first + 1], written)}"
@@ -162,7 +162,7 @@ def _tell_of_repeats(table: Table, name: str, times: NDArray[np.float64], writte
 
 
 def _tell_of_gaps(table: Table, name: str, times: NDArray[np.float64]) -> None:
-    """Tell where a step is longer than the usual one, but for weekends between working days."""
+    """Log where a step is longer than the usual one, but for weekends between working days."""
     steps = np.diff(times)
     if len(steps) < 2 or not (usual := float(np.median(steps))) > 0:
         return

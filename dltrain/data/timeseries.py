@@ -81,7 +81,7 @@ class TimeSeries:
     trained on all is for testing. Windows are views of the one series, copied a batch at a time.
 
     Rows are put into the order of the column `time`: "auto" is one of dates, or of numbers with a name such as t or year,
-    if there is one; "none" takes the rows as they stand. What is changed is told in a line.
+    if there is one; "none" takes the rows as they stand. A line says what is changed.
 
     InputError with file and line for a value that is missing, and for a part too short for a window with its targets.
     """

@@ -305,7 +305,7 @@ class ParallelFiles:
 
 
 def aligned(source: Path, target: Path, encoding: str | None = None) -> Aligned:
-    """The pairs of two files, but those with an empty side."""
+    """Return the pairs of two files without those that have an empty side."""
     sides = lines(source, encoding), lines(target, encoding)
     if len(sides[0]) != len(sides[1]):
         counts = " and ".join(f"{path} has {len(side):,}" for path, side in zip((source, target), sides, strict=True))

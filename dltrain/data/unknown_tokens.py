@@ -1,4 +1,4 @@
-"""What of a text a run's vocabulary lacks: counted where texts are read for a prediction."""
+"""Counts of the tokens that a run's vocabulary lacks in the texts of a prediction."""
 
 from __future__ import annotations
 

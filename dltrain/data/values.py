@@ -1,4 +1,4 @@
-"""The text of a value: which texts mean the same value, and which mean that there is none.
+"""The text of a value: which texts mean the same value, and which mean a missing value.
 
 A table may write one value in several ways: "3" and "3.0", "True" and "true", "2020-01-01" and
 "2020-01-01 00:00:00". Every format and every command compares texts by `value_key`.

@@ -34,7 +34,7 @@ CELLS = 2  # a side, that the last stage's map has at least: batch norm takes it
 
 
 class SmallBackbone(nn.Module):
-    """Feature maps of images (B, C, H, W) for a processor without an accelerator: a convolution
+    """Feature maps of images (B, C, H, W) for a CPU without an accelerator: a convolution
     that halves the image, and stages of two convolutions, the first of which halves it again; the
     last three feed a feature pyramid.
 
@@ -133,7 +133,7 @@ class FasterRCNN(nn.Module):
     width). The proposal network scores and moves them; the best `pre_nms` of a map, without those
     that overlap, at most `post_nms`, are proposals, whose regions `roi_size` x `roi_size` points of
     the map stand for (RoIAlign, He et al. 2017). Two dense layers of `head_size` name and move
-    these. The losses are of `rpn_batch` anchors and `box_batch` proposals an image, drawn anew each
+    these. The losses are of `rpn_batch` anchors and `box_batch` proposals an image, drawn again each
     time (equation 1, for each of the two). Fewer are faster: on a CPU most of the time goes there.
 
     The `small` backbone has a stage for each of `channels`, each of half the size of the one
@@ -222,11 +222,11 @@ class FasterRCNN(nn.Module):
         return backbone, anchors
 
     def forward(self, images: Tensor, targets: Tensor | None = None) -> tuple[dict[str, Tensor], Tensor]:
-        """Losses (none without targets (B, M, 5)), and detections (B, D, 6); no detections in
+        """Return losses (none without targets (B, M, 5)), and detections (B, D, 6); no detections in
         training.
 
         A detection is x1, y1, x2, y2 in pixels, its score and its class number; the best come
-        first, and what is filled up has class -1.
+        first, and padding has class -1.
         """
         features = self.network.backbone(images)
         sizes = [(images.shape[2], images.shape[3])] * len(images)

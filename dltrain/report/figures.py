@@ -1,4 +1,4 @@
-"""Which of a task's figures a person is shown first, and what is said beside them; files hold all of them."""
+"""The figures of a task that the screen shows first, and the notes beside them; files hold all of them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def shown_as(task: object, name: str) -> list[str]:
 
 
 def note(task: object, name: str) -> str:
-    """Return what is to be said beside the figure `name`, in brackets; empty where its name says all."""
+    """Return the note beside the figure `name`, in brackets; empty if its name needs none."""
     own = name.rpartition("/")[2]
     return f"  ({task.notes[own]})" if isinstance(task, Headlines) and own in task.notes else ""
 

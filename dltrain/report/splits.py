@@ -1,4 +1,4 @@
-"""What is to be said of a data set's splits: how the test split was made, and which split is empty."""
+"""Messages about a data set's splits: how the test split was made, and which split is empty."""
 
 from __future__ import annotations
 

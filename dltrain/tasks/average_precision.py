@@ -78,7 +78,7 @@ def _curves(truth: list[dict[str, Any]], found: list[dict[str, Any]], classes: r
     classes.
 
     Time and memory are images x classes x ranges of the objects' size: only the images in which one
-    of the classes is are looked at, and only objects of all sizes together.
+    of the classes is are considered, and only objects of all sizes together.
     """
     from faster_coco_eval import COCO, COCOeval_faster
 

@@ -11,7 +11,7 @@ from dltrain.types import END
 
 
 def choose(logits: Tensor, temperature: float, top_p: float, generator: torch.Generator) -> Tensor:
-    """A token (B,) for each row of logits (B, V), on the CPU.
+    """Draw a token (B,) for each row of logits (B, V), on the CPU.
 
     Logits are divided by `temperature`, 0 meaning the likeliest. With `top_p` below 1 only the likeliest tokens that
     together have that probability are drawn from (Holtzman et al. 2020, "The Curious Case of Neural Text Degeneration").

@@ -64,7 +64,7 @@ class Headlines(Protocol):
     """By the name of a figure those that are shown in its place, {"mse": ("rmse", "r2")}."""
 
     notes: Mapping[str, str]
-    """By the name of a figure what is said beside it, such as its unit."""
+    """The note beside a figure, such as its unit, by the figure's name."""
 
 
 @runtime_checkable
@@ -90,7 +90,7 @@ class Samples(Protocol):
     """A task that makes samples of its own: what `predict RUN --samples N` asks of it."""
 
     def sample(self, count: int) -> Tensor:
-        """Images (count, C, H, W) in 0..1, drawn from the run's generators; ValueError where it cannot."""
+        """Return images (count, C, H, W) in 0..1, drawn from the run's generators; ValueError where it cannot."""
 
 
 @runtime_checkable
@@ -129,7 +129,7 @@ class Writes(Protocol):
     """A task that goes on with a text: what `predict RUN TEXT --tokens N` asks of it."""
 
     def write(self, tokens: Tensor, count: int, temperature: float, top_p: float) -> Tensor:
-        """`count` token numbers that follow `tokens` (T,), drawn from the run's generators."""
+        """Return `count` token numbers that follow `tokens` (T,), drawn from the run's generators."""
 
 
 @runtime_checkable

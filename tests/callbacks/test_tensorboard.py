@@ -31,7 +31,7 @@ def texts(events: Any, name: str) -> list[tuple[int, str]]:
 
 
 def hparams(events: Any) -> dict[str, Any]:
-    """What a run has in the HParams tab."""
+    """Return what a run has in the HParams tab."""
     from tensorboard.plugins.hparams import metadata
 
     content = events.SummaryMetadata(metadata.SESSION_START_INFO_TAG).plugin_data.content

@@ -1,4 +1,4 @@
-"""What --json calls things, what runs are called, and that nothing is said twice."""
+"""Identifiers of --json, names of run folders, and messages that appear once."""
 
 from __future__ import annotations
 

@@ -76,7 +76,7 @@ class Killed(BaseException):
 
 
 def on_terminal(monkeypatch: pytest.MonkeyPatch, *argv: str) -> str:
-    """What a command drew."""
+    """Return what a command drew."""
     screen = Terminal()
     with monkeypatch.context() as patch:
         patch.setattr(sys, "stdout", screen)

@@ -157,7 +157,7 @@ def test_a_language_model_says_what_comes_next(writer: Path, dltrain) -> None:
 
 @pytest.mark.parametrize("out", [(), ("--out", "rows.csv")])
 def test_unknown_tokens_are_reported_with_their_counts(out: tuple[str, ...], trained: Path, dltrain) -> None:
-    """Of texts on the command line, in files and in tables, once for all of them."""
+    """Texts on the command line, in files and in tables get one message for all of them."""
     Path("one.txt").write_text("fine zebra film zebra")
     Path("rows.csv").write_text("text\nfine yak\ndull film\n")
     outcome = dltrain("predict", str(trained), "a dull zebra", "one.txt", "rows.csv", *out, "--json")

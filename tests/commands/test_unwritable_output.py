@@ -113,7 +113,7 @@ def test_an_error_of_reading_is_not_blamed_on_the_output(tmp_path: Path) -> None
 
 
 def test_a_full_disk_is_told_and_leaves_what_was_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is buffered comes to the disk when the file is closed, and that fails too."""
+    """Buffered content reaches the disk when the file is closed, and that fails too."""
     path = tmp_path / "x.csv"
     path.write_text("before")
 

@@ -1,4 +1,4 @@
-"""What users of other programs type is answered with what to type here, and that is right: it composes."""
+"""Answers to what users of other programs type: each of them composes."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def overrides_of(words: str) -> str:
 
 @functools.cache
 def mistakes_in(words: str, context: str = "seed=0") -> list[str]:
-    """What is wrong with words that are told to be typed."""
+    """Return what is wrong with words that a message suggests."""
     typed = shlex.split(words)
     if typed[:1] != ["dltrain"]:
         return [why for _, why in problems_of(compose([context, *typed]))]

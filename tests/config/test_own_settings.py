@@ -1,4 +1,4 @@
-"""What distinguishes a run: choices and values that are not the defaults, what was swept first."""
+"""The settings of a run that are not the defaults, swept ones first."""
 
 from __future__ import annotations
 

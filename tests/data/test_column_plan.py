@@ -1,4 +1,4 @@
-"""What is done with each column of a table, and with values that are missing: filled, left out, and told in a line."""
+"""The plan for each column of a table and for missing values: filled or left out, and logged in a line."""
 
 from __future__ import annotations
 

@@ -48,7 +48,7 @@ def test_folders_of_splits(val: str) -> None:
 
 
 def test_an_empty_class_folder_of_a_split_is_said(caplog: pytest.LogCaptureFixture) -> None:
-    """Of the training set it is refused."""
+    """An empty class folder of the training set is refused."""
     lay(Path("pets/train"))
     lay(Path("pets/test"), ("cat",), count=2)
     Path("pets/test/dog").mkdir()

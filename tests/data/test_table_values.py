@@ -246,7 +246,7 @@ def test_a_finished_run_leaves_out_the_same_rows_without_a_label() -> None:
 
 
 def test_signs_are_labels() -> None:
-    """Of the UCI credit approval data: the classes are + and -."""
+    """The classes of the UCI credit approval data are + and -."""
     assert Tabular(table("x,y", [f"{i},{'+-'[i % 2]}" for i in range(60)]), "y").spec.class_names == ("+", "-")
 
 
@@ -557,7 +557,7 @@ def test_the_table_of_columns_tells_labels_apart_as_training_does(dltrain) -> No
 
 
 def test_a_nameless_column_of_moments_orders_a_series_and_is_none_itself() -> None:
-    """As pandas writes a table with an index of dates: the series is the only other column."""
+    """Pandas writes a table with an index of dates so: the series is the only other column."""
     moments = [f"2020-01-01 {i // 60:02}:{i % 60:02}:00" for i in range(100)]
     rows = [f"{moment},{i % 7}" for i, moment in enumerate(moments)]
     random.Random(0).shuffle(rows)

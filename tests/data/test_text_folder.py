@@ -155,7 +155,7 @@ def test_running_text_for_testing_is_not_trained_on(names: tuple[str, ...], capl
 
 
 def test_all_of_other_texts_are_for_testing(dltrain: Callable[..., Any]) -> None:
-    """As of other images; a test set of theirs goes first, and the run's own texts are split as they were."""
+    """Other images are treated alike; a test set of theirs goes first, and the run's own texts are split as they were."""
     chosen = ("dataset=text_files", "dataset.path=texts", "model=fasttext", "dataset.vocab_size=50", "callbacks=quiet")
     lay("texts", "abc")
     run = dltrain(*chosen, "trainer.epochs=30", "optimizer.lr=0.05", "--json").json["run"]

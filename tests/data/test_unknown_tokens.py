@@ -1,4 +1,4 @@
-"""What a vocabulary lacks of a text: found with its own words, counted, and told in one line."""
+"""Tokens that a vocabulary lacks: found with the text's own words, counted, and logged in one line."""
 
 from __future__ import annotations
 

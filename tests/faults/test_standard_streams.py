@@ -52,7 +52,7 @@ def test_a_screen_on_a_full_disk(server: Server, whole: Whole, tmp_path: Path) -
 
 @pytest.mark.parametrize("closed", [(0,), (1,), (2,), (0, 1, 2)])
 def test_no_standard_stream(closed: tuple[int, ...], server: Server, whole: Whole, tmp_path: Path) -> None:
-    """As under cron: nothing of the run gets the descriptor, which a library may write to."""
+    """Under cron, too, nothing of the run gets the descriptor, which a library may write to."""
     process = server.start(tmp_path, *SETTINGS, closed=closed, aim="careless_library")
     assert_whole(tmp_path, whole, process.wait())
 
@@ -97,7 +97,7 @@ def test_stopped_and_continued(server: Server, whole: Whole, tmp_path: Path) -> 
 
 
 def read_until(reader: int, text: bytes) -> bytes:
-    """What comes out of a terminal until `text` did."""
+    """Return what comes out of a terminal until `text` has."""
     found = b""
     while text not in found:
         found += os.read(reader, 65536)

@@ -31,7 +31,7 @@ def test_a_picture_names_classes_and_shares() -> None:
 
 
 def test_a_batch_of_images_with_objects_is_drawn_with_their_boxes() -> None:
-    """Of the first four, for each is as wide as the picture."""
+    """The first four are drawn, for each is as wide as the picture."""
     spec = Spec((1, 8, 8), ("a", "b"), 9, 1, (0.0,), (255.0,), boxes=2)
     targets = torch.tensor([[[1.0, 2, 5, 6, 1, DIFFICULT], [0, 0, 0, 0, -1, 0]]]).repeat(9, 1, 1)
     shown = picture((torch.ones(9, 1, 8, 8), targets), spec)

@@ -73,7 +73,7 @@ def test_a_card_has_a_title_above_each_picture_with_a_patch_of_its_color() -> No
 
 
 def test_a_text_hides_no_other_text() -> None:
-    """Of nine boxes close to each other those have a text for which there is room."""
+    """Nine boxes are close to each other: those have a text for which there is room."""
     boxes = [MarkedBox((60 + 3 * i, 60, 70 + 3 * i, 70), f"name {i}") for i in range(9)]
     alone = of_color(boxed_pictures(one(boxes[0])), COLORS["predicted"]).sum()
     bare = of_color(boxed_pictures(one(MarkedBox(boxes[0].corners, ""))), COLORS["predicted"]).sum()

@@ -1,4 +1,4 @@
-"""What a classifier's evaluation shows: captions, ROC curves with their areas, tables without a score where there is none."""
+"""Pictures of a classifier's evaluation: captions, ROC curves with their areas, tables with missing scores."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from dltrain.types import Spec
 
 
 def evaluated(names: tuple[str, ...], logits: Tensor, targets: Tensor) -> dict[str, Any]:
-    """What an evaluation gives for one batch of these logits (N, K)."""
+    """Return what an evaluation gives for one batch of these logits (N, K)."""
     spec = Spec((1, 2, 2), names, 9, 9, mean=(0.0,), std=(1.0,))
     data: Any = SimpleNamespace(spec=spec)
     model = nn.Sequential(nn.Flatten())

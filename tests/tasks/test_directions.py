@@ -97,7 +97,7 @@ def test_a_metric_without_a_direction_is_refused_before_training(
 
 
 def test_metrics_of_the_users_own_declare_it() -> None:
-    """By `higher_is_better`, as those of torchmetrics do; also a function whose arguments are set beforehand."""
+    """They have `higher_is_better`, as those of torchmetrics do; also a function with arguments set beforehand."""
 
     def error(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         return logits.sum()

@@ -1,4 +1,4 @@
-"""What else there is of many classes: detection, tables of the worst, large vocabularies."""
+"""Many classes elsewhere: detection, tables of the worst, large vocabularies."""
 
 from __future__ import annotations
 

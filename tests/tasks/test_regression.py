@@ -250,7 +250,7 @@ def test_overfit_passes_on_a_table(dltrain) -> None:
 
 
 def test_a_person_is_shown_rmse_and_r2_and_what_the_loss_is_of(dltrain) -> None:
-    """Of prices the MSE has eleven digits; the loss beside it is of standardized targets."""
+    """The MSE of prices has eleven digits; the loss beside it is of standardized targets."""
     pytest.importorskip("pyarrow")
     rows = [f"{i % 17},{i % 5},{100_000 + 9_000 * (i % 17) + 1_000 * (i % 5)}.5" for i in range(120)]
     Path("prices.csv").write_text("\n".join(["area,rooms,price", *rows]) + "\n")
