@@ -232,12 +232,18 @@ def require_batches_for_norm(experiment: Experiment) -> None:
 
 
 def normalizes(experiment: Experiment, batch: Any) -> bool:
-    """Return whether batch norm can compute its statistics from `batch`; the task stays as it is."""
+    """Return whether batch norm can compute its statistics from `batch`; the task stays as it is.
+
+    A prediction tells. Layers that it does not reach, as a generator's, cannot if they see one value per channel.
+    """
     task = experiment.task
     before = {name: value.clone() for name, value in task.state_dict().items() if torch.is_tensor(value)}
     task.eval()
+    reached: set[nn.Module] = set()
+    hooks = []
     for norm in batch_norms(task):
         norm.train()
+        hooks.append(norm.register_forward_pre_hook(lambda module, _: reached.add(module)))
     inputs = experiment.device.mover()(batch)
     try:
         with torch.no_grad(), experiment.device.autocast(), rng.preserved():
@@ -247,9 +253,11 @@ def normalizes(experiment: Experiment, batch: Any) -> bool:
             raise
         return False
     finally:
+        for hook in hooks:
+            hook.remove()
         task.load_state_dict(before, strict=False)
         task.train()
-    return True
+    return not any(isinstance(norm, nn.BatchNorm1d) and norm not in reached for norm in batch_norms(task))
 
 
 @dataclass

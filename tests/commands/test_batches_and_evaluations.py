@@ -51,6 +51,13 @@ def test_batch_norm_with_batches_of_one_is_refused_before_training(
     assert not (tmp_path / "outputs").exists()
 
 
+def test_batch_norm_of_a_generator_is_refused_too(dltrain: Callable[..., Any]) -> None:
+    """The discriminator, which predicts, has none."""
+    outcome = dltrain("check", "dataset=digits", "model=gan", "dataset.batch_size=1")
+    assert outcome.code == 2
+    assert "dataset.batch_size=1  batch norm needs at least two samples a batch" in outcome.err
+
+
 def test_one_image_is_enough_for_batch_norm_over_pixels(dltrain: Callable[..., Any]) -> None:
     """Convolutions have many values per channel of one image: a batch size of 1 trains."""
     outcome = dltrain("model=cnn", "dataset.batch_size=1", "trainer.steps=2", "callbacks=quiet", "--json")
