@@ -107,9 +107,9 @@ def inner_folder(folder: str, layout: Layout, classes: Sequence[str] | None, kno
         return None
     named = all_splits(folders, classes)
     if len(folders) > 1:
-        return None if named else only_data_set(folder, folders, layout, classes)
+        return folder_beside_others(folder, folders, named, layout, classes)
     (inner,) = folders.values()
-    if named and not holds_data_set(inner, classes):
+    if named and splits_within(inner, classes) is None:
         return None
     if not is_nested(inner) or has_images(folder) or has_images(inner):
         return None
@@ -117,25 +117,55 @@ def inner_folder(folder: str, layout: Layout, classes: Sequence[str] | None, kno
     return inner
 
 
-def holds_data_set(folder: str, classes: Sequence[str] | None) -> bool:
-    """Return whether a folder, or the only folder in it and so on, has a data set's splits in it."""
-    for _ in range(MAX_DEPTH):
-        if is_data_set(folder, classes):
-            return True
-        inner = list(folders_in(folder).values())
-        if len(inner) != 1:
-            return False
-        folder = inner[0]
-    return False
+def folder_beside_others(
+    folder: str, folders: dict[str, str], named: dict[str, SplitName], layout: Layout, classes: Sequence[str] | None
+) -> str | None:
+    """Return the one of several folders that the data set is in: the others are copies of it, splits
+    without class folders, or have no splits in them. None if `folder` itself is the data set.
+    """
+    if any(one.split == "train" for one in named.values()) or class_levels(folders, named, classes):
+        return None
+    others, notes = without_respelled({name: inner for name, inner in folders.items() if name not in named})
+    inner = only_data_set(folder, others, layout, classes)
+    if inner is None and len(others) == 1:
+        (only,) = others.values()
+        inner = only if is_nested(only) and not has_images(only) else None
+    if inner is not None:
+        layout.notes += [f"{folder}: {note}" for note in notes]
+        for name, one in named.items():
+            leave_split(folder, name, folders[name], one.split, layout)
+        leave_files(folder, layout)
+    return inner
+
+
+def without_respelled(folders: dict[str, str]) -> tuple[dict[str, str], list[str]]:
+    """Return `folders` but those with the name and the files of one before, in another case or with
+    other signs between the words, and a line on each of these: it is the data set once more.
+    """
+    kept: dict[str, str] = {}
+    notes = []
+    for name, inner in folders.items():
+        like = [other for other in kept if letters_of(other) == letters_of(name)]
+        if like and is_nested(inner) and files_below(inner) == files_below(kept[like[0]]):
+            notes.append(f"{shown(name)} holds the same files as {shown(like[0])} and is left out")
+        else:
+            kept[name] = inner
+    return kept, notes
+
+
+def letters_of(name: str) -> str:
+    """Return the letters and digits of a name in lower case."""
+    return "".join(c for c in name.casefold() if c.isalnum())
 
 
 def only_data_set(folder: str, folders: dict[str, str], layout: Layout, classes: Sequence[str] | None) -> str | None:
-    """Return the one folder among several that has a training set and another split in it; None if
-    there is none.
+    """Return the one folder among several that has a training set and another split in it, or in
+    the only folder in it; None if there is none.
 
     InputError where several of them are data sets.
     """
-    sets = [name for name, inner in folders.items() if is_data_set(inner, classes)]
+    found = {name: splits_within(inner, classes) for name, inner in folders.items()}
+    sets = [name for name, inner in found.items() if inner is not None]
     if not sets:
         return None
     if len(sets) > 1:
@@ -143,10 +173,23 @@ def only_data_set(folder: str, folders: dict[str, str], layout: Layout, classes:
             f"{folder} has several data sets in it, {shown_names(sets)}: name one of them, "
             + setting("dataset.path", shown(os.path.join(folder, sets[0])))  # noqa: PTH118 - a string, as all paths here
         )
-    rest = [name for name in folders if name != sets[0]]
-    layout.notes.append(f"{folder}: {shown_names(rest)} left out beside {shown(sets[0])}, which has splits in it")
-    leave_files(folder, layout)
-    return folders[sets[0]]
+    if rest := [name for name in folders if name != sets[0]]:
+        layout.notes.append(f"{folder}: {shown_names(rest)} left out beside {shown(sets[0])}, which has splits in it")
+    return found[sets[0]]
+
+
+def splits_within(folder: str, classes: Sequence[str] | None) -> str | None:
+    """Return the data set that a folder is, or that lies in it, alone at every level; None if there
+    is none.
+    """
+    for _ in range(MAX_DEPTH):
+        if is_data_set(folder, classes):
+            return folder
+        inner = folders_in(folder)
+        if len(inner) != 1:
+            return None
+        (folder,) = inner.values()
+    return None
 
 
 def is_data_set(folder: str, classes: Sequence[str] | None) -> bool:

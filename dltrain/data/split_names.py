@@ -39,6 +39,8 @@ WEAK_WORDS = frozenset(["development"])  # a topic as often as a split: only bes
 MEANING = {word: split for split, words in SPLIT_WORDS.items() for word in words.split()}
 NEGATIONS = ("in", "un", "non", "not", "no")  # valid beside invalid: both are classes
 EVALUATION = re.compile("eval", re.IGNORECASE)
+# Said of no class, whatever stands before it: kaggle_simpson_testset.
+SET = re.compile(r"(train|training|test|testing|val|validation)[\W_]*sets?(?![^\W\d_])", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -67,7 +69,7 @@ def split_names(names: Collection[str]) -> dict[str, SplitName]:
     return {
         name: parsed
         for name, parsed in found.items()
-        if not parsed.others or len(splits[parsed.others]) > 1 or parsed.others in wholes
+        if not parsed.others or SET.search(name) or len(splits[parsed.others]) > 1 or parsed.others in wholes
         if not has_negation(name, names)
     }
 

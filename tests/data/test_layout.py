@@ -108,6 +108,34 @@ LAYOUTS: dict[str, tuple[tuple[str, ...], dict[str, list[str]], str]] = {
         {"train": ["a", "b"], "test": ["a"]},
         "papers left out beside fruits, which has splits in it",
     ),
+    "an archive's folder, twice, beside a flat test folder": (
+        ("Plants(Augmented)/Plants(Augmented)/train/a/1.png",)
+        + ("Plants(Augmented)/Plants(Augmented)/train/b/1.png", "Plants(Augmented)/Plants(Augmented)/valid/a/1.png")
+        + ("test/test/1.png", "papers/x.pdf"),
+        {"train": ["a", "b"], "val": ["a"]},
+        "test looks like a test set without class folders and is left out: 1 file (1.png)",
+    ),
+    "the classes' folder beside a flat test folder": (
+        ("pets/cat/1.png", "pets/dog/1.png", "test/1.png", "chart.png"),
+        {"train": ["cat", "dog"]},
+        "the data set is the folder d/pets",
+    ),
+    "a test set called by another name of the data set": (
+        ("simpsons_dataset/bart/1.png", "simpsons_dataset/lisa/1.png", "kaggle_simpson_testset/bart_1.png"),
+        {"train": ["bart", "lisa"]},
+        "kaggle_simpson_testset looks like a test set without class folders",
+    ),
+    "an archive's folder in two spellings": (
+        ("Waste sorting/Waste/can/1.png", "Waste sorting/Waste/jar/1.png")
+        + ("waste_sorting/Waste/can/1.png", "waste_sorting/Waste/jar/1.png", "index.txt"),
+        {"train": ["can", "jar"]},
+        "waste_sorting holds the same files as Waste sorting and is left out",
+    ),
+    "classes that differ by case": (
+        ("Waste/can/1.png", "waste/jar/1.png", "Waste/jar/1.png"),
+        {"train": ["Waste", "waste"]},
+        "",
+    ),
     "the data set's name before the split": (
         ("asl_train/A/1.png", "asl_train/B/1.png", "asl_test/A_test.png"),
         {"train": ["A", "B"]},
