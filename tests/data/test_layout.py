@@ -109,9 +109,13 @@ LAYOUTS: dict[str, tuple[tuple[str, ...], dict[str, list[str]], str]] = {
         "papers left out beside fruits, which has splits in it",
     ),
     "an archive's folder, twice, beside a flat test folder": (
-        ("Plants(Augmented)/Plants(Augmented)/train/a/1.png",)
-        + ("Plants(Augmented)/Plants(Augmented)/train/b/1.png", "Plants(Augmented)/Plants(Augmented)/valid/a/1.png")
-        + ("test/test/1.png", "papers/x.pdf"),
+        (
+            "Plants(Augmented)/Plants(Augmented)/train/a/1.png",
+            "Plants(Augmented)/Plants(Augmented)/train/b/1.png",
+            "Plants(Augmented)/Plants(Augmented)/valid/a/1.png",
+            "test/test/1.png",
+            "papers/x.pdf",
+        ),
         {"train": ["a", "b"], "val": ["a"]},
         "test looks like a test set without class folders and is left out: 1 file (1.png)",
     ),
@@ -126,8 +130,13 @@ LAYOUTS: dict[str, tuple[tuple[str, ...], dict[str, list[str]], str]] = {
         "kaggle_simpson_testset looks like a test set without class folders",
     ),
     "an archive's folder in two spellings": (
-        ("Waste sorting/Waste/can/1.png", "Waste sorting/Waste/jar/1.png")
-        + ("waste_sorting/Waste/can/1.png", "waste_sorting/Waste/jar/1.png", "index.txt"),
+        (
+            "Waste sorting/Waste/can/1.png",
+            "Waste sorting/Waste/jar/1.png",
+            "waste_sorting/Waste/can/1.png",
+            "waste_sorting/Waste/jar/1.png",
+            "index.txt",
+        ),
         {"train": ["can", "jar"]},
         "waste_sorting holds the same files as Waste sorting and is left out",
     ),
