@@ -77,7 +77,7 @@ def test_check_data_of_made_up_and_of_tabular_data(dltrain: Callable[..., Any]) 
     )
     assert outcome.code == 0, outcome.err
     assert [row["class"] for row in outcome.json["data"]["classes"]] == ["x", "y"]
-    assert dltrain("check", "--data", "experiment=dqn_cartpole").code == 0
+    assert dltrain("check", "--data", "experiment=qlearning_cliffwalking").code == 0
     assert json.dumps(outcome.json["data"])
 
 
