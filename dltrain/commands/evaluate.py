@@ -15,7 +15,7 @@ from dltrain.engine import Engine
 from dltrain.errors import UsageError
 from dltrain.report.figures import figure_rows
 from dltrain.report.text import number, table
-from dltrain.types import LooksAgain, Table
+from dltrain.types import Data, LooksAgain, Table
 
 log = logging.getLogger("dltrain")
 SPLITS = ("train", "val", "test")
@@ -46,7 +46,7 @@ def evaluate(options: Options) -> None:
     split = chosen["split"]
     batches = getattr(experiment.data, split)
     if not batches.samples:
-        raise UsageError(f"split={split}: this run has no such samples (dataset.val_fraction, debug=overfit)")
+        raise UsageError(f"split={split}: {no_samples(experiment.data, split)}")
     scores = engine.score(batches, split)
     figures = {name: value for name, value in scores.items() if isinstance(value, float)}
     rows = figure_rows(engine.task, figures, "--json has all")
@@ -98,3 +98,10 @@ def as_mapping(scores: Table) -> dict[str, dict[str, float | None]]:
 def with_identifiers(scores: dict[str, dict[str, float | None]]) -> dict[str, dict[str, float | None]]:
     """Return the same for --json: columns of two words get an underscore; rows are called what the data calls them."""
     return {row: {column.replace(" ", "_"): v for column, v in values.items()} for row, values in scores.items()}
+
+
+def no_samples(data: Data, split: str) -> str:
+    """Return that the split of a run is empty, why that may be, and which split may be evaluated instead."""
+    why = f"dataset.{split}_fraction" if split in ("val", "test") else "dataset.path"
+    others = [f"split={other}" for other in SPLITS if getattr(data, other).samples]
+    return f"this run has no such samples ({why}, debug=overfit); {' or '.join(others)} can be evaluated"

@@ -128,7 +128,7 @@ class Folder:
             if not self.test_only:
                 held = held_out(train.targets, self.test_fraction, self.split_seed)
             found |= {"train": train[~held], "test": train[held]}
-        if not found["test"].paths:
+        if not found["test"].paths and self.test_fraction:  # 0 says that no test is wanted
             raise InputError(
                 f"{self.path} has no images for testing: dataset.test_fraction={self.test_fraction}, "
                 f"taken of each of {len(self.class_names):,} classes, leaves none of {len(found['train'].paths):,} images; "

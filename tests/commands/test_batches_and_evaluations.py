@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 ROWS = 200  # of which 144 are trained on, 16 validated on and 40 tested
 TABLE = ("dataset=tabular", "dataset.path=base.csv", "dataset.target=y", "callbacks=quiet")
@@ -78,3 +79,22 @@ def test_an_evaluation_that_ends_an_epoch_counts_once(stopping: tuple[str, ...],
     within = validations(dltrain(*common, "trainer.evaluate_every=3"))
     assert [record["step"] for record in within] == [3, 6, 9, 12, 15, 18]
     assert [record["val/loss"] for record in within] == [record["val/loss"] for record in alone]
+
+
+def test_images_without_a_test_split_are_trained_on_as_other_data(dltrain: Callable[..., Any], tmp_path: Path) -> None:
+    """dataset.test_fraction=0 says that no test is wanted; `evaluate` says so, and what it can score."""
+    for name, value in (("dark", 10), ("light", 240)):
+        folder = tmp_path / "images" / name
+        folder.mkdir(parents=True)
+        for number in range(6):
+            Image.new("L", (8, 8), value + number).save(folder / f"{number}.png")
+    own = (f"dataset.path={tmp_path / 'images'}", "dataset.channels=1", "model=mlp", "dataset.val_fraction=0.4")
+    outcome = dltrain("dataset=image_folder", *own, "dataset.test_fraction=0", "trainer.epochs=1", "--json")
+    assert outcome.code == 0, outcome.err
+    assert "no test samples" in outcome.out
+    assert not [name for name in outcome.json["metrics"] if name.startswith("test/")]
+    refused = dltrain("evaluate", outcome.json["run"])
+    assert refused.code == 2
+    assert "dataset.test_fraction" in refused.err
+    assert "split=train or split=val can be evaluated" in refused.err
+    assert dltrain("evaluate", outcome.json["run"], "split=val").code == 0
