@@ -31,7 +31,7 @@ from dltrain.commands.vectors import SUFFIX, write_vectors
 from dltrain.commands.write import SETTINGS, write_text
 from dltrain.config import check
 from dltrain.config.overrides import take
-from dltrain.data.layout import counted, paths_below
+from dltrain.data.layout import IMAGE_ENDINGS, counted, paths_below
 from dltrain.data.text_folder import texts_below
 from dltrain.data.tokens import TokenSplit
 from dltrain.engine import Engine
@@ -41,7 +41,6 @@ from dltrain.report.text import number, table
 from dltrain.types import PAD, Answers, CountsUnknownTokens, Data, ReadsText, Sample
 
 log = logging.getLogger("dltrain")
-IMAGES = (".bmp", ".gif", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
 SHOWN = 60  # characters of a text that was typed
 FORMATS = (".csv", ".jsonl", SUFFIX, EPISODE)
 BATCH = 128  # samples at once
@@ -181,8 +180,8 @@ def files_to_read(folder: Path, reads_text: bool) -> list[Path]:
         paths, others = texts_below(folder)
     else:
         files = [path for path in paths_below(folder) if path.is_file()]
-        paths = [path for path in files if path.suffix.lower() in IMAGES]
-        others = [path.name for path in files if path.suffix.lower() not in IMAGES]
+        paths = [path for path in files if path.suffix.lower() in IMAGE_ENDINGS]
+        others = [path.name for path in files if path.suffix.lower() not in IMAGE_ENDINGS]
     if paths and others:
         log.warning(
             f"{folder}: {counted(others)} left out: not {'texts' if reads_text else 'images'}, by their endings"

@@ -80,6 +80,8 @@ def parse(name: str) -> SplitName | None:
     those of several.
     """
     words = words_of(name)
+    if words[:1] and words[0] in NEGATIONS:
+        return None  # not_valid: a class
     splits = {MEANING[word] for word in words if word in MEANING}
     if splits == {"train", "val"}:
         splits = {"train"}  # such as train_val: all that is not for testing

@@ -14,8 +14,10 @@ import torch
 from PIL import Image
 from small_pictures import data, everything, lay, picture
 
-from dltrain.data.decode import SMALL, read_image
+from dltrain.commands.predict import find_inputs
+from dltrain.data.decode import FORMATS, SMALL, read_image
 from dltrain.data.folder import Folder
+from dltrain.data.layout import IMAGE_ENDINGS
 from dltrain.errors import ConfigError, InputError
 
 # Pixels -----------------------------------------------------------------------------------------------------------
@@ -208,3 +210,15 @@ def test_odd_files_through_the_command_line(dltrain: Callable[..., Any]) -> None
     assert trained.code == 0
     assert "1 file left out" in trained.out + trained.err
     assert "notes.jpg" in trained.out + trained.err
+
+
+def test_predict_takes_every_kind_of_image_that_training_reads() -> None:
+    """Those of a folder are taken by the usual endings of the formats, in any case."""
+    endings = {ending for ending, kind in Image.registered_extensions().items() if kind in FORMATS}
+    assert set(IMAGE_ENDINGS) == endings
+    Path("d/a").mkdir(parents=True)
+    for i, ending in enumerate([*sorted(endings), ".txt"]):
+        Path(f"d/a/{i}{ending.upper()}").touch()
+    problems: list[str] = []
+    assert len(find_inputs(["d"], problems.append)) == len(endings)
+    assert not problems

@@ -51,6 +51,7 @@ def test_spellings_of_splits(split: str, name: str) -> None:
         ("blood_test", "litmus_test"),
         ("train station", "bus station"),
         ("valid", "invalid"),
+        ("valid", "not_valid"),
         ("development", "marketing", "sales"),
         ("trains", "tests", "trainer", "contest", "devices", "Valentina", "pretrained", "evaluator", "protest"),
         ("cat", "dog", "овца", "犬"),
