@@ -84,6 +84,8 @@ class PixelRule:
             limits = usual_range(seen.low, seen.high, sample_type)
             self.log_once(f"{sample_type} values: {text(limits)} scaled to 0..255", name)
         refuse_unlike(seen, limits)
+        if is_dim(seen, limits):
+            self.warn_once(dim_line(sample_type, limits), name)
         return scaled(values, limits)
 
     def backdrop(self, seen: Values, name: str) -> str:
@@ -99,6 +101,12 @@ class PixelRule:
             self.logged.add(line)
             log.info(f"{name}: {line}")
 
+    def warn_once(self, line: str, name: str) -> None:
+        """Log what is odd with an image, the first of all with which it is."""
+        if line not in self.logged:
+            self.logged.add(line)
+            log.warning(f"{name}: {line}")
+
     def settled(self, seen: Iterable[Values], place: str) -> PixelRule:
         """Return this rule with what the images of a set say of what it does not know; log it in a
         line each.
@@ -107,6 +115,7 @@ class PixelRule:
         for values in seen:
             by_type.setdefault(values.sample_type, []).append(values)
         ranges, background = dict(self.ranges), self.background
+        logged = set()
         for sample_type, found in sorted(by_type.items()):
             count = f"{len(found):,} image{'s' if len(found) > 1 else ''}"
             if sample_type == ALPHA:
@@ -119,11 +128,15 @@ class PixelRule:
                 f"{place}: {count} of {sample_type} values, {low:g} to {high:g}: {text(ranges[sample_type])} becomes "
                 "0..255 in every image (dataset.value_range=[LOW,HIGH] sets another range)"
             )
-        return PixelRule(ranges, background)
+            limits = ranges[sample_type]
+            if dim := sum(is_dim(values, limits) for values in found):
+                logged.add(dim_line(sample_type, limits))
+                log.warning(f"{place}: {dim:,} of {count} have {dim_line(sample_type, limits)}")
+        return PixelRule(ranges, background, logged=logged)
 
     def surveying(self) -> PixelRule:
         """Return this rule for a survey of a whole set."""
-        return PixelRule(self.ranges, self.background, survey=True)
+        return PixelRule(self.ranges, self.background, survey=True, logged=self.logged)
 
     def description(self) -> dict[str, Any]:
         """Return the rule as plain values, for a run's manifest."""
@@ -185,6 +198,22 @@ def refuse_unlike(seen: Values, limits: Range) -> None:
         raise InputError(f"{found} lie far outside {text(limits)}, the range of the images; {advice}")
     if seen.low < seen.high < limits[0] + span / 256:
         raise InputError(f"{found} would all be black in {text(limits)}, the range of the images; {advice}")
+
+
+def is_dim(seen: Values, limits: Range) -> bool:
+    """Return whether an image fills so little of a range that most of its levels are lost, as one of
+    12 bits does among others of 16.
+    """
+    return seen.low < seen.high < limits[0] + MIN_SHARE * (limits[1] - limits[0])
+
+
+def dim_line(sample_type: str, limits: Range) -> str:
+    """Return what is odd with a dim image."""
+    highest = limits[0] + MIN_SHARE * (limits[1] - limits[0])
+    return (
+        f"{sample_type} values below {highest:.6g} alone, which are nearly black in {text(limits)}, the range of the "
+        "images; if they are of fewer bits than the others, scale them to the same range before"
+    )
 
 
 def scaled(values: Pixels, limits: Range) -> NDArray[np.uint8]:

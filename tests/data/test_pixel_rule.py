@@ -225,6 +225,30 @@ def test_the_range_is_the_sets_and_belongs_to_the_run() -> None:
         assert sample.inputs.max() < 0.3
 
 
+@pytest.mark.parametrize("memory", [True, False])
+def test_images_of_fewer_bits_among_others_are_told(memory: bool, caplog: pytest.LogCaptureFixture) -> None:
+    """How many are nearly black in the range of the set; and in other data, in the range of the run."""
+
+    def sixteen(values: np.ndarray) -> bytes:
+        return tiff((values * 65535 / values.max()).astype(np.uint16))
+
+    def twelve(values: np.ndarray) -> bytes:
+        return tiff((values * 4000 / values.max()).astype(np.uint16))
+
+    made = data(lay("set", sixteen, count=4), channels=1, memory=memory)
+    assert made.train.samples
+    assert "nearly black" not in caplog.text
+    other = data(lay("other", twelve, count=2), channels=1, memory=memory)
+    other.restore(made.description())
+    assert other.test.samples
+    assert "16-bit values below 4095.94 alone, which are nearly black in 0..65535" in caplog.text
+    caplog.clear()
+    mixed = data(lay("set", twelve, count=3), channels=1, memory=memory)
+    assert mixed.train.samples
+    assert "6 of 8 images have 16-bit values below 4095.94 alone" in caplog.text
+    assert caplog.text.count("nearly black") == 1
+
+
 def test_what_the_rule_would_clip_or_make_black_is_left_out_by_name_or_refused(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
