@@ -23,11 +23,10 @@ MAX_DEPTH = 8  # of folders that hold nothing but one more folder
 EXPECTED = "a folder for each class, or train/ and test/ with such folders in them"
 GENERIC = ("jpegimages", "unknown")
 HIDDEN = (".", "__MACOSX", "__pycache__", "@eaDir")
-IMAGE_ENDINGS = tuple(  # of the formats that dltrain.data.decode reads
-    (
-        ".apng .bmp .gif .j2c .j2k .jfif .jp2 .jpc .jpe .jpeg .jpf .jpg .jpx .pbm .pfm .pgm .png .pnm .ppm .tif "
-        ".tiff .webp"
-    ).split()
+# Of the formats that dltrain.data.decode reads.
+IMAGE_ENDINGS = (
+    *(".apng", ".bmp", ".gif", ".j2c", ".j2k", ".jfif", ".jp2", ".jpc", ".jpe", ".jpeg", ".jpf"),
+    *(".jpg", ".jpx", ".pbm", ".pfm", ".pgm", ".png", ".pnm", ".ppm", ".tif", ".tiff", ".webp"),
 )
 
 
