@@ -36,7 +36,13 @@ def data(path: Path | str, **more: Any) -> TextFiles:
 def test_text_folder_loses_classes(dltrain: Callable[..., Any]) -> None:
     """Four class folders, c with .TXT and d with .md files: four classes, all texts are read, and a line says of what."""
     lay("ending", endings=".txt,.txt,.TXT,.md")
-    chosen = ("dataset=text_files", "dataset.path=ending", "model=fasttext", "dataset.vocab_size=50")
+    chosen = (
+        "dataset=text_files",
+        "dataset.path=ending",
+        "model=fasttext",
+        "model.buckets=64",
+        "dataset.vocab_size=50",
+    )
     outcome = dltrain(*chosen, "trainer.epochs=1", "callbacks=quiet", "--json")
     manifest = json.loads((Path(outcome.json["run"]) / "manifest.json").read_text(encoding="utf-8"))
     assert manifest["data"]["class_names"] == ["a", "b", "c", "d"]
@@ -156,7 +162,14 @@ def test_running_text_for_testing_is_not_trained_on(names: tuple[str, ...], capl
 
 def test_all_of_other_texts_are_for_testing(dltrain: Callable[..., Any]) -> None:
     """Other images are treated alike; a test set of theirs goes first, and the run's own texts are split as they were."""
-    chosen = ("dataset=text_files", "dataset.path=texts", "model=fasttext", "dataset.vocab_size=50", "callbacks=quiet")
+    chosen = (
+        "dataset=text_files",
+        "dataset.path=texts",
+        "model=fasttext",
+        "model.buckets=64",
+        "dataset.vocab_size=50",
+        "callbacks=quiet",
+    )
     lay("texts", "abc")
     run = dltrain(*chosen, "trainer.epochs=30", "optimizer.lr=0.05", "--json").json["run"]
     lay("more", "ab", endings=".md", count=5)
