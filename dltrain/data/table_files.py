@@ -386,14 +386,18 @@ class TableFile:
         """Return the columns to read, in the file's order; raise for problems of the header."""
         only = request.only
         names = [name for name in header if name not in request.ignore and (only is None or name in only)]
-        twice = [name for name in names if names.count(name) > 1]
         if "" in names and only is None:
             at = f"{self.path}:1: column {list(header).index('') + 1} has no name"
             raise InputError(f"{at}: give it one, or leave it out: dataset.ignore=['']")
-        if twice:
-            raise InputError(f"{self.path}:1: {names.count(twice[0])} columns are called '{twice[0]}'")
+        self.check_names_differ(names)
         check_names(request.named, header, str(self.path))
         return names
+
+    def check_names_differ(self, names: Sequence[str]) -> None:
+        """InputError for two columns of one name."""
+        twice = [name for name in names if names.count(name) > 1]
+        if twice:
+            raise InputError(f"{self.path}:1: {names.count(twice[0])} columns are called '{twice[0]}'")
 
     # Parquet
 
@@ -459,7 +463,7 @@ class TableFile:
         if self.path.suffix.lower() in PARQUET:
             start = self.parquet().slice(0, SAMPLE)
             return {name: sample_texts(start.column(name)) for name in start.column_names}
-        rows = [texts for _, texts, _ in itertools.islice(self.rows((), self.names()), SAMPLE)]
+        rows = [texts for _, texts, _ in itertools.islice(self.rows((), ()), SAMPLE)]
         return {name: [texts.get(name, "") for texts in rows] for name in self.names()}
 
     def rows(self, numbers: Collection[str], texts: Collection[str]) -> Iterator[Row]:
@@ -476,9 +480,10 @@ class TableFile:
         self.check_quotes(self.delimiter)
         self.check_header(list(itertools.islice(self.records(), SAMPLE)))
         _, header = next(records, (1, []))
+        self.check_names_differ([name for name in header if name in numbers or name in texts])
         for line, fields in records:
             alike = len(fields) == len(header)
-            problem = "" if alike else f"{len(fields)} fields; the header has {len(header)}"
+            problem = "" if alike else f"{len(fields)} field{'s' * (len(fields) != 1)}; the header has {len(header)}"
             yield f"{self.path}:{line}", dict(zip(header, fields, strict=False)), problem
 
     def parquet_rows(self, numbers: Collection[str], texts: Collection[str]) -> Iterator[Row]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -21,8 +22,15 @@ MAX_STEP = 1.7  # times the usual one: months have 28 to 31 days, and a longer s
 WEEKEND = 3 * DAY_SECONDS  # from Friday to Monday
 FRIDAY = 1  # of (days since 1970) mod 7
 TIME_NAMES = frozenset(
-    ("date", "datetime", "time", "timestamp", "day", "month", "year", "ds", "t", "index", "step", "period", "unix")
+    re.findall(
+        r"\w+",
+        "date datetime time timestamp day month year ds t ts index step period unix epoch "
+        "datum zeit jahr année annee anno fecha año ano jaar år",
+    )
 )
+DAY_NUMBER = re.compile(r"(?:1[89]|20)[0-9]{2}(?:0[1-9]|1[0-2])(?:0[1-9]|[12][0-9]|3[01])?")  # 20200131, 202001
+UNIX_TIMES = tuple((5e8 * unit, 2.2e9 * unit) for unit in (1.0, 1e3, 1e6, 1e9))  # 1985 to 2039, in s, ms, us, ns
+MIN_MOMENTS = 10  # numbers that are judged by their values
 HELP = "dataset.time=none takes the rows as they stand"
 
 
@@ -43,10 +51,25 @@ def find_time_column(sample: Mapping[str, Sequence[str]], series: str) -> TimeCo
     for name, texts in others.items():
         if looks_like_dates(texts):
             return TimeColumn(name, dates=True)
-    for name, texts in others.items():
-        if name.strip().lower() in TIME_NAMES and texts and all(map(is_number, texts)):
-            return TimeColumn(name, dates=False)
+    numbers = {name: texts for name, texts in others.items() if texts and all(map(is_number, texts))}
+    named = [name for name in numbers if name.strip().lower() in TIME_NAMES]
+    named.sort(key=lambda name: len(set(numbers[name])) < len(numbers[name]))  # columns that come first stay first
+    for name in (*named, *(name for name, texts in numbers.items() if _are_moments(texts))):
+        return TimeColumn(name, dates=False)
     return None
+
+
+def _are_moments(texts: Sequence[str]) -> bool:
+    """Tell whether numbers are days such as 20200131, seconds since 1970, or count evenly down."""
+    values = [float(text.replace(",", ".")) for text in texts]
+    if len(set(values)) < max(MIN_MOMENTS, len(values)):
+        return False
+    if all(DAY_NUMBER.fullmatch(text.strip()) for text in texts):
+        return True
+    steps = np.diff(values)
+    if any(all(low < value < high for value in values) for low, high in UNIX_TIMES):
+        return bool((steps < 0).all() or (steps > 0).all())
+    return bool((steps < 0).all() and np.allclose(steps, steps[0]))
 
 
 def named_time_column(sample: Mapping[str, Sequence[str]], name: str) -> TimeColumn:
@@ -77,12 +100,25 @@ def in_order(table: Table, file: TableFile, column: TimeColumn) -> Table:
     """Return the table with its rows in the order of time, as `order_of` finds it."""
     times = times_of(file, column)
     if not column.dates and (np.diff(np.sort(times)) == 0).any():
+        _refuse_backwards(table, column.name, times)
         return table  # numbers that come again do not say when a row is: a month's, or a year's of several months
     order = order_of(table, column.name, times, column.dates)
     if order is None:
         return table
     columns = {name: _ordered(one, order) for name, one in table.columns.items()}
     return replace(table, columns=columns, where=lambda row: table.where(int(order[row])))
+
+
+def _refuse_backwards(table: Table, name: str, times: NDArray[np.float64]) -> None:
+    """InputError for rows from the newest to the oldest by numbers that come again, as a year does for its months."""
+    steps = np.diff(times)
+    if (steps < 0).any() and not (steps > 0).any():
+        row = int((steps < 0).argmax())
+        raise InputError(
+            f"{table.where(row + 1)}: the rows go backwards in time by column '{name}' ({times[row]:g} before "
+            f"{times[row + 1]:g}), which does not say the order of all of them: sort the file from the oldest row to the "
+            f"newest, or {HELP}"
+        )
 
 
 def time_span(file: TableFile, column: TimeColumn) -> tuple[str, str, str]:

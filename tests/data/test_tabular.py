@@ -331,7 +331,7 @@ def test_rows_of_a_file_are_encoded_one_by_one_as_the_run_encoded_its_own(catego
     problems = {s.name: s.problem for s in samples if s.problem}
     assert problems == {
         "new.csv:3": "'abc' in column 'x' is no number",
-        "new.csv:4": "1 fields; the header has 2",
+        "new.csv:4": "1 field; the header has 2",
         "new.csv:6": "column 'x' is empty",
         "new.csv:9": "'inf' in column 'x' is no number",
         "absent.csv": "absent.csv: there is no such file",
@@ -405,3 +405,15 @@ def test_of_another_table_than_the_runs_own_every_row_is_for_testing() -> None:
     data = Tabular(people(lines()[:-1], name="other.csv"), "y")
     data.restore(description)
     assert (data.train.samples, data.val.samples, data.test.samples) == (0, 0, 59)
+
+
+def test_two_columns_of_one_name_are_refused_in_prediction_too() -> None:
+    Path("table.csv").write_text("\n".join(["x,z,y", *(f"{i % 9},{i % 7},{'ab'[i % 2]}" for i in range(60))]) + "\n")
+    data = Tabular("table.csv", "y")
+    data.restore(data.description())
+    Path("twice.csv").write_text("x,z,x\n1,2,3\n")
+    Path("other.csv").write_text("x,u,u,z\n1,2,3,4\n")
+    twice, other = data.encode([Path("twice.csv"), Path("other.csv")])
+    assert twice.inputs is None
+    assert twice.problem == "twice.csv:1: 2 columns are called 'x'"
+    assert other.inputs is not None

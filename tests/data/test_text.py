@@ -89,7 +89,7 @@ BROKEN = {
     "no column": (lambda p: written(p / "t.csv", "words,label\nfine,good\n"), r"t\.csv:2: there is no field 'text'"),
     "too few fields": (
         lambda p: written(p / "t.csv", "text,label\nfine,good\nfine\n"),
-        r"t\.csv:3: 1 fields; the header",
+        r"t\.csv:3: 1 field; the header",
     ),
     "no class": (
         lambda p: written(p / "t.csv", "text,label\nfine,good\nfine,\n"),

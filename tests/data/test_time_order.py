@@ -208,3 +208,50 @@ def test_what_looks_like_a_date() -> None:
     assert formats_of(["05/01/2023", "13/01/2023"]) == ["%d/%m/%Y"]
     found = moments(["05/01/2023", "06/01/2023", "07/01/2023"], np.array([0, 1, 2, -1]))
     assert np.isnan(found[3])
+
+
+MONTHS = {
+    "de": "Jan Feb März Apr Mai Juni Juli Aug Sept Okt Nov Dez",
+    "fr": "janv. févr. mars avr. mai juin juil. août sept. oct. nov. déc.",
+    "es": "enero febrero marzo abril mayo junio julio agosto septiembre octubre noviembre diciembre",
+    "it": "gennaio febbraio marzo aprile maggio giugno luglio agosto settembre ottobre novembre dicembre",
+}
+MONTH_NUMBERS = [(1990 + i // 12, i % 12 + 1) for i in range(COUNT)]
+MOMENTS = {
+    **{name: [f"{words.split()[m - 1]} {y}" for y, m in MONTH_NUMBERS] for name, words in MONTHS.items()},
+    "month year": [f"{m:02}/{y}" for y, m in MONTH_NUMBERS],
+    "year month": [f"{y} {date(y, m, 1):%b}" for y, m in MONTH_NUMBERS],
+    "M": [f"{y}M{m:02}" for y, m in MONTH_NUMBERS],
+    "quarter": [f"Q{i % 4 + 1} {1950 + i // 4}" for i in range(COUNT)],
+    "week": [f"{date(2015, 1, 5) + timedelta(weeks=i):%G-W%V}" for i in range(COUNT)],
+    "weekday": [f"{date(2020, 1, 1) + timedelta(days=i):%A, %B %d, %Y}" for i in range(COUNT)],
+    "day number": [f"{date(2020, 1, 1) + timedelta(days=i):%Y%m%d}" for i in range(COUNT)],
+    "milliseconds": [str(1577836800000 + 3600000 * i) for i in range(COUNT)],
+    "count": [str(1700 + i) for i in range(COUNT)],
+}
+
+
+@pytest.mark.parametrize("name", MOMENTS)
+def test_rows_that_go_backwards_in_any_writing_are_told(name: str, caplog: pytest.LogCaptureFixture) -> None:
+    path = written(MOMENTS[name], BACKWARDS, header="when,x")
+    assert values_of(path) == list(range(COUNT))
+    assert "the rows go backwards in time by column 'when'" in caplog.text
+
+
+NO_MOMENTS = [[5, 3, 9] * 20, [6e8, 9e8, 7e8, *range(10**9, 10**9 + 57)], [1e9 + i**2 % 97 for i in range(40)]]
+
+
+@pytest.mark.parametrize("numbers", NO_MOMENTS)
+def test_other_numbers_are_no_moments(numbers: list[float]) -> None:
+    path = written([str(number) for number in numbers], header="load,x")
+    assert values_of(path) == list(range(len(numbers)))
+
+
+def test_years_and_months_that_go_backwards_are_refused() -> None:
+    lines = [f"{y},{m},{i}" for i, (y, m) in enumerate(MONTH_NUMBERS)]
+    Path("series.csv").write_text("\n".join(["year,month,x", *lines]) + "\n")
+    assert values_of("series.csv") == list(range(COUNT))
+    Path("series.csv").write_text("\n".join(["year,month,x", *lines[::-1]]) + "\n")
+    with pytest.raises(InputError, match=r"series.csv:\d+: the rows go backwards in time by column 'year'"):
+        values_of("series.csv")
+    assert values_of("series.csv", time="none") == BACKWARDS
