@@ -16,7 +16,7 @@ from typing import Any
 
 from dltrain import __version__
 from dltrain.commands.options import Options
-from dltrain.config.answers import flag_answer, verb_for
+from dltrain.config.answers import Answer, answer_for, flag_answer, option_for, verb_for
 from dltrain.config.groups import config_dir, groups
 from dltrain.config.habits import VERBS as VERBS_ELSEWHERE
 from dltrain.config.quoting import exists
@@ -195,6 +195,11 @@ def _unknown_verb(name: str) -> str:
     command = verb_for(name)
     if command is not None:
         return f"{name} is not a verb; did you mean `{command}`?"
+    if (data := option_for("dataset", name)) and "=" in data:  # data.csv
+        return f"{name} is not a verb; did you mean {data}?"
+    key, _, value = name.partition(":")
+    if answer := answer_for(key, value, default_keys().__contains__):  # epochs:10
+        return f"{name} is not a verb; settings are KEY=VALUE{_text_of(answer, value)}"
     for group in ("experiment", "dataset", "model"):
         if name in groups()[group]:
             return f"{name} is not a verb; did you mean {group}={name}?"
@@ -203,6 +208,11 @@ def _unknown_verb(name: str) -> str:
     if close := close_matches(name, VERBS_ELSEWHERE):
         return f"{name} is not a verb; did you mean `{VERBS_ELSEWHERE[close[0]]}`?"
     return f"{name} is not a verb ({', '.join(VERBS)}); settings are KEY=VALUE (dltrain --help)"
+
+
+def _text_of(answer: Answer, value: str) -> str:
+    """Return the end of a message from an answer, with dots for a value that was not typed."""
+    return answer.text if value or not answer.words.endswith("=") else f"; did you mean {answer.words}...?"
 
 
 def _as_override(flag: str, following: list[str]) -> str:
@@ -214,8 +224,7 @@ def _as_override(flag: str, following: list[str]) -> str:
     known = default_keys()
     answer = flag_answer(dashed, value, known.__contains__)
     if answer is not None:
-        words = answer.text if value or not answer.words.endswith("=") else f"; did you mean {answer.words}...?"
-        return f"no such flag: {flag}; settings are KEY=VALUE without dashes{words}"
+        return f"no such flag: {flag}; settings are KEY=VALUE without dashes{_text_of(answer, value)}"
     name = dashed.lstrip("-").replace("-", "_")
     close = sorted((key for key in known if name == key.rpartition(".")[2]), key=len)
     bare = {known_flag.lstrip("-"): known_flag for known_flag in FLAGS | VALUED}  # all dashes are alike

@@ -42,7 +42,8 @@ def answer_for(key: str, value: str, has: Callable[[str], bool]) -> Answer | Non
     """
     name = key.rpartition(".")[2].lower().replace("-", "_")
     top = key.partition(".")[0].lower()
-    if top != name and top in habits.ANSWERS and not has(top):  # logger.wandb.offline
+    verb = verb_for(top) is not None and name in _renamed()  # train.batch_size
+    if top != name and top in habits.ANSWERS and not has(top) and not verb:  # logger.wandb.offline
         return answer_for(top, "", has)
     if name == "mode" and (command := verb_for(value)):
         return Answer(command)

@@ -6,7 +6,7 @@ import copy
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from dltrain.config.answers import unknown_option
+from dltrain.config.answers import option_for, unknown_option
 from dltrain.config.choose import GLOBAL, choose
 from dltrain.config.groups import COMPOSING, OVERLAYS, groups, option_file
 from dltrain.config.interpolation import Way, dotted, environment, interpolations
@@ -186,6 +186,11 @@ def _unknown_options(override: Any) -> list[Problem]:
         return [(override.input_line, _none_of(group))]
     names = value if isinstance(value, list) else [value]
     if len(names) != 1 and group not in COMPOSING:
+        meant = [option_for(group, str(name)) for name in names]
+        if names and all(words is not None and "=" in words for words in meant):  # [EarlyStopping,ModelCheckpoint]
+            return [(override.input_line, f"{group} is one choice; did you mean {' '.join(map(str, meant))}?")]
+        if names and str(names[0]) not in groups()[group] and meant[0]:  # device=[0,1]
+            return [(override.input_line, unknown_option(group, str(names[0])))]
         return [(override.input_line, f"{group} is one choice; several values are a sweep: dltrain -m {group}=a,b")]
     problems = []
     for name in map(str, names):

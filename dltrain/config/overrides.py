@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from dltrain.config import quoting
-from dltrain.config.answers import hydra_answer
+from dltrain.config.answers import hydra_answer, option_for, unknown_option
 from dltrain.config.groups import COMPOSING, groups
 from dltrain.config.quoting import exists, is_printable, suggestion, takes_text
 from dltrain.config.read import DEEPEST, LONGEST_NUMBER
@@ -162,6 +162,9 @@ def _not_allowed(override: Any, text: str, sweep: bool) -> str | None:
 def _several(key: str, text: str) -> str:
     """Return what to type instead of several values, which are a sweep, a list, or a text with a comma in it."""
     value = text.partition("=")[2]
+    first = value.partition(",")[0]
+    if key in groups() and first not in groups()[key] and option_for(key, first):
+        return unknown_option(key, first)  # device=0,1
     answer = f"several values are a sweep: dltrain -m {shell_word(text)}"
     if key in COMPOSING:
         return f"{answer}; all at once: {key}=[{value}]"

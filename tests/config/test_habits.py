@@ -205,6 +205,12 @@ def test_every_verb_and_flag_of_others_has_a_command_here() -> None:
         ("img_dir=x", "dataset=image_folder dataset.path=x"),
         ("max_seq_length=128", "dataset=text_files dataset.path=FOLDER dataset.max_length=128"),
         ("kernel_size=5", "model.kernel_size "),
+        ("train.batch_size=32", "dataset.batch_size "),
+        ("train.lr=1", "optimizer.lr "),
+        ("device=0,1", "cuda"),
+        ("device=[0,1]", "cuda"),
+        ("callbacks=[EarlyStopping,ModelCheckpoint]", "regularization=[early_stopping] trainer.save_every=1ep"),
+        ("dataset=./photos", "dataset=image_folder dataset.path=./photos"),
         ("sede=1", "seed "),
         ("paths.dta=x", "paths.data "),
         ("pths.data=x", "paths.data "),
@@ -221,7 +227,7 @@ def test_a_habit_is_answered_with_what_to_type_here(typed: str, here: str) -> No
     "typed",
     [
         *("logger=wandb", "trainer.logger=tensorboard", "logger.wandb.offline=true"),
-        *("num_workers=4", "shuffle=true", "nc=3"),
+        *("num_workers=4", "shuffle=true", "nc=3", "trainer.num_sanity_val_steps=0", "trainer.limit_val_batches=5"),
     ],
 )
 def test_a_habit_that_needs_nothing_here_is_told_so(typed: str) -> None:
@@ -269,6 +275,10 @@ def test_a_key_that_is_only_a_little_like_another_is_not_taken_for_it(typed: str
         (["val"], "`dltrain evaluate RUN split=val`"),
         (["yolo", "mode=train"], "`dltrain dataset=yolo dataset.path=FOLDER`"),
         (["evalute"], "`dltrain evaluate`"),
+        (["epochs", "10"], "trainer.epochs=..."),
+        (["trainer.epochs:10"], "trainer.epochs=10"),
+        (["data.csv"], "dataset=tabular dataset.path=data.csv dataset.target=COLUMN"),
+        (["--push_to_hub"], "nothing is uploaded: leave it out"),
         (["model=mlp", "check"], "check is a verb, and comes first: dltrain check ..."),
     ],
     ids=str,
