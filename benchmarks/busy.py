@@ -1,11 +1,14 @@
-"""Times a training alone on the machine and beside a busy loop on every core, by ways to wait: python -m benchmarks.busy
+"""Times a training alone on the machine and beside a busy loop on every core, by ways to wait:
+python -m benchmarks.busy
 
-The ways are taken in turn and the medians compared. `before` is how threads waited, and how many there were, up to version
-0.1: as many as cores, which wait busily. Overrides of one's own follow: python -m benchmarks.busy model=mlp. A way that
-takes more than PATIENCE seconds is ended, and is said to take longer.
+The ways are taken in turn and the medians compared. `before` is how threads waited, and how many
+there were, up to version 0.1: as many as cores, which wait busily. Overrides of one's own follow:
+python -m benchmarks.busy model=mlp. A way that takes more than PATIENCE seconds is ended, and is
+said to take longer.
 
-Measured so far: the default run on two virtual cores beside four to seven other busy processes, twice in turn, from the
-start of the process to its end: 120 and 158 s as `before`, 22 and 28 s by two threads that sleep, 28 and 11 s by one thread.
+Measured so far: the default run on two virtual cores beside four to seven other busy processes,
+twice in turn, from the start of the process to its end: 120 and 158 s as `before`, 22 and 28 s by
+two threads that sleep, 28 and 11 s by one thread.
 """
 
 from __future__ import annotations

@@ -114,9 +114,10 @@ def build(
 ) -> Experiment:
     """Everything of a checked configuration but its run folder.
 
-    `fake` (and debug=smoke) replaces the data by fakes and any run to begin with by a fresh network. `trained` says that
-    a checkpoint will be loaded: initial weights do not matter. `description` is of the data that it was trained on,
-    and `continued` too, where training continues.
+    `fake` (and debug=smoke) replaces the data by fakes and any run to begin with by a fresh
+    network. `trained` says that a checkpoint will be loaded: initial weights do not matter.
+    `description` is of the data that it was trained on, and `continued` too, where training
+    continues.
     """
     debug = config["debug"]
     plugins = config["plugins"]
@@ -212,15 +213,18 @@ def batch_size(config: dict[str, Any], data: Data) -> int:
 
 
 def smallest_batch(task: nn.Module) -> int:
-    """Return how many samples a training batch needs: batch norm computes a variance, from two at least."""
+    """Return how many samples a training batch needs: batch norm computes a variance, from two at
+    least.
+    """
     return 2 if any(norm.training for norm in batch_norms(task)) else 1
 
 
 def require_batches_for_norm(experiment: Experiment) -> None:
     """Raise ConfigError if batch norm would have to compute a variance from one value per channel.
 
-    A rest of one sample is joined to the batch before it (`data/split.py`), so only a batch size of 1 or a
-    training set of one sample can cause it. A forward pass tells: one image has many values per channel.
+    A rest of one sample is joined to the batch before it (`data/split.py`), so only a batch size of
+    1 or a training set of one sample can cause it. A forward pass tells: one image has many values
+    per channel.
     """
     data = experiment.data
     size = min(data.train.batch_size, data.train.samples)
@@ -234,7 +238,8 @@ def require_batches_for_norm(experiment: Experiment) -> None:
 def normalizes(experiment: Experiment, batch: Any) -> bool:
     """Return whether batch norm can compute its statistics from `batch`; the task stays as it is.
 
-    A prediction tells. Layers that it does not reach, as a generator's, cannot if they see one value per channel.
+    A prediction tells. Layers that it does not reach, as a generator's, cannot if they see one
+    value per channel.
     """
     task = experiment.task
     before = {name: value.clone() for name, value in task.state_dict().items() if torch.is_tensor(value)}
@@ -262,7 +267,9 @@ def normalizes(experiment: Experiment, batch: Any) -> bool:
 
 @dataclass
 class TaskDirection:
-    """Which way the task's watched metric is better: the task says so once it is built, after its optimizer factory."""
+    """Which way the task's watched metric is better: the task says so once it is built, after its
+    optimizer factory.
+    """
 
     value: Direction = "max"
 
@@ -366,10 +373,12 @@ def optim_factory(
     plugins: list[str],
     direction: TaskDirection,
 ) -> Callable[..., Optim]:
-    """What a task calls to train `modules` over `total_steps` batches by the chosen optimizer and schedule.
+    """What a task calls to train `modules` over `total_steps` batches by the chosen optimizer and
+    schedule.
 
-    With the name of a `network` the optimizer's settings are those of task.optimizers.<network> over the shared ones.
-    `mode` is which way the stage's watched metric is better, where that is not `direction`, the task's.
+    With the name of a `network` the optimizer's settings are those of task.optimizers.<network>
+    over the shared ones. `mode` is which way the stage's watched metric is better, where that is
+    not `direction`, the task's.
     """
     factors = config.get("lr_factors") or {}
     optimizers = {"": usable(config["optimizer"], "optimizer", plugins, bool(factors))}

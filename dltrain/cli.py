@@ -180,13 +180,17 @@ def refuse_late_verb(overrides: list[str]) -> None:
 
 
 def _is_setting(word: str) -> bool:
-    """Tell whether a word among names is a setting: it looks like one, and there is no file of that name."""
+    """Tell whether a word among names is a setting: it looks like one, and there is no file of that
+    name.
+    """
     looks_like_one = re.fullmatch(r"(\+{0,2}|~)[\w.]+=.*|~[\w.]+", word, re.DOTALL) is not None
     return looks_like_one and not exists(word)
 
 
 def _is_name(word: str) -> bool:
-    """Tell whether a word after a verb is a name (RUN, KEY, GROUP): it has no =, or there is a file of that name."""
+    """Tell whether a word after a verb is a name (RUN, KEY, GROUP): it has no =, or there is a file
+    of that name.
+    """
     return "=" not in word or exists(word)
 
 
@@ -267,7 +271,9 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def command(argv: list[str], options: Options) -> tuple[Verb | None, Options, int]:
-    """Run one command, with its messages on standard output: its verb, what was asked of it, and its exit code."""
+    """Run one command, with its messages on standard output: its verb, what was asked of it, and
+    its exit code.
+    """
     verb: Verb | None = None
     handler = Screen(sys.stdout)
     handler.setLevel(logging.INFO)
@@ -327,10 +333,12 @@ def interrupt(number: int, frame: FrameType | None) -> None:
 
 
 def let_waiting_threads_sleep() -> None:
-    """Have the threads of OpenMP wait for each other asleep, after a moment: set before torch is loaded.
+    """Have the threads of OpenMP wait for each other asleep, after a moment: set before torch is
+    loaded.
 
-    By default they wait busily for milliseconds. Beside other busy processes they so take from each other the time
-    that they wait for: small steps became a hundred times as slow. What the user has set stays.
+    By default they wait busily for milliseconds. Beside other busy processes they so take from each
+    other the time that they wait for: small steps became a hundred times as slow. What the user has
+    set stays.
     """
     if not {"OMP_WAIT_POLICY", *WAITING} & os.environ.keys():
         os.environ.update(WAITING)

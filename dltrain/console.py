@@ -1,7 +1,8 @@
-"""Standard streams that cannot end a run: what cannot be written is dropped, and the first error is kept.
+"""Standard streams that cannot end a run: what cannot be written is dropped, and the first error is
+kept.
 
-Files are the truth of a run, and the screen is not: a full disk, a terminal that is gone or a closed pipe costs messages,
-never training.
+Files are the truth of a run, and the screen is not: a full disk, a terminal that is gone or a
+closed pipe costs messages, never training.
 """
 
 from __future__ import annotations
@@ -20,8 +21,8 @@ CLOSED = OSError(errno.EBADF, "it is closed")
 class SafeStream(io.TextIOBase):
     """A text stream whose writes never raise. `stream` is None where the process has none.
 
-    `error` is the first error of writing. Later writes are tried again: a disk may have room again. Characters that the
-    stream's encoding lacks are written as question marks.
+    `error` is the first error of writing. Later writes are tried again: a disk may have room again.
+    Characters that the stream's encoding lacks are written as question marks.
     """
 
     def __init__(self, stream: TextIO | None) -> None:
@@ -50,7 +51,9 @@ class SafeStream(io.TextIOBase):
             self._drop(e)
 
     def _drop(self, error: OSError | ValueError) -> None:
-        """Keep the error, and empty the buffer: what is in it would fail again, also when the process ends."""
+        """Keep the error, and empty the buffer: what is in it would fail again, also when the
+        process ends.
+        """
         if self.error is None:
             self.error = error if isinstance(error, OSError) else OSError(errno.EBADF, str(error))
         assert self.stream is not None
@@ -68,7 +71,9 @@ class SafeStream(io.TextIOBase):
 
     @property
     def lost(self) -> OSError | None:
-        """The error that lost output, if any; a reader that closes the pipe is none (`dltrain list | head`)."""
+        """The error that lost output, if any; a reader that closes the pipe is none (`dltrain list
+        | head`).
+        """
         self.flush()
         return None if isinstance(self.error, BrokenPipeError) else self.error
 
@@ -96,7 +101,9 @@ class SafeStream(io.TextIOBase):
 
 @contextmanager
 def safe_streams() -> Iterator[SafeStream]:
-    """Replace standard output and standard error in the block by streams that never raise; yield the former."""
+    """Replace standard output and standard error in the block by streams that never raise; yield
+    the former.
+    """
     before = sys.stdout, sys.stderr
     output = SafeStream(sys.stdout)
     sys.stdout, sys.stderr = output, SafeStream(sys.stderr)
@@ -110,8 +117,9 @@ def safe_streams() -> Iterator[SafeStream]:
 def open_closed_descriptors() -> None:
     """Open the null device where standard input, output or error is closed (as under cron).
 
-    Without it a file of the run would get the descriptor, and what a library writes to the screen would end up in it.
-    Output is opened for reading only, so that writing there fails as it would have.
+    Without it a file of the run would get the descriptor, and what a library writes to the screen
+    would end up in it. Output is opened for reading only, so that writing there fails as it would
+    have.
     """
     for number in (0, 1, 2):
         try:

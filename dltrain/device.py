@@ -39,10 +39,11 @@ def keep_freed_memory() -> bool:
 
 
 def most_flops(network: nn.Module, spec: Spec, batch_size: int) -> int:
-    """Return an upper bound of the operations of a batch's forward pass: a weight is used once a place at most.
+    """Return an upper bound of the operations of a batch's forward pass: a weight is used once a
+    place at most.
 
-    Places are the pixels for a convolution's weights, and the steps of a sequence (the rows of an image) for the others.
-    Tables of embeddings are looked up.
+    Places are the pixels for a convolution's weights, and the steps of a sequence (the rows of an
+    image) for the others. Tables of embeddings are looked up.
     """
     shape = spec.input_shape
     pixels = math.prod(shape[1:]) if spec.is_image else 1 if spec.num_states else math.prod(shape[:1])
@@ -54,13 +55,16 @@ def most_flops(network: nn.Module, spec: Spec, batch_size: int) -> int:
 
 @dataclass(frozen=True)
 class Device:
-    """What the user asked of the hardware. `auto` means: whatever is best among what this machine has.
+    """What the user asked of the hardware.
 
-    `precision` bf16 and fp16 run the forward pass under autocast with fp32 weights; fp16 scales the loss. `channels_last`
-    stores images and kernels channel by channel within a pixel, which most convolutions prefer; auto: on a CPU, and with
-    half precision. `compile` hands each
-    network to torch.compile. `deterministic` asks torch for deterministic kernels (on CPU they are so anyway).
-    `threads` on the CPU: 0 leaves torch's own choice, and auto takes one for steps too small to share (`choose_threads`).
+    `auto` means: whatever is best among what this machine has.
+
+    `precision` bf16 and fp16 run the forward pass under autocast with fp32 weights; fp16 scales the
+    loss. `channels_last` stores images and kernels channel by channel within a pixel, which most
+    convolutions prefer; auto: on a CPU, and with half precision. `compile` hands each network to
+    torch.compile. `deterministic` asks torch for deterministic kernels (on CPU they are so anyway).
+    `threads` on the CPU: 0 leaves torch's own choice, and auto takes one for steps too small to
+    share (`choose_threads`).
     """
 
     name: Literal["auto", "cpu", "cuda", "mps"] = "auto"
@@ -110,11 +114,12 @@ class Device:
             torch.backends.cudnn.benchmark = not self.deterministic
 
     def choose_threads(self, flops: int) -> None:
-        """Use one thread where a batch's forward pass takes at most `flops` operations, and these are few.
+        """Use one thread where a batch's forward pass takes at most `flops` operations, and these
+        are few.
 
-        Threads that share little work wait for each other most of the time; beside other busy processes they wait
-        for a turn of each. The rule measures nothing: rounding depends on the number of threads, and the same command
-        has to give the same figures.
+        Threads that share little work wait for each other most of the time; beside other busy
+        processes they wait for a turn of each. The rule measures nothing: rounding depends on the
+        number of threads, and the same command has to give the same figures.
         """
         if self.threads == "auto" and self.torch_device().type == "cpu" and flops < SMALL_STEP_FLOPS:
             torch.set_num_threads(1)

@@ -33,7 +33,7 @@ class Batches(Protocol):
 
 @dataclass(frozen=True)
 class Mean:
-    """A mean () over part of an epoch, and its weight in the mean over more: so many samples, tokens or pairs."""
+    """A mean () over part of an epoch, and its weight: a number of samples, tokens or pairs."""
 
     value: Tensor
     weight: float | Tensor
@@ -85,7 +85,7 @@ class Task(nn.Module):
         """What the trained system says of one batch of inputs."""
 
     def directions(self) -> Mapping[str, Direction | None]:
-        """Return which way each metric of the last stage's `evaluate` is better; None where it cannot be watched."""
+        """Return which way each metric of the last stage is better; None if it cannot be watched."""
         return {}
 
     def forward(self, batch: Any) -> Any:
@@ -190,7 +190,7 @@ class Engine:
             self._flush()
 
     def evaluate(self) -> None:
-        """Score the stage's held-out batches, with averaged weights where a stage averages; nothing if that is done."""
+        """Score the held-out batches, with averaged weights if a stage averages; once a state."""
         if self.stage.held_out is None or self.evaluated_step == self.step:
             return
         self.scores = self.score(self.stage.held_out, "val")
@@ -238,7 +238,7 @@ class Engine:
         next(self._stages(task, resume))
 
     def _flush(self) -> None:
-        """Make the updates that are incomplete; a state that they change is evaluated again, at the same step too."""
+        """Make the incomplete updates; a state that they change is evaluated again at its step."""
         for optim in self.stage.optims:
             if optim.pending:
                 self.evaluated_step = NEVER

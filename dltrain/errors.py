@@ -51,7 +51,9 @@ class DivergedError(DltrainError):
 
 
 class Interrupted(DltrainError):
-    """A signal asked the run to end; `exit_code` is 128 plus its number (129 SIGHUP, 130 SIGINT, 143 SIGTERM)."""
+    """A signal asked the run to end; `exit_code` is 128 plus its number (129 SIGHUP, 130 SIGINT,
+    143 SIGTERM).
+    """
 
     def __init__(self, signal_number: int) -> None:
         self.exit_code = 128 + signal_number

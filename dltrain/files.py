@@ -1,4 +1,6 @@
-"""Writing files so that a crash leaves the old content or the new, and the one way in which JSON is written."""
+"""Writing files so that a crash leaves the old content or the new, and the one way in which JSON is
+written.
+"""
 
 from __future__ import annotations
 
@@ -50,7 +52,8 @@ def alive(pid: int) -> bool:
 
 @contextmanager
 def writing(what: str | Path, instead: str = "") -> Iterator[None]:
-    """Turn an OSError of the block into a UsageError that names `what` and, if given, what to type `instead`.
+    """Turn an OSError of the block into a UsageError that names `what` and, if given, what to type
+    `instead`.
 
     Only writing belongs inside: an error of reading would be blamed on the output.
     """
@@ -65,7 +68,8 @@ def writing(what: str | Path, instead: str = "") -> Iterator[None]:
 def replacing(path: Path, what: str) -> Iterator[TextIO]:
     """Open a text file that takes the place of `path` when all went well and something was written.
 
-    UsageError, naming it as `what`, where it cannot be written; an error of what is done inside passes unchanged.
+    UsageError, naming it as `what`, where it cannot be written; an error of what is done inside
+    passes unchanged.
     """
     temporary = path.with_name(f"{TEMPORARY}{path.name}-{os.getpid()}")
     with writing(what):

@@ -1,11 +1,13 @@
 """Losses for the tasks: each maps outputs (B, K) and targets to a scalar, the mean over the batch.
 
-Means of batches must not be averaged as they are: batches differ in size, and in weight where samples
-have weights. `training_mean` and `evaluation_sum` say how a loss is averaged over several batches.
+Means of batches must not be averaged as they are: batches differ in size, and in weight where
+samples have weights. `training_mean` and `evaluation_sum` say how a loss is averaged over several
+batches.
 
-Targets are class numbers (B,), or floats shaped like the outputs: shares of the classes, where samples were mixed
-(`soft_targets` says which losses take them), or the numbers of a regression. Outputs are logits wherever a loss speaks of
-probabilities p: it takes their softmax or sigmoid itself, in logarithms, so that no p that rounds to 0 gives an infinity.
+Targets are class numbers (B,), or floats shaped like the outputs: shares of the classes, where
+samples were mixed (`soft_targets` says which losses take them), or the numbers of a regression.
+Outputs are logits wherever a loss speaks of probabilities p: it takes their softmax or sigmoid
+itself, in logarithms, so that no p that rounds to 0 gives an infinity.
 """
 
 from __future__ import annotations
@@ -55,9 +57,9 @@ def compared(outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
 class Weighted(nn.Module):
     """A loss whose samples count differently: the base of losses with class weights.
 
-    Called, it gives the weighted mean over the batch, sum_i w_i l_i / sum_i w_i. Training divides the
-    same sum by B times `mean_weight` instead: a sample then counts the same in every batch, also alone
-    in one, and batches can be accumulated. Over the whole training set both are equal.
+    Called, it gives the weighted mean over the batch, sum_i w_i l_i / sum_i w_i. Training divides
+    the same sum by B times `mean_weight` instead: a sample then counts the same in every batch,
+    also alone in one, and batches can be accumulated. Over the whole training set both are equal.
     """
 
     class_weights: Tensor | None  # (K,)
@@ -93,10 +95,11 @@ class Weighted(nn.Module):
 
 
 def sample_weight(loss: nn.Module, targets: Tensor) -> Tensor | int:
-    """Return how much a batch counts in a mean over several batches, for the mean that `loss` gives.
+    """Return how much a batch counts in a mean over several batches, for the mean that `loss`
+    gives.
 
-    That is its number of samples. The losses of torch that leave out samples or weigh them by class say
-    so in their attributes.
+    That is its number of samples. The losses of torch that leave out samples or weigh them by class
+    say so in their attributes.
     """
     if not isinstance(loss, nn.CrossEntropyLoss | nn.NLLLoss) or loss.reduction != "mean":
         return len(targets)
@@ -133,8 +136,8 @@ def training_mean(loss: nn.Module, outputs: Tensor, targets: Tensor) -> tuple[Te
 def evaluation_sum(loss: nn.Module, outputs: Tensor, targets: Tensor) -> Tensor:
     """Return (2,) on the device of `outputs`: the sum of a batch's losses, and that of its weights.
 
-    `mean_over` makes the loss over a split of them, whatever the sizes of its batches. The arguments are
-    those of `training_mean`.
+    `mean_over` makes the loss over a split of them, whatever the sizes of its batches. The
+    arguments are those of `training_mean`.
     """
     if isinstance(loss, Weighted) and loss.class_weights is not None:
         total, weight = loss.sums(outputs, targets)
@@ -161,10 +164,11 @@ def weight_of(targets: Tensor, class_weights: Tensor | None, like: Tensor) -> Te
 class CrossEntropy(Weighted):
     """-sum_k y_k log p_k with p the softmax: the negative log-likelihood of the right class.
 
-    `label_smoothing` s trains towards (1 - s) y + s / K (Szegedy et al. 2016, "Rethinking the Inception Architecture",
-    section 7). `class_weights`, one a class, weigh every y_k, and means are weighted (see `Weighted`); balanced
-    ones are n / (K n_k), from how often each class k occurs among n training samples: `class_counts` says it when it is asked
-    (a class that does not occur counts as once). ValueError unless they are `num_classes`.
+    `label_smoothing` s trains towards (1 - s) y + s / K (Szegedy et al. 2016, "Rethinking the
+    Inception Architecture", section 7). `class_weights`, one a class, weigh every y_k, and means
+    are weighted (see `Weighted`); balanced ones are n / (K n_k), from how often each class k occurs
+    among n training samples: `class_counts` says it when it is asked (a class that does not occur
+    counts as once). ValueError unless they are `num_classes`.
     """
 
     soft_targets: ClassVar[bool] = True
@@ -221,10 +225,12 @@ class KLDivergence(nn.Module):
 
 
 class Focal(Weighted):
-    """-sum_k y_k (1 - p_k)^gamma log p_k with p the softmax: samples that are right already count little.
+    """-sum_k y_k (1 - p_k)^gamma log p_k with p the softmax: samples that are right already count
+    little.
 
-    Lin et al. 2017, "Focal Loss for Dense Object Detection", equation 4, there with a sigmoid; gamma = 0 is cross-entropy.
-    `class_weights` weigh every y_k as they do in `CrossEntropy` (equation 5), and means are weighted (see `Weighted`).
+    Lin et al. 2017, "Focal Loss for Dense Object Detection", equation 4, there with a sigmoid;
+    gamma = 0 is cross-entropy. `class_weights` weigh every y_k as they do in `CrossEntropy`
+    (equation 5), and means are weighted (see `Weighted`).
     """
 
     soft_targets: ClassVar[bool] = True

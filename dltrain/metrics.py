@@ -47,8 +47,8 @@ def classification(logits: Tensor, targets: Tensor, top_k: int = 5) -> dict[str,
 def scores_by_class(right: Tensor, support: Tensor, predicted: Tensor, auc: Tensor) -> tuple[dict[str, Tensor], Tensor]:
     """Return the mean scores by name, and those of each class (K, 5) with the columns `PER_CLASS`.
 
-    Each argument has a number for each class (K,): samples that were classified rightly, samples of the class, samples
-    that were predicted to be of it, and the ROC AUC, NaN where there is none.
+    Each argument has a number for each class (K,): samples that were classified rightly, samples of
+    the class, samples that were predicted to be of it, and the ROC AUC, NaN where there is none.
     """
     precision = right / predicted.clamp_min(1)
     recall = right / support.clamp_min(1)

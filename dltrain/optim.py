@@ -92,9 +92,10 @@ class Optim:
     ) -> None:
         """Add the gradient of `loss`, and make a step once `accumulate` of them are in.
 
-        The step is that of the mean of all losses, in which each counts by its `weight`: the samples or
-        tokens that it is a mean of. Without weights, batches count the same. A rule that follows no
-        function's gradient, such as contrastive divergence, gives its own: {parameter: gradient}.
+        The step is that of the mean of all losses, in which each counts by its `weight`: the
+        samples or tokens that it is a mean of. Without weights, batches count the same. A rule that
+        follows no function's gradient, such as contrastive divergence, gives its own: {parameter:
+        gradient}.
         """
         part = 1.0 if self._one_loss else self._part(self.share if weight is None else weight)
         if self.skip_nonfinite and not self.scaler.is_enabled() and not loss.isfinite():
@@ -132,7 +133,9 @@ class Optim:
                 p.grad = own if p.grad is None else p.grad.add_(own)
 
     def _normalize(self) -> None:
-        """Make the gathered gradient that of the weighted mean: losses may weigh more or less than expected."""
+        """Make the gathered gradient that of the weighted mean: losses may weigh more or less than
+        expected.
+        """
         if self.expected_weight is None:
             return
         factor = self.expected_weight / positive(self.weight)

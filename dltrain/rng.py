@@ -1,9 +1,10 @@
 """The random number generators of a run: seeded together, captured and restored together.
 
-Tasks draw from generators of their own, by name (`python_stream`, `torch_stream`). Dropout, the initialization of layers and
-what else a model draws come from torch's global generators, so these belong to the run as well, and what is not the run's own
-code runs inside `preserved`. Nothing in dltrain draws from the global generators of Python and NumPy. They are kept for a
-user's own task, which may.
+Tasks draw from generators of their own, by name (`python_stream`, `torch_stream`). Dropout, the
+initialization of layers and what else a model draws come from torch's global generators, so these
+belong to the run as well, and what is not the run's own code runs inside `preserved`. Nothing in
+dltrain draws from the global generators of Python and NumPy. They are kept for a user's own task,
+which may.
 """
 
 from __future__ import annotations
@@ -32,7 +33,10 @@ _streams = _Streams()
 
 
 def seed_all(seed: int) -> None:
-    """Begin a run: seed python, numpy and torch (every device). What the run draws is then a function of its seed."""
+    """Begin a run: seed python, numpy and torch (every device).
+
+    What the run draws is then a function of its seed.
+    """
     torch.manual_seed(seed)
     _streams.seed = seed
     _streams.python.clear()
@@ -41,7 +45,9 @@ def seed_all(seed: int) -> None:
 
 
 def undo_imports() -> None:
-    """Seed the global generators of Python and NumPy as `seed_all` did: imports of libraries may have drawn from them."""
+    """Seed the global generators of Python and NumPy as `seed_all` did: imports of libraries may
+    have drawn from them.
+    """
     if _streams.seed is not None:
         random.seed(_streams.seed)
         np.random.seed(_streams.seed % 2**32)  # noqa: NPY002 - the legacy global generator is what libraries draw from
@@ -66,9 +72,10 @@ def _seed_after(name: str) -> int:
 def python_stream(name: str) -> random.Random:
     """Return the run's own generator `name` of Python's kind.
 
-    It branches off the global one when it is first asked for: it goes on with what that one would have drawn next, which
-    is seeded again. So ask for it when a stage begins, before anything else draws, and in every step again: to load a
-    state in which it did not exist takes it away. Its state is part of `state_dict`, so it is in every checkpoint.
+    It branches off the global one when it is first asked for: it goes on with what that one would
+    have drawn next, which is seeded again. So ask for it when a stage begins, before anything else
+    draws, and in every step again: to load a state in which it did not exist takes it away. Its
+    state is part of `state_dict`, so it is in every checkpoint.
     """
     if name not in _streams.python:
         stream = random.Random()
@@ -79,7 +86,9 @@ def python_stream(name: str) -> random.Random:
 
 
 def torch_stream(name: str, device: torch.device | str = "cpu") -> torch.Generator:
-    """Return the run's own generator `name` of torch's kind on a kind of device, as `python_stream`."""
+    """Return the run's own generator `name` of torch's kind on a kind of device, as
+    `python_stream`.
+    """
     device = torch.device(device)
     key = f"{name} {device.type}"
     if key not in _streams.torch:
@@ -118,8 +127,8 @@ def state_dict() -> dict[str, Any]:
 def load_state_dict(state: dict[str, Any]) -> None:
     """Put every generator back where `state_dict` found it.
 
-    Named ones that were not there, as in earlier versions, will branch off the global ones again. The state of a device
-    that this machine lacks is of no use.
+    Named ones that were not there, as in earlier versions, will branch off the global ones again.
+    The state of a device that this machine lacks is of no use.
     """
     random.setstate(_python_tuple(state["python"]))
     kind, keys, pos, has_gauss, cached = state["numpy"]

@@ -102,7 +102,9 @@ class Run:
         return os.access(self.folder, os.W_OK)
 
     def require_writable(self) -> None:
-        """Raise UsageError if the folder, or something in it that a run goes on writing, cannot be written."""
+        """Raise UsageError if the folder, or something in it that a run goes on writing, cannot be
+        written.
+        """
         for name in ("", CHECKPOINTS, METRICS, TIMING, MANIFEST, CONFIG, RESULTS):
             path = self.folder / name
             if path.exists() and not os.access(path, os.W_OK):

@@ -1,4 +1,7 @@
-"""How a text is written as the value of an override, and how a word is typed in a shell. Knows no configuration."""
+"""How a text is written as the value of an override, and how a word is typed in a shell.
+
+Knows no configuration.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +33,9 @@ def quoted(text: str, mark: str = "'") -> str:
 
 
 def shell_word(word: str) -> str:
-    """Return what to type in a shell for one word; double quotes where they suffice, because they read best."""
+    """Return what to type in a shell for one word; double quotes where they suffice, because they
+    read best.
+    """
     if SHELL_PLAIN.fullmatch(word):
         return word
     if word and not SHELL_SPECIAL.search(word):
@@ -39,7 +44,9 @@ def shell_word(word: str) -> str:
 
 
 def setting(key: str, value: str | Sequence[str]) -> str:
-    """Return what to type to set `key` to a text, or to a list of texts: with quotes only where a text needs them."""
+    """Return what to type to set `key` to a text, or to a list of texts: with quotes only where a
+    text needs them.
+    """
     texts = [value] if isinstance(value, str) else list(value)
     if all(PLAIN.fullmatch(text) and text.lower() not in KEYWORDS for text in texts):
         return f"{key}={value}" if isinstance(value, str) else f"{key}=[{','.join(texts)}]"

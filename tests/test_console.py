@@ -1,4 +1,6 @@
-"""Standard output that cannot be written: no traceback, and an exit code where it was the command's result."""
+"""Standard output that cannot be written: no traceback, and an exit code where it was the command's
+result.
+"""
 
 from __future__ import annotations
 

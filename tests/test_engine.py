@@ -40,7 +40,9 @@ def test_order_of_everything() -> None:
 @pytest.mark.parametrize("count", [0, 1, 7])
 @pytest.mark.parametrize("epochs", [0, 1, 3])
 def test_counts(epochs: int, count: int) -> None:
-    """Every batch of every epoch is stepped on once; a state is evaluated once, and without batches it does not change."""
+    """Every batch of every epoch is stepped on once; a state is evaluated once, and without batches
+    it does not change.
+    """
     task = Counting((epochs, count, 1))
     engine = fit(task)
     assert [c for c in task.calls if c[0] == "step"] == [("step", e, i) for e in range(epochs) for i in range(count)]
@@ -177,7 +179,9 @@ def test_averaged_weights_are_what_is_evaluated() -> None:
 
 
 def test_the_engine_is_short_and_names_no_algorithm() -> None:
-    """Under 300 lines; the loop has at most 25 lines, and no word of what is trained, on what, or where."""
+    """Under 300 lines; the loop has at most 25 lines, and no word of what is trained, on what, or
+    where.
+    """
     source = Path(dltrain.engine.__file__).read_text(encoding="utf-8")
     assert len(source.splitlines()) < 300
     assert len(inspect.getsource(Engine.fit).splitlines()) <= 25

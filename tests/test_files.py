@@ -44,7 +44,9 @@ def test_a_figure_without_a_value_is_shown_as_a_word(value: float | None) -> Non
 
 
 def test_json_infinity(dltrain) -> None:
-    """Case json-infinity: the naive forecast of a series with a flat end has no error to compare with."""
+    """Case json-infinity: the naive forecast of a series with a flat end has no error to compare
+    with.
+    """
     pytest.importorskip("pyarrow")
     values = [f"{20 + 10 * math.sin(i / 6):.3f}" for i in range(150)] + ["3.000"] * 60
     Path("flat_end.csv").write_text("\n".join(["v", *values]) + "\n")

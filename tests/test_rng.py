@@ -1,4 +1,6 @@
-"""The generators of a run are its own: named ones branch off, foreign code draws apart, no file draws from a global one."""
+"""The generators of a run are its own: named ones branch off, foreign code draws apart, no file
+draws from a global one.
+"""
 
 from __future__ import annotations
 
@@ -100,7 +102,9 @@ def test_streams_are_apart() -> None:
 
 
 def test_a_saved_state_goes_on_the_same(tmp_path: Path) -> None:
-    """From a file, in a process that has drawn otherwise and has streams that the state does not know."""
+    """From a file, in a process that has drawn otherwise and has streams that the state does not
+    know.
+    """
     draws()
     checkpoint.commit(tmp_path / "1", {"rng": rng.state_dict(), "task": {}}, {})
     expected = draws()

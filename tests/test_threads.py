@@ -1,4 +1,6 @@
-"""How many threads a step is computed by, and how these wait: the same for the same command, and good on a busy machine."""
+"""How many threads a step is computed by, and how these wait: the same for the same command, and
+good on a busy machine.
+"""
 
 from __future__ import annotations
 
@@ -58,7 +60,9 @@ def test_the_number_is_in_the_manifest_and_a_resume_has_the_same(dltrain: Callab
 
 
 def test_flops_by_hand() -> None:
-    """Twice the multiplications: a convolution's weights at every pixel, a layer's at every step, of tables none."""
+    """Twice the multiplications: a convolution's weights at every pixel, a layer's at every step,
+    of tables none.
+    """
     network = nn.Sequential(nn.Conv2d(3, 4, 5), nn.Linear(7, 2), nn.Embedding(9, 9))
     convolution, layer = 3 * 4 * 25, 14
     assert most_flops(network, Spec((3, 8, 6), (), 1, 1), 10) == 2 * 10 * (convolution * 48 + layer * 8)

@@ -1,4 +1,6 @@
-"""Calls to a stage's step: what each counts in means over steps, and steps that do not fit in memory."""
+"""Calls to a stage's step: what each counts in means over steps, and steps that do not fit in
+memory.
+"""
 
 from __future__ import annotations
 
@@ -18,12 +20,14 @@ log = logging.getLogger("dltrain")
 
 
 class Memory(Callback):
-    """Calls a stage's step for the engine, and gives each of its metrics a weight: the samples of the batch.
+    """Calls a stage's step for the engine, and gives each of its metrics a weight: the samples of
+    the batch.
 
-    Where the memory does not suffice it raises a `DltrainError` that says what to try, or, with `halve`, makes the step
-    anew with the batch in twice as many parts, each with its share of the loss: the update is of the whole batch still.
-    Batch norm sees the parts; `smallest_part` returns how many samples a part needs (2 for batch norm). How many parts
-    a batch takes is kept in checkpoints.
+    Where the memory does not suffice it raises a `DltrainError` that says what to try, or, with
+    `halve`, makes the step anew with the batch in twice as many parts, each with its share of the
+    loss: the update is of the whole batch still. Batch norm sees the parts; `smallest_part` returns
+    how many samples a part needs (2 for batch norm). How many parts a batch takes is kept in
+    checkpoints.
     """
 
     name = "memory"

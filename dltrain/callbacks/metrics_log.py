@@ -18,8 +18,9 @@ Record = dict[str, Any]
 class MetricsLog(Callback):
     """Writes metrics.jsonl, and hands every record to its subscribers.
 
-    Every `every` steps: the mean of each training metric over the samples since the last time, learning rates and
-    gradient norms. After every evaluation: its figures. Between log steps nothing leaves the device.
+    Every `every` steps: the mean of each training metric over the samples since the last time,
+    learning rates and gradient norms. After every evaluation: its figures. Between log steps
+    nothing leaves the device.
     """
 
     name = "metrics"
@@ -122,7 +123,8 @@ class MetricsLog(Callback):
 
 
 def mean_and_weight(values: Sequence[Tensor | Mean]) -> tuple[float, float]:
-    """Return the mean of the metric of several steps, each counted by its weight, and the sum of the weights.
+    """Return the mean of the metric of several steps, each counted by its weight, and the sum of
+    the weights.
 
     Values without weights count as one each, and so do all values of which one has no weight.
     """

@@ -16,11 +16,13 @@ from dltrain.errors import Interrupted, ending_signals
 class Signals(Callback):
     """Raises `Interrupted` after the step, or at the evaluation batch, during which a signal came.
 
-    An evaluation within an epoch is finished first: a resume, which goes on at the next step, would not repeat it.
+    An evaluation within an epoch is finished first: a resume, which goes on at the next step, would
+    not repeat it.
 
-    A second signal ends the process at once; a hangup after a hangup does not, for a terminal that closes sends several.
-    `continued` is called when the process continues after it was stopped (Ctrl-Z and `fg`). Use it as a context: the
-    handlers are in place inside. It must be the last callback, so that the others have seen the step that it ends on.
+    A second signal ends the process at once; a hangup after a hangup does not, for a terminal that
+    closes sends several. `continued` is called when the process continues after it was stopped
+    (Ctrl-Z and `fg`). Use it as a context: the handlers are in place inside. It must be the last
+    callback, so that the others have seen the step that it ends on.
     """
 
     name = "signals"

@@ -12,10 +12,11 @@ WARM_UP_STEPS = 200
 
 
 class Timer(Callback):
-    """Counts training samples per second: the loop's wall time with logging and saving, without evaluation.
+    """Counts training samples per second: the loop's wall time with logging and saving, without
+    evaluation.
 
-    The first 200 steps are left out where a run has more: they load libraries and warm caches. Time in which the process
-    was stopped (Ctrl-Z) counts nowhere.
+    The first 200 steps are left out where a run has more: they load libraries and warm caches. Time
+    in which the process was stopped (Ctrl-Z) counts nowhere.
     """
 
     name = "timer"
@@ -40,11 +41,15 @@ class Timer(Callback):
         return self.finished_samples + min(engine.position * batches.batch_size, batches.samples)
 
     def clock(self, engine: Engine) -> float:
-        """Return the seconds of training; a stop within an evaluation is part of the evaluation's time."""
+        """Return the seconds of training; a stop within an evaluation is part of the evaluation's
+        time.
+        """
         return time.perf_counter() - engine.evaluation_seconds - self.stopped_training_seconds
 
     def continued(self) -> None:
-        """Leave out the time in which the process was stopped: wall time since it last did something, less CPU time."""
+        """Leave out the time in which the process was stopped: wall time since it last did
+        something, less CPU time.
+        """
         wall, cpu = self.alive
         self.seen(self.evaluating)
         stopped = max(0.0, self.alive[0] - wall - (self.alive[1] - cpu))

@@ -1,4 +1,5 @@
-"""`dltrain check [--data] [overrides]`: every problem at once; then a fake batch through the model, and what it costs.
+"""`dltrain check [--data] [overrides]`: every problem at once; then a fake batch through the model,
+and what it costs.
 
 With --data the data set is read first, as training would read it, and what is in it is reported.
 """

@@ -74,7 +74,9 @@ class Collector(logging.Handler):
 
 
 def report_read(data: Data) -> dict[str, Any]:
-    """Print what is in data that was read for its spec, and return it for --json; nothing for other data."""
+    """Print what is in data that was read for its spec, and return it for --json; nothing for other
+    data.
+    """
     if not (isinstance(data, ReadForSpec) and data.spec_is_read and isinstance(data, Inspects)):
         return {}
     listings = data.inspect()

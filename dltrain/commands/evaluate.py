@@ -73,7 +73,9 @@ def look_again(engine: Engine, views: str) -> None:
 
 
 def by_class(scores: Table) -> str:
-    """Return a line for each class or target, or of many classes the worst and a line that says which they are."""
+    """Return a line for each class or target, or of many classes the worst and a line that says
+    which they are.
+    """
     part = scores.shown()
     lines = [[part.row_title, *part.columns]]
     for name, values in as_mapping(part).items():
@@ -96,12 +98,16 @@ def as_mapping(scores: Table) -> dict[str, dict[str, float | None]]:
 
 
 def with_identifiers(scores: dict[str, dict[str, float | None]]) -> dict[str, dict[str, float | None]]:
-    """Return the same for --json: columns of two words get an underscore; rows are called what the data calls them."""
+    """Return the same for --json: columns of two words get an underscore; rows are called what the
+    data calls them.
+    """
     return {row: {column.replace(" ", "_"): v for column, v in values.items()} for row, values in scores.items()}
 
 
 def no_samples(data: Data, split: str) -> str:
-    """Return that the split of a run is empty, why that may be, and which split may be evaluated instead."""
+    """Return that the split of a run is empty, why that may be, and which split may be evaluated
+    instead.
+    """
     why = f"dataset.{split}_fraction" if split in ("val", "test") else "dataset.path"
     others = [f"split={other}" for other in SPLITS if getattr(data, other).samples]
     return f"this run has no such samples ({why}, debug=overfit); {' or '.join(others)} can be evaluated"

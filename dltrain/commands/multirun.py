@@ -66,7 +66,9 @@ def multirun(options: Options) -> None:
 
 
 def write_rows(path: Path, rows: list[dict[str, Any]]) -> None:
-    """Write the jobs that are done so far; where that cannot be, the other jobs go on, and the screen has the table."""
+    """Write the jobs that are done so far; where that cannot be, the other jobs go on, and the
+    screen has the table.
+    """
     try:
         replace_file(path, f"{to_json(rows, indent=1)}\n".encode())
     except OSError as e:
@@ -76,7 +78,9 @@ def write_rows(path: Path, rows: list[dict[str, Any]]) -> None:
 def run_job(
     composed: Composed, job: list[str], options: Options, sweep: Path, number: int, varied: list[str]
 ) -> dict[str, Any]:
-    """Run one job in its folder of the sweep; return its results, or its status and reason where it raised."""
+    """Run one job in its folder of the sweep; return its results, or its status and reason where it
+    raised.
+    """
     own = Options(argv=job, overrides=job, json=options.json, debug=options.debug)
     try:
         return start(composed, own, sweep / str(number), varied, title_of(number, job, varied))
@@ -128,7 +132,9 @@ def _axis(override: Any, chosen: list[str]) -> list[str]:
 
 
 def distinct(jobs: list[list[str]], composed: list[Composed]) -> tuple[list[list[str]], list[Composed]]:
-    """Return the jobs without those whose configuration an earlier one has; a line says which are left out."""
+    """Return the jobs without those whose configuration an earlier one has; a line says which are
+    left out.
+    """
     first: dict[str, int] = {}
     for i, one in enumerate(composed):
         earlier = first.setdefault(repr(one.config), i)
@@ -175,7 +181,8 @@ def swept_keys(jobs: list[list[str]]) -> list[str]:
 
 
 def title_of(number: int, job: list[str], varied: list[str]) -> str:
-    """Return what TensorBoard calls a job, as `0 model=cnn lr=0.001`; empty where nothing is varied.
+    """Return what TensorBoard calls a job, as `0 model=cnn lr=0.001`; empty where nothing is
+    varied.
 
     It is the name of a folder: characters that some file system refuses become -, and it is cut to
     `MAX_TITLE_BYTES`.
@@ -186,7 +193,9 @@ def title_of(number: int, job: list[str], varied: list[str]) -> str:
 
 
 def labelled(keys: list[str], values: dict[str, str]) -> str:
-    """Return `model=cnn lr=0.001`: the values of dotted `keys`, each called by as little of its key as tells it apart."""
+    """Return `model=cnn lr=0.001`: the values of dotted `keys`, each called by as little of its key
+    as tells it apart.
+    """
     names = short_names(keys)
     return " ".join(f"{names[key]}={values[key]}" for key in keys)
 

@@ -120,7 +120,10 @@ def predict(options: Options) -> None:
 
 
 def unknown_tokens(reader: Data) -> dict[str, dict[str, int]]:
-    """Return what of the texts the run's vocabulary lacks, with counts, for --json; log it too. Nothing if all is known."""
+    """Return what of the texts the run's vocabulary lacks, with counts, for --json; log it too.
+
+    Nothing if all is known.
+    """
     if not isinstance(reader, CountsUnknownTokens) or not reader.unknown_tokens.counts:
         return {}
     log.warning(reader.unknown_tokens.message())
@@ -175,7 +178,9 @@ def find_inputs(names: list[str], report: Callable[[str], None], reads_text: boo
 
 
 def files_to_read(folder: Path, reads_text: bool) -> list[Path]:
-    """Return the texts or the images below a folder, by their endings; log which files are left out."""
+    """Return the texts or the images below a folder, by their endings; log which files are left
+    out.
+    """
     if reads_text:
         paths, others = texts_below(folder)
     else:

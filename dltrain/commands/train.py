@@ -44,7 +44,8 @@ def train(options: Options) -> None:
 def start(
     composed: Composed, options: Options, folder: Path | None = None, swept: Sequence[str] = (), title: str = ""
 ) -> dict[str, Any]:
-    """Train a new run of a checked configuration, in `folder` or one of its own; return its results.
+    """Train a new run of a checked configuration, in `folder` or one of its own; return its
+    results.
 
     Everything that can be wrong with data or device comes up before the folder is made. `swept` are
     the keys that differ between the runs of a sweep, and TensorBoard calls the run by the `title`.
@@ -76,9 +77,11 @@ def as_yaml(config: dict[str, Any]) -> bytes:
 
 
 def label(composed: Composed) -> str:
-    """Return what a run folder is called: its name if it has one, then its experiment, or what it trains on what.
+    """Return what a run folder is called: its name if it has one, then its experiment, or what it
+    trains on what.
 
-    A model or a data set that was typed as a class is called by the class, beside an experiment too.
+    A model or a data set that was typed as a class is called by the class, beside an experiment
+    too.
     """
     experiment = composed.choices.get("experiment")
     parts = [composed.config["name"], experiment]
@@ -90,7 +93,9 @@ def label(composed: Composed) -> str:
 
 
 def own_class(composed: Composed, group: str) -> str | None:
-    """Return the class that was typed for a group, as model={_target_: mine.Net}, or for a data set's source."""
+    """Return the class that was typed for a group, as model={_target_: mine.Net}, or for a data
+    set's source.
+    """
     node = composed.config[group]
     for key, owner in ((group, node), (f"{group}.source", node.get("source"))):
         typed = composed.typed.get(key, "")
@@ -364,7 +369,9 @@ def remembered() -> Iterator[list[logging.LogRecord]]:
 
 @contextmanager
 def unrepeated(said: Sequence[logging.LogRecord]) -> Iterator[None]:
-    """Drop messages in the block that were logged before, when the same data was read for the first time."""
+    """Drop messages in the block that were logged before, when the same data was read for the first
+    time.
+    """
     known = {record.getMessage() for record in said}
 
     def is_new(record: logging.LogRecord) -> bool:

@@ -36,7 +36,8 @@ class Answer:
 
 
 def answer_for(key: str, value: str, has: Callable[[str], bool]) -> Answer | None:
-    """Return what to type instead of key=value; None where no other program is known to have that key.
+    """Return what to type instead of key=value; None where no other program is known to have that
+    key.
 
     `has` tells whether a key is one of the configuration. GNU flags come without their dashes.
     """
@@ -73,7 +74,9 @@ def verb_for(word: str) -> str | None:
 
 
 def option_for(group: str, name: str) -> str | None:
-    """Return the option of `group` that another program calls `name`, or the words to type for it (they have a =)."""
+    """Return the option of `group` that another program calls `name`, or the words to type for it
+    (they have a =).
+    """
     by_plain = {_plain(option): option for option in groups()[group]}
     plain = _plain(name)
     if plain in by_plain:

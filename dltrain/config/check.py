@@ -158,7 +158,9 @@ class _Checker:
                 self.value(key, value, taken[name].annotation)
 
     def replaced_alone(self, node: dict[str, Any], path: str, taken: Mapping[str, Argument]) -> bool:
-        """Report a class that was typed without the rest of its choice, if it does not take the keys that are there."""
+        """Report a class that was typed without the rest of its choice, if it does not take the
+        keys that are there.
+        """
         if f"{path}.{TARGET}" not in self.composed.typed:
             return False
         own = (TARGET, PARTIAL, *taken)
@@ -199,7 +201,9 @@ class _Checker:
             self.report(key, value, why)
 
     def empties(self) -> None:
-        """Report keys without a value: nothing was typed after the =, or the folder would be the current one."""
+        """Report keys without a value: nothing was typed after the =, or the folder would be the
+        current one.
+        """
         reported = {what for what, _ in self.problems}
         for key, typed in self.composed.typed.items():
             if typed.rstrip().endswith("=") and typed not in reported and key not in FOLDERS:
@@ -332,7 +336,9 @@ def _is_called(annotation: Any) -> bool:
 
 
 def _as_typed(override: str, value: Any, annotation: Any) -> str:
-    """Return what to type where a list, or text that reads as something else, was meant; nothing where it was not."""
+    """Return what to type where a list, or text that reads as something else, was meant; nothing
+    where it was not.
+    """
     typed = override.partition("=")[2].strip()
     if value is None:
         return ""

@@ -62,7 +62,9 @@ def compose(overrides: list[str]) -> Composed:
 
 
 def _by_kind(parsed: list[Any]) -> tuple[list[Any], list[Any], list[Any]]:
-    """Sort overrides into choices of a group, choices that are taken out (~GROUP=OPTION), and values of keys."""
+    """Sort overrides into choices of a group, choices that are taken out (~GROUP=OPTION), and
+    values of keys.
+    """
     chosen: list[Any] = []
     taken_out: list[Any] = []
     values: list[Any] = []
@@ -77,7 +79,9 @@ def _by_kind(parsed: list[Any]) -> tuple[list[Any], list[Any], list[Any]]:
 
 
 def _take_back(good: list[Any], override: Any) -> list[Problem]:
-    """Remove the choice of an overlay from `good`, wherever it was typed, as Hydra does; return the problem, if any."""
+    """Remove the choice of an overlay from `good`, wherever it was typed, as Hydra does; return the
+    problem, if any.
+    """
     overlay, name = override.key_or_group, override.value()
     chosen = [o for o in good if o.key_or_group == overlay]
     if name is not None and (not chosen or chosen[-1].value() != name):
@@ -230,7 +234,8 @@ def _apply(config: Any, override: Any) -> str | None:
 
 
 def _delete(config: Any, key: str, value: Any) -> str | None:
-    """Remove a key, so that what is built has its own default; return the problem, if the key has to be there.
+    """Remove a key, so that what is built has its own default; return the problem, if the key has
+    to be there.
 
     A `value` is that which the key must have, as in ~optimizer.lr=0.1.
     """
@@ -259,7 +264,9 @@ def _instead_of_deleting(key: str, argument: Argument | None) -> str:
 
 
 def _keep_text(config: Any, key: str, override: Any) -> None:
-    """Set a key that takes text to what was typed: dataset.target=1 is the column called 1, not the number."""
+    """Set a key that takes text to what was typed: dataset.target=1 is the column called 1, not the
+    number.
+    """
     from omegaconf import OmegaConf
 
     argument = argument_of(config, key)
@@ -302,10 +309,11 @@ def _holds_nodes(config: Any, key: str) -> bool:
 
 
 def _resolve(composed: Composed, config: Any) -> dict[Way, str]:
-    """Replace every interpolation by its value; those that have none become null and are reported once.
+    """Replace every interpolation by its value; those that have none become null and are reported
+    once.
 
-    Returns, by the way to them, the text of those that a file has to hold as typed: they read the environment, or have
-    an escaped interpolation in them, which is text.
+    Returns, by the way to them, the text of those that a file has to hold as typed: they read the
+    environment, or have an escaped interpolation in them, which is text.
     """
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException

@@ -1,8 +1,8 @@
 """Names that users of other programs type, and what to type here instead. Data only.
 
-Hydra, Lightning, Ultralytics, Keras, Hugging Face, Ludwig, scikit-learn and PyTorch's examples. `{value}` stands for the
-value that was typed, FILE, FOLDER, RUN, NAME and COLUMN for what only the user knows. tests/config/test_habits.py composes
-every override of this file.
+Hydra, Lightning, Ultralytics, Keras, Hugging Face, Ludwig, scikit-learn and PyTorch's examples.
+`{value}` stands for the value that was typed, FILE, FOLDER, RUN, NAME and COLUMN for what only the
+user knows. tests/config/test_habits.py composes every override of this file.
 """
 
 from __future__ import annotations

@@ -1,4 +1,6 @@
-"""Reads overrides in Hydra's grammar, one by one, and says what to type instead of what cannot be read."""
+"""Reads overrides in Hydra's grammar, one by one, and says what to type instead of what cannot be
+read.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +26,9 @@ Problem = tuple[str, str]
 
 
 def parse(overrides: list[str], sweep: bool = False) -> tuple[list[Any], list[Problem]]:
-    """Return Hydra's override objects, and the texts that are not overrides with what to type instead."""
+    """Return Hydra's override objects, and the texts that are not overrides with what to type
+    instead.
+    """
     from hydra.core.override_parser.overrides_parser import OverridesParser
 
     parser = OverridesParser.create()
@@ -52,7 +56,8 @@ def raise_problems(problems: list[Problem]) -> None:
 
 
 def take(overrides: Iterable[str], keys: Iterable[str]) -> tuple[dict[str, str], list[str]]:
-    """Return the values of those overrides that set one of `keys`, as text, and the other overrides.
+    """Return the values of those overrides that set one of `keys`, as text, and the other
+    overrides.
 
     ConfigError for a value that cannot be read.
     """
@@ -120,7 +125,9 @@ def _refused_unread(text: str) -> str | None:
 
 
 def _parse_override(parser: Any, text: str) -> Any:
-    """Parse by Hydra's grammar, and beyond it plain text with characters that it lacks, as in paths.output=~/runs."""
+    """Parse by Hydra's grammar, and beyond it plain text with characters that it lacks, as in
+    paths.output=~/runs.
+    """
     from hydra.errors import HydraException
 
     try:
@@ -160,7 +167,9 @@ def _not_allowed(override: Any, text: str, sweep: bool) -> str | None:
 
 
 def _several(key: str, text: str) -> str:
-    """Return what to type instead of several values, which are a sweep, a list, or a text with a comma in it."""
+    """Return what to type instead of several values, which are a sweep, a list, or a text with a
+    comma in it.
+    """
     value = text.partition("=")[2]
     first = value.partition(",")[0]
     if key in groups() and first not in groups()[key] and option_for(key, first):
@@ -174,7 +183,9 @@ def _several(key: str, text: str) -> str:
 
 
 def _quote_hint(text: str, sweep: bool) -> str:
-    """Return how the value, or each of several, is typed if it is text; nothing where there is no key or no value."""
+    """Return how the value, or each of several, is typed if it is text; nothing where there is no
+    key or no value.
+    """
     key, _, value = text.partition("=")
     if not re.fullmatch(r"\+{0,2}[\w./-]+", key) or not value.strip():
         return ""
@@ -184,7 +195,9 @@ def _quote_hint(text: str, sweep: bool) -> str:
 
 
 def _as_setting(word: str, before: str) -> str:
-    """Return what to type instead of a word without a value: a key with one, or a text with a space in it."""
+    """Return what to type instead of a word without a value: a key with one, or a text with a space
+    in it.
+    """
     if word in common_keys():
         return f"; did you mean {word}=...?"
     joined = f"{before} {word}"

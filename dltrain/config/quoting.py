@@ -32,7 +32,9 @@ TEXT_NAMES = frozenset(  # last names of keys that take a text; a test compares 
 
 
 def text_override(key: str, text: str) -> str:
-    """Return what to type in a shell to set `key` to `text`: with Hydra's quotes only where it needs them."""
+    """Return what to type in a shell to set `key` to `text`: with Hydra's quotes only where it
+    needs them.
+    """
     plain = f"{key}={text}"
     if value_of(plain) == text and "${" not in text:
         return shell_word(plain)
@@ -47,13 +49,17 @@ def typed_as_text(override: str) -> str:
 
 
 def typed_as_list(override: str) -> str:
-    """Return what to type in a shell so that the value of `override`, [A,B], is read as a list of texts."""
+    """Return what to type in a shell so that the value of `override`, [A,B], is read as a list of
+    texts.
+    """
     key, _, value = override.partition("=")
     return shell_word(f"{key}=[{_each_quoted(value.strip()[1:-1])}]")
 
 
 def typed_as_choices(override: str) -> str:
-    """Return what to type in a shell so that the value of `override`, A,B, is read as several texts of a sweep."""
+    """Return what to type in a shell so that the value of `override`, A,B, is read as several texts
+    of a sweep.
+    """
     key, _, value = override.partition("=")
     return shell_word(f"{key}={_each_quoted(value)}")
 
@@ -65,7 +71,9 @@ def _each_quoted(value: str) -> str:
 
 
 def suggestion(override: str) -> str:
-    """Return what to type in a shell where the value of `override` is text, or a list of texts, without quotes."""
+    """Return what to type in a shell where the value of `override` is text, or a list of texts,
+    without quotes.
+    """
     value = override.partition("=")[2].strip()
     if value.startswith("[") and value.endswith("]") and not exists(value):
         return typed_as_list(override)
@@ -80,7 +88,9 @@ def is_quoted(value: str) -> bool:
 
 
 def takes_text(override: str) -> bool:
-    """Tell whether the value of `override` is probably meant as text: a file that exists, or by the key's name."""
+    """Tell whether the value of `override` is probably meant as text: a file that exists, or by the
+    key's name.
+    """
     key, _, value = override.partition("=")
     return key.rpartition(".")[2] in TEXT_NAMES or exists(value)
 
@@ -94,12 +104,16 @@ def exists(value: str) -> bool:
 
 
 def is_printable(text: str) -> bool:
-    """Tell whether `text` is one line of letters: spaces of all widths count, line breaks and control codes do not."""
+    """Tell whether `text` is one line of letters: spaces of all widths count, line breaks and
+    control codes do not.
+    """
     return all(letter.isprintable() or letter in INVISIBLE or unicodedata.category(letter) == "Zs" for letter in text)
 
 
 def value_of(override: str) -> Any:
-    """Return the value that Hydra reads, or None where it cannot read the override or finds several values."""
+    """Return the value that Hydra reads, or None where it cannot read the override or finds several
+    values.
+    """
     from hydra.core.override_parser.overrides_parser import OverridesParser
     from hydra.errors import HydraException
 

@@ -53,7 +53,9 @@ def _options_with(group: str, key: str) -> list[str]:
 
 
 def _elsewhere(key: str) -> str:
-    """Return which options have a key that was typed without its group, such as num_heads; empty if none has."""
+    """Return which options have a key that was typed without its group, such as num_heads; empty if
+    none has.
+    """
     if "." in key:
         return ""
     for group in SEARCHED:
@@ -64,14 +66,18 @@ def _elsewhere(key: str) -> str:
 
 
 def _misspelled_owner(key: str, known: list[str]) -> str | None:
-    """Return the key whose last name is right and whose owner is misspelled: dataste.epochs is dataset.epochs."""
+    """Return the key whose last name is right and whose owner is misspelled: dataste.epochs is
+    dataset.epochs.
+    """
     name = key.rpartition(".")[2]
     same = [k for k in known if "." in key and k.rpartition(".")[2] == name and similarity(key, k) >= SURE]
     return max(same, key=lambda k: similarity(key, k), default=None)
 
 
 def _close_key(config: Any, key: str, value: str = "") -> str | None:
-    """Return the key most like `key`: the same last name anywhere, else one like it, first where it would stand."""
+    """Return the key most like `key`: the same last name anywhere, else one like it, first where it
+    would stand.
+    """
     from omegaconf import OmegaConf
 
     parent, _, name = key.rpartition(".")
@@ -96,7 +102,9 @@ def _close_key(config: Any, key: str, value: str = "") -> str | None:
 
 
 def _plausible(config: Any, name: str, key: str, value: str) -> bool:
-    """Tell whether `key` can be meant by `name`, which is only a little like it: same first letter, fitting value."""
+    """Tell whether `key` can be meant by `name`, which is only a little like it: same first letter,
+    fitting value.
+    """
     if name[:1].lower() != key.rpartition(".")[2][:1].lower():
         return False
     argument = argument_of(config, key)
@@ -130,7 +138,9 @@ def common_keys() -> list[str]:
 
 
 def default_keys() -> list[str]:
-    """Return every dotted key of the configuration that nothing was typed for, and the groups; reads files only."""
+    """Return every dotted key of the configuration that nothing was typed for, and the groups;
+    reads files only.
+    """
     found: list[str] = []
 
     def walk(node: Mapping[str, Any], above: str) -> None:

@@ -95,8 +95,8 @@ class Description:
     """The content of a file in COCO's format, a mapping with lists of images, annotations and
     categories.
 
-    Raises InputError for any other content, and for ids or names that two images or categories have. An id
-    may be a number or text; 7 and "7" are the same.
+    Raises InputError for any other content, and for ids or names that two images or categories
+    have. An id may be a number or text; 7 and "7" are the same.
     """
 
     def __init__(self, path: Path) -> None:
@@ -162,8 +162,9 @@ class Description:
         return list(found.values())
 
     def box_of(self, annotation: Any, labels: dict[str, int], at: str, problems: list[str]) -> Box | None:
-        """Return the box of an annotation, by the class number of each name; None for one that cannot be read, which is
-        added to `problems`."""
+        """Return the box of an annotation, by the class number of each name; None for one that
+        cannot be read, which is added to `problems`.
+        """
         try:
             x, y, width, height = (float(v) if v is not None else math.nan for v in annotation["bbox"])
             category = identifier(annotation["category_id"])

@@ -1,4 +1,6 @@
-"""Turns the values of a file's column into numbers or texts, by the same rules for every file format."""
+"""Turns the values of a file's column into numbers or texts, by the same rules for every file
+format.
+"""
 
 from __future__ import annotations
 
@@ -59,7 +61,8 @@ SIMPLE_WORD = re.compile(r"[\w-]+")
 class ColumnReader:
     """Reads columns as numbers or texts; `where` says file and line of a row.
 
-    The notation of numbers is that of the marks that are set, or what all values of a column agree on.
+    The notation of numbers is that of the marks that are set, or what all values of a column agree
+    on.
     """
 
     def __init__(
@@ -86,7 +89,8 @@ class ColumnReader:
     def column(self, name: str, values: pa.ChunkedArray, request: Request) -> Column:
         """Return a column of arrow's values: numbers where they are or say numbers, else texts.
 
-        InputError with file and line for a text among numbers, and for numbers whose notation is not known.
+        InputError with file and line for a text among numbers, and for numbers whose notation is
+        not known.
         """
         is_category = name in request.categories
         values = in_seconds(values)
@@ -130,7 +134,9 @@ class ColumnReader:
     def _numbers(
         self, name: str, texts: pa.Array, codes: NDArray[np.int64], request: Request
     ) -> tuple[NDArray[np.float64], NumberFormat] | None:
-        """Return the numbers that the distinct `texts` say and their format; None if they are categories."""
+        """Return the numbers that the distinct `texts` say and their format; None if they are
+        categories.
+        """
         import pyarrow as pa
         import pyarrow.compute as pc
 
@@ -167,7 +173,8 @@ class ColumnReader:
         return _WrittenColumn(self, name, texts, codes, written, absent).read(sure, known)
 
     def parse(self, text: str, known: NumberFormat) -> tuple[float, str]:
-        """Return the number that one text says, NaN if it says "no value", and what is wrong with it.
+        """Return the number that one text says, NaN if it says "no value", and what is wrong with
+        it.
 
         `known` is the format in which a run read the column; marks that are set come first.
         """
@@ -189,13 +196,17 @@ class ColumnReader:
         return (math.nan, "") if number in self.missing_numbers else (number, "")
 
     def allowed(self, known: NumberFormat | None) -> Sequence[NumberFormat]:
-        """Return the notations that a column may have: by the marks that are set, else the known one."""
+        """Return the notations that a column may have: by the marks that are set, else the known
+        one.
+        """
         if known is None or self.decimal is not None or self.thousands is not None:
             return self.notations
         return (NumberFormat(known.decimal, known.thousands),)
 
     def refuse_grouped(self, name: str, texts: Sequence[str], codes: NDArray[np.int64], sure: bool = False) -> None:
-        """Raise InputError where all points of a plain column could separate thousands, in a file with decimal commas."""
+        """Raise InputError where all points of a plain column could separate thousands, in a file
+        with decimal commas.
+        """
         if self.decimal is not None:
             return
         written = [split_number(text) for text in texts]
@@ -206,7 +217,9 @@ class ColumnReader:
             raise InputError(self.ambiguous(name, row, texts[position], ".", sure))
 
     def ambiguous(self, name: str, row: int, text: str, mark: str, sure: bool) -> str:
-        """Return the message for a number that may be read in two ways; `sure`: it cannot be a category."""
+        """Return the message for a number that may be read in two ways; `sure`: it cannot be a
+        category.
+        """
         word = NAMES_OF_MARKS[mark]
         category = "" if sure else f", or {setting('dataset.categorical', [name])} for a category"
         return (
@@ -234,7 +247,9 @@ class _WrittenColumn:
         self.written, self.absent = list(written), absent
 
     def read(self, sure: bool, known: NumberFormat | None) -> tuple[NDArray[np.float64], NumberFormat]:
-        """Return the number of every distinct text and the column's format; InputError where that is not known."""
+        """Return the number of every distinct text and the column's format; InputError where that
+        is not known.
+        """
         if known is not None:
             self._read_booleans()
         wrong = [n is None and not gone for n, gone in zip(self.written, self.absent, strict=True)]
@@ -294,7 +309,9 @@ class _WrittenColumn:
         )
 
     def _unit(self, known: NumberFormat | None) -> str:
-        """Return the unit of the numbers; InputError for several, and for a percent sign that some lack."""
+        """Return the unit of the numbers; InputError for several, and for a percent sign that some
+        lack.
+        """
         expected = known.unit if known is not None else None
         found: dict[str, int] = {"": -1} if expected is None else {"": -1, expected: -1}
         for position in sorted(range(len(self.written)), key=self._row):
@@ -334,7 +351,9 @@ class _WrittenColumn:
 
 
 def _with_one_measure(written: Sequence[WrittenNumber | None], sure: bool) -> list[WrittenNumber | None]:
-    """Return the numbers of a column whose measure is known: those with several, or few, are names, such as 12B."""
+    """Return the numbers of a column whose measure is known: those with several, or few, are names,
+    such as 12B.
+    """
     numbers = [number for number in written if number is not None]
     measure = measure_of(numbers)
     if measure == "" or (measure is not None and (sure or len(numbers) > MIN_DISTINCT_NUMBERS)):
@@ -350,7 +369,9 @@ def _number(value: MissingValue) -> float | None:
 
 
 def _mostly_numbers(is_number: NDArray[np.bool_], absent: NDArray[np.bool_], counts: NDArray[np.int64]) -> bool:
-    """Return whether a column is one of numbers: nearly all its values are, or all but a few placeholders."""
+    """Return whether a column is one of numbers: nearly all its values are, or all but a few
+    placeholders.
+    """
     present = counts[~absent].sum()
     if not is_number.any() or not present:
         return False
@@ -365,7 +386,8 @@ def _mostly_numbers(is_number: NDArray[np.bool_], absent: NDArray[np.bool_], cou
 def _bare_numbers(
     texts: pa.Array, absent: NDArray[np.bool_], notations: Sequence[NumberFormat]
 ) -> tuple[NDArray[np.float64], NumberFormat] | None:
-    """Return the numbers that digits with marks say, and nothing else beside them, and their notation.
+    """Return the numbers that digits with marks say, and nothing else beside them, and their
+    notation.
 
     None where some text says more, or where the notation is open. This is a fast way to what
     `notation_of` finds for any column.
@@ -403,7 +425,9 @@ def _read_bare(texts: pa.Array, absent: NDArray[np.bool_], notation: NumberForma
 
 
 def _is_grouped(texts: pa.Array, plain: NDArray[np.bool_]) -> bool:
-    """Return whether the points of plain numbers most likely separate thousands, as `is_grouped` has it."""
+    """Return whether the points of plain numbers most likely separate thousands, as `is_grouped`
+    has it.
+    """
     import pyarrow.compute as pc
 
     pointed = plain & _mask(pc.match_substring_regex(texts, r"\."))
@@ -433,7 +457,9 @@ def _decoded(values: pa.ChunkedArray) -> pa.ChunkedArray:
 
 
 def in_seconds(values: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Return durations as numbers of seconds, whatever unit a file stores; other values as they are."""
+    """Return durations as numbers of seconds, whatever unit a file stores; other values as they
+    are.
+    """
     import pyarrow as pa
     import pyarrow.compute as pc
 
@@ -453,7 +479,9 @@ def as_floats(values: pa.ChunkedArray) -> NDArray[np.float64]:
 
 
 def as_texts(values: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Return values of any type as a dictionary of texts; pyarrow.ArrowException for types that have none."""
+    """Return values of any type as a dictionary of texts; pyarrow.ArrowException for types that
+    have none.
+    """
     import pyarrow as pa
     import pyarrow.compute as pc
 
@@ -466,7 +494,9 @@ def as_texts(values: pa.ChunkedArray) -> pa.ChunkedArray:
 
 
 def _distinct(values: pa.ChunkedArray) -> tuple[pa.Array, NDArray[np.int64]]:
-    """Return the distinct texts of a dictionary column and the position of each row's text, -1 for none."""
+    """Return the distinct texts of a dictionary column and the position of each row's text, -1 for
+    none.
+    """
     import pyarrow as pa
 
     whole = values.combine_chunks()
@@ -482,7 +512,9 @@ def _distinct(values: pa.ChunkedArray) -> tuple[pa.Array, NDArray[np.int64]]:
 
 
 def distinct_texts(values: pa.ChunkedArray) -> tuple[list[str], NDArray[np.int64]]:
-    """Return the distinct texts of a dictionary column and the position of each row's text, -1 for none."""
+    """Return the distinct texts of a dictionary column and the position of each row's text, -1 for
+    none.
+    """
     texts, codes = _distinct(values)
     return texts.to_pylist(), codes
 

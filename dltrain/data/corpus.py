@@ -63,7 +63,9 @@ class Record:
 
 
 def read_text(path: Path, encoding: str | None = None) -> str:
-    """Read the text of a file, also of one that ends in .gz; InputError, naming line and byte, for what is not text."""
+    """Read the text of a file, also of one that ends in .gz; InputError, naming line and byte, for
+    what is not text.
+    """
     return decode(read_bytes(path), path, encoding)
 
 
@@ -88,13 +90,17 @@ def lines(path: Path, encoding: str | None = None) -> list[str]:
 
 
 def split_lines(text: str) -> list[str]:
-    """Split `text` into lines without their ends; an empty line is a text too, what follows the last end is none."""
+    """Split `text` into lines without their ends; an empty line is a text too, what follows the
+    last end is none.
+    """
     found = text.replace("\r\n", "\n").split("\n")
     return found[:-1] if found and not found[-1] else found
 
 
 def records(path: Path, columns: Sequence[str], encoding: str | None = None) -> Iterator[Record]:
-    """Return the rows of a csv, tsv or jsonl file with the fields `columns`; InputError, with the line, for one without."""
+    """Return the rows of a csv, tsv or jsonl file with the fields `columns`; InputError, with the
+    line, for one without.
+    """
     read = json_records if path.suffix.lower() in JSON_LINES else table_records
     for record in read(path, encoding):
         for name in columns:
@@ -147,7 +153,10 @@ def folder_texts(
     pattern: str = f"*{TEXT}",
     encoding: str | None = None,
 ) -> Iterator[bytes]:
-    """Read the .txt files of a folder, by name, in UTF-8; with `pattern` **/*.txt all in it. InputError for other bytes."""
+    """Read the .txt files of a folder, by name, in UTF-8; with `pattern` **/*.txt all in it.
+
+    InputError for other bytes.
+    """
     for path in sorted(folder.glob(pattern)):
         text = read_text(path, encoding)
         progress()

@@ -41,9 +41,10 @@ ORIENTATION = 0x0112  # the EXIF tag, whose values from 5 on exchange width and 
 def read_image(path: str | Path, shape: tuple[int, ...], rule: PixelRule = PixelRule()) -> Tensor:  # noqa: B008
     """Return the image in `path` as uint8 (C, H, W) of `shape`.
 
-    It is turned as its EXIF data says, its values and transparency become bytes by the `rule`, it is converted to gray
-    (C = 1) or color (C = 3), resized so that it covers H x W, and cropped around its center. InputError if it is none;
-    Unsettled if the rule is of a survey and does not know the image's values.
+    It is turned as its EXIF data says, its values and transparency become bytes by the `rule`, it
+    is converted to gray (C = 1) or color (C = 3), resized so that it covers H x W, and cropped
+    around its center. InputError if it is none; Unsettled if the rule is of a survey and does not
+    know the image's values.
     """
     channels, height, width = shape
     try:
@@ -61,7 +62,9 @@ def read_image(path: str | Path, shape: tuple[int, ...], rule: PixelRule = Pixel
 
 
 def _fitted(image: Image.Image, shape: tuple[int, ...]) -> Tensor:
-    """Return an image of 8 bits as bytes of `shape`: resized to cover it, and cropped around its center."""
+    """Return an image of 8 bits as bytes of `shape`: resized to cover it, and cropped around its
+    center.
+    """
     channels, height, width = shape
     if image.size != (width, height):
         image = ImageOps.fit(image, (width, height), Image.Resampling.BILINEAR)
@@ -71,7 +74,9 @@ def _fitted(image: Image.Image, shape: tuple[int, ...]) -> Tensor:
 
 @dataclass
 class Odd:
-    """Of images that were read by their index: why some are none, and the values of those that a rule does not know."""
+    """Of images that were read by their index: why some are none, and the values of those that a
+    rule does not know.
+    """
 
     why: dict[int, str] = field(default_factory=dict)
     unsettled: dict[int, Values] = field(default_factory=dict)
@@ -88,7 +93,9 @@ def read_images(
     at: Callable[[str], None],
     rule: PixelRule = PixelRule(),  # noqa: B008
 ) -> Odd:
-    """Fill `out` (N, C, H, W) with the images in `paths`, each told to `at` before; return what was odd."""
+    """Fill `out` (N, C, H, W) with the images in `paths`, each told to `at` before; return what was
+    odd.
+    """
     odd, shape = Odd(), tuple(out.shape[1:])
     for i, path in enumerate(paths):
         at(path)
@@ -134,7 +141,10 @@ def size_of(path: str) -> tuple[int, int] | None:
 
 
 def _opened(content: bytes) -> ImageFile.ImageFile:
-    """Open an image of a few known formats. Among PIL's others are those that start a program (EPS) or follow a path."""
+    """Open an image of a few known formats.
+
+    Among PIL's others are those that start a program (EPS) or follow a path.
+    """
     return Image.open(io.BytesIO(content), formats=FORMATS)
 
 
@@ -190,7 +200,10 @@ def _as_image(pixels: Tensor) -> Image.Image:
 
 
 def _with_pil(content: bytes, shape: tuple[int, ...], rule: PixelRule, name: str) -> Image.Image:
-    """Read any image file that PIL knows. A JPEG of far more detail than `shape` holds is decoded at a part of its size."""
+    """Read any image file that PIL knows.
+
+    A JPEG of far more detail than `shape` holds is decoded at a part of its size.
+    """
     mode, side = MODES[shape[0]], 2 * max(shape[1:])
     with _opened(content) as file:
         file.draft("RGB", (side, side))
@@ -203,7 +216,9 @@ def _with_pil(content: bytes, shape: tuple[int, ...], rule: PixelRule, name: str
 
 
 def sample_type_of(file: ImageFile.ImageFile) -> str:
-    """Return what the values of an image file are, if they are not bytes: 16-bit, 32-bit, float or signed 8-bit."""
+    """Return what the values of an image file are, if they are not bytes: 16-bit, 32-bit, float or
+    signed 8-bit.
+    """
     if file.mode == "F":
         return "float"
     if file.mode == "I":
@@ -231,7 +246,9 @@ def _of_many_bits(
 
 
 def _values(file: ImageFile.ImageFile, content: bytes, sample_type: str) -> tuple[Pixels, Pixels | None]:
-    """Return the values of an image of more than 8 bits a channel (H, W) or (H, W, C), and the bytes of its alpha."""
+    """Return the values of an image of more than 8 bits a channel (H, W) or (H, W, C), and the
+    bytes of its alpha.
+    """
     raw = _raw_mode(file)
     if not WIDE_CHANNELS.fullmatch(raw):
         values = np.asarray(file)
@@ -249,7 +266,9 @@ def _values(file: ImageFile.ImageFile, content: bytes, sample_type: str) -> tupl
 
 
 def _gray_with_alpha(content: bytes) -> tuple[Pixels, Pixels]:
-    """Return the values and the bytes of alpha of a PNG file with 16 bits of each, read as four bytes a pixel."""
+    """Return the values and the bytes of alpha of a PNG file with 16 bits of each, read as four
+    bytes a pixel.
+    """
     four = np.asarray(_decoded_as(content, "RGBA"))
     return four[..., 0].astype(np.uint16) << 8 | four[..., 1], four[..., 2]
 
@@ -266,14 +285,18 @@ def _decoded_as(content: bytes, raw_mode: str) -> Image.Image:
 
 
 def _raw_mode(file: ImageFile.ImageFile) -> str:
-    """Return PIL's name for the order of the bytes in a file, such as RGB;16B; empty if there is none."""
+    """Return PIL's name for the order of the bytes in a file, such as RGB;16B; empty if there is
+    none.
+    """
     args = file.tile[0].args if file.tile else ""
     first = args[0] if isinstance(args, tuple) and args else args
     return first if isinstance(first, str) else ""
 
 
 def tiff_tag(file: ImageFile.ImageFile, number: int) -> Any:
-    """Return the value of a TIFF file's tag, of several the first; None if it has not got it, and for other files."""
+    """Return the value of a TIFF file's tag, of several the first; None if it has not got it, and
+    for other files.
+    """
     if not isinstance(file, TiffImagePlugin.TiffImageFile):
         return None
     value = file.tag_v2.get(number)
@@ -281,7 +304,9 @@ def tiff_tag(file: ImageFile.ImageFile, number: int) -> Any:
 
 
 def _in_mode(image: Image.Image, mode: str, rule: PixelRule, name: str) -> Image.Image:
-    """Return an image of 8 bits a channel in gray or color, with transparency over the background of the rule."""
+    """Return an image of 8 bits a channel in gray or color, with transparency over the background
+    of the rule.
+    """
     if image.mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in image.info:
         return _over_background(image, mode, rule, name)
     if image.mode == mode:
@@ -292,8 +317,9 @@ def _in_mode(image: Image.Image, mode: str, rule: PixelRule, name: str) -> Image
 
 
 def _over_background(image: Image.Image, mode: str, rule: PixelRule, name: str) -> Image.Image:
-    """Return an image with transparency over a background; Unsettled, with that over black, if the rule does not know
-    which it is to be."""
+    """Return an image with transparency over a background; Unsettled, with that over black, if the
+    rule does not know which it is to be.
+    """
     straight = image.convert("LA") if image.mode == "La" else image
     colors = straight.convert("RGBA")
     if rule.background is not None:

@@ -50,10 +50,10 @@ class Detection:
     """Batches (images (B, C, H, W) standardized, targets (B, M, 5)) of the scenes that `source`
     reads into memory.
 
-    A target's rows are x1, y1, x2, y2 in pixels and the class number, padded with class -1;
-    where some objects do not count, as difficult ones, a sixth column says which
-    (dltrain.types.boxes). Without a validation set of its own, `val_fraction` of the training
-    scenes, by `split_seed` alone, is that. An epoch goes `repeats` times through the training scenes. In training an image
+    A target's rows are x1, y1, x2, y2 in pixels and the class number, padded with class -1; where
+    some objects do not count, as difficult ones, a sixth column says which (dltrain.types.boxes).
+    Without a validation set of its own, `val_fraction` of the training scenes, by `split_seed`
+    alone, is that. An epoch goes `repeats` times through the training scenes. In training an image
     is flipped with probability `flip`, and shown at 1 - `jitter` to 1 + `jitter` times its size at
     a random place, its boxes likewise; a box of which less than a quarter is left is taken away.
     ValueError for preprocessing that would not move boxes; ConfigError, when a split is used, where

@@ -25,9 +25,11 @@ OTHER = 0  # the code of a missing or an unseen category
 
 @dataclass(frozen=True)
 class Numbers:
-    """A number column: (x - mean) / std within `FARTHEST`, with `fill` for a missing x; without it none may be missing.
+    """A number column: (x - mean) / std within `FARTHEST`, with `fill` for a missing x; without it
+    none may be missing.
 
-    `format` is how the training table writes its numbers. With an `indicator` a further input is 1 where x is missing.
+    `format` is how the training table writes its numbers. With an `indicator` a further input is 1
+    where x is missing.
     """
 
     name: str
@@ -44,10 +46,11 @@ class Numbers:
 
 @dataclass(frozen=True)
 class Category:
-    """A category column: text k of the sorted `texts` has the code k + 1, any other and none the code `OTHER`.
+    """A category column: text k of the sorted `texts` has the code k + 1, any other and none the
+    code `OTHER`.
 
-    However a file writes the value of a text, it has that text's code. A missing one counts as the text `fill`,
-    if there is one, and with an `indicator` a further input is 1 there.
+    However a file writes the value of a text, it has that text's code. A missing one counts as the
+    text `fill`, if there is one, and with an `indicator` a further input is 1 there.
     """
 
     name: str
@@ -65,7 +68,9 @@ class Category:
         return found
 
     def unknown(self, column: Column) -> dict[str, int]:
-        """Return how often each text occurs in `column` that the training rows do not have, most frequent first."""
+        """Return how often each text occurs in `column` that the training rows do not have, most
+        frequent first.
+        """
         known = KnownTexts(self.texts)
         texts = column.texts or ()
         counts = np.bincount(column.values[column.values >= 0], minlength=len(texts))
@@ -79,10 +84,11 @@ class Category:
 
 @dataclass(frozen=True)
 class Encoder:
-    """Turns columns into inputs (N, F) float32: numbers, indicators of missing values, categories, in the table's order.
+    """Turns columns into inputs (N, F) float32: numbers, indicators of missing values, categories,
+    in the table's order.
 
-    A category is one column of 0 and 1 for each of its texts and for any other; or with `embed` its code, for a model that
-    has a vector for each.
+    A category is one column of 0 and 1 for each of its texts and for any other; or with `embed` its
+    code, for a model that has a vector for each.
     """
 
     numbers: tuple[Numbers, ...]
@@ -145,7 +151,9 @@ class Encoder:
 
     @property
     def filled(self) -> dict[str, str]:
-        """The text that a message shows for what fills a column's missing values, by the column's name."""
+        """The text that a message shows for what fills a column's missing values, by the column's
+        name.
+        """
         numbers = {c.name: f"{c.fill:.4g}" for c in self.numbers if c.fill is not None}
         return numbers | {c.name: repr(c.fill) for c in self.categories if c.fill is not None}
 

@@ -19,7 +19,9 @@ MAX_CLASSES = 100  # that occur in fake data: of more there would be as many sam
 
 
 def fake_samples(batch_size: int, num_classes: int) -> int:
-    """Return how many samples a split of fake data has: a few batches, and some of each class that occurs."""
+    """Return how many samples a split of fake data has: a few batches, and some of each class that
+    occurs.
+    """
     return BATCHES * max(batch_size, min(num_classes, MAX_CLASSES))
 
 

@@ -44,15 +44,16 @@ class Files:
 
 
 class Folder:
-    """Images from DIR/<class>/ or DIR/{train,val,test}/<class>/, at any depth below; hidden files do not count. DIR is the
-    first of `places` that exists.
+    """Images from DIR/<class>/ or DIR/{train,val,test}/<class>/, at any depth below; hidden files
+    do not count. DIR is the first of `places` that exists.
 
-    Classes are the names of the folders, sorted; those with the usual names of splits are none, unless `classes` names
-    them: see dltrain.data.layout. Without a test folder, a stratified `test_fraction` of the training
-    files, a function of `split_seed` alone, is the test set; with `test_only`, all of them are. `image_size` (H, W) is by
-    default that of the images, if a sample of them agrees. Pixels become bytes by the `rule`, which the images settle where
-    it does not know their values. What is no image is skipped with a warning that names it, or
-    refused (InputError).
+    Classes are the names of the folders, sorted; those with the usual names of splits are none,
+    unless `classes` names them: see dltrain.data.layout. Without a test folder, a stratified
+    `test_fraction` of the training files, a function of `split_seed` alone, is the test set; with
+    `test_only`, all of them are. `image_size` (H, W) is by default that of the images, if a sample
+    of them agrees. Pixels become bytes by the `rule`, which the images settle where it does not
+    know their values. What is no image is skipped with a warning that names it, or refused
+    (InputError).
     """
 
     def __init__(
@@ -154,7 +155,10 @@ class Folder:
         self.described = True
 
     def empty_folders(self) -> list[str]:
-        """Return a line on the class folders of a split that have no file in them. Training refuses its own."""
+        """Return a line on the class folders of a split that have no file in them.
+
+        Training refuses its own.
+        """
         names, found = self.listed
         lines = []
         for split, files in found.items():
@@ -206,8 +210,9 @@ class Folder:
         return sets
 
     def decode(self, paths: list[str], progress: Progress) -> tuple[Tensor, Odd]:
-        """Return the images (N, C, H, W) in `paths`, and by their index why some of them are none, and those
-        whose values the rule does not know."""
+        """Return the images (N, C, H, W) in `paths`, and by their index why some of them are none,
+        and those whose values the rule does not know.
+        """
         images = torch.empty((len(paths), self.channels, *self.size), dtype=torch.uint8)
         rule = self.rule.surveying()
 
@@ -225,7 +230,8 @@ class Folder:
         self.rule = self.rule.settled(seen, shown(str(self.path)))
 
     def decode_settled(self, paths: list[str], images: Tensor, found: Odd) -> None:
-        """Decode again, into `images`, those that the rule has come to know since; what is odd is added to `found`.
+        """Decode again, into `images`, those that the rule has come to know since; what is odd is
+        added to `found`.
 
         Over black, images with transparency are what they were.
         """

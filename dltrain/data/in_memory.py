@@ -123,7 +123,8 @@ class InMemory:
         return {name: (x.to(self.device), y.to(self.device)) for name, (x, y) in sets.items()}
 
     def as_trained(self, inputs: Tensor, targets: Tensor) -> Tensor:
-        """Return `targets` in the numbering of the data that was trained on: classes are matched by name.
+        """Return `targets` in the numbering of the data that was trained on: classes are matched by
+        name.
 
         InputError for a class that the run does not know, and for inputs of another shape.
         """

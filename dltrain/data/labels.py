@@ -1,4 +1,7 @@
-"""Classes of a table's target column: which there are, and the class number of each row. Labels are texts."""
+"""Classes of a table's target column: which there are, and the class number of each row.
+
+Labels are texts.
+"""
 
 from __future__ import annotations
 
@@ -28,8 +31,8 @@ Kind = Literal["auto", "classification", "regression"]
 def class_names(table: Table, target: Column, kind: Kind, as_written: bool) -> tuple[str, ...]:
     """Return the classes of `target`, numbers in their order; none where it is a number to predict.
 
-    Labels that are one value written in two ways are refused, unless they are to be taken `as_written`.
-    InputError where there is nothing to tell apart.
+    Labels that are one value written in two ways are refused, unless they are to be taken
+    `as_written`. InputError where there is nothing to tell apart.
     """
     labels = target.as_category()
     present = ~target.missing()
@@ -81,7 +84,8 @@ def _first_rows(labels: Column) -> dict[int, int]:
 
 
 def class_numbers(target: Column, names: tuple[str, ...], by_number: bool) -> tuple[NDArray[np.int64], Column]:
-    """Return the class number of every row, -1 for a label that is none of the `names`, and the labels.
+    """Return the class number of every row, -1 for a label that is none of the `names`, and the
+    labels.
 
     `by_number` compares labels that are numbers as such, as runs of older versions did.
     """
@@ -96,7 +100,9 @@ def class_numbers(target: Column, names: tuple[str, ...], by_number: bool) -> tu
 
 
 def as_class(labels: Column) -> str:
-    """Return how to take a text that means "no value" for a class; "" where `labels` have no such text."""
+    """Return how to take a text that means "no value" for a class; "" where `labels` have no such
+    text.
+    """
     used = set(np.unique(labels.values).tolist())
     texts = [text.strip() for code, text in enumerate(labels.texts or ()) if code in used]
     words = [text for text in texts if text and labels.means_missing(text)]
@@ -135,7 +141,9 @@ def _sorted(target: Column, labels: Column, codes: NDArray[np.int64]) -> list[st
 
 
 def _refuse_same_values(table: Table, labels: Column, codes: list[int]) -> None:
-    """Raise InputError for two labels that are one value written in two ways; log those that differ by spaces."""
+    """Raise InputError for two labels that are one value written in two ways; log those that differ
+    by spaces.
+    """
     texts = labels.texts or ()
     first: dict[str, int] = {}
     first_row = _first_rows(labels)

@@ -46,10 +46,11 @@ class Prose(Protocol):
 
 
 class FileProse:
-    """The text of a file, or of all text files in a folder by name, here or in `root`: UTF-8 or in the `encoding`.
+    """The text of a file, or of all text files in a folder by name, here or in `root`: UTF-8 or in
+    the `encoding`.
 
-    Files and folders in a folder with the usual names of splits, such as wiki.valid.txt or test/, are for validation and
-    testing.
+    Files and folders in a folder with the usual names of splits, such as wiki.valid.txt or test/,
+    are for validation and testing.
     """
 
     def __init__(
@@ -122,7 +123,9 @@ class FileProse:
 
 
 def split_files(folder: Path, files: list[Path]) -> dict[Path, str]:
-    """Return the split of each of the `files` below a folder whose name, or the name of whose folder, means one."""
+    """Return the split of each of the `files` below a folder whose name, or the name of whose
+    folder, means one.
+    """
     names = {file: file.relative_to(folder).parts[0].removesuffix(file.suffix) for file in files}
     named = split_names(dict.fromkeys(names.values()))
     splits = {name: split for split, some in by_split(named).items() for name in some}
@@ -222,11 +225,13 @@ class Blocks:
 
 
 class Streams:
-    """Evaluation batches of one long text (N,), as those of `Blocks`, for a network that carries its state.
+    """Evaluation batches of one long text (N,), as those of `Blocks`, for a network that carries
+    its state.
 
-    The text is read in `EVALUATION_PLACES` places at once, of which a batch has as many as fit into it: so
-    the scores do not depend on the batch size. A place is read to its end before the next ones are begun,
-    and no block is left out. A batch has the same places as the one before it, or the first of them.
+    The text is read in `EVALUATION_PLACES` places at once, of which a batch has as many as fit into
+    it: so the scores do not depend on the batch size. A place is read to its end before the next
+    ones are begun, and no block is left out. A batch has the same places as the one before it, or
+    the first of them.
     """
 
     def __init__(self, tokens: Tensor, length: int, batch_size: int) -> None:
@@ -240,7 +245,9 @@ class Streams:
         return sum(1 for _ in self.numbers())
 
     def numbers(self) -> Iterator[tuple[int, Tensor]]:
-        """Yield how far on a batch is from where its places begin, and the numbers of its blocks (B,)."""
+        """Yield how far on a batch is from where its places begin, and the numbers of its blocks
+        (B,).
+        """
         if not self.samples:
             return
         shortest, longer = divmod(self.samples, self.places)

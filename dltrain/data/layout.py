@@ -1,5 +1,5 @@
-"""Decides which folders below a data set's folder are splits and which are classes, by their names and
-their structure.
+"""Decides which folders below a data set's folder are splits and which are classes, by their names
+and their structure.
 
 It opens no file. What it leaves out or decides is put into notes, a line each; what is ambiguous is
 refused.
@@ -124,8 +124,9 @@ def inner_folder(folder: str, layout: Layout, classes: Sequence[str] | None, kno
 def folder_beside_others(
     folder: str, folders: dict[str, str], named: dict[str, SplitName], layout: Layout, classes: Sequence[str] | None
 ) -> str | None:
-    """Return the one of several folders that the data set is in: the others are copies of it, splits
-    without class folders, or have no splits in them. None if `folder` itself is the data set.
+    """Return the one of several folders that the data set is in: the others are copies of it,
+    splits without class folders, or have no splits in them. None if `folder` itself is the data
+    set.
     """
     if any(one.split == "train" for one in named.values()) or class_levels(folders, named, classes):
         return None
@@ -536,8 +537,8 @@ def half_names(names: Sequence[str]) -> dict[str, SplitName]:
 
 
 def shares_classes(name: str, folders: dict[str, str]) -> bool:
-    """Return whether a folder has folders in it that have the names of its siblings, or of folders in
-    those.
+    """Return whether a folder has folders in it that have the names of its siblings, or of folders
+    in those.
     """
     own = set(class_level(folders[name], set(folders), None).folders)
     siblings = [class_level(folder, set(folders), None) for other, folder in folders.items() if other != name]

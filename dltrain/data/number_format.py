@@ -1,7 +1,8 @@
-"""Numbers as people write them: which notation a column of texts uses, and the numbers that it says.
+"""Numbers as people write them: which notation a column of texts uses, and the numbers that it
+says.
 
-A notation has a decimal mark and a separator of thousands. "1,234" alone is 1234 in one notation and
-1.234 in another, so the notation is decided by all the values of a column, and never guessed.
+A notation has a decimal mark and a separator of thousands. "1,234" alone is 1234 in one notation
+and 1.234 in another, so the notation is decided by all the values of a column, and never guessed.
 """
 
 from __future__ import annotations
@@ -42,10 +43,11 @@ ADDRESS = re.compile(r"(?:[0-9]{1,3}\.){3}[0-9]{1,3}")  # of the Internet: four 
 
 @dataclass(frozen=True)
 class NumberFormat:
-    """How a column writes its numbers: decimal mark, separator of thousands ("" for none), and units.
+    """How a column writes its numbers: decimal mark, separator of thousands ("" for none), and
+    units.
 
-    `unit` is a currency or percent, `measure` any other word behind the number, such as kg; or `SCALED`
-    where K, M and the like multiply it.
+    `unit` is a currency or percent, `measure` any other word behind the number, such as kg; or
+    `SCALED` where K, M and the like multiply it.
     """
 
     decimal: str = "."
@@ -177,7 +179,9 @@ def split_number(text: str) -> WrittenNumber | None:
 
 
 def _simplified(text: str) -> str:
-    """Return `text` with one kind of space, apostrophe, minus and digit, and without quotes around it."""
+    """Return `text` with one kind of space, apostrophe, minus and digit, and without quotes around
+    it.
+    """
     text = text.strip().strip("\ufeff\u200b\u200e\u200f")
     if text[:2] in ('="', "='"):  # a formula of Excel's that keeps a text
         text = text[1:]
@@ -195,8 +199,8 @@ def _simplified(text: str) -> str:
 class Undecided:
     """Why the notation of a column is not known.
 
-    The number at position `first` is `ambiguous`; or no notation fits it and those before it, one of
-    which (`second`, where it is known) is in another notation.
+    The number at position `first` is `ambiguous`; or no notation fits it and those before it, one
+    of which (`second`, where it is known) is in another notation.
     """
 
     first: int
@@ -237,23 +241,28 @@ def _contradiction(written: Sequence[WrittenNumber], position: int, allowed: Seq
 
 
 def looks_grouped(written: Sequence[WrittenNumber]) -> bool:
-    """Return whether every point among plain numbers could as well separate thousands: 1.234, 56, 12.000."""
+    """Return whether every point among plain numbers could as well separate thousands: 1.234, 56,
+    12.000.
+    """
     pointed = [number for number in written if "." in number.digits]
     return bool(pointed) and all(number.fits(NumberFormat(",", ".")) for number in pointed)
 
 
 def is_grouped(written: Sequence[WrittenNumber]) -> bool:
-    """Return whether points among plain numbers are most likely no decimal ones: 812, 45.011, 7.210.
+    """Return whether points among plain numbers are most likely no decimal ones: 812, 45.011,
+    7.210.
 
-    Decimals of three digits each, beside numbers without any, come from no usual way to write decimals:
-    that has 812.000, or leaves out the last zero of 7.210.
+    Decimals of three digits each, beside numbers without any, come from no usual way to write
+    decimals: that has 812.000, or leaves out the last zero of 7.210.
     """
     pointed = sum("." in number.digits for number in written)
     return looks_grouped(written) and pointed < len(written) and pointed >= MIN_GROUPED
 
 
 def measure_of(written: Sequence[WrittenNumber]) -> str | None:
-    """Return what stands behind the numbers of a column, "" for nothing; None where it is not the same."""
+    """Return what stands behind the numbers of a column, "" for nothing; None where it is not the
+    same.
+    """
     found = {number.measure for number in written} - {""}
     if not found:
         return ""

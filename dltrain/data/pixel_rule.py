@@ -201,8 +201,8 @@ def refuse_unlike(seen: Values, limits: Range) -> None:
 
 
 def is_dim(seen: Values, limits: Range) -> bool:
-    """Return whether an image fills so little of a range that most of its levels are lost, as one of
-    12 bits does among others of 16.
+    """Return whether an image fills so little of a range that most of its levels are lost, as one
+    of 12 bits does among others of 16.
     """
     return seen.low < seen.high < limits[0] + MIN_SHARE * (limits[1] - limits[0])
 

@@ -26,7 +26,9 @@ def is_row_number_name(name: str) -> bool:
 
 
 def pandas_index(schema: pa.Schema) -> dict[str, str]:
-    """Return the columns of a Parquet file that are the index of a pandas table, each with why it is no feature."""
+    """Return the columns of a Parquet file that are the index of a pandas table, each with why it
+    is no feature.
+    """
     found = {name: INDEX for name in schema.names if INDEX_LEVEL.fullmatch(name)}
     try:
         levels = json.loads((schema.metadata or {}).get(b"pandas", b"{}")).get("index_columns", [])
@@ -41,9 +43,9 @@ def pandas_index(schema: pa.Schema) -> dict[str, str]:
 def row_labels(name: str, texts: Sequence[str], codes: NDArray[np.int64]) -> str:
     """Return why a nameless column is no feature, "" where it may be one.
 
-    It counts the rows from 0 or 1, or has different whole numbers, as a part of a shuffled table has, or
-    counts in several runs, as tables that were put together do. A column without any name may also hold
-    the names of the rows, all different.
+    It counts the rows from 0 or 1, or has different whole numbers, as a part of a shuffled table
+    has, or counts in several runs, as tables that were put together do. A column without any name
+    may also hold the names of the rows, all different.
     """
     if not len(codes) or (codes < 0).any():
         return ""
@@ -59,7 +61,9 @@ def row_labels(name: str, texts: Sequence[str], codes: NDArray[np.int64]) -> str
 
 
 def numbers_every_row(values: NDArray[np.float64]) -> bool:
-    """Return whether the values (N,) count the rows one by one, from any number on, or are 0..N-1 or 1..N in any order."""
+    """Return whether the values (N,) count the rows one by one, from any number on, or are 0..N-1
+    or 1..N in any order.
+    """
     if len(values) < 2 or np.isnan(values).any():
         return False
     if (np.diff(values) == 1).all():

@@ -90,8 +90,11 @@ class Listing:
 
 @dataclass
 class Decoded:
-    """The letterboxed images (N, C, H, W) of a part and the height and width of each file's. `rows` are those of
-    each file; `unsettled` are the values of files that a rule for pixels does not know."""
+    """The letterboxed images (N, C, H, W) of a part and the height and width of each file's.
+
+    `rows` are those of each file; `unsettled` are the values of files that a rule for pixels does
+    not know.
+    """
 
     images: Tensor
     sizes: list[tuple[int, int]]
@@ -127,8 +130,8 @@ class SceneFiles:
 
     What of a box lies outside the image is cut off, with a warning where it is more than a pixel. A
     box is refused (InputError that names file and line), or dropped with a warning, if it has no
-    area inside the image, a coordinate that is not a number or an unknown class, if it is in shares of the
-    image instead of pixels or the other way round, or if its image has another size than its
+    area inside the image, a coordinate that is not a number or an unknown class, if it is in shares
+    of the image instead of pixels or the other way round, or if its image has another size than its
     description says. InputError also where an image is missing or broken, or where all of them take
     more than half of the free memory.
     """
@@ -222,8 +225,11 @@ class SceneFiles:
             )
 
     def decode(self, scenes: Sequence[Scene]) -> Decoded:
-        """Return the letterboxed images of `scenes`. Each file is read once; those whose values the rule for
-        pixels does not know are left for `settle_pixels`."""
+        """Return the letterboxed images of `scenes`.
+
+        Each file is read once; those whose values the rule for pixels does not know are left for
+        `settle_pixels`.
+        """
         images = torch.empty((len(scenes), self.channels, *self.image_size), dtype=torch.uint8)
         decoded = Decoded(images, [(0, 0)] * len(scenes))
         for i, scene in enumerate(scenes):
@@ -249,7 +255,9 @@ class SceneFiles:
             pass
 
     def settle_pixels(self, parts: Sequence[Decoded]) -> None:
-        """Let the rule for pixels know what it did not, from all images, and decode those that it is about."""
+        """Let the rule for pixels know what it did not, from all images, and decode those that it
+        is about.
+        """
         unsettled = {path: values for decoded in parts for path, values in decoded.unsettled.items()}
         self.rule = self.rule.settled(unsettled.values(), "the data set")
         for decoded in parts:
@@ -309,8 +317,10 @@ def fit(size: tuple[int, int], into: tuple[int, int]) -> float:
 
 
 def letterbox(path: str, channels: int, into: tuple[int, int], rule: PixelRule) -> tuple[Tensor, tuple[int, int]]:
-    """Return the image in `path` (C, H, W), scaled to fit and padded at the right and the bottom with the mean color, and the
-    file's own height and width; InputError if it is none. Its values become bytes by the `rule`."""
+    """Return the image in `path` (C, H, W), scaled to fit and padded at the right and the bottom
+    with the mean color, and the file's own height and width; InputError if it is none. Its values
+    become bytes by the `rule`.
+    """
     size = size_of(path)
     if size is None:
         read_image(path, (channels, *into), rule)  # it says why

@@ -18,8 +18,8 @@ BLOCK_BYTES = 2**20  # gathered and normalized at once, then cut into batches: f
 def batch_count(samples: int, batch_size: int, training: bool) -> int:
     """Return how many batches an epoch has.
 
-    The last batch has what is left over. In training a left-over of a single sample is joined to the
-    batch before it: batch norm cannot compute a variance from one sample.
+    The last batch has what is left over. In training a left-over of a single sample is joined to
+    the batch before it: batch norm cannot compute a variance from one sample.
     """
     count = -(-samples // batch_size)
     alone = samples % batch_size == 1 and 1 < batch_size < samples

@@ -32,11 +32,12 @@ AHEAD = 4  # batches that are decoded before they are asked for
 
 
 class Streamed:
-    """The batches of `split`, whose rows are the images in `paths` of a `folder`, read as `shape` (C, H, W) when they are
-    needed.
+    """The batches of `split`, whose rows are the images in `paths` of a `folder`, read as `shape`
+    (C, H, W) when they are needed.
 
-    They are the ones that the split would make of the same images in memory, whatever the number of threads. InputError
-    with name and row for a file that cannot be read any more, or not within the folder's timeout.
+    They are the ones that the split would make of the same images in memory, whatever the number of
+    threads. InputError with name and row for a file that cannot be read any more, or not within the
+    folder's timeout.
     """
 
     def __init__(self, split: Split, paths: list[str], shape: tuple[int, ...], folder: Folder) -> None:
@@ -180,10 +181,11 @@ class Streams:
 
 
 def survey(folder: Folder, cache: Path) -> tuple[list[str], Tensor]:
-    """The files that are images, and sum and sum of squares of each one's values (N, 2, C); the others are judged.
+    """The files that are images, and sum and sum of squares of each one's values (N, 2, C); the
+    others are judged.
 
-    It decodes everything once, which settles the folder's rule for pixels, and keeps what it found in `cache`, by
-    the names, sizes and times of the files.
+    It decodes everything once, which settles the folder's rule for pixels, and keeps what it found
+    in `cache`, by the names, sizes and times of the files.
     """
     shape = (folder.channels, *folder.size)
     paths = [path for _, files in sorted(folder.listed[1].items()) for path in files.paths]
@@ -215,8 +217,10 @@ def measured(folder: Folder, paths: list[str], shape: tuple[int, ...]) -> Tensor
 def moments_of(
     folder: Folder, paths: list[str], shape: tuple[int, ...], rows: Tensor, rule: PixelRule
 ) -> tuple[Tensor, dict[int, Values]]:
-    """Return sum and sum of squares of the images in some `rows` of the paths (N, 2, C), not a number where there
-    is no image, and by their row the values of those that the rule does not know."""
+    """Return sum and sum of squares of the images in some `rows` of the paths (N, 2, C), not a
+    number where there is no image, and by their row the values of those that the rule does not
+    know.
+    """
     progress = Progress(folder.path, len(rows))
 
     def work(part: slice, job: Job) -> tuple[Tensor, dict[int, Values]]:
@@ -238,8 +242,9 @@ def moments_of(
 
 
 def read_kept(path: Path, shape: tuple[int, ...], folder: Folder) -> Tensor | None:
-    """Return the moments of `shape` that `save` wrote, and let the folder's rule be what they were found by; None
-    where there are none, or other content."""
+    """Return the moments of `shape` that `save` wrote, and let the folder's rule be what they were
+    found by; None where there are none, or other content.
+    """
     try:
         with path.open("rb") as file:
             moments = torch.from_numpy(np.load(file))
@@ -253,8 +258,9 @@ def read_kept(path: Path, shape: tuple[int, ...], folder: Folder) -> Tensor | No
 
 
 def save(path: Path, values: Tensor, folder: Folder) -> None:
-    """Write `values` and the folder's rule, whole or not at all; where nothing can be written, they are found again
-    the next time."""
+    """Write `values` and the folder's rule, whole or not at all; where nothing can be written, they
+    are found again the next time.
+    """
     part = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -44,7 +44,9 @@ class Synthetic:
 
     @classmethod
     def like(cls, spec: Spec) -> Synthetic:
-        """Make fake samples of a set that is described but not read; of many classes only the first occur."""
+        """Make fake samples of a set that is described but not read; of many classes only the first
+        occur.
+        """
         channels, height, width = spec.input_shape
         drawn = min(spec.num_classes, MAX_CLASSES)
         made = cls(channels, height, width, drawn, spec.train_samples, spec.test_samples, noise=1.0)
@@ -61,7 +63,9 @@ class Synthetic:
         }
 
     def _draw(self, coarse: Tensor, count: int, key: int) -> tuple[Tensor, Tensor]:
-        """Return images (count, C, H, W) and targets (count,), by the prototypes (K, C, H / 4, W / 4) of the classes."""
+        """Return images (count, C, H, W) and targets (count,), by the prototypes (K, C, H / 4, W /
+        4) of the classes.
+        """
         generator = keyed(self.seed, key)
         targets = torch.arange(count) % len(coarse)
         targets = targets[torch.randperm(count, generator=generator)]

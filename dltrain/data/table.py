@@ -17,11 +17,12 @@ from dltrain.errors import ConfigError
 
 @dataclass(frozen=True)
 class Column:
-    """Numbers (N,) float64, NaN where there is none; or texts, as positions in `texts`, -1 where there is none.
+    """Numbers (N,) float64, NaN where there is none; or texts, as positions in `texts`, -1 where
+    there is none.
 
-    `missing_texts` are texts that mean "no value", in their canonical form. Numbers that were read from
-    texts know in which `number_format` they are written, and where the reader was asked to keep them,
-    the texts themselves: `written`, a column of the same rows.
+    `missing_texts` are texts that mean "no value", in their canonical form. Numbers that were read
+    from texts know in which `number_format` they are written, and where the reader was asked to
+    keep them, the texts themselves: `written`, a column of the same rows.
     """
 
     name: str
@@ -42,7 +43,9 @@ class Column:
         return canonical(text) in self.missing_texts
 
     def as_category(self) -> Column:
-        """Return the column as texts: numbers in their order, by the texts that were read where these are kept."""
+        """Return the column as texts: numbers in their order, by the texts that were read where
+        these are kept.
+        """
         if self.texts is not None:
             return self
         if self.written is not None:
@@ -58,10 +61,10 @@ class Column:
 class Request:
     """Which columns of a table to read, and as what.
 
-    `only` names the columns to read (None: all), `ignore` those to leave out. Columns in `categories`
-    are categories, those in `numbers` are numbers, written in the given format (None: the reader finds
-    it), and others are what they look like, or numbers in `other_format` where that is given. Of the
-    columns in `labels` the texts are kept.
+    `only` names the columns to read (None: all), `ignore` those to leave out. Columns in
+    `categories` are categories, those in `numbers` are numbers, written in the given format (None:
+    the reader finds it), and others are what they look like, or numbers in `other_format` where
+    that is given. Of the columns in `labels` the texts are kept.
     """
 
     only: Collection[str] | None = None

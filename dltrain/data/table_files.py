@@ -52,12 +52,13 @@ PARQUET = (".parquet", ".pq")
 
 
 class TableFile:
-    """A file of the user's: Parquet by its ending, else text with a `delimiter` (None: guessed) between fields.
+    """A file of the user's: Parquet by its ending, else text with a `delimiter` (None: guessed)
+    between fields.
 
-    Text is UTF-8, what a byte order mark says, or in the `encoding`. Its first line names the columns; with
-    `header=False` they are called 0, 1, 2, ... A column of texts is a category, one of numbers may be written in any
-    notation; `decimal` and `thousands` say in which, where its values leave it open, and `missing_values` which further
-    texts mean that there is no value.
+    Text is UTF-8, what a byte order mark says, or in the `encoding`. Its first line names the
+    columns; with `header=False` they are called 0, 1, 2, ... A column of texts is a category, one
+    of numbers may be written in any notation; `decimal` and `thousands` say in which, where its
+    values leave it open, and `missing_values` which further texts mean that there is no value.
     """
 
     def __init__(
@@ -80,7 +81,9 @@ class TableFile:
             raise ValueError(f"dataset.delimiter={delimiter}: expected one character, or tab")
 
     def read(self, request: Request) -> Table:
-        """Read the table; InputError with file and line for what cannot be read, ConfigError for an unknown column."""
+        """Read the table; InputError with file and line for what cannot be read, ConfigError for an
+        unknown column.
+        """
         self.check()
         is_parquet = self.path.suffix.lower() in PARQUET
         if is_parquet:
@@ -126,7 +129,9 @@ class TableFile:
 
     @cached_property
     def content(self) -> bytes | None:
-        """The file's content in UTF-8, where it is in another encoding; None where it can be read as it is."""
+        """The file's content in UTF-8, where it is in another encoding; None where it can be read
+        as it is.
+        """
         with self.path.open("rb") as file:
             start = file.read(MARK_BYTES)
         if self.encoding is None and marked_encoding(start) in (None, "utf-8-sig"):
@@ -142,7 +147,9 @@ class TableFile:
 
     @cached_property
     def separator(self) -> str | None:
-        """The character of a first line "sep=;", which Excel writes and reads; None where there is no such line."""
+        """The character of a first line "sep=;", which Excel writes and reads; None where there is
+        no such line.
+        """
         with self.open_text() as file:
             try:
                 return stated_separator(file.readline(SEPARATOR_CHARS))
@@ -151,7 +158,9 @@ class TableFile:
 
     @property
     def delimiter(self) -> str:
-        """The one set or stated, or that by which the first records have the most fields, all equally many."""
+        """The one set or stated, or that by which the first records have the most fields, all
+        equally many.
+        """
         stated = self.chosen_delimiter or self.separator
         if stated is not None:
             return stated
@@ -169,7 +178,10 @@ class TableFile:
         return max(DELIMITERS, key=fit)
 
     def records(self, delimiter: str | None = None) -> Iterator[tuple[int, list[str]]]:
-        """Yield line and fields of every record, the header first, without empty lines. InputError if it is not text."""
+        """Yield line and fields of every record, the header first, without empty lines.
+
+        InputError if it is not text.
+        """
         skipped = 0 if self.separator is None else 1
         line, numbered = skipped + 1, self.header is False
         with self.open_text() as file:
@@ -192,7 +204,9 @@ class TableFile:
                 raise InputError(f"{self.path}:{line}: the record that begins here is broken: {e}{hint}") from e
 
     def check_header(self, head: Sequence[tuple[int, list[str]]]) -> None:
-        """Raise InputError for a first line that is a row of data, unless dataset.header says that it is a header."""
+        """Raise InputError for a first line that is a row of data, unless dataset.header says that
+        it is a header.
+        """
         if self.header is None and len(head) > 1 and looks_like_data(head[0][1], [row for _, row in head[1:]]):
             shown = ", ".join(head[0][1])[:SHOWN_CHARS]
             raise InputError(
@@ -202,7 +216,9 @@ class TableFile:
             )
 
     def check_title(self, head: Sequence[tuple[int, list[str]]]) -> None:
-        """InputError for a first line of one field above lines of several, such as a title or a comment."""
+        """InputError for a first line of one field above lines of several, such as a title or a
+        comment.
+        """
         line, first = head[0]
         filled = [field for field in first if field.strip()]
         if self.header is False or len(filled) != 1 or len(first) == 2:
@@ -265,7 +281,9 @@ class TableFile:
         return known in (None, PLAIN) and all(v.strip() in missing or re.match(NUMBER, v) for v in sample)
 
     def check_points(self, delimiter: str, columns: Sequence[Column], header: Sequence[str]) -> None:
-        """Raise InputError for a column whose points may separate thousands, where another column has decimal commas."""
+        """Raise InputError for a column whose points may separate thousands, where another column
+        has decimal commas.
+        """
         import pyarrow as pa
 
         reader = self.reader
@@ -280,7 +298,9 @@ class TableFile:
                 reader.refuse_grouped(column.name, *distinct_texts(table.column(column.name)))
 
     def without_row_labels(self, request: Request, header: Sequence[str], delimiter: str) -> Request:
-        """Return the request without nameless columns that count or name the rows; say that they are left out."""
+        """Return the request without nameless columns that count or name the rows; say that they
+        are left out.
+        """
         import pyarrow as pa
 
         if request.only is not None or len(header) == 1:
@@ -298,7 +318,9 @@ class TableFile:
         return request
 
     def without_empty(self, request: Request, header: Sequence[str]) -> Request:
-        """Return the request without nameless columns that are empty, which lines that end in a delimiter make."""
+        """Return the request without nameless columns that are empty, which lines that end in a
+        delimiter make.
+        """
         places = [at for at, name in enumerate(header) if not name.strip()]
         if not places or "" in request.named:
             return request
@@ -308,7 +330,9 @@ class TableFile:
         return self.without(request, "", "has no name and no values")
 
     def without(self, request: Request, name: str, why: str) -> Request:
-        """Return the request without the column `name`, and say so; the request itself where there is no reason."""
+        """Return the request without the column `name`, and say so; the request itself where there
+        is no reason.
+        """
         if not why:
             return request
         if name not in self.told:
@@ -361,7 +385,9 @@ class TableFile:
                 raise InputError(f"{self.path}:{line}: {have}; the header has {len(header)}{hint}")
 
     def with_footer(self, error: InputError) -> InputError:
-        """Return the error with what to do where the value that it names stands in one of the file's last lines."""
+        """Return the error with what to do where the value that it names stands in one of the
+        file's last lines.
+        """
         found = re.match(rf"{re.escape(str(self.path))}:(\d+): .* in column ", str(error))
         if not found:
             return error
@@ -373,7 +399,9 @@ class TableFile:
         return InputError(f"{error}{self.footer(line, lines)}") if lines else error
 
     def footer(self, line: int, lines_from_there: Sequence[int]) -> str:
-        """Return what to say of a wrong line that is one of the file's last: it may be a footer, to be cut off."""
+        """Return what to say of a wrong line that is one of the file's last: it may be a footer, to
+        be cut off.
+        """
         if len(lines_from_there) > MAX_FOOTER_LINES:
             return ""
         last = lines_from_there[-1]
@@ -419,7 +447,9 @@ class TableFile:
         return columns
 
     def without_row_labels_of(self, request: Request, table: pa.Table) -> Request:
-        """Return the request without a nameless column of a Parquet file that counts or names the rows."""
+        """Return the request without a nameless column of a Parquet file that counts or names the
+        rows.
+        """
         names: list[str] = table.column_names
         for name in names:
             if is_row_number_name(name) and name not in request.named and names.count(name) == 1:
@@ -467,10 +497,11 @@ class TableFile:
         return {name: [texts.get(name, "") for texts in rows] for name in self.names()}
 
     def rows(self, numbers: Collection[str], texts: Collection[str]) -> Iterator[Row]:
-        """Yield every row as file:line, the texts of the columns named, by column, and what is wrong with it.
+        """Yield every row as file:line, the texts of the columns named, by column, and what is
+        wrong with it.
 
-        A value that there is not has the text "". `numbers` are those of the columns that are read as such.
-        InputError for a file that cannot be read at all.
+        A value that there is not has the text "". `numbers` are those of the columns that are read
+        as such. InputError for a file that cannot be read at all.
         """
         self.check()
         if self.path.suffix.lower() in PARQUET:
@@ -502,7 +533,9 @@ class TableFile:
 
 
 def _has_several_fields(fields: Sequence[str]) -> bool:
-    """Tell whether a record has more than one field, maybe by another delimiter than that by which it was read."""
+    """Tell whether a record has more than one field, maybe by another delimiter than that by which
+    it was read.
+    """
     if len(fields) > 1:
         return sum(bool(field.strip()) for field in fields) > 1
     if MARK_BEFORE_WORD.search(fields[0]):

@@ -66,7 +66,9 @@ class Loaded:
 
 @dataclass(frozen=True)
 class Known:
-    """What is known of a table before it is read: the columns, how targets are written, and their classes."""
+    """What is known of a table before it is read: the columns, how targets are written, and their
+    classes.
+    """
 
     encoder: Encoder
     target_formats: tuple[NumberFormat | None, ...]
@@ -74,20 +76,25 @@ class Known:
 
 
 class Tabular:
-    """A table from the file `path` (or from a `source`): predict the column `target`, or several, from all the others.
+    """A table from the file `path` (or from a `source`): predict the column `target`, or several,
+    from all the others.
 
-    Texts and yes or no are classes, as are whole numbers of few values; other numbers are a regression's, whose targets
-    are standardized. Of the other columns numbers are standardized, texts are categories, and all that is learned of
-    them (mean, deviation, fill, texts) comes from the training rows. `categories` says how a category is put: onehot, or
-    embed (its code, for `model=tabular_mlp`); one that is missing or was not in the training rows has a code of its own.
-    A text column of dates, names or free text is left out unless it is named among the `categorical` ones, which is
-    said. `missing` says what to do where a value is missing: auto takes the median of numbers and the most frequent text,
-    and adds an input that says where; mean, median and zero fill numbers alone; drop leaves the row out, also one without
-    a target. `predicts` is what the task needs of a target whose `kind` is auto: a task for numbers reads one as numbers.
+    Texts and yes or no are classes, as are whole numbers of few values; other numbers are a
+    regression's, whose targets are standardized. Of the other columns numbers are standardized,
+    texts are categories, and all that is learned of them (mean, deviation, fill, texts) comes from
+    the training rows. `categories` says how a category is put: onehot, or embed (its code, for
+    `model=tabular_mlp`); one that is missing or was not in the training rows has a code of its own.
+    A text column of dates, names or free text is left out unless it is named among the
+    `categorical` ones, which is said. `missing` says what to do where a value is missing: auto
+    takes the median of numbers and the most frequent text, and adds an input that says where; mean,
+    median and zero fill numbers alone; drop leaves the row out, also one without a target.
+    `predicts` is what the task needs of a target whose `kind` is auto: a task for numbers reads one
+    as numbers.
 
-    `test_fraction` of the rows, chosen by `split_seed` alone and the same of every class, are for testing, unless
-    `test_path` has them; of the rest `val_fraction` for validation, or the `fold`-th of k equal parts. Of a file other than
-    the one a run was trained on every row is for testing. InputError with file and line for what cannot be used.
+    `test_fraction` of the rows, chosen by `split_seed` alone and the same of every class, are for
+    testing, unless `test_path` has them; of the rest `val_fraction` for validation, or the
+    `fold`-th of k equal parts. Of a file other than the one a run was trained on every row is for
+    testing. InputError with file and line for what cannot be used.
     """
 
     def __init__(
@@ -264,7 +271,10 @@ class Tabular:
         return self.named if as_numbers or len(self.named) > 1 else ()
 
     def class_names(self, table: Table) -> tuple[str, ...]:
-        """The classes of the target; none for a regression. InputError where there is nothing to tell apart."""
+        """The classes of the target; none for a regression.
+
+        InputError where there is nothing to tell apart.
+        """
         if self.regressed:
             return ()
         target = table.columns[self.named[0]]
@@ -293,7 +303,8 @@ class Tabular:
     def usable(self, table: Table, absent: Mapping[str, NDArray[np.bool_]]) -> Rows:
         """The rows that are used, of those with `absent` values in some columns.
 
-        InputError for a row without a target or a number, unless such rows are dropped or numbers filled.
+        InputError for a row without a target or a number, unless such rows are dropped or numbers
+        filled.
         """
         kept = np.ones(len(table), dtype=bool)
         for column in table.columns.values():
@@ -437,7 +448,9 @@ class Tabular:
         self.is_training = True
 
     def is_other(self, digest: str) -> bool:
-        """Return whether a table is another than the one that a finished run was trained on: all of it is for testing."""
+        """Return whether a table is another than the one that a finished run was trained on: all of
+        it is for testing.
+        """
         return self.restored is not None and not self.is_training and self.restored["digest"] != digest
 
     def encode(self, paths: Sequence[Path]) -> Iterator[Sample]:
@@ -468,7 +481,9 @@ def missing_values(table: Table, encoder: Encoder, rows: Rows) -> dict[str, int]
 
 
 def tell_of_missing(table: str, encoder: Encoder, counts: Mapping[str, int], only_new: bool) -> None:
-    """Log in one line what fills missing values; `only_new`: of columns that had all values in training."""
+    """Log in one line what fills missing values; `only_new`: of columns that had all values in
+    training.
+    """
     known = encoder.indicators if only_new else []
     counts = {name: count for name, count in counts.items() if count and name not in known}
     if not counts:
@@ -525,7 +540,9 @@ def _samples(
     unknown: Mapping[str, Counter[str]],
     missing: Counter[str],
 ) -> Iterator[Sample]:
-    """Yield the rows of a file as samples; count by column the category texts that are `unknown`, and `missing` values."""
+    """Yield the rows of a file as samples; count by column the category texts that are `unknown`,
+    and `missing` values.
+    """
     problems = [problem for _, _, problem in rows]
     columns = {number.name: _number_column(rows, number, reader, problems) for number in encoder.numbers}
     for category in encoder.categories:
@@ -556,7 +573,9 @@ def _number_column(rows: Sequence[Row], number: Numbers, reader: ColumnReader, p
 def _category_column(
     rows: Sequence[Row], category: Category, reader: ColumnReader, problems: list[str], unknown: Counter[str]
 ) -> Column:
-    """Return the texts of a column; a row's first problem goes into `problems`, texts not known into `unknown`."""
+    """Return the texts of a column; a row's first problem goes into `problems`, texts not known
+    into `unknown`.
+    """
     known = KnownTexts(category.texts)
     codes = np.full(len(rows), -1)
     for i, (_, texts, _) in enumerate(rows):

@@ -179,8 +179,10 @@ class Text:
         return Loaded(tokenizer, texts, targets, parts, digest, "test" not in sets and not others)
 
     def parts(self, rows: dict[str, Tensor], targets: Tensor, others: bool) -> dict[str, Tensor]:
-        """Return the rows of training, validation and test set, of those that the source has. Of `others` than a run's
-        texts all are for testing, unless they have a test set."""
+        """Return the rows of training, validation and test set, of those that the source has.
+
+        Of `others` than a run's texts all are for testing, unless they have a test set.
+        """
         train = rows["train"]
         if not len(train) and not self.restored:
             raise InputError(
@@ -197,8 +199,9 @@ class Text:
         return {**rows, "train": train}
 
     def as_trained(self, targets: Tensor) -> Tensor:
-        """Return class numbers of this source in the numbering of the run's classes; InputError for one that the run has
-        not."""
+        """Return class numbers of this source in the numbering of the run's classes; InputError for
+        one that the run has not.
+        """
         assert self.restored
         here, trained = self.source.class_names, self.restored[1]
         known = KnownTexts(trained)

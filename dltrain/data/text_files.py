@@ -29,11 +29,12 @@ STATED = 1000  # texts, until they are read
 
 class FileTexts:
     """Texts from `path`: a folder with the folders of `classes`, and perhaps of splits (see
-    dltrain.data.text_folder); or a csv, tsv or jsonl file whose columns `text` and `label` are text and class.
+    dltrain.data.text_folder); or a csv, tsv or jsonl file whose columns `text` and `label` are text
+    and class.
 
-    Further files or folders `val_path` and `test_path` are for validation and testing. Files are UTF-8 or in the
-    `encoding`. InputError, with file and line, for what is not, for a class that is not among the training texts',
-    and where there is no text.
+    Further files or folders `val_path` and `test_path` are for validation and testing. Files are
+    UTF-8 or in the `encoding`. InputError, with file and line, for what is not, for a class that is
+    not among the training texts', and where there is no text.
     """
 
     def __init__(
@@ -108,7 +109,9 @@ class FileTexts:
         return {path: TextFolder(path, self.classes) for path in self.places.values() if path.is_dir()}
 
     def find_files(self) -> None:
-        """Raise InputError where a named file or folder is absent; log what of a folder is left out, once."""
+        """Raise InputError where a named file or folder is absent; log what of a folder is left
+        out, once.
+        """
         for folder in self.folders.values():
             folder.describe()
 
@@ -146,7 +149,8 @@ class FileTexts:
 
 
 def refuse_same_value(path: Path, line: int, label: str, first: dict[str, tuple[str, int]]) -> None:
-    """Raise InputError for a label that is one value with another one, such as 1 and 1.0, as for tables.
+    """Raise InputError for a label that is one value with another one, such as 1 and 1.0, as for
+    tables.
 
     `first` holds the first text and line of every value so far.
     """

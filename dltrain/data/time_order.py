@@ -110,7 +110,9 @@ def in_order(table: Table, file: TableFile, column: TimeColumn) -> Table:
 
 
 def _refuse_backwards(table: Table, name: str, times: NDArray[np.float64]) -> None:
-    """InputError for rows from the newest to the oldest by numbers that come again, as a year does for its months."""
+    """InputError for rows from the newest to the oldest by numbers that come again, as a year does
+    for its months.
+    """
     steps = np.diff(times)
     if (steps < 0).any() and not (steps > 0).any():
         row = int((steps < 0).argmax())

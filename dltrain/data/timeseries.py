@@ -50,7 +50,9 @@ class Loaded:
 
 
 def empty_value(table: Table, name: str, absent: NDArray[np.bool_]) -> str:
-    """Say where a series has no value, and what to do: at its end may be the steps that are to be forecast."""
+    """Say where a series has no value, and what to do: at its end may be the steps that are to be
+    forecast.
+    """
     end = end_of(table, absent)
     first = table.where(int(absent.argmax()))
     if end:
@@ -72,18 +74,22 @@ def tell_of_flat_part(table: Table, part: str, values: NDArray[np.float64], star
 
 
 class TimeSeries:
-    """The `column` of the file `path` (null: its only one), a row a time step; or the series of a `source`.
+    """The `column` of the file `path` (null: its only one), a row a time step; or the series of a
+    `source`.
 
-    An input is `window` values in a row, (window, 1), its targets all of the `horizon` values after them, (horizon,), by
-    the names t+1, t+2, ... The first part of the series is for training, then `val_fraction` of it for validation and
-    the last `test_fraction` for testing: no window with its targets reaches over a border, so that nothing of a later
-    part is seen in an earlier one. All are standardized by the training part. Of a series other than the one a run was
-    trained on all is for testing. Windows are views of the one series, copied a batch at a time.
+    An input is `window` values in a row, (window, 1), its targets all of the `horizon` values after
+    them, (horizon,), by the names t+1, t+2, ... The first part of the series is for training, then
+    `val_fraction` of it for validation and the last `test_fraction` for testing: no window with its
+    targets reaches over a border, so that nothing of a later part is seen in an earlier one. All
+    are standardized by the training part. Of a series other than the one a run was trained on all
+    is for testing. Windows are views of the one series, copied a batch at a time.
 
-    Rows are put into the order of the column `time`: "auto" is one of dates, or of numbers with a name such as t or year,
-    if there is one; "none" takes the rows as they stand. A line says what is changed.
+    Rows are put into the order of the column `time`: "auto" is one of dates, or of numbers with a
+    name such as t or year, if there is one; "none" takes the rows as they stand. A line says what
+    is changed.
 
-    InputError with file and line for a value that is missing, and for a part too short for a window with its targets.
+    InputError with file and line for a value that is missing, and for a part too short for a window
+    with its targets.
     """
 
     def __init__(
@@ -183,7 +189,9 @@ class TimeSeries:
         return in_order(table, source, time) if time else table
 
     def time_column(self, file: TableFile, series: str) -> TimeColumn | None:
-        """Return the column that orders the rows: the run's, the one that is named, or one that looks like it."""
+        """Return the column that orders the rows: the run's, the one that is named, or one that
+        looks like it.
+        """
         if self.time == "none":
             return None
         sample = file.sample()

@@ -74,7 +74,9 @@ class Tokenizer:
                 yield ids
 
     def encode_one(self, text: str) -> tuple[NDArray[np.int32], list[str | None]]:
-        """Return the token numbers of one text, and for each of them its text where it is unknown, else None."""
+        """Return the token numbers of one text, and for each of them its text where it is unknown,
+        else None.
+        """
         (encoding,) = self.library.encode_batch([text], add_special_tokens=False)
         if not encoding.ids:
             return np.array([UNKNOWN], dtype=np.int32), [""]

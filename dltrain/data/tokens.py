@@ -191,11 +191,11 @@ def tokenized(
     trained: Tokenizer | None = None,
     what: str = "text",
 ) -> tuple[Tokenizer, list[Ragged], str]:
-    """All of the `corpora` as tokens, by the tokenizer of a run (`trained`) or else one that is trained on those that
-    `train_on` names; the tokenizer itself; and the digest of the corpora.
+    """All of the `corpora` as tokens, by the tokenizer of a run (`trained`) or else one that is
+    trained on those that `train_on` names; the tokenizer itself; and the digest of the corpora.
 
-    What was found before of the same content and settings is read from a folder in `root`, named by both. `what` names a
-    text in the line that is logged otherwise.
+    What was found before of the same content and settings is read from a folder in `root`, named by
+    both. `what` names a text in the line that is logged otherwise.
     """
     digest = hashlib.sha256()
     for corpus in corpora:

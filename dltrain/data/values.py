@@ -53,8 +53,8 @@ def canonical(text: str) -> str:
     """Return the one text that stands for every way to write the value `text`.
 
     Surrounding spaces go, an accent is part of its letter, "3.0", "+3" and "3e0" become "3", "1.50"
-    becomes "1.5", and a time of midnight and the zeros of a second's fraction go. Leading zeros stay:
-    "007" is a code, not 7.
+    becomes "1.5", and a time of midnight and the zeros of a second's fraction go. Leading zeros
+    stay: "007" is a code, not 7.
     """
     text = plain_letters(text)
     if not text or not (text[0].isdigit() or text[0] in "-+"):
@@ -80,8 +80,8 @@ def value_key(text: str) -> str:
 class KnownTexts:
     """Finds the position of a text among the `known` ones, however its value is written.
 
-    The exact text comes first, so known texts that differ only in their writing stay apart. Where the
-    known texts are true and false, 1 and 0 mean these, and the other way round.
+    The exact text comes first, so known texts that differ only in their writing stay apart. Where
+    the known texts are true and false, 1 and 0 mean these, and the other way round.
     """
 
     def __init__(self, known: Sequence[str]) -> None:
@@ -104,7 +104,9 @@ class KnownTexts:
 
 
 def missing_texts(added: Collection[object] = ()) -> frozenset[str]:
-    """Return the canonical texts that mean "no value" in every column, with those that a user `added`."""
+    """Return the canonical texts that mean "no value" in every column, with those that a user
+    `added`.
+    """
     return MISSING_WORDS | {canonical(_as_text(value)) for value in added}
 
 

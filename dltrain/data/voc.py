@@ -250,8 +250,9 @@ def stated_size(element: Element) -> tuple[int, int] | None:
 
 
 def box_of(element: Element, path: Path, labels: dict[str, int], problems: list[str]) -> Box | None:
-    """Return the box of an object, by the class number of each name; None for one that cannot be read, which is added to
-    `problems`."""
+    """Return the box of an object, by the class number of each name; None for one that cannot be
+    read, which is added to `problems`.
+    """
     at, name = f"{path}:{element.line}", element.value("name")
     if name not in labels:
         problems.append(f"{at}: there is no class {name!r}")

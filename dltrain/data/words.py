@@ -44,8 +44,9 @@ class Texts(Protocol):
 
 
 class WordFiles:
-    """Documents from `path`, here or in the data root: the texts of a folder and of those in it, a file each, or the lines
-    of a file."""
+    """Documents from `path`, here or in the data root: the texts of a folder and of those in it, a
+    file each, or the lines of a file.
+    """
 
     def __init__(self, root: Path, path: str | None = None, encoding: str | None = None) -> None:
         check_encoding(encoding)

@@ -215,7 +215,9 @@ def label_files(folder: Path, part: Part, stems: set[str]) -> dict[str, Path]:
 
 
 def boxes_of(path: Path, named: ClassNames, problems: list[str]) -> list[Box]:
-    """Return the boxes of a label file, one for each line; add lines that are not boxes to `problems`."""
+    """Return the boxes of a label file, one for each line; add lines that are not boxes to
+    `problems`.
+    """
     found = []
     for number, line in enumerate(read_text(path).splitlines(), 1):
         if not (words := words_of(line)):

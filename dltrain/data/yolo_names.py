@@ -94,7 +94,10 @@ def of_yaml(path: Path) -> ClassNames:
 
 
 def entries_of(root: yaml.Node | None, path: Path) -> dict[str, yaml.Node]:
-    """Return the values of a mapping by their keys. InputError, with the line, for a key that is there twice."""
+    """Return the values of a mapping by their keys.
+
+    InputError, with the line, for a key that is there twice.
+    """
     entries: dict[str, yaml.Node] = {}
     for key, value in root.value if isinstance(root, yaml.MappingNode) else ():
         if not isinstance(key, yaml.ScalarNode):

@@ -133,8 +133,9 @@ class FasterRCNN(nn.Module):
     width). The proposal network scores and moves them; the best `pre_nms` of a map, without those
     that overlap, at most `post_nms`, are proposals, whose regions `roi_size` x `roi_size` points of
     the map stand for (RoIAlign, He et al. 2017). Two dense layers of `head_size` name and move
-    these. The losses are of `rpn_batch` anchors and `box_batch` proposals an image, drawn again each
-    time (equation 1, for each of the two). Fewer are faster: on a CPU most of the time goes there.
+    these. The losses are of `rpn_batch` anchors and `box_batch` proposals an image, drawn again
+    each time (equation 1, for each of the two). Fewer are faster: on a CPU most of the time goes
+    there.
 
     The `small` backbone has a stage for each of `channels`, each of half the size of the one
     before: the last three and a pooled one are its maps. Others are torchvision's from random
@@ -222,8 +223,8 @@ class FasterRCNN(nn.Module):
         return backbone, anchors
 
     def forward(self, images: Tensor, targets: Tensor | None = None) -> tuple[dict[str, Tensor], Tensor]:
-        """Return losses (none without targets (B, M, 5)), and detections (B, D, 6); no detections in
-        training.
+        """Return losses (none without targets (B, M, 5)), and detections (B, D, 6); no detections
+        in training.
 
         A detection is x1, y1, x2, y2 in pixels, its score and its class number; the best come
         first, and padding has class -1.
@@ -246,8 +247,9 @@ class FasterRCNN(nn.Module):
         """Return the losses of both networks, from anchors and proposals that are drawn as in
         training.
 
-        Training takes means over what is drawn in a batch. Otherwise they are means over images, one
-        after the other, so that they and what is drawn do not depend on the size of the batches.
+        Training takes means over what is drawn in a batch. Otherwise they are means over images,
+        one after the other, so that they and what is drawn do not depend on the size of the
+        batches.
         """
         if self.training:
             return self.batch_losses(features, images, targets)

@@ -11,7 +11,9 @@ SHOWN_CLASSES = 3
 
 
 def sizes(data: Data) -> str:
-    """Return the number of samples of every split in words, with the rule by which a test split was made."""
+    """Return the number of samples of every split in words, with the rule by which a test split was
+    made.
+    """
     test = f"{data.test.samples:,} test" if data.test.samples else "no test"
     rule = data.test_rule() if data.test.samples and isinstance(data, MakesTestSplit) else ""
     made = f" ({rule})" if rule else ""
@@ -19,7 +21,9 @@ def sizes(data: Data) -> str:
 
 
 def empty_splits(data: Data, settings: Mapping[str, Any]) -> list[str]:
-    """Return a message for each held-out split that is empty although `settings` want one, and for untested classes."""
+    """Return a message for each held-out split that is empty although `settings` want one, and for
+    untested classes.
+    """
     messages = []
     if settings.get("val_fraction") and not data.val.samples:
         messages.append(
@@ -36,7 +40,9 @@ def empty_splits(data: Data, settings: Mapping[str, Any]) -> list[str]:
 
 
 def share_of_classes(data: Data) -> str:
-    """Return a clause that says how few samples a class has, where the splits are made of each class alike."""
+    """Return a clause that says how few samples a class has, where the splits are made of each
+    class alike.
+    """
     classes = data.spec.num_classes
     if classes < 2 or data.spec.boxes:
         return ""

@@ -103,7 +103,9 @@ class Autoencoding(Task):
         )
 
     def corrupted(self, images: Tensor, noise: Draw | None = None, mask: Draw | None = None) -> Tensor:
-        """Return what the encoder sees of `images`; without `noise` and `mask` the run's own generator draws it."""
+        """Return what the encoder sees of `images`; without `noise` and `mask` the run's own
+        generator draws it.
+        """
         if self.noise:
             noise = noise or normal(rng.torch_stream(STREAM, images.device))
             images = torch.add(images, noise(images.shape).to(images.device), alpha=self.noise)
@@ -113,7 +115,8 @@ class Autoencoding(Task):
         return images
 
     def objective(self, images: Tensor, codes: Tensor, draw: Draw | None = None) -> dict[str, Tensor]:
-        """Return the `loss`, and of a variational model its two terms, from what the encoder made of `images`.
+        """Return the `loss`, and of a variational model its two terms, from what the encoder made
+        of `images`.
 
         The codes of a variational model come from `draw`, without it from the run's own generator.
         """

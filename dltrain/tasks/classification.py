@@ -189,7 +189,9 @@ class Classification(Task):
         self.views = tuple(views)
 
     def explain(self, inputs: Tensor) -> Image:
-        """Return each image beside itself under the evidence for its predicted class: (B, 3, H, 2 W)."""
+        """Return each image beside itself under the evidence for its predicted class: (B, 3, H, 2
+        W).
+        """
         if not self.data.spec.is_image:
             raise ValueError("only images are explained: these inputs are none")
         pixels = colored(self._pixels(inputs))

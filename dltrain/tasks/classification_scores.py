@@ -1,4 +1,6 @@
-"""Scores of a classifier, gathered batch by batch: with many classes nothing of size classes x classes is kept."""
+"""Scores of a classifier, gathered batch by batch: with many classes nothing of size classes x
+classes is kept.
+"""
 
 from __future__ import annotations
 
@@ -26,11 +28,12 @@ RATES = (-0.02, 1.02)  # of both axes of a ROC curve, so that one along the bord
 class Scores:
     """The result of an evaluation over N samples of K classes.
 
-    `figures` are numbers by name. `confusion` (P, 3) has a row for each pair that occurs: true class, predicted class,
-    number of samples. `per_class` (K, 5) has the columns `metrics.PER_CLASS`, NaN where a class has no AUC. `curves`
-    (M, P) are the ROC curves of `curve_classes` (M,), at most `MAX_CURVES`, of more classes the worst; `mean_curve` (P,)
-    is the mean over `mean_classes` classes and `mean_auc` that of their areas. `note` says in one line what is
-    approximated; it is empty where all is exact.
+    `figures` are numbers by name. `confusion` (P, 3) has a row for each pair that occurs: true
+    class, predicted class, number of samples. `per_class` (K, 5) has the columns
+    `metrics.PER_CLASS`, NaN where a class has no AUC. `curves` (M, P) are the ROC curves of
+    `curve_classes` (M,), at most `MAX_CURVES`, of more classes the worst; `mean_curve` (P,) is the
+    mean over `mean_classes` classes and `mean_auc` that of their areas. `note` says in one line
+    what is approximated; it is empty where all is exact.
     """
 
     figures: dict[str, float]
@@ -47,10 +50,11 @@ class Scores:
 class ClassificationScores:
     """Gathers what the scores of a split need, a batch at a time.
 
-    Up to `MAX_DENSE_CLASSES` classes all logits are kept. With more classes, the predicted classes and top-k hits are
-    kept, from which accuracy, top-k accuracy, precision, recall and F1 follow exactly; and probabilities for the ROC
-    AUC: those of all classes while they are at most `KEPT_VALUES` numbers, else those of a random sample of the classes
-    (the same in every evaluation), halved until they fit. The AUC of each sampled class is exact. `keep_logits` keeps
+    Up to `MAX_DENSE_CLASSES` classes all logits are kept. With more classes, the predicted classes
+    and top-k hits are kept, from which accuracy, top-k accuracy, precision, recall and F1 follow
+    exactly; and probabilities for the ROC AUC: those of all classes while they are at most
+    `KEPT_VALUES` numbers, else those of a random sample of the classes (the same in every
+    evaluation), halved until they fit. The AUC of each sampled class is exact. `keep_logits` keeps
     all logits in any case, for metrics that need them.
     """
 
@@ -161,7 +165,9 @@ class ClassificationScores:
 
 
 def drawn_classes(auc: Tensor) -> Tensor:
-    """Return the classes whose ROC curves are drawn: all that have one, or of too many those of the lowest AUC (K,)."""
+    """Return the classes whose ROC curves are drawn: all that have one, or of too many those of the
+    lowest AUC (K,).
+    """
     known = auc.isfinite().nonzero().squeeze(1)
     if len(auc) <= MAX_CURVES:
         return known
@@ -169,11 +175,13 @@ def drawn_classes(auc: Tensor) -> Tensor:
 
 
 def areas_under_curves(parts: list[Tensor], targets: Tensor, classes: Tensor) -> Tensor:
-    """Return the exact area under the ROC curve (M,) of each of some classes (M,) against the rest, in doubles.
+    """Return the exact area under the ROC curve (M,) of each of some classes (M,) against the rest,
+    in doubles.
 
-    `parts` are the probabilities (B, M) of these classes in batches, `targets` (N,) the true classes of all samples. The
-    area is the share of pairs of a sample of the class and one of the rest in which the former has the higher probability;
-    equal ones count half (Hanley and McNeil 1982). It is NaN for a class without samples, or with nothing else.
+    `parts` are the probabilities (B, M) of these classes in batches, `targets` (N,) the true
+    classes of all samples. The area is the share of pairs of a sample of the class and one of the
+    rest in which the former has the higher probability; equal ones count half (Hanley and McNeil
+    1982). It is NaN for a class without samples, or with nothing else.
     """
     count = len(targets)
     column = places(targets, classes, int(max(targets.max(), classes.max())) + 1)
@@ -201,7 +209,9 @@ def areas_under_curves(parts: list[Tensor], targets: Tensor, classes: Tensor) ->
 
 
 def places(values: Tensor, among: Tensor, count: int) -> Tensor:
-    """Return where each of `values` (N,), numbers below `count`, stands in `among` (M,); -1 where it does not."""
+    """Return where each of `values` (N,), numbers below `count`, stands in `among` (M,); -1 where
+    it does not.
+    """
     table = torch.full((count,), -1)
     table[among] = torch.arange(len(among))
     return table[values]
@@ -214,7 +224,9 @@ def pairs_of(targets: Tensor, predictions: Tensor, num_classes: int) -> Tensor:
 
 
 def confusion_table(pairs: Tensor, names: tuple[str, ...]) -> Table:
-    """Return the confusion matrix as a table; of many classes that of those with the most mistakes and of all others."""
+    """Return the confusion matrix as a table; of many classes that of those with the most mistakes
+    and of all others.
+    """
     count = len(names)
     titles = ("true class", "predicted class")
     true, predicted, samples = pairs.unbind(dim=1)
@@ -242,7 +254,9 @@ def per_class_table(per_class: Tensor, names: tuple[str, ...]) -> Table:
 
 
 def roc_plot(scores: Scores, names: tuple[str, ...]) -> Plot:
-    """Return the ROC curves of the classes, or of many those of the lowest AUC, and the mean over classes."""
+    """Return the ROC curves of the classes, or of many those of the lowest AUC, and the mean over
+    classes.
+    """
     xs = metrics.false_positive_rates().tolist()
     lines = {}
     for k, curve in zip(scores.curve_classes.tolist(), scores.curves, strict=True):
@@ -271,7 +285,8 @@ def roc_plot(scores: Scores, names: tuple[str, ...]) -> Plot:
 class Ranking(Sequence[dict[str, Any]]):
     """The classes of one sample, the likeliest first: {"class": name, "probability": p}.
 
-    An entry is made when it is asked for: a list of all of 20,000 classes for each of many samples would fill the memory.
+    An entry is made when it is asked for: a list of all of 20,000 classes for each of many samples
+    would fill the memory.
     """
 
     def __init__(self, names: Sequence[str], classes: Tensor, probabilities: Tensor) -> None:

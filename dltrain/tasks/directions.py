@@ -22,7 +22,9 @@ class Directed(Protocol):
 
 
 def own_direction(metric: Callable[..., Any]) -> Direction | None:
-    """Return which way a metric of the user's own is better; None if it does not declare `higher_is_better`."""
+    """Return which way a metric of the user's own is better; None if it does not declare
+    `higher_is_better`.
+    """
     declared = metric.func if isinstance(metric, partial) else metric
     if not isinstance(declared, Directed) or declared.higher_is_better is None:
         return None
@@ -32,8 +34,8 @@ def own_direction(metric: Callable[..., Any]) -> Direction | None:
 def better(task: Task, watch: str, mode: Direction | None) -> Direction:
     """Return which way the watched metric of `task` is better: `mode`, or what the task declares.
 
-    Raises ValueError, with what to do, for a metric that the task does not have, and for one without a
-    better way.
+    Raises ValueError, with what to do, for a metric that the task does not have, and for one
+    without a better way.
     """
     if mode is not None or not watch:
         return mode or "max"

@@ -1,7 +1,9 @@
-"""What a convolutional network looks for, and where: its first filters, its feature maps, and HiResCAM.
+"""What a convolutional network looks for, and where: its first filters, its feature maps, and
+HiResCAM.
 
-It works on any network of convolutions, without knowing its layers by name, whether or not its parameters are frozen and
-gradients are switched off around it. It looks at the network in evaluation, and leaves it as it was.
+It works on any network of convolutions, without knowing its layers by name, whether or not its
+parameters are frozen and gradients are switched off around it. It looks at the network in
+evaluation, and leaves it as it was.
 """
 
 from __future__ import annotations
@@ -71,7 +73,8 @@ class Watched:
 
 
 def hires_cam(model: nn.Module, inputs: Tensor, classes: Tensor | None = None) -> Tensor:
-    """Return the evidence (B, H, W), in 0..1, at each place of images (B, C, H, W) for `classes` (B,).
+    """Return the evidence (B, H, W), in 0..1, at each place of images (B, C, H, W) for `classes`
+    (B,).
 
     Without `classes` it is that for the predicted class. The method is HiResCAM (Draelos and Carin
     2020, "Use HiResCAM instead of Grad-CAM for faithful explanations of convolutional neural
@@ -120,7 +123,8 @@ def stretched(pictures: Tensor) -> Tensor:
 
 
 def overlaid(pixels: Tensor, heat: Tensor) -> Tensor:
-    """Return images (B, 3, H, W) in 0..1 under their heat (B, H, W): blue is 0, then green, yellow, red is 1.
+    """Return images (B, 3, H, W) in 0..1 under their heat (B, H, W): blue is 0, then green, yellow,
+    red is 1.
 
     The colors make up `HEAT_SHARE` of each pixel.
     """
@@ -130,5 +134,7 @@ def overlaid(pixels: Tensor, heat: Tensor) -> Tensor:
 
 
 def colored(pixels: Tensor) -> Tensor:
-    """Return pictures (B, 3, H, W) of images of any number of channels: of others than three, the first as grey."""
+    """Return pictures (B, 3, H, W) of images of any number of channels: of others than three, the
+    first as grey.
+    """
     return pixels if pixels.shape[1] == 3 else pixels[:, :1].expand(-1, 3, -1, -1)

@@ -15,8 +15,8 @@ WORST = 20  # classes that are shown where not all are
 def worst_in(table: Table, score: str, support: str) -> Table:
     """Return a table of classes that names the worst of them, where they are too many to be shown.
 
-    The worst have the lowest value in the column `score`; of equal ones those come first that have more samples, which
-    the column `support` counts. A class without samples has no score.
+    The worst have the lowest value in the column `score`; of equal ones those come first that have
+    more samples, which the column `support` counts. A class without samples has no score.
     """
     if len(table.rows) <= MAX_WHOLE_TABLE:
         return table
@@ -25,7 +25,9 @@ def worst_in(table: Table, score: str, support: str) -> Table:
 
 
 def most_different(table: Table) -> Table:
-    """Return a table of classes with two columns that names those whose columns differ most, where not all can be shown."""
+    """Return a table of classes with two columns that names those whose columns differ most, where
+    not all can be shown.
+    """
     if len(table.rows) <= MAX_WHOLE_TABLE:
         return table
     difference = (table.values[:, 0] - table.values[:, 1]).abs()

@@ -1,4 +1,6 @@
-"""Noise of training, and of evaluations: there a sample gets the same noise whatever the size of its batch."""
+"""Noise of training, and of evaluations: there a sample gets the same noise whatever the size of
+its batch.
+"""
 
 from __future__ import annotations
 
@@ -26,8 +28,8 @@ def uniform(generator: torch.Generator) -> Draw:
 class InBlocks:
     """Draws for `BLOCK_ROWS` samples at once and hands that out row by row, all of one shape.
 
-    A generator gives other numbers where a batch is drawn in two calls, so evaluations with other batch
-    sizes would see other noise.
+    A generator gives other numbers where a batch is drawn in two calls, so evaluations with other
+    batch sizes would see other noise.
     """
 
     def __init__(self, draw: Draw) -> None:

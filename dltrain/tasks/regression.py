@@ -127,7 +127,9 @@ def directions(spec: Spec) -> dict[str, Direction | None]:
 
 
 def metric_name(target: str) -> str:
-    """Return the name of a target as it stands in the names of metrics, where a slash ends the split."""
+    """Return the name of a target as it stands in the names of metrics, where a slash ends the
+    split.
+    """
     return target.replace("/", "_")
 
 
@@ -158,14 +160,18 @@ def scores(model: nn.Module, loss: nn.Module, batches: Iterable[tuple[Tensor, Te
 
 
 def per_target(figures: dict[str, Tensor], names: tuple[str, ...]) -> Table:
-    """Return a table of the figures (T,) of many targets, of which a metric each would be thousands."""
+    """Return a table of the figures (T,) of many targets, of which a metric each would be
+    thousands.
+    """
     values = torch.stack([figures[name] for name in PER_TARGET], dim=1)
     worst = lowest(figures["r2"], torch.ones(len(names)))
     return Table(values, names, PER_TARGET, "target", "figure", worst=worst, rule="lowest r2")
 
 
 def picture(predictions: Tensor, targets: Tensor, name: str) -> Plot:
-    """Return predictions (N,) over the truth (N,) as points: at most `POINTS`, evenly from the least to the greatest."""
+    """Return predictions (N,) over the truth (N,) as points: at most `POINTS`, evenly from the
+    least to the greatest.
+    """
     order = targets.argsort()
     chosen = order[torch.linspace(0, len(order) - 1, min(POINTS, len(order))).round().long()]
     points = (targets[chosen].tolist(), predictions[chosen].tolist())

@@ -16,9 +16,9 @@ LEAST = 1e-6  # is added to every priority, so that all may be drawn
 class Replay:
     """The last `capacity` transitions as tensors, a column each; the oldest go first.
 
-    With a `priority` above 0 transition i is drawn in proportion to |error_i|^priority, and new ones at the largest so far
-    (Schaul et al. 2016, "Prioritized Experience Replay", equation 1); at 0 all alike. What is drawn comes from
-    a generator of the run's own.
+    With a `priority` above 0 transition i is drawn in proportion to |error_i|^priority, and new
+    ones at the largest so far (Schaul et al. 2016, "Prioritized Experience Replay", equation 1); at
+    0 all alike. What is drawn comes from a generator of the run's own.
     """
 
     def __init__(self, capacity: int, priority: float = 0.0) -> None:

@@ -17,7 +17,8 @@ from dltrain.types import AuxiliaryHeads, DataSplit
 def with_heads(
     loss: nn.Module, outputs: tuple[Tensor, ...], targets: Tensor, head_weight: float
 ) -> tuple[Tensor, Tensor | int]:
-    """Return the loss of a network's own outputs plus `head_weight` times that of each auxiliary head, and its weight.
+    """Return the loss of a network's own outputs plus `head_weight` times that of each auxiliary
+    head, and its weight.
 
     The first of `outputs` is the network's own; see `AuxiliaryHeads` and `training_mean`.
     """

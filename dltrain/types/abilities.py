@@ -58,7 +58,9 @@ class Answers(Protocol):
 
 @runtime_checkable
 class Headlines(Protocol):
-    """A task that says which of its figures a person should see, and what is not clear from their names."""
+    """A task that says which of its figures a person should see, and what is not clear from their
+    names.
+    """
 
     shown_as: Mapping[str, Sequence[str]]
     """By the name of a figure those that are shown in its place, {"mse": ("rmse", "r2")}."""
@@ -90,7 +92,9 @@ class Samples(Protocol):
     """A task that makes samples of its own: what `predict RUN --samples N` asks of it."""
 
     def sample(self, count: int) -> Tensor:
-        """Return images (count, C, H, W) in 0..1, drawn from the run's generators; ValueError where it cannot."""
+        """Return images (count, C, H, W) in 0..1, drawn from the run's generators; ValueError where
+        it cannot.
+        """
 
 
 @runtime_checkable
@@ -98,7 +102,8 @@ class Explains(Protocol):
     """A task that shows why it answers as it does: what `predict RUN IMAGE --explain` and the end of a run ask of it."""
 
     def explain(self, inputs: Tensor) -> Image:
-        """Return a picture (3, H', W') of each of the inputs (B, C, H, W), with a caption where there is more to say.
+        """Return a picture (3, H', W') of each of the inputs (B, C, H, W), with a caption where
+        there is more to say.
 
         ValueError where it cannot.
         """
@@ -161,12 +166,16 @@ class ReadsFiles(Protocol):
     """Data that is read from files which the user names."""
 
     def find_files(self) -> None:
-        """Raise ConfigError where no file is named and InputError where a named one is absent; read none of them."""
+        """Raise ConfigError where no file is named and InputError where a named one is absent; read
+        none of them.
+        """
 
 
 @runtime_checkable
 class Inspects(Protocol):
-    """Data that reports what it found in its files: what `check --data` shows beside the number of samples."""
+    """Data that reports what it found in its files: what `check --data` shows beside the number of
+    samples.
+    """
 
     def inspect(self) -> Sequence[Listing]:
         """Return the tables to show, in their order. The data is read by now."""
@@ -174,7 +183,9 @@ class Inspects(Protocol):
 
 @runtime_checkable
 class ReadForSpec(Protocol):
-    """Data that has to be read to know its `spec`: a command that asks for the spec may as well report what is in it."""
+    """Data that has to be read to know its `spec`: a command that asks for the spec may as well
+    report what is in it.
+    """
 
     spec_is_read: bool
 

@@ -177,7 +177,9 @@ class Continues(Protocol):
     """Data that can be read on in training as it was read before."""
 
     def continue_as(self, description: dict[str, Any]) -> None:
-        """Take over what was learned from the training data; unlike after `restore`, the splits stay what they were."""
+        """Take over what was learned from the training data; unlike after `restore`, the splits
+        stay what they were.
+        """
 
 
 @runtime_checkable

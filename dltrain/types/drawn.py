@@ -32,7 +32,9 @@ class Grid:
 
 @dataclass(frozen=True)
 class MarkedBox:
-    """A box to draw: corners x1, y1, x2, y2 in pixels of its picture, a text beside it, and whether it is scored."""
+    """A box to draw: corners x1, y1, x2, y2 in pixels of its picture, a text beside it, and whether
+    it is scored.
+    """
 
     corners: tuple[float, float, float, float]
     text: str
@@ -52,7 +54,8 @@ class Image:
     """Pictures (N, C, H, W) with values in 0..1, for callbacks to draw, and a caption each.
 
     `title` stands over all of them. Where colors stand for numbers, `scale` says what the lowest
-    (blue) and the highest (red) stand for. Of images with objects, `boxes` has those of each picture.
+    (blue) and the highest (red) stand for. Of images with objects, `boxes` has those of each
+    picture.
     """
 
     pixels: Tensor
@@ -92,9 +95,12 @@ class Plot:
 
 @dataclass(frozen=True)
 class Embedding:
-    """Vectors (N, D) for callbacks to draw as points, colored by their class numbers (N,) where there are names.
+    """Vectors (N, D) for callbacks to draw as points, colored by their class numbers (N,) where
+    there are names.
 
-    `rows` says what each vector is of, where that is to be looked at one by one: TensorBoard's projector shows it."""
+    `rows` says what each vector is of, where that is to be looked at one by one: TensorBoard's
+    projector shows it.
+    """
 
     vectors: Tensor
     labels: Tensor
@@ -104,11 +110,12 @@ class Embedding:
 
 @dataclass(frozen=True)
 class Table:
-    """Counts or figures with a name for each row and column, such as a confusion matrix (rows: truth).
+    """Counts or figures with a name for each row and column, such as a confusion matrix (rows:
+    truth).
 
-    `note` says what is shown where it is not everything. A table of many rows names the `worst` of them by their numbers,
-    the worst first, and the `rule` by which they are: pictures and screens show these alone.
-    Columns named in `plain` are not scores: their cells are not colored.
+    `note` says what is shown where it is not everything. A table of many rows names the `worst` of
+    them by their numbers, the worst first, and the `rule` by which they are: pictures and screens
+    show these alone. Columns named in `plain` are not scores: their cells are not colored.
     """
 
     values: Tensor
@@ -122,7 +129,9 @@ class Table:
     plain: tuple[str, ...] = ()
 
     def shown(self) -> Table:
-        """Return the table of the worst rows alone, with a note that says so; the table itself where none are named."""
+        """Return the table of the worst rows alone, with a note that says so; the table itself
+        where none are named.
+        """
         if not self.worst:
             return self
         what = {"class": "classes"}.get(self.row_title, f"{self.row_title}s")
@@ -133,8 +142,11 @@ class Table:
 
 @dataclass(frozen=True)
 class Listing:
-    """A table of words and numbers. `name` is an identifier, the key of the table in `--json`; each of the `rows` has a
-    cell for each of the `columns`, whose names are identifiers too."""
+    """A table of words and numbers.
+
+    `name` is an identifier, the key of the table in `--json`; each of the `rows` has a cell for
+    each of the `columns`, whose names are identifiers too.
+    """
 
     name: str
     columns: tuple[str, ...]

@@ -78,7 +78,9 @@ PAD, UNKNOWN, BEGIN, END = 0, 1, 2, 3
 
 @dataclass(frozen=True)
 class Names:
-    """Marks a text that names something of the user's, so that a name may look like a number: dataset.target=1."""
+    """Marks a text that names something of the user's, so that a name may look like a number:
+    dataset.target=1.
+    """
 
 
 ColumnName: TypeAlias = Annotated[str, Names()]

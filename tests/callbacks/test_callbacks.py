@@ -147,7 +147,9 @@ def test_a_run_that_has_reached_its_limit_makes_no_other_step(tmp_path: Path) ->
     ("every", "at"), [(1, [1, 2, 3, 4, 5, 6, 7, 8]), (2, [2, 4, 6, 8]), (3, [3, 4, 6, 8]), (9, [4, 8])]
 )
 def test_evaluate_every(every: int, at: list[int]) -> None:
-    """Evaluate every so many steps and at each epoch's end, once a step; the toy asserts that training mode returns."""
+    """Evaluate every so many steps and at each epoch's end, once a step; the toy asserts that
+    training mode returns.
+    """
     found: list[int] = []
 
     class Look(Callback):

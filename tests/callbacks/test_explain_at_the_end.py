@@ -65,7 +65,9 @@ def ended(task: Any, scores: dict[str, Any]) -> dict[str, Image]:
 
 
 def test_it_shows_the_worst_mistakes_as_the_network_got_them() -> None:
-    """Standardized, by averaged weights, in evaluation and without gradients; with the task's own words."""
+    """Standardized, by averaged weights, in evaluation and without gradients; with the task's own
+    words.
+    """
     task = Shown()
     shown = ended(task, SCORES)
     assert shown.keys() == {"explain/filters", "explain/mistakes"}

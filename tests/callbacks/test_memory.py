@@ -70,7 +70,9 @@ def test_the_line_that_helps(kind: str) -> None:
 @pytest.mark.parametrize("accumulate", [1, 3])
 @pytest.mark.parametrize("most", [9, 4, 2, 1])
 def test_halves_make_the_same_updates(most: int, accumulate: int) -> None:
-    """10 samples in 2, 4, 8 or 10 parts, some larger than others: weights, losses and counts as of whole batches."""
+    """10 samples in 2, 4, 8 or 10 parts, some larger than others: weights, losses and counts as of
+    whole batches.
+    """
     whole, parts = Large(SIZE, accumulate), Large(most, accumulate)
     fit(whole, halve=False)
     engine = fit(parts, halve=True)

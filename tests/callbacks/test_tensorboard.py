@@ -66,7 +66,9 @@ def test_tensorboard_has_everything(dltrain: Callable[..., Any]) -> None:
 
 
 def test_hparams_are_what_the_run_was_given_and_its_best_figure(dltrain: Callable[..., Any]) -> None:
-    """No targets, no callbacks, nothing that is the default; and TensorBoard finds the metrics by itself."""
+    """No targets, no callbacks, nothing that is the default; and TensorBoard finds the metrics by
+    itself.
+    """
     outcome = dltrain(*SMALL, "callbacks.progress=null", "optimizer.lr=0.001", "seed=3", "--json")
     found = hparams(loaded(Path(outcome.json["run"]) / "tensorboard"))
     assert found == {

@@ -35,7 +35,9 @@ def validations(outcome: Any) -> list[dict[str, Any]]:
 
 
 def test_a_last_batch_of_one_joins_the_batch_before_it(dltrain: Callable[..., Any]) -> None:
-    """144 samples in batches of 11 leave one sample: 13 batches, the last one of 12, and batch norm works."""
+    """144 samples in batches of 11 leave one sample: 13 batches, the last one of 12, and batch norm
+    works.
+    """
     outcome = dltrain(*TABLE, "dataset.batch_size=11", "model.norm=batch", "trainer.epochs=1", "--json")
     assert outcome.code == 0, outcome.err
     assert outcome.json["steps"] == 13
@@ -73,7 +75,9 @@ def test_one_image_is_enough_for_batch_norm_over_pixels(dltrain: Callable[..., A
     ],
 )
 def test_an_evaluation_that_ends_an_epoch_counts_once(stopping: tuple[str, ...], dltrain: Callable[..., Any]) -> None:
-    """An epoch has 3 steps, and so has an evaluation interval: the run is the same without the interval."""
+    """An epoch has 3 steps, and so has an evaluation interval: the run is the same without the
+    interval.
+    """
     common = (*TABLE, "dataset.batch_size=48", "trainer.epochs=6", "trainer.watch=val/loss", *stopping, "--json")
     alone = validations(dltrain(*common))
     within = validations(dltrain(*common, "trainer.evaluate_every=3"))
@@ -82,7 +86,9 @@ def test_an_evaluation_that_ends_an_epoch_counts_once(stopping: tuple[str, ...],
 
 
 def test_images_without_a_test_split_are_trained_on_as_other_data(dltrain: Callable[..., Any], tmp_path: Path) -> None:
-    """dataset.test_fraction=0 says that no test is wanted; `evaluate` says so, and what it can score."""
+    """dataset.test_fraction=0 says that no test is wanted; `evaluate` says so, and what it can
+    score.
+    """
     for name, value in (("dark", 10), ("light", 240)):
         folder = tmp_path / "images" / name
         folder.mkdir(parents=True)

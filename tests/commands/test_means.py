@@ -60,7 +60,9 @@ def test_class_weights_count_with_a_batch_size_of_one(dltrain: Callable[..., Any
 
 @pytest.mark.parametrize("balance", ["none", "weights", "focal"])
 def test_accumulated_batches_make_the_update_of_one_large_batch(balance: str, dltrain: Callable[..., Any]) -> None:
-    """Also at an epoch's end, where batches have other sizes: 144 samples are 4 x 32 + 16 and 2 x 64 + 16."""
+    """Also at an epoch's end, where batches have other sizes: 144 samples are 4 x 32 + 16 and 2 x
+    64 + 16.
+    """
     common = (*TABLE, *SGD, f"dataset.balance={balance}", "trainer.epochs=1")
     whole = last_weights(dltrain(*common, "dataset.batch_size=64"))
     small = last_weights(dltrain(*common, "dataset.batch_size=32", "trainer.accumulate=2"))
@@ -88,7 +90,9 @@ def test_accumulated_translations_are_a_mean_over_tokens(dltrain: Callable[..., 
 
 
 def test_a_batch_in_parts_makes_the_same_update(dltrain: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    """trainer.on_oom=halve under class weights, where every batch of more than 20 samples is too large."""
+    """trainer.on_oom=halve under class weights, where every batch of more than 20 samples is too
+    large.
+    """
     common = (*TABLE, *SGD, "dataset.balance=weights", "dataset.batch_size=50", "trainer.epochs=1")
     whole = last_weights(dltrain(*common))
     original = Stage.__getattribute__
@@ -112,7 +116,9 @@ def test_a_batch_in_parts_makes_the_same_update(dltrain: Callable[..., Any], mon
 
 
 def test_the_logged_training_loss_is_a_mean_over_samples(dltrain: Callable[..., Any]) -> None:
-    """With weights that do not move, the loss of an epoch of 100 and 44 samples is that of one of 144."""
+    """With weights that do not move, the loss of an epoch of 100 and 44 samples is that of one of
+    144.
+    """
     fixed = (*TABLE, "optimizer=sgd", "optimizer.lr=1e-12", "trainer.epochs=1", "trainer.log_every=1000", "--json")
     found = []
     for size in (100, 144):

@@ -239,7 +239,9 @@ def test_tensorboard_calls_a_job_by_what_was_varied(job: list[str], title: str) 
 
 
 def test_tensorboard_shows_the_jobs_of_a_sweep_by_what_was_varied(dltrain, tmp_path: Path) -> None:
-    """Runs are called by the folders of their events; in HParams what was swept comes first; a resume finds its folder."""
+    """Runs are called by the folders of their events; in HParams what was swept comes first; a
+    resume finds its folder.
+    """
     argv = (*TINY, "model=perceptron", "optimizer=sgd", "optimizer.lr=0.1,0.01", "trainer.epochs=1")
     outcome = dltrain("-m", *argv, "callbacks.progress=null", "callbacks.explain=null")
     assert outcome.code == 0, outcome.err
@@ -258,7 +260,9 @@ def test_tensorboard_shows_the_jobs_of_a_sweep_by_what_was_varied(dltrain, tmp_p
 
 
 def hparams_shown(folder: Path) -> list[tuple[str, bool]]:
-    """Name of each hyper-parameter, and whether it differs between runs, in the order in which TensorBoard shows them."""
+    """Name of each hyper-parameter, and whether it differs between runs, in the order in which
+    TensorBoard shows them.
+    """
     from tensorboard.backend.event_processing import data_provider, plugin_event_multiplexer
     from tensorboard.context import RequestContext
     from tensorboard.plugins.base_plugin import TBContext

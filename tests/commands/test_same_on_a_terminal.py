@@ -1,7 +1,9 @@
-"""A terminal changes nothing: every family of task logs the same there as in a pipe, killed and resumed there, to the byte.
+"""A terminal changes nothing: every family of task logs the same there as in a pipe, killed and
+resumed there, to the byte.
 
-The progress bar of a terminal is the only thing that acts there and not in a pipe. Here it draws from every global generator
-each time, as rich does when it is imported; `tests/faults/test_terminal.py` kills real processes on real terminals.
+The progress bar of a terminal is the only thing that acts there and not in a pipe. Here it draws
+from every global generator each time, as rich does when it is imported;
+`tests/faults/test_terminal.py` kills real processes on real terminals.
 """
 
 from __future__ import annotations

@@ -1,4 +1,6 @@
-"""Output that cannot be written ends in exit 2 and one line that names it, whatever command writes it."""
+"""Output that cannot be written ends in exit 2 and one line that names it, whatever command writes
+it.
+"""
 
 from __future__ import annotations
 
@@ -39,7 +41,9 @@ def run(trained: Path, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def read_only(run: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The run on a file system that nothing can be written to: modes do not stop root, so opening is what fails."""
+    """The run on a file system that nothing can be written to: modes do not stop root, so opening
+    is what fails.
+    """
     real_open, real_access = Path.open, os.access
 
     def refuse_writing(path: Path, mode: str = "r", *args: Any, **kwargs: Any) -> Any:

@@ -1,4 +1,6 @@
-"""Overrides mean what they mean in Hydra: its own code is the reference, over several hundred random draws."""
+"""Overrides mean what they mean in Hydra: its own code is the reference, over several hundred
+random draws.
+"""
 
 from __future__ import annotations
 
@@ -68,7 +70,10 @@ def base() -> Any:
 
 
 def hydra_values(base: Any, overrides: list[str]) -> dict[str, Any] | None:
-    """Return what Hydra makes of values; None where it refuses. All are typed with ++, which dltrain needs for no key."""
+    """Return what Hydra makes of values; None where it refuses.
+
+    All are typed with ++, which dltrain needs for no key.
+    """
     config = OmegaConf.create(OmegaConf.to_container(base))
     OmegaConf.set_struct(config, True)
     try:
@@ -93,7 +98,9 @@ def draw_values(draw: random.Random) -> list[str]:
 
 
 def test_values_are_set_as_hydra_sets_them(base: Any) -> None:
-    """Configurations are equal where both take the overrides; what only one takes is of a known kind."""
+    """Configurations are equal where both take the overrides; what only one takes is of a known
+    kind.
+    """
     draw = random.Random(0)
     equal = 0
     for _ in range(DRAWS):

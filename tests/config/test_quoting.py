@@ -1,4 +1,6 @@
-"""Names of files hold any character: what is to be typed for them is told, and is read as exactly that name."""
+"""Names of files hold any character: what is to be typed for them is told, and is read as exactly
+that name.
+"""
 
 from __future__ import annotations
 
@@ -72,7 +74,9 @@ def told(why: str) -> str:
     "name", ["my photos (1)", "a,b.csv", "it's", "{a}b", "[x", "x]y", "a(b", 'q"q', "a,(b=c", "(1)"]
 )
 def test_quoting_not_told(name: str, dltrain, tmp_path: Path) -> None:
-    """A path with , = ( ) [ ] ' is exit 2 with the form to type, wherever it is typed; and that form is the path."""
+    """A path with , = ( ) [ ] ' is exit 2 with the form to type, wherever it is typed; and that
+    form is the path.
+    """
     for words in COMMANDS if name == "my photos (1)" else [["check"], ["evaluate", "last"]]:
         outcome = dltrain(*words, f"paths.output={name}")
         if outcome.code == 3 and name == "a,b.csv":  # one text, where no sweep is possible
@@ -87,7 +91,9 @@ def test_quoting_not_told(name: str, dltrain, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["a\\,b", " a", "a ", "'a'", "x\\ y", "${x}", "a,b"])
 def test_a_file_that_exists_is_not_taken_for_another(name: str, tmp_path: Path) -> None:
-    """Hydra reads escapes, quotes and spaces at the ends: an existing file of the very name is meant."""
+    """Hydra reads escapes, quotes and spaces at the ends: an existing file of the very name is
+    meant.
+    """
     (tmp_path / name).touch()
     ((what, why),) = compose([f"paths.data={name}"]).problems
     assert what == f"paths.data={name}"
@@ -164,7 +170,9 @@ def targets_in(node: object) -> list[str]:
 
 
 def test_words_after_a_verb_are_read_as_they_are(dltrain, tmp_path: Path) -> None:
-    """RUN and INPUT have no grammar: names with = and quotes in them are names where there is such a file."""
+    """RUN and INPUT have no grammar: names with = and quotes in them are names where there is such
+    a file.
+    """
     folder = tmp_path / "out=1, it's (2)"
     folder.mkdir()
     for verb in ("evaluate", "resume", "predict"):

@@ -1,4 +1,6 @@
-"""The plan for each column of a table and for missing values: filled or left out, and logged in a line."""
+"""The plan for each column of a table and for missing values: filled or left out, and logged in a
+line.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +30,9 @@ def batches(split: Any) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def passengers(count: int = 200, name: str = "titanic.csv") -> str:
-    """A table with the structure of the passengers of the Titanic: sex decides, the rest is names and numbers."""
+    """A table with the structure of the passengers of the Titanic: sex decides, the rest is names
+    and numbers.
+    """
     draw = np.random.default_rng(0)
     rows = []
     for i in range(count):

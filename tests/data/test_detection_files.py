@@ -1,4 +1,6 @@
-"""Label files, annotations and class names as real programs write them: read rightly, or refused by file and line."""
+"""Label files, annotations and class names as real programs write them: read rightly, or refused by
+file and line.
+"""
 
 from __future__ import annotations
 
@@ -95,7 +97,9 @@ def test_names_that_cannot_be_used_are_refused_by_file_and_line(text: str | byte
 
 
 def test_names_of_several_files(caplog: pytest.LogCaptureFixture) -> None:
-    """Two .yaml files must agree; a .yaml file goes before classes.txt; LabelImg's classes.txt lies with the labels."""
+    """Two .yaml files must agree; a .yaml file goes before classes.txt; LabelImg's classes.txt lies
+    with the labels.
+    """
     yolo(names="names: [a, b]")
     write("y/more.yaml", "names: [b, a]")
     with pytest.raises(InputError, match=r"data\.yaml and .*more\.yaml have different names"):
@@ -135,7 +139,9 @@ def test_names_of_several_files(caplog: pytest.LogCaptureFixture) -> None:
 @pytest.mark.parametrize("end", ["", "\n", "\r\n", "\r\n\r\n"])
 @pytest.mark.parametrize("start", [b"", codecs.BOM_UTF8])
 def test_json_names_and_labels_a_line_is_read_however_it_is_written(line: str, end: str, start: bytes) -> None:
-    """A BOM in label files, class numbers such as 1.000e+00, tabs, CRLF, commas, and polygons around the object."""
+    """A BOM in label files, class numbers such as 1.000e+00, tabs, CRLF, commas, and polygons
+    around the object.
+    """
     targets = targets_of(yolo(start + (line + end).encode()))
     assert targets.tolist() == [[[10, 15, 30, 25, 1]]]
 
@@ -186,7 +192,9 @@ def test_label_files_belong_to_images_also_in_another_case(caplog: pytest.LogCap
 
 
 def test_parts_may_have_the_folders_of_images_and_labels_in_them(caplog: pytest.LogCaptureFixture) -> None:
-    """train/images and valid/images, as downloads often have them; an image without a label file is told."""
+    """train/images and valid/images, as downloads often have them; an image without a label file is
+    told.
+    """
     caplog.set_level("INFO")
     for name in ("train/images/0", "train/images/1", "valid/images/2", "more/images/3"):
         paint(f"y/{name}.png")
@@ -246,14 +254,18 @@ def thing(more: str = "", name: str = "thing", corners: tuple[float, ...] = (11,
     ],
 )
 def test_json_names_and_labels_a_voc_filename_is_found_however_it_is_written(filename: str, image: str) -> None:
-    """A filename without ending though JPEGImages/<stem>.jpg is there, with another ending or case, in a wrong folder,
-    with backslashes, or of an image that is not there."""
+    """A filename without ending though JPEGImages/<stem>.jpg is there, with another ending or case,
+    in a wrong folder, with backslashes, or of an image that is not there.
+    """
     paint(f"v/JPEGImages/{image}")
     assert targets_of(voc(thing(), filename=filename)).tolist() == [[[10, 15, 30, 25, 0]]]
 
 
 def test_a_filename_of_another_annotations_image(caplog: pytest.LogCaptureFixture) -> None:
-    """Copied annotations keep the filename: the image of their own name is right. A single one contradicts itself."""
+    """Copied annotations keep the filename: the image of their own name is right.
+
+    A single one contradicts itself.
+    """
     paint("v/JPEGImages/0.png")
     paint("v/JPEGImages/1.png")
     with pytest.raises(InputError, match=r"0\.xml:2: its filename is 1\.png, but 0\.png in JPEGImages"):
@@ -271,7 +283,9 @@ def test_a_filename_of_another_annotations_image(caplog: pytest.LogCaptureFixtur
 
 @pytest.mark.parametrize("mark", ["1", " 1 ", "true", "Yes"])
 def test_voc_difficult_counted(mark: str, caplog: pytest.LogCaptureFixture) -> None:
-    """Difficult objects are not counted as objects, and training leaves them out or, where it is told to, counts them."""
+    """Difficult objects are not counted as objects, and training leaves them out or, where it is
+    told to, counts them.
+    """
     caplog.set_level("INFO")
     paint("v/JPEGImages/0.png")
     objects = (thing(), thing(f"<difficult>{mark}</difficult>"), thing("<difficult>0</difficult>"))
@@ -334,7 +348,9 @@ def test_lists_of_voc_may_have_a_byte_order_mark_and_endings() -> None:
 
 
 def coco(*annotations: dict[str, Any], **content: Any) -> Detection:
-    """One image, of the id 3, and the categories 2, ant, and 9, cup; boxes are by default 10, 15, 30, 25 of cup."""
+    """One image, of the id 3, and the categories 2, ant, and 9, cup; boxes are by default 10, 15,
+    30, 25 of cup.
+    """
     paint("c/0.png")
     whole: dict[str, Any] = {
         "images": [{"id": 3, "file_name": "0.png"}],
@@ -359,7 +375,9 @@ def test_crowds_and_ignored_objects_of_coco_are_not_counted() -> None:
 
 
 def test_categories_of_coco_with_the_same_name() -> None:
-    """One of them is used: exports often have an unused one, of the id 0, which is called as the whole set."""
+    """One of them is used: exports often have an unused one, of the id 0, which is called as the
+    whole set.
+    """
     names = [{"id": 0, "name": "cup"}, {"id": 9, "name": "cup"}, {"id": 2, "name": "ant"}]
     data = coco({}, {"category_id": 2}, categories=names)
     assert data.spec.class_names == ("ant", "cup")
@@ -426,7 +444,9 @@ def test_flags_go_with_their_boxes_through_augmentation() -> None:
 
 
 def test_nothing_of_a_users_folder_is_ignored_without_a_word(caplog: pytest.LogCaptureFixture) -> None:
-    """Folders and images of no part, images without an annotation, annotations in folders below; .XML is read."""
+    """Folders and images of no part, images without an annotation, annotations in folders below;
+    .XML is read.
+    """
     paint("y/images/extra/1.png")
     paint("y/images/2.png")
     _ = yolo().spec

@@ -23,7 +23,9 @@ MANY = tuple(f"class {k}" for k in range(20_000))
     ids=["images", "table", "texts"],
 )
 def test_fake_data_does_not_grow_with_the_classes(data: Data) -> None:
-    """It had four samples of each: 80,000 images of 20,000 classes, of which `predict` makes some too."""
+    """It had four samples of each: 80,000 images of 20,000 classes, of which `predict` makes some
+    too.
+    """
     for split in (data.train, data.val, data.test):
         assert 0 < split.samples <= 4 * MAX_CLASSES
     assert data.spec.num_classes == 20_000

@@ -69,7 +69,9 @@ def test_validation_and_test_sets_that_are_absent_come_from_train() -> None:
 
 
 def test_classes_may_be_called_like_splits() -> None:
-    """`train` beside classes is one, and that is said; of `test` it is doubtful, so the user says it."""
+    """`train` beside classes is one, and that is said; of `test` it is doubtful, so the user says
+    it.
+    """
     lay(Path("vehicles"), ("train", "bus"))
     assert data("vehicles").spec.class_names == ("bus", "train")
     lay(Path("tests/runs"), ("test", "exam"))
@@ -87,7 +89,9 @@ def test_class_folders_called_by_numbers_can_be_named(dltrain: Callable[..., Any
 
 @pytest.mark.parametrize("memory", ["true", "false"])
 def test_split_folders_become_classes(memory: str, dltrain: Callable[..., Any]) -> None:
-    """train/<class>/ beside a flat test/: the classes are those of train, and a line says that test is left out."""
+    """train/<class>/ beside a flat test/: the classes are those of train, and a line says that test
+    is left out.
+    """
     lay(Path("flat/train"), ("cat", "dog", "owl"))
     Path("flat/test").mkdir()
     for i in range(5):
@@ -232,8 +236,10 @@ def test_another_folder_is_read_as_the_run_was_trained(memory: str, dltrain: Cal
 
 @pytest.mark.parametrize("memory", ["true", "false"])
 def test_evaluate_maps_classes_by_order(memory: str, dltrain: Callable[..., Any]) -> None:
-    """Images of other classes than the run's are refused by evaluate, predict and resume, whatever data set they are of:
-    their classes are not matched by the alphabet. The same classes in other words of their own are matched by name."""
+    """Images of other classes than the run's are refused by evaluate, predict and resume, whatever
+    data set they are of: their classes are not matched by the alphabet. The same classes in other
+    words of their own are matched by name.
+    """
     lay(Path("pets"), ("dog", "owl"), count=12)
     run = dltrain(*TRAIN, "trainer.epochs=2").json["run"]
     lay(Path("animaux"), ("chien", "hibou"), count=4)
@@ -254,7 +260,9 @@ def test_evaluate_maps_classes_by_order(memory: str, dltrain: Callable[..., Any]
 
 
 def test_named_image_sets_are_matched_by_the_names_of_their_classes() -> None:
-    """A set of the same names in another order has the run's numbers; one of other names is refused."""
+    """A set of the same names in another order has the run's numbers; one of other names is
+    refused.
+    """
     first = InMemory(Synthetic.like(Spec((1, 4, 4), ("a", "b", "c"), 30, 9)))
     for names, numbers in ((("c", "a", "b"), {0: 2, 1: 0, 2: 1}), (("b",), {0: 1})):
         source = Synthetic.like(Spec((1, 4, 4), names, 30, 9))

@@ -275,7 +275,9 @@ LAYOUTS: dict[str, tuple[tuple[str, ...], dict[str, list[str]], str]] = {
 
 @pytest.mark.parametrize("kind", LAYOUTS)
 def test_layouts(kind: str) -> None:
-    """Splits are splits or left out with a line; what is decided is said; nothing is said where nothing is."""
+    """Splits are splits or left out with a line; what is decided is said; nothing is said where
+    nothing is.
+    """
     files, expected, says = LAYOUTS[kind]
     path = tree(*files)
     assert found(path) == expected

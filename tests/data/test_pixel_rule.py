@@ -1,4 +1,6 @@
-"""Images of any depth and mode: their values become bytes by one rule for the whole set, which belongs to the run."""
+"""Images of any depth and mode: their values become bytes by one rule for the whole set, which
+belongs to the run.
+"""
 
 from __future__ import annotations
 
@@ -50,7 +52,9 @@ def png16(values: np.ndarray, color_type: int) -> bytes:
 
 
 def tiff_of(values: np.ndarray, sample_format: int, photometric: int = 1) -> bytes:
-    """A TIFF file of whole numbers or floats as PIL does not write them: (H, W) or (H, W, C), of either byte order."""
+    """A TIFF file of whole numbers or floats as PIL does not write them: (H, W) or (H, W, C), of
+    either byte order.
+    """
     channels = values.shape[2] if values.ndim == 3 else 1
     order = ">" if values.dtype.byteorder == ">" else "<"
     bits, content = values.dtype.itemsize * 8, values.tobytes()
@@ -116,7 +120,9 @@ COLORS: dict[str, bytes] = {
 
 @pytest.mark.parametrize("kind", [*GRAYS, *COLORS])
 def test_images_of_any_depth_are_those_of_8_bits(kind: str, tmp_path: Path) -> None:
-    """The same picture in any sample type, byte order and container: the same bytes within rounding."""
+    """The same picture in any sample type, byte order and container: the same bytes within
+    rounding.
+    """
     expected = COLOR if kind in COLORS else np.repeat(GRAY[..., None], 3, axis=2)
     (tmp_path / "x").write_bytes((GRAYS | COLORS)[kind])
     pixels = read_image(tmp_path / "x", (3, 8, 12)).permute(1, 2, 0).numpy().astype(int)
@@ -165,12 +171,16 @@ def test_modes_of_pil_that_are_no_plain_color(tmp_path: Path) -> None:
     ],
 )
 def test_ranges(low: float, high: float, kind: str, expected: tuple[float, float]) -> None:
-    """The usual range that the values fill, or their own: no more than a sixteenth of the levels is left out."""
+    """The usual range that the values fill, or their own: no more than a sixteenth of the levels is
+    left out.
+    """
     assert usual_range(low, high, kind) == expected
 
 
 def lay(root: str, make: Callable[[np.ndarray], bytes], count: int = 12, shift: float = 0.0) -> Path:
-    """Write `count` images of the classes left and right, bright on that side: `make` encodes values in 0..1."""
+    """Write `count` images of the classes left and right, bright on that side: `make` encodes
+    values in 0..1.
+    """
     draws = np.random.default_rng(3)
     for k, name in enumerate(("left", "right")):
         (folder := Path(root, name)).mkdir(parents=True, exist_ok=True)
@@ -193,8 +203,9 @@ TRAIN = ("dataset=image_folder", "dataset.channels=1", "model=mlp", "dataset.bat
 @pytest.mark.parametrize("memory", ["true", "false"])
 @pytest.mark.parametrize("kind", MAKERS)
 def test_images_become_black(kind: str, memory: str, dltrain: Callable[..., Any]) -> None:
-    """The classes of float, 16-bit and 32-bit images are told apart as those of 8 bits are; a line says by what range; and
-    evaluate and predict read them as training did."""
+    """The classes of float, 16-bit and 32-bit images are told apart as those of 8 bits are; a line
+    says by what range; and evaluate and predict read them as training did.
+    """
     path = lay("set", MAKERS[kind])
     outcome = dltrain(*TRAIN, "trainer.epochs=3", f"dataset.path={path}", f"dataset.memory={memory}")
     assert outcome.code == 0, outcome.err
@@ -209,7 +220,9 @@ def test_images_become_black(kind: str, memory: str, dltrain: Callable[..., Any]
 
 
 def test_the_range_is_the_sets_and_belongs_to_the_run() -> None:
-    """Dark images stay darker than bright ones; another folder and a file of its own are scaled as training was."""
+    """Dark images stay darker than bright ones; another folder and a file of its own are scaled as
+    training was.
+    """
     for memory in (True, False):
         lay("dark", MAKERS["16"], count=4)
         lay("dark", lambda v: tiff((v * 900).astype(np.uint16)), count=2)  # the set's highest values
@@ -227,7 +240,9 @@ def test_the_range_is_the_sets_and_belongs_to_the_run() -> None:
 
 @pytest.mark.parametrize("memory", [True, False])
 def test_images_of_fewer_bits_among_others_are_told(memory: bool, caplog: pytest.LogCaptureFixture) -> None:
-    """How many are nearly black in the range of the set; and in other data, in the range of the run."""
+    """How many are nearly black in the range of the set; and in other data, in the range of the
+    run.
+    """
 
     def sixteen(values: np.ndarray) -> bytes:
         return tiff((values * 65535 / values.max()).astype(np.uint16))
@@ -252,7 +267,9 @@ def test_images_of_fewer_bits_among_others_are_told(memory: bool, caplog: pytest
 def test_what_the_rule_would_clip_or_make_black_is_left_out_by_name_or_refused(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """Values that are not finite, far outside the run's range, or all in its lowest 256th; and how to say the range."""
+    """Values that are not finite, far outside the run's range, or all in its lowest 256th; and how
+    to say the range.
+    """
     lay("set", MAKERS["float"])
     broken = np.full((8, 8), np.nan, dtype=np.float32)
     Path("set/left/nan.tif").write_bytes(tiff(broken))
@@ -295,7 +312,9 @@ def drawing(ink: int) -> bytes:
     ("inks", "background"), [((0,), "white"), ((255,), "black"), ((0, 255), "gray"), ((90,), "black")]
 )
 def test_drawings_on_a_transparent_ground_are_seen(inks: tuple[int, ...], background: str, memory: bool) -> None:
-    """One background for the whole set: black, unless black strokes would vanish; the run keeps it for other images."""
+    """One background for the whole set: black, unless black strokes would vanish; the run keeps it
+    for other images.
+    """
     for i, name in enumerate(("a", "b")):
         (folder := Path("set", name)).mkdir(parents=True)
         for k in range(6):
@@ -322,7 +341,9 @@ def test_the_kept_survey_of_a_streamed_set_has_its_rule() -> None:
 
 
 def test_scenes_of_any_depth_are_scaled_by_one_rule() -> None:
-    """Images with boxes, too: float values are not black, the dark one stays dark, and the run keeps the range."""
+    """Images with boxes, too: float values are not black, the dark one stays dark, and the run
+    keeps the range.
+    """
     for kind, make in (("bytes", lambda v: tiff((v * 255).astype(np.uint8))), ("floats", MAKERS["float"])):
         for i, brightness in enumerate((1.0, 0.3)):
             for folder, name, content in (
@@ -346,7 +367,9 @@ def test_scenes_of_any_depth_are_scaled_by_one_rule() -> None:
 
 
 def test_runs_of_older_versions_read_images_as_they_did() -> None:
-    """Without a rule in the manifest: 16 bits lose their lower half, and transparency is over black."""
+    """Without a rule in the manifest: 16 bits lose their lower half, and transparency is over
+    black.
+    """
     lay("set", MAKERS["16"])
     made = data("set", channels=1, scaling="unit")
     old = {name: value for name, value in made.description().items() if name != "pixels"}

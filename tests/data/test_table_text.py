@@ -1,4 +1,6 @@
-"""The text of a table: its encoding, Excel's separator line, and a first line that names columns or does not."""
+"""The text of a table: its encoding, Excel's separator line, and a first line that names columns or
+does not.
+"""
 
 from __future__ import annotations
 
@@ -98,7 +100,9 @@ def test_a_larger_encoding_is_named_where_the_usual_one_lacks_a_character(
 
 
 def test_no_text_is_read_wrongly_without_a_word(caplog: pytest.LogCaptureFixture) -> None:
-    """UTF-8 under another name, a mark that says another encoding, latin-1 that is cp1252, UTF-16 without a mark."""
+    """UTF-8 under another name, a mark that says another encoding, latin-1 that is cp1252, UTF-16
+    without a mark.
+    """
     caplog.set_level(logging.WARNING, "dltrain")
     text = "x,grün\n"
     assert decode(text.encode(), "f.csv", "latin-1") == text
@@ -162,7 +166,9 @@ def test_the_separator_line_is_known_in_every_spelling(line: str) -> None:
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
 @pytest.mark.parametrize("separator", [";", "\t", ","])
 def test_quoting_not_told_sep(separator: str, encoding: str) -> None:
-    """Case quoting-not-told: sep=; in line 1 of an Excel csv, in every encoding; lines are still counted from it."""
+    """Case quoting-not-told: sep=; in line 1 of an Excel csv, in every encoding; lines are still
+    counted from it.
+    """
     lines = [f"sep={separator}", separator.join(["x", "city", "y"]), *rows(separator=separator)]
     data = Tabular(written(lines, encoding), "y")
     assert data.spec.feature_names[0] == "x"
@@ -241,7 +247,9 @@ def test_a_first_line_is_data_or_names(name: str) -> None:
 
 
 def test_a_headerless_table_loses_no_row(dltrain) -> None:
-    """Without a header the first row would be its names, also where the target's name is a number that stands there."""
+    """Without a header the first row would be its names, also where the target's name is a number
+    that stands there.
+    """
     lines = [f"{i % 7},{i / 4},{i % 2}" for i in range(2, 42)]
     written(lines)
     for target in ("2", "0.5"):

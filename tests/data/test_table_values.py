@@ -1,4 +1,6 @@
-"""How a table's values are read: numbers in other notations, missing values, labels, row numbers; alike in every command."""
+"""How a table's values are read: numbers in other notations, missing values, labels, row numbers;
+alike in every command.
+"""
 
 from __future__ import annotations
 
@@ -80,7 +82,9 @@ NOTATIONS: dict[str, Any] = {
 
 @pytest.mark.parametrize("notation", NOTATIONS)
 def test_numbers_in_another_notation_are_the_same_numbers(notation: str) -> None:
-    """The plain table and the other give the same inputs, also for a regression's target and for a series."""
+    """The plain table and the other give the same inputs, also for a regression's target and for a
+    series.
+    """
     values = draws()
     plain = Tabular(table("x;y", sides(values), "plain.csv"), "y", **ALL)
     other = Tabular(table("x;y", sides([NOTATIONS[notation](v) for v in values])), "y", **ALL)
@@ -182,7 +186,9 @@ def test_codes_that_hold_digits_stay_categories(texts: list[str]) -> None:
 
 
 def test_what_a_run_reads_later_is_in_the_notation_of_its_training_table() -> None:
-    """The description keeps how each column was read, through JSON; a description without it knows plain numbers."""
+    """The description keeps how each column was read, through JSON; a description without it knows
+    plain numbers.
+    """
     values = draws()
     rows = [f"{grouped(v, '.', ',')};{grouped(v, ',', '.')};{'ab'[i % 2]}" for i, v in enumerate(values)]
     trained = Tabular(table("x;z;y", rows), "y", **ALL)
@@ -235,7 +241,9 @@ def test_a_missing_word_is_a_label_where_the_target_is_a_category() -> None:
 
 
 def test_a_finished_run_leaves_out_the_same_rows_without_a_label() -> None:
-    """A dash among labels that are numbers means that there is none, also when the labels are known."""
+    """A dash among labels that are numbers means that there is none, also when the labels are
+    known.
+    """
     path = table("x,y", [f"{i},{'-' if i == 7 else i % 2 + 1}" for i in range(60)])
     trained = Tabular(path, "y", missing="drop", **ALL)
     assert trained.spec.class_names == ("1", "2")
@@ -326,7 +334,9 @@ SAME: dict[str, tuple[list[Any], list[str]]] = {
 
 @pytest.mark.parametrize("kind", SAME)
 def test_every_format_and_every_command_reads_a_value_alike(kind: str) -> None:
-    """Training, evaluation and prediction, from csv and from Parquet, and dictionary-encoded Parquet."""
+    """Training, evaluation and prediction, from csv and from Parquet, and dictionary-encoded
+    Parquet.
+    """
     typed, texts = SAME[kind]
     y = ["a", "b"] * 30
     table("c,y", [f"{texts[i % 3]},{y[i]}" for i in range(60)])
@@ -368,7 +378,9 @@ def test_numbers_of_every_type_are_predicted_from_as_they_were_trained_on() -> N
 
 
 def test_a_run_of_an_older_version_reads_its_categories_and_classes_as_before() -> None:
-    """Its texts were those of the file, with spaces and words for missing; its numbers were merged labels."""
+    """Its texts were those of the file, with spaces and words for missing; its numbers were merged
+    labels.
+    """
     rows = [f"{('NA', ' a', 'b')[i % 3]},{('007', '7', '8')[i % 3]}" for i in range(60)]
     trained = Tabular(table("c,y", rows), "y", categorical=("c",), missing="error", **ALL)
     description = json.loads(json.dumps(trained.description()))
@@ -510,7 +522,9 @@ def test_durations_are_seconds_in_whatever_unit_a_file_stores_them() -> None:
 
 
 def test_training_goes_on_with_what_the_run_learned_of_its_table(dltrain, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A resume keeps the encoder of the run, also of an older version's, and the splits; unless settings change."""
+    """A resume keeps the encoder of the run, also of an older version's, and the splits; unless
+    settings change.
+    """
     path = table("c,x,y", [f"{('NA', ' a', 'b')[i % 3]},{i},{'pq'[i % 2]}" for i in range(60)])
     fresh = Tabular(path, "y", missing="error")
     description = json.loads(json.dumps(fresh.description()))

@@ -1,4 +1,6 @@
-"""Text files in other encodings than UTF-8, for every set that reads texts, in training and in prediction."""
+"""Text files in other encodings than UTF-8, for every set that reads texts, in training and in
+prediction.
+"""
 
 from __future__ import annotations
 

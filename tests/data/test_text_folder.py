@@ -1,4 +1,6 @@
-"""Folders of texts: what is read whatever its ending, what is left out with a line, splits by their usual names."""
+"""Folders of texts: what is read whatever its ending, what is left out with a line, splits by their
+usual names.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +36,9 @@ def data(path: Path | str, **more: Any) -> TextFiles:
 
 
 def test_text_folder_loses_classes(dltrain: Callable[..., Any]) -> None:
-    """Four class folders, c with .TXT and d with .md files: four classes, all texts are read, and a line says of what."""
+    """Four class folders, c with .TXT and d with .md files: four classes, all texts are read, and a
+    line says of what.
+    """
     lay("ending", endings=".txt,.txt,.TXT,.md")
     chosen = (
         "dataset=text_files",
@@ -91,7 +95,9 @@ def test_what_is_no_text_is_left_out_with_a_line_or_refused(caplog: pytest.LogCa
 
 
 def test_split_folders_and_unlabeled_texts_are_no_classes(caplog: pytest.LogCaptureFixture) -> None:
-    """aclImdb as it is unpacked: unsup is left out with a line; valid/ is read; a flat test folder is left out."""
+    """aclImdb as it is unpacked: unsup is left out with a line; valid/ is read; a flat test folder
+    is left out.
+    """
     lay("aclImdb/train", "ab")
     lay("aclImdb/test", "ab", count=4)
     lay("aclImdb/Valid", "b", count=3)
@@ -161,7 +167,9 @@ def test_running_text_for_testing_is_not_trained_on(names: tuple[str, ...], capl
 
 
 def test_all_of_other_texts_are_for_testing(dltrain: Callable[..., Any]) -> None:
-    """Other images are treated alike; a test set of theirs goes first, and the run's own texts are split as they were."""
+    """Other images are treated alike; a test set of theirs goes first, and the run's own texts are
+    split as they were.
+    """
     chosen = (
         "dataset=text_files",
         "dataset.path=texts",

@@ -1,4 +1,6 @@
-"""Labels of texts are compared as those of tables are: spaces around them do not count, one value is one class."""
+"""Labels of texts are compared as those of tables are: spaces around them do not count, one value
+is one class.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""The order of a series' rows: by dates in every notation, backwards, mixed up, twice, with gaps, and in the future."""
+"""The order of a series' rows: by dates in every notation, backwards, mixed up, twice, with gaps,
+and in the future.
+"""
 
 from __future__ import annotations
 
@@ -149,7 +151,9 @@ def test_runs_of_before_take_rows_as_they_stand() -> None:
 
 
 def test_a_resume_goes_on_with_the_order_of_the_run(dltrain) -> None:
-    """Also where the run is of a version that knew of no order, and where training goes on with more rows."""
+    """Also where the run is of a version that knew of no order, and where training goes on with
+    more rows.
+    """
     settings = (
         "dataset.path=series.csv",
         "dataset.column=x",

@@ -294,7 +294,9 @@ def ignore_hangup(seconds: float) -> None:
 
 
 def careless_library() -> None:
-    """Something writes to the descriptors of standard output and error at every batch, whatever they are."""
+    """Something writes to the descriptors of standard output and error at every batch, whatever
+    they are.
+    """
 
     def write(engine: Engine) -> None:
         for descriptor in (1, 2):
@@ -307,7 +309,9 @@ def careless_library() -> None:
 
 
 def killed_with_bar(step: int) -> None:
-    """Import the bar's library as a new process does, and `kill -9` when the batch after so many steps begins."""
+    """Import the bar's library as a new process does, and `kill -9` when the batch after so many
+    steps begins.
+    """
     for name in [name for name in sys.modules if name.partition(".")[0] == "rich"]:
         del sys.modules[name]
 

@@ -87,10 +87,11 @@ class Server:
     def start(
         self, cwd: Path, *argv: str, aim: str = "", screen: str = "", closed: tuple[int, ...] = (), **settings: Any
     ) -> Process:
-        """`dltrain ARGV` in `cwd` (made if it is not there), with a function of aims.py called with `settings` before.
+        """`dltrain ARGV` in `cwd` (made if it is not there), with a function of aims.py called with
+        `settings` before.
 
-        Output goes into a file, or to the device `screen`; a terminal becomes the process's own. `closed` are descriptors
-        that it begins without.
+        Output goes into a file, or to the device `screen`; a terminal becomes the process's own.
+        `closed` are descriptors that it begins without.
         """
         cwd.mkdir(parents=True, exist_ok=True)
         out = Path(screen) if screen else cwd / f"output-{time.monotonic_ns()}.txt"

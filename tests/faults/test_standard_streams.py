@@ -1,4 +1,6 @@
-"""A screen that cannot be written, or is not there, costs messages; training ends as it does with one."""
+"""A screen that cannot be written, or is not there, costs messages; training ends as it does with
+one.
+"""
 
 from __future__ import annotations
 
@@ -58,7 +60,9 @@ def test_no_standard_stream(closed: tuple[int, ...], server: Server, whole: Whol
 
 
 def test_a_terminal_that_is_gone(server: Server, whole: Whole, tmp_path: Path, terminal: tuple[int, str]) -> None:
-    """With the hangup ignored, as nohup does, training goes on after the terminal was closed, bar and all."""
+    """With the hangup ignored, as nohup does, training goes on after the terminal was closed, bar
+    and all.
+    """
     reader, device = terminal
     settings = (*SETTINGS, "callbacks.progress.refresh=0.001")
     process = server.start(tmp_path, *settings, screen=device, aim="ignore_hangup", seconds=0.01)
@@ -68,7 +72,9 @@ def test_a_terminal_that_is_gone(server: Server, whole: Whole, tmp_path: Path, t
 
 
 def test_a_hangup_saves_and_ends(server: Server, whole: Whole, tmp_path: Path, terminal: tuple[int, str]) -> None:
-    """The terminal of a run is closed: it ends at its step, and a resume is the run that was never interrupted."""
+    """The terminal of a run is closed: it ends at its step, and a resume is the run that was never
+    interrupted.
+    """
     reader, device = terminal
     process = server.start(tmp_path, *SETTINGS, screen=device, aim="slow", seconds=0.01)
     read_until(reader, b"train 1/4")

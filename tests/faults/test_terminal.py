@@ -1,4 +1,6 @@
-"""Runs that are killed and resumed on a terminal end as one in a pipe does, to the byte, whatever is imported there."""
+"""Runs that are killed and resumed on a terminal end as one in a pipe does, to the byte, whatever
+is imported there.
+"""
 
 from __future__ import annotations
 

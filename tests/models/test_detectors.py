@@ -138,7 +138,9 @@ def test_regions_that_pool_nothing_and_images_that_are_too_small_are_refused() -
 
 @pytest.mark.parametrize("flag", [DIFFICULT, CROWD])
 def test_an_object_that_does_not_count_is_neither_object_nor_background(flag: float) -> None:
-    """No anchor and no proposal in it is drawn; one that is of an object which counts is drawn as without it."""
+    """No anchor and no proposal in it is drawn; one that is of an object which counts is drawn as
+    without it.
+    """
     region, other = [8.0, 8, 40, 40], [44.0, 4, 60, 20]
     with_both = truth_of(torch.tensor([[*region, 1, flag], [*other, 2, COUNTED], [0, 0, 0, 0, -1, 0]]))
     assert (with_both["boxes"].tolist(), with_both["labels"].tolist()) == ([other], [3])

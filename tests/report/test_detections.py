@@ -1,4 +1,6 @@
-"""Boxes and texts in pictures: where they stand, their colors, and how large they are in TensorBoard."""
+"""Boxes and texts in pictures: where they stand, their colors, and how large they are in
+TensorBoard.
+"""
 
 from __future__ import annotations
 

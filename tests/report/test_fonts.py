@@ -1,4 +1,6 @@
-"""Text in pictures: every script is either drawn or spelled, and the two sides of an arrow keep their places."""
+"""Text in pictures: every script is either drawn or spelled, and the two sides of an arrow keep
+their places.
+"""
 
 from __future__ import annotations
 

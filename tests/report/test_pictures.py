@@ -1,4 +1,6 @@
-"""Pictures: of the right size, with text that can be read in TensorBoard, values colored and written in."""
+"""Pictures: of the right size, with text that can be read in TensorBoard, values colored and
+written in.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +25,9 @@ def blank_runs(ink: np.ndarray) -> list[int]:
 
 @pytest.mark.parametrize("side", [1, 8, 28, 32, 84, 100, 300])
 def test_the_gaps_between_images_are_the_same_across_and_down(side: int) -> None:
-    """Also for images of a side of which no multiple is the wished one, such as a GAN's of 28 pixels."""
+    """Also for images of a side of which no multiple is the wished one, such as a GAN's of 28
+    pixels.
+    """
     pixels = grid(torch.zeros(9, 1, side, side), columns=3)
     ink = (pixels < 128).all(axis=2)
     assert blank_runs(ink.any(axis=0)) == blank_runs(ink.any(axis=1)) == [4, 4]
@@ -60,7 +64,9 @@ def caption_rows(pixels: Pixels, image_side: int) -> np.ndarray:
 
 @pytest.mark.parametrize("side", [8, 28, 200])
 def test_captions_can_be_read_where_tensorboard_shows_them(side: int) -> None:
-    """A digit is 7 pixels high or more in a picture that is made 350 pixels wide, and stands off the image."""
+    """A digit is 7 pixels high or more in a picture that is made 350 pixels wide, and stands off
+    the image.
+    """
     pixels = grid(torch.ones(8, 1, side, side), ["8 → 4"] * 8)
     shown = {8: 80, 28: 84, 200: 200}[side]
     rows = caption_rows(pixels, shown)
@@ -147,7 +153,9 @@ def test_counts_of_another_kind_have_no_errors() -> None:
 
 
 def test_scores_are_colored_and_support_is_not() -> None:
-    """Scores in 0..1 by themselves, others by the share of the column's highest; what is not known is white."""
+    """Scores in 0..1 by themselves, others by the share of the column's highest; what is not known
+    is white.
+    """
     values = torch.tensor([[0.5, 4000.0, 4000.0], [1.0, 1000.0, 1000.0], [math.nan, 0.0, math.inf]])
     found = cells(Table(values, ("a", "b", "c"), ("f1", "error", "support"), plain=("support",)))
     assert found[1][0] == found[0][1] == (33, 78, 190)
@@ -178,7 +186,9 @@ def test_numbers_stand_in_the_middle_of_their_cells(count: int) -> None:
     ("rows", "columns"), [(1, 1), (2, 2), (10, 10), (40, 5), (100, 100), (100, 5), (1000, 5), (150, 150), (5, 300)]
 )
 def test_a_table_of_any_size_is_drawn(rows: int, columns: int) -> None:
-    """Names get the room that they need, also in other scripts, and are left out where there is none."""
+    """Names get the room that they need, also in other scripts, and are left out where there is
+    none.
+    """
     names = [f"{word} {i}" for i in range(max(rows, columns)) for word in [("猫", "a long name of a class")[i % 2]]]
     pixels = heat_map(Table(torch.ones(rows, columns), tuple(names[:rows]), tuple(names[:columns]), "class", "score"))
     assert pixels.dtype == np.uint8

@@ -89,7 +89,9 @@ def test_a_legend_names_many_lines_below_the_diagram_and_the_first_of_very_many(
 
 
 def test_names_are_shown_as_they_are(axes: list[Any]) -> None:
-    """No mathematics between dollars, no name left out for how it begins, no missing glyph, no cut end."""
+    """No mathematics between dollars, no name left out for how it begins, no missing glyph, no cut
+    end.
+    """
     names = ["$x_1$", "$broken", "_background", "猫", "قط", f"{'long ' * 20}(AUC 0.998)"]
     assert plot(Plot(dict.fromkeys(names, (XS, XS)), "a $ b $", "$", "_")).any()
     shown = legend(axes[0])
@@ -101,7 +103,9 @@ def test_names_are_shown_as_they_are(axes: list[Any]) -> None:
 
 @pytest.mark.parametrize("size", [1, 2, 5])
 def test_vectors_are_points_colored_by_class(size: int) -> None:
-    """Far apart along one direction, classes lie on either side; of more than two numbers the two that vary most count."""
+    """Far apart along one direction, classes lie on either side; of more than two numbers the two
+    that vary most count.
+    """
     labels = torch.arange(40) % 2
     vectors = torch.randn(40, size, generator=torch.Generator().manual_seed(0)) * 0.5
     vectors[:, -1] += 10.0 * labels

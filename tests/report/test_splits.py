@@ -1,4 +1,6 @@
-"""Messages about splits: the rule by which a test split was made, one that is empty, and classes that it lacks."""
+"""Messages about splits: the rule by which a test split was made, one that is empty, and classes
+that it lacks.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Pictures of a classifier's evaluation: captions, ROC curves with their areas, tables with missing scores."""
+"""Pictures of a classifier's evaluation: captions, ROC curves with their areas, tables with missing
+scores.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Scores of many classes: exact figures, a bounded memory, and tables of the worst classes that say so."""
+"""Scores of many classes: exact figures, a bounded memory, and tables of the worst classes that say
+so.
+"""
 
 from __future__ import annotations
 
@@ -37,7 +39,9 @@ def gathered(logits: Tensor, targets: Tensor, batch: int = 64) -> Classification
 
 
 def samples(count: int, classes: int, levels: int | None = None) -> tuple[Tensor, Tensor]:
-    """Logits that are right more often than not, with few different values where there are `levels`."""
+    """Logits that are right more often than not, with few different values where there are
+    `levels`.
+    """
     generator = torch.Generator().manual_seed(count)
     targets = torch.randint(0, classes, (count,), generator=generator)
     logits = torch.randn(count, classes, generator=generator)
@@ -58,7 +62,9 @@ def both_ways(monkeypatch: pytest.MonkeyPatch, logits: Tensor, targets: Tensor) 
 def test_figures_of_many_classes_are_those_of_few(
     count: int, classes: int, levels: int | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Also where many probabilities are equal, or all (`levels` of 0.1), and for classes without samples."""
+    """Also where many probabilities are equal, or all (`levels` of 0.1), and for classes without
+    samples.
+    """
     dense, streamed = both_ways(monkeypatch, *samples(count, classes, levels))
     assert streamed.figures.keys() == dense.figures.keys()
     assert streamed.figures.get("auroc") == pytest.approx(dense.figures.get("auroc"), abs=1e-6)
@@ -80,7 +86,9 @@ def test_up_to_the_threshold_figures_are_bit_for_bit_those_of_all_logits() -> No
 
 
 def test_an_auc_over_a_sample_of_the_classes_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The probabilities that are kept stay within their bound; each class that is left has its exact AUC."""
+    """The probabilities that are kept stay within their bound; each class that is left has its
+    exact AUC.
+    """
     logits, targets = samples(300, 40)
     dense = gathered(logits, targets).compute()
     monkeypatch.setattr(module, "MAX_DENSE_CLASSES", 2)

@@ -102,7 +102,9 @@ THERE = (20.0, 20.0, 40.0, 40.0)
 
 @pytest.mark.parametrize("flag", [DIFFICULT, TRAINED])
 def test_a_difficult_object_is_neither_missed_nor_are_detections_of_it_wrong(flag: float) -> None:
-    """The rule of Pascal VOC: however often it is detected, by the overlap that is asked for; also where it is trained on."""
+    """The rule of Pascal VOC: however often it is detected, by the overlap that is asked for; also
+    where it is trained on.
+    """
     truth = [flagged((*HERE, 0), (*THERE, flag))]
     right = (*HERE, 0.5, 0.0)
     missed = average_precision([torch.tensor([right])], truth, 1)
@@ -147,8 +149,10 @@ def overlap_of(one: list[float], other: list[float]) -> float:
 
 
 def by_hand(found: list[Tensor], truth: list[Tensor], least: float) -> float:
-    """Return the AP of one class: detections from the best on take the free object that they overlap most; what takes none
-    is wrong, unless it overlaps a difficult object; the highest precision from each of 101 recalls on."""
+    """Return the AP of one class: detections from the best on take the free object that they
+    overlap most; what takes none is wrong, unless it overlaps a difficult object; the highest
+    precision from each of 101 recalls on.
+    """
     taken: set[tuple[int, int]] = set()
     judged: list[bool] = []
     rows = [(i, row) for i, rows in enumerate(found) for row in rows.tolist()]
@@ -327,8 +331,9 @@ def write_yolo(folder: str, names: str, labels: tuple[int, ...]) -> None:
 
 
 def test_a_run_takes_other_data_by_the_names_of_its_classes(dltrain) -> None:
-    """In another order they are matched, also of a part of them; one that the run does not know, also in another case, is
-    refused by name. Of other data all images are scored."""
+    """In another order they are matched, also of a part of them; one that the run does not know,
+    also in another case, is refused by name. Of other data all images are scored.
+    """
     write_yolo("one", "[yes, no]", (0, 1, 0, 1, 0))
     outcome = dltrain(*FEW, "dataset.path=one", "--json")
     assert outcome.code == 0, outcome.err

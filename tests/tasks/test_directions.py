@@ -21,7 +21,9 @@ BOOK = "It was the best of times, it was the worst of times, it was the age of w
 
 
 def watched_values(outcome: Any, metric: str) -> tuple[list[float], float]:
-    """Return the values of a metric in all evaluations of a run, and the one of its best checkpoint."""
+    """Return the values of a metric in all evaluations of a run, and the one of its best
+    checkpoint.
+    """
     assert outcome.code == 0, outcome.err
     folder = Path(outcome.json["run"])
     records = map(json.loads, (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines())
@@ -97,7 +99,9 @@ def test_a_metric_without_a_direction_is_refused_before_training(
 
 
 def test_metrics_of_the_users_own_declare_it() -> None:
-    """They have `higher_is_better`, as those of torchmetrics do; also a function with arguments set beforehand."""
+    """They have `higher_is_better`, as those of torchmetrics do; also a function with arguments set
+    beforehand.
+    """
 
     def error(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         return logits.sum()

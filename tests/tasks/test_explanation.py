@@ -1,4 +1,6 @@
-"""HiResCAM against its equations, on any network and in any mode; filters and maps; views at test time."""
+"""HiResCAM against its equations, on any network and in any mode; filters and maps; views at test
+time.
+"""
 
 from __future__ import annotations
 
@@ -48,7 +50,9 @@ def test_hires_cam_is_grad_cam_where_a_network_ends_in_the_average_of_each_map()
 
 
 def test_weights_of_both_signs_over_the_places_do_not_cancel() -> None:
-    """A head over all places: the mean of its weights is below 0, so Grad-CAM finds nothing for a sure prediction."""
+    """A head over all places: the mean of its weights is below 0, so Grad-CAM finds nothing for a
+    sure prediction.
+    """
     maps = nn.Conv2d(1, 1, 1, bias=False)
     head = nn.Linear(4, 2, bias=False)
     nn.init.ones_(maps.weight)

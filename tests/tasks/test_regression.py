@@ -203,7 +203,9 @@ def test_a_task_watches_its_own_metric_unless_the_user_names_one(overrides: list
 
 @pytest.mark.parametrize(("trainer", "way"), [(Trainer(), "min"), (Trainer(mode="max"), "max")])
 def test_a_task_says_which_way_its_own_metric_is_better(trainer: Trainer, way: str, monkeypatch) -> None:
-    """A task of the user's own declares it by a default of its argument `mode`, which trainer.mode overrides."""
+    """A task of the user's own declares it by a default of its argument `mode`, which trainer.mode
+    overrides.
+    """
 
     class Mine(Task):
         def __init__(self, watch: str = "val/steps", mode: str = "min") -> None:

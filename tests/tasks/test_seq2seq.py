@@ -148,8 +148,11 @@ def test_bleu_of_a_perfect_corpus_is_100_at_any_length(texts: list[str]) -> None
 
 
 def test_bleu_of_texts_shorter_than_four_words_counts_the_n_grams_that_they_have() -> None:
-    """Two words at most: 3 of 4 single words are right, and 1 of 2 pairs. As soon as one reference has four words, all
-    n-grams count, as sacrebleu has it, so short translations of long texts get no more than before."""
+    """Two words at most: 3 of 4 single words are right, and 1 of 2 pairs.
+
+    As soon as one reference has four words, all n-grams count, as sacrebleu has it, so short
+    translations of long texts get no more than before.
+    """
     found = overlap(["a b", "c x"], ["a b", "c d"])
     assert found["bleu"] == pytest.approx(100 * (3 / 4 * 1 / 2) ** 0.5)
     assert overlap(["x", "y"], ["a", "b c"])["bleu"] == 0
