@@ -131,11 +131,12 @@ class Checkpoint(Callback):
         self.wait()
         if self.place(engine) == self.saved:
             return
-        saving = self.saving(engine, ("best", "last") if self.improved else ("last",))
+        points = ("best", "last") if self.improved else ("last",)
         if self.improved:
             self.held = None  # this one is better
         self.improved = False
-        self.finish()
+        self.finish()  # a held state of the same step takes its name first
+        saving = self.saving(engine, points)
         self.begun, self.newest = time.perf_counter(), saving.place
         self.write(saving)
 

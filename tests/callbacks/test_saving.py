@@ -141,6 +141,22 @@ def test_the_best_is_pointed_at_before_the_last(tmp_path: Path, monkeypatch: pyt
     assert pointed == ["best", "last"]
 
 
+def test_a_held_state_does_not_take_the_name_of_a_later_one_of_its_step(tmp_path: Path) -> None:
+    """The last step is evaluated, an incomplete accumulation window then changes the weights, and both are saved."""
+    saver = Checkpoint(Store(tmp_path))
+
+    class Hold(Callback):
+        def step_end(self, engine: Engine) -> None:
+            if engine.step == 2:
+                saver.improved = True
+                saver.save_or_hold(engine, due=False)
+
+    Engine([saver, Hold()]).fit(Counting((1, 2, None)))
+    found = [Store(tmp_path).read(pointer) for pointer in ("best", "last")]
+    places = [(state["step"], state["settled"]) for _, state in filter(None, found)]
+    assert places == [(2, False), (2, True)]
+
+
 @pytest.mark.usefixtures("save_every_epoch")
 def test_saving_goes_on_beside_the_training(tmp_path: Path) -> None:
     """Checkpoints of a whole run: the newest two, all of them whole."""
