@@ -29,8 +29,8 @@ def find_files(data: Data) -> None:
 def report_data(data: Data, settings: Mapping[str, Any]) -> dict[str, Any]:
     """Read `data` as training does, print what is in it, and return the same for --json.
 
-    `settings` are those of the data set: what they want of splits that are empty is said. Raises
-    what training would raise: InputError for files that cannot be used.
+    `settings` are those of the data set: a line names each split that they ask for and that is
+    empty. Raises what training would raise: InputError for files that cannot be used.
     """
     with collected_lines() as lines:
         find_files(data)

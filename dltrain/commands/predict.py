@@ -111,7 +111,7 @@ def predict(options: Options) -> None:
         }
     )
     if out is not None and answers:
-        log.info(f"{out}: {answers:,} rows")
+        log.info(f"{out}: {answers:,} row{'' if answers == 1 else 's'}")
     if problems:
         unread = "1 input" if len(problems) == 1 else f"{len(problems):,} inputs"
         raise InputError(f"{unread} could not be read; {answers:,} answered")

@@ -165,7 +165,7 @@ def warn_of_missing_labels(path: Path, labels: Sequence[str]) -> None:
     """Say which labels mean "no value" in a table: here they are classes."""
     for label, count in sorted(Counter(labels).items()):
         if label in MISSING_WORDS:
-            log.warning(f"{path}: {label!r}, which {count:,} texts have for a label, is a class, not a missing label")
+            log.warning(f"{path}: the label {label!r} ({count:,} times) is a class here, not a missing label")
 
 
 class TextFiles(Text):

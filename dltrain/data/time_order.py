@@ -184,7 +184,8 @@ def _sorted(table: Table, name: str, times: NDArray[np.float64], written: bool) 
     if (order == np.arange(len(order))[::-1]).all():
         what = "the rows go backwards in time"
     else:
-        what = f"{int((np.diff(times) < 0).sum()):,} rows are not in the order of time"
+        count = int((np.diff(times) < 0).sum())
+        what = f"{count:,} row{' is' if count == 1 else 's are'} not in the order of time"
     log.warning(f"{table.where(first + 1)}: {what} by column '{name}' ({moments}): they are sorted by it; {HELP}")
     return order
 

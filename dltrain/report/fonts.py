@@ -21,7 +21,7 @@ log = logging.getLogger("dltrain")
 SUFFIXES = (".ttf", ".ttc", ".otf")
 MAX_FONT_FILES = 3000  # that are searched for a glyph
 PREFERRED = ("cjk", "wqy", "wenquan", "pingfang", "hiragino", "yugoth", "msyh", "malgun", "noto")
-NAMED_BY = ("LETTER ", "SYLLABLE ")  # what follows in a character's name is how it is said
+NAMED_BY = ("LETTER ", "SYLLABLE ")  # before the sound in a character's name
 RIGHT_TO_LEFT = ("R", "AL")
 TRIED_SIZES = (11, 23)  # pixels, which a font has to come in
 INVISIBLE = ("Cc", "Cf")  # categories: control and format characters
@@ -93,7 +93,7 @@ def face_of(character: str) -> Path | None:
 def drawable(text: str) -> str:
     """Return `text` with every character that no font has replaced by its name.
 
-    Syllables and letters become how they are said, symbols their name between colons, other
+    Syllables and letters become their sound, symbols their name between colons, other
     characters their code point. The first of them is reported in the log.
     """
     shown = []

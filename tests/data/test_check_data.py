@@ -21,7 +21,7 @@ ABSENT = {
 
 @pytest.mark.parametrize("dataset", ABSENT)
 def test_check_says_that_no_file_is_named_or_that_it_is_absent(dataset: str, dltrain: Callable[..., Any]) -> None:
-    """Exit 2 where none is named, exit 3 where it is not there, as in training."""
+    """Exit 2 if no file is named, exit 3 if a named one is absent, as in training."""
     unset, gone = ABSENT[dataset]
     outcome = dltrain("check", f"dataset={dataset}")
     assert (outcome.code, unset in outcome.err) == (2, True), outcome.err

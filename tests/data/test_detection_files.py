@@ -412,7 +412,7 @@ def test_images_of_coco_are_found_however_they_are_named(name: str) -> None:
 
 
 def test_images_of_the_same_name_in_two_folders() -> None:
-    """They are told apart by their folder, also with backslashes; without it none is chosen."""
+    """They are told apart by their folder, also with backslashes; without it no file is chosen."""
     images = [{"id": 3, "file_name": "a\\1.png"}, {"id": 4, "file_name": "b\\1.png"}]
     for folder in ("a", "b"):
         paint(f"c/{folder}/1.png")

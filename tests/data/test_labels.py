@@ -1,4 +1,4 @@
-"""Targets of tables with many classes: how many may be, and what is said of nearly as many as rows."""
+"""Targets of tables with many classes: how many may be, and messages for nearly as many as rows."""
 
 from __future__ import annotations
 

@@ -46,4 +46,4 @@ def test_other_files_may_write_a_label_otherwise() -> None:
 def test_a_label_that_means_no_value_in_tables_is_told(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING):
         assert TextFiles(Path(), labelled(["NA", "a", "b"] * 4)).class_names == ("NA", "a", "b")
-    assert "texts.csv: 'NA', which 4 texts have for a label, is a class" in caplog.text
+    assert "texts.csv: the label 'NA' (4 times) is a class here" in caplog.text

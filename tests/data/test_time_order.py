@@ -50,7 +50,7 @@ FORMS = ["%Y-%m-%d", "%d.%m.%Y", "%m/%d/%Y", "%d/%m/%Y", "%b %d, %Y", "%d-%b-%y"
 def test_rows_are_put_into_the_order_of_time(form: str, order: list[int], caplog: pytest.LogCaptureFixture) -> None:
     assert values_of(written(days(form), order)) == list(range(COUNT))
     (told,) = caplog.messages
-    what = "the rows go backwards in time" if order is BACKWARDS else "rows are not in the order of time"
+    what = "the rows go backwards in time" if order is BACKWARDS else "not in the order of time"
     assert what in told
     assert "series.csv:" in told
     assert "dataset.time=none takes the rows as they stand" in told

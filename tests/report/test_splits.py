@@ -113,7 +113,7 @@ def test_nothing_is_said_of_a_test_set_that_the_data_comes_with() -> None:
 
 @pytest.mark.parametrize("family", ["table", "texts", "series", "pairs", "words", "boxes"])
 def test_no_test_no_word(family: str) -> None:
-    """Too few samples for a test or a validation split are said, by the key."""
+    """A message names the key where there are too few samples for a test or a validation split."""
     wanted = {"test_fraction": 0.1, "val_fraction": 0.1}
     messages = empty_splits(FAMILIES[family][0](4, **wanted), wanted)
     assert [message.split(" leaves no")[0] for message in messages] == [
