@@ -51,6 +51,8 @@ NUMERIC_SHARE = 0.8  # of a column's values are numbers: the others are mistakes
 MAX_PLACEHOLDERS = 3
 MAX_PLACEHOLDERS_AMONG_MOST = 10
 MIN_DISTINCT_NUMBERS = 20  # beside which so few texts are placeholders
+MAX_UNITS = 3  # of a column of numbers
+NO_UNITS = frozenset({"am", "pm", "st", "nd", "rd", "th"})  # stand behind numbers, but measure nothing
 # A number with a sign or a note that a reader of texts cannot drop: <0.5, ~12, 7*, 1,234[1], 3 (estimated).
 QUALIFIED = r"^(?:[<>≤≥~≈±]=? ?[-+]?[0-9.,]+|[-+]?[0-9][0-9.,' ]*(?:[*†‡^]+|\[[^\]]*\]|\([^)]*\)))$"
 NUMBER = r"^\s*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\s*$"
@@ -165,12 +167,25 @@ class ColumnReader:
             None if gone or not digits else split_number(text)
             for text, gone, digits in zip(texts.to_pylist(), absent, with_digits, strict=True)
         ]
+        if not sure and (positions := _of_other_measures(written, absent)):
+            raise InputError(
+                self.other_measure(name, codes, [texts[position].as_py() for position in positions], positions)
+            )
         written = _with_one_measure(written, sure)
         is_number = np.array([number is not None for number in written], dtype=bool)
         is_number |= _mask(pc.match_substring_regex(trimmed, QUALIFIED))
         if not sure and not _mostly_numbers(is_number, absent, counts):
             return None
         return _WrittenColumn(self, name, texts, codes, written, absent).read(sure, known)
+
+    def other_measure(self, name: str, codes: NDArray[np.int64], texts: Sequence[str], positions: Sequence[int]) -> str:
+        """Return the message for two `texts` in different units, at these `positions` of the distinct ones."""
+        rows = [int((codes == position).argmax()) for position in positions]
+        (first, one), (second, other) = sorted(zip(rows, texts, strict=True))
+        return (
+            f"{self.where(second)}: {other!r} in column '{name}' is in another unit than {one!r} ({self.where(first)}): "
+            f"write all in one unit, or {setting('dataset.categorical', [name])} takes the column for a category"
+        )
 
     def parse(self, text: str, known: NumberFormat) -> tuple[float, str]:
         """Return the number that one text says, NaN if it says "no value", and what is wrong with
@@ -348,6 +363,27 @@ class _WrittenColumn:
             f"{self._at(position)} is no number in the notation of this column ({notations}); dataset.decimal and "
             "dataset.thousands say how a file writes its numbers"
         )
+
+
+def _of_other_measures(written: Sequence[WrittenNumber | None], absent: NDArray[np.bool_]) -> tuple[int, int] | None:
+    """Return two positions of numbers in different units, such as kg and lbs; None where a column is not of such numbers.
+
+    Its texts are numbers with two or three units of at least two letters each, and too many to be categories.
+    """
+    if any(number is None and not gone for number, gone in zip(written, absent, strict=True)):
+        return None
+    first: dict[str, int] = {}
+    for position, number in enumerate(written):
+        if number is not None:
+            first.setdefault(number.measure, position)
+    units = [unit for unit in first if unit]
+    if not 2 <= len(units) <= MAX_UNITS or any(len(unit) < 2 or unit.lower() in NO_UNITS for unit in units):
+        return None
+    if measure_of([number for number in written if number is not None]) is not None:
+        return None
+    if sum(number is not None for number in written) <= MIN_DISTINCT_NUMBERS:
+        return None
+    return first[units[0]], first[units[1]]
 
 
 def _with_one_measure(written: Sequence[WrittenNumber | None], sure: bool) -> list[WrittenNumber | None]:

@@ -58,12 +58,13 @@ class NumberFormat:
     def parse(self, text: str) -> float | None:
         """Return the number that `text` says in this notation; None where it says none.
 
-        A percent sign must be there exactly when the column has it; a currency may be left out.
+        A percent sign must be there exactly when the column has it, but for 0; a currency may be left out.
         """
         written = split_number(text)
         if written is None:
             return None
-        if written.unit != self.unit and (written.unit or self.unit == PERCENT):
+        is_zero = not written.digits.strip("0.,")
+        if written.unit != self.unit and (written.unit or (self.unit == PERCENT and not is_zero)):
             return None
         if written.measure and self.measure != SCALED and written.measure != self.measure:
             return None

@@ -90,6 +90,8 @@ def test_what_stays_open_or_contradicts_itself_is_not_guessed() -> None:
 def test_a_percent_sign_must_be_there_when_the_column_has_it() -> None:
     assert NumberFormat(unit="%").parse("45%") == 45
     assert NumberFormat(unit="%").parse("0.45") is None
+    assert NumberFormat(unit="%").parse("0") == 0
+    assert NumberFormat(unit="%", decimal=",").parse("0,00") == 0
     assert NumberFormat().parse("45%") is None
     assert NumberFormat(unit="$").parse("5") == 5
     assert NumberFormat(unit="$").parse("€5") is None

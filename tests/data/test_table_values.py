@@ -7,6 +7,7 @@ from __future__ import annotations
 import datetime
 import json
 import random
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -161,6 +162,24 @@ def test_a_placeholder_among_numbers_is_refused_until_a_key_says_what_it_is() ->
 def test_numbers_with_a_note_are_refused_rather_than_made_categories(text: str) -> None:
     values = [f"{i}.5" if i % 3 else text.replace("7", str(i)) for i in range(90)]
     assert "is no number; dataset.missing_values=[" in refusal(table("x;y", sides(values)), "y")
+
+
+@pytest.mark.parametrize("units", [("GB", "MB"), ("kmpl", "km/kg"), ("million", "billion"), ("km", "mi", "ft")])
+def test_numbers_in_several_units_are_refused_rather_than_made_categories(units: tuple[str, ...]) -> None:
+    values = [f"{i}.5 {units[i % len(units)]}" for i in range(60)]
+    message = refusal(table("x;y", sides(values)), "y")
+    assert (
+        f"table.csv:3: '1.5 {units[1]}' in column 'x' is in another unit than '0.5 {units[0]}' (table.csv:2)" in message
+    )
+    assert "dataset.categorical=[x]" in message
+    few = [f"{1 + i % 4} {units[i % len(units)]}" for i in range(60)]
+    assert Tabular(table("x;y", sides(few)), "y", **ALL).encoder.categories
+
+
+@pytest.mark.parametrize("marks", ["AB", ("am", "pm"), ("st", "nd")])
+def test_places_and_hours_are_no_numbers_of_several_units(marks: Sequence[str]) -> None:
+    values = [f"{i % 26} {marks[i % len(marks)]}" for i in range(120)]
+    assert Tabular(table("x;y", sides(values)), "y", **ALL).encoder.categories
 
 
 def test_a_column_of_few_words_and_many_numbers_is_one_of_numbers() -> None:
