@@ -274,9 +274,7 @@ class _Checker:
                 what = self.composed.typed.get(source, f"{source}=[{regularizer}]")
                 self.problems.append((what, f"{regularizer} needs a {destination}; {group}={option} has none"))
         loss = locate(self.config["loss"][TARGET], self.plugins)
-        if under(loss.__module__, ["torch"]) and self.config["loss"].get("reduction", "mean") != "mean":
-            why = "the loss has to be the mean over a batch: training and evaluation average it over batches"
-            self.report("loss.reduction", self.config["loss"]["reduction"], f"{why}; leave it out")
+        self.loss_reduction(loss)
         mixers = self.mixers()
         if mixers and not getattr(loss, "soft_targets", True):
             why = f"{mixers[0]} mixes targets into shares of the classes; this loss takes none: loss=cross_entropy does"
@@ -291,6 +289,13 @@ class _Checker:
         for key, text in self.config["expect"].items():
             if not _is_claim(text):
                 self.report(f"expect.{key}", text, 'expected a comparison with a number, such as ">=0.99"')
+
+    def loss_reduction(self, loss: Any) -> None:
+        """Report a loss of torch's that is not the mean over a batch."""
+        reduction = self.config["loss"].get("reduction", "mean")
+        if under(loss.__module__, ["torch"]) and reduction != "mean":
+            why = "the loss has to be the mean over a batch: training and evaluation average it over batches"
+            self.report("loss.reduction", reduction, f"{why}; leave it out")
 
     def choices_that_need_the_end(self) -> list[str]:
         """What plans over the whole run: a choice whose class says so, and a warm-up that is a share of the run."""

@@ -74,8 +74,8 @@ def _fitted(image: Image.Image, shape: tuple[int, ...]) -> Tensor:
 
 @dataclass
 class Odd:
-    """Of images that were read by their index: why some are none, and the values of those that a
-    rule does not know.
+    """The images that could not be read, with the reason, and the values of those that a rule does
+    not know, both by index.
     """
 
     why: dict[int, str] = field(default_factory=dict)

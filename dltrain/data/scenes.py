@@ -77,7 +77,7 @@ class Scene:
 
 @dataclass(frozen=True)
 class Listing:
-    """What the files of a set describe: the classes, and the scenes of each part that it has
+    """The content of a set's files: the classes, and the scenes of each part that it has
     (train, perhaps val and test).
 
     `problems` are boxes that could not be read as such.

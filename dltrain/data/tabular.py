@@ -66,7 +66,7 @@ class Loaded:
 
 @dataclass(frozen=True)
 class Known:
-    """What is known of a table before it is read: the columns, how targets are written, and their
+    """Knowledge of a table before it is read: the columns, how targets are written, and their
     classes.
     """
 

@@ -234,7 +234,7 @@ def heat_map(table: Table) -> Pixels:
 
 @dataclass(frozen=True)
 class TableLayout:
-    """Where the parts of a drawn table are, in pixels: its cells begin at `left` and `top`."""
+    """The places of the parts of a drawn table, in pixels: its cells begin at `left` and `top`."""
 
     width: int  # of a cell
     height: int  # of a cell

@@ -1,5 +1,4 @@
-"""What a convolutional network looks for, and where: its first filters, its feature maps, and
-HiResCAM.
+"""Pictures that explain a convolutional network: its first filters, its feature maps, and HiResCAM.
 
 It works on any network of convolutions, without knowing its layers by name, whether or not its
 parameters are frozen and gradients are switched off around it. It looks at the network in
