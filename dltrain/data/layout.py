@@ -28,6 +28,11 @@ IMAGE_ENDINGS = (
     *(".apng", ".bmp", ".gif", ".j2c", ".j2k", ".jfif", ".jp2", ".jpc", ".jpe", ".jpeg", ".jpf"),
     *(".jpg", ".jpx", ".pbm", ".pfm", ".pgm", ".png", ".pnm", ".ppm", ".tif", ".tiff", ".webp"),
 )
+# Names of folders, by their letters, for the two parts of data for segmentation or detection.
+IMAGE_PARTS = frozenset(["image", "images", "img", "imgs", "jpegimages", "photos"])
+ANNOTATION_PARTS = frozenset(
+    ["mask", "masks", "label", "labels", "annotation", "annotations", "gt", "groundtruth", "segmentation", "trimaps"]
+)
 
 
 @dataclass
@@ -84,7 +89,26 @@ def arrange(path: Path, classes: Sequence[str] | None = None, known: Sequence[st
     absent = set(classes or ()).difference(*layout.parts.values())
     if absent:
         raise InputError(f"{root} has no folder of dataset.classes={shown_names(sorted(absent))}")
+    if classes is None:
+        refuse_annotations(layout)
     return layout
+
+
+def refuse_annotations(layout: Layout) -> None:
+    """Raise InputError where the classes are called images and masks, labels or the like: data of
+    another task.
+    """
+    for split, place in layout.places.items():
+        folders = layout.parts.get(split, {})
+        images = [name for name in folders if letters_of(name) in IMAGE_PARTS]
+        annotations = [name for name in folders if letters_of(name) in ANNOTATION_PARTS]
+        if images and annotations and len(images) + len(annotations) == len(folders):
+            within = folders[images[0]][0]
+            alone = f"; for the images alone: {setting('dataset.path', shown(within))}" if is_nested(within) else ""
+            raise InputError(
+                f"{place}: {shown_names(list(folders))} look like images and their annotations, not like classes; "
+                f"expected {EXPECTED}{alone}. To say which folders are classes: {overrule(list(folders))}"
+            )
 
 
 # The data set's own folder ----------------------------------------------------------------------------------------

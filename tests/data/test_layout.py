@@ -304,6 +304,12 @@ def test_layouts(kind: str) -> None:
         (("test/a/1.png", "test/b/1.png", "cat/1.png", "dog/1.png"), "no training set with the classes in it"),
         (("x/train/a/1.png", "x/test/a/1.png", "y/train/a/1.png", "y/test/a/1.png"), "several data sets in it, x, y"),
         (("cat/train/1.png", "dog/1.png"), "cat has a training set in it and dog has none"),
+        (("images/1.png", "masks/1.png"), r"images, masks look like images and their annotations, not like classes"),
+        (
+            ("train/images/1.png", "train/labels/1.txt", "test/images/1.png"),
+            r"d/train: images, labels look like images",
+        ),
+        (("Images/cat/1.png", "Images/dog/1.png", "Annotations/cat/1.xml"), r"images alone: dataset.path=\S*d/Images"),
         (("1.png", "2.png"), r"no folders in it, but 2 files \(2 .png\)"),
     ],
     ids=str,
