@@ -267,7 +267,8 @@ class TableFile:
                 kinds |= dict.fromkeys(suspects, texts)  # to see what in them is no number
         table = table.unify_dictionaries()
         columns = [self.reader.column(name, table.column(name), request) for name in names]
-        self.check_points(delimiter, columns, head[0])
+        if all(request.format_of(name) is None for name in names):  # else a run knows how its numbers are written
+            self.check_points(delimiter, columns, head)
         return columns
 
     def looks_plain(self, name: str, sample: Sequence[str], request: Request) -> bool:
@@ -280,21 +281,24 @@ class TableFile:
             return False
         return known in (None, PLAIN) and all(v.strip() in missing or re.match(NUMBER, v) for v in sample)
 
-    def check_points(self, delimiter: str, columns: Sequence[Column], header: Sequence[str]) -> None:
-        """Raise InputError for a column whose points may separate thousands, where another column
-        has decimal commas.
+    def check_points(self, delimiter: str, columns: Sequence[Column], head: Sequence[Sequence[str]]) -> None:
+        """Refuse a column whose points may separate thousands, where the file may have decimal commas.
+
+        Another column has them; or semicolons separate the fields, and every point is before three digits.
         """
         import pyarrow as pa
 
         reader = self.reader
+        if reader.decimal is not None or reader.thousands is not None:
+            return
         with_commas = any(c.texts is None and c.number_format.decimal == "," for c in columns)
-        if not with_commas or reader.decimal is not None or reader.thousands is not None:
+        if not with_commas and not (delimiter == ";" and _has_only_grouped(head)):
             return
         texts = pa.dictionary(pa.int32(), pa.string())
         for column in columns:
             if column.texts is None and column.number_format == PLAIN:
                 kinds = {column.name: texts}
-                table = self.arrow(delimiter, [column.name], kinds, header).unify_dictionaries()
+                table = self.arrow(delimiter, [column.name], kinds, head[0]).unify_dictionaries()
                 reader.refuse_grouped(column.name, *distinct_texts(table.column(column.name)))
 
     def without_row_labels(self, request: Request, header: Sequence[str], delimiter: str) -> Request:
@@ -322,12 +326,15 @@ class TableFile:
         delimiter make.
         """
         places = [at for at, name in enumerate(header) if not name.strip()]
-        if not places or "" in request.named:
+        names = dict.fromkeys(header[at] for at in places)
+        if not places or not names.keys().isdisjoint(request.named):
             return request
         rows = itertools.islice(self.records(), 1, None)
         if any(fields[at].strip() for _, fields in rows for at in places if at < len(fields)):
             return request
-        return self.without(request, "", "has no name and no values")
+        for name in names:
+            request = self.without(request, name, "has no name and no values")
+        return request
 
     def without(self, request: Request, name: str, why: str) -> Request:
         """Return the request without the column `name`, and say so; the request itself where there
@@ -530,6 +537,12 @@ class TableFile:
                     raise InputError(self.unreadable(name, table)) from e
         for row in range(table.num_rows):
             yield f"{self.path}:{row + 1}", {name: values[row] for name, values in columns.items()}, ""
+
+
+def _has_only_grouped(head: Sequence[Sequence[str]]) -> bool:
+    """Tell whether the first records of a file have many numbers with points, all of them before three digits."""
+    pointed = [field for fields in head[1:] for field in fields if "." in field and re.match(NUMBER, field)]
+    return len(pointed) >= MIN_GROUPED and all(re.match(GROUPED, field) for field in pointed)
 
 
 def _has_several_fields(fields: Sequence[str]) -> bool:

@@ -140,6 +140,18 @@ def test_points_that_separate_thousands_are_not_read_as_decimal_ones() -> None:
     assert data.encoder.numbers[0].mean > 1000
 
 
+def test_points_before_three_digits_of_a_file_with_semicolons_are_not_guessed() -> None:
+    path = table("x;y", [f"{i};{1 + i}.{100 + i}" for i in range(40)])
+    message = refusal(path, "y", kind="regression")
+    assert "table.csv:2: '1.100' in column 'y' may have a decimal point or separated thousands" in message
+    assert Tabular(path, "y", kind="regression", thousands=".").spec.target_mean[0] > 10_000
+    assert Tabular(path, "y", kind="regression", decimal=".").spec.target_mean[0] < 100
+    path = table("x;y", [f"{i}.5;{1 + i}.{100 + i}" for i in range(40)])
+    assert Tabular(path, "y", kind="regression").spec.target_mean[0] < 100
+    path = table("x,y", [f"{i},{1 + i}.{100 + i}" for i in range(40)])
+    assert Tabular(path, "y", kind="regression").spec.target_mean[0] < 100
+
+
 def test_a_column_in_two_notations_is_refused_by_both_lines() -> None:
     message = refusal(table("x;y", sides([*range(20), "0,5", "0.5"])), "y")
     assert "table.csv:23: '0.5' in column 'x' and '0,5' (table.csv:22)" in message
@@ -487,6 +499,11 @@ def test_lines_that_end_in_delimiters_make_no_columns(caplog: pytest.LogCaptureF
     path = table("x,z,y,,", [f"{i / 3},{i % 7},{'ab'[i % 2]},, " for i in range(60)])
     assert Tabular(path, "y").spec.feature_names == ("x", "z")
     assert "has no name and no values: it is left out" in caplog.text
+
+
+def test_a_column_called_by_spaces_that_is_empty_is_left_out() -> None:
+    path = table("x,y, ,", [f"{i / 3},{'ab'[i % 2]},," for i in range(60)])
+    assert Tabular(path, "y").spec.feature_names == ("x",)
 
 
 def test_a_nameless_column_that_does_not_count_is_not_left_out_in_silence() -> None:
