@@ -13,10 +13,15 @@ import torch
 from torch import Tensor
 
 from dltrain.engine import Callback, Mean, Metrics, Stage
-from dltrain.errors import DltrainError
+from dltrain.errors import DltrainError, UsageError
 from dltrain.optim import positive
 
 log = logging.getLogger("dltrain")
+SPARSE = "support sparse grad"  # in the words of every optimizer of torch that does not
+DENSE_OPTIMIZER = (
+    "the model's gradients are sparse, of the words of a batch alone, and this optimizer takes none: "
+    "optimizer=sparse_adam or row_adagrad does (fasttext: or model.sparse=false)"
+)
 
 
 class Memory(Callback):
@@ -46,6 +51,8 @@ class Memory(Callback):
                     return weighted(stage.step(batch), length(batch))
                 return in_parts(stage, batch, self.parts)
             except RuntimeError as e:
+                if SPARSE in str(e):
+                    raise UsageError(DENSE_OPTIMIZER) from e
                 if not is_out_of_memory(e):
                     raise
                 reason = str(e).splitlines()[0]

@@ -19,7 +19,7 @@ class FastText(nn.Module):
     The probabilities are softmax(B A x) of the mean A x of the vectors of words and n-grams (Joulin et al. 2017, "Bag of
     Tricks for Efficient Text Classification", equation 1), an n-gram by one of `buckets` vectors that its hash names. A
     step touches only the rows of the table that the batch names: with `sparse` its gradient is of these alone, and wants
-    optimizer=sparse_adam or sgd. Words begin uniform in +-1/embedding_dim and the output at 0, as in fastText.
+    optimizer=sparse_adam or row_adagrad. Words begin uniform in +-1/embedding_dim and the output at 0, as in fastText.
 
     Takes tokens (B, T), filled up with `PAD`; gives logits (B, K), those of a text without a word being the biases.
     """

@@ -105,7 +105,10 @@ class Classification(Task):
 
     def directions(self) -> dict[str, Direction | None]:
         own = {name: own_direction(metric) for name, metric in self.metrics.items()}
-        return {**metrics.CLASSIFICATION, f"top{self.top_k}": "max", "loss": "min", **own}
+        top_k: dict[str, Direction | None] = {f"top{self.top_k}": "max"}
+        if self.data.spec.num_classes <= self.top_k:  # always right
+            top_k = {}
+        return {**metrics.CLASSIFICATION, **top_k, "loss": "min", **own}
 
     def evaluate(self, batches: Iterable[tuple[Tensor, Tensor]]) -> dict[str, Any]:
         """Scores over all batches, and the pictures that explain them."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -118,3 +119,13 @@ def test_split_keeps_the_samples_together() -> None:
     parts = list(split(batch, 2))
     assert [part[0].tolist() for part in parts] == [[0, 1, 2], [3, 4]]
     assert [part[1]["a"][0].tolist() for part in parts] == [[[0, 1], [2, 3], [4, 5]], [[6, 7], [8, 9]]]
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adam", "adagrad", "rmsprop"])
+def test_an_optimizer_that_takes_no_sparse_gradients_is_refused(optimizer: str, dltrain, tmp_path: Path) -> None:
+    """Exit code 2, with the optimizers that do."""
+    (tmp_path / "texts.csv").write_text("text,y\n" + "one two,a\nthree four,b\n" * 20, encoding="utf-8")
+    data = ("dataset=text_files", f"dataset.path={tmp_path / 'texts.csv'}", "dataset.label=y")
+    outcome = dltrain(*data, "model=fasttext", "model.buckets=100", f"optimizer={optimizer}", "trainer.steps=1")
+    assert outcome.code == 2
+    assert "optimizer=sparse_adam or row_adagrad" in outcome.err

@@ -120,3 +120,13 @@ def test_what_is_set_overrides_what_is_declared() -> None:
     assert better(task, "", None) == "max"
     with pytest.raises(ValueError, match="val/anything is not one of the metrics"):
         better(task, "val/anything", None)
+
+
+def test_a_top_k_that_is_always_right_is_not_watched(dltrain: Callable[..., Any]) -> None:
+    """Wine has 3 classes: no evaluation gives val/top5, which is said before training."""
+    outcome = dltrain("check", "dataset=wine", "trainer.watch=val/top5")
+    assert outcome.code == 2
+    assert (
+        "val/top5 is not one of the metrics: val/accuracy, val/precision, val/recall, val/f1, val/auroc, val/loss"
+        in (outcome.err)
+    )
