@@ -140,7 +140,8 @@ def table_records(path: Path, encoding: str | None = None) -> Iterator[Record]:
                 header = row
             elif row and header is not None:
                 if len(row) != len(header):
-                    raise InputError(f"{path}:{line}: {len(row)} fields; the header has {len(header)}")
+                    fields = f"{len(row)} field{'s' * (len(row) != 1)}"
+                    raise InputError(f"{path}:{line}: {fields}; the header has {len(header)}")
                 yield Record(line, dict(zip(header, row, strict=True)))
             line = reader.line_num + skipped + 1
     except csv.Error as e:
