@@ -71,7 +71,7 @@ class SafeStream(io.TextIOBase):
 
     @property
     def lost(self) -> OSError | None:
-        """The error that lost output, if any; a reader that closes the pipe is none (`dltrain list
+        """The error that lost output, if any; a reader that closes the pipe is not an error (`dltrain list
         | head`).
         """
         self.flush()

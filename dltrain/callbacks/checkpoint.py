@@ -85,7 +85,7 @@ class Checkpoint(Callback):
     def evaluation_end(self, engine: Engine) -> None:
         figures = {name: v for name, v in engine.scores.items() if isinstance(v, float)}
         if engine.stage.watch and engine.stage.watch not in figures:
-            raise UsageError(f"trainer.watch={engine.stage.watch} is none of the metrics: {', '.join(figures)}")
+            raise UsageError(f"trainer.watch={engine.stage.watch} is not one of the metrics: {', '.join(figures)}")
         if engine.stage.name != self.best.get("stage"):
             self.best = {}  # the last stage that watches a metric is the one whose best counts
         value = float(engine.scores.get(engine.stage.watch, float("nan")))

@@ -29,7 +29,7 @@ class Memory(Callback):
     the batch.
 
     Where the memory does not suffice it raises a `DltrainError` that says what to try, or, with
-    `halve`, makes the step anew with the batch in twice as many parts, each with its share of the
+    `halve`, repeats the step with the batch in twice as many parts, each with its share of the
     loss: the update is of the whole batch still. Batch norm sees the parts; `smallest_part` returns
     how many samples a part needs (2 for batch norm). How many parts a batch takes is kept in
     checkpoints.

@@ -246,7 +246,7 @@ class _Checker:
             self.packages()
 
     def packages(self) -> None:
-        """What dltrain or torch define is chosen where it belongs: a dataset is none of the models."""
+        """What dltrain or torch define is chosen where it belongs: a dataset is not one of the models."""
         for group, packages in PACKAGES_OF.items():
             node = self.config[group]
             several = {f"{group}.{name}": child for name, child in node.items() if child}

@@ -86,7 +86,7 @@ def expand_home(path: str) -> str:
         return path
     try:
         return str(Path(path).expanduser())
-    except RuntimeError:  # there is no such user: the folder is called so
+    except RuntimeError:  # `~name` of an unknown user: the folder has that name
         return path
 
 

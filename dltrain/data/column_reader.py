@@ -366,7 +366,7 @@ class _WrittenColumn:
 
 
 def _of_other_measures(written: Sequence[WrittenNumber | None], absent: NDArray[np.bool_]) -> tuple[int, int] | None:
-    """Return two positions of numbers in different units, such as kg and lbs; None where a column is not of such numbers.
+    """Return two positions of numbers in different units, such as kg and lbs, or None.
 
     Its texts are numbers with two or three units of at least two letters each, and too many to be categories.
     """
@@ -541,7 +541,7 @@ def _distinct(values: pa.ChunkedArray) -> tuple[pa.Array, NDArray[np.int64]]:
     texts = whole.dictionary
     codes = whole.indices.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64)
     null = _mask(texts.is_null())
-    if null.any():  # a text that is none itself, as other writers of Parquet may store it
+    if null.any():  # a dictionary entry that is null, as other writers of Parquet may store it
         codes = np.where(np.append(null, False)[codes], -1, codes)
         texts = texts.fill_null("")
     return texts, codes

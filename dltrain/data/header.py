@@ -24,7 +24,7 @@ def looks_like_data(header: Sequence[str], rows: Sequence[Sequence[str]]) -> boo
     """Tell whether a first line is a row of data rather than names, from the rows below it.
 
     A number above numbers speaks for data, and so does a text that is one of a column's few. A name
-    above numbers, or above texts of which it is none, speaks for a header. Numbers that count (0,
+    above numbers, or above texts that do not contain it, speaks for a header. Numbers that count (0,
     1, 2 or 1990, 1991) are names too.
     """
     rows = [row for row in rows if len(row) == len(header)]

@@ -57,7 +57,7 @@ class InMemory:
         seed: int = 0,
     ) -> None:
         if folds is not None and fold >= folds:
-            raise ValueError(f"dataset.fold={fold} is none of {folds} folds: they count from 0")
+            raise ValueError(f"dataset.fold={fold} is not one of the {folds} folds: they count from 0")
         self.source, self.batch_size, self.eval_batch_size = source, batch_size, eval_batch_size
         self.val_fraction, self.split_seed, self.seed = val_fraction, split_seed, seed
         self.epochs, self.scaling, self.device = epochs, scaling, torch.device("cpu")

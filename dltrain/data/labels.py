@@ -84,7 +84,7 @@ def _first_rows(labels: Column) -> dict[int, int]:
 
 
 def class_numbers(target: Column, names: tuple[str, ...], by_number: bool) -> tuple[NDArray[np.int64], Column]:
-    """Return the class number of every row, -1 for a label that is none of the `names`, and the
+    """Return the class number of every row, -1 for a label that `names` lacks, and the
     labels.
 
     `by_number` compares labels that are numbers as such, as runs of older versions did.

@@ -452,7 +452,7 @@ def classes_of(root: str, folders: dict[str, str], layout: Layout, classes: Sequ
     if classes is None and len(halves) == 1:
         (half,) = halves
         layout.notes.append(
-            f"{root}: {shown(half)} is taken for a class; if it is a split: "
+            f"{root}: {shown(half)} is used as a class; if it is a split: "
             f"{overrule([name for name in folders if name != half])}"
         )
     folders = without_copies(root, folders, layout)
@@ -509,8 +509,9 @@ def splits_in_classes(root: str, folders: dict[str, str], layout: Layout) -> boo
 
 
 def note_equal_parts(root: str, folders: dict[str, str], layout: Layout) -> None:
-    """Say what is taken for a class where all folders have the same two or more folders in them:
-    these may be meant.
+    """Log which folders are used as classes if all of them hold the same two or more folders.
+
+    The inner folders may be the classes that the user meant.
     """
     if not 2 <= len(folders) <= MAX_FOLDERS_PROBED:
         return
@@ -598,7 +599,7 @@ def folders_in(folder: Path | str) -> dict[str, str]:
 
 
 def is_folder(entry: os.DirEntry[str]) -> bool:
-    """Return whether an entry is a folder, or a link to one; a link to itself is none."""
+    """Return whether an entry is a folder, or a link to one; not a link to itself."""
     try:
         return entry.is_dir()
     except OSError:

@@ -318,7 +318,7 @@ def fit(size: tuple[int, int], into: tuple[int, int]) -> float:
 
 def letterbox(path: str, channels: int, into: tuple[int, int], rule: PixelRule) -> tuple[Tensor, tuple[int, int]]:
     """Return the image in `path` (C, H, W), scaled to fit and padded at the right and the bottom
-    with the mean color, and the file's own height and width; InputError if it is none. Its values
+    with the mean color, and the file's own height and width; InputError if it is not an image. Its values
     become bytes by the `rule`.
     """
     size = size_of(path)

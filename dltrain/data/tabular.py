@@ -127,7 +127,7 @@ class Tabular:
         seed: int = 0,
     ) -> None:
         if folds is not None and fold >= folds:
-            raise ValueError(f"dataset.fold={fold} is none of {folds} folds: they count from 0")
+            raise ValueError(f"dataset.fold={fold} is not one of the {folds} folds: they count from 0")
         self.open = partial(
             TableFile,
             delimiter=delimiter,

@@ -107,7 +107,7 @@ class Text:
                 "balance=sampler draws texts of any length: dataset.batch_size, not tokens_per_batch, counts them"
             )
         if folds is not None and fold >= folds:
-            raise ValueError(f"dataset.fold={fold} is none of {folds} folds: they count from 0")
+            raise ValueError(f"dataset.fold={fold} is not one of the {folds} folds: they count from 0")
         self.root = Path(root)
         self.source = source
         self.encoding = encoding

@@ -273,7 +273,7 @@ class Words:
         """The numbers (T,) of the words that are known; InputError where none is."""
         found = [self.numbers[word] for word in self.split_up(text) if word in self.numbers]
         if not found:
-            raise InputError(f"{text!r} is none of the {len(self.numbers):,} words that the run knows")
+            raise InputError(f"{text!r} is not one of the {len(self.numbers):,} words that the run knows")
         self.unknown_tokens.add(None if word in self.numbers else word for word in self.split_up(text))
         return torch.tensor(found)
 

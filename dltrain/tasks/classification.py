@@ -188,7 +188,7 @@ class Classification(Task):
         if unknown := [name for name in views if name not in VIEWS]:
             raise ValueError(f"there is no view {unknown[0]!r}: expected some of {', '.join(VIEWS)}")
         if views and not self.data.spec.is_image:
-            raise ValueError("only images have views: these inputs are none")
+            raise ValueError("only images have views: these inputs are not images")
         self.views = tuple(views)
 
     def explain(self, inputs: Tensor) -> Image:
@@ -196,7 +196,7 @@ class Classification(Task):
         W).
         """
         if not self.data.spec.is_image:
-            raise ValueError("only images are explained: these inputs are none")
+            raise ValueError("only images are explained: these inputs are not images")
         pixels = colored(self._pixels(inputs))
         heat = hires_cam(self.model, inputs)
         captions = tuple("" if found else NO_EVIDENCE for found in heat.amax(dim=(1, 2)).gt(0).tolist())

@@ -243,7 +243,7 @@ LAYOUTS: dict[str, tuple[tuple[str, ...], dict[str, list[str]], str]] = {
     "half a name without class folders": (
         ("cat/1.png", "dog/1.png", "pets_test/1.png"),
         {"train": ["cat", "dog", "pets_test"]},
-        "pets_test is taken for a class; if it is a split: dataset.classes=[cat,dog]",
+        "pets_test is used as a class; if it is a split: dataset.classes=[cat,dog]",
     ),
     "half a name with all its files one level deeper": (
         ("pets_train/cat/1.png", "pets_train/dog/1.png", "pets_val/pets_val/1.png"),

@@ -127,7 +127,7 @@ def test_a_description_that_is_none_is_refused(description: dict[str, Any], tmp_
 
 
 def test_a_word_that_is_not_known_is_named(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="'nonsense' is none of the"):
+    with pytest.raises(InputError, match="'nonsense' is not one of the"):
         corpus(tmp_path).encode_text("nonsense")
 
 
