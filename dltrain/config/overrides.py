@@ -14,12 +14,13 @@ from dltrain.config.answers import hydra_answer, option_for, unknown_option
 from dltrain.config.groups import COMPOSING, groups
 from dltrain.config.quoting import exists, is_printable, suggestion, takes_text
 from dltrain.config.read import DEEPEST, LONGEST_NUMBER
-from dltrain.config.schema import close_matches
+from dltrain.config.schema import close_matches, similarity
 from dltrain.config.suggest import common_keys
 from dltrain.errors import ConfigError, first_line
 from dltrain.shell import shell_word
 
 LONGEST = 10_000  # characters of an override
+MISSPELLED = 0.75  # likeness to a key from which a word is taken to mean it
 UNREADABLE = "cannot be read as KEY=VALUE"
 
 Problem = tuple[str, str]
@@ -59,7 +60,7 @@ def take(overrides: Iterable[str], keys: Iterable[str]) -> tuple[dict[str, str],
     """Return the values of those overrides that set one of `keys`, as text, and the other
     overrides.
 
-    ConfigError for a value that cannot be read.
+    ConfigError for a value that cannot be read, and for a key that is one of them but misspelled.
     """
     wanted = set(keys)
     found: dict[str, str] = {}
@@ -68,6 +69,9 @@ def take(overrides: Iterable[str], keys: Iterable[str]) -> tuple[dict[str, str],
         key, equals, typed = override.partition("=")
         name = key.lstrip("+")
         if name not in wanted or not equals:
+            close = max(wanted, key=lambda known: similarity(name, known), default="")
+            if equals and "." not in name and similarity(name, close) >= MISSPELLED:
+                raise ConfigError([(override, f"no such key; did you mean {close}={typed}?")])
             rest.append(override)
             continue
         parsed, problems = parse([override])
