@@ -43,11 +43,23 @@ MEAN, STD = (125.3, 123.0, 113.9), (63.0, 62.1, 66.7)
 USUAL = [v2.RandomCrop(32, padding=4), v2.RandomHorizontalFlip()]
 CHOICES: dict[str, tuple[list[Any], list[Any]]] = {
     "crop, flip": ([RandomCrop(), Flip()], USUAL),
-    "resized crop, flip": ([RandomResizedCrop(), Flip()], [v2.RandomResizedCrop(32), v2.RandomHorizontalFlip()]),
-    "crop, flip, colour jitter": ([RandomCrop(), Flip(), ColorJitter()], [*USUAL, v2.ColorJitter(0.4, 0.4, 0.4, 0.1)]),
+    "resized crop, flip": (
+        [RandomResizedCrop(), Flip()],
+        [v2.RandomResizedCrop(32), v2.RandomHorizontalFlip()],
+    ),
+    "crop, flip, colour jitter": (
+        [RandomCrop(), Flip(), ColorJitter()],
+        [*USUAL, v2.ColorJitter(0.4, 0.4, 0.4, 0.1)],
+    ),
     "crop, flip, RandAugment": ([RandomCrop(), Flip(), RandAugment()], [*USUAL, v2.RandAugment()]),
-    "crop, flip, TrivialAugment": ([RandomCrop(), Flip(), TrivialAugment()], [*USUAL, v2.TrivialAugmentWide()]),
-    "crop, flip, random erasing": ([RandomCrop(), Flip(), RandomErasing()], USUAL),  # which comes after ToTensor
+    "crop, flip, TrivialAugment": (
+        [RandomCrop(), Flip(), TrivialAugment()],
+        [*USUAL, v2.TrivialAugmentWide()],
+    ),
+    "crop, flip, random erasing": (
+        [RandomCrop(), Flip(), RandomErasing()],
+        USUAL,
+    ),  # which comes after ToTensor
 }
 
 
@@ -55,7 +67,11 @@ class Pictures(Dataset[Any]):
     """PIL images and their classes, as torchvision's own CIFAR-10 gives them."""
 
     def __init__(self, images: torch.Tensor, targets: torch.Tensor, transform: Any) -> None:
-        self.images, self.targets, self.transform = images.permute(0, 2, 3, 1).numpy(), targets.tolist(), transform
+        self.images, self.targets, self.transform = (
+            images.permute(0, 2, 3, 1).numpy(),
+            targets.tolist(),
+            transform,
+        )
 
     def __len__(self) -> int:
         return len(self.targets)
@@ -64,12 +80,16 @@ class Pictures(Dataset[Any]):
         return self.transform(Image.fromarray(self.images[i])), self.targets[i]
 
 
-def usual(images: torch.Tensor, targets: torch.Tensor, steps: list[Any], erase: bool, workers: int) -> DataLoader[Any]:
+def usual(
+    images: torch.Tensor, targets: torch.Tensor, steps: list[Any], erase: bool, workers: int
+) -> DataLoader[Any]:
     mean, std = ([value / 255 for value in values] for values in (MEAN, STD))
     end = [v2.ToImage(), v2.ToDtype(torch.float32, scale=True), v2.Normalize(mean, std)]
     transform = v2.Compose([*steps, *end, *([v2.RandomErasing()] if erase else [])])
     made = Pictures(images, targets, transform)
-    return DataLoader(made, BATCH, shuffle=True, num_workers=workers, persistent_workers=workers > 0)
+    return DataLoader(
+        made, BATCH, shuffle=True, num_workers=workers, persistent_workers=workers > 0
+    )
 
 
 def rate(epoch: Iterable[Any], device: torch.device) -> float:
@@ -81,7 +101,9 @@ def rate(epoch: Iterable[Any], device: torch.device) -> float:
     return count / (time.perf_counter() - start)
 
 
-def augmentation(images: torch.Tensor, targets: torch.Tensor, workers: int, device: torch.device) -> None:
+def augmentation(
+    images: torch.Tensor, targets: torch.Tensor, workers: int, device: torch.device
+) -> None:
     spec = Spec((3, 32, 32), tuple(map(str, range(10))), len(images), 0, MEAN, STD)
     rows = torch.arange(len(images))
     print(f"{'images/s':30}{'dltrain':>12}{'torchvision':>14}{'ratio':>8}")
@@ -91,7 +113,9 @@ def augmentation(images: torch.Tensor, targets: torch.Tensor, workers: int, devi
         found = []
         for epoch in range(2):
             found = [rate(split.epoch(epoch), device), rate(loader, device)]
-        print(f"  {name:28}{found[0]:12,.0f}{found[1]:14,.0f}{found[0] / found[1]:8.1f}", flush=True)
+        print(
+            f"  {name:28}{found[0]:12,.0f}{found[1]:14,.0f}{found[0] / found[1]:8.1f}", flush=True
+        )
 
 
 def folder(path: Path) -> None:
@@ -110,7 +134,9 @@ def folder(path: Path) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--images", type=int, default=10_000)
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--path", default="cifar10-jpeg", help="here or in DLTRAIN_DATA")
@@ -120,8 +146,12 @@ def main() -> None:
     path = Path(arguments.path) if Path(arguments.path).exists() else data / arguments.path
     made = ImageFolder(data, str(path), image_size=32, memory=True, val_fraction=0.0)
     images, targets = made.splits.stored["train"]  # type: ignore[union-attr]
-    chosen = torch.randperm(len(images), generator=torch.Generator().manual_seed(0))[: arguments.images]
-    print(f"{len(chosen):,} images, {arguments.workers} workers, {torch.get_num_threads()} threads, {arguments.device}")
+    chosen = torch.randperm(len(images), generator=torch.Generator().manual_seed(0))[
+        : arguments.images
+    ]
+    print(
+        f"{len(chosen):,} images, {arguments.workers} workers, {torch.get_num_threads()} threads, {arguments.device}"
+    )
     augmentation(images[chosen], targets[chosen], arguments.workers, torch.device(arguments.device))
     folder(path)
 

@@ -41,7 +41,9 @@ WAYS: dict[str, tuple[tuple[str, ...], dict[str, str]]] = {
 @contextmanager
 def busy(processes: int) -> Iterator[None]:
     """Keep so many processes busy."""
-    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))  # the loops must end too
+    signal.signal(
+        signal.SIGTERM, lambda number, frame: sys.exit(128 + number)
+    )  # the loops must end too
     running = [subprocess.Popen([sys.executable, "-c", BUSY]) for _ in range(processes)]
     try:
         yield
@@ -58,7 +60,11 @@ def seconds(overrides: list[str], environment: dict[str, str]) -> float:
         start = time.perf_counter()
         try:
             subprocess.run(
-                command, env={**os.environ, **environment}, stdout=subprocess.DEVNULL, check=True, timeout=PATIENCE
+                command,
+                env={**os.environ, **environment},
+                stdout=subprocess.DEVNULL,
+                check=True,
+                timeout=PATIENCE,
             )
         except subprocess.TimeoutExpired:
             return float("inf")
@@ -78,8 +84,12 @@ def main() -> None:
             for way in settings.ways:
                 added, environment = WAYS[way]
                 with busy(loops):
-                    found.setdefault((way, loops), []).append(seconds([*settings.overrides, *added], environment))
-    print(f"{'':<30}{'alone':>10}{f'{cores} busy loops':>16}{'ratio':>8}   (seconds, medians of {settings.repeats})")
+                    found.setdefault((way, loops), []).append(
+                        seconds([*settings.overrides, *added], environment)
+                    )
+    print(
+        f"{'':<30}{'alone':>10}{f'{cores} busy loops':>16}{'ratio':>8}   (seconds, medians of {settings.repeats})"
+    )
     for way in settings.ways:
         alone, beside = (statistics.median(found[way, loops]) for loops in (0, cores))
         print(f"{way:<30}{alone:>10.2f}{beside:>16.2f}{beside / alone:>8.2f}")

@@ -34,7 +34,13 @@ BATCH, EPOCHS = 128, 2
 def dltrain(path: Path, workers: int, size: int | None, memory: bool) -> Iterator[Iterator[Any]]:
     with tempfile.TemporaryDirectory() as root:  # nothing that an earlier run found out
         made = ImageFolder(
-            Path(root), str(path), size, memory=memory, workers=workers, batch_size=BATCH, val_fraction=0.0
+            Path(root),
+            str(path),
+            size,
+            memory=memory,
+            workers=workers,
+            batch_size=BATCH,
+            val_fraction=0.0,
         )
         for epoch in range(EPOCHS):
             yield made.train.epoch(epoch)
@@ -63,7 +69,9 @@ def rates(epochs: Iterator[Iterator[Any]]) -> list[float]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--path", default="cifar10-jpeg", help="here or in DLTRAIN_DATA")
     parser.add_argument("--workers", type=int, default=cores())
     parser.add_argument("--image-size", type=int)
@@ -73,16 +81,24 @@ def main() -> None:
     folder = Folder(places, (1, 1), 3, "skip", 0.2, 0, workers)
     paths = [path for files in folder.files.values() for path in files.paths]
     bytes_read = sum(len(Path(path).read_bytes()) for path in paths)
-    print(f"{len(paths):,} files, {bytes_read / 1e6:,.0f} MB, {workers} workers, torch {torch.__version__}")
+    print(
+        f"{len(paths):,} files, {bytes_read / 1e6:,.0f} MB, {workers} workers, torch {torch.__version__}"
+    )
     found = {
         "torchvision": rates(torchvision(folder.path, workers, size)),
         "dltrain": rates(dltrain(folder.path, workers, size, memory=True)),
         "dltrain, streamed": rates(dltrain(folder.path, workers, size, memory=False)),
     }
-    print(f"{'images/s (over torchvision)':30}" + "".join(f"{f'epoch {k + 1}':>24}" for k in range(EPOCHS)))
+    print(
+        f"{'images/s (over torchvision)':30}"
+        + "".join(f"{f'epoch {k + 1}':>24}" for k in range(EPOCHS))
+    )
     for name, values in found.items():
         pairs = zip(values, found["torchvision"], strict=True)
-        print(f"  {name:28}" + "".join(f"{f'{ours:,.0f} ({ours / theirs:.2f})':>24}" for ours, theirs in pairs))
+        print(
+            f"  {name:28}"
+            + "".join(f"{f'{ours:,.0f} ({ours / theirs:.2f})':>24}" for ours, theirs in pairs)
+        )
 
 
 if __name__ == "__main__":

@@ -29,7 +29,12 @@ ALPHAS = np.logspace(-2, 4, 25)
 
 def experiment(fold: int, seed: int, overrides: list[str]) -> build.Experiment:
     """The experiment on all folds but one; the rows are split the same whatever the seed."""
-    folds = [f"dataset.folds={FOLDS}", f"dataset.fold={fold}", "dataset.test_fraction=0", f"seed={seed}"]
+    folds = [
+        f"dataset.folds={FOLDS}",
+        f"dataset.fold={fold}",
+        "dataset.test_fraction=0",
+        f"seed={seed}",
+    ]
     composed = compose(["experiment=mlp_diabetes", "callbacks=quiet", *folds, *overrides])
     assert not composed.problems, composed.problems
     return build.build(composed.config)
@@ -57,11 +62,16 @@ def ridge(built: build.Experiment) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--seeds", type=int, default=3)
     arguments, overrides = parser.parse_known_args()
     logging.getLogger("dltrain").setLevel(logging.ERROR)
-    print(f"{'fold':8}{'ridge':>8}" + "".join(f"{f'MLP {seed}':>8}" for seed in range(arguments.seeds)))
+    print(
+        f"{'fold':8}{'ridge':>8}"
+        + "".join(f"{f'MLP {seed}':>8}" for seed in range(arguments.seeds))
+    )
     figures = []
     for fold in range(FOLDS):
         built = [experiment(fold, seed, overrides) for seed in range(arguments.seeds)]

@@ -55,7 +55,9 @@ ROOT = os.environ.get("DLTRAIN_DATA", "data")
 
 
 def experiment(model: str, *overrides: str) -> build.Experiment:
-    composed = compose([f"model={model}", "dataset=mnist", f"trainer.epochs={EPOCHS[model]}", *overrides])
+    composed = compose(
+        [f"model={model}", "dataset=mnist", f"trainer.epochs={EPOCHS[model]}", *overrides]
+    )
     assert not composed.problems, composed.problems
     return build.build(composed.config)
 
@@ -119,11 +121,17 @@ class InTurn(Callback):
     def rates(self) -> Rates:
         """Images a second by total time, where rare costs such as a save count, and by the median block."""
         kinds = {"total": statistics.mean, "block": statistics.median}
-        return {kind: {name: 1 / of(times) for name, times in self.times.items()} for kind, of in kinds.items()}
+        return {
+            kind: {name: 1 / of(times) for name, times in self.times.items()}
+            for kind, of in kinds.items()
+        }
 
     def ratios(self, name: str) -> list[float]:
         """dltrain's rate over another's, of each of its blocks and the other's after it."""
-        return [theirs / ours for ours, theirs in zip(self.times["dltrain"], self.times[name], strict=True)]
+        return [
+            theirs / ours
+            for ours, theirs in zip(self.times["dltrain"], self.times[name], strict=True)
+        ]
 
 
 def dltrain(built: build.Experiment, loops: dict[str, Iterator[int]]) -> Rates:
@@ -211,7 +219,9 @@ def lightning(model: str) -> float:
             self.log("train_loss", loss)
             return loss
 
-        def on_train_batch_end(self, outputs: object, batch: tuple[Tensor, Tensor], index: int) -> None:
+        def on_train_batch_end(
+            self, outputs: object, batch: tuple[Tensor, Tensor], index: int
+        ) -> None:
             clock.step(len(batch[1]))
 
         def configure_optimizers(self) -> torch.optim.Optimizer:
@@ -220,7 +230,9 @@ def lightning(model: str) -> float:
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
-        trainer = L.Trainer(max_steps=600, accelerator="cpu", default_root_dir=folder, enable_progress_bar=False)
+        trainer = L.Trainer(
+            max_steps=600, accelerator="cpu", default_root_dir=folder, enable_progress_bar=False
+        )
         trainer.fit(Module(), mnist_loader())
     return clock.rate()
 
@@ -234,7 +246,11 @@ def keras(model: str) -> float:
     x = images[:54000].permute(0, 2, 3, 1).float().div_(255).sub_(MEAN).div_(STD).numpy()
     y = targets[:54000].numpy()
     layers = {
-        "mlp": lambda: [K.layers.Flatten(), *(K.layers.Dense(n, "relu") for n in (256, 128)), K.layers.Dense(10)],
+        "mlp": lambda: [
+            K.layers.Flatten(),
+            *(K.layers.Dense(n, "relu") for n in (256, 128)),
+            K.layers.Dense(10),
+        ],
         "cnn": lambda: [
             *(
                 layer
@@ -269,7 +285,14 @@ def keras(model: str) -> float:
         def on_train_batch_end(self, batch: int, logs: object = None) -> None:
             clock.step(BATCH)
 
-    network.fit(x[: 600 * BATCH], y[: 600 * BATCH], batch_size=BATCH, epochs=1, verbose=0, callbacks=[Count()])
+    network.fit(
+        x[: 600 * BATCH],
+        y[: 600 * BATCH],
+        batch_size=BATCH,
+        epochs=1,
+        verbose=0,
+        callbacks=[Count()],
+    )
     return clock.rate()
 
 
@@ -280,13 +303,19 @@ def quiet() -> Iterator[None]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--models", nargs="+", default=["mlp", "lenet5", "cnn"])
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--fast", action="store_true", help="also channels-last, compile and bf16")
-    parser.add_argument("--peers", action="store_true", help="also Lightning and Keras, where installed")
+    parser.add_argument(
+        "--peers", action="store_true", help="also Lightning and Keras, where installed"
+    )
     arguments = parser.parse_args()
-    print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, {torch.backends.cpu.get_cpu_capability()}")
+    print(
+        f"torch {torch.__version__}, {torch.get_num_threads()} threads, {torch.backends.cpu.get_cpu_capability()}"
+    )
     with quiet():
         for model in arguments.models:
             measure(model, arguments)
@@ -302,8 +331,15 @@ def measure(model: str, arguments: argparse.Namespace) -> None:
     print(f"\n{model:36}{'images/s':>10}{'dltrain / it':>14}{'by blocks':>11}{'it / usual':>12}")
     for name in rounds[0]["total"]:
         rate = statistics.median(r["total"][name] for r in rounds)
-        figures = [ratio("dltrain", name, "total"), ratio("dltrain", name, "block"), ratio(name, "usual", "total")]
-        print(f"  {name:34}{rate:10,.0f}{figures[0]:14.3f}{figures[1]:11.3f}{figures[2]:12.2f}", flush=True)
+        figures = [
+            ratio("dltrain", name, "total"),
+            ratio("dltrain", name, "block"),
+            ratio(name, "usual", "total"),
+        ]
+        print(
+            f"  {name:34}{rate:10,.0f}{figures[0]:14.3f}{figures[1]:11.3f}{figures[2]:12.2f}",
+            flush=True,
+        )
 
 
 def one_round(model: str, fast: bool, peers: bool) -> Rates:
@@ -314,12 +350,16 @@ def one_round(model: str, fast: bool, peers: bool) -> Rates:
     }
     rates = dltrain(experiment(model, PLAIN), loops)
     for values in rates.values():
-        values["hand-written, best"] = max(values["hand-written, floats"], values["hand-written, bytes"])
+        values["hand-written, best"] = max(
+            values["hand-written, floats"], values["hand-written, bytes"]
+        )
     for name, overrides in FAST.items():
         if fast or not overrides:
             pair = dltrain(experiment(model, *overrides), {"usual": usual(model)})
             for kind, values in rates.items():  # on the first run's clock
-                values[f"dltrain, {name}"] = pair[kind]["dltrain"] * values["usual"] / pair[kind]["usual"]
+                values[f"dltrain, {name}"] = (
+                    pair[kind]["dltrain"] * values["usual"] / pair[kind]["usual"]
+                )
     for name, run in (("lightning", lightning), ("keras", keras)) if peers else ():
         if importlib.util.find_spec(name):
             rate = run(model)

@@ -34,7 +34,13 @@ CHOICES = {
 
 
 def experiment(name: str) -> build.Experiment:
-    overrides = ["dataset=mnist", f"dataset.batch_size={BATCH}", f"trainer.steps={STEPS}", PLAIN, *CHOICES[name]]
+    overrides = [
+        "dataset=mnist",
+        f"dataset.batch_size={BATCH}",
+        f"trainer.steps={STEPS}",
+        PLAIN,
+        *CHOICES[name],
+    ]
     composed = compose(overrides)
     assert not composed.problems, composed.problems
     return build.build(composed.config)
@@ -81,7 +87,10 @@ def dcgan() -> Iterator[int]:
     for step, real in enumerate(batches(-1.0), 1):
         optimizers[1].zero_grad()
         fake = generator(torch.randn(len(real), latent))
-        loss = F.softplus(-discriminator(real)).mean() + F.softplus(discriminator(fake.detach())).mean()
+        loss = (
+            F.softplus(-discriminator(real)).mean()
+            + F.softplus(discriminator(fake.detach())).mean()
+        )
         loss.backward()
         optimizers[1].step()
         optimizers[0].zero_grad()
@@ -95,21 +104,33 @@ LOOPS: dict[str, Callable[[], Iterator[int]]] = {"rbm": rbm, "dcgan": dcgan}
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--only", nargs="+", default=list(LOOPS), choices=list(LOOPS))
     arguments = parser.parse_args()
-    print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, {torch.backends.cpu.get_cpu_capability()}")
+    print(
+        f"torch {torch.__version__}, {torch.get_num_threads()} threads, {torch.backends.cpu.get_cpu_capability()}"
+    )
     print(f"{'':10}{'engine, images/s':>20}{'by hand':>10}{'engine / hand':>15}{'by blocks':>11}")
     with quiet():
         for name in arguments.only:
-            rounds = [dltrain(experiment(name), {"by hand": LOOPS[name]()}) for _ in range(arguments.rounds)]
-            rates = [statistics.median(r["total"][who] for r in rounds) for who in ("dltrain", "by hand")]
+            rounds = [
+                dltrain(experiment(name), {"by hand": LOOPS[name]()})
+                for _ in range(arguments.rounds)
+            ]
+            rates = [
+                statistics.median(r["total"][who] for r in rounds) for who in ("dltrain", "by hand")
+            ]
             ratios = [
                 statistics.median(r[kind]["dltrain"] / r[kind]["by hand"] for r in rounds)
                 for kind in ("total", "block")
             ]
-            print(f"{name:10}{rates[0]:20,.0f}{rates[1]:10,.0f}{ratios[0]:15.3f}{ratios[1]:11.3f}", flush=True)
+            print(
+                f"{name:10}{rates[0]:20,.0f}{rates[1]:10,.0f}{ratios[0]:15.3f}{ratios[1]:11.3f}",
+                flush=True,
+            )
 
 
 if __name__ == "__main__":

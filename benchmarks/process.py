@@ -65,7 +65,9 @@ def run(*command: str, folder: Path) -> tuple[float, int, float]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--rounds", type=int, default=3)
     rounds = parser.parse_args().rounds
     root = os.environ.get("DLTRAIN_DATA", "data")
@@ -82,7 +84,12 @@ def main() -> None:
             note("import torch, s", run(python, "-c", "import torch", folder=folder)[0])
             note("dltrain --help, s", run(*dltrain, "--help", folder=folder)[0])
             note("dltrain list, s", run(*dltrain, "list", folder=folder)[0])
-            job = ("model=cnn", "dataset=mnist", "trainer.epochs=1", f"paths.data={Path(root).resolve()}")
+            job = (
+                "model=cnn",
+                "dataset=mnist",
+                "trainer.epochs=1",
+                f"paths.data={Path(root).resolve()}",
+            )
             _, peak, began = run(*dltrain, *job, folder=folder)
             timing = next(folder.glob("outputs/*/*/timing.jsonl")).read_text(encoding="utf-8")
             note("first step, s", json.loads(timing.splitlines()[0])["time"] - began)
@@ -90,7 +97,9 @@ def main() -> None:
             script = folder / "hand_written.py"
             script.write_text(HAND_WRITTEN, encoding="utf-8")
             for kind in ("torchvision", "plain"):
-                copy = folder / "MNIST" / "raw"  # torchvision unpacks beside what it finds: give it links to fill
+                copy = (
+                    folder / "MNIST" / "raw"
+                )  # torchvision unpacks beside what it finds: give it links to fill
                 if not copy.exists():
                     copy.mkdir(parents=True)
                     for file in (Path(root).resolve() / "MNIST" / "raw").glob("*.gz"):
@@ -101,7 +110,9 @@ def main() -> None:
     for name, value in medians.items():
         print(f"{name:48}{value:10.2f}")
     allowed = 1.5 * medians["import torch, s"] + 1.5
-    print(f"{'first step / (1.5 import torch + 1.5 s)':48}{medians['first step, s'] / allowed:10.2f}")
+    print(
+        f"{'first step / (1.5 import torch + 1.5 s)':48}{medians['first step, s'] / allowed:10.2f}"
+    )
     for kind in ("torchvision", "plain"):
         ratio = medians["peak of dltrain, MB"] / medians[f"peak of a hand-written loop, {kind}, MB"]
         print(f"{f'memory, dltrain / hand-written, {kind}':48}{ratio:10.2f}")

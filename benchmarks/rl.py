@@ -33,14 +33,20 @@ from dltrain.callbacks.tensorboard import TensorBoard
 from dltrain.config.compose import compose
 from dltrain.run import Run
 
-TABULAR = {"cliffwalking": ("CliffWalking-v1", 1000), "frozenlake": ("FrozenLake-v1", 100), "taxi": ("Taxi-v4", 200)}
+TABULAR = {
+    "cliffwalking": ("CliffWalking-v1", 1000),
+    "frozenlake": ("FrozenLake-v1", 100),
+    "taxi": ("Taxi-v4", 200),
+}
 STEPS, SIDE_BY_SIDE_STEPS, DEEP_STEPS = 30_000, 300_000, 6_000
 EVERY, BATCH, STARTS, COPY = 10, 128, 1000, 500
 
 
 def engine(overrides: list[str], steps: int) -> float:
     """Steps a second through the engine, from the first to the last, without evaluation."""
-    composed = compose([*overrides, "trainer.epochs=1", f"dataset.per_epoch={steps}", "dataset.episodes=1"])
+    composed = compose(
+        [*overrides, "trainer.epochs=1", f"dataset.per_epoch={steps}", "dataset.episodes=1"]
+    )
     assert not composed.problems, composed.problems
     built = build.build(composed.config)
     with tempfile.TemporaryDirectory() as folder:
@@ -54,7 +60,9 @@ def engine(overrides: list[str], steps: int) -> float:
     return steps / seconds
 
 
-def bare(id: str, limit: int, steps: int, alpha: float = 0.5, epsilon: float = 0.1, gamma: float = 1.0) -> float:
+def bare(
+    id: str, limit: int, steps: int, alpha: float = 0.5, epsilon: float = 0.1, gamma: float = 1.0
+) -> float:
     """Q-learning in the fewest lines."""
     environment = gymnasium.make(id, max_episode_steps=limit, disable_env_checker=True)
     generator = np.random.default_rng(0)
@@ -66,7 +74,9 @@ def bare(id: str, limit: int, steps: int, alpha: float = 0.5, epsilon: float = 0
         if generator.random() < epsilon:
             action = int(generator.integers(len(row)))
         else:
-            action = int(generator.choice(np.flatnonzero(row == row.max())))  # of several that are best, any
+            action = int(
+                generator.choice(np.flatnonzero(row == row.max()))
+            )  # of several that are best, any
         after, reward, terminated, truncated, _ = environment.step(action)
         target = reward if terminated else reward + gamma * q[after].max()
         q[state, action] += alpha * (target - q[state, action])
@@ -74,7 +84,9 @@ def bare(id: str, limit: int, steps: int, alpha: float = 0.5, epsilon: float = 0
     return steps / (time.perf_counter() - start)
 
 
-def bare_first(id: str, limit: int, steps: int, alpha: float = 0.5, epsilon: float = 0.1, gamma: float = 1.0) -> float:
+def bare_first(
+    id: str, limit: int, steps: int, alpha: float = 0.5, epsilon: float = 0.1, gamma: float = 1.0
+) -> float:
     """The same with the first of the best actions and Python's random numbers: the fastest loop, which explores worse."""
     environment = gymnasium.make(id, max_episode_steps=limit, disable_env_checker=True)
     q = np.zeros((environment.observation_space.n, environment.action_space.n))  # type: ignore[attr-defined]
@@ -98,10 +110,15 @@ class Buffer:
         self.observations = np.zeros((capacity, *shape), dtype=np.float32)
         self.after = np.zeros((capacity, *shape), dtype=np.float32)
         self.actions = np.zeros((capacity, 1), dtype=np.int64)
-        self.rewards, self.terminated = np.zeros(capacity, dtype=np.float32), np.zeros(capacity, dtype=np.float32)
+        self.rewards, self.terminated = (
+            np.zeros(capacity, dtype=np.float32),
+            np.zeros(capacity, dtype=np.float32),
+        )
         self.capacity, self.size, self.next = capacity, 0, 0
 
-    def add(self, observation: Any, after: Any, action: int, reward: float, terminated: bool) -> None:
+    def add(
+        self, observation: Any, after: Any, action: int, reward: float, terminated: bool
+    ) -> None:
         i = self.next
         self.observations[i], self.after[i], self.actions[i] = observation, after, action
         self.rewards[i], self.terminated[i] = reward, terminated
@@ -114,7 +131,13 @@ class Buffer:
 
 
 def network(observations: int, actions: int) -> nn.Module:
-    return nn.Sequential(nn.Linear(observations, 120), nn.ReLU(), nn.Linear(120, 84), nn.ReLU(), nn.Linear(84, actions))
+    return nn.Sequential(
+        nn.Linear(observations, 120),
+        nn.ReLU(),
+        nn.Linear(120, 84),
+        nn.ReLU(),
+        nn.Linear(84, actions),
+    )
 
 
 def single_file(steps: int) -> float:
@@ -178,16 +201,25 @@ def contenders(only: str | None) -> dict[str, dict[str, Callable[[], float]]]:
     if only != "tabular":
         settings = f"task.batch_size={BATCH} task.capacity=10000 task.target_every={COPY // EVERY} task.double=false"
         settings += f" task.learning_starts={STARTS} task.loss=squared task.decay_share=0.5 model.hidden_sizes=[120,84]"
-        ours = ["dataset=cartpole", f"dataset.batch_size={EVERY}", "optimizer.lr=0.00025", *settings.split()]
+        ours = [
+            "dataset=cartpole",
+            f"dataset.batch_size={EVERY}",
+            "optimizer.lr=0.00025",
+            *settings.split(),
+        ]
         found["dqn on cartpole"] = {
             "single file": lambda: single_file(DEEP_STEPS),
-            "dltrain": lambda: engine([*ours, "schedule=constant", "trainer.log_every=10"], DEEP_STEPS),
+            "dltrain": lambda: engine(
+                [*ours, "schedule=constant", "trainer.log_every=10"], DEEP_STEPS
+            ),
         }
     return found
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--only", choices=("tabular", "dqn"))
     arguments = parser.parse_args()

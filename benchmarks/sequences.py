@@ -41,13 +41,20 @@ CHOICES = {
             "dataset.batch_size=12",
             "schedule=constant",
         ),
-        *("optimizer=adamw", "optimizer.lr=0.002", "optimizer.beta2=0.99", "optimizer.weight_decay=0.1"),
+        *(
+            "optimizer=adamw",
+            "optimizer.lr=0.002",
+            "optimizer.beta2=0.99",
+            "optimizer.weight_decay=0.1",
+        ),
     ),
 }
 
 
 def experiment(name: str, *overrides: str) -> build.Experiment:
-    composed = compose([*CHOICES[name], f"trainer.steps={STEPS}", "trainer.evaluate_every=null", PLAIN, *overrides])
+    composed = compose(
+        [*CHOICES[name], f"trainer.steps={STEPS}", "trainer.evaluate_every=null", PLAIN, *overrides]
+    )
     assert not composed.problems, composed.problems
     return build.build(composed.config)
 
@@ -93,17 +100,26 @@ class Block(nn.Module):
         super().__init__()
         self.heads, self.norm, self.qkv = heads, nn.LayerNorm(dim), nn.Linear(dim, 3 * dim)
         self.project = nn.Linear(dim, dim)
-        self.mlp = nn.Sequential(nn.LayerNorm(dim), nn.Linear(dim, 4 * dim), nn.GELU(), nn.Linear(4 * dim, dim))
+        self.mlp = nn.Sequential(
+            nn.LayerNorm(dim), nn.Linear(dim, 4 * dim), nn.GELU(), nn.Linear(4 * dim, dim)
+        )
 
     def forward(self, x: Tensor) -> Tensor:
-        q, k, v = (part.unflatten(2, (self.heads, -1)).transpose(1, 2) for part in self.qkv(self.norm(x)).chunk(3, 2))
-        x = x + self.project(F.scaled_dot_product_attention(q, k, v, is_causal=True).transpose(1, 2).flatten(2))
+        q, k, v = (
+            part.unflatten(2, (self.heads, -1)).transpose(1, 2)
+            for part in self.qkv(self.norm(x)).chunk(3, 2)
+        )
+        x = x + self.project(
+            F.scaled_dot_product_attention(q, k, v, is_causal=True).transpose(1, 2).flatten(2)
+        )
         out: Tensor = x + self.mlp(x)
         return out
 
 
 class GPT(nn.Module):
-    def __init__(self, vocabulary: int, length: int, dim: int = 128, heads: int = 4, layers: int = 4) -> None:
+    def __init__(
+        self, vocabulary: int, length: int, dim: int = 128, heads: int = 4, layers: int = 4
+    ) -> None:
         super().__init__()
         self.embedding, self.position = nn.Embedding(vocabulary, dim), nn.Embedding(length, dim)
         self.blocks = nn.Sequential(*(Block(dim, heads) for _ in range(layers)), nn.LayerNorm(dim))
@@ -121,7 +137,9 @@ def transformer() -> Iterator[int]:
     data: Any = built.data
     tokens, length, size = data.loaded.parts["train"].long(), data.length, data.batch_size
     model = GPT(data.spec.vocab_size, length)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3, betas=(0.9, 0.99), weight_decay=0.1, fused=True)
+    optimizer = torch.optim.AdamW(
+        model.parameters(), lr=2e-3, betas=(0.9, 0.99), weight_decay=0.1, fused=True
+    )
     yield 0
     steps, span = 0, torch.arange(length + 1)
     while True:
@@ -207,17 +225,24 @@ def some_steps(name: str, who: str) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--rounds", type=int, default=4)
     names = [*LOOPS, "bucketing", "memory"]
     parser.add_argument("--only", nargs="+", default=names, choices=names)
     arguments = parser.parse_args()
-    print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, {torch.backends.cpu.get_cpu_capability()}")
+    print(
+        f"torch {torch.__version__}, {torch.get_num_threads()} threads, {torch.backends.cpu.get_cpu_capability()}"
+    )
     with quiet():
         for name in (name for name in LOOPS if name in arguments.only):
             rounds = [one_round(name, turn % 2 == 0) for turn in range(arguments.rounds)]
             totals = [turns.rates()["total"] for turns in rounds]
-            steps = [statistics.median(rates[who] / BATCH for rates in totals) for who in ("dltrain", "by hand")]
+            steps = [
+                statistics.median(rates[who] / BATCH for rates in totals)
+                for who in ("dltrain", "by hand")
+            ]
             by_whom = f"{steps[0]:.1f} steps/s by the engine, {steps[1]:.1f} by hand"
             whole = statistics.median(rates["dltrain"] / rates["by hand"] for rates in totals)
             blocks = [ratio for turns in rounds for ratio in turns.ratios("by hand")]

@@ -91,7 +91,9 @@ class InTurn(Callback):
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--rows", type=int, default=1_000_000)
     parser.add_argument("--columns", type=int, default=50)
     parser.add_argument("--epochs", type=int, default=2)
@@ -100,17 +102,33 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "table.csv"
         make(path, arguments.rows, arguments.columns)
-        print(f"{arguments.rows:,} rows, {arguments.columns} columns, {path.stat().st_size / 1e6:.0f} MB, ", end="")
+        print(
+            f"{arguments.rows:,} rows, {arguments.columns} columns, {path.stat().st_size / 1e6:.0f} MB, ",
+            end="",
+        )
         print(f"torch {torch.__version__}, {torch.get_num_threads()} threads")
         seconds = arrow(path)
-        settings = [f"dataset.path={path}", "dataset.target=y", f"dataset.batch_size={BATCH}", "optimizer=adam"]
-        chosen = ["dataset=tabular", "model=mlp", "trainer.log_every=50", f"trainer.epochs={arguments.epochs}"]
+        settings = [
+            f"dataset.path={path}",
+            "dataset.target=y",
+            f"dataset.batch_size={BATCH}",
+            "optimizer=adam",
+        ]
+        chosen = [
+            "dataset=tabular",
+            "model=mlp",
+            "trainer.log_every=50",
+            f"trainer.epochs={arguments.epochs}",
+        ]
         composed = compose([*chosen, *settings, "callbacks=quiet"])
         assert not composed.problems, composed.problems
         start = time.perf_counter()
         built = build.build(composed.config)
         samples = built.data.train.samples
-        print(f"read by dltrain {time.perf_counter() - start:.1f} s, by pyarrow alone {seconds:.1f} s", flush=True)
+        print(
+            f"read by dltrain {time.perf_counter() - start:.1f} s, by pyarrow alone {seconds:.1f} s",
+            flush=True,
+        )
         assert isinstance(built.data, Tabular)
         network = copy.deepcopy(built.task.model)
         session = build.session(built, Run(Path(folder)), "benchmark")
@@ -121,9 +139,12 @@ def main() -> None:
     ratio = statistics.median(b / a for a, b in zip(own, other, strict=True))
     rate = len(own) * BLOCK * BATCH / sum(own)
     print(
-        f"{samples:,} training rows: {rate:,.0f} rows/s, by hand {len(own) * BLOCK * BATCH / sum(other):,.0f}; ", end=""
+        f"{samples:,} training rows: {rate:,.0f} rows/s, by hand {len(own) * BLOCK * BATCH / sum(other):,.0f}; ",
+        end="",
     )
-    print(f"dltrain / by hand {sum(other) / sum(own):.3f} by total time, {ratio:.3f} by the median block")
+    print(
+        f"dltrain / by hand {sum(other) / sum(own):.3f} by total time, {ratio:.3f} by the median block"
+    )
 
 
 if __name__ == "__main__":

@@ -35,7 +35,12 @@ def experiment(model: str, batch_size: int, blocks: int) -> build.Experiment:
     """Also what the hand-written loop takes its network and its bytes from."""
     composed = compose(
         [
-            *(f"model={model}", "dataset=synthetic", f"dataset.batch_size={batch_size}", "dataset.val_fraction=0"),
+            *(
+                f"model={model}",
+                "dataset=synthetic",
+                f"dataset.batch_size={batch_size}",
+                "dataset.val_fraction=0",
+            ),
             *("optimizer=nesterov", f"optimizer.lr={LR}", "schedule=constant"),
             *("trainer.epochs=null", f"trainer.steps={BLOCK * (WARM_UP + blocks)}"),
         ]
@@ -53,7 +58,9 @@ def hand_written(model: str, batch_size: int) -> Iterator[None]:
     spec, rows = built.data.spec, built.data.train.rows  # type: ignore[attr-defined]
     mean, std = (torch.tensor(values).view(1, -1, 1, 1) for values in (spec.mean, spec.std))
     scale, shift = 1 / std, -mean / std
-    optimizer = torch.optim.SGD(network.parameters(), lr=LR, momentum=MOMENTUM, nesterov=True, fused=True)
+    optimizer = torch.optim.SGD(
+        network.parameters(), lr=LR, momentum=MOMENTUM, nesterov=True, fused=True
+    )
     steps = 0
     while True:
         for batch in rows[torch.randperm(len(rows))].split(batch_size):
@@ -91,7 +98,9 @@ def in_turn(session: build.Session, other: Callable[[], None]) -> tuple[list[flo
 def engine(model: str, batch_size: int, blocks: int) -> None:
     loop = hand_written(model, batch_size)
     with tempfile.TemporaryDirectory() as folder:
-        session = build.session(experiment(model, batch_size, blocks), Run(Path(folder)), "benchmark")
+        session = build.session(
+            experiment(model, batch_size, blocks), Run(Path(folder)), "benchmark"
+        )
         own, others = in_turn(session, lambda: next(loop))
         tensorboard = session.optional.get("tensorboard")
         if isinstance(tensorboard, TensorBoard):
@@ -107,13 +116,17 @@ def engine(model: str, batch_size: int, blocks: int) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--model", default="resnet18")
     parser.add_argument("--batch-size", type=int, default=16)
     parser.add_argument("--blocks", type=int, default=20)
     arguments = parser.parse_args()
     logging.getLogger("dltrain").setLevel(logging.ERROR)
-    print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, {torch.backends.cpu.get_cpu_capability()}")
+    print(
+        f"torch {torch.__version__}, {torch.get_num_threads()} threads, {torch.backends.cpu.get_cpu_capability()}"
+    )
     engine(arguments.model, arguments.batch_size, arguments.blocks)
 
 

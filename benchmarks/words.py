@@ -52,9 +52,14 @@ def gensim(built: build.Experiment, epochs: int, threads: int, seed: int) -> Fig
 
     data, model = built.data, built.config["model"]
     assert isinstance(data, Words)
-    numbers, lengths = data.train.words.tolist(), torch.bincount(data.train.documents.long()).tolist()
+    numbers, lengths = (
+        data.train.words.tolist(),
+        torch.bincount(data.train.documents.long()).tolist(),
+    )
     ends = torch.tensor(lengths).cumsum(0).tolist()
-    documents = [[data.words[i] for i in numbers[e - n : e]] for n, e in zip(lengths, ends, strict=True)]
+    documents = [
+        [data.words[i] for i in numbers[e - n : e]] for n, e in zip(lengths, ends, strict=True)
+    ]
     tree = model["output"] == "hierarchical_softmax"
     settings: dict[str, Any] = {
         "vector_size": model["embedding_dim"],
@@ -69,27 +74,41 @@ def gensim(built: build.Experiment, epochs: int, threads: int, seed: int) -> Fig
         "seed": seed,
     }
     if model["subwords"]:
-        made = FastText(min_n=model["min_n"], max_n=model["max_n"], bucket=model["buckets"], **settings)
+        made = FastText(
+            min_n=model["min_n"], max_n=model["max_n"], bucket=model["buckets"], **settings
+        )
     else:
         made = Word2Vec(**settings)
     made.build_vocab(documents)
     start = time.perf_counter()
     made.train(documents, total_examples=made.corpus_count, epochs=epochs)
     seconds = time.perf_counter() - start
-    return figures(data, made.wv.index_to_key, torch.tensor(made.wv.vectors), epochs * len(numbers) / seconds)
+    return figures(
+        data, made.wv.index_to_key, torch.tensor(made.wv.vectors), epochs * len(numbers) / seconds
+    )
 
 
 def figures(data: Any, words: list[str], vectors: torch.Tensor, rate: float) -> Figures:
-    number, unit, found = {word: i for i, word in enumerate(words)}, F.normalize(vectors, dim=1), {"words/s": rate}
+    number, unit, found = (
+        {word: i for i, word in enumerate(words)},
+        F.normalize(vectors, dim=1),
+        {"words/s": rate},
+    )
     for name, pairs in data.similarities.items():
-        known = [(number[a], number[b], score) for a, b, score in pairs if a in number and b in number]
+        known = [
+            (number[a], number[b], score) for a, b, score in pairs if a in number and b in number
+        ]
         one, other = (unit[[pair[i] for pair in known]] for i in range(2))
-        found[name] = float(spearman((one * other).sum(1), torch.tensor([score for *_, score in known])))
+        found[name] = float(
+            spearman((one * other).sum(1), torch.tensor([score for *_, score in known]))
+        )
     return found
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--experiment", default="word2vec_imdb")
     parser.add_argument("--epochs", type=int, default=5)
     parser.add_argument("--rounds", type=int, default=3)
@@ -103,7 +122,12 @@ def main() -> None:
     for turn in range(arguments.rounds):
         seed = turn + 1
         composed = compose(
-            [f"experiment={arguments.experiment}", f"trainer.epochs={epochs}", f"seed={seed}", *overrides]
+            [
+                f"experiment={arguments.experiment}",
+                f"trainer.epochs={epochs}",
+                f"seed={seed}",
+                *overrides,
+            ]
         )
         assert not composed.problems, composed.problems
         built = build.build(composed.config)
@@ -115,15 +139,24 @@ def main() -> None:
             )
         for name in list(rows)[:: -1 if turn % 2 else 1]:
             if arguments.only in (None, name):
-                row = gensim(built, epochs, arguments.threads, seed) if name == "gensim" else dltrain(built, epochs)
+                row = (
+                    gensim(built, epochs, arguments.threads, seed)
+                    if name == "gensim"
+                    else dltrain(built, epochs)
+                )
                 rows[name].append(row)
-                print(f"{name:8}" + "  ".join(f"{key} {value:,.4g}" for key, value in row.items()), flush=True)
+                print(
+                    f"{name:8}" + "  ".join(f"{key} {value:,.4g}" for key, value in row.items()),
+                    flush=True,
+                )
     if arguments.only is None:
         pairs = zip(rows["dltrain"], rows["gensim"], strict=True)
         ratio = statistics.median(ours["words/s"] / theirs["words/s"] for ours, theirs in pairs)
         print(f"words/s, dltrain's to gensim's: {ratio:.3f}")
         for key in (key for key in rows["dltrain"][0] if key != "words/s"):
-            means = [statistics.mean(row[key] for row in rows[name]) for name in ("dltrain", "gensim")]
+            means = [
+                statistics.mean(row[key] for row in rows[name]) for name in ("dltrain", "gensim")
+            ]
             print(f"{key}: {means[0]:.3f} against {means[1]:.3f}")
 
 

@@ -88,7 +88,12 @@ def make(
         needs = ", ".join(f"{path}.{name}" for name in missing)
         later = ", or with _partial_: true it is called later" if inspect.isfunction(target) else ""
         raise ConfigError(
-            [(f"{path}={node[TARGET]}", f"needs {needs}, which this data set and task do not say: set it{later}")]
+            [
+                (
+                    f"{path}={node[TARGET]}",
+                    f"needs {needs}, which this data set and task do not say: set it{later}",
+                )
+            ]
         )
     try:
         return target(**given)
@@ -101,7 +106,10 @@ def _built(value: Any, path: str, available: dict[str, Any], plugins: list[str])
     if isinstance(value, dict) and TARGET in value:
         return make(value, path, available, plugins)
     if isinstance(value, dict):
-        return {name: _built(child, f"{path}.{name}", available, plugins) for name, child in value.items()}
+        return {
+            name: _built(child, f"{path}.{name}", available, plugins)
+            for name, child in value.items()
+        }
     return tuple(value) if isinstance(value, list) else value
 
 
@@ -129,10 +137,14 @@ def build(
     named["predicts"] = getattr(locate(config["task"][TARGET], plugins), "predicts", "")
     settings = regularization(config["regularization"] if debug != "overfit" else {}, plugins)
     preprocessing = [
-        make(node, f"preprocessing.{name}", {}, plugins) for name, node in config.get("preprocessing", {}).items()
+        make(node, f"preprocessing.{name}", {}, plugins)
+        for name, node in config.get("preprocessing", {}).items()
     ]
     if preprocessing or "transforms" in settings["dataset"]:
-        settings["dataset"]["transforms"] = [*preprocessing, *settings["dataset"].get("transforms", [])]
+        settings["dataset"]["transforms"] = [
+            *preprocessing,
+            *settings["dataset"].get("transforms", []),
+        ]
     data: Data = make(config["dataset"], "dataset", named, plugins, settings["dataset"])
     if description:
         data.restore(description)
@@ -149,12 +161,14 @@ def build(
     data.to(device.torch_device())
     if debug == "overfit":
         data = Repeated(data)
-    if data.spec.cardinalities and "cardinalities" not in arguments(locate(config["model"][TARGET], plugins)):
-        why = (
-            "this model would take the codes of categories for numbers: model=tabular_mlp, or dataset.categories=onehot"
-        )
+    if data.spec.cardinalities and "cardinalities" not in arguments(
+        locate(config["model"][TARGET], plugins)
+    ):
+        why = "this model would take the codes of categories for numbers: model=tabular_mlp, or dataset.categories=onehot"
         raise ConfigError([("model", why)])
-    model: nn.Module = make(config["model"], "model", data.spec.arguments(), plugins, settings["model"])
+    model: nn.Module = make(
+        config["model"], "model", data.spec.arguments(), plugins, settings["model"]
+    )
     if "initialization" in config and not trained:
         make(config["initialization"], "initialization", {}, plugins)(model)
     embedding = config["model"].get("embedding")
@@ -168,7 +182,10 @@ def build(
     if beginning and isinstance(held, Standardizes):
         beginning.standardize(held)
     freezing = frozen(config, model, trainer)
-    known = {**data.spec.arguments(), "class_counts": lambda: data.class_counts}  # the latter only when it is asked for
+    known = {
+        **data.spec.arguments(),
+        "class_counts": lambda: data.class_counts,
+    }  # the latter only when it is asked for
     loss_node = balanced_loss(config, bool(data.spec.class_names), settings["loss"])
     loss = make(loss_node, "loss", known, plugins, settings["loss"])
     watch = watched(config, trainer)
@@ -194,7 +211,9 @@ def build(
         beginning.take_over(task)
     if trainer.on_oom == "halve" and data.spec.continues:
         why = "a state is carried from batch to batch, and no part of one can go on with it: on_oom=stop, or a smaller"
-        raise ConfigError([("trainer.on_oom=halve", f"dataset.stream=true: {why} dataset.batch_size")])
+        raise ConfigError(
+            [("trainer.on_oom=halve", f"dataset.stream=true: {why} dataset.batch_size")]
+        )
     device.choose_threads(most_flops(task, data.spec, samples))
     device.place(task)
     return Experiment(config, device, data, task, trainer, settings["callbacks"])
@@ -228,11 +247,17 @@ def require_batches_for_norm(experiment: Experiment) -> None:
     """
     data = experiment.data
     size = min(data.train.batch_size, data.train.samples)
-    if size == 1 and batch_norms(experiment.task) and not normalizes(experiment, next(data.train.epoch(0))):
+    if (
+        size == 1
+        and batch_norms(experiment.task)
+        and not normalizes(experiment, next(data.train.epoch(0)))
+    ):
         why = "batch norm needs at least two samples a batch"
         if data.train.samples == 1:
             why = f"there is 1 training sample, and {why}"
-        raise ConfigError([(f"dataset.batch_size={size}", f"{why}: use more, or a model without batch norm")])
+        raise ConfigError(
+            [(f"dataset.batch_size={size}", f"{why}: use more, or a model without batch norm")]
+        )
 
 
 def normalizes(experiment: Experiment, batch: Any) -> bool:
@@ -242,7 +267,9 @@ def normalizes(experiment: Experiment, batch: Any) -> bool:
     value per channel.
     """
     task = experiment.task
-    before = {name: value.clone() for name, value in task.state_dict().items() if torch.is_tensor(value)}
+    before = {
+        name: value.clone() for name, value in task.state_dict().items() if torch.is_tensor(value)
+    }
     task.eval()
     reached: set[nn.Module] = set()
     hooks = []
@@ -262,7 +289,9 @@ def normalizes(experiment: Experiment, batch: Any) -> bool:
             hook.remove()
         task.load_state_dict(before, strict=False)
         task.train()
-    return not any(isinstance(norm, nn.BatchNorm1d) and norm not in reached for norm in batch_norms(task))
+    return not any(
+        isinstance(norm, nn.BatchNorm1d) and norm not in reached for norm in batch_norms(task)
+    )
 
 
 @dataclass
@@ -326,9 +355,14 @@ def frozen(config: dict[str, Any], model: nn.Module, trainer: Trainer) -> Freezi
                 f"the run has {trainer.epochs} epoch{'s' * (trainer.epochs != 1)}: nothing is trained after that",
             )
         )
-    if until is not None and "freezing" not in arguments(locate(config["task"][TARGET], config["plugins"])):
+    if until is not None and "freezing" not in arguments(
+        locate(config["task"][TARGET], config["plugins"])
+    ):
         problems.append(
-            (f"unfreeze_epoch={until}", "this task does not unfreeze: leave it out, or resume the run without")
+            (
+                f"unfreeze_epoch={until}",
+                "this task does not unfreeze: leave it out, or resume the run without",
+            )
         )
     for pattern in factors:
         try:
@@ -352,15 +386,25 @@ def frozen(config: dict[str, Any], model: nn.Module, trainer: Trainer) -> Freezi
 
 def regularization(nodes: dict[str, Any], plugins: list[str]) -> dict[str, dict[str, Any]]:
     """The settings of every chosen regularizer by destination: {"model": {"dropout": 0.5}, "optim": {...}, ...}."""
-    settings: dict[str, dict[str, Any]] = {"model": {}, "loss": {}, "dataset": {}, "optim": {}, "callbacks": {}}
+    settings: dict[str, dict[str, Any]] = {
+        "model": {},
+        "loss": {},
+        "dataset": {},
+        "optim": {},
+        "callbacks": {},
+    }
     for name, node in nodes.items():
-        for destination, value in make(node, f"regularization.{name}", {}, plugins).settings().items():
+        for destination, value in (
+            make(node, f"regularization.{name}", {}, plugins).settings().items()
+        ):
             place, _, key = destination.partition(".")
             before = settings[place].get(key)
             if isinstance(value, list):
                 value = [*(before or []), *value]
             elif before is not None:
-                raise ConfigError([(f"regularization.{name}", f"{destination} is set by another choice already")])
+                raise ConfigError(
+                    [(f"regularization.{name}", f"{destination} is set by another choice already")]
+                )
             settings[place][key] = value
     return settings
 
@@ -389,14 +433,21 @@ def optim_factory(
     if config["debug"] == "overfit":
         node = {TARGET: "dltrain.schedules.constant.Constant", PARTIAL: True}
     schedule = make(node, "schedule", {}, plugins)
-    follows_metric = "mode" in arguments(locate(node[TARGET], plugins)) and "mode" not in schedule.keywords
+    follows_metric = (
+        "mode" in arguments(locate(node[TARGET], plugins)) and "mode" not in schedule.keywords
+    )
 
-    def optim(modules: nn.Module, total_steps: int, network: str = "", mode: str | None = None) -> Optim:
+    def optim(
+        modules: nn.Module, total_steps: int, network: str = "", mode: str | None = None
+    ) -> Optim:
         updates = math.ceil(min(total_steps, trainer.steps or total_steps) / trainer.accumulate)
         return Optim(
             modules,
             optimizers.get(network, optimizers[""]),
-            schedule(total_updates=updates, **({"mode": mode or direction.value} if follows_metric else {})),
+            schedule(
+                total_updates=updates,
+                **({"mode": mode or direction.value} if follows_metric else {}),
+            ),
             accumulate=trainer.accumulate,
             scaler=device.scaler(),
             total_updates=updates,
@@ -422,7 +473,9 @@ def usable(
     except ValueError as e:
         raise ConfigError([(path, str(e))]) from e
     except (AttributeError, TypeError) as e:
-        raise ConfigError([("lr_factors", f"this optimizer takes one learning rate for all layers ({path})")]) from e
+        raise ConfigError(
+            [("lr_factors", f"this optimizer takes one learning rate for all layers ({path})")]
+        ) from e
     return optimizer
 
 
@@ -440,7 +493,9 @@ class Session:
     optional: dict[str, Callback]
 
 
-def session(experiment: Experiment, run: Run, command: str = "", settings: dict[str, Any] | None = None) -> Session:
+def session(
+    experiment: Experiment, run: Run, command: str = "", settings: dict[str, Any] | None = None
+) -> Session:
     """The engine for `experiment`, writing into `run`'s folder; `settings` are what TensorBoard shows of its configuration.
 
     The callbacks' order matters: the log first, for it raises on a bad loss before anything is saved; the one that
@@ -460,11 +515,19 @@ def session(experiment: Experiment, run: Run, command: str = "", settings: dict[
             Store(run.folder / CHECKPOINTS),
             None if trainer.save_every is None else Interval.parse(trainer.save_every),
             trainer.on_save_error,
-            about={"config_sha256": hashlib.sha256(to_json(config, default=str).encode()).hexdigest()},
+            about={
+                "config_sha256": hashlib.sha256(to_json(config, default=str).encode()).hexdigest()
+            },
             sync=lambda: run.sync(METRICS),
         ),
     )
-    available = {"run": run, "log": log, "timer": timer, "settings": settings or config, "command": command}
+    available = {
+        "run": run,
+        "log": log,
+        "timer": timer,
+        "settings": settings or config,
+        "command": command,
+    }
     available["data"] = experiment.data
     optional = {
         name: make(node, f"callbacks.{name}", available, config["plugins"])
@@ -491,4 +554,8 @@ def versions() -> dict[str, str]:
     from importlib.metadata import version
 
     names = ("dltrain", "hydra-core", "numpy")
-    return {"python": sys.version.split()[0], "torch": torch.__version__, **{n: version(n) for n in names}}
+    return {
+        "python": sys.version.split()[0],
+        "torch": torch.__version__,
+        **{n: version(n) for n in names},
+    }

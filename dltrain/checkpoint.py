@@ -24,7 +24,15 @@ from torch import Tensor
 
 from dltrain import __version__
 from dltrain.errors import InputError, SaveError
-from dltrain.files import OLD, replace_file, sweep, sync_directory, temporary_name, to_json, write_through
+from dltrain.files import (
+    OLD,
+    replace_file,
+    sweep,
+    sync_directory,
+    temporary_name,
+    to_json,
+    write_through,
+)
 
 log = logging.getLogger("dltrain")
 
@@ -58,14 +66,20 @@ def commit(folder: Path, state: dict[str, Any], about: dict[str, Any]) -> None:
     rest = {name: value for name, value in state.items() if name not in OWN}
     rest["task"] = {name: value for name, value in task.items() if name not in weights}
     own = {name: state[name] for name in OWN if name in state}
-    files = {WEIGHTS: safetensors.torch.save(weights), STATE: serialized(rest), RANK: serialized(own)}
+    files = {
+        WEIGHTS: safetensors.torch.save(weights),
+        STATE: serialized(rest),
+        RANK: serialized(own),
+    }
     manifest = {
         "format": FORMAT,
         "dltrain": __version__,
         "torch": torch.__version__,
         "world_size": 1,
         **about,
-        "files": {n: {"size": len(c), "sha256": hashlib.sha256(c).hexdigest()} for n, c in files.items()},
+        "files": {
+            n: {"size": len(c), "sha256": hashlib.sha256(c).hexdigest()} for n, c in files.items()
+        },
     }
     files[MANIFEST] = sealed(manifest)
     temporary = temporary_name(folder)
@@ -93,7 +107,10 @@ def load(folder: Path) -> dict[str, Any]:
     """The state in `folder`, on the CPU, after every file's size and hash was checked (InputError otherwise)."""
     try:
         contents = read(folder)
-        state = {**unpickled(folder / STATE, contents[STATE]), **unpickled(folder / RANK, contents[RANK])}
+        state = {
+            **unpickled(folder / STATE, contents[STATE]),
+            **unpickled(folder / RANK, contents[RANK]),
+        }
         state["task"] = {**state["task"], **safetensors.torch.load(contents[WEIGHTS])}
         check_tensors(state)
     except InputError:
@@ -108,17 +125,23 @@ def read(folder: Path) -> dict[str, bytes]:
     """The files of a checkpoint; InputError, or whatever a strange manifest leads to, where they are not as that says."""
     manifest = read_manifest(folder)
     if manifest["format"] != FORMAT:
-        raise InputError(f"{folder} has format {manifest['format']}; this dltrain reads format {FORMAT}")
+        raise InputError(
+            f"{folder} has format {manifest['format']}; this dltrain reads format {FORMAT}"
+        )
     contents = {}
     for name in (WEIGHTS, STATE, RANK):
         wanted = manifest["files"][name]
         require_regular(folder / name)
         size = (folder / name).stat().st_size
         if size != wanted["size"]:
-            raise InputError(f"{folder / name} is damaged: {size:,} bytes, and {wanted['size']:,} were written")
+            raise InputError(
+                f"{folder / name} is damaged: {size:,} bytes, and {wanted['size']:,} were written"
+            )
         contents[name] = (folder / name).read_bytes()
         if hashlib.sha256(contents[name]).hexdigest() != wanted["sha256"]:
-            raise InputError(f"{folder / name} is damaged: its sha256 is not the one in the checkpoint's manifest")
+            raise InputError(
+                f"{folder / name} is damaged: its sha256 is not the one in the checkpoint's manifest"
+            )
     return contents
 
 
@@ -126,7 +149,9 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     path = folder / MANIFEST
     require_regular(path)
     if path.stat().st_size > LARGEST_MANIFEST:
-        raise InputError(f"{path} is no checkpoint's manifest: it has {path.stat().st_size:,} bytes")
+        raise InputError(
+            f"{path} is no checkpoint's manifest: it has {path.stat().st_size:,} bytes"
+        )
     content = path.read_bytes()
     manifest: dict[str, Any] = json.loads(content)
     if manifest.pop("seal", None) is None or sealed(manifest) != content:
@@ -206,7 +231,9 @@ class Store:
     def pointed(self, pointer: str) -> Path | None:
         """Where `last` or `best` points; where the pointer is lost, the newest that it can have been."""
         path = self.folder / pointer
-        target = self.folder / path.read_text(errors="replace").strip()[:64] if path.is_file() else None
+        target = (
+            self.folder / path.read_text(errors="replace").strip()[:64] if path.is_file() else None
+        )
         if target and target.parent == self.folder and is_committed(target):
             return target
         return self.derived(pointer)
@@ -247,7 +274,9 @@ class Store:
                 log.warning(str(e))
                 self.set_aside(folder)
         if steps and not whole:
-            raise InputError(f"{self.folder}: every checkpoint is damaged ({', '.join(f.name for f in steps)})")
+            raise InputError(
+                f"{self.folder}: every checkpoint is damaged ({', '.join(f.name for f in steps)})"
+            )
         if steps and whole[-1] != steps[-1]:
             log.warning(f"falling back to the checkpoint before: {whole[-1].name}")
         for pointer in ("last", "best"):
@@ -274,7 +303,9 @@ class Store:
 
     def ended(self) -> list[Path]:
         """The folders of end states."""
-        return sorted(end for end in self.folder.glob("stage-*") if re.fullmatch(r"stage-\d+-\d+", end.name))
+        return sorted(
+            end for end in self.folder.glob("stage-*") if re.fullmatch(r"stage-\d+-\d+", end.name)
+        )
 
     def stage_end(self, index: int, step: int) -> Path:
         """Where the end state of stage `index` goes if it ends at `step`."""

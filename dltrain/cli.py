@@ -54,20 +54,64 @@ WAITING = {  # of GNU's OpenMP (turns of a loop), LLVM's and Intel's (millisecon
     "KMP_BLOCKTIME": "1",
 }
 VERBS = {
-    "train": Verb("train", "train", "[train] [overrides]", "train, then test the best checkpoint", keeps=True),
-    "check": Verb("check", "check", "check [overrides]", "every problem at once; layers, FLOPs, memory, time"),
-    "list": Verb("list", "list_", "list [group]", "what can be chosen, a line each", MANY),
-    "show": Verb("show", "show", "show KEY|GROUP/OPTION", "a key's value, type, range and where it was set", MANY),
-    "evaluate": Verb("evaluate", "evaluate", "evaluate RUN [split=test]", "score a run's best checkpoint", 1),
-    "predict": Verb("predict", "predict", "predict RUN INPUT...", "answers for files, folders, globs", MANY, True),
-    "resume": Verb(
-        "resume", "resume", "resume RUN [overrides]", "go on, or train longer (trainer.epochs=20)", 1, keeps=True
+    "train": Verb(
+        "train", "train", "[train] [overrides]", "train, then test the best checkpoint", keeps=True
     ),
-    "completion": Verb("completion", "completion", "completion bash|zsh|fish", "a script that completes with TAB", 1),
+    "check": Verb(
+        "check", "check", "check [overrides]", "every problem at once; layers, FLOPs, memory, time"
+    ),
+    "list": Verb("list", "list_", "list [group]", "what can be chosen, a line each", MANY),
+    "show": Verb(
+        "show",
+        "show",
+        "show KEY|GROUP/OPTION",
+        "a key's value, type, range and where it was set",
+        MANY,
+    ),
+    "evaluate": Verb(
+        "evaluate", "evaluate", "evaluate RUN [split=test]", "score a run's best checkpoint", 1
+    ),
+    "predict": Verb(
+        "predict",
+        "predict",
+        "predict RUN INPUT...",
+        "answers for files, folders, globs",
+        MANY,
+        True,
+    ),
+    "resume": Verb(
+        "resume",
+        "resume",
+        "resume RUN [overrides]",
+        "go on, or train longer (trainer.epochs=20)",
+        1,
+        keeps=True,
+    ),
+    "completion": Verb(
+        "completion",
+        "completion",
+        "completion bash|zsh|fish",
+        "a script that completes with TAB",
+        1,
+    ),
 }
-HIDDEN = {"__complete": Verb("completion", "complete", "", "", MANY, True)}  # what that script calls
-MULTIRUN = Verb("multirun", "multirun", "-m [overrides]", "a grid of runs: values separated by commas", keeps=True)
-FLAGS = {"--help": "help", "-h": "help", "--version": "version", "--json": "json", "--debug": "debug"}
+HIDDEN = {
+    "__complete": Verb("completion", "complete", "", "", MANY, True)
+}  # what that script calls
+MULTIRUN = Verb(
+    "multirun",
+    "multirun",
+    "-m [overrides]",
+    "a grid of runs: values separated by commas",
+    keeps=True,
+)
+FLAGS = {
+    "--help": "help",
+    "-h": "help",
+    "--version": "version",
+    "--json": "json",
+    "--debug": "debug",
+}
 FLAGS |= {"-m": "multirun", "--multirun": "multirun", "--plot": "plot", "--fork": "fork"}
 FLAGS |= {"--explain": "explain", "--data": "data"}
 VALUED = {
@@ -77,15 +121,27 @@ VALUED = {
     "--samples": "samples",
     "--tokens": "tokens",
 }  # flags that take a value
-EXAMPLES = {"--config-dir": "FOLDER", "--out": "FILE.csv", "--images": "FILE.png", "--samples": "64", "--tokens": "200"}
+EXAMPLES = {
+    "--config-dir": "FOLDER",
+    "--out": "FILE.csv",
+    "--images": "FILE.png",
+    "--samples": "64",
+    "--tokens": "200",
+}
 OWN_FLAGS = {  # of one verb, with what they do there
     "plot": ("check", "--plot draws the learning rate of `dltrain check`"),
     "data": ("check", "--data reads the data set of `dltrain check` as training would"),
-    "images": ("check", "--images is the file into which `dltrain check` draws a batch as the network sees it"),
+    "images": (
+        "check",
+        "--images is the file into which `dltrain check` draws a batch as the network sees it",
+    ),
     "explain": ("predict", "--explain draws why `dltrain predict` answers as it does"),
     "out": ("predict", "--out is the file that `dltrain predict` writes"),
     "samples": ("predict", "--samples is how many images `dltrain predict` lets a generator draw"),
-    "tokens": ("predict", "--tokens is how many tokens `dltrain predict RUN TEXT` lets a language model write"),
+    "tokens": (
+        "predict",
+        "--tokens is how many tokens `dltrain predict RUN TEXT` lets a language model write",
+    ),
     "fork": ("resume", "--fork goes on from a run in a new one (dltrain resume RUN --fork)"),
 }
 
@@ -93,10 +149,15 @@ OWN_FLAGS = {  # of one verb, with what they do there
 def help_text() -> str:
     from dltrain.report.text import table
 
-    verbs = [(f"dltrain {verb.usage}", verb.help) for verb in (VERBS["train"], MULTIRUN, *list(VERBS.values())[1:])]
+    verbs = [
+        (f"dltrain {verb.usage}", verb.help)
+        for verb in (VERBS["train"], MULTIRUN, *list(VERBS.values())[1:])
+    ]
     choices = [(group, ", ".join(options)) for group, options in groups().items() if options]
     width = 100
-    lines = [(g, o if len(o) <= width else o[:width].rpartition(",")[0] + ", ...") for g, o in choices]
+    lines = [
+        (g, o if len(o) <= width else o[:width].rpartition(",")[0] + ", ...") for g, o in choices
+    ]
     return f"""dltrain {__version__}: deep-learning experiments from YAML, all on one engine
 
 {table(verbs)}
@@ -146,8 +207,16 @@ def parse(argv: list[str]) -> tuple[Verb | None, Options, set[str]]:
             raise UsageError(_as_override(word, argv[i + 1 : i + 2]))
         else:
             words.append(word)
-    options.json, options.debug, options.multirun = ("json" in flags, "debug" in flags, "multirun" in flags)
-    options.plot, options.fork, options.explain = "plot" in flags, "fork" in flags, "explain" in flags
+    options.json, options.debug, options.multirun = (
+        "json" in flags,
+        "debug" in flags,
+        "multirun" in flags,
+    )
+    options.plot, options.fork, options.explain = (
+        "plot" in flags,
+        "fork" in flags,
+        "explain" in flags,
+    )
     options.data = "data" in flags
     verb: Verb | None = VERBS["train"]
     if words and "=" not in words[0] and not words[0].startswith(("~", "+")):
@@ -216,7 +285,11 @@ def _unknown_verb(name: str) -> str:
 
 def _text_of(answer: Answer, value: str) -> str:
     """Return the end of a message from an answer, with dots for a value that was not typed."""
-    return answer.text if value or not answer.words.endswith("=") else f"; did you mean {answer.words}...?"
+    return (
+        answer.text
+        if value or not answer.words.endswith("=")
+        else f"; did you mean {answer.words}...?"
+    )
 
 
 def _as_override(flag: str, following: list[str]) -> str:
@@ -224,19 +297,29 @@ def _as_override(flag: str, following: list[str]) -> str:
     if flag in ("-v", "-V"):
         return f"no such flag: {flag}; did you mean --version?"
     dashed, _, value = flag.partition("=")
-    value = value or next((word for word in following if not word.startswith("-") and "=" not in word), "")
+    value = value or next(
+        (word for word in following if not word.startswith("-") and "=" not in word), ""
+    )
     known = default_keys()
     answer = flag_answer(dashed, value, known.__contains__)
     if answer is not None:
-        return f"no such flag: {flag}; settings are KEY=VALUE without dashes{_text_of(answer, value)}"
+        return (
+            f"no such flag: {flag}; settings are KEY=VALUE without dashes{_text_of(answer, value)}"
+        )
     name = dashed.lstrip("-").replace("-", "_")
     close = sorted((key for key in known if name == key.rpartition(".")[2]), key=len)
-    bare = {known_flag.lstrip("-"): known_flag for known_flag in FLAGS | VALUED}  # all dashes are alike
+    bare = {
+        known_flag.lstrip("-"): known_flag for known_flag in FLAGS | VALUED
+    }  # all dashes are alike
     if not close and (flags := close_matches(dashed.lstrip("-"), bare)):
         return f"no such flag: {flag}; did you mean {bare[flags[0]]}?"
     by_name = {key.rpartition(".")[2]: key for key in reversed(common_keys())}
     close += [by_name[best] for best in close_matches(name, by_name)]
-    meant = f"; did you mean {shell_word(f'{close[0]}={value}')}{'' if value else '...'}?" if close else ""
+    meant = (
+        f"; did you mean {shell_word(f'{close[0]}={value}')}{'' if value else '...'}?"
+        if close
+        else ""
+    )
     return f"no such flag: {flag}; settings are KEY=VALUE without dashes{meant}"
 
 
@@ -265,7 +348,9 @@ def main(argv: list[str] | None = None) -> int:
             print(to_json({"exit_code": code, **options.outcome}, default=str))
         if output.lost is None:
             return code
-        print(f"dltrain: standard output cannot be written: {output.lost.strerror}", file=sys.stderr)
+        print(
+            f"dltrain: standard output cannot be written: {output.lost.strerror}", file=sys.stderr
+        )
         in_files = verb is not None and (verb.keeps or bool(options.out)) and not options.json
         return code if in_files else code or 1
 
@@ -347,6 +432,8 @@ def let_waiting_threads_sleep() -> None:
 def entry() -> None:
     open_closed_descriptors()
     let_waiting_threads_sleep()
-    for number in ending_signals():  # while a run trains it has handlers of its own: callbacks/signals.py
+    for (
+        number
+    ) in ending_signals():  # while a run trains it has handlers of its own: callbacks/signals.py
         signal.signal(number, interrupt)
     sys.exit(main())

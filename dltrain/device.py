@@ -19,9 +19,13 @@ from dltrain.types import Ge, Spec
 # Floats below 1e-38 become 0: a processor takes many times as long for them, and saturated units and decayed moments are full
 # of them. Threads inherit it from the one that makes them: so before torch makes its own.
 torch.set_flush_denormal(True)
-THREADS = torch.get_num_threads()  # torch's own choice, for the experiments of a sweep that set none
+THREADS = (
+    torch.get_num_threads()
+)  # torch's own choice, for the experiments of a sweep that set none
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_MMAP_MAX = -1, -3, -4  # malloc.h of glibc
-SMALL_STEP_FLOPS = 2 * 10**8  # of a batch's forward pass: a hundredth of a second or so on one thread
+SMALL_STEP_FLOPS = (
+    2 * 10**8
+)  # of a batch's forward pass: a hundredth of a second or so on one thread
 LOW_PRECISION = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -34,7 +38,9 @@ def keep_freed_memory() -> bool:
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if os.name == "posix" else None
     if mallopt is None:
         return False
-    keeps = mallopt(M_MMAP_THRESHOLD, 2**30) or mallopt(M_MMAP_MAX, 0)  # an older glibc takes no such threshold
+    keeps = mallopt(M_MMAP_THRESHOLD, 2**30) or mallopt(
+        M_MMAP_MAX, 0
+    )  # an older glibc takes no such threshold
     return bool(keeps and mallopt(M_TRIM_THRESHOLD, -1))
 
 
@@ -46,7 +52,9 @@ def most_flops(network: nn.Module, spec: Spec, batch_size: int) -> int:
     image) for the others. Tables of embeddings are looked up.
     """
     shape = spec.input_shape
-    pixels = math.prod(shape[1:]) if spec.is_image else 1 if spec.num_states else math.prod(shape[:1])
+    pixels = (
+        math.prod(shape[1:]) if spec.is_image else 1 if spec.num_states else math.prod(shape[:1])
+    )
     steps = shape[0] if spec.vocab_size or len(shape) == 2 else shape[1] if len(shape) == 3 else 1
     tables = {id(module.weight) for module in network.modules() if isinstance(module, nn.Embedding)}
     weights = [p for p in network.parameters() if p.ndim > 1 and id(p) not in tables]
@@ -76,11 +84,17 @@ class Device:
 
     def torch_device(self) -> torch.device:
         """The device; UsageError if this machine does not have the one that was named."""
-        available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+        available = {
+            "cuda": torch.cuda.is_available(),
+            "mps": torch.backends.mps.is_available(),
+            "cpu": True,
+        }
         name = next(n for n in available if available[n]) if self.name == "auto" else self.name
         if not available[name]:
             here = ", ".join(n for n in available if available[n])
-            raise UsageError(f"device={name}: this machine has none that torch can use; here are: {here} (device=auto)")
+            raise UsageError(
+                f"device={name}: this machine has none that torch can use; here are: {here} (device=auto)"
+            )
         return torch.device(name)
 
     def resolved_precision(self) -> str:
@@ -88,7 +102,10 @@ class Device:
             return self.precision
         if self.torch_device().type == "cuda":
             return "bf16" if torch.cuda.is_bf16_supported() else "fp16"
-        fast = self.torch_device().type == "cpu" and "AVX512" in torch.backends.cpu.get_cpu_capability()
+        fast = (
+            self.torch_device().type == "cpu"
+            and "AVX512" in torch.backends.cpu.get_cpu_capability()
+        )
         return "bf16" if fast and torch.ops.mkldnn._is_mkldnn_bf16_supported() else "fp32"
 
     def resolved_channels_last(self) -> bool:
@@ -102,14 +119,18 @@ class Device:
 
     def scaler(self) -> torch.amp.GradScaler:
         """Loss scaling for fp16, whose small gradients would vanish (Micikevicius et al. 2018); off otherwise."""
-        return torch.amp.GradScaler(self.torch_device().type, enabled=self.resolved_precision() == "fp16")
+        return torch.amp.GradScaler(
+            self.torch_device().type, enabled=self.resolved_precision() == "fp16"
+        )
 
     def set_up(self) -> None:
         """Apply the settings that are the whole process's."""
         torch.set_num_threads(THREADS if self.threads == "auto" else self.threads or THREADS)
         torch.use_deterministic_algorithms(self.deterministic, warn_only=True)
         if self.deterministic:
-            os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # what cuBLAS asks of a deterministic program
+            os.environ.setdefault(
+                "CUBLAS_WORKSPACE_CONFIG", ":4096:8"
+            )  # what cuBLAS asks of a deterministic program
         if self.torch_device().type == "cuda":
             torch.backends.cudnn.benchmark = not self.deterministic
 
@@ -121,7 +142,11 @@ class Device:
         processes they wait for a turn of each. The rule measures nothing: rounding depends on the
         number of threads, and the same command has to give the same figures.
         """
-        if self.threads == "auto" and self.torch_device().type == "cpu" and flops < SMALL_STEP_FLOPS:
+        if (
+            self.threads == "auto"
+            and self.torch_device().type == "cpu"
+            and flops < SMALL_STEP_FLOPS
+        ):
             torch.set_num_threads(1)
 
     def place(self, task: nn.Module) -> None:

@@ -115,7 +115,15 @@ class Callback:
     def load_state_dict(self, state: dict[str, Any]) -> None: ...
 
 
-EVENTS = ("step_end", "evaluation_step", "evaluation_end", "epoch_end", "stage_end", "run_end", "resumed")
+EVENTS = (
+    "step_end",
+    "evaluation_step",
+    "evaluation_end",
+    "epoch_end",
+    "stage_end",
+    "run_end",
+    "resumed",
+)
 PLACE = ("index", "epoch", "position", "stage_ended", "settled", "evaluated_step")
 NEVER = -1  # the step of an evaluation that has not happened
 
@@ -144,7 +152,12 @@ class Engine:
         autocast: AbstractContextManager[Any] | None = None,
         call: Callable[[Stage, Any], Metrics] = lambda stage, batch: stage.step(batch),
     ) -> None:
-        self.callbacks, self.move, self.autocast, self.call = tuple(callbacks), move, autocast or nullcontext(), call
+        self.callbacks, self.move, self.autocast, self.call = (
+            tuple(callbacks),
+            move,
+            autocast or nullcontext(),
+            call,
+        )
         self.listeners = {event: self._overridden(event) for event in EVENTS}
         self.index = self.epoch = self.position = self.step = 0
         self.evaluated_step = NEVER
@@ -165,7 +178,9 @@ class Engine:
             while self.epoch < self.stage.epochs and not (self.halted and self.settled):
                 self._train_epoch()
                 self.evaluate()
-                if self.exhausted:  # else a halt left the epoch unfinished: a resume goes on inside it
+                if (
+                    self.exhausted
+                ):  # else a halt left the epoch unfinished: a resume goes on inside it
                     self.epoch, self.position = self.epoch + 1, 0
                 self.settled = True
                 self.emit("epoch_end")
@@ -204,7 +219,9 @@ class Engine:
         start = perf_counter()
         self.task.eval()
         with ExitStack() as stack:
-            stack.callback(rng.load_state_dict, rng.state_dict())  # training draws the same, however often it is scored
+            stack.callback(
+                rng.load_state_dict, rng.state_dict()
+            )  # training draws the same, however often it is scored
             for optim in self.stage.optims:
                 stack.enter_context(optim.averaged())
             stack.enter_context(torch.no_grad())
@@ -222,7 +239,13 @@ class Engine:
         """Walk the lazy stages; those already trained are passed with the state that they ended in."""
         self.task = task
         for self.index, self.stage in enumerate(task.stages()):
-            self.epoch, self.position, self.stage_ended, self.settled, self.scores = 0, 0, False, False, {}
+            self.epoch, self.position, self.stage_ended, self.settled, self.scores = (
+                0,
+                0,
+                False,
+                False,
+                {},
+            )
             self.evaluated_step = NEVER
             if resume and self.index < resume.state["index"]:
                 self.restore_stage_end(resume.stage_ends[self.index])
@@ -262,11 +285,18 @@ class Engine:
 
     def stage_end_state(self) -> dict[str, Any]:
         """What a resume needs to pass this finished stage: the task as it ended, and the generators."""
-        return {"task": self.task.state_dict(), "rng": rng.state_dict(), "name": self.stage.name, "step": self.step}
+        return {
+            "task": self.task.state_dict(),
+            "rng": rng.state_dict(),
+            "name": self.stage.name,
+            "step": self.step,
+        }
 
     def restore_stage_end(self, state: dict[str, Any]) -> None:
         if state["name"] != self.stage.name:
-            raise ValueError(f"stage {self.index} is {self.stage.name!r} now; the checkpoint is of {state['name']!r}")
+            raise ValueError(
+                f"stage {self.index} is {self.stage.name!r} now; the checkpoint is of {state['name']!r}"
+            )
         self.task.load_state_dict(state["task"])
         rng.load_state_dict(state["rng"])
         self.step = state["step"]
@@ -283,7 +313,9 @@ class Engine:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.restore_stage_end(state)
-        self.__dict__.update({name: state.get(name, NEVER) for name in PLACE})  # older states lack the last of them
+        self.__dict__.update(
+            {name: state.get(name, NEVER) for name in PLACE}
+        )  # older states lack the last of them
         for optim, saved in zip(self.stage.optims, state["optims"], strict=True):
             optim.load_state_dict(saved)
         self.stage.batches.load_state_dict(state["batches"])

@@ -35,7 +35,9 @@ class ConfigError(UsageError):
         self.problems = problems
         count = f"{len(problems)} problem{'s' if len(problems) > 1 else ''} in the configuration"
         width = min(max(len(what) for what, _ in problems), 40)
-        super().__init__("\n".join([count, *(f"  {what:<{width}}  {why}" for what, why in problems)]))
+        super().__init__(
+            "\n".join([count, *(f"  {what:<{width}}  {why}" for what, why in problems)])
+        )
 
 
 class InputError(DltrainError):
@@ -85,7 +87,10 @@ class SaveError(DltrainError):
         with suppress(OSError):  # the disk itself may be gone
             room = f", {shutil.disk_usage(existing(path)).free:,} bytes are free"
         why = reason.strerror or reason
-        super().__init__(f"{path} cannot be saved: {why}" + (f"; it needs {needed:,} bytes{room}" if needed else ""))
+        super().__init__(
+            f"{path} cannot be saved: {why}"
+            + (f"; it needs {needed:,} bytes{room}" if needed else "")
+        )
 
 
 def existing(path: Path) -> Path:

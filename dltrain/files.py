@@ -17,7 +17,10 @@ from typing import Any, TextIO
 
 from dltrain.errors import UsageError
 
-TEMPORARY, OLD = ".tmp-", ".old-"  # what such names begin with: of what is being written, and of what is being removed
+TEMPORARY, OLD = (
+    ".tmp-",
+    ".old-",
+)  # what such names begin with: of what is being written, and of what is being removed
 
 
 def temporary_name(path: Path, kind: str = TEMPORARY) -> Path:
@@ -124,7 +127,9 @@ def to_json(
     default: Callable[[Any], Any] | None = None,
 ) -> str:
     """Write `content` as JSON that every reader takes: an infinite number or NaN becomes null."""
-    return json.dumps(finite(content), indent=indent, ensure_ascii=ensure_ascii, default=default, allow_nan=False)
+    return json.dumps(
+        finite(content), indent=indent, ensure_ascii=ensure_ascii, default=default, allow_nan=False
+    )
 
 
 def finite(content: Any) -> Any:

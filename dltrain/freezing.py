@@ -29,12 +29,16 @@ class Freezing:
         if self.names and trained <= set(self.names):
             raise ValueError("all parameters are frozen: nothing is left to train")
         parameters = dict(model.named_parameters())
-        self.parameters = [parameters[name] for name in self.names if parameters[name].requires_grad]
+        self.parameters = [
+            parameters[name] for name in self.names if parameters[name].requires_grad
+        ]
         for p in self.parameters:
             p.requires_grad_(False)
         frozen = set(map(id, self.parameters))
         norms = [m for m in model.modules() if isinstance(m, _BatchNorm) and m.track_running_stats]
-        still = [m for m in norms if (own := list(m.parameters())) and all(id(p) in frozen for p in own)]
+        still = [
+            m for m in norms if (own := list(m.parameters())) and all(id(p) in frozen for p in own)
+        ]
         self.hooks = [m.register_forward_pre_hook(as_evaluated) for m in still]
 
     def thaw(self) -> None:
@@ -65,7 +69,9 @@ def chosen(model: nn.Module, patterns: Iterable[str | int]) -> list[str]:
         if not any(matches(name, pattern) for name in names):
             first = list(dict.fromkeys(name.split(".")[0] for name in names))
             shown = ", ".join(first[:8]) + (", ..." if len(first) > 8 else "")
-            raise ValueError(f"{pattern} matches no parameter of this model: its parts are {shown} ({WHERE})")
+            raise ValueError(
+                f"{pattern} matches no parameter of this model: its parts are {shown} ({WHERE})"
+            )
     return [name for name in names if any(matches(name, pattern) for pattern in patterns)]
 
 
@@ -78,6 +84,8 @@ def groups(modules: nn.Module, factors: Mapping[Any, float]) -> list[dict[str, A
     found: dict[float, list[Tensor]] = {}
     for name, p in modules.named_parameters():
         if p.requires_grad:
-            factor = next((f for pattern, f in reversed(list(factors.items())) if matches(name, pattern)), 1.0)
+            factor = next(
+                (f for pattern, f in reversed(list(factors.items())) if matches(name, pattern)), 1.0
+            )
             found.setdefault(factor, []).append(p)
     return [{"params": params, "lr_factor": factor} for factor, params in found.items()]

@@ -28,16 +28,22 @@ ClassWeights: TypeAlias = tuple[PositiveFloat, ...] | Literal["balanced"] | None
 
 
 def weights_of(
-    class_weights: ClassWeights, num_classes: int | None, class_counts: Callable[[], tuple[int, ...]] | None
+    class_weights: ClassWeights,
+    num_classes: int | None,
+    class_counts: Callable[[], tuple[int, ...]] | None,
 ) -> Tensor | None:
     """Weights (K,) as they are, or balanced from how often each class occurs; ValueError for another number of them."""
     if class_weights == "balanced":
         counts = class_counts() if class_counts else ()
         if not counts:
-            raise ValueError("class_weights=balanced: the data does not say how often each class occurs")
+            raise ValueError(
+                "class_weights=balanced: the data does not say how often each class occurs"
+            )
         class_weights = tuple(sum(counts) / (len(counts) * max(1, count)) for count in counts)
     if class_weights and num_classes and len(class_weights) != num_classes:
-        raise ValueError(f"class_weights are {len(class_weights)} numbers; give one for each of {num_classes} classes")
+        raise ValueError(
+            f"class_weights are {len(class_weights)} numbers; give one for each of {num_classes} classes"
+        )
     return torch.tensor(class_weights, dtype=torch.float32) if class_weights else None
 
 
@@ -72,7 +78,9 @@ class Weighted(nn.Module):
     ) -> None:
         super().__init__()
         weights = weights_of(class_weights, num_classes, class_counts)
-        self.register_buffer("class_weights", weights, persistent=False)  # the configuration keeps them
+        self.register_buffer(
+            "class_weights", weights, persistent=False
+        )  # the configuration keeps them
         self.class_counts = class_counts
 
     @abstractmethod
@@ -143,7 +151,9 @@ def evaluation_sum(loss: nn.Module, outputs: Tensor, targets: Tensor) -> Tensor:
         total, weight = loss.sums(outputs, targets)
     else:
         weight = torch.as_tensor(sample_weight(loss, targets), device=outputs.device)
-        total = torch.where(weight > 0, loss(outputs, targets) * weight, 0)  # the mean over nothing is NaN
+        total = torch.where(
+            weight > 0, loss(outputs, targets) * weight, 0
+        )  # the mean over nothing is NaN
     return torch.stack([total.detach().float(), weight.float()])
 
 
@@ -190,11 +200,17 @@ class CrossEntropy(Weighted):
         return total / weight
 
     def sums(self, outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-        return self.reduced(outputs, targets, "sum"), weight_of(targets, self.class_weights, outputs)
+        return self.reduced(outputs, targets, "sum"), weight_of(
+            targets, self.class_weights, outputs
+        )
 
     def reduced(self, logits: Tensor, targets: Tensor, reduction: str) -> Tensor:
         return F.cross_entropy(
-            logits, targets, self.class_weights, reduction=reduction, label_smoothing=self.label_smoothing
+            logits,
+            targets,
+            self.class_weights,
+            reduction=reduction,
+            label_smoothing=self.label_smoothing,
         )
 
 
@@ -308,7 +324,9 @@ class Hinge(nn.Module):
 
     def forward(self, logits: Tensor, targets: Tensor) -> Tensor:
         right = logits.gather(1, targets.unsqueeze(1))  # (B, 1)
-        ahead = logits - right + self.margin * (1 - shares(targets, logits))  # (B, K), 0 for the right class itself
+        ahead = (
+            logits - right + self.margin * (1 - shares(targets, logits))
+        )  # (B, K), 0 for the right class itself
         return torch.amax(ahead, dim=1).mean()
 
 

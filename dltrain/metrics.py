@@ -17,7 +17,9 @@ MOST_FEATURES = 1024  # of which a covariance is analysed: three times as many t
 PER_CLASS = ("precision", "recall", "f1", "roc auc", "support")
 
 
-CLASSIFICATION: dict[str, Literal["max", "min"] | None] = {  # which way each figure of a classifier is better
+CLASSIFICATION: dict[
+    str, Literal["max", "min"] | None
+] = {  # which way each figure of a classifier is better
     "accuracy": "max",
     "precision": "max",
     "recall": "max",
@@ -37,14 +39,18 @@ def classification(logits: Tensor, targets: Tensor, top_k: int = 5) -> dict[str,
     k = logits.shape[1]
     confusion = torch.bincount(targets * k + logits.argmax(dim=1), minlength=k * k).view(k, k)
     roc, auc = roc_curves(logits.float().softmax(dim=1), targets)
-    scores, per_class = scores_by_class(confusion.diagonal(), confusion.sum(dim=1), confusion.sum(dim=0), auc)
+    scores, per_class = scores_by_class(
+        confusion.diagonal(), confusion.sum(dim=1), confusion.sum(dim=0), auc
+    )
     if k > top_k:
         hits = (logits.topk(top_k).indices == targets.unsqueeze(1)).any(dim=1)
         scores[f"top{top_k}"] = hits.float().mean()
     return scores | {"confusion": confusion, "per_class": per_class, "roc": roc}
 
 
-def scores_by_class(right: Tensor, support: Tensor, predicted: Tensor, auc: Tensor) -> tuple[dict[str, Tensor], Tensor]:
+def scores_by_class(
+    right: Tensor, support: Tensor, predicted: Tensor, auc: Tensor
+) -> tuple[dict[str, Tensor], Tensor]:
     """Return the mean scores by name, and those of each class (K, 5) with the columns `PER_CLASS`.
 
     Each argument has a number for each class (K,): samples that were classified rightly, samples of
@@ -82,12 +88,19 @@ def roc_curves(probabilities: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
     for label, scores in enumerate(probabilities.unbind(dim=1)):
         scores, order = scores.sort(descending=True)
         hits = (targets[order] == label).cumsum(dim=0)
-        last = torch.cat([scores.diff() != 0, hits.new_ones(1, dtype=torch.bool)])  # of each run of equal scores
+        last = torch.cat(
+            [scores.diff() != 0, hits.new_ones(1, dtype=torch.bool)]
+        )  # of each run of equal scores
         tp, fp = hits[last], (torch.arange(1, len(hits) + 1, device=hits.device) - hits)[last]
         tpr, fpr = (torch.cat([n.new_zeros(1), n]) / n[-1] for n in (tp, fp))
         areas.append(torch.trapezoid(tpr, fpr))
-        tpr, fpr = torch.cat([tpr, tpr[-1:]]), torch.cat([fpr, fpr[-1:] + 1])  # something beyond the last point
-        right = torch.searchsorted(fpr, at, right=True).clamp(max=len(fpr) - 1)  # NaN is beyond everything
+        tpr, fpr = (
+            torch.cat([tpr, tpr[-1:]]),
+            torch.cat([fpr, fpr[-1:] + 1]),
+        )  # something beyond the last point
+        right = torch.searchsorted(fpr, at, right=True).clamp(
+            max=len(fpr) - 1
+        )  # NaN is beyond everything
         left = right - 1
         curves.append(tpr[left].lerp(tpr[right], (at - fpr[left]) / (fpr[right] - fpr[left])))
     return torch.stack(curves), torch.stack(areas)
@@ -99,7 +112,9 @@ class WorstMistakes:
 
     def __init__(self, count: int = TOP_MISTAKES) -> None:
         self.count = count
-        self.kept: tuple[Tensor, ...] = ()  # surprise (M,), inputs (M, ...), targets (M,) and guesses (M,)
+        self.kept: tuple[
+            Tensor, ...
+        ] = ()  # surprise (M,), inputs (M, ...), targets (M,) and guesses (M,)
 
     def update(self, inputs: Tensor, logits: Tensor, targets: Tensor) -> None:
         """Look at one batch: inputs (B, ...), logits (B, K), targets (B,)."""
@@ -107,7 +122,11 @@ class WorstMistakes:
         surprise = torch.nn.functional.cross_entropy(logits.float(), targets, reduction="none")
         surprise = torch.where(guesses == targets, -1.0, surprise)  # a right answer is no mistake
         found = self.surest((surprise, inputs, targets, guesses))
-        both = tuple(torch.cat(pair) for pair in zip(self.kept, found, strict=True)) if self.kept else found
+        both = (
+            tuple(torch.cat(pair) for pair in zip(self.kept, found, strict=True))
+            if self.kept
+            else found
+        )
         self.kept = self.surest(both)
 
     def surest(self, columns: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
@@ -130,8 +149,14 @@ def regression(outputs: Tensor, targets: Tensor) -> dict[str, Tensor]:
     """
     errors = (outputs - targets).square().sum(dim=0)
     spread = (targets - targets.mean(dim=0)).square().sum(dim=0)
-    varies = (targets != targets[:1]).any(dim=0)  # the mean of equal numbers may be off by a rounding
-    r2 = torch.where(varies, 1 - errors / spread.clamp_min(torch.finfo(spread.dtype).tiny), (errors == 0).to(errors))
+    varies = (targets != targets[:1]).any(
+        dim=0
+    )  # the mean of equal numbers may be off by a rounding
+    r2 = torch.where(
+        varies,
+        1 - errors / spread.clamp_min(torch.finfo(spread.dtype).tiny),
+        (errors == 0).to(errors),
+    )
     return {"mse": errors / len(targets), "mae": (outputs - targets).abs().mean(dim=0), "r2": r2}
 
 
@@ -168,7 +193,9 @@ class LinearCodes:
         if self.key is not None and self.count:
             mean = (self.sum / self.count).double().cpu()
             covariance = self.products.double().cpu() / self.count - torch.outer(mean, mean)
-            left = torch.linalg.eigvalsh(covariance)[: max(0, len(mean) - self.code_size)]  # in rising order
+            left = torch.linalg.eigvalsh(covariance)[
+                : max(0, len(mean) - self.code_size)
+            ]  # in rising order
             self.known[self.key] = float(left.clamp_min(0).sum())
         return self.known.get(self.key) if self.key else None
 
@@ -180,9 +207,14 @@ def frechet_distance(one: Tensor, other: Tensor) -> float:
     trace is the sum of the roots of C1 C2's eigenvalues, which are those of the symmetric C1^(1/2) C2 C1^(1/2).
     """
     one, other = one.double().cpu(), other.double().cpu()
-    covariances = [torch.cov(x.T, correction=min(1, len(x) - 1)).reshape(x.shape[1], x.shape[1]) for x in (one, other)]
+    covariances = [
+        torch.cov(x.T, correction=min(1, len(x) - 1)).reshape(x.shape[1], x.shape[1])
+        for x in (one, other)
+    ]
     values, vectors = torch.linalg.eigh(covariances[0])
     root = (vectors * values.clamp_min(0).sqrt()) @ vectors.T
     shared = torch.linalg.eigvalsh(root @ covariances[1] @ root).clamp_min(0).sqrt().sum()
     apart = (one.mean(0) - other.mean(0)).square().sum()
-    return float((apart + covariances[0].trace() + covariances[1].trace() - 2 * shared).clamp_min(0))
+    return float(
+        (apart + covariances[0].trace() + covariances[1].trace() - 2 * shared).clamp_min(0)
+    )

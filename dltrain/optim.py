@@ -74,9 +74,15 @@ class Optim:
         self.grad_norm: Tensor | None = None
         self.average, self.total_updates = average, total_updates
         buffers = [b for b in modules.buffers() if b.is_floating_point()]
-        self.skip_nonfinite, self.spoilt, self.bad_in_a_row = skip_nonfinite, False, torch.zeros((), dtype=torch.int64)
+        self.skip_nonfinite, self.spoilt, self.bad_in_a_row = (
+            skip_nonfinite,
+            False,
+            torch.zeros((), dtype=torch.int64),
+        )
         self.buffers: Params = buffers if skip_nonfinite else []
-        self.good_buffers = [b.clone() for b in self.buffers]  # batch norm's statistics are made before the gradient
+        self.good_buffers = [
+            b.clone() for b in self.buffers
+        ]  # batch norm's statistics are made before the gradient
         self.averaged_values: Params = [v.detach() for v in (*self.params, *buffers)]
         self.averages: Params = [v.clone() for v in self.averaged_values] if average else []
 
@@ -121,7 +127,9 @@ class Optim:
         self.weight = self.weight + weight
         return weight / self.expected_weight
 
-    def _add_gradient(self, loss: Tensor, gradients: Mapping[Tensor, Tensor] | None, part: float | Tensor) -> None:
+    def _add_gradient(
+        self, loss: Tensor, gradients: Mapping[Tensor, Tensor] | None, part: float | Tensor
+    ) -> None:
         """Add `part` times the gradient of `loss`."""
         whole = isinstance(part, float) and part == 1
         if gradients is None:
@@ -255,23 +263,43 @@ class Optim:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        settings = [{k: v for k, v in g.items() if k not in ("params", "lr")} for g in self.optimizer.param_groups]
+        settings = [
+            {k: v for k, v in g.items() if k not in ("params", "lr")}
+            for g in self.optimizer.param_groups
+        ]
         self.optimizer.load_state_dict(state["optimizer"])
         for group, configured in zip(self.optimizer.param_groups, settings, strict=True):
             group.update(configured)  # a resume with another momentum or decay means it
         if self.schedule:
             self.schedule.load_state_dict(state["schedule"])
         self.scaler.load_state_dict(state["scaler"])
-        self.updates, self.pending, self.measure = state["updates"], state["pending"], state["measure"]
+        self.updates, self.pending, self.measure = (
+            state["updates"],
+            state["pending"],
+            state["measure"],
+        )
         self.weight, self.expected_weight = state.get("weight", 0.0), state.get("expected_weight")
-        self.grad_norm, self.bad_in_a_row, self.spoilt = state["grad_norm"], state["bad_in_a_row"], state["spoilt"]
+        self.grad_norm, self.bad_in_a_row, self.spoilt = (
+            state["grad_norm"],
+            state["bad_in_a_row"],
+            state["spoilt"],
+        )
         self._copy(
             self.good_buffers, self.buffers
         )  # a state is saved after a step, or within a window whose first batch
         if self.good_buffers and state["good_buffers"]:  # has changed them
             self._copy(self.good_buffers, state["good_buffers"])
-        for p, moments in self.optimizer.state.items():  # fused kernels walk memory: all in the parameter's own layout
-            alike = {k: v for k, v in moments.items() if k != "step" and isinstance(v, Tensor) and v.shape == p.shape}
+        for (
+            p,
+            moments,
+        ) in (
+            self.optimizer.state.items()
+        ):  # fused kernels walk memory: all in the parameter's own layout
+            alike = {
+                k: v
+                for k, v in moments.items()
+                if k != "step" and isinstance(v, Tensor) and v.shape == p.shape
+            }
             moments.update({k: self._like(p, v) for k, v in alike.items()})
         for p, grad in zip(self.params, state["grads"], strict=False):
             if isinstance(grad, list | tuple):

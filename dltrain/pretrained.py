@@ -22,7 +22,10 @@ from dltrain.run import CHECKPOINTS, Run
 from dltrain.types import Standardizes
 
 log = logging.getLogger("dltrain")
-CENTRED = ("googlenet", "inception_v3")  # whose published weights know pixels in -1..1: torchvision's `transform_input`
+CENTRED = (
+    "googlenet",
+    "inception_v3",
+)  # whose published weights know pixels in -1..1: torchvision's `transform_input`
 HALVES = (0.5, 0.5, 0.5)
 
 
@@ -54,17 +57,25 @@ class Beginning:
         """Begin with the weights wherever name and shape are the same, and say which were not; InputError if none are."""
         own = task.state_dict()
         matched = [
-            name for name, value in own.items() if name in self.weights and self.weights[name].shape == value.shape
+            name
+            for name, value in own.items()
+            if name in self.weights and self.weights[name].shape == value.shape
         ]
         if not matched:
-            raise InputError(f"{self.key}: no weight of {self.source} has the name and shape of one here")
+            raise InputError(
+                f"{self.key}: no weight of {self.source} has the name and shape of one here"
+            )
         task.load_state_dict({name: self.weights[name] for name in matched}, strict=False)
         log.info(f"{self.key} {self.source}: {len(matched)} of {len(own)} tensors taken over")
         for name, value in own.items():
             if name not in self.weights:
-                log.info(f"  fresh   {name} {tuple(value.shape)}: {self.owner} has none of that name")
+                log.info(
+                    f"  fresh   {name} {tuple(value.shape)}: {self.owner} has none of that name"
+                )
             elif self.weights[name].shape != value.shape:
-                log.info(f"  fresh   {name} {tuple(value.shape)}: {self.owner}'s is {tuple(self.weights[name].shape)}")
+                log.info(
+                    f"  fresh   {name} {tuple(value.shape)}: {self.owner}'s is {tuple(self.weights[name].shape)}"
+                )
         for name in sorted(self.weights.keys() - own.keys()):
             log.info(f"  unused  {name} {tuple(self.weights[name].shape)} of {self.owner}")
 
@@ -107,13 +118,21 @@ def published(model: nn.Module, name: str) -> Beginning:
     names = [entry.name for entry in known]
     if name.lower() != "default" and name.upper() not in names:
         close = close_matches(name.upper(), names)
-        meant = f"did you mean {close[0]}?" if close else f"there are {', '.join(names) or 'none'}, and default"
-        raise ConfigError([(f"init.weights={name}", f"{model.torchvision_name} has no such weights; {meant}")])
+        meant = (
+            f"did you mean {close[0]}?"
+            if close
+            else f"there are {', '.join(names) or 'none'}, and default"
+        )
+        raise ConfigError(
+            [(f"init.weights={name}", f"{model.torchvision_name} has no such weights; {meant}")]
+        )
     chosen = known.DEFAULT if name.lower() == "default" else known[name.upper()]
     state = read(chosen)
     prefix = common_prefix(state, model.state_dict())
     transforms = chosen.transforms()
-    of_unit = (HALVES, HALVES) if model.torchvision_name in CENTRED else (transforms.mean, transforms.std)
+    of_unit = (
+        (HALVES, HALVES) if model.torchvision_name in CENTRED else (transforms.mean, transforms.std)
+    )
     mean, std = (tuple(255 * float(v) for v in values) for values in of_unit)
     source = f"{model.torchvision_name} {chosen.name}"
     return Beginning(
@@ -134,17 +153,26 @@ def common_prefix(theirs: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> st
 
 def read(weights: Any) -> dict[str, Tensor]:
     """The tensors of a torchvision `WeightsEnum`, whose file's name holds the beginning of its sha256."""
-    home = Path(os.environ.get("TORCH_HOME") or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "torch")
+    home = Path(
+        os.environ.get("TORCH_HOME")
+        or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "torch"
+    )
     folder = home.expanduser() / "hub" / "checkpoints"
     file = folder / Path(weights.url).name
     begins = re.search(r"-([0-9a-f]{8,})\.", file.name)
     if begins and file.exists():
         with file.open("rb") as opened:
             if not hashlib.file_digest(opened, "sha256").hexdigest().startswith(begins[1]):
-                raise InputError(f"{file} is damaged: its sha256 does not begin with {begins[1]}; delete it")
+                raise InputError(
+                    f"{file} is damaged: its sha256 does not begin with {begins[1]}; delete it"
+                )
     try:
         state: dict[str, Tensor] = weights.get_state_dict(
-            model_dir=str(folder), progress=False, check_hash=True, weights_only=True, map_location="cpu"
+            model_dir=str(folder),
+            progress=False,
+            check_hash=True,
+            weights_only=True,
+            map_location="cpu",
         )
     except (OSError, RuntimeError) as e:  # URLError is one; a wrong hash is a RuntimeError
         why = f"init.weights: {file.name} is not here and could not be downloaded ({' '.join(str(e).split())[:200]})"

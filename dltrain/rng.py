@@ -102,7 +102,9 @@ def _branch(device: torch.device, seed: int) -> torch.Generator:
         return torch.Generator(device).manual_seed(seed)
     default = torch.default_generator
     if device.type == "cuda":
-        default = torch.cuda.default_generators[torch.cuda.current_device() if device.index is None else device.index]
+        default = torch.cuda.default_generators[
+            torch.cuda.current_device() if device.index is None else device.index
+        ]
     stream = torch.Generator(device)
     stream.set_state(default.get_state())
     default.manual_seed(seed)
@@ -114,9 +116,17 @@ def state_dict() -> dict[str, Any]:
     kind, keys, pos, has_gauss, cached = np.random.get_state(legacy=True)  # noqa: NPY002
     state: dict[str, Any] = {
         "python": _python_state(random.getstate()),
-        "numpy": [kind, torch.from_numpy(np.asarray(keys).astype(np.int64)), int(pos), int(has_gauss), float(cached)],
+        "numpy": [
+            kind,
+            torch.from_numpy(np.asarray(keys).astype(np.int64)),
+            int(pos),
+            int(has_gauss),
+            float(cached),
+        ],
         "torch": torch.get_rng_state(),
-        "python_streams": {name: _python_state(stream.getstate()) for name, stream in _streams.python.items()},
+        "python_streams": {
+            name: _python_state(stream.getstate()) for name, stream in _streams.python.items()
+        },
         "torch_streams": {key: stream.get_state() for key, stream in _streams.torch.items()},
     }
     if torch.cuda.is_available():

@@ -18,7 +18,15 @@ from pathlib import Path
 from typing import IO, Any
 
 from dltrain.errors import InputError, UsageError
-from dltrain.files import replace_file, sweep, sync_directory, temporary_name, to_json, write_through, writing
+from dltrain.files import (
+    replace_file,
+    sweep,
+    sync_directory,
+    temporary_name,
+    to_json,
+    write_through,
+    writing,
+)
 
 try:
     import fcntl
@@ -33,7 +41,9 @@ LIST = ".list.json"  # ends the name of a file that is a list, rather than a tex
 MOST_PENDING = 100_000  # lines that wait in memory for room on the disk
 ELSEWHERE = "paths.output=FOLDER names another place"
 READ_ONLY = "dltrain resume RUN --fork paths.output=FOLDER continues it in another place"
-MAKING = threading.Lock()  # one thread at a time: the sweep takes what this process seems to have left
+MAKING = (
+    threading.Lock()
+)  # one thread at a time: the sweep takes what this process seems to have left
 
 log = logging.getLogger("dltrain")
 
@@ -58,7 +68,9 @@ class Run:
             now = datetime.now()
             try:
                 with MAKING:
-                    return cls.make(root / f"{now:%Y-%m-%d}" / f"{now:%H-%M-%S-%f}_{clean(label)}", contents)
+                    return cls.make(
+                        root / f"{now:%Y-%m-%d}" / f"{now:%H-%M-%S-%f}_{clean(label)}", contents
+                    )
             except FileExistsError:
                 continue  # another run took this microsecond
             except OSError as e:
@@ -70,7 +82,9 @@ class Run:
         """The new folder `folder`, which appears with `contents` in it and locked, or OSError."""
         try:
             folder.parent.mkdir(parents=True, exist_ok=True)
-        except FileExistsError as e:  # a file or a dangling link is there, and it will not be another in a microsecond
+        except (
+            FileExistsError
+        ) as e:  # a file or a dangling link is there, and it will not be another in a microsecond
             raise NotADirectoryError(e.errno, e.strerror, e.filename) from e
         sweep(folder.parent)
         temporary = temporary_name(folder)
@@ -121,7 +135,9 @@ class Run:
             file.seek(0)
             by = file.read().strip() or "another process"
             file.close()
-            raise UsageError(f"{self.folder} is being written by a run that is still going ({by})") from e
+            raise UsageError(
+                f"{self.folder} is being written by a run that is still going ({by})"
+            ) from e
         file.truncate(0)
         file.write(f"pid {os.getpid()} on {socket.gethostname()}\n")
         file.flush()
@@ -164,14 +180,19 @@ class Run:
             return None
         if not isinstance(found, dict):
             raise InputError(f"{self.folder / MANIFEST}: data is no mapping, as a run describes it")
-        return {name: self.own_file(value) if is_reference(value) else value for name, value in found.items()}
+        return {
+            name: self.own_file(value) if is_reference(value) else value
+            for name, value in found.items()
+        }
 
     def own_file(self, reference: dict[str, str]) -> Any:
         path = self.folder / Path(reference["file"]).name
         try:
             content = path.read_bytes()
         except OSError as e:
-            raise InputError(f"{path} cannot be read ({e.strerror}); the run's data was described in it") from e
+            raise InputError(
+                f"{path} cannot be read ({e.strerror}); the run's data was described in it"
+            ) from e
         if hashlib.sha256(content).hexdigest() != reference["sha256"]:
             raise InputError(f"{path} is not what the run wrote: its checksum is another")
         return json.loads(content) if path.name.endswith(LIST) else content.decode()
@@ -184,7 +205,9 @@ class Run:
             write_end(self.folder / name, "".join(waiting).encode())
         except OSError as e:
             if len(waiting) == 1:
-                log.warning(f"{self.folder / name} cannot be written ({e.strerror}): its lines wait in memory")
+                log.warning(
+                    f"{self.folder / name} cannot be written ({e.strerror}): its lines wait in memory"
+                )
             del waiting[:-MOST_PENDING]
         else:
             waiting.clear()
@@ -197,7 +220,9 @@ class Run:
 
     def cut_back(self, name: str, step: int) -> None:
         """Drop the lines of `name` that belong to steps after `step`: a resumed run writes them again."""
-        self._rewrite(name, lambda lines: [line for line in lines if json.loads(line)["step"] <= step])
+        self._rewrite(
+            name, lambda lines: [line for line in lines if json.loads(line)["step"] <= step]
+        )
 
     def keep(self, name: str, count: int) -> None:
         """Keep the first `count` lines of `name`."""
@@ -207,19 +232,28 @@ class Run:
         path = self.folder / name
         if path.exists():
             lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
-            whole = [line for line in lines if line.endswith("\n")]  # a run killed at its last line left part of it
+            whole = [
+                line for line in lines if line.endswith("\n")
+            ]  # a run killed at its last line left part of it
             replace_file(path, "".join(kept(whole)).encode())
 
 
 def apart(description: dict[str, Any]) -> tuple[dict[str, Any], dict[str, bytes]]:
     """A description for the manifest, and by file name those of its texts and lists that are too long to stand in it."""
-    files = {f"{n}.json": v.encode() for n, v in description.items() if isinstance(v, str) and len(v) > LONG}
+    files = {
+        f"{n}.json": v.encode()
+        for n, v in description.items()
+        if isinstance(v, str) and len(v) > LONG
+    }
     files |= {
         f"{n}{LIST}": to_json(v, ensure_ascii=False).encode()
         for n, v in description.items()
         if isinstance(v, list) and len(v) > LONG
     }
-    references = {n.partition(".")[0]: {"file": n, "sha256": hashlib.sha256(c).hexdigest()} for n, c in files.items()}
+    references = {
+        n.partition(".")[0]: {"file": n, "sha256": hashlib.sha256(c).hexdigest()}
+        for n, c in files.items()
+    }
     return description | references, files
 
 
@@ -250,7 +284,9 @@ def write_end(path: Path, content: bytes) -> None:
 def all_runs(root: Path) -> list[Path]:
     """Every run folder under `root`, oldest first; a sweep's jobs count, the sweep itself does not."""
     found = [*root.glob(f"*/*/{CONFIG}"), *root.glob(f"*/*_sweep/*/{CONFIG}")]
-    return sorted((path.parent for path in found if not path.parent.name.startswith(".")), key=in_order)
+    return sorted(
+        (path.parent for path in found if not path.parent.name.startswith(".")), key=in_order
+    )
 
 
 def in_order(folder: Path) -> list[tuple[int, str]]:
@@ -276,12 +312,16 @@ def find(name: str, root: Path) -> Run:
     if name == "last":
         return Run(runs[-1])
     parts = {run: f"/{run.relative_to(root).as_posix()}" for run in runs}
-    matches = [r for r in runs if parts[r].endswith(f"/{name}")] or [r for r in runs if name in parts[r]]
+    matches = [r for r in runs if parts[r].endswith(f"/{name}")] or [
+        r for r in runs if name in parts[r]
+    ]
     if len(matches) == 1:
         return Run(matches[0])
     if not matches and folder.is_dir():
         raise InputError(f"{name} is not a run's folder: there is no {CONFIG} in it")
     if not matches:
-        raise InputError(f"no run is called {name!r} under {root} ({ELSEWHERE}); the newest is {runs[-1]}")
+        raise InputError(
+            f"no run is called {name!r} under {root} ({ELSEWHERE}); the newest is {runs[-1]}"
+        )
     listed = "\n".join(f"  {run}" for run in matches[-5:])
     raise InputError(f"{name!r} could be any of {len(matches)} runs; name one\n{listed}")

@@ -13,9 +13,13 @@ from outcome import Outcome
 
 from dltrain.cli import main  # imports no torch, so what is set below still counts
 
-os.environ.setdefault("OMP_NUM_THREADS", "1")  # tiny networks: more threads only wait for each other
+os.environ.setdefault(
+    "OMP_NUM_THREADS", "1"
+)  # tiny networks: more threads only wait for each other
 gc.disable()  # until all is imported: the many objects that stay would be gone through again and again
-MEMORY = Path("/dev/shm")  # a folder that a disk need not follow; a full one, or none, leaves the usual place
+MEMORY = Path(
+    "/dev/shm"
+)  # a folder that a disk need not follow; a full one, or none, leaves the usual place
 if os.access(MEMORY, os.W_OK) and shutil.disk_usage(MEMORY).free > 4 << 30:
     os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(MEMORY))
 REAL_DATA = Path(os.environ["DLTRAIN_DATA"]) if "DLTRAIN_DATA" in os.environ else None

@@ -17,7 +17,8 @@ from dltrain.regularization.ema import EMA
 from dltrain.regularization.swa import SWA
 
 OPTIMIZERS: dict[str, functools.partial[torch.optim.Optimizer]] = {
-    name: build.make(read_option("optimizer", name), "optimizer", {}, []) for name in groups()["optimizer"]
+    name: build.make(read_option("optimizer", name), "optimizer", {}, [])
+    for name in groups()["optimizer"]
 }
 X = torch.randn(12, 3, generator=torch.Generator().manual_seed(5))
 Y = torch.randn(12, 2, generator=torch.Generator().manual_seed(6))
@@ -44,6 +45,10 @@ def assert_equal(a: list[Tensor], b: list[Tensor], atol: float = 0.0) -> None:
     torch.testing.assert_close(a, b, rtol=0, atol=atol)
 
 
-def averager(regularizer: EMA | SWA | Averaging) -> Callable[[list[Tensor], list[Tensor], int, int], None]:
-    average: Callable[[list[Tensor], list[Tensor], int, int], None] = regularizer.settings()["optim.average"]
+def averager(
+    regularizer: EMA | SWA | Averaging,
+) -> Callable[[list[Tensor], list[Tensor], int, int], None]:
+    average: Callable[[list[Tensor], list[Tensor], int, int], None] = regularizer.settings()[
+        "optim.average"
+    ]
     return average

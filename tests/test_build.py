@@ -25,7 +25,10 @@ def built(*overrides: str) -> build.Experiment:
 
 def test_preprocessing_reaches_the_training_batches_and_no_others() -> None:
     """A flip of every image, against the same run without: the training batches differ by it, validation does not."""
-    plain, flipped = built("preprocessing=[]"), built("preprocessing=[flip]", "preprocessing.flip.p=1.0")
+    plain, flipped = (
+        built("preprocessing=[]"),
+        built("preprocessing=[flip]", "preprocessing.flip.p=1.0"),
+    )
     (x, y), (fx, fy) = (next(e.data.train.epoch(0)) for e in (plain, flipped))
     assert torch.equal(x.flip(3), fx)
     assert not torch.equal(x, fx)
@@ -61,7 +64,10 @@ def test_a_penalty_moves_every_group_by_its_own_rate() -> None:
         nn.init.ones_(p)
 
     def two_groups(params: list[Tensor]) -> torch.optim.Optimizer:
-        groups: list[dict[str, Any]] = [{"params": params[:1], "lr": 1.0}, {"params": params[1:], "lr": 0.1}]
+        groups: list[dict[str, Any]] = [
+            {"params": params[:1], "lr": 1.0},
+            {"params": params[1:], "lr": 0.1},
+        ]
         return torch.optim.SGD(groups)
 
     optim = Optim(net, functools.partial(two_groups), penalties=[L1(0.5)])

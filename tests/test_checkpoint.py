@@ -17,7 +17,18 @@ import torch
 from torch import nn
 
 from dltrain import checkpoint
-from dltrain.checkpoint import MANIFEST, RANK, STATE, WEIGHTS, Store, commit, load, read_manifest, sealed, snapshot
+from dltrain.checkpoint import (
+    MANIFEST,
+    RANK,
+    STATE,
+    WEIGHTS,
+    Store,
+    commit,
+    load,
+    read_manifest,
+    sealed,
+    snapshot,
+)
 from dltrain.errors import InputError, SaveError
 from dltrain.files import sweep, temporary_name
 
@@ -44,7 +55,11 @@ class Odd(nn.Module):
 
 
 def write(folder: Path, step: int = 0, points: tuple[str, ...] = ()) -> Path:
-    state = {"task": nn.Linear(3, 2).state_dict(), "step": step, "rng": {"torch": torch.get_rng_state()}}
+    state = {
+        "task": nn.Linear(3, 2).state_dict(),
+        "step": step,
+        "rng": {"torch": torch.get_rng_state()},
+    }
     commit(folder, snapshot(state), {"step": step, "points": points})
     return folder
 
@@ -87,7 +102,10 @@ def flip(path: Path, position: int) -> None:
 
 
 DAMAGE = {
-    "a flipped bit in the weights": (lambda f: flip(f / WEIGHTS, -1), "task.safetensors is damaged"),
+    "a flipped bit in the weights": (
+        lambda f: flip(f / WEIGHTS, -1),
+        "task.safetensors is damaged",
+    ),
     "a flipped bit in a header": (lambda f: flip(f / WEIGHTS, 9), "task.safetensors is damaged"),
     "a flipped bit in the state": (lambda f: flip(f / STATE, 200), "state.pt is damaged"),
     "truncated weights": (lambda f: os.truncate(f / WEIGHTS, 20), "task.safetensors is damaged"),
@@ -98,14 +116,22 @@ DAMAGE = {
         "not a whole checkpoint|manifest.json is damaged",
     ),
     "another step in the manifest": (
-        lambda f: (f / MANIFEST).write_text((f / MANIFEST).read_text().replace('"step": 0', '"step": 7')),
+        lambda f: (f / MANIFEST).write_text(
+            (f / MANIFEST).read_text().replace('"step": 0', '"step": 7')
+        ),
         "manifest.json is damaged",
     ),
-    "a huge manifest": (lambda f: (f / MANIFEST).write_bytes(b" " * 2**21), "is no checkpoint's manifest"),
+    "a huge manifest": (
+        lambda f: (f / MANIFEST).write_bytes(b" " * 2**21),
+        "is no checkpoint's manifest",
+    ),
     "a truncated manifest": (lambda f: os.truncate(f / MANIFEST, 40), "not a whole checkpoint"),
     "no manifest": (lambda f: (f / MANIFEST).unlink(), "manifest.json is not there"),
     "no weights": (lambda f: (f / WEIGHTS).unlink(), "task.safetensors is not there"),
-    "a manifest of something else": (lambda f: (f / MANIFEST).write_text("[1]"), "not a whole checkpoint"),
+    "a manifest of something else": (
+        lambda f: (f / MANIFEST).write_text("[1]"),
+        "not a whole checkpoint",
+    ),
 }
 
 
@@ -155,11 +181,16 @@ def test_a_tensor_of_one_number_and_any_size_is_refused(tmp_path: Path) -> None:
 def test_compressed_content_is_refused(tmp_path: Path) -> None:
     """A few bytes can unpack to any number of them; dltrain compresses nothing."""
     folder, squeezed = write(tmp_path / "c"), io.BytesIO()
-    with zipfile.ZipFile(folder / STATE) as plain, zipfile.ZipFile(squeezed, "w", zipfile.ZIP_DEFLATED) as archive:
+    with (
+        zipfile.ZipFile(folder / STATE) as plain,
+        zipfile.ZipFile(squeezed, "w", zipfile.ZIP_DEFLATED) as archive,
+    ):
         for entry in plain.infolist():
             archive.writestr(entry.filename, plain.read(entry))
     reseal(folder, STATE, squeezed.getvalue())
-    with pytest.raises(InputError, match=r"state\.pt is no file of dltrain's: its content is compressed"):
+    with pytest.raises(
+        InputError, match=r"state\.pt is no file of dltrain's: its content is compressed"
+    ):
         load(folder)
 
 
@@ -185,7 +216,9 @@ def test_unfinished_folders_are_not_checkpoints(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("failing", [WEIGHTS, STATE, RANK, MANIFEST, "rename"])
-def test_a_failed_commit_leaves_nothing(failing: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_commit_leaves_nothing(
+    failing: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A full disk at any file, or at the rename, leaves no folder behind, whole or temporary."""
     write_through, rename = checkpoint.write_through, Path.rename
 
@@ -203,18 +236,25 @@ def test_a_failed_commit_leaves_nothing(failing: str, tmp_path: Path, monkeypatc
     monkeypatch.setattr(checkpoint, "write_through", writes)
     monkeypatch.setattr(Path, "rename", renames)
     with pytest.raises(
-        SaveError, match=r"000000001 cannot be saved: (No space|Input/output).*; it needs [\d,]{5,} bytes, [\d,]+ bytes"
+        SaveError,
+        match=r"000000001 cannot be saved: (No space|Input/output).*; it needs [\d,]{5,} bytes, [\d,]+ bytes",
     ):
         write(tmp_path / "c" / "000000001")
     assert list((tmp_path / "c").iterdir()) == []
 
 
-def test_the_manifest_is_written_last_and_the_rename_after_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_manifest_is_written_last_and_the_rename_after_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Every file is on the disk before the manifest, and all of them, and the folder, before the name appears."""
     order: list[str] = []
     write_through, sync, rename = checkpoint.write_through, checkpoint.sync_directory, Path.rename
-    monkeypatch.setattr(checkpoint, "write_through", lambda p, c: (order.append(p.name), write_through(p, c)))
-    monkeypatch.setattr(checkpoint, "sync_directory", lambda f: (order.append(f"sync {f.name[:4]}"), sync(f)))
+    monkeypatch.setattr(
+        checkpoint, "write_through", lambda p, c: (order.append(p.name), write_through(p, c))
+    )
+    monkeypatch.setattr(
+        checkpoint, "sync_directory", lambda f: (order.append(f"sync {f.name[:4]}"), sync(f))
+    )
     monkeypatch.setattr(Path, "rename", lambda s, t: (order.append("rename"), rename(s, t)))
     (tmp_path / "home").mkdir()
     write(tmp_path / "home" / "c")
@@ -258,9 +298,14 @@ def test_sweeping_spares_the_living(tmp_path: Path) -> None:
     """What a process that is gone left unfinished is removed; a living one's, and another machine's, is not."""
     gone = 2**22 + 7  # above the largest number of a process
     left = [
-        tmp_path / f".{kind}-x-{socket.gethostname()}-{pid}" for kind in ("tmp", "old") for pid in (gone, os.getpid())
+        tmp_path / f".{kind}-x-{socket.gethostname()}-{pid}"
+        for kind in ("tmp", "old")
+        for pid in (gone, os.getpid())
     ]
-    kept = [tmp_path / f".tmp-x-{socket.gethostname()}-{os.getppid()}", tmp_path / f".tmp-x-elsewhere-{gone}"]
+    kept = [
+        tmp_path / f".tmp-x-{socket.gethostname()}-{os.getppid()}",
+        tmp_path / f".tmp-x-elsewhere-{gone}",
+    ]
     for folder in (*left, *kept):
         (folder / "inside").mkdir(parents=True)
     left.append(temporary_name(tmp_path / "last"))
@@ -290,10 +335,16 @@ def test_recovering_falls_back_to_the_newest_whole_one(
     assert (store.folder / "last").read_text() == folders[whole[-1]].name
     best = [step for step in whole if step < 3]
     assert store.pointed("best") == (folders[best[-1]] if best else None)
-    aside = sorted(path.name for path in store.folder.iterdir() if path.name.startswith((".", "damaged")))
+    aside = sorted(
+        path.name for path in store.folder.iterdir() if path.name.startswith((".", "damaged"))
+    )
     assert aside == [f"damaged-{step:09d}" for step in damaged]
-    assert [f"{folders[s] / STATE} is damaged" in caplog.text for s in (1, 2, 3)] == [s in damaged for s in (1, 2, 3)]
-    assert (f"falling back to the checkpoint before: {folders[whole[-1]].name}" in caplog.text) == (3 in damaged)
+    assert [f"{folders[s] / STATE} is damaged" in caplog.text for s in (1, 2, 3)] == [
+        s in damaged for s in (1, 2, 3)
+    ]
+    assert (f"falling back to the checkpoint before: {folders[whole[-1]].name}" in caplog.text) == (
+        3 in damaged
+    )
 
 
 def test_recovering_when_all_are_damaged(tmp_path: Path) -> None:
@@ -326,17 +377,23 @@ def test_reading_while_a_run_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert Store(tmp_path / "none").read("last") is None
 
 
-def test_what_is_removed_loses_its_name_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_removed_loses_its_name_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Killed while it deletes, a run leaves no half folder that looks like a checkpoint."""
     folder = write(tmp_path / "000000001")
     monkeypatch.setattr(shutil, "rmtree", lambda path, ignore_errors: None)
     Store(tmp_path).remove(folder)
     assert Store(tmp_path).steps() == []
-    assert [path.name[:14] for path in tmp_path.iterdir() if path.name != "no-data"] == [".old-000000001"]
+    assert [path.name[:14] for path in tmp_path.iterdir() if path.name != "no-data"] == [
+        ".old-000000001"
+    ]
 
 
 @pytest.mark.parametrize(("best", "left"), [(1, [1, 4, 5]), (5, [4, 5]), (None, [4, 5])])
-def test_prune_keeps_the_newest_and_the_best(best: int | None, left: list[int], tmp_path: Path) -> None:
+def test_prune_keeps_the_newest_and_the_best(
+    best: int | None, left: list[int], tmp_path: Path
+) -> None:
     """Older checkpoints go, but not the best one, nor the ends of stages."""
     store = Store(tmp_path)
     for step in range(1, 6):
@@ -354,4 +411,8 @@ def test_of_a_stage_that_went_on_after_its_end_the_later_end_counts(tmp_path: Pa
     store = Store(tmp_path)
     for index, step in [(0, 90), (0, 200), (1, 300), (10, 1000)]:
         write(store.stage_end(index, step), step)
-    assert {index: state["step"] for index, state in store.stage_ends().items()} == {0: 200, 1: 300, 10: 1000}
+    assert {index: state["step"] for index, state in store.stage_ends().items()} == {
+        0: 200,
+        1: 300,
+        10: 1000,
+    }

@@ -87,7 +87,9 @@ def test_a_result_that_cannot_be_written_is_a_failure(
     assert capfd.readouterr().err == screen.said
 
 
-def test_training_does_without(screen: Screen, capfd: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_training_does_without(
+    screen: Screen, capfd: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
     assert screen.run(*GATES) == 0
     assert capfd.readouterr().err == screen.said
     (run,) = tmp_path.glob("outputs/*/*")
@@ -105,7 +107,9 @@ def test_an_error_keeps_its_code(screen: Screen, capfd: pytest.CaptureFixture[st
     assert "did you mean" in capfd.readouterr().err
 
 
-def test_no_standard_error(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
+def test_no_standard_error(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
     """Errors are not said on standard output instead, where a program may read."""
     monkeypatch.setattr(sys, "stderr", None)
     assert main(["model=cnm"]) == 2

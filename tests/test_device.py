@@ -24,7 +24,9 @@ if keep_freed_memory():
 
 
 def test_freed_memory_serves_what_is_asked_next_on_a_cpu():
-    done = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, timeout=120)
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM], capture_output=True, text=True, timeout=120
+    )
     assert done.returncode == 0, done.stderr
     if not done.stdout:
         pytest.skip("this C library has no mallopt")

@@ -32,8 +32,12 @@ def fresh_modules(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 def test_every_experiment_has_its_row_among_the_results() -> None:
-    rows = re.findall(r"^\| `(\w+)`", (ROOT / "docs" / "results.md").read_text(encoding="utf-8"), re.MULTILINE)
-    assert sorted(rows) == sorted(path.stem for path in (ROOT / "conf" / "experiment").glob("*.yaml"))
+    rows = re.findall(
+        r"^\| `(\w+)`", (ROOT / "docs" / "results.md").read_text(encoding="utf-8"), re.MULTILINE
+    )
+    assert sorted(rows) == sorted(
+        path.stem for path in (ROOT / "conf" / "experiment").glob("*.yaml")
+    )
 
 
 def test_every_block_is_a_file_or_commands() -> None:
@@ -48,7 +52,9 @@ def test_the_how_to_works_as_written(dltrain, fresh_modules: None, tmp_path: Pat
     pictures = tmp_path / "pictures"
     pictures.mkdir()
     for i in range(3):
-        Image.fromarray(torch.randint(256, (8, 8), dtype=torch.uint8).numpy()).save(pictures / f"{i}.png")
+        Image.fromarray(torch.randint(256, (8, 8), dtype=torch.uint8).numpy()).save(
+            pictures / f"{i}.png"
+        )
     for _, name, text in BLOCKS:
         if name:
             (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
@@ -68,13 +74,31 @@ def test_the_how_to_works_as_written(dltrain, fresh_modules: None, tmp_path: Pat
 @pytest.mark.parametrize(
     ("argv", "message"),
     [
-        (["plugins=[mymodels]", "model={_target_: mymodels.Residual, width: 0}"], "expected a whole number > 0, got 0"),
+        (
+            ["plugins=[mymodels]", "model={_target_: mymodels.Residual, width: 0}"],
+            "expected a whole number > 0, got 0",
+        ),
         (["model={_target_: mymodels.Residual}"], "plugins=[mymodels]"),
-        (["plugins=[mymodels]", "model={_target_: mymodels.Residul}"], "did you mean mymodels.Residual?"),
-        (["plugins=[mymodels]", "callbacks.x={_target_: mymodels.Residual}"], "expected a dltrain.engine.Callback"),
-        (["plugins=[mymetrics]", "task.metrics.x={_target_: mymetrics.confidence}"], "_partial_: true"),
-        (["plugins=[mymetrics]", "task.metrics.f1={_target_: mymetrics.TopK}"], "there is a score of that name"),
-        (["plugins=[mymetrics]", "task.metrics.x={_target_: mymetrics.TopK, kk: 2}"], "did you mean task.metrics.x.k?"),
+        (
+            ["plugins=[mymodels]", "model={_target_: mymodels.Residul}"],
+            "did you mean mymodels.Residual?",
+        ),
+        (
+            ["plugins=[mymodels]", "callbacks.x={_target_: mymodels.Residual}"],
+            "expected a dltrain.engine.Callback",
+        ),
+        (
+            ["plugins=[mymetrics]", "task.metrics.x={_target_: mymetrics.confidence}"],
+            "_partial_: true",
+        ),
+        (
+            ["plugins=[mymetrics]", "task.metrics.f1={_target_: mymetrics.TopK}"],
+            "there is a score of that name",
+        ),
+        (
+            ["plugins=[mymetrics]", "task.metrics.x={_target_: mymetrics.TopK, kk: 2}"],
+            "did you mean task.metrics.x.k?",
+        ),
         (["plugins=[mymetrics]", "task.metrics.x=2"], "no such key"),
         (["callbacks.progres=null"], "did you mean callbacks.progress?"),
     ],

@@ -19,7 +19,13 @@ WORDS = (
     "dataset.batch_size=64",
     "dataset.sample=0",
 )
-TEXTS = ("dataset=text_files", "dataset.path=texts.csv", "model=lstm", "model.embedding_dim=6", "dataset.batch_size=8")
+TEXTS = (
+    "dataset=text_files",
+    "dataset.path=texts.csv",
+    "model=lstm",
+    "model.embedding_dim=6",
+    "dataset.batch_size=8",
+)
 QUICK = ("callbacks=quiet", "trainer.epochs=1", "--json")
 
 
@@ -43,7 +49,9 @@ def vectors(run: str) -> dict[str, Tensor]:
 
 
 @pytest.mark.parametrize("frozen", ["true", "false"])
-def test_known_words_begin_with_their_vectors_and_stay_if_frozen(frozen: str, run: str, dltrain) -> None:
+def test_known_words_begin_with_their_vectors_and_stay_if_frozen(
+    frozen: str, run: str, dltrain
+) -> None:
     begin = (f"model.embedding.from={run}", f"model.embedding.frozen={frozen}")
     experiment = build(compose([*TEXTS, *begin]).config)
     tokenizer = experiment.data.tokenizer
@@ -82,7 +90,9 @@ def test_a_run_that_has_no_such_vectors_is_refused(run: str, dltrain) -> None:
     assert "the data has no words" in outcome.err
 
 
-def test_vectors_are_written_as_word2vec_does_and_nearest_words_are_answered(run: str, dltrain) -> None:
+def test_vectors_are_written_as_word2vec_does_and_nearest_words_are_answered(
+    run: str, dltrain
+) -> None:
     outcome = dltrain("predict", run, "--out", "all.vec", "--json")
     assert outcome.code == 0, outcome.err
     header, *lines = Path("all.vec").read_text().splitlines()
@@ -92,7 +102,11 @@ def test_vectors_are_written_as_word2vec_does_and_nearest_words_are_answered(run
         word, *numbers = line.split(" ")
         assert torch.equal(torch.tensor([float(n) for n in numbers]), learned[word])
     rows = dltrain("predict", run, "fine", "top=2", "--json").json["rows"]
-    near = {w: float(torch.cosine_similarity(learned["fine"], v, dim=0)) for w, v in learned.items() if w != "fine"}
+    near = {
+        w: float(torch.cosine_similarity(learned["fine"], v, dim=0))
+        for w, v in learned.items()
+        if w != "fine"
+    }
     assert [row["word"] for row in rows[0]["top"]] == sorted(near, key=lambda w: -near[w])[:2]
     refused = dltrain("predict", run, "fine", "--out", "all.vec")
     assert refused.code == 2

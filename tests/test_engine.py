@@ -28,7 +28,10 @@ def test_order_of_everything() -> None:
     """Steps, evaluations and events come in order over stages and epochs, and stage 1 is built after stage 0."""
     task = Counting((2, 2, 3), (1, 1, None))
     engine = fit(task)
-    steps = [[("step", epoch, i) if j == 0 else "step_end" for i in range(2) for j in range(2)] for epoch in range(2)]
+    steps = [
+        [("step", epoch, i) if j == 0 else "step_end" for i in range(2) for j in range(2)]
+        for epoch in range(2)
+    ]
     scored = [("evaluate", 3), "evaluation_end", "epoch_end"]
     assert task.calls == [
         *["build 0", *steps[0], *scored, *steps[1], *scored, "stage_end", "after 0"],
@@ -45,7 +48,9 @@ def test_counts(epochs: int, count: int) -> None:
     """
     task = Counting((epochs, count, 1))
     engine = fit(task)
-    assert [c for c in task.calls if c[0] == "step"] == [("step", e, i) for e in range(epochs) for i in range(count)]
+    assert [c for c in task.calls if c[0] == "step"] == [
+        ("step", e, i) for e in range(epochs) for i in range(count)
+    ]
     assert task.calls.count("epoch_end") == epochs
     assert task.calls.count(("evaluate", 1)) == (epochs if count else min(epochs, 1))
     assert (engine.step, engine.epoch, engine.position) == (epochs * count, epochs, 0)
@@ -56,7 +61,8 @@ def test_counts(epochs: int, count: int) -> None:
     [(Engine.end_stage, 2, ["stage_end", "stage_end"]), (Engine.end_run, 1, ["stage_end"])],
 )
 @pytest.mark.parametrize(
-    ("event", "steps", "place"), [("step_end", 2, (0, 2)), ("step_end", 3, (1, 0)), ("evaluation_end", 3, (1, 0))]
+    ("event", "steps", "place"),
+    [("step_end", 2, (0, 2)), ("step_end", 3, (1, 0)), ("evaluation_end", 3, (1, 0))],
 )
 def test_end_stage_and_end_run(
     action: Any, built: int, ended: list[str], event: str, steps: int, place: tuple[int, int]
@@ -128,7 +134,9 @@ def test_autocast_is_on_in_steps_and_evaluations_only() -> None:
             return super().step(real)
 
         def evaluate(self, batches: Any) -> dict[str, float]:
-            types.append((self.generator(torch.zeros(1, 2)).dtype, torch.is_autocast_enabled("cpu")))
+            types.append(
+                (self.generator(torch.zeros(1, 2)).dtype, torch.is_autocast_enabled("cpu"))
+            )
             return super().evaluate(batches)
 
     def outside(engine: Engine) -> None:
@@ -140,14 +148,17 @@ def test_autocast_is_on_in_steps_and_evaluations_only() -> None:
     Engine(checks, autocast=torch.autocast("cpu", torch.bfloat16)).fit(task)
     assert set(types) == {(torch.bfloat16, True)}
     assert all(
-        p.dtype == torch.float32 and not torch.equal(p, b) for p, b in zip(task.parameters(), before, strict=True)
+        p.dtype == torch.float32 and not torch.equal(p, b)
+        for p, b in zip(task.parameters(), before, strict=True)
     )
 
 
 def test_averaged_weights_are_what_is_evaluated() -> None:
     """The engine scores with the average that an Optim keeps, and trains on without it."""
 
-    def sevens(averages: list[torch.Tensor], values: list[torch.Tensor], count: int, total: int) -> None:
+    def sevens(
+        averages: list[torch.Tensor], values: list[torch.Tensor], count: int, total: int
+    ) -> None:
         averages[0].fill_(7)
 
     class Averaging(Task):
@@ -186,7 +197,19 @@ def test_the_engine_is_short_and_names_no_algorithm() -> None:
     assert len(source.splitlines()) < 300
     assert len(inspect.getsource(Engine.fit).splitlines()) <= 25
     code = re.sub(r'"""[\s\S]*?"""|#.*', "", source).lower()
-    words = ("gan", "rbm", "dbn", "qlearn", "word2vec", "classif", "supervis", "isinstance", "hasattr", "cuda", "hydra")
+    words = (
+        "gan",
+        "rbm",
+        "dbn",
+        "qlearn",
+        "word2vec",
+        "classif",
+        "supervis",
+        "isinstance",
+        "hasattr",
+        "cuda",
+        "hydra",
+    )
     assert [word for word in words if re.search(rf"\b{word}|_{word}", code)] == []
     imported = re.findall(r"^(?:from|import) ([\w.]+)", source, re.MULTILINE)
     assert {name for name in imported if name.startswith("dltrain")} == {"dltrain", "dltrain.optim"}

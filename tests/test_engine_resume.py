@@ -25,7 +25,9 @@ SYSTEMS = {
 }
 
 
-def run(task: Task, folder: Path, *more: Callback, resume: Resume | None = None) -> tuple[Engine, History]:
+def run(
+    task: Task, folder: Path, *more: Callback, resume: Resume | None = None
+) -> tuple[Engine, History]:
     """Fit with history and checkpoints, of a whole run at every step; the generators start at the same place."""
     rng.seed_all(3)
     saver, history = Checkpoint(Store(folder)), History()
@@ -78,8 +80,14 @@ def test_resume_is_bit_identical_from_every_checkpoint(system: str, tmp_path: Pa
         before = {i: end for i, end in ends.items() if i < state["index"]}
         engine, again = run(task, tmp_path / str(number), resume=Resume(state, before))
         where = f"resumed from {folder.name}"
-        assert again.metrics == {s: m for s, m in history.metrics.items() if s > state["step"]}, where
-        late = [(s, m) for s, m in history.scores if s > state["step"] or (s == state["step"] and not state["settled"])]
+        assert again.metrics == {s: m for s, m in history.metrics.items() if s > state["step"]}, (
+            where
+        )
+        late = [
+            (s, m)
+            for s, m in history.scores
+            if s > state["step"] or (s == state["step"] and not state["settled"])
+        ]
         assert again.scores == late, where
         assert_same(everything(whole), everything(engine))
 
@@ -126,7 +134,11 @@ def test_interrupted_evaluation_is_done_again(evaluation: int, halt: Any, tmp_pa
     task, before = GAN(), History()
     rng.seed_all(3)
     engine = Engine(
-        [before, On("step_end", 7, halt or (lambda e: None)), On("evaluation_step", 2 * evaluation, interrupt)]
+        [
+            before,
+            On("step_end", 7, halt or (lambda e: None)),
+            On("evaluation_step", 2 * evaluation, interrupt),
+        ]
     )
     with pytest.raises(Stop):
         engine.fit(task)

@@ -15,7 +15,10 @@ from dltrain.files import to_json
 from dltrain.report.text import number
 
 SOURCES = Path(package.__file__).parent
-NOT_WRITTEN = ("data/coco.py", "data/environments.py")  # make a label of a value, and a text to take its hash
+NOT_WRITTEN = (
+    "data/coco.py",
+    "data/environments.py",
+)  # make a label of a value, and a text to take its hash
 
 
 def strict(text: str) -> Any:
@@ -29,12 +32,20 @@ def strict(text: str) -> Any:
 
 def test_numbers_that_json_lacks_become_null_however_deep() -> None:
     content = {"a": math.inf, "b": [1.5, -math.inf, {"c": (math.nan, "x")}], 1.5: True}
-    assert strict(to_json(content)) == {"a": None, "b": [1.5, None, {"c": [None, "x"]}], "1.5": True}
+    assert strict(to_json(content)) == {
+        "a": None,
+        "b": [1.5, None, {"c": [None, "x"]}],
+        "1.5": True,
+    }
     assert to_json({"ü": [1]}, ensure_ascii=False) == '{"ü": [1]}'
 
 
 def test_json_is_written_in_one_place() -> None:
-    found = [p for p in SOURCES.rglob("*.py") if re.search(r"\bjson\.dumps?\(", p.read_text(encoding="utf-8"))]
+    found = [
+        p
+        for p in SOURCES.rglob("*.py")
+        if re.search(r"\bjson\.dumps?\(", p.read_text(encoding="utf-8"))
+    ]
     assert {p.relative_to(SOURCES).as_posix() for p in found} - {*NOT_WRITTEN} == {"files.py"}
 
 
@@ -50,7 +61,12 @@ def test_json_infinity(dltrain) -> None:
     pytest.importorskip("pyarrow")
     values = [f"{20 + 10 * math.sin(i / 6):.3f}" for i in range(150)] + ["3.000"] * 60
     Path("flat_end.csv").write_text("\n".join(["v", *values]) + "\n")
-    settings = ("dataset=timeseries", "dataset.path=flat_end.csv", "trainer.epochs=1", "callbacks=quiet")
+    settings = (
+        "dataset=timeseries",
+        "dataset.path=flat_end.csv",
+        "trainer.epochs=1",
+        "callbacks=quiet",
+    )
     expected = "expect={test/relative_error: '<1'}"
     outcome = dltrain("-m", *settings, "dataset.window=12", expected, "--json")
     assert outcome.code == 0, outcome.err
@@ -58,12 +74,17 @@ def test_json_infinity(dltrain) -> None:
     assert [job["metrics"]["test/relative_error"] for job in jobs] == [None]
     run, sweep = Path(jobs[0]["run"]), Path(jobs[0]["run"]).parent
     assert strict((run / "results.json").read_text())["metrics"]["test/relative_error"] is None
-    assert strict((run / "results.json").read_text())["expect"]["test/relative_error"]["met"] is False
+    assert (
+        strict((run / "results.json").read_text())["expect"]["test/relative_error"]["met"] is False
+    )
     assert strict((sweep / "sweep.json").read_text())[0]["metrics"]["test/relative_error"] is None
     for line in (run / "metrics.jsonl").read_text().splitlines():
         strict(line)
     outcome = dltrain("evaluate", str(run), "--json")
     assert strict(outcome.out.splitlines()[-1])["metrics"]["test/relative_error"] is None
     assert "undefined" in outcome.out
-    assert "flat_end.csv:180: from here on the test part of the series is 3 throughout" in outcome.out + outcome.err
+    assert (
+        "flat_end.csv:180: from here on the test part of the series is 3 throughout"
+        in outcome.out + outcome.err
+    )
     assert dltrain("resume", str(run), "trainer.epochs=2", "--json").code == 0

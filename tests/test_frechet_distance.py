@@ -19,7 +19,9 @@ def test_equal_sets_have_no_distance_and_a_shift_counts_squared() -> None:
     x = rows(200, 6) @ rows(6, 6, 1)
     assert metrics.frechet_distance(x, x) == pytest.approx(0, abs=1e-8)
     shift = torch.tensor([1.0, -2.0, 0, 0, 3, 0.5])
-    assert metrics.frechet_distance(x, x + shift) == pytest.approx(float(shift.square().sum()), rel=1e-6)
+    assert metrics.frechet_distance(x, x + shift) == pytest.approx(
+        float(shift.square().sum()), rel=1e-6
+    )
 
 
 def test_the_distance_of_diagonal_covariances_is_that_of_spreads() -> None:
@@ -27,17 +29,27 @@ def test_the_distance_of_diagonal_covariances_is_that_of_spreads() -> None:
     corners = torch.tensor(list(itertools.product([-1.0, 1.0], repeat=3)))
     one, other = torch.tensor([1.0, 2.0, 3.0]), torch.tensor([2.0, 2.0, 0.5])
     mean = torch.tensor([0.5, 0.0, -1.0])
-    expected = float(mean.square().sum() + 8 / 7 * (one - other).square().sum())  # of an unbiased variance
-    assert metrics.frechet_distance(corners * one, corners * other + mean) == pytest.approx(expected, rel=1e-6)
+    expected = float(
+        mean.square().sum() + 8 / 7 * (one - other).square().sum()
+    )  # of an unbiased variance
+    assert metrics.frechet_distance(corners * one, corners * other + mean) == pytest.approx(
+        expected, rel=1e-6
+    )
 
 
-@pytest.mark.parametrize(("one", "other", "size"), [(50, 80, 6), (5, 9, 20), (4, 200, 12), (30, 30, 1)])
-def test_the_distance_is_symmetric_and_takes_fewer_samples_than_features(one: int, other: int, size: int) -> None:
+@pytest.mark.parametrize(
+    ("one", "other", "size"), [(50, 80, 6), (5, 9, 20), (4, 200, 12), (30, 30, 1)]
+)
+def test_the_distance_is_symmetric_and_takes_fewer_samples_than_features(
+    one: int, other: int, size: int
+) -> None:
     """Against a formula of its own: tr (C1 C2)^(1/2) is the sum of the singular values of X1 X2^T, centred and scaled."""
     x, y = rows(one, size, 1), 2 * rows(other, size, 2) + 0.3
     centred = [(z - z.mean(0)) / (len(z) - 1) ** 0.5 for z in (x, y)]
     shared = torch.linalg.svdvals(centred[0] @ centred[1].T).sum()
-    expected = (x.mean(0) - y.mean(0)).square().sum() + sum(z.square().sum() for z in centred) - 2 * shared
+    expected = (
+        (x.mean(0) - y.mean(0)).square().sum() + sum(z.square().sum() for z in centred) - 2 * shared
+    )
     assert metrics.frechet_distance(x, y) == pytest.approx(float(expected), rel=1e-5)
     assert metrics.frechet_distance(y, x) == pytest.approx(metrics.frechet_distance(x, y), rel=1e-5)
 

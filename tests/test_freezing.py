@@ -30,7 +30,9 @@ def trained(model: nn.Module) -> list[str]:
         ([], ["0.weight", "0.bias", "1.weight", "1.bias", "3.weight", "3.bias"]),
     ],
 )
-def test_a_pattern_names_parameters_and_the_modules_around_them(patterns: list[str], left: list[str]) -> None:
+def test_a_pattern_names_parameters_and_the_modules_around_them(
+    patterns: list[str], left: list[str]
+) -> None:
     model = network()
     Freezing(model, patterns)
     assert trained(model) == left
@@ -66,7 +68,9 @@ def test_thawing_leaves_what_others_froze() -> None:
 
 
 def test_a_name_of_nothing_is_refused_with_the_names_that_there_are() -> None:
-    with pytest.raises(ValueError, match=r"layer1 matches no parameter of this model: its parts are 0, 1, 3"):
+    with pytest.raises(
+        ValueError, match=r"layer1 matches no parameter of this model: its parts are 0, 1, 3"
+    ):
         Freezing(network(), ["0", "layer1"])
 
 
@@ -90,7 +94,9 @@ def test_a_layer_moves_at_its_own_learning_rate() -> None:
     before = [p.detach().clone() for p in model.parameters()]
     optim = Optim(model, lambda params: adam(params, lr=0.1), lr_factors={"0": 0.01})
     optim.update(model(torch.ones(1, 2)).sum())
-    moved = [float((p.detach() - b).abs().max()) for p, b in zip(model.parameters(), before, strict=True)]
+    moved = [
+        float((p.detach() - b).abs().max()) for p, b in zip(model.parameters(), before, strict=True)
+    ]
     assert moved == pytest.approx([0.001, 0.001, 0.1, 0.1], rel=1e-3)
     again = Optim(model, lambda params: adam(params, lr=0.1), lr_factors={"0": 0.01})
     again.load_state_dict(optim.state_dict())

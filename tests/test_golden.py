@@ -43,11 +43,20 @@ RUNS = {
         ),
     ),
     "vae_digits": ("model=vae", "task.loss=cross_entropy"),
-    "deep_belief_net_digits": ("model=deep_belief_net", "dataset.scaling=unit", "model.hidden_sizes=[32]"),
+    "deep_belief_net_digits": (
+        "model=deep_belief_net",
+        "dataset.scaling=unit",
+        "model.hidden_sizes=[32]",
+    ),
     "lstm_digits": ("model=lstm", "model.bidirectional=true", "regularization=[clip]"),
     "transformer_digits": ("model=transformer", "model.dim=16", "optimizer=adamw"),
     "gru_lm_licence": ("model=gru_lm", *PROSE, "dataset.stream=true"),
-    "transformer_lm_licence": ("model=transformer_lm", "model.dim=16", "model.positions=rotary", *PROSE),
+    "transformer_lm_licence": (
+        "model=transformer_lm",
+        "model.dim=16",
+        "model.positions=rotary",
+        *PROSE,
+    ),
     "seq2seq_attention_reversal": ("model=seq2seq_attention", *REVERSAL),
     "dcgan_digits": ("model=dcgan", "model.channels=[32]", "task.judge=null"),
 }
@@ -56,9 +65,13 @@ RUNS = {
 @pytest.mark.parametrize("name", RUNS)
 def test_training_reproduces_its_golden_losses(name: str, dltrain) -> None:
     """To a thousandth: another processor or torch rounds differently, an error in the arithmetic differs by more."""
-    outcome = dltrain(*RUNS[name], "trainer.steps=60", "trainer.log_every=5", "callbacks=quiet", "--json")
+    outcome = dltrain(
+        *RUNS[name], "trainer.steps=60", "trainer.log_every=5", "callbacks=quiet", "--json"
+    )
     lines = (Path(outcome.json["run"]) / "metrics.jsonl").read_text().splitlines()
-    losses = [record["train/loss"] for record in map(json.loads, lines) if record["split"] == "train"]
+    losses = [
+        record["train/loss"] for record in map(json.loads, lines) if record["split"] == "train"
+    ]
     golden = Path(__file__).parent / "golden" / f"{name}.txt"
     if os.environ.get("DLTRAIN_GOLDEN") == "write":
         golden.parent.mkdir(exist_ok=True)

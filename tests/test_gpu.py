@@ -18,9 +18,18 @@ from dltrain.run import METRICS
 pytestmark = [
     pytest.mark.gpu,
     pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"),
-    pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning"),  # of torch's compiler
+    pytest.mark.filterwarnings(
+        "ignore::DeprecationWarning", "ignore::FutureWarning"
+    ),  # of torch's compiler
 ]
-RUN = ("model=cnn", "dataset=synthetic", "trainer.epochs=2", "trainer.log_every=10", "callbacks=quiet", "device=cuda")
+RUN = (
+    "model=cnn",
+    "dataset=synthetic",
+    "trainer.epochs=2",
+    "trainer.log_every=10",
+    "callbacks=quiet",
+    "device=cuda",
+)
 CHANCE = 0.1
 
 SETTINGS = {
@@ -31,7 +40,11 @@ SETTINGS = {
     "channels-last bf16": ("device.channels_last=true", "device.precision=bf16"),
     "compile": ("device.compile=true",),
     "compile bf16": ("device.compile=true", "device.precision=bf16", "device.channels_last=true"),
-    "accumulate fp16": ("device.precision=fp16", "trainer.accumulate=2", "regularization=[clip,ema]"),
+    "accumulate fp16": (
+        "device.precision=fp16",
+        "trainer.accumulate=2",
+        "regularization=[clip,ema]",
+    ),
 }
 
 

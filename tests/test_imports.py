@@ -53,7 +53,14 @@ RULES: dict[str, set[str]] = {
     "schedules": {"torch", "dltrain.types", "dltrain.schedules"},
     "regularization": {"torch", "dltrain.types", "dltrain.regularization", "dltrain.callbacks"},
     "tasks": {
-        *("torch", "dltrain", "dltrain.engine", "dltrain.optim", "dltrain.losses", "dltrain.metrics"),
+        *(
+            "torch",
+            "dltrain",
+            "dltrain.engine",
+            "dltrain.optim",
+            "dltrain.losses",
+            "dltrain.metrics",
+        ),
         *(
             "dltrain.rng",
             "dltrain.types",
@@ -67,8 +74,22 @@ RULES: dict[str, set[str]] = {
 
 # What a part may not import, where it may import the rest.
 NEVER: dict[str, set[str]] = {
-    "callbacks": {*HYDRA, "dltrain.tasks", "dltrain.models", "dltrain.data", "dltrain.build", "dltrain.config"},
-    "report": {*HYDRA, "dltrain.tasks", "dltrain.models", "dltrain.build", "dltrain.config", "dltrain.commands"},
+    "callbacks": {
+        *HYDRA,
+        "dltrain.tasks",
+        "dltrain.models",
+        "dltrain.data",
+        "dltrain.build",
+        "dltrain.config",
+    },
+    "report": {
+        *HYDRA,
+        "dltrain.tasks",
+        "dltrain.models",
+        "dltrain.build",
+        "dltrain.config",
+        "dltrain.commands",
+    },
 }
 KNOW_HYDRA = {"build", "config", "commands", "cli"}
 WITHOUT_TORCH = [
@@ -117,8 +138,25 @@ def violations(path: Path) -> list[str]:
 
 # What runs text or bytes as code, or may: calls, names that may not be taken from their module, and modules.
 CALLS = {
-    *("eval", "exec", "compile", "__import__", "builtins.eval", "builtins.exec", "os.system", "os.popen", "pty.spawn"),
-    *("yaml.load", "yaml.load_all", "yaml.unsafe_load", "yaml.full_load", "pd.read_pickle", "pandas.read_pickle"),
+    *(
+        "eval",
+        "exec",
+        "compile",
+        "__import__",
+        "builtins.eval",
+        "builtins.exec",
+        "os.system",
+        "os.popen",
+        "pty.spawn",
+    ),
+    *(
+        "yaml.load",
+        "yaml.load_all",
+        "yaml.unsafe_load",
+        "yaml.full_load",
+        "pd.read_pickle",
+        "pandas.read_pickle",
+    ),
     *("torch.jit.load", "torch.export.load", "torch.package.PackageImporter"),
     *("shutil.unpack_archive", "ctypes.CDLL", "torch.utils.cpp_extension.load", "runpy.run_path"),
 }
@@ -161,9 +199,17 @@ def forbidden(source: str) -> list[str]:
             found.append(f'{where} without filter="data"')
     for node in nodes:
         line = f"line {getattr(node, 'lineno', 0)}:"
-        if isinstance(node, ast.Attribute) and (name := dotted(node)) in NAMES and id(node) not in called:
+        if (
+            isinstance(node, ast.Attribute)
+            and (name := dotted(node)) in NAMES
+            and id(node) not in called
+        ):
             found.append(f"{line} {name} by another name")
-        if isinstance(node, ast.Constant) and isinstance(node.value, str) and node.value.endswith(ARCHIVES):
+        if (
+            isinstance(node, ast.Constant)
+            and isinstance(node.value, str)
+            and node.value.endswith(ARCHIVES)
+        ):
             found.append(f"{line} a file {node.value}")
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
@@ -203,7 +249,9 @@ def test_what_answers_at_once_imports_no_torch_at_its_top(name: str) -> None:
     for node in tree.body:
         modules = [a.name for a in node.names] if isinstance(node, ast.Import) else []
         modules += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
-        assert not [m for m in modules if m.split(".")[0] in (*HYDRA, "torch", "torchvision")], f"{name}:{node.lineno}"
+        assert not [m for m in modules if m.split(".")[0] in (*HYDRA, "torch", "torchvision")], (
+            f"{name}:{node.lineno}"
+        )
 
 
 @pytest.mark.parametrize(
@@ -273,7 +321,9 @@ def test_the_lint_lets_the_rest_be(source: str) -> None:
         ("run.py", "import hydra"),
     ],
 )
-def test_the_walk_sees_what_it_forbids(name: str, source: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_walk_sees_what_it_forbids(
+    name: str, source: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(sys.modules[__name__], "PACKAGE", tmp_path)
     path = tmp_path / name
     path.parent.mkdir(parents=True, exist_ok=True)

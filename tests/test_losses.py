@@ -47,8 +47,12 @@ def ahead(z: Tensor, y: Tensor, margin: float) -> Tensor:
 # The loss of one sample: logits z (K,) and shares of the classes y (K,), which are one-hot for a class number.
 OF_CLASSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "cross_entropy": lambda z, y: -(y * softmax(z).log()).sum(),
-    "binary_cross_entropy": lambda z, y: -(y * sigmoid(z).log() + (1 - y) * (1 - sigmoid(z)).log()).mean(),
-    "kl_divergence": lambda z, y: sum(y[k] * (y[k] / softmax(z)[k]).log() for k in range(K) if y[k] > 0),
+    "binary_cross_entropy": lambda z, y: (
+        -(y * sigmoid(z).log() + (1 - y) * (1 - sigmoid(z)).log()).mean()
+    ),
+    "kl_divergence": lambda z, y: sum(
+        y[k] * (y[k] / softmax(z)[k]).log() for k in range(K) if y[k] > 0
+    ),
     "focal": lambda z, y: -(y * (1 - softmax(z)) ** 2 * softmax(z).log()).sum(),
     "mse": lambda z, y: ((softmax(z) - y) ** 2).mean(),
     "mae": lambda z, y: (softmax(z) - y).abs().mean(),
@@ -69,16 +73,28 @@ SOFT_LOSSES = ["binary_cross_entropy", "cross_entropy", "focal", "kl_divergence"
 
 def chosen(name: str, *overrides: str) -> nn.Module:
     """The loss of `loss=name`, as a run builds it for K classes."""
-    loss: nn.Module = build.make(compose([f"loss={name}", *overrides]).config["loss"], "loss", {"num_classes": K}, [])
+    loss: nn.Module = build.make(
+        compose([f"loss={name}", *overrides]).config["loss"], "loss", {"num_classes": K}, []
+    )
     return loss
 
 
 def outputs(rows: int, columns: int, spread: float = 2.0) -> Tensor:
     generator = torch.Generator().manual_seed(rows)
-    return torch.randn(rows, columns, generator=generator, dtype=torch.float64).mul_(spread).requires_grad_()
+    return (
+        torch.randn(rows, columns, generator=generator, dtype=torch.float64)
+        .mul_(spread)
+        .requires_grad_()
+    )
 
 
-def agree(loss: nn.Module, formula: Callable[[Tensor, Tensor], Tensor], z: Tensor, targets: Tensor, y: Tensor) -> None:
+def agree(
+    loss: nn.Module,
+    formula: Callable[[Tensor, Tensor], Tensor],
+    z: Tensor,
+    targets: Tensor,
+    y: Tensor,
+) -> None:
     """Value and gradient of `loss` for `targets` are those of the mean of `formula` for rows `y`."""
     expected = torch.stack([formula(row, share) for row, share in zip(z, y, strict=True)]).mean()
     value = loss(z, targets)
@@ -92,7 +108,13 @@ def agree(loss: nn.Module, formula: Callable[[Tensor, Tensor], Tensor], z: Tenso
 
 @pytest.mark.parametrize("name", groups()["loss"])
 def test_a_loss_of_class_numbers_is_its_formula(name: str) -> None:
-    agree(chosen(name), OF_CLASSES[name], outputs(len(HARD), K), HARD, torch.eye(K, dtype=torch.float64)[HARD])
+    agree(
+        chosen(name),
+        OF_CLASSES[name],
+        outputs(len(HARD), K),
+        HARD,
+        torch.eye(K, dtype=torch.float64)[HARD],
+    )
 
 
 @pytest.mark.parametrize("name", groups()["loss"])
@@ -158,7 +180,9 @@ def test_class_weights_weigh_samples_in_the_mean(smoothing: float) -> None:
     assert float(loss(z, one_hot)) == pytest.approx(float(loss(z, HARD)), rel=1e-12)
     weights = torch.tensor([1, 1, 2, 1, 1], dtype=torch.float64)
     z, smooth = outputs(len(SOFT), K).detach(), (1 - smoothing) * SOFT + smoothing / K
-    by_hand = sum(-(weights * y * softmax(row).log()).sum() for row, y in zip(z, smooth, strict=True))
+    by_hand = sum(
+        -(weights * y * softmax(row).log()).sum() for row, y in zip(z, smooth, strict=True)
+    )
     assert float(loss(z, SOFT)) == pytest.approx(float(by_hand / (SOFT @ weights).sum()), rel=1e-12)
 
 
@@ -184,9 +208,13 @@ def test_balanced_class_weights_are_scikit_learns() -> None:
     from sklearn.utils.class_weight import compute_class_weight
 
     labels = np.repeat(np.arange(4), [1, 5, 10, 24])
-    weights = CrossEntropy(class_weights="balanced", class_counts=lambda: (1, 5, 10, 24)).class_weights
+    weights = CrossEntropy(
+        class_weights="balanced", class_counts=lambda: (1, 5, 10, 24)
+    ).class_weights
     assert weights is not None
-    assert weights.tolist() == pytest.approx(compute_class_weight("balanced", classes=np.arange(4), y=labels))
+    assert weights.tolist() == pytest.approx(
+        compute_class_weight("balanced", classes=np.arange(4), y=labels)
+    )
     absent = CrossEntropy(class_weights="balanced", class_counts=lambda: (0, 4)).class_weights
     assert absent is not None
     assert absent.tolist() == [2.0, 0.5]
@@ -202,7 +230,14 @@ def test_class_counts_are_asked_for_only_when_they_are_needed() -> None:
 @pytest.mark.parametrize("more", [[], ["debug=smoke"], ["debug=overfit"]], ids=str)
 def test_balanced_class_weights_are_of_the_training_samples(more: list[str], dltrain) -> None:
     """In a run, of any kind of data, and in its evaluation, which need not have them."""
-    argv = ["dataset=wine", "loss.class_weights=balanced", "trainer.epochs=2", "callbacks=quiet", "--json", *more]
+    argv = [
+        "dataset=wine",
+        "loss.class_weights=balanced",
+        "trainer.epochs=2",
+        "callbacks=quiet",
+        "--json",
+        *more,
+    ]
     outcome = dltrain(*argv)
     assert outcome.code == 0, outcome.err
     run = Path(outcome.json["run"])
@@ -211,7 +246,9 @@ def test_balanced_class_weights_are_of_the_training_samples(more: list[str], dlt
     assert again.json["metrics"]["test/loss"] == pytest.approx(outcome.json["metrics"]["test/loss"])
     if not more:
         assert manifest["data"]["class_counts"] == [42, 51, 34]
-        experiment = build.build(compose(argv[:2]).config, trained=True, description=manifest["data"])
+        experiment = build.build(
+            compose(argv[:2]).config, trained=True, description=manifest["data"]
+        )
         expected = [127 / (3 * n) for n in (42, 51, 34)]
         assert experiment.task.loss.class_weights.tolist() == pytest.approx(expected)
 
@@ -230,7 +267,9 @@ def test_samples_that_torch_leaves_out_count_nothing(size: int) -> None:
     targets = torch.tensor([0, 0, 0, 1, 2, 0, 4, 4, 0, 0, 0, 0])
     pairs = list(zip(logits.split(size), targets.split(size), strict=True))
     whole = loss(logits, targets)
-    assert mean_over([evaluation_sum(loss, z, y) for z, y in pairs]) == pytest.approx(float(whole.detach()), rel=1e-6)
+    assert mean_over([evaluation_sum(loss, z, y) for z, y in pairs]) == pytest.approx(
+        float(whole.detach()), rel=1e-6
+    )
     parts = [training_mean(loss, z, y) for z, y in pairs]
     assert sum(int(weight) for _, weight in parts) == 4
     total = sum(mean * weight for mean, weight in parts) / 4

@@ -52,9 +52,17 @@ def test_no_metric_of_ones_own_may_have_its_name() -> None:
 def test_a_class_without_samples_gives_finite_scores_and_no_warning() -> None:
     """It has no curve; it counts in no mean, unless it was answered."""
     scores = metrics.classification(torch.eye(3), torch.tensor([0, 1, 1]))
-    assert all(torch.isfinite(value).all() for name, value in scores.items() if name not in ("per_class", "roc"))
+    assert all(
+        torch.isfinite(value).all()
+        for name, value in scores.items()
+        if name not in ("per_class", "roc")
+    )
     assert scores["per_class"][:, 4].tolist() == [1, 2, 0]
-    assert scores["per_class"].isnan().tolist() == [[False] * 5, [False] * 5, [False, False, False, True, False]]
+    assert scores["per_class"].isnan().tolist() == [
+        [False] * 5,
+        [False] * 5,
+        [False, False, False, True, False],
+    ]
     assert scores["roc"].isnan().any(dim=1).tolist() == [False, False, True]
     perfect = metrics.classification(torch.eye(4)[:2], torch.tensor([0, 1]))
     assert [float(perfect[name]) for name in ("precision", "recall", "f1")] == [1.0, 1.0, 1.0]
@@ -75,7 +83,9 @@ def test_a_split_of_one_class_has_no_auc() -> None:
     assert float(scores["accuracy"]) == 0.5
 
 
-@pytest.mark.parametrize(("samples", "classes", "levels"), [(300, 10, None), (200, 3, 2), (400, 7, 1), (50, 2, None)])
+@pytest.mark.parametrize(
+    ("samples", "classes", "levels"), [(300, 10, None), (200, 3, 2), (400, 7, 1), (50, 2, None)]
+)
 def test_scores_are_those_of_torchmetrics(samples: int, classes: int, levels: int | None) -> None:
     """Also where few `levels` of the logits give many equal scores."""
     import torchmetrics.functional.classification as tm
@@ -87,13 +97,19 @@ def test_scores_are_those_of_torchmetrics(samples: int, classes: int, levels: in
     logits = logits if levels is None else (logits * levels).round() / levels
     scores, p = metrics.classification(logits, targets), logits.softmax(dim=1)
     per_class = scores["per_class"].unbind(dim=1)
-    for column, function in enumerate((tm.multiclass_precision, tm.multiclass_recall, tm.multiclass_f1_score)):
+    for column, function in enumerate(
+        (tm.multiclass_precision, tm.multiclass_recall, tm.multiclass_f1_score)
+    ):
         name = ("precision", "recall", "f1")[column]
         torch.testing.assert_close(scores[name], function(p, targets, classes))
         torch.testing.assert_close(per_class[column], function(p, targets, classes, average="none"))
     torch.testing.assert_close(scores["auroc"], tm.multiclass_auroc(p, targets, classes))
-    torch.testing.assert_close(per_class[3], tm.multiclass_auroc(p, targets, classes, average="none"))
-    torch.testing.assert_close(scores["accuracy"], tm.multiclass_accuracy(p, targets, classes, average="micro"))
+    torch.testing.assert_close(
+        per_class[3], tm.multiclass_auroc(p, targets, classes, average="none")
+    )
+    torch.testing.assert_close(
+        scores["accuracy"], tm.multiclass_accuracy(p, targets, classes, average="micro")
+    )
     assert torch.equal(scores["confusion"], tm.multiclass_confusion_matrix(p, targets, classes))
     assert torch.equal(per_class[4].long(), targets.bincount(minlength=classes))
     area = torch.trapezoid(scores["roc"], metrics.false_positive_rates())
@@ -103,7 +119,9 @@ def test_scores_are_those_of_torchmetrics(samples: int, classes: int, levels: in
 def test_a_roc_curve_worked_out_by_hand() -> None:
     """Of class 1, by falling score: yes, then a yes and a no of the same score, then no, yes: a slope through (0.5, 2/3)."""
     p = torch.tensor([0.9, 0.6, 0.6, 0.3, 0.1])
-    curves, areas = metrics.roc_curves(torch.stack([1 - p, p], dim=1), torch.tensor([1, 1, 0, 0, 1]))
+    curves, areas = metrics.roc_curves(
+        torch.stack([1 - p, p], dim=1), torch.tensor([1, 1, 0, 0, 1])
+    )
     at = metrics.false_positive_rates()
     expected = torch.where(at < 0.5, 1 / 3 + at * 2 / 3, 2 / 3)
     expected[-1] = 1.0  # the last positive comes after all negatives
@@ -114,8 +132,12 @@ def test_a_roc_curve_worked_out_by_hand() -> None:
 def test_the_worst_mistakes_are_the_surest_wrong_answers_over_all_batches() -> None:
     worst = metrics.WorstMistakes(count=2)
     first = torch.tensor([[5.0, 0.0], [0.0, 1.0], [9.0, 0.0]])
-    worst.update(torch.tensor([[10.0], [11.0], [12.0]]), first, torch.tensor([0, 0, 1]))  # 11 and 12 are wrong
-    worst.update(torch.tensor([[13.0]]), torch.tensor([[0.0, 4.0]]), torch.tensor([0]))  # 13 is wrong
+    worst.update(
+        torch.tensor([[10.0], [11.0], [12.0]]), first, torch.tensor([0, 0, 1])
+    )  # 11 and 12 are wrong
+    worst.update(
+        torch.tensor([[13.0]]), torch.tensor([[0.0, 4.0]]), torch.tensor([0])
+    )  # 13 is wrong
     inputs, targets, guesses = worst.compute()
     assert inputs.flatten().tolist() == [12.0, 13.0]
     assert targets.tolist() == [1, 0]

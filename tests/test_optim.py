@@ -135,7 +135,12 @@ def test_frozen_parameters_are_skipped() -> None:
     before = weights(net)
     optim.update(loss_of(net))
     assert len(optim.params) == 2
-    assert [torch.equal(a, b) for a, b in zip(weights(net), before, strict=True)] == [True, True, False, False]
+    assert [torch.equal(a, b) for a, b in zip(weights(net), before, strict=True)] == [
+        True,
+        True,
+        False,
+        False,
+    ]
 
 
 @pytest.mark.parametrize("accumulate", [1, 2])
@@ -143,7 +148,14 @@ def test_unused_parameters_are_tolerated(accumulate: int) -> None:
     """A parameter that the loss does not reach stays as it is; clipping and penalties pass it by."""
     net = network()
     unused = nn.ModuleList([net, nn.Linear(2, 2)])
-    optim = Optim(unused, OPTIMIZERS["adam"], accumulate=accumulate, clip_norm=1.0, clip_value=1.0, penalties=[L2()])
+    optim = Optim(
+        unused,
+        OPTIMIZERS["adam"],
+        accumulate=accumulate,
+        clip_norm=1.0,
+        clip_value=1.0,
+        penalties=[L2()],
+    )
     before = weights(unused)
     optim.update(loss_of(net))
     optim.flush()
@@ -155,13 +167,17 @@ def test_the_gradient_norm_is_measured_only_when_asked(monkeypatch: pytest.Monke
     """Measuring costs: it happens on the next step after `measure` is set, and no other."""
     calls: list[int] = []
     total_norm = nn.utils.get_total_norm
-    monkeypatch.setattr(nn.utils, "get_total_norm", lambda grads: calls.append(1) or total_norm(grads))
+    monkeypatch.setattr(
+        nn.utils, "get_total_norm", lambda grads: calls.append(1) or total_norm(grads)
+    )
     net = network()
     optim = Optim(net, plain(), accumulate=2)
     for i in range(6):
         if i == 2:
             optim.measure = True
-            expected = torch.cat([g.flatten() for g in torch.autograd.grad(loss_of(net), net.parameters())]).norm()
+            expected = torch.cat(
+                [g.flatten() for g in torch.autograd.grad(loss_of(net), net.parameters())]
+            ).norm()
         optim.update(loss_of(net))
     assert len(calls) == 1
     assert not optim.measure
@@ -182,7 +198,9 @@ def test_scaling_changes_nothing_in_fp32(extra: dict[str, Any], optimizer: str) 
     """With a scaler the same weights as without: gradients are unscaled before anything looks at them."""
     net, scaled = network(), network()
     plainly = Optim(net, OPTIMIZERS[optimizer], **extra)
-    scaling = Optim(scaled, OPTIMIZERS[optimizer], scaler=torch.amp.GradScaler("cpu", enabled=True), **extra)
+    scaling = Optim(
+        scaled, OPTIMIZERS[optimizer], scaler=torch.amp.GradScaler("cpu", enabled=True), **extra
+    )
     for _ in range(4):
         plainly.update(loss_of(net))
         scaling.update(loss_of(scaled))
@@ -192,12 +210,17 @@ def test_scaling_changes_nothing_in_fp32(extra: dict[str, Any], optimizer: str) 
 
 
 @pytest.mark.parametrize("scaling", [False, True])
-@pytest.mark.parametrize("extra", [{}, {"accumulate": 3}, {"clip_norm": 0.05}], ids=["plain", "accumulate", "clip"])
-def test_gradients_that_are_given_do_what_those_of_a_loss_do(extra: dict[str, Any], scaling: bool) -> None:
+@pytest.mark.parametrize(
+    "extra", [{}, {"accumulate": 3}, {"clip_norm": 0.05}], ids=["plain", "accumulate", "clip"]
+)
+def test_gradients_that_are_given_do_what_those_of_a_loss_do(
+    extra: dict[str, Any], scaling: bool
+) -> None:
     """Those of parameters that are not the optim's are passed over, and a parameter without one stays as it is."""
     nets = network(), network()
     by_loss, given = (
-        Optim(net, OPTIMIZERS["adam"], scaler=torch.amp.GradScaler("cpu", enabled=scaling), **extra) for net in nets
+        Optim(net, OPTIMIZERS["adam"], scaler=torch.amp.GradScaler("cpu", enabled=scaling), **extra)
+        for net in nets
     )
     for _ in range(5):
         by_loss.update(loss_of(nets[0]))
@@ -219,7 +242,9 @@ def test_gradients_that_are_given_do_what_those_of_a_loss_do(extra: dict[str, An
 def test_a_step_with_an_infinite_gradient_is_skipped(optimizer: str) -> None:
     """The scaler leaves the weights alone and halves its scale; training goes on."""
     net = network()
-    optim = Optim(net, OPTIMIZERS[optimizer], scaler=torch.amp.GradScaler("cpu", enabled=True), clip_norm=1.0)
+    optim = Optim(
+        net, OPTIMIZERS[optimizer], scaler=torch.amp.GradScaler("cpu", enabled=True), clip_norm=1.0
+    )
     optim.update(loss_of(net))
     before, scale = weights(net), optim.scaler.get_scale()
     optim.update(loss_of(net) * 1e38 * 1e3)
@@ -242,7 +267,9 @@ def images(channels_last: bool) -> nn.Sequential:
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 @pytest.mark.parametrize("steps", [3, 4])
 @pytest.mark.parametrize("channels_last", [False, True], ids=["", "channels-last"])
-def test_a_saved_optim_goes_on_bit_identically(optimizer: str, steps: int, channels_last: bool) -> None:
+def test_a_saved_optim_goes_on_bit_identically(
+    optimizer: str, steps: int, channels_last: bool
+) -> None:
     """Moments, pending gradients, averages, schedule and scaler: what is loaded does what the original does."""
     inputs = torch.randn(6, 4, 3, 4, 4, generator=torch.Generator().manual_seed(1))
 
@@ -250,7 +277,9 @@ def test_a_saved_optim_goes_on_bit_identically(optimizer: str, steps: int, chann
         net = images(channels_last)
         scaler = torch.amp.GradScaler("cpu", enabled=True)
         average = averager(EMA(0.9))
-        return net, Optim(net, OPTIMIZERS[optimizer], Cosine(9), accumulate=2, average=average, scaler=scaler)
+        return net, Optim(
+            net, OPTIMIZERS[optimizer], Cosine(9), accumulate=2, average=average, scaler=scaler
+        )
 
     def train(net: nn.Module, optim: Optim) -> list[Tensor]:
         for x in inputs[:3]:

@@ -25,7 +25,9 @@ from dltrain.regularization.swa import SWA
 
 def moved(net: nn.Module, before: list[Tensor]) -> Tensor:
     """How far all weights have moved, in one vector."""
-    return torch.cat([(p.detach() - b).flatten() for p, b in zip(net.parameters(), before, strict=True)])
+    return torch.cat(
+        [(p.detach() - b).flatten() for p, b in zip(net.parameters(), before, strict=True)]
+    )
 
 
 def settings(clip: Clip) -> dict[str, Any]:
@@ -43,7 +45,9 @@ def test_clip_by_norm(norm: float) -> None:
     step, full = moved(net, before), moved(free, before)
     torch.testing.assert_close(step.norm(), full.norm().clamp(max=norm))
     torch.testing.assert_close(step / step.norm(), full / full.norm())
-    torch.testing.assert_close(optim.grad_norm, full.norm())  # what is reported is the norm before clipping
+    torch.testing.assert_close(
+        optim.grad_norm, full.norm()
+    )  # what is reported is the norm before clipping
 
 
 def test_clip_by_value() -> None:
@@ -78,7 +82,8 @@ def test_l2_is_weight_decay_on_weights(optimizer: str) -> None:
     decayed = [p for p in other.parameters() if p.ndim > 1]
     rest = [p for p in other.parameters() if p.ndim == 1]
     torch_sgd = torch.optim.SGD(
-        [{"params": decayed, "weight_decay": 0.3}, {"params": rest}], **OPTIMIZERS[optimizer].keywords
+        [{"params": decayed, "weight_decay": 0.3}, {"params": rest}],
+        **OPTIMIZERS[optimizer].keywords,
     )
     for _ in range(4):
         optim.update(loss_of(net))
@@ -152,7 +157,9 @@ def test_averaging_is_the_mean_of_all_iterates() -> None:
 
 
 @pytest.mark.parametrize(("start", "first"), [(0.5, 4), (0.3, 3), (0.9, 8), (0.0, 0)])
-def test_swa_is_the_weights_themselves_and_then_the_mean_of_the_last_part(start: float, first: int) -> None:
+def test_swa_is_the_weights_themselves_and_then_the_mean_of_the_last_part(
+    start: float, first: int
+) -> None:
     """Of 8 updates: those before `first` leave no trace, the mean is of all from it on."""
     net = network()
     optim = Optim(net, plain(), average=averager(SWA(start)), total_updates=8)
@@ -163,7 +170,11 @@ def test_swa_is_the_weights_themselves_and_then_the_mean_of_the_last_part(start:
         last = iterates[first:] or iterates[-1:]
         means = [torch.stack(column).mean(0) for column in zip(*last, strict=True)]
         with optim.averaged():
-            assert_equal(weights(net), iterates[-1] if update <= first else means, atol=0 if update <= first else 1e-6)
+            assert_equal(
+                weights(net),
+                iterates[-1] if update <= first else means,
+                atol=0 if update <= first else 1e-6,
+            )
 
 
 def test_averaged_swaps_in_and_restores_exactly() -> None:

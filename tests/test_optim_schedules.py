@@ -29,7 +29,9 @@ def rates(schedule: Schedule, updates: int, lr: float = 0.2) -> list[float]:
     return found
 
 
-def torchs(make: Callable[[torch.optim.Optimizer], Any], updates: int, lr: float = 0.2) -> list[float]:
+def torchs(
+    make: Callable[[torch.optim.Optimizer], Any], updates: int, lr: float = 0.2
+) -> list[float]:
     optimizer = torch.optim.SGD(network().parameters(), lr=lr)
     scheduler = make(optimizer)
     found = []
@@ -43,7 +45,9 @@ def torchs(make: Callable[[torch.optim.Optimizer], Any], updates: int, lr: float
 @pytest.mark.parametrize("floor", [0.0, 0.1])
 def test_cosine_equals_torchs(floor: float) -> None:
     """CosineAnnealingLR's rates."""
-    annealing = functools.partial(torch.optim.lr_scheduler.CosineAnnealingLR, T_max=20, eta_min=floor * 0.2)
+    annealing = functools.partial(
+        torch.optim.lr_scheduler.CosineAnnealingLR, T_max=20, eta_min=floor * 0.2
+    )
     assert rates(Cosine(20, floor=floor), 20) == pytest.approx(torchs(annealing, 20), rel=1e-9)
 
 
@@ -52,7 +56,11 @@ def test_cosine_equals_torchs(floor: float) -> None:
 def test_onecycle_equals_torchs(total: int, rise: float) -> None:
     """OneCycleLR's rates, update by update."""
     cycle = functools.partial(
-        torch.optim.lr_scheduler.OneCycleLR, max_lr=0.2, total_steps=total, pct_start=rise, cycle_momentum=False
+        torch.optim.lr_scheduler.OneCycleLR,
+        max_lr=0.2,
+        total_steps=total,
+        pct_start=rise,
+        cycle_momentum=False,
     )
     assert rates(OneCycle(total, rise=rise), total) == pytest.approx(torchs(cycle, total), rel=1e-6)
 
@@ -63,10 +71,18 @@ def test_onecycle_equals_torchs(total: int, rise: float) -> None:
         (Constant(10), [0.2] * 10),
         (Constant(10, warmup=4), [0.05, 0.1, 0.15, 0.2] + [0.2] * 6),
         (Constant(10, warmup=0.4), [0.05, 0.1, 0.15, 0.2] + [0.2] * 6),
-        (Cosine(6, warmup=2), [0.1, 0.2] + [0.1 * (1 + math.cos(math.pi * i / 4)) for i in range(4)]),
+        (
+            Cosine(6, warmup=2),
+            [0.1, 0.2] + [0.1 * (1 + math.cos(math.pi * i / 4)) for i in range(4)],
+        ),
         (
             Cosine(4, floor=0.5),
-            [0.2, 0.2 * (0.5 + 0.25 * (1 + math.sqrt(0.5))), 0.15, 0.2 * (0.75 - 0.25 * math.sqrt(0.5))],
+            [
+                0.2,
+                0.2 * (0.5 + 0.25 * (1 + math.sqrt(0.5))),
+                0.15,
+                0.2 * (0.75 - 0.25 * math.sqrt(0.5)),
+            ],
         ),
     ],
 )

@@ -18,9 +18,22 @@ from dltrain import checkpoint, rng
 from dltrain.engine import Callback, Engine
 
 PACKAGE = Path(rng.__file__).parent
-ELSEWHERE = {"models", "initialization"}  # layers draw from torch's global generators: they can use no other
-FILES = [path for path in sorted(PACKAGE.rglob("*.py")) if path.relative_to(PACKAGE).parts[0] not in ELSEWHERE]
-OBJECTS = {"random.Random", "np.random.Generator", "np.random.default_rng", "np.random.PCG64", "np.random.SeedSequence"}
+ELSEWHERE = {
+    "models",
+    "initialization",
+}  # layers draw from torch's global generators: they can use no other
+FILES = [
+    path
+    for path in sorted(PACKAGE.rglob("*.py"))
+    if path.relative_to(PACKAGE).parts[0] not in ELSEWHERE
+]
+OBJECTS = {
+    "random.Random",
+    "np.random.Generator",
+    "np.random.default_rng",
+    "np.random.PCG64",
+    "np.random.SeedSequence",
+}
 DRAWS = {
     "rand",
     "randn",
@@ -33,7 +46,16 @@ DRAWS = {
     "rand_like",
     "randn_like",
 }
-IN_PLACE = {"bernoulli_", "cauchy_", "exponential_", "geometric_", "log_normal_", "normal_", "random_", "uniform_"}
+IN_PLACE = {
+    "bernoulli_",
+    "cauchy_",
+    "exponential_",
+    "geometric_",
+    "log_normal_",
+    "normal_",
+    "random_",
+    "uniform_",
+}
 
 
 @pytest.fixture(autouse=True)
@@ -68,7 +90,9 @@ def global_draws(source: str) -> list[int]:
             continue
         name, last = dotted(node.func), dotted(node.func).rpartition(".")[2]
         given = any(keyword.arg == "generator" for keyword in node.keywords)
-        of_python = name.startswith(("random.", "np.random.", "numpy.random.")) and name not in OBJECTS
+        of_python = (
+            name.startswith(("random.", "np.random.", "numpy.random.")) and name not in OBJECTS
+        )
         of_torch = name == f"torch.{last}" and last in DRAWS
         if of_python or ((of_torch or last in IN_PLACE) and not given):
             found.append(node.lineno)
@@ -81,9 +105,7 @@ def test_no_file_draws_from_a_global_generator() -> None:
 
 
 def test_global_draws_are_found() -> None:
-    source = (
-        "random.random()\nnp.random.rand(3)\ntorch.rand(3)\nx.normal_()\nrandom.Random(3)\ntorch.rand(3, generator=g)"
-    )
+    source = "random.random()\nnp.random.rand(3)\ntorch.rand(3)\nx.normal_()\nrandom.Random(3)\ntorch.rand(3, generator=g)"
     assert global_draws(source) == [1, 2, 3, 4]
 
 
@@ -91,13 +113,19 @@ def test_a_stream_goes_on_as_the_global_generator_would_have() -> None:
     """So figures of earlier versions stay, and the checkpoints of these go on as they did."""
     expected = random.random(), float(torch.rand(()))
     rng.seed_all(5)
-    assert (rng.python_stream("a").random(), float(torch.rand((), generator=rng.torch_stream("b")))) == expected
+    assert (
+        rng.python_stream("a").random(),
+        float(torch.rand((), generator=rng.torch_stream("b"))),
+    ) == expected
     assert (random.random(), float(torch.rand(()))) != expected
 
 
 def test_streams_are_apart() -> None:
     one, other = rng.torch_stream("a"), rng.torch_stream("b")
-    assert len({float(torch.rand((), generator=g)) for g in (one, other, torch.default_generator)}) == 3
+    assert (
+        len({float(torch.rand((), generator=g)) for g in (one, other, torch.default_generator)})
+        == 3
+    )
     assert rng.torch_stream("a") is one
 
 
@@ -116,7 +144,9 @@ def test_a_saved_state_goes_on_the_same(tmp_path: Path) -> None:
 
 def test_a_state_of_an_earlier_version_is_loaded() -> None:
     """It knows no streams: they branch off where its global generators were."""
-    state = {name: value for name, value in rng.state_dict().items() if not name.endswith("_streams")}
+    state = {
+        name: value for name, value in rng.state_dict().items() if not name.endswith("_streams")
+    }
     expected = draws()
     draws()
     rng.load_state_dict(state)

@@ -48,8 +48,13 @@ def test_no_two_runs_share_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     for thread in threads:
         thread.join()
     assert len(made) == len(set(made)) == 20
-    assert all(folder.is_dir() and folder.parent == tmp_path / "outputs" / "2030-01-02" for folder in made)
-    assert all(folder.name.startswith("03-04-05-") and folder.name.endswith("_cnn_mnist") for folder in made)
+    assert all(
+        folder.is_dir() and folder.parent == tmp_path / "outputs" / "2030-01-02" for folder in made
+    )
+    assert all(
+        folder.name.startswith("03-04-05-") and folder.name.endswith("_cnn_mnist")
+        for folder in made
+    )
 
 
 @pytest.mark.parametrize("kind", ["file", "dangling link", "link to a folder"])
@@ -163,7 +168,12 @@ def test_find_without_runs(name: str, tmp_path: Path) -> None:
 def test_cut_back(step: int, left: int, tmp_path: Path) -> None:
     """Lines of later steps go, the others stay as they were, byte for byte."""
     made = Run(tmp_path)
-    for record in ({"step": 10, "train/loss": 0.1}, {"step": 10, "val/loss": None}, {"step": 20}, {"step": 30, "ä": 1}):
+    for record in (
+        {"step": 10, "train/loss": 0.1},
+        {"step": 10, "val/loss": None},
+        {"step": 20},
+        {"step": 30, "ä": 1},
+    ):
         made.append(METRICS, record)
     lines = (tmp_path / METRICS).read_text(encoding="utf-8").splitlines(keepends=True)
     made.cut_back(METRICS, step)
@@ -199,16 +209,24 @@ def test_appended_lines_are_json(tmp_path: Path) -> None:
     made = Run(tmp_path)
     for i in range(3):
         made.append(METRICS, {"step": i})
-    assert [json.loads(line)["step"] for line in (tmp_path / METRICS).read_text().splitlines()] == [0, 1, 2]
+    assert [json.loads(line)["step"] for line in (tmp_path / METRICS).read_text().splitlines()] == [
+        0,
+        1,
+        2,
+    ]
 
 
-def test_a_run_folder_appears_with_its_content(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_folder_appears_with_its_content(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Under its own name it is never without a configuration; what a failure leaves is removed, and so is what a killed
     process left."""
     seen: list[list[str]] = []
     rename = Path.rename
     monkeypatch.setattr(
-        Path, "rename", lambda s, t: (seen.append(sorted(p.name for p in s.iterdir())), rename(s, t))[1]
+        Path,
+        "rename",
+        lambda s, t: (seen.append(sorted(p.name for p in s.iterdir())), rename(s, t))[1],
     )
     folder = created(tmp_path / "outputs", "x")
     assert seen == [[".lock", CONFIG]]
@@ -238,7 +256,9 @@ def test_a_second_writer_is_refused_and_told_who_the_first_is(tmp_path: Path) ->
     """By process and machine; afterwards the run is free again."""
     with Run.make(tmp_path / "x", {}).locked():
         who = rf"pid {os.getpid()} on {re.escape(socket.gethostname())}"
-        with pytest.raises(UsageError, match=rf"is being written by a run that is still going \({who}\)"):
+        with pytest.raises(
+            UsageError, match=rf"is being written by a run that is still going \({who}\)"
+        ):
             Run(tmp_path / "x").acquire()
     Run(tmp_path / "x").acquire().close()
 
@@ -255,7 +275,12 @@ def test_lines_wait_for_room_on_the_disk(
             made.append(METRICS, {"step": step})
     assert (tmp_path / METRICS).read_text() == '{"step": 0}\n'
     made.append(METRICS, {"step": 3})
-    assert [json.loads(line)["step"] for line in (tmp_path / METRICS).read_text().splitlines()] == [0, 1, 2, 3]
+    assert [json.loads(line)["step"] for line in (tmp_path / METRICS).read_text().splitlines()] == [
+        0,
+        1,
+        2,
+        3,
+    ]
     assert caplog.text.count("No space left on device") == 1
 
 

@@ -15,20 +15,35 @@ from dltrain.config.defaults_list import compose_files, names
 from dltrain.config.groups import groups
 
 DATA = {  # what a model reads that reads no images
-    **dict.fromkeys(("rnn_lm", "lstm_lm", "gru_lm", "transformer_lm"), ("dataset=shakespeare", "dataset.length=16")),
+    **dict.fromkeys(
+        ("rnn_lm", "lstm_lm", "gru_lm", "transformer_lm"),
+        ("dataset=shakespeare", "dataset.length=16"),
+    ),
     **dict.fromkeys(("seq2seq", "seq2seq_attention", "transformer_seq2seq"), ("dataset=reversal",)),
     **dict.fromkeys(("word2vec", "cbow", "fasttext_vectors"), ("dataset=imdb_words",)),
     "fasttext": ("dataset=imdb", "model.buckets=1000"),
     "q_table": ("dataset=frozenlake",),
     "faster_rcnn": ("dataset=digit_scenes",),
     "q_network": ("dataset=cartpole",),
-    "unrolled_autoencoder": ("dataset=synthetic", "dataset.scaling=unit", "model.hidden_sizes=[32,16]"),
+    "unrolled_autoencoder": (
+        "dataset=synthetic",
+        "dataset.scaling=unit",
+        "model.hidden_sizes=[32,16]",
+    ),
 }
 
-TINY = ("dataset=synthetic", "dataset.source.height=32", "dataset.source.width=32", "dataset.batch_size=4")
+TINY = (
+    "dataset=synthetic",
+    "dataset.source.height=32",
+    "dataset.source.width=32",
+    "dataset.batch_size=4",
+)
 DATA |= {"torchvision": (*TINY, "model.name=squeezenet1_1")}
 DATA |= dict.fromkeys(("fasttext_imdb", "fasttext_vectors_imdb"), ("model.buckets=1000",))
-DATA |= dict.fromkeys((name for name in groups()["experiment"] if name.endswith("_cifar10")), ("dataset.batch_size=2",))
+DATA |= dict.fromkeys(
+    (name for name in groups()["experiment"] if name.endswith("_cifar10")),
+    ("dataset.batch_size=2",),
+)
 
 
 def chosen(experiment: str) -> set[tuple[str, str]]:
@@ -41,14 +56,20 @@ EXPERIMENTS = groups()["experiment"]
 SEEN = set().union(*map(chosen, EXPERIMENTS))
 # Deep networks that are in no experiment differ from those that are in depth alone, and test_vision.py has them.
 SEEN |= {
-    ("model", name) for name in groups()["model"] if name.startswith(("vgg1", "resnet34", "resnet101", "densenet169"))
+    ("model", name)
+    for name in groups()["model"]
+    if name.startswith(("vgg1", "resnet34", "resnet101", "densenet169"))
 }
 GROUPS = ("model", "dataset", "optimizer", "schedule", "loss", "regularization")
 ALONE = [(group, name) for group in GROUPS for name in groups()[group] if (group, name) not in SEEN]
 CHOICES = [[f"experiment={name}", *DATA.get(name, ())] for name in EXPERIMENTS]
 for group, name in ALONE:
-    fitting = DATA.get(name, ("dataset=synthetic", "dataset.scaling=unit")) if group == "model" else ()
-    CHOICES.append([f"{group}=[{name}]" if group == "regularization" else f"{group}={name}", *fitting])
+    fitting = (
+        DATA.get(name, ("dataset=synthetic", "dataset.scaling=unit")) if group == "model" else ()
+    )
+    CHOICES.append(
+        [f"{group}=[{name}]" if group == "regularization" else f"{group}={name}", *fitting]
+    )
 
 BRIEF = {  # batches of a few, and what is written after each evaluation is no longer than it has to be
     "language_modeling": ["dataset.batch_size=2", "task.sample_tokens=4"],
@@ -60,7 +81,10 @@ SCORES = {  # what a task scores at least
     "regression": ["test/mse", "test/r2"],
     "forecasting": ["test/mse", "test/r2", "test/relative_error"],
     "autoencoding": ["test/error"],
-    "deep_belief": ["test/reconstruction_error", "test/free_energy_gap"],  # two steps are the first layer's
+    "deep_belief": [
+        "test/reconstruction_error",
+        "test/free_energy_gap",
+    ],  # two steps are the first layer's
     "adversarial": ["test/accuracy"],  # two steps are the judge's
     "language_modeling": ["test/perplexity", "test/bits"],
     "seq2seq": ["test/bleu", "test/exact_match"],
@@ -94,7 +118,11 @@ def test_every_choice_smokes(overrides: list[str], dltrain) -> None:
     fresh = build.build(compose([*overrides, "debug=smoke"]).config).task
     assert state["task"].keys() == fresh.state_dict().keys()
     if task not in FIRST_STAGES:
-        scored = {name.removeprefix("test/") for name in results["metrics"] if name.startswith("test/")}
+        scored = {
+            name.removeprefix("test/") for name in results["metrics"] if name.startswith("test/")
+        }
         assert scored <= set(fresh.directions()), "every metric declares which way it is better"
-    moved = [name for name, p in fresh.named_parameters() if not torch.equal(state["task"][name], p)]
+    moved = [
+        name for name, p in fresh.named_parameters() if not torch.equal(state["task"][name], p)
+    ]
     assert moved, "no parameter moved"

@@ -51,8 +51,12 @@ def test_small_networks_get_one_thread(overrides: list[str], threads: int, fake:
     assert torch.get_num_threads() == threads
 
 
-def test_the_number_is_in_the_manifest_and_a_resume_has_the_same(dltrain: Callable[..., Any]) -> None:
-    run = Run(Path(dltrain("dataset=digits", "callbacks=quiet", "trainer.steps=1", "--json").json["run"]))
+def test_the_number_is_in_the_manifest_and_a_resume_has_the_same(
+    dltrain: Callable[..., Any],
+) -> None:
+    run = Run(
+        Path(dltrain("dataset=digits", "callbacks=quiet", "trainer.steps=1", "--json").json["run"])
+    )
     assert run.read_json("manifest.json")["threads"] == 1
     torch.set_num_threads(3)
     assert dltrain("resume", str(run.folder), "trainer.steps=2").code == 0
@@ -65,7 +69,9 @@ def test_flops_by_hand() -> None:
     """
     network = nn.Sequential(nn.Conv2d(3, 4, 5), nn.Linear(7, 2), nn.Embedding(9, 9))
     convolution, layer = 3 * 4 * 25, 14
-    assert most_flops(network, Spec((3, 8, 6), (), 1, 1), 10) == 2 * 10 * (convolution * 48 + layer * 8)
+    assert most_flops(network, Spec((3, 8, 6), (), 1, 1), 10) == 2 * 10 * (
+        convolution * 48 + layer * 8
+    )
     assert most_flops(network[1:], Spec((7,), (), 1, 1), 10) == 2 * 10 * layer
     assert most_flops(network[1:], Spec((20, 7), (), 1, 1), 10) == 2 * 10 * layer * 20
     assert most_flops(network[1:], Spec((20,), (), 1, 1, vocab_size=9), 10) == 2 * 10 * layer * 20
@@ -79,12 +85,17 @@ def test_other_devices_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("name", ["OMP_WAIT_POLICY", *WAITING])
-def test_waiting_threads_sleep_unless_the_user_says_how_they_wait(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_waiting_threads_sleep_unless_the_user_says_how_they_wait(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for known in ("OMP_WAIT_POLICY", *WAITING):
         monkeypatch.delenv(known, raising=False)
     monkeypatch.setenv(name, "PASSIVE")
     let_waiting_threads_sleep()
-    assert {known: os.environ[known] for known in WAITING if known in os.environ} in ({}, {name: "PASSIVE"})
+    assert {known: os.environ[known] for known in WAITING if known in os.environ} in (
+        {},
+        {name: "PASSIVE"},
+    )
     monkeypatch.delenv(name)
     for known, value in WAITING.items():
         monkeypatch.setenv(known, value)

@@ -28,13 +28,34 @@ REPOSITORY = Path(__file__).parents[1]
 def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The built wheel, installed with --no-deps into a folder of its own, beside this environment's torch."""
     folder = tmp_path_factory.mktemp("wheel")
-    build = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(folder), str(REPOSITORY)]
+    build = [
+        sys.executable,
+        "-m",
+        "build",
+        "--wheel",
+        "--no-isolation",
+        "--outdir",
+        str(folder),
+        str(REPOSITORY),
+    ]
     subprocess.run(build, check=True, capture_output=True)
     wheel = next(folder.glob("*.whl"))
     names = zipfile.ZipFile(wheel).namelist()
-    assert {"dltrain/conf/config.yaml", "dltrain/conf/model/cnn.yaml", "dltrain/py.typed"} <= set(names)
+    assert {"dltrain/conf/config.yaml", "dltrain/conf/model/cnn.yaml", "dltrain/py.typed"} <= set(
+        names
+    )
     site = folder / "site"
-    install = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", str(site), str(wheel)]
+    install = [
+        sys.executable,
+        "-m",
+        "pip",
+        "install",
+        "--quiet",
+        "--no-deps",
+        "--target",
+        str(site),
+        str(wheel),
+    ]
     subprocess.run(install, check=True, capture_output=True)
     return site
 
@@ -44,7 +65,9 @@ def test_the_installed_wheel_answers_from_an_empty_folder(installed: Path, tmp_p
 
     def python(*argv: str) -> str:
         command = [sys.executable, *argv]
-        done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+        )
         assert done.returncode == 0, done.stderr
         return done.stdout
 

@@ -169,8 +169,12 @@ class GAN(Task):
         )
 
     def step(self, real: Tensor) -> dict[str, Tensor]:
-        fake = self.generator(torch.randn_like(real))  # from the process's generator: a resume must restore it
-        loss_d = (F.softplus(-self.discriminator(real)) + F.softplus(self.discriminator(fake.detach()))).mean()
+        fake = self.generator(
+            torch.randn_like(real)
+        )  # from the process's generator: a resume must restore it
+        loss_d = (
+            F.softplus(-self.discriminator(real)) + F.softplus(self.discriminator(fake.detach()))
+        ).mean()
         self.optim_d.update(loss_d)
         loss_g = F.softplus(-self.discriminator(fake)).mean()
         self.optim_g.update(loss_g)
@@ -178,8 +182,13 @@ class GAN(Task):
 
     def evaluate(self, batches: Iterable[Tensor]) -> dict[str, float]:
         real = torch.cat(list(batches))
-        fake = self.generator(torch.randn_like(real))  # an evaluation that draws must not disturb the training
-        return {"real": float(self.discriminator(real).mean()), "fake": float(self.discriminator(fake).mean())}
+        fake = self.generator(
+            torch.randn_like(real)
+        )  # an evaluation that draws must not disturb the training
+        return {
+            "real": float(self.discriminator(real).mean()),
+            "fake": float(self.discriminator(fake).mean()),
+        }
 
     def predict(self, batch: Tensor) -> Tensor:
         generated: Tensor = self.generator(batch)
@@ -204,7 +213,9 @@ class TwoStages(Task):
         self.seen.append(self.mean.clone())
         self.register_buffer("center", self.mean + 1)
         self.register_buffer("spread", torch.ones(2))
-        yield self.stage("spread", lambda batch: self.spread.lerp_((batch - self.center).abs().mean(0), 0.1))
+        yield self.stage(
+            "spread", lambda batch: self.spread.lerp_((batch - self.center).abs().mean(0), 0.1)
+        )
 
     def stage(self, name: str, learn: Any) -> Stage:
         def step(batch: Tensor) -> dict[str, Tensor]:
@@ -214,7 +225,17 @@ class TwoStages(Task):
         def evaluate(batches: Iterable[Tensor]) -> dict[str, float]:
             return {"far": float((torch.cat(list(batches)) - getattr(self, name)).norm())}
 
-        return Stage(name, self.epochs, Points(self.count), step, Points(1, seed=9), evaluate, (), "val/far", "min")
+        return Stage(
+            name,
+            self.epochs,
+            Points(self.count),
+            step,
+            Points(1, seed=9),
+            evaluate,
+            (),
+            "val/far",
+            "min",
+        )
 
     def predict(self, batch: Tensor) -> Tensor:
         return (batch - self.center) / self.spread

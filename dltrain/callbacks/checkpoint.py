@@ -69,7 +69,9 @@ class Checkpoint(Callback):
         self.cost, self.written = 0.0, 0.0  # seconds that the last save took, and when it ended
         self.begun = time.perf_counter()  # when the last save began
         self.held: Saving | None = None  # a best state, not yet on the disk
-        self.owed: list[Saving] = []  # ends of stages that could not be written: no later stage is resumed without them
+        self.owed: list[
+            Saving
+        ] = []  # ends of stages that could not be written: no later stage is resumed without them
         self.saved: tuple[Any, ...] = ()  # the place of the newest state on the disk, and of
         self.newest: tuple[Any, ...] = ()  # the newest that was to be saved
         self.failed = False
@@ -78,14 +80,17 @@ class Checkpoint(Callback):
         if self.error:
             self.wait()
         if self.every and (
-            engine.step % self.every.steps == 0 or time.perf_counter() - self.begun >= self.every.seconds
+            engine.step % self.every.steps == 0
+            or time.perf_counter() - self.begun >= self.every.seconds
         ):
             self.save(engine)
 
     def evaluation_end(self, engine: Engine) -> None:
         figures = {name: v for name, v in engine.scores.items() if isinstance(v, float)}
         if engine.stage.watch and engine.stage.watch not in figures:
-            raise UsageError(f"trainer.watch={engine.stage.watch} is not one of the metrics: {', '.join(figures)}")
+            raise UsageError(
+                f"trainer.watch={engine.stage.watch} is not one of the metrics: {', '.join(figures)}"
+            )
         if engine.stage.name != self.best.get("stage"):
             self.best = {}  # the last stage that watches a metric is the one whose best counts
         value = float(engine.scores.get(engine.stage.watch, float("nan")))
@@ -103,7 +108,9 @@ class Checkpoint(Callback):
         if engine.halted or engine.epoch >= engine.stage.epochs:
             self.save(engine)
         else:
-            self.save_or_hold(engine, engine.epoch % self.every.epochs == 0 if self.every else self.affordable())
+            self.save_or_hold(
+                engine, engine.epoch % self.every.epochs == 0 if self.every else self.affordable()
+            )
 
     def affordable(self) -> bool:
         """Whether a save now keeps to its share of the time."""
@@ -121,7 +128,9 @@ class Checkpoint(Callback):
     def stage_end(self, engine: Engine) -> None:
         self.save(engine)
         state = snapshot(engine.stage_end_state())
-        self.write(Saving(self.store.stage_end(engine.index, engine.step), state, self.about(engine)))
+        self.write(
+            Saving(self.store.stage_end(engine.index, engine.step), state, self.about(engine))
+        )
 
     def run_end(self, engine: Engine) -> None:
         self.finish()
@@ -227,7 +236,9 @@ class Checkpoint(Callback):
     def require_complete(self) -> None:
         """DltrainError if what the run ended with is not on the disk."""
         if self.failed:
-            raise DltrainError(f"the last state of the run could not be saved in {self.store.folder}")
+            raise DltrainError(
+                f"the last state of the run could not be saved in {self.store.folder}"
+            )
 
     def state_dict(self) -> dict[str, Any]:
         return {"best": self.best}

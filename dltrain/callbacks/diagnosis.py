@@ -39,11 +39,19 @@ class Diagnosis(Callback):
     def __init__(self, log: MetricsLog, every: PositiveInt = 50) -> None:
         self.log, self.every = log, every
         self.handles: list[RemovableHandle] = []
-        self.gradients: dict[str, Figures] = {}  # {layer: {parameter: squared norm}} of the step under way
+        self.gradients: dict[
+            str, Figures
+        ] = {}  # {layer: {parameter: squared norm}} of the step under way
         self.activations: dict[str, Figures] = {}
-        self.measured: dict[str, dict[str, float]] = {}  # {"step 2": {layer: norm}}: the stage's first and last
-        self.times: dict[str, Tensor] = {}  # {layer: norms by steps before the end} of the step under way
-        self.through_time: dict[str, list[float]] = {}  # of the first recurrent network, as in `measured`
+        self.measured: dict[
+            str, dict[str, float]
+        ] = {}  # {"step 2": {layer: norm}}: the stage's first and last
+        self.times: dict[
+            str, Tensor
+        ] = {}  # {layer: norms by steps before the end} of the step under way
+        self.through_time: dict[
+            str, list[float]
+        ] = {}  # of the first recurrent network, as in `measured`
 
     def step_end(self, engine: Engine) -> None:
         if self.handles:
@@ -84,7 +92,9 @@ class Diagnosis(Callback):
 
         def hook(p: Tensor) -> None:
             if p.grad is not None:
-                gradient = p.grad.cpu().double() / scale  # the square of a single that has vanished is 0
+                gradient = (
+                    p.grad.cpu().double() / scale
+                )  # the square of a single that has vanished is 0
                 self.gradients.setdefault(layer, {})[key] = gradient.square().sum()
 
         return hook
@@ -96,7 +106,9 @@ class Diagnosis(Callback):
             steps, lengths = args[0], args[1] if len(args) > 1 else None
             if not module.training or not torch.is_grad_enabled():
                 return None
-            if not steps.requires_grad:  # a gradient goes back to parameters only: let it pass here on its way to one
+            if (
+                not steps.requires_grad
+            ):  # a gradient goes back to parameters only: let it pass here on its way to one
                 steps = steps + 0 * next(module.parameters()).flatten()[0]
 
             def keep(gradient: Tensor) -> None:
@@ -118,18 +130,28 @@ class Diagnosis(Callback):
 
     def report(self, engine: Engine) -> None:
         """Hand the figures of the measured step to the log."""
-        norms = {layer: float(sum(squares.values())) ** 0.5 for layer, squares in self.in_order(engine).items()}
+        norms = {
+            layer: float(sum(squares.values())) ** 0.5
+            for layer, squares in self.in_order(engine).items()
+        }
         shown = {f"diagnosis/gradient_norm/{layer}": norm for layer, norm in norms.items()}
         by_name: dict[str, list[float]] = {}
         for layer, found in self.activations.items():
             for name, value in found.items():
                 shown[f"diagnosis/{name}/{layer}"] = float(value)
                 by_name.setdefault(name, []).append(float(value))
-        summary = {f"train/{n}": sum(v) / len(v) for n, v in by_name.items() if n in ("dead_units", "saturated_units")}
+        summary = {
+            f"train/{n}": sum(v) / len(v)
+            for n, v in by_name.items()
+            if n in ("dead_units", "saturated_units")
+        }
         if len(norms) > 1 and (last := list(norms.values())[-1]):
             summary["train/gradient_ratio"] = next(iter(norms.values())) / last
         for times in list(self.times.values())[:1]:
-            self.through_time = {**dict([*self.through_time.items()][:1]), f"step {engine.step}": times.tolist()}
+            self.through_time = {
+                **dict([*self.through_time.items()][:1]),
+                f"step {engine.step}": times.tolist(),
+            }
             if float(times[0]):
                 summary["train/gradient_through_time"] = float(times[-1] / times[0])
         self.log.show(engine, shown)
@@ -140,11 +162,18 @@ class Diagnosis(Callback):
 
     def in_order(self, engine: Engine) -> dict[str, Figures]:
         """The gradients by layer, the first defined first: they came from the last one backwards."""
-        return {name: self.gradients[name] for name, _ in engine.task.named_modules() if name in self.gradients}
+        return {
+            name: self.gradients[name]
+            for name, _ in engine.task.named_modules()
+            if name in self.gradients
+        }
 
     def stage_end(self, engine: Engine) -> None:
         self.detach()
-        lines = {step: (range(1, len(norms) + 1), [*norms.values()]) for step, norms in self.measured.items()}
+        lines = {
+            step: (range(1, len(norms) + 1), [*norms.values()])
+            for step, norms in self.measured.items()
+        }
         title, x_title = f"Gradient norm by layer: {engine.stage.name}", "layer, from the input on"
         if lines:
             picture = Plot(lines, title, x_title, "norm of the gradient", log_y=True)

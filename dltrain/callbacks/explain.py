@@ -33,7 +33,9 @@ class Explain(Callback):
                 stack.enter_context(optim.averaged())
             stack.enter_context(torch.no_grad())
             stack.enter_context(engine.autocast)
-            stack.enter_context(suppress(Exception))  # networks are anyone's: a run that is trained does not end here
+            stack.enter_context(
+                suppress(Exception)
+            )  # networks are anyone's: a run that is trained does not end here
             if isinstance(task, ShowsInside) and isinstance(samples, Image) and len(samples.pixels):
                 inside = task.inside(engine.move(inputs_of(samples.pixels[:1], self.data.spec)))
                 found |= {f"explain/{name}": value for name, value in inside.items()}

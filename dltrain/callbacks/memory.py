@@ -64,12 +64,16 @@ class Memory(Callback):
             self.parts = parts
             for optim in stage.optims:
                 if optim.pending:
-                    log.warning("the gradient gathered so far in this update is lost with the failed step")
+                    log.warning(
+                        "the gradient gathered so far in this update is lost with the failed step"
+                    )
                 optim.forget_gradient()
             gc.collect()
             if torch.cuda.is_available():
                 torch.cuda.empty_cache()
-            log.warning(f"out of memory with {size} samples: each batch is trained in {self.parts} parts from now on")
+            log.warning(
+                f"out of memory with {size} samples: each batch is trained in {self.parts} parts from now on"
+            )
 
     def state_dict(self) -> dict[str, Any]:
         return {"parts": self.parts}
@@ -85,7 +89,10 @@ def is_out_of_memory(error: RuntimeError) -> bool:
 
 def weighted(metrics: Metrics, samples: int) -> Metrics:
     """Return `metrics` as means that count by `samples`, where a step gave no weight of its own."""
-    return {name: value if isinstance(value, Mean) else Mean(value, samples) for name, value in metrics.items()}
+    return {
+        name: value if isinstance(value, Mean) else Mean(value, samples)
+        for name, value in metrics.items()
+    }
 
 
 def in_parts(stage: Stage, batch: Any, parts: int) -> Metrics:
@@ -100,7 +107,9 @@ def in_parts(stage: Stage, batch: Any, parts: int) -> Metrics:
     finally:
         for optim in stage.optims:
             optim.share = 1.0
-    return {name: together([metrics[name] for metrics in found if name in metrics]) for name in found[0]}
+    return {
+        name: together([metrics[name] for metrics in found if name in metrics]) for name in found[0]
+    }
 
 
 def together(means: Sequence[Tensor | Mean]) -> Mean:

@@ -32,7 +32,9 @@ class MetricsLog(Callback):
         self.subscribers: list[Callable[[Engine, Record], None]] = []
         self.latest: Record = {}
         self.lines = 0
-        self.sums: dict[str, list[Any]] = {}  # over the epoch: weighted sum and weight of each metric
+        self.sums: dict[
+            str, list[Any]
+        ] = {}  # over the epoch: weighted sum and weight of each metric
         self.epoch_means: dict[str, float] = {}
         self.first_bad = 0  # the first step of the window just written whose loss was not finite
 
@@ -51,7 +53,9 @@ class MetricsLog(Callback):
         """Write what has gathered since the last record."""
         values: dict[str, float] = {}
         for name in dict.fromkeys(name for metrics in self.window for name in metrics):
-            mean, weight = mean_and_weight([metrics[name] for metrics in self.window if name in metrics])
+            mean, weight = mean_and_weight(
+                [metrics[name] for metrics in self.window if name in metrics]
+            )
             if not math.isfinite(mean):
                 mean = self.look_closer(engine, name, mean)
             values[f"train/{name}"] = mean
@@ -69,7 +73,11 @@ class MetricsLog(Callback):
     def look_closer(self, engine: Engine, name: str, mean: float) -> float:
         """Find the first step of the window whose value is not finite; the mean of those that are, where such are skipped."""
         steps = range(engine.step - len(self.window) + 1, engine.step + 1)
-        found = {s: float(metrics[name]) for s, metrics in zip(steps, self.window, strict=True) if name in metrics}
+        found = {
+            s: float(metrics[name])
+            for s, metrics in zip(steps, self.window, strict=True)
+            if name in metrics
+        }
         self.first_bad = next(s for s, value in found.items() if not math.isfinite(value))
         good = [value for value in found.values() if math.isfinite(value)]
         skipping = any(optim.skip_nonfinite for optim in engine.stage.optims)
@@ -78,15 +86,23 @@ class MetricsLog(Callback):
     def epoch_end(self, engine: Engine) -> None:
         if self.window and (engine.position == 0 or engine.halted):
             self.flush(engine)
-        self.epoch_means = {name: total / count for name, (total, count) in self.sums.items() if count}
+        self.epoch_means = {
+            name: total / count for name, (total, count) in self.sums.items() if count
+        }
         self.sums = {}
 
     def evaluation_end(self, engine: Engine) -> None:
-        self.write(engine, "val", {name: value for name, value in engine.scores.items() if isinstance(value, float)})
+        self.write(
+            engine,
+            "val",
+            {name: value for name, value in engine.scores.items() if isinstance(value, float)},
+        )
 
     def write(self, engine: Engine, split: str, values: dict[str, float]) -> None:
         """Append one record and pass it on; a subscriber may raise to end the run."""
-        epoch = engine.epoch if engine.settled and engine.position == 0 else engine.epoch + 1  # counted from 1
+        epoch = (
+            engine.epoch if engine.settled and engine.position == 0 else engine.epoch + 1
+        )  # counted from 1
         where = {"step": engine.step, "epoch": epoch, "stage": engine.stage.name, "split": split}
         finite = {name: value if math.isfinite(value) else None for name, value in values.items()}
         self.run.append(METRICS, {**where, **finite})
@@ -108,7 +124,9 @@ class MetricsLog(Callback):
 
     def state_dict(self) -> dict[str, Any]:
         return {
-            "window": [{name: as_pair(value) for name, value in metrics.items()} for metrics in self.window],
+            "window": [
+                {name: as_pair(value) for name, value in metrics.items()} for metrics in self.window
+            ],
             "latest": self.latest,
             "lines": self.lines,
             "sums": self.sums,
@@ -116,7 +134,9 @@ class MetricsLog(Callback):
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         window = state.get("window", [])
-        self.window = [{name: from_pair(value) for name, value in metrics.items()} for metrics in window]
+        self.window = [
+            {name: from_pair(value) for name, value in metrics.items()} for metrics in window
+        ]
         self.latest = dict(state.get("latest", {}))
         self.lines = state.get("lines", self.lines)
         self.sums = {name: list(pair) for name, pair in state.get("sums", {}).items()}
@@ -133,7 +153,9 @@ def mean_and_weight(values: Sequence[Tensor | Mean]) -> tuple[float, float]:
     if len(weights) < len(values):
         return float(column.mean()), float(len(values))
     if any(isinstance(weight, Tensor) for weight in weights):
-        counted = torch.stack([torch.as_tensor(weight, device=column.device) for weight in weights]).to(column)
+        counted = torch.stack(
+            [torch.as_tensor(weight, device=column.device) for weight in weights]
+        ).to(column)
     elif len(set(weights)) == 1:
         return float(column.mean()), float(sum(weights))
     else:

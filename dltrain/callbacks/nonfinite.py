@@ -33,13 +33,19 @@ class NonFinite(Callback):
     def step_end(self, engine: Engine) -> None:
         for optim in engine.stage.optims if self.skips else ():
             if not optim.scaler.is_enabled() and int(optim.bad_in_a_row) > self.skips:
-                raise diverged(engine, f"the gradient of {self.skips + 1} updates in a row is not finite", engine.step)
+                raise diverged(
+                    engine,
+                    f"the gradient of {self.skips + 1} updates in a row is not finite",
+                    engine.step,
+                )
 
     def look(self, engine: Engine, record: dict[str, Any]) -> None:
         for optim in engine.stage.optims:
             if optim.scaler.is_enabled() and int(optim.bad_in_a_row) >= SCALER_PATIENCE:
                 raise diverged(
-                    engine, f"{int(optim.bad_in_a_row)} updates in a row overflow, whatever their scale", engine.step
+                    engine,
+                    f"{int(optim.bad_in_a_row)} updates in a row overflow, whatever their scale",
+                    engine.step,
                 )
         forgiving = self.skips or any(optim.scaler.is_enabled() for optim in engine.stage.optims)
         for name, value in record.items():
@@ -49,7 +55,9 @@ class NonFinite(Callback):
                 step = self.log.first_bad if name.startswith("train/") else engine.step
                 raise diverged(engine, f"{name} is {value}", step)
             if "grad_norm" in name and not forgiving:
-                raise diverged(engine, f"the gradient is not finite ({name} is {value})", engine.step)
+                raise diverged(
+                    engine, f"the gradient is not finite ({name} is {value})", engine.step
+                )
 
 
 def require_finite(engine: Engine) -> None:
@@ -65,7 +73,9 @@ def tensors(engine: Engine) -> Iterator[tuple[str, Tensor]]:
     for name, weight in engine.task.named_parameters():
         yield f"weight {name}", weight.detach()
     for name, module in engine.task.named_modules():
-        if isinstance(module, nn.modules.batchnorm._NormBase):  # a buffer of another kind may hold -inf, as masks do
+        if isinstance(
+            module, nn.modules.batchnorm._NormBase
+        ):  # a buffer of another kind may hold -inf, as masks do
             for key, buffer in module.named_buffers(recurse=False):
                 if buffer.is_floating_point():
                     yield f"statistic {name}.{key}", buffer

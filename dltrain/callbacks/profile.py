@@ -40,7 +40,9 @@ class Profile(Callback):
         self.profiler.stop()
         self.profiler.export_chrome_trace(str(self.run.folder / TRACE))
         log.info(
-            self.profiler.key_averages().table(sort_by="self_cpu_time_total", row_limit=12, max_name_column_width=40)
+            self.profiler.key_averages().table(
+                sort_by="self_cpu_time_total", row_limit=12, max_name_column_width=40
+            )
         )
         log.info(
             f"trace of steps {FIRST} to {LAST}: {self.run.folder / TRACE} (open it in chrome://tracing or Perfetto)"

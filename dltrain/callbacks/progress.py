@@ -76,7 +76,9 @@ class Progress(Callback):
         rate = self.timer.rate(engine)
         if rate and total and engine.stage.epochs < sys.maxsize:
             batches = engine.stage.batches
-            left = (engine.stage.epochs - engine.epoch) * batches.samples - engine.position * batches.batch_size
+            left = (
+                engine.stage.epochs - engine.epoch
+            ) * batches.samples - engine.position * batches.batch_size
             figures += [f"{duration(max(0, left) / rate)} left", f"{rate:,.0f} samples/s"]
         return figures
 
@@ -96,14 +98,20 @@ class Progress(Callback):
             figures[name] = engine.scores.get(name)
         if engine.stage.watch == "val/loss":
             figures |= dict(self.first_score(engine))
-        parts = [f"{name} {number(value)}" for name, value in figures.items() if isinstance(value, float)]
+        parts = [
+            f"{name} {number(value)}" for name, value in figures.items() if isinstance(value, float)
+        ]
         rate = self.timer.rate(engine)
         parts += [f"{rate:,.0f} samples/s"] if rate else []
         return "  ".join([pad(title, 12), *parts, duration(self.timer.seconds())])
 
     def first_score(self, engine: Engine) -> list[tuple[str, float]]:
         """What the task names first beside the loss, such as accuracy; none if it scores nothing else."""
-        scores = [(k, v) for k, v in engine.scores.items() if isinstance(v, float) and k.startswith("val/")]
+        scores = [
+            (k, v)
+            for k, v in engine.scores.items()
+            if isinstance(v, float) and k.startswith("val/")
+        ]
         return [score for score in scores if score[0] != "val/loss"][:1]
 
     def run_end(self, engine: Engine) -> None:

@@ -54,7 +54,12 @@ class TensorBoard(Callback):
     name = "tensorboard"
 
     def __init__(
-        self, run: Run, log: MetricsLog, settings: dict[str, Any], command: str, data: Data | None = None
+        self,
+        run: Run,
+        log: MetricsLog,
+        settings: dict[str, Any],
+        command: str,
+        data: Data | None = None,
     ) -> None:
         self.run = run
         self.settings = settings
@@ -99,7 +104,9 @@ class TensorBoard(Callback):
             yield
         except OSError as e:
             if not self.failed:
-                log.warning(f"TensorBoard cannot be written ({e.strerror or e}); training goes on without it")
+                log.warning(
+                    f"TensorBoard cannot be written ({e.strerror or e}); training goes on without it"
+                )
             self.failed, writer, self._writer = True, self._writer, None
             if writer is not None:
                 with suppress(OSError):
@@ -114,12 +121,20 @@ class TensorBoard(Callback):
         for name, value in record.items():
             if isinstance(value, float):
                 self.writer.add_scalar(name, value, engine.step)
-        self.show({name: value for name, value in record.items() if not isinstance(value, float)}, engine.step)
+        self.show(
+            {name: value for name, value in record.items() if not isinstance(value, float)},
+            engine.step,
+        )
 
     def draw_batch(self, engine: Engine) -> None:
         """Once a run: the first batch of the first epoch, augmented as it was for the network."""
         data, self.data = self.data, None
-        if data is None or not data.spec.is_image or data.spec.actions or data.train.batch_size > MOST_DRAWN:
+        if (
+            data is None
+            or not data.spec.is_image
+            or data.spec.actions
+            or data.train.batch_size > MOST_DRAWN
+        ):
             return
         if batch := next(data.train.epoch(0), None):
             self.show({"train/batch": picture(batch, data.spec)}, engine.step)
@@ -142,7 +157,9 @@ class TensorBoard(Callback):
             elif isinstance(value, Embedding):
                 self.writer.add_image(name, points(value), step, dataformats="HWC")
                 if value.rows:
-                    self.writer.add_embedding(value.vectors, list(value.rows), tag=name, global_step=step)
+                    self.writer.add_embedding(
+                        value.vectors, list(value.rows), tag=name, global_step=step
+                    )
             elif isinstance(value, Text):
                 self.writer.add_text(name, value.markdown, step)
             elif isinstance(value, float) and name.startswith("test/"):
@@ -170,7 +187,8 @@ class TensorBoard(Callback):
         watch = engine.stage.watch
         known |= {f"{watch} (best)": best[watch]} if watch in best else {}
         plain = {
-            k: v if isinstance(v, bool | str | float | int) else as_yaml(v, one_line=True) for k, v in known.items()
+            k: v if isinstance(v, bool | str | float | int) else as_yaml(v, one_line=True)
+            for k, v in known.items()
         }
         _, beginning, end = hparams(plain, {})
         writer = self.writer.file_writer
@@ -189,7 +207,9 @@ class TensorBoard(Callback):
             warnings.simplefilter("ignore")
             try:
                 self.writer.add_graph(engine.task, engine.move(example[:2]))
-            except Exception as e:  # tracing runs arbitrary model code; the run itself is done and whole
+            except (
+                Exception
+            ) as e:  # tracing runs arbitrary model code; the run itself is done and whole
                 self.writer.add_text("graph", f"The graph could not be traced: {e}")
 
     def close(self) -> None:
@@ -217,7 +237,10 @@ class TensorBoard(Callback):
 
 def without_write_errors(error: threading.ExceptHookArgs) -> None:
     """Shows the traceback of a thread that failed, but not where the library's could not write: the next call says that."""
-    if not (isinstance(error.exc_value, OSError) and type(error.thread).__module__.startswith("tensorboard.")):
+    if not (
+        isinstance(error.exc_value, OSError)
+        and type(error.thread).__module__.startswith("tensorboard.")
+    ):
         excepthook(error)
 
 
@@ -231,7 +254,9 @@ def remove_hparams(path: Path) -> None:
     kept = []
     start = 0
     while start < len(content):
-        end = start + RECORD_HEAD + int.from_bytes(content[start : start + 8], "little") + RECORD_TAIL
+        end = (
+            start + RECORD_HEAD + int.from_bytes(content[start : start + 8], "little") + RECORD_TAIL
+        )
         if HPARAMS_TAG not in content[start:end]:
             kept.append(content[start:end])
         start = end
@@ -242,7 +267,11 @@ def remove_hparams(path: Path) -> None:
 def as_yaml(value: Any, one_line: bool = False) -> str:
     """Return a value as YAML."""
     text: str = yaml.safe_dump(
-        value, sort_keys=False, allow_unicode=True, default_flow_style=one_line, width=MAX_LINE_CHARS
+        value,
+        sort_keys=False,
+        allow_unicode=True,
+        default_flow_style=one_line,
+        width=MAX_LINE_CHARS,
     )
     return text.removesuffix("...\n").rstrip()
 
@@ -255,4 +284,8 @@ def as_code(text: str) -> str:
 def without_targets(settings: dict[str, Any]) -> dict[str, Any]:
     """Return all settings of a run whose manifest does not say which are its own, by dotted key."""
     flat = flatten(settings)
-    return {k: v for k, v in flat.items() if not k.endswith("_target_") and not k.startswith(NOT_HPARAMS)}
+    return {
+        k: v
+        for k, v in flat.items()
+        if not k.endswith("_target_") and not k.startswith(NOT_HPARAMS)
+    }

@@ -73,7 +73,9 @@ class Timer(Callback):
         if self.steps == 1 or self.steps == WARM_UP_STEPS:
             self.mark = (self.clock(engine), self.trained(engine))
             if self.steps == 1:
-                self.run.append(TIMING, {"step": engine.step, "event": "first step", "time": time.time()})
+                self.run.append(
+                    TIMING, {"step": engine.step, "event": "first step", "time": time.time()}
+                )
 
     def epoch_end(self, engine: Engine) -> None:
         if engine.position == 0:

@@ -61,16 +61,26 @@ def report(composed: Composed, options: Options) -> None:
         found = report_read(real)
         options.outcome |= {"data": found} if found else {}
     is_read = isinstance(real, ReadForSpec) and real.spec_is_read
-    experiment = build.build(composed.config, fake=True, description=real.description() if is_read else None)
+    experiment = build.build(
+        composed.config, fake=True, description=real.description() if is_read else None
+    )
     build.require_batches_for_norm(experiment)
     device = experiment.device
     engine = Engine((), device.mover(), device.autocast())
-    stages = list(experiment.task.stages())  # untrained: a later one finds what it would find trained
+    stages = list(
+        experiment.task.stages()
+    )  # untrained: a later one finds what it would find trained
     stage = stages[-1]
-    batch = enlarge(engine.move(next(stage.batches.epoch(0))), build.batch_size(composed.config, real))
+    batch = enlarge(
+        engine.move(next(stage.batches.epoch(0))), build.batch_size(composed.config, real)
+    )
     if isinstance(experiment.task, LooksAgain):
         experiment.task.average_over(())  # what one view costs
-    with FlopCounterMode(display=False, custom_mapping=COUNTED) as forward, torch.no_grad(), engine.autocast:
+    with (
+        FlopCounterMode(display=False, custom_mapping=COUNTED) as forward,
+        torch.no_grad(),
+        engine.autocast,
+    ):
         experiment.task.eval().predict(inputs_of(batch)[:1])
     experiment.task.train()
     memory, loss, seconds = step_costs(stage, batch, engine)
@@ -78,11 +88,16 @@ def report(composed: Composed, options: Options) -> None:
     held = round(real.spec.train_samples * (1 - composed.config["dataset"].get("val_fraction", 0)))
     wanted = min(held, build.batch_size(composed.config, real))
     steps = math.ceil(held / wanted)
-    epoch = steps * seconds * wanted / len(inputs_of(batch))  # where the batch is more than what was measured
+    epoch = (
+        steps * seconds * wanted / len(inputs_of(batch))
+    )  # where the batch is more than what was measured
     heads = sum(map(build.parameter_count, auxiliary_heads(experiment.task)))
     parameters = build.parameter_count(experiment.task) - heads
     weights = sum(p.numel() * p.element_size() for p in experiment.task.parameters())
-    state = sum(t.numel() * t.element_size() for t in tensors([o.optimizer.state_dict() for o in stage.optims]))
+    state = sum(
+        t.numel() * t.element_size()
+        for t in tensors([o.optimizer.state_dict() for o in stage.optims])
+    )
     flops = forward.get_total_flops()
     kept = 2 * weights + state
     measured = len(inputs_of(batch))
@@ -113,7 +128,9 @@ def report(composed: Composed, options: Options) -> None:
     if len(stages) > 1:
         names = ", ".join(f"{s.name} ({s.epochs} epoch{'s' * (s.epochs > 1)})" for s in stages[:-1])
         rows.append((f"before {stage.name}", names))
-    log.info(table([("layer", "type", "output shape", "parameters"), *layers], right=frozenset({3})))
+    log.info(
+        table([("layer", "type", "output shape", "parameters"), *layers], right=frozenset({3}))
+    )
     log.info("\n" + table(rows))
     if options.plot:
         log.info(learning_rate_plot(experiment, steps))
@@ -122,7 +139,11 @@ def report(composed: Composed, options: Options) -> None:
     if options.images is not None:
         draw_batch(real, Path(options.images))
         options.outcome["images"] = options.images
-    unread_data = "" if options.images or options.data or is_read else ", the data was not read (--data reads it)"
+    unread_data = (
+        ""
+        if options.images or options.data or is_read
+        else ", the data was not read (--data reads it)"
+    )
     log.info(f"\nno problems; {options.images or 'nothing'} was written{unread_data}")
     options.outcome.update(figures)
 
@@ -130,7 +151,10 @@ def report(composed: Composed, options: Options) -> None:
 def auxiliary_heads(task: nn.Module) -> list[nn.Module]:
     """What only training has, of every network that has such a thing."""
     return [
-        head for network in task.modules() if isinstance(network, AuxiliaryHeads) for head in network.auxiliary_heads()
+        head
+        for network in task.modules()
+        if isinstance(network, AuxiliaryHeads)
+        for head in network.auxiliary_heads()
     ]
 
 
@@ -144,7 +168,9 @@ def draw_batch(data: Data, path: Path) -> None:
     shown = picture(next(data.train.epoch(0)), data.spec)
     drawn = Image.fromarray(image_grid(shown))
     if path.suffix.lower() not in Image.registered_extensions():
-        raise UsageError(f"--images {path}: cannot be written: images end in .png, .jpg and the like")
+        raise UsageError(
+            f"--images {path}: cannot be written: images end in .png, .jpg and the like"
+        )
     with writing(f"--images {path}"):
         drawn.save(path)
 
@@ -154,9 +180,9 @@ def learning_rate_plot(experiment: Experiment, steps: int) -> str:
     config, trainer = experiment.config, experiment.trainer
     if trainer.epochs is None and trainer.steps is None:
         return "\nno plot of the learning rate: time ends this run, after as many updates as it comes to"
-    optim = build.optim_factory(config, trainer, experiment.device, {}, config["plugins"], build.TaskDirection())(
-        nn.Linear(1, 1), (trainer.epochs or build.UNLIMITED) * steps
-    )
+    optim = build.optim_factory(
+        config, trainer, experiment.device, {}, config["plugins"], build.TaskDirection()
+    )(nn.Linear(1, 1), (trainer.epochs or build.UNLIMITED) * steps)
     assert optim.schedule
     updates = [round(i * (optim.total_updates - 1) / (COLUMNS - 1)) for i in range(COLUMNS)]
     rates = [optim.base_lrs[0] * optim.schedule.factor(update) for update in updates]
@@ -189,18 +215,24 @@ def tensors(value: Any) -> list[Tensor]:
     return [t for item in value for t in tensors(item)] if isinstance(value, list | tuple) else []
 
 
-def layer_rows(experiment: Experiment, stage: Stage, batch: Any, engine: Engine) -> list[tuple[str, str, str, str]]:
+def layer_rows(
+    experiment: Experiment, stage: Stage, batch: Any, engine: Engine
+) -> list[tuple[str, str, str, str]]:
     """Name, type, output shape and parameters of every leaf module, in the order in which a step runs them."""
     rows: dict[str, tuple[str, str, str, str]] = {}
 
     def hook(name: str) -> Any:
         def note(module: nn.Module, args: Any, output: Any) -> None:
             shape = str(tuple(output.shape)) if isinstance(output, Tensor) else "-"
-            rows.setdefault(name, (name, type(module).__name__, shape, f"{build.parameter_count(module):,}"))
+            rows.setdefault(
+                name, (name, type(module).__name__, shape, f"{build.parameter_count(module):,}")
+            )
 
         return note
 
-    leaves = [(name, m) for name, m in experiment.task.named_modules() if name and not list(m.children())]
+    leaves = [
+        (name, m) for name, m in experiment.task.named_modules() if name and not list(m.children())
+    ]
     handles = [module.register_forward_hook(hook(name)) for name, module in leaves]
     with engine.autocast:
         stage.step(batch)

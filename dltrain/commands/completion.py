@@ -99,7 +99,11 @@ def offers(typed: list[str], word: str) -> Iterator[Offer]:
 
     verbs = [name for name in typed if name in VERBS][:1]
     verb = verbs[0] if verbs else ""
-    named = [name for name in typed[typed.index(verb) + 1 :] if not name.startswith("-")] if verb else []
+    named = (
+        [name for name in typed[typed.index(verb) + 1 :] if not name.startswith("-")]
+        if verb
+        else []
+    )
     if typed and typed[-1] in VALUED:
         return
     if word.startswith("-"):
@@ -167,7 +171,9 @@ def shown(typed: list[str], word: str) -> Iterator[Offer]:
     """What `show` takes: keys and GROUP/OPTION."""
     group, slash, _ = word.partition("/")
     if slash:
-        yield from ((f"{group}/{option}", summary(group, option)) for option in groups().get(group, []))
+        yield from (
+            (f"{group}/{option}", summary(group, option)) for option in groups().get(group, [])
+        )
         return
     for offer, text in keys(typed, word):
         yield offer.rstrip("="), text
@@ -176,8 +182,14 @@ def shown(typed: list[str], word: str) -> Iterator[Offer]:
 def configuration(typed: list[str]) -> dict[str, Any]:
     """The files' values for what was chosen so far: {group: node}, and the settings that are in no group."""
     words = [word.partition("=") for word in typed]
-    asked = {group: value.strip("[]").split(",") for group, _, value in words if value and group in groups()}
-    return compose_files({group: [o for o in options if o in groups()[group]] for group, options in asked.items()})[0]
+    asked = {
+        group: value.strip("[]").split(",")
+        for group, _, value in words
+        if value and group in groups()
+    }
+    return compose_files(
+        {group: [o for o in options if o in groups()[group]] for group, options in asked.items()}
+    )[0]
 
 
 def runs(typed: list[str]) -> Iterator[Offer]:

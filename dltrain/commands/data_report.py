@@ -101,7 +101,9 @@ def class_counts(data: Data, splits: dict[str, DataSplit]) -> list[Listing]:
     counts = [split.class_counts(len(names)) for split in counted.values()]
     rows = list(zip(names, *counts, strict=True))
     warn_of_absent_classes(names, dict(zip(counted, counts, strict=True)))
-    return [Listing("classes", ("class", *counted), rows, f"{len(names):,} classes and their samples")]
+    return [
+        Listing("classes", ("class", *counted), rows, f"{len(names):,} classes and their samples")
+    ]
 
 
 def warn_of_absent_classes(names: tuple[str, ...], counts: dict[str, tuple[int, ...]]) -> None:
@@ -109,7 +111,9 @@ def warn_of_absent_classes(names: tuple[str, ...], counts: dict[str, tuple[int, 
     for split, of_classes in counts.items():
         absent = [name for name, count in zip(names, of_classes, strict=True) if not count]
         if absent and len(absent) < len(names):
-            log.warning(f"the {split} split has no sample of {first_names(absent, MAX_CLASSES_NAMED)}")
+            log.warning(
+                f"the {split} split has no sample of {first_names(absent, MAX_CLASSES_NAMED)}"
+            )
 
 
 def as_text(listing: Listing) -> str:

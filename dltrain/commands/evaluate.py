@@ -50,7 +50,9 @@ def evaluate(options: Options) -> None:
     scores = engine.score(batches, split)
     figures = {name: value for name, value in scores.items() if isinstance(value, float)}
     rows = figure_rows(engine.task, figures, "--json has all")
-    log.info(f"{run.folder}, checkpoint {folder.name} (step {where.state['step']}){viewed}\n{table(rows)}")
+    log.info(
+        f"{run.folder}, checkpoint {folder.name} (step {where.state['step']}){viewed}\n{table(rows)}"
+    )
     for picture in drawn(scores):
         log.info(picture)
     options.outcome.update({"run": str(run.folder), "checkpoint": folder.name, "metrics": figures})
@@ -79,7 +81,9 @@ def by_class(scores: Table) -> str:
     part = scores.shown()
     lines = [[part.row_title, *part.columns]]
     for name, values in as_mapping(part).items():
-        lines.append([name, *(cell(value, column in part.plain) for column, value in values.items())])
+        lines.append(
+            [name, *(cell(value, column in part.plain) for column, value in values.items())]
+        )
     note = f"\n  {part.note}; --json has all" if part.note else ""
     return table(lines, right=frozenset(range(1, len(lines[0])))) + note
 
@@ -93,15 +97,25 @@ def cell(value: float | None, count: bool) -> str:
 
 def as_mapping(scores: Table) -> dict[str, dict[str, float | None]]:
     """{row: {column: value}}, None where a value is not known: a class without samples has no ROC curve."""
-    known = [[value if math.isfinite(value) else None for value in row] for row in scores.values.tolist()]
-    return {name: dict(zip(scores.columns, row, strict=True)) for name, row in zip(scores.rows, known, strict=True)}
+    known = [
+        [value if math.isfinite(value) else None for value in row] for row in scores.values.tolist()
+    ]
+    return {
+        name: dict(zip(scores.columns, row, strict=True))
+        for name, row in zip(scores.rows, known, strict=True)
+    }
 
 
-def with_identifiers(scores: dict[str, dict[str, float | None]]) -> dict[str, dict[str, float | None]]:
+def with_identifiers(
+    scores: dict[str, dict[str, float | None]],
+) -> dict[str, dict[str, float | None]]:
     """Return the same for --json: columns of two words get an underscore; rows are called what the
     data calls them.
     """
-    return {row: {column.replace(" ", "_"): v for column, v in values.items()} for row, values in scores.items()}
+    return {
+        row: {column.replace(" ", "_"): v for column, v in values.items()}
+        for row, values in scores.items()
+    }
 
 
 def no_samples(data: Data, split: str) -> str:

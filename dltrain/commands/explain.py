@@ -32,7 +32,9 @@ class Explainer:
 
     def __init__(self, engine: Engine, run: Path) -> None:
         if not isinstance(engine.task, Explains):
-            raise UsageError(f"--explain: a run of {type(engine.task).__name__} explains nothing; one of images does")
+            raise UsageError(
+                f"--explain: a run of {type(engine.task).__name__} explains nothing; one of images does"
+            )
         self.engine, self.task, self.folder = engine, engine.task, run / FOLDER
         self.taken: set[str] = set()
 
@@ -53,7 +55,9 @@ class Explainer:
         from PIL import Image as File
 
         answer = {key: value for key, value in row.items() if key not in ("input", "top")}
-        plain = {key: value for key, value in answer.items() if not isinstance(value, list)}  # a list is drawn
+        plain = {
+            key: value for key, value in answer.items() if not isinstance(value, list)
+        }  # a list is drawn
         said = [f"{k} {number(v) if isinstance(v, float) else v}" for k, v in plain.items()]
         caption = ", ".join([*said, *([note] if note else [])])
         side = max(picture.pixels.shape[2:])
@@ -84,4 +88,7 @@ class Explainer:
 def one_by_one(image: Image) -> list[Image]:
     """Return the pictures of an `Image`, each on its own."""
     pixels = image.pixels.float().cpu()
-    return [replace(image, pixels=pixels[i : i + 1], boxes=image.boxes[i : i + 1]) for i in range(len(pixels))]
+    return [
+        replace(image, pixels=pixels[i : i + 1], boxes=image.boxes[i : i + 1])
+        for i in range(len(pixels))
+    ]

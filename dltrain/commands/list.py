@@ -17,7 +17,9 @@ def list_(options: Options) -> None:
     known = groups()
     if options.overrides:
         group = options.overrides[0].partition("=")[0]
-        raise UsageError(f"list takes groups, not settings: dltrain list {group if group in known else 'model'}")
+        raise UsageError(
+            f"list takes groups, not settings: dltrain list {group if group in known else 'model'}"
+        )
     for name in options.names:
         if name not in known:
             close = close_matches(name, known)
@@ -28,5 +30,9 @@ def list_(options: Options) -> None:
         rows = [(option, summary(group, option)) for option in known[group]]
         if rows:
             log.info(f"{group}\n{table(rows)}")
-    log.info("\nchoose with GROUP=OPTION, as in: dltrain model=mlp dataset=mnist    details: dltrain show GROUP/OPTION")
-    options.outcome.update({group: {o: summary(group, o) for o in known[group]} for group in wanted})
+    log.info(
+        "\nchoose with GROUP=OPTION, as in: dltrain model=mlp dataset=mnist    details: dltrain show GROUP/OPTION"
+    )
+    options.outcome.update(
+        {group: {o: summary(group, o) for o in known[group]} for group in wanted}
+    )

@@ -30,7 +30,13 @@ MAX_TITLE_BYTES = 140  # of a folder's name; some file systems take no more than
 QUOTES = re.compile("[\"']")
 UNSAFE = re.compile(r"""[\x00-\x1f\x7f/\\<>:|?*]+""")
 IN_UNIT = {"test/mse": ("test/rmse", "test/r2")}  # shown in its place, where a run has them
-COLUMNS = ("test/accuracy", "test/loss", "train/gradient_ratio", "train/dead_units", "train/saturated_units")
+COLUMNS = (
+    "test/accuracy",
+    "test/loss",
+    "train/gradient_ratio",
+    "train/dead_units",
+    "train/saturated_units",
+)
 
 
 def multirun(options: Options) -> None:
@@ -51,11 +57,15 @@ def multirun(options: Options) -> None:
     rows: list[dict[str, Any]] = []
     for number_, (job, one) in enumerate(zip(jobs, composed, strict=True)):
         log.info(f"\n[{number_ + 1}/{len(jobs)}] {' '.join(job)}")
-        rows.append({"job": number_, "overrides": job, **run_job(one, job, options, sweep, number_, varied)})
+        rows.append(
+            {"job": number_, "overrides": job, **run_job(one, job, options, sweep, number_, varied)}
+        )
         write_rows(sweep / RESULTS, rows)
         if rows[-1]["status"] == "interrupted":
             break
-    log.info(f"\n{sweep}\n{overview(rows, varied)}\ncurves  tensorboard --logdir {shell_word(str(sweep))}")
+    log.info(
+        f"\n{sweep}\n{overview(rows, varied)}\ncurves  tensorboard --logdir {shell_word(str(sweep))}"
+    )
     leave_curves(sweep, rows, varied)
     options.outcome.update({"sweep": str(sweep), "jobs": rows})
     failed = [row for row in rows if row["status"] not in ("completed", "stopped")]
@@ -76,7 +86,12 @@ def write_rows(path: Path, rows: list[dict[str, Any]]) -> None:
 
 
 def run_job(
-    composed: Composed, job: list[str], options: Options, sweep: Path, number: int, varied: list[str]
+    composed: Composed,
+    job: list[str],
+    options: Options,
+    sweep: Path,
+    number: int,
+    varied: list[str],
 ) -> dict[str, Any]:
     """Run one job in its folder of the sweep; return its results, or its status and reason where it
     raised.
@@ -86,9 +101,19 @@ def run_job(
         return start(composed, own, sweep / str(number), varied, title_of(number, job, varied))
     except KeyboardInterrupt as e:
         number = e.number if isinstance(e, StoppedBySignal) else signal.SIGINT
-        return {"status": "interrupted", "reason": "interrupted", "metrics": {}, "signal": int(number)}
+        return {
+            "status": "interrupted",
+            "reason": "interrupted",
+            "metrics": {},
+            "signal": int(number),
+        }
     except Interrupted as e:
-        return {"status": "interrupted", "reason": str(e), "metrics": {}, "signal": e.exit_code - 128}
+        return {
+            "status": "interrupted",
+            "reason": str(e),
+            "metrics": {},
+            "signal": e.exit_code - 128,
+        }
     except DltrainError as e:
         status = "diverged" if e.exit_code == 4 else "failed"
         log.warning(str(e))
@@ -111,7 +136,9 @@ def expand(overrides: list[str]) -> list[list[str]]:
     axes: list[list[str]] = []
     for override in parsed:
         if _name(override) in swept and override is not last[_name(override)]:
-            log.warning(f"{override.input_line} is not read: {last[_name(override)].input_line} comes after it")
+            log.warning(
+                f"{override.input_line} is not read: {last[_name(override)].input_line} comes after it"
+            )
         else:
             axes.append(_axis(override, chosen))
     return [list(job) for job in itertools.product(*axes)]
@@ -127,11 +154,15 @@ def _axis(override: Any, chosen: list[str]) -> list[str]:
     if not override.is_sweep_override():
         return [override.input_line]
     if not override.is_discrete_sweep():
-        raise UsageError(f"{override.input_line}: a grid needs values, such as {override.key_or_group}=1,2,3")
+        raise UsageError(
+            f"{override.input_line}: a grid needs values, such as {override.key_or_group}=1,2,3"
+        )
     return [f"{override.get_key_element()}={value}" for value in values_of(override, chosen)]
 
 
-def distinct(jobs: list[list[str]], composed: list[Composed]) -> tuple[list[list[str]], list[Composed]]:
+def distinct(
+    jobs: list[list[str]], composed: list[Composed]
+) -> tuple[list[list[str]], list[Composed]]:
     """Return the jobs without those whose configuration an earlier one has; a line says which are
     left out.
     """
@@ -139,14 +170,19 @@ def distinct(jobs: list[list[str]], composed: list[Composed]) -> tuple[list[list
     for i, one in enumerate(composed):
         earlier = first.setdefault(repr(one.config), i)
         if earlier != i:
-            log.warning(f"{' '.join(jobs[i])} is left out: it is the same run as {' '.join(jobs[earlier])}")
+            log.warning(
+                f"{' '.join(jobs[i])} is left out: it is the same run as {' '.join(jobs[earlier])}"
+            )
     kept = list(first.values())
     return [jobs[i] for i in kept], [composed[i] for i in kept]
 
 
 def values_by_key(overrides: list[str]) -> dict[str, str]:
     """Return what is set to what; +KEY and ++KEY are the same key."""
-    return {key.lstrip("+"): value for key, _, value in (override.partition("=") for override in overrides)}
+    return {
+        key.lstrip("+"): value
+        for key, _, value in (override.partition("=") for override in overrides)
+    }
 
 
 def values_of(override: Any, chosen: list[str]) -> list[str]:
@@ -177,7 +213,11 @@ def named_values(key: str, chosen: list[str]) -> list[str]:
 
 def swept_keys(jobs: list[list[str]]) -> list[str]:
     """The keys whose value differs between jobs."""
-    return [column[0].partition("=")[0].lstrip("+") for column in zip(*jobs, strict=True) if len(set(column)) > 1]
+    return [
+        column[0].partition("=")[0].lstrip("+")
+        for column in zip(*jobs, strict=True)
+        if len(set(column)) > 1
+    ]
 
 
 def title_of(number: int, job: list[str], varied: list[str]) -> str:
@@ -207,7 +247,9 @@ def short_names(keys: list[str]) -> dict[str, str]:
         parts = key.lstrip("+").replace("/", ".").split(".")
         others = [other for other in keys if other != key]
         ends = (".".join(parts[i:]) for i in reversed(range(len(parts))))
-        names[key] = next((e for e in ends if not any(f".{o}".endswith(f".{e}") for o in others)), key)
+        names[key] = next(
+            (e for e in ends if not any(f".{o}".endswith(f".{e}") for o in others)), key
+        )
     return names
 
 
@@ -256,12 +298,20 @@ def overview(rows: list[dict[str, Any]], varied: list[str]) -> str:
     """A line a job: what was varied, what came out; of the test set also what decided which weights are best."""
     watched = [row.get("best", {}).get("metric", "").replace("val/", "test/") for row in rows]
     watched = [name for metric in watched for name in IN_UNIT.get(metric, (metric,))]
-    names = [n for n in dict.fromkeys([*watched, *COLUMNS]) if any(n in row["metrics"] for row in rows)]
+    names = [
+        n for n in dict.fromkeys([*watched, *COLUMNS]) if any(n in row["metrics"] for row in rows)
+    ]
     lines = [["job", *varied, "status", *names, "time"]]
     for row in rows:
         values = values_by_key(row["overrides"])
         figures = [number(row["metrics"][n]) if n in row["metrics"] else "-" for n in names]
         spent = duration(row["seconds"]) if "seconds" in row else "-"
-        reason = f"{row['status']}: {row['reason'].splitlines()[0]}" if row.get("reason") else row["status"]
-        lines.append([str(row["job"]), *(values[key] for key in varied), reason[:70], *figures, spent])
+        reason = (
+            f"{row['status']}: {row['reason'].splitlines()[0]}"
+            if row.get("reason")
+            else row["status"]
+        )
+        lines.append(
+            [str(row["job"]), *(values[key] for key in varied), reason[:70], *figures, spent]
+        )
     return table(lines)

@@ -62,7 +62,9 @@ def predict(options: Options) -> None:
     if out is not None and options.samples is None:
         check_out(out)
     vectors, episode = (out is not None and out.suffix == suffix for suffix in (SUFFIX, EPISODE))
-    if (options.samples is not None) + bool(split) + bool(options.names[1:]) + vectors + episode != 1:
+    if (options.samples is not None) + bool(split) + bool(
+        options.names[1:]
+    ) + vectors + episode != 1:
         raise UsageError(
             "predict what? Name images, folders, globs, tables or texts after the run, or split=test, or --samples 64"
         )
@@ -78,7 +80,9 @@ def predict(options: Options) -> None:
     description = run.description()
     # a stage begins with its batches: fake ones, for those that it was trained on may be gone
     experiment = build.build(composed.config, fake=True, trained=True, description=description)
-    reader = build.build({**composed.config, "debug": None}, trained=True, description=description).data
+    reader = build.build(
+        {**composed.config, "debug": None}, trained=True, description=description
+    ).data
     engine = position(experiment, where)
     if vectors and out is not None:
         write_vectors(engine, options, out, run.folder)
@@ -140,7 +144,9 @@ def own_settings(overrides: list[str]) -> tuple[dict[str, str], list[str]]:
     if chosen["checkpoint"] not in WEIGHTS:
         raise UsageError(f"checkpoint={chosen['checkpoint']}: expected one of {', '.join(WEIGHTS)}")
     if chosen["split"] not in ("", *SPLITS):
-        raise UsageError(f"split={chosen['split']}: expected one of {', '.join(SPLITS)} (those of train come shuffled)")
+        raise UsageError(
+            f"split={chosen['split']}: expected one of {', '.join(SPLITS)} (those of train come shuffled)"
+        )
     return chosen, rest
 
 
@@ -153,7 +159,9 @@ def check_out(out: Path) -> None:
         raise UsageError(f"--out {out}: there is no folder {out.parent}")
 
 
-def find_inputs(names: list[str], report: Callable[[str], None], reads_text: bool = False) -> list[Path | str]:
+def find_inputs(
+    names: list[str], report: Callable[[str], None], reads_text: bool = False
+) -> list[Path | str]:
     """What `names` mean, each once: files, those in folders and below that are images (or texts), matches of globs; and where
     texts are read, a name that is none of these is the text itself."""
     found: list[Path | str] = []
@@ -170,7 +178,11 @@ def find_inputs(names: list[str], report: Callable[[str], None], reads_text: boo
         else:
             matches = map(Path, glob.glob(name, recursive=True))  # noqa: PTH207  (Path.glob takes no absolute pattern)
             paths = sorted(match for match in matches if match.is_file())
-            problem = f"{name} matches no file" if glob.has_magic(name) else f"{name}: there is no such file"
+            problem = (
+                f"{name} matches no file"
+                if glob.has_magic(name)
+                else f"{name}: there is no such file"
+            )
         if not paths:
             report(problem)
         found += paths
@@ -197,7 +209,9 @@ def files_to_read(folder: Path, reads_text: bool) -> list[Path]:
 def is_place(name: str) -> bool:
     """Whether there is a file or folder of this name, or for a glob: a question mark alone may end a sentence."""
     try:
-        return bool(name) and (Path(name).exists() or ("*" in name and bool(glob.glob(name, recursive=True))))  # noqa: PTH207
+        return bool(name) and (
+            Path(name).exists() or ("*" in name and bool(glob.glob(name, recursive=True)))
+        )  # noqa: PTH207
     except (OSError, ValueError):  # too long for a name, or a null byte
         return False
 
@@ -211,19 +225,29 @@ def encoded(reader: Data, inputs: list[Path | str]) -> Iterator[Sample]:
             yield Sample(one if len(one) <= SHOWN else f"{one[:SHOWN]}...", reader.encode_text(one))
 
 
-def readable(samples: Iterable[Sample], report: Callable[[str], None]) -> Iterator[tuple[Row, Tensor]]:
+def readable(
+    samples: Iterable[Sample], report: Callable[[str], None]
+) -> Iterator[tuple[Row, Tensor]]:
     """Name and inputs of the samples that have any; the others are reported."""
     for sample in samples:
         if sample.inputs is not None:
             yield {"input": sample.name, **sample.about}, sample.inputs
         else:
-            report(sample.problem if sample.problem.startswith(sample.name) else f"{sample.name}: {sample.problem}")
+            report(
+                sample.problem
+                if sample.problem.startswith(sample.name)
+                else f"{sample.name}: {sample.problem}"
+            )
 
 
 def of_split(data: Data, split: str) -> Iterator[tuple[Row, Tensor]]:
     """Number in the split, class if there are classes, and inputs of the samples of a split, in the order of its batches."""
     part, names = getattr(data, split), data.spec.class_names
-    number = iter(part.order(0).argsort().argsort().tolist()) if isinstance(part, TokenSplit) else count()
+    number = (
+        iter(part.order(0).argsort().argsort().tolist())
+        if isinstance(part, TokenSplit)
+        else count()
+    )
     for inputs, targets in part.epoch(0):
         for x, target in zip(inputs, targets, strict=True):
             label = {"label": names[int(target)]} if names and not target.ndim else {}
@@ -258,7 +282,9 @@ def together(inputs: list[Tensor]) -> Tensor:
 def numbers(outputs: Any) -> list[Row]:
     """The raw outputs (B, ...) of a task that does not say what they mean; UsageError if they are no such tensor."""
     if not isinstance(outputs, Tensor) or not outputs.ndim:
-        raise UsageError("this task predicts no row for each input: it needs a method answers(outputs)")
+        raise UsageError(
+            "this task predicts no row for each input: it needs a method answers(outputs)"
+        )
     flat = outputs.float().flatten(1) if outputs.ndim > 1 else outputs.float().unsqueeze(1)
     return [{f"output_{i}": value for i, value in enumerate(row, 1)} for row in flat.tolist()]
 
@@ -279,7 +305,9 @@ def flat(row: Row) -> Row:
 def cell(value: Any) -> str:
     """A value in a table: of a list of things only what each is called, which is the first that is said of it."""
     if isinstance(value, list):
-        return ", ".join(str(next(iter(one.values()))) if isinstance(one, dict) else str(one) for one in value)
+        return ", ".join(
+            str(next(iter(one.values()))) if isinstance(one, dict) else str(one) for one in value
+        )
     return number(value) if isinstance(value, float) else str(value)
 
 

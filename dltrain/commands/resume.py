@@ -27,7 +27,17 @@ from dltrain.data.trained_classes import few_of, unknown_classes
 from dltrain.engine import Engine, Resume
 from dltrain.errors import ConfigError, InputError, UsageError
 from dltrain.files import replace_file, writing
-from dltrain.run import CHECKPOINTS, CONFIG, MANIFEST, METRICS, READ_ONLY, RESULTS, TIMING, Run, find
+from dltrain.run import (
+    CHECKPOINTS,
+    CONFIG,
+    MANIFEST,
+    METRICS,
+    READ_ONLY,
+    RESULTS,
+    TIMING,
+    Run,
+    find,
+)
 from dltrain.shell import shell_word
 from dltrain.types import Data
 
@@ -60,7 +70,9 @@ def go_on(run: Run, overrides: list[str], options: Options) -> None:
     if refused and state is not None:
         raise ConfigError(refused)
     where = Resume(state, store.stage_ends(state["index"])) if state is not None else None
-    known = None if any(change.key.startswith("dataset.") for change in changed) else run.description()
+    known = (
+        None if any(change.key.startswith("dataset.") for change in changed) else run.description()
+    )
     with remembered() as said:
         trial = build.build(composed.config, trained=where is not None, continued=known)
         check_classes(trial.data, run)
@@ -72,7 +84,9 @@ def go_on(run: Run, overrides: list[str], options: Options) -> None:
     other_data = fingerprint != run.read_json(MANIFEST).get("dataset_fingerprint")
     if other_data:
         refuse_other_vocabulary(trial.data, run)
-        log.warning("the data set is not the one that the run began with: what follows is not what it would have been")
+        log.warning(
+            "the data set is not the one that the run began with: what follows is not what it would have been"
+        )
     with unrepeated(said):
         experiment = build.build(composed.config, trained=where is not None, continued=known)
         _ = experiment.data.train.samples  # reads the data set
@@ -94,7 +108,10 @@ def check_classes(data: Data, run: Run) -> None:
     trained = set(known)
     if unknown := [name for name in here if name not in trained]:
         raise unknown_classes(unknown, known)
-    first = next((k for k, pair in enumerate(zip(here, known, strict=False)) if pair[0] != pair[1]), len(here))
+    first = next(
+        (k for k, pair in enumerate(zip(here, known, strict=False)) if pair[0] != pair[1]),
+        len(here),
+    )
     raise InputError(
         f"the data has the classes {few_of(here[first:])}, and the run {few_of(known[first:])}, from class number {first} "
         "on; training can only continue with the same classes in the same order"
@@ -137,14 +154,28 @@ def newest_state(run: Run, store: Store, fork: bool) -> dict[str, Any] | None:
 
 def checked(folder: Path, state: dict[str, Any]) -> dict[str, Any]:
     """The state of an engine; InputError where it is something else, though it was written whole."""
-    kinds = {"index": int, "step": int, "epoch": int, "position": int, "name": str, "task": dict, "optims": list}
+    kinds = {
+        "index": int,
+        "step": int,
+        "epoch": int,
+        "position": int,
+        "name": str,
+        "task": dict,
+        "optims": list,
+    }
     kinds |= {"callbacks": dict, "batches": dict}
     wrong = [key for key, kind in kinds.items() if not isinstance(state.get(key), kind)]
-    wrong += [key for key in ("index", "step", "epoch", "position") if key not in wrong and state[key] < 0]
-    if not wrong and not all(isinstance(saved, dict) for saved in (*state["optims"], *state["callbacks"].values())):
+    wrong += [
+        key for key in ("index", "step", "epoch", "position") if key not in wrong and state[key] < 0
+    ]
+    if not wrong and not all(
+        isinstance(saved, dict) for saved in (*state["optims"], *state["callbacks"].values())
+    ):
         wrong = ["optims", "callbacks"]
     if wrong:
-        raise InputError(f"{folder} is no checkpoint of a run: its {', '.join(wrong)} cannot be what was saved")
+        raise InputError(
+            f"{folder} is no checkpoint of a run: its {', '.join(wrong)} cannot be what was saved"
+        )
     return state
 
 
@@ -160,9 +191,16 @@ def continued(
     session = build.session(experiment, run, options.command, composed.public)
     store = session.checkpoint.store
     step = where.state["step"] if where else 0
-    record = {"time": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "command": options.command, "step": step}
+    record = {
+        "time": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        "command": options.command,
+        "step": step,
+    }
     manifest = run.read_json(MANIFEST)
-    history = [*manifest.get("resumed", []), {**record, "changed": {c.key: c.after for c in changed}}]
+    history = [
+        *manifest.get("resumed", []),
+        {**record, "changed": {c.key: c.after for c in changed}},
+    ]
     if "settings" in manifest:
         manifest["settings"] |= {c.key: c.after for c in changed if belongs(c.key)}
     with writing(run.folder, READ_ONLY):
@@ -175,7 +213,9 @@ def continued(
     if where is not None:
         state = where.state
         log.info(f"resuming at step {step} (epoch {state['epoch'] + 1})")
-        if any(key.startswith("trainer.") for key in composed.typed):  # more is wanted of a stage that had ended itself
+        if any(
+            key.startswith("trainer.") for key in composed.typed
+        ):  # more is wanted of a stage that had ended itself
             state["stage_ended"] = False
             state["callbacks"].get("early_stopping", {})["waited"] = 0
         best = state["callbacks"]["checkpoint"]["best"]
@@ -199,7 +239,9 @@ def answering(engine: Engine) -> Iterator[None]:
         yield
 
 
-def forked(run: Run, composed: Composed, experiment: Experiment, where: Resume | None, options: Options) -> Run:
+def forked(
+    run: Run, composed: Composed, experiment: Experiment, where: Resume | None, options: Options
+) -> Run:
     """A new run that begins as a copy of `run` where it stands, and names it as its parent."""
     state = where.state if where else {"step": 0}
     known = run.read_json(MANIFEST)
@@ -229,10 +271,16 @@ def copy_state(run: Run, new: Run, where: Resume | None) -> None:
         commit(ends[1].stage_end(index, end["step"]), end, {"step": end["step"]})
     best = best_of(ends[0], state)
     if best is not None:
-        commit(ends[1].folder / best[0].name, best[1], {"step": best[1]["step"], "points": ["best"]})
+        commit(
+            ends[1].folder / best[0].name, best[1], {"step": best[1]["step"], "points": ["best"]}
+        )
         ends[1].point("best", best[0].name)
     if best is None or best[1]["step"] != state["step"]:
-        commit(ends[1].folder / ends[1].new_name(state["step"]), state, {"step": state["step"], "points": ["last"]})
+        commit(
+            ends[1].folder / ends[1].new_name(state["step"]),
+            state,
+            {"step": state["step"], "points": ["last"]},
+        )
 
 
 def best_of(store: Store, state: dict[str, Any]) -> tuple[Path, dict[str, Any]] | None:
@@ -244,7 +292,10 @@ def best_of(store: Store, state: dict[str, Any]) -> tuple[Path, dict[str, Any]] 
 
 def rates(engine: Engine, state: dict[str, Any], changed: list[Change]) -> list[str]:
     """What becomes of the learning rate where the schedule is planned anew."""
-    if not any(c.effect == FUTURE and c.key.startswith(("optimizer.", "schedule.", *LENGTH)) for c in changed):
+    if not any(
+        c.effect == FUTURE and c.key.startswith(("optimizer.", "schedule.", *LENGTH))
+        for c in changed
+    ):
         return []
     lines = []
     for optim, saved in zip(engine.stage.optims, state["optims"], strict=True):
@@ -276,7 +327,9 @@ def position(experiment: Experiment, where: Resume) -> Engine:
         engine.position_at(experiment.task, where)
     except (RuntimeError, ValueError, LookupError, TypeError, AttributeError, StopIteration) as e:
         first = " ".join(str(e).split())[:300]
-        raise InputError(f"the checkpoint does not fit the configuration as it is now: {first}") from e
+        raise InputError(
+            f"the checkpoint does not fit the configuration as it is now: {first}"
+        ) from e
     return engine
 
 
@@ -296,7 +349,9 @@ def trained_state(run: Run, pointer: str) -> tuple[Path, Resume]:
 def find_run(options: Options) -> tuple[Run, list[str]]:
     """The run that the first word names, looked for under paths.output as the overrides set it."""
     if not options.names:
-        raise UsageError("which run? Name its folder, a unique part of the folder's name, or `last`, the newest")
+        raise UsageError(
+            "which run? Name its folder, a unique part of the folder's name, or `last`, the newest"
+        )
     own, rest = take(options.overrides, ["paths.output"])
     root = Path(expand_home(own.get("paths.output", "outputs")))
     return find(options.names[0], root), rest
@@ -315,7 +370,11 @@ def finished_unless_extended(run: Run, composed: Composed, state: dict[str, Any]
     trainer = composed.config["trainer"]
     if run.read_json(RESULTS).get("status") not in ("completed", "stopped"):
         return
-    typed = {key for key in composed.typed if key in ("trainer.epochs", "trainer.steps", "trainer.max_seconds")}
+    typed = {
+        key
+        for key in composed.typed
+        if key in ("trainer.epochs", "trainer.steps", "trainer.max_seconds")
+    }
     done_epochs = trainer["epochs"] is not None and state["epoch"] >= trainer["epochs"]
     done_steps = trainer["steps"] is not None and state["step"] >= trainer["steps"]
     if done_epochs or done_steps or not typed:

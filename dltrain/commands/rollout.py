@@ -20,7 +20,9 @@ MOST = 1000  # pictures
 SHOWN_LAST = 1500  # milliseconds
 
 
-def write_episode(engine: Engine, options: Options, data: Data, out: Path, run: Path, seed: int) -> None:
+def write_episode(
+    engine: Engine, options: Options, data: Data, out: Path, run: Path, seed: int
+) -> None:
     """Write one episode as GIF, the one that is number `seed` of the test split.
 
     UsageError for a task that does not act, an environment that draws nothing, and a file that cannot be written.
@@ -29,10 +31,15 @@ def write_episode(engine: Engine, options: Options, data: Data, out: Path, run: 
 
     task = engine.task
     if not isinstance(task, Acts) or not isinstance(data, Watchable):
-        raise UsageError(f"--out {out}: a run of {type(task).__name__} does nothing to be watched; --out FILE.csv")
+        raise UsageError(
+            f"--out {out}: a run of {type(task).__name__} does nothing to be watched; --out FILE.csv"
+        )
     with answering(engine):
         try:
-            frames = [Image.fromarray(frame) for _, frame in zip(range(MOST), data.watch(task.act, seed), strict=False)]
+            frames = [
+                Image.fromarray(frame)
+                for _, frame in zip(range(MOST), data.watch(task.act, seed), strict=False)
+            ]
         except ValueError as e:
             raise UsageError(f"--out {out}: {e}") from e
     each = SLOW if len(frames) <= FEW else MILLISECONDS

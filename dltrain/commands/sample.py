@@ -34,7 +34,9 @@ def draw_samples(engine: Engine, options: Options, run: Path, seed: int) -> None
     if not number.isdecimal() or not 0 < int(number) <= MOST:
         raise UsageError(f"--samples {number}: expected a whole number from 1 to {MOST:,}")
     if not isinstance(engine.task, Samples):
-        raise UsageError(f"--samples: a run of {type(engine.task).__name__} draws no images; one of a GAN or VAE does")
+        raise UsageError(
+            f"--samples: a run of {type(engine.task).__name__} draws no images; one of a GAN or VAE does"
+        )
     images = drawn(engine, int(number), seed)
     folder = new_folder(Path(options.out) if options.out is not None else None, run)
     with writing(folder):
@@ -74,4 +76,6 @@ def write(images: Tensor, folder: Path) -> None:
     digits = len(str(len(images) - 1))
     pixels = (images * 255).round().byte().permute(0, 2, 3, 1).numpy()
     for i, array in enumerate(pixels):
-        Image.fromarray(array.squeeze(2) if array.shape[2] == 1 else array[..., :3]).save(folder / f"{i:0{digits}}.png")
+        Image.fromarray(array.squeeze(2) if array.shape[2] == 1 else array[..., :3]).save(
+            folder / f"{i:0{digits}}.png"
+        )

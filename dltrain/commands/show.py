@@ -26,7 +26,9 @@ FROM_DATA = "from the data or the task"
 
 def show(options: Options) -> None:
     if not options.names:
-        raise UsageError("show what? A key (dltrain show optimizer.lr) or an option (dltrain show model/cnn)")
+        raise UsageError(
+            "show what? A key (dltrain show optimizer.lr) or an option (dltrain show model/cnn)"
+        )
     for name in options.names:
         if "/" in name:
             group, _, option = name.partition("/")
@@ -47,7 +49,9 @@ def show_option(group: str, option: str, options: Options) -> None:
     log.info(option_file(group, option).read_text(encoding="utf-8").rstrip())
     if "_target_" in node:
         target = locate(node["_target_"], compose(options.overrides).config["plugins"])
-        log.info(f"\n{inspect.cleandoc(target.__doc__ or '')}\n\n{signature_table(arguments(target), node)}")
+        log.info(
+            f"\n{inspect.cleandoc(target.__doc__ or '')}\n\n{signature_table(arguments(target), node)}"
+        )
     options.outcome.update({f"{group}/{option}": node})
 
 
@@ -55,7 +59,13 @@ def signature_table(taken: Mapping[str, Argument], node: dict[str, Any]) -> str:
     rows = []
     for name, argument in taken.items():
         given = node.get(name, FROM_DATA if argument.required else argument.default)
-        rows.append((name, _text(given) if not isinstance(given, dict) else "...", describe(argument.annotation)))
+        rows.append(
+            (
+                name,
+                _text(given) if not isinstance(given, dict) else "...",
+                describe(argument.annotation),
+            )
+        )
     return table(rows)
 
 
@@ -89,7 +99,11 @@ def look_up(composed: Composed, key: str) -> tuple[Any, Argument | None]:
             raise UsageError(f"{key}  {unknown_key(OmegaConf.create(composed.config), key)}")
         node = node.get(part, None if argument is None or argument.required else argument.default)
         plugins = composed.config["plugins"]
-        taken = arguments(locate(node["_target_"], plugins)) if isinstance(node, dict) and "_target_" in node else {}
+        taken = (
+            arguments(locate(node["_target_"], plugins))
+            if isinstance(node, dict) and "_target_" in node
+            else {}
+        )
         if argument is not None and isinstance(node, dict) and inspect.isclass(argument.annotation):
             taken = taken or arguments(argument.annotation)
     return node, argument

@@ -42,7 +42,11 @@ def train(options: Options) -> None:
 
 
 def start(
-    composed: Composed, options: Options, folder: Path | None = None, swept: Sequence[str] = (), title: str = ""
+    composed: Composed,
+    options: Options,
+    folder: Path | None = None,
+    swept: Sequence[str] = (),
+    title: str = "",
 ) -> dict[str, Any]:
     """Train a new run of a checked configuration, in `folder` or one of its own; return its
     results.
@@ -61,14 +65,20 @@ def start(
             for message in empty_splits(experiment.data, config["dataset"]):
                 log.warning(message)
     named = {TENSORBOARD: title} if title else {}
-    contents = beginning(experiment, composed, options, settings=own_settings(composed, swept), **named)
+    contents = beginning(
+        experiment, composed, options, settings=own_settings(composed, swept), **named
+    )
     if folder is None:
         run = Run.create(Path(config["paths"]["output"]), label(composed), contents)
     else:
         with writing(folder):
             run = Run.make(folder, contents)
     with run.locked():
-        return execute(build.session(experiment, run, options.command, composed.public), options.outcome, said=said)
+        return execute(
+            build.session(experiment, run, options.command, composed.public),
+            options.outcome,
+            said=said,
+        )
 
 
 def as_yaml(config: dict[str, Any]) -> bytes:
@@ -104,7 +114,9 @@ def own_class(composed: Composed, group: str) -> str | None:
     return None
 
 
-def beginning(experiment: Experiment, composed: Composed, options: Options, **more: Any) -> dict[str, bytes]:
+def beginning(
+    experiment: Experiment, composed: Composed, options: Options, **more: Any
+) -> dict[str, bytes]:
     """The files that a run's folder begins with; `more` goes into its manifest."""
     description, files = apart(experiment.data.description())
     about = {**manifest(experiment, composed, options), "data": description, **more}
@@ -140,7 +152,9 @@ def git_state() -> dict[str, Any]:
 
     def git(*words: str) -> str | None:
         try:
-            done = subprocess.run(["git", *words], capture_output=True, text=True, timeout=5, check=False)
+            done = subprocess.run(
+                ["git", *words], capture_output=True, text=True, timeout=5, check=False
+            )
         except (OSError, subprocess.TimeoutExpired):
             return None
         return done.stdout.strip() if done.returncode == 0 else None
@@ -172,7 +186,9 @@ def execute(
         except Interrupted as e:
             status, reason = "interrupted", str(e)
             log.debug(reason)  # the error's line says it on the screen
-            if not trained:  # else the last checkpoint is there, and the task may hold the best weights by now
+            if (
+                not trained
+            ):  # else the last checkpoint is there, and the task may hold the best weights by now
                 session.checkpoint.save(engine)
             raise
         except DivergedError as e:
@@ -180,7 +196,9 @@ def execute(
             raise
         except InputError as e:
             reason = str(e)
-            if engine.step and not trained:  # the next batch could not be read: what was learned so far is whole
+            if (
+                engine.step and not trained
+            ):  # the next batch could not be read: what was learned so far is whole
                 session.checkpoint.save(engine)
             raise
         except DltrainError as e:
@@ -210,7 +228,9 @@ def test(session: Session) -> dict[str, Any]:
     """Score the test set, which nothing has touched until here, with the best checkpoint (the last where none is)."""
     engine, data = session.engine, session.experiment.data
     session.checkpoint.finish()
-    if session.checkpoint.best.get("stage") == engine.stage.name and (best := session.checkpoint.best_state()):
+    if session.checkpoint.best.get("stage") == engine.stage.name and (
+        best := session.checkpoint.best_state()
+    ):
         restore_weights(session, best)
     return engine.score(data.test, "test") if data.test.samples else {}
 
@@ -226,7 +246,10 @@ def restore_weights(session: Session, state: dict[str, Any]) -> None:
 def summarize(session: Session, status: str, reason: str, scores: dict[str, Any]) -> dict[str, Any]:
     """Write and return results.json."""
     engine = session.engine
-    metrics = {**session.log.latest, **{name: value for name, value in scores.items() if isinstance(value, float)}}
+    metrics = {
+        **session.log.latest,
+        **{name: value for name, value in scores.items() if isinstance(value, float)},
+    }
     results = {
         "status": status,
         **({"reason": reason} if reason else {}),
@@ -236,7 +259,9 @@ def summarize(session: Session, status: str, reason: str, scores: dict[str, Any]
         "steps": engine.step,
         "seconds": round(session.timer.seconds(), 3),
         "samples_per_second": round(session.timer.rate(engine), 1),
-        "expect": claims(session.experiment.config, metrics) if status in ("completed", "stopped") else {},
+        "expect": claims(session.experiment.config, metrics)
+        if status in ("completed", "stopped")
+        else {},
         "run": str(session.run.folder),
     }
     try:
@@ -255,9 +280,16 @@ def claims(config: dict[str, Any], metrics: dict[str, float]) -> dict[str, dict[
         bound = float(text.lstrip("<>= "))
         sign = text.strip()[: len(text.strip()) - len(text.strip().lstrip("<>="))]
         value = metrics.get(name, math.nan)
-        if math.isclose(value, bound, rel_tol=1e-7):  # 9960 of 10,000 is a little less than 0.996 in 32 bits
+        if math.isclose(
+            value, bound, rel_tol=1e-7
+        ):  # 9960 of 10,000 is a little less than 0.996 in 32 bits
             value = bound
-        met = {">=": value >= bound, "<=": value <= bound, ">": value > bound, "<": value < bound}.get(sign, False)
+        met = {
+            ">=": value >= bound,
+            "<=": value <= bound,
+            ">": value > bound,
+            "<": value < bound,
+        }.get(sign, False)
         found[name] = {"claim": text, "value": metrics.get(name), "met": met}
     return found
 
@@ -302,7 +334,9 @@ def closing(session: Session, results: dict[str, Any]) -> str:
         rows.append(("reason", results["reason"].splitlines()[0]))
     rows.append(("run", results["run"]))
     if "tensorboard" in session.optional:
-        rows.append(("curves", f"tensorboard --logdir {shell_word(str(session.run.folder.parent))}"))
+        rows.append(
+            ("curves", f"tensorboard --logdir {shell_word(str(session.run.folder.parent))}")
+        )
     status = results["status"]
     if status == "interrupted":
         rows.append(("continue", f"dltrain resume {shell_word(results['run'])}"))

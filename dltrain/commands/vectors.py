@@ -30,7 +30,9 @@ class HasVectors(Protocol):
 def write_vectors(engine: Engine, options: Options, out: Path, run: Path) -> None:
     """Write all vectors of the run, averaged where its last stage averages; UsageError for a task that has none."""
     if not isinstance(engine.task, HasVectors):
-        raise UsageError(f"--out {out}: a run of {type(engine.task).__name__} has no vectors of words; word2vec's has")
+        raise UsageError(
+            f"--out {out}: a run of {type(engine.task).__name__} has no vectors of words; word2vec's has"
+        )
     with answering(engine):
         words, vectors = engine.task.vectors()
     count = write_word2vec(words, vectors, out)

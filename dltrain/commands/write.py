@@ -17,7 +17,12 @@ SETTINGS = {"temperature": "0.8", "top_p": "0.95"}
 
 
 def write_text(
-    engine: Engine, options: Options, data: Data, prompts: list[str], settings: dict[str, str], seed: int
+    engine: Engine,
+    options: Options,
+    data: Data,
+    prompts: list[str],
+    settings: dict[str, str],
+    seed: int,
 ) -> None:
     """Print each of the `prompts` and what follows, by averaged weights where the last stage averages.
 
@@ -28,10 +33,14 @@ def write_text(
         raise UsageError(f"--tokens {number}: expected a whole number from 1 to {MOST:,}")
     temperature, top_p = (as_number(name, settings[name]) for name in SETTINGS)
     if temperature < 0 or not 0 < top_p <= 1:
-        raise UsageError("temperature: expected a number from 0 on; top_p: expected one above 0, up to 1")
+        raise UsageError(
+            "temperature: expected a number from 0 on; top_p: expected one above 0, up to 1"
+        )
     task = engine.task
     if not isinstance(task, Writes) or not isinstance(data, ReadsText):
-        raise UsageError(f"--tokens: a run of {type(task).__name__} writes no text; one of a language model does")
+        raise UsageError(
+            f"--tokens: a run of {type(task).__name__} writes no text; one of a language model does"
+        )
     rng.seed_all(seed)
     with answering(engine):
         written = []

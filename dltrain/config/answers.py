@@ -69,7 +69,9 @@ def verb_for(word: str) -> str | None:
     """Return the command that does what another program's verb does."""
     word = word.lower()
     if word in ("train", "check", "evaluate", "predict", "resume"):
-        return {"evaluate": "dltrain evaluate RUN", "predict": "dltrain predict RUN INPUT"}.get(word, f"dltrain {word}")
+        return {"evaluate": "dltrain evaluate RUN", "predict": "dltrain predict RUN INPUT"}.get(
+            word, f"dltrain {word}"
+        )
     return habits.VERBS.get(word)
 
 
@@ -143,16 +145,24 @@ def _choice(group: str, name: str, value: str) -> Answer:
     if name in habits.NO_GPU:
         return Answer("device=cuda" if _plain(value) in NOT_COUNTED else "device=cpu")
     if name in habits.GPU_COUNTS:
-        return Answer("device=cpu" if _plain(value) in NOT_COUNTED else "device=cuda", "a run is on one device")
+        return Answer(
+            "device=cpu" if _plain(value) in NOT_COUNTED else "device=cuda",
+            "a run is on one device",
+        )
     if group == "dataset" and value and Path(value).is_dir():
-        return Answer(f"dataset=image_folder {quoting.text_override('dataset.path', value)}", "for images of yours")
+        return Answer(
+            f"dataset=image_folder {quoting.text_override('dataset.path', value)}",
+            "for images of yours",
+        )
     if group in COMPOSING and value.startswith("["):
         names = [option_for(group, part.strip()) for part in value.strip("[]").split(",")]
         if all(one is not None and "=" not in one for one in names):
             return Answer(f"{group}=[{','.join(map(str, names))}]")
     found = option_for(group, value) if value else None
     if found is None:
-        return Answer(f"{group}={'[NAME]' if group in COMPOSING else 'NAME'}", f"dltrain list {group}")
+        return Answer(
+            f"{group}={'[NAME]' if group in COMPOSING else 'NAME'}", f"dltrain list {group}"
+        )
     if "=" in found:
         return Answer(found)
     return Answer(f"{group}=[{found}]" if group in COMPOSING else f"{group}={found}")

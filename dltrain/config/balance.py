@@ -13,7 +13,9 @@ CROSS_ENTROPY, FOCAL = "dltrain.losses.CrossEntropy", "dltrain.losses.Focal"
 WEIGHTS = "class_weights"
 
 
-def balanced_loss(config: dict[str, Any], has_classes: bool, settings: dict[str, Any]) -> dict[str, Any]:
+def balanced_loss(
+    config: dict[str, Any], has_classes: bool, settings: dict[str, Any]
+) -> dict[str, Any]:
     """The node of the loss that `config` means, whose own `settings` are those of regularization.
 
     weights gives a loss that takes them balanced class weights; focal makes cross-entropy the focal loss (gamma 2, or
@@ -34,15 +36,21 @@ def balanced_loss(config: dict[str, Any], has_classes: bool, settings: dict[str,
     plugins = config["plugins"]
     task = config["task"]
     if "loss" not in arguments(locate(task[TARGET], plugins)) or "loss" in task:
-        raise refuse(f"{task[TARGET].rpartition('.')[2]} has a loss of its own: balance=sampler does without")
+        raise refuse(
+            f"{task[TARGET].rpartition('.')[2]} has a loss of its own: balance=sampler does without"
+        )
     name = node[TARGET].rpartition(".")[2]
     if balance == "focal" and node[TARGET] == CROSS_ENTROPY:
         if node.get("label_smoothing") or settings.get("label_smoothing"):
-            raise refuse("the focal loss has no label smoothing: leave that out, or balance=weights")
+            raise refuse(
+                "the focal loss has no label smoothing: leave that out, or balance=weights"
+            )
         weights = node.get(WEIGHTS)
         node = {TARGET: FOCAL, **({WEIGHTS: weights} if weights is not None else {})}
     elif balance == "focal" and node[TARGET] != FOCAL:
-        raise refuse(f"the loss is {name}: leave loss= out, or balance=sampler, which goes with every loss")
+        raise refuse(
+            f"the loss is {name}: leave loss= out, or balance=sampler, which goes with every loss"
+        )
     if WEIGHTS not in arguments(locate(node[TARGET], plugins)):
         raise refuse(
             f"{name} takes no class weights: loss=cross_entropy, or balance=sampler, which goes with every loss"

@@ -11,8 +11,23 @@ from dltrain.types import flatten
 
 FUTURE = "changes what follows"
 HARMLESS = (
-    *("name", "expect", "callbacks.", "paths.", "plugins", "debug", "dataset.eval_batch_size", "dataset.threads"),
-    *("trainer.log_every", "trainer.save_every", "trainer.on_save_error", "trainer.on_oom", "trainer.max_seconds"),
+    *(
+        "name",
+        "expect",
+        "callbacks.",
+        "paths.",
+        "plugins",
+        "debug",
+        "dataset.eval_batch_size",
+        "dataset.threads",
+    ),
+    *(
+        "trainer.log_every",
+        "trainer.save_every",
+        "trainer.on_save_error",
+        "trainer.on_oom",
+        "trainer.max_seconds",
+    ),
     *("trainer.evaluate_every", "trainer.watch", "trainer.mode", "trainer.skip_nonfinite"),
 )
 NO_EFFECT = ("initialization.", "init.")
@@ -39,7 +54,9 @@ class Change:
 def changes(saved: dict[str, Any], config: dict[str, Any]) -> list[Change]:
     """What differs between a saved configuration and the one to go on with, key by key."""
     before, after = flatten(saved), flatten(config)
-    constant = str(config["schedule"].get("_target_")).endswith(".Constant") and not config["schedule"].get("warmup")
+    constant = str(config["schedule"].get("_target_")).endswith(".Constant") and not config[
+        "schedule"
+    ].get("warmup")
     found = []
     for key in sorted(before.keys() | after.keys()):
         if before.get(key) == after.get(key):

@@ -31,10 +31,16 @@ from dltrain.shell import quoted, shell_word
 TARGET, PARTIAL = "_target_", "_partial_"
 FOLDERS = ("paths.data", "paths.output")
 OPTIMIZERS = "optimizers"  # of a task: settings of single networks over the shared optimizer
-CALLED_LATER = ("optimizer", "schedule")  # groups whose choice is called by the task, when there is a model
+CALLED_LATER = (
+    "optimizer",
+    "schedule",
+)  # groups whose choice is called by the task, when there is a model
 AS_NUMBER = "a number: KEY='${oc.decode:${oc.env:NAME}}'"
 BY_CLASS = "a configuration holds no tensors: loss=cross_entropy takes loss.class_weights=[NUMBER, ...], one a class"
-TENSORS = {"loss.weight": BY_CLASS, "loss.pos_weight": BY_CLASS}  # of torch's losses, as their users write them
+TENSORS = {
+    "loss.weight": BY_CLASS,
+    "loss.pos_weight": BY_CLASS,
+}  # of torch's losses, as their users write them
 PACKAGES_OF = {  # where what a group chooses from is defined, as far as it is not the user's
     "dataset": ("dltrain.data",),
     "model": ("dltrain.models", "torch.nn", "torchvision"),
@@ -72,12 +78,20 @@ class _Checker:
 
     def run(self) -> list[Problem]:
         self.targets(self.config, "")
-        own = {key: value for key, value in self.config.items() if key not in groups() or key == "debug"}
+        own = {
+            key: value
+            for key, value in self.config.items()
+            if key not in groups() or key == "debug"
+        }
         self.dataclass_node(Settings, own, "")
         for group in (name for name in groups() if name not in OVERLAYS):
             node = self.config.get(group)
             if group not in (*COMPOSING, "callbacks"):
-                self.node(self.without_optimizers(node) if group == "task" else node, group, group in CALLED_LATER)
+                self.node(
+                    self.without_optimizers(node) if group == "task" else node,
+                    group,
+                    group in CALLED_LATER,
+                )
             elif not isinstance(node, dict):
                 self.report(group, node, f"expected a mapping of choices (dltrain list {group})")
             else:
@@ -96,11 +110,15 @@ class _Checker:
         if key not in self.composed.unresolved:
             shown = "(from the environment)" if self.is_secret(key) else _short(value)
             text = self.composed.typed.get(key, f"{key}={shown}")
-            self.problems.append((text if len(text) <= 3 * LONGEST else f"{text[:LONGEST]}...", why))
+            self.problems.append(
+                (text if len(text) <= 3 * LONGEST else f"{text[:LONGEST]}...", why)
+            )
 
     def is_secret(self, key: str) -> bool:
         return any(
-            f"{one}.".startswith(f"{other}.") for s in self.composed.secret for one, other in ((s, key), (key, s))
+            f"{one}.".startswith(f"{other}.")
+            for s in self.composed.secret
+            for one, other in ((s, key), (key, s))
         )
 
     def targets(self, value: Any, path: str) -> None:
@@ -142,7 +160,11 @@ class _Checker:
             if name == PARTIAL:
                 if value is not False and not (later and value is True):
                     self.report(
-                        key, value, "expected true or false" if later else "this is built at once: leave it out"
+                        key,
+                        value,
+                        "expected true or false"
+                        if later
+                        else "this is built at once: leave it out",
                     )
             elif name not in taken:
                 close = close_matches(name, taken)
@@ -157,14 +179,18 @@ class _Checker:
             else:
                 self.value(key, value, taken[name].annotation)
 
-    def replaced_alone(self, node: dict[str, Any], path: str, taken: Mapping[str, Argument]) -> bool:
+    def replaced_alone(
+        self, node: dict[str, Any], path: str, taken: Mapping[str, Argument]
+    ) -> bool:
         """Report a class that was typed without the rest of its choice, if it does not take the
         keys that are there.
         """
         if f"{path}.{TARGET}" not in self.composed.typed:
             return False
         own = (TARGET, PARTIAL, *taken)
-        left = [name for name in node if name not in own and f"{path}.{name}" not in self.composed.typed]
+        left = [
+            name for name in node if name not in own and f"{path}.{name}" not in self.composed.typed
+        ]
         if left:
             whole = shell_word(f"{path}={{{TARGET}: {node[TARGET]}}}")
             why = f"takes no {', '.join(left)}, which the choice before it has; all of it is replaced by {whole}"
@@ -185,7 +211,11 @@ class _Checker:
             if not isinstance(node, dict):
                 self.report(path, node, "expected settings of an optimizer, such as {lr: 0.001}")
             elif network not in networks:
-                self.report(path, node, f"this task has no such network: {', '.join(networks) or 'it has one only'}")
+                self.report(
+                    path,
+                    node,
+                    f"this task has no such network: {', '.join(networks) or 'it has one only'}",
+                )
             elif isinstance(self.config.get("optimizer"), dict):
                 whole = own_optimizer(self.config, network)
                 self.node({TARGET: whole.get(TARGET), **node}, path, later=True)
@@ -236,11 +266,17 @@ class _Checker:
 
         kinds: list[tuple[str, type]] = [("model", nn.Module), ("loss", nn.Module), ("task", Task)]
         nodes = [(group, kind, self.config[group]) for group, kind in kinds]
-        nodes += [(f"callbacks.{name}", Callback, node) for name, node in self.config["callbacks"].items() if node]
+        nodes += [
+            (f"callbacks.{name}", Callback, node)
+            for name, node in self.config["callbacks"].items()
+            if node
+        ]
         for path, kind, node in nodes:
             target = locate(node[TARGET], self.plugins)
             if inspect.isclass(target) and not issubclass(target, kind):
-                why = f"expected a {kind.__module__}.{kind.__name__}, which {target.__name__} is not"
+                why = (
+                    f"expected a {kind.__module__}.{kind.__name__}, which {target.__name__} is not"
+                )
                 self.report(f"{path}.{TARGET}", node[TARGET], why)
         if not self.problems:
             self.packages()
@@ -250,7 +286,9 @@ class _Checker:
         for group, packages in PACKAGES_OF.items():
             node = self.config[group]
             several = {f"{group}.{name}": child for name, child in node.items() if child}
-            for path, child in several.items() if group in (*COMPOSING, "callbacks") else [(group, node)]:
+            for path, child in (
+                several.items() if group in (*COMPOSING, "callbacks") else [(group, node)]
+            ):
                 module = str(locate(child[TARGET], self.plugins).__module__)
                 if under(module, PACKAGES) and not under(module, packages):
                     why = f"not a choice of {group} (dltrain list {group})"
@@ -261,7 +299,11 @@ class _Checker:
         trainer = self.config["trainer"]
         if trainer["epochs"] is None and trainer["steps"] is None:
             if trainer["max_seconds"] is None:
-                self.report("trainer.epochs", None, "a run needs an end: set trainer.epochs, .steps or .max_seconds")
+                self.report(
+                    "trainer.epochs",
+                    None,
+                    "a run needs an end: set trainer.epochs, .steps or .max_seconds",
+                )
             elif planning := self.choices_that_need_the_end():
                 why = f"{planning[0]} needs to know the end: set trainer.epochs or .steps"
                 self.report("trainer.epochs", None, why)
@@ -272,7 +314,9 @@ class _Checker:
                 option = self.composed.choices.get(group, group)
                 source = next(g for g in COMPOSING if regularizer in self.config[g])
                 what = self.composed.typed.get(source, f"{source}=[{regularizer}]")
-                self.problems.append((what, f"{regularizer} needs a {destination}; {group}={option} has none"))
+                self.problems.append(
+                    (what, f"{regularizer} needs a {destination}; {group}={option} has none")
+                )
         loss = locate(self.config["loss"][TARGET], self.plugins)
         self.loss_reduction(loss)
         mixers = self.mixers()
@@ -288,7 +332,9 @@ class _Checker:
             )
         for key, text in self.config["expect"].items():
             if not _is_claim(text):
-                self.report(f"expect.{key}", text, 'expected a comparison with a number, such as ">=0.99"')
+                self.report(
+                    f"expect.{key}", text, 'expected a comparison with a number, such as ">=0.99"'
+                )
 
     def loss_reduction(self, loss: Any) -> None:
         """Report a loss of torch's that is not the mean over a batch."""
@@ -300,24 +346,37 @@ class _Checker:
     def choices_that_need_the_end(self) -> list[str]:
         """What plans over the whole run: a choice whose class says so, and a warm-up that is a share of the run."""
         nodes = {"this schedule": self.config["schedule"]}
-        nodes |= {f"regularization.{name}": node for name, node in self.config["regularization"].items()}
+        nodes |= {
+            f"regularization.{name}": node for name, node in self.config["regularization"].items()
+        }
         return [
             what
             for what, node in nodes.items()
-            if getattr(locate(node[TARGET], self.plugins), "needs_end", False) or 0 < node.get("warmup", 0) < 1
+            if getattr(locate(node[TARGET], self.plugins), "needs_end", False)
+            or 0 < node.get("warmup", 0) < 1
         ]
 
     def mixers(self) -> list[str]:
         """The choices that mix samples, and their targets with them."""
-        nodes = [(f"{group}={name}", node) for group in COMPOSING for name, node in self.config[group].items()]
-        return [what for what, node in nodes if getattr(locate(node[TARGET], self.plugins), "mixes_targets", False)]
+        nodes = [
+            (f"{group}={name}", node)
+            for group in COMPOSING
+            for name, node in self.config[group].items()
+        ]
+        return [
+            what
+            for what, node in nodes
+            if getattr(locate(node[TARGET], self.plugins), "mixes_targets", False)
+        ]
 
     def argument_destinations(self) -> list[tuple[str, str]]:
         found = []
         for name, node in self.config["regularization"].items():
             given = {key: value for key, value in node.items() if key != TARGET}
             settings = locate(node[TARGET], self.plugins)(**given).settings()
-            found += [(d, name) for d in settings if d.split(".")[0] in ("model", "loss", "dataset")]
+            found += [
+                (d, name) for d in settings if d.split(".")[0] in ("model", "loss", "dataset")
+            ]
         return [*found, *(("dataset.transforms", name) for name in self.config["preprocessing"])]
 
 
@@ -351,7 +410,10 @@ def _as_typed(override: str, value: Any, annotation: Any) -> str:
         return f"; text is quoted: {typed_as_text(override)}"
     if isinstance(value, list) and wrong([str(item) for item in value], annotation) is None:
         return f"; texts are quoted: {typed_as_list(override)}"
-    if isinstance(value, dict) and wrong({key: str(item) for key, item in value.items()}, annotation) is None:
+    if (
+        isinstance(value, dict)
+        and wrong({key: str(item) for key, item in value.items()}, annotation) is None
+    ):
         return f"; texts are quoted: {{{', '.join(f'{key}: {quoted(str(item))}' for key, item in value.items())}}}"
     if not isinstance(value, list | dict) and wrong([value], annotation) is None:
         return f"; did you mean {shell_word(override.replace('=', '=[', 1) + ']')}?"
@@ -373,7 +435,13 @@ def _short(value: Any) -> str:
     return text if len(text) <= LONGEST else f"{text[:LONGEST]}..."
 
 
-USED_THROUGH = {"model": "model", "loss": "loss", "optimizer": "optim", "schedule": "optim", "regularization": "optim"}
+USED_THROUGH = {
+    "model": "model",
+    "loss": "loss",
+    "optimizer": "optim",
+    "schedule": "optim",
+    "regularization": "optim",
+}
 
 
 def unread(composed: Composed) -> list[str]:
@@ -387,13 +455,20 @@ def unread(composed: Composed) -> list[str]:
     for key, typed in composed.typed.items():
         argument = USED_THROUGH.get(key.split(".")[0])
         if argument and argument not in asked:
-            lines.append(f"{typed} is not read: task={composed.choices.get('task')} does not use {argument}")
+            lines.append(
+                f"{typed} is not read: task={composed.choices.get('task')} does not use {argument}"
+            )
     if {"dataset.epochs", "trainer.epochs"} <= composed.typed.keys():
         lines.append(f"{composed.typed['dataset.epochs']} is not read: trainer.epochs is set")
     for key, typed in composed.typed.items():
-        if composed.config["debug"] == "overfit" and key.split(".")[0] in ("schedule", "regularization"):
+        if composed.config["debug"] == "overfit" and key.split(".")[0] in (
+            "schedule",
+            "regularization",
+        ):
             lines.append(f"{typed} is not read: debug=overfit trains without")
     for destination, name in checker.argument_destinations():
         if destination in composed.typed and destination != "dataset.transforms":
-            lines.append(f"{composed.typed[destination]} is not read: regularization={name} sets {destination}")
+            lines.append(
+                f"{composed.typed[destination]} is not read: regularization={name} sets {destination}"
+            )
     return lines

@@ -16,7 +16,11 @@ VERSION_BASE = "1.3"
 GLOBAL = "the first line of such a file has to be # @package _global_"
 KEPT = 64  # configurations
 _kept: dict[str, Any] = {}
-PER_RUN = ("overrides", "runtime", "searchpath")  # what of Hydra's own settings differs from run to run
+PER_RUN = (
+    "overrides",
+    "runtime",
+    "searchpath",
+)  # what of Hydra's own settings differs from run to run
 
 
 def choose(choices: list[Any]) -> tuple[Any, dict[str, Any]]:
@@ -26,9 +30,13 @@ def choose(choices: list[Any]) -> tuple[Any, dict[str, Any]]:
     composed without it, many times as fast.
     """
     if own_dir.get():
-        return by_hydra([override.input_line.lstrip("+") for override in choices])  # + and ++ choose like GROUP=OPTION
+        return by_hydra(
+            [override.input_line.lstrip("+") for override in choices]
+        )  # + and ++ choose like GROUP=OPTION
     files, chosen = compose_files({override.key_or_group: override.value() for override in choices})
-    return _made(files), {group: choice for group, choice in chosen.items() if not isinstance(choice, list)}
+    return _made(files), {
+        group: choice for group, choice in chosen.items() if not isinstance(choice, list)
+    }
 
 
 def _made(files: dict[str, Any]) -> Any:
@@ -61,7 +69,9 @@ def by_hydra(overrides: list[str]) -> tuple[Any, dict[str, Any]]:
         with initialize_config_dir(str(conf_dir()), version_base=VERSION_BASE, job_name="dltrain"):
             config = hydra_compose("config", overrides=overrides, return_hydra_config=True)
     except RecursionError as e:
-        raise UsageError(f"the configuration cannot be composed: a file of {own} chooses itself in its defaults") from e
+        raise UsageError(
+            f"the configuration cannot be composed: a file of {own} chooses itself in its defaults"
+        ) from e
     except (HydraException, OmegaConfBaseException) as e:
         first = first_line(e)
         more = f" ({GLOBAL})" if any(f"@{overlay}." in first for overlay in OVERLAYS) else ""
@@ -78,10 +88,14 @@ def by_hydra(overrides: list[str]) -> tuple[Any, dict[str, Any]]:
 def _refuse_hydra(settings: dict[str, Any], own: Path) -> None:
     """UsageError if a file of the user's, in the folder `own`, sets what Hydra would act on: callbacks, logging, folders."""
     without = _hydra_alone()
-    settings["job"]["override_dirname"] = without["job"]["override_dirname"]  # the overrides once more
+    settings["job"]["override_dirname"] = without["job"][
+        "override_dirname"
+    ]  # the overrides once more
     for name in settings.keys() | without.keys():
         if name not in PER_RUN and settings.get(name) != without.get(name):
-            raise UsageError(f"--config-dir {own}: a file of it sets hydra.{name}; hydra.* is not to be set")
+            raise UsageError(
+                f"--config-dir {own}: a file of it sets hydra.{name}; hydra.* is not to be set"
+            )
 
 
 @functools.cache
@@ -92,5 +106,7 @@ def _hydra_alone() -> dict[str, Any]:
     from omegaconf import OmegaConf
 
     with initialize_config_dir(str(conf_dir()), version_base=VERSION_BASE, job_name="dltrain"):
-        settings: Any = OmegaConf.to_container(hydra_compose("config", return_hydra_config=True).hydra)
+        settings: Any = OmegaConf.to_container(
+            hydra_compose("config", return_hydra_config=True).hydra
+        )
     return dict(settings)

@@ -30,8 +30,12 @@ class Composed:
     choices: dict[str, Any]
     typed: dict[str, str] = field(default_factory=dict)  # dotted key: the override as it was typed
     problems: list[Problem] = field(default_factory=list)
-    unresolved: set[str] = field(default_factory=set)  # dotted keys whose interpolation failed: reported already
-    secret: set[str] = field(default_factory=set)  # dotted keys whose value comes from the environment
+    unresolved: set[str] = field(
+        default_factory=set
+    )  # dotted keys whose interpolation failed: reported already
+    secret: set[str] = field(
+        default_factory=set
+    )  # dotted keys whose value comes from the environment
     public: dict[str, Any] = field(default_factory=dict)
 
 
@@ -52,7 +56,9 @@ def compose(overrides: list[str]) -> Composed:
             problems += _take_back(good, override)
     config, choices = choose(good)
     lists = {o.key_or_group: o.value() for o in good if isinstance(o.value(), list)}
-    choices |= {group: names[0] for group, names in lists.items() if group not in COMPOSING}  # model=[mlp]
+    choices |= {
+        group: names[0] for group, names in lists.items() if group not in COMPOSING
+    }  # model=[mlp]
     composed = Composed(config, choices, {o.key_or_group: o.input_line for o in good}, problems)
     _check_files(composed, config, [override.key_or_group for override in values])
     for override in taken_out:
@@ -99,7 +105,12 @@ def _take_out(config: Any, override: Any) -> list[Problem]:
     if group not in COMPOSING or not isinstance(name, str) or not name:
         return [(override.input_line, _none_of(group))]
     if name not in config[group]:
-        return [(override.input_line, f"{name} is not chosen: {group}=[{','.join(map(str, config[group]))}]")]
+        return [
+            (
+                override.input_line,
+                f"{name} is not chosen: {group}=[{','.join(map(str, config[group]))}]",
+            )
+        ]
     with open_dict(config):
         del config[group][name]
     return []
@@ -112,12 +123,18 @@ def _check_files(composed: Composed, config: Any, typed: list[str]) -> None:
     for overlay in OVERLAYS:
         if isinstance(config.get(overlay), DictConfig):
             choice = composed.choices[overlay]
-            composed.problems.append((f"{overlay}={choice}", f"{option_file(overlay, choice)}: {GLOBAL}"))
+            composed.problems.append(
+                (f"{overlay}={choice}", f"{option_file(overlay, choice)}: {GLOBAL}")
+            )
             with open_dict(config):
                 del config[overlay]
     plugins: Any = OmegaConf.to_container(config)["plugins"]  # type: ignore[call-overload, index]
     if plugins and "plugins" not in typed:  # a file that somebody shares is not code
-        named = f"plugins=[{','.join(map(str, plugins))}]" if isinstance(plugins, list) else f"plugins={plugins}"
+        named = (
+            f"plugins=[{','.join(map(str, plugins))}]"
+            if isinstance(plugins, list)
+            else f"plugins={plugins}"
+        )
         composed.problems.append((named, f"a file cannot name plugins: type {named} yourself"))
         config.plugins = []
 
@@ -141,7 +158,9 @@ def compose_over(saved: dict[str, Any], overrides: list[str]) -> Composed:
     for override in [*chosen, *taken_out]:
         group = override.key_or_group
         if group in OVERLAYS:
-            composed.problems.append((override.input_line, f"a run keeps its {group}; start a new one for another"))
+            composed.problems.append(
+                (override.input_line, f"a run keeps its {group}; start a new one for another")
+            )
         elif override.is_delete():
             composed.problems += _take_out(config, override)
         elif unknown := _unknown_options(override):
@@ -191,11 +210,23 @@ def _unknown_options(override: Any) -> list[Problem]:
     names = value if isinstance(value, list) else [value]
     if len(names) != 1 and group not in COMPOSING:
         meant = [option_for(group, str(name)) for name in names]
-        if names and all(words is not None and "=" in words for words in meant):  # [EarlyStopping,ModelCheckpoint]
-            return [(override.input_line, f"{group} is one choice; did you mean {' '.join(map(str, meant))}?")]
+        if names and all(
+            words is not None and "=" in words for words in meant
+        ):  # [EarlyStopping,ModelCheckpoint]
+            return [
+                (
+                    override.input_line,
+                    f"{group} is one choice; did you mean {' '.join(map(str, meant))}?",
+                )
+            ]
         if names and str(names[0]) not in groups()[group] and meant[0]:  # device=[0,1]
             return [(override.input_line, unknown_option(group, str(names[0])))]
-        return [(override.input_line, f"{group} is one choice; several values are a sweep: dltrain -m {group}=a,b")]
+        return [
+            (
+                override.input_line,
+                f"{group} is one choice; several values are a sweep: dltrain -m {group}=a,b",
+            )
+        ]
     problems = []
     for name in map(str, names):
         if name not in groups()[group]:
@@ -227,7 +258,9 @@ def _apply(config: Any, override: Any) -> str | None:
         return _delete(config, key, override.value())
     with open_dict(config):
         # model={_target_: mine.Net} is another model, not more keys of this one
-        OmegaConf.update(config, key, override.value(), merge=not _is_new_node(override), force_add=True)
+        OmegaConf.update(
+            config, key, override.value(), merge=not _is_new_node(override), force_add=True
+        )
     if isinstance(override.value(), bool | int | float):
         _keep_text(config, key, override)
     return None
@@ -326,7 +359,11 @@ def _resolve(composed: Composed, config: Any) -> dict[Way, str]:
             text, value = node._get_node(name)._value(), None
             try:
                 value = node[name]
-                value = OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
+                value = (
+                    OmegaConf.to_container(value, resolve=True)
+                    if OmegaConf.is_config(value)
+                    else value
+                )
             except (OmegaConfBaseException, RecursionError) as e:
                 reason = "it refers to itself" if isinstance(e, RecursionError) else first_line(e)
                 reasons[key] = reason.rpartition("resolving interpolation: ")[2].strip('"')
@@ -338,8 +375,12 @@ def _resolve(composed: Composed, config: Any) -> dict[Way, str]:
     for node, name, value in values:
         node[name] = value
     composed.unresolved = set(reasons)
-    causes = [key for key in reasons if key in composed.typed] or list(reasons)  # the others refer to these
-    composed.problems += [(composed.typed.get(key, key), f"cannot be resolved: {reasons[key]}") for key in causes]
+    causes = [key for key in reasons if key in composed.typed] or list(
+        reasons
+    )  # the others refer to these
+    composed.problems += [
+        (composed.typed.get(key, key), f"cannot be resolved: {reasons[key]}") for key in causes
+    ]
     return as_typed
 
 

@@ -41,7 +41,9 @@ def compose_files(typed: Mapping[str, Choice]) -> tuple[dict[str, Any], dict[str
             config = merged(config, top)
         elif names(chosen[group]):
             config = merged(config, parts[group] if group in OVERLAYS else {group: parts[group]})
-    return copy.deepcopy(config), {group: chosen[group] for entry in entries if entry != "_self_" for group in entry}
+    return copy.deepcopy(config), {
+        group: chosen[group] for entry in entries if entry != "_self_" for group in entry
+    }
 
 
 def _file(group: str, option: str, chosen: dict[str, Choice], late: Set[str]) -> dict[str, Any]:
@@ -67,12 +69,20 @@ def elsewhere(node: Mapping[str, Any]) -> Iterator[tuple[str, Choice]]:
 
 def names(choice: Choice) -> list[str]:
     """None, one or several options, as a list."""
-    return list(map(str, choice)) if isinstance(choice, list) else [] if choice is None else [str(choice)]
+    return (
+        list(map(str, choice))
+        if isinstance(choice, list)
+        else []
+        if choice is None
+        else [str(choice)]
+    )
 
 
 def merged(under: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
     """Both, mapping by mapping; where they differ, the value of `over`."""
     both = under | over
     return both | {
-        k: merged(under[k], v) for k, v in over.items() if isinstance(v, dict) and isinstance(under.get(k), dict)
+        k: merged(under[k], v)
+        for k, v in over.items()
+        if isinstance(v, dict) and isinstance(under.get(k), dict)
     }

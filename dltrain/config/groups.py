@@ -15,7 +15,10 @@ from dltrain.config.schema import close_matches
 from dltrain.errors import UsageError
 
 OVERLAYS = ("experiment", "debug")  # groups that set keys anywhere, and may be left out
-COMPOSING = ("regularization", "preprocessing")  # groups of which any number is chosen, each under its own name
+COMPOSING = (
+    "regularization",
+    "preprocessing",
+)  # groups of which any number is chosen, each under its own name
 
 own_dir: ContextVar[Path | None] = ContextVar("own_dir", default=None)  # what --config-dir named
 
@@ -27,7 +30,9 @@ def conf_dir() -> Path:
     for folder in (package / "conf", package.parent / "conf"):
         if (folder / "config.yaml").is_file():
             return folder
-    raise UsageError(f"this installation has no conf folder beside {package}; install dltrain again")
+    raise UsageError(
+        f"this installation has no conf folder beside {package}; install dltrain again"
+    )
 
 
 @contextmanager
@@ -53,15 +58,21 @@ def _check_config_dir(folder: Path) -> None:
     ours = _our_options()
     found = sorted(path for path in folder.glob("*/*.yaml") if not path.parent.name.startswith("."))
     if not found:
-        raise UsageError(f"--config-dir {folder}: nothing in it can be chosen; options are {folder}/GROUP/NAME.yaml")
+        raise UsageError(
+            f"--config-dir {folder}: nothing in it can be chosen; options are {folder}/GROUP/NAME.yaml"
+        )
     for path in found:
         group, option = path.parent.name, path.stem
         if group not in ours:
             close = close_matches(group, ours)
-            meant = f"did you mean {folder}/{close[0]}?" if close else f"groups are {', '.join(ours)}"
+            meant = (
+                f"did you mean {folder}/{close[0]}?" if close else f"groups are {', '.join(ours)}"
+            )
             raise UsageError(f"{path}: {group} is no group; {meant}")
         if option in ours[group]:
-            raise UsageError(f"{path}: dltrain has a {group}={option} of its own; give yours another name")
+            raise UsageError(
+                f"{path}: dltrain has a {group}={option} of its own; give yours another name"
+            )
         node = read_mapping(path, UsageError)
         if "hydra" in node:
             raise UsageError(f"{path}: hydra.* is not to be set")
@@ -70,7 +81,9 @@ def _check_config_dir(folder: Path) -> None:
 
 def _check_defaults(path: Path, defaults: Any) -> None:
     if not isinstance(defaults, list | None):
-        raise UsageError(f"{path}: defaults: expected a list, such as [mlp, override /dataset: mnist]")
+        raise UsageError(
+            f"{path}: defaults: expected a list, such as [mlp, override /dataset: mnist]"
+        )
     for entry in defaults or []:
         if not (isinstance(entry, str) or (isinstance(entry, dict) and len(entry) == 1)):
             raise UsageError(f"{path}: defaults: expected NAME or GROUP: NAME, got {entry}")
@@ -78,7 +91,9 @@ def _check_defaults(path: Path, defaults: Any) -> None:
             group = re.sub(r"^((override|optional) +)*/?", "", group).partition("@")[0]
             if group and group not in _our_options():
                 why = "is Hydra's own" if group.partition("/")[0] == "hydra" else "is no group"
-                raise UsageError(f"{path}: defaults: {group} {why}; groups are {', '.join(_our_options())}")
+                raise UsageError(
+                    f"{path}: defaults: {group} {why}; groups are {', '.join(_our_options())}"
+                )
             for name in option if isinstance(option, list) else [option]:
                 if name is not None and not re.fullmatch(r"[\w-]+", str(name)):
                     raise UsageError(
@@ -121,7 +136,9 @@ def read_ours(path: Path) -> dict[str, Any]:
     """A file of conf/ as plain data, to be read only."""
     import yaml
 
-    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)(path.read_bytes())  # ten times as fast where it is built
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)(
+        path.read_bytes()
+    )  # ten times as fast where it is built
     try:
         return loader.get_single_data() or {}
     finally:

@@ -41,7 +41,9 @@ def parse(overrides: list[str], sweep: bool = False) -> tuple[list[Any], list[Pr
             shown = text if is_printable(text) and len(text) < 100 else f"{text[:60]!r}..."
             problems.append((shown, why))
         elif "=" not in text and not text.startswith("~"):
-            problems.append((text, f"is not an override: settings are KEY=VALUE{_as_setting(text, before)}"))
+            problems.append(
+                (text, f"is not an override: settings are KEY=VALUE{_as_setting(text, before)}")
+            )
         else:
             found, problem = _read(parser, text, sweep)
             parsed += [found] if problem is None else []
@@ -75,7 +77,9 @@ def take(overrides: Iterable[str], keys: Iterable[str]) -> tuple[dict[str, str],
             rest.append(override)
             continue
         parsed, problems = parse([override])
-        if problems and not parse([override], sweep=True)[1]:  # tta=flip,shift: no sweep is possible, so it is one text
+        if (
+            problems and not parse([override], sweep=True)[1]
+        ):  # tta=flip,shift: no sweep is possible, so it is one text
             found[name] = typed.strip()
             continue
         raise_problems(problems)

@@ -22,14 +22,23 @@ from dltrain.config.schema import close_matches
 from dltrain.errors import UsageError
 
 PACKAGES = ("dltrain", "torch", "torchvision")
-FACTORIES = tuple(f"dltrain.{name}" for name in ("losses", "models", "optimizers", "schedules", "regularization"))
+FACTORIES = tuple(
+    f"dltrain.{name}" for name in ("losses", "models", "optimizers", "schedules", "regularization")
+)
 HOMES = (
     *FACTORIES,
-    *(f"dltrain.{name}" for name in ("callbacks", "config.settings", "data", "device", "initialization", "metrics")),
+    *(
+        f"dltrain.{name}"
+        for name in ("callbacks", "config.settings", "data", "device", "initialization", "metrics")
+    ),
     *("dltrain.preprocessing", "dltrain.tasks"),
     *("torch.nn", "torch.optim", "torchvision.models", "torchvision.ops", "torchvision.transforms"),
 )
-DEFINED = ("torch.nn.modules", "torch.optim", "torchvision")  # torch.nn has more, that starts processes and reads files
+DEFINED = (
+    "torch.nn.modules",
+    "torch.optim",
+    "torchvision",
+)  # torch.nn has more, that starts processes and reads files
 LONGEST = 200  # characters of a name
 BUILT = "may not be built from a configuration"
 
@@ -39,8 +48,14 @@ def locate(target: str, plugins: Sequence[str] = ()) -> Any:
     if len(target) > LONGEST or not target.isprintable():
         raise UsageError(f"{target[:60]!r} is not the public name of a class or function")
     parts = target.split(".")
-    if parts[0] not in PACKAGES and (parts[0] not in plugins or parts[0] in sys.stdlib_module_names):
-        named = parts[0] if parts[0].isidentifier() and parts[0] not in sys.stdlib_module_names else "NAME"
+    if parts[0] not in PACKAGES and (
+        parts[0] not in plugins or parts[0] in sys.stdlib_module_names
+    ):
+        named = (
+            parts[0]
+            if parts[0].isidentifier() and parts[0] not in sys.stdlib_module_names
+            else "NAME"
+        )
         raise UsageError(
             f"{target} is not imported: targets come from {', '.join(PACKAGES)}, "
             f"or from a package of yours that you name on the command line, as plugins=[{named}]"
@@ -50,8 +65,14 @@ def locate(target: str, plugins: Sequence[str] = ()) -> Any:
     if parts[0] in PACKAGES and not under(target, HOMES):
         homes = [home for home in HOMES if home.startswith(f"{parts[0]}.")]
         close = close_matches(".".join(parts[:2]), homes)
-        meant = f"; did you mean {'.'.join([close[0], *parts[2:]])}?" if close and close[0].count(".") == 1 else ""
-        raise UsageError(f"{target} {BUILT}; of {parts[0]} only what is in {', '.join(homes)} may{meant}")
+        meant = (
+            f"; did you mean {'.'.join([close[0], *parts[2:]])}?"
+            if close and close[0].count(".") == 1
+            else ""
+        )
+        raise UsageError(
+            f"{target} {BUILT}; of {parts[0]} only what is in {', '.join(homes)} may{meant}"
+        )
     return _walk(target, parts, plugins)
 
 
@@ -63,7 +84,9 @@ def _walk(target: str, parts: list[str], plugins: Sequence[str]) -> Any:
         )
     for i, part in enumerate(parts[1:], 1):
         inside, path = found, ".".join(parts[:i])
-        if not isinstance(inside, ModuleType) or not (inside.__name__ == path or _is_home(inside.__name__, plugins)):
+        if not isinstance(inside, ModuleType) or not (
+            inside.__name__ == path or _is_home(inside.__name__, plugins)
+        ):
             raise UsageError(f"{target} {BUILT}: {path} is {_describe(inside)}")
         if hasattr(inside, part):
             found = getattr(inside, part)
@@ -74,7 +97,9 @@ def _walk(target: str, parts: list[str], plugins: Sequence[str]) -> Any:
             close = close_matches(part, [name for name in dir(inside) if not name.startswith("_")])
             meant = f"; did you mean {path}.{close[0]}?" if close else ""
             missing = f"module {part}" if is_package and i + 1 < len(parts) else part
-            raise UsageError(f"{target} does not exist: {_where(path, inside)} has no {missing}{meant}")
+            raise UsageError(
+                f"{target} does not exist: {_where(path, inside)} has no {missing}{meant}"
+            )
     if not _allowed(found, plugins):
         raise UsageError(f"{target} {BUILT}: it is {_describe(found)}")
     return found
@@ -101,7 +126,9 @@ def _import(module: str, target: str) -> ModuleType | None:
         if isinstance(e, ModuleNotFoundError) and e.name == module:
             return None
         last = traceback.extract_tb(e.__traceback__)[-1]
-        where = "" if isinstance(e, SyntaxError) else f" ({last.filename}, line {last.lineno})"  # that says it itself
+        where = (
+            "" if isinstance(e, SyntaxError) else f" ({last.filename}, line {last.lineno})"
+        )  # that says it itself
         raise UsageError(f"{target} cannot be imported: {type(e).__name__}: {e}{where}") from e
 
 
@@ -112,7 +139,9 @@ def _where(name: str, found: Any) -> str:
 
 
 def _allowed(found: Any, plugins: Sequence[str]) -> bool:
-    if not (inspect.isclass(found) or inspect.isfunction(found)) or not _is_home(str(found.__module__), plugins):
+    if not (inspect.isclass(found) or inspect.isfunction(found)) or not _is_home(
+        str(found.__module__), plugins
+    ):
         return False
     home = found.__module__.partition(".")[0]
     if home == "dltrain":
@@ -121,7 +150,11 @@ def _allowed(found: Any, plugins: Sequence[str]) -> bool:
         return True
     import torch
 
-    bases = (torch.nn.Module, torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler)  # transforms are Modules too
+    bases = (
+        torch.nn.Module,
+        torch.optim.Optimizer,
+        torch.optim.lr_scheduler.LRScheduler,
+    )  # transforms are Modules too
     plain = under(found.__module__, DEFINED) and found.__name__ != "Lambda"  # that calls anything
     return plain and inspect.isclass(found) and issubclass(found, bases)
 
@@ -129,5 +162,11 @@ def _allowed(found: Any, plugins: Sequence[str]) -> bool:
 def _describe(found: Any) -> str:
     if isinstance(found, ModuleType):
         return f"the module {found.__name__}"
-    kind = "class" if inspect.isclass(found) else "function" if callable(found) else type(found).__name__
+    kind = (
+        "class"
+        if inspect.isclass(found)
+        else "function"
+        if callable(found)
+        else type(found).__name__
+    )
     return f"the {kind} {getattr(found, '__module__', '?')}.{getattr(found, '__qualname__', '?')}"

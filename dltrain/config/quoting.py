@@ -9,25 +9,46 @@ from typing import Any
 from dltrain.shell import quoted, shell_word
 
 INVISIBLE = "\u200c\u200d"  # they join or separate letters and emoji in names of files
-TEXT_NAMES = frozenset(  # last names of keys that take a text; a test compares them with the signatures
-    {
-        *(
-            "annotations",
-            "column",
-            "data",
-            "delimiter",
-            "embedding",
-            "encoding",
-            "from",
-            "id",
-            "images",
-            "label",
-            "name",
-        ),
-        *("output", "path", "root", "source", "target", "test", "test_annotations", "test_images", "test_path"),
-        *("test_source", "test_target", "text", "train", "val", "val_annotations", "val_images", "val_path"),
-        *("val_source", "val_target", "watch", "weights"),
-    }
+TEXT_NAMES = (
+    frozenset(  # last names of keys that take a text; a test compares them with the signatures
+        {
+            *(
+                "annotations",
+                "column",
+                "data",
+                "delimiter",
+                "embedding",
+                "encoding",
+                "from",
+                "id",
+                "images",
+                "label",
+                "name",
+            ),
+            *(
+                "output",
+                "path",
+                "root",
+                "source",
+                "target",
+                "test",
+                "test_annotations",
+                "test_images",
+                "test_path",
+            ),
+            *(
+                "test_source",
+                "test_target",
+                "text",
+                "train",
+                "val",
+                "val_annotations",
+                "val_images",
+                "val_path",
+            ),
+            *("val_source", "val_target", "watch", "weights"),
+        }
+    )
 )
 
 
@@ -107,7 +128,10 @@ def is_printable(text: str) -> bool:
     """Tell whether `text` is one line of letters: spaces of all widths count, line breaks and
     control codes do not.
     """
-    return all(letter.isprintable() or letter in INVISIBLE or unicodedata.category(letter) == "Zs" for letter in text)
+    return all(
+        letter.isprintable() or letter in INVISIBLE or unicodedata.category(letter) == "Zs"
+        for letter in text
+    )
 
 
 def value_of(override: str) -> Any:

@@ -17,9 +17,13 @@ from dltrain.errors import DltrainError
 LARGEST = 100_000  # bytes; a whole run's configuration takes 3000
 DEEPEST = 50
 MOST_ALIASES = 20
-LONGEST_NUMBER = 300  # digits; Python itself refuses to read or print a whole number of more than 4300
+LONGEST_NUMBER = (
+    300  # digits; Python itself refuses to read or print a whole number of more than 4300
+)
 LARGEST_NUMBER = 1000  # bits: as much, written in another base
-TAGS = {f"tag:yaml.org,2002:{name}" for name in ("str", "int", "float", "bool", "null", "seq", "map")} | {"!", None}
+TAGS = {
+    f"tag:yaml.org,2002:{name}" for name in ("str", "int", "float", "bool", "null", "seq", "map")
+} | {"!", None}
 
 
 @dataclass
@@ -64,13 +68,17 @@ def read_mapping(path: Path, error: type[DltrainError]) -> dict[str, Any]:
         raise error(f"{path}{where}: no YAML: {e.problem or e.context}") from e
     except yaml.reader.ReaderError as e:
         line = text[: e.position].count("\n") + 1
-        raise error(f"{path}, line {line}: no YAML: a character that no text has (code {e.character})") from e
+        raise error(
+            f"{path}, line {line}: no YAML: a character that no text has (code {e.character})"
+        ) from e
     except (yaml.YAMLError, ValueError) as e:  # 2001-99-99 reads as a date that there is not
         raise error(f"{path} cannot be read: {' '.join(str(e).split())}") from e
     if node is None:
         return {}
     if not isinstance(node, dict):
-        raise error(f"{path}: expected keys and values, got {'a list' if isinstance(node, list) else repr(node)[:60]}")
+        raise error(
+            f"{path}: expected keys and values, got {'a list' if isinstance(node, list) else repr(node)[:60]}"
+        )
     _check_plain(node, path, error)
     return node
 
@@ -98,8 +106,13 @@ def _problems(events: Any) -> Iterator[tuple[int, str]]:
                     f"*{event.anchor} stands inside of what an anchor names: aliases of aliases grow without end",
                 )
         elif event.tag not in TAGS:
-            yield line, f"the tag {event.tag.replace('tag:yaml.org,2002:', '!!')[:60]}: a configuration is plain values"
-        elif isinstance(event, yaml.ScalarEvent) and re.fullmatch(rf"[-+]?[\d_:.]{{{LONGEST_NUMBER},}}", event.value):
+            yield (
+                line,
+                f"the tag {event.tag.replace('tag:yaml.org,2002:', '!!')[:60]}: a configuration is plain values",
+            )
+        elif isinstance(event, yaml.ScalarEvent) and re.fullmatch(
+            rf"[-+]?[\d_:.]{{{LONGEST_NUMBER},}}", event.value
+        ):
             yield line, f"a number of {len(event.value)} digits"
         if opened and opened[-1].mapping:
             if opened[-1].expects_key and isinstance(event, yaml.ScalarEvent):
@@ -108,7 +121,9 @@ def _problems(events: Any) -> Iterator[tuple[int, str]]:
                 opened[-1].keys.add(event.value)
             opened[-1].expects_key = not opened[-1].expects_key
         if isinstance(event, yaml.CollectionStartEvent):
-            opened.append(_Open(isinstance(event, yaml.MappingStartEvent), event.anchor is not None))
+            opened.append(
+                _Open(isinstance(event, yaml.MappingStartEvent), event.anchor is not None)
+            )
             if len(opened) > DEEPEST:
                 yield line, f"nested more than {DEEPEST} deep"
 

@@ -16,10 +16,24 @@ from typing import Annotated, Any, Literal, Union
 from dltrain.errors import UsageError
 from dltrain.types import Ge, Gt, Le, Lt, Names
 
-NOUNS: dict[Any, str] = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
+NOUNS: dict[Any, str] = {
+    int: "a whole number",
+    float: "a number",
+    bool: "true or false",
+    str: "text",
+}
 RANGES = (Gt, Ge, Lt, Le)
 LONGEST = 100  # characters of a value in a report
-PLAIN = (*NOUNS, list, tuple, dict, object, type(None), Path, Any)  # classes whose values a configuration can write
+PLAIN = (
+    *NOUNS,
+    list,
+    tuple,
+    dict,
+    object,
+    type(None),
+    Path,
+    Any,
+)  # classes whose values a configuration can write
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,14 +62,18 @@ def _arguments(target: Callable[..., Any], function: Callable[..., Any]) -> Mapp
     try:
         hints = typing.get_type_hints(function, include_extras=True)
     except NameError as e:
-        raise UsageError(f"{target.__module__}.{target.__qualname__}: an annotation cannot be read: {e}") from e
+        raise UsageError(
+            f"{target.__module__}.{target.__qualname__}: an annotation cannot be read: {e}"
+        ) from e
     found = {}
     for name, parameter in inspect.signature(target).parameters.items():
         if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
             continue
         default = parameter.default
         if dataclasses.is_dataclass(target):
-            default = next((_field_default(f) for f in dataclasses.fields(target) if f.name == name), default)
+            default = next(
+                (_field_default(f) for f in dataclasses.fields(target) if f.name == name), default
+            )
         found[name] = Argument(name, hints.get(name, Any), default)
     return types.MappingProxyType(found)
 
@@ -143,7 +161,11 @@ def _fits(value: Any, annotation: Any) -> bool:
     if origin in (Union, types.UnionType):
         return any(_fits(value, a) for a in args)
     if origin is tuple and not (len(args) == 2 and args[1] is Ellipsis):
-        return isinstance(value, list | tuple) and len(value) == len(args) and all(map(_fits, value, args))
+        return (
+            isinstance(value, list | tuple)
+            and len(value) == len(args)
+            and all(map(_fits, value, args))
+        )
     if origin in (list, tuple):
         return isinstance(value, list | tuple) and all(_fits(v, args[0]) for v in value)
     if origin is dict:
@@ -151,7 +173,9 @@ def _fits(value: Any, annotation: Any) -> bool:
     if annotation is type(None):
         return value is None
     if annotation is float:
-        return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+        return (
+            isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+        )
     if annotation is int:
         return isinstance(value, int) and not isinstance(value, bool)
     if annotation in (bool, str):
@@ -169,7 +193,9 @@ def literals(annotation: Any) -> list[str]:
 def close_matches(word: str, words: Iterable[str]) -> list[str]:
     """The words most like `word`, best first; case does not count."""
     by_lower = {w.lower(): w for w in words}
-    return [by_lower[w] for w in difflib.get_close_matches(word.lower(), by_lower, n=3, cutoff=0.55)]
+    return [
+        by_lower[w] for w in difflib.get_close_matches(word.lower(), by_lower, n=3, cutoff=0.55)
+    ]
 
 
 def similarity(one: str, other: str) -> float:

@@ -25,7 +25,9 @@ class Settings:
     paths: Paths = field(default_factory=Paths)
     plugins: list[str] = field(default_factory=list)
     expect: dict[str, str] = field(default_factory=dict)
-    init: dict[str, str | int | None] = field(default_factory=lambda: {"from": None, "weights": None})
+    init: dict[str, str | int | None] = field(
+        default_factory=lambda: {"from": None, "weights": None}
+    )
     freeze: list[str | int] = field(default_factory=list)
     unfreeze_epoch: PositiveInt | None = None
     lr_factors: dict[str, PositiveFloat] = field(default_factory=dict)

@@ -13,7 +13,14 @@ from dltrain.config.schema import Argument, arguments, as_yaml, close_matches, s
 from dltrain.errors import UsageError, first_names
 
 LIKE = 0.6  # how similar two names are at least for one to be meant by the other
-SEARCHED = ("model", "task", "dataset", "schedule", "optimizer", "loss")  # groups for a key without one
+SEARCHED = (
+    "model",
+    "task",
+    "dataset",
+    "schedule",
+    "optimizer",
+    "loss",
+)  # groups for a key without one
 MAX_OPTIONS_SHOWN = 4
 SURE = 0.85  # from here on also where the first letters differ, or the value would not fit
 
@@ -28,10 +35,14 @@ def unknown_key(config: Any, key: str, value: str = "") -> str:
         return f"not chosen: {group}=[{option}]"
     if options := _options_with(group, rest):
         have = "has" if len(options) == 1 else "have"
-        return f"no such key in this {group}; {', '.join(f'{group}={o}' for o in options)} {have} it"
+        return (
+            f"no such key in this {group}; {', '.join(f'{group}={o}' for o in options)} {have} it"
+        )
     known = leaves(config)
     close = _misspelled_owner(key, known)
-    if close is None and (answer := answer_for(key, value, lambda k: k in known or argument_of(config, k) is not None)):
+    if close is None and (
+        answer := answer_for(key, value, lambda k: k in known or argument_of(config, k) is not None)
+    ):
         close = answer.same_value
         if close is None:
             return f"no such key{answer.text}"
@@ -49,7 +60,9 @@ def unknown_key(config: Any, key: str, value: str = "") -> str:
 
 def _options_with(group: str, key: str) -> list[str]:
     """The options of `group` whose file sets `key`."""
-    return [option for option in groups().get(group, []) if key and key in read_option(group, option)]
+    return [
+        option for option in groups().get(group, []) if key and key in read_option(group, option)
+    ]
 
 
 def _elsewhere(key: str) -> str:
@@ -70,7 +83,11 @@ def _misspelled_owner(key: str, known: list[str]) -> str | None:
     dataset.epochs.
     """
     name = key.rpartition(".")[2]
-    same = [k for k in known if "." in key and k.rpartition(".")[2] == name and similarity(key, k) >= SURE]
+    same = [
+        k
+        for k in known
+        if "." in key and k.rpartition(".")[2] == name and similarity(key, k) >= SURE
+    ]
     return max(same, key=lambda k: similarity(key, k), default=None)
 
 
@@ -82,13 +99,23 @@ def _close_key(config: Any, key: str, value: str = "") -> str | None:
 
     parent, _, name = key.rpartition(".")
     above = {key[:i] for i, letter in enumerate(key) if letter == "."}
-    keys = [k for k in leaves(config) if k not in above or not OmegaConf.is_config(OmegaConf.select(config, k))]
+    keys = [
+        k
+        for k in leaves(config)
+        if k not in above or not OmegaConf.is_config(OmegaConf.select(config, k))
+    ]
     keys = [k for k in common_keys() if k in keys] + keys
     here = OmegaConf.select(config, parent) if parent else config
     same = [k for k in keys if k.rpartition(".")[2] == name]
     if parent and not OmegaConf.is_config(here):
-        same.sort(key=lambda k: -similarity(key, k))  # optimzier.lr is optimizer.lr, dataste.epochs is dataset.epochs
-    if parent.startswith("task.optimizers.") and OmegaConf.is_config(here) and "_target_" not in here:
+        same.sort(
+            key=lambda k: -similarity(key, k)
+        )  # optimzier.lr is optimizer.lr, dataste.epochs is dataset.epochs
+    if (
+        parent.startswith("task.optimizers.")
+        and OmegaConf.is_config(here)
+        and "_target_" not in here
+    ):
         here = config.optimizer  # whose settings it refines
     if parent and OmegaConf.is_config(here):
         keys = [k for k in keys if k.rpartition(".")[0] == parent]
@@ -131,7 +158,13 @@ def leaves(node: Any, prefix: str = "") -> list[str]:
 
 def common_keys() -> list[str]:
     return [
-        *("trainer.epochs", "trainer.steps", "trainer.max_seconds", "trainer.accumulate", "dataset.batch_size"),
+        *(
+            "trainer.epochs",
+            "trainer.steps",
+            "trainer.max_seconds",
+            "trainer.accumulate",
+            "dataset.batch_size",
+        ),
         *("optimizer.lr", "device.precision", "device.compile", "model.activation", "seed", "name"),
         *(group for group in groups()),
     ]
@@ -163,7 +196,9 @@ def arguments_of(node: Any, config: Any) -> Mapping[str, Argument] | None:
         return {}
     try:
         plugins: Any = OmegaConf.to_container(config).get("plugins")  # type: ignore[union-attr]
-        return arguments(locate(str(node._get_node("_target_")), plugins if isinstance(plugins, list) else []))
+        return arguments(
+            locate(str(node._get_node("_target_")), plugins if isinstance(plugins, list) else [])
+        )
     except UsageError:
         return None
 
@@ -180,5 +215,7 @@ def argument_of(config: Any, key: str) -> Argument | None:
         return arguments(owners[above]).get(name)
     if above == "init":
         return Argument(name, get_args(arguments(Settings)["init"].annotation)[1], None)
-    node = OmegaConf.select(config, above, throw_on_missing=False, throw_on_resolution_failure=False)
+    node = OmegaConf.select(
+        config, above, throw_on_missing=False, throw_on_resolution_failure=False
+    )
     return (arguments_of(node, config) or {}).get(name)

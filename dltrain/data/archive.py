@@ -21,7 +21,16 @@ class Hostile(Exception):
     """An archive is not what a data set's could be."""
 
 
-BROKEN = (Hostile, tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, ValueError, OSError)
+BROKEN = (
+    Hostile,
+    tarfile.TarError,
+    zipfile.BadZipFile,
+    zlib.error,
+    EOFError,
+    RuntimeError,
+    ValueError,
+    OSError,
+)
 
 
 class Bounded:
@@ -63,7 +72,9 @@ def unpack(archive: Path, names: Sequence[str], folder: Path, most: int) -> None
         except BROKEN as e:
             if isinstance(e, OSError) and e.errno is not None:
                 raise  # the disk's
-            raise InputError(f"{archive} cannot be unpacked ({e}); delete it to download it again") from e
+            raise InputError(
+                f"{archive} cannot be unpacked ({e}); delete it to download it again"
+            ) from e
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
 

@@ -18,6 +18,8 @@ def equally_often(classes: Tensor, generator: torch.Generator) -> Tensor:
     starts = counts.cumsum(0) - counts
     order = torch.randperm(len(found), generator=generator)  # whose is one more
     which = order[torch.arange(len(classes)) % len(found)]
-    within = (torch.rand(len(classes), generator=generator, dtype=torch.float64) * counts[which]).long()
+    within = (
+        torch.rand(len(classes), generator=generator, dtype=torch.float64) * counts[which]
+    ).long()
     drawn = classes.argsort(stable=True)[starts[which] + within]
     return drawn[torch.randperm(len(drawn), generator=generator)]

@@ -26,9 +26,14 @@ class Bundled:
 
         raw = {"scaled": False} if self.name == "diabetes" else {}
         bunch = getattr(datasets, f"load_{self.name}")(**raw)
-        columns = [Column(str(n), bunch.data[:, i].astype(np.float64)) for i, n in enumerate(bunch.feature_names)]
+        columns = [
+            Column(str(n), bunch.data[:, i].astype(np.float64))
+            for i, n in enumerate(bunch.feature_names)
+        ]
         if "target_names" in bunch:
-            columns.append(Column(TARGET, bunch.target.astype(np.int64), tuple(map(str, bunch.target_names))))
+            columns.append(
+                Column(TARGET, bunch.target.astype(np.int64), tuple(map(str, bunch.target_names)))
+            )
         else:
             columns.append(Column(TARGET, bunch.target.astype(np.float64)))
         check_names(request.named, [c.name for c in columns], self.name)
@@ -37,4 +42,6 @@ class Bundled:
             for c in columns
             if c.name not in request.ignore and (request.only is None or c.name in request.only)
         }
-        return Table(self.name, kept, lambda row: f"{self.name}: row {row + 1}", f"scikit-learn {self.name}")
+        return Table(
+            self.name, kept, lambda row: f"{self.name}: row {row + 1}", f"scikit-learn {self.name}"
+        )

@@ -34,7 +34,18 @@ class CIFAR10:
     }
     spec: Spec = Spec(
         input_shape=(3, 32, 32),
-        class_names=("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"),
+        class_names=(
+            "airplane",
+            "automobile",
+            "bird",
+            "cat",
+            "deer",
+            "dog",
+            "frog",
+            "horse",
+            "ship",
+            "truck",
+        ),
         train_samples=50000,
         test_samples=10000,
         mean=(125.3, 123.0, 113.9),
@@ -58,9 +69,14 @@ class CIFAR10:
         for name in names:
             content = np.fromfile(self.folder / name, dtype=np.uint8)
             if not len(content) or len(content) % RECORD or content[::RECORD].max() > 9:
-                raise InputError(f"{self.folder / name} is not a whole CIFAR-10 file; delete it to download it again")
+                raise InputError(
+                    f"{self.folder / name} is not a whole CIFAR-10 file; delete it to download it again"
+                )
             parts.append(content.reshape(-1, RECORD))
         inputs = torch.empty((sum(map(len, parts)), *self.spec.input_shape), dtype=torch.uint8)
-        torch.cat([torch.from_numpy(part[:, 1:]).view(-1, *self.spec.input_shape) for part in parts], out=inputs)
+        torch.cat(
+            [torch.from_numpy(part[:, 1:]).view(-1, *self.spec.input_shape) for part in parts],
+            out=inputs,
+        )
         targets = torch.cat([torch.from_numpy(part[:, 0].astype(np.int64)) for part in parts])
         return inputs, targets

@@ -61,6 +61,8 @@ class CIFAR100:
     def _read(self, path: Path) -> tuple[Tensor, Tensor]:
         content = np.fromfile(path, dtype=np.uint8)
         if not len(content) or len(content) % RECORD or content[1::RECORD].max() > 99:
-            raise InputError(f"{path} is not a whole CIFAR-100 file; delete it to download it again")
+            raise InputError(
+                f"{path} is not a whole CIFAR-100 file; delete it to download it again"
+            )
         records = torch.from_numpy(content).view(-1, RECORD)
         return records[:, 2:].reshape(-1, *self.spec.input_shape), records[:, 1].to(torch.int64)

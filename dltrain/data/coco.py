@@ -73,7 +73,10 @@ class COCO(Detection):
             jitter=jitter,
             transforms=transforms,
             seed=seed,
-            missing=("dataset=coco", f"name the images to train on and their annotations: {EXPECTED}"),
+            missing=(
+                "dataset=coco",
+                f"name the images to train on and their annotations: {EXPECTED}",
+            ),
         )
 
 
@@ -106,7 +109,9 @@ class Description:
             self.images = unique(content["images"], path, "images")
             self.annotations: list[Any] = content["annotations"]
             categories = unique(content["categories"], path, "categories")
-            named = {key: category["name"] for key, category in sorted(categories.items(), key=by_id)}
+            named = {
+                key: category["name"] for key, category in sorted(categories.items(), key=by_id)
+            }
         except (KeyError, TypeError, AttributeError) as e:
             what = f": no {e}" if isinstance(e, KeyError) else ""
             raise InputError(
@@ -129,7 +134,9 @@ class Description:
         for name in sorted(twins):
             keys = [key for key, other in kept.items() if other == name]
             if len(keys) > 1:
-                raise InputError(f"{self.path}: the categories with the ids {', '.join(keys)} are all called {name}")
+                raise InputError(
+                    f"{self.path}: the categories with the ids {', '.join(keys)} are all called {name}"
+                )
         return kept
 
     def scenes(self, folder: Path, names: tuple[str, ...], problems: list[str]) -> list[Scene]:
@@ -145,33 +152,45 @@ class Description:
             if path is None:
                 raise InputError(f"{self.path}: image {key}: {files.problem(written)}")
             if path in first:
-                raise InputError(f"{self.path}: the images with the ids {first[path]} and {key} are both {path}")
+                raise InputError(
+                    f"{self.path}: the images with the ids {first[path]} and {key} are both {path}"
+                )
             first[path] = key
             found[key] = Scene(str(path), size=stated_size(image))
         labels = {name: label for label, name in enumerate(names)}
         for number, annotation in enumerate(self.annotations, 1):
-            own = annotation.get("id", f"number {number}") if isinstance(annotation, dict) else number
+            own = (
+                annotation.get("id", f"number {number}") if isinstance(annotation, dict) else number
+            )
             at = f"{self.path}: annotation {own}"
             box = self.box_of(annotation, labels, at, problems)
             if box is None:
                 continue
             key = identifier(annotation["image_id"])
             if key not in found:
-                raise InputError(f"{at} is for image {annotation['image_id']}, which the file does not list")
+                raise InputError(
+                    f"{at} is for image {annotation['image_id']}, which the file does not list"
+                )
             found[key].boxes.append(box)
         return list(found.values())
 
-    def box_of(self, annotation: Any, labels: dict[str, int], at: str, problems: list[str]) -> Box | None:
+    def box_of(
+        self, annotation: Any, labels: dict[str, int], at: str, problems: list[str]
+    ) -> Box | None:
         """Return the box of an annotation, by the class number of each name; None for one that
         cannot be read, which is added to `problems`.
         """
         try:
-            x, y, width, height = (float(v) if v is not None else math.nan for v in annotation["bbox"])
+            x, y, width, height = (
+                float(v) if v is not None else math.nan for v in annotation["bbox"]
+            )
             category = identifier(annotation["category_id"])
             _ = annotation["image_id"]
             flags = [flag_of(annotation.get(name, "")) for name in ("iscrowd", "ignore")]
         except (AttributeError, KeyError, TypeError, ValueError):
-            problems.append(f"{at}: expected image_id, category_id and bbox, which is [x, y, width, height] in numbers")
+            problems.append(
+                f"{at}: expected image_id, category_id and bbox, which is [x, y, width, height] in numbers"
+            )
             return None
         name = self.categories.get(category)
         if name not in labels:

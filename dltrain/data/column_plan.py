@@ -47,7 +47,11 @@ class PlannedColumn:
 
 
 def plan_columns(
-    table: Table, columns: Sequence[Column], rows: NDArray[np.int64], categorical: Collection[str], leave_empty: bool
+    table: Table,
+    columns: Sequence[Column],
+    rows: NDArray[np.int64],
+    categorical: Collection[str],
+    leave_empty: bool,
 ) -> list[PlannedColumn]:
     """Decide what is done with each of the `columns`, by its values in the training `rows`.
 
@@ -55,11 +59,17 @@ def plan_columns(
     `categorical` ones; with `leave_empty` so are columns without a value. InputError where no
     column is left.
     """
-    planned = [planned_column(column, rows, column.name in categorical, leave_empty) for column in columns]
+    planned = [
+        planned_column(column, rows, column.name in categorical, leave_empty) for column in columns
+    ]
     if planned and not any(column.used for column in planned):
         reasons = ", ".join(f"'{column.name}' ({column.why})" for column in planned)
         first = planned[0].name
-        texts = "; dataset=text_files learns from texts" if any(column.kind == "text" for column in planned) else ""
+        texts = (
+            "; dataset=text_files learns from texts"
+            if any(column.kind == "text" for column in planned)
+            else ""
+        )
         raise InputError(
             f"{table.where(0)}: no column is left to predict the target from: {reasons}; "
             f"{setting('dataset.categorical', [first])} takes it in as a category{texts}"
@@ -67,7 +77,9 @@ def plan_columns(
     return planned
 
 
-def planned_column(column: Column, rows: NDArray[np.int64], is_chosen: bool, leave_empty: bool) -> PlannedColumn:
+def planned_column(
+    column: Column, rows: NDArray[np.int64], is_chosen: bool, leave_empty: bool
+) -> PlannedColumn:
     """Decide what is done with one column; `is_chosen`: the user takes it for a category."""
     present = ~column.missing()
     if leave_empty and not present[rows].any():
@@ -82,7 +94,9 @@ def planned_column(column: Column, rows: NDArray[np.int64], is_chosen: bool, lea
         return PlannedColumn(column.name, "date", False, "dates")
     values = int(present.sum())
     if _are_names(len(texts), values):
-        return PlannedColumn(column.name, "text", False, f"{len(texts):,} different texts in {values:,} rows")
+        return PlannedColumn(
+            column.name, "text", False, f"{len(texts):,} different texts in {values:,} rows"
+        )
     return PlannedColumn(column.name, "category", True)
 
 
@@ -100,7 +114,9 @@ def different_texts(column: Column, present: NDArray[np.bool_]) -> list[str]:
     return [texts[code] for code in found]
 
 
-def tell(table: Table, planned: Sequence[PlannedColumn], embed: bool, texts: dict[str, int]) -> None:
+def tell(
+    table: Table, planned: Sequence[PlannedColumn], embed: bool, texts: dict[str, int]
+) -> None:
     """Say in one line what is done with each column; `texts` counts those of each category."""
     numbers = [column.name for column in planned if column.used and column.kind == "number"]
     categories = [f"{name} ({count:,})" for name, count in texts.items()]
@@ -114,10 +130,16 @@ def tell(table: Table, planned: Sequence[PlannedColumn], embed: bool, texts: dic
         parts.append(f"{len(categories):,} as categories, {how}: {listed(categories)}")
     if left:
         names = [column.name for column in planned if not column.used and column.kind != "empty"]
-        key = f"; {setting('dataset.categorical', names)} takes them in as categories" if names else ""
+        key = (
+            f"; {setting('dataset.categorical', names)} takes them in as categories"
+            if names
+            else ""
+        )
         parts.append(f"{len(left):,} left out: {listed(left)}{key}")
     if counting:
-        parts.append(f"{listed(counting)} counts the rows: {setting('dataset.ignore', counting)} leaves it out")
+        parts.append(
+            f"{listed(counting)} counts the rows: {setting('dataset.ignore', counting)} leaves it out"
+        )
     say = log.warning if left or counting else log.info
     columns = "1 column" if len(planned) == 1 else f"{len(planned):,} columns"
     say(f"{table.name}: {columns} besides the target; {'; '.join(parts)}")
@@ -159,7 +181,9 @@ def _is_sum(values: NDArray[np.float64]) -> bool:
     if len(others) < MIN_SUMMED_ROWS or 2 * np.count_nonzero(others) < len(others):
         return False
     total = float(others.sum())
-    return bool(np.isclose(values[-1], total, rtol=1e-9, atol=0) and abs(total) > 2 * np.abs(others).max())
+    return bool(
+        np.isclose(values[-1], total, rtol=1e-9, atol=0) and abs(total) > 2 * np.abs(others).max()
+    )
 
 
 def _is_only_such_row(table: Table) -> bool:
@@ -185,7 +209,11 @@ def end_of(table: Table, absent: NDArray[np.bool_]) -> str:
 
 
 def listing(
-    table: Table, planned: Sequence[PlannedColumn], targets: Collection[str], ignored: Collection[str], embed: bool
+    table: Table,
+    planned: Sequence[PlannedColumn],
+    targets: Collection[str],
+    ignored: Collection[str],
+    embed: bool,
 ) -> Listing:
     """Return the table of columns that `check` shows."""
     by_name = {column.name: column for column in planned}
@@ -194,10 +222,14 @@ def listing(
         known = by_name.get(column.name)
         kind = known.kind if known else ("number" if column.texts is None else "category")
         use = "target" if column.name in targets else _use(known, embed)
-        written = column.as_category() if column.written is not None else column  # labels: 007 is not 7
+        written = (
+            column.as_category() if column.written is not None else column
+        )  # labels: 007 is not 7
         present = written.values[~column.missing()]
         missing = len(column.values) - len(present)
-        rows.append((column.name, kind, use, missing, len(np.unique(present)), example(written, present)))
+        rows.append(
+            (column.name, kind, use, missing, len(np.unique(present)), example(written, present))
+        )
     rows += [(name, "", "left out: dataset.ignore", "", "", "") for name in ignored]
     titles = ("name", "type", "use", "missing", "distinct", "example")
     return Listing("columns", titles, rows, f"columns of {table.name}, {len(table):,} rows")

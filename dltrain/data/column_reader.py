@@ -52,7 +52,9 @@ MAX_PLACEHOLDERS = 3
 MAX_PLACEHOLDERS_AMONG_MOST = 10
 MIN_DISTINCT_NUMBERS = 20  # beside which so few texts are placeholders
 MAX_UNITS = 3  # of a column of numbers
-NO_UNITS = frozenset({"am", "pm", "st", "nd", "rd", "th"})  # stand behind numbers, but measure nothing
+NO_UNITS = frozenset(
+    {"am", "pm", "st", "nd", "rd", "th"}
+)  # stand behind numbers, but measure nothing
 # A number with a sign or a note that a reader of texts cannot drop: <0.5, ~12, 7*, 1,234[1], 3 (estimated).
 QUALIFIED = r"^(?:[<>≤≥~≈±]=? ?[-+]?[0-9.,]+|[-+]?[0-9][0-9.,' ]*(?:[*†‡^]+|\[[^\]]*\]|\([^)]*\)))$"
 NUMBER = r"^\s*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\s*$"
@@ -83,10 +85,15 @@ class ColumnReader:
         self.notations = tuple(n for n in NOTATIONS if self._is_set(n))
         if not self.notations:
             problem = "both are the same mark: numbers could not be told apart"
-            raise ConfigError([(f"dataset.decimal={decimal} dataset.thousands={thousands}", problem)])
+            raise ConfigError(
+                [(f"dataset.decimal={decimal} dataset.thousands={thousands}", problem)]
+            )
 
     def _is_set(self, notation: NumberFormat) -> bool:
-        return self.decimal in (None, notation.decimal) and self.thousands in (None, notation.thousands)
+        return self.decimal in (None, notation.decimal) and self.thousands in (
+            None,
+            notation.thousands,
+        )
 
     def column(self, name: str, values: pa.ChunkedArray, request: Request) -> Column:
         """Return a column of arrow's values: numbers where they are or say numbers, else texts.
@@ -169,7 +176,9 @@ class ColumnReader:
         ]
         if not sure and (positions := _of_other_measures(written, absent)):
             raise InputError(
-                self.other_measure(name, codes, [texts[position].as_py() for position in positions], positions)
+                self.other_measure(
+                    name, codes, [texts[position].as_py() for position in positions], positions
+                )
             )
         written = _with_one_measure(written, sure)
         is_number = np.array([number is not None for number in written], dtype=bool)
@@ -178,7 +187,9 @@ class ColumnReader:
             return None
         return _WrittenColumn(self, name, texts, codes, written, absent).read(sure, known)
 
-    def other_measure(self, name: str, codes: NDArray[np.int64], texts: Sequence[str], positions: Sequence[int]) -> str:
+    def other_measure(
+        self, name: str, codes: NDArray[np.int64], texts: Sequence[str], positions: Sequence[int]
+    ) -> str:
         """Return the message for two `texts` in different units, at these `positions` of the distinct ones."""
         rows = [int((codes == position).argmax()) for position in positions]
         (first, one), (second, other) = sorted(zip(rows, texts, strict=True))
@@ -201,7 +212,10 @@ class ColumnReader:
         formats = [replace(known, decimal=n.decimal, thousands=n.thousands) for n in allowed]
         readings = {number_format.parse(text) for number_format in formats} - {None}
         if len(readings) > 1:
-            return math.nan, "can be read as several numbers: set dataset.decimal or dataset.thousands"
+            return (
+                math.nan,
+                "can be read as several numbers: set dataset.decimal or dataset.thousands",
+            )
         number = next(iter(readings), None)
         if number is None or not abs(number) <= MAX_NUMBER:
             plain = PLAIN.parse(text)
@@ -218,7 +232,9 @@ class ColumnReader:
             return self.notations
         return (NumberFormat(known.decimal, known.thousands),)
 
-    def refuse_grouped(self, name: str, texts: Sequence[str], codes: NDArray[np.int64], sure: bool = False) -> None:
+    def refuse_grouped(
+        self, name: str, texts: Sequence[str], codes: NDArray[np.int64], sure: bool = False
+    ) -> None:
         """Raise InputError where all points of a plain column could separate thousands, in a file
         with decimal commas.
         """
@@ -227,7 +243,9 @@ class ColumnReader:
         written = [split_number(text) for text in texts]
         numbers = [number for number in written if number is not None]
         if looks_grouped(numbers):
-            position = next(i for i, number in enumerate(written) if number is not None and "." in number.digits)
+            position = next(
+                i for i, number in enumerate(written) if number is not None and "." in number.digits
+            )
             row = int((codes == position).argmax())
             raise InputError(self.ambiguous(name, row, texts[position], ".", sure))
 
@@ -261,7 +279,9 @@ class _WrittenColumn:
         self.texts: list[str] = texts.to_pylist()
         self.written, self.absent = list(written), absent
 
-    def read(self, sure: bool, known: NumberFormat | None) -> tuple[NDArray[np.float64], NumberFormat]:
+    def read(
+        self, sure: bool, known: NumberFormat | None
+    ) -> tuple[NDArray[np.float64], NumberFormat]:
         """Return the number of every distinct text and the column's format; InputError where that
         is not known.
         """
@@ -271,7 +291,11 @@ class _WrittenColumn:
         if any(wrong):
             raise InputError(self._not_a_number(wrong, sure, known))
         unit = self._unit(known)
-        measure = known.measure if known is not None else measure_of([n for n in self.written if n is not None]) or ""
+        measure = (
+            known.measure
+            if known is not None
+            else measure_of([n for n in self.written if n is not None]) or ""
+        )
         allowed = self.reader.allowed(known)
         positions = [i for i, number in enumerate(self.written) if number is not None]
         positions.sort(key=self._row)
@@ -307,7 +331,9 @@ class _WrittenColumn:
         for position, text in enumerate(self.texts):
             word = text.strip().lower()
             if self.written[position] is None and word in BOOLEANS:
-                self.written[position] = WrittenNumber(False, word, known=float(BOOLEANS.index(word)))
+                self.written[position] = WrittenNumber(
+                    False, word, known=float(BOOLEANS.index(word))
+                )
 
     def _not_a_number(self, wrong: Sequence[bool], sure: bool, known: NumberFormat | None) -> str:
         position = min((i for i, is_wrong in enumerate(wrong) if is_wrong), key=self._row)
@@ -335,7 +361,9 @@ class _WrittenColumn:
                 continue
             unit = number.unit
             if unit not in found and len(found) > 1:
-                raise InputError(f"{self._at(position)} is in another unit than the other numbers of the column")
+                raise InputError(
+                    f"{self._at(position)} is in another unit than the other numbers of the column"
+                )
             found.setdefault(unit, position)
         unit = next((unit for unit in found if unit), "")
         if unit == PERCENT:
@@ -346,9 +374,13 @@ class _WrittenColumn:
         for position in sorted(range(len(self.written)), key=self._row):
             number = self.written[position]
             if number is not None and number.unit != PERCENT and number.digits.strip("0.,"):
-                raise InputError(f"{self._at(position)} has no percent sign; other numbers of the column have one")
+                raise InputError(
+                    f"{self._at(position)} has no percent sign; other numbers of the column have one"
+                )
 
-    def _undecided(self, why: Undecided, positions: Sequence[int], allowed: Sequence[NumberFormat], sure: bool) -> str:
+    def _undecided(
+        self, why: Undecided, positions: Sequence[int], allowed: Sequence[NumberFormat], sure: bool
+    ) -> str:
         position = positions[why.first]
         text = self.texts[position]
         if why.ambiguous:
@@ -365,7 +397,9 @@ class _WrittenColumn:
         )
 
 
-def _of_other_measures(written: Sequence[WrittenNumber | None], absent: NDArray[np.bool_]) -> tuple[int, int] | None:
+def _of_other_measures(
+    written: Sequence[WrittenNumber | None], absent: NDArray[np.bool_]
+) -> tuple[int, int] | None:
     """Return two positions of numbers in different units, such as kg and lbs, or None.
 
     Its texts are numbers with two or three units of at least two letters each, and too many to be categories.
@@ -377,7 +411,9 @@ def _of_other_measures(written: Sequence[WrittenNumber | None], absent: NDArray[
         if number is not None:
             first.setdefault(number.measure, position)
     units = [unit for unit in first if unit]
-    if not 2 <= len(units) <= MAX_UNITS or any(len(unit) < 2 or unit.lower() in NO_UNITS for unit in units):
+    if not 2 <= len(units) <= MAX_UNITS or any(
+        len(unit) < 2 or unit.lower() in NO_UNITS for unit in units
+    ):
         return None
     if measure_of([number for number in written if number is not None]) is not None:
         return None
@@ -386,7 +422,9 @@ def _of_other_measures(written: Sequence[WrittenNumber | None], absent: NDArray[
     return first[units[0]], first[units[1]]
 
 
-def _with_one_measure(written: Sequence[WrittenNumber | None], sure: bool) -> list[WrittenNumber | None]:
+def _with_one_measure(
+    written: Sequence[WrittenNumber | None], sure: bool
+) -> list[WrittenNumber | None]:
     """Return the numbers of a column whose measure is known: those with several, or few, are names,
     such as 12B.
     """
@@ -404,7 +442,9 @@ def _number(value: MissingValue) -> float | None:
         return None
 
 
-def _mostly_numbers(is_number: NDArray[np.bool_], absent: NDArray[np.bool_], counts: NDArray[np.int64]) -> bool:
+def _mostly_numbers(
+    is_number: NDArray[np.bool_], absent: NDArray[np.bool_], counts: NDArray[np.int64]
+) -> bool:
     """Return whether a column is one of numbers: nearly all its values are, or all but a few
     placeholders.
     """
@@ -447,7 +487,9 @@ def _bare_numbers(
     return readings[0], fitting[0]
 
 
-def _read_bare(texts: pa.Array, absent: NDArray[np.bool_], notation: NumberFormat) -> NDArray[np.float64]:
+def _read_bare(
+    texts: pa.Array, absent: NDArray[np.bool_], notation: NumberFormat
+) -> NDArray[np.float64]:
     import pyarrow as pa
     import pyarrow.compute as pc
 
@@ -468,7 +510,9 @@ def _is_grouped(texts: pa.Array, plain: NDArray[np.bool_]) -> bool:
 
     pointed = plain & _mask(pc.match_substring_regex(texts, r"\."))
     grouped = _mask(pc.match_substring_regex(texts, GROUPED))
-    return bool(pointed.sum() >= MIN_GROUPED and grouped[pointed].all() and (plain & ~pointed).any())
+    return bool(
+        pointed.sum() >= MIN_GROUPED and grouped[pointed].all() and (plain & ~pointed).any()
+    )
 
 
 def _mask(values: Any) -> NDArray[np.bool_]:
@@ -481,7 +525,9 @@ def _is_number_type(kind: pa.DataType) -> bool:
 
     if pa.types.is_dictionary(kind):
         kind = kind.value_type
-    return bool(pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind))
+    return bool(
+        pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind)
+    )
 
 
 def _decoded(values: pa.ChunkedArray) -> pa.ChunkedArray:
@@ -489,7 +535,9 @@ def _decoded(values: pa.ChunkedArray) -> pa.ChunkedArray:
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    return pc.cast(values, values.type.value_type) if pa.types.is_dictionary(values.type) else values
+    return (
+        pc.cast(values, values.type.value_type) if pa.types.is_dictionary(values.type) else values
+    )
 
 
 def in_seconds(values: pa.ChunkedArray) -> pa.ChunkedArray:
@@ -502,7 +550,9 @@ def in_seconds(values: pa.ChunkedArray) -> pa.ChunkedArray:
     if not pa.types.is_duration(values.type):
         return values
     units = {"s": 1.0, "ms": 1e3, "us": 1e6, "ns": 1e9}
-    return pc.divide(pc.cast(pc.cast(values, pa.int64()), pa.float64(), safe=False), units[values.type.unit])
+    return pc.divide(
+        pc.cast(pc.cast(values, pa.int64()), pa.float64(), safe=False), units[values.type.unit]
+    )
 
 
 def as_floats(values: pa.ChunkedArray) -> NDArray[np.float64]:

@@ -119,9 +119,16 @@ def json_records(path: Path, encoding: str | None = None) -> Iterator[Record]:
         except (ValueError, RecursionError) as e:
             raise InputError(f"{path}:{number}: that is not JSON ({e})") from e
         if not isinstance(fields, dict):
-            raise InputError(f"{path}:{number}: expected an object in braces, with a field for each column")
+            raise InputError(
+                f"{path}:{number}: expected an object in braces, with a field for each column"
+            )
         yield Record(
-            number, {name: str(value) for name, value in fields.items() if isinstance(value, str | int | float)}
+            number,
+            {
+                name: str(value)
+                for name, value in fields.items()
+                if isinstance(value, str | int | float)
+            },
         )
 
 

@@ -18,7 +18,9 @@ NAMED_MONTH = (
     *("%b %Y", "%B %Y", "%b-%y", "%b-%Y", "%Y-%b-%d", "%Y %b", "%Y-%b", "%Y %B"),
 )
 CLOCKS = ("", " %H:%M", " %H:%M:%S", " %H:%M:%S.%f", "T%H:%M:%S", " %I:%M %p", " %I:%M:%S %p")
-FORMATS = tuple(day + clock for day in (*DAYS, *DAY_FIRST, *MONTH_FIRST, *NAMED_MONTH) for clock in CLOCKS)
+FORMATS = tuple(
+    day + clock for day in (*DAYS, *DAY_FIRST, *MONTH_FIRST, *NAMED_MONTH) for clock in CLOCKS
+)
 ALL_FORMATS = ("ISO", "quarter", *FORMATS)
 QUARTER = re.compile(r"([0-9]{4})[-/ ]?Q([1-4])|Q([1-4])[-/ ]?([0-9]{4})")
 WEEKDAY = re.compile(r"(?:mon|tue|wed|thu|fri|sat|sun)[a-z]*,? ", re.IGNORECASE)
@@ -74,7 +76,11 @@ def seconds_of(text: str, form: str) -> float:
     text = in_english(text)
     try:
         if form == "ISO":
-            return _seconds(datetime.fromisoformat(text)) if len(text) >= 8 and not text.isdigit() else np.nan
+            return (
+                _seconds(datetime.fromisoformat(text))
+                if len(text) >= 8 and not text.isdigit()
+                else np.nan
+            )
         if form == "quarter":
             found = QUARTER.fullmatch(text)
             if not found:
@@ -101,7 +107,9 @@ def looks_like_dates(texts: Sequence[str]) -> bool:
     forms: list[str] = []  # that some text was in
     dated = 0
     for text in likely:
-        form = next((one for one in (*forms, *ALL_FORMATS) if not np.isnan(seconds_of(text, one))), None)
+        form = next(
+            (one for one in (*forms, *ALL_FORMATS) if not np.isnan(seconds_of(text, one))), None
+        )
         forms += [form] if form is not None and form not in forms else []
         dated += form is not None
     return dated >= MIN_DATE_SHARE * len(sample)

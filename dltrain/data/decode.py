@@ -28,9 +28,13 @@ SMALL = 2**16  # bytes of a file, up to which opening costs more than decoding
 MOST_IN_SMALL = 2**24  # pixels that such a file can be of
 LARGEST = 2**29  # bytes of a file
 FORMATS = ("BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
-warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)  # it comes at half of what PIL refuses
+warnings.filterwarnings(
+    "ignore", category=Image.DecompressionBombWarning
+)  # it comes at half of what PIL refuses
 FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}  # markers of a JPEG file that say its size
-WIDE_CHANNELS = re.compile("(RGB|RGBA|RGBX|RGBa|CMYK|LA|L);16[BLN]")  # raw modes, of which PIL keeps upper bytes
+WIDE_CHANNELS = re.compile(
+    "(RGB|RGBA|RGBX|RGBa|CMYK|LA|L);16[BLN]"
+)  # raw modes, of which PIL keeps upper bytes
 WIDE_GRAY_WITH_ALPHA = "LA;16B"
 SAMPLE_FORMAT, PHOTOMETRIC = 339, 262  # TIFF tags: what values are, and whether 0 is white
 SIGNED = 2
@@ -122,7 +126,9 @@ def read_file(path: str | Path) -> bytes:
 
 
 def _without_waiting(path: str, flags: int) -> int:
-    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))  # a pipe that nobody writes to opens at once
+    return os.open(
+        path, flags | getattr(os, "O_NONBLOCK", 0)
+    )  # a pipe that nobody writes to opens at once
 
 
 def cores() -> int:
@@ -154,7 +160,11 @@ def _small_jpeg(content: bytes, channels: int) -> Tensor | None:
     Not for PNG: torchvision's decoder of it ends the process on some damaged files. Not for a JPEG of more pixels than a
     small file can hold: the decoder would make room for them all.
     """
-    small = len(content) <= SMALL and content.startswith(b"\xff\xd8\xff") and _jpeg_pixels(content) <= MOST_IN_SMALL
+    small = (
+        len(content) <= SMALL
+        and content.startswith(b"\xff\xd8\xff")
+        and _jpeg_pixels(content) <= MOST_IN_SMALL
+    )
     decode = _jpeg_decoder() if small else None
     if decode is None:
         return None
@@ -172,7 +182,9 @@ def _jpeg_pixels(content: bytes) -> float:
     at = 2
     while at + 9 <= len(content) and content[at] == 0xFF:
         if content[at + 1] in FRAMES:
-            return int.from_bytes(content[at + 5 : at + 7]) * int.from_bytes(content[at + 7 : at + 9])
+            return int.from_bytes(content[at + 5 : at + 7]) * int.from_bytes(
+                content[at + 7 : at + 9]
+            )
         at += 2 + int.from_bytes(content[at + 2 : at + 4])  # the marker, and its segment
     return float("inf")
 
@@ -190,13 +202,17 @@ def _jpeg_decoder() -> Callable[[Tensor, int, bool], Tensor] | None:
                 torch.ops.load_library(library)
             except OSError:
                 return None
-    found: Callable[[Tensor, int, bool], Tensor] | None = getattr(torch.ops.image, "decode_jpeg", None)
+    found: Callable[[Tensor, int, bool], Tensor] | None = getattr(
+        torch.ops.image, "decode_jpeg", None
+    )
     return found
 
 
 def _as_image(pixels: Tensor) -> Image.Image:
     """Bytes (C, H, W) as PIL has them."""
-    return Image.fromarray(pixels[0].numpy() if len(pixels) == 1 else pixels.permute(1, 2, 0).contiguous().numpy())
+    return Image.fromarray(
+        pixels[0].numpy() if len(pixels) == 1 else pixels.permute(1, 2, 0).contiguous().numpy()
+    )
 
 
 def _with_pil(content: bytes, shape: tuple[int, ...], rule: PixelRule, name: str) -> Image.Image:
@@ -239,13 +255,17 @@ def _of_many_bits(
     if tiff_tag(file, PHOTOMETRIC) == 0:  # 0 is white
         pixels = 255 - pixels
     if alpha is not None:
-        pixels = np.dstack([pixels if pixels.ndim == 3 else np.repeat(pixels[..., None], 3, axis=2), alpha])
+        pixels = np.dstack(
+            [pixels if pixels.ndim == 3 else np.repeat(pixels[..., None], 3, axis=2), alpha]
+        )
     image = Image.fromarray(pixels, file.mode if file.mode == "CMYK" else None)
     image.getexif()[ORIENTATION] = file.getexif().get(ORIENTATION, 1)
     return image
 
 
-def _values(file: ImageFile.ImageFile, content: bytes, sample_type: str) -> tuple[Pixels, Pixels | None]:
+def _values(
+    file: ImageFile.ImageFile, content: bytes, sample_type: str
+) -> tuple[Pixels, Pixels | None]:
     """Return the values of an image of more than 8 bits a channel (H, W) or (H, W, C), and the
     bytes of its alpha.
     """
@@ -254,9 +274,15 @@ def _values(file: ImageFile.ImageFile, content: bytes, sample_type: str) -> tupl
         values = np.asarray(file)
         if sample_type == "signed 8-bit":
             return values.view(np.int8), None
-        unsigned = file.format == "TIFF" and raw.startswith("I;32") and tiff_tag(file, SAMPLE_FORMAT) != SIGNED
+        unsigned = (
+            file.format == "TIFF"
+            and raw.startswith("I;32")
+            and tiff_tag(file, SAMPLE_FORMAT) != SIGNED
+        )
         return (values.view(np.uint32) if unsigned else values), None
-    upper = np.asarray(file)  # PIL keeps the upper byte of each value: of the swapped order it is the lower one
+    upper = np.asarray(
+        file
+    )  # PIL keeps the upper byte of each value: of the swapped order it is the lower one
     swapped = raw[:-1] + ("L" if raw.endswith("B") else "B")
     lower = np.asarray(_decoded_as(content, swapped))
     alpha = upper[..., 3] if file.mode == "RGBA" else None
@@ -313,7 +339,11 @@ def _in_mode(image: Image.Image, mode: str, rule: PixelRule, name: str) -> Image
         return image
     if image.mode == "LAB":
         return _from_lab(image).convert(mode)
-    return image.convert("RGB").convert(mode) if image.mode in ("HSV", "YCbCr") else image.convert(mode)
+    return (
+        image.convert("RGB").convert(mode)
+        if image.mode in ("HSV", "YCbCr")
+        else image.convert(mode)
+    )
 
 
 def _over_background(image: Image.Image, mode: str, rule: PixelRule, name: str) -> Image.Image:
@@ -328,9 +358,14 @@ def _over_background(image: Image.Image, mode: str, rule: PixelRule, name: str) 
         small = colors.reduce(max(1, min(colors.size) // ENOUGH_PIXELS))
         seen = Values(ALPHA, hidden_over=hidden_over(np.asarray(small)))
         if rule.survey:
-            raise Unsettled(seen, Image.alpha_composite(Image.new("RGBA", image.size, "black"), colors).convert(mode))
+            raise Unsettled(
+                seen,
+                Image.alpha_composite(Image.new("RGBA", image.size, "black"), colors).convert(mode),
+            )
         level = LEVELS[rule.backdrop(seen, name)]
-    return Image.alpha_composite(Image.new("RGBA", image.size, (level, level, level)), colors).convert(mode)
+    return Image.alpha_composite(
+        Image.new("RGBA", image.size, (level, level, level)), colors
+    ).convert(mode)
 
 
 def _from_lab(image: Image.Image) -> Image.Image:
@@ -343,4 +378,8 @@ def _from_lab(image: Image.Image) -> Image.Image:
 
 def _reason(error: Exception) -> str:
     """What an error says, without the addresses of objects in memory, which differ from run to run."""
-    return "it is of no format that PIL knows" if isinstance(error, Image.UnidentifiedImageError) else str(error)
+    return (
+        "it is of no format that PIL knows"
+        if isinstance(error, Image.UnidentifiedImageError)
+        else str(error)
+    )

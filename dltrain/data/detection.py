@@ -34,16 +34,35 @@ from dltrain.types import (
     Spec,
     Transform,
 )
-from dltrain.types.boxes import CLASS, CROWD, DIFFICULT, FLAG, TRAINED, is_box, is_counted, is_trained
+from dltrain.types.boxes import (
+    CLASS,
+    CROWD,
+    DIFFICULT,
+    FLAG,
+    TRAINED,
+    is_box,
+    is_counted,
+    is_trained,
+)
 
 log = logging.getLogger("dltrain")
 FAKE_BATCHES, FAKE_BOXES = 4, 6
 LEFT_OUT = "neither objects nor background in training"
-USES = {DIFFICULT: LEFT_OUT, TRAINED: "trained on as others", CROWD: LEFT_OUT}  # what training does with them
+USES = {
+    DIFFICULT: LEFT_OUT,
+    TRAINED: "trained on as others",
+    CROWD: LEFT_OUT,
+}  # what training does with them
 MOST_VALUES = 2**26  # of one image
 LEFT = 0.25  # of a box, that must be inside the image after a change of scale
-STILL = {"ColorJitter", "Cutout", "RandomErasing"}  # preprocessing that leaves every object where it is
-STAND_IN = Spec((3, 128, 128), ("a", "b"), 80, 20, (114.0,) * 3, (58.0,) * 3, boxes=FAKE_BOXES)  # where no set is named
+STILL = {
+    "ColorJitter",
+    "Cutout",
+    "RandomErasing",
+}  # preprocessing that leaves every object where it is
+STAND_IN = Spec(
+    (3, 128, 128), ("a", "b"), 80, 20, (114.0,) * 3, (58.0,) * 3, boxes=FAKE_BOXES
+)  # where no set is named
 
 
 class Detection:
@@ -80,7 +99,12 @@ class Detection:
                 f"preprocessing or regularization of whole images ({', '.join(moving)}) would leave the boxes where they "
                 "were: dataset.flip=0.5 and dataset.jitter=0.2 change both"
             )
-        self.source, self.batch_size, self.eval_batch_size, self.missing = source, batch_size, eval_batch_size, missing
+        self.source, self.batch_size, self.eval_batch_size, self.missing = (
+            source,
+            batch_size,
+            eval_batch_size,
+            missing,
+        )
         self.val_fraction, self.split_seed, self.epochs, self.repeats, self.seed = (
             val_fraction,
             split_seed,
@@ -88,7 +112,10 @@ class Detection:
             repeats,
             seed,
         )
-        own: list[Transform] = [*([Flip(flip)] if flip else []), *([Jitter(jitter)] if jitter else [])]
+        own: list[Transform] = [
+            *([Flip(flip)] if flip else []),
+            *([Jitter(jitter)] if jitter else []),
+        ]
         self.transforms, self.device = (*own, *transforms), torch.device("cpu")
         self.restored: Spec | None = None
         self.rule = PixelRule()  # for images to predict from
@@ -117,11 +144,16 @@ class Detection:
         if self.trained_digest is not None and isinstance(self.source, SceneFiles):
             self.source.test_only = self.source.digest() != self.trained_digest
             if self.source.test_only and "test" not in self.source.listing.parts:
-                log.info("this is not the data that the run was trained on: all of its images are for testing")
+                log.info(
+                    "this is not the data that the run was trained on: all of its images are for testing"
+                )
         sets = self.source.read()
         self.log_uncounted(sets)
         if self.restored:
-            sets = {name: (images, self.as_trained(images, targets)) for name, (images, targets) in sets.items()}
+            sets = {
+                name: (images, self.as_trained(images, targets))
+                for name, (images, targets) in sets.items()
+            }
         return {name: (x.to(self.device), y.to(self.device)) for name, (x, y) in sets.items()}
 
     def log_uncounted(self, sets: dict[str, tuple[Tensor, Tensor]]) -> None:
@@ -164,21 +196,29 @@ class Detection:
 
     @cached_property
     def train(self) -> Split:
-        split = self.split(*self.stored["train"], self.rows[0].repeat(self.repeats), self.batch_size, self.seed)
+        split = self.split(
+            *self.stored["train"], self.rows[0].repeat(self.repeats), self.batch_size, self.seed
+        )
         if not split.samples and not self.restored:
-            raise InputError("there are no training scenes: dataset.val_fraction and test_fraction took them all")
+            raise InputError(
+                "there are no training scenes: dataset.val_fraction and test_fraction took them all"
+            )
         return split
 
     @cached_property
     def val(self) -> Split:
-        return self.split(*self.stored.get("val", self.stored["train"]), self.rows[1], self.eval_batch_size, None)
+        return self.split(
+            *self.stored.get("val", self.stored["train"]), self.rows[1], self.eval_batch_size, None
+        )
 
     @cached_property
     def test(self) -> Split:
         images, targets = self.stored["test"]
         return self.split(images, targets, torch.arange(len(targets)), self.eval_batch_size, None)
 
-    def split(self, images: Tensor, targets: Tensor, rows: Tensor, batch_size: BatchSize, seed: int | None) -> Split:
+    def split(
+        self, images: Tensor, targets: Tensor, rows: Tensor, batch_size: BatchSize, seed: int | None
+    ) -> Split:
         return Split(images, targets, rows, self.spec, batch_size, seed, self.transforms)
 
     @cached_property
@@ -194,16 +234,25 @@ class Detection:
 
     def inspect(self) -> list[Listing]:
         """Return how many objects of each class each split has, and how many are not scored."""
-        parts = {"train": ("train", self.rows[0]), "val": ("val" if "val" in self.stored else "train", self.rows[1])}
+        parts = {
+            "train": ("train", self.rows[0]),
+            "val": ("val" if "val" in self.stored else "train", self.rows[1]),
+        }
         targets = {split: self.stored[part][1].cpu()[rows] for split, (part, rows) in parts.items()}
         targets["test"] = self.stored["test"][1].cpu()
         counts = [self.count(rows[is_counted(rows)]) for rows in targets.values()]
-        lines: list[tuple[str | int | float, ...]] = list(zip(self.spec.class_names, *counts, strict=True))
+        lines: list[tuple[str | int | float, ...]] = list(
+            zip(self.spec.class_names, *counts, strict=True)
+        )
         found = [Listing("objects", ("class", *targets), lines, "scored objects of each class")]
         uncounted = [int((is_box(rows) & ~is_counted(rows)).sum()) for rows in targets.values()]
         if any(uncounted):
             rows = list(zip(targets, uncounted, strict=True))
-            found.append(Listing("objects_not_scored", ("split", "objects"), rows, "difficult objects and crowds"))
+            found.append(
+                Listing(
+                    "objects_not_scored", ("split", "objects"), rows, "difficult objects and crowds"
+                )
+            )
         return found
 
     def test_rule(self) -> str:
@@ -212,7 +261,9 @@ class Detection:
     def fake(self) -> Detection:
         """Random boxes in noise of the same shape and classes: a few small batches, no file."""
         size = 8 if self.batch_size == "all" else min(self.batch_size, 8)
-        spec = replace(self.spec, train_samples=2 * FAKE_BATCHES * size, test_samples=FAKE_BATCHES * size)
+        spec = replace(
+            self.spec, train_samples=2 * FAKE_BATCHES * size, test_samples=FAKE_BATCHES * size
+        )
         fake = Detection(FakeScenes(spec), size, size, 0.5, seed=self.seed)
         fake.transforms = self.transforms
         fake.to(self.device)
@@ -225,7 +276,9 @@ class Detection:
         if "stored" in self.__dict__:
             return sum(t.numel() * t.element_size() for pair in self.stored.values() for t in pair)
         spec = self.spec
-        return (math.prod(spec.input_shape) + 20 * spec.boxes) * (spec.train_samples + spec.test_samples)
+        return (math.prod(spec.input_shape) + 20 * spec.boxes) * (
+            spec.train_samples + spec.test_samples
+        )
 
     def fingerprint(self) -> str:
         digest = hashlib.sha256()
@@ -237,7 +290,10 @@ class Detection:
 
     def description(self) -> dict[str, Any]:
         spec = self.spec
-        columns = {name: list(getattr(spec, name)) for name in ("input_shape", "class_names", "mean", "std")}
+        columns = {
+            name: list(getattr(spec, name))
+            for name in ("input_shape", "class_names", "mean", "std")
+        }
         files: dict[str, Any] = {}
         if isinstance(self.source, SceneFiles):
             files = {"digest": self.source.digest(), "pixels": self.source.rule.description()}
@@ -247,15 +303,29 @@ class Detection:
         try:
             boxes = description["boxes"]
             columns: dict[str, Any] = {
-                name: tuple(value) for name, value in description.items() if name not in ("boxes", "digest", "pixels")
+                name: tuple(value)
+                for name, value in description.items()
+                if name not in ("boxes", "digest", "pixels")
             }
             spec = Spec(train_samples=0, test_samples=0, boxes=boxes, **columns)
             sound = isinstance(boxes, int) and boxes > 0 and len(spec.input_shape) == 3
             sound = sound and all(isinstance(n, int) and n > 0 for n in spec.input_shape)
-            sound = sound and math.prod(spec.input_shape) <= MOST_VALUES and spec.input_shape[0] in (1, 3)
-            sound = sound and all(isinstance(name, str) for name in spec.class_names) and bool(spec.class_names)
+            sound = (
+                sound
+                and math.prod(spec.input_shape) <= MOST_VALUES
+                and spec.input_shape[0] in (1, 3)
+            )
+            sound = (
+                sound
+                and all(isinstance(name, str) for name in spec.class_names)
+                and bool(spec.class_names)
+            )
             sound = sound and len(spec.mean) == len(spec.std) == spec.input_shape[0]
-            sound = sound and all(math.isfinite(v) for v in (*spec.mean, *spec.std)) and all(v > 0 for v in spec.std)
+            sound = (
+                sound
+                and all(math.isfinite(v) for v in (*spec.mean, *spec.std))
+                and all(v > 0 for v in spec.std)
+            )
         except (AttributeError, KeyError, TypeError) as e:
             raise unsound(e) from e
         if not sound:
@@ -272,7 +342,13 @@ class Detection:
             except InputError as e:
                 yield Sample(str(path), None, str(e))
                 continue
-            split = self.split(pixels.unsqueeze(0), torch.zeros(1, 1, 5), torch.zeros(1, dtype=torch.int64), 1, None)
+            split = self.split(
+                pixels.unsqueeze(0),
+                torch.zeros(1, 1, 5),
+                torch.zeros(1, dtype=torch.int64),
+                1,
+                None,
+            )
             scale = round(fit(size, (height, width)), 4)
             yield Sample(str(path), next(split.epoch(0))[0][0], about={"scale": scale})
 
@@ -284,15 +360,24 @@ class FakeScenes:
         self.spec = replace(spec, boxes=min(spec.boxes, FAKE_BOXES))
 
     def read(self) -> dict[str, tuple[Tensor, Tensor]]:
-        return {"train": self.draw(self.spec.train_samples, 1), "test": self.draw(self.spec.test_samples, 2)}
+        return {
+            "train": self.draw(self.spec.train_samples, 1),
+            "test": self.draw(self.spec.test_samples, 2),
+        }
 
     def draw(self, count: int, key: int) -> tuple[Tensor, Tensor]:
         generator, (_, height, width) = keyed(0, key), self.spec.input_shape
-        images = torch.randint(0, 256, (count, *self.spec.input_shape), generator=generator, dtype=torch.uint8)
+        images = torch.randint(
+            0, 256, (count, *self.spec.input_shape), generator=generator, dtype=torch.uint8
+        )
         corner = 0.6 * torch.rand(count, self.spec.boxes, 2, generator=generator)
         side = 0.1 + 0.3 * torch.rand(count, self.spec.boxes, 2, generator=generator)
-        boxes = torch.cat([corner, corner + side], dim=2) * torch.tensor([width, height, width, height])
-        labels = torch.randint(self.spec.num_classes, (count, self.spec.boxes, 1), generator=generator).float()
+        boxes = torch.cat([corner, corner + side], dim=2) * torch.tensor(
+            [width, height, width, height]
+        )
+        labels = torch.randint(
+            self.spec.num_classes, (count, self.spec.boxes, 1), generator=generator
+        ).float()
         none = torch.rand(count, self.spec.boxes, 1, generator=generator) < 0.2
         return images, torch.cat([boxes, labels.masked_fill(none, NONE)], dim=2)
 
@@ -308,7 +393,9 @@ class Flip:
     def shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         return shape
 
-    def __call__(self, inputs: Tensor, targets: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    def __call__(
+        self, inputs: Tensor, targets: Tensor, generator: torch.Generator
+    ) -> tuple[Tensor, Tensor]:
         chosen = (torch.rand(len(inputs), generator=generator) < self.probability).to(inputs.device)
         x1, y1, x2, y2, *rest = targets.unbind(dim=2)
         width = inputs.shape[3]
@@ -322,7 +409,11 @@ class Flip:
 class Jitter:
     """Shows each image (B, C, H, W) at 1 - `amount` to 1 + `amount` times its size, at a random place, with its boxes."""
 
-    training_only, normalized, mixes_targets = True, True, False  # normalized: what is filled in is 0, the mean
+    training_only, normalized, mixes_targets = (
+        True,
+        True,
+        False,
+    )  # normalized: what is filled in is 0, the mean
 
     def __init__(self, amount: float) -> None:
         self.amount = amount
@@ -330,7 +421,9 @@ class Jitter:
     def shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         return shape
 
-    def __call__(self, inputs: Tensor, targets: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    def __call__(
+        self, inputs: Tensor, targets: Tensor, generator: torch.Generator
+    ) -> tuple[Tensor, Tensor]:
         count, _, height, width = inputs.shape
         drawn = torch.rand(count, 3, generator=generator).to(inputs.device)
         scale = 1 + self.amount * (2 * drawn[:, :1] - 1)  # (B, 1)
@@ -338,7 +431,9 @@ class Jitter:
         shift = (size * (1 - scale)) * drawn[
             :, 1:
         ]  # (B, 2): where the image's corner comes, outside where it is larger
-        theta = torch.zeros(count, 2, 3, device=inputs.device)  # from places in the result to places in the image
+        theta = torch.zeros(
+            count, 2, 3, device=inputs.device
+        )  # from places in the result to places in the image
         theta[:, 0, 0] = theta[:, 1, 1] = 1 / scale[:, 0]
         theta[:, :, 2] = (1 - 2 * shift / size) / scale - 1
         grid = F.affine_grid(theta, list(inputs.shape), align_corners=False)

@@ -85,14 +85,22 @@ class DrawnScenes:
         counts: dict[str, int],
         draw_seed: int = 0,
     ) -> None:
-        self.source, self.canvas, self.most, self.sizes, self.clutter = source, canvas, most, sizes, clutter
+        self.source, self.canvas, self.most, self.sizes, self.clutter = (
+            source,
+            canvas,
+            most,
+            sizes,
+            clutter,
+        )
         self.counts, self.draw_seed = counts, draw_seed
 
     @property
     def spec(self) -> Spec:
         names = self.source.spec.class_names
         counts = self.counts["train"], self.counts["test"]
-        return Spec((1, self.canvas, self.canvas), names, *counts, (20.0,), (58.0,), boxes=self.most)
+        return Spec(
+            (1, self.canvas, self.canvas), names, *counts, (20.0,), (58.0,), boxes=self.most
+        )
 
     @cached_property
     def digits(self) -> dict[str, tuple[Tensor, Tensor]]:
@@ -101,7 +109,11 @@ class DrawnScenes:
         images, labels = stored["train"]
         order = torch.randperm(len(images), generator=keyed(self.draw_seed, 3))
         val, train = order.tensor_split([round(VAL_SHARE * len(images))])
-        return {"train": (images[train], labels[train]), "val": (images[val], labels[val]), "test": stored["test"]}
+        return {
+            "train": (images[train], labels[train]),
+            "val": (images[val], labels[val]),
+            "test": stored["test"],
+        }
 
     def read(self) -> dict[str, tuple[Tensor, Tensor]]:
         return {part: self.draw(part, count) for part, count in self.counts.items()}
@@ -117,17 +129,27 @@ class DrawnScenes:
         drawn = torch.rand(count, self.most + self.clutter, 1 + 2 * TRIES, generator=generator)
         for i, number in enumerate(numbers):
             for k in range(self.clutter):
-                self.scatter(scenes[i, 0], images[chosen[i, self.most + k], 0], drawn[i, self.most + k].tolist())
+                self.scatter(
+                    scenes[i, 0],
+                    images[chosen[i, self.most + k], 0],
+                    drawn[i, self.most + k].tolist(),
+                )
             placed: list[tuple[int, int, int, int]] = []
             for k in range(number):
-                box = self.place(scenes[i, 0], images[chosen[i, k], 0], drawn[i, k].tolist(), placed)
+                box = self.place(
+                    scenes[i, 0], images[chosen[i, k], 0], drawn[i, k].tolist(), placed
+                )
                 if box is not None:
                     targets[i, len(placed)] = torch.tensor([*box, int(labels[chosen[i, k]])])
                     placed.append(box)
         return scenes.to(torch.uint8), targets
 
     def place(
-        self, scene: Tensor, digit: Tensor, drawn: list[float], placed: list[tuple[int, int, int, int]]
+        self,
+        scene: Tensor,
+        digit: Tensor,
+        drawn: list[float],
+        placed: list[tuple[int, int, int, int]],
     ) -> tuple[int, int, int, int] | None:
         """Draw a digit (h, w) into `scene` (H, W), and the box of its ink; None where none of the tries finds it room."""
         smallest, largest = self.sizes
@@ -146,7 +168,10 @@ class DrawnScenes:
         """Draw a piece of a digit, too small to be told, somewhere into `scene` (H, W)."""
         ink = cropped(digit)
         side = 4 + int(drawn[0] * 5)
-        top, left = (int(share * max(1, size - side)) for share, size in zip(drawn[1:3], ink.shape, strict=True))
+        top, left = (
+            int(share * max(1, size - side))
+            for share, size in zip(drawn[1:3], ink.shape, strict=True)
+        )
         piece = ink[top : top + side, left : left + side]
         x, y = int(drawn[3] * (self.canvas - side)), int(drawn[4] * (self.canvas - side))
         stamp(scene, piece.float(), x, y)
@@ -160,7 +185,9 @@ def cropped(digit: Tensor) -> Tensor:
 
 
 def resized(image: Tensor, height: int, width: int) -> Tensor:
-    return F.interpolate(image.float().view(1, 1, *image.shape), (height, width), mode="bilinear", antialias=True)[0, 0]
+    return F.interpolate(
+        image.float().view(1, 1, *image.shape), (height, width), mode="bilinear", antialias=True
+    )[0, 0]
 
 
 def stamp(scene: Tensor, piece: Tensor, x: int, y: int) -> None:

@@ -41,7 +41,9 @@ class Refused(Exception):
     """A mirror does not have the file, or not this one: another may."""
 
 
-def fetch(mirrors: Sequence[str], files: Mapping[str, Published], folder: Path, instead: str = "") -> None:
+def fetch(
+    mirrors: Sequence[str], files: Mapping[str, Published], folder: Path, instead: str = ""
+) -> None:
     """Download each of `files`, by name, into `folder` from the first mirror that has it.
 
     What is there and right is kept. Until it is complete and checked a file is called .NAME.part; a later call takes that
@@ -55,7 +57,9 @@ def fetch(mirrors: Sequence[str], files: Mapping[str, Published], folder: Path, 
             if not is_right(folder / name, published):
                 why = download(mirrors, name, published, folder)
                 if why:
-                    wanted = "\n".join(f"  {n}  ({p.size:,} bytes, md5 {p.md5})" for n, p in files.items())
+                    wanted = "\n".join(
+                        f"  {n}  ({p.size:,} bytes, md5 {p.md5})" for n, p in files.items()
+                    )
                     raise InputError(
                         f"the data set is not here and could not be downloaded ({why}).\n"
                         f"Put these files into {folder.resolve()}{' ' + instead if instead else ''}\n{wanted}\n"
@@ -95,7 +99,10 @@ def is_right(path: Path, published: Published) -> bool:
     if not path.is_file() or path.stat().st_size != published.size:
         return False
     with path.open("rb") as file:
-        return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest() == published.md5
+        return (
+            hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+            == published.md5
+        )
 
 
 def download(mirrors: Sequence[str], name: str, published: Published, folder: Path) -> str:
@@ -150,21 +157,27 @@ def receive(url: str, part: Path, published: Published) -> None:
         raise Refused(str(e)) from e
     with reply:
         continued = reply.status == 206
-        size = reply.headers.get("Content-Range" if continued else "Content-Length", "").rpartition("/")[2]
+        size = reply.headers.get("Content-Range" if continued else "Content-Length", "").rpartition(
+            "/"
+        )[2]
         if reply.headers.get_content_type() == "text/html":
             raise Refused("it answers with a web page (does this network ask for a login?)")
         if size.isdecimal() and int(size) != published.size:
             raise Refused(f"its file has {int(size):,} bytes instead of {published.size:,}")
         if continued and not reply.headers.get("Content-Range", "").startswith(f"bytes {have}-"):
             raise Refused("it continues the file at another place")
-        log.info(f"downloading {part.name[1:-5]} from {urlsplit(url).netloc}: {published.size:,} bytes")
+        log.info(
+            f"downloading {part.name[1:-5]} from {urlsplit(url).netloc}: {published.size:,} bytes"
+        )
         with part.open("ab" if continued else "wb") as file:
             for content in pieces(reply):
                 file.write(content)
                 if file.tell() > published.size:
                     break  # without end, perhaps; what there is will not be right
     if part.stat().st_size < published.size:
-        raise Refused(f"the connection ended after {part.stat().st_size:,} of {published.size:,} bytes")
+        raise Refused(
+            f"the connection ended after {part.stat().st_size:,} of {published.size:,} bytes"
+        )
 
 
 def pieces(reply: http.client.HTTPResponse) -> Iterator[bytes]:

@@ -26,7 +26,9 @@ class Dynamics:
         columns = np.zeros((4, states, actions, outcomes))
         for s, row in table.items():
             for a, found in row.items():
-                columns[:, s, a, : len(found)] = np.array([[float(part) for part in one] for one in found]).T
+                columns[:, s, a, : len(found)] = np.array(
+                    [[float(part) for part in one] for one in found]
+                ).T
         self.probability, self.reward = columns[0], columns[2]
         self.after: Integers = columns[1].astype(np.int64)
         self.goes_on = 1.0 - columns[3]
@@ -34,7 +36,9 @@ class Dynamics:
 
     def backup(self, values: Floats, gamma: float = 1.0) -> Floats:
         """Of values (S,) the values (S, A) of acting once more: the sum in Sutton and Barto, equation 4.9."""
-        expected: Floats = self.probability * (self.reward + gamma * self.goes_on * values[self.after])
+        expected: Floats = self.probability * (
+            self.reward + gamma * self.goes_on * values[self.after]
+        )
         return expected.sum(axis=2)
 
     def exact_return(self, policy: Any, steps: int) -> float:
@@ -79,11 +83,18 @@ class Dynamics:
 
     def directions(self, shape: tuple[int, int]) -> list[tuple[float, float]]:
         """Where each action leads in a plane of states, (down, right) on average over steps between neighbours."""
-        here = np.stack(np.unravel_index(np.arange(len(self.initial)), shape))[:, :, None, None]  # (2, S, 1, 1)
+        here = np.stack(np.unravel_index(np.arange(len(self.initial)), shape))[
+            :, :, None, None
+        ]  # (2, S, 1, 1)
         moved = np.stack(np.unravel_index(self.after, shape)) - here
-        near = self.probability * (np.abs(moved).sum(axis=0) <= 1) * self.reached()[0][:, None, None]
+        near = (
+            self.probability * (np.abs(moved).sum(axis=0) <= 1) * self.reached()[0][:, None, None]
+        )
         sums = (moved * near).sum(axis=(1, 3))  # (2, A)
-        return [(float(down), float(right)) for down, right in sums.T / max(1e-9, near.sum() / near.shape[1])]
+        return [
+            (float(down), float(right))
+            for down, right in sums.T / max(1e-9, near.sum() / near.shape[1])
+        ]
 
 
 class Copies:
@@ -94,11 +105,18 @@ class Copies:
     """
 
     def __init__(
-        self, dynamics: Dynamics, count: int, limit: int, seed: int, finished: list[tuple[float, int]]
+        self,
+        dynamics: Dynamics,
+        count: int,
+        limit: int,
+        seed: int,
+        finished: list[tuple[float, int]],
     ) -> None:
         self.dynamics, self.count, self.limit, self.finished = dynamics, count, limit, finished
         self.cumulative = dynamics.probability.cumsum(axis=2)
-        self.cumulative[self.cumulative > 1 - ROUNDING] = np.inf  # must not lead past the last outcome
+        self.cumulative[self.cumulative > 1 - ROUNDING] = (
+            np.inf
+        )  # must not lead past the last outcome
         self.first = dynamics.initial.cumsum()
         self.first[self.first > 1 - ROUNDING] = np.inf
         self.generator = np.random.Generator(np.random.PCG64(seed))
@@ -109,18 +127,26 @@ class Copies:
         """First states of so many episodes."""
         return np.searchsorted(self.first, self.generator.random(count), side="right")
 
-    def step(self, actions: Integers) -> tuple[Integers, Floats, NDArray[np.bool_], NDArray[np.bool_]]:
+    def step(
+        self, actions: Integers
+    ) -> tuple[Integers, Floats, NDArray[np.bool_], NDArray[np.bool_]]:
         """Next states, rewards, which episodes terminated and which ended (N,); those that ended are begun anew."""
         drawn = self.generator.random(self.count)[:, None]
         k = (drawn >= self.cumulative[self.states, actions]).sum(axis=1)
         at = (self.states, actions, k)
-        after, rewards, terminated = self.dynamics.after[at], self.dynamics.reward[at], self.dynamics.goes_on[at] == 0
+        after, rewards, terminated = (
+            self.dynamics.after[at],
+            self.dynamics.reward[at],
+            self.dynamics.goes_on[at] == 0,
+        )
         self.totals += rewards
         self.lengths += 1
         ended = terminated | (self.lengths >= self.limit)
         self.states = after
         if ended.any():
-            self.finished += zip(self.totals[ended].tolist(), self.lengths[ended].tolist(), strict=True)
+            self.finished += zip(
+                self.totals[ended].tolist(), self.lengths[ended].tolist(), strict=True
+            )
             self.states = after.copy()
             self.states[ended] = self.begun(int(ended.sum()))
             self.totals[ended] = self.lengths[ended] = 0

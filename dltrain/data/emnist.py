@@ -41,7 +41,9 @@ class EMNIST:
     """
 
     mirrors: ClassVar[tuple[str, ...]] = ("https://biometrics.nist.gov/cs_links/EMNIST/",)
-    archive: ClassVar[dict[str, Published]] = {"gzip.zip": Published(561_753_746, "58c8d27c78d21e728a6bc7b3cc06412e")}
+    archive: ClassVar[dict[str, Published]] = {
+        "gzip.zip": Published(561_753_746, "58c8d27c78d21e728a6bc7b3cc06412e")
+    }
 
     def __init__(
         self,
@@ -63,7 +65,9 @@ class EMNIST:
                 or not 0 < len(pixels) == len(targets)
                 or not 0 <= int(targets.min()) <= int(targets.max()) < self.spec.num_classes
             ):
-                raise InputError(f"{self.raw}: images and labels of {self.split_name} {part} do not belong together")
+                raise InputError(
+                    f"{self.raw}: images and labels of {self.split_name} {part} do not belong together"
+                )
             sets[part] = (pixels.transpose(1, 2).unsqueeze(1).contiguous(), targets)
         return sets
 
@@ -74,8 +78,12 @@ class EMNIST:
         for path in (self.raw / name, self.raw / f"{name}.gz", self.raw / "gzip" / f"{name}.gz"):
             if path.is_file():
                 return read_idx(path)
-        fetch(self.mirrors, self.archive, self.raw, instead=f"or of its files {name}.gz and its like")
+        fetch(
+            self.mirrors, self.archive, self.raw, instead=f"or of its files {name}.gz and its like"
+        )
         ((archive, known),) = self.archive.items()
-        inside = [f"gzip/{self.file(part, kind)}.gz" for part in ("train", "test") for kind in KINDS]
+        inside = [
+            f"gzip/{self.file(part, kind)}.gz" for part in ("train", "test") for kind in KINDS
+        ]
         unpack(self.raw / archive, inside, self.raw / "gzip", known.size)
         return read_idx(self.raw / "gzip" / f"{name}.gz")

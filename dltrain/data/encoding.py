@@ -40,7 +40,11 @@ class Numbers:
     indicator: bool = False
 
     def encode(self, column: Column) -> NDArray[np.float64]:
-        x = column.values if self.fill is None else np.where(np.isnan(column.values), self.fill, column.values)
+        x = (
+            column.values
+            if self.fill is None
+            else np.where(np.isnan(column.values), self.fill, column.values)
+        )
         return np.clip((x - self.mean) / self.std, -FARTHEST, FARTHEST)
 
 
@@ -97,7 +101,12 @@ class Encoder:
 
     @classmethod
     def fit(
-        cls, table: Table, columns: Sequence[Column], rows: NDArray[np.int64], missing: Missing, embed: bool
+        cls,
+        table: Table,
+        columns: Sequence[Column],
+        rows: NDArray[np.int64],
+        missing: Missing,
+        embed: bool,
     ) -> Encoder:
         """What the `rows` of the `columns` of `table` teach; InputError for a column that teaches nothing."""
         numbers = [_fit_numbers(table, c, rows, missing) for c in columns if c.texts is None]
@@ -140,7 +149,9 @@ class Encoder:
         names = [c.name for c in self.numbers]
         names += [f"{name} is missing" for name in self.indicators]
         for c in self.categories:
-            names += [c.name] if self.embed else [f"{c.name}={text}" for text in ("other", *c.texts)]
+            names += (
+                [c.name] if self.embed else [f"{c.name}={text}" for text in ("other", *c.texts)]
+            )
         return tuple(names)
 
     @property
@@ -185,7 +196,9 @@ def statistics(values: NDArray[np.float64]) -> tuple[float, float]:
     return mean, std if std > 1e-12 * abs(mean) else 1.0
 
 
-def _fit_numbers(table: Table, column: Column, rows: NDArray[np.int64], missing: Missing) -> Numbers:
+def _fit_numbers(
+    table: Table, column: Column, rows: NDArray[np.int64], missing: Missing
+) -> Numbers:
     values = column.values[rows]
     absent = np.isnan(values)
     if absent.any():

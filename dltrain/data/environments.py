@@ -26,9 +26,7 @@ MISSING = 'environments come from gymnasium: pip install "dltrain[rl]"'
 NO_LIMIT = 10_000  # steps of an evaluation episode in an environment that sets no limit
 SMALL = 1e-6
 ARROWS = {(1, 0): "↓", (-1, 0): "↑", (0, 1): "→", (0, -1): "←"}
-CONTINUOUS = (
-    "tables and deep Q-learning choose among numbered actions: an environment that has them, such as MountainCar-v0"
-)
+CONTINUOUS = "tables and deep Q-learning choose among numbered actions: an environment that has them, such as MountainCar-v0"
 
 
 class Environment:
@@ -62,7 +60,12 @@ class Environment:
             raise UsageError(MISSING) from e
         self.gymnasium, self.id, self.kwargs, self.own = gymnasium, id, dict(kwargs or {}), make
         self.max_episode_steps, self.envs, self.seed = max_episode_steps, envs, seed
-        self.unit, self.batch_size, self.per_epoch, self.episodes = unit, batch_size, per_epoch, episodes
+        self.unit, self.batch_size, self.per_epoch, self.episodes = (
+            unit,
+            batch_size,
+            per_epoch,
+            episodes,
+        )
         self.test_episodes = test_episodes or episodes
         self.epochs = epochs  # what trainer.epochs is unless it is set
         self.one = self.made()
@@ -88,7 +91,11 @@ class Environment:
 
     @property
     def name(self) -> str:
-        return self.id if self.own is None else getattr(self.own, "__name__", str(getattr(self.own, "func", self.own)))
+        return (
+            self.id
+            if self.own is None
+            else getattr(self.own, "__name__", str(getattr(self.own, "func", self.own)))
+        )
 
     def made(self, **more: Any) -> Any:
         """A new environment; ValueError, with ids that are like it, for an unknown one."""
@@ -96,7 +103,9 @@ class Environment:
         if self.own is not None:
             environment = self.own(**self.kwargs, **more)
             limit = self.max_episode_steps
-            return environment if limit is None else gymnasium.wrappers.TimeLimit(environment, limit)
+            return (
+                environment if limit is None else gymnasium.wrappers.TimeLimit(environment, limit)
+            )
         if self.id not in gymnasium.registry:
             close = difflib.get_close_matches(self.id, gymnasium.registry, n=3, cutoff=0.5)
             meant = f"; did you mean {' or '.join(close)}?" if close else ""
@@ -104,9 +113,13 @@ class Environment:
                 f"id={self.id}: gymnasium has no such environment{meant} "
                 "(one of your own: plugins=[PACKAGE] dataset.make={_target_: PACKAGE.CLASS, _partial_: true})"
             )
-        limited = {} if self.max_episode_steps is None else {"max_episode_steps": self.max_episode_steps}
+        limited = (
+            {} if self.max_episode_steps is None else {"max_episode_steps": self.max_episode_steps}
+        )
         try:
-            return gymnasium.make(self.id, disable_env_checker=True, **limited, **self.kwargs, **more)
+            return gymnasium.make(
+                self.id, disable_env_checker=True, **limited, **self.kwargs, **more
+            )
         except (gymnasium.error.Error, TypeError, AssertionError, ImportError) as e:
             raise ValueError(f"{self.id} cannot be made: {' '.join(str(e).split())[:200]}") from e
 
@@ -130,7 +143,9 @@ class Environment:
 
     @cached_property
     def maker(self) -> Maker:
-        return Maker(self.made, self.observe, self.first_action, self.seed, self.limit, self.example)
+        return Maker(
+            self.made, self.observe, self.first_action, self.seed, self.limit, self.example
+        )
 
     def example(self, count: int) -> Tensor:
         """So many observations as they are at first."""
@@ -141,7 +156,12 @@ class Environment:
     def train(self) -> Experience:
         several = self.envs > 1 and self.dynamics is not None
         return Experience(
-            self.maker, self.envs, self.unit, self.batch_size, self.per_epoch, self.copies if several else None
+            self.maker,
+            self.envs,
+            self.unit,
+            self.batch_size,
+            self.per_epoch,
+            self.copies if several else None,
         )
 
     @cached_property
@@ -166,7 +186,11 @@ class Environment:
 
     def exact_return(self, policy: Tensor) -> float | None:
         """Of one action a state (S,): the expected return within the limit of steps; None where no transitions are known."""
-        return None if self.dynamics is None else self.dynamics.exact_return(policy.cpu().numpy(), self.limit)
+        return (
+            None
+            if self.dynamics is None
+            else self.dynamics.exact_return(policy.cpu().numpy(), self.limit)
+        )
 
     def picture(self, values: Tensor, policy: Tensor) -> Grid | None:
         """Values (S,) and actions (S,) drawn in the plane of the states, where they are one."""
@@ -175,17 +199,25 @@ class Environment:
             return None
         letters = self.letters(shape)
         names = self.action_names(shape)
-        marks = [letter or names[action] for letter, action in zip(letters, policy.tolist(), strict=True)]
+        marks = [
+            letter or names[action] for letter, action in zip(letters, policy.tolist(), strict=True)
+        ]
         blank = torch.tensor([bool(letter) for letter in letters])
         shown = values.detach().float().cpu().masked_fill(blank, math.nan)
         height, width = shape
         rows = tuple(tuple(marks[r * width : (r + 1) * width]) for r in range(height))
-        return Grid(shown.view(height, width), rows, f"{self.name}: value of each state and the greedy action")
+        return Grid(
+            shown.view(height, width),
+            rows,
+            f"{self.name}: value of each state and the greedy action",
+        )
 
     def plane(self) -> tuple[int, int] | None:
         """Rows and columns of a grid world whose every field is a state: from its `desc`, or its `shape`."""
         inner = self.one.unwrapped
-        shape = getattr(getattr(inner, "desc", None), "shape", None) or getattr(inner, "shape", None)
+        shape = getattr(getattr(inner, "desc", None), "shape", None) or getattr(
+            inner, "shape", None
+        )
         fits = isinstance(shape, tuple) and len(shape) == 2 and math.prod(shape) == self.num_states
         return (int(shape[0]), int(shape[1])) if fits and shape is not None else None
 
@@ -195,7 +227,11 @@ class Environment:
             return [""] * self.num_states
         acting, ends = self.dynamics.reached()
         desc = getattr(self.one.unwrapped, "desc", None)
-        given = [""] * self.num_states if desc is None else [letter.decode() for letter in np.ravel(desc)]
+        given = (
+            [""] * self.num_states
+            if desc is None
+            else [letter.decode() for letter in np.ravel(desc)]
+        )
         named = [letter or ("G" if end else "·") for letter, end in zip(given, ends, strict=True)]
         return ["" if here else letter for letter, here in zip(named, acting, strict=True)]
 
@@ -218,7 +254,9 @@ class Environment:
             yield frame(environment, self.name)
             for _ in range(self.limit):
                 (action,) = act(stacked([self.observe(observation)]))
-                observation, _, terminated, truncated, _ = environment.step(action + self.first_action)
+                observation, _, terminated, truncated, _ = environment.step(
+                    action + self.first_action
+                )
                 yield frame(environment, self.name)
                 if terminated or truncated:
                     return
@@ -247,7 +285,9 @@ class Environment:
     def rewarding(self, environment: Any) -> Any:
         """The environment with rewards that are drawn: of rewards that are all 0 nothing can be seen to be learned."""
         generator = random.Random(self.seed)
-        return self.gymnasium.wrappers.TransformReward(environment, lambda reward: float(reward) + generator.random())
+        return self.gymnasium.wrappers.TransformReward(
+            environment, lambda reward: float(reward) + generator.random()
+        )
 
     def to(self, device: torch.device) -> None:
         """Environments stay where they are; a task moves what it is shown."""
@@ -257,7 +297,9 @@ class Environment:
 
     def fingerprint(self) -> str:
         version = self.gymnasium.__version__ if self.own is None else ""
-        said = json.dumps([self.name, version, self.kwargs, self.max_episode_steps], default=str, sort_keys=True)
+        said = json.dumps(
+            [self.name, version, self.kwargs, self.max_episode_steps], default=str, sort_keys=True
+        )
         return hashlib.sha256(said.encode()).hexdigest()
 
     def description(self) -> dict[str, Any]:
@@ -276,8 +318,13 @@ def sizes_of(space: Any, spaces: Any) -> list[tuple[int, int]]:
     if isinstance(space, spaces.Discrete):
         return [(int(space.n), int(space.start))]
     if isinstance(space, spaces.MultiDiscrete):
-        return [(int(n), int(start)) for n, start in zip(space.nvec.ravel(), space.start.ravel(), strict=True)]
-    if isinstance(space, spaces.Tuple) and all(isinstance(part, spaces.Discrete) for part in space.spaces):
+        return [
+            (int(n), int(start))
+            for n, start in zip(space.nvec.ravel(), space.start.ravel(), strict=True)
+        ]
+    if isinstance(space, spaces.Tuple) and all(
+        isinstance(part, spaces.Discrete) for part in space.spaces
+    ):
         return [(int(part.n), int(part.start)) for part in space.spaces]
     return []
 

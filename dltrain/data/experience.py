@@ -45,7 +45,11 @@ def stacked(states: list[Any]) -> Tensor:
     """What several environments show as one tensor (N, ...), or the numbers of their states (N,)."""
     if isinstance(states[0], int):
         return torch.tensor(states)
-    return torch.from_numpy(states[0])[None] if len(states) == 1 else torch.from_numpy(np.stack(states))
+    return (
+        torch.from_numpy(states[0])[None]
+        if len(states) == 1
+        else torch.from_numpy(np.stack(states))
+    )
 
 
 class Live:
@@ -54,7 +58,9 @@ class Live:
     The environment is made when it is first needed; a state that was loaded is then reached by the same actions again.
     """
 
-    def __init__(self, maker: Maker, number: int, stride: int, finished: list[tuple[float, int]]) -> None:
+    def __init__(
+        self, maker: Maker, number: int, stride: int, finished: list[tuple[float, int]]
+    ) -> None:
         self.maker, self.number, self.stride, self.finished = maker, number, stride, finished
         self.environment: Any = None
         self.actions: list[int] = []
@@ -80,7 +86,9 @@ class Live:
         """What came after, the reward, whether the episode terminated, and whether it ended, by termination or its limit.
 
         After an end the next episode has begun, and `state` is its first."""
-        observation, reward, terminated, truncated, _ = self.environment.step(action + self.maker.first_action)
+        observation, reward, terminated, truncated, _ = self.environment.step(
+            action + self.maker.first_action
+        )
         reward = float(reward)
         self.actions.append(action)
         self.total += reward
@@ -96,7 +104,11 @@ class Live:
         return {"number": self.number, "actions": torch.tensor(self.actions, dtype=torch.int64)}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.number, self.actions, self.environment = state["number"], state["actions"].tolist(), None
+        self.number, self.actions, self.environment = (
+            state["number"],
+            state["actions"].tolist(),
+            None,
+        )
 
 
 class Stateful(Protocol):
@@ -255,7 +267,9 @@ class Some:
         while going:
             actions = act(stacked([states[i] for i in going]))
             for i, action in zip(list(going), actions, strict=True):
-                observation, reward, terminated, truncated, _ = environments[i].step(action + maker.first_action)
+                observation, reward, terminated, truncated, _ = environments[i].step(
+                    action + maker.first_action
+                )
                 totals[i] += float(reward)
                 lengths[i] += 1
                 states[i] = maker.encode(observation)

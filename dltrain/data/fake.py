@@ -15,7 +15,9 @@ from dltrain.types import BatchSize, Sample, Spec
 
 BATCHES = 4  # of each split
 MOST = 16  # samples of a batch
-MAX_CLASSES = 100  # that occur in fake data: of more there would be as many samples, which may be large
+MAX_CLASSES = (
+    100  # that occur in fake data: of more there would be as many samples, which may be large
+)
 
 
 def fake_samples(batch_size: int, num_classes: int) -> int:
@@ -34,7 +36,9 @@ class Fake:
         self.spec = replace(spec, train_samples=count, test_samples=count, mean=(), std=())
         generator = keyed(seed)
         inputs = torch.randn(3 * count, *spec.input_shape, generator=generator)
-        for column, values in zip(range(-len(spec.cardinalities), 0), spec.cardinalities, strict=True):
+        for column, values in zip(
+            range(-len(spec.cardinalities), 0), spec.cardinalities, strict=True
+        ):
             inputs[..., column] = torch.randint(values, (3 * count,), generator=generator).float()
         targets = torch.randn(3 * count, len(spec.target_names), generator=generator)
         if spec.class_names:

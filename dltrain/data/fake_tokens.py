@@ -26,11 +26,21 @@ class FakeTokens:
         self.size = MOST if batch_size == "all" else min(batch_size, MOST)
         count = fake_samples(self.size, spec.num_classes)
         decode, decode_target = spec.decode or shown, spec.decode_target or shown
-        self.spec = replace(spec, train_samples=count, test_samples=count, decode=decode, decode_target=decode_target)
+        self.spec = replace(
+            spec,
+            train_samples=count,
+            test_samples=count,
+            decode=decode,
+            decode_target=decode_target,
+        )
         self.seed, self.device = seed, torch.device("cpu")
         generator = keyed(seed)
-        self.texts = ragged(3 * count, min(spec.input_shape[0], LONGEST), spec.vocab_size, generator)
-        self.targets: Tensor | Ragged = torch.arange(3 * count) % max(1, min(spec.num_classes, MAX_CLASSES))
+        self.texts = ragged(
+            3 * count, min(spec.input_shape[0], LONGEST), spec.vocab_size, generator
+        )
+        self.targets: Tensor | Ragged = torch.arange(3 * count) % max(
+            1, min(spec.num_classes, MAX_CLASSES)
+        )
         if spec.target_vocab_size:
             longest = min(spec.target_length, LONGEST)
             self.targets = ragged(3 * count, longest, spec.target_vocab_size, generator, ends=True)
@@ -77,11 +87,17 @@ class FakeTokens:
         return iter(())
 
 
-def ragged(count: int, longest: int, vocab_size: int, generator: torch.Generator, ends: bool = False) -> Ragged:
+def ragged(
+    count: int, longest: int, vocab_size: int, generator: torch.Generator, ends: bool = False
+) -> Ragged:
     """Random sequences of 1 to `longest` tokens, with `ends` between the tokens for a text's two ends."""
-    lengths = torch.randint(1 + 2 * ends, max(2 + 2 * ends, longest + 1), (count,), generator=generator)
+    lengths = torch.randint(
+        1 + 2 * ends, max(2 + 2 * ends, longest + 1), (count,), generator=generator
+    )
     lengths[:: max(1, count // 3)] = max(1 + 2 * ends, longest)
-    flat = torch.randint(min(END + 1, vocab_size - 1), vocab_size, (int(lengths.sum()),), generator=generator)
+    flat = torch.randint(
+        min(END + 1, vocab_size - 1), vocab_size, (int(lengths.sum()),), generator=generator
+    )
     starts = lengths.cumsum(0) - lengths
     if ends:
         flat[starts], flat[starts + lengths - 1] = BEGIN, END

@@ -16,7 +16,15 @@ import torch
 from torch import Tensor
 
 from dltrain.data.decode import Odd, read_image, read_images, size_of
-from dltrain.data.layout import EXPECTED, IMAGE_ENDINGS, Layout, arrange, is_hidden, shown, shown_names
+from dltrain.data.layout import (
+    EXPECTED,
+    IMAGE_ENDINGS,
+    Layout,
+    arrange,
+    is_hidden,
+    shown,
+    shown_names,
+)
 from dltrain.data.pixel_rule import ALPHA, PixelRule, Values
 from dltrain.data.split import drawn_share, held_out
 from dltrain.data.workers import CHUNK, Job, in_threads
@@ -40,7 +48,9 @@ class Files:
 
     def __getitem__(self, chosen: Tensor) -> Files:
         """Those where `chosen` (N,) is true."""
-        return Files([self.paths[i] for i in chosen.nonzero().squeeze(1).tolist()], self.targets[chosen])
+        return Files(
+            [self.paths[i] for i in chosen.nonzero().squeeze(1).tolist()], self.targets[chosen]
+        )
 
 
 class Folder:
@@ -69,8 +79,18 @@ class Folder:
         classes: Sequence[str] | None = None,
         rule: PixelRule = PixelRule(),  # noqa: B008
     ) -> None:
-        self.places, self.image_size, self.channels, self.odd_files = places, image_size, channels, odd_files
-        self.test_fraction, self.split_seed, self.threads, self.timeout = test_fraction, split_seed, threads, timeout
+        self.places, self.image_size, self.channels, self.odd_files = (
+            places,
+            image_size,
+            channels,
+            odd_files,
+        )
+        self.test_fraction, self.split_seed, self.threads, self.timeout = (
+            test_fraction,
+            split_seed,
+            threads,
+            timeout,
+        )
         self.classes, self.rule = classes, rule
         self.known_classes: tuple[str, ...] = ()  # of a run
         self.test_only, self.described = False, False
@@ -79,7 +99,13 @@ class Folder:
     @property
     def spec(self) -> Spec:
         counts = {split: len(files.paths) for split, files in self.files.items()}
-        return Spec((self.channels, *self.size), self.class_names, counts["train"], counts["test"], *self.statistics)
+        return Spec(
+            (self.channels, *self.size),
+            self.class_names,
+            counts["train"],
+            counts["test"],
+            *self.statistics,
+        )
 
     @cached_property
     def path(self) -> Path:
@@ -102,11 +128,15 @@ class Folder:
         paths = [path for files in self.listed[1].values() for path in files.paths]
         sizes: dict[tuple[int, int], str] = {}
         sample = paths[:: -(-len(paths) // HEADERS)]
-        for part in in_threads(lambda part, job: sizes_of(sample[part], job), len(sample), self.threads, self.timeout):
+        for part in in_threads(
+            lambda part, job: sizes_of(sample[part], job), len(sample), self.threads, self.timeout
+        ):
             for size, path in part:
                 sizes.setdefault(size, path)
         if not sizes:
-            raise InputError(f"{paths[0]} and the other files that were looked at cannot be read as images")
+            raise InputError(
+                f"{paths[0]} and the other files that were looked at cannot be read as images"
+            )
         if len(sizes) > 1:
             (h, w), (other_h, other_w) = list(sizes)[:2]
             why = (
@@ -164,9 +194,15 @@ class Folder:
         for split, files in found.items():
             counts = torch.bincount(files.targets, minlength=len(names)).tolist()
             there = {shown(name) for name in self.layout.parts.get(split, ())}
-            empty = [name for name, count in zip(names, counts, strict=True) if name in there and not count]
+            empty = [
+                name
+                for name, count in zip(names, counts, strict=True)
+                if name in there and not count
+            ]
             if empty and files.paths:
-                lines.append(f"{self.layout.places[split]}: there is no file in {shown_names(empty)}")
+                lines.append(
+                    f"{self.layout.places[split]}: there is no file in {shown_names(empty)}"
+                )
         return lines
 
     @cached_property
@@ -180,7 +216,10 @@ class Folder:
                 raise InputError(
                     f"{places[split]} has the classes {shown_names(unknown)}, which {places['train']} does not have"
                 )
-            files = [[path for folder in classes.get(name, ()) for path in files_in(folder)] for name in names]
+            files = [
+                [path for folder in classes.get(name, ()) for path in files_in(folder)]
+                for name in names
+            ]
             found[split] = Files(
                 [path for paths in files for path in paths],
                 torch.repeat_interleave(torch.tensor([len(paths) for paths in files])),
@@ -262,14 +301,27 @@ class Folder:
         more = f"\n  and {len(odd) - NAMED:,} more" if len(odd) > NAMED else ""
         count = f"{len(odd):,} file{'s' if len(odd) > 1 else ''}"
         if self.odd_files == "refuse":
-            raise InputError(f"{count} in {self.path} cannot be used; dataset.odd_files=skip leaves out\n{named}{more}")
+            raise InputError(
+                f"{count} in {self.path} cannot be used; dataset.odd_files=skip leaves out\n{named}{more}"
+            )
         train = self.listed[1]["train"]
         left = torch.tensor([path not in odd for path in train.paths], dtype=torch.bool)
-        counts = [torch.bincount(t, minlength=len(self.class_names)) for t in (train.targets, train.targets[left])]
-        lost = [name for name, had, has in zip(self.class_names, *counts, strict=True) if had and not has]
-        lost = [split for split, f in self.files.items() if f.paths and odd.keys() >= set(f.paths)] or lost
+        counts = [
+            torch.bincount(t, minlength=len(self.class_names))
+            for t in (train.targets, train.targets[left])
+        ]
+        lost = [
+            name
+            for name, had, has in zip(self.class_names, *counts, strict=True)
+            if had and not has
+        ]
+        lost = [
+            split for split, f in self.files.items() if f.paths and odd.keys() >= set(f.paths)
+        ] or lost
         if lost and (not self.test_only or "test" in lost):
-            raise InputError(f"no image is left of {shown_names(lost)} in {self.path}\n{named}{more}")
+            raise InputError(
+                f"no image is left of {shown_names(lost)} in {self.path}\n{named}{more}"
+            )
         log.warning(f"{count} left out\n{named}{more}")
 
     def digest(self, times: bool = False) -> str:
@@ -284,7 +336,9 @@ class Folder:
                 except OSError:  # a link to nowhere: no image either
                     size, changed = -1, 0
                 name = path.removeprefix(start)
-                found.update(f"{split} {name} {size} {changed}\n".encode("utf-8", "surrogateescape"))
+                found.update(
+                    f"{split} {name} {size} {changed}\n".encode("utf-8", "surrogateescape")
+                )
         return found.hexdigest()
 
     def name(self, path: str) -> str:
@@ -321,7 +375,11 @@ def files_in(folder: str) -> list[str]:
     found = []
     for place, folders, names in os.walk(folder):
         names += [name for name in folders if name.lower().endswith(IMAGE_ENDINGS)]
-        folders[:] = [name for name in folders if not is_hidden(name) and not name.lower().endswith(IMAGE_ENDINGS)]
+        folders[:] = [
+            name
+            for name in folders
+            if not is_hidden(name) and not name.lower().endswith(IMAGE_ENDINGS)
+        ]
         found += [f"{place}{os.sep}{name}" for name in names if not is_hidden(name)]
     return sorted(found)
 

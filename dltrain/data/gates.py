@@ -30,7 +30,12 @@ class Truth:
     """
 
     spec = Spec(
-        input_shape=(1, 1, 2), class_names=("0", "1"), train_samples=4, test_samples=4, mean=(127.5,), std=(127.5,)
+        input_shape=(1, 1, 2),
+        class_names=("0", "1"),
+        train_samples=4,
+        test_samples=4,
+        mean=(127.5,),
+        std=(127.5,),
     )
 
     def __init__(self, gate: Gate) -> None:
@@ -58,4 +63,11 @@ class Gates(InMemory):
         transforms: Sequence[Transform] = (),
         seed: int = 0,
     ) -> None:
-        super().__init__(Truth(gate), batch_size, epochs=epochs, scaling=scaling, transforms=transforms, seed=seed)
+        super().__init__(
+            Truth(gate),
+            batch_size,
+            epochs=epochs,
+            scaling=scaling,
+            transforms=transforms,
+            seed=seed,
+        )

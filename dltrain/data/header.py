@@ -8,10 +8,14 @@ from itertools import pairwise
 
 Record = tuple[int, list[str]]  # the line on which it begins, and its fields
 
-SEPARATOR_LINE = re.compile(r"\"?sep=(.)\"?\1*\"?", re.IGNORECASE)  # other programs fill the line up with separators
+SEPARATOR_LINE = re.compile(
+    r"\"?sep=(.)\"?\1*\"?", re.IGNORECASE
+)  # other programs fill the line up with separators
 NUMBER = re.compile(r"\s*[+-]?(\d+[.,]?\d*|[.,]\d+)([eE][+-]?\d+)?\s*")
 YEARS = range(1800, 2101)
-MIN_REPEATED_SHARE = 0.5  # a text column with more different values than this is names rather than categories
+MIN_REPEATED_SHARE = (
+    0.5  # a text column with more different values than this is names rather than categories
+)
 
 
 def stated_separator(first_line: str) -> str | None:
@@ -70,6 +74,10 @@ def _outside(header: Sequence[str], rows: Sequence[Sequence[str]]) -> bool:
     """Tell whether the numbers of a first line lie outside of what their columns hold."""
     for at, name in enumerate(header):
         values = [float(row[at].replace(",", ".")) for row in rows if is_number(row[at])]
-        if is_number(name) and values and min(values) <= float(name.replace(",", ".")) <= max(values):
+        if (
+            is_number(name)
+            and values
+            and min(values) <= float(name.replace(",", ".")) <= max(values)
+        ):
             return False
     return True

@@ -24,9 +24,21 @@ from dltrain.data.streamed import Streamed, Streams
 from dltrain.data.synthetic import Synthetic
 from dltrain.data.table import column_names
 from dltrain.errors import ConfigError, InputError
-from dltrain.types import BatchSize, ColumnName, Fraction, Ge, PositiveFloat, PositiveInt, Sample, Spec, Transform
+from dltrain.types import (
+    BatchSize,
+    ColumnName,
+    Fraction,
+    Ge,
+    PositiveFloat,
+    PositiveInt,
+    Sample,
+    Spec,
+    Transform,
+)
 
-STAND_IN = Spec((3, 32, 32), ("a", "b"), train_samples=80, test_samples=20)  # where no folder is named: for debug=smoke
+STAND_IN = Spec(
+    (3, 32, 32), ("a", "b"), train_samples=80, test_samples=20
+)  # where no folder is named: for debug=smoke
 SHARE = 0.5  # of the free memory, that images may take
 
 
@@ -84,7 +96,16 @@ class ImageFolder:
             rule = given_rule(value_range, background)
             names = column_names(classes) or None
             self.folder = Folder(
-                places, size, channels, odd_files, test_fraction, split_seed, threads, timeout, names, rule
+                places,
+                size,
+                channels,
+                odd_files,
+                test_fraction,
+                split_seed,
+                threads,
+                timeout,
+                names,
+                rule,
             )
         self.inner = InMemory(  # where images are streamed, it says and makes all that takes none
             self.folder or Synthetic.like(STAND_IN),
@@ -105,7 +126,9 @@ class ImageFolder:
     def spec(self) -> Spec:
         """By the names of the folders and a few headers; InputError where there is but one class to tell apart."""
         if self.folder and len(self.folder.class_names) < 2 and not self.inner.restored:
-            raise InputError(f"{self.folder.path} has one class, {self.folder.class_names[0]}; expected {EXPECTED}")
+            raise InputError(
+                f"{self.folder.path} has one class, {self.folder.class_names[0]}; expected {EXPECTED}"
+            )
         return self.inner.spec
 
     def find_files(self) -> None:
@@ -116,7 +139,14 @@ class ImageFolder:
     def named_folder(self) -> Folder:
         """Return the folder of the images; ConfigError where none is named."""
         if self.folder is None:
-            raise ConfigError([("dataset.path=null", f"name the images to train on: dataset.path=DIR, {EXPECTED}")])
+            raise ConfigError(
+                [
+                    (
+                        "dataset.path=null",
+                        f"name the images to train on: dataset.path=DIR, {EXPECTED}",
+                    )
+                ]
+            )
         return self.folder
 
     @cached_property
@@ -165,7 +195,9 @@ class ImageFolder:
         return self.splits.fingerprint()
 
     def description(self) -> dict[str, Any]:
-        digest, rule = (self.folder.digest(), self.folder.rule) if self.folder else ("", self.inner.rule)
+        digest, rule = (
+            (self.folder.digest(), self.folder.rule) if self.folder else ("", self.inner.rule)
+        )
         return {**self.inner.description(), FOLDER_DIGEST: digest, PIXELS: rule.description()}
 
     def restore(self, description: dict[str, Any]) -> None:
@@ -186,4 +218,6 @@ class ImageFolder:
 
 def decoded_bytes(folder: Folder) -> int:
     """What all images of a folder take in memory."""
-    return sum(len(files.paths) for files in folder.files.values()) * (folder.channels * math.prod(folder.size) + 8)
+    return sum(len(files.paths) for files in folder.files.values()) * (
+        folder.channels * math.prod(folder.size) + 8
+    )

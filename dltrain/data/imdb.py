@@ -45,15 +45,22 @@ class IMDB:
         texts = {(p, c): list(folder_texts(self.folder / p / c)) for p in PARTS for c in CLASSES}
         for (part, name), some in texts.items():
             if not some:
-                raise InputError(f"{self.folder / part / name} has no review in it: expected .txt files")
+                raise InputError(
+                    f"{self.folder / part / name} has no review in it: expected .txt files"
+                )
         return texts
 
     def from_archive(self) -> dict[tuple[str, str], list[bytes]]:
         fetch(
-            self.mirrors, self.archive, self.root, instead=f"or the unpacked folder aclImdb into {self.root.resolve()}"
+            self.mirrors,
+            self.archive,
+            self.root,
+            instead=f"or the unpacked folder aclImdb into {self.root.resolve()}",
         )
         archive = self.root / next(iter(self.archive))
-        texts: dict[tuple[str, str], dict[str, bytes]] = {(p, c): {} for p in PARTS for c in CLASSES}
+        texts: dict[tuple[str, str], dict[str, bytes]] = {
+            (p, c): {} for p in PARTS for c in CLASSES
+        }
         try:
             for name, content in from_tar(archive, Reviews(), MOST):
                 text = content.read()
@@ -61,7 +68,9 @@ class IMDB:
                 _, part, label, file = name.split("/")
                 texts[part, label][file] = text
         except BROKEN as e:
-            raise InputError(f"{archive} cannot be unpacked ({e}); delete it to download it again") from e
+            raise InputError(
+                f"{archive} cannot be unpacked ({e}); delete it to download it again"
+            ) from e
         return {place: [text for _, text in sorted(some.items())] for place, some in texts.items()}
 
 
@@ -78,7 +87,9 @@ class Reviews:
 
 def labelled(texts: dict[tuple[str, str], list[bytes]], part: str) -> Labelled:
     groups = [texts[part, name] for name in CLASSES]
-    targets = torch.repeat_interleave(torch.arange(len(groups)), torch.tensor([len(group) for group in groups]))
+    targets = torch.repeat_interleave(
+        torch.arange(len(groups)), torch.tensor([len(group) for group in groups])
+    )
     return Corpus.of(chained(groups)), targets
 
 

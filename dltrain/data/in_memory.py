@@ -57,14 +57,23 @@ class InMemory:
         seed: int = 0,
     ) -> None:
         if folds is not None and fold >= folds:
-            raise ValueError(f"dataset.fold={fold} is not one of the {folds} folds: they count from 0")
+            raise ValueError(
+                f"dataset.fold={fold} is not one of the {folds} folds: they count from 0"
+            )
         self.source, self.batch_size, self.eval_batch_size = source, batch_size, eval_batch_size
         self.val_fraction, self.split_seed, self.seed = val_fraction, split_seed, seed
         self.epochs, self.scaling, self.device = epochs, scaling, torch.device("cpu")
-        self.folds, self.fold, self.balance, self.transforms = folds, fold, balance, tuple(transforms)
+        self.folds, self.fold, self.balance, self.transforms = (
+            folds,
+            fold,
+            balance,
+            tuple(transforms),
+        )
         self.restored: Spec | None = None
         self.rule = PixelRule()  # for images to predict from
-        self.given: tuple[tuple[float, ...], tuple[float, ...]] | None = None  # by other data than this
+        self.given: tuple[tuple[float, ...], tuple[float, ...]] | None = (
+            None  # by other data than this
+        )
 
     def standardize_by(self, mean: Sequence[float], std: Sequence[float]) -> bool:
         fits = len(mean) == len(std) == self.stored_spec.input_shape[0]
@@ -75,9 +84,13 @@ class InMemory:
     def spec(self) -> Spec:
         """Of the batches: after every transform, with what they are standardized by as far as it is known yet."""
         stored = self.stored_spec
-        shape = reduce(lambda shape, transform: transform.shape(shape), self.transforms, stored.input_shape)
+        shape = reduce(
+            lambda shape, transform: transform.shape(shape), self.transforms, stored.input_shape
+        )
         repeats = max(1, shape[0] // stored.input_shape[0])  # patches make several channels of one
-        mean, std = ([v for v in values for _ in range(repeats)] for values in (stored.mean, stored.std))
+        mean, std = (
+            [v for v in values for _ in range(repeats)] for values in (stored.mean, stored.std)
+        )
         return replace(stored, input_shape=shape, mean=tuple(mean), std=tuple(std))
 
     @property
@@ -90,7 +103,11 @@ class InMemory:
             return replace(spec, mean=(0.0,) * channels, std=(255.0,) * channels)
         if spec.mean:
             return spec
-        mean, std = self.statistics if "stored" in self.__dict__ else ((127.5,) * channels, (64.0,) * channels)
+        mean, std = (
+            self.statistics
+            if "stored" in self.__dict__
+            else ((127.5,) * channels, (64.0,) * channels)
+        )
         return replace(spec, mean=mean, std=std)
 
     @cached_property
@@ -100,7 +117,9 @@ class InMemory:
         sums = torch.zeros(2, inputs.shape[1], dtype=torch.float64)
         for part in rows.split(max(1, CHUNK // inputs[0].numel())):
             values = inputs[part].flatten(2).to(torch.float32)
-            moments = torch.stack([values.sum(2), values.square_().sum(2)])  # of every image, in doubles from here on
+            moments = torch.stack(
+                [values.sum(2), values.square_().sum(2)]
+            )  # of every image, in doubles from here on
             sums += moments.sum(1, dtype=torch.float64).cpu()
         count = max(1, len(rows) * inputs[0, 0].numel())
         mean = sums[0] / count
@@ -110,14 +129,20 @@ class InMemory:
     @cached_property
     def class_counts(self) -> tuple[int, ...]:
         """Training samples of each class, of the data that was trained on."""
-        return self.restored.class_counts if self.restored else self.train.class_counts(self.spec.num_classes)
+        return (
+            self.restored.class_counts
+            if self.restored
+            else self.train.class_counts(self.spec.num_classes)
+        )
 
     @cached_property
     def stored(self) -> dict[str, tuple[Tensor, Tensor]]:
         sets = self.source.read()
         for name, (inputs, targets) in sets.items():
             if len(inputs) != len(targets):
-                raise InputError(f"the {name} set has {len(inputs)} inputs and {len(targets)} targets")
+                raise InputError(
+                    f"the {name} set has {len(inputs)} inputs and {len(targets)} targets"
+                )
         if self.restored:
             sets = {name: (x, self.as_trained(x, y)) for name, (x, y) in sets.items()}
         return {name: (x.to(self.device), y.to(self.device)) for name, (x, y) in sets.items()}
@@ -130,7 +155,9 @@ class InMemory:
         """
         here, trained = self.source.spec.class_names, self.stored_spec.class_names
         if (shape := tuple(inputs.shape[1:])) != self.stored_spec.input_shape:
-            raise InputError(f"inputs have the shape {shape}; the run was trained on {self.stored_spec.input_shape}")
+            raise InputError(
+                f"inputs have the shape {shape}; the run was trained on {self.stored_spec.input_shape}"
+            )
         number = {name: k for k, name in enumerate(trained)}
         unknown = [name for name in here if name not in number]
         if unknown and len(here) > len(trained):
@@ -154,7 +181,9 @@ class InMemory:
     def train(self) -> Split:
         split = self.split(*self.stored["train"], self.rows[0], self.batch_size, self.seed)
         if not split.samples and not self.restored:
-            raise InputError("there are no training samples: all of them went into validation (dataset.val_fraction)")
+            raise InputError(
+                "there are no training samples: all of them went into validation (dataset.val_fraction)"
+            )
         return split
 
     @cached_property
@@ -167,16 +196,24 @@ class InMemory:
         inputs, targets = self.stored["test"]
         return self.split(inputs, targets, torch.arange(len(targets)), self.eval_batch_size, None)
 
-    def split(self, inputs: Tensor, targets: Tensor, rows: Tensor, batch_size: BatchSize, seed: int | None) -> Split:
+    def split(
+        self, inputs: Tensor, targets: Tensor, rows: Tensor, batch_size: BatchSize, seed: int | None
+    ) -> Split:
         balanced = self.balance == "sampler"
-        return Split(inputs, targets, rows, self.stored_spec, batch_size, seed, self.transforms, balanced)
+        return Split(
+            inputs, targets, rows, self.stored_spec, batch_size, seed, self.transforms, balanced
+        )
 
     def fake(self) -> InMemory:
         """Random images of the same shape and classes: a few small batches, no file."""
         size = 16 if self.batch_size == "all" else min(self.batch_size, 16)
         count = fake_samples(size, self.spec.num_classes)
         spec = replace(self.stored_spec, train_samples=count, test_samples=count)
-        more: dict[str, Any] = {"balance": self.balance, "transforms": self.transforms, "seed": self.seed}
+        more: dict[str, Any] = {
+            "balance": self.balance,
+            "transforms": self.transforms,
+            "seed": self.seed,
+        }
         fake = InMemory(Synthetic.like(spec), size, size, 0.5, **more)
         fake.to(self.device)
         return fake
@@ -210,13 +247,21 @@ class InMemory:
 
     def restore(self, description: dict[str, Any]) -> None:
         try:
-            values: dict[str, Any] = {n: tuple(value) for n, value in description.items() if n not in OF_FOLDERS}
+            values: dict[str, Any] = {
+                n: tuple(value) for n, value in description.items() if n not in OF_FOLDERS
+            }
             spec = Spec(train_samples=0, test_samples=0, **values)
-            sound = len(spec.input_shape) == 3 and all(isinstance(n, int) and n > 0 for n in spec.input_shape)
+            sound = len(spec.input_shape) == 3 and all(
+                isinstance(n, int) and n > 0 for n in spec.input_shape
+            )
             sound = sound and math.prod(spec.input_shape) <= MOST_VALUES
             sound = sound and all(isinstance(name, str) for name in spec.class_names)
             sound = sound and all(len(v) in (0, spec.input_shape[0]) for v in (spec.mean, spec.std))
-            sound = sound and all(math.isfinite(v) for v in (*spec.mean, *spec.std)) and all(v > 0 for v in spec.std)
+            sound = (
+                sound
+                and all(math.isfinite(v) for v in (*spec.mean, *spec.std))
+                and all(v > 0 for v in spec.std)
+            )
         except (AttributeError, TypeError) as e:
             raise unsound(e) from e
         if not sound:

@@ -48,7 +48,9 @@ def class_names(table: Table, target: Column, kind: Kind, as_written: bool) -> t
         )
     if not as_written:
         _refuse_same_values(table, labels, codes.tolist())
-    names = dict.fromkeys(text.strip() if as_written else canonical(text) for text in _sorted(target, labels, codes))
+    names = dict.fromkeys(
+        text.strip() if as_written else canonical(text) for text in _sorted(target, labels, codes)
+    )
     if len(names) < 2:
         only = f"no value but '{next(iter(names))}'" if names else "no value"
         where = f"{table.where(0)}: from here on the target '{target.name}'"
@@ -83,7 +85,9 @@ def _first_rows(labels: Column) -> dict[int, int]:
     return dict(zip(codes.tolist(), rows.tolist(), strict=True))
 
 
-def class_numbers(target: Column, names: tuple[str, ...], by_number: bool) -> tuple[NDArray[np.int64], Column]:
+def class_numbers(
+    target: Column, names: tuple[str, ...], by_number: bool
+) -> tuple[NDArray[np.int64], Column]:
     """Return the class number of every row, -1 for a label that `names` lacks, and the
     labels.
 

@@ -70,7 +70,11 @@ class FileProse:
     def read(self) -> dict[str, str]:
         named = {part: self.place(name) for part, name in self.paths.items() if name is not None}
         texts = self.parts_of(named["train"])
-        texts |= {part: self.text(path, self.files_of(path)) for part, path in named.items() if part != "train"}
+        texts |= {
+            part: self.text(path, self.files_of(path))
+            for part, path in named.items()
+            if part != "train"
+        }
         return texts
 
     def parts_of(self, path: Path) -> dict[str, str]:
@@ -82,16 +86,22 @@ class FileProse:
         unnamed = [file for file in files if file not in splits]
         parts = {part: [file for file in files if splits.get(file) == part] for part in PARTS}
         if parts["train"] and unnamed:
-            log.warning(f"{path}: {counted([file.name for file in unnamed])} left out beside the files for training")
+            log.warning(
+                f"{path}: {counted([file.name for file in unnamed])} left out beside the files for training"
+            )
         elif not parts["train"]:
             parts["train"] = unnamed
         if rest := [file.name for file in files if splits.get(file) == "rest"]:
-            log.warning(f"{path}: {counted(rest)} left out: neither for training nor for testing, by the name")
+            log.warning(
+                f"{path}: {counted(rest)} left out: neither for training nor for testing, by the name"
+            )
         if splits:
             log.info(
                 f"{path}: {', '.join(f'{len(some)} for {part}' for part, some in parts.items() if some)}, by the name"
             )
-        return {part: self.text(path, some) for part, some in parts.items() if some or part == "train"}
+        return {
+            part: self.text(path, some) for part, some in parts.items() if some or part == "train"
+        }
 
     def find_files(self) -> None:
         """Raise InputError where a named file or folder is absent."""
@@ -140,7 +150,9 @@ class Shakespeare:
     mirrors: ClassVar[tuple[str, ...]] = (
         "https://raw.githubusercontent.com/karpathy/char-rnn/master/data/tinyshakespeare/",
     )
-    files: ClassVar[dict[str, Published]] = {"input.txt": Published(1_115_394, "6fb458f1232090904fb40fe944165e91")}
+    files: ClassVar[dict[str, Published]] = {
+        "input.txt": Published(1_115_394, "6fb458f1232090904fb40fe944165e91")
+    }
 
     def __init__(self, root: Path) -> None:
         self.root = Path(root)
@@ -167,7 +179,9 @@ class Made:
         self.characters = characters
 
     def read(self) -> dict[str, str]:
-        letters = torch.randint(ord("a"), ord("z") + 1, (self.characters,), generator=keyed(0)).tolist()
+        letters = torch.randint(
+            ord("a"), ord("z") + 1, (self.characters,), generator=keyed(0)
+        ).tolist()
         return dict.fromkeys(PARTS, " ".join(map(chr, letters)))
 
 
@@ -186,12 +200,18 @@ class Blocks:
     With `stream` a batch is read in B places at once, and the next one goes on where they ended.
     """
 
-    def __init__(self, tokens: Tensor, length: int, batch_size: int, seed: int | None, stream: bool) -> None:
+    def __init__(
+        self, tokens: Tensor, length: int, batch_size: int, seed: int | None, stream: bool
+    ) -> None:
         self.tokens, self.length, self.seed, self.stream = tokens, length, seed, stream
-        self.room = len(tokens) - (length if seed is not None else 1)  # what a random beginning leaves
+        self.room = len(tokens) - (
+            length if seed is not None else 1
+        )  # what a random beginning leaves
         self.blocks = max(0, self.room // length)
         self.batch_size = min(batch_size, self.blocks) if stream else batch_size
-        self.samples = self.blocks // max(1, self.batch_size) * self.batch_size if stream else self.blocks
+        self.samples = (
+            self.blocks // max(1, self.batch_size) * self.batch_size if stream else self.blocks
+        )
 
     def __len__(self) -> int:
         return -(-self.samples // self.batch_size) if self.samples else 0
@@ -254,7 +274,9 @@ class Streams:
         places = torch.arange(self.places)
         begins = places * shortest + places.clamp(max=longer)
         sizes = shortest + (places < longer).long()
-        for some, count in zip(begins.split(self.batch_size), sizes.split(self.batch_size), strict=True):
+        for some, count in zip(
+            begins.split(self.batch_size), sizes.split(self.batch_size), strict=True
+        ):
             for position in range(int(count.max())):
                 yield position, some[count > position] + position
 
@@ -304,13 +326,19 @@ class LanguageModeling:
         seed: int = 0,
     ) -> None:
         if val_fraction + test_fraction >= 1:
-            raise ValueError("dataset.val_fraction and dataset.test_fraction leave nothing to train on: lower them")
+            raise ValueError(
+                "dataset.val_fraction and dataset.test_fraction leave nothing to train on: lower them"
+            )
         if vocab_size is not None and vocab_size <= len(SPECIAL):
-            raise ValueError(f"dataset.vocab_size={vocab_size}: {len(SPECIAL)} of them are special; more are needed")
+            raise ValueError(
+                f"dataset.vocab_size={vocab_size}: {len(SPECIAL)} of them are special; more are needed"
+            )
         self.root, self.encoding = Path(root), encoding
         self.source = source or FileProse(Path(root), path, val_path, test_path, encoding)
         self.kind, self.lowercase, self.length, self.stream = tokenizer, lowercase, length, stream
-        self.vocab_size = least(tokenizer, vocab_size) if vocab_size else least(tokenizer, 0) or None
+        self.vocab_size = (
+            least(tokenizer, vocab_size) if vocab_size else least(tokenizer, 0) or None
+        )
         self.batch_size, self.eval_batch_size = batch_size, eval_batch_size
         self.val_fraction, self.test_fraction = val_fraction, test_fraction
         self.epochs, self.seed, self.device = epochs, seed, torch.device("cpu")
@@ -345,7 +373,9 @@ class LanguageModeling:
 
     def find_files(self) -> None:
         if not self.source.named:
-            raise ConfigError([("dataset.path=null", "name the text to train on: dataset.path=FILE.txt or DIR")])
+            raise ConfigError(
+                [("dataset.path=null", "name the text to train on: dataset.path=FILE.txt or DIR")]
+            )
         if isinstance(self.source, ReadsFiles):
             self.source.find_files()
 
@@ -354,11 +384,19 @@ class LanguageModeling:
         self.find_files()
         found = self.source.read()
         texts = self.parts(found)
-        corpora = [Corpus.of(piece.encode(errors="replace") for piece in pieces(text)) for text in texts.values()]
+        corpora = [
+            Corpus.of(piece.encode(errors="replace") for piece in pieces(text))
+            for text in texts.values()
+        ]
         most = self.vocab_size or 2**31 - 1
-        tokenizer, ragged, digest = tokenized(corpora, [0], self.kind, most, self.lowercase, self.root, self.restored)
+        tokenizer, ragged, digest = tokenized(
+            corpora, [0], self.kind, most, self.lowercase, self.root, self.restored
+        )
         return Loaded(
-            tokenizer, {part: one.flat for part, one in zip(texts, ragged, strict=True)}, digest, "test" not in found
+            tokenizer,
+            {part: one.flat for part, one in zip(texts, ragged, strict=True)},
+            digest,
+            "test" not in found,
         )
 
     def parts(self, texts: dict[str, str]) -> dict[str, str]:
@@ -367,7 +405,10 @@ class LanguageModeling:
         for part, fraction in (("test", self.test_fraction), ("val", self.val_fraction)):
             if part not in texts:
                 held = round(fraction * len(texts["train"]))
-                train, texts = train[: len(train) - held], {**texts, part: train[len(train) - held :]}
+                train, texts = (
+                    train[: len(train) - held],
+                    {**texts, part: train[len(train) - held :]},
+                )
         return {"train": train, "val": texts["val"], "test": texts["test"]}
 
     def test_rule(self) -> str:
@@ -427,7 +468,11 @@ class LanguageModeling:
         self.device = device
 
     def size_in_bytes(self) -> int:
-        return sum(4 * len(tokens) for tokens in self.loaded.parts.values()) if self.source.named else 0
+        return (
+            sum(4 * len(tokens) for tokens in self.loaded.parts.values())
+            if self.source.named
+            else 0
+        )
 
     def fingerprint(self) -> str:
         return self.loaded.digest

@@ -31,7 +31,18 @@ IMAGE_ENDINGS = (
 # Names of folders, by their letters, for the two parts of data for segmentation or detection.
 IMAGE_PARTS = frozenset(["image", "images", "img", "imgs", "jpegimages", "photos"])
 ANNOTATION_PARTS = frozenset(
-    ["mask", "masks", "label", "labels", "annotation", "annotations", "gt", "groundtruth", "segmentation", "trimaps"]
+    [
+        "mask",
+        "masks",
+        "label",
+        "labels",
+        "annotation",
+        "annotations",
+        "gt",
+        "groundtruth",
+        "segmentation",
+        "trimaps",
+    ]
 )
 
 
@@ -104,7 +115,11 @@ def refuse_annotations(layout: Layout) -> None:
         annotations = [name for name in folders if letters_of(name) in ANNOTATION_PARTS]
         if images and annotations and len(images) + len(annotations) == len(folders):
             within = folders[images[0]][0]
-            alone = f"; for the images alone: {setting('dataset.path', shown(within))}" if is_nested(within) else ""
+            alone = (
+                f"; for the images alone: {setting('dataset.path', shown(within))}"
+                if is_nested(within)
+                else ""
+            )
             raise InputError(
                 f"{place}: {shown_names(list(folders))} look like images and their annotations, not like classes; "
                 f"expected {EXPECTED}{alone}. To say which folders are classes: {overrule(list(folders))}"
@@ -114,7 +129,9 @@ def refuse_annotations(layout: Layout) -> None:
 # The data set's own folder ----------------------------------------------------------------------------------------
 
 
-def descend(folder: str, layout: Layout, classes: Sequence[str] | None, known: Sequence[str]) -> str:
+def descend(
+    folder: str, layout: Layout, classes: Sequence[str] | None, known: Sequence[str]
+) -> str:
     """Return the folder that holds splits or classes: an archive's own folder may be `folder`'s
     only one, or the only one among others that has splits in it.
     """
@@ -126,7 +143,9 @@ def descend(folder: str, layout: Layout, classes: Sequence[str] | None, known: S
     return folder
 
 
-def inner_folder(folder: str, layout: Layout, classes: Sequence[str] | None, known: Sequence[str]) -> str | None:
+def inner_folder(
+    folder: str, layout: Layout, classes: Sequence[str] | None, known: Sequence[str]
+) -> str | None:
     """Return the folder within `folder` that the data set is in; None if it is `folder` itself."""
     folders = folders_in(folder)
     if any(name in (*(classes or ()), *known) for name in folders):
@@ -146,7 +165,11 @@ def inner_folder(folder: str, layout: Layout, classes: Sequence[str] | None, kno
 
 
 def folder_beside_others(
-    folder: str, folders: dict[str, str], named: dict[str, SplitName], layout: Layout, classes: Sequence[str] | None
+    folder: str,
+    folders: dict[str, str],
+    named: dict[str, SplitName],
+    layout: Layout,
+    classes: Sequence[str] | None,
 ) -> str | None:
     """Return the one of several folders that the data set is in: the others are copies of it,
     splits without class folders, or have no splits in them. None if `folder` itself is the data
@@ -154,7 +177,9 @@ def folder_beside_others(
     """
     if any(one.split == "train" for one in named.values()) or class_levels(folders, named, classes):
         return None
-    others, notes = without_respelled({name: inner for name, inner in folders.items() if name not in named})
+    others, notes = without_respelled(
+        {name: inner for name, inner in folders.items() if name not in named}
+    )
     inner = only_data_set(folder, others, layout, classes)
     if inner is None and len(others) == 1:
         (only,) = others.values()
@@ -187,7 +212,9 @@ def letters_of(name: str) -> str:
     return "".join(c for c in name.casefold() if c.isalnum())
 
 
-def only_data_set(folder: str, folders: dict[str, str], layout: Layout, classes: Sequence[str] | None) -> str | None:
+def only_data_set(
+    folder: str, folders: dict[str, str], layout: Layout, classes: Sequence[str] | None
+) -> str | None:
     """Return the one folder among several that has a training set and another split in it, or in
     the only folder in it; None if there is none.
 
@@ -203,7 +230,9 @@ def only_data_set(folder: str, folders: dict[str, str], layout: Layout, classes:
             + setting("dataset.path", shown(os.path.join(folder, sets[0])))  # noqa: PTH118 - a string, as all paths here
         )
     if rest := [name for name in folders if name != sets[0]]:
-        layout.notes.append(f"{folder}: {shown_names(rest)} left out beside {shown(sets[0])}, which has splits in it")
+        layout.notes.append(
+            f"{folder}: {shown_names(rest)} left out beside {shown(sets[0])}, which has splits in it"
+        )
     return found[sets[0]]
 
 
@@ -252,7 +281,9 @@ def splits_of(
             layout.put("train", root, known)
             others = []
         else:
-            layout.notes.append(f"{root}: {shown(train)} is read as the training set of {shown_names(list(named))}")
+            layout.notes.append(
+                f"{root}: {shown(train)} is read as the training set of {shown_names(list(named))}"
+            )
             chosen = {"train": train, **chosen}
             levels = {**levels, train: class_level(folders[train], wanted, None)}
             others = [name for name in others if name != train]
@@ -262,7 +293,9 @@ def splits_of(
         if name not in chosen.values():
             leave_split(root, name, folders[name], named[name].split, layout)
     if others:
-        layout.notes.append(f"{root}: {shown_names(others)} left out beside {shown_names(list(chosen.values()))}")
+        layout.notes.append(
+            f"{root}: {shown_names(others)} left out beside {shown_names(list(chosen.values()))}"
+        )
     leave_files(root, layout)
 
 
@@ -272,7 +305,9 @@ def one_of_each(root: str, named: dict[str, SplitName]) -> dict[str, str]:
     for split, names in by_split(named).items():
         if len(names) > 1 and split != "rest":
             first, second = (f"{root}{os.sep}{name}" for name in sorted(names)[:2])
-            raise InputError(f"{first} and {second} both look like the {split} set: rename one of them or move it away")
+            raise InputError(
+                f"{first} and {second} both look like the {split} set: rename one of them or move it away"
+            )
         if split != "rest":
             chosen[split] = names[0]
     return chosen
@@ -353,7 +388,9 @@ def put_split(split: str, folder: str, level: Level, layout: Layout) -> None:
         layout.notes.append(f"{folder}: the classes are the folders in {level.place}")
     skipped = [name for name in folders_in(level.place) if name not in level.folders]
     if skipped:
-        layout.notes.append(f"{level.place}: {shown_names(skipped)} left out: no class of the {split} set")
+        layout.notes.append(
+            f"{level.place}: {shown_names(skipped)} left out: no class of the {split} set"
+        )
     leave_files(level.place, layout)
     layout.put(split, level.place, level.folders)
 
@@ -368,11 +405,17 @@ def is_generic(name: str) -> bool:
 def leave_split(root: str, name: str, folder: str, split: str, layout: Layout) -> None:
     """Say that a folder with the name of a split is not used."""
     what = "a split without labels" if split == "rest" else f"a {split} set without class folders"
-    layout.notes.append(f"{root}: {shown(name)} looks like {what} and is left out: {counted(files_below(folder))}")
+    layout.notes.append(
+        f"{root}: {shown(name)} looks like {what} and is left out: {counted(files_below(folder))}"
+    )
 
 
 def flat_splits(
-    root: str, folders: dict[str, str], named: dict[str, SplitName], layout: Layout, classes: Sequence[str] | None
+    root: str,
+    folders: dict[str, str],
+    named: dict[str, SplitName],
+    layout: Layout,
+    classes: Sequence[str] | None,
 ) -> None:
     """Fill `layout` where folders have the names of splits and no class folders in them.
 
@@ -399,11 +442,15 @@ def flat_splits(
     else:
         for name, one in named.items():
             leave_split(root, name, folders[name], one.split, layout)
-        layout.notes.append(f"if {shown_names(list(named))} should be a class: {overrule(list(folders))}")
+        layout.notes.append(
+            f"if {shown_names(list(named))} should be a class: {overrule(list(folders))}"
+        )
         classes_of(root, others, layout, classes)
 
 
-def put_by_class(root: str, folders: dict[str, str], by_class: dict[tuple[str, str], str], layout: Layout) -> None:
+def put_by_class(
+    root: str, folders: dict[str, str], by_class: dict[tuple[str, str], str], layout: Layout
+) -> None:
     """Fill `layout` with folders such as cats_train and cats_test, {(split, class): name}."""
     for (split, name), folder in by_class.items():
         layout.parts.setdefault(split, {})[name] = [folders[folder]]
@@ -418,7 +465,9 @@ def put_by_class(root: str, folders: dict[str, str], by_class: dict[tuple[str, s
 
 def overrule(names: Sequence[str]) -> str:
     """Return the setting that says which folders are classes."""
-    before, bracket, after = setting("dataset.classes", list(map(shown, names[:MAX_NAMES_SHOWN]))).rpartition("]")
+    before, bracket, after = setting(
+        "dataset.classes", list(map(shown, names[:MAX_NAMES_SHOWN]))
+    ).rpartition("]")
     more = ",..." if len(names) > MAX_NAMES_SHOWN else ""
     return f"{before}{more}{bracket}{after}"
 
@@ -430,7 +479,11 @@ def classes_by_split(named: dict[str, SplitName]) -> dict[tuple[str, str], str]:
     """
     found = {(one.split, " ".join(one.others)): name for name, one in named.items() if one.others}
     classes = {name for _, name in found}
-    if len(classes) < 2 or len(found) < len(named) or any(("train", name) not in found for name in classes):
+    if (
+        len(classes) < 2
+        or len(found) < len(named)
+        or any(("train", name) not in found for name in classes)
+    ):
         return {}
     return {key: name for key, name in found.items() if key[0] != "rest"}
 
@@ -438,7 +491,9 @@ def classes_by_split(named: dict[str, SplitName]) -> dict[tuple[str, str], str]:
 # Classes ----------------------------------------------------------------------------------------------------------
 
 
-def classes_of(root: str, folders: dict[str, str], layout: Layout, classes: Sequence[str] | None) -> None:
+def classes_of(
+    root: str, folders: dict[str, str], layout: Layout, classes: Sequence[str] | None
+) -> None:
     """Fill `layout` with folders that are classes, of one set or each with the same splits in it."""
     if classes is not None:
         absent = [name for name in classes if name not in folders]
@@ -486,7 +541,9 @@ def splits_in_classes(root: str, folders: dict[str, str], layout: Layout) -> boo
     if not any(named_splits(folders_in(folder), None) for folder in sample):
         return False
     found = {name: named_splits(folders_in(folder), None) for name, folder in folders.items()}
-    trains = [name for name, named in found.items() if any(one.split == "train" for one in named.values())]
+    trains = [
+        name for name, named in found.items() if any(one.split == "train" for one in named.values())
+    ]
     if not trains:
         return False
     if len(trains) < len(folders):
@@ -499,7 +556,11 @@ def splits_in_classes(root: str, folders: dict[str, str], layout: Layout) -> boo
         for split, split_folder in one_of_each(folders[name], named).items():
             layout.parts.setdefault(split, {})[name] = [inner[split_folder]]
             layout.places[split] = root
-        leave_folders(folders[name], [one for one in inner if one not in named or named[one].split == "rest"], layout)
+        leave_folders(
+            folders[name],
+            [one for one in inner if one not in named or named[one].split == "rest"],
+            layout,
+        )
         leave_files(folders[name], layout)
     layout.notes.append(
         f"{root}: each class has folders of its own for {', '.join(sorted(layout.parts, key='train'.__ne__))}"
@@ -545,8 +606,12 @@ def all_splits(folders: dict[str, str], classes: Sequence[str] | None) -> dict[s
     named = named_splits(folders, classes)
     if len(folders) > MAX_FOLDERS_PROBED:
         return named
-    halves = half_names([name for name in folders if name not in named and name not in (classes or ())])
-    halves = {name: one for name, one in halves.items() if one.split == "val" or is_nested(folders[name])}
+    halves = half_names(
+        [name for name in folders if name not in named and name not in (classes or ())]
+    )
+    halves = {
+        name: one for name, one in halves.items() if one.split == "val" or is_nested(folders[name])
+    }
     taken = [one.split for one in (*named.values(), *halves.values())]
     for name, one in halves.items():
         lacking = one.split == "val" or (one.split == "train" and bool(named))
@@ -566,8 +631,14 @@ def shares_classes(name: str, folders: dict[str, str]) -> bool:
     in those.
     """
     own = set(class_level(folders[name], set(folders), None).folders)
-    siblings = [class_level(folder, set(folders), None) for other, folder in folders.items() if other != name]
-    return bool(own & (set(folders) - {name})) or any(own & level.folders.keys() for level in siblings)
+    siblings = [
+        class_level(folder, set(folders), None)
+        for other, folder in folders.items()
+        if other != name
+    ]
+    return bool(own & (set(folders) - {name})) or any(
+        own & level.folders.keys() for level in siblings
+    )
 
 
 def class_folders(folder: str, classes: Sequence[str] | None = None) -> dict[str, str]:

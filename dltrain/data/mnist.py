@@ -75,7 +75,11 @@ class MNIST:
         sets = {}
         for split, (images, labels) in FILES.items():
             pixels, targets = self._read(images), self._read(labels)
-            if pixels.ndim != 3 or not 0 < len(pixels) == len(targets) or int(targets.max()) >= self.spec.num_classes:
+            if (
+                pixels.ndim != 3
+                or not 0 < len(pixels) == len(targets)
+                or int(targets.max()) >= self.spec.num_classes
+            ):
                 raise InputError(f"{self.raw}: {images} and {labels} do not belong together")
             sets[split] = (pixels.unsqueeze(1), targets.to(torch.int64))
         return sets
@@ -84,7 +88,11 @@ class MNIST:
         for path in (self.raw / name, self.raw / f"{name}.gz"):
             if path.is_file():
                 return read_idx(path)
-        files = {f"{file}.gz": known for file, known in self.files.items() if not (self.raw / file).is_file()}
+        files = {
+            f"{file}.gz": known
+            for file, known in self.files.items()
+            if not (self.raw / file).is_file()
+        }
         fetch(self.mirrors, files, self.raw)
         return read_idx(self.raw / f"{name}.gz")
 

@@ -37,18 +37,29 @@ PUBLISHED: dict[str, dict[str, Published]] = {
         "fr": Published(9_751, "4995d10954a804d3cdfd907b9fd093e8"),
     },
 }
-PAIRS = {"train": 29_000, "test_2016_flickr": 1000, "test_2017_flickr": 1000, "test_2017_mscoco": 461}
+PAIRS = {
+    "train": 29_000,
+    "test_2016_flickr": 1000,
+    "test_2017_flickr": 1000,
+    "test_2017_mscoco": 461,
+}
 
 
 class Multi30k:
     """29000 + 1014 + 1000 sentences that describe a picture (Elliott et al. 2016, "Multi30K: Multilingual English-German
     Image Descriptions"; French by Elliott et al. 2017), from `root`/multi30k. `test` names the test set."""
 
-    mirrors: ClassVar[tuple[str, ...]] = ("https://raw.githubusercontent.com/multi30k/dataset/master/data/task1/raw/",)
+    mirrors: ClassVar[tuple[str, ...]] = (
+        "https://raw.githubusercontent.com/multi30k/dataset/master/data/task1/raw/",
+    )
     named = True
 
     def __init__(
-        self, root: Path, source: Language = "en", target: Language = "de", test: Test = "test_2016_flickr"
+        self,
+        root: Path,
+        source: Language = "en",
+        target: Language = "de",
+        test: Test = "test_2016_flickr",
     ) -> None:
         if source == target:
             raise ValueError(f"source and target are both {source}: choose two of en, de, fr")
@@ -57,7 +68,11 @@ class Multi30k:
         self.samples = (PAIRS["train"], PAIRS[test])
 
     def read(self) -> dict[str, Aligned]:
-        wanted = {f"{name}.{code}.gz": PUBLISHED[name][code] for name in self.parts.values() for code in self.languages}
+        wanted = {
+            f"{name}.{code}.gz": PUBLISHED[name][code]
+            for name in self.parts.values()
+            for code in self.languages
+        }
         fetch(self.mirrors, wanted, self.folder)
         source, target = self.languages
         return {

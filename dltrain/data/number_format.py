@@ -14,7 +14,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 PERCENT = "%"
-SPACES = dict.fromkeys(map(ord, "\u00a0\u202f\u2009\u2007\u2002\u2003\u2005\u2006\u2008\u200a\t"), " ")
+SPACES = dict.fromkeys(
+    map(ord, "\u00a0\u202f\u2009\u2007\u2002\u2003\u2005\u2006\u2008\u200a\t"), " "
+)
 MARKS = {ord(mark): "'" for mark in "’‘´`ʼ"}
 THOUSANDS_NAMES = {".": "point", ",": "comma", "'": "apostrophe", " ": "space"}
 MINUSES = {ord(mark): "-" for mark in "−–‒﹣－"}
@@ -25,7 +27,11 @@ CODES = re.findall(
     "JOD JPY KES KRW KWD KZT LKR MAD MXN MYR NGN NOK NZD OMR PEN PHP PKR PLN QAR RON RSD RUB SAR SEK SGD "
     "THB TND TRY TWD TZS UAH UGX USD UYU UZS VND ZAR",
 )
-SIGNS = r"(?:[A-Z]{1,2})?\$|[¢£¤¥฿₠-₿]|\b(?:" + "|".join(CODES) + r")\b|R\$|Rs\.?|S?Fr\.|kr\.?|zł|Kč|Ft|руб\.?|₽"
+SIGNS = (
+    r"(?:[A-Z]{1,2})?\$|[¢£¤¥฿₠-₿]|\b(?:"
+    + "|".join(CODES)
+    + r")\b|R\$|Rs\.?|S?Fr\.|kr\.?|zł|Kč|Ft|руб\.?|₽"
+)
 MEASURES = r"[^\W\d_]{1,12}?[²³]?(?:/[^\W\d_]{1,5})?(?= ?$)|°[CFK]?|[‰″′]|[kKMB](?= ?[^\w ])"
 # What the letter behind a number multiplies it by: 1.5K, 3M.
 MAGNITUDES = {"k": 1e3, "K": 1e3, "M": 1e6, "B": 1e9, "bn": 1e9, "Mio": 1e6, "Mrd": 1e9}
@@ -176,7 +182,9 @@ def split_number(text: str) -> WrittenNumber | None:
     marks = _fitting_marks(digits)
     if not marks:
         return None
-    return WrittenNumber(negative, digits, "".join(units), measure=parts["measure"] or "", marks=marks)
+    return WrittenNumber(
+        negative, digits, "".join(units), measure=parts["measure"] or "", marks=marks
+    )
 
 
 def _simplified(text: str) -> str:
@@ -193,7 +201,9 @@ def _simplified(text: str) -> str:
     if text.isascii():
         return text
     text = text.translate(PLAIN_LETTERS)
-    return "".join(str(unicodedata.decimal(c)) if c.isdecimal() and c not in "0123456789" else c for c in text)
+    return "".join(
+        str(unicodedata.decimal(c)) if c.isdecimal() and c not in "0123456789" else c for c in text
+    )
 
 
 @dataclass(frozen=True)
@@ -209,7 +219,9 @@ class Undecided:
     ambiguous: bool = False
 
 
-def notation_of(written: Sequence[WrittenNumber], allowed: Sequence[NumberFormat]) -> NumberFormat | Undecided:
+def notation_of(
+    written: Sequence[WrittenNumber], allowed: Sequence[NumberFormat]
+) -> NumberFormat | Undecided:
     """Return the notation, among the `allowed` ones, in which all numbers of a column are written.
 
     Several that agree on every value are as good as one. Where they do not, plain numbers with a
@@ -231,11 +243,15 @@ def notation_of(written: Sequence[WrittenNumber], allowed: Sequence[NumberFormat
     return chosen
 
 
-def _contradiction(written: Sequence[WrittenNumber], position: int, allowed: Sequence[NumberFormat]) -> Undecided:
+def _contradiction(
+    written: Sequence[WrittenNumber], position: int, allowed: Sequence[NumberFormat]
+) -> Undecided:
     """Return the text at `position`, and an earlier one that is in another notation."""
     fitting = [notation for notation in allowed if written[position].fits(notation)]
     others = range(position)
-    other = next((i for i in others if not any(written[i].fits(notation) for notation in fitting)), None)
+    other = next(
+        (i for i in others if not any(written[i].fits(notation) for notation in fitting)), None
+    )
     if other is None and fitting and position:
         other = position - 1
     return Undecided(position, other if fitting else None)

@@ -28,9 +28,17 @@ ALPHA = "alpha"  # stands for the sample type of images with transparency
 LEVELS = {"black": 0, "gray": 128, "white": 255}
 WHOLE_RANGES = tuple((0.0, float(2**bits - 1)) for bits in (1, 8, 10, 12, 14, 16, 24, 31, 32))
 FLOAT_RANGES = ((0.0, 1.0), (-1.0, 1.0), (0.0, 255.0), (0.0, 65535.0))
-MIN_SHARE = 1 / 16  # of a usual range that values must fill: fewer than 16 of 256 levels would be left of them
-OVERSHOOT = 0.05  # of a usual range, by which values of floats may leave it, as they do after resizing
-LEGACY_RANGES = {"16-bit": (0.0, 65535.0), "32-bit": (0.0, 65535.0), "float": (0.0, 255.0)}  # of older runs
+MIN_SHARE = (
+    1 / 16
+)  # of a usual range that values must fill: fewer than 16 of 256 levels would be left of them
+OVERSHOOT = (
+    0.05  # of a usual range, by which values of floats may leave it, as they do after resizing
+)
+LEGACY_RANGES = {
+    "16-bit": (0.0, 65535.0),
+    "32-bit": (0.0, 65535.0),
+    "float": (0.0, 255.0),
+}  # of older runs
 
 
 @dataclass(frozen=True)
@@ -92,7 +100,9 @@ class PixelRule:
         """Return the background for an image with transparency where the rule knows none."""
         chosen = visible_background([seen])
         if chosen != "black":
-            self.log_once(f"transparent, put over {chosen}, because nothing would be visible over black", name)
+            self.log_once(
+                f"transparent, put over {chosen}, because nothing would be visible over black", name
+            )
         return chosen
 
     def log_once(self, line: str, name: str) -> None:
@@ -120,7 +130,9 @@ class PixelRule:
             count = f"{len(found):,} image{'s' if len(found) > 1 else ''}"
             if sample_type == ALPHA:
                 background = visible_background(found)
-                log.info(f"{place}: {count} with transparency, put over {background} (dataset.background)")
+                log.info(
+                    f"{place}: {count} with transparency, put over {background} (dataset.background)"
+                )
                 continue
             low, high = min(v.low for v in found), max(v.high for v in found)
             ranges[sample_type] = usual_range(low, high, sample_type)
@@ -140,13 +152,18 @@ class PixelRule:
 
     def description(self) -> dict[str, Any]:
         """Return the rule as plain values, for a run's manifest."""
-        return {"ranges": {name: list(limits) for name, limits in self.ranges.items()}, "background": self.background}
+        return {
+            "ranges": {name: list(limits) for name, limits in self.ranges.items()},
+            "background": self.background,
+        }
 
 
 LEGACY_RULE = PixelRule(LEGACY_RANGES, "black")
 
 
-def given_rule(value_range: Range | None, background: Background, known: PixelRule | None = None) -> PixelRule:
+def given_rule(
+    value_range: Range | None, background: Background, known: PixelRule | None = None
+) -> PixelRule:
     """Return the rule that a user's settings make, over the one that is `known` of a run."""
     ranges = dict(known.ranges) if known else {}
     if value_range is not None:
@@ -160,11 +177,16 @@ def rule_from(description: Any) -> PixelRule:
     if description is None:
         return LEGACY_RULE
     try:
-        ranges = {str(name): (float(low), float(high)) for name, (low, high) in description["ranges"].items()}
+        ranges = {
+            str(name): (float(low), float(high))
+            for name, (low, high) in description["ranges"].items()
+        }
         background = description["background"]
     except (AttributeError, KeyError, TypeError, ValueError) as e:
         raise unsound(e) from e
-    if background not in (None, *LEVELS) or not all(np.isfinite(r).all() and r[0] < r[1] for r in ranges.values()):
+    if background not in (None, *LEVELS) or not all(
+        np.isfinite(r).all() and r[0] < r[1] for r in ranges.values()
+    ):
         raise unsound("its pixel range or background is not valid")
     return PixelRule(ranges, background)
 
@@ -195,9 +217,13 @@ def refuse_unlike(seen: Values, limits: Range) -> None:
     advice = "dataset.value_range=[LOW,HIGH] says what becomes black and white"
     found = f"its {seen.sample_type} values, {seen.low:g} to {seen.high:g},"
     if seen.high > limits[1] + span or seen.low < limits[0] - span:
-        raise InputError(f"{found} lie far outside {text(limits)}, the range of the images; {advice}")
+        raise InputError(
+            f"{found} lie far outside {text(limits)}, the range of the images; {advice}"
+        )
     if seen.low < seen.high < limits[0] + span / 256:
-        raise InputError(f"{found} would all be black in {text(limits)}, the range of the images; {advice}")
+        raise InputError(
+            f"{found} would all be black in {text(limits)}, the range of the images; {advice}"
+        )
 
 
 def is_dim(seen: Values, limits: Range) -> bool:
@@ -222,7 +248,12 @@ def scaled(values: Pixels, limits: Range) -> NDArray[np.uint8]:
     """
     low, high = limits
     levels = high + 1
-    if low == 0 and levels >= 256 and levels == 2 ** round(np.log2(levels)) and values.dtype.kind in "iu":
+    if (
+        low == 0
+        and levels >= 256
+        and levels == 2 ** round(np.log2(levels))
+        and values.dtype.kind in "iu"
+    ):
         return (values.clip(0, high).astype(np.int64) * 256 // int(levels)).astype(np.uint8)
     share = (values.astype(np.float64) - low) / (high - low)
     return np.rint(share.clip(0, 1) * 255).astype(np.uint8)

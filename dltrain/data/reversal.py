@@ -56,7 +56,9 @@ class Reversal:
         drawn: dict[bytes, None] = {}  # in the order in which they were first drawn
         while len(drawn) < count:
             lengths = torch.randint(1, self.longest + 1, (count,), generator=generator).tolist()
-            digits = torch.randint(ord("0"), ord("0") + DIGITS, (count, self.longest), generator=generator)
+            digits = torch.randint(
+                ord("0"), ord("0") + DIGITS, (count, self.longest), generator=generator
+            )
             rows = digits.to(torch.uint8).numpy()
             drawn |= {rows[i, :length].tobytes(): None for i, length in enumerate(lengths)}
         return list(drawn)[:count]

@@ -17,7 +17,9 @@ INDEX_LEVEL = re.compile(r"__index_level_[0-9]+__")
 INDEX = "is the row index of pandas (reset_index makes a column of it)"
 NAMELESS = re.compile(r"|Unnamed: [0-9]+(?:_level_[0-9]+)?(?:\.[0-9]+)?")
 WHOLE = re.compile(r"[0-9]{1,15}(?:\.0*)?")
-MIN_COUNTING_SHARE = 0.9  # of the steps from row to row are +1: the rows are counted, in several runs
+MIN_COUNTING_SHARE = (
+    0.9  # of the steps from row to row are +1: the rows are counted, in several runs
+)
 
 
 def is_row_number_name(name: str) -> bool:

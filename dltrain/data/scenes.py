@@ -40,7 +40,9 @@ MARKS = {"": False, "none": False, "0": False, "false": False, "no": False, "uns
 MARKS |= {"1": True, "true": True, "yes": True, "0.0": False, "1.0": True}
 MAX_SHARE = 1.01  # of the image's width or height, with room for rounding
 MIN_PIXELS = 4  # a side of an image, from which on a box within one pixel must be a mistake
-MAX_CUT_PIXELS = 1.0  # that a box may reach out of its image without a word: some formats count corners from 1
+MAX_CUT_PIXELS = (
+    1.0  # that a box may reach out of its image without a word: some formats count corners from 1
+)
 
 
 class Absent(InputError):
@@ -107,7 +109,9 @@ def place(root: Path, name: str) -> Path:
     places = (Path(name).expanduser(), Path(root) / name)
     found = next((path for path in places if path.exists()), None)
     if found is None:
-        raise Absent(f"there is no {' and no '.join(dict.fromkeys(str(path.absolute()) for path in places))}")
+        raise Absent(
+            f"there is no {' and no '.join(dict.fromkeys(str(path.absolute()) for path in places))}"
+        )
     return found
 
 
@@ -162,7 +166,9 @@ class SceneFiles:
         if "test" not in parts:
             train = parts["train"]
             order = torch.randperm(len(train), generator=keyed(self.split_seed)).tolist()
-            held = set(order[: len(train) if self.test_only else round(self.test_fraction * len(train))])
+            held = set(
+                order[: len(train) if self.test_only else round(self.test_fraction * len(train))]
+            )
             parts["test"] = [scene for i, scene in enumerate(train) if i in held]
             parts["train"] = [scene for i, scene in enumerate(train) if i not in held]
         return parts
@@ -175,7 +181,9 @@ class SceneFiles:
         for part, scenes in sorted(self.listing.parts.items()):
             for scene in scenes:
                 boxes = [(box.corners, names.get(box.label)) for box in scene.boxes]
-                found.update(repr((part, Path(scene.path).name, boxes)).encode("utf-8", "surrogateescape"))
+                found.update(
+                    repr((part, Path(scene.path).name, boxes)).encode("utf-8", "surrogateescape")
+                )
         return found.hexdigest()
 
     @property
@@ -207,7 +215,9 @@ class SceneFiles:
         for part, (images, boxes) in found.items():
             if len(images) and not is_counted(boxes).any():
                 scored = " that is scored" if is_box(boxes).any() else ""
-                log.warning(f"no image of the {part} split has an object{scored}, so {part}/map50 is 0")
+                log.warning(
+                    f"no image of the {part} split has an object{scored}, so {part}/map50 is 0"
+                )
         return found
 
     @cached_property
@@ -217,7 +227,10 @@ class SceneFiles:
         return 6 if any(box.flag != COUNTED for box in boxes) else 5
 
     def check_memory(self) -> None:
-        count, numbers = sum(map(len, self.parts.values())), self.channels * math.prod(self.image_size)
+        count, numbers = (
+            sum(map(len, self.parts.values())),
+            self.channels * math.prod(self.image_size),
+        )
         if count * numbers > SHARE * (free := free_memory()):
             raise InputError(
                 f"{count:,} images of {self.image_size[0]}x{self.image_size[1]} take {count * numbers / 2**30:.1f} GiB, "
@@ -258,12 +271,16 @@ class SceneFiles:
         """Let the rule for pixels know what it did not, from all images, and decode those that it
         is about.
         """
-        unsettled = {path: values for decoded in parts for path, values in decoded.unsettled.items()}
+        unsettled = {
+            path: values for decoded in parts for path, values in decoded.unsettled.items()
+        }
         self.rule = self.rule.settled(unsettled.values(), "the data set")
         for decoded in parts:
             self.decode_files(list(decoded.unsettled), decoded, self.rule)
 
-    def targets(self, scenes: Sequence[Scene], sizes: Sequence[tuple[int, int]], problems: list[str]) -> Tensor:
+    def targets(
+        self, scenes: Sequence[Scene], sizes: Sequence[tuple[int, int]], problems: list[str]
+    ) -> Tensor:
         """Return the boxes (N, M, 5 or 6) of `scenes`, whose files have `sizes`; add what is wrong
         with others to `problems`.
         """
@@ -277,11 +294,17 @@ class SceneFiles:
                     problems.append(f"{box.place}: {why}")
                     continue
                 if reaches_out(corners, size):
-                    cut.append(f"{box.place}: from {numbers(corners[:2])} to {numbers(corners[2:])} in {shape(size)}")
+                    cut.append(
+                        f"{box.place}: from {numbers(corners[:2])} to {numbers(corners[2:])} in {shape(size)}"
+                    )
                 rows[-1].append(self.row(corners, box, size))
         if cut:
-            count = f"{len(cut):,} box{'es reach' if len(cut) > 1 else ' reaches'} out of the image and"
-            log.warning(f"{count} {'are' if len(cut) > 1 else 'is'} cut off at its edge{listed(cut)}")
+            count = (
+                f"{len(cut):,} box{'es reach' if len(cut) > 1 else ' reaches'} out of the image and"
+            )
+            log.warning(
+                f"{count} {'are' if len(cut) > 1 else 'is'} cut off at its edge{listed(cut)}"
+            )
         most = max(1, max(map(len, rows), default=0))
         empty = [0.0, 0.0, 0.0, 0.0, NONE, COUNTED][: self.columns]
         filled = [[*row, *[empty] * (most - len(row))] for row in rows]
@@ -301,7 +324,9 @@ class SceneFiles:
             return
         count = f"{len(problems):,} box{'es' if len(problems) > 1 else ''}"
         if self.bad_boxes == "refuse":
-            raise InputError(f"{count} cannot be used; dataset.bad_boxes=drop leaves out{listed(problems)}")
+            raise InputError(
+                f"{count} cannot be used; dataset.bad_boxes=drop leaves out{listed(problems)}"
+            )
         log.warning(f"{count} left out{listed(problems)}")
 
 
@@ -316,7 +341,9 @@ def fit(size: tuple[int, int], into: tuple[int, int]) -> float:
     return min(into[0] / size[0], into[1] / size[1])
 
 
-def letterbox(path: str, channels: int, into: tuple[int, int], rule: PixelRule) -> tuple[Tensor, tuple[int, int]]:
+def letterbox(
+    path: str, channels: int, into: tuple[int, int], rule: PixelRule
+) -> tuple[Tensor, tuple[int, int]]:
     """Return the image in `path` (C, H, W), scaled to fit and padded at the right and the bottom
     with the mean color, and the file's own height and width; InputError if it is not an image. Its values
     become bytes by the `rule`.
@@ -326,7 +353,9 @@ def letterbox(path: str, channels: int, into: tuple[int, int], rule: PixelRule) 
         read_image(path, (channels, *into), rule)  # it says why
         raise InputError(f"{path} cannot be read as an image")
     scale = fit(size, into)
-    height, width = (max(1, min(most, round(side * scale))) for side, most in zip(size, into, strict=True))
+    height, width = (
+        max(1, min(most, round(side * scale))) for side, most in zip(size, into, strict=True)
+    )
     mean = torch.tensor(MEAN if channels == 3 else GREY_MEAN).round().to(torch.uint8)
     pixels = mean.view(-1, 1, 1).expand(-1, *into).clone()
     pixels[:, :height, :width] = read_image(path, (channels, height, width), rule)
@@ -370,7 +399,9 @@ def wrong_unit(corners: Corners, box: Box, scene: Scene, size: tuple[int, int]) 
     """
     if not scene.relative:
         if max(corners[2:]) <= 1 and min(size) >= MIN_PIXELS:
-            return "the box lies within one pixel; expected corners in pixels, not shares of the image"
+            return (
+                "the box lies within one pixel; expected corners in pixels, not shares of the image"
+            )
         return ""
     x1, y1, x2, y2 = box.corners
     if max((x1 + x2) / 2, (y1 + y2) / 2, x2 - x1, y2 - y1) > MAX_SHARE:

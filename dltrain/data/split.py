@@ -12,7 +12,9 @@ from dltrain.data.balance import equally_often
 from dltrain.rng import keyed
 from dltrain.types import BatchSize, Spec, Transform
 
-BLOCK_BYTES = 2**20  # gathered and normalized at once, then cut into batches: fewer calls, and it stays in cache
+BLOCK_BYTES = (
+    2**20
+)  # gathered and normalized at once, then cut into batches: fewer calls, and it stays in cache
 
 
 def batch_count(samples: int, batch_size: int, training: bool) -> int:
@@ -50,9 +52,17 @@ class Split:
         self.inputs, self.targets, self.rows, self.seed = inputs, targets, rows, seed
         self.samples = len(rows)
         self.batch_size = max(1, self.samples) if batch_size == "all" else batch_size
-        shape = (1, -1, *[1] * (inputs.ndim - 2)) if spec.is_image else (1, *[1] * (inputs.ndim - 2), -1)
+        shape = (
+            (1, -1, *[1] * (inputs.ndim - 2))
+            if spec.is_image
+            else (1, *[1] * (inputs.ndim - 2), -1)
+        )
         self.scale = torch.tensor([1 / s for s in spec.std]).view(shape).to(inputs.device)
-        self.shift = torch.tensor([-m / s for m, s in zip(spec.mean, spec.std, strict=True)]).view(shape).to(self.scale)
+        self.shift = (
+            torch.tensor([-m / s for m, s in zip(spec.mean, spec.std, strict=True)])
+            .view(shape)
+            .to(self.scale)
+        )
         self.standardized = bool(spec.std)
         chosen = [t for t in transforms if seed is not None or not t.training_only]
         self.before = [t for t in chosen if not t.normalized]
@@ -90,9 +100,13 @@ class Split:
 
     def gather(self, rows: Tensor) -> tuple[Tensor, Tensor]:
         """Copies of the stored samples `rows`, inputs as floats (index_select copies whole rows, indexing element-wise)."""
-        return self.inputs.index_select(0, rows).to(torch.float32), self.targets.index_select(0, rows)
+        return self.inputs.index_select(0, rows).to(torch.float32), self.targets.index_select(
+            0, rows
+        )
 
-    def transformed(self, inputs: Tensor, targets: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    def transformed(
+        self, inputs: Tensor, targets: Tensor, generator: torch.Generator
+    ) -> tuple[Tensor, Tensor]:
         """A gathered batch through every transform; its class numbers become shares (B, K) where one mixes them."""
         if self.num_classes:
             targets = torch.nn.functional.one_hot(targets, self.num_classes).to(inputs)
@@ -119,7 +133,9 @@ class Split:
         """How many samples each class has; nothing where the targets are no classes."""
         if not num_classes:
             return ()
-        counts: list[int] = torch.bincount(self.targets.cpu()[self.rows], minlength=num_classes).tolist()
+        counts: list[int] = torch.bincount(
+            self.targets.cpu()[self.rows], minlength=num_classes
+        ).tolist()
         return tuple(counts)
 
     def state_dict(self) -> dict[str, Any]:
@@ -128,19 +144,29 @@ class Split:
     def load_state_dict(self, state: dict[str, Any]) -> None: ...
 
 
-def held_out(targets: Tensor, fraction: float, seed: int, folds: int | None = None, fold: int = 0) -> Tensor:
+def held_out(
+    targets: Tensor, fraction: float, seed: int, folds: int | None = None, fold: int = 0
+) -> Tensor:
     """Which of the samples (N,) are for validation: `fraction` of them, or with `folds` the `fold`-th of k equal parts.
 
     Integer targets (N,) are classes: the same share of each is held out. It is a function of `seed` alone, so that runs
     with other seeds are compared on the same samples.
     """
-    classes = targets if targets.ndim == 1 and not targets.is_floating_point() else torch.zeros(len(targets))
+    classes = (
+        targets
+        if targets.ndim == 1 and not targets.is_floating_point()
+        else torch.zeros(len(targets))
+    )
     held = torch.zeros(len(targets), dtype=torch.bool)
     labels, counts = classes.unique(return_counts=True)
     by_class = classes.argsort(stable=True).split(counts.tolist())
     for label, members in zip(labels.tolist(), by_class, strict=True):
         order = members[torch.randperm(len(members), generator=keyed(seed, int(label)))]
-        part = order[: round(fraction * len(members))] if folds is None else order[(fold + int(label)) % folds :: folds]
+        part = (
+            order[: round(fraction * len(members))]
+            if folds is None
+            else order[(fold + int(label)) % folds :: folds]
+        )
         held[part] = True
     return held
 

@@ -35,12 +35,16 @@ FILLERS = """
     aug labeled labelled jpg jpeg png the my of for to x copy 集 数据 数据集 データ
 """
 FILLER_WORDS = frozenset(FILLERS.split())
-WEAK_WORDS = frozenset(["development"])  # a topic as often as a split: only beside other splits it is one
+WEAK_WORDS = frozenset(
+    ["development"]
+)  # a topic as often as a split: only beside other splits it is one
 MEANING = {word: split for split, words in SPLIT_WORDS.items() for word in words.split()}
 NEGATIONS = ("in", "un", "non", "not", "no")  # valid beside invalid: both are classes
 EVALUATION = re.compile("eval", re.IGNORECASE)
 # Said of no class, whatever stands before it: kaggle_simpson_testset.
-SET = re.compile(r"(train|training|test|testing|val|validation)[\W_]*sets?(?![^\W\d_])", re.IGNORECASE)
+SET = re.compile(
+    r"(train|training|test|testing|val|validation)[\W_]*sets?(?![^\W\d_])", re.IGNORECASE
+)
 
 
 @dataclass(frozen=True)
@@ -69,7 +73,10 @@ def split_names(names: Collection[str]) -> dict[str, SplitName]:
     return {
         name: parsed
         for name, parsed in found.items()
-        if not parsed.others or SET.search(name) or len(splits[parsed.others]) > 1 or parsed.others in wholes
+        if not parsed.others
+        or SET.search(name)
+        or len(splits[parsed.others]) > 1
+        or parsed.others in wholes
         if not has_negation(name, names)
     }
 
@@ -89,7 +96,10 @@ def parse(name: str) -> SplitName | None:
         splits = {"rest"}  # such as test_predictions or train_unlabeled
     if len(splits) != 1:
         return None
-    return SplitName(splits.pop(), tuple(word for word in words if word not in MEANING and not says_nothing(word)))
+    return SplitName(
+        splits.pop(),
+        tuple(word for word in words if word not in MEANING and not says_nothing(word)),
+    )
 
 
 def meaningful_words(name: str) -> tuple[str, ...]:
@@ -149,5 +159,8 @@ def by_split(names: dict[str, SplitName]) -> dict[str, list[str]]:
     tests = found.get("test", [])
     evaluations = [name for name in tests if EVALUATION.search(name)]
     if "val" not in found and len(evaluations) == 1 and len(tests) == 2:
-        found["val"], found["test"] = evaluations, [name for name in tests if name not in evaluations]
+        found["val"], found["test"] = (
+            evaluations,
+            [name for name in tests if name not in evaluations],
+        )
     return found

@@ -40,7 +40,9 @@ class Streamed:
     folder's timeout.
     """
 
-    def __init__(self, split: Split, paths: list[str], shape: tuple[int, ...], folder: Folder) -> None:
+    def __init__(
+        self, split: Split, paths: list[str], shape: tuple[int, ...], folder: Folder
+    ) -> None:
         self.split = split
         self.paths = paths
         self.shape = shape
@@ -70,7 +72,9 @@ class Streamed:
         """The images of a batch, to be, and what is to be waited for until they are."""
         images = torch.empty((len(rows), *self.shape), dtype=torch.uint8)
         parts = zip(rows.split(CHUNK), images.split(CHUNK), strict=True)
-        return images, [workers.submit(partial(self.read, some.tolist(), out)) for some, out in parts]
+        return images, [
+            workers.submit(partial(self.read, some.tolist(), out)) for some, out in parts
+        ]
 
     def read(self, rows: list[int], out: Tensor, job: Job) -> None:
         odd = read_images([self.paths[row] for row in rows], out, job.at, self.rule)
@@ -85,7 +89,9 @@ class Streamed:
         targets = self.split.targets
         inputs = images.to(targets.device).to(torch.float32)
         generator = keyed(self.split.seed or 0, number, position)
-        return self.split.transformed(inputs, targets.index_select(0, rows.to(targets.device)), generator)
+        return self.split.transformed(
+            inputs, targets.index_select(0, rows.to(targets.device)), generator
+        )
 
     def class_counts(self, num_classes: int) -> tuple[int, ...]:
         """Return the number of samples of each class."""
@@ -146,7 +152,9 @@ class Streams:
     @cached_property
     def train(self) -> Streamed:
         if not len(self.rows[0]) and not self.like.restored:
-            raise InputError("there are no training samples: all of them went into validation (dataset.val_fraction)")
+            raise InputError(
+                "there are no training samples: all of them went into validation (dataset.val_fraction)"
+            )
         train = self.split("train", self.rows[0], self.like.batch_size, self.like.seed)
         if not self.like.restored:
             self.like.class_counts = train.split.class_counts(len(self.folder.class_names))
@@ -154,7 +162,9 @@ class Streams:
 
     @cached_property
     def val(self) -> Streamed:
-        return self.split("val" if "val" in self.sets else "train", self.rows[1], self.like.eval_batch_size, None)
+        return self.split(
+            "val" if "val" in self.sets else "train", self.rows[1], self.like.eval_batch_size, None
+        )
 
     @cached_property
     def test(self) -> Streamed:
@@ -208,7 +218,9 @@ def measured(folder: Folder, paths: list[str], shape: tuple[int, ...]) -> Tensor
     survey_rule = folder.rule.surveying()
     moments, unsettled = moments_of(folder, paths, shape, torch.arange(len(paths)), survey_rule)
     folder.settle(unsettled.values())
-    again = torch.tensor([i for i, values in unsettled.items() if folder.changed(values)], dtype=torch.int64)
+    again = torch.tensor(
+        [i for i, values in unsettled.items() if folder.changed(values)], dtype=torch.int64
+    )
     if len(again):
         moments[again] = moments_of(folder, paths, shape, again, folder.rule)[0]
     return moments

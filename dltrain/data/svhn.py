@@ -31,7 +31,9 @@ class SVHN:
         self.root = Path(root)
 
     def read(self) -> dict[str, tuple[Tensor, Tensor]]:
-        absent = {name: known for name, known in self.files.items() if not (self.root / name).is_file()}
+        absent = {
+            name: known for name, known in self.files.items() if not (self.root / name).is_file()
+        }
         fetch(self.mirrors, absent, self.root)
         return {split: self._read(self.root / f"{split}_32x32.mat") for split in ("train", "test")}
 
@@ -42,9 +44,15 @@ class SVHN:
             content = loadmat(path, variable_names=("X", "y"))
             images, labels = content["X"], content["y"].reshape(-1)
         except Exception as e:  # scipy raises nearly anything on a broken file
-            raise InputError(f"{path} cannot be read as a .mat file ({e}); delete it to download it again") from e
-        whole = images.dtype == np.uint8 and images.shape == (32, 32, 3, len(labels)) and len(labels)
+            raise InputError(
+                f"{path} cannot be read as a .mat file ({e}); delete it to download it again"
+            ) from e
+        whole = (
+            images.dtype == np.uint8 and images.shape == (32, 32, 3, len(labels)) and len(labels)
+        )
         if not whole or labels.min() < 1 or labels.max() > 10:
             raise InputError(f"{path} is not a whole SVHN file; delete it to download it again")
-        pixels = torch.from_numpy(np.ascontiguousarray(images.transpose(3, 2, 0, 1)))  # (H, W, C, N) as stored
+        pixels = torch.from_numpy(
+            np.ascontiguousarray(images.transpose(3, 2, 0, 1))
+        )  # (H, W, C, N) as stored
         return pixels, torch.from_numpy(labels.astype(np.int64) % 10)

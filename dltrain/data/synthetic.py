@@ -70,6 +70,8 @@ class Synthetic:
         targets = torch.arange(count) % len(coarse)
         targets = targets[torch.randperm(count, generator=generator)]
         images = torch.randn((count, *self.spec.input_shape), generator=generator).mul_(self.noise)
-        images.add_(torch.nn.functional.interpolate(coarse[targets], size=images.shape[2:], mode="nearest"))
+        images.add_(
+            torch.nn.functional.interpolate(coarse[targets], size=images.shape[2:], mode="nearest")
+        )
         spread = (1 + self.noise**2) ** 0.5
         return images.mul_(64 / spread).add_(127.5).clamp_(0, 255).to(torch.uint8), targets

@@ -54,7 +54,11 @@ class Column:
         distinct, found = np.unique(self.values[present], return_inverse=True)
         codes = np.full(len(self.values), -1)
         codes[present] = found
-        return Column(self.name, codes, tuple(str(int(v)) if v == int(v) else str(v) for v in distinct.tolist()))
+        return Column(
+            self.name,
+            codes,
+            tuple(str(int(v)) if v == int(v) else str(v) for v in distinct.tolist()),
+        )
 
 
 @dataclass(frozen=True)
@@ -145,4 +149,6 @@ def check_names(names: Collection[str], header: Sequence[str], table: str) -> No
                 meant = f"; did you mean '{same[0]}'? In quotes a name stays as it is typed: \"'{same[0]}'\"."
             shown = ", ".join(header[:20]) + (", ..." if len(header) > 20 else "")
             one = "; is dataset.delimiter right?" if len(header) == 1 else ""
-            raise ConfigError([(f"column '{name}'", f"{table} has none of that name{meant} It has: {shown}{one}")])
+            raise ConfigError(
+                [(f"column '{name}'", f"{table} has none of that name{meant} It has: {shown}{one}")]
+            )

@@ -101,7 +101,9 @@ class TableFile:
         for column in columns:
             if column.texts is None and (large := np.abs(column.values) > MAX_NUMBER).any():
                 where = self.where(int(large.argmax()))
-                raise InputError(f"{where}: the number in column '{column.name}' is infinite or above {MAX_NUMBER:g}")
+                raise InputError(
+                    f"{where}: the number in column '{column.name}' is infinite or above {MAX_NUMBER:g}"
+                )
         return table
 
     def check(self) -> None:
@@ -167,7 +169,9 @@ class TableFile:
 
         def fit(delimiter: str) -> tuple[float, int]:
             try:
-                counts = [len(fields) for _, fields in itertools.islice(self.records(delimiter), SAMPLE)]
+                counts = [
+                    len(fields) for _, fields in itertools.islice(self.records(delimiter), SAMPLE)
+                ]
             except InputError:  # by this delimiter at least
                 return 0, 0
             alike = sum(count == counts[0] for count in counts) / max(1, len(counts))
@@ -201,13 +205,19 @@ class TableFile:
                 raise InputError(f"{self.path}: the text is not UTF-8") from e
             except csv.Error as e:
                 hint = "; is dataset.delimiter right?" if "expected after" in str(e) else ""
-                raise InputError(f"{self.path}:{line}: the record that begins here is broken: {e}{hint}") from e
+                raise InputError(
+                    f"{self.path}:{line}: the record that begins here is broken: {e}{hint}"
+                ) from e
 
     def check_header(self, head: Sequence[tuple[int, list[str]]]) -> None:
         """Raise InputError for a first line that is a row of data, unless dataset.header says that
         it is a header.
         """
-        if self.header is None and len(head) > 1 and looks_like_data(head[0][1], [row for _, row in head[1:]]):
+        if (
+            self.header is None
+            and len(head) > 1
+            and looks_like_data(head[0][1], [row for _, row in head[1:]])
+        ):
             shown = ", ".join(head[0][1])[:SHOWN_CHARS]
             raise InputError(
                 f"{self.path}:{head[0][0]}: the first line looks like data, not like the names of columns: {shown}. "
@@ -263,25 +273,37 @@ class TableFile:
                 if not found or kinds[suspects[0]] == texts:
                     self.check_records(delimiter)
                 if all(kinds[name] == texts for name in suspects):
-                    raise InputError(f"{self.path} cannot be read as CSV: {str(e).splitlines()[0]}") from e
+                    raise InputError(
+                        f"{self.path} cannot be read as CSV: {str(e).splitlines()[0]}"
+                    ) from e
                 kinds |= dict.fromkeys(suspects, texts)  # to see what in them is no number
         table = table.unify_dictionaries()
         columns = [self.reader.column(name, table.column(name), request) for name in names]
-        if all(request.format_of(name) is None for name in names):  # else a run knows how its numbers are written
+        if all(
+            request.format_of(name) is None for name in names
+        ):  # else a run knows how its numbers are written
             self.check_points(delimiter, columns, head)
         return columns
 
     def looks_plain(self, name: str, sample: Sequence[str], request: Request) -> bool:
         """Return whether a column is likely one of plain numbers, which arrow reads fastest."""
-        if name in request.categories or name in request.labels or PLAIN not in self.reader.notations:
+        if (
+            name in request.categories
+            or name in request.labels
+            or PLAIN not in self.reader.notations
+        ):
             return False
         known = request.format_of(name)
         missing = self.reader.missing_number_texts
         if known is None and sum(re.match(GROUPED, v) is not None for v in sample) >= MIN_GROUPED:
             return False
-        return known in (None, PLAIN) and all(v.strip() in missing or re.match(NUMBER, v) for v in sample)
+        return known in (None, PLAIN) and all(
+            v.strip() in missing or re.match(NUMBER, v) for v in sample
+        )
 
-    def check_points(self, delimiter: str, columns: Sequence[Column], head: Sequence[Sequence[str]]) -> None:
+    def check_points(
+        self, delimiter: str, columns: Sequence[Column], head: Sequence[Sequence[str]]
+    ) -> None:
         """Refuse a column whose points may separate thousands, where the file may have decimal commas.
 
         Another column has them; or semicolons separate the fields, and every point is before three digits.
@@ -301,7 +323,9 @@ class TableFile:
                 table = self.arrow(delimiter, [column.name], kinds, head[0]).unify_dictionaries()
                 reader.refuse_grouped(column.name, *distinct_texts(table.column(column.name)))
 
-    def without_row_labels(self, request: Request, header: Sequence[str], delimiter: str) -> Request:
+    def without_row_labels(
+        self, request: Request, header: Sequence[str], delimiter: str
+    ) -> Request:
         """Return the request without nameless columns that count or name the rows; say that they
         are left out.
         """
@@ -316,9 +340,14 @@ class TableFile:
                 continue
             try:
                 table = self.arrow(delimiter, [name], {name: texts}, header).unify_dictionaries()
-            except (pa.ArrowInvalid, UnicodeDecodeError):  # a broken record, which is named when all columns are read
+            except (
+                pa.ArrowInvalid,
+                UnicodeDecodeError,
+            ):  # a broken record, which is named when all columns are read
                 return request
-            request = self.without(request, name, row_labels(name, *distinct_texts(table.column(name))))
+            request = self.without(
+                request, name, row_labels(name, *distinct_texts(table.column(name)))
+            )
         return request
 
     def without_empty(self, request: Request, header: Sequence[str]) -> Request:
@@ -347,7 +376,9 @@ class TableFile:
             self.told.add(name)
         return replace(request, ignore=(*request.ignore, name))
 
-    def arrow(self, delimiter: str, names: Sequence[str], kinds: dict[str, Any], header: Sequence[str]) -> pa.Table:
+    def arrow(
+        self, delimiter: str, names: Sequence[str], kinds: dict[str, Any], header: Sequence[str]
+    ) -> pa.Table:
         import pyarrow as pa
         from pyarrow import csv as arrow_csv
 
@@ -387,7 +418,9 @@ class TableFile:
                 have = f"{len(fields)} field{'s' if len(fields) != 1 else ''}"
                 rest = list(records)
                 hint = self.footer(line, [line, *(other for other, _ in rest)])
-                if rest and all(len(others) == len(fields) == len(header) + 1 for _, others in rest):
+                if rest and all(
+                    len(others) == len(fields) == len(header) + 1 for _, others in rest
+                ):
                     hint = ", and so have all lines below: give the column without a name one in the header"
                 raise InputError(f"{self.path}:{line}: {have}; the header has {len(header)}{hint}")
 
@@ -412,7 +445,11 @@ class TableFile:
         if len(lines_from_there) > MAX_FOOTER_LINES:
             return ""
         last = lines_from_there[-1]
-        which = f"line {line} is the file's last" if last == line else f"lines {line} to {last} are the file's last"
+        which = (
+            f"line {line} is the file's last"
+            if last == line
+            else f"lines {line} to {last} are the file's last"
+        )
         return f"; {which}: if that is a footer or a total, cut it off"
 
     # both
@@ -420,7 +457,9 @@ class TableFile:
     def chosen(self, header: Sequence[str], request: Request) -> list[str]:
         """Return the columns to read, in the file's order; raise for problems of the header."""
         only = request.only
-        names = [name for name in header if name not in request.ignore and (only is None or name in only)]
+        names = [
+            name for name in header if name not in request.ignore and (only is None or name in only)
+        ]
         if "" in names and only is None:
             at = f"{self.path}:1: column {list(header).index('') + 1} has no name"
             raise InputError(f"{at}: give it one, or leave it out: dataset.ignore=['']")
@@ -432,7 +471,9 @@ class TableFile:
         """InputError for two columns of one name."""
         twice = [name for name in names if names.count(name) > 1]
         if twice:
-            raise InputError(f"{self.path}:1: {names.count(twice[0])} columns are called '{twice[0]}'")
+            raise InputError(
+                f"{self.path}:1: {names.count(twice[0])} columns are called '{twice[0]}'"
+            )
 
     # Parquet
 
@@ -477,14 +518,18 @@ class TableFile:
 
         try:
             about = parquet.read_metadata(self.path)
-            needed = 8 * about.num_rows * about.num_columns  # which need not show in the file's size
+            needed = (
+                8 * about.num_rows * about.num_columns
+            )  # which need not show in the file's size
             if needed > free_memory():
                 raise InputError(
                     f"{self.path} has {about.num_rows:,} rows and {about.num_columns:,} columns: more than fit in memory"
                 )
             return parquet.read_table(self.path)
         except (pa.ArrowException, OSError) as e:
-            raise InputError(f"{self.path} cannot be read as Parquet: {str(e).splitlines()[0]}") from e
+            raise InputError(
+                f"{self.path} cannot be read as Parquet: {str(e).splitlines()[0]}"
+            ) from e
 
     # row by row
 
@@ -521,7 +566,11 @@ class TableFile:
         self.check_names_differ([name for name in header if name in numbers or name in texts])
         for line, fields in records:
             alike = len(fields) == len(header)
-            problem = "" if alike else f"{len(fields)} field{'s' * (len(fields) != 1)}; the header has {len(header)}"
+            problem = (
+                ""
+                if alike
+                else f"{len(fields)} field{'s' * (len(fields) != 1)}; the header has {len(header)}"
+            )
             yield f"{self.path}:{line}", dict(zip(header, fields, strict=False)), problem
 
     def parquet_rows(self, numbers: Collection[str], texts: Collection[str]) -> Iterator[Row]:
@@ -536,12 +585,18 @@ class TableFile:
                 except pa.ArrowException as e:
                     raise InputError(self.unreadable(name, table)) from e
         for row in range(table.num_rows):
-            yield f"{self.path}:{row + 1}", {name: values[row] for name, values in columns.items()}, ""
+            yield (
+                f"{self.path}:{row + 1}",
+                {name: values[row] for name, values in columns.items()},
+                "",
+            )
 
 
 def _has_only_grouped(head: Sequence[Sequence[str]]) -> bool:
     """Tell whether the first records of a file have many numbers with points, all of them before three digits."""
-    pointed = [field for fields in head[1:] for field in fields if "." in field and re.match(NUMBER, field)]
+    pointed = [
+        field for fields in head[1:] for field in fields if "." in field and re.match(NUMBER, field)
+    ]
     return len(pointed) >= MIN_GROUPED and all(re.match(GROUPED, field) for field in pointed)
 
 

@@ -43,9 +43,13 @@ from dltrain.types import BatchSize, ColumnName, Fraction, Ge, Listing, Positive
 
 log = logging.getLogger("dltrain")
 SHOWN_TEXTS = 3  # unknown ones of a column in a message
-UNKNOWN_TEXT = "\0"  # stands for every text of a category that training did not have, and is not one itself
+UNKNOWN_TEXT = (
+    "\0"  # stands for every text of a category that training did not have, and is not one itself
+)
 CHUNK = 1024  # rows that are encoded at once for a prediction
-STAND_IN = Spec((4,), ("a", "b"), train_samples=80, test_samples=20)  # where no table is named: for debug=smoke
+STAND_IN = Spec(
+    (4,), ("a", "b"), train_samples=80, test_samples=20
+)  # where no table is named: for debug=smoke
 Rows = NDArray[np.int64]
 
 
@@ -127,7 +131,9 @@ class Tabular:
         seed: int = 0,
     ) -> None:
         if folds is not None and fold >= folds:
-            raise ValueError(f"dataset.fold={fold} is not one of the {folds} folds: they count from 0")
+            raise ValueError(
+                f"dataset.fold={fold} is not one of the {folds} folds: they count from 0"
+            )
         self.open = partial(
             TableFile,
             delimiter=delimiter,
@@ -147,7 +153,12 @@ class Tabular:
         self.batch_size, self.eval_batch_size = batch_size, eval_batch_size
         self.val_fraction, self.test_fraction = val_fraction, test_fraction
         self.folds, self.fold, self.split_seed = folds, fold, split_seed
-        self.epochs, self.balance, self.seed, self.device = epochs, balance, seed, torch.device("cpu")
+        self.epochs, self.balance, self.seed, self.device = (
+            epochs,
+            balance,
+            seed,
+            torch.device("cpu"),
+        )
         self.restored: dict[str, Any] | None = None
         self.is_training = True
 
@@ -162,7 +173,10 @@ class Tabular:
         """Return the columns of a table with what each looks like, for a message."""
         table = source.read(Request(None, self.ignore, self.categorical))
         rows = np.arange(len(table))
-        seen = [planned_column(c, rows, c.name in self.categorical, True) for c in table.columns.values()]
+        seen = [
+            planned_column(c, rows, c.name in self.categorical, True)
+            for c in table.columns.values()
+        ]
         return f"{table.name} has the columns {listed([f'{column.name} ({column.kind})' for column in seen])}"
 
     @property
@@ -176,7 +190,14 @@ class Tabular:
     @cached_property
     def loaded(self) -> Loaded:
         if self.source is None:
-            raise ConfigError([("dataset.path=null", "name the table to train on: dataset.path=FILE.csv or .parquet")])
+            raise ConfigError(
+                [
+                    (
+                        "dataset.path=null",
+                        "name the table to train on: dataset.path=FILE.csv or .parquet",
+                    )
+                ]
+            )
         if not self.named:
             why = f"name the column to predict: dataset.target=COLUMN; {self.named_columns(self.source)}"
             raise ConfigError([("dataset.target=null", why)])
@@ -197,7 +218,9 @@ class Tabular:
             if isinstance(self.source, TableFile):
                 tell(table, planned, self.embed, {c.name: len(c.texts) for c in encoder.categories})
         if self.missing == "auto":
-            tell_of_missing(table.name, encoder, missing_values(table, encoder, rows), bool(self.restored))
+            tell_of_missing(
+                table.name, encoder, missing_values(table, encoder, rows), bool(self.restored)
+            )
         inputs = encoder(table.columns, rows)
         formats = tuple(table.columns[name].number_format for name in self.named)
         if self.test_source and not self.is_other(table.digest):
@@ -219,7 +242,11 @@ class Tabular:
             cardinalities=encoder.cardinalities,
         )
         if not class_names:
-            mean, std = (trained.target_mean, trained.target_std) if trained else self.scale(table, targets, parts[0])
+            mean, std = (
+                (trained.target_mean, trained.target_std)
+                if trained
+                else self.scale(table, targets, parts[0])
+            )
             targets = ((targets - torch.tensor(mean)) / torch.tensor(std)).float()
             spec = replace(spec, target_names=self.named, target_mean=mean, target_std=std)
         return Loaded(spec, encoder, formats, inputs, targets, *parts, table.digest)
@@ -230,14 +257,20 @@ class Tabular:
         if not self.restored:
             return None
         names = tuple(self.restored["class_names"])
-        formats: list[dict[str, str] | None] = self.restored.get("target_formats", [None] * len(self.named))
-        return Known(self.encoder, tuple(None if f is None else NumberFormat(**f) for f in formats), names)
+        formats: list[dict[str, str] | None] = self.restored.get(
+            "target_formats", [None] * len(self.named)
+        )
+        return Known(
+            self.encoder, tuple(None if f is None else NumberFormat(**f) for f in formats), names
+        )
 
     def request(self, known: Known | None) -> Request:
         """Return which columns to read and as what: as they are known, or as they look."""
         if known is None:
             numbers: dict[str, NumberFormat | None] = dict.fromkeys(self.regressed)
-            return Request(None, self.ignore, self.categorical, numbers, () if self.regressed else self.named)
+            return Request(
+                None, self.ignore, self.categorical, numbers, () if self.regressed else self.named
+            )
         texts = [c.name for c in known.encoder.categories]
         numbers = {c.name: c.format for c in known.encoder.numbers}
         if known.class_names:
@@ -251,14 +284,20 @@ class Tabular:
         try:
             table = source.read(self.request(known or self.known))
         except InputError as e:
-            if self.predicts == "numbers" and any(f"in column '{name}' is no number" in str(e) for name in self.named):
-                raise InputError(f"{e}; task=regression predicts numbers, task=classification classes") from e
+            if self.predicts == "numbers" and any(
+                f"in column '{name}' is no number" in str(e) for name in self.named
+            ):
+                raise InputError(
+                    f"{e}; task=regression predicts numbers, task=classification classes"
+                ) from e
             raise
         if both := [name for name in self.named if name in self.ignore]:
             raise ConfigError([(f"dataset.ignore=[{both[0]}]", "that is the target")])
         check_names(self.named, list(table.columns), table.name)
         if len(table.columns) == len(self.named):
-            raise InputError(f"{table.name}:1: there is no column but the target: nothing to predict it from")
+            raise InputError(
+                f"{table.name}:1: there is no column but the target: nothing to predict it from"
+            )
         return table
 
     @property
@@ -267,7 +306,9 @@ class Tabular:
         known = self.restored["class_names"] if self.restored else None
         if known is not None:
             return () if known else self.named
-        as_numbers = self.kind == "regression" or (self.kind == "auto" and self.predicts == "numbers")
+        as_numbers = self.kind == "regression" or (
+            self.kind == "auto" and self.predicts == "numbers"
+        )
         return self.named if as_numbers or len(self.named) > 1 else ()
 
     def class_names(self, table: Table) -> tuple[str, ...]:
@@ -297,7 +338,9 @@ class Tabular:
         if (found[rows] < 0).any():
             row = int(rows[int((found[rows] < 0).argmax())])
             text = (texts.texts or ())[int(texts.values[row])]
-            raise InputError(f"{table.where(row)}: '{text}' is not one of the {len(class_names)} known classes")
+            raise InputError(
+                f"{table.where(row)}: '{text}' is not one of the {len(class_names)} known classes"
+            )
         return rows, torch.from_numpy(found[rows].astype(np.int64))
 
     def usable(self, table: Table, absent: Mapping[str, NDArray[np.bool_]]) -> Rows:
@@ -309,7 +352,9 @@ class Tabular:
         kept = np.ones(len(table), dtype=bool)
         for column in table.columns.values():
             is_target = column.name in self.named
-            if not is_target and (column.texts is not None or self.missing in ("auto", "mean", "median", "zero")):
+            if not is_target and (
+                column.texts is not None or self.missing in ("auto", "mean", "median", "zero")
+            ):
                 continue
             kept &= ~absent[column.name]
             if self.missing != "drop" and absent[column.name].any():
@@ -332,12 +377,16 @@ class Tabular:
         if is_target and table.columns[name].texts is not None:
             other += labels.as_class(table.columns[name])
         what = "the target" if is_target else "column"
-        return InputError(f"{table.where(int(absent.argmax()))}: {what} '{name}' is empty{end}: {other}")
+        return InputError(
+            f"{table.where(int(absent.argmax()))}: {what} '{name}' is empty{end}: {other}"
+        )
 
     def plan(self, table: Table, rows: Rows) -> list[PlannedColumn]:
         """Decide what is done with each column beside the target, by the training `rows`."""
         columns = [c for c in table.columns.values() if c.name not in self.named]
-        return plan_columns(table, columns, rows, self.categorical, leave_empty=self.missing == "auto")
+        return plan_columns(
+            table, columns, rows, self.categorical, leave_empty=self.missing == "auto"
+        )
 
     def inspect(self) -> list[Listing]:
         """Return the table of columns: what each looks like, and what is done with it."""
@@ -346,7 +395,9 @@ class Tabular:
         whole = self.source.read(self.request(None))
         used = self.encoder.names
         planned = [
-            column if column.used == (column.name in used) else replace(column, used=column.name in used)
+            column
+            if column.used == (column.name in used)
+            else replace(column, used=column.name in used)
             for column in self.plan(whole, np.arange(len(whole)))
         ]
         return [listing(whole, planned, self.named, self.ignore, self.embed)]
@@ -360,10 +411,14 @@ class Tabular:
         rest = everyone[~test]
         val = held_out(targets[rest], self.val_fraction, self.split_seed, self.folds, self.fold)
         if val.all():
-            raise InputError(f"{table.where(0)}: {len(targets)} usable rows are too few: none is left for training")
+            raise InputError(
+                f"{table.where(0)}: {len(targets)} usable rows are too few: none is left for training"
+            )
         return rest[~val], rest[val], everyone[test]
 
-    def scale(self, table: Table, targets: Tensor, rows: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    def scale(
+        self, table: Table, targets: Tensor, rows: Tensor
+    ) -> tuple[tuple[float, ...], tuple[float, ...]]:
         """Mean and standard deviation of every target over the training rows."""
         values = targets[rows].numpy()
         for name, column in zip(self.named, targets.numpy().T, strict=True):
@@ -387,8 +442,17 @@ class Tabular:
 
     @cached_property
     def train(self) -> Split:
-        balanced = self.balance == "sampler" and bool(self.loaded.spec.class_names)  # a regression is refused elsewhere
-        return Split(*self.stored, self.loaded.train, self.loaded.spec, self.batch_size, self.seed, balanced=balanced)
+        balanced = self.balance == "sampler" and bool(
+            self.loaded.spec.class_names
+        )  # a regression is refused elsewhere
+        return Split(
+            *self.stored,
+            self.loaded.train,
+            self.loaded.spec,
+            self.batch_size,
+            self.seed,
+            balanced=balanced,
+        )
 
     @cached_property
     def val(self) -> Split:
@@ -434,7 +498,11 @@ class Tabular:
 
     @property
     def target_formats(self) -> Sequence[NumberFormat]:
-        return [f or PLAIN for f in self.known.target_formats] if self.known else self.loaded.target_formats
+        return (
+            [f or PLAIN for f in self.known.target_formats]
+            if self.known
+            else self.loaded.target_formats
+        )
 
     def restore(self, description: dict[str, Any]) -> None:
         try:
@@ -451,7 +519,9 @@ class Tabular:
         """Return whether a table is another than the one that a finished run was trained on: all of
         it is for testing.
         """
-        return self.restored is not None and not self.is_training and self.restored["digest"] != digest
+        return (
+            self.restored is not None and not self.is_training and self.restored["digest"] != digest
+        )
 
     def encode(self, paths: Sequence[Path]) -> Iterator[Sample]:
         """A sample of every row of the files; columns are found by name, and others are not looked at."""
@@ -480,7 +550,9 @@ def missing_values(table: Table, encoder: Encoder, rows: Rows) -> dict[str, int]
     return {name: count for name, count in counts.items() if count}
 
 
-def tell_of_missing(table: str, encoder: Encoder, counts: Mapping[str, int], only_new: bool) -> None:
+def tell_of_missing(
+    table: str, encoder: Encoder, counts: Mapping[str, int], only_new: bool
+) -> None:
     """Log in one line what fills missing values; `only_new`: of columns that had all values in
     training.
     """
@@ -489,7 +561,9 @@ def tell_of_missing(table: str, encoder: Encoder, counts: Mapping[str, int], onl
     if not counts:
         return
     filled = [
-        f"{name} {count:,} (by {encoder.filled[name]})" for name, count in counts.items() if name in encoder.filled
+        f"{name} {count:,} (by {encoder.filled[name]})"
+        for name, count in counts.items()
+        if name in encoder.filled
     ]
     if only_new:
         how = "the columns had all values in training, so no input says where they are missing"
@@ -509,7 +583,9 @@ def warn_of_unknown_texts(table: str, column: str, counts: Mapping[str, int], ro
     """Say how many values of a column are unknown, and the most frequent of them."""
     if not counts:
         return
-    shown = ", ".join(f"{text!r} ({count:,})" for text, count in itertools.islice(counts.items(), SHOWN_TEXTS))
+    shown = ", ".join(
+        f"{text!r} ({count:,})" for text, count in itertools.islice(counts.items(), SHOWN_TEXTS)
+    )
     more = f" and {len(counts) - SHOWN_TEXTS:,} more" if len(counts) > SHOWN_TEXTS else ""
     total = sum(counts.values())
     log.warning(
@@ -544,9 +620,13 @@ def _samples(
     and `missing` values.
     """
     problems = [problem for _, _, problem in rows]
-    columns = {number.name: _number_column(rows, number, reader, problems) for number in encoder.numbers}
+    columns = {
+        number.name: _number_column(rows, number, reader, problems) for number in encoder.numbers
+    }
     for category in encoder.categories:
-        columns[category.name] = _category_column(rows, category, reader, problems, unknown[category.name])
+        columns[category.name] = _category_column(
+            rows, category, reader, problems, unknown[category.name]
+        )
     read = np.array([not problem for problem in problems])
     missing.update({name: int(column.missing()[read].sum()) for name, column in columns.items()})
     inputs = encoder(columns, np.arange(len(rows)))
@@ -554,7 +634,9 @@ def _samples(
         yield Sample(name, None if problem else x, problem)
 
 
-def _number_column(rows: Sequence[Row], number: Numbers, reader: ColumnReader, problems: list[str]) -> Column:
+def _number_column(
+    rows: Sequence[Row], number: Numbers, reader: ColumnReader, problems: list[str]
+) -> Column:
     """Return the numbers of a column; a row's first problem goes into `problems`."""
     values = np.full(len(rows), np.nan)
     for i, (_, texts, _) in enumerate(rows):
@@ -571,7 +653,11 @@ def _number_column(rows: Sequence[Row], number: Numbers, reader: ColumnReader, p
 
 
 def _category_column(
-    rows: Sequence[Row], category: Category, reader: ColumnReader, problems: list[str], unknown: Counter[str]
+    rows: Sequence[Row],
+    category: Category,
+    reader: ColumnReader,
+    problems: list[str],
+    unknown: Counter[str],
 ) -> Column:
     """Return the texts of a column; a row's first problem goes into `problems`, texts not known
     into `unknown`.

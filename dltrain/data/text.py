@@ -107,17 +107,28 @@ class Text:
                 "balance=sampler draws texts of any length: dataset.batch_size, not tokens_per_batch, counts them"
             )
         if folds is not None and fold >= folds:
-            raise ValueError(f"dataset.fold={fold} is not one of the {folds} folds: they count from 0")
+            raise ValueError(
+                f"dataset.fold={fold} is not one of the {folds} folds: they count from 0"
+            )
         self.root = Path(root)
         self.source = source
         self.encoding = encoding
-        self.kind, self.vocab_size, self.lowercase = tokenizer, least(tokenizer, vocab_size), lowercase
+        self.kind, self.vocab_size, self.lowercase = (
+            tokenizer,
+            least(tokenizer, vocab_size),
+            lowercase,
+        )
         self.max_length, self.keep = max_length, keep
         self.batch_size, self.eval_batch_size = batch_size, eval_batch_size
         self.bucketing, self.tokens_per_batch = bucketing, tokens_per_batch
         self.val_fraction, self.test_fraction = val_fraction, test_fraction
         self.folds, self.fold, self.split_seed = folds, fold, split_seed
-        self.epochs, self.balance, self.seed, self.device = epochs, balance, seed, torch.device("cpu")
+        self.epochs, self.balance, self.seed, self.device = (
+            epochs,
+            balance,
+            seed,
+            torch.device("cpu"),
+        )
         self.restored: tuple[Tokenizer, tuple[str, ...], tuple[int, ...]] | None = None
         self.trained_digest: object = None  # of the texts that a run was trained on, if it is known
         self.unknown_tokens = UnknownTokens()  # of the texts that were given to encode_text
@@ -156,7 +167,9 @@ class Text:
 
     def find_files(self) -> None:
         if not self.source.named:
-            raise ConfigError([("dataset.path=null", "name the texts to train on: dataset.path=DIR or FILE.csv")])
+            raise ConfigError(
+                [("dataset.path=null", "name the texts to train on: dataset.path=DIR or FILE.csv")]
+            )
         if isinstance(self.source, ReadsFiles):
             self.source.find_files()
 
@@ -192,10 +205,14 @@ class Text:
             held = held_out(targets[train], self.test_fraction, self.split_seed) | others
             rows, train = {**rows, "test": train[held]}, train[~held]
         if "val" not in rows:
-            held = held_out(targets[train], self.val_fraction, self.split_seed, self.folds, self.fold)
+            held = held_out(
+                targets[train], self.val_fraction, self.split_seed, self.folds, self.fold
+            )
             rows, train = {**rows, "val": train[held]}, train[~held]
         if not len(train) and not self.restored:
-            raise InputError("there are no training samples: all of them went into validation (dataset.val_fraction)")
+            raise InputError(
+                "there are no training samples: all of them went into validation (dataset.val_fraction)"
+            )
         return {**rows, "train": train}
 
     def as_trained(self, targets: Tensor) -> Tensor:
@@ -206,13 +223,23 @@ class Text:
         here, trained = self.source.class_names, self.restored[1]
         known = KnownTexts(trained)
         if unknown := sorted(name for name in here if known.find(name) < 0):
-            raise InputError(f"the run knows no class {shown_names(unknown)}; its classes are {shown_names(trained)}")
+            raise InputError(
+                f"the run knows no class {shown_names(unknown)}; its classes are {shown_names(trained)}"
+            )
         return torch.tensor([known.find(name) for name in here], dtype=torch.int64)[targets]
 
     def split(self, name: str, batch_size: BatchSize, seed: int | None) -> TokenSplit:
         loaded, tokens = self.loaded, self.tokens_per_batch if seed is not None else None
         classes = loaded.targets if self.balance == "sampler" and seed is not None else None
-        batching = Batching(loaded.parts[name], loaded.texts.lengths, batch_size, seed, self.bucketing, tokens, classes)
+        batching = Batching(
+            loaded.parts[name],
+            loaded.texts.lengths,
+            batch_size,
+            seed,
+            self.bucketing,
+            tokens,
+            classes,
+        )
         return TokenSplit(loaded.texts.to(self.device), loaded.targets.to(self.device), batching)
 
     @cached_property
@@ -238,7 +265,11 @@ class Text:
 
     def fake(self) -> FakeTokens:
         """Random tokens of the same vocabulary, in the same classes; of a restored run they mean what they meant there."""
-        return FakeTokens(self.spec if self.restored else replace(self.spec, decode=None), self.batch_size, self.seed)
+        return FakeTokens(
+            self.spec if self.restored else replace(self.spec, decode=None),
+            self.batch_size,
+            self.seed,
+        )
 
     def to(self, device: torch.device) -> None:
         self.device = device
@@ -254,15 +285,27 @@ class Text:
 
     def description(self) -> dict[str, Any]:
         names, counts = list(self.class_names), list(self.class_counts)
-        known = {"class_names": names, "class_counts": counts, "tokenizer": self.tokenizer.to_json()}
+        known = {
+            "class_names": names,
+            "class_counts": counts,
+            "tokenizer": self.tokenizer.to_json(),
+        }
         return {**known, "digest": self.loaded.digest}
 
     def restore(self, description: dict[str, Any]) -> None:
         try:
             names, counts = tuple(description["class_names"]), tuple(description["class_counts"])
             text = description["tokenizer"]
-            sound = len(names) > 1 and all(isinstance(name, str) for name in names) and isinstance(text, str)
-            sound = sound and len(counts) == len(names) and all(isinstance(n, int) and n >= 0 for n in counts)
+            sound = (
+                len(names) > 1
+                and all(isinstance(name, str) for name in names)
+                and isinstance(text, str)
+            )
+            sound = (
+                sound
+                and len(counts) == len(names)
+                and all(isinstance(n, int) and n >= 0 for n in counts)
+            )
         except (KeyError, TypeError) as e:
             raise unsound(repr(e)) from e
         if not sound:
@@ -305,7 +348,9 @@ def restored_tokenizer(text: str, vocab_size: int) -> Tokenizer:
     """A run's tokenizer; InputError for one with more tokens than the run's network has vectors."""
     tokenizer = Tokenizer.from_json(text)
     if tokenizer.vocab_size > vocab_size:
-        raise unsound(f"its tokenizer has {tokenizer.vocab_size:,} tokens, dataset.vocab_size is {vocab_size:,}")
+        raise unsound(
+            f"its tokenizer has {tokenizer.vocab_size:,} tokens, dataset.vocab_size is {vocab_size:,}"
+        )
     return tokenizer
 
 
@@ -313,4 +358,8 @@ def joined(parts: Sequence[Ragged]) -> Ragged:
     """The sequences of all `parts`, one after the other."""
     ends = torch.tensor([0, *(len(part.flat) for part in parts)]).cumsum(0)
     starts = torch.cat([part.starts + end for part, end in zip(parts, ends[:-1], strict=True)])
-    return Ragged(torch.cat([part.flat for part in parts]), starts, torch.cat([part.lengths for part in parts]))
+    return Ragged(
+        torch.cat([part.flat for part in parts]),
+        starts,
+        torch.cat([part.lengths for part in parts]),
+    )

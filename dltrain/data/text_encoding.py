@@ -22,7 +22,9 @@ MARK_BYTES = 4  # of the longest byte order mark
 GUESS_BYTES = 1 << 16  # that a guess looks at
 CONTEXT_BYTES = 12  # on each side of a byte, shown as a guess reads them
 MIN_UTF8_CHARACTERS = 4  # that show a text to be UTF-8, and not Chinese, Japanese or Korean
-UTF8_SEQUENCE = re.compile(rb"[\xc2-\xdf][\x80-\xbf]|[\xe0-\xef][\x80-\xbf]{2}|[\xf0-\xf4][\x80-\xbf]{3}")
+UTF8_SEQUENCE = re.compile(
+    rb"[\xc2-\xdf][\x80-\xbf]|[\xe0-\xef][\x80-\xbf]{2}|[\xf0-\xf4][\x80-\xbf]{3}"
+)
 HIGH_BYTES = re.compile(rb"[\x80-\xff]+")
 OTHER_FILES = {  # by how they begin
     b"PK\x03\x04": "an Excel workbook or another zip archive: save the table as csv",
@@ -163,7 +165,10 @@ def _byte_order(content: bytes, name: object, encoding: str, key: str) -> str:
 
 def _guess_utf16(content: bytes) -> str | None:
     sample = content[:GUESS_BYTES]
-    even, odd = sample[::2].count(0), sample[1::2].count(0)  # the upper byte of letters, digits and line ends is 0
+    even, odd = (
+        sample[::2].count(0),
+        sample[1::2].count(0),
+    )  # the upper byte of letters, digits and line ends is 0
     if even == odd:
         return None
     return "utf-16-le" if odd > even else "utf-16-be"
@@ -186,8 +191,12 @@ def _refusal(content: bytes, at: int, name: object, encoding: str, key: str) -> 
     line = before.count("\n") + 1 if "\n" in before else before.count("\r") + 1
     guess = _that_fits(guess_encoding(content, at), content, encoding)
     if content[at : at + 1] == b"\0" and guess is None:
-        return InputError(f"{name}:{line}: there is a NUL byte (byte {at + 1} of the file): this is not a text file")
-    where = f"{name}:{line}: the text is not {upper}: byte {at + 1} of the file is 0x{content[at]:02x}"
+        return InputError(
+            f"{name}:{line}: there is a NUL byte (byte {at + 1} of the file): this is not a text file"
+        )
+    where = (
+        f"{name}:{line}: the text is not {upper}: byte {at + 1} of the file is 0x{content[at]:02x}"
+    )
     high, valid = sum(map(len, HIGH_BYTES.findall(content))), _utf8_bytes(content)
     if guess is not None and upper == "UTF-8" and valid > MIN_UTF8_SHARE * high:
         own = content[content.rfind(b"\n", 0, at) + 1 :].partition(b"\n")[0]  # the line
@@ -196,11 +205,15 @@ def _refusal(content: bytes, at: int, name: object, encoding: str, key: str) -> 
             f"{where} ({guess} reads {_reading(content, at, guess)!r}); the rest is UTF-8: correct the line"
         )
     if guess is None:
-        return InputError(f"{where}; {key}=NAME says the encoding (such as {COMMON}), or save the file as UTF-8")
+        return InputError(
+            f"{where}; {key}=NAME says the encoding (such as {COMMON}), or save the file as UTF-8"
+        )
     also = " (or latin-1)" if guess == "cp1252" else ""
     reading = _reading(content, at, guess)
     seen = f", which reads {reading!r} there" if reading else ""
-    return InputError(f"{where}; {key}={guess}{also} may be right{seen}; if not, another, or save it as UTF-8")
+    return InputError(
+        f"{where}; {key}={guess}{also} may be right{seen}; if not, another, or save it as UTF-8"
+    )
 
 
 def _that_fits(guess: str | None, content: bytes, refused: str) -> str | None:
@@ -301,11 +314,19 @@ def _guess_east_asian(sample: bytes) -> str | None:
     if traditional and low > 0.15 * len(pairs) and _share(traditional, han) > 0.7:
         return "big5"
     simplified = _decoded_whole(sample, "gb18030")
-    common = sum(0xB0 <= pair[0] <= 0xD7 and pair[1] >= 0xA1 for pair in pairs)  # the 3,755 characters in daily use
+    common = sum(
+        0xB0 <= pair[0] <= 0xD7 and pair[1] >= 0xA1 for pair in pairs
+    )  # the 3,755 characters in daily use
     if simplified and common > 0.7 * len(pairs) and _share(simplified, han) > 0.7:
         return "gb18030"
-    runs = re.findall(rb"(?<![A-Za-z\x80-\xff])[\x80-\xff]+", sample)  # a Western letter stands within a word
-    if japanese and _share(japanese, han) > 0.8 and 2 * len(runs) > len(re.findall(rb"[\x80-\xff]+", sample)):
+    runs = re.findall(
+        rb"(?<![A-Za-z\x80-\xff])[\x80-\xff]+", sample
+    )  # a Western letter stands within a word
+    if (
+        japanese
+        and _share(japanese, han) > 0.8
+        and 2 * len(runs) > len(re.findall(rb"[\x80-\xff]+", sample))
+    ):
         return "shift_jis"
     return None
 

@@ -65,13 +65,18 @@ class FileTexts:
 
     @property
     def class_names(self) -> tuple[str, ...]:
-        labels = self.found["train"][1] or [name for _, names in self.found.values() for name in names]
+        labels = self.found["train"][1] or [
+            name for _, names in self.found.values() for name in names
+        ]
         return tuple(sorted(set(labels)))
 
     def read(self) -> dict[str, Labelled]:
         number = {name: k for k, name in enumerate(self.class_names)}
         return {
-            part: (Corpus.of(texts), torch.tensor([number[label] for label in labels], dtype=torch.int64))
+            part: (
+                Corpus.of(texts),
+                torch.tensor([number[label] for label in labels], dtype=torch.int64),
+            )
             for part, (texts, labels) in self.found.items()
         }
 
@@ -84,7 +89,9 @@ class FileTexts:
                 texts = self.folders[path].read(self.encoding)
                 found |= texts if part == "train" else {part: texts.get(part) or texts["train"]}
             else:
-                found[part] = self.read_table(path, set(found["train"][1]) if part != "train" else None)
+                found[part] = self.read_table(
+                    path, set(found["train"][1]) if part != "train" else None
+                )
         if not any(texts for texts, _ in found.values()):
             raise InputError(f"{self.places['train']} has no text in it: expected {EXPECTED}")
         self.refuse_unknown_classes(found)
@@ -106,7 +113,9 @@ class FileTexts:
     @cached_property
     def folders(self) -> dict[Path, TextFolder]:
         """The named folders."""
-        return {path: TextFolder(path, self.classes) for path in self.places.values() if path.is_dir()}
+        return {
+            path: TextFolder(path, self.classes) for path in self.places.values() if path.is_dir()
+        }
 
     def find_files(self) -> None:
         """Raise InputError where a named file or folder is absent; log what of a folder is left
@@ -134,7 +143,9 @@ class FileTexts:
         for record in records(path, (text, label), self.encoding):
             name = record.fields[label].strip()
             if not name:
-                raise InputError(f"{path}:{record.line}: the field '{label}' is empty: it names the text's class")
+                raise InputError(
+                    f"{path}:{record.line}: the field '{label}' is empty: it names the text's class"
+                )
             if known is None:
                 refuse_same_value(path, record.line, name, first)
             elif (position := found.find(name)) < 0:
@@ -165,7 +176,9 @@ def warn_of_missing_labels(path: Path, labels: Sequence[str]) -> None:
     """Say which labels mean "no value" in a table: here they are classes."""
     for label, count in sorted(Counter(labels).items()):
         if label in MISSING_WORDS:
-            log.warning(f"{path}: the label {label!r} ({count:,} times) is a class here, not a missing label")
+            log.warning(
+                f"{path}: the label {label!r} ({count:,} times) is a class here, not a missing label"
+            )
 
 
 class TextFiles(Text):

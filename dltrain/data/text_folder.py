@@ -47,7 +47,9 @@ def texts_below(folder: Path | str) -> tuple[list[Path], list[str]]:
     files that are not hidden.
     """
     files = paths_below(folder)
-    return [path for path in files if is_text(path.name)], [path.name for path in files if not is_text(path.name)]
+    return [path for path in files if is_text(path.name)], [
+        path.name for path in files if not is_text(path.name)
+    ]
 
 
 def describe_texts(folder: Path | str, texts: Sequence[Path], others: Sequence[str]) -> None:
@@ -57,7 +59,9 @@ def describe_texts(folder: Path | str, texts: Sequence[Path], others: Sequence[s
     if unusual := [path.name for path in texts if ending(path.name) != PLAIN]:
         log.info(f"{shown(str(folder))}: read as texts: {counted(unusual)}")
     if others:
-        log.warning(f"{shown(str(folder))}: {counted(others)} left out: not texts, by their endings")
+        log.warning(
+            f"{shown(str(folder))}: {counted(others)} left out: not texts, by their endings"
+        )
 
 
 class TextFolder:
@@ -93,9 +97,13 @@ class TextFolder:
                 texts, left = self.of_class(folders)
                 if not texts and split == "train":
                     has = f", but {counted(left)}" if left else ""
-                    raise InputError(f"{self.layout.places[split]}: there is no text in {shown(name)}{has}")
+                    raise InputError(
+                        f"{self.layout.places[split]}: there is no text in {shown(name)}{has}"
+                    )
                 if not texts:
-                    self.layout.notes.append(f"{self.layout.places[split]}: there is no text in {shown(name)}")
+                    self.layout.notes.append(
+                        f"{self.layout.places[split]}: there is no text in {shown(name)}"
+                    )
                 found[split] += [(path, shown(name)) for path in texts]
                 others += left
         self.refuse_unknown_classes()
@@ -104,14 +112,18 @@ class TextFolder:
     def of_class(self, folders: Sequence[str]) -> tuple[list[Path], list[str]]:
         """Return the texts of a class, and the names of its other files."""
         parts = [texts_below(folder) for folder in folders]
-        return [path for texts, _ in parts for path in texts], [name for _, others in parts for name in others]
+        return [path for texts, _ in parts for path in texts], [
+            name for _, others in parts for name in others
+        ]
 
     def refuse_unknown_classes(self) -> None:
         """Raise InputError for a class of another split that the training set has not."""
         known = self.layout.parts.get("train")
         for classes in self.layout.parts.values():
             if known is not None and (unknown := sorted(set(classes) - set(known))):
-                raise InputError(f"{shown(classes[unknown[0]][0])}: no training text has this class")
+                raise InputError(
+                    f"{shown(classes[unknown[0]][0])}: no training text has this class"
+                )
 
     def describe(self) -> None:
         """Log what of the folder is left out and what was decided about its folders, once."""
@@ -125,6 +137,9 @@ class TextFolder:
     def read(self, encoding: str | None) -> dict[str, Texts]:
         """Read the texts of every split, in UTF-8 or the `encoding`."""
         return {
-            split: ([read_text(path, encoding).encode() for path, _ in files], [name for _, name in files])
+            split: (
+                [read_text(path, encoding).encode() for path, _ in files],
+                [name for _, name in files],
+            )
             for split, files in self.listed[0].items()
         }

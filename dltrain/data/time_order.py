@@ -28,8 +28,12 @@ TIME_NAMES = frozenset(
         "datum zeit jahr année annee anno fecha año ano jaar år",
     )
 )
-DAY_NUMBER = re.compile(r"(?:1[89]|20)[0-9]{2}(?:0[1-9]|1[0-2])(?:0[1-9]|[12][0-9]|3[01])?")  # 20200131, 202001
-UNIX_TIMES = tuple((5e8 * unit, 2.2e9 * unit) for unit in (1.0, 1e3, 1e6, 1e9))  # 1985 to 2039, in s, ms, us, ns
+DAY_NUMBER = re.compile(
+    r"(?:1[89]|20)[0-9]{2}(?:0[1-9]|1[0-2])(?:0[1-9]|[12][0-9]|3[01])?"
+)  # 20200131, 202001
+UNIX_TIMES = tuple(
+    (5e8 * unit, 2.2e9 * unit) for unit in (1.0, 1e3, 1e6, 1e9)
+)  # 1985 to 2039, in s, ms, us, ns
 MIN_MOMENTS = 10  # numbers that are judged by their values
 HELP = "dataset.time=none takes the rows as they stand"
 
@@ -47,13 +51,21 @@ def find_time_column(sample: Mapping[str, Sequence[str]], series: str) -> TimeCo
 
     None where there is neither. `sample` are texts by column; `series` is not considered.
     """
-    others = {name: [text for text in texts if text.strip()] for name, texts in sample.items() if name != series}
+    others = {
+        name: [text for text in texts if text.strip()]
+        for name, texts in sample.items()
+        if name != series
+    }
     for name, texts in others.items():
         if looks_like_dates(texts):
             return TimeColumn(name, dates=True)
-    numbers = {name: texts for name, texts in others.items() if texts and all(map(is_number, texts))}
+    numbers = {
+        name: texts for name, texts in others.items() if texts and all(map(is_number, texts))
+    }
     named = [name for name in numbers if name.strip().lower() in TIME_NAMES]
-    named.sort(key=lambda name: len(set(numbers[name])) < len(numbers[name]))  # columns that come first stay first
+    named.sort(
+        key=lambda name: len(set(numbers[name])) < len(numbers[name])
+    )  # columns that come first stay first
     for name in (*named, *(name for name, texts in numbers.items() if _are_moments(texts))):
         return TimeColumn(name, dates=False)
     return None
@@ -79,7 +91,14 @@ def named_time_column(sample: Mapping[str, Sequence[str]], name: str) -> TimeCol
     """
     if name not in sample:
         columns = ", ".join(sample)
-        raise ConfigError([(f"dataset.time={name}", f"there is no column of that name, but {columns} (auto, none)")])
+        raise ConfigError(
+            [
+                (
+                    f"dataset.time={name}",
+                    f"there is no column of that name, but {columns} (auto, none)",
+                )
+            ]
+        )
     present = [text for text in sample[name] if text.strip()]
     return TimeColumn(name, dates=not all(map(is_number, present)))
 
@@ -90,7 +109,11 @@ def times_of(file: TableFile, column: TimeColumn) -> NDArray[np.float64]:
     Seconds since 1970, or the column's numbers; NaN where it does not say.
     """
     if not column.dates:
-        return file.read(Request([column.name], numbers={column.name: None})).columns[column.name].values
+        return (
+            file.read(Request([column.name], numbers={column.name: None}))
+            .columns[column.name]
+            .values
+        )
     read = file.read(Request([column.name], categories=[column.name])).columns[column.name]
     times = moments(read.texts or (), read.values)
     return np.where(read.missing(), np.nan, times)
@@ -140,7 +163,9 @@ def _ordered(column: Column, order: NDArray[np.int64]) -> Column:
     return replace(column, values=column.values[order])
 
 
-def order_of(table: Table, name: str, times: NDArray[np.float64], written: bool) -> NDArray[np.int64] | None:
+def order_of(
+    table: Table, name: str, times: NDArray[np.float64], written: bool
+) -> NDArray[np.int64] | None:
     """Return the rows (N,) in the order of their `times` (N,); None where they are in it.
 
     Column `name` says the times, which are dates where these are `written`, else numbers. Rows that
@@ -168,7 +193,9 @@ def _refuse_absent(table: Table, name: str, times: NDArray[np.float64], written:
     )
 
 
-def _sorted(table: Table, name: str, times: NDArray[np.float64], written: bool) -> NDArray[np.int64]:
+def _sorted(
+    table: Table, name: str, times: NDArray[np.float64], written: bool
+) -> NDArray[np.int64]:
     """Return the order of rows that are not in it, and log it."""
     order = np.argsort(times, kind="stable")
     first = int((np.diff(times) < 0).argmax())
@@ -186,7 +213,9 @@ def _sorted(table: Table, name: str, times: NDArray[np.float64], written: bool) 
     else:
         count = int((np.diff(times) < 0).sum())
         what = f"{count:,} row{' is' if count == 1 else 's are'} not in the order of time"
-    log.warning(f"{table.where(first + 1)}: {what} by column '{name}' ({moments}): they are sorted by it; {HELP}")
+    log.warning(
+        f"{table.where(first + 1)}: {what} by column '{name}' ({moments}): they are sorted by it; {HELP}"
+    )
     return order
 
 

@@ -27,7 +27,13 @@ from dltrain.data.number_format import NumberFormat
 from dltrain.data.split import Split
 from dltrain.data.table import Column, Request, Table, TableSource, column_name
 from dltrain.data.table_files import TableFile
-from dltrain.data.time_order import TimeColumn, find_time_column, in_order, named_time_column, time_span
+from dltrain.data.time_order import (
+    TimeColumn,
+    find_time_column,
+    in_order,
+    named_time_column,
+    time_span,
+)
 from dltrain.errors import ConfigError, InputError
 from dltrain.types import BatchSize, ColumnName, Fraction, Listing, PositiveInt, Sample, Spec
 
@@ -64,7 +70,9 @@ def empty_value(table: Table, name: str, absent: NDArray[np.bool_]) -> str:
     return f"{first}: column '{name}' is empty{more}: a series has no gaps; fill the value in"
 
 
-def tell_of_flat_part(table: Table, part: str, values: NDArray[np.float64], start: int, end: int) -> None:
+def tell_of_flat_part(
+    table: Table, part: str, values: NDArray[np.float64], start: int, end: int
+) -> None:
     """Say that a part of the series does not change, so that no forecast of it can be judged."""
     if end > start and (values[start:end] == values[start]).all():
         log.warning(
@@ -114,7 +122,9 @@ class TimeSeries:
         seed: int = 0,
     ) -> None:
         if val_fraction + test_fraction >= 1:
-            raise ValueError("dataset.val_fraction and dataset.test_fraction leave nothing to train on: lower them")
+            raise ValueError(
+                "dataset.val_fraction and dataset.test_fraction leave nothing to train on: lower them"
+            )
         self.open = partial(
             TableFile,
             delimiter=delimiter,
@@ -138,7 +148,9 @@ class TimeSeries:
     def spec(self) -> Spec:
         """Of the restored run or the series, which is read for it; a stand-in where none is named."""
         known = self.restored or (self.description() if self.source else {"mean": 0.0, "std": 1.0})
-        windows = [len(part) for part in self.parts] if self.source and self.is_training else [80, 20, 20]
+        windows = (
+            [len(part) for part in self.parts] if self.source and self.is_training else [80, 20, 20]
+        )
         return Spec(
             input_shape=(self.window, 1),
             class_names=(),
@@ -156,13 +168,22 @@ class TimeSeries:
     @cached_property
     def loaded(self) -> Loaded:
         if self.source is None:
-            raise ConfigError([("dataset.path=null", "name the file of the series: dataset.path=FILE.csv or .parquet")])
+            raise ConfigError(
+                [
+                    (
+                        "dataset.path=null",
+                        "name the file of the series: dataset.path=FILE.csv or .parquet",
+                    )
+                ]
+            )
         table = self.read(self.source)
         column = self.column(table)
         values = column.values
         if (absent := column.missing()).any():
             raise InputError(empty_value(table, column.name, absent))
-        test, val = (round(fraction * len(values)) for fraction in (self.test_fraction, self.val_fraction))
+        test, val = (
+            round(fraction * len(values)) for fraction in (self.test_fraction, self.val_fraction)
+        )
         borders = [0, len(values) - val - test, len(values) - test, len(values)]
         if self.restored and not self.is_training and self.restored["digest"] != table.digest:
             borders = [0, 0, 0, len(values)]
@@ -177,8 +198,20 @@ class TimeSeries:
             )
         else:
             mean, std = statistics(values[: borders[1]])
-        series = torch.from_numpy(np.clip((values - mean) / std, -FARTHEST, FARTHEST).astype(np.float32))
-        return Loaded(series, mean, std, column.number_format, column.name, parts[0], parts[1], parts[2], table.digest)
+        series = torch.from_numpy(
+            np.clip((values - mean) / std, -FARTHEST, FARTHEST).astype(np.float32)
+        )
+        return Loaded(
+            series,
+            mean,
+            std,
+            column.number_format,
+            column.name,
+            parts[0],
+            parts[1],
+            parts[2],
+            table.digest,
+        )
 
     def read(self, source: TableSource) -> Table:
         """Read the series, with its rows in the order of time."""
@@ -198,10 +231,16 @@ class TimeSeries:
         if self.restored:
             saved = self.restored.get("time")
             if saved and saved["name"] not in sample:
-                log.warning(f"{file.path}: there is no column '{saved['name']}': the rows are taken as they stand")
+                log.warning(
+                    f"{file.path}: there is no column '{saved['name']}': the rows are taken as they stand"
+                )
                 return None
             return TimeColumn(**saved) if saved else None
-        return find_time_column(sample, series) if self.time == "auto" else named_time_column(sample, self.time)
+        return (
+            find_time_column(sample, series)
+            if self.time == "auto"
+            else named_time_column(sample, self.time)
+        )
 
     @property
     def spec_is_read(self) -> bool:
@@ -216,9 +255,17 @@ class TimeSeries:
         time = self.time_column(self.source, series)
         rows: list[tuple[str | int | float, ...]] = []
         for name, texts in sample.items():
-            use = "series" if name == series else "time" if time and name == time.name else "left out"
+            use = (
+                "series" if name == series else "time" if time and name == time.name else "left out"
+            )
             numeric = all(is_number(text) for text in texts if text.strip())
-            kind = "date" if looks_like_dates(texts) else "number" if numeric or name == series else "text"
+            kind = (
+                "date"
+                if looks_like_dates(texts)
+                else "number"
+                if numeric or name == series
+                else "text"
+            )
             rows.append((name, kind, use, next((text for text in texts if text.strip()), "")))
         title = f"columns of {self.source.path}"
         columns = Listing("columns", ("name", "type", "use", "example"), rows, title)
@@ -240,10 +287,19 @@ class TimeSeries:
         """The series; ConfigError where none is named and the table has several columns."""
         if self.column_name is None and len(table.columns) > 1:
             columns = ", ".join(table.columns)
-            raise ConfigError([("dataset.column=null", f"name the series: {table.name} has the columns {columns}")])
+            raise ConfigError(
+                [
+                    (
+                        "dataset.column=null",
+                        f"name the series: {table.name} has the columns {columns}",
+                    )
+                ]
+            )
         column = table.columns[self.column_name or next(iter(table.columns))]
         if column.texts is not None:
-            raise InputError(f"{table.where(0)}: column '{column.name}' is text: a series is of numbers")
+            raise InputError(
+                f"{table.where(0)}: column '{column.name}' is text: a series is of numbers"
+            )
         return column
 
     def windows(self, table: Table, start: int, end: int) -> Tensor:
@@ -337,7 +393,11 @@ class TimeSeries:
                 yield Sample(str(path), None, str(e))
                 continue
             values = column.values[-self.window :]
-            problem = "" if len(values) == self.window else f"{len(values)} values; a window is {self.window}"
+            problem = (
+                ""
+                if len(values) == self.window
+                else f"{len(values)} values; a window is {self.window}"
+            )
             if not problem and np.isnan(values).any():
                 problem = empty_value(table, column.name, column.missing())
             inputs = torch.from_numpy(((values - mean) / std).astype(np.float32)).unsqueeze(1)

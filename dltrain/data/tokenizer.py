@@ -50,7 +50,9 @@ class Tokenizer:
         tokenizers = imported()
         try:
             library = tokenizers.Tokenizer.from_str(text)
-        except BaseException as e:  # the library panics on some, with an exception that is no Exception
+        except (
+            BaseException
+        ) as e:  # the library panics on some, with an exception that is no Exception
             if isinstance(e, KeyboardInterrupt | SystemExit):
                 raise
             raise unsound(f"its tokenizer cannot be read ({str(e)[:100]})") from e
@@ -83,7 +85,9 @@ class Tokenizer:
         ids = np.array(encoding.ids, dtype=np.int32)
         ids[ids < len(SPECIAL)] = UNKNOWN
         places = zip(ids.tolist(), encoding.offsets, strict=True)
-        return ids, [text[start:end] if number == UNKNOWN else None for number, (start, end) in places]
+        return ids, [
+            text[start:end] if number == UNKNOWN else None for number, (start, end) in places
+        ]
 
     def decode(self, tokens: Sequence[int]) -> str:
         """The text of token numbers, without special ones but for unknown words."""
@@ -104,11 +108,15 @@ def encoded(tokenizer: Tokenizer, corpus: Corpus) -> tuple[NDArray[np.int32], ND
 
 def imported() -> Any:
     """The library; UsageError, saying how to install it, where it is missing."""
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")  # nothing is forked that its threads would hang
+    os.environ.setdefault(
+        "TOKENIZERS_PARALLELISM", "true"
+    )  # nothing is forked that its threads would hang
     try:
         import tokenizers
     except ImportError as e:
-        raise UsageError('texts are split into tokens by tokenizers: pip install "dltrain[text]"') from e
+        raise UsageError(
+            'texts are split into tokens by tokenizers: pip install "dltrain[text]"'
+        ) from e
     return tokenizers
 
 
@@ -132,7 +140,11 @@ def made(tokenizers: Any, kind: Kind, vocab_size: int, lowercase: bool) -> tuple
     else:
         library = tokenizers.Tokenizer(models.WordLevel(unk_token=SPECIAL[UNKNOWN]))
         character = splitters.Split(tokenizers.Regex(r"[\s\S]"), "isolated")
-        splits = {"word": splitters.Whitespace(), "whitespace": splitters.WhitespaceSplit(), "character": character}
+        splits = {
+            "word": splitters.Whitespace(),
+            "whitespace": splitters.WhitespaceSplit(),
+            "character": character,
+        }
         library.pre_tokenizer = splits[kind]
         if kind == "character":
             library.decoder = decoders.Fuse()

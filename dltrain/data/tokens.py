@@ -54,16 +54,26 @@ class Ragged:
             return self
         lengths = self.lengths.clamp(max=most)
         starts = self.starts if keep == "head" else self.starts + self.lengths - lengths
-        kept = torch.repeat_interleave(starts - lengths.cumsum(0) + lengths, lengths) + torch.arange(int(lengths.sum()))
+        kept = torch.repeat_interleave(
+            starts - lengths.cumsum(0) + lengths, lengths
+        ) + torch.arange(int(lengths.sum()))
         return Ragged(self.flat[kept], lengths.cumsum(0) - lengths, lengths)
 
     def gather(self, rows: Tensor) -> Tensor:
         """The sequences `rows` as one block (B, longest of them) of int64, filled up with `PAD`."""
         lengths, starts = self.lengths[rows], self.starts[rows]
         longest, last = torch.stack([lengths.max(), starts.max()]).tolist()
-        flat = self.flat if last + longest <= len(self.flat) else nn.functional.pad(self.flat, (0, longest))
-        block = flat.unfold(0, longest, 1)[starts].long()  # windows of the longest length: whole rows are copied
-        return block.masked_fill_(torch.arange(longest, device=flat.device) >= lengths.unsqueeze(1), PAD)
+        flat = (
+            self.flat
+            if last + longest <= len(self.flat)
+            else nn.functional.pad(self.flat, (0, longest))
+        )
+        block = flat.unfold(0, longest, 1)[
+            starts
+        ].long()  # windows of the longest length: whole rows are copied
+        return block.masked_fill_(
+            torch.arange(longest, device=flat.device) >= lengths.unsqueeze(1), PAD
+        )
 
     def to(self, device: torch.device) -> Ragged:
         return Ragged(self.flat.to(device), self.starts.to(device), self.lengths.to(device))
@@ -114,7 +124,11 @@ class Batching:
     def epoch(self, number: int) -> list[Tensor]:
         """The rows of each batch of an epoch."""
         if self.seed is None:
-            order = self.lengths.argsort(stable=True) if self.bucketing else torch.arange(len(self.rows))
+            order = (
+                self.lengths.argsort(stable=True)
+                if self.bucketing
+                else torch.arange(len(self.rows))
+            )
             return list(self.rows[order].split(self.sizes))
         generator = keyed(self.seed, number)
         if self.classes is None:
@@ -123,7 +137,9 @@ class Batching:
             order = equally_often(self.classes, generator)
         if not self.bucketing:
             return list(self.rows[order].split(self.sizes))
-        if self.by_tokens:  # the lengths in their order are the same in every epoch, so the batches' sizes are too
+        if (
+            self.by_tokens
+        ):  # the lengths in their order are the same in every epoch, so the batches' sizes are too
             order = order[self.coarse[order].argsort(stable=True)]
         else:
             pools = order.split(POOL * self.batch_size)
@@ -172,7 +188,9 @@ class TokenSplit:
     def class_counts(self, num_classes: int) -> tuple[int, ...]:
         """How many samples each class has."""
         assert isinstance(self.targets, Tensor)
-        counts: list[int] = torch.bincount(self.targets.cpu()[self.batching.rows], minlength=num_classes).tolist()
+        counts: list[int] = torch.bincount(
+            self.targets.cpu()[self.batching.rows], minlength=num_classes
+        ).tolist()
         return tuple(counts)
 
     def state_dict(self) -> dict[str, Any]:
@@ -201,7 +219,11 @@ def tokenized(
     for corpus in corpora:
         corpus.update(digest)
     content = digest.hexdigest()
-    settings = f"{kind} {vocab_size} {lowercase} {list(train_on)}" if trained is None else trained.to_json()
+    settings = (
+        f"{kind} {vocab_size} {lowercase} {list(train_on)}"
+        if trained is None
+        else trained.to_json()
+    )
     digest.update(f"{VERSION} {settings}".encode())
     folder = root / CACHE / f"tokens-{digest.hexdigest()[:16]}"
     if (kept := read_kept(folder, len(corpora))) is not None:
@@ -219,15 +241,29 @@ def read_kept(folder: Path, count: int) -> tuple[Tokenizer, list[Ragged]] | None
     """What `keep` wrote; None where there is nothing or not what it wrote."""
     try:
         text = (folder / "tokenizer.json").read_text(encoding="utf-8")
-        arrays = [np.load(folder / f"{name}-{i}.npy") for i in range(count) for name in ("tokens", "offsets")]
+        arrays = [
+            np.load(folder / f"{name}-{i}.npy")
+            for i in range(count)
+            for name in ("tokens", "offsets")
+        ]
         tokenizer = Tokenizer.from_json(text)
     except (OSError, ValueError, EOFError, MemoryError, TypeError, InputError):
         return None
     ragged = []
     for flat, offsets in zip(arrays[::2], arrays[1::2], strict=True):
-        if flat.dtype != np.int32 or offsets.dtype != np.int64 or flat.ndim != 1 or offsets.ndim != 1:
+        if (
+            flat.dtype != np.int32
+            or offsets.dtype != np.int64
+            or flat.ndim != 1
+            or offsets.ndim != 1
+        ):
             return None
-        if not len(offsets) or offsets[0] != 0 or offsets[-1] != len(flat) or (np.diff(offsets) < 0).any():
+        if (
+            not len(offsets)
+            or offsets[0] != 0
+            or offsets[-1] != len(flat)
+            or (np.diff(offsets) < 0).any()
+        ):
             return None
         if len(flat) and (flat.min() < 0 or flat.max() >= tokenizer.vocab_size):
             return None
@@ -235,7 +271,9 @@ def read_kept(folder: Path, count: int) -> tuple[Tokenizer, list[Ragged]] | None
     return tokenizer, ragged
 
 
-def keep(folder: Path, tokenizer: Tokenizer, found: Sequence[tuple[NDArray[np.int32], NDArray[np.int64]]]) -> None:
+def keep(
+    folder: Path, tokenizer: Tokenizer, found: Sequence[tuple[NDArray[np.int32], NDArray[np.int64]]]
+) -> None:
     """Write what was found, whole or not at all; where nothing can be written, it is found again the next time."""
     part = folder.with_name(f".{folder.name}.{os.getpid()}")
     try:

@@ -24,7 +24,18 @@ from dltrain.data.tokenizer import Kind, Tokenizer
 from dltrain.data.tokens import Batching, Ragged, TokenSplit, tokenized
 from dltrain.data.unknown_tokens import UnknownTokens
 from dltrain.errors import ConfigError, InputError
-from dltrain.types import BEGIN, END, BatchSize, Fraction, Ge, Gt, PositiveInt, ReadsFiles, Sample, Spec
+from dltrain.types import (
+    BEGIN,
+    END,
+    BatchSize,
+    Fraction,
+    Ge,
+    Gt,
+    PositiveInt,
+    ReadsFiles,
+    Sample,
+    Spec,
+)
 
 log = logging.getLogger("dltrain")
 STATED = 1000  # pairs of the user's own files, until they are read
@@ -94,10 +105,21 @@ class Translation:
         self.pairs = pairs
         self.encoding = encoding
         self.kind, self.lowercase = tokenizer, lowercase
-        self.vocab_size, self.target_vocab_size = least(tokenizer, vocab_size), least(tokenizer, target_vocab_size)
-        self.max_length, self.batch_size, self.eval_batch_size = max_length, batch_size, eval_batch_size
+        self.vocab_size, self.target_vocab_size = (
+            least(tokenizer, vocab_size),
+            least(tokenizer, target_vocab_size),
+        )
+        self.max_length, self.batch_size, self.eval_batch_size = (
+            max_length,
+            batch_size,
+            eval_batch_size,
+        )
         self.bucketing, self.tokens_per_batch = bucketing, tokens_per_batch
-        self.val_fraction, self.test_fraction, self.split_seed = val_fraction, test_fraction, split_seed
+        self.val_fraction, self.test_fraction, self.split_seed = (
+            val_fraction,
+            test_fraction,
+            split_seed,
+        )
         self.epochs, self.seed, self.device = epochs, seed, torch.device("cpu")
         self.restored: tuple[Tokenizer, Tokenizer] | None = None
         self.unknown_tokens = UnknownTokens()  # of the texts that were given to encode_text
@@ -144,7 +166,15 @@ class Translation:
         sizes = (self.vocab_size, self.target_vocab_size)
         settings = self.lowercase, self.root
         sides = [
-            tokenized([s[side] for s in sets.values()], train, self.kind, sizes[side], *settings, own, SIDES[side])
+            tokenized(
+                [s[side] for s in sets.values()],
+                train,
+                self.kind,
+                sizes[side],
+                *settings,
+                own,
+                SIDES[side],
+            )
             for side, own in enumerate(known)
         ]
         (tokenizer, sources, digest), (target_tokenizer, targets, target_digest) = sides
@@ -164,10 +194,14 @@ class Translation:
         train = rows["train"]
         for name, fraction in (("test", self.test_fraction), ("val", self.val_fraction)):
             if name not in rows:
-                held = held_out(torch.zeros(len(train), dtype=torch.int64), fraction, self.split_seed)
+                held = held_out(
+                    torch.zeros(len(train), dtype=torch.int64), fraction, self.split_seed
+                )
                 rows, train = {**rows, name: train[held]}, train[~held]
         if not len(train) and not self.restored:
-            raise InputError("there is no pair to train on: all went into validation and test (dataset.val_fraction)")
+            raise InputError(
+                "there is no pair to train on: all went into validation and test (dataset.val_fraction)"
+            )
         return {**rows, "train": train}
 
     def split(self, name: str, batch_size: BatchSize, seed: int | None) -> TokenSplit:
@@ -194,7 +228,11 @@ class Translation:
         return ()
 
     def test_rule(self) -> str:
-        return drawn_share(self.test_fraction, "the pairs", self.split_seed) if self.loaded.made_test else ""
+        return (
+            drawn_share(self.test_fraction, "the pairs", self.split_seed)
+            if self.loaded.made_test
+            else ""
+        )
 
     def fake(self) -> FakeTokens:
         """Random tokens of the same vocabularies; of a run they are spelled as its tokenizers do."""
@@ -225,7 +263,9 @@ class Translation:
         if not all(isinstance(text, str) for text in texts):
             raise unsound("a tokenizer is none")
         sizes = (self.vocab_size, self.target_vocab_size)
-        source, target = (restored_tokenizer(text, size) for text, size in zip(texts, sizes, strict=True))
+        source, target = (
+            restored_tokenizer(text, size) for text, size in zip(texts, sizes, strict=True)
+        )
         self.restored = source, target
 
     def encode(self, paths: Sequence[Path]) -> Iterator[Sample]:
@@ -270,7 +310,9 @@ class ParallelFiles:
         for part, names in files.items():
             if (names[0] is None) != (names[1] is None):
                 prefix = "" if part == "train" else f"{part}_"
-                raise ValueError(f"of {prefix}source and {prefix}target there is but one: name the other file too")
+                raise ValueError(
+                    f"of {prefix}source and {prefix}target there is but one: name the other file too"
+                )
         self.root = Path(root)
         self.named = source is not None
         self.encoding = encoding
@@ -281,14 +323,19 @@ class ParallelFiles:
         """How many pairs there are, as far as that is known."""
         if "found" not in self.__dict__:
             return STATED, STATED
-        return len(self.found["train"][0]), len(self.found["test"][0]) if "test" in self.found else 0
+        return len(self.found["train"][0]), len(
+            self.found["test"][0]
+        ) if "test" in self.found else 0
 
     def read(self) -> dict[str, Aligned]:
         return self.found
 
     @cached_property
     def found(self) -> dict[str, Aligned]:
-        return {part: aligned(self.place(a), self.place(b), self.encoding) for part, (a, b) in self.files.items()}
+        return {
+            part: aligned(self.place(a), self.place(b), self.encoding)
+            for part, (a, b) in self.files.items()
+        }
 
     def find_files(self) -> None:
         """Raise InputError where a named file is absent."""
@@ -308,7 +355,9 @@ def aligned(source: Path, target: Path, encoding: str | None = None) -> Aligned:
     """Return the pairs of two files without those that have an empty side."""
     sides = lines(source, encoding), lines(target, encoding)
     if len(sides[0]) != len(sides[1]):
-        counts = " and ".join(f"{path} has {len(side):,}" for path, side in zip((source, target), sides, strict=True))
+        counts = " and ".join(
+            f"{path} has {len(side):,}" for path, side in zip((source, target), sides, strict=True)
+        )
         raise InputError(f"the lines of one file translate those of the other, but {counts}")
     kept = [(a, b) for a, b in zip(*sides, strict=True) if a.strip() and b.strip()]
     if not kept:
@@ -320,7 +369,9 @@ def aligned(source: Path, target: Path, encoding: str | None = None) -> Aligned:
             for i, t in enumerate(side, 1)
             if not t.strip()
         ]
-        log.warning(f"{left:,} pair{'s' * (left > 1)} left out for an empty line, such as {empty[0]}")
+        log.warning(
+            f"{left:,} pair{'s' * (left > 1)} left out for an empty line, such as {empty[0]}"
+        )
     first, second = (Corpus.of(text.encode() for text in side) for side in zip(*kept, strict=True))
     return first, second
 
@@ -332,7 +383,9 @@ def wrapped(ragged: Ragged) -> Ragged:
     flat = torch.empty(int(lengths.sum()), dtype=ragged.flat.dtype)
     flat[starts], flat[starts + lengths - 1] = BEGIN, END
     inner = torch.arange(int(ragged.lengths.sum()))
-    before = ragged.lengths.cumsum(0) - ragged.lengths  # where each would begin, one right behind the other
+    before = (
+        ragged.lengths.cumsum(0) - ragged.lengths
+    )  # where each would begin, one right behind the other
     flat[inner + torch.repeat_interleave(starts + 1 - before, ragged.lengths)] = ragged.flat[
         inner + torch.repeat_interleave(ragged.starts - before, ragged.lengths)
     ]

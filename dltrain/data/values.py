@@ -18,7 +18,10 @@ def _words(text: str) -> frozenset[str]:
 
 
 # Mean "no value" in every column.
-MISSING_WORDS = _words("NA N/A n/a #N/A #NA <NA> NaN nan NAN -nan -NaN NaT null NULL None ?") | {"", "#N/A N/A"}
+MISSING_WORDS = _words("NA N/A n/a #N/A #NA <NA> NaN nan NAN -nan -NaN NaT null NULL None ?") | {
+    "",
+    "#N/A N/A",
+}
 # Mean "no value" in a column of numbers. In a column of texts they may be labels.
 MISSING_MARKS = _words(
     "- -- --- – — − . .. ... … · • * ?? na Na N.A. n.a. N.a. Null none NONE nil Nan N/a "

@@ -156,7 +156,9 @@ def read_voc(root: Path, name: str, classes: tuple[str, ...], difficult: float) 
         found = [box_of(o, files[stem], labels, problems) for o in element.all("object")]
         boxes = [replace(box, flag=box.flag and difficult) for box in found if box is not None]
         scenes[stem] = Scene(str(images[stem]), boxes, size=stated_size(element))
-    return Listing(names, {part: [scenes[stem] for stem in found] for part, found in parts.items()}, problems)
+    return Listing(
+        names, {part: [scenes[stem] for stem in found] for part, found in parts.items()}, problems
+    )
 
 
 def annotations_in(folder: Path) -> dict[str, Path]:
@@ -196,7 +198,9 @@ def stems_of_parts(folder: Path, there: dict[str, Path]) -> dict[str, list[str]]
     return parts
 
 
-def images_of(folder: Path, files: dict[str, Path], elements: dict[str, Element]) -> dict[str, Path]:
+def images_of(
+    folder: Path, files: dict[str, Path], elements: dict[str, Element]
+) -> dict[str, Path]:
     """Return the image of each annotation. InputError, with file and line, where there is none, or
     two.
     """
@@ -231,10 +235,16 @@ def images_of(folder: Path, files: dict[str, Path], elements: dict[str, Element]
 def report_unused(folder: Path, images: dict[str, Path]) -> None:
     """Log how many images of a folder no annotation belongs to."""
     used = set(images.values())
-    unused = [path for name in files_in(str(folder)) if (path := Path(name)) not in used and is_image(path)]
+    unused = [
+        path
+        for name in files_in(str(folder))
+        if (path := Path(name)) not in used and is_image(path)
+    ]
     if unused:
         count = f"{len(unused):,} image{'s' if len(unused) > 1 else ''}"
-        log.warning(f"{count} in {folder} without an annotation: not used, such as {unused[0].name}")
+        log.warning(
+            f"{count} in {folder} without an annotation: not used, such as {unused[0].name}"
+        )
 
 
 def stated_size(element: Element) -> tuple[int, int] | None:
@@ -243,7 +253,11 @@ def stated_size(element: Element) -> tuple[int, int] | None:
     """
     inner = next(iter(element.all("size")), None)
     try:
-        size = (int(float(inner.value("width"))), int(float(inner.value("height")))) if inner else (0, 0)
+        size = (
+            (int(float(inner.value("width"))), int(float(inner.value("height"))))
+            if inner
+            else (0, 0)
+        )
     except (ValueError, OverflowError):
         return None
     return size if min(size) > 0 else None

@@ -21,11 +21,21 @@ class WordSplit:
     come closer together, as in word2vec. So epochs differ a little in length: `len` is what is to be expected.
     """
 
-    def __init__(self, words: Tensor, documents: Tensor, kept: Tensor, batch_size: int, seed: int) -> None:
-        self.words, self.documents, self.kept, self.batch_size, self.seed = words, documents, kept, batch_size, seed
+    def __init__(
+        self, words: Tensor, documents: Tensor, kept: Tensor, batch_size: int, seed: int
+    ) -> None:
+        self.words, self.documents, self.kept, self.batch_size, self.seed = (
+            words,
+            documents,
+            kept,
+            batch_size,
+            seed,
+        )
         self.samples = len(words)
         self.expected = (
-            float(torch.bincount(words, minlength=len(kept)).double() @ kept.double()) if len(words) else 0.0
+            float(torch.bincount(words, minlength=len(kept)).double() @ kept.double())
+            if len(words)
+            else 0.0
         )
 
     def __len__(self) -> int:
@@ -33,11 +43,16 @@ class WordSplit:
 
     def epoch(self, number: int, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
         stays = torch.rand(self.samples, generator=keyed(self.seed, number)) < self.kept[self.words]
-        if not stays.any():  # of a few words: better all than nothing to learn from, or to evaluate on
+        if (
+            not stays.any()
+        ):  # of a few words: better all than nothing to learn from, or to evaluate on
             stays = torch.ones_like(stays)
         words, documents = self.words[stays], self.documents[stays]
         for first in range(start * self.batch_size, len(words), self.batch_size):
-            block = words[first : first + self.batch_size].long(), documents[first : first + self.batch_size].long()
+            block = (
+                words[first : first + self.batch_size].long(),
+                documents[first : first + self.batch_size].long(),
+            )
             missing = (0, self.batch_size - len(block[0]))
             yield (
                 torch.nn.functional.pad(block[0], missing, value=PAD),

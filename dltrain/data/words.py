@@ -51,7 +51,12 @@ class WordFiles:
     def __init__(self, root: Path, path: str | None = None, encoding: str | None = None) -> None:
         check_encoding(encoding)
         self.encoding = encoding
-        self.root, self.path, self.named, self.samples = Path(root), path, path is not None, (STATED, 0)
+        self.root, self.path, self.named, self.samples = (
+            Path(root),
+            path,
+            path is not None,
+            (STATED, 0),
+        )
 
     def find_files(self) -> Path:
         """Return the file or folder; InputError where it is absent."""
@@ -71,7 +76,9 @@ class WordFiles:
             texts = (line.encode() for line in lines(found, self.encoding))
         corpus = Corpus.of(texts)
         if not len(corpus.blob):
-            raise InputError(f"{found} has no text in it: expected text files, or a file with a document a line")
+            raise InputError(
+                f"{found} has no text in it: expected text files, or a file with a document a line"
+            )
         return {"train": (corpus, torch.zeros(len(corpus), dtype=torch.int64))}
 
 
@@ -120,8 +127,17 @@ class Words:
                 "dataset.val_fraction and test_fraction together are all of the text: leave some to train on"
             )
         self.root, self.source, self.parts, self.vocab_size = Path(root), source, parts, vocab_size
-        self.min_count, self.lowercase, self.sample, self.batch_size = min_count, lowercase, sample, batch_size
-        self.val_fraction, self.test_fraction, self.split_seed = val_fraction, test_fraction, split_seed
+        self.min_count, self.lowercase, self.sample, self.batch_size = (
+            min_count,
+            lowercase,
+            sample,
+            batch_size,
+        )
+        self.val_fraction, self.test_fraction, self.split_seed = (
+            val_fraction,
+            test_fraction,
+            split_seed,
+        )
         self.epochs = epochs
         self.seed = seed
         self.encoding = encoding
@@ -142,7 +158,12 @@ class Words:
     def find_files(self) -> None:
         if not self.source.named:
             raise ConfigError(
-                [("dataset.source.path=null", "name the text to learn from: dataset.source.path=DIR or FILE.txt")]
+                [
+                    (
+                        "dataset.source.path=null",
+                        "name the text to learn from: dataset.source.path=DIR or FILE.txt",
+                    )
+                ]
             )
         if isinstance(self.source, ReadsFiles):
             self.source.find_files()
@@ -150,9 +171,15 @@ class Words:
     @cached_property
     def loaded(self) -> Loaded:
         self.find_files()
-        corpora = [corpus for part, (corpus, _) in self.source.read().items() if self.parts in ("all", part)]
+        corpora = [
+            corpus
+            for part, (corpus, _) in self.source.read().items()
+            if self.parts in ("all", part)
+        ]
         everything = list(range(len(corpora)))
-        tokenizer, found, digest = tokenized(corpora, everything, "word", MOST_WORDS, self.lowercase, self.root)
+        tokenizer, found, digest = tokenized(
+            corpora, everything, "word", MOST_WORDS, self.lowercase, self.root
+        )
         texts = [
             ragged.flat[s : s + n]
             for ragged in found
@@ -160,7 +187,11 @@ class Words:
         ]
         order = torch.randperm(len(texts), generator=keyed(self.split_seed)).tolist()
         held = round(self.val_fraction * len(texts)), round(self.test_fraction * len(texts))
-        rows = {"val": order[: held[0]], "test": order[held[0] : sum(held)], "train": order[sum(held) :]}
+        rows = {
+            "val": order[: held[0]],
+            "test": order[held[0] : sum(held)],
+            "train": order[sum(held) :],
+        }
         flat = {part: joined([texts[i] for i in some]) for part, some in rows.items()}
         counts = torch.bincount(flat["train"][0], minlength=tokenizer.vocab_size)
         counts[: len(SPECIAL)] = 0
@@ -173,12 +204,16 @@ class Words:
             chosen = counts.argsort(descending=True, stable=True)[: self.vocab_size - len(SPECIAL)]
             chosen = chosen[counts[chosen] >= self.min_count]
             if not len(chosen):
-                raise InputError(f"no word comes {self.min_count} times: there is too little text (dataset.min_count)")
+                raise InputError(
+                    f"no word comes {self.min_count} times: there is too little text (dataset.min_count)"
+                )
             numbers = torch.zeros(len(names), dtype=torch.int64)
             numbers[chosen] = torch.arange(len(SPECIAL), len(SPECIAL) + len(chosen))
             words = [*SPECIAL, *(names[i] for i in chosen.tolist())]
             known = torch.cat([torch.zeros(len(SPECIAL), dtype=torch.int64), counts[chosen]])
-        return Loaded(words, known, {part: numbered(*one, numbers) for part, one in flat.items()}, digest)
+        return Loaded(
+            words, known, {part: numbered(*one, numbers) for part, one in flat.items()}, digest
+        )
 
     @property
     def words(self) -> list[str]:
@@ -212,7 +247,9 @@ class Words:
 
     def split(self, name: str) -> WordSplit:
         words, documents = self.loaded.parts[name]
-        return WordSplit(words, documents, staying(self.counts, self.sample), self.batch_size, self.seed)
+        return WordSplit(
+            words, documents, staying(self.counts, self.sample), self.batch_size, self.seed
+        )
 
     def test_rule(self) -> str:
         return drawn_share(self.test_fraction, "the documents", self.split_seed)
@@ -231,7 +268,9 @@ class Words:
         """Of what is read; before that about."""
         if "loaded" not in self.__dict__:
             return 8 * PER_TEXT * self._texts()
-        return sum(t.numel() * t.element_size() for pair in self.loaded.parts.values() for t in pair)
+        return sum(
+            t.numel() * t.element_size() for pair in self.loaded.parts.values() for t in pair
+        )
 
     def fingerprint(self) -> str:
         return hashlib.sha256(self.loaded.digest.encode()).hexdigest()
@@ -245,7 +284,11 @@ class Words:
         except (KeyError, TypeError) as e:
             raise unsound(repr(e)) from e
         sound = len(SPECIAL) < len(words) == len(counts) <= self.vocab_size
-        sound = sound and all(isinstance(w, str) for w in words) and all(isinstance(n, int) and n >= 0 for n in counts)
+        sound = (
+            sound
+            and all(isinstance(w, str) for w in words)
+            and all(isinstance(n, int) and n >= 0 for n in counts)
+        )
         if not sound or not sum(counts):
             raise unsound("its words or their counts are none")
         self.restored = words, counts
@@ -263,7 +306,11 @@ class Words:
                     yield (
                         Sample(line.strip(), self.encode_text(line))
                         if self.knows(line)
-                        else Sample(f"{path}:{number}", None, f"{line.strip()} is no word that the run knows")
+                        else Sample(
+                            f"{path}:{number}",
+                            None,
+                            f"{line.strip()} is no word that the run knows",
+                        )
                     )
 
     def knows(self, text: str) -> bool:
@@ -273,8 +320,12 @@ class Words:
         """The numbers (T,) of the words that are known; InputError where none is."""
         found = [self.numbers[word] for word in self.split_up(text) if word in self.numbers]
         if not found:
-            raise InputError(f"{text!r} is not one of the {len(self.numbers):,} words that the run knows")
-        self.unknown_tokens.add(None if word in self.numbers else word for word in self.split_up(text))
+            raise InputError(
+                f"{text!r} is not one of the {len(self.numbers):,} words that the run knows"
+            )
+        self.unknown_tokens.add(
+            None if word in self.numbers else word for word in self.split_up(text)
+        )
         return torch.tensor(found)
 
     def split_up(self, text: str) -> list[str]:
@@ -289,13 +340,21 @@ class FakeWords(Words):
     """What `check` and `debug=smoke` run on: a few documents of random words."""
 
     def __init__(self, spec: Spec, batch_size: int, seed: int, known: Vocabulary | None) -> None:
-        super().__init__(Path(), WordFiles(Path()), spec.vocab_size, batch_size=min(batch_size, FAKE_BLOCK), seed=seed)
+        super().__init__(
+            Path(),
+            WordFiles(Path()),
+            spec.vocab_size,
+            batch_size=min(batch_size, FAKE_BLOCK),
+            seed=seed,
+        )
         some = min(spec.vocab_size, FAKE_WORDS)
         self.restored = known or (
             [*SPECIAL, *(f"word{i}" for i in range(len(SPECIAL), some))],
             [0] * 4 + [5] * (some - 4),
         )
-        text = torch.randint(len(SPECIAL), len(self.words), (4 * self.batch_size,), generator=keyed(seed))
+        text = torch.randint(
+            len(SPECIAL), len(self.words), (4 * self.batch_size,), generator=keyed(seed)
+        )
         documents = torch.arange(len(text)) // 100
         parts = dict.fromkeys(("train", "val", "test"), (text, documents))
         self.__dict__["loaded"] = Loaded(self.words, self.counts, parts, "fake")

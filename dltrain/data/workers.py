@@ -90,7 +90,9 @@ class Workers:
             thread.join(max(0.0, until - time.monotonic()))
 
 
-def in_threads(work: Callable[[slice, Job], Any], count: int, threads: int, timeout: float) -> Iterator[Any]:
+def in_threads(
+    work: Callable[[slice, Job], Any], count: int, threads: int, timeout: float
+) -> Iterator[Any]:
     """`work` on chunks of `count` files, several at a time; the results in order."""
     workers = Workers(threads, timeout)
     parts = [slice(i, min(i + CHUNK, count)) for i in range(0, count, CHUNK)]

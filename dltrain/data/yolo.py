@@ -98,7 +98,10 @@ def read_yolo(root: Path, name: str, chosen: dict[str, str | None]) -> Listing:
     names = names_of_parts(folder, there, chosen)
     named = class_names(folder)
     problems: list[str] = []
-    read = {found: scenes_of(folder, there[found], named, problems) for found in dict.fromkeys(names.values())}
+    read = {
+        found: scenes_of(folder, there[found], named, problems)
+        for found in dict.fromkeys(names.values())
+    }
     parts = {part: read[found] for part, found in names.items()}
     report_unused(folder, there, read)
     if not parts.get("train"):
@@ -119,15 +122,22 @@ def part_folders(folder: Path) -> dict[str, Part]:
     images, labels = folder / "images", folder / "labels"
     if images.is_dir():
         names = folders_in(images)
-        return {name: Part(images / name, labels / name) for name in names} or {"train": Part(images, labels)}
-    found = {name: Part(Path(path, "images"), Path(path, "labels")) for name, path in folders_in(folder).items()}
+        return {name: Part(images / name, labels / name) for name in names} or {
+            "train": Part(images, labels)
+        }
+    found = {
+        name: Part(Path(path, "images"), Path(path, "labels"))
+        for name, path in folders_in(folder).items()
+    }
     found = {name: part for name, part in found.items() if part.images.is_dir()}
     if not found:
         raise InputError(f"{folder} has no folder images; expected {EXPECTED}")
     return found
 
 
-def names_of_parts(folder: Path, there: Collection[str], chosen: dict[str, str | None]) -> dict[str, str]:
+def names_of_parts(
+    folder: Path, there: Collection[str], chosen: dict[str, str | None]
+) -> dict[str, str]:
     """Return the name of the folder of each part that there is."""
     names: dict[str, str] = {}
     for part in PARTS:
@@ -165,7 +175,9 @@ def numbered(parts: dict[str, list[Scene]], named: ClassNames) -> tuple[str, ...
     last = max(boxes, key=lambda box: box.label, default=None)
     most = last.label if last is not None else 0
     if last is not None and most >= MAX_NUMBERED_CLASSES:
-        raise InputError(f"{last.place}: class {most}, and neither a .yaml file nor classes.txt names the classes")
+        raise InputError(
+            f"{last.place}: class {most}, and neither a .yaml file nor classes.txt names the classes"
+        )
     return tuple(map(str, range(max(0, most) + 1)))
 
 
@@ -180,7 +192,9 @@ def scenes_of(folder: Path, part: Part, named: ClassNames, problems: list[str]) 
         found.append(Scene(str(image), boxes, relative=True, labelled=stem in labels))
     if without := [scene for scene in found if not scene.labelled]:
         have = "have" if len(without) > 1 else "has"
-        log.info(f"{len(without):,} of {len(found):,} images in {part.images} {have} no label file, so no objects")
+        log.info(
+            f"{len(without):,} of {len(found):,} images in {part.images} {have} no label file, so no objects"
+        )
     return found
 
 

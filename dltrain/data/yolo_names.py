@@ -40,14 +40,19 @@ def class_names(folder: Path) -> ClassNames:
     """Return the class names that the files of a data set say. InputError, with file and line, for
     names that cannot be used, and where two files say different ones.
     """
-    described = [of_yaml(path) for path in sorted({path for pattern in YAML for path in folder.glob(pattern)})]
+    described = [
+        of_yaml(path)
+        for path in sorted({path for pattern in YAML for path in folder.glob(pattern)})
+    ]
     named = [one for one in described if one.names]
     others = [one for one in named if one.names != named[0].names]
     if others:
         raise InputError(
             f"{named[0].path} and {others[0].path} have different names; remove or rename one of the files"
         )
-    listed = next((of_lines(path) for pattern in PLAIN for path in sorted(folder.glob(pattern))), ClassNames())
+    listed = next(
+        (of_lines(path) for pattern in PLAIN for path in sorted(folder.glob(pattern))), ClassNames()
+    )
     if not named:
         counted = next((one for one in described if one.count or one.keypoints), ClassNames())
         return replace(counted, names=listed.names) if listed.names else counted
@@ -59,7 +64,9 @@ def class_names(folder: Path) -> ClassNames:
 def of_lines(path: Path) -> ClassNames:
     """Return the names of a file with a name in each line."""
     lines = [line.strip() for line in read_text(path).rstrip().splitlines()]
-    return ClassNames(checked(lines, [f"{path}:{number}" for number in range(1, len(lines) + 1)]), path=path)
+    return ClassNames(
+        checked(lines, [f"{path}:{number}" for number in range(1, len(lines) + 1)]), path=path
+    )
 
 
 def of_yaml(path: Path) -> ClassNames:
@@ -78,7 +85,9 @@ def of_yaml(path: Path) -> ClassNames:
     entries = entries_of(root, path)
     names = entries.get("names")
     count, shape = whole_number(entries.get("nc")), entries.get("kpt_shape")
-    keypoints = math.prod(map(whole_number, shape.value)) if isinstance(shape, yaml.SequenceNode) else 0
+    keypoints = (
+        math.prod(map(whole_number, shape.value)) if isinstance(shape, yaml.SequenceNode) else 0
+    )
     if names is None or (isinstance(names, yaml.ScalarNode) and not names.value):
         return ClassNames((), count, keypoints, path)
     nodes = name_nodes(names, path)
@@ -116,7 +125,9 @@ def name_nodes(names: yaml.Node, path: Path) -> list[yaml.Node]:
     if isinstance(names, yaml.SequenceNode):
         return list(names.value)
     if not isinstance(names, yaml.MappingNode):
-        raise InputError(f"{at}: names is {names.value!r}; expected a list of names, or a mapping of numbers to names")
+        raise InputError(
+            f"{at}: names is {names.value!r}; expected a list of names, or a mapping of numbers to names"
+        )
     numbered: dict[int, yaml.Node] = {}
     for key, value in names.value:
         number = whole_number(key, default=-1)
@@ -128,7 +139,9 @@ def name_nodes(names: yaml.Node, path: Path) -> list[yaml.Node]:
         numbered[number] = value
     if sorted(numbered) != list(range(len(numbered))):
         missing = next(number for number in range(len(numbered)) if number not in numbered)
-        raise InputError(f"{at}: names are numbered from 0 on, without gaps; class {missing} has none")
+        raise InputError(
+            f"{at}: names are numbered from 0 on, without gaps; class {missing} has none"
+        )
     return [numbered[number] for number in range(len(numbered))]
 
 

@@ -23,7 +23,9 @@ class He(Initializer):
         negative_slope: NonNegative = 0.0,
         bias: float = 0.0,
     ) -> None:
-        self.draw = {"uniform": nn.init.kaiming_uniform_, "normal": nn.init.kaiming_normal_}[distribution]
+        self.draw = {"uniform": nn.init.kaiming_uniform_, "normal": nn.init.kaiming_normal_}[
+            distribution
+        ]
         self.mode, self.negative_slope, self.bias = mode, negative_slope, bias
 
     def fill(self, weight: Tensor) -> None:

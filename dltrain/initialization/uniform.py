@@ -15,7 +15,9 @@ class Uniform(Initializer):
 
     def __init__(self, low: float = -0.05, high: float = 0.05, bias: float = 0.0) -> None:
         if low > high:
-            raise ValueError(f"initialization.low={low} is above initialization.high={high}: exchange them")
+            raise ValueError(
+                f"initialization.low={low} is above initialization.high={high}: exchange them"
+            )
         self.low, self.high, self.bias = low, high, bias
 
     def fill(self, weight: Tensor) -> None:

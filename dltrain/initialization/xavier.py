@@ -17,9 +17,14 @@ class Xavier(Initializer):
     """
 
     def __init__(
-        self, distribution: Literal["uniform", "normal"] = "uniform", gain: PositiveFloat = 1.0, bias: float = 0.0
+        self,
+        distribution: Literal["uniform", "normal"] = "uniform",
+        gain: PositiveFloat = 1.0,
+        bias: float = 0.0,
     ) -> None:
-        self.draw = {"uniform": nn.init.xavier_uniform_, "normal": nn.init.xavier_normal_}[distribution]
+        self.draw = {"uniform": nn.init.xavier_uniform_, "normal": nn.init.xavier_normal_}[
+            distribution
+        ]
         self.gain, self.bias = gain, bias
 
     def fill(self, weight: Tensor) -> None:

@@ -30,7 +30,10 @@ class AlexNet(nn.Module):
         refuse_below(8 if small else 63, image_size, "alexnet", small)
         self.torchvision_name = "" if small else "alexnet"
         if small:
-            first, second = nn.Conv2d(in_channels, 64, 3, padding=1), nn.Conv2d(64, 192, 3, padding=1)
+            first, second = (
+                nn.Conv2d(in_channels, 64, 3, padding=1),
+                nn.Conv2d(64, 192, 3, padding=1),
+            )
             window, side, hidden = 2, 4, 1024
         else:
             first = nn.Conv2d(in_channels, 64, 11, stride=4, padding=2)

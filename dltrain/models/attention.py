@@ -36,20 +36,31 @@ class MultiHeadAttention(nn.Module):
     """
 
     def __init__(
-        self, dim: int, num_heads: int, dropout: float = 0.0, rotary: bool = False, impl: Impl = "torch"
+        self,
+        dim: int,
+        num_heads: int,
+        dropout: float = 0.0,
+        rotary: bool = False,
+        impl: Impl = "torch",
     ) -> None:
         super().__init__()
         if dim % num_heads:
             raise ValueError(f"model.dim={dim} is not divided by model.num_heads={num_heads}")
         if rotary and dim // num_heads % 2:
-            raise ValueError("rotary positions turn pairs: model.dim / model.num_heads has to be even")
+            raise ValueError(
+                "rotary positions turn pairs: model.dim / model.num_heads has to be even"
+            )
         self.num_heads, self.rotary, self.impl, self.dropout = num_heads, rotary, impl, dropout
         self.project = nn.Linear(dim, 3 * dim)  # to queries, keys and values
         self.output = nn.Linear(dim, dim)
         self.weights: Tensor | None = None
 
     def forward(
-        self, x: Tensor, memory: Tensor | None = None, allowed: Tensor | None = None, causal: bool = False
+        self,
+        x: Tensor,
+        memory: Tensor | None = None,
+        allowed: Tensor | None = None,
+        causal: bool = False,
     ) -> Tensor:
         """x (B, T, D) attends to `memory` (B, S, D), or to itself; `causal`: to nothing after it. `allowed` (B, 1, 1 or T, S)
         is true where it may."""
@@ -64,7 +75,9 @@ class MultiHeadAttention(nn.Module):
             outputs = F.scaled_dot_product_attention(q, k, v, allowed, p, is_causal=causal)
         else:
             if causal:
-                allowed = torch.ones(q.shape[2], k.shape[2], dtype=torch.bool, device=x.device).tril()
+                allowed = torch.ones(
+                    q.shape[2], k.shape[2], dtype=torch.bool, device=x.device
+                ).tril()
             outputs, weights = scaled_dot_product(q, k, v, allowed)
             self.weights = weights.detach()
             if self.dropout:
@@ -79,7 +92,9 @@ class MultiHeadAttention(nn.Module):
     def keys_and_values(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """The keys and the values, (B, heads, S, d) each, of x (B, S, D)."""
         dim = x.shape[2]
-        keys, values = F.linear(x, self.project.weight[dim:], self.project.bias[dim:]).chunk(2, dim=2)
+        keys, values = F.linear(x, self.project.weight[dim:], self.project.bias[dim:]).chunk(
+            2, dim=2
+        )
         return self.heads(keys), self.heads(values)
 
     def heads(self, x: Tensor) -> Tensor:
@@ -103,15 +118,25 @@ class AdditiveAttention(nn.Module):
 
     def __init__(self, query_size: int, key_size: int, size: int) -> None:
         super().__init__()
-        self.of_query, self.of_key = nn.Linear(query_size, size), nn.Linear(key_size, size, bias=False)
+        self.of_query, self.of_key = (
+            nn.Linear(query_size, size),
+            nn.Linear(key_size, size, bias=False),
+        )
         self.score = nn.Linear(size, 1, bias=False)
 
     def forward(
-        self, queries: Tensor, keys: Tensor, values: Tensor, allowed: Tensor, of_keys: Tensor | None = None
+        self,
+        queries: Tensor,
+        keys: Tensor,
+        values: Tensor,
+        allowed: Tensor,
+        of_keys: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Queries (B, T, q), keys (B, S, k) and values (B, S, v) give (B, T, v) and weights (B, T, S); `allowed` is (B, S),
         `of_keys` what was computed of the keys before."""
         of_keys = self.of_key(keys) if of_keys is None else of_keys
-        scores = self.score((self.of_query(queries).unsqueeze(2) + of_keys.unsqueeze(1)).tanh()).squeeze(3)
+        scores = self.score(
+            (self.of_query(queries).unsqueeze(2) + of_keys.unsqueeze(1)).tanh()
+        ).squeeze(3)
         weights = scores.masked_fill(~allowed.unsqueeze(1), -math.inf).softmax(2)
         return weights @ values, weights

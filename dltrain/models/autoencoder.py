@@ -17,9 +17,16 @@ class Coder(nn.Module):
     logarithms of variances (B, code_size).
     """
 
-    def __init__(self, encoder: nn.Module, decoder: nn.Module, code_size: int, variational: bool) -> None:
+    def __init__(
+        self, encoder: nn.Module, decoder: nn.Module, code_size: int, variational: bool
+    ) -> None:
         super().__init__()
-        self.encoder, self.decoder, self.code_size, self.variational = encoder, decoder, code_size, variational
+        self.encoder, self.decoder, self.code_size, self.variational = (
+            encoder,
+            decoder,
+            code_size,
+            variational,
+        )
 
     def encode(self, images: Tensor) -> Tensor:
         """Codes (B, code_size), or means and logarithms of variances (B, 2 * code_size)."""
@@ -59,5 +66,8 @@ class Autoencoder(Coder):
         decoder: list[nn.Module] = []
         for fan_in, fan_out in pairwise((code_size, *reversed(hidden_sizes))):
             decoder += [nn.Linear(fan_in, fan_out), activation_layer(activation)]
-        decoder += [nn.Linear((code_size, *reversed(hidden_sizes))[-1], sizes[0]), nn.Unflatten(1, shape)]
+        decoder += [
+            nn.Linear((code_size, *reversed(hidden_sizes))[-1], sizes[0]),
+            nn.Unflatten(1, shape),
+        ]
         super().__init__(nn.Sequential(*encoder), nn.Sequential(*decoder), code_size, variational)

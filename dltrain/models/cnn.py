@@ -63,7 +63,11 @@ class CNN(nn.Sequential):
             layers, features = [*layers, nn.AdaptiveAvgPool2d(1)], fan_in
         layers.append(nn.Flatten())
         for fan_in, fan_out in pairwise((features, *hidden_sizes)):
-            layers += [nn.Linear(fan_in, fan_out), activation_layer(activation), *dropout_layer(dropout)]
+            layers += [
+                nn.Linear(fan_in, fan_out),
+                activation_layer(activation),
+                *dropout_layer(dropout),
+            ]
         if not hidden_sizes:
             layers += dropout_layer(dropout)
         super().__init__(*layers, nn.Linear((features, *hidden_sizes)[-1], num_classes))

@@ -49,18 +49,25 @@ class CNNRoI(nn.Module):
                 "give model.channels fewer entries"
             )
         if not regions:
-            raise ValueError("model.regions=[] pools nothing: [1] is the whole image, [1, 2] that and its quarters")
+            raise ValueError(
+                "model.regions=[] pools nothing: [1] is the whole image, [1, 2] that and its quarters"
+            )
         layers: list[nn.Module] = []
         fan_in = in_channels
         for fan_out in channels:
-            layers += [nn.Conv2d(fan_in, fan_out, 3, padding=1, bias=norm == "none"), *channel_norm(norm, fan_out)]
+            layers += [
+                nn.Conv2d(fan_in, fan_out, 3, padding=1, bias=norm == "none"),
+                *channel_norm(norm, fan_out),
+            ]
             layers += [activation_layer(activation), pool(pooling)]
             fan_in = fan_out
         self.maps = nn.Sequential(*layers)
         self.region_pooling, self.region_size, self.samples = region_pooling, region_size, samples
         self.register_buffer("shares", torch.tensor(grid(regions)), persistent=False)
         width = len(self.shares) * fan_in * region_size**2
-        self.head = nn.Sequential(nn.Flatten(), *dropout_layer(dropout), nn.Linear(width, num_classes))
+        self.head = nn.Sequential(
+            nn.Flatten(), *dropout_layer(dropout), nn.Linear(width, num_classes)
+        )
 
     shares: Tensor  # of the image's width and height, a region a row: x1, y1, x2, y2
 
@@ -72,15 +79,24 @@ class CNNRoI(nn.Module):
         """(B, R, C, S, S) of feature maps (B, C, H', W'): every region at the same size."""
         height, width = maps.shape[2:]
         boxes = self.shares * self.shares.new_tensor([width, height, width, height])  # on the map
-        maps = maps.contiguous()  # the operators are several times as slow on maps with channels last
+        maps = (
+            maps.contiguous()
+        )  # the operators are several times as slow on maps with channels last
         each = [boxes.to(maps.dtype)] * len(maps)
         if self.region_pooling == "max":
             found = roi_pool(maps, each, self.region_size)
         else:
-            found = roi_align(maps, each, self.region_size, sampling_ratio=self.samples, aligned=True)
+            found = roi_align(
+                maps, each, self.region_size, sampling_ratio=self.samples, aligned=True
+            )
         return found.view(len(maps), len(boxes), *found.shape[1:])
 
 
 def grid(regions: tuple[int, ...]) -> list[list[float]]:
     """The regions of an image, row by row: x1, y1, x2, y2 as shares of its width and height."""
-    return [[x / n, y / n, (x + 1) / n, (y + 1) / n] for n in regions for y in range(n) for x in range(n)]
+    return [
+        [x / n, y / n, (x + 1) / n, (y + 1) / n]
+        for n in regions
+        for y in range(n)
+        for x in range(n)
+    ]

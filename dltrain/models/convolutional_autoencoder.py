@@ -31,7 +31,11 @@ class ConvolutionalAutoencoder(Coder):
         height, width = halved(image_size, len(channels), "model.channels")
         encoder: list[nn.Module] = []
         for fan_in, fan_out in pairwise((in_channels, *channels)):
-            encoder += [nn.Conv2d(fan_in, fan_out, 4, 2, 1), *channel_norm(norm, fan_out), activation_layer(activation)]
+            encoder += [
+                nn.Conv2d(fan_in, fan_out, 4, 2, 1),
+                *channel_norm(norm, fan_out),
+                activation_layer(activation),
+            ]
         deepest = (channels or (in_channels,))[-1]
         features = deepest * height * width
         encoder += [nn.Flatten(), nn.Linear(features, code_size * (2 if variational else 1))]

@@ -49,7 +49,11 @@ class DCGAN(Adversaries):
             nn.ReLU(),
         ]
         for fan_in, fan_out in pairwise(channels):
-            generator += [*doubling(fan_in, fan_out, separable), *channel_norm(norm, fan_out), nn.ReLU()]
+            generator += [
+                *doubling(fan_in, fan_out, separable),
+                *channel_norm(norm, fan_out),
+                nn.ReLU(),
+            ]
         generator += [*doubling(channels[-1], in_channels, separable), nn.Tanh()]
         body: list[nn.Module] = []
         for i, (fan_in, fan_out) in enumerate(pairwise((in_channels, *reversed(channels)))):
@@ -68,14 +72,20 @@ class DCGAN(Adversaries):
 def halving(fan_in: int, fan_out: int, separable: bool) -> list[nn.Module]:
     """A convolution that halves the image."""
     if separable:
-        return [nn.Conv2d(fan_in, fan_in, 4, 2, 1, groups=fan_in, bias=False), nn.Conv2d(fan_in, fan_out, 1)]
+        return [
+            nn.Conv2d(fan_in, fan_in, 4, 2, 1, groups=fan_in, bias=False),
+            nn.Conv2d(fan_in, fan_out, 1),
+        ]
     return [nn.Conv2d(fan_in, fan_out, 4, 2, 1)]
 
 
 def doubling(fan_in: int, fan_out: int, separable: bool) -> list[nn.Module]:
     """A transposed convolution that doubles the image."""
     if separable:
-        return [nn.Conv2d(fan_in, fan_out, 1), nn.ConvTranspose2d(fan_out, fan_out, 4, 2, 1, groups=fan_out)]
+        return [
+            nn.Conv2d(fan_in, fan_out, 1),
+            nn.ConvTranspose2d(fan_out, fan_out, 4, 2, 1, groups=fan_out),
+        ]
     return [nn.ConvTranspose2d(fan_in, fan_out, 4, 2, 1)]
 
 

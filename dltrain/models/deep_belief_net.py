@@ -32,7 +32,9 @@ class DeepBeliefNet(nn.Module):
             raise ValueError("hidden_sizes=[]: a deep belief net has at least one hidden layer")
         sizes = (in_features, *hidden_sizes)
         units = (visible_units, *["bernoulli"] * (len(hidden_sizes) - 1))
-        self.rbms = nn.ModuleList(RBM(v, h, unit) for (v, h), unit in zip(pairwise(sizes), units, strict=True))  # type: ignore[arg-type]
+        self.rbms = nn.ModuleList(
+            RBM(v, h, unit) for (v, h), unit in zip(pairwise(sizes), units, strict=True)
+        )  # type: ignore[arg-type]
         self.dropouts = nn.ModuleList(
             nn.Sequential(*dropout_layer(p)) for p in (input_dropout, *[dropout] * len(units))
         )

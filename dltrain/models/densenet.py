@@ -10,7 +10,10 @@ from torchvision.models import densenet
 from dltrain.models.vision import Stem, is_small, refuse_below, stem_convolution
 from dltrain.types import Fraction
 
-LAYERS = {121: (6, 12, 24, 16), 169: (6, 12, 32, 32)}  # of the four dense blocks: Huang et al. 2017, table 1
+LAYERS = {
+    121: (6, 12, 24, 16),
+    169: (6, 12, 32, 32),
+}  # of the four dense blocks: Huang et al. 2017, table 1
 GROWTH = 32  # maps that each layer adds
 
 

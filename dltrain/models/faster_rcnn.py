@@ -24,13 +24,23 @@ Sizes: TypeAlias = tuple[tuple[int, ...], ...]
 SMALL_ANCHORS: Sizes = ((16,), (32,), (64,), (128,))
 ANCHORS: Sizes = ((32,), (64,), (128,), (256,), (512,))  # of Lin et al. 2017, section 4.1
 MOBILE_ANCHORS: Sizes = ((32, 64, 128, 256, 512),) * 3
-MAPS = {"small": 3, "resnet18": 4, "resnet50": 4, "mobilenet_v3_large": 2}  # and one that is pooled from the last
+MAPS = {
+    "small": 3,
+    "resnet18": 4,
+    "resnet50": 4,
+    "mobilenet_v3_large": 2,
+}  # and one that is pooled from the last
 PYRAMID = 3  # of the last stages of the small backbone
-FOREGROUND, BACKGROUND = 0.7, 0.3  # overlaps of an anchor that is an object, and of one that is none (section 3.1.2)
+FOREGROUND, BACKGROUND = (
+    0.7,
+    0.3,
+)  # overlaps of an anchor that is an object, and of one that is none (section 3.1.2)
 PROPOSALS_OVERLAP = 0.7  # of two proposals, from which on the worse is left out (section 3.3)
 POSITIVE_FRACTION = 0.5  # of the anchors that are drawn (section 3.1.3)
 INSIDE = 0.5  # of a box, that must lie in an object that does not count, for the box to be left out
-CELLS = 2  # a side, that the last stage's map has at least: batch norm takes its statistics over them
+CELLS = (
+    2  # a side, that the last stage's map has at least: batch norm takes its statistics over them
+)
 
 
 class SmallBackbone(nn.Module):
@@ -50,7 +60,9 @@ class SmallBackbone(nn.Module):
             nn.Sequential(*_convolution(before, width, 2), *_convolution(width, width, 1))
             for before, width in pairwise(channels)
         )
-        self.fpn = FeaturePyramidNetwork(list(channels[-PYRAMID:]), out_channels, LastLevelMaxPool())
+        self.fpn = FeaturePyramidNetwork(
+            list(channels[-PYRAMID:]), out_channels, LastLevelMaxPool()
+        )
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
         x, maps = self.stem(x), []
@@ -117,7 +129,10 @@ def inside(boxes: Tensor, regions: Tensor) -> Tensor:
     """Return which of the boxes (N, 4) lie by half of their area or more in one of the regions (R,
     4).
     """
-    corners = torch.maximum(boxes[:, None, :2], regions[:, :2]), torch.minimum(boxes[:, None, 2:], regions[:, 2:])
+    corners = (
+        torch.maximum(boxes[:, None, :2], regions[:, :2]),
+        torch.minimum(boxes[:, None, 2:], regions[:, 2:]),
+    )
     shared = (corners[1] - corners[0]).clamp(min=0).prod(dim=2)  # (N, R)
     area = (boxes[:, 2:] - boxes[:, :2]).prod(dim=1)
     return (shared >= INSIDE * area[:, None]).any(dim=1)
@@ -193,7 +208,9 @@ class FasterRCNN(nn.Module):
             rpn_batch_size_per_image=rpn_batch,
             box_roi_pool=MultiScaleRoIAlign(names, roi_size, sampling_ratio=2),
             box_head=TwoMLPHead(maps.out_channels * roi_size**2, head_size),
-            box_predictor=FastRCNNPredictor(head_size, num_classes + 1),  # class 0 is the background
+            box_predictor=FastRCNNPredictor(
+                head_size, num_classes + 1
+            ),  # class 0 is the background
             box_score_thresh=score_threshold,
             box_nms_thresh=nms_threshold,
             box_detections_per_img=detections,
@@ -202,13 +219,19 @@ class FasterRCNN(nn.Module):
         self.network.rpn = Proposals.of(self.network.rpn, rpn_batch)
 
     @staticmethod
-    def _maps(name: Backbone, in_channels: int, channels: tuple[int, ...], width: int) -> tuple[Any, Sizes]:
+    def _maps(
+        name: Backbone, in_channels: int, channels: tuple[int, ...], width: int
+    ) -> tuple[Any, Sizes]:
         """The backbone, and anchors for each of its maps."""
         if name == "small":
             return SmallBackbone(in_channels, channels, width), SMALL_ANCHORS
         if name == "mobilenet_v3_large":
             backbone = mobilenet_backbone(
-                backbone_name=name, weights=None, fpn=True, norm_layer=nn.BatchNorm2d, trainable_layers=6
+                backbone_name=name,
+                weights=None,
+                fpn=True,
+                norm_layer=nn.BatchNorm2d,
+                trainable_layers=6,
             )
             first, key, anchors = backbone.body["0"], "0", MOBILE_ANCHORS
         else:
@@ -218,11 +241,15 @@ class FasterRCNN(nn.Module):
             first, key, anchors = backbone.body, "conv1", ANCHORS
         old = first.get_submodule(key)
         if in_channels != old.in_channels:
-            new = nn.Conv2d(in_channels, old.out_channels, old.kernel_size, old.stride, old.padding, bias=False)
+            new = nn.Conv2d(
+                in_channels, old.out_channels, old.kernel_size, old.stride, old.padding, bias=False
+            )
             first.set_submodule(key, new)
         return backbone, anchors
 
-    def forward(self, images: Tensor, targets: Tensor | None = None) -> tuple[dict[str, Tensor], Tensor]:
+    def forward(
+        self, images: Tensor, targets: Tensor | None = None
+    ) -> tuple[dict[str, Tensor], Tensor]:
         """Return losses (none without targets (B, M, 5)), and detections (B, D, 6); no detections
         in training.
 
@@ -243,7 +270,9 @@ class FasterRCNN(nn.Module):
             found, _ = self.network.roi_heads(features, proposals, sizes)
         return losses, self.filled(found, images)
 
-    def losses(self, features: dict[str, Tensor], images: ImageList, targets: Tensor) -> dict[str, Tensor]:
+    def losses(
+        self, features: dict[str, Tensor], images: ImageList, targets: Tensor
+    ) -> dict[str, Tensor]:
         """Return the losses of both networks, from anchors and proposals that are drawn as in
         training.
 
@@ -261,9 +290,13 @@ class FasterRCNN(nn.Module):
             )
             for i in range(len(targets))
         ]
-        return {name: torch.stack([losses[name] for losses in found]).nanmean() for name in found[0]}
+        return {
+            name: torch.stack([losses[name] for losses in found]).nanmean() for name in found[0]
+        }
 
-    def batch_losses(self, features: dict[str, Tensor], images: ImageList, targets: Tensor) -> dict[str, Tensor]:
+    def batch_losses(
+        self, features: dict[str, Tensor], images: ImageList, targets: Tensor
+    ) -> dict[str, Tensor]:
         """Return the losses of both networks over what is drawn in a batch.
 
         Objects that do not count, as difficult ones, are neither objects nor background: anchors
@@ -275,7 +308,9 @@ class FasterRCNN(nn.Module):
             part.training = True
         try:
             proposals, of_proposals = parts[0](images, features, truth)
-            proposals = [self.outside(found, known) for found, known in zip(proposals, truth, strict=True)]
+            proposals = [
+                self.outside(found, known) for found, known in zip(proposals, truth, strict=True)
+            ]
             _, of_boxes = parts[1](features, proposals, images.image_sizes, truth)
         finally:
             for part in parts:

@@ -8,9 +8,7 @@ from torch import Tensor, nn
 
 from dltrain.types import PAD, NonNegative, PositiveInt
 
-FACTOR = (
-    116_049_371  # by which fastText folds the next word into the hash of those before (dictionary.cc, addWordNgrams)
-)
+FACTOR = 116_049_371  # by which fastText folds the next word into the hash of those before (dictionary.cc, addWordNgrams)
 
 
 class FastText(nn.Module):
@@ -35,9 +33,16 @@ class FastText(nn.Module):
         sparse: bool = True,
     ) -> None:
         super().__init__()
-        self.vocab_size, self.ngrams, self.buckets, self.sparse = vocab_size, ngrams, buckets, sparse
+        self.vocab_size, self.ngrams, self.buckets, self.sparse = (
+            vocab_size,
+            ngrams,
+            buckets,
+            sparse,
+        )
         rows = vocab_size + (buckets if ngrams > 1 else 0)
-        self.weight = nn.Parameter(torch.empty(rows, embedding_dim).uniform_(-1 / embedding_dim, 1 / embedding_dim))
+        self.weight = nn.Parameter(
+            torch.empty(rows, embedding_dim).uniform_(-1 / embedding_dim, 1 / embedding_dim)
+        )
         self.dropout = nn.Dropout(dropout)
         self.output = nn.Linear(embedding_dim, num_classes)
         nn.init.zeros_(self.output.weight)
@@ -57,7 +62,9 @@ class FastText(nn.Module):
         rows, masks = [tokens], [kept]
         hashes, inside = tokens, kept
         for n in range(2, min(self.ngrams, tokens.shape[1]) + 1):
-            hashes = hashes[:, :-1] * FACTOR + tokens[:, n - 1 :]  # int64 wraps around, as the hash of fastText does
+            hashes = (
+                hashes[:, :-1] * FACTOR + tokens[:, n - 1 :]
+            )  # int64 wraps around, as the hash of fastText does
             inside = inside[:, :-1] & kept[:, n - 1 :]
             rows.append(self.vocab_size + hashes.remainder(self.buckets))
             masks.append(inside)

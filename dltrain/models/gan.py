@@ -23,7 +23,12 @@ class Adversaries(nn.Module):
     """
 
     def __init__(
-        self, generator: nn.Module, body: nn.Module, features: int, latent_size: int, num_classes: int
+        self,
+        generator: nn.Module,
+        body: nn.Module,
+        features: int,
+        latent_size: int,
+        num_classes: int,
     ) -> None:
         super().__init__()
         self.latent_size, self.num_classes = latent_size, num_classes
@@ -92,6 +97,12 @@ class GAN(Adversaries):
         generator += [nn.Linear(sizes[-1], pixels), nn.Tanh(), nn.Unflatten(1, shape)]
         body: list[nn.Module] = [nn.Flatten()]
         for fan_in, fan_out in pairwise((pixels, *discriminator_sizes)):
-            body += [nn.Linear(fan_in, fan_out), nn.LeakyReLU(0.2), *dropout_layer(discriminator_dropout)]
+            body += [
+                nn.Linear(fan_in, fan_out),
+                nn.LeakyReLU(0.2),
+                *dropout_layer(discriminator_dropout),
+            ]
         features = (pixels, *discriminator_sizes)[-1]
-        super().__init__(nn.Sequential(*generator), nn.Sequential(*body), features, latent_size, classes)
+        super().__init__(
+            nn.Sequential(*generator), nn.Sequential(*body), features, latent_size, classes
+        )

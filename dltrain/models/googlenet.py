@@ -34,7 +34,10 @@ class GoogLeNet(Published):
         small = is_small(stem, image_size)
         refuse_below(8 if small else 32, image_size, "googlenet", small)
         super().__init__(num_classes, auxiliary_weight > 0, init_weights=False, dropout=dropout)
-        self.auxiliary_weight, self.torchvision_name = auxiliary_weight, "" if small else "googlenet"
+        self.auxiliary_weight, self.torchvision_name = (
+            auxiliary_weight,
+            "" if small else "googlenet",
+        )
         if small:
             self.conv1 = BasicConv2d(in_channels, 192, kernel_size=3, padding=1)
             self.maxpool1 = self.conv2 = self.conv3 = self.maxpool2 = nn.Identity()

@@ -25,7 +25,11 @@ class Head(inception.InceptionAux):
         return logits
 
 
-BLOCKS = [inception.BasicConv2d, *(getattr(inception, f"Inception{letter}") for letter in "ABCDE"), Head]
+BLOCKS = [
+    inception.BasicConv2d,
+    *(getattr(inception, f"Inception{letter}") for letter in "ABCDE"),
+    Head,
+]
 
 
 class InceptionV3(inception.Inception3):
@@ -48,8 +52,13 @@ class InceptionV3(inception.Inception3):
     ) -> None:
         small = is_small(stem, image_size, LARGE_FROM)
         refuse_below(14 if small else LARGE_FROM, image_size, "inception_v3", small)
-        super().__init__(num_classes, auxiliary_weight > 0, False, BLOCKS, init_weights=False, dropout=dropout)
-        self.auxiliary_weight, self.torchvision_name = auxiliary_weight, "" if small else "inception_v3"
+        super().__init__(
+            num_classes, auxiliary_weight > 0, False, BLOCKS, init_weights=False, dropout=dropout
+        )
+        self.auxiliary_weight, self.torchvision_name = (
+            auxiliary_weight,
+            "" if small else "inception_v3",
+        )
         if small:
             self.Conv2d_1a_3x3 = inception.BasicConv2d(in_channels, 32, kernel_size=3, padding=1)
             self.Conv2d_2a_3x3 = inception.BasicConv2d(32, 32, kernel_size=3, padding=1)

@@ -17,7 +17,9 @@ ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     "gelu": nn.GELU,
     "tanh": nn.Tanh,
     "sigmoid": nn.Sigmoid,
-    "softmax": partial(nn.Softmax, dim=1),  # over the features of a row, or the channels of each pixel
+    "softmax": partial(
+        nn.Softmax, dim=1
+    ),  # over the features of a row, or the channels of each pixel
 }
 
 
@@ -86,7 +88,9 @@ class VariancePool2d(nn.Module):
         self.size = size
 
     def forward(self, x: Tensor) -> Tensor:
-        windows = x.unfold(2, self.size, self.size).unfold(3, self.size, self.size)  # (B, C, H', W', size, size)
+        windows = x.unfold(2, self.size, self.size).unfold(
+            3, self.size, self.size
+        )  # (B, C, H', W', size, size)
         return windows.var(dim=(4, 5), correction=0)
 
 

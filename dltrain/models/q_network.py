@@ -8,7 +8,11 @@ from torch import Tensor, nn
 from dltrain.models.layers import activation as activation_layer
 from dltrain.types import Activation, PositiveInt
 
-CONVOLUTIONS = ((32, 8, 4), (64, 4, 2), (64, 3, 1))  # channels, window and stride: Mnih et al. 2015, "Methods"
+CONVOLUTIONS = (
+    (32, 8, 4),
+    (64, 4, 2),
+    (64, 3, 1),
+)  # channels, window and stride: Mnih et al. 2015, "Methods"
 SMALLEST = 36  # pixels a side of a picture that these leave something of
 
 
@@ -30,11 +34,15 @@ class QNetwork(nn.Module):
     ) -> None:
         super().__init__()
         if num_actions is None:
-            raise ValueError("a network of action values needs an environment: dataset=cartpole, or dataset.id=...")
+            raise ValueError(
+                "a network of action values needs an environment: dataset=cartpole, or dataset.id=..."
+            )
         layers: list[nn.Module] = []
         if len(input_shape) == 3:
             if min(input_shape[1:]) < SMALLEST:
-                raise ValueError(f"pictures of {input_shape[1]} x {input_shape[2]} pixels are too small: model=cnn")
+                raise ValueError(
+                    f"pictures of {input_shape[1]} x {input_shape[2]} pixels are too small: model=cnn"
+                )
             channels = input_shape[0]
             for width, size, stride in CONVOLUTIONS:
                 layers += [nn.Conv2d(channels, width, size, stride), activation_layer(activation)]

@@ -19,11 +19,16 @@ class QTable(nn.Module):
     """
 
     def __init__(
-        self, num_states: PositiveInt | None = None, num_actions: PositiveInt | None = None, initial_value: float = 0.0
+        self,
+        num_states: PositiveInt | None = None,
+        num_actions: PositiveInt | None = None,
+        initial_value: float = 0.0,
     ) -> None:
         super().__init__()
         if num_actions is None:
-            raise ValueError("a table of action values needs an environment: dataset=frozenlake, or dataset.id=...")
+            raise ValueError(
+                "a table of action values needs an environment: dataset=frozenlake, or dataset.id=..."
+            )
         if num_states is None:
             raise ValueError(
                 "a table needs numbered states, and these observations are arrays: task=dqn model=q_network, "

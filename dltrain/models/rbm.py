@@ -31,7 +31,10 @@ class RBM(nn.Module):
         hidden_units: Units = "bernoulli",
     ) -> None:
         super().__init__()
-        self.linear, self.visible_bias = nn.Linear(visible, hidden), nn.Parameter(torch.zeros(visible))
+        self.linear, self.visible_bias = (
+            nn.Linear(visible, hidden),
+            nn.Parameter(torch.zeros(visible)),
+        )
         self.visible_units, self.hidden_units = visible_units, hidden_units
         nn.init.xavier_normal_(self.linear.weight)
         nn.init.zeros_(self.linear.bias)
@@ -42,7 +45,9 @@ class RBM(nn.Module):
 
     def reconstruct(self, hidden: Tensor) -> Tensor:
         """Expected visible units (B, V)."""
-        return expected(F.linear(hidden, self.linear.weight.T, self.visible_bias), self.visible_units)
+        return expected(
+            F.linear(hidden, self.linear.weight.T, self.visible_bias), self.visible_units
+        )
 
     def gibbs(self, hidden: Tensor, steps: int) -> Tensor:
         """Visible units (B, V) after `steps` (at least 1) of alternating sampling from expected `hidden` units (B, H) on.
@@ -63,7 +68,9 @@ class RBM(nn.Module):
     def free_energy(self, visible: Tensor) -> Tensor:
         """F(v) (B,): -log of the sum of exp(-E(v, h)) over all h (for normal h the integral, up to a constant)."""
         activations = self.linear(visible).float()
-        of_hidden = activations.square() / 2 if self.hidden_units == "gaussian" else F.softplus(activations)
+        of_hidden = (
+            activations.square() / 2 if self.hidden_units == "gaussian" else F.softplus(activations)
+        )
         return self.of_visible(visible).float() - of_hidden.sum(1)
 
     @torch.no_grad()
@@ -85,12 +92,23 @@ class RBM(nn.Module):
         if chain is not None:
             chain.copy_(dreamt_hidden)
         dtype, device = self.visible_bias.dtype, visible.device.type
-        with torch.autocast(device, enabled=False) if torch.is_autocast_enabled(device) else nullcontext():
+        with (
+            torch.autocast(device, enabled=False)
+            if torch.is_autocast_enabled(device)
+            else nullcontext()
+        ):
             share = visible.new_full((len(visible) + len(fantasy),), 1 / len(fantasy), dtype=dtype)
             share[: len(visible)] = -1 / len(visible)
-            v, h = torch.cat([visible, fantasy]).to(dtype), torch.cat([hidden, dreamt_hidden]).to(dtype)
+            v, h = (
+                torch.cat([visible, fantasy]).to(dtype),
+                torch.cat([hidden, dreamt_hidden]).to(dtype),
+            )
             h.mul_(share[:, None])
-            gradients = {self.linear.weight: h.T @ v, self.linear.bias: h.sum(0), self.visible_bias: share @ v}
+            gradients = {
+                self.linear.weight: h.T @ v,
+                self.linear.bias: h.sum(0),
+                self.visible_bias: share @ v,
+            }
             of_data, of_fantasy = h.split([len(visible), len(fantasy)])
             value = torch.dot(of_data.flatten(), activations.flatten().to(dtype))
             value = value + torch.dot(of_fantasy.flatten(), dreamt.flatten().to(dtype))

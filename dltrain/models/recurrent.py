@@ -106,10 +106,16 @@ class Torch(nn.Module):
     def forward(self, x: Tensor, state: State) -> tuple[Tensor, State]:
         first = tuple(part.unsqueeze(0).to(x.dtype).contiguous() for part in state)
         outputs, after = self.layer(x, first if len(first) > 1 else first[0])
-        return outputs, tuple(part.squeeze(0) for part in (after if isinstance(after, tuple) else (after,)))
+        return outputs, tuple(
+            part.squeeze(0) for part in (after if isinstance(after, tuple) else (after,))
+        )
 
 
-EQUATIONS: dict[Cell, type[Equations]] = {"rnn": ElmanEquations, "lstm": LSTMEquations, "gru": GRUEquations}
+EQUATIONS: dict[Cell, type[Equations]] = {
+    "rnn": ElmanEquations,
+    "lstm": LSTMEquations,
+    "gru": GRUEquations,
+}
 
 
 class Recurrence(nn.Module):
@@ -138,7 +144,9 @@ class Recurrence(nn.Module):
         sizes = [input_size, *[self.output_size] * (num_layers - 1)]
         layers = [(size, direction) for size in sizes for direction in range(self.directions)]
         self.layers = nn.ModuleList(
-            EQUATIONS[cell](size, hidden_size) if impl == "equations" else Torch(cell, size, hidden_size)
+            EQUATIONS[cell](size, hidden_size)
+            if impl == "equations"
+            else Torch(cell, size, hidden_size)
             for size, _ in layers
         )
         self.between = nn.Sequential(*dropout_layer(dropout))
@@ -146,7 +154,9 @@ class Recurrence(nn.Module):
         with torch.no_grad():
             for name, bias in biases.items():
                 if name.endswith(("bias_ih_l0", "bias_hh_l0")):
-                    bias[hidden_size : 2 * hidden_size] = forget_bias if name.endswith("bias_ih_l0") else 0.0
+                    bias[hidden_size : 2 * hidden_size] = (
+                        forget_bias if name.endswith("bias_ih_l0") else 0.0
+                    )
 
     def begin(self, batch_size: int, like: Tensor) -> list[State]:
         """The state before the first step, of every layer and direction."""
@@ -171,7 +181,9 @@ class Recurrence(nn.Module):
             for direction in range(self.directions):
                 layer, state = self.layers[number + direction], states[number + direction]
                 turned = backwards(x, lengths) if direction else x
-                outputs, end = layer(turned.transpose(0, 1).contiguous(), state)  # (T, B, F): steps one after the other
+                outputs, end = layer(
+                    turned.transpose(0, 1).contiguous(), state
+                )  # (T, B, F): steps one after the other
                 outputs = outputs.transpose(0, 1)
                 parts.append(backwards(outputs, lengths) if direction else outputs)
                 after.append(end)
@@ -256,7 +268,9 @@ class RecurrentLanguageModel(nn.Module):
         self.embedding = nn.Embedding(vocab_size, embedding_dim)
         nn.init.normal_(self.embedding.weight, std=embedding_dim**-0.5)
         self.before = nn.Sequential(*dropout_layer(dropout))
-        self.recurrence = Recurrence(cell, embedding_dim, hidden_size, num_layers, False, dropout, impl, forget_bias)
+        self.recurrence = Recurrence(
+            cell, embedding_dim, hidden_size, num_layers, False, dropout, impl, forget_bias
+        )
         self.after = nn.Sequential(*dropout_layer(dropout))
         self.output = nn.Linear(hidden_size, vocab_size)
         if tied:
@@ -268,7 +282,11 @@ class RecurrentLanguageModel(nn.Module):
         parts = 2 if self.recurrence.cell == "lstm" else 1
         weight = self.output.weight
         return torch.zeros(
-            len(self.recurrence.layers), parts, batch_size, self.recurrence.hidden_size, device=weight.device
+            len(self.recurrence.layers),
+            parts,
+            batch_size,
+            self.recurrence.hidden_size,
+            device=weight.device,
         )
 
     def forward(self, tokens: Tensor, state: Tensor | None = None) -> tuple[Tensor, Tensor]:
@@ -276,4 +294,6 @@ class RecurrentLanguageModel(nn.Module):
         state = self.begin(len(tokens)) if state is None else state
         states = [tuple(layer.unbind(0)) for layer in state.unbind(0)]
         outputs, after = self.recurrence(self.before(self.embedding(tokens)), None, states)
-        return self.output(self.after(outputs)), torch.stack([torch.stack(layer) for layer in after]).float()
+        return self.output(self.after(outputs)), torch.stack(
+            [torch.stack(layer) for layer in after]
+        ).float()

@@ -11,7 +11,9 @@ from torchvision.models import resnet
 from dltrain.models.vision import Stem, is_small, refuse_below, stem_convolution
 from dltrain.types import PositiveInt
 
-STAGES: dict[int, tuple[type[nn.Module], list[int]]] = {  # He et al. 2016, table 1: the block, and how many a stage
+STAGES: dict[
+    int, tuple[type[nn.Module], list[int]]
+] = {  # He et al. 2016, table 1: the block, and how many a stage
     18: (resnet.BasicBlock, [2, 2, 2, 2]),
     34: (resnet.BasicBlock, [3, 4, 6, 3]),
     50: (resnet.Bottleneck, [3, 4, 6, 3]),
@@ -46,13 +48,18 @@ class ResNet(resnet.ResNet):
             self.maxpool = nn.Identity()
 
 
-def convolution(in_channels: int, out_channels: int, stride: int = 1, pooled: bool = False) -> nn.Sequential:
+def convolution(
+    in_channels: int, out_channels: int, stride: int = 1, pooled: bool = False
+) -> nn.Sequential:
     """A 3x3 convolution, batch norm and ReLU; the largest of every 2x2 pixels goes on if `pooled`, before both, which
     then have a quarter to do."""
     layer = nn.Conv2d(in_channels, out_channels, 3, stride, padding=1, bias=False)
     nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
     return nn.Sequential(
-        layer, *([nn.MaxPool2d(2)] if pooled else []), nn.BatchNorm2d(out_channels), nn.ReLU(inplace=True)
+        layer,
+        *([nn.MaxPool2d(2)] if pooled else []),
+        nn.BatchNorm2d(out_channels),
+        nn.ReLU(inplace=True),
     )
 
 
@@ -90,15 +97,22 @@ class SmallResNet(nn.Sequential):
         stem_halving: Literal["pool", "stride", "none"] = "pool",
     ) -> None:
         if not widths:
-            raise ValueError("model.widths is empty: give the width of each stage, such as [112,128]")
+            raise ValueError(
+                "model.widths is empty: give the width of each stage, such as [112,128]"
+            )
         halvings = len(widths) + (stem_halving != "none")
         refuse_below(2**halvings, image_size, "resnet_small", True)
         stages: list[nn.Module] = []
         for before, width in pairwise([stem_channels[1], *widths]):
-            stages += [convolution(before, width, pooled=True), *(Residual(width) for _ in range(blocks))]
+            stages += [
+                convolution(before, width, pooled=True),
+                *(Residual(width) for _ in range(blocks)),
+            ]
         super().__init__(
             convolution(in_channels, stem_channels[0]),
-            convolution(*stem_channels, 2 if stem_halving == "stride" else 1, stem_halving == "pool"),
+            convolution(
+                *stem_channels, 2 if stem_halving == "stride" else 1, stem_halving == "pool"
+            ),
             *stages,
             nn.AdaptiveAvgPool2d(1),
             nn.Flatten(),

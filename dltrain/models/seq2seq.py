@@ -47,12 +47,16 @@ class Seq2Seq(nn.Module):
         self.source_embedding = embedding(vocab_size, embedding_dim)
         self.target_embedding = embedding(target_vocab_size, embedding_dim)
         rest = (dropout, impl, forget_bias)
-        self.encoder = Recurrence(cell, embedding_dim, hidden_size, num_layers, bidirectional, *rest)
+        self.encoder = Recurrence(
+            cell, embedding_dim, hidden_size, num_layers, bidirectional, *rest
+        )
         self.decoder = Recurrence(cell, embedding_dim, hidden_size, num_layers, False, *rest)
         self.parts = 2 if cell == "lstm" else 1
         size = self.encoder.output_size
         self.first = nn.Linear(size, num_layers * self.parts * hidden_size)
-        self.additive = AdditiveAttention(hidden_size, size, hidden_size) if attention == "additive" else None
+        self.additive = (
+            AdditiveAttention(hidden_size, size, hidden_size) if attention == "additive" else None
+        )
         self.query = nn.Linear(hidden_size, size, bias=False) if attention == "dot" else None
         self.combine = nn.Linear(size + hidden_size, hidden_size)
         self.dropout = nn.Sequential(*dropout_layer(dropout))
@@ -71,19 +75,31 @@ class Seq2Seq(nn.Module):
             summary = torch.cat([last(ahead, lengths), back[:, 0]], dim=1)
         else:
             summary = last(outputs, lengths)
-        memory = {"outputs": outputs, "allowed": inside(lengths, source.shape[1]), "summary": summary}
-        return memory if self.additive is None else {**memory, "keys": self.additive.of_key(outputs)}
+        memory = {
+            "outputs": outputs,
+            "allowed": inside(lengths, source.shape[1]),
+            "summary": summary,
+        }
+        return (
+            memory if self.additive is None else {**memory, "keys": self.additive.of_key(outputs)}
+        )
 
     def begin(self, memory: Memory) -> dict[str, Tensor]:
         """The decoder's state before the first token: of every layer h and, of an LSTM, c, (B, L P, H)."""
-        return {"state": self.first(memory["summary"]).tanh().unflatten(1, (-1, self.decoder.hidden_size))}
+        return {
+            "state": self.first(memory["summary"])
+            .tanh()
+            .unflatten(1, (-1, self.decoder.hidden_size))
+        }
 
     def decode(self, memory: Memory, inputs: Tensor) -> tuple[Tensor, Tensor | None]:
         """Features (B, T, H) after each of the target tokens (B, T), and to what they attend, (B, T, S)."""
         features, attention, _ = self.run(memory, self.begin(memory), inputs)
         return features, attention
 
-    def step(self, tokens: Tensor, state: dict[str, Tensor], memory: Memory) -> tuple[Tensor, dict[str, Tensor]]:
+    def step(
+        self, tokens: Tensor, state: dict[str, Tensor], memory: Memory
+    ) -> tuple[Tensor, dict[str, Tensor]]:
         """Logits (B, V) of what comes after one more token (B,) each, and the state with it."""
         features, _, state = self.run(memory, state, tokens.unsqueeze(1))
         return self.output(features[:, 0]), state
@@ -96,11 +112,17 @@ class Seq2Seq(nn.Module):
         self, memory: Memory, state: dict[str, Tensor], inputs: Tensor
     ) -> tuple[Tensor, Tensor | None, dict[str, Tensor]]:
         layers = state["state"].unbind(1)
-        states: list[State] = [layers[i : i + self.parts] for i in range(0, len(layers), self.parts)]
+        states: list[State] = [
+            layers[i : i + self.parts] for i in range(0, len(layers), self.parts)
+        ]
         outputs, after = self.decoder(self.dropout(self.target_embedding(inputs)), None, states)
         context, attention = self.attend(outputs, memory)
         features = self.dropout(self.combine(torch.cat([context, outputs], dim=2)).tanh())
-        return features, attention, {"state": torch.stack([part for layer in after for part in layer], dim=1)}
+        return (
+            features,
+            attention,
+            {"state": torch.stack([part for layer in after for part in layer], dim=1)},
+        )
 
     def attend(self, outputs: Tensor, memory: Memory) -> tuple[Tensor, Tensor | None]:
         """The context (B, T, K) of the decoder's outputs (B, T, H), and weights (B, T, S)."""

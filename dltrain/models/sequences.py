@@ -13,9 +13,7 @@ from torch.autograd.function import once_differentiable
 
 from dltrain.types import PAD, UNKNOWN
 
-DEVIATION = (
-    1.0  # of what words begin with: smaller ones are soon what rare names happen to stand for, and learned by heart
-)
+DEVIATION = 1.0  # of what words begin with: smaller ones are soon what rare names happen to stand for, and learned by heart
 Summary: TypeAlias = Literal["last", "mean", "max", "attention"]
 Begin: TypeAlias = dict[str, str | int | bool | None]
 """What a model's token vectors begin with: `from` a run of word vectors, and whether they stay `frozen`."""

@@ -40,7 +40,9 @@ class TabularMLP(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         x = x.flatten(1)
         parts = [x[:, : self.num_numbers]]
-        for embedding, codes in zip(self.embeddings, x[:, self.num_numbers :].unbind(1), strict=True):
+        for embedding, codes in zip(
+            self.embeddings, x[:, self.num_numbers :].unbind(1), strict=True
+        ):
             parts.append(embedding(codes.long()))
         outputs: Tensor = self.mlp(torch.cat(parts, dim=1))
         return outputs

@@ -11,7 +11,10 @@ import torch
 from torch import Tensor, nn
 from torchvision import models
 
-OWN = {"googlenet": "googlenet", "inception_v3": "inception_v3"}  # whose auxiliary heads want to be trained
+OWN = {
+    "googlenet": "googlenet",
+    "inception_v3": "inception_v3",
+}  # whose auxiliary heads want to be trained
 
 
 class TorchvisionClassifier(nn.Module):
@@ -21,7 +24,13 @@ class TorchvisionClassifier(nn.Module):
     ValueError, with names that are alike, for one that torchvision does not have, and for images that it does not take.
     """
 
-    def __init__(self, in_channels: int, image_size: tuple[int, int], num_classes: int, name: str = "resnet18") -> None:
+    def __init__(
+        self,
+        in_channels: int,
+        image_size: tuple[int, int],
+        num_classes: int,
+        name: str = "resnet18",
+    ) -> None:
         super().__init__()
         self.torchvision_name = name
         names = models.list_models(module=models)
@@ -29,7 +38,9 @@ class TorchvisionClassifier(nn.Module):
             raise ValueError(f"{name} has auxiliary heads: model={OWN[name]} trains them")
         if name not in names:
             close = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
-            hint = f"; did you mean {', '.join(close)}?" if close else f"; it has {', '.join(names)}"
+            hint = (
+                f"; did you mean {', '.join(close)}?" if close else f"; it has {', '.join(names)}"
+            )
             raise ValueError(f"model.name={name}: torchvision has no such classifier{hint}")
         settings = {"num_classes": num_classes, **size_settings(name, image_size)}
         try:
@@ -49,7 +60,9 @@ def size_settings(name: str, image_size: tuple[int, int]) -> dict[str, Any]:
     if name.startswith("vit_"):
         height, width = image_size
         if height != width:
-            raise ValueError(f"{name} takes square images, not {height}x{width}: preprocessing=[resize] makes them so")
+            raise ValueError(
+                f"{name} takes square images, not {height}x{width}: preprocessing=[resize] makes them so"
+            )
         patch = int(name.rpartition("_")[2])
         if height % patch:
             raise ValueError(
@@ -73,7 +86,10 @@ def adapted(network: nn.Module, in_channels: int) -> nn.Module:
     place, first = next((n, m) for n, m in network.named_modules() if isinstance(m, nn.Conv2d))
     if first.in_channels == in_channels:
         return network
-    taken = inspect.signature(nn.Conv2d).parameters.keys() & vars(first).keys() - {"in_channels", "bias"}
+    taken = inspect.signature(nn.Conv2d).parameters.keys() & vars(first).keys() - {
+        "in_channels",
+        "bias",
+    }
     settings = {key: getattr(first, key) for key in taken}
     replaced = nn.Conv2d(in_channels, bias=first.bias is not None, **settings)
     network.set_submodule(place, replaced)

@@ -60,7 +60,10 @@ class Block(nn.Module):
         with_memory: bool = False,
     ) -> None:
         super().__init__()
-        self.norm, self.attention = nn.LayerNorm(dim), MultiHeadAttention(dim, num_heads, dropout, rotary, impl)
+        self.norm, self.attention = (
+            nn.LayerNorm(dim),
+            MultiHeadAttention(dim, num_heads, dropout, rotary, impl),
+        )
         if with_memory:
             self.memory_norm = nn.LayerNorm(dim)
             self.memory_attention = MultiHeadAttention(dim, num_heads, dropout, False, impl)
@@ -106,7 +109,16 @@ class Stack(nn.Module):
     ) -> None:
         super().__init__()
         rotary = positions == "rotary"
-        settings = (dim, num_heads, hidden_size or 4 * dim, activation, dropout, rotary, impl, with_memory)
+        settings = (
+            dim,
+            num_heads,
+            hidden_size or 4 * dim,
+            activation,
+            dropout,
+            rotary,
+            impl,
+            with_memory,
+        )
         self.blocks = nn.ModuleList(Block(*settings) for _ in range(num_layers))
         self.norm = nn.LayerNorm(dim)
         for name, p in self.named_parameters():
@@ -156,7 +168,9 @@ class TransformerClassifier(nn.Module):
         self.project = nn.Identity() if vocab_size else nn.Linear(self.steps.size, dim)
         self.position = Position(positions, self.steps.most, dim)
         self.before = nn.Sequential(*dropout_layer(dropout))
-        self.stack = Stack(num_layers, dim, num_heads, hidden_size, activation, dropout, positions, impl)
+        self.stack = Stack(
+            num_layers, dim, num_heads, hidden_size, activation, dropout, positions, impl
+        )
         self.summarize = summarize(summary, dim)
         self.output = nn.Linear(dim, num_classes)
 
@@ -194,7 +208,9 @@ class TransformerLanguageModel(nn.Module):
         nn.init.normal_(self.embedding.weight, std=0.02)
         self.position = Position(positions, max_length, dim)
         self.before = nn.Sequential(*dropout_layer(dropout))
-        self.stack = Stack(num_layers, dim, num_heads, hidden_size, activation, dropout, positions, impl)
+        self.stack = Stack(
+            num_layers, dim, num_heads, hidden_size, activation, dropout, positions, impl
+        )
         self.output = nn.Linear(dim, vocab_size, bias=False)
         if tied:
             self.output.weight = self.embedding.weight

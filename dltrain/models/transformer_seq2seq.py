@@ -56,7 +56,11 @@ class TransformerSeq2Seq(nn.Module):
         self.to_logits = nn.Linear(dim, target_vocab_size, bias=False)
         if tied:
             self.to_logits.weight = self.target_embedding.weight
-        for weight in {self.source_embedding.weight, self.target_embedding.weight, self.to_logits.weight}:
+        for weight in {
+            self.source_embedding.weight,
+            self.target_embedding.weight,
+            self.to_logits.weight,
+        }:
             nn.init.normal_(weight, std=dim**-0.5)
 
     def forward(self, source: Tensor, inputs: Tensor) -> Tensor:
@@ -84,7 +88,9 @@ class TransformerSeq2Seq(nn.Module):
         weights = self.layers[-1].memory_attention.weights
         return features, None if weights is None else weights.mean(1)
 
-    def step(self, tokens: Tensor, state: dict[str, Tensor], memory: Memory) -> tuple[Tensor, dict[str, Tensor]]:
+    def step(
+        self, tokens: Tensor, state: dict[str, Tensor], memory: Memory
+    ) -> tuple[Tensor, dict[str, Tensor]]:
         """Logits (B, V) of what comes after one more token (B,) each, and the state with it."""
         after, before = dict(state), state["0 written"].shape[3]
         x = self.target_embedding(tokens).unsqueeze(1) * self.scale
@@ -96,7 +102,9 @@ class TransformerSeq2Seq(nn.Module):
             x = x + block.dropout(attended(block.attention, normed, after[f"{i} written"]))
             allowed = memory["allowed"][:, None, None]
             normed = block.memory_norm(x)
-            x = x + block.dropout(attended(block.memory_attention, normed, state[f"{i} read"], allowed))
+            x = x + block.dropout(
+                attended(block.memory_attention, normed, state[f"{i} read"], allowed)
+            )
             x = x + block.mlp(x)
         return self.output(self.decoder.norm(x)[:, 0]), after
 
@@ -110,7 +118,9 @@ class TransformerSeq2Seq(nn.Module):
         return logits
 
 
-def attended(attention: MultiHeadAttention, x: Tensor, known: Tensor, allowed: Tensor | None = None) -> Tensor:
+def attended(
+    attention: MultiHeadAttention, x: Tensor, known: Tensor, allowed: Tensor | None = None
+) -> Tensor:
     """What one step x (B, 1, D), the last of as many as there are keys where those are turned, finds in keys and values
     (B, 2, heads, S, d)."""
     queries, (keys, values) = attention.queries(x), known.unbind(1)

@@ -29,12 +29,17 @@ class UnrolledAutoencoder(Coder):
     ) -> None:
         shape = (in_channels, *image_size)
         sizes = (in_channels * image_size[0] * image_size[1], *hidden_sizes, code_size)
-        rbms = [RBM(v, h) for v, h in pairwise(sizes[:-1])] + [RBM(sizes[-2], code_size, hidden_units="gaussian")]
+        rbms = [RBM(v, h) for v, h in pairwise(sizes[:-1])] + [
+            RBM(sizes[-2], code_size, hidden_units="gaussian")
+        ]
         decoder: list[nn.Module] = []
         for fan_in, fan_out in pairwise(reversed(sizes)):
             decoder += [nn.Linear(fan_in, fan_out), nn.Sigmoid()]
         super().__init__(
-            nn.Sequential(nn.Flatten(), *rbms), nn.Sequential(*decoder[:-1], nn.Unflatten(1, shape)), code_size, False
+            nn.Sequential(nn.Flatten(), *rbms),
+            nn.Sequential(*decoder[:-1], nn.Unflatten(1, shape)),
+            code_size,
+            False,
         )
 
     @property

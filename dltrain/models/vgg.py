@@ -50,7 +50,9 @@ class VGG(nn.Module):
                 layers += [nn.BatchNorm2d(width)] if norm == "batch" else []
                 layers.append(nn.ReLU(inplace=True))
                 channels = width
-            layers.append(nn.MaxPool2d(2, ceil_mode=small))  # 28 pixels too can be halved five times
+            layers.append(
+                nn.MaxPool2d(2, ceil_mode=small)
+            )  # 28 pixels too can be halved five times
         self.features = nn.Sequential(*layers)
         self.avgpool = nn.AdaptiveAvgPool2d((1, 1) if small else (7, 7))
         if small:

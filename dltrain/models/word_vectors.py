@@ -62,12 +62,26 @@ class WordVectors(nn.Module):
     ) -> None:
         super().__init__()
         if min_n > max_n:
-            raise ValueError(f"model.min_n={min_n} is more than model.max_n={max_n}: there are no such n-grams")
-        self.vocab_size, self.method, self.by_tree = vocab_size, method, output == "hierarchical_softmax"
-        self.window, self.negative, self.power, self.chunk, self.shared = window, negative, power, chunk, shared
+            raise ValueError(
+                f"model.min_n={min_n} is more than model.max_n={max_n}: there are no such n-grams"
+            )
+        self.vocab_size, self.method, self.by_tree = (
+            vocab_size,
+            method,
+            output == "hierarchical_softmax",
+        )
+        self.window, self.negative, self.power, self.chunk, self.shared = (
+            window,
+            negative,
+            power,
+            chunk,
+            shared,
+        )
         self.subwords, self.sizes, self.buckets = subwords, range(min_n, max_n + 1), buckets
         rows = vocab_size + (buckets if subwords else 0)
-        self.input = nn.Parameter((torch.rand(rows, embedding_dim) - 0.5) / embedding_dim)  # as in word2vec.c
+        self.input = nn.Parameter(
+            (torch.rand(rows, embedding_dim) - 0.5) / embedding_dim
+        )  # as in word2vec.c
         self.output = nn.Parameter(torch.zeros(vocab_size, embedding_dim))
         span = (torch.arange(chunk + 2 * window) - window - torch.arange(chunk).unsqueeze(1)).abs()
         self.register_buffer("distance", span.masked_fill(span == 0, window + 1), persistent=False)
@@ -82,7 +96,9 @@ class WordVectors(nn.Module):
             share = counts.double() ** self.power * (counts > 0)
             ends = share.cumsum(0) / share.sum()
             middles = (torch.arange(NOISE, dtype=torch.float64) + 0.5) / NOISE
-            tables["noise"] = torch.searchsorted(ends, middles, out_int32=True).clamp(max=len(counts) - 1)
+            tables["noise"] = torch.searchsorted(ends, middles, out_int32=True).clamp(
+                max=len(counts) - 1
+            )
         if self.subwords:
             bags = [[i, *self.ngrams(word)] for i, word in enumerate(words)]
             tables["pieces"] = torch.tensor([row for bag in bags for row in bag])
@@ -94,8 +110,16 @@ class WordVectors(nn.Module):
     def ngrams(self, word: str) -> list[int]:
         """The rows of a word's character n-grams; the whole word is none of them."""
         marked = f"<{word[:LONGEST]}>"
-        grams = (marked[i : i + n] for n in self.sizes for i in range(len(marked) - n + 1) if n < len(marked))
-        return [self.vocab_size + zlib.crc32(gram.encode(errors="replace")) % self.buckets for gram in grams]
+        grams = (
+            marked[i : i + n]
+            for n in self.sizes
+            for i in range(len(marked) - n + 1)
+            if n < len(marked)
+        )
+        return [
+            self.vocab_size + zlib.crc32(gram.encode(errors="replace")) % self.buckets
+            for gram in grams
+        ]
 
     def embed(self, words: Tensor) -> Tensor:
         """The vectors (..., D) of word numbers (...)."""
@@ -111,7 +135,12 @@ class WordVectors(nn.Module):
 
     def vectors(self, count: int) -> Tensor:
         """The vectors (count, D) of the first words."""
-        return torch.cat([self.embed(some) for some in torch.arange(count, device=self.input.device).split(10_000)])
+        return torch.cat(
+            [
+                self.embed(some)
+                for some in torch.arange(count, device=self.input.device).split(10_000)
+            ]
+        )
 
     def forward(self, words: Tensor, documents: Tensor) -> tuple[Tensor, Tensor]:
         """The loss in nats of a pair (of a word, for cbow), the mean over running text: word numbers (N,), `PAD` for none,
@@ -121,10 +150,15 @@ class WordVectors(nn.Module):
         words = F.pad(words, (window, window + missing), value=PAD)
         documents = F.pad(documents, (window, window + missing), value=-1)
         shape, strides = ((len(words) - 2 * window) // chunk, chunk + 2 * window), (chunk, 1)
-        around, places = words.as_strided(shape, strides), documents.as_strided(shape, strides)  # (B, C + 2 window)
+        around, places = (
+            words.as_strided(shape, strides),
+            documents.as_strided(shape, strides),
+        )  # (B, C + 2 window)
         centres = around[:, window:-window]  # (B, C)
         reach = torch.randint(1, window + 1, (*centres.shape, 1), device=words.device)
-        beside = (self.distance <= reach) & (places.unsqueeze(1) == places[:, window:-window].unsqueeze(2))
+        beside = (self.distance <= reach) & (
+            places.unsqueeze(1) == places[:, window:-window].unsqueeze(2)
+        )
         beside &= (centres != PAD).unsqueeze(2)  # (B, C, C + 2 window)
         pairs = beside.to(self.input)
         count = pairs.sum(2, keepdim=True)
@@ -133,16 +167,23 @@ class WordVectors(nn.Module):
         else:
             hidden = torch.bmm(pairs / count.clamp(min=1), self.embed(around))  # (B, C, D)
             count = count.clamp(max=1)
-            targets, weights = centres, torch.eye(chunk, device=words.device).expand(len(around), -1, -1) * count
+            targets, weights = (
+                centres,
+                torch.eye(chunk, device=words.device).expand(len(around), -1, -1) * count,
+            )
         total = (
-            self.down_tree(hidden, targets, weights) if self.by_tree else self.beside_noise(hidden, targets, weights)
+            self.down_tree(hidden, targets, weights)
+            if self.by_tree
+            else self.beside_noise(hidden, targets, weights)
         )
         number = count.sum()
         return total / number.clamp(min=1), number
 
     def draw(self, rows: int) -> Tensor:
         """Words (rows, shared) by the noise distribution."""
-        return self.noise[torch.randint(NOISE, (rows, self.shared), device=self.noise.device)].long()
+        return self.noise[
+            torch.randint(NOISE, (rows, self.shared), device=self.noise.device)
+        ].long()
 
     def beside_noise(self, hidden: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
         """The sum of the losses of telling `targets` (B, T) from drawn words by `hidden` (B, C, D), each pair weighted by
@@ -152,13 +193,18 @@ class WordVectors(nn.Module):
         signs = torch.ones(both.shape[1], device=both.device)
         signs[: targets.shape[1]] = -1
         vectors = F.embedding(both, self.output, sparse=True)
-        return Logistic.apply(hidden, vectors, signs, torch.cat([weights, noise.expand(-1, -1, self.shared)], dim=2))
+        return Logistic.apply(
+            hidden, vectors, signs, torch.cat([weights, noise.expand(-1, -1, self.shared)], dim=2)
+        )
 
     def down_tree(self, hidden: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
         """The sum of the losses of the way to `targets` (B, T) down the tree from `hidden` (B, C, D), each pair weighted
         by `weights` (B, C, T)."""
         depth = int(self.depths[targets].max())
-        nodes, signs = self.paths[targets, :depth], self.codes[targets, :depth]  # (B, T, E); +1 left, -1 right, 0 none
+        nodes, signs = (
+            self.paths[targets, :depth],
+            self.codes[targets, :depth],
+        )  # (B, T, E); +1 left, -1 right, 0 none
         vectors = F.embedding(nodes.flatten(1), self.output, sparse=True)
         inside = (weights.unsqueeze(3) * (signs != 0).unsqueeze(1)).flatten(2)  # (B, C, T * E)
         return Logistic.apply(hidden, vectors, -signs.flatten(1).unsqueeze(1).to(hidden), inside)
@@ -174,9 +220,13 @@ class Logistic(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, hidden: Tensor, vectors: Tensor, signs: Tensor, weights: Tensor) -> Tensor:
+    def forward(
+        ctx: Any, hidden: Tensor, vectors: Tensor, signs: Tensor, weights: Tensor
+    ) -> Tensor:
         signed = torch.bmm(hidden, vectors.transpose(1, 2)) * signs
-        ctx.save_for_backward(hidden, vectors, signed.sigmoid().mul_(signs).mul_(weights).to(vectors))
+        ctx.save_for_backward(
+            hidden, vectors, signed.sigmoid().mul_(signs).mul_(weights).to(vectors)
+        )
         return (F.softplus(signed) * weights).sum()
 
     @staticmethod
@@ -184,7 +234,10 @@ class Logistic(torch.autograd.Function):
     def backward(ctx: Any, *outer: Tensor) -> tuple[Tensor, Tensor, None, None]:
         hidden, vectors, gradient = ctx.saved_tensors
         gradient = gradient * outer[0]
-        ours, theirs = torch.bmm(gradient, vectors), torch.bmm(gradient.transpose(1, 2), hidden.to(gradient))
+        ours, theirs = (
+            torch.bmm(gradient, vectors),
+            torch.bmm(gradient.transpose(1, 2), hidden.to(gradient)),
+        )
         return ours.to(hidden), theirs, None, None
 
 
@@ -210,6 +263,8 @@ def huffman(counts: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     depths = torch.tensor([len(route) for route in routes])
     table = torch.zeros(2, size, max(1, int(depths.max())), dtype=torch.int64)
     inside = torch.arange(table.shape[2]) < depths.unsqueeze(1)
-    steps = torch.tensor([step for route in routes for step in route], dtype=torch.int64).view(-1, 2)
+    steps = torch.tensor([step for route in routes for step in route], dtype=torch.int64).view(
+        -1, 2
+    )
     table[:, inside] = steps.T
     return table[0], table[1], depths

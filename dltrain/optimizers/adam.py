@@ -20,4 +20,6 @@ def adam(
 
     `weight_decay` is added to the gradient, as in the paper's L2 form; `adamw` decouples it.
     """
-    return torch.optim.Adam(params, lr=lr, betas=(beta1, beta2), eps=eps, weight_decay=weight_decay, fused=True)
+    return torch.optim.Adam(
+        params, lr=lr, betas=(beta1, beta2), eps=eps, weight_decay=weight_decay, fused=True
+    )

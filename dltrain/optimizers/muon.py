@@ -11,7 +11,11 @@ from torch.optim.adamw import adamw
 
 from dltrain.types import Fraction, NonNegative, PositiveFloat, PositiveInt
 
-COEFFICIENTS = (3.4445, -4.7750, 2.0315)  # Jordan 2024: steepest at 0 that still stay bounded; 5 steps end in 0.7..1.2
+COEFFICIENTS = (
+    3.4445,
+    -4.7750,
+    2.0315,
+)  # Jordan 2024: steepest at 0 that still stay bounded; 5 steps end in 0.7..1.2
 WIDE = 3  # columns a row
 
 
@@ -44,7 +48,14 @@ class Muon(torch.optim.Optimizer):
         chosen = set(map(id, hidden))
         rest = [p for p in params if id(p) not in chosen]
         by_muon = {"params": hidden, "lr": lr, "momentum": momentum, "ns_steps": ns_steps}
-        by_adamw = {"params": rest, "lr": adamw_lr, "beta1": beta1, "beta2": beta2, "eps": eps, "fused": True}
+        by_adamw = {
+            "params": rest,
+            "lr": adamw_lr,
+            "beta1": beta1,
+            "beta2": beta2,
+            "eps": eps,
+            "fused": True,
+        }
         super().__init__([by_muon, by_adamw], {"weight_decay": weight_decay})
 
     @torch.no_grad()
@@ -74,7 +85,11 @@ class Muon(torch.optim.Optimizer):
         for p in params:
             if not self.state[p]:
                 step = torch.zeros((), dtype=torch.float32, device=p.device)
-                self.state[p] = {"step": step, "exp_avg": torch.zeros_like(p), "exp_avg_sq": torch.zeros_like(p)}
+                self.state[p] = {
+                    "step": step,
+                    "exp_avg": torch.zeros_like(p),
+                    "exp_avg_sq": torch.zeros_like(p),
+                }
         adamw(
             params,
             [p.grad for p in params],

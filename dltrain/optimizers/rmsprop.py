@@ -23,5 +23,11 @@ def rmsprop(
     `weight_decay` is added to the gradient.
     """
     return torch.optim.RMSprop(
-        params, lr=lr, alpha=rho, momentum=momentum, centered=centered, eps=eps, weight_decay=weight_decay
+        params,
+        lr=lr,
+        alpha=rho,
+        momentum=momentum,
+        centered=centered,
+        eps=eps,
+        weight_decay=weight_decay,
     )

@@ -19,7 +19,9 @@ class RowAdagrad(torch.optim.Optimizer):
     and this does not. Rows without a gradient are left alone; a vector counts as one row for each number.
     """
 
-    def __init__(self, params: list[Tensor], lr: PositiveFloat = 0.2, eps: PositiveFloat = 1e-10) -> None:
+    def __init__(
+        self, params: list[Tensor], lr: PositiveFloat = 0.2, eps: PositiveFloat = 1e-10
+    ) -> None:
         super().__init__(params, {"lr": lr, "eps": eps})
 
     @torch.no_grad()
@@ -37,9 +39,15 @@ class RowAdagrad(torch.optim.Optimizer):
                     size = sums.index_select(0, rows).add_(gradient.square().mean(1))
                     sums.index_copy_(0, rows, size)
                     p.index_add_(
-                        0, rows, gradient.div_(size.sqrt_().add_(group["eps"]).unsqueeze(1)), alpha=-group["lr"]
+                        0,
+                        rows,
+                        gradient.div_(size.sqrt_().add_(group["eps"]).unsqueeze(1)),
+                        alpha=-group["lr"],
                     )
                 else:
                     flat = p.grad.reshape(len(sums), -1)
                     sums.add_(flat.square().mean(1))
-                    p.sub_((flat / (sums.sqrt() + group["eps"]).unsqueeze(1)).view_as(p), alpha=group["lr"])
+                    p.sub_(
+                        (flat / (sums.sqrt() + group["eps"]).unsqueeze(1)).view_as(p),
+                        alpha=group["lr"],
+                    )

@@ -22,4 +22,6 @@ def sgd(
     """
     if nesterov and not momentum:
         raise ValueError("optimizer.nesterov=true needs optimizer.momentum above 0, such as 0.9")
-    return torch.optim.SGD(params, lr=lr, momentum=momentum, nesterov=nesterov, weight_decay=weight_decay, fused=True)
+    return torch.optim.SGD(
+        params, lr=lr, momentum=momentum, nesterov=nesterov, weight_decay=weight_decay, fused=True
+    )

@@ -38,7 +38,11 @@ class SparseAdam(torch.optim.Optimizer):
                     continue
                 if not self.state[p]:
                     step = torch.zeros((), dtype=torch.float32, device=p.device)
-                    self.state[p] = {"step": step, "exp_avg": torch.zeros_like(p), "exp_avg_sq": torch.zeros_like(p)}
+                    self.state[p] = {
+                        "step": step,
+                        "exp_avg": torch.zeros_like(p),
+                        "exp_avg_sq": torch.zeros_like(p),
+                    }
                 if p.grad.is_sparse:
                     self._step_rows(p, group)
                 else:
@@ -51,7 +55,12 @@ class SparseAdam(torch.optim.Optimizer):
         state["step"] += 1
         rows, gradient = summed(p.grad)
         mean = state["exp_avg"].index_select(0, rows).lerp_(gradient, 1 - beta1)
-        square = state["exp_avg_sq"].index_select(0, rows).mul_(beta2).addcmul_(gradient, gradient, value=1 - beta2)
+        square = (
+            state["exp_avg_sq"]
+            .index_select(0, rows)
+            .mul_(beta2)
+            .addcmul_(gradient, gradient, value=1 - beta2)
+        )
         state["exp_avg"].index_copy_(0, rows, mean)
         state["exp_avg_sq"].index_copy_(0, rows, square)
         first, second = 1 - beta1 ** state["step"], 1 - beta2 ** state["step"]

@@ -29,14 +29,23 @@ class Affine(ImageTransform):
     ) -> None:
         if scale[0] > scale[1]:
             raise ValueError(f"scale={list(scale)}: from the smallest to the largest")
-        self.degrees, self.translate, self.scale, self.shear, self.share = degrees, translate, scale, shear, share
+        self.degrees, self.translate, self.scale, self.shear, self.share = (
+            degrees,
+            translate,
+            scale,
+            shear,
+            share,
+        )
 
     def change(self, images: Tensor, generator: torch.Generator) -> Tensor:
         count = len(images)
         angle = draw(generator, count, -self.degrees, self.degrees, images) * (math.pi / 180)
         scale = draw(generator, count, *self.scale, images)
         slope = draw(generator, count, -self.shear, self.shear, images).mul(math.pi / 180).tan()
-        shifts = torch.stack([draw(generator, count, -self.translate, self.translate, images) for _ in range(2)], dim=1)
+        shifts = torch.stack(
+            [draw(generator, count, -self.translate, self.translate, images) for _ in range(2)],
+            dim=1,
+        )
         if self.share == 1:
             return warp(images, turned(angle, slope) * scale.view(-1, 1, 1), shifts)
         changed = draw(generator, count, 0, 1, images) < self.share
@@ -56,14 +65,20 @@ def turned(angle: Tensor, slope: Tensor) -> Tensor:
     return turn @ shear
 
 
-def warp(images: Tensor, maps: Tensor, shifts: Tensor, outside: Literal["zeros", "border"] = "zeros") -> Tensor:
+def warp(
+    images: Tensor, maps: Tensor, shifts: Tensor, outside: Literal["zeros", "border"] = "zeros"
+) -> Tensor:
     """Images (B, C, H, W) under `maps` (B, 2, 2) of pixels (x, y) from the centre, then moved by `shifts` (B, 2), shares of
     width and height. Bilinear; outside is black, or like the border."""
     height, width = images.shape[2:]
     (a, b), (c, d) = maps[:, 0].unbind(1), maps[:, 1].unbind(1)
-    back = torch.stack([d, -b, -c, a], dim=1) / (a * d - b * c).unsqueeze(1)  # a pixel looks up where it came from
+    back = torch.stack([d, -b, -c, a], dim=1) / (a * d - b * c).unsqueeze(
+        1
+    )  # a pixel looks up where it came from
     sides = torch.tensor([width, height], dtype=images.dtype, device=images.device)
-    linear = back.view(-1, 2, 2) * sides / sides.view(2, 1)  # the grid counts -1..1 along either side
+    linear = (
+        back.view(-1, 2, 2) * sides / sides.view(2, 1)
+    )  # the grid counts -1..1 along either side
     offset = -(linear @ (2 * shifts).unsqueeze(2)).squeeze(2)
     x, y = (((2 * torch.arange(side) + 1) / side - 1).to(images) for side in (width, height))
     across = linear[:, :, 0, None] * x  # (B, 2, W) of where to look, and down (B, 2, H)

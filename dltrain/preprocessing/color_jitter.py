@@ -27,7 +27,12 @@ class ColorJitter(PhotoTransform):
         saturation: NonNegative = 0.4,
         hue: Annotated[float, Ge(0), Le(0.5)] = 0.1,
     ) -> None:
-        self.brightness, self.contrast, self.saturation, self.hue = brightness, contrast, saturation, hue
+        self.brightness, self.contrast, self.saturation, self.hue = (
+            brightness,
+            contrast,
+            saturation,
+            hue,
+        )
 
     def change(self, images: Tensor, generator: torch.Generator) -> Tensor:
         kinds = (

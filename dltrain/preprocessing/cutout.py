@@ -19,7 +19,9 @@ class Cutout(ImageTransform):
     of the data, which 127.5 is about.
     """
 
-    def __init__(self, size: PositiveInt = 16, fill: Annotated[float, Ge(0), Le(255)] = 127.5) -> None:
+    def __init__(
+        self, size: PositiveInt = 16, fill: Annotated[float, Ge(0), Le(255)] = 127.5
+    ) -> None:
         self.size, self.fill = size, fill
 
     def change(self, images: Tensor, generator: torch.Generator) -> Tensor:
@@ -29,4 +31,6 @@ class Cutout(ImageTransform):
             pixels = torch.arange(side)
             inside.append((pixels >= first) & (pixels < first + self.size))  # (B, side)
         rows, columns = (part.to(images.device) for part in inside)
-        return images.masked_fill((rows.unsqueeze(2) & columns.unsqueeze(1)).unsqueeze(1), self.fill)
+        return images.masked_fill(
+            (rows.unsqueeze(2) & columns.unsqueeze(1)).unsqueeze(1), self.fill
+        )

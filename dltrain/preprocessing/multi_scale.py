@@ -19,7 +19,9 @@ class MultiScale(ImageTransform):
     whose shorter side is drawn from 256..512, which are the factors 1.14 to 2.29.
     """
 
-    def __init__(self, scale: tuple[Annotated[float, Ge(1)], Annotated[float, Ge(1)]] = (1.14, 2.29)) -> None:
+    def __init__(
+        self, scale: tuple[Annotated[float, Ge(1)], Annotated[float, Ge(1)]] = (1.14, 2.29)
+    ) -> None:
         if scale[0] > scale[1]:
             raise ValueError(f"scale={list(scale)}: from the smallest to the largest")
         self.scale = scale
@@ -27,5 +29,9 @@ class MultiScale(ImageTransform):
     def change(self, images: Tensor, generator: torch.Generator) -> Tensor:
         scale = draw(generator, len(images), *self.scale, images)
         room = (scale - 1) / 2  # that the enlarged image can move either way
-        shifts = torch.stack([draw(generator, len(images), -1, 1, images) * room for _ in range(2)], dim=1)
-        return warp(images, torch.eye(2, device=images.device) * scale.view(-1, 1, 1), shifts, "border")
+        shifts = torch.stack(
+            [draw(generator, len(images), -1, 1, images) * room for _ in range(2)], dim=1
+        )
+        return warp(
+            images, torch.eye(2, device=images.device) * scale.view(-1, 1, 1), shifts, "border"
+        )

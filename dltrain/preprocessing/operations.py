@@ -21,7 +21,9 @@ class PhotoTransform(ImageTransform):
     def shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         """As it was; ValueError for images that are neither grey nor in colour."""
         if super().shape(shape)[0] not in (1, 3):
-            raise ValueError(f"{type(self).__name__} works on grey and colour images, not on {shape[0]} channels")
+            raise ValueError(
+                f"{type(self).__name__} works on grey and colour images, not on {shape[0]} channels"
+            )
         return shape
 
 
@@ -33,7 +35,9 @@ def grey(images: Tensor) -> Tensor:
     """Brightness (B, 1, H, W) as the eye weighs it."""
     if images.shape[1] == 1:
         return images
-    return (images * torch.tensor(GREY, device=images.device).view(1, 3, 1, 1)).sum(dim=1, keepdim=True)
+    return (images * torch.tensor(GREY, device=images.device).view(1, 3, 1, 1)).sum(
+        dim=1, keepdim=True
+    )
 
 
 def blend(images: Tensor, others: Tensor, factors: Tensor) -> Tensor:
@@ -87,7 +91,11 @@ def hue(images: Tensor, turns: Tensor) -> Tensor:
         (green - blue) / divisor,
         torch.where(high == green, 2 + (blue - red) / divisor, 4 + (red - green) / divisor),
     )
-    k = (sixths + 6 * each(turns) + torch.tensor([5.0, 3.0, 1.0], device=images.device).view(1, 3, 1, 1)).remainder_(6)
+    k = (
+        sixths
+        + 6 * each(turns)
+        + torch.tensor([5.0, 3.0, 1.0], device=images.device).view(1, 3, 1, 1)
+    ).remainder_(6)
     return high - spread * torch.minimum(k, 4 - k).clamp_(0, 1)
 
 

@@ -28,7 +28,9 @@ class Patches(ImageTransform):
         """Of the grid; ValueError where patches do not tile the image."""
         channels, height, width = super().shape(shape)
         if height % self.size or width % self.size:
-            raise ValueError(f"patches of {self.size}x{self.size} do not tile images of {height}x{width}: resize first")
+            raise ValueError(
+                f"patches of {self.size}x{self.size} do not tile images of {height}x{width}: resize first"
+            )
         return (channels * self.size**2, height // self.size, width // self.size)
 
     def change(self, images: Tensor, generator: torch.Generator) -> Tensor:

@@ -22,7 +22,9 @@ class RandAugment(PhotoTransform):
     Turned and moved images are interpolated bilinearly; what comes in from outside is black.
     """
 
-    def __init__(self, operations: PositiveInt = 2, magnitude: Annotated[float, Ge(0), Le(LEVELS)] = 9.0) -> None:
+    def __init__(
+        self, operations: PositiveInt = 2, magnitude: Annotated[float, Ge(0), Le(LEVELS)] = 9.0
+    ) -> None:
         self.operations, self.magnitude = operations, magnitude
 
     def change(self, images: Tensor, generator: torch.Generator) -> Tensor:

@@ -34,6 +34,10 @@ class RandomCrop(ImageTransform):
     def change(self, images: Tensor, generator: torch.Generator) -> Tensor:
         count, _, height, width = images.shape
         padded = torch.nn.functional.pad(images, [self.padding] * 4, self.padding_mode)
-        windows = padded.unfold(2, height, 1).unfold(3, width, 1)  # (B, C, tops, lefts, H, W), a view
-        top, left = torch.randint(2 * self.padding + 1, (2, count), generator=generator).to(images.device)
+        windows = padded.unfold(2, height, 1).unfold(
+            3, width, 1
+        )  # (B, C, tops, lefts, H, W), a view
+        top, left = torch.randint(2 * self.padding + 1, (2, count), generator=generator).to(
+            images.device
+        )
         return windows[torch.arange(count, device=images.device), :, top, left]

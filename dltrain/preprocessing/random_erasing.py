@@ -37,7 +37,9 @@ class RandomErasing(ImageTransform):
         ratio = draw(generator, count, self.ratio, 1 / self.ratio, images)
         rows = span(height, (area * ratio).sqrt(), draw(generator, count, 0, 1, images))
         columns = span(width, (area / ratio).sqrt(), draw(generator, count, 0, 1, images))
-        box = (chosen.view(-1, 1, 1) & rows.unsqueeze(2) & columns.unsqueeze(1)).unsqueeze(1)  # (B, 1, H, W)
+        box = (chosen.view(-1, 1, 1) & rows.unsqueeze(2) & columns.unsqueeze(1)).unsqueeze(
+            1
+        )  # (B, 1, H, W)
         if self.fill != "random":
             return images.masked_fill(box, self.fill)
         return torch.where(box, noise(images.shape, generator).to(images.device), images)

@@ -33,23 +33,38 @@ class RandomResizedCrop(ImageTransform):
     def change(self, images: Tensor, generator: torch.Generator) -> Tensor:
         return resized_crops(images, *(part.to(images) for part in self.boxes(images, generator)))
 
-    def boxes(self, images: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    def boxes(
+        self, images: Tensor, generator: torch.Generator
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Top, left, height and width (B,) of a box in each image, in whole pixels."""
         (count, _, height, width), (low, high) = images.shape, self.ratio
-        areas, ratios, tops, lefts = torch.rand(4, count, TRIES, generator=generator, dtype=torch.float64).unbind()
+        areas, ratios, tops, lefts = torch.rand(
+            4, count, TRIES, generator=generator, dtype=torch.float64
+        ).unbind()
         areas = (areas * (self.scale[1] - self.scale[0]) + self.scale[0]) * (height * width)
         ratios = low * (high / low) ** ratios
         widths, heights = (areas * ratios).sqrt().round(), (areas / ratios).sqrt().round()
         fits = (widths >= 1) & (widths <= width) & (heights >= 1) & (heights <= height)
         first = fits.long().argmax(dim=1, keepdim=True)
         found = [values.gather(1, first).squeeze(1) for values in (tops, lefts, heights, widths)]
-        largest = torch.tensor([0.5, 0.5, min(height, round(width / low)), min(width, round(height * high))])
+        largest = torch.tensor(
+            [0.5, 0.5, min(height, round(width / low)), min(width, round(height * high))]
+        )
         some = fits.any(dim=1)
-        tops, lefts, heights, widths = (torch.where(some, v, rest) for v, rest in zip(found, largest, strict=True))
-        return (tops * (height - heights + 1)).floor(), (lefts * (width - widths + 1)).floor(), heights, widths
+        tops, lefts, heights, widths = (
+            torch.where(some, v, rest) for v, rest in zip(found, largest, strict=True)
+        )
+        return (
+            (tops * (height - heights + 1)).floor(),
+            (lefts * (width - widths + 1)).floor(),
+            heights,
+            widths,
+        )
 
 
-def resized_crops(images: Tensor, tops: Tensor, lefts: Tensor, heights: Tensor, widths: Tensor) -> Tensor:
+def resized_crops(
+    images: Tensor, tops: Tensor, lefts: Tensor, heights: Tensor, widths: Tensor
+) -> Tensor:
     """The boxes (B,) of images (B, C, H, W) at the size of the images, bilinearly between the pixels of the box."""
     grid = []
     for side, first, length in ((images.shape[3], lefts, widths), (images.shape[2], tops, heights)):
@@ -58,5 +73,7 @@ def resized_crops(images: Tensor, tops: Tensor, lefts: Tensor, heights: Tensor, 
         places = torch.minimum(places, length.unsqueeze(1) - 1) + first.unsqueeze(1)
         grid.append(((2 * places + 1) / side - 1).to(images))  # -1..1 from edge to edge
     x, y = grid
-    both = torch.stack(torch.broadcast_tensors(x.unsqueeze(1), y.unsqueeze(2)), dim=3)  # (B, H, W, 2)
+    both = torch.stack(
+        torch.broadcast_tensors(x.unsqueeze(1), y.unsqueeze(2)), dim=3
+    )  # (B, H, W, 2)
     return torch.nn.functional.grid_sample(images, both, padding_mode="border", align_corners=False)

@@ -20,7 +20,9 @@ class ImageTransform(ABC):
     normalized: ClassVar[bool] = False
     mixes_targets: ClassVar[bool] = False
 
-    def __call__(self, inputs: Tensor, targets: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    def __call__(
+        self, inputs: Tensor, targets: Tensor, generator: torch.Generator
+    ) -> tuple[Tensor, Tensor]:
         return self.change(inputs, generator), targets
 
     @abstractmethod
@@ -30,7 +32,9 @@ class ImageTransform(ABC):
     def shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         """What becomes of (C, H, W); ValueError for inputs that are no images."""
         if len(shape) != 3:
-            raise ValueError(f"{type(self).__name__} works on images, not on inputs of shape {shape}")
+            raise ValueError(
+                f"{type(self).__name__} works on images, not on inputs of shape {shape}"
+            )
         return shape
 
 

@@ -24,6 +24,10 @@ class TrivialAugment(PhotoTransform):
     def change(self, images: Tensor, generator: torch.Generator) -> Tensor:
         count = len(images)
         chosen = torch.randint(len(AUGMENTATIONS), (count,), generator=generator)
-        magnitudes = torch.randint(self.levels, (count,), generator=generator) / max(1, self.levels - 1)
+        magnitudes = torch.randint(self.levels, (count,), generator=generator) / max(
+            1, self.levels - 1
+        )
         signs = torch.randint(2, (count,), generator=generator) * 2.0 - 1
-        return augment(images, chosen, magnitudes, signs, Strongest(0.99, (32.0, 32.0), 135.0, 0.99, 6))
+        return augment(
+            images, chosen, magnitudes, signs, Strongest(0.99, (32.0, 32.0), 135.0, 0.99, 6)
+        )

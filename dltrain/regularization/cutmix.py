@@ -32,10 +32,14 @@ class CutMix(Regularizer):
 
     def shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         if len(shape) != 3:
-            raise ValueError(f"regularization=[cutmix] pastes images, not inputs of shape {shape}: mixup takes any")
+            raise ValueError(
+                f"regularization=[cutmix] pastes images, not inputs of shape {shape}: mixup takes any"
+            )
         return shape
 
-    def __call__(self, inputs: Tensor, targets: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    def __call__(
+        self, inputs: Tensor, targets: Tensor, generator: torch.Generator
+    ) -> tuple[Tensor, Tensor]:
         height, width = inputs.shape[2:]
         ratio = (1 - draw_share(self.alpha, generator)) ** 0.5
         rows, columns = (draw_range(side, ratio, generator) for side in (height, width))

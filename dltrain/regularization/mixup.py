@@ -32,10 +32,14 @@ class Mixup(Regularizer):
     def shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         return shape
 
-    def __call__(self, inputs: Tensor, targets: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    def __call__(
+        self, inputs: Tensor, targets: Tensor, generator: torch.Generator
+    ) -> tuple[Tensor, Tensor]:
         share = draw_share(self.alpha, generator)
         partners = torch.randperm(len(inputs), generator=generator).to(inputs.device)
-        return torch.lerp(inputs[partners], inputs, share), torch.lerp(targets[partners], targets, share)
+        return torch.lerp(inputs[partners], inputs, share), torch.lerp(
+            targets[partners], targets, share
+        )
 
 
 def draw_share(alpha: float, generator: torch.Generator) -> float:

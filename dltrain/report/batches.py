@@ -53,5 +53,8 @@ def shares(names: tuple[str, ...], row: Tensor) -> str:
     """What a sample (K,) is of, the most first, a line each."""
     values, classes = row.sort(descending=True)
     count = int((values >= LEAST).sum())
-    pairs = [(shortened(names[k]), v) for k, v in zip(classes[:count].tolist(), values[:count].tolist(), strict=True)]
+    pairs = [
+        (shortened(names[k]), v)
+        for k, v in zip(classes[:count].tolist(), values[:count].tolist(), strict=True)
+    ]
     return pairs[0][0] if len(pairs) == 1 else "\n".join(f"{v:.2f} {name}" for name, v in pairs)

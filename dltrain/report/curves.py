@@ -80,11 +80,17 @@ def stacked(pictures: Sequence[Pixels]) -> Pixels:
     return np.concatenate(rows)
 
 
-def averages(groups: Mapping[str, Sequence[Path]], metric: str) -> dict[str, tuple[float, float, int]]:
+def averages(
+    groups: Mapping[str, Sequence[Path]], metric: str
+) -> dict[str, tuple[float, float, int]]:
     """Of each group the mean of `metric` over the whole of every run, its standard error over the runs, and their number."""
     found: dict[str, tuple[float, float, int]] = {}
     for name, folders in groups.items():
-        means = [float(np.mean(list(run.values()))) for folder in folders if (run := series(folder, metric))]
+        means = [
+            float(np.mean(list(run.values())))
+            for folder in folders
+            if (run := series(folder, metric))
+        ]
         if means:
             error = float(np.std(means, ddof=1) / len(means) ** 0.5) if len(means) > 1 else 0.0
             found[name] = (float(np.mean(means)), error, len(means))

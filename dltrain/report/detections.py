@@ -20,7 +20,9 @@ from dltrain.types import Image, MarkedBox
 Pixels = NDArray[np.uint8]
 Area = tuple[float, float, float, float]  # left, top, right, bottom
 Color = tuple[int, int, int]
-TARGET_SIDE = 704  # pixels that the longer side of an image is brought to, as far as whole multiples go
+TARGET_SIDE = (
+    704  # pixels that the longer side of an image is brought to, as far as whole multiples go
+)
 TEXT_SHARE = 13 / 350  # of the picture's width, that a letter is high
 LINE_SHARE = 2.5 / 350  # of the picture's width, that a box's line is wide
 LINE_HEIGHT = 1.3  # of a text's size
@@ -42,12 +44,19 @@ def boxed_pictures(image: Image) -> Pixels:
     from PIL import Image as Picture
     from PIL import ImageDraw
 
-    parts = [_with_boxes(pixels, boxes.items, COLORS[boxes.kind]) for pixels, boxes in _pairs(image)]
+    parts = [
+        _with_boxes(pixels, boxes.items, COLORS[boxes.kind]) for pixels, boxes in _pairs(image)
+    ]
     width = parts[0].width
     size, bars = _text_size(width), []
     for number, boxes in enumerate(image.boxes):
         caption = image.captions[number] if number < len(image.captions) else ""
-        bars.append((wrapped(caption, width - 3 * size, size, MAX_TITLE_LINES) if caption else [], COLORS[boxes.kind]))
+        bars.append(
+            (
+                wrapped(caption, width - 3 * size, size, MAX_TITLE_LINES) if caption else [],
+                COLORS[boxes.kind],
+            )
+        )
     heights = [round(LINE_HEIGHT * size * len(lines) + size * bool(lines)) for lines, _ in bars]
     canvas = Picture.new("RGB", (width, sum(heights) + sum(part.height for part in parts)), "white")
     draw, top = ImageDraw.Draw(canvas), 0
@@ -63,12 +72,16 @@ def _pairs(image: Image) -> Any:
     return zip(image.pixels, image.boxes, strict=True)
 
 
-def _draw_title(draw: Any, top: int, height: int, lines: Sequence[str], color: Color, size: int) -> None:
+def _draw_title(
+    draw: Any, top: int, height: int, lines: Sequence[str], color: Color, size: int
+) -> None:
     """Draw the lines of a title between `top` and `top` + `height`, beside a patch of the color
     that it names.
     """
     margin = size // 2
-    draw.rectangle((margin, top + margin, margin + size, top + margin + size), fill=color, outline=INK)
+    draw.rectangle(
+        (margin, top + margin, margin + size, top + margin + size), fill=color, outline=INK
+    )
     for number, line in enumerate(lines):
         middle = top + height / 2 + (number - (len(lines) - 1) / 2) * LINE_HEIGHT * size
         draw_text(draw, (3 * margin + size, middle), line, size)
@@ -85,7 +98,9 @@ def _with_boxes(pixels: Tensor, boxes: Sequence[MarkedBox], color: Color) -> Any
     picture = Picture.fromarray(array.permute(1, 2, 0).contiguous().numpy())
     zoom = _zoom(max(picture.size))
     size = (max(1, round(picture.width * zoom)), max(1, round(picture.height * zoom)))
-    picture = picture.resize(size, Picture.Resampling.NEAREST if zoom >= 1 else Picture.Resampling.BILINEAR)
+    picture = picture.resize(
+        size, Picture.Resampling.NEAREST if zoom >= 1 else Picture.Resampling.BILINEAR
+    )
     draw = ImageDraw.Draw(picture)
     letter, line = _text_size(picture.width), _line_width(picture.width)
     areas = [_enlarged(box.corners, zoom) for box in boxes]
@@ -95,7 +110,9 @@ def _with_boxes(pixels: Tensor, boxes: Sequence[MarkedBox], color: Color) -> Any
     labels: list[Area] = []
     for area, box in zip(areas, boxes, strict=True):
         text = cut_to(drawable(box.text), round(MAX_TEXT_SHARE * picture.width), letter)
-        place = _place_for(text, area, picture.size, labels, [other for other in small if other != area])
+        place = _place_for(
+            text, area, picture.size, labels, [other for other in small if other != area]
+        )
         if place is not None and text:
             draw.rectangle(place, fill=color if box.counted else UNCOUNTED)
             draw_text(draw, (place[0] + line, (place[1] + place[3]) / 2), text, letter)

@@ -29,7 +29,9 @@ def note(task: object, name: str) -> str:
     return f"  ({task.notes[own]})" if isinstance(task, Headlines) and own in task.notes else ""
 
 
-def figure_rows(task: object, figures: Mapping[str, float], elsewhere: str) -> list[tuple[str, str]]:
+def figure_rows(
+    task: object, figures: Mapping[str, float], elsewhere: str
+) -> list[tuple[str, str]]:
     """Return the name and the text of each figure; of very many the first, and a row that says
     where the others are.
     """
@@ -44,6 +46,8 @@ def best_row(task: object, best: Mapping[str, Any]) -> tuple[str, str]:
     for it.
     """
     figures = {**best.get("metrics", {}), best["metric"]: best["value"]}
-    first, *others = [name for name in shown_as(task, best["metric"]) if name in figures] or [best["metric"]]
+    first, *others = [name for name in shown_as(task, best["metric"]) if name in figures] or [
+        best["metric"]
+    ]
     more = "".join(f", {name} {number(figures[name])}" for name in others)
     return f"best {first}", f"{number(figures[first])}{more} (epoch {best['epoch']})"

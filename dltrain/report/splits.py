@@ -17,7 +17,9 @@ def sizes(data: Data) -> str:
     test = f"{data.test.samples:,} test" if data.test.samples else "no test"
     rule = data.test_rule() if data.test.samples and isinstance(data, MakesTestSplit) else ""
     made = f" ({rule})" if rule else ""
-    return f"{data.train.samples:,} training, {data.val.samples:,} validation and {test} samples{made}"
+    return (
+        f"{data.train.samples:,} training, {data.val.samples:,} validation and {test} samples{made}"
+    )
 
 
 def empty_splits(data: Data, settings: Mapping[str, Any]) -> list[str]:
@@ -54,7 +56,13 @@ def untested_classes(data: Data) -> list[str]:
     """Return a message where a test split that was made of the data has no sample of some classes."""
     names = data.spec.class_names
     is_made = isinstance(data, MakesTestSplit) and data.test_rule()
-    if not names or data.spec.boxes or not data.test.samples or not is_made or not isinstance(data.test, CountsClasses):
+    if (
+        not names
+        or data.spec.boxes
+        or not data.test.samples
+        or not is_made
+        or not isinstance(data.test, CountsClasses)
+    ):
         return []
     counts = data.test.class_counts(len(names))
     absent = [name for name, count in zip(names, counts, strict=False) if not count]

@@ -30,7 +30,11 @@ def duration(seconds: float) -> str:
     if seconds < 60:
         return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes} min {rest:02d} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
+    return (
+        f"{minutes} min {rest:02d} s"
+        if minutes < 60
+        else f"{minutes // 60} h {minutes % 60:02d} min"
+    )
 
 
 def size(count: float) -> str:
@@ -56,7 +60,9 @@ def chart(values: Sequence[float], x_title: str, height: int = 12) -> str:
     return "\n".join([*lines, f"  {'':{margin}} +{axis[0]}", f"  {'':{margin}}  {axis[1]}"])
 
 
-def fields(values: Sequence[Sequence[float]], marks: Sequence[Sequence[str]], title: str = "") -> str:
+def fields(
+    values: Sequence[Sequence[float]], marks: Sequence[Sequence[str]], title: str = ""
+) -> str:
     """A plane of fields: the marks side by side, and beside them the figures, a dash where there is none."""
     figures = [["-" if v != v else f"{v:.3g}" for v in row] for row in values]
     width = max(len(text) for row in figures for text in row)

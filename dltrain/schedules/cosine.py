@@ -11,7 +11,9 @@ from dltrain.types import Fraction, NonNegative
 class Cosine(Schedule):
     """Falls to `floor` times the rate at the last update (Loshchilov and Hutter 2017, equation 5, without restarts)."""
 
-    def __init__(self, total_updates: int, warmup: NonNegative = 0.0, floor: Fraction = 0.0) -> None:
+    def __init__(
+        self, total_updates: int, warmup: NonNegative = 0.0, floor: Fraction = 0.0
+    ) -> None:
         super().__init__(total_updates, warmup)
         self.floor = floor
 

@@ -28,7 +28,11 @@ class OneCycle(Schedule):
         self.end = self.start / end_divisor
 
     def curve(self, progress: float) -> float:
-        update, peak, last = progress * self.rest, self.rise * self.rest - 1, self.rest - 1  # as OneCycleLR counts them
+        update, peak, last = (
+            progress * self.rest,
+            self.rise * self.rest - 1,
+            self.rest - 1,
+        )  # as OneCycleLR counts them
         if update < peak:
             return self._blend(self.start, 1.0, update / peak)
         return self._blend(1.0, self.end, min(1.0, (update - peak) / (last - peak)))

@@ -31,7 +31,12 @@ class Plateau(Schedule):
     ) -> None:
         super().__init__(total_updates, warmup)
         self.sign = 1 if mode == "max" else -1
-        self.reduction, self.patience, self.min_delta, self.floor = factor, patience, min_delta, floor
+        self.reduction, self.patience, self.min_delta, self.floor = (
+            factor,
+            patience,
+            min_delta,
+            floor,
+        )
         self.best, self.waited, self.level = -math.inf, 0, 1.0
 
     def curve(self, progress: float) -> float:

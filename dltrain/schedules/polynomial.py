@@ -13,7 +13,11 @@ class Polynomial(Schedule):
     """
 
     def __init__(
-        self, total_updates: int, warmup: NonNegative = 0.0, power: PositiveFloat = 1.0, floor: Fraction = 0.0
+        self,
+        total_updates: int,
+        warmup: NonNegative = 0.0,
+        power: PositiveFloat = 1.0,
+        floor: Fraction = 0.0,
     ) -> None:
         super().__init__(total_updates, warmup)
         self.power, self.floor = power, floor

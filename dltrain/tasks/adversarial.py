@@ -76,10 +76,18 @@ class Adversarial(Task):
     ) -> None:
         super().__init__()
         if not isinstance(model, Adversaries):
-            raise ValueError("this model is no pair of a generator and a discriminator: model=gan or dcgan is")
+            raise ValueError(
+                "this model is no pair of a generator and a discriminator: model=gan or dcgan is"
+            )
         if label_smoothing and loss in ("hinge", "wasserstein"):
-            raise ValueError(f"label_smoothing: the {loss} loss has no targets that could be smoothed")
-        norms = [m for m in model.discriminator.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+            raise ValueError(
+                f"label_smoothing: the {loss} loss has no targets that could be smoothed"
+            )
+        norms = [
+            m
+            for m in model.discriminator.modules()
+            if isinstance(m, nn.modules.batchnorm._BatchNorm)
+        ]
         if loss == "wasserstein" and norms:
             raise ValueError(
                 "loss=wasserstein looks at the gradient of each image alone, and batch norm mixes them: "
@@ -97,7 +105,9 @@ class Adversarial(Task):
         self.loss, self.discriminator_steps, self.penalty = loss, discriminator_steps, penalty
         self.real_target = 1 - label_smoothing
         points = torch.randn(SHOWN, self.model.latent_size, generator=rng.keyed(0))
-        self.register_buffer("noise", points, persistent=False)  # the same in every epoch, so that pictures compare
+        self.register_buffer(
+            "noise", points, persistent=False
+        )  # the same in every epoch, so that pictures compare
 
     def stages(self) -> Iterator[Stage]:
         rng.torch_stream(STREAM, self.noise.device)
@@ -117,7 +127,9 @@ class Adversarial(Task):
             )
         steps *= self.epochs
         discriminating = self.optim(self.model.discriminator, steps, "discriminator")
-        generating = self.optim(self.model.generator, max(1, steps // self.discriminator_steps), "generator")
+        generating = self.optim(
+            self.model.generator, max(1, steps // self.discriminator_steps), "generator"
+        )
         yield Stage(
             name="adversarial",
             epochs=self.epochs,
@@ -130,7 +142,9 @@ class Adversarial(Task):
             mode=better(self, self.watch, self.mode),
         )
 
-    def step(self, batch: tuple[Tensor, Tensor], generating: Optim, discriminating: Optim) -> dict[str, Tensor]:
+    def step(
+        self, batch: tuple[Tensor, Tensor], generating: Optim, discriminating: Optim
+    ) -> dict[str, Tensor]:
         real, classes = self.centred(batch[0]), self.told(batch[1])
         turn = (discriminating.updates + 1) % self.discriminator_steps == 0
         with torch.set_grad_enabled(turn):
@@ -164,7 +178,9 @@ class Adversarial(Task):
             generator = rng.torch_stream(STREAM, real.device)
             shares = torch.rand(len(real), 1, 1, 1, device=real.device, generator=generator)
             between = real.lerp(fake, shares).requires_grad_()
-            (slopes,) = torch.autograd.grad(self.model(between, classes).sum(), between, create_graph=True)
+            (slopes,) = torch.autograd.grad(
+                self.model(between, classes).sum(), between, create_graph=True
+            )
             return ((slopes.flatten(1).square().sum(1) + 1e-12).sqrt() - 1).square().mean()
 
     def learn_to_judge(self, batch: tuple[Tensor, Tensor], optim: Optim) -> dict[str, Tensor]:
@@ -175,12 +191,20 @@ class Adversarial(Task):
 
     def judge_accuracy(self, batches: Iterable[tuple[Tensor, Tensor]]) -> dict[str, Any]:
         assert self.judge is not None
-        right = torch.cat([self.judge(self.centred(images)).argmax(1) == classes for images, classes in batches])
+        right = torch.cat(
+            [self.judge(self.centred(images)).argmax(1) == classes for images, classes in batches]
+        )
         return {"accuracy": float(right.float().mean())}
 
     def directions(self) -> dict[str, Direction | None]:
-        unordered: dict[str, Direction | None] = dict.fromkeys(("real_score", "fake_score", "diversity"))
-        return unordered if self.judge is None else {**unordered, "distance": "min", "least_share": "max"}
+        unordered: dict[str, Direction | None] = dict.fromkeys(
+            ("real_score", "fake_score", "diversity")
+        )
+        return (
+            unordered
+            if self.judge is None
+            else {**unordered, "distance": "min", "least_share": "max"}
+        )
 
     @torch.no_grad()
     def evaluate(self, batches: Iterable[tuple[Tensor, Tensor]]) -> dict[str, Any]:
@@ -192,7 +216,9 @@ class Adversarial(Task):
             noise = draw((len(real), self.model.latent_size)).to(real.device)
             fake = self.model.generate(noise, told).float()
             for name, images in (("real", real), ("fake", fake)):
-                columns.setdefault(f"{name}_score", []).append(self.probability(self.model(images, told)))
+                columns.setdefault(f"{name}_score", []).append(
+                    self.probability(self.model(images, told))
+                )
                 columns.setdefault(name, []).append(self.features(images))
             columns.setdefault("classes", []).append(classes)
             if self.judge is not None:
@@ -200,12 +226,16 @@ class Adversarial(Task):
         if not columns:
             raise ValueError("there is nothing to evaluate: the split is empty")
         found = {name: torch.cat(parts) for name, parts in columns.items()}
-        scores: dict[str, Any] = {name: float(found[name].mean()) for name in ("real_score", "fake_score")}
+        scores: dict[str, Any] = {
+            name: float(found[name].mean()) for name in ("real_score", "fake_score")
+        }
         spread = {name: found[name].var(dim=0, correction=0).sum() for name in ("real", "fake")}
         scores["diversity"] = float(spread["fake"] / spread["real"].clamp_min(1e-12))
         if self.judge is not None:
             names = self.data.spec.class_names
-            counts = [torch.bincount(found[name], minlength=len(names)) for name in ("classes", "answers")]
+            counts = [
+                torch.bincount(found[name], minlength=len(names)) for name in ("classes", "answers")
+            ]
             shares = torch.stack(counts, dim=1).cpu() / len(found["real"])
             scores["distance"] = metrics.frechet_distance(found["real"], found["fake"])
             scores["least_share"] = float(shares[:, 1].min())
@@ -246,7 +276,10 @@ class Adversarial(Task):
             raise ValueError("the graph would hold the discriminator once for each class")
         images = self.centred(batch)
         classes = range(self.model.num_classes) or [None]
-        told = [None if c is None else torch.full((len(images),), c, device=images.device) for c in classes]
+        told = [
+            None if c is None else torch.full((len(images),), c, device=images.device)
+            for c in classes
+        ]
         return self.probability(torch.stack([self.model(images, c) for c in told]).amax(0))
 
     def answers(self, outputs: Tensor) -> list[dict[str, float]]:
@@ -260,10 +293,14 @@ def discriminator_loss(kind: Loss, real: Tensor, fake: Tensor, real_target: floa
         return ((real - real_target).square().mean() + fake.square().mean()) / 2
     if kind == "hinge":  # Lim and Ye 2017
         return F.relu(1 - real).mean() + F.relu(1 + fake).mean()
-    if kind == "wasserstein":  # Arjovsky et al. 2017: the critic's scores, as far apart as its slope allows
+    if (
+        kind == "wasserstein"
+    ):  # Arjovsky et al. 2017: the critic's scores, as far apart as its slope allows
         return fake.mean() - real.mean()
     of_real = real_target * F.softplus(-real) + (1 - real_target) * F.softplus(real)
-    return of_real.mean() + F.softplus(fake).mean()  # Goodfellow et al. 2014, equation 1, as a cross-entropy
+    return (
+        of_real.mean() + F.softplus(fake).mean()
+    )  # Goodfellow et al. 2014, equation 1, as a cross-entropy
 
 
 def generator_loss(kind: Loss, fake: Tensor) -> Tensor:

@@ -70,14 +70,24 @@ class Autoencoding(Task):
     ) -> None:
         super().__init__()
         if not isinstance(model, Codes):
-            raise ValueError("this model has no code: model=autoencoder, vae or convolutional_autoencoder does")
+            raise ValueError(
+                "this model has no code: model=autoencoder, vae or convolutional_autoencoder does"
+            )
         self.model: Any = model
         self.pixels = Pixels(data.spec, "autoencoding")
         self.data, self.optim, self.epochs, self.watch, self.mode = data, optim, epochs, watch, mode
-        self.loss, self.noise, self.masking, self.sparsity, self.beta = loss, noise, masking, sparsity, beta
+        self.loss, self.noise, self.masking, self.sparsity, self.beta = (
+            loss,
+            noise,
+            masking,
+            sparsity,
+            beta,
+        )
         self.linear = LinearCodes(self.model.code_size)
         points = torch.randn(PRIOR, self.model.code_size, generator=rng.keyed(0))
-        self.register_buffer("prior", points, persistent=False)  # the same in every epoch, so that pictures compare
+        self.register_buffer(
+            "prior", points, persistent=False
+        )  # the same in every epoch, so that pictures compare
 
     def stages(self) -> Iterator[Stage]:
         if self.noise or self.masking or self.model.variational:
@@ -102,7 +112,9 @@ class Autoencoding(Task):
             mode=better(self, self.watch, self.mode),
         )
 
-    def corrupted(self, images: Tensor, noise: Draw | None = None, mask: Draw | None = None) -> Tensor:
+    def corrupted(
+        self, images: Tensor, noise: Draw | None = None, mask: Draw | None = None
+    ) -> Tensor:
         """Return what the encoder sees of `images`; without `noise` and `mask` the run's own
         generator draws it.
         """
@@ -114,7 +126,9 @@ class Autoencoding(Task):
             images = images * (mask(images.shape).to(images.device) >= self.masking).to(images)
         return images
 
-    def objective(self, images: Tensor, codes: Tensor, draw: Draw | None = None) -> dict[str, Tensor]:
+    def objective(
+        self, images: Tensor, codes: Tensor, draw: Draw | None = None
+    ) -> dict[str, Tensor]:
         """Return the `loss`, and of a variational model its two terms, from what the encoder made
         of `images`.
 
@@ -122,7 +136,11 @@ class Autoencoding(Task):
         """
         if not self.model.variational:
             loss = self.distance(self.model.decode(codes), images)
-            return {"loss": loss + self.sparsity * codes.float().abs().sum(1).mean() if self.sparsity else loss}
+            return {
+                "loss": loss + self.sparsity * codes.float().abs().sum(1).mean()
+                if self.sparsity
+                else loss
+            }
         mean, log_variance = codes.float().chunk(2, dim=1)
         divergence = kl_from_standard_normal(mean, log_variance).mean()
         draw = draw or normal(rng.torch_stream(STREAM, mean.device))
@@ -136,7 +154,9 @@ class Autoencoding(Task):
     def distance(self, decoded: Tensor, images: Tensor) -> Tensor:
         """How far the reconstructions are from `images`, the mean of their sums over an image, in fp32."""
         if self.loss == "cross_entropy":
-            return F.binary_cross_entropy_with_logits(decoded.float(), images, reduction="sum") / len(images)
+            return F.binary_cross_entropy_with_logits(
+                decoded.float(), images, reduction="sum"
+            ) / len(images)
         return squared_error(decoded.float(), images)
 
     def directions(self) -> dict[str, Direction | None]:
@@ -157,15 +177,24 @@ class Autoencoding(Task):
         count = 0
         noise = InBlocks(normal(rng.keyed(1)))  # the same corruption in every epoch
         mask = InBlocks(uniform(rng.keyed(1)))
-        draw = InBlocks(normal(rng.torch_stream(STREAM, self.prior.device))) if self.model.variational else None
+        draw = (
+            InBlocks(normal(rng.torch_stream(STREAM, self.prior.device)))
+            if self.model.variational
+            else None
+        )
         for inputs, targets in batches:
             images = self.pixels(inputs)
             linear.update(images)
             encoded = self.model.encode(images)
-            parts = {**self.objective(images, encoded, draw), "error": squared_error(self.rebuilt(encoded), images)}
+            parts = {
+                **self.objective(images, encoded, draw),
+                "error": squared_error(self.rebuilt(encoded), images),
+            }
             if self.noise or self.masking:
                 seen = self.corrupted(images, noise, mask)
-                parts["denoised_error"] = squared_error(self.rebuilt(self.model.encode(seen)), images)
+                parts["denoised_error"] = squared_error(
+                    self.rebuilt(self.model.encode(seen)), images
+                )
                 parts["corrupted_error"] = squared_error(seen.clamp(0, 1), images)
             for name, value in parts.items():
                 sums[name] = sums.get(name, torch.zeros_like(value)) + value * len(images)
@@ -181,16 +210,24 @@ class Autoencoding(Task):
         if (error := linear.error()) is not None:
             scores["pca_error"] = error
         names = self.data.spec.class_names
-        return scores | self.pictures(first) | {"codes": Embedding(torch.cat(codes), torch.cat(labels), names)}
+        return (
+            scores
+            | self.pictures(first)
+            | {"codes": Embedding(torch.cat(codes), torch.cat(labels), names)}
+        )
 
     def pictures(self, images: Tensor) -> dict[str, Any]:
         """Rows of images over their reconstructions; of a variational model also images from the prior and walks between
         the codes of neighbours."""
         corrupt = bool(self.noise or self.masking)
-        seen = self.corrupted(images, InBlocks(normal(rng.keyed(1))), InBlocks(uniform(rng.keyed(1))))
+        seen = self.corrupted(
+            images, InBlocks(normal(rng.keyed(1))), InBlocks(uniform(rng.keyed(1)))
+        )
         rebuilt = self.rebuilt(self.model.encode(seen))
         rows = [images, seen.clamp(0, 1), rebuilt] if corrupt else [images, rebuilt]
-        lines = [line for lines in zip(*(r.split(COLUMNS) for r in rows), strict=True) for line in lines]
+        lines = [
+            line for lines in zip(*(r.split(COLUMNS) for r in rows), strict=True) for line in lines
+        ]
         found = {"reconstructions": Image(torch.cat(lines).float().cpu())}
         if self.model.variational:
             found["prior"] = Image(self.sample(PRIOR, self.prior).cpu())
@@ -212,7 +249,9 @@ class Autoencoding(Task):
     def sample(self, count: int, codes: Tensor | None = None) -> Tensor:
         """Images (count, C, H, W) in 0..1 from the prior; ValueError of a model that has none."""
         if not self.model.variational:
-            raise ValueError("this autoencoder has no distribution to draw from: model.variational=true gives it one")
+            raise ValueError(
+                "this autoencoder has no distribution to draw from: model.variational=true gives it one"
+            )
         if codes is None:
             device = self.prior.device
             generator = rng.torch_stream(STREAM, device)
@@ -228,7 +267,10 @@ class Autoencoding(Task):
     def answers(self, outputs: tuple[Tensor, Tensor]) -> list[dict[str, float]]:
         """What `predict` gave for each input: how badly it was drawn again, and its code."""
         pairs = zip(outputs[0].tolist(), outputs[1].tolist(), strict=True)
-        return [{"error": error, **{f"code_{i}": v for i, v in enumerate(code, 1)}} for code, error in pairs]
+        return [
+            {"error": error, **{f"code_{i}": v for i, v in enumerate(code, 1)}}
+            for code, error in pairs
+        ]
 
 
 def squared_error(images: Tensor, truth: Tensor) -> Tensor:

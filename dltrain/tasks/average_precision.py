@@ -14,7 +14,11 @@ from dltrain.types.boxes import CLASS, COUNTED, CROWD, DIFFICULT, FLAG, TRAINED,
 MISSING = 'detections are scored by faster-coco-eval: pip install "dltrain[detection]"'
 CLASSES_AT_ONCE = 100  # that are scored together: of many classes, few are in an image
 LARGEST_AREA = 1e10  # COCO leaves objects of a larger area out of the score
-MEANS = {"map": slice(None), "map50": slice(0, 1), "map75": slice(5, 6)}  # of the overlaps 0.5, 0.55 ... 0.95
+MEANS = {
+    "map": slice(None),
+    "map50": slice(0, 1),
+    "map75": slice(5, 6),
+}  # of the overlaps 0.5, 0.55 ... 0.95
 
 
 def available() -> bool:
@@ -96,7 +100,9 @@ def _curves(truth: list[dict[str, Any]], found: list[dict[str, Any]], classes: r
     evaluation.params.maxDets = evaluation.params.maxDets[-1:]
     evaluation.evaluate()
     evaluation.accumulate()
-    precision = torch.as_tensor(evaluation.eval["precision"])[:, :, :, 0, -1]  # (overlaps, recalls, classes)
+    precision = torch.as_tensor(evaluation.eval["precision"])[
+        :, :, :, 0, -1
+    ]  # (overlaps, recalls, classes)
     return precision.clamp_min(0).mean(dim=1).float()
 
 

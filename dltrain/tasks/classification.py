@@ -76,9 +76,13 @@ class Classification(Task):
         if not data.spec.class_names:
             raise ValueError(UNCLASSED[bool(data.spec.vocab_size)])
         if data.spec.boxes:
-            raise ValueError("the data has boxes around objects, not a class for each image: task=detection")
+            raise ValueError(
+                "the data has boxes around objects, not a class for each image: task=detection"
+            )
         if any(hasattr(model, name) for name in ("decode", "generate", "begin")):
-            raise ValueError("this model gives no logits of classes; without task= it brings its own task")
+            raise ValueError(
+                "this model gives no logits of classes; without task= it brings its own task"
+            )
         self.model, self.loss = model, loss
         self.data, self.optim, self.epochs, self.watch, self.mode = data, optim, epochs, watch, mode
         self.metrics, self.freezing = metrics or {}, freezing
@@ -87,7 +91,9 @@ class Classification(Task):
         self.notes: set[str] = set()  # that were logged
         self.average_over(views)
         if taken := self.metrics.keys() & {*SCORES, f"top{top_k}"}:
-            raise ValueError(f"metrics.{min(taken)}: there is a score of that name; give yours another")
+            raise ValueError(
+                f"metrics.{min(taken)}: there is a score of that name; give yours another"
+            )
 
     def stages(self) -> Iterator[Stage]:
         yield from supervised(
@@ -113,7 +119,9 @@ class Classification(Task):
     def evaluate(self, batches: Iterable[tuple[Tensor, Tensor]]) -> dict[str, Any]:
         """Scores over all batches, and the pictures that explain them."""
         spec = self.data.spec
-        gathered = ClassificationScores(spec.num_classes, self.top_k, keep_logits=bool(self.metrics))
+        gathered = ClassificationScores(
+            spec.num_classes, self.top_k, keep_logits=bool(self.metrics)
+        )
         losses: list[Tensor] = []
         samples: tuple[Tensor, Tensor, Tensor] | None = None
         mistakes, texts = metrics.WorstMistakes(), bool(spec.vocab_size)
@@ -121,8 +129,14 @@ class Classification(Task):
             z = mean_logits(self.model, x, self.views)
             losses.append(evaluation_sum(self.loss, z, y))
             gathered.update(z, y)
-            mistakes.update(x if not texts else nn.functional.pad(x, (0, SHOWN_TOKENS))[:, :SHOWN_TOKENS], z, y)
-            samples = samples or (x[:SAMPLE_IMAGES], y[:SAMPLE_IMAGES], z[:SAMPLE_IMAGES].argmax(dim=1))
+            mistakes.update(
+                x if not texts else nn.functional.pad(x, (0, SHOWN_TOKENS))[:, :SHOWN_TOKENS], z, y
+            )
+            samples = samples or (
+                x[:SAMPLE_IMAGES],
+                y[:SAMPLE_IMAGES],
+                z[:SAMPLE_IMAGES].argmax(dim=1),
+            )
         if samples is None:
             raise ValueError("there is nothing to evaluate: the split is empty")
         scores = gathered.compute()
@@ -165,7 +179,8 @@ class Classification(Task):
     def _pixels(self, inputs: Tensor) -> Tensor:
         """Inputs (B, C, H, W) as pixels in 0..1."""
         mean, std = (
-            torch.tensor(v, device=inputs.device).view(1, -1, 1, 1) for v in (self.data.spec.mean, self.data.spec.std)
+            torch.tensor(v, device=inputs.device).view(1, -1, 1, 1)
+            for v in (self.data.spec.mean, self.data.spec.std)
         )
         return ((inputs.float() * std + mean) / 255).clamp(0, 1)
 
@@ -173,9 +188,13 @@ class Classification(Task):
         """Return the class, the predicted class and the beginning of each text (M, T)."""
         names, decode = self.data.spec.class_names, self.data.spec.decode
         lines = ["| class | predicted | text |", "|---|---|---|"]
-        for tokens, target, guess in zip(inputs.tolist(), targets.tolist(), guesses.tolist(), strict=True):
+        for tokens, target, guess in zip(
+            inputs.tolist(), targets.tolist(), guesses.tolist(), strict=True
+        ):
             shown = decode(tokens) if decode else ""
-            lines.append(f"| {names[target]} | {names[guess]} | {' '.join(shown.split()).replace('|', '/')} |")
+            lines.append(
+                f"| {names[target]} | {names[guess]} | {' '.join(shown.split()).replace('|', '/')} |"
+            )
         return Text("\n".join(lines))
 
     def predict(self, batch: Tensor) -> Tensor:
@@ -186,7 +205,9 @@ class Classification(Task):
         """Evaluates and predicts by the mean over `views` from now on; ValueError for one that there is not, and for inputs
         that are no images."""
         if unknown := [name for name in views if name not in VIEWS]:
-            raise ValueError(f"there is no view {unknown[0]!r}: expected some of {', '.join(VIEWS)}")
+            raise ValueError(
+                f"there is no view {unknown[0]!r}: expected some of {', '.join(VIEWS)}"
+            )
         if views and not self.data.spec.is_image:
             raise ValueError("only images have views: these inputs are not images")
         self.views = tuple(views)
@@ -199,15 +220,22 @@ class Classification(Task):
             raise ValueError("only images are explained: these inputs are not images")
         pixels = colored(self._pixels(inputs))
         heat = hires_cam(self.model, inputs)
-        captions = tuple("" if found else NO_EVIDENCE for found in heat.amax(dim=(1, 2)).gt(0).tolist())
-        return Image(torch.cat([pixels, overlaid(pixels, heat)], dim=3), captions, CAM_TITLE, CAM_SCALE)
+        captions = tuple(
+            "" if found else NO_EVIDENCE for found in heat.amax(dim=(1, 2)).gt(0).tolist()
+        )
+        return Image(
+            torch.cat([pixels, overlaid(pixels, heat)], dim=3), captions, CAM_TITLE, CAM_SCALE
+        )
 
     def inside(self, inputs: Tensor) -> dict[str, Image]:
         """The first convolution's filters, and of one image the first and last maps."""
         if not self.data.spec.is_image:
             return {}
         try:
-            first, last = (maps[0, :SHOWN_MAPS].unsqueeze(1).cpu() for maps in feature_maps(self.model, inputs[:1]))
+            first, last = (
+                maps[0, :SHOWN_MAPS].unsqueeze(1).cpu()
+                for maps in feature_maps(self.model, inputs[:1])
+            )
             filters = first_filters(self.model)[:SHOWN_MAPS].cpu()
         except ValueError:
             return {}
@@ -216,5 +244,8 @@ class Classification(Task):
     def answers(self, outputs: Tensor) -> list[dict[str, Any]]:
         """The class of each input and how sure that is, by probabilities (B, K); all classes, the likeliest first."""
         probabilities, classes = outputs.float().cpu().sort(dim=1, descending=True)
-        rows = [Ranking(self.data.spec.class_names, *row) for row in zip(classes, probabilities, strict=True)]
+        rows = [
+            Ranking(self.data.spec.class_names, *row)
+            for row in zip(classes, probabilities, strict=True)
+        ]
         return [{**row[0], "top": row} for row in rows]

@@ -15,11 +15,15 @@ from dltrain import metrics
 from dltrain.tasks.many_classes import MAX_WHOLE_TABLE, WORST, worst_in
 from dltrain.types import Plot, Table, shortened
 
-MAX_DENSE_CLASSES = 1000  # with more, a split's probabilities are kept only as far as KEPT_VALUES goes
+MAX_DENSE_CLASSES = (
+    1000  # with more, a split's probabilities are kept only as far as KEPT_VALUES goes
+)
 KEPT_VALUES = 2**26  # probabilities that are kept for the ROC AUC: 256 MB
 COMPARED_VALUES = 2**22  # probabilities that are compared at once
 MAX_CURVES = 10  # ROC curves that can be told apart
-MEAN_OF_CURVES = 100  # classes that the mean ROC curve is taken over where there are more than MAX_DENSE_CLASSES
+MEAN_OF_CURVES = (
+    100  # classes that the mean ROC curve is taken over where there are more than MAX_DENSE_CLASSES
+)
 OTHERS = "other classes"
 RATES = (-0.02, 1.02)  # of both axes of a ROC curve, so that one along the border is seen
 
@@ -89,12 +93,16 @@ class ClassificationScores:
     def _keep_probabilities(self, logits: Tensor) -> None:
         while self.samples * len(self.sampled) > KEPT_VALUES and len(self.sampled) > 1:
             self.sampled = self.sampled[: len(self.sampled) // 2]
-            self.probabilities = [part[:, : len(self.sampled)].clone() for part in self.probabilities]
+            self.probabilities = [
+                part[:, : len(self.sampled)].clone() for part in self.probabilities
+            ]
         self.probabilities.append(logits.float().softmax(dim=1)[:, self.sampled.to(logits.device)])
 
     def all_logits(self) -> tuple[Tensor, Tensor]:
         """Return all logits (N, K) and targets (N,)."""
-        self.logits = [torch.cat(self.logits)]  # the batches go: kept beside it, they would take as much again
+        self.logits = [
+            torch.cat(self.logits)
+        ]  # the batches go: kept beside it, they would take as much again
         return self.logits[0], torch.cat(self.targets)
 
     def compute(self) -> Scores:
@@ -103,7 +111,9 @@ class ClassificationScores:
 
     def _from_logits(self) -> Scores:
         found = metrics.classification(*self.all_logits(), self.top_k)
-        confusion, per_class, curves = (found.pop(name).cpu() for name in ("confusion", "per_class", "roc"))
+        confusion, per_class, curves = (
+            found.pop(name).cpu() for name in ("confusion", "per_class", "roc")
+        )
         pairs = confusion.nonzero()
         known = per_class[:, 3].isfinite()
         chosen = drawn_classes(per_class[:, 3])
@@ -185,25 +195,38 @@ def areas_under_curves(parts: list[Tensor], targets: Tensor, classes: Tensor) ->
     """
     count = len(targets)
     column = places(targets, classes, int(max(targets.max(), classes.max())) + 1)
-    samples = column.argsort(stable=True)[int((column < 0).sum()) :]  # those of these classes, class by class
+    samples = column.argsort(stable=True)[
+        int((column < 0).sum()) :
+    ]  # those of these classes, class by class
     sizes = torch.bincount(column[samples], minlength=len(classes))
     starts = sizes.cumsum(0) - sizes
     areas = torch.full((len(classes),), torch.nan, dtype=torch.float64)
     scored = ((sizes > 0) & (sizes < count)).nonzero().squeeze(1)
-    scored = scored[sizes[scored].argsort(stable=True)]  # rows of one block are padded to the largest of its classes
+    scored = scored[
+        sizes[scored].argsort(stable=True)
+    ]  # rows of one block are padded to the largest of its classes
     for block in scored.split(max(1, COMPARED_VALUES // count)) if len(scored) else ():
         size = sizes[block]
         offsets = torch.arange(int(size.max()))
         members = samples[(starts[block].unsqueeze(1) + offsets).clamp(max=len(samples) - 1)]
         missing = offsets >= size.unsqueeze(1)
         device = parts[0].device
-        probabilities = torch.cat([part[:, block.to(device)] for part in parts]).T.contiguous()  # (block, N)
+        probabilities = torch.cat(
+            [part[:, block.to(device)] for part in parts]
+        ).T.contiguous()  # (block, N)
         positives = (
-            probabilities.gather(1, members.to(device)).masked_fill(missing.to(device), torch.inf).sort(1).values
+            probabilities.gather(1, members.to(device))
+            .masked_fill(missing.to(device), torch.inf)
+            .sort(1)
+            .values
         )
         below = torch.searchsorted(positives, probabilities).sum(dim=1)
-        below = below + torch.searchsorted(positives, probabilities, right=True).sum(dim=1)  # twice: ties count half
-        twice = 2 * size * count - below.cpu() - size.square()  # won pairs, without those of two samples of the class
+        below = below + torch.searchsorted(positives, probabilities, right=True).sum(
+            dim=1
+        )  # twice: ties count half
+        twice = (
+            2 * size * count - below.cpu() - size.square()
+        )  # won pairs, without those of two samples of the class
         areas[block] = twice.double() / (2 * size * (count - size)).double()
     return areas
 
@@ -235,13 +258,19 @@ def confusion_table(pairs: Tensor, names: tuple[str, ...]) -> Table:
         values[true, predicted] = samples
         return Table(values, names, names, *titles)
     wrong = torch.where(true == predicted, 0, samples)
-    mistakes = torch.zeros(count, dtype=torch.int64).index_add(0, true, wrong).index_add(0, predicted, wrong)
+    mistakes = (
+        torch.zeros(count, dtype=torch.int64)
+        .index_add(0, true, wrong)
+        .index_add(0, predicted, wrong)
+    )
     worst = mistakes.argsort(descending=True, stable=True)[:WORST]
     size = len(worst) + 1
     place = torch.full((count,), len(worst))
     place[worst] = torch.arange(len(worst))
     cells = place[true] * size + place[predicted]
-    values = torch.zeros(size * size, dtype=torch.int64).index_add(0, cells, samples).view(size, size)
+    values = (
+        torch.zeros(size * size, dtype=torch.int64).index_add(0, cells, samples).view(size, size)
+    )
     shown = (*(names[k] for k in worst.tolist()), OTHERS)
     note = f"the {len(worst)} of {count:,} classes with the most mistakes; the others together, right and wrong"
     return Table(values, shown, shown, *titles, note=note)

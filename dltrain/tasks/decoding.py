@@ -36,7 +36,10 @@ def greedy(model: Steps, memory: Memory, limits: Tensor) -> tuple[Tensor, Tensor
     A text without an end after `limits` (B,) tokens is cut off.
     """
     state, tokens = model.begin(memory), torch.full_like(limits, BEGIN)
-    scores, running = torch.zeros(len(limits), device=limits.device), torch.ones_like(limits, dtype=torch.bool)
+    scores, running = (
+        torch.zeros(len(limits), device=limits.device),
+        torch.ones_like(limits, dtype=torch.bool),
+    )
     found: list[Tensor] = []
     for length in range(1, int(limits.max()) + 1):
         logits, state = model.step(tokens, state, memory)
@@ -71,7 +74,9 @@ def beam_search(
     scores[:, 0] = 0  # all begin with the same token: one of them is enough
     paths = torch.zeros(count, width, 0, dtype=torch.int64, device=device)
     rows = torch.arange(count, device=device)
-    best, best_scores = torch.full((2, count), -math.inf, device=device)  # penalized, and the log-probability alone
+    best, best_scores = torch.full(
+        (2, count), -math.inf, device=device
+    )  # penalized, and the log-probability alone
     best_paths = torch.full((count, int(limits.max())), PAD, device=device)
     penalties = penalty(torch.arange(1, int(limits.max()) + 1, device=device), length_penalty)
     for length in range(1, len(penalties) + 1):
@@ -80,7 +85,9 @@ def beam_search(
         top = (scores.unsqueeze(2) + log_p).flatten(1).topk(width, dim=1)
         parents, tokens = top.indices // log_p.shape[2], top.indices % log_p.shape[2]
         scores = top.values
-        paths = torch.cat([paths.gather(1, parents.unsqueeze(2).expand_as(paths)), tokens.unsqueeze(2)], dim=2)
+        paths = torch.cat(
+            [paths.gather(1, parents.unsqueeze(2).expand_as(paths)), tokens.unsqueeze(2)], dim=2
+        )
         ended = (tokens == END) & scores.isfinite()
         at_limit = (length >= limits).unsqueeze(1)
         cut_off = at_limit & ~ended.any(1, keepdim=True) & best.isinf().unsqueeze(1)
@@ -91,7 +98,9 @@ def beam_search(
         best = torch.where(better, penalized, best)
         best_scores = torch.where(better, value, best_scores)
         best_paths[better, :length] = paths[rows, which][better]
-        hopeless = scores / penalties[limits - 1].unsqueeze(1) <= best.unsqueeze(1)  # a log-probability only falls
+        hopeless = scores / penalties[limits - 1].unsqueeze(1) <= best.unsqueeze(
+            1
+        )  # a log-probability only falls
         scores = scores.masked_fill(ended | at_limit | hopeless, -math.inf)
         if scores.isinf().all():
             break

@@ -26,7 +26,9 @@ class Detector(Protocol):
 
     detections: int
 
-    def __call__(self, images: Tensor, targets: Tensor | None = None) -> tuple[dict[str, Tensor], Tensor]:
+    def __call__(
+        self, images: Tensor, targets: Tensor | None = None
+    ) -> tuple[dict[str, Tensor], Tensor]:
         """Losses, and detections (B, D, 6): x1, y1, x2, y2, score, class, those that are none of class -1."""
 
 
@@ -71,7 +73,10 @@ class Detection(Task):
             losses, _ = self.model(*batch)
             total = torch.stack(list(losses.values())).sum()
             optim.update(total, weight=len(batch[0]))
-            return {"loss": total.detach(), **{name: value.detach() for name, value in losses.items()}}
+            return {
+                "loss": total.detach(),
+                **{name: value.detach() for name, value in losses.items()},
+            }
 
         yield Stage(
             name="train",
@@ -99,7 +104,9 @@ class Detection(Task):
             losses.append(torch.stack(list(parts.values())).sum() * len(images))
             left = self.shown - len(truths)
             if left > 0:
-                pictures += map(self.card, images[:left].cpu(), targets[:left].cpu(), found[:left].cpu())
+                pictures += map(
+                    self.card, images[:left].cpu(), targets[:left].cpu(), found[:left].cpu()
+                )
             detections += found.float().cpu()
             truths += targets.float().cpu()
         if not truths:
@@ -110,7 +117,11 @@ class Detection(Task):
             "loss": float(torch.stack(losses).sum() / len(truths)),
             **scores,
             "per_class": worst_in(
-                Table(per_class, names, PER_CLASS, "class", "average precision", plain=("objects",)), "AP50", "objects"
+                Table(
+                    per_class, names, PER_CLASS, "class", "average precision", plain=("objects",)
+                ),
+                "AP50",
+                "objects",
             ),
             **{f"objects_{number}": picture for number, picture in enumerate(pictures, 1)},
         }
@@ -119,13 +130,20 @@ class Detection(Task):
         """Return an image (C, H, W) with its true boxes (M, 5 or 6), and the same with the
         predicted ones (D, 6).
         """
-        true, predicted = true_boxes(targets, self.data.spec.class_names), self.predicted_boxes(found)
+        true, predicted = (
+            true_boxes(targets, self.data.spec.class_names),
+            self.predicted_boxes(found),
+        )
         counted = sum(box.counted for box in true.items)
         captions = [f"true: {plural(counted)}", f"predicted: {plural(len(predicted.items))}"]
         if uncounted := len(true.items) - counted:
             captions[0] += f", {uncounted} not scored (gray)"
         captions[1] += f", score {self.min_score:g} or more"
-        return Image(self.pixels(image.unsqueeze(0)).repeat(2, 1, 1, 1), tuple(captions), boxes=(true, predicted))
+        return Image(
+            self.pixels(image.unsqueeze(0)).repeat(2, 1, 1, 1),
+            tuple(captions),
+            boxes=(true, predicted),
+        )
 
     def predicted_boxes(self, found: Tensor) -> Boxes:
         """Return the boxes of those detections (D, 6) that are shown, with their scores."""
@@ -166,7 +184,11 @@ class Detection(Task):
         answers = []
         for found in rows:
             boxes = [
-                {"class": spec.class_names[int(label)], "score": round(score, 4), "box": [round(v, 1) for v in corners]}
+                {
+                    "class": spec.class_names[int(label)],
+                    "score": round(score, 4),
+                    "box": [round(v, 1) for v in corners],
+                }
                 for *corners, score, label in found[self.kept(found)].tolist()
             ]
             answers.append({"objects": len(boxes), "pixels": size, "boxes": boxes})

@@ -18,7 +18,9 @@ from dltrain.tasks.directions import better
 from dltrain.tasks.replay import Replay
 from dltrain.types import Data, NonNegative, PositiveInt, Probability
 
-MOST_STATES = 10_000  # of an environment with numbered states, whose greedy policy is looked at as a whole
+MOST_STATES = (
+    10_000  # of an environment with numbered states, whose greedy policy is looked at as a whole
+)
 
 
 class DQN(Task):
@@ -59,19 +61,30 @@ class DQN(Task):
     ) -> None:
         super().__init__()
         if not isinstance(data, World):
-            raise ValueError("this task learns by acting, not from samples: dataset=cartpole, or another environment")
+            raise ValueError(
+                "this task learns by acting, not from samples: dataset=cartpole, or another environment"
+            )
         if callable(getattr(model, "copies", None)):
-            raise ValueError("this task learns a network: model=q_network; a table learns by task=temporal_difference")
+            raise ValueError(
+                "this task learns a network: model=q_network; a table learns by task=temporal_difference"
+            )
         self.model, self.target = model, copy.deepcopy(model).requires_grad_(False)
         self.data: Any = data
         self.optim, self.epochs, self.watch, self.mode = optim, epochs, watch, mode
-        self.gamma, self.batch_size, self.updates, self.own_choice = gamma, batch_size, updates, double
+        self.gamma, self.batch_size, self.updates, self.own_choice = (
+            gamma,
+            batch_size,
+            updates,
+            double,
+        )
         self.target_every, self.tau = target_every, tau
         self.element_loss = F.smooth_l1_loss if loss == "huber" else F.mse_loss
         self.epsilon = Decay(epsilon, epsilon_final, decay_share, decay)
         self.correction = Decay(correction, 1.0, 1.0)
         self.num_states, self.num_actions = data.spec.num_states, len(data.spec.actions)
-        self.first = [next(model.parameters())]  # it knows the device; in a list, so that it is no parameter twice
+        self.first = [
+            next(model.parameters())
+        ]  # it knows the device; in a list, so that it is no parameter twice
         train = self.data.train
         self.total = train.samples * (epochs if epochs < 10**9 else 1)
         self.starts = learning_starts if learning_starts >= 1 else learning_starts * self.total
@@ -119,10 +132,15 @@ class DQN(Task):
             states = [one.state for one in live]
             drawn = [generator.random() < epsilon for _ in live]
             actions = [0] * len(live) if all(drawn) else self.act(span.stacked(states))
-            actions = [generator.randrange(self.num_actions) if r else a for r, a in zip(drawn, actions, strict=True)]
+            actions = [
+                generator.randrange(self.num_actions) if r else a
+                for r, a in zip(drawn, actions, strict=True)
+            ]
             for one, state, action in zip(live, states, actions, strict=True):
                 after, reward, terminated, _ = one.step(action)
-                for column, value in zip(columns.values(), (state, action, reward, after, terminated), strict=True):
+                for column, value in zip(
+                    columns.values(), (state, action, reward, after, terminated), strict=True
+                ):
                     column.append(value)
         kept = {name: span.stacked(columns[name]) for name in ("observation", "after")}
         kept["action"] = torch.tensor(columns["action"])
@@ -150,7 +168,11 @@ class DQN(Task):
         self.replay.correct(places, errors)
         if optim.updates % self.target_every == 0:
             self.follow()
-        return {"loss": loss.detach(), "td_error": errors.abs().mean(), "q_value": values.detach().mean()}
+        return {
+            "loss": loss.detach(),
+            "td_error": errors.abs().mean(),
+            "q_value": values.detach().mean(),
+        }
 
     @torch.no_grad()
     def follow(self) -> None:

@@ -61,9 +61,13 @@ class WordEmbedding(Task):
     ) -> None:
         super().__init__()
         if not isinstance(data, Vocabulary):
-            raise ValueError("vectors of words are learned from running text: dataset=imdb_words or words")
+            raise ValueError(
+                "vectors of words are learned from running text: dataset=imdb_words or words"
+            )
         if not isinstance(model, Vectors):
-            raise ValueError("this model has no vectors of words: model=word2vec, cbow or fasttext_vectors does")
+            raise ValueError(
+                "this model has no vectors of words: model=word2vec, cbow or fasttext_vectors does"
+            )
         self.model: Any = model
         self.vocabulary: Vocabulary = data
         self.data, self.optim, self.epochs, self.watch, self.mode = data, optim, epochs, watch, mode
@@ -92,41 +96,58 @@ class WordEmbedding(Task):
         )
 
     def directions(self) -> dict[str, Direction | None]:
-        correlations: dict[str, Direction | None] = dict.fromkeys(self.vocabulary.similarities, "max")
+        correlations: dict[str, Direction | None] = dict.fromkeys(
+            self.vocabulary.similarities, "max"
+        )
         return {"loss": "min", **correlations, "analogies": "max"}
 
     def evaluate(self, batches: Iterable[tuple[Tensor, Tensor]]) -> dict[str, Any]:
         """The loss, and what the vectors know."""
-        torch.manual_seed(0)  # the same windows and negatives in every epoch; the engine puts the generators back
+        torch.manual_seed(
+            0
+        )  # the same windows and negatives in every epoch; the engine puts the generators back
         found = [self.model(*batch) for batch in batches]
         if not found:
             raise ValueError("there is nothing to evaluate: the split is empty")
         losses, counts = (torch.stack(column) for column in zip(*found, strict=True))
         unit = self.unit_vectors()
         number = {word: i for i, word in enumerate(self.words) if i > END}
-        scores: dict[str, Any] = {"loss": float((losses * counts).sum() / counts.sum().clamp(min=1))}
+        scores: dict[str, Any] = {
+            "loss": float((losses * counts).sum() / counts.sum().clamp(min=1))
+        }
         for name, pairs in self.vocabulary.similarities.items():
-            known = [(number[a], number[b], score) for a, b, score in pairs if a in number and b in number]
+            known = [
+                (number[a], number[b], score)
+                for a, b, score in pairs
+                if a in number and b in number
+            ]
             if len(known) > 1:
                 rows = torch.tensor([pair[:2] for pair in known], device=unit.device)
                 cosines = (unit[rows[:, 0]] * unit[rows[:, 1]]).sum(1).cpu()
-                scores[name] = float(spearman(cosines, torch.tensor([score for *_, score in known])))
+                scores[name] = float(
+                    spearman(cosines, torch.tensor([score for *_, score in known]))
+                )
         questions = [q for q in self.vocabulary.analogies if all(word in number for word in q)]
         if questions:
             answers = self.analogies(
                 unit, torch.tensor([[number[w] for w in q] for q in questions], device=unit.device)
             )
-            right = [self.words[i] == question[3] for i, question in zip(answers, questions, strict=True)]
+            right = [
+                self.words[i] == question[3] for i, question in zip(answers, questions, strict=True)
+            ]
             scores["analogies"] = sum(right) / len(right)
             lines = [
-                f"{a} : {b} = {c} : **{self.words[i]}**" for i, (a, b, c, _) in zip(answers, questions, strict=True)
+                f"{a} : {b} = {c} : **{self.words[i]}**"
+                for i, (a, b, c, _) in zip(answers, questions, strict=True)
             ]
             scores["analogies_answered"] = Text("\n\n".join(lines[: 2 * self.shown]))
         few = (
             list(number.values())[FREQUENT :: max(1, FREQUENT // 5)][: self.shown]
             or list(number.values())[: self.shown]
         )
-        near = self.nearest(unit[few], unit, torch.tensor(few, device=unit.device).unsqueeze(1), NEAREST)[1]
+        near = self.nearest(
+            unit[few], unit, torch.tensor(few, device=unit.device).unsqueeze(1), NEAREST
+        )[1]
         shown = [
             f"**{self.words[i]}**: {', '.join(self.words[k] for k in row)}"
             for i, row in zip(few, near.tolist(), strict=True)
@@ -149,7 +170,9 @@ class WordEmbedding(Task):
         return answers
 
     @staticmethod
-    def nearest(vectors: Tensor, unit: Tensor, without: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    def nearest(
+        vectors: Tensor, unit: Tensor, without: Tensor, count: int
+    ) -> tuple[Tensor, Tensor]:
         """Cosines and numbers (Q, count) of the words nearest to vectors (Q, D), but for the words `without` (Q, W)."""
         cosines = F.normalize(vectors, dim=1) @ unit.T
         cosines[:, : END + 1] = -2.0  # no words
@@ -167,7 +190,10 @@ class WordEmbedding(Task):
     def answers(self, outputs: tuple[Tensor, Tensor]) -> list[dict[str, Any]]:
         """The nearest words, best first."""
         rows = [
-            [{"word": self.words[i], "cosine": cosine} for cosine, i in zip(cosines, numbers, strict=True)]
+            [
+                {"word": self.words[i], "cosine": cosine}
+                for cosine, i in zip(cosines, numbers, strict=True)
+            ]
             for cosines, numbers in zip(outputs[0].tolist(), outputs[1].tolist(), strict=True)
         ]
         return [{**row[0], "top": row} for row in rows]

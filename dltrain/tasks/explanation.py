@@ -41,14 +41,20 @@ class Watched:
         handles = [module.register_forward_hook(self.hook()) for module in model.modules()]
         try:
             with evaluating(model):
-                self.logits: Tensor = model.forward(inputs)  # not model(): hooks are not called where that is compiled
+                self.logits: Tensor = model.forward(
+                    inputs
+                )  # not model(): hooks are not called where that is compiled
         finally:
             for handle in handles:
                 handle.remove()
 
     def hook(self) -> Callable[[nn.Module, Any, Any], None]:
         def keep(module: nn.Module, inputs: Any, output: Any) -> None:
-            if isinstance(output, Tensor) and output.ndim == 4 and output.shape[2] * output.shape[3] > 1:
+            if (
+                isinstance(output, Tensor)
+                and output.ndim == 4
+                and output.shape[2] * output.shape[3] > 1
+            ):
                 self.found.append((isinstance(module, nn.Conv2d), output))
 
         return keep
@@ -64,8 +70,12 @@ class Watched:
     @property
     def last(self) -> Tensor:
         """The last maps as large as those of the last convolution: behind its norm, activation and the sum of its block."""
-        size = next((output.shape[2:] for convolved, output in reversed(self.found) if convolved), None)
-        maps = next((output for _, output in reversed(self.found) if output.shape[2:] == size), None)
+        size = next(
+            (output.shape[2:] for convolved, output in reversed(self.found) if convolved), None
+        )
+        maps = next(
+            (output for _, output in reversed(self.found) if output.shape[2:] == size), None
+        )
         if maps is None:
             raise ValueError(NONE)
         return maps
@@ -89,10 +99,14 @@ def hires_cam(model: nn.Module, inputs: Tensor, classes: Tensor | None = None) -
         maps = seen.last
         logits = seen.logits
         chosen = logits.argmax(dim=1) if classes is None else classes
-        score = logits.gather(1, chosen.unsqueeze(1)).sum()  # an image's maps reach its own logits only
+        score = logits.gather(
+            1, chosen.unsqueeze(1)
+        ).sum()  # an image's maps reach its own logits only
         (gradient,) = torch.autograd.grad(score, maps)
     with torch.no_grad():
-        evidence = (gradient.float() * maps.detach().float()).sum(dim=1, keepdim=True).relu()  # (B, 1, h, w)
+        evidence = (
+            (gradient.float() * maps.detach().float()).sum(dim=1, keepdim=True).relu()
+        )  # (B, 1, h, w)
         heat = nn.functional.interpolate(evidence, inputs.shape[2:], mode="bilinear").squeeze(1)
         highest = heat.amax(dim=(1, 2), keepdim=True)
         return (heat / torch.where(highest > 0, highest, 1)).nan_to_num()
@@ -111,13 +125,20 @@ def feature_maps(model: nn.Module, inputs: Tensor) -> tuple[Tensor, Tensor]:
     stretched to 0..1."""
     with torch.no_grad():
         seen = Watched(model, inputs)
-        found = [stretched(maps.float().flatten(0, 1).unsqueeze(1)) for maps in (seen.first, seen.last)]
-        return found[0].unflatten(0, (len(inputs), -1)).squeeze(2), found[1].unflatten(0, (len(inputs), -1)).squeeze(2)
+        found = [
+            stretched(maps.float().flatten(0, 1).unsqueeze(1)) for maps in (seen.first, seen.last)
+        ]
+        return found[0].unflatten(0, (len(inputs), -1)).squeeze(2), found[1].unflatten(
+            0, (len(inputs), -1)
+        ).squeeze(2)
 
 
 def stretched(pictures: Tensor) -> Tensor:
     """Each of the pictures (N, C, h, w) from its lowest value, as 0, to its highest, as 1."""
-    low, high = pictures.amin(dim=(1, 2, 3), keepdim=True), pictures.amax(dim=(1, 2, 3), keepdim=True)
+    low, high = (
+        pictures.amin(dim=(1, 2, 3), keepdim=True),
+        pictures.amax(dim=(1, 2, 3), keepdim=True),
+    )
     return (pictures - low) / torch.where(high > low, high - low, 1)
 
 

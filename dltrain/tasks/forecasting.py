@@ -43,7 +43,9 @@ class Forecasting(Task):
         super().__init__()
         check(data.spec, loss)
         if len(data.spec.input_shape) != 2:
-            raise ValueError("the data is no series of windows: dataset=timeseries, or task=regression")
+            raise ValueError(
+                "the data is no series of windows: dataset=timeseries, or task=regression"
+            )
         self.model, self.loss, self.unit = model, loss, Unit(data.spec)
         self.data, self.optim, self.epochs, self.watch, self.mode = data, optim, epochs, watch, mode
 

@@ -22,13 +22,20 @@ def choose(logits: Tensor, temperature: float, top_p: float, generator: torch.Ge
     probabilities = (logits / temperature).softmax(dim=1)
     if top_p < 1:
         ranked, at = probabilities.sort(dim=1, descending=True)
-        ranked = ranked.masked_fill(ranked.cumsum(1) - ranked >= top_p, 0)  # the first one always stays
+        ranked = ranked.masked_fill(
+            ranked.cumsum(1) - ranked >= top_p, 0
+        )  # the first one always stays
         probabilities = torch.zeros_like(probabilities).scatter_(1, at, ranked)
     return torch.multinomial(probabilities, 1, generator=generator).squeeze(1)
 
 
 def write_on(
-    model: Any, tokens: Tensor, count: int, temperature: float, top_p: float, generator: torch.Generator
+    model: Any,
+    tokens: Tensor,
+    count: int,
+    temperature: float,
+    top_p: float,
+    generator: torch.Generator,
 ) -> Tensor:
     """`count` tokens (B, count) that follow `tokens` (B, T), by a model with a state or with a limited view.
 

@@ -52,7 +52,9 @@ class LanguageModeling(Task):
         super().__init__()
         spec = data.spec
         if not spec.vocab_size or spec.class_names or spec.target_vocab_size:
-            raise ValueError("the data is no running text: dataset=shakespeare, or language_modeling with a path")
+            raise ValueError(
+                "the data is no running text: dataset=shakespeare, or language_modeling with a path"
+            )
         if not hasattr(model, "begin") or not hasattr(model, "context"):
             raise ValueError(
                 "this model does not say what comes next: model=lstm_lm, gru_lm, rnn_lm or transformer_lm does"
@@ -73,7 +75,9 @@ class LanguageModeling(Task):
 
         def step(batch: Batch) -> Metrics:
             tokens, following, fresh = batch
-            logits, state = self.model(tokens, self.resumed(self.state, fresh) if continues else None)
+            logits, state = self.model(
+                tokens, self.resumed(self.state, fresh) if continues else None
+            )
             loss, weight = training_mean(self.loss, logits.flatten(0, 1), following.flatten())
             optim.update(loss, weight=weight)
             if continues:
@@ -142,14 +146,21 @@ class LanguageModeling(Task):
     def sample(self, begin: Tensor, decode: Callable[[list[int]], str]) -> str:
         """Markdown of a text that goes on from the tokens `begin` (1, T), the same draw in every epoch."""
         written = write_on(
-            self.model, begin, self.sample_tokens, self.temperature, self.top_p, generator=rng.keyed(self.sample_tokens)
+            self.model,
+            begin,
+            self.sample_tokens,
+            self.temperature,
+            self.top_p,
+            generator=rng.keyed(self.sample_tokens),
         )
         lines = decode([*begin[0].tolist(), *written[0].tolist()]).splitlines()
         return "\n".join(f"    {line}" for line in lines)
 
     def write(self, tokens: Tensor, count: int, temperature: float, top_p: float) -> Tensor:
         """`count` tokens (count,) that follow `tokens` (T,)."""
-        return write_on(self.model, tokens.unsqueeze(0), count, temperature, top_p, rng.torch_stream("writing"))[0]
+        return write_on(
+            self.model, tokens.unsqueeze(0), count, temperature, top_p, rng.torch_stream("writing")
+        )[0]
 
     def predict(self, batch: Tensor) -> tuple[Tensor, Tensor]:
         """Of token sequences (B, T), filled up with `PAD`: the loss a token (B,) and the logits (B, V) of what comes next."""
@@ -176,9 +187,15 @@ class LanguageModeling(Task):
     def answers(self, outputs: tuple[Tensor, Tensor]) -> list[dict[str, Any]]:
         """The perplexity of each text, and what comes next."""
         decode = self.data.spec.decode or str
-        probabilities, ranked = outputs[1].softmax(1).topk(min(CANDIDATES, outputs[1].shape[1]), dim=1)
+        probabilities, ranked = (
+            outputs[1].softmax(1).topk(min(CANDIDATES, outputs[1].shape[1]), dim=1)
+        )
         rows = []
-        for loss, shares, tokens in zip(outputs[0].tolist(), probabilities.tolist(), ranked.tolist(), strict=True):
-            top = [{"next": decode([t]), "probability": p} for t, p in zip(tokens, shares, strict=True)]
+        for loss, shares, tokens in zip(
+            outputs[0].tolist(), probabilities.tolist(), ranked.tolist(), strict=True
+        ):
+            top = [
+                {"next": decode([t]), "probability": p} for t, p in zip(tokens, shares, strict=True)
+            ]
             rows.append({"perplexity": math.exp(min(loss, 700.0)), **top[0], "top": top})
         return rows

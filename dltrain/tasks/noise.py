@@ -12,7 +12,9 @@ import torch
 from torch import Tensor
 
 BLOCK_ROWS = 64  # samples that are drawn for at once
-Draw: TypeAlias = Callable[[Sequence[int]], Tensor]  # of a shape (B, ...), on the generator's device
+Draw: TypeAlias = Callable[
+    [Sequence[int]], Tensor
+]  # of a shape (B, ...), on the generator's device
 
 
 def normal(generator: torch.Generator) -> Draw:

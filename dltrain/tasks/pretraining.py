@@ -55,7 +55,9 @@ class Pretraining:
         if self.method == "persistent":
             weight = rbm.linear.weight
             generator = rng.torch_stream("chain", weight.device)
-            rbm.register_buffer("chain", torch.rand(CHAINS, len(weight), device=weight.device, generator=generator))
+            rbm.register_buffer(
+                "chain", torch.rand(CHAINS, len(weight), device=weight.device, generator=generator)
+            )
             chain = rbm.chain
 
         def step(batch: tuple[Tensor, Any]) -> dict[str, Tensor]:
@@ -93,7 +95,9 @@ class Pretraining:
             energies.append(rbm.free_energy(visible))
         if visible is None:
             raise ValueError("there is nothing to evaluate: the split is empty")
-        known = [rbm.free_energy(self.below(inputs.to(visible), index)) for inputs, _ in self.seen()]
+        known = [
+            rbm.free_energy(self.below(inputs.to(visible), index)) for inputs, _ in self.seen()
+        ]
         energy = float(torch.cat(energies).mean())
         scores = {
             "reconstruction_error": float(torch.cat(errors).mean()),
@@ -129,7 +133,9 @@ class Pretraining:
 
 def check(spec: Spec, units: str) -> None:
     """ValueError if binary visible units would be given anything but pixels in 0..1."""
-    if units == "bernoulli" and not (spec.is_image and not any(spec.mean) and all(s == WHITE for s in spec.std)):
+    if units == "bernoulli" and not (
+        spec.is_image and not any(spec.mean) and all(s == WHITE for s in spec.std)
+    ):
         raise ValueError(
             "binary visible units take the values of pixels for probabilities: dataset.scaling=unit brings them into 0..1 "
             "(model.visible_units=gaussian takes standardized values)"

@@ -115,13 +115,23 @@ def check(spec: Spec, loss: nn.Module) -> None:
     except (RuntimeError, IndexError):  # it wants class numbers
         fits = False
     if not fits:
-        raise ValueError("this loss does not measure a distance between numbers: loss=mse, mae or huber does")
+        raise ValueError(
+            "this loss does not measure a distance between numbers: loss=mse, mae or huber does"
+        )
 
 
 def directions(spec: Spec) -> dict[str, Direction | None]:
     """Return which way each of the `scores` is better."""
-    better: dict[str, Direction | None] = {"loss": "min", "mse": "min", "rmse": "min", "mae": "min", "r2": "max"}
-    for name in map(metric_name, spec.target_names if 1 < len(spec.target_names) <= MAX_WHOLE_TABLE else ()):
+    better: dict[str, Direction | None] = {
+        "loss": "min",
+        "mse": "min",
+        "rmse": "min",
+        "mae": "min",
+        "r2": "max",
+    }
+    for name in map(
+        metric_name, spec.target_names if 1 < len(spec.target_names) <= MAX_WHOLE_TABLE else ()
+    ):
         better |= {f"rmse_{name}": "min", f"r2_{name}": "max", f"mse_{name}": "min"}
     return better
 
@@ -133,7 +143,9 @@ def metric_name(target: str) -> str:
     return target.replace("/", "_")
 
 
-def scores(model: nn.Module, loss: nn.Module, batches: Iterable[tuple[Tensor, Tensor]], spec: Spec) -> dict[str, Any]:
+def scores(
+    model: nn.Module, loss: nn.Module, batches: Iterable[tuple[Tensor, Tensor]], spec: Spec
+) -> dict[str, Any]:
     """What an evaluation of `model` over `batches` gives; ValueError if there are none."""
     outputs, targets, losses = [], [], []
     for x, y in batches:

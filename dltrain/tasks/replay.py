@@ -25,7 +25,9 @@ class Replay:
         self.capacity, self.priority = capacity, priority
         self.columns: dict[str, Tensor] = {}
         self.size = self.next = 0
-        self.weights = torch.zeros(-(-capacity // BLOCK) * BLOCK if priority else 0, dtype=torch.float64)
+        self.weights = torch.zeros(
+            -(-capacity // BLOCK) * BLOCK if priority else 0, dtype=torch.float64
+        )
         self.sums = torch.zeros(len(self.weights) // BLOCK, dtype=torch.float64)
         self.largest = 1.0
 
@@ -36,7 +38,9 @@ class Replay:
     def add(self, transitions: dict[str, Tensor]) -> None:
         """Columns (T, ...), at most `capacity` rows."""
         if not self.columns:
-            self.columns = {k: v.new_zeros(self.capacity, *v.shape[1:]) for k, v in transitions.items()}
+            self.columns = {
+                k: v.new_zeros(self.capacity, *v.shape[1:]) for k, v in transitions.items()
+            }
         count = len(next(iter(transitions.values())))
         places = torch.arange(self.next, self.next + count) % self.capacity
         for name, value in transitions.items():
@@ -46,7 +50,9 @@ class Replay:
         self.next = (self.next + count) % self.capacity
         self.size = min(self.capacity, self.size + count)
 
-    def sample(self, count: int, correction: float = 1.0) -> tuple[dict[str, Tensor], Tensor, Tensor | None]:
+    def sample(
+        self, count: int, correction: float = 1.0
+    ) -> tuple[dict[str, Tensor], Tensor, Tensor | None]:
         """So many transitions, drawn with replacement; their places, and the importance weights (N * P)^-correction, the
         largest 1 (section 3.4), where they are not drawn alike."""
         generator = self.generator()
@@ -58,7 +64,9 @@ class Replay:
         block = torch.searchsorted(ends, drawn, right=True).clamp_(max=len(ends) - 1)
         within = self.weights.view(-1, BLOCK)[block].cumsum(1)
         rest = drawn - (ends - self.sums)[block]
-        places = block * BLOCK + torch.searchsorted(within, rest[:, None], right=True)[:, 0].clamp_(max=BLOCK - 1)
+        places = block * BLOCK + torch.searchsorted(within, rest[:, None], right=True)[:, 0].clamp_(
+            max=BLOCK - 1
+        )
         places.clamp_(max=self.size - 1)
         shares = self.weights[places] / ends[-1]
         importance = (self.size * shares).clamp_(min=LEAST) ** -correction
@@ -89,11 +97,17 @@ class Replay:
         """Take over a saved buffer; of one with another capacity, as much of it as fits, from its beginning."""
         size, following = state["place"]
         fits = min(size, self.capacity)
-        self.columns = {k: v.new_zeros(self.capacity, *v.shape[1:]) for k, v in state["columns"].items()}
+        self.columns = {
+            k: v.new_zeros(self.capacity, *v.shape[1:]) for k, v in state["columns"].items()
+        }
         for name, column in state["columns"].items():
             self.columns[name][:fits] = column[:fits]
         self.size = fits
-        self.next = following if following < self.capacity and size <= self.capacity else fits % self.capacity
+        self.next = (
+            following
+            if following < self.capacity and size <= self.capacity
+            else fits % self.capacity
+        )
         self.largest = state["largest"]
         if self.priority and len(state["weights"]):
             shared = min(len(self.weights), len(state["weights"]))

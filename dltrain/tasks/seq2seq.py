@@ -17,7 +17,18 @@ from dltrain.losses import evaluation_sum, mean_over, training_mean
 from dltrain.optim import Optim
 from dltrain.tasks.decoding import Memory, State, beam_search, greedy
 from dltrain.tasks.directions import better
-from dltrain.types import BEGIN, END, PAD, Data, NonNegative, PositiveFloat, PositiveInt, Probability, Table, Text
+from dltrain.types import (
+    BEGIN,
+    END,
+    PAD,
+    Data,
+    NonNegative,
+    PositiveFloat,
+    PositiveInt,
+    Probability,
+    Table,
+    Text,
+)
 
 STREAM = "teacher forcing"  # the run's generator of what training draws
 SHOWN = 16  # translations
@@ -77,14 +88,29 @@ class Seq2Seq(Task):
     ) -> None:
         super().__init__()
         if not data.spec.target_vocab_size:
-            raise ValueError("the data has no target texts: dataset=translation, multi30k or reversal does")
+            raise ValueError(
+                "the data has no target texts: dataset=translation, multi30k or reversal does"
+            )
         if not isinstance(model, Translator):
-            raise ValueError("this model has no decoder: model=seq2seq, seq2seq_attention or transformer_seq2seq does")
+            raise ValueError(
+                "this model has no decoder: model=seq2seq, seq2seq_attention or transformer_seq2seq does"
+            )
         if "sacrebleu" not in sys.modules and find_spec("sacrebleu") is None:
             raise ValueError(MISSING)
         self.model: Any = model
-        self.data, self.loss, self.optim, self.epochs, self.watch, self.mode = data, loss, optim, epochs, watch, mode
-        self.teacher_forcing, self.beam_size, self.length_penalty = teacher_forcing, beam_size, length_penalty
+        self.data, self.loss, self.optim, self.epochs, self.watch, self.mode = (
+            data,
+            loss,
+            optim,
+            epochs,
+            watch,
+            mode,
+        )
+        self.teacher_forcing, self.beam_size, self.length_penalty = (
+            teacher_forcing,
+            beam_size,
+            length_penalty,
+        )
         self.length_ratio = length_ratio
         self.entropy = nn.CrossEntropyLoss()  # what the perplexity is of, whatever is trained on
 
@@ -124,7 +150,10 @@ class Seq2Seq(Task):
     def sampled(self, memory: Memory, inputs: Tensor) -> Tensor:
         """Logits (B, T, V) where some of the `inputs` (B, T) are replaced by what the model would have written."""
         generator = rng.torch_stream(STREAM, inputs.device)
-        forced = torch.rand(inputs.shape, device=inputs.device, generator=generator) < self.teacher_forcing
+        forced = (
+            torch.rand(inputs.shape, device=inputs.device, generator=generator)
+            < self.teacher_forcing
+        )
         state, tokens = self.model.begin(memory), inputs[:, 0]
         found: list[Tensor] = []
         for t in range(inputs.shape[1]):
@@ -137,16 +166,26 @@ class Seq2Seq(Task):
     def translate(self, source: Tensor) -> tuple[Tensor, Tensor]:
         """Tokens (B, T) of the translations, up to the end's and filled up with `PAD`, and their log-probabilities (B,)."""
         if torch.jit.is_tracing():  # the trace would be of as many steps as these very texts took
-            raise ValueError("a search for a translation goes on until all have ended: it has no fixed graph")
+            raise ValueError(
+                "a search for a translation goes on until all have ended: it has no fixed graph"
+            )
         lengths = (source != PAD).sum(1)
-        limits = (lengths * self.length_ratio + SPARE).long().clamp(max=self.data.spec.target_length - 1)
+        limits = (
+            (lengths * self.length_ratio + SPARE).long().clamp(max=self.data.spec.target_length - 1)
+        )
         memory = self.model.encode(source)
         if self.beam_size == 1:
             return greedy(self.model, memory, limits)
         return beam_search(self.model, memory, limits, self.beam_size, self.length_penalty)
 
     def directions(self) -> dict[str, Direction | None]:
-        return {"loss": "min", "perplexity": "min", "bleu": "max", "chrf": "max", "exact_match": "max"}
+        return {
+            "loss": "min",
+            "perplexity": "min",
+            "bleu": "max",
+            "chrf": "max",
+            "exact_match": "max",
+        }
 
     def evaluate(self, batches: Iterable[tuple[Tensor, Tensor]]) -> dict[str, Any]:
         """Scores of known and of free translations, and some of the latter to look at."""
@@ -190,7 +229,10 @@ class Seq2Seq(Task):
 
     def listed(self, shown: list[tuple[list[int], list[int], list[int]]]) -> Text:
         """A table of sources, references and translations."""
-        rows = [(self.read(source), self.spell(wanted), self.spell(found)) for source, wanted, found in shown]
+        rows = [
+            (self.read(source), self.spell(wanted), self.spell(found))
+            for source, wanted, found in shown
+        ]
         lines = [("source", "reference", "translation"), ("---", "---", "---"), *rows]
         cells = [[" ".join(text.split()).replace("|", "\\|") for text in line] for line in lines]
         return Text("\n".join(f"| {' | '.join(line)} |" for line in cells))
@@ -208,7 +250,9 @@ class Seq2Seq(Task):
             rows = tuple(f"{self.spell([token])} " for token in written)
             columns = tuple(f"{self.read([token])} " for token in source)
             percent = (weights[0].float() * 100).round().long().cpu()
-            found[f"attention_{len(found) + 1}"] = Table(percent, (*rows, "end"), columns, "written", "read")
+            found[f"attention_{len(found) + 1}"] = Table(
+                percent, (*rows, "end"), columns, "written", "read"
+            )
         return found
 
     def predict(self, batch: Tensor) -> tuple[Tensor, Tensor]:
@@ -218,7 +262,10 @@ class Seq2Seq(Task):
     def answers(self, outputs: tuple[Tensor, Tensor]) -> list[dict[str, Any]]:
         """The translation of each text, and its log-probability."""
         pairs = zip(outputs[0].tolist(), outputs[1].tolist(), strict=True)
-        return [{"translation": self.spell(words(row)), "log_probability": score} for row, score in pairs]
+        return [
+            {"translation": self.spell(words(row)), "log_probability": score}
+            for row, score in pairs
+        ]
 
 
 def words(row: list[int]) -> list[int]:

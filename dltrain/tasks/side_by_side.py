@@ -13,7 +13,10 @@ from dltrain.tasks.acting import STREAM, EpsilonGreedy, Policy
 
 def best(rows: Tensor) -> Tensor:
     """Return the best action of each row (N, A); of several that are, any."""
-    return (torch.rand(rows.shape, generator=rng.torch_stream(STREAM)) * (rows == rows.amax(1, keepdim=True))).argmax(1)
+    return (
+        torch.rand(rows.shape, generator=rng.torch_stream(STREAM))
+        * (rows == rows.amax(1, keepdim=True))
+    ).argmax(1)
 
 
 def chosen(policy: Policy, rows: Tensor) -> Tensor:
@@ -30,7 +33,9 @@ def probabilities(policy: Policy, rows: Tensor) -> Tensor:
     """Of every action (N, A)."""
     if isinstance(policy, EpsilonGreedy):
         top = rows == rows.amax(1, keepdim=True)
-        return policy.epsilon / rows.shape[1] + (1 - policy.epsilon) * top / top.sum(1, keepdim=True)
+        return policy.epsilon / rows.shape[1] + (1 - policy.epsilon) * top / top.sum(
+            1, keepdim=True
+        )
     return (rows / policy.temperature).softmax(1)
 
 

@@ -45,7 +45,11 @@ def supervised(
     It is one stage, but for layers that are frozen at first: then the epochs with them are a stage of their own. A model
     with `AuxiliaryHeads` is trained by the weighted sum of all its losses, and that is the loss that is logged.
     """
-    head_weight = model.auxiliary_weight if isinstance(model, AuxiliaryHeads) and model.auxiliary_heads() else None
+    head_weight = (
+        model.auxiliary_weight
+        if isinstance(model, AuxiliaryHeads) and model.auxiliary_heads()
+        else None
+    )
 
     def stage(name: str, epochs: int) -> Stage:
         optimizer = optim(model, epochs * len(train))

@@ -14,7 +14,18 @@ from torch import Tensor, nn
 
 from dltrain import rng
 from dltrain.engine import Direction, Stage, Task
-from dltrain.tasks.acting import EPISODES, STREAM, Decay, EpsilonGreedy, Policy, Row, Softmax, World, greedy, played
+from dltrain.tasks.acting import (
+    EPISODES,
+    STREAM,
+    Decay,
+    EpsilonGreedy,
+    Policy,
+    Row,
+    Softmax,
+    World,
+    greedy,
+    played,
+)
 from dltrain.tasks.directions import better
 from dltrain.tasks.side_by_side import learn_side_by_side
 from dltrain.types import Data, Fraction, NonNegative, PositiveFloat, PositiveInt, Probability
@@ -70,7 +81,12 @@ class Memory:
 
     def state_dict(self) -> dict[str, Any]:
         traces = [(*place, trace) for place, trace in self.traces.items()]
-        return {"action": self.action, "window": list(self.window), "traces": traces, "actions": self.actions}
+        return {
+            "action": self.action,
+            "window": list(self.window),
+            "traces": traces,
+            "actions": self.actions,
+        }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.action, self.actions = state["action"], state["actions"]
@@ -133,9 +149,13 @@ class TemporalDifference(Task):
     ) -> None:
         super().__init__()
         if not isinstance(data, World):
-            raise ValueError("this task learns by acting, not from samples: dataset=frozenlake, or another environment")
+            raise ValueError(
+                "this task learns by acting, not from samples: dataset=frozenlake, or another environment"
+            )
         if not isinstance(model, Table):
-            raise ValueError("this task learns a table: model=q_table; a network learns by task=dqn")
+            raise ValueError(
+                "this task learns a table: model=q_table; a network learns by task=dqn"
+            )
         if trace and (method != "sarsa" or n > 1):
             raise ValueError("trace is of one-step Sarsa: method=sarsa n=1, or trace=0")
         if n > 1 and method == "double_q_learning":
@@ -148,7 +168,11 @@ class TemporalDifference(Task):
         self.method, self.n, self.trace, self.gamma = method, n, trace, gamma
         self.alpha = Decay(alpha, alpha if alpha_final is None else alpha_final, decay_share, decay)
         self.kind = policy
-        first, last = (epsilon, epsilon_final) if policy == "epsilon_greedy" else (temperature, temperature_final)
+        first, last = (
+            (epsilon, epsilon_final)
+            if policy == "epsilon_greedy"
+            else (temperature, temperature_final)
+        )
         self.exploration = Decay(first, first if last is None else last, decay_share, decay)
         self.memory = Memory()
         train = cast(Any, data.train)
@@ -158,7 +182,9 @@ class TemporalDifference(Task):
                 "dataset.envs: several environments are stepped at once where transitions are known; envs=1"
             )
         if self.several and (n > 1 or trace):
-            raise ValueError("dataset.envs: several environments at once learn by one-step rules: n=1 and trace=0")
+            raise ValueError(
+                "dataset.envs: several environments at once learn by one-step rules: n=1 and trace=0"
+            )
 
     def stages(self) -> Iterator[Stage]:
         rng.torch_stream(STREAM)
@@ -185,7 +211,9 @@ class TemporalDifference(Task):
         tables = self.model.values.detach()  # (T, S, A), the parameter's own memory
         errors = Errors()
         if self.several:
-            found = learn_side_by_side(span, list(tables), policy, self.method, alpha, self.gamma, self.memory.actions)
+            found = learn_side_by_side(
+                span, list(tables), policy, self.method, alpha, self.gamma, self.memory.actions
+            )
             errors.add_all(*found[:2])
             self.memory.actions = found[2]
         else:
@@ -202,8 +230,13 @@ class TemporalDifference(Task):
                 table.written()
         named = {"td_error": errors.size, "loss": errors.square, "q_value": errors.value}
         figures = {name: total / max(1, errors.count) for name, total in named.items()}
-        figures |= {"epsilon" if self.kind == "epsilon_greedy" else "temperature": explore, "alpha": alpha}
-        measured = {name: torch.tensor(value, dtype=torch.float64) for name, value in figures.items()}
+        figures |= {
+            "epsilon" if self.kind == "epsilon_greedy" else "temperature": explore,
+            "alpha": alpha,
+        }
+        measured = {
+            name: torch.tensor(value, dtype=torch.float64) for name, value in figures.items()
+        }
         return measured | span.outcome(errors.count)
 
     def policy(self, explore: float) -> Policy:
@@ -229,15 +262,23 @@ class TemporalDifference(Task):
             state, following = (live.state, None) if ended else (after, following)
         self.memory.action = following
 
-    def two_tables(self, span: Any, tables: list[Rows], policy: Policy, alpha: float, errors: Errors) -> None:
+    def two_tables(
+        self, span: Any, tables: list[Rows], policy: Policy, alpha: float, errors: Errors
+    ) -> None:
         """Q1(S, A) <- Q1(S, A) + alpha [R + gamma Q2(S', argmax_a Q1(S', a)) - Q1(S, A)], or 2 and 1: equation 6.10."""
         (live,), gamma, state = span.live, self.gamma, span.live[0].state
         generator = rng.python_stream(STREAM)
         for _ in span:
-            action = policy.choose([a + b for a, b in zip(tables[0][state], tables[1][state], strict=True)])
+            action = policy.choose(
+                [a + b for a, b in zip(tables[0][state], tables[1][state], strict=True)]
+            )
             after, reward, terminated, ended = live.step(action)
             one, other = tables if generator.random() < 0.5 else reversed(tables)
-            target = reward if terminated else reward + gamma * other[after][greedy(one[after], generator)]
+            target = (
+                reward
+                if terminated
+                else reward + gamma * other[after][greedy(one[after], generator)]
+            )
             error = target - one[state][action]
             errors.add(error, one[state][action])
             one[state][action] += alpha * error
@@ -286,7 +327,9 @@ class TemporalDifference(Task):
             target = reward if following is None else reward + gamma * q[after][following]
             error = target - q[state][action]
             errors.add(error, q[state][action])
-            traces = {place: z for place, old in traces.items() if (z := gamma * self.trace * old) > FADED}
+            traces = {
+                place: z for place, old in traces.items() if (z := gamma * self.trace * old) > FADED
+            }
             traces[state, action] = traces.get((state, action), 0.0) + 1
             for (s, a), z in traces.items():
                 q[s][a] += alpha * error * z

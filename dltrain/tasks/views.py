@@ -55,5 +55,7 @@ def mean_logits(model: nn.Module, images: Tensor, names: Sequence[str]) -> Tenso
     if not names:
         logits: Tensor = model(images)
         return logits
-    answers = torch.stack([model(view).float().log_softmax(dim=1) for view in views_of(images, names)])
+    answers = torch.stack(
+        [model(view).float().log_softmax(dim=1) for view in views_of(images, names)]
+    )
     return answers.logsumexp(dim=0) - math.log(len(answers))

@@ -15,9 +15,13 @@ if TYPE_CHECKING:
 CLASS = 4  # column of the class number; -1 in a row that is no box
 FLAG = 5  # column of the flag; data without flagged objects has none
 COUNTED = 0.0  # an object as all others
-DIFFICULT = 1.0  # an object that is not scored: neither missed nor, when it is detected, a false positive
+DIFFICULT = (
+    1.0  # an object that is not scored: neither missed nor, when it is detected, a false positive
+)
 TRAINED = 3.0  # a difficult object that training uses as all others
-CROWD = 2.0  # a region of many objects, not scored: every detection inside it is left out of the score
+CROWD = (
+    2.0  # a region of many objects, not scored: every detection inside it is left out of the score
+)
 FLAG_NAMES = {DIFFICULT: "difficult", TRAINED: "difficult", CROWD: "crowd"}
 
 

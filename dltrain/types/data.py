@@ -77,7 +77,9 @@ class Spec:
         if outputs := self.num_classes or len(self.target_names) or len(self.actions):
             named |= {"num_classes": outputs}
         if self.actions:
-            named |= {"num_actions": len(self.actions)} | ({"num_states": self.num_states} if self.num_states else {})
+            named |= {"num_actions": len(self.actions)} | (
+                {"num_states": self.num_states} if self.num_states else {}
+            )
         if self.is_image:
             channels, height, width = self.input_shape
             named |= {"in_channels": channels, "image_size": (height, width)}
@@ -86,7 +88,10 @@ class Spec:
         if self.vocab_size:
             named |= {"vocab_size": self.vocab_size, "max_length": self.input_shape[0]}
         if self.target_vocab_size:
-            named |= {"target_vocab_size": self.target_vocab_size, "target_length": self.target_length}
+            named |= {
+                "target_vocab_size": self.target_vocab_size,
+                "target_length": self.target_length,
+            }
         return named
 
 
@@ -115,7 +120,9 @@ class Transform(Protocol):
 
     def shape(self, shape: tuple[int, ...]) -> tuple[int, ...]: ...
 
-    def __call__(self, inputs: Tensor, targets: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]: ...
+    def __call__(
+        self, inputs: Tensor, targets: Tensor, generator: torch.Generator
+    ) -> tuple[Tensor, Tensor]: ...
 
 
 class DataSplit(Protocol):

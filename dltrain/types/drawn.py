@@ -137,7 +137,9 @@ class Table:
         what = {"class": "classes"}.get(self.row_title, f"{self.row_title}s")
         note = f"the {len(self.worst)} worst of {len(self.rows):,} {what} ({self.rule})"
         rows = tuple(self.rows[i] for i in self.worst)
-        return replace(self, values=self.values[list(self.worst)], rows=rows, note=note, worst=(), rule="")
+        return replace(
+            self, values=self.values[list(self.worst)], rows=rows, note=note, worst=(), rule=""
+        )
 
 
 @dataclass(frozen=True)

@@ -102,7 +102,13 @@ class Interval:
         count, unit = (float(match[1]), match[2]) if match else (0.0, None)
         whole = unit in ("s", "min", "h") or count.is_integer()
         if not count or not whole:
-            raise ValueError(f"{text!r} does not say how often: 20 (steps), 2ep, 30s, 10min or 2h does")
+            raise ValueError(
+                f"{text!r} does not say how often: 20 (steps), 2ep, 30s, 10min or 2h does"
+            )
         if unit is None:
             return cls(steps=count)
-        return cls(epochs=count) if unit == "ep" else cls(seconds=count * {"s": 1, "min": 60, "h": 3600}[unit])
+        return (
+            cls(epochs=count)
+            if unit == "ep"
+            else cls(seconds=count * {"s": 1, "min": 60, "h": 3600}[unit])
+        )

@@ -23,7 +23,15 @@ class At(Callback):
 
 
 def lines(folder: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in (folder / METRICS).read_text(encoding="utf-8").splitlines()]
+    return [
+        json.loads(line) for line in (folder / METRICS).read_text(encoding="utf-8").splitlines()
+    ]
 
 
-SMALL = ("model=mlp", "model.hidden_sizes=[16]", "dataset.batch_size=128", "trainer.epochs=2", "trainer.log_every=4")
+SMALL = (
+    "model=mlp",
+    "model.hidden_sizes=[16]",
+    "dataset.batch_size=128",
+    "trainer.epochs=2",
+    "trainer.log_every=4",
+)

@@ -32,7 +32,9 @@ NAN = float("nan")
 class Scripted(Counting):
     """One stage whose scores are given, an epoch for each; epochs of `count` batches."""
 
-    def __init__(self, scores: list[float], count: int = 2, mode: Any = "max", watch: str = "val/score") -> None:
+    def __init__(
+        self, scores: list[float], count: int = 2, mode: Any = "max", watch: str = "val/score"
+    ) -> None:
         super().__init__()
         self.script, self.count, self.mode, self.watch = iter(scores), count, mode, watch
         self.epochs = len(scores)
@@ -44,7 +46,10 @@ class Scripted(Counting):
             batches=Places(self.count),
             step=self.step,
             held_out=Places(1),
-            evaluate=lambda batches: {"score": float(next(self.script)), "seen": len(list(batches))},
+            evaluate=lambda batches: {
+                "score": float(next(self.script)),
+                "seen": len(list(batches)),
+            },
             watch=self.watch,
             mode=self.mode,
         )
@@ -66,7 +71,9 @@ class Scripted(Counting):
         (2, 0.0, "max", [NAN, 1, 2, NAN, NAN, 3], 5),
     ],
 )
-def test_early_stopping(patience: int, min_delta: float, mode: str, scores: list[float], epochs: int) -> None:
+def test_early_stopping(
+    patience: int, min_delta: float, mode: str, scores: list[float], epochs: int
+) -> None:
     """The stage ends after `patience` evaluations in a row that are no better by more than `min_delta`."""
     engine = Engine([EarlyStopping(patience, min_delta)])
     engine.fit(Scripted(scores, mode=mode))
@@ -112,7 +119,9 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
         (99, 99.0, 12),
     ],
 )
-def test_limits(steps: int | None, seconds: float | None, ended: int, clock: list[float], tmp_path: Path) -> None:
+def test_limits(
+    steps: int | None, seconds: float | None, ended: int, clock: list[float], tmp_path: Path
+) -> None:
     """The run ends at the first limit that it reaches; each step takes a second here."""
 
     class Second(Callback):
@@ -144,7 +153,8 @@ def test_a_run_that_has_reached_its_limit_makes_no_other_step(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize(
-    ("every", "at"), [(1, [1, 2, 3, 4, 5, 6, 7, 8]), (2, [2, 4, 6, 8]), (3, [3, 4, 6, 8]), (9, [4, 8])]
+    ("every", "at"),
+    [(1, [1, 2, 3, 4, 5, 6, 7, 8]), (2, [2, 4, 6, 8]), (3, [3, 4, 6, 8]), (9, [4, 8])],
 )
 def test_evaluate_every(every: int, at: list[int]) -> None:
     """Evaluate every so many steps and at each epoch's end, once a step; the toy asserts that
@@ -162,7 +172,9 @@ def test_evaluate_every(every: int, at: list[int]) -> None:
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
 @pytest.mark.parametrize("where", ["train", "val"])
-def test_a_bad_loss_ends_the_run_before_anything_is_saved(bad: float, where: str, tmp_path: Path) -> None:
+def test_a_bad_loss_ends_the_run_before_anything_is_saved(
+    bad: float, where: str, tmp_path: Path
+) -> None:
     """DivergedError at the first log step or evaluation with a loss that is no number; no checkpoint follows it."""
 
     class Bad(Counting):
@@ -209,9 +221,15 @@ def test_best_checkpoint(mode: str, scores: list[float], epoch: int, tmp_path: P
     """By max or min, of equals the later; it survives the pruning."""
     saver = Checkpoint(Store(tmp_path))
     Engine([saver]).fit(Scripted(scores, mode=mode))
-    figures = {"metric": "val/score", "value": scores[epoch - 1], "metrics": {"val/score": scores[epoch - 1]}}
+    figures = {
+        "metric": "val/score",
+        "value": scores[epoch - 1],
+        "metrics": {"val/score": scores[epoch - 1]},
+    }
     assert saver.best == {**figures, "stage": "scripted", "epoch": epoch, "step": 2 * epoch}
-    best, last = (checkpoint.load(saver.store.pointed(pointer) or tmp_path) for pointer in ("best", "last"))
+    best, last = (
+        checkpoint.load(saver.store.pointed(pointer) or tmp_path) for pointer in ("best", "last")
+    )
     assert (best["step"], best["epoch"]) == (2 * epoch, epoch)
     assert last["step"] == 2 * len(scores)
 
@@ -222,7 +240,9 @@ def test_where_saving_is_dear_a_best_state_is_held_and_written_at_the_end(tmp_pa
     saver.cost, saver.written = 1e6, time.perf_counter()
     Engine([saver]).fit(Scripted([0.1, 0.9, 0.2, 0.3, 0.4]))
     assert [int(folder.name) for folder in saver.store.steps()] == [4, 10]
-    best, last = (checkpoint.load(saver.store.pointed(pointer) or tmp_path) for pointer in ("best", "last"))
+    best, last = (
+        checkpoint.load(saver.store.pointed(pointer) or tmp_path) for pointer in ("best", "last")
+    )
     assert (best["step"], last["step"]) == (4, 10)
     assert last["callbacks"]["checkpoint"]["best"]["value"] == 0.9
 

@@ -31,26 +31,42 @@ class Layers(Task):
     def __init__(self, scaler: torch.amp.GradScaler | None = None, accumulate: int = 1) -> None:
         super().__init__()
         torch.manual_seed(0)
-        self.first, self.norm, self.relu, self.last = nn.Linear(2, 8), nn.LayerNorm(8), nn.ReLU(), nn.Linear(8, 1)
+        self.first, self.norm, self.relu, self.last = (
+            nn.Linear(2, 8),
+            nn.LayerNorm(8),
+            nn.ReLU(),
+            nn.Linear(8, 1),
+        )
         self.scaler, self.accumulate = scaler, accumulate
         self.norms: list[list[float]] = []
         self.watched: list[int] = []  # how many hooks there were at each step
 
     def stages(self) -> Iterator[Stage]:
-        optim = Optim(self, lambda p: sgd(p, lr=0.1), clip_norm=1e-3, scaler=self.scaler, accumulate=self.accumulate)
+        optim = Optim(
+            self,
+            lambda p: sgd(p, lr=0.1),
+            clip_norm=1e-3,
+            scaler=self.scaler,
+            accumulate=self.accumulate,
+        )
 
         def step(x: Tensor) -> dict[str, Tensor]:
             loss = F.mse_loss(self.predict(x), x.sum(dim=1, keepdim=True))
             gradients = [
-                torch.autograd.grad(loss, [*m.parameters()], retain_graph=True) for m in (self.first, self.last)
+                torch.autograd.grad(loss, [*m.parameters()], retain_graph=True)
+                for m in (self.first, self.last)
             ]
-            self.norms.append([float(torch.cat([g.flatten() for g in layer]).norm()) for layer in gradients])
+            self.norms.append(
+                [float(torch.cat([g.flatten() for g in layer]).norm()) for layer in gradients]
+            )
             self.watched.append(sum(len(m._forward_hooks) for m in self.modules()))
             optim.update(loss)
             return {"loss": loss.detach()}
 
         def evaluate(batches: Any) -> dict[str, float]:
-            return {"loss": float(torch.stack([self.predict(x * 0).mean() for x in batches]).mean())}
+            return {
+                "loss": float(torch.stack([self.predict(x * 0).mean() for x in batches]).mean())
+            }
 
         yield Stage("layers", 3, Points(5), step, Points(1), evaluate, (optim,))
 
@@ -80,7 +96,9 @@ def test_gradient_norms_are_those_before_clipping_on_the_second_step_and_each_af
     first, last = (shown.of(f"diagnosis/gradient_norm/{name}") for name in ("first", "last"))
     assert first == {step: pytest.approx(task.norms[step - 1][0], rel=1e-5) for step in steps}
     assert last == {step: pytest.approx(task.norms[step - 1][1], rel=1e-5) for step in steps}
-    assert shown.of("train/gradient_ratio") == {step: pytest.approx(first[step] / last[step]) for step in steps}
+    assert shown.of("train/gradient_ratio") == {
+        step: pytest.approx(first[step] / last[step]) for step in steps
+    }
     assert task.watched == [int(step in steps) for step in range(1, 16)], "other steps cost nothing"
     assert not any(m._forward_hooks for m in task.modules())
     assert not any(p._post_accumulate_grad_hooks for p in task.parameters())
@@ -101,7 +119,9 @@ def test_a_stage_ends_with_a_plot_of_its_first_and_last_measured_step(tmp_path: 
     picture = shown.of("diagnosis/gradient_norms")[15]
     assert isinstance(picture, Plot)
     assert list(picture.lines) == ["step 2", "step 14"]
-    assert list(picture.lines["step 14"][1]) == [pytest.approx(norm, rel=1e-5) for norm in task.norms[13]]
+    assert list(picture.lines["step 14"][1]) == [
+        pytest.approx(norm, rel=1e-5) for norm in task.norms[13]
+    ]
     assert picture.log_y
 
 
@@ -148,22 +168,39 @@ def test_every_activation_has_mean_and_deviation(kind: type[nn.Module]) -> None:
         ((5, 7, 4), (slice(None), slice(None), 0), 1 / 4),
     ],
 )
-def test_a_unit_is_dead_that_is_zero_for_the_whole_batch(shape: tuple[int, ...], dead: Any, share: float) -> None:
+def test_a_unit_is_dead_that_is_zero_for_the_whole_batch(
+    shape: tuple[int, ...], dead: Any, share: float
+) -> None:
     output = torch.ones(shape)
     output[dead] = 0
     assert float(figures(nn.ReLU(), output)["dead_units"]) == share
 
 
 def test_saturated_values_are_near_the_ends_of_the_range() -> None:
-    assert float(figures(nn.Tanh(), torch.tensor([[-0.98, 0.0, 0.96, 0.98]]))["saturated_units"]) == 0.5
-    assert float(figures(nn.Sigmoid(), torch.tensor([[0.02, 0.04, 0.96, 0.98]]))["saturated_units"]) == 0.5
+    assert (
+        float(figures(nn.Tanh(), torch.tensor([[-0.98, 0.0, 0.96, 0.98]]))["saturated_units"])
+        == 0.5
+    )
+    assert (
+        float(figures(nn.Sigmoid(), torch.tensor([[0.02, 0.04, 0.96, 0.98]]))["saturated_units"])
+        == 0.5
+    )
 
 
 def records(run: str) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in (Path(run) / METRICS).read_text(encoding="utf-8").splitlines()]
+    return [
+        json.loads(line) for line in (Path(run) / METRICS).read_text(encoding="utf-8").splitlines()
+    ]
 
 
-TINY = ("model=deep_mlp", "model.depth=4", "model.width=8", "trainer.steps=40", "trainer.log_every=1", "--json")
+TINY = (
+    "model=deep_mlp",
+    "model.depth=4",
+    "model.width=8",
+    "trainer.steps=40",
+    "trainer.log_every=1",
+    "--json",
+)
 
 
 def test_the_training_does_not_notice_and_tensorboard_shows_it(dltrain) -> None:
@@ -171,11 +208,19 @@ def test_the_training_does_not_notice_and_tensorboard_shows_it(dltrain) -> None:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     plain = dltrain(*TINY, "callbacks=quiet", "regularization=[clip]").json
-    watched = dltrain(*TINY, "callbacks=diagnosis", "callbacks.diagnosis.every=3", "regularization=[clip]").json
-    losses = [[r["train/loss"] for r in records(outcome["run"]) if "train/loss" in r] for outcome in (plain, watched)]
+    watched = dltrain(
+        *TINY, "callbacks=diagnosis", "callbacks.diagnosis.every=3", "regularization=[clip]"
+    ).json
+    losses = [
+        [r["train/loss"] for r in records(outcome["run"]) if "train/loss" in r]
+        for outcome in (plain, watched)
+    ]
     assert losses[0] == losses[1]
     assert len(losses[0]) == 40
-    assert watched["metrics"].keys() - plain["metrics"].keys() == {"train/gradient_ratio", "train/dead_units"}
+    assert watched["metrics"].keys() - plain["metrics"].keys() == {
+        "train/gradient_ratio",
+        "train/dead_units",
+    }
     assert {name: watched["metrics"][name] for name in plain["metrics"]} == plain["metrics"]
     assert not any("diagnosis" in name for record in records(watched["run"]) for name in record)
     events = EventAccumulator(str(Path(watched["run"]) / "tensorboard"))
@@ -183,15 +228,28 @@ def test_the_training_does_not_notice_and_tensorboard_shows_it(dltrain) -> None:
     tags = events.Tags()
     layers = [tag for tag in tags["scalars"] if tag.startswith("diagnosis/gradient_norm/")]
     assert layers == [f"diagnosis/gradient_norm/model.{i}" for i in (1, 3, 5, 7, 9)]
-    assert [e.step for e in events.Scalars(layers[0])] == [e.step for e in events.Scalars("train/dead_units")]
+    assert [e.step for e in events.Scalars(layers[0])] == [
+        e.step for e in events.Scalars("train/dead_units")
+    ]
     assert [e.step for e in events.Scalars(layers[0])] == list(range(2, 41, 3))
-    assert {"diagnosis/gradient_norms", "val/roc", "test/roc", "val/per_class", "test/per_class"} <= set(tags["images"])
+    assert {
+        "diagnosis/gradient_norms",
+        "val/roc",
+        "test/roc",
+        "val/per_class",
+        "test/per_class",
+    } <= set(tags["images"])
 
 
 def test_a_sweep_shows_where_the_gradient_vanishes(dltrain) -> None:
     """Of sigmoids without normalization the first layer gets next to none of it; with batch norm its share."""
     outcome = dltrain(
-        *("-m", "experiment=vanishing_gradient", "model.activation=sigmoid,relu", "model.norm=none,batch"),
+        *(
+            "-m",
+            "experiment=vanishing_gradient",
+            "model.activation=sigmoid,relu",
+            "model.norm=none,batch",
+        ),
         *("trainer.steps=3", "callbacks.tensorboard=null", "--json"),
     )
     assert outcome.code == 0, outcome.err
@@ -200,7 +258,13 @@ def test_a_sweep_shows_where_the_gradient_vanishes(dltrain) -> None:
     assert 0.1 < ratios[1] < 10
     assert 0.1 < ratios[3] < 100
     table = outcome.out.partition(f"\n{outcome.json['sweep']}\n")[2].splitlines()
-    header = ["test/accuracy", "test/loss", "train/gradient_ratio", "train/dead_units", "train/saturated_units"]
+    header = [
+        "test/accuracy",
+        "test/loss",
+        "train/gradient_ratio",
+        "train/dead_units",
+        "train/saturated_units",
+    ]
     assert table[0].split()[4:9] == header
     assert [line.split()[7] == "-" for line in table[1:5]] == [True, True, False, False]
     assert not any(math.isnan(ratio) for ratio in ratios)
@@ -218,7 +282,9 @@ class Reader(Task):
 
     def loss(self, x: Tensor) -> Tensor:
         outputs, _ = self.recurrence(x, self.lengths)
-        last = outputs[:, -1] if self.lengths is None else outputs[torch.arange(3), self.lengths - 1]
+        last = (
+            outputs[:, -1] if self.lengths is None else outputs[torch.arange(3), self.lengths - 1]
+        )
         return self.output(last).square().sum()
 
     def stages(self) -> Iterator[Stage]:
@@ -236,7 +302,9 @@ class Reader(Task):
 
 
 @pytest.mark.parametrize("lengths", [True, False])
-def test_a_recurrent_networks_gradient_is_shown_by_the_distance_to_the_end(lengths: bool, tmp_path: Path) -> None:
+def test_a_recurrent_networks_gradient_is_shown_by_the_distance_to_the_end(
+    lengths: bool, tmp_path: Path
+) -> None:
     shown, task = Shown(tmp_path), Reader("rnn", lengths)
     Engine([shown.log, Diagnosis(shown.log)]).fit(task)
     x = task.x.clone().requires_grad_()
@@ -244,9 +312,15 @@ def test_a_recurrent_networks_gradient_is_shown_by_the_distance_to_the_end(lengt
     ends = [6, 3, 5] if lengths else [6, 6, 6]
     expected = []
     for distance in range(6):
-        found = [gradient[row, end - 1 - distance].square().sum() for row, end in enumerate(ends) if end > distance]
+        found = [
+            gradient[row, end - 1 - distance].square().sum()
+            for row, end in enumerate(ends)
+            if end > distance
+        ]
         expected.append(float(torch.stack(found).mean().sqrt()))
     picture = shown.of("diagnosis/gradient_through_time")[4]
     assert list(picture.lines["step 2"][1]) == pytest.approx(expected, rel=1e-5)
-    assert shown.of("train/gradient_through_time") == {2: pytest.approx(expected[-1] / expected[0], rel=1e-5)}
+    assert shown.of("train/gradient_through_time") == {
+        2: pytest.approx(expected[-1] / expected[0], rel=1e-5)
+    }
     assert not task.recurrence._forward_pre_hooks

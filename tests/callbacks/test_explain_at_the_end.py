@@ -17,7 +17,10 @@ from dltrain.types import Image, Spec
 
 SPEC = Spec((1, 8, 8), ("a", "b"), 9, 9, mean=(100.0,), std=(50.0,))
 PIXELS = torch.rand(20, 1, 8, 8, generator=keyed(0))
-SCORES = {"val/samples": Image(PIXELS), "val/mistakes": Image(PIXELS, tuple(f"mistake {i}" for i in range(20)))}
+SCORES = {
+    "val/samples": Image(PIXELS),
+    "val/mistakes": Image(PIXELS, tuple(f"mistake {i}" for i in range(20))),
+}
 
 
 class Shown(Task):
@@ -36,7 +39,10 @@ class Shown(Task):
         if self.broken:
             raise RuntimeError("a network of one's own")
         return Image(
-            torch.zeros(len(inputs), 3, 8, 16), ("", "no evidence") * (len(inputs) // 2), "the method", ("a", "b")
+            torch.zeros(len(inputs), 3, 8, 16),
+            ("", "no evidence") * (len(inputs) // 2),
+            "the method",
+            ("a", "b"),
         )
 
 
@@ -76,7 +82,12 @@ def test_it_shows_the_worst_mistakes_as_the_network_got_them() -> None:
     assert task.training
     explained = shown["explain/mistakes"]
     assert explained.pixels.shape == (16, 3, 8, 16)
-    assert explained.captions[:4] == ("mistake 0", "mistake 1\nno evidence", "mistake 2", "mistake 3\nno evidence")
+    assert explained.captions[:4] == (
+        "mistake 0",
+        "mistake 1\nno evidence",
+        "mistake 2",
+        "mistake 3\nno evidence",
+    )
     assert len(explained.captions) == 16
     assert (explained.title, explained.scale) == ("the method", ("a", "b"))
 
@@ -87,7 +98,9 @@ def test_what_goes_wrong_there_does_not_end_the_run() -> None:
     assert (task.training, task.averaged) == (True, False)
 
 
-@pytest.mark.parametrize("scores", [{}, {"val/mistakes": Image(PIXELS[:0]), "val/samples": Image(PIXELS[:0])}])
+@pytest.mark.parametrize(
+    "scores", [{}, {"val/mistakes": Image(PIXELS[:0]), "val/samples": Image(PIXELS[:0])}]
+)
 def test_without_images_there_is_nothing_to_show(scores: dict[str, Any]) -> None:
     assert ended(Shown(), scores) == {}
     assert ended(Silent(), SCORES) == {}

@@ -30,7 +30,9 @@ def test_signals_end_at_the_step(number: signal.Signals, code: int) -> None:
     before = signal.getsignal(number)
     task = Counting((3, 4, 1))
     signals = Signals()
-    engine = Engine([At(6, lambda engine: os.kill(os.getpid(), number)), Recorder(task.calls), signals])
+    engine = Engine(
+        [At(6, lambda engine: os.kill(os.getpid(), number)), Recorder(task.calls), signals]
+    )
     with signals:
         assert signal.getsignal(number) == signals.handle
         with pytest.raises(Interrupted) as caught:
@@ -42,7 +44,11 @@ def test_signals_end_at_the_step(number: signal.Signals, code: int) -> None:
 
 QUIET = ("callbacks=quiet", "trainer.accumulate=2")
 AVERAGED = ("regularization=[dropout,ema]",)
-STOPPING = ("regularization=[early_stopping]", "regularization.early_stopping.patience=2", "optimizer.lr=1e-9")
+STOPPING = (
+    "regularization=[early_stopping]",
+    "regularization.early_stopping.patience=2",
+    "optimizer.lr=1e-9",
+)
 STEPS = 11  # of an epoch of digits in batches of 128
 
 INTERRUPTIONS = {
@@ -56,17 +62,27 @@ INTERRUPTIONS = {
     "at the last step of a limit": ("step", 15, ("trainer.steps=15",)),
     "in the evaluation at a limit": ("evaluate", 2, ("trainer.steps=15",)),
     "in the evaluation that stops early": ("evaluate", 3, ("trainer.evaluate_every=3", *STOPPING)),
-    "in the evaluation after an early stop": ("evaluate", 4, ("trainer.evaluate_every=3", *STOPPING)),
+    "in the evaluation after an early stop": (
+        "evaluate",
+        4,
+        ("trainer.evaluate_every=3", *STOPPING),
+    ),
 }
 
 
 def assert_same_end(one: Path, other: Path) -> None:
     """The same log to the last byte, the same results but for times, the same last weights."""
-    assert (one / METRICS).read_text(encoding="utf-8") == (other / METRICS).read_text(encoding="utf-8")
-    results = [json.loads((folder / "results.json").read_text(encoding="utf-8")) for folder in (one, other)]
+    assert (one / METRICS).read_text(encoding="utf-8") == (other / METRICS).read_text(
+        encoding="utf-8"
+    )
+    results = [
+        json.loads((folder / "results.json").read_text(encoding="utf-8")) for folder in (one, other)
+    ]
     for key in ("status", "metrics", "best", "epochs", "steps"):
         assert results[0][key] == results[1][key], key
-    weights, again = (checkpoint.load(Store(f / "checkpoints").pointed("last") or f)["task"] for f in (one, other))
+    weights, again = (
+        checkpoint.load(Store(f / "checkpoints").pointed("last") or f)["task"] for f in (one, other)
+    )
     assert weights.keys() == again.keys()
     assert all(torch.equal(value, again[name]) for name, value in weights.items())
 
@@ -99,7 +115,10 @@ def test_an_interrupted_run_is_resumed_to_the_same_end(
     assert (folder / "train.log").read_text(encoding="utf-8").count("interrupted by SIGINT") == 1
     results = json.loads((folder / "results.json").read_text(encoding="utf-8"))
     assert results["status"] == "interrupted"
-    assert results["steps"] == checkpoint.load(Store(folder / "checkpoints").pointed("last") or folder)["step"]
+    assert (
+        results["steps"]
+        == checkpoint.load(Store(folder / "checkpoints").pointed("last") or folder)["step"]
+    )
     resumed = dltrain("resume", str(folder), "--json")
     assert resumed.code == 0, resumed.err
     assert_same_end(Path(whole.json["run"]), folder)
@@ -107,6 +126,9 @@ def test_an_interrupted_run_is_resumed_to_the_same_end(
 
 def test_the_same_seed_gives_the_same_log(dltrain: Callable[..., Any]) -> None:
     """Twice the same command: the same metrics.jsonl and weights, to the last bit; another seed, others."""
-    runs = [Path(dltrain(*SMALL, *QUIET, *AVERAGED, f"seed={seed}", "--json").json["run"]) for seed in (3, 3, 4)]
+    runs = [
+        Path(dltrain(*SMALL, *QUIET, *AVERAGED, f"seed={seed}", "--json").json["run"])
+        for seed in (3, 3, 4)
+    ]
     assert_same_end(runs[0], runs[1])
     assert (runs[0] / METRICS).read_bytes() != (runs[2] / METRICS).read_bytes()

@@ -39,7 +39,9 @@ class Large(Task):
         if len(batch) > self.most:
             if self.kind == "cuda":
                 raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB.\nmore")
-            raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 99 bytes.")
+            raise RuntimeError(
+                "DefaultCPUAllocator: can't allocate memory: you tried to allocate 99 bytes."
+            )
         loss = self.net(batch).square().mean()
         self.optim.update(loss)
         return {"loss": loss.detach()}
@@ -118,14 +120,23 @@ def test_split_keeps_the_samples_together() -> None:
     batch = (torch.arange(5), {"a": [torch.arange(10).view(5, 2)]})
     parts = list(split(batch, 2))
     assert [part[0].tolist() for part in parts] == [[0, 1, 2], [3, 4]]
-    assert [part[1]["a"][0].tolist() for part in parts] == [[[0, 1], [2, 3], [4, 5]], [[6, 7], [8, 9]]]
+    assert [part[1]["a"][0].tolist() for part in parts] == [
+        [[0, 1], [2, 3], [4, 5]],
+        [[6, 7], [8, 9]],
+    ]
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adam", "adagrad", "rmsprop"])
-def test_an_optimizer_that_takes_no_sparse_gradients_is_refused(optimizer: str, dltrain, tmp_path: Path) -> None:
+def test_an_optimizer_that_takes_no_sparse_gradients_is_refused(
+    optimizer: str, dltrain, tmp_path: Path
+) -> None:
     """Exit code 2, with the optimizers that do."""
-    (tmp_path / "texts.csv").write_text("text,y\n" + "one two,a\nthree four,b\n" * 20, encoding="utf-8")
+    (tmp_path / "texts.csv").write_text(
+        "text,y\n" + "one two,a\nthree four,b\n" * 20, encoding="utf-8"
+    )
     data = ("dataset=text_files", f"dataset.path={tmp_path / 'texts.csv'}", "dataset.label=y")
-    outcome = dltrain(*data, "model=fasttext", "model.buckets=100", f"optimizer={optimizer}", "trainer.steps=1")
+    outcome = dltrain(
+        *data, "model=fasttext", "model.buckets=100", f"optimizer={optimizer}", "trainer.steps=1"
+    )
     assert outcome.code == 2
     assert "optimizer=sparse_adam or row_adagrad" in outcome.err

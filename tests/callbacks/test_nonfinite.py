@@ -39,8 +39,20 @@ class Explosive(Task):
     def stages(self) -> Iterator[Stage]:
         make = functools.partial(adam, lr=0.01)
         self.optim = Optim(self.net, make, skip_nonfinite=self.skip, accumulate=self.accumulate)
-        evaluate = lambda batches: {"loss": float(self.net(torch.cat(list(batches))).square().mean())}  # noqa: E731
-        yield Stage("only", 1, Points(STEPS), self.step, Points(1), evaluate, (self.optim,), "val/loss", "min")
+        evaluate = lambda batches: {
+            "loss": float(self.net(torch.cat(list(batches))).square().mean())
+        }  # noqa: E731
+        yield Stage(
+            "only",
+            1,
+            Points(STEPS),
+            self.step,
+            Points(1),
+            evaluate,
+            (self.optim,),
+            "val/loss",
+            "min",
+        )
 
     def step(self, batch: Tensor) -> dict[str, Tensor]:
         self.steps += 1
@@ -87,7 +99,10 @@ def test_a_gradient_that_is_not_finite_ends_the_run(tmp_path: Path) -> None:
             return {"loss": loss.detach()}
 
     log = MetricsLog(Run(tmp_path), 5)
-    with pytest.raises(DivergedError, match=r"the gradient is not finite \(train/grad_norm is (nan|inf)\) at step 5"):
+    with pytest.raises(
+        DivergedError,
+        match=r"the gradient is not finite \(train/grad_norm is (nan|inf)\) at step 5",
+    ):
         Engine([log, NonFinite(log)]).fit(Steep([]))
 
 
@@ -116,7 +131,9 @@ def test_skipped_updates_leave_no_trace(accumulate: int, tmp_path: Path) -> None
         for batch in batches:
             clean.step(batch)
         clean.optim.flush()
-    for (name, a), b in zip(skipped.net.state_dict().items(), clean.net.state_dict().values(), strict=True):
+    for (name, a), b in zip(
+        skipped.net.state_dict().items(), clean.net.state_dict().values(), strict=True
+    ):
         if "num_batches" not in name:
             torch.testing.assert_close(a, b, rtol=0, atol=0, msg=name)
     assert skipped.optim.updates == clean.optim.updates
@@ -141,7 +158,9 @@ def test_twenty_overflows_in_a_row_are_too_many_for_the_scaler(tmp_path: Path) -
 
         def stages(self) -> Iterator[Stage]:
             for stage in super().stages():
-                self.optim.scaler = torch.amp.GradScaler("cpu", init_scale=2.0**127, backoff_factor=self.backoff)
+                self.optim.scaler = torch.amp.GradScaler(
+                    "cpu", init_scale=2.0**127, backoff_factor=self.backoff
+                )
                 yield stage
 
         def step(self, batch: Tensor) -> dict[str, Tensor]:

@@ -12,7 +12,9 @@ LONG = ["loss 0.1972", "val/a_very_long_name_of_a_metric_of_the_users_own 0.9721
 
 
 @pytest.mark.parametrize("width", [10, 20, 40, 60, 80, 120, 200])
-@pytest.mark.parametrize("title", ["train 1/10", "layer 3 of a pretraining with a long name 1/10", "訓練と評価 1/10"])
+@pytest.mark.parametrize(
+    "title", ["train 1/10", "layer 3 of a pretraining with a long name 1/10", "訓練と評価 1/10"]
+)
 @pytest.mark.parametrize("figures", [FIGURES, LONG, []], ids=["usual", "long", "none"])
 def test_a_line_fits_and_has_the_whole_count(width: int, title: str, figures: list[str]) -> None:
     line = Line.fitting(width, title, "688/1234", figures)
@@ -24,15 +26,24 @@ def test_a_line_fits_and_has_the_whole_count(width: int, title: str, figures: li
 
 
 def test_the_most_important_figures_come_first() -> None:
-    shown = [Line.fitting(width, "train 1/10", "688/1234", FIGURES).figures.split("  ") for width in (40, 60, 80, 120)]
+    shown = [
+        Line.fitting(width, "train 1/10", "688/1234", FIGURES).figures.split("  ")
+        for width in (40, 60, 80, 120)
+    ]
     assert shown == [FIGURES[:1], FIGURES[:2], FIGURES[:3], FIGURES]
-    assert Line.fitting(60, "train 1/10", "688/1234", LONG).figures.split("  ") == [LONG[0], LONG[2]]
+    assert Line.fitting(60, "train 1/10", "688/1234", LONG).figures.split("  ") == [
+        LONG[0],
+        LONG[2],
+    ]
 
 
 def test_the_bar_is_filled_by_its_share() -> None:
     line = Line.fitting(80, "train", "5/10", [])
     spans = {span.style: span.end - span.start for span in line.drawn(0.5).spans}
-    assert spans == {"bar.complete": line.bar_width // 2, "bar.back": line.bar_width - line.bar_width // 2}
+    assert spans == {
+        "bar.complete": line.bar_width // 2,
+        "bar.back": line.bar_width - line.bar_width // 2,
+    }
     assert line.drawn(0.5, ascii_only=True).plain.isascii()
     assert line.drawn(2.0).plain.count("━") == line.bar_width
 

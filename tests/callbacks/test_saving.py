@@ -28,7 +28,9 @@ def test_a_stage_that_is_trained_longer_saves_its_end_again(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("event", ["wait", "save", "run_end"])
-def test_a_write_error_in_the_background_surfaces(event: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_write_error_in_the_background_surfaces(
+    event: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """What goes wrong in the writing thread is raised in the training thread, once."""
 
     engine = Engine([saver := Checkpoint(Store(tmp_path))])
@@ -36,7 +38,11 @@ def test_a_write_error_in_the_background_surfaces(event: str, tmp_path: Path, mo
     monkeypatch.setattr("dltrain.callbacks.checkpoint.commit", full)
     engine.step += 1
     saver.save(engine)
-    act = {"wait": saver.wait, "save": lambda: saver.save(engine), "run_end": lambda: saver.run_end(engine)}[event]
+    act = {
+        "wait": saver.wait,
+        "save": lambda: saver.save(engine),
+        "run_end": lambda: saver.run_end(engine),
+    }[event]
     with pytest.raises(SaveError, match="No space left"):
         act()
     saver.wait()
@@ -89,7 +95,9 @@ def test_a_full_disk_is_survived(
     assert best[1]["step"] == saver.best["step"] == 12
 
 
-def test_a_disk_that_stays_full_is_said_at_the_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_disk_that_stays_full_is_said_at_the_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The run ends, its best state is in memory for the test, and the loss of the rest is an error."""
     monkeypatch.setattr("dltrain.callbacks.checkpoint.commit", full)
     saver = Checkpoint(Store(tmp_path), on_error="continue")
@@ -112,31 +120,46 @@ def test_a_disk_that_stays_full_is_said_at_the_end(tmp_path: Path, monkeypatch: 
         (Interval(seconds=1e6), [15]),
     ],
 )
-def test_save_every(every: Interval, steps: list[int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_save_every(
+    every: Interval, steps: list[int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """In steps, epochs or seconds; the end is always saved, and no state twice."""
     monkeypatch.setattr("dltrain.callbacks.checkpoint.KEEP", 100)
     Engine([Checkpoint(Store(tmp_path), every)]).fit(Counting((3, 5, None)))
     assert [int(folder.name.partition(".")[0]) for folder in Store(tmp_path).steps()] == steps
     states = [load(folder) for folder in Store(tmp_path).steps()]
-    assert len({(s["step"], s["epoch"], s["position"], s["settled"]) for s in states}) == len(states)
+    assert len({(s["step"], s["epoch"], s["position"], s["settled"]) for s in states}) == len(
+        states
+    )
 
 
-def test_an_evaluation_is_in_the_checkpoint_of_its_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_evaluation_is_in_the_checkpoint_of_its_step(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A resume goes on at the next step: what is evaluated at a step has to be saved with it."""
     monkeypatch.setattr("dltrain.callbacks.checkpoint.KEEP", 100)
     every = EvaluateEvery(2)
     saver = Checkpoint(Store(tmp_path), Interval(steps=2))
-    monkeypatch.setattr(Checkpoint, "save_or_hold", lambda self, engine, due: None)  # what is asked for counts alone
+    monkeypatch.setattr(
+        Checkpoint, "save_or_hold", lambda self, engine, due: None
+    )  # what is asked for counts alone
     Engine([every, saver]).fit(Counting((1, 5, 1)))
-    best = [load(folder)["callbacks"]["checkpoint"]["best"]["step"] for folder in Store(tmp_path).steps()]
+    best = [
+        load(folder)["callbacks"]["checkpoint"]["best"]["step"]
+        for folder in Store(tmp_path).steps()
+    ]
     assert best == [2, 4, 5]
 
 
-def test_the_best_is_pointed_at_before_the_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_best_is_pointed_at_before_the_last(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Killed between the two, a resume starts from the older `last`; its `best` is then found again, not forgotten."""
     pointed: list[str] = []
     point = Store.point
-    monkeypatch.setattr(Store, "point", lambda self, p, name: (pointed.append(p), point(self, p, name)))
+    monkeypatch.setattr(
+        Store, "point", lambda self, p, name: (pointed.append(p), point(self, p, name))
+    )
     Engine([Checkpoint(Store(tmp_path))]).fit(Counting((1, 2, 1)))
     assert pointed == ["best", "last"]
 

@@ -46,26 +46,46 @@ def test_tensorboard_has_everything(dltrain: Callable[..., Any]) -> None:
     folder = Path(outcome.json["run"])
     events = loaded(folder / "tensorboard")
     tags = events.Tags()
-    scalars = {"train/loss", "train/lr", "train/grad_norm", "val/loss", "val/accuracy", "test/accuracy", "test/f1"}
+    scalars = {
+        "train/loss",
+        "train/lr",
+        "train/grad_norm",
+        "val/loss",
+        "val/accuracy",
+        "test/accuracy",
+        "test/f1",
+    }
     assert scalars <= set(tags["scalars"])
-    assert {tag.partition("/")[0] for tag in tags["scalars"]} == {"train", "val", "test"}, "no cards of one point"
-    pictures = {f"{split}/{name}" for split in ("val", "test") for name in ("samples", "mistakes", "confusion")}
+    assert {tag.partition("/")[0] for tag in tags["scalars"]} == {"train", "val", "test"}, (
+        "no cards of one point"
+    )
+    pictures = {
+        f"{split}/{name}"
+        for split in ("val", "test")
+        for name in ("samples", "mistakes", "confusion")
+    }
     assert pictures <= set(tags["images"])
     assert all(events.Images(tag)[0].width > 8 for tag in pictures)
     assert tags["graph"]
     for name in ("train/loss", "train/lr", "train/grad_norm", "val/accuracy"):
         logged = {line["step"]: line[name] for line in lines(folder) if name in line}
-        assert {event.step: event.value for event in events.Scalars(name)} == pytest.approx(logged, rel=1e-6), name
+        assert {event.step: event.value for event in events.Scalars(name)} == pytest.approx(
+            logged, rel=1e-6
+        ), name
     ((step, command),) = texts(events, "command")
     assert step == 0
     assert "model=mlp" in command
     ((_, configuration),) = texts(events, "configuration")
-    shown = yaml.safe_load("\n".join(line.removeprefix("    ") for line in configuration.splitlines()))
+    shown = yaml.safe_load(
+        "\n".join(line.removeprefix("    ") for line in configuration.splitlines())
+    )
     assert shown["model"]["hidden_sizes"] == [16]
     assert "    paths:" in configuration.splitlines(), "YAML, not JSON"
 
 
-def test_hparams_are_what_the_run_was_given_and_its_best_figure(dltrain: Callable[..., Any]) -> None:
+def test_hparams_are_what_the_run_was_given_and_its_best_figure(
+    dltrain: Callable[..., Any],
+) -> None:
     """No targets, no callbacks, nothing that is the default; and TensorBoard finds the metrics by
     itself.
     """
@@ -83,7 +103,9 @@ def test_hparams_are_what_the_run_was_given_and_its_best_figure(dltrain: Callabl
     }
 
 
-def test_a_resumed_run_shows_all_its_commands_and_its_new_settings(dltrain: Callable[..., Any]) -> None:
+def test_a_resumed_run_shows_all_its_commands_and_its_new_settings(
+    dltrain: Callable[..., Any],
+) -> None:
     """TensorBoard keeps the first hyper-parameters of a run: those of its first end are taken out."""
     first = dltrain(*SMALL, "callbacks.progress=null", "--json").json
     again = dltrain("resume", first["run"], "trainer.epochs=4", "--json")
@@ -91,7 +113,10 @@ def test_a_resumed_run_shows_all_its_commands_and_its_new_settings(dltrain: Call
     events = loaded(Path(first["run"]) / "tensorboard")
     (begun, one), (resumed, both) = texts(events, "command")
     assert (begun, resumed) == (0, first["steps"])
-    assert [line.split()[:2] for line in both.splitlines()] == [["dltrain", "model=mlp"], ["dltrain", "resume"]]
+    assert [line.split()[:2] for line in both.splitlines()] == [
+        ["dltrain", "model=mlp"],
+        ["dltrain", "resume"],
+    ]
     assert one.strip() == both.splitlines()[0].strip()
     assert [step for step, _ in texts(events, "configuration")] == [0, first["steps"]]
     found = hparams(events)
@@ -102,7 +127,9 @@ def test_a_resumed_run_shows_all_its_commands_and_its_new_settings(dltrain: Call
     assert len(epochs) == 4
 
 
-def test_a_run_of_an_earlier_version_has_all_its_settings_as_hparams(dltrain: Callable[..., Any]) -> None:
+def test_a_run_of_an_earlier_version_has_all_its_settings_as_hparams(
+    dltrain: Callable[..., Any],
+) -> None:
     first = dltrain(*SMALL, "callbacks.progress=null", "--json").json
     manifest = Path(first["run"]) / "manifest.json"
     known = json.loads(manifest.read_text())
@@ -119,7 +146,10 @@ def test_a_manifest_cannot_send_events_elsewhere(title: Any, tmp_path: Path) -> 
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "manifest.json").write_text(json.dumps({"tensorboard": title}))
     subscribed: Any = SimpleNamespace(subscribe=lambda subscriber: None)
-    assert TensorBoard(Run(tmp_path / "run"), subscribed, {}, "").folder == tmp_path / "run" / "tensorboard"
+    assert (
+        TensorBoard(Run(tmp_path / "run"), subscribed, {}, "").folder
+        == tmp_path / "run" / "tensorboard"
+    )
 
 
 def test_hparams_are_taken_out_of_a_torn_file_too(tmp_path: Path) -> None:
@@ -136,7 +166,9 @@ def test_hparams_are_taken_out_of_a_torn_file_too(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("failing", ["add_scalar", "add_image", "add_text", "flush"])
-def test_tensorboard_does_not_stop_a_run(failing: str, dltrain, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_tensorboard_does_not_stop_a_run(
+    failing: str, dltrain, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Its writing thread raises in whatever is called next: one line, and the run is done and whole."""
     from torch.utils.tensorboard import SummaryWriter
 
@@ -144,7 +176,14 @@ def test_tensorboard_does_not_stop_a_run(failing: str, dltrain, monkeypatch: pyt
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(SummaryWriter, failing, full)
-    outcome = dltrain("model=mlp", "dataset=digits", "trainer.epochs=1", "trainer.log_every=5", "--json")
+    outcome = dltrain(
+        "model=mlp", "dataset=digits", "trainer.epochs=1", "trainer.log_every=5", "--json"
+    )
     assert outcome.code == 0, outcome.err
-    assert outcome.out.count("TensorBoard cannot be written (No space left on device); training goes on") == 1
+    assert (
+        outcome.out.count(
+            "TensorBoard cannot be written (No space left on device); training goes on"
+        )
+        == 1
+    )
     assert outcome.json["metrics"]["test/accuracy"] > 0.5

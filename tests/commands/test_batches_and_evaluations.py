@@ -38,7 +38,9 @@ def test_a_last_batch_of_one_joins_the_batch_before_it(dltrain: Callable[..., An
     """144 samples in batches of 11 leave one sample: 13 batches, the last one of 12, and batch norm
     works.
     """
-    outcome = dltrain(*TABLE, "dataset.batch_size=11", "model.norm=batch", "trainer.epochs=1", "--json")
+    outcome = dltrain(
+        *TABLE, "dataset.batch_size=11", "model.norm=batch", "trainer.epochs=1", "--json"
+    )
     assert outcome.code == 0, outcome.err
     assert outcome.json["steps"] == 13
 
@@ -63,29 +65,46 @@ def test_batch_norm_of_a_generator_is_refused_too(dltrain: Callable[..., Any]) -
 
 def test_one_image_is_enough_for_batch_norm_over_pixels(dltrain: Callable[..., Any]) -> None:
     """Convolutions have many values per channel of one image: a batch size of 1 trains."""
-    outcome = dltrain("model=cnn", "dataset.batch_size=1", "trainer.steps=2", "callbacks=quiet", "--json")
+    outcome = dltrain(
+        "model=cnn", "dataset.batch_size=1", "trainer.steps=2", "callbacks=quiet", "--json"
+    )
     assert (outcome.code, outcome.json["steps"]) == (0, 2)
 
 
 @pytest.mark.parametrize(
     "stopping",
     [
-        ("regularization=[early_stopping]", "regularization.early_stopping.patience=1", "schedule=constant"),
+        (
+            "regularization=[early_stopping]",
+            "regularization.early_stopping.patience=1",
+            "schedule=constant",
+        ),
         ("schedule=plateau", "schedule.patience=0"),
     ],
 )
-def test_an_evaluation_that_ends_an_epoch_counts_once(stopping: tuple[str, ...], dltrain: Callable[..., Any]) -> None:
+def test_an_evaluation_that_ends_an_epoch_counts_once(
+    stopping: tuple[str, ...], dltrain: Callable[..., Any]
+) -> None:
     """An epoch has 3 steps, and so has an evaluation interval: the run is the same without the
     interval.
     """
-    common = (*TABLE, "dataset.batch_size=48", "trainer.epochs=6", "trainer.watch=val/loss", *stopping, "--json")
+    common = (
+        *TABLE,
+        "dataset.batch_size=48",
+        "trainer.epochs=6",
+        "trainer.watch=val/loss",
+        *stopping,
+        "--json",
+    )
     alone = validations(dltrain(*common))
     within = validations(dltrain(*common, "trainer.evaluate_every=3"))
     assert [record["step"] for record in within] == [3, 6, 9, 12, 15, 18]
     assert [record["val/loss"] for record in within] == [record["val/loss"] for record in alone]
 
 
-def test_images_without_a_test_split_are_trained_on_as_other_data(dltrain: Callable[..., Any], tmp_path: Path) -> None:
+def test_images_without_a_test_split_are_trained_on_as_other_data(
+    dltrain: Callable[..., Any], tmp_path: Path
+) -> None:
     """dataset.test_fraction=0 says that no test is wanted; `evaluate` says so, and what it can
     score.
     """
@@ -94,8 +113,15 @@ def test_images_without_a_test_split_are_trained_on_as_other_data(dltrain: Calla
         folder.mkdir(parents=True)
         for number in range(6):
             Image.new("L", (8, 8), value + number).save(folder / f"{number}.png")
-    own = (f"dataset.path={tmp_path / 'images'}", "dataset.channels=1", "model=mlp", "dataset.val_fraction=0.4")
-    outcome = dltrain("dataset=image_folder", *own, "dataset.test_fraction=0", "trainer.epochs=1", "--json")
+    own = (
+        f"dataset.path={tmp_path / 'images'}",
+        "dataset.channels=1",
+        "model=mlp",
+        "dataset.val_fraction=0.4",
+    )
+    outcome = dltrain(
+        "dataset=image_folder", *own, "dataset.test_fraction=0", "trainer.epochs=1", "--json"
+    )
     assert outcome.code == 0, outcome.err
     assert "no test samples" in outcome.out
     assert not [name for name in outcome.json["metrics"] if name.startswith("test/")]

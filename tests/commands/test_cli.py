@@ -20,7 +20,9 @@ SMOKE = ("debug=smoke", "callbacks=quiet")
 
 
 def python(*words: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, *words], capture_output=True, text=True, timeout=100, check=False)
+    return subprocess.run(
+        [sys.executable, *words], capture_output=True, text=True, timeout=100, check=False
+    )
 
 
 def nothing_written(folder: Path) -> bool:
@@ -30,7 +32,9 @@ def nothing_written(folder: Path) -> bool:
 # help and version
 
 
-@pytest.mark.parametrize("argv", [("--help",), ("-h",), ("train", "--help"), ("nonsense", "--help")], ids=" ".join)
+@pytest.mark.parametrize(
+    "argv", [("--help",), ("-h",), ("train", "--help"), ("nonsense", "--help")], ids=" ".join
+)
 def test_help_names_every_verb_and_group(argv: tuple[str, ...], dltrain) -> None:
     outcome = dltrain(*argv)
     assert outcome.code == 0
@@ -39,7 +43,9 @@ def test_help_names_every_verb_and_group(argv: tuple[str, ...], dltrain) -> None
     lines = [line.split() for line in outcome.out.splitlines()]
     for group, options in groups().items():
         if options:
-            assert any(words[:1] == [group] and words[1].startswith(options[0]) for words in lines if words), group
+            assert any(
+                words[:1] == [group] and words[1].startswith(options[0]) for words in lines if words
+            ), group
     assert max(map(len, outcome.out.splitlines())) <= 130
 
 
@@ -57,7 +63,9 @@ def test_python_m_dltrain_is_the_same_command() -> None:
 
 
 @pytest.mark.parametrize(
-    "argv", [["--help"], ["--version"], ["list"], ["list", "model"], ["trian"], ["--epochs", "5"]], ids=str
+    "argv",
+    [["--help"], ["--version"], ["list"], ["list", "model"], ["trian"], ["--epochs", "5"]],
+    ids=str,
 )
 def test_what_only_prints_does_not_import_torch(argv: list[str]) -> None:
     code = f"import sys; from dltrain.cli import main; main({argv}); sys.exit(99 if 'torch' in sys.modules else 0)"
@@ -67,7 +75,10 @@ def test_what_only_prints_does_not_import_torch(argv: list[str]) -> None:
 @pytest.mark.parametrize("words", ["list", "--help", "list --json"])
 def test_a_reader_that_has_gone_is_no_error(words: str) -> None:
     process = subprocess.Popen(
-        [sys.executable, "-m", "dltrain", *words.split()], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [sys.executable, "-m", "dltrain", *words.split()],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
     )
     assert process.stdout is not None
     assert process.stderr is not None
@@ -80,7 +91,9 @@ def test_a_reader_that_has_gone_is_no_error(words: str) -> None:
 
 def test_a_pipe_into_head_prints_one_line_and_no_traceback() -> None:
     command = f"'{sys.executable}' -m dltrain list | head -1"
-    done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, timeout=100, check=False)
+    done = subprocess.run(
+        ["sh", "-c", command], capture_output=True, text=True, timeout=100, check=False
+    )
     assert (done.stdout, done.stderr) == ("callbacks\n", "")
 
 
@@ -102,7 +115,10 @@ def test_list_has_a_line_for_every_option(dltrain) -> None:
 def test_list_of_a_group_has_that_group_alone(dltrain) -> None:
     outcome = dltrain("list", "model", "--json")
     assert outcome.out.splitlines()[0] == "model"
-    assert outcome.json == {"exit_code": 0, "model": {option: summary("model", option) for option in groups()["model"]}}
+    assert outcome.json == {
+        "exit_code": 0,
+        "model": {option: summary("model", option) for option in groups()["model"]},
+    }
     assert "adamw" not in outcome.out
 
 
@@ -120,7 +136,9 @@ def test_list_of_a_group_has_that_group_alone(dltrain) -> None:
     ],
     ids=str,
 )
-def test_list_and_show_say_what_was_meant(argv: tuple[str, ...], message: str, dltrain, tmp_path: Path) -> None:
+def test_list_and_show_say_what_was_meant(
+    argv: tuple[str, ...], message: str, dltrain, tmp_path: Path
+) -> None:
     outcome = dltrain(*argv)
     assert outcome.code == 2
     assert message in outcome.err
@@ -132,11 +150,31 @@ def test_list_and_show_say_what_was_meant(argv: tuple[str, ...], message: str, d
     [
         (("optimizer.lr",), 0.001, "a number > 0", "conf/optimizer/adam.yaml"),
         (("optimizer.lr", "optimizer=sgd"), 0.1, "a number > 0", "conf/optimizer/sgd.yaml"),
-        (("optimizer.lr", "optimizer.lr=0.5"), 0.5, "a number > 0", "the command line: optimizer.lr=0.5"),
-        (("optimizer.lr", "optimizer={lr: 0.5}"), 0.5, "a number > 0", "the command line: optimizer={lr: 0.5}"),
-        (("optimizer.eps", "optimizer={lr: 0.5}"), 1e-8, "a number > 0", "conf/optimizer/adam.yaml"),
+        (
+            ("optimizer.lr", "optimizer.lr=0.5"),
+            0.5,
+            "a number > 0",
+            "the command line: optimizer.lr=0.5",
+        ),
+        (
+            ("optimizer.lr", "optimizer={lr: 0.5}"),
+            0.5,
+            "a number > 0",
+            "the command line: optimizer={lr: 0.5}",
+        ),
+        (
+            ("optimizer.eps", "optimizer={lr: 0.5}"),
+            1e-8,
+            "a number > 0",
+            "conf/optimizer/adam.yaml",
+        ),
         (("trainer.steps",), None, "a whole number > 0 or null", "conf/trainer/default.yaml"),
-        (("trainer.steps", "debug=smoke"), 2, "a whole number > 0 or null", "conf/debug/smoke.yaml"),
+        (
+            ("trainer.steps", "debug=smoke"),
+            2,
+            "a whole number > 0 or null",
+            "conf/debug/smoke.yaml",
+        ),
         (
             ("trainer.steps", "debug=smoke", "trainer.steps=3"),
             3,
@@ -144,14 +182,26 @@ def test_list_and_show_say_what_was_meant(argv: tuple[str, ...], message: str, d
             "the command line: trainer.steps=3",
         ),
         (("model.image_size",), None, "a list of 2, each a whole number", None),
-        (("regularization.l2.weight", "regularization=[l1,l2]"), 1e-4, "a number > 0", "conf/regularization/l2.yaml"),
-        (("dataset.source.noise", "dataset=synthetic"), 2.0, "a number >= 0", "conf/dataset/synthetic.yaml"),
+        (
+            ("regularization.l2.weight", "regularization=[l1,l2]"),
+            1e-4,
+            "a number > 0",
+            "conf/regularization/l2.yaml",
+        ),
+        (
+            ("dataset.source.noise", "dataset=synthetic"),
+            2.0,
+            "a number >= 0",
+            "conf/dataset/synthetic.yaml",
+        ),
         (("seed",), 0, "a whole number >= 0 and < 9.22337e+18", "conf/config.yaml"),
         (("paths.output",), "outputs", "text", "conf/config.yaml"),
     ],
     ids=str,
 )
-def test_show_key_says_what_it_is_and_where_it_was_set(argv: tuple[str, ...], value, expects, origin, dltrain) -> None:
+def test_show_key_says_what_it_is_and_where_it_was_set(
+    argv: tuple[str, ...], value, expects, origin, dltrain
+) -> None:
     outcome = dltrain("show", *argv, "--json")
     assert outcome.code == 0, outcome.err
     found = outcome.json[argv[0]]
@@ -179,10 +229,14 @@ def test_show_option_prints_its_file_and_its_target(dltrain) -> None:
 # check
 
 
-def test_check_prints_layers_parameters_and_flops_and_writes_nothing(dltrain, tmp_path: Path) -> None:
+def test_check_prints_layers_parameters_and_flops_and_writes_nothing(
+    dltrain, tmp_path: Path
+) -> None:
     outcome = dltrain("check", "model=mlp", "dataset=digits", "--json")
     assert outcome.code == 0, outcome.err
-    weights = 64 * 256 + 256 * 128 + 128 * 10  # digits are 8x8, hidden_sizes [256, 128], ten classes
+    weights = (
+        64 * 256 + 256 * 128 + 128 * 10
+    )  # digits are 8x8, hidden_sizes [256, 128], ten classes
     assert outcome.json["parameters"] == weights + 256 + 128 + 10 == 50826
     assert outcome.json["forward_flops_per_sample"] == 2 * weights
     assert "50,826" in outcome.out
@@ -228,7 +282,10 @@ def test_check_says_which_typed_keys_are_not_read(dltrain) -> None:
 @pytest.mark.parametrize(
     ("argv", "message"),
     [
-        (("--epochs", "5"), "settings are KEY=VALUE without dashes; did you mean trainer.epochs=5?"),
+        (
+            ("--epochs", "5"),
+            "settings are KEY=VALUE without dashes; did you mean trainer.epochs=5?",
+        ),
         (("--lr=0.1",), "did you mean optimizer.lr=0.1?"),
         (("--batch-size", "8"), "did you mean dataset.batch_size=8?"),
         (("--epoch", "8"), "did you mean trainer.epochs=8?"),
@@ -238,11 +295,17 @@ def test_check_says_which_typed_keys_are_not_read(dltrain) -> None:
         (("zzz",), "zzz is not a verb (train, check, list, show,"),
         (("check", "-m"), "-m runs a grid of trainings"),
         (("model=a,b",), "several values are a sweep: dltrain -m model=a,b"),
-        (("regularization=l1,l2",), "dltrain -m regularization=l1,l2; all at once: regularization=[l1,l2]"),
+        (
+            ("regularization=l1,l2",),
+            "dltrain -m regularization=l1,l2; all at once: regularization=[l1,l2]",
+        ),
         (("optimizer.lr=abc",), "expected a number > 0, got 'abc'"),
         (("optimizer.lr=-1",), "expected a number > 0, got -1"),
         (("trainer.epochs=1.5",), "expected a whole number > 0 or null, got 1.5"),
-        (("device.precision=fp8",), "expected one of auto, fp32, bf16, fp16, got 'fp8'; did you mean fp32?"),
+        (
+            ("device.precision=fp8",),
+            "expected one of auto, fp32, bf16, fp16, got 'fp8'; did you mean fp32?",
+        ),
         (("dataset.batch_size=0",), "expected a whole number > 0 or all, got 0"),
         (("model.channels=[8,8,8,8]",), "model.channels fewer entries"),
         (("model._target_=os.system",), "os.system is not imported"),
@@ -278,7 +341,9 @@ def test_all_mistakes_come_at_once(verb: str, dltrain, tmp_path: Path) -> None:
     assert nothing_written(tmp_path)
 
 
-def test_absent_data_exits_3_naming_files_and_folder_and_leaves_no_run(dltrain, tmp_path: Path, monkeypatch) -> None:
+def test_absent_data_exits_3_naming_files_and_folder_and_leaves_no_run(
+    dltrain, tmp_path: Path, monkeypatch
+) -> None:
     def offline(*args: object, **kwargs: object) -> None:
         raise URLError("no network in tests")
 
@@ -310,7 +375,10 @@ def test_json_is_the_last_line_of_a_run(dltrain) -> None:
     assert last["exit_code"] == 0
     assert last["status"] == "completed"
     assert 0 <= last["metrics"]["test/accuracy"] <= 1
-    assert json.loads((Path(last["run"]) / "results.json").read_text(encoding="utf-8"))["metrics"] == last["metrics"]
+    assert (
+        json.loads((Path(last["run"]) / "results.json").read_text(encoding="utf-8"))["metrics"]
+        == last["metrics"]
+    )
 
 
 def test_json_of_a_mistake_says_what_is_wrong(dltrain) -> None:
@@ -327,14 +395,19 @@ def test_debug_shows_the_traceback_of_a_mistake(dltrain) -> None:
     assert "did you mean cnn?" in outcome.err.splitlines()[-1]
 
 
-def test_an_unexpected_failure_exits_1_and_points_to_debug(dltrain, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unexpected_failure_exits_1_and_points_to_debug(
+    dltrain, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def broken(*args: object) -> None:
         raise RuntimeError("a bug")
 
     monkeypatch.setattr("dltrain.commands.list.summary", broken)
     outcome = dltrain("list")
     assert outcome.code == 1
-    assert outcome.err == "dltrain: RuntimeError: a bug\n(an unexpected failure: --debug shows where)\n"
+    assert (
+        outcome.err
+        == "dltrain: RuntimeError: a bug\n(an unexpected failure: --debug shows where)\n"
+    )
     assert "in broken" in dltrain("list", "--debug").err
 
 

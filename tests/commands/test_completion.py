@@ -30,7 +30,11 @@ def offered(dltrain):
 @pytest.fixture
 def runs(tmp_path: Path) -> list[str]:
     """Three runs, oldest first: their names."""
-    names = ["outputs/2026-01-01/01_mlp", "outputs/2026-01-02/02_sweep/0", "outputs/2026-01-02/03_cnn"]
+    names = [
+        "outputs/2026-01-01/01_mlp",
+        "outputs/2026-01-02/02_sweep/0",
+        "outputs/2026-01-02/03_cnn",
+    ]
     for name in names:
         (tmp_path / name).mkdir(parents=True)
         (tmp_path / name / CONFIG).touch()
@@ -41,7 +45,9 @@ def test_the_first_word_is_a_verb_or_a_setting(offered) -> None:
     found = offered("")
     assert set(VERBS) <= set(found)
     assert not any("__" in word for word in found)
-    assert {"model=", "dataset=", "experiment=", "debug=", "trainer.", "seed=", "paths."} <= set(found)
+    assert {"model=", "dataset=", "experiment=", "debug=", "trainer.", "seed=", "paths."} <= set(
+        found
+    )
     assert offered("mo") == ["model="]
     assert offered("ev") == ["evaluate"]
     assert offered("zz") == []
@@ -60,14 +66,19 @@ def test_every_group_offers_its_options(group: str, offered) -> None:
         f"{group}={option}"
         for group, options in groups().items()
         for option in options
-        if group not in OVERLAYS and (option == options[0] or "defaults" in read_option(group, option))
+        if group not in OVERLAYS
+        and (option == options[0] or "defaults" in read_option(group, option))
     ],
 )
 def test_the_keys_below_a_choice_are_those_of_its_composition(choice: str, offered) -> None:
     from omegaconf import OmegaConf
 
     group = choice.partition("=")[0]
-    word = f"{group}=[{choice.partition('=')[2]}]" if group in ("regularization", "preprocessing") else choice
+    word = (
+        f"{group}=[{choice.partition('=')[2]}]"
+        if group in ("regularization", "preprocessing")
+        else choice
+    )
     node = compose([word]).config[group]
     expected = {key.partition(".")[0] for key in leaves(OmegaConf.create(node))}
     found = {key.removeprefix(f"{group}.").rstrip("=.") for key in offered(word, f"{group}.")}
@@ -84,7 +95,10 @@ def test_the_keys_below_a_choice_are_those_of_its_composition(choice: str, offer
         (["train", "model=mlp", "model.h"], ["model.hidden_sizes="]),
         (["experiment=mlp_mnist", "model.h"], ["model.hidden_sizes="]),
         (["model=nope", "model."], []),
-        (["regularization=[l1,l2]", "regularization."], ["regularization.l1.", "regularization.l2."]),
+        (
+            ["regularization=[l1,l2]", "regularization."],
+            ["regularization.l1.", "regularization.l2."],
+        ),
         (["regularization=[l1]", "regularization.l1."], ["regularization.l1.weight="]),
         (["regularization=[l2,drop"], ["regularization=[l2,dropout"]),
         (["regularization=[l1,l"], ["regularization=[l1,l2", "regularization=[l1,label_smoothing"]),
@@ -138,7 +152,9 @@ def test_a_run_to_begin_with_is_offered(offered, runs: list[str]) -> None:
 @pytest.mark.parametrize("flags", [["--config-dir", "mine"], ["--config-dir=mine"]], ids=str)
 def test_options_of_a_config_dir_are_offered(flags: list[str], offered, tmp_path: Path) -> None:
     (tmp_path / "mine" / "model").mkdir(parents=True)
-    (tmp_path / "mine" / "model" / "my_net.yaml").write_text("# Mine\n_target_: mine.Net\nwidth: 3\n")
+    (tmp_path / "mine" / "model" / "my_net.yaml").write_text(
+        "# Mine\n_target_: mine.Net\nwidth: 3\n"
+    )
     assert offered(*flags, "model=my") == ["model=my_net"]
     assert offered(*flags, "model=my_net", "model.") == ["model.width="]
     assert offered("model=my") == []
@@ -149,7 +165,9 @@ def test_it_answers_without_torch_or_hydra() -> None:
         "import sys; from dltrain.cli import main; main(['__complete', '--', 'experiment=mlp_mnist', 'model.']);"
         "sys.exit(99 if {'torch', 'hydra', 'numpy'} & set(sys.modules) else 0)"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=100, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=100, check=False
+    )
     assert done.returncode == 0, done.stderr
     assert "model.hidden_sizes=\tnow [800, 800]" in done.stdout
 
@@ -182,8 +200,18 @@ def test_completion_asks_for_which_shell(words: list[str], dltrain) -> None:
         ("dltrain mo", ["dltrain", "mo"], "=:", ["model="]),
         ("dltrain model=cn", ["dltrain", "model", "=", "cn"], "=:", ["cnn", "cnn_roi"]),
         ("dltrain model=cn", ["dltrain", "model=cn"], ":", ["model=cnn", "model=cnn_roi"]),
-        ("dltrain model=mlp model.h", ["dltrain", "model", "=", "mlp", "model.h"], "=:", ["model.hidden_sizes="]),
-        ("dltrain regularization=[l2,dr", ["dltrain", "regularization", "=", "[l2,dr"], "=:", ["[l2,dropout"]),
+        (
+            "dltrain model=mlp model.h",
+            ["dltrain", "model", "=", "mlp", "model.h"],
+            "=:",
+            ["model.hidden_sizes="],
+        ),
+        (
+            "dltrain regularization=[l2,dr",
+            ["dltrain", "regularization", "=", "[l2,dr"],
+            "=:",
+            ["[l2,dropout"],
+        ),
         ("dltrain completion ", ["dltrain", "completion", ""], "=:", ["bash", "zsh", "fish"]),
     ],
     ids=str,
@@ -202,5 +230,7 @@ def test_bash_completes_a_line_cut_at_every_equals_sign(
         f"_dltrain '{command}' '{words[-1]}' '{words[-2]}'\n"
         'printf "%s\\n" "${COMPREPLY[@]}"'
     )
-    done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, timeout=100, check=False)
+    done = subprocess.run(
+        ["bash", "-c", script], capture_output=True, text=True, timeout=100, check=False
+    )
     assert (done.stdout.splitlines(), done.stderr) == (expected, "")

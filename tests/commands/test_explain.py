@@ -13,8 +13,17 @@ from PIL import Image
 from dltrain.run import find
 
 SHAPE = (
-    *("dataset=synthetic", "dataset.source.channels=1", "dataset.source.height=8", "dataset.source.width=8"),
-    *("dataset.source.num_classes=4", "dataset.source.train_samples=80", "dataset.source.test_samples=22"),
+    *(
+        "dataset=synthetic",
+        "dataset.source.channels=1",
+        "dataset.source.height=8",
+        "dataset.source.width=8",
+    ),
+    *(
+        "dataset.source.num_classes=4",
+        "dataset.source.train_samples=80",
+        "dataset.source.test_samples=22",
+    ),
 )
 RUN = (*SHAPE, "model=cnn", "model.channels=[4]", "trainer.epochs=1", "callbacks=quiet")
 TEXTS = (
@@ -56,14 +65,20 @@ def test_every_input_gets_a_picture_in_the_run(dltrain) -> None:
         Path(name).parent.mkdir(exist_ok=True)
         Image.effect_noise((8, 8), 90).save(name)
     Path("c.png").write_bytes(b"")
-    outcome = dltrain("predict", "last", "猫.png", "a/猫.jpg", "b.png", "c.png", "--explain", "--json")
+    outcome = dltrain(
+        "predict", "last", "猫.png", "a/猫.jpg", "b.png", "c.png", "--explain", "--json"
+    )
     assert outcome.code == 3
     folder = find("last", Path("outputs")).folder / "explained"
     assert sorted(path.name for path in folder.iterdir()) == ["b.png", "猫-2.png", "猫.png"]
-    assert [row["explained"] for row in outcome.json["rows"]] == [str(folder / f"{n}.png") for n in ("猫", "猫-2", "b")]
+    assert [row["explained"] for row in outcome.json["rows"]] == [
+        str(folder / f"{n}.png") for n in ("猫", "猫-2", "b")
+    ]
     assert str(folder / "b.png") in outcome.out
     height, width, _ = drawn(folder / "b.png").shape
-    assert (width, height - width // 2 > 10) == (452, True), "image and heat side by side, over the answer"
+    assert (width, height - width // 2 > 10) == (452, True), (
+        "image and heat side by side, over the answer"
+    )
     left, right = drawn(folder / "b.png")[:224, :224], drawn(folder / "b.png")[:224, 224:448]
     assert (left[..., 0] == left[..., 2]).all(), "a grey image"
     assert (right[..., 0] != right[..., 2]).any(), "a heat in colour"
@@ -77,11 +92,17 @@ def test_every_input_gets_a_picture_in_the_run(dltrain) -> None:
     [
         ((*RUN[:-3], "model=mlp", *RUN[-2:]), "split=test", "no convolution with a map to look at"),
         (TEXTS, "a fine film", "only images are explained"),
-        (("dataset=diabetes", "debug=smoke", "callbacks=quiet"), "split=test", "Regression explains nothing"),
+        (
+            ("dataset=diabetes", "debug=smoke", "callbacks=quiet"),
+            "split=test",
+            "Regression explains nothing",
+        ),
     ],
     ids=["mlp", "texts", "regression"],
 )
-def test_what_cannot_be_explained_says_so(run: tuple[str, ...], what: str, says: str, dltrain) -> None:
+def test_what_cannot_be_explained_says_so(
+    run: tuple[str, ...], what: str, says: str, dltrain
+) -> None:
     assert dltrain(*[o for o in run if not o.startswith("model.channels")]).code == 0
     outcome = dltrain("predict", "last", what, "--explain")
     assert outcome.code == 2
@@ -99,13 +120,19 @@ def test_the_flags_belong_to_their_verbs(dltrain) -> None:
 def test_check_draws_the_first_batch_as_the_network_gets_it(dltrain) -> None:
     """Augmented; the same every time; with its classes under it."""
     argv = ("check", *SHAPE, "model=perceptron", "--images")
-    for name, more in (("a", ()), ("b", ()), ("c", ("preprocessing=[cutout]", "preprocessing.cutout.fill=255"))):
+    for name, more in (
+        ("a", ()),
+        ("b", ()),
+        ("c", ("preprocessing=[cutout]", "preprocessing.cutout.fill=255")),
+    ):
         outcome = dltrain(*argv, f"{name}.png", *more)
         assert outcome.code == 0, outcome.err
         assert f"{name}.png was written" in outcome.out
     assert drawn(Path("a.png")).shape[1] == 8 * 92
     assert (drawn(Path("a.png")) == drawn(Path("b.png"))).all()
-    assert (drawn(Path("c.png"))[:72] == 255).mean() > (drawn(Path("a.png"))[:72] == 255).mean() + 0.3
+    assert (drawn(Path("c.png"))[:72] == 255).mean() > (
+        drawn(Path("a.png"))[:72] == 255
+    ).mean() + 0.3
     assert dltrain("check", "dataset=mnist", "debug=smoke", "--images", "fake.png").code == 0
     assert drawn(Path("fake.png")).size
 
@@ -119,7 +146,9 @@ def test_check_draws_the_first_batch_as_the_network_gets_it(dltrain) -> None:
         (("dataset=mnist", "--images", "x.png"), 3, "mnist"),
     ],
 )
-def test_what_cannot_be_drawn_says_so(argv: tuple[str, ...], code: int, says: str, dltrain, monkeypatch: Any) -> None:
+def test_what_cannot_be_drawn_says_so(
+    argv: tuple[str, ...], code: int, says: str, dltrain, monkeypatch: Any
+) -> None:
     monkeypatch.setattr("urllib.request.urlopen", offline)
     outcome = dltrain("check", "model=perceptron", *argv)
     assert outcome.code == code, outcome.err
@@ -135,7 +164,12 @@ def offline(*asked: Any, **how: Any) -> None:
 
 
 def test_a_run_draws_a_batch_at_its_start_and_what_it_learned_at_its_end(dltrain) -> None:
-    argv = (*RUN[:-1], "preprocessing=[rand_augment]", "callbacks.progress=null", "trainer.log_every=1")
+    argv = (
+        *RUN[:-1],
+        "preprocessing=[rand_augment]",
+        "callbacks.progress=null",
+        "trainer.log_every=1",
+    )
     assert dltrain(*argv, "regularization=[ema]").code == 0
     found = pictures(find("last", Path("outputs")).folder)
     assert found["train/batch"] == [1]
@@ -146,7 +180,11 @@ def test_a_run_draws_a_batch_at_its_start_and_what_it_learned_at_its_end(dltrain
 
 def test_what_has_no_convolution_is_not_explained_and_no_batch_of_numbers_is_drawn(dltrain) -> None:
     assert dltrain("dataset=wine", "trainer.epochs=1", "callbacks.progress=null").code == 0
-    assert not [tag for tag in pictures(find("last", Path("outputs")).folder) if "batch" in tag or "explain" in tag]
+    assert not [
+        tag
+        for tag in pictures(find("last", Path("outputs")).folder)
+        if "batch" in tag or "explain" in tag
+    ]
     assert dltrain(*SHAPE, "model=mlp", "trainer.epochs=1", "callbacks.progress=null").code == 0
     found = pictures(find("last", Path("outputs")).folder)
     assert "train/batch" in found
@@ -157,7 +195,12 @@ def test_pictures_change_no_figure(dltrain) -> None:
     """The same metrics, bit for bit, with TensorBoard and explanations and without."""
     logs = []
     for more in ((), ("callbacks=quiet",)):
-        argv = (*RUN[:-1], "preprocessing=[trivial_augment]", "regularization=[dropout]", "model.hidden_sizes=[8]")
+        argv = (
+            *RUN[:-1],
+            "preprocessing=[trivial_augment]",
+            "regularization=[dropout]",
+            "model.hidden_sizes=[8]",
+        )
         assert dltrain(*argv, "callbacks.progress=null" if not more else more[0]).code == 0
         logs.append((find("last", Path("outputs")).folder / "metrics.jsonl").read_bytes())
     assert logs[0] == logs[1]
@@ -170,7 +213,10 @@ def test_pictures_change_no_figure(dltrain) -> None:
 def test_scores_of_the_mean_over_views(views: str, dltrain) -> None:
     """All scores are printed; they are other ones than without, and say what they are of."""
     assert dltrain(*RUN, "regularization=[ema]").code == 0
-    plain, viewed = dltrain("evaluate", "last", "--json"), dltrain("evaluate", "last", f"tta={views}", "--json")
+    plain, viewed = (
+        dltrain("evaluate", "last", "--json"),
+        dltrain("evaluate", "last", f"tta={views}", "--json"),
+    )
     assert viewed.code == 0, viewed.err
     assert f"mean over the views of tta={views}" in viewed.out
     assert viewed.json["metrics"].keys() == plain.json["metrics"].keys()
@@ -186,7 +232,9 @@ def test_the_score_is_that_of_the_averaged_probabilities(dltrain) -> None:
 
     assert dltrain(*RUN).code == 0
     run, _ = find_run(Options(names=["last"]))
-    experiment = build.build(saved_configuration(run, []).config, trained=True, description=run.description())
+    experiment = build.build(
+        saved_configuration(run, []).config, trained=True, description=run.description()
+    )
     position(experiment, trained_state(run, "best")[1])
     task = experiment.task.eval()
     batches = list(experiment.data.test.epoch(0))
@@ -194,7 +242,9 @@ def test_the_score_is_that_of_the_averaged_probabilities(dltrain) -> None:
     with torch.no_grad():
         mean = (task.predict(x) + task.predict(x.flip(3))) / 2
     metrics = dltrain("evaluate", "last", "tta=flip", "--json").json["metrics"]
-    assert metrics["test/accuracy"] == pytest.approx(float((mean.argmax(dim=1) == y).float().mean()))
+    assert metrics["test/accuracy"] == pytest.approx(
+        float((mean.argmax(dim=1) == y).float().mean())
+    )
     loss = -mean[torch.arange(len(y)), y].log().mean()
     assert metrics["test/loss"] == pytest.approx(float(loss), rel=1e-4)
 
@@ -202,7 +252,10 @@ def test_the_score_is_that_of_the_averaged_probabilities(dltrain) -> None:
 def test_views_of_a_run_are_those_of_its_test_and_of_what_follows(dltrain) -> None:
     """`task.views` changes no weight, scores the test as `tta=` does, and `task.views=[]` takes them away again."""
     watching = ("trainer.watch=val/loss", "trainer.epochs=1")
-    plain, viewed = dltrain(*RUN, *watching, "--json"), dltrain(*RUN, *watching, "task.views=[flip]", "--json")
+    plain, viewed = (
+        dltrain(*RUN, *watching, "--json"),
+        dltrain(*RUN, *watching, "task.views=[flip]", "--json"),
+    )
     assert (plain.code, viewed.code) == (0, 0), viewed.err
     first, second = plain.json, viewed.json
     assert first["metrics"]["test/loss"] != second["metrics"]["test/loss"]
@@ -228,7 +281,9 @@ def test_views_of_a_run_are_those_of_its_test_and_of_what_follows(dltrain) -> No
     ],
     ids=["unknown", "texts"],
 )
-def test_views_that_a_run_cannot_have_end_it_before_it_begins(overrides: tuple[str, ...], says: str, dltrain) -> None:
+def test_views_that_a_run_cannot_have_end_it_before_it_begins(
+    overrides: tuple[str, ...], says: str, dltrain
+) -> None:
     outcome = dltrain(*overrides)
     assert outcome.code == 2
     assert says in outcome.err
@@ -239,7 +294,11 @@ def test_views_that_a_run_cannot_have_end_it_before_it_begins(overrides: tuple[s
     ("run", "views", "says"),
     [
         (RUN, "flop", "there is no view 'flop'"),
-        (("dataset=diabetes", "debug=smoke", "callbacks=quiet"), "flip", "Regression gives no probabilities"),
+        (
+            ("dataset=diabetes", "debug=smoke", "callbacks=quiet"),
+            "flip",
+            "Regression gives no probabilities",
+        ),
         (TEXTS, "flip", "only images have views"),
     ],
     ids=["unknown", "regression", "texts"],

@@ -12,7 +12,12 @@ from dltrain import checkpoint
 from dltrain.checkpoint import Store
 
 TINY = (
-    *("dataset=synthetic", "dataset.source.train_samples=160", "dataset.source.height=8", "dataset.source.width=8"),
+    *(
+        "dataset=synthetic",
+        "dataset.source.train_samples=160",
+        "dataset.source.height=8",
+        "dataset.source.width=8",
+    ),
     *("model=mlp", "model.hidden_sizes=[12,6]", "callbacks=quiet", "trainer.epochs=1", "--json"),
 )
 STILL = ("optimizer=sgd", "optimizer.lr=1e-30")  # a run that ends where it began
@@ -27,7 +32,9 @@ def weights(outcome, which: str = "last") -> dict[str, Tensor]:
 
 
 def test_a_run_begins_with_the_best_weights_of_another(dltrain) -> None:
-    trained = dltrain(*TINY, "trainer.epochs=3", "trainer.watch=val/loss", "trainer.mode=max")  # so the first epoch's
+    trained = dltrain(
+        *TINY, "trainer.epochs=3", "trainer.watch=val/loss", "trainer.mode=max"
+    )  # so the first epoch's
     first, last = weights(trained, "best"), weights(trained)
     outcome = dltrain(*TINY, *STILL, "seed=1", "init.from=last")
     second, fresh = weights(outcome), weights(dltrain(*TINY, *STILL, "seed=1"))
@@ -46,7 +53,11 @@ def test_what_does_not_match_stays_fresh_and_is_said(dltrain) -> None:
     other = (*STILL, "seed=1", "model.hidden_sizes=[12,9]")
     outcome = dltrain(*TINY, *other, "init.from=last")
     second, fresh = weights(outcome), weights(dltrain(*TINY, *other))
-    taken = {name for name, value in second.items() if torch.equal(value, first.get(name, torch.empty(0)))}
+    taken = {
+        name
+        for name, value in second.items()
+        if torch.equal(value, first.get(name, torch.empty(0)))
+    }
     assert taken == {"model.1.weight", "model.1.bias", "model.5.bias"}
     assert all(torch.equal(second[name], fresh[name]) for name in second.keys() - taken)
     assert "3 of 6 tensors taken over" in outcome.out
@@ -70,7 +81,9 @@ def test_a_resume_and_a_scoring_do_not_begin_anew(dltrain) -> None:
     teacher.rename("elsewhere")
     evaluated = dltrain("evaluate", "pupil", "--json")
     assert evaluated.code == 0, evaluated.err
-    assert evaluated.json["metrics"]["test/loss"] == pytest.approx(outcome.json["metrics"]["test/loss"])
+    assert evaluated.json["metrics"]["test/loss"] == pytest.approx(
+        outcome.json["metrics"]["test/loss"]
+    )
     resumed = dltrain("resume", "pupil", "trainer.epochs=2")
     assert resumed.code == 0, resumed.err
     assert "taken over" not in resumed.out
@@ -86,7 +99,9 @@ def test_an_unknown_run_exits_3_and_leaves_nothing(name: str, dltrain, tmp_path:
 
 def test_a_run_that_shares_no_weight_exits_3(dltrain) -> None:
     dltrain(*TINY)
-    outcome = dltrain(*TINY, "model.hidden_sizes=[13]", "dataset.source.num_classes=7", "init.from=last")
+    outcome = dltrain(
+        *TINY, "model.hidden_sizes=[13]", "dataset.source.num_classes=7", "init.from=last"
+    )
     assert outcome.code == 3
     assert "no weight of" in outcome.err
 

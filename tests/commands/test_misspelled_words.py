@@ -8,8 +8,12 @@ from dltrain.config.overrides import take
 from dltrain.errors import ConfigError
 
 
-@pytest.mark.parametrize(("typed", "meant"), [("splt=val", "split=val"), ("chekpoint=last", "checkpoint=last")])
-def test_a_misspelled_key_of_a_command_is_answered_with_the_right_one(typed: str, meant: str) -> None:
+@pytest.mark.parametrize(
+    ("typed", "meant"), [("splt=val", "split=val"), ("chekpoint=last", "checkpoint=last")]
+)
+def test_a_misspelled_key_of_a_command_is_answered_with_the_right_one(
+    typed: str, meant: str
+) -> None:
     with pytest.raises(ConfigError) as caught:
         take([typed], ("split", "checkpoint", "tta"))
     assert f"did you mean {meant}?" in str(caught.value)

@@ -21,13 +21,22 @@ TINY = (
     "dataset.source.test_samples=16",
     "dataset.batch_size=16",
 )
-DIVERGING = (*TINY, "model=mlp", "optimizer=sgd", "callbacks=quiet", "trainer.epochs=1", "trainer.log_every=1")
+DIVERGING = (
+    *TINY,
+    "model=mlp",
+    "optimizer=sgd",
+    "callbacks=quiet",
+    "trainer.epochs=1",
+    "trainer.log_every=1",
+)
 
 
 def sweep_folder(root: Path) -> Path:
     """The one sweep under `root`, named <date>/<time>_sweep."""
     (folder,) = root.glob("*/*")
-    assert re.fullmatch(r"\d{4}-\d\d-\d\d/\d\d-\d\d-\d\d-\d{6}_sweep", folder.relative_to(root).as_posix())
+    assert re.fullmatch(
+        r"\d{4}-\d\d-\d\d/\d\d-\d\d-\d\d-\d{6}_sweep", folder.relative_to(root).as_posix()
+    )
     return folder
 
 
@@ -60,7 +69,10 @@ def rows_of(sweep: Path) -> list[dict[str, Any]]:
         (["model=glob(m*)"], [["model=mlp"]]),
         (
             ["model=mlp", "model.activation=glob(*elu)"],
-            [["model=mlp", f"model.activation={name}"] for name in ("relu", "leaky_relu", "elu", "gelu")],
+            [
+                ["model=mlp", f"model.activation={name}"]
+                for name in ("relu", "leaky_relu", "elu", "gelu")
+            ],
         ),
         (["model=glob(*)"], [[f"model={option}"] for option in groups()["model"]]),
         (["+seed=1,2"], [["+seed=1"], ["+seed=2"]]),
@@ -69,7 +81,9 @@ def rows_of(sweep: Path) -> list[dict[str, Any]]:
     ],
     ids=str,
 )
-def test_a_grid_is_the_product_of_the_swept_values(overrides: list[str], jobs: list[list[str]]) -> None:
+def test_a_grid_is_the_product_of_the_swept_values(
+    overrides: list[str], jobs: list[list[str]]
+) -> None:
     assert expand(overrides) == jobs
 
 
@@ -91,7 +105,15 @@ def test_every_job_has_a_folder_a_row_and_its_results(dltrain, tmp_path: Path) -
     outcome = dltrain("-m", *SMOKE, "seed=1,2", "optimizer.lr=0.1,0.01", "--json")
     assert outcome.code == 0, outcome.err
     sweep = sweep_folder(tmp_path / "outputs")
-    assert sorted(path.name for path in sweep.iterdir()) == [".lock", "0", "1", "2", "3", "curves.png", "sweep.json"]
+    assert sorted(path.name for path in sweep.iterdir()) == [
+        ".lock",
+        "0",
+        "1",
+        "2",
+        "3",
+        "curves.png",
+        "sweep.json",
+    ]
     rows = rows_of(sweep)
     assert [row["job"] for row in rows] == [0, 1, 2, 3]
     assert [row["overrides"][-2:] for row in rows] == [
@@ -106,10 +128,21 @@ def test_every_job_has_a_folder_a_row_and_its_results(dltrain, tmp_path: Path) -
         results = json.loads((folder / "results.json").read_text(encoding="utf-8"))
         assert results["status"] == row["status"] == "completed"
         assert results["metrics"] == row["metrics"]
-        assert json.loads((folder / "manifest.json").read_text(encoding="utf-8"))["overrides"] == row["overrides"]
+        assert (
+            json.loads((folder / "manifest.json").read_text(encoding="utf-8"))["overrides"]
+            == row["overrides"]
+        )
     assert outcome.json["jobs"] == rows
     table = outcome.out.partition(f"\n{outcome.json['sweep']}\n")[2].splitlines()
-    assert table[0].split() == ["job", "seed", "optimizer.lr", "status", "test/accuracy", "test/loss", "time"]
+    assert table[0].split() == [
+        "job",
+        "seed",
+        "optimizer.lr",
+        "status",
+        "test/accuracy",
+        "test/loss",
+        "time",
+    ]
     assert [line.split()[:4] for line in table[1:5]] == [
         ["0", "1", "0.1", "completed"],
         ["1", "1", "0.01", "completed"],
@@ -133,13 +166,18 @@ def test_a_job_that_diverges_costs_one_job(dltrain, tmp_path: Path) -> None:
     assert [row["status"] for row in rows] == ["diverged", "completed"]
     assert "diverged" in rows[0]["reason"]
     assert "1 of 2 jobs did not finish" in outcome.err
-    assert json.loads((sweep / "0" / "results.json").read_text(encoding="utf-8"))["status"] == "diverged"
+    assert (
+        json.loads((sweep / "0" / "results.json").read_text(encoding="utf-8"))["status"]
+        == "diverged"
+    )
     assert re.search(r"^\s*0\s+1e\+?30\s+diverged\b.*$", outcome.out, re.MULTILINE)
     assert re.search(r"^\s*1\s+0\.01\s+completed\b.*$", outcome.out, re.MULTILINE)
     assert rows[0]["reason"].splitlines()[0][:40] in outcome.out.partition(f"{sweep.name}\n")[2]
 
 
-def test_a_job_that_raises_costs_one_job(dltrain, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_job_that_raises_costs_one_job(
+    dltrain, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     start = multirun.start
 
     def fragile(composed: Any, *rest: Any) -> dict[str, Any]:
@@ -160,7 +198,9 @@ def test_a_job_that_raises_costs_one_job(dltrain, tmp_path: Path, monkeypatch: p
     assert len(outcome.json["jobs"]) == 3
 
 
-def test_an_interrupted_job_ends_the_sweep(dltrain, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupted_job_ends_the_sweep(
+    dltrain, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def interrupted(*args: Any) -> dict[str, Any]:
         raise Interrupted(2)
 
@@ -194,8 +234,15 @@ def test_a_mistake_in_any_job_refuses_the_sweep_before_the_first(
 
 def test_the_table_shows_what_each_task_watches(dltrain) -> None:
     """Of adversaries the distance: they have neither accuracy nor loss on the test set."""
-    words = ("model=gan", "model.generator_sizes=[8]", "model.discriminator_sizes=[8]", "trainer.epochs=1")
-    outcome = dltrain("-m", *words, "task.loss=nonsaturating,hinge", "callbacks=quiet", "dataset.batch_size=200")
+    words = (
+        "model=gan",
+        "model.generator_sizes=[8]",
+        "model.discriminator_sizes=[8]",
+        "trainer.epochs=1",
+    )
+    outcome = dltrain(
+        "-m", *words, "task.loss=nonsaturating,hinge", "callbacks=quiet", "dataset.batch_size=200"
+    )
     assert outcome.code == 0, outcome.err
     lines = [line.split() for line in outcome.out.splitlines()]
     start = lines.index(["job", "task.loss", "status", "test/distance", "time"])
@@ -212,11 +259,16 @@ def test_the_table_shows_what_each_task_watches(dltrain) -> None:
         (["model", "optimizer.lr"], ["model", "lr"]),
         (["+seed", "dataset/source"], ["seed", "source"]),
         (["optimizer.lr", "task.optimizers.critic.lr"], ["optimizer.lr", "critic.lr"]),
-        (["epochs", "trainer.epochs", "dataset.epochs"], ["epochs", "trainer.epochs", "dataset.epochs"]),
+        (
+            ["epochs", "trainer.epochs", "dataset.epochs"],
+            ["epochs", "trainer.epochs", "dataset.epochs"],
+        ),
         ([], []),
     ],
 )
-def test_swept_keys_are_called_by_the_end_that_tells_them_apart(keys: list[str], names: list[str]) -> None:
+def test_swept_keys_are_called_by_the_end_that_tells_them_apart(
+    keys: list[str], names: list[str]
+) -> None:
     assert list(short_names(keys).values()) == names
 
 
@@ -247,7 +299,10 @@ def test_tensorboard_shows_the_jobs_of_a_sweep_by_what_was_varied(dltrain, tmp_p
     assert outcome.code == 0, outcome.err
     sweep = sweep_folder(tmp_path / "outputs")
     titles = ["0 lr=0.1", "1 lr=0.01"]
-    assert sorted({path.parent.relative_to(sweep).as_posix() for path in sweep.rglob("events.*")}) == titles
+    assert (
+        sorted({path.parent.relative_to(sweep).as_posix() for path in sweep.rglob("events.*")})
+        == titles
+    )
     found = hparams_shown(sweep)
     assert found[0] == ("optimizer.lr", True)
     assert dict(found)["optimizer"] is False

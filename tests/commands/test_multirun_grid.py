@@ -20,7 +20,9 @@ QUIET = ("debug=smoke", "callbacks=quiet", "model=mlp", "model.hidden_sizes=[4]"
     ],
     ids=str,
 )
-def test_a_run_that_stands_twice_is_trained_once(words: list[str], seeds: list[int], said: str, dltrain) -> None:
+def test_a_run_that_stands_twice_is_trained_once(
+    words: list[str], seeds: list[int], said: str, dltrain
+) -> None:
     """-m seed=1,1 has no standard error of 0, and -m seed=1,2 seed=3,4 is two runs, not four."""
     outcome = dltrain("-m", *QUIET, *words, "--json")
     assert outcome.code == 0, outcome.err
@@ -37,7 +39,10 @@ def test_escapes_reach_the_runs_of_a_grid(dltrain) -> None:
     outcome = dltrain("-m", *QUIET, r"name=a\,b,c", "--json")
     assert outcome.code == 0, outcome.err
     runs = [Path(job["run"]) for job in outcome.json["jobs"]]
-    assert [json.loads((run / "manifest.json").read_text())["config"]["name"] for run in runs] == ["a,b", "c"]
+    assert [json.loads((run / "manifest.json").read_text())["config"]["name"] for run in runs] == [
+        "a,b",
+        "c",
+    ]
 
 
 def test_a_seed_that_is_swept_with_a_plus_is_still_a_seed(dltrain) -> None:

@@ -40,14 +40,25 @@ class Net(nn.Module):
 def test_what_check_measures_has_identifiers_and_numbers(dltrain) -> None:
     found = dltrain("check", "model=mlp", "--json").json
     assert found.keys() == CHECK_KEYS
-    assert all(isinstance(value, int | float) for key, value in found.items() if key != "earlier_stages")
+    assert all(
+        isinstance(value, int | float) for key, value in found.items() if key != "earlier_stages"
+    )
     assert found["parameters"] == 50826
     assert found["steps_per_epoch"] == 81
-    assert found["state_bytes"] == 4 * 4 * 50826 + 24  # weights, gradients, Adam's two moments; and its six counters
+    assert (
+        found["state_bytes"] == 4 * 4 * 50826 + 24
+    )  # weights, gradients, Adam's two moments; and its six counters
 
 
 @pytest.mark.parametrize(
-    "words", [("check",), ("check", "model=dcgan", "model.channels=[8]"), ("list",), ("show", "optimizer.lr")], ids=str
+    "words",
+    [
+        ("check",),
+        ("check", "model=dcgan", "model.channels=[8]"),
+        ("list",),
+        ("show", "optimizer.lr"),
+    ],
+    ids=str,
 )
 def test_keys_of_json_are_identifiers(words: tuple[str, ...], dltrain) -> None:
     """`show` has the key that was asked for, which has dots in it."""
@@ -71,7 +82,9 @@ def test_keys_of_json_are_identifiers(words: tuple[str, ...], dltrain) -> None:
     ],
     ids=str,
 )
-def test_a_run_of_a_model_of_ones_own_is_called_after_it(words: list[str], name: str, dltrain) -> None:
+def test_a_run_of_a_model_of_ones_own_is_called_after_it(
+    words: list[str], name: str, dltrain
+) -> None:
     Path("own_model.py").write_text(OWN)
     outcome = dltrain("plugins=[own_model]", *words, *SMOKE, "--json")
     assert outcome.code == 0, outcome.err
@@ -100,11 +113,20 @@ def test_a_run_that_is_not_found_names_the_key_of_the_place(verb: str, dltrain) 
 def test_both_sides_of_a_translation_are_named(dltrain) -> None:
     for side in ("source", "target"):
         Path(f"{side}.txt").write_text("".join(f"{side} {i} word\n" for i in range(60)))
-    words = ["dataset=translation", "dataset.pairs.source=source.txt", "dataset.pairs.target=target.txt"]
-    outcome = dltrain("check", *words, "dataset.tokenizer=word", "model=seq2seq", "model.hidden_size=4", "--data")
+    words = [
+        "dataset=translation",
+        "dataset.pairs.source=source.txt",
+        "dataset.pairs.target=target.txt",
+    ]
+    outcome = dltrain(
+        "check", *words, "dataset.tokenizer=word", "model=seq2seq", "model.hidden_size=4", "--data"
+    )
     assert outcome.code == 0, outcome.err
     said = [line for line in outcome.out.splitlines() if line.startswith("splitting")]
-    assert said == ["splitting 60 source texts into tokens, once", "splitting 60 target texts into tokens, once"]
+    assert said == [
+        "splitting 60 source texts into tokens, once",
+        "splitting 60 target texts into tokens, once",
+    ]
 
 
 def test_a_resume_says_of_its_data_once_what_it_says(dltrain) -> None:
@@ -116,7 +138,13 @@ def test_a_resume_says_of_its_data_once_what_it_says(dltrain) -> None:
         for i in range(8):
             Image.new("RGB", (8, 8), (30 * i, 0, 0)).save(Path("images", name, f"{i}.png"))
     Path("images/a/odd.png").write_text("no image")
-    words = ["dataset=image_folder", "dataset.path=images", "model=mlp", "model.hidden_sizes=[4]", "callbacks=quiet"]
+    words = [
+        "dataset=image_folder",
+        "dataset.path=images",
+        "model=mlp",
+        "model.hidden_sizes=[4]",
+        "callbacks=quiet",
+    ]
     trained = dltrain(*words, "trainer.epochs=1")
     assert trained.code == 0, trained.err
     resumed = dltrain("resume", "last", "trainer.epochs=2")

@@ -33,19 +33,35 @@ def test_every_schedule_is_drawn_in_sixty_columns_and_twelve_rows(schedule: str,
 
 
 def test_the_plot_is_of_the_runs_own_updates(dltrain) -> None:
-    argv = ("check", "--plot", "model=perceptron", "schedule=step", "schedule.warmup=5", "trainer.accumulate=2")
+    argv = (
+        "check",
+        "--plot",
+        "model=perceptron",
+        "schedule=step",
+        "schedule.warmup=5",
+        "trainer.accumulate=2",
+    )
     outcome = dltrain(*argv, "trainer.steps=118")
     rows = stars(outcome.out)
     assert "59 updates" in outcome.out
     assert rows[0][:2] == [4, 5], "five updates of warm-up"
-    assert rows[0][-1] == 32, "then half of the 54 others at the full rate; one update fills two columns"
+    assert rows[0][-1] == 32, (
+        "then half of the 54 others at the full rate; one update fills two columns"
+    )
 
 
 def test_without_an_end_there_is_no_plot_and_no_other_verb_has_one(dltrain) -> None:
-    endless = ("model=perceptron", "schedule=plateau", "trainer.epochs=null", "trainer.max_seconds=5")
+    endless = (
+        "model=perceptron",
+        "schedule=plateau",
+        "trainer.epochs=null",
+        "trainer.max_seconds=5",
+    )
     outcome = dltrain("check", "--plot", *endless)
     assert outcome.code == 0, outcome.err
     assert "no plot of the learning rate" in outcome.out
     assert "|" not in dltrain("check", "model=perceptron").out
     assert dltrain("--plot", "model=perceptron").code == 2
-    assert dltrain("check", "--plott").err == "dltrain: no such flag: --plott; did you mean --plot?\n"
+    assert (
+        dltrain("check", "--plott").err == "dltrain: no such flag: --plott; did you mean --plot?\n"
+    )

@@ -56,7 +56,13 @@ def digits(tmp_path: Path) -> Path:
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run that knows digits well enough."""
     root = tmp_path_factory.mktemp("trained")
-    words = ("model=mlp", "trainer.epochs=2", "callbacks=quiet", "regularization=[ema]", f"paths.output={root}")
+    words = (
+        "model=mlp",
+        "trainer.epochs=2",
+        "callbacks=quiet",
+        "regularization=[ema]",
+        f"paths.output={root}",
+    )
     assert main(list(words)) == 0
     return next(root.glob("*/*"))
 
@@ -75,7 +81,9 @@ def test_predict_of_a_folder_answers_every_image_below_it(run: Path, digits: Pat
     outcome = dltrain("predict", str(run), "digits", "--json")
     rows = rows_of(outcome)
     assert len(rows) == 6
-    right = sum(row["class"] == name.partition("=")[2].removesuffix(".png") for name, row in rows.items())
+    right = sum(
+        row["class"] == name.partition("=")[2].removesuffix(".png") for name, row in rows.items()
+    )
     assert right >= 5
     for row in rows.values():
         shares = [candidate["probability"] for candidate in row["top"]]
@@ -86,7 +94,9 @@ def test_predict_of_a_folder_answers_every_image_below_it(run: Path, digits: Pat
     assert outcome.json["predicted"] == 6
 
 
-def test_predictions_are_those_of_the_averaged_weights_on_the_same_inputs(run: Path, digits: Path, dltrain) -> None:
+def test_predictions_are_those_of_the_averaged_weights_on_the_same_inputs(
+    run: Path, digits: Path, dltrain
+) -> None:
     """What `evaluate` scores and what `predict` says come from one network: they agree on the same images."""
     from dltrain import checkpoint
     from dltrain.checkpoint import Store
@@ -129,7 +139,9 @@ def test_globs_are_matched_and_no_file_is_answered_twice(
     assert len(rows_of(dltrain("predict", str(run), "--json", *words))) == count
 
 
-def test_a_name_that_looks_like_a_setting_is_a_file_if_there_is_one(run: Path, digits: Path, dltrain) -> None:
+def test_a_name_that_looks_like_a_setting_is_a_file_if_there_is_one(
+    run: Path, digits: Path, dltrain
+) -> None:
     for name in ("top=2", "checkpoint=last.png", "-dash.png", "~x.png"):
         shutil.copy(next(digits.glob("0_*")), name)
     words = ["top=2", "checkpoint=last.png", "~x.png", "checkpoint=last", "--", "-dash.png"]
@@ -142,7 +154,19 @@ def test_a_name_that_looks_like_a_setting_is_a_file_if_there_is_one(run: Path, d
 
 def test_the_words_of_predict_may_come_in_any_order() -> None:
     _, options, _ = parse(
-        ["predict", "last", "top=2", "a.png", "--out", "x.csv", "b.png", "--json", "--", "c=d", "--e"]
+        [
+            "predict",
+            "last",
+            "top=2",
+            "a.png",
+            "--out",
+            "x.csv",
+            "b.png",
+            "--json",
+            "--",
+            "c=d",
+            "--e",
+        ]
     )
     assert options.names == ["last", "a.png", "b.png", "c=d", "--e"]
     assert options.overrides == ["top=2"]
@@ -158,7 +182,10 @@ def test_csv_has_a_column_for_each_candidate(run: Path, digits: Path, dltrain) -
     assert len(read) == 6
     for row in read:
         said = rows[Path(row["input"]).name]
-        assert (row["class"], float(row["probability_2"])) == (said["class"], said["top"][1]["probability"])
+        assert (row["class"], float(row["probability_2"])) == (
+            said["class"],
+            said["top"][1]["probability"],
+        )
     assert outcome.json["out"] == "answers.csv"
 
 
@@ -168,9 +195,13 @@ def test_jsonl_has_a_line_for_each_input(run: Path, digits: Path, dltrain) -> No
     assert read == outcome.json["rows"]
 
 
-def test_what_cannot_be_read_is_named_and_the_rest_answered(run: Path, digits: Path, dltrain) -> None:
+def test_what_cannot_be_read_is_named_and_the_rest_answered(
+    run: Path, digits: Path, dltrain
+) -> None:
     (digits / "broken.png").write_text("no image")
-    outcome = dltrain("predict", str(run), "digits", "nowhere.png", "no*thing", "--out", "answers.csv", "--json")
+    outcome = dltrain(
+        "predict", str(run), "digits", "nowhere.png", "no*thing", "--out", "answers.csv", "--json"
+    )
     assert outcome.code == 3
     assert "digits/broken.png cannot be read as an image" in outcome.err
     assert "nowhere.png: there is no such file" in outcome.err
@@ -205,7 +236,9 @@ def test_an_interrupted_writing_leaves_the_earlier_file(tmp_path: Path) -> None:
     assert out.read_text() == "earlier"
 
 
-def test_many_inputs_go_in_batches(run: Path, digits: Path, dltrain, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_many_inputs_go_in_batches(
+    run: Path, digits: Path, dltrain, monkeypatch: pytest.MonkeyPatch
+) -> None:
     whole = rows_of(dltrain("predict", str(run), "digits", "--json"))
     monkeypatch.setattr(module, "BATCH", 4)
     monkeypatch.setattr(module, "FEW", 6)
@@ -217,7 +250,9 @@ def test_many_inputs_go_in_batches(run: Path, digits: Path, dltrain, monkeypatch
     assert "rows" not in dltrain("predict", str(run), "digits", "--json").json
 
 
-def test_the_training_data_may_be_gone(dltrain, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_training_data_may_be_gone(
+    dltrain, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "saved_set.py").write_text(SOURCE)
     monkeypatch.setattr(sys, "path", sys.path[:])
     monkeypatch.delitem(sys.modules, "saved_set", raising=False)
@@ -225,7 +260,11 @@ def test_the_training_data_may_be_gone(dltrain, tmp_path: Path, monkeypatch: pyt
     images = (targets.view(-1, 1, 1, 1) * 100 + torch.randint(60, (60, 1, 6, 6))).to(torch.uint8)
     torch.save([images, targets], "set.pt")
     trained = dltrain(
-        *("plugins=[saved_set]", "dataset.source={_target_: saved_set.Saved, file: set.pt}", "model=mlp"),
+        *(
+            "plugins=[saved_set]",
+            "dataset.source={_target_: saved_set.Saved, file: set.pt}",
+            "model=mlp",
+        ),
         *("trainer.epochs=3", "callbacks=quiet", "--json"),
     )
     assert trained.code == 0, trained.err
@@ -285,7 +324,9 @@ def test_a_task_without_answers_shows_its_numbers() -> None:
     ],
     ids=str,
 )
-def test_a_mistake_is_told(words: list[str], code: int, message: str, run: Path, digits: Path, dltrain) -> None:
+def test_a_mistake_is_told(
+    words: list[str], code: int, message: str, run: Path, digits: Path, dltrain
+) -> None:
     outcome = dltrain("predict", str(run), *words)
     assert outcome.code == code
     assert message in outcome.err
@@ -315,7 +356,10 @@ def test_every_answer_of_a_classification_ranks_all_classes() -> None:
 
 
 def test_a_list_of_things_is_a_list_of_names_in_a_table() -> None:
-    boxes = [{"class": "cat", "score": 0.98765, "box": [1.0, 2.0, 3.0, 4.0]}, {"class": "dog", "score": 0.5, "box": []}]
+    boxes = [
+        {"class": "cat", "score": 0.98765, "box": [1.0, 2.0, 3.0, 4.0]},
+        {"class": "dog", "score": 0.5, "box": []},
+    ]
     assert [module.cell(value) for value in (boxes, [3, 4], [], 0.5, "a", 7)] == [
         "cat, dog",
         "3, 4",

@@ -20,7 +20,13 @@ TINY = (
     "dataset.source.train_samples=200",
     "dataset.batch_size=18",
 )
-STEPPED = (*TINY, "trainer.epochs=3", "trainer.save_every=4", "callbacks=quiet", "regularization=[dropout,ema]")
+STEPPED = (
+    *TINY,
+    "trainer.epochs=3",
+    "trainer.save_every=4",
+    "callbacks=quiet",
+    "regularization=[dropout,ema]",
+)
 
 
 def folder_of(outcome) -> Path:
@@ -34,7 +40,11 @@ def steps_of(folder: Path) -> list[str]:
 
 def end_of(folder: Path) -> dict:
     state = load(Store(folder / "checkpoints").steps()[-1])
-    return {"task": state["task"], "averages": state["optims"][0]["averages"], "rng": state["rng"]["torch"]}
+    return {
+        "task": state["task"],
+        "averages": state["optims"][0]["averages"],
+        "rng": state["rng"]["torch"],
+    }
 
 
 def assert_same_end(one: Path, other: Path) -> None:
@@ -92,7 +102,11 @@ def test_a_run_folder_holds_configuration_and_manifest_from_its_beginning(
         patch.setattr("dltrain.build.session", lambda *a: (_ for _ in ()).throw(KeyboardInterrupt))
         assert dltrain(*STEPPED).code == 130
     begun = next(folder for folder in Path("outputs").glob("*/*") if folder != whole)
-    assert sorted(path.name for path in begun.iterdir()) == [".lock", "config.yaml", "manifest.json"]
+    assert sorted(path.name for path in begun.iterdir()) == [
+        ".lock",
+        "config.yaml",
+        "manifest.json",
+    ]
     assert folder_of(dltrain("resume", str(begun), "--json")) == begun
     assert_same_end(begun, whole)
 
@@ -103,7 +117,10 @@ def test_damage_falls_back_in_a_line(dltrain) -> None:
     broken = whole.parent / "broken"
     shutil.copytree(whole, broken)
     (broken / "results.json").unlink()
-    newest, before = Store(broken / "checkpoints").steps()[-1], Store(broken / "checkpoints").steps()[-2]
+    newest, before = (
+        Store(broken / "checkpoints").steps()[-1],
+        Store(broken / "checkpoints").steps()[-2],
+    )
     content = bytearray((newest / "state.pt").read_bytes())
     content[len(content) // 2] ^= 16
     (newest / "state.pt").write_bytes(content)
@@ -122,16 +139,22 @@ def test_damage_falls_back_in_a_line(dltrain) -> None:
 def test_what_a_change_means_is_said(dltrain) -> None:
     """Harmless, or it changes what follows; how the schedule goes on; and it is recorded."""
     folder = folder_of(dltrain(*STEPPED, "schedule=cosine", "--json"))
-    outcome = dltrain("resume", "last", "trainer.epochs=6", "trainer.log_every=7", "optimizer.lr=0.01", "--json")
+    outcome = dltrain(
+        "resume", "last", "trainer.epochs=6", "trainer.log_every=7", "optimizer.lr=0.01", "--json"
+    )
     lines = [" ".join(line.split()) for line in outcome.out.splitlines()]
     assert "trainer.log_every 50 -> 7 harmless" in lines
     assert "trainer.epochs 3 -> 6 changes what follows" in lines
     assert "optimizer.lr 0.001 -> 0.01 changes what follows" in lines
     planned = next(line for line in lines if line.startswith("the schedule is planned anew"))
-    assert planned.startswith("the schedule is planned anew over 60 updates and goes on at 30: the learning rate was ")
+    assert planned.startswith(
+        "the schedule is planned anew over 60 updates and goes on at 30: the learning rate was "
+    )
     assert planned.endswith(" and is 0.005 next")
     record = json.loads((folder / "manifest.json").read_text())["resumed"]
-    assert [r["changed"] for r in record] == [{"optimizer.lr": 0.01, "trainer.epochs": 6, "trainer.log_every": 7}]
+    assert [r["changed"] for r in record] == [
+        {"optimizer.lr": 0.01, "trainer.epochs": 6, "trainer.log_every": 7}
+    ]
     assert yaml.safe_load((folder / "config.yaml").read_text())["optimizer"]["lr"] == 0.01
 
 
@@ -154,12 +177,20 @@ def test_more_epochs_under_a_constant_rate_are_harmless(dltrain) -> None:
 def test_what_cannot_go_on_is_refused(override: str, words: str, dltrain) -> None:
     """With the key, and how to begin anew with what fits; the run stays as it is."""
     folder = folder_of(dltrain(*STEPPED, "--json"))
-    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file() and path.name != ".lock"}
+    before = {
+        path: path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file() and path.name != ".lock"
+    }
     outcome = dltrain("resume", "last", override, "trainer.epochs=6")
     assert outcome.code == 2, outcome.out
     assert words in outcome.err
     assert "init.from=RUN" in outcome.err
-    assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file() and path.name != ".lock"} == before
+    assert {
+        path: path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file() and path.name != ".lock"
+    } == before
 
 
 @pytest.mark.usefixtures("keep_all")
@@ -167,7 +198,11 @@ def test_a_fork_goes_on_in_a_new_run(dltrain) -> None:
     """From the newest checkpoint or a named one; the parent stays as it is and is named; the end is the parent's."""
     whole = folder_of(dltrain(*STEPPED, "schedule=constant", "--json"))
     longer = folder_of(dltrain(*STEPPED, "schedule=constant", "trainer.epochs=5", "--json"))
-    before = {path: path.read_bytes() for path in whole.rglob("*") if path.is_file() and path.name != ".lock"}
+    before = {
+        path: path.read_bytes()
+        for path in whole.rglob("*")
+        if path.is_file() and path.name != ".lock"
+    }
     older = Store(whole / "checkpoints").steps()[2]
     refused = dltrain("resume", str(older), "trainer.epochs=5")
     assert refused.code == 2
@@ -179,7 +214,11 @@ def test_a_fork_goes_on_in_a_new_run(dltrain) -> None:
         assert_same_end(fork, longer)
         parent = json.loads((fork / "manifest.json").read_text())["parent"]
         assert parent == {"run": str(whole), "step": step}
-    assert {path: path.read_bytes() for path in whole.rglob("*") if path.is_file() and path.name != ".lock"} == before
+    assert {
+        path: path.read_bytes()
+        for path in whole.rglob("*")
+        if path.is_file() and path.name != ".lock"
+    } == before
 
 
 @pytest.mark.parametrize(
@@ -190,19 +229,23 @@ def test_a_fork_goes_on_in_a_new_run(dltrain) -> None:
         (("trainer.epochs=null", "trainer.steps=7"), "trainer.steps=14"),
     ],
 )
-def test_a_finished_run_says_how_to_extend_it_and_that_works(limits: tuple[str, ...], more: str, dltrain) -> None:
+def test_a_finished_run_says_how_to_extend_it_and_that_works(
+    limits: tuple[str, ...], more: str, dltrain
+) -> None:
     folder = folder_of(dltrain(*TINY, "callbacks=quiet", *limits, "--json"))
     outcome = dltrain("resume", "last")
     assert outcome.code == 2
     assert f"to train it longer: dltrain resume {folder} {more}" in outcome.err
-    assert dltrain("resume", "last", *more.split(), "--json").json["steps"] == int(more.split("=")[-1]) * (
-        10 if "steps" not in more else 1
-    )
+    assert dltrain("resume", "last", *more.split(), "--json").json["steps"] == int(
+        more.split("=")[-1]
+    ) * (10 if "steps" not in more else 1)
 
 
 def test_other_data_is_noticed(dltrain, tmp_path: Path) -> None:
     """The rows that a run was begun with are not those it goes on with: said in a line."""
-    (tmp_path / "t.csv").write_text("a,b,y\n" + "".join(f"{i},{i % 7},{i % 2}\n" for i in range(60)))
+    (tmp_path / "t.csv").write_text(
+        "a,b,y\n" + "".join(f"{i},{i % 7},{i % 2}\n" for i in range(60))
+    )
     table = (
         "dataset=tabular",
         f"dataset.path={tmp_path / 't.csv'}",
@@ -212,7 +255,9 @@ def test_other_data_is_noticed(dltrain, tmp_path: Path) -> None:
     )
     folder_of(dltrain(*table, "trainer.epochs=1", "--json"))
     same = dltrain("resume", "last", "trainer.epochs=2")
-    (tmp_path / "t.csv").write_text("a,b,y\n" + "".join(f"{i},{i % 5},{i % 2}\n" for i in range(60)))
+    (tmp_path / "t.csv").write_text(
+        "a,b,y\n" + "".join(f"{i},{i % 5},{i % 2}\n" for i in range(60))
+    )
     other = dltrain("resume", "last", "trainer.epochs=3")
     assert (same.code, other.code) == (0, 0)
     assert "the data set is not the one" not in same.out
@@ -221,15 +266,24 @@ def test_other_data_is_noticed(dltrain, tmp_path: Path) -> None:
 
 def test_a_named_checkpoint_is_evaluated(dltrain) -> None:
     folder = folder_of(dltrain(*STEPPED, "--json"))
-    first, last = Store(folder / "checkpoints").steps()[0], Store(folder / "checkpoints").steps()[-1]
+    first, last = (
+        Store(folder / "checkpoints").steps()[0],
+        Store(folder / "checkpoints").steps()[-1],
+    )
     named = [dltrain("evaluate", str(path), "--json").json for path in (first, last)]
     assert [outcome["checkpoint"] for outcome in named] == [first.name, last.name]
 
 
-def test_a_secret_of_the_environment_is_in_no_file(dltrain, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_secret_of_the_environment_is_in_no_file(
+    dltrain, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Nor on the screen, nor after a resume, which reads the variable anew."""
     monkeypatch.setenv("SECRET_NUMBER", "31415926")
-    secret = (*TINY, "dataset.split_seed='${oc.decode:${oc.env:SECRET_NUMBER}}'", "trainer.epochs=1")
+    secret = (
+        *TINY,
+        "dataset.split_seed='${oc.decode:${oc.env:SECRET_NUMBER}}'",
+        "trainer.epochs=1",
+    )
     first = dltrain(*secret, "--json")
     folder = folder_of(first)
     second = dltrain("resume", "last", "trainer.epochs=2", "--json")

@@ -16,10 +16,28 @@ from dltrain.checkpoint import Store, load
 
 pytest.importorskip("gymnasium")
 
-SHORT = ("trainer.epochs=2", "trainer.save_every=3", "trainer.log_every=2", "callbacks=quiet", "dataset.episodes=2")
-LAKE = ("dataset=frozenlake", "dataset.batch_size=7", "dataset.per_epoch=50", "model.initial_value=0.5", *SHORT)
+SHORT = (
+    "trainer.epochs=2",
+    "trainer.save_every=3",
+    "trainer.log_every=2",
+    "callbacks=quiet",
+    "dataset.episodes=2",
+)
+LAKE = (
+    "dataset=frozenlake",
+    "dataset.batch_size=7",
+    "dataset.per_epoch=50",
+    "model.initial_value=0.5",
+    *SHORT,
+)
 POLE = (
-    *("dataset=cartpole", "dataset.batch_size=8", "dataset.per_epoch=60", "task.batch_size=8", "task.capacity=64"),
+    *(
+        "dataset=cartpole",
+        "dataset.batch_size=8",
+        "dataset.per_epoch=60",
+        "task.batch_size=8",
+        "task.capacity=64",
+    ),
     *("model.hidden_sizes=[8]", "task.target_every=2", *SHORT),
 )
 RUNS = {
@@ -66,7 +84,9 @@ def test_a_resume_within_an_episode_ends_bit_for_bit_the_same(
         for pointer in ("last", "best"):
             (part / "checkpoints" / pointer).unlink(missing_ok=True)
         (part / "results.json").unlink()
-        within += sum(len(live["actions"]) for live in load(part / "checkpoints" / last)["batches"]["live"])
+        within += sum(
+            len(live["actions"]) for live in load(part / "checkpoints" / last)["batches"]["live"]
+        )
         assert folder_of(dltrain("resume", str(part), "--json")) == part
         assert (part / "metrics.jsonl").read_bytes() == (whole / "metrics.jsonl").read_bytes()
         one, other = end_of(part), end_of(whole)
@@ -97,7 +117,9 @@ def test_evaluate_says_mean_deviation_and_interval_over_as_many_episodes(dltrain
 
 
 def test_a_grid_worlds_policy_is_shown_at_the_end_and_by_evaluate(dltrain: Any) -> None:
-    run = dltrain("dataset=cliffwalking", "dataset.per_epoch=3000", "trainer.epochs=2", "task.alpha=1.0")
+    run = dltrain(
+        "dataset=cliffwalking", "dataset.per_epoch=3000", "trainer.epochs=2", "task.alpha=1.0"
+    )
     assert run.code == 0, run.err
     assert "→ → → → → → → → → → → ↓" in run.out
     assert "-13" in run.out
@@ -124,7 +146,9 @@ def test_an_episode_is_written_as_gif(name: str, dltrain: Any) -> None:
 
 
 def test_what_draws_nothing_and_what_does_not_act_is_said(dltrain: Any) -> None:
-    run = folder_of(dltrain("dataset=synthetic", "model=mlp", "debug=smoke", "callbacks=quiet", "--json"))
+    run = folder_of(
+        dltrain("dataset=synthetic", "model=mlp", "debug=smoke", "callbacks=quiet", "--json")
+    )
     outcome = dltrain("predict", str(run), "--out", "episode.gif")
     assert outcome.code == 2
     assert "nothing to be watched" in outcome.err
@@ -139,7 +163,11 @@ def test_check_says_what_a_span_costs(dataset: str, dltrain: Any) -> None:
 
 
 def test_a_sweep_over_seeds_leaves_curves_and_means(dltrain: Any) -> None:
-    grid = ("experiment=sarsa_cliffwalking,qlearning_cliffwalking", "seed=0,1", "dataset.per_epoch=12")
+    grid = (
+        "experiment=sarsa_cliffwalking,qlearning_cliffwalking",
+        "seed=0,1",
+        "dataset.per_epoch=12",
+    )
     outcome = dltrain("-m", *grid, "callbacks=quiet", "expect={}", "--json")
     assert outcome.code == 0, outcome.err
     sweep = Path(outcome.json["sweep"])
@@ -171,12 +199,20 @@ class Corridor(gymnasium.Env):
 """
 
 
-def test_an_environment_of_the_users_own_is_learned(dltrain: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_environment_of_the_users_own_is_learned(
+    dltrain: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The corridor's end is size - 1 steps away. A saved run builds it only where it is named again."""
     Path("mycorridor.py").write_text(MINE)
     monkeypatch.setattr(sys, "path", [str(Path.cwd()), *sys.path])
     make = "dataset.make={_target_: mycorridor.Corridor, _partial_: true, size: 6}"
-    words = ("dataset=gymnasium", make, "task=temporal_difference", "model=q_table", "dataset.max_episode_steps=50")
+    words = (
+        "dataset=gymnasium",
+        make,
+        "task=temporal_difference",
+        "model=q_table",
+        "dataset.max_episode_steps=50",
+    )
     words += ("dataset.per_epoch=400", "trainer.epochs=1", "callbacks=quiet", "--json")
     refused = dltrain(*words)
     assert refused.code == 2

@@ -26,21 +26,75 @@ from dltrain.run import METRICS
 
 SHORT = ("callbacks.tensorboard=null", "callbacks.explain=null", "callbacks.progress.refresh=1e-9")
 SHORT += ("trainer.log_every=1", "trainer.save_every=3", "trainer.steps=8")
-PROSE = (f"dataset.path={Path(__file__).parents[2] / 'LICENSE'}", "dataset.length=16", "dataset.batch_size=4")
-WORDS = (f"dataset.source.path={Path(__file__).parents[2] / 'LICENSE'}", "dataset.batch_size=256", "model=word2vec")
-FOUR = ("dataset.pairs.train_samples=64", "dataset.pairs.val_samples=4", "dataset.pairs.test_samples=4")
-SCENES = ("dataset.digits=bundled", "dataset.image_size=32", "dataset.smallest=8", "dataset.largest=12")
-SCENES += ("dataset.train_scenes=8", "dataset.val_scenes=1", "dataset.test_scenes=1", "dataset.batch_size=1")
+PROSE = (
+    f"dataset.path={Path(__file__).parents[2] / 'LICENSE'}",
+    "dataset.length=16",
+    "dataset.batch_size=4",
+)
+WORDS = (
+    f"dataset.source.path={Path(__file__).parents[2] / 'LICENSE'}",
+    "dataset.batch_size=256",
+    "model=word2vec",
+)
+FOUR = (
+    "dataset.pairs.train_samples=64",
+    "dataset.pairs.val_samples=4",
+    "dataset.pairs.test_samples=4",
+)
+SCENES = (
+    "dataset.digits=bundled",
+    "dataset.image_size=32",
+    "dataset.smallest=8",
+    "dataset.largest=12",
+)
+SCENES += (
+    "dataset.train_scenes=8",
+    "dataset.val_scenes=1",
+    "dataset.test_scenes=1",
+    "dataset.batch_size=1",
+)
 LAKE = ("dataset=frozenlake", "dataset.batch_size=7", "dataset.per_epoch=56", "dataset.episodes=2")
 POLE = ("dataset=cartpole", "dataset.batch_size=8", "dataset.per_epoch=64", "dataset.episodes=2")
-POLE += ("model.hidden_sizes=[8]", "task.batch_size=8", "task.capacity=64", "task.learning_starts=8")
+POLE += (
+    "model.hidden_sizes=[8]",
+    "task.batch_size=8",
+    "task.capacity=64",
+    "task.learning_starts=8",
+)
 DIGITS = ("dataset=digits", "dataset.batch_size=512")
 FAMILIES = {
-    "classification": (*DIGITS, "model=mlp", "regularization=[dropout,mixup,ema]", "preprocessing=[flip]"),
-    "freezing": (*DIGITS, "model=cnn", "freeze=[*0*]", "unfreeze_epoch=1", "regularization=[ema]", "trainer.epochs=2"),
-    "regression": ("dataset=diabetes", "dataset.batch_size=64", "regularization=[dropout]", "model=mlp"),
-    "forecasting": ("dataset=mackey_glass", "dataset.batch_size=512", "model=mlp", "regularization=[dropout]"),
-    "language modeling": ("dataset=language_modeling", *PROSE, "model=gru_lm", "task.sample_tokens=2"),
+    "classification": (
+        *DIGITS,
+        "model=mlp",
+        "regularization=[dropout,mixup,ema]",
+        "preprocessing=[flip]",
+    ),
+    "freezing": (
+        *DIGITS,
+        "model=cnn",
+        "freeze=[*0*]",
+        "unfreeze_epoch=1",
+        "regularization=[ema]",
+        "trainer.epochs=2",
+    ),
+    "regression": (
+        "dataset=diabetes",
+        "dataset.batch_size=64",
+        "regularization=[dropout]",
+        "model=mlp",
+    ),
+    "forecasting": (
+        "dataset=mackey_glass",
+        "dataset.batch_size=512",
+        "model=mlp",
+        "regularization=[dropout]",
+    ),
+    "language modeling": (
+        "dataset=language_modeling",
+        *PROSE,
+        "model=gru_lm",
+        "task.sample_tokens=2",
+    ),
     "seq2seq": (
         "dataset=reversal",
         *FOUR,
@@ -58,7 +112,12 @@ FAMILIES = {
         "model.generator_sizes=[16]",
         "model.discriminator_sizes=[16]",
     ),
-    "deep belief": (*DIGITS, "model=deep_belief_net", "dataset.scaling=unit", "task.method=persistent"),
+    "deep belief": (
+        *DIGITS,
+        "model=deep_belief_net",
+        "dataset.scaling=unit",
+        "task.method=persistent",
+    ),
     "detection": ("dataset=digit_scenes", *SCENES, "model=faster_rcnn"),
     "temporal difference": (*LAKE, "task.method=double_q_learning"),
     "side by side": (*LAKE, "dataset.envs=3", "task.policy=softmax"),

@@ -14,12 +14,18 @@ from dltrain.checkpoint import Store, load
 from dltrain.cli import main
 
 SMALL = ("callbacks=quiet", "model.embedding_dim=8", "model.hidden_size=8", "optimizer.lr=0.02")
-PROSE = ("dataset=language_modeling", "dataset.path=prose.txt", "dataset.length=8", "dataset.batch_size=16")
+PROSE = (
+    "dataset=language_modeling",
+    "dataset.path=prose.txt",
+    "dataset.length=8",
+    "dataset.batch_size=16",
+)
 
 
 def reviews(path: Path, count: int = 60) -> None:
     rows = [
-        f"{'fine' if i % 2 else 'dull'} {'very ' * (i % 7)}film {i},{'good' if i % 2 else 'bad'}" for i in range(count)
+        f"{'fine' if i % 2 else 'dull'} {'very ' * (i % 7)}film {i},{'good' if i % 2 else 'bad'}"
+        for i in range(count)
     ]
     path.write_text("\n".join(["text,label", *rows]) + "\n")
 
@@ -29,7 +35,12 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run that tells fine films from dull ones."""
     root = tmp_path_factory.mktemp("texts")
     reviews(root / "reviews.csv")
-    words = ("dataset=text_files", f"dataset.path={root}/reviews.csv", "dataset.batch_size=8", "trainer.epochs=6")
+    words = (
+        "dataset=text_files",
+        f"dataset.path={root}/reviews.csv",
+        "dataset.batch_size=8",
+        "trainer.epochs=6",
+    )
     assert main([*words, *SMALL, f"paths.output={root}/outputs", f"paths.data={root}"]) == 0
     return next((root / "outputs").glob("*/*"))
 
@@ -57,7 +68,13 @@ def test_texts_files_and_tables_are_answered(trained: Path, dltrain) -> None:
     inputs = ("is this fine?", "dull", "one.txt", "rows.csv", "a fine film " * 300)
     rows = rows_of(dltrain("predict", str(trained), *inputs, "--json"))
     assert [row["class"] for row in rows] == ["good", "bad", "bad", "good", "bad", "good"]
-    assert [row["input"] for row in rows[:5]] == ["is this fine?", "dull", "one.txt", "rows.csv:2", "rows.csv:3"]
+    assert [row["input"] for row in rows[:5]] == [
+        "is this fine?",
+        "dull",
+        "one.txt",
+        "rows.csv:2",
+        "rows.csv:3",
+    ]
     assert len(rows[5]["input"]) < 70
 
 
@@ -65,7 +82,9 @@ def test_each_text_is_answered_as_if_it_were_alone(trained: Path, dltrain) -> No
     texts = ("fine very very very film", "dull")
     together = rows_of(dltrain("predict", str(trained), *texts, "--json"))
     alone = [rows_of(dltrain("predict", str(trained), text, "--json"))[0] for text in texts]
-    assert [row["probability"] for row in together] == pytest.approx([row["probability"] for row in alone], rel=1e-5)
+    assert [row["probability"] for row in together] == pytest.approx(
+        [row["probability"] for row in alone], rel=1e-5
+    )
 
 
 def test_the_samples_of_a_split_have_their_own_numbers(trained: Path, dltrain) -> None:
@@ -81,7 +100,9 @@ def test_a_run_on_texts_is_evaluated_again(trained: Path, dltrain) -> None:
     assert outcome.json["metrics"]["test/accuracy"] == results["test/accuracy"] > 0.9
 
 
-def test_the_tokenizer_lies_beside_the_manifest_and_is_checked(trained: Path, tmp_path: Path, dltrain) -> None:
+def test_the_tokenizer_lies_beside_the_manifest_and_is_checked(
+    trained: Path, tmp_path: Path, dltrain
+) -> None:
     run = Path(shutil.copytree(trained, tmp_path / "outputs" / "today" / "copy"))
     described = json.loads((run / "manifest.json").read_text())["data"]["tokenizer"]
     assert set(described) == {"file", "sha256"}
@@ -99,7 +120,9 @@ def test_the_tokenizer_lies_beside_the_manifest_and_is_checked(trained: Path, tm
 
 @pytest.mark.parametrize("settings", [(), ("dataset.tokens_per_batch=40",)], ids=str)
 @pytest.mark.parametrize("steps", [1, 4, 9])
-def test_a_resume_within_an_epoch_of_buckets_ends_the_same(settings: tuple[str, ...], steps: int, dltrain) -> None:
+def test_a_resume_within_an_epoch_of_buckets_ends_the_same(
+    settings: tuple[str, ...], steps: int, dltrain
+) -> None:
     reviews(Path("reviews.csv"))
     words = (
         "dataset=text_files",
@@ -118,9 +141,13 @@ def test_a_resume_within_an_epoch_of_buckets_ends_the_same(settings: tuple[str, 
 
 @pytest.mark.parametrize("model", ["lstm_lm", "transformer_lm"])
 @pytest.mark.parametrize("stream", ["true", "false"])
-def test_a_resume_within_an_epoch_of_running_text_ends_the_same(model: str, stream: str, dltrain) -> None:
+def test_a_resume_within_an_epoch_of_running_text_ends_the_same(
+    model: str, stream: str, dltrain
+) -> None:
     Path("prose.txt").write_text("abcdefgh, " * 200)
-    sizes = SMALL if model == "lstm_lm" else ("callbacks=quiet", "model.dim=8", "model.num_layers=1")
+    sizes = (
+        SMALL if model == "lstm_lm" else ("callbacks=quiet", "model.dim=8", "model.num_layers=1")
+    )
     sizes += ("trainer.epochs=2", "schedule=constant", "task.sample_tokens=2")
     words = (*PROSE, f"model={model}", f"dataset.stream={stream}", *sizes)
     whole = dltrain(*words, "--json").json
@@ -143,10 +170,17 @@ def same_weights(*runs: str) -> bool:
 
 
 def test_a_language_model_goes_on_with_a_text(writer: Path, dltrain) -> None:
-    written = [dltrain("predict", str(writer), "cdef", "--tokens", "12", "temperature=0", "--json").json["written"]]
+    written = [
+        dltrain("predict", str(writer), "cdef", "--tokens", "12", "temperature=0", "--json").json[
+            "written"
+        ]
+    ]
     assert written[0] == ["cdefghabcdefghab"]
     warm = ("temperature=5", "top_p=1.0", "--tokens", "40", "--json")
-    draws = [dltrain("predict", str(writer), "cdef", *warm, f"seed={seed}").json["written"][0] for seed in (1, 1, 2)]
+    draws = [
+        dltrain("predict", str(writer), "cdef", *warm, f"seed={seed}").json["written"][0]
+        for seed in (1, 1, 2)
+    ]
     assert draws[0] == draws[1] != draws[2]
 
 
@@ -156,11 +190,15 @@ def test_a_language_model_says_what_comes_next(writer: Path, dltrain) -> None:
 
 
 @pytest.mark.parametrize("out", [(), ("--out", "rows.csv")])
-def test_unknown_tokens_are_reported_with_their_counts(out: tuple[str, ...], trained: Path, dltrain) -> None:
+def test_unknown_tokens_are_reported_with_their_counts(
+    out: tuple[str, ...], trained: Path, dltrain
+) -> None:
     """Texts on the command line, in files and in tables get one message for all of them."""
     Path("one.txt").write_text("fine zebra film zebra")
     Path("rows.csv").write_text("text\nfine yak\ndull film\n")
-    outcome = dltrain("predict", str(trained), "a dull zebra", "one.txt", "rows.csv", *out, "--json")
+    outcome = dltrain(
+        "predict", str(trained), "a dull zebra", "one.txt", "rows.csv", *out, "--json"
+    )
     assert outcome.code == 0, outcome.err
     assert outcome.json["unknown_tokens"] == {"zebra": 3, "a": 1, "yak": 1}
     assert outcome.out.count("5 of 11 tokens are not in the run's vocabulary") == 1
@@ -170,7 +208,9 @@ def test_unknown_tokens_are_reported_with_their_counts(out: tuple[str, ...], tra
     assert "unknown_tokens" not in known.json
 
 
-def test_a_language_model_reports_what_it_does_not_know_of_a_beginning(writer: Path, dltrain) -> None:
+def test_a_language_model_reports_what_it_does_not_know_of_a_beginning(
+    writer: Path, dltrain
+) -> None:
     for more in ((), ("--tokens", "3")):
         outcome = dltrain("predict", str(writer), "ab 猫", *more, "--json")
         assert outcome.json["unknown_tokens"] == {" ": 1, "猫": 1}
@@ -178,15 +218,26 @@ def test_a_language_model_reports_what_it_does_not_know_of_a_beginning(writer: P
 
 
 def test_spaces_between_digits_are_unknown_to_a_run_that_reverses_strings(dltrain) -> None:
-    shape = ("model.hidden_size=8", "model.embedding_dim=8", "dataset.pairs.train_samples=100", "trainer.epochs=1")
-    pairs = ("dataset.pairs.longest=4", "dataset.pairs.val_samples=10", "dataset.pairs.test_samples=10")
+    shape = (
+        "model.hidden_size=8",
+        "model.embedding_dim=8",
+        "dataset.pairs.train_samples=100",
+        "trainer.epochs=1",
+    )
+    pairs = (
+        "dataset.pairs.longest=4",
+        "dataset.pairs.val_samples=10",
+        "dataset.pairs.test_samples=10",
+    )
     run = dltrain("dataset=reversal", "model=seq2seq", *shape, *pairs, "callbacks=quiet", "--json")
     assert run.code == 0, run.err
     outcome = dltrain("predict", run.json["run"], "1 2 3", "--json")
     assert outcome.json["unknown_tokens"] == {" ": 2}
     assert "2 of " in outcome.out
     Path("lines.txt").write_text("12\n3x\n")
-    assert dltrain("predict", run.json["run"], "lines.txt", "--json").json["unknown_tokens"] == {"x": 1}
+    assert dltrain("predict", run.json["run"], "lines.txt", "--json").json["unknown_tokens"] == {
+        "x": 1
+    }
 
 
 def test_numbers_that_are_none_are_refused(writer: Path, trained: Path, dltrain) -> None:
@@ -216,7 +267,9 @@ def test_numbers_that_are_none_are_refused(writer: Path, trained: Path, dltrain)
     ],
     ids=str,
 )
-def test_choices_that_do_not_fit_are_refused(words: tuple[str, ...], expected: str, dltrain) -> None:
+def test_choices_that_do_not_fit_are_refused(
+    words: tuple[str, ...], expected: str, dltrain
+) -> None:
     Path("prose.txt").write_text("abcdefgh" * 50)
     outcome = dltrain(*words, "callbacks=quiet")
     assert outcome.code == 2

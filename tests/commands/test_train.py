@@ -14,7 +14,12 @@ from dltrain import checkpoint
 from dltrain.checkpoint import Store
 from dltrain.commands.train import claims
 
-TINY = ("dataset=synthetic", "dataset.source.train_samples=160", "dataset.source.test_samples=40", "callbacks=quiet")
+TINY = (
+    "dataset=synthetic",
+    "dataset.source.train_samples=160",
+    "dataset.source.test_samples=40",
+    "callbacks=quiet",
+)
 TINY += (
     "model=mlp",
     "dataset.source.height=8",
@@ -45,7 +50,14 @@ def test_the_default_run_reaches_its_accuracy_and_leaves_a_whole_folder(dltrain)
     assert results["metrics"]["test/accuracy"] >= 0.98
     assert results["seconds"] < 120
     names = {path.name for path in folder.iterdir()}
-    expected = {"manifest.json", "metrics.jsonl", "timing.jsonl", "results.json", "config.yaml", "train.log"}
+    expected = {
+        "manifest.json",
+        "metrics.jsonl",
+        "timing.jsonl",
+        "results.json",
+        "config.yaml",
+        "train.log",
+    }
     assert expected | {"checkpoints", "tensorboard"} <= names
     manifest = json.loads((folder / "manifest.json").read_text())
     assert manifest["effective"] == {
@@ -56,25 +68,45 @@ def test_the_default_run_reaches_its_accuracy_and_leaves_a_whole_folder(dltrain)
         "steps_per_epoch": 81,
         "parameters": 21482,
     }
-    assert {"versions", "git", "dataset_fingerprint", "seed", "device", "precision", "config"} <= set(manifest)
+    assert {
+        "versions",
+        "git",
+        "dataset_fingerprint",
+        "seed",
+        "device",
+        "precision",
+        "config",
+    } <= set(manifest)
     epochs = [line for line in outcome.out.splitlines() if line.startswith("train ")]
     assert len(epochs) == 10, "a pipe gets one line an epoch"
-    assert all("train/loss" in line and "val/accuracy" in line and "samples/s" in line for line in epochs)
+    assert all(
+        "train/loss" in line and "val/accuracy" in line and "samples/s" in line for line in epochs
+    )
     assert "\x1b" not in outcome.out, "and no escape codes"
-    for word in ("test/accuracy", "best val/accuracy", "samples/s", "tensorboard --logdir", str(folder)):
+    for word in (
+        "test/accuracy",
+        "best val/accuracy",
+        "samples/s",
+        "tensorboard --logdir",
+        str(folder),
+    ):
         assert word in outcome.out
     assert "done" in (folder / "train.log").read_text()
 
 
 def test_the_same_seed_gives_the_same_metrics_file_and_another_seed_does_not(dltrain) -> None:
-    files = [folder_of(dltrain(*TINY, f"seed={seed}", "--json")) / "metrics.jsonl" for seed in (3, 3, 4)]
+    files = [
+        folder_of(dltrain(*TINY, f"seed={seed}", "--json")) / "metrics.jsonl" for seed in (3, 3, 4)
+    ]
     first, again, other = (file.read_bytes() for file in files)
     assert first == again
     assert first != other
 
 
 @pytest.mark.parametrize(
-    ("batch_size", "steps"), [("all", 2), ("16", 18), ("1", 280)], ids=["full batch", "mini-batch", "single sample"]
+    ("batch_size", "steps"),
+    [("all", 2), ("16", 18), ("1", 280)],
+    ids=["full batch", "mini-batch", "single sample"],
 )
 def test_batch_size_is_all_n_or_one(batch_size: str, steps: int, dltrain) -> None:
     outcome = dltrain(*TINY, f"dataset.batch_size={batch_size}", "trainer.epochs=2", "--json")
@@ -110,7 +142,9 @@ def test_evaluate_every_evaluates_within_the_epoch(dltrain) -> None:
 )
 def test_precision_accumulation_and_averaging_train(overrides: tuple[str, ...], dltrain) -> None:
     """The validation loss falls well below that of guessing (log 10 = 2.3)."""
-    results = dltrain(*TINY, *overrides, "dataset.source.noise=0.5", "trainer.epochs=12", "--json").json
+    results = dltrain(
+        *TINY, *overrides, "dataset.source.noise=0.5", "trainer.epochs=12", "--json"
+    ).json
     assert results["metrics"]["val/loss"] < 1.5
 
 
@@ -133,7 +167,9 @@ def test_profile_prints_the_costliest_operations_and_keeps_a_trace(dltrain) -> N
     assert (folder_of(outcome) / "trace.json").stat().st_size > 1000
 
 
-@pytest.mark.parametrize(("claim", "met"), [(">=0.5", True), ("> 0.6", False), ("<=0.6", True), ("<0.5", False)])
+@pytest.mark.parametrize(
+    ("claim", "met"), [(">=0.5", True), ("> 0.6", False), ("<=0.6", True), ("<0.5", False)]
+)
 def test_claims_are_compared(claim: str, met: bool) -> None:
     found = claims({"debug": None, "expect": {"test/accuracy": claim}}, {"test/accuracy": 0.6})
     assert found["test/accuracy"]["met"] is met
@@ -143,7 +179,9 @@ def test_a_claim_on_a_metric_that_was_not_measured_is_not_met() -> None:
     assert not claims({"debug": None, "expect": {"test/bleu": ">=0"}}, {})["test/bleu"]["met"]
 
 
-@pytest.mark.parametrize(("claim", "met"), [(">=0.996", True), ("<=0.996", True), (">0.996", False), ("<0.996", False)])
+@pytest.mark.parametrize(
+    ("claim", "met"), [(">=0.996", True), ("<=0.996", True), (">0.996", False), ("<0.996", False)]
+)
 def test_a_figure_of_32_bits_is_what_it_stands_for(claim: str, met: bool) -> None:
     figure = float(torch.tensor(9960) / 10000)
     assert figure != 0.996
@@ -157,7 +195,9 @@ def test_evaluate_gives_the_figures_of_the_run_and_writes_nothing(dltrain) -> No
     before = sorted(path for path in folder.rglob("*"))
     again = dltrain("evaluate", "last", "--json")
     assert again.json["metrics"]["test/accuracy"] == trained.json["metrics"]["test/accuracy"]
-    assert again.json["metrics"]["test/loss"] == pytest.approx(trained.json["metrics"]["test/loss"], abs=1e-6)
+    assert again.json["metrics"]["test/loss"] == pytest.approx(
+        trained.json["metrics"]["test/loss"], abs=1e-6
+    )
     train = dltrain("evaluate", "last", "split=train", "--json").json["metrics"]
     assert {"train/loss", "train/accuracy", "train/f1"} <= set(train)
     assert sorted(path for path in folder.rglob("*")) == before
@@ -169,7 +209,11 @@ def test_evaluate_gives_the_figures_of_the_run_and_writes_nothing(dltrain) -> No
         (("evaluate",), 2, "which run?"),
         (("evaluate", "nothing"), 3, "no run"),
         (("evaluate", "last", "split=tset"), 2, "expected one of train, val, test"),
-        (("resume", "last"), 2, "is finished (5 epochs, 45 steps); to train it longer: dltrain resume"),
+        (
+            ("resume", "last"),
+            2,
+            "is finished (5 epochs, 45 steps); to train it longer: dltrain resume",
+        ),
         (
             ("resume", "last", "model=cnn"),
             2,
@@ -183,7 +227,9 @@ def test_evaluate_gives_the_figures_of_the_run_and_writes_nothing(dltrain) -> No
         (("resume", "last", "experiment=cnn_mnist"), 2, "a run keeps its experiment"),
     ],
 )
-def test_evaluate_and_resume_say_what_is_wrong(argv: tuple[str, ...], code: int, words: str, dltrain) -> None:
+def test_evaluate_and_resume_say_what_is_wrong(
+    argv: tuple[str, ...], code: int, words: str, dltrain
+) -> None:
     dltrain(*TINY)
     extended = (*argv, "trainer.epochs=9") if "model" in argv[-1] else argv
     outcome = dltrain(*extended)
@@ -228,7 +274,9 @@ def test_the_watched_metric_says_which_way_is_better(watch: str, best: object, d
 @pytest.mark.parametrize("watch", ["val/loss", "val/f1"])
 def test_an_epochs_line_has_the_loss_and_a_score_whichever_is_watched(watch: str, dltrain) -> None:
     small = [word for word in TINY if word != "callbacks=quiet"]
-    outcome = dltrain(*small, "callbacks.tensorboard=null", f"trainer.watch={watch}", "trainer.epochs=2")
+    outcome = dltrain(
+        *small, "callbacks.tensorboard=null", f"trainer.watch={watch}", "trainer.epochs=2"
+    )
     lines = [line for line in (outcome.out + outcome.err).splitlines() if line.startswith("train ")]
     assert len(lines) == 2
     score = "val/accuracy" if watch == "val/loss" else watch
@@ -242,8 +290,15 @@ def test_a_watched_metric_that_does_not_exist_is_refused_with_those_that_do(dltr
 
 
 def test_a_run_that_stopped_early_can_be_trained_longer(dltrain) -> None:
-    early = (*TINY, "regularization=[early_stopping]", "regularization.early_stopping.patience=1", "schedule=constant")
-    first = dltrain(*early, "regularization.early_stopping.min_delta=1.0", "trainer.epochs=20", "--json").json
+    early = (
+        *TINY,
+        "regularization=[early_stopping]",
+        "regularization.early_stopping.patience=1",
+        "schedule=constant",
+    )
+    first = dltrain(
+        *early, "regularization.early_stopping.min_delta=1.0", "trainer.epochs=20", "--json"
+    ).json
     assert first["status"] == "stopped"
     assert first["epochs"] == 2
     more = dltrain("resume", "last", "trainer.epochs=30", "--json").json
@@ -305,7 +360,13 @@ def test_an_interruption_during_the_test_keeps_the_last_checkpoint_and_resumes_t
 
 
 def test_too_few_samples_to_validate_on_are_said(dltrain) -> None:
-    few = ("dataset=synthetic", "dataset.source.train_samples=8", "model=mlp", "trainer.steps=1", "callbacks=quiet")
+    few = (
+        "dataset=synthetic",
+        "dataset.source.train_samples=8",
+        "model=mlp",
+        "trainer.steps=1",
+        "callbacks=quiet",
+    )
     outcome = dltrain(*few, "dataset.val_fraction=0.01", "--json")
     assert outcome.code == 0, outcome.err
     told = "dataset.val_fraction=0.01 leaves no validation samples"

@@ -17,7 +17,13 @@ from dltrain.checkpoint import Store
 
 SMALL = ("model.channels=[4,6]", "callbacks=quiet", "--json", "dataset.batch_size=256")
 DIGITS = ("dataset=digits", "model=cnn", *SMALL, "trainer.epochs=1")
-FIRST = ("model.0.weight", "model.1.weight", "model.1.bias", "model.1.running_mean", "model.1.running_var")
+FIRST = (
+    "model.0.weight",
+    "model.1.weight",
+    "model.1.bias",
+    "model.1.running_mean",
+    "model.1.running_var",
+)
 
 
 def weights(run: Path, which: str = "last") -> dict[str, Tensor]:
@@ -38,7 +44,10 @@ def test_frozen_layers_are_bit_equal_after_an_epoch_and_are_named(dltrain) -> No
     after = weights(folder_of(outcome))
     assert "frozen: 3 parameters (44 numbers): 0.weight, 1.weight, 1.bias" in outcome.out
     assert all(torch.equal(after[name], before[name]) for name in FIRST)
-    assert not any(torch.equal(after[name], before[name]) for name in ("model.4.weight", "model.5.running_mean"))
+    assert not any(
+        torch.equal(after[name], before[name])
+        for name in ("model.4.weight", "model.5.running_mean")
+    )
 
 
 def test_thawed_layers_are_trained_by_a_stage_of_their_own(dltrain) -> None:
@@ -76,13 +85,19 @@ def test_a_run_that_unfreezes_resumes_to_the_same_result(dltrain) -> None:
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        (["freeze=[layer9]"], "layer9 matches no parameter of this model: its parts are 0, 1, 4, 5, 9"),
+        (
+            ["freeze=[layer9]"],
+            "layer9 matches no parameter of this model: its parts are 0, 1, 4, 5, 9",
+        ),
         (["freeze=['*']"], "nothing is left to train"),
         (["unfreeze_epoch=1"], "nothing is frozen: freeze=[...] says what"),
         (["freeze=['0']", "unfreeze_epoch=5", "trainer.epochs=5"], "the run has 5 epochs"),
         (["lr_factors={nope: 0.1}"], "nope matches no parameter"),
         (["lr_factors={0: -1}"], "lr_factors"),
-        (["lr_factors={0: 0.1}", "optimizer=muon", "freeze=[0]"], "takes one learning rate for all layers"),
+        (
+            ["lr_factors={0: 0.1}", "optimizer=muon", "freeze=[0]"],
+            "takes one learning rate for all layers",
+        ),
         (["init.weights=default"], "there are no published weights of this model"),
         (["init.weights=default", "init.from=x"], "begin with one of them"),
         (["model=autoencoder", "freeze=['*decoder*']", "unfreeze_epoch=1"], "does not unfreeze"),
@@ -99,11 +114,19 @@ def test_what_cannot_be_is_said_before_anything_is_trained(
 
 
 def test_inputs_are_standardized_as_those_of_the_run_that_is_begun_with(dltrain) -> None:
-    wide = ("dataset=synthetic", "dataset.source.channels=1", *SMALL, "model=cnn", "trainer.epochs=1")
+    wide = (
+        "dataset=synthetic",
+        "dataset.source.channels=1",
+        *SMALL,
+        "model=cnn",
+        "trainer.epochs=1",
+    )
     teacher = folder_of(dltrain(*wide, "name=teacher"))
     pupil = folder_of(dltrain(*DIGITS, "preprocessing=[resize]", "init.from=teacher"))
     about = [json.loads((run / "manifest.json").read_text())["data"] for run in (teacher, pupil)]
-    own = json.loads((folder_of(dltrain(*DIGITS, "name=own")) / "manifest.json").read_text())["data"]
+    own = json.loads((folder_of(dltrain(*DIGITS, "name=own")) / "manifest.json").read_text())[
+        "data"
+    ]
     assert about[0]["mean"] == about[1]["mean"] != own["mean"]
     assert about[0]["std"] == about[1]["std"] != own["std"]
 
@@ -127,13 +150,31 @@ def resnet(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyP
     torch.save(models.resnet18().state_dict(), folder / "new.pth")
     digest = hashlib.sha256((folder / "new.pth").read_bytes()).hexdigest()
     file = (folder / "new.pth").rename(folder / f"resnet18-{digest[:8]}.pth")
-    monkeypatch.setattr(type(ResNet18_Weights.DEFAULT), "url", f"http://127.0.0.1:9/{file.name}", raising=False)
+    monkeypatch.setattr(
+        type(ResNet18_Weights.DEFAULT), "url", f"http://127.0.0.1:9/{file.name}", raising=False
+    )
     return file
 
 
-RESNET = ("dataset=synthetic", "dataset.source.channels=3", "dataset.source.height=64", "dataset.source.width=64")
-RESNET += ("dataset.source.train_samples=16", "dataset.source.test_samples=8", "model=resnet18", "model.stem=large")
-RESNET += ("init.weights=default", "trainer.steps=1", "callbacks=quiet", "--json", "optimizer.lr=1e-30")
+RESNET = (
+    "dataset=synthetic",
+    "dataset.source.channels=3",
+    "dataset.source.height=64",
+    "dataset.source.width=64",
+)
+RESNET += (
+    "dataset.source.train_samples=16",
+    "dataset.source.test_samples=8",
+    "model=resnet18",
+    "model.stem=large",
+)
+RESNET += (
+    "init.weights=default",
+    "trainer.steps=1",
+    "callbacks=quiet",
+    "--json",
+    "optimizer.lr=1e-30",
+)
 
 
 def test_published_weights_are_taken_over_but_for_the_head(dltrain, resnet: Path) -> None:
@@ -165,7 +206,9 @@ def test_weights_that_cannot_be_had_exit_3_and_say_where_to_put_them(dltrain, re
     assert f"Put it into {resnet.parent}" in outcome.err
 
 
-def test_an_unknown_name_of_weights_exits_2_with_those_that_there_are(dltrain, resnet: Path) -> None:
+def test_an_unknown_name_of_weights_exits_2_with_those_that_there_are(
+    dltrain, resnet: Path
+) -> None:
     outcome = dltrain(*[word.replace("=default", "=IMAGENET1K_V2") for word in RESNET])
     assert outcome.code == 2
     assert "did you mean IMAGENET1K_V1?" in outcome.err

@@ -21,7 +21,13 @@ from dltrain.errors import UsageError
 from dltrain.files import replacing, writing
 from dltrain.run import LOCK, Run
 
-SMALL = ("model=mlp", "model.hidden_sizes=[4]", "callbacks=quiet", "trainer.epochs=1", "trainer.steps=3")
+SMALL = (
+    "model=mlp",
+    "model.hidden_sizes=[4]",
+    "callbacks=quiet",
+    "trainer.epochs=1",
+    "trainer.steps=3",
+)
 READ_ONLY = OSError(errno.EROFS, os.strerror(errno.EROFS))
 
 
@@ -55,7 +61,9 @@ def read_only(run: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(path))
 
     def can(path: Any, mode: int) -> bool:
-        return not (mode & os.W_OK and Path(path).is_relative_to(run.parents[1])) and real_access(path, mode)
+        return not (mode & os.W_OK and Path(path).is_relative_to(run.parents[1])) and real_access(
+            path, mode
+        )
 
     monkeypatch.setattr(Path, "open", refuse_writing)
     monkeypatch.setattr(Path, "unlink", refuse_unlinking)
@@ -81,18 +89,32 @@ def test_a_run_that_is_read_only_is_not_resumed(read_only: Path, dltrain) -> Non
 def test_a_run_that_is_read_only_goes_on_as_a_fork_elsewhere(
     read_only: Path, dltrain, monkeypatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(Path, "unlink", lambda path, missing_ok=False: os.path.exists(path) and os.unlink(path))  # noqa: PTH110, PTH108
-    outcome = dltrain("resume", str(read_only), "--fork", "trainer.steps=6", "paths.output='else, where'", "--json")
+    monkeypatch.setattr(
+        Path, "unlink", lambda path, missing_ok=False: os.path.exists(path) and os.unlink(path)
+    )  # noqa: PTH110, PTH108
+    outcome = dltrain(
+        "resume",
+        str(read_only),
+        "--fork",
+        "trainer.steps=6",
+        "paths.output='else, where'",
+        "--json",
+    )
     assert outcome.code == 0, outcome.err
     assert outcome.json["steps"] == 6
     assert Path(outcome.json["run"]).is_relative_to("else, where")
 
 
 @pytest.mark.parametrize("name", ["x.csv", "x.jsonl"])
-def test_predictions_that_cannot_be_written_are_refused(name: str, read_only: Path, dltrain) -> None:
+def test_predictions_that_cannot_be_written_are_refused(
+    name: str, read_only: Path, dltrain
+) -> None:
     """Also where the temporary file cannot be removed, for it was never made."""
     out = read_only.parent / name
-    refused(dltrain("predict", str(read_only), "split=test", "--out", str(out)), f"--out {out}: cannot be written")
+    refused(
+        dltrain("predict", str(read_only), "split=test", "--out", str(out)),
+        f"--out {out}: cannot be written",
+    )
 
 
 @pytest.mark.parametrize(
@@ -111,12 +133,17 @@ def test_a_place_that_is_none_is_refused(out: str, why: str, run: Path, dltrain)
 
 
 def test_an_error_of_reading_is_not_blamed_on_the_output(tmp_path: Path) -> None:
-    with pytest.raises(OSError, match="the disk of the inputs"), replacing(tmp_path / "x.csv", "--out x.csv"):
+    with (
+        pytest.raises(OSError, match="the disk of the inputs"),
+        replacing(tmp_path / "x.csv", "--out x.csv"),
+    ):
         raise OSError(errno.EIO, "the disk of the inputs")
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_full_disk_is_told_and_leaves_what_was_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_is_told_and_leaves_what_was_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Buffered content reaches the disk when the file is closed, and that fails too."""
     path = tmp_path / "x.csv"
     path.write_text("before")
@@ -144,7 +171,9 @@ def test_a_full_disk_is_told_and_leaves_what_was_there(tmp_path: Path, monkeypat
 
 @pytest.mark.parametrize("verb", [(), ("-m", "seed=1,2")], ids=str)
 @pytest.mark.parametrize("place", ["file", "file/below", "/proc/x"])
-def test_a_run_folder_that_cannot_be_made_is_refused(verb: tuple[str, ...], place: str, dltrain) -> None:
+def test_a_run_folder_that_cannot_be_made_is_refused(
+    verb: tuple[str, ...], place: str, dltrain
+) -> None:
     Path("file").touch()
     outcome = dltrain(*verb, *SMALL, f"paths.output={place}")
     assert outcome.code == 2
@@ -154,11 +183,17 @@ def test_a_run_folder_that_cannot_be_made_is_refused(verb: tuple[str, ...], plac
 
 def test_a_batch_that_cannot_be_drawn_is_refused(dltrain) -> None:
     Path("file").touch()
-    refused(dltrain("check", "--images", "file/x.png"), "--images file/x.png: cannot be written", "Not a directory")
+    refused(
+        dltrain("check", "--images", "file/x.png"),
+        "--images file/x.png: cannot be written",
+        "Not a directory",
+    )
     refused(dltrain("check", "--images", "x.nothing"), "--images x.nothing", "images end in .png")
 
 
-def test_a_sweep_goes_on_where_its_table_cannot_be_written(dltrain, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_sweep_goes_on_where_its_table_cannot_be_written(
+    dltrain, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def refuse(path: Path, content: bytes) -> None:
         raise READ_ONLY
 
@@ -169,7 +204,9 @@ def test_a_sweep_goes_on_where_its_table_cannot_be_written(dltrain, monkeypatch:
     assert outcome.out.count("sweep.json cannot be written: Read-only file system") == 2
 
 
-def test_a_job_whose_folder_cannot_be_made_has_that_as_its_reason(dltrain, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_job_whose_folder_cannot_be_made_has_that_as_its_reason(
+    dltrain, monkeypatch: pytest.MonkeyPatch
+) -> None:
     make = Run.make
 
     def refuse_jobs(folder: Path, contents: dict[str, bytes]) -> Run:
@@ -198,16 +235,22 @@ def test_a_resume_that_cannot_write_its_manifest_is_refused(
 
 
 @pytest.mark.parametrize("name", ["metrics.jsonl", "checkpoints", "manifest.json"])
-def test_a_run_of_which_a_part_is_read_only_is_not_resumed(name: str, run: Path, dltrain, monkeypatch) -> None:
+def test_a_run_of_which_a_part_is_read_only_is_not_resumed(
+    name: str, run: Path, dltrain, monkeypatch
+) -> None:
     """It would fail after the training has begun."""
     can = os.access
-    monkeypatch.setattr(os, "access", lambda path, mode: Path(path).name != name and can(path, mode))
+    monkeypatch.setattr(
+        os, "access", lambda path, mode: Path(path).name != name and can(path, mode)
+    )
     refused(dltrain("resume", str(run), "trainer.steps=6"), str(run / name), "Permission denied")
 
 
 def test_writing_names_what_and_what_to_do() -> None:
     with (
-        pytest.raises(UsageError, match=r"^x: cannot be written \(Read-only file system\); type y$"),
+        pytest.raises(
+            UsageError, match=r"^x: cannot be written \(Read-only file system\); type y$"
+        ),
         writing("x", "type y"),
     ):
         raise READ_ONLY

@@ -34,7 +34,20 @@ REFUSED_HERE = (
 )
 KEYS = {  # with values of their own kind, since a key that takes text keeps numbers as they were typed
     "seed": ["1", "1_000", "'5'", "${dataset.split_seed}", "", "null", "1.5", "true"],
-    "name": ["a", "'a b'", '"it\'s"', r"a\,b", r"\[x\]", r"x\ y", r"\\", "a:b c", "${seed}", r"'\${seed}'", "null", ""],
+    "name": [
+        "a",
+        "'a b'",
+        '"it\'s"',
+        r"a\,b",
+        r"\[x\]",
+        r"x\ y",
+        r"\\",
+        "a:b c",
+        "${seed}",
+        r"'\${seed}'",
+        "null",
+        "",
+    ],
     "paths.output": [
         "runs",
         "a/b-c",
@@ -93,7 +106,9 @@ def draw_values(draw: random.Random) -> list[str]:
         key = draw.choice(list(KEYS))
         prefix = draw.choice(["", "", "", "+", "++", "~"])
         value = draw.choice(KEYS[key])
-        typed.append(f"~{key}" if prefix == "~" and draw.random() < 0.7 else f"{prefix}{key}={value}")
+        typed.append(
+            f"~{key}" if prefix == "~" and draw.random() < 0.7 else f"{prefix}{key}={value}"
+        )
     return typed
 
 
@@ -111,8 +126,13 @@ def test_values_are_set_as_hydra_sets_them(base: Any) -> None:
             assert ours.config == theirs, typed
             equal += 1
         elif theirs is not None:
-            assert any(known in why for why in problems for known in REFUSED_HERE), (typed, problems)
-        elif not problems:  # what is null is there for dltrain, but nothing that Hydra could take out
+            assert any(known in why for why in problems for known in REFUSED_HERE), (
+                typed,
+                problems,
+            )
+        elif (
+            not problems
+        ):  # what is null is there for dltrain, but nothing that Hydra could take out
             assert any(o.startswith("~") or "é" in o for o in typed), typed
     assert equal > DRAWS / 3
 
@@ -139,7 +159,9 @@ GROUPS_REFUSED = [
 
 @pytest.mark.parametrize("typed", GROUP_DRAWS, ids=str)
 def test_choices_are_taken_and_taken_out_as_in_hydra(typed: list[str]) -> None:
-    theirs: Any = OmegaConf.to_container(by_hydra([override.lstrip("+") for override in typed])[0], resolve=True)
+    theirs: Any = OmegaConf.to_container(
+        by_hydra([override.lstrip("+") for override in typed])[0], resolve=True
+    )
     ours = compose(typed)
     assert ours.problems == []
     assert ours.config == _complete(theirs)
@@ -187,7 +209,16 @@ def test_a_key_that_has_to_be_there_is_not_taken_out(typed: str, why: str) -> No
 
 SWEPT = {
     "seed": ["1,2", "range(3)", "choice(4,5)", "7", "1,1"],
-    "name": [r"a\,b,c", "'a b',c", r"x\[0\],y", '"it\'s",b', r"a\=b,c\ d", "${seed},b", "null,a", "a"],
+    "name": [
+        r"a\,b,c",
+        "'a b',c",
+        r"x\[0\],y",
+        '"it\'s",b',
+        r"a\=b,c\ d",
+        "${seed},b",
+        "null,a",
+        "a",
+    ],
     "optimizer.lr": ["1e-3,0.5", "range(0.1,0.4,0.1)", "0.1"],
     "model.channels": ["[1,2],[3]", "[[1],2],[]", "[4]"],
     "model.activation": ["relu,gelu", "sort(tanh,gelu)", "relu"],
@@ -207,7 +238,9 @@ def test_a_grid_is_that_of_hydra() -> None:
     for _ in range(GRIDS):
         keys = draw.sample(list(SWEPT), draw.randint(1, 3))
         typed = [f"{key}={draw.choice(SWEPT[key])}" for key in keys]
-        theirs = BasicSweeper.split_arguments(OverridesParser.create().parse_overrides(typed), None)[0]
+        theirs = BasicSweeper.split_arguments(
+            OverridesParser.create().parse_overrides(typed), None
+        )[0]
         assert as_values(expand(typed)) == as_values(theirs), typed
 
 

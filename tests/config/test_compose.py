@@ -36,7 +36,11 @@ def only_problem(*overrides: str) -> str:
         (["optimizer=sgd", "optimizer.momentum=0.9"], "optimizer.momentum", 0.9),
         (["optimizer.momentum=0.9", "optimizer=sgd"], "optimizer.momentum", 0.9),
         (["optimizer={lr: 0.5}"], "optimizer.lr", 0.5),
-        (["regularization=[l2,dropout]", "regularization.l2.weight=0.5"], "regularization.l2.weight", 0.5),
+        (
+            ["regularization=[l2,dropout]", "regularization.l2.weight=0.5"],
+            "regularization.l2.weight",
+            0.5,
+        ),
         (["regularization=l2"], "regularization.l2.weight", 1e-4),
         (["dataset.batch_size=all"], "dataset.batch_size", "all"),
         (["dataset.epochs=3"], "trainer.epochs", 3),
@@ -71,7 +75,9 @@ def test_a_valid_override_sets_its_key(overrides: list[str], key: str, value: An
 
 
 @pytest.mark.parametrize("root", ["DLTRAIN_DATA", None])
-def test_the_data_root_comes_from_the_environment_else_from_here(root: str | None, monkeypatch) -> None:
+def test_the_data_root_comes_from_the_environment_else_from_here(
+    root: str | None, monkeypatch
+) -> None:
     monkeypatch.delenv("DLTRAIN_DATA")
     if root:
         monkeypatch.setenv(root, "elsewhere")
@@ -142,16 +148,25 @@ def test_the_data_root_comes_from_the_environment_else_from_here(root: str | Non
         ("optimizer.lr=inf", "expected a number > 0, got inf"),
         ("optimizer.lr=null", "expected a number > 0, got null"),
         ("optimizer.lr={_target_: torch.nn.ReLU}", "expected a number > 0"),
-        ("loss={_target_: torch.nn.CrossEntropyLoss, reduction: sum}", "has to be the mean over a batch"),
+        (
+            "loss={_target_: torch.nn.CrossEntropyLoss, reduction: sum}",
+            "has to be the mean over a batch",
+        ),
         ("loss={_target_: torch.nn.MSELoss, reduction: none}", "has to be the mean over a batch"),
-        ("loss={_target_: torch.nn.CrossEntropyLoss, weight: [1, 2]}", "takes loss.class_weights=[NUMBER, ...]"),
+        (
+            "loss={_target_: torch.nn.CrossEntropyLoss, weight: [1, 2]}",
+            "takes loss.class_weights=[NUMBER, ...]",
+        ),
         ("trainer.epochs=1.5", "expected a whole number > 0 or null, got 1.5"),
         ("seed=true", "expected a whole number >= 0 and < 9.22337e+18, got true"),
         ("dataset.batch_size=0", "expected a whole number > 0 or all, got 0"),
         ("dataset.batch_size=al", "did you mean all?"),
         ("device.precision=fp8", "did you mean fp32?"),
         ("model.activation=rellu", "did you mean relu?"),
-        ("model.channels=32", "expected a list, each a whole number > 0 or a list, each a whole number > 0, got 32"),
+        (
+            "model.channels=32",
+            "expected a list, each a whole number > 0 or a list, each a whole number > 0, got 32",
+        ),
         ("model.image_size=[1,2,3]", "expected a list of 2, each a whole number, got [1, 2, 3]"),
         ("paths=null", "expected a mapping of data, output"),
         ("paths.output=null", "expected text, got null"),
@@ -167,7 +182,10 @@ def test_the_data_root_comes_from_the_environment_else_from_here(root: str | Non
         # interpolations
         ("name=${nope}", "cannot be resolved: Interpolation key 'nope' not found"),
         ("optimizer.lr=${foo.bar}", "cannot be resolved: Interpolation key 'foo.bar' not found"),
-        ("seed=${oc.env:NO_SUCH_VARIABLE}", "cannot be resolved: Environment variable 'NO_SUCH_VARIABLE' not found"),
+        (
+            "seed=${oc.env:NO_SUCH_VARIABLE}",
+            "cannot be resolved: Environment variable 'NO_SUCH_VARIABLE' not found",
+        ),
         ("dataset.epochs=${nope}", "cannot be resolved: Interpolation key 'nope' not found"),
         ("seed=${nope:1}", "cannot be resolved: Unsupported interpolation type nope"),
         # grammar
@@ -189,7 +207,15 @@ def test_a_mistake_is_one_problem_with_what_to_type(override: str, suggestion: s
 
 
 @pytest.mark.parametrize(
-    "override", ["optimizer.lr=-1", "+optimizer.lr=-1", "model=ccn", "seed=true", "name=${nope}", "paths.output=null"]
+    "override",
+    [
+        "optimizer.lr=-1",
+        "+optimizer.lr=-1",
+        "model=ccn",
+        "seed=true",
+        "name=${nope}",
+        "paths.output=null",
+    ],
 )
 def test_a_problem_names_the_override_as_it_was_typed(override: str) -> None:
     assert list(problems(override)) == [override]
@@ -240,7 +266,10 @@ def test_the_valid_rest_of_a_command_line_is_composed_beside_its_problems() -> N
     [
         (["trainer.epochs=null"], "set trainer.epochs, .steps or .max_seconds"),
         (["trainer.epochs=null", "trainer.max_seconds=5"], "this schedule needs to know the end"),
-        (["trainer.epochs=null", "trainer.max_seconds=5", "schedule=warmup"], "this schedule needs to know the end"),
+        (
+            ["trainer.epochs=null", "trainer.max_seconds=5", "schedule=warmup"],
+            "this schedule needs to know the end",
+        ),
         (["regularization=[dropout]", "model=perceptron"], "model=perceptron has none"),
         (["regularization=[label_smoothing]", "loss=perceptron"], "loss=perceptron has none"),
     ],
@@ -255,7 +284,12 @@ def test_a_combination_that_cannot_be_is_one_problem(overrides: list[str], messa
     [
         ["trainer.epochs=null", "trainer.steps=5"],
         ["trainer.epochs=null", "trainer.max_seconds=5", "schedule=constant"],
-        ["trainer.epochs=null", "trainer.max_seconds=5", "schedule=constant", "schedule.warmup=100"],
+        [
+            "trainer.epochs=null",
+            "trainer.max_seconds=5",
+            "schedule=constant",
+            "schedule.warmup=100",
+        ],
         ["regularization=[dropout,l1,l2,clip,ema,early_stopping,label_smoothing]"],
     ],
     ids=str,

@@ -36,7 +36,9 @@ def nodes(value: Any, path: str = "") -> list[tuple[str, dict[str, Any]]]:
     if not isinstance(value, dict):
         return []
     own = [(path, value)] if "_target_" in value else []
-    return own + [n for name, child in value.items() for n in nodes(child, f"{path}.{name}".lstrip("."))]
+    return own + [
+        n for name, child in value.items() for n in nodes(child, f"{path}.{name}".lstrip("."))
+    ]
 
 
 # what conf/ holds
@@ -70,7 +72,9 @@ def test_every_option_composes_without_a_problem(group: str, option: str) -> Non
 
 
 @pytest.mark.parametrize(("group", "option"), OPTIONS, ids=lambda value: value)
-def test_every_target_resolves_and_every_key_binds_to_its_signature(group: str, option: str) -> None:
+def test_every_target_resolves_and_every_key_binds_to_its_signature(
+    group: str, option: str
+) -> None:
     found = nodes(chosen(group, option).config)
     assert {path.split(".")[0] for path, _ in found} >= {
         "dataset",
@@ -86,8 +90,14 @@ def test_every_target_resolves_and_every_key_binds_to_its_signature(group: str, 
         taken = arguments(target)
         if inspect.isfunction(target) or "__init__" in vars(target):
             kinds = {parameter.kind for parameter in inspect.signature(target).parameters.values()}
-            assert inspect.Parameter.VAR_KEYWORD not in kinds, f"{path}: **kwargs hides what is accepted"
-        known = {"_target_", "_partial_", *([OPTIMIZERS] if getattr(target, "networks", ()) else [])}
+            assert inspect.Parameter.VAR_KEYWORD not in kinds, (
+                f"{path}: **kwargs hides what is accepted"
+            )
+        known = {
+            "_target_",
+            "_partial_",
+            *([OPTIMIZERS] if getattr(target, "networks", ()) else []),
+        }
         for key in node.keys() - known:
             assert key in taken, f"{path}.{key} is not an argument of {node['_target_']}"
             annotation = taken[key].annotation
@@ -101,7 +111,9 @@ def random_choices(draw: random.Random) -> list[str]:
     typed = []
     for group in draw.sample(list(groups()), 6):
         drawn = draw.sample(groups()[group], 1 + (group in COMPOSING))
-        typed.append(f"{group}=[{','.join(drawn)}]" if group in COMPOSING else f"{group}={drawn[0]}")
+        typed.append(
+            f"{group}=[{','.join(drawn)}]" if group in COMPOSING else f"{group}={drawn[0]}"
+        )
     return typed
 
 
@@ -148,5 +160,7 @@ def test_no_file_names_a_parent_folder_in_its_defaults(path: Path) -> None:
 
 
 def test_the_top_of_config_yaml_is_what_settings_declares() -> None:
-    top = yaml.safe_load((conf_dir() / "config.yaml").read_text(encoding="utf-8")).keys() - {"defaults"}
+    top = yaml.safe_load((conf_dir() / "config.yaml").read_text(encoding="utf-8")).keys() - {
+        "defaults"
+    }
     assert top - set(groups()) == set(arguments(Settings)) - {"debug"}

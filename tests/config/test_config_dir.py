@@ -55,7 +55,10 @@ def test_outside_it_there_are_no_options_of_ones_own() -> None:
 
 
 def test_list_and_show_know_them(dltrain, own: Path) -> None:
-    assert dltrain("list", "model", "--config-dir", "own", "--json").json["model"]["mine"] == "My network"
+    assert (
+        dltrain("list", "model", "--config-dir", "own", "--json").json["model"]["mine"]
+        == "My network"
+    )
     assert "mine" in dltrain("--config-dir=own", "--help").out
     shown = dltrain("show", "model/mine", "--config-dir", "own", "plugins=[own_net]")
     assert shown.code == 0, shown.err
@@ -73,8 +76,12 @@ def test_list_and_show_know_them(dltrain, own: Path) -> None:
     ],
     ids=str,
 )
-def test_show_says_where_a_value_comes_from(words: list[str], value: int, origin: str, dltrain, own: Path) -> None:
-    outcome = dltrain("show", "model.width", *words, "--config-dir", "own", "plugins=[own_net]", "--json")
+def test_show_says_where_a_value_comes_from(
+    words: list[str], value: int, origin: str, dltrain, own: Path
+) -> None:
+    outcome = dltrain(
+        "show", "model.width", *words, "--config-dir", "own", "plugins=[own_net]", "--json"
+    )
     assert outcome.code == 0, outcome.err
     assert outcome.json["model.width"]["value"] == value
     expected = origin if "command line" in origin else str(own / origin)
@@ -92,7 +99,10 @@ def test_a_run_is_whole_without_the_folder(dltrain, own: Path) -> None:
     assert "plugins=[own_net]" in refused.err
     own.rename(own.with_name("elsewhere"))
     assert dltrain("evaluate", "last", "plugins=[own_net]").code == 0
-    assert dltrain("resume", "last", "plugins=[own_net]", "trainer.epochs=2", "trainer.steps=4").code == 0
+    assert (
+        dltrain("resume", "last", "plugins=[own_net]", "trainer.epochs=2", "trainer.steps=4").code
+        == 0
+    )
 
 
 def test_a_grid_and_check_choose_among_them(dltrain) -> None:
@@ -120,7 +130,10 @@ def test_an_option_of_theirs_may_extend_one_of_ours() -> None:
 
 
 def test_a_composing_option_of_ones_own() -> None:
-    write("own/regularization/hard.yaml", "# Much\nhard:\n  _target_: dltrain.regularization.l2.L2\n  weight: 0.5\n")
+    write(
+        "own/regularization/hard.yaml",
+        "# Much\nhard:\n  _target_: dltrain.regularization.l2.L2\n  weight: 0.5\n",
+    )
     with config_dir("own"):
         composed = compose(["regularization=[l1,hard]"])
     assert problems_of(composed) == []
@@ -137,15 +150,31 @@ def test_its_name_may_be_any(folder: str, dltrain, own: Path) -> None:
 @pytest.mark.parametrize(
     ("files", "words", "message"),
     [
-        ({"own/model/cnn.yaml": ""}, [], "own/model/cnn.yaml: dltrain has a model=cnn of its own; give yours another"),
-        ({"own/modle/x.yaml": ""}, [], "own/modle/x.yaml: modle is no group; did you mean own/model?"),
+        (
+            {"own/model/cnn.yaml": ""},
+            [],
+            "own/model/cnn.yaml: dltrain has a model=cnn of its own; give yours another",
+        ),
+        (
+            {"own/modle/x.yaml": ""},
+            [],
+            "own/modle/x.yaml: modle is no group; did you mean own/model?",
+        ),
         ({"own/quux/x.yaml": ""}, [], "quux is no group; groups are callbacks, "),
         ({"own/model/bad.yaml": "a: ["}, ["model=bad"], "own/model/bad.yaml"),
         ({"own/model/bad.yaml": "- a"}, ["model=bad"], "bad"),
         ({"own/model/bad.yaml": "a: 1"}, ["model=bad"], "expected a choice with a _target_"),
         ({"own/model/bad.yaml": "defaults: [nope]\n"}, ["model=bad"], "nope"),
-        ({"own/model/bad.yaml": "_target_: own_net.Net\nwidht: 3"}, ["model=bad"], "did you mean model.width?"),
-        ({"own/experiment/bad.yaml": "seed: 3"}, ["experiment=bad"], "own/experiment/bad.yaml: the first line of such"),
+        (
+            {"own/model/bad.yaml": "_target_: own_net.Net\nwidht: 3"},
+            ["model=bad"],
+            "did you mean model.width?",
+        ),
+        (
+            {"own/experiment/bad.yaml": "seed: 3"},
+            ["experiment=bad"],
+            "own/experiment/bad.yaml: the first line of such",
+        ),
         (
             {"own/experiment/bad.yaml": "defaults:\n  - override /model: mlp\n"},
             ["experiment=bad"],
@@ -154,7 +183,9 @@ def test_its_name_may_be_any(folder: str, dltrain, own: Path) -> None:
     ],
     ids=str,
 )
-def test_a_mistake_in_it_is_told(files: dict[str, str], words: list[str], message: str, dltrain) -> None:
+def test_a_mistake_in_it_is_told(
+    files: dict[str, str], words: list[str], message: str, dltrain
+) -> None:
     for name, text in files.items():
         write(name, text)
     outcome = dltrain("--config-dir", "own", "plugins=[own_net]", *words)
@@ -175,7 +206,10 @@ def test_a_folder_that_is_none_or_holds_nothing(dltrain) -> None:
 
 def test_a_file_names_no_plugins(dltrain) -> None:
     """Otherwise a folder that somebody shares could run code."""
-    write("own/experiment/sly.yaml", "# @package _global_\nplugins: [own_net]\nmodel:\n  _target_: own_net.Net\n")
+    write(
+        "own/experiment/sly.yaml",
+        "# @package _global_\nplugins: [own_net]\nmodel:\n  _target_: own_net.Net\n",
+    )
     outcome = dltrain("check", "--config-dir", "own", "experiment=sly")
     assert outcome.code == 2
     assert "type plugins=[own_net] yourself" in outcome.err
@@ -190,11 +224,27 @@ def test_a_file_names_no_plugins(dltrain) -> None:
     [
         ({}, "absent.Net", "there is no module absent, neither installed nor as absent.py in"),
         ({}, "own_net.Nett", "own_net.py) has no Nett; did you mean own_net.Net?"),
-        ({"own_pack/__init__.py": ""}, "own_pack.nets.Net", "own_pack/__init__.py) has no module nets"),
-        ({"own_pack/__init__.py": "", "own_pack/nets.py": ""}, "own_pack.nets.Net", "own_pack/nets.py) has no Net"),
-        ({"own_bad.py": "x = 1\nimport absent_too\n"}, "own_bad.Net", "No module named 'absent_too' ("),
+        (
+            {"own_pack/__init__.py": ""},
+            "own_pack.nets.Net",
+            "own_pack/__init__.py) has no module nets",
+        ),
+        (
+            {"own_pack/__init__.py": "", "own_pack/nets.py": ""},
+            "own_pack.nets.Net",
+            "own_pack/nets.py) has no Net",
+        ),
+        (
+            {"own_bad.py": "x = 1\nimport absent_too\n"},
+            "own_bad.Net",
+            "No module named 'absent_too' (",
+        ),
         ({"own_bad.py": "x = 1\n1 / 0\n"}, "own_bad.Net", "own_bad.py, line 2)"),
-        ({"own_bad.py": "x = (\n"}, "own_bad.Net", "SyntaxError: '(' was never closed (own_bad.py, line 1)"),
+        (
+            {"own_bad.py": "x = (\n"},
+            "own_bad.Net",
+            "SyntaxError: '(' was never closed (own_bad.py, line 1)",
+        ),
     ],
     ids=str,
 )
@@ -213,7 +263,10 @@ def test_a_wrong_path_says_what_is_missing(
 
 
 def test_an_annotation_that_cannot_be_read_is_told(dltrain) -> None:
-    write("own_net.py", "from __future__ import annotations\n" + PLUGIN.replace("width: int", "width: Missing"))
+    write(
+        "own_net.py",
+        "from __future__ import annotations\n" + PLUGIN.replace("width: int", "width: Missing"),
+    )
     outcome = dltrain("check", "--config-dir", "own", "model=mine", "plugins=[own_net]")
     assert outcome.code == 2
     assert "own_net.Net: an annotation cannot be read: name 'Missing' is not defined" in outcome.err

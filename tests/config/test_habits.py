@@ -24,7 +24,19 @@ SAMPLES = {  # values of a key that fit, where 0.5 does not
     "hidden_units": "[3]", "device.compile": "true", "device.deterministic": "true",
 }  # fmt: skip
 WHOLE = (
-    *("batch", "size", "epochs", "steps", "every", "accumulate", "seed", "nonfinite", "workers", "length", "threads"),
+    *(
+        "batch",
+        "size",
+        "epochs",
+        "steps",
+        "every",
+        "accumulate",
+        "seed",
+        "nonfinite",
+        "workers",
+        "length",
+        "threads",
+    ),
     *(
         "patience",
         "no_change",
@@ -47,7 +59,9 @@ def sample(key: str) -> str:
     name = key.rpartition(".")[2]
     if key in SAMPLES or name in SAMPLES:
         return SAMPLES.get(key, SAMPLES.get(name, ""))
-    if name in ("target", "target_column", "label_column", "csv", "csv_path") or name.startswith(("train_", "data")):
+    if name in ("target", "target_column", "label_column", "csv", "csv_path") or name.startswith(
+        ("train_", "data")
+    ):
         return "x"
     return "8" if any(word in name for word in WHOLE) and "test_size" not in name else "0.5"
 
@@ -59,7 +73,9 @@ def home_of(key: str) -> str:
     if group == "regularization":
         return "regularization=[early_stopping]"
     options = groups().get(group, []) if name else []
-    return next((f"{group}={option}" for option in options if name in read_option(group, option)), "seed=0")
+    return next(
+        (f"{group}={option}" for option in options if name in read_option(group, option)), "seed=0"
+    )
 
 
 def overrides_of(words: str) -> str:
@@ -76,7 +92,10 @@ def mistakes_in(words: str, context: str = "seed=0") -> list[str]:
     verb, options, _ = parse(typed[1:])
     assert verb is not None
     if verb is VERBS["train"] or verb is VERBS["check"] or options.multirun:
-        first = [override.split(",")[0] if "[" not in override else override for override in options.overrides]
+        first = [
+            override.split(",")[0] if "[" not in override else override
+            for override in options.overrides
+        ]
         return [why for _, why in problems_of(compose(first))]
     return []
 
@@ -86,7 +105,9 @@ def test_every_key_that_a_name_stands_for_takes_a_value() -> None:
         value = sample(here)
         answer = answer_for(names.split()[0], value, lambda key, here=here: key == here)
         assert answer is not None
-        assert answer.words == shlex.join([f"{here}={value}"]) or answer.words == f'"{here}={value}"', here
+        assert (
+            answer.words == shlex.join([f"{here}={value}"]) or answer.words == f'"{here}={value}"'
+        ), here
         assert mistakes_in(answer.words, home_of(here)) == [], answer.words
 
 
@@ -142,7 +163,12 @@ def test_every_verb_and_flag_of_others_has_a_command_here() -> None:
     for flag, words in habits.FLAGS.items():
         if words.endswith("="):
             key = words.rstrip("=")
-            value = {"model": "mlp", "dataset": "mnist", "task": "regression", "experiment": "cnn_mnist"}.get(key)
+            value = {
+                "model": "mlp",
+                "dataset": "mnist",
+                "task": "regression",
+                "experiment": "cnn_mnist",
+            }.get(key)
             answer = flag_answer(flag, value or sample(key), lambda key: True)
             assert answer is not None
             assert mistakes_in(answer.words, home_of(key)) == [], (flag, answer)
@@ -209,7 +235,10 @@ def test_every_verb_and_flag_of_others_has_a_command_here() -> None:
         ("train.lr=1", "optimizer.lr "),
         ("device=0,1", "cuda"),
         ("device=[0,1]", "cuda"),
-        ("callbacks=[EarlyStopping,ModelCheckpoint]", "regularization=[early_stopping] trainer.save_every=1ep"),
+        (
+            "callbacks=[EarlyStopping,ModelCheckpoint]",
+            "regularization=[early_stopping] trainer.save_every=1ep",
+        ),
         ("dataset=./photos", "dataset=image_folder dataset.path=./photos"),
         ("sede=1", "seed "),
         ("paths.dta=x", "paths.data "),
@@ -227,7 +256,13 @@ def test_a_habit_is_answered_with_what_to_type_here(typed: str, here: str) -> No
     "typed",
     [
         *("logger=wandb", "trainer.logger=tensorboard", "logger.wandb.offline=true"),
-        *("num_workers=4", "shuffle=true", "nc=3", "trainer.num_sanity_val_steps=0", "trainer.limit_val_batches=5"),
+        *(
+            "num_workers=4",
+            "shuffle=true",
+            "nc=3",
+            "trainer.num_sanity_val_steps=0",
+            "trainer.limit_val_batches=5",
+        ),
     ],
 )
 def test_a_habit_that_needs_nothing_here_is_told_so(typed: str) -> None:
@@ -243,7 +278,9 @@ def test_a_key_without_its_group_is_found_in_the_options_that_have_it() -> None:
     assert "model.num_heads is a key of model=transformer, " in why
 
 
-@pytest.mark.parametrize("typed", ["tags=[a]", "batchh=32x", "loger2=wandb", "watsh=5", "zzz=1", "worker_q=1"])
+@pytest.mark.parametrize(
+    "typed", ["tags=[a]", "batchh=32x", "loger2=wandb", "watsh=5", "zzz=1", "worker_q=1"]
+)
 def test_a_key_that_is_only_a_little_like_another_is_not_taken_for_it(typed: str) -> None:
     """A suggestion begins with the same letter, and takes the value that was typed."""
     ((_, why),) = problems_of(compose([typed]))

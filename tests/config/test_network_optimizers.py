@@ -16,7 +16,12 @@ from dltrain.config.compose import compose
 from dltrain.optim import Optim
 
 NETWORKS = ("judge", "generator", "discriminator")
-SMALL = ("dataset=digits", "model=gan", "model.generator_sizes=[8]", "model.discriminator_sizes=[8]")
+SMALL = (
+    "dataset=digits",
+    "model=gan",
+    "model.generator_sizes=[8]",
+    "model.discriminator_sizes=[8]",
+)
 ADAMW = "{_target_: dltrain.optimizers.adamw.adamw, _partial_: true, lr: 0.05}"
 
 
@@ -53,14 +58,22 @@ def betas(optim: Optim) -> Any:
     ],
     ids=str,
 )
-def test_a_networks_own_rate_stands_over_the_shared_one(overrides: list[str], expected: tuple[float, ...]) -> None:
+def test_a_networks_own_rate_stands_over_the_shared_one(
+    overrides: list[str], expected: tuple[float, ...]
+) -> None:
     assert rates(*overrides) == dict(zip(NETWORKS, expected, strict=True))
 
 
 def test_all_settings_of_the_optimizer_may_be_refined_also_those_that_no_file_sets() -> None:
     """weight_decay is the shared one's but for the generator's; beta1 the file's, beta2 the shared."""
-    found = optims("optimizer.weight_decay=0.1", "task.optimizers.generator.weight_decay=0.2", "optimizer.beta2=0.9")
-    decays = {network: optim.optimizer.param_groups[0]["weight_decay"] for network, optim in found.items()}
+    found = optims(
+        "optimizer.weight_decay=0.1",
+        "task.optimizers.generator.weight_decay=0.2",
+        "optimizer.beta2=0.9",
+    )
+    decays = {
+        network: optim.optimizer.param_groups[0]["weight_decay"] for network, optim in found.items()
+    }
     assert decays == {"judge": 0.1, "generator": 0.2, "discriminator": 0.1}
     assert [betas(found[network]) for network in NETWORKS] == [(0.9, 0.9), (0.5, 0.9), (0.5, 0.9)]
 
@@ -69,7 +82,11 @@ def test_another_optimizer_for_one_network_takes_nothing_of_the_shared_one() -> 
     """Not its weight decay, nor the settings that the file has for that network."""
     found = optims("optimizer.weight_decay=0.1", f"task.optimizers.discriminator={ADAMW}")
     kinds = {network: type(optim.optimizer) for network, optim in found.items()}
-    assert kinds == {"judge": torch.optim.Adam, "generator": torch.optim.Adam, "discriminator": torch.optim.AdamW}
+    assert kinds == {
+        "judge": torch.optim.Adam,
+        "generator": torch.optim.Adam,
+        "discriminator": torch.optim.AdamW,
+    }
     assert betas(found["discriminator"]) == (0.9, 0.999)
     assert found["discriminator"].optimizer.param_groups[0]["weight_decay"] != 0.1
 
@@ -92,7 +109,10 @@ def test_no_two_optimizers_own_the_same_weights() -> None:
 
 
 def test_own_settings_do_not_change_the_shared_node() -> None:
-    config: dict[str, Any] = {"optimizer": {"_target_": "a", "lr": 1}, "task": {"optimizers": {"one": {"lr": 2}}}}
+    config: dict[str, Any] = {
+        "optimizer": {"_target_": "a", "lr": 1},
+        "task": {"optimizers": {"one": {"lr": 2}}},
+    }
     assert own_optimizer(config, "one") == {"_target_": "a", "lr": 2}
     assert config["optimizer"] == {"_target_": "a", "lr": 1}
 
@@ -105,15 +125,23 @@ def test_own_settings_do_not_change_the_shared_node() -> None:
         ("task.optimizers.generator.lr=fast", "task.optimizers.generator.lr=fast"),
         ("task.optimizers.generator.lr=-1", "task.optimizers.generator.lr=-1"),
         ("task.optimizers.judge.momentum=0.9", "momentum"),
-        ("task.optimizers.generator.weight_decy=1", "did you mean task.optimizers.generator.weight_decay"),
+        (
+            "task.optimizers.generator.weight_decy=1",
+            "did you mean task.optimizers.generator.weight_decay",
+        ),
         ("task.optimizers.generator=0.1", "expected settings of an optimizer, such as {lr: 0.001}"),
         ("task.optimizers=0.1", "expected settings of an optimizer, such as {lr: 0.001}"),
-        ("task.optimizers.discriminator={_target_: dltrain.optimizers.sgd.sgd, lrr: 1}", "did you mean"),
+        (
+            "task.optimizers.discriminator={_target_: dltrain.optimizers.sgd.sgd, lrr: 1}",
+            "did you mean",
+        ),
         ("optimizer=sgd", "sgd takes no beta1"),
     ],
     ids=str,
 )
-def test_settings_that_no_optimizer_takes_are_refused_by_name(override: str, reason: str, dltrain) -> None:
+def test_settings_that_no_optimizer_takes_are_refused_by_name(
+    override: str, reason: str, dltrain
+) -> None:
     outcome = dltrain("check", *SMALL, override)
     assert outcome.code == 2, outcome.err + outcome.out
     assert reason in outcome.err
@@ -124,7 +152,10 @@ def test_a_network_that_the_task_does_not_have_is_refused(dltrain) -> None:
     """By a file, where no override is held against what is there."""
     Path("conf").mkdir()
     Path("conf/task").mkdir()
-    node = {"_target_": "dltrain.tasks.adversarial.Adversarial", "optimizers": {"critic": {"lr": 0.1}}}
+    node = {
+        "_target_": "dltrain.tasks.adversarial.Adversarial",
+        "optimizers": {"critic": {"lr": 0.1}},
+    }
     Path("conf/task/mine.yaml").write_text(yaml.safe_dump(node))
     outcome = dltrain("check", "--config-dir", "conf", *SMALL, "task=mine")
     assert outcome.code == 2, outcome.err + outcome.out
@@ -140,7 +171,11 @@ def test_a_task_of_one_network_takes_no_optimizers(dltrain) -> None:
 @pytest.mark.usefixtures("save_every_epoch")
 def test_a_run_trains_with_them_and_a_resume_keeps_them(dltrain) -> None:
     """In its configuration, and in the rates of the steps made after it; others may be given then."""
-    own = ("task.optimizers.generator.lr=0.004", f"task.optimizers.discriminator={ADAMW}", "optimizer.lr=0.002")
+    own = (
+        "task.optimizers.generator.lr=0.004",
+        f"task.optimizers.discriminator={ADAMW}",
+        "optimizer.lr=0.002",
+    )
     once = ("trainer.epochs=1", "schedule=constant", "callbacks=quiet", "--json")
     outcome = dltrain(*SMALL, *own, *once)
     assert outcome.code == 0, outcome.err
@@ -149,8 +184,18 @@ def test_a_run_trains_with_them_and_a_resume_keeps_them(dltrain) -> None:
     again = dltrain("resume", str(folder), "trainer.epochs=2", "--json")
     assert again.code == 0, again.err
     assert _rates_of(Path(again.json["run"])) == [0.004, 0.05]
-    assert _saved(Path(again.json["run"])) == {"generator": 0.004, "discriminator": 0.05, "judge": None}
-    other = dltrain("resume", again.json["run"], "trainer.epochs=3", "task.optimizers.generator.lr=0.006", "--json")
+    assert _saved(Path(again.json["run"])) == {
+        "generator": 0.004,
+        "discriminator": 0.05,
+        "judge": None,
+    }
+    other = dltrain(
+        "resume",
+        again.json["run"],
+        "trainer.epochs=3",
+        "task.optimizers.generator.lr=0.006",
+        "--json",
+    )
     assert other.code == 0, other.err
     assert _rates_of(Path(other.json["run"])) == [0.006, 0.05]
 

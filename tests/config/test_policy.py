@@ -127,12 +127,16 @@ def test_everything_else_is_refused_with_a_reason(target: str, reason: str) -> N
     assert refused.value.exit_code == 2
 
 
-@pytest.mark.parametrize("name", ["os", "subprocess", "builtins", "dltrain", "torch", "torchvision"])
+@pytest.mark.parametrize(
+    "name", ["os", "subprocess", "builtins", "dltrain", "torch", "torchvision"]
+)
 def test_python_and_torch_are_no_plugins(name: str) -> None:
     """Naming them lets nothing through that does not pass without."""
-    target = {"dltrain": "dltrain.cli.main", "torch": "torch.load", "torchvision": "torchvision.io.write_file"}.get(
-        name
-    )
+    target = {
+        "dltrain": "dltrain.cli.main",
+        "torch": "torch.load",
+        "torchvision": "torchvision.io.write_file",
+    }.get(name)
     with pytest.raises(UsageError):
         locate(target or f"{name}.system", [name])
 
@@ -144,20 +148,26 @@ def test_a_package_that_was_not_named_is_refused_unimported(plugin: str, tmp_pat
     assert not (tmp_path / "imported").exists()
 
 
-def test_a_named_package_is_imported_and_its_own_definitions_pass(plugin: str, tmp_path: Path) -> None:
+def test_a_named_package_is_imported_and_its_own_definitions_pass(
+    plugin: str, tmp_path: Path
+) -> None:
     assert locate(f"{plugin}.Net", [plugin]).__module__ == plugin
     assert (tmp_path / "imported").exists()
 
 
 def test_a_named_package_is_no_way_round_to_what_it_imported(plugin: str) -> None:
-    assert locate(f"{plugin}.nn.ReLU", [plugin]).__name__ == "ReLU"  # a torch layer by another name is what it is
+    assert (
+        locate(f"{plugin}.nn.ReLU", [plugin]).__name__ == "ReLU"
+    )  # a torch layer by another name is what it is
     with pytest.raises(UsageError, match="the class pathlib"):
         locate(f"{plugin}.Path", [plugin])
     with pytest.raises(UsageError, match=r"the module torch\.nn"):
         locate(f"{plugin}.nn", [plugin])
 
 
-def test_a_plugin_is_built_only_when_the_command_line_names_it(plugin: str, tmp_path: Path, dltrain) -> None:
+def test_a_plugin_is_built_only_when_the_command_line_names_it(
+    plugin: str, tmp_path: Path, dltrain
+) -> None:
     own = ("model=perceptron", f"model._target_={plugin}.Net")
     refused = dltrain("check", *own)
     assert refused.code == 2
@@ -169,8 +179,12 @@ def test_a_plugin_is_built_only_when_the_command_line_names_it(plugin: str, tmp_
 
 
 @pytest.mark.parametrize("verb", ["evaluate", "resume"])
-@pytest.mark.parametrize("how", ["target", "target and plugins", "nested", "callback", "own function", "interpolated"])
-def test_a_saved_configuration_is_data(verb: str, how: str, plugin: str, run: Path, tmp_path: Path, dltrain) -> None:
+@pytest.mark.parametrize(
+    "how", ["target", "target and plugins", "nested", "callback", "own function", "interpolated"]
+)
+def test_a_saved_configuration_is_data(
+    verb: str, how: str, plugin: str, run: Path, tmp_path: Path, dltrain
+) -> None:
     hostile = {"_target_": f"{plugin}.Net"}
     changes: dict[str, Any] = {
         "target": {"model": hostile},
@@ -209,18 +223,28 @@ def test_a_saved_configuration_builds_a_plugin_that_is_named_again(
     assert (tmp_path / "built").exists(), outcome.err
 
 
-@pytest.mark.parametrize("missing", ["paths", "seed", "model", "callbacks", "regularization", "expect", "debug"])
-def test_a_saved_configuration_without_a_key_is_completed_or_refused(missing: str, run: Path, dltrain) -> None:
+@pytest.mark.parametrize(
+    "missing", ["paths", "seed", "model", "callbacks", "regularization", "expect", "debug"]
+)
+def test_a_saved_configuration_without_a_key_is_completed_or_refused(
+    missing: str, run: Path, dltrain
+) -> None:
     saved = yaml.safe_load((run / CONFIG).read_text(encoding="utf-8"))
     del saved[missing]
     (run / CONFIG).write_text(yaml.safe_dump(saved), encoding="utf-8")
-    outcome = dltrain("evaluate", str(run), "debug=null") if missing == "debug" else dltrain("evaluate", str(run))
+    outcome = (
+        dltrain("evaluate", str(run), "debug=null")
+        if missing == "debug"
+        else dltrain("evaluate", str(run))
+    )
     assert outcome.code in (0, 2), outcome.err
     assert "unexpected" not in outcome.err
 
 
 @pytest.mark.parametrize("text", ["[1, 2]", "just words", "model: [", ""])
-def test_a_saved_configuration_that_is_none_is_an_input_error(text: str, run: Path, dltrain) -> None:
+def test_a_saved_configuration_that_is_none_is_an_input_error(
+    text: str, run: Path, dltrain
+) -> None:
     (run / CONFIG).write_text(text, encoding="utf-8")
     outcome = dltrain("evaluate", str(run))
     assert outcome.code == 3
@@ -228,4 +252,6 @@ def test_a_saved_configuration_that_is_none_is_an_input_error(text: str, run: Pa
 
 
 def test_the_manifest_of_a_run_is_json_that_holds_no_plugin_unless_one_was_named(run: Path) -> None:
-    assert json.loads((run / "manifest.json").read_text(encoding="utf-8"))["config"]["plugins"] == []
+    assert (
+        json.loads((run / "manifest.json").read_text(encoding="utf-8"))["config"]["plugins"] == []
+    )

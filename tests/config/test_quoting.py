@@ -23,9 +23,53 @@ from dltrain.config.settings import Paths
 from dltrain.shell import in_quotes, setting, shell_word
 
 NAMES = [
-    *("my photos (1)", "a,b.csv", "a=b", "it's", "[x]", "{a}", "x{y}z", "#1", "a:b", "a b", " a", "a ", "été 1", "é,b"),
-    *('q"q', "$HOME", "${x}", "${x},y", "a\\b", "a\\", "a\\'b", "\\'", "'", "''", "'a'", "`x`", "!x", "a!b,c", "*?"),
-    *("null", "true", "1", "1e3", "007", "-", "--x", "a\u00a0b", "a\u3000,b", "Bild\u202f1.png", "glob(x)", "int(3)"),
+    *(
+        "my photos (1)",
+        "a,b.csv",
+        "a=b",
+        "it's",
+        "[x]",
+        "{a}",
+        "x{y}z",
+        "#1",
+        "a:b",
+        "a b",
+        " a",
+        "a ",
+        "été 1",
+        "é,b",
+    ),
+    *(
+        'q"q',
+        "$HOME",
+        "${x}",
+        "${x},y",
+        "a\\b",
+        "a\\",
+        "a\\'b",
+        "\\'",
+        "'",
+        "''",
+        "'a'",
+        "`x`",
+        "!x",
+        "a!b,c",
+        "*?",
+    ),
+    *(
+        "null",
+        "true",
+        "1",
+        "1e3",
+        "007",
+        "-",
+        "--x",
+        "a\u00a0b",
+        "a\u3000,b",
+        "Bild\u202f1.png",
+        "glob(x)",
+        "int(3)",
+    ),
     *(
         "a\\,b",
         "\\\\x",
@@ -49,18 +93,31 @@ def test_what_is_told_to_be_typed_is_read_as_that_name(name: str) -> None:
     composed = compose(words)
     assert composed.problems == []
     assert composed.config["paths"]["output"] == name
-    assert compose_over(composed.public, []).config["paths"]["output"] == name, "also when it is read from a file"
+    assert compose_over(composed.public, []).config["paths"]["output"] == name, (
+        "also when it is read from a file"
+    )
 
 
 def test_a_shell_passes_what_is_told_on_unchanged() -> None:
     """shlex reads as a shell does; this is a shell."""
     words = [text_override("name", name) for name in NAMES]
-    script = f"exec '{sys.executable}' -c 'import sys; print(ascii(sys.argv[1:]))' {' '.join(words)}"
-    done = subprocess.run(["sh", "-c", script], capture_output=True, text=True, timeout=60, check=True)
+    script = (
+        f"exec '{sys.executable}' -c 'import sys; print(ascii(sys.argv[1:]))' {' '.join(words)}"
+    )
+    done = subprocess.run(
+        ["sh", "-c", script], capture_output=True, text=True, timeout=60, check=True
+    )
     assert done.stdout.strip() == ascii([shlex.split(word)[0] for word in words])
 
 
-COMMANDS = [["check"], ["train"], ["-m"], ["evaluate", "last"], ["predict", "last", "x.png"], ["resume", "last"]]
+COMMANDS = [
+    ["check"],
+    ["train"],
+    ["-m"],
+    ["evaluate", "last"],
+    ["predict", "last", "x.png"],
+    ["resume", "last"],
+]
 
 
 def told(why: str) -> str:
@@ -120,7 +177,9 @@ def test_texts_in_a_list_are_quoted_one_by_one() -> None:
         ("+paths.output=5", "output", "5"),
     ],
 )
-def test_a_number_that_a_key_takes_as_text_stays_as_it_was_typed(override: str, key: str, text: str) -> None:
+def test_a_number_that_a_key_takes_as_text_stays_as_it_was_typed(
+    override: str, key: str, text: str
+) -> None:
     composed = compose([override])
     assert problems_of(composed) == []
     assert composed.config["paths"][key] == text
@@ -158,8 +217,14 @@ def test_the_keys_that_take_text_are_known() -> None:
     wanted = set(arguments(Paths))
     for option in groups()["dataset"]:
         for target in targets_in(read_option("dataset", option)):
-            wanted |= {name for name, one in arguments(locate(target)).items() if not wrong("a, b", one.annotation)}
-    assert {name for name in wanted if "path" in name or name in ("data", "output", "target")} <= TEXT_NAMES
+            wanted |= {
+                name
+                for name, one in arguments(locate(target)).items()
+                if not wrong("a, b", one.annotation)
+            }
+    assert {
+        name for name in wanted if "path" in name or name in ("data", "output", "target")
+    } <= TEXT_NAMES
 
 
 def targets_in(node: object) -> list[str]:
@@ -183,7 +248,8 @@ def test_words_after_a_verb_are_read_as_they_are(dltrain, tmp_path: Path) -> Non
 
 def test_quotes_around_the_settings_of_a_verb_are_hydras(dltrain) -> None:
     own, rest = take(
-        ["paths.output='a, b'", '+split="val"', "tta=flip,shift", "seed=1"], ["paths.output", "split", "tta"]
+        ["paths.output='a, b'", '+split="val"', "tta=flip,shift", "seed=1"],
+        ["paths.output", "split", "tta"],
     )
     assert own == {"paths.output": "a, b", "split": "val", "tta": "flip,shift"}
     assert rest == ["seed=1"]
@@ -202,7 +268,15 @@ def test_a_folder_of_options_may_have_any_name(name: str, dltrain) -> None:
 
 @pytest.mark.parametrize(
     ("word", "typed"),
-    [("a", "a"), ("a b", '"a b"'), ("a$b", "'a$b'"), ("", "''"), ("a[1]", '"a[1]"'), ("a\\b", '"a\\b"'), ("é", "é")],
+    [
+        ("a", "a"),
+        ("a b", '"a b"'),
+        ("a$b", "'a$b'"),
+        ("", "''"),
+        ("a[1]", '"a[1]"'),
+        ("a\\b", '"a\\b"'),
+        ("é", "é"),
+    ],
 )
 def test_a_word_is_quoted_for_the_shell_as_little_as_it_needs(word: str, typed: str) -> None:
     assert shell_word(word) == typed
@@ -215,7 +289,10 @@ def test_text_is_quoted_as_hydra_quotes_it(text: str, mark: str) -> None:
     """Data sets tell how columns are named in overrides, and know nothing of Hydra."""
     from hydra.core.override_parser.types import Quote, QuotedString
 
-    assert in_quotes(text, mark) == QuotedString(text, Quote.single if mark == "'" else Quote.double).with_quotes()
+    assert (
+        in_quotes(text, mark)
+        == QuotedString(text, Quote.single if mark == "'" else Quote.double).with_quotes()
+    )
 
 
 def test_a_setting_that_is_told_is_read_as_it_was_meant() -> None:

@@ -81,4 +81,6 @@ def test_what_is_no_file_is_refused_by_the_error_that_was_asked_for(tmp_path: Pa
 
 def test_it_reads_dltrains_own_files_as_they_are() -> None:
     for path in conf_dir().rglob("*.yaml"):
-        assert read_mapping(path, UsageError) == (yaml.safe_load(path.read_text(encoding="utf-8")) or {})
+        assert read_mapping(path, UsageError) == (
+            yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+        )

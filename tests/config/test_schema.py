@@ -82,7 +82,11 @@ WRONG = [
     ("12", tuple[int, ...], "expected a list, each a whole number, got '12'"),
     ([1, 2, 3], tuple[int, int], "expected a list of 2, each a whole number, got [1, 2, 3]"),
     (["a", 1], tuple[int, str], "expected a list of 2, a whole number then text, got ['a', 1]"),
-    ([[1], ["a"]], list[list[int]], "expected a list, each a list, each a whole number, got [[1], ['a']]"),
+    (
+        [[1], ["a"]],
+        list[list[int]],
+        "expected a list, each a list, each a whole number, got [[1], ['a']]",
+    ),
     ({"a": "b"}, dict[str, int], "expected a mapping to a whole number, got {'a': 'b'}"),
     ([1], dict[str, int], "expected a mapping to a whole number, got [1]"),
     (2, Annotated[int, Gt(2)], "expected a whole number > 2, got 2"),
@@ -91,13 +95,17 @@ WRONG = [
 ]
 
 
-@pytest.mark.parametrize(("value", "annotation"), FITS, ids=lambda v: type(v).__name__ if type(v) is object else str(v))
+@pytest.mark.parametrize(
+    ("value", "annotation"), FITS, ids=lambda v: type(v).__name__ if type(v) is object else str(v)
+)
 def test_a_value_that_fits_is_not_wrong(value: Any, annotation: Any) -> None:
     assert wrong(value, annotation) is None
 
 
 @pytest.mark.parametrize(("value", "annotation", "message"), WRONG, ids=str)
-def test_a_value_that_does_not_fit_is_told_what_would(value: Any, annotation: Any, message: str) -> None:
+def test_a_value_that_does_not_fit_is_told_what_would(
+    value: Any, annotation: Any, message: str
+) -> None:
     assert wrong(value, annotation) == message
 
 
@@ -156,7 +164,9 @@ class Sized:
 
 
 class Layered:
-    def __init__(self, width: int, *rest: int, depth: Annotated[int, Ge(1)] = 2, untyped=None) -> None: ...
+    def __init__(
+        self, width: int, *rest: int, depth: Annotated[int, Ge(1)] = 2, untyped=None
+    ) -> None: ...
 
 
 def plain(first: float, second: Literal["x"] = "x") -> None: ...
@@ -197,7 +207,9 @@ def test_the_arguments_of_a_function_are_resolved_from_their_text() -> None:
         ("ReLU", ["gelu", "relu"], "relu"),
     ],
 )
-def test_the_best_match_comes_first_and_case_does_not_count(word: str, words: list[str], best: str) -> None:
+def test_the_best_match_comes_first_and_case_does_not_count(
+    word: str, words: list[str], best: str
+) -> None:
     assert close_matches(word, words)[0] == best
 
 

@@ -35,7 +35,11 @@ def at(config: dict[str, Any], key: str) -> Any:
         (["name=${oc.env:THE_SECRET,other}"], "name", "${oc.env:THE_SECRET,other}"),
         (["name='${oc.decode:${oc.env:THE_SECRET}}'"], "name", "${oc.decode:${oc.env:THE_SECRET}}"),
         (["init.from=${name}", f"name={TYPED}"], "init.from", "${name}"),
-        (["init.from=${paths.output}", "paths.output=${name}", f"name={TYPED}"], "init.from", "${paths.output}"),
+        (
+            ["init.from=${paths.output}", "paths.output=${name}", f"name={TYPED}"],
+            "init.from",
+            "${paths.output}",
+        ),
         ([f"paths.data={TYPED}/x"], "paths.data", f"{TYPED}/x"),
         ([f"expect={{a: '>={TYPED}'}}"], "expect.a", f">={TYPED}"),
         ([f"plugins=[x, '{TYPED}']"], "plugins", ["x", TYPED]),
@@ -71,7 +75,9 @@ def test_dltrains_own_variables_are_no_secret(monkeypatch: pytest.MonkeyPatch) -
 
 def test_a_file_of_the_users_is_taken_alike() -> None:
     Path("own/experiment").mkdir(parents=True)
-    Path("own/experiment/mine.yaml").write_text(f"# @package _global_\nname: {TYPED}\ninit:\n  from: ${{name}}\n")
+    Path("own/experiment/mine.yaml").write_text(
+        f"# @package _global_\nname: {TYPED}\ninit:\n  from: ${{name}}\n"
+    )
     with config_dir("own"):
         composed = compose(["experiment=mine"])
     assert composed.config["name"] == composed.config["init"]["from"] == SECRET
@@ -89,7 +95,9 @@ def test_what_was_written_reads_the_variable_anew(monkeypatch: pytest.MonkeyPatc
     assert "'THE_SECRET' not found" in str(compose_over(saved, []).problems)
 
 
-@pytest.mark.parametrize("override", [f"seed={TYPED}", f"model.channels=['{TYPED}']", f"trainer={{epochs: '{TYPED}'}}"])
+@pytest.mark.parametrize(
+    "override", [f"seed={TYPED}", f"model.channels=['{TYPED}']", f"trainer={{epochs: '{TYPED}'}}"]
+)
 def test_a_problem_with_it_does_not_tell_it(override: str) -> None:
     found = problems_of(compose([override]))
     assert len(found) == 1

@@ -15,13 +15,17 @@ from dltrain.data.image_folder import ImageFolder
 COLOURS = {"cat": (200, 40, 10), "dog": (10, 60, 220), "owl": (30, 200, 60)}
 
 
-def picture(colour: tuple[int, int, int] = (9, 99, 199), size: tuple[int, int] = (12, 8), seed: int = 0) -> Image.Image:
+def picture(
+    colour: tuple[int, int, int] = (9, 99, 199), size: tuple[int, int] = (12, 8), seed: int = 0
+) -> Image.Image:
     """An image (width, height) of a colour under noise."""
     noise = np.random.default_rng(seed).normal(0, 8, (size[1], size[0], 3))
     return Image.fromarray((np.array(colour) + noise).clip(0, 255).astype(np.uint8))
 
 
-def lay(folder: Path, classes: tuple[str, ...] = ("cat", "dog"), count: int = 10, **more: Any) -> Path:
+def lay(
+    folder: Path, classes: tuple[str, ...] = ("cat", "dog"), count: int = 10, **more: Any
+) -> Path:
     """Write `count` images of each class into `folder`/<class>/."""
     for k, name in enumerate(classes):
         (folder / name).mkdir(parents=True, exist_ok=True)

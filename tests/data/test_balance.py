@@ -41,7 +41,9 @@ def pictures(path: str) -> str:
 
 
 def texts(path: str) -> str:
-    lines = [f"{name},text number {i} of {name}" for name, count in COUNTS.items() for i in range(count)]
+    lines = [
+        f"{name},text number {i} of {name}" for name, count in COUNTS.items() for i in range(count)
+    ]
     Path(path).write_text("\n".join(["label,text", *lines]))
     return path
 
@@ -59,13 +61,30 @@ def refusal(*overrides: str) -> str:
 
 
 SETS = {
-    "table": lambda: ("dataset=tabular", f"dataset.path={table('t.csv', COUNTS)}", "dataset.target=kind"),
-    "images": lambda: ("dataset=image_folder", f"dataset.path={pictures('p')}", "dataset.channels=1"),
+    "table": lambda: (
+        "dataset=tabular",
+        f"dataset.path={table('t.csv', COUNTS)}",
+        "dataset.target=kind",
+    ),
+    "images": lambda: (
+        "dataset=image_folder",
+        f"dataset.path={pictures('p')}",
+        "dataset.channels=1",
+    ),
     "streamed images": lambda: (
-        *("dataset=image_folder", f"dataset.path={pictures('p')}", "dataset.channels=1", "dataset.memory=false"),
+        *(
+            "dataset=image_folder",
+            f"dataset.path={pictures('p')}",
+            "dataset.channels=1",
+            "dataset.memory=false",
+        ),
     ),
     "texts": lambda: ("dataset=text_files", f"dataset.path={texts('t.csv')}"),
-    "long texts apart": lambda: ("dataset=text_files", f"dataset.path={texts('t.csv')}", "dataset.bucketing=false"),
+    "long texts apart": lambda: (
+        "dataset=text_files",
+        f"dataset.path={texts('t.csv')}",
+        "dataset.bucketing=false",
+    ),
 }
 
 
@@ -77,7 +96,9 @@ def test_each_class_comes_equally_often_and_each_sample_of_it_as_likely() -> Non
     drawn = torch.stack([equally_often(classes, keyed(0, epoch)) for epoch in range(300)])
     for rows in drawn:
         assert sorted(torch.bincount(classes[rows])[[0, 2, 3]].tolist()) == [33, 33, 34]
-    often = torch.bincount(drawn.flatten(), minlength=100).float() / 300  # draws of a sample in an epoch
+    often = (
+        torch.bincount(drawn.flatten(), minlength=100).float() / 300
+    )  # draws of a sample in an epoch
     for label, count in ((0, 90), (2, 7), (3, 3)):
         assert torch.allclose(often[classes == label], torch.tensor(100 / 3 / count), rtol=0.5)
     assert len({tuple(classes[rows[:3]].tolist()) for rows in drawn}) == 27, "in random order"
@@ -87,7 +108,9 @@ def test_each_class_comes_equally_often_and_each_sample_of_it_as_likely() -> Non
 def test_the_sampler_balances_training_batches_and_no_others(kind: str) -> None:
     """As many samples as without; another draw in another epoch, the same in the same, from any start."""
     overrides = (*SETS[kind](), "dataset.batch_size=8")
-    plain, data = (built(*overrides, f"dataset.balance={balance}").data for balance in ("none", "sampler"))
+    plain, data = (
+        built(*overrides, f"dataset.balance={balance}").data for balance in ("none", "sampler")
+    )
     assert data.train.samples == plain.train.samples
     assert data.class_counts == plain.class_counts, "the counts are those of the data"
     labels = [torch.cat([y for _, y in data.train.epoch(epoch)]) for epoch in range(2)]
@@ -101,14 +124,19 @@ def test_the_sampler_balances_training_batches_and_no_others(kind: str) -> None:
         assert torch.equal(y, b)
     assert not torch.equal(*labels)
     for split in ("val", "test"):
-        for (x, y), (a, b) in zip(getattr(data, split).epoch(0), getattr(plain, split).epoch(0), strict=True):
+        for (x, y), (a, b) in zip(
+            getattr(data, split).epoch(0), getattr(plain, split).epoch(0), strict=True
+        ):
             assert torch.equal(x, a)
             assert torch.equal(y, b)
 
 
 def test_another_seed_draws_others() -> None:
     path = pictures("p")
-    made = [ImageFolder(Path(), path, balance="sampler", channels=1, seed=seed).train for seed in (0, 0, 1)]
+    made = [
+        ImageFolder(Path(), path, balance="sampler", channels=1, seed=seed).train
+        for seed in (0, 0, 1)
+    ]
     first, same, other = (torch.cat([x for x, _ in split.epoch(0)]) for split in made)
     assert torch.equal(first, same)
     assert not torch.equal(first, other)
@@ -150,7 +178,9 @@ def test_a_weighted_focal_loss_is_the_weighted_mean_of_focal_terms() -> None:
     assert torch.allclose(Focal(2.0, weights)(z, y), expected)
     shares = torch.nn.functional.one_hot(y, 3).float()
     assert torch.allclose(Focal(2.0, weights)(z, shares), expected)
-    assert torch.allclose(Focal(0.0, weights)(z, shares.flip(0)), CrossEntropy(0.0, weights)(z, shares.flip(0)))
+    assert torch.allclose(
+        Focal(0.0, weights)(z, shares.flip(0)), CrossEntropy(0.0, weights)(z, shares.flip(0))
+    )
 
 
 # What is refused --------------------------------------------------------------------------------------------------
@@ -166,7 +196,10 @@ def test_a_weighted_focal_loss_is_the_weighted_mean_of_focal_terms() -> None:
         (["loss.class_weights=[1,2]", "dataset.balance=weights"], "sets weights already"),
         (["model=vae", "dataset.balance=weights"], "Autoencoding has a loss of its own"),
         (["dataset=diabetes", "dataset.balance=sampler"], "the data has no classes"),
-        (["dataset=text_files", "dataset.balance=sampler", "dataset.tokens_per_batch=99"], "not tokens_per_batch"),
+        (
+            ["dataset=text_files", "dataset.balance=sampler", "dataset.tokens_per_batch=99"],
+            "not tokens_per_batch",
+        ),
     ],
     ids=lambda value: value[0] if isinstance(value, list) else "",
 )
@@ -187,8 +220,18 @@ def test_the_rare_class_is_found_more_often(dltrain) -> None:
     """By the table of `evaluate`: its recall rises with each choice, and that of the frequent class falls for it."""
     test = table("test.csv", {"common": 300, "rare": 300}, seed=1)
     argv = (
-        *("dataset=tabular", f"dataset.path={table('train.csv', {'common': 600, 'rare': 30})}", "dataset.target=kind"),
-        *(f"dataset.test_path={test}", "model=mlp", "model.hidden_sizes=[16]", "trainer.epochs=8", "callbacks=quiet"),
+        *(
+            "dataset=tabular",
+            f"dataset.path={table('train.csv', {'common': 600, 'rare': 30})}",
+            "dataset.target=kind",
+        ),
+        *(
+            f"dataset.test_path={test}",
+            "model=mlp",
+            "model.hidden_sizes=[16]",
+            "trainer.epochs=8",
+            "callbacks=quiet",
+        ),
         *("optimizer.lr=0.02", "dataset.val_fraction=0"),
     )
     recall = {}

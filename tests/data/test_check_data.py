@@ -20,7 +20,9 @@ ABSENT = {
 
 
 @pytest.mark.parametrize("dataset", ABSENT)
-def test_check_says_that_no_file_is_named_or_that_it_is_absent(dataset: str, dltrain: Callable[..., Any]) -> None:
+def test_check_says_that_no_file_is_named_or_that_it_is_absent(
+    dataset: str, dltrain: Callable[..., Any]
+) -> None:
     """Exit 2 if no file is named, exit 3 if a named one is absent, as in training."""
     unset, gone = ABSENT[dataset]
     outcome = dltrain("check", f"dataset={dataset}")
@@ -31,7 +33,9 @@ def test_check_says_that_no_file_is_named_or_that_it_is_absent(dataset: str, dlt
     assert "no problems" not in outcome.out
 
 
-def test_check_data_counts_the_samples_of_each_class_in_each_split(dltrain: Callable[..., Any]) -> None:
+def test_check_data_counts_the_samples_of_each_class_in_each_split(
+    dltrain: Callable[..., Any],
+) -> None:
     """On the screen and in --json; nothing is trained or written."""
     lay(Path("pets/train"), ("cat", "dog"), count=8)
     lay(Path("pets/val"), ("cat", "dog"), count=3)
@@ -49,7 +53,9 @@ def test_check_data_counts_the_samples_of_each_class_in_each_split(dltrain: Call
         {"class": "dog", "train": 8, "val": 3, "test": 2},
     ]
     assert "the test split has no sample of cat" in outcome.out
-    assert any("the test split has no sample of cat" in line for line in outcome.json["data"]["warnings"])
+    assert any(
+        "the test split has no sample of cat" in line for line in outcome.json["data"]["warnings"]
+    )
     assert "data" not in dltrain("check", *chosen, "--json").json
     assert not Path("outputs").exists()
 
@@ -71,9 +77,17 @@ def test_check_data_of_made_up_and_of_tabular_data(dltrain: Callable[..., Any]) 
     """Any data set has counts; one that acts in an environment has no batches to read."""
     outcome = dltrain("check", "--data", "model=mlp", "dataset=digits", "--json")
     assert [row["samples"] for row in outcome.json["data"]["samples"]] == [1295, 143, 359]
-    Path("t.csv").write_text("a,b\n" + "".join(f"{i},{'xy'[i % 2]}\n" for i in range(40)), encoding="utf-8")
+    Path("t.csv").write_text(
+        "a,b\n" + "".join(f"{i},{'xy'[i % 2]}\n" for i in range(40)), encoding="utf-8"
+    )
     outcome = dltrain(
-        "check", "--data", "dataset=tabular", "dataset.path=t.csv", "dataset.target=b", "model=mlp", "--json"
+        "check",
+        "--data",
+        "dataset=tabular",
+        "dataset.path=t.csv",
+        "dataset.target=b",
+        "model=mlp",
+        "--json",
     )
     assert outcome.code == 0, outcome.err
     assert [row["class"] for row in outcome.json["data"]["classes"]] == ["x", "y"]

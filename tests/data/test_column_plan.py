@@ -59,15 +59,30 @@ def test_names_tickets_and_cabins_are_left_out_and_told(caplog: pytest.LogCaptur
     assert told.startswith("titanic.csv: 6 columns besides the target; 1 as numbers: age; ")
     assert "2 as categories, one-hot: sex (2), embarked (3); " in told
     assert (
-        "3 left out: name (200 different texts in 200 rows), ticket (200 different texts in 200 rows), cabin (" in told
+        "3 left out: name (200 different texts in 200 rows), ticket (200 different texts in 200 rows), cabin ("
+        in told
     )
     assert told.endswith("dataset.categorical=[name,ticket,cabin] takes them in as categories")
-    assert missing.startswith("titanic.csv: missing values filled (dataset.missing=auto): age 40 (by ")
+    assert missing.startswith(
+        "titanic.csv: missing values filled (dataset.missing=auto): age 40 (by "
+    )
     names = ["age", "age is missing", "sex=other", "sex=female", "sex=male"]
-    assert list(data.spec.feature_names) == [*names, "embarked=other", "embarked=C", "embarked=Q", "embarked=S"]
+    assert list(data.spec.feature_names) == [
+        *names,
+        "embarked=other",
+        "embarked=C",
+        "embarked=Q",
+        "embarked=S",
+    ]
     whole = Tabular("titanic.csv", "survived", categorical=("name", "ticket", "cabin"))
     assert whole.spec.input_shape[0] > 250
-    assert {c.name for c in whole.encoder.categories} == {"name", "sex", "ticket", "cabin", "embarked"}
+    assert {c.name for c in whole.encoder.categories} == {
+        "name",
+        "sex",
+        "ticket",
+        "cabin",
+        "embarked",
+    }
 
 
 @pytest.mark.parametrize(
@@ -96,16 +111,21 @@ def test_every_column_is_a_number_a_category_or_left_out(
     assert used is (kind in ("category", "number"))
     assert ("left out: column (" in told) is not used
     (listing,) = data.inspect()
-    (row,) = [dict(zip(listing.columns, row, strict=True)) for row in listing.rows if row[0] == "column"]
+    (row,) = [
+        dict(zip(listing.columns, row, strict=True)) for row in listing.rows if row[0] == "column"
+    ]
     assert row["type"] == kind
     if kind in ("date", "text"):
-        assert "column=other" in Tabular("table.csv", "y", categorical=("column",)).spec.feature_names
+        assert (
+            "column=other" in Tabular("table.csv", "y", categorical=("column",)).spec.feature_names
+        )
 
 
 def test_a_table_of_names_alone_is_refused() -> None:
     path = written("name,day,y", [f"n{i},2020-01-{1 + i % 28},{'ab'[i % 2]}" for i in range(40)])
     with pytest.raises(
-        InputError, match=r"no column is left.*'name' \(40 different.*'day' \(dates\).*categorical=\[name\]"
+        InputError,
+        match=r"no column is left.*'name' \(40 different.*'day' \(dates\).*categorical=\[name\]",
     ):
         _ = Tabular(path, "y").spec
 
@@ -123,13 +143,24 @@ def test_a_column_that_counts_the_rows_is_told(caplog: pytest.LogCaptureFixture)
 
 
 def test_check_shows_the_columns(dltrain) -> None:
-    settings = ("dataset=tabular", f"dataset.path={passengers()}", "dataset.target=survived", "dataset.ignore=[ticket]")
+    settings = (
+        "dataset=tabular",
+        f"dataset.path={passengers()}",
+        "dataset.target=survived",
+        "dataset.ignore=[ticket]",
+    )
     outcome = dltrain("check", *settings, "--json")
     assert outcome.code == 0, outcome.err
     rows = {row["name"]: row for row in outcome.json["data"]["columns"]}
     assert list(rows) == ["survived", "name", "sex", "age", "cabin", "embarked", "ticket"]
     assert rows["survived"]["use"] == "target"
-    age = {"name": "age", "type": "number", "use": "number", "missing": 40, "distinct": rows["age"]["distinct"]}
+    age = {
+        "name": "age",
+        "type": "number",
+        "use": "number",
+        "missing": 40,
+        "distinct": rows["age"]["distinct"],
+    }
     assert rows["age"] == {**age, "example": rows["age"]["example"]}
     assert rows["age"]["distinct"] > 20
     assert rows["sex"] == {
@@ -143,7 +174,10 @@ def test_check_shows_the_columns(dltrain) -> None:
     assert rows["name"]["use"] == "left out: 200 different texts in 200 rows"
     assert rows["ticket"]["use"] == "left out: dataset.ignore"
     assert outcome.out.count("columns besides the target") == 1
-    assert dltrain("check", "--data", *settings, "--json").json["data"]["columns"] == outcome.json["data"]["columns"]
+    assert (
+        dltrain("check", "--data", *settings, "--json").json["data"]["columns"]
+        == outcome.json["data"]["columns"]
+    )
 
 
 # missing values
@@ -151,14 +185,19 @@ def test_check_shows_the_columns(dltrain) -> None:
 
 def gaps(name: str = "table.csv") -> str:
     rows = [
-        f"{i % 4},{'' if i % 10 == 3 else i % 9},{'' if i % 20 == 7 else 'rrg'[i % 3]},{'ab'[i % 2]}" for i in range(60)
+        f"{i % 4},{'' if i % 10 == 3 else i % 9},{'' if i % 20 == 7 else 'rrg'[i % 3]},{'ab'[i % 2]}"
+        for i in range(60)
     ]
     return written("full,x,color,y", rows, name)
 
 
 @pytest.mark.parametrize("categories", ["onehot", "embed"])
-def test_missing_values_are_filled_and_an_input_says_where(categories: Any, caplog: pytest.LogCaptureFixture) -> None:
-    data = Tabular(gaps(), "y", categories=categories, test_fraction=0, val_fraction=0, batch_size="all")
+def test_missing_values_are_filled_and_an_input_says_where(
+    categories: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    data = Tabular(
+        gaps(), "y", categories=categories, test_fraction=0, val_fraction=0, batch_size="all"
+    )
     (told, missing) = warnings_of(data, caplog)
     assert missing == (
         "table.csv: missing values filled (dataset.missing=auto): x 6 (by 3.5), color 3 (by 'r'); an input for each column "
@@ -177,7 +216,9 @@ def test_missing_values_are_filled_and_an_input_says_where(categories: Any, capl
     assert "full" in told
 
 
-def test_prediction_and_evaluation_fill_as_training_did_also_columns_that_were_full(dltrain) -> None:
+def test_prediction_and_evaluation_fill_as_training_did_also_columns_that_were_full(
+    dltrain,
+) -> None:
     settings = ("dataset.path=table.csv", "dataset.target=y", "callbacks=quiet", "trainer.epochs=1")
     gaps()
     outcome = dltrain("dataset=tabular", *settings, "--json")
@@ -239,16 +280,34 @@ def test_runs_of_before_know_no_indicators() -> None:
             ["9,Total,a"],
             "table.csv:42: the last row looks like the total of the others ('Total' in column 'z'): cut it off",
         ),
-        (["9,Total (n=40),a"], "table.csv:42: the last row looks like the total of the others ('Total (n=40)'"),
-        (["9,grand total,a"], "table.csv:42: the last row looks like the total of the others ('grand total'"),
-        (["9,TOTAL GENERAL,a"], "table.csv:42: the last row looks like the total of the others ('TOTAL GENERAL'"),
-        (["9,Gesamtsumme,a"], "table.csv:42: the last row looks like the total of the others ('Gesamtsumme'"),
+        (
+            ["9,Total (n=40),a"],
+            "table.csv:42: the last row looks like the total of the others ('Total (n=40)'",
+        ),
+        (
+            ["9,grand total,a"],
+            "table.csv:42: the last row looks like the total of the others ('grand total'",
+        ),
+        (
+            ["9,TOTAL GENERAL,a"],
+            "table.csv:42: the last row looks like the total of the others ('TOTAL GENERAL'",
+        ),
+        (
+            ["9,Gesamtsumme,a"],
+            "table.csv:42: the last row looks like the total of the others ('Gesamtsumme'",
+        ),
         (
             ["135.0,Alle,a"],
             "table.csv:42: the last row looks like the total of the others (135 in column 'x'): cut it off",
         ),
-        ([",,b"], "table.csv:42: the last row has a value in column 'y' only, like a footer: cut it off"),
-        (["9,r,"], "table.csv:42: the target 'y' is empty from here to the end (1 row, the last is table.csv:42)"),
+        (
+            [",,b"],
+            "table.csv:42: the last row has a value in column 'y' only, like a footer: cut it off",
+        ),
+        (
+            ["9,r,"],
+            "table.csv:42: the target 'y' is empty from here to the end (1 row, the last is table.csv:42)",
+        ),
         (
             ["9,r,", "8,r,"],
             "table.csv:42: the target 'y' is empty from here to the end (2 rows, the last is table.csv:43)",
@@ -281,7 +340,9 @@ def test_regression_hint_wrong(dltrain) -> None:
     assert outcome.json["metrics"]["test/rmse"] < 5
     again = dltrain("evaluate", outcome.json["run"], "--json").json["metrics"]
     assert again["test/rmse"] == outcome.json["metrics"]["test/rmse"]
-    outcome = dltrain("check", *settings, "task=regression", "loss=mse", "dataset.kind=classification")
+    outcome = dltrain(
+        "check", *settings, "task=regression", "loss=mse", "dataset.kind=classification"
+    )
     assert (outcome.code, "dataset.kind=regression" in outcome.err) == (2, True)
     assert dltrain("check", *settings).code == 0, "without a word few whole numbers are classes"
 

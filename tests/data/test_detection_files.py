@@ -24,7 +24,13 @@ from dltrain.rng import keyed
 from dltrain.types.boxes import COUNTED, CROWD, DIFFICULT, is_counted, is_trained
 
 ROOT = Path("data")
-SETTINGS: dict[str, Any] = {"val_fraction": 0.0, "test_fraction": 0.0, "batch_size": 3, "flip": 0.0, "image_size": 40}
+SETTINGS: dict[str, Any] = {
+    "val_fraction": 0.0,
+    "test_fraction": 0.0,
+    "batch_size": 3,
+    "flip": 0.0,
+    "image_size": 40,
+}
 BOX = "0.5 0.5 0.5 0.25"  # in an image of 40x40: 10, 15, 30, 25
 
 
@@ -43,7 +49,9 @@ def targets_of(data: Detection, part: str = "train") -> Tensor:
     return targets
 
 
-def yolo(labels: str | bytes = f"0 {BOX}\n", names: str | bytes = "names: [thing, other]\n", **more: Any) -> Detection:
+def yolo(
+    labels: str | bytes = f"0 {BOX}\n", names: str | bytes = "names: [thing, other]\n", **more: Any
+) -> Detection:
     """One image of 40x40 with these labels."""
     paint("y/images/train/0.png")
     write("y/labels/train/0.txt", labels)
@@ -68,7 +76,9 @@ def yolo(labels: str | bytes = f"0 {BOX}\n", names: str | bytes = "names: [thing
         ("names:\nnc: 3\n", ("0", "1", "2")),
     ],
 )
-def test_json_names_and_labels_names_are_the_text_as_it_is_written(text: str, names: tuple[str, ...]) -> None:
+def test_json_names_and_labels_names_are_the_text_as_it_is_written(
+    text: str, names: tuple[str, ...]
+) -> None:
     """YAML names [yes, no] are yes and no, not True and False."""
     assert yolo(names=text).spec.class_names == names
 
@@ -91,7 +101,9 @@ def test_json_names_and_labels_names_are_the_text_as_it_is_written(text: str, na
         (b"names: [caf\xe9]", r"data\.yaml:1: this is not UTF-8"),
     ],
 )
-def test_names_that_cannot_be_used_are_refused_by_file_and_line(text: str | bytes, message: str) -> None:
+def test_names_that_cannot_be_used_are_refused_by_file_and_line(
+    text: str | bytes, message: str
+) -> None:
     with pytest.raises(InputError, match=message):
         _ = yolo(names=text).spec
 
@@ -138,7 +150,9 @@ def test_names_of_several_files(caplog: pytest.LogCaptureFixture) -> None:
 )
 @pytest.mark.parametrize("end", ["", "\n", "\r\n", "\r\n\r\n"])
 @pytest.mark.parametrize("start", [b"", codecs.BOM_UTF8])
-def test_json_names_and_labels_a_line_is_read_however_it_is_written(line: str, end: str, start: bytes) -> None:
+def test_json_names_and_labels_a_line_is_read_however_it_is_written(
+    line: str, end: str, start: bytes
+) -> None:
     """A BOM in label files, class numbers such as 1.000e+00, tabs, CRLF, commas, and polygons
     around the object.
     """
@@ -173,11 +187,15 @@ def test_a_line_that_is_no_box_is_refused_by_file_and_line(line: str) -> None:
 def test_keypoints_behind_a_box_are_left_out_where_the_yaml_file_says_how_many() -> None:
     """Without kpt_shape these numbers are the corners of a polygon."""
     line = f"0 {BOX} 0.1 0.1 0.2 0.2"
-    assert targets_of(yolo(line, "names: [a]\nkpt_shape: [2, 2]")).tolist() == [[[10, 15, 30, 25, 0]]]
+    assert targets_of(yolo(line, "names: [a]\nkpt_shape: [2, 2]")).tolist() == [
+        [[10, 15, 30, 25, 0]]
+    ]
     assert targets_of(yolo(line, "names: [a]")).tolist() != [[[10, 15, 30, 25, 0]]]
 
 
-def test_label_files_belong_to_images_also_in_another_case(caplog: pytest.LogCaptureFixture) -> None:
+def test_label_files_belong_to_images_also_in_another_case(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     """IMG.JPG with img.TXT; a file that fits no image is named, and a set without any is refused."""
     paint("y/images/train/IMG.JPG")
     paint("y/images/train/b.png")
@@ -191,7 +209,9 @@ def test_label_files_belong_to_images_also_in_another_case(caplog: pytest.LogCap
         targets_of(YOLO(ROOT, "y", **SETTINGS))
 
 
-def test_parts_may_have_the_folders_of_images_and_labels_in_them(caplog: pytest.LogCaptureFixture) -> None:
+def test_parts_may_have_the_folders_of_images_and_labels_in_them(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     """train/images and valid/images, as downloads often have them; an image without a label file is
     told.
     """
@@ -215,9 +235,14 @@ def test_a_huge_class_number_without_names_is_refused() -> None:
         _ = YOLO(ROOT, "y", **SETTINGS).spec
 
 
-def test_a_box_that_reaches_out_of_its_image_is_cut_off_with_a_warning(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_box_that_reaches_out_of_its_image_is_cut_off_with_a_warning(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     assert targets_of(yolo("0 0.9 0.5 0.4 0.5")).tolist() == [[[28, 10, 40, 30, 0]]]
-    assert "1 box reaches out of the image and is cut off at its edge\n  y/labels/train/0.txt:1: " in caplog.text
+    assert (
+        "1 box reaches out of the image and is cut off at its edge\n  y/labels/train/0.txt:1: "
+        in caplog.text
+    )
     caplog.clear()
     targets_of(yolo("0 0.8 0.5 0.41 0.5"))  # rounding
     assert not caplog.text
@@ -231,7 +256,9 @@ def voc(*objects: str, filename: str = "0.png", size: str = "", **more: Any) -> 
     return VOC(ROOT, "v", **SETTINGS | more)
 
 
-def thing(more: str = "", name: str = "thing", corners: tuple[float, ...] = (11, 16, 30, 25)) -> str:
+def thing(
+    more: str = "", name: str = "thing", corners: tuple[float, ...] = (11, 16, 30, 25)
+) -> str:
     x1, y1, x2, y2 = corners
     box = f"<bndbox><xmin>{x1}</xmin><ymin>{y1}</ymin><xmax>{x2}</xmax><ymax>{y2}</ymax></bndbox>"
     return f"<name>{name}</name>{more}{box}"
@@ -253,7 +280,9 @@ def thing(more: str = "", name: str = "thing", corners: tuple[float, ...] = (11,
         ("A.B.png", "a.b.jpg"),
     ],
 )
-def test_json_names_and_labels_a_voc_filename_is_found_however_it_is_written(filename: str, image: str) -> None:
+def test_json_names_and_labels_a_voc_filename_is_found_however_it_is_written(
+    filename: str, image: str
+) -> None:
     """A filename without ending though JPEGImages/<stem>.jpg is there, with another ending or case,
     in a wrong folder, with backslashes, or of an image that is not there.
     """
@@ -268,7 +297,9 @@ def test_a_filename_of_another_annotations_image(caplog: pytest.LogCaptureFixtur
     """
     paint("v/JPEGImages/0.png")
     paint("v/JPEGImages/1.png")
-    with pytest.raises(InputError, match=r"0\.xml:2: its filename is 1\.png, but 0\.png in JPEGImages"):
+    with pytest.raises(
+        InputError, match=r"0\.xml:2: its filename is 1\.png, but 0\.png in JPEGImages"
+    ):
         _ = voc(thing(), filename="1.png").spec
     write("v/Annotations/1.xml", "<annotation><filename>1.png</filename></annotation>")
     data = voc(thing(), filename="1.png")
@@ -291,7 +322,10 @@ def test_voc_difficult_counted(mark: str, caplog: pytest.LogCaptureFixture) -> N
     objects = (thing(), thing(f"<difficult>{mark}</difficult>"), thing("<difficult>0</difficult>"))
     targets = targets_of(voc(*objects))
     assert targets[0, :, 5].tolist() == [COUNTED, DIFFICULT, COUNTED]
-    assert "1 difficult object is not scored, and neither objects nor background in training" in caplog.text
+    assert (
+        "1 difficult object is not scored, and neither objects nor background in training"
+        in caplog.text
+    )
     data, trained = voc(*objects), voc(*objects, difficult="train")
     assert (data.class_counts, trained.class_counts) == ((2,), (3,))
     (_, batch), (_, trained_batch) = next(data.train.epoch(0)), next(trained.train.epoch(0))
@@ -305,19 +339,29 @@ def test_voc_difficult_counted(mark: str, caplog: pytest.LogCaptureFixture) -> N
 
 def test_without_difficult_objects_targets_have_no_flag() -> None:
     paint("v/JPEGImages/0.png")
-    data = voc(thing("<difficult>0</difficult>"), thing("<difficult>Unspecified</difficult>"), thing())
+    data = voc(
+        thing("<difficult>0</difficult>"), thing("<difficult>Unspecified</difficult>"), thing()
+    )
     assert targets_of(data).shape == (1, 3, 5)
 
 
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (thing("\n<difficult>maybe</difficult>"), r"0\.xml:5: difficult is 'maybe'; expected 0 or 1"),
-        (thing(corners=(0.1, 0.2, 0.5, 0.6)), r"0\.xml:4: .* within one pixel; expected corners in pixels"),
+        (
+            thing("\n<difficult>maybe</difficult>"),
+            r"0\.xml:5: difficult is 'maybe'; expected 0 or 1",
+        ),
+        (
+            thing(corners=(0.1, 0.2, 0.5, 0.6)),
+            r"0\.xml:4: .* within one pixel; expected corners in pixels",
+        ),
         (thing(name=""), r"0\.xml:4: there is no class ''"),
     ],
 )
-def test_an_object_of_voc_that_cannot_be_read_is_refused_by_file_and_line(content: str, message: str) -> None:
+def test_an_object_of_voc_that_cannot_be_read_is_refused_by_file_and_line(
+    content: str, message: str
+) -> None:
     paint("v/JPEGImages/0.png")
     with pytest.raises(InputError, match=message):
         targets_of(voc(content, classes=("thing",)))
@@ -327,9 +371,15 @@ def test_an_image_of_another_size_than_its_annotation_says_is_refused() -> None:
     """Boxes of the larger picture would lie elsewhere in the smaller one."""
     paint("v/JPEGImages/0.png")
     size = "<size><width>80</width><height>80</height></size>"
-    with pytest.raises(InputError, match=r"0\.xml:4: its description says 80x80 pixels, and .*0\.png has 40x40"):
+    with pytest.raises(
+        InputError, match=r"0\.xml:4: its description says 80x80 pixels, and .*0\.png has 40x40"
+    ):
         targets_of(voc(thing(), size=size))
-    for unknown in ("<size><width>0</width><height>0</height></size>", "<size><width>?</width></size>", "<size/>"):
+    for unknown in (
+        "<size><width>0</width><height>0</height></size>",
+        "<size><width>?</width></size>",
+        "<size/>",
+    ):
         assert targets_of(voc(thing(), size=unknown)).tolist() == [[[10, 15, 30, 25, 0]]]
 
 
@@ -382,20 +432,33 @@ def test_categories_of_coco_with_the_same_name() -> None:
     data = coco({}, {"category_id": 2}, categories=names)
     assert data.spec.class_names == ("ant", "cup")
     assert targets_of(data)[0, :, 4].tolist() == [1, 0]
-    with pytest.raises(InputError, match=r"c\.json: the categories with the ids 0, 9 are all called cup"):
+    with pytest.raises(
+        InputError, match=r"c\.json: the categories with the ids 0, 9 are all called cup"
+    ):
         _ = coco({}, {"category_id": 0}, categories=names).spec
 
 
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ({"categories": [{"id": 9, "name": "a"}, {"id": 9, "name": "b"}]}, r"two categories have the id 9"),
-        ({"images": [{"id": 3, "file_name": "0.png"}, {"id": 3, "file_name": "1.png"}]}, r"two images have the id 3"),
-        ({"images": [{"id": 3, "file_name": "0.png"}, {"id": 4, "file_name": "0"}]}, r"ids 3 and 4 are both .*0\.png"),
+        (
+            {"categories": [{"id": 9, "name": "a"}, {"id": 9, "name": "b"}]},
+            r"two categories have the id 9",
+        ),
+        (
+            {"images": [{"id": 3, "file_name": "0.png"}, {"id": 3, "file_name": "1.png"}]},
+            r"two images have the id 3",
+        ),
+        (
+            {"images": [{"id": 3, "file_name": "0.png"}, {"id": 4, "file_name": "0"}]},
+            r"ids 3 and 4 are both .*0\.png",
+        ),
         ({"categories": [{"id": 9, "name": None}]}, r"category 9: expected a name, got null"),
     ],
 )
-def test_ids_and_names_of_coco_that_mean_two_things_are_refused(content: dict[str, Any], message: str) -> None:
+def test_ids_and_names_of_coco_that_mean_two_things_are_refused(
+    content: dict[str, Any], message: str
+) -> None:
     with pytest.raises(InputError, match=message):
         _ = coco({}, **content).spec
 
@@ -419,14 +482,18 @@ def test_images_of_the_same_name_in_two_folders() -> None:
     data = coco({}, {"image_id": 4}, images=images)
     places = [Path(scene.path).as_posix() for scene in data.source.parts["train"]]  # type: ignore
     assert places == ["c/a/1.png", "c/b/1.png"]
-    with pytest.raises(InputError, match=r"c\.json: image 3: its image may be any of c/a/1\.png, c/b/1\.png"):
+    with pytest.raises(
+        InputError, match=r"c\.json: image 3: its image may be any of c/a/1\.png, c/b/1\.png"
+    ):
         _ = coco({}, images=[{"id": 3, "file_name": "1"}]).spec
 
 
 def test_boxes_of_coco_in_shares_of_the_image_are_refused_and_so_is_another_size() -> None:
     with pytest.raises(InputError, match=r"annotation 0: the box lies within one pixel"):
         targets_of(coco({"bbox": [0.25, 0.25, 0.5, 0.5]}))
-    with pytest.raises(InputError, match=r"annotation 0: its description says 80x40 pixels, and .* has 40x40"):
+    with pytest.raises(
+        InputError, match=r"annotation 0: its description says 80x40 pixels, and .* has 40x40"
+    ):
         targets_of(coco({}, images=[{"id": 3, "file_name": "0.png", "width": 80, "height": 40}]))
     with pytest.raises(InputError, match=r"annotation 0: expected iscrowd and ignore to be 0 or 1"):
         targets_of(coco({"iscrowd": "perhaps"}))
@@ -434,7 +501,9 @@ def test_boxes_of_coco_in_shares_of_the_image_are_refused_and_so_is_another_size
 
 def test_flags_go_with_their_boxes_through_augmentation() -> None:
     images = torch.rand(8, 3, 20, 20)
-    rows = torch.tensor([[2.0, 2, 9, 9, 0, DIFFICULT], [4, 4, 12, 12, 1, COUNTED], [0, 0, 0, 0, -1, 0]])
+    rows = torch.tensor(
+        [[2.0, 2, 9, 9, 0, DIFFICULT], [4, 4, 12, 12, 1, COUNTED], [0, 0, 0, 0, -1, 0]]
+    )
     targets = rows.repeat(8, 1, 1)
     for change in (Flip(0.5), Jitter(0.4)):
         _, changed = change(images, targets, keyed(1))
@@ -443,7 +512,9 @@ def test_flags_go_with_their_boxes_through_augmentation() -> None:
         assert torch.equal(changed[..., :5], plain)
 
 
-def test_nothing_of_a_users_folder_is_ignored_without_a_word(caplog: pytest.LogCaptureFixture) -> None:
+def test_nothing_of_a_users_folder_is_ignored_without_a_word(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     """Folders and images of no part, images without an annotation, annotations in folders below;
     .XML is read.
     """
@@ -469,6 +540,7 @@ def test_a_category_of_another_part_that_the_training_file_has_not_is_named() ->
     write("d.json", json.dumps(content))
     data = COCO(ROOT, "c", "c.json", test_annotations="d.json", **SETTINGS)
     with pytest.raises(
-        InputError, match=r"d\.json: annotation 0: there is no category 11 \(bee\) in the training file"
+        InputError,
+        match=r"d\.json: annotation 0: there is no category 11 \(bee\) in the training file",
     ):
         targets_of(data)

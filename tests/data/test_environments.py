@@ -20,11 +20,15 @@ class Corridor(gymnasium.Env[Any, Any]):
 
     def __init__(self, length: int = 3) -> None:
         spaces = gymnasium.spaces
-        self.observation_space = spaces.Tuple((spaces.Discrete(length, start=5), spaces.Discrete(2)))
+        self.observation_space = spaces.Tuple(
+            (spaces.Discrete(length, start=5), spaces.Discrete(2))
+        )
         self.action_space = spaces.Discrete(2, start=1)
         self.length = length
 
-    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Any, dict[str, Any]]:
         super().reset(seed=seed)
         self.place, self.lamp = 0, int(self.np_random.integers(2))
         return (self.place + 5, self.lamp), {}
@@ -39,7 +43,9 @@ class Pictures(gymnasium.Env[Any, Any]):
     observation_space = gymnasium.spaces.Box(0, 255, (40, 36, 3), np.uint8)
     action_space = gymnasium.spaces.Discrete(2)
 
-    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Any, dict[str, Any]]:
         super().reset(seed=seed)
         self.seen = self.np_random.integers(0, 256, (40, 36, 3), dtype=np.uint8)
         return self.seen, {}
@@ -97,8 +103,14 @@ def test_an_id_with_a_module_imports_nothing() -> None:
     [
         (["dataset=gymnasium", "dataset.id=CartPole-v9"], "did you mean CartPole-v1"),
         (["dataset=gymnasium", "dataset.id=MountainCarContinuous-v0"], "MountainCar-v0"),
-        (["dataset=cartpole", "model=q_table", "task=temporal_difference"], "task=dqn model=q_network"),
-        (["dataset=frozenlake", "model=q_table", "model.num_states=1000000000"], "too many for a table"),
+        (
+            ["dataset=cartpole", "model=q_table", "task=temporal_difference"],
+            "task=dqn model=q_network",
+        ),
+        (
+            ["dataset=frozenlake", "model=q_table", "model.num_states=1000000000"],
+            "too many for a table",
+        ),
         (["dataset=digits", "model=mlp", "task=dqn"], "dataset=cartpole"),
         (["dataset=digits", "model=mlp", "task=temporal_difference"], "dataset=frozenlake"),
         (["dataset=digits", "model=q_table"], "dataset=frozenlake"),
@@ -118,7 +130,9 @@ def test_a_combination_that_cannot_be_ends_with_what_to_use_instead(
     assert message in outcome.err
 
 
-def test_without_gymnasium_the_extra_is_named(dltrain: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_gymnasium_the_extra_is_named(
+    dltrain: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setitem(sys.modules, "gymnasium", None)
     outcome = dltrain("dataset=cartpole")
     assert outcome.code == 2
@@ -145,7 +159,11 @@ def test_an_exact_return_is_what_many_episodes_earn() -> None:
     policy = torch.from_numpy(data.dynamics.optimal(0.99).argmax(axis=1))
     exact = data.exact_return(policy)
     assert exact is not None
-    played = [r for some in data.val.epoch(0) for r, _ in some.play(lambda states: policy[states].tolist())]
+    played = [
+        r
+        for some in data.val.epoch(0)
+        for r, _ in some.play(lambda states: policy[states].tolist())
+    ]
     assert np.mean(played) == pytest.approx(exact, abs=4 * np.std(played) / 20)
 
 
@@ -166,7 +184,9 @@ def test_a_policy_is_drawn_by_where_its_actions_lead() -> None:
     data = Environment("CliffWalking-v1")
     assert data.dynamics is not None
     values = data.dynamics.optimal(1.0)
-    grid = data.picture(torch.from_numpy(values.max(axis=1)), torch.from_numpy(values.argmax(axis=1)))
+    grid = data.picture(
+        torch.from_numpy(values.max(axis=1)), torch.from_numpy(values.argmax(axis=1))
+    )
     assert grid is not None
     assert grid.marks[2] == ("→",) * 11 + ("↓",)
     assert grid.marks[3] == ("↑", *"·" * 10, "G")
@@ -174,7 +194,10 @@ def test_a_policy_is_drawn_by_where_its_actions_lead() -> None:
     assert grid.values[3, 1:].isnan().all()
     slippery = Environment("FrozenLake-v1")
     assert slippery.action_names((4, 4)) == ["←", "↓", "→", "↑"]
-    assert Environment("Taxi-v4").picture(torch.zeros(500), torch.zeros(500, dtype=torch.int64)) is None
+    assert (
+        Environment("Taxi-v4").picture(torch.zeros(500), torch.zeros(500, dtype=torch.int64))
+        is None
+    )
 
 
 def test_episodes_of_an_evaluation_have_seeds_of_their_own_and_are_the_same_again() -> None:
@@ -190,7 +213,11 @@ def test_episodes_of_an_evaluation_have_seeds_of_their_own_and_are_the_same_agai
         return seen[0][:, 0].tolist()
 
     data = Environment("CartPole-v1", episodes=5)
-    assert starts(data, "val") == starts(data, "val") == starts(Environment("CartPole-v1", episodes=5), "val")
+    assert (
+        starts(data, "val")
+        == starts(data, "val")
+        == starts(Environment("CartPole-v1", episodes=5), "val")
+    )
     assert not set(starts(data, "val")) & set(starts(data, "test"))
     assert starts(data, "val") != starts(Environment("CartPole-v1", episodes=5, seed=1), "val")
 

@@ -17,7 +17,9 @@ def test_folds_partition_the_training_set_and_are_stratified(folds: int) -> None
     for d, rows in zip(data, held, strict=True):
         assert sorted(torch.cat([rows, d.rows[0]]).tolist()) == list(range(1438))
     targets = data[0].stored["train"][1]
-    counts = torch.stack([targets[rows].bincount(minlength=10) for rows in held])  # (folds, classes)
+    counts = torch.stack(
+        [targets[rows].bincount(minlength=10) for rows in held]
+    )  # (folds, classes)
     assert int((counts.max(dim=0).values - counts.min(dim=0).values).max()) <= 1
     sizes = [len(rows) for rows in held]
     assert max(sizes) - min(sizes) <= 4, "what is left over of each class goes to other folds"

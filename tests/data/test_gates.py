@@ -25,13 +25,23 @@ def test_every_split_is_the_truth_table(gate: str, scaling: str) -> None:
     low = 0 if scaling == "unit" else -1
     for split in (data.train, data.val, data.test):
         batches = list(split.epoch(0))
-        rows = {tuple(x.flatten().tolist()): int(y) for xs, ys in batches for x, y in zip(xs, ys, strict=True)}
-        assert rows == {(a or low, b or low): int(TRUTH[gate](a, b)) for a in (0, 1) for b in (0, 1)}
+        rows = {
+            tuple(x.flatten().tolist()): int(y)
+            for xs, ys in batches
+            for x, y in zip(xs, ys, strict=True)
+        }
+        assert rows == {
+            (a or low, b or low): int(TRUTH[gate](a, b)) for a in (0, 1) for b in (0, 1)
+        }
 
 
 def test_a_perceptron_learns_the_gates_that_a_line_separates(dltrain) -> None:
     outcome = dltrain(
-        "-m", "experiment=perceptron_gates", "callbacks=quiet", "dataset.gate=and,or,nand,nor,xor", "--json"
+        "-m",
+        "experiment=perceptron_gates",
+        "callbacks=quiet",
+        "dataset.gate=and,or,nand,nor,xor",
+        "--json",
     )
     assert outcome.code == 0, outcome.err
     accuracies = [job["metrics"]["test/accuracy"] for job in outcome.json["jobs"]]

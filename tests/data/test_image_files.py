@@ -46,7 +46,10 @@ KINDS: dict[str, tuple[bytes, np.ndarray]] = {
     "grey png": (encoded(picture().convert("L"), "PNG"), as_bytes(picture().convert("L"))),
     "bmp": (encoded(picture(), "BMP"), as_bytes(picture())),
     "16-bit png": (encoded(GREY16, "PNG"), np.repeat(np.asarray(GREY16)[None] >> 8, 3, axis=0)),
-    "alpha over black": (encoded(HALF, "PNG"), np.array([100, 50, 25])[:, None, None].repeat(8, 1).repeat(12, 2)),
+    "alpha over black": (
+        encoded(HALF, "PNG"),
+        np.array([100, 50, 25])[:, None, None].repeat(8, 1).repeat(12, 2),
+    ),
     "palette": (encoded(PALETTE, "PNG"), as_bytes(PALETTE)),
     "1-bit png": (encoded(picture().convert("1"), "PNG"), as_bytes(picture().convert("1"))),
     "gif": (encoded(PALETTE, "GIF"), as_bytes(PALETTE)),
@@ -87,11 +90,18 @@ def test_jpegs_are_turned_as_their_exif_says(orientation: int, tmp_path: Path) -
     from PIL import ImageOps
 
     expected = as_bytes(ImageOps.exif_transpose(turned))
-    assert np.abs(read_image(tmp_path / "a" / "x.jpg", expected.shape).numpy().astype(int) - expected).max() <= 2
+    assert (
+        np.abs(
+            read_image(tmp_path / "a" / "x.jpg", expected.shape).numpy().astype(int) - expected
+        ).max()
+        <= 2
+    )
     assert Folder([tmp_path], None, 3, "skip", 0.5, 0, 1).size == expected.shape[1:]
 
 
-def test_small_jpegs_are_decoded_as_pil_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_small_jpegs_are_decoded_as_pil_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The fast way and PIL's agree within rounding, at the images' own size and at another, in colour and grey."""
     from dltrain.data import decode
 
@@ -203,10 +213,18 @@ def test_odd_files_through_the_command_line(dltrain: Callable[..., Any]) -> None
     """The run says what it left out, and trains; asked to refuse, it ends in exit 3 with the name and no run folder."""
     lay(Path("pets"))
     Path("pets/cat/notes.jpg").write_text("remember the milk")
-    refused = dltrain("dataset=image_folder", "dataset.path=pets", "model=mlp", "dataset.odd_files=refuse")
+    refused = dltrain(
+        "dataset=image_folder", "dataset.path=pets", "model=mlp", "dataset.odd_files=refuse"
+    )
     assert (refused.code, Path("outputs").exists()) == (3, False)
     assert "notes.jpg" in refused.err
-    trained = dltrain("dataset=image_folder", "dataset.path=pets", "model=mlp", "trainer.epochs=1", "callbacks=quiet")
+    trained = dltrain(
+        "dataset=image_folder",
+        "dataset.path=pets",
+        "model=mlp",
+        "trainer.epochs=1",
+        "callbacks=quiet",
+    )
     assert trained.code == 0
     assert "1 file left out" in trained.out + trained.err
     assert "notes.jpg" in trained.out + trained.err

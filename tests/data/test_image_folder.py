@@ -26,7 +26,11 @@ def test_a_folder_a_class() -> None:
     lay(Path("pets"), ("owl", "cat", "dog"), count=20)
     made = data("pets", test_fraction=0.2, val_fraction=0.25)
     assert made.spec.class_names == ("cat", "dog", "owl")
-    assert (made.spec.input_shape, made.spec.train_samples, made.spec.test_samples) == ((3, 8, 12), 48, 12)
+    assert (made.spec.input_shape, made.spec.train_samples, made.spec.test_samples) == (
+        (3, 8, 12),
+        48,
+        12,
+    )
     assert (made.train.samples, made.val.samples, made.test.samples) == (36, 12, 12)
     for split, count in ((made.train, 12), (made.val, 4), (made.test, 4)):
         assert torch.bincount(everything(split)[1]).tolist() == [count] * 3
@@ -37,10 +41,17 @@ def test_a_folder_a_class() -> None:
 @pytest.mark.parametrize("val", ["val", "valid", "validation", "VAL"])
 def test_folders_of_splits(val: str) -> None:
     """Their own files, numbered by the classes of train/, also where one is absent from another split."""
-    for split, classes, count in (("train", ("cat", "dog", "owl"), 6), (val, ("dog", "owl"), 3), ("test", ("owl",), 2)):
+    for split, classes, count in (
+        ("train", ("cat", "dog", "owl"), 6),
+        (val, ("dog", "owl"), 3),
+        ("test", ("owl",), 2),
+    ):
         lay(Path("pets") / split, classes, count)
     made = data("pets")
-    assert [everything(split)[1].bincount(minlength=3).tolist() for split in (made.train, made.val, made.test)] == [
+    assert [
+        everything(split)[1].bincount(minlength=3).tolist()
+        for split in (made.train, made.val, made.test)
+    ] == [
         [6, 6, 6],
         [0, 3, 3],
         [0, 0, 2],
@@ -132,7 +143,14 @@ def test_nested_folders_and_hidden_files() -> None:
     lay(Path("pets"), count=4)
     (Path("pets/cat/more/still")).mkdir(parents=True)
     picture().save("pets/cat/more/still/x.png")
-    for hidden in (".DS_Store", "cat/.x.png", "cat/.cache/x.png", "cat/__MACOSX/x.png", ".git/x.png", "__MACOSX/x.png"):
+    for hidden in (
+        ".DS_Store",
+        "cat/.x.png",
+        "cat/.cache/x.png",
+        "cat/__MACOSX/x.png",
+        ".git/x.png",
+        "__MACOSX/x.png",
+    ):
         Path("pets", hidden).parent.mkdir(exist_ok=True)
         Path("pets", hidden).write_bytes(b"nothing")
     made = data("pets")
@@ -157,7 +175,9 @@ def test_nested_folders_and_hidden_files() -> None:
     ],
     ids=str,
 )
-def test_folders_that_cannot_be_trained_on(files: list[str], says: str, dltrain: Callable[..., Any]) -> None:
+def test_folders_that_cannot_be_trained_on(
+    files: list[str], says: str, dltrain: Callable[..., Any]
+) -> None:
     """Exit 3, saying what is missing where; no run folder."""
     Path("pets").mkdir()
     for name in files:
@@ -176,7 +196,9 @@ def test_folders_that_cannot_be_trained_on(files: list[str], says: str, dltrain:
 def test_a_folder_must_be_named_and_be_there(dltrain: Callable[..., Any]) -> None:
     """Exit 2 where none is named, but for a smoke run, which needs none; exit 3 where there is none, with both places."""
     assert dltrain("dataset=image_folder", "model=mlp").code == 2
-    outcome = dltrain("dataset=image_folder", "model=mlp", "dataset.path=pets", "paths.data=somewhere")
+    outcome = dltrain(
+        "dataset=image_folder", "model=mlp", "dataset.path=pets", "paths.data=somewhere"
+    )
     assert outcome.code == 3
     assert str(Path("pets").absolute()) in outcome.err
     assert str(Path("somewhere/pets").absolute()) in outcome.err
@@ -200,7 +222,14 @@ def test_ten_thousand_classes() -> None:
 
 # Runs -------------------------------------------------------------------------------------------------------------
 
-TRAIN = ("dataset=image_folder", "dataset.path=pets", "model=mlp", "dataset.batch_size=4", "callbacks=quiet", "--json")
+TRAIN = (
+    "dataset=image_folder",
+    "dataset.path=pets",
+    "model=mlp",
+    "dataset.batch_size=4",
+    "callbacks=quiet",
+    "--json",
+)
 
 
 @pytest.mark.parametrize("memory", ["true", "false"])
@@ -216,7 +245,9 @@ def test_training_on_a_folder(memory: str, dltrain: Callable[..., Any]) -> None:
 
 
 @pytest.mark.parametrize("memory", ["true", "false"])
-def test_another_folder_is_read_as_the_run_was_trained(memory: str, dltrain: Callable[..., Any]) -> None:
+def test_another_folder_is_read_as_the_run_was_trained(
+    memory: str, dltrain: Callable[..., Any]
+) -> None:
     """Every image of it, at the run's size, by its statistics and its numbers of the classes, fewer or not."""
     lay(Path("pets"), ("cat", "dog", "owl"), count=20)
     run = dltrain(*TRAIN, "trainer.epochs=2").json["run"]
@@ -245,7 +276,11 @@ def test_evaluate_maps_classes_by_order(memory: str, dltrain: Callable[..., Any]
     lay(Path("animaux"), ("chien", "hibou"), count=4)
     other = ("dataset.path=animaux", f"dataset.memory={memory}")
     says = "the run knows no class chien, hibou; its classes are dog, owl"
-    for verb in (("evaluate", run), ("predict", run, "split=test"), ("resume", run, "trainer.epochs=3")):
+    for verb in (
+        ("evaluate", run),
+        ("predict", run, "split=test"),
+        ("resume", run, "trainer.epochs=3"),
+    ):
         outcome = dltrain(*verb, *other)
         assert (outcome.code, says in outcome.err) == (3, True), outcome.err
         assert "accuracy" not in outcome.out
@@ -288,7 +323,9 @@ def test_other_folders_are_for_testing_alone() -> None:
         other.restore(json.loads(json.dumps(first.description())))
         inputs, targets = everything(other.test)
         assert targets.tolist() == [2] * 5
-        pixels = torch.stack([read_image(p, (3, 8, 12)) for p in sorted(Path("others").rglob("*.png"))]).float()
+        pixels = torch.stack(
+            [read_image(p, (3, 8, 12)) for p in sorted(Path("others").rglob("*.png"))]
+        ).float()
         mean, std = (torch.tensor(v).view(1, 3, 1, 1) for v in (first.spec.mean, first.spec.std))
         assert torch.allclose(inputs, (pixels - mean) / std, atol=1e-5)
     same = data("pets")

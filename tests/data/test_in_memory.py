@@ -58,7 +58,9 @@ def test_the_split_is_stratified_disjoint_and_complete(fraction: float) -> None:
 def test_the_split_is_a_function_of_split_seed_alone() -> None:
     """Other seeds and batch sizes are compared on the same samples; another split_seed draws others."""
     first = InMemory(Numbered(), batch_size=8, seed=0).rows[1]
-    assert torch.equal(first, InMemory(Numbered(), batch_size="all", seed=5, eval_batch_size=3).rows[1])
+    assert torch.equal(
+        first, InMemory(Numbered(), batch_size="all", seed=5, eval_batch_size=3).rows[1]
+    )
     assert not torch.equal(first, InMemory(Numbered(), split_seed=1).rows[1])
     torch.manual_seed(99)
     assert torch.equal(first, InMemory(Numbered()).rows[1])
@@ -118,7 +120,10 @@ def test_values_are_normalized(source: Any) -> None:
     """(x / 255 - mean) / std by channel, with mean and std as shares of 255, by hand in double precision."""
     data = InMemory(source, batch_size=16)
     images, targets = source.read()["train"]
-    mean, std = (torch.tensor(v, dtype=torch.float64).view(-1, 1, 1) / 255 for v in (source.spec.mean, source.spec.std))
+    mean, std = (
+        torch.tensor(v, dtype=torch.float64).view(-1, 1, 1) / 255
+        for v in (source.spec.mean, source.spec.std)
+    )
     expected = (images.double() / 255 - mean) / std
     order = data.train.order(0)
     inputs, labels = (torch.cat(column) for column in zip(*data.train.epoch(0), strict=True))
@@ -127,7 +132,9 @@ def test_values_are_normalized(source: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    "source", [Numbered(), Digits(), Synthetic(1, 28, 28, 10, 300, 50)], ids=lambda s: type(s).__name__
+    "source",
+    [Numbered(), Digits(), Synthetic(1, 28, 28, 10, 300, 50)],
+    ids=lambda s: type(s).__name__,
 )
 def test_memory_is_that_of_the_bytes(source: Any) -> None:
     """Stored as bytes: at most 1.2 times the raw images and labels, and known before reading."""
@@ -188,10 +195,15 @@ def test_digits_are_real_stratified_and_complete() -> None:
     """1797 images, a fixed fifth of every class for testing, mean and std as the spec says."""
     sets = Digits().read()
     images = torch.cat([sets["train"][0], sets["test"][0]]).float()
-    assert (len(sets["train"][0]), len(sets["test"][0])) == (Digits.spec.train_samples, Digits.spec.test_samples)
+    assert (len(sets["train"][0]), len(sets["test"][0])) == (
+        Digits.spec.train_samples,
+        Digits.spec.test_samples,
+    )
     assert (float(images.min()), float(images.max()), len(images)) == (0, 255, 1797)
     train = sets["train"][0].float()
     assert float(train.mean()) == pytest.approx(Digits.spec.mean[0], abs=0.1)
     assert float(train.std()) == pytest.approx(Digits.spec.std[0], abs=0.1)
-    shares = [int((sets["test"][1] == k).sum()) / int((sets["train"][1] == k).sum()) for k in range(10)]
+    shares = [
+        int((sets["test"][1] == k).sum()) / int((sets["train"][1] == k).sum()) for k in range(10)
+    ]
     assert all(share == pytest.approx(0.25, abs=0.01) for share in shares)

@@ -23,7 +23,9 @@ def table(labels: list[str], **settings: Any) -> Tabular:
 
 def test_more_than_a_thousand_classes_want_to_be_asked_for() -> None:
     labels = [f"c{i % 1200}" for i in range(3600)]
-    with pytest.raises(InputError, match=r"has 1,200 different values: .* only with dataset.kind=classification"):
+    with pytest.raises(
+        InputError, match=r"has 1,200 different values: .* only with dataset.kind=classification"
+    ):
         _ = table(labels).spec
     data = table(labels, kind="classification")
     assert data.spec.num_classes == 1200
@@ -38,11 +40,14 @@ def test_nearly_as_many_classes_as_rows_are_mentioned(
     labels = [f"c{int(i / rows_per_class)}" for i in range(300)]
     classes = len(set(labels))
     _ = table(labels, kind="classification").spec
-    said = f"the target 'y' has {classes:,} classes in 300 rows: most can hardly be learned or tested"
+    said = (
+        f"the target 'y' has {classes:,} classes in 300 rows: most can hardly be learned or tested"
+    )
     assert any(said in record.getMessage() for record in caplog.records) == warned
     if warned:
         with pytest.raises(
-            InputError, match=r"200 different labels in 300 rows, .* dataset.kind=classification insists"
+            InputError,
+            match=r"200 different labels in 300 rows, .* dataset.kind=classification insists",
         ):
             _ = table(labels).spec
 
@@ -51,7 +56,9 @@ def test_a_message_on_unknown_classes_names_a_few_of_many() -> None:
     """It named them all, in megabytes where there are 20,000."""
 
     def texts(name: str, first: int) -> TextFiles:
-        Path(name).write_text("text,label\n" + "".join(f"word {k},c{first + k % 300}\n" for k in range(900)))
+        Path(name).write_text(
+            "text,label\n" + "".join(f"word {k},c{first + k % 300}\n" for k in range(900))
+        )
         return TextFiles(Path(), name)
 
     other = texts("other.csv", first=200)
@@ -69,8 +76,14 @@ def test_a_resume_with_other_classes_shows_where_they_differ() -> None:
     data: Any = SimpleNamespace(spec=SimpleNamespace(class_names=tuple(here)))
     run: Any = SimpleNamespace(description=lambda: {"class_names": known})
     with pytest.raises(
-        InputError, match=r"c701, c700, c702, .* more, and the run c700, c701, .* from class number 700 on"
+        InputError,
+        match=r"c701, c700, c702, .* more, and the run c700, c701, .* from class number 700 on",
     ):
         check_classes(data, run)
-    with pytest.raises(InputError, match=r"the run knows no class x0, .*x49 and 250 more; its classes are c0"):
-        check_classes(SimpleNamespace(spec=SimpleNamespace(class_names=tuple(f"x{k}" for k in range(300)))), run)
+    with pytest.raises(
+        InputError, match=r"the run knows no class x0, .*x49 and 250 more; its classes are c0"
+    ):
+        check_classes(
+            SimpleNamespace(spec=SimpleNamespace(class_names=tuple(f"x{k}" for k in range(300)))),
+            run,
+        )

@@ -39,7 +39,9 @@ def test_epochs_begin_elsewhere_and_repeat_by_their_key() -> None:
     assert len(cuts) > 5
     assert max(cuts) < 16
     assert torch.equal(blocks.order(4), blocks.order(4))
-    assert not torch.equal(blocks.order(4), Blocks(torch.arange(1000), 16, 8, 1, stream=False).order(4))
+    assert not torch.equal(
+        blocks.order(4), Blocks(torch.arange(1000), 16, 8, 1, stream=False).order(4)
+    )
     for number in range(20):
         assert len(list(blocks.epoch(number))) == len(blocks)
 
@@ -67,16 +69,27 @@ def test_in_a_stream_each_row_goes_on_where_it_ended(seed: int | None) -> None:
 
 def test_without_a_seed_the_text_is_read_once_from_its_beginning() -> None:
     blocks = Blocks(torch.arange(101), 10, 4, None, stream=False)
-    assert torch.cat([tokens.flatten() for tokens, _, _ in blocks.epoch(0)]).tolist() == list(range(100))
+    assert torch.cat([tokens.flatten() for tokens, _, _ in blocks.epoch(0)]).tolist() == list(
+        range(100)
+    )
 
 
 def test_the_parts_follow_each_other_in_the_text(tmp_path: Path) -> None:
-    data = LanguageModeling(tmp_path, written(tmp_path / "t.txt"), length=8, val_fraction=0.1, test_fraction=0.2)
+    data = LanguageModeling(
+        tmp_path, written(tmp_path / "t.txt"), length=8, val_fraction=0.1, test_fraction=0.2
+    )
     parts = {name: data.decode(tokens.tolist()) for name, tokens in data.loaded.parts.items()}
     assert parts["train"] + parts["val"] + parts["test"] == TEXT
-    assert [round(len(parts[name]) / len(TEXT), 2) for name in ("train", "val", "test")] == [0.7, 0.1, 0.2]
+    assert [round(len(parts[name]) / len(TEXT), 2) for name in ("train", "val", "test")] == [
+        0.7,
+        0.1,
+        0.2,
+    ]
     own = LanguageModeling(
-        tmp_path, str(tmp_path / "t.txt"), val_path=written(tmp_path / "v.txt", "of the text " * 9), length=8
+        tmp_path,
+        str(tmp_path / "t.txt"),
+        val_path=written(tmp_path / "v.txt", "of the text " * 9),
+        length=8,
     )
     assert own.decode(own.loaded.parts["val"].tolist()) == "of the text " * 9
     assert own.spec.vocab_size == own.tokenizer.vocab_size == len(set(TEXT)) + 4
@@ -125,7 +138,9 @@ def test_settings_that_mean_nothing_are_refused(tmp_path: Path) -> None:
 
 
 def test_a_run_reads_text_as_it_was_trained(tmp_path: Path) -> None:
-    trained = LanguageModeling(tmp_path, written(tmp_path / "t.txt"), tokenizer="bpe", vocab_size=300, length=8)
+    trained = LanguageModeling(
+        tmp_path, written(tmp_path / "t.txt"), tokenizer="bpe", vocab_size=300, length=8
+    )
     reader = LanguageModeling(tmp_path, tokenizer="bpe", vocab_size=300)
     reader.restore(json.loads(json.dumps(trained.description())))
     tokens = reader.encode_text("line 12 of the text")
@@ -138,7 +153,9 @@ def test_a_run_reads_text_as_it_was_trained(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("stream", [False, True])
-def test_fake_text_has_blocks_of_the_same_length_and_numbers_below_the_vocabulary(stream: bool, tmp_path: Path) -> None:
+def test_fake_text_has_blocks_of_the_same_length_and_numbers_below_the_vocabulary(
+    stream: bool, tmp_path: Path
+) -> None:
     data = LanguageModeling(tmp_path, vocab_size=50, length=24, stream=stream, batch_size=4)
     fake = data.fake()
     assert (fake.spec.vocab_size, fake.spec.input_shape, fake.spec.continues) == (50, (24,), stream)

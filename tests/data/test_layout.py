@@ -36,7 +36,9 @@ SPELLINGS = {
 }
 
 
-@pytest.mark.parametrize(("split", "name"), [(split, n) for split, names in SPELLINGS.items() for n in names.split()])
+@pytest.mark.parametrize(
+    ("split", "name"), [(split, n) for split, names in SPELLINGS.items() for n in names.split()]
+)
 def test_spellings_of_splits(split: str, name: str) -> None:
     parsed = parse(name)
     assert parsed is not None
@@ -53,7 +55,17 @@ def test_spellings_of_splits(split: str, name: str) -> None:
         ("valid", "invalid"),
         ("valid", "not_valid"),
         ("development", "marketing", "sales"),
-        ("trains", "tests", "trainer", "contest", "devices", "Valentina", "pretrained", "evaluator", "protest"),
+        (
+            "trains",
+            "tests",
+            "trainer",
+            "contest",
+            "devices",
+            "Valentina",
+            "pretrained",
+            "evaluator",
+            "protest",
+        ),
         ("cat", "dog", "овца", "犬"),
     ],
     ids=str,
@@ -85,12 +97,24 @@ LAYOUTS: dict[str, tuple[tuple[str, ...], dict[str, list[str]], str]] = {
         "seg_pred looks like a split without labels and is left out: 1 file (1.png)",
     ),
     "a test folder with all files one level deeper": (
-        ("train/cat/1.png", "train/dog/1.png", "valid/cat/1.png", "test/test/1.png", "test/test/2.png"),
+        (
+            "train/cat/1.png",
+            "train/dog/1.png",
+            "valid/cat/1.png",
+            "test/test/1.png",
+            "test/test/2.png",
+        ),
         {"train": ["cat", "dog"], "val": ["cat"]},
         "test looks like a test set without class folders and is left out: 2 files",
     ),
     "an archive's own folder, twice": (
-        ("a/b/train/cat/1.png", "a/b/train/dog/1.png", "a/b/val/dog/1.png", "__MACOSX/a/._b", "a/.git/config"),
+        (
+            "a/b/train/cat/1.png",
+            "a/b/train/dog/1.png",
+            "a/b/val/dog/1.png",
+            "__MACOSX/a/._b",
+            "a/.git/config",
+        ),
         {"train": ["cat", "dog"], "val": ["dog"]},
         "d: the data set is the folder d/a/b",
     ),
@@ -105,7 +129,13 @@ LAYOUTS: dict[str, tuple[tuple[str, ...], dict[str, list[str]], str]] = {
         "d/train: the classes are the folders in d/train/pets",
     ),
     "an archive's folder beside others": (
-        ("fruits/Training/a/1.png", "fruits/Training/b/1.png", "fruits/Test/a/1.png", "papers/x.pdf", "readme.md"),
+        (
+            "fruits/Training/a/1.png",
+            "fruits/Training/b/1.png",
+            "fruits/Test/a/1.png",
+            "papers/x.pdf",
+            "readme.md",
+        ),
         {"train": ["a", "b"], "test": ["a"]},
         "papers left out beside fruits, which has splits in it",
     ),
@@ -126,7 +156,11 @@ LAYOUTS: dict[str, tuple[tuple[str, ...], dict[str, list[str]], str]] = {
         "the data set is the folder d/pets",
     ),
     "a test set called by another name of the data set": (
-        ("simpsons_dataset/bart/1.png", "simpsons_dataset/lisa/1.png", "kaggle_simpson_testset/bart_1.png"),
+        (
+            "simpsons_dataset/bart/1.png",
+            "simpsons_dataset/lisa/1.png",
+            "kaggle_simpson_testset/bart_1.png",
+        ),
         {"train": ["bart", "lisa"]},
         "kaggle_simpson_testset looks like a test set without class folders",
     ),
@@ -184,7 +218,13 @@ LAYOUTS: dict[str, tuple[tuple[str, ...], dict[str, list[str]], str]] = {
         "train is read as a class, like car, plane beside it; if it is not one: dataset.classes=[car,plane]",
     ),
     "splits within each class": (
-        ("cat/train/1.png", "cat/test/1.png", "dog/train/1.png", "dog/test/1.png", "dog/more/1.png"),
+        (
+            "cat/train/1.png",
+            "cat/test/1.png",
+            "dog/train/1.png",
+            "dog/test/1.png",
+            "dog/more/1.png",
+        ),
         {"train": ["cat", "dog"], "test": ["cat", "dog"]},
         "each class has folders of its own for train, test",
     ),
@@ -256,7 +296,11 @@ LAYOUTS: dict[str, tuple[tuple[str, ...], dict[str, list[str]], str]] = {
         "testing looks like a test set without class folders and is left out",
     ),
     "an archive's own folder that is called like a split": (
-        ("Train/archive/Training/cat/1.png", "Train/archive/Training/dog/1.png", "Train/archive/valid/cat/1.png"),
+        (
+            "Train/archive/Training/cat/1.png",
+            "Train/archive/Training/dog/1.png",
+            "Train/archive/valid/cat/1.png",
+        ),
         {"train": ["cat", "dog"], "val": ["cat"]},
         "d: the data set is the folder d/Train/archive",
     ),
@@ -290,7 +334,10 @@ def test_layouts(kind: str) -> None:
 @pytest.mark.parametrize(
     ("files", "says"),
     [
-        (("train/1.png", "test/1.png"), r"test, train look like splits .* dataset.classes=\[test,train\]"),
+        (
+            ("train/1.png", "test/1.png"),
+            r"test, train look like splits .* dataset.classes=\[test,train\]",
+        ),
         (("Training_Data/1.png", "seg-test/1.png", "dev/1.png"), "look like splits"),
         (("train/1.png",), "train looks like a split"),
         (("wrapped/train/1.png", "wrapped/val/1.png"), "look like splits"),
@@ -300,16 +347,31 @@ def test_layouts(kind: str) -> None:
         ),
         (("test/1.png", "exam/1.png"), r"test looks like a split .* dataset.classes=\[exam,test\]"),
         (("train/a/1.png", "train/b/1.png", "training/a/1.png"), "both look like the train set"),
-        (("train/a/1.png", "train/b/1.png", "val/a/1.png", "Validation/b/1.png"), "both look like the val set"),
-        (("test/a/1.png", "test/b/1.png", "cat/1.png", "dog/1.png"), "no training set with the classes in it"),
-        (("x/train/a/1.png", "x/test/a/1.png", "y/train/a/1.png", "y/test/a/1.png"), "several data sets in it, x, y"),
+        (
+            ("train/a/1.png", "train/b/1.png", "val/a/1.png", "Validation/b/1.png"),
+            "both look like the val set",
+        ),
+        (
+            ("test/a/1.png", "test/b/1.png", "cat/1.png", "dog/1.png"),
+            "no training set with the classes in it",
+        ),
+        (
+            ("x/train/a/1.png", "x/test/a/1.png", "y/train/a/1.png", "y/test/a/1.png"),
+            "several data sets in it, x, y",
+        ),
         (("cat/train/1.png", "dog/1.png"), "cat has a training set in it and dog has none"),
-        (("images/1.png", "masks/1.png"), r"images, masks look like images and their annotations, not like classes"),
+        (
+            ("images/1.png", "masks/1.png"),
+            r"images, masks look like images and their annotations, not like classes",
+        ),
         (
             ("train/images/1.png", "train/labels/1.txt", "test/images/1.png"),
             r"d/train: images, labels look like images",
         ),
-        (("Images/cat/1.png", "Images/dog/1.png", "Annotations/cat/1.xml"), r"images alone: dataset.path=\S*d/Images"),
+        (
+            ("Images/cat/1.png", "Images/dog/1.png", "Annotations/cat/1.xml"),
+            r"images alone: dataset.path=\S*d/Images",
+        ),
         (("1.png", "2.png"), r"no folders in it, but 2 files \(2 .png\)"),
     ],
     ids=str,

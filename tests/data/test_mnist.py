@@ -46,7 +46,9 @@ def lay(raw: Path, ending: str = "", **changed: bytes) -> None:
     raw.mkdir(parents=True, exist_ok=True)
     for name, array in arrays().items():
         content = changed.get(name.split("-idx")[0].replace("-", "_"), idx(array))
-        (raw / f"{name}{ending}").write_bytes(gzip.compress(content, mtime=0) if ending else content)
+        (raw / f"{name}{ending}").write_bytes(
+            gzip.compress(content, mtime=0) if ending else content
+        )
 
 
 @pytest.fixture
@@ -99,7 +101,9 @@ def test_damaged_gzip_is_refused(damage: str, tmp_path: Path) -> None:
     if damage == "flipped":
         content[-6] ^= 1  # its checksum
     path = tmp_path / "x.gz"
-    path.write_bytes({"truncated": content[:-20], "flipped": content, "not gzip": b"<html>"}[damage])
+    path.write_bytes(
+        {"truncated": content[:-20], "flipped": content, "not gzip": b"<html>"}[damage]
+    )
     with pytest.raises(InputError, match="cannot be read as an IDX file"):
         read_idx(path)
 
@@ -114,7 +118,11 @@ def test_reading_the_sets(source: type[MNIST], ending: str, tmp_path: Path, offl
         x, y = sets[split]
         assert np.array_equal(x.squeeze(1).numpy(), arrays()[images])
         assert np.array_equal(y.numpy(), arrays()[labels])
-        assert (x.dtype, y.dtype, x.shape[1:]) == (torch.uint8, torch.int64, source.spec.input_shape)
+        assert (x.dtype, y.dtype, x.shape[1:]) == (
+            torch.uint8,
+            torch.int64,
+            source.spec.input_shape,
+        )
 
 
 @pytest.mark.parametrize(
@@ -123,7 +131,10 @@ def test_reading_the_sets(source: type[MNIST], ending: str, tmp_path: Path, offl
         {"train_labels": idx(np.zeros(11, np.uint8))},
         {"train_labels": idx(np.full(12, 10, np.uint8))},
         {"t10k_images": idx(np.zeros((5, 784), np.uint8))},
-        {"t10k_images": idx(np.zeros((0, 28, 28), np.uint8)), "t10k_labels": idx(np.zeros(0, np.uint8))},
+        {
+            "t10k_images": idx(np.zeros((0, 28, 28), np.uint8)),
+            "t10k_labels": idx(np.zeros(0, np.uint8)),
+        },
     ],
     ids=["one label less", "an eleventh class", "flat images", "no images"],
 )
@@ -207,15 +218,23 @@ def test_a_download_with_the_wrong_checksum_is_refused_and_not_kept(
 
 
 @pytest.mark.parametrize("source", [MNIST, FashionMNIST, CIFAR10])
-def test_offline_says_which_files_go_where(source: Callable[[Path], Any], tmp_path: Path, offline: None) -> None:
+def test_offline_says_which_files_go_where(
+    source: Callable[[Path], Any], tmp_path: Path, offline: None
+) -> None:
     """Exit 3 with the folder, every file and its checksum, and the key that names another place."""
     with pytest.raises(InputError) as caught:
         source(tmp_path / "data").read()
     text = str(caught.value)
     folder = tmp_path / "data" / (Path(source.folder) / "raw" if issubclass(source, MNIST) else "")
     assert str(folder) in text
-    files = {f"{name}.gz": f for name, f in source.files.items()} if issubclass(source, MNIST) else source.archive
-    assert all(f"{name}  ({known.size:,} bytes, md5 {known.md5})" in text for name, known in files.items())
+    files = (
+        {f"{name}.gz": f for name, f in source.files.items()}
+        if issubclass(source, MNIST)
+        else source.archive
+    )
+    assert all(
+        f"{name}  ({known.size:,} bytes, md5 {known.md5})" in text for name, known in files.items()
+    )
     assert "paths.data" in text
     assert "DLTRAIN_DATA" in text
     assert caught.value.exit_code == 3
@@ -260,7 +279,9 @@ def test_reading_cifar10(tmp_path: Path, offline: None) -> None:
 
 
 @pytest.mark.parametrize(
-    "content", [b"", records(2)[:-1], bytes([10]) + records(1)[1:]], ids=["empty", "cut", "label 10"]
+    "content",
+    [b"", records(2)[:-1], bytes([10]) + records(1)[1:]],
+    ids=["empty", "cut", "label 10"],
 )
 def test_odd_cifar10_files_are_refused(content: bytes, tmp_path: Path) -> None:
     """Only whole records with labels 0 to 9."""
@@ -281,7 +302,11 @@ def test_cifar10_is_downloaded_and_unpacked(
     monkeypatch.setattr(CIFAR10, "mirrors", (address,))
     monkeypatch.setattr(CIFAR10, "archive", {archive: published(served / archive)})
     assert len(CIFAR10(tmp_path / "data").read()["train"][0]) == 10
-    assert {p.name for p in (tmp_path / "data").iterdir()} == {archive, "cifar-10-batches-bin", ".download.lock"}
+    assert {p.name for p in (tmp_path / "data").iterdir()} == {
+        archive,
+        "cifar-10-batches-bin",
+        ".download.lock",
+    }
 
 
 # The real sets ----------------------------------------------------------------------------------------------------
@@ -293,8 +318,14 @@ def test_the_real_sets_are_as_their_spec_says(source: type[MNIST], real_data: Pa
     if not (real_data / source.folder).exists():
         pytest.skip(f"{source.folder} is not in the folder of real data")
     sets, spec = source(real_data).read(), source.spec
-    assert (len(sets["train"][0]), len(sets["test"][0])) == (spec.train_samples, spec.test_samples) == (60000, 10000)
-    counts = torch.bincount(sets["train"][0].flatten(), minlength=256).double()  # of each grey level
+    assert (
+        (len(sets["train"][0]), len(sets["test"][0]))
+        == (spec.train_samples, spec.test_samples)
+        == (60000, 10000)
+    )
+    counts = torch.bincount(
+        sets["train"][0].flatten(), minlength=256
+    ).double()  # of each grey level
     levels = torch.arange(256, dtype=torch.float64)
     mean = float((counts * levels).sum() / counts.sum())
     std = float((counts * (levels - mean) ** 2).sum() / counts.sum()) ** 0.5

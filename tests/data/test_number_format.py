@@ -15,7 +15,11 @@ def read(*texts: str) -> list[float | None] | Undecided:
     numbers = [number for number in written if number is not None]
     assert len(numbers) == len(texts), texts
     notation = notation_of(numbers, NOTATIONS)
-    return notation if isinstance(notation, Undecided) else [number.value(notation) for number in numbers]
+    return (
+        notation
+        if isinstance(notation, Undecided)
+        else [number.value(notation) for number in numbers]
+    )
 
 
 @pytest.mark.parametrize(
@@ -64,7 +68,21 @@ def test_one_text_in_any_notation(text: str, number: float) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["", "-", "1-2", "--5", "2020-01-01", "01.02.2020", "1.2.3", "192.168.100.101", "A5", "$5$", "1 2", "-(5)", "(-5)"],
+    [
+        "",
+        "-",
+        "1-2",
+        "--5",
+        "2020-01-01",
+        "01.02.2020",
+        "1.2.3",
+        "192.168.100.101",
+        "A5",
+        "$5$",
+        "1 2",
+        "-(5)",
+        "(-5)",
+    ],
 )
 def test_other_texts_are_no_numbers(text: str) -> None:
     assert split_number(text) is None

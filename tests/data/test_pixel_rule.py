@@ -42,7 +42,12 @@ def png16(values: np.ndarray, color_type: int) -> bytes:
     """A PNG file of 16 bits a channel: 2 is color, 4 gray with alpha, 6 color with alpha."""
 
     def chunk(name: bytes, content: bytes) -> bytes:
-        return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
+        return (
+            struct.pack(">I", len(content))
+            + name
+            + content
+            + struct.pack(">I", zlib.crc32(name + content))
+        )
 
     height, width = values.shape[:2]
     header = struct.pack(">IIBBBBB", width, height, 16, color_type, 0, 0, 0)
@@ -62,9 +67,19 @@ def tiff_of(values: np.ndarray, sample_format: int, photometric: int = 1) -> byt
     shared = struct.pack(f"{order}{2 * channels}H", *[bits] * channels, *[sample_format] * channels)
     short = {258: bits, 339: sample_format}
     entries = [(256, 4, 1, values.shape[1]), (257, 4, 1, values.shape[0])]
-    for tag, start in ((258, offset), (259, 1), (262, photometric), (273, offset + len(shared)), (277, channels)):
+    for tag, start in (
+        (258, offset),
+        (259, 1),
+        (262, photometric),
+        (273, offset + len(shared)),
+        (277, channels),
+    ):
         entries.append((tag, 4 if tag == 273 else 3, channels if tag == 258 else 1, start))
-    entries += [(278, 4, 1, values.shape[0]), (279, 4, 1, len(content)), (339, 3, channels, offset + 2 * channels)]
+    entries += [
+        (278, 4, 1, values.shape[0]),
+        (279, 4, 1, len(content)),
+        (339, 3, channels, offset + 2 * channels),
+    ]
     packed = b""
     for tag, kind, count, value in entries:
         own = short[tag] if tag in short and count == 1 else value
@@ -72,7 +87,14 @@ def tiff_of(values: np.ndarray, sample_format: int, photometric: int = 1) -> byt
         inline = kind == 3 and count == 1
         packed += struct.pack(f"{order}HH", own, 0) if inline else struct.pack(f"{order}I", own)
     start = (b"II*\0" if order == "<" else b"MM\0*") + struct.pack(f"{order}I", 8)
-    return start + struct.pack(f"{order}H", len(entries)) + packed + struct.pack(f"{order}I", 0) + shared + content
+    return (
+        start
+        + struct.pack(f"{order}H", len(entries))
+        + packed
+        + struct.pack(f"{order}I", 0)
+        + shared
+        + content
+    )
 
 
 def wide(values: np.ndarray) -> np.ndarray:
@@ -114,7 +136,9 @@ COLORS: dict[str, bytes] = {
     "16-bit color tiff of small values": tiff_of(COLOR.astype("<u2"), 1, 2),
     "16-bit color tiff, big-endian": tiff_of(COLOR.astype(">u2"), 1, 2),
     "YCbCr": encoded(Image.fromarray(COLOR).convert("YCbCr"), "TIFF"),
-    "8 bits with alpha": encoded(Image.fromarray(np.dstack([COLOR, np.full_like(GRAY, 255)])), "PNG"),
+    "8 bits with alpha": encoded(
+        Image.fromarray(np.dstack([COLOR, np.full_like(GRAY, 255)])), "PNG"
+    ),
 }
 
 
@@ -177,7 +201,9 @@ def test_ranges(low: float, high: float, kind: str, expected: tuple[float, float
     assert usual_range(low, high, kind) == expected
 
 
-def lay(root: str, make: Callable[[np.ndarray], bytes], count: int = 12, shift: float = 0.0) -> Path:
+def lay(
+    root: str, make: Callable[[np.ndarray], bytes], count: int = 12, shift: float = 0.0
+) -> Path:
     """Write `count` images of the classes left and right, bright on that side: `make` encodes
     values in 0..1.
     """
@@ -197,7 +223,14 @@ MAKERS: dict[str, Callable[[np.ndarray], bytes]] = {
     "16": lambda v: tiff((v * 300).astype(np.uint16)),
     "32": lambda v: tiff((v * 7).astype(np.int32)),
 }
-TRAIN = ("dataset=image_folder", "dataset.channels=1", "model=mlp", "dataset.batch_size=8", "callbacks=quiet", "--json")
+TRAIN = (
+    "dataset=image_folder",
+    "dataset.channels=1",
+    "model=mlp",
+    "dataset.batch_size=8",
+    "callbacks=quiet",
+    "--json",
+)
 
 
 @pytest.mark.parametrize("memory", ["true", "false"])
@@ -207,7 +240,9 @@ def test_images_become_black(kind: str, memory: str, dltrain: Callable[..., Any]
     says by what range; and evaluate and predict read them as training did.
     """
     path = lay("set", MAKERS[kind])
-    outcome = dltrain(*TRAIN, "trainer.epochs=3", f"dataset.path={path}", f"dataset.memory={memory}")
+    outcome = dltrain(
+        *TRAIN, "trainer.epochs=3", f"dataset.path={path}", f"dataset.memory={memory}"
+    )
     assert outcome.code == 0, outcome.err
     assert outcome.json["metrics"]["test/accuracy"] == 1.0
     assert outcome.out.count("becomes 0..255 in every image") == 1
@@ -225,7 +260,9 @@ def test_the_range_is_the_sets_and_belongs_to_the_run() -> None:
     """
     for memory in (True, False):
         lay("dark", MAKERS["16"], count=4)
-        lay("dark", lambda v: tiff((v * 900).astype(np.uint16)), count=2)  # the set's highest values
+        lay(
+            "dark", lambda v: tiff((v * 900).astype(np.uint16)), count=2
+        )  # the set's highest values
         made = data("dark", channels=1, memory=memory, scaling="unit")
         inputs = everything(made.train)[0]
         assert made.description()["pixels"]["ranges"] == {"16-bit": [0.0, 1023.0]}
@@ -239,7 +276,9 @@ def test_the_range_is_the_sets_and_belongs_to_the_run() -> None:
 
 
 @pytest.mark.parametrize("memory", [True, False])
-def test_images_of_fewer_bits_among_others_are_told(memory: bool, caplog: pytest.LogCaptureFixture) -> None:
+def test_images_of_fewer_bits_among_others_are_told(
+    memory: bool, caplog: pytest.LogCaptureFixture
+) -> None:
     """How many are nearly black in the range of the set; and in other data, in the range of the
     run.
     """
@@ -286,14 +325,19 @@ def test_what_the_rule_would_clip_or_make_black_is_left_out_by_name_or_refused(
             other = data(lay("other", make, count=2), channels=1, memory=memory)
             other.restore(made.description())
             with pytest.raises(
-                InputError, match=rf"(?s)no image is left of test.*{says}.*dataset.value_range=\[LOW,HIGH\]"
+                InputError,
+                match=rf"(?s)no image is left of test.*{says}.*dataset.value_range=\[LOW,HIGH\]",
             ):
                 _ = other.test
             problem = next(iter(other.encode([Path("other/left/0.tif")]))).problem
             assert says in problem
         for path in Path("other").rglob("*.tif"):
             path.unlink()
-    told = data(lay("other", lambda v: tiff((v * 255).astype(np.float32)), count=2), channels=1, value_range=(0, 255))
+    told = data(
+        lay("other", lambda v: tiff((v * 255).astype(np.float32)), count=2),
+        channels=1,
+        value_range=(0, 255),
+    )
     told.restore(made.description())
     assert everything(told.test)[0].std() > 0.5
     with pytest.raises(ValueError, match="must be below"):
@@ -304,14 +348,19 @@ def drawing(ink: int) -> bytes:
     """Strokes of one ink on a transparent ground."""
     alpha = np.zeros((8, 8), dtype=np.uint8)
     alpha[2:6, 3] = 255
-    return encoded(Image.fromarray(np.dstack([np.full((8, 8, 3), ink, dtype=np.uint8), alpha])), "PNG")
+    return encoded(
+        Image.fromarray(np.dstack([np.full((8, 8, 3), ink, dtype=np.uint8), alpha])), "PNG"
+    )
 
 
 @pytest.mark.parametrize("memory", [True, False])
 @pytest.mark.parametrize(
-    ("inks", "background"), [((0,), "white"), ((255,), "black"), ((0, 255), "gray"), ((90,), "black")]
+    ("inks", "background"),
+    [((0,), "white"), ((255,), "black"), ((0, 255), "gray"), ((90,), "black")],
 )
-def test_drawings_on_a_transparent_ground_are_seen(inks: tuple[int, ...], background: str, memory: bool) -> None:
+def test_drawings_on_a_transparent_ground_are_seen(
+    inks: tuple[int, ...], background: str, memory: bool
+) -> None:
     """One background for the whole set: black, unless black strokes would vanish; the run keeps it
     for other images.
     """
@@ -344,7 +393,10 @@ def test_scenes_of_any_depth_are_scaled_by_one_rule() -> None:
     """Images with boxes, too: float values are not black, the dark one stays dark, and the run
     keeps the range.
     """
-    for kind, make in (("bytes", lambda v: tiff((v * 255).astype(np.uint8))), ("floats", MAKERS["float"])):
+    for kind, make in (
+        ("bytes", lambda v: tiff((v * 255).astype(np.uint8))),
+        ("floats", MAKERS["float"]),
+    ):
         for i, brightness in enumerate((1.0, 0.3)):
             for folder, name, content in (
                 ("images", f"{i}.tif", make(GRAY / 255 * brightness)),
@@ -354,7 +406,8 @@ def test_scenes_of_any_depth_are_scaled_by_one_rule() -> None:
                 Path(kind, folder, "train", name).write_bytes(content)
         Path(kind, "data.yaml").write_text("names: [cell]", encoding="utf-8")
     made = {
-        kind: YOLO(Path("data"), kind, image_size=16, val_fraction=0, test_fraction=0) for kind in ("bytes", "floats")
+        kind: YOLO(Path("data"), kind, image_size=16, val_fraction=0, test_fraction=0)
+        for kind in ("bytes", "floats")
     }
     images = {kind: one.stored["train"][0][:, :, :10].int() for kind, one in made.items()}
     assert (images["bytes"] - images["floats"]).abs().max() <= 1
@@ -379,4 +432,6 @@ def test_runs_of_older_versions_read_images_as_they_did() -> None:
     Path("x.tif").write_bytes(tiff(values))
     sample = next(iter(reader.encode([Path("x.tif")])))
     assert sample.inputs is not None
-    assert torch.equal((sample.inputs[0] * 255).round(), torch.from_numpy(values[:, 2:10] >> 8).float())
+    assert torch.equal(
+        (sample.inputs[0] * 255).round(), torch.from_numpy(values[:, 2:10] >> 8).float()
+    )

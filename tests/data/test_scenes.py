@@ -98,7 +98,9 @@ def test_every_format_gives_the_same_letterboxed_scenes(name: str) -> None:
     assert data.spec.class_names == NAMES
     assert (data.spec.input_shape, data.spec.boxes, data.spec.train_samples) == ((3, 40, 40), 2, 3)
     images, targets = stored(data)
-    by_area = {float(t[t[:, 4] >= 0, :4].sum()): (i, t) for i, t in zip(images, targets, strict=True)}
+    by_area = {
+        float(t[t[:, 4] >= 0, :4].sum()): (i, t) for i, t in zip(images, targets, strict=True)
+    }
     assert sorted(by_area) == [0, 40, 142]
     picture, boxes = by_area[142]
     assert boxes.tolist() == [[4, 2, 24, 12, 1], [30, 10, 40, 20, 0]]
@@ -131,7 +133,9 @@ BAD = {  # a line of YOLO's, and what is said of it
 
 
 @pytest.mark.parametrize("line", BAD)
-def test_a_bad_box_is_refused_by_file_and_line_or_dropped(line: str, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_bad_box_is_refused_by_file_and_line_or_dropped(
+    line: str, caplog: pytest.LogCaptureFixture
+) -> None:
     as_yolo()
     path = Path("yolo/labels/train2017/a.txt")
     path.write_text(f"0 0.5 0.5 0.5 0.5\n\n{line}\n", encoding="utf-8")
@@ -165,9 +169,17 @@ def test_a_part_without_objects_is_named(caplog: pytest.LogCaptureFixture) -> No
 def test_a_bad_annotation_of_coco_is_named_by_its_id() -> None:
     as_coco()
     content = json.loads(Path("coco.json").read_text(encoding="utf-8"))
-    bad = [{"bbox": [1, 1, 0, 5]}, {"bbox": [1, 2, 3]}, {"category_id": 9}, {"bbox": [None, 1, 2, 3]}, {"iscrowd": 1}]
+    bad = [
+        {"bbox": [1, 1, 0, 5]},
+        {"bbox": [1, 2, 3]},
+        {"category_id": 9},
+        {"bbox": [None, 1, 2, 3]},
+        {"iscrowd": 1},
+    ]
     for k, change in enumerate(bad):
-        content["annotations"].append({"id": 900 + k, "image_id": 10, "category_id": 5, "bbox": [1, 1, 5, 5], **change})
+        content["annotations"].append(
+            {"id": 900 + k, "image_id": 10, "category_id": 5, "bbox": [1, 1, 5, 5], **change}
+        )
     Path("coco.json").write_text(json.dumps(content), encoding="utf-8")
     with pytest.raises(InputError, match="4 boxes cannot be used") as e:
         stored(COCO(ROOT, "coco", "coco.json", **SETTINGS))
@@ -193,7 +205,9 @@ def test_broken_descriptions_and_missing_images_are_named() -> None:
     with pytest.raises(InputError, match=r"list\.json is not of COCO's format"):
         _ = COCO(ROOT, "coco", "list.json").spec
     Path("coco/b.png").unlink()
-    with pytest.raises(InputError, match=r"coco\.json: image 11: its image is not there: coco.b\.png"):
+    with pytest.raises(
+        InputError, match=r"coco\.json: image 11: its image is not there: coco.b\.png"
+    ):
         _ = COCO(ROOT, "coco", "coco.json").spec
     as_voc()
     Path("voc/JPEGImages/a.png").unlink()
@@ -273,7 +287,10 @@ def test_mirroring_twice_gives_the_scene_back() -> None:
 def test_a_change_of_scale_moves_the_boxes_with_what_is_in_them() -> None:
     """A bright rectangle stays where its box says, to a pixel; one that has left the image is no box any more."""
     count = 64
-    images, targets = torch.zeros(count, 1, 60, 80), torch.tensor([[[50.0, 20, 70, 50, 3]]]).repeat(count, 1, 1)
+    images, targets = (
+        torch.zeros(count, 1, 60, 80),
+        torch.tensor([[[50.0, 20, 70, 50, 3]]]).repeat(count, 1, 1),
+    )
     images[:, :, 20:50, 50:70] = 1
     changed, boxes = Jitter(0.5)(images, targets, keyed(0))
     sizes = set()
@@ -287,7 +304,9 @@ def test_a_change_of_scale_moves_the_boxes_with_what_is_in_them() -> None:
     assert (boxes[..., 4] >= 0).sum() > count // 2
     assert min(sizes) < 13
     assert max(sizes) > 26
-    away = Jitter(0.9)(images, torch.tensor([[[79.0, 59, 80, 60, 3]]]).repeat(count, 1, 1), keyed(0))[1]
+    away = Jitter(0.9)(
+        images, torch.tensor([[[79.0, 59, 80, 60, 3]]]).repeat(count, 1, 1), keyed(0)
+    )[1]
     assert ((away[..., 4] == -1) | ((away[..., 2] <= 80) & (away[..., 3] <= 60))).all()
     assert (away[..., 4] == -1).any()
 
@@ -296,7 +315,9 @@ def test_batches_are_a_function_of_seed_epoch_and_position() -> None:
     few = {"train_scenes": 12, "val_scenes": 4, "test_scenes": 4, "batch_size": 4}
     made = [DigitScenes(ROOT, "bundled", 48, jitter=0.3, seed=seed, **few) for seed in (0, 0, 1)]
     one, same, other = (list(data.train.epoch(3)) for data in made)
-    assert all(torch.equal(a, b) for x, y in zip(one, same, strict=True) for a, b in zip(x, y, strict=True))
+    assert all(
+        torch.equal(a, b) for x, y in zip(one, same, strict=True) for a, b in zip(x, y, strict=True)
+    )
     assert not torch.equal(one[0][0], other[0][0])
     late = next(made[0].train.epoch(3, start=2))
     assert torch.equal(late[0], one[2][0])
@@ -304,13 +325,17 @@ def test_batches_are_a_function_of_seed_epoch_and_position() -> None:
 
 
 def test_preprocessing_that_would_leave_the_boxes_behind_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"Flip\) would leave the boxes where they were: dataset.flip=0.5"):
+    with pytest.raises(
+        ValueError, match=r"Flip\) would leave the boxes where they were: dataset.flip=0.5"
+    ):
         DigitScenes(ROOT, "bundled", transforms=(FlipImages(),))
     DigitScenes(ROOT, "bundled", transforms=(RandomErasing(),))
 
 
 def test_digit_scenes_have_tight_boxes_that_hardly_overlap_and_digits_of_their_own_part() -> None:
-    data = DigitScenes(ROOT, "bundled", 96, most=5, clutter=0, train_scenes=30, val_scenes=10, test_scenes=10)
+    data = DigitScenes(
+        ROOT, "bundled", 96, most=5, clutter=0, train_scenes=30, val_scenes=10, test_scenes=10
+    )
     images, targets = stored(data)
     assert images.dtype == torch.uint8
     assert images.shape == (30, 1, 96, 96)
@@ -329,12 +354,18 @@ def test_digit_scenes_have_tight_boxes_that_hardly_overlap_and_digits_of_their_o
                 assert ink[:, 0].any() or ink[:, 1].any()
                 covered[y1:y2, x1:x2] = True
         assert not image[~covered].any()
-    again = DigitScenes(ROOT, "bundled", 96, most=5, clutter=0, train_scenes=30, val_scenes=10, test_scenes=10)
+    again = DigitScenes(
+        ROOT, "bundled", 96, most=5, clutter=0, train_scenes=30, val_scenes=10, test_scenes=10
+    )
     assert torch.equal(images, stored(again)[0])
-    cluttered = DigitScenes(ROOT, "bundled", 96, most=5, clutter=5, train_scenes=30, val_scenes=10, test_scenes=10)
+    cluttered = DigitScenes(
+        ROOT, "bundled", 96, most=5, clutter=5, train_scenes=30, val_scenes=10, test_scenes=10
+    )
     assert stored(cluttered)[0].count_nonzero() > images.count_nonzero()
     parts = data.source.digits  # type: ignore[union-attr]
-    seen = {name: {tuple(x.flatten().tolist()) for x in digits} for name, (digits, _) in parts.items()}
+    seen = {
+        name: {tuple(x.flatten().tolist()) for x in digits} for name, (digits, _) in parts.items()
+    }
     assert not seen["train"] & seen["val"]
     assert not seen["train"] & seen["test"]
     with pytest.raises(ValueError, match="should rise in this order"):
@@ -369,6 +400,11 @@ def test_what_a_run_knows_of_its_data_is_enough_to_read_an_image_and_other_files
     unknown.restore(described)
     with pytest.raises(InputError, match="the run knows no class bee"):
         stored(unknown)
-    for nonsense in ({}, {**described, "boxes": 0}, {**described, "std": [0, 1, 1]}, {**described, "input_shape": [3]}):
+    for nonsense in (
+        {},
+        {**described, "boxes": 0},
+        {**described, "std": [0, 1, 1]},
+        {**described, "input_shape": [3]},
+    ):
         with pytest.raises(InputError, match=r"manifest.json"):
             YOLO(ROOT).restore(nonsense)

@@ -33,7 +33,9 @@ def offline(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def idx(array: np.ndarray) -> bytes:
     """`array` as an IDX file, gzipped."""
-    return gzip.compress(struct.pack(f">HBB{array.ndim}I", 0, 8, array.ndim, *array.shape) + array.tobytes(), mtime=0)
+    return gzip.compress(
+        struct.pack(f">HBB{array.ndim}I", 0, 8, array.ndim, *array.shape) + array.tobytes(), mtime=0
+    )
 
 
 def lay_emnist(folder: Path, split: str, labels: list[int]) -> np.ndarray:
@@ -42,7 +44,9 @@ def lay_emnist(folder: Path, split: str, labels: list[int]) -> np.ndarray:
     images = np.random.default_rng(0).integers(0, 256, (len(labels), 28, 28), dtype=np.uint8)
     for part in ("train", "test"):
         (folder / f"emnist-{split}-{part}-images-idx3-ubyte.gz").write_bytes(idx(images))
-        (folder / f"emnist-{split}-{part}-labels-idx1-ubyte.gz").write_bytes(idx(np.array(labels, np.uint8)))
+        (folder / f"emnist-{split}-{part}-labels-idx1-ubyte.gz").write_bytes(
+            idx(np.array(labels, np.uint8))
+        )
     return images
 
 
@@ -76,8 +80,13 @@ def test_letters_of_emnist_count_from_zero(tmp_path: Path) -> None:
 def test_classes_of_emnist_are_torchvisions(split: Any) -> None:
     """Names and order, but for the class that no letter has."""
     torchvision = pytest.importorskip("torchvision")  # here, for it takes seconds to import
-    expected = [name for name in torchvision.datasets.EMNIST.classes_split_dict[split] if name != "N/A"]
-    assert [name.lower() if split == "letters" else name for name in EMNIST(Path(), split).spec.class_names] == expected
+    expected = [
+        name for name in torchvision.datasets.EMNIST.classes_split_dict[split] if name != "N/A"
+    ]
+    assert [
+        name.lower() if split == "letters" else name
+        for name in EMNIST(Path(), split).spec.class_names
+    ] == expected
 
 
 def test_emnist_is_read_from_its_archive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -98,10 +107,15 @@ def test_emnist_is_read_from_its_archive(tmp_path: Path, monkeypatch: pytest.Mon
         EMNIST(tmp_path, "letters").read()
 
 
-def test_an_archive_without_the_files_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_archive_without_the_files_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     raw = tmp_path / "EMNIST/raw"
     raw.mkdir(parents=True)
-    for content, match in ((b"no zip", "cannot be unpacked"), (None, "cannot be unpacked .*digits-train-images")):
+    for content, match in (
+        (b"no zip", "cannot be unpacked"),
+        (None, "cannot be unpacked .*digits-train-images"),
+    ):
         if content is None:
             zipfile.ZipFile(raw / "gzip.zip", "w").close()
         else:
@@ -136,7 +150,9 @@ def test_reading_cifar100(tmp_path: Path) -> None:
     assert list(CIFAR100.spec.class_names) == sorted(CIFAR100.spec.class_names)
 
 
-@pytest.mark.parametrize("content", [b"", records([1, 2])[:-1], records([100])], ids=["empty", "cut", "label 100"])
+@pytest.mark.parametrize(
+    "content", [b"", records([1, 2])[:-1], records([100])], ids=["empty", "cut", "label 100"]
+)
 def test_odd_cifar100_files_are_refused(content: bytes, tmp_path: Path) -> None:
     folder = tmp_path / "cifar-100-binary"
     folder.mkdir()
@@ -208,14 +224,18 @@ def test_offline_says_which_files_go_where(source: Callable[[Path], Any], tmp_pa
         source(tmp_path / "data").read()
     text = str(caught.value)
     assert str(tmp_path / "data" / folder) in text
-    assert all(f"{name}  ({known.size:,} bytes, md5 {known.md5})" in text for name, known in files.items())
+    assert all(
+        f"{name}  ({known.size:,} bytes, md5 {known.md5})" in text for name, known in files.items()
+    )
     assert caught.value.exit_code == 3
 
 
 def test_checksums_are_torchvisions() -> None:
     """The md5 of every file that torchvision knows is the one that it checks."""
     torchvision = pytest.importorskip("torchvision")
-    assert dict(torchvision.datasets.KMNIST.resources) == {n: known.md5 for n, known in FILES[KMNIST][1].items()}
+    assert dict(torchvision.datasets.KMNIST.resources) == {
+        n: known.md5 for n, known in FILES[KMNIST][1].items()
+    }
     assert [known.md5 for known in EMNIST.archive.values()] == [torchvision.datasets.EMNIST.md5]
     known = {name: md5 for _, name, md5 in torchvision.datasets.SVHN.split_list.values()}
     assert {name: published.md5 for name, published in SVHN.files.items()}.items() <= known.items()

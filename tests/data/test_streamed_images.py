@@ -20,13 +20,24 @@ from dltrain.preprocessing.random_resized_crop import RandomResizedCrop
 from dltrain.preprocessing.trivial_augment import TrivialAugment
 from dltrain.regularization.mixup import Mixup
 
-AUGMENTED = (RandomResizedCrop(), ColorJitter(), RandAugment(), TrivialAugment(), Cutout(4), Mixup())
+AUGMENTED = (
+    RandomResizedCrop(),
+    ColorJitter(),
+    RandAugment(),
+    TrivialAugment(),
+    Cutout(4),
+    Mixup(),
+)
 
 
 @pytest.mark.parametrize("scaling", ["standardize", "unit"])
-@pytest.mark.parametrize("transforms", [(), (Flip(),), AUGMENTED], ids=["plain", "flip", "augmented"])
+@pytest.mark.parametrize(
+    "transforms", [(), (Flip(),), AUGMENTED], ids=["plain", "flip", "augmented"]
+)
 @pytest.mark.parametrize("val", [True, False])
-def test_streamed_batches_are_those_of_memory(scaling: Any, transforms: tuple[Any, ...], val: bool) -> None:
+def test_streamed_batches_are_those_of_memory(
+    scaling: Any, transforms: tuple[Any, ...], val: bool
+) -> None:
     """Bit for bit, in every split and epoch, from any start, for any number of workers; and the same description."""
     lay(Path("pets/train"), count=30)
     if val:
@@ -40,15 +51,27 @@ def test_streamed_batches_are_those_of_memory(scaling: Any, transforms: tuple[An
         "balance": "sampler" if val else "none",
     }
     held = data("pets", memory=True, **more)
-    parts = [(split, *part) for split in ("train", "val", "test") for part in ((0, 0), (1, 0), (1, 2))]
+    parts = [
+        (split, *part) for split in ("train", "val", "test") for part in ((0, 0), (1, 0), (1, 2))
+    ]
     expected = {part: list(getattr(held, part[0]).epoch(*part[1:])) for part in parts}
     for workers in (0, 3):
         streamed = data("pets", memory=False, workers=workers, **more)
         for split in ("train", "val", "test"):
             ours, theirs = getattr(streamed, split), getattr(held, split)
-            assert (ours.samples, len(ours), ours.batch_size) == (theirs.samples, len(theirs), theirs.batch_size)
+            assert (ours.samples, len(ours), ours.batch_size) == (
+                theirs.samples,
+                len(theirs),
+                theirs.batch_size,
+            )
         for split, epoch, start in parts:
-            pairs = list(zip(getattr(streamed, split).epoch(epoch, start), expected[split, epoch, start], strict=True))
+            pairs = list(
+                zip(
+                    getattr(streamed, split).epoch(epoch, start),
+                    expected[split, epoch, start],
+                    strict=True,
+                )
+            )
             assert len(pairs) == max(0, len(getattr(streamed, split)) - start)
             for (x, y), (a, b) in pairs:
                 assert torch.allclose(x, a, rtol=0, atol=1e-6)
@@ -64,7 +87,9 @@ def test_statistics_are_of_the_training_samples_alone() -> None:
         for name in ("cat", "dog"):
             (folder := Path("pets", split, name)).mkdir(parents=True)
             Image.new("RGB", (12, 8), "white").save(folder / "x.png")
-    expected = torch.stack([read_image(p, (3, 8, 12)) for p in sorted(Path("pets/train").rglob("*.png"))]).double()
+    expected = torch.stack(
+        [read_image(p, (3, 8, 12)) for p in sorted(Path("pets/train").rglob("*.png"))]
+    ).double()
     for memory in (True, False):
         made = data("pets", memory=memory)
         inputs, _ = everything(made.train)
@@ -129,6 +154,12 @@ def test_an_epoch_that_is_left_early_leaves_no_thread() -> None:
 def test_a_file_that_vanishes_is_named() -> None:
     lay(Path("pets"))
     split = data("pets", memory=False).train
-    Path("pets/cat/000.png").unlink(), Path("pets/cat/001.png").unlink(), Path("pets/cat/002.png").unlink()
-    with pytest.raises(InputError, match=r"00\d.png cannot be read as an image: .*could be read before"):
+    (
+        Path("pets/cat/000.png").unlink(),
+        Path("pets/cat/001.png").unlink(),
+        Path("pets/cat/002.png").unlink(),
+    )
+    with pytest.raises(
+        InputError, match=r"00\d.png cannot be read as an image: .*could be read before"
+    ):
         everything(split)

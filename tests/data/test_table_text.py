@@ -25,7 +25,9 @@ CITIES = ("Köln", "Düsseldorf", "São Paulo")
 
 
 def rows(count: int = 30, separator: str = ",") -> list[str]:
-    return [separator.join([f"{i / 2}", CITIES[i % 3], "jané"[: 2 + i % 2 * 2]]) for i in range(count)]
+    return [
+        separator.join([f"{i / 2}", CITIES[i % 3], "jané"[: 2 + i % 2 * 2]]) for i in range(count)
+    ]
 
 
 def written(lines: list[str], encoding: str = "utf-8", name: str = "table.csv") -> str:
@@ -47,7 +49,9 @@ def written(lines: list[str], encoding: str = "utf-8", name: str = "table.csv") 
         ("cp850", "cp850"),
     ],
 )
-def test_a_table_in_another_encoding_is_read_as_it_is_in_utf8(encoding: str, key: str | None) -> None:
+def test_a_table_in_another_encoding_is_read_as_it_is_in_utf8(
+    encoding: str, key: str | None
+) -> None:
     plain = Tabular(written(["x,stadt,y", *rows()]), "y")
     other = Tabular(written(["x,stadt,y", *rows()], encoding, "other.csv"), "y", encoding=key)
     assert other.spec == plain.spec
@@ -58,11 +62,21 @@ def test_a_table_in_another_encoding_is_read_as_it_is_in_utf8(encoding: str, key
 @pytest.mark.parametrize(
     ("text", "encoding", "line", "guess"),
     [
-        ("x,y\n1,a\n2,grün\n", "latin-1", 3, "cp1252 (or latin-1) may be right, which reads 'grün'"),
+        (
+            "x,y\n1,a\n2,grün\n",
+            "latin-1",
+            3,
+            "cp1252 (or latin-1) may be right, which reads 'grün'",
+        ),
         ("x,y\n“a”,€\n", "cp1252", 2, "cp1252"),
         ("имя,город\nИван,Москва\nПётр,Казань\n", "cp1251", 1, "cp1251"),
         ("имя,город\nИван,Москва\nПётр,Казань\n", "koi8-r", 1, "koi8-r"),
-        ("姓名,城市\n张三,北京\n李四,上海\n", "gb18030", 1, "gb18030 may be right, which reads '姓名'"),
+        (
+            "姓名,城市\n张三,北京\n李四,上海\n",
+            "gb18030",
+            1,
+            "gb18030 may be right, which reads '姓名'",
+        ),
         ("名前,都市\nたろう,とうきょう\n花子さん,おおさか\n", "shift_jis", 1, "shift_jis"),
         ("名前,都市\n太郎,東京\n花子,大阪\n", "shift_jis", 1, "shift_jis"),
         ("이름,도시\n김철수,서울\n이영희,부산\n", "euc_kr", 1, "euc_kr"),
@@ -107,38 +121,52 @@ def test_no_text_is_read_wrongly_without_a_word(caplog: pytest.LogCaptureFixture
     text = "x,grün\n"
     assert decode(text.encode(), "f.csv", "latin-1") == text
     assert decode(text.encode(), "f.csv", "utf-16-le") == text
-    assert [m for m in caplog.messages if "is UTF-8 text and is read as such" in m] == caplog.messages
+    assert [
+        m for m in caplog.messages if "is UTF-8 text and is read as such" in m
+    ] == caplog.messages
     assert len(caplog.messages) == 2
     assert decode(text.encode("utf-16"), "f.csv", "latin-1") == text
     decode("a,“b”\n".encode("cp1252"), "f.csv", "latin-1")
-    assert "f.csv:1: byte 0x93 is a control character in latin-1; dataset.encoding=cp1252 reads '“'" in caplog.text
+    assert (
+        "f.csv:1: byte 0x93 is a control character in latin-1; dataset.encoding=cp1252 reads '“'"
+        in caplog.text
+    )
     decode(text.encode(), "f.csv", "gb18030")
     assert "reads '眉' where UTF-8 would read 'ü'" in caplog.text
     with pytest.raises(InputError, match="no byte order mark"):
         decode("北京".encode("utf-16-le"), "f.csv", "utf-16")
     with pytest.raises(
-        InputError, match=r"f.csv:2: there is a NUL byte \(byte 9 of the file\): this is not a text file"
+        InputError,
+        match=r"f.csv:2: there is a NUL byte \(byte 9 of the file\): this is not a text file",
     ):
         decode(b"x,ylong\n\0", "f.csv")
     with pytest.raises(InputError, match=r"f.csv:2: the text is not ASCII.*cp1252"):
         decode("x\nü\n".encode("latin-1"), "f.csv", "ascii")
 
 
-def test_a_file_that_is_utf8_but_for_a_line_is_to_be_mended(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_file_that_is_utf8_but_for_a_line_is_to_be_mended(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     content = "\n".join(["x,stadt", *(f"{i},Köln" for i in range(20))]).encode() + b"\n20,K\xf6ln\n"
     with pytest.raises(
-        InputError, match=r"f.csv:22: .* 0xf6 \(cp1252 reads 'Köln'\); the rest is UTF-8: correct the line"
+        InputError,
+        match=r"f.csv:22: .* 0xf6 \(cp1252 reads 'Köln'\); the rest is UTF-8: correct the line",
     ):
         decode(content, "f.csv")
     decode(content, "f.csv", "cp1252")
     assert (
-        "f.csv:2: most letters are written as in UTF-8, and dataset.encoding=cp1252 reads them wrongly" in caplog.text
+        "f.csv:2: most letters are written as in UTF-8, and dataset.encoding=cp1252 reads them wrongly"
+        in caplog.text
     )
 
 
 @pytest.mark.parametrize(
     ("start", "what"),
-    [(b"PK\x03\x04\x14\x00", "Excel workbook"), (b"\x1f\x8b\x08\x00", "gzip"), (b"PAR1\x15", "Parquet")],
+    [
+        (b"PK\x03\x04\x14\x00", "Excel workbook"),
+        (b"\x1f\x8b\x08\x00", "gzip"),
+        (b"PAR1\x15", "Parquet"),
+    ],
 )
 def test_a_file_of_another_kind_is_called_by_its_name(start: bytes, what: str) -> None:
     Path("table.csv").write_bytes(start + bytes(range(256)))
@@ -199,7 +227,12 @@ def data_of(*overrides: str) -> Any:
 
 def test_keys_that_name_columns_take_numbers() -> None:
     written(["2019,2020,2021", *(f"{i % 3},{i * 1.5},{i * i}" for i in range(60))])
-    table = ("dataset=tabular", "dataset.path=table.csv", "dataset.kind=regression", "dataset.categorical=[2019]")
+    table = (
+        "dataset=tabular",
+        "dataset.path=table.csv",
+        "dataset.kind=regression",
+        "dataset.categorical=[2019]",
+    )
     assert data_of(*table, "dataset.target=2021").spec.target_names == ("2021",)
     assert data_of(*table, "dataset.target=[2021,2020]").spec.target_names == ("2021", "2020")
     data = data_of(*table, "dataset.target=2020", "dataset.ignore=[2021]")
@@ -218,7 +251,10 @@ def test_a_name_in_quotes_stays_as_it_is_typed(name: str, quoted: str) -> None:
     table = ("dataset=tabular", "dataset.path=table.csv")
     with pytest.raises(ConfigError) as raised:
         _ = data_of(*table, f"dataset.target={name}").spec
-    assert f"""did you mean '{quoted}'? In quotes a name stays as it is typed: "'{quoted}'".""" in str(raised.value)
+    assert (
+        f"""did you mean '{quoted}'? In quotes a name stays as it is typed: "'{quoted}'"."""
+        in str(raised.value)
+    )
     assert data_of(*table, f"dataset.target='{quoted}'").spec.class_names
 
 
@@ -241,7 +277,10 @@ HEADERS = {
 @pytest.mark.parametrize("name", HEADERS)
 def test_a_first_line_is_data_or_names(name: str) -> None:
     header, data = HEADERS[name]
-    body = [[f"{i % 11}", f"{i % 13}", f"{i % 9}" if header[2] != "u" else "ud"[i % 2]] for i in range(40)]
+    body = [
+        [f"{i % 11}", f"{i % 13}", f"{i % 9}" if header[2] != "u" else "ud"[i % 2]]
+        for i in range(40)
+    ]
     assert looks_like_data(header, body) is data
     assert not looks_like_data(header, [])
 
@@ -253,12 +292,17 @@ def test_a_headerless_table_loses_no_row(dltrain) -> None:
     lines = [f"{i % 7},{i / 4},{i % 2}" for i in range(2, 42)]
     written(lines)
     for target in ("2", "0.5"):
-        with pytest.raises(InputError, match=r"table.csv:1: the first line looks like data.*dataset.header=false"):
+        with pytest.raises(
+            InputError, match=r"table.csv:1: the first line looks like data.*dataset.header=false"
+        ):
             _ = Tabular("table.csv", target).spec
     data = Tabular("table.csv", "2", header=False)
     assert data.spec.train_samples + data.spec.test_samples == 40
     assert data.spec.feature_names == ("0", "1")
-    assert Tabular("table.csv", "0.5", header=True, test_fraction=0, val_fraction=0).spec.train_samples == 39
+    assert (
+        Tabular("table.csv", "0.5", header=True, test_fraction=0, val_fraction=0).spec.train_samples
+        == 39
+    )
     settings = ("dataset.path=table.csv", "dataset.target=2", "callbacks=quiet", "trainer.epochs=1")
     outcome = dltrain("dataset=tabular", *settings, "dataset.header=false", "--json")
     assert outcome.code == 0, outcome.err
@@ -286,22 +330,33 @@ def test_runs_of_before_have_no_encoding(dltrain) -> None:
     outcome = dltrain("evaluate", str(run), "--json")
     assert outcome.code == 0, outcome.err
     assert outcome.json["metrics"] == {
-        k: v for k, v in json.loads((run / "results.json").read_text())["metrics"].items() if k.startswith("test/")
+        k: v
+        for k, v in json.loads((run / "results.json").read_text())["metrics"].items()
+        if k.startswith("test/")
     }
 
 
 def test_an_unknown_encoding_is_a_mistake_of_the_configuration(dltrain) -> None:
     written(["x,city,y", *rows()])
-    outcome = dltrain("check", "dataset=tabular", "dataset.path=table.csv", "dataset.target=y", "dataset.encoding=nope")
+    outcome = dltrain(
+        "check",
+        "dataset=tabular",
+        "dataset.path=table.csv",
+        "dataset.target=y",
+        "dataset.encoding=nope",
+    )
     assert (outcome.code, "dataset.encoding=nope: unknown encoding" in outcome.err) == (2, True)
 
 
 @pytest.mark.parametrize(
-    "title", [["Report of 2020"], ["Report of 2020,,", ""], ["# made by hand"], ["@relation a", "@data"]]
+    "title",
+    [["Report of 2020"], ["Report of 2020,,", ""], ["# made by hand"], ["@relation a", "@data"]],
 )
 def test_a_title_above_the_names_is_told(title: list[str]) -> None:
     Path("table.csv").write_text("\n".join([*title, "x,c,y", *rows()]) + "\n")
-    with pytest.raises(InputError, match=r"table.csv:1: the first line is .* alone, .* cut off what stands above"):
+    with pytest.raises(
+        InputError, match=r"table.csv:1: the first line is .* alone, .* cut off what stands above"
+    ):
         _ = Tabular("table.csv", "y").spec
 
 
@@ -314,7 +369,10 @@ def test_a_single_column_has_no_title(values: list[str]) -> None:
 def test_a_header_that_lacks_the_name_of_the_row_names_is_told() -> None:
     lines = [f'"{i}",{line}' for i, line in enumerate(rows())]
     Path("table.csv").write_text("\n".join(["x,c,y", *lines]) + "\n")
-    with pytest.raises(InputError, match=r"table.csv:2: 4 fields; the header has 3, and so have all lines below: give"):
+    with pytest.raises(
+        InputError,
+        match=r"table.csv:2: 4 fields; the header has 3, and so have all lines below: give",
+    ):
         _ = Tabular("table.csv", "y").spec
 
 

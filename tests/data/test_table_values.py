@@ -27,7 +27,9 @@ def table(header: str, rows: list[str], name: str = "table.csv") -> str:
     return name
 
 
-def parquet(name: str = "table.parquet", metadata: dict[str, Any] | None = None, **columns: Any) -> str:
+def parquet(
+    name: str = "table.parquet", metadata: dict[str, Any] | None = None, **columns: Any
+) -> str:
     from pyarrow import parquet as pq
 
     made = pa.table(columns)
@@ -98,7 +100,25 @@ def test_numbers_in_another_notation_are_the_same_numbers(notation: str) -> None
 
 
 @pytest.mark.parametrize(
-    "mark", ["-", "—", ".", "..", "n/a", "N/A", "NA", "?", "#N/A", "nan", "null", "None", "", "   ", "<NA>", "#DIV/0!"]
+    "mark",
+    [
+        "-",
+        "—",
+        ".",
+        "..",
+        "n/a",
+        "N/A",
+        "NA",
+        "?",
+        "#N/A",
+        "nan",
+        "null",
+        "None",
+        "",
+        "   ",
+        "<NA>",
+        "#DIV/0!",
+    ],
 )
 def test_marks_of_missing_numbers_are_missing(mark: str) -> None:
     rows = sides([mark if i % 4 == 0 else i for i in range(60)])
@@ -108,8 +128,12 @@ def test_marks_of_missing_numbers_are_missing(mark: str) -> None:
     assert "table.csv:2: column 'x' is empty" in refusal("table.csv", "y", missing="error")
 
 
-@pytest.mark.parametrize("values", [["45,011", "812", "7,205"], ["1,234"] * 3, ["1.234", "2,345", "1"]])
-def test_numbers_that_can_be_read_in_two_ways_are_refused_until_a_key_says_how(values: list[str]) -> None:
+@pytest.mark.parametrize(
+    "values", [["45,011", "812", "7,205"], ["1,234"] * 3, ["1.234", "2,345", "1"]]
+)
+def test_numbers_that_can_be_read_in_two_ways_are_refused_until_a_key_says_how(
+    values: list[str],
+) -> None:
     table("x;y", sides(values * 20))
     assert "table.csv:2: " in refusal("table.csv", "y")
     assert "dataset.decimal=" in refusal("table.csv", "y")
@@ -125,7 +149,9 @@ def test_the_keys_say_how_numbers_are_read() -> None:
     }
     assert means["thousands"] == pytest.approx((45011 + 812 + 7205) / 3)
     assert means["decimal"] == pytest.approx((45.011 + 812 + 7.205) / 3)
-    assert "is no number in the notation" in refusal(table("x;y", sides(["0.5", "1.5"] * 20)), "y", decimal="comma")
+    assert "is no number in the notation" in refusal(
+        table("x;y", sides(["0.5", "1.5"] * 20)), "y", decimal="comma"
+    )
     with pytest.raises(DltrainError, match="the same mark"):
         Tabular("table.csv", "y", decimal=",", thousands=",")
 
@@ -143,7 +169,10 @@ def test_points_that_separate_thousands_are_not_read_as_decimal_ones() -> None:
 def test_points_before_three_digits_of_a_file_with_semicolons_are_not_guessed() -> None:
     path = table("x;y", [f"{i};{1 + i}.{100 + i}" for i in range(40)])
     message = refusal(path, "y", kind="regression")
-    assert "table.csv:2: '1.100' in column 'y' may have a decimal point or separated thousands" in message
+    assert (
+        "table.csv:2: '1.100' in column 'y' may have a decimal point or separated thousands"
+        in message
+    )
     assert Tabular(path, "y", kind="regression", thousands=".").spec.target_mean[0] > 10_000
     assert Tabular(path, "y", kind="regression", decimal=".").spec.target_mean[0] < 100
     path = table("x;y", [f"{i}.5;{1 + i}.{100 + i}" for i in range(40)])
@@ -161,27 +190,43 @@ def test_a_column_in_two_notations_is_refused_by_both_lines() -> None:
 
 def test_a_placeholder_among_numbers_is_refused_until_a_key_says_what_it_is() -> None:
     path = table("x;y", sides(["unknown" if i % 2 else i for i in range(60)]))
-    assert "table.csv:3: 'unknown' in column 'x' is no number; dataset.missing_values=[unknown]" in refusal(path, "y")
+    assert (
+        "table.csv:3: 'unknown' in column 'x' is no number; dataset.missing_values=[unknown]"
+        in refusal(path, "y")
+    )
     data = Tabular(path, "y", missing="mean", missing_values=("unknown",), **ALL)
     assert data.encoder.numbers[0].mean == pytest.approx(29)
     path = table("x;y", sides([-999 if i % 2 else i for i in range(60)]))
-    assert Tabular(path, "y", missing="mean", missing_values=(-999,), **ALL).encoder.numbers[0].mean == 29
+    assert (
+        Tabular(path, "y", missing="mean", missing_values=(-999,), **ALL).encoder.numbers[0].mean
+        == 29
+    )
     stored = parquet(x=[-999.0 if i % 2 else i for i in range(60)], y=["a", "b"] * 30)
-    assert Tabular(stored, "y", missing="mean", missing_values=(-999,), **ALL).encoder.numbers[0].mean == 29
+    assert (
+        Tabular(stored, "y", missing="mean", missing_values=(-999,), **ALL).encoder.numbers[0].mean
+        == 29
+    )
 
 
-@pytest.mark.parametrize("text", ["<0.5", "≥ 7", "~12", "7*", "1,234[1]", "3 (estimated)", "not measured"])
+@pytest.mark.parametrize(
+    "text", ["<0.5", "≥ 7", "~12", "7*", "1,234[1]", "3 (estimated)", "not measured"]
+)
 def test_numbers_with_a_note_are_refused_rather_than_made_categories(text: str) -> None:
     values = [f"{i}.5" if i % 3 else text.replace("7", str(i)) for i in range(90)]
     assert "is no number; dataset.missing_values=[" in refusal(table("x;y", sides(values)), "y")
 
 
-@pytest.mark.parametrize("units", [("GB", "MB"), ("kmpl", "km/kg"), ("million", "billion"), ("km", "mi", "ft")])
-def test_numbers_in_several_units_are_refused_rather_than_made_categories(units: tuple[str, ...]) -> None:
+@pytest.mark.parametrize(
+    "units", [("GB", "MB"), ("kmpl", "km/kg"), ("million", "billion"), ("km", "mi", "ft")]
+)
+def test_numbers_in_several_units_are_refused_rather_than_made_categories(
+    units: tuple[str, ...],
+) -> None:
     values = [f"{i}.5 {units[i % len(units)]}" for i in range(60)]
     message = refusal(table("x;y", sides(values)), "y")
     assert (
-        f"table.csv:3: '1.5 {units[1]}' in column 'x' is in another unit than '0.5 {units[0]}' (table.csv:2)" in message
+        f"table.csv:3: '1.5 {units[1]}' in column 'x' is in another unit than '0.5 {units[0]}' (table.csv:2)"
+        in message
     )
     assert "dataset.categorical=[x]" in message
     few = [f"{1 + i % 4} {units[i % len(units)]}" for i in range(60)]
@@ -197,7 +242,9 @@ def test_places_and_hours_are_no_numbers_of_several_units(marks: Sequence[str]) 
 def test_a_column_of_few_words_and_many_numbers_is_one_of_numbers() -> None:
     words = ["tbd", "n.d.", "open", "unknown"]
     values = [words[i % 4] if i % 3 == 0 else i for i in range(90)]
-    assert "table.csv:2: 'tbd' in column 'x' is no number" in refusal(table("x;y", sides(values)), "y")
+    assert "table.csv:2: 'tbd' in column 'x' is no number" in refusal(
+        table("x;y", sides(values)), "y"
+    )
 
 
 @pytest.mark.parametrize(
@@ -221,7 +268,9 @@ def test_what_a_run_reads_later_is_in_the_notation_of_its_training_table() -> No
     plain numbers.
     """
     values = draws()
-    rows = [f"{grouped(v, '.', ',')};{grouped(v, ',', '.')};{'ab'[i % 2]}" for i, v in enumerate(values)]
+    rows = [
+        f"{grouped(v, '.', ',')};{grouped(v, ',', '.')};{'ab'[i % 2]}" for i, v in enumerate(values)
+    ]
     trained = Tabular(table("x;z;y", rows), "y", **ALL)
     description = json.loads(json.dumps(trained.description()))
     table("x;z", ['1.234,5;"1,234.5"', "1234,5;1234.5", "1.234;1", "0.5;1", "1,5;$2"], "new.csv")
@@ -240,17 +289,26 @@ def test_what_a_run_reads_later_is_in_the_notation_of_its_training_table() -> No
     for number in description["encoder"]["numbers"]:
         del number["format"]
     data.restore(description)
-    assert [bool(s.problem) for s in data.encode([Path("new.csv")])] == [True, True, False, False, True]
+    assert [bool(s.problem) for s in data.encode([Path("new.csv")])] == [
+        True,
+        True,
+        False,
+        False,
+        True,
+    ]
 
 
 # blank-is-not-missing and missing-target-is-a-class
 
 
 @pytest.mark.parametrize(
-    "word", ["", "  ", "NA", "N/A", "n/a", "#N/A", "NaN", "nan", "null", "NULL", "None", "<NA>", "?"]
+    "word",
+    ["", "  ", "NA", "N/A", "n/a", "#N/A", "NaN", "nan", "null", "NULL", "None", "<NA>", "?"],
 )
 def test_a_missing_target_is_no_class(word: str) -> None:
-    path = table("x,sex", [f"{i},{word if i == 7 else ('male', 'female')[i % 2]}" for i in range(60)])
+    path = table(
+        "x,sex", [f"{i},{word if i == 7 else ('male', 'female')[i % 2]}" for i in range(60)]
+    )
     assert "table.csv:9: the target 'sex' is empty: dataset.missing=drop" in refusal(path, "sex")
     data = Tabular(path, "sex", missing="drop", **ALL)
     assert data.spec.class_names == ("female", "male")
@@ -286,7 +344,9 @@ def test_a_finished_run_leaves_out_the_same_rows_without_a_label() -> None:
 
 def test_signs_are_labels() -> None:
     """The classes of the UCI credit approval data are + and -."""
-    assert Tabular(table("x,y", [f"{i},{'+-'[i % 2]}" for i in range(60)]), "y").spec.class_names == ("+", "-")
+    assert Tabular(
+        table("x,y", [f"{i},{'+-'[i % 2]}" for i in range(60)]), "y"
+    ).spec.class_names == ("+", "-")
 
 
 # labels-merged
@@ -313,7 +373,9 @@ def test_labels_are_compared_as_texts(labels: list[str], classes: tuple[str, ...
 
 
 @pytest.mark.parametrize("other", ["e\u0301t", "\u00e9t\u200b", "\u00e9t\u00a0", "\ufeff\u00e9t"])
-def test_labels_that_look_alike_are_one_class_which_is_told(other: str, caplog: pytest.LogCaptureFixture) -> None:
+def test_labels_that_look_alike_are_one_class_which_is_told(
+    other: str, caplog: pytest.LogCaptureFixture
+) -> None:
     labels = ["\u00e9t", other, "b"]
     data = Tabular(table("x,z,y", [f"{i},{labels[i % 3]},{labels[i % 3]}" for i in range(60)]), "y")
     assert data.spec.class_names == ("b", "\u00e9t")
@@ -325,11 +387,16 @@ def test_labels_that_look_alike_are_one_class_which_is_told(other: str, caplog: 
 def test_a_label_that_means_no_value_is_told_to_be_taken_for_a_class(word: str, count: int) -> None:
     labels = [word, "b", "c"][:count]
     path = table("x,y", [f"{i},{labels[i % count]}" for i in range(60)])
-    assert f"{word!r} means that there is no value, dataset.categorical=[y] takes it for a class" in refusal(path, "y")
+    assert (
+        f"{word!r} means that there is no value, dataset.categorical=[y] takes it for a class"
+        in refusal(path, "y")
+    )
     assert Tabular(path, "y", categorical=("y",)).spec.class_names == tuple(sorted(labels))
 
 
-@pytest.mark.parametrize("labels", [["1e3", "1000"], ["1", "1.0"], ["True", "true"], ["1.1", "1.10"], ["+1", "1"]])
+@pytest.mark.parametrize(
+    "labels", [["1e3", "1000"], ["1", "1.0"], ["True", "true"], ["1.1", "1.10"], ["+1", "1"]]
+)
 def test_labels_of_one_value_in_two_writings_are_refused_or_kept_apart(labels: list[str]) -> None:
     path = table("x,y", [f"{i},{labels[i % 2]}" for i in range(60)])
     message = refusal(path, "y", kind="classification")
@@ -346,7 +413,9 @@ def test_whole_labels_of_parquet_keep_all_their_digits() -> None:
 
 
 def test_a_different_label_in_every_row_is_nothing_to_learn() -> None:
-    assert "every row has another label" in refusal(table("x,y", [f"{i},name {i}" for i in range(60)]), "y")
+    assert "every row has another label" in refusal(
+        table("x,y", [f"{i},name {i}" for i in range(60)]), "y"
+    )
 
 
 # parquet-predict-differs
@@ -357,7 +426,10 @@ SAME: dict[str, tuple[list[Any], list[str]]] = {
     "whole numbers": ([1, 2, 3], ["1.0", "2", "3e0"]),
     "texts of numbers": (["1", "2", "3"], ["1.0", " 2", "3"]),
     "booleans": ([True, False, True], ["True", "FALSE", "true"]),
-    "days": ([MOMENT.date(), datetime.date(2020, 1, 2), None], ["2020-01-01", "2020-01-02 00:00:00", "NaT"]),
+    "days": (
+        [MOMENT.date(), datetime.date(2020, 1, 2), None],
+        ["2020-01-01", "2020-01-02 00:00:00", "NaT"],
+    ),
     "times": ([MOMENT, MOMENT.replace(hour=9), None], ["2020-01-01", "2020-01-01T09:00", ""]),
     "texts": (["a", "b ", None], [" a", "b", "NA"]),
 }
@@ -385,7 +457,9 @@ def test_every_format_and_every_command_reads_a_value_alike(kind: str) -> None:
             data.restore(json.loads(json.dumps(run.description())))
             assert torch.equal(data.loaded.inputs, expected), path
             rows = [sample.inputs for sample in data.encode([Path(path)])]
-            assert torch.equal(torch.stack([row for row in rows if row is not None]), expected), path
+            assert torch.equal(torch.stack([row for row in rows if row is not None]), expected), (
+                path
+            )
 
 
 def test_numbers_of_every_type_are_predicted_from_as_they_were_trained_on() -> None:
@@ -424,9 +498,17 @@ def test_a_run_of_an_older_version_reads_its_categories_and_classes_as_before() 
     assert data.loaded.targets[:3].tolist() == [0, 0, 1]
 
 
-def test_unknown_categories_are_counted_by_column(dltrain, caplog: pytest.LogCaptureFixture) -> None:
+def test_unknown_categories_are_counted_by_column(
+    dltrain, caplog: pytest.LogCaptureFixture
+) -> None:
     path = table("c,x,y", [f"{'pq'[i % 2]},{i},{'ab'[i % 2]}" for i in range(60)])
-    on_it = ("dataset=tabular", f"dataset.path={path}", "dataset.target=y", "callbacks=quiet", "trainer.epochs=1")
+    on_it = (
+        "dataset=tabular",
+        f"dataset.path={path}",
+        "dataset.target=y",
+        "callbacks=quiet",
+        "trainer.epochs=1",
+    )
     run = dltrain(*on_it, "--json").json["run"]
     table("c,x,y", [f"{'pr'[i % 2] if i else 's'},{i},{'ab'[i % 2]}" for i in range(60)], "new.csv")
     message = "new.csv: 31 of 60 values in column 'c' (52%) are not among the training rows and count as unknown"
@@ -443,7 +525,11 @@ def test_unknown_categories_are_counted_by_column(dltrain, caplog: pytest.LogCap
 
 @pytest.mark.parametrize("name", ["__index_level_0__", "passenger"])
 def test_the_index_of_pandas_is_no_feature(name: str, caplog: pytest.LogCaptureFixture) -> None:
-    columns: dict[str, Any] = {"noise": [0.5, 0.25] * 30, "y": ["a", "b"] * 30, name: list(range(60))}
+    columns: dict[str, Any] = {
+        "noise": [0.5, 0.25] * 30,
+        "y": ["a", "b"] * 30,
+        name: list(range(60)),
+    }
     path = parquet(metadata={"index_columns": [name], "columns": []}, **columns)
     assert Tabular(path, "y").spec.feature_names == ("noise",)
     assert f"table.parquet: column '{name}' is the row index of pandas" in caplog.text
@@ -460,8 +546,12 @@ def test_several_levels_a_range_and_a_lost_note_of_the_index() -> None:
     path = parquet(metadata={"index_columns": list(levels)}, **columns, **levels)
     assert Tabular(path, "y").spec.feature_names == ("noise",)
     step = {"kind": "range", "name": None, "start": 0, "stop": 60, "step": 1}
-    assert Tabular(parquet(metadata={"index_columns": [step]}, **columns), "y").spec.feature_names == ("noise",)
-    assert Tabular(parquet(**columns, __index_level_0__=list(range(60))), "y").spec.feature_names == ("noise",)
+    assert Tabular(
+        parquet(metadata={"index_columns": [step]}, **columns), "y"
+    ).spec.feature_names == ("noise",)
+    assert Tabular(
+        parquet(**columns, __index_level_0__=list(range(60))), "y"
+    ).spec.feature_names == ("noise",)
 
 
 @pytest.mark.parametrize("name", ["", "Unnamed: 0"])
@@ -471,22 +561,37 @@ def test_a_nameless_first_column_that_counts_the_rows_is_no_feature(
 ) -> None:
     shuffled = random.Random(0).sample(range(500), 60)
     count = {"from 0": range(60), "from 1": range(1, 61), "a shuffled part": shuffled}
-    numbers: Any = [float(i) for i in range(60)] if start == "floats" else count.get(start, [*range(30), *range(30)])
+    numbers: Any = (
+        [float(i) for i in range(60)]
+        if start == "floats"
+        else count.get(start, [*range(30), *range(30)])
+    )
     path = table(f"{name},noise,y", [f"{n},{i % 7},{'ab'[i % 2]}" for i, n in enumerate(numbers)])
     assert Tabular(path, "y").spec.feature_names == ("noise",)
     assert "and numbers the rows: it is left out" in caplog.text
 
 
-@pytest.mark.parametrize("names", [("", "Unnamed: 0"), ("Unnamed: 0.1", "Unnamed: 0"), ("Unnamed: 0", "")])
+@pytest.mark.parametrize(
+    "names", [("", "Unnamed: 0"), ("Unnamed: 0.1", "Unnamed: 0"), ("Unnamed: 0", "")]
+)
 def test_every_nameless_column_that_counts_the_rows_is_no_feature(names: tuple[str, str]) -> None:
     by_class = sorted(range(60), key=lambda i: i % 2)  # from which the class could be told
-    path = table(f"{names[0]},{names[1]},noise,y", [f"{i},{n},{i % 7},{'ab'[i % 2]}" for i, n in enumerate(by_class)])
+    path = table(
+        f"{names[0]},{names[1]},noise,y",
+        [f"{i},{n},{i % 7},{'ab'[i % 2]}" for i, n in enumerate(by_class)],
+    )
     assert Tabular(path, "y").spec.feature_names == ("noise",)
 
 
 def test_nameless_columns_trouble_no_later_command(dltrain) -> None:
     path = table(",noise,y", [f"{i},{i % 7},{'ab'[i % 2]}" for i in range(60)])
-    on_it = ("dataset=tabular", f"dataset.path={path}", "dataset.target=y", "callbacks=quiet", "trainer.epochs=1")
+    on_it = (
+        "dataset=tabular",
+        f"dataset.path={path}",
+        "dataset.target=y",
+        "callbacks=quiet",
+        "trainer.epochs=1",
+    )
     run = dltrain(*on_it, "--json").json["run"]
     table(",noise,y", [f"{i},{i % 5},{'ab'[i % 2]}" for i in range(60)], "new.csv")
     commands = [("evaluate", run, "dataset.path=new.csv"), ("predict", run, "new.csv")]
@@ -518,8 +623,14 @@ def test_true_and_false_are_one_and_zero_where_the_run_knows_only_these() -> Non
     paths = [
         parquet("flags.parquet", c=flags, y=y),
         parquet("numbers.parquet", c=list(map(int, flags)), y=y),
-        table("c,y", [f"{flag},{label}" for flag, label in zip(flags, y, strict=True)], "flags.csv"),
-        table("c,y", [f"{int(flag)},{label}" for flag, label in zip(flags, y, strict=True)], "numbers.csv"),
+        table(
+            "c,y", [f"{flag},{label}" for flag, label in zip(flags, y, strict=True)], "flags.csv"
+        ),
+        table(
+            "c,y",
+            [f"{int(flag)},{label}" for flag, label in zip(flags, y, strict=True)],
+            "numbers.csv",
+        ),
     ]
     for path in paths:
         trained = Tabular(path, "y", **ALL)
@@ -528,7 +639,9 @@ def test_true_and_false_are_one_and_zero_where_the_run_knows_only_these() -> Non
             data.restore(json.loads(json.dumps(trained.description())))
             rows = [sample.inputs for sample in data.encode([Path(other)])]
             assert torch.equal(data.loaded.inputs, trained.loaded.inputs), (path, other)
-            assert torch.equal(torch.stack([row for row in rows if row is not None]), trained.loaded.inputs)
+            assert torch.equal(
+                torch.stack([row for row in rows if row is not None]), trained.loaded.inputs
+            )
 
 
 def test_a_series_is_predicted_from_in_the_notation_of_the_run() -> None:
@@ -538,18 +651,29 @@ def test_a_series_is_predicted_from_in_the_notation_of_the_run() -> None:
     assert trained.spec.target_mean[0] > 1
     description = json.loads(json.dumps(trained.description()))
     Path("new.csv").write_text("x\n1,234\n2,345\n3,456\n")
-    assert "dataset.decimal=comma" in next(TimeSeries("series.csv", window=3).encode([Path("new.csv")])).problem
+    assert (
+        "dataset.decimal=comma"
+        in next(TimeSeries("series.csv", window=3).encode([Path("new.csv")])).problem
+    )
     trained.restore(description)
     sample = next(trained.encode([Path("new.csv")]))
     assert sample.inputs is not None
     mean, std = trained.spec.target_mean[0], trained.spec.target_std[0]
-    assert (sample.inputs[:, 0] * std + mean).tolist() == pytest.approx([1.234, 2.345, 3.456], abs=1e-4)
+    assert (sample.inputs[:, 0] * std + mean).tolist() == pytest.approx(
+        [1.234, 2.345, 3.456], abs=1e-4
+    )
 
 
 def test_durations_are_seconds_in_whatever_unit_a_file_stores_them() -> None:
     y = ["a", "b"] * 30
-    stored = [pa.array([i * per for i in range(60)], pa.duration(unit)) for unit, per in (("s", 1), ("ns", 10**9))]
-    runs = [Tabular(parquet(f"{i}.parquet", c=column, y=y), "y", **ALL) for i, column in enumerate(stored)]
+    stored = [
+        pa.array([i * per for i in range(60)], pa.duration(unit))
+        for unit, per in (("s", 1), ("ns", 10**9))
+    ]
+    runs = [
+        Tabular(parquet(f"{i}.parquet", c=column, y=y), "y", **ALL)
+        for i, column in enumerate(stored)
+    ]
     assert torch.equal(runs[0].loaded.inputs, runs[1].loaded.inputs)
     assert [run.encoder.numbers[0].mean for run in runs] == [29.5, 29.5]
     runs[0].restore(json.loads(json.dumps(runs[0].description())))
@@ -557,7 +681,9 @@ def test_durations_are_seconds_in_whatever_unit_a_file_stores_them() -> None:
     assert torch.equal(torch.stack([row for row in rows if row is not None]), runs[1].loaded.inputs)
 
 
-def test_training_goes_on_with_what_the_run_learned_of_its_table(dltrain, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_training_goes_on_with_what_the_run_learned_of_its_table(
+    dltrain, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A resume keeps the encoder of the run, also of an older version's, and the splits; unless
     settings change.
     """
@@ -593,7 +719,9 @@ def test_training_goes_on_with_what_the_run_learned_of_its_table(dltrain, monkey
 @pytest.mark.parametrize(
     "numbers", [range(60), range(1, 61), range(1001, 1061), random.Random(0).sample(range(60), 60)]
 )
-def test_a_column_that_numbers_the_rows_is_told(numbers: Any, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_column_that_numbers_the_rows_is_told(
+    numbers: Any, caplog: pytest.LogCaptureFixture
+) -> None:
     path = table("id,x,y", [f"{n},{i % 7},{'ab'[i % 2]}" for i, n in enumerate(numbers)])
     assert Tabular(path, "y").spec.feature_names == ("id", "x")
     assert "id counts the rows: dataset.ignore=[id] leaves it out" in caplog.text
@@ -601,7 +729,14 @@ def test_a_column_that_numbers_the_rows_is_told(numbers: Any, caplog: pytest.Log
 
 def test_the_table_of_columns_tells_labels_apart_as_training_does(dltrain) -> None:
     path = table("x,code", [f"{i},{('007', '7', '8')[i % 3]}" for i in range(60)])
-    found = dltrain("check", "--data", "dataset=tabular", f"dataset.path={path}", "dataset.target=code", "--json")
+    found = dltrain(
+        "check",
+        "--data",
+        "dataset=tabular",
+        f"dataset.path={path}",
+        "dataset.target=code",
+        "--json",
+    )
     columns = {row["name"]: row for row in found.json["data"]["columns"]}
     assert (columns["code"]["distinct"], columns["code"]["example"]) == (3, "007")
 

@@ -29,7 +29,9 @@ def written(text: str | bytes, name: str = "table.csv") -> str:
     return name
 
 
-def people(rows: list[str] | None = None, header: str = "x,color,y", name: str = "table.csv") -> str:
+def people(
+    rows: list[str] | None = None, header: str = "x,color,y", name: str = "table.csv"
+) -> str:
     return written("\n".join([header, *(lines() if rows is None else rows)]) + "\n", name)
 
 
@@ -63,7 +65,9 @@ def test_values_arrive_in_their_rows_whatever_the_file_looks_like(newline: str, 
     """Unicode, quoted line breaks, a byte order mark, blank lines: 3 x + 1 is still the target of x."""
     rows = [f'{3 * i + 1},"größe{newline}""{i % 2}""",{i}' for i in range(30)]
     text = newline.join(["цель,text,x", *rows[:10], "", *rows[10:]])
-    data = Tabular(written(bom + text.encode()), "цель", val_fraction=0, test_fraction=0, batch_size=7)
+    data = Tabular(
+        written(bom + text.encode()), "цель", val_fraction=0, test_fraction=0, batch_size=7
+    )
     x, y = cells(data.train)
     spec = data.spec
     number = x[:, 0].double() * data.encoder.numbers[0].std + data.encoder.numbers[0].mean
@@ -77,8 +81,13 @@ def test_parquet_and_csv_of_the_same_table_give_the_same_batches() -> None:
     from pyarrow import csv, parquet
 
     table = csv.read_csv(people())
-    parquet.write_table(table.append_column("flag", pa.array([i % 2 == 0 for i in range(60)])), "table.parquet")
-    text = people([f"{line},{'true' if i % 2 == 0 else 'false'}" for i, line in enumerate(lines())], "x,color,y,flag")
+    parquet.write_table(
+        table.append_column("flag", pa.array([i % 2 == 0 for i in range(60)])), "table.parquet"
+    )
+    text = people(
+        [f"{line},{'true' if i % 2 == 0 else 'false'}" for i, line in enumerate(lines())],
+        "x,color,y,flag",
+    )
     one, other = Tabular(text, "y"), Tabular("table.parquet", "y")
     assert one.spec == other.spec
     for x, y in zip(cells(one.train), cells(other.train), strict=True):
@@ -95,7 +104,9 @@ def test_parquet_and_csv_of_the_same_table_give_the_same_batches() -> None:
         ("fractions", ["0.5", "1", "2"], ()),
     ],
 )
-def test_what_the_target_looks_like_decides_the_kind(column: str, values: list[str], classes: tuple[str, ...]) -> None:
+def test_what_the_target_looks_like_decides_the_kind(
+    column: str, values: list[str], classes: tuple[str, ...]
+) -> None:
     path = people([f"{i},{values[i % len(values)]}" for i in range(60)], f"x,{column}")
     spec = Tabular(path, column).spec
     assert spec.class_names == classes
@@ -125,16 +136,41 @@ MISTAKES: dict[str, tuple[str | bytes, dict[str, Any], int, str]] = {
     "empty": ("", {}, 3, "table.csv: the file is empty"),
     "blank lines": ("\n\n", {}, 3, "table.csv: the file is empty"),
     "header only": ("x,y", {}, 3, "table.csv:1: there is a header and nothing below it"),
-    "one class": ("x,y\n1,a\n2,a\n", {}, 3, "table.csv:2: from here on the target 'y' has no value but 'a'"),
-    "one row": ("x,y\n1,a\n", {}, 3, "table.csv:2: from here on the target 'y' has no value but 'a'"),
-    "constant target": ("x,y\n1,2.5\n2,2.5\n", {"kind": "regression"}, 3, "the target 'y' is 2.5: nothing to learn"),
+    "one class": (
+        "x,y\n1,a\n2,a\n",
+        {},
+        3,
+        "table.csv:2: from here on the target 'y' has no value but 'a'",
+    ),
+    "one row": (
+        "x,y\n1,a\n",
+        {},
+        3,
+        "table.csv:2: from here on the target 'y' has no value but 'a'",
+    ),
+    "constant target": (
+        "x,y\n1,2.5\n2,2.5\n",
+        {"kind": "regression"},
+        3,
+        "the target 'y' is 2.5: nothing to learn",
+    ),
     "only the target": ("y\na\nb\n", {}, 3, "table.csv:1: there is no column but the target"),
     "two of a name": ("x,x,y\n1,2,a\n", {}, 3, "table.csv:1: 2 columns are called 'x'"),
-    "no name": (",x,y\n0.5,1,a\n0.5,2,b\n", {}, 3, "table.csv:1: column 1 has no name: give it one, or leave it out"),
+    "no name": (
+        ",x,y\n0.5,1,a\n0.5,2,b\n",
+        {},
+        3,
+        "table.csv:1: column 1 has no name: give it one, or leave it out",
+    ),
     "wrong delimiter": ("x,y\n1,a\n", {"delimiter": ";"}, 2, "is dataset.delimiter right?"),
     "few fields": ('x,z,y\n1,"2\n3",a\n\n3,b\n', {}, 3, "table.csv:5: 2 fields; the header has 3"),
     "many fields": ("x,y\n1,a\n3,b,c\n", {}, 3, "table.csv:3: 3 fields; the header has 2"),
-    "open quote": ("x,y\n" + "1,a\n2,b\n" * 99 + '2,"b\n3,c\n', {}, 3, "table.csv:200: the record that begins here"),
+    "open quote": (
+        "x,y\n" + "1,a\n2,b\n" * 99 + '2,"b\n3,c\n',
+        {},
+        3,
+        "table.csv:200: the record that begins here",
+    ),
     "not UTF-8": (b"x,y\n1,a\n2,gr\xfcn\n", {}, 3, "table.csv:3: the text is not UTF-8"),
     "infinite": (
         "x,y\n" + "1,a\n2,b\n" * 99 + "1e999,a\n",
@@ -142,26 +178,66 @@ MISTAKES: dict[str, tuple[str | bytes, dict[str, Any], int, str]] = {
         3,
         "table.csv:200: the number in column 'x' is infinite",
     ),
-    "text among numbers": ("x,y\n" + "1,a\n2,b\n" * 99 + "abc,a\n", {}, 3, "table.csv:200: 'abc' in column 'x' is no"),
-    "text in a target": ("x,y\n1,2\n3,b\n", {"kind": "regression"}, 3, "table.csv:3: 'b' in column 'y' is no number"),
-    "a gap": ("x,y\n1,a\n,b\n2,a\n", {"missing": "error"}, 3, "table.csv:3: column 'x' is empty: dataset.missing=auto"),
-    "no value at all": ("x,z,y\n1,,a\n2,,b\n", {"missing": "mean"}, 3, "table.csv:2: column 'z' is empty in this and"),
-    "no complete row": ("x,z,y\n1,,a\n2,,b\n", {"missing": "drop"}, 3, "table.csv:2: from here on no row is complete"),
-    "no target value": ("x,y\n1,a\n2,b\n3,\n", {}, 3, "table.csv:4: the target 'y' is empty from here to the end"),
+    "text among numbers": (
+        "x,y\n" + "1,a\n2,b\n" * 99 + "abc,a\n",
+        {},
+        3,
+        "table.csv:200: 'abc' in column 'x' is no",
+    ),
+    "text in a target": (
+        "x,y\n1,2\n3,b\n",
+        {"kind": "regression"},
+        3,
+        "table.csv:3: 'b' in column 'y' is no number",
+    ),
+    "a gap": (
+        "x,y\n1,a\n,b\n2,a\n",
+        {"missing": "error"},
+        3,
+        "table.csv:3: column 'x' is empty: dataset.missing=auto",
+    ),
+    "no value at all": (
+        "x,z,y\n1,,a\n2,,b\n",
+        {"missing": "mean"},
+        3,
+        "table.csv:2: column 'z' is empty in this and",
+    ),
+    "no complete row": (
+        "x,z,y\n1,,a\n2,,b\n",
+        {"missing": "drop"},
+        3,
+        "table.csv:2: from here on no row is complete",
+    ),
+    "no target value": (
+        "x,y\n1,a\n2,b\n3,\n",
+        {},
+        3,
+        "table.csv:4: the target 'y' is empty from here to the end",
+    ),
     "NaN for a target": (
         "x,y\n1,0.5\n2,1\n3,NaN\n",
         {},
         3,
         "dataset.missing=drop leaves such rows out, or cut them off",
     ),
-    "too many classes": ("x,y\n" + "".join(f"1,c{i}\n" for i in range(10000)), {}, 3, "has 10,000 different values"),
+    "too many classes": (
+        "x,y\n" + "".join(f"1,c{i}\n" for i in range(10000)),
+        {},
+        3,
+        "has 10,000 different values",
+    ),
     "too many texts": (
         "x,y\n" + "".join(f"c{i % 1500},{'ab'[i % 2]}\n" for i in range(6000)),
         {},
         3,
         "dataset.ignore=[x]",
     ),
-    "no such target": ("price,y\n1,a\n", {"target": "prize"}, 2, "did you mean 'price'? It has: price, y"),
+    "no such target": (
+        "price,y\n1,a\n",
+        {"target": "prize"},
+        2,
+        "did you mean 'price'? It has: price, y",
+    ),
     "no such column": ("x,y\n1,a\n", {"ignore": ("id",)}, 2, "table.csv has none of that name"),
     "target left out": ("x,y\n1,a\n", {"ignore": ("y",)}, 2, "that is the target"),
     "no target": (
@@ -170,7 +246,12 @@ MISTAKES: dict[str, tuple[str | bytes, dict[str, Any], int, str]] = {
         2,
         "name the column to predict: dataset.target=COLUMN; table.csv has the columns x (number), y (category)",
     ),
-    "all for validation": ("x,y\n1,a\n2,b\n", {"val_fraction": 0.9}, 3, "2 usable rows are too few"),
+    "all for validation": (
+        "x,y\n1,a\n2,b\n",
+        {"val_fraction": 0.9},
+        3,
+        "2 usable rows are too few",
+    ),
 }
 
 
@@ -193,7 +274,9 @@ def test_a_file_that_is_not_there_is_named_and_a_run_leaves_no_folder(dltrain) -
     assert not Path("outputs").exists()
 
 
-def test_without_pyarrow_the_command_that_installs_it_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_pyarrow_the_command_that_installs_it_is_named(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     with pytest.raises(DltrainError, match=r'pip install "dltrain\[tabular\]"'):
         _ = Tabular(people(), "y").spec
@@ -220,10 +303,14 @@ def test_a_constant_column_is_zero_and_large_numbers_keep_their_differences() ->
 
 
 @pytest.mark.parametrize(("missing", "filled"), [("mean", 0.0), ("median", -0.5), ("zero", None)])
-def test_a_missing_number_is_filled_as_the_training_rows_say(missing: Any, filled: float | None) -> None:
+def test_a_missing_number_is_filled_as_the_training_rows_say(
+    missing: Any, filled: float | None
+) -> None:
     """The values are 1, 1, 1, 1, 6 again and again: mean 2, median 1, deviation 2."""
     rows = [f"{6 if i % 5 == 4 else 1},{'ab'[i % 2]}" for i in range(50)] + [",a"]
-    data = Tabular(people(rows, "x,y"), "y", missing=missing, test_fraction=0, val_fraction=0, batch_size="all")
+    data = Tabular(
+        people(rows, "x,y"), "y", missing=missing, test_fraction=0, val_fraction=0, batch_size="all"
+    )
     number = data.encoder.numbers[0]
     x, _ = cells(data.train)
     expected = (0 - number.mean) / number.std if filled is None else filled
@@ -234,12 +321,16 @@ def test_a_missing_number_is_filled_as_the_training_rows_say(missing: Any, fille
 
 
 def test_dropped_rows_are_gone_and_the_others_keep_their_targets() -> None:
-    data = Tabular(numbers(40, at_9="7,", at_12=",3"), "y", missing="drop", test_fraction=0, val_fraction=0)
+    data = Tabular(
+        numbers(40, at_9="7,", at_12=",3"), "y", missing="drop", test_fraction=0, val_fraction=0
+    )
     x, y = cells(data.train)
     spec, number = data.spec, data.encoder.numbers[0]
     assert len(x) == 38
     target = y[:, 0] * spec.target_std[0] + spec.target_mean[0]
-    assert target.tolist() == pytest.approx((1.5 * (x[:, 0] * number.std + number.mean) + 0.25).tolist(), abs=1e-3)
+    assert target.tolist() == pytest.approx(
+        (1.5 * (x[:, 0] * number.std + number.mean) + 0.25).tolist(), abs=1e-3
+    )
 
 
 @pytest.mark.parametrize("categories", ["onehot", "embed"])
@@ -259,7 +350,9 @@ def test_a_missing_and_an_unseen_category_have_a_code_of_their_own(categories: A
 
 
 def test_categories_that_only_held_out_rows_have_are_unseen() -> None:
-    data = Tabular(people([f"c{i},{'ab'[i % 2]}" for i in range(50)], "c,y"), "y", categorical=("c",))
+    data = Tabular(
+        people([f"c{i},{'ab'[i % 2]}" for i in range(50)], "c,y"), "y", categorical=("c",)
+    )
     assert len(data.encoder.categories[0].texts) == data.train.samples
     x, _ = cells(data.test)
     assert (x[:, 0] == 1).all()
@@ -270,7 +363,9 @@ def test_categories_that_only_held_out_rows_have_are_unseen() -> None:
 
 def test_the_split_is_a_function_of_split_seed_disjoint_complete_and_stratified() -> None:
     path = people([f"{i},{'rare' if i % 10 == 0 else 'usual'}" for i in range(200)], "x,y")
-    first, again, other = (Tabular(path, "y", split_seed=s, seed=k).loaded for s, k in ((0, 0), (0, 1), (1, 0)))
+    first, again, other = (
+        Tabular(path, "y", split_seed=s, seed=k).loaded for s, k in ((0, 0), (0, 1), (1, 0))
+    )
     parts = [first.train, first.val, first.test]
     assert sorted(torch.cat(parts).tolist()) == list(range(200))
     assert [len(p) for p in parts] == [144, 16, 40]
@@ -291,7 +386,13 @@ def test_every_row_that_is_not_for_testing_is_in_one_fold() -> None:
 
 # after training
 
-TRAIN = ("dataset=tabular", "dataset.path=table.csv", "dataset.target=y", "callbacks=quiet", "trainer.epochs=3")
+TRAIN = (
+    "dataset=tabular",
+    "dataset.path=table.csv",
+    "dataset.target=y",
+    "callbacks=quiet",
+    "trainer.epochs=3",
+)
 
 
 def test_evaluating_another_file_uses_what_the_run_learned_and_every_row(dltrain) -> None:
@@ -305,12 +406,20 @@ def test_evaluating_another_file_uses_what_the_run_learned_and_every_row(dltrain
     assert outcome.code == 0, outcome.err
     assert outcome.json["metrics"]["test/accuracy"] == 1
     people(["yes,red,0.5"] * 3 + ["no,red,9"] * 3, "y,color,x", name="wrong.csv")
-    assert dltrain("evaluate", run["run"], "dataset.path=wrong.csv", "--json").json["metrics"]["test/accuracy"] == 0
+    assert (
+        dltrain("evaluate", run["run"], "dataset.path=wrong.csv", "--json").json["metrics"][
+            "test/accuracy"
+        ]
+        == 0
+    )
     again = dltrain("evaluate", run["run"], "--json").json["metrics"]
     assert again["test/loss"] == run["metrics"]["test/loss"]
     people(["perhaps,red,1"], "y,color,x", name="unknown.csv")
     outcome = dltrain("evaluate", run["run"], "dataset.path=unknown.csv")
-    assert (outcome.code, "unknown.csv:2: 'perhaps' is not one of the 2 known classes" in outcome.err) == (3, True)
+    assert (
+        outcome.code,
+        "unknown.csv:2: 'perhaps' is not one of the 2 known classes" in outcome.err,
+    ) == (3, True)
     people(["yes,1"], "y,x", name="narrow.csv")
     outcome = dltrain("evaluate", run["run"], "dataset.path=narrow.csv")
     assert (outcome.code, "'color'" in outcome.err) == (2, True)
@@ -327,7 +436,10 @@ def test_rows_of_a_file_are_encoded_one_by_one_as_the_run_encoded_its_own(catego
     data.restore(description)
     assert data.spec.feature_names == trained.spec.feature_names
     samples = list(data.encode([Path("new.csv"), Path("absent.csv")]))
-    assert [s.name for s in samples] == [*(f"new.csv:{i}" for i in (2, 3, 4, 5, 6, 7, 9)), "absent.csv"]
+    assert [s.name for s in samples] == [
+        *(f"new.csv:{i}" for i in (2, 3, 4, 5, 6, 7, 9)),
+        "absent.csv",
+    ]
     problems = {s.name: s.problem for s in samples if s.problem}
     assert problems == {
         "new.csv:3": "'abc' in column 'x' is no number",
@@ -350,7 +462,9 @@ def test_embedded_categories_need_a_model_that_knows_of_them(dltrain) -> None:
     outcome = dltrain(*TRAIN, "dataset.categories=embed", "model=mlp")
     assert outcome.code == 2
     assert "model=tabular_mlp, or dataset.categories=onehot" in outcome.err
-    run = dltrain(*TRAIN, "dataset.categories=embed", "trainer.epochs=30", "optimizer.lr=0.01", "--json")
+    run = dltrain(
+        *TRAIN, "dataset.categories=embed", "trainer.epochs=30", "optimizer.lr=0.01", "--json"
+    )
     assert run.json["metrics"]["test/accuracy"] > 0.9
 
 
@@ -383,16 +497,22 @@ def test_bundled_tables_are_scikit_learns(name: Any) -> None:
     from sklearn import datasets
 
     bunch = getattr(datasets, f"load_{name}")()
-    data = Tabular(source=Bundled(name), target="target", val_fraction=0, test_fraction=0, batch_size="all")
+    data = Tabular(
+        source=Bundled(name), target="target", val_fraction=0, test_fraction=0, batch_size="all"
+    )
     spec = data.spec
     assert spec.feature_names == tuple(map(str, bunch.feature_names))
     x, y = data.loaded.inputs.double().numpy(), data.loaded.targets.numpy()
     raw = (bunch.data - bunch.data.mean(0)) / bunch.data.std(0)
     assert np.abs(x - raw).max() < 1e-5
     if name == "diabetes":
-        assert np.allclose(y[:, 0] * spec.target_std[0] + spec.target_mean[0], bunch.target, atol=1e-3)
+        assert np.allclose(
+            y[:, 0] * spec.target_std[0] + spec.target_mean[0], bunch.target, atol=1e-3
+        )
     else:
-        assert [spec.class_names[k] for k in y] == [str(bunch.target_names[k]) for k in bunch.target]
+        assert [spec.class_names[k] for k in y] == [
+            str(bunch.target_names[k]) for k in bunch.target
+        ]
 
 
 def test_a_column_of_a_bundled_table_that_does_not_exist_is_named() -> None:
@@ -408,7 +528,9 @@ def test_of_another_table_than_the_runs_own_every_row_is_for_testing() -> None:
 
 
 def test_two_columns_of_one_name_are_refused_in_prediction_too() -> None:
-    Path("table.csv").write_text("\n".join(["x,z,y", *(f"{i % 9},{i % 7},{'ab'[i % 2]}" for i in range(60))]) + "\n")
+    Path("table.csv").write_text(
+        "\n".join(["x,z,y", *(f"{i % 9},{i % 7},{'ab'[i % 2]}" for i in range(60))]) + "\n"
+    )
     data = Tabular("table.csv", "y")
     data.restore(data.description())
     Path("twice.csv").write_text("x,z,x\n1,2,3\n")

@@ -37,7 +37,9 @@ def folders(root: Path, parts: tuple[str, ...] = ("",), count: int = 12) -> Path
 
 def table(path: Path, rows: list[tuple[str, str]]) -> Path:
     if path.suffix == ".jsonl":
-        path.write_text("".join(json.dumps({"text": text, "label": label}) + "\n" for text, label in rows))
+        path.write_text(
+            "".join(json.dumps({"text": text, "label": label}) + "\n" for text, label in rows)
+        )
     else:
         delimiter = "\t" if path.suffix == ".tsv" else ","
         lines = [f"text{delimiter}label", *(f'"{text}"{delimiter}{label}' for text, label in rows)]
@@ -86,7 +88,10 @@ def test_the_vocabulary_comes_from_the_training_texts_alone(tmp_path: Path) -> N
 BROKEN = {
     "no such file": (lambda p: p / "none.csv", "there is no such file or folder"),
     "another kind": (lambda p: written(p / "texts.doc", "text"), "expected a folder"),
-    "no column": (lambda p: written(p / "t.csv", "words,label\nfine,good\n"), r"t\.csv:2: there is no field 'text'"),
+    "no column": (
+        lambda p: written(p / "t.csv", "words,label\nfine,good\n"),
+        r"t\.csv:2: there is no field 'text'",
+    ),
     "too few fields": (
         lambda p: written(p / "t.csv", "text,label\nfine,good\nfine\n"),
         r"t\.csv:3: 1 field; the header",
@@ -95,7 +100,10 @@ BROKEN = {
         lambda p: written(p / "t.csv", "text,label\nfine,good\nfine,\n"),
         r"t\.csv:3: the field 'label' is empty",
     ),
-    "open quote": (lambda p: written(p / "t.csv", 'text,label\nfine,good\n"fi,x\n'), r"t\.csv:3: .*broken"),
+    "open quote": (
+        lambda p: written(p / "t.csv", 'text,label\nfine,good\n"fi,x\n'),
+        r"t\.csv:3: .*broken",
+    ),
     "no json": (
         lambda p: written(p / "t.jsonl", '{"text": "a", "label": "b"}\n{"text"\n'),
         r"t\.jsonl:2: that is not JSON",
@@ -106,7 +114,10 @@ BROKEN = {
         r"t\.csv:3: the text is not UTF-8",
     ),
     "no text": (lambda p: written(p / "t.csv", "text,label\n"), "has no text in it"),
-    "one class": (lambda p: written(p / "t.csv", "text,label\nfine,good\n"), "all of one class, good"),
+    "one class": (
+        lambda p: written(p / "t.csv", "text,label\nfine,good\n"),
+        "all of one class, good",
+    ),
     "empty folder": (lambda p: p, "has no text in it"),
 }
 
@@ -167,8 +178,16 @@ def test_a_run_reads_texts_as_it_was_trained(tmp_path: Path) -> None:
     assert reader.encode_text(GOOD).tolist() == trained.encode_text(GOOD).tolist()
     assert reader.spec.class_names == ("bad", "good")
     rows = table(tmp_path / "rows.csv", [(GOOD, "x"), (BAD, "y")])
-    found = list(reader.encode([rows, written(tmp_path / "one.txt", BAD), written(tmp_path / "bad.txt", b"\xff")]))
-    assert [sample.name for sample in found[:3]] == [f"{rows}:2", f"{rows}:3", str(tmp_path / "one.txt")]
+    found = list(
+        reader.encode(
+            [rows, written(tmp_path / "one.txt", BAD), written(tmp_path / "bad.txt", b"\xff")]
+        )
+    )
+    assert [sample.name for sample in found[:3]] == [
+        f"{rows}:2",
+        f"{rows}:3",
+        str(tmp_path / "one.txt"),
+    ]
     assert found[2].inputs is not None
     assert found[2].inputs.tolist() == trained.encode_text(BAD).tolist()
     assert "not UTF-8" in found[3].problem
@@ -179,7 +198,8 @@ def test_a_run_reads_texts_as_it_was_trained(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "change", [{"class_names": ["a"]}, {"class_counts": [-1, 2]}, {"tokenizer": 3}, {"tokenizer": "{}"}]
+    "change",
+    [{"class_names": ["a"]}, {"class_counts": [-1, 2]}, {"tokenizer": 3}, {"tokenizer": "{}"}],
 )
 def test_a_description_that_cannot_be_is_refused(change: dict, tmp_path: Path) -> None:
     description = TextFiles(tmp_path, str(table(tmp_path / "t.csv", ROWS))).description()
@@ -203,25 +223,41 @@ def test_fake_texts_have_the_vocabulary_and_the_classes() -> None:
 
 
 def reviews(root: Path) -> dict[str, bytes]:
-    places = [f"aclImdb/{p}/{c}/{i}_7.txt" for p in ("train", "test") for c in ("neg", "pos") for i in range(6)]
-    return {place: f"{'dull' if '/neg/' in place else 'fine'}<br />film {place[-8]}".encode() for place in places}
+    places = [
+        f"aclImdb/{p}/{c}/{i}_7.txt"
+        for p in ("train", "test")
+        for c in ("neg", "pos")
+        for i in range(6)
+    ]
+    return {
+        place: f"{'dull' if '/neg/' in place else 'fine'}<br />film {place[-8]}".encode()
+        for place in places
+    }
 
 
-def test_imdb_is_read_from_its_folder_or_from_its_archive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_imdb_is_read_from_its_folder_or_from_its_archive(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for place, text in reviews(tmp_path).items():
         (tmp_path / "folder" / place).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "folder" / place).write_bytes(text)
     (tmp_path / "packed").mkdir()
     archive = tmp_path / "packed" / "aclImdb_v1.tar.gz"
     with tarfile.open(archive, "w:gz") as tar:
-        for place, text in {**reviews(tmp_path), "aclImdb/train/unsup/0_0.txt": b"no verdict"}.items():
+        for place, text in {
+            **reviews(tmp_path),
+            "aclImdb/train/unsup/0_0.txt": b"no verdict",
+        }.items():
             info = tarfile.TarInfo(place)
             info.size = len(text)
             tar.addfile(info, BytesIO(text))
     content = archive.read_bytes()
     published = {archive.name: Published(len(content), hashlib.md5(content).hexdigest())}
     monkeypatch.setattr(imdb.IMDB, "archive", published)
-    found = [Text(tmp_path / "cache", IMDB(tmp_path / name), val_fraction=0.0) for name in ("folder", "packed")]
+    found = [
+        Text(tmp_path / "cache", IMDB(tmp_path / name), val_fraction=0.0)
+        for name in ("folder", "packed")
+    ]
     batches = [next(data.test.epoch(0)) for data in found]
     assert torch.equal(batches[0][0], batches[1][0])
     assert batches[0][1].sort().values.tolist() == [0] * 6 + [1] * 6
@@ -231,7 +267,10 @@ def test_imdb_is_read_from_its_folder_or_from_its_archive(tmp_path: Path, monkey
 def test_sst_and_mr_are_read_line_by_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = tmp_path / "sentiment" / "sst2"
     folder.mkdir(parents=True)
-    files = {f"stsa.fine.{part}": b"4 a fine film\n0 dull\n2 a film\n" for part in ("train", "dev", "test")}
+    files = {
+        f"stsa.fine.{part}": b"4 a fine film\n0 dull\n2 a film\n"
+        for part in ("train", "dev", "test")
+    }
     files["stsa.fine.dev"] = b"1 dull\n"
     for name, content in files.items():
         (folder / name).write_bytes(content)
@@ -240,12 +279,20 @@ def test_sst_and_mr_are_read_line_by_line(tmp_path: Path, monkeypatch: pytest.Mo
     data = Text(tmp_path, SST(tmp_path, "fine"), tokenizer="whitespace")
     assert (data.train.samples, data.val.samples, data.test.samples) == (3, 1, 3)
     assert sorted(torch.cat([t for _, t in data.train.epoch(0)]).tolist()) == [0, 2, 4]
-    content = {"rt-polarity.neg": "dull\nno caf\xe9\n".encode("latin-1"), "rt-polarity.pos": b"fine\nwarm\n"}
+    content = {
+        "rt-polarity.neg": "dull\nno caf\xe9\n".encode("latin-1"),
+        "rt-polarity.pos": b"fine\nwarm\n",
+    }
     for name, text in content.items():
         (tmp_path / "sentiment" / name).write_bytes(text)
-    monkeypatch.setattr(MR, "files", {n: Published(len(c), hashlib.md5(c).hexdigest()) for n, c in content.items()})
+    monkeypatch.setattr(
+        MR, "files", {n: Published(len(c), hashlib.md5(c).hexdigest()) for n, c in content.items()}
+    )
     texts, targets = MR(tmp_path).read()["train"]
-    assert (list(texts.texts()), targets.tolist()) == (["dull", "no café", "fine", "warm"], [0, 0, 1, 1])
+    assert (list(texts.texts()), targets.tolist()) == (
+        ["dull", "no café", "fine", "warm"],
+        [0, 0, 1, 1],
+    )
     files["stsa.fine.dev"] = b"7 dull\n"
     (folder / "stsa.fine.dev").write_bytes(files["stsa.fine.dev"])
     right["stsa.fine.dev"] = Published(7, hashlib.md5(b"7 dull\n").hexdigest())

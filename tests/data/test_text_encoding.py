@@ -78,7 +78,9 @@ ENCODINGS = [
 
 @pytest.mark.parametrize("make", SETS)
 @pytest.mark.parametrize(("encoding", "key"), ENCODINGS)
-def test_texts_in_another_encoding_are_read_as_in_utf8(make: Any, encoding: str, key: str | None) -> None:
+def test_texts_in_another_encoding_are_read_as_in_utf8(
+    make: Any, encoding: str, key: str | None
+) -> None:
     plain = make("utf-8", None)
     expected = plain.description()
     other = make(encoding, key)
@@ -105,7 +107,11 @@ def test_texts_that_are_not_utf8_are_refused_with_file_line_byte_and_key(make: A
 @pytest.mark.parametrize(
     "settings",
     [
-        ("dataset=translation", "dataset.pairs.source=source.txt", "dataset.pairs.target=target.txt"),
+        (
+            "dataset=translation",
+            "dataset.pairs.source=source.txt",
+            "dataset.pairs.target=target.txt",
+        ),
         ("dataset=words", "dataset.source.path=source.txt", "dataset.min_count=1"),
         ("dataset=language_modeling", "dataset.path=source.txt", "dataset.length=4"),
     ],

@@ -50,7 +50,9 @@ def test_text_folder_loses_classes(dltrain: Callable[..., Any]) -> None:
     outcome = dltrain(*chosen, "trainer.epochs=1", "callbacks=quiet", "--json")
     manifest = json.loads((Path(outcome.json["run"]) / "manifest.json").read_text(encoding="utf-8"))
     assert manifest["data"]["class_names"] == ["a", "b", "c", "d"]
-    assert sum(manifest["effective"][f"{split}_samples"] for split in ("train", "val", "test")) == 48
+    assert (
+        sum(manifest["effective"][f"{split}_samples"] for split in ("train", "val", "test")) == 48
+    )
     assert outcome.out.count("ending: read as texts: 12 files (12 .md)") == 1
     checked = dltrain("check", "--data", *chosen, "--json")
     assert [row["class"] for row in checked.json["data"]["classes"]] == ["a", "b", "c", "d"]
@@ -58,7 +60,9 @@ def test_text_folder_loses_classes(dltrain: Callable[..., Any]) -> None:
     assert predicted.json["predicted"] == 48
 
 
-@pytest.mark.parametrize("ending", [".TXT", ".Md", "", ".text", ".log", ".html", ".0123abcd", ".en", ".49960"])
+@pytest.mark.parametrize(
+    "ending", [".TXT", ".Md", "", ".text", ".log", ".html", ".0123abcd", ".en", ".49960"]
+)
 def test_any_ending_of_a_text_is_read(ending: str) -> None:
     made = data(lay("texts", "ab", endings=ending))
     assert made.class_names == ("a", "b")
@@ -78,12 +82,17 @@ def test_packed_and_nested_texts_are_read_and_hidden_files_are_not() -> None:
     assert b"packed" in made.source.found["train"][0]  # type: ignore[attr-defined]
 
 
-def test_what_is_no_text_is_left_out_with_a_line_or_refused(caplog: pytest.LogCaptureFixture) -> None:
+def test_what_is_no_text_is_left_out_with_a_line_or_refused(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     path = lay("texts", "abc")
     for name in ("a/x.pdf", "a/y.PDF", "b/z.csv", "readme.md"):
         (path / name).write_bytes(b"\xff\0")
     _ = data(path).train
-    assert "texts: 3 files (1 .pdf, 1 .PDF, 1 .csv) left out: not texts, by their endings" in caplog.text
+    assert (
+        "texts: 3 files (1 .pdf, 1 .PDF, 1 .csv) left out: not texts, by their endings"
+        in caplog.text
+    )
     assert "1 file (readme.md) left out beside the folders" in caplog.text
     lay("docs", "abc", endings=".txt,.pdf,.txt")
     with pytest.raises(InputError, match=r"there is no text in b, but 12 files \(12 \.pdf\)"):
@@ -121,7 +130,11 @@ def test_split_folders_and_unlabeled_texts_are_no_classes(caplog: pytest.LogCapt
 
 def test_folders_of_their_own_for_validation_and_testing() -> None:
     """val_path and test_path may be folders too, with the classes of the training texts."""
-    made = data(lay("one", "ab"), val_path=str(lay("two", "a", count=2)), test_path=str(lay("three", "ab", count=3)))
+    made = data(
+        lay("one", "ab"),
+        val_path=str(lay("two", "a", count=2)),
+        test_path=str(lay("three", "ab", count=3)),
+    )
     assert [split.samples for split in (made.train, made.val, made.test)] == [24, 2, 6]
     with pytest.raises(InputError, match="no training text has the class 'c'"):
         _ = data("one", test_path=str(lay("four", "ac", count=1))).train
@@ -133,7 +146,9 @@ def test_only_a_test_set_cannot_be_trained_on() -> None:
         _ = data("only").train
 
 
-def test_running_text_and_documents_of_a_folder_with_any_ending(caplog: pytest.LogCaptureFixture) -> None:
+def test_running_text_and_documents_of_a_folder_with_any_ending(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     lay("books", "ab", endings=".md,")
     Path("books/cover.jpg").write_bytes(b"\xff\xd8\xff")
     assert len(WordFiles(Path("data"), "books").read()["train"][0]) == 24
@@ -153,7 +168,9 @@ def test_running_text_and_documents_of_a_folder_with_any_ending(caplog: pytest.L
     ],
     ids=str,
 )
-def test_running_text_for_testing_is_not_trained_on(names: tuple[str, ...], caplog: pytest.LogCaptureFixture) -> None:
+def test_running_text_for_testing_is_not_trained_on(
+    names: tuple[str, ...], caplog: pytest.LogCaptureFixture
+) -> None:
     """Files and folders with the usual names of splits in a folder of running text."""
     for name, text in zip(names, ("learn this", "watch this", "score this"), strict=True):
         Path("prose", name).parent.mkdir(parents=True, exist_ok=True)
@@ -161,7 +178,11 @@ def test_running_text_for_testing_is_not_trained_on(names: tuple[str, ...], capl
     Path("prose/predictions.txt").write_text("guess", encoding="utf-8")
     made = LanguageModeling(Path("data"), "prose", length=4)
     texts = made.source.read()
-    assert {part: text[:5] for part, text in texts.items()} == {"train": "learn", "val": "watch", "test": "score"}
+    assert {part: text[:5] for part, text in texts.items()} == {
+        "train": "learn",
+        "val": "watch",
+        "test": "score",
+    }
     assert "1 file (predictions.txt) left out" in caplog.text
     assert made.test.samples
 

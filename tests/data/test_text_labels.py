@@ -26,7 +26,9 @@ def test_labels_of_texts_are_texts_without_the_spaces_around_them() -> None:
 
 
 def test_a_label_in_two_writings_is_refused_by_both_lines() -> None:
-    with pytest.raises(InputError, match=r"texts.csv:3: the label '1.0' is the same value as '1' \(texts.csv:2\)"):
+    with pytest.raises(
+        InputError, match=r"texts.csv:3: the label '1.0' is the same value as '1' \(texts.csv:2\)"
+    ):
         _ = TextFiles(Path(), labelled(["1", "1.0", "2"] * 4)).class_names
 
 

@@ -26,7 +26,9 @@ def days(form: str = "%Y-%m-%d", count: int = COUNT) -> list[str]:
     return [(START + timedelta(days=i)).strftime(form) for i in range(count)]
 
 
-def written(dates: list[str], order: Any = None, name: str = "series.csv", header: str = "day,x") -> str:
+def written(
+    dates: list[str], order: Any = None, name: str = "series.csv", header: str = "day,x"
+) -> str:
     """A series whose value is its place in time; its rows in another order."""
     rows = [f'"{day}",{place}' for place, day in enumerate(dates)]
     rows = rows if order is None else [rows[place] for place in order]
@@ -42,12 +44,23 @@ def values_of(path: str, **settings: Any) -> list[int]:
 
 SHUFFLED = np.random.default_rng(0).permutation(COUNT).tolist()
 BACKWARDS = list(range(COUNT))[::-1]
-FORMS = ["%Y-%m-%d", "%d.%m.%Y", "%m/%d/%Y", "%d/%m/%Y", "%b %d, %Y", "%d-%b-%y", "%Y/%m/%d %H:%M", "%Y-%m-%dT%H:%M:%S"]
+FORMS = [
+    "%Y-%m-%d",
+    "%d.%m.%Y",
+    "%m/%d/%Y",
+    "%d/%m/%Y",
+    "%b %d, %Y",
+    "%d-%b-%y",
+    "%Y/%m/%d %H:%M",
+    "%Y-%m-%dT%H:%M:%S",
+]
 
 
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("order", [BACKWARDS, SHUFFLED], ids=["backwards", "shuffled"])
-def test_rows_are_put_into_the_order_of_time(form: str, order: list[int], caplog: pytest.LogCaptureFixture) -> None:
+def test_rows_are_put_into_the_order_of_time(
+    form: str, order: list[int], caplog: pytest.LogCaptureFixture
+) -> None:
     assert values_of(written(days(form), order)) == list(range(COUNT))
     (told,) = caplog.messages
     what = "the rows go backwards in time" if order is BACKWARDS else "not in the order of time"
@@ -58,7 +71,9 @@ def test_rows_are_put_into_the_order_of_time(form: str, order: list[int], caplog
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_rows_in_order_are_taken_without_a_word(form: str, caplog: pytest.LogCaptureFixture) -> None:
+def test_rows_in_order_are_taken_without_a_word(
+    form: str, caplog: pytest.LogCaptureFixture
+) -> None:
     assert values_of(written(days(form))) == list(range(COUNT))
     assert caplog.messages == []
 
@@ -75,7 +90,10 @@ def test_months_quarters_and_working_days_have_no_gaps(caplog: pytest.LogCapture
 def test_gaps_and_moments_that_come_again_are_told(caplog: pytest.LogCaptureFixture) -> None:
     dates = days(count=COUNT + 10)
     assert values_of(written([*dates[:20], *dates[30:]])) == list(range(COUNT))
-    assert "series.csv:22: 1 gap by column 'day', the first from 2023-01-21 to 2023-02-01" in caplog.text
+    assert (
+        "series.csv:22: 1 gap by column 'day', the first from 2023-01-21 to 2023-02-01"
+        in caplog.text
+    )
     caplog.clear()
     values_of(written([*dates[:20], dates[19], *dates[20:]]))
     assert "series.csv:22: 2023-01-21 in column 'day' is repeated (1 such row)" in caplog.text
@@ -84,12 +102,18 @@ def test_gaps_and_moments_that_come_again_are_told(caplog: pytest.LogCaptureFixt
 @pytest.mark.parametrize(
     ("dates", "message"),
     [
-        (days()[:40] * 2, r"series.csv:42: 2023-01-02 in column 'day' repeats that of series.csv:2"),
+        (
+            days()[:40] * 2,
+            r"series.csv:42: 2023-01-02 in column 'day' repeats that of series.csv:2",
+        ),
         (
             [*days()[:50], "05/03/2023", *days()[51:]],
             r"series.csv:52: column 'day', .* does not have a date like the others",
         ),
-        ([*days()[:79], "Total"], r"series.csv:81: column 'day', .* \(1 such row\): correct or remove the line"),
+        (
+            [*days()[:79], "Total"],
+            r"series.csv:81: column 'day', .* \(1 such row\): correct or remove the line",
+        ),
         ([*days()[:50], "", *days()[51:]], r"series.csv:52: column 'day', .* does not have a date"),
     ],
 )
@@ -107,15 +131,21 @@ def test_numbers_of_a_column_called_time_count_too(caplog: pytest.LogCaptureFixt
     assert values_of(written(months, header="month,x")) == list(range(COUNT))
     assert values_of(written(numbers, SHUFFLED, header="z,x")) == SHUFFLED
     assert values_of("series.csv", time="z") == list(range(COUNT))
-    with pytest.raises(DltrainError, match=r"dataset\.time=w.*there is no column of that name, but z, x"):
+    with pytest.raises(
+        DltrainError, match=r"dataset\.time=w.*there is no column of that name, but z, x"
+    ):
         values_of("series.csv", time="w")
 
 
 def test_parquet_with_timestamps_is_put_in_order() -> None:
     from pyarrow import parquet
 
-    moments_ = pa.array([datetime.combine(START + timedelta(days=i), time()) for i in SHUFFLED], pa.timestamp("ns"))
-    parquet.write_table(pa.table({"when": moments_, "x": [float(i) for i in SHUFFLED]}), "series.parquet")
+    moments_ = pa.array(
+        [datetime.combine(START + timedelta(days=i), time()) for i in SHUFFLED], pa.timestamp("ns")
+    )
+    parquet.write_table(
+        pa.table({"when": moments_, "x": [float(i) for i in SHUFFLED]}), "series.parquet"
+    )
     assert values_of("series.parquet") == list(range(COUNT))
 
 
@@ -131,7 +161,10 @@ def test_the_run_puts_other_series_in_order_as_its_own(dltrain) -> None:
     outcome = dltrain("dataset=timeseries", *settings, "--json")
     assert outcome.code == 0, outcome.err
     run = outcome.json["run"]
-    assert json.loads((Path(run) / "manifest.json").read_text())["data"]["time"] == {"name": "day", "dates": True}
+    assert json.loads((Path(run) / "manifest.json").read_text())["data"]["time"] == {
+        "name": "day",
+        "dates": True,
+    }
     written(days(), name="sorted.csv")
     written(days(), SHUFFLED, name="shuffled.csv")
     rows = dltrain("predict", run, "sorted.csv", "shuffled.csv", "--json").json["rows"]
@@ -184,7 +217,9 @@ def test_future_values_are_named_with_the_lines_to_cut(order: list[int] | None) 
     Path("series.csv").write_text("\n".join(["day,x", *rows]) + "\n")
     first, last = ("77", "81") if order is None else ("6", "2")
     message = rf"series.csv:{first}: column 'x' is empty from here to the end \(5 rows, the last is series.csv:{last}\)"
-    with pytest.raises(InputError, match=f"{message}: if these are steps to be forecast, cut the rows off"):
+    with pytest.raises(
+        InputError, match=f"{message}: if these are steps to be forecast, cut the rows off"
+    ):
         values_of("series.csv")
 
 
@@ -197,7 +232,13 @@ def test_check_shows_the_columns_of_a_series(dltrain) -> None:
         {"name": "day", "type": "date", "use": "time", "example": "2023-01-02"},
         {"name": "x", "type": "number", "use": "series", "example": "0"},
     ]
-    span = {"rows": COUNT, "time": "day", "first": "2023-01-02", "last": "2023-03-22", "order": "in order"}
+    span = {
+        "rows": COUNT,
+        "time": "day",
+        "first": "2023-01-02",
+        "last": "2023-03-22",
+        "order": "in order",
+    }
     assert outcome.json["data"]["series"] == [span]
     written(days(), BACKWARDS)
     outcome = dltrain("check", "--data", "dataset=timeseries", *settings, "--json")
@@ -205,9 +246,26 @@ def test_check_shows_the_columns_of_a_series(dltrain) -> None:
 
 
 def test_what_looks_like_a_date() -> None:
-    for texts in (["2023-01-05"], ["1/13/23"], ["Jan 2020"], ["2020Q1"], ["2023-01-05T10:00:00Z"], ["5.1.2023 10:00"]):
+    for texts in (
+        ["2023-01-05"],
+        ["1/13/23"],
+        ["Jan 2020"],
+        ["2020Q1"],
+        ["2023-01-05T10:00:00Z"],
+        ["5.1.2023 10:00"],
+    ):
         assert looks_like_dates(texts), texts
-    for texts in (["abc"], ["1.5"], ["12:30"], ["Main 12"], ["20230105"], ["555-1234"], ["192.168.1.1"], ["3-2"], [""]):
+    for texts in (
+        ["abc"],
+        ["1.5"],
+        ["12:30"],
+        ["Main 12"],
+        ["20230105"],
+        ["555-1234"],
+        ["192.168.1.1"],
+        ["3-2"],
+        [""],
+    ):
         assert not looks_like_dates(texts), texts
     assert formats_of(["05/01/2023", "13/01/2023"]) == ["%d/%m/%Y"]
     found = moments(["05/01/2023", "06/01/2023", "07/01/2023"], np.array([0, 1, 2, -1]))
@@ -222,7 +280,10 @@ MONTHS = {
 }
 MONTH_NUMBERS = [(1990 + i // 12, i % 12 + 1) for i in range(COUNT)]
 MOMENTS = {
-    **{name: [f"{words.split()[m - 1]} {y}" for y, m in MONTH_NUMBERS] for name, words in MONTHS.items()},
+    **{
+        name: [f"{words.split()[m - 1]} {y}" for y, m in MONTH_NUMBERS]
+        for name, words in MONTHS.items()
+    },
     "month year": [f"{m:02}/{y}" for y, m in MONTH_NUMBERS],
     "year month": [f"{y} {date(y, m, 1):%b}" for y, m in MONTH_NUMBERS],
     "M": [f"{y}M{m:02}" for y, m in MONTH_NUMBERS],
@@ -236,13 +297,19 @@ MOMENTS = {
 
 
 @pytest.mark.parametrize("name", MOMENTS)
-def test_rows_that_go_backwards_in_any_writing_are_told(name: str, caplog: pytest.LogCaptureFixture) -> None:
+def test_rows_that_go_backwards_in_any_writing_are_told(
+    name: str, caplog: pytest.LogCaptureFixture
+) -> None:
     path = written(MOMENTS[name], BACKWARDS, header="when,x")
     assert values_of(path) == list(range(COUNT))
     assert "the rows go backwards in time by column 'when'" in caplog.text
 
 
-NO_MOMENTS = [[5, 3, 9] * 20, [6e8, 9e8, 7e8, *range(10**9, 10**9 + 57)], [1e9 + i**2 % 97 for i in range(40)]]
+NO_MOMENTS = [
+    [5, 3, 9] * 20,
+    [6e8, 9e8, 7e8, *range(10**9, 10**9 + 57)],
+    [1e9 + i**2 % 97 for i in range(40)],
+]
 
 
 @pytest.mark.parametrize("numbers", NO_MOMENTS)
@@ -256,6 +323,8 @@ def test_years_and_months_that_go_backwards_are_refused() -> None:
     Path("series.csv").write_text("\n".join(["year,month,x", *lines]) + "\n")
     assert values_of("series.csv") == list(range(COUNT))
     Path("series.csv").write_text("\n".join(["year,month,x", *lines[::-1]]) + "\n")
-    with pytest.raises(InputError, match=r"series.csv:\d+: the rows go backwards in time by column 'year'"):
+    with pytest.raises(
+        InputError, match=r"series.csv:\d+: the rows go backwards in time by column 'year'"
+    ):
         values_of("series.csv")
     assert values_of("series.csv", time="none") == BACKWARDS

@@ -24,7 +24,14 @@ def series(values: list[Any], name: str = "series.csv") -> str:
 
 def counted(count: int = 100, **settings: Any) -> TimeSeries:
     """A series whose value is its place: 0, 1, 2, ..."""
-    given = {"column": "x", "window": 5, "horizon": 3, "val_fraction": 0.2, "test_fraction": 0.3, **settings}
+    given = {
+        "column": "x",
+        "window": 5,
+        "horizon": 3,
+        "val_fraction": 0.2,
+        "test_fraction": 0.3,
+        **settings,
+    }
     return TimeSeries(series(list(range(count))), **given)
 
 
@@ -67,7 +74,8 @@ def test_windows_are_views_of_one_series() -> None:
 def test_the_order_is_shuffled_in_training_and_that_of_time_elsewhere() -> None:
     data = counted(seed=1)
     starts = {
-        name: places(data, split)[0][:, 0, 0].tolist() for name, split in (("train", data.train), ("test", data.test))
+        name: places(data, split)[0][:, 0, 0].tolist()
+        for name, split in (("train", data.train), ("test", data.test))
     }
     assert starts["train"] != sorted(starts["train"])
     assert starts["test"] == sorted(starts["test"])
@@ -78,15 +86,32 @@ def test_the_order_is_shuffled_in_training_and_that_of_time_elsewhere() -> None:
     ("values", "settings", "code", "message"),
     [
         ([1.0] * 50, {}, 3, "series.csv:2: from here on column 'x' is 1: nothing to learn"),
-        ([*range(20), "", *range(20)], {}, 3, "series.csv:22: column 'x' is empty: a series has no gaps"),
+        (
+            [*range(20), "", *range(20)],
+            {},
+            3,
+            "series.csv:22: column 'x' is empty: a series has no gaps",
+        ),
         ([*range(20), "abc", *range(20)], {}, 3, "series.csv:22: 'abc' in column 'x' is no number"),
         (["red", "blue"] * 20, {}, 3, "series.csv:2: 'red' in column 'x' is no number"),
-        (list(range(20)), {}, 3, "series.csv:16: from here on 3 values are one part of the series, too few"),
+        (
+            list(range(20)),
+            {},
+            3,
+            "series.csv:16: from here on 3 values are one part of the series, too few",
+        ),
         (list(range(50)), {"column": "y"}, 2, "series.csv has none of that name"),
-        (list(range(50)), {"column": None}, 2, "name the series: series.csv has the columns day, x"),
+        (
+            list(range(50)),
+            {"column": None},
+            2,
+            "name the series: series.csv has the columns day, x",
+        ),
     ],
 )
-def test_a_mistake_is_named_by_file_and_line(values: list[Any], settings: Any, code: int, message: str) -> None:
+def test_a_mistake_is_named_by_file_and_line(
+    values: list[Any], settings: Any, code: int, message: str
+) -> None:
     with pytest.raises(DltrainError) as raised:
         _ = TimeSeries(series(values), **{"column": "x", "window": 5, **settings}).spec
     assert message in str(raised.value)
@@ -101,7 +126,12 @@ def test_shares_that_leave_nothing_to_train_on_are_refused() -> None:
 def test_a_run_scores_and_continues_other_series_by_its_own_scale(dltrain) -> None:
     wave = np.sin(np.arange(400) / 5) * 10 + 50
     series(wave.tolist())
-    settings = ("dataset.path=series.csv", "dataset.column=x", "dataset.horizon=2", "callbacks=quiet")
+    settings = (
+        "dataset.path=series.csv",
+        "dataset.column=x",
+        "dataset.horizon=2",
+        "callbacks=quiet",
+    )
     run = dltrain("dataset=timeseries", *settings, "--json").json
     metrics = run["metrics"]
     assert metrics["test/relative_error"] < 0.5
@@ -121,13 +151,19 @@ def test_the_last_window_of_a_file_is_what_is_continued() -> None:
     trained = counted()
     data = TimeSeries(column="x", window=5, horizon=3)
     data.restore(json.loads(json.dumps(trained.description())))
-    files = [series([7, *range(5)], "long.csv"), series([1, 2], "short.csv"), series([*range(4), ""], "gap.csv")]
+    files = [
+        series([7, *range(5)], "long.csv"),
+        series([1, 2], "short.csv"),
+        series([*range(4), ""], "gap.csv"),
+    ]
     long, short, gap, absent = data.encode([Path(name) for name in (*files, "absent.csv")])
     assert long.inputs is not None
     scaled = (torch.arange(5.0) - trained.loaded.mean) / trained.loaded.std
     assert torch.allclose(long.inputs, scaled.unsqueeze(1))
     assert short.problem == "2 values; a window is 5"
-    assert gap.problem.startswith("gap.csv:6: column 'x' is empty from here to the end (1 row, the last is gap.csv:6)")
+    assert gap.problem.startswith(
+        "gap.csv:6: column 'x' is empty from here to the end (1 row, the last is gap.csv:6)"
+    )
     assert "there is no such file" in absent.problem
 
 

@@ -58,7 +58,9 @@ def test_only_the_most_frequent_words_are_known() -> None:
     assert next(tokenizer.encode(["a b c"])).tolist() == [5, 4, UNKNOWN]
 
 
-@pytest.mark.parametrize("text", ["", "{}", "[]", "nonsense", '{"model": {"type": "WordLevel", "vocab": {}}}'])
+@pytest.mark.parametrize(
+    "text", ["", "{}", "[]", "nonsense", '{"model": {"type": "WordLevel", "vocab": {}}}']
+)
 def test_a_saved_tokenizer_that_is_none_is_refused(text: str) -> None:
     with pytest.raises(InputError, match="tokenizer"):
         Tokenizer.from_json(text)
@@ -78,7 +80,9 @@ def test_gathering_fills_up_to_the_longest_of_a_batch() -> None:
     assert texts.gather(torch.tensor([1])).tolist() == [[4]]
 
 
-@pytest.mark.parametrize(("keep", "expected"), [("head", [[1, 2], [4, 0], [5, 6]]), ("tail", [[2, 3], [4, 0], [5, 6]])])
+@pytest.mark.parametrize(
+    ("keep", "expected"), [("head", [[1, 2], [4, 0], [5, 6]]), ("tail", [[2, 3], [4, 0], [5, 6]])]
+)
 def test_long_texts_lose_their_end_or_their_beginning(keep, expected: list[list[int]]) -> None:
     cut = ragged([1, 2, 3], [4], [5, 6]).cut(2, keep)
     assert cut.gather(torch.arange(3)).tolist() == expected
@@ -89,7 +93,9 @@ def lengths_of(count: int = 1000) -> torch.Tensor:
     return torch.randint(1, 400, (count,), generator=torch.Generator().manual_seed(0))
 
 
-@pytest.mark.parametrize("settings", [{}, {"bucketing": False}, {"tokens_per_batch": 3000}], ids=str)
+@pytest.mark.parametrize(
+    "settings", [{}, {"bucketing": False}, {"tokens_per_batch": 3000}], ids=str
+)
 def test_an_epoch_has_every_row_once_and_follows_its_key(settings: dict) -> None:
     rows = torch.arange(3, 1000, 2)
     batching = Batching(rows, lengths_of(), 64, 5, **settings)
@@ -127,14 +133,18 @@ def test_a_batch_has_as_many_texts_as_have_so_many_tokens() -> None:
         assert len(batches) == len(batching)
         assert max(len(rows) * int(lengths[rows].max()) for rows in batches) <= 2000
     assert min(map(len, batches)) < 6 < 60 < max(map(len, batches))
-    alone = Batching(torch.arange(4), torch.tensor([900, 900, 900, 900]), 64, 0, tokens_per_batch=100)
+    alone = Batching(
+        torch.arange(4), torch.tensor([900, 900, 900, 900]), 64, 0, tokens_per_batch=100
+    )
     assert list(map(len, alone.epoch(0))) == [1] * 4
 
 
 def test_without_a_seed_texts_come_by_length_or_as_stored() -> None:
     lengths = torch.tensor([3, 1, 2, 1])
     assert torch.cat(Batching(torch.arange(4), lengths, 2, None).epoch(0)).tolist() == [1, 3, 2, 0]
-    assert torch.cat(Batching(torch.arange(4), lengths, 2, None, bucketing=False).epoch(0)).tolist() == [0, 1, 2, 3]
+    assert torch.cat(
+        Batching(torch.arange(4), lengths, 2, None, bucketing=False).epoch(0)
+    ).tolist() == [0, 1, 2, 3]
 
 
 # what was tokenized before
@@ -154,7 +164,9 @@ def test_tokens_are_kept_by_content_and_settings(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", ["cut", "tokenizer", "types", "beyond", "offsets"])
-def test_tokens_that_are_not_as_they_were_written_are_made_again(damage: str, tmp_path: Path) -> None:
+def test_tokens_that_are_not_as_they_were_written_are_made_again(
+    damage: str, tmp_path: Path
+) -> None:
     corpora = [Corpus.of([b"one two", b"three"])]
     first = tokenized(corpora, [0], "word", 50, True, tmp_path)
     (folder,) = (tmp_path / ".dltrain").iterdir()

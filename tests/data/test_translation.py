@@ -30,7 +30,13 @@ def files(sources: list[str] = SOURCES, targets: list[str] = TARGETS, **more: st
 
 
 def data(pairs: Any = None, **settings: Any) -> Translation:
-    given = {"tokenizer": "word", "batch_size": 4, "val_fraction": 0.1, "test_fraction": 0.1, **settings}
+    given = {
+        "tokenizer": "word",
+        "batch_size": 4,
+        "val_fraction": 0.1,
+        "test_fraction": 0.1,
+        **settings,
+    }
     return Translation(Path("root"), pairs or files(), **given)
 
 
@@ -43,9 +49,13 @@ def test_files_of_different_lengths_are_named_with_how_many_lines_they_have() ->
         files(["a", "b", "c"], ["d", "e"]).read()
 
 
-def test_a_pair_with_an_empty_line_is_left_out_and_the_others_stay_aligned(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_pair_with_an_empty_line_is_left_out_and_the_others_stay_aligned(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     with caplog.at_level("WARNING", logger="dltrain"):
-        source, target = files(["one", " ", "three", "four"], ["eins", "zwei", "drei", ""]).read()["train"]
+        source, target = files(["one", " ", "three", "four"], ["eins", "zwei", "drei", ""]).read()[
+            "train"
+        ]
     assert (texts_of(source), texts_of(target)) == (["one", "three"], ["eins", "drei"])
     assert caplog.messages == ["2 pairs left out for an empty line, such as x.en:2"]
 
@@ -90,7 +100,8 @@ def test_batches_are_the_pairs_with_targets_between_their_ends(tokenizer: Any) -
             assert ((target == END).sum(1) == 1).all()
             assert (target.gather(1, (target != PAD).sum(1, keepdim=True) - 1) == END).all()
             seen |= {
-                (made.decode(a), made.decode_target(b)) for a, b in zip(source.tolist(), target.tolist(), strict=True)
+                (made.decode(a), made.decode_target(b))
+                for a, b in zip(source.tolist(), target.tolist(), strict=True)
             }
     assert seen == set(zip(SOURCES, TARGETS, strict=True))
 
@@ -102,12 +113,17 @@ def test_every_pair_is_in_one_split_and_own_sets_come_before_shares() -> None:
     more = files(test_source=write("t.en", ["a dog"]), test_target=write("t.de", ["ein Hund"]))
     named = data(more)
     (source, target) = next(named.test.epoch(0))
-    assert (named.decode(source[0].tolist()), named.decode_target(target[0].tolist())) == ("a dog", "ein Hund")
+    assert (named.decode(source[0].tolist()), named.decode_target(target[0].tolist())) == (
+        "a dog",
+        "ein Hund",
+    )
     assert len(named.loaded.parts["val"]) == 4
 
 
 def test_the_tokenizers_know_the_training_texts_of_their_side_alone() -> None:
-    more = files(test_source=write("t.en", ["a zebra dog"]), test_target=write("t.de", ["ein Zebra Hund"]))
+    more = files(
+        test_source=write("t.en", ["a zebra dog"]), test_target=write("t.de", ["ein Zebra Hund"])
+    )
     made = data(more)
     assert made.decode(next(made.test.epoch(0))[0][0].tolist()) == "a <unk> dog"
     assert made.decode_target(next(made.test.epoch(0))[1][0].tolist()) == "ein <unk> Hund"
@@ -122,7 +138,10 @@ def test_what_is_longer_is_cut_behind_and_a_target_keeps_its_ends() -> None:
     assert words == {"ein roter"}
     assert longest[1][0].tolist()[0] == BEGIN
     assert longest[1][0].tolist()[-1] == END
-    assert made.encode_text("a red dog runs far").tolist() == made.encode_text("a red dog runs").tolist()
+    assert (
+        made.encode_text("a red dog runs far").tolist()
+        == made.encode_text("a red dog runs").tolist()
+    )
 
 
 def test_a_batch_has_one_length_and_an_epoch_goes_on_where_it_was_left() -> None:
@@ -165,7 +184,9 @@ def test_what_was_tokenized_is_kept_by_its_content() -> None:
     assert again.fingerprint() == first.fingerprint()
     changed = data(files(targets=[*TARGETS[:-1], "Katze"]))
     assert changed.fingerprint() != first.fingerprint()
-    assert len([path for path in Path("root").rglob("tokens-*") if path.is_dir()]) == 3  # the sources are the same
+    assert (
+        len([path for path in Path("root").rglob("tokens-*") if path.is_dir()]) == 3
+    )  # the sources are the same
 
 
 def test_a_run_reads_and_writes_texts_without_its_files() -> None:
@@ -183,10 +204,14 @@ def test_a_run_reads_and_writes_texts_without_its_files() -> None:
     assert "no such file" in found[2].problem
 
 
-@pytest.mark.parametrize("damage", [{}, {"target_tokenizer": 3}, {"target_tokenizer": "{}"}, "text"])
+@pytest.mark.parametrize(
+    "damage", [{}, {"target_tokenizer": 3}, {"target_tokenizer": "{}"}, "text"]
+)
 def test_a_damaged_description_is_refused(damage: Any) -> None:
     made = data()
-    description = {**made.description(), **damage} if isinstance(damage, dict) and damage else damage
+    description = (
+        {**made.description(), **damage} if isinstance(damage, dict) and damage else damage
+    )
     with pytest.raises(InputError, match=r"manifest\.json"):
         data().restore(description)
 
@@ -194,7 +219,12 @@ def test_a_damaged_description_is_refused(damage: Any) -> None:
 def test_the_spec_needs_no_file_and_fakes_have_its_shape() -> None:
     made = data(ParallelFiles(Path("root")), vocab_size=50, target_vocab_size=30, max_length=9)
     spec = made.spec
-    assert (spec.vocab_size, spec.target_vocab_size, spec.target_length, spec.input_shape) == (50, 30, 9, (9,))
+    assert (spec.vocab_size, spec.target_vocab_size, spec.target_length, spec.input_shape) == (
+        50,
+        30,
+        9,
+        (9,),
+    )
     source, target = next(made.fake().train.epoch(0))
     assert source.max() < 50
     assert target.max() < 30
@@ -226,7 +256,9 @@ def test_reversals_are_reversed_and_no_string_is_in_two_parts() -> None:
 
 def test_multi30k_pairs_the_languages_it_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[str] = []
-    monkeypatch.setattr("dltrain.data.multi30k.fetch", lambda mirrors, wanted, folder: asked.extend(wanted))
+    monkeypatch.setattr(
+        "dltrain.data.multi30k.fetch", lambda mirrors, wanted, folder: asked.extend(wanted)
+    )
     (folder := Path("root") / "multi30k").mkdir(parents=True)
     for part in ("train", "val", "test_2017_flickr"):
         for code in ("de", "fr"):

@@ -26,7 +26,9 @@ TEXTS = ["0123456789", "ein Café am See", "don't stop"]
         ("byte", "\x00 猫", []),
     ],
 )
-def test_unknown_tokens_are_named_as_they_stand_in_the_text(kind: Kind, text: str, unknown: list[str]) -> None:
+def test_unknown_tokens_are_named_as_they_stand_in_the_text(
+    kind: Kind, text: str, unknown: list[str]
+) -> None:
     """Not as they were normalized; the numbers are those of training."""
     tokenizer = Tokenizer.train(kind, 1000, True, TEXTS)
     numbers, found = tokenizer.encode_one(text)

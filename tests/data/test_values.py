@@ -34,7 +34,13 @@ def test_texts_of_one_value_have_one_key(one: str, other: str) -> None:
 
 @pytest.mark.parametrize(
     ("one", "other"),
-    [("7", "007"), ("9007199254740993", "9007199254740992"), ("a", "A"), ("1", "true"), ("1.1", "1.11")],
+    [
+        ("7", "007"),
+        ("9007199254740993", "9007199254740992"),
+        ("a", "A"),
+        ("1", "true"),
+        ("1.1", "1.11"),
+    ],
 )
 def test_texts_of_different_values_have_different_keys(one: str, other: str) -> None:
     assert value_key(one) != value_key(other)
@@ -46,8 +52,18 @@ def test_what_is_no_day_or_number_is_left_as_it_is() -> None:
 
 
 def test_known_texts_are_found_exactly_first_and_by_value_then() -> None:
-    assert [KnownTexts(["1.1", "1.10"]).find(text) for text in ("1.1", "1.10", "1.100", "2")] == [0, 1, 0, -1]
-    assert [KnownTexts(["false", "true"]).find(text) for text in ("TRUE", "1", "0.0", "2")] == [1, 1, 0, -1]
+    assert [KnownTexts(["1.1", "1.10"]).find(text) for text in ("1.1", "1.10", "1.100", "2")] == [
+        0,
+        1,
+        0,
+        -1,
+    ]
+    assert [KnownTexts(["false", "true"]).find(text) for text in ("TRUE", "1", "0.0", "2")] == [
+        1,
+        1,
+        0,
+        -1,
+    ]
     assert [KnownTexts(["0", "1"]).find(text) for text in ("True", "false", "1.0")] == [1, 0, 1]
     assert KnownTexts(["0", "1", "2"]).find("true") == -1
 

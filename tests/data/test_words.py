@@ -21,13 +21,22 @@ TEXTS = ["The film was good .", "the film was bad .", "The films were good good"
 
 def corpus(root: Path, **settings: Any) -> Words:
     (root / "text.txt").write_text("\n".join(TEXTS), encoding="utf-8")
-    settings = {"min_count": 5, "sample": 0, "batch_size": 8, "val_fraction": 0.1, "test_fraction": 0.1, **settings}
+    settings = {
+        "min_count": 5,
+        "sample": 0,
+        "batch_size": 8,
+        "val_fraction": 0.1,
+        "test_fraction": 0.1,
+        **settings,
+    }
     return Words(root, WordFiles(root, "text.txt"), **settings)
 
 
 def texts(data: Words, split: WordSplit) -> list[str]:
     """The documents of a split as text."""
-    parts = [split.words[split.documents == i].tolist() for i in range(int(split.documents.max()) + 1)]
+    parts = [
+        split.words[split.documents == i].tolist() for i in range(int(split.documents.max()) + 1)
+    ]
     return [" ".join(data.words[word] for word in part) for part in parts]
 
 
@@ -41,7 +50,12 @@ def test_words_are_numbered_by_how_often_the_training_text_has_them(tmp_path: Pa
 
 def test_rare_words_are_left_out_of_the_text(tmp_path: Path) -> None:
     data = corpus(tmp_path, val_fraction=0.0, test_fraction=0.0, min_count=6)
-    assert set(texts(data, data.train)) == {"the film was good .", "the film was .", "the good good", "the"}
+    assert set(texts(data, data.train)) == {
+        "the film was good .",
+        "the film was .",
+        "the good good",
+        "the",
+    }
     few = corpus(tmp_path, val_fraction=0.0, test_fraction=0.0, vocab_size=5)
     assert few.words[4:] == ["the"]
     assert set(few.train.words.tolist()) == {4}
@@ -119,7 +133,12 @@ def test_a_run_reads_other_text_by_its_own_numbers(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "description",
-    [{}, {"words": ["a"] * 9, "counts": [1] * 8}, {"words": ["a"] * 9, "counts": ["x"] * 9}, {"words": 3, "counts": 3}],
+    [
+        {},
+        {"words": ["a"] * 9, "counts": [1] * 8},
+        {"words": ["a"] * 9, "counts": ["x"] * 9},
+        {"words": 3, "counts": 3},
+    ],
 )
 def test_a_description_that_is_none_is_refused(description: dict[str, Any], tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"manifest\.json"):
@@ -157,8 +176,12 @@ def test_what_is_missing_is_said(tmp_path: Path) -> None:
 def test_a_folder_of_texts_is_a_document_a_file(tmp_path: Path) -> None:
     (tmp_path / "texts" / "more").mkdir(parents=True)
     for i, text in enumerate(TEXTS):
-        (tmp_path / "texts" / ("more" if i % 2 else "") / f"{i}.txt").write_text(text, encoding="utf-8")
-    data = Words(tmp_path, WordFiles(tmp_path, "texts"), min_count=1, val_fraction=0.0, test_fraction=0.0)
+        (tmp_path / "texts" / ("more" if i % 2 else "") / f"{i}.txt").write_text(
+            text, encoding="utf-8"
+        )
+    data = Words(
+        tmp_path, WordFiles(tmp_path, "texts"), min_count=1, val_fraction=0.0, test_fraction=0.0
+    )
     assert len(texts(data, data.train)) == len(TEXTS)
 
 
@@ -168,7 +191,9 @@ def test_texts_for_testing_can_be_left_out(tmp_path: Path) -> None:
             (tmp_path / "aclImdb" / part / name).mkdir(parents=True)
             (tmp_path / "aclImdb" / part / name / "0_1.txt").write_text(text, encoding="utf-8")
     settings: dict[str, Any] = {"min_count": 1, "val_fraction": 0.0, "test_fraction": 0.0}
-    every, train = (Words(tmp_path, IMDB(tmp_path), parts=parts, **settings) for parts in ("all", "train"))
+    every, train = (
+        Words(tmp_path, IMDB(tmp_path), parts=parts, **settings) for parts in ("all", "train")
+    )
     assert set(every.words[4:]) == {"seen", "and", "never"}
     assert set(train.words[4:]) == {"seen", "and"}
     assert len(texts(train, train.train)) == 2
@@ -189,9 +214,13 @@ def test_pairs_are_read_as_they_are_published(tmp_path: Path) -> None:
     assert similarities(tmp_path) == {}
     folder = tmp_path / "wordsim"
     folder.mkdir()
-    (folder / "wordsim353-combined.csv").write_text("Word 1,Word 2,Human (mean)\nlove,sex,6.77\nFBI,fingerprint,6.94\n")
+    (folder / "wordsim353-combined.csv").write_text(
+        "Word 1,Word 2,Human (mean)\nlove,sex,6.77\nFBI,fingerprint,6.94\n"
+    )
     with zipfile.ZipFile(folder / "SimLex-999.zip", "w") as archive:
-        archive.writestr("SimLex-999/SimLex-999.txt", "word1\tword2\tPOS\tSimLex999\r\nold\tnew\tA\t1.58\r\n")
+        archive.writestr(
+            "SimLex-999/SimLex-999.txt", "word1\tword2\tPOS\tSimLex999\r\nold\tnew\tA\t1.58\r\n"
+        )
     assert similarities(tmp_path) == {
         "wordsim353": [("love", "sex", 6.77), ("fbi", "fingerprint", 6.94)],
         "simlex999": [("old", "new", 1.58)],

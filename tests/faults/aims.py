@@ -55,7 +55,9 @@ def before_batches(do: Callable[[Engine], None]) -> None:
 def changed_path(event: str, args: tuple[Any, ...]) -> str | None:
     """The path that an audited event is about to change; None where it changes none."""
     if event in CHANGES:
-        return os.fsdecode(args[0]) if isinstance(args[0], str | bytes | os.PathLike) else str(args[0])
+        return (
+            os.fsdecode(args[0]) if isinstance(args[0], str | bytes | os.PathLike) else str(args[0])
+        )
     if event == "open" and isinstance(args[0], str | bytes | os.PathLike):
         mode, flags = args[1] or "", args[2] or 0
         if set(mode) & set("wax+") or flags & WRITING:
@@ -77,7 +79,9 @@ def crash_at(number: int, journal: str, saves: tuple[int, int] | None = None) ->
     def watched(path: str) -> bool:
         if saves is None:
             return str(Path(here, path)).startswith(here) and path != journal
-        return threading.current_thread().name == "checkpoint writer" and saves[0] <= saved <= saves[1]
+        return (
+            threading.current_thread().name == "checkpoint writer" and saves[0] <= saved <= saves[1]
+        )
 
     def operation(name: str, path: str) -> None:
         nonlocal counted
@@ -98,7 +102,10 @@ def crash_at(number: int, journal: str, saves: tuple[int, int] | None = None) ->
     fsync, write = os.fsync, Checkpoint.write
 
     def synced(descriptor: int) -> None:
-        operation("fsync", os.readlink(f"/proc/self/fd/{descriptor}") if os.path.exists("/proc/self/fd") else here)  # noqa: PTH110, PTH115
+        operation(
+            "fsync",
+            os.readlink(f"/proc/self/fd/{descriptor}") if os.path.exists("/proc/self/fd") else here,
+        )  # noqa: PTH110, PTH115
         fsync(descriptor)
 
     def halfway(path: Path, content: bytes) -> None:
@@ -186,7 +193,9 @@ def no_room(begin: int, end: int, journal: str, names: str = "", errno: str = "E
     number = getattr(errors, errno)
 
     def audit(event: str, args: tuple[Any, ...]) -> None:
-        path = changed_path(event, args) if full and event != "shutil.rmtree" else None  # its parts are refused
+        path = (
+            changed_path(event, args) if full and event != "shutil.rmtree" else None
+        )  # its parts are refused
         if path and "outputs" in str(Path(path).absolute()) and names in path and path != journal:
             raise OSError(number, os.strerror(number), path)
 
@@ -282,7 +291,11 @@ def stuck_image(name: str, after: int) -> None:
 
     def read(path: Path, *more: Any) -> Any:
         seen.append(path)
-        return os.read(receiver, 1) if str(path).endswith(name) and len(seen) > after else plain(path, *more)
+        return (
+            os.read(receiver, 1)
+            if str(path).endswith(name) and len(seen) > after
+            else plain(path, *more)
+        )
 
     decode.read_image = read
 

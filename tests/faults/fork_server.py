@@ -22,9 +22,25 @@ from pathlib import Path
 from typing import Any
 
 MODULES = (  # which commands import as they go along
-    *("dltrain.commands.train", "dltrain.commands.resume", "dltrain.commands.evaluate", "dltrain.commands.predict"),
-    *("dltrain.data.digits", "dltrain.data.image_folder", "dltrain.callbacks.tensorboard", "dltrain.models.mlp"),
-    *("torch.utils.tensorboard", "torch._inductor", "sklearn.datasets", "PIL.Image", "matplotlib.backends.backend_agg"),
+    *(
+        "dltrain.commands.train",
+        "dltrain.commands.resume",
+        "dltrain.commands.evaluate",
+        "dltrain.commands.predict",
+    ),
+    *(
+        "dltrain.data.digits",
+        "dltrain.data.image_folder",
+        "dltrain.callbacks.tensorboard",
+        "dltrain.models.mlp",
+    ),
+    *(
+        "torch.utils.tensorboard",
+        "torch._inductor",
+        "sklearn.datasets",
+        "PIL.Image",
+        "matplotlib.backends.backend_agg",
+    ),
     *("hydra", "hydra._internal.core_plugins", "omegaconf"),
 )
 
@@ -69,7 +85,11 @@ class Server:
     def __init__(self) -> None:
         environment = {**os.environ, "OMP_NUM_THREADS": "1"}
         self.process = subprocess.Popen(
-            [sys.executable, __file__], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
+            [sys.executable, __file__],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env=environment,
         )
         assert self.process.stdin is not None
         assert self.process.stdout is not None
@@ -85,7 +105,13 @@ class Server:
         return answer
 
     def start(
-        self, cwd: Path, *argv: str, aim: str = "", screen: str = "", closed: tuple[int, ...] = (), **settings: Any
+        self,
+        cwd: Path,
+        *argv: str,
+        aim: str = "",
+        screen: str = "",
+        closed: tuple[int, ...] = (),
+        **settings: Any,
     ) -> Process:
         """`dltrain ARGV` in `cwd` (made if it is not there), with a function of aims.py called with
         `settings` before.
@@ -96,7 +122,13 @@ class Server:
         cwd.mkdir(parents=True, exist_ok=True)
         out = Path(screen) if screen else cwd / f"output-{time.monotonic_ns()}.txt"
         environment = {"DLTRAIN_DATA": str(cwd / "no-data"), **settings.pop("environment", {})}
-        request = {"argv": argv, "cwd": str(cwd), "out": str(out), "environment": environment, "closed": closed}
+        request = {
+            "argv": argv,
+            "cwd": str(cwd),
+            "out": str(out),
+            "environment": environment,
+            "closed": closed,
+        }
         return Process(self, self.ask({**request, "aim": aim, "settings": settings})["pid"], out)
 
     def run(
@@ -158,10 +190,15 @@ def become(command: dict[str, Any]) -> None:
     os.setsid()
     os.chdir(command["cwd"])
     os.environ.update(command["environment"])
-    for descriptor, path, mode in ((0, os.devnull, os.O_RDONLY), (1, command["out"], os.O_RDWR | os.O_CREAT)):
+    for descriptor, path, mode in (
+        (0, os.devnull, os.O_RDONLY),
+        (1, command["out"], os.O_RDWR | os.O_CREAT),
+    ):
         os.dup2(os.open(path, mode), descriptor)
     os.dup2(1, 2)
-    for descriptor in command["closed"]:  # Python has no stream where it begins without a descriptor
+    for descriptor in command[
+        "closed"
+    ]:  # Python has no stream where it begins without a descriptor
         os.close(descriptor)
         setattr(sys, ("stdin", "stdout", "stderr")[descriptor], None)
     signal.signal(signal.SIGHUP, signal.SIG_DFL)  # the tests may run under nohup

@@ -15,9 +15,30 @@ from dltrain.config.compose import compose
 FULL = os.environ.get("DLTRAIN_FAULTS") == "full"
 CANARY = "canary"  # a name in the test's empty folder
 WATCHED = {  # audit events; opening a file to write it is seen beside these
-    *("os.system", "os.exec", "os.posix_spawn", "os.spawn", "os.fork", "subprocess.Popen", "pty.spawn"),
-    *("os.remove", "os.rmdir", "os.rename", "shutil.rmtree", "shutil.unpack_archive", "shutil.copyfile"),
-    *("socket.connect", "socket.getaddrinfo", "urllib.Request", "webbrowser.open", "pickle.find_class"),
+    *(
+        "os.system",
+        "os.exec",
+        "os.posix_spawn",
+        "os.spawn",
+        "os.fork",
+        "subprocess.Popen",
+        "pty.spawn",
+    ),
+    *(
+        "os.remove",
+        "os.rmdir",
+        "os.rename",
+        "shutil.rmtree",
+        "shutil.unpack_archive",
+        "shutil.copyfile",
+    ),
+    *(
+        "socket.connect",
+        "socket.getaddrinfo",
+        "urllib.Request",
+        "webbrowser.open",
+        "pickle.find_class",
+    ),
     *("builtins.input", "code.__new__", "ctypes.dlopen", "os.putenv", "os.mkdir"),
 }
 _seen: list[str] | None = None  # a hook cannot be taken away again, so it is switched
@@ -27,7 +48,9 @@ def _hook(event: str, arguments: tuple[Any, ...]) -> None:
     if _seen is None:
         return
     written = event == "open" and isinstance(arguments[1], str) and set(arguments[1]) & set("wax+")
-    if (event in WATCHED or written) and not any(name in str(arguments) for name in ("__pycache__", ".lock")):
+    if (event in WATCHED or written) and not any(
+        name in str(arguments) for name in ("__pycache__", ".lock")
+    ):
         _seen.append(f"{event} {arguments}"[:300])
 
 
@@ -64,6 +87,10 @@ def harm_of(words: list[str], dltrain, lines: int) -> list[str]:
     wrong = [f"did {event}" for event in seen]
     wrong += ["changed files"] if files() != before else []
     wrong += [f"exit {outcome.code}"] if outcome.code != 2 else []
-    if "Traceback" in outcome.err or "unexpected failure" in outcome.err or len(outcome.err.splitlines()) > lines:
+    if (
+        "Traceback" in outcome.err
+        or "unexpected failure" in outcome.err
+        or len(outcome.err.splitlines()) > lines
+    ):
         wrong.append(f"said {outcome.err}")
     return wrong

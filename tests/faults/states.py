@@ -31,7 +31,11 @@ def feed(digest: Any, value: Any) -> None:
     """All of `value`, to the last bit."""
     if isinstance(value, Tensor):
         digest.update(f"{value.dtype} {tuple(value.shape)} ".encode())
-        digest.update(value.detach().contiguous().flatten().view(-1).numpy().tobytes() if value.numel() else b"")
+        digest.update(
+            value.detach().contiguous().flatten().view(-1).numpy().tobytes()
+            if value.numel()
+            else b""
+        )
     elif isinstance(value, dict):
         for key in sorted(value, key=str):
             digest.update(f"{key!r}: ".encode())
@@ -55,7 +59,9 @@ def end_of(run: Path) -> dict[str, str]:
     store = Store(run / CHECKPOINTS)
     state = load(store.steps()[-1])
     clocks = ("timer", "tensorboard")  # what is another every time, and what not every run has
-    callbacks = {name: value for name, value in state.pop("callbacks").items() if name not in clocks}
+    callbacks = {
+        name: value for name, value in state.pop("callbacks").items() if name not in clocks
+    }
     results = json.loads((run / RESULTS).read_text())
     return {
         **{
@@ -63,7 +69,9 @@ def end_of(run: Path) -> dict[str, str]:
         },  # weights, optimizers with averages, generators, place
         **{f"callbacks.{name}": sha256(value) for name, value in callbacks.items()},
         METRICS: hashlib.sha256((run / METRICS).read_bytes()).hexdigest(),
-        "scores": sha256({name: results[name] for name in ("status", "metrics", "best", "epochs", "steps")}),
+        "scores": sha256(
+            {name: results[name] for name in ("status", "metrics", "best", "epochs", "steps")}
+        ),
     }
 
 
@@ -85,7 +93,9 @@ def differences(run: Path, whole: dict[str, str]) -> str:
 
 
 def runs_in(cwd: Path) -> list[Path]:
-    return sorted(path for path in cwd.glob("outputs/*/*") if path.is_dir() and not path.name.startswith("."))
+    return sorted(
+        path for path in cwd.glob("outputs/*/*") if path.is_dir() and not path.name.startswith(".")
+    )
 
 
 def leftovers(cwd: Path) -> list[str]:

@@ -21,7 +21,9 @@ from dltrain.errors import InputError
 MOST = 100_000
 
 
-def tar(path: Path, *members: tuple[str, bytes, dict[str, Any]], pax: dict[str, str] | None = None) -> Path:
+def tar(
+    path: Path, *members: tuple[str, bytes, dict[str, Any]], pax: dict[str, str] | None = None
+) -> Path:
     """An archive of (name, content, fields of its header) each."""
     with tarfile.open(path, "w:gz", pax_headers=pax or {}) as file:
         for name, content, fields in members:
@@ -38,7 +40,11 @@ EVIL: dict[str, tuple[str, bytes, dict[str, Any]]] = {
     "above": ("../outside", b"evil", {}),
     "above by a detour": ("set/../../outside", b"evil", {}),
     "link to above": ("set/link", b"", {"type": tarfile.SYMTYPE, "linkname": "../../outside"}),
-    "link to an absolute place": ("set/link", b"", {"type": tarfile.SYMTYPE, "linkname": "/etc/passwd"}),
+    "link to an absolute place": (
+        "set/link",
+        b"",
+        {"type": tarfile.SYMTYPE, "linkname": "/etc/passwd"},
+    ),
     "hard link to above": ("set/link", b"", {"type": tarfile.LNKTYPE, "linkname": "../outside"}),
     "pipe": ("set/pipe", b"", {"type": tarfile.FIFOTYPE}),
     "device": ("set/device", b"", {"type": tarfile.CHRTYPE, "devmajor": 1, "devminor": 3}),
@@ -53,7 +59,13 @@ EVIL: dict[str, tuple[str, bytes, dict[str, Any]]] = {
 @pytest.mark.parametrize("first", [True, False])
 def test_an_archive_that_would_do_harm_is_refused(kind: str, first: bool, tmp_path: Path) -> None:
     """Whatever else is in it: exit 3, and no file of it anywhere."""
-    members = [EVIL[kind]] if "right name" in kind else [EVIL[kind], GOOD] if first else [GOOD, EVIL[kind]]
+    members = (
+        [EVIL[kind]]
+        if "right name" in kind
+        else [EVIL[kind], GOOD]
+        if first
+        else [GOOD, EVIL[kind]]
+    )
     archive = tar(tmp_path / "evil.tar.gz", *members)
     with pytest.raises(InputError, match=r"cannot be unpacked .*; delete it to download it again"):
         unpack(archive, ["set/a.bin"], tmp_path / "data" / "set", MOST)
@@ -92,7 +104,12 @@ def test_only_what_is_asked_for_is_unpacked(kind: str, tmp_path: Path) -> None:
             for name, content in ((GOOD[0], GOOD[1]), ("set/readme.html", b"hello")):
                 file.writestr(name, content)
     else:
-        tar(archive, ("set", b"", {"type": tarfile.DIRTYPE}), ("set/readme.html", b"hello", {}), GOOD)
+        tar(
+            archive,
+            ("set", b"", {"type": tarfile.DIRTYPE}),
+            ("set/readme.html", b"hello", {}),
+            GOOD,
+        )
     folder = tmp_path / "set"
     with pytest.raises(InputError, match=r"it has no set/b\.bin"):
         unpack(archive, ["set/a.bin", "set/b.bin"], folder, MOST)
@@ -121,7 +138,9 @@ def test_a_damaged_archive_is_refused(kind: str, tmp_path: Path) -> None:
         tar(archive, ("set/a.bin", content, {}))
     good = archive.read_bytes()
     damaged = [good[:cut] for cut in range(0, len(good) - 1, 97)]
-    damaged += [good[:at] + bytes([good[at] ^ 64]) + good[at + 1 :] for at in range(0, len(good), 31)]
+    damaged += [
+        good[:at] + bytes([good[at] ^ 64]) + good[at + 1 :] for at in range(0, len(good), 31)
+    ]
     damaged += [b"", b"not an archive", b"<html></html>" * 100]
     refused = 0
     for broken in damaged:

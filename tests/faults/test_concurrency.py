@@ -46,7 +46,9 @@ def test_launches_at_once(server: Server, full: bool, tmp_path: Path) -> None:
     codes = [process.wait(120) for process in launched]
     runs = runs_in(tmp_path)
     done = [run for run in runs if json.loads((run / RESULTS).read_text())["status"] == "completed"]
-    print(f"{count} launches at once: {len(runs)} folders, {codes.count(0)} of them trained to the end")
+    print(
+        f"{count} launches at once: {len(runs)} folders, {codes.count(0)} of them trained to the end"
+    )
     assert codes == [0] * count, launched[0].output
     assert len(runs) == len(done) == count
     assert leftovers(tmp_path) == []
@@ -70,7 +72,10 @@ def test_a_second_writer_is_refused(server: Server, tmp_path: Path) -> None:
             code, output = server.run(tmp_path, "resume", str(run))
             lines = output.splitlines()
             assert (code, len(lines)) == (2, 1), output
-            assert re.search(rf"pid {first.pid} on {re.escape(socket.gethostname())}", lines[0]), (number, lines)
+            assert re.search(rf"pid {first.pid} on {re.escape(socket.gethostname())}", lines[0]), (
+                number,
+                lines,
+            )
         assert first.wait(60) == 0, first.output
     finally:
         if first.group_lives():
@@ -92,7 +97,9 @@ def evaluated(reader: Process) -> str:
     return "" if code == 0 else f"exit {code}: {reader.output[-300:]}"
 
 
-def test_reads_while_a_run_saves(server: Server, full: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_reads_while_a_run_saves(
+    server: Server, full: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The run saves after every step and removes old checkpoints; what a reader gets is whole, also when it is so slow that
     the checkpoint is removed while it reads."""
     read_manifest, draw = checkpoint.read_manifest, random.Random(9)
@@ -121,7 +128,9 @@ def test_reads_while_a_run_saves(server: Server, full: bool, tmp_path: Path, mon
             except (InputError, OSError) as e:
                 failed.append(f"{pointer}: {type(e).__name__}: {e}")
             reads += 1
-        readers = [server.start(tmp_path / f"reader-{i}", "evaluate", str(run)) for i in range(count[1])]
+        readers = [
+            server.start(tmp_path / f"reader-{i}", "evaluate", str(run)) for i in range(count[1])
+        ]
         failed += [wrong for wrong in map(evaluated, readers) if wrong]
         assert writer.wait(0.0) is None, f"the run is to go on meanwhile: {writer.output[-500:]}"
     finally:

@@ -20,7 +20,13 @@ from dltrain.errors import InputError
 from dltrain.run import CHECKPOINTS, RESULTS
 
 FILES = (WEIGHTS, STATE, RANK, MANIFEST)
-OTHER = ("dataset=digits", "dataset.batch_size=256", "model=mlp", "callbacks.tensorboard=null", "trainer.epochs=2")
+OTHER = (
+    "dataset=digits",
+    "dataset.batch_size=256",
+    "model=mlp",
+    "callbacks.tensorboard=null",
+    "trainer.epochs=2",
+)
 Damage = Callable[[Path, random.Random], None]
 
 
@@ -47,7 +53,13 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run that was killed after its second epoch, and another in "other"."""
     root = tmp_path_factory.mktemp("trained")
     for name, seed in (("run", 0), ("other", 1)):
-        words = [*OTHER, f"seed={seed}", f"name={name}", f"paths.output={root / name}", "trainer.save_every=2"]
+        words = [
+            *OTHER,
+            f"seed={seed}",
+            f"name={name}",
+            f"paths.output={root / name}",
+            "trainer.save_every=2",
+        ]
         assert main(words) == 0
         (run,) = root.glob(f"{name}/*/*")
         (run / RESULTS).unlink()
@@ -82,7 +94,9 @@ def zero(path: Path, draw: random.Random) -> None:
     path.write_bytes(content)
 
 
-@pytest.mark.parametrize(("damage", "quick", "wanted"), [(flip, 60, 1000), (truncate, 30, 500), (zero, 20, 300)])
+@pytest.mark.parametrize(
+    ("damage", "quick", "wanted"), [(flip, 60, 1000), (truncate, 30, 500), (zero, 20, 300)]
+)
 def test_changed_bytes(
     damage: Damage, quick: int, wanted: int, run: Path, full: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -163,14 +177,20 @@ KINDS = (
 @pytest.mark.parametrize("name", FILES)
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
 def test_another_kind_of_file(
-    kind: Callable[[Path, Path], None], name: str, run: Path, trained: Path, caplog: pytest.LogCaptureFixture
+    kind: Callable[[Path, Path], None],
+    name: str,
+    run: Path,
+    trained: Path,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     store = Store(run / CHECKPOINTS)
     *_, before, newest = store.steps()
     signal.alarm(20)
     kind(newest / name, trained / "other-folder")
     if kind is other_runs_instead and name == MANIFEST:
-        assert checkpoint.read_manifest(newest), "it is whole in itself: only the files' hashes are other ones"
+        assert checkpoint.read_manifest(newest), (
+            "it is whole in itself: only the files' hashes are other ones"
+        )
     with pytest.raises(InputError, match=newest.name):
         checkpoint.load(newest)
     with caplog.at_level(logging.WARNING, "dltrain"):
@@ -192,7 +212,9 @@ def test_a_damaged_checkpoint_is_passed_over_by_resume(run: Path, dltrain) -> No
 
 
 @pytest.mark.parametrize("verb", ["resume", "evaluate", "predict"])
-@pytest.mark.parametrize("kind", [flip, truncate, fifo_instead, nothing_instead], ids=lambda kind: kind.__name__)
+@pytest.mark.parametrize(
+    "kind", [flip, truncate, fifo_instead, nothing_instead], ids=lambda kind: kind.__name__
+)
 @pytest.mark.parametrize("name", [WEIGHTS, MANIFEST])
 def test_one_that_was_named_is_refused(
     kind: Callable[..., None], name: str, verb: str, run: Path, tmp_path: Path, dltrain

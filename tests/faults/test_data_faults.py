@@ -26,7 +26,13 @@ from dltrain.data.image_folder import ImageFolder
 from dltrain.data.workers import Workers
 from dltrain.errors import InputError
 
-TRAIN = ("dataset=image_folder", "dataset.path=pets", "dataset.batch_size=4", "dataset.image_size=8", "model=mlp")
+TRAIN = (
+    "dataset=image_folder",
+    "dataset.path=pets",
+    "dataset.batch_size=4",
+    "dataset.image_size=8",
+    "model=mlp",
+)
 TRAIN += ("callbacks=quiet", "trainer.epochs=3", "--json")
 
 
@@ -82,7 +88,14 @@ def large(path: Path) -> None:
         file.truncate(2**36)  # without a block on the disk
 
 
-ODD: list[Callable[[Path], None]] = [pipe, listener, device, pipe_behind_a_link, link_to_nowhere, link_to_itself]
+ODD: list[Callable[[Path], None]] = [
+    pipe,
+    listener,
+    device,
+    pipe_behind_a_link,
+    link_to_nowhere,
+    link_to_itself,
+]
 ODD += [Path.mkdir, large]
 
 
@@ -111,11 +124,18 @@ def test_what_is_no_regular_file_is_odd_from_the_start(
 
 def png_bomb(side: int = 50_000) -> bytes:
     def chunk(kind: bytes, content: bytes) -> bytes:
-        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+        return (
+            struct.pack(">I", len(content))
+            + kind
+            + content
+            + struct.pack(">I", zlib.crc32(kind + content))
+        )
 
     header = struct.pack(">IIBBBBB", side, side, 1, 0, 0, 0, 0)
     lines = zlib.compress(bytes(10**6), 9)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", lines) + chunk(b"IEND", b"")
+    return (
+        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", lines) + chunk(b"IEND", b"")
+    )
 
 
 def encoded(kind: str) -> bytes:
@@ -172,7 +192,9 @@ def test_decompression_bombs_are_refused_before_they_are_decoded(
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200_000  # KiB
 
 
-def test_formats_that_start_programs_or_follow_paths_are_none(caplog: pytest.LogCaptureFixture) -> None:
+def test_formats_that_start_programs_or_follow_paths_are_none(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     """PIL hands PostScript to another program, whatever the file is called."""
     lay(Path("pets"))
     buffer = io.BytesIO()
@@ -208,7 +230,11 @@ class Reading:
             self.count += self.training
             if self.count == self.at:
                 self.act()
-        return self.instead(path) if self.instead and path.endswith("cat/000.png") else self.plain(path, *more)
+        return (
+            self.instead(path)
+            if self.instead and path.endswith("cat/000.png")
+            else self.plain(path, *more)
+        )
 
 
 @pytest.fixture
@@ -261,11 +287,17 @@ def test_a_file_that_cannot_be_read_any_more_ends_the_run_cleanly(
 
     reading.at, reading.act = 33, act  # at the third epoch's first read
     start = time.perf_counter()
-    outcome = dltrain(*TRAIN, "dataset.memory=false", "dataset.timeout=0.5", "dataset.val_fraction=0", "seed=3")
+    outcome = dltrain(
+        *TRAIN, "dataset.memory=false", "dataset.timeout=0.5", "dataset.val_fraction=0", "seed=3"
+    )
     took = time.perf_counter() - start
     assert outcome.code == 3, outcome.err
     assert "cat/000.png" in outcome.err
-    assert "could not be read in 0.5 s" in outcome.err if kind == "hangs" else "(row 0 of the set)" in outcome.err
+    assert (
+        "could not be read in 0.5 s" in outcome.err
+        if kind == "hangs"
+        else "(row 0 of the set)" in outcome.err
+    )
     assert len(outcome.err.strip().splitlines()) <= 2
     assert took < 20
     run = Path(outcome.json["run"])
@@ -296,7 +328,9 @@ def test_a_thread_that_hangs_does_not_keep_the_process(server: Server, tmp_path:
     assert list(Path("outputs").glob("*/*/checkpoints/[0-9]*"))
 
 
-def test_a_hang_while_the_images_are_loaded_leaves_no_run(dltrain: Callable[..., Any], reading: Reading) -> None:
+def test_a_hang_while_the_images_are_loaded_leaves_no_run(
+    dltrain: Callable[..., Any], reading: Reading
+) -> None:
     """In memory, and in the look at all files before they are streamed."""
     lay(Path("pets"))
     reading.instead = hangs

@@ -13,7 +13,16 @@ from typing import Any
 
 import pytest
 from fork_server import Server
-from states import SAVE_EVERY, SETTINGS, Whole, differences, last_line, leftovers, runs_in, steps_logged
+from states import (
+    SAVE_EVERY,
+    SETTINGS,
+    Whole,
+    differences,
+    last_line,
+    leftovers,
+    runs_in,
+    steps_logged,
+)
 
 from dltrain import checkpoint
 from dltrain.checkpoint import Store
@@ -21,7 +30,10 @@ from dltrain.run import CHECKPOINTS, RESULTS
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 WITH_TENSORBOARD = [word for word in SETTINGS if "tensorboard" not in word]
-FROM, TO = 2 * SAVE_EVERY + 1, 5 * SAVE_EVERY + 2  # the steps between which there is no room: three saves
+FROM, TO = (
+    2 * SAVE_EVERY + 1,
+    5 * SAVE_EVERY + 2,
+)  # the steps between which there is no room: three saves
 PLACES = {  # a part of the path of what cannot be written
     "everything": "",
     "checkpoints": "checkpoints",
@@ -44,7 +56,9 @@ def disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", "-l", disk], check=True)
 
 
-def survived(cwd: Path, code: int | None, output: str, journal: Path, whole: Whole, unsaved: bool) -> list[str]:
+def survived(
+    cwd: Path, code: int | None, output: str, journal: Path, whole: Whole, unsaved: bool
+) -> list[str]:
     """What is wrong with how a run came through; `unsaved` where nothing could be saved for a while."""
     wrong = [] if code == 0 else [f"exit {code}: {last_line(output)}"]
     if "Traceback" in output:
@@ -66,12 +80,22 @@ def survived(cwd: Path, code: int | None, output: str, journal: Path, whole: Who
 
 @pytest.mark.parametrize("errno", ["ENOSPC", "EROFS", "EIO"])
 @pytest.mark.parametrize("place", PLACES)
-def test_no_room_for_a_while(place: str, errno: str, server: Server, whole: Whole, full: bool, tmp_path: Path) -> None:
+def test_no_room_for_a_while(
+    place: str, errno: str, server: Server, whole: Whole, full: bool, tmp_path: Path
+) -> None:
     if not full and errno != {"checkpoints": "EROFS", "metrics": "EIO"}.get(place, "ENOSPC"):
         pytest.skip("the full form")
     cwd, journal = tmp_path / "run", tmp_path / "journal"
-    words = WITH_TENSORBOARD if place == "TensorBoard" or (full and place == "everything") else SETTINGS
-    fault: dict[str, Any] = {"begin": FROM, "end": TO, "journal": str(journal), "names": PLACES[place], "errno": errno}
+    words = (
+        WITH_TENSORBOARD if place == "TensorBoard" or (full and place == "everything") else SETTINGS
+    )
+    fault: dict[str, Any] = {
+        "begin": FROM,
+        "end": TO,
+        "journal": str(journal),
+        "names": PLACES[place],
+        "errno": errno,
+    }
     code, output = server.run(cwd, *words, aim="no_room", **fault)
     unsaved = place in ("everything", "checkpoints")
     wrong = survived(cwd, code, output, journal, whole, unsaved)
@@ -89,7 +113,9 @@ def test_no_room_for_a_while(place: str, errno: str, server: Server, whole: Whol
 
 
 @pytest.mark.parametrize("tensorboard", [False, True], ids=["", "with TensorBoard"])
-def test_a_full_disk(tensorboard: bool, server: Server, whole: Whole, disk: Path, full: bool, tmp_path: Path) -> None:
+def test_a_full_disk(
+    tensorboard: bool, server: Server, whole: Whole, disk: Path, full: bool, tmp_path: Path
+) -> None:
     """Full to the last byte, where what is open already cannot grow either; the line tells how much is needed and there."""
     if tensorboard and not full:
         pytest.skip("the full form")
@@ -102,9 +128,13 @@ def test_a_full_disk(tensorboard: bool, server: Server, whole: Whole, disk: Path
     code, output = server.run(out_of_the_way, *words, aim="fill_disk", **fault)
     wrong = survived(out_of_the_way, code, output, journal, whole, True)
     said = [line for line in output.splitlines() if "cannot be saved" in line]
-    if len(said) != 1 or not re.search(r"checkpoints/\d+ .*it needs [\d,]{7,} bytes, 0 bytes are free", said[0]):
+    if len(said) != 1 or not re.search(
+        r"checkpoints/\d+ .*it needs [\d,]{7,} bytes, 0 bytes are free", said[0]
+    ):
         wrong.append(f"said {said}")
-    print(f"a tmpfs full for {TO - FROM} steps{', with TensorBoard' * tensorboard}: {len(wrong)} failed")
+    print(
+        f"a tmpfs full for {TO - FROM} steps{', with TensorBoard' * tensorboard}: {len(wrong)} failed"
+    )
     assert not wrong, "\n".join(wrong)
 
 
@@ -144,7 +174,13 @@ def test_results_that_cannot_be_written(server: Server, whole: Whole, tmp_path: 
 def test_a_run_that_is_to_stop(errno: str, server: Server, tmp_path: Path) -> None:
     """trainer.on_save_error=stop: exit 1 with a line, and the checkpoint before is whole."""
     cwd = tmp_path / "run"
-    fault: dict[str, Any] = {"begin": FROM, "end": 10**6, "journal": "", "names": "checkpoints", "errno": errno}
+    fault: dict[str, Any] = {
+        "begin": FROM,
+        "end": 10**6,
+        "journal": "",
+        "names": "checkpoints",
+        "errno": errno,
+    }
     code, output = server.run(cwd, *SETTINGS, "trainer.on_save_error=stop", aim="no_room", **fault)
     assert (code, "Traceback" in output) == (1, False), output
     assert "cannot be saved" in last_line(output)

@@ -48,7 +48,9 @@ class Server:
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self.server.handle_error = lambda *args: None  # clients that leave are expected
         self.mirror = f"http://127.0.0.1:{self.server.server_port}/"
-        self.thread = threading.Thread(target=self.server.serve_forever, kwargs={"poll_interval": 0.01})
+        self.thread = threading.Thread(
+            target=self.server.serve_forever, kwargs={"poll_interval": 0.01}
+        )
         self.thread.start()
 
     def close(self) -> None:
@@ -65,7 +67,9 @@ def server() -> Iterator[Server]:
     made.close()
 
 
-def send(handler: BaseHTTPRequestHandler, content: bytes, status: int = 200, **headers: str | int) -> None:
+def send(
+    handler: BaseHTTPRequestHandler, content: bytes, status: int = 200, **headers: str | int
+) -> None:
     handler.send_response(status)
     for name, value in {"Content_Type": "application/octet-stream", **headers}.items():
         handler.send_header(name.replace("_", "-"), str(value))
@@ -83,7 +87,9 @@ def ranged(most: int) -> Reply:
     def reply(handler: BaseHTTPRequestHandler, count: int) -> None:
         asked = handler.headers.get("Range")
         start = int(asked.removeprefix("bytes=").rstrip("-")) if asked else 0
-        part = {"Content_Range": f"bytes {start}-{len(CONTENT) - 1}/{len(CONTENT)}"} if asked else {}
+        part = (
+            {"Content_Range": f"bytes {start}-{len(CONTENT) - 1}/{len(CONTENT)}"} if asked else {}
+        )
         rest = CONTENT[start:]
         send(handler, rest[:most], 206 if asked else 200, Content_Length=len(rest), **part)
 
@@ -102,7 +108,9 @@ def test_a_dropped_connection_is_taken_up(server: Server, tmp_path: Path) -> Non
     assert left(tmp_path) == {NAME}
 
 
-def test_a_part_of_another_day_is_taken_up_also_after_a_failure(server: Server, tmp_path: Path) -> None:
+def test_a_part_of_another_day_is_taken_up_also_after_a_failure(
+    server: Server, tmp_path: Path
+) -> None:
     """A mirror that is down costs nothing of what is there."""
     (tmp_path / f".{NAME}.part").write_bytes(CONTENT[:200_000])
     server.reply = lambda handler, count: send(handler, b"", 503)
@@ -211,7 +219,9 @@ def test_a_server_that_misbehaves(reply: Reply, server: Server, tmp_path: Path) 
 
 
 @pytest.mark.parametrize("drip", [0, 1], ids=["silent", "a byte at a time"])
-def test_a_server_that_stalls(drip: int, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_server_that_stalls(
+    drip: int, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The time without (nearly) any byte is limited; what came is kept for the next time."""
 
     def stall(handler: BaseHTTPRequestHandler, count: int) -> None:
@@ -239,12 +249,16 @@ class FullDisk(io.BytesIO):
         return super().write(content)
 
 
-def test_a_disk_that_is_full(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_disk_that_is_full(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Seen before the download begins, or when it happens: exit 3 with path and bytes, and no part that fills it further."""
     usage = shutil.disk_usage(tmp_path)
     with monkeypatch.context() as patched:
         patched.setattr(shutil, "disk_usage", lambda path: usage._replace(free=299_999))
-        with pytest.raises(InputError, match=r"takes 300,000 bytes, 299,999 bytes are free: make room"):
+        with pytest.raises(
+            InputError, match=r"takes 300,000 bytes, 299,999 bytes are free: make room"
+        ):
             fetch((server.mirror,), FILES, tmp_path)
     assert server.ranges == []
     plain = Path.open

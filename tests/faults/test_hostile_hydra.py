@@ -49,7 +49,10 @@ HYDRA_OVERRIDES = [
 ]
 GLOBAL = "# @package _global_\n"
 HYDRA_FILES = [
-    ("experiment", GLOBAL + "hydra:\n  callbacks:\n    x: {_target_: os.system, command: touch canary}\n"),
+    (
+        "experiment",
+        GLOBAL + "hydra:\n  callbacks:\n    x: {_target_: os.system, command: touch canary}\n",
+    ),
     ("experiment", GLOBAL + "hydra:\n  job_logging:\n    formatters:\n      x: {(): os.system}\n"),
     ("experiment", GLOBAL + "hydra:\n  hydra_logging: {version: 1}\n"),
     ("experiment", GLOBAL + "hydra:\n  launcher: {_target_: os.system}\n"),
@@ -111,7 +114,10 @@ def test_nothing_of_hydra_can_be_set_by_a_file(dltrain) -> None:
         Path("own", group).mkdir(parents=True, exist_ok=True)
         file = Path("own", group, "evil.yaml")
         file.write_text(text)
-        wrong += [f"{text}: {what}" for what in refused(["check", "--config-dir", "own", f"{group}=evil"], dltrain)]
+        wrong += [
+            f"{text}: {what}"
+            for what in refused(["check", "--config-dir", "own", f"{group}=evil"], dltrain)
+        ]
         file.unlink()
     print(f"hydra.* by a file: {len(chosen)} files: {len(wrong)} failed")
     assert wrong == []
@@ -119,9 +125,16 @@ def test_nothing_of_hydra_can_be_set_by_a_file(dltrain) -> None:
 
 def test_nothing_of_hydra_can_be_set_by_a_saved_configuration(run: Path, dltrain) -> None:
     wrong = []
-    for node in ({"callbacks": {"x": {"_target_": "os.system"}}}, {"run": {"dir": "/tmp/x"}}, None, "x"):
+    for node in (
+        {"callbacks": {"x": {"_target_": "os.system"}}},
+        {"run": {"dir": "/tmp/x"}},
+        None,
+        "x",
+    ):
         (run / CONFIG).write_text(yaml.safe_dump(defaults() | {"hydra": node}), encoding="utf-8")
-        wrong += [what for verb in ("evaluate", "resume") for what in refused([verb, str(run)], dltrain)]
+        wrong += [
+            what for verb in ("evaluate", "resume") for what in refused([verb, str(run)], dltrain)
+        ]
     assert wrong == []
 
 

@@ -109,7 +109,10 @@ HARMFUL: list[tuple[str, dict[str, Any]]] = [
     ("torchvision.utils.save_image", {"fp": CANARY}),
     ("torchvision.models.resnet18", {"weights": "DEFAULT"}),
     # dltrain's own that are not there to be chosen
-    ("dltrain.data.download.fetch", {"mirrors": ["http://localhost:9/"], "files": {"x": "0"}, "folder": CANARY}),
+    (
+        "dltrain.data.download.fetch",
+        {"mirrors": ["http://localhost:9/"], "files": {"x": "0"}, "folder": CANARY},
+    ),
     ("dltrain.data.archive.unpack", {"archive": "x.tar", "folder": CANARY}),
     ("dltrain.run.Run", {"folder": CANARY}),
     ("dltrain.run.Run.create", {"root": CANARY, "label": "x"}),
@@ -145,13 +148,26 @@ HARMFUL: list[tuple[str, dict[str, Any]]] = [
     ("x" * 5000, {}),
     ("torch." * 500 + "load", {}),
 ]
-PLACES = ["file", "override", "evaluate", "resume", "predict", "nested", "list", "mapping", "args", "callback"]
+PLACES = [
+    "file",
+    "override",
+    "evaluate",
+    "resume",
+    "predict",
+    "nested",
+    "list",
+    "mapping",
+    "args",
+    "callback",
+]
 
 
 def as_override(value: Any) -> str:
     """A value as Hydra's grammar writes it."""
     if isinstance(value, dict):
-        return "{" + ", ".join(f"{name}: {as_override(child)}" for name, child in value.items()) + "}"
+        return (
+            "{" + ", ".join(f"{name}: {as_override(child)}" for name, child in value.items()) + "}"
+        )
     if isinstance(value, list):
         return "[" + ", ".join(map(as_override, value)) + "]"
     return "'" + value.replace("'", "\\'") + "'" if isinstance(value, str) else str(value).lower()
@@ -170,14 +186,20 @@ def command(place: str, node: dict[str, Any], run: Path) -> list[str]:
         case "evaluate" | "predict" | "resume":
             return [place, str(run), *(["victim"] if place == "predict" else [])]
         case "nested":
-            return ["check", f"dataset.source={{_target_: dltrain.data.digits.Digits, x: {as_override(node)}}}"]
+            return [
+                "check",
+                f"dataset.source={{_target_: dltrain.data.digits.Digits, x: {as_override(node)}}}",
+            ]
         case "list":
             return ["check", f"model.channels=[16, [{as_override(node)}]]"]
         case "mapping":
             return ["check", f"expect={{x: {{y: [{as_override(node)}]}}}}"]
         case "args":
             args = f"_args_: [{as_override(node)}]"
-            return ["check", f"model={{_target_: dltrain.models.mlp.MLP, {args}, _recursive_: true}}"]
+            return [
+                "check",
+                f"model={{_target_: dltrain.models.mlp.MLP, {args}, _recursive_: true}}",
+            ]
         case _:
             return ["check", f"callbacks.x={as_override(node)}"]
 
@@ -193,7 +215,9 @@ def test_there_are_enough_of_them() -> None:
 
 
 @pytest.mark.parametrize(("target", "arguments"), HARMFUL, ids=lambda value: str(value)[:40])
-def test_the_policy_refuses_it_and_does_nothing(target: str, arguments: dict[str, Any], tmp_path: Path) -> None:
+def test_the_policy_refuses_it_and_does_nothing(
+    target: str, arguments: dict[str, Any], tmp_path: Path
+) -> None:
     before = set(sys.modules)
     with tripwire() as seen, pytest.raises(UsageError) as refused:
         locate(target)
@@ -210,16 +234,26 @@ def test_no_place_lets_one_through(run: Path, dltrain) -> None:
     """0 of them are executed, in any place."""
     pairs = [(place, *harmful) for harmful in HARMFUL for place in PLACES]
     if not FULL:
-        pairs = random.Random(4).sample(pairs, 10) + [(place, "os.system", TOUCH) for place in PLACES]
-    wrong = [what for place, target, arguments in pairs for what in in_place(place, target, arguments, run, dltrain)]
+        pairs = random.Random(4).sample(pairs, 10) + [
+            (place, "os.system", TOUCH) for place in PLACES
+        ]
+    wrong = [
+        what
+        for place, target, arguments in pairs
+        for what in in_place(place, target, arguments, run, dltrain)
+    ]
     targets = len({target for _, target, _ in pairs})
-    print(f"hostile targets: {targets} targets x {len(PLACES)} places, {len(pairs)} commands: {len(wrong)} failed")
+    print(
+        f"hostile targets: {targets} targets x {len(PLACES)} places, {len(pairs)} commands: {len(wrong)} failed"
+    )
     assert wrong == []
     assert Path("victim").exists()
     assert not Path(CANARY).exists()
 
 
-def test_without_the_policy_one_is_executed_and_seen(run: Path, monkeypatch: pytest.MonkeyPatch, dltrain) -> None:
+def test_without_the_policy_one_is_executed_and_seen(
+    run: Path, monkeypatch: pytest.MonkeyPatch, dltrain
+) -> None:
     """What the tests above look for is there when nothing protects."""
 
     def trusting(target: str, plugins: Any = ()) -> Any:

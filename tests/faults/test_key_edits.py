@@ -29,7 +29,9 @@ from dltrain.config.settings import Settings
 from dltrain.types import Ge, Gt, Le, Lt
 
 FULL = os.environ.get("DLTRAIN_FAULTS") == "full"
-OPTIONS = [("", "")] + [(group, option) for group, options in groups().items() for option in options]
+OPTIONS = [("", "")] + [
+    (group, option) for group, options in groups().items() for option in options
+]
 SEED = 3
 PREFIXES = ("", "+", "++")
 
@@ -60,7 +62,11 @@ def keys_of(group: str, option: str, config: dict[str, Any]) -> list[str]:
         own = {name: value for name, value in config.items() if name not in groups()}
         return [key for key in keys(own) if not key.startswith("expect")]
     if group in OVERLAYS:
-        found = [key for key in keys(read_option(group, option)) if not key.startswith(("expect", "debug"))]
+        found = [
+            key
+            for key in keys(read_option(group, option))
+            if not key.startswith(("expect", "debug"))
+        ]
         return [key for key in found if key.partition(".")[0] in config]
     return [key for key in keys({group: config[group]}) if key != group]
 
@@ -76,7 +82,9 @@ def annotation_of(config: dict[str, Any], key: str) -> Any:
         if isinstance(node, dict) and "_target_" in node:
             taken = arguments(locate(node["_target_"]))
         else:
-            taken = arguments(annotation) if isinstance(annotation, type) and part == "paths" else {}
+            taken = (
+                arguments(annotation) if isinstance(annotation, type) and part == "paths" else {}
+            )
     return annotation
 
 
@@ -133,7 +141,10 @@ def out_of_range(annotation: Any) -> list[str]:
 def other_case(annotation: Any) -> list[str]:
     """A named value as nobody writes it."""
     names = [
-        name for part in parts_of(annotation) if typing.get_origin(part) is Literal for name in typing.get_args(part)
+        name
+        for part in parts_of(annotation)
+        if typing.get_origin(part) is Literal
+        for name in typing.get_args(part)
     ]
     return [name.upper() for name in names if isinstance(name, str) and name.upper() != name][:1]
 
@@ -225,7 +236,9 @@ def survey(options: list[tuple[str, str]]) -> tuple[Counter[str], list[str], lis
             where = " ".join(chosen)
             texts = [edit.text for edit in batch]
             # the first has every misspelt name; values are set in the same way over what was composed once
-            told = dict(problems_of(compose([*chosen, *texts]) if i == 0 else compose_over(config, texts)))
+            told = dict(
+                problems_of(compose([*chosen, *texts]) if i == 0 else compose_over(config, texts))
+            )
             for edit in batch:
                 counted[edit.kind] += 1
                 why = told.get(edit.text)
@@ -245,7 +258,10 @@ def test_every_edit_of_every_key_is_refused_and_the_right_key_suggested() -> Non
     for kind, count in sorted(counted.items()):
         print(f"one edit on every key, {kind}: {count} edits")
     share = 1 - len(misled) / suggestions
-    print(f"{sum(counted.values())} edits of {len(options)} options: {len(accepted)} accepted, ", end="")
+    print(
+        f"{sum(counted.values())} edits of {len(options)} options: {len(accepted)} accepted, ",
+        end="",
+    )
     print(f"{share:.1%} of {suggestions} suggestions right")
     print("\n".join(misled))
     assert accepted == []
@@ -253,14 +269,20 @@ def test_every_edit_of_every_key_is_refused_and_the_right_key_suggested() -> Non
     assert sum(counted.values()) > (4000 if FULL else 100)
 
 
-def test_nothing_is_loaded_before_an_edit_is_refused(dltrain, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nothing_is_loaded_before_an_edit_is_refused(
+    dltrain, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The command itself: exit 2, and no data set was opened, no folder made."""
     from dltrain.data.mnist import MNIST
 
-    monkeypatch.setattr(MNIST, "__init__", lambda self, **given: pytest.fail("the data set was built"))
+    monkeypatch.setattr(
+        MNIST, "__init__", lambda self, **given: pytest.fail("the data set was built")
+    )
     draw = random.Random(SEED)
     every = edits("dataset", "mnist", compose(["dataset=mnist"]).config)
-    for edit in [e for e in draw.sample(every, 60 if FULL else 12) if not e.kind.startswith("option")]:
+    for edit in [
+        e for e in draw.sample(every, 60 if FULL else 12) if not e.kind.startswith("option")
+    ]:
         outcome = dltrain("dataset=mnist", edit.text)
         assert outcome.code == 2, (edit, outcome.err)
         assert edit.text in outcome.err

@@ -13,7 +13,16 @@ from pathlib import Path
 
 import pytest
 from fork_server import Process, Server
-from states import SAVE_EVERY, SETTINGS, Whole, differences, last_line, leftovers, runs_in, steps_logged
+from states import (
+    SAVE_EVERY,
+    SETTINGS,
+    Whole,
+    differences,
+    last_line,
+    leftovers,
+    runs_in,
+    steps_logged,
+)
 
 from dltrain import checkpoint
 from dltrain.checkpoint import Store
@@ -36,9 +45,13 @@ def condition(cwd: Path) -> tuple[list[str], int]:
         logged = max(steps_logged(run), default=0)
         saved = int(store.steps()[-1].name.split(".")[0]) if store.steps() else 0
         lost = max(0, logged - saved)
-        begun = max(0, logged - 1) // SAVE_EVERY * SAVE_EVERY  # this save was under way; the one before was on the disk
+        begun = (
+            max(0, logged - 1) // SAVE_EVERY * SAVE_EVERY
+        )  # this save was under way; the one before was on the disk
         if saved < begun - SAVE_EVERY:
-            wrong.append(f"lost {lost} steps: at step {logged}, and the newest checkpoint is of {saved}")
+            wrong.append(
+                f"lost {lost} steps: at step {logged}, and the newest checkpoint is of {saved}"
+            )
     return wrong, lost
 
 
@@ -99,7 +112,14 @@ def test_at_random_instants(server: Server, whole: Whole, full: bool, tmp_path: 
 def killed_halfway(server: Server, cwd: Path, step: int) -> Path:
     """A run that was killed at `step`."""
     server.run(
-        cwd, *SETTINGS, aim="signal_at", moment="batch", number=signal.SIGKILL, group=False, at=step, journal="step"
+        cwd,
+        *SETTINGS,
+        aim="signal_at",
+        moment="batch",
+        number=signal.SIGKILL,
+        group=False,
+        at=step,
+        journal="step",
     )
     assert runs_in(cwd), "killed before it began"
     return cwd
@@ -129,7 +149,9 @@ def test_while_a_resume_begins(server: Server, whole: Whole, full: bool, tmp_pat
 def operations(server: Server, cwd: Path, *argv: str, saves: tuple[int, int] | None) -> list[str]:
     """The file-system calls that can be counted, none of them the last."""
     journal = cwd.parent / f"{cwd.name}-journal"
-    code, output = server.run(cwd, *argv, aim="crash_at", number=0, saves=saves, journal=str(journal))
+    code, output = server.run(
+        cwd, *argv, aim="crash_at", number=0, saves=saves, journal=str(journal)
+    )
     assert code == 0, output
     return journal.read_text().splitlines()
 
@@ -162,7 +184,9 @@ def crash_at_each(
     for number in numbers:
         fresh()
         journal = str(cwd.parent / "crash-journal")
-        code, output = server.run(cwd, *argv, aim="crash_at", number=number, saves=saves, journal=journal)
+        code, output = server.run(
+            cwd, *argv, aim="crash_at", number=number, saves=saves, journal=journal
+        )
         if code == 0:
             continue  # its threads went another way, and it made fewer calls
         where = f"at {Path(journal).read_text().splitlines()[-1]}"
@@ -188,7 +212,11 @@ def test_at_each_call_of_a_save(server: Server, whole: Whole, full: bool) -> Non
         if full:
             return spread(calls, len(calls))
         return first_of(
-            calls, "write .*/state.pt", r"rename .*/\.tmp-0", r"rename .*/\.tmp-last", "os.remove manifest.json"
+            calls,
+            "write .*/state.pt",
+            r"rename .*/\.tmp-0",
+            r"rename .*/\.tmp-last",
+            "os.remove manifest.json",
         )
 
     count, failed = crash_at_each(server, whole, SETTINGS, choose, saves=(3, 5))
@@ -198,7 +226,9 @@ def test_at_each_call_of_a_save(server: Server, whole: Whole, full: bool) -> Non
 
 def test_at_each_call_of_a_run(server: Server, whole: Whole, full: bool) -> None:
     """Those of the run's folder, the log, the results and the end of the stage are among them."""
-    count, failed = crash_at_each(server, whole, SETTINGS, lambda calls: spread(calls, 60 if full else 2))
+    count, failed = crash_at_each(
+        server, whole, SETTINGS, lambda calls: spread(calls, 60 if full else 2)
+    )
     print(f"kill -9 at file-system calls of a whole run: {count}: {len(failed)} failed")
     assert not failed, "\n".join(failed)
 
@@ -210,7 +240,11 @@ def test_at_each_call_of_a_resume(server: Server, whole: Whole, full: bool, tmp_
     def choose(calls: list[str]) -> list[int]:
         if not full:
             return first_of(calls, r"write .*/\.tmp-config.yaml", r"rename .*/\.tmp-metrics.jsonl")
-        saved = next(i for i, call in enumerate(calls) if re.search(r" (mkdir|write) .*checkpoints/\.tmp-0", call))
+        saved = next(
+            i
+            for i, call in enumerate(calls)
+            if re.search(r" (mkdir|write) .*checkpoints/\.tmp-0", call)
+        )
         return [*range(1, saved + 1), *(saved + number for number in spread(calls[saved:], 20))]
 
     count, failed = crash_at_each(server, whole, ("resume", "last"), choose, base=killed)

@@ -20,7 +20,19 @@ from typing import Any
 import pytest
 import safetensors.torch
 import torch
-from malformed import DRAWS, FULL, OTHER_KINDS, PLACES, Evil, count, flipped, png, some, truncated, zeroed
+from malformed import (
+    DRAWS,
+    FULL,
+    OTHER_KINDS,
+    PLACES,
+    Evil,
+    count,
+    flipped,
+    png,
+    some,
+    truncated,
+    zeroed,
+)
 
 from dltrain import checkpoint
 from dltrain.checkpoint import MANIFEST, RANK, STATE, WEIGHTS, sealed, serialized
@@ -142,7 +154,9 @@ HOSTILE: dict[str, Damage] = {
     "shape bomb": edited(lambda s: s.update(bomb=HUGE)),
     "shape bomb in the optimizer": edited(lambda s: s["optims"].append(HUGE)),
     "sparse tensor": edited(
-        lambda s: s.update(x=torch.sparse_coo_tensor([[0]], [1.0], (10**12,), check_invariants=False))
+        lambda s: s.update(
+            x=torch.sparse_coo_tensor([[0]], [1.0], (10**12,), check_invariants=False)
+        )
     ),
     "meta tensor": edited(lambda s: s.update(x=torch.empty(10**12, device="meta"))),
     "zip bomb": hostile(state=compressed({"x": torch.zeros(10**7)})),
@@ -159,12 +173,29 @@ HOSTILE: dict[str, Damage] = {
     "nothing": hostile(state=serialized({})),
     **{
         f"no {key}": edited(lambda s, key=key: s.pop(key))
-        for key in ("index", "name", "step", "epoch", "position", "optims", "callbacks", "batches", "task")
+        for key in (
+            "index",
+            "name",
+            "step",
+            "epoch",
+            "position",
+            "optims",
+            "callbacks",
+            "batches",
+            "task",
+        )
     },
     **{
         f"{key} is {value!r}": edited(lambda s, key=key, value=value: s.update({key: value}))
         for key, value in (
-            *(("index", "one"), ("index", 7), ("index", -1), ("name", 3), ("step", "x"), ("step", None)),
+            *(
+                ("index", "one"),
+                ("index", 7),
+                ("index", -1),
+                ("name", 3),
+                ("step", "x"),
+                ("step", None),
+            ),
             *(("epoch", "x"), ("position", "x"), ("optims", 1), ("optims", []), ("optims", [1])),
             *(("optims", [{}]), ("callbacks", 1), ("callbacks", {"checkpoint": 1}), ("task", [1])),
         )
@@ -180,24 +211,38 @@ HOSTILE: dict[str, Damage] = {
     "overlapping offsets": hostile(
         weights=raw_safetensors({"a": tensor([0, 4], [1]), "b": tensor([0, 4], [1])}, bytes(4))
     ),
-    "offsets beyond the file": hostile(weights=raw_safetensors({"a": tensor([0, 4 * 10**12], [10**12])}, bytes(4))),
+    "offsets beyond the file": hostile(
+        weights=raw_safetensors({"a": tensor([0, 4 * 10**12], [10**12])}, bytes(4))
+    ),
     "offsets backwards": hostile(weights=raw_safetensors({"a": tensor([4, 0], [1])}, bytes(4))),
-    "shape that overflows": hostile(weights=raw_safetensors({"a": tensor([0, 4], [2**62, 2**62])}, bytes(4))),
+    "shape that overflows": hostile(
+        weights=raw_safetensors({"a": tensor([0, 4], [2**62, 2**62])}, bytes(4))
+    ),
     "unknown type": hostile(weights=raw_safetensors({"a": tensor([0, 4], [1], "F31")}, bytes(4))),
     "gap between tensors": hostile(weights=raw_safetensors({"a": tensor([4, 8], [1])}, bytes(8))),
     "manifest of another format": manifested(lambda m: m.update(format=99)),
     "manifest without files": manifested(lambda m: m.pop("files")),
     "manifest whose files are a list": manifested(lambda m: m.update(files=[STATE])),
-    "manifest with a path": manifested(lambda m: m.update(files={f"../{n}": f for n, f in m["files"].items()})),
-    "manifest with sizes of text": manifested(lambda m: [f.update(size="1") for f in m["files"].values()]),
-    "manifest with negative sizes": manifested(lambda m: [f.update(size=-1) for f in m["files"].values()]),
-    "manifest with sums of numbers": manifested(lambda m: [f.update(sha256=5) for f in m["files"].values()]),
+    "manifest with a path": manifested(
+        lambda m: m.update(files={f"../{n}": f for n, f in m["files"].items()})
+    ),
+    "manifest with sizes of text": manifested(
+        lambda m: [f.update(size="1") for f in m["files"].values()]
+    ),
+    "manifest with negative sizes": manifested(
+        lambda m: [f.update(size=-1) for f in m["files"].values()]
+    ),
+    "manifest with sums of numbers": manifested(
+        lambda m: [f.update(sha256=5) for f in m["files"].values()]
+    ),
     "manifest that is a list": with_content(MANIFEST, lambda c: b"[1, 2]"),
     "manifest that is a number": with_content(MANIFEST, lambda c: b"7"),
     "manifest that is null": with_content(MANIFEST, lambda c: b"null"),
     "deep manifest": with_content(MANIFEST, lambda c: deep()),
     "very deep manifest": with_content(MANIFEST, lambda c: deep(100_000)),
-    "manifest with a key twice": with_content(MANIFEST, lambda c: c.replace(b'"files"', b'"files": {}, "files"', 1)),
+    "manifest with a key twice": with_content(
+        MANIFEST, lambda c: c.replace(b'"files"', b'"files": {}, "files"', 1)
+    ),
     "manifest of 2 MB": with_content(MANIFEST, lambda c: c + b" " * 2**21),
     "manifest in UTF-16": with_content(MANIFEST, lambda c: c.decode().encode("utf-16")),
 }
@@ -211,9 +256,14 @@ def fuzzed() -> dict[str, Damage]:
             for seed in range(DRAWS):
                 draw = random.Random(f"{name} {seed}")
                 label = f"{name} {damage.__name__} {seed}"
-                cases[label] = with_content(name, lambda content, d=damage, r=draw: d(content, copy.copy(r)))
+                cases[label] = with_content(
+                    name, lambda content, d=damage, r=draw: d(content, copy.copy(r))
+                )
     for name in NAMES if FULL else (STATE,):
-        cases |= {f"{name} is {kind}": with_content(name, lambda c, new=new: new) for kind, new in OTHER_KINDS.items()}
+        cases |= {
+            f"{name} is {kind}": with_content(name, lambda c, new=new: new)
+            for kind, new in OTHER_KINDS.items()
+        }
     for name in NAMES if FULL else (WEIGHTS, MANIFEST):
         cases |= {f"{name} is {kind}": replaced(name, place) for kind, place in PLACES.items()}
     return cases
@@ -223,7 +273,9 @@ CHECKPOINTS = {**fuzzed(), **HOSTILE}
 
 
 @pytest.mark.parametrize("case", some(CHECKPOINTS))
-def test_damaged_and_hostile_checkpoints(case: str, trained: Path, refused: Callable[..., Any], tmp_path: Path) -> None:
+def test_damaged_and_hostile_checkpoints(
+    case: str, trained: Path, refused: Callable[..., Any], tmp_path: Path
+) -> None:
     """Every checkpoint of a run hurt: evaluate and resume refuse, nothing of it is executed; resume falls back where only
     the newest is hurt."""
     for name in ("all", "newest") if FULL else ("all",):
@@ -251,7 +303,9 @@ POINTERS = {
 
 
 @pytest.mark.parametrize("case", some(POINTERS))
-def test_pointers_that_lead_elsewhere(case: str, trained: Path, refused: Callable[..., Any], tmp_path: Path) -> None:
+def test_pointers_that_lead_elsewhere(
+    case: str, trained: Path, refused: Callable[..., Any], tmp_path: Path
+) -> None:
     """They are found again from the folders."""
     run = tmp_path / "run"
     shutil.copytree(trained, run)
@@ -275,7 +329,9 @@ STRANGERS: dict[str, Callable[[Path], Any]] = {
 
 
 @pytest.mark.parametrize("case", some(STRANGERS))
-def test_strangers_among_the_checkpoints(case: str, trained: Path, refused: Callable[..., Any], tmp_path: Path) -> None:
+def test_strangers_among_the_checkpoints(
+    case: str, trained: Path, refused: Callable[..., Any], tmp_path: Path
+) -> None:
     """What dltrain did not write there does not matter."""
     run = tmp_path / "run"
     shutil.copytree(trained, run)

@@ -22,22 +22,63 @@ FULL = os.environ.get("DLTRAIN_FAULTS") == "full"
 SEED = 6
 SECONDS = 5.0  # beyond the import of torch
 KEYS = [
-    *("seed", "name", "optimizer.lr", "trainer.epochs", "dataset.batch_size", "model.channels", "model.activation"),
-    *("device.precision", "schedule.warmup", "loss.smoothing", "paths.output", "callbacks.progress.refresh"),
+    *(
+        "seed",
+        "name",
+        "optimizer.lr",
+        "trainer.epochs",
+        "dataset.batch_size",
+        "model.channels",
+        "model.activation",
+    ),
+    *(
+        "device.precision",
+        "schedule.warmup",
+        "loss.smoothing",
+        "paths.output",
+        "callbacks.progress.refresh",
+    ),
 ]
-DEEP = ["[" * n + "1" + "]" * n for n in (51, 2000)] + ["{a: " * n + "1" + "}" * n for n in (51, 2000)]
+DEEP = ["[" * n + "1" + "]" * n for n in (51, 2000)] + [
+    "{a: " * n + "1" + "}" * n for n in (51, 2000)
+]
 
 # Family: what is wrong with each of its overrides, whatever the key.
 OVERRIDES: dict[str, list[str]] = {
-    "unclosed": [f"{key}={open_}" for key in KEYS for open_ in ("[1", "{a: 1", "'x", '"x', "${", "${a", "]", "1]")],
-    "no setting": ["", " ", "=", "==", "=1", "+", "++", "++=", "~", "~~x", "+~x=1", "@", "@=1", "/=1", ".=1", "a..b=1"]
+    "unclosed": [
+        f"{key}={open_}"
+        for key in KEYS
+        for open_ in ("[1", "{a: 1", "'x", '"x', "${", "${a", "]", "1]")
+    ],
+    "no setting": [
+        "",
+        " ",
+        "=",
+        "==",
+        "=1",
+        "+",
+        "++",
+        "++=",
+        "~",
+        "~~x",
+        "+~x=1",
+        "@",
+        "@=1",
+        "/=1",
+        ".=1",
+        "a..b=1",
+    ]
     + [f"{key}.=1" for key in KEYS]
     + [f".{key}=1" for key in KEYS]
     + [key for key in KEYS if "." in key],
     "control characters": [
-        f"{key}=a{c}b" for key in KEYS[:4] for c in ("\n", "\0", "\x1b[31m", "\u2028", "\udcff", "\t")
+        f"{key}=a{c}b"
+        for key in KEYS[:4]
+        for c in ("\n", "\0", "\x1b[31m", "\u2028", "\udcff", "\t")
     ],
-    "deep": [f"{key}={value}" for key in ("model.channels", "optimizer.lr", "expect") for value in DEEP],
+    "deep": [
+        f"{key}={value}" for key in ("model.channels", "optimizer.lr", "expect") for value in DEEP
+    ],
     "huge": ["seed=" + "9" * n for n in (20, 30, 301, 5000)]
     + [
         "seed=-" + "9" * 301,
@@ -61,21 +102,32 @@ OVERRIDES: dict[str, list[str]] = {
             "${hydra:x}",
         )
     ],
-    "types": [f"{key}={value}" for key in KEYS if key != "name" for value in ("{zzqx: [1]}", "[[[zzqx]]]", "{}")],
+    "types": [
+        f"{key}={value}"
+        for key in KEYS
+        if key != "name"
+        for value in ("{zzqx: [1]}", "[[[zzqx]]]", "{}")
+    ],
     "sweeps": [
         f"{key}={value}"
         for key in KEYS[:6]
         for value in ("1,2", "range(1,3)", "interval(0,1)", "choice(1,2)", "glob(*)")
     ],
     "functions": [
-        f"{key}={f}" for key in KEYS[:3] for f in ("int(abc)", "json_str(", "float(x)", "nope(1)", "extend_list(1)")
+        f"{key}={f}"
+        for key in KEYS[:3]
+        for f in ("int(abc)", "json_str(", "float(x)", "nope(1)", "extend_list(1)")
     ],
     "choices": [
         f"{group}={value}"
         for group in ("model", "optimizer", "dataset")
         for value in ("1", "[a,b]", "../x", "''", "a/b")
     ],
-    "hydra": [f"{p}hydra.{key}=x" for p in ("", "+", "++") for key in ("run.dir", "searchpath", "callbacks", "mode")],
+    "hydra": [
+        f"{p}hydra.{key}=x"
+        for p in ("", "+", "++")
+        for key in ("run.dir", "searchpath", "callbacks", "mode")
+    ],
     "packages": [
         "model@x=cnn",
         "model@hydra=cnn",
@@ -90,12 +142,18 @@ G = b"# @package _global_\n"
 # Family: contents of a file that is no configuration.
 FILES: dict[str, list[bytes]] = {
     "tabs": [b"a:\n\tb: 1\n", b"\ta: 1\n", b"a: 1\n\tb: 2\n", b"a:\t- 1\n\t- 2\n"],
-    "twice": [b"a: 1\na: 2\n", b"a: 1\n'a': 2\n", b"x: {b: 1, b: 2}\n", b"x:\n  - {c: 1, d: 1, c: 2}\n"],
+    "twice": [
+        b"a: 1\na: 2\n",
+        b"a: 1\n'a': 2\n",
+        b"x: {b: 1, b: 2}\n",
+        b"x:\n  - {c: 1, d: 1, c: 2}\n",
+    ],
     "deep": [b"a: " + b"[" * n + b"]" * n for n in (51, 300, 2000)]
     + [b"a: " + b"{a: " * n + b"1" + b"}" * n for n in (51, 300, 2000)]
     + [b"".join(b" " * i + b"a:\n" for i in range(300)), b"- " * 2000 + b"1", b"? " * 200 + b"a"],
     "aliases": [
-        b"a: &a [x]\n" + b"".join(b"%c: &%c [*%c, *%c]\n" % (c + 1, c + 1, c, c) for c in range(97, 117)),
+        b"a: &a [x]\n"
+        + b"".join(b"%c: &%c [*%c, *%c]\n" % (c + 1, c + 1, c, c) for c in range(97, 117)),
         b"a: &a [*a]\n",
         b"a: &a {b: *a}\n",
         b"a: &a x\nb: [" + b"*a, " * 30 + b"]\n",
@@ -164,16 +222,28 @@ FILES: dict[str, list[bytes]] = {
 # Contents that are YAML, but that no composition takes (--config-dir only).
 COMPOSED: dict[str, list[bytes]] = {
     "defaults": [
-        G + b"defaults: " + text + b"\n" for text in (b"3", b"x", b"{a: b}", b"[[a]]", b"[3]", b"[null]", b"[{a: 1}]")
+        G + b"defaults: " + text + b"\n"
+        for text in (b"3", b"x", b"{a: b}", b"[[a]]", b"[3]", b"[null]", b"[{a: 1}]")
     ]
     + [
         G + b"defaults:\n  - " + text + b"\n"
         for text in (b"evil", b"model: nope", b"../x", b"nope/x: y", b"{model: a, loss: b}")
     ],
-    "interpolations": [G + b"name: '${'\n", G + b"name: ${nope}\n", G + b"seed: ${name}\n", G + b"name: ${name}\n"],
+    "interpolations": [
+        G + b"name: '${'\n",
+        G + b"name: ${nope}\n",
+        G + b"seed: ${name}\n",
+        G + b"name: ${name}\n",
+    ],
     "wrong": [
         G + text
-        for text in (b"model: 3\n", b"trainer: [1]\n", b"paths: null\n", b"nope: 1\n", b"optimizer: {lrr: 1}\n")
+        for text in (
+            b"model: 3\n",
+            b"trainer: [1]\n",
+            b"paths: null\n",
+            b"nope: 1\n",
+            b"optimizer: {lrr: 1}\n",
+        )
     ]
     + [
         b"",
@@ -209,11 +279,21 @@ def complaint(words: list[str], code: int, dltrain, names: str = "") -> list[str
     wrong += ["no word"] if not lines else []
     wrong += [f"{len(lines)} lines"] if len(lines) > 3 else []
     wrong += [f"a line of {max(map(len, lines))}"] if lines and max(map(len, lines)) > 600 else []
-    wrong += ["a traceback"] if "Traceback" in outcome.err or "unexpected failure" in outcome.err else []
+    wrong += (
+        ["a traceback"] if "Traceback" in outcome.err or "unexpected failure" in outcome.err else []
+    )
     wrong += [f"{seconds:.1f} s"] if seconds > SECONDS else []
     wrong += [f"does not name {names}"] if names not in outcome.err else []
-    wrong += ["left files"] if sorted(str(p) for p in Path().rglob("*") if p.name != ".lock") != before else []
-    return [f"{[word[:60] for word in words]}: {', '.join(wrong)}: {outcome.err[:300]}"] if wrong else []
+    wrong += (
+        ["left files"]
+        if sorted(str(p) for p in Path().rglob("*") if p.name != ".lock") != before
+        else []
+    )
+    return (
+        [f"{[word[:60] for word in words]}: {', '.join(wrong)}: {outcome.err[:300]}"]
+        if wrong
+        else []
+    )
 
 
 def test_a_malformed_override_is_refused(dltrain) -> None:
@@ -238,7 +318,9 @@ def test_a_malformed_file_of_the_users_is_refused(dltrain) -> None:
         for content in family:
             path.write_bytes(content)
             names = "" if name.startswith("composed") else str(path)
-            found = complaint(["check", "--config-dir", "own", "experiment=evil"], 2, dltrain, names)
+            found = complaint(
+                ["check", "--config-dir", "own", "experiment=evil"], 2, dltrain, names
+            )
             wrong[name] += [f"{content[:60]!r}: {what}" for what in found]
     tell("files of --config-dir", {name: len(family) for name, family in chosen.items()}, wrong)
 
@@ -247,7 +329,9 @@ def test_a_malformed_configuration_of_a_run_is_refused(tmp_path: Path, dltrain) 
     folder = tmp_path / "outputs" / "2026-01-01" / "00-00-00-000000_run"
     folder.mkdir(parents=True)
     (folder / MANIFEST).write_text("{}", encoding="utf-8")
-    chosen = {name: share(family, of=4) for name, family in FILES.items()} | {"empty": [b"", b"# nothing\n", b"{}"]}
+    chosen = {name: share(family, of=4) for name, family in FILES.items()} | {
+        "empty": [b"", b"# nothing\n", b"{}"]
+    }
     wrong: dict[str, list[str]] = {}
     for name, family in chosen.items():
         wrong[name] = []
@@ -267,7 +351,9 @@ def tell(what: str, counted: dict[str, int], wrong: dict[str, list[str]]) -> Non
     assert failed == [], "\n".join(failed)
 
 
-def test_what_is_no_plain_file_is_refused(tmp_path: Path, dltrain, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_no_plain_file_is_refused(
+    tmp_path: Path, dltrain, monkeypatch: pytest.MonkeyPatch
+) -> None:
     own = Path("own/model")
     own.mkdir(parents=True)
     (own / "evil.yaml").mkdir()
@@ -289,7 +375,9 @@ def test_what_is_no_plain_file_is_refused(tmp_path: Path, dltrain, monkeypatch: 
         return opened(self, *given, **more)  # type: ignore[call-overload]
 
     monkeypatch.setattr(Path, "open", closed)  # the tests may run as one who may read everything
-    assert complaint(words, 2, dltrain, "own/model/evil.yaml cannot be read: Permission denied") == []
+    assert (
+        complaint(words, 2, dltrain, "own/model/evil.yaml cannot be read: Permission denied") == []
+    )
 
 
 def test_there_are_enough_of_them() -> None:
@@ -314,8 +402,12 @@ def test_random_edits_of_good_input_end_in_a_line_or_in_success(dltrain) -> None
         text = draw.choice(good)
         for _ in range(draw.randint(1, 3)):
             i = draw.randrange(len(text) + 1)
-            text = draw.choice([text[:i] + draw.choice(letters) + text[i:], text[:i] + text[i + 1 :]])
-        outcome = dltrain("show", "seed", *([text] if text and not text.startswith("-") else ["seed=0"]))
+            text = draw.choice(
+                [text[:i] + draw.choice(letters) + text[i:], text[:i] + text[i + 1 :]]
+            )
+        outcome = dltrain(
+            "show", "seed", *([text] if text and not text.startswith("-") else ["seed=0"])
+        )
         assert outcome.code in (0, 2), (text, outcome.err)
         assert len(outcome.err.splitlines()) <= 3, (text, outcome.err)
 

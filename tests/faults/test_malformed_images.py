@@ -27,7 +27,12 @@ def picture(kind: str, size: int = 64) -> bytes:
 
 def images() -> dict[str, bytes]:
     """By the names of the files: what no reader can take for an image."""
-    cases = {f"{kind}.{end}": c for kind, c in OTHER_KINDS.items() if kind != "png" for end in ("png", "jpg")}
+    cases = {
+        f"{kind}.{end}": c
+        for kind, c in OTHER_KINDS.items()
+        if kind != "png"
+        for end in ("png", "jpg")
+    }
     for kind in ("PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP"):
         for seed in range(2 * DRAWS):
             content = picture(kind)
@@ -70,7 +75,13 @@ def test_malformed_images_to_train_on(refused: Callable[..., Any]) -> None:
             Path("pets", name, f"{i}.png").write_bytes(picture("PNG", 8))
     for name, content in cases.items():
         Path("pets", "cat", name).write_bytes(content)
-    argv = ("dataset=image_folder", "dataset.path=pets", "dataset.image_size=8", "model=mlp", "callbacks=quiet")
+    argv = (
+        "dataset=image_folder",
+        "dataset.path=pets",
+        "dataset.image_size=8",
+        "model=mlp",
+        "callbacks=quiet",
+    )
     for memory in ("true", "false"):
         more = (f"dataset.memory={memory}", "dataset.odd_files=refuse")
         outcome = refused("images", *argv, *more, lines=12)

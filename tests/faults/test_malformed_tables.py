@@ -21,7 +21,10 @@ pytestmark = pytest.mark.usefixtures("figures")
 
 
 def csv(rows: int = 40) -> bytes:
-    lines = ["a,b,kind,y", *(f"{i},{i * i / 7:.3f},{'xyz'[i % 3]},{'no' if i % 2 else 'yes'}" for i in range(rows))]
+    lines = [
+        "a,b,kind,y",
+        *(f"{i},{i * i / 7:.3f},{'xyz'[i % 3]},{'no' if i % 2 else 'yes'}" for i in range(rows)),
+    ]
     return "\n".join(lines).encode() + b"\n"
 
 
@@ -65,7 +68,11 @@ CSVS: dict[str, bytes] = {
 def table() -> bytes:
     buffer = io.BytesIO()
     rows = list(range(200))
-    columns = {"a": rows, "kind": ["xyz"[i % 3] for i in rows], "y": ["no" if i % 2 else "yes" for i in rows]}
+    columns = {
+        "a": rows,
+        "kind": ["xyz"[i % 3] for i in rows],
+        "y": ["no" if i % 2 else "yes" for i in rows],
+    }
     parquet.write_table(pa.table(columns), buffer)
     return buffer.getvalue()
 
@@ -132,7 +139,12 @@ def test_malformed_tables(name: str, refused: Callable[..., Any]) -> None:
 @pytest.mark.parametrize("kind", some(PLACES))
 def test_tables_that_are_no_files(kind: str, refused: Callable[..., Any]) -> None:
     PLACES[kind](Path("x.csv"))
-    refused(kind, *ON_TABLE, "dataset.path=x.csv", codes=(2,) if kind == "a link to another file" else (3,))
+    refused(
+        kind,
+        *ON_TABLE,
+        "dataset.path=x.csv",
+        codes=(2,) if kind == "a link to another file" else (3,),
+    )
     count("tables")
 
 
@@ -152,7 +164,9 @@ def test_tables_with_random_damage(ending: str, dltrain: Callable[..., Any]) -> 
 
 def test_a_parquet_bomb_is_refused(refused: Callable[..., Any]) -> None:
     """A few kilobytes that hold 10^9 rows of the same value."""
-    part = pa.table({"a": pa.array(np.zeros(10**6)), "y": pa.array(["no"] * 10**6).dictionary_encode()})
+    part = pa.table(
+        {"a": pa.array(np.zeros(10**6)), "y": pa.array(["no"] * 10**6).dictionary_encode()}
+    )
     with parquet.ParquetWriter("x.parquet", part.schema) as writer:
         for _ in range(2):
             writer.write_table(part)

@@ -21,7 +21,12 @@ from dltrain.engine import Callback, Engine, Resume
 from dltrain.run import CHECKPOINTS, RESULTS
 
 DATA = ("in memory", "1 thread", "2 threads")
-SYSTEMS = [(data, accumulate, precision) for data in DATA for accumulate in (1, 3) for precision in ("fp32", "bf16")]
+SYSTEMS = [
+    (data, accumulate, precision)
+    for data in DATA
+    for accumulate in (1, 3)
+    for precision in ("fp32", "bf16")
+]
 
 
 @pytest.fixture(autouse=True)
@@ -34,7 +39,12 @@ def keep_all(monkeypatch: pytest.MonkeyPatch) -> None:
 def arguments(data: str, accumulate: int, precision: str, pictures: Path) -> tuple[str, ...]:
     source = ("memory=true",) if data == "in memory" else ("memory=false", f"workers={data[0]}")
     return (
-        *("dataset=image_folder", f"dataset.path={pictures}", "dataset.channels=1", "dataset.batch_size=8"),
+        *(
+            "dataset=image_folder",
+            f"dataset.path={pictures}",
+            "dataset.channels=1",
+            "dataset.batch_size=8",
+        ),
         *(f"dataset.{setting}" for setting in source),
         *(
             "model=mlp",
@@ -45,7 +55,9 @@ def arguments(data: str, accumulate: int, precision: str, pictures: Path) -> tup
         *("dataset.balance=sampler", "callbacks.explain=null"),
         *(f"trainer.accumulate={accumulate}", f"device.precision={precision}", "schedule=onecycle"),
         *("trainer.epochs=2", "trainer.save_every=1", "trainer.log_every=1"),
-        *(("trainer.watch=val/loss", "trainer.mode=max") if accumulate > 1 else ()),  # the first evaluation is the best
+        *(
+            ("trainer.watch=val/loss", "trainer.mode=max") if accumulate > 1 else ()
+        ),  # the first evaluation is the best
     )
 
 
@@ -59,7 +71,9 @@ def without_newer(run: Path, folder: Path, copy: Path) -> None:
 
 
 @pytest.mark.parametrize("system", SYSTEMS, ids=lambda system: " ".join(map(str, system)))
-def test_from_every_step(system: tuple[str, int, str], pictures: Path, full: bool, tmp_path: Path, capfd: Any) -> None:
+def test_from_every_step(
+    system: tuple[str, int, str], pictures: Path, full: bool, tmp_path: Path, capfd: Any
+) -> None:
     """Every state that was saved is resumed: within an epoch and an accumulation, before an evaluation and after it."""
     number = SYSTEMS.index(system)
     if number % 3 and not full:
@@ -78,7 +92,9 @@ def test_from_every_step(system: tuple[str, int, str], pictures: Path, full: boo
         said = capfd.readouterr().err
         different = differences(copy, whole)
         if code or different:
-            failed.append(f"from {folder.name}: exit {code}, other than uninterrupted: {different} {said}")
+            failed.append(
+                f"from {folder.name}: exit {code}, other than uninterrupted: {different} {said}"
+            )
         shutil.rmtree(copy)
     with capfd.disabled():
         print(
@@ -134,7 +150,9 @@ def test_from_every_step_of_two_stages(full: bool, tmp_path: Path, capfd: Any) -
     for number, state in enumerate(states):
         before = {index: end for index, end in ends.items() if index < state["index"]}
         engine, again = run(tmp_path / str(number), Resume(state, before))
-        if again != seen[state["step"] :] or sha256(engine.task.state_dict()) != sha256(whole.task.state_dict()):
+        if again != seen[state["step"] :] or sha256(engine.task.state_dict()) != sha256(
+            whole.task.state_dict()
+        ):
             failed.append(f"from step {state['step']}")
         if not torch.equal(engine.state_dict()["rng"]["torch"], whole.state_dict()["rng"]["torch"]):
             failed.append(f"generators from step {state['step']}")

@@ -77,12 +77,16 @@ def problems(cwd: Path, process: Process, number: int, journal: Path) -> list[st
     sent = int(journal.read_text())
     if step != logged:
         wrong.append(f"saved at step {step}, logged until {logged}")
-    if step > sent + 1 + 3 * ("save" in journal.name):  # a thread may have to wait for its turn to send it
+    if step > sent + 1 + 3 * (
+        "save" in journal.name
+    ):  # a thread may have to wait for its turn to send it
         wrong.append(f"signalled at step {sent}, saved at {step}")
     return wrong
 
 
-def test_a_signal_saves_and_ends(server: Server, pictures: Path, full: bool, tmp_path: Path) -> None:
+def test_a_signal_saves_and_ends(
+    server: Server, pictures: Path, full: bool, tmp_path: Path
+) -> None:
     draw = random.Random(6)
     repeats = 50 if full else 1
     failed: list[str] = []
@@ -95,7 +99,13 @@ def test_a_signal_saves_and_ends(server: Server, pictures: Path, full: bool, tmp
             process = server.start(
                 cwd,
                 *arguments(threads, pictures),
-                **{"aim": "signal_at", "number": number, "group": group, "journal": str(journal), **at(moment, draw)},
+                **{
+                    "aim": "signal_at",
+                    "number": number,
+                    "group": group,
+                    "journal": str(journal),
+                    **at(moment, draw),
+                },
             )
             try:
                 wrong = problems(cwd, process, number, journal)
@@ -104,7 +114,9 @@ def test_a_signal_saves_and_ends(server: Server, pictures: Path, full: bool, tmp
             failed += [f"{name} ({repeat}): {what}" for what in wrong]
             counted[name] += 1
             shutil.rmtree(cwd)
-    print(f"signals: {sum(counted.values())}, {repeats} of each of {len(counted)}: {len(failed)} failed")
+    print(
+        f"signals: {sum(counted.values())}, {repeats} of each of {len(counted)}: {len(failed)} failed"
+    )
     assert not failed, "\n".join(failed)
 
 
@@ -146,15 +158,21 @@ def test_while_a_command_starts(full: bool, tmp_path: Path) -> None:
     command = [sys.executable, "-c", program, *SETTINGS]
     for i in range(count):
         number = SIGNALS[i % 2]
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        process = subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        )
         assert process.stdout is not None
         process.stdout.readline()
         after = draw.uniform(0.0, 3.0)
         time.sleep(after)
         process.send_signal(number)
         output = process.communicate(timeout=60)[0]
-        killed = number == signal.SIGTERM and process.returncode == -number  # a shell says 143 of that too
+        killed = (
+            number == signal.SIGTERM and process.returncode == -number
+        )  # a shell says 143 of that too
         if (process.returncode != 128 + number and not killed) or "Traceback" in output:
-            failed.append(f"{number} after {after:.2f} s: exit {process.returncode}, {output[-300:]!r}")
+            failed.append(
+                f"{number} after {after:.2f} s: exit {process.returncode}, {output[-300:]!r}"
+            )
     print(f"signals while a command starts: {count}: {len(failed)} failed")
     assert not failed, "\n".join(failed)

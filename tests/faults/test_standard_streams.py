@@ -53,13 +53,17 @@ def test_a_screen_on_a_full_disk(server: Server, whole: Whole, tmp_path: Path) -
 
 
 @pytest.mark.parametrize("closed", [(0,), (1,), (2,), (0, 1, 2)])
-def test_no_standard_stream(closed: tuple[int, ...], server: Server, whole: Whole, tmp_path: Path) -> None:
+def test_no_standard_stream(
+    closed: tuple[int, ...], server: Server, whole: Whole, tmp_path: Path
+) -> None:
     """Under cron, too, nothing of the run gets the descriptor, which a library may write to."""
     process = server.start(tmp_path, *SETTINGS, closed=closed, aim="careless_library")
     assert_whole(tmp_path, whole, process.wait())
 
 
-def test_a_terminal_that_is_gone(server: Server, whole: Whole, tmp_path: Path, terminal: tuple[int, str]) -> None:
+def test_a_terminal_that_is_gone(
+    server: Server, whole: Whole, tmp_path: Path, terminal: tuple[int, str]
+) -> None:
     """With the hangup ignored, as nohup does, training goes on after the terminal was closed, bar
     and all.
     """
@@ -71,7 +75,9 @@ def test_a_terminal_that_is_gone(server: Server, whole: Whole, tmp_path: Path, t
     assert_whole(tmp_path, whole, process.wait())
 
 
-def test_a_hangup_saves_and_ends(server: Server, whole: Whole, tmp_path: Path, terminal: tuple[int, str]) -> None:
+def test_a_hangup_saves_and_ends(
+    server: Server, whole: Whole, tmp_path: Path, terminal: tuple[int, str]
+) -> None:
     """The terminal of a run is closed: it ends at its step, and a resume is the run that was never
     interrupted.
     """

@@ -17,8 +17,20 @@ from states import differences, end_of, runs_in
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 SHORT = ("callbacks.tensorboard=null", "callbacks.explain=null", "callbacks.progress.refresh=0.001")
 SHORT += ("trainer.log_every=1", "trainer.save_every=4", "trainer.epochs=2")
-LAKE = ("dataset=frozenlake", "dataset.batch_size=8", "dataset.per_epoch=80", "dataset.episodes=2", *SHORT)
-POLE = ("dataset=cartpole", "dataset.batch_size=8", "dataset.per_epoch=80", "dataset.episodes=2", *SHORT)
+LAKE = (
+    "dataset=frozenlake",
+    "dataset.batch_size=8",
+    "dataset.per_epoch=80",
+    "dataset.episodes=2",
+    *SHORT,
+)
+POLE = (
+    "dataset=cartpole",
+    "dataset.batch_size=8",
+    "dataset.per_epoch=80",
+    "dataset.episodes=2",
+    *SHORT,
+)
 RUNS = {
     "q learning": LAKE,
     "dqn": (*POLE, "model.hidden_sizes=[8]", "task.batch_size=8", "task.learning_starts=8"),
@@ -51,7 +63,9 @@ def terminal() -> Iterator[str]:
 
 
 @pytest.mark.parametrize("name", RUNS)
-def test_killed_and_resumed_on_a_terminal(name: str, server: Server, terminal: str, tmp_path: Path) -> None:
+def test_killed_and_resumed_on_a_terminal(
+    name: str, server: Server, terminal: str, tmp_path: Path
+) -> None:
     """Killed before the first checkpoint, and after it."""
     code, output = server.run(tmp_path / "whole", *RUNS[name])
     assert code == 0, output
@@ -61,6 +75,8 @@ def test_killed_and_resumed_on_a_terminal(name: str, server: Server, terminal: s
         killed = server.start(cwd, *RUNS[name], screen=terminal, aim="killed_with_bar", step=step)
         assert killed.wait() == -9
         (run,) = runs_in(cwd)
-        resumed = server.start(cwd, "resume", str(run), screen=terminal, aim="killed_with_bar", step=-1)
+        resumed = server.start(
+            cwd, "resume", str(run), screen=terminal, aim="killed_with_bar", step=-1
+        )
         assert resumed.wait() == 0
         assert differences(run, whole) == ""

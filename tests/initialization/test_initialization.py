@@ -40,7 +40,12 @@ def network() -> nn.ModuleDict:
         "attention": nn.MultiheadAttention(8, 2),
         "embedding": nn.Embedding(9, 6, padding_idx=0),
     }
-    for p in (layers["batch"].weight, layers["batch"].bias, layers["layer"].weight, layers["layer"].bias):
+    for p in (
+        layers["batch"].weight,
+        layers["batch"].bias,
+        layers["layer"].weight,
+        layers["layer"].bias,
+    ):
         nn.init.uniform_(p)
     return nn.ModuleDict(layers)
 
@@ -69,13 +74,22 @@ def test_every_scheme_is_the_same_for_the_same_seed_and_can_be_undone_by_none(na
         torch.manual_seed(5)
         option(name)(net)
     option("default")(default)
-    assert all(torch.equal(a, b) for a, b in zip(first.parameters(), second.parameters(), strict=True))
-    assert all(torch.equal(a, b) for a, b in zip(default.parameters(), network().parameters(), strict=True))
+    assert all(
+        torch.equal(a, b) for a, b in zip(first.parameters(), second.parameters(), strict=True)
+    )
+    assert all(
+        torch.equal(a, b) for a, b in zip(default.parameters(), network().parameters(), strict=True)
+    )
 
 
 @pytest.mark.parametrize(
     ("scheme", "value"),
-    [(option("zeros"), 0.0), (option("ones"), 1.0), (option("constant"), 0.1), (Constant(-3.0), -3.0)],
+    [
+        (option("zeros"), 0.0),
+        (option("ones"), 1.0),
+        (option("constant"), 0.1),
+        (Constant(-3.0), -3.0),
+    ],
 )
 def test_constants_are_exact(scheme: Constant, value: float) -> None:
     weight = torch.rand(LINEAR)
@@ -90,15 +104,30 @@ def test_constants_are_exact(scheme: Constant, value: float) -> None:
         (Normal(), lambda fan_in, fan_out: 0.01, False),
         (Uniform(), lambda fan_in, fan_out: 0.05 / math.sqrt(3), True),
         (Xavier(), lambda fan_in, fan_out: math.sqrt(2 / (fan_in + fan_out)), True),
-        (Xavier("normal", gain=3.0), lambda fan_in, fan_out: 3 * math.sqrt(2 / (fan_in + fan_out)), False),
+        (
+            Xavier("normal", gain=3.0),
+            lambda fan_in, fan_out: 3 * math.sqrt(2 / (fan_in + fan_out)),
+            False,
+        ),
         (He(), lambda fan_in, fan_out: math.sqrt(2 / fan_in), False),
         (He("uniform", "fan_out"), lambda fan_in, fan_out: math.sqrt(2 / fan_out), True),
         (He(negative_slope=0.5), lambda fan_in, fan_out: math.sqrt(1.6 / fan_in), False),
         (He(negative_slope=1.0), lambda fan_in, fan_out: math.sqrt(1 / fan_in), False),
     ],
-    ids=["normal", "uniform", "xavier", "xavier-normal", "he", "he-uniform-out", "he-leaky", "he-linear"],
+    ids=[
+        "normal",
+        "uniform",
+        "xavier",
+        "xavier-normal",
+        "he",
+        "he-uniform-out",
+        "he-leaky",
+        "he-linear",
+    ],
 )
-def test_the_spread_is_what_the_formula_says(scheme: Any, std: Any, uniform: bool, shape: tuple[int, ...]) -> None:
+def test_the_spread_is_what_the_formula_says(
+    scheme: Any, std: Any, uniform: bool, shape: tuple[int, ...]
+) -> None:
     """Over some twenty thousand weights: mean, standard deviation, and how far the largest lies."""
     torch.manual_seed(0)
     weight = torch.empty(shape)
@@ -135,7 +164,9 @@ def test_orthogonal_rows_or_columns(shape: tuple[int, ...], gain: float) -> None
 @pytest.mark.parametrize(
     ("name", "lowest", "highest"), [("he", 0.5, 2.0), ("xavier", 0.0, 0.01), ("normal", 0.0, 1e-6)]
 )
-def test_he_keeps_activations_through_ten_relu_layers(name: str, lowest: float, highest: float) -> None:
+def test_he_keeps_activations_through_ten_relu_layers(
+    name: str, lowest: float, highest: float
+) -> None:
     """What the schemes are for: the mean square of the activations after ten layers, of 1 before."""
     torch.manual_seed(0)
     net = nn.Sequential(*(layer for _ in range(10) for layer in (nn.Linear(256, 256), nn.ReLU())))

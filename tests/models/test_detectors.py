@@ -14,8 +14,17 @@ from dltrain.models.cnn_roi import CNNRoI, grid
 from dltrain.models.faster_rcnn import Backbone, FasterRCNN, truth_of
 from dltrain.types.boxes import COUNTED, CROWD, DIFFICULT, TRAINED
 
-TARGETS = torch.tensor([[[10.0, 10, 42, 44, 3], [20, 30, 60, 60, 1]], [[0, 0, 0, 0, -1], [0, 0, 0, 0, -1]]])
-FEW: dict[str, Any] = {"pre_nms": 20, "post_nms": 20, "rpn_batch": 32, "box_batch": 16, "roi_size": 3, "head_size": 16}
+TARGETS = torch.tensor(
+    [[[10.0, 10, 42, 44, 3], [20, 30, 60, 60, 1]], [[0, 0, 0, 0, -1], [0, 0, 0, 0, -1]]]
+)
+FEW: dict[str, Any] = {
+    "pre_nms": 20,
+    "post_nms": 20,
+    "rpn_batch": 32,
+    "box_batch": 16,
+    "roi_size": 3,
+    "head_size": 16,
+}
 LOSSES = {"loss_classifier", "loss_box_reg", "loss_objectness", "loss_rpn_box_reg"}
 
 
@@ -34,7 +43,11 @@ def test_every_backbone_gives_losses_with_a_gradient_in_every_parameter_and_dete
     total = torch.stack(list(losses.values())).sum()
     assert total.isfinite()
     total.backward()
-    assert [name for name, p in model.named_parameters() if p.grad is None or not p.grad.isfinite().all()] == []
+    assert [
+        name
+        for name, p in model.named_parameters()
+        if p.grad is None or not p.grad.isfinite().all()
+    ] == []
     model.eval()
     with torch.no_grad():
         none, found = model(images)
@@ -78,7 +91,10 @@ def test_a_step_in_half_precision_is_finite_and_boxes_keep_their_digits() -> Non
     ("settings", "message"),
     [
         ({"anchor_sizes": ((16,), (32,))}, r"anchor_sizes: expected 4 lists of the same length"),
-        ({"anchor_sizes": ((16,), (32,), (64,), (128, 256))}, r"anchor_sizes: expected 4 lists of the same length"),
+        (
+            {"anchor_sizes": ((16,), (32,), (64,), (128, 256))},
+            r"anchor_sizes: expected 4 lists of the same length",
+        ),
         ({"channels": (8, 8, 8)}, r"channels=\[8, 8, 8\]: the small backbone takes at least 4"),
         ({"channels": (8,) * 6}, r"64x64 are too few, at least 128 a side"),
     ],
@@ -96,7 +112,9 @@ def test_a_grid_of_regions_by_hand() -> None:
 
 def test_max_pooling_of_regions_is_the_maximum_of_each() -> None:
     """A map of 4 x 6, its quarters of 2 x 3: one number each, the largest; the whole: the largest of all."""
-    model = CNNRoI(1, (8, 12), 3, channels=(4,), regions=(1, 2), region_pooling="max", region_size=1)
+    model = CNNRoI(
+        1, (8, 12), 3, channels=(4,), regions=(1, 2), region_pooling="max", region_size=1
+    )
     maps = torch.arange(2 * 4 * 6.0).view(1, 2, 4, 6)
     pooled = model.pooled(maps)
     assert pooled.shape == (1, 5, 2, 1, 1)
@@ -118,7 +136,9 @@ def test_aligned_pooling_of_the_whole_map_into_its_own_pixels_gives_the_map() ->
     maps = torch.randn(2, 4, 4, 4)
     assert torch.allclose(model.pooled(maps)[:, 0], maps, atol=1e-6)
     boxes = [model.shares * 4.0] * 2
-    assert torch.equal(model.pooled(maps)[:, 0], roi_align(maps, boxes, 4, sampling_ratio=1, aligned=True))
+    assert torch.equal(
+        model.pooled(maps)[:, 0], roi_align(maps, boxes, 4, sampling_ratio=1, aligned=True)
+    )
 
 
 @pytest.mark.parametrize("pooling", ["align", "max"])
@@ -132,7 +152,9 @@ def test_a_trained_region_classifier_takes_images_of_any_size(pooling: Any) -> N
 def test_regions_that_pool_nothing_and_images_that_are_too_small_are_refused() -> None:
     with pytest.raises(ValueError, match=r"model.regions=\[\] pools nothing"):
         CNNRoI(1, (8, 8), 3, regions=())
-    with pytest.raises(ValueError, match=r"8x8 pixels are too few; give model.channels fewer entries"):
+    with pytest.raises(
+        ValueError, match=r"8x8 pixels are too few; give model.channels fewer entries"
+    ):
         CNNRoI(1, (8, 8), 3, channels=(4, 4, 4, 4))
 
 
@@ -142,19 +164,31 @@ def test_an_object_that_does_not_count_is_neither_object_nor_background(flag: fl
     without it.
     """
     region, other = [8.0, 8, 40, 40], [44.0, 4, 60, 20]
-    with_both = truth_of(torch.tensor([[*region, 1, flag], [*other, 2, COUNTED], [0, 0, 0, 0, -1, 0]]))
+    with_both = truth_of(
+        torch.tensor([[*region, 1, flag], [*other, 2, COUNTED], [0, 0, 0, 0, -1, 0]])
+    )
     assert (with_both["boxes"].tolist(), with_both["labels"].tolist()) == ([other], [3])
     assert with_both["uncounted"].tolist() == [region]
     model = FasterRCNN(3, (64, 64), 5, **FEW)
-    anchors = torch.tensor([[8.0, 8, 40, 40], [10, 10, 20, 20], [0, 40, 16, 60], [44, 4, 60, 20], [30, 30, 60, 60]])
-    trained = truth_of(torch.tensor([[*region, 1, TRAINED], [*other, 2, COUNTED], [0, 0, 0, 0, -1, 0]]))
+    anchors = torch.tensor(
+        [[8.0, 8, 40, 40], [10, 10, 20, 20], [0, 40, 16, 60], [44, 4, 60, 20], [30, 30, 60, 60]]
+    )
+    trained = truth_of(
+        torch.tensor([[*region, 1, TRAINED], [*other, 2, COUNTED], [0, 0, 0, 0, -1, 0]])
+    )
     assert (trained["labels"].tolist(), len(trained["uncounted"])) == ([2, 3], 0)
     labels, _ = model.network.rpn.assign_targets_to_anchors([anchors], [with_both])
     assert labels[0].tolist() == [-1, -1, 0, 1, 0]
     kept = model.outside(anchors, with_both)
     assert kept.tolist() == anchors[2:].tolist()
     inner = truth_of(torch.tensor([[*region, 1, flag], [10.0, 10, 20, 20, 2, COUNTED]]))
-    assert model.network.rpn.assign_targets_to_anchors([anchors], [inner])[0][0].tolist() == [-1, 1, 0, 0, 0]
+    assert model.network.rpn.assign_targets_to_anchors([anchors], [inner])[0][0].tolist() == [
+        -1,
+        1,
+        0,
+        0,
+        0,
+    ]
     assert anchors[1].tolist() in model.outside(anchors, inner).tolist()
 
 

@@ -39,21 +39,31 @@ def noise(count: int, size: int = 6) -> Tensor:
 PAIRS = {
     "gan": gan,
     "gan without norm": lambda shape=(1, 8, 8), **s: gan(shape, norm="none", **s),
-    "gan with layer norm": lambda shape=(1, 8, 8), **s: gan(shape, norm="layer", activation="relu", **s),
+    "gan with layer norm": lambda shape=(1, 8, 8), **s: gan(
+        shape, norm="layer", activation="relu", **s
+    ),
     "dcgan": dcgan,
-    "dcgan with layer norm": lambda shape=(1, 8, 8), **s: dcgan(shape, norm="layer", discriminator_norm="layer", **s),
-    "dcgan without norm": lambda shape=(1, 8, 8), **s: dcgan(shape, norm="none", discriminator_norm="none", **s),
+    "dcgan with layer norm": lambda shape=(1, 8, 8), **s: dcgan(
+        shape, norm="layer", discriminator_norm="layer", **s
+    ),
+    "dcgan without norm": lambda shape=(1, 8, 8), **s: dcgan(
+        shape, norm="none", discriminator_norm="none", **s
+    ),
     "separable dcgan": lambda shape=(1, 8, 8), **s: dcgan(shape, separable=True, **s),
 }
 
 
 @pytest.mark.parametrize("conditional", [False, True], ids=["", "conditional"])
 @pytest.mark.parametrize("pair", PAIRS)
-def test_images_have_the_shape_and_range_of_data_and_every_weight_learns(pair: str, conditional: bool) -> None:
+def test_images_have_the_shape_and_range_of_data_and_every_weight_learns(
+    pair: str, conditional: bool
+) -> None:
     model = PAIRS[pair](conditional=conditional)
     assert model.num_classes == (10 if conditional else 0)
     classes = torch.arange(10).repeat(2)
-    images = model.generate(20 * noise(20), classes)  # so much that an output without a bound would show
+    images = model.generate(
+        20 * noise(20), classes
+    )  # so much that an output without a bound would show
     assert images.shape == (20, 1, 8, 8)
     assert images.abs().max() <= 1
     logits = model(images, classes)
@@ -65,7 +75,9 @@ def test_images_have_the_shape_and_range_of_data_and_every_weight_learns(pair: s
 
 @pytest.mark.parametrize("separable", [False, True], ids=["", "separable"])
 @pytest.mark.parametrize(("shape", "channels"), SHAPES, ids=str)
-def test_any_image_size_and_channels(shape: tuple[int, int, int], channels: tuple[int, ...], separable: bool) -> None:
+def test_any_image_size_and_channels(
+    shape: tuple[int, int, int], channels: tuple[int, ...], separable: bool
+) -> None:
     for model in (gan(shape), dcgan(shape, channels=channels, separable=separable)):
         images = model.generate(noise(3))
         assert images.shape == (3, *shape)
@@ -89,7 +101,11 @@ def test_the_tanh_reaches_both_ends() -> None:
 def test_a_dcgan_begins_with_the_papers_weights(separable: bool) -> None:
     """N(0, 0.02) in every layer, scales of norms N(1, 0.02), no biases; torch's own would be several times as wide."""
     model = dcgan(
-        (3, 32, 32), channels=(128, 96, 64), conditional=True, separable=separable, discriminator_norm="layer"
+        (3, 32, 32),
+        channels=(128, 96, 64),
+        conditional=True,
+        separable=separable,
+        discriminator_norm="layer",
     )
     counted: dict[str, int] = {}
     for name, layer in model.named_modules():
@@ -97,19 +113,34 @@ def test_a_dcgan_begins_with_the_papers_weights(separable: bool) -> None:
         if isinstance(weight, Tensor):
             norm = isinstance(layer, nn.BatchNorm2d | nn.GroupNorm)
             error = 4 / weight.numel() ** 0.5  # of the standard error of mean and spread
-            assert float(weight.detach().mean()) == pytest.approx(1 if norm else 0, abs=0.02 * error), name
+            assert float(weight.detach().mean()) == pytest.approx(
+                1 if norm else 0, abs=0.02 * error
+            ), name
             assert float(weight.detach().std()) == pytest.approx(0.02, rel=error), name
             counted[type(layer).__name__] = counted.get(type(layer).__name__, 0) + 1
         assert not isinstance(bias, Tensor) or not bias.any(), name
-    assert counted.keys() == {"Linear", "Conv2d", "ConvTranspose2d", "BatchNorm2d", "GroupNorm", "Embedding"}
+    assert counted.keys() == {
+        "Linear",
+        "Conv2d",
+        "ConvTranspose2d",
+        "BatchNorm2d",
+        "GroupNorm",
+        "Embedding",
+    }
 
 
-@pytest.mark.parametrize(("norm", "kind"), [("batch", nn.BatchNorm2d), ("layer", nn.GroupNorm), ("none", None)])
-def test_the_discriminators_first_layer_has_no_norm(norm: str, kind: type[nn.Module] | None) -> None:
+@pytest.mark.parametrize(
+    ("norm", "kind"), [("batch", nn.BatchNorm2d), ("layer", nn.GroupNorm), ("none", None)]
+)
+def test_the_discriminators_first_layer_has_no_norm(
+    norm: str, kind: type[nn.Module] | None
+) -> None:
     """All of the others have one, and so has every layer of the generator but the last."""
     model = dcgan((1, 32, 32), channels=(8, 6, 4), norm=norm, discriminator_norm=norm)
     networks = {"generator": model.generator, "discriminator": model.discriminator.body}
-    layers = {name: [type(layer) for layer in network.children()] for name, network in networks.items()}
+    layers = {
+        name: [type(layer) for layer in network.children()] for name, network in networks.items()
+    }
     norms = [kind] if kind else []
     halving, doubling = [nn.Conv2d, *norms, nn.LeakyReLU], [nn.ConvTranspose2d, *norms, nn.ReLU]
     assert layers["discriminator"] == [nn.Conv2d, nn.LeakyReLU, *halving, *halving, nn.Flatten]
@@ -119,7 +150,12 @@ def test_the_discriminators_first_layer_has_no_norm(norm: str, kind: type[nn.Mod
 
 def test_leaky_relus_have_the_papers_slope() -> None:
     """0.2, not torch's 0.01."""
-    slopes = {m.negative_slope for pair in (gan(), dcgan()) for m in pair.discriminator.modules() if _leaky(m)}
+    slopes = {
+        m.negative_slope
+        for pair in (gan(), dcgan())
+        for m in pair.discriminator.modules()
+        if _leaky(m)
+    }
     assert slopes == {0.2}
 
 
@@ -128,11 +164,19 @@ def _leaky(module: nn.Module) -> bool:
 
 
 def test_separable_convolutions_have_fewer_weights_and_the_same_shapes() -> None:
-    whole, separable = (dcgan((3, 32, 32), channels=(32, 16, 8), separable=s) for s in (False, True))
+    whole, separable = (
+        dcgan((3, 32, 32), channels=(32, 16, 8), separable=s) for s in (False, True)
+    )
     for network in ("generator", "discriminator"):
-        assert parameter_count(getattr(separable, network)) < parameter_count(getattr(whole, network))
-    convolutions = lambda m: [c for c in m.modules() if isinstance(c, nn.Conv2d | nn.ConvTranspose2d)]  # noqa: E731
-    assert all(c.groups == c.in_channels or c.kernel_size == (1, 1) for c in convolutions(separable))
+        assert parameter_count(getattr(separable, network)) < parameter_count(
+            getattr(whole, network)
+        )
+    convolutions = lambda m: [
+        c for c in m.modules() if isinstance(c, nn.Conv2d | nn.ConvTranspose2d)
+    ]  # noqa: E731
+    assert all(
+        c.groups == c.in_channels or c.kernel_size == (1, 1) for c in convolutions(separable)
+    )
     assert separable.generate(noise(2)).shape == whole.generate(noise(2)).shape == (2, 3, 32, 32)
     maps = {  # what every halving and doubling gives
         model: [
@@ -143,7 +187,14 @@ def test_separable_convolutions_have_fewer_weights_and_the_same_shapes() -> None
         for model in (whole, separable)
     }
     assert maps[whole] == maps[separable]
-    assert maps[whole] == [(2, 16, 8, 8), (2, 8, 16, 16), (2, 3, 32, 32), (2, 8, 16, 16), (2, 16, 8, 8), (2, 32, 4, 4)]
+    assert maps[whole] == [
+        (2, 16, 8, 8),
+        (2, 8, 16, 16),
+        (2, 3, 32, 32),
+        (2, 8, 16, 16),
+        (2, 16, 8, 8),
+        (2, 32, 4, 4),
+    ]
 
 
 def _outputs(network: nn.Module, x: Tensor, kinds: tuple[type[nn.Module], ...]) -> list[Tensor]:
@@ -159,7 +210,9 @@ def test_a_conditional_pair_is_told_the_class_and_any_other_is_not(pair: str) ->
     """Another class gives another image and another logit; without `conditional` classes change nothing."""
     images, same, other = torch.rand(4, 1, 8, 8) * 2 - 1, torch.arange(4), torch.arange(4) + 1
     for conditional in (True, False):
-        model = PAIRS[pair](conditional=conditional).eval()  # without dropout, and without batches in batch norm
+        model = PAIRS[pair](
+            conditional=conditional
+        ).eval()  # without dropout, and without batches in batch norm
         with torch.no_grad():
             made = [model.generate(noise(4), c) for c in (same, other)]
             seen = [model(images, c) for c in (same, other)]
@@ -184,7 +237,10 @@ def test_the_discriminators_class_is_a_projection_of_its_features() -> None:
 
 @pytest.mark.parametrize("side", [(8, 10), (10, 8), (7, 7), (12, 28)], ids=str)
 def test_sides_that_cannot_be_halved_raise(side: tuple[int, int]) -> None:
-    with pytest.raises(ValueError, match=rf"{side[0]}x{side[1]} pixels cannot be halved 3 times; give model\.channels"):
+    with pytest.raises(
+        ValueError,
+        match=rf"{side[0]}x{side[1]} pixels cannot be halved 3 times; give model\.channels",
+    ):
         DCGAN(1, side, 10, channels=(8, 4, 2))
 
 
@@ -195,7 +251,9 @@ def test_a_dcgan_without_channels_says_so() -> None:
 
 def test_a_gan_has_the_hidden_layers_it_is_given() -> None:
     """Down to none: the generator is then an affine map, and the discriminator a linear classifier of pixels."""
-    model = gan((3, 4, 4), generator_sizes=(5, 7), discriminator_sizes=(9,), discriminator_dropout=0.4)
+    model = gan(
+        (3, 4, 4), generator_sizes=(5, 7), discriminator_sizes=(9,), discriminator_dropout=0.4
+    )
     assert _sizes(model.generator) == [(6, 5), (5, 7), (7, 48)]
     assert _sizes(model.discriminator) == [(48, 9), (9, 1)]
     assert [m.p for m in model.discriminator.modules() if isinstance(m, nn.Dropout)] == [0.4]

@@ -39,7 +39,9 @@ def of_images(side: int, channels: int = 1, num_classes: int = 7) -> dict[str, A
 
 def made(name: str, available: dict[str, Any], *overrides: str) -> nn.Module:
     """`model=name` as a run builds it."""
-    model: nn.Module = build.make(compose([f"model={name}", *overrides]).config["model"], "model", available, [])
+    model: nn.Module = build.make(
+        compose([f"model={name}", *overrides]).config["model"], "model", available, []
+    )
     return model
 
 
@@ -54,9 +56,15 @@ def needs(name: str) -> set[str]:
     return {argument for argument, a in taken.items() if a.required} - keys(name).keys()
 
 
-CLASSIFIERS = [name for name in groups()["model"] if "defaults" not in keys(name)]  # others bring a task of their own
-LARGE = [name for name in CLASSIFIERS if "stem" in keys(name) or name == "torchvision"]  # tests/models/test_vision.py
-OF_IMAGES = [name for name in CLASSIFIERS if needs(name) <= of_images(28).keys() and name not in LARGE]
+CLASSIFIERS = [
+    name for name in groups()["model"] if "defaults" not in keys(name)
+]  # others bring a task of their own
+LARGE = [
+    name for name in CLASSIFIERS if "stem" in keys(name) or name == "torchvision"
+]  # tests/models/test_vision.py
+OF_IMAGES = [
+    name for name in CLASSIFIERS if needs(name) <= of_images(28).keys() and name not in LARGE
+]
 CHOICES = [
     (name, key, option)
     for key, options in {"activation": Activation, "norm": Norm, "pooling": Pooling}.items()
@@ -69,7 +77,9 @@ CHOICES = [
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("side", [8, 28, 32, 40])
 @pytest.mark.parametrize("name", OF_IMAGES)
-def test_every_model_maps_images_to_logits_and_learns_with_every_parameter(name: str, side: int, channels: int) -> None:
+def test_every_model_maps_images_to_logits_and_learns_with_every_parameter(
+    name: str, side: int, channels: int
+) -> None:
     torch.manual_seed(0)
     model = made(name, of_images(side, channels))
     logits: Tensor = model(torch.randn(4, channels, side, side))  # (B, K)
@@ -84,7 +94,9 @@ def test_every_model_maps_images_to_logits_and_learns_with_every_parameter(name:
 
 
 @pytest.mark.parametrize(("name", "key", "option"), CHOICES, ids=lambda value: str(value))
-def test_every_model_with_a_choice_of_layers_takes_each_and_it_takes_effect(name: str, key: str, option: str) -> None:
+def test_every_model_with_a_choice_of_layers_takes_each_and_it_takes_effect(
+    name: str, key: str, option: str
+) -> None:
     """The same weights with another layer give other logits, and the layers are those that the option names."""
     other = next(o for n, k, o in CHOICES if (n, k) == (name, key) and o != option)
     models = []
@@ -126,7 +138,9 @@ def test_an_activation_is_its_formula(name: Activation) -> None:
     x = torch.linspace(-3, 3, 24, dtype=torch.float64)
     if name == "softmax":
         for z in (x.view(4, 6), x.view(2, 3, 2, 2)):
-            assert torch.allclose(layers.activation(name)(z), z.exp() / z.exp().sum(dim=1, keepdim=True))
+            assert torch.allclose(
+                layers.activation(name)(z), z.exp() / z.exp().sum(dim=1, keepdim=True)
+            )
     else:
         expected = [ACTIVATIONS[name](value) for value in x.tolist()]
         assert layers.activation(name)(x).tolist() == pytest.approx(expected, rel=1e-12)
@@ -141,10 +155,14 @@ def test_a_norm_makes_mean_0_and_deviation_1_before_the_activation(name: str, no
     seen: list[Tensor] = []
     children = list(model.children())
     at = next(i for i, m in enumerate(children) if isinstance(m, nn.ReLU))
-    children[at - 1].register_forward_hook(lambda _module, args, output: seen.extend([args[0], output]))
+    children[at - 1].register_forward_hook(
+        lambda _module, args, output: seen.extend([args[0], output])
+    )
     with torch.no_grad():
         model(5 + 3 * torch.randn(16, 1, 28, 28))
-    before, after = ((x.transpose(0, 1) if norm == "batch" else x).flatten(1) for x in seen)  # a row is normalized
+    before, after = (
+        (x.transpose(0, 1) if norm == "batch" else x).flatten(1) for x in seen
+    )  # a row is normalized
     expected = (before - before.mean(1, keepdim=True)) / before.std(1, correction=0, keepdim=True)
     assert torch.allclose(after, expected, atol=1e-3)
     layer = children[at - 2]
@@ -159,7 +177,8 @@ def test_without_a_norm_layers_have_a_bias(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "expected"), [("max", [[4.0, 8.0]]), ("average", [[2.5, 5.0]]), ("variance", [[1.25, 9.0]])]
+    ("name", "expected"),
+    [("max", [[4.0, 8.0]]), ("average", [[2.5, 5.0]]), ("variance", [[1.25, 9.0]])],
 )
 def test_a_pooling_of_two_windows_by_hand(name: Pooling, expected: list[list[float]]) -> None:
     """1, 2, 3, 4: mean 2.5, squared deviations 2.25 + .25 + .25 + 2.25. 8, 2, 2, 8: mean 5, each 3 away. A third row and
@@ -198,7 +217,11 @@ def test_the_cnn_can_be_the_classic_keras_example() -> None:
 def test_the_default_cnn_keeps_its_parameter_names() -> None:
     """Checkpoints hold them."""
     layer, norm = ("weight",), ("weight", "bias")
-    expected = [f"{i}.{n}" for i, names in ((0, layer), (1, norm), (4, layer), (5, norm), (9, norm)) for n in names]
+    expected = [
+        f"{i}.{n}"
+        for i, names in ((0, layer), (1, norm), (4, layer), (5, norm), (9, norm))
+        for n in names
+    ]
     assert [name for name, _ in made("cnn", of_images(28)).named_parameters()] == expected
 
 
@@ -214,7 +237,9 @@ def test_a_list_in_channels_is_several_convolutions_before_one_pooling(dltrain) 
 @pytest.mark.parametrize("padding", ["same", "valid"])
 @pytest.mark.parametrize("kernel_size", [1, 3, 5])
 @pytest.mark.parametrize("channels", [(), (4,), (4, (4, 4)), ((2, 2, 2), 2, 2)], ids=str)
-def test_the_cnn_fits_every_image_or_refuses_it(padding: Any, kernel_size: Any, channels: Any) -> None:
+def test_the_cnn_fits_every_image_or_refuses_it(
+    padding: Any, kernel_size: Any, channels: Any
+) -> None:
     """Where it is built it runs; it is refused exactly where no pixel would be left."""
     for side in range(1, 40):
         left = side
@@ -227,7 +252,9 @@ def test_the_cnn_fits_every_image_or_refuses_it(padding: Any, kernel_size: Any, 
             model = CNN(1, sizes, 3, channels, kernel_size, padding)
             assert model.eval()(torch.zeros(1, 1, *sizes)).shape == (1, 3)
         else:
-            with pytest.raises(ValueError, match=r"pixels are too few; give model.channels fewer entries"):
+            with pytest.raises(
+                ValueError, match=r"pixels are too few; give model.channels fewer entries"
+            ):
                 CNN(1, sizes, 3, channels, kernel_size, padding)
 
 
@@ -245,7 +272,9 @@ def test_the_average_head_takes_one_number_a_channel() -> None:
 
 def test_dropout_follows_every_dense_layer_or_stands_before_the_output() -> None:
     def places(**settings: Any) -> list[str]:
-        return [type(m).__name__ for m in list(CNN(1, (8, 8), 3, (4,), dropout=0.5, **settings))[5:]]
+        return [
+            type(m).__name__ for m in list(CNN(1, (8, 8), 3, (4,), dropout=0.5, **settings))[5:]
+        ]
 
     assert places() == ["Dropout", "Linear"]
     assert places(hidden_sizes=(6, 5)) == [*["Linear", "ReLU", "Dropout"] * 2, "Linear"]
@@ -268,7 +297,9 @@ def test_parameters_on_mnist(model: nn.Module, count: int) -> None:
 
 def test_an_image_too_small_for_the_cnn_is_refused_with_what_to_change() -> None:
     config = compose(["model.channels=[8,8,8,8]"]).config
-    with pytest.raises(ConfigError, match=r"8x8 pixels are too few; give model.channels fewer entries"):
+    with pytest.raises(
+        ConfigError, match=r"8x8 pixels are too few; give model.channels fewer entries"
+    ):
         build.build(config)
 
 

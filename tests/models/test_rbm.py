@@ -93,7 +93,9 @@ def possible(machine: RBM, visible: Tensor) -> list[tuple[Tensor, float]]:
     with torch.no_grad():
         means = of_data(machine, visible)
     if machine.hidden_units == "gaussian":
-        noise = torch.randn(8, HIDDEN, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
+        noise = torch.randn(
+            8, HIDDEN, generator=torch.Generator().manual_seed(2), dtype=torch.float64
+        )
         return [(means + some, 1 / len(noise)) for some in noise]
     return [(h, float(torch.where(h > 0, means, 1 - means).prod())) for h in states(HIDDEN)]
 
@@ -114,19 +116,25 @@ def test_the_gradient_of_contrastive_divergence_is_the_textbooks(
             weights.append(probability)
             torch.testing.assert_close(found[-1], wanted[-1], rtol=1e-10, atol=1e-12)
         assert sum(weights) == pytest.approx(1)
-        torch.testing.assert_close(mean(found, weights), mean(wanted, weights), rtol=1e-10, atol=1e-12)
+        torch.testing.assert_close(
+            mean(found, weights), mean(wanted, weights), rtol=1e-10, atol=1e-12
+        )
 
 
 def test_of_a_batch_it_is_the_mean_over_the_samples(monkeypatch: pytest.MonkeyPatch) -> None:
     machine, data, h0 = made("gaussian", "bernoulli"), inputs("gaussian"), states(HIDDEN)[5]
     draws(monkeypatch, h0)
     found = learned(machine, data, 1)
-    wanted = mean([textbook(machine, v, of_fantasy(machine, h0)) for v in data], [1 / len(data)] * len(data))
+    wanted = mean(
+        [textbook(machine, v, of_fantasy(machine, h0)) for v in data], [1 / len(data)] * len(data)
+    )
     torch.testing.assert_close(found, wanted, rtol=1e-10, atol=1e-12)
 
 
 @pytest.mark.parametrize("kind", KINDS, ids="-".join)
-def test_k_steps_draw_hidden_units_k_times(kind: tuple[Units, Units], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_k_steps_draw_hidden_units_k_times(
+    kind: tuple[Units, Units], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Each time from the visible units that were expected of the last draw."""
     machine, (v0,), drawn = made(*kind), inputs(kind[0], 1), list(states(HIDDEN)[[3, 6, 1]])
     asked = draws(monkeypatch, *drawn)
@@ -137,7 +145,9 @@ def test_k_steps_draw_hidden_units_k_times(kind: tuple[Units, Units], monkeypatc
 
 
 @pytest.mark.parametrize("kind", KINDS, ids="-".join)
-def test_a_chain_goes_on_from_where_it_was(kind: tuple[Units, Units], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_chain_goes_on_from_where_it_was(
+    kind: tuple[Units, Units], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Whatever the data, of which there are fewer here: it gives the fantasies, and has their hidden units in the end."""
     machine, data = made(*kind), inputs(kind[0], 2)
     chain = torch.rand(6, HIDDEN, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
@@ -147,7 +157,9 @@ def test_a_chain_goes_on_from_where_it_was(kind: tuple[Units, Units], monkeypatc
         found = learned(machine, data, 1, chain)
         torch.testing.assert_close(asked, [before], rtol=0, atol=0)
         fantasies = [of_fantasy(machine, one).detach() for one in h]
-        torch.testing.assert_close(chain, torch.stack([of_data(machine, v) for v in fantasies]).detach())
+        torch.testing.assert_close(
+            chain, torch.stack([of_data(machine, v) for v in fantasies]).detach()
+        )
         pairs = list(itertools.product(data, fantasies))
         wanted = mean([textbook(machine, *pair) for pair in pairs], [1 / len(pairs)] * len(pairs))
         torch.testing.assert_close(found, wanted, rtol=1e-10, atol=1e-12)
@@ -156,7 +168,9 @@ def test_a_chain_goes_on_from_where_it_was(kind: tuple[Units, Units], monkeypatc
 def energies(machine: RBM, visible: Tensor, hidden: Tensor) -> Tensor:
     """E(v, h) (B, N) of visible units (B, V) and hidden ones (N, H) by its definition; normal v around their bias."""
     b, c, weights = machine.visible_bias, machine.linear.bias, machine.linear.weight
-    own = (visible - b).square().sum(1) / 2 if machine.visible_units == "gaussian" else -(visible @ b)
+    own = (
+        (visible - b).square().sum(1) / 2 if machine.visible_units == "gaussian" else -(visible @ b)
+    )
     return own[:, None] - hidden @ c - visible @ weights.T @ hidden.T
 
 
@@ -176,7 +190,9 @@ def test_the_free_energy_integrates_over_normal_hidden_units(visible_units: Unit
     exponents = machine.linear(data)[..., None] * h - h.square() / 2  # (B, H, points)
     integrals = torch.trapezoid(exponents.exp(), h, dim=2).log().sum(1)
     constant = HIDDEN * math.log(2 * math.pi) / 2
-    torch.testing.assert_close(machine.free_energy(data).double(), own - integrals + constant, rtol=1e-6, atol=1e-6)
+    torch.testing.assert_close(
+        machine.free_energy(data).double(), own - integrals + constant, rtol=1e-6, atol=1e-6
+    )
 
 
 @pytest.mark.parametrize("kind", KINDS, ids="-".join)
@@ -219,6 +235,8 @@ def test_units_are_drawn_around_their_means(units: Units) -> None:
 @pytest.mark.parametrize("sizes", [(784, 500), (500, 2000)])
 def test_weights_begin_at_the_scale_of_glorot(sizes: tuple[int, int]) -> None:
     machine = RBM(*sizes)
-    assert float(machine.linear.weight.detach().std()) == pytest.approx(math.sqrt(2 / sum(sizes)), rel=0.02)
+    assert float(machine.linear.weight.detach().std()) == pytest.approx(
+        math.sqrt(2 / sum(sizes)), rel=0.02
+    )
     assert not machine.linear.bias.any()
     assert not machine.visible_bias.any()

@@ -21,7 +21,9 @@ def recurrent(**settings: Any) -> Seq2Seq:
 
 
 def transformer(**settings: Any) -> TransformerSeq2Seq:
-    return TransformerSeq2Seq(V, W, 20, 20, num_layers=2, dim=8, num_heads=2, **{"dropout": 0.0, **settings})
+    return TransformerSeq2Seq(
+        V, W, 20, 20, num_layers=2, dim=8, num_heads=2, **{"dropout": 0.0, **settings}
+    )
 
 
 MODELS = {
@@ -30,7 +32,10 @@ MODELS = {
     "lstm-stacked": lambda: recurrent(num_layers=2, attention="additive"),
     "rnn-one-way": lambda: recurrent(cell="rnn", bidirectional=False, attention="additive"),
     "equations": lambda: recurrent(impl="equations", attention="additive"),
-    **{f"transformer-{p}": lambda p=p: transformer(positions=p) for p in ("sinusoidal", "learned", "rotary")},
+    **{
+        f"transformer-{p}": lambda p=p: transformer(positions=p)
+        for p in ("sinusoidal", "learned", "rotary")
+    },
     "transformer-equations": lambda: transformer(impl="equations", tied=False),
 }
 
@@ -131,11 +136,16 @@ def test_equations_compute_what_torch_computes() -> None:
     for make in (recurrent, transformer):
         one, other = make(impl="torch"), make(impl="equations")
         theirs = one.state_dict()
-        other.load_state_dict({n: theirs[m] for n, m in zip(other.state_dict(), theirs, strict=True)})
+        other.load_state_dict(
+            {n: theirs[m] for n, m in zip(other.state_dict(), theirs, strict=True)}
+        )
         torch.testing.assert_close(other(source, inputs), one(source, inputs), rtol=1e-4, atol=1e-5)
 
 
 def test_tied_vectors_are_one_parameter() -> None:
     tied, untied = transformer(), transformer(tied=False)
     assert tied.to_logits.weight is tied.target_embedding.weight
-    assert sum(p.numel() for p in untied.parameters()) - sum(p.numel() for p in tied.parameters()) == W * 8
+    assert (
+        sum(p.numel() for p in untied.parameters()) - sum(p.numel() for p in tied.parameters())
+        == W * 8
+    )

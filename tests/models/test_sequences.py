@@ -13,7 +13,12 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 from torch.utils.flop_counter import FlopCounterMode
 
 from dltrain.commands.check import COUNTED
-from dltrain.models.attention import AdditiveAttention, MultiHeadAttention, rotated, scaled_dot_product
+from dltrain.models.attention import (
+    AdditiveAttention,
+    MultiHeadAttention,
+    rotated,
+    scaled_dot_product,
+)
 from dltrain.models.recurrent import Cell, Recurrence, Recurrent, RecurrentLanguageModel
 from dltrain.models.sequences import Attention, Summary, backwards, embedding, mean
 from dltrain.models.transformer import (
@@ -41,10 +46,16 @@ def by_name(module: nn.Module) -> dict[str, Tensor]:
     return {name.replace(".layer.", "."): p for name, p in module.named_parameters()}
 
 
-@pytest.mark.parametrize(("cell", "bidirectional", "layers"), list(itertools.product(CELLS, [False, True], [1, 2])))
-def test_the_equations_are_torchs_layers_forward_and_backward(cell: Cell, bidirectional: bool, layers: int) -> None:
+@pytest.mark.parametrize(
+    ("cell", "bidirectional", "layers"), list(itertools.product(CELLS, [False, True], [1, 2]))
+)
+def test_the_equations_are_torchs_layers_forward_and_backward(
+    cell: Cell, bidirectional: bool, layers: int
+) -> None:
     torch.manual_seed(0)
-    fast, plain = (Recurrence(cell, 5, 6, layers, bidirectional, 0.0, impl) for impl in ("torch", "equations"))
+    fast, plain = (
+        Recurrence(cell, 5, 6, layers, bidirectional, 0.0, impl) for impl in ("torch", "equations")
+    )
     for name, p in by_name(plain).items():
         p.data.copy_(by_name(fast)[name])
     x = torch.randn(4, 7, 5)
@@ -59,7 +70,9 @@ def test_the_equations_are_torchs_layers_forward_and_backward(cell: Cell, bidire
 
 
 @pytest.mark.parametrize(("cell", "bidirectional"), list(itertools.product(CELLS, [False, True])))
-def test_what_runs_over_its_padding_is_what_a_packed_sequence_gives(cell: Cell, bidirectional: bool) -> None:
+def test_what_runs_over_its_padding_is_what_a_packed_sequence_gives(
+    cell: Cell, bidirectional: bool
+) -> None:
     torch.manual_seed(0)
     module = Recurrence(cell, 5, 6, 1, bidirectional)
     reference = {"rnn": nn.RNN, "lstm": nn.LSTM, "gru": nn.GRU}[cell](
@@ -78,12 +91,18 @@ def test_what_runs_over_its_padding_is_what_a_packed_sequence_gives(cell: Cell, 
 
 def test_a_sequence_is_turned_around_within_its_length() -> None:
     x = torch.arange(1, 11).view(2, 5, 1)
-    assert backwards(x, torch.tensor([5, 2])).squeeze(2).tolist() == [[5, 4, 3, 2, 1], [7, 6, 8, 9, 10]]
+    assert backwards(x, torch.tensor([5, 2])).squeeze(2).tolist() == [
+        [5, 4, 3, 2, 1],
+        [7, 6, 8, 9, 10],
+    ]
 
 
 SUMMARIES: list[Summary] = ["last", "mean", "max", "attention"]
 POSITIONS: list[Positions] = ["sinusoidal", "learned", "rotary"]
-KINDS: list[tuple] = [*itertools.product(CELLS, SUMMARIES, [False, True]), *itertools.product(POSITIONS, SUMMARIES)]
+KINDS: list[tuple] = [
+    *itertools.product(CELLS, SUMMARIES, [False, True]),
+    *itertools.product(POSITIONS, SUMMARIES),
+]
 
 
 def classifier(kind: tuple) -> nn.Module:
@@ -92,7 +111,9 @@ def classifier(kind: tuple) -> nn.Module:
         cell, summary, both = kind
         return Recurrent((7,), 3, VOCABULARY, cell, summary=summary, bidirectional=both)
     positions, summary = kind
-    return TransformerClassifier((7,), 3, VOCABULARY, dim=8, num_heads=2, positions=positions, summary=summary)
+    return TransformerClassifier(
+        (7,), 3, VOCABULARY, dim=8, num_heads=2, positions=positions, summary=summary
+    )
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=str)
@@ -115,7 +136,9 @@ def test_every_parameter_gets_a_gradient_and_padding_has_no_vector(kind: tuple) 
 
 
 @pytest.mark.parametrize("shape", [(7,), (5, 64), (0, 3)])
-def test_looked_up_vectors_and_their_gradient_are_those_of_torchs_embedding(shape: tuple[int, ...]) -> None:
+def test_looked_up_vectors_and_their_gradient_are_those_of_torchs_embedding(
+    shape: tuple[int, ...],
+) -> None:
     torch.manual_seed(0)
     ours, size = embedding(30, 6), (*shape, 6)
     theirs = nn.Embedding(30, 6, padding_idx=PAD, _weight=ours.weight.detach().clone())
@@ -134,7 +157,9 @@ def test_looked_up_vectors_and_their_gradient_are_those_of_torchs_embedding(shap
 def test_rows_series_and_images_are_read_step_by_step(shape: tuple[int, ...], kind: str) -> None:
     """The order of the steps counts: turned around, the same input gives something else."""
     torch.manual_seed(0)
-    model = Recurrent(shape, 2) if kind == "recurrent" else TransformerClassifier(shape, 2, dropout=0.0)
+    model = (
+        Recurrent(shape, 2) if kind == "recurrent" else TransformerClassifier(shape, 2, dropout=0.0)
+    )
     x = torch.randn(5, *shape)
     steps = {1: 1, 2: 1, 3: 2}[len(shape)]
     assert model(x).shape == (5, 2)
@@ -188,8 +213,12 @@ def test_a_changed_future_token_changes_nothing_before_it(positions: Positions, 
 
 
 def test_tied_language_models_share_their_vectors() -> None:
-    assert (model := TransformerLanguageModel(9, 4, 1, 8, 2)).output.weight is model.embedding.weight
-    assert (lstm := RecurrentLanguageModel(9, "lstm", 8, 8, tied=True)).output.weight is lstm.embedding.weight
+    assert (
+        model := TransformerLanguageModel(9, 4, 1, 8, 2)
+    ).output.weight is model.embedding.weight
+    assert (
+        lstm := RecurrentLanguageModel(9, "lstm", 8, 8, tied=True)
+    ).output.weight is lstm.embedding.weight
     with pytest.raises(ValueError, match="embedding_dim to be"):
         RecurrentLanguageModel(9, "lstm", 8, 16, tied=True)
 
@@ -208,8 +237,12 @@ def test_the_equation_is_torchs_fused_attention(masked: bool) -> None:
         assert not weights.masked_select(~allowed.expand_as(weights)).any()
 
 
-@pytest.mark.parametrize(("causal", "rotary"), list(itertools.product([False, True], [False, True])))
-def test_heads_by_torch_and_by_the_equation_are_the_same_with_their_gradients(causal: bool, rotary: bool) -> None:
+@pytest.mark.parametrize(
+    ("causal", "rotary"), list(itertools.product([False, True], [False, True]))
+)
+def test_heads_by_torch_and_by_the_equation_are_the_same_with_their_gradients(
+    causal: bool, rotary: bool
+) -> None:
     torch.manual_seed(0)
     fused = MultiHeadAttention(8, 2, rotary=rotary)
     plain = MultiHeadAttention(8, 2, rotary=rotary, impl="equations")
@@ -252,7 +285,12 @@ def test_additive_attention_is_its_formula() -> None:
     outputs, weights = module(q, k, k, allowed)
     for t in range(2):
         scores = torch.stack(
-            [module.score(torch.tanh(module.of_query(q[0, t]) + module.of_key(k[0, s]))).squeeze() for s in range(2)]
+            [
+                module.score(
+                    torch.tanh(module.of_query(q[0, t]) + module.of_key(k[0, s]))
+                ).squeeze()
+                for s in range(2)
+            ]
         )
         expected = torch.cat([scores.softmax(0), torch.zeros(1)])
         assert torch.allclose(weights[0, t], expected, atol=1e-6)
@@ -286,7 +324,10 @@ def test_an_lstms_multiplications_are_counted(impl) -> None:
 
 def test_hidden_words_are_unknown_in_training_alone() -> None:
     torch.manual_seed(0)
-    model, text = Recurrent((40,), 2, VOCABULARY, word_dropout=0.4), tokens(torch.full((50,), 40)) + 0
+    model, text = (
+        Recurrent((40,), 2, VOCABULARY, word_dropout=0.4),
+        tokens(torch.full((50,), 40)) + 0,
+    )
     text[:, 30:] = 0
     seen: list[Tensor] = []
     model.steps.embedding.register_forward_pre_hook(

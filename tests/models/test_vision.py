@@ -45,16 +45,30 @@ NETWORKS: dict[str, tuple[int, int, int, float]] = {
     "densenet169": (8, 29, 14_149_480, 3.360e9),
 }
 FORMS = [(name, form) for name in NETWORKS for form in ("small", "large")]
-DEEPER = ("vgg13", "vgg16", "vgg19", "resnet34", "resnet101", "densenet169")  # than another, and of the same stages
-COMPUTED = [(name, "small") for name in ("alexnet", "vgg11", "googlenet", "inception_v3", "resnet18", "densenet121")]
+DEEPER = (
+    "vgg13",
+    "vgg16",
+    "vgg19",
+    "resnet34",
+    "resnet101",
+    "densenet169",
+)  # than another, and of the same stages
+COMPUTED = [
+    (name, "small")
+    for name in ("alexnet", "vgg11", "googlenet", "inception_v3", "resnet18", "densenet121")
+]
 COMPUTED += [(name, "large") for name in ("googlenet", "resnet18", "densenet121")]
 
 
-def network(name: str, side: int, *overrides: str, channels: int = 1, num_classes: int = 5) -> nn.Module:
+def network(
+    name: str, side: int, *overrides: str, channels: int = 1, num_classes: int = 5
+) -> nn.Module:
     return made(name, of_images(side, channels, num_classes), *overrides)
 
 
-def imagined(name: str, side: int, *overrides: str, channels: int = 1, num_classes: int = 5) -> nn.Module:
+def imagined(
+    name: str, side: int, *overrides: str, channels: int = 1, num_classes: int = 5
+) -> nn.Module:
     """The same without numbers: shapes only."""
     with torch.device("meta"):
         return network(name, side, *overrides, channels=channels, num_classes=num_classes)
@@ -94,11 +108,15 @@ def test_a_network_learns_with_every_parameter_is_saved_whole_and_trains_in_half
         logits = model.eval()(x)
         assert logits.shape == (4, 5)
         scale = float(logits.abs().max())  # of a network that has seen one batch
-        torch.testing.assert_close(again(x), logits, rtol=1e-4, atol=1e-5 * scale)  # elsewhere in memory: other kernels
+        torch.testing.assert_close(
+            again(x), logits, rtol=1e-4, atol=1e-5 * scale
+        )  # elsewhere in memory: other kernels
     kept = again.state_dict()
     assert all(torch.equal(t, kept[n]) for n, t in model.state_dict().items())
 
-    model.to(memory_format=torch.channels_last)  # as in a run: a CPU without bfloat16 is so several times as fast
+    model.to(
+        memory_format=torch.channels_last
+    )  # as in a run: a CPU without bfloat16 is so several times as fast
     before = [p.detach().clone() for p in model.parameters()]
     optimizer = torch.optim.SGD(model.train().parameters(), lr=0.1)
     optimizer.zero_grad()
@@ -112,10 +130,14 @@ def test_a_network_learns_with_every_parameter_is_saved_whole_and_trains_in_half
 
 
 @pytest.mark.parametrize(("name", "form"), [form for form in FORMS if form[0] not in DEEPER])
-def test_a_network_takes_every_size_from_its_least_on_and_refuses_others_with_what_to_set(name: str, form: str) -> None:
+def test_a_network_takes_every_size_from_its_least_on_and_refuses_others_with_what_to_set(
+    name: str, form: str
+) -> None:
     """Shapes only, and with them which parameters a gradient reaches."""
     stem, least = f"model.stem={form}", NETWORKS[name][form == "large"]
-    dense = name.startswith(("alexnet", "vgg"))  # most of it is: without numbers that is soon made; batch norms are not
+    dense = name.startswith(
+        ("alexnet", "vgg")
+    )  # most of it is: without numbers that is soon made; batch norms are not
     device, make = ("meta", imagined) if dense else ("cpu", network)
     model = make(name, least, stem, channels=4)  # no weight depends on the size
     with torch.no_grad():
@@ -123,11 +145,15 @@ def test_a_network_takes_every_size_from_its_least_on_and_refuses_others_with_wh
             assert model.eval()(torch.ones(2, 4, side, side, device=device)).shape == (2, 5)
     loss_of(model.train(), torch.ones(2, 4, 2 * least, 2 * least, device=device)).backward()
     assert all(p.grad is not None for p in model.parameters())
-    with pytest.raises(ConfigError, match=rf"{least} pixels a side or more.*preprocessing.resize.size={least}"):
+    with pytest.raises(
+        ConfigError, match=rf"{least} pixels a side or more.*preprocessing.resize.size={least}"
+    ):
         imagined(name, least - 1, stem, channels=4)
 
 
-@pytest.mark.parametrize("name", ["alexnet", "vgg11", "googlenet", "inception_v3", "resnet18", "densenet121"])
+@pytest.mark.parametrize(
+    "name", ["alexnet", "vgg11", "googlenet", "inception_v3", "resnet18", "densenet121"]
+)
 def test_the_form_is_chosen_by_the_size(name: str) -> None:
     small, large, of_32, of_96 = (
         repr(imagined(name, side, f"model.stem={stem}"))
@@ -138,11 +164,15 @@ def test_the_form_is_chosen_by_the_size(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", [*NETWORKS, "vgg11_bn", "vgg16_bn"])
-def test_the_large_form_is_torchvisions_layer_by_layer_with_the_published_parameters_and_operations(name: str) -> None:
+def test_the_large_form_is_torchvisions_layer_by_layer_with_the_published_parameters_and_operations(
+    name: str,
+) -> None:
     """So that its weights load: same names, shapes and layers, in the same order."""
     own, side = name.removesuffix("_bn"), 299 if name == "inception_v3" else 224
     overrides = ["model.norm=batch"] if own != name else []
-    settings: dict[str, Any] = {"init_weights": False} if name in ("googlenet", "inception_v3") else {}
+    settings: dict[str, Any] = (
+        {"init_weights": False} if name in ("googlenet", "inception_v3") else {}
+    )
     settings |= {"dropout": 0.4} if name == "googlenet" else {}  # the paper's; torchvision's is 0.2
     with torch.device("meta"):
         theirs = published.get_model(name, weights=None, **settings)
@@ -150,7 +180,10 @@ def test_the_large_form_is_torchvisions_layer_by_layer_with_the_published_parame
     assert [(n, t.shape) for n, t in model.state_dict().items()] == [
         (n, t.shape) for n, t in theirs.state_dict().items()
     ]
-    layers, wanted = ([repr(m) for m in network.modules() if not list(m.children())] for network in (model, theirs))
+    layers, wanted = (
+        [repr(m) for m in network.modules() if not list(m.children())]
+        for network in (model, theirs)
+    )
     assert layers == wanted
     if own != name:
         return
@@ -173,7 +206,12 @@ def test_the_large_form_is_torchvisions_layer_by_layer_with_the_published_parame
         ("googlenet", ["model.auxiliary_weight=0"], 5_490_986, 1337.1e6),
         ("inception_v3", ["model.auxiliary_weight=0"], 21_806_058, 937.8e6),
         ("resnet_small", [], 447_482, 37.75e6),
-        ("resnet_small", ["model.stem_channels=[24,64]", "model.stem_halving=stride"], 470_786, 38.56e6),
+        (
+            "resnet_small",
+            ["model.stem_channels=[24,64]", "model.stem_halving=stride"],
+            470_786,
+            38.56e6,
+        ),
     ],
 )
 def test_the_small_forms_are_as_large_and_as_costly_as_is_known(
@@ -199,7 +237,9 @@ def test_dropout_is_a_setting_of_the_networks_whose_papers_have_it(name: str) ->
 
 
 @pytest.mark.parametrize(("name", "count"), [("googlenet", 2), ("inception_v3", 1)])
-def test_auxiliary_heads_are_only_in_training_and_their_loss_is_weighted(name: str, count: int) -> None:
+def test_auxiliary_heads_are_only_in_training_and_their_loss_is_weighted(
+    name: str, count: int
+) -> None:
     torch.manual_seed(0)
     model, x, targets = (
         network(name, 16, "model.auxiliary_weight=0.25"),
@@ -228,7 +268,13 @@ def test_a_run_trains_the_heads_and_answers_without_them(dltrain) -> None:
     """By the command line: train, evaluate and predict see logits alone, and the logged loss is the sum of three."""
     tiny = ["dataset.source.height=8", "dataset.source.width=8", "dataset.source.num_classes=3"]
     outcome = dltrain(
-        "model=googlenet", "dataset=synthetic", *tiny, "optimizer=sgd", "debug=smoke", "callbacks=quiet", "--json"
+        "model=googlenet",
+        "dataset=synthetic",
+        *tiny,
+        "optimizer=sgd",
+        "debug=smoke",
+        "callbacks=quiet",
+        "--json",
     )
     assert outcome.code == 0, outcome.err
     assert 0 <= outcome.json["metrics"]["test/accuracy"] <= 1
@@ -239,7 +285,12 @@ def test_check_prints_parameters_and_operations_without_the_heads(dltrain) -> No
     """The published ones but for 990 classes of 1000, in the output layer and in each head; of one view of an image."""
     fewer = 990 * 1025
     size = [f"dataset.source.{side}=224" for side in ("height", "width")]
-    tiny = ["dataset.source.num_classes=10", "dataset.batch_size=1", "optimizer=sgd", "task.views=[flip]"]
+    tiny = [
+        "dataset.source.num_classes=10",
+        "dataset.batch_size=1",
+        "optimizer=sgd",
+        "task.views=[flip]",
+    ]
     outcome = dltrain("check", "model=googlenet", "dataset=synthetic", *size, *tiny, "--json")
     assert outcome.code == 0, outcome.err
     assert outcome.json["parameters"] == 6_624_904 - fewer
@@ -248,7 +299,13 @@ def test_check_prints_parameters_and_operations_without_the_heads(dltrain) -> No
 
 
 @pytest.mark.parametrize(
-    ("name", "side"), [("mobilenet_v3_small", 32), ("convnext_tiny", 40), ("vit_b_32", 64), ("shufflenet_v2_x0_5", 32)]
+    ("name", "side"),
+    [
+        ("mobilenet_v3_small", 32),
+        ("convnext_tiny", 40),
+        ("vit_b_32", 64),
+        ("shufflenet_v2_x0_5", 32),
+    ],
 )
 def test_torchvisions_other_classifiers_take_any_channels_and_classes(name: str, side: int) -> None:
     model = imagined("torchvision", side, f"model.name={name}", channels=2)
@@ -298,7 +355,9 @@ def test_a_small_residual_network_is_what_its_settings_say() -> None:
     stages = [*[(112, 8, 8)] * 2, *[(128, 4, 4)] * 2]
     assert maps() == [(16, 32, 32), (48, 16, 16), *stages]
     assert maps("model.stem_halving=stride") == [(16, 32, 32), (48, 16, 16), *stages]
-    changed = maps("model.stem_channels=[4,5]", "model.stem_halving=none", "model.widths=[9]", "model.blocks=2")
+    changed = maps(
+        "model.stem_channels=[4,5]", "model.stem_halving=none", "model.widths=[9]", "model.blocks=2"
+    )
     assert changed == [(4, 32, 32), (5, 32, 32), *[(9, 16, 16)] * 3]
     with pytest.raises(ConfigError, match=r"model.widths is empty"):
         imagined("resnet_small", 32, "model.widths=[]")
@@ -312,4 +371,6 @@ def test_classes_name_their_arguments_alike() -> None:
         config: dict[str, Any] = {"in_channels": 2, "image_size": (40, 48), "num_classes": 3}
         with torch.device("meta"):
             assert target(**config).eval()(torch.empty(1, 2, 40, 48, device="meta")).shape == (1, 3)
-    assert compose(["model=resnet18"]).config["model"].keys() == {"_target_", *keys("resnet18")} - {"defaults"}
+    assert compose(["model=resnet18"]).config["model"].keys() == {"_target_", *keys("resnet18")} - {
+        "defaults"
+    }

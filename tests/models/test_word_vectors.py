@@ -22,7 +22,9 @@ DOCUMENTS = torch.tensor([0, 0, 0, 0, 1, 1, 1, 1, 1, 2, 2])
 
 def small(**settings: Any) -> WordVectors:
     torch.manual_seed(0)
-    model = WordVectors(len(WORDS), 6, **{"chunk": 4, "shared": 3, "window": 1, "buckets": 30, **settings})
+    model = WordVectors(
+        len(WORDS), 6, **{"chunk": 4, "shared": 3, "window": 1, "buckets": 30, **settings}
+    )
     model.know(WORDS, COUNTS)
     torch.nn.init.normal_(model.input)
     torch.nn.init.normal_(model.output)
@@ -45,14 +47,18 @@ def fixed_noise(model: WordVectors, monkeypatch: pytest.MonkeyPatch) -> Tensor:
     return drawn
 
 
-def test_the_loss_of_skip_gram_is_the_formula_of_negative_sampling(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_loss_of_skip_gram_is_the_formula_of_negative_sampling(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     model = small()
     drawn = fixed_noise(model, monkeypatch)
     loss, count = model(TEXT, DOCUMENTS)
     terms = []
     for i, j in pairs(1, TEXT, DOCUMENTS):
         v = model.input[TEXT[i]]
-        noise = F.logsigmoid(-(model.output[drawn[i // 4]] @ v)).sum() * model.negative / model.shared
+        noise = (
+            F.logsigmoid(-(model.output[drawn[i // 4]] @ v)).sum() * model.negative / model.shared
+        )
         terms.append(-F.logsigmoid(model.output[TEXT[j]] @ v) - noise)
     expected = torch.stack(terms)
     assert int(count) == len(terms)
@@ -65,7 +71,9 @@ def test_the_loss_of_skip_gram_is_the_formula_of_negative_sampling(monkeypatch: 
         torch.testing.assert_close(sparse.to_dense(), dense)
 
 
-def test_cbow_predicts_the_middle_from_the_mean_of_its_context(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cbow_predicts_the_middle_from_the_mean_of_its_context(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     model = small(method="cbow")
     drawn = fixed_noise(model, monkeypatch)
     loss, count = model(TEXT, DOCUMENTS)
@@ -75,7 +83,9 @@ def test_cbow_predicts_the_middle_from_the_mean_of_its_context(monkeypatch: pyte
     terms = []
     for i, context in around.items():
         h = model.input[context].mean(0)
-        noise = F.logsigmoid(-(model.output[drawn[i // 4]] @ h)).sum() * model.negative / model.shared
+        noise = (
+            F.logsigmoid(-(model.output[drawn[i // 4]] @ h)).sum() * model.negative / model.shared
+        )
         terms.append(-F.logsigmoid(model.output[TEXT[i]] @ h) - noise)
     expected = torch.stack(terms).mean()
     assert int(count) == len(terms)
@@ -89,7 +99,9 @@ def test_cbow_predicts_the_middle_from_the_mean_of_its_context(monkeypatch: pyte
 
 
 @pytest.mark.parametrize("method", ["skip_gram", "cbow"])
-def test_the_tree_gives_probabilities_that_sum_to_one_and_the_loss_is_their_logarithm(method: str) -> None:
+def test_the_tree_gives_probabilities_that_sum_to_one_and_the_loss_is_their_logarithm(
+    method: str,
+) -> None:
     model = small(method=method, output="hierarchical_softmax")
     text, documents = TEXT[:2], DOCUMENTS[:2]
     loss, count = model(text, documents)
@@ -102,10 +114,13 @@ def test_the_tree_gives_probabilities_that_sum_to_one_and_the_loss_is_their_loga
 
     known = [word for word in range(len(WORDS)) if COUNTS[word]]
     v = model.input[text[0]]
-    assert float(torch.stack([log_probability(word, v) for word in known]).exp().sum().detach()) == pytest.approx(
-        1, abs=1e-5
+    assert float(
+        torch.stack([log_probability(word, v) for word in known]).exp().sum().detach()
+    ) == pytest.approx(1, abs=1e-5)
+    expected = (
+        -(log_probability(int(text[1]), v) + log_probability(int(text[0]), model.input[text[1]]))
+        / 2
     )
-    expected = -(log_probability(int(text[1]), v) + log_probability(int(text[0]), model.input[text[1]])) / 2
     torch.testing.assert_close(loss, expected)
 
 
@@ -118,7 +133,9 @@ def test_half_precision_gives_gradients_near_those_of_full(method: str, output: 
         torch.manual_seed(1)
         with torch.autocast("cpu", torch.bfloat16, enabled=half):
             loss, _ = model(TEXT, DOCUMENTS)
-        return [sparse.to_dense() for sparse in torch.autograd.grad(loss, [model.input, model.output])]
+        return [
+            sparse.to_dense() for sparse in torch.autograd.grad(loss, [model.input, model.output])
+        ]
 
     for full, half in zip(gradients(False), gradients(True), strict=True):
         assert full.any()

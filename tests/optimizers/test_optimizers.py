@@ -37,7 +37,12 @@ def network() -> nn.Sequential:
     """A kernel, a matrix, an output layer, their biases, and a normalization's vectors."""
     torch.manual_seed(0)
     return nn.Sequential(
-        nn.Conv2d(2, 4, 3), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(16, 5), nn.Tanh(), nn.Linear(5, 3)
+        nn.Conv2d(2, 4, 3),
+        nn.BatchNorm2d(4),
+        nn.Flatten(),
+        nn.Linear(16, 5),
+        nn.Tanh(),
+        nn.Linear(5, 3),
     )
 
 
@@ -48,7 +53,9 @@ def targets_of(params: list[Tensor]) -> list[Tensor]:
 
 def distance(params: list[Tensor], targets: list[Tensor]) -> Tensor:
     """Convex in all weights: half the squared distance from `targets`."""
-    return torch.stack([(p - t).square().sum() / 2 for p, t in zip(params, targets, strict=True)]).sum()
+    return torch.stack(
+        [(p - t).square().sum() / 2 for p, t in zip(params, targets, strict=True)]
+    ).sum()
 
 
 @pytest.mark.parametrize("name", groups()["optimizer"])
@@ -62,7 +69,9 @@ def test_every_optimizer_finds_the_minimum_of_a_convex_function(name: str) -> No
     for _ in range(200):
         optim.update(distance(params, targets))
     end = [float(distance([p], [t]).detach()) for p, t in zip(params, targets, strict=True)]
-    assert all(e < 0.01 * s for s, e in zip(start, end, strict=True)), list(zip(start, end, strict=True))
+    assert all(e < 0.01 * s for s, e in zip(start, end, strict=True)), list(
+        zip(start, end, strict=True)
+    )
 
 
 @pytest.mark.parametrize("name", TORCHS)
@@ -77,7 +86,9 @@ def test_the_options_take_torchs_steps(name: str) -> None:
         optimizer.zero_grad()
         distance(list(theirs.parameters()), targets).backward()
         optimizer.step()
-    torch.testing.assert_close(list(ours.parameters()), list(theirs.parameters()), rtol=0, atol=1e-6)
+    torch.testing.assert_close(
+        list(ours.parameters()), list(theirs.parameters()), rtol=0, atol=1e-6
+    )
 
 
 def test_every_option_is_compared_with_torch_or_has_tests_of_its_own() -> None:
@@ -98,7 +109,11 @@ def test_muon_takes_the_steps_of_torchs_muon_on_matrices(shape: tuple[int, int])
     """torch's runs its iteration in bfloat16, so that steps agree to a few percent of the longest."""
     torch.manual_seed(0)
     start = torch.randn(shape)
-    ours, theirs, output = nn.Parameter(start.clone()), nn.Parameter(start.clone()), nn.Parameter(torch.ones(2, 2))
+    ours, theirs, output = (
+        nn.Parameter(start.clone()),
+        nn.Parameter(start.clone()),
+        nn.Parameter(torch.ones(2, 2)),
+    )
     settings = {"lr": 0.1, "momentum": 0.9, "weight_decay": 0.1}
     muon, torchs = Muon([ours, output], **settings), torch.optim.Muon([theirs], **settings)
     for _ in range(3):
@@ -134,7 +149,9 @@ def test_orthogonalized_keeps_directions_and_evens_out_their_sizes() -> None:
 
 @pytest.mark.parametrize("shape", [(6, 60), (60, 6), (6, 18), (18, 6), (1, 9)])
 @pytest.mark.parametrize("steps", [1, 2, 5])
-def test_a_wide_matrix_takes_the_iterations_by_its_gram_matrix_alone(shape: tuple[int, int], steps: int) -> None:
+def test_a_wide_matrix_takes_the_iterations_by_its_gram_matrix_alone(
+    shape: tuple[int, int], steps: int
+) -> None:
     """To rounding, also where most singular values are small: as the iteration is written."""
     torch.manual_seed(0)
     u, _, vt = torch.linalg.svd(torch.randn(shape), full_matrices=False)

@@ -52,7 +52,10 @@ def test_sparse_adam_is_adam_where_every_row_has_a_gradient() -> None:
 def test_sparse_adam_is_torchs_where_rows_are_left_out() -> None:
     ours, theirs = nn.Embedding(6, 3, sparse=True), nn.Embedding(6, 3, sparse=True)
     theirs.load_state_dict(ours.state_dict())
-    one, other = SparseAdam(list(ours.parameters()), lr=0.1), torch.optim.SparseAdam(theirs.parameters(), lr=0.1)
+    one, other = (
+        SparseAdam(list(ours.parameters()), lr=0.1),
+        torch.optim.SparseAdam(theirs.parameters(), lr=0.1),
+    )
     for rows in ([0, 1, 1], [1, 4], [5, 0]):
         for table, optimizer in ((ours, one), (theirs, other)):
             optimizer.zero_grad()
@@ -66,7 +69,9 @@ def test_row_adagrad_divides_by_the_root_of_the_mean_squares_of_a_row() -> None:
     optimizer = RowAdagrad([weight], lr=0.5)
     sums, expected = torch.zeros(4), torch.zeros(4, 2)
     for rows, values in (([1, 1, 3], [[1.0, 2.0], [3.0, 0.0], [0.0, 1.0]]), ([1], [[2.0, -2.0]])):
-        weight.grad = torch.sparse_coo_tensor(torch.tensor([rows]), torch.tensor(values), (4, 2), check_invariants=True)
+        weight.grad = torch.sparse_coo_tensor(
+            torch.tensor([rows]), torch.tensor(values), (4, 2), check_invariants=True
+        )
         dense = weight.grad.to_dense()
         sums += dense.square().mean(1)
         expected -= 0.5 * dense / (sums.sqrt() + 1e-10).unsqueeze(1)
@@ -97,7 +102,9 @@ def test_the_norm_of_sparse_and_dense_gradients_is_measured(made: Any) -> None:
     optim = Optim(model, made)
     optim.measure = True
     loss = model.loss([1, 1, 2])
-    gradients = [g.to_dense() for g in torch.autograd.grad(loss, list(model.parameters()), retain_graph=True)]
+    gradients = [
+        g.to_dense() for g in torch.autograd.grad(loss, list(model.parameters()), retain_graph=True)
+    ]
     optim.update(loss)
     assert optim.grad_norm is not None
     torch.testing.assert_close(optim.grad_norm, torch.stack([g.norm() for g in gradients]).norm())
@@ -123,7 +130,10 @@ def test_a_resume_within_an_accumulation_window_is_exact(made: Any, tmp_path: An
 
 def test_a_gradients_rows_are_summed() -> None:
     gradient = torch.sparse_coo_tensor(
-        torch.tensor([[3, 1, 3]]), torch.tensor([[1.0], [2.0], [4.0]]), (5, 1), check_invariants=True
+        torch.tensor([[3, 1, 3]]),
+        torch.tensor([[1.0], [2.0], [4.0]]),
+        (5, 1),
+        check_invariants=True,
     )
     rows, values = summed(gradient)
     assert rows.tolist() == [1, 3]

@@ -42,7 +42,10 @@ def images(channels: int = 3, count: int = 6, height: int = 20, width: int = 24)
 def as_reference(name: str, image: Tensor, amount: float | None) -> Tensor:
     """torchvision's function on one image: of bytes where it is made for them, else of floats in 0..1."""
     functions: dict[str, Any] = {
-        **{n: getattr(reference, f"adjust_{n}") for n in ("brightness", "contrast", "saturation", "sharpness", "hue")},
+        **{
+            n: getattr(reference, f"adjust_{n}")
+            for n in ("brightness", "contrast", "saturation", "sharpness", "hue")
+        },
         **{n: getattr(reference, n) for n in ("posterize", "solarize", "autocontrast", "equalize")},
     }
     if name == "equalize":
@@ -63,7 +66,9 @@ def test_an_operation_is_torchvisions(name: str, channels: int) -> None:
     amounts = AMOUNTS.get(name)
     found = getattr(operations, name)(batch, *([] if amounts is None else [amounts]))
     given = [None] * 6 if amounts is None else amounts.tolist()
-    expected = torch.stack([as_reference(name, image, a) for image, a in zip(batch, given, strict=True)])
+    expected = torch.stack(
+        [as_reference(name, image, a) for image, a in zip(batch, given, strict=True)]
+    )
     assert torch.allclose(found, expected, atol=2e-3)
     assert torch.equal(batch, before)
 
@@ -72,12 +77,21 @@ def test_an_operation_is_torchvisions(name: str, channels: int) -> None:
 def test_a_geometric_augmentation_is_torchvisions(name: str) -> None:
     """By its own amount, to its own side; a square is not taken for granted."""
     batch, chosen = images(), torch.full((6,), AUGMENTATIONS.index(name))
-    magnitudes, signs = torch.tensor([0.0, 0.2, 0.5, 0.9, 1.0, 0.3]), torch.tensor([1.0, 1, 1, -1, -1, -1])
+    magnitudes, signs = (
+        torch.tensor([0.0, 0.2, 0.5, 0.9, 1.0, 0.3]),
+        torch.tensor([1.0, 1, 1, -1, -1, -1]),
+    )
     found = augment(batch, chosen, magnitudes, signs, STRONGEST)
     bilinear, expected = InterpolationMode.BILINEAR, []
     for image, m in zip(batch, (magnitudes * signs).tolist(), strict=True):
         shear = math.degrees(math.atan(m * STRONGEST.shear))
-        by: dict[str, Any] = {"angle": 0.0, "translate": [0, 0], "scale": 1.0, "shear": [0.0, 0.0], "center": None}
+        by: dict[str, Any] = {
+            "angle": 0.0,
+            "translate": [0, 0],
+            "scale": 1.0,
+            "shear": [0.0, 0.0],
+            "center": None,
+        }
         by |= {
             "shear_x": {"shear": [shear, 0.0], "center": [0, 0]},
             "shear_y": {"shear": [0.0, shear], "center": [0, 0]},
@@ -99,7 +113,9 @@ def test_what_one_image_is_changed_by_does_not_reach_another() -> None:
     magnitudes, signs = torch.linspace(0.2, 1, count), torch.tensor([1.0, -1] * (count // 2))
     together = augment(batch, chosen, magnitudes, signs, STRONGEST)
     for i in range(count):
-        alone = augment(batch[i : i + 1], chosen[i : i + 1], magnitudes[i : i + 1], signs[i : i + 1], STRONGEST)
+        alone = augment(
+            batch[i : i + 1], chosen[i : i + 1], magnitudes[i : i + 1], signs[i : i + 1], STRONGEST
+        )
         assert torch.allclose(together[i], alone[0], atol=1e-4), AUGMENTATIONS[i]
     assert torch.equal(together[0], batch[0])
 
@@ -116,7 +132,9 @@ class Drawn:
         return batch
 
 
-def test_rand_augment_draws_operations_and_sides_at_one_magnitude(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rand_augment_draws_operations_and_sides_at_one_magnitude(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """Uniformly, anew for every image and each operation of it."""
     drawn, batch = Drawn(monkeypatch, "rand_augment"), images(count=1400, height=4, width=4)
     RandAugment(3, 12.0).change(batch, keyed(0))
@@ -132,7 +150,9 @@ def test_rand_augment_draws_operations_and_sides_at_one_magnitude(monkeypatch: p
     assert 50 < int((chosen == other).sum()) < 150
 
 
-def test_trivial_augment_draws_one_operation_and_any_magnitude(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_trivial_augment_draws_one_operation_and_any_magnitude(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     drawn, batch = Drawn(monkeypatch, "trivial_augment"), images(count=1400, height=4, width=4)
     TrivialAugment().change(batch, keyed(0))
     ((chosen, magnitudes, signs, strongest),) = drawn.asked
@@ -144,7 +164,9 @@ def test_trivial_augment_draws_one_operation_and_any_magnitude(monkeypatch: pyte
     assert strongest == Strongest(0.99, (32.0, 32.0), 135.0, 0.99, 6)
 
 
-def test_a_batch_takes_no_more_calls_than_there_are_augmentations(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_batch_takes_no_more_calls_than_there_are_augmentations(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """However many images: one for each photometric augmentation, and one warp for all geometric ones."""
     calls: Counter[str] = Counter()
     for module, names in ((operations, AUGMENTATIONS[6:]), (augmentations, ("warp",))):
@@ -186,7 +208,9 @@ def test_boxes_have_the_share_and_ratio_that_were_asked_for() -> None:
 
 
 def test_where_no_box_fits_it_is_the_largest_in_the_middle() -> None:
-    tops, lefts, heights, widths = RandomResizedCrop((1, 1), (1, 1)).boxes(images(height=10, width=30), keyed(0))
+    tops, lefts, heights, widths = RandomResizedCrop((1, 1), (1, 1)).boxes(
+        images(height=10, width=30), keyed(0)
+    )
     assert (tops.unique().tolist(), lefts.unique().tolist()) == ([0.0], [10.0])
     assert (heights.unique().tolist(), widths.unique().tolist()) == ([10.0], [10.0])
 

@@ -87,9 +87,15 @@ def test_every_image_gets_its_own(name: str) -> None:
 def test_evaluation_sees_only_what_is_not_for_training(name: str) -> None:
     """Validation and test are as without it, or changed the same way in every epoch; a training epoch is another."""
     transform = chosen(name)
-    plain, data = (InMemory(Synthetic(3, 32, 32, 2, 40, 20), transforms=t, batch_size=8) for t in ((), (transform,)))
+    plain, data = (
+        InMemory(Synthetic(3, 32, 32, 2, 40, 20), transforms=t, batch_size=8)
+        for t in ((), (transform,))
+    )
     for split in ("val", "test"):
-        batches = [torch.cat([x for x, _ in getattr(d, split).epoch(e)]) for d, e in ((plain, 0), (data, 0), (data, 1))]
+        batches = [
+            torch.cat([x for x, _ in getattr(d, split).epoch(e)])
+            for d, e in ((plain, 0), (data, 0), (data, 1))
+        ]
         assert torch.equal(batches[1], batches[2])
         if transform.training_only:
             assert torch.equal(batches[0], batches[1])
@@ -107,7 +113,9 @@ def test_nothing_is_done_image_by_image(name: str) -> None:
     class Count(TorchDispatchMode):
         calls = 0
 
-        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        def __torch_dispatch__(
+            self, func: Any, types: Any, args: Any = (), kwargs: Any = None
+        ) -> Any:
             self.calls += 1
             return func(*args, **(kwargs or {}))
 
@@ -123,37 +131,74 @@ def test_nothing_is_done_image_by_image(name: str) -> None:
 def test_defaults_are_those_of_the_file(name: str) -> None:
     node = read_option("preprocessing", name)[name]
     parameters = inspect.signature(locate(node["_target_"], [])).parameters
-    given = {key: tuple(v) if isinstance(v, list) else v for key, v in node.items() if key != "_target_"}
+    given = {
+        key: tuple(v) if isinstance(v, list) else v for key, v in node.items() if key != "_target_"
+    }
     assert given == {key: parameter.default for key, parameter in parameters.items()}
 
 
 @pytest.mark.parametrize("name", OPTIONS)
 def test_the_command_line_takes_it(name: str, dltrain: Callable[..., Any]) -> None:
-    outcome = dltrain(f"preprocessing=[{name}]", "dataset=synthetic", "model=mlp", "debug=smoke", "callbacks=quiet")
+    outcome = dltrain(
+        f"preprocessing=[{name}]",
+        "dataset=synthetic",
+        "model=mlp",
+        "debug=smoke",
+        "callbacks=quiet",
+    )
     assert outcome.code == 0, outcome.err
 
 
 @pytest.mark.parametrize(
     ("overrides", "says"),
     [
-        (["preprocessing=[patches]", "preprocessing.patches.size=5"], "do not tile images of 32x32"),
-        (["preprocessing=[center_crop]", "preprocessing.center_crop.size=[8,40]"], "center_crop of 8x40"),
-        (["preprocessing=[multi_scale]", "preprocessing.multi_scale.scale=[2,1]"], "from the smallest to the largest"),
-        (["preprocessing=[affine]", "preprocessing.affine.scale=[2,1]"], "from the smallest to the largest"),
-        (["preprocessing=[random_erasing]", "preprocessing.random_erasing.area=[1,0]"], "from the smallest"),
-        (["preprocessing=[random_erasing]", "preprocessing.random_erasing.fill=300"], "<= 255"),
         (
-            ["preprocessing=[random_resized_crop]", "preprocessing.random_resized_crop.scale=[1,0.5]"],
+            ["preprocessing=[patches]", "preprocessing.patches.size=5"],
+            "do not tile images of 32x32",
+        ),
+        (
+            ["preprocessing=[center_crop]", "preprocessing.center_crop.size=[8,40]"],
+            "center_crop of 8x40",
+        ),
+        (
+            ["preprocessing=[multi_scale]", "preprocessing.multi_scale.scale=[2,1]"],
+            "from the smallest to the largest",
+        ),
+        (
+            ["preprocessing=[affine]", "preprocessing.affine.scale=[2,1]"],
+            "from the smallest to the largest",
+        ),
+        (
+            ["preprocessing=[random_erasing]", "preprocessing.random_erasing.area=[1,0]"],
             "from the smallest",
         ),
-        (["preprocessing=[random_resized_crop]", "preprocessing.random_resized_crop.ratio=[2,1]"], "from the smallest"),
+        (["preprocessing=[random_erasing]", "preprocessing.random_erasing.fill=300"], "<= 255"),
+        (
+            [
+                "preprocessing=[random_resized_crop]",
+                "preprocessing.random_resized_crop.scale=[1,0.5]",
+            ],
+            "from the smallest",
+        ),
+        (
+            [
+                "preprocessing=[random_resized_crop]",
+                "preprocessing.random_resized_crop.ratio=[2,1]",
+            ],
+            "from the smallest",
+        ),
         (["preprocessing=[rand_augment]", "preprocessing.rand_augment.magnitude=31"], "<= 30"),
         (["preprocessing=[color_jitter]", "preprocessing.color_jitter.hue=0.6"], "<= 0.5"),
-        (["preprocessing=[trivial_augment]", "dataset.source.channels=2"], "grey and colour images, not on 2 channels"),
+        (
+            ["preprocessing=[trivial_augment]", "dataset.source.channels=2"],
+            "grey and colour images, not on 2 channels",
+        ),
     ],
     ids=lambda value: value[-1] if isinstance(value, list) else "",
 )
-def test_what_cannot_be_is_refused(overrides: list[str], says: str, dltrain: Callable[..., Any]) -> None:
+def test_what_cannot_be_is_refused(
+    overrides: list[str], says: str, dltrain: Callable[..., Any]
+) -> None:
     outcome = dltrain("check", "dataset=synthetic", *overrides)
     assert outcome.code == 2
     assert says in outcome.err
@@ -172,11 +217,15 @@ def test_flip_mirrors() -> None:
 
 def test_resize_keeps_means_and_stretches() -> None:
     """A constant stays; halves are means of blocks, but for the smoothing's reach; a ramp stays one when enlarged."""
-    assert torch.allclose(apply(Resize((7, 50)), torch.full((2, 3, 32, 40), 7.0), 0), torch.tensor(7.0))
+    assert torch.allclose(
+        apply(Resize((7, 50)), torch.full((2, 3, 32, 40), 7.0), 0), torch.tensor(7.0)
+    )
     batch = images()
     assert torch.allclose(apply(Resize((16, 20)), batch, 0).mean(), batch.mean(), rtol=0.01)
     ramp = torch.arange(8.0).expand(1, 1, 4, 8)
-    assert torch.allclose(apply(Resize((4, 16)), ramp, 0)[0, 0, 0, 1:-1], torch.arange(14) / 2 + 0.25)
+    assert torch.allclose(
+        apply(Resize((4, 16)), ramp, 0)[0, 0, 0, 1:-1], torch.arange(14) / 2 + 0.25
+    )
     assert Resize(9).shape((1, 4, 5)) == (1, 9, 9)
 
 
@@ -200,14 +249,18 @@ def test_random_crop_is_a_shifted_window(mode: Padding) -> None:
     """Each image is one of the shifts of itself, and all shifts come."""
     image = images(1, 5, 7)
     changed = apply(RandomCrop(2, mode), image.expand(400, -1, -1, -1), 0)
-    counts = [int((changed == window).flatten(1).all(dim=1).sum()) for window in windows(image, 2, mode)]
+    counts = [
+        int((changed == window).flatten(1).all(dim=1).sum()) for window in windows(image, 2, mode)
+    ]
     assert sum(counts) == 400
     assert min(counts) > 0
 
 
 def test_random_crop_refuses_to_mirror_more_than_there_is() -> None:
     assert RandomCrop(4).shape((1, 4, 9)) == (1, 4, 9)
-    with pytest.raises(ValueError, match="padding=4 by reflection needs images of more than 4 pixels a side"):
+    with pytest.raises(
+        ValueError, match="padding=4 by reflection needs images of more than 4 pixels a side"
+    ):
         RandomCrop(4, "reflect").shape((1, 4, 9))
 
 
@@ -217,7 +270,9 @@ def test_turning_by_right_angles(degrees: int) -> None:
     batch = images(4, 9, 9)
     angle = torch.full((4,), degrees * torch.pi / 180)
     expected = torch.rot90(batch, degrees // 90, (2, 3))
-    assert torch.allclose(warp(batch, turned(angle, torch.zeros(4)), torch.zeros(4, 2)), expected, atol=0.01)
+    assert torch.allclose(
+        warp(batch, turned(angle, torch.zeros(4)), torch.zeros(4, 2)), expected, atol=0.01
+    )
 
 
 def test_turning_keeps_pixels_square() -> None:
@@ -225,7 +280,9 @@ def test_turning_keeps_pixels_square() -> None:
     batch = torch.zeros(1, 1, 20, 40)
     batch[:, :, 6:14, 16:24] = 200
     angle = torch.tensor([torch.pi / 2])
-    assert torch.allclose(warp(batch, turned(angle, torch.zeros(1)), torch.zeros(1, 2)), batch, atol=0.01)
+    assert torch.allclose(
+        warp(batch, turned(angle, torch.zeros(1)), torch.zeros(1, 2)), batch, atol=0.01
+    )
 
 
 def test_rotation_stays_within_its_degrees() -> None:
@@ -258,14 +315,18 @@ def test_affine_shifts_scales_and_shears() -> None:
     still = apply(Affine(0, 0, (1, 1), 0), batch, 0)
     assert torch.allclose(still, batch, atol=1e-4)
     shifted = apply(Affine(0, 0.25, (1, 1), 0), batch, 0)
-    places = torch.stack([(shifted.sum(dim=d) * torch.arange(41)).sum(dim=2).squeeze(1) - 20 for d in (2, 3)])
+    places = torch.stack(
+        [(shifted.sum(dim=d) * torch.arange(41)).sum(dim=2).squeeze(1) - 20 for d in (2, 3)]
+    )
     assert 9 < float(places.max()) <= 10.26
     assert -10.26 <= float(places.min()) < -9
     assert abs(float(torch.corrcoef(places)[0, 1])) < 0.2
     block = torch.zeros(1, 1, 41, 41)
     block[:, :, 15:26, 15:26] = 1
     assert float(apply(Affine(0, 0, (2, 2), 0), block, 0).sum()) == pytest.approx(4 * 121, rel=0.02)
-    sheared = warp(block, turned(torch.zeros(1), torch.ones(1)), torch.zeros(1, 2))  # a pixel to the side a row
+    sheared = warp(
+        block, turned(torch.zeros(1), torch.ones(1)), torch.zeros(1, 2)
+    )  # a pixel to the side a row
     assert torch.allclose(sheared[0, 0, 20], block[0, 0, 20], atol=1e-3)
     assert torch.allclose(sheared[0, 0, 24], block[0, 0, 24].roll(4), atol=1e-3)
 
@@ -298,9 +359,13 @@ def test_random_erasing_erases_a_box(fill: float | str) -> None:
     ratios = heights / widths
     assert 0.4 < float(ratios.min()) < 0.7 < 1.5 < float(ratios.max()) < 2.4
     where = touched[erased].float().mean(dim=0)
-    assert all(float(where.amax(dim=d).min()) > 0 for d in (0, 1)), "it reaches every row and column"
+    assert all(float(where.amax(dim=d).min()) > 0 for d in (0, 1)), (
+        "it reaches every row and column"
+    )
     if fill == "random":
-        assert changed[touched.unsqueeze(1).expand_as(changed)].std() == pytest.approx(255 / 12**0.5, rel=0.05)
+        assert changed[touched.unsqueeze(1).expand_as(changed)].std() == pytest.approx(
+            255 / 12**0.5, rel=0.05
+        )
     else:
         assert set(changed[touched.unsqueeze(1).expand_as(changed)].tolist()) == {fill}
 

@@ -41,7 +41,9 @@ def test_mixup_blends_pairs_by_one_share_a_batch() -> None:
         assert torch.allclose(inputs.flatten(1), shares @ images.flatten(1), atol=1e-5)
         own = shares.diagonal()[shares.diagonal() < 1]  # a sample may be its own partner
         assert torch.equal(own, own[:1].expand_as(own))
-        assert torch.allclose(shares.sum(dim=0), torch.ones(B))  # every sample is the partner of one
+        assert torch.allclose(
+            shares.sum(dim=0), torch.ones(B)
+        )  # every sample is the partner of one
 
 
 def test_cutmix_pastes_one_box_and_counts_its_pixels() -> None:
@@ -55,11 +57,17 @@ def test_cutmix_pastes_one_box_and_counts_its_pixels() -> None:
             assert shares[i, i].item() == pytest.approx(1 - foreign.float().mean().item())
             partner = inputs[i][foreign].unique().long()
             assert len(partner) <= 1
-            assert shares[i, partner].tolist() == pytest.approx([1 - shares[i, i].item()] * len(partner))
+            assert shares[i, partner].tolist() == pytest.approx(
+                [1 - shares[i, i].item()] * len(partner)
+            )
             rows, columns = foreign[0].any(dim=1), foreign[0].any(dim=0)
-            assert torch.equal(foreign, (rows[:, None] & columns[None]).expand(3, 8, 6))  # a box, in every channel
+            assert torch.equal(
+                foreign, (rows[:, None] & columns[None]).expand(3, 8, 6)
+            )  # a box, in every channel
             for side in (rows, columns):
-                assert torch.diff(side.int(), prepend=torch.zeros(1), append=torch.zeros(1)).abs().sum() in (0, 2)
+                assert torch.diff(
+                    side.int(), prepend=torch.zeros(1), append=torch.zeros(1)
+                ).abs().sum() in (0, 2)
             pasted += int(foreign.any())
     assert pasted > 5 * B
 
@@ -97,7 +105,9 @@ def test_mixing_reaches_the_training_batches_and_no_others(mixer: str) -> None:
     assert (shares.gather(1, y.unsqueeze(1)) > 0).any()
     assert not torch.equal(mixed_x, x)
     for split in ("val", "test"):
-        for (a, b), (c, d) in zip(*(getattr(e.data, split).epoch(0) for e in (plain, mixing)), strict=True):
+        for (a, b), (c, d) in zip(
+            *(getattr(e.data, split).epoch(0) for e in (plain, mixing)), strict=True
+        ):
             assert torch.equal(a, c)
             assert torch.equal(b, d)
             assert d.dtype == torch.int64
@@ -106,7 +116,9 @@ def test_mixing_reaches_the_training_batches_and_no_others(mixer: str) -> None:
 @pytest.mark.parametrize("mixer", MIXERS)
 def test_a_mixed_batch_is_a_function_of_its_position(mixer: str) -> None:
     """Begun in the middle of an epoch, the batches are the same; another position or epoch draws anew."""
-    train = built(f"regularization=[{mixer}]", f"regularization.{mixer}.alpha=2", "dataset.batch_size=8").data.train
+    train = built(
+        f"regularization=[{mixer}]", f"regularization.{mixer}.alpha=2", "dataset.batch_size=8"
+    ).data.train
     whole, tail = list(train.epoch(1)), list(train.epoch(1, start=1))
     for (x, y), (tx, ty) in zip(whole[1:], tail, strict=True):
         assert torch.equal(x, tx)
@@ -132,7 +144,9 @@ def test_mixup_blends_the_numbers_of_a_regression() -> None:
 
 def test_cutmix_is_for_images() -> None:
     assert Mixup().shape((7,)) == (7,)
-    with pytest.raises(ValueError, match=r"pastes images, not inputs of shape \(7,\): mixup takes any"):
+    with pytest.raises(
+        ValueError, match=r"pastes images, not inputs of shape \(7,\): mixup takes any"
+    ):
         CutMix().shape((7,))
 
 

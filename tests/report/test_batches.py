@@ -9,7 +9,9 @@ from dltrain.rng import keyed
 from dltrain.types import Boxes, MarkedBox, Spec
 from dltrain.types.boxes import DIFFICULT
 
-SPEC = Spec((3, 4, 5), ("cat", "dog", "owl"), 9, 9, mean=(120.0, 100.0, 80.0), std=(60.0, 50.0, 40.0))
+SPEC = Spec(
+    (3, 4, 5), ("cat", "dog", "owl"), 9, 9, mean=(120.0, 100.0, 80.0), std=(60.0, 50.0, 40.0)
+)
 
 
 def test_pixels_and_inputs_are_each_others_inverse() -> None:

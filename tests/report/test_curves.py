@@ -16,14 +16,19 @@ from dltrain.types import Plot
 def run(folder: Path, values: dict[int, float]) -> Path:
     folder.mkdir()
     lines = [{"step": step, "train/return": value} for step, value in values.items()]
-    (folder / "metrics.jsonl").write_text("\n".join(map(json.dumps, [*lines, {"step": 1, "val/return": 3.0}])))
+    (folder / "metrics.jsonl").write_text(
+        "\n".join(map(json.dumps, [*lines, {"step": 1, "val/return": 3.0}]))
+    )
     return folder
 
 
 def test_a_line_is_the_mean_of_the_runs_that_have_a_value(tmp_path: Path) -> None:
     one, other = run(tmp_path / "a", {1: 2.0, 2: 4.0}), run(tmp_path / "b", {1: 4.0, 3: 8.0})
     assert series(one, "train/return") == {1: 2.0, 2: 4.0}
-    assert mean([series(one, "train/return"), series(other, "train/return")]) == ([1.0, 2.0, 3.0], [3.0, 4.0, 8.0])
+    assert mean([series(one, "train/return"), series(other, "train/return")]) == (
+        [1.0, 2.0, 3.0],
+        [3.0, 4.0, 8.0],
+    )
     found = averages({"both": [one, other]}, "train/return")
     assert found["both"] == pytest.approx((4.5, 1.5, 2))
 
@@ -49,17 +54,23 @@ def test_what_has_one_point_is_not_drawn(tmp_path: Path) -> None:
     assert pytest.approx(one.mean()) == two.mean()
 
 
-def test_every_point_of_a_curve_is_within_the_picture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_point_of_a_curve_is_within_the_picture(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Also the first of a long one, far below the rest."""
     shown: list[Plot] = []
-    monkeypatch.setattr(curves, "plot", lambda plot: shown.append(plot) or np.zeros((4, 4, 3), np.uint8))
+    monkeypatch.setattr(
+        curves, "plot", lambda plot: shown.append(plot) or np.zeros((4, 4, 3), np.uint8)
+    )
     values = {step: 0.1 if step == 1 else 0.9 for step in range(1, 101)}
     picture({"lr=0.1": [run(tmp_path / "a", values)]}, ["train/return"])
     assert shown[0].y_range is None
     assert shown[0].lines["lr=0.1"][1][0] == pytest.approx(0.1)
 
 
-@pytest.mark.parametrize(("values", "wide"), [([1e30, 0.5], True), ([1.0, 0.5], False), ([1e30, 0.0], False)])
+@pytest.mark.parametrize(
+    ("values", "wide"), [([1e30, 0.5], True), ([1.0, 0.5], False), ([1e30, 0.0], False)]
+)
 def test_values_far_apart_are_drawn_on_a_logarithmic_axis(values: list[float], wide: bool) -> None:
     assert is_wide({"a": ([1.0, 2.0], values)}) is wide
 

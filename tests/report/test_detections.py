@@ -45,16 +45,25 @@ def test_a_text_stands_above_its_box_and_is_legible_on_a_card_of_tensorboard() -
     ground = found[: 60 * ZOOM, 40 * ZOOM + 1]
     assert ground.sum() * scale >= 13
     assert found[80 * ZOOM, : 60 * ZOOM].sum() * scale >= 2
-    assert (picture[: 60 * ZOOM, 40 * ZOOM : 50 * ZOOM].sum(axis=2)[:, 5:] == 0).any()  # the letter is black
+    assert (
+        picture[: 60 * ZOOM, 40 * ZOOM : 50 * ZOOM].sum(axis=2)[:, 5:] == 0
+    ).any()  # the letter is black
 
 
-@pytest.mark.parametrize("corners", [(0, 0, 128, 128), (0, 0, 20, 9), (100, 120, 128, 128), (120, 0, 128, 128)])
-def test_a_text_stands_in_the_picture_wherever_its_box_is(corners: tuple[int, int, int, int]) -> None:
+@pytest.mark.parametrize(
+    "corners", [(0, 0, 128, 128), (0, 0, 20, 9), (100, 120, 128, 128), (120, 0, 128, 128)]
+)
+def test_a_text_stands_in_the_picture_wherever_its_box_is(
+    corners: tuple[int, int, int, int],
+) -> None:
     middle = boxed_pictures(one(MarkedBox((40, 60, 90, 100), "some name")))
     without = boxed_pictures(one(MarkedBox((40, 60, 90, 100), "")))
-    ground = of_color(middle, COLORS["predicted"]).sum() - of_color(without, COLORS["predicted"]).sum()
+    ground = (
+        of_color(middle, COLORS["predicted"]).sum() - of_color(without, COLORS["predicted"]).sum()
+    )
     shown, alone = (
-        of_color(boxed_pictures(one(MarkedBox(corners, t))), COLORS["predicted"]) for t in ("some name", "")
+        of_color(boxed_pictures(one(MarkedBox(corners, t))), COLORS["predicted"])
+        for t in ("some name", "")
     )
     assert shown.sum() - alone.sum() >= 0.7 * ground
 
@@ -62,7 +71,9 @@ def test_a_text_stands_in_the_picture_wherever_its_box_is(corners: tuple[int, in
 def test_a_card_has_a_title_above_each_picture_with_a_patch_of_its_color() -> None:
     boxes = (MarkedBox((40, 60, 90, 100), "b"), MarkedBox((10, 10, 20, 20), "a, difficult", False))
     image = Image(
-        BLACK.repeat(2, 1, 1, 1), ("true: 1", "predicted: 0"), boxes=(Boxes(boxes, "true"), Boxes((), "predicted"))
+        BLACK.repeat(2, 1, 1, 1),
+        ("true: 1", "predicted: 0"),
+        boxes=(Boxes(boxes, "true"), Boxes((), "predicted")),
     )
     picture = image_grid(image)
     above, below = np.split(picture, 2)
@@ -80,7 +91,9 @@ def test_a_text_hides_no_other_text() -> None:
     alone = of_color(boxed_pictures(one(boxes[0])), COLORS["predicted"]).sum()
     bare = of_color(boxed_pictures(one(MarkedBox(boxes[0].corners, ""))), COLORS["predicted"]).sum()
     together = of_color(boxed_pictures(one(*boxes)), COLORS["predicted"]).sum()
-    outlines = of_color(boxed_pictures(one(*(MarkedBox(b.corners, "") for b in boxes))), COLORS["predicted"]).sum()
+    outlines = of_color(
+        boxed_pictures(one(*(MarkedBox(b.corners, "") for b in boxes))), COLORS["predicted"]
+    ).sum()
     texts = (together - outlines) / (alone - bare)
     assert texts == pytest.approx(round(texts), abs=0.45)
     assert 2 <= round(texts) < 9
@@ -88,14 +101,18 @@ def test_a_text_hides_no_other_text() -> None:
 
 def test_names_of_every_script_are_drawn_and_long_ones_are_cut() -> None:
     for text in ("чашка", "杯子", "x" * 500):
-        found = of_color(boxed_pictures(one(MarkedBox((40, 60, 90, 100), text))), COLORS["predicted"])
+        found = of_color(
+            boxed_pictures(one(MarkedBox((40, 60, 90, 100), text))), COLORS["predicted"]
+        )
         assert found[: 60 * ZOOM].any()
         assert not found[:, :1].any() or text.startswith("x")
 
 
 def test_images_of_any_size_and_of_one_channel_are_drawn() -> None:
     for shape in ((1, 8, 8), (3, 30, 2000), (1, 500, 20)):
-        image = Image(torch.zeros(1, *shape), boxes=(Boxes((MarkedBox((0, 0, 5, 5), "a"),), "true"),))
+        image = Image(
+            torch.zeros(1, *shape), boxes=(Boxes((MarkedBox((0, 0, 5, 5), "a"),), "true"),)
+        )
         picture = boxed_pictures(image)
         assert picture.shape[0] / picture.shape[1] == pytest.approx(shape[1] / shape[2], rel=0.1)
         assert 500 <= max(picture.shape) <= 900

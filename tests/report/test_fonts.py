@@ -47,12 +47,18 @@ def test_a_missing_script_is_reported_once(caplog: pytest.LogCaptureFixture) -> 
     with caplog.at_level(logging.WARNING, "dltrain"):
         fonts.drawable("猫犬")
         fonts.drawable("猫")
-    assert [record.message.partition(",")[0] for record in caplog.records] == ["no installed font has CJK characters"]
+    assert [record.message.partition(",")[0] for record in caplog.records] == [
+        "no installed font has CJK characters"
+    ]
 
 
-def test_a_font_of_the_system_is_used_where_it_has_the_character(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_font_of_the_system_is_used_where_it_has_the_character(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     other = fonts.base_font().with_name("STIXGeneral.ttf")
-    only_there = chr(min(fonts.character_map(other) - fonts.character_map(fonts.base_font()) - set(range(0xA0))))
+    only_there = chr(
+        min(fonts.character_map(other) - fonts.character_map(fonts.base_font()) - set(range(0xA0)))
+    )
     monkeypatch.setattr(fonts, "system_fonts", lambda: (other,))
     fonts.face_of.cache_clear()
     assert fonts.face_of(only_there) == other

@@ -34,7 +34,8 @@ def test_the_gaps_between_images_are_the_same_across_and_down(side: int) -> None
 
 
 @pytest.mark.parametrize(
-    ("height", "width"), [(1, 1), (1, 512), (512, 1), (512, 512), (512, 300), (8, 24), (2000, 3), (28, 28)]
+    ("height", "width"),
+    [(1, 1), (1, 512), (512, 1), (512, 512), (512, 300), (8, 24), (2000, 3), (28, 28)],
 )
 def test_images_of_any_shape_are_seen(height: int, width: int) -> None:
     """None is a line too thin to be seen, and none makes a picture of thousands of pixels."""
@@ -54,7 +55,12 @@ def test_channels_are_shown_in_grey_or_color_and_what_is_no_number_in_magenta() 
     assert grid(color)[0, 0].tolist() == [255, 0, 127]
     broken = torch.tensor([math.nan, math.inf, -math.inf, 7.0]).view(4, 1, 1, 1)
     pixels = grid(broken, columns=4)
-    assert [pixels[0, 88 * i].tolist() for i in range(4)] == [[255, 0, 255], [255] * 3, [0] * 3, [255] * 3]
+    assert [pixels[0, 88 * i].tolist() for i in range(4)] == [
+        [255, 0, 255],
+        [255] * 3,
+        [0] * 3,
+        [255] * 3,
+    ]
 
 
 def caption_rows(pixels: Pixels, image_side: int) -> np.ndarray:
@@ -92,12 +98,16 @@ def test_pairs_of_images_are_as_high_as_single_ones() -> None:
     heights = [int((p[:, :20] < 128).all(axis=2).any(axis=1).argmin()) for p in (single, pair)]
     assert heights[1] * CARD_WIDTH / pair.shape[1] >= heights[0] * CARD_WIDTH / single.shape[1] - 2
     plain = grid(torch.zeros(16, 1, 28, 56))
-    assert len(blank_runs((plain[:10] < 128).all(axis=2).any(axis=0))) == 7, "rows of eight belong together"
+    assert len(blank_runs((plain[:10] < 128).all(axis=2).any(axis=0))) == 7, (
+        "rows of eight belong together"
+    )
 
 
 def test_a_caption_of_several_lines_has_room_for_all_of_them() -> None:
     images = torch.ones(2, 3, 84, 84)
-    one, three = (grid(images, (caption, "cat"), 2).shape[0] for caption in ("a", "0.5 cat\n0.3 dog\n0.2 owl"))
+    one, three = (
+        grid(images, (caption, "cat"), 2).shape[0] for caption in ("a", "0.5 cat\n0.3 dog\n0.2 owl")
+    )
     lines = (three - one) / 2
     assert lines > 10
     ink = caption_rows(grid(images, ("0.5 cat\n0.3 dog\n0.2 owl", "cat"), 2)[:, :88], 84)
@@ -113,8 +123,14 @@ def test_a_title_stands_over_all_and_the_scale_of_colors_below() -> None:
     blue, red = (bar[:, a] - bar[:, b] > 100 for a, b in ((2, 0), (0, 2)))
     assert blue.any()
     assert red.any()
-    assert heat_colors(np.array([0.0, 0.5, 1.0])).tolist() == [[0, 0, 0.5], [0.5, 1, 0.5], [0.5, 0, 0]]
-    long = grid(torch.zeros(1, 3, 84, 84), columns=1, scale=("no evidence at all", "the most of this image"))
+    assert heat_colors(np.array([0.0, 0.5, 1.0])).tolist() == [
+        [0, 0, 0.5],
+        [0.5, 1, 0.5],
+        [0.5, 0, 0],
+    ]
+    long = grid(
+        torch.zeros(1, 3, 84, 84), columns=1, scale=("no evidence at all", "the most of this image")
+    )
     assert long.shape[1] == 88, "a scale with long ends goes over two lines"
 
 
@@ -127,7 +143,12 @@ def cells(table: Table) -> list[list[tuple[int, ...]]]:
     rows, columns = table.values.shape
     return [
         [
-            tuple(pixels[layout.top + (r + 1) * layout.height - 3, layout.left + (c + 1) * layout.width - 3].tolist())
+            tuple(
+                pixels[
+                    layout.top + (r + 1) * layout.height - 3,
+                    layout.left + (c + 1) * layout.width - 3,
+                ].tolist()
+            )
             for c in range(columns)
         ]
         for r in range(rows)
@@ -183,14 +204,23 @@ def test_numbers_stand_in_the_middle_of_their_cells(count: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("rows", "columns"), [(1, 1), (2, 2), (10, 10), (40, 5), (100, 100), (100, 5), (1000, 5), (150, 150), (5, 300)]
+    ("rows", "columns"),
+    [(1, 1), (2, 2), (10, 10), (40, 5), (100, 100), (100, 5), (1000, 5), (150, 150), (5, 300)],
 )
 def test_a_table_of_any_size_is_drawn(rows: int, columns: int) -> None:
     """Names get the room that they need, also in other scripts, and are left out where there is
     none.
     """
-    names = [f"{word} {i}" for i in range(max(rows, columns)) for word in [("猫", "a long name of a class")[i % 2]]]
-    pixels = heat_map(Table(torch.ones(rows, columns), tuple(names[:rows]), tuple(names[:columns]), "class", "score"))
+    names = [
+        f"{word} {i}"
+        for i in range(max(rows, columns))
+        for word in [("猫", "a long name of a class")[i % 2]]
+    ]
+    pixels = heat_map(
+        Table(
+            torch.ones(rows, columns), tuple(names[:rows]), tuple(names[:columns]), "class", "score"
+        )
+    )
     assert pixels.dtype == np.uint8
     assert pixels.shape[2] == 3
     assert max(pixels.shape) <= 2200

@@ -17,7 +17,9 @@ XS = [1.0, 2.0, 3.0]
 
 
 def lines(**more: Any) -> Plot:
-    return Plot({"a": (XS, [1.0, 0.1, 0.01]), "b": (XS, [0.0, 0.0, math.nan])}, "title", "x", "y", **more)
+    return Plot(
+        {"a": (XS, [1.0, 0.1, 0.01]), "b": (XS, [0.0, 0.0, math.nan])}, "title", "x", "y", **more
+    )
 
 
 @pytest.fixture
@@ -55,7 +57,9 @@ def test_a_logarithmic_axis_makes_a_line_of_powers_straight() -> None:
     assert (plot(lines(log_y=True)) != plot(lines())).any()
 
 
-def test_a_square_has_the_same_axes_a_diagonal_and_points_that_no_line_joins(axes: list[Any]) -> None:
+def test_a_square_has_the_same_axes_a_diagonal_and_points_that_no_line_joins(
+    axes: list[Any],
+) -> None:
     """Values that are not finite have no influence on the range."""
     shown = ([1.0, 5.0, math.inf], [2.0, 9.0, math.nan])
     plot(Plot({"sample": shown}, scattered=("sample",), square=True, diagonal="equal"))
@@ -77,7 +81,9 @@ def test_a_square_has_the_range_that_is_given(axes: list[Any]) -> None:
     assert axes[2].get_xlim() == (2.5, 3.5)
 
 
-def test_a_legend_names_many_lines_below_the_diagram_and_the_first_of_very_many(axes: list[Any]) -> None:
+def test_a_legend_names_many_lines_below_the_diagram_and_the_first_of_very_many(
+    axes: list[Any],
+) -> None:
     few = plot(Plot({f"lr=0.{i}": (XS, XS) for i in range(2)}))
     many = plot(Plot({f"lr=0.{i}": (XS, XS) for i in range(12)}))
     plot(Plot({f"lr=0.{i}": (XS, XS) for i in range(50)}))
@@ -111,7 +117,9 @@ def test_vectors_are_points_colored_by_class(size: int) -> None:
     vectors[:, -1] += 10.0 * labels
     pixels = points(Embedding(vectors, labels, ("even", "odd")))
     assert pixels.shape == (602, 700, 3)
-    blue, orange = ((pixels == color).all(axis=2).nonzero() for color in ((31, 119, 180), (255, 127, 14)))
+    blue, orange = (
+        (pixels == color).all(axis=2).nonzero() for color in ((31, 119, 180), (255, 127, 14))
+    )
     apart = [abs(np.median(a) - np.median(b)) for a, b in zip(blue, orange, strict=True)]
     assert max(apart) > 150
     assert points(Embedding(vectors, labels)).shape == (602, 700, 3)

@@ -36,7 +36,9 @@ def rows_of(count: int, classes: int = 2) -> list[str]:
 
 
 def table(count: int, **settings: Any) -> Tabular:
-    return Tabular(lines("table.csv", ["x,text,y", *rows_of(count)]), "y", ignore=("text",), **settings)
+    return Tabular(
+        lines("table.csv", ["x,text,y", *rows_of(count)]), "y", ignore=("text",), **settings
+    )
 
 
 def texts(count: int, **settings: Any) -> TextFiles:
@@ -44,7 +46,9 @@ def texts(count: int, **settings: Any) -> TextFiles:
 
 
 def series(count: int, **settings: Any) -> TimeSeries:
-    return TimeSeries(lines("series.csv", ["x", *(str(i % 9) for i in range(count))]), window=2, **settings)
+    return TimeSeries(
+        lines("series.csv", ["x", *(str(i % 9) for i in range(count))]), window=2, **settings
+    )
 
 
 def pairs(count: int, **settings: Any) -> Translation:
@@ -53,7 +57,9 @@ def pairs(count: int, **settings: Any) -> Translation:
 
 
 def prose(count: int, **settings: Any) -> LanguageModeling:
-    return LanguageModeling(HERE, lines("prose.txt", ["some words to go on with"] * count), length=2, **settings)
+    return LanguageModeling(
+        HERE, lines("prose.txt", ["some words to go on with"] * count), length=2, **settings
+    )
 
 
 def words(count: int, **settings: Any) -> Words:
@@ -134,35 +140,59 @@ def test_others_refuse_what_is_too_small(family: str) -> None:
 
 
 def test_classes_without_a_test_sample_are_named() -> None:
-    path = lines("rare.csv", ["x,y", *(f"{i},{'rare' if i % 20 == 0 else 'ab'[i % 2]}" for i in range(40))])
+    path = lines(
+        "rare.csv", ["x,y", *(f"{i},{'rare' if i % 20 == 0 else 'ab'[i % 2]}" for i in range(40))]
+    )
     messages = empty_splits(Tabular(path, "y", test_fraction=0.2), {"test_fraction": 0.2})
     assert len(messages) == 1
-    assert messages[0].startswith("1 of 3 classes have no test sample, so no test metric covers them: rare;")
+    assert messages[0].startswith(
+        "1 of 3 classes have no test sample, so no test metric covers them: rare;"
+    )
 
 
 def test_the_opening_line_and_the_warning_of_a_run(dltrain) -> None:
     table(40)
-    on_it = ("dataset=tabular", "dataset.path=table.csv", "dataset.target=y", "dataset.ignore=[text]")
+    on_it = (
+        "dataset=tabular",
+        "dataset.path=table.csv",
+        "dataset.target=y",
+        "dataset.ignore=[text]",
+    )
     quick = ("trainer.epochs=1", "callbacks=quiet")
     outcome = dltrain(*on_it, *quick)
-    assert "8 test samples (20 % of the rows of each class, drawn by dataset.split_seed=0)" in outcome.out
+    assert (
+        "8 test samples (20 % of the rows of each class, drawn by dataset.split_seed=0)"
+        in outcome.out
+    )
     table(4)
     outcome = dltrain(*on_it, *quick)
     assert outcome.code == 0, outcome.err
     assert "and no test samples, batch" in outcome.out
-    assert "dataset.test_fraction=0.2 leaves no test samples, so there are no test metrics" in outcome.out + outcome.err
+    assert (
+        "dataset.test_fraction=0.2 leaves no test samples, so there are no test metrics"
+        in outcome.out + outcome.err
+    )
 
 
 def test_many_samples_of_few_in_each_class_are_not_called_few() -> None:
     """300 rows of 100 classes: a tenth of three is none."""
     path = lines("classes.csv", ["x,y", *(f"{i},c{i % 100}" for i in range(300))])
-    (message,) = empty_splits(Tabular(path, "y", test_fraction=0.2, val_fraction=0.1), {"val_fraction": 0.1})
-    assert message.endswith("the fraction is taken of each of 100 classes, which have 2.0 training samples on average")
+    (message,) = empty_splits(
+        Tabular(path, "y", test_fraction=0.2, val_fraction=0.1), {"val_fraction": 0.1}
+    )
+    assert message.endswith(
+        "the fraction is taken of each of 100 classes, which have 2.0 training samples on average"
+    )
 
 
 def test_check_says_that_a_split_is_empty(dltrain) -> None:
     table(4)
-    on_it = ("dataset=tabular", "dataset.path=table.csv", "dataset.target=y", "dataset.ignore=[text]")
+    on_it = (
+        "dataset=tabular",
+        "dataset.path=table.csv",
+        "dataset.target=y",
+        "dataset.ignore=[text]",
+    )
     found = dltrain("check", "--data", *on_it, "--json").json["data"]["warnings"]
     empty = [warning.split(" leaves no")[0] for warning in found if " leaves no" in warning]
     assert empty == ["dataset.val_fraction=0.1", "dataset.test_fraction=0.2"]

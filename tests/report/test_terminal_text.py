@@ -19,7 +19,8 @@ SWEEP = [
 
 
 @pytest.mark.parametrize(
-    ("shown", "width"), [("abc", 3), ("猫", 2), ("ｶﾞ", 2), ("한글", 4), ("e\u0301", 1), ("", 0), ("→", 1), ("🐱", 2)]
+    ("shown", "width"),
+    [("abc", 3), ("猫", 2), ("ｶﾞ", 2), ("한글", 4), ("e\u0301", 1), ("", 0), ("→", 1), ("🐱", 2)],
 )
 def test_wide_characters_take_two_columns_and_combining_ones_none(shown: str, width: int) -> None:
     assert cells(shown) == width
@@ -28,7 +29,9 @@ def test_wide_characters_take_two_columns_and_combining_ones_none(shown: str, wi
 
 def test_columns_of_wide_characters_are_aligned() -> None:
     lines = table([("猫の名前", "1"), ("dog", "2")]).splitlines()
-    assert {cells(line[: line.index(digit)]) for line, digit in zip(lines, "12", strict=True)} == {12}
+    assert {cells(line[: line.index(digit)]) for line, digit in zip(lines, "12", strict=True)} == {
+        12
+    }
 
 
 def words(shown: str) -> set[str]:
@@ -49,7 +52,10 @@ def test_a_table_keeps_every_word_within_every_width(width: int, right: frozense
 
 
 def test_a_long_path_stays_whole_and_leaves_the_other_column_alone() -> None:
-    rows = [("best val/accuracy", "0.97 (epoch 2)"), ("run", "/a/long/path/of/a/run/2026-11-29/10-48-11_cnn_digits")]
+    rows = [
+        ("best val/accuracy", "0.97 (epoch 2)"),
+        ("run", "/a/long/path/of/a/run/2026-11-29/10-48-11_cnn_digits"),
+    ]
     shown = table(rows, width=40).splitlines()
     assert shown[0] == "  best val/accuracy  0.97 (epoch 2)"
     assert rows[1][1] in shown[1]
@@ -71,12 +77,16 @@ def test_lines_break_between_words_and_keep_their_indent() -> None:
     assert wrap("猫猫猫 猫猫猫", 10) == "猫猫猫\n    猫猫猫"
 
 
-@pytest.mark.parametrize(("width", "shown"), [(9, "猫 is not"), (5, "猫 i…"), (2, "…"), (1, "…"), (0, "")])
+@pytest.mark.parametrize(
+    ("width", "shown"), [(9, "猫 is not"), (5, "猫 i…"), (2, "…"), (1, "…"), (0, "")]
+)
 def test_what_is_cut_ends_in_an_ellipsis(width: int, shown: str) -> None:
     assert cut("猫 is not", width) == shown
 
 
-def test_messages_are_broken_on_a_terminal_and_nowhere_else(monkeypatch: pytest.MonkeyPatch, dltrain: Any) -> None:
+def test_messages_are_broken_on_a_terminal_and_nowhere_else(
+    monkeypatch: pytest.MonkeyPatch, dltrain: Any
+) -> None:
     assert text.screen_width() is None, "a pipe"
     whole = dltrain("list", "optimizer").out
     said = dltrain("resume", "a-run-that-is-not-there", "trainer.epochs=3").err
@@ -90,5 +100,7 @@ def test_messages_are_broken_on_a_terminal_and_nowhere_else(monkeypatch: pytest.
     assert max(map(len, whole.splitlines())) > 60
     assert max(map(len, narrow.splitlines())) <= 40
     assert words(whole) == words(narrow)
-    record = logging.LogRecord("dltrain", logging.INFO, "", 0, "a line of %d words that is too long for it", (9,), None)
+    record = logging.LogRecord(
+        "dltrain", logging.INFO, "", 0, "a line of %d words that is too long for it", (9,), None
+    )
     assert cli.Screen().format(record) == "a line of 9 words that is too long for\n    it"

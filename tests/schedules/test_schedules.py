@@ -33,7 +33,9 @@ def node(name: str) -> dict[str, Any]:
 
 def option(name: str, total: int, **settings: Any) -> Schedule:
     """The schedule as its file has it, with `settings` over it."""
-    schedule: Schedule = build.make({**node(name), **settings}, "schedule", {"mode": "max"}, [])(total_updates=total)
+    schedule: Schedule = build.make({**node(name), **settings}, "schedule", {"mode": "max"}, [])(
+        total_updates=total
+    )
     return schedule
 
 
@@ -88,7 +90,12 @@ def test_every_schedules_state_goes_on_the_same(name: str) -> None:
 
 @pytest.mark.parametrize("name", OPTIONS)
 def test_only_schedules_over_the_whole_run_need_its_end(name: str) -> None:
-    overrides = [f"schedule={name}", "schedule.warmup=0", "trainer.epochs=null", "trainer.max_seconds=5"]
+    overrides = [
+        f"schedule={name}",
+        "schedule.warmup=0",
+        "trainer.epochs=null",
+        "trainer.max_seconds=5",
+    ]
     assert [why.split(":")[0] for _, why in problems_of(compose(overrides))] == (
         [] if name in {*ENDLESS, "warmup"} else ["this schedule needs to know the end"]
     )
@@ -96,7 +103,12 @@ def test_only_schedules_over_the_whole_run_need_its_end(name: str) -> None:
 
 @pytest.mark.parametrize("name", sorted(ENDLESS))
 def test_a_warmup_that_is_a_share_needs_the_end(name: str) -> None:
-    overrides = [f"schedule={name}", "schedule.warmup=0.1", "trainer.epochs=null", "trainer.max_seconds=5"]
+    overrides = [
+        f"schedule={name}",
+        "schedule.warmup=0.1",
+        "trainer.epochs=null",
+        "trainer.max_seconds=5",
+    ]
     assert "needs to know the end" in problems_of(compose(overrides))[0][1]
 
 
@@ -111,7 +123,9 @@ def test_swa_needs_the_end_under_any_schedule() -> None:
     ("milestones", "at"), [((0.5, 0.75), [10, 15]), ((0.3,), [6]), ((), []), ((0.9, 0.1), [2, 18])]
 )
 @pytest.mark.parametrize("gamma", [0.1, 0.5])
-def test_step_equals_torchs_multi_step(milestones: tuple[float, ...], at: list[int], gamma: float) -> None:
+def test_step_equals_torchs_multi_step(
+    milestones: tuple[float, ...], at: list[int], gamma: float
+) -> None:
     theirs = torchs(functools.partial(lr_scheduler.MultiStepLR, milestones=at, gamma=gamma), 20)
     assert factors(Step(20, milestones=milestones, gamma=gamma), 20) == pytest.approx(theirs)
 
@@ -153,7 +167,9 @@ def test_plateau_equals_torchs(mode: Any, patience: int, min_delta: float) -> No
 
 def test_plateau_learns_from_the_trainer_which_way_is_better() -> None:
     for watch, factor in (("val/accuracy", 0.1), ("val/loss", 1.0)):
-        config = compose(["schedule=plateau", "schedule.patience=0", f"trainer.watch={watch}"]).config
+        config = compose(
+            ["schedule=plateau", "schedule.patience=0", f"trainer.watch={watch}"]
+        ).config
         optim = build.build(config, fake=True).task.optim(torch.nn.Linear(1, 1), 10)
         for metric in (0.5, 0.4):  # less: worse for an accuracy, better for a loss
             optim.observe(metric)
@@ -162,8 +178,18 @@ def test_plateau_learns_from_the_trainer_which_way_is_better() -> None:
 
 def test_a_run_slows_down_on_a_plateau_and_a_resume_remembers(dltrain) -> None:
     """Where nothing counts as an improvement every evaluation but the first lowers the rate, also across a resume."""
-    plateau = ("schedule=plateau", "schedule.patience=0", "schedule.min_delta=1", "schedule.factor=0.5")
-    small = ("dataset=synthetic", "dataset.source.train_samples=160", "model=perceptron", "callbacks=quiet")
+    plateau = (
+        "schedule=plateau",
+        "schedule.patience=0",
+        "schedule.min_delta=1",
+        "schedule.factor=0.5",
+    )
+    small = (
+        "dataset=synthetic",
+        "dataset.source.train_samples=160",
+        "model=perceptron",
+        "callbacks=quiet",
+    )
     first = dltrain(*plateau, *small, "trainer.epochs=3", "trainer.log_every=1", "--json")
     assert first.code == 0, first.err
     again = dltrain("resume", first.json["run"], "trainer.epochs=5")

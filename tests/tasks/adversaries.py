@@ -33,7 +33,9 @@ def judge() -> nn.Sequential:
     return nn.Sequential(nn.Flatten(), nn.Linear(64, 16), nn.ReLU(), nn.Linear(16, 10))
 
 
-def made(model: nn.Module | None = None, data: Data | None = None, epochs: int = 1, **settings: Any) -> Adversarial:
+def made(
+    model: nn.Module | None = None, data: Data | None = None, epochs: int = 1, **settings: Any
+) -> Adversarial:
     """A task whose optimizers are plain SGD, unless `optim` is another."""
     settings.setdefault("optim", lambda modules, steps, network, mode=None: optim_of(modules))
     return Adversarial(data or Fake(SPEC, 8, 0), model or pair(), epochs=epochs, **settings)

@@ -39,7 +39,9 @@ def weights(module: nn.Module) -> list[Tensor]:
 def caught(optim: Optim) -> list[list[Tensor]]:
     """The gradients that `optim` makes its steps of, as it goes."""
     found: list[list[Tensor]] = []
-    optim.optimizer.register_step_pre_hook(lambda *_: found.append([p.grad.clone() for p in optim.params]))
+    optim.optimizer.register_step_pre_hook(
+        lambda *_: found.append([p.grad.clone() for p in optim.params])
+    )
     return found
 
 
@@ -55,7 +57,9 @@ def by_hand(
     noise = torch.randn(len(real), model.latent_size)
     with precision():
         fake = model.generate(noise, classes).detach()
-        loss = discriminator_loss(task.loss, model(real, classes).float(), model(fake, classes).float())
+        loss = discriminator_loss(
+            task.loss, model(real, classes).float(), model(fake, classes).float()
+        )
     if updated:
         for p, gradient in zip(
             model.discriminator.parameters(),
@@ -101,7 +105,10 @@ def test_a_step_leaves_no_gradient_behind(loss: Any, conditional: bool) -> None:
         assert gradients(task) == []
         assert all(value.isfinite() and not value.requires_grad for value in scores.values())
     after = weights(task.model.generator), weights(task.model.discriminator), weights(task.judge)
-    moved = [any(not torch.equal(a, b) for a, b in zip(x, y, strict=True)) for x, y in zip(before, after, strict=True)]
+    moved = [
+        any(not torch.equal(a, b) for a, b in zip(x, y, strict=True))
+        for x, y in zip(before, after, strict=True)
+    ]
     assert moved == [True, True, False]
 
 
@@ -121,7 +128,9 @@ def test_the_generators_turn_adds_nothing_to_the_discriminators_gradient(loss: A
 
 
 @pytest.mark.parametrize("loss", ["nonsaturating", "least_squares", "hinge"])
-def test_a_discriminators_two_half_batches_are_one_whole(loss: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_discriminators_two_half_batches_are_one_whole(
+    loss: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     inputs, classes = batch()
     noise = torch.randn(8, 4, generator=rng.keyed(6))
     ends = []
@@ -134,7 +143,9 @@ def test_a_discriminators_two_half_batches_are_one_whole(loss: Any, monkeypatch:
             before = weights(task.model.generator)
             for i, part in enumerate(zip(inputs.chunk(parts), classes.chunk(parts), strict=True)):
                 assert [o.updates for o in optims] == [0, 0]
-                torch.testing.assert_close(weights(task.model.generator), before, rtol=0, atol=0, msg=f"part {i}")
+                torch.testing.assert_close(
+                    weights(task.model.generator), before, rtol=0, atol=0, msg=f"part {i}"
+                )
                 task.step(part, *optims)
         assert [o.updates for o in optims] == [1, 1]
         ends.append(weights(task.model.discriminator))
@@ -146,7 +157,10 @@ def test_a_discriminators_two_half_batches_are_one_whole(loss: Any, monkeypatch:
 def test_the_generator_takes_its_turn_at_every_kth_update(every: int, accumulate: int) -> None:
     """At the k-th, not the first; `loss` is measured in its turns alone, and no turn is begun in between."""
     task = made(discriminator_steps=every)
-    optims = optim_of(task.model.generator, accumulate), optim_of(task.model.discriminator, accumulate)
+    optims = (
+        optim_of(task.model.generator, accumulate),
+        optim_of(task.model.discriminator, accumulate),
+    )
     for steps in range(1, 2 * every * accumulate + 1):
         turn = (steps - 1) // accumulate % every == every - 1
         scores = task.step(batch(), *optims)
@@ -185,7 +199,9 @@ def test_each_network_has_an_optimizer_of_its_name_for_as_long_as_it_is_trained(
 
 def on_digits(accumulate: int) -> Adversarial:
     model = pair(norm="batch", discriminator_dropout=0.3, conditional=True)
-    optim = lambda m, steps, network, mode=None: Optim(m, functools.partial(adam, lr=0.01), accumulate=accumulate)  # noqa: E731
+    optim = lambda m, steps, network, mode=None: Optim(
+        m, functools.partial(adam, lr=0.01), accumulate=accumulate
+    )  # noqa: E731
     data = InMemory(Digits(), batch_size=400, eval_batch_size=100)
     return made(model, data, epochs=2, optim=optim, judge=judge(), discriminator_steps=3)
 
@@ -205,7 +221,14 @@ def run(task: Adversarial, folder: Path, resume: Resume | None = None) -> tuple[
 def figures(scores: list[tuple[int, dict[str, Any]]]) -> list[Any]:
     """Scores, and the pixels of the samples."""
     return [
-        (step, {k: v.pixels.tolist() if k.endswith("samples") else v for k, v in found.items() if "shares" not in k})
+        (
+            step,
+            {
+                k: v.pixels.tolist() if k.endswith("samples") else v
+                for k, v in found.items()
+                if "shares" not in k
+            },
+        )
         for step, found in scores
     ]
 
@@ -229,11 +252,19 @@ def test_resume_is_bit_identical_from_any_step(
         before = {i: end for i, end in ends.items() if i < state["index"]}
         engine, again = run(on_digits(accumulate), tmp_path / str(number), Resume(state, before))
         where = f"from step {state['step']}"
-        assert again.metrics == {s: m for s, m in history.metrics.items() if s > state["step"]}, where
-        late = [(s, m) for s, m in history.scores if s > state["step"] or (s == state["step"] and not state["settled"])]
+        assert again.metrics == {s: m for s, m in history.metrics.items() if s > state["step"]}, (
+            where
+        )
+        late = [
+            (s, m)
+            for s, m in history.scores
+            if s > state["step"] or (s == state["step"] and not state["settled"])
+        ]
         assert figures(again.scores) == figures(late), where
         for key in ("task", "optims"):
-            torch.testing.assert_close(whole.state_dict()[key], engine.state_dict()[key], rtol=0, atol=0, msg=where)
+            torch.testing.assert_close(
+                whole.state_dict()[key], engine.state_dict()[key], rtol=0, atol=0, msg=where
+            )
 
 
 # Refusals ---------------------------------------------------------------------------------------------------------
@@ -243,11 +274,20 @@ def test_resume_is_bit_identical_from_any_step(
     ("overrides", "reason"),
     [
         (["model.latent_size=0"], "model.latent_size=0"),
-        (["model=dcgan", "model.channels=[8,8,8,8]"], "an image of 8x8 pixels cannot be halved 4 times"),
+        (
+            ["model=dcgan", "model.channels=[8,8,8,8]"],
+            "an image of 8x8 pixels cannot be halved 4 times",
+        ),
         (["model=dcgan", "task.loss=wasserstein"], "model.discriminator_norm=layer"),
-        (["task.loss=hinge", "task.label_smoothing=0.1"], "the hinge loss has no targets that could be smoothed"),
+        (
+            ["task.loss=hinge", "task.label_smoothing=0.1"],
+            "the hinge loss has no targets that could be smoothed",
+        ),
         (["task.label_smoothing=1"], "task.label_smoothing=1"),
-        (["model=mlp", "task=adversarial"], "this model is no pair of a generator and a discriminator"),
+        (
+            ["model=mlp", "task=adversarial"],
+            "this model is no pair of a generator and a discriminator",
+        ),
         (["task.loss=hingee"], "did you mean hinge?"),
         (["dataset=diabetes", "task=adversarial"], "image_size"),
         (["task.judge={_target_: dltrain.models.gan.GAN}"], "expected a sequential classifier"),
@@ -257,7 +297,9 @@ def test_resume_is_bit_identical_from_any_step(
     ],
     ids=str,
 )
-def test_what_cannot_be_is_refused_with_the_reason(overrides: list[str], reason: str, dltrain) -> None:
+def test_what_cannot_be_is_refused_with_the_reason(
+    overrides: list[str], reason: str, dltrain
+) -> None:
     chosen = [] if any(o.startswith("dataset=") for o in overrides) else ["dataset=digits"]
     model = [] if any(o.startswith("model=") for o in overrides) else ["model=gan"]
     outcome = dltrain("check", *chosen, *model, *overrides)
@@ -273,6 +315,11 @@ def test_a_judge_needs_classes() -> None:
 
 @pytest.mark.parametrize("norm", ["layer", "none"])
 def test_a_wasserstein_dcgan_without_batch_norm_trains(norm: str, dltrain) -> None:
-    words = ("dataset=digits", "model=dcgan", "task.loss=wasserstein", f"model.discriminator_norm={norm}")
+    words = (
+        "dataset=digits",
+        "model=dcgan",
+        "task.loss=wasserstein",
+        f"model.discriminator_norm={norm}",
+    )
     outcome = dltrain(*words, "model.channels=[8,4]", "debug=smoke", "callbacks=quiet", "--json")
     assert outcome.code == 0, outcome.err

@@ -23,7 +23,10 @@ CROSS_ENTROPY = -d(REAL).log().mean() - (1 - d(FAKE)).log().mean()
 FORMULAS: dict[Any, tuple[Tensor, Tensor]] = {  # of the discriminator, of the generator
     "nonsaturating": (CROSS_ENTROPY, -d(FAKE).log().mean()),
     "minimax": (CROSS_ENTROPY, (1 - d(FAKE)).log().mean()),
-    "least_squares": ((REAL - 1).pow(2).mean() / 2 + FAKE.pow(2).mean() / 2, (FAKE - 1).pow(2).mean() / 2),
+    "least_squares": (
+        (REAL - 1).pow(2).mean() / 2 + FAKE.pow(2).mean() / 2,
+        (FAKE - 1).pow(2).mean() / 2,
+    ),
     "hinge": ((1 - REAL).clamp_min(0).mean() + (1 + FAKE).clamp_min(0).mean(), -FAKE.mean()),
     "wasserstein": (FAKE.mean() - REAL.mean(), -FAKE.mean()),
 }
@@ -39,7 +42,9 @@ def test_losses_are_the_papers(loss: Any) -> None:
 @pytest.mark.parametrize("loss", ["nonsaturating", "minimax"])
 def test_smoothed_losses_are_cross_entropies_with_a_share_of_the_other_answer(loss: Any) -> None:
     """One-sided: only the target of real images moves."""
-    expected = -(0.9 * d(REAL).log() + 0.1 * (1 - d(REAL)).log()).mean() - (1 - d(FAKE)).log().mean()
+    expected = (
+        -(0.9 * d(REAL).log() + 0.1 * (1 - d(REAL)).log()).mean() - (1 - d(FAKE)).log().mean()
+    )
     torch.testing.assert_close(discriminator_loss(loss, REAL, FAKE, real_target=0.9), expected)
 
 
@@ -57,7 +62,8 @@ def test_losses_pull_the_right_way(loss: Any) -> None:
 def test_where_the_discriminator_is_sure_only_the_minimax_gradient_vanishes() -> None:
     fake = torch.tensor([-30.0]).requires_grad_()
     slopes = {
-        loss: float(torch.autograd.grad(generator_loss(loss, fake), fake)[0]) for loss in ("nonsaturating", "minimax")
+        loss: float(torch.autograd.grad(generator_loss(loss, fake), fake)[0])
+        for loss in ("nonsaturating", "minimax")
     }
     assert slopes["nonsaturating"] == pytest.approx(-1)
     assert slopes["minimax"] == pytest.approx(0, abs=1e-9)
@@ -72,13 +78,19 @@ def test_losses_of_extreme_logits_are_finite() -> None:
 
 
 @pytest.mark.parametrize("target", [0.6, 0.9, 0.99])
-@pytest.mark.parametrize(("loss", "inverse"), [("nonsaturating", torch.logit), ("least_squares", lambda t: t)])
-def test_the_minimum_of_a_smoothed_loss_is_at_its_target(loss: Any, inverse: Any, target: float) -> None:
+@pytest.mark.parametrize(
+    ("loss", "inverse"), [("nonsaturating", torch.logit), ("least_squares", lambda t: t)]
+)
+def test_the_minimum_of_a_smoothed_loss_is_at_its_target(
+    loss: Any, inverse: Any, target: float
+) -> None:
     best = inverse(torch.tensor(target, dtype=torch.float64))
     slopes = []
     for shift in (-0.1, 0.0, 0.1):
         real = (best + shift).unsqueeze(0).requires_grad_()
-        slopes.append(float(torch.autograd.grad(discriminator_loss(loss, real, FAKE, target), real)[0]))
+        slopes.append(
+            float(torch.autograd.grad(discriminator_loss(loss, real, FAKE, target), real)[0])
+        )
     assert slopes[0] < 0 < slopes[2]
     assert slopes[1] == pytest.approx(0, abs=1e-12)
 
@@ -88,13 +100,17 @@ def test_label_smoothing_reaches_the_loss() -> None:
     for smoothing in (0.0, 0.2):
         task = made(label_smoothing=smoothing)
         rng.seed_all(0)
-        scores = task.step(batch(), optim_of(task.model.generator), optim_of(task.model.discriminator))
+        scores = task.step(
+            batch(), optim_of(task.model.generator), optim_of(task.model.discriminator)
+        )
         losses.append(float(scores["discriminator_loss"]))
     task = made()
     rng.seed_all(0)
     real, fake = task.centred(batch()[0]), task.model.generate(torch.randn(8, 4))
     with torch.no_grad():
-        expected = float(discriminator_loss("nonsaturating", task.model(real), task.model(fake), 0.8))
+        expected = float(
+            discriminator_loss("nonsaturating", task.model(real), task.model(fake), 0.8)
+        )
     assert losses[1] == pytest.approx(expected, rel=1e-6)
     assert losses[0] != pytest.approx(expected, rel=1e-3)
 
@@ -129,7 +145,9 @@ def test_the_penalty_of_a_linear_critic_is_known(size: float, precision: str) ->
     assert penalty.dtype == torch.float32
     assert float(penalty.detach()) == pytest.approx((size - 1) ** 2, rel=1e-5, abs=1e-10)
     (gradient,) = torch.autograd.grad(penalty, head.weight)
-    torch.testing.assert_close(gradient, 2 * (size - 1) * head.weight.detach() / size, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(
+        gradient, 2 * (size - 1) * head.weight.detach() / size, rtol=1e-4, atol=1e-5
+    )
 
 
 def test_the_penalty_is_a_mean_over_images() -> None:
@@ -138,7 +156,9 @@ def test_the_penalty_is_a_mean_over_images() -> None:
     images, classes = batch()
     task = made(model, loss="wasserstein")
     assert model.discriminator.of_class is not None
-    slopes = (model.discriminator.head.weight + model.discriminator.of_class.weight[classes]).norm(dim=1)
+    slopes = (model.discriminator.head.weight + model.discriminator.of_class.weight[classes]).norm(
+        dim=1
+    )
     penalty = task.gradient_penalty(task.centred(images), torch.zeros(8, 1, 8, 8), classes)
     torch.testing.assert_close(penalty, (slopes - 1).square().mean())
 
@@ -147,7 +167,9 @@ def test_the_penalty_is_measured_between_real_and_generated_images() -> None:
     """At one point of the line between each pair, drawn for each."""
     task = made(loss="wasserstein")
     seen: list[Tensor] = []
-    task.model.discriminator.register_forward_hook(lambda module, inputs, output: seen.append(inputs[0].detach()))
+    task.model.discriminator.register_forward_hook(
+        lambda module, inputs, output: seen.append(inputs[0].detach())
+    )
     real, fake = task.centred(batch()[0]), torch.full((8, 1, 8, 8), -4.0)
     task.gradient_penalty(real, fake, None)
     along = ((seen[0] - real) / (fake - real)).flatten(1)  # 0 at the real image, 1 at the generated
@@ -176,7 +198,9 @@ def test_the_penalty_is_weighed_into_the_wasserstein_loss(weight: float) -> None
         apart = float(task.model(fake).mean() - task.model(real).mean())
     rng.seed_all(0)
     scores = task.step(batch(), optim_of(task.model.generator), optim_of(task.model.discriminator))
-    assert float(scores["discriminator_loss"]) == pytest.approx(apart + weight * 4, rel=1e-4, abs=1e-4)
+    assert float(scores["discriminator_loss"]) == pytest.approx(
+        apart + weight * 4, rel=1e-4, abs=1e-4
+    )
 
 
 @pytest.mark.parametrize("loss", LOSSES[:-1])
@@ -185,6 +209,8 @@ def test_other_losses_have_no_penalty(loss: Any) -> None:
     for weight in (0.0, 10.0):
         task = made(loss=loss, penalty=weight)
         rng.seed_all(0)
-        scores = task.step(batch(), optim_of(task.model.generator), optim_of(task.model.discriminator))
+        scores = task.step(
+            batch(), optim_of(task.model.generator), optim_of(task.model.discriminator)
+        )
         found.append(float(scores["discriminator_loss"]))
     assert found[0] == found[1]

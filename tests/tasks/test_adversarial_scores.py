@@ -163,13 +163,21 @@ def test_predictions_are_a_probability_an_image(conditional: bool) -> None:
 
 @pytest.mark.parametrize("conditional", ["false", "true"])
 def test_predict_says_how_real_files_look(conditional: str, dltrain, tmp_path: Path) -> None:
-    sizes = ("model.generator_sizes=[16]", "model.discriminator_sizes=[16]", f"model.conditional={conditional}")
-    trained = dltrain("dataset=digits", "model=gan", *sizes, "trainer.steps=90", "callbacks=quiet", "--json")
+    sizes = (
+        "model.generator_sizes=[16]",
+        "model.discriminator_sizes=[16]",
+        f"model.conditional={conditional}",
+    )
+    trained = dltrain(
+        "dataset=digits", "model=gan", *sizes, "trainer.steps=90", "callbacks=quiet", "--json"
+    )
     assert trained.code == 0, trained.err
     inputs = Digits().read()["test"][0]
     for i in range(3):
         Picture.fromarray(inputs[i, 0].numpy()).save(tmp_path / f"{i}.png")
-    outcome = dltrain("predict", trained.json["run"], *(str(tmp_path / f"{i}.png") for i in range(3)), "--json")
+    outcome = dltrain(
+        "predict", trained.json["run"], *(str(tmp_path / f"{i}.png") for i in range(3)), "--json"
+    )
     assert outcome.code == 0, outcome.err
     found = [row["real"] for row in outcome.json["rows"]]
     assert len(found) == len(set(found)) == 3
@@ -193,7 +201,9 @@ def test_the_distance_falls_on_digits(model: type[Any], settings: dict[str, Any]
     torch.manual_seed(0)
     sizes = {"generator_sizes": (64,), "discriminator_sizes": (64,)} if model is GAN else {}
     network = model(1, (8, 8), 10, latent_size=8, **sizes, **settings)
-    optim = lambda m, steps, network, mode=None: Optim(m, functools.partial(adam, lr=0.002, beta1=0.5))  # noqa: E731
+    optim = lambda m, steps, network, mode=None: Optim(
+        m, functools.partial(adam, lr=0.002, beta1=0.5)
+    )  # noqa: E731
     task = digits_task(model=network, optim=optim)
     before = evaluated(task)["distance"]
     stage = list(task.stages())[1]

@@ -30,7 +30,9 @@ def images(scaling: Any = "unit") -> InMemory:
     return InMemory(Synthetic(1, 8, 8, 3, 64, 32), 16, val_fraction=0.25, scaling=scaling)
 
 
-def made(scaling: Any = "unit", variational: bool = False, code_size: int = 4, **settings: Any) -> Any:
+def made(
+    scaling: Any = "unit", variational: bool = False, code_size: int = 4, **settings: Any
+) -> Any:
     torch.manual_seed(0)
     model = Autoencoder(1, (8, 8), (32,), code_size, variational=variational)
     optim = lambda modules, steps: Optim(modules, functools.partial(adam, lr=0.01))  # noqa: E731
@@ -65,7 +67,9 @@ def test_the_linear_error_is_that_of_principal_components() -> None:
     axes = torch.linalg.svd(centred).Vh[:5]
     expected = float((centred - centred @ axes.T @ axes).square().sum(1).mean())
     assert scores(task)["pca_error"] == pytest.approx(expected, rel=1e-4)
-    assert scores(task)["pca_error"] == pytest.approx(expected, rel=1e-4), "the second time from memory"
+    assert scores(task)["pca_error"] == pytest.approx(expected, rel=1e-4), (
+        "the second time from memory"
+    )
 
 
 def test_linear_codes_know_sets_apart_and_leave_out_what_is_too_large() -> None:
@@ -104,7 +108,10 @@ def test_what_the_squared_error_trains_is_cut_to_black_and_white_where_it_is_sco
 
 
 def test_the_divergence_is_that_of_normal_distributions() -> None:
-    mean, log_variance = torch.randn(6, 4, generator=keyed(1)), torch.randn(6, 4, generator=keyed(2))
+    mean, log_variance = (
+        torch.randn(6, 4, generator=keyed(1)),
+        torch.randn(6, 4, generator=keyed(2)),
+    )
     expected = kl_divergence(Normal(mean, (0.5 * log_variance).exp()), Normal(0.0, 1.0)).sum(1)
     torch.testing.assert_close(kl_from_standard_normal(mean, log_variance), expected)
 
@@ -116,12 +123,16 @@ def test_beta_weighs_the_divergence_and_codes_are_drawn_anew() -> None:
         terms = task.objective(x, task.model.encode(x))
         expected = terms["reconstruction"] + beta * terms["kl"]
         torch.testing.assert_close(terms["loss"], expected)
-        assert not torch.equal(task.objective(x, task.model.encode(x))["reconstruction"], terms["reconstruction"])
+        assert not torch.equal(
+            task.objective(x, task.model.encode(x))["reconstruction"], terms["reconstruction"]
+        )
         terms["loss"].backward()
         assert all(p.grad is not None for p in task.model.parameters())
 
 
-def test_the_drawn_codes_have_the_encoders_mean_and_variance(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_drawn_codes_have_the_encoders_mean_and_variance(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     task = made(variational=True)
     seen: list[Tensor] = []
     decode = task.model.decode
@@ -131,7 +142,9 @@ def test_the_drawn_codes_have_the_encoders_mean_and_variance(monkeypatch: pytest
         mean, log_variance = task.model.encode(x[:1]).chunk(2, dim=1)
         task.objective(x, task.model.encode(x))
     torch.testing.assert_close(seen[0].mean(0, keepdim=True), mean, atol=0.04, rtol=0)
-    torch.testing.assert_close(seen[0].var(0, keepdim=True), log_variance.exp(), atol=0.05, rtol=0.05)
+    torch.testing.assert_close(
+        seen[0].var(0, keepdim=True), log_variance.exp(), atol=0.05, rtol=0.05
+    )
 
 
 def test_sparsity_shrinks_the_codes() -> None:
@@ -157,7 +170,9 @@ def test_it_learns_without_labels() -> None:
     task.data = InMemory(Digits(), 32, scaling="unit")
     train(task, 6)
     pixels = torch.cat([x for x, _ in task.data.val.epoch(0)])
-    assert scores(task)["error"] < 0.5 * float(squared_error(pixels.mean(0, keepdim=True).expand_as(pixels), pixels))
+    assert scores(task)["error"] < 0.5 * float(
+        squared_error(pixels.mean(0, keepdim=True).expand_as(pixels), pixels)
+    )
 
 
 def test_corruption_is_seen_by_the_encoder_only() -> None:
@@ -178,7 +193,9 @@ def test_denoising_is_scored_against_what_the_corruption_did() -> None:
     pixels = torch.cat([x for x, _ in task.data.val.epoch(0)])
     noise = InBlocks(normal(keyed(1)))
     seen = torch.cat([task.corrupted(x, noise) for x, _ in task.data.val.epoch(0)])
-    assert first["corrupted_error"] == pytest.approx(float(squared_error(seen.clamp(0, 1), pixels)), rel=1e-5)
+    assert first["corrupted_error"] == pytest.approx(
+        float(squared_error(seen.clamp(0, 1), pixels)), rel=1e-5
+    )
     with torch.no_grad():
         assert first["denoised_error"] == pytest.approx(
             float(squared_error(task.rebuilt(task.model.encode(seen)), pixels)), rel=1e-5
@@ -193,14 +210,17 @@ def test_pictures_and_codes_are_returned() -> None:
     assert found["prior"].pixels.shape == (32, 1, 8, 8)
     assert found["interpolations"].pixels.shape == (64, 1, 8, 8)
     assert all(
-        0 <= float(found[n].pixels.min()) <= float(found[n].pixels.max()) <= 1 for n in ("reconstructions", "prior")
+        0 <= float(found[n].pixels.min()) <= float(found[n].pixels.max()) <= 1
+        for n in ("reconstructions", "prior")
     )
     assert found["codes"].vectors.shape == (16, 4)
     assert found["codes"].labels.shape == (16,)
     assert scores(made(noise=0.1))["reconstructions"].pixels.shape == (48, 1, 8, 8)
     pixels = found["reconstructions"].pixels
     first = torch.cat([x for x, _ in images().val.epoch(0)])[:16]
-    assert torch.equal(torch.cat([pixels[:8], pixels[16:24]]), first), "rows of images over their reconstructions"
+    assert torch.equal(torch.cat([pixels[:8], pixels[16:24]]), first), (
+        "rows of images over their reconstructions"
+    )
 
 
 def test_walks_begin_and_end_at_the_images_own_codes() -> None:
@@ -220,7 +240,9 @@ def test_the_bound_is_of_pixels_as_probabilities() -> None:
 
 @pytest.mark.parametrize(("channels", "code"), [((4, 8), 3), ((4,), 1), ((), 2)])
 @pytest.mark.parametrize("variational", [False, True])
-def test_convolutions_lead_to_a_code_and_back(channels: tuple[int, ...], code: int, variational: bool) -> None:
+def test_convolutions_lead_to_a_code_and_back(
+    channels: tuple[int, ...], code: int, variational: bool
+) -> None:
     model = ConvolutionalAutoencoder(3, (8, 12), channels, code, "batch", "tanh", variational)
     x = torch.rand(4, 3, 8, 12)
     assert model.encode(x).shape == (4, code * (2 if variational else 1))
@@ -232,7 +254,9 @@ def test_convolutions_lead_to_a_code_and_back(channels: tuple[int, ...], code: i
 
 
 def test_the_network_of_hinton_and_salakhutdinov() -> None:
-    sizes = [m.out_features for m in Autoencoder(1, (28, 28)).modules() if isinstance(m, torch.nn.Linear)]
+    sizes = [
+        m.out_features for m in Autoencoder(1, (28, 28)).modules() if isinstance(m, torch.nn.Linear)
+    ]
     assert sizes == [1000, 500, 250, 30, 250, 500, 1000, 784]
 
 
@@ -240,7 +264,10 @@ def test_the_network_of_hinton_and_salakhutdinov() -> None:
     ("overrides", "reason"),
     [
         (("model=autoencoder", "model.code_size=0"), "expected a whole number > 0"),
-        (("model=convolutional_autoencoder", "model.channels=[4,4,4,4]"), "cannot be halved 4 times"),
+        (
+            ("model=convolutional_autoencoder", "model.channels=[4,4,4,4]"),
+            "cannot be halved 4 times",
+        ),
         (("model=mlp", "task=autoencoding"), "this model has no code"),
         (("model=vae", "task.beta=-1"), "expected a number >= 0"),
         (("model=vae", "task.masking=1"), "< 1"),
@@ -265,7 +292,10 @@ def test_a_model_brings_its_task_and_codes_can_be_exported(dltrain) -> None:
     assert rows[0].keys() == {"input", "label", "error", *(f"code_{i}" for i in range(1, 21))}
     assert rows[0]["input"] == "test/0"
     assert all(math.isfinite(float(row["code_20"])) for row in rows)
-    drawn = [dltrain("predict", run, "--samples", "5", *seed, "--json").json["out"] for seed in ((), (), ("seed=1",))]
+    drawn = [
+        dltrain("predict", run, "--samples", "5", *seed, "--json").json["out"]
+        for seed in ((), (), ("seed=1",))
+    ]
     files = [[path.read_bytes() for path in sorted(Path(folder).glob("*.png"))] for folder in drawn]
     assert [len(found) for found in files] == [6, 6, 6]
     assert files[0] == files[1] != files[2]

@@ -30,8 +30,16 @@ def evaluated(names: tuple[str, ...], logits: Tensor, targets: Tensor) -> dict[s
 
 def test_captions_name_the_class_and_where_it_is_another_the_predicted_one() -> None:
     logits = torch.tensor([[5.0, 0.0], [5.0, 0.0], [0.0, 5.0]])
-    found = evaluated(("4", "a class with a name of more than twenty-four letters"), logits, torch.tensor([0, 1, 1]))
-    assert found["samples"].captions == ("4", "a class wit…four letters → 4", "a class wit…four letters")
+    found = evaluated(
+        ("4", "a class with a name of more than twenty-four letters"),
+        logits,
+        torch.tensor([0, 1, 1]),
+    )
+    assert found["samples"].captions == (
+        "4",
+        "a class wit…four letters → 4",
+        "a class wit…four letters",
+    )
     assert found["mistakes"].captions == ("a class wit…four letters → 4",)
 
 
@@ -55,7 +63,9 @@ def test_without_two_classes_in_the_data_there_is_no_roc(classes: int) -> None:
     assert math.isnan(float(one["per_class"].values[0, 3]))
     if classes > 10:
         many = evaluated(names, logits, torch.arange(24) % classes)
-        assert [name.partition(" (")[0] for name in many["roc"].lines][-1:] == ["mean of all classes"]
+        assert [name.partition(" (")[0] for name in many["roc"].lines][-1:] == [
+            "mean of all classes"
+        ]
 
 
 def test_support_is_not_colored_as_a_score() -> None:

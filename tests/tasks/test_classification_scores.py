@@ -25,7 +25,12 @@ from dltrain.tasks.classification_scores import (
 )
 
 MANY = (
-    *("dataset=synthetic", "dataset.source.channels=1", "dataset.source.height=4", "dataset.source.width=4"),
+    *(
+        "dataset=synthetic",
+        "dataset.source.channels=1",
+        "dataset.source.height=4",
+        "dataset.source.width=4",
+    ),
     *("dataset.source.train_samples=300", "dataset.source.test_samples=200", "model=perceptron"),
     *("trainer.epochs=1", "callbacks.progress=null"),
 )
@@ -49,7 +54,9 @@ def samples(count: int, classes: int, levels: int | None = None) -> tuple[Tensor
     return logits if levels is None else (logits * levels).round() / levels, targets
 
 
-def both_ways(monkeypatch: pytest.MonkeyPatch, logits: Tensor, targets: Tensor) -> tuple[Scores, Scores]:
+def both_ways(
+    monkeypatch: pytest.MonkeyPatch, logits: Tensor, targets: Tensor
+) -> tuple[Scores, Scores]:
     """The scores as of few classes, and as of many."""
     dense = gathered(logits, targets).compute()
     monkeypatch.setattr(module, "MAX_DENSE_CLASSES", 2)
@@ -57,7 +64,8 @@ def both_ways(monkeypatch: pytest.MonkeyPatch, logits: Tensor, targets: Tensor) 
 
 
 @pytest.mark.parametrize(
-    ("count", "classes", "levels"), [(300, 40, None), (400, 7, 1), (500, 11, 0.1), (50, 200, None), (1, 9, None)]
+    ("count", "classes", "levels"),
+    [(300, 40, None), (400, 7, 1), (500, 11, 0.1), (50, 200, None), (1, 9, None)],
 )
 def test_figures_of_many_classes_are_those_of_few(
     count: int, classes: int, levels: int | None, monkeypatch: pytest.MonkeyPatch
@@ -69,8 +77,12 @@ def test_figures_of_many_classes_are_those_of_few(
     assert streamed.figures.keys() == dense.figures.keys()
     assert streamed.figures.get("auroc") == pytest.approx(dense.figures.get("auroc"), abs=1e-6)
     exact = dense.figures.keys() - {"auroc"}
-    assert {name: streamed.figures[name] for name in exact} == {name: dense.figures[name] for name in exact}
-    torch.testing.assert_close(streamed.per_class, dense.per_class, equal_nan=True, atol=1e-6, rtol=0)
+    assert {name: streamed.figures[name] for name in exact} == {
+        name: dense.figures[name] for name in exact
+    }
+    torch.testing.assert_close(
+        streamed.per_class, dense.per_class, equal_nan=True, atol=1e-6, rtol=0
+    )
     assert torch.equal(streamed.confusion, dense.confusion)
     assert streamed.note == ""
     assert streamed.curve_classes.tolist() == dense.curve_classes.tolist()
@@ -107,7 +119,9 @@ def test_an_auc_over_a_sample_of_the_classes_says_so(monkeypatch: pytest.MonkeyP
     assert mean == f"mean of 10 of 40 classes (AUC {found.figures['auroc']:.3f})"
 
 
-def test_metrics_of_ones_own_get_all_logits_of_many_classes_too(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_metrics_of_ones_own_get_all_logits_of_many_classes_too(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     logits, targets = samples(300, 40)
     monkeypatch.setattr(module, "MAX_DENSE_CLASSES", 2)
     monkeypatch.setattr(module, "KEPT_VALUES", 4000)
@@ -116,10 +130,14 @@ def test_metrics_of_ones_own_get_all_logits_of_many_classes_too(monkeypatch: pyt
         scores.update(*part)
     assert scores.compute().note.endswith("metrics of your own get all logits, 0.0 GB of them")
     for _ in range(2):
-        assert all(torch.equal(a, b) for a, b in zip(scores.all_logits(), (logits, targets), strict=True))
+        assert all(
+            torch.equal(a, b) for a, b in zip(scores.all_logits(), (logits, targets), strict=True)
+        )
 
 
-def test_the_area_beside_a_mean_curve_is_that_of_its_classes(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_area_beside_a_mean_curve_is_that_of_its_classes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(module, "MAX_DENSE_CLASSES", 2)
     monkeypatch.setattr(module, "MEAN_OF_CURVES", 5)
     found = gathered(*samples(300, 40)).compute()
@@ -127,7 +145,10 @@ def test_the_area_beside_a_mean_curve_is_that_of_its_classes(monkeypatch: pytest
     area = float(torch.trapezoid(found.mean_curve, metrics.false_positive_rates()))
     assert found.mean_auc == pytest.approx(area, abs=5e-3)
     assert found.mean_auc != pytest.approx(found.figures["auroc"], abs=5e-3)
-    assert f"mean of 5 of 40 classes (AUC {found.mean_auc:.3f})" in roc_plot(found, tuple(map(str, range(40)))).lines
+    assert (
+        f"mean of 5 of 40 classes (AUC {found.mean_auc:.3f})"
+        in roc_plot(found, tuple(map(str, range(40)))).lines
+    )
 
 
 def test_the_worst_classes_stand_in_the_tables_of_many() -> None:
@@ -142,8 +163,16 @@ def test_the_worst_classes_stand_in_the_tables_of_many() -> None:
     assert confusion.rows == confusion.columns
     assert confusion.rows[:4] == ("c7", "c9", "c150", "c151")
     assert confusion.rows[-1] == OTHERS
-    assert confusion.note == "the 20 of 200 classes with the most mistakes; the others together, right and wrong"
-    assert confusion.values[:4, :4].tolist() == [[0, 2, 0, 0], [0, 2, 0, 0], [0, 0, 1, 1], [0, 0, 0, 2]]
+    assert (
+        confusion.note
+        == "the 20 of 200 classes with the most mistakes; the others together, right and wrong"
+    )
+    assert confusion.values[:4, :4].tolist() == [
+        [0, 2, 0, 0],
+        [0, 2, 0, 0],
+        [0, 0, 1, 1],
+        [0, 0, 0, 2],
+    ]
     assert int(confusion.values[-1, -1]) == 180 * 2
     assert int(confusion.values.sum()) == 400
     whole = per_class_table(found.per_class, names)
@@ -172,7 +201,9 @@ def test_a_run_of_20000_classes_keeps_its_memory(dltrain) -> None:
     assert outcome.code == 0, outcome.err
     grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
     assert grown < 1_000_000, f"{grown} KB more"
-    assert {f"test/{name}" for name in ("accuracy", "f1", "auroc", "top5")} <= outcome.json["metrics"].keys()
+    assert {f"test/{name}" for name in ("accuracy", "f1", "auroc", "top5")} <= outcome.json[
+        "metrics"
+    ].keys()
     folder = Path(outcome.json["run"])
     events = EventAccumulator(str(folder / "tensorboard"), size_guidance={"images": 0})
     events.Reload()
@@ -195,4 +226,7 @@ def test_evaluate_prints_the_worst_of_many_classes_and_writes_all(dltrain) -> No
     assert {len(row["top"]) for row in rows} == {2}, "not all 150"
     assert all(row["class"] == row["top"][0]["class"] for row in rows)
     f1 = [row["f1"] for row in outcome.json["per_class"].values()]
-    assert all(outcome.json["per_class"][" ".join(line.split()[:2])]["f1"] == min(f1) for line in lines[1:3])
+    assert all(
+        outcome.json["per_class"][" ".join(line.split()[:2])]["f1"] == min(f1)
+        for line in lines[1:3]
+    )

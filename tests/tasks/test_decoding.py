@@ -30,7 +30,9 @@ class Language:
     ) -> tuple[Tensor, dict[str, Tensor]]:
         so_far = torch.cat([state["so_far"], tokens.unsqueeze(1)], 1)
         pairs = zip(memory["text"].tolist(), so_far.tolist(), strict=True)
-        return torch.stack([self.logits(text, tuple(row)) for text, row in pairs]), {"so_far": so_far}
+        return torch.stack([self.logits(text, tuple(row)) for text, row in pairs]), {
+            "so_far": so_far
+        }
 
     def logits(self, text: int, so_far: tuple[int, ...]) -> Tensor:
         seed = sum((token + 1) * 11**i for i, token in enumerate((text, *so_far)))
@@ -52,11 +54,15 @@ def spelled(tokens: Tensor) -> list[tuple[int, ...]]:
 def every_ended(limit: int) -> list[tuple[int, ...]]:
     """All that can be written, with its end, within so many tokens."""
     words = range(END + 1, V)
-    return [(*rest, END) for length in range(limit) for rest in itertools.product(words, repeat=length)]
+    return [
+        (*rest, END) for length in range(limit) for rest in itertools.product(words, repeat=length)
+    ]
 
 
 @pytest.mark.parametrize("alpha", [0.0, 0.6, 2.0])
-def test_a_beam_as_wide_as_all_there_is_finds_the_best_by_length_penalized_score(alpha: float) -> None:
+def test_a_beam_as_wide_as_all_there_is_finds_the_best_by_length_penalized_score(
+    alpha: float,
+) -> None:
     language, limits = Language(12), torch.tensor([4, 3, 4, 1, 2, 4] * 2)
     tokens, scores = beam_search(language, language.memory, limits, 200, alpha)
     lengths = set()
@@ -74,7 +80,8 @@ def test_a_beam_as_wide_as_all_there_is_finds_the_best_by_length_penalized_score
 def test_a_longer_translation_wins_with_a_greater_penalty() -> None:
     language, limits = Language(40), torch.full((40,), 4)
     mean = [
-        sum(map(len, spelled(beam_search(language, language.memory, limits, 60, alpha)[0]))) for alpha in (0.0, 3.0)
+        sum(map(len, spelled(beam_search(language, language.memory, limits, 60, alpha)[0])))
+        for alpha in (0.0, 3.0)
     ]
     assert mean[0] < mean[1]
     assert penalty(torch.tensor([1, 7]), 0.6).tolist() == pytest.approx([1.0, 2**0.6])
@@ -104,9 +111,14 @@ def test_greedy_takes_the_best_token_and_never_a_special_one() -> None:
 
 def test_a_wider_beam_is_seldom_worse_and_each_text_is_searched_by_itself() -> None:
     language, limits = Language(50), torch.arange(50) % 5 + 2
-    totals = [float(beam_search(language, language.memory, limits, width, 0.0)[1].sum()) for width in (1, 3, 10)]
+    totals = [
+        float(beam_search(language, language.memory, limits, width, 0.0)[1].sum())
+        for width in (1, 3, 10)
+    ]
     assert totals[0] < totals[1] <= totals[2]
     together = spelled(beam_search(language, language.memory, limits, 3, 0.6)[0])
     for text in range(0, 50, 7):
-        alone = beam_search(language, {"text": torch.tensor([text])}, limits[text : text + 1], 3, 0.6)[0]
+        alone = beam_search(
+            language, {"text": torch.tensor([text])}, limits[text : text + 1], 3, 0.6
+        )[0]
         assert spelled(alone) == [together[text]]

@@ -8,7 +8,18 @@ from typing import Any
 
 import pytest
 import torch
-from belief_nets import NET, PERSISTENT, SMALL, assert_same, coder, fitted, mirrored, net, rbms_of, scored
+from belief_nets import (
+    NET,
+    PERSISTENT,
+    SMALL,
+    assert_same,
+    coder,
+    fitted,
+    mirrored,
+    net,
+    rbms_of,
+    scored,
+)
 from torch import Tensor, nn
 
 from dltrain.checkpoint import snapshot
@@ -28,9 +39,16 @@ def named(state: dict[str, Any], *parts: str) -> dict[str, Any]:
 
 
 def test_pretraining_reconstructs_and_fine_tuning_tells_the_digits_apart() -> None:
-    task = net("dataset.batch_size=16", "model.hidden_sizes=[64,32]", "task.pretrain_epochs=4", "trainer.epochs=8")
+    task = net(
+        "dataset.batch_size=16",
+        "model.hidden_sizes=[64,32]",
+        "task.pretrain_epochs=4",
+        "trainer.epochs=8",
+    )
     before = scored(task, 0, task.data.val.epoch(0))["reconstruction_error"]
-    spread = float(torch.cat([images for images, _ in task.data.val.epoch(0)]).var(0).sum())  # about the mean image
+    spread = float(
+        torch.cat([images for images, _ in task.data.val.epoch(0)]).var(0).sum()
+    )  # about the mean image
     ends = fitted(task)
     assert ends.scores["rbm_1"]["val/reconstruction_error"] < min(0.2 * before, 0.5 * spread)
     assert ends.scores["rbm_2"]["val/reconstruction_error"] < 1
@@ -38,19 +56,33 @@ def test_pretraining_reconstructs_and_fine_tuning_tells_the_digits_apart() -> No
 
 
 @pytest.mark.parametrize(("make", "layers"), [(net, 2), (coder, 3)])
-def test_there_is_a_stage_for_every_layer_and_one_for_all(make: Callable[..., Any], layers: int) -> None:
+def test_there_is_a_stage_for_every_layer_and_one_for_all(
+    make: Callable[..., Any], layers: int
+) -> None:
     pretraining = [f"rbm_{n}" for n in range(1, layers + 1)]
     stages = list(make().stages())
     assert [stage.name for stage in stages] == [*pretraining, "train"]
-    assert [(stage.watch, stage.mode) for stage in stages[:-1]] == [("val/reconstruction_error", "min")] * layers
+    assert [(stage.watch, stage.mode) for stage in stages[:-1]] == [
+        ("val/reconstruction_error", "min")
+    ] * layers
     assert [stage.name for stage in make("task.pretrain_epochs=0").stages()] == ["train"]
 
 
 def test_the_epochs_and_the_optimizer_of_a_layer_are_its_own() -> None:
     """The last layer of an autoencoder, with normal hidden units, has a third optimizer."""
-    rates = ("task.optimizers.rbm.lr=0.25", "task.optimizers.code.lr=0.125", "optimizer.lr=0.5", "schedule=constant")
+    rates = (
+        "task.optimizers.rbm.lr=0.25",
+        "task.optimizers.code.lr=0.125",
+        "optimizer.lr=0.5",
+        "schedule=constant",
+    )
     stages = list(coder("task.pretrain_epochs=3", "trainer.epochs=5", *rates).stages())
-    assert [(stage.epochs, *stage.optims[0].lrs) for stage in stages] == [(3, 0.25), (3, 0.25), (3, 0.125), (5, 0.5)]
+    assert [(stage.epochs, *stage.optims[0].lrs) for stage in stages] == [
+        (3, 0.25),
+        (3, 0.25),
+        (3, 0.125),
+        (5, 0.5),
+    ]
 
 
 def test_a_layer_sees_the_expected_hidden_units_below_it() -> None:
@@ -123,7 +155,9 @@ def test_without_them_every_batch_begins_with_its_data(monkeypatch: pytest.Monke
     begun: list[Tensor] = []
     gibbs = RBM.gibbs
     monkeypatch.setattr(
-        RBM, "gibbs", lambda self, hidden, steps: begun.append(hidden.clone()) or gibbs(self, hidden, steps)
+        RBM,
+        "gibbs",
+        lambda self, hidden, steps: begun.append(hidden.clone()) or gibbs(self, hidden, steps),
     )
     task = net()
     stage, images = next(task.stages()), next(task.data.train.epoch(0))[0]
@@ -140,7 +174,9 @@ def test_without_them_every_batch_begins_with_its_data(monkeypatch: pytest.Monke
 def numbers(count: int, batch_size: int = 4, seed: int = 0) -> Split:
     """A training split whose inputs are all different, and whose targets are their negatives."""
     values = torch.arange(float(count))
-    return Split(values.view(-1, 1), -values, torch.arange(count), Spec((1,), (), count, 0), batch_size, seed)
+    return Split(
+        values.view(-1, 1), -values, torch.arange(count), Spec((1,), (), count, 0), batch_size, seed
+    )
 
 
 def of_epoch(labelled: Labelled, number: int, start: int = 0) -> list[float]:
@@ -161,7 +197,10 @@ def test_exactly_so_many_distinct_samples_have_labels(count: int) -> None:
     assert len(set(first)) == count
     assert count == 1 or len({tuple(epoch) for epoch in epochs}) > 1
     assert of_epoch(labelled, 3) == epochs[3]
-    assert of_epoch(labelled, 3, len(labelled) - 1) == epochs[3][(len(labelled) - 1) * labelled.batch_size :]
+    assert (
+        of_epoch(labelled, 3, len(labelled) - 1)
+        == epochs[3][(len(labelled) - 1) * labelled.batch_size :]
+    )
 
 
 def test_the_seed_says_which() -> None:
@@ -181,7 +220,9 @@ def test_only_fine_tuning_is_short_of_labels() -> None:
     seen = torch.cat([images for images, _ in last.batches.epoch(1)])
     first = torch.cat([images for images, _ in task.data.train.epoch(0)])[:40]
     assert last.batches.samples == 40
-    assert sorted(map(tuple, seen.flatten(1).tolist())) == sorted(map(tuple, first.flatten(1).tolist()))
+    assert sorted(map(tuple, seen.flatten(1).tolist())) == sorted(
+        map(tuple, first.flatten(1).tolist())
+    )
 
 
 # Unrolling --------------------------------------------------------------------------------------------------------
@@ -242,16 +283,26 @@ def test_unrolling_copies() -> None:
         (["task.pretrain_epochs=-1"], "expected a whole number >= 0, got -1"),
         (["task.method=exact"], "task.method=exact"),
         (["model.visible_units=ternary"], "model.visible_units=ternary"),
-        (["model=unrolled_autoencoder", "dataset.scaling=standardize"], "dataset.scaling=unit brings them into 0..1"),
+        (
+            ["model=unrolled_autoencoder", "dataset.scaling=standardize"],
+            "dataset.scaling=unit brings them into 0..1",
+        ),
         (["model=autoencoder", "task=deep_autoencoding"], "model=unrolled_autoencoder is"),
-        (["model=unrolled_autoencoder", "task=deep_belief"], "this model gives no logits of classes"),
+        (
+            ["model=unrolled_autoencoder", "task=deep_belief"],
+            "this model gives no logits of classes",
+        ),
     ],
     ids=str,
 )
-def test_what_cannot_be_is_refused_with_the_reason(overrides: list[str], reason: str, dltrain) -> None:
+def test_what_cannot_be_is_refused_with_the_reason(
+    overrides: list[str], reason: str, dltrain
+) -> None:
     base = {"dataset": "digits", "dataset.scaling": "unit", "model": "deep_belief_net"}
     keys = {override.partition("=")[0] for override in overrides}
-    outcome = dltrain(*(f"{key}={value}" for key, value in base.items() if key not in keys), *overrides)
+    outcome = dltrain(
+        *(f"{key}={value}" for key, value in base.items() if key not in keys), *overrides
+    )
     assert outcome.code == 2, outcome.err
     assert reason in outcome.err
     assert not Path("outputs").exists()
@@ -259,7 +310,9 @@ def test_what_cannot_be_is_refused_with_the_reason(overrides: list[str], reason:
 
 def test_a_run_with_few_labels_and_chains_answers(dltrain) -> None:
     """Though what predict and check build it over are fakes of other sizes."""
-    run = dltrain(*NET, *SMALL, PERSISTENT, "task.labels=100", "callbacks=quiet", "--json").json["run"]
+    run = dltrain(*NET, *SMALL, PERSISTENT, "task.labels=100", "callbacks=quiet", "--json").json[
+        "run"
+    ]
     outcome = dltrain("predict", run, "split=test", "--out", "answers.csv", "--json")
     assert outcome.code == 0, outcome.err
     assert outcome.json["predicted"] == 359
@@ -267,7 +320,9 @@ def test_a_run_with_few_labels_and_chains_answers(dltrain) -> None:
 
 
 def test_a_layer_that_diverges_ends_the_run_as_diverged(dltrain) -> None:
-    outcome = dltrain(*NET, *SMALL, "task.optimizers.rbm.lr=1e30", "trainer.log_every=1", "callbacks=quiet")
+    outcome = dltrain(
+        *NET, *SMALL, "task.optimizers.rbm.lr=1e30", "trainer.log_every=1", "callbacks=quiet"
+    )
     assert outcome.code == 4, outcome.err
     assert "train/loss is" in outcome.err
 

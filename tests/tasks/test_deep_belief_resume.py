@@ -35,7 +35,11 @@ def run(task: Any, folder: Path, resume: Resume | None = None) -> tuple[Engine, 
 
 def figures(scores: dict[str, Any]) -> dict[str, Any]:
     """The numbers and the pictures of an evaluation."""
-    return {k: v.pixels if isinstance(v, Image) else v for k, v in scores.items() if isinstance(v, float | Image)}
+    return {
+        k: v.pixels if isinstance(v, Image) else v
+        for k, v in scores.items()
+        if isinstance(v, float | Image)
+    }
 
 
 def everything(engine: Engine) -> dict[str, Any]:
@@ -66,8 +70,14 @@ def test_resume_is_bit_identical_in_every_stage(system: str, tmp_path: Path) -> 
         before = {i: end for i, end in ends.items() if i < state["index"]}
         engine, again = run(make(), tmp_path / str(number), Resume(state, before))
         where = f"resumed from {folder.name}"
-        assert again.metrics == {s: m for s, m in history.metrics.items() if s > state["step"]}, where
-        late = [(s, m) for s, m in history.scores if s > state["step"] or (s == state["step"] and not state["settled"])]
+        assert again.metrics == {s: m for s, m in history.metrics.items() if s > state["step"]}, (
+            where
+        )
+        late = [
+            (s, m)
+            for s, m in history.scores
+            if s > state["step"] or (s == state["step"] and not state["settled"])
+        ]
         assert_same([(s, figures(m)) for s, m in again.scores], [(s, figures(m)) for s, m in late])
         assert_same(everything(engine), everything(whole))
         resumed.add(state["index"])
@@ -85,6 +95,8 @@ def test_resumed_within_fine_tuning_the_decoder_is_as_it_was(tmp_path: Path) -> 
     state = checkpoint.load(store.steps()[-2])
     assert state["index"] == 3
     task = coder()
-    Engine().position_at(task, Resume(state, {i: end for i, end in store.stage_ends().items() if i < 3}))
+    Engine().position_at(
+        task, Resume(state, {i: end for i, end in store.stage_ends().items() if i < 3})
+    )
     assert_same(snapshot(task.state_dict()), state["task"])
     assert not mirrored(task)

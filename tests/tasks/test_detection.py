@@ -22,10 +22,32 @@ from dltrain.types import Image as Pictures
 from dltrain.types.boxes import COUNTED, CROWD, DIFFICULT, TRAINED
 
 SMALL = (
-    *("dataset=digit_scenes", "dataset.digits=bundled", "dataset.image_size=64", "dataset.most=2", "dataset.clutter=0"),
-    *("dataset.train_scenes=24", "dataset.val_scenes=8", "dataset.test_scenes=8", "dataset.largest=32"),
-    *("model.channels=[8,16,16,16]", "model.pyramid_channels=16", "model.roi_size=3", "model.head_size=32"),
-    *("model.pre_nms=30", "model.post_nms=20", "model.rpn_batch=32", "model.box_batch=16", "callbacks=quiet"),
+    *(
+        "dataset=digit_scenes",
+        "dataset.digits=bundled",
+        "dataset.image_size=64",
+        "dataset.most=2",
+        "dataset.clutter=0",
+    ),
+    *(
+        "dataset.train_scenes=24",
+        "dataset.val_scenes=8",
+        "dataset.test_scenes=8",
+        "dataset.largest=32",
+    ),
+    *(
+        "model.channels=[8,16,16,16]",
+        "model.pyramid_channels=16",
+        "model.roi_size=3",
+        "model.head_size=32",
+    ),
+    *(
+        "model.pre_nms=30",
+        "model.post_nms=20",
+        "model.rpn_batch=32",
+        "model.box_batch=16",
+        "callbacks=quiet",
+    ),
 )
 
 
@@ -35,10 +57,14 @@ def random_scenes(count: int, seed: int) -> tuple[list[Tensor], list[Tensor]]:
     found, truth = [], []
     for _ in range(count):
         boxes = torch.rand(5, 2) * 60
-        true = torch.cat([boxes, boxes + 10 + torch.rand(5, 2) * 60, torch.randint(0, 4, (5, 1)).float()], dim=1)
+        true = torch.cat(
+            [boxes, boxes + 10 + torch.rand(5, 2) * 60, torch.randint(0, 4, (5, 1)).float()], dim=1
+        )
         guess = true[torch.randint(5, (12,))]
         corners = guess[:, :4] + torch.randn(12, 4) * 3
-        labels = torch.where(torch.rand(12, 1) < 0.2, torch.randint(0, 4, (12, 1)).float(), guess[:, 4:])
+        labels = torch.where(
+            torch.rand(12, 1) < 0.2, torch.randint(0, 4, (12, 1)).float(), guess[:, 4:]
+        )
         true[torch.rand(5) < 0.3, 4] = -1
         labels[torch.rand(12, 1) < 0.1] = -1
         found.append(torch.cat([corners, torch.rand(12, 1), labels], dim=1))
@@ -73,7 +99,9 @@ def test_average_precision_by_hand() -> None:
     """Two objects, three detections: right, wrong, right. Precision 1 up to a recall of a half, 2/3 up to 1: of the 101
     recalls 0, .01 ... 1, 51 have precision 1 and 50 have 2/3."""
     truth = [torch.tensor([[0.0, 0, 10, 10, 0], [20, 20, 40, 40, 0]])]
-    found = [torch.tensor([[0.0, 0, 10, 10, 0.9, 0], [50, 50, 60, 60, 0.8, 0], [20, 20, 40, 40, 0.7, 0]])]
+    found = [
+        torch.tensor([[0.0, 0, 10, 10, 0.9, 0], [50, 50, 60, 60, 0.8, 0], [20, 20, 40, 40, 0.7, 0]])
+    ]
     scores, per_class = average_precision(found, truth, 1)
     assert scores["map50"] == pytest.approx((51 + 50 * 2 / 3) / 101)
     assert per_class[0].tolist() == pytest.approx([scores["map50"], scores["map"], 2])
@@ -114,17 +142,25 @@ def test_a_difficult_object_is_neither_missed_nor_are_detections_of_it_wrong(fla
     assert average_precision(detected, truth, 1)[0]["map"] == pytest.approx(1)
     elsewhere = [torch.tensor([right, (60.0, 60.0, 80.0, 80.0, 0.9, 0.0)])]
     assert average_precision(elsewhere, truth, 1)[0]["map"] == pytest.approx(0.5)
-    small = [torch.tensor([right, (20.0, 20.0, 26.0, 26.0, 0.9, 0.0)])]  # in it, but of a tenth of its area
+    small = [
+        torch.tensor([right, (20.0, 20.0, 26.0, 26.0, 0.9, 0.0)])
+    ]  # in it, but of a tenth of its area
     assert average_precision(small, truth, 1)[0]["map"] == pytest.approx(0.5)
     other_class = [torch.tensor([right, (*THERE, 0.9, 1.0)])]
-    assert average_precision(other_class, truth, 2)[0]["map"] == pytest.approx(1)  # class 1 has no object
+    assert average_precision(other_class, truth, 2)[0]["map"] == pytest.approx(
+        1
+    )  # class 1 has no object
 
 
 def test_detections_inside_a_crowd_are_not_wrong() -> None:
     """COCO's rule: by the share of the detection that lies in the crowd."""
     truth = [flagged((*HERE, 0), (*THERE, CROWD))]
     right = (*HERE, 0.5, 0.0)
-    inside = [torch.tensor([right, (20.0, 20.0, 26.0, 26.0, 0.9, 0.0), (30.0, 30.0, 34.0, 38.0, 0.8, 0.0)])]
+    inside = [
+        torch.tensor(
+            [right, (20.0, 20.0, 26.0, 26.0, 0.9, 0.0), (30.0, 30.0, 34.0, 38.0, 0.8, 0.0)]
+        )
+    ]
     assert average_precision(inside, truth, 1)[0]["map"] == pytest.approx(1)
     half = [torch.tensor([right, (36.0, 36.0, 46.0, 46.0, 0.9, 0.0)])]
     assert average_precision(half, truth, 1)[0]["map"] == pytest.approx(0.5)
@@ -158,7 +194,11 @@ def by_hand(found: list[Tensor], truth: list[Tensor], least: float) -> float:
     rows = [(i, row) for i, rows in enumerate(found) for row in rows.tolist()]
     for i, row in sorted(rows, key=lambda pair: -pair[1][4]):
         overlaps = [(overlap_of(row, box), k, box[5]) for k, box in enumerate(truth[i].tolist())]
-        free = [(o, k) for o, k, flag in overlaps if o >= least and flag == COUNTED and (i, k) not in taken]
+        free = [
+            (o, k)
+            for o, k, flag in overlaps
+            if o >= least and flag == COUNTED and (i, k) not in taken
+        ]
         if free:
             taken.add((i, max(free)[1]))
             judged.append(True)
@@ -167,7 +207,13 @@ def by_hand(found: list[Tensor], truth: list[Tensor], least: float) -> float:
     count = sum(int((boxes[:, 5] == COUNTED).sum()) for boxes in truth)
     right = [sum(judged[: n + 1]) for n in range(len(judged))]
     points = [(r / count, r / (n + 1)) for n, r in enumerate(right)]
-    return sum(max((p for r, p in points if r >= recall / 100 - 1e-9), default=0.0) for recall in range(101)) / 101
+    return (
+        sum(
+            max((p for r, p in points if r >= recall / 100 - 1e-9), default=0.0)
+            for recall in range(101)
+        )
+        / 101
+    )
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -175,7 +221,8 @@ def test_average_precision_with_difficult_objects_is_that_of_the_rule_by_hand(se
     found, truth = random_scenes(12, seed)
     found = [rows * torch.tensor([1, 1, 1, 1, 1, 0.0]) for rows in found]
     truth = [
-        torch.cat([boxes[:, :4], torch.zeros(5, 1), torch.randint(0, 2, (5, 1)).float()], dim=1) for boxes in truth
+        torch.cat([boxes[:, :4], torch.zeros(5, 1), torch.randint(0, 2, (5, 1)).float()], dim=1)
+        for boxes in truth
     ]
     scores, per_class = average_precision(found, truth, 1)
     assert 0.1 < scores["map"] < 0.95
@@ -191,7 +238,9 @@ class Oracle(nn.Module):
 
     detections = 3
 
-    def forward(self, images: Tensor, targets: Tensor | None = None) -> tuple[dict[str, Tensor], Tensor]:
+    def forward(
+        self, images: Tensor, targets: Tensor | None = None
+    ) -> tuple[dict[str, Tensor], Tensor]:
         found = images.new_zeros(len(images), 3, 6)
         found[..., 5] = -1
         found[:, 0] = torch.tensor([8.0, 8, 40, 24, 0.9, 0])
@@ -200,7 +249,9 @@ class Oracle(nn.Module):
 
 
 def task(**settings: float) -> Task:
-    return Task(Detection(FakeScenes(STAND_IN)), Oracle(), lambda module, steps: None, 1, **settings)  # type: ignore
+    return Task(
+        Detection(FakeScenes(STAND_IN)), Oracle(), lambda module, steps: None, 1, **settings
+    )  # type: ignore
 
 
 def test_answers_are_the_sure_boxes_in_pixels() -> None:
@@ -226,13 +277,20 @@ def test_an_explanation_has_the_boxes_of_a_sure_score() -> None:
 
 
 def test_a_card_has_an_image_with_its_true_boxes_above_the_same_with_the_predicted_ones() -> None:
-    targets = torch.tensor([[40.0, 60, 90, 100, 1, DIFFICULT], [1, 2, 3, 4, 0, COUNTED], [0, 0, 0, 0, -1, 0]])
+    targets = torch.tensor(
+        [[40.0, 60, 90, 100, 1, DIFFICULT], [1, 2, 3, 4, 0, COUNTED], [0, 0, 0, 0, -1, 0]]
+    )
     found = torch.tensor([[40.0, 60, 90, 100, 0.9, 1], [4, 4, 8, 8, 0.3, 1], [0, 0, 0, 0, 0, -1]])
     card = task().card(torch.zeros(3, 128, 128), targets, found)
     assert card.pixels.shape == (2, 3, 128, 128)
-    assert card.captions == ("true: 1 object, 1 not scored (gray)", "predicted: 1 object, score 0.5 or more")
+    assert card.captions == (
+        "true: 1 object, 1 not scored (gray)",
+        "predicted: 1 object, score 0.5 or more",
+    )
     true, predicted = card.boxes
-    assert true == Boxes((MarkedBox((40, 60, 90, 100), "b, difficult", False), MarkedBox((1, 2, 3, 4), "a")), "true")
+    assert true == Boxes(
+        (MarkedBox((40, 60, 90, 100), "b, difficult", False), MarkedBox((1, 2, 3, 4), "a")), "true"
+    )
     assert predicted == Boxes((MarkedBox((40, 60, 90, 100), "b 0.90"),), "predicted")
 
 
@@ -257,8 +315,17 @@ def test_a_run_learns_and_is_evaluated_and_predicts_images_of_the_users_own(dltr
     outcome = dltrain(*SMALL, "trainer.epochs=2", "optimizer.lr=0.003", "--json")
     assert outcome.code == 0, outcome.err
     metrics = outcome.json["metrics"]
-    assert {"test/map", "test/map50", "test/map75", "test/loss", "train/loss_classifier"} <= metrics.keys()
-    lines = [json.loads(line) for line in (Path(outcome.json["run"]) / "metrics.jsonl").read_text().splitlines()]
+    assert {
+        "test/map",
+        "test/map50",
+        "test/map75",
+        "test/loss",
+        "train/loss_classifier",
+    } <= metrics.keys()
+    lines = [
+        json.loads(line)
+        for line in (Path(outcome.json["run"]) / "metrics.jsonl").read_text().splitlines()
+    ]
     losses = [line["val/loss"] for line in lines if "val/loss" in line]
     assert losses[1] < losses[0]
     assert all(math.isfinite(value) for value in metrics.values())
@@ -266,7 +333,9 @@ def test_a_run_learns_and_is_evaluated_and_predicts_images_of_the_users_own(dltr
     assert again.code == 0, again.err
     assert again.json["metrics"]["test/map50"] == pytest.approx(metrics["test/map50"])
     Image.new("L", (128, 64), 90).save("own.png")
-    answer = dltrain("predict", "last", "own.png", "task.min_score=0.0", "--out", "boxes.jsonl", "--json")
+    answer = dltrain(
+        "predict", "last", "own.png", "task.min_score=0.0", "--out", "boxes.jsonl", "--json"
+    )
     assert answer.code == 0, answer.err
     row = json.loads(Path("boxes.jsonl").read_text(encoding="utf-8"))
     assert (row["input"], row["scale"], row["pixels"]) == ("own.png", 0.5, "64x64")
@@ -283,7 +352,10 @@ def test_a_stopped_run_resumes_to_the_same_weights(dltrain, save_every_epoch: No
     resumed = dltrain("resume", part["run"], "trainer.steps=null", "--json")
     assert resumed.code == 0, resumed.err
     assert resumed.json["steps"] == whole["steps"]
-    ends = [checkpoint.load(Store(Path(run["run"]) / "checkpoints").pointed("last"))["task"] for run in (whole, part)]
+    ends = [
+        checkpoint.load(Store(Path(run["run"]) / "checkpoints").pointed("last"))["task"]
+        for run in (whole, part)
+    ]
     assert all(torch.equal(value, ends[1][name]) for name, value in ends[0].items())
     assert resumed.json["metrics"]["val/loss"] == whole["metrics"]["val/loss"]
 
@@ -291,14 +363,28 @@ def test_a_stopped_run_resumes_to_the_same_weights(dltrain, save_every_epoch: No
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        (("dataset=digits", "model=faster_rcnn", "model.channels=[4,4,4,4]"), "the data has no boxes"),
+        (
+            ("dataset=digits", "model=faster_rcnn", "model.channels=[4,4,4,4]"),
+            "the data has no boxes",
+        ),
         (("dataset=digits", "task=detection"), "the data has no boxes: dataset=digit_scenes"),
-        (("dataset=digit_scenes", "model=cnn", "task=detection"), "this model finds no boxes: model=faster_rcnn does"),
-        (("dataset=digit_scenes", "model=cnn", "task=classification"), "boxes around objects, not a class for each"),
-        (("dataset=digit_scenes", "preprocessing=[flip]"), "dataset.flip=0.5 and dataset.jitter=0.2 change both"),
+        (
+            ("dataset=digit_scenes", "model=cnn", "task=detection"),
+            "this model finds no boxes: model=faster_rcnn does",
+        ),
+        (
+            ("dataset=digit_scenes", "model=cnn", "task=classification"),
+            "boxes around objects, not a class for each",
+        ),
+        (
+            ("dataset=digit_scenes", "preprocessing=[flip]"),
+            "dataset.flip=0.5 and dataset.jitter=0.2 change both",
+        ),
     ],
 )
-def test_what_does_not_go_together_is_refused(overrides: tuple[str, ...], message: str, dltrain) -> None:
+def test_what_does_not_go_together_is_refused(
+    overrides: tuple[str, ...], message: str, dltrain
+) -> None:
     outcome = dltrain("check", *overrides)
     assert outcome.code == 2
     assert message in outcome.err or "image_size" in outcome.err
@@ -317,7 +403,13 @@ def test_the_experiment_takes_a_task_of_its_own() -> None:
     assert isinstance(build.build(composed.config).task, Task)
 
 
-FEW = (*SMALL[9:], "dataset=yolo", "dataset.image_size=64", "trainer.steps=1", "dataset.test_fraction=0.4")
+FEW = (
+    *SMALL[9:],
+    "dataset=yolo",
+    "dataset.image_size=64",
+    "trainer.steps=1",
+    "dataset.test_fraction=0.4",
+)
 
 
 def write_yolo(folder: str, names: str, labels: tuple[int, ...]) -> None:
@@ -327,7 +419,9 @@ def write_yolo(folder: str, names: str, labels: tuple[int, ...]) -> None:
     Path(folder, "data.yaml").write_text(f"names: {names}", encoding="utf-8")
     for i, label in enumerate(labels):
         Image.new("RGB", (64, 64), (90, 20 * i, 0)).save(f"{folder}/images/train/{i}.png")
-        Path(f"{folder}/labels/train/{i}.txt").write_text(f"{label} 0.5 0.5 0.5 0.5", encoding="utf-8")
+        Path(f"{folder}/labels/train/{i}.txt").write_text(
+            f"{label} 0.5 0.5 0.5 0.5", encoding="utf-8"
+        )
 
 
 def test_a_run_takes_other_data_by_the_names_of_its_classes(dltrain) -> None:
@@ -340,17 +434,29 @@ def test_a_run_takes_other_data_by_the_names_of_its_classes(dltrain) -> None:
     write_yolo("other", "[no, unused, yes]", (2, 0, 2))
     matched = dltrain("evaluate", "last", "dataset.path=other", "--json")
     assert matched.code == 0, matched.err
-    assert {name: row["objects"] for name, row in matched.json["per_class"].items()} == {"yes": 2, "no": 1}
+    assert {name: row["objects"] for name, row in matched.json["per_class"].items()} == {
+        "yes": 2,
+        "no": 1,
+    }
     assert "all of its images are for testing" in matched.out
     write_yolo("part", "[no]", (0, 0))
     part = dltrain("evaluate", "last", "dataset.path=part", "--json")
-    assert {name: row["objects"] for name, row in part.json["per_class"].items()} == {"yes": 0, "no": 2}
+    assert {name: row["objects"] for name, row in part.json["per_class"].items()} == {
+        "yes": 0,
+        "no": 2,
+    }
     write_yolo("case", "[Yes, no]", (0, 1))
     for command in (("evaluate", "last"), ("predict", "last", "split=test")):
         refused = dltrain(*command, "dataset.path=case")
-        assert (refused.code, "the run knows no class Yes (it knows yes)" in refused.err) == (3, True), refused.err
+        assert (refused.code, "the run knows no class Yes (it knows yes)" in refused.err) == (
+            3,
+            True,
+        ), refused.err
     larger = dltrain("evaluate", "last", "dataset.path=other", "dataset.image_size=96")
-    assert (larger.code, "dataset.image_size=[64,64] brings them to it" in larger.err) == (3, True), larger.err
+    assert (larger.code, "dataset.image_size=[64,64] brings them to it" in larger.err) == (
+        3,
+        True,
+    ), larger.err
     same = dltrain("evaluate", "last", "--json")
     assert sum(row["objects"] for row in same.json["per_class"].values()) == 2
 
@@ -362,19 +468,27 @@ def test_a_run_goes_on_only_with_the_same_classes_in_the_same_order(dltrain) -> 
     more = ("resume", "last", "trainer.steps=2")
     write_yolo("turned", "[b, a]", (0, 1, 0, 1, 0))
     refused = dltrain(*more, "dataset.path=turned")
-    assert (refused.code, "the data has the classes b, a, and the run a, b, from class number 0 on" in refused.err) == (
+    assert (
+        refused.code,
+        "the data has the classes b, a, and the run a, b, from class number 0 on" in refused.err,
+    ) == (
         3,
         True,
     ), refused.err
     write_yolo("other", "[a, c]", (0, 1, 0, 1, 0))
     refused = dltrain(*more, "dataset.path=other")
-    assert (refused.code, "the run knows no class c; its classes are a, b" in refused.err) == (3, True), refused.err
+    assert (refused.code, "the run knows no class c; its classes are a, b" in refused.err) == (
+        3,
+        True,
+    ), refused.err
     assert dltrain(*more).code == 0
 
 
 @pytest.mark.parametrize("name", ["voc", "coco", "yolo"])
 def test_check_says_that_files_are_absent(name: str, dltrain) -> None:
-    files = {"coco": ("dataset.images=nowhere", "dataset.annotations=no.json")}.get(name, ("dataset.path=nowhere",))
+    files = {"coco": ("dataset.images=nowhere", "dataset.annotations=no.json")}.get(
+        name, ("dataset.path=nowhere",)
+    )
     absent = dltrain("check", f"dataset={name}", *files)
     assert (absent.code, "there is no " in absent.err) == (3, True), absent.err
     unnamed = dltrain("check", f"dataset={name}")
@@ -386,7 +500,15 @@ def test_check_reads_the_boxes_where_it_is_told_to(dltrain) -> None:
     checked = dltrain("check", "--data", *FEW, "dataset.path=one", "--json")
     assert checked.code == 0, checked.err
     assert checked.json["data"]["objects"][0]["class"] == "yes"
-    assert sum(sum(row[part] for part in ("train", "val", "test")) for row in checked.json["data"]["objects"]) == 5
-    Path("one/labels/train/3.txt").write_text("1 0.5 0.5 0.5 0.5\n1 40 40 20 20\n", encoding="utf-8")
+    assert (
+        sum(
+            sum(row[part] for part in ("train", "val", "test"))
+            for row in checked.json["data"]["objects"]
+        )
+        == 5
+    )
+    Path("one/labels/train/3.txt").write_text(
+        "1 0.5 0.5 0.5 0.5\n1 40 40 20 20\n", encoding="utf-8"
+    )
     refused = dltrain("check", "--data", *FEW, "dataset.path=one")
     assert (refused.code, "3.txt:2: the box lies outside" in refused.err) == (3, True), refused.err

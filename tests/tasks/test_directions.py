@@ -17,7 +17,10 @@ from dltrain.config.compose import compose
 from dltrain.tasks.directions import better, own_direction
 
 QUIET = ("callbacks=quiet", "--json")
-BOOK = "It was the best of times, it was the worst of times, it was the age of wisdom, it was so.\n" * 40
+BOOK = (
+    "It was the best of times, it was the worst of times, it was the age of wisdom, it was so.\n"
+    * 40
+)
 
 
 def watched_values(outcome: Any, metric: str) -> tuple[list[float], float]:
@@ -38,14 +41,28 @@ def watched_values(outcome: Any, metric: str) -> tuple[list[float], float]:
     [
         (("model=gru_lm", "model.hidden_size=8", "task.sample_tokens=0"), "val/bits", min),
         (("model=vae", "dataset=digits", "model.hidden_sizes=[16]"), "val/reconstruction", min),
-        (("model=vae", "dataset=digits", "model.hidden_sizes=[16]", "task.loss=cross_entropy"), "val/elbo", max),
         (
-            ("model=gan", "dataset=digits", "model.generator_sizes=[16]", "model.discriminator_sizes=[16]"),
+            ("model=vae", "dataset=digits", "model.hidden_sizes=[16]", "task.loss=cross_entropy"),
+            "val/elbo",
+            max,
+        ),
+        (
+            (
+                "model=gan",
+                "dataset=digits",
+                "model.generator_sizes=[16]",
+                "model.discriminator_sizes=[16]",
+            ),
             "val/distance",
             min,
         ),
         (
-            ("model=gan", "dataset=digits", "model.generator_sizes=[16]", "model.discriminator_sizes=[16]"),
+            (
+                "model=gan",
+                "dataset=digits",
+                "model.generator_sizes=[16]",
+                "model.discriminator_sizes=[16]",
+            ),
             "val/least_share",
             max,
         ),
@@ -53,26 +70,45 @@ def watched_values(outcome: Any, metric: str) -> tuple[list[float], float]:
     ids=["bits", "reconstruction", "elbo", "distance", "least_share"],
 )
 def test_the_best_epoch_is_kept_whatever_the_metric_is_called(
-    overrides: tuple[str, ...], metric: str, best: Callable[..., float], dltrain: Callable[..., Any], tmp_path: Path
+    overrides: tuple[str, ...],
+    metric: str,
+    best: Callable[..., float],
+    dltrain: Callable[..., Any],
+    tmp_path: Path,
 ) -> None:
     (tmp_path / "book.txt").write_text(BOOK, encoding="utf-8")
-    text = ("dataset=language_modeling", "dataset.path=book.txt", "dataset.length=32") if metric == "val/bits" else ()
+    text = (
+        ("dataset=language_modeling", "dataset.path=book.txt", "dataset.length=32")
+        if metric == "val/bits"
+        else ()
+    )
     outcome = dltrain(*text, *overrides, f"trainer.watch={metric}", "trainer.epochs=3", *QUIET)
     values, kept = watched_values(outcome, metric)
     assert len(values) == 3
     assert kept == best(values)
     task = build.build(compose([*text, *overrides]).config, fake=True).task
-    scored = {name.removeprefix("test/") for name in outcome.json["metrics"] if name.startswith("test/")}
+    scored = {
+        name.removeprefix("test/") for name in outcome.json["metrics"] if name.startswith("test/")
+    }
     assert scored <= set(task.directions())
 
 
-def test_a_target_called_loss_keeps_the_direction_of_its_metric(dltrain: Callable[..., Any], tmp_path: Path) -> None:
+def test_a_target_called_loss_keeps_the_direction_of_its_metric(
+    dltrain: Callable[..., Any], tmp_path: Path
+) -> None:
     """`r2_heat_loss` is an R2, `mse_gain` an error."""
     rows = [f"{i % 17},{(i % 17) * 2 + i % 3},{(i % 17) * -3 + i % 5}" for i in range(120)]
     (tmp_path / "reg2.csv").write_text("\n".join(["x,gain,heat_loss", *rows]), encoding="utf-8")
     table = ("dataset=tabular", "dataset.path=reg2.csv", "dataset.target=[gain,heat_loss]")
     for metric, best in (("val/r2_heat_loss", max), ("val/mse_gain", min)):
-        outcome = dltrain(*table, "task=regression", "loss=mse", f"trainer.watch={metric}", "trainer.epochs=4", *QUIET)
+        outcome = dltrain(
+            *table,
+            "task=regression",
+            "loss=mse",
+            f"trainer.watch={metric}",
+            "trainer.epochs=4",
+            *QUIET,
+        )
         values, kept = watched_values(outcome, metric)
         assert kept == best(values)
 
@@ -81,7 +117,10 @@ def test_a_target_called_loss_keeps_the_direction_of_its_metric(dltrain: Callabl
 @pytest.mark.parametrize(
     ("overrides", "told"),
     [
-        (("trainer.watch=val/acuracy",), "val/acuracy is not one of the metrics: val/accuracy, val/precision"),
+        (
+            ("trainer.watch=val/acuracy",),
+            "val/acuracy is not one of the metrics: val/accuracy, val/precision",
+        ),
         (("trainer.watch=test/accuracy",), "test/accuracy is not one of the metrics: val/accuracy"),
         (
             ("model=gan", "dataset=digits", "trainer.watch=val/diversity"),
@@ -90,7 +129,11 @@ def test_a_target_called_loss_keeps_the_direction_of_its_metric(dltrain: Callabl
     ],
 )
 def test_a_metric_without_a_direction_is_refused_before_training(
-    verb: tuple[str, ...], overrides: tuple[str, ...], told: str, dltrain: Callable[..., Any], tmp_path: Path
+    verb: tuple[str, ...],
+    overrides: tuple[str, ...],
+    told: str,
+    dltrain: Callable[..., Any],
+    tmp_path: Path,
 ) -> None:
     outcome = dltrain(*verb, *overrides)
     assert outcome.code == 2

@@ -35,8 +35,16 @@ def optim_of(model: nn.Module, steps: int) -> Optim:
 
 
 def task_of(**settings: Any) -> DQN:
-    data = Environment("CartPole-v1", batch_size=10, per_epoch=100, episodes=2, envs=settings.pop("envs", 1))
-    return DQN(data, settings.pop("model", Fixed()), optim_of, 1, **{"gamma": 0.5, "batch_size": 2, **settings})
+    data = Environment(
+        "CartPole-v1", batch_size=10, per_epoch=100, episodes=2, envs=settings.pop("envs", 1)
+    )
+    return DQN(
+        data,
+        settings.pop("model", Fixed()),
+        optim_of,
+        1,
+        **{"gamma": 0.5, "batch_size": 2, **settings},
+    )
 
 
 def rows(**columns: Any) -> dict[str, torch.Tensor]:
@@ -58,13 +66,21 @@ def test_the_target_by_hand(double: bool, worth: float, monkeypatch: pytest.Monk
     task = task_of(double=double, loss="squared", target_every=1000)
     task.target.weight.data.fill_(2.0)  # type: ignore[union-attr, operator]
     if double:
-        monkeypatch.setattr(task.model, "forward", lambda x: x[:, :2] * task.model.weight * torch.tensor([1.0, 0.1]))
-    monkeypatch.setattr(task.replay, "sample", lambda count, correction: (TRANSITIONS, torch.arange(2), None))
+        monkeypatch.setattr(
+            task.model, "forward", lambda x: x[:, :2] * task.model.weight * torch.tensor([1.0, 0.1])
+        )
+    monkeypatch.setattr(
+        task.replay, "sample", lambda count, correction: (TRANSITIONS, torch.arange(2), None)
+    )
     found = task.learn(optim_of(task.model, 1), 1.0)
     values = torch.tensor([1.0, 0.7 if double else 7.0])
     targets = torch.tensor([1 + 0.5 * worth, 1.0])
-    assert float(found["loss"]) == pytest.approx(float((targets - values).square().mean()), rel=1e-6)
-    assert float(found["td_error"]) == pytest.approx(float((targets - values).abs().mean()), rel=1e-6)
+    assert float(found["loss"]) == pytest.approx(
+        float((targets - values).square().mean()), rel=1e-6
+    )
+    assert float(found["td_error"]) == pytest.approx(
+        float((targets - values).abs().mean()), rel=1e-6
+    )
 
 
 def test_an_episode_that_a_limit_cuts_off_has_not_terminated() -> None:
@@ -74,7 +90,9 @@ def test_an_episode_that_a_limit_cuts_off_has_not_terminated() -> None:
     columns = task.replay.columns
     assert not columns["terminated"][:9].any()
     assert torch.equal(columns["observation"][1], columns["after"][0])
-    assert not torch.equal(columns["observation"][3], columns["after"][2])  # the last of the one, the first of the next
+    assert not torch.equal(
+        columns["observation"][3], columns["after"][2]
+    )  # the last of the one, the first of the next
 
 
 @pytest.mark.parametrize(("tau", "expected"), [(1.0, 3.0), (0.25, 1.5)])
@@ -140,7 +158,12 @@ def test_new_transitions_have_the_largest_priority() -> None:
 def test_a_saved_buffer_goes_on_as_it_would_have(priority: float) -> None:
     def filled() -> Replay:
         replay = Replay(40, priority)
-        replay.add({"x": torch.arange(30), "y": torch.rand(30, 2, generator=torch.Generator().manual_seed(1))})
+        replay.add(
+            {
+                "x": torch.arange(30),
+                "y": torch.rand(30, 2, generator=torch.Generator().manual_seed(1)),
+            }
+        )
         replay.correct(torch.arange(30), torch.arange(30.0))
         return replay
 
@@ -189,10 +212,17 @@ def test_numbers_of_states_are_seen_one_hot_and_scored_exactly() -> None:
 def test_values_are_learned(settings: dict[str, Any]) -> None:
     """With gamma 0 every action of CartPole is worth its reward of 1."""
     rng.seed_all(0)
-    task = task_of(model=QNetwork((4,), 2, (16,)), learning_starts=0.0, batch_size=32, **{"updates": 12, **settings})
+    task = task_of(
+        model=QNetwork((4,), 2, (16,)),
+        learning_starts=0.0,
+        batch_size=32,
+        **{"updates": 12, **settings},
+    )
     task.gamma = 0.0
     (stage,) = task.stages()
     for epoch in range(3):
         for span in stage.batches.epoch(epoch):
             stage.step(span)
-    assert float(task.predict(task.replay.columns["observation"][:100]).mean().detach()) == pytest.approx(1.0, abs=0.15)
+    assert float(
+        task.predict(task.replay.columns["observation"][:100]).mean().detach()
+    ) == pytest.approx(1.0, abs=0.15)

@@ -24,7 +24,10 @@ from dltrain.tasks.embedding import WordEmbedding, spearman
 from dltrain.types import Embedding, Text
 
 KINDS = {"animal": ["cat", "dog", "cow", "hen"], "food": ["bread", "milk", "egg", "rice"]}
-BESIDE = {"animal": ["runs", "sleeps", "old", "black"], "food": ["tastes", "cooks", "salty", "sweet"]}
+BESIDE = {
+    "animal": ["runs", "sleeps", "old", "black"],
+    "food": ["tastes", "cooks", "salty", "sweet"],
+}
 
 
 def write(root: Path, documents: int = 200) -> None:
@@ -42,7 +45,9 @@ def write(root: Path, documents: int = 200) -> None:
 
 def made(root: Path, **settings: Any) -> WordEmbedding:
     write(root)
-    data = Words(root, WordFiles(root, "text.txt"), 40, 1, sample=0, batch_size=128, val_fraction=0.1)
+    data = Words(
+        root, WordFiles(root, "text.txt"), 40, 1, sample=0, batch_size=128, val_fraction=0.1
+    )
     torch.manual_seed(0)
     model = WordVectors(40, 8, window=2, chunk=16, shared=16, buckets=100, **settings)
 
@@ -61,7 +66,9 @@ WAYS = [
 ]
 
 
-@pytest.mark.parametrize("settings", WAYS, ids=lambda s: "-".join(map(str, s.values())) or "skip_gram")
+@pytest.mark.parametrize(
+    "settings", WAYS, ids=lambda s: "-".join(map(str, s.values())) or "skip_gram"
+)
 def test_words_of_like_company_get_like_vectors(settings: dict[str, Any], tmp_path: Path) -> None:
     task = made(tmp_path, **settings)
     stage = next(task.stages())
@@ -79,7 +86,9 @@ def test_words_of_like_company_get_like_vectors(settings: dict[str, Any], tmp_pa
     assert {row["word"] for row in answers[0]["top"][:3]} <= {*KINDS["animal"], *BESIDE["animal"]}
     assert isinstance(after["nearest"], Text)
     assert isinstance(after["words"], Embedding)
-    assert set(after["words"].rows) == {word for kinds in (KINDS, BESIDE) for some in kinds.values() for word in some}
+    assert set(after["words"].rows) == {
+        word for kinds in (KINDS, BESIDE) for some in kinds.values() for word in some
+    }
 
 
 def test_an_evaluation_says_the_same_twice(tmp_path: Path) -> None:
@@ -128,11 +137,15 @@ def test_vectors_are_written_as_word2vec_does(tmp_path: Path) -> None:
     assert header == f"{len(task.words) - 4} 8"
     first, *numbers = lines[0].split(" ")
     assert first == task.words[4]
-    torch.testing.assert_close(torch.tensor([float(n) for n in numbers]), task.model.vectors(5)[4].detach())
+    torch.testing.assert_close(
+        torch.tensor([float(n) for n in numbers]), task.model.vectors(5)[4].detach()
+    )
     assert len(lines) == len(task.words) - 4
 
 
-def test_a_run_trains_scores_and_resumes_exactly(dltrain: Callable[..., Outcome], tmp_path: Path) -> None:
+def test_a_run_trains_scores_and_resumes_exactly(
+    dltrain: Callable[..., Outcome], tmp_path: Path
+) -> None:
     write(tmp_path)
     run: tuple[str, ...] = (
         "dataset=words",
@@ -140,13 +153,28 @@ def test_a_run_trains_scores_and_resumes_exactly(dltrain: Callable[..., Outcome]
         f"paths.data={tmp_path}",
         "dataset.min_count=1",
     )
-    run += ("dataset.vocab_size=40", "model.embedding_dim=8", "trainer.epochs=3", "schedule=constant", "device=cpu")
-    run += ("dataset.batch_size=128", "callbacks=quiet", "dataset.val_fraction=0.1", "dataset.test_fraction=0.1")
+    run += (
+        "dataset.vocab_size=40",
+        "model.embedding_dim=8",
+        "trainer.epochs=3",
+        "schedule=constant",
+        "device=cpu",
+    )
+    run += (
+        "dataset.batch_size=128",
+        "callbacks=quiet",
+        "dataset.val_fraction=0.1",
+        "dataset.test_fraction=0.1",
+    )
     whole = dltrain(*run, "--json", "paths.output=whole")
     half = dltrain(*run, "--json", "paths.output=half", "trainer.steps=7")
     assert whole.code == half.code == 0, (whole.err, half.err)
-    resumed = dltrain("resume", json.loads(half.out.splitlines()[-1])["run"], "trainer.steps=null", "--json")
+    resumed = dltrain(
+        "resume", json.loads(half.out.splitlines()[-1])["run"], "trainer.steps=null", "--json"
+    )
     assert resumed.code == 0, resumed.err
-    one, other = (json.loads(outcome.out.splitlines()[-1])["metrics"] for outcome in (whole, resumed))
+    one, other = (
+        json.loads(outcome.out.splitlines()[-1])["metrics"] for outcome in (whole, resumed)
+    )
     assert one == other
     assert {"test/loss", "test/wordsim353"} <= one.keys()

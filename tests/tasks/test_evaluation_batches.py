@@ -22,7 +22,11 @@ SIZES = (1000, 7, 2, 1)
 
 def data(eval_batch_size: int) -> InMemory:
     return InMemory(
-        Synthetic(1, 8, 8, 10, 200, 32), 16, val_fraction=0.4, scaling="unit", eval_batch_size=eval_batch_size
+        Synthetic(1, 8, 8, 10, 200, 32),
+        16,
+        val_fraction=0.4,
+        scaling="unit",
+        eval_batch_size=eval_batch_size,
     )
 
 
@@ -73,7 +77,9 @@ def test_rows_of_noise_are_the_same_in_any_portions(kind: Any, width: int) -> No
 
 def test_the_losses_of_a_detector_are_means_over_images() -> None:
     torch.manual_seed(0)
-    model = FasterRCNN(1, (64, 64), 3, channels=(4, 4, 4, 4), pyramid_channels=8, head_size=8).eval()
+    model = FasterRCNN(
+        1, (64, 64), 3, channels=(4, 4, 4, 4), pyramid_channels=8, head_size=8
+    ).eval()
     images = torch.randn(5, 1, 64, 64)
     targets = torch.full((5, 2, 5), -1.0)
     targets[0, 0] = torch.tensor([4.0, 4, 30, 30, 0])
@@ -83,8 +89,15 @@ def test_the_losses_of_a_detector_are_means_over_images() -> None:
     for size in (5, 2, 1):
         torch.manual_seed(0)
         with torch.no_grad():
-            parts = [model(x, y)[0] for x, y in zip(images.split(size), targets.split(size), strict=True)]
+            parts = [
+                model(x, y)[0] for x, y in zip(images.split(size), targets.split(size), strict=True)
+            ]
         sizes = torch.tensor([len(part) for part in images.split(size)])
-        found.append({name: float((torch.stack([p[name] for p in parts]) * sizes).sum() / 5) for name in parts[0]})
+        found.append(
+            {
+                name: float((torch.stack([p[name] for p in parts]) * sizes).sum() / 5)
+                for name in parts[0]
+            }
+        )
     assert found[1] == pytest.approx(found[0], rel=1e-4)
     assert found[2] == pytest.approx(found[0], rel=1e-4)

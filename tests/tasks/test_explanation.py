@@ -14,7 +14,14 @@ from torch import Tensor, nn
 from dltrain.models.cnn import CNN
 from dltrain.models.lenet5 import LeNet5
 from dltrain.rng import keyed
-from dltrain.tasks.explanation import NONE, colored, feature_maps, first_filters, hires_cam, overlaid
+from dltrain.tasks.explanation import (
+    NONE,
+    colored,
+    feature_maps,
+    first_filters,
+    hires_cam,
+    overlaid,
+)
 from dltrain.tasks.views import VIEWS, mean_logits, views_of
 
 
@@ -27,7 +34,9 @@ class Averaging(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.features = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.ReLU(), nn.Conv2d(4, 6, 3, stride=2, padding=1))
+        self.features = nn.Sequential(
+            nn.Conv2d(3, 4, 3, padding=1), nn.ReLU(), nn.Conv2d(4, 6, 3, stride=2, padding=1)
+        )
         self.head = nn.Linear(6, 3)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -44,7 +53,9 @@ def test_hires_cam_is_grad_cam_where_a_network_ends_in_the_average_of_each_map()
         heat = (model.head.weight[chosen, :, None, None] * maps).sum(dim=1, keepdim=True).relu()
         heat = nn.functional.interpolate(heat, (16, 16), mode="bilinear").squeeze(1)
         found = hires_cam(model, x, classes)
-        assert torch.allclose(found, heat / heat.amax(dim=(1, 2), keepdim=True).clamp_min(1e-12), atol=1e-5)
+        assert torch.allclose(
+            found, heat / heat.amax(dim=(1, 2), keepdim=True).clamp_min(1e-12), atol=1e-5
+        )
         assert found.shape == (5, 16, 16)
         assert float(found.amax()) == pytest.approx(1)
 
@@ -60,7 +71,9 @@ def test_weights_of_both_signs_over_the_places_do_not_cancel() -> None:
     model, x = nn.Sequential(maps, nn.Flatten(), head), torch.tensor([[[[1.0, 0.1], [0.1, 0.1]]]])
     assert int(model(x).argmax()) == 0
     heat = hires_cam(model, x)
-    assert heat[0].tolist() == [[1.0, 0.0], [0.0, 0.0]], "the weight of each place times what is there"
+    assert heat[0].tolist() == [[1.0, 0.0], [0.0, 0.0]], (
+        "the weight of each place times what is there"
+    )
 
 
 def test_an_image_that_nothing_speaks_for_stays_cold() -> None:
@@ -69,10 +82,14 @@ def test_an_image_that_nothing_speaks_for_stays_cold() -> None:
     assert torch.equal(hires_cam(model, images()), torch.zeros(5, 16, 16))
 
 
-@pytest.mark.parametrize("mode", [nullcontext, torch.no_grad, torch.inference_mode], ids=lambda mode: mode.__name__)
+@pytest.mark.parametrize(
+    "mode", [nullcontext, torch.no_grad, torch.inference_mode], ids=lambda mode: mode.__name__
+)
 @pytest.mark.parametrize("frozen", [False, True])
 @pytest.mark.parametrize("training", [False, True])
-def test_it_works_wherever_it_is_asked_and_leaves_no_trace(mode: Any, frozen: bool, training: bool) -> None:
+def test_it_works_wherever_it_is_asked_and_leaves_no_trace(
+    mode: Any, frozen: bool, training: bool
+) -> None:
     """With frozen parameters, without gradients around it, in training: the same picture, the same network after it."""
     torch.manual_seed(0)
     model = CNN(3, (16, 16), 4).train(training)
@@ -109,7 +126,9 @@ def test_it_looks_behind_the_last_convolutions_norm_activation_and_sum() -> None
     model = nn.Sequential(Block(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
     _, last = feature_maps(model, x := images(1))
     total = model[0](x)[0, 0]
-    assert torch.allclose(last[0, 0], (total - total.min()) / (total.max() - total.min()), atol=1e-5)
+    assert torch.allclose(
+        last[0, 0], (total - total.min()) / (total.max() - total.min()), atol=1e-5
+    )
 
 
 def test_filters_and_maps_are_stretched_one_by_one() -> None:
@@ -137,7 +156,9 @@ def test_heat_is_from_blue_to_red() -> None:
     colors = torch.tensor([[0, 0, 0.5], [0.5, 1, 0.5], [0.5, 0, 0]])
     assert torch.allclose(overlaid(black, heat)[0, :, 0].T, 0.7 * colors)
     assert float(overlaid(black + 1, heat).min()) == pytest.approx(0.3)
-    assert torch.equal(colored(torch.ones(2, 5, 4, 4) * torch.arange(5).view(1, 5, 1, 1)), torch.zeros(2, 3, 4, 4))
+    assert torch.equal(
+        colored(torch.ones(2, 5, 4, 4) * torch.arange(5).view(1, 5, 1, 1)), torch.zeros(2, 3, 4, 4)
+    )
 
 
 # Views ------------------------------------------------------------------------------------------------------------
@@ -163,6 +184,8 @@ def test_probabilities_are_averaged_over_every_combination_of_views() -> None:
     torch.manual_seed(0)
     model, x = CNN(3, (16, 16), 4).eval(), images()
     answers = [model(view).softmax(dim=1) for view in (x, x.flip(3))]
-    assert torch.allclose(mean_logits(model, x, ["flip"]).exp(), (answers[0] + answers[1]) / 2, atol=1e-6)
+    assert torch.allclose(
+        mean_logits(model, x, ["flip"]).exp(), (answers[0] + answers[1]) / 2, atol=1e-6
+    )
     assert torch.equal(mean_logits(model, x, []), model(x))
     assert len(views_of(x, ["crops", "flip", "flip"])) == 10

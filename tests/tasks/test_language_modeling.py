@@ -36,12 +36,16 @@ def optim(module: nn.Module, steps: int) -> Optim:
 
 
 def task(source: Data, model: nn.Module, epochs: int = 3, **settings) -> LanguageModeling:
-    return LanguageModeling(source, model, CrossEntropy(), optim, epochs, **{"sample_tokens": 0, **settings})
+    return LanguageModeling(
+        source, model, CrossEntropy(), optim, epochs, **{"sample_tokens": 0, **settings}
+    )
 
 
 def trained(one: LanguageModeling) -> list[float]:
     (stage,) = one.stages()
-    return [float(stage.step(b)["loss"]) for n in range(stage.epochs) for b in stage.batches.epoch(n)]
+    return [
+        float(stage.step(b)["loss"]) for n in range(stage.epochs) for b in stage.batches.epoch(n)
+    ]
 
 
 MODELS: dict[str, Callable[[int], nn.Module]] = {
@@ -70,13 +74,17 @@ def test_what_follows_is_learned_and_written(name: str, stream: bool, tmp_path: 
     assert source.decode(written.tolist()) == "habcdefghabc"
 
 
-def test_the_loss_of_an_evaluation_is_that_of_every_token_whatever_the_batches(tmp_path: Path) -> None:
+def test_the_loss_of_an_evaluation_is_that_of_every_token_whatever_the_batches(
+    tmp_path: Path,
+) -> None:
     torch.manual_seed(0)
     source = data(tmp_path, eval_batch_size=3)
     one = task(source, MODELS["lstm"](source.spec.vocab_size)).eval()
     with torch.no_grad():
         few = one.evaluate(source.val.epoch(0))["loss"]
-        tokens, following, _ = (torch.cat(parts) for parts in zip(*source.val.epoch(0), strict=True))
+        tokens, following, _ = (
+            torch.cat(parts) for parts in zip(*source.val.epoch(0), strict=True)
+        )
         expected = CrossEntropy()(one.model(tokens)[0].flatten(0, 1), following.flatten())
     assert few == pytest.approx(float(expected), rel=1e-5)
 
@@ -93,7 +101,9 @@ def test_a_stream_is_read_as_one_long_text(tmp_path: Path, monkeypatch: pytest.M
         logits, _ = one.model(text[:, :-1])
         expected = float(CrossEntropy()(logits.flatten(0, 1), text[:, 1:].flatten()))
         found = one.evaluate(iter(batches))["loss"]
-        apart = [float(CrossEntropy()(one.model(x)[0].flatten(0, 1), y.flatten())) for x, y, _ in batches]
+        apart = [
+            float(CrossEntropy()(one.model(x)[0].flatten(0, 1), y.flatten())) for x, y, _ in batches
+        ]
     assert found == pytest.approx(expected, rel=1e-5)
     assert found != pytest.approx(sum(apart) / len(apart), rel=1e-5)
 
@@ -135,7 +145,9 @@ def test_training_carries_the_state_and_begins_each_epoch_anew(tmp_path: Path) -
     seen: list[Tensor] = []
     with torch.no_grad():
         _, expected = one.model(second[0], carried)
-    one.model.register_forward_hook(lambda module, args, output: seen.append(output[1].detach().clone()))
+    one.model.register_forward_hook(
+        lambda module, args, output: seen.append(output[1].detach().clone())
+    )
     stage.step(second)
     assert torch.allclose(seen[0], expected, atol=1e-6)
     with torch.no_grad():
@@ -144,7 +156,9 @@ def test_training_carries_the_state_and_begins_each_epoch_anew(tmp_path: Path) -
     assert torch.allclose(seen[2], seen[1], atol=1e-6)
 
 
-def test_the_carried_state_is_part_of_a_checkpoint_and_fits_only_its_own_batches(tmp_path: Path) -> None:
+def test_the_carried_state_is_part_of_a_checkpoint_and_fits_only_its_own_batches(
+    tmp_path: Path,
+) -> None:
     source = data(tmp_path, stream=True)
     one, other = (task(source, MODELS["lstm"](source.spec.vocab_size)) for _ in range(2))
     for t in (one, other):
@@ -211,7 +225,9 @@ def test_what_does_not_fit_is_refused(tmp_path: Path) -> None:
         task(data(tmp_path), MLP(8, 3))
 
 
-def test_a_prediction_in_parts_is_that_of_the_whole_batch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_prediction_in_parts_is_that_of_the_whole_batch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """128 texts of 256 tokens have 6.5 GB of logits for a vocabulary of 50,000."""
     source = data(tmp_path)
     one = task(source, MODELS["lstm"](source.spec.vocab_size)).eval()
@@ -232,8 +248,12 @@ def test_an_evaluation_keeps_the_logits_of_one_batch(tmp_path: Path) -> None:
     one = task(source, MODELS["lstm"](source.spec.vocab_size), sample_tokens=0).eval()
     kept: list[weakref.ref[Tensor]] = []
     alive: list[int] = []
-    one.model.register_forward_pre_hook(lambda *call: alive.append(sum(ref() is not None for ref in kept)))
-    one.model.register_forward_hook(lambda module, args, output: kept.append(weakref.ref(output[0])))
+    one.model.register_forward_pre_hook(
+        lambda *call: alive.append(sum(ref() is not None for ref in kept))
+    )
+    one.model.register_forward_hook(
+        lambda module, args, output: kept.append(weakref.ref(output[0]))
+    )
     with torch.no_grad():
         one.evaluate(source.train.epoch(0))
     assert len(kept) > 1

@@ -19,7 +19,9 @@ def boxes(images: int, classes: int) -> tuple[list[Tensor], list[Tensor]]:
     """Detections (D, 6) near the objects (M, 5) of each image, most of them of the right class."""
     generator = torch.Generator().manual_seed(classes)
     corner = 80 * torch.rand(images, 10, 2, generator=generator)
-    objects = torch.cat([corner, corner + 5 + 30 * torch.rand(images, 10, 2, generator=generator)], dim=2)
+    objects = torch.cat(
+        [corner, corner + 5 + 30 * torch.rand(images, 10, 2, generator=generator)], dim=2
+    )
     label = torch.randint(classes, (images, 10, 1), generator=generator).float()
     other = torch.randint(classes, (images, 10, 1), generator=generator).float()
     taken = torch.where(torch.rand(images, 10, 1, generator=generator) < 0.8, label, other)
@@ -28,7 +30,9 @@ def boxes(images: int, classes: int) -> tuple[list[Tensor], list[Tensor]]:
     return list(torch.cat([moved, scores, taken], dim=2)), list(torch.cat([objects, label], dim=2))
 
 
-def test_average_precision_is_the_same_in_groups_of_classes(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_average_precision_is_the_same_in_groups_of_classes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """Classes that no image has, and such as only detections have, are in groups of their own."""
     found, truth = boxes(images=30, classes=7)
     found[0][0, 5] = 11

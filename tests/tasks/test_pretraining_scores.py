@@ -40,19 +40,25 @@ def test_the_gap_in_free_energy_is_nothing_where_the_data_is_the_training_data(l
     assert same["free_energy_gap"] == pytest.approx(0, abs=1e-4)
     noise = torch.rand(200, 1, 8, 8, generator=rng.keyed(0))
     other = scored(task, layer, [(noise, None)])
-    assert other["free_energy_gap"] == pytest.approx(other["free_energy"] - same["free_energy"], abs=1e-4)
+    assert other["free_energy_gap"] == pytest.approx(
+        other["free_energy"] - same["free_energy"], abs=1e-4
+    )
     assert abs(other["free_energy_gap"]) > 0.01
 
 
 GAUSSIAN = ("model.visible_units=gaussian", "dataset.scaling=standardize")
 
 
-@pytest.mark.parametrize("task", [net, lambda: net(*GAUSSIAN), coder], ids=["binary", "gaussian", "autoencoder"])
+@pytest.mark.parametrize(
+    "task", [net, lambda: net(*GAUSSIAN), coder], ids=["binary", "gaussian", "autoencoder"]
+)
 def test_pictures_are_images_of_the_data(task: Callable[[], Any]) -> None:
     made = task()
     for index, rbm in enumerate(rbms_of(made)):
         scores = scored(made, index, made.data.val.epoch(0))
-        pictures = {name: value.pixels for name, value in scores.items() if isinstance(value, Image)}
+        pictures = {
+            name: value.pixels for name, value in scores.items() if isinstance(value, Image)
+        }
         shapes = {name: tuple(pixels.shape) for name, pixels in pictures.items()}
         assert shapes == {"filters": (rbm.linear.out_features, 1, 8, 8), "dreams": (64, 1, 8, 8)}
         for name, pixels in pictures.items():
@@ -66,11 +72,17 @@ def test_a_filter_is_what_the_unit_weighs_of_an_image_through_the_layers_below()
     for index, weights in ((0, first), (1, second @ first)):
         filters = scored(task, index, task.data.val.epoch(0))["filters"].pixels.flatten(1)
         for found, row in zip(filters, weights, strict=True):
-            torch.testing.assert_close(found, (row - row.min()) / (row.max() - row.min()), rtol=1e-4, atol=1e-5)
+            torch.testing.assert_close(
+                found, (row - row.min()) / (row.max() - row.min()), rtol=1e-4, atol=1e-5
+            )
 
 
-@pytest.mark.parametrize(("options", "inverse"), [((), torch.logit), (GAUSSIAN, lambda x: (255 * x - 77.7) / 95.8)])
-def test_dreams_are_in_the_unit_of_pixels(options: tuple[str, ...], inverse: Callable[[Tensor], Tensor]) -> None:
+@pytest.mark.parametrize(
+    ("options", "inverse"), [((), torch.logit), (GAUSSIAN, lambda x: (255 * x - 77.7) / 95.8)]
+)
+def test_dreams_are_in_the_unit_of_pixels(
+    options: tuple[str, ...], inverse: Callable[[Tensor], Tensor]
+) -> None:
     """Without weights the bias alone is dreamt of, here a ramp; also under a second layer."""
     task, ramp = net(*options), torch.linspace(0.1, 0.9, 64)
     with torch.no_grad():
@@ -79,11 +91,19 @@ def test_dreams_are_in_the_unit_of_pixels(options: tuple[str, ...], inverse: Cal
         rbms_of(task)[0].visible_bias.copy_(inverse(ramp))
     for index in (0, 1):
         dreams = scored(task, index, task.data.val.epoch(0))["dreams"].pixels
-        torch.testing.assert_close(dreams, ramp.view(1, 1, 8, 8).expand(64, 1, 8, 8), rtol=0, atol=1e-5)
+        torch.testing.assert_close(
+            dreams, ramp.view(1, 1, 8, 8).expand(64, 1, 8, 8), rtol=0, atol=1e-5
+        )
 
 
 def test_data_other_than_images_has_figures_only() -> None:
-    overrides = ("dataset=wine", "device=cpu", "model=deep_belief_net", "model.hidden_sizes=[4]", *GAUSSIAN[:1])
+    overrides = (
+        "dataset=wine",
+        "device=cpu",
+        "model=deep_belief_net",
+        "model.hidden_sizes=[4]",
+        *GAUSSIAN[:1],
+    )
     task = build.build(compose(overrides).config).task
     found = scored(task, 0, task.data.val.epoch(0))  # type: ignore[attr-defined]
     assert {name: type(value) for name, value in found.items()} == dict.fromkeys(

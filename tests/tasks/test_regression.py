@@ -29,13 +29,27 @@ from dltrain.tasks.forecasting import Forecasting
 from dltrain.tasks.regression import Regression
 from dltrain.types import Spec
 
-TABLE = Spec((3,), (), 60, 20, target_names=("price", "km/h"), target_mean=(100.0, -3.0), target_std=(20.0, 0.5))
-SERIES = Spec((6, 1), (), 60, 20, target_names=("t+1", "t+2"), target_mean=(5.0, 5.0), target_std=(3.0, 3.0))
+TABLE = Spec(
+    (3,),
+    (),
+    60,
+    20,
+    target_names=("price", "km/h"),
+    target_mean=(100.0, -3.0),
+    target_std=(20.0, 0.5),
+)
+SERIES = Spec(
+    (6, 1), (), 60, 20, target_names=("t+1", "t+2"), target_mean=(5.0, 5.0), target_std=(3.0, 3.0)
+)
 CLASSES = Spec((3,), ("a", "b"), 60, 20)
 
 
-def made(task: type[Any], spec: Spec, loss: nn.Module | None = None, model: nn.Module | None = None) -> Any:
-    model = model or nn.Sequential(nn.Flatten(), nn.Linear(math.prod(spec.input_shape), len(spec.target_names) or 2))
+def made(
+    task: type[Any], spec: Spec, loss: nn.Module | None = None, model: nn.Module | None = None
+) -> Any:
+    model = model or nn.Sequential(
+        nn.Flatten(), nn.Linear(math.prod(spec.input_shape), len(spec.target_names) or 2)
+    )
     optim = lambda modules, steps: Optim(modules, functools.partial(adam, lr=0.01))  # noqa: E731
     return task(Fake(spec, 16, 0), model, loss or MSE(), optim, 2)
 
@@ -59,15 +73,27 @@ def test_metrics_are_scikit_learns_in_the_unit_of_the_data() -> None:
     assert found["r2"] == pytest.approx(r2.mean(), rel=1e-3)
     plot = found["predictions"]
     assert plot.lines["sample"][0] == sorted(truth[:, 0].tolist())
-    assert (plot.scattered, plot.square, bool(plot.diagonal)) == (("sample",), True, True), "points, no zigzag line"
-    assert sorted(plot.lines["sample"][1]) == pytest.approx(sorted(predicted[:, 0].tolist()), abs=1e-3)
+    assert (plot.scattered, plot.square, bool(plot.diagonal)) == (("sample",), True, True), (
+        "points, no zigzag line"
+    )
+    assert sorted(plot.lines["sample"][1]) == pytest.approx(
+        sorted(predicted[:, 0].tolist()), abs=1e-3
+    )
 
 
 def test_many_targets_have_a_table_not_a_metric_each() -> None:
     """A horizon of 150 had 450 of them, and as many lines on the screen."""
     count = 150
     names = tuple(f"t+{i}" for i in range(1, count + 1))
-    spec = Spec((6, 1), (), 60, 20, target_names=names, target_mean=(5.0,) * count, target_std=(3.0,) * count)
+    spec = Spec(
+        (6, 1),
+        (),
+        60,
+        20,
+        target_names=names,
+        target_mean=(5.0,) * count,
+        target_std=(3.0,) * count,
+    )
     found, few = (evaluated(made(Forecasting, s)) for s in (spec, SERIES))
     assert {name for name in found if name not in few} == {"per_target"}
     assert {name for name in few if name not in found} == {
@@ -75,7 +101,9 @@ def test_many_targets_have_a_table_not_a_metric_each() -> None:
     }
     table = found["per_target"]
     assert table.values.shape == (count, 4)
-    assert table.values.mean(dim=0).tolist()[1:] == pytest.approx([found[name] for name in ("r2", "mse", "mae")])
+    assert table.values.mean(dim=0).tolist()[1:] == pytest.approx(
+        [found[name] for name in ("r2", "mse", "mae")]
+    )
     part = table.shown()
     assert part.note == "the 20 worst of 150 targets (lowest r2)"
     assert part.values[:, 1].tolist() == sorted(table.values[:, 1].tolist())[:20]
@@ -114,7 +142,9 @@ def test_answers_are_by_name_in_the_unit_of_the_data() -> None:
     nn.init.ones_(task.model[0].bias)
     assert task.answers(task.predict(torch.zeros(2, 3))) == [{"price": 120.0, "km/h": -2.5}] * 2
     forecasts = made(Forecasting, SERIES)
-    assert [list(row) for row in forecasts.answers(forecasts.predict(torch.zeros(3, 6, 1)))] == [["t+1", "t+2"]] * 3
+    assert [list(row) for row in forecasts.answers(forecasts.predict(torch.zeros(3, 6, 1)))] == [
+        ["t+1", "t+2"]
+    ] * 3
 
 
 def test_the_relative_error_is_that_to_repeating_the_last_value() -> None:
@@ -143,14 +173,21 @@ def test_losses_that_measure_a_distance_are_taken(loss: nn.Module) -> None:
     ("task", "spec", "loss", "message"),
     [
         (Regression, TABLE, CrossEntropy(), "does not measure a distance"),
-        (Regression, Spec((3,), (), 6, 2, target_names=("a",)), CrossEntropy(), "does not measure a distance"),
+        (
+            Regression,
+            Spec((3,), (), 6, 2, target_names=("a",)),
+            CrossEntropy(),
+            "does not measure a distance",
+        ),
         (Regression, TABLE, Hinge(), "does not measure a distance"),
         (Regression, CLASSES, MSE(), "task=classification"),
         (Forecasting, TABLE, MSE(), "dataset=timeseries"),
         (Classification, TABLE, CrossEntropy(), "task=regression"),
     ],
 )
-def test_what_does_not_go_together_is_refused(task: Any, spec: Spec, loss: nn.Module, message: str) -> None:
+def test_what_does_not_go_together_is_refused(
+    task: Any, spec: Spec, loss: nn.Module, message: str
+) -> None:
     with pytest.raises(ValueError, match=message):
         made(task, spec, loss)
 
@@ -187,7 +224,10 @@ def test_data_and_tasks_choose_what_they_need_unless_the_user_does(
         (["dataset=diabetes"], ("val/mse", "min")),
         (["dataset=mackey_glass"], ("val/mse", "min")),
         (["dataset=diabetes", "trainer.watch=val/r2"], ("val/r2", "max")),
-        (["dataset=mackey_glass", "trainer.watch=val/relative_error"], ("val/relative_error", "min")),
+        (
+            ["dataset=mackey_glass", "trainer.watch=val/relative_error"],
+            ("val/relative_error", "min"),
+        ),
         (["dataset=mackey_glass", "trainer.watch=val/mse_t+1"], ("val/mse_t+1", "min")),
         (["trainer.watch=val/loss"], ("val/loss", "min")),
         (["trainer.watch=val/loss", "trainer.mode=max"], ("val/loss", "max")),
@@ -195,14 +235,18 @@ def test_data_and_tasks_choose_what_they_need_unless_the_user_does(
     ],
     ids=str,
 )
-def test_a_task_watches_its_own_metric_unless_the_user_names_one(overrides: list[str], watched: Any) -> None:
+def test_a_task_watches_its_own_metric_unless_the_user_names_one(
+    overrides: list[str], watched: Any
+) -> None:
     experiment = build.build(compose(overrides).config, fake=True)
     stage = next(experiment.task.stages())
     assert (stage.watch, stage.mode) == watched
 
 
 @pytest.mark.parametrize(("trainer", "way"), [(Trainer(), "min"), (Trainer(mode="max"), "max")])
-def test_a_task_says_which_way_its_own_metric_is_better(trainer: Trainer, way: str, monkeypatch) -> None:
+def test_a_task_says_which_way_its_own_metric_is_better(
+    trainer: Trainer, way: str, monkeypatch
+) -> None:
     """A task of the user's own declares it by a default of its argument `mode`, which trainer.mode
     overrides.
     """
@@ -232,7 +276,9 @@ def test_training_predicts_and_beats_the_mean(dltrain) -> None:
     """On diabetes: R2 above 0.3 after a few epochs, the best epoch by val/mse, predictions by name in the data's unit."""
     run = dltrain("dataset=diabetes", "trainer.epochs=8", "callbacks=quiet", "--json").json
     assert run["metrics"]["test/r2"] > 0.3
-    lines = [json.loads(line) for line in (Path(run["run"]) / "metrics.jsonl").read_text().splitlines()]
+    lines = [
+        json.loads(line) for line in (Path(run["run"]) / "metrics.jsonl").read_text().splitlines()
+    ]
     assert run["best"]["value"] == min(line["val/mse"] for line in lines if "val/mse" in line)
     from sklearn.datasets import load_diabetes
 
@@ -254,11 +300,23 @@ def test_overfit_passes_on_a_table(dltrain) -> None:
 def test_a_person_is_shown_rmse_and_r2_and_what_the_loss_is_of(dltrain) -> None:
     """The MSE of prices has eleven digits; the loss beside it is of standardized targets."""
     pytest.importorskip("pyarrow")
-    rows = [f"{i % 17},{i % 5},{100_000 + 9_000 * (i % 17) + 1_000 * (i % 5)}.5" for i in range(120)]
+    rows = [
+        f"{i % 17},{i % 5},{100_000 + 9_000 * (i % 17) + 1_000 * (i % 5)}.5" for i in range(120)
+    ]
     Path("prices.csv").write_text("\n".join(["area,rooms,price", *rows]) + "\n")
-    settings = ("dataset.path=prices.csv", "dataset.target=price", "callbacks=default", "trainer.epochs=1")
+    settings = (
+        "dataset.path=prices.csv",
+        "dataset.target=price",
+        "callbacks=default",
+        "trainer.epochs=1",
+    )
     outcome = dltrain(
-        "dataset=tabular", "task=regression", "loss=mse", *settings, "callbacks.tensorboard=null", "--json"
+        "dataset=tabular",
+        "task=regression",
+        "loss=mse",
+        *settings,
+        "callbacks.tensorboard=null",
+        "--json",
     )
     assert outcome.code == 0, outcome.err
     lines = [line.strip() for line in outcome.out.splitlines()]
@@ -267,8 +325,13 @@ def test_a_person_is_shown_rmse_and_r2_and_what_the_loss_is_of(dltrain) -> None:
     assert "val/mse" not in epoch
     names = [line.split()[0] for line in lines if line.startswith("test/")]
     assert names == ["test/rmse", "test/r2", "test/mae", "test/loss", "test/mse"]
-    assert any(re.fullmatch(r"test/loss +[\d.]+  \(of standardized targets\)", line) for line in lines)
-    assert any(re.fullmatch(r"best val/rmse +[\d.,]+, val/r2 -?[\d.,]+ \(epoch 1\)", line) for line in lines)
+    assert any(
+        re.fullmatch(r"test/loss +[\d.]+  \(of standardized targets\)", line) for line in lines
+    )
+    assert any(
+        re.fullmatch(r"best val/rmse +[\d.,]+, val/r2 -?[\d.,]+ \(epoch 1\)", line)
+        for line in lines
+    )
     assert outcome.json["best"]["metric"] == "val/mse"
     outcome = dltrain("evaluate", outcome.json["run"])
     assert "(of standardized targets)" in outcome.out

@@ -54,19 +54,34 @@ def task(model: nn.Module | None = None, **settings: Any) -> Seq2Seq:
     torch.manual_seed(0)
     model = model or Model(12, V, embedding_dim=6, hidden_size=8, attention="additive")
     data, loss = fake(), settings.pop("loss", None) or CrossEntropy()
-    return Seq2Seq(data, model, loss, lambda modules, total: Optim(modules, lambda p: adam(p, lr=0.01)), 1, **settings)
+    return Seq2Seq(
+        data,
+        model,
+        loss,
+        lambda modules, total: Optim(modules, lambda p: adam(p, lr=0.01)),
+        1,
+        **settings,
+    )
 
 
 def test_padding_costs_and_counts_nothing() -> None:
     """The loss of a batch is the mean over all its target tokens, however they are padded together."""
-    for made in (task(), task(TransformerSeq2Seq(12, V, 20, 20, num_layers=1, dim=8, num_heads=2, dropout=0.0))):
+    for made in (
+        task(),
+        task(TransformerSeq2Seq(12, V, 20, 20, num_layers=1, dim=8, num_heads=2, dropout=0.0)),
+    ):
         source, target = next(made.data.val.epoch(0))
         logits, truth = made.logits(source, target)
-        assert len(logits) == len(truth) == int((target[:, 1:] != PAD).sum()) < target[:, 1:].numel()
+        assert (
+            len(logits) == len(truth) == int((target[:, 1:] != PAD).sum()) < target[:, 1:].numel()
+        )
         rows = [
-            made.logits(s[s != PAD].unsqueeze(0), t[t != PAD].unsqueeze(0)) for s, t in zip(source, target, strict=True)
+            made.logits(s[s != PAD].unsqueeze(0), t[t != PAD].unsqueeze(0))
+            for s, t in zip(source, target, strict=True)
         ]
-        torch.testing.assert_close(torch.cat([row[0] for row in rows]), logits, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(
+            torch.cat([row[0] for row in rows]), logits, rtol=1e-4, atol=1e-5
+        )
         padded = made.logits(F.pad(source, (0, 3)), F.pad(target, (0, 2)))
         torch.testing.assert_close(padded[0], logits, rtol=1e-4, atol=1e-5)
         torch.testing.assert_close(padded[1], truth)
@@ -99,17 +114,25 @@ def test_an_evaluation_scores_free_translations_and_shows_some() -> None:
         scores = made.evaluate(made.data.val.epoch(0))
         parts = [made.logits(*batch) for batch in made.data.val.epoch(0)]
     logits, truth = (torch.cat(part) for part in zip(*parts, strict=True))
-    assert scores["perplexity"] == pytest.approx(math.exp(float(F.cross_entropy(logits, truth))), rel=1e-4)
-    assert scores["loss"] == pytest.approx(float(F.cross_entropy(logits, truth, label_smoothing=0.3)), rel=1e-4)
+    assert scores["perplexity"] == pytest.approx(
+        math.exp(float(F.cross_entropy(logits, truth))), rel=1e-4
+    )
+    assert scores["loss"] == pytest.approx(
+        float(F.cross_entropy(logits, truth, label_smoothing=0.3)), rel=1e-4
+    )
     assert isinstance(scores["translations"], Text)
-    assert scores["translations"].markdown.startswith("| source | reference | translation |\n| --- | --- | --- |\n|")
+    assert scores["translations"].markdown.startswith(
+        "| source | reference | translation |\n| --- | --- | --- |\n|"
+    )
     shown = scores["attention_1"]
     assert isinstance(shown, Table)
     assert shown.rows[-1] == "end"
     assert shown.values.shape == (len(shown.rows), len(shown.columns))
     assert ((shown.values.sum(1) - 100).abs() < 5).all()
     assert not [
-        name for name in evaluated(Model(12, V, embedding_dim=6, hidden_size=8)) if name.startswith("attention")
+        name
+        for name in evaluated(Model(12, V, embedding_dim=6, hidden_size=8))
+        if name.startswith("attention")
     ]
 
 
@@ -126,7 +149,11 @@ def test_perfect_translations_have_perfect_scores(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(made, "translate", lambda source: (next(answers), torch.zeros(len(source))))
     with torch.no_grad():
         scores = made.evaluate(batches)
-    assert (scores["bleu"], scores["chrf"], scores["exact_match"]) == (pytest.approx(100), pytest.approx(100), 1)
+    assert (scores["bleu"], scores["chrf"], scores["exact_match"]) == (
+        pytest.approx(100),
+        pytest.approx(100),
+        1,
+    )
     wrong = iter([target.flip(0)[:, 1:] for _, target in batches])
     monkeypatch.setattr(made, "translate", lambda source: (next(wrong), torch.zeros(len(source))))
     with torch.no_grad():
@@ -142,7 +169,9 @@ def test_bleu_and_chrf_are_those_of_sacrebleu() -> None:
     assert 0 < found["chrf"] < 100
 
 
-@pytest.mark.parametrize("texts", [["a"], ["a b", "c"], ["a b c"], ["a", "b c d e f"], [""], ["", "a b"]])
+@pytest.mark.parametrize(
+    "texts", [["a"], ["a b", "c"], ["a b c"], ["a", "b c d e f"], [""], ["", "a b"]]
+)
 def test_bleu_of_a_perfect_corpus_is_100_at_any_length(texts: list[str]) -> None:
     assert overlap(texts, list(texts)) == {"bleu": 100, "chrf": 100}
 
@@ -196,10 +225,14 @@ def test_without_own_words_step_by_step_is_one_pass(ratio: float) -> None:
 def test_what_is_not_for_translation_is_refused() -> None:
     data = fake()
     with pytest.raises(ValueError, match="no decoder: model=seq2seq"):
-        Seq2Seq(data, MLP(6, 3), CrossEntropy(), lambda m, n: Optim(m, lambda p: adam(p, lr=0.1)), 1)
+        Seq2Seq(
+            data, MLP(6, 3), CrossEntropy(), lambda m, n: Optim(m, lambda p: adam(p, lr=0.1)), 1
+        )
     data.spec = Spec((6,), ("a", "b"), 8, 8, vocab_size=12)
     with pytest.raises(ValueError, match="no target texts: dataset=translation"):
-        Seq2Seq(data, Model(12, V), CrossEntropy(), lambda m, n: Optim(m, lambda p: adam(p, lr=0.1)), 1)
+        Seq2Seq(
+            data, Model(12, V), CrossEntropy(), lambda m, n: Optim(m, lambda p: adam(p, lr=0.1)), 1
+        )
 
 
 def test_a_missing_sacrebleu_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -210,20 +243,46 @@ def test_a_missing_sacrebleu_says_how_to_install_it(monkeypatch: pytest.MonkeyPa
 
 @pytest.mark.parametrize("model", ["seq2seq_attention", "transformer_seq2seq"])
 def test_a_few_steps_learn_to_reverse(model: str) -> None:
-    small = ["model.hidden_size=32", "model.embedding_dim=8"] if model == "seq2seq_attention" else ["model.dim=32"]
-    overrides = ["dataset=reversal", f"model={model}", "dataset.pairs.longest=4", "dataset.pairs.train_samples=500"]
-    overrides += ["dataset.pairs.val_samples=50", "dataset.pairs.test_samples=50", "optimizer.lr=0.01", *small]
+    small = (
+        ["model.hidden_size=32", "model.embedding_dim=8"]
+        if model == "seq2seq_attention"
+        else ["model.dim=32"]
+    )
+    overrides = [
+        "dataset=reversal",
+        f"model={model}",
+        "dataset.pairs.longest=4",
+        "dataset.pairs.train_samples=500",
+    ]
+    overrides += [
+        "dataset.pairs.val_samples=50",
+        "dataset.pairs.test_samples=50",
+        "optimizer.lr=0.01",
+        *small,
+    ]
     experiment = build.build(compose(overrides).config)
     stage = next(experiment.task.stages())
-    losses = [float(stage.step(batch)["loss"]) for epoch in range(3) for batch in stage.batches.epoch(epoch)]
+    losses = [
+        float(stage.step(batch)["loss"])
+        for epoch in range(3)
+        for batch in stage.batches.epoch(epoch)
+    ]
     assert losses[-1] < 0.8 * losses[0]
 
 
 @pytest.mark.usefixtures("save_every_epoch")
-def test_a_run_that_was_killed_in_mid_epoch_goes_on_bit_for_bit(dltrain: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_that_was_killed_in_mid_epoch_goes_on_bit_for_bit(
+    dltrain: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """With bucketing, dropout and scheduled sampling, whose draws come from the process's generator."""
     monkeypatch.setattr("dltrain.callbacks.checkpoint.KEEP", 1000)
-    run = (*TINY, "trainer.epochs=2", "trainer.save_every=3", "trainer.log_every=1", "model.dropout=0.2")
+    run = (
+        *TINY,
+        "trainer.epochs=2",
+        "trainer.save_every=3",
+        "trainer.log_every=1",
+        "model.dropout=0.2",
+    )
     outcome = dltrain(*run, "task.teacher_forcing=0.7", "--json")
     assert outcome.code == 0, outcome.err
     whole, killed = Path(outcome.json["run"]), Path("killed")
@@ -238,13 +297,17 @@ def test_a_run_that_was_killed_in_mid_epoch_goes_on_bit_for_bit(dltrain: Any, mo
     outcome = dltrain("resume", str(killed), "--json")
     assert outcome.code == 0, outcome.err
     assert (killed / "metrics.jsonl").read_bytes() == (whole / "metrics.jsonl").read_bytes()
-    torch.testing.assert_close(load(Store(killed / "checkpoints").steps()[-1])["task"], end, rtol=0, atol=0)
+    torch.testing.assert_close(
+        load(Store(killed / "checkpoints").steps()[-1])["task"], end, rtol=0, atol=0
+    )
 
 
 def test_a_run_translates_raw_text(dltrain: Any) -> None:
     outcome = dltrain(*TINY, "trainer.steps=3", "--json")
     assert outcome.code == 0, outcome.err
-    assert {"test/bleu", "test/chrf", "test/exact_match", "test/perplexity"} <= outcome.json["metrics"].keys()
+    assert {"test/bleu", "test/chrf", "test/exact_match", "test/perplexity"} <= outcome.json[
+        "metrics"
+    ].keys()
     Path("lines.txt").write_text("12\n3456\n")
     answer = dltrain("predict", outcome.json["run"], "789", "lines.txt", "--json")
     assert answer.code == 0, answer.err

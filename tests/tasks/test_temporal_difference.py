@@ -29,7 +29,9 @@ class Chain(gymnasium.Env[Any, Any]):
         self.action_space = gymnasium.spaces.Discrete(2)
         self.length = length
 
-    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[int, dict[str, Any]]:
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[int, dict[str, Any]]:
         super().reset(seed=seed)
         self.place = 0
         return 0, {}
@@ -56,7 +58,13 @@ class Scripted:
 
 
 def chain_task(length: int = 2, limit: int | None = None, **settings: Any) -> TemporalDifference:
-    data = Environment(make=Chain, kwargs={"length": length}, max_episode_steps=limit, batch_size=1000, per_epoch=1000)
+    data = Environment(
+        make=Chain,
+        kwargs={"length": length},
+        max_episode_steps=limit,
+        batch_size=1000,
+        per_epoch=1000,
+    )
     return TemporalDifference(data, QTable(length, 2), 1, **{"gamma": 0.9, **settings})
 
 
@@ -66,7 +74,9 @@ def span_of(task: TemporalDifference, steps: int) -> Any:
     return span
 
 
-def learned(task: TemporalDifference, start: list[list[float]], policy: Any, steps: int) -> list[list[float]]:
+def learned(
+    task: TemporalDifference, start: list[list[float]], policy: Any, steps: int
+) -> list[list[float]]:
     """The table after so many steps, by the rule of the task."""
     rows = Rows(np.array(start))
     rule = task.with_traces if task.trace else task.n_steps if task.n > 1 else task.one_step
@@ -94,7 +104,9 @@ def test_one_step_by_hand(method: Any, value: float) -> None:
 
 
 @pytest.mark.parametrize(("coin", "updated"), [(0.1, 0), (0.9, 1)])
-def test_double_q_learning_by_hand(coin: float, updated: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_double_q_learning_by_hand(
+    coin: float, updated: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The one table says which action is best, the other what it is worth."""
     tables = [np.array([[0.0, 1.0], [3.0, 2.0]]), np.array([[0.0, 4.0], [5.0, 7.0]])]
     monkeypatch.setattr(rng.python_stream(STREAM), "random", lambda: coin)
@@ -112,7 +124,9 @@ def test_nothing_comes_after_a_termination() -> None:
     assert found[1] == [0.5, pytest.approx(2 + 0.5 * (1 - 2), abs=1e-12)]
 
 
-@pytest.mark.parametrize("settings", [{"method": m} for m in METHODS[:3]] + [{"method": "sarsa", "n": 3}])
+@pytest.mark.parametrize(
+    "settings", [{"method": m} for m in METHODS[:3]] + [{"method": "sarsa", "n": 3}]
+)
 def test_the_target_looks_beyond_a_limit_of_steps(settings: dict[str, Any]) -> None:
     """Cut off after its first step the episode is over, but the state is worth what it would have been."""
     policy = Scripted(1, 1, 1, 1, chances=(0.0, 1.0))
@@ -150,7 +164,9 @@ def book(length: int, n: int, actions: list[int], q: list[list[float]]) -> None:
             end = t + 1 if terminated else end
         tau = t - n + 1
         if tau >= 0:
-            total = sum(0.9 ** (i - tau - 1) * rewards[i] for i in range(tau + 1, min(tau + n, end) + 1))
+            total = sum(
+                0.9 ** (i - tau - 1) * rewards[i] for i in range(tau + 1, min(tau + n, end) + 1)
+            )
             if tau + n < end:
                 total += 0.9**n * q[states[tau + n]][actions[tau + n]]
             q[states[tau]][actions[tau]] += 0.5 * (total - q[states[tau]][actions[tau]])
@@ -181,7 +197,9 @@ def lake_table(**settings: Any) -> torch.Tensor:
     """What 600 steps on the lake leave, in spans of 50."""
     rng.seed_all(3)
     data = Environment("FrozenLake-v1", batch_size=50, per_epoch=600)
-    task = TemporalDifference(data, QTable(16, 4, 1.0), 1, **{"method": "sarsa", "gamma": 0.95, **settings})
+    task = TemporalDifference(
+        data, QTable(16, 4, 1.0), 1, **{"method": "sarsa", "gamma": 0.95, **settings}
+    )
     for span in data.train.epoch(0):
         task.step(span)
     return task.table()
@@ -198,12 +216,16 @@ def test_one_step_of_n_and_a_trace_of_nothing_are_sarsa(monkeypatch: pytest.Monk
     assert not torch.equal(lake_table(trace=0.5), expected)
 
 
-@pytest.mark.parametrize("settings", [{}, {"n": 3}, {"trace": 0.7}, {"method": "double_q_learning"}])
+@pytest.mark.parametrize(
+    "settings", [{}, {"n": 3}, {"trace": 0.7}, {"method": "double_q_learning"}]
+)
 def test_where_a_span_ends_does_not_matter(settings: dict[str, Any]) -> None:
     def table(batch_size: int) -> torch.Tensor:
         rng.seed_all(3)
         data = Environment("FrozenLake-v1", batch_size=batch_size, per_epoch=300)
-        task = TemporalDifference(data, QTable(16, 4, 1.0), 1, **{"method": "sarsa", "gamma": 0.95, **settings})
+        task = TemporalDifference(
+            data, QTable(16, 4, 1.0), 1, **{"method": "sarsa", "gamma": 0.95, **settings}
+        )
         for span in data.train.epoch(0):
             task.step(span)
         return task.table()
@@ -216,8 +238,12 @@ def test_where_a_span_ends_does_not_matter(settings: dict[str, Any]) -> None:
 def test_it_converges_to_the_table_of_value_iteration(method: Any, envs: int) -> None:
     rng.seed_all(0)
     steps = 8000 if envs == 1 else 60_000
-    data = Environment("FrozenLake-v1", {"is_slippery": False}, batch_size=steps, per_epoch=steps, envs=envs)
-    task = TemporalDifference(data, QTable(16, 4), 1, method=method, gamma=0.9, alpha=1.0, epsilon=1.0)
+    data = Environment(
+        "FrozenLake-v1", {"is_slippery": False}, batch_size=steps, per_epoch=steps, envs=envs
+    )
+    task = TemporalDifference(
+        data, QTable(16, 4), 1, method=method, gamma=0.9, alpha=1.0, epsilon=1.0
+    )
     task.step(next(data.train.epoch(0)))
     assert data.dynamics is not None
     acting, _ = data.dynamics.reached()
@@ -235,15 +261,21 @@ def test_side_by_side_the_rules_are_the_same(method: Any) -> None:
     table.values.data.copy_(start)
     task.step(next(data.train.epoch(0)))
     expected = start[0].clone()
-    expected[0, 3] += 0.5 * (0.9 * start[0, 0, 3] - start[0, 0, 3])  # both go up, against the wall, and count as one
+    expected[0, 3] += 0.5 * (
+        0.9 * start[0, 0, 3] - start[0, 0, 3]
+    )  # both go up, against the wall, and count as one
     torch.testing.assert_close(task.table(), expected, rtol=0, atol=1e-12)
 
 
 def test_policies_do_what_their_probabilities_say() -> None:
     generator = random.Random(0)
     row = [1.0, 3.0, 3.0, 0.0]
-    assert EpsilonGreedy(0.2, generator).probabilities(row) == pytest.approx([0.05, 0.45, 0.45, 0.05])
-    assert Softmax(2.0, generator).probabilities(row) == pytest.approx(torch.tensor(row).div(2).softmax(0).tolist())
+    assert EpsilonGreedy(0.2, generator).probabilities(row) == pytest.approx(
+        [0.05, 0.45, 0.45, 0.05]
+    )
+    assert Softmax(2.0, generator).probabilities(row) == pytest.approx(
+        torch.tensor(row).div(2).softmax(0).tolist()
+    )
     for policy in (EpsilonGreedy(0.2, generator), Softmax(2.0, generator)):
         counts = np.bincount([policy.choose(row) for _ in range(4000)], minlength=4) / 4000
         assert counts == pytest.approx(policy.probabilities(row), abs=0.04)
@@ -259,7 +291,9 @@ def test_a_setting_falls_over_its_share_of_the_training() -> None:
 
 def test_an_optimistic_start_tries_every_action() -> None:
     data = Environment("CliffWalking-v1", max_episode_steps=200, batch_size=4000, per_epoch=4000)
-    task = TemporalDifference(data, QTable(48, 4, initial_value=5.0), 1, epsilon=0.0, alpha=0.5, gamma=0.95)
+    task = TemporalDifference(
+        data, QTable(48, 4, initial_value=5.0), 1, epsilon=0.0, alpha=0.5, gamma=0.95
+    )
     task.step(next(data.train.epoch(0)))
     assert data.dynamics is not None
     acting, _ = data.dynamics.reached()
@@ -274,7 +308,9 @@ def test_scores_of_episodes() -> None:
 
 
 def test_a_span_of_episodes_ends_with_the_last_of_them() -> None:
-    data = Environment("CliffWalking-v1", max_episode_steps=50, unit="episodes", batch_size=2, per_epoch=5)
+    data = Environment(
+        "CliffWalking-v1", max_episode_steps=50, unit="episodes", batch_size=2, per_epoch=5
+    )
     task = TemporalDifference(data, QTable(48, 4), 1)
     spans = list(data.train.epoch(0))
     assert [span.count for span in spans] == [2, 2, 1]
