@@ -27,7 +27,7 @@ from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import v2
 
-from dltrain.data.image_folder import ImageFolder
+from dltrain.data.images.image_folder import ImageFolder
 from dltrain.data.split import Split
 from dltrain.preprocessing.color_jitter import ColorJitter
 from dltrain.preprocessing.flip import Flip

@@ -24,9 +24,9 @@ from typing import Any
 
 import torch
 
-from dltrain.data.decode import cores
-from dltrain.data.folder import Folder
-from dltrain.data.image_folder import ImageFolder
+from dltrain.data.images.decode import cores
+from dltrain.data.images.folder import Folder
+from dltrain.data.images.image_folder import ImageFolder
 
 BATCH, EPOCHS = 128, 2
 

@@ -21,7 +21,7 @@ from torch import Tensor
 from dltrain import build
 from dltrain.callbacks.tensorboard import TensorBoard
 from dltrain.config.compose import compose
-from dltrain.run import Run
+from dltrain.runs.folder import Run
 
 FOLDS = 5
 ALPHAS = np.logspace(-2, 4, 25)

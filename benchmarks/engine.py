@@ -39,7 +39,7 @@ from dltrain import build
 from dltrain.callbacks.tensorboard import TensorBoard
 from dltrain.config.compose import compose
 from dltrain.engine import Callback, Engine
-from dltrain.run import Run
+from dltrain.runs.folder import Run
 
 BATCH, WARM_UP, BLOCK, USUAL_BLOCK = 64, 200, 100, 20
 EPOCHS = {"mlp": 5, "lenet5": 2, "cnn": 1}

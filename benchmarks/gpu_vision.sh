@@ -29,8 +29,8 @@ import torch
 import torch.nn.functional as F
 from torchvision.io import ImageReadMode, decode_image
 
-from dltrain.models.resnet import ResNet
-from dltrain.models.vgg import VGG
+from dltrain.models.images.resnet import ResNet
+from dltrain.models.images.vgg import VGG
 
 FOLDER, EPOCHS = Path(sys.argv[1]), int(sys.argv[2])
 CLASSES = sorted(folder.name for folder in (FOLDER / "train").iterdir() if folder.is_dir())

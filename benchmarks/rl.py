@@ -31,7 +31,7 @@ from torch import nn
 from dltrain import build
 from dltrain.callbacks.tensorboard import TensorBoard
 from dltrain.config.compose import compose
-from dltrain.run import Run
+from dltrain.runs.folder import Run
 
 TABULAR = {
     "cliffwalking": ("CliffWalking-v1", 1000),

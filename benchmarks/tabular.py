@@ -27,9 +27,9 @@ from pyarrow import csv
 
 from dltrain import build
 from dltrain.config.compose import compose
-from dltrain.data.tabular import Tabular
+from dltrain.data.tabular.tabular import Tabular
 from dltrain.engine import Callback, Engine
-from dltrain.run import Run
+from dltrain.runs.folder import Run
 
 BATCH, BLOCK, WARM_UP = 1024, 50, 2  # samples a step, steps a block, blocks that are not counted
 CATEGORIES = 5

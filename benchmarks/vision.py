@@ -25,7 +25,7 @@ from dltrain import build
 from dltrain.callbacks.tensorboard import TensorBoard
 from dltrain.config.compose import compose
 from dltrain.engine import Engine
-from dltrain.run import Run
+from dltrain.runs.folder import Run
 
 BLOCK, WARM_UP = 2, 2  # steps of each in turn, and blocks before anything counts
 LR, MOMENTUM = 0.05, 0.9

@@ -26,9 +26,9 @@ import torch.nn.functional as F
 from dltrain import build
 from dltrain.callbacks.tensorboard import TensorBoard
 from dltrain.config.compose import compose
-from dltrain.data.words import Words
-from dltrain.run import Run
-from dltrain.tasks.embedding import spearman
+from dltrain.data.text.words import Words
+from dltrain.runs.folder import Run
+from dltrain.tasks.text.embedding import spearman
 from dltrain.types import END
 
 Figures = dict[str, float]

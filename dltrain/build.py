@@ -26,7 +26,6 @@ from dltrain.callbacks.nonfinite import NonFinite
 from dltrain.callbacks.profile import Profile
 from dltrain.callbacks.signals import Signals
 from dltrain.callbacks.timer import Timer
-from dltrain.checkpoint import Store
 from dltrain.config.balance import balanced_loss
 from dltrain.config.check import OPTIMIZERS, PARTIAL, TARGET, own_optimizer
 from dltrain.config.policy import locate
@@ -34,16 +33,17 @@ from dltrain.config.schema import arguments
 from dltrain.config.settings import Trainer
 from dltrain.data.repeated import Repeated
 from dltrain.device import Device, most_flops
-from dltrain.embeddings import KEY, take_vectors, tokens_of
 from dltrain.engine import Callback, Direction, Engine, Task
 from dltrain.errors import ConfigError
 from dltrain.files import to_json
-from dltrain.freezing import Freezing, chosen
 from dltrain.optim import Optim
-from dltrain.pretrained import Beginning, of_run, published, trained_weights
-from dltrain.run import CHECKPOINTS, METRICS, Run, find
+from dltrain.runs.checkpoint import Store
+from dltrain.runs.folder import CHECKPOINTS, METRICS, Run, find
 from dltrain.tasks.directions import better
 from dltrain.types import Continues, Data, Interval, Standardizes
+from dltrain.weights.freezing import Freezing, chosen
+from dltrain.weights.initial import Beginning, of_run, published, trained_weights
+from dltrain.weights.word_vectors import KEY, take_vectors, tokens_of
 
 log = logging.getLogger("dltrain")
 UNLIMITED = sys.maxsize

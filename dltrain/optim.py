@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from dltrain.freezing import groups
+from dltrain.weights.freezing import groups
 
 Params = list[Tensor]
 

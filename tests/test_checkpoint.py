@@ -16,8 +16,10 @@ import pytest
 import torch
 from torch import nn
 
-from dltrain import checkpoint
-from dltrain.checkpoint import (
+from dltrain.errors import InputError, SaveError
+from dltrain.files import sweep, temporary_name
+from dltrain.runs import checkpoint
+from dltrain.runs.checkpoint import (
     MANIFEST,
     RANK,
     STATE,
@@ -29,8 +31,6 @@ from dltrain.checkpoint import (
     sealed,
     snapshot,
 )
-from dltrain.errors import InputError, SaveError
-from dltrain.files import sweep, temporary_name
 
 pytestmark = pytest.mark.usefixtures("quick_disk")
 

@@ -15,7 +15,7 @@ import pytest
 
 from dltrain.cli import main
 from dltrain.console import SafeStream
-from dltrain.run import LOG
+from dltrain.runs.folder import LOG
 
 pytestmark = pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
 GATES = ("dataset=gates", "callbacks=quiet", "trainer.epochs=1")

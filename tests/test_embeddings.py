@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from dltrain.build import build
-from dltrain.checkpoint import Store, load
 from dltrain.config.compose import compose
+from dltrain.runs.checkpoint import Store, load
 
 WORDS = (
     "dataset=words",

@@ -9,11 +9,12 @@ import pytest
 import torch
 from toys import GAN, Counting, History, On, Places, Points, TwoStages
 
-from dltrain import checkpoint, rng
+from dltrain import rng
 from dltrain.callbacks.checkpoint import Checkpoint
 from dltrain.callbacks.evaluate_every import EvaluateEvery
-from dltrain.checkpoint import Store
 from dltrain.engine import Callback, Engine, Resume, Stage, Task
+from dltrain.runs import checkpoint
+from dltrain.runs.checkpoint import Store
 
 pytestmark = pytest.mark.usefixtures("quick_disk")
 

@@ -16,8 +16,8 @@ from dltrain.report.text import number
 
 SOURCES = Path(package.__file__).parent
 NOT_WRITTEN = (
-    "data/coco.py",
-    "data/environments.py",
+    "data/detection/coco.py",
+    "data/rl/environments.py",
 )  # make a label of a value, and a text to take its hash
 
 

@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import nn
 
-from dltrain.freezing import Freezing, chosen, groups
 from dltrain.optim import Optim
 from dltrain.optimizers.adam import adam
+from dltrain.weights.freezing import Freezing, chosen, groups
 
 
 def network() -> nn.Sequential:

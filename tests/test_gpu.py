@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 import torch
 
-from dltrain import checkpoint
-from dltrain.checkpoint import Store
-from dltrain.run import METRICS
+from dltrain.runs import checkpoint
+from dltrain.runs.checkpoint import Store
+from dltrain.runs.folder import METRICS
 
 pytestmark = [
     pytest.mark.gpu,

@@ -12,10 +12,10 @@ from descent import OPTIMIZERS, X, Y, assert_equal, averager, loss_of, network, 
 from torch import Tensor, nn
 from toys import GAN, Points
 
-from dltrain import checkpoint
 from dltrain.optim import Optim
 from dltrain.regularization.ema import EMA
 from dltrain.regularization.l2 import L2
+from dltrain.runs import checkpoint
 from dltrain.schedules.cosine import Cosine
 
 # The traps --------------------------------------------------------------------------------------------------------

@@ -14,8 +14,9 @@ import pytest
 import torch
 from toys import Counting
 
-from dltrain import checkpoint, rng
+from dltrain import rng
 from dltrain.engine import Callback, Engine
+from dltrain.runs import checkpoint
 
 PACKAGE = Path(rng.__file__).parent
 ELSEWHERE = {

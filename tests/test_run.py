@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from dltrain import run
 from dltrain.errors import InputError, UsageError
-from dltrain.run import CONFIG, METRICS, Run, clean, find
+from dltrain.runs import folder as run
+from dltrain.runs.folder import CONFIG, METRICS, Run, clean, find
 
 
 def created(root: Path, label: str) -> Path:

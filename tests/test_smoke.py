@@ -8,11 +8,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from dltrain import build, checkpoint
-from dltrain.checkpoint import Store
+from dltrain import build
 from dltrain.config.compose import compose
 from dltrain.config.defaults_list import compose_files, names
 from dltrain.config.groups import groups
+from dltrain.runs import checkpoint
+from dltrain.runs.checkpoint import Store
 
 DATA = {  # what a model reads that reads no images
     **dict.fromkeys(

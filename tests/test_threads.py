@@ -17,7 +17,7 @@ from dltrain import build, device
 from dltrain.cli import WAITING, let_waiting_threads_sleep
 from dltrain.config.compose import compose
 from dltrain.device import Device, most_flops
-from dltrain.run import Run
+from dltrain.runs.folder import Run
 from dltrain.types import Spec
 
 

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from dltrain.callbacks.nonfinite import require_finite
-from dltrain.checkpoint import Store, commit, snapshot
 from dltrain.engine import Callback, Engine
 from dltrain.errors import DltrainError, SaveError, UsageError
+from dltrain.runs.checkpoint import Store, commit, snapshot
 from dltrain.types import Interval
 
 log = logging.getLogger("dltrain")

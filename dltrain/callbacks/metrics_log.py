@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from dltrain.engine import Callback, Engine, Mean, Metrics
-from dltrain.run import METRICS, Run
+from dltrain.runs.folder import METRICS, Run
 
 Record = dict[str, Any]
 

@@ -7,7 +7,7 @@ import logging
 from torch import profiler
 
 from dltrain.engine import Callback, Engine
-from dltrain.run import Run
+from dltrain.runs.folder import Run
 
 log = logging.getLogger("dltrain")
 FIRST, LAST = 10, 50

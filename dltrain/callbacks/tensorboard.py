@@ -21,7 +21,7 @@ from dltrain.files import replace_file
 from dltrain.report.batches import picture
 from dltrain.report.pictures import heat_map, image_grid
 from dltrain.report.plots import fields, plot, points
-from dltrain.run import MANIFEST, Run
+from dltrain.runs.folder import MANIFEST, Run
 from dltrain.types import Data, Embedding, Grid, Image, Plot, Table, Text, flatten
 
 if TYPE_CHECKING:

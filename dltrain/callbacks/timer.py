@@ -6,7 +6,7 @@ import time
 from typing import Any
 
 from dltrain.engine import Callback, Engine
-from dltrain.run import TIMING, Run
+from dltrain.runs.folder import TIMING, Run
 
 WARM_UP_STEPS = 200
 

@@ -16,7 +16,7 @@ from dltrain.config.defaults_list import compose_files
 from dltrain.config.groups import COMPOSING, OVERLAYS, config_dir, groups, summary
 from dltrain.config.schema import as_yaml
 from dltrain.errors import UsageError
-from dltrain.run import all_runs
+from dltrain.runs.folder import all_runs
 
 log = logging.getLogger("dltrain")
 Offer = tuple[str, str]  # a word, and what it is

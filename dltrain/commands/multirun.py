@@ -21,7 +21,7 @@ from dltrain.config.schema import literals
 from dltrain.errors import DltrainError, Interrupted, StoppedBySignal, UsageError
 from dltrain.files import replace_file, to_json
 from dltrain.report.text import duration, number, table
-from dltrain.run import Run
+from dltrain.runs.folder import Run
 from dltrain.shell import shell_word
 
 log = logging.getLogger("dltrain")

@@ -31,9 +31,9 @@ from dltrain.commands.vectors import SUFFIX, write_vectors
 from dltrain.commands.write import SETTINGS, write_text
 from dltrain.config import check
 from dltrain.config.overrides import take
-from dltrain.data.layout import IMAGE_ENDINGS, counted, paths_below
-from dltrain.data.text_folder import texts_below
-from dltrain.data.tokens import TokenSplit
+from dltrain.data.io.layout import IMAGE_ENDINGS, counted, paths_below
+from dltrain.data.text.text_folder import texts_below
+from dltrain.data.text.tokens import TokenSplit
 from dltrain.engine import Engine
 from dltrain.errors import InputError, UsageError
 from dltrain.files import replacing, to_json, writing
@@ -210,8 +210,8 @@ def is_place(name: str) -> bool:
     """Whether there is a file or folder of this name, or for a glob: a question mark alone may end a sentence."""
     try:
         return bool(name) and (
-            Path(name).exists() or ("*" in name and bool(glob.glob(name, recursive=True)))
-        )  # noqa: PTH207
+            Path(name).exists() or ("*" in name and bool(glob.glob(name, recursive=True)))  # noqa: PTH207
+        )
     except (OSError, ValueError):  # too long for a name, or a null byte
         return False
 

@@ -12,9 +12,8 @@ from typing import Any
 
 import torch
 
-from dltrain import build, checkpoint
+from dltrain import build
 from dltrain.build import Experiment
-from dltrain.checkpoint import Store, commit
 from dltrain.commands.options import Options
 from dltrain.commands.train import as_yaml, beginning, execute, remembered, unrepeated
 from dltrain.config import check
@@ -23,11 +22,14 @@ from dltrain.config.compose import Composed, compose_over
 from dltrain.config.overrides import expand_home, take
 from dltrain.config.own_settings import belongs
 from dltrain.config.read import read_mapping
+from dltrain.config.renamed import with_current_names
 from dltrain.data.trained_classes import few_of, unknown_classes
 from dltrain.engine import Engine, Resume
 from dltrain.errors import ConfigError, InputError, UsageError
 from dltrain.files import replace_file, writing
-from dltrain.run import (
+from dltrain.runs import checkpoint
+from dltrain.runs.checkpoint import Store, commit
+from dltrain.runs.folder import (
     CHECKPOINTS,
     CONFIG,
     MANIFEST,
@@ -362,7 +364,7 @@ def saved_configuration(run: Run, overrides: list[str]) -> Composed:
     saved = read_mapping(run.folder / CONFIG, InputError)
     if not saved:
         raise InputError(f"{run.folder / CONFIG} is not a configuration: it is empty")
-    return compose_over({**saved, "plugins": []}, overrides)
+    return compose_over({**with_current_names(saved), "plugins": []}, overrides)
 
 
 def finished_unless_extended(run: Run, composed: Composed, state: dict[str, Any]) -> None:

@@ -28,7 +28,7 @@ from dltrain.files import finite, writing
 from dltrain.report.figures import best_row, figure_rows
 from dltrain.report.splits import empty_splits, sizes
 from dltrain.report.text import duration, fields, number, table
-from dltrain.run import CONFIG, LOG, MANIFEST, METRICS, RESULTS, Run, apart, as_json
+from dltrain.runs.folder import CONFIG, LOG, MANIFEST, METRICS, RESULTS, Run, apart, as_json
 from dltrain.shell import shell_word
 from dltrain.types import Grid
 

@@ -18,6 +18,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from dltrain.config.renamed import current_name
 from dltrain.config.schema import close_matches
 from dltrain.errors import UsageError
 
@@ -47,6 +48,7 @@ def locate(target: str, plugins: Sequence[str] = ()) -> Any:
     """The class or function that `target` names; UsageError if the rule above refuses it or it does not exist."""
     if len(target) > LONGEST or not target.isprintable():
         raise UsageError(f"{target[:60]!r} is not the public name of a class or function")
+    target = current_name(target)
     parts = target.split(".")
     if parts[0] not in PACKAGES and (
         parts[0] not in plugins or parts[0] in sys.stdlib_module_names
@@ -66,7 +68,7 @@ def locate(target: str, plugins: Sequence[str] = ()) -> Any:
         homes = [home for home in HOMES if home.startswith(f"{parts[0]}.")]
         close = close_matches(".".join(parts[:2]), homes)
         meant = (
-            f"; did you mean {'.'.join([close[0], *parts[2:]])}?"
+            f"; did you mean {current_name('.'.join([close[0], *parts[2:]]))}?"
             if close and close[0].count(".") == 1
             else ""
         )

@@ -31,10 +31,12 @@ class DeepBeliefNet(nn.Module):
         if not hidden_sizes:
             raise ValueError("hidden_sizes=[]: a deep belief net has at least one hidden layer")
         sizes = (in_features, *hidden_sizes)
-        units = (visible_units, *["bernoulli"] * (len(hidden_sizes) - 1))
+        higher: list[Units] = ["bernoulli"] * (len(hidden_sizes) - 1)
+        units = (visible_units, *higher)
         self.rbms = nn.ModuleList(
-            RBM(v, h, unit) for (v, h), unit in zip(pairwise(sizes), units, strict=True)
-        )  # type: ignore[arg-type]
+            RBM(visible, hidden, unit)
+            for (visible, hidden), unit in zip(pairwise(sizes), units, strict=True)
+        )
         self.dropouts = nn.ModuleList(
             nn.Sequential(*dropout_layer(p)) for p in (input_dropout, *[dropout] * len(units))
         )

@@ -11,7 +11,6 @@ from torch import Tensor, nn
 
 from dltrain import metrics
 from dltrain.engine import Direction, Stage, Task
-from dltrain.freezing import Freezing
 from dltrain.losses import evaluation_sum, mean_over
 from dltrain.optim import Optim
 from dltrain.tasks.classification_scores import (
@@ -22,7 +21,7 @@ from dltrain.tasks.classification_scores import (
     roc_plot,
 )
 from dltrain.tasks.directions import better, own_direction
-from dltrain.tasks.explanation import (
+from dltrain.tasks.images.explanation import (
     CAM_SCALE,
     CAM_TITLE,
     NO_EVIDENCE,
@@ -32,9 +31,10 @@ from dltrain.tasks.explanation import (
     hires_cam,
     overlaid,
 )
+from dltrain.tasks.images.views import VIEWS, View, mean_logits
 from dltrain.tasks.supervised import supervised
-from dltrain.tasks.views import VIEWS, View, mean_logits
 from dltrain.types import Data, Image, PositiveInt, Text, shortened
+from dltrain.weights.freezing import Freezing
 
 log = logging.getLogger("dltrain")
 SAMPLE_IMAGES = 32

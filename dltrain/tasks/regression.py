@@ -10,13 +10,13 @@ from torch import Tensor, nn
 
 from dltrain import metrics
 from dltrain.engine import Direction, Stage, Task
-from dltrain.freezing import Freezing
 from dltrain.losses import evaluation_sum, mean_over
 from dltrain.optim import Optim
 from dltrain.tasks.directions import better
 from dltrain.tasks.many_classes import MAX_WHOLE_TABLE, lowest
 from dltrain.tasks.supervised import supervised
 from dltrain.types import Data, Plot, Spec, Table
+from dltrain.weights.freezing import Freezing
 
 POINTS = 200  # of the picture
 PER_TARGET = ("rmse", "r2", "mse", "mae")

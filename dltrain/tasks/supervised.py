@@ -8,10 +8,10 @@ from typing import Any
 from torch import Tensor, nn
 
 from dltrain.engine import Direction, Mean, Metrics, Stage
-from dltrain.freezing import Freezing
 from dltrain.losses import training_mean
 from dltrain.optim import Optim
 from dltrain.types import AuxiliaryHeads, DataSplit
+from dltrain.weights.freezing import Freezing
 
 
 def with_heads(

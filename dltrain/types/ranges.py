@@ -84,7 +84,7 @@ class Names:
 
 
 ColumnName: TypeAlias = Annotated[str, Names()]
-"""The name of a column; `dltrain.data.table.column_name` makes text of one that was read as a number."""
+"""The name of a column; `dltrain.data.tabular.table.column_name` makes text of one that was read as a number."""
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from dltrain.engine import Callback, Engine
-from dltrain.run import METRICS
+from dltrain.runs.folder import METRICS
 
 
 class At(Callback):

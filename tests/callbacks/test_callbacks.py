@@ -13,7 +13,6 @@ import torch
 from small_runs import At, lines
 from toys import Counting, Places, Recorder
 
-from dltrain import checkpoint
 from dltrain.callbacks.checkpoint import Checkpoint
 from dltrain.callbacks.early_stopping import EarlyStopping
 from dltrain.callbacks.evaluate_every import EvaluateEvery
@@ -21,10 +20,11 @@ from dltrain.callbacks.limits import Limits
 from dltrain.callbacks.metrics_log import MetricsLog
 from dltrain.callbacks.nonfinite import NonFinite
 from dltrain.callbacks.timer import Timer
-from dltrain.checkpoint import Store
 from dltrain.engine import Callback, Engine, Resume, Stage
 from dltrain.errors import DivergedError
-from dltrain.run import Run
+from dltrain.runs import checkpoint
+from dltrain.runs.checkpoint import Store
+from dltrain.runs.folder import Run
 
 NAN = float("nan")
 

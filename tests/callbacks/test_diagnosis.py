@@ -16,12 +16,12 @@ from toys import Points
 
 from dltrain.callbacks.diagnosis import ACTIVATIONS, Diagnosis, figures
 from dltrain.callbacks.metrics_log import MetricsLog
-from dltrain.checkpoint import snapshot
 from dltrain.engine import Callback, Engine, Resume, Stage, Task
-from dltrain.models.recurrent import Recurrence
+from dltrain.models.text.recurrent import Recurrence
 from dltrain.optim import Optim
 from dltrain.optimizers.sgd import sgd
-from dltrain.run import METRICS, Run
+from dltrain.runs.checkpoint import snapshot
+from dltrain.runs.folder import METRICS, Run
 from dltrain.types import Plot
 
 

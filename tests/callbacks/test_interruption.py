@@ -14,13 +14,13 @@ import torch
 from small_runs import SMALL, At
 from toys import Counting, Recorder
 
-from dltrain import checkpoint
 from dltrain.callbacks.signals import Signals
 from dltrain.callbacks.timer import Timer
-from dltrain.checkpoint import Store
 from dltrain.engine import Engine
 from dltrain.errors import Interrupted
-from dltrain.run import METRICS
+from dltrain.runs import checkpoint
+from dltrain.runs.checkpoint import Store
+from dltrain.runs.folder import METRICS
 from dltrain.tasks.classification import Classification
 
 

@@ -16,12 +16,12 @@ from toys import Points
 from dltrain.callbacks.checkpoint import Checkpoint
 from dltrain.callbacks.metrics_log import MetricsLog
 from dltrain.callbacks.nonfinite import NonFinite
-from dltrain.checkpoint import Store
 from dltrain.engine import Callback, Engine, Stage, Task
 from dltrain.errors import DivergedError
 from dltrain.optim import Optim
 from dltrain.optimizers.adam import adam
-from dltrain.run import Run
+from dltrain.runs.checkpoint import Store
+from dltrain.runs.folder import Run
 from dltrain.types import Interval
 
 STEPS = 20
@@ -39,9 +39,10 @@ class Explosive(Task):
     def stages(self) -> Iterator[Stage]:
         make = functools.partial(adam, lr=0.01)
         self.optim = Optim(self.net, make, skip_nonfinite=self.skip, accumulate=self.accumulate)
-        evaluate = lambda batches: {
-            "loss": float(self.net(torch.cat(list(batches))).square().mean())
-        }  # noqa: E731
+
+        def evaluate(batches):
+            return {"loss": float(self.net(torch.cat(list(batches))).square().mean())}
+
         yield Stage(
             "only",
             1,

@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 from toys import Counting
 
-from dltrain import checkpoint
 from dltrain.callbacks.checkpoint import Checkpoint
 from dltrain.callbacks.evaluate_every import EvaluateEvery
-from dltrain.checkpoint import Store, load
 from dltrain.engine import Callback, Engine
 from dltrain.errors import DltrainError, SaveError
+from dltrain.runs import checkpoint
+from dltrain.runs.checkpoint import Store, load
 from dltrain.types import Interval
 
 pytestmark = pytest.mark.usefixtures("quick_disk")

@@ -13,7 +13,7 @@ import yaml
 from small_runs import SMALL, lines
 
 from dltrain.callbacks.tensorboard import TensorBoard, remove_hparams
-from dltrain.run import Run
+from dltrain.runs.folder import Run
 
 
 def loaded(folder: Path) -> Any:

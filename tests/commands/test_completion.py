@@ -14,7 +14,7 @@ from dltrain.commands.completion import SCRIPTS
 from dltrain.config.compose import compose
 from dltrain.config.groups import OVERLAYS, groups, read_option
 from dltrain.config.suggest import leaves
-from dltrain.run import CONFIG
+from dltrain.runs.folder import CONFIG
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from dltrain.run import find
+from dltrain.runs.folder import find
 
 SHAPE = (
     *(

@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from dltrain import checkpoint
-from dltrain.checkpoint import Store
+from dltrain.runs import checkpoint
+from dltrain.runs.checkpoint import Store
 
 TINY = (
     *(

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 import torch
 
-from dltrain import checkpoint
 from dltrain.callbacks import memory
-from dltrain.checkpoint import Store
 from dltrain.engine import Stage
+from dltrain.runs import checkpoint
+from dltrain.runs.checkpoint import Store
 
 TABLE = (
     "dataset=tabular",

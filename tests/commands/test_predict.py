@@ -17,7 +17,7 @@ from dltrain.build import build
 from dltrain.cli import main, parse
 from dltrain.commands import predict as module
 from dltrain.config.compose import compose
-from dltrain.data.digits import Digits
+from dltrain.data.images.digits import Digits
 
 SOURCE = """
 import torch
@@ -98,11 +98,11 @@ def test_predictions_are_those_of_the_averaged_weights_on_the_same_inputs(
     run: Path, digits: Path, dltrain
 ) -> None:
     """What `evaluate` scores and what `predict` says come from one network: they agree on the same images."""
-    from dltrain import checkpoint
-    from dltrain.checkpoint import Store
     from dltrain.commands.resume import position, saved_configuration
     from dltrain.engine import Resume
-    from dltrain.run import Run
+    from dltrain.runs import checkpoint
+    from dltrain.runs.checkpoint import Store
+    from dltrain.runs.folder import Run
 
     rows = rows_of(dltrain("predict", str(run), "digits", "top=10", "--json"))
     experiment = build(saved_configuration(Run(run), []).config, trained=True)

@@ -11,7 +11,7 @@ import torch
 import yaml
 
 from dltrain.callbacks import checkpoint as saving
-from dltrain.checkpoint import Store, load
+from dltrain.runs.checkpoint import Store, load
 
 TINY = (
     "dataset=synthetic",

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from dltrain.callbacks import checkpoint as saving
-from dltrain.checkpoint import Store, load
+from dltrain.runs.checkpoint import Store, load
 
 pytest.importorskip("gymnasium")
 

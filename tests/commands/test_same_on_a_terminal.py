@@ -22,7 +22,7 @@ import torch
 from dltrain.callbacks.progress import Progress
 from dltrain.cli import main
 from dltrain.engine import Engine
-from dltrain.run import METRICS
+from dltrain.runs.folder import METRICS
 
 SHORT = ("callbacks.tensorboard=null", "callbacks.explain=null", "callbacks.progress.refresh=1e-9")
 SHORT += ("trainer.log_every=1", "trainer.save_every=3", "trainer.steps=8")

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 import torch
 
-from dltrain.checkpoint import Store, load
 from dltrain.cli import main
+from dltrain.runs.checkpoint import Store, load
 
 SMALL = ("callbacks=quiet", "model.embedding_dim=8", "model.hidden_size=8", "optimizer.lr=0.02")
 PROSE = (

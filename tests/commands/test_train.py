@@ -10,9 +10,9 @@ import torch
 import yaml
 from outcome import Outcome
 
-from dltrain import checkpoint
-from dltrain.checkpoint import Store
 from dltrain.commands.train import claims
+from dltrain.runs import checkpoint
+from dltrain.runs.checkpoint import Store
 
 TINY = (
     "dataset=synthetic",
@@ -313,7 +313,7 @@ def test_a_refused_optimizer_setting_leaves_no_run_folder(dltrain) -> None:
 
 
 def test_a_run_that_is_being_written_is_not_resumed(dltrain) -> None:
-    from dltrain.run import Run
+    from dltrain.runs.folder import Run
 
     folder = folder_of(dltrain(*TINY, "--json"))
     with Run(folder).locked():

@@ -12,8 +12,8 @@ from torch import Tensor
 from torchvision import models
 from torchvision.models import ResNet18_Weights
 
-from dltrain import checkpoint
-from dltrain.checkpoint import Store
+from dltrain.runs import checkpoint
+from dltrain.runs.checkpoint import Store
 
 SMALL = ("model.channels=[4,6]", "callbacks=quiet", "--json", "dataset.batch_size=256")
 DIGITS = ("dataset=digits", "model=cnn", *SMALL, "trainer.epochs=1")

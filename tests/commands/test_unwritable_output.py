@@ -15,11 +15,11 @@ from typing import Any
 import pytest
 
 from dltrain import files
-from dltrain.checkpoint import Store
 from dltrain.commands import multirun
 from dltrain.errors import UsageError
 from dltrain.files import replacing, writing
-from dltrain.run import LOCK, Run
+from dltrain.runs.checkpoint import Store
+from dltrain.runs.folder import LOCK, Run
 
 SMALL = (
     "model=mlp",
@@ -90,8 +90,10 @@ def test_a_run_that_is_read_only_goes_on_as_a_fork_elsewhere(
     read_only: Path, dltrain, monkeypatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(
-        Path, "unlink", lambda path, missing_ok=False: os.path.exists(path) and os.unlink(path)
-    )  # noqa: PTH110, PTH108
+        Path,
+        "unlink",
+        lambda path, missing_ok=False: os.path.exists(path) and os.unlink(path),  # noqa: PTH108, PTH110
+    )
     outcome = dltrain(
         "resume",
         str(read_only),

@@ -70,7 +70,11 @@ KEYS = {  # with values of their own kind, since a key that takes text keeps num
     "trainer.steps": ["5", "null", "${seed}"],
     "trainer.epochs": ["5", "${dataset.epochs}", "null"],
     "trainer": ["{steps: 3}", "{steps: 3, epochs: null}"],
-    "dataset.source": ["{}", "null", "{_target_: dltrain.data.bundled.Bundled, name: digits}"],
+    "dataset.source": [
+        "{}",
+        "null",
+        "{_target_: dltrain.data.tabular.bundled.Bundled, name: digits}",
+    ],
     "dataset.nothing": ["1"],
     "callbacks.progress": ["null", "{refresh: 1}"],
 }

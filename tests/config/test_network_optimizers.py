@@ -10,10 +10,10 @@ import torch
 import yaml
 
 from dltrain import build
-from dltrain.checkpoint import Store, load
 from dltrain.config.check import own_optimizer, problems_of
 from dltrain.config.compose import compose
 from dltrain.optim import Optim
+from dltrain.runs.checkpoint import Store, load
 
 NETWORKS = ("judge", "generator", "discriminator")
 SMALL = (
@@ -153,7 +153,7 @@ def test_a_network_that_the_task_does_not_have_is_refused(dltrain) -> None:
     Path("conf").mkdir()
     Path("conf/task").mkdir()
     node = {
-        "_target_": "dltrain.tasks.adversarial.Adversarial",
+        "_target_": "dltrain.tasks.images.adversarial.Adversarial",
         "optimizers": {"critic": {"lr": 0.1}},
     }
     Path("conf/task/mine.yaml").write_text(yaml.safe_dump(node))

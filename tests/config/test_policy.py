@@ -12,7 +12,7 @@ import yaml
 
 from dltrain.config.policy import locate
 from dltrain.errors import UsageError
-from dltrain.run import CONFIG
+from dltrain.runs.folder import CONFIG
 
 PLUGIN = """
 from pathlib import Path
@@ -65,9 +65,9 @@ def tamper(run: Path, **changes: Any) -> None:
         "torch.optim.lr_scheduler.StepLR",
         "torchvision.transforms.v2.RandomCrop",
         "torchvision.models.resnet.ResNet",
-        "dltrain.models.cnn.CNN",
+        "dltrain.models.images.cnn.CNN",
         "dltrain.optimizers.sgd.sgd",
-        "dltrain.data.in_memory.InMemory",
+        "dltrain.data.images.in_memory.InMemory",
         "dltrain.config.settings.Trainer",
     ],
 )
@@ -98,21 +98,27 @@ def test_what_a_configuration_is_for_may_be_built(target: str) -> None:
         ("torch.nn.parallel.DistributedDataParallel", "the class torch.nn.parallel."),
         ("dltrain.commands.train.subprocess.run", "of dltrain only what is in dltrain.losses, "),
         ("dltrain.commands.train.subprocess", "of dltrain only what is in dltrain.losses, "),
-        ("dltrain.data.mnist.np", "the module numpy"),
+        ("dltrain.data.images.mnist.np", "the module numpy"),
         ("dltrain.cli.os.system", "of dltrain only what is in dltrain.losses, "),
-        ("dltrain.data.mnist.torch.load", "dltrain.data.mnist.torch is the module torch"),
-        ("dltrain.data.download.fetch", "the function dltrain.data.download.fetch"),
-        ("dltrain.data.archive.unpack", "the function dltrain.data.archive.unpack"),
+        (
+            "dltrain.data.images.mnist.torch.load",
+            "dltrain.data.images.mnist.torch is the module torch",
+        ),
+        ("dltrain.data.io.download.fetch", "the function dltrain.data.io.download.fetch"),
+        ("dltrain.data.io.archive.unpack", "the function dltrain.data.io.archive.unpack"),
         ("dltrain.cli.main", "of dltrain only what is in dltrain.losses, "),
-        ("dltrain.models.cnn.CNN.forward", "dltrain.models.cnn.CNN is the class"),
-        ("dltrain.run.Run", "of dltrain only what is in dltrain.losses, "),
-        ("dltrain.model.cnn.CNN", "did you mean dltrain.models.cnn.CNN?"),
-        ("dltrain.models.cnn.CNN.__init__", "public name"),
+        ("dltrain.models.images.cnn.CNN.forward", "dltrain.models.images.cnn.CNN is the class"),
+        ("dltrain.runs.folder.Run", "of dltrain only what is in dltrain.losses, "),
+        ("dltrain.model.cnn.CNN", "did you mean dltrain.models.images.cnn.CNN?"),
+        ("dltrain.models.images.cnn.CNN.__init__", "public name"),
         ("torch._C._jit_init", "public name"),
         ("dltrain.commands.train.__builtins__.eval", "public name"),
-        ("dltrain.models.cnn.", "public name"),
+        ("dltrain.models.images.cnn.", "public name"),
         ("torch.nn.ReLU()", "public name"),
-        ("dltrain.models.cnn.CNNN", "has no CNNN; did you mean dltrain.models.cnn.CNN?"),
+        (
+            "dltrain.models.images.cnn.CNNN",
+            "has no CNNN; did you mean dltrain.models.images.cnn.CNN?",
+        ),
         ("dltrain.models.nope.Nope", "dltrain.models has no module nope"),
         ("torch.nn.Relu", "torch.nn has no Relu; did you mean torch.nn.ReLU?"),
         ("dltrain.config.policy.PACKAGES", "may not be built"),
@@ -193,7 +199,7 @@ def test_a_saved_configuration_is_data(
         "callback": {"callbacks__x": hostile, "plugins": [plugin]},
         "own function": {
             "loss": {
-                "_target_": "dltrain.data.download.fetch",
+                "_target_": "dltrain.data.io.download.fetch",
                 "mirrors": ["http://localhost:9/"],
                 "files": {"x": "0"},
                 "folder": str(tmp_path / "stolen"),

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from dltrain.data.image_folder import ImageFolder
+from dltrain.data.images.image_folder import ImageFolder
 
 COLOURS = {"cat": (200, 40, 10), "dog": (10, 60, 220), "owl": (30, 200, 60)}
 

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-from dltrain.data.tabular import Tabular
+from dltrain.data.tabular.tabular import Tabular
 from dltrain.errors import InputError
 
 pytest.importorskip("pyarrow")

@@ -15,10 +15,10 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from dltrain.data.coco import COCO
-from dltrain.data.detection import Detection, Flip, Jitter
-from dltrain.data.voc import VOC
-from dltrain.data.yolo import YOLO
+from dltrain.data.detection.coco import COCO
+from dltrain.data.detection.dataset import Detection, Flip, Jitter
+from dltrain.data.detection.voc import VOC
+from dltrain.data.detection.yolo import YOLO
 from dltrain.errors import InputError
 from dltrain.rng import keyed
 from dltrain.types.boxes import COUNTED, CROWD, DIFFICULT, is_counted, is_trained

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from dltrain.data.dynamics import Copies, Dynamics
-from dltrain.data.environments import Environment
+from dltrain.data.rl.dynamics import Copies, Dynamics
+from dltrain.data.rl.environments import Environment
 
 gymnasium = pytest.importorskip("gymnasium")
 

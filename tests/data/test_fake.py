@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from dltrain.data.fake import MAX_CLASSES, Fake
-from dltrain.data.fake_tokens import FakeTokens
-from dltrain.data.in_memory import InMemory
-from dltrain.data.synthetic import Synthetic
+from dltrain.data.images.in_memory import InMemory
+from dltrain.data.images.synthetic import Synthetic
+from dltrain.data.text.fake_tokens import FakeTokens
 from dltrain.types import Data, Spec
 
 MANY = tuple(f"class {k}" for k in range(20_000))

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from dltrain.data.digits import Digits
-from dltrain.data.in_memory import InMemory
+from dltrain.data.images.digits import Digits
+from dltrain.data.images.in_memory import InMemory
 
 
 @pytest.mark.parametrize("folds", [2, 5, 10])

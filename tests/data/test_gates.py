@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from dltrain.data.gates import OUTPUTS, Gates
+from dltrain.data.tabular.gates import OUTPUTS, Gates
 
 TRUTH: dict[str, Callable[[int, int], bool]] = {
     "and": lambda a, b: bool(a and b),

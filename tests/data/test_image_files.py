@@ -15,9 +15,9 @@ from PIL import Image
 from small_pictures import data, everything, lay, picture
 
 from dltrain.commands.predict import find_inputs
-from dltrain.data.decode import FORMATS, SMALL, read_image
-from dltrain.data.folder import Folder
-from dltrain.data.layout import IMAGE_ENDINGS
+from dltrain.data.images.decode import FORMATS, SMALL, read_image
+from dltrain.data.images.folder import Folder
+from dltrain.data.io.layout import IMAGE_ENDINGS
 from dltrain.errors import ConfigError, InputError
 
 # Pixels -----------------------------------------------------------------------------------------------------------
@@ -103,7 +103,7 @@ def test_small_jpegs_are_decoded_as_pil_does(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The fast way and PIL's agree within rounding, at the images' own size and at another, in colour and grey."""
-    from dltrain.data import decode
+    from dltrain.data.images import decode
 
     path = tmp_path / "x"
     for mode, channels, size in itertools.product(("RGB", "L"), (1, 3), ((24, 32), (16, 16))):

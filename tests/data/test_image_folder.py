@@ -12,9 +12,9 @@ import pytest
 import torch
 from small_pictures import COLOURS, data, everything, lay, picture
 
-from dltrain.data.decode import read_image
-from dltrain.data.in_memory import InMemory
-from dltrain.data.synthetic import Synthetic
+from dltrain.data.images.decode import read_image
+from dltrain.data.images.in_memory import InMemory
+from dltrain.data.images.synthetic import Synthetic
 from dltrain.errors import InputError
 from dltrain.types import Spec
 

@@ -8,10 +8,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from dltrain.data.digits import Digits
-from dltrain.data.in_memory import InMemory
+from dltrain.data.images.digits import Digits
+from dltrain.data.images.in_memory import InMemory
+from dltrain.data.images.synthetic import Synthetic
 from dltrain.data.split import BLOCK_BYTES
-from dltrain.data.synthetic import Synthetic
 from dltrain.errors import InputError
 from dltrain.types import Spec
 

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from dltrain.commands.resume import check_classes
-from dltrain.data.tabular import Tabular
-from dltrain.data.text_files import TextFiles
+from dltrain.data.tabular.tabular import Tabular
+from dltrain.data.text.text_files import TextFiles
 from dltrain.errors import InputError
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from dltrain.data.language import Blocks, LanguageModeling, pieces
+from dltrain.data.text.language import Blocks, LanguageModeling, pieces
 from dltrain.errors import ConfigError, InputError
 
 TEXT = "".join(f"line {i} of the text\n" for i in range(400))

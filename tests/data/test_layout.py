@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from dltrain.data.layout import arrange
-from dltrain.data.split_names import parse, split_names
+from dltrain.data.io.layout import arrange
+from dltrain.data.io.split_names import parse, split_names
 from dltrain.errors import InputError
 
 

@@ -17,9 +17,9 @@ import numpy as np
 import pytest
 import torch
 
-from dltrain.data.cifar10 import CIFAR10
-from dltrain.data.download import Published
-from dltrain.data.mnist import FILES, MNIST, FashionMNIST, read_idx
+from dltrain.data.images.cifar10 import CIFAR10
+from dltrain.data.images.mnist import FILES, MNIST, FashionMNIST, read_idx
+from dltrain.data.io.download import Published
 from dltrain.errors import InputError
 
 NOWHERE = "http://127.0.0.1:9/"  # the discard port: nobody listens

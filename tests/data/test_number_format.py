@@ -6,7 +6,13 @@ import math
 
 import pytest
 
-from dltrain.data.number_format import NOTATIONS, NumberFormat, Undecided, notation_of, split_number
+from dltrain.data.io.number_format import (
+    NOTATIONS,
+    NumberFormat,
+    Undecided,
+    notation_of,
+    split_number,
+)
 
 
 def read(*texts: str) -> list[float | None] | Undecided:

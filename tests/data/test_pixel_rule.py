@@ -18,9 +18,9 @@ import torch
 from PIL import Image
 from small_pictures import data, everything
 
-from dltrain.data.decode import read_image
-from dltrain.data.pixel_rule import usual_range
-from dltrain.data.yolo import YOLO
+from dltrain.data.detection.yolo import YOLO
+from dltrain.data.images.decode import read_image
+from dltrain.data.images.pixel_rule import usual_range
 from dltrain.errors import InputError
 
 GRAY = np.random.default_rng(0).integers(0, 256, (8, 12)).astype(np.uint8)

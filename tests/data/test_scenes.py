@@ -13,11 +13,11 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from dltrain.data.coco import COCO
-from dltrain.data.detection import Detection, Flip, Jitter
-from dltrain.data.digit_scenes import DigitScenes
-from dltrain.data.voc import VOC
-from dltrain.data.yolo import YOLO
+from dltrain.data.detection.coco import COCO
+from dltrain.data.detection.dataset import Detection, Flip, Jitter
+from dltrain.data.detection.digit_scenes import DigitScenes
+from dltrain.data.detection.voc import VOC
+from dltrain.data.detection.yolo import YOLO
 from dltrain.errors import ConfigError, InputError
 from dltrain.preprocessing.flip import Flip as FlipImages
 from dltrain.preprocessing.random_erasing import RandomErasing
@@ -250,7 +250,9 @@ def test_voc_parts_are_lists() -> None:
 
 
 def test_images_that_do_not_fit_in_memory_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("dltrain.data.scenes.free_memory", lambda: 2 * 3 * 3 * 40 * 40 - 1)
+    monkeypatch.setattr(
+        "dltrain.data.detection.samples.free_memory", lambda: 2 * 3 * 3 * 40 * 40 - 1
+    )
     with pytest.raises(InputError, match=r"3 images of 40x40 take .* a smaller dataset.image_size"):
         stored(as_yolo())
 

@@ -15,11 +15,11 @@ import pytest
 import torch
 from scipy.io import savemat
 
-from dltrain.data.cifar100 import CIFAR100
-from dltrain.data.download import Published
-from dltrain.data.emnist import EMNIST, SPLITS
-from dltrain.data.mnist import KMNIST
-from dltrain.data.svhn import SVHN
+from dltrain.data.images.cifar100 import CIFAR100
+from dltrain.data.images.emnist import EMNIST, SPLITS
+from dltrain.data.images.mnist import KMNIST
+from dltrain.data.images.svhn import SVHN
+from dltrain.data.io.download import Published
 from dltrain.errors import InputError
 
 NOWHERE = "http://127.0.0.1:9/"  # the discard port: nobody listens

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 from small_pictures import data, everything, lay, picture
 
-from dltrain.data.decode import read_image
+from dltrain.data.images.decode import read_image
 from dltrain.errors import InputError
 from dltrain.preprocessing.color_jitter import ColorJitter
 from dltrain.preprocessing.cutout import Cutout
@@ -100,7 +100,7 @@ def test_statistics_are_of_the_training_samples_alone() -> None:
 
 def test_what_was_found_out_is_kept_until_a_file_changes(monkeypatch: pytest.MonkeyPatch) -> None:
     """A second run reads the training images once less; another content, size or time is looked at anew."""
-    from dltrain.data import streamed
+    from dltrain.data.images import streamed
 
     lay(Path("pets"), count=6)
     looked = []
@@ -126,7 +126,7 @@ def test_a_data_root_that_cannot_be_written_does_no_harm() -> None:
 
 def test_memory_auto_asks_what_is_free(monkeypatch: pytest.MonkeyPatch) -> None:
     """Half of the free memory may be taken."""
-    from dltrain.data import image_folder
+    from dltrain.data.images import image_folder
 
     lay(Path("pets"))
     assert image_folder.free_memory() > 2**20

@@ -14,10 +14,10 @@ import pytest
 from dltrain import build
 from dltrain.config.check import raise_all
 from dltrain.config.compose import compose
-from dltrain.data.header import looks_like_data, stated_separator
-from dltrain.data.tabular import Tabular
-from dltrain.data.text_encoding import check_encoding, decode
-from dltrain.data.timeseries import TimeSeries
+from dltrain.data.io.text_encoding import check_encoding, decode
+from dltrain.data.tabular.header import looks_like_data, stated_separator
+from dltrain.data.tabular.tabular import Tabular
+from dltrain.data.tabular.timeseries import TimeSeries
 from dltrain.errors import ConfigError, InputError
 
 pytest.importorskip("pyarrow")

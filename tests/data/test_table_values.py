@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 import torch
 
-from dltrain.data.tabular import Tabular
-from dltrain.data.timeseries import TimeSeries
+from dltrain.data.tabular.tabular import Tabular
+from dltrain.data.tabular.timeseries import TimeSeries
 from dltrain.errors import DltrainError, InputError
 
 pa = pytest.importorskip("pyarrow")

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 import torch
 
-from dltrain.data.bundled import Bundled
-from dltrain.data.tabular import Tabular
+from dltrain.data.tabular.bundled import Bundled
+from dltrain.data.tabular.tabular import Tabular
 from dltrain.errors import ConfigError, DltrainError
 
 pa = pytest.importorskip("pyarrow")

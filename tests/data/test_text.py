@@ -11,13 +11,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from dltrain.data import imdb
-from dltrain.data.download import Published
-from dltrain.data.fake_tokens import FakeTokens
-from dltrain.data.imdb import IMDB
-from dltrain.data.sentiment import MR, SST
-from dltrain.data.text import Text
-from dltrain.data.text_files import TextFiles
+from dltrain.data.io.download import Published
+from dltrain.data.text import imdb
+from dltrain.data.text.fake_tokens import FakeTokens
+from dltrain.data.text.imdb import IMDB
+from dltrain.data.text.sentiment import MR, SST
+from dltrain.data.text.text import Text
+from dltrain.data.text.text_files import TextFiles
 from dltrain.errors import ConfigError, InputError
 from dltrain.types import PAD, UNKNOWN, Spec
 

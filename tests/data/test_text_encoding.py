@@ -11,10 +11,10 @@ import pytest
 
 from dltrain import build
 from dltrain.config.compose import compose
-from dltrain.data.language import LanguageModeling
-from dltrain.data.text_files import TextFiles
-from dltrain.data.translation import ParallelFiles, Translation
-from dltrain.data.words import WordFiles, Words
+from dltrain.data.text.language import LanguageModeling
+from dltrain.data.text.text_files import TextFiles
+from dltrain.data.text.translation import ParallelFiles, Translation
+from dltrain.data.text.words import WordFiles, Words
 from dltrain.errors import ConfigError, InputError
 
 WORDS = ("größe", "übung", "straße", "ärger")

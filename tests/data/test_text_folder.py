@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-from dltrain.data.language import LanguageModeling
-from dltrain.data.text_files import TextFiles
-from dltrain.data.words import WordFiles
+from dltrain.data.text.language import LanguageModeling
+from dltrain.data.text.text_files import TextFiles
+from dltrain.data.text.words import WordFiles
 from dltrain.errors import InputError
 
 WORDS = {"a": "good film", "b": "bad film", "c": "long book", "d": "short book"}

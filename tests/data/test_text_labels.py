@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from dltrain.data.text_files import TextFiles
+from dltrain.data.text.text_files import TextFiles
 from dltrain.errors import InputError
 
 

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 import torch
 
-from dltrain.data.dates import formats_of, looks_like_dates, moments
-from dltrain.data.timeseries import TimeSeries
+from dltrain.data.io.dates import formats_of, looks_like_dates, moments
+from dltrain.data.tabular.timeseries import TimeSeries
 from dltrain.errors import DltrainError, InputError
 
 pa = pytest.importorskip("pyarrow")

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import torch
 
-from dltrain.data.mackey_glass import MackeyGlass
-from dltrain.data.timeseries import TimeSeries
+from dltrain.data.tabular.mackey_glass import MackeyGlass
+from dltrain.data.tabular.timeseries import TimeSeries
 from dltrain.errors import DltrainError
 
 pytest.importorskip("pyarrow")

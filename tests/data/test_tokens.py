@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from dltrain.data.corpus import Corpus
-from dltrain.data.tokenizer import SPECIAL, Kind, Tokenizer
-from dltrain.data.tokens import Batching, Ragged, tokenized
+from dltrain.data.text.corpus import Corpus
+from dltrain.data.text.tokenizer import SPECIAL, Kind, Tokenizer
+from dltrain.data.text.tokens import Batching, Ragged, tokenized
 from dltrain.errors import InputError
 from dltrain.types import PAD, UNKNOWN
 

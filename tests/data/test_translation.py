@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 import torch
 
-from dltrain.data.corpus import Corpus
-from dltrain.data.multi30k import Multi30k
-from dltrain.data.reversal import Reversal
-from dltrain.data.translation import ParallelFiles, Translation
+from dltrain.data.text.corpus import Corpus
+from dltrain.data.text.multi30k import Multi30k
+from dltrain.data.text.reversal import Reversal
+from dltrain.data.text.translation import ParallelFiles, Translation
 from dltrain.errors import ConfigError, InputError
 from dltrain.types import BEGIN, END, PAD
 
@@ -257,7 +257,7 @@ def test_reversals_are_reversed_and_no_string_is_in_two_parts() -> None:
 def test_multi30k_pairs_the_languages_it_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[str] = []
     monkeypatch.setattr(
-        "dltrain.data.multi30k.fetch", lambda mirrors, wanted, folder: asked.extend(wanted)
+        "dltrain.data.text.multi30k.fetch", lambda mirrors, wanted, folder: asked.extend(wanted)
     )
     (folder := Path("root") / "multi30k").mkdir(parents=True)
     for part in ("train", "val", "test_2017_flickr"):

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from dltrain.data.tokenizer import Kind, Tokenizer
-from dltrain.data.unknown_tokens import UnknownTokens
+from dltrain.data.text.tokenizer import Kind, Tokenizer
+from dltrain.data.text.unknown_tokens import UnknownTokens
 
 TEXTS = ["0123456789", "ein Café am See", "don't stop"]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from dltrain.data.values import KnownTexts, canonical, missing_texts, value_key
+from dltrain.data.io.values import KnownTexts, canonical, missing_texts, value_key
 
 
 @pytest.mark.parametrize(

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 import torch
 
-from dltrain.data.imdb import IMDB
-from dltrain.data.similarity import FEW, analogies, similarities
-from dltrain.data.word_split import WordSplit, staying
-from dltrain.data.words import FakeWords, WordFiles, Words
+from dltrain.data.text.imdb import IMDB
+from dltrain.data.text.similarity import FEW, analogies, similarities
+from dltrain.data.text.word_split import WordSplit, staying
+from dltrain.data.text.words import FakeWords, WordFiles, Words
 from dltrain.errors import ConfigError, InputError
 from dltrain.types import PAD
 

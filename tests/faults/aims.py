@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import Any
 
 import dltrain.callbacks.checkpoint
-import dltrain.checkpoint
 import dltrain.files
-import dltrain.run
+import dltrain.runs.checkpoint
+import dltrain.runs.folder
 from dltrain.callbacks.checkpoint import Checkpoint
 from dltrain.engine import Engine
 
@@ -104,8 +104,8 @@ def crash_at(number: int, journal: str, saves: tuple[int, int] | None = None) ->
     def synced(descriptor: int) -> None:
         operation(
             "fsync",
-            os.readlink(f"/proc/self/fd/{descriptor}") if os.path.exists("/proc/self/fd") else here,
-        )  # noqa: PTH110, PTH115
+            os.readlink(f"/proc/self/fd/{descriptor}") if os.path.exists("/proc/self/fd") else here,  # noqa: PTH110, PTH115
+        )
         fsync(descriptor)
 
     def halfway(path: Path, content: bytes) -> None:
@@ -124,7 +124,7 @@ def crash_at(number: int, journal: str, saves: tuple[int, int] | None = None) ->
         write(self, saving)
 
     os.fsync = synced
-    for module in (dltrain.files, dltrain.checkpoint, dltrain.run):
+    for module in (dltrain.files, dltrain.runs.checkpoint, dltrain.runs.folder):
         module.write_through = halfway  # type: ignore[attr-defined]
     Checkpoint.write = counting  # type: ignore[method-assign]
     sys.addaudithook(audit)
@@ -158,7 +158,11 @@ def signal_at(moment: str, number: int, group: bool, journal: str, at: int = 1) 
             time.sleep(60)
 
     before_batches(began)
-    moved, commit, make = Engine._moved, dltrain.checkpoint.commit, dltrain.run.Run.make
+    moved, commit, make = (
+        Engine._moved,
+        dltrain.runs.checkpoint.commit,
+        dltrain.runs.folder.Run.make,
+    )
 
     def evaluating(self: Engine, batch: Any) -> Any:
         send()
@@ -183,7 +187,7 @@ def signal_at(moment: str, number: int, group: bool, journal: str, at: int = 1) 
         folder = Path(journal).parent
         sys.path.insert(0, str(folder))
         (folder / "swallows.py").write_text(SWALLOWS.format(number=int(number)))
-        dltrain.run.Run.make = making  # type: ignore[method-assign,assignment]
+        dltrain.runs.folder.Run.make = making  # type: ignore[method-assign,assignment]
 
 
 def no_room(begin: int, end: int, journal: str, names: str = "", errno: str = "ENOSPC") -> None:
@@ -251,7 +255,7 @@ def witness(journal: str) -> None:
     found = []
     for folder in sorted(Path("outputs").glob("*/*/checkpoints/[0-9]*")):
         try:
-            dltrain.checkpoint.load(folder)
+            dltrain.runs.checkpoint.load(folder)
             found.append(f"{folder.name} whole")
         except Exception as e:
             found.append(f"{folder.name} {type(e).__name__}")
@@ -270,7 +274,7 @@ def slow(seconds: float) -> None:
 
 def still_clock(calls: int) -> None:
     """The clock of the folders' names shows one time to the first so many calls."""
-    real, called = dltrain.run.datetime, 0
+    real, called = dltrain.runs.folder.datetime, 0
 
     class Clock:
         @staticmethod
@@ -279,12 +283,12 @@ def still_clock(calls: int) -> None:
             called += 1
             return real(2030, 1, 1) if called <= calls else real.now()
 
-    dltrain.run.datetime = Clock  # type: ignore[assignment,misc]
+    dltrain.runs.folder.datetime = Clock  # type: ignore[assignment,misc]
 
 
 def stuck_image(name: str, after: int) -> None:
     """Reading the image `name` never ends, once `after` images were read."""
-    from dltrain.data import decode
+    from dltrain.data.images import decode
 
     receiver, _ = os.pipe()
     plain, seen = decode.read_image, []

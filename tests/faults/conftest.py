@@ -24,7 +24,7 @@ from states import SETTINGS, Whole, end_of, runs_in
 from dltrain.cli import main
 from dltrain.config import check
 from dltrain.config.compose import compose
-from dltrain.run import MANIFEST
+from dltrain.runs.folder import MANIFEST
 
 
 @pytest.hookimpl(tryfirst=True)

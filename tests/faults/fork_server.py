@@ -29,8 +29,8 @@ MODULES = (  # which commands import as they go along
         "dltrain.commands.predict",
     ),
     *(
-        "dltrain.data.digits",
-        "dltrain.data.image_folder",
+        "dltrain.data.images.digits",
+        "dltrain.data.images.image_folder",
         "dltrain.callbacks.tensorboard",
         "dltrain.models.mlp",
     ),

@@ -10,9 +10,9 @@ from typing import Any
 
 from torch import Tensor
 
-from dltrain.checkpoint import Store, load
 from dltrain.files import OLD, TEMPORARY
-from dltrain.run import CHECKPOINTS, METRICS, RESULTS
+from dltrain.runs.checkpoint import Store, load
+from dltrain.runs.folder import CHECKPOINTS, METRICS, RESULTS
 
 SAVE_EVERY = 4
 SETTINGS = (  # of a run of 44 steps with everything in it that has a state, in under a second

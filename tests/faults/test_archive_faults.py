@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from states import left
 
-from dltrain.data.archive import unpack
+from dltrain.data.io.archive import unpack
 from dltrain.errors import InputError
 
 MOST = 100_000

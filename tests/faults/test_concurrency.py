@@ -16,10 +16,10 @@ import pytest
 from fork_server import Process, Server
 from states import SETTINGS, leftovers, runs_in
 
-from dltrain import checkpoint
-from dltrain.checkpoint import Store
 from dltrain.errors import InputError
-from dltrain.run import CHECKPOINTS, RESULTS
+from dltrain.runs import checkpoint
+from dltrain.runs.checkpoint import Store
+from dltrain.runs.folder import CHECKPOINTS, RESULTS
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 SHORT = [word for word in SETTINGS if not word.startswith("trainer.")] + ["trainer.steps=2"]

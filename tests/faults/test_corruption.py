@@ -13,11 +13,11 @@ from types import FrameType
 
 import pytest
 
-from dltrain import checkpoint
-from dltrain.checkpoint import MANIFEST, RANK, STATE, WEIGHTS, Store
 from dltrain.cli import main
 from dltrain.errors import InputError
-from dltrain.run import CHECKPOINTS, RESULTS
+from dltrain.runs import checkpoint
+from dltrain.runs.checkpoint import MANIFEST, RANK, STATE, WEIGHTS, Store
+from dltrain.runs.folder import CHECKPOINTS, RESULTS
 
 FILES = (WEIGHTS, STATE, RANK, MANIFEST)
 OTHER = (

@@ -21,9 +21,9 @@ import torch
 from fork_server import Server
 from PIL import Image
 
-from dltrain.data import decode, streamed
-from dltrain.data.image_folder import ImageFolder
-from dltrain.data.workers import Workers
+from dltrain.data.images import decode, streamed
+from dltrain.data.images.image_folder import ImageFolder
+from dltrain.data.io.workers import Workers
 from dltrain.errors import InputError
 
 TRAIN = (

@@ -24,9 +24,9 @@ from states import (
     steps_logged,
 )
 
-from dltrain import checkpoint
-from dltrain.checkpoint import Store
-from dltrain.run import CHECKPOINTS, RESULTS
+from dltrain.runs import checkpoint
+from dltrain.runs.checkpoint import Store
+from dltrain.runs.folder import CHECKPOINTS, RESULTS
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 WITH_TENSORBOARD = [word for word in SETTINGS if "tensorboard" not in word]

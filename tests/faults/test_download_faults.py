@@ -19,8 +19,8 @@ from typing import Any
 import pytest
 from states import left
 
-from dltrain.data import download
-from dltrain.data.download import Published, fetch
+from dltrain.data.io import download
+from dltrain.data.io.download import Published, fetch
 from dltrain.errors import InputError
 
 CONTENT = os.urandom(300_000)
@@ -287,7 +287,7 @@ def test_a_folder_that_cannot_be_written(server: Server, tmp_path: Path) -> None
 CHILD = """
 import sys
 from pathlib import Path
-from dltrain.data.download import Published, fetch
+from dltrain.data.io.download import Published, fetch
 fetch((sys.argv[1],), {sys.argv[2]: Published(int(sys.argv[3]), sys.argv[4])}, Path(sys.argv[5]))
 """
 

@@ -12,7 +12,7 @@ import pytest
 import yaml
 from harm import CANARY, FULL, defaults, harm_of
 
-from dltrain.run import CONFIG
+from dltrain.runs.folder import CONFIG
 
 pytestmark = pytest.mark.usefixtures("everything_is_imported")
 

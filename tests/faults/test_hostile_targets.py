@@ -21,7 +21,7 @@ from dltrain import build
 from dltrain.config import check
 from dltrain.config.policy import PACKAGES, locate
 from dltrain.errors import UsageError
-from dltrain.run import CONFIG
+from dltrain.runs.folder import CONFIG
 
 pytestmark = pytest.mark.usefixtures("everything_is_imported")
 
@@ -35,7 +35,7 @@ HARMFUL: list[tuple[str, dict[str, Any]]] = [
     ("torch.nn.modules.module.torch.load", {"f": "weights.pt"}),
     ("torch.optim.optimizer.torch.load", {"f": "weights.pt"}),
     ("torchvision.ops.boxes.torch.load", {"f": "weights.pt"}),
-    ("dltrain.models.cnn.torch.load", {"f": "weights.pt"}),
+    ("dltrain.models.images.cnn.torch.load", {"f": "weights.pt"}),
     ("torch.hub.load", {"repo_or_dir": ".", "model": "x", "source": "local"}),
     ("torch.hub.load_state_dict_from_url", {"url": "http://localhost:9/x"}),
     ("torch.hub.download_url_to_file", {"url": "http://localhost:9/x", "dst": CANARY}),
@@ -110,21 +110,21 @@ HARMFUL: list[tuple[str, dict[str, Any]]] = [
     ("torchvision.models.resnet18", {"weights": "DEFAULT"}),
     # dltrain's own that are not there to be chosen
     (
-        "dltrain.data.download.fetch",
+        "dltrain.data.io.download.fetch",
         {"mirrors": ["http://localhost:9/"], "files": {"x": "0"}, "folder": CANARY},
     ),
-    ("dltrain.data.archive.unpack", {"archive": "x.tar", "folder": CANARY}),
-    ("dltrain.run.Run", {"folder": CANARY}),
-    ("dltrain.run.Run.create", {"root": CANARY, "label": "x"}),
-    ("dltrain.run.Run.write_json", {}),
-    ("dltrain.checkpoint.Store", {"folder": CANARY}),
+    ("dltrain.data.io.archive.unpack", {"archive": "x.tar", "folder": CANARY}),
+    ("dltrain.runs.folder.Run", {"folder": CANARY}),
+    ("dltrain.runs.folder.Run.create", {"root": CANARY, "label": "x"}),
+    ("dltrain.runs.folder.Run.write_json", {}),
+    ("dltrain.runs.checkpoint.Store", {"folder": CANARY}),
     ("dltrain.cli.main", {"argv": ["debug=smoke"]}),
     ("dltrain.commands.train.train", {}),
     ("dltrain.build.make", {}),
     ("dltrain.config.policy.locate", {"target": "os.system"}),
     # names that are none, or look like others
-    ("dltrain.models.cnn.CNN.__init__.__globals__", {}),
-    ("dltrain.models.cnn.__builtins__.eval", {"source": "1"}),
+    ("dltrain.models.images.cnn.CNN.__init__.__globals__", {}),
+    ("dltrain.models.images.cnn.__builtins__.eval", {"source": "1"}),
     ("torch.nn.Module.__subclasses__", {}),
     ("torch._C._jit_init", {}),
     ("torch.nn.ReLU.forward", {}),
@@ -140,7 +140,7 @@ HARMFUL: list[tuple[str, dict[str, Any]]] = [
     ("os/system", TOUCH),
     ("torch..load", {}),
     ("torch.nn.ReLU()", {}),
-    ("dltrain.models.cnn.CNN;os.system", TOUCH),
+    ("dltrain.models.images.cnn.CNN;os.system", TOUCH),
     ("${oc.env:HOME}", {}),
     ("", {}),
     ("torch", {}),
@@ -188,7 +188,7 @@ def command(place: str, node: dict[str, Any], run: Path) -> list[str]:
         case "nested":
             return [
                 "check",
-                f"dataset.source={{_target_: dltrain.data.digits.Digits, x: {as_override(node)}}}",
+                f"dataset.source={{_target_: dltrain.data.images.digits.Digits, x: {as_override(node)}}}",
             ]
         case "list":
             return ["check", f"model.channels=[16, [{as_override(node)}]]"]

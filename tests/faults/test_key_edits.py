@@ -273,7 +273,7 @@ def test_nothing_is_loaded_before_an_edit_is_refused(
     dltrain, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The command itself: exit 2, and no data set was opened, no folder made."""
-    from dltrain.data.mnist import MNIST
+    from dltrain.data.images.mnist import MNIST
 
     monkeypatch.setattr(
         MNIST, "__init__", lambda self, **given: pytest.fail("the data set was built")

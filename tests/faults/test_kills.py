@@ -24,10 +24,10 @@ from states import (
     steps_logged,
 )
 
-from dltrain import checkpoint
-from dltrain.checkpoint import Store
 from dltrain.errors import InputError
-from dltrain.run import CHECKPOINTS, RESULTS
+from dltrain.runs import checkpoint
+from dltrain.runs.checkpoint import Store
+from dltrain.runs.folder import CHECKPOINTS, RESULTS
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 

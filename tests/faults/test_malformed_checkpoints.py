@@ -34,8 +34,8 @@ from malformed import (
     zeroed,
 )
 
-from dltrain import checkpoint
-from dltrain.checkpoint import MANIFEST, RANK, STATE, WEIGHTS, sealed, serialized
+from dltrain.runs import checkpoint
+from dltrain.runs.checkpoint import MANIFEST, RANK, STATE, WEIGHTS, sealed, serialized
 
 pytestmark = pytest.mark.usefixtures("figures")
 

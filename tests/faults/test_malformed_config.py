@@ -16,7 +16,7 @@ import pytest
 import yaml
 
 from dltrain.config.compose import compose
-from dltrain.run import CONFIG, MANIFEST
+from dltrain.runs.folder import CONFIG, MANIFEST
 
 FULL = os.environ.get("DLTRAIN_FAULTS") == "full"
 SEED = 6

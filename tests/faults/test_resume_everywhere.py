@@ -13,12 +13,13 @@ import torch
 from states import differences, end_of, runs_in, sha256
 from toys import TwoStages
 
-from dltrain import checkpoint, rng
+from dltrain import rng
 from dltrain.callbacks.checkpoint import Checkpoint
-from dltrain.checkpoint import Store, commit
 from dltrain.cli import main
 from dltrain.engine import Callback, Engine, Resume
-from dltrain.run import CHECKPOINTS, RESULTS
+from dltrain.runs import checkpoint
+from dltrain.runs.checkpoint import Store, commit
+from dltrain.runs.folder import CHECKPOINTS, RESULTS
 
 DATA = ("in memory", "1 thread", "2 threads")
 SYSTEMS = [

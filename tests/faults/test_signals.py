@@ -19,9 +19,9 @@ import pytest
 from fork_server import Process, Server
 from states import SETTINGS, last_line, leftovers, runs_in, steps_logged
 
-from dltrain import checkpoint
-from dltrain.checkpoint import Store
-from dltrain.run import CHECKPOINTS, RESULTS
+from dltrain.runs import checkpoint
+from dltrain.runs.checkpoint import Store
+from dltrain.runs.folder import CHECKPOINTS, RESULTS
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 MOMENTS = ("first batch", "mid-epoch", "evaluation", "save")

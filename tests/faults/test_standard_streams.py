@@ -17,7 +17,7 @@ import pytest
 from fork_server import Server
 from states import SETTINGS, Whole, differences, last_line, runs_in
 
-from dltrain.run import LOG, RESULTS
+from dltrain.runs.folder import LOG, RESULTS
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 FULL_DISK = Path("/dev/full")

@@ -10,8 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from torchvision.ops import roi_align, roi_pool
 
-from dltrain.models.cnn_roi import CNNRoI, grid
-from dltrain.models.faster_rcnn import Backbone, FasterRCNN, truth_of
+from dltrain.models.detection.cnn_roi import CNNRoI, grid
+from dltrain.models.detection.faster_rcnn import Backbone, FasterRCNN, truth_of
 from dltrain.types.boxes import COUNTED, CROWD, DIFFICULT, TRAINED
 
 TARGETS = torch.tensor(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from dltrain.models.fasttext import FACTOR, FastText
+from dltrain.models.text.fasttext import FACTOR, FastText
 from dltrain.types import PAD
 
 

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from dltrain.build import parameter_count
-from dltrain.models.dcgan import DCGAN
-from dltrain.models.gan import GAN, Adversaries
+from dltrain.models.images.dcgan import DCGAN
+from dltrain.models.images.gan import GAN, Adversaries
 
 SMALL_GAN = {"latent_size": 6, "generator_sizes": (12, 10), "discriminator_sizes": (10, 12)}
 SHAPES: list[tuple[tuple[int, int, int], tuple[int, ...]]] = [  # with the DCGAN's channels for it
@@ -171,9 +171,10 @@ def test_separable_convolutions_have_fewer_weights_and_the_same_shapes() -> None
         assert parameter_count(getattr(separable, network)) < parameter_count(
             getattr(whole, network)
         )
-    convolutions = lambda m: [
-        c for c in m.modules() if isinstance(c, nn.Conv2d | nn.ConvTranspose2d)
-    ]  # noqa: E731
+
+    def convolutions(m):
+        return [c for c in m.modules() if isinstance(c, nn.Conv2d | nn.ConvTranspose2d)]
+
     assert all(
         c.groups == c.in_channels or c.kernel_size == (1, 1) for c in convolutions(separable)
     )

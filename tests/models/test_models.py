@@ -19,9 +19,9 @@ from dltrain.config.policy import locate
 from dltrain.config.schema import arguments
 from dltrain.errors import ConfigError
 from dltrain.models import layers
-from dltrain.models.cnn import CNN
+from dltrain.models.images.cnn import CNN
+from dltrain.models.images.lenet5 import LeNet5
 from dltrain.models.layers import Dropout
-from dltrain.models.lenet5 import LeNet5
 from dltrain.models.mlp import MLP
 from dltrain.models.perceptron import Perceptron
 from dltrain.types import Activation, Norm, Pooling

@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from dltrain.models.seq2seq import Seq2Seq
-from dltrain.models.transformer_seq2seq import TransformerSeq2Seq
+from dltrain.models.text.seq2seq import Seq2Seq
+from dltrain.models.text.transformer_seq2seq import TransformerSeq2Seq
 from dltrain.types import BEGIN, PAD
 
 V, W = 12, 9  # tokens of the source and of the target

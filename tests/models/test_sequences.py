@@ -13,15 +13,15 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 from torch.utils.flop_counter import FlopCounterMode
 
 from dltrain.commands.check import COUNTED
-from dltrain.models.attention import (
+from dltrain.models.text.attention import (
     AdditiveAttention,
     MultiHeadAttention,
     rotated,
     scaled_dot_product,
 )
-from dltrain.models.recurrent import Cell, Recurrence, Recurrent, RecurrentLanguageModel
-from dltrain.models.sequences import Attention, Summary, backwards, embedding, mean
-from dltrain.models.transformer import (
+from dltrain.models.text.recurrent import Cell, Recurrence, Recurrent, RecurrentLanguageModel
+from dltrain.models.text.sequences import Attention, Summary, backwards, embedding, mean
+from dltrain.models.text.transformer import (
     Positions,
     Stack,
     TransformerClassifier,

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from dltrain import build
-from dltrain.models.tabular_mlp import TabularMLP
+from dltrain.models.tabular.tabular_mlp import TabularMLP
 
 
 def test_the_tabular_mlp_looks_categories_up_and_learns_with_every_weight() -> None:

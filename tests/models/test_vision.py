@@ -17,13 +17,13 @@ from torchvision import models as published
 from dltrain import build
 from dltrain.config.compose import compose
 from dltrain.errors import ConfigError
-from dltrain.models.alexnet import AlexNet
-from dltrain.models.densenet import DenseNet
-from dltrain.models.googlenet import GoogLeNet
-from dltrain.models.inception import InceptionV3
-from dltrain.models.resnet import ResNet
-from dltrain.models.torchvision_classifier import TorchvisionClassifier
-from dltrain.models.vgg import VGG
+from dltrain.models.images.alexnet import AlexNet
+from dltrain.models.images.densenet import DenseNet
+from dltrain.models.images.googlenet import GoogLeNet
+from dltrain.models.images.inception import InceptionV3
+from dltrain.models.images.resnet import ResNet
+from dltrain.models.images.torchvision_classifier import TorchvisionClassifier
+from dltrain.models.images.vgg import VGG
 from dltrain.tasks.supervised import with_heads
 from dltrain.types import AuxiliaryHeads
 

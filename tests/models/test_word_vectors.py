@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from dltrain.models.word_vectors import NOISE, WordVectors, huffman
+from dltrain.models.text.word_vectors import NOISE, WordVectors, huffman
 from dltrain.types import PAD
 
 COUNTS = torch.tensor([0, 0, 0, 0, 8, 5, 4, 3, 2, 1])

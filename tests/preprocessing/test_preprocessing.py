@@ -13,8 +13,8 @@ from torch import Tensor
 from dltrain.build import make
 from dltrain.config.groups import groups, read_option
 from dltrain.config.policy import locate
-from dltrain.data.in_memory import InMemory
-from dltrain.data.synthetic import Synthetic
+from dltrain.data.images.in_memory import InMemory
+from dltrain.data.images.synthetic import Synthetic
 from dltrain.preprocessing.affine import Affine, turned, warp
 from dltrain.preprocessing.center_crop import CenterCrop
 from dltrain.preprocessing.multi_scale import MultiScale

@@ -12,14 +12,14 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from dltrain.data.image_folder import ImageFolder
-from dltrain.data.language import LanguageModeling
-from dltrain.data.tabular import Tabular
-from dltrain.data.text_files import TextFiles
-from dltrain.data.timeseries import TimeSeries
-from dltrain.data.translation import ParallelFiles, Translation
-from dltrain.data.words import WordFiles, Words
-from dltrain.data.yolo import YOLO
+from dltrain.data.detection.yolo import YOLO
+from dltrain.data.images.image_folder import ImageFolder
+from dltrain.data.tabular.tabular import Tabular
+from dltrain.data.tabular.timeseries import TimeSeries
+from dltrain.data.text.language import LanguageModeling
+from dltrain.data.text.text_files import TextFiles
+from dltrain.data.text.translation import ParallelFiles, Translation
+from dltrain.data.text.words import WordFiles, Words
 from dltrain.report.splits import empty_splits, sizes
 
 pytest.importorskip("pyarrow")

@@ -10,10 +10,10 @@ from torch import Tensor, nn
 
 from dltrain import rng
 from dltrain.data.fake import Fake
-from dltrain.models.gan import GAN
+from dltrain.models.images.gan import GAN
 from dltrain.optim import Optim
 from dltrain.optimizers.sgd import sgd
-from dltrain.tasks.adversarial import Adversarial
+from dltrain.tasks.images.adversarial import Adversarial
 from dltrain.types import Data, Spec
 
 SPEC = Spec((1, 8, 8), tuple("0123456789"), 60, 20)

@@ -9,12 +9,12 @@ import torch
 from torch import nn
 
 from dltrain import build
-from dltrain.checkpoint import snapshot
 from dltrain.config.compose import compose
 from dltrain.engine import Callback, Engine
 from dltrain.models.rbm import RBM
-from dltrain.tasks.deep_autoencoding import DeepAutoencoding
-from dltrain.tasks.deep_belief import DeepBelief
+from dltrain.runs.checkpoint import snapshot
+from dltrain.tasks.images.deep_autoencoding import DeepAutoencoding
+from dltrain.tasks.images.deep_belief import DeepBelief
 
 DIGITS = ("dataset=digits", "dataset.scaling=unit", "device=cpu", "callbacks=quiet")
 SMALL = (

@@ -15,16 +15,17 @@ from adversaries import BF16, LOSSES, batch, judge, made, optim_of, pair
 from torch import Tensor, nn
 from toys import History
 
-from dltrain import checkpoint, rng
+from dltrain import rng
 from dltrain.callbacks.checkpoint import Checkpoint
-from dltrain.checkpoint import Store
-from dltrain.data.digits import Digits
 from dltrain.data.fake import Fake
-from dltrain.data.in_memory import InMemory
+from dltrain.data.images.digits import Digits
+from dltrain.data.images.in_memory import InMemory
 from dltrain.engine import Engine, Resume
 from dltrain.optim import Optim
 from dltrain.optimizers.adam import adam
-from dltrain.tasks.adversarial import Adversarial, discriminator_loss, generator_loss
+from dltrain.runs import checkpoint
+from dltrain.runs.checkpoint import Store
+from dltrain.tasks.images.adversarial import Adversarial, discriminator_loss, generator_loss
 from dltrain.types import Spec
 
 
@@ -199,9 +200,10 @@ def test_each_network_has_an_optimizer_of_its_name_for_as_long_as_it_is_trained(
 
 def on_digits(accumulate: int) -> Adversarial:
     model = pair(norm="batch", discriminator_dropout=0.3, conditional=True)
-    optim = lambda m, steps, network, mode=None: Optim(
-        m, functools.partial(adam, lr=0.01), accumulate=accumulate
-    )  # noqa: E731
+
+    def optim(m, steps, network, mode=None):
+        return Optim(m, functools.partial(adam, lr=0.01), accumulate=accumulate)
+
     data = InMemory(Digits(), batch_size=400, eval_batch_size=100)
     return made(model, data, epochs=2, optim=optim, judge=judge(), discriminator_steps=3)
 
@@ -290,7 +292,10 @@ def test_resume_is_bit_identical_from_any_step(
         ),
         (["task.loss=hingee"], "did you mean hinge?"),
         (["dataset=diabetes", "task=adversarial"], "image_size"),
-        (["task.judge={_target_: dltrain.models.gan.GAN}"], "expected a sequential classifier"),
+        (
+            ["task.judge={_target_: dltrain.models.images.gan.GAN}"],
+            "expected a sequential classifier",
+        ),
         (["task.discriminator_steps=0"], "task.discriminator_steps=0"),
         (["regularization=[mixup]"], "mixup mixes images"),
         (["task=classification"], "this model gives no logits of classes"),

@@ -12,8 +12,8 @@ from adversaries import BF16, LOSSES, batch, d, made, optim_of, pair
 from torch import Tensor, nn
 
 from dltrain import rng
-from dltrain.models.gan import GAN
-from dltrain.tasks.adversarial import discriminator_loss, generator_loss
+from dltrain.models.images.gan import GAN
+from dltrain.tasks.images.adversarial import discriminator_loss, generator_loss
 
 # Losses -----------------------------------------------------------------------------------------------------------
 

@@ -14,15 +14,15 @@ from adversaries import LOSSES, batch, d, judge, made, optim_of, pair
 from PIL import Image as Picture
 from torch import Tensor
 
-from dltrain.data.digits import Digits
 from dltrain.data.fake import Fake
-from dltrain.data.in_memory import InMemory
-from dltrain.models.dcgan import DCGAN
-from dltrain.models.gan import GAN
+from dltrain.data.images.digits import Digits
+from dltrain.data.images.in_memory import InMemory
+from dltrain.models.images.dcgan import DCGAN
+from dltrain.models.images.gan import GAN
 from dltrain.optim import Optim
 from dltrain.optimizers.adam import adam
-from dltrain.tasks import adversarial
-from dltrain.tasks.adversarial import Adversarial
+from dltrain.tasks.images import adversarial
+from dltrain.tasks.images.adversarial import Adversarial
 from dltrain.types import Spec
 
 # Evaluation -------------------------------------------------------------------------------------------------------
@@ -201,9 +201,10 @@ def test_the_distance_falls_on_digits(model: type[Any], settings: dict[str, Any]
     torch.manual_seed(0)
     sizes = {"generator_sizes": (64,), "discriminator_sizes": (64,)} if model is GAN else {}
     network = model(1, (8, 8), 10, latent_size=8, **sizes, **settings)
-    optim = lambda m, steps, network, mode=None: Optim(
-        m, functools.partial(adam, lr=0.002, beta1=0.5)
-    )  # noqa: E731
+
+    def optim(m, steps, network, mode=None):
+        return Optim(m, functools.partial(adam, lr=0.002, beta1=0.5))
+
     task = digits_task(model=network, optim=optim)
     before = evaluated(task)["distance"]
     stage = list(task.stages())[1]

@@ -13,16 +13,16 @@ import torch
 from torch import Tensor
 from torch.distributions import Normal, kl_divergence
 
-from dltrain.data.digits import Digits
-from dltrain.data.in_memory import InMemory
-from dltrain.data.synthetic import Synthetic
+from dltrain.data.images.digits import Digits
+from dltrain.data.images.in_memory import InMemory
+from dltrain.data.images.synthetic import Synthetic
 from dltrain.metrics import LinearCodes
 from dltrain.models.autoencoder import Autoencoder
-from dltrain.models.convolutional_autoencoder import ConvolutionalAutoencoder
+from dltrain.models.images.convolutional_autoencoder import ConvolutionalAutoencoder
 from dltrain.optim import Optim
 from dltrain.optimizers.adam import adam
 from dltrain.rng import keyed
-from dltrain.tasks.autoencoding import Autoencoding, kl_from_standard_normal, squared_error
+from dltrain.tasks.images.autoencoding import Autoencoding, kl_from_standard_normal, squared_error
 from dltrain.tasks.noise import InBlocks, normal, uniform
 
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from dltrain.tasks.decoding import beam_search, greedy, penalty
+from dltrain.tasks.text.decoding import beam_search, greedy, penalty
 from dltrain.types import BEGIN, END, PAD, UNKNOWN
 
 V = 7  # tokens of the toy language: four special ones and three words

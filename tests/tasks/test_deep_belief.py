@@ -22,10 +22,10 @@ from belief_nets import (
 )
 from torch import Tensor, nn
 
-from dltrain.checkpoint import snapshot
 from dltrain.data.split import Split
 from dltrain.models.rbm import RBM
-from dltrain.tasks.deep_autoencoding import DeepAutoencoding
+from dltrain.runs.checkpoint import snapshot
+from dltrain.tasks.images.deep_autoencoding import DeepAutoencoding
 from dltrain.tasks.labelled import Labelled
 from dltrain.types import Spec
 

@@ -10,10 +10,11 @@ import pytest
 from belief_nets import PERSISTENT, assert_same, coder, mirrored, net
 from toys import History
 
-from dltrain import checkpoint, rng
+from dltrain import rng
 from dltrain.callbacks.checkpoint import Checkpoint
-from dltrain.checkpoint import Store, snapshot
 from dltrain.engine import Callback, Engine, Resume
+from dltrain.runs import checkpoint
+from dltrain.runs.checkpoint import Store, snapshot
 from dltrain.types import Image
 
 

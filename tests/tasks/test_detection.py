@@ -11,12 +11,13 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from dltrain import build, checkpoint
-from dltrain.checkpoint import Store
+from dltrain import build
 from dltrain.config.compose import compose
-from dltrain.data.detection import STAND_IN, Detection, FakeScenes
-from dltrain.tasks.average_precision import average_precision
-from dltrain.tasks.detection import Detection as Task
+from dltrain.data.detection.dataset import STAND_IN, Detection, FakeScenes
+from dltrain.runs import checkpoint
+from dltrain.runs.checkpoint import Store
+from dltrain.tasks.detection.average_precision import average_precision
+from dltrain.tasks.detection.detection import Detection as Task
 from dltrain.types import Boxes, MarkedBox
 from dltrain.types import Image as Pictures
 from dltrain.types.boxes import COUNTED, CROWD, DIFFICULT, TRAINED
@@ -391,7 +392,7 @@ def test_what_does_not_go_together_is_refused(
 
 
 def test_without_the_library_nothing_is_trained(dltrain, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("dltrain.tasks.detection.available", lambda: False)
+    monkeypatch.setattr("dltrain.tasks.detection.detection.available", lambda: False)
     outcome = dltrain("dataset=digit_scenes", "debug=smoke")
     assert outcome.code == 2
     assert 'pip install "dltrain[detection]"' in outcome.err

@@ -9,14 +9,14 @@ import torch
 from torch import nn
 
 from dltrain import rng
-from dltrain.models.q_network import QNetwork
+from dltrain.models.rl.q_network import QNetwork
 from dltrain.optim import Optim
 from dltrain.optimizers.sgd import sgd
-from dltrain.tasks.dqn import DQN
-from dltrain.tasks.replay import LEAST, Replay
+from dltrain.tasks.rl.dqn import DQN
+from dltrain.tasks.rl.replay import LEAST, Replay
 
 pytest.importorskip("gymnasium")
-from dltrain.data.environments import Environment
+from dltrain.data.rl.environments import Environment
 
 
 class Fixed(nn.Module):

@@ -15,12 +15,12 @@ from torch import nn
 from toys import Points
 
 from dltrain.commands.vectors import write_word2vec
-from dltrain.data.words import WordFiles, Words
-from dltrain.models.word_vectors import WordVectors
+from dltrain.data.text.words import WordFiles, Words
+from dltrain.models.text.word_vectors import WordVectors
 from dltrain.optim import Optim
 from dltrain.optimizers.row_adagrad import RowAdagrad
 from dltrain.rng import keyed
-from dltrain.tasks.embedding import WordEmbedding, spearman
+from dltrain.tasks.text.embedding import WordEmbedding, spearman
 from dltrain.types import Embedding, Text
 
 KINDS = {"animal": ["cat", "dog", "cow", "hen"], "food": ["bread", "milk", "egg", "rice"]}

@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 
 from dltrain import rng
-from dltrain.data.in_memory import InMemory
-from dltrain.data.synthetic import Synthetic
+from dltrain.data.images.in_memory import InMemory
+from dltrain.data.images.synthetic import Synthetic
 from dltrain.models.autoencoder import Autoencoder
-from dltrain.models.faster_rcnn import FasterRCNN
-from dltrain.tasks.autoencoding import Autoencoding
+from dltrain.models.detection.faster_rcnn import FasterRCNN
+from dltrain.tasks.images.autoencoding import Autoencoding
 from dltrain.tasks.noise import InBlocks, normal, uniform
 
 SIZES = (1000, 7, 2, 1)

@@ -11,10 +11,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from dltrain.models.cnn import CNN
-from dltrain.models.lenet5 import LeNet5
+from dltrain.models.images.cnn import CNN
+from dltrain.models.images.lenet5 import LeNet5
 from dltrain.rng import keyed
-from dltrain.tasks.explanation import (
+from dltrain.tasks.images.explanation import (
     NONE,
     colored,
     feature_maps,
@@ -22,7 +22,7 @@ from dltrain.tasks.explanation import (
     hires_cam,
     overlaid,
 )
-from dltrain.tasks.views import VIEWS, mean_logits, views_of
+from dltrain.tasks.images.views import VIEWS, mean_logits, views_of
 
 
 def images(count: int = 5, channels: int = 3, side: int = 16) -> Tensor:

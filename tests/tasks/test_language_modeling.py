@@ -11,16 +11,16 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from dltrain.data import language
-from dltrain.data.language import LanguageModeling as Prose
+from dltrain.data.text import language
+from dltrain.data.text.language import LanguageModeling as Prose
 from dltrain.losses import CrossEntropy
 from dltrain.models.mlp import MLP
-from dltrain.models.recurrent import RecurrentLanguageModel
-from dltrain.models.transformer import TransformerLanguageModel
+from dltrain.models.text.recurrent import RecurrentLanguageModel
+from dltrain.models.text.transformer import TransformerLanguageModel
 from dltrain.optim import Optim
-from dltrain.tasks import language_modeling as module
-from dltrain.tasks.generation import choose, write_on
-from dltrain.tasks.language_modeling import LanguageModeling
+from dltrain.tasks.text import language_modeling as module
+from dltrain.tasks.text.generation import choose, write_on
+from dltrain.tasks.text.language_modeling import LanguageModeling
 from dltrain.types import Data, Text
 
 CYCLE = "abcdefgh" * 200  # each letter says which comes next

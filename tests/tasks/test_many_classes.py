@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from dltrain.tasks import average_precision as module
-from dltrain.tasks.average_precision import average_precision
+from dltrain.tasks.detection import average_precision as module
+from dltrain.tasks.detection.average_precision import average_precision
 from dltrain.tasks.many_classes import most_different, worst_in
 from dltrain.types import Table
 

@@ -14,16 +14,16 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dltrain import build
-from dltrain.checkpoint import Store, load
 from dltrain.config.compose import compose
-from dltrain.data.fake_tokens import FakeTokens
+from dltrain.data.text.fake_tokens import FakeTokens
 from dltrain.losses import CrossEntropy
 from dltrain.models.mlp import MLP
-from dltrain.models.seq2seq import Seq2Seq as Model
-from dltrain.models.transformer_seq2seq import TransformerSeq2Seq
+from dltrain.models.text.seq2seq import Seq2Seq as Model
+from dltrain.models.text.transformer_seq2seq import TransformerSeq2Seq
 from dltrain.optim import Optim
 from dltrain.optimizers.adam import adam
-from dltrain.tasks.seq2seq import Seq2Seq, overlap
+from dltrain.runs.checkpoint import Store, load
+from dltrain.tasks.text.seq2seq import Seq2Seq, overlap
 from dltrain.types import END, PAD, Spec, Table, Text
 
 pytest.importorskip("sacrebleu")
@@ -321,7 +321,7 @@ def test_what_scores_translations_is_asked_for_before_anything_is_trained(
     monkeypatch: pytest.MonkeyPatch, dltrain
 ) -> None:
     monkeypatch.delitem(sys.modules, "sacrebleu", raising=False)
-    monkeypatch.setattr("dltrain.tasks.seq2seq.find_spec", lambda name: None)
+    monkeypatch.setattr("dltrain.tasks.text.seq2seq.find_spec", lambda name: None)
     outcome = dltrain("dataset=reversal", "debug=smoke", "callbacks=quiet")
     assert outcome.code == 2
     assert 'sacrebleu: pip install "dltrain[text]"' in outcome.err

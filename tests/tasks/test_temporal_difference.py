@@ -11,12 +11,12 @@ import pytest
 import torch
 
 from dltrain import rng
-from dltrain.models.q_table import QTable
-from dltrain.tasks.acting import STREAM, Decay, EpsilonGreedy, Softmax, greedy, scores_of
-from dltrain.tasks.temporal_difference import Errors, Rows, TemporalDifference
+from dltrain.models.rl.q_table import QTable
+from dltrain.tasks.rl.acting import STREAM, Decay, EpsilonGreedy, Softmax, greedy, scores_of
+from dltrain.tasks.rl.temporal_difference import Errors, Rows, TemporalDifference
 
 gymnasium = pytest.importorskip("gymnasium")
-from dltrain.data.environments import Environment  # noqa: E402
+from dltrain.data.rl.environments import Environment  # noqa: E402
 
 METHODS = ("sarsa", "expected_sarsa", "q_learning", "double_q_learning")
 

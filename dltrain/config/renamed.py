@@ -1,0 +1,60 @@
+"""Old names of `_target_`s that have moved, so that earlier runs and configurations still load."""
+
+from __future__ import annotations
+
+from typing import Any
+
+# The modules that moved from the top of dltrain.data, dltrain.models and dltrain.tasks into a family.
+FAMILIES: dict[str, tuple[str, ...]] = {
+    "data.images": (
+        *("cifar10", "cifar100", "digits", "emnist", "image_folder", "in_memory", "mnist"),
+        *("streamed", "svhn", "synthetic"),
+    ),
+    "data.detection": ("coco", "digit_scenes", "voc", "yolo"),
+    "data.tabular": ("bundled", "gates", "mackey_glass", "tabular", "timeseries"),
+    "data.text": (
+        *("imdb", "language", "multi30k", "reversal", "sentiment", "text", "text_files"),
+        *("translation", "words"),
+    ),
+    "data.rl": ("environments",),
+    "models.images": (
+        *("alexnet", "cnn", "convolutional_autoencoder", "dcgan", "densenet", "gan", "googlenet"),
+        *("inception", "lenet5", "resnet", "torchvision_classifier", "vgg"),
+    ),
+    "models.detection": ("cnn_roi", "faster_rcnn"),
+    "models.tabular": ("tabular_mlp",),
+    "models.text": (
+        *("fasttext", "recurrent", "seq2seq", "transformer", "transformer_seq2seq"),
+        "word_vectors",
+    ),
+    "models.rl": ("q_network", "q_table"),
+    "tasks.images": ("adversarial", "autoencoding", "deep_autoencoding", "deep_belief"),
+    "tasks.detection": ("detection",),
+    "tasks.text": ("embedding", "language_modeling", "seq2seq"),
+    "tasks.rl": ("dqn", "temporal_difference"),
+}
+MOVED = {
+    f"dltrain.{family.partition('.')[0]}.{module}": f"dltrain.{family}.{module}"
+    for family, modules in FAMILIES.items()
+    for module in modules
+}
+
+
+def current_name(target: str) -> str:
+    """Return the present name of the class that `target` names, an old name or a present one."""
+    module, _, name = target.rpartition(".")
+    if module not in MOVED:
+        return target
+    return f"{MOVED[module]}.{name}"
+
+
+def with_current_names(value: Any) -> Any:
+    """Return a saved configuration (a mapping, list or scalar) with the present name of each target."""
+    if isinstance(value, list):
+        return [with_current_names(item) for item in value]
+    if not isinstance(value, dict):
+        return value
+    current = {key: with_current_names(child) for key, child in value.items()}
+    if isinstance(current.get("_target_"), str):
+        current["_target_"] = current_name(current["_target_"])
+    return current

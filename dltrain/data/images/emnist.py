@@ -1,0 +1,89 @@
+"""EMNIST: handwritten letters and digits."""
+
+from __future__ import annotations
+
+import string
+from pathlib import Path
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor
+
+from dltrain.data.images.mnist import read_idx
+from dltrain.data.io.archive import unpack
+from dltrain.data.io.download import Published, fetch
+from dltrain.errors import InputError
+from dltrain.types import Spec
+
+KINDS = ("images-idx3-ubyte", "labels-idx1-ubyte")
+LETTERS = string.ascii_uppercase
+CASES = string.digits + LETTERS + string.ascii_lowercase
+MERGED = string.digits + LETTERS + "abdefghnqrt"  # the other small letters look like their capitals
+
+SPLITS: dict[
+    str, tuple[str, int, int]
+] = {  # classes, training and test samples: table 2 of the paper; letters: the files
+    "balanced": (MERGED, 112800, 18800),
+    "letters": (LETTERS, 124800, 20800),
+    "digits": (string.digits, 240000, 40000),
+    "mnist": (string.digits, 60000, 10000),
+    "bymerge": (MERGED, 697932, 116323),
+    "byclass": (CASES, 697932, 116323),
+}
+
+
+class EMNIST:
+    """Images (1, 28, 28) of one `split` of NIST's letters and digits (Cohen et al. 2017), from `root`/EMNIST/raw.
+
+    balanced has 47 classes with as many samples each, letters 26 in both cases, digits and mnist ten, byclass all 62, and
+    bymerge those of them that can be told apart. The files hold images with rows and columns exchanged, and count letters
+    from 1; here they stand upright, and count from 0.
+    """
+
+    mirrors: ClassVar[tuple[str, ...]] = ("https://biometrics.nist.gov/cs_links/EMNIST/",)
+    archive: ClassVar[dict[str, Published]] = {
+        "gzip.zip": Published(561_753_746, "58c8d27c78d21e728a6bc7b3cc06412e")
+    }
+
+    def __init__(
+        self,
+        root: Path,
+        split: Literal["balanced", "letters", "digits", "mnist", "bymerge", "byclass"] = "balanced",
+    ) -> None:
+        self.raw, self.split_name = Path(root) / "EMNIST" / "raw", split
+        classes, train, test = SPLITS[split]
+        self.first = 1 if split == "letters" else 0
+        self.spec = Spec((1, 28, 28), tuple(classes), train_samples=train, test_samples=test)
+
+    def read(self) -> dict[str, tuple[Tensor, Tensor]]:
+        sets = {}
+        for part in ("train", "test"):
+            pixels, labels = (self._read(self.file(part, kind)) for kind in KINDS)
+            targets = labels.to(torch.int64) - self.first
+            if (
+                pixels.ndim != 3
+                or not 0 < len(pixels) == len(targets)
+                or not 0 <= int(targets.min()) <= int(targets.max()) < self.spec.num_classes
+            ):
+                raise InputError(
+                    f"{self.raw}: images and labels of {self.split_name} {part} do not belong together"
+                )
+            sets[part] = (pixels.transpose(1, 2).unsqueeze(1).contiguous(), targets)
+        return sets
+
+    def file(self, part: str, kind: str) -> str:
+        return f"emnist-{self.split_name}-{part}-{kind}"
+
+    def _read(self, name: str) -> Tensor:
+        for path in (self.raw / name, self.raw / f"{name}.gz", self.raw / "gzip" / f"{name}.gz"):
+            if path.is_file():
+                return read_idx(path)
+        fetch(
+            self.mirrors, self.archive, self.raw, instead=f"or of its files {name}.gz and its like"
+        )
+        ((archive, known),) = self.archive.items()
+        inside = [
+            f"gzip/{self.file(part, kind)}.gz" for part in ("train", "test") for kind in KINDS
+        ]
+        unpack(self.raw / archive, inside, self.raw / "gzip", known.size)
+        return read_idx(self.raw / "gzip" / f"{name}.gz")

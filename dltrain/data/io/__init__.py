@@ -1,0 +1,1 @@
+"""Reading files: folders, encodings, numbers, dates, archives, downloads."""

@@ -1,0 +1,1 @@
+"""Tables and time series: data sets."""

@@ -1,0 +1,1 @@
+"""Run folders: making, finding, opening and resuming a run, and its checkpoints."""

@@ -1,0 +1,1 @@
+"""Initial weights of a model, and which of them are trained."""
