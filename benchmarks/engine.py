@@ -9,7 +9,7 @@ Contenders, in turn every 100 steps of the engine over one to five epochs, the f
 * `dltrain, as it comes`  the same without setting anything: channels-last where this device prefers it
 * `hand-written` the best loop by hand: data in memory, fused Adam, no logging; the faster of stored floats and bytes
 * `usual`        torchvision's data set, ToTensor and Normalize a sample, DataLoader, `loss.item()` every step
-* `--peers`: Lightning and Keras on torch where they are installed (pip install "dltrain[bench]"), one after the other
+* `--peers`: Lightning and Keras on torch where they are installed (pip install lightning keras), one after the other
 * `--fast`: dltrain with compile and bf16 too, as a user sets them, each in turn with `usual`
 
 The table shows medians over the rounds: the rate by total time, the ratio of dltrain to each by total time and by the

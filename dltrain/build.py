@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from dltrain import rng
+from dltrain import __version__, rng
 from dltrain.callbacks.checkpoint import Checkpoint
 from dltrain.callbacks.evaluate_every import EvaluateEvery
 from dltrain.callbacks.limits import Limits
@@ -553,9 +553,10 @@ def versions() -> dict[str, str]:
     """Of what decides the figures."""
     from importlib.metadata import version
 
-    names = ("dltrain", "hydra-core", "numpy")
+    names = ("hydra-core", "numpy")
     return {
         "python": sys.version.split()[0],
         "torch": torch.__version__,
+        "dltrain": __version__,
         **{n: version(n) for n in names},
     }

@@ -136,7 +136,7 @@ def test_without_gymnasium_the_extra_is_named(
     monkeypatch.setitem(sys.modules, "gymnasium", None)
     outcome = dltrain("dataset=cartpole")
     assert outcome.code == 2
-    assert 'pip install "dltrain[rl]"' in outcome.err
+    assert 'pip install "gymnasium[classic-control,toy-text]"' in outcome.err
 
 
 def test_the_stationary_optimum_of_frozenlake_is_that_of_its_hundred_steps() -> None:

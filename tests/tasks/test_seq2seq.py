@@ -237,7 +237,7 @@ def test_what_is_not_for_translation_is_refused() -> None:
 
 def test_a_missing_sacrebleu_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "sacrebleu.metrics.bleu", None)
-    with pytest.raises(ImportError, match=r"pip install \"dltrain\[text\]\""):
+    with pytest.raises(ImportError, match="pip install sacrebleu"):
         overlap(["a"], ["a"])
 
 
@@ -324,5 +324,5 @@ def test_what_scores_translations_is_asked_for_before_anything_is_trained(
     monkeypatch.setattr("dltrain.tasks.text.seq2seq.find_spec", lambda name: None)
     outcome = dltrain("dataset=reversal", "debug=smoke", "callbacks=quiet")
     assert outcome.code == 2
-    assert 'sacrebleu: pip install "dltrain[text]"' in outcome.err
+    assert "sacrebleu: pip install sacrebleu" in outcome.err
     assert not list(Path("outputs").glob("*/*"))

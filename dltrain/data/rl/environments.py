@@ -31,7 +31,7 @@ from dltrain.data.rl.experience import (
 from dltrain.errors import InputError, UsageError
 from dltrain.types import Data, Grid, PositiveInt, Sample, Spec
 
-MISSING = 'environments come from gymnasium: pip install "dltrain[rl]"'
+MISSING = 'environments come from gymnasium: pip install "gymnasium[classic-control,toy-text]"'
 NO_LIMIT = 10_000  # steps of an evaluation episode in an environment that sets no limit
 SMALL = 1e-6
 ARROWS = {(1, 0): "↓", (-1, 0): "↑", (0, 1): "→", (0, -1): "←"}

@@ -110,7 +110,7 @@ class TableFile:
         try:
             import pyarrow  # noqa: F401
         except ImportError as e:
-            raise UsageError('tables are read by pyarrow: pip install "dltrain[tabular]"') from e
+            raise UsageError("tables are read by pyarrow: pip install pyarrow") from e
         if not self.path.is_file():
             raise InputError(f"{self.path}: there is no such file")
         if not self.path.stat().st_size:

@@ -114,9 +114,7 @@ def imported() -> Any:
     try:
         import tokenizers
     except ImportError as e:
-        raise UsageError(
-            'texts are split into tokens by tokenizers: pip install "dltrain[text]"'
-        ) from e
+        raise UsageError("texts are split into tokens by tokenizers: pip install tokenizers") from e
     return tokenizers
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from dltrain.types.boxes import CLASS, COUNTED, CROWD, DIFFICULT, FLAG, TRAINED, is_box, is_counted
 
-MISSING = 'detections are scored by faster-coco-eval: pip install "dltrain[detection]"'
+MISSING = "detections are scored by faster-coco-eval: pip install faster-coco-eval"
 CLASSES_AT_ONCE = 100  # that are scored together: of many classes, few are in an image
 LARGEST_AREA = 1e10  # COCO leaves objects of a larger area out of the score
 MEANS = {

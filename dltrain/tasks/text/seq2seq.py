@@ -35,7 +35,7 @@ SHOWN = 16  # translations
 FROM_A_BATCH = 4  # of them, for batches are sorted by length
 MAPS = 4  # pictures of attention
 MOST_MAPPED = 40  # tokens of such a picture, either way
-MISSING = 'translations are scored by sacrebleu: pip install "dltrain[text]"'
+MISSING = "translations are scored by sacrebleu: pip install sacrebleu"
 BLEU_ORDER = 4  # words of the longest n-grams that BLEU counts
 SPARE = 10  # tokens that a translation may have beyond its ratio
 
