@@ -11,7 +11,7 @@ import torch
 from dltrain.callbacks.metrics_log import MetricsLog
 from dltrain.engine import Callback, Engine
 from dltrain.report.batches import inputs_of
-from dltrain.types import Data, Explains, Image, PositiveInt, ShowsInside
+from dltrain.types import Data, Explains, Image, PositiveInt, ShowsFeatures
 
 
 class Explain(Callback):
@@ -36,8 +36,14 @@ class Explain(Callback):
             stack.enter_context(
                 suppress(Exception)
             )  # networks are anyone's: a run that is trained does not end here
-            if isinstance(task, ShowsInside) and isinstance(samples, Image) and len(samples.pixels):
-                inside = task.inside(engine.move(inputs_of(samples.pixels[:1], self.data.spec)))
+            if (
+                isinstance(task, ShowsFeatures)
+                and isinstance(samples, Image)
+                and len(samples.pixels)
+            ):
+                inside = task.feature_images(
+                    engine.move(inputs_of(samples.pixels[:1], self.data.spec))
+                )
                 found |= {f"explain/{name}": value for name, value in inside.items()}
             if isinstance(task, Explains) and isinstance(mistakes, Image) and len(mistakes.pixels):
                 inputs = engine.move(inputs_of(mistakes.pixels[: self.mistakes], self.data.spec))

@@ -28,7 +28,7 @@ from dltrain.files import writing
 from dltrain.report.batches import picture
 from dltrain.report.pictures import image_grid
 from dltrain.report.text import chart, duration, number, size, table
-from dltrain.types import AuxiliaryHeads, Data, Interaction, LooksAgain, ReadForSpec
+from dltrain.types import AuxiliaryHeads, AveragesViews, Data, EnvironmentBatch, SpecFromFiles
 
 log = logging.getLogger("dltrain")
 TIMED_STEPS = 8
@@ -60,7 +60,7 @@ def report(composed: Composed, options: Options) -> None:
         find_files(real)
         found = report_read(real)
         options.outcome |= {"data": found} if found else {}
-    is_read = isinstance(real, ReadForSpec) and real.spec_is_read
+    is_read = isinstance(real, SpecFromFiles) and real.spec_is_read
     experiment = build.build(
         composed.config, fake=True, description=real.description() if is_read else None
     )
@@ -74,7 +74,7 @@ def report(composed: Composed, options: Options) -> None:
     batch = enlarge(
         engine.move(next(stage.batches.epoch(0))), build.batch_size(composed.config, real)
     )
-    if isinstance(experiment.task, LooksAgain):
+    if isinstance(experiment.task, AveragesViews):
         experiment.task.average_over(())  # what one view costs
     with (
         FlopCounterMode(display=False, custom_mapping=COUNTED) as forward,
@@ -191,7 +191,7 @@ def learning_rate_plot(experiment: Experiment, steps: int) -> str:
 
 def enlarge(batch: Any, count: int) -> Any:
     """A fake batch repeated to `count` samples, at most 4096: enough to measure."""
-    if isinstance(batch, Interaction):
+    if isinstance(batch, EnvironmentBatch):
         return batch
     count = min(count, 4096)
     if isinstance(batch, Tensor):
@@ -200,7 +200,7 @@ def enlarge(batch: Any, count: int) -> Any:
 
 
 def inputs_of(batch: Any) -> Tensor:
-    if isinstance(batch, Interaction):
+    if isinstance(batch, EnvironmentBatch):
         return batch.example()
     inputs: Tensor = batch[0] if isinstance(batch, tuple | list) else batch
     return inputs

@@ -10,7 +10,15 @@ from typing import Any
 from dltrain.errors import first_names
 from dltrain.report.splits import empty_splits
 from dltrain.report.text import table
-from dltrain.types import CountsClasses, Data, DataSplit, Inspects, Listing, ReadForSpec, ReadsFiles
+from dltrain.types import (
+    CountsClasses,
+    Data,
+    DataSplit,
+    Inspects,
+    ReadsFiles,
+    ReportTable,
+    SpecFromFiles,
+)
 
 log = logging.getLogger("dltrain")
 SPLITS = ("train", "val", "test")
@@ -77,7 +85,7 @@ def report_read(data: Data) -> dict[str, Any]:
     """Print what is in data that was read for its spec, and return it for --json; nothing for other
     data.
     """
-    if not (isinstance(data, ReadForSpec) and data.spec_is_read and isinstance(data, Inspects)):
+    if not (isinstance(data, SpecFromFiles) and data.spec_is_read and isinstance(data, Inspects)):
         return {}
     listings = data.inspect()
     for listing in listings:
@@ -85,12 +93,14 @@ def report_read(data: Data) -> dict[str, Any]:
     return {listing.name: as_rows(listing) for listing in listings}
 
 
-def sample_counts(samples: dict[str, int]) -> Listing:
+def sample_counts(samples: dict[str, int]) -> ReportTable:
     """Return a table of the samples in each split."""
-    return Listing("samples", ("split", "samples"), list(samples.items()), "samples in each split")
+    return ReportTable(
+        "samples", ("split", "samples"), list(samples.items()), "samples in each split"
+    )
 
 
-def class_counts(data: Data, splits: dict[str, DataSplit]) -> list[Listing]:
+def class_counts(data: Data, splits: dict[str, DataSplit]) -> list[ReportTable]:
     """Return a table of the samples of each class in each split, if the data has classes and its
     splits count them.
     """
@@ -102,7 +112,9 @@ def class_counts(data: Data, splits: dict[str, DataSplit]) -> list[Listing]:
     rows = list(zip(names, *counts, strict=True))
     warn_of_absent_classes(names, dict(zip(counted, counts, strict=True)))
     return [
-        Listing("classes", ("class", *counted), rows, f"{len(names):,} classes and their samples")
+        ReportTable(
+            "classes", ("class", *counted), rows, f"{len(names):,} classes and their samples"
+        )
     ]
 
 
@@ -116,7 +128,7 @@ def warn_of_absent_classes(names: tuple[str, ...], counts: dict[str, tuple[int, 
             )
 
 
-def as_text(listing: Listing) -> str:
+def as_text(listing: ReportTable) -> str:
     """Return the table for the screen, its first rows if it is long."""
     rows = [tuple(map(cell, row)) for row in listing.rows[:MAX_ROWS_SHOWN]]
     numbers = [
@@ -137,6 +149,6 @@ def cell(value: str | float) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
-def as_rows(listing: Listing) -> list[dict[str, str | int | float]]:
+def as_rows(listing: ReportTable) -> list[dict[str, str | int | float]]:
     """Return the table for --json, a mapping for each row."""
     return [dict(zip(listing.columns, row, strict=True)) for row in listing.rows]

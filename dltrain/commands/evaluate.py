@@ -15,7 +15,7 @@ from dltrain.engine import Engine
 from dltrain.errors import UsageError
 from dltrain.report.figures import figure_rows
 from dltrain.report.text import number, table
-from dltrain.types import Data, LooksAgain, Table
+from dltrain.types import AveragesViews, Data, Table
 
 log = logging.getLogger("dltrain")
 SPLITS = ("train", "val", "test")
@@ -41,7 +41,7 @@ def evaluate(options: Options) -> None:
     if chosen["tta"]:
         look_again(engine, chosen["tta"])
         viewed = f", mean over the views of tta={chosen['tta']}"
-    elif isinstance(engine.task, LooksAgain) and engine.task.views:
+    elif isinstance(engine.task, AveragesViews) and engine.task.views:
         viewed = f", mean over the views of task.views=[{','.join(engine.task.views)}]"
     split = chosen["split"]
     batches = getattr(experiment.data, split)
@@ -64,7 +64,7 @@ def evaluate(options: Options) -> None:
 
 def look_again(engine: Engine, views: str) -> None:
     """Answer by several views of each input from now on: test-time augmentation. UsageError where there are none."""
-    if not isinstance(engine.task, LooksAgain):
+    if not isinstance(engine.task, AveragesViews):
         raise UsageError(
             f"tta={views}: {type(engine.task).__name__} gives no probabilities to average; classification does"
         )

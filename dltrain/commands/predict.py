@@ -38,7 +38,7 @@ from dltrain.engine import Engine
 from dltrain.errors import InputError, UsageError
 from dltrain.files import replacing, to_json, writing
 from dltrain.report.text import number, table
-from dltrain.types import PAD, Answers, CountsUnknownTokens, Data, ReadsText, Sample
+from dltrain.types import PAD, CountsUnknownTokens, Data, PredictionRows, ReadsText, Sample
 
 log = logging.getLogger("dltrain")
 SHOWN = 60  # characters of a text that was typed
@@ -267,7 +267,11 @@ def answered(
             with torch.no_grad(), engine.autocast:
                 inputs = engine.move(together([one for _, one in batch]))
                 outputs = task.predict(inputs)
-            answers = task.answers(outputs) if isinstance(task, Answers) else numbers(outputs)
+            answers = (
+                task.prediction_rows(outputs)
+                if isinstance(task, PredictionRows)
+                else numbers(outputs)
+            )
             rows = [{**known, **answer} for (known, _), answer in zip(batch, answers, strict=True)]
             yield from explainer(inputs, rows) if explainer else rows
 

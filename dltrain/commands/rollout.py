@@ -10,7 +10,7 @@ from dltrain.commands.resume import answering
 from dltrain.engine import Engine
 from dltrain.errors import UsageError
 from dltrain.files import writing
-from dltrain.types import Acts, Data, Watchable
+from dltrain.types import ChoosesActions, Data, Watchable
 
 log = logging.getLogger("dltrain")
 SUFFIX = ".gif"
@@ -30,7 +30,7 @@ def write_episode(
     from PIL import Image
 
     task = engine.task
-    if not isinstance(task, Acts) or not isinstance(data, Watchable):
+    if not isinstance(task, ChoosesActions) or not isinstance(data, Watchable):
         raise UsageError(
             f"--out {out}: a run of {type(task).__name__} does nothing to be watched; --out FILE.csv"
         )

@@ -15,7 +15,7 @@ from dltrain.engine import Engine
 from dltrain.errors import UsageError
 from dltrain.files import writing
 from dltrain.report.pictures import grid
-from dltrain.types import Samples
+from dltrain.types import GeneratesImages
 
 log = logging.getLogger("dltrain")
 GRID = "grid.png"
@@ -33,7 +33,7 @@ def draw_samples(engine: Engine, options: Options, run: Path, seed: int) -> None
     number = str(options.samples)
     if not number.isdecimal() or not 0 < int(number) <= MOST:
         raise UsageError(f"--samples {number}: expected a whole number from 1 to {MOST:,}")
-    if not isinstance(engine.task, Samples):
+    if not isinstance(engine.task, GeneratesImages):
         raise UsageError(
             f"--samples: a run of {type(engine.task).__name__} draws no images; one of a GAN or VAE does"
         )
@@ -47,7 +47,7 @@ def draw_samples(engine: Engine, options: Options, run: Path, seed: int) -> None
 
 def drawn(engine: Engine, number: int, seed: int) -> Tensor:
     """Images (N, C, H, W) in 0..1, by averaged weights where the last stage averages."""
-    assert isinstance(engine.task, Samples)
+    assert isinstance(engine.task, GeneratesImages)
     rng.seed_all(seed)
     with answering(engine):
         try:

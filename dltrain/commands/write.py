@@ -9,7 +9,7 @@ from dltrain.commands.options import Options
 from dltrain.commands.resume import answering
 from dltrain.engine import Engine
 from dltrain.errors import UsageError
-from dltrain.types import Data, ReadsText, Writes
+from dltrain.types import Data, GeneratesText, ReadsText
 
 log = logging.getLogger("dltrain")
 MOST = 100_000
@@ -37,7 +37,7 @@ def write_text(
             "temperature: expected a number from 0 on; top_p: expected one above 0, up to 1"
         )
     task = engine.task
-    if not isinstance(task, Writes) or not isinstance(data, ReadsText):
+    if not isinstance(task, GeneratesText) or not isinstance(data, ReadsText):
         raise UsageError(
             f"--tokens: a run of {type(task).__name__} writes no text; one of a language model does"
         )
@@ -46,7 +46,7 @@ def write_text(
         written = []
         for prompt in prompts:
             tokens = engine.move(data.encode_text(prompt))
-            after = task.write(tokens, int(number), temperature, top_p)
+            after = task.generate_text(tokens, int(number), temperature, top_p)
             decode = data.spec.decode
             assert decode
             written.append(decode([*tokens.tolist(), *after.tolist()]))

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from dltrain.report.text import number
-from dltrain.types import Headlines
+from dltrain.types import ShownMetrics
 
 MAX_FIGURES_SHOWN = 40  # on the screen
 
@@ -18,7 +18,7 @@ def shown_as(task: object, name: str) -> list[str]:
     val/mse.
     """
     split, slash, own = name.rpartition("/")
-    if isinstance(task, Headlines) and own in task.shown_as:
+    if isinstance(task, ShownMetrics) and own in task.shown_as:
         return [f"{split}{slash}{other}" for other in task.shown_as[own]]
     return [name]
 
@@ -26,7 +26,7 @@ def shown_as(task: object, name: str) -> list[str]:
 def note(task: object, name: str) -> str:
     """Return the note beside the figure `name`, in brackets; empty if its name needs none."""
     own = name.rpartition("/")[2]
-    return f"  ({task.notes[own]})" if isinstance(task, Headlines) and own in task.notes else ""
+    return f"  ({task.notes[own]})" if isinstance(task, ShownMetrics) and own in task.notes else ""
 
 
 def figure_rows(

@@ -227,7 +227,7 @@ class Classification(Task):
             torch.cat([pixels, overlaid(pixels, heat)], dim=3), captions, CAM_TITLE, CAM_SCALE
         )
 
-    def inside(self, inputs: Tensor) -> dict[str, Image]:
+    def feature_images(self, inputs: Tensor) -> dict[str, Image]:
         """The first convolution's filters, and of one image the first and last maps."""
         if not self.data.spec.is_image:
             return {}
@@ -241,7 +241,7 @@ class Classification(Task):
             return {}
         return {"filters": Image(filters), "first_maps": Image(first), "last_maps": Image(last)}
 
-    def answers(self, outputs: Tensor) -> list[dict[str, Any]]:
+    def prediction_rows(self, outputs: Tensor) -> list[dict[str, Any]]:
         """The class of each input and how sure that is, by probabilities (B, K); all classes, the likeliest first."""
         probabilities, classes = outputs.float().cpu().sort(dim=1, descending=True)
         rows = [

@@ -87,7 +87,7 @@ class Forecasting(Task):
         forecasts: Tensor = self.unit(self.model(batch))
         return forecasts
 
-    def answers(self, outputs: Tensor) -> list[dict[str, float]]:
+    def prediction_rows(self, outputs: Tensor) -> list[dict[str, float]]:
         """What `predict` gave for each window, by the targets' names."""
         names = self.data.spec.target_names
         return [dict(zip(names, row, strict=True)) for row in outputs.tolist()]

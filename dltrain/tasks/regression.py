@@ -79,7 +79,7 @@ class Regression(Task):
         predictions: Tensor = self.unit(self.model(batch))
         return predictions
 
-    def answers(self, outputs: Tensor) -> list[dict[str, float]]:
+    def prediction_rows(self, outputs: Tensor) -> list[dict[str, float]]:
         """What `predict` gave for each input, by the targets' names."""
         names = self.data.spec.target_names
         return [dict(zip(names, row, strict=True)) for row in outputs.tolist()]

@@ -143,7 +143,7 @@ class Table:
 
 
 @dataclass(frozen=True)
-class Listing:
+class ReportTable:
     """A table of words and numbers.
 
     `name` is an identifier, the key of the table in `--json`; each of the `rows` has a cell for

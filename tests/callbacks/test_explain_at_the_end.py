@@ -30,7 +30,7 @@ class Shown(Task):
         super().__init__()
         self.broken, self.asked, self.averaged, self.modes = broken, [], False, []
 
-    def inside(self, inputs: Tensor) -> dict[str, Image]:
+    def feature_images(self, inputs: Tensor) -> dict[str, Image]:
         self.modes.append((self.training, torch.is_grad_enabled(), self.averaged))
         return {"filters": Image(inputs)}
 

@@ -350,7 +350,7 @@ def test_a_run_without_checkpoint_or_none_at_all(run: Path, digits: Path, dltrai
 def test_every_answer_of_a_classification_ranks_all_classes() -> None:
     task = build(compose(["model=mlp"]).config, fake=True).task
     probabilities = torch.rand(5, 10).softmax(dim=1)
-    rows = task.answers(probabilities)
+    rows = task.prediction_rows(probabilities)
     assert [row["class"] for row in rows] == [str(int(k)) for k in probabilities.argmax(dim=1)]
     assert all(len(row["top"]) == 10 for row in rows)
 

@@ -154,7 +154,7 @@ def test_predictions_are_a_probability_an_image(conditional: bool) -> None:
     task = made(pair(conditional=conditional)).eval()
     inputs = batch(5)[0]
     with torch.no_grad():
-        answers = task.answers(task.predict(inputs))
+        answers = task.prediction_rows(task.predict(inputs))
         told = [torch.full((5,), c) for c in range(10)] if conditional else [None]
         expected = torch.stack([d(task.model(task.centred(inputs), c)) for c in told]).amax(0)
     assert [list(answer) for answer in answers] == [["real"]] * 5

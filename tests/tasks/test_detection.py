@@ -259,15 +259,15 @@ def test_answers_are_the_sure_boxes_in_pixels() -> None:
     made = task()
     outputs = made.predict(torch.zeros(40, 3, 128, 128))
     assert outputs.shape == (40, 3, 6)
-    answers = made.answers(outputs)
+    answers = made.prediction_rows(outputs)
     assert answers[0] == {
         "objects": 1,
         "pixels": "128x128",
         "boxes": [{"class": "a", "score": 0.9, "box": [8.0, 8.0, 40.0, 24.0]}],
     }
     assert json.dumps(answers)
-    assert [row["objects"] for row in task(min_score=0.2).answers(outputs)] == [2] * 40
-    assert task(min_score=0.95).answers(outputs)[0]["boxes"] == []
+    assert [row["objects"] for row in task(min_score=0.2).prediction_rows(outputs)] == [2] * 40
+    assert task(min_score=0.95).prediction_rows(outputs)[0]["boxes"] == []
 
 
 def test_an_explanation_has_the_boxes_of_a_sure_score() -> None:

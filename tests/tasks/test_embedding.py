@@ -80,7 +80,7 @@ def test_words_of_like_company_get_like_vectors(settings: dict[str, Any], tmp_pa
     with torch.no_grad():
         after = stage.evaluate(stage.held_out.epoch(0))  # type: ignore[union-attr]
         cat = torch.tensor([task.words.index("cat")])
-        answers = task.answers(task.predict(cat))
+        answers = task.prediction_rows(task.predict(cat))
     assert after["loss"] < before["loss"]
     assert after["wordsim353"] > 0.8
     assert {row["word"] for row in answers[0]["top"][:3]} <= {*KINDS["animal"], *BESIDE["animal"]}

@@ -67,7 +67,7 @@ def test_what_follows_is_learned_and_written(name: str, stream: bool, tmp_path: 
     one.eval()
     with torch.no_grad():
         scores = one.evaluate(source.val.epoch(0))
-        written = one.write(source.encode_text("defg"), 12, 0.0, 1.0)
+        written = one.generate_text(source.encode_text("defg"), 12, 0.0, 1.0)
     assert scores["perplexity"] == pytest.approx(math.exp(scores["loss"]))
     assert scores["bits"] == pytest.approx(scores["loss"] / math.log(2))
     assert scores["perplexity"] < 1.2
@@ -191,8 +191,8 @@ def test_predictions_are_perplexity_and_what_comes_next(tmp_path: Path) -> None:
     texts = [source.encode_text(text) for text in ("abcdef", "ab")]
     batch = nn.utils.rnn.pad_sequence(texts, batch_first=True)
     with torch.no_grad():
-        rows = one.answers(one.predict(batch))
-        alone = one.answers(one.predict(texts[1].unsqueeze(0)))
+        rows = one.prediction_rows(one.predict(batch))
+        alone = one.prediction_rows(one.predict(texts[1].unsqueeze(0)))
     assert [row["next"] for row in rows] == ["g", "c"]
     assert rows[1]["perplexity"] == pytest.approx(alone[0]["perplexity"], rel=1e-4)
     assert rows[0]["top"][0]["probability"] == rows[0]["probability"] > 0.8

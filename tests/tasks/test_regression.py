@@ -140,11 +140,14 @@ def test_answers_are_by_name_in_the_unit_of_the_data() -> None:
     task = made(Regression, TABLE, model=nn.Sequential(nn.Linear(3, 2)))
     nn.init.zeros_(task.model[0].weight)
     nn.init.ones_(task.model[0].bias)
-    assert task.answers(task.predict(torch.zeros(2, 3))) == [{"price": 120.0, "km/h": -2.5}] * 2
+    assert (
+        task.prediction_rows(task.predict(torch.zeros(2, 3)))
+        == [{"price": 120.0, "km/h": -2.5}] * 2
+    )
     forecasts = made(Forecasting, SERIES)
-    assert [list(row) for row in forecasts.answers(forecasts.predict(torch.zeros(3, 6, 1)))] == [
-        ["t+1", "t+2"]
-    ] * 3
+    assert [
+        list(row) for row in forecasts.prediction_rows(forecasts.predict(torch.zeros(3, 6, 1)))
+    ] == [["t+1", "t+2"]] * 3
 
 
 def test_the_relative_error_is_that_to_repeating_the_last_value() -> None:

@@ -95,7 +95,7 @@ def test_padding_of_the_source_changes_no_translation(beam_size: int) -> None:
     padded, same = made.predict(F.pad(source, (0, 30)))
     assert spelled(padded) == spelled(tokens)
     torch.testing.assert_close(same, scores)
-    assert made.answers((tokens, scores)) == made.answers((padded, scores))
+    assert made.prediction_rows((tokens, scores)) == made.prediction_rows((padded, scores))
 
 
 def test_a_translation_is_no_longer_than_its_source_allows_and_the_targets_are() -> None:

@@ -25,10 +25,10 @@ from dltrain.rng import keyed
 from dltrain.types import (
     BatchSize,
     Fraction,
-    Listing,
     MakesTestSplit,
     PositiveInt,
     Probability,
+    ReportTable,
     Sample,
     Source,
     Spec,
@@ -232,7 +232,7 @@ class Detection:
         labels = objects[:, CLASS].long()
         return tuple(torch.bincount(labels.cpu(), minlength=self.spec.num_classes).tolist())
 
-    def inspect(self) -> list[Listing]:
+    def inspect(self) -> list[ReportTable]:
         """Return how many objects of each class each split has, and how many are not scored."""
         parts = {
             "train": ("train", self.rows[0]),
@@ -244,12 +244,12 @@ class Detection:
         lines: list[tuple[str | int | float, ...]] = list(
             zip(self.spec.class_names, *counts, strict=True)
         )
-        found = [Listing("objects", ("class", *targets), lines, "scored objects of each class")]
+        found = [ReportTable("objects", ("class", *targets), lines, "scored objects of each class")]
         uncounted = [int((is_box(rows) & ~is_counted(rows)).sum()) for rows in targets.values()]
         if any(uncounted):
             rows = list(zip(targets, uncounted, strict=True))
             found.append(
-                Listing(
+                ReportTable(
                     "objects_not_scored", ("split", "objects"), rows, "difficult objects and crowds"
                 )
             )

@@ -16,7 +16,7 @@ from dltrain.data.tabular.row_numbers import numbers_every_row
 from dltrain.data.tabular.table import Column, Table
 from dltrain.errors import InputError, first_names
 from dltrain.shell import setting
-from dltrain.types import Listing
+from dltrain.types import ReportTable
 
 log = logging.getLogger("dltrain")
 
@@ -214,7 +214,7 @@ def listing(
     targets: Collection[str],
     ignored: Collection[str],
     embed: bool,
-) -> Listing:
+) -> ReportTable:
     """Return the table of columns that `check` shows."""
     by_name = {column.name: column for column in planned}
     rows: list[tuple[str | int | float, ...]] = []
@@ -232,7 +232,7 @@ def listing(
         )
     rows += [(name, "", "left out: dataset.ignore", "", "", "") for name in ignored]
     titles = ("name", "type", "use", "missing", "distinct", "example")
-    return Listing("columns", titles, rows, f"columns of {table.name}, {len(table):,} rows")
+    return ReportTable("columns", titles, rows, f"columns of {table.name}, {len(table):,} rows")
 
 
 def example(column: Column, present: NDArray[Any]) -> str:

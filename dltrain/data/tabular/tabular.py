@@ -51,7 +51,16 @@ from dltrain.data.tabular.table import (
 from dltrain.data.tabular.table_files import Row, TableFile
 from dltrain.errors import ConfigError, InputError
 from dltrain.shell import setting
-from dltrain.types import BatchSize, ColumnName, Fraction, Ge, Listing, PositiveInt, Sample, Spec
+from dltrain.types import (
+    BatchSize,
+    ColumnName,
+    Fraction,
+    Ge,
+    PositiveInt,
+    ReportTable,
+    Sample,
+    Spec,
+)
 
 log = logging.getLogger("dltrain")
 SHOWN_TEXTS = 3  # unknown ones of a column in a message
@@ -400,7 +409,7 @@ class Tabular:
             table, columns, rows, self.categorical, leave_empty=self.missing == "auto"
         )
 
-    def inspect(self) -> list[Listing]:
+    def inspect(self) -> list[ReportTable]:
         """Return the table of columns: what each looks like, and what is done with it."""
         if self.source is None or not self.named:
             return []

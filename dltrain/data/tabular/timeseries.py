@@ -35,7 +35,7 @@ from dltrain.data.tabular.time_order import (
     time_span,
 )
 from dltrain.errors import ConfigError, InputError
-from dltrain.types import BatchSize, ColumnName, Fraction, Listing, PositiveInt, Sample, Spec
+from dltrain.types import BatchSize, ColumnName, Fraction, PositiveInt, ReportTable, Sample, Spec
 
 log = logging.getLogger("dltrain")
 
@@ -246,7 +246,7 @@ class TimeSeries:
     def spec_is_read(self) -> bool:
         return self.source is not None and not self.restored
 
-    def inspect(self) -> list[Listing]:
+    def inspect(self) -> list[ReportTable]:
         """Return the table of columns: what each looks like, and what it is used for."""
         if not isinstance(self.source, TableFile):
             return []
@@ -268,11 +268,11 @@ class TimeSeries:
             )
             rows.append((name, kind, use, next((text for text in texts if text.strip()), "")))
         title = f"columns of {self.source.path}"
-        columns = Listing("columns", ("name", "type", "use", "example"), rows, title)
+        columns = ReportTable("columns", ("name", "type", "use", "example"), rows, title)
         first, last, order = time_span(self.source, time) if time else ("", "", "as the rows stand")
         span = (len(self.loaded.series), time.name if time else "", first, last, order)
         titles = ("rows", "time", "first", "last", "order")
-        return [columns, Listing("series", titles, [span], "the series and its order in time")]
+        return [columns, ReportTable("series", titles, [span], "the series and its order in time")]
 
     @property
     def request(self) -> Request:

@@ -176,7 +176,7 @@ class Detection(Task):
             raise ValueError("detections are as many as are found: there is no fixed graph")
         return torch.cat([self.model(part)[1] for part in batch.split(AT_ONCE)])
 
-    def answers(self, outputs: Tensor) -> list[dict[str, Any]]:
+    def prediction_rows(self, outputs: Tensor) -> list[dict[str, Any]]:
         """How many objects each image has, and of each its class, score and box (x1, y1, x2, y2), the surest first; boxes are
         in pixels of the image scaled to fit `pixels` (width x height): divided by the row's `scale`, in those of its file."""
         spec, rows = self.data.spec, outputs.float().cpu()

@@ -282,7 +282,7 @@ class Adversarial(Task):
         ]
         return self.probability(torch.stack([self.model(images, c) for c in told]).amax(0))
 
-    def answers(self, outputs: Tensor) -> list[dict[str, float]]:
+    def prediction_rows(self, outputs: Tensor) -> list[dict[str, float]]:
         """What `predict` gave for each image."""
         return [{"real": score} for score in outputs.tolist()]
 

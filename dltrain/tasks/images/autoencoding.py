@@ -264,7 +264,7 @@ class Autoencoding(Task):
         codes = self.model.encode(images)[:, : self.model.code_size].float()
         return codes, (self.draw(codes) - images).square().flatten(1).sum(1)
 
-    def answers(self, outputs: tuple[Tensor, Tensor]) -> list[dict[str, float]]:
+    def prediction_rows(self, outputs: tuple[Tensor, Tensor]) -> list[dict[str, float]]:
         """What `predict` gave for each input: how badly it was drawn again, and its code."""
         pairs = zip(outputs[0].tolist(), outputs[1].tolist(), strict=True)
         return [

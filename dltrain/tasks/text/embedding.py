@@ -187,7 +187,7 @@ class WordEmbedding(Task):
         there = (words != PAD).unsqueeze(2)
         return self.nearest((unit[words] * there).sum(1), unit, words, CANDIDATES)
 
-    def answers(self, outputs: tuple[Tensor, Tensor]) -> list[dict[str, Any]]:
+    def prediction_rows(self, outputs: tuple[Tensor, Tensor]) -> list[dict[str, Any]]:
         """The nearest words, best first."""
         rows = [
             [

@@ -156,7 +156,7 @@ class LanguageModeling(Task):
         lines = decode([*begin[0].tolist(), *written[0].tolist()]).splitlines()
         return "\n".join(f"    {line}" for line in lines)
 
-    def write(self, tokens: Tensor, count: int, temperature: float, top_p: float) -> Tensor:
+    def generate_text(self, tokens: Tensor, count: int, temperature: float, top_p: float) -> Tensor:
         """`count` tokens (count,) that follow `tokens` (T,)."""
         return write_on(
             self.model, tokens.unsqueeze(0), count, temperature, top_p, rng.torch_stream("writing")
@@ -184,7 +184,7 @@ class LanguageModeling(Task):
         context: int | None = self.model.context
         return batch if context is None else batch[:, :context]
 
-    def answers(self, outputs: tuple[Tensor, Tensor]) -> list[dict[str, Any]]:
+    def prediction_rows(self, outputs: tuple[Tensor, Tensor]) -> list[dict[str, Any]]:
         """The perplexity of each text, and what comes next."""
         decode = self.data.spec.decode or str
         probabilities, ranked = (

@@ -259,7 +259,7 @@ class Seq2Seq(Task):
         """The translations of source tokens (B, S): tokens (B, T), and their log-probabilities (B,)."""
         return self.translate(batch)
 
-    def answers(self, outputs: tuple[Tensor, Tensor]) -> list[dict[str, Any]]:
+    def prediction_rows(self, outputs: tuple[Tensor, Tensor]) -> list[dict[str, Any]]:
         """The translation of each text, and its log-probability."""
         pairs = zip(outputs[0].tolist(), outputs[1].tolist(), strict=True)
         return [

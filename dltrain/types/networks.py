@@ -1,0 +1,152 @@
+"""Protocols of networks: what a task, a callback or a command needs of a network beside a call.
+
+Legend of the shapes: B texts or images, T target tokens, S source tokens, V words of a vocabulary,
+D numbers of a feature, C x H x W an image.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, runtime_checkable
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor, nn
+
+EncoderOutput: TypeAlias = "dict[str, Tensor]"
+"""What a decoder reads: tensors by name, each with a row for each text."""
+DecoderState: TypeAlias = "dict[str, Tensor]"
+"""What a decoder carries from a token to the next: tensors by name, each with a row for each text."""
+
+
+@runtime_checkable
+class Recurrent(Protocol):
+    """A network, or a part of one, that reads steps (B, T, F) in turn; it gets their number (B,) too."""
+
+    through_time: bool
+
+
+@runtime_checkable
+class AuxiliaryHeads(Protocol):
+    """A network with auxiliary heads, which exist for training alone.
+
+    In training mode a call returns (logits, *logits of the heads), in evaluation mode the logits.
+    The loss of each head is added `auxiliary_weight` times.
+    """
+
+    auxiliary_weight: float
+
+    def auxiliary_heads(self) -> Sequence[torch.nn.Module]:
+        """Return the heads, which are no part of the trained network."""
+
+
+@runtime_checkable
+class Autoencoder(Protocol):
+    """A network that encodes images (B, C, H, W) and decodes codes (B, code_size).
+
+    A variational one encodes to (B, 2 code_size): means, then logarithms of variances.
+    """
+
+    code_size: int
+    variational: bool
+
+    def encode(self, images: Tensor) -> Tensor: ...
+    def decode(self, codes: Tensor) -> Tensor: ...
+
+
+@runtime_checkable
+class GeneratorAndDiscriminator(Protocol):
+    """A GAN; a call returns the discriminator's logits (B,) of images (B, C, H, W) in -1..1."""
+
+    generator: nn.Module
+    discriminator: nn.Module
+    latent_size: int
+    num_classes: int
+    """The number of classes that both networks are conditioned on; 0 without conditioning."""
+
+    def generate(self, noise: Tensor, classes: Tensor | None = None) -> Tensor: ...
+    def __call__(self, images: Tensor, classes: Tensor | None = None) -> Tensor: ...
+
+
+@runtime_checkable
+class RBMStack(Protocol):
+    """A network that is a stack of restricted Boltzmann machines, the lowest first."""
+
+    @property
+    def rbms(self) -> Sequence[Any]: ...
+
+
+@runtime_checkable
+class LanguageModel(Protocol):
+    """A network that predicts the next token: (tokens (B, T), state) to logits (B, T, V), state."""
+
+    @property
+    def context(self) -> int | None:
+        """The number of tokens that it sees at once; None where a state carries the past."""
+
+    def begin(self, batch_size: int) -> Tensor | None:
+        """Return the state before the first token, (L, P, B, H); None without a state."""
+
+
+class StepDecoder(Protocol):
+    """A decoder that writes a token at a time.
+
+    Every tensor of the encoder's output and of a state has a row for each text.
+    """
+
+    def begin(self, memory: EncoderOutput) -> DecoderState: ...
+
+    def step(
+        self, tokens: Tensor, state: DecoderState, memory: EncoderOutput
+    ) -> tuple[Tensor, DecoderState]:
+        """Return logits (B, V) of the token after `tokens` (B,), and the state after them."""
+
+
+@runtime_checkable
+class EncoderDecoder(StepDecoder, Protocol):
+    """A network of an encoder and a decoder, for translation."""
+
+    def encode(self, source: Tensor) -> EncoderOutput:
+        """Return what the decoder reads of source tokens (B, S)."""
+
+    def decode(self, memory: EncoderOutput, inputs: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Return features (B, T, D) after each target token (B, T), and attention weights.
+
+        The weights are (B, T, S); None for a network without attention.
+        """
+
+    def output(self, features: Tensor) -> Tensor:
+        """Return logits (..., V) of the next token from features (..., D)."""
+
+
+@runtime_checkable
+class WordVectors(Protocol):
+    """A network that learns word vectors."""
+
+    def know(self, words: Any, counts: Tensor) -> None: ...
+    def vectors(self, count: int) -> Tensor: ...
+
+
+@runtime_checkable
+class Detector(Protocol):
+    """A network that gives losses and detections in one call."""
+
+    detections: int
+
+    def __call__(
+        self, images: Tensor, targets: Tensor | None = None
+    ) -> tuple[dict[str, Tensor], Tensor]:
+        """Return losses by name, and detections (B, D, 6): x1, y1, x2, y2, score, class.
+
+        Rows without a detection have class -1.
+        """
+
+
+@runtime_checkable
+class ActionValueTable(Protocol):
+    """A model that is one or several tables of action values (T, S, A)."""
+
+    values: Tensor
+
+    def copies(self, count: int) -> None: ...
+    def __call__(self, states: Tensor) -> Tensor: ...
