@@ -29,9 +29,7 @@ RULES: dict[str, set[str]] = {
     "data": {
         *NUMERIC,
         "torchvision",
-        "sklearn",
         "PIL",
-        "scipy",
         "pyarrow",
         "filelock",
         "tokenizers",

@@ -40,10 +40,11 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ]
     subprocess.run(build, check=True, capture_output=True)
     wheel = next(folder.glob("*.whl"))
-    names = zipfile.ZipFile(wheel).namelist()
-    assert {"dltrain/conf/config.yaml", "dltrain/conf/model/cnn.yaml", "dltrain/py.typed"} <= set(
-        names
-    )
+    names = set(zipfile.ZipFile(wheel).namelist())
+    assert {"dltrain/conf/config.yaml", "dltrain/conf/model/cnn.yaml", "dltrain/py.typed"} <= names
+    bundled = {path.name for path in (REPOSITORY / "dltrain/data/bundled_files").iterdir()}
+    assert {"LICENSE-scikit-learn.txt", "README.md", "digits.csv.gz"} <= bundled
+    assert {f"dltrain/data/bundled_files/{name}" for name in bundled} <= names
     site = folder / "site"
     install = [
         sys.executable,

@@ -37,7 +37,6 @@ MODULES = (  # which commands import as they go along
     *(
         "torch.utils.tensorboard",
         "torch._inductor",
-        "sklearn.datasets",
         "PIL.Image",
         "matplotlib.backends.backend_agg",
     ),

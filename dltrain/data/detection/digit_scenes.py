@@ -25,7 +25,7 @@ PART_KEYS = {"train": 0, "val": 1, "test": 2}
 
 
 class DigitScenes(Detection):
-    """Scenes of `digits`: MNIST's (28 x 28, 70000) or those bundled with scikit-learn (8 x 8, 1797), which need no file.
+    """Scenes of `digits`: MNIST's (28 x 28, 70000) or the bundled ones (8 x 8, 1797), which need no download.
 
     ValueError for digits larger than the image.
     """

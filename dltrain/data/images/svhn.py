@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from dltrain.data.io.download import Published, fetch
+from dltrain.data.io.mat_file import read_mat_arrays
 from dltrain.errors import InputError
 from dltrain.types import Spec
 
@@ -38,15 +39,13 @@ class SVHN:
         return {split: self._read(self.root / f"{split}_32x32.mat") for split in ("train", "test")}
 
     def _read(self, path: Path) -> tuple[Tensor, Tensor]:
-        from scipy.io import loadmat  # half a second, for those alone who read this set
-
         try:
-            content = loadmat(path, variable_names=("X", "y"))
-            images, labels = content["X"], content["y"].reshape(-1)
-        except Exception as e:  # scipy raises nearly anything on a broken file
+            arrays = read_mat_arrays(path, ("X", "y"))
+        except (OSError, KeyError, ValueError) as e:
             raise InputError(
                 f"{path} cannot be read as a .mat file ({e}); delete it to download it again"
             ) from e
+        images, labels = arrays["X"], arrays["y"].reshape(-1)
         whole = (
             images.dtype == np.uint8 and images.shape == (32, 32, 3, len(labels)) and len(labels)
         )
