@@ -1,20 +1,21 @@
 """Compare two checkouts of dltrain: the same commands must give the same results, bit for bit.
 
-    python -m benchmarks.same_results BEFORE AFTER [CASE...] [--keep FOLDER] [--work FOLDER] [--jobs 2]
+    python -m benchmarks.same_results BEFORE AFTER [CASE...] [--keep FOLDER] [--work FOLDER]
     python -m benchmarks.same_results --list
 
-BEFORE and AFTER are folders with a checkout each. Every case of `same_results_cases.py` is run with both, offline, by
-the Python that runs this script and on one thread. Then these are compared, as exactly as they were written:
+BEFORE and AFTER are folders with a checkout each. Every case of `same_results_cases.py` is run with
+both, offline, by the Python that runs this script and on one thread. Compared are, bit for bit:
 
-* exit codes, and what --json prints, without times and paths
+* exit codes, and the output of --json without times and paths
 * metrics.jsonl of every run
 * the weights and the optimizer's state of the last and the best checkpoint
 * predictions, word vectors, images and episodes
 
-One table is printed; the exit code is 1 if anything differs. With DLTRAIN_DATA, real data sets are used as well.
+One table is printed; the exit code is 1 if anything differs. With DLTRAIN_DATA, real data sets are
+used as well.
 
-`--keep FOLDER` stores the results of a clean commit there, so that they are computed once on this machine.
-`--work FOLDER` keeps the run folders, to look into them after a difference.
+`--keep FOLDER` stores the results of a clean commit there, so that they are computed once on this
+machine. `--work FOLDER` keeps the run folders, to look into them after a difference.
 
 After a change to a few families, name the cases that train them:
 
@@ -46,7 +47,17 @@ from benchmarks.small_files import write_all
 WORKER = Path(__file__).with_name("same_results_worker.py")
 DATA_FROM_A_CASE = "../../data"  # relative, as predictions name their inputs
 NOT_COMPARED = frozenset(  # parts of an outcome that hold times and paths
-    {"run", "out", "seconds", "samples_per_second", "sweep", "folder", "pictures", "checkpoint", "explained"}
+    {
+        "run",
+        "out",
+        "seconds",
+        "samples_per_second",
+        "sweep",
+        "folder",
+        "pictures",
+        "checkpoint",
+        "explained",
+    }
 )
 TEXT_SUFFIXES = (".csv", ".jsonl", ".vec")
 MAX_SHOWN_DIFFERENCES = 3
@@ -56,7 +67,10 @@ Items = dict[str, Any]  # by name of what is compared: "run 1, metrics.jsonl"
 
 @dataclass(frozen=True)
 class Checkout:
-    """A folder with dltrain in it, and the name under which its results are stored (None: they are not)."""
+    """A folder with dltrain in it.
+
+    `key` is the name under which its results are stored; None: they are not.
+    """
 
     folder: Path
     side: str
@@ -69,15 +83,19 @@ def open_checkout(folder: Path, side: str) -> Checkout:
     if not (folder / "dltrain" / "__init__.py").is_file():
         raise SystemExit(f"{folder} is not a checkout of dltrain: it has no dltrain/__init__.py")
     arguments = [sys.executable, "-P", "-m", "dltrain", "--help"]
-    process = subprocess.run(arguments, env=environment(folder), capture_output=True, text=True, check=False)
+    process = subprocess.run(
+        arguments, env=environment(folder), capture_output=True, text=True, check=False
+    )
     return Checkout(folder.resolve(), side, process.stdout, commit_key(folder))
 
 
 def commit_key(folder: Path) -> str | None:
-    """Return a name for the commit on this machine, or None where there are changes that are not committed."""
+    """Return a name for the commit on this machine, or None if there are uncommitted changes."""
 
     def git(*arguments: str) -> str | None:
-        process = subprocess.run(["git", "-C", str(folder), *arguments], capture_output=True, text=True, check=False)
+        process = subprocess.run(
+            ["git", "-C", str(folder), *arguments], capture_output=True, text=True, check=False
+        )
         return process.stdout.strip() if process.returncode == 0 else None
 
     commit, changes = git("rev-parse", "HEAD"), git("status", "--porcelain")
@@ -91,15 +109,23 @@ def machine() -> str:
     cpu = platform.processor() or platform.machine()
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.exists():
-        models = [line for line in cpuinfo.read_text().splitlines() if line.startswith("model name")]
+        models = [
+            line for line in cpuinfo.read_text().splitlines() if line.startswith("model name")
+        ]
         cpu = models[0] if models else cpu
     return f"{cpu}, {torch.backends.cpu.get_cpu_capability()}, torch {torch.__version__}"
 
 
 def environment(folder: Path) -> dict[str, str]:
-    """Return the variables under which a checkout runs: its own code, one thread, nothing of the user's."""
-    variables = {key: value for key, value in os.environ.items() if not key.startswith(("DLTRAIN_", "OMP_"))}
-    return variables | {"PYTHONPATH": str(folder.resolve()), "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}
+    """Return the variables of a process: its own code, one thread, none of dltrain's."""
+    variables = {
+        key: value for key, value in os.environ.items() if not key.startswith(("DLTRAIN_", "OMP_"))
+    }
+    return variables | {
+        "PYTHONPATH": str(folder.resolve()),
+        "OMP_NUM_THREADS": "1",
+        "PYTHONWARNINGS": "ignore",
+    }
 
 
 def digest(content: bytes) -> str:
@@ -110,7 +136,9 @@ def digest(content: bytes) -> str:
 def filled(words: tuple[str, ...]) -> list[str]:
     """Return words with the folders of data in them."""
     real = str(Path(os.environ.get("DLTRAIN_DATA", "data")).resolve())
-    return [word.replace("{data}", DATA_FROM_A_CASE).replace("{real}", real) for word in words if word]
+    return [
+        word.replace("{data}", DATA_FROM_A_CASE).replace("{real}", real) for word in words if word
+    ]
 
 
 def run_cases(checkout: Checkout, names: list[str], work: Path, number: int) -> None:
@@ -118,7 +146,10 @@ def run_cases(checkout: Checkout, names: list[str], work: Path, number: int) -> 
     jobs = []
     for name in names:
         commands = [
-            {"words": filled(command.spelled(checkout.help_text)), "stop_at_line": command.stop_at_line}
+            {
+                "words": filled(command.spelled(checkout.help_text)),
+                "stop_at_line": command.stop_at_line,
+            }
             for command in CASES[name].commands
         ]
         folder = str(work / checkout.side / name)
@@ -153,8 +184,11 @@ def outcome_of(command: Command, number: int, code: int | None, folder: Path) ->
     name = f"command {number}"
     if code != command.code:
         errors = folder / f"command-{number}.err"
-        last_lines = errors.read_text(errors="replace").strip().splitlines()[-2:] if errors.exists() else []
-        return {f"{name}, failure": f"exit code {code} instead of {command.code}: {' '.join(last_lines)}"}
+        last_lines = (
+            errors.read_text(errors="replace").strip().splitlines()[-2:] if errors.exists() else []
+        )
+        failure = f"exit code {code} instead of {command.code}: {' '.join(last_lines)}"
+        return {f"{name}, failure": failure}
     if code:
         return {}
     lines = (folder / f"command-{number}.txt").read_text(errors="replace").splitlines()
@@ -164,7 +198,11 @@ def outcome_of(command: Command, number: int, code: int | None, folder: Path) ->
 def without_times_and_paths(value: Any) -> Any:
     """Return an outcome without what differs between two equal runs."""
     if isinstance(value, dict):
-        return {key: without_times_and_paths(part) for key, part in value.items() if key not in NOT_COMPARED}
+        return {
+            key: without_times_and_paths(part)
+            for key, part in value.items()
+            if key not in NOT_COMPARED
+        }
     if isinstance(value, list):
         return [without_times_and_paths(part) for part in value]
     return value
@@ -181,12 +219,14 @@ def results_of_run(name: str, run: Path) -> Items:
         if checkpoint is None:
             continue
         weights: dict[str, str] = {}
-        with safetensors.safe_open(checkpoint / "task.safetensors", "pt") as file:  # type: ignore[no-untyped-call]
+        with safetensors.safe_open(checkpoint / "task.safetensors", "pt") as file:
             for key in file.keys():  # noqa: SIM118  # it is no dict
                 weights[key] = tensor_digest(file.get_tensor(key))
         items[f"{name}, {pointer} weights"] = weights
         state = torch.load(checkpoint / "state.pt", weights_only=True)
-        items[f"{name}, {pointer} state"] = flat_digests({key: state[key] for key in ("step", "epoch", "optims")})
+        items[f"{name}, {pointer} state"] = flat_digests(
+            {key: state[key] for key in ("step", "epoch", "optims")}
+        )
     return items
 
 
@@ -202,7 +242,9 @@ def pointed_checkpoint(checkpoints: Path, pointer: str) -> Path | None:
 
 def tensor_digest(tensor: torch.Tensor) -> str:
     """Return a hash of shape, type and every bit of a tensor."""
-    values = tensor.detach().contiguous().reshape(-1).view(torch.uint8) if tensor.numel() else tensor
+    values = (
+        tensor.detach().contiguous().reshape(-1).view(torch.uint8) if tensor.numel() else tensor
+    )
     return digest(f"{tensor.dtype} {tuple(tensor.shape)} ".encode() + values.numpy().tobytes())
 
 
@@ -247,7 +289,11 @@ def differences(before: Any, after: Any, where: str) -> list[str]:
                 lines += differences(before[key], after[key], f"{where}{key}: ")
         return lines
     if isinstance(before, list) and isinstance(after, list):
-        lines = [] if len(before) == len(after) else [f"{where}{len(before)} lines before, {len(after)} after"]
+        lines = (
+            []
+            if len(before) == len(after)
+            else [f"{where}{len(before)} lines before, {len(after)} after"]
+        )
         for number, (old, new) in enumerate(zip(before, after, strict=False), 1):
             lines += differences(old, new, f"{where}{number}: ")
         return lines
@@ -263,14 +309,29 @@ def shortened(value: Any) -> str:
 
 
 def stored_path(keep: Path | None, checkout: Checkout, name: str) -> Path | None:
-    """Return the file that holds a case's results, whether it exists or not; None where nothing is stored."""
+    """Return the file for the results of a case, or None where nothing is stored."""
     if keep is None or checkout.key is None:
         return None
-    commands = digest(repr(CASES[name]).encode())
-    return keep / checkout.key / f"{name}-{commands}.json"
+    commands = [
+        (command.spelled(checkout.help_text), command.stop_at_line)
+        for command in CASES[name].commands
+    ]
+    return keep / checkout.key / f"{name}-{digest(repr(commands).encode())}.json"
 
 
-def results(checkouts: list[Checkout], names: list[str], work: Path, keep: Path | None, jobs: int) -> list[dict[str, Items]]:
+def folder_digest(folder: Path) -> str:
+    """Return a hash of the names and contents of all files below a folder."""
+    hashes = [
+        f"{path.relative_to(folder)} {digest(path.read_bytes())}"
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    ]
+    return digest("\n".join(hashes).encode())
+
+
+def results(
+    checkouts: list[Checkout], names: list[str], work: Path, keep: Path | None, jobs: int
+) -> list[dict[str, Items]]:
     """Return the items of every case for each checkout; those that are stored are not run again."""
     loaded: list[dict[str, Items]] = []
     chunks: list[tuple[Checkout, list[str], int]] = []
@@ -305,7 +366,9 @@ def report(names: list[str], before: dict[str, Items], after: dict[str, Items]) 
     bad = 0
     for name in names:
         lines = differences(before[name], after[name], "")
-        failures = [f"{key}: {text}" for key, text in after[name].items() if key.endswith("failure")]
+        failures = [
+            f"{key}: {text}" for key, text in after[name].items() if key.endswith("failure")
+        ]
         if not lines and not failures:
             print(f"{name:{width}}  same  ({len(after[name])} results)")
             continue
@@ -327,12 +390,16 @@ def available(names: list[str]) -> list[str]:
         raise SystemExit(f"unknown case {', '.join(unknown)}; --list shows all")
     root = Path(os.environ.get("DLTRAIN_DATA", "data"))
     chosen = names or list(CASES)
-    return [name for name in chosen if all((root / folder).exists() for folder in CASES[name].needs)]
+    return [
+        name for name in chosen if all((root / folder).exists() for folder in CASES[name].needs)
+    ]
 
 
 def main() -> None:
     """Compare the two checkouts that the command line names."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("before", nargs="?", type=Path)
     parser.add_argument("after", nargs="?", type=Path)
     parser.add_argument("names", nargs="*", metavar="CASE")
@@ -352,7 +419,8 @@ def main() -> None:
         work = (arguments.work or Path(temporary)).resolve()
         work.mkdir(parents=True, exist_ok=True)
         write_all(work / "data")
-        before, after = results(checkouts, names, work, arguments.keep, arguments.jobs)
+        keep = arguments.keep / folder_digest(work / "data") if arguments.keep else None
+        before, after = results(checkouts, names, work, keep, arguments.jobs)
     raise SystemExit(1 if report(names, before, after) else 0)
 
 

@@ -1,7 +1,8 @@
-"""The configurations that `same_results.py` runs: one for each task, family of data and path of the program.
+"""The configurations that `same_results.py` runs: one for each task, family of data and command.
 
-A case is a list of commands that share a folder, so `last` is the run that the case has trained before. `{data}` stands
-for the folder of `small_files.write_all`, `{real}` for that of the real data sets.
+A case is a list of commands that share a folder, so `last` is the run that the case has trained
+before. `{data}` stands for the folder of `small_files.write_all`, `{real}` for that of the real
+data sets.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from dataclasses import dataclass, field
 class Command:
     """One command line.
 
-    `words_after` is its spelling where `dltrain --help` mentions `since`: some commands were renamed.
+    `words_after` is its spelling where `dltrain --help` mentions `since`, for renamed commands.
     `stop_at_line` ends the run with SIGTERM once so many lines of metrics are written.
     """
 
@@ -32,10 +33,11 @@ class Command:
 
 @dataclass(frozen=True)
 class Case:
-    """Commands that share a folder, and what they need beside the files that are written for all."""
+    """Commands that share a folder, and what they "
+    "need beside the files that are written for all."""
 
     commands: tuple[Command, ...]
-    needs: tuple[str, ...] = field(default=())  # folders of the real data sets
+    needs: tuple[str, ...] = field(default=())  # folders below DLTRAIN_DATA
 
 
 def command(*words: str) -> Command:
@@ -92,17 +94,27 @@ PICTURES = "dataset=image_folder dataset.path={data}/pictures dataset.batch_size
 PHOTOS = "dataset=image_folder dataset.path={data}/photos dataset.batch_size=8"
 HOUSES = "dataset=tabular dataset.path={data}/houses.csv dataset.batch_size=16"
 REVIEWS = "dataset=text_files dataset.path={data}/reviews.csv dataset.batch_size=16"
-BOOK = "dataset=language_modeling dataset.path={data}/book.txt dataset.length=16 dataset.batch_size=8"
+BOOK = (
+    "dataset=language_modeling dataset.path={data}/book.txt dataset.length=16 dataset.batch_size=8"
+)
 PAIRS = (
-    "dataset=translation dataset.pairs.source={data}/english.txt dataset.pairs.target={data}/backward.txt "
-    "dataset.batch_size=16 dataset.vocab_size=60 dataset.target_vocab_size=60 task.length_ratio=1.0"
+    "dataset=translation dataset.pairs.source={data}/english.txt "
+    "dataset.pairs.target={data}/backward.txt "
+    "dataset.batch_size=16 dataset.vocab_size=60 "
+    "dataset.target_vocab_size=60 task.length_ratio=1.0"
 )
-SENTENCES = "dataset=words dataset.source.path={data}/book.txt dataset.min_count=1 dataset.batch_size=64"
-BOXES = (
-    "dataset.image_size=64 dataset.batch_size=2 dataset.val_fraction=0.2 dataset.test_fraction=0.2 "
-    "model.channels=[8,8,16,16] model.pyramid_channels=16 model.head_size=32 model.pre_nms=30 model.post_nms=20"
+SENTENCES = (
+    "dataset=words dataset.source.path={data}/book.txt dataset.min_count=1 dataset.batch_size=64"
 )
-TINY_IMAGES = "dataset=synthetic dataset.source.train_samples=96 dataset.source.test_samples=32 dataset.batch_size=16"
+DETECTOR = (
+    "dataset.image_size=64 dataset.batch_size=2 model.channels=[8,8,16,16] "
+    "model.pyramid_channels=16 model.head_size=32 model.pre_nms=30 model.post_nms=20"
+)
+BOXES = f"{DETECTOR} dataset.val_fraction=0.2 dataset.test_fraction=0.2"
+TINY_IMAGES = (
+    "dataset=synthetic dataset.source.train_samples=96 dataset.source.test_samples=32 "
+    "dataset.batch_size=16"
+)
 GREY_DIGITS = "dataset=digits dataset.scaling=unit"
 
 CASES: dict[str, Case] = {
@@ -119,7 +131,8 @@ CASES: dict[str, Case] = {
     "mlp_regularized": Case(
         (
             train(
-                "model=mlp regularization=[l1,l2,dropout,clip,label_smoothing,ema] schedule=onecycle "
+                "model=mlp regularization=[l1,l2,dropout,clip,label_smoothing,ema] "
+                "schedule=onecycle "
                 "optimizer=adamw initialization=he trainer.accumulate=2"
             ),
             evaluate(),
@@ -128,7 +141,8 @@ CASES: dict[str, Case] = {
     "resnet_augmented": Case(
         (
             train(
-                f"{TINY_IMAGES} model=resnet_small preprocessing=[flip,random_crop,cutout,color_jitter] "
+                f"{TINY_IMAGES} model=resnet_small "
+                "preprocessing=[flip,random_crop,cutout,color_jitter] "
                 "regularization=[mixup,cutmix] optimizer=muon",
                 STEPS,
             ),
@@ -139,7 +153,8 @@ CASES: dict[str, Case] = {
         (
             train(
                 f"{TINY_IMAGES} model=lenet5 preprocessing=[rand_augment,affine,random_erasing] "
-                "regularization=[swa,elastic_net] schedule=step optimizer=nesterov initialization=orthogonal",
+                "regularization=[swa,elastic_net] schedule=step "
+                "optimizer=nesterov initialization=orthogonal",
                 STEPS,
             ),
         )
@@ -154,7 +169,10 @@ CASES: dict[str, Case] = {
     ),
     "image_folder_streamed": Case(
         (
-            train(f"{PICTURES} model=cnn dataset.memory=false dataset.workers=2 dataset.balance=sampler loss=focal"),
+            train(
+                f"{PICTURES} model=cnn dataset.memory=false "
+                "dataset.workers=2 dataset.balance=sampler loss=focal"
+            ),
             evaluate("split=train"),
         )
     ),
@@ -174,23 +192,33 @@ CASES: dict[str, Case] = {
     "overfit": Case((command(f"model=cnn dataset=digits debug=overfit {QUIET} trainer.steps=20"),)),
     "smoke": Case((command("experiment=lenet5_mnist debug=smoke --json"),)),
     "perceptron_gates": Case((train("dataset=gates"), evaluate("split=train"))),
-    "roi_trivial": Case((train("dataset=digits model=cnn_roi preprocessing=[trivial_augment]", STEPS),)),
+    "roi_trivial": Case(
+        (train("dataset=digits model=cnn_roi preprocessing=[trivial_augment]", STEPS),)
+    ),
     "half_batches": Case(
-        (train("dataset=digits model=mlp device.precision=bf16 trainer.evaluate_every=5 schedule=plateau", STEPS),)
+        (
+            train(
+                "dataset=digits model=mlp device.precision=bf16 "
+                "trainer.evaluate_every=5 schedule=plateau",
+                STEPS,
+            ),
+        )
     ),
     "patches_transformer": Case(
         (train(f"{TINY_IMAGES} model=transformer model.dim=16 preprocessing=[patches]", STEPS),)
     ),
-    "folds": Case((command(f"-m model=mlp dataset=digits dataset.folds=3 dataset.fold=0,1 {STEPS}"),)),
+    "folds": Case(
+        (command(f"-m model=mlp dataset=digits dataset.folds=3 dataset.fold=0,1 {STEPS}"),)
+    ),
     "sweep": Case((command(f"-m dataset=digits model=mlp,lenet5 optimizer=adam,rmsprop {STEPS}"),)),
     # runs that are continued
     "stopped_and_resumed": Case(
         (
             Command(
-                tuple(
-                    "dataset=digits model=cnn regularization=[dropout,ema] trainer.epochs=3 trainer.log_every=1 "
-                    "callbacks=quiet trainer.save_every=10 --json".split()
-                ),
+                train(
+                    "dataset=digits model=cnn regularization=[dropout,ema] trainer.save_every=10",
+                    "--json callbacks=quiet trainer.log_every=1 trainer.epochs=3",
+                ).words,
                 stop_at_line=30,
                 code=143,
             ),
@@ -199,7 +227,9 @@ CASES: dict[str, Case] = {
     ),
     "resumed_longer": Case(
         (
-            train("dataset=digits model=mlp regularization=[early_stopping] optimizer=adagrad", STEPS),
+            train(
+                "dataset=digits model=mlp regularization=[early_stopping] optimizer=adagrad", STEPS
+            ),
             command("resume last trainer.steps=20 --json"),
         )
     ),
@@ -228,16 +258,24 @@ CASES: dict[str, Case] = {
     "bundled_table": Case((train("dataset=diabetes"), train("dataset=wine model=mlp loss=hinge"))),
     "series": Case(
         (
-            train("dataset=timeseries dataset.path={data}/series.csv dataset.column=kW dataset.horizon=3"),
+            train(
+                "dataset=timeseries dataset.path={data}/series.csv "
+                "dataset.column=kW dataset.horizon=3"
+            ),
             evaluate(),
             predict("{data}/series.csv --out answers.csv"),
         )
     ),
-    "chaotic_series": Case((train("dataset=mackey_glass dataset.source.length=400 model=gru loss=huber"),)),
+    "chaotic_series": Case(
+        (train("dataset=mackey_glass dataset.source.length=400 model=gru loss=huber"),)
+    ),
     # texts
     "texts": Case(
         (
-            train(f"{REVIEWS} model=lstm model.bidirectional=true model.word_dropout=0.1 regularization=[clip]"),
+            train(
+                f"{REVIEWS} model=lstm model.bidirectional=true "
+                "model.word_dropout=0.1 regularization=[clip]"
+            ),
             evaluate(),
             Command(("predict", "last", "a good cat", "a bad and unheard dog", "--json")),
             predict("{data}/letters/positive --out answers.csv"),
@@ -252,7 +290,9 @@ CASES: dict[str, Case] = {
             predict("split=test --out answers.csv"),
         )
     ),
-    "fasttext": Case((train(f"{REVIEWS} model=fasttext model.buckets=1000"), evaluate("split=val"))),
+    "fasttext": Case(
+        (train(f"{REVIEWS} model=fasttext model.buckets=1000"), evaluate("split=val"))
+    ),
     "recurrent_lm": Case(
         (
             train(f"{BOOK} model=gru_lm dataset.stream=true task.sample_tokens=20"),
@@ -262,7 +302,11 @@ CASES: dict[str, Case] = {
     ),
     "transformer_lm": Case(
         (
-            train(f"{BOOK} model=transformer_lm model.dim=16 model.positions=rotary dataset.tokenizer=word", STEPS),
+            train(
+                f"{BOOK} model=transformer_lm model.dim=16 "
+                "model.positions=rotary dataset.tokenizer=word",
+                STEPS,
+            ),
             generate_text("the large", 10),
         )
     ),
@@ -276,8 +320,10 @@ CASES: dict[str, Case] = {
     "reversal": Case(
         (
             train(
-                "dataset=reversal dataset.pairs.train_samples=320 dataset.pairs.val_samples=32 task.teacher_forcing=0.5 "
-                "dataset.pairs.test_samples=32 model.embedding_dim=16 model.hidden_size=16 dataset.batch_size=32"
+                "dataset=reversal dataset.pairs.train_samples=320 "
+                "dataset.pairs.val_samples=32 task.teacher_forcing=0.5 "
+                "dataset.pairs.test_samples=32 model.embedding_dim=16 "
+                "model.hidden_size=16 dataset.batch_size=32"
             ),
             predict("split=val --out answers.jsonl"),
         )
@@ -290,15 +336,21 @@ CASES: dict[str, Case] = {
             train(f"{REVIEWS} model=gru model.embedding_dim=8 +model.embedding.from=last", STEPS),
         )
     ),
-    "cbow": Case((train(f"{SENTENCES} model=cbow model.embedding_dim=8 model.output=hierarchical_softmax"),)),
+    "cbow": Case(
+        (train(f"{SENTENCES} model=cbow model.embedding_dim=8 model.output=hierarchical_softmax"),)
+    ),
     "subword_vectors": Case(
-        (train(f"{SENTENCES} model=fasttext_vectors model.embedding_dim=8 model.buckets=200"), export_vectors())
+        (
+            train(f"{SENTENCES} model=fasttext_vectors model.embedding_dim=8 model.buckets=200"),
+            export_vectors(),
+        )
     ),
     # detection
     "coco": Case(
         (
             train(
-                "dataset=coco dataset.images={data}/coco/images dataset.annotations={data}/coco/boxes.json "
+                "dataset=coco dataset.images={data}/coco/images "
+                "dataset.annotations={data}/coco/boxes.json "
                 f"dataset.jitter=0.2 {BOXES}"
             ),
             evaluate("split=train"),
@@ -306,19 +358,29 @@ CASES: dict[str, Case] = {
         )
     ),
     "yolo": Case((train(f"dataset=yolo dataset.path={{data}}/yolo {BOXES}"), evaluate())),
-    "voc": Case((train(f"dataset=voc dataset.path={{data}}/voc {BOXES} preprocessing=[color_jitter]"), evaluate())),
+    "voc": Case(
+        (
+            train(f"dataset=voc dataset.path={{data}}/voc {BOXES} preprocessing=[color_jitter]"),
+            evaluate(),
+        )
+    ),
     "digit_scenes": Case(
         (
             train(
-                "dataset=digit_scenes dataset.digits=bundled dataset.train_scenes=12 dataset.val_scenes=4 "
-                f"dataset.test_scenes=4 {BOXES.replace('dataset.val_fraction=0.2 dataset.test_fraction=0.2 ', '')}"
+                "dataset=digit_scenes dataset.digits=bundled "
+                "dataset.train_scenes=12 dataset.val_scenes=4 "
+                "dataset.test_scenes=4 "
+                f"{DETECTOR}"
             ),
         )
     ),
     # generative
     "gan": Case(
         (
-            train(f"{GREY_DIGITS} model=gan model.conditional=true task.judge_epochs=1", f"{QUIET} trainer.epochs=1"),
+            train(
+                f"{GREY_DIGITS} model=gan model.conditional=true task.judge_epochs=1",
+                f"{QUIET} trainer.epochs=1",
+            ),
             evaluate(),
             generate_images(5),
         )
@@ -326,7 +388,8 @@ CASES: dict[str, Case] = {
     "dcgan": Case(
         (
             train(
-                f"{GREY_DIGITS} model=dcgan model.channels=[16] model.discriminator_norm=layer task.loss=wasserstein "
+                f"{GREY_DIGITS} model=dcgan model.channels=[16] "
+                "model.discriminator_norm=layer task.loss=wasserstein "
                 "task.judge=null task.discriminator_steps=2",
                 STEPS,
             ),
@@ -335,7 +398,10 @@ CASES: dict[str, Case] = {
     ),
     "vae": Case(
         (
-            train(f"{GREY_DIGITS} model=vae model.hidden_sizes=[32] model.code_size=4 task.loss=cross_entropy"),
+            train(
+                f"{GREY_DIGITS} model=vae model.hidden_sizes=[32] "
+                "model.code_size=4 task.loss=cross_entropy"
+            ),
             evaluate(),
             predict("split=test --out codes.csv"),
             generate_images(4),
@@ -344,7 +410,8 @@ CASES: dict[str, Case] = {
     "autoencoder": Case(
         (
             train(
-                f"{GREY_DIGITS} model=convolutional_autoencoder model.channels=[8,16] model.code_size=4 "
+                f"{GREY_DIGITS} model=convolutional_autoencoder "
+                "model.channels=[8,16] model.code_size=4 "
                 "task.noise=0.2 task.masking=0.1 task.sparsity=0.01",
                 STEPS,
             ),
@@ -353,7 +420,8 @@ CASES: dict[str, Case] = {
     "deep_belief_net": Case(
         (
             train(
-                f"{GREY_DIGITS} model=deep_belief_net model.hidden_sizes=[24,16] task.pretrain_epochs=1 task.labels=200 "
+                f"{GREY_DIGITS} model=deep_belief_net model.hidden_sizes=[24,16] "
+                "task.pretrain_epochs=1 task.labels=200 "
                 "task.method=persistent"
             ),
             evaluate(),
@@ -363,7 +431,8 @@ CASES: dict[str, Case] = {
     "deep_autoencoder": Case(
         (
             train(
-                f"{GREY_DIGITS} model=unrolled_autoencoder model.hidden_sizes=[24,16] model.code_size=4 "
+                f"{GREY_DIGITS} model=unrolled_autoencoder "
+                "model.hidden_sizes=[24,16] model.code_size=4 "
                 "task.pretrain_epochs=1"
             ),
             evaluate(),
@@ -372,7 +441,10 @@ CASES: dict[str, Case] = {
     # reinforcement learning
     "q_table": Case(
         (
-            train("dataset=cliffwalking dataset.per_epoch=200 dataset.batch_size=20 dataset.max_episode_steps=50 task.method=double_q_learning"),
+            train(
+                "dataset=cliffwalking dataset.per_epoch=200 dataset.batch_size=20 "
+                "dataset.max_episode_steps=50 task.method=double_q_learning"
+            ),
             evaluate(),
             roll_out(),
         )
@@ -380,17 +452,23 @@ CASES: dict[str, Case] = {
     "sarsa": Case(
         (
             train(
-                "dataset=frozenlake dataset.per_epoch=100 dataset.batch_size=4 task.method=sarsa task.n=3 "
+                "dataset=frozenlake dataset.per_epoch=100 "
+                "dataset.batch_size=4 task.method=sarsa task.n=3 "
                 "task.policy=softmax task.alpha_final=0.1"
             ),
-            train("dataset=taxi dataset.per_epoch=100 dataset.batch_size=4 dataset.envs=2 task.method=expected_sarsa"),
+            train(
+                "dataset=taxi dataset.per_epoch=100 dataset.batch_size=4 "
+                "dataset.envs=2 task.method=expected_sarsa"
+            ),
         )
     ),
     "dqn": Case(
         (
             train(
-                "dataset=cartpole dataset.batch_size=8 dataset.per_epoch=160 dataset.episodes=2 task.batch_size=16 "
-                "model.hidden_sizes=[16] task.prioritized=true task.target_every=4 model.dueling=true"
+                "dataset=cartpole dataset.batch_size=8 dataset.per_epoch=160 "
+                "dataset.episodes=2 task.batch_size=16 "
+                "model.hidden_sizes=[16] task.prioritized=true "
+                "task.target_every=4 model.dueling=true"
             ),
             evaluate(),
             roll_out(),
@@ -398,17 +476,27 @@ CASES: dict[str, Case] = {
     ),
     # real data sets
     "mnist": Case(
-        (train("dataset=mnist model=cnn paths.data={real}", STEPS), predict("split=test --out answers.csv")), ("MNIST",)
+        (
+            train("dataset=mnist model=cnn paths.data={real}", STEPS),
+            predict("split=test --out answers.csv"),
+        ),
+        ("MNIST",),
     ),
-    "shakespeare": Case((train("dataset=shakespeare model=lstm_lm paths.data={real}", STEPS),), ("text",)),
+    "shakespeare": Case(
+        (train("dataset=shakespeare model=lstm_lm paths.data={real}", STEPS),), ("text",)
+    ),
     "multi30k": Case(
         (
             train(
-                "dataset=multi30k paths.data={real} dataset.vocab_size=500 dataset.target_vocab_size=500 "
+                "dataset=multi30k paths.data={real} "
+                "dataset.vocab_size=500 dataset.target_vocab_size=500 "
                 "task.length_ratio=0.1 debug=smoke"
             ),
         ),
         ("multi30k",),
     ),
-    "coco128": Case((train(f"experiment=rcnn_coco128 paths.data={{real}} {QUIET} trainer.steps=2", ""),), ("coco128",)),
+    "coco128": Case(
+        (train(f"experiment=rcnn_coco128 paths.data={{real}} {QUIET} trainer.steps=2", ""),),
+        ("coco128",),
+    ),
 }

@@ -1,8 +1,9 @@
 """Run the commands of one configuration after another, each in a process of its own.
 
-Started by `same_results.py` as `python -P same_results_worker.py JOBS.json` with the checkout of dltrain that
-it measures first on PYTHONPATH. The processes are forks of this one, which has imported torch but nothing of
-dltrain: a command so needs a fraction of a second to start, and sees no effect of the one before.
+Started by `same_results.py` as `python -P same_results_worker.py JOBS.json` with the checkout of
+dltrain first on PYTHONPATH. The processes are forks of this one, which has imported torch but
+nothing of dltrain: a command needs a fraction of a second to start, and sees no effect of the one
+before.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-import numpy  # noqa: F401  # what every command imports, once
+import numpy  # noqa: F401  # imported once for all commands
 import torch  # noqa: F401
 import torchvision  # noqa: F401
 
@@ -25,7 +26,10 @@ WAIT_SECONDS = 60.0  # for a run to write the line after which it is stopped
 
 
 def run_command(words: list[str], number: int, stop_at_line: int | None) -> int:
-    """Run one command in a fork; its output goes to `command-NUMBER.txt` here. Return its exit code."""
+    """Run one command in a fork and return its exit code.
+
+    Its output goes to `command-NUMBER.txt` and `command-NUMBER.err` in the current folder.
+    """
     child = os.fork()
     if child == 0:
         with Path(f"command-{number}.txt").open("wb") as output:
@@ -53,7 +57,7 @@ def wait_for_line(count: int) -> None:
 
 
 def run_job(job: dict[str, Any]) -> None:
-    """Run a job's commands in its folder; `codes.json` there gets their exit codes and is written last."""
+    """Run a job's commands in its folder, then write their exit codes into `codes.json` there."""
     folder = Path(job["folder"])
     folder.mkdir(parents=True)
     os.chdir(folder)

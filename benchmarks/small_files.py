@@ -16,10 +16,42 @@ from numpy.typing import NDArray
 from PIL import Image
 
 SHAPES = ("circle", "cross", "square")
-WORDS = tuple(
-    "the a small large red green old new cat dog bird horse house tree river road sees finds likes "
-    "leaves near under behind above good bad warm cold slowly quickly and or but then".split()
-)
+WORDS = [
+    "the",
+    "a",
+    "small",
+    "large",
+    "red",
+    "green",
+    "old",
+    "new",
+    "cat",
+    "dog",
+    "bird",
+    "horse",
+    "house",
+    "tree",
+    "river",
+    "road",
+    "sees",
+    "finds",
+    "likes",
+    "leaves",
+    "near",
+    "under",
+    "behind",
+    "above",
+    "good",
+    "bad",
+    "warm",
+    "cold",
+    "slowly",
+    "quickly",
+    "and",
+    "or",
+    "but",
+    "then",
+]
 TRANSLATED = {word: word[::-1] for word in WORDS}
 Pixels = NDArray[np.uint8]
 Box = tuple[int, int, int, int]  # left, top, right, bottom
@@ -96,7 +128,9 @@ def write_series(path: Path, count: int = 300) -> None:
     hours = np.arange(count)
     values = 10 + np.sin(hours * 2 * np.pi / 24) + rng.normal(0, 0.1, count)
     times = np.datetime64("2024-01-01T00:00") + hours.astype("timedelta64[h]")
-    write_csv(path, ("time", "kW"), [(str(t), f"{v:.4f}") for t, v in zip(times, values, strict=True)])
+    write_csv(
+        path, ("time", "kW"), [(str(t), f"{v:.4f}") for t, v in zip(times, values, strict=True)]
+    )
 
 
 def sentences(count: int, seed: int) -> Iterator[str]:
@@ -135,7 +169,7 @@ def write_sentences(path: Path, count: int) -> None:
 
 
 def write_parallel_texts(source: Path, target: Path, count: int = 160) -> None:
-    """Write two aligned files: line i of `target` is line i of `source` with every word reversed."""
+    """Write two aligned files; `target` has the words of `source`, each spelled backward."""
     texts = list(sentences(count, seed=7))
     source.parent.mkdir(parents=True, exist_ok=True)
     source.write_text("".join(f"{text}\n" for text in texts), encoding="utf-8")
@@ -162,7 +196,13 @@ def scenes(count: int, size: int) -> Iterator[tuple[Pixels, list[tuple[int, Box]
 def write_boxes(folder: Path, count: int, size: int = 48) -> None:
     """Write the same images with boxes as COCO (`coco`), YOLO (`yolo`) and Pascal VOC (`voc`)."""
     names = ("green", "red")
-    for part in ("coco/images", "yolo/images/train", "yolo/labels/train", "voc/JPEGImages", "voc/Annotations"):
+    for part in (
+        "coco/images",
+        "yolo/images/train",
+        "yolo/labels/train",
+        "voc/JPEGImages",
+        "voc/Annotations",
+    ):
         (folder / part).mkdir(parents=True, exist_ok=True)
     images: list[dict[str, object]] = []
     annotations: list[dict[str, object]] = []
@@ -195,7 +235,12 @@ def write_boxes(folder: Path, count: int, size: int = 48) -> None:
             voc_object = ElementTree.SubElement(voc, "object")
             ElementTree.SubElement(voc_object, "name").text = names[kind]
             voc_box = ElementTree.SubElement(voc_object, "bndbox")
-            for side, value in (("xmin", left + 1), ("ymin", top + 1), ("xmax", right), ("ymax", bottom)):
+            for side, value in (
+                ("xmin", left + 1),
+                ("ymin", top + 1),
+                ("xmax", right),
+                ("ymax", bottom),
+            ):
                 ElementTree.SubElement(voc_box, side).text = str(value)
         yolo_labels = folder / "yolo" / "labels" / "train" / f"{number}.txt"
         yolo_labels.write_text("".join(yolo_lines), encoding="utf-8")
