@@ -316,4 +316,4 @@ def test_a_span_of_episodes_ends_with_the_last_of_them() -> None:
     assert [span.count for span in spans] == [2, 2, 1]
     metrics: Iterator[dict[str, torch.Tensor]] = (task.step(span) for span in spans)
     assert [float(m["episodes"]) for m in metrics] == [2, 4, 5]
-    assert data.train.live[0].actions == []
+    assert data.train.runners[0].actions == []

@@ -1,4 +1,4 @@
-"""A table of transitions: exact returns of a policy, the best one, and many episodes at once."""
+"""The transition table of an environment: exact returns of a policy, and the optimal policy."""
 
 from __future__ import annotations
 
@@ -9,69 +9,88 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
-ROUNDING = 1e-9  # of sums of probabilities
-STILL = 1e-12  # a value that changes by less has converged
+Booleans = NDArray[np.bool_]
+CONVERGED = 1e-12  # the largest change of a value that has converged
+MIN_SHARE = 1e-9  # keeps a mean over no transitions finite
 
 
 class Dynamics:
-    """p(s', r | s, a) of S states and A actions, each with up to K outcomes: arrays (S, A, K), filled up with probability 0.
+    """The probabilities p(s', r | s, a) of a finite Markov decision process.
 
-    `table` is the mapping of Gymnasium's toy texts, {state: {action: [(probability, next state, reward, terminated)]}};
-    `initial` (S,) the probabilities of an episode's first state.
+    There are S states and A actions, each with up to K outcomes. The arrays `probability`,
+    `reward`, `after` (the next state) and `goes_on` (0 where the episode terminates, else 1) have
+    the shape (S, A, K), padded with outcomes of probability 0.
+
+    Args:
+        table: Gymnasium's mapping {state: {action: [(probability, next state, reward,
+            terminated)]}}, as its toy texts have it.
+        initial: The probabilities (S,) of an episode's first state.
     """
 
     def __init__(self, table: dict[int, dict[int, list[tuple[Any, ...]]]], initial: Any) -> None:
-        states, actions = len(table), len(table[0])
-        outcomes = max(len(found) for row in table.values() for found in row.values())
-        columns = np.zeros((4, states, actions, outcomes))
-        for s, row in table.items():
-            for a, found in row.items():
-                columns[:, s, a, : len(found)] = np.array(
-                    [[float(part) for part in one] for one in found]
-                ).T
-        self.probability, self.reward = columns[0], columns[2]
+        num_states, num_actions = len(table), len(table[0])
+        num_outcomes = max(len(outcomes) for row in table.values() for outcomes in row.values())
+        columns = np.zeros((4, num_states, num_actions, num_outcomes))
+        for state, row in table.items():
+            for action, outcomes in row.items():
+                for k, outcome in enumerate(outcomes):
+                    columns[:, state, action, k] = np.array(outcome, dtype=np.float64)
+        self.probability = columns[0]
         self.after: Integers = columns[1].astype(np.int64)
+        self.reward = columns[2]
         self.goes_on = 1.0 - columns[3]
         self.initial = np.asarray(initial, dtype=np.float64)
 
     def backup(self, values: Floats, gamma: float = 1.0) -> Floats:
-        """Of values (S,) the values (S, A) of acting once more: the sum in Sutton and Barto, equation 4.9."""
+        """Return the action values (S, A) of one more step before the state values (S,).
+
+        This is the sum in equation 4.9 of Sutton and Barto, "Reinforcement Learning".
+        """
         expected: Floats = self.probability * (
             self.reward + gamma * self.goes_on * values[self.after]
         )
         return expected.sum(axis=2)
 
-    def exact_return(self, policy: Any, steps: int) -> float:
-        """The expected sum of rewards of one action a state (S,), over at most `steps` steps from a first state.
+    def exact_return(self, policy: Any, max_steps: int) -> float:
+        """Return the expected sum of rewards of a policy, over at most `max_steps` steps.
 
-        By dynamic programming from the last step back, so that the limit counts as it does in an episode.
+        Dynamic programming from the last step back, so that the limit counts as it does in an
+        episode.
+
+        Args:
+            policy: The action of each state (S,).
+            max_steps: The number of steps after which an episode is truncated.
         """
         values = np.zeros(len(self.initial))
-        chosen, rows = np.asarray(policy), np.arange(len(self.initial))
-        probability, after = self.probability[rows, chosen], self.after[rows, chosen]
-        reward = (probability * self.reward[rows, chosen]).sum(axis=1)
-        weight = probability * self.goes_on[rows, chosen]
-        for _ in range(steps):
+        actions, states = np.asarray(policy), np.arange(len(self.initial))
+        probability, after = self.probability[states, actions], self.after[states, actions]
+        reward = (probability * self.reward[states, actions]).sum(axis=1)
+        weight = probability * self.goes_on[states, actions]
+        for _ in range(max_steps):
             new = reward + (weight * values[after]).sum(axis=1)
-            if np.abs(new - values).max() < STILL:
+            if np.abs(new - values).max() < CONVERGED:
                 break
             values = new
         return float(self.initial @ values)
 
-    def optimal(self, gamma: float, most: int = 100_000) -> Floats:
-        """Action values (S, A) of the best policy without a limit of steps, by value iteration (equation 4.10)."""
+    def optimal(self, gamma: float, max_sweeps: int = 100_000) -> Floats:
+        """Return the action values (S, A) of the optimal policy without a limit of steps.
+
+        Value iteration: equation 4.10 of Sutton and Barto.
+        """
         values = np.zeros(len(self.initial))
-        for _ in range(most):
+        for _ in range(max_sweeps):
             new = self.backup(values, gamma).max(axis=1)
-            done = np.abs(new - values).max() < STILL
+            change = np.abs(new - values).max()
             values = new
-            if done:
+            if change < CONVERGED:
                 break
         return self.backup(values, gamma)
 
-    def reached(self) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-        """Masks (S,) of the states in which an episode may have to act, and of those in which it may terminate."""
-        acting, ends = self.initial > 0, np.zeros(len(self.initial), dtype=bool)
+    def reachable(self) -> tuple[Booleans, Booleans]:
+        """Return masks (S,) of the states in which an agent may have to act, and may terminate."""
+        acting = self.initial > 0
+        ends = np.zeros(len(self.initial), dtype=bool)
         while True:
             possible = (self.probability > 0) & acting[:, None, None]
             new = acting.copy()
@@ -82,83 +101,15 @@ class Dynamics:
             acting = new
 
     def directions(self, shape: tuple[int, int]) -> list[tuple[float, float]]:
-        """Where each action leads in a plane of states, (down, right) on average over steps between neighbours."""
-        here = np.stack(np.unravel_index(np.arange(len(self.initial)), shape))[
-            :, :, None, None
-        ]  # (2, S, 1, 1)
-        moved = np.stack(np.unravel_index(self.after, shape)) - here
-        near = (
-            self.probability * (np.abs(moved).sum(axis=0) <= 1) * self.reached()[0][:, None, None]
-        )
-        sums = (moved * near).sum(axis=(1, 3))  # (2, A)
-        return [
-            (float(down), float(right))
-            for down, right in sums.T / max(1e-9, near.sum() / near.shape[1])
-        ]
+        """Return the mean move (down, right) of each action in a grid of states (rows, columns).
 
-
-class Copies:
-    """N episodes side by side, stepped by arrays from `Dynamics`: many times as fast as one environment a step.
-
-    Their numbers come from one generator, whose state is part of theirs. Returns and lengths of those that end are added to
-    `finished`.
-    """
-
-    def __init__(
-        self,
-        dynamics: Dynamics,
-        count: int,
-        limit: int,
-        seed: int,
-        finished: list[tuple[float, int]],
-    ) -> None:
-        self.dynamics, self.count, self.limit, self.finished = dynamics, count, limit, finished
-        self.cumulative = dynamics.probability.cumsum(axis=2)
-        self.cumulative[self.cumulative > 1 - ROUNDING] = (
-            np.inf
-        )  # must not lead past the last outcome
-        self.first = dynamics.initial.cumsum()
-        self.first[self.first > 1 - ROUNDING] = np.inf
-        self.generator = np.random.Generator(np.random.PCG64(seed))
-        self.states = self.begun(count)
-        self.lengths, self.totals = np.zeros(count, dtype=np.int64), np.zeros(count)
-
-    def begun(self, count: int) -> Integers:
-        """First states of so many episodes."""
-        return np.searchsorted(self.first, self.generator.random(count), side="right")
-
-    def step(
-        self, actions: Integers
-    ) -> tuple[Integers, Floats, NDArray[np.bool_], NDArray[np.bool_]]:
-        """Next states, rewards, which episodes terminated and which ended (N,); those that ended are begun anew."""
-        drawn = self.generator.random(self.count)[:, None]
-        k = (drawn >= self.cumulative[self.states, actions]).sum(axis=1)
-        at = (self.states, actions, k)
-        after, rewards, terminated = (
-            self.dynamics.after[at],
-            self.dynamics.reward[at],
-            self.dynamics.goes_on[at] == 0,
-        )
-        self.totals += rewards
-        self.lengths += 1
-        ended = terminated | (self.lengths >= self.limit)
-        self.states = after
-        if ended.any():
-            self.finished += zip(
-                self.totals[ended].tolist(), self.lengths[ended].tolist(), strict=True
-            )
-            self.states = after.copy()
-            self.states[ended] = self.begun(int(ended.sum()))
-            self.totals[ended] = self.lengths[ended] = 0
-        return after, rewards, terminated, ended
-
-    def state_dict(self) -> dict[str, Any]:
-        names = ("states", "lengths", "totals")
-        state = self.generator.bit_generator.state
-        return {**{name: getattr(self, name).tolist() for name in names}, "generator": dict(state)}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.states = np.array(state["states"], dtype=np.int64)
-        self.lengths = np.array(state["lengths"], dtype=np.int64)
-        self.totals = np.array(state["totals"], dtype=np.float64)
-        self.generator.bit_generator.state = state["generator"]
+        Only steps to the same or a neighboring field count.
+        """
+        positions = np.stack(np.unravel_index(np.arange(len(self.initial)), shape))
+        moves = np.stack(np.unravel_index(self.after, shape)) - positions[:, :, None, None]
+        is_step = np.abs(moves).sum(axis=0) <= 1  # (S, A, K)
+        acting, _ = self.reachable()
+        weight = self.probability * is_step * acting[:, None, None]
+        sums = (moves * weight).sum(axis=(1, 3))  # (2, A)
+        total = max(MIN_SHARE, weight.sum() / weight.shape[1])
+        return [(float(down), float(right)) for down, right in sums.T / total]

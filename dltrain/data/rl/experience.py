@@ -1,8 +1,9 @@
-"""Experience: an environment as batches. A batch is a span of steps that the task takes itself; an evaluation is episodes.
+"""An environment as batches of experience.
 
-Nothing is stepped before the task does it, so a checkpoint between two batches finds the environment where the last step
-left it. Most environments cannot be saved: of an episode its number, which is its seed, and its actions are, and a resume
-takes them again.
+A training batch is a number of steps that the task takes itself; an evaluation batch is a number of
+episodes. Nothing is stepped before the task does it, so a checkpoint between two batches finds the
+environment where the last step left it. Most environments cannot be saved. Of an episode its
+number, which is its seed, and its actions are saved, and a resume takes the same actions again.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import count
 from typing import Any, Literal, Protocol
 
 import numpy as np
@@ -17,82 +19,105 @@ import torch
 from torch import Tensor
 
 from dltrain import rng
-from dltrain.data.rl.dynamics import Copies
+from dltrain.data.rl.vector_env import VectorEnv
 
-RECENT = 100  # episodes of the moving average
-AT_ONCE = 64  # episodes that are played side by side
+RECENT_EPISODES = 100  # in the moving average
+EPISODES_AT_ONCE = 64  # of an evaluation batch
 TRAIN, VAL, TEST = 0, 1, 2
 
 
 def seed_of(*key: int) -> int:
-    """The seed of an episode, as a function of (seed, split, number)."""
-    return int(np.random.SeedSequence([k % 2**32 for k in key]).generate_state(1)[0])
+    """Return the seed of an episode, a function of (seed, split, number)."""
+    words = np.random.SeedSequence([k % 2**32 for k in key]).generate_state(1)
+    return int(words[0])
+
+
+def stack_observations(observations: list[Any]) -> Tensor:
+    """Stack the observations of N environments to a tensor (N, ...), or (N,) of state numbers."""
+    if isinstance(observations[0], int):
+        return torch.tensor(observations)
+    if len(observations) == 1:
+        return torch.from_numpy(observations[0])[None]
+    return torch.from_numpy(np.stack(observations))
 
 
 @dataclass(frozen=True)
-class Maker:
-    """How environments are made and read: `encode` makes a state's number or an array of what they show."""
+class EnvFactory:
+    """How environments are made, and how their observations and actions are read."""
 
     make: Callable[[], Any]
+    """Return a new environment of Gymnasium."""
+
     encode: Callable[[Any], Any]
+    """Return the state number or the array that an observation becomes."""
+
     first_action: int
+    """The environment's number of the action 0."""
+
     seed: int
-    limit: int
+
+    max_steps: int
+    """The number of steps after which an evaluation episode ends."""
+
     example: Callable[[int], Tensor]
+    """Return so many first observations (N, ...)."""
 
 
-def stacked(states: list[Any]) -> Tensor:
-    """What several environments show as one tensor (N, ...), or the numbers of their states (N,)."""
-    if isinstance(states[0], int):
-        return torch.tensor(states)
-    return (
-        torch.from_numpy(states[0])[None]
-        if len(states) == 1
-        else torch.from_numpy(np.stack(states))
-    )
+class EnvRunner:
+    """One training environment and the episode in it.
 
+    The environment is made when it is first needed; a loaded state is then reached by taking the
+    same actions again.
 
-class Live:
-    """One environment and the episode in it: `number`, the `actions` so far, their `total` reward, and the `state` it is in.
-
-    The environment is made when it is first needed; a state that was loaded is then reached by the same actions again.
+    Attributes:
+        number: The number of the episode, from which its seed follows.
+        actions: The actions of the episode so far.
+        total: The sum of their rewards.
+        state: The state number or array of the current observation.
     """
 
     def __init__(
-        self, maker: Maker, number: int, stride: int, finished: list[tuple[float, int]]
+        self, factory: EnvFactory, number: int, stride: int, finished: list[tuple[float, int]]
     ) -> None:
-        self.maker, self.number, self.stride, self.finished = maker, number, stride, finished
+        self.factory, self.number, self.stride, self.finished = factory, number, stride, finished
         self.environment: Any = None
         self.actions: list[int] = []
         self.total = 0.0
         self.state: Any = None
 
     def begin(self) -> None:
-        """Be where the episode is: at its first state, or after the actions that were loaded."""
+        """Make the environment, if it is not made yet, and take the actions that were loaded."""
         if self.environment is not None:
             return
         actions = self.actions
         with rng.preserved():
-            self.environment = self.maker.make()
+            self.environment = self.factory.make()
             self._reset()
             for action in actions:
                 self.step(action)
 
     def _reset(self) -> None:
-        observation, _ = self.environment.reset(seed=seed_of(self.maker.seed, TRAIN, self.number))
-        self.state, self.actions, self.total = self.maker.encode(observation), [], 0.0
+        seed = seed_of(self.factory.seed, TRAIN, self.number)
+        observation, _ = self.environment.reset(seed=seed)
+        self.state = self.factory.encode(observation)
+        self.actions = []
+        self.total = 0.0
 
     def step(self, action: int) -> tuple[Any, float, bool, bool]:
-        """What came after, the reward, whether the episode terminated, and whether it ended, by termination or its limit.
+        """Take an action.
 
-        After an end the next episode has begun, and `state` is its first."""
-        observation, reward, terminated, truncated, _ = self.environment.step(
-            action + self.maker.first_action
-        )
+        After an end the next episode has begun, and `state` is its first.
+
+        Returns:
+            The next state, the reward, whether the episode terminated, and whether it ended, by
+            termination or by its limit of steps.
+        """
+        number = action + self.factory.first_action
+        observation, reward, terminated, truncated, _ = self.environment.step(number)
         reward = float(reward)
         self.actions.append(action)
         self.total += reward
-        after = self.state = self.maker.encode(observation)
+        after = self.state = self.factory.encode(observation)
         if not (terminated or truncated):
             return after, reward, False, False
         self.finished.append((self.total, len(self.actions)))
@@ -101,178 +126,232 @@ class Live:
         return after, reward, bool(terminated), True
 
     def state_dict(self) -> dict[str, Any]:
+        """Return the episode's number and its actions so far."""
         return {"number": self.number, "actions": torch.tensor(self.actions, dtype=torch.int64)}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.number, self.actions, self.environment = (
-            state["number"],
-            state["actions"].tolist(),
-            None,
-        )
+        """Be where the saved episode was, as soon as the environment is needed."""
+        self.number = state["number"]
+        self.actions = state["actions"].tolist()
+        self.environment = None
 
 
 class Stateful(Protocol):
-    """What a task remembers between two spans: a replay buffer, traces, an action that is chosen and not yet taken."""
+    """What a task keeps between two batches: a replay buffer, traces, an action not yet taken."""
 
-    def state_dict(self) -> dict[str, Any]: ...
-    def load_state_dict(self, state: dict[str, Any]) -> None: ...
+    def state_dict(self) -> dict[str, Any]:
+        """Return the state, to be saved in a checkpoint."""
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Load a saved state."""
 
 
 class Experience:
-    """What a task trains on: `samples` steps (or episodes, as `unit` says) an epoch, `batch_size` of them a batch.
+    """The training split of an environment, `samples` steps or episodes an epoch.
 
-    `envs` environments are acted in at once; `copies` makes them as arrays, where there are several and their transitions are
-    known. What the task hands over as `memory` is saved with them.
+    Args:
+        factory: Makes the environments.
+        envs: The number of environments that are acted in at once.
+        unit: What `batch_size` and `samples` count.
+        batch_size: Steps or episodes a batch.
+        samples: Steps or episodes an epoch.
+        make_vector_env: Makes the environments as arrays, given the list that receives (return,
+            length) of each finished episode; None where they are stepped one by one.
     """
 
     def __init__(
         self,
-        maker: Maker,
+        factory: EnvFactory,
         envs: int,
         unit: Literal["steps", "episodes"],
         batch_size: int,
         samples: int,
-        copies: Callable[[list[tuple[float, int]]], Copies] | None = None,
+        make_vector_env: Callable[[list[tuple[float, int]]], VectorEnv] | None = None,
     ) -> None:
-        self.maker, self.unit, self.batch_size, self.samples = maker, unit, batch_size, samples
+        self.factory, self.unit, self.batch_size, self.samples = factory, unit, batch_size, samples
         self.finished: list[tuple[float, int]] = []
-        self.recent: deque[tuple[float, int]] = deque(maxlen=RECENT)
+        self.recent: deque[tuple[float, int]] = deque(maxlen=RECENT_EPISODES)
         self.episodes = self.steps = 0
-        self.live = [Live(maker, i, envs, self.finished) for i in range(envs)]
-        self.memory: Stateful | None = None
-        self.copies = None if copies is None else copies(self.finished)
+        self.runners = [EnvRunner(factory, i, envs, self.finished) for i in range(envs)]
+        self.task_state: Stateful | None = None
+        self.vector_env = None if make_vector_env is None else make_vector_env(self.finished)
+
+    def save_with(self, task_state: Stateful) -> None:
+        """Save and load the state of the task together with that of the environments."""
+        self.task_state = task_state
+
+    @property
+    def units_done(self) -> int:
+        """The number of steps or episodes, as `unit` says, that training has taken so far."""
+        return self.steps if self.unit == "steps" else self.episodes
 
     def __len__(self) -> int:
         return -(-self.samples // self.batch_size)
 
-    def epoch(self, number: int, start: int = 0) -> Iterator[Span]:
+    def epoch(self, number: int, start: int = 0) -> Iterator[StepBatch]:
+        """Yield the batches of an epoch from batch `start` on."""
         for position in range(start, len(self)):
-            yield Span(self, min(self.batch_size, self.samples - position * self.batch_size))
+            left = self.samples - position * self.batch_size
+            yield StepBatch(self, min(self.batch_size, left))
 
     def state_dict(self) -> dict[str, Any]:
+        """Return the episodes, the counts, and the state of the task."""
+        vector_env = {} if self.vector_env is None else self.vector_env.state_dict()
+        task_state = {} if self.task_state is None else self.task_state.state_dict()
         return {
-            "live": [live.state_dict() for live in self.live],
-            "copies": self.copies.state_dict() if self.copies is not None else {},
+            "live": [runner.state_dict() for runner in self.runners],
+            "copies": vector_env,
             "recent": list(self.recent),
             "counts": [self.episodes, self.steps],
-            "memory": self.memory.state_dict() if self.memory is not None else {},
+            "memory": task_state,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        for live, saved in zip(self.live, state["live"], strict=False):
-            live.load_state_dict(saved)
-        if self.copies is not None and state["copies"]:
-            self.copies.load_state_dict(state["copies"])
-        self.recent = deque(map(tuple, state["recent"]), maxlen=RECENT)
+        """Continue the episodes of a saved state."""
+        for runner, saved in zip(self.runners, state["live"], strict=False):
+            runner.load_state_dict(saved)
+        if self.vector_env is not None and state["copies"]:
+            self.vector_env.load_state_dict(state["copies"])
+        self.recent = deque(map(tuple, state["recent"]), maxlen=RECENT_EPISODES)
         self.episodes, self.steps = state["counts"]
-        if self.memory is not None and state["memory"]:
-            self.memory.load_state_dict(state["memory"])
+        if self.task_state is not None and state["memory"]:
+            self.task_state.load_state_dict(state["memory"])
 
 
-class Span:
-    """Steps to be taken: iterate over it and step every environment of `live` (or `copies`) once each time."""
+class StepBatch:
+    """Steps for a task to take.
+
+    Iterate over it, and step every one of the `runners`, or the `vector_env`, once an iteration.
+    """
 
     def __init__(self, experience: Experience, count: int) -> None:
         self.experience, self.count = experience, count
 
     @property
-    def live(self) -> list[Live]:
-        """The environments, each where its episode is."""
-        for live in self.experience.live:
-            live.begin()
-        return self.experience.live
+    def runners(self) -> list[EnvRunner]:
+        """The environments, each in the middle of its episode."""
+        for runner in self.experience.runners:
+            runner.begin()
+        return self.experience.runners
 
     @property
-    def copies(self) -> Copies | None:
-        return self.experience.copies
+    def vector_env(self) -> VectorEnv | None:
+        """The environments as arrays; None where they are stepped one by one."""
+        return self.experience.vector_env
 
     def __iter__(self) -> Iterator[int]:
-        e = self.experience
-        if e.unit == "steps":
-            return iter(range(-(-self.count // len(e.live))))
-        return self._episodes()
+        if self.experience.unit == "episodes":
+            return self._until_finished()
+        return iter(range(-(-self.count // len(self.experience.runners))))
 
-    def _episodes(self) -> Iterator[int]:
-        """Until so many episodes have finished."""
-        finished, turn = self.experience.finished, 0
-        while len(finished) < self.count:
+    def _until_finished(self) -> Iterator[int]:
+        for turn in count():
+            if len(self.experience.finished) >= self.count:
+                return
             yield turn
-            turn += 1
 
-    def outcome(self, steps: int) -> dict[str, Tensor]:
-        """Means of the episodes that have finished in this span, and of the last hundred; `steps` were taken."""
-        e = self.experience
-        e.steps += steps
-        if not e.finished:
+    def record(self, steps: int) -> dict[str, Tensor]:
+        """Count the `steps` taken and return the means of the episodes that finished meanwhile.
+
+        Empty if none did. The averages are over the last hundred episodes.
+        """
+        experience = self.experience
+        experience.steps += steps
+        if not experience.finished:
             return {}
-        e.recent.extend(e.finished)
-        e.episodes += len(e.finished)
-        returns, lengths = zip(*e.finished, strict=True)
-        e.finished.clear()
+        experience.recent.extend(experience.finished)
+        experience.episodes += len(experience.finished)
+        mean_return, mean_length = means(experience.finished)
+        return_average, length_average = means(experience.recent)
+        experience.finished.clear()
         figures = {
-            "return": sum(returns) / len(returns),
-            "length": sum(lengths) / len(lengths),
-            "return_average": sum(r for r, _ in e.recent) / len(e.recent),
-            "length_average": sum(n for _, n in e.recent) / len(e.recent),
-            "episodes": float(e.episodes),
+            "return": mean_return,
+            "length": mean_length,
+            "return_average": return_average,
+            "length_average": length_average,
+            "episodes": float(experience.episodes),
         }
         return {name: torch.tensor(value, dtype=torch.float64) for name, value in figures.items()}
 
-    stacked = staticmethod(stacked)
+    stack = staticmethod(stack_observations)
 
     def example(self) -> Tensor:
-        return self.experience.maker.example(self.count)
+        """Return first observations (N, ...), one for each step of the batch."""
+        return self.experience.factory.example(self.count)
+
+
+def means(episodes: list[tuple[float, int]] | deque[tuple[float, int]]) -> tuple[float, float]:
+    """Return the mean return and the mean length of episodes."""
+    returns, lengths = zip(*episodes, strict=True)
+    return sum(returns) / len(returns), sum(lengths) / len(lengths)
 
 
 class Episodes:
-    """What a task is scored on: `samples` episodes with seeds of their own, up to 64 a batch, the same in every epoch."""
+    """An evaluation split: `samples` episodes with seeds of their own, the same in every epoch."""
 
-    def __init__(self, maker: Maker, samples: int, split: int) -> None:
-        self.maker, self.samples, self.split = maker, samples, split
-        self.batch_size = min(samples, AT_ONCE)
+    def __init__(self, factory: EnvFactory, samples: int, split: int) -> None:
+        self.factory, self.samples, self.split = factory, samples, split
+        self.batch_size = min(samples, EPISODES_AT_ONCE)
         self.environments: list[Any] = []
 
     def __len__(self) -> int:
         return -(-self.samples // self.batch_size)
 
-    def epoch(self, number: int, start: int = 0) -> Iterator[Some]:
+    def epoch(self, number: int, start: int = 0) -> Iterator[EpisodeBatch]:
+        """Yield the batches from batch `start` on."""
         for first in range(start * self.batch_size, self.samples, self.batch_size):
-            yield Some(self, range(first, min(first + self.batch_size, self.samples)))
+            yield EpisodeBatch(self, range(first, min(first + self.batch_size, self.samples)))
+
+    def reset(self, numbers: range) -> tuple[list[Any], list[Any]]:
+        """Return an environment for each of the episodes `numbers`, and its first state."""
+        missing = len(numbers) - len(self.environments)
+        self.environments += [self.factory.make() for _ in range(missing)]
+        environments = self.environments[: len(numbers)]
+        states = []
+        for environment, number in zip(environments, numbers, strict=True):
+            seed = seed_of(self.factory.seed, self.split, number)
+            observation, _ = environment.reset(seed=seed)
+            states.append(self.factory.encode(observation))
+        return environments, states
 
     def state_dict(self) -> dict[str, Any]:
+        """Return nothing: every epoch is the same."""
         return {}
 
-    def load_state_dict(self, state: dict[str, Any]) -> None: ...
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Load nothing."""
 
 
-class Some:
-    """Episodes to be played."""
+class EpisodeBatch:
+    """Episodes for a task to be scored on."""
 
     def __init__(self, episodes: Episodes, numbers: range) -> None:
         self.episodes, self.numbers = episodes, numbers
 
     def example(self) -> Tensor:
-        return self.episodes.maker.example(len(self.numbers))
+        """Return first observations (N, ...), one for each episode."""
+        return self.episodes.factory.example(len(self.numbers))
 
     def play(self, act: Callable[[Tensor], list[int]]) -> list[tuple[float, int]]:
-        """The return and length of each episode when `act` is done; of one without an end after `maker.limit` steps."""
-        e, maker = self.episodes, self.episodes.maker
-        e.environments += [maker.make() for _ in range(len(self.numbers) - len(e.environments))]
-        environments = e.environments[: len(self.numbers)]
-        states = [
-            maker.encode(environment.reset(seed=seed_of(maker.seed, e.split, number))[0])
-            for environment, number in zip(environments, self.numbers, strict=True)
-        ]
-        totals, lengths, going = [0.0] * len(states), [0] * len(states), list(range(len(states)))
-        while going:
-            actions = act(stacked([states[i] for i in going]))
-            for i, action in zip(list(going), actions, strict=True):
-                observation, reward, terminated, truncated, _ = environments[i].step(
-                    action + maker.first_action
-                )
+        """Play the episodes side by side and return the return and the length of each.
+
+        An episode without an end stops after `max_steps` steps.
+
+        Args:
+            act: Chooses an action for each of the observations (N, ...).
+        """
+        factory = self.episodes.factory
+        environments, states = self.episodes.reset(self.numbers)
+        totals, lengths = [0.0] * len(states), [0] * len(states)
+        running = list(range(len(states)))
+        while running:
+            actions = act(stack_observations([states[i] for i in running]))
+            for i, action in zip(list(running), actions, strict=True):
+                number = action + factory.first_action
+                observation, reward, terminated, truncated, _ = environments[i].step(number)
                 totals[i] += float(reward)
                 lengths[i] += 1
-                states[i] = maker.encode(observation)
-                if terminated or truncated or lengths[i] >= maker.limit:
-                    going.remove(i)
+                states[i] = factory.encode(observation)
+                if terminated or truncated or lengths[i] >= factory.max_steps:
+                    running.remove(i)
         return list(zip(totals, lengths, strict=True))

@@ -93,7 +93,7 @@ class DQN(Task):
     def stages(self) -> Iterator[Stage]:
         self.replay.generator()
         rng.python_stream(STREAM)
-        self.data.train.memory = self.replay
+        self.data.train.save_with(self.replay)
         optim = self.optim(self.model, self.epochs * len(self.data.train) * self.updates)
 
         def step(span: Any) -> dict[str, Tensor]:
@@ -113,10 +113,10 @@ class DQN(Task):
 
     def step(self, span: Any, optim: Optim) -> dict[str, Tensor]:
         experience = span.experience
-        done = experience.steps if experience.unit == "steps" else experience.episodes
+        done = experience.units_done
         epsilon = self.epsilon.at(done / self.total)
         taken = self.gather(span, epsilon)
-        found = span.outcome(taken) | {"epsilon": torch.tensor(epsilon)}
+        found = span.record(taken) | {"epsilon": torch.tensor(epsilon)}
         if experience.steps > self.starts:
             for _ in range(self.updates):
                 found |= self.learn(optim, self.correction.at(done / self.total))
@@ -124,14 +124,14 @@ class DQN(Task):
 
     def gather(self, span: Any, epsilon: float) -> int:
         """Act as the network says, or at random, and keep what happens; how many steps that were."""
-        live, generator = span.live, rng.python_stream(STREAM)
+        live, generator = span.runners, rng.python_stream(STREAM)
         columns: dict[str, list[Any]] = {
             name: [] for name in ("observation", "action", "reward", "after", "terminated")
         }
         for _ in span:
             states = [one.state for one in live]
             drawn = [generator.random() < epsilon for _ in live]
-            actions = [0] * len(live) if all(drawn) else self.act(span.stacked(states))
+            actions = [0] * len(live) if all(drawn) else self.act(span.stack(states))
             actions = [
                 generator.randrange(self.num_actions) if r else a
                 for r, a in zip(drawn, actions, strict=True)
@@ -142,7 +142,7 @@ class DQN(Task):
                     columns.values(), (state, action, reward, after, terminated), strict=True
                 ):
                     column.append(value)
-        kept = {name: span.stacked(columns[name]) for name in ("observation", "after")}
+        kept = {name: span.stack(columns[name]) for name in ("observation", "after")}
         kept["action"] = torch.tensor(columns["action"])
         kept["reward"] = torch.tensor(columns["reward"], dtype=torch.float32)
         kept["terminated"] = torch.tensor(columns["terminated"])

@@ -58,7 +58,7 @@ def learn_side_by_side(
     by the mean of their errors, so that a step size does not grow with N. Errors and values (turns, N), and for Sarsa the
     actions that are chosen and not yet taken.
     """
-    copies, following = span.copies, next_actions
+    copies, following = span.vector_env, next_actions
     errors, values = [], []
     for _ in span:
         states = torch.from_numpy(copies.states)

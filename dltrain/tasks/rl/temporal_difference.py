@@ -176,8 +176,8 @@ class TemporalDifference(Task):
         self.exploration = Decay(first, first if last is None else last, decay_share, decay)
         self.memory = Memory()
         train = cast(Any, data.train)
-        self.several = train.copies is not None
-        if not self.several and len(train.live) > 1:
+        self.several = train.vector_env is not None
+        if not self.several and len(train.runners) > 1:
             raise ValueError(
                 "dataset.envs: several environments are stepped at once where transitions are known; envs=1"
             )
@@ -189,7 +189,7 @@ class TemporalDifference(Task):
     def stages(self) -> Iterator[Stage]:
         rng.torch_stream(STREAM)
         rng.python_stream(STREAM)
-        self.data.train.memory = self.memory
+        self.data.train.save_with(self.memory)
         yield Stage(
             name="train",
             epochs=self.epochs,
@@ -204,7 +204,7 @@ class TemporalDifference(Task):
     def step(self, span: Any) -> dict[str, Tensor]:
         """Act and learn, transition by transition, with the step size and policy of the span's beginning."""
         experience = span.experience
-        done = experience.steps if experience.unit == "steps" else experience.episodes
+        done = experience.units_done
         progress = done / (self.epochs * experience.samples)
         alpha, explore = self.alpha.at(progress), self.exploration.at(progress)
         policy = self.policy(explore)
@@ -237,7 +237,7 @@ class TemporalDifference(Task):
         measured = {
             name: torch.tensor(value, dtype=torch.float64) for name, value in figures.items()
         }
-        return measured | span.outcome(errors.count)
+        return measured | span.record(errors.count)
 
     def policy(self, explore: float) -> Policy:
         """Return the policy that explores so much."""
@@ -248,7 +248,7 @@ class TemporalDifference(Task):
 
     def one_step(self, span: Any, q: Rows, policy: Policy, alpha: float, errors: Errors) -> None:
         """Q(S, A) <- Q(S, A) + alpha [R + gamma worth(S') - Q(S, A)]: equations 6.7 to 6.9."""
-        (live,), choose, gamma, worth = span.live, policy.choose, self.gamma, WORTH[self.method]
+        (live,), choose, gamma, worth = span.runners, policy.choose, self.gamma, WORTH[self.method]
         on_policy, following, state = self.method == "sarsa", self.memory.action, live.state
         for _ in span:
             action = choose(q[state]) if following is None else following
@@ -266,7 +266,7 @@ class TemporalDifference(Task):
         self, span: Any, tables: list[Rows], policy: Policy, alpha: float, errors: Errors
     ) -> None:
         """Q1(S, A) <- Q1(S, A) + alpha [R + gamma Q2(S', argmax_a Q1(S', a)) - Q1(S, A)], or 2 and 1: equation 6.10."""
-        (live,), gamma, state = span.live, self.gamma, span.live[0].state
+        (live,), gamma, state = span.runners, self.gamma, span.runners[0].state
         generator = rng.python_stream(STREAM)
         for _ in span:
             action = policy.choose(
@@ -289,7 +289,7 @@ class TemporalDifference(Task):
 
         Of Q-learning the actions in between may be no greedy ones, which is not corrected for.
         """
-        (live,), choose, worth, memory = span.live, policy.choose, WORTH[self.method], self.memory
+        (live,), choose, worth, memory = span.runners, policy.choose, WORTH[self.method], self.memory
         on_policy, following, state = self.method == "sarsa", memory.action, live.state
         for _ in span:
             action = choose(q[state]) if following is None else following
@@ -318,7 +318,7 @@ class TemporalDifference(Task):
 
         The traces accumulate; equations 12.5 to 12.7 with action values.
         """
-        (live,), choose, gamma, memory = span.live, policy.choose, self.gamma, self.memory
+        (live,), choose, gamma, memory = span.runners, policy.choose, self.gamma, self.memory
         following, state, traces = memory.action, live.state, memory.traces
         for _ in span:
             action = choose(q[state]) if following is None else following

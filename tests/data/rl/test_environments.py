@@ -1,4 +1,4 @@
-"""Environments as data: what is read from them, what is refused and what is said then, exact returns, pictures."""
+"""Environments as data: observations, refusals and their messages, exact returns, pictures."""
 
 from __future__ import annotations
 
@@ -9,14 +9,15 @@ import numpy as np
 import pytest
 import torch
 
-from dltrain.data.rl.dynamics import Copies, Dynamics
+from dltrain.data.rl.dynamics import Dynamics
 from dltrain.data.rl.environments import Environment
+from dltrain.data.rl.vector_env import VectorEnv
 
 gymnasium = pytest.importorskip("gymnasium")
 
 
 class Corridor(gymnasium.Env[Any, Any]):
-    """A user's own: states in pairs (place, lamp), actions 1 (stay) and 2 (go)."""
+    """A user's own class: states are pairs (place, lamp), actions are 1 (stay) and 2 (go)."""
 
     def __init__(self, length: int = 3) -> None:
         spaces = gymnasium.spaces
@@ -47,31 +48,31 @@ class Pictures(gymnasium.Env[Any, Any]):
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Any, dict[str, Any]]:
         super().reset(seed=seed)
-        self.seen = self.np_random.integers(0, 256, (40, 36, 3), dtype=np.uint8)
-        return self.seen, {}
+        self.picture = self.np_random.integers(0, 256, (40, 36, 3), dtype=np.uint8)
+        return self.picture, {}
 
     def step(self, action: int) -> tuple[Any, float, bool, bool, dict[str, Any]]:
-        self.seen[0, 0] = action  # the same array again, as fast environments do
-        return self.seen, float(action), False, False, {}
+        self.picture[0, 0] = action  # the same array again, as fast environments do
+        return self.picture, float(action), False, False, {}
 
 
-def test_states_are_numbered_whatever_they_are_made_of() -> None:
+def test_discrete_tuple_and_multi_discrete_states_are_numbered() -> None:
     data = Environment(make=Corridor, kwargs={"length": 3})
     assert data.spec.num_states == 6
     assert data.spec.arguments()["num_actions"] == data.spec.arguments()["num_classes"] == 2
-    (live,) = next(data.train.epoch(0)).live
-    seen = [live.state, live.step(1)[0], live.step(1)[0]]
-    assert [number // 2 for number in seen] == [0, 1, 2]
+    (runner,) = next(data.train.epoch(0)).runners
+    states = [runner.state, runner.step(1)[0], runner.step(1)[0]]
+    assert [number // 2 for number in states] == [0, 1, 2]
     assert Environment("Blackjack-v1").spec.num_states == 32 * 11 * 2
 
 
-def test_an_array_is_kept_though_the_environment_writes_over_its_own() -> None:
-    (live,) = next(Environment(make=Pictures).train.epoch(0)).live
-    before = live.state
-    kept = before.copy()
-    after, *_ = live.step(1)
+def test_an_observation_is_copied_before_the_environment_overwrites_it() -> None:
+    (runner,) = next(Environment(make=Pictures).train.epoch(0)).runners
+    before = runner.state
+    copied = before.copy()
+    after, *_ = runner.step(1)
     assert before.shape == (3, 40, 36)
-    assert np.array_equal(before, kept)
+    assert np.array_equal(before, copied)
     assert (after[:, 0, 0] == 1).all()
 
 
@@ -84,7 +85,7 @@ def test_an_array_is_kept_though_the_environment_writes_over_its_own() -> None:
         ({"id": "FrozenLake-v1", "kwargs": {"colour": 1}}, "cannot be made"),
     ],
 )
-def test_what_is_refused_says_what_to_use(settings: dict[str, Any], message: str) -> None:
+def test_a_refused_environment_names_one_that_works(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         Environment(**settings)
 
@@ -122,7 +123,7 @@ def test_an_id_with_a_module_imports_nothing() -> None:
         (["dataset=blackjack", "dataset.envs=4"], "envs=1"),
     ],
 )
-def test_a_combination_that_cannot_be_ends_with_what_to_use_instead(
+def test_an_impossible_combination_ends_with_what_to_use_instead(
     overrides: list[str], message: str, dltrain: Any
 ) -> None:
     outcome = dltrain(*overrides)
@@ -140,7 +141,7 @@ def test_without_gymnasium_the_extra_is_named(
 
 
 def test_the_stationary_optimum_of_frozenlake_is_that_of_its_hundred_steps() -> None:
-    """Of all stationary policies near the best none earns more in 100 steps than the one that value iteration finds."""
+    """No stationary policy near the one of value iteration earns more in 100 steps."""
     data = Environment("FrozenLake-v1")
     assert data.dynamics is not None
     best = data.dynamics.optimal(0.99).argmax(axis=1)
@@ -153,22 +154,21 @@ def test_the_stationary_optimum_of_frozenlake_is_that_of_its_hundred_steps() -> 
             assert data.dynamics.exact_return(other, 100) <= exact + 1e-12
 
 
-def test_an_exact_return_is_what_many_episodes_earn() -> None:
+def test_an_exact_return_equals_the_mean_of_many_episodes() -> None:
     data = Environment("FrozenLake-v1", episodes=400)
     assert data.dynamics is not None
     policy = torch.from_numpy(data.dynamics.optimal(0.99).argmax(axis=1))
     exact = data.exact_return(policy)
     assert exact is not None
-    played = [
-        r
-        for some in data.val.epoch(0)
-        for r, _ in some.play(lambda states: policy[states].tolist())
-    ]
-    assert np.mean(played) == pytest.approx(exact, abs=4 * np.std(played) / 20)
+    returns = []
+    for batch in data.val.epoch(0):
+        episodes = batch.play(lambda states: policy[states].tolist())
+        returns += [episode_return for episode_return, _ in episodes]
+    assert np.mean(returns) == pytest.approx(exact, abs=4 * np.std(returns) / 20)
 
 
 def test_the_limit_of_steps_counts_in_an_exact_return() -> None:
-    """Thirteen steps reach the goal beyond the cliff; with twelve all are paid for."""
+    """Thirteen steps reach the goal beyond the cliff; twelve steps cost 12 and reach nothing."""
     data = Environment("CliffWalking-v1")
     assert data.dynamics is not None
     best = data.dynamics.optimal(1.0).argmax(axis=1)
@@ -180,7 +180,7 @@ def test_the_limit_of_steps_counts_in_an_exact_return() -> None:
     ) == pytest.approx(7.93)
 
 
-def test_a_policy_is_drawn_by_where_its_actions_lead() -> None:
+def test_a_policy_is_drawn_with_arrows_where_its_actions_lead() -> None:
     data = Environment("CliffWalking-v1")
     assert data.dynamics is not None
     values = data.dynamics.optimal(1.0)
@@ -192,25 +192,27 @@ def test_a_policy_is_drawn_by_where_its_actions_lead() -> None:
     assert grid.marks[3] == ("↑", *"·" * 10, "G")
     assert grid.values[3, 0] == -13
     assert grid.values[3, 1:].isnan().all()
-    slippery = Environment("FrozenLake-v1")
-    assert slippery.action_names((4, 4)) == ["←", "↓", "→", "↑"]
+    slippery = Environment("FrozenLake-v1").grid_world
+    assert slippery is not None
+    assert slippery.action_names() == ["←", "↓", "→", "↑"]
+    assert [slippery.letters()[state] for state in (0, 5, 15)] == ["", "H", "G"]
     assert (
         Environment("Taxi-v4").picture(torch.zeros(500), torch.zeros(500, dtype=torch.int64))
         is None
     )
 
 
-def test_episodes_of_an_evaluation_have_seeds_of_their_own_and_are_the_same_again() -> None:
+def test_evaluation_episodes_have_seeds_of_their_own_and_are_the_same_every_time() -> None:
     def starts(data: Environment, split: str) -> list[float]:
-        seen: list[torch.Tensor] = []
+        observed: list[torch.Tensor] = []
 
         def act(observations: torch.Tensor) -> list[int]:
-            seen.append(observations)
+            observed.append(observations)
             return [0] * len(observations)
 
-        for some in getattr(data, split).epoch(0):
-            some.play(act)
-        return seen[0][:, 0].tolist()
+        for batch in getattr(data, split).epoch(0):
+            batch.play(act)
+        return observed[0][:, 0].tolist()
 
     data = Environment("CartPole-v1", episodes=5)
     assert (
@@ -222,26 +224,26 @@ def test_episodes_of_an_evaluation_have_seeds_of_their_own_and_are_the_same_agai
     assert starts(data, "val") != starts(Environment("CartPole-v1", episodes=5, seed=1), "val")
 
 
-def test_copies_of_a_table_do_what_it_says() -> None:
-    """Frequencies of next states, returns within the limit, and a state that goes on as it would have."""
+def test_a_vector_environment_follows_its_transition_table() -> None:
+    """Next states are as frequent as they should be, episodes end at the limit, a state resumes."""
     data = Environment("FrozenLake-v1")
     dynamics = data.dynamics
     assert isinstance(dynamics, Dynamics)
     finished: list[tuple[float, int]] = []
-    copies = Copies(dynamics, 3000, 100, 0, finished)
-    after, *_ = copies.step(np.full(3000, 2))
+    vector_env = VectorEnv(dynamics, 3000, 100, 0, finished)
+    after, *_ = vector_env.step(np.full(3000, 2))
     shares = np.bincount(after, minlength=16) / 3000
     assert shares[[0, 1, 4]] == pytest.approx([1 / 3] * 3, abs=0.04)  # up (and stay), right, down
     best = dynamics.optimal(0.99).argmax(axis=1)
     finished.clear()
-    copies = Copies(dynamics, 500, 100, 0, finished)
+    vector_env = VectorEnv(dynamics, 500, 100, 0, finished)
     for _ in range(100):
-        copies.step(best[copies.states])
+        vector_env.step(best[vector_env.states])
     returns = np.array([r for r, _ in finished[:500]])
     assert max(n for _, n in finished) <= 100
     assert returns.mean() > 0.6
-    saved = copies.state_dict()
-    expected = copies.step(best[copies.states])[0]
-    again = Copies(dynamics, 500, 100, 7, [])
+    saved = vector_env.state_dict()
+    expected = vector_env.step(best[vector_env.states])[0]
+    again = VectorEnv(dynamics, 500, 100, 7, [])
     again.load_state_dict(saved)
     assert np.array_equal(again.step(best[again.states])[0], expected)
