@@ -246,7 +246,7 @@ def test_it_converges_to_the_table_of_value_iteration(method: Any, envs: int) ->
     )
     task.step(next(data.train.epoch(0)))
     assert data.dynamics is not None
-    acting, _ = data.dynamics.reached()
+    acting, _ = data.dynamics.reachable()
     expected = torch.from_numpy(data.dynamics.optimal(0.9))[acting]
     torch.testing.assert_close(task.table()[acting], expected, rtol=0, atol=1e-6)
 
@@ -296,7 +296,7 @@ def test_an_optimistic_start_tries_every_action() -> None:
     )
     task.step(next(data.train.epoch(0)))
     assert data.dynamics is not None
-    acting, _ = data.dynamics.reached()
+    acting, _ = data.dynamics.reachable()
     assert (task.table()[acting] < 5).all()
 
 

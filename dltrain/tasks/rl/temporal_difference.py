@@ -289,7 +289,12 @@ class TemporalDifference(Task):
 
         Of Q-learning the actions in between may be no greedy ones, which is not corrected for.
         """
-        (live,), choose, worth, memory = span.runners, policy.choose, WORTH[self.method], self.memory
+        (live,), choose, worth, memory = (
+            span.runners,
+            policy.choose,
+            WORTH[self.method],
+            self.memory,
+        )
         on_policy, following, state = self.method == "sarsa", memory.action, live.state
         for _ in span:
             action = choose(q[state]) if following is None else following
