@@ -15,6 +15,7 @@ from dltrain.commands.options import Options
 from dltrain.config.defaults_list import compose_files
 from dltrain.config.groups import COMPOSING, OVERLAYS, config_dir, groups, summary
 from dltrain.config.schema import as_yaml
+from dltrain.config.source_keys import OWNER, SOURCE, full_key, has_listed
 from dltrain.errors import UsageError
 from dltrain.runs.folder import all_runs
 
@@ -139,7 +140,7 @@ def settings(typed: list[str], word: str, several: bool) -> Iterator[Offer]:
         yield from ((f"{key}={run}", text) for run, text in runs(typed))
     else:
         found: Any = configuration(typed)
-        for part in key.split("."):
+        for part in full_key(key, has_listed(found)).split("."):
             found = found.get(part) if isinstance(found, dict) else None
         if isinstance(found, bool):
             yield from ((f"{key}={value}", "") for value in ("true", "false"))
@@ -152,6 +153,8 @@ def keys(typed: list[str], word: str) -> Iterator[Offer]:
     for part in parent.split(".") if parent else []:
         child = node.get(part)
         node = child if isinstance(child, dict) else {}
+    if parent == OWNER and isinstance(node.get(SOURCE), dict):
+        node = node[SOURCE] | node  # the keys of its source may be written without `source.`
     above = f"{parent}." if parent else ""
     node = node if parent else node | dict.fromkeys(OVERLAYS)
     for name, value in node.items():

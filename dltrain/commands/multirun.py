@@ -14,7 +14,7 @@ from dltrain.commands.options import Options
 from dltrain.commands.show import look_up
 from dltrain.commands.train import start
 from dltrain.config.check import problems_of
-from dltrain.config.compose import Composed, compose
+from dltrain.config.compose import Composed, compose, full_key_of
 from dltrain.config.groups import groups
 from dltrain.config.overrides import parse, raise_problems
 from dltrain.config.schema import literals
@@ -207,7 +207,8 @@ def values_of(override: Any, chosen: list[str]) -> list[str]:
 
 def named_values(key: str, chosen: list[str]) -> list[str]:
     """The named values that the signature behind `key` admits; UsageError if there is no such key."""
-    _, argument = look_up(compose(chosen), key)
+    composed = compose(chosen)
+    _, argument = look_up(composed, full_key_of(composed, key))
     return literals(argument.annotation) if argument is not None else []
 
 

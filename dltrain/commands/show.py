@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 
 from dltrain.commands.options import Options
-from dltrain.config.compose import Composed, compose
+from dltrain.config.compose import Composed, compose, full_key_of
 from dltrain.config.groups import COMPOSING, conf_dir, groups, option_file, read_option
 from dltrain.config.overrides import parse, raise_problems
 from dltrain.config.policy import locate
@@ -71,6 +71,7 @@ def signature_table(taken: Mapping[str, Argument], node: dict[str, Any]) -> str:
 
 def show_key(composed: Composed, key: str, options: Options) -> None:
     """One key: value, type and range, origin; for a group, every key below it."""
+    typed_key, key = key, full_key_of(composed, key)
     value, argument = look_up(composed, key)
     from_data = value is None and argument is not None and argument.required
     rows = [("value", FROM_DATA if from_data else _text(value))]
@@ -84,7 +85,7 @@ def show_key(composed: Composed, key: str, options: Options) -> None:
     if isinstance(value, dict):
         log.info(yaml.safe_dump(value, sort_keys=False).rstrip())
     figures = {name.replace(" ", "_"): text for name, text in rows[1:]}
-    options.outcome.update({key: {"value": value, **figures}})
+    options.outcome.update({typed_key: {"value": value, **figures}})
 
 
 def look_up(composed: Composed, key: str) -> tuple[Any, Argument | None]:

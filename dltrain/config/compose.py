@@ -11,7 +11,9 @@ from dltrain.config.choose import GLOBAL, choose
 from dltrain.config.groups import COMPOSING, OVERLAYS, groups, option_file
 from dltrain.config.interpolation import Way, dotted, environment, interpolations
 from dltrain.config.overrides import Problem, expand_home, parse
+from dltrain.config.renamed import with_current_names
 from dltrain.config.schema import Argument, as_yaml, is_mapping_of_objects, wrong
+from dltrain.config.source_keys import OWNER, full_key, without_shorthand
 from dltrain.config.suggest import argument_of, arguments_of, unknown_key
 from dltrain.errors import InputError, first_line
 
@@ -177,14 +179,16 @@ def _set_values(composed: Composed, config: Any, values: list[Any]) -> Composed:
     from omegaconf.errors import OmegaConfBaseException
 
     for override in values:
+        key = override.key_or_group.replace("/", ".")
         try:
-            problem = _apply(config, override)
+            key = configuration_key(config, key)
+            problem = _apply(config, key, override)
         except (OmegaConfBaseException, TypeError, KeyError) as e:
             problem = first_line(e)
         if problem:
             composed.problems.append((override.input_line, problem))
         else:
-            composed.typed[override.key_or_group] = override.input_line
+            composed.typed[key] = override.input_line
     as_typed = _resolve(composed, config)
     plain: Any = OmegaConf.to_container(config)
     public = copy.deepcopy(plain)
@@ -244,23 +248,41 @@ def _none_of(group: str) -> str:
     return f"every run has one: {group}=NAME (dltrain list {group})"
 
 
-def _apply(config: Any, override: Any) -> str | None:
-    """Set one key of `config`; the problem, if there is no such key."""
+def full_key_of(composed: Composed, key: str) -> str:
+    """Return the dotted key of a composed configuration that `key` stands for."""
+    from omegaconf import OmegaConf
+
+    return configuration_key(OmegaConf.create(composed.config), key)
+
+
+def configuration_key(config: Any, typed_key: str) -> str:
+    """Return the key of `config` that a dotted key stands for; see `source_keys.full_key`."""
+
+    def is_listed(key: str) -> bool:
+        return _is_listed(config, key)
+
+    def is_accepted(key: str) -> bool:
+        return _signature_takes(config, key)
+
+    return full_key(typed_key, is_listed, is_accepted)
+
+
+def _apply(config: Any, key: str, override: Any) -> str | None:
+    """Set one key of `config`; return the problem, if there is no such key."""
     from omegaconf import OmegaConf, open_dict
 
-    key = override.key_or_group.replace("/", ".")
-    known = OmegaConf.select(config, key, default=_ABSENT, throw_on_missing=False) is not _ABSENT
-    parent = OmegaConf.select(config, key.rpartition(".")[0]) if "." in key else config
-    takes = known or _signature_takes(parent, key.rpartition(".")[2], config)
+    takes = _is_listed(config, key) or _signature_takes(config, key)
     if not takes and not (_is_new_node(override) and _holds_nodes(config, key.rpartition(".")[0])):
         return unknown_key(config, key, override.input_line.partition("=")[2])
     if override.is_delete():
         return _delete(config, key, override.value())
+    value = with_current_names(override.value())
+    if key == OWNER and _is_value(override):
+        plain: Any = OmegaConf.to_container(config)
+        value = without_shorthand(value, plain[OWNER])
     with open_dict(config):
         # model={_target_: mine.Net} is another model, not more keys of this one
-        OmegaConf.update(
-            config, key, override.value(), merge=not _is_new_node(override), force_add=True
-        )
+        OmegaConf.update(config, key, value, merge=not _is_new_node(override), force_add=True)
     if isinstance(override.value(), bool | int | float):
         _keep_text(config, key, override)
     return None
@@ -313,10 +335,22 @@ def _keep_text(config: Any, key: str, override: Any) -> None:
 _ABSENT = object()
 
 
-def _signature_takes(node: Any, name: str, config: Any) -> bool:
-    """Whether the node's target has an argument that its file leaves out, such as model.num_classes."""
-    from omegaconf import DictConfig
+def _is_listed(config: Any, key: str) -> bool:
+    """Return True if `config` holds `key`."""
+    from omegaconf import OmegaConf
 
+    return OmegaConf.select(config, key, default=_ABSENT, throw_on_missing=False) is not _ABSENT
+
+
+def _signature_takes(config: Any, key: str) -> bool:
+    """Return True if the node that owns `key` has a target with such an argument.
+
+    Its file may leave the argument out, as with model.num_classes.
+    """
+    from omegaconf import DictConfig, OmegaConf
+
+    owner, _, name = key.rpartition(".")
+    node = OmegaConf.select(config, owner) if owner else config
     if node is config or not isinstance(node, DictConfig):
         return False
     of_network = node._get_full_key("").startswith("task.optimizers.") and "_target_" not in node

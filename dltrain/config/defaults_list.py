@@ -11,6 +11,8 @@ from collections.abc import Iterator, Mapping, Set
 from typing import Any
 
 from dltrain.config.groups import OVERLAYS, conf_dir, read_option, read_ours
+from dltrain.config.source_keys import OWNER as DATASET
+from dltrain.config.source_keys import without_shorthand
 
 Choice = str | list[str] | None
 
@@ -40,7 +42,8 @@ def compose_files(typed: Mapping[str, Choice]) -> tuple[dict[str, Any], dict[str
         if not group:  # _self_
             config = merged(config, top)
         elif names(chosen[group]):
-            config = merged(config, parts[group] if group in OVERLAYS else {group: parts[group]})
+            part = parts[group] if group in OVERLAYS else {group: parts[group]}
+            config = merged(config, without_shorthands(part, config.get(DATASET, {})))
     return copy.deepcopy(config), {
         group: chosen[group] for entry in entries if entry != "_self_" for group in entry
     }
@@ -57,7 +60,15 @@ def _file(group: str, option: str, chosen: dict[str, Choice], late: Set[str]) ->
     for entry in node.get("defaults", ()):
         if isinstance(entry, str) and entry != "_self_":
             under = merged(under, _file(group, entry, chosen, late))
-    return merged(under, {key: value for key, value in node.items() if key != "defaults"})
+    own = {key: value for key, value in node.items() if key != "defaults"}
+    return merged(under, without_shorthand(own, under) if group == DATASET else own)
+
+
+def without_shorthands(part: dict[str, Any], dataset: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a file sets, with the shorthands of its `dataset` node written out."""
+    if not isinstance(part.get(DATASET), dict):
+        return part
+    return {**part, DATASET: without_shorthand(part[DATASET], dataset)}
 
 
 def elsewhere(node: Mapping[str, Any]) -> Iterator[tuple[str, Choice]]:

@@ -7,6 +7,7 @@ from typing import Any
 
 from dltrain.config.compose import Composed, compose
 from dltrain.config.groups import groups
+from dltrain.config.source_keys import full_key, has_listed
 from dltrain.types import flatten
 
 ALWAYS_NAMED = ("model", "dataset")  # choices that are logged even if they are the defaults
@@ -25,7 +26,8 @@ def own_settings(composed: Composed, swept: Iterable[str] = ()) -> dict[str, Any
     first = {}
     for key in swept:
         name = key.lstrip("+~").replace("/", ".")
-        typed = composed.typed.get(key.lstrip("+~"), "").partition("=")[2]
+        name = full_key(name, has_listed(composed.public))
+        typed = composed.typed.get(name, "").partition("=")[2]
         first[name] = found.get(name, values.get(name, typed))
     return first | found
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 # The modules that moved from the top of dltrain.data, dltrain.models and dltrain.tasks into a family.
@@ -40,6 +41,20 @@ MOVED = {
 }
 
 
+@dataclass(frozen=True)
+class Divided:
+    """A class of datasets that was divided into a dataset and the source that reads its samples."""
+
+    dataset: str  # the present `_target_` of the dataset
+    source: str  # the `_target_` of its source
+    keys: tuple[str, ...]  # the keys that the source has now
+
+
+# The classes that were divided, by their name after MOVED: an earlier configuration of one of them
+# has the keys of its source beside those of the dataset.
+DIVIDED: dict[str, Divided] = {}
+
+
 def current_name(target: str) -> str:
     """Return the present name of the class that `target` names, an old name or a present one."""
     module, _, name = target.rpartition(".")
@@ -55,6 +70,25 @@ def with_current_names(value: Any) -> Any:
     if not isinstance(value, dict):
         return value
     current = {key: with_current_names(child) for key, child in value.items()}
-    if isinstance(current.get("_target_"), str):
-        current["_target_"] = current_name(current["_target_"])
-    return current
+    target = current.get("_target_")
+    if not isinstance(target, str):
+        return current
+    current["_target_"] = current_name(target)
+    divided = DIVIDED.get(current["_target_"])
+    if divided is None or "source" in current:
+        return current
+    return _with_source(current, divided)
+
+
+def _with_source(node: dict[str, Any], divided: Divided) -> dict[str, Any]:
+    """Return the node of a divided dataset with its source's keys in a node of their own."""
+    dataset: dict[str, Any] = {"_target_": divided.dataset}
+    source: dict[str, Any] = {"_target_": divided.source}
+    for key, value in node.items():
+        if key == "_target_":
+            continue
+        if key in divided.keys:
+            source[key] = value
+        else:
+            dataset[key] = value
+    return {**dataset, "source": source}

@@ -10,6 +10,7 @@ from dltrain.config.defaults_list import compose_files
 from dltrain.config.groups import COMPOSING, groups, read_option
 from dltrain.config.quoting import value_of
 from dltrain.config.schema import Argument, arguments, as_yaml, close_matches, similarity, wrong
+from dltrain.config.source_keys import full_key, has_listed, short_keys
 from dltrain.errors import UsageError, first_names
 
 LIKE = 0.6  # how similar two names are at least for one to be meant by the other
@@ -38,7 +39,8 @@ def unknown_key(config: Any, key: str, value: str = "") -> str:
         return (
             f"no such key in this {group}; {', '.join(f'{group}={o}' for o in options)} {have} it"
         )
-    known = leaves(config)
+    listed = leaves(config)
+    known = listed + short_keys(listed)
     close = _misspelled_owner(key, known)
     if close is None and (
         answer := answer_for(key, value, lambda k: k in known or argument_of(config, k) is not None)
@@ -53,16 +55,24 @@ def unknown_key(config: Any, key: str, value: str = "") -> str:
     if close is None:
         where = f"dltrain show {group}" if group in groups() else "dltrain list, dltrain show"
         return f"no such key ({where})"
-    now = OmegaConf.select(config, close, throw_on_missing=False, throw_on_resolution_failure=False)
+    value_key = full_key(close, listed.__contains__)
+    now = OmegaConf.select(
+        config, value_key, throw_on_missing=False, throw_on_resolution_failure=False
+    )
     shown = f" (now {as_yaml(now)})" if close in known and not OmegaConf.is_config(now) else ""
     return f"no such key; did you mean {close}{shown}?"
 
 
 def _options_with(group: str, key: str) -> list[str]:
-    """The options of `group` whose file sets `key`."""
-    return [
-        option for option in groups().get(group, []) if key and key in read_option(group, option)
-    ]
+    """Return the options of `group` whose file sets `key`."""
+    if not key:
+        return []
+    options = []
+    for option in groups().get(group, []):
+        has = has_listed({group: read_option(group, option)})
+        if has(full_key(f"{group}.{key}", has)):
+            options.append(option)
+    return options
 
 
 def _elsewhere(key: str) -> str:
@@ -104,6 +114,7 @@ def _close_key(config: Any, key: str, value: str = "") -> str | None:
         for k in leaves(config)
         if k not in above or not OmegaConf.is_config(OmegaConf.select(config, k))
     ]
+    keys += short_keys(keys)
     keys = [k for k in common_keys() if k in keys] + keys
     here = OmegaConf.select(config, parent) if parent else config
     same = [k for k in keys if k.rpartition(".")[2] == name]
