@@ -20,7 +20,7 @@ from dltrain.config.answers import Answer, answer_for, flag_answer, option_for, 
 from dltrain.config.groups import config_dir, groups
 from dltrain.config.habits import VERBS as VERBS_ELSEWHERE
 from dltrain.config.quoting import exists
-from dltrain.config.schema import close_matches
+from dltrain.config.spelling import close_matches
 from dltrain.config.suggest import common_keys, default_keys
 from dltrain.console import open_closed_descriptors, safe_streams
 from dltrain.errors import DltrainError, Interrupted, StoppedBySignal, UsageError, ending_signals

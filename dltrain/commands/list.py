@@ -6,7 +6,7 @@ import logging
 
 from dltrain.commands.options import Options
 from dltrain.config.groups import groups, summary
-from dltrain.config.schema import close_matches
+from dltrain.config.spelling import close_matches
 from dltrain.errors import UsageError
 from dltrain.report.text import table
 

@@ -13,11 +13,11 @@ from typing import Any
 from dltrain.commands.options import Options
 from dltrain.commands.show import look_up
 from dltrain.commands.train import start
+from dltrain.config.annotations import literals
 from dltrain.config.check import problems_of
 from dltrain.config.compose import Composed, compose, full_key_of
 from dltrain.config.groups import groups
 from dltrain.config.overrides import parse, raise_problems
-from dltrain.config.schema import literals
 from dltrain.errors import DltrainError, Interrupted, StoppedBySignal, UsageError
 from dltrain.files import replace_file, to_json
 from dltrain.report.text import duration, number, table

@@ -10,12 +10,14 @@ from typing import Any
 import yaml
 
 from dltrain.commands.options import Options
+from dltrain.config.annotations import describe
 from dltrain.config.compose import Composed, compose, full_key_of
 from dltrain.config.groups import COMPOSING, conf_dir, groups, option_file, read_option
 from dltrain.config.overrides import parse, raise_problems
 from dltrain.config.policy import locate
-from dltrain.config.schema import Argument, arguments, as_yaml, close_matches, describe
+from dltrain.config.schema import Argument, arguments, as_yaml
 from dltrain.config.settings import Settings
+from dltrain.config.spelling import close_matches
 from dltrain.config.suggest import unknown_key
 from dltrain.errors import UsageError
 from dltrain.report.text import table

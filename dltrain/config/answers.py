@@ -11,7 +11,7 @@ from pathlib import Path
 
 from dltrain.config import habits, quoting
 from dltrain.config.groups import COMPOSING, groups
-from dltrain.config.schema import close_matches
+from dltrain.config.spelling import close_matches
 from dltrain.shell import shell_word
 
 PLACEHOLDER = "{value}"

@@ -9,22 +9,15 @@ import typing
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from dltrain.config.annotations import describe, is_mapping_of_objects, wants_object
 from dltrain.config.compose import Composed
 from dltrain.config.groups import COMPOSING, OVERLAYS, groups
 from dltrain.config.overrides import Problem
 from dltrain.config.policy import PACKAGES, locate, under
 from dltrain.config.quoting import typed_as_list, typed_as_text
-from dltrain.config.schema import (
-    LONGEST,
-    Argument,
-    arguments,
-    close_matches,
-    describe,
-    is_mapping_of_objects,
-    wants_object,
-    wrong,
-)
+from dltrain.config.schema import MAX_VALUE_CHARS, Argument, arguments, wrong
 from dltrain.config.settings import Settings
+from dltrain.config.spelling import close_matches
 from dltrain.errors import ConfigError, UsageError
 from dltrain.shell import quoted, shell_word
 
@@ -111,7 +104,7 @@ class _Checker:
             shown = "(from the environment)" if self.is_secret(key) else _short(value)
             text = self.composed.typed.get(key, f"{key}={shown}")
             self.problems.append(
-                (text if len(text) <= 3 * LONGEST else f"{text[:LONGEST]}...", why)
+                (text if len(text) <= 3 * MAX_VALUE_CHARS else f"{text[:MAX_VALUE_CHARS]}...", why)
             )
 
     def is_secret(self, key: str) -> bool:
@@ -432,7 +425,7 @@ def _short(value: Any) -> str:
     if isinstance(value, dict):
         return "{...}"
     text = "null" if value is None else " ".join(str(value).split())
-    return text if len(text) <= LONGEST else f"{text[:LONGEST]}..."
+    return text if len(text) <= MAX_VALUE_CHARS else f"{text[:MAX_VALUE_CHARS]}..."
 
 
 USED_THROUGH = {

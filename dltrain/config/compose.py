@@ -6,13 +6,14 @@ import copy
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from dltrain.config.annotations import is_mapping_of_objects
 from dltrain.config.answers import option_for, unknown_option
 from dltrain.config.choose import GLOBAL, choose
 from dltrain.config.groups import COMPOSING, OVERLAYS, groups, option_file
 from dltrain.config.interpolation import Way, dotted, environment, interpolations
 from dltrain.config.overrides import Problem, expand_home, parse
 from dltrain.config.renamed import with_current_names
-from dltrain.config.schema import Argument, as_yaml, is_mapping_of_objects, wrong
+from dltrain.config.schema import Argument, as_yaml, wrong
 from dltrain.config.source_keys import OWNER, full_key, without_shorthand
 from dltrain.config.suggest import argument_of, arguments_of, unknown_key
 from dltrain.errors import InputError, first_line

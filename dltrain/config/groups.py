@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from dltrain.config.read import read_mapping
-from dltrain.config.schema import close_matches
+from dltrain.config.spelling import close_matches
 from dltrain.errors import UsageError
 
 OVERLAYS = ("experiment", "debug")  # groups that set keys anywhere, and may be left out

@@ -14,7 +14,7 @@ from dltrain.config.answers import hydra_answer, option_for, unknown_option
 from dltrain.config.groups import COMPOSING, groups
 from dltrain.config.quoting import exists, is_printable, suggestion, takes_text
 from dltrain.config.read import DEEPEST, LONGEST_NUMBER
-from dltrain.config.schema import close_matches, similarity
+from dltrain.config.spelling import close_matches, similarity
 from dltrain.config.suggest import common_keys
 from dltrain.errors import ConfigError, first_line
 from dltrain.shell import shell_word

@@ -19,7 +19,7 @@ from types import ModuleType
 from typing import Any
 
 from dltrain.config.renamed import current_name
-from dltrain.config.schema import close_matches
+from dltrain.config.spelling import close_matches
 from dltrain.errors import UsageError
 
 PACKAGES = ("dltrain", "torch", "torchvision")

@@ -9,8 +9,9 @@ from dltrain.config.answers import answer_for
 from dltrain.config.defaults_list import compose_files
 from dltrain.config.groups import COMPOSING, groups, read_option
 from dltrain.config.quoting import value_of
-from dltrain.config.schema import Argument, arguments, as_yaml, close_matches, similarity, wrong
+from dltrain.config.schema import Argument, arguments, as_yaml, wrong
 from dltrain.config.source_keys import full_key, has_listed, short_keys
+from dltrain.config.spelling import close_matches, similarity
 from dltrain.errors import UsageError, first_names
 
 LIKE = 0.6  # how similar two names are at least for one to be meant by the other

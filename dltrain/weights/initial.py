@@ -13,7 +13,7 @@ from typing import Any, Protocol, runtime_checkable
 
 from torch import Tensor, nn
 
-from dltrain.config.schema import close_matches
+from dltrain.config.spelling import close_matches
 from dltrain.engine import Task
 from dltrain.errors import ConfigError, InputError
 from dltrain.runs.checkpoint import Store

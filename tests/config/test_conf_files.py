@@ -13,13 +13,14 @@ import yaml
 from omegaconf import OmegaConf
 
 from dltrain.config import defaults_list
+from dltrain.config.annotations import wants_object
 from dltrain.config.check import OPTIMIZERS, problems_of
 from dltrain.config.choose import by_hydra, choose
 from dltrain.config.compose import Composed, compose
 from dltrain.config.groups import COMPOSING, OVERLAYS, conf_dir, groups, summary
 from dltrain.config.overrides import parse
 from dltrain.config.policy import locate
-from dltrain.config.schema import arguments, wants_object, wrong
+from dltrain.config.schema import arguments, wrong
 from dltrain.config.settings import Settings
 
 OPTIONS = [(group, option) for group, options in groups().items() for option in options]

@@ -262,6 +262,18 @@ def test_a_wrong_path_says_what_is_missing(
         sys.modules.pop(name, None)
 
 
+def test_a_range_in_a_signature_of_ones_own_is_held(dltrain) -> None:
+    """Ranges are those of the package annotated-types, which pydantic's types are made of."""
+    own_range = PLUGIN.replace("width: int", "width: Annotated[int, annotated_types.Gt(0)]")
+    imports = "from typing import Annotated\nimport annotated_types\n"
+    write("own_net.py", imports + own_range)
+    words = ("--config-dir", "own", "model=mine", "plugins=[own_net]")
+    outcome = dltrain("check", *words, "model.width=-5")
+    assert outcome.code == 2
+    assert "model.width=-5  expected a whole number > 0, got -5" in outcome.err
+    assert "a whole number > 0" in dltrain("show", "model.width", *words).out
+
+
 def test_an_annotation_that_cannot_be_read_is_told(dltrain) -> None:
     write(
         "own_net.py",

@@ -7,10 +7,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal, Protocol
 
+import annotated_types
 import pytest
 from torch import Tensor, nn
 
-from dltrain.config.schema import arguments, close_matches, describe, wants_object, wrong
+from dltrain.config.annotations import describe, wants_object
+from dltrain.config.schema import arguments, wrong
+from dltrain.config.spelling import close_matches
 from dltrain.types import BatchSize, Fraction, Ge, Gt, Le, Lt, PositiveFloat, PositiveInt
 
 FITS = [
@@ -45,6 +48,14 @@ FITS = [
     ({"a": [0.5]}, dict[str, tuple[Fraction, ...]]),
     (1.0, Annotated[float, Ge(1), Le(1)]),
     (object(), nn.Module),
+    (4, Annotated[int, annotated_types.MultipleOf(2)]),
+    ("ab", Annotated[str, annotated_types.Len(1, 2)]),
+    ([1, 2], Annotated[list[int], annotated_types.MinLen(2)]),
+    (0.5, Annotated[float, annotated_types.Interval(gt=0, le=1)]),
+    ("low", annotated_types.LowerCase[str]),
+    (None, Annotated[int | None, Gt(0)]),
+    (-5, Annotated[int, "metadata that is not of annotated-types"]),
+    (-5, Annotated[int, annotated_types.Unit("m")]),
 ]
 
 WRONG = [
@@ -92,6 +103,27 @@ WRONG = [
     (2, Annotated[int, Gt(2)], "expected a whole number > 2, got 2"),
     (2, Annotated[int, Lt(2)], "expected a whole number < 2, got 2"),
     (3, Annotated[int, Le(2)], "expected a whole number <= 2, got 3"),
+    (
+        3,
+        Annotated[int, Gt(0), annotated_types.MultipleOf(2)],
+        "expected a whole number > 0 and a multiple of 2, got 3",
+    ),
+    ("", Annotated[str, annotated_types.MinLen(1)], "expected text of length >= 1, got ''"),
+    (
+        [1, 2, 3],
+        Annotated[list[int], annotated_types.MaxLen(2)],
+        "expected a list, each a whole number of length <= 2, got [1, 2, 3]",
+    ),
+    (
+        0,
+        Annotated[float, annotated_types.Interval(gt=0, le=1)],
+        "expected a number > 0 and <= 1, got 0",
+    ),
+    (
+        "UP",
+        annotated_types.LowerCase[str],
+        "expected text with Predicate(str.islower), got 'UP'",
+    ),
 ]
 
 

@@ -123,13 +123,13 @@ def out_of_range(annotation: Any) -> list[str]:
     if origin is Annotated:
         for bound in args[1:]:
             if isinstance(bound, Gt):
-                found += [f"{bound.bound:g}", f"{bound.bound - 1:g}"]
+                found += [f"{bound.gt:g}", f"{bound.gt - 1:g}"]
             elif isinstance(bound, Ge):
-                found.append(f"{bound.bound - 1:g}")
+                found.append(f"{bound.ge - 1:g}")
             elif isinstance(bound, Lt):
-                found.append(f"{bound.bound:.0f}" if bound.bound > 2**53 else f"{bound.bound:g}")
+                found.append(f"{bound.lt:.0f}" if bound.lt > 2**53 else f"{bound.lt:g}")
             elif isinstance(bound, Le):
-                found.append(f"{bound.bound + 1:g}")
+                found.append(f"{bound.le + 1:g}")
         found += ["nan", "inf"] if args[0] is float else []
     elif origin in (typing.Union, types.UnionType):
         found = [value for arg in args for value in out_of_range(arg)]
