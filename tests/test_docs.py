@@ -65,7 +65,7 @@ def test_the_how_to_works_as_written(dltrain, fresh_modules: None, tmp_path: Pat
             assert outcome.code == 0, f"{line}\n{outcome.err}"
     folders = [path.name for path in tmp_path.glob("outputs/*/*/good_enough.txt")]
     assert folders, "the callback did not act"
-    assert len((tmp_path / "answers.csv").read_text().splitlines()) == 4
+    assert len((tmp_path / "predictions.csv").read_text().splitlines()) == 4
     metrics = "".join(path.read_text() for path in tmp_path.glob("outputs/*/*/results.json"))
     for name in ("test/confidence", "test/top2", "val/top2", "test/error"):
         assert f'"{name}"' in metrics, name
@@ -113,3 +113,23 @@ def test_a_mistake_with_code_of_ones_own_is_told(
     assert outcome.code == 2
     assert message in outcome.err
     assert not (tmp_path / "outputs").exists()
+
+
+PAGES = [*sorted((ROOT / "docs").glob("*.md")), *sorted(ROOT.glob("*.md"))]
+LINK = re.compile(r"\]\((?!https?:)([^)#\s]*)(#[^)\s]*)?\)")
+
+
+def anchors(page: Path) -> set[str]:
+    """Return the anchors of a page's headings, as GitHub makes them."""
+    headings = re.findall(r"^#+ (.*)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    kept = [re.sub(r"[^\w\- ]", "", heading.lower()) for heading in headings]
+    return {"#" + heading.replace(" ", "-") for heading in kept}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_link_leads_somewhere(page: Path) -> None:
+    for target, anchor in LINK.findall(page.read_text(encoding="utf-8")):
+        linked = (page.parent / target).resolve() if target else page
+        assert linked.exists(), f"{page.name} links to {target}, which does not exist"
+        if anchor:
+            assert anchor in anchors(linked), f"{page.name} links to {target}{anchor}"
