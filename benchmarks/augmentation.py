@@ -145,7 +145,7 @@ def main() -> None:
     data = Path(os.environ.get("DLTRAIN_DATA", "data"))
     path = Path(arguments.path) if Path(arguments.path).exists() else data / arguments.path
     made = ImageFolder(data, str(path), image_size=32, memory=True, val_fraction=0.0)
-    images, targets = made.splits.stored["train"]  # type: ignore[union-attr]
+    images, targets = made.stored.images("train"), made.stored.targets("train")
     chosen = torch.randperm(len(images), generator=torch.Generator().manual_seed(0))[
         : arguments.images
     ]

@@ -23,7 +23,7 @@ from dltrain.config.overrides import expand_home, take
 from dltrain.config.own_settings import belongs
 from dltrain.config.read import read_mapping
 from dltrain.config.renamed import with_current_names
-from dltrain.data.trained_classes import few_of, unknown_classes
+from dltrain.data.dataset import shown_names, unknown_classes
 from dltrain.engine import Engine, Resume
 from dltrain.errors import ConfigError, InputError, UsageError
 from dltrain.files import replace_file, writing
@@ -115,8 +115,9 @@ def check_classes(data: Data, run: Run) -> None:
         len(here),
     )
     raise InputError(
-        f"the data has the classes {few_of(here[first:])}, and the run {few_of(known[first:])}, from class number {first} "
-        "on; training can only continue with the same classes in the same order"
+        f"the data has the classes {shown_names(here[first:])}, "
+        f"and the run {shown_names(known[first:])}, from class number {first} on; "
+        "training can only continue with the same classes in the same order"
     )
 
 

@@ -11,8 +11,8 @@ from PIL import Image
 
 from dltrain import build
 from dltrain.config.compose import compose
-from dltrain.data.balance import equally_often
 from dltrain.data.images.image_folder import ImageFolder
+from dltrain.data.split import equally_often
 from dltrain.errors import ConfigError
 from dltrain.losses import CrossEntropy, Focal
 from dltrain.rng import keyed

@@ -15,11 +15,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from dltrain.data.description import unsound
+from dltrain.data.dataset import invalid_description, unknown_classes
 from dltrain.data.detection.samples import NONE, Absent, SceneFiles, fit, letterbox
 from dltrain.data.images.pixel_rule import PixelRule, rule_from
 from dltrain.data.split import Split, held_out
-from dltrain.data.trained_classes import unknown_classes
 from dltrain.errors import ConfigError, InputError
 from dltrain.rng import keyed
 from dltrain.types import (
@@ -327,9 +326,9 @@ class Detection:
                 and all(v > 0 for v in spec.std)
             )
         except (AttributeError, KeyError, TypeError) as e:
-            raise unsound(e) from e
+            raise invalid_description(e) from e
         if not sound:
-            raise unsound("a shape, a name, a mean or a deviation is none")
+            raise invalid_description("a shape, a name, a mean or a deviation is none")
         self.restored, self.trained_digest = spec, description.get("digest")
         if isinstance(self.source, SceneFiles):
             self.rule = self.source.rule = rule_from(description.get("pixels"))

@@ -1,27 +1,30 @@
-"""The user's own images: a folder a class, held in memory where they fit, else decoded as they are needed."""
+"""Images of the user's own in a folder for each class: in memory if they fit, else decoded when they are needed."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
-from functools import cached_property
+from collections.abc import Sequence
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import torch
-
-from dltrain.data.balance import Balance
-from dltrain.data.description import unsound
 from dltrain.data.images.decode import cores
 from dltrain.data.images.folder import Folder, OddFiles
-from dltrain.data.images.in_memory import FOLDER_DIGEST, PIXELS, InMemory
-from dltrain.data.images.pixel_rule import Background, given_rule
-from dltrain.data.images.streamed import Streamed, Streams
-from dltrain.data.images.synthetic import Synthetic
+from dltrain.data.images.in_memory import InMemory, fake_images
+from dltrain.data.images.labelled import (
+    FOLDER_DIGEST,
+    PIXELS,
+    ImageTensors,
+    LabelledImages,
+    Scaling,
+    size_in_bytes,
+)
+from dltrain.data.images.pixel_rule import Background, PixelRule, given_rule
+from dltrain.data.images.streamed import ImageFiles, streamed_bytes
 from dltrain.data.io.cache import CACHE
 from dltrain.data.io.layout import EXPECTED
 from dltrain.data.io.memory import free_memory
-from dltrain.data.split import Split
+from dltrain.data.split import Balance
 from dltrain.data.tabular.table import column_names
 from dltrain.errors import ConfigError, InputError
 from dltrain.types import (
@@ -31,29 +34,29 @@ from dltrain.types import (
     Ge,
     PositiveFloat,
     PositiveInt,
-    Sample,
     Spec,
     Transform,
 )
 
-STAND_IN = Spec(
-    (3, 32, 32), ("a", "b"), train_samples=80, test_samples=20
-)  # where no folder is named: for debug=smoke
-SHARE = 0.5  # of the free memory, that images may take
+# What is described where no folder is named, for debug=smoke.
+STAND_IN = Spec((3, 32, 32), ("a", "b"), train_samples=80, test_samples=20)
+MEMORY_FRACTION = 0.5  # of the free memory, that images may take
 
 
-class ImageFolder:
+class ImageFolder(LabelledImages):
     """Images in `path`/<class>/ or `path`/{train,val,test}/<class>/, from here or from the data root.
 
-    Without a test folder `test_fraction` of the training images, chosen by `split_seed` alone and the same of every class,
-    are for testing; without a validation folder `val_fraction` of the rest for validation, or the `fold`-th of k equal
-    parts. Of a folder other than the one a run was trained on every image is for testing, unless it has a test folder.
+    Without a test folder, `test_fraction` of the training images are for testing, chosen by
+    `split_seed` alone and the same fraction of every class; without a validation folder,
+    `val_fraction` of the rest for validation, or the `fold`-th of k equal parts. If a run was
+    trained on another folder, every image is for testing, unless there is a test folder.
 
-    Every image becomes `channels` x `image_size` (a number, or height and width; by default that of the images), resized
-    to cover it and cropped around its centre. What is no image is skipped with a warning, or refused. With `memory` auto
-    they are held in memory where they take less than half of what is free; else `workers` threads (0: one a core) decode
-    them ahead of their use. Batches are the same either way. A file that cannot be read within `timeout` seconds, as from a
-    network that does not answer, ends the run (InputError).
+    Every image becomes `channels` x `image_size` (a number, or height and width; by default the
+    size of the images): resized to cover it and cropped around its center. Files that are not
+    images are skipped with a warning, or refused. With `memory` auto, images are held in memory if
+    they take less than half of what is free; else `workers` threads (0: one a CPU core) decode them
+    ahead of their use. Batches are the same either way. A file that cannot be read within `timeout`
+    seconds, as from a network that does not answer, ends the run (InputError).
     """
 
     def __init__(
@@ -77,38 +80,17 @@ class ImageFolder:
         fold: Annotated[int, Ge(0)] = 0,
         split_seed: int = 0,
         epochs: PositiveInt = 10,
-        scaling: Literal["standardize", "unit"] = "standardize",
+        scaling: Scaling = "standardize",
         balance: Balance = "none",
         transforms: Sequence[Transform] = (),
         seed: int = 0,
     ) -> None:
         if value_range is not None and not value_range[0] < value_range[1]:
             raise ValueError(
-                f"dataset.value_range={list(value_range)}: the first value, black, must be below the second"
+                f"dataset.value_range={list(value_range)}: "
+                "the first value, black, must be below the second"
             )
-        self.root, self.memory = Path(root), memory
-        self.value_range, self.background = value_range, background
-        self.folder: Folder | None = None
-        if path is not None:
-            size = (image_size, image_size) if isinstance(image_size, int) else image_size
-            places = (Path(path).expanduser(), self.root / path)
-            threads = workers or cores()
-            rule = given_rule(value_range, background)
-            names = column_names(classes) or None
-            self.folder = Folder(
-                places,
-                size,
-                channels,
-                odd_files,
-                test_fraction,
-                split_seed,
-                threads,
-                timeout,
-                names,
-                rule,
-            )
-        self.inner = InMemory(  # where images are streamed, it says and makes all that takes none
-            self.folder or Synthetic.like(STAND_IN),
+        super().__init__(
             batch_size=batch_size,
             eval_batch_size=eval_batch_size,
             val_fraction=val_fraction,
@@ -121,99 +103,115 @@ class ImageFolder:
             transforms=transforms,
             seed=seed,
         )
-
-    @property
-    def spec(self) -> Spec:
-        """By the names of the folders and a few headers; InputError where there is but one class to tell apart."""
-        if self.folder and len(self.folder.class_names) < 2 and not self.inner.restored:
-            raise InputError(
-                f"{self.folder.path} has one class, {self.folder.class_names[0]}; expected {EXPECTED}"
-            )
-        return self.inner.spec
-
-    def find_files(self) -> None:
-        folder = self.named_folder()
-        _ = folder.class_names
-        folder.describe()
-
-    def named_folder(self) -> Folder:
-        """Return the folder of the images; ConfigError where none is named."""
-        if self.folder is None:
-            raise ConfigError(
-                [
-                    (
-                        "dataset.path=null",
-                        f"name the images to train on: dataset.path=DIR, {EXPECTED}",
-                    )
-                ]
-            )
-        return self.folder
+        self.root = Path(root)
+        self.path = path
+        self.image_size = (image_size, image_size) if isinstance(image_size, int) else image_size
+        self.channels: int = channels
+        self.class_folders = column_names(classes) or None
+        self.value_range = value_range
+        self.background = background
+        self.odd_files = odd_files
+        self.memory = memory
+        self.threads = workers or cores()
+        self.timeout = timeout
+        self.test_fraction = test_fraction
 
     @cached_property
-    def splits(self) -> InMemory | Streams:
-        folder = self.named_folder()
-        folder.describe()
-        size = decoded_bytes(folder)
-        streamed = size > SHARE * free_memory() if self.memory == "auto" else not self.memory
-        return Streams(folder, self.inner, self.root / CACHE) if streamed else self.inner
+    def rule(self) -> PixelRule:
+        """The rule that the settings make, over that of the run; each file settles what it lacks."""
+        trained = self.learned.rule if self.learned else None
+        return given_rule(self.value_range, self.background, trained)
+
+    @cached_property
+    def folder(self) -> Folder:
+        """The folder of the images; ConfigError where none is named.
+
+        For a run that was trained already it is read as the run's own folder was.
+        """
+        if self.path is None:
+            why = f"name the images to train on: dataset.path=DIR, {EXPECTED}"
+            raise ConfigError([("dataset.path=null", why)])
+        folder = Folder(
+            places=(Path(self.path).expanduser(), self.root / self.path),
+            image_size=self.image_size,
+            channels=self.channels,
+            odd_files=self.odd_files,
+            test_fraction=self.test_fraction,
+            split_seed=self.split_seed,
+            threads=self.threads,
+            timeout=self.timeout,
+            classes=self.class_folders,
+            rule=self.rule,
+        )
+        if self.learned is not None:
+            channels, height, width = self.learned.spec.input_shape
+            folder.channels = channels
+            folder.image_size = (height, width)
+            folder.known_classes = self.learned.spec.class_names
+            folder.test_only = self.learned.digest != folder.digest()
+        return folder
 
     @property
-    def train(self) -> Split | Streamed:
-        return self.splits.train
+    def source_spec(self) -> Spec:
+        """The shape and classes by the names of folders and a few headers of files.
 
-    @property
-    def val(self) -> Split | Streamed:
-        return self.splits.val
+        Raises InputError where there is only one class.
+        """
+        if self.path is None:
+            return STAND_IN
+        names = self.folder.class_names
+        if len(names) < 2 and self.learned is None:
+            raise InputError(f"{self.folder.path} has one class, {names[0]}; expected {EXPECTED}")
+        return self.folder.spec
 
-    @property
-    def test(self) -> Split | Streamed:
-        return self.splits.test
+    def find_files(self) -> None:
+        """Raise ConfigError where no folder is named and InputError where it is absent."""
+        _ = self.folder.class_names
+        self.folder.describe()
 
-    @property
-    def class_counts(self) -> tuple[int, ...]:
-        _ = self.splits.train
-        return self.inner.class_counts
+    @cached_property
+    def is_streamed(self) -> bool:
+        """True if the images stay in their files."""
+        self.folder.describe()
+        if self.memory == "auto":
+            return decoded_bytes(self.folder) > MEMORY_FRACTION * free_memory()
+        return not self.memory
 
-    def standardize_by(self, mean: Sequence[float], std: Sequence[float]) -> bool:
-        return self.inner.standardize_by(mean, std)
+    def read(self) -> ImageTensors | ImageFiles:
+        """Decode every image, or look at every file once where they are streamed."""
+        folder = self.folder
+        if self.is_streamed:
+            shape = (folder.channels, *folder.size)
+            as_trained = partial(self.as_trained, shape)
+            cache = self.root / CACHE
+            return ImageFiles(folder, cache, as_trained, self.batch_size, self.device)
+        sets = ImageTensors()
+        for name, (images, targets) in folder.read().items():
+            targets = self.as_trained(tuple(images.shape[1:]), targets)
+            sets[name] = images.to(self.device), targets.to(self.device)
+        return sets
+
+    def expected_size_in_bytes(self) -> int:
+        """Return the bytes of all images, or of the batches under way where they are streamed."""
+        if self.path is None:
+            return size_in_bytes(STAND_IN)
+        if self.is_streamed:
+            return streamed_bytes(self.folder, self.batch_size)
+        return decoded_bytes(self.folder)
 
     def test_rule(self) -> str:
-        return self.folder.test_rule() if self.folder else ""
+        """Return by what rule the test split was made; "" for a test folder."""
+        return "" if self.path is None else self.folder.test_rule()
+
+    def file_description(self) -> dict[str, Any]:
+        """Return a name for the folder's content, and the rule by which pixels become bytes."""
+        if self.path is None:
+            return {FOLDER_DIGEST: "", PIXELS: self.rule.description()}
+        return {FOLDER_DIGEST: self.folder.digest(), PIXELS: self.folder.rule.description()}
 
     def fake(self) -> InMemory:
-        return self.inner.fake()
-
-    def to(self, device: torch.device) -> None:
-        self.inner.to(device)
-
-    def size_in_bytes(self) -> int:
-        """Of all images, or of the batches under way where they are streamed."""
-        return self.splits.size_in_bytes() if self.folder else self.inner.size_in_bytes()
-
-    def fingerprint(self) -> str:
-        """Of the pixels, or of the files' names and sizes where they are streamed."""
-        return self.splits.fingerprint()
-
-    def description(self) -> dict[str, Any]:
-        digest, rule = (
-            (self.folder.digest(), self.folder.rule) if self.folder else ("", self.inner.rule)
-        )
-        return {**self.inner.description(), FOLDER_DIGEST: digest, PIXELS: rule.description()}
-
-    def restore(self, description: dict[str, Any]) -> None:
-        if not isinstance(description, dict):
-            raise unsound("it is no mapping")
-        self.inner.restore(description)
-        self.inner.rule = given_rule(self.value_range, self.background, self.inner.rule)
-        if self.folder and self.inner.restored:
-            channels, *size = self.inner.restored.input_shape
-            self.folder.channels, self.folder.image_size = channels, (size[0], size[1])
-            self.folder.rule = self.inner.rule
-            self.folder.known_classes = self.inner.restored.class_names
-            self.folder.test_only = description.get(FOLDER_DIGEST) != self.folder.digest()
-
-    def encode(self, paths: Sequence[Path]) -> Iterator[Sample]:
-        return self.inner.encode(paths)
+        """Return a few small batches of random images of the same shape and classes."""
+        return fake_images(self)
 
 
 def decoded_bytes(folder: Folder) -> int:

@@ -16,7 +16,7 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from dltrain.data.description import unsound
+from dltrain.data.dataset import invalid_description
 from dltrain.errors import InputError
 
 log = logging.getLogger("dltrain")
@@ -183,11 +183,11 @@ def rule_from(description: Any) -> PixelRule:
         }
         background = description["background"]
     except (AttributeError, KeyError, TypeError, ValueError) as e:
-        raise unsound(e) from e
+        raise invalid_description(e) from e
     if background not in (None, *LEVELS) or not all(
         np.isfinite(r).all() and r[0] < r[1] for r in ranges.values()
     ):
-        raise unsound("its pixel range or background is not valid")
+        raise invalid_description("its pixel range or background is not valid")
     return PixelRule(ranges, background)
 
 

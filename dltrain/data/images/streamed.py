@@ -1,4 +1,4 @@
-"""Batches of images that are decoded while those before are trained on: for sets that do not fit in memory."""
+"""Images that stay in their files and are decoded while earlier batches are trained on."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ import logging
 import math
 import os
 from collections import deque
-from collections.abc import Iterator
-from functools import cached_property, partial
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,25 +20,24 @@ from torch import Tensor
 
 from dltrain.data.images.decode import read_images
 from dltrain.data.images.folder import Files, Folder, Progress
-from dltrain.data.images.in_memory import InMemory
+from dltrain.data.images.labelled import Statistics, mean_and_std
 from dltrain.data.images.pixel_rule import PixelRule, Values, rule_from
 from dltrain.data.io.workers import CHUNK, Job, Workers, in_threads
-from dltrain.data.split import Split, held_out
+from dltrain.data.split import Split
 from dltrain.errors import InputError
 from dltrain.rng import keyed
 from dltrain.types import BatchSize
 
 log = logging.getLogger("dltrain")
-AHEAD = 4  # batches that are decoded before they are asked for
+AHEAD_BATCHES = 4  # that are decoded before they are asked for
 
 
 class Streamed:
-    """The batches of `split`, whose rows are the images in `paths` of a `folder`, read as `shape`
-    (C, H, W) when they are needed.
+    """The batches of `split`, whose rows are the images in `paths`, decoded when they are needed.
 
-    They are the ones that the split would make of the same images in memory, whatever the number of
-    threads. InputError with name and row for a file that cannot be read any more, or not within the
-    folder's timeout.
+    The images of a `folder` become `shape` (C, H, W). Batches equal those that the split would make
+    of the same images in memory, whatever the number of threads. Raises InputError, with name and
+    row, for a file that cannot be read any more, or not within the folder's timeout.
     """
 
     def __init__(
@@ -47,147 +47,144 @@ class Streamed:
         self.paths = paths
         self.shape = shape
         self.rule = folder.rule
-        self.threads, self.timeout = folder.threads, folder.timeout
-        self.batch_size, self.samples = split.batch_size, split.samples
+        self.threads = folder.threads
+        self.timeout = folder.timeout
+        self.batch_size = split.batch_size
+        self.samples = split.samples
 
     def __len__(self) -> int:
         return len(self.split)
 
     def epoch(self, number: int, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield the batches of epoch `number` from position `start` on."""
         order = self.split.order(number)
         workers = Workers(self.threads, self.timeout)
-        waiting: deque[tuple[int, Tensor, Tensor, list[Job]]] = deque()
+        waiting: deque[Decoding] = deque()
         try:
             for position in range(start, len(self)):
                 rows = self.split.batch_rows(order, position)
-                waiting.append((position, rows, *self.begin(rows, workers)))
-                if len(waiting) > AHEAD:
-                    yield self.finish(number, *waiting.popleft())
+                waiting.append(self.begin(position, rows, workers))
+                if len(waiting) > AHEAD_BATCHES:
+                    yield self.finish(number, waiting.popleft())
             while waiting:
-                yield self.finish(number, *waiting.popleft())
+                yield self.finish(number, waiting.popleft())
         finally:
             workers.close()
 
-    def begin(self, rows: Tensor, workers: Workers) -> tuple[Tensor, list[Job]]:
-        """The images of a batch, to be, and what is to be waited for until they are."""
+    def begin(self, position: int, rows: Tensor, workers: Workers) -> Decoding:
+        """Let the workers decode the images of a batch."""
         images = torch.empty((len(rows), *self.shape), dtype=torch.uint8)
-        parts = zip(rows.split(CHUNK), images.split(CHUNK), strict=True)
-        return images, [
-            workers.submit(partial(self.read, some.tolist(), out)) for some, out in parts
+        jobs = [
+            workers.submit(partial(self.read, some_rows.tolist(), some_images))
+            for some_rows, some_images in zip(rows.split(CHUNK), images.split(CHUNK), strict=True)
         ]
+        return Decoding(position, rows, images, jobs)
 
-    def read(self, rows: list[int], out: Tensor, job: Job) -> None:
-        odd = read_images([self.paths[row] for row in rows], out, job.at, self.rule)
+    def read(self, rows: list[int], images: Tensor, job: Job) -> None:
+        """Decode the images of some rows into `images` (N, C, H, W)."""
+        odd = read_images([self.paths[row] for row in rows], images, job.at, self.rule)
         for i, why in odd.why.items():
             raise InputError(f"{why}; it could be read before (row {rows[i]} of the set)")
 
-    def finish(
-        self, number: int, position: int, rows: Tensor, images: Tensor, jobs: list[Job]
-    ) -> tuple[Tensor, Tensor]:
-        for job in jobs:
+    def finish(self, number: int, batch: Decoding) -> tuple[Tensor, Tensor]:
+        """Wait for the images of a batch, and return it after every transform."""
+        for job in batch.jobs:
             job.result()
-        targets = self.split.targets
-        inputs = images.to(targets.device).to(torch.float32)
-        generator = keyed(self.split.seed or 0, number, position)
-        return self.split.transformed(
-            inputs, targets.index_select(0, rows.to(targets.device)), generator
-        )
+        stored_targets = self.split.targets
+        inputs = batch.images.to(stored_targets.device).to(torch.float32)
+        targets = stored_targets.index_select(0, batch.rows.to(stored_targets.device))
+        generator = keyed(self.split.seed or 0, number, batch.position)
+        return self.split.transformed(inputs, targets, generator)
 
     def class_counts(self, num_classes: int) -> tuple[int, ...]:
         """Return the number of samples of each class."""
         return self.split.class_counts(num_classes)
 
     def state_dict(self) -> dict[str, Any]:
-        return {}  # a batch is a function of (seed, epoch, position)
+        """Return nothing: a batch is a function of (seed, epoch, position)."""
+        return {}
 
-    def load_state_dict(self, state: dict[str, Any]) -> None: ...
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Load nothing."""
 
 
-class Streams:
-    """The splits of `folder` with its images left in their files: those that `like` would make if it held them.
+@dataclass(frozen=True)
+class Decoding:
+    """A batch whose images (B, C, H, W) are being decoded by `jobs`."""
 
-    Every file is looked at once before the first is used, for the statistics of the training images and for odd files;
-    what is found is kept in the folder `cache`.
+    position: int
+    rows: Tensor
+    images: Tensor
+    jobs: list[Job]
+
+
+class ImageFiles:
+    """The images of a `folder`, left in their files, and the sums of their values.
+
+    Every file is decoded once before the first is used, for the statistics of the training images
+    and for files that cannot be read; the result is kept in the folder `cache`. `as_trained`
+    renumbers classes, and `batch_size` is that of training.
     """
 
-    def __init__(self, folder: Folder, like: InMemory, cache: Path) -> None:
-        self.folder, self.like, self.cache = folder, like, cache
-
-    @cached_property
-    def sets(self) -> dict[str, Files]:
-        """The files of every split that are images, in the numbering of the classes of a restored run."""
-        index = self.survey[0]
-        found = {}
-        for split, files in self.folder.files.items():
-            kept = files[torch.tensor([path in index for path in files.paths], dtype=torch.bool)]
-            if self.like.restored:
-                empty = torch.empty((0, self.folder.channels, *self.folder.size))
-                kept = Files(kept.paths, self.like.as_trained(empty, kept.targets))
-            found[split] = kept
-        return found
-
-    @cached_property
-    def survey(self) -> tuple[dict[str, int], Tensor]:
-        """The place of each readable file in the moments (N, 2, C) of the images."""
-        paths, moments = survey(self.folder, self.cache)
-        return {path: i for i, path in enumerate(paths)}, moments
-
-    @cached_property
-    def rows(self) -> tuple[Tensor, Tensor]:
-        """Rows of the training files for training and for validation."""
-        targets, like = self.sets["train"].targets, self.like
-        if "val" in self.sets:
-            return torch.arange(len(targets)), torch.arange(len(self.sets["val"].targets))
-        held = held_out(targets, like.val_fraction, like.split_seed, like.folds, like.fold)
-        return (~held).nonzero().squeeze(1), held.nonzero().squeeze(1)
-
-    def statistics(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
-        """Mean and standard deviation of each channel over the training samples."""
-        index, moments = self.survey
-        rows = [index[self.sets["train"].paths[i]] for i in self.rows[0].tolist()]
-        mean, square = moments[rows].sum(0) / max(1, len(rows) * math.prod(self.folder.size))
-        std = (square - mean.square()).clamp_min(0).sqrt()
-        return tuple(mean.tolist()), tuple((std if std > 0 else 1.0) for std in std.tolist())
-
-    @cached_property
-    def train(self) -> Streamed:
-        if not len(self.rows[0]) and not self.like.restored:
-            raise InputError(
-                "there are no training samples: all of them went into validation (dataset.val_fraction)"
+    def __init__(
+        self,
+        folder: Folder,
+        cache: Path,
+        as_trained: Callable[[Tensor], Tensor],
+        batch_size: BatchSize,
+        device: torch.device,
+    ) -> None:
+        paths, self.moments = survey(folder, cache)
+        self.moment_rows = {path: row for row, path in enumerate(paths)}
+        self.folder = folder
+        self.shape = (folder.channels, *folder.size)
+        self.batch_size = batch_size
+        self.device = device
+        self.sets: dict[str, Files] = {}
+        for name, files in folder.files.items():
+            readable = torch.tensor(
+                [path in self.moment_rows for path in files.paths], dtype=torch.bool
             )
-        train = self.split("train", self.rows[0], self.like.batch_size, self.like.seed)
-        if not self.like.restored:
-            self.like.class_counts = train.split.class_counts(len(self.folder.class_names))
-        return train
+            kept = files[readable]
+            self.sets[name] = Files(kept.paths, as_trained(kept.targets).to(device))
 
-    @cached_property
-    def val(self) -> Streamed:
-        return self.split(
-            "val" if "val" in self.sets else "train", self.rows[1], self.like.eval_batch_size, None
-        )
-
-    @cached_property
-    def test(self) -> Streamed:
-        rows = torch.arange(len(self.sets["test"].paths))
-        return self.split("test", rows, self.like.eval_batch_size, None)
+    def __contains__(self, name: object) -> bool:
+        return name in self.sets
 
     def size_in_bytes(self) -> int:
-        """Of the batches under way."""
-        size = self.like.batch_size
-        batches = (AHEAD + 1) * (self.folder.spec.train_samples if size == "all" else size)
-        return batches * (self.folder.channels * math.prod(self.folder.size) + 8)
+        """Return how much memory the batches take that are decoded at one time."""
+        return streamed_bytes(self.folder, self.batch_size)
 
     def fingerprint(self) -> str:
+        """Return a name for the files, by their names and sizes."""
         return self.folder.digest()
 
-    def split(self, name: str, rows: Tensor, batch_size: BatchSize, seed: int | None) -> Streamed:
-        shape = (self.folder.channels, *self.folder.size)
-        if not self.like.restored:
-            self.folder.statistics = self.statistics()
-        files, device = self.sets[name], self.like.device
-        empty = torch.empty((0, *shape), dtype=torch.uint8, device=device)
-        split = self.like.split(empty, files.targets.to(device), rows, batch_size, seed)
-        return Streamed(split, files.paths, shape, self.folder)
+    def images(self, name: str) -> Tensor:
+        """Return no images (0, C, H, W): they stay in their files."""
+        return torch.empty((0, *self.shape), dtype=torch.uint8, device=self.device)
+
+    def targets(self, name: str) -> Tensor:
+        """Return the class numbers (N,) of a set."""
+        return self.sets[name].targets
+
+    def statistics(self, rows: Tensor) -> Statistics:
+        """Return mean and standard deviation of each channel over some rows of the set train."""
+        paths = self.sets["train"].paths
+        moment_rows = [self.moment_rows[paths[row]] for row in rows.tolist()]
+        count = max(1, len(moment_rows) * math.prod(self.folder.size))
+        mean, mean_of_squares = self.moments[moment_rows].sum(0) / count
+        return mean_and_std(mean, mean_of_squares)
+
+    def batches(self, name: str, split: Split) -> Streamed:
+        """Return the batches of a split, decoded ahead of their use."""
+        return Streamed(split, self.sets[name].paths, self.shape, self.folder)
+
+
+def streamed_bytes(folder: Folder, batch_size: BatchSize) -> int:
+    """Return how much memory the batches take that are decoded at one time."""
+    samples = folder.spec.train_samples if batch_size == "all" else batch_size
+    sample_bytes = folder.channels * math.prod(folder.size) + 8
+    return (AHEAD_BATCHES + 1) * samples * sample_bytes
 
 
 def survey(folder: Folder, cache: Path) -> tuple[list[str], Tensor]:

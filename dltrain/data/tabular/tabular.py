@@ -16,12 +16,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from dltrain.data.balance import Balance
-from dltrain.data.description import unsound
+from dltrain.data.dataset import invalid_description
 from dltrain.data.fake import Fake
 from dltrain.data.io.number_format import PLAIN, NumberFormat
 from dltrain.data.io.values import KnownTexts, canonical
-from dltrain.data.split import Split, drawn_share, held_out
+from dltrain.data.split import Balance, Split, drawn_share, held_out
 from dltrain.data.tabular import labels
 from dltrain.data.tabular.column_plan import (
     PlannedColumn,
@@ -529,7 +528,7 @@ class Tabular:
         try:
             _described(description)
         except (AttributeError, KeyError, TypeError, ValueError) as e:
-            raise unsound(repr(e)) from e
+            raise invalid_description(repr(e)) from e
         self.restored, self.is_training = description, False
 
     def continue_as(self, description: dict[str, Any]) -> None:

@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from dltrain.data.description import unsound
+from dltrain.data.dataset import invalid_description
 from dltrain.data.fake import Fake
 from dltrain.data.io.dates import looks_like_dates
 from dltrain.data.io.number_format import NumberFormat
@@ -373,9 +373,9 @@ class TimeSeries:
         try:
             mean, std = float(description["mean"]), float(description["std"])
         except (KeyError, TypeError, ValueError) as e:
-            raise unsound(repr(e)) from e
+            raise invalid_description(repr(e)) from e
         if not (math.isfinite(mean) and 0 < std < math.inf):
-            raise unsound("a mean or a deviation is none")
+            raise invalid_description("a mean or a deviation is none")
         self.restored, self.is_training = description, False
 
     def continue_as(self, description: dict[str, Any]) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dltrain.data.fake import MAX_CLASSES, MOST, fake_samples
+from dltrain.data.fake import MAX_CLASSES, fake_batch_size, fake_samples
 from dltrain.data.text.tokens import Batching, Ragged, TokenSplit
 from dltrain.rng import keyed
 from dltrain.types import BEGIN, END, BatchSize, Sample, Spec
@@ -23,7 +23,7 @@ class FakeTokens:
     long as they may be, up to `LONGEST` tokens."""
 
     def __init__(self, spec: Spec, batch_size: BatchSize, seed: int) -> None:
-        self.size = MOST if batch_size == "all" else min(batch_size, MOST)
+        self.size = fake_batch_size(batch_size)
         count = fake_samples(self.size, spec.num_classes)
         decode, decode_target = spec.decode or shown, spec.decode_target or shown
         self.spec = replace(

@@ -13,7 +13,7 @@ from typing import Any, ClassVar, Protocol
 import torch
 from torch import Tensor
 
-from dltrain.data.description import unsound
+from dltrain.data.dataset import invalid_description
 from dltrain.data.io.download import Published, fetch
 from dltrain.data.io.layout import counted
 from dltrain.data.io.split_names import by_split, split_names
@@ -483,7 +483,7 @@ class LanguageModeling:
     def restore(self, description: dict[str, Any]) -> None:
         text = description.get("tokenizer")
         if not isinstance(text, str):
-            raise unsound("there is no tokenizer")
+            raise invalid_description("there is no tokenizer")
         self.restored = restored_tokenizer(text, self.vocab_size or 2**31)
 
     def encode(self, paths: Sequence[Path]) -> Iterator[Sample]:

@@ -12,12 +12,11 @@ from typing import Annotated, Any, Protocol
 import torch
 from torch import Tensor
 
-from dltrain.data.balance import Balance
-from dltrain.data.description import unsound
+from dltrain.data.dataset import invalid_description
 from dltrain.data.io.layout import shown_names
 from dltrain.data.io.text_encoding import check_encoding
 from dltrain.data.io.values import KnownTexts
-from dltrain.data.split import drawn_share, held_out
+from dltrain.data.split import Balance, drawn_share, held_out
 from dltrain.data.text.corpus import JSON_LINES, TABLES, Corpus, read_text, records
 from dltrain.data.text.fake_tokens import FakeTokens
 from dltrain.data.text.tokenizer import Kind, Tokenizer
@@ -307,9 +306,9 @@ class Text:
                 and all(isinstance(n, int) and n >= 0 for n in counts)
             )
         except (KeyError, TypeError) as e:
-            raise unsound(repr(e)) from e
+            raise invalid_description(repr(e)) from e
         if not sound:
-            raise unsound("a class, a count or the tokenizer is none")
+            raise invalid_description("a class, a count or the tokenizer is none")
         self.restored = restored_tokenizer(text, self.vocab_size), names, counts
         self.trained_digest = description.get("digest")
 
@@ -348,7 +347,7 @@ def restored_tokenizer(text: str, vocab_size: int) -> Tokenizer:
     """A run's tokenizer; InputError for one with more tokens than the run's network has vectors."""
     tokenizer = Tokenizer.from_json(text)
     if tokenizer.vocab_size > vocab_size:
-        raise unsound(
+        raise invalid_description(
             f"its tokenizer has {tokenizer.vocab_size:,} tokens, dataset.vocab_size is {vocab_size:,}"
         )
     return tokenizer

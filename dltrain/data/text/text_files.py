@@ -11,8 +11,8 @@ from typing import Annotated
 
 import torch
 
-from dltrain.data.balance import Balance
 from dltrain.data.io.values import MISSING_WORDS, KnownTexts, value_key
+from dltrain.data.split import Balance
 from dltrain.data.tabular.table import column_name, column_names
 from dltrain.data.text.corpus import JSON_LINES, TABLES, Corpus, records
 from dltrain.data.text.text import Labelled, Text

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from dltrain.data.description import unsound
+from dltrain.data.dataset import invalid_description
 from dltrain.data.text.corpus import Corpus
 from dltrain.errors import UsageError
 from dltrain.types import UNKNOWN
@@ -55,9 +55,9 @@ class Tokenizer:
         ) as e:  # the library panics on some, with an exception that is no Exception
             if isinstance(e, KeyboardInterrupt | SystemExit):
                 raise
-            raise unsound(f"its tokenizer cannot be read ({str(e)[:100]})") from e
+            raise invalid_description(f"its tokenizer cannot be read ({str(e)[:100]})") from e
         if any(library.id_to_token(i) != token for i, token in enumerate(SPECIAL)):
-            raise unsound(f"its tokenizer does not begin with {', '.join(SPECIAL)}")
+            raise invalid_description(f"its tokenizer does not begin with {', '.join(SPECIAL)}")
         return cls(library)
 
     def to_json(self) -> str:

@@ -16,9 +16,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from dltrain.data.balance import equally_often
 from dltrain.data.io.cache import CACHE
-from dltrain.data.split import batch_count
+from dltrain.data.split import batch_count, equally_often
 from dltrain.data.text.corpus import Corpus
 from dltrain.data.text.tokenizer import Kind, Tokenizer, encoded
 from dltrain.errors import InputError

@@ -14,7 +14,7 @@ from typing import Annotated, Any, Protocol
 import torch
 from torch import Tensor
 
-from dltrain.data.description import unsound
+from dltrain.data.dataset import invalid_description
 from dltrain.data.io.text_encoding import check_encoding
 from dltrain.data.split import drawn_share, held_out
 from dltrain.data.text.corpus import Corpus, lines
@@ -259,9 +259,9 @@ class Translation:
         try:
             texts = description["tokenizer"], description["target_tokenizer"]
         except (KeyError, TypeError) as e:
-            raise unsound(repr(e)) from e
+            raise invalid_description(repr(e)) from e
         if not all(isinstance(text, str) for text in texts):
-            raise unsound("a tokenizer is none")
+            raise invalid_description("a tokenizer is none")
         sizes = (self.vocab_size, self.target_vocab_size)
         source, target = (
             restored_tokenizer(text, size) for text, size in zip(texts, sizes, strict=True)

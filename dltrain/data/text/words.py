@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal, Protocol
 import torch
 from torch import Tensor
 
-from dltrain.data.description import unsound
+from dltrain.data.dataset import invalid_description
 from dltrain.data.io.text_encoding import check_encoding
 from dltrain.data.split import drawn_share
 from dltrain.data.text.corpus import Corpus, lines, read_text
@@ -282,7 +282,7 @@ class Words:
         try:
             words, counts = list(description["words"]), list(description["counts"])
         except (KeyError, TypeError) as e:
-            raise unsound(repr(e)) from e
+            raise invalid_description(repr(e)) from e
         sound = len(SPECIAL) < len(words) == len(counts) <= self.vocab_size
         sound = (
             sound
@@ -290,7 +290,7 @@ class Words:
             and all(isinstance(n, int) and n >= 0 for n in counts)
         )
         if not sound or not sum(counts):
-            raise unsound("its words or their counts are none")
+            raise invalid_description("its words or their counts are none")
         self.restored = words, counts
 
     def encode(self, paths: Sequence[Path]) -> Iterator[Sample]:
