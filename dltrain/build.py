@@ -39,7 +39,7 @@ from dltrain.files import to_json
 from dltrain.optim import Optim
 from dltrain.runs.checkpoint import Store
 from dltrain.runs.folder import CHECKPOINTS, METRICS, Run, find
-from dltrain.tasks.directions import better
+from dltrain.tasks.directions import watch_direction
 from dltrain.types import Continues, Data, Interval, Standardizes
 from dltrain.weights.freezing import Freezing, chosen
 from dltrain.weights.initial import Beginning, of_run, published, trained_weights
@@ -325,7 +325,7 @@ def watched_direction(task: Task, config: dict[str, Any], trainer: Trainer) -> D
         mode = own.get("mode")
     watch = task.watch if trainer.watch is None else trainer.watch
     try:
-        return better(task, watch, mode)
+        return watch_direction(task, watch, mode)
     except ValueError as e:
         raise ConfigError([(f"trainer.watch={watch}", str(e))]) from e
 

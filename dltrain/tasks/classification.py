@@ -20,42 +20,62 @@ from dltrain.tasks.classification_scores import (
     per_class_table,
     roc_plot,
 )
-from dltrain.tasks.directions import better, own_direction
+from dltrain.tasks.directions import custom_direction, watch_direction
 from dltrain.tasks.images.explanation import (
     CAM_SCALE,
     CAM_TITLE,
     NO_EVIDENCE,
-    colored,
     feature_maps,
     first_filters,
     hires_cam,
     overlaid,
+    three_channels,
 )
 from dltrain.tasks.images.views import VIEWS, View, mean_logits
-from dltrain.tasks.supervised import supervised
-from dltrain.types import Data, Image, PositiveInt, Text, shortened
+from dltrain.tasks.supervised import Supervised, validation_split
+from dltrain.types import (
+    Autoencoder,
+    Data,
+    EncoderDecoder,
+    GeneratorAndDiscriminator,
+    Image,
+    LanguageModel,
+    PositiveInt,
+    Text,
+    shortened,
+)
 from dltrain.weights.freezing import Freezing
 
 log = logging.getLogger("dltrain")
 SAMPLE_IMAGES = 32
 SHOWN_TOKENS = 60  # of a text
 SHOWN_MAPS = 64  # of a layer
-UNCLASSED = {  # whether the data is text
-    False: "the data has numbers to predict, not classes: task=regression loss=mse, or, where a table's numbers are "
-    "classes, dataset.kind=classification",
-    True: "the texts have no classes: they are to be continued (task=language_modeling) or translated (task=seq2seq)",
-}
+NUMBERS_TO_PREDICT = (
+    "the data has numbers to predict, not classes: task=regression loss=mse, or, where a table's "
+    "numbers are classes, dataset.kind=classification"
+)
+TEXTS_WITHOUT_CLASSES = (
+    "the texts have no classes: they are to be continued (task=language_modeling) or translated "
+    "(task=seq2seq)"
+)
+OTHER_TASKS = (Autoencoder, GeneratorAndDiscriminator, EncoderDecoder, LanguageModel)
 SCORES = {"loss", "accuracy", "precision", "recall", "f1", "auroc"}
 SCORES |= {"confusion", "per_class", "roc", "samples", "mistakes"}
 
 
 class Classification(Task):
-    """Learns to name the class of each input. Batches are (inputs (B, ...), targets (B,)); `model` gives logits (B, K).
+    """Learns to predict the class of each input, with logits (B, K) of `model`.
 
-    Every evaluation scores accuracy, top-k, precision, recall, F1, ROC AUC and loss, and shows the confusion matrix, the
-    scores of each class, ROC curves, of images some samples, and of images and texts the worst mistakes. `metrics` of the
-    user's own are called with all logits (N, K) and targets (N,) and give one number. Evaluation and prediction average the
-    probabilities over `views` of each image (test-time augmentation); training sees the images alone.
+    Batches are (inputs (B, ...), targets (B,)). Every evaluation gives the loss, accuracy, top-k
+    accuracy, precision, recall, F1 and ROC AUC. It shows the confusion matrix, the scores of each
+    class and ROC curves; of images some samples; of images and texts the worst mistakes. The user's
+    own `metrics` are called with all logits (N, K) and targets (N,), and return a number.
+    Evaluation and prediction average the probabilities over `views` of each image (test-time
+    augmentation); training uses the images alone.
+
+    Raises:
+        ValueError: The data has no classes, the model belongs to another task, or one of `metrics`
+            has the name of another score.
     """
 
     def __init__(
@@ -74,178 +94,208 @@ class Classification(Task):
     ) -> None:
         super().__init__()
         if not data.spec.class_names:
-            raise ValueError(UNCLASSED[bool(data.spec.vocab_size)])
+            raise ValueError(TEXTS_WITHOUT_CLASSES if data.spec.vocab_size else NUMBERS_TO_PREDICT)
         if data.spec.boxes:
             raise ValueError(
                 "the data has boxes around objects, not a class for each image: task=detection"
             )
-        if any(hasattr(model, name) for name in ("decode", "generate", "begin")):
+        if isinstance(model, OTHER_TASKS):
             raise ValueError(
                 "this model gives no logits of classes; without task= it brings its own task"
             )
-        self.model, self.loss = model, loss
-        self.data, self.optim, self.epochs, self.watch, self.mode = data, optim, epochs, watch, mode
-        self.metrics, self.freezing = metrics or {}, freezing
+        self.model = model
+        self.loss = loss
+        self.data = data
+        self.optim = optim
+        self.epochs = epochs
+        self.watch = watch
+        self.mode = mode
+        self.metrics = metrics or {}
+        self.freezing = freezing
         self.top_k = top_k
         self.views: Sequence[str] = ()
-        self.notes: set[str] = set()  # that were logged
+        self.logged_notes: set[str] = set()
         self.average_over(views)
-        if taken := self.metrics.keys() & {*SCORES, f"top{top_k}"}:
+        if used_names := self.metrics.keys() & {*SCORES, f"top{top_k}"}:
             raise ValueError(
-                f"metrics.{min(taken)}: there is a score of that name; give yours another"
+                f"metrics.{min(used_names)}: there is a score of that name; give yours another"
             )
 
     def stages(self) -> Iterator[Stage]:
-        yield from supervised(
-            self.data.train,
-            self.data.val,
-            self.model,
-            self.loss,
-            self.optim,
-            self.epochs,
-            self.evaluate,
-            self.watch,
-            better(self, self.watch, self.mode),
-            self.freezing,
+        """Yield the stage "train", after "frozen" where layers are frozen at first."""
+        training = self.supervised(self.freezing)
+        yield from training.stages(self.data.train, validation_split(self.data))
+
+    def supervised(self, freezing: Freezing | None = None) -> Supervised:
+        """Return how the network is trained."""
+        return Supervised(
+            model=self.model,
+            loss=self.loss,
+            optim=self.optim,
+            epochs=self.epochs,
+            evaluate=self.evaluate,
+            watch=self.watch,
+            mode=watch_direction(self, self.watch, self.mode),
+            freezing=freezing,
         )
 
     def directions(self) -> dict[str, Direction | None]:
-        own = {name: own_direction(metric) for name, metric in self.metrics.items()}
-        top_k: dict[str, Direction | None] = {f"top{self.top_k}": "max"}
-        if self.data.spec.num_classes <= self.top_k:  # always right
-            top_k = {}
-        return {**metrics.CLASSIFICATION, **top_k, "loss": "min", **own}
+        """Return the direction of each metric; see `Task.directions`."""
+        directions: dict[str, Direction | None] = dict(metrics.CLASSIFICATION)
+        if self.data.spec.num_classes > self.top_k:  # else every prediction is a hit
+            directions[f"top{self.top_k}"] = "max"
+        directions["loss"] = "min"
+        for name, metric in self.metrics.items():
+            directions[name] = custom_direction(metric)
+        return directions
 
     def evaluate(self, batches: Iterable[tuple[Tensor, Tensor]]) -> dict[str, Any]:
-        """Scores over all batches, and the pictures that explain them."""
+        """Return the scores over all batches, and pictures that explain them.
+
+        Raises:
+            ValueError: There are no batches.
+        """
         spec = self.data.spec
         gathered = ClassificationScores(
             spec.num_classes, self.top_k, keep_logits=bool(self.metrics)
         )
         losses: list[Tensor] = []
+        mistakes = metrics.WorstMistakes()
         samples: tuple[Tensor, Tensor, Tensor] | None = None
-        mistakes, texts = metrics.WorstMistakes(), bool(spec.vocab_size)
-        for x, y in batches:
-            z = mean_logits(self.model, x, self.views)
-            losses.append(evaluation_sum(self.loss, z, y))
-            gathered.update(z, y)
-            mistakes.update(
-                x if not texts else nn.functional.pad(x, (0, SHOWN_TOKENS))[:, :SHOWN_TOKENS], z, y
-            )
-            samples = samples or (
-                x[:SAMPLE_IMAGES],
-                y[:SAMPLE_IMAGES],
-                z[:SAMPLE_IMAGES].argmax(dim=1),
-            )
+        for inputs, targets in batches:
+            logits = mean_logits(self.model, inputs, self.views)
+            losses.append(evaluation_sum(self.loss, logits, targets))
+            gathered.update(logits, targets)
+            mistakes.update(self._shown_inputs(inputs), logits, targets)
+            if samples is None:
+                samples = (
+                    inputs[:SAMPLE_IMAGES],
+                    targets[:SAMPLE_IMAGES],
+                    logits[:SAMPLE_IMAGES].argmax(dim=1),
+                )
         if samples is None:
             raise ValueError("there is nothing to evaluate: the split is empty")
         scores = gathered.compute()
         self._log_once(scores.note)
-        return {
+        evaluation = {
             "loss": mean_over(losses),
             **scores.figures,
-            **self._own_metrics(gathered),
+            **self._custom_metrics(gathered),
             "confusion": confusion_table(scores.confusion, spec.class_names),
             "per_class": per_class_table(scores.per_class, spec.class_names),
             "roc": roc_plot(scores, spec.class_names),
-            **(
-                {"samples": self._image(*samples), "mistakes": self._image(*mistakes.compute())}
-                if spec.is_image
-                else {}
-            ),
-            **({"mistakes": self._text(*mistakes.compute())} if texts else {}),
         }
+        if spec.is_image:
+            evaluation["samples"] = self._image(*samples)
+            evaluation["mistakes"] = self._image(*mistakes.compute())
+        if spec.vocab_size:
+            evaluation["mistakes"] = self._text(*mistakes.compute())
+        return evaluation
 
-    def _own_metrics(self, gathered: ClassificationScores) -> dict[str, float]:
-        """Return the figures of the user's metrics, by name."""
+    def _shown_inputs(self, inputs: Tensor) -> Tensor:
+        """Return the inputs as mistakes show them: of texts (B, T) the first `SHOWN_TOKENS`."""
+        if not self.data.spec.vocab_size:
+            return inputs
+        return nn.functional.pad(inputs, (0, SHOWN_TOKENS))[:, :SHOWN_TOKENS]
+
+    def _custom_metrics(self, gathered: ClassificationScores) -> dict[str, float]:
+        """Return the values of the user's metrics, by name."""
         if not self.metrics:
             return {}
         logits, targets = gathered.all_logits()
         return {name: float(metric(logits, targets)) for name, metric in self.metrics.items()}
 
     def _log_once(self, note: str) -> None:
-        """Log what an evaluation approximates, the first time that it does."""
-        if note and note not in self.notes:
+        """Log what an evaluation approximates, unless that was logged before."""
+        if note and note not in self.logged_notes:
             log.warning(note)
-            self.notes.add(note)
+            self.logged_notes.add(note)
 
-    def _image(self, inputs: Tensor, targets: Tensor, guesses: Tensor) -> Image:
-        """Return images with the class of each, and where it is another, the predicted one."""
+    def _image(self, inputs: Tensor, targets: Tensor, predictions: Tensor) -> Image:
+        """Return images with the class of each, and the predicted class where it is another."""
         names = [shortened(name) for name in self.data.spec.class_names]
-        pairs = zip(targets.tolist(), guesses.tolist(), strict=True)
-        captions = tuple(names[t] if t == g else f"{names[t]} → {names[g]}" for t, g in pairs)
-        return Image(self._pixels(inputs).cpu(), captions, "class, or class → predicted class")
+        captions = []
+        for target, predicted in zip(targets.tolist(), predictions.tolist(), strict=True):
+            if target == predicted:
+                captions.append(names[target])
+            else:
+                captions.append(f"{names[target]} → {names[predicted]}")
+        pixels = self._pixels(inputs).cpu()
+        return Image(pixels, tuple(captions), "class, or class → predicted class")
 
     def _pixels(self, inputs: Tensor) -> Tensor:
-        """Inputs (B, C, H, W) as pixels in 0..1."""
-        mean, std = (
-            torch.tensor(v, device=inputs.device).view(1, -1, 1, 1)
-            for v in (self.data.spec.mean, self.data.spec.std)
-        )
+        """Return inputs (B, C, H, W) as pixels in 0..1."""
+        spec = self.data.spec
+        mean = torch.tensor(spec.mean, device=inputs.device).view(1, -1, 1, 1)
+        std = torch.tensor(spec.std, device=inputs.device).view(1, -1, 1, 1)
         return ((inputs.float() * std + mean) / 255).clamp(0, 1)
 
-    def _text(self, inputs: Tensor, targets: Tensor, guesses: Tensor) -> Text:
-        """Return the class, the predicted class and the beginning of each text (M, T)."""
-        names, decode = self.data.spec.class_names, self.data.spec.decode
+    def _text(self, inputs: Tensor, targets: Tensor, predictions: Tensor) -> Text:
+        """Return a table of the class, the predicted class and the first words of texts (M, T)."""
+        names = self.data.spec.class_names
+        decode = self.data.spec.decode
         lines = ["| class | predicted | text |", "|---|---|---|"]
-        for tokens, target, guess in zip(
-            inputs.tolist(), targets.tolist(), guesses.tolist(), strict=True
-        ):
-            shown = decode(tokens) if decode else ""
-            lines.append(
-                f"| {names[target]} | {names[guess]} | {' '.join(shown.split()).replace('|', '/')} |"
-            )
+        rows = zip(inputs.tolist(), targets.tolist(), predictions.tolist(), strict=True)
+        for tokens, target, predicted in rows:
+            text = decode(tokens) if decode else ""
+            cell = " ".join(text.split()).replace("|", "/")
+            lines.append(f"| {names[target]} | {names[predicted]} | {cell} |")
         return Text("\n".join(lines))
 
     def predict(self, batch: Tensor) -> Tensor:
-        """Probabilities (B, K) of inputs (B, ...)."""
+        """Return the probabilities (B, K) of the classes of inputs (B, ...)."""
         return mean_logits(self.model, batch, self.views).softmax(dim=1)
 
     def average_over(self, views: Sequence[str]) -> None:
-        """Evaluates and predicts by the mean over `views` from now on; ValueError for one that there is not, and for inputs
-        that are no images."""
-        if unknown := [name for name in views if name not in VIEWS]:
-            raise ValueError(
-                f"there is no view {unknown[0]!r}: expected some of {', '.join(VIEWS)}"
-            )
+        """Evaluate and predict by the mean over `views` from now on.
+
+        Raises:
+            ValueError: A view is unknown, or the inputs are not images.
+        """
+        unknown = [name for name in views if name not in VIEWS]
+        if unknown:
+            raise ValueError(f"unknown view {unknown[0]!r}: expected some of {', '.join(VIEWS)}")
         if views and not self.data.spec.is_image:
             raise ValueError("only images have views: these inputs are not images")
         self.views = tuple(views)
 
     def explain(self, inputs: Tensor) -> Image:
-        """Return each image beside itself under the evidence for its predicted class: (B, 3, H, 2
-        W).
+        """Return each image beside itself under the evidence for its predicted class.
+
+        The pictures are (B, 3, H, 2 W); the evidence is that of `hires_cam`.
         """
         if not self.data.spec.is_image:
             raise ValueError("only images are explained: these inputs are not images")
-        pixels = colored(self._pixels(inputs))
-        heat = hires_cam(self.model, inputs)
-        captions = tuple(
-            "" if found else NO_EVIDENCE for found in heat.amax(dim=(1, 2)).gt(0).tolist()
-        )
-        return Image(
-            torch.cat([pixels, overlaid(pixels, heat)], dim=3), captions, CAM_TITLE, CAM_SCALE
-        )
+        pixels = three_channels(self._pixels(inputs))
+        evidence = hires_cam(self.model, inputs)
+        has_evidence = evidence.amax(dim=(1, 2)).gt(0).tolist()
+        captions = tuple("" if positive else NO_EVIDENCE for positive in has_evidence)
+        pairs = torch.cat([pixels, overlaid(pixels, evidence)], dim=3)
+        return Image(pairs, captions, CAM_TITLE, CAM_SCALE)
 
     def feature_images(self, inputs: Tensor) -> dict[str, Image]:
-        """The first convolution's filters, and of one image the first and last maps."""
+        """Return the filters of the first convolution, and the first and last maps of one image."""
         if not self.data.spec.is_image:
             return {}
         try:
-            first, last = (
-                maps[0, :SHOWN_MAPS].unsqueeze(1).cpu()
-                for maps in feature_maps(self.model, inputs[:1])
-            )
+            first, last = feature_maps(self.model, inputs[:1])
             filters = first_filters(self.model)[:SHOWN_MAPS].cpu()
-        except ValueError:
+        except ValueError:  # a network without convolutions
             return {}
-        return {"filters": Image(filters), "first_maps": Image(first), "last_maps": Image(last)}
+        return {
+            "filters": Image(filters),
+            "first_maps": Image(first[0, :SHOWN_MAPS].unsqueeze(1).cpu()),
+            "last_maps": Image(last[0, :SHOWN_MAPS].unsqueeze(1).cpu()),
+        }
 
     def prediction_rows(self, outputs: Tensor) -> list[dict[str, Any]]:
-        """The class of each input and how sure that is, by probabilities (B, K); all classes, the likeliest first."""
+        """Return the predicted class of each input and its probability, from outputs (B, K).
+
+        `top` ranks all classes, the likeliest first.
+        """
         probabilities, classes = outputs.float().cpu().sort(dim=1, descending=True)
-        rows = [
-            Ranking(self.data.spec.class_names, *row)
-            for row in zip(classes, probabilities, strict=True)
-        ]
-        return [{**row[0], "top": row} for row in rows]
+        rows = []
+        for ranked, falling in zip(classes, probabilities, strict=True):
+            ranking = Ranking(self.data.spec.class_names, ranked, falling)
+            rows.append({**ranking[0], "top": ranking})
+        return rows

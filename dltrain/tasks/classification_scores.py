@@ -1,5 +1,6 @@
-"""Scores of a classifier, gathered batch by batch: with many classes nothing of size classes x
-classes is kept.
+"""Scores of a classifier, gathered batch by batch.
+
+With many classes nothing of the size (classes, classes) or (samples, classes) is kept.
 """
 
 from __future__ import annotations
@@ -15,17 +16,14 @@ from dltrain import metrics
 from dltrain.tasks.many_classes import MAX_WHOLE_TABLE, WORST, worst_in
 from dltrain.types import Plot, Table, shortened
 
-MAX_DENSE_CLASSES = (
-    1000  # with more, a split's probabilities are kept only as far as KEPT_VALUES goes
-)
-KEPT_VALUES = 2**26  # probabilities that are kept for the ROC AUC: 256 MB
-COMPARED_VALUES = 2**22  # probabilities that are compared at once
-MAX_CURVES = 10  # ROC curves that can be told apart
-MEAN_OF_CURVES = (
-    100  # classes that the mean ROC curve is taken over where there are more than MAX_DENSE_CLASSES
-)
-OTHERS = "other classes"
-RATES = (-0.02, 1.02)  # of both axes of a ROC curve, so that one along the border is seen
+MAX_DENSE_CLASSES = 1000  # of more classes, at most MAX_KEPT_VALUES probabilities are kept
+MAX_KEPT_VALUES = 2**26  # probabilities that are kept for the ROC AUC: 256 MB
+MAX_COMPARED_VALUES = 2**22  # probabilities that are compared at once
+MAX_CURVES = 10  # ROC curves in a plot, as many as the eye can tell apart
+MAX_AVERAGED_CURVES = 100  # ROC curves that are averaged where not all classes are dense
+OTHER_CLASSES = "other classes"
+AUC = metrics.PER_CLASS.index("roc auc")  # column of the scores of each class
+ROC_AXIS = (-0.02, 1.02)  # range of both axes, so that a curve along the border is seen
 
 
 @dataclass(frozen=True)
@@ -52,12 +50,12 @@ class Scores:
 
 
 class ClassificationScores:
-    """Gathers what the scores of a split need, a batch at a time.
+    """Gathers logits and targets a batch at a time, as far as the scores of a split need them.
 
     Up to `MAX_DENSE_CLASSES` classes all logits are kept. With more classes, the predicted classes
     and top-k hits are kept, from which accuracy, top-k accuracy, precision, recall and F1 follow
     exactly; and probabilities for the ROC AUC: those of all classes while they are at most
-    `KEPT_VALUES` numbers, else those of a random sample of the classes (the same in every
+    `MAX_KEPT_VALUES` numbers, else those of a random sample of the classes (the same in every
     evaluation), halved until they fit. The AUC of each sampled class is exact. `keep_logits` keeps
     all logits in any case, for metrics that need them.
     """
@@ -91,41 +89,44 @@ class ClassificationScores:
         self.hits.append((best == targets.unsqueeze(1)).any(dim=1).sum())
 
     def _keep_probabilities(self, logits: Tensor) -> None:
-        while self.samples * len(self.sampled) > KEPT_VALUES and len(self.sampled) > 1:
-            self.sampled = self.sampled[: len(self.sampled) // 2]
-            self.probabilities = [
-                part[:, : len(self.sampled)].clone() for part in self.probabilities
-            ]
-        self.probabilities.append(logits.float().softmax(dim=1)[:, self.sampled.to(logits.device)])
+        while self.samples * len(self.sampled) > MAX_KEPT_VALUES and len(self.sampled) > 1:
+            half = len(self.sampled) // 2
+            self.sampled = self.sampled[:half]
+            self.probabilities = [part[:, :half].clone() for part in self.probabilities]
+        columns = self.sampled.to(logits.device)
+        self.probabilities.append(logits.float().softmax(dim=1)[:, columns])
 
     def all_logits(self) -> tuple[Tensor, Tensor]:
         """Return all logits (N, K) and targets (N,)."""
-        self.logits = [
-            torch.cat(self.logits)
-        ]  # the batches go: kept beside it, they would take as much again
+        # The batches are dropped: beside the whole they would take its memory again.
+        self.logits = [torch.cat(self.logits)]
         return self.logits[0], torch.cat(self.targets)
 
     def compute(self) -> Scores:
         """Return the scores over everything that was added."""
-        return self._from_logits() if self.dense else self._from_counts()
+        if self.dense:
+            return self._from_logits()
+        return self._from_counts()
 
     def _from_logits(self) -> Scores:
-        found = metrics.classification(*self.all_logits(), self.top_k)
-        confusion, per_class, curves = (
-            found.pop(name).cpu() for name in ("confusion", "per_class", "roc")
-        )
+        figures = metrics.classification(*self.all_logits(), self.top_k)
+        confusion = figures.pop("confusion").cpu()  # (K, K)
+        per_class = figures.pop("per_class").cpu()  # (K, 5)
+        curves = figures.pop("roc").cpu()  # (K, P)
+        auc = per_class[:, AUC]
         pairs = confusion.nonzero()
-        known = per_class[:, 3].isfinite()
-        chosen = drawn_classes(per_class[:, 3])
+        counts = confusion[pairs[:, :1], pairs[:, 1:]]
+        has_auc = auc.isfinite()
+        curve_classes = classes_with_curves(auc)
         return Scores(
-            figures={name: float(value) for name, value in found.items()},
-            confusion=torch.cat([pairs, confusion[pairs[:, :1], pairs[:, 1:]]], dim=1),
+            figures={name: float(value) for name, value in figures.items()},
+            confusion=torch.cat([pairs, counts], dim=1),
             per_class=per_class,
-            curves=curves[chosen],
-            curve_classes=chosen,
+            curves=curves[curve_classes],
+            curve_classes=curve_classes,
             mean_curve=curves.nanmean(dim=0),
-            mean_classes=int(known.sum()),
-            mean_auc=float(per_class[known, 3].mean()),
+            mean_classes=int(has_auc.sum()),
+            mean_auc=float(per_class[has_auc, AUC].mean()),
         )
 
     def _from_counts(self) -> Scores:
@@ -133,19 +134,20 @@ class ClassificationScores:
         predictions = torch.cat(self.predictions).cpu()
         auc = torch.full((self.num_classes,), torch.nan)
         auc[self.sampled] = areas_under_curves(self.probabilities, targets, self.sampled).float()
-        counted = [torch.bincount(c, minlength=self.num_classes) for c in (targets, predictions)]
-        right = torch.bincount(targets[targets == predictions], minlength=self.num_classes)
-        figures, per_class = metrics.scores_by_class(right, counted[0], counted[1], auc)
+        support = torch.bincount(targets, minlength=self.num_classes)
+        predicted = torch.bincount(predictions, minlength=self.num_classes)
+        correct = torch.bincount(targets[targets == predictions], minlength=self.num_classes)
+        figures, per_class = metrics.scores_by_class(correct, support, predicted, auc)
         if self.num_classes > self.top_k:
             figures[f"top{self.top_k}"] = torch.stack(self.hits).sum() / self.samples
-        chosen = drawn_classes(auc)
-        averaged = self.sampled[auc[self.sampled].isfinite()][:MEAN_OF_CURVES]
+        curve_classes = classes_with_curves(auc)
+        averaged = self.sampled[auc[self.sampled].isfinite()][:MAX_AVERAGED_CURVES]
         return Scores(
             figures={name: float(value) for name, value in figures.items()},
-            confusion=pairs_of(targets, predictions, self.num_classes),
+            confusion=class_pairs(targets, predictions, self.num_classes),
             per_class=per_class,
-            curves=self._curves(chosen, targets),
-            curve_classes=chosen,
+            curves=self._curves(curve_classes, targets),
+            curve_classes=curve_classes,
             mean_curve=self._curves(averaged, targets).mean(dim=0),
             mean_classes=len(averaged),
             mean_auc=float(auc[averaged].mean()),
@@ -156,27 +158,31 @@ class ClassificationScores:
         """Return the ROC curves (M, P) of some of the sampled classes (M,)."""
         if not len(classes):
             return torch.zeros(0, metrics.ROC_POINTS)
-        columns = places(classes, self.sampled, self.num_classes)
+        columns = positions(classes, self.sampled, self.num_classes)
         probabilities = torch.cat([part[:, columns.to(part.device)] for part in self.probabilities])
-        renumbered = places(targets, classes, self.num_classes).to(probabilities.device)
+        renumbered = positions(targets, classes, self.num_classes).to(probabilities.device)
         return metrics.roc_curves(probabilities, renumbered)[0].cpu()
 
     def _note(self, auc: Tensor) -> str:
+        """Return the line that says which scores are approximated; "" where none is."""
         if len(self.sampled) == self.num_classes:
             return ""
-        kept = ""
-        if self.keep_logits:
-            size = 4e-9 * self.samples * self.num_classes
-            kept = f"; metrics of your own get all logits, {size:.1f} GB of them"
-        return (
-            f"auroc is the mean over {int(auc.isfinite().sum()):,} of {self.num_classes:,} classes, chosen at random: "
-            f"the probabilities of all classes for {self.samples:,} samples are too many to keep{kept}"
+        scored_classes = int(auc.isfinite().sum())
+        note = (
+            f"auroc is the mean over {scored_classes:,} of {self.num_classes:,} classes, chosen at "
+            f"random: the probabilities of all classes for {self.samples:,} samples are too many "
+            "to keep"
         )
+        if self.keep_logits:
+            gigabytes = 4e-9 * self.samples * self.num_classes
+            note += f"; metrics of your own get all logits, {gigabytes:.1f} GB of them"
+        return note
 
 
-def drawn_classes(auc: Tensor) -> Tensor:
-    """Return the classes whose ROC curves are drawn: all that have one, or of too many those of the
-    lowest AUC (K,).
+def classes_with_curves(auc: Tensor) -> Tensor:
+    """Return the classes whose ROC curves are drawn, by the AUC (K,) of each class.
+
+    They are all that have an AUC; of more than `MAX_CURVES` classes those with the lowest.
     """
     known = auc.isfinite().nonzero().squeeze(1)
     if len(auc) <= MAX_CURVES:
@@ -193,87 +199,78 @@ def areas_under_curves(parts: list[Tensor], targets: Tensor, classes: Tensor) ->
     rest in which the former has the higher probability; equal ones count half (Hanley and McNeil
     1982). It is NaN for a class without samples, or with nothing else.
     """
-    count = len(targets)
-    column = places(targets, classes, int(max(targets.max(), classes.max())) + 1)
-    samples = column.argsort(stable=True)[
-        int((column < 0).sum()) :
-    ]  # those of these classes, class by class
+    num_samples = len(targets)
+    column = positions(targets, classes, int(max(targets.max(), classes.max())) + 1)  # (N,)
+    num_others = int((column < 0).sum())
+    samples = column.argsort(stable=True)[num_others:]  # of these classes, class by class
     sizes = torch.bincount(column[samples], minlength=len(classes))
     starts = sizes.cumsum(0) - sizes
     areas = torch.full((len(classes),), torch.nan, dtype=torch.float64)
-    scored = ((sizes > 0) & (sizes < count)).nonzero().squeeze(1)
-    scored = scored[
-        sizes[scored].argsort(stable=True)
-    ]  # rows of one block are padded to the largest of its classes
-    for block in scored.split(max(1, COMPARED_VALUES // count)) if len(scored) else ():
+    scored = ((sizes > 0) & (sizes < num_samples)).nonzero().squeeze(1)
+    if not len(scored):
+        return areas
+    # Classes of similar size share a block, since its rows are padded to the largest class.
+    scored = scored[sizes[scored].argsort(stable=True)]
+    device = parts[0].device
+    for block in scored.split(max(1, MAX_COMPARED_VALUES // num_samples)):
         size = sizes[block]
         offsets = torch.arange(int(size.max()))
         members = samples[(starts[block].unsqueeze(1) + offsets).clamp(max=len(samples) - 1)]
-        missing = offsets >= size.unsqueeze(1)
-        device = parts[0].device
-        probabilities = torch.cat(
-            [part[:, block.to(device)] for part in parts]
-        ).T.contiguous()  # (block, N)
-        positives = (
-            probabilities.gather(1, members.to(device))
-            .masked_fill(missing.to(device), torch.inf)
-            .sort(1)
-            .values
-        )
+        padding = offsets >= size.unsqueeze(1)
+        columns = [part[:, block.to(device)] for part in parts]
+        probabilities = torch.cat(columns).T.contiguous()  # (block, N)
+        positives = probabilities.gather(1, members.to(device))
+        positives = positives.masked_fill(padding.to(device), torch.inf).sort(1).values
+        # The positives below each sample are counted twice, ties once.
         below = torch.searchsorted(positives, probabilities).sum(dim=1)
-        below = below + torch.searchsorted(positives, probabilities, right=True).sum(
-            dim=1
-        )  # twice: ties count half
-        twice = (
-            2 * size * count - below.cpu() - size.square()
-        )  # won pairs, without those of two samples of the class
-        areas[block] = twice.double() / (2 * size * (count - size)).double()
+        below = below + torch.searchsorted(positives, probabilities, right=True).sum(dim=1)
+        # Twice the won pairs, without the pairs of two samples of the class.
+        twice_won = 2 * size * num_samples - below.cpu() - size.square()
+        areas[block] = twice_won.double() / (2 * size * (num_samples - size)).double()
     return areas
 
 
-def places(values: Tensor, among: Tensor, count: int) -> Tensor:
-    """Return where each of `values` (N,), numbers below `count`, stands in `among` (M,); -1 where
-    it does not.
-    """
+def positions(values: Tensor, among: Tensor, count: int) -> Tensor:
+    """Return the position of each of `values` (N,), numbers below `count`, in `among` (M,); else -1."""
     table = torch.full((count,), -1)
     table[among] = torch.arange(len(among))
     return table[values]
 
 
-def pairs_of(targets: Tensor, predictions: Tensor, num_classes: int) -> Tensor:
-    """Return (P, 3): each pair of true and predicted class that occurs, and how often."""
+def class_pairs(targets: Tensor, predictions: Tensor, num_classes: int) -> Tensor:
+    """Return (P, 3): each pair of true and predicted class that occurs, and its count."""
     codes, counts = (targets * num_classes + predictions).unique(return_counts=True)
     return torch.stack([codes // num_classes, codes % num_classes, counts], dim=1)
 
 
 def confusion_table(pairs: Tensor, names: tuple[str, ...]) -> Table:
-    """Return the confusion matrix as a table; of many classes that of those with the most mistakes
-    and of all others.
+    """Return the confusion matrix of the `pairs` (P, 3) of `class_pairs`.
+
+    Of more than `MAX_WHOLE_TABLE` classes it has those with the most mistakes, and one row and
+    column for all others.
     """
-    count = len(names)
+    num_classes = len(names)
     titles = ("true class", "predicted class")
     true, predicted, samples = pairs.unbind(dim=1)
-    if count <= MAX_WHOLE_TABLE:
-        values = torch.zeros(count, count, dtype=torch.int64)
+    if num_classes <= MAX_WHOLE_TABLE:
+        values = torch.zeros(num_classes, num_classes, dtype=torch.int64)
         values[true, predicted] = samples
         return Table(values, names, names, *titles)
     wrong = torch.where(true == predicted, 0, samples)
-    mistakes = (
-        torch.zeros(count, dtype=torch.int64)
-        .index_add(0, true, wrong)
-        .index_add(0, predicted, wrong)
-    )
+    mistakes = torch.zeros(num_classes, dtype=torch.int64)
+    mistakes = mistakes.index_add(0, true, wrong).index_add(0, predicted, wrong)
     worst = mistakes.argsort(descending=True, stable=True)[:WORST]
     size = len(worst) + 1
-    place = torch.full((count,), len(worst))
+    place = torch.full((num_classes,), len(worst))  # the last place is that of all others
     place[worst] = torch.arange(len(worst))
     cells = place[true] * size + place[predicted]
-    values = (
-        torch.zeros(size * size, dtype=torch.int64).index_add(0, cells, samples).view(size, size)
+    counts = torch.zeros(size * size, dtype=torch.int64).index_add(0, cells, samples)
+    shown = (*(names[k] for k in worst.tolist()), OTHER_CLASSES)
+    note = (
+        f"the {len(worst)} of {num_classes:,} classes with the most mistakes; the others together, "
+        "right and wrong"
     )
-    shown = (*(names[k] for k in worst.tolist()), OTHERS)
-    note = f"the {len(worst)} of {count:,} classes with the most mistakes; the others together, right and wrong"
-    return Table(values, shown, shown, *titles, note=note)
+    return Table(counts.view(size, size), shown, shown, *titles, note=note)
 
 
 def per_class_table(per_class: Tensor, names: tuple[str, ...]) -> Table:
@@ -283,39 +280,43 @@ def per_class_table(per_class: Tensor, names: tuple[str, ...]) -> Table:
 
 
 def roc_plot(scores: Scores, names: tuple[str, ...]) -> Plot:
-    """Return the ROC curves of the classes, or of many those of the lowest AUC, and the mean over
-    classes.
-    """
+    """Return a plot of the ROC curves of `scores`, and of the mean over classes."""
     xs = metrics.false_positive_rates().tolist()
-    lines = {}
+    lines: dict[str, tuple[list[float], list[float]]] = {}
     for k, curve in zip(scores.curve_classes.tolist(), scores.curves, strict=True):
-        area = float(scores.per_class[k, metrics.PER_CLASS.index("roc auc")])
+        area = float(scores.per_class[k, AUC])
         lines[f"{shortened(names[k])} (AUC {area:.3f})"] = (xs, curve.tolist())
-    title = "no ROC: all samples are of one class"
-    if lines:
-        title = "ROC: one class against the rest"
+    num_curves = len(lines)
+    if num_curves:
         mean = "mean of all classes"
         if scores.mean_classes < len(names):
             mean = f"mean of {scores.mean_classes:,} of {len(names):,} classes"
         lines[f"{mean} (AUC {scores.mean_auc:.3f})"] = (xs, scores.mean_curve.tolist())
-    if len(names) > MAX_CURVES and lines:
-        title = f"ROC of the {len(lines) - 1} worst of {len(names):,} classes (lowest AUC)"
     return Plot(
         lines,
-        title,
+        roc_title(num_curves, len(names)),
         "false positive rate",
         "true positive rate",
         square=True,
-        range=RATES,
+        range=ROC_AXIS,
         diagonal="chance (AUC 0.500)",
     )
+
+
+def roc_title(num_curves: int, num_classes: int) -> str:
+    """Return the title of a plot with the ROC curves of some classes."""
+    if not num_curves:
+        return "no ROC: all samples are of one class"
+    if num_classes > MAX_CURVES:
+        return f"ROC of the {num_curves} worst of {num_classes:,} classes (lowest AUC)"
+    return "ROC: one class against the rest"
 
 
 class Ranking(Sequence[dict[str, Any]]):
     """The classes of one sample, the likeliest first: {"class": name, "probability": p}.
 
-    An entry is made when it is asked for: a list of all of 20,000 classes for each of many samples
-    would fill the memory.
+    An entry is made when it is read: for many samples of 20,000 classes, lists of all entries would
+    fill the memory.
     """
 
     def __init__(self, names: Sequence[str], classes: Tensor, probabilities: Tensor) -> None:

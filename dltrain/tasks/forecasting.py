@@ -1,4 +1,4 @@
-"""Forecasting: regression from a window of a series to what follows, against the forecast that nothing will change."""
+"""Forecasting: regression from a window of a series to its next values, against a naive forecast."""
 
 from __future__ import annotations
 
@@ -11,19 +11,30 @@ from torch import Tensor, nn
 
 from dltrain.engine import Direction, Stage, Task
 from dltrain.optim import Optim
-from dltrain.tasks.directions import better
-from dltrain.tasks.regression import NOTES, SHOWN_AS, Unit, check, directions, scores
-from dltrain.tasks.supervised import supervised
+from dltrain.tasks.directions import watch_direction
+from dltrain.tasks.regression import (
+    NOTES,
+    SHOWN_AS,
+    Unit,
+    check_targets_and_loss,
+    directions,
+    scores,
+)
+from dltrain.tasks.supervised import Supervised, validation_split
 from dltrain.types import Data
 
 
 class Forecasting(Task):
-    """Learns to continue a series. Batches are (windows (B, window, F), targets (B, horizon)); `model` gives (B, horizon).
+    """Learns to continue a series, with outputs (B, horizon) of `model`.
 
-    Windows and targets are standardized alike, and the targets continue the first of the F series. Every evaluation scores
-    what a regression's does, and `relative_error`: the RMSE over that of the naive forecast, which repeats the last value
-    of the window (Hyndman and Koehler 2006, "Another look at measures of forecast accuracy", section 2.4). Below 1 the
-    model is of use.
+    Batches are (windows (B, window, F), targets (B, horizon)). Windows and targets are standardized
+    alike, and the targets continue the first of the F series. Every evaluation gives the scores of
+    a regression, and `relative_error`: the RMSE divided by that of the naive forecast, which
+    repeats the last value of the window (Hyndman and Koehler 2006, "Another look at measures of
+    forecast accuracy", section 2.4). Below 1 the model beats the naive forecast.
+
+    Raises:
+        ValueError: The data is not a series, or the loss does not measure a distance.
     """
 
     predicts: ClassVar[Literal["numbers"]] = "numbers"
@@ -41,53 +52,61 @@ class Forecasting(Task):
         mode: Direction | None = None,
     ) -> None:
         super().__init__()
-        check(data.spec, loss)
+        check_targets_and_loss(data.spec, loss)
         if len(data.spec.input_shape) != 2:
             raise ValueError(
-                "the data is no series of windows: dataset=timeseries, or task=regression"
+                "the data is not a series of windows: dataset=timeseries, or task=regression"
             )
-        self.model, self.loss, self.unit = model, loss, Unit(data.spec)
-        self.data, self.optim, self.epochs, self.watch, self.mode = data, optim, epochs, watch, mode
+        self.model = model
+        self.loss = loss
+        self.unit = Unit(data.spec)
+        self.data = data
+        self.optim = optim
+        self.epochs = epochs
+        self.watch = watch
+        self.mode = mode
 
     def stages(self) -> Iterator[Stage]:
-        yield from supervised(
-            self.data.train,
-            self.data.val,
-            self.model,
-            self.loss,
-            self.optim,
-            self.epochs,
-            self.evaluate,
-            self.watch,
-            better(self, self.watch, self.mode),
+        """Yield the stage "train"."""
+        training = Supervised(
+            model=self.model,
+            loss=self.loss,
+            optim=self.optim,
+            epochs=self.epochs,
+            evaluate=self.evaluate,
+            watch=self.watch,
+            mode=watch_direction(self, self.watch, self.mode),
         )
+        yield from training.stages(self.data.train, validation_split(self.data))
 
     def directions(self) -> dict[str, Direction | None]:
+        """Return the direction of each metric; see `Task.directions`."""
         return {**directions(self.data.spec), "relative_error": "min"}
 
     def evaluate(self, batches: Iterable[tuple[Tensor, Tensor]]) -> dict[str, Any]:
-        """Scores over all batches, and the error relative to the naive forecast's."""
-        last, truth = [], []
+        """Return the scores over all batches, and the error relative to the naive forecast's."""
+        last_values: list[Tensor] = []
+        targets: list[Tensor] = []
 
-        def seen() -> Iterator[tuple[Tensor, Tensor]]:
-            for x, y in batches:
-                last.append(x[:, -1, :1])
-                truth.append(y)
-                yield x, y
+        def recorded() -> Iterator[tuple[Tensor, Tensor]]:
+            for window, target in batches:
+                last_values.append(window[:, -1, :1])
+                targets.append(target)
+                yield window, target
 
-        found = scores(self.model, self.loss, seen(), self.data.spec)
+        evaluation = scores(self.model, self.loss, recorded(), self.data.spec)
         std = torch.tensor(self.data.spec.target_std, dtype=torch.float64)
-        naive = (torch.cat(last) - torch.cat(truth)).cpu() * std  # (N, horizon)
-        naive_rmse = float(naive.square().mean().sqrt())
-        relative = found["rmse"] / naive_rmse if naive_rmse > 0 else math.nan
-        return {**found, "relative_error": relative}
+        errors = (torch.cat(last_values) - torch.cat(targets)).cpu() * std  # (N, horizon)
+        naive_rmse = float(errors.square().mean().sqrt())
+        relative = evaluation["rmse"] / naive_rmse if naive_rmse > 0 else math.nan
+        return {**evaluation, "relative_error": relative}
 
     def predict(self, batch: Tensor) -> Tensor:
-        """Forecasts (B, horizon) in the unit of the data."""
+        """Return forecasts (B, horizon) in the unit of the data."""
         forecasts: Tensor = self.unit(self.model(batch))
         return forecasts
 
     def prediction_rows(self, outputs: Tensor) -> list[dict[str, float]]:
-        """What `predict` gave for each window, by the targets' names."""
+        """Return the forecasts of each window by the names of the targets."""
         names = self.data.spec.target_names
         return [dict(zip(names, row, strict=True)) for row in outputs.tolist()]

@@ -1,4 +1,4 @@
-"""Tables of many classes: which of them are shown, and by what rule."""
+"""Tables of many classes: which of the classes are shown, and by what rule."""
 
 from __future__ import annotations
 
@@ -13,21 +13,20 @@ WORST = 20  # classes that are shown where not all are
 
 
 def worst_in(table: Table, score: str, support: str) -> Table:
-    """Return a table of classes that names the worst of them, where they are too many to be shown.
+    """Return `table`; of more than `MAX_WHOLE_TABLE` classes it names the worst, to be shown alone.
 
     The worst have the lowest value in the column `score`; of equal ones those come first that have
     more samples, which the column `support` counts. A class without samples has no score.
     """
     if len(table.rows) <= MAX_WHOLE_TABLE:
         return table
-    scores, counts = (table.values[:, table.columns.index(name)] for name in (score, support))
+    scores = table.values[:, table.columns.index(score)]
+    counts = table.values[:, table.columns.index(support)]
     return replace(table, worst=lowest(scores, counts), rule=f"lowest {score}, most {support}")
 
 
 def most_different(table: Table) -> Table:
-    """Return a table of classes with two columns that names those whose columns differ most, where
-    not all can be shown.
-    """
+    """Return `table`, of two columns; of many classes it names those whose columns differ most."""
     if len(table.rows) <= MAX_WHOLE_TABLE:
         return table
     difference = (table.values[:, 0] - table.values[:, 1]).abs()
@@ -36,7 +35,7 @@ def most_different(table: Table) -> Table:
 
 
 def lowest(scores: Tensor, support: Tensor) -> tuple[int, ...]:
-    """Return the numbers of at most `WORST` of the scores (K,) with support (K,), the lowest first."""
+    """Return the indices of at most `WORST` of the scores (K,) with support (K,), the lowest first."""
     known = (support > 0).nonzero().squeeze(1)
     known = known[support[known].argsort(descending=True, stable=True)]
     return tuple(known[scores[known].argsort(stable=True)[:WORST]].tolist())

@@ -1,6 +1,4 @@
-"""Noise of training, and of evaluations: there a sample gets the same noise whatever the size of
-its batch.
-"""
+"""Random noise; in an evaluation a sample's noise does not depend on the size of its batch."""
 
 from __future__ import annotations
 
@@ -11,40 +9,39 @@ from typing import TypeAlias
 import torch
 from torch import Tensor
 
-BLOCK_ROWS = 64  # samples that are drawn for at once
-Draw: TypeAlias = Callable[
-    [Sequence[int]], Tensor
-]  # of a shape (B, ...), on the generator's device
+BLOCK_ROWS = 64  # samples that noise is drawn for in one call
+Draw: TypeAlias = Callable[[Sequence[int]], Tensor]
+"""Draws noise of a shape (B, ...), on the device of its generator."""
 
 
 def normal(generator: torch.Generator) -> Draw:
-    """Return what draws from a standard normal distribution."""
+    """Return a function that draws from the standard normal distribution."""
     return partial(torch.randn, generator=generator, device=generator.device)
 
 
 def uniform(generator: torch.Generator) -> Draw:
-    """Return what draws numbers that are uniform in 0..1."""
+    """Return a function that draws uniform numbers in 0..1."""
     return partial(torch.rand, generator=generator, device=generator.device)
 
 
 class InBlocks:
-    """Draws for `BLOCK_ROWS` samples at once and hands that out row by row, all of one shape.
+    """Draws noise for `BLOCK_ROWS` samples at once and hands it out row by row, all of one shape.
 
-    A generator gives other numbers where a batch is drawn in two calls, so evaluations with other
-    batch sizes would see other noise.
+    A generator gives other numbers where a batch is drawn in two calls, so without blocks an
+    evaluation with another batch size would see other noise.
     """
 
     def __init__(self, draw: Draw) -> None:
         self.draw = draw
-        self.left: Tensor | None = None  # rows that are not used yet
+        self.unused: Tensor | None = None
 
     def __call__(self, shape: Sequence[int]) -> Tensor:
-        """Return numbers of `shape` (B, ...)."""
+        """Return noise of `shape` (B, ...)."""
         count = shape[0]
-        rows = [] if self.left is None else [self.left]
-        have = sum(map(len, rows))
-        for _ in range(-(-max(0, count - have) // BLOCK_ROWS)):
-            rows.append(self.draw((BLOCK_ROWS, *shape[1:])))
-        drawn = torch.cat(rows)
-        self.left = drawn[count:]
-        return drawn[:count]
+        blocks = [] if self.unused is None else [self.unused]
+        missing = max(0, count - sum(map(len, blocks)))
+        for _ in range(-(-missing // BLOCK_ROWS)):
+            blocks.append(self.draw((BLOCK_ROWS, *shape[1:])))
+        rows = torch.cat(blocks)
+        self.unused = rows[count:]
+        return rows[:count]

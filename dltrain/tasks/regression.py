@@ -1,4 +1,4 @@
-"""Supervised regression: one network, one loss, one stage; figures in the data's own unit."""
+"""Supervised regression: one network, one loss, one stage; metrics in the unit of the data."""
 
 from __future__ import annotations
 
@@ -12,24 +12,29 @@ from dltrain import metrics
 from dltrain.engine import Direction, Stage, Task
 from dltrain.losses import evaluation_sum, mean_over
 from dltrain.optim import Optim
-from dltrain.tasks.directions import better
+from dltrain.tasks.directions import watch_direction
 from dltrain.tasks.many_classes import MAX_WHOLE_TABLE, lowest
-from dltrain.tasks.supervised import supervised
+from dltrain.tasks.supervised import Supervised, validation_split
 from dltrain.types import Data, Plot, Spec, Table
 from dltrain.weights.freezing import Freezing
 
-POINTS = 200  # of the picture
+MAX_POINTS = 200  # of the plot of predictions
 PER_TARGET = ("rmse", "r2", "mse", "mae")
-SHOWN_AS = {"mse": ("rmse", "r2")}  # in the unit of the data, and of the variance
+SHOWN_AS = {
+    "mse": ("rmse", "r2")
+}  # RMSE has the unit of the data, R2 is a fraction of the variance
 NOTES = {"loss": "of standardized targets", "mse": "in the unit of the data, squared"}
 
 
 class Regression(Task):
-    """Learns to predict numbers. Batches are (inputs (B, ...), targets (B, T) standardized); `model` gives (B, T).
+    """Learns to predict numbers, with outputs (B, T) of `model`.
 
-    Every evaluation scores MSE, RMSE, MAE and R2 in the unit of the data, with several targets the mean over them and
-    MSE and R2 of each by its name too, and the loss as it is trained on. ValueError for data with classes, and for a loss
-    that does not grow with the distance to the target.
+    Batches are (inputs (B, ...), standardized targets (B, T)). Every evaluation gives the loss, and
+    MSE, RMSE, MAE and R2 in the unit of the data. With several targets these are means over the
+    targets, and each target's RMSE, R2 and MSE are given by its name too.
+
+    Raises:
+        ValueError: The data has classes, or the loss does not grow with the distance to the target.
     """
 
     predicts: ClassVar[Literal["numbers"]] = "numbers"
@@ -48,144 +53,167 @@ class Regression(Task):
         freezing: Freezing | None = None,
     ) -> None:
         super().__init__()
-        check(data.spec, loss)
-        self.model, self.loss, self.unit = model, loss, Unit(data.spec)
-        self.data, self.optim, self.epochs, self.watch, self.mode = data, optim, epochs, watch, mode
+        check_targets_and_loss(data.spec, loss)
+        self.model = model
+        self.loss = loss
+        self.unit = Unit(data.spec)
+        self.data = data
+        self.optim = optim
+        self.epochs = epochs
+        self.watch = watch
+        self.mode = mode
         self.freezing = freezing
 
     def stages(self) -> Iterator[Stage]:
-        yield from supervised(
-            self.data.train,
-            self.data.val,
-            self.model,
-            self.loss,
-            self.optim,
-            self.epochs,
-            self.evaluate,
-            self.watch,
-            better(self, self.watch, self.mode),
-            self.freezing,
+        """Yield the stage "train", after "frozen" where layers are frozen at first."""
+        training = Supervised(
+            model=self.model,
+            loss=self.loss,
+            optim=self.optim,
+            epochs=self.epochs,
+            evaluate=self.evaluate,
+            watch=self.watch,
+            mode=watch_direction(self, self.watch, self.mode),
+            freezing=self.freezing,
         )
+        yield from training.stages(self.data.train, validation_split(self.data))
 
     def directions(self) -> dict[str, Direction | None]:
+        """Return the direction of each metric; see `Task.directions`."""
         return directions(self.data.spec)
 
     def evaluate(self, batches: Iterable[tuple[Tensor, Tensor]]) -> dict[str, Any]:
-        """Scores over all batches, and predictions against the truth."""
+        """Return the scores over all batches, and a plot of predictions against targets."""
         return scores(self.model, self.loss, batches, self.data.spec)
 
     def predict(self, batch: Tensor) -> Tensor:
-        """Predictions (B, T) in the unit of the data."""
+        """Return predictions (B, T) in the unit of the data."""
         predictions: Tensor = self.unit(self.model(batch))
         return predictions
 
     def prediction_rows(self, outputs: Tensor) -> list[dict[str, float]]:
-        """What `predict` gave for each input, by the targets' names."""
+        """Return the predictions of each input by the names of the targets."""
         names = self.data.spec.target_names
         return [dict(zip(names, row, strict=True)) for row in outputs.tolist()]
 
 
 class Unit(nn.Module):
-    """Standardized values (B, T) in the unit of the data."""
+    """Converts standardized values (B, T) into the unit of the data."""
 
     mean: Tensor
     std: Tensor
 
     def __init__(self, spec: Spec) -> None:
         super().__init__()
-        self.register_buffer(
-            "mean", torch.tensor(spec.target_mean), persistent=False
-        )  # the data's description has them
+        # Not in checkpoints: the data's description has both.
+        self.register_buffer("mean", torch.tensor(spec.target_mean), persistent=False)
         self.register_buffer("std", torch.tensor(spec.target_std), persistent=False)
 
     def forward(self, values: Tensor) -> Tensor:
+        """Return the values (B, T) in the unit of the data."""
         return values.float() * self.std + self.mean
 
 
-def check(spec: Spec, loss: nn.Module) -> None:
-    """ValueError if there are no numbers to predict, or `loss` does not measure how far from them a prediction is."""
+def check_targets_and_loss(spec: Spec, loss: nn.Module) -> None:
+    """Raise ValueError if the targets are not numbers, or `loss` is not a distance to numbers."""
     if not spec.target_names:
         raise ValueError(
-            "the data has classes, not numbers to predict: task=classification loss=cross_entropy, or, where a table's "
-            "target is numbers that were read as classes, dataset.kind=regression"
+            "the data has classes, not numbers to predict: task=classification "
+            "loss=cross_entropy, or, where a table's target is numbers that were read as classes, "
+            "dataset.kind=regression"
         )
     targets = torch.ones(2, len(spec.target_names))
     try:
-        fits = float(loss(targets, targets)) == 0 < float(loss(targets + 1, targets))
-    except (RuntimeError, IndexError):  # it wants class numbers
-        fits = False
-    if not fits:
+        is_distance = float(loss(targets, targets)) == 0 < float(loss(targets + 1, targets))
+    except (RuntimeError, IndexError):  # the loss expects class numbers
+        is_distance = False
+    if not is_distance:
         raise ValueError(
             "this loss does not measure a distance between numbers: loss=mse, mae or huber does"
         )
 
 
 def directions(spec: Spec) -> dict[str, Direction | None]:
-    """Return which way each of the `scores` is better."""
-    better: dict[str, Direction | None] = {
+    """Return the direction of each of the `scores` that is a number."""
+    found: dict[str, Direction | None] = {
         "loss": "min",
         "mse": "min",
         "rmse": "min",
         "mae": "min",
         "r2": "max",
     }
-    for name in map(
-        metric_name, spec.target_names if 1 < len(spec.target_names) <= MAX_WHOLE_TABLE else ()
-    ):
-        better |= {f"rmse_{name}": "min", f"r2_{name}": "max", f"mse_{name}": "min"}
-    return better
+    if 1 < len(spec.target_names) <= MAX_WHOLE_TABLE:
+        for name in map(metric_name, spec.target_names):
+            found[f"rmse_{name}"] = "min"
+            found[f"r2_{name}"] = "max"
+            found[f"mse_{name}"] = "min"
+    return found
 
 
 def metric_name(target: str) -> str:
-    """Return the name of a target as it stands in the names of metrics, where a slash ends the
-    split.
-    """
+    """Return a target's name for use in names of metrics, where a slash would end the split."""
     return target.replace("/", "_")
 
 
 def scores(
     model: nn.Module, loss: nn.Module, batches: Iterable[tuple[Tensor, Tensor]], spec: Spec
 ) -> dict[str, Any]:
-    """What an evaluation of `model` over `batches` gives; ValueError if there are none."""
-    outputs, targets, losses = [], [], []
-    for x, y in batches:
-        z = model(x)
-        losses.append(evaluation_sum(loss, z, y))
-        outputs.append(z.float())
-        targets.append(y)
-    if not targets:
+    """Return the evaluation of `model` over `batches`: metrics by name, and a plot or a table.
+
+    Raises:
+        ValueError: There are no batches.
+    """
+    output_batches: list[Tensor] = []
+    target_batches: list[Tensor] = []
+    losses: list[Tensor] = []
+    for inputs, targets in batches:
+        outputs = model(inputs)
+        losses.append(evaluation_sum(loss, outputs, targets))
+        output_batches.append(outputs.float())
+        target_batches.append(targets)
+    if not losses:
         raise ValueError("there is nothing to evaluate: the split is empty")
-    mean, std = (torch.tensor(v, dtype=torch.float64) for v in (spec.target_mean, spec.target_std))
-    z, y = (torch.cat(values).cpu() * std + mean for values in (outputs, targets))  # (N, T) float64
-    figures = metrics.regression(z, y)
+    mean = torch.tensor(spec.target_mean, dtype=torch.float64)
+    std = torch.tensor(spec.target_std, dtype=torch.float64)
+    predictions = torch.cat(output_batches).cpu() * std + mean  # (N, T)
+    truth = torch.cat(target_batches).cpu() * std + mean  # (N, T)
+    figures = metrics.regression(predictions, truth)
     figures["rmse"] = figures["mse"].sqrt()
     means = {name: float(values.mean()) for name, values in figures.items()}
-    found: dict[str, Any] = {"rmse": means["mse"] ** 0.5, "r2": means["r2"], "mae": means["mae"]}
-    found |= {"loss": mean_over(losses), "mse": means["mse"]}
+    evaluation: dict[str, Any] = {
+        "rmse": means["mse"] ** 0.5,
+        "r2": means["r2"],
+        "mae": means["mae"],
+        "loss": mean_over(losses),
+        "mse": means["mse"],
+    }
     if len(spec.target_names) > MAX_WHOLE_TABLE:
-        found["per_target"] = per_target(figures, spec.target_names)
+        evaluation["per_target"] = per_target_table(figures, spec.target_names)
     elif len(spec.target_names) > 1:
         for name in ("rmse", "r2", "mse"):
-            own = zip(spec.target_names, figures[name].tolist(), strict=True)
-            found |= {f"{name}_{metric_name(target)}": value for target, value in own}
-    return found | {"predictions": picture(z[:, 0], y[:, 0], spec.target_names[0])}
+            for target, value in zip(spec.target_names, figures[name].tolist(), strict=True):
+                evaluation[f"{name}_{metric_name(target)}"] = value
+    evaluation["predictions"] = prediction_plot(
+        predictions[:, 0], truth[:, 0], spec.target_names[0]
+    )
+    return evaluation
 
 
-def per_target(figures: dict[str, Tensor], names: tuple[str, ...]) -> Table:
-    """Return a table of the figures (T,) of many targets, of which a metric each would be
-    thousands.
-    """
+def per_target_table(figures: dict[str, Tensor], names: tuple[str, ...]) -> Table:
+    """Return a table of the metrics (T,) of many targets, too many for a metric by each name."""
     values = torch.stack([figures[name] for name in PER_TARGET], dim=1)
     worst = lowest(figures["r2"], torch.ones(len(names)))
     return Table(values, names, PER_TARGET, "target", "figure", worst=worst, rule="lowest r2")
 
 
-def picture(predictions: Tensor, targets: Tensor, name: str) -> Plot:
-    """Return predictions (N,) over the truth (N,) as points: at most `POINTS`, evenly from the
-    least to the greatest.
+def prediction_plot(predictions: Tensor, targets: Tensor, name: str) -> Plot:
+    """Return a plot of predictions (N,) over targets (N,), at most `MAX_POINTS` of them.
+
+    The points are spread evenly over the ranks of the targets.
     """
     order = targets.argsort()
-    chosen = order[torch.linspace(0, len(order) - 1, min(POINTS, len(order))).round().long()]
+    count = min(MAX_POINTS, len(order))
+    chosen = order[torch.linspace(0, len(order) - 1, count).round().long()]
     points = (targets[chosen].tolist(), predictions[chosen].tolist())
     return Plot(
         {"sample": points},

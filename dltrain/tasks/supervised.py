@@ -1,8 +1,9 @@
-"""The stages of every task that has one network and one loss: shared by those tasks."""
+"""Supervised training of one network by one loss: the stages that several tasks share."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor, nn
@@ -10,58 +11,65 @@ from torch import Tensor, nn
 from dltrain.engine import Direction, Mean, Metrics, Stage
 from dltrain.losses import training_mean
 from dltrain.optim import Optim
-from dltrain.types import AuxiliaryHeads, DataSplit
+from dltrain.types import AuxiliaryHeads, Data, DataSplit
 from dltrain.weights.freezing import Freezing
 
 
-def with_heads(
+def validation_split(data: Data) -> DataSplit | None:
+    """Return the validation split of `data`; None where it has no samples."""
+    return data.val if data.val.samples else None
+
+
+def loss_with_heads(
     loss: nn.Module, outputs: tuple[Tensor, ...], targets: Tensor, head_weight: float
 ) -> tuple[Tensor, Tensor | int]:
-    """Return the loss of a network's own outputs plus `head_weight` times that of each auxiliary
-    head, and its weight.
+    """Return the loss of a network with auxiliary heads, and the weight of the batch.
 
-    The first of `outputs` is the network's own; see `AuxiliaryHeads` and `training_mean`.
+    It is the loss of the network's own logits, the first of `outputs`, plus `head_weight` times
+    the loss of each head; see `AuxiliaryHeads` and `training_mean`.
     """
-    own, weight = training_mean(loss, outputs[0], targets)
-    heads = [training_mean(loss, head, targets)[0] for head in outputs[1:]]
-    total: Tensor = own + head_weight * sum(heads)
+    own_logits, *head_logits = outputs
+    own_loss, weight = training_mean(loss, own_logits, targets)
+    head_losses = [training_mean(loss, logits, targets)[0] for logits in head_logits]
+    total: Tensor = own_loss + head_weight * sum(head_losses)
     return total, weight
 
 
-def supervised(
-    train: DataSplit,
-    held_out: DataSplit,
-    model: nn.Module,
-    loss: nn.Module,
-    optim: Callable[[nn.Module, int], Optim],
-    epochs: int,
-    evaluate: Callable[[Iterable[Any]], dict[str, Any]],
-    watch: str,
-    mode: Direction,
-    freezing: Freezing | None = None,
-) -> Iterator[Stage]:
-    """Train `model` on batches (inputs (B, ...), targets (B, ...)) by the `loss` of its outputs, for `epochs` epochs.
+@dataclass(frozen=True)
+class Supervised:
+    """How a network is trained on batches (inputs (B, ...), targets (B, ...)) by the `loss` of its outputs.
 
-    It is one stage, but for layers that are frozen at first: then the epochs with them are a stage of their own. A model
-    with `AuxiliaryHeads` is trained by the weighted sum of all its losses, and that is the loss that is logged.
+    A network with `AuxiliaryHeads` is trained by the weighted sum of all its losses, which is also
+    the loss that is logged.
     """
-    head_weight = (
-        model.auxiliary_weight
-        if isinstance(model, AuxiliaryHeads) and model.auxiliary_heads()
-        else None
-    )
 
-    def stage(name: str, epochs: int) -> Stage:
-        optimizer = optim(model, epochs * len(train))
+    model: nn.Module
+    loss: nn.Module
+    optim: Callable[[nn.Module, int], Optim]
+    epochs: int
+    evaluate: Callable[[Iterable[Any]], dict[str, Any]]
+    watch: str
+    mode: Direction
+    freezing: Freezing | None = None
+
+    def stages(self, train: DataSplit, held_out: DataSplit | None) -> Iterator[Stage]:
+        """Yield the stage "train", after a stage "frozen" where layers are frozen at first."""
+        frozen_epochs = 0
+        if self.freezing is not None:
+            frozen_epochs = self.freezing.epochs
+        if self.freezing is not None and frozen_epochs:
+            yield self._stage("frozen", frozen_epochs, train, held_out)
+            self.freezing.thaw()
+        yield self._stage("train", self.epochs - frozen_epochs, train, held_out)
+
+    def _stage(self, name: str, epochs: int, train: DataSplit, held_out: DataSplit | None) -> Stage:
+        optim = self.optim(self.model, epochs * len(train))
+        batch_loss = self._batch_loss()
 
         def step(batch: tuple[Tensor, Tensor]) -> Metrics:
             inputs, targets = batch
-            outputs = model(inputs)
-            if head_weight is None:
-                value, weight = training_mean(loss, outputs, targets)
-            else:
-                value, weight = with_heads(loss, outputs, targets, head_weight)
-            optimizer.update(value, weight=weight)
+            value, weight = batch_loss(self.model(inputs), targets)
+            optim.update(value, weight=weight)
             return {"loss": Mean(value.detach(), weight)}
 
         return Stage(
@@ -69,15 +77,17 @@ def supervised(
             epochs=epochs,
             batches=train,
             step=step,
-            held_out=held_out if held_out.samples else None,
-            evaluate=evaluate,
-            optims=(optimizer,),
-            watch=watch,
-            mode=mode,
+            held_out=held_out,
+            evaluate=self.evaluate,
+            optims=(optim,),
+            watch=self.watch,
+            mode=self.mode,
         )
 
-    frozen = freezing.epochs if freezing else 0
-    if freezing and frozen:
-        yield stage("frozen", frozen)
-        freezing.thaw()
-    yield stage("train", epochs - frozen)
+    def _batch_loss(self) -> Callable[[Any, Tensor], tuple[Tensor, Tensor | int]]:
+        """Return the function of outputs and targets that gives a batch's loss and its weight."""
+        loss = self.loss
+        if isinstance(self.model, AuxiliaryHeads) and self.model.auxiliary_heads():
+            head_weight = self.model.auxiliary_weight
+            return lambda outputs, targets: loss_with_heads(loss, outputs, targets, head_weight)
+        return lambda outputs, targets: training_mean(loss, outputs, targets)

@@ -24,7 +24,7 @@ from dltrain.models.images.inception import InceptionV3
 from dltrain.models.images.resnet import ResNet
 from dltrain.models.images.torchvision_classifier import TorchvisionClassifier
 from dltrain.models.images.vgg import VGG
-from dltrain.tasks.supervised import with_heads
+from dltrain.tasks.supervised import loss_with_heads
 from dltrain.types import AuxiliaryHeads
 
 # The least sides of the small and the large form, then parameters without auxiliary heads and multiply-adds of the large one
@@ -78,7 +78,7 @@ def loss_of(model: nn.Module, x: Tensor) -> Tensor:
     """As the task computes it in training, with that of every head."""
     outputs, targets = model(x), torch.arange(len(x), device=x.device) % 5
     if isinstance(model, AuxiliaryHeads):
-        return with_heads(nn.CrossEntropyLoss(), outputs, targets, model.auxiliary_weight)[0]
+        return loss_with_heads(nn.CrossEntropyLoss(), outputs, targets, model.auxiliary_weight)[0]
     return F.cross_entropy(outputs, targets)
 
 
@@ -250,7 +250,7 @@ def test_auxiliary_heads_are_only_in_training_and_their_loss_is_weighted(
     outputs = model(x)
     assert [z.shape for z in outputs] == [(3, 5)] * (1 + count)
     losses = [F.cross_entropy(z, targets) for z in outputs]
-    total, weight = with_heads(nn.CrossEntropyLoss(), outputs, targets, 0.25)
+    total, weight = loss_with_heads(nn.CrossEntropyLoss(), outputs, targets, 0.25)
     assert weight == len(targets)
     assert torch.allclose(total, losses[0] + 0.25 * sum(losses[1:]))
     with torch.no_grad():

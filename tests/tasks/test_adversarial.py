@@ -54,7 +54,7 @@ def by_hand(
 ) -> tuple[list[Tensor], float]:
     """The generator's gradient and loss by copies, each network used in an autocast of its own, which caches nothing."""
     model = copy.deepcopy(task.model)
-    real, classes = task.centred(samples[0]), task.told(samples[1])
+    real, classes = task.centered(samples[0]), task.condition(samples[1])
     noise = torch.randn(len(real), model.latent_size)
     with precision():
         fake = model.generate(noise, classes).detach()
@@ -288,7 +288,7 @@ def test_resume_is_bit_identical_from_any_step(
         (["task.label_smoothing=1"], "task.label_smoothing=1"),
         (
             ["model=mlp", "task=adversarial"],
-            "this model is no pair of a generator and a discriminator",
+            "this model is not a pair of a generator and a discriminator",
         ),
         (["task.loss=hingee"], "did you mean hinge?"),
         (["dataset=diabetes", "task=adversarial"], "image_size"),

@@ -106,7 +106,7 @@ def test_label_smoothing_reaches_the_loss() -> None:
         losses.append(float(scores["discriminator_loss"]))
     task = made()
     rng.seed_all(0)
-    real, fake = task.centred(batch()[0]), task.model.generate(torch.randn(8, 4))
+    real, fake = task.centered(batch()[0]), task.model.generate(torch.randn(8, 4))
     with torch.no_grad():
         expected = float(
             discriminator_loss("nonsaturating", task.model(real), task.model(fake), 0.8)
@@ -140,7 +140,7 @@ def test_the_penalty_of_a_linear_critic_is_known(size: float, precision: str) ->
     task = made(linear_critic(size), loss="wasserstein")
     head = task.model.discriminator.head
     with PRECISIONS[precision]():
-        real, fake = task.centred(batch()[0]), task.model.generate(torch.randn(8, 4)).detach()
+        real, fake = task.centered(batch()[0]), task.model.generate(torch.randn(8, 4)).detach()
         penalty = task.gradient_penalty(real, fake, None)
     assert penalty.dtype == torch.float32
     assert float(penalty.detach()) == pytest.approx((size - 1) ** 2, rel=1e-5, abs=1e-10)
@@ -159,7 +159,7 @@ def test_the_penalty_is_a_mean_over_images() -> None:
     slopes = (model.discriminator.head.weight + model.discriminator.of_class.weight[classes]).norm(
         dim=1
     )
-    penalty = task.gradient_penalty(task.centred(images), torch.zeros(8, 1, 8, 8), classes)
+    penalty = task.gradient_penalty(task.centered(images), torch.zeros(8, 1, 8, 8), classes)
     torch.testing.assert_close(penalty, (slopes - 1).square().mean())
 
 
@@ -170,7 +170,7 @@ def test_the_penalty_is_measured_between_real_and_generated_images() -> None:
     task.model.discriminator.register_forward_hook(
         lambda module, inputs, output: seen.append(inputs[0].detach())
     )
-    real, fake = task.centred(batch()[0]), torch.full((8, 1, 8, 8), -4.0)
+    real, fake = task.centered(batch()[0]), torch.full((8, 1, 8, 8), -4.0)
     task.gradient_penalty(real, fake, None)
     along = ((seen[0] - real) / (fake - real)).flatten(1)  # 0 at the real image, 1 at the generated
     torch.testing.assert_close(along, along[:, :1].expand_as(along), rtol=1e-4, atol=1e-4)
@@ -182,7 +182,7 @@ def test_the_penalty_is_measured_between_real_and_generated_images() -> None:
 def test_the_penalty_teaches_every_weight_of_the_critic() -> None:
     """Through the gradient of its gradient."""
     task = made(pair(discriminator_sizes=(8, 8)), loss="wasserstein")
-    penalty = task.gradient_penalty(task.centred(batch()[0]), torch.zeros(8, 1, 8, 8), None)
+    penalty = task.gradient_penalty(task.centered(batch()[0]), torch.zeros(8, 1, 8, 8), None)
     layers = [m.weight for m in task.model.discriminator.modules() if isinstance(m, nn.Linear)]
     for gradient in torch.autograd.grad(penalty, layers):
         assert gradient.abs().sum() > 0
@@ -193,7 +193,7 @@ def test_the_penalty_is_weighed_into_the_wasserstein_loss(weight: float) -> None
     """That of a linear critic with a slope of 3 is 4."""
     task = made(linear_critic(3.0), loss="wasserstein", penalty=weight)
     rng.seed_all(0)
-    real, fake = task.centred(batch()[0]), task.model.generate(torch.randn(8, 4))
+    real, fake = task.centered(batch()[0]), task.model.generate(torch.randn(8, 4))
     with torch.no_grad():
         apart = float(task.model(fake).mean() - task.model(real).mean())
     rng.seed_all(0)

@@ -40,7 +40,7 @@ def digits_task(**settings: Any) -> Adversarial:
     learn = optim_of(task.judge, lr=0.1)
     for number in range(3):
         for samples in task.data.train.epoch(number):
-            task.learn_to_judge(samples, learn)
+            task.classifier_step(samples, learn)
     return task.eval()
 
 
@@ -51,7 +51,7 @@ def evaluated(task: Adversarial) -> dict[str, Any]:
 
 def test_real_images_have_no_distance_and_all_of_the_diversity() -> None:
     task = digits_task()
-    batches = [task.centred(inputs) for inputs, _ in task.data.val.epoch(0)]
+    batches = [task.centered(inputs) for inputs, _ in task.data.val.epoch(0)]
     scores = evaluated(scripted(task, iter([*batches, batches[0]])))
     assert scores["distance"] == pytest.approx(0, abs=1e-4)
     assert scores["diversity"] == pytest.approx(1, rel=1e-5)
@@ -62,7 +62,7 @@ def test_real_images_have_no_distance_and_all_of_the_diversity() -> None:
 def test_a_generator_that_makes_one_image_shows() -> None:
     task = digits_task()
     sizes = [*(len(inputs) for inputs, _ in task.data.val.epoch(0)), 64]
-    image = task.centred(next(task.data.val.epoch(0))[0])[:1]
+    image = task.centered(next(task.data.val.epoch(0))[0])[:1]
     scores = evaluated(scripted(task, (image.expand(n, -1, -1, -1) for n in sizes)))
     assert scores["diversity"] == pytest.approx(0, abs=1e-6)
     assert scores["least_share"] == 0
@@ -75,7 +75,7 @@ def test_a_generator_that_makes_one_image_shows() -> None:
 def test_half_the_contrast_is_a_quarter_of_the_diversity_of_pixels() -> None:
     """Without a judge samples are measured by their pixels."""
     task = made(data=InMemory(Digits(), batch_size=64)).eval()
-    batches = [task.centred(inputs) for inputs, _ in task.data.val.epoch(0)]
+    batches = [task.centered(inputs) for inputs, _ in task.data.val.epoch(0)]
     scores = evaluated(scripted(task, iter([*(0.5 * b for b in batches), batches[0]])))
     assert scores["diversity"] == pytest.approx(0.25, rel=1e-5)
 
@@ -89,7 +89,7 @@ def test_scores_are_mean_probabilities_of_being_real() -> None:
         task.model.generate = lambda noise, classes=None: images[: len(noise)]
         with torch.no_grad():
             scores = task.evaluate(iter([(inputs, classes)]))
-            real, fake = task.model(task.centred(inputs)), task.model(images[:8])
+            real, fake = task.model(task.centered(inputs)), task.model(images[:8])
         real, fake = (x if loss == "wasserstein" else d(x) for x in (real, fake))
         assert scores["real_score"] == pytest.approx(float(real.mean()), rel=1e-5)
         assert scores["fake_score"] == pytest.approx(float(fake.mean()), rel=1e-5)
@@ -139,7 +139,7 @@ def test_the_networks_see_pixels_in_minus_one_to_one_however_data_are_scaled() -
     stored = Digits().read()["train"][0].float() / 255 * 2 - 1
     for scaling in ("standardize", "unit"):
         task = made(data=InMemory(Digits(), batch_size=64, scaling=scaling))
-        seen = torch.cat([task.centred(inputs) for inputs, _ in task.data.train.epoch(0)])
+        seen = torch.cat([task.centered(inputs) for inputs, _ in task.data.train.epoch(0)])
         assert float(seen.min()) == pytest.approx(-1, abs=1e-5)
         assert float(seen.max()) == pytest.approx(1, abs=1e-5)
         assert float(seen.mean()) == pytest.approx(float(stored.mean()), abs=0.01)
@@ -156,7 +156,7 @@ def test_predictions_are_a_probability_an_image(conditional: bool) -> None:
     with torch.no_grad():
         answers = task.prediction_rows(task.predict(inputs))
         told = [torch.full((5,), c) for c in range(10)] if conditional else [None]
-        expected = torch.stack([d(task.model(task.centred(inputs), c)) for c in told]).amax(0)
+        expected = torch.stack([d(task.model(task.centered(inputs), c)) for c in told]).amax(0)
     assert [list(answer) for answer in answers] == [["real"]] * 5
     assert [answer["real"] for answer in answers] == pytest.approx(expected.tolist(), rel=1e-5)
 

@@ -60,12 +60,12 @@ def test_the_error_is_of_pixels_in_0_to_1_however_the_data_is_scaled() -> None:
 
 
 def test_the_linear_error_is_that_of_principal_components() -> None:
-    """Against a projection onto the first right singular vectors of the centred samples."""
+    """Against a projection onto the first right singular vectors of the centered samples."""
     task = made(code_size=5)
     pixels = torch.cat([x for x, _ in task.data.val.epoch(0)]).flatten(1).double()
-    centred = pixels - pixels.mean(0)
-    axes = torch.linalg.svd(centred).Vh[:5]
-    expected = float((centred - centred @ axes.T @ axes).square().sum(1).mean())
+    centered = pixels - pixels.mean(0)
+    axes = torch.linalg.svd(centered).Vh[:5]
+    expected = float((centered - centered @ axes.T @ axes).square().sum(1).mean())
     assert scores(task)["pca_error"] == pytest.approx(expected, rel=1e-4)
     assert scores(task)["pca_error"] == pytest.approx(expected, rel=1e-4), (
         "the second time from memory"
@@ -103,7 +103,7 @@ def test_what_the_squared_error_trains_is_cut_to_black_and_white_where_it_is_sco
         assert float(task.objective(x, task.model.encode(x))["loss"]) == pytest.approx(
             float(squared_error(raw, x)), rel=1e-6
         )
-        torch.testing.assert_close(task.rebuilt(task.model.encode(x)), raw.clamp(0, 1))
+        torch.testing.assert_close(task.reconstructed(task.model.encode(x)), raw.clamp(0, 1))
     assert float(raw.min()) < 0
 
 
@@ -198,7 +198,7 @@ def test_denoising_is_scored_against_what_the_corruption_did() -> None:
     )
     with torch.no_grad():
         assert first["denoised_error"] == pytest.approx(
-            float(squared_error(task.rebuilt(task.model.encode(seen)), pixels)), rel=1e-5
+            float(squared_error(task.reconstructed(task.model.encode(seen)), pixels)), rel=1e-5
         )
     assert first["denoised_error"] != first["error"]
     assert "denoised_error" not in scores(made())
@@ -228,7 +228,7 @@ def test_walks_begin_and_end_at_the_images_own_codes() -> None:
     x = next(task.data.val.epoch(0))[0]
     with torch.no_grad():
         walks = task.pictures(x)["interpolations"].pixels
-        rebuilt = task.rebuilt(task.model.encode(x))
+        rebuilt = task.reconstructed(task.model.encode(x))
     torch.testing.assert_close(walks[[0, 7]], rebuilt[:2])
 
 

@@ -15,7 +15,7 @@ from torch import Tensor
 from dltrain import metrics
 from dltrain.tasks import classification_scores as module
 from dltrain.tasks.classification_scores import (
-    OTHERS,
+    OTHER_CLASSES,
     ClassificationScores,
     Ranking,
     Scores,
@@ -104,7 +104,7 @@ def test_an_auc_over_a_sample_of_the_classes_says_so(monkeypatch: pytest.MonkeyP
     logits, targets = samples(300, 40)
     dense = gathered(logits, targets).compute()
     monkeypatch.setattr(module, "MAX_DENSE_CLASSES", 2)
-    monkeypatch.setattr(module, "KEPT_VALUES", 4000)
+    monkeypatch.setattr(module, "MAX_KEPT_VALUES", 4000)
     scores = gathered(logits, targets)
     assert sum(part.numel() for part in scores.probabilities) == 300 * 10
     found = scores.compute()
@@ -124,7 +124,7 @@ def test_metrics_of_ones_own_get_all_logits_of_many_classes_too(
 ) -> None:
     logits, targets = samples(300, 40)
     monkeypatch.setattr(module, "MAX_DENSE_CLASSES", 2)
-    monkeypatch.setattr(module, "KEPT_VALUES", 4000)
+    monkeypatch.setattr(module, "MAX_KEPT_VALUES", 4000)
     scores = ClassificationScores(40, keep_logits=True)
     for part in zip(logits.split(64), targets.split(64), strict=True):
         scores.update(*part)
@@ -139,7 +139,7 @@ def test_the_area_beside_a_mean_curve_is_that_of_its_classes(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(module, "MAX_DENSE_CLASSES", 2)
-    monkeypatch.setattr(module, "MEAN_OF_CURVES", 5)
+    monkeypatch.setattr(module, "MAX_AVERAGED_CURVES", 5)
     found = gathered(*samples(300, 40)).compute()
     assert found.mean_classes == 5
     area = float(torch.trapezoid(found.mean_curve, metrics.false_positive_rates()))
@@ -162,7 +162,7 @@ def test_the_worst_classes_stand_in_the_tables_of_many() -> None:
     confusion = confusion_table(found.confusion, names)
     assert confusion.rows == confusion.columns
     assert confusion.rows[:4] == ("c7", "c9", "c150", "c151")
-    assert confusion.rows[-1] == OTHERS
+    assert confusion.rows[-1] == OTHER_CLASSES
     assert (
         confusion.note
         == "the 20 of 200 classes with the most mistakes; the others together, right and wrong"

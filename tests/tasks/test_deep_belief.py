@@ -26,7 +26,7 @@ from dltrain.data.split import Split
 from dltrain.models.rbm import RBM
 from dltrain.runs.checkpoint import snapshot
 from dltrain.tasks.images.deep_autoencoding import DeepAutoencoding
-from dltrain.tasks.labelled import Labelled
+from dltrain.tasks.labeled_subset import LabeledSubset
 from dltrain.types import Spec
 
 
@@ -179,38 +179,38 @@ def numbers(count: int, batch_size: int = 4, seed: int = 0) -> Split:
     )
 
 
-def of_epoch(labelled: Labelled, number: int, start: int = 0) -> list[float]:
-    batches = list(labelled.epoch(number, start))
+def of_epoch(labeled: LabeledSubset, number: int, start: int = 0) -> list[float]:
+    batches = list(labeled.epoch(number, start))
     assert all(torch.equal(inputs[:, 0], -targets) for inputs, targets in batches)
-    assert len(batches) == len(labelled) - start
+    assert len(batches) == len(labeled) - start
     return [float(value) for inputs, _ in batches for value in inputs]
 
 
 @pytest.mark.parametrize("count", [1, 3, 4, 10, 22])
 def test_exactly_so_many_distinct_samples_have_labels(count: int) -> None:
     """The first of the seed's first epoch, in another order in every epoch; from a batch on if that is asked for."""
-    labelled = Labelled(numbers(22), count)
+    labeled = LabeledSubset(numbers(22), count)
     first = [float(value) for inputs, _ in numbers(22).epoch(0) for value in inputs][:count]
-    epochs = [of_epoch(labelled, number) for number in range(5)]
-    assert labelled.samples == count
+    epochs = [of_epoch(labeled, number) for number in range(5)]
+    assert labeled.samples == count
     assert {tuple(sorted(epoch)) for epoch in epochs} == {tuple(sorted(first))}
     assert len(set(first)) == count
     assert count == 1 or len({tuple(epoch) for epoch in epochs}) > 1
-    assert of_epoch(labelled, 3) == epochs[3]
+    assert of_epoch(labeled, 3) == epochs[3]
     assert (
-        of_epoch(labelled, 3, len(labelled) - 1)
-        == epochs[3][(len(labelled) - 1) * labelled.batch_size :]
+        of_epoch(labeled, 3, len(labeled) - 1)
+        == epochs[3][(len(labeled) - 1) * labeled.batch_size :]
     )
 
 
 def test_the_seed_says_which() -> None:
-    chosen = [sorted(of_epoch(Labelled(numbers(50, seed=seed), 10), 0)) for seed in (0, 0, 1)]
+    chosen = [sorted(of_epoch(LabeledSubset(numbers(50, seed=seed), 10), 0)) for seed in (0, 0, 1)]
     assert chosen[0] == chosen[1] != chosen[2]
 
 
 def test_more_labels_than_samples_are_refused() -> None:
-    assert Labelled(numbers(8), 8).samples == 8
-    assert Labelled(numbers(8), 9).samples == 8, "all, where there are fewer"
+    assert LabeledSubset(numbers(8), 8).samples == 8
+    assert LabeledSubset(numbers(8), 9).samples == 8, "all, where there are fewer"
 
 
 def test_only_fine_tuning_is_short_of_labels() -> None:
@@ -250,7 +250,7 @@ def test_the_decoder_is_the_mirror_image_of_the_trained_encoder() -> None:
         for rbm in reversed(rbms_of(task)):
             values = rbm.reconstruct(values)
         task.model.unroll()
-        torch.testing.assert_close(task.rebuilt(task.model.encode(images)).flatten(1), values)
+        torch.testing.assert_close(task.reconstructed(task.model.encode(images)).flatten(1), values)
 
 
 def test_without_pretraining_the_decoder_has_weights_of_its_own() -> None:
@@ -275,7 +275,7 @@ def test_unrolling_copies() -> None:
     [
         (["dataset.scaling=standardize"], "dataset.scaling=unit brings them into 0..1"),
         (["model.hidden_sizes=[]"], "a deep belief net has at least one hidden layer"),
-        (["model=mlp", "task=deep_belief"], "this model is no stack of RBMs"),
+        (["model=mlp", "task=deep_belief"], "this model is not a stack of RBMs"),
         (["task.optimizers.rbm.lr=-1"], "expected a number > 0, got -1"),
         (["task.optimizers.rbmm={}"], "did you mean task.optimizers.rbm?"),
         (["task.gibbs_steps=0"], "expected a whole number > 0, got 0"),

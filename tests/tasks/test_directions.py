@@ -14,7 +14,7 @@ from toys import Counting
 
 from dltrain import build
 from dltrain.config.compose import compose
-from dltrain.tasks.directions import better, own_direction
+from dltrain.tasks.directions import custom_direction, watch_direction
 
 QUIET = ("callbacks=quiet", "--json")
 BOOK = (
@@ -149,20 +149,20 @@ def test_metrics_of_the_users_own_declare_it() -> None:
     def error(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         return logits.sum()
 
-    assert own_direction(error) is None
+    assert custom_direction(error) is None
     error.higher_is_better = False  # type: ignore[attr-defined]
-    assert own_direction(error) == "min"
-    assert own_direction(functools.partial(error, targets=None)) == "min"
+    assert custom_direction(error) == "min"
+    assert custom_direction(functools.partial(error, targets=None)) == "min"
     error.higher_is_better = True  # type: ignore[attr-defined]
-    assert own_direction(error) == "max"
+    assert custom_direction(error) == "max"
 
 
 def test_what_is_set_overrides_what_is_declared() -> None:
     task = Counting((1, 1, 1))
-    assert better(task, "val/anything", "min") == "min"
-    assert better(task, "", None) == "max"
+    assert watch_direction(task, "val/anything", "min") == "min"
+    assert watch_direction(task, "", None) == "max"
     with pytest.raises(ValueError, match="val/anything is not one of the metrics"):
-        better(task, "val/anything", None)
+        watch_direction(task, "val/anything", None)
 
 
 def test_a_top_k_that_is_always_right_is_not_watched(dltrain: Callable[..., Any]) -> None:

@@ -15,12 +15,12 @@ from dltrain.models.images.cnn import CNN
 from dltrain.models.images.lenet5 import LeNet5
 from dltrain.rng import keyed
 from dltrain.tasks.images.explanation import (
-    NONE,
-    colored,
+    NO_CONVOLUTION,
     feature_maps,
     first_filters,
     hires_cam,
     overlaid,
+    three_channels,
 )
 from dltrain.tasks.images.views import VIEWS, mean_logits, views_of
 
@@ -146,7 +146,7 @@ def test_filters_and_maps_are_stretched_one_by_one() -> None:
 
 @pytest.mark.parametrize("ask", [hires_cam, lambda model, x: first_filters(model), feature_maps])
 def test_a_network_without_convolutions_is_refused(ask: Any) -> None:
-    with pytest.raises(ValueError, match=NONE):
+    with pytest.raises(ValueError, match=NO_CONVOLUTION):
         ask(nn.Sequential(nn.Flatten(), nn.Linear(768, 3)), images())
 
 
@@ -157,7 +157,8 @@ def test_heat_is_from_blue_to_red() -> None:
     assert torch.allclose(overlaid(black, heat)[0, :, 0].T, 0.7 * colors)
     assert float(overlaid(black + 1, heat).min()) == pytest.approx(0.3)
     assert torch.equal(
-        colored(torch.ones(2, 5, 4, 4) * torch.arange(5).view(1, 5, 1, 1)), torch.zeros(2, 3, 4, 4)
+        three_channels(torch.ones(2, 5, 4, 4) * torch.arange(5).view(1, 5, 1, 1)),
+        torch.zeros(2, 3, 4, 4),
     )
 
 

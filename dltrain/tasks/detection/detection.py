@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from dltrain.engine import Direction, Stage, Task
 from dltrain.optim import Optim
 from dltrain.tasks.detection.average_precision import MEANS, MISSING, available, average_precision
-from dltrain.tasks.directions import better
+from dltrain.tasks.directions import watch_direction
 from dltrain.tasks.many_classes import worst_in
 from dltrain.types import Boxes, Data, Image, MarkedBox, PositiveInt, Probability, Table
 from dltrain.types.boxes import true_boxes
@@ -87,7 +87,7 @@ class Detection(Task):
             evaluate=self.evaluate,
             optims=(optim,),
             watch=self.watch,
-            mode=better(self, self.watch, self.mode),
+            mode=watch_direction(self, self.watch, self.mode),
         )
 
     def directions(self) -> dict[str, Direction | None]:

@@ -1,4 +1,4 @@
-"""Deep autoencoders from a stack of RBMs: greedy pretraining, unrolling, fine-tuning by back-propagation."""
+"""Deep autoencoders from a stack of RBMs: layer-wise pretraining, unrolling, fine-tuning."""
 
 from __future__ import annotations
 
@@ -10,14 +10,17 @@ from torch import nn
 from dltrain.engine import Direction, Stage
 from dltrain.optim import Optim
 from dltrain.tasks.images.autoencoding import Autoencoding
-from dltrain.tasks.images.pretraining import Pretraining, stack
+from dltrain.tasks.images.pretraining import Pretraining, rbm_stack
 from dltrain.types import Data, Ge, PositiveInt
 
 
 class DeepAutoencoding(Autoencoding):
-    """Trains a stack of RBMs a layer at a time, unrolls it into an autoencoder and fine-tunes that by the cross-entropy of
-    pixels (Hinton and Salakhutdinov 2006). `pretrain_epochs` 0 leaves out the pretraining. The optimizer of the RBMs is
-    `optimizers.rbm`, of the last, whose hidden units are normal, `optimizers.code`.
+    """Pretrains a stack of RBMs layer by layer, then fine-tunes it as an autoencoder.
+
+    The pretrained stack is unrolled into an autoencoder, which is trained by the cross-entropy of
+    the pixels (Hinton and Salakhutdinov 2006). `pretrain_epochs` are epochs of each layer; with 0
+    the same network is trained from its initial weights. The settings `optimizers.rbm` are those of
+    the RBMs, and `optimizers.code` of the last RBM, whose hidden units are Gaussian.
     """
 
     networks = ("rbm", "code")
@@ -34,11 +37,12 @@ class DeepAutoencoding(Autoencoding):
         watch: str = "val/error",
         mode: Direction | None = None,
     ) -> None:
-        rbms = stack(model, "unrolled_autoencoder")
+        rbms = rbm_stack(model, "unrolled_autoencoder")
         super().__init__(data, model, optim, epochs, "cross_entropy", watch=watch, mode=mode)
         self.pretraining = Pretraining(data, rbms, optim, pretrain_epochs, gibbs_steps, method)
 
     def stages(self) -> Iterator[Stage]:
+        """Yield a stage for each RBM, then the stage "train" of the autoencoder."""
         yield from self.pretraining.stages()
         if self.pretraining.epochs:
             self.model.unroll()

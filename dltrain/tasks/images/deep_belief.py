@@ -1,4 +1,4 @@
-"""Deep belief nets: greedy pretraining without labels, then fine-tuning as a classifier."""
+"""Deep belief nets: layer-wise pretraining without labels, then fine-tuning as a classifier."""
 
 from __future__ import annotations
 
@@ -10,19 +10,20 @@ from torch import Tensor, nn
 from dltrain.engine import Direction, Stage
 from dltrain.optim import Optim
 from dltrain.tasks.classification import Classification
-from dltrain.tasks.directions import better
-from dltrain.tasks.images.pretraining import Pretraining, stack
-from dltrain.tasks.labelled import Labelled
-from dltrain.tasks.supervised import supervised
-from dltrain.types import Data, Ge, PositiveInt
+from dltrain.tasks.images.pretraining import Pretraining, rbm_stack
+from dltrain.tasks.labeled_subset import LabeledSubset
+from dltrain.tasks.supervised import validation_split
+from dltrain.types import Data, DataSplit, Ge, PositiveInt
 
 
 class DeepBelief(Classification):
-    """Trains a stack of RBMs a layer at a time, then all of it as a classifier (Hinton, Osindero, Teh 2006).
+    """Pretrains a stack of RBMs layer by layer, then fine-tunes it as a classifier.
 
-    `pretrain_epochs` of each layer are by CD-`gibbs_steps`; 0 leaves out the pretraining, and the same network learns
-    from its initial weights. `labels` is of how many training samples at most fine-tuning sees the label. The optimizer of
-    the RBMs is `optimizers.rbm`; trainer.epochs are those of the fine-tuning. Scores are those of a classification.
+    The method is that of Hinton, Osindero and Teh 2006. `pretrain_epochs` are epochs of each layer
+    by CD-`gibbs_steps`; with 0 the same network is trained from its initial weights. `labels` is
+    the number of training samples whose labels fine-tuning may use. The settings `optimizers.rbm`
+    are those of the RBMs; trainer.epochs counts the fine-tuning. Scores are those of a
+    classification.
     """
 
     networks = ("rbm",)
@@ -44,22 +45,14 @@ class DeepBelief(Classification):
         metrics: dict[str, Callable[[Tensor, Tensor], Tensor]] | None = None,
     ) -> None:
         super().__init__(data, model, loss, optim, epochs, watch, mode, top_k, metrics)
-        self.pretraining = Pretraining(
-            data, stack(model, "deep_belief_net"), optim, pretrain_epochs, gibbs_steps, method
-        )
+        rbms = rbm_stack(model, "deep_belief_net")
+        self.pretraining = Pretraining(data, rbms, optim, pretrain_epochs, gibbs_steps, method)
         self.labels = labels
 
     def stages(self) -> Iterator[Stage]:
+        """Yield a stage for each RBM, then the stage "train" of the classifier."""
         yield from self.pretraining.stages()
-        train = self.data.train if self.labels is None else Labelled(self.data.train, self.labels)
-        yield from supervised(
-            train,
-            self.data.val,
-            self.model,
-            self.loss,
-            self.optim,
-            self.epochs,
-            self.evaluate,
-            self.watch,
-            better(self, self.watch, self.mode),
-        )
+        train: DataSplit = self.data.train
+        if self.labels is not None:
+            train = LabeledSubset(train, self.labels)
+        yield from self.supervised().stages(train, validation_split(self.data))

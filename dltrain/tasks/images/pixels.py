@@ -1,4 +1,4 @@
-"""The pixels of images again, from batches that are standardized in whatever way the data set says."""
+"""Conversion of standardized images back to pixels, whatever the data set's scaling."""
 
 from __future__ import annotations
 
@@ -11,10 +11,13 @@ WHITE = 255.0
 
 
 class Pixels(nn.Module):
-    """Images (B, C, H, W) with values in 0..1, from standardized batches of data like `spec`.
+    """Converts standardized images (B, C, H, W) of data like `spec` to pixels in 0..1.
 
-    Tasks that draw what a network makes, or measure how far it is from an image, work on these: their figures do not
-    depend on `dataset.scaling`. ValueError for data other than images.
+    Tasks that draw images, or measure distances between images, work on pixels, so that their
+    scores do not depend on `dataset.scaling`.
+
+    Raises:
+        ValueError: The data is not images; `task` is named in the message.
     """
 
     scale: Tensor
@@ -26,15 +29,16 @@ class Pixels(nn.Module):
             raise ValueError(
                 f"{task} works on images; this data has samples of the shape {spec.input_shape}"
             )
-        mean, std = (
-            spec.mean or (0.0,) * spec.input_shape[0],
-            spec.std or (WHITE,) * spec.input_shape[0],
-        )
-        self.as_they_are = not any(mean) and all(s == WHITE for s in std)
+        channels = spec.input_shape[0]
+        mean = spec.mean or (0.0,) * channels
+        std = spec.std or (WHITE,) * channels
+        self.is_identity = not any(mean) and all(value == WHITE for value in std)
         for name, values in (("scale", std), ("shift", mean)):
-            self.register_buffer(
-                name, torch.tensor(values).view(1, -1, 1, 1) / WHITE, persistent=False
-            )
+            value = torch.tensor(values).view(1, -1, 1, 1) / WHITE
+            self.register_buffer(name, value, persistent=False)
 
     def forward(self, images: Tensor) -> Tensor:
-        return images if self.as_they_are else torch.addcmul(self.shift, images, self.scale)
+        """Return the pixels (B, C, H, W) of standardized images of the same shape."""
+        if self.is_identity:
+            return images
+        return torch.addcmul(self.shift, images, self.scale)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from dltrain import rng
 from dltrain.engine import Direction, Stage, Task
 from dltrain.optim import Optim
-from dltrain.tasks.directions import better
+from dltrain.tasks.directions import watch_direction
 from dltrain.tasks.rl.acting import EPISODES, STREAM, Decay, World, played
 from dltrain.tasks.rl.replay import Replay
 from dltrain.types import Data, NonNegative, PositiveInt, Probability
@@ -108,7 +108,7 @@ class DQN(Task):
             evaluate=self.evaluate,
             optims=(optim,),
             watch=self.watch,
-            mode=better(self, self.watch, self.mode),
+            mode=watch_direction(self, self.watch, self.mode),
         )
 
     def step(self, span: Any, optim: Optim) -> dict[str, Tensor]:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from dltrain import rng
 from dltrain.engine import Direction, Stage, Task
-from dltrain.tasks.directions import better
+from dltrain.tasks.directions import watch_direction
 from dltrain.tasks.rl.acting import (
     EPISODES,
     STREAM,
@@ -198,7 +198,7 @@ class TemporalDifference(Task):
             held_out=self.data.val,
             evaluate=self.evaluate,
             watch=self.watch,
-            mode=better(self, self.watch, self.mode),
+            mode=watch_direction(self, self.watch, self.mode),
         )
 
     def step(self, span: Any) -> dict[str, Tensor]:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from dltrain.engine import Direction, Mean, Metrics, Stage, Task
 from dltrain.optim import Optim
-from dltrain.tasks.directions import better
+from dltrain.tasks.directions import watch_direction
 from dltrain.types import END, PAD, Data, Embedding, PositiveInt, Text
 
 NEAREST = 8  # words that are shown
@@ -92,7 +92,7 @@ class WordEmbedding(Task):
             evaluate=self.evaluate,
             optims=(optim,),
             watch=self.watch,
-            mode=better(self, self.watch, self.mode),
+            mode=watch_direction(self, self.watch, self.mode),
         )
 
     def directions(self) -> dict[str, Direction | None]:

@@ -13,7 +13,7 @@ from dltrain import rng
 from dltrain.engine import Direction, Mean, Metrics, Stage, Task
 from dltrain.losses import evaluation_sum, mean_over, training_mean
 from dltrain.optim import Optim
-from dltrain.tasks.directions import better
+from dltrain.tasks.directions import watch_direction
 from dltrain.tasks.text.generation import write_on
 from dltrain.types import PAD, Data, Ge, Gt, Le, NonNegative, Text
 
@@ -93,7 +93,7 @@ class LanguageModeling(Task):
             evaluate=self.evaluate,
             optims=(optim,),
             watch=self.watch,
-            mode=better(self, self.watch, self.mode),
+            mode=watch_direction(self, self.watch, self.mode),
         )
 
     def get_extra_state(self) -> Tensor:

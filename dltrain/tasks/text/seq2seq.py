@@ -15,7 +15,7 @@ from dltrain import rng
 from dltrain.engine import Direction, Mean, Metrics, Stage, Task
 from dltrain.losses import evaluation_sum, mean_over, training_mean
 from dltrain.optim import Optim
-from dltrain.tasks.directions import better
+from dltrain.tasks.directions import watch_direction
 from dltrain.tasks.text.decoding import Memory, State, beam_search, greedy
 from dltrain.types import (
     BEGIN,
@@ -134,7 +134,7 @@ class Seq2Seq(Task):
             evaluate=self.evaluate,
             optims=(optim,),
             watch=self.watch,
-            mode=better(self, self.watch, self.mode),
+            mode=watch_direction(self, self.watch, self.mode),
         )
 
     def logits(self, source: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:

@@ -1,4 +1,4 @@
-"""Part of a training set, kept in memory: the samples whose labels a stage may see."""
+"""The part of a training set whose labels a stage may see, held in memory."""
 
 from __future__ import annotations
 
@@ -14,26 +14,30 @@ from dltrain.rng import keyed
 from dltrain.types import DataSplit
 
 
-class Labelled:
-    """Batches (inputs (B, ...), targets (B, ...)) of the first `count` samples of a split's first epoch, as they come there.
+class LabeledSubset:
+    """Batches (inputs (B, ...), targets (B, ...)) of the first `count` samples of a split.
 
-    That epoch is shuffled by the run's seed, so other seeds choose other samples. An epoch's order is a function of its
-    number. All of them, if there are fewer.
+    They are the first samples of the split's first epoch, which the run's seed shuffles: another
+    seed gives another subset. A split with fewer samples is used whole. The order of an epoch is a
+    function of its number.
     """
 
     def __init__(self, split: DataSplit, count: int) -> None:
-        self.split, self.samples = split, min(count, split.samples)
+        self.split = split
+        self.samples = min(count, split.samples)
         self.batch_size = min(split.batch_size, self.samples)
 
     @cached_property
     def stored(self) -> tuple[Tensor, Tensor]:
-        enough = islice(self.split.epoch(0), -(-self.samples // self.split.batch_size))
-        inputs, targets = zip(*enough, strict=True)
+        """Return the inputs and targets of the subset; read at the first use."""
+        num_batches = -(-self.samples // self.split.batch_size)
+        batches = islice(self.split.epoch(0), num_batches)
+        inputs, targets = zip(*batches, strict=True)
         return torch.cat(inputs)[: self.samples], torch.cat(targets)[: self.samples]
 
     @cached_property
     def sizes(self) -> list[int]:
-        """Return the sizes of an epoch's batches; a last sample alone joins the batch before it."""
+        """Return the sizes of an epoch's batches; a single last sample joins the batch before it."""
         full, rest = divmod(self.samples, self.batch_size)
         sizes = [self.batch_size] * full
         if rest == 1:
@@ -46,12 +50,15 @@ class Labelled:
         return len(self.sizes)
 
     def epoch(self, number: int, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield the batches of epoch `number` from batch position `start` on."""
         inputs, targets = self.stored
         order = torch.randperm(self.samples, generator=keyed(number)).to(inputs.device)
         for rows in order.split(self.sizes)[start:]:
             yield inputs.index_select(0, rows), targets.index_select(0, rows)
 
     def state_dict(self) -> dict[str, Any]:
+        """Return an empty state: a batch is a function of the seed, the epoch and its position."""
         return {}
 
-    def load_state_dict(self, state: dict[str, Any]) -> None: ...
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Do nothing; see `state_dict`."""
