@@ -18,16 +18,17 @@ import numpy as np
 from sklearn.linear_model import RidgeCV
 from torch import Tensor
 
-from dltrain import build
 from dltrain.callbacks.tensorboard import TensorBoard
 from dltrain.config.compose import compose
+from dltrain.experiment.experiment import Experiment
+from dltrain.experiment.session import open_session
 from dltrain.runs.folder import Run
 
 FOLDS = 5
 ALPHAS = np.logspace(-2, 4, 25)
 
 
-def experiment(fold: int, seed: int, overrides: list[str]) -> build.Experiment:
+def experiment(fold: int, seed: int, overrides: list[str]) -> Experiment:
     """The experiment on all folds but one; the rows are split the same whatever the seed."""
     folds = [
         f"dataset.folds={FOLDS}",
@@ -37,13 +38,13 @@ def experiment(fold: int, seed: int, overrides: list[str]) -> build.Experiment:
     ]
     composed = compose(["experiment=mlp_diabetes", "callbacks=quiet", *folds, *overrides])
     assert not composed.problems, composed.problems
-    return build.build(composed.config)
+    return Experiment.to_train(composed.config)
 
 
-def mlp(built: build.Experiment) -> float:
+def mlp(built: Experiment) -> float:
     """R2 of the held-out fold after training."""
     with tempfile.TemporaryDirectory() as folder:
-        session = build.session(built, Run(Path(folder)), "benchmark")
+        session = open_session(built, Run(Path(folder)), "benchmark")
         session.engine.fit(built.task)
         for callback in session.optional.values():
             if isinstance(callback, TensorBoard):
@@ -51,7 +52,7 @@ def mlp(built: build.Experiment) -> float:
         return float(session.engine.score(built.data.val, "val")["val/r2"])
 
 
-def ridge(built: build.Experiment) -> float:
+def ridge(built: Experiment) -> float:
     """R2 of ridge regression on the same rows."""
 
     def rows(split: object) -> tuple[Tensor, Tensor]:

@@ -35,10 +35,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dltrain import build
 from dltrain.callbacks.tensorboard import TensorBoard
 from dltrain.config.compose import compose
 from dltrain.engine import Callback, Engine
+from dltrain.experiment.experiment import Experiment
+from dltrain.experiment.session import Session, open_session
 from dltrain.runs.folder import Run
 
 BATCH, WARM_UP, BLOCK, USUAL_BLOCK = 64, 200, 100, 20
@@ -54,12 +55,12 @@ FAST = {
 ROOT = os.environ.get("DLTRAIN_DATA", "data")
 
 
-def experiment(model: str, *overrides: str) -> build.Experiment:
+def experiment(model: str, *overrides: str) -> Experiment:
     composed = compose(
         [f"model={model}", "dataset=mnist", f"trainer.epochs={EPOCHS[model]}", *overrides]
     )
     assert not composed.problems, composed.problems
-    return build.build(composed.config)
+    return Experiment.to_train(composed.config)
 
 
 Rates = dict[str, dict[str, float]]
@@ -91,7 +92,7 @@ class InTurn(Callback):
     waited for in the engine's time. The engine's evaluation is nobody's.
     """
 
-    def __init__(self, session: build.Session, loops: dict[str, Iterator[int]]) -> None:
+    def __init__(self, session: Session, loops: dict[str, Iterator[int]]) -> None:
         self.session, self.loops = session, loops
         self.times: dict[str, list[float]] = {name: [] for name in ("dltrain", *loops)}
         self.start = self.clock(session.engine)
@@ -134,15 +135,15 @@ class InTurn(Callback):
         ]
 
 
-def dltrain(built: build.Experiment, loops: dict[str, Iterator[int]]) -> Rates:
+def dltrain(built: Experiment, loops: dict[str, Iterator[int]]) -> Rates:
     """Images a second of the engine and of the other loops."""
     return in_turn(built, loops).rates()
 
 
-def in_turn(built: build.Experiment, loops: dict[str, Iterator[int]]) -> InTurn:
+def in_turn(built: Experiment, loops: dict[str, Iterator[int]]) -> InTurn:
     """Through the same fitting as the command, in a folder that is thrown away, in turn with other loops."""
     with tempfile.TemporaryDirectory() as folder:
-        session = build.session(built, Run(Path(folder)), "benchmark")
+        session = open_session(built, Run(Path(folder)), "benchmark")
         turns = InTurn(session, loops)
         session.engine.listeners["step_end"].append(turns.step_end)
         session.engine.fit(session.experiment.task)

@@ -19,8 +19,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from benchmarks.engine import BATCH, BLOCK, PLAIN, dltrain, quiet
-from dltrain import build
 from dltrain.config.compose import compose
+from dltrain.experiment.experiment import Experiment
 
 HIDDEN = 500
 STEPS = 1200
@@ -33,7 +33,7 @@ CHOICES = {
 }
 
 
-def experiment(name: str) -> build.Experiment:
+def experiment(name: str) -> Experiment:
     overrides = [
         "dataset=mnist",
         f"dataset.batch_size={BATCH}",
@@ -43,7 +43,7 @@ def experiment(name: str) -> build.Experiment:
     ]
     composed = compose(overrides)
     assert not composed.problems, composed.problems
-    return build.build(composed.config)
+    return Experiment.to_train(composed.config)
 
 
 def batches(low: float) -> Iterator[Tensor]:

@@ -28,9 +28,10 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from dltrain import build
 from dltrain.callbacks.tensorboard import TensorBoard
 from dltrain.config.compose import compose
+from dltrain.experiment.experiment import Experiment
+from dltrain.experiment.session import open_session
 from dltrain.runs.folder import Run
 
 TABULAR = {
@@ -48,9 +49,9 @@ def engine(overrides: list[str], steps: int) -> float:
         [*overrides, "trainer.epochs=1", f"dataset.per_epoch={steps}", "dataset.episodes=1"]
     )
     assert not composed.problems, composed.problems
-    built = build.build(composed.config)
+    built = Experiment.to_train(composed.config)
     with tempfile.TemporaryDirectory() as folder:
-        session = build.session(built, Run(Path(folder)), "benchmark")
+        session = open_session(built, Run(Path(folder)), "benchmark")
         start = time.perf_counter()
         session.engine.fit(built.task)
         seconds = time.perf_counter() - start - session.engine.evaluation_seconds

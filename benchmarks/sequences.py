@@ -26,8 +26,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from benchmarks.engine import BATCH, BLOCK, PLAIN, InTurn, in_turn, quiet
-from dltrain import build
 from dltrain.config.compose import compose
+from dltrain.experiment.experiment import Experiment
 
 STEPS = 700
 LENGTHS = (400, 600, None)  # the data set's own, that of the experiments on IMDB, whole reviews
@@ -51,12 +51,12 @@ CHOICES = {
 }
 
 
-def experiment(name: str, *overrides: str) -> build.Experiment:
+def experiment(name: str, *overrides: str) -> Experiment:
     composed = compose(
         [*CHOICES[name], f"trainer.steps={STEPS}", "trainer.evaluate_every=null", PLAIN, *overrides]
     )
     assert not composed.problems, composed.problems
-    return build.build(composed.config)
+    return Experiment.to_train(composed.config)
 
 
 class LSTM(nn.Module):

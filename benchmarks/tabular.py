@@ -25,10 +25,11 @@ import torch
 import torch.nn.functional as F
 from pyarrow import csv
 
-from dltrain import build
 from dltrain.config.compose import compose
 from dltrain.data.tabular.tabular import Tabular
 from dltrain.engine import Callback, Engine
+from dltrain.experiment.experiment import Experiment
+from dltrain.experiment.session import open_session
 from dltrain.runs.folder import Run
 
 BATCH, BLOCK, WARM_UP = 1024, 50, 2  # samples a step, steps a block, blocks that are not counted
@@ -123,7 +124,7 @@ def main() -> None:
         composed = compose([*chosen, *settings, "callbacks=quiet"])
         assert not composed.problems, composed.problems
         start = time.perf_counter()
-        built = build.build(composed.config)
+        built = Experiment.to_train(composed.config)
         samples = built.data.train.samples
         print(
             f"read by dltrain {time.perf_counter() - start:.1f} s, by pyarrow alone {seconds:.1f} s",
@@ -131,7 +132,7 @@ def main() -> None:
         )
         assert isinstance(built.data, Tabular)
         network = copy.deepcopy(built.task.model)
-        session = build.session(built, Run(Path(folder)), "benchmark")
+        session = open_session(built, Run(Path(folder)), "benchmark")
         turns = InTurn(session.engine, by_hand(built.data, network))  # type: ignore[arg-type]
         session.engine.listeners["step_end"].append(turns.step_end)
         session.engine.fit(built.task)

@@ -21,17 +21,18 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from dltrain import build
 from dltrain.callbacks.tensorboard import TensorBoard
 from dltrain.config.compose import compose
 from dltrain.engine import Engine
+from dltrain.experiment.experiment import Experiment
+from dltrain.experiment.session import Session, open_session
 from dltrain.runs.folder import Run
 
 BLOCK, WARM_UP = 2, 2  # steps of each in turn, and blocks before anything counts
 LR, MOMENTUM = 0.05, 0.9
 
 
-def experiment(model: str, batch_size: int, blocks: int) -> build.Experiment:
+def experiment(model: str, batch_size: int, blocks: int) -> Experiment:
     """Also what the hand-written loop takes its network and its bytes from."""
     composed = compose(
         [
@@ -46,7 +47,7 @@ def experiment(model: str, batch_size: int, blocks: int) -> build.Experiment:
         ]
     )
     assert not composed.problems, composed.problems
-    return build.build(composed.config)
+    return Experiment.to_train(composed.config)
 
 
 def hand_written(model: str, batch_size: int) -> Iterator[None]:
@@ -74,7 +75,7 @@ def hand_written(model: str, batch_size: int) -> Iterator[None]:
                 yield
 
 
-def in_turn(session: build.Session, other: Callable[[], None]) -> tuple[list[float], list[float]]:
+def in_turn(session: Session, other: Callable[[], None]) -> tuple[list[float], list[float]]:
     """Seconds of every counted block: of the engine, with all its callbacks, and of `other` behind each."""
     engine, own, others = session.engine, [], []
     start = time.perf_counter()
@@ -98,7 +99,7 @@ def in_turn(session: build.Session, other: Callable[[], None]) -> tuple[list[flo
 def engine(model: str, batch_size: int, blocks: int) -> None:
     loop = hand_written(model, batch_size)
     with tempfile.TemporaryDirectory() as folder:
-        session = build.session(
+        session = open_session(
             experiment(model, batch_size, blocks), Run(Path(folder)), "benchmark"
         )
         own, others = in_turn(session, lambda: next(loop))

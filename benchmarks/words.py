@@ -23,10 +23,11 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
-from dltrain import build
 from dltrain.callbacks.tensorboard import TensorBoard
 from dltrain.config.compose import compose
 from dltrain.data.text.words import Words
+from dltrain.experiment.experiment import Experiment
+from dltrain.experiment.session import open_session
 from dltrain.runs.folder import Run
 from dltrain.tasks.text.embedding import spearman
 from dltrain.types import END
@@ -34,9 +35,9 @@ from dltrain.types import END
 Figures = dict[str, float]
 
 
-def dltrain(built: build.Experiment, epochs: int) -> Figures:
+def dltrain(built: Experiment, epochs: int) -> Figures:
     with tempfile.TemporaryDirectory() as folder:
-        session = build.session(built, Run(Path(folder)), "benchmark")
+        session = open_session(built, Run(Path(folder)), "benchmark")
         start = time.perf_counter()
         session.engine.fit(built.task)
         seconds = time.perf_counter() - start - session.engine.evaluation_seconds
@@ -47,7 +48,7 @@ def dltrain(built: build.Experiment, epochs: int) -> Figures:
     return figures(built.data, words, vectors, epochs * built.data.train.samples / seconds)
 
 
-def gensim(built: build.Experiment, epochs: int, threads: int, seed: int) -> Figures:
+def gensim(built: Experiment, epochs: int, threads: int, seed: int) -> Figures:
     from gensim.models import FastText, Word2Vec
 
     data, model = built.data, built.config["model"]
@@ -130,7 +131,7 @@ def main() -> None:
             ]
         )
         assert not composed.problems, composed.problems
-        built = build.build(composed.config)
+        built = Experiment.to_train(composed.config)
         assert isinstance(built.data, Words)
         if not turn:
             known = len(built.data.words) - END - 1

@@ -9,15 +9,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from dltrain import build
 from dltrain.config.groups import groups, read_option
+from dltrain.experiment.instantiate import instantiate
 from dltrain.optimizers.sgd import sgd
 from dltrain.regularization.averaging import Averaging
 from dltrain.regularization.ema import EMA
 from dltrain.regularization.swa import SWA
 
 OPTIMIZERS: dict[str, functools.partial[torch.optim.Optimizer]] = {
-    name: build.make(read_option("optimizer", name), "optimizer", {}, [])
+    name: instantiate(read_option("optimizer", name), "optimizer", {}, [])
     for name in groups()["optimizer"]
 }
 X = torch.randn(12, 3, generator=torch.Generator().manual_seed(5))

@@ -78,19 +78,19 @@ NEVER: dict[str, set[str]] = {
         "dltrain.tasks",
         "dltrain.models",
         "dltrain.data",
-        "dltrain.build",
+        "dltrain.experiment",
         "dltrain.config",
     },
     "report": {
         *HYDRA,
         "dltrain.tasks",
         "dltrain.models",
-        "dltrain.build",
+        "dltrain.experiment",
         "dltrain.config",
         "dltrain.commands",
     },
 }
-KNOW_HYDRA = {"build", "config", "commands", "cli"}
+KNOW_HYDRA = {"experiment", "config", "commands", "cli"}
 WITHOUT_TORCH = [
     "cli.py",
     "config/compose.py",

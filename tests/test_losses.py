@@ -13,9 +13,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dltrain import build
 from dltrain.config.compose import compose
 from dltrain.config.groups import groups
+from dltrain.experiment.experiment import Experiment
+from dltrain.experiment.instantiate import instantiate
 from dltrain.losses import CrossEntropy, Focal, Huber, evaluation_sum, mean_over, training_mean
 
 K = 5
@@ -73,7 +74,7 @@ SOFT_LOSSES = ["binary_cross_entropy", "cross_entropy", "focal", "kl_divergence"
 
 def chosen(name: str, *overrides: str) -> nn.Module:
     """The loss of `loss=name`, as a run builds it for K classes."""
-    loss: nn.Module = build.make(
+    loss: nn.Module = instantiate(
         compose([f"loss={name}", *overrides]).config["loss"], "loss", {"num_classes": K}, []
     )
     return loss
@@ -246,9 +247,7 @@ def test_balanced_class_weights_are_of_the_training_samples(more: list[str], dlt
     assert again.json["metrics"]["test/loss"] == pytest.approx(outcome.json["metrics"]["test/loss"])
     if not more:
         assert manifest["data"]["class_counts"] == [42, 51, 34]
-        experiment = build.build(
-            compose(argv[:2]).config, trained=True, description=manifest["data"]
-        )
+        experiment = Experiment.to_evaluate(compose(argv[:2]).config, manifest["data"])
         expected = [127 / (3 * n) for n in (42, 51, 34)]
         assert experiment.task.loss.class_weights.tolist() == pytest.approx(expected)
 

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from dltrain import build
 from dltrain.config.compose import compose
 from dltrain.config.defaults_list import compose_files, names
 from dltrain.config.groups import groups
+from dltrain.experiment.experiment import Experiment
 from dltrain.runs import checkpoint
 from dltrain.runs.checkpoint import Store
 
@@ -116,7 +116,7 @@ def test_every_choice_smokes(overrides: list[str], dltrain) -> None:
     assert {"train/loss", *SCORES[task]} <= set(results["metrics"])
     folder = Store(Path(results["run"]) / "checkpoints").pointed("last")
     state = checkpoint.load(folder)
-    fresh = build.build(compose([*overrides, "debug=smoke"]).config).task
+    fresh = Experiment.to_train(compose([*overrides, "debug=smoke"]).config).task
     assert state["task"].keys() == fresh.state_dict().keys()
     if task not in FIRST_STAGES:
         scored = {

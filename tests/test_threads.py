@@ -13,10 +13,11 @@ import pytest
 import torch
 from torch import nn
 
-from dltrain import build, device
+from dltrain import device
 from dltrain.cli import WAITING, let_waiting_threads_sleep
 from dltrain.config.compose import compose
 from dltrain.device import Device, most_flops
+from dltrain.experiment.experiment import Experiment
 from dltrain.runs.folder import Run
 from dltrain.types import Spec
 
@@ -44,10 +45,12 @@ def cores(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     ],
     ids=str,
 )
-@pytest.mark.parametrize("fake", [False, True])
-def test_small_networks_get_one_thread(overrides: list[str], threads: int, fake: bool) -> None:
+@pytest.mark.parametrize("experiment", [Experiment.to_train, Experiment.on_fake_data])
+def test_small_networks_get_one_thread(
+    overrides: list[str], threads: int, experiment: Callable[..., Experiment]
+) -> None:
     """In evaluation and prediction, where fake data stand for the set's own, as in training."""
-    build.build(compose(overrides).config, fake=fake)
+    experiment(compose(overrides).config).build()
     assert torch.get_num_threads() == threads
 
 

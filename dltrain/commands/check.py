@@ -16,19 +16,21 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from dltrain import build
-from dltrain.build import Experiment
 from dltrain.commands.data_report import find_files, report_data, report_read
 from dltrain.commands.options import Options
 from dltrain.config.check import raise_all, unread
 from dltrain.config.compose import Composed, compose
 from dltrain.engine import Engine, Stage
 from dltrain.errors import UsageError
+from dltrain.experiment.batch_norm import require_batches_for_norm
+from dltrain.experiment.data import batch_size
+from dltrain.experiment.experiment import UNLIMITED_EPOCHS, Experiment
 from dltrain.files import writing
 from dltrain.report.batches import picture
 from dltrain.report.pictures import image_grid
 from dltrain.report.text import chart, duration, number, size, table
 from dltrain.types import AuxiliaryHeads, AveragesViews, Data, EnvironmentBatch, SpecFromFiles
+from dltrain.weights.freezing import trainable_count
 
 log = logging.getLogger("dltrain")
 TIMED_STEPS = 8
@@ -53,7 +55,10 @@ def check(options: Options) -> None:
 
 def report(composed: Composed, options: Options) -> None:
     """Print the layers, parameters, FLOPs, memory and time of a training step on fake data; writes nothing."""
-    real = build.build(composed.config).data  # its spec only: no file is opened
+    configured = Experiment.to_train(composed.config)
+    if configured.initial_weights is not None:
+        configured.build()  # they have to fit the task
+    real = configured.data  # its spec only: no file is opened
     if options.data:
         options.outcome["data"] = report_data(real, composed.config["dataset"])
     else:
@@ -61,19 +66,15 @@ def report(composed: Composed, options: Options) -> None:
         found = report_read(real)
         options.outcome |= {"data": found} if found else {}
     is_read = isinstance(real, SpecFromFiles) and real.spec_is_read
-    experiment = build.build(
-        composed.config, fake=True, description=real.description() if is_read else None
-    )
-    build.require_batches_for_norm(experiment)
+    experiment = Experiment.on_fake_data(composed.config, real.description() if is_read else None)
+    require_batches_for_norm(experiment)
     device = experiment.device
     engine = Engine((), device.mover(), device.autocast())
     stages = list(
         experiment.task.stages()
     )  # untrained: a later one finds what it would find trained
     stage = stages[-1]
-    batch = enlarge(
-        engine.move(next(stage.batches.epoch(0))), build.batch_size(composed.config, real)
-    )
+    batch = enlarge(engine.move(next(stage.batches.epoch(0))), batch_size(composed.config, real))
     if isinstance(experiment.task, AveragesViews):
         experiment.task.average_over(())  # what one view costs
     with (
@@ -86,13 +87,13 @@ def report(composed: Composed, options: Options) -> None:
     memory, loss, seconds = step_costs(stage, batch, engine)
     layers = layer_rows(experiment, stage, batch, engine)
     held = round(real.spec.train_samples * (1 - composed.config["dataset"].get("val_fraction", 0)))
-    wanted = min(held, build.batch_size(composed.config, real))
+    wanted = min(held, batch_size(composed.config, real))
     steps = math.ceil(held / wanted)
     epoch = (
         steps * seconds * wanted / len(inputs_of(batch))
     )  # where the batch is more than what was measured
-    heads = sum(map(build.parameter_count, auxiliary_heads(experiment.task)))
-    parameters = build.parameter_count(experiment.task) - heads
+    heads = sum(map(trainable_count, auxiliary_heads(experiment.task)))
+    parameters = trainable_count(experiment.task) - heads
     weights = sum(p.numel() * p.element_size() for p in experiment.task.parameters())
     state = sum(
         t.numel() * t.element_size()
@@ -177,12 +178,11 @@ def draw_batch(data: Data, path: Path) -> None:
 
 def learning_rate_plot(experiment: Experiment, steps: int) -> str:
     """The learning rate over a run of so many steps an epoch, as lines of text."""
-    config, trainer = experiment.config, experiment.trainer
+    trainer = experiment.trainer
     if trainer.epochs is None and trainer.steps is None:
         return "\nno plot of the learning rate: time ends this run, after as many updates as it comes to"
-    optim = build.optim_factory(
-        config, trainer, experiment.device, {}, config["plugins"], build.TaskDirection()
-    )(nn.Linear(1, 1), (trainer.epochs or build.UNLIMITED) * steps)
+    total_steps = (trainer.epochs or UNLIMITED_EPOCHS) * steps
+    optim = experiment.optim_factory(nn.Linear(1, 1), total_steps)
     assert optim.schedule
     updates = [round(i * (optim.total_updates - 1) / (COLUMNS - 1)) for i in range(COLUMNS)]
     rates = [optim.base_lrs[0] * optim.schedule.factor(update) for update in updates]
@@ -225,7 +225,7 @@ def layer_rows(
         def note(module: nn.Module, args: Any, output: Any) -> None:
             shape = str(tuple(output.shape)) if isinstance(output, Tensor) else "-"
             rows.setdefault(
-                name, (name, type(module).__name__, shape, f"{build.parameter_count(module):,}")
+                name, (name, type(module).__name__, shape, f"{trainable_count(module):,}")
             )
 
         return note

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import math
 
-from dltrain import build
 from dltrain.commands.options import Options
 from dltrain.commands.resume import find_run, position, saved_configuration, trained_state
 from dltrain.commands.train import drawn
@@ -13,6 +12,7 @@ from dltrain.config import check
 from dltrain.config.overrides import take
 from dltrain.engine import Engine
 from dltrain.errors import UsageError
+from dltrain.experiment.experiment import Experiment
 from dltrain.report.figures import figure_rows
 from dltrain.report.text import number, table
 from dltrain.types import AveragesViews, Data, Table
@@ -35,7 +35,7 @@ def evaluate(options: Options) -> None:
     composed = saved_configuration(run, overrides)
     check.raise_all(composed)
     folder, where = trained_state(run, chosen["checkpoint"])
-    experiment = build.build(composed.config, trained=True, description=run.description())
+    experiment = Experiment.to_evaluate(composed.config, run.description())
     engine = position(experiment, where)
     viewed = ""
     if chosen["tta"]:

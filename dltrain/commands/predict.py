@@ -20,7 +20,6 @@ from typing import Any, TextIO
 import torch
 from torch import Tensor
 
-from dltrain import build
 from dltrain.commands.explain import Explainer
 from dltrain.commands.options import Options
 from dltrain.commands.resume import find_run, position, saved_configuration, trained_state
@@ -36,6 +35,7 @@ from dltrain.data.text.text_folder import texts_below
 from dltrain.data.text.tokens import TokenSplit
 from dltrain.engine import Engine
 from dltrain.errors import InputError, UsageError
+from dltrain.experiment.experiment import Experiment
 from dltrain.files import replacing, to_json, writing
 from dltrain.report.text import number, table
 from dltrain.types import PAD, CountsUnknownTokens, Data, PredictionRows, ReadsText, Sample
@@ -77,13 +77,10 @@ def predict(options: Options) -> None:
         problems.append(problem)
         print(f"dltrain: {problem}", file=sys.stderr)
 
-    description = run.description()
     # a stage begins with its batches: fake ones, for those that it was trained on may be gone
-    experiment = build.build(composed.config, fake=True, trained=True, description=description)
-    reader = build.build(
-        {**composed.config, "debug": None}, trained=True, description=description
-    ).data
+    experiment = Experiment.to_predict(composed.config, run.description())
     engine = position(experiment, where)
+    reader = experiment.configured_data
     if vectors and out is not None:
         write_vectors(engine, options, out, run.folder)
         return

@@ -12,8 +12,6 @@ from typing import Any
 
 import torch
 
-from dltrain import build
-from dltrain.build import Experiment
 from dltrain.commands.options import Options
 from dltrain.commands.train import as_yaml, beginning, execute, remembered, unrepeated
 from dltrain.config import check
@@ -26,6 +24,8 @@ from dltrain.config.renamed import with_current_names
 from dltrain.data.dataset import shown_names, unknown_classes
 from dltrain.engine import Engine, Resume
 from dltrain.errors import ConfigError, InputError, UsageError
+from dltrain.experiment.experiment import Experiment
+from dltrain.experiment.session import open_session
 from dltrain.files import replace_file, writing
 from dltrain.runs import checkpoint
 from dltrain.runs.checkpoint import Store, commit
@@ -76,7 +76,7 @@ def go_on(run: Run, overrides: list[str], options: Options) -> None:
         None if any(change.key.startswith("dataset.") for change in changed) else run.description()
     )
     with remembered() as said:
-        trial = build.build(composed.config, trained=where is not None, continued=known)
+        trial = continuing(composed, known, where)
         check_classes(trial.data, run)
         fingerprint = trial.data.fingerprint()
     if where is not None:  # nothing is written unless it fits
@@ -90,13 +90,21 @@ def go_on(run: Run, overrides: list[str], options: Options) -> None:
             "the data set is not the one that the run began with: what follows is not what it would have been"
         )
     with unrepeated(said):
-        experiment = build.build(composed.config, trained=where is not None, continued=known)
+        experiment = continuing(composed, known, where)
         _ = experiment.data.train.samples  # reads the data set
     if options.fork:
         with forked(run, composed, trial, where, options).locked() as fork:
             continued(fork, composed, experiment, where, options, changed)
     else:
         continued(run, composed, experiment, where, options, changed)
+
+
+def continuing(
+    composed: Composed, description: dict[str, Any] | None, where: Resume | None
+) -> Experiment:
+    """Return the experiment that continues from `where`, or from the beginning without it."""
+    to_continue = Experiment.to_restart if where is None else Experiment.to_resume
+    return to_continue(composed.config, description).build()
 
 
 def check_classes(data: Data, run: Run) -> None:
@@ -191,7 +199,7 @@ def continued(
     changed: list[Change],
 ) -> None:
     """Train on in `run`'s folder, from `where` or from the beginning; what was logged after it is dropped."""
-    session = build.session(experiment, run, options.command, composed.public)
+    session = open_session(experiment, run, options.command, composed.public)
     store = session.checkpoint.store
     step = where.state["step"] if where else 0
     record = {
@@ -325,9 +333,10 @@ def fitting(experiment: Experiment, where: Resume, changed: list[Change]) -> Eng
 
 def position(experiment: Experiment, where: Resume) -> Engine:
     """An engine without callbacks that stands where a checkpoint was taken; InputError if the checkpoint does not fit."""
+    task = experiment.task
     engine = Engine((), experiment.device.mover(), experiment.device.autocast())
     try:
-        engine.position_at(experiment.task, where)
+        engine.position_at(task, where)
     except (RuntimeError, ValueError, LookupError, TypeError, AttributeError, StopIteration) as e:
         first = " ".join(str(e).split())[:300]
         raise InputError(

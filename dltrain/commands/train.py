@@ -6,17 +6,19 @@ import json
 import logging
 import math
 import subprocess
+import sys
 import time
 import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+import torch
 import yaml
 
-from dltrain import build
-from dltrain.build import Experiment, Session
+from dltrain import __version__
 from dltrain.callbacks.tensorboard import TENSORBOARD, TensorBoard
 from dltrain.commands.options import Options
 from dltrain.config import check
@@ -24,6 +26,9 @@ from dltrain.config.compose import Composed, compose
 from dltrain.config.own_settings import own_settings
 from dltrain.engine import Resume
 from dltrain.errors import DivergedError, DltrainError, InputError, Interrupted
+from dltrain.experiment.batch_norm import require_batches_for_norm
+from dltrain.experiment.experiment import Experiment
+from dltrain.experiment.session import Session, open_session
 from dltrain.files import finite, writing
 from dltrain.report.figures import best_row, figure_rows
 from dltrain.report.splits import empty_splits, sizes
@@ -31,6 +36,7 @@ from dltrain.report.text import duration, fields, number, table
 from dltrain.runs.folder import CONFIG, LOG, MANIFEST, METRICS, RESULTS, Run, apart, as_json
 from dltrain.shell import shell_word
 from dltrain.types import Grid
+from dltrain.weights.freezing import trainable_count
 
 log = logging.getLogger("dltrain")
 
@@ -58,9 +64,9 @@ def start(
     with remembered() as said:
         for line in check.unread(composed):
             log.warning(line)
-        experiment = build.build(config)
+        experiment = Experiment.to_train(config).build()
         _ = experiment.data.train.samples  # reads the data set
-        build.require_batches_for_norm(experiment)
+        require_batches_for_norm(experiment)
         if not config["debug"]:
             for message in empty_splits(experiment.data, config["dataset"]):
                 log.warning(message)
@@ -75,7 +81,7 @@ def start(
             run = Run.make(folder, contents)
     with run.locked():
         return execute(
-            build.session(experiment, run, options.command, composed.public),
+            open_session(experiment, run, options.command, composed.public),
             options.outcome,
             said=said,
         )
@@ -133,7 +139,7 @@ def manifest(experiment: Experiment, composed: Composed, options: Options) -> di
         "seed": experiment.config["seed"],
         "created": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         "git": git_state(),
-        "versions": build.versions(),
+        "versions": versions(),
         **experiment.device.summary(),
         "dataset_fingerprint": data.fingerprint(),
         "effective": {
@@ -142,8 +148,19 @@ def manifest(experiment: Experiment, composed: Composed, options: Options) -> di
             "val_samples": data.val.samples,
             "test_samples": data.test.samples,
             "steps_per_epoch": len(data.train),
-            "parameters": build.parameter_count(experiment.task),
+            "parameters": trainable_count(experiment.task),
         },
+    }
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of Python and the libraries that a run's numbers depend on."""
+    names = ("hydra-core", "numpy")
+    return {
+        "python": sys.version.split()[0],
+        "torch": torch.__version__,
+        "dltrain": __version__,
+        **{name: metadata.version(name) for name in names},
     }
 
 
@@ -311,7 +328,7 @@ def opening(session: Session) -> str:
     experiment = session.experiment
     data, device = experiment.data, experiment.device.summary()
     return (
-        f"{session.run.folder}: {build.parameter_count(experiment.task):,} parameters, "
+        f"{session.run.folder}: {trainable_count(experiment.task):,} parameters, "
         f"{sizes(data)}, "
         f"batch {data.train.batch_size}, {device['device']} {device['precision']}"
     )

@@ -89,3 +89,8 @@ def groups(modules: nn.Module, factors: Mapping[Any, float]) -> list[dict[str, A
             )
             found.setdefault(factor, []).append(p)
     return [{"params": params, "lr_factor": factor} for factor, params in found.items()]
+
+
+def trainable_count(module: nn.Module) -> int:
+    """Return the number of trainable values in the parameters of `module`."""
+    return sum(p.numel() for p in module.parameters() if p.requires_grad)

@@ -37,7 +37,7 @@ class Published(Protocol):
 
 
 @dataclass(frozen=True)
-class Beginning:
+class InitialWeights:
     """Weights by the names that a task has for them, which `key` asked for, where they are from and what to call that; and
     the mean and standard deviation of each channel of their images, in 0..255 (empty where that is not known)."""
 
@@ -53,7 +53,7 @@ class Beginning:
         if self.mean and data.standardize_by(self.mean, self.std):
             log.info(f"{self.key}: inputs are standardized as those of {self.source}")
 
-    def take_over(self, task: Task) -> None:
+    def load_into(self, task: Task) -> None:
         """Begin with the weights wherever name and shape are the same, and say which were not; InputError if none are."""
         own = task.state_dict()
         matched = [
@@ -80,12 +80,12 @@ class Beginning:
             log.info(f"  unused  {name} {tuple(self.weights[name].shape)} of {self.owner}")
 
 
-def of_run(run: Run) -> Beginning:
+def of_run(run: Run) -> InitialWeights:
     """What `run` ended with. InputError where it has no checkpoint."""
     about = run.description() or {}
     weights = trained_weights(run, "init.from")
     mean, std = (tuple(about.get(name) or ()) for name in ("mean", "std"))
-    return Beginning("init.from", str(run.folder), "the run", weights, mean, std)
+    return InitialWeights("init.from", str(run.folder), "the run", weights, mean, std)
 
 
 def trained_weights(run: Run, key: str) -> dict[str, Any]:
@@ -103,7 +103,7 @@ def trained_weights(run: Run, key: str) -> dict[str, Any]:
     return weights
 
 
-def published(model: nn.Module, name: str) -> Beginning:
+def published(model: nn.Module, name: str) -> InitialWeights:
     """torchvision's weights of `model`: "default", the best that there are, or those of a `name`.
 
     ConfigError for a model or a name without any. They come from torch's cache, else they are downloaded into it;
@@ -135,7 +135,7 @@ def published(model: nn.Module, name: str) -> Beginning:
     )
     mean, std = (tuple(255 * float(v) for v in values) for values in of_unit)
     source = f"{model.torchvision_name} {chosen.name}"
-    return Beginning(
+    return InitialWeights(
         "init.weights",
         source,
         "the published network",

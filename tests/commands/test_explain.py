@@ -10,6 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
+from dltrain.experiment.experiment import Experiment
 from dltrain.runs.folder import find
 
 SHAPE = (
@@ -226,15 +227,12 @@ def test_scores_of_the_mean_over_views(views: str, dltrain) -> None:
 
 def test_the_score_is_that_of_the_averaged_probabilities(dltrain) -> None:
     """By hand, from the run's own weights."""
-    from dltrain import build
     from dltrain.commands.options import Options
     from dltrain.commands.resume import find_run, position, saved_configuration, trained_state
 
     assert dltrain(*RUN).code == 0
     run, _ = find_run(Options(names=["last"]))
-    experiment = build.build(
-        saved_configuration(run, []).config, trained=True, description=run.description()
-    )
+    experiment = Experiment.to_evaluate(saved_configuration(run, []).config, run.description())
     position(experiment, trained_state(run, "best")[1])
     task = experiment.task.eval()
     batches = list(experiment.data.test.epoch(0))

@@ -13,11 +13,11 @@ import pytest
 import torch
 from PIL import Image
 
-from dltrain.build import build
 from dltrain.cli import main, parse
 from dltrain.commands import predict as module
 from dltrain.config.compose import compose
 from dltrain.data.images.digits import Digits
+from dltrain.experiment.experiment import Experiment
 
 SOURCE = """
 import torch
@@ -105,7 +105,7 @@ def test_predictions_are_those_of_the_averaged_weights_on_the_same_inputs(
     from dltrain.runs.folder import Run
 
     rows = rows_of(dltrain("predict", str(run), "digits", "top=10", "--json"))
-    experiment = build(saved_configuration(Run(run), []).config, trained=True)
+    experiment = Experiment.to_evaluate(saved_configuration(Run(run), []).config, None)
     store = Store(run / "checkpoints")
     best = store.pointed("best")
     assert best is not None
@@ -348,7 +348,7 @@ def test_a_run_without_checkpoint_or_none_at_all(run: Path, digits: Path, dltrai
 
 
 def test_every_answer_of_a_classification_ranks_all_classes() -> None:
-    task = build(compose(["model=mlp"]).config, fake=True).task
+    task = Experiment.on_fake_data(compose(["model=mlp"]).config).task
     probabilities = torch.rand(5, 10).softmax(dim=1)
     rows = task.prediction_rows(probabilities)
     assert [row["class"] for row in rows] == [str(int(k)) for k in probabilities.argmax(dim=1)]

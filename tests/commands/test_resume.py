@@ -99,7 +99,10 @@ def test_a_run_folder_holds_configuration_and_manifest_from_its_beginning(
     """Killed before its first step it can be resumed by name, to the same end."""
     whole = folder_of(dltrain(*STEPPED, "--json"))
     with monkeypatch.context() as patch:
-        patch.setattr("dltrain.build.session", lambda *a: (_ for _ in ()).throw(KeyboardInterrupt))
+        patch.setattr(
+            "dltrain.commands.train.open_session",
+            lambda *a: (_ for _ in ()).throw(KeyboardInterrupt),
+        )
         assert dltrain(*STEPPED).code == 130
     begun = next(folder for folder in Path("outputs").glob("*/*") if folder != whole)
     assert sorted(path.name for path in begun.iterdir()) == [

@@ -9,9 +9,9 @@ import pytest
 import torch
 import yaml
 
-from dltrain import build
 from dltrain.config.check import own_optimizer, problems_of
 from dltrain.config.compose import compose
+from dltrain.experiment.experiment import Experiment
 from dltrain.optim import Optim
 from dltrain.runs.checkpoint import Store, load
 
@@ -29,7 +29,7 @@ def optims(*overrides: str) -> dict[str, Optim]:
     """What each network is trained by, of a configuration without problems."""
     composed = compose([*SMALL, *overrides])
     assert problems_of(composed) == []
-    stages = list(build.build(composed.config, fake=True).task.stages())
+    stages = list(Experiment.on_fake_data(composed.config).task.stages())
     judging, (generating, discriminating) = stages[0].optims[0], stages[1].optims
     return dict(zip(NETWORKS, (judging, generating, discriminating), strict=True))
 

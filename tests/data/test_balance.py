@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 from PIL import Image
 
-from dltrain import build
 from dltrain.config.compose import compose
 from dltrain.data.images.image_folder import ImageFolder
 from dltrain.data.split import equally_often
 from dltrain.errors import ConfigError
+from dltrain.experiment.experiment import Experiment
 from dltrain.losses import CrossEntropy, Focal
 from dltrain.rng import keyed
 
@@ -48,10 +47,10 @@ def texts(path: str) -> str:
     return path
 
 
-def built(*overrides: str, **more: Any) -> build.Experiment:
+def built(*overrides: str) -> Experiment:
     composed = compose([*overrides, "callbacks=quiet", "paths.data=."])
     assert not composed.problems
-    return build.build(composed.config, **more)
+    return Experiment.to_train(composed.config).build()
 
 
 def refusal(*overrides: str) -> str:

@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 
-from dltrain import build
 from dltrain.config.check import raise_all
 from dltrain.config.compose import compose
 from dltrain.data.io.text_encoding import check_encoding, decode
@@ -19,6 +18,7 @@ from dltrain.data.tabular.header import looks_like_data, stated_separator
 from dltrain.data.tabular.tabular import Tabular
 from dltrain.data.tabular.timeseries import TimeSeries
 from dltrain.errors import ConfigError, InputError
+from dltrain.experiment.instantiate import instantiate
 
 pytest.importorskip("pyarrow")
 CITIES = ("Köln", "Düsseldorf", "São Paulo")
@@ -222,7 +222,7 @@ def data_of(*overrides: str) -> Any:
     """The data set that a command line describes, checked as `dltrain check` does first."""
     composed = compose(list(overrides))
     raise_all(composed)
-    return build.make(composed.config["dataset"], "dataset", {"root": Path("data"), "seed": 0}, [])
+    return instantiate(composed.config["dataset"], "dataset", {"root": Path("data"), "seed": 0}, [])
 
 
 def test_keys_that_name_columns_take_numbers() -> None:

@@ -9,13 +9,13 @@ from typing import Any
 
 import pytest
 
-from dltrain import build
 from dltrain.config.compose import compose
 from dltrain.data.text.language import LanguageModeling
 from dltrain.data.text.text_files import TextFiles
 from dltrain.data.text.translation import ParallelFiles, Translation
 from dltrain.data.text.words import WordFiles, Words
 from dltrain.errors import ConfigError, InputError
+from dltrain.experiment.instantiate import instantiate
 
 WORDS = ("größe", "übung", "straße", "ärger")
 
@@ -122,7 +122,7 @@ def test_the_key_reaches_every_file(settings: tuple[str, ...]) -> None:
 
     def data(*more: str) -> Any:
         node = compose([*settings, *more]).config["dataset"]
-        return build.make(node, "dataset", {"root": Path("data"), "seed": 0}, [])
+        return instantiate(node, "dataset", {"root": Path("data"), "seed": 0}, [])
 
     with pytest.raises(InputError, match=r"dataset\.encoding=cp1252"):
         data().description()

@@ -17,10 +17,10 @@ import pytest
 import yaml
 from harm import CANARY, FULL, defaults, harm_of, tripwire
 
-from dltrain import build
 from dltrain.config import check
 from dltrain.config.policy import PACKAGES, locate
 from dltrain.errors import UsageError
+from dltrain.experiment import data, freezing, instantiate, optim_factory, watch
 from dltrain.runs.folder import CONFIG
 
 pytestmark = pytest.mark.usefixtures("everything_is_imported")
@@ -120,7 +120,7 @@ HARMFUL: list[tuple[str, dict[str, Any]]] = [
     ("dltrain.runs.checkpoint.Store", {"folder": CANARY}),
     ("dltrain.cli.main", {"argv": ["debug=smoke"]}),
     ("dltrain.commands.train.train", {}),
-    ("dltrain.build.make", {}),
+    ("dltrain.experiment.instantiate.instantiate", {}),
     ("dltrain.config.policy.locate", {"target": "os.system"}),
     # names that are none, or look like others
     ("dltrain.models.images.cnn.CNN.__init__.__globals__", {}),
@@ -260,8 +260,8 @@ def test_without_the_policy_one_is_executed_and_seen(
         module, _, name = target.rpartition(".")
         return getattr(importlib.import_module(module), name)
 
-    monkeypatch.setattr(build, "locate", trusting)
-    monkeypatch.setattr(check, "locate", trusting)
+    for module in (check, data, freezing, instantiate, optim_factory, watch):
+        monkeypatch.setattr(module, "locate", trusting)
     wrong = in_place("override", "os.system", TOUCH, run, dltrain)
     assert any("did os.system" in what for what in wrong), wrong
     assert Path(CANARY).exists()

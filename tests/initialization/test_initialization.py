@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from dltrain import build
 from dltrain.config.groups import groups, read_option
+from dltrain.experiment.instantiate import instantiate
 from dltrain.initialization.constant import Constant
 from dltrain.initialization.he import He
 from dltrain.initialization.normal import Normal
@@ -25,7 +25,9 @@ KERNEL = (60, 40, 3, 3)  # fan_in 360, fan_out 540
 
 def option(name: str, **settings: Any) -> Any:
     """The scheme as its file has it, with `settings` over it."""
-    return build.make({**read_option("initialization", name), **settings}, "initialization", {}, [])
+    return instantiate(
+        {**read_option("initialization", name), **settings}, "initialization", {}, []
+    )
 
 
 def network() -> nn.ModuleDict:

@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from dltrain.build import parameter_count
 from dltrain.models.images.dcgan import DCGAN
 from dltrain.models.images.gan import GAN, Adversaries
+from dltrain.weights.freezing import trainable_count
 
 SMALL_GAN = {"latent_size": 6, "generator_sizes": (12, 10), "discriminator_sizes": (10, 12)}
 SHAPES: list[tuple[tuple[int, int, int], tuple[int, ...]]] = [  # with the DCGAN's channels for it
@@ -168,7 +168,7 @@ def test_separable_convolutions_have_fewer_weights_and_the_same_shapes() -> None
         dcgan((3, 32, 32), channels=(32, 16, 8), separable=s) for s in (False, True)
     )
     for network in ("generator", "discriminator"):
-        assert parameter_count(getattr(separable, network)) < parameter_count(
+        assert trainable_count(getattr(separable, network)) < trainable_count(
             getattr(whole, network)
         )
 

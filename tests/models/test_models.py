@@ -12,12 +12,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dltrain import build
 from dltrain.config.compose import compose
 from dltrain.config.groups import groups, read_option
 from dltrain.config.policy import locate
 from dltrain.config.schema import arguments
 from dltrain.errors import ConfigError
+from dltrain.experiment.experiment import Experiment
+from dltrain.experiment.instantiate import instantiate
 from dltrain.models import layers
 from dltrain.models.images.cnn import CNN
 from dltrain.models.images.lenet5 import LeNet5
@@ -25,6 +26,7 @@ from dltrain.models.layers import Dropout
 from dltrain.models.mlp import MLP
 from dltrain.models.perceptron import Perceptron
 from dltrain.types import Activation, Norm, Pooling
+from dltrain.weights.freezing import trainable_count
 
 
 def of_images(side: int, channels: int = 1, num_classes: int = 7) -> dict[str, Any]:
@@ -39,7 +41,7 @@ def of_images(side: int, channels: int = 1, num_classes: int = 7) -> dict[str, A
 
 def made(name: str, available: dict[str, Any], *overrides: str) -> nn.Module:
     """`model=name` as a run builds it."""
-    model: nn.Module = build.make(
+    model: nn.Module = instantiate(
         compose([f"model={name}", *overrides]).config["model"], "model", available, []
     )
     return model
@@ -211,7 +213,7 @@ def test_the_cnn_can_be_the_classic_keras_example() -> None:
     convolution = [nn.Conv2d, nn.ReLU, nn.MaxPool2d, Dropout, nn.Flatten]
     assert [type(m) for m in model] == [*convolution, nn.Linear, nn.ReLU, Dropout, nn.Linear]
     assert [m.p for m in model if isinstance(m, nn.Dropout)] == [0.25, 0.5]
-    assert build.parameter_count(model) == 693962
+    assert trainable_count(model) == 693962
 
 
 def test_the_default_cnn_keeps_its_parameter_names() -> None:
@@ -292,7 +294,7 @@ def test_dropout_follows_every_dense_layer_or_stands_before_the_output() -> None
 )
 def test_parameters_on_mnist(model: nn.Module, count: int) -> None:
     """By hand: LeNet-5 is 156 + 2416 + 48120 + 10164 + 850 (its C3 sees all maps of S2)."""
-    assert build.parameter_count(model) == count
+    assert trainable_count(model) == count
 
 
 def test_an_image_too_small_for_the_cnn_is_refused_with_what_to_change() -> None:
@@ -300,7 +302,7 @@ def test_an_image_too_small_for_the_cnn_is_refused_with_what_to_change() -> None
     with pytest.raises(
         ConfigError, match=r"8x8 pixels are too few; give model.channels fewer entries"
     ):
-        build.build(config)
+        Experiment.to_train(config).build()
 
 
 def test_the_perceptron_rule_moves_the_right_class_towards_the_sample_and_the_winner_away() -> None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from dltrain import build
 from dltrain.models.tabular.tabular_mlp import TabularMLP
+from dltrain.weights.freezing import trainable_count
 
 
 def test_the_tabular_mlp_looks_categories_up_and_learns_with_every_weight() -> None:
@@ -15,7 +15,7 @@ def test_the_tabular_mlp_looks_categories_up_and_learns_with_every_weight() -> N
         in_features=5, num_classes=2, cardinalities=(3, 40), embedding_dim=4, hidden_sizes=(8,)
     )
     assert [tuple(e.weight.shape) for e in model.embeddings] == [(3, 2), (40, 4)]
-    assert build.parameter_count(model) == 3 * 2 + 40 * 4 + (3 + 2 + 4) * 8 + 8 + 8 * 2 + 2
+    assert trainable_count(model) == 3 * 2 + 40 * 4 + (3 + 2 + 4) * 8 + 8 + 8 * 2 + 2
     x = torch.tensor([[0.1, 0.2, 0.3, 2, 39], [0.1, 0.2, 0.3, 1, 39]])
     out = model(x)
     assert out.shape == (2, 2)

@@ -14,7 +14,6 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 from torchvision import models as published
 
-from dltrain import build
 from dltrain.config.compose import compose
 from dltrain.errors import ConfigError
 from dltrain.models.images.alexnet import AlexNet
@@ -26,6 +25,7 @@ from dltrain.models.images.torchvision_classifier import TorchvisionClassifier
 from dltrain.models.images.vgg import VGG
 from dltrain.tasks.supervised import loss_with_heads
 from dltrain.types import AuxiliaryHeads
+from dltrain.weights.freezing import trainable_count
 
 # The least sides of the small and the large form, then parameters without auxiliary heads and multiply-adds of the large one
 # at 1000 classes, as published with torchvision's weights.
@@ -189,7 +189,7 @@ def test_the_large_form_is_torchvisions_layer_by_layer_with_the_published_parame
         return
     _, _, parameters, multiply_adds = NETWORKS[name]
     heads = model.auxiliary_heads() if isinstance(model, AuxiliaryHeads) else []
-    assert build.parameter_count(model) - sum(map(build.parameter_count, heads)) == parameters
+    assert trainable_count(model) - sum(map(trainable_count, heads)) == parameters
     with FlopCounterMode(display=False) as counted, torch.no_grad():
         model.eval()(torch.empty(1, 3, side, side, device="meta"))
     assert counted.get_total_flops() == pytest.approx(2 * multiply_adds, rel=1e-3)
@@ -219,7 +219,7 @@ def test_the_small_forms_are_as_large_and_as_costly_as_is_known(
 ) -> None:
     """VGG's, ResNet's and DenseNet's are github.com/kuangliu/pytorch-cifar's; resnet_small has less than half a million."""
     model = imagined(name, 32, *overrides, channels=3, num_classes=10).eval()
-    assert build.parameter_count(model) == count
+    assert trainable_count(model) == count
     with FlopCounterMode(display=False) as counted, torch.no_grad():
         model(torch.empty(1, 3, 32, 32, device="meta"))
     assert counted.get_total_flops() == pytest.approx(2 * multiply_adds, rel=1e-3)
@@ -260,7 +260,7 @@ def test_auxiliary_heads_are_only_in_training_and_their_loss_is_weighted(
                 p.zero_()
         assert torch.equal(model(x), logits)
     plain = network(name, 16, "model.auxiliary_weight=0")
-    assert not build.parameter_count(nn.ModuleList(plain.auxiliary_heads()))  # type: ignore[operator]
+    assert not trainable_count(nn.ModuleList(plain.auxiliary_heads()))  # type: ignore[operator]
     assert plain(x).shape == (3, 5)
 
 

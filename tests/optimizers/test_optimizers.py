@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from dltrain import build
 from dltrain.config.groups import groups, read_option
+from dltrain.experiment.instantiate import instantiate
 from dltrain.optim import Optim
 from dltrain.optimizers.muon import Muon, orthogonalized
 from dltrain.schedules.cosine import Cosine
@@ -30,7 +30,7 @@ TORCHS = {
 @functools.cache
 def option(name: str) -> Any:
     """The optimizer as its file has it."""
-    return build.make(read_option("optimizer", name), "optimizer", {}, [])
+    return instantiate(read_option("optimizer", name), "optimizer", {}, [])
 
 
 def network() -> nn.Sequential:

@@ -10,11 +10,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from dltrain.build import make
 from dltrain.config.groups import groups, read_option
 from dltrain.config.policy import locate
 from dltrain.data.images.in_memory import InMemory
 from dltrain.data.images.synthetic import Synthetic
+from dltrain.experiment.instantiate import instantiate
 from dltrain.preprocessing.affine import Affine, turned, warp
 from dltrain.preprocessing.center_crop import CenterCrop
 from dltrain.preprocessing.multi_scale import MultiScale
@@ -30,7 +30,7 @@ OPTIONS = sorted(groups()["preprocessing"])
 
 def chosen(name: str) -> Any:
     """The choice as its YAML file sets it."""
-    return make(read_option("preprocessing", name)[name], name, {}, [])
+    return instantiate(read_option("preprocessing", name)[name], name, {}, [])
 
 
 def images(count: int = 6, height: int = 32, width: int = 40, channels: int = 3) -> Tensor:

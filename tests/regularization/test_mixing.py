@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from dltrain import build
 from dltrain.config.check import problems_of
 from dltrain.config.compose import compose
+from dltrain.experiment.experiment import Experiment
 from dltrain.regularization.cutmix import CutMix
 from dltrain.regularization.mixup import Mixup, draw_share
 from dltrain.rng import keyed
@@ -27,10 +27,10 @@ def mixed(mixer: Any, images: Tensor, position: int) -> tuple[Tensor, Tensor]:
     return inputs, shares
 
 
-def built(*overrides: str) -> build.Experiment:
+def built(*overrides: str) -> Experiment:
     composed = compose(["dataset=synthetic", *overrides])
     assert not composed.problems
-    return build.build(composed.config, fake=True)
+    return Experiment.on_fake_data(composed.config)
 
 
 def test_mixup_blends_pairs_by_one_share_a_batch() -> None:

@@ -12,10 +12,11 @@ import pytest
 import torch
 from torch.optim import lr_scheduler
 
-from dltrain import build
 from dltrain.config.check import problems_of
 from dltrain.config.compose import compose
 from dltrain.config.groups import groups
+from dltrain.experiment.experiment import Experiment
+from dltrain.experiment.instantiate import instantiate
 from dltrain.schedules.plateau import Plateau
 from dltrain.schedules.polynomial import Polynomial
 from dltrain.schedules.schedule import Schedule
@@ -33,7 +34,7 @@ def node(name: str) -> dict[str, Any]:
 
 def option(name: str, total: int, **settings: Any) -> Schedule:
     """The schedule as its file has it, with `settings` over it."""
-    schedule: Schedule = build.make({**node(name), **settings}, "schedule", {"mode": "max"}, [])(
+    schedule: Schedule = instantiate({**node(name), **settings}, "schedule", {"mode": "max"}, [])(
         total_updates=total
     )
     return schedule
@@ -170,7 +171,7 @@ def test_plateau_learns_from_the_trainer_which_way_is_better() -> None:
         config = compose(
             ["schedule=plateau", "schedule.patience=0", f"trainer.watch={watch}"]
         ).config
-        optim = build.build(config, fake=True).task.optim(torch.nn.Linear(1, 1), 10)
+        optim = Experiment.on_fake_data(config).task.optim(torch.nn.Linear(1, 1), 10)
         for metric in (0.5, 0.4):  # less: worse for an accuracy, better for a loss
             optim.observe(metric)
         assert optim.schedule.factor(0) == pytest.approx(factor)

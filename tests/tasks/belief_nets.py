@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from dltrain import build
 from dltrain.config.compose import compose
 from dltrain.engine import Callback, Engine
+from dltrain.experiment.experiment import Experiment
 from dltrain.models.rbm import RBM
 from dltrain.runs.checkpoint import snapshot
 from dltrain.tasks.images.deep_autoencoding import DeepAutoencoding
@@ -29,13 +29,13 @@ assert_same = functools.partial(torch.testing.assert_close, rtol=0, atol=0)
 
 
 def net(*overrides: str) -> DeepBelief:
-    task = build.build(compose([*NET, *SMALL, *overrides]).config).task
+    task = Experiment.to_train(compose([*NET, *SMALL, *overrides]).config).task
     assert isinstance(task, DeepBelief)
     return task
 
 
 def coder(*overrides: str) -> DeepAutoencoding:
-    task = build.build(compose([*CODER, *SMALL, *overrides]).config).task
+    task = Experiment.to_train(compose([*CODER, *SMALL, *overrides]).config).task
     assert isinstance(task, DeepAutoencoding)
     return task
 

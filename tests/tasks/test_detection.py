@@ -11,9 +11,9 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from dltrain import build
 from dltrain.config.compose import compose
 from dltrain.data.detection.dataset import STAND_IN, Detection, FakeScenes
+from dltrain.experiment.experiment import Experiment
 from dltrain.runs import checkpoint
 from dltrain.runs.checkpoint import Store
 from dltrain.tasks.detection.average_precision import average_precision
@@ -401,7 +401,7 @@ def test_without_the_library_nothing_is_trained(dltrain, monkeypatch: pytest.Mon
 def test_the_experiment_takes_a_task_of_its_own() -> None:
     composed = compose(["experiment=rcnn_digits", "debug=smoke"])
     assert composed.choices["task"] == "detection"
-    assert isinstance(build.build(composed.config).task, Task)
+    assert isinstance(Experiment.to_train(composed.config).task, Task)
 
 
 FEW = (

@@ -12,8 +12,8 @@ import pytest
 import torch
 from toys import Counting
 
-from dltrain import build
 from dltrain.config.compose import compose
+from dltrain.experiment.experiment import Experiment
 from dltrain.tasks.directions import custom_direction, watch_direction
 
 QUIET = ("callbacks=quiet", "--json")
@@ -86,7 +86,7 @@ def test_the_best_epoch_is_kept_whatever_the_metric_is_called(
     values, kept = watched_values(outcome, metric)
     assert len(values) == 3
     assert kept == best(values)
-    task = build.build(compose([*text, *overrides]).config, fake=True).task
+    task = Experiment.on_fake_data(compose([*text, *overrides]).config).task
     scored = {
         name.removeprefix("test/") for name in outcome.json["metrics"] if name.startswith("test/")
     }

@@ -10,8 +10,9 @@ import torch
 from belief_nets import coder, fitted, net, rbms_of, scored
 from torch import Tensor, nn
 
-from dltrain import build, rng
+from dltrain import rng
 from dltrain.config.compose import compose
+from dltrain.experiment.experiment import Experiment
 from dltrain.types import Image
 
 
@@ -104,7 +105,7 @@ def test_data_other_than_images_has_figures_only() -> None:
         "model.hidden_sizes=[4]",
         *GAUSSIAN[:1],
     )
-    task = build.build(compose(overrides).config).task
+    task = Experiment.to_train(compose(overrides).config).task
     found = scored(task, 0, task.data.val.epoch(0))  # type: ignore[attr-defined]
     assert {name: type(value) for name, value in found.items()} == dict.fromkeys(
         ("reconstruction_error", "free_energy", "free_energy_gap"), float

@@ -14,12 +14,15 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from dltrain import build, metrics
+from dltrain import metrics
 from dltrain.config.check import problems_of
 from dltrain.config.compose import compose
 from dltrain.config.settings import Trainer
 from dltrain.data.fake import Fake
 from dltrain.engine import Task
+from dltrain.experiment import watch
+from dltrain.experiment.experiment import Experiment
+from dltrain.experiment.watch import watched_direction, watched_metric
 from dltrain.losses import MAE, MSE, CrossEntropy, Hinge, Huber
 from dltrain.optim import Optim
 from dltrain.optimizers.adam import adam
@@ -241,7 +244,7 @@ def test_data_and_tasks_choose_what_they_need_unless_the_user_does(
 def test_a_task_watches_its_own_metric_unless_the_user_names_one(
     overrides: list[str], watched: Any
 ) -> None:
-    experiment = build.build(compose(overrides).config, fake=True)
+    experiment = Experiment.on_fake_data(compose(overrides).config)
     stage = next(experiment.task.stages())
     assert (stage.watch, stage.mode) == watched
 
@@ -259,14 +262,14 @@ def test_a_task_says_which_way_its_own_metric_is_better(
             super().__init__()
             self.watch = watch
 
-    monkeypatch.setattr(build, "locate", lambda target, plugins: Mine)
+    monkeypatch.setattr(watch, "locate", lambda target, plugins: Mine)
     config = {"task": {"_target_": "mine.Mine"}, "plugins": []}
-    assert build.watched(config, trainer) == "val/steps"
-    assert build.watched_direction(Mine(), config, trainer) == way
+    assert watched_metric(config, trainer) == "val/steps"
+    assert watched_direction(Mine(), config, trainer) == way
 
 
 def test_a_plateau_schedule_is_told_the_same_way() -> None:
-    experiment = build.build(compose(["dataset=diabetes", "schedule=plateau"]).config, fake=True)
+    experiment = Experiment.on_fake_data(compose(["dataset=diabetes", "schedule=plateau"]).config)
     schedule = next(experiment.task.stages()).optims[0].schedule
     assert isinstance(schedule, Plateau)
     assert schedule.sign == -1

@@ -13,9 +13,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dltrain import build
 from dltrain.config.compose import compose
 from dltrain.data.text.fake_tokens import FakeTokens
+from dltrain.experiment.experiment import Experiment
 from dltrain.losses import CrossEntropy
 from dltrain.models.mlp import MLP
 from dltrain.models.text.seq2seq import Seq2Seq as Model
@@ -260,7 +260,7 @@ def test_a_few_steps_learn_to_reverse(model: str) -> None:
         "optimizer.lr=0.01",
         *small,
     ]
-    experiment = build.build(compose(overrides).config)
+    experiment = Experiment.to_train(compose(overrides).config)
     stage = next(experiment.task.stages())
     losses = [
         float(stage.step(batch)["loss"])

@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from dltrain.build import build
 from dltrain.config.compose import compose
+from dltrain.experiment.experiment import Experiment
 from dltrain.runs.checkpoint import Store, load
 
 WORDS = (
@@ -42,7 +42,7 @@ def run(dltrain) -> str:
 def vectors(run: str) -> dict[str, Tensor]:
     """The vector of each word as the run's own task has it."""
     composed = compose([*WORDS, "model=word2vec", "model.embedding_dim=6"])
-    task = build(composed.config).task
+    task = Experiment.to_train(composed.config).task
     task.load_state_dict(load(Store(Path(run) / "checkpoints").pointed("best"))["task"])
     words, found = task.vectors()
     return dict(zip(words, found, strict=True))
@@ -53,7 +53,7 @@ def test_known_words_begin_with_their_vectors_and_stay_if_frozen(
     frozen: str, run: str, dltrain
 ) -> None:
     begin = (f"model.embedding.from={run}", f"model.embedding.frozen={frozen}")
-    experiment = build(compose([*TEXTS, *begin]).config)
+    experiment = Experiment.to_train(compose([*TEXTS, *begin]).config)
     tokenizer = experiment.data.tokenizer
     layer = experiment.task.model.steps.embedding
     learned = vectors(run)

@@ -9,18 +9,18 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from dltrain import build
 from dltrain.config.compose import compose
 from dltrain.errors import ConfigError
+from dltrain.experiment.experiment import Experiment
 from dltrain.optim import Optim
 from dltrain.preprocessing.flip import Flip
 from dltrain.regularization.l1 import L1
 
 
-def built(*overrides: str) -> build.Experiment:
+def built(*overrides: str) -> Experiment:
     composed = compose(list(overrides))
     assert not composed.problems
-    return build.build(composed.config, fake=True)
+    return Experiment.on_fake_data(composed.config).build()
 
 
 def test_preprocessing_reaches_the_training_batches_and_no_others() -> None:

@@ -1,0 +1,242 @@
+"""An experiment: the parts that a checked configuration describes, each built when it is first used."""
+
+from __future__ import annotations
+
+import sys
+from functools import cached_property
+from typing import Any
+
+from torch import nn
+
+from dltrain import rng
+from dltrain.config.balance import balanced_loss
+from dltrain.config.check import OPTIMIZERS
+from dltrain.config.settings import Trainer
+from dltrain.data.repeated import Repeated
+from dltrain.device import Device, most_flops
+from dltrain.engine import Callback, Task
+from dltrain.errors import ConfigError
+from dltrain.experiment.data import (
+    ConfiguredData,
+    ContinuedData,
+    DataSource,
+    FakeData,
+    RestoredData,
+    batch_size,
+    configured_data,
+    require_model_for_categories,
+    require_valid_preprocessing,
+)
+from dltrain.experiment.freezing import freeze
+from dltrain.experiment.instantiate import instantiate
+from dltrain.experiment.optim_factory import OptimFactory
+from dltrain.experiment.regularizers import regularizer_settings
+from dltrain.experiment.watch import watched_direction, watched_metric
+from dltrain.experiment.weight_source import (
+    CheckpointWeights,
+    FreshWeights,
+    WeightSource,
+    configured_weights,
+    word_vector_settings,
+)
+from dltrain.types import Data, Standardizes
+from dltrain.weights.freezing import Freezing
+from dltrain.weights.initial import InitialWeights
+from dltrain.weights.word_vectors import tokens_of
+
+UNLIMITED_EPOCHS = sys.maxsize
+
+
+class Experiment:
+    """The parts of an experiment: all that its configuration describes but the run's folder.
+
+    Making one seeds the random number generators and sets up the device. Every other part is built
+    when it is first used, after the parts that it needs: data, model, initial weights, loss, task.
+    `debug=smoke` replaces the data by fake data and the initial weights by fresh ones;
+    `debug=overfit` trains on one batch, without regularization.
+    """
+
+    def __init__(self, config: dict[str, Any], data: DataSource, weights: WeightSource) -> None:
+        self.config = config
+        self.plugins: list[str] = config["plugins"]
+        self.data_source: DataSource = data
+        self.weight_source: WeightSource = weights
+        rng.seed_all(config["seed"])
+        self.device: Device = instantiate(config["device"], "device", {}, self.plugins)
+        self.device.set_up()
+
+    @classmethod
+    def to_train(cls, config: dict[str, Any]) -> Experiment:
+        """Return the experiment of a new run."""
+        return cls(config, ConfiguredData(), configured_weights(config))
+
+    @classmethod
+    def on_fake_data(
+        cls, config: dict[str, Any], description: dict[str, Any] | None = None
+    ) -> Experiment:
+        """Return an experiment that opens no file: fake data, fresh weights.
+
+        `description` is that of data whose spec is not known before it is read.
+        """
+        return cls(config, FakeData(description), FreshWeights())
+
+    @classmethod
+    def to_resume(cls, config: dict[str, Any], description: dict[str, Any] | None) -> Experiment:
+        """Return the experiment of a run that is trained further, whose data `description` describes.
+
+        A checkpoint is expected to be loaded into its task.
+        """
+        return cls(config, ContinuedData(description), CheckpointWeights())
+
+    @classmethod
+    def to_restart(cls, config: dict[str, Any], description: dict[str, Any] | None) -> Experiment:
+        """Return the experiment of a run that ended before its first checkpoint; the data as in `to_resume`."""
+        return cls(config, ContinuedData(description), configured_weights(config))
+
+    @classmethod
+    def to_evaluate(cls, config: dict[str, Any], description: dict[str, Any] | None) -> Experiment:
+        """Return the experiment of a trained run whose data `description` describes.
+
+        A checkpoint is expected to be loaded into its task.
+        """
+        return cls(config, RestoredData(description), CheckpointWeights())
+
+    @classmethod
+    def to_predict(cls, config: dict[str, Any], description: dict[str, Any] | None) -> Experiment:
+        """Return the experiment of a trained run, on fake data: the training data need not be there.
+
+        A checkpoint is expected to be loaded into its task. `configured_data` reads new inputs.
+        """
+        return cls(config, FakeData(description), CheckpointWeights())
+
+    def build(self) -> Experiment:
+        """Build every part now, so that whatever is wrong with one is raised here; return self."""
+        _ = self.task
+        return self
+
+    @cached_property
+    def trainer(self) -> Trainer:
+        """The trainer's settings."""
+        trainer: Trainer = instantiate(self.config["trainer"], "trainer", {}, self.plugins)
+        return trainer
+
+    @cached_property
+    def regularizers(self) -> dict[str, dict[str, Any]]:
+        """The settings that regularizers make, by part (`regularizer_settings`)."""
+        nodes = {} if self.config["debug"] == "overfit" else self.config["regularization"]
+        return regularizer_settings(nodes, self.plugins)
+
+    @property
+    def callbacks(self) -> dict[str, Callback]:
+        """The callbacks of the regularizers, by name."""
+        return self.regularizers["callbacks"]
+
+    @cached_property
+    def configured_data(self) -> Data:
+        """The data set that the configuration names, prepared as an earlier run left it, if there was one."""
+        data = configured_data(self.config, self.regularizers["dataset"])
+        self.data_source.prepare(data)
+        require_valid_preprocessing(data)
+        data.to(self.device.torch_device())
+        return data
+
+    @cached_property
+    def selected_data(self) -> Data:
+        """The configured data, or fake data in its place."""
+        data = self.data_source.select(self.configured_data)
+        if self.config["debug"] == "smoke" and data is self.configured_data:
+            data = data.fake()
+        data.to(self.device.torch_device())
+        return data
+
+    @cached_property
+    def data(self) -> Data:
+        """The data that the task gets, standardized as the initial weights require."""
+        data = self.selected_data
+        if self.initial_weights is not None and isinstance(data, Standardizes):
+            self.initial_weights.standardize(data)
+        return Repeated(data) if self.config["debug"] == "overfit" else data
+
+    @cached_property
+    def model(self) -> nn.Module:
+        """The model, initialized; the weights of a run or published ones are loaded into the whole task."""
+        data = self.selected_data
+        require_model_for_categories(self.config, data)
+        settings = self.regularizers["model"]
+        model: nn.Module = instantiate(
+            self.config["model"], "model", data.spec.arguments(), self.plugins, settings
+        )
+        self.weight_source.initialize(self.config, model)
+        embedding = word_vector_settings(self.config)
+        if embedding is not None:
+            tokens_of(model, data).weight.requires_grad_(not embedding.get("frozen"))
+            self.weight_source.load_word_vectors(self.config, model, data)
+        return model
+
+    @cached_property
+    def initial_weights(self) -> InitialWeights | None:
+        """The weights of a run, or published ones, that the task starts with; None for no such weights."""
+        return self.weight_source.find(self.config, lambda: self.model)
+
+    @cached_property
+    def freezing(self) -> Freezing:
+        """The layers of the model that are frozen."""
+        return freeze(self.config, self.model, self.trainer)
+
+    @cached_property
+    def loss(self) -> nn.Module:
+        """The loss."""
+        data = self.data
+        available = {
+            **data.spec.arguments(),
+            "class_counts": lambda: data.class_counts,  # which may read the data: only on demand
+        }
+        settings = self.regularizers["loss"]
+        node = balanced_loss(self.config, bool(data.spec.class_names), settings)
+        loss: nn.Module = instantiate(node, "loss", available, self.plugins, settings)
+        return loss
+
+    @cached_property
+    def optim_factory(self) -> OptimFactory:
+        """Makes an `Optim` for the modules that a task hands it."""
+        return OptimFactory(self.config, self.trainer, self.device, self.regularizers["optim"])
+
+    @cached_property
+    def task(self) -> Task:
+        """The task on the device, with its initial weights."""
+        task = self._build_task()
+        self.optim_factory.direction = watched_direction(task, self.config, self.trainer)
+        if self.initial_weights is not None:
+            self.initial_weights.load_into(task)
+        self._require_divisible_batches()
+        samples = batch_size(self.config, self.configured_data)
+        self.device.choose_threads(most_flops(task, self.data.spec, samples))
+        self.device.place(task)
+        return task
+
+    def _build_task(self) -> Task:
+        """Return the task as its constructor leaves it."""
+        node = {key: value for key, value in self.config["task"].items() if key != OPTIMIZERS}
+        available: dict[str, Any] = {
+            **self.data.spec.arguments(),
+            "data": self.data,
+            "model": self.model,
+            "freezing": self.freezing,
+            "loss": self.loss,
+            "watch": watched_metric(self.config, self.trainer),
+            "optim": self.optim_factory,
+            "epochs": self.trainer.epochs or UNLIMITED_EPOCHS,
+        }
+        if self.trainer.mode:
+            available["mode"] = self.trainer.mode
+        task: Task = instantiate(node, "task", available, self.plugins)
+        return task
+
+    def _require_divisible_batches(self) -> None:
+        """Raise ConfigError if batches are to be divided whose rows carry a state to the next batch."""
+        if self.trainer.on_oom == "halve" and self.data.spec.continues:
+            why = (
+                "dataset.stream=true: a state is carried from batch to batch, and no part of one "
+                "can go on with it: on_oom=stop, or a smaller dataset.batch_size"
+            )
+            raise ConfigError([("trainer.on_oom=halve", why)])

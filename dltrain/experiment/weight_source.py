@@ -1,0 +1,108 @@
+"""Decides which weights a model starts with: configured ones, fresh ones, or those of a checkpoint."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Protocol
+
+from torch import nn
+
+from dltrain.errors import ConfigError
+from dltrain.experiment.instantiate import instantiate
+from dltrain.runs.folder import find
+from dltrain.types import Data
+from dltrain.weights.initial import InitialWeights, of_run, published, trained_weights
+from dltrain.weights.word_vectors import KEY, take_vectors, tokens_of
+
+
+class WeightSource(Protocol):
+    """Decides which weights a model starts with."""
+
+    def initialize(self, config: dict[str, Any], model: nn.Module) -> None:
+        """Draw fresh weights by the configured initialization."""
+
+    def load_word_vectors(self, config: dict[str, Any], model: nn.Module, data: Data) -> None:
+        """Copy word vectors of another run into the model's embedding."""
+
+    def find(self, config: dict[str, Any], model: Callable[[], nn.Module]) -> InitialWeights | None:
+        """Return the weights of a run, or published ones, that the task starts with; None for no such weights.
+
+        `model` returns the model, which is built if it has to be known.
+        """
+
+
+class ConfiguredWeights:
+    """Weights as configured: `initialization`, `init.from`, `init.weights` and `model.embedding.from`."""
+
+    def initialize(self, config: dict[str, Any], model: nn.Module) -> None:
+        """Draw fresh weights by the configured initialization."""
+        initialize(config, model)
+
+    def load_word_vectors(self, config: dict[str, Any], model: nn.Module, data: Data) -> None:
+        """Copy the vectors that the run of `model.embedding.from` learned into the model's embedding."""
+        run = find(str(config["model"]["embedding"]["from"]), Path(config["paths"]["output"]))
+        layer = tokens_of(model, data)
+        take_vectors(layer, data, run, trained_weights(run, KEY), instantiate)
+
+    def find(self, config: dict[str, Any], model: Callable[[], nn.Module]) -> InitialWeights | None:
+        """Return the weights that `init.from` or `init.weights` names.
+
+        Raises ConfigError if both are set, or the model has no published weights; InputError for a
+        run without a checkpoint.
+        """
+        init = config.get("init", {})
+        run, weights = init.get("from"), init.get("weights")
+        if run is not None and weights is not None:
+            raise ConfigError([("init.weights", "init.from is set too: begin with one of them")])
+        if run is not None:
+            return of_run(find(str(run), Path(config["paths"]["output"])))
+        return published(model(), str(weights)) if weights is not None else None
+
+
+class FreshWeights:
+    """Fresh weights by the configured initialization; runs and published weights are not looked for."""
+
+    def initialize(self, config: dict[str, Any], model: nn.Module) -> None:
+        """Draw fresh weights by the configured initialization."""
+        initialize(config, model)
+
+    def load_word_vectors(self, config: dict[str, Any], model: nn.Module, data: Data) -> None:
+        """Leave the embedding as it is initialized."""
+
+    def find(self, config: dict[str, Any], model: Callable[[], nn.Module]) -> InitialWeights | None:
+        """Return None."""
+        return None
+
+
+class CheckpointWeights:
+    """The weights of a checkpoint, which is loaded after the task is built: initial ones do not matter."""
+
+    def initialize(self, config: dict[str, Any], model: nn.Module) -> None:
+        """Leave the weights as the model drew them."""
+
+    def load_word_vectors(self, config: dict[str, Any], model: nn.Module, data: Data) -> None:
+        """Leave the embedding as the model drew it."""
+
+    def find(self, config: dict[str, Any], model: Callable[[], nn.Module]) -> InitialWeights | None:
+        """Return None."""
+        return None
+
+
+def configured_weights(config: dict[str, Any]) -> WeightSource:
+    """Return the source of a new run's weights; `debug=smoke` opens no file for them."""
+    return FreshWeights() if config["debug"] == "smoke" else ConfiguredWeights()
+
+
+def initialize(config: dict[str, Any], model: nn.Module) -> None:
+    """Draw fresh weights by the configured initialization, if there is one."""
+    if "initialization" in config:
+        instantiate(config["initialization"], "initialization", {}, config["plugins"])(model)
+
+
+def word_vector_settings(config: dict[str, Any]) -> dict[str, Any] | None:
+    """Return `model.embedding` if it names a run to take word vectors from; None otherwise."""
+    embedding = config["model"].get("embedding")
+    if isinstance(embedding, dict) and embedding.get("from") is not None:
+        return embedding
+    return None
