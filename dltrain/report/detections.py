@@ -1,8 +1,7 @@
-"""Pictures of images with boxes around objects, one below the other, with a title and a name for
-each object.
+"""Pictures of images with boxes around their objects, one below the other.
 
-Text and lines are a share of the picture's width, so that they can be read in TensorBoard, which
-shows it about 350 pixels wide.
+The sizes of text and lines are relative to the picture's width, so that they are legible in
+TensorBoard, which shows a picture about 350 pixels wide.
 """
 
 from __future__ import annotations
@@ -20,47 +19,43 @@ from dltrain.types import Image, MarkedBox
 Pixels = NDArray[np.uint8]
 Area = tuple[float, float, float, float]  # left, top, right, bottom
 Color = tuple[int, int, int]
-TARGET_SIDE = (
-    704  # pixels that the longer side of an image is brought to, as far as whole multiples go
-)
-TEXT_SHARE = 13 / 350  # of the picture's width, that a letter is high
-LINE_SHARE = 2.5 / 350  # of the picture's width, that a box's line is wide
-LINE_HEIGHT = 1.3  # of a text's size
-SMALL_BOX = 3  # letters' heights, up to which a box is so small that a text would hide it
+# The longer side of a drawn image in pixels, approximately: images are enlarged by whole numbers.
+TARGET_SIDE = 704
+TEXT_SHARE = 13 / 350  # height of a letter, relative to the picture's width
+LINE_SHARE = 2.5 / 350  # width of a box's line, relative to the picture's width
+LINE_HEIGHT = 1.3  # relative to the text's size
+SMALL_BOX = 3  # letter heights; a text would hide a box that is narrower
 MAX_TITLE_LINES = 2
-MAX_TEXT_SHARE = 0.6  # of the picture's width, that an object's text may take
+MAX_TEXT_SHARE = 0.6  # width of an object's text, relative to the picture's width
 COLORS: dict[str, Color] = {"true": (64, 210, 110), "predicted": (255, 150, 30)}
 UNCOUNTED: Color = (190, 190, 190)  # of objects that are not scored
 INK: Color = (0, 0, 0)
 
 
 def boxed_pictures(image: Image) -> Pixels:
-    """Draw the pictures of an `Image` with their boxes, each below its caption beside a patch of
-    the boxes' color.
+    """Draw the pictures of an `Image` with their boxes, each below its caption.
 
-    An object's text stands on a filled ground outside its box, above it if there is room; a text
-    that could only stand on another one is left out.
+    A caption stands beside a patch in the color of its boxes. The text of an object has a filled
+    background and stands outside its box, above it if there is room. A text that would cover
+    another one is left out.
     """
     from PIL import Image as Picture
     from PIL import ImageDraw
 
+    colors = [COLORS[boxes.kind] for boxes in image.boxes]
     parts = [
-        _with_boxes(pixels, boxes.items, COLORS[boxes.kind]) for pixels, boxes in _pairs(image)
+        _with_boxes(pixels, boxes.items, color)
+        for pixels, boxes, color in zip(image.pixels, image.boxes, colors, strict=True)
     ]
     width = parts[0].width
-    size, bars = _text_size(width), []
-    for number, boxes in enumerate(image.boxes):
-        caption = image.captions[number] if number < len(image.captions) else ""
-        bars.append(
-            (
-                wrapped(caption, width - 3 * size, size, MAX_TITLE_LINES) if caption else [],
-                COLORS[boxes.kind],
-            )
-        )
-    heights = [round(LINE_HEIGHT * size * len(lines) + size * bool(lines)) for lines, _ in bars]
-    canvas = Picture.new("RGB", (width, sum(heights) + sum(part.height for part in parts)), "white")
-    draw, top = ImageDraw.Draw(canvas), 0
-    for part, height, (lines, color) in zip(parts, heights, bars, strict=True):
+    size = _text_size(width)
+    titles = _titles(image, width, size)
+    heights = [_title_height(lines, size) for lines in titles]
+    total_height = sum(heights) + sum(part.height for part in parts)
+    canvas = Picture.new("RGB", (width, total_height), "white")
+    draw = ImageDraw.Draw(canvas)
+    top = 0
+    for part, height, lines, color in zip(parts, heights, titles, colors, strict=True):
         if lines:
             _draw_title(draw, top, height, lines, color, size)
         canvas.paste(part, (0, top + height))
@@ -68,16 +63,27 @@ def boxed_pictures(image: Image) -> Pixels:
     return np.asarray(canvas)
 
 
-def _pairs(image: Image) -> Any:
-    return zip(image.pixels, image.boxes, strict=True)
+def _titles(image: Image, width: int, size: int) -> list[list[str]]:
+    """Return the title lines above each picture; none for a picture without a caption."""
+    room = width - 3 * size
+    titles: list[list[str]] = [[] for _ in image.boxes]
+    for number, caption in enumerate(image.captions[: len(titles)]):
+        if caption:
+            titles[number] = wrapped(caption, room, size, MAX_TITLE_LINES)
+    return titles
+
+
+def _title_height(lines: Sequence[str], size: int) -> int:
+    """Return the height of a title in pixels."""
+    if not lines:
+        return 0
+    return round(LINE_HEIGHT * size * len(lines) + size)
 
 
 def _draw_title(
     draw: Any, top: int, height: int, lines: Sequence[str], color: Color, size: int
 ) -> None:
-    """Draw the lines of a title between `top` and `top` + `height`, beside a patch of the color
-    that it names.
-    """
+    """Draw the lines of a title between `top` and `top` + `height`, beside a patch of color."""
     margin = size // 2
     draw.rectangle(
         (margin, top + margin, margin + size, top + margin + size), fill=color, outline=INK
@@ -88,9 +94,7 @@ def _draw_title(
 
 
 def _with_boxes(pixels: Tensor, boxes: Sequence[MarkedBox], color: Color) -> Any:
-    """Return an image (C, H, W) in 0..1, brought to a legible size, with the boxes of objects and
-    their texts.
-    """
+    """Draw an image (C, H, W) in 0..1 at a legible size, with the boxes of objects and their texts."""
     from PIL import Image as Picture
     from PIL import ImageDraw
 
@@ -98,26 +102,40 @@ def _with_boxes(pixels: Tensor, boxes: Sequence[MarkedBox], color: Color) -> Any
     picture = Picture.fromarray(array.permute(1, 2, 0).contiguous().numpy())
     zoom = _zoom(max(picture.size))
     size = (max(1, round(picture.width * zoom)), max(1, round(picture.height * zoom)))
-    picture = picture.resize(
-        size, Picture.Resampling.NEAREST if zoom >= 1 else Picture.Resampling.BILINEAR
-    )
-    draw = ImageDraw.Draw(picture)
-    letter, line = _text_size(picture.width), _line_width(picture.width)
+    enlarges = zoom >= 1
+    method = Picture.Resampling.NEAREST if enlarges else Picture.Resampling.BILINEAR
+    picture = picture.resize(size, method)
     areas = [_enlarged(box.corners, zoom) for box in boxes]
-    for area, box in zip(areas, boxes, strict=True):
-        draw.rectangle(area, outline=color if box.counted else UNCOUNTED, width=line)
+    colors = [color if box.counted else UNCOUNTED for box in boxes]
+    draw = ImageDraw.Draw(picture)
+    for area, box_color in zip(areas, colors, strict=True):
+        draw.rectangle(area, outline=box_color, width=_line_width(picture.width))
+    texts = [box.text for box in boxes]
+    _draw_labels(draw, texts, areas, colors, picture.size)
+    return picture
+
+
+def _draw_labels(
+    draw: Any,
+    texts: Sequence[str],
+    areas: Sequence[Area],
+    colors: Sequence[Color],
+    picture: tuple[int, int],
+) -> None:
+    """Draw the text of each box where it covers no other text; leave it out if it would."""
+    letter = _text_size(picture[0])
+    line = _line_width(picture[0])
     small = [area for area in areas if area[2] - area[0] < SMALL_BOX * letter]
     labels: list[Area] = []
-    for area, box in zip(areas, boxes, strict=True):
-        text = cut_to(drawable(box.text), round(MAX_TEXT_SHARE * picture.width), letter)
-        place = _place_for(
-            text, area, picture.size, labels, [other for other in small if other != area]
-        )
-        if place is not None and text:
-            draw.rectangle(place, fill=color if box.counted else UNCOUNTED)
-            draw_text(draw, (place[0] + line, (place[1] + place[3]) / 2), text, letter)
-            labels.append(place)
-    return picture
+    for full_text, area, color in zip(texts, areas, colors, strict=True):
+        text = cut_to(drawable(full_text), round(MAX_TEXT_SHARE * picture[0]), letter)
+        others = [other for other in small if other != area]
+        place = _place_for(text, area, picture, labels, others)
+        if place is None or not text:
+            continue
+        draw.rectangle(place, fill=color)
+        draw_text(draw, (place[0] + line, (place[1] + place[3]) / 2), text, letter)
+        labels.append(place)
 
 
 def _place_for(
@@ -129,8 +147,10 @@ def _place_for(
     It hides no other of the `labels`, and none of the `small` boxes if that can be avoided. None if
     there is no such place.
     """
-    size, line = _text_size(picture[0]), _line_width(picture[0])
-    width, height = text_width(text, size) + 2 * line, LINE_HEIGHT * size
+    size = _text_size(picture[0])
+    line = _line_width(picture[0])
+    width = text_width(text, size) + 2 * line
+    height = LINE_HEIGHT * size
     places = [_within(place, picture) for place in _beside(area, width, height, line)]
     places = [place for place in places if not _hides(place, labels)]
     inner = (area[0] + line, area[1] + line, area[2] - line, area[3] - line)
@@ -139,9 +159,7 @@ def _place_for(
 
 
 def _beside(area: Area, width: float, height: float, line: int) -> list[Area]:
-    """Return the places of a text of `width` and `height` beside a box: above it, below it, at its
-    sides.
-    """
+    """Return the possible places of a text beside a box: above it, below it, at its sides."""
     x1, y1, x2, y2 = area
     corners = [
         (x1, y1 - height + line),
@@ -163,20 +181,26 @@ def _within(place: Area, picture: tuple[int, int]) -> Area:
 
 
 def _hides(place: Area, others: Sequence[Area]) -> bool:
-    """Return whether `place` shares pixels with any of the others."""
-    x1, y1, x2, y2 = place
-    return any(min(x2, o[2]) > max(x1, o[0]) and min(y2, o[3]) > max(y1, o[1]) for o in others)
+    """Return whether `place` overlaps any of the others."""
+    return any(_overlap(place, other) for other in others)
+
+
+def _overlap(a: Area, b: Area) -> bool:
+    """Return whether two areas share pixels."""
+    wide = min(a[2], b[2]) > max(a[0], b[0])
+    high = min(a[3], b[3]) > max(a[1], b[1])
+    return wide and high
 
 
 def _zoom(side: int) -> float:
-    """Return by how much an image is enlarged, a whole number, or made smaller if it is large."""
-    return TARGET_SIDE / side if side > TARGET_SIDE else max(1, round(TARGET_SIDE / side))
+    """Return the factor by which an image is enlarged (a whole number) or, if large, reduced."""
+    if side > TARGET_SIDE:
+        return TARGET_SIDE / side
+    return max(1, round(TARGET_SIDE / side))
 
 
 def _enlarged(corners: Area, zoom: float) -> Area:
-    """Return the corners of a box in an image that is `zoom` times as large, at least a pixel
-    apart.
-    """
+    """Return the corners of a box in an image enlarged by `zoom`, at least one pixel apart."""
     x1, y1, x2, y2 = (zoom * corner for corner in corners)
     return x1, y1, max(x1 + 1, x2), max(y1 + 1, y2)
 

@@ -1,6 +1,4 @@
-"""The figures of a task that the screen shows first, and the notes beside them; files hold all of
-them.
-"""
+"""The metrics that the screen shows, and the notes beside them; files have all metrics."""
 
 from __future__ import annotations
 
@@ -14,9 +12,7 @@ MAX_FIGURES_SHOWN = 40  # on the screen
 
 
 def shown_as(task: object, name: str) -> list[str]:
-    """Return the figures to show in the place of `name`, such as val/rmse and val/r2 in that of
-    val/mse.
-    """
+    """Return the metrics to show instead of `name`, such as val/rmse and val/r2 for val/mse."""
     split, slash, own = name.rpartition("/")
     if isinstance(task, ShownMetrics) and own in task.shown_as:
         return [f"{split}{slash}{other}" for other in task.shown_as[own]]
@@ -24,16 +20,19 @@ def shown_as(task: object, name: str) -> list[str]:
 
 
 def note(task: object, name: str) -> str:
-    """Return the note beside the figure `name`, in brackets; empty if its name needs none."""
+    """Return the note beside the metric `name`, in parentheses; empty if it has none."""
     own = name.rpartition("/")[2]
-    return f"  ({task.notes[own]})" if isinstance(task, ShownMetrics) and own in task.notes else ""
+    if isinstance(task, ShownMetrics) and own in task.notes:
+        return f"  ({task.notes[own]})"
+    return ""
 
 
 def figure_rows(
     task: object, figures: Mapping[str, float], elsewhere: str
 ) -> list[tuple[str, str]]:
-    """Return the name and the text of each figure; of very many the first, and a row that says
-    where the others are.
+    """Return name and text of each metric; after `MAX_FIGURES_SHOWN` one row about the others.
+
+    `elsewhere` tells where the others are.
     """
     rows = [(name, f"{number(value)}{note(task, name)}") for name, value in figures.items()]
     if len(rows) <= MAX_FIGURES_SHOWN:
@@ -42,12 +41,9 @@ def figure_rows(
 
 
 def best_row(task: object, best: Mapping[str, Any]) -> tuple[str, str]:
-    """Return the name and the text of the best evaluation: its metric, or the figures that stand
-    for it.
-    """
+    """Return name and text of the best evaluation, with the metrics shown instead of the watched."""
     figures = {**best.get("metrics", {}), best["metric"]: best["value"]}
-    first, *others = [name for name in shown_as(task, best["metric"]) if name in figures] or [
-        best["metric"]
-    ]
+    shown = [name for name in shown_as(task, best["metric"]) if name in figures]
+    first, *others = shown or [best["metric"]]
     more = "".join(f", {name} {number(figures[name])}" for name in others)
     return f"best {first}", f"{number(figures[first])}{more} (epoch {best['epoch']})"

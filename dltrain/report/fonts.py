@@ -1,7 +1,8 @@
-"""Text in pictures: fonts for every script, sizes, and what stands for a character without a glyph.
+"""Text in pictures: fonts for every script, sizes, and replacements for missing glyphs.
 
-DejaVu Sans, which matplotlib brings, has Latin, Greek, Cyrillic, Arabic, Hebrew and some symbols.
-Other characters come from the fonts of the system. What no font has is written by its name.
+DejaVu Sans, which is part of matplotlib, has Latin, Greek, Cyrillic, Arabic, Hebrew and some
+symbols. Other characters come from the fonts of the system. A character that no font has is
+replaced by its name.
 """
 
 from __future__ import annotations
@@ -13,7 +14,8 @@ import logging
 import os
 import sys
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -93,32 +95,36 @@ def face_of(character: str) -> Path | None:
 def drawable(text: str) -> str:
     """Return `text` with every character that no font has replaced by its name.
 
-    Syllables and letters become their sound, symbols their name between colons, other
-    characters their code point. The first of them is reported in the log.
+    Syllables and letters become their sound, symbols their name between colons, other characters
+    their code point. The log reports the first of each script.
     """
-    shown = []
-    for character in text:
-        if character.isspace():
-            shown.append(" ")
-        elif unicodedata.category(character) in INVISIBLE or character in VARIANTS:
-            continue
-        elif character.isascii() or face_of(character) is not None:
-            shown.append(character)
-        elif unicodedata.category(character) != "Mn":
-            report_missing(script_of(character))
-            shown.append(spelled(character))
-    return "".join(shown)
+    return "".join(map(drawable_character, text))
+
+
+def drawable_character(character: str) -> str:
+    """Return what is drawn for a character: itself, a space, its name, or nothing."""
+    category = unicodedata.category(character)
+    if character.isspace():
+        return " "
+    if category in INVISIBLE or character in VARIANTS:
+        return ""
+    if character.isascii() or face_of(character) is not None:
+        return character
+    if category == "Mn":
+        return ""
+    report_missing(script_of(character))
+    return spelled(character)
 
 
 def script_of(character: str) -> str:
-    """Return what the script of `character` is called, as its name begins with it."""
+    """Return the name of the character's script, which its Unicode name begins with."""
     if unicodedata.category(character) == "So":
         return "emoji or symbol"
     return unicodedata.name(character, "unassigned").split()[0]
 
 
 def spelled(character: str) -> str:
-    """Return how `character` is written in plain letters."""
+    """Return a replacement for `character` in ASCII letters."""
     name = unicodedata.name(character, "")
     for word in NAMED_BY:
         if word in name:
@@ -130,7 +136,7 @@ def spelled(character: str) -> str:
 
 @functools.cache
 def report_missing(script: str) -> None:
-    """Log once for each script that no font has it."""
+    """Log that no font has a script, once for each script."""
     log.warning(
         f"no installed font has {script} characters, so pictures spell them in Latin letters; "
         f"install a font that has them, such as Noto Sans"
@@ -138,23 +144,48 @@ def report_missing(script: str) -> None:
 
 
 def runs_of(text: str) -> Iterator[tuple[Path, str, bool]]:
-    """Yield font file, characters and whether they are read from the right, from left to right.
+    """Yield runs of `text` in the order of their places: font file, characters, right-to-left.
 
-    Spaces between two words of a script that is read from the right belong to it; everything else
-    keeps its place, so that the two sides of an arrow do not change places.
+    Spaces between two words of a right-to-left script belong to it. Everything else keeps its
+    place, so that the two sides of an arrow do not change places.
     """
-    parts: list[tuple[Path, str, bool]] = []
+    runs: list[TextRun] = []
     for character in text:
-        face = face_of(character) or base_font()
-        from_right = unicodedata.bidirectional(character) in RIGHT_TO_LEFT
-        marks = unicodedata.category(character) == "Mn" and bool(parts)
-        if parts and (parts[-1][0], parts[-1][2]) == (face, from_right or (marks and parts[-1][2])):
-            parts[-1] = (face, parts[-1][1] + character, parts[-1][2])
-        elif len(parts) > 1 and from_right and parts[-1][1] == " " and parts[-2][2]:
-            parts[-2:] = [(parts[-2][0], f"{parts[-2][1]} {character}", True)]
+        run = TextRun(face_of(character) or base_font(), character, is_right_to_left(character))
+        if runs and runs[-1].continues(run):
+            runs[-1].characters += character
+        elif run.from_right and is_space_after_right_to_left(runs):
+            runs.pop()
+            runs[-1].characters += f" {character}"
         else:
-            parts.append((face, character, from_right))
-    yield from parts
+            runs.append(run)
+    for run in runs:
+        yield run.face, run.characters, run.from_right
+
+
+@dataclass
+class TextRun:
+    """Characters of one font and direction."""
+
+    face: Path
+    characters: str
+    from_right: bool
+
+    def continues(self, following: TextRun) -> bool:
+        """Return whether the next character belongs to this run; a combining mark always may."""
+        is_mark = unicodedata.category(following.characters) == "Mn"
+        from_right = self.from_right if is_mark else following.from_right
+        return self.face == following.face and self.from_right == from_right
+
+
+def is_right_to_left(character: str) -> bool:
+    """Return whether the character's script is written from right to left."""
+    return unicodedata.bidirectional(character) in RIGHT_TO_LEFT
+
+
+def is_space_after_right_to_left(runs: Sequence[TextRun]) -> bool:
+    """Return whether the last run is one space that follows a right-to-left run."""
+    return len(runs) > 1 and runs[-1].characters == " " and runs[-2].from_right
 
 
 @functools.cache
@@ -167,17 +198,19 @@ def loaded(path: Path, size: int) -> Any:
 
 @functools.cache
 def shapes_text() -> bool:
-    """Tell if PIL joins letters and orders them from the right by itself."""
+    """Return whether PIL joins letters and orders right-to-left text itself."""
     from PIL import features
 
     return bool(features.check("raqm"))
 
 
 def directed(characters: str, from_right: bool) -> tuple[str, dict[str, str]]:
-    """Return the characters as PIL takes them, and the direction where it knows directions."""
+    """Return the characters and keyword arguments with which PIL draws them in their direction."""
     if not from_right:
         return characters, {}
-    return (characters, {"direction": "rtl"}) if shapes_text() else (characters[::-1], {})
+    if shapes_text():
+        return characters, {"direction": "rtl"}
+    return characters[::-1], {}
 
 
 def text_width(text: str, size: int) -> int:
@@ -199,12 +232,14 @@ def draw_text(
 ) -> None:
     """Draw one line of drawable `text`.
 
-    `place` is where it begins, in the middle of its height; with the anchor m it is the middle of
-    the text, with r its end.
+    `place` is the start of the text with the anchor l, its middle with m and its end with r, at
+    half of its height.
     """
     left, middle = place
-    if anchor != "l":
-        left -= text_width(text, size) / (2 if anchor == "m" else 1)
+    if anchor == "m":
+        left -= text_width(text, size) / 2
+    elif anchor == "r":
+        left -= text_width(text, size)
     for path, characters, from_right in runs_of(text):
         font = loaded(path, size)
         shown, direction = directed(characters, from_right)
@@ -250,7 +285,9 @@ def families(texts: list[str]) -> list[str]:
     from matplotlib import font_manager
 
     names = ["DejaVu Sans"]
-    for path in dict.fromkeys(face_of(c) for text in texts for c in text if not c.isascii()):
+    characters = {c for c in "".join(texts) if not c.isascii()}
+    paths = dict.fromkeys(map(face_of, sorted(characters)))
+    for path in paths:
         if path is None or path == base_font():
             continue
         font_manager.fontManager.addfont(str(path))

@@ -6,6 +6,7 @@ a share of its width, so that it can be read there.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -56,10 +57,10 @@ def grid(
 ) -> Pixels:
     """Draw images (N, C, H, W) in 0..1 side by side, each over its caption if any.
 
-    They are enlarged to about `min_side` pixels. One channel is shown in grey, three in color, of
-    any other number the first. Where `columns` are not given there are as many as leave room for
-    the captions. Over all stands the `title`, below all what the lowest and the highest color of
-    the `scale` mean.
+    Images are enlarged to about `min_side` pixels. Three channels are shown in color; of any other
+    number of channels the first is shown in gray. Without `columns`, as many columns are used as
+    leave room for the captions. The `title` is drawn above the images, and the `scale` below them:
+    the meaning of the lowest and the highest color of a heat map.
     """
     from PIL import Image as Picture
     from PIL import ImageDraw
@@ -72,32 +73,86 @@ def grid(
         min_side = max(min_side, min(MAX_SIDE, MIN_WIDTH // columns - MARGIN))
     columns = max(1, min(columns, len(images)))
     pictures = [_enlarged(array, min_side) for array in images]
-    side = max((picture.width for picture in pictures), default=MIN_SIDE)
-    height = max((picture.height for picture in pictures), default=MIN_SIDE)
-    width = columns * (side + MARGIN)
-    size = _text_size(width)
-    line = round(LINE_HEIGHT * size)
-    written = [wrapped(text, side, size, MAX_CAPTION_LINES) for text in texts]
-    heading = wrapped(title, width, size, MAX_TITLE_LINES) if title else []
-    top = len(heading) * line + MARGIN * bool(heading)
-    cell_height = height + MARGIN
-    if written:
-        cell_height += line * max(map(len, written)) + MARGIN
-    end = top + -(-len(pictures) // columns) * cell_height
-    canvas = Picture.new("RGB", (width, end + (2 * line + MARGIN) * bool(scale)), "white")
+    layout = GridLayout.of(pictures, texts, columns, title)
+    scale_height = 2 * layout.line_height + MARGIN if scale else 0
+    canvas = Picture.new("RGB", (layout.width, layout.bottom + scale_height), "white")
     draw = ImageDraw.Draw(canvas)
-    for k, text in enumerate(heading):
-        draw_text(draw, (0, (k + 0.5) * line), text, size)
+    for k, text in enumerate(layout.title_lines):
+        draw_text(draw, (0, (k + 0.5) * layout.line_height), text, layout.text_size)
     for i, picture in enumerate(pictures):
-        left = (i % columns) * (side + MARGIN)
-        upper = top + (i // columns) * cell_height
-        canvas.paste(picture, (left + (side - picture.width) // 2, upper))
-        for k, text in enumerate(written[i] if i < len(written) else ()):
-            middle = (left + side / 2, upper + height + MARGIN + (k + 0.5) * line)
-            draw_text(draw, middle, text, size, anchor="m")
+        left, top = layout.corner(i)
+        canvas.paste(picture, (left + (layout.side - picture.width) // 2, top))
+    for i, lines in enumerate(layout.caption_lines):
+        _draw_caption(draw, lines, layout, *layout.corner(i))
     if scale:
-        _draw_scale(canvas, draw, end, size, scale)
+        _draw_scale(canvas, draw, layout.bottom, layout.text_size, scale)
     return np.asarray(canvas)
+
+
+@dataclass(frozen=True)
+class GridLayout:
+    """The places of the parts of a grid of images, in pixels."""
+
+    columns: int
+    side: int  # width of a cell without its margin
+    height: int  # of the highest image
+    cell_height: int  # with margin and caption
+    text_size: int
+    line_height: int
+    title_lines: list[str]
+    caption_lines: list[list[str]]
+    top: int  # where the first row begins, below the title
+    bottom: int  # where the last row ends
+
+    @classmethod
+    def of(
+        cls, pictures: Sequence[Any], captions: Sequence[str], columns: int, title: str
+    ) -> GridLayout:
+        """Return the layout for PIL images of any sizes in so many columns."""
+        side = max((picture.width for picture in pictures), default=MIN_SIDE)
+        height = max((picture.height for picture in pictures), default=MIN_SIDE)
+        width = columns * (side + MARGIN)
+        size = _text_size(width)
+        line = round(LINE_HEIGHT * size)
+        caption_lines = [wrapped(text, side, size, MAX_CAPTION_LINES) for text in captions]
+        title_lines = wrapped(title, width, size, MAX_TITLE_LINES) if title else []
+        cell_height = height + MARGIN
+        if caption_lines:
+            cell_height += line * max(map(len, caption_lines)) + MARGIN
+        top = len(title_lines) * line
+        if title_lines:
+            top += MARGIN
+        rows = math.ceil(len(pictures) / columns)
+        return cls(
+            columns=columns,
+            side=side,
+            height=height,
+            cell_height=cell_height,
+            text_size=size,
+            line_height=line,
+            title_lines=title_lines,
+            caption_lines=caption_lines,
+            top=top,
+            bottom=top + rows * cell_height,
+        )
+
+    @property
+    def width(self) -> int:
+        """The width of the whole grid."""
+        return self.columns * (self.side + MARGIN)
+
+    def corner(self, index: int) -> tuple[int, int]:
+        """Return left and top of the cell of the image with this index."""
+        row, column = divmod(index, self.columns)
+        return column * (self.side + MARGIN), self.top + row * self.cell_height
+
+
+def _draw_caption(draw: Any, lines: Sequence[str], layout: GridLayout, left: int, top: int) -> None:
+    """Draw the lines of a caption below the image whose cell begins at `left` and `top`."""
+    first = top + layout.height + MARGIN
+    for k, text in enumerate(lines):
+        middle = (left + layout.side / 2, first + (k + 0.5) * layout.line_height)
+        draw_text(draw, middle, text, layout.text_size, anchor="m")
 
 
 def image_grid(image: Image) -> Pixels:
@@ -108,10 +163,11 @@ def image_grid(image: Image) -> Pixels:
 
 
 def _as_bytes(pixels: Tensor) -> NDArray[np.uint8]:
-    """Return images (N, C, H, W) in 0..1 as bytes (N, H, W, 3); what is not a number is magenta."""
+    """Return images (N, C, H, W) in 0..1 as bytes (N, H, W, 3), with NaN in magenta."""
     channels = pixels.shape[1]
-    colored = pixels if channels == 3 else pixels[:, :1].expand(-1, 3, -1, -1)
-    values = colored.detach().float().cpu().permute(0, 2, 3, 1).numpy()
+    if channels != 3:
+        pixels = pixels[:, :1].expand(-1, 3, -1, -1)
+    values = pixels.detach().float().cpu().permute(0, 2, 3, 1).numpy()
     shown = (np.nan_to_num(values).clip(0, 1) * 255).astype(np.uint8)
     shown[np.isnan(values).any(axis=3)] = NOT_A_NUMBER
     return shown
@@ -136,7 +192,10 @@ def _enlarged(array: NDArray[np.uint8], min_side: int) -> Any:
     if longer > largest:
         sides = (max(MIN_SHORT_SIDE, round(side * largest / longer)) for side in (width, height))
         return picture.resize(tuple(sides), Picture.Resampling.BOX)
-    zoom = max(1, -(-min_side // longer) if longer * 2 <= min_side else round(min_side / longer))
+    if longer * 2 <= min_side:
+        zoom = math.ceil(min_side / longer)
+    else:
+        zoom = max(1, round(min_side / longer))
     sides = (max(MIN_SHORT_SIDE, side * zoom) for side in (width, height))
     return picture.resize(tuple(sides), Picture.Resampling.NEAREST)
 
@@ -167,12 +226,13 @@ def _fits(caption: str, room: int, size: int) -> bool:
     own_lines = caption.split("\n")
     lines = wrapped(caption, room, size, MAX_CAPTION_LINES)
     if len(own_lines) > 1:
-        return all(text_width(drawable(line), size) <= room for line in own_lines)
+        widths = [text_width(drawable(line), size) for line in own_lines]
+        return max(widths) <= room
     return " ".join(lines) == " ".join(text.split())
 
 
 def heat_colors(heat: NDArray[Any]) -> NDArray[Any]:
-    """Return colors (..., 3) in 0..1 of numbers in 0..1: blue is 0, then green, yellow, red is 1."""
+    """Return colors (..., 3) in 0..1 for numbers in 0..1: from blue over green and yellow to red."""
     middles = np.array([3.0, 2.0, 1.0])
     return (1.5 - np.abs(4 * heat[..., None] - middles)).clip(0, 1)
 
@@ -203,12 +263,12 @@ def _draw_scale(canvas: Any, draw: Any, top: int, size: int, ends: tuple[str, st
 
 
 def heat_map(table: Table) -> Pixels:
-    """Draw a table with its values written into colored cells.
+    """Draw a table of numbers in colored cells.
 
-    Whole numbers are counts, colored by their share of the row's sum; where rows and columns have
-    the same names what is off the diagonal is an error, in red. Other numbers are scores: columns
-    within 0..1 are colored by the score, others by the share of the column's highest, `plain` ones
-    not at all. Names are left out where there are very many, values where a cell is too small.
+    Whole numbers are counts, colored by their share of the row's sum. If rows and columns have the
+    same names, counts off the diagonal are errors and red. Other numbers are scores: columns
+    within 0..1 are colored by the score, other columns relative to their maximum, `plain` columns
+    not at all. Names are left out if there are very many, values if a cell is too small.
     """
     from PIL import Image as Picture
     from PIL import ImageDraw
@@ -272,8 +332,10 @@ class TableLayout:
 
 
 def _names(names: Sequence[str]) -> list[str]:
-    """Return the names of rows or columns as they are written; none where there are too many."""
-    return [drawable(shortened(name)) for name in names] if len(names) <= MAX_NAMED else []
+    """Return the names of rows or columns as they are written; none if there are too many."""
+    if len(names) > MAX_NAMED:
+        return []
+    return [drawable(shortened(name)) for name in names]
 
 
 def _draw_cells(draw: Any, table: Table, layout: TableLayout) -> None:
@@ -281,7 +343,8 @@ def _draw_cells(draw: Any, table: Table, layout: TableLayout) -> None:
     values: NDArray[Any] = table.values.numpy()
     counts = np.issubdtype(values.dtype, np.integer)
     texts = _texts(values)
-    outline = LINE_COLOR if min(layout.width, layout.height) > MARGIN else None
+    has_lines = min(layout.width, layout.height) > MARGIN
+    outline = LINE_COLOR if has_lines else None
     largest = min(layout.text, layout.height - MARGIN)
     for r, row in enumerate(_cell_colors(table, values)):
         for c, color in enumerate(row):
@@ -307,10 +370,15 @@ def _texts(values: NDArray[Any]) -> list[list[str]]:
 
 
 def _titles(table: Table) -> list[str]:
-    """Return lines over a table: what the columns are, what the rows are, and what is left out."""
-    across = f"across: {table.column_title}" if table.column_title else ""
-    down = f"down: {table.row_title}" if table.row_title else ""
-    return [drawable(line) for line in (across, down, *([table.note] if table.note else []))]
+    """Return the lines above a table: titles of columns and rows, and what is left out."""
+    titles = ["", ""]
+    if table.column_title:
+        titles[0] = f"across: {table.column_title}"
+    if table.row_title:
+        titles[1] = f"down: {table.row_title}"
+    if table.note:
+        titles.append(table.note)
+    return [drawable(title) for title in titles]
 
 
 def _fitting_size(text: str, room: int, largest: int) -> int:
@@ -339,15 +407,19 @@ def _cell_colors(table: Table, values: NDArray[Any]) -> list[list[tuple[int, int
     errors_are_red = table.rows == table.columns and np.issubdtype(values.dtype, np.integer)
     colors = []
     for r, row in enumerate(shares):
-        line = []
-        for c, share in enumerate(row):
-            if errors_are_red and r != c:
-                strength = FAINTEST + (1 - FAINTEST) * share**0.5 if share > 0 else 0.0
-                line.append(_mixed(RED, strength))
-            else:
-                line.append(_mixed(BLUE, share))
+        line = [_mixed(BLUE, share) for share in row]
+        if errors_are_red:
+            line = [_error_color(share) for share in row]
+            line[r] = _mixed(BLUE, row[r])
         colors.append(line)
     return colors
+
+
+def _error_color(share: float) -> tuple[int, int, int]:
+    """Return the color of a number of errors, given as its share of the row: white for none."""
+    if share <= 0:
+        return _mixed(RED, 0.0)
+    return _mixed(RED, FAINTEST + (1 - FAINTEST) * share**0.5)
 
 
 def _shares(table: Table, values: NDArray[Any]) -> NDArray[Any]:
@@ -370,11 +442,11 @@ def _mixed(color: tuple[int, int, int], strength: float) -> tuple[int, int, int]
 
 
 def _figure(value: float, whole: bool) -> str:
-    """Write a number to three digits, or as a `whole` one; a dash where it is not known."""
-    if value != value:
+    """Format a number with three decimals, or as a `whole` number; a dash for NaN."""
+    if math.isnan(value):
         return "-"
-    if abs(value) == float("inf"):
-        return "inf" if value > 0 else "-inf"
-    if whole:
+    if math.isinf(value) or whole:
         return f"{value:.0f}"
-    return f"{value:.3f}" if abs(value) >= 0.001 or value == 0 else f"{value:.1e}"
+    if abs(value) >= 0.001 or value == 0:
+        return f"{value:.3f}"
+    return f"{value:.1e}"

@@ -6,7 +6,7 @@ They are drawn so large that text can be read where TensorBoard shows them 350 p
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import cycle
 from typing import Any
 
@@ -35,34 +35,40 @@ MARGIN = 0.05  # of a square's range, beyond its values
 
 def plot(value: Plot, inches: tuple[float, float] = INCHES) -> Pixels:
     """Draw lines and points in one diagram, with titles and a legend."""
-    below = len(value.lines) > MAX_INSIDE and not value.square
+    legend_is_below = len(value.lines) > MAX_INSIDE and not value.square
     size = SQUARE_INCHES if value.square else inches
-    if below:
+    if legend_is_below:
         size = (size[0], size[1] + LEGEND_LINE_INCHES * (_legend_rows(value) + 1))
     figure, axes = _diagram(size)
-    for (name, (xs, ys)), style in zip(value.lines.items(), line_styles(), strict=False):
-        if name in value.scattered:
-            axes.plot(xs, ys, linestyle="", marker="o", markersize=4, alpha=0.5, label=name)
-        else:
-            marker = "." if len(xs) <= MARKED_POINTS else ""
-            axes.plot(xs, ys, linestyle=style, marker=marker, linewidth=1.4, label=name)
+    _draw_lines(axes, value)
     axes.set(xlabel=value.x_title, ylabel=value.y_title)
     axes.set_title(value.title, wrap=True)
-    axes.set_yscale("log" if value.log_y else "linear")
+    if value.log_y:
+        axes.set_yscale("log")
     if value.y_range is not None:
         axes.set_ylim(*value.y_range)
     if value.square:
         _make_square(axes, value)
     axes.grid(alpha=0.3)
-    if below:
+    if legend_is_below:
         _add_legend(axes, figure, loc="outside lower center", ncols=_legend_columns(value))
     else:
         _add_legend(axes, axes, loc="lower right" if value.range else "best")
     return _rendered(figure)
 
 
+def _draw_lines(axes: Any, value: Plot) -> None:
+    """Draw each line, as points where it is one of the `scattered` ones."""
+    for (name, (xs, ys)), style in zip(value.lines.items(), line_styles(), strict=False):
+        if name in value.scattered:
+            axes.plot(xs, ys, linestyle="", marker="o", markersize=4, alpha=0.5, label=name)
+            continue
+        marker = "." if len(xs) <= MARKED_POINTS else ""
+        axes.plot(xs, ys, linestyle=style, marker=marker, linewidth=1.4, label=name)
+
+
 def line_styles() -> Iterator[str]:
-    """Yield the style of each line: colors come again after ten, then the style is another."""
+    """Yield the style of each line; it changes when the colors repeat, after ten lines."""
     for style in cycle(STYLES):
         yield from [style] * NUM_COLORS
 
@@ -96,7 +102,7 @@ def _legend_rows(value: Plot) -> int:
 
 
 def _add_legend(axes: Any, owner: Any, **place: Any) -> None:
-    """Name the lines of `axes`; of very many the first, and how many more there are."""
+    """Add a legend with the first `MAX_LEGEND` lines of `axes` and the number of the others."""
     lines = [line for line in axes.get_lines() if not line.get_label().startswith("_child")]
     if not lines:
         return
@@ -111,39 +117,47 @@ def _add_legend(axes: Any, owner: Any, **place: Any) -> None:
 
 
 def _short(name: str) -> str:
-    """Return a name for a legend: one that begins with _ would be left out of it."""
+    """Return a name for a legend, from which matplotlib leaves out names that begin with _."""
     cut = shortened(name, MAX_NAME_CHARS)
-    return f" {cut}" if cut.startswith("_") else cut
+    if cut.startswith("_"):
+        return f" {cut}"
+    return cut
 
 
 def points(value: Embedding, inches: tuple[float, float] = (5.0, 4.3)) -> Pixels:
     """Draw vectors as points in a plane, colored by class.
 
-    Of vectors of more than two numbers the plane is that of their first two principal components.
-    The first ten classes have a color each, all others are grey. Vectors that are not finite are
+    Vectors of more than two numbers are projected onto their first two principal components. The
+    first ten classes have one color each, all others are gray. Vectors that are not finite are
     left out.
     """
     figure, axes = _diagram(inches)
     vectors = value.vectors.float().cpu().numpy()
-    labels = value.labels.cpu().numpy()
     finite = np.isfinite(vectors).all(axis=1)
     plane = _plane(vectors[finite])
-    kept = labels[finite] if value.names else np.zeros(len(plane))
-    others = kept >= NUM_COLORS
-    if others.any():
-        rest = len(value.names) - NUM_COLORS
-        grey = {"color": "lightgrey", "label": f"{rest} others"}
-        axes.scatter(plane[others, 0], plane[others, 1], s=6, **grey)
-    for label, name in enumerate(value.names[:NUM_COLORS] or ("",)):
-        chosen = kept == label
-        axes.scatter(plane[chosen, 0], plane[chosen, 1], s=6, color=f"C{label}", label=_short(name))
     if value.names:
+        _draw_classes(axes, plane, value.labels.cpu().numpy()[finite], value.names)
         handles, names = axes.get_legend_handles_labels()
         axes.legend(handles, names, fontsize="small", markerscale=2)
-    width = vectors.shape[1]
-    how = "first two principal components" if width > 2 else "as they are"
-    axes.set_title(f"vectors of {width} numbers, {how}")
+    else:
+        axes.scatter(plane[:, 0], plane[:, 1], s=6, color="C0")
+    dimensions = vectors.shape[1]
+    projection = "first two principal components" if dimensions > 2 else "not projected"
+    axes.set_title(f"vectors of {dimensions} numbers, {projection}")
     return _rendered(figure)
+
+
+def _draw_classes(
+    axes: Any, plane: NDArray[Any], labels: NDArray[Any], names: Sequence[str]
+) -> None:
+    """Draw points (N, 2) with labels (N,), the first ten classes in a color each."""
+    others = labels >= NUM_COLORS
+    if others.any():
+        name = f"{len(names) - NUM_COLORS} others"
+        axes.scatter(plane[others, 0], plane[others, 1], s=6, color="lightgrey", label=name)
+    for label, name in enumerate(names[:NUM_COLORS]):
+        own = plane[labels == label]
+        axes.scatter(own[:, 0], own[:, 1], s=6, color=f"C{label}", label=_short(name))
 
 
 def _plane(vectors: NDArray[Any]) -> NDArray[Any]:
@@ -158,9 +172,9 @@ def _plane(vectors: NDArray[Any]) -> NDArray[Any]:
 
 
 def fields(value: Grid, inches: float = 0.6) -> Pixels:
-    """Draw a plane of fields, each colored by its number with its mark over it.
+    """Draw a plane of fields, each colored by its number, with its mark and number on it.
 
-    Those without a number are grey. Of more than `MAX_MARKED` fields the colors alone are drawn.
+    Fields without a number are gray. Above `MAX_MARKED` fields only the colors are drawn.
     """
     height, width = value.values.shape
     inches = min(inches, MAX_INCHES / max(height, width))
@@ -170,17 +184,23 @@ def fields(value: Grid, inches: float = 0.6) -> Pixels:
     shown = axes.imshow(np.where(np.isfinite(values), values, np.nan), cmap="viridis")
     figure.colorbar(shown, ax=axes, location="bottom", fraction=0.05)
     finite = values[np.isfinite(values)]
-    middle = float(finite.mean()) if len(finite) else 0.0
-    marked = value.marks if height * width <= MAX_MARKED else ()
-    for row, marks in enumerate(marked):
-        for column, mark in enumerate(marks):
-            number = float(values[row, column])
-            ink = "white" if number < middle else "black"
-            text = mark if math.isnan(number) else f"{mark}\n{number:.3g}"
-            axes.text(column, row, text, ha="center", va="center", color=ink, fontsize=8)
+    if height * width <= MAX_MARKED:
+        mean = float(finite.mean()) if len(finite) else 0.0
+        _draw_marks(axes, value, mean)
     axes.set(xticks=[], yticks=[])
     axes.set_title(value.title, wrap=True)
     return _rendered(figure)
+
+
+def _draw_marks(axes: Any, value: Grid, mean: float) -> None:
+    """Write mark and number on each field, in white where the number is below the mean."""
+    values = value.values.numpy()
+    for row, marks in enumerate(value.marks):
+        for column, mark in enumerate(marks):
+            number = float(values[row, column])
+            color = "white" if number < mean else "black"
+            text = mark if math.isnan(number) else f"{mark}\n{number:.3g}"
+            axes.text(column, row, text, ha="center", va="center", color=color, fontsize=8)
 
 
 def _diagram(inches: tuple[float, float]) -> tuple[Any, Any]:

@@ -1,4 +1,4 @@
-"""Messages about a data set's splits: how the test split was made, and which split is empty."""
+"""Messages about the splits of a dataset: how the test split was made, and which is empty."""
 
 from __future__ import annotations
 
@@ -11,65 +11,77 @@ SHOWN_CLASSES = 3
 
 
 def sizes(data: Data) -> str:
-    """Return the number of samples of every split in words, with the rule by which a test split was
-    made.
-    """
-    test = f"{data.test.samples:,} test" if data.test.samples else "no test"
-    rule = data.test_rule() if data.test.samples and isinstance(data, MakesTestSplit) else ""
-    made = f" ({rule})" if rule else ""
-    return (
-        f"{data.train.samples:,} training, {data.val.samples:,} validation and {test} samples{made}"
-    )
+    """Return the number of samples of every split in words, and the rule of a test split."""
+    parts = f"{data.train.samples:,} training, {data.val.samples:,} validation"
+    if not data.test.samples:
+        return f"{parts} and no test samples"
+    text = f"{parts} and {data.test.samples:,} test samples"
+    rule = test_rule(data)
+    return f"{text} ({rule})" if rule else text
+
+
+def test_rule(data: Data) -> str:
+    """Return the rule by which the test split was made; "" if the data came with it."""
+    if isinstance(data, MakesTestSplit):
+        return data.test_rule()
+    return ""
 
 
 def empty_splits(data: Data, settings: Mapping[str, Any]) -> list[str]:
-    """Return a message for each held-out split that is empty although `settings` want one, and for
-    untested classes.
+    """Return messages about empty held-out splits and untested classes.
+
+    `settings` are those of the dataset: a fraction of 0 asks for no split.
     """
     messages = []
     if settings.get("val_fraction") and not data.val.samples:
         messages.append(
-            f"dataset.val_fraction={settings['val_fraction']} leaves no validation samples, so no best "
-            f"checkpoint can be chosen; add data or raise dataset.val_fraction{share_of_classes(data)}"
+            f"dataset.val_fraction={settings['val_fraction']} leaves no validation samples, so no "
+            f"best checkpoint can be chosen; add data or raise dataset.val_fraction{samples_per_class(data)}"
         )
     if settings.get("test_fraction") and not data.test.samples:
         messages.append(
-            f"dataset.test_fraction={settings['test_fraction']} leaves no test samples, so there are no test "
-            "metrics; add data, raise dataset.test_fraction, or set it to 0 if you want no test"
-            f"{share_of_classes(data)}"
+            f"dataset.test_fraction={settings['test_fraction']} leaves no test samples, so there are "
+            "no test metrics; add data, raise dataset.test_fraction, or set it to 0 if you want no test"
+            f"{samples_per_class(data)}"
         )
     return messages + untested_classes(data)
 
 
-def share_of_classes(data: Data) -> str:
-    """Return a clause that says how few samples a class has, where the splits are made of each
-    class alike.
-    """
+def samples_per_class(data: Data) -> str:
+    """Return a clause with the mean number of samples per class, for stratified splits."""
     classes = data.spec.num_classes
     if classes < 2 or data.spec.boxes:
         return ""
     mean = data.train.samples / classes
-    return f"; the fraction is taken of each of {classes:,} classes, which have {mean:.1f} training samples on average"
+    return (
+        f"; the fraction is taken of each of {classes:,} classes, "
+        f"which have {mean:.1f} training samples on average"
+    )
 
 
 def untested_classes(data: Data) -> list[str]:
-    """Return a message where a test split that was made of the data has no sample of some classes."""
+    """Return a message if a test split that dltrain made has no sample of some classes."""
     names = data.spec.class_names
-    is_made = isinstance(data, MakesTestSplit) and data.test_rule()
-    if (
-        not names
-        or data.spec.boxes
-        or not data.test.samples
-        or not is_made
-        or not isinstance(data.test, CountsClasses)
-    ):
+    counts = test_class_counts(data)
+    if len(counts) != len(names):
         return []
-    counts = data.test.class_counts(len(names))
-    absent = [name for name, count in zip(names, counts, strict=False) if not count]
-    if not absent or len(counts) != len(names):
+    absent = [name for name, count in zip(names, counts, strict=True) if not count]
+    if not absent:
         return []
-    shown = ", ".join(absent[:SHOWN_CLASSES]) + (", ..." if len(absent) > SHOWN_CLASSES else "")
+    shown = ", ".join(absent[:SHOWN_CLASSES])
+    if len(absent) > SHOWN_CLASSES:
+        shown += ", ..."
     return [
-        f"{len(absent):,} of {len(names):,} classes have no test sample, so no test metric covers them: {shown}; "
-        "add data or raise dataset.test_fraction"
+        f"{len(absent):,} of {len(names):,} classes have no test sample, so no test metric covers "
+        f"them: {shown}; add data or raise dataset.test_fraction"
     ]
+
+
+def test_class_counts(data: Data) -> tuple[int, ...]:
+    """Return the samples per class of a test split that dltrain made; empty for other data."""
+    has_classes = bool(data.spec.class_names) and not data.spec.boxes
+    if not has_classes or not data.test.samples or not test_rule(data):
+        return ()
+    if not isinstance(data.test, CountsClasses):
+        return ()
+    return data.test.class_counts(data.spec.num_classes)
