@@ -1,1 +1,1 @@
-"""Benchmarks: ratios within one process, never timed asserts."""
+"""Benchmarks: ratios measured within one process; none of them is a timed assertion."""

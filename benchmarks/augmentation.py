@@ -1,15 +1,18 @@
-"""Training images a second through augmentation, and out of a folder: whole batches against image by image.
+"""Measure augmented training images per second: whole batches against one image at a time.
 
-    python -m benchmarks.augmentation [--images 10000] [--workers 2] [--path cifar10-jpeg] [--device cpu]
+    python -m benchmarks.augmentation [--images 10000] [--workers 2] [--path cifar10-jpeg]
+                                      [--device cpu]
 
-First real images of 32x32 (those of the folder, in memory, batches of 128) through the same augmentations, twice:
+Real images of 32x32 pixels (those of the folder, in memory, batches of 128) go through the same
+augmentations twice:
 
-* `dltrain`      whole batches on the device, one thread of Python
-* `torchvision`  the usual way: PIL images, torchvision.transforms.v2 image by image, a DataLoader with worker processes
+* `dltrain`      whole batches on the device, one Python thread
+* `torchvision`  the usual way: PIL images, torchvision.transforms.v2 per image, a DataLoader with
+                 worker processes
 
-Both end in standardized float batches, which are thrown away; an epoch counts after one to warm up, in which workers are
-started. Then the folder itself through `dataset=image_folder`: its first epoch, which decodes every file, and its second,
-from memory. They are ratios within one process; run nothing else meanwhile.
+Both produce standardized float batches, which are discarded. One epoch warms up and starts the
+workers; the next one counts. Then the folder itself is read through `dataset=image_folder`: the
+first epoch decodes every file, the second comes from memory. Run nothing else at the same time.
 """
 
 from __future__ import annotations
@@ -64,7 +67,7 @@ CHOICES: dict[str, tuple[list[Any], list[Any]]] = {
 
 
 class Pictures(Dataset[Any]):
-    """PIL images and their classes, as torchvision's own CIFAR-10 gives them."""
+    """A dataset of PIL images and their classes, like torchvision's CIFAR-10."""
 
     def __init__(self, images: torch.Tensor, targets: torch.Tensor, transform: Any) -> None:
         self.images, self.targets, self.transform = (
@@ -93,7 +96,7 @@ def usual(
 
 
 def rate(epoch: Iterable[Any], device: torch.device) -> float:
-    """Images a second."""
+    """Return images per second."""
     start = time.perf_counter()
     count = sum(len(inputs.to(device)) for inputs, _ in epoch)
     if device.type == "cuda":
@@ -119,7 +122,7 @@ def augmentation(
 
 
 def folder(path: Path) -> None:
-    with tempfile.TemporaryDirectory() as root:  # nothing that an earlier run found out
+    with tempfile.TemporaryDirectory() as root:  # without an earlier run's cache
         start = time.perf_counter()
         made = ImageFolder(Path(root), str(path), memory=True, batch_size=BATCH, val_fraction=0.0)
         seconds = []
@@ -129,7 +132,8 @@ def folder(path: Path) -> None:
             start = time.perf_counter()
     first, second = seconds
     print(
-        f"{path.name}: epoch 1 {count / first:,.0f} images/s, epoch 2 {count / second:,.0f}, ratio {first / second:.1f}"
+        f"{path.name}: epoch 1 {count / first:,.0f} images/s, epoch 2 {count / second:,.0f}, "
+        f"ratio {first / second:.1f}"
     )
 
 
@@ -150,7 +154,8 @@ def main() -> None:
         : arguments.images
     ]
     print(
-        f"{len(chosen):,} images, {arguments.workers} workers, {torch.get_num_threads()} threads, {arguments.device}"
+        f"{len(chosen):,} images, {arguments.workers} workers, {torch.get_num_threads()} threads, "
+        f"{arguments.device}"
     )
     augmentation(images[chosen], targets[chosen], arguments.workers, torch.device(arguments.device))
     folder(path)

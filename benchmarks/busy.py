@@ -1,17 +1,18 @@
-"""Times a training alone on the machine and beside a busy loop on every core, by ways to wait:
-python -m benchmarks.busy
+"""Time a training alone on the machine and beside one busy loop per core, by how threads wait.
 
-The ways are taken in turn and the medians compared. `before` is how threads waited, and how many
-there were, up to version 0.1: as many as cores, which wait busily. Overrides of one's own follow:
-python -m benchmarks.busy model=mlp. A way that takes more than PATIENCE seconds is ended, and is
-said to take longer.
+    python -m benchmarks.busy [overrides]
 
-Measured on two cores of an AMD EPYC (AVX-512), torch 2.14: the default run from the start of the
-process to its end, nothing else running, six times each in turn: 6.94 s, and 6.95 s as `before`;
-beside two busy loops, four times: 11.4 s, 1.65 times as long. Beside four to seven other processes, twice
-in turn: 120 and 158 s as `before`, 22 and 28 s by two threads that sleep, 28 and 11 s by one thread.
-What sleeping costs a larger network on a quiet machine is within the noise of 10 %: cnn and lenet5 on
-MNIST trained at 0.94 of the rate with spinning threads in one set of runs, cnn at 0.96 in another.
+The ways of waiting are measured in turn, and medians compared. `before` is version 0.1: as many
+threads as cores, which spin while they wait. A way that takes more than PATIENCE seconds is
+stopped and reported as longer. An example of overrides: python -m benchmarks.busy model=mlp.
+
+Measured on two cores of an AMD EPYC (AVX-512), torch 2.14: the default run takes 6.94 s from start
+to end of the process with nothing else running (six times in turn), and 6.95 s as `before`. Beside
+two busy loops (four times) it takes 11.4 s, 1.65 times as long. Beside four to seven other
+processes (twice in turn) it takes 120 and 158 s as `before`, 22 and 28 s with two threads that
+sleep, 28 and 11 s with one thread. On a quiet machine, the cost of sleeping is within the noise of
+10 % for larger networks: cnn and lenet5 on MNIST train at 0.94 of the rate with spinning threads in
+one set of runs, cnn at 0.96 in another.
 """
 
 from __future__ import annotations
@@ -40,10 +41,10 @@ WAYS: dict[str, tuple[tuple[str, ...], dict[str, str]]] = {
 
 @contextmanager
 def busy(processes: int) -> Iterator[None]:
-    """Keep so many processes busy."""
+    """Keep `count` processes busy."""
     signal.signal(
         signal.SIGTERM, lambda number, frame: sys.exit(128 + number)
-    )  # the loops must end too
+    )  # the loops have to end as well
     running = [subprocess.Popen([sys.executable, "-c", BUSY]) for _ in range(processes)]
     try:
         yield
@@ -88,7 +89,8 @@ def main() -> None:
                         seconds([*settings.overrides, *added], environment)
                     )
     print(
-        f"{'':<30}{'alone':>10}{f'{cores} busy loops':>16}{'ratio':>8}   (seconds, medians of {settings.repeats})"
+        f"{'':<30}{'alone':>10}{f'{cores} busy loops':>16}{'ratio':>8}   "
+        f"(seconds, medians of {settings.repeats})"
     )
     for way in settings.ways:
         alone, beside = (statistics.median(found[way, loops]) for loops in (0, cores))

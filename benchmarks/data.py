@@ -1,15 +1,20 @@
-"""Training images a second out of a folder of image files: dltrain's image_folder against torchvision's, in one process.
+"""Measure training images per second from a folder of image files, against torchvision.
 
     python -m benchmarks.data [--path cifar10-jpeg] [--workers 2] [--image-size 32]
 
-Batches of 128 are taken and thrown away, for two epochs. Contenders, in turn, each with so many workers (one a core):
+Two epochs of batches of 128 are read and discarded. The contenders, in turn, with the same number
+of workers (one per core):
 
-* `dltrain`            images in memory: decoded by threads before the first batch, validation and test images too
-* `dltrain, streamed`  decoded by threads ahead of their use; before the first epoch every file is looked at once
-* `torchvision`        ImageFolder, ToTensor (and Resize, CenterCrop with --image-size), DataLoader with worker processes
+* `dltrain`            images in memory: threads decode them before the first batch, including
+                       validation and test images
+* `dltrain, streamed`  decoded by threads in advance; every file is looked at once before the
+                       first epoch
+* `torchvision`        ImageFolder, ToTensor (and Resize, CenterCrop with --image-size), a
+                       DataLoader with worker processes
 
-Every file is read once before the clock starts, so that all find them in the page cache. The first epoch counts from the
-making of the data set on. dltrain's batches are standardized, torchvision's only scaled.
+Every file is read once before the clock starts, so that all contenders find it in the page cache.
+The first epoch includes the construction of the dataset. dltrain's batches are standardized,
+torchvision's only scaled.
 """
 
 from __future__ import annotations
@@ -32,7 +37,7 @@ BATCH, EPOCHS = 128, 2
 
 
 def dltrain(path: Path, workers: int, size: int | None, memory: bool) -> Iterator[Iterator[Any]]:
-    with tempfile.TemporaryDirectory() as root:  # nothing that an earlier run found out
+    with tempfile.TemporaryDirectory() as root:  # without an earlier run's cache
         made = ImageFolder(
             Path(root),
             str(path),
@@ -59,7 +64,7 @@ def torchvision(path: Path, workers: int, size: int | None) -> Iterator[Iterator
 
 
 def rates(epochs: Iterator[Iterator[Any]]) -> list[float]:
-    """Images a second of each epoch."""
+    """Return images per second of each epoch."""
     found, start = [], time.perf_counter()
     for batches in epochs:
         images = sum(len(inputs) for inputs, _ in batches)
@@ -82,7 +87,8 @@ def main() -> None:
     paths = [path for files in folder.files.values() for path in files.paths]
     bytes_read = sum(len(Path(path).read_bytes()) for path in paths)
     print(
-        f"{len(paths):,} files, {bytes_read / 1e6:,.0f} MB, {workers} workers, torch {torch.__version__}"
+        f"{len(paths):,} files, {bytes_read / 1e6:,.0f} MB, {workers} workers, "
+        f"torch {torch.__version__}"
     )
     found = {
         "torchvision": rates(torchvision(folder.path, workers, size)),

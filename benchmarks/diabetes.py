@@ -1,10 +1,11 @@
-"""R2 of experiment=mlp_diabetes and of ridge regression on the same folds of the diabetes table, side by side.
+"""Compare R2 of experiment=mlp_diabetes and of ridge regression on the same folds.
 
     python -m benchmarks.diabetes [--seeds 3] [overrides of the experiment]
 
-Every one of five folds, drawn by dataset.split_seed, is held out once, and neither of the two sees it before it is scored:
-the MLP is scored after its last epoch, with the averaged weights if it averages, and ridge regression chooses its penalty
-by leaving out one after another of the training rows (scikit-learn's RidgeCV). Both read the same standardized inputs.
+Each of five folds, drawn by dataset.split_seed, is held out once, and neither method sees it before
+it is scored. The MLP is scored after its last epoch, with averaged weights if it averages. Ridge
+regression chooses its penalty by leave-one-out cross-validation on the training rows
+(scikit-learn's RidgeCV). Both read the same standardized inputs.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ ALPHAS = np.logspace(-2, 4, 25)
 
 
 def experiment(fold: int, seed: int, overrides: list[str]) -> Experiment:
-    """The experiment on all folds but one; the rows are split the same whatever the seed."""
+    """Return the experiment with one fold held out; the folds do not depend on the seed."""
     folds = [
         f"dataset.folds={FOLDS}",
         f"dataset.fold={fold}",
@@ -42,7 +43,7 @@ def experiment(fold: int, seed: int, overrides: list[str]) -> Experiment:
 
 
 def mlp(built: Experiment) -> float:
-    """R2 of the held-out fold after training."""
+    """Return R2 on the held-out fold after training."""
     with tempfile.TemporaryDirectory() as folder:
         session = open_session(built, Run(Path(folder)), "benchmark")
         session.engine.fit(built.task)
@@ -53,7 +54,7 @@ def mlp(built: Experiment) -> float:
 
 
 def ridge(built: Experiment) -> float:
-    """R2 of ridge regression on the same rows."""
+    """Return R2 of ridge regression on the same rows."""
 
     def rows(split: object) -> tuple[Tensor, Tensor]:
         return split.inputs[split.rows], split.targets[split.rows, 0]  # type: ignore[attr-defined]

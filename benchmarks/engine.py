@@ -1,19 +1,23 @@
-"""Training images a second on MNIST at batch 64: dltrain's engine against loops that people write, in one process.
+"""Measure training images per second on MNIST, batch size 64, against hand-written loops.
 
     python -m benchmarks.engine [--rounds 3] [--models mlp lenet5 cnn] [--fast] [--peers]
 
-Contenders, in turn every 100 steps of the engine over one to five epochs, the first 200 steps not counted:
+The contenders take turns of 100 steps over one to five epochs; the first 200 steps do not count:
 
-* `dltrain`      the engine with everything that is on by default: log records, TensorBoard, progress, checkpoints; with
-                 images in torch's own memory format, as the hand-written loops have them
-* `dltrain, as it comes`  the same without setting anything: channels-last where this device prefers it
-* `hand-written` the best loop by hand: data in memory, fused Adam, no logging; the faster of stored floats and bytes
-* `usual`        torchvision's data set, ToTensor and Normalize a sample, DataLoader, `loss.item()` every step
-* `--peers`: Lightning and Keras on torch where they are installed (pip install lightning keras), one after the other
-* `--fast`: dltrain with compile and bf16 too, as a user sets them, each in turn with `usual`
+* `dltrain`      the engine with all its defaults: log records, TensorBoard, progress, checkpoints;
+                 with images in torch's contiguous memory format, as in the hand-written loops
+* `dltrain, as it comes`  the same with nothing set: channels-last where this device prefers it
+* `hand-written` the fastest loop: data in memory, fused Adam, no logging; the faster of stored
+                 floats and bytes
+* `usual`        torchvision's dataset, ToTensor and Normalize per sample, DataLoader,
+                 `loss.item()` in every step
+* `--peers`: Lightning and Keras on torch if they are installed (pip install lightning keras), one
+  after the other
+* `--fast`: dltrain with compile and bf16 as well, as a user sets them, each in turn with `usual`
 
-The table shows medians over the rounds: the rate by total time, the ratio of dltrain to each by total time and by the
-median block (which noise of the machine disturbs less, and in which a rare cost such as a save does not show).
+The table shows medians over the rounds: the rate by total time, and the ratio of dltrain to each
+contender by total time and by the median block, which is less sensitive to noise but ignores rare
+costs such as a save.
 """
 
 from __future__ import annotations
@@ -67,7 +71,7 @@ Rates = dict[str, dict[str, float]]
 
 
 class Clock:
-    """Counts images from the end of the warm-up on, for loops that cannot be cut into blocks."""
+    """Counts images after the warm-up, for loops that cannot be cut into blocks."""
 
     def __init__(self) -> None:
         self.steps = self.images = 0
@@ -85,11 +89,12 @@ class Clock:
 
 
 class InTurn(Callback):
-    """Every BLOCK steps of the engine, lets each of the other loops make a block of its own, and keeps all the times.
+    """Runs a block of each other loop after every BLOCK steps of the engine, and keeps all times.
 
-    So every ratio is of neighbours in time, whatever else the machine does. The others compute denormal floats, as torch does
-    where nobody says otherwise (in this thread: those that torch made share dltrain's setting). A checkpoint under way is
-    waited for in the engine's time. The engine's evaluation is nobody's.
+    Every ratio is therefore of neighboring times, whatever else the machine does. The other loops
+    compute denormal floats, torch's default (in this thread; threads that torch created share
+    dltrain's setting). Waiting for a checkpoint counts as the engine's time; its evaluations count
+    for nobody.
     """
 
     def __init__(self, session: Session, loops: dict[str, Iterator[int]]) -> None:
@@ -104,14 +109,16 @@ class InTurn(Callback):
     def step_end(self, engine: Engine) -> None:
         if engine.step % BLOCK:
             return
-        self.session.checkpoint.wait()  # what a save costs is the engine's
+        self.session.checkpoint.wait()  # the engine pays for its saves
         self.blocks += 1
         counted = self.blocks > WARM_UP // BLOCK
         if counted:
             self.times["dltrain"].append((self.clock(engine) - self.start) / (BLOCK * BATCH))
-        orders = list(itertools.permutations(self.loops.items()))  # nobody always follows the same
+        orders = list(
+            itertools.permutations(self.loops.items())
+        )  # so that no loop always follows the same one
         for name, loop in orders[self.blocks % len(orders)]:
-            torch.set_flush_denormal(False)  # as torch comes
+            torch.set_flush_denormal(False)  # torch's default
             start = time.perf_counter()
             images = next(loop)
             if counted:
@@ -120,7 +127,7 @@ class InTurn(Callback):
         self.start = self.clock(engine)
 
     def rates(self) -> Rates:
-        """Images a second by total time, where rare costs such as a save count, and by the median block."""
+        """Return images per second by total time, with rare costs, and by the median block."""
         kinds = {"total": statistics.mean, "block": statistics.median}
         return {
             kind: {name: 1 / of(times) for name, times in self.times.items()}
@@ -128,7 +135,7 @@ class InTurn(Callback):
         }
 
     def ratios(self, name: str) -> list[float]:
-        """dltrain's rate over another's, of each of its blocks and the other's after it."""
+        """Return dltrain's rate divided by another's, for each pair of neighboring blocks."""
         return [
             theirs / ours
             for ours, theirs in zip(self.times["dltrain"], self.times[name], strict=True)
@@ -136,12 +143,12 @@ class InTurn(Callback):
 
 
 def dltrain(built: Experiment, loops: dict[str, Iterator[int]]) -> Rates:
-    """Images a second of the engine and of the other loops."""
+    """Return images per second of the engine and of the other loops."""
     return in_turn(built, loops).rates()
 
 
 def in_turn(built: Experiment, loops: dict[str, Iterator[int]]) -> InTurn:
-    """Through the same fitting as the command, in a folder that is thrown away, in turn with other loops."""
+    """Run the engine as the command does, in a temporary folder, in turn with other loops."""
     with tempfile.TemporaryDirectory() as folder:
         session = open_session(built, Run(Path(folder)), "benchmark")
         turns = InTurn(session, loops)
@@ -154,7 +161,7 @@ def in_turn(built: Experiment, loops: dict[str, Iterator[int]]) -> InTurn:
 
 
 def hand_written(model: str, floats: bool) -> Iterator[int]:
-    """The best loop by hand, a block at a time: how many images each was."""
+    """Run the fastest hand-written loop block by block; yield the number of images of each."""
     built = experiment(model, PLAIN)
     network: nn.Module = built.task.model  # type: ignore[assignment]
     stored, targets = built.data.stored["train"]  # type: ignore[attr-defined]
@@ -187,7 +194,7 @@ def mnist_loader() -> torch.utils.data.DataLoader[tuple[Tensor, Tensor]]:
 
 
 def usual(model: str) -> Iterator[int]:
-    """The loop of most tutorials, in smaller blocks, for it is slow."""
+    """Run the loop of most tutorials, in smaller blocks because it is slow."""
     network: nn.Module = experiment(model, PLAIN).task.model  # type: ignore[assignment]
     optimizer = torch.optim.Adam(network.parameters(), lr=1e-3)
     network.train()
@@ -315,7 +322,8 @@ def main() -> None:
     )
     arguments = parser.parse_args()
     print(
-        f"torch {torch.__version__}, {torch.get_num_threads()} threads, {torch.backends.cpu.get_cpu_capability()}"
+        f"torch {torch.__version__}, {torch.get_num_threads()} threads, "
+        f"{torch.backends.cpu.get_cpu_capability()}"
     )
     with quiet():
         for model in arguments.models:
@@ -323,7 +331,7 @@ def main() -> None:
 
 
 def measure(model: str, arguments: argparse.Namespace) -> None:
-    """Rounds of everything, and a table of the medians."""
+    """Run all rounds and print a table of the medians."""
     rounds = [one_round(model, arguments.fast, arguments.peers) for _ in range(arguments.rounds)]
 
     def ratio(over: str, under: str, kind: str) -> float:
@@ -357,7 +365,7 @@ def one_round(model: str, fast: bool, peers: bool) -> Rates:
     for name, overrides in FAST.items():
         if fast or not overrides:
             pair = dltrain(experiment(model, *overrides), {"usual": usual(model)})
-            for kind, values in rates.items():  # on the first run's clock
+            for kind, values in rates.items():  # on the clock of the first run
                 values[f"dltrain, {name}"] = (
                     pair[kind]["dltrain"] * values["usual"] / pair[kind]["usual"]
                 )

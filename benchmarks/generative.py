@@ -1,10 +1,10 @@
-"""Training images a second of an RBM and of a DCGAN on MNIST: through dltrain's engine, and by a plain loop of one's own.
+"""Measure training images per second of an RBM and a DCGAN on MNIST, against plain loops.
 
     python -m benchmarks.generative [--rounds 3] [--only rbm dcgan]
 
-The two take turns every 100 steps, as in benchmarks/engine.py; the engine has everything on that is on by default. The plain
-loops hold the data in memory as floats, log nothing, and are what one would write: CD-1 by its formula, without autograd;
-the two networks and optimizers of a GAN one after the other.
+Engine and loop take turns of 100 steps, as in benchmarks/engine.py; the engine has all its
+defaults. The plain loops hold the data in memory as floats and log nothing: CD-1 from its formula,
+without autograd; the two networks and optimizers of a GAN one after the other.
 """
 
 from __future__ import annotations
@@ -47,9 +47,10 @@ def experiment(name: str) -> Experiment:
 
 
 def batches(low: float) -> Iterator[Tensor]:
-    """MNIST's training images as floats in `low`..1, shuffled, without end."""
+    """Yield batches of MNIST's training images as floats in `low`..1, shuffled, forever."""
     data = experiment("rbm").data
-    images = data.stored["train"][0].float().div_(255).mul_(1 - low).add_(low)  # type: ignore[attr-defined]
+    stored = data.stored["train"][0]  # type: ignore[attr-defined]
+    images = stored.float().div_(255).mul_(1 - low).add_(low)
     rows = data.train.rows  # type: ignore[attr-defined]
     while True:
         for batch in rows[torch.randperm(len(rows))].split(BATCH):
@@ -58,7 +59,7 @@ def batches(low: float) -> Iterator[Tensor]:
 
 @torch.no_grad()
 def rbm() -> Iterator[int]:
-    """CD-1 with momentum and weight decay, as in Hinton's practical guide."""
+    """Train an RBM by CD-1 with momentum and weight decay, as in Hinton's practical guide."""
     lr, momentum, decay = 0.05, 0.9, 2e-4
     w, b, c = torch.randn(784, HIDDEN) * 0.01, torch.zeros(784), torch.zeros(HIDDEN)
     speed = [torch.zeros_like(p) for p in (w, b, c)]
@@ -76,7 +77,7 @@ def rbm() -> Iterator[int]:
 
 
 def dcgan() -> Iterator[int]:
-    """The same two networks, trained as in torch's tutorial."""
+    """Train the same two networks as in torch's DCGAN tutorial."""
     model: Any = experiment("dcgan").task.model
     generator, discriminator, latent = model.generator, model.discriminator, model.latent_size
     optimizers = [
@@ -111,7 +112,8 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", default=list(LOOPS), choices=list(LOOPS))
     arguments = parser.parse_args()
     print(
-        f"torch {torch.__version__}, {torch.get_num_threads()} threads, {torch.backends.cpu.get_cpu_capability()}"
+        f"torch {torch.__version__}, {torch.get_num_threads()} threads, "
+        f"{torch.backends.cpu.get_cpu_capability()}"
     )
     print(f"{'':10}{'engine, images/s':>20}{'by hand':>10}{'engine / hand':>15}{'by blocks':>11}")
     with quiet():

@@ -1,14 +1,14 @@
-"""What a whole process costs: time to the first training step, peak memory, and how fast the help answers.
+"""Measure a whole process: time to the first training step, peak memory, time of --help.
 
     python -m benchmarks.process [--rounds 3]
 
-Each figure is the median of the rounds, each a fresh process, all in turn:
+Each figure is the median of the rounds; each round starts fresh processes, all in turn:
 
 * `import torch`: python -c "import torch"
-* first step: from the command `dltrain model=cnn dataset=mnist` to the end of its first training step
-* peak memory of that run over one epoch, validation and test, against a hand-written loop for the same job: MNIST from
-  torchvision, kept in memory as bytes, fused Adam, accuracy on the test set at the end. A second hand-written loop reads
-  the files itself and imports nothing but torch.
+* first step: from the command `dltrain model=cnn dataset=mnist` to the end of the first step
+* peak memory of that run over one epoch, validation and test, against a hand-written loop for the
+  same job: MNIST from torchvision, kept in memory as bytes, fused Adam, accuracy on the test set
+  at the end. A second hand-written loop reads the files itself and imports only torch.
 * `dltrain --help` and `dltrain list`
 """
 
@@ -32,8 +32,10 @@ def idx(name, offset):
     content = gzip.decompress(open(f"{root}/MNIST/raw/{name}.gz", "rb").read())
     return torch.frombuffer(bytearray(content), dtype=torch.uint8, offset=offset)
 if plain:
-    x, y = idx("train-images-idx3-ubyte", 16).view(-1, 1, 28, 28), idx("train-labels-idx1-ubyte", 8).long()
-    xt, yt = idx("t10k-images-idx3-ubyte", 16).view(-1, 1, 28, 28), idx("t10k-labels-idx1-ubyte", 8).long()
+    x = idx("train-images-idx3-ubyte", 16).view(-1, 1, 28, 28)
+    y = idx("train-labels-idx1-ubyte", 8).long()
+    xt = idx("t10k-images-idx3-ubyte", 16).view(-1, 1, 28, 28)
+    yt = idx("t10k-labels-idx1-ubyte", 8).long()
 else:
     from torchvision.datasets import MNIST
     train, test = MNIST(sys.argv[3], train=True, download=True), MNIST(sys.argv[3], train=False)
@@ -48,13 +50,14 @@ for rows in torch.randperm(54000).split(64):
     optimizer.step()
 net.eval()
 with torch.no_grad():
-    right = sum((net(a.float() / 255).argmax(1) == b).sum() for a, b in zip(xt.split(256), yt.split(256)))
+    parts = zip(xt.split(256), yt.split(256))
+    right = sum((net(a.float() / 255).argmax(1) == b).sum() for a, b in parts)
 print(float(right) / 10000)
 """
 
 
 def run(*command: str, folder: Path) -> tuple[float, int, float]:
-    """Seconds of a process, the bytes it held at its peak, and the wall-clock time at which it started."""
+    """Return seconds of a process, its peak memory in bytes, and the time at which it started."""
     began = time.time()
     process = subprocess.Popen(command, cwd=folder, stdout=subprocess.DEVNULL)
     _, status, usage = os.wait4(process.pid, 0)
@@ -97,9 +100,7 @@ def main() -> None:
             script = folder / "hand_written.py"
             script.write_text(HAND_WRITTEN, encoding="utf-8")
             for kind in ("torchvision", "plain"):
-                copy = (
-                    folder / "MNIST" / "raw"
-                )  # torchvision unpacks beside what it finds: give it links to fill
+                copy = folder / "MNIST" / "raw"  # torchvision unpacks files beside those it finds
                 if not copy.exists():
                     copy.mkdir(parents=True)
                     for file in (Path(root).resolve() / "MNIST" / "raw").glob("*.gz"):

@@ -1,24 +1,26 @@
-"""Steps a second of learning by acting: dltrain's engine against loops that people write, in one process, on one thread.
+"""Measure reinforcement learning steps per second against hand-written loops, on one thread.
 
     python -m benchmarks.rl [--rounds 3] [--only tabular|dqn]
 
-`tabular` is Q-learning on CliffWalking, FrozenLake and Taxi: dltrain with everything that is on by default (log records,
-TensorBoard, progress, checkpoints), the shortest loop over the same environment with a NumPy table, and dltrain with 64
-episodes side by side, stepped from the table of transitions. `dqn` is CartPole in the manner of CleanRL's dqn.py (Huang et
-al. 2022, JMLR): one environment, one file, a replay buffer of NumPy arrays, an update of 128 transitions every ten steps,
-records every hundred; dltrain does as much with the same sizes. Evaluation is in neither. Contenders take turns; the table
-shows medians over the rounds, and the median of the rounds' ratios.
+`tabular` is Q-learning on CliffWalking, FrozenLake and Taxi: dltrain with all its defaults (log
+records, TensorBoard, progress, checkpoints), the shortest loop over the same environment with a
+NumPy table, and dltrain with 64 episodes side by side, stepped from the table of transitions.
+`dqn` is CartPole in the style of CleanRL's dqn.py (Huang et al. 2022, JMLR): one environment, one
+file, a replay buffer of NumPy arrays, an update of 128 transitions every ten steps, records every
+hundred; dltrain does the same work with the same sizes. Evaluation is in neither. Contenders take
+turns; the table shows medians over the rounds, and the median of the ratios.
 """
 
 from __future__ import annotations
 
 import argparse
+import functools
 import logging
 import random
 import statistics
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +46,7 @@ EVERY, BATCH, STARTS, COPY = 10, 128, 1000, 500
 
 
 def engine(overrides: list[str], steps: int) -> float:
-    """Steps a second through the engine, from the first to the last, without evaluation."""
+    """Return steps per second of the engine, without evaluation."""
     composed = compose(
         [*overrides, "trainer.epochs=1", f"dataset.per_epoch={steps}", "dataset.episodes=1"]
     )
@@ -64,10 +66,11 @@ def engine(overrides: list[str], steps: int) -> float:
 def bare(
     id: str, limit: int, steps: int, alpha: float = 0.5, epsilon: float = 0.1, gamma: float = 1.0
 ) -> float:
-    """Q-learning in the fewest lines."""
+    """Run Q-learning in as few lines as possible."""
     environment = gymnasium.make(id, max_episode_steps=limit, disable_env_checker=True)
     generator = np.random.default_rng(0)
-    q = np.zeros((environment.observation_space.n, environment.action_space.n))  # type: ignore[attr-defined]
+    num_states = environment.observation_space.n  # type: ignore[attr-defined]
+    q = np.zeros((num_states, environment.action_space.n))  # type: ignore[attr-defined]
     start = time.perf_counter()
     state, _ = environment.reset(seed=0)
     for _ in range(steps):
@@ -77,7 +80,7 @@ def bare(
         else:
             action = int(
                 generator.choice(np.flatnonzero(row == row.max()))
-            )  # of several that are best, any
+            )  # any of several best actions
         after, reward, terminated, truncated, _ = environment.step(action)
         target = reward if terminated else reward + gamma * q[after].max()
         q[state, action] += alpha * (target - q[state, action])
@@ -88,9 +91,10 @@ def bare(
 def bare_first(
     id: str, limit: int, steps: int, alpha: float = 0.5, epsilon: float = 0.1, gamma: float = 1.0
 ) -> float:
-    """The same with the first of the best actions and Python's random numbers: the fastest loop, which explores worse."""
+    """Run Q-learning that takes the first of equal actions: faster, but it explores less."""
     environment = gymnasium.make(id, max_episode_steps=limit, disable_env_checker=True)
-    q = np.zeros((environment.observation_space.n, environment.action_space.n))  # type: ignore[attr-defined]
+    num_states = environment.observation_space.n  # type: ignore[attr-defined]
+    q = np.zeros((num_states, environment.action_space.n))  # type: ignore[attr-defined]
     actions = q.shape[1]
     start = time.perf_counter()
     state, _ = environment.reset(seed=0)
@@ -105,7 +109,7 @@ def bare_first(
 
 
 class Buffer:
-    """A replay buffer as single files have it."""
+    """A replay buffer in the style of single-file implementations."""
 
     def __init__(self, capacity: int, shape: tuple[int, ...]) -> None:
         self.observations = np.zeros((capacity, *shape), dtype=np.float32)
@@ -142,7 +146,7 @@ def network(observations: int, actions: int) -> nn.Module:
 
 
 def single_file(steps: int) -> float:
-    """DQN on CartPole in one function, in CleanRL's manner."""
+    """Run DQN on CartPole in one function, in the style of CleanRL."""
     from torch.utils.tensorboard import SummaryWriter
 
     torch.manual_seed(0)
@@ -187,21 +191,31 @@ def single_file(steps: int) -> float:
     return steps / seconds
 
 
+def compared(own: list[float], rates: dict[str, list[float]]) -> Iterator[str]:
+    """Yield the median ratio of dltrain's rates to those of each bare loop."""
+    for name, others in rates.items():
+        if not name.startswith("dltrain"):
+            ratio = statistics.median(a / b for a, b in zip(own, others, strict=True))
+            yield f"{ratio:.2f} x {name}"
+
+
 def contenders(only: str | None) -> dict[str, dict[str, Callable[[], float]]]:
     found: dict[str, dict[str, Callable[[], float]]] = {}
     for name, (id, limit) in TABULAR.items() if only != "dqn" else ():
         ours = [f"dataset={name}", f"dataset.max_episode_steps={limit}"]
         found[name] = {
-            "bare loop": lambda id=id, limit=limit: bare(id, limit, STEPS),  # type: ignore[misc]
-            "bare loop, first of the best": lambda id=id, limit=limit: bare_first(id, limit, STEPS),  # type: ignore[misc]
-            "dltrain": lambda ours=ours: engine(ours, STEPS),  # type: ignore[misc]
+            "bare loop": functools.partial(bare, id, limit, STEPS),
+            "bare loop, first of the best": functools.partial(bare_first, id, limit, STEPS),
+            "dltrain": functools.partial(engine, ours, STEPS),
             "dltrain, 64 side by side": lambda ours=ours: engine(  # type: ignore[misc]
                 [*ours, "dataset.envs=64", "dataset.batch_size=6400"], SIDE_BY_SIDE_STEPS
             ),
         }
     if only != "tabular":
-        settings = f"task.batch_size={BATCH} task.capacity=10000 task.target_every={COPY // EVERY} task.double=false"
-        settings += f" task.learning_starts={STARTS} task.loss=squared task.decay_share=0.5 model.hidden_sizes=[120,84]"
+        settings = f"task.batch_size={BATCH} task.capacity=10000 task.double=false"
+        settings += f" task.target_every={COPY // EVERY}"
+        settings += f" task.learning_starts={STARTS} task.loss=squared task.decay_share=0.5"
+        settings += " model.hidden_sizes=[120,84]"
         ours = [
             "dataset=cartpole",
             f"dataset.batch_size={EVERY}",
@@ -233,11 +247,9 @@ def main() -> None:
                 rates[name].append(contender())
         print(title)
         for name, found in rates.items():
-            ratios = " ".join(
-                f"{statistics.median(a / b for a, b in zip(found, rates[other], strict=True)):.2f} x {other}"
-                for other in rates
-                if name.startswith("dltrain") and not other.startswith("dltrain")
-            )
+            ratios = ""
+            if name.startswith("dltrain"):
+                ratios = " ".join(compared(found, rates))
             print(f"  {name:30}{statistics.median(found):12,.0f} steps/s   {ratios}", flush=True)
 
 

@@ -1,13 +1,12 @@
-"""Steps a second of an LSTM on IMDB and of a small GPT on Shakespeare: through dltrain's engine, and by a plain loop; what
-bucketing saves; and how much memory each takes.
+"""Measure an LSTM on IMDB and a small GPT on Shakespeare: speed, length bucketing and memory.
 
     python -m benchmarks.sequences [--rounds 4] [--only lstm transformer bucketing memory]
 
-Engine and loop take turns every 100 steps, as in benchmarks/engine.py, over batches of the same size; the engine has all on
-that is on by default. The plain loops log nothing and are what one would write: the texts in memory, padded to the longest
-of the batch, fused Adam. Bucketing: real tokens a second (padding does not count) of the LSTM's training steps on batches of
-texts of about the same length, against random batches padded to their own longest; how much that is depends on where
-texts are cut.
+Engine and plain loop take turns of 100 steps, as in benchmarks/engine.py, over batches of the same
+size; the engine has all its defaults. The plain loops log nothing: texts in memory, padded to the
+longest of the batch, fused Adam. Bucketing: tokens per second (without padding) of the LSTM's
+training steps on batches of texts of similar length, against random batches padded to their own
+longest text; the gain depends on where texts are cut.
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ from dltrain.config.compose import compose
 from dltrain.experiment.experiment import Experiment
 
 STEPS = 700
-LENGTHS = (400, 600, None)  # the data set's own, that of the experiments on IMDB, whole reviews
+LENGTHS = (400, 600, None)  # the dataset's default, that of the IMDB experiments, whole reviews
 CHOICES = {
     "lstm": ("model=lstm", "dataset=imdb", "optimizer=adam", "schedule=constant"),
     "transformer": (
@@ -60,7 +59,7 @@ def experiment(name: str, *overrides: str) -> Experiment:
 
 
 class LSTM(nn.Module):
-    """Embedding, LSTM, the last output, a linear layer."""
+    """An embedding, an LSTM, and a linear layer on its last output."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -75,7 +74,7 @@ class LSTM(nn.Module):
 
 
 def lstm() -> Iterator[int]:
-    """Texts padded once, and cut to the longest of each batch; the batches are those of the engine's first epochs."""
+    """Run the plain LSTM loop on the batches of the engine's first epochs, padded once."""
     data: Any = experiment("lstm").data
     split = data.train
     texts, lengths = split.texts.gather(torch.arange(len(split.texts))).int(), split.texts.lengths
@@ -159,7 +158,7 @@ LOOPS: dict[str, Callable[[], Iterator[int]]] = {"lstm": lstm, "transformer": tr
 
 
 def one_round(name: str, ours_first: bool) -> InTurn:
-    """Where in memory a model lies is good for some hundredths of its speed, so both have to come first now and then."""
+    """Run one round; the order alternates, since the place in memory affects the speed."""
     loop = LOOPS[name]()
     if ours_first:
         built = experiment(name)
@@ -171,7 +170,10 @@ def one_round(name: str, ours_first: bool) -> InTurn:
 
 
 def bucketing(rounds: int, length: int | None, steps: int = 40) -> None:
-    """Real tokens a second of training steps on buckets and on random batches of texts cut to `length`, in turn."""
+    """Measure tokens per second of training steps on bucketed and on random batches, in turn.
+
+    Texts are cut to `length` tokens.
+    """
     cut = f"dataset.max_length={'null' if length is None else length}"
     built = experiment("lstm", cut)
     data: Any = built.data
@@ -189,16 +191,17 @@ def bucketing(rounds: int, length: int | None, steps: int = 40) -> None:
                 tokens += int((batch[0] != 0).sum())
             if turn:
                 rates[name].append(tokens / (time.perf_counter() - start))
+    cut = f"{length} tokens of a text" if length else "whole texts"
     buckets, random = (statistics.median(rates[name]) for name in ("buckets", "random"))
     print(
-        f"bucketing, {f'{length} tokens of a text' if length else 'whole texts'}: {buckets:,.0f} tokens/s in buckets, "
+        f"bucketing, {cut}: {buckets:,.0f} tokens/s in buckets, "
         f"{random:,.0f} in random batches: {buckets / random:.2f}",
         flush=True,
     )
 
 
 def memory() -> None:
-    """Peak memory of a process that makes some steps, by the engine's stage and by the plain loop."""
+    """Measure the peak memory of some steps, of the engine's stage and of the plain loop."""
     for name in LOOPS:
         peaks = {}
         for who in ("dltrain", "by hand"):
@@ -208,12 +211,13 @@ def memory() -> None:
             peaks[who] = usage.ru_maxrss * 1024
         ratio = peaks["dltrain"] / peaks["by hand"]
         print(
-            f"{name:12} peak memory {peaks['dltrain'] / 1e6:,.0f} MB, by hand {peaks['by hand'] / 1e6:,.0f} MB: {ratio:.2f}"
+            f"{name:12} peak memory {peaks['dltrain'] / 1e6:,.0f} MB, "
+            f"by hand {peaks['by hand'] / 1e6:,.0f} MB: {ratio:.2f}"
         )
 
 
 def some_steps(name: str, who: str) -> None:
-    """What a process of `memory` does. Both read the data by dltrain, so that the difference is the training's."""
+    """Make some steps in a process of `memory`; both read the data with dltrain."""
     if who == "by hand":
         loop = LOOPS[name]()
         next(loop)
@@ -233,7 +237,8 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", default=names, choices=names)
     arguments = parser.parse_args()
     print(
-        f"torch {torch.__version__}, {torch.get_num_threads()} threads, {torch.backends.cpu.get_cpu_capability()}"
+        f"torch {torch.__version__}, {torch.get_num_threads()} threads, "
+        f"{torch.backends.cpu.get_cpu_capability()}"
     )
     with quiet():
         for name in (name for name in LOOPS if name in arguments.only):

@@ -1,11 +1,12 @@
-"""A table of a million rows: seconds to read it, and rows a second of training against a loop by hand, in one process.
+"""Measure a table of a million rows: seconds to read it, and training rows per second.
 
     python -m benchmarks.tabular [--rows 1000000] [--columns 50] [--epochs 2]
 
-The file is made first, in a folder that is thrown away: 45 of 50 columns are numbers, 5 categories of five texts, the target
-one of two classes. Read by one call of the data set, and for comparison by pyarrow alone, to float64 columns and no
-further. Then an MLP is trained on batches of 1024, in turn 50 steps of dltrain's engine with its log, and 50 of the best
-loop by hand: the same rows as floats in memory, fused Adam, no logging. The first 100 steps of each are not counted.
+The file is written first, to a temporary folder: 45 of 50 columns are numbers, 5 are categories of
+five texts, and the target is one of two classes. It is read by the dataset, and for comparison by
+pyarrow alone, to float64 columns. Then an MLP is trained with batches of 1024, in turns of 50
+steps of dltrain's engine with its log and 50 of the fastest hand-written loop: the same rows as
+floats in memory, fused Adam, no logging. The first 100 steps of each do not count.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ TEXTS = ["red", "green", "blue", "black", "white"]
 
 
 def make(path: Path, rows: int, columns: int) -> None:
-    """Normal numbers and even categories; the class is the sign of a sum of some of them, with noise."""
+    """Write normal numbers and uniform categories; the class is the sign of a noisy sum."""
     rng = np.random.default_rng(0)
     numbers = {f"x{i}": rng.normal(size=rows).round(5) for i in range(columns - CATEGORIES)}
     texts = {f"c{i}": rng.choice(TEXTS, rows) for i in range(CATEGORIES)}
@@ -48,14 +49,14 @@ def make(path: Path, rows: int, columns: int) -> None:
 
 
 def arrow(path: Path) -> float:
-    """Seconds in which pyarrow alone reads the file."""
+    """Return the seconds in which pyarrow alone reads the file."""
     start = time.perf_counter()
     csv.read_csv(path)
     return time.perf_counter() - start
 
 
 def by_hand(data: Tabular, network: torch.nn.Module) -> Iterator[None]:
-    """The best loop by hand, a block at a time."""
+    """Run the fastest hand-written loop block by block."""
     inputs, targets = (part[data.loaded.train] for part in data.stored)
     optimizer = torch.optim.Adam(network.parameters(), lr=1e-3, fused=True)
     network.train()
@@ -73,7 +74,7 @@ def by_hand(data: Tabular, network: torch.nn.Module) -> Iterator[None]:
 
 
 class InTurn(Callback):
-    """Every block of the engine, lets the other loop make one of its own, and keeps both times."""
+    """Runs a block of the other loop after every block of the engine, and keeps both times."""
 
     def __init__(self, engine: Engine, other: Iterator[None]) -> None:
         self.other = other
@@ -104,7 +105,8 @@ def main() -> None:
         path = Path(folder) / "table.csv"
         make(path, arguments.rows, arguments.columns)
         print(
-            f"{arguments.rows:,} rows, {arguments.columns} columns, {path.stat().st_size / 1e6:.0f} MB, ",
+            f"{arguments.rows:,} rows, {arguments.columns} columns, "
+            f"{path.stat().st_size / 1e6:.0f} MB, ",
             end="",
         )
         print(f"torch {torch.__version__}, {torch.get_num_threads()} threads")
@@ -127,7 +129,8 @@ def main() -> None:
         built = Experiment.to_train(composed.config)
         samples = built.data.train.samples
         print(
-            f"read by dltrain {time.perf_counter() - start:.1f} s, by pyarrow alone {seconds:.1f} s",
+            f"read by dltrain {time.perf_counter() - start:.1f} s, "
+            f"by pyarrow alone {seconds:.1f} s",
             flush=True,
         )
         assert isinstance(built.data, Tabular)
@@ -140,11 +143,13 @@ def main() -> None:
     ratio = statistics.median(b / a for a, b in zip(own, other, strict=True))
     rate = len(own) * BLOCK * BATCH / sum(own)
     print(
-        f"{samples:,} training rows: {rate:,.0f} rows/s, by hand {len(own) * BLOCK * BATCH / sum(other):,.0f}; ",
+        f"{samples:,} training rows: {rate:,.0f} rows/s, "
+        f"by hand {len(own) * BLOCK * BATCH / sum(other):,.0f}; ",
         end="",
     )
     print(
-        f"dltrain / by hand {sum(other) / sum(own):.3f} by total time, {ratio:.3f} by the median block"
+        f"dltrain / by hand {sum(other) / sum(own):.3f} by total time, "
+        f"{ratio:.3f} by the median block"
     )
 
 

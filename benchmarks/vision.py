@@ -1,10 +1,11 @@
-"""Vision: what the engine costs beside a ResNet-18. No data needed.
+"""Measure the engine's overhead for a ResNet-18; it needs no data.
 
     python -m benchmarks.vision [--blocks 20] [--batch-size 16] [--model resnet18]
 
-`engine`: training steps on made-up images of 32 pixels, through the same fitting as the command, in turn with the loop that
-one would write by hand, every BLOCK steps: the same network, memory format, optimizer and batches of the same stored bytes.
-The ratio is of images a second, dltrain's to the other's, by total time and by the median of neighbouring blocks.
+Training steps on synthetic images of 32 pixels, with the same engine as the command, take turns of
+BLOCK steps with a hand-written loop: the same network, memory format, optimizer and batches of the
+same stored bytes. The ratio is that of images per second, by total time and by the median of
+neighboring blocks.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ LR, MOMENTUM = 0.05, 0.9
 
 
 def experiment(model: str, batch_size: int, blocks: int) -> Experiment:
-    """Also what the hand-written loop takes its network and its bytes from."""
+    """Build the experiment; the hand-written loop uses its network and data too."""
     composed = compose(
         [
             *(
@@ -51,7 +52,7 @@ def experiment(model: str, batch_size: int, blocks: int) -> Experiment:
 
 
 def hand_written(model: str, batch_size: int) -> Iterator[None]:
-    """The best loop by hand, a block at a time."""
+    """Run the fastest hand-written loop block by block."""
     built = experiment(model, batch_size, 1)
     network: nn.Module = built.task.model  # type: ignore[assignment]
     network.train()
@@ -76,7 +77,7 @@ def hand_written(model: str, batch_size: int) -> Iterator[None]:
 
 
 def in_turn(session: Session, other: Callable[[], None]) -> tuple[list[float], list[float]]:
-    """Seconds of every counted block: of the engine, with all its callbacks, and of `other` behind each."""
+    """Return the seconds of every counted block of the engine and of `other` after each."""
     engine, own, others = session.engine, [], []
     start = time.perf_counter()
 
@@ -84,7 +85,7 @@ def in_turn(session: Session, other: Callable[[], None]) -> tuple[list[float], l
         nonlocal start
         if engine.step % BLOCK:
             return
-        session.checkpoint.wait()  # what a save costs is the engine's
+        session.checkpoint.wait()  # the engine pays for its saves
         own.append(time.perf_counter() - engine.evaluation_seconds - start)
         before = time.perf_counter()
         other()
@@ -109,10 +110,12 @@ def engine(model: str, batch_size: int, blocks: int) -> None:
     images = BLOCK * batch_size * len(own)
     pairs = statistics.median(theirs / ours for ours, theirs in zip(own, others, strict=True))
     print(
-        f"{model}, batch {batch_size}: dltrain {images / sum(own):,.1f} images/s, by hand {images / sum(others):,.1f}"
+        f"{model}, batch {batch_size}: dltrain {images / sum(own):,.1f} images/s, "
+        f"by hand {images / sum(others):,.1f}"
     )
     print(
-        f"  dltrain / by hand: {sum(others) / sum(own):.3f} by total time, {pairs:.3f} by the median of {len(own)} blocks"
+        f"  dltrain / by hand: {sum(others) / sum(own):.3f} by total time, "
+        f"{pairs:.3f} by the median of {len(own)} blocks"
     )
 
 
@@ -126,7 +129,8 @@ def main() -> None:
     arguments = parser.parse_args()
     logging.getLogger("dltrain").setLevel(logging.ERROR)
     print(
-        f"torch {torch.__version__}, {torch.get_num_threads()} threads, {torch.backends.cpu.get_cpu_capability()}"
+        f"torch {torch.__version__}, {torch.get_num_threads()} threads, "
+        f"{torch.backends.cpu.get_cpu_capability()}"
     )
     engine(arguments.model, arguments.batch_size, arguments.blocks)
 

@@ -1,13 +1,15 @@
-"""Words a second and likeness to human judgement of word vectors from IMDB's reviews: dltrain's against gensim's.
+"""Compare word vectors from IMDB's reviews with gensim's: words per second and correlations.
 
-    python -m benchmarks.words [--experiment word2vec_imdb] [--epochs 5] [--rounds 3] [--threads 2] [--only dltrain] [key=...]
+    python -m benchmarks.words [--experiment word2vec_imdb] [--epochs 5] [--rounds 3]
+                               [--threads 2] [--only dltrain] [key=...]
 
-Both get the same documents with the same words (dataset.min_count and vocab_size have taken the others out), vectors of 100
-numbers, a window of 5, 5 negatives (or a tree, as model.output says), the same thinning and epochs. dltrain trains through
-its engine with everything on that is on by default; gensim with as many workers as dltrain has threads. `words/s` counts
-the words of the text before thinning, as gensim does, over the time of training without evaluation. In every round each
-trains from a new seed, and who begins changes from round to round; the last line is the median ratio of the rounds' rates
-and the mean of every correlation.
+Both get the same documents with the same vocabulary (dataset.min_count and vocab_size), vectors of
+100 numbers, a window of 5, 5 negative samples (or a tree, as model.output says), the same
+subsampling and epochs. dltrain trains with its engine and all its defaults; gensim with as many
+workers as dltrain has threads. `words/s` counts the words of the text before subsampling, as gensim
+does, over the training time without evaluation. In every round each trains from a new seed, and
+the order alternates; the last line has the median ratio of the rates and the mean of every
+correlation.
 """
 
 from __future__ import annotations
@@ -136,7 +138,8 @@ def main() -> None:
         if not turn:
             known = len(built.data.words) - END - 1
             print(
-                f"{built.data.train.samples:,} words, {known:,} different ones; {epochs} epochs, {arguments.threads} threads"
+                f"{built.data.train.samples:,} words, {known:,} different ones; "
+                f"{epochs} epochs, {arguments.threads} threads"
             )
         for name in list(rows)[:: -1 if turn % 2 else 1]:
             if arguments.only in (None, name):
