@@ -13,7 +13,7 @@ from dltrain.models.rl.q_network import QNetwork
 from dltrain.optim import Optim
 from dltrain.optimizers.sgd import sgd
 from dltrain.tasks.rl.dqn import DQN
-from dltrain.tasks.rl.replay import LEAST, Replay
+from dltrain.tasks.rl.replay import MIN_PRIORITY, Replay
 
 pytest.importorskip("gymnasium")
 from dltrain.data.rl.environments import Environment
@@ -70,7 +70,7 @@ def test_the_target_by_hand(double: bool, worth: float, monkeypatch: pytest.Monk
             task.model, "forward", lambda x: x[:, :2] * task.model.weight * torch.tensor([1.0, 0.1])
         )
     monkeypatch.setattr(
-        task.replay, "sample", lambda count, correction: (TRANSITIONS, torch.arange(2), None)
+        task.replay, "sample", lambda count, beta: (TRANSITIONS, torch.arange(2), None)
     )
     found = task.learn(optim_of(task.model, 1), 1.0)
     values = torch.tensor([1.0, 0.7 if double else 7.0])
@@ -99,7 +99,7 @@ def test_an_episode_that_a_limit_cuts_off_has_not_terminated() -> None:
 def test_the_target_network_follows(tau: float, expected: float) -> None:
     task = task_of(tau=tau)
     task.model.weight.data.fill_(3.0)
-    task.follow()
+    task.update_target()
     assert float(task.target.weight) == expected  # type: ignore[arg-type]
 
 
@@ -134,22 +134,22 @@ def test_priorities_say_how_often_a_transition_is_drawn() -> None:
     replay.add({"x": torch.arange(500)})
     errors = torch.zeros(500, dtype=torch.float64)
     errors[[3, 300, 499]] = torch.tensor([1.0, 4.0, 9.0], dtype=torch.float64)
-    replay.correct(torch.arange(500), errors)
-    batch, places, importance = replay.sample(20_000, correction=0.7)
-    assert torch.equal(batch["x"], places)
-    weights = (errors + LEAST).sqrt()
+    replay.update_priorities(torch.arange(500), errors)
+    batch, rows, importance = replay.sample(20_000, beta=0.7)
+    assert torch.equal(batch["x"], rows)
+    weights = (errors + MIN_PRIORITY).sqrt()
     shares = weights / weights.sum()
-    counts = torch.bincount(places, minlength=500) / 20_000
+    counts = torch.bincount(rows, minlength=500) / 20_000
     torch.testing.assert_close(counts.double(), shares, rtol=0, atol=0.02)
     assert importance is not None
-    expected = (500 * shares[places]) ** -0.7
+    expected = (500 * shares[rows]) ** -0.7
     torch.testing.assert_close(importance.double(), expected / expected.max(), rtol=1e-5, atol=0)
 
 
 def test_new_transitions_have_the_largest_priority() -> None:
     replay = Replay(10, priority=1.0)
     replay.add({"x": torch.arange(2)})
-    replay.correct(torch.tensor([0]), torch.tensor([7.0]))
+    replay.update_priorities(torch.tensor([0]), torch.tensor([7.0]))
     replay.add({"x": torch.arange(1)})
     assert replay.weights[2] == replay.weights[0] == pytest.approx(7.0, abs=1e-3)
 
@@ -164,7 +164,7 @@ def test_a_saved_buffer_goes_on_as_it_would_have(priority: float) -> None:
                 "y": torch.rand(30, 2, generator=torch.Generator().manual_seed(1)),
             }
         )
-        replay.correct(torch.arange(30), torch.arange(30.0))
+        replay.update_priorities(torch.arange(30), torch.arange(30.0))
         return replay
 
     one, other = filled(), Replay(40, priority)
@@ -193,13 +193,13 @@ def test_pictures_go_through_the_convolutions_in_0_to_1() -> None:
     with pytest.raises(ValueError, match="too small"):
         QNetwork((3, 20, 44), 2)
     task = task_of()
-    assert float(task.seen(torch.full((1, 3, 2, 2), 255, dtype=torch.uint8)).max()) == 1.0
+    assert float(task.network_inputs(torch.full((1, 3, 2, 2), 255, dtype=torch.uint8)).max()) == 1.0
 
 
 def test_numbers_of_states_are_seen_one_hot_and_scored_exactly() -> None:
     data = Environment("FrozenLake-v1", batch_size=16, per_epoch=32, episodes=2, envs=4)
     task = DQN(data, QNetwork((16,), 4, (8,)), optim_of, 1, learning_starts=0.0)
-    assert task.seen(torch.tensor([3])).tolist() == [[0.0] * 3 + [1.0] + [0.0] * 12]
+    assert task.network_inputs(torch.tensor([3])).tolist() == [[0.0] * 3 + [1.0] + [0.0] * 12]
     (stage,) = task.stages()
     metrics = [stage.step(span) for span in stage.batches.epoch(0)]
     assert "loss" in metrics[-1]

@@ -12,8 +12,15 @@ import torch
 
 from dltrain import rng
 from dltrain.models.rl.q_table import QTable
-from dltrain.tasks.rl.acting import STREAM, Decay, EpsilonGreedy, Softmax, greedy, scores_of
-from dltrain.tasks.rl.temporal_difference import Errors, Rows, TemporalDifference
+from dltrain.tasks.rl.acting import (
+    STREAM,
+    Decay,
+    EpsilonGreedy,
+    Softmax,
+    episode_scores,
+    greedy_action,
+)
+from dltrain.tasks.rl.temporal_difference import ErrorSums, TableRows, TemporalDifference
 
 gymnasium = pytest.importorskip("gymnasium")
 from dltrain.data.rl.environments import Environment  # noqa: E402
@@ -78,10 +85,10 @@ def learned(
     task: TemporalDifference, start: list[list[float]], policy: Any, steps: int
 ) -> list[list[float]]:
     """The table after so many steps, by the rule of the task."""
-    rows = Rows(np.array(start))
+    rows = TableRows(np.array(start))
     rule = task.with_traces if task.trace else task.n_steps if task.n > 1 else task.one_step
-    rule(span_of(task, steps), rows, policy, 0.5, Errors())
-    rows.written()
+    rule(span_of(task, steps), rows, policy, 0.5, ErrorSums())
+    rows.write_back()
     table: list[list[float]] = rows.table.tolist()
     return table
 
@@ -110,12 +117,14 @@ def test_double_q_learning_by_hand(
     """The one table says which action is best, the other what it is worth."""
     tables = [np.array([[0.0, 1.0], [3.0, 2.0]]), np.array([[0.0, 4.0], [5.0, 7.0]])]
     monkeypatch.setattr(rng.python_stream(STREAM), "random", lambda: coin)
-    rows = [Rows(table.copy()) for table in tables]
+    rows = [TableRows(table.copy()) for table in tables]
     task = chain_task(method="double_q_learning")
-    task.two_tables(span_of(task, 1), rows, Scripted(1), 0.5, Errors())
-    worth = (5.0, 2.0)[updated]  # Q2 at argmax Q1 = 0; Q1 at argmax Q2 = 1
+    task.two_tables(span_of(task, 1), rows, Scripted(1), 0.5, ErrorSums())
+    bootstrap_value = (5.0, 2.0)[updated]  # Q2 at argmax Q1 = 0; Q1 at argmax Q2 = 1
     old = tables[updated][0, 1]
-    assert rows[updated][0][1] == pytest.approx(old + 0.5 * (0.9 * worth - old), abs=1e-12)
+    assert rows[updated][0][1] == pytest.approx(
+        old + 0.5 * (0.9 * bootstrap_value - old), abs=1e-12
+    )
     assert rows[1 - updated][0][1] == tables[1 - updated][0, 1]
 
 
@@ -138,8 +147,8 @@ def test_traces_look_beyond_a_limit_of_steps_and_end_with_the_episode() -> None:
     task = chain_task(limit=1, method="sarsa", trace=0.5)
     found = learned(task, START, Scripted(1, 1, 1), 1)
     assert found[0][1] == pytest.approx(1 + 0.5 * (0.9 * 2 - 1), abs=1e-12)
-    assert task.memory.traces == {}
-    assert task.memory.action is None
+    assert task.learner_state.traces == {}
+    assert task.learner_state.action is None
 
 
 def test_traces_by_hand() -> None:
@@ -187,9 +196,9 @@ def test_n_steps_are_those_of_the_books_pseudo_code(n: int) -> None:
         while ones < 6:
             ones, steps = ones + actions[steps], steps + 1
         task = chain_task(6, method="sarsa", n=n)
-        rows = Rows(np.array(start))
-        task.n_steps(span_of(task, steps), rows, Scripted(*actions[:steps], 0, 0), 0.5, Errors())
-        rows.written()
+        rows = TableRows(np.array(start))
+        task.n_steps(span_of(task, steps), rows, Scripted(*actions[:steps], 0, 0), 0.5, ErrorSums())
+        rows.write_back()
         np.testing.assert_allclose(rows.table, expected, rtol=0, atol=1e-12)
 
 
@@ -279,7 +288,7 @@ def test_policies_do_what_their_probabilities_say() -> None:
     for policy in (EpsilonGreedy(0.2, generator), Softmax(2.0, generator)):
         counts = np.bincount([policy.choose(row) for _ in range(4000)], minlength=4) / 4000
         assert counts == pytest.approx(policy.probabilities(row), abs=0.04)
-    assert {greedy(row, generator) for _ in range(50)} == {1, 2}
+    assert {greedy_action(row, generator) for _ in range(50)} == {1, 2}
 
 
 def test_a_setting_falls_over_its_share_of_the_training() -> None:
@@ -300,8 +309,8 @@ def test_an_optimistic_start_tries_every_action() -> None:
     assert (task.table()[acting] < 5).all()
 
 
-def test_scores_of_episodes() -> None:
-    found = scores_of([(1.0, 3), (3.0, 5)])
+def test_episode_scores_episodes() -> None:
+    found = episode_scores([(1.0, 3), (3.0, 5)])
     assert (found["return"], found["length"]) == (2.0, 4.0)
     assert found["return_std"] == pytest.approx(2**0.5)
     assert found["return_95_high"] - found["return"] == pytest.approx(1.959964)

@@ -42,7 +42,7 @@ class QTable(nn.Module):
         start = torch.full((1, num_states, num_actions), initial_value, dtype=torch.float64)
         self.values = nn.Parameter(start)
 
-    def copies(self, count: int) -> None:
+    def repeat_table(self, count: int) -> None:
         """Have so many tables, alike at first: double Q-learning learns two."""
         self.values = nn.Parameter(self.values.detach()[:1].repeat(count, 1, 1))
 

@@ -1,4 +1,4 @@
-"""Deep Q-learning: a network of action values learns from a replay buffer what it does not forget while it acts."""
+"""Deep Q-learning: a network of action values that learns from a replay buffer while it acts."""
 
 from __future__ import annotations
 
@@ -14,24 +14,37 @@ from dltrain import rng
 from dltrain.engine import Direction, Stage, Task
 from dltrain.optim import Optim
 from dltrain.tasks.directions import watch_direction
-from dltrain.tasks.rl.acting import EPISODES, STREAM, Decay, World, played
-from dltrain.tasks.rl.replay import Replay
-from dltrain.types import Data, NonNegative, PositiveInt, Probability
-
-MOST_STATES = (
-    10_000  # of an environment with numbered states, whose greedy policy is looked at as a whole
+from dltrain.tasks.rl.acting import (
+    EPISODE_DIRECTIONS,
+    STREAM,
+    Decay,
+    EnvironmentData,
+    score_episodes,
 )
+from dltrain.tasks.rl.replay import Replay
+from dltrain.types import ActionValueTable, Data, NonNegative, PositiveInt, Probability
+
+MAX_POLICY_STATES = 10_000  # numbered states up to which an evaluation looks at the whole policy
+UNLIMITED_EPOCHS = 10**9  # from here on, training ends by another limit than epochs
 
 
 class DQN(Task):
-    """Learns action values (B, A) with a network (Mnih et al. 2015, "Human-level control through deep reinforcement
-    learning", algorithm 1). A batch is a span of steps, after which `updates` batches of replayed transitions are learned.
+    """Learns action values (B, A) with a network (Mnih et al. 2015, "Human-level control through
+    deep reinforcement learning", algorithm 1).
 
-    The target of a transition is R + gamma Q^(S', argmax_a Q^(S', a)) with Q^ the target network, and where it terminated R;
-    where a limit of steps has cut the episode off it is not. `double` lets the network choose that action (van Hasselt et
-    al. 2016, equation 4). Every `target_every` updates the target network goes the share `tau` of the way to the network.
-    Observations are arrays (B, ...), pictures of bytes, which the network sees in 0..1, or numbers of states (B,), which it
-    sees one-hot.
+    A batch is a number of steps in the environment; after them, `updates` batches of replayed
+    transitions are learned. The target of a transition is R + gamma Q^(S', argmax_a Q^(S', a)) with
+    the target network Q^, and R where the episode terminated, but not where a limit of steps
+    truncated it. With `double` the network chooses that action (van Hasselt et al. 2016, "Deep
+    Reinforcement Learning with Double Q-learning", equation 4). Every `target_every` updates the
+    target network moves by the fraction `tau` towards the network. Observations are arrays (B,
+    ...), images of bytes, which the network gets in 0..1, or state numbers (B,), which it gets
+    one-hot.
+
+    `correction` is the first value of the beta of prioritized replay, which rises linearly to 1.
+
+    Raises:
+        ValueError: The data is not an environment, or the model is a table.
     """
 
     def __init__(
@@ -60,44 +73,54 @@ class DQN(Task):
         mode: Direction | None = None,
     ) -> None:
         super().__init__()
-        if not isinstance(data, World):
+        if not isinstance(data, EnvironmentData):
             raise ValueError(
-                "this task learns by acting, not from samples: dataset=cartpole, or another environment"
+                "this task learns by acting, not from samples: dataset=cartpole, or another "
+                "environment"
             )
-        if callable(getattr(model, "copies", None)):
+        if isinstance(model, ActionValueTable):
             raise ValueError(
-                "this task learns a network: model=q_network; a table learns by task=temporal_difference"
+                "this task learns a network: model=q_network; a table learns by "
+                "task=temporal_difference"
             )
-        self.model, self.target = model, copy.deepcopy(model).requires_grad_(False)
+        self.model = model
+        self.target = copy.deepcopy(model).requires_grad_(False)
         self.data: Any = data
-        self.optim, self.epochs, self.watch, self.mode = optim, epochs, watch, mode
-        self.gamma, self.batch_size, self.updates, self.own_choice = (
-            gamma,
-            batch_size,
-            updates,
-            double,
-        )
-        self.target_every, self.tau = target_every, tau
+        self.optim = optim
+        self.epochs = epochs
+        self.watch = watch
+        self.mode = mode
+        self.gamma = gamma
+        self.batch_size = batch_size
+        self.updates = updates
+        self.double_dqn = double
+        self.target_every = target_every
+        self.tau = tau
         self.element_loss = F.smooth_l1_loss if loss == "huber" else F.mse_loss
         self.epsilon = Decay(epsilon, epsilon_final, decay_share, decay)
-        self.correction = Decay(correction, 1.0, 1.0)
-        self.num_states, self.num_actions = data.spec.num_states, len(data.spec.actions)
-        self.first = [
-            next(model.parameters())
-        ]  # it knows the device; in a list, so that it is no parameter twice
-        train = self.data.train
-        self.total = train.samples * (epochs if epochs < 10**9 else 1)
-        self.starts = learning_starts if learning_starts >= 1 else learning_starts * self.total
-        self.replay = Replay(max(capacity, train.batch_size), priority if prioritized else 0.0)
+        self.beta = Decay(correction, 1.0, 1.0)
+        self.num_states = data.spec.num_states
+        self.num_actions = len(data.spec.actions)
+        # It knows the device; the list keeps it from being registered a second time.
+        self.any_parameter = [next(model.parameters())]
+        self.total_units = data.train.samples  # steps or episodes of the whole training
+        if epochs < UNLIMITED_EPOCHS:
+            self.total_units *= epochs
+        self.learning_starts = learning_starts
+        if learning_starts < 1:
+            self.learning_starts *= self.total_units
+        capacity = max(capacity, data.train.batch_size)
+        self.replay = Replay(capacity, priority if prioritized else 0.0)
 
     def stages(self) -> Iterator[Stage]:
+        """Yield the stage "train"."""
         self.replay.generator()
         rng.python_stream(STREAM)
         self.data.train.save_with(self.replay)
         optim = self.optim(self.model, self.epochs * len(self.data.train) * self.updates)
 
-        def step(span: Any) -> dict[str, Tensor]:
-            return self.step(span, optim)
+        def step(batch: Any) -> dict[str, Tensor]:
+            return self.step(batch, optim)
 
         yield Stage(
             name="train",
@@ -111,63 +134,76 @@ class DQN(Task):
             mode=watch_direction(self, self.watch, self.mode),
         )
 
-    def step(self, span: Any, optim: Optim) -> dict[str, Tensor]:
-        experience = span.experience
-        done = experience.units_done
-        epsilon = self.epsilon.at(done / self.total)
-        taken = self.gather(span, epsilon)
-        found = span.record(taken) | {"epsilon": torch.tensor(epsilon)}
-        if experience.steps > self.starts:
+    def step(self, batch: Any, optim: Optim) -> dict[str, Tensor]:
+        """Take the steps of a batch, then learn from replayed transitions."""
+        experience = batch.experience
+        progress = experience.units_done / self.total_units
+        epsilon = self.epsilon.at(progress)
+        num_steps = self.gather(batch, epsilon)
+        metrics = {**batch.record(num_steps), "epsilon": torch.tensor(epsilon)}
+        if experience.steps > self.learning_starts:
             for _ in range(self.updates):
-                found |= self.learn(optim, self.correction.at(done / self.total))
-        return found
+                metrics.update(self.learn(optim, self.beta.at(progress)))
+        return metrics
 
-    def gather(self, span: Any, epsilon: float) -> int:
-        """Act as the network says, or at random, and keep what happens; how many steps that were."""
-        live, generator = span.runners, rng.python_stream(STREAM)
-        columns: dict[str, list[Any]] = {
-            name: [] for name in ("observation", "action", "reward", "after", "terminated")
-        }
-        for _ in span:
-            states = [one.state for one in live]
-            drawn = [generator.random() < epsilon for _ in live]
-            actions = [0] * len(live) if all(drawn) else self.act(span.stack(states))
-            actions = [
-                generator.randrange(self.num_actions) if r else a
-                for r, a in zip(drawn, actions, strict=True)
-            ]
-            for one, state, action in zip(live, states, actions, strict=True):
-                after, reward, terminated, _ = one.step(action)
-                for column, value in zip(
-                    columns.values(), (state, action, reward, after, terminated), strict=True
-                ):
-                    column.append(value)
-        kept = {name: span.stack(columns[name]) for name in ("observation", "after")}
-        kept["action"] = torch.tensor(columns["action"])
-        kept["reward"] = torch.tensor(columns["reward"], dtype=torch.float32)
-        kept["terminated"] = torch.tensor(columns["terminated"])
-        self.replay.add(kept)
-        return len(columns["action"])
+    def gather(self, batch: Any, epsilon: float) -> int:
+        """Act epsilon-greedily and store the transitions; return the number of steps."""
+        runners = batch.runners
+        transitions: list[tuple[Any, int, float, Any, bool]] = []
+        for _ in batch:
+            observations = [runner.state for runner in runners]
+            actions = self._epsilon_greedy(batch, observations, epsilon)
+            for runner, observation, action in zip(runners, observations, actions, strict=True):
+                after, reward, terminated, _ = runner.step(action)
+                transitions.append((observation, action, reward, after, terminated))
+        observed, taken, rewards, following, ends = zip(*transitions, strict=True)
+        self.replay.add(
+            {
+                "observation": batch.stack(list(observed)),
+                "after": batch.stack(list(following)),
+                "action": torch.tensor(taken),
+                "reward": torch.tensor(rewards, dtype=torch.float32),
+                "terminated": torch.tensor(ends),
+            }
+        )
+        return len(transitions)
 
-    def learn(self, optim: Optim, correction: float) -> dict[str, Tensor]:
-        """One update from replayed transitions."""
-        batch, places, importance = self.replay.sample(self.batch_size, correction)
+    def _epsilon_greedy(self, batch: Any, observations: list[Any], epsilon: float) -> list[int]:
+        """Return an action for each observation: any with probability epsilon, else the best."""
+        generator = rng.python_stream(STREAM)
+        explores = [generator.random() < epsilon for _ in observations]
+        actions = [0] * len(observations)
+        if not all(explores):
+            actions = self.act(batch.stack(observations))
+        for i, exploring in enumerate(explores):
+            if exploring:
+                actions[i] = generator.randrange(self.num_actions)
+        return actions
+
+    def learn(self, optim: Optim, beta: float) -> dict[str, Tensor]:
+        """Make one update from replayed transitions."""
+        columns, rows, importance = self.replay.sample(self.batch_size, beta)
         device = self.device
-        batch = {name: column.to(device) for name, column in batch.items()}
-        actions, after = batch["action"][:, None], self.seen(batch["after"])
+        batch = {name: column.to(device) for name, column in columns.items()}
+        after = self.network_inputs(batch["after"])
         with torch.no_grad():
-            worth = self.target(after)
-            best = (self.model(after) if self.own_choice else worth).argmax(1, keepdim=True)
-            worth = worth.gather(1, best)[:, 0]
-            targets = batch["reward"] + self.gamma * worth.float() * ~batch["terminated"]
-        values = self.model(self.seen(batch["observation"])).gather(1, actions)[:, 0].float()
+            target_values = self.target(after)  # (B, A)
+            choosing_values = self.model(after) if self.double_dqn else target_values
+            best_actions = choosing_values.argmax(1, keepdim=True)
+            bootstrap_values = target_values.gather(1, best_actions)[:, 0].float()
+            discounted = self.gamma * bootstrap_values * ~batch["terminated"]
+            targets = batch["reward"] + discounted
+        all_values = self.model(self.network_inputs(batch["observation"]))
+        values = all_values.gather(1, batch["action"][:, None])[:, 0].float()
         losses = self.element_loss(values, targets, reduction="none")
-        loss = losses.mean() if importance is None else (losses * importance.to(device)).mean()
+        if importance is not None:
+            losses = losses * importance.to(device)
+        loss = losses.mean()
         optim.update(loss)
         errors = targets - values.detach()
-        self.replay.correct(places, errors)
+        self.replay.update_priorities(rows, errors)
         if optim.updates % self.target_every == 0:
-            self.follow()
+            self.update_target()
         return {
             "loss": loss.detach(),
             "td_error": errors.abs().mean(),
@@ -175,45 +211,60 @@ class DQN(Task):
         }
 
     @torch.no_grad()
-    def follow(self) -> None:
-        """Move the target network towards the network (Lillicrap et al. 2016, algorithm 1, where `tau` is small)."""
-        for own, theirs in zip(self.target.parameters(), self.model.parameters(), strict=True):
-            own.lerp_(theirs, self.tau)
-        for kept, buffer in zip(self.target.buffers(), self.model.buffers(), strict=True):
-            kept.copy_(buffer)
+    def update_target(self) -> None:
+        """Move the target network by `tau` towards the network, and copy its buffers.
+
+        With a small `tau` these are the soft updates of Lillicrap et al. 2016, algorithm 1.
+        """
+        for target, source in zip(self.target.parameters(), self.model.parameters(), strict=True):
+            target.lerp_(source, self.tau)
+        for buffer, source_buffer in zip(self.target.buffers(), self.model.buffers(), strict=True):
+            buffer.copy_(source_buffer)
 
     @property
     def device(self) -> torch.device:
-        return self.first[0].device
+        """The device of the network."""
+        return self.any_parameter[0].device
 
-    def seen(self, observations: Tensor) -> Tensor:
-        """Observations as the network takes them (B, ...)."""
+    def network_inputs(self, observations: Tensor) -> Tensor:
+        """Return observations (B, ...) in the form that the network gets."""
         if self.num_states:
             return F.one_hot(observations, self.num_states).float()
-        return observations.float() / 255 if observations.dtype == torch.uint8 else observations
+        if observations.dtype == torch.uint8:
+            return observations.float() / 255
+        return observations
 
     @torch.inference_mode()
     def act(self, observations: Tensor) -> list[int]:
-        actions: list[int] = self.model(self.seen(observations.to(self.device))).argmax(1).tolist()
+        """Return the best action for each of the observations (N, ...)."""
+        inputs = self.network_inputs(observations.to(self.device))
+        actions: list[int] = self.model(inputs).argmax(1).tolist()
         return actions
 
     def directions(self) -> dict[str, Direction | None]:
-        return EPISODES
+        """Return the direction of each metric; see `Task.directions`."""
+        return EPISODE_DIRECTIONS
 
     @torch.no_grad()
     def evaluate(self, batches: Iterable[Any]) -> dict[str, Any]:
-        """Returns of the greedy policy; of numbered states also the exact one, and the policy's picture in a grid world."""
-        scores: dict[str, Any] = dict(played(batches, self.act))
-        states = self.num_states
-        if 0 < states <= MOST_STATES:
-            best = self.predict(torch.arange(states)).max(dim=1)
-            exact = self.data.exact_return(best.indices)
-            picture = self.data.picture(best.values, best.indices)
-            scores |= {} if exact is None else {"exact_return": exact}
-            scores |= {} if picture is None else {"policy": picture}
+        """Return the scores of episodes of the greedy policy.
+
+        With few numbered states also the policy's expected return, where transitions are known, and
+        its picture in a grid world.
+        """
+        scores: dict[str, Any] = {**score_episodes(batches, self.act)}
+        if not 0 < self.num_states <= MAX_POLICY_STATES:
+            return scores
+        best = self.predict(torch.arange(self.num_states)).max(dim=1)
+        exact_return = self.data.exact_return(best.indices)
+        picture = self.data.picture(best.values, best.indices)
+        if exact_return is not None:
+            scores["exact_return"] = exact_return
+        if picture is not None:
+            scores["policy"] = picture
         return scores
 
     def predict(self, batch: Tensor) -> Tensor:
-        """Action values (B, A) of observations (B, ...)."""
-        values: Tensor = self.model(self.seen(batch.to(self.device)))
+        """Return the action values (B, A) of observations (B, ...)."""
+        values: Tensor = self.model(self.network_inputs(batch.to(self.device)))
         return values

@@ -1,13 +1,13 @@
-"""Temporal difference control with a table: Sarsa, expected Sarsa and Q-learning; one step, n steps and traces.
+"""Temporal difference control with a table: Sarsa, expected Sarsa, Q-learning, double Q-learning.
 
-Equation numbers are those of Sutton and Barto, "Reinforcement Learning", second edition. Q is the table, S and A the state
-and the action, R the reward, G a return; a prime is what comes next.
+Equation numbers are those of Sutton and Barto, "Reinforcement Learning", second edition. Q is the
+table, S a state, A an action, R a reward, G a return; a prime marks the next step.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, Literal, Protocol, cast, runtime_checkable
+from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -16,46 +16,53 @@ from dltrain import rng
 from dltrain.engine import Direction, Stage, Task
 from dltrain.tasks.directions import watch_direction
 from dltrain.tasks.rl.acting import (
-    EPISODES,
+    EPISODE_DIRECTIONS,
     STREAM,
     Decay,
+    EnvironmentData,
     EpsilonGreedy,
     Policy,
     Row,
     Softmax,
-    World,
-    greedy,
-    played,
+    greedy_action,
+    score_episodes,
 )
-from dltrain.tasks.rl.side_by_side import learn_side_by_side
-from dltrain.types import Data, Fraction, NonNegative, PositiveFloat, PositiveInt, Probability
+from dltrain.tasks.rl.vectorized import learn_vectorized
+from dltrain.types import (
+    ActionValueTable,
+    Data,
+    Fraction,
+    NonNegative,
+    PositiveFloat,
+    PositiveInt,
+    Probability,
+)
 
 Method = Literal["sarsa", "expected_sarsa", "q_learning", "double_q_learning"]
-FADED = 1e-12  # a trace below this is forgotten
+MIN_TRACE = 1e-12  # traces below are dropped
+MIN_TEMPERATURE = 1e-8  # a temperature of 0 would divide by 0
 
-# What the next state is worth: its row Q(S', .), the next action A' (chosen only by Sarsa), the policy.
-WORTH: dict[str, Callable[[Row, Any, Policy], float]] = {
-    "sarsa": lambda q, a, policy: q[a],  # (6.7): Q(S', A')
-    "q_learning": lambda q, a, policy: max(q),  # (6.8): max_a Q(S', a)
-    "expected_sarsa": lambda q, a, policy: sum(  # (6.9): sum_a pi(a | S') Q(S', a)
-        p * value for p, value in zip(policy.probabilities(q), q, strict=True)
-    ),
+
+def expected_value(row: Row, action: int | None, policy: Policy) -> float:
+    """Return the mean of the values in `row` under the policy."""
+    probabilities = policy.probabilities(row)
+    return sum(p * value for p, value in zip(probabilities, row, strict=True))
+
+
+# The value of the next state, given its row Q(S', .), the next action A' (Sarsa's only), the policy.
+BOOTSTRAP_VALUES: dict[str, Callable[[Row, Any, Policy], float]] = {
+    "sarsa": lambda row, action, policy: row[action],  # equation 6.7: Q(S', A')
+    "q_learning": lambda row, action, policy: max(row),  # equation 6.8: max_a Q(S', a)
+    "expected_sarsa": expected_value,  # equation 6.9: sum_a pi(a | S') Q(S', a)
 }
 
 
-@runtime_checkable
-class Table(Protocol):
-    """A model that is a table of action values (T, S, A), or several."""
+class TableRows(dict[int, Row]):
+    """Rows of a NumPy table (S, A) as lists, converted when they are first read.
 
-    values: Tensor
-
-    def copies(self, count: int) -> None: ...
-    def __call__(self, states: Tensor) -> Tensor: ...
-
-
-class Rows(dict[int, Row]):
-    """A table (S, A) of NumPy's as lists, row by row as they are needed: lists are several times as fast to read and write
-    one number of. `written` puts them back."""
+    Single numbers of lists are read and written several times as fast. `write_back` stores the rows
+    in the table.
+    """
 
     def __init__(self, table: Any) -> None:
         self.table = table
@@ -65,65 +72,96 @@ class Rows(dict[int, Row]):
         self[state] = row
         return row
 
-    def written(self) -> None:
+    def write_back(self) -> None:
+        """Store the rows in the table."""
         for state, row in self.items():
             self.table[state] = row
 
 
-class Memory:
-    """What is under way between two spans: the action chosen next, the last steps whose return is not known, and traces."""
+class LearnerState:
+    """What learning carries from one batch of steps to the next.
+
+    Attributes:
+        action: The action that was chosen and not yet taken.
+        window: State, action and reward of the last steps, whose return is not known yet.
+        traces: The eligibility trace of each state and action.
+        actions: The actions (N,) of several environments, -1 where none is chosen.
+    """
 
     def __init__(self) -> None:
         self.action: int | None = None
-        self.window: list[tuple[int, int, float]] = []  # S, A, R
+        self.window: list[tuple[int, int, float]] = []
         self.traces: dict[tuple[int, int], float] = {}
-        self.actions: Tensor | None = None  # of several episodes, below 0 where none is chosen
+        self.actions: Tensor | None = None
 
     def state_dict(self) -> dict[str, Any]:
-        traces = [(*place, trace) for place, trace in self.traces.items()]
+        """Return the state, to be saved in a checkpoint."""
         return {
             "action": self.action,
             "window": list(self.window),
-            "traces": traces,
+            "traces": [(*pair, trace) for pair, trace in self.traces.items()],
             "actions": self.actions,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.action, self.actions = state["action"], state["actions"]
+        """Load a saved state."""
+        self.action = state["action"]
+        self.actions = state["actions"]
         self.window = [(s, a, r) for s, a, r in state["window"]]
         self.traces = {(s, a): trace for s, a, trace in state["traces"]}
 
 
-class Errors:
-    """Sums over a span: of the errors' sizes and squares, and of the values that they are of."""
+class ErrorSums:
+    """Sums over a batch: of absolute and of squared TD errors, and of the values before the update."""
 
     def __init__(self) -> None:
-        self.count, self.size, self.square, self.value = 0, 0.0, 0.0, 0.0
+        self.count = 0
+        self.absolute = 0.0
+        self.squared = 0.0
+        self.value = 0.0
 
     def add(self, error: float, value: float) -> None:
+        """Add the error of one update."""
         self.count += 1
-        self.size += abs(error)
-        self.square += error * error
+        self.absolute += abs(error)
+        self.squared += error * error
         self.value += value
 
     def add_all(self, errors: Tensor, values: Tensor) -> None:
+        """Add the errors and values (turns, N) of several environments."""
         self.count += errors.numel()
-        self.size += float(errors.abs().sum())
-        self.square += float(errors.square().sum())
+        self.absolute += float(errors.abs().sum())
+        self.squared += float(errors.square().sum())
         self.value += float(values.sum())
+
+    def means(self) -> dict[str, float]:
+        """Return the means by the names of the metrics."""
+        count = max(1, self.count)
+        return {
+            "td_error": self.absolute / count,
+            "loss": self.squared / count,
+            "q_value": self.value / count,
+        }
 
 
 class TemporalDifference(Task):
-    """Learns a table of action values while it acts. Batches are spans of steps; `model` is a table (T, S, A).
+    """Learns a table of action values while it acts; `model` is a table (T, S, A).
 
-    `n` steps of reward come before what the state after them is worth (7.4, 7.5; of expected Sarsa 7.7); with `n` = 1 the
-    rules are the one-step ones. `trace` is the lambda of Sarsa(lambda), whose accumulating traces do the same with all n at
-    once. The step size `alpha` and the policy's `epsilon` (or the `temperature` of policy=softmax) go from their first to
-    their last value over a share of the training. The target of a step looks beyond an episode that a limit of steps has
-    cut off, and not beyond one that has terminated.
+    Batches are numbers of steps in the environment. A target has `n` steps of reward before the
+    value of the state after them (equations 7.4 and 7.5, 7.7 of expected Sarsa); with `n` = 1 the
+    rules are the one-step ones. `trace` is the lambda of Sarsa(lambda) with accumulating traces.
+    The step size `alpha` and the policy's `epsilon` (or the `temperature` of policy=softmax) go
+    from their first to their last value over a fraction of the training. The target of a step
+    includes the value of the next state where a limit of steps truncated the episode, and does not
+    where the episode terminated.
 
-    Evaluations play the greedy policy; where the environment has a table of transitions `exact_return` is what that policy
-    earns on average within the limit of steps. In a grid world the values and the policy are drawn.
+    Evaluations play the greedy policy. Where the environment has a table of transitions,
+    `exact_return` is the policy's expected return within the limit of steps. In a grid world the
+    values and the policy are drawn.
+
+    Raises:
+        ValueError: The data is not an environment, the model is not a table, or the settings do not
+            go together.
     """
 
     def __init__(
@@ -148,48 +186,46 @@ class TemporalDifference(Task):
         mode: Direction | None = None,
     ) -> None:
         super().__init__()
-        if not isinstance(data, World):
+        if not isinstance(data, EnvironmentData):
             raise ValueError(
-                "this task learns by acting, not from samples: dataset=frozenlake, or another environment"
+                "this task learns by acting, not from samples: dataset=frozenlake, or another "
+                "environment"
             )
-        if not isinstance(model, Table):
+        if not isinstance(model, ActionValueTable):
             raise ValueError(
                 "this task learns a table: model=q_table; a network learns by task=dqn"
             )
-        if trace and (method != "sarsa" or n > 1):
-            raise ValueError("trace is of one-step Sarsa: method=sarsa n=1, or trace=0")
-        if n > 1 and method == "double_q_learning":
-            raise ValueError("double_q_learning is a one-step rule: n=1, or another method")
-        self.model: Table = model
-        if method == "double_q_learning":
-            self.model.copies(2)
+        check_rule(method, n, trace)
         self.data: Any = data
-        self.epochs, self.watch, self.mode = epochs, watch, mode
-        self.method, self.n, self.trace, self.gamma = method, n, trace, gamma
-        self.alpha = Decay(alpha, alpha if alpha_final is None else alpha_final, decay_share, decay)
-        self.kind = policy
-        first, last = (
-            (epsilon, epsilon_final)
-            if policy == "epsilon_greedy"
-            else (temperature, temperature_final)
-        )
-        self.exploration = Decay(first, first if last is None else last, decay_share, decay)
-        self.memory = Memory()
         train = cast(Any, data.train)
-        self.several = train.vector_env is not None
-        if not self.several and len(train.runners) > 1:
-            raise ValueError(
-                "dataset.envs: several environments are stepped at once where transitions are known; envs=1"
+        self.vectorized: bool = train.vector_env is not None
+        check_environments(self.vectorized, len(train.runners), n, trace)
+        self.model: ActionValueTable = model
+        if method == "double_q_learning":
+            self.model.repeat_table(2)
+        self.epochs = epochs
+        self.watch = watch
+        self.mode = mode
+        self.method = method
+        self.n = n
+        self.trace = trace
+        self.gamma = gamma
+        self.alpha = Decay.from_settings(alpha, alpha_final, decay_share, decay)
+        self.softmax = policy == "softmax"
+        self.exploration_name = "epsilon"
+        self.exploration = Decay.from_settings(epsilon, epsilon_final, decay_share, decay)
+        if self.softmax:
+            self.exploration_name = "temperature"
+            self.exploration = Decay.from_settings(
+                temperature, temperature_final, decay_share, decay
             )
-        if self.several and (n > 1 or trace):
-            raise ValueError(
-                "dataset.envs: several environments at once learn by one-step rules: n=1 and trace=0"
-            )
+        self.learner_state = LearnerState()
 
     def stages(self) -> Iterator[Stage]:
+        """Yield the stage "train"."""
         rng.torch_stream(STREAM)
         rng.python_stream(STREAM)
-        self.data.train.save_with(self.memory)
+        self.data.train.save_with(self.learner_state)
         yield Stage(
             name="train",
             epochs=self.epochs,
@@ -201,172 +237,245 @@ class TemporalDifference(Task):
             mode=watch_direction(self, self.watch, self.mode),
         )
 
-    def step(self, span: Any) -> dict[str, Tensor]:
-        """Act and learn, transition by transition, with the step size and policy of the span's beginning."""
-        experience = span.experience
-        done = experience.units_done
-        progress = done / (self.epochs * experience.samples)
-        alpha, explore = self.alpha.at(progress), self.exploration.at(progress)
-        policy = self.policy(explore)
-        tables = self.model.values.detach()  # (T, S, A), the parameter's own memory
-        errors = Errors()
-        if self.several:
-            found = learn_side_by_side(
-                span, list(tables), policy, self.method, alpha, self.gamma, self.memory.actions
+    def step(self, batch: Any) -> dict[str, Tensor]:
+        """Act and learn, with the step size and the policy of the batch's first step."""
+        experience = batch.experience
+        progress = experience.units_done / (self.epochs * experience.samples)
+        alpha = self.alpha.at(progress)
+        exploration = self.exploration.at(progress)
+        policy = self.policy(exploration)
+        tables = self.model.values.detach()  # (T, S, A), sharing the parameter's memory
+        errors = ErrorSums()
+        if self.vectorized:
+            state = self.learner_state
+            all_errors, all_values, state.actions = learn_vectorized(
+                batch, list(tables), policy, self.method, alpha, self.gamma, state.actions
             )
-            errors.add_all(*found[:2])
-            self.memory.actions = found[2]
+            errors.add_all(all_errors, all_values)
         else:
-            rows = [Rows(table) for table in tables.numpy()]
-            if self.method == "double_q_learning":
-                self.two_tables(span, rows, policy, alpha, errors)
-            elif self.trace:
-                self.with_traces(span, rows[0], policy, alpha, errors)
-            elif self.n > 1:
-                self.n_steps(span, rows[0], policy, alpha, errors)
-            else:
-                self.one_step(span, rows[0], policy, alpha, errors)
+            rows = [TableRows(table) for table in tables.numpy()]
+            self.learn(batch, rows, policy, alpha, errors)
             for table in rows:
-                table.written()
-        named = {"td_error": errors.size, "loss": errors.square, "q_value": errors.value}
-        figures = {name: total / max(1, errors.count) for name, total in named.items()}
-        figures |= {
-            "epsilon" if self.kind == "epsilon_greedy" else "temperature": explore,
-            "alpha": alpha,
-        }
-        measured = {
-            name: torch.tensor(value, dtype=torch.float64) for name, value in figures.items()
-        }
-        return measured | span.record(errors.count)
+                table.write_back()
+        figures = {**errors.means(), self.exploration_name: exploration, "alpha": alpha}
+        metrics = {name: torch.tensor(v, dtype=torch.float64) for name, v in figures.items()}
+        return {**metrics, **batch.record(errors.count)}
 
-    def policy(self, explore: float) -> Policy:
-        """Return the policy that explores so much."""
+    def policy(self, exploration: float) -> Policy:
+        """Return the policy with an epsilon, or a temperature, of `exploration`."""
         generator = rng.python_stream(STREAM)
-        if self.kind == "epsilon_greedy":
-            return EpsilonGreedy(explore, generator)
-        return Softmax(max(explore, 1e-8), generator)
+        if self.softmax:
+            return Softmax(max(exploration, MIN_TEMPERATURE), generator)
+        return EpsilonGreedy(exploration, generator)
 
-    def one_step(self, span: Any, q: Rows, policy: Policy, alpha: float, errors: Errors) -> None:
-        """Q(S, A) <- Q(S, A) + alpha [R + gamma worth(S') - Q(S, A)]: equations 6.7 to 6.9."""
-        (live,), choose, gamma, worth = span.runners, policy.choose, self.gamma, WORTH[self.method]
-        on_policy, following, state = self.method == "sarsa", self.memory.action, live.state
-        for _ in span:
-            action = choose(q[state]) if following is None else following
-            after, reward, terminated, ended = live.step(action)
-            following = choose(q[after]) if on_policy and not terminated else None
-            target = reward if terminated else reward + gamma * worth(q[after], following, policy)
+    def learn(
+        self, batch: Any, tables: list[TableRows], policy: Policy, alpha: float, errors: ErrorSums
+    ) -> None:
+        """Act and learn in one environment, transition by transition, by the configured rule."""
+        if self.method == "double_q_learning":
+            self.two_tables(batch, tables, policy, alpha, errors)
+        elif self.trace:
+            self.with_traces(batch, tables[0], policy, alpha, errors)
+        elif self.n > 1:
+            self.n_steps(batch, tables[0], policy, alpha, errors)
+        else:
+            self.one_step(batch, tables[0], policy, alpha, errors)
+
+    def one_step(
+        self, batch: Any, q: TableRows, policy: Policy, alpha: float, errors: ErrorSums
+    ) -> None:
+        """Learn by Q(S, A) <- Q(S, A) + alpha [R + gamma V(S') - Q(S, A)], equations 6.7 to 6.9.
+
+        V is the bootstrap value of the method.
+        """
+        (runner,) = batch.runners
+        gamma = self.gamma
+        bootstrap_value = BOOTSTRAP_VALUES[self.method]
+        on_policy = self.method == "sarsa"
+        next_action = self.learner_state.action
+        state = runner.state
+        for _ in batch:
+            action = policy.choose(q[state]) if next_action is None else next_action
+            after, reward, terminated, ended = runner.step(action)
+            next_action = None
+            target = reward
+            if not terminated:
+                if on_policy:
+                    next_action = policy.choose(q[after])
+                target = reward + gamma * bootstrap_value(q[after], next_action, policy)
             row = q[state]
             error = target - row[action]
             errors.add(error, row[action])
             row[action] += alpha * error
-            state, following = (live.state, None) if ended else (after, following)
-        self.memory.action = following
+            state = after
+            if ended:
+                state = runner.state
+                next_action = None
+        self.learner_state.action = next_action
 
     def two_tables(
-        self, span: Any, tables: list[Rows], policy: Policy, alpha: float, errors: Errors
+        self, batch: Any, tables: list[TableRows], policy: Policy, alpha: float, errors: ErrorSums
     ) -> None:
-        """Q1(S, A) <- Q1(S, A) + alpha [R + gamma Q2(S', argmax_a Q1(S', a)) - Q1(S, A)], or 2 and 1: equation 6.10."""
-        (live,), gamma, state = span.runners, self.gamma, span.runners[0].state
-        generator = rng.python_stream(STREAM)
-        for _ in span:
-            action = policy.choose(
-                [a + b for a, b in zip(tables[0][state], tables[1][state], strict=True)]
-            )
-            after, reward, terminated, ended = live.step(action)
-            one, other = tables if generator.random() < 0.5 else reversed(tables)
-            target = (
-                reward
-                if terminated
-                else reward + gamma * other[after][greedy(one[after], generator)]
-            )
-            error = target - one[state][action]
-            errors.add(error, one[state][action])
-            one[state][action] += alpha * error
-            state = live.state if ended else after
+        """Learn by double Q-learning, equation 6.10, where Q1 and Q2 change roles at random.
 
-    def n_steps(self, span: Any, q: Rows, policy: Policy, alpha: float, errors: Errors) -> None:
-        """G = R_1 + gamma R_2 + ... + gamma^n worth(S_n) (7.4), and Q(S, A) <- Q(S, A) + alpha [G - Q(S, A)] (7.5).
-
-        Of Q-learning the actions in between may be no greedy ones, which is not corrected for.
+        Q1(S, A) <- Q1(S, A) + alpha [R + gamma Q2(S', argmax_a Q1(S', a)) - Q1(S, A)].
         """
-        (live,), choose, worth, memory = (
-            span.runners,
-            policy.choose,
-            WORTH[self.method],
-            self.memory,
-        )
-        on_policy, following, state = self.method == "sarsa", memory.action, live.state
-        for _ in span:
-            action = choose(q[state]) if following is None else following
-            after, reward, terminated, ended = live.step(action)
-            following = choose(q[after]) if on_policy and not terminated else None
-            memory.window.append((state, action, reward))
-            while memory.window and (ended or len(memory.window) == self.n):
-                beyond = 0.0 if terminated else worth(q[after], following, policy)
-                s, a, _ = memory.window[0]
-                error = self.n_step_return(memory.window, beyond) - q[s][a]
-                errors.add(error, q[s][a])
-                q[s][a] += alpha * error
-                memory.window.pop(0)
-            state, following = (live.state, None) if ended else (after, following)
-        memory.action = following
+        (runner,) = batch.runners
+        generator = rng.python_stream(STREAM)
+        first, second = tables
+        state = runner.state
+        for _ in batch:
+            sums = [a + b for a, b in zip(first[state], second[state], strict=True)]
+            action = policy.choose(sums)
+            after, reward, terminated, ended = runner.step(action)
+            updated, other = first, second
+            if generator.random() >= 0.5:
+                updated, other = second, first
+            target = reward
+            if not terminated:
+                best = greedy_action(updated[after], generator)
+                target = reward + self.gamma * other[after][best]
+            row = updated[state]
+            error = target - row[action]
+            errors.add(error, row[action])
+            row[action] += alpha * error
+            state = runner.state if ended else after
 
-    def n_step_return(self, window: list[tuple[int, int, float]], beyond: float) -> float:
-        """Of rewards in their order and what comes after them: equation 7.4, by Horner's rule."""
-        total = beyond
+    def n_steps(
+        self, batch: Any, q: TableRows, policy: Policy, alpha: float, errors: ErrorSums
+    ) -> None:
+        """Learn by G = R_1 + gamma R_2 + ... + gamma^n V(S_n) (7.4) and alpha [G - Q(S, A)] (7.5).
+
+        V is the bootstrap value of the method. With Q-learning, actions in between that are not
+        greedy are not corrected for.
+        """
+        (runner,) = batch.runners
+        bootstrap_value = BOOTSTRAP_VALUES[self.method]
+        on_policy = self.method == "sarsa"
+        window = self.learner_state.window
+        next_action = self.learner_state.action
+        state = runner.state
+        for _ in batch:
+            action = policy.choose(q[state]) if next_action is None else next_action
+            after, reward, terminated, ended = runner.step(action)
+            next_action = None
+            if on_policy and not terminated:
+                next_action = policy.choose(q[after])
+            window.append((state, action, reward))
+            while window and (ended or len(window) == self.n):
+                value = 0.0
+                if not terminated:
+                    value = bootstrap_value(q[after], next_action, policy)
+                first_state, first_action, _ = window[0]
+                row = q[first_state]
+                error = self.n_step_return(window, value) - row[first_action]
+                errors.add(error, row[first_action])
+                row[first_action] += alpha * error
+                window.pop(0)
+            state = after
+            if ended:
+                state = runner.state
+                next_action = None
+        self.learner_state.action = next_action
+
+    def n_step_return(self, window: list[tuple[int, int, float]], value: float) -> float:
+        """Return the return of the rewards in `window` and the `value` of the state after them.
+
+        Equation 7.4, by Horner's rule.
+        """
+        total = value
         for _, _, reward in reversed(window):
             total = reward + self.gamma * total
         return total
 
-    def with_traces(self, span: Any, q: Rows, policy: Policy, alpha: float, errors: Errors) -> None:
-        """Sarsa(lambda), section 12.7: z <- gamma lambda z, z(S, A) += 1, Q <- Q + alpha [R + gamma Q(S', A') - Q(S, A)] z.
+    def with_traces(
+        self, batch: Any, q: TableRows, policy: Policy, alpha: float, errors: ErrorSums
+    ) -> None:
+        """Learn by Sarsa(lambda) with accumulating traces, equations 12.5 to 12.7 for action values.
 
-        The traces accumulate; equations 12.5 to 12.7 with action values.
+        z <- gamma lambda z, z(S, A) += 1, Q <- Q + alpha [R + gamma Q(S', A') - Q(S, A)] z.
         """
-        (live,), choose, gamma, memory = span.runners, policy.choose, self.gamma, self.memory
-        following, state, traces = memory.action, live.state, memory.traces
-        for _ in span:
-            action = choose(q[state]) if following is None else following
-            after, reward, terminated, ended = live.step(action)
-            following = None if terminated else choose(q[after])
-            target = reward if following is None else reward + gamma * q[after][following]
+        (runner,) = batch.runners
+        decay = self.gamma * self.trace
+        next_action = self.learner_state.action
+        traces = self.learner_state.traces
+        state = runner.state
+        for _ in batch:
+            action = policy.choose(q[state]) if next_action is None else next_action
+            after, reward, terminated, ended = runner.step(action)
+            next_action = None
+            target = reward
+            if not terminated:
+                next_action = policy.choose(q[after])
+                target = reward + self.gamma * q[after][next_action]
             error = target - q[state][action]
             errors.add(error, q[state][action])
-            traces = {
-                place: z for place, old in traces.items() if (z := gamma * self.trace * old) > FADED
-            }
+            decayed = {pair: decay * trace for pair, trace in traces.items()}
+            traces = {pair: trace for pair, trace in decayed.items() if trace > MIN_TRACE}
             traces[state, action] = traces.get((state, action), 0.0) + 1
-            for (s, a), z in traces.items():
-                q[s][a] += alpha * error * z
+            for (traced_state, traced_action), trace in traces.items():
+                q[traced_state][traced_action] += alpha * error * trace
+            state = after
             if ended:
                 traces = {}
-            state, following = (live.state, None) if ended else (after, following)
-        memory.action, memory.traces = following, traces
+                state = runner.state
+                next_action = None
+        self.learner_state.action = next_action
+        self.learner_state.traces = traces
 
     def table(self) -> Tensor:
-        """The action values (S, A) that it acts by."""
+        """Return the action values (S, A) that the policy uses: the mean of the tables."""
         values: Tensor = self.model.values.detach().mean(0)
         return values
 
     def directions(self) -> dict[str, Direction | None]:
-        return {**EPISODES, "exact_return": "max"}
+        """Return the direction of each metric; see `Task.directions`."""
+        return {**EPISODE_DIRECTIONS, "exact_return": "max"}
 
     @torch.no_grad()
     def evaluate(self, batches: Iterable[Any]) -> dict[str, Any]:
-        """The greedy policy: sampled returns, the exact one where transitions are known, and its picture in a grid world."""
+        """Return the scores of episodes of the greedy policy.
+
+        Also the policy's expected return, where transitions are known, and its picture in a grid
+        world.
+        """
         best = self.table().max(dim=1)
-        scores: dict[str, Any] = dict(played(batches, self.act))
-        exact = self.data.exact_return(best.indices)
-        if exact is not None:
-            scores["exact_return"] = exact
+        scores: dict[str, Any] = {**score_episodes(batches, self.act)}
+        exact_return = self.data.exact_return(best.indices)
+        if exact_return is not None:
+            scores["exact_return"] = exact_return
         picture = self.data.picture(best.values, best.indices)
-        return scores | ({"policy": picture} if picture is not None else {})
+        if picture is not None:
+            scores["policy"] = picture
+        return scores
 
     def act(self, observations: Tensor) -> list[int]:
+        """Return the best action in each of the states (N,)."""
         actions: list[int] = self.table().argmax(dim=1)[observations].tolist()
         return actions
 
     def predict(self, batch: Tensor) -> Tensor:
-        """Action values (B, A) of states (B,)."""
+        """Return the action values (B, A) of states (B,)."""
         values: Tensor = self.model(batch)
         return values
+
+
+def check_rule(method: Method, n: int, trace: float) -> None:
+    """Raise ValueError for a combination of settings without a learning rule."""
+    if trace and (method != "sarsa" or n > 1):
+        raise ValueError("trace is of one-step Sarsa: method=sarsa n=1, or trace=0")
+    if n > 1 and method == "double_q_learning":
+        raise ValueError("double_q_learning is a one-step rule: n=1, or another method")
+
+
+def check_environments(vectorized: bool, num_envs: int, n: int, trace: float) -> None:
+    """Raise ValueError if the rule cannot learn in several environments at once."""
+    if not vectorized and num_envs > 1:
+        raise ValueError(
+            "dataset.envs: several environments are stepped at once where transitions are known; "
+            "envs=1"
+        )
+    if vectorized and (n > 1 or trace):
+        raise ValueError(
+            "dataset.envs: several environments at once learn by one-step rules: n=1 and trace=0"
+        )
