@@ -52,7 +52,35 @@ class Divided:
 
 # The classes that were divided, by their name after MOVED: an earlier configuration of one of them
 # has the keys of its source beside those of the dataset.
-DIVIDED: dict[str, Divided] = {}
+DETECTION = "dltrain.data.detection"
+DIVIDED: dict[str, Divided] = {
+    f"{DETECTION}.coco.COCO": Divided(
+        dataset=f"{DETECTION}.dataset.DetectionDataset",
+        source=f"{DETECTION}.coco.COCO",
+        keys=(
+            *("images", "annotations", "val_images", "val_annotations"),
+            *("test_images", "test_annotations", "image_size", "bad_boxes"),
+        ),
+    ),
+    f"{DETECTION}.voc.VOC": Divided(
+        dataset=f"{DETECTION}.dataset.DetectionDataset",
+        source=f"{DETECTION}.voc.VOC",
+        keys=("path", "classes", "image_size", "bad_boxes", "difficult"),
+    ),
+    f"{DETECTION}.yolo.YOLO": Divided(
+        dataset=f"{DETECTION}.dataset.DetectionDataset",
+        source=f"{DETECTION}.yolo.YOLO",
+        keys=("path", "train", "val", "test", "image_size", "bad_boxes"),
+    ),
+    f"{DETECTION}.digit_scenes.DigitScenes": Divided(
+        dataset=f"{DETECTION}.dataset.DetectionDataset",
+        source=f"{DETECTION}.digit_scenes.DigitScenes",
+        keys=(
+            *("digits", "image_size", "most", "smallest", "largest", "clutter"),
+            *("train_scenes", "val_scenes", "test_scenes", "draw_seed"),
+        ),
+    ),
+}
 
 
 def current_name(target: str) -> str:
@@ -63,19 +91,22 @@ def current_name(target: str) -> str:
     return f"{MOVED[module]}.{name}"
 
 
-def with_current_names(value: Any) -> Any:
-    """Return a saved configuration (a mapping, list or scalar) with the present name of each target."""
+def with_current_names(value: Any, key: str = "") -> Any:
+    """Return a saved configuration (a mapping, list or scalar) with the present name of each target.
+
+    `key` is the one under which the value stands: a node under "source" is no dataset to divide.
+    """
     if isinstance(value, list):
         return [with_current_names(item) for item in value]
     if not isinstance(value, dict):
         return value
-    current = {key: with_current_names(child) for key, child in value.items()}
+    current = {name: with_current_names(child, name) for name, child in value.items()}
     target = current.get("_target_")
     if not isinstance(target, str):
         return current
     current["_target_"] = current_name(target)
     divided = DIVIDED.get(current["_target_"])
-    if divided is None or "source" in current:
+    if divided is None or key == "source" or "source" in current:
         return current
     return _with_source(current, divided)
 

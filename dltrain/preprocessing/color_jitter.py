@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import torch
 from torch import Tensor
@@ -19,6 +19,8 @@ class ColorJitter(PhotoTransform):
     The ranges are torchvision's ColorJitter's. The order of the four, which decides where values are cut off, is drawn
     once a batch. Of grey images only brightness and contrast change.
     """
+
+    moves_pixels: ClassVar[bool] = False
 
     def __init__(
         self,

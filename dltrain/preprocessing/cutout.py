@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import torch
 from torch import Tensor
@@ -18,6 +18,8 @@ class Cutout(ImageTransform):
     middle is any pixel, so that it may lie partly outside; 16 pixels for CIFAR-10, 8 for CIFAR-100. There it is the mean
     of the data, which 127.5 is about.
     """
+
+    moves_pixels: ClassVar[bool] = False
 
     def __init__(
         self, size: PositiveInt = 16, fill: Annotated[float, Ge(0), Le(255)] = 127.5

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -18,6 +18,8 @@ class RandomErasing(ImageTransform):
     in `area` of the image and a ratio of height to width in `ratio`..1/`ratio`, and lies anywhere in the image. Where one
     would stick out, the paper draws again; here it is cut to the image.
     """
+
+    moves_pixels: ClassVar[bool] = False
 
     def __init__(
         self,

@@ -19,6 +19,7 @@ class ImageTransform(ABC):
     training_only: ClassVar[bool] = True
     normalized: ClassVar[bool] = False
     mixes_targets: ClassVar[bool] = False
+    moves_pixels: ClassVar[bool] = True
 
     def __call__(
         self, inputs: Tensor, targets: Tensor, generator: torch.Generator

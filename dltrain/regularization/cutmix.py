@@ -23,6 +23,7 @@ class CutMix(Regularizer):
     training_only: ClassVar[bool] = True
     normalized: ClassVar[bool] = True
     mixes_targets: ClassVar[bool] = True
+    moves_pixels: ClassVar[bool] = True
 
     def __init__(self, alpha: PositiveFloat = 1.0) -> None:
         self.alpha = alpha

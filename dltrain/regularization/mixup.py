@@ -22,6 +22,7 @@ class Mixup(Regularizer):
     training_only: ClassVar[bool] = True
     normalized: ClassVar[bool] = True
     mixes_targets: ClassVar[bool] = True
+    moves_pixels: ClassVar[bool] = True
 
     def __init__(self, alpha: PositiveFloat = 0.2) -> None:
         self.alpha = alpha

@@ -106,23 +106,28 @@ class Source(Protocol):
 
 
 class Transform(Protocol):
-    """Changes whole batches: a preprocessing step, an augmentation, or mixing of samples.
+    """A change of whole batches: a preprocessing step, an augmentation, or mixing of samples.
 
-    `training_only` ones leave evaluation and prediction alone. `normalized` ones see inputs of mean 0 and standard
-    deviation 1, the others floats in the stored unit. For those that `mixes_targets`, classes come as float shares
-    (B, K) instead of numbers (B,). `shape` is what becomes of the shape of one input. What is drawn comes from
-    `generator`, which is on the CPU and a function of (seed, epoch, batch).
+    `training_only` ones leave evaluation and prediction alone. `normalized` ones see inputs of mean
+    0 and standard deviation 1, the others floats in the stored unit. For those that
+    `mixes_targets`, classes come as shares (B, K) of type float instead of numbers (B,). Those that
+    `moves_pixels` show the content of an image at another place, so that boxes around objects would
+    not hold any more. Random numbers come from `generator`, which is on the CPU and a function of
+    (seed, epoch, batch).
     """
 
     training_only: bool
     normalized: bool
     mixes_targets: bool
+    moves_pixels: bool
 
-    def shape(self, shape: tuple[int, ...]) -> tuple[int, ...]: ...
+    def shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """Return the shape of one changed input; ValueError for a shape that it cannot change."""
 
     def __call__(
         self, inputs: Tensor, targets: Tensor, generator: torch.Generator
-    ) -> tuple[Tensor, Tensor]: ...
+    ) -> tuple[Tensor, Tensor]:
+        """Return the changed inputs (B, ...) and targets (B,) or (B, K)."""
 
 
 class DataSplit(Protocol):

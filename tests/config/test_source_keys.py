@@ -149,3 +149,25 @@ def test_a_key_written_in_full_wins_over_the_short_one_of_the_same_file() -> Non
     under = {"source": {"path": None, "encoding": None}}
     written = without_shorthand({"path": "a", "source": {"path": "b"}, "encoding": "c"}, under)
     assert written == {"source": {"path": "b", "encoding": "c"}}
+
+
+@pytest.mark.parametrize(
+    ("old", "module", "keys"),
+    [
+        ("coco.COCO", "detection.coco.COCO", {"images": "a", "annotations": "b"}),
+        ("voc.VOC", "detection.voc.VOC", {"path": "a", "difficult": "train", "classes": ["x"]}),
+        ("detection.yolo.YOLO", "detection.yolo.YOLO", {"path": "a", "test": "train"}),
+        ("digit_scenes.DigitScenes", "detection.digit_scenes.DigitScenes", {"digits": "bundled"}),
+    ],
+)
+def test_earlier_configurations_of_images_with_boxes_get_a_source(
+    old: str, module: str, keys: dict[str, Any]
+) -> None:
+    node = {"_target_": f"dltrain.data.{old}", **keys, "image_size": 64, "flip": 0.5}
+    current = with_current_names({"dataset": node})
+    assert current["dataset"] == {
+        "_target_": "dltrain.data.detection.dataset.DetectionDataset",
+        "flip": 0.5,
+        "source": {"_target_": f"dltrain.data.{module}", **keys, "image_size": 64},
+    }
+    assert with_current_names(current) == current, "a present configuration stays as it is"

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from dltrain.data.detection.dataset import DetectionDataset
 from dltrain.data.detection.yolo import YOLO
 from dltrain.data.images.image_folder import ImageFolder
 from dltrain.data.tabular.tabular import Tabular
@@ -75,14 +76,14 @@ def images(count: int, **settings: Any) -> ImageFolder:
     return ImageFolder(HERE, "images", channels=1, **settings)
 
 
-def boxes(count: int, **settings: Any) -> YOLO:
+def boxes(count: int, **settings: Any) -> DetectionDataset:
     for folder in ("images/train", "labels/train"):
         Path("yolo", folder).mkdir(parents=True, exist_ok=True)
     for i in range(count):
         Image.new("RGB", (32, 32), (i, 0, 0)).save(f"yolo/images/train/{i}.png")
         Path(f"yolo/labels/train/{i}.txt").write_text("0 0.5 0.5 0.2 0.2\n")
     lines("yolo/classes.txt", ["thing"])
-    return YOLO(HERE, "yolo", image_size=32, **settings)
+    return DetectionDataset(YOLO(HERE, "yolo", image_size=32), **settings)
 
 
 FAMILIES: dict[str, tuple[Callable[..., Any], str]] = {

@@ -12,7 +12,8 @@ from PIL import Image
 from torch import Tensor, nn
 
 from dltrain.config.compose import compose
-from dltrain.data.detection.dataset import STAND_IN, Detection, FakeScenes
+from dltrain.data.detection.dataset import STAND_IN, DetectionDataset
+from dltrain.data.detection.fake import FakeDetectionSource
 from dltrain.experiment.experiment import Experiment
 from dltrain.runs import checkpoint
 from dltrain.runs.checkpoint import Store
@@ -251,7 +252,11 @@ class Oracle(nn.Module):
 
 def task(**settings: float) -> Task:
     return Task(
-        Detection(FakeScenes(STAND_IN)), Oracle(), lambda module, steps: None, 1, **settings
+        DetectionDataset(FakeDetectionSource(STAND_IN)),
+        Oracle(),
+        lambda module, steps: None,
+        1,
+        **settings,
     )  # type: ignore
 
 

@@ -6,27 +6,27 @@ import json
 import math
 from collections import Counter
 from collections.abc import Mapping
-from functools import partial
 from pathlib import Path
 from typing import Any
 
-from dltrain.data.detection.dataset import Detection
+from dltrain.data.detection.annotated_files import AnnotatedFiles, BadBoxes, existing_path
+from dltrain.data.detection.box_checks import flag_of
 from dltrain.data.detection.image_names import ImageFiles
-from dltrain.data.detection.samples import BadBoxes, Box, Listing, Scene, SceneFiles, flag_of, place
+from dltrain.data.detection.samples import AnnotatedImage, AnnotatedSet, Box
 from dltrain.errors import InputError
-from dltrain.types import BatchSize, Fraction, PositiveInt, Probability, Transform
+from dltrain.types import PositiveInt
 from dltrain.types.boxes import COUNTED, CROWD, DIFFICULT
 
 EXPECTED = "dataset.images=DIR dataset.annotations=FILE.json"
 
 
-class COCO(Detection):
-    """Images of a folder and the json file that describes their objects (Lin et al. 2014,
-    "Microsoft COCO"), here or in the data root; a part for validation or testing may have both of
-    its own (the folder is by default that of training).
+class COCO(AnnotatedFiles):
+    """Images of a folder and the json file that describes their objects, here or in the data root.
 
-    Classes are the file's categories by rising id. Regions of a crowd (`iscrowd`) and annotations
-    with `ignore` are not scored, and in training they are neither objects nor background.
+    The format is that of Lin et al. 2014, "Microsoft COCO". A split for validation or testing may
+    have files of its own; its folder is by default that of training. Classes are the file's
+    categories by rising id. Regions of a crowd (`iscrowd`) and annotations with `ignore` are not
+    scored, and in training they are neither objects nor background.
     """
 
     def __init__(
@@ -40,58 +40,43 @@ class COCO(Detection):
         test_annotations: str | None = None,
         image_size: PositiveInt | tuple[PositiveInt, PositiveInt] = 320,
         bad_boxes: BadBoxes = "refuse",
-        batch_size: BatchSize = 8,
-        eval_batch_size: PositiveInt = 16,
-        val_fraction: Fraction = 0.1,
-        test_fraction: Fraction = 0.1,
-        split_seed: int = 0,
-        epochs: PositiveInt = 10,
-        repeats: PositiveInt = 1,
-        flip: Probability = 0.5,
-        jitter: Fraction = 0.0,
-        transforms: tuple[Transform, ...] = (),
-        seed: int = 0,
     ) -> None:
-        named = {
+        super().__init__(image_size, bad_boxes)
+        self.root = root
+        self.images = images
+        self.annotations = {
             "train": (images, annotations),
-            "val": (val_images, val_annotations),
-            "test": (test_images, test_annotations),
+            "val": (val_images or images, val_annotations),
+            "test": (test_images or images, test_annotations),
         }
-        files = {part: (i or images, a) for part, (i, a) in named.items() if a}
-        size = (image_size, image_size) if isinstance(image_size, int) else image_size
-        listing = partial(read_coco, root, files)
-        found = images and annotations
-        super().__init__(
-            SceneFiles(listing, size, 3, bad_boxes, test_fraction, split_seed) if found else None,
-            batch_size=batch_size,
-            eval_batch_size=eval_batch_size,
-            val_fraction=val_fraction,
-            split_seed=split_seed,
-            epochs=epochs,
-            repeats=repeats,
-            flip=flip,
-            jitter=jitter,
-            transforms=transforms,
-            seed=seed,
-            missing=(
-                "dataset=coco",
-                f"name the images to train on and their annotations: {EXPECTED}",
-            ),
-        )
 
+    @property
+    def named(self) -> bool:
+        """False if the folder or the file for training is not named."""
+        images, annotations = self.annotations["train"]
+        return bool(images and annotations)
 
-def read_coco(root: Path, files: Mapping[str, tuple[str | None, str]]) -> Listing:
-    """Return the images and boxes of every part; the classes are those of the training file, and
-    the others' are matched by name.
-    """
-    names: tuple[str, ...] = ()
-    parts: dict[str, list[Scene]] = {}
-    problems: list[str] = []
-    for part, (folder, file) in files.items():
-        description = Description(place(root, file))
-        names = names or tuple(dict.fromkeys(description.categories.values()))
-        parts[part] = description.scenes(place(root, str(folder)), names, problems)
-    return Listing(names, parts, problems)
+    @property
+    def how_to_name(self) -> tuple[str, str]:
+        """The setting that names no files, and what to write instead."""
+        return "dataset=coco", f"name the images to train on and their annotations: {EXPECTED}"
+
+    def read_annotations(self) -> AnnotatedSet:
+        """Return the images and boxes of every split.
+
+        The classes are those of the training file; the other files' classes are matched by name.
+        """
+        names: tuple[str, ...] = ()
+        parts: dict[str, list[AnnotatedImage]] = {}
+        problems: list[str] = []
+        for part, (folder, file) in self.annotations.items():
+            if not file:
+                continue
+            description = Description(existing_path(self.root, file))
+            names = names or tuple(dict.fromkeys(description.categories.values()))
+            images = existing_path(self.root, str(folder))
+            parts[part] = description.annotated_images(images, names, problems)
+        return AnnotatedSet(names, parts, problems)
 
 
 class Description:
@@ -139,12 +124,14 @@ class Description:
                 )
         return kept
 
-    def scenes(self, folder: Path, names: tuple[str, ...], problems: list[str]) -> list[Scene]:
+    def annotated_images(
+        self, folder: Path, names: tuple[str, ...], problems: list[str]
+    ) -> list[AnnotatedImage]:
         """Return the images, which lie in `folder`, with their boxes, whose classes are numbers of
         `names`; add what is wrong with others to `problems`.
         """
         files = ImageFiles(folder)
-        found: dict[str, Scene] = {}
+        found: dict[str, AnnotatedImage] = {}
         first: dict[Path, str] = {}
         for key, image in self.images.items():
             written = str(image.get("file_name", ""))
@@ -156,7 +143,7 @@ class Description:
                     f"{self.path}: the images with the ids {first[path]} and {key} are both {path}"
                 )
             first[path] = key
-            found[key] = Scene(str(path), size=stated_size(image))
+            found[key] = AnnotatedImage(str(path), stated_size=stated_size(image))
         labels = {name: label for label, name in enumerate(names)}
         for number, annotation in enumerate(self.annotations, 1):
             own = (

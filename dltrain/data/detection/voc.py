@@ -4,28 +4,26 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from dataclasses import dataclass, field, replace
-from functools import partial
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 from xml.parsers import expat
 
-from dltrain.data.detection.dataset import Detection
-from dltrain.data.detection.image_names import ImageFiles, base_name, is_image, stem_of
-from dltrain.data.detection.samples import (
+from dltrain.data.detection.annotated_files import (
+    AnnotatedFiles,
     BadBoxes,
-    Box,
-    Listing,
-    Scene,
-    SceneFiles,
-    flag_of,
-    listed,
-    place,
+    existing_path,
+    plural,
+    problem_lines,
 )
+from dltrain.data.detection.box_checks import flag_of
+from dltrain.data.detection.image_names import ImageFiles, base_name, is_image, stem_of
+from dltrain.data.detection.samples import AnnotatedImage, AnnotatedSet, Box
 from dltrain.data.images.folder import files_in
 from dltrain.data.io.plain_text import read_text
 from dltrain.errors import InputError, first_names
-from dltrain.types import BatchSize, Fraction, PositiveInt, Probability, Transform
+from dltrain.types import PositiveInt
 from dltrain.types.boxes import COUNTED, DIFFICULT, TRAINED
 
 log = logging.getLogger("dltrain")
@@ -35,14 +33,14 @@ PARTS = ("train", "val", "test")
 CORNERS = ("xmin", "ymin", "xmax", "ymax")
 
 
-class VOC(Detection):
-    """Images in `path`/JPEGImages/ whose objects `path`/Annotations/*.xml describe (Everingham et
-    al. 2010, "The Pascal VOC Challenge"); the parts are the lists
-    `path`/ImageSets/Main/{train,val,test}.txt where they are.
+class VOC(AnnotatedFiles):
+    """Images in `path`/JPEGImages/ whose objects `path`/Annotations/*.xml describe.
 
-    An annotation's image is the one that its `filename` means, else the one of the annotation's own
-    name; see `images_of`. Classes are those of `classes`, or else all that the files name, sorted.
-    Corners count from 1, and the right and bottom ones belong to the box, as the challenge has it.
+    The format is that of Everingham et al. 2010, "The Pascal VOC Challenge". The splits are the
+    lists `path`/ImageSets/Main/{train,val,test}.txt if they are there. An annotation's image is the
+    one that its `filename` means, else the one of the annotation's own name; see `images_of`.
+    Classes are those of `classes`, or else all that the files name, sorted. Corners count from 1,
+    and the right and bottom ones belong to the box, as the challenge has it.
 
     Objects with <difficult>1</difficult> are never scored (section 4.2). With `difficult` "ignore"
     they are not trained on either, neither as objects nor as background; with "train" they are
@@ -57,35 +55,52 @@ class VOC(Detection):
         image_size: PositiveInt | tuple[PositiveInt, PositiveInt] = 320,
         bad_boxes: BadBoxes = "refuse",
         difficult: Literal["ignore", "train"] = "ignore",
-        batch_size: BatchSize = 8,
-        eval_batch_size: PositiveInt = 16,
-        val_fraction: Fraction = 0.1,
-        test_fraction: Fraction = 0.1,
-        split_seed: int = 0,
-        epochs: PositiveInt = 10,
-        repeats: PositiveInt = 1,
-        flip: Probability = 0.5,
-        jitter: Fraction = 0.0,
-        transforms: tuple[Transform, ...] = (),
-        seed: int = 0,
     ) -> None:
-        size = (image_size, image_size) if isinstance(image_size, int) else image_size
-        flag = TRAINED if difficult == "train" else DIFFICULT
-        listing = partial(read_voc, root, str(path), classes, flag)
-        super().__init__(
-            SceneFiles(listing, size, 3, bad_boxes, test_fraction, split_seed) if path else None,
-            batch_size=batch_size,
-            eval_batch_size=eval_batch_size,
-            val_fraction=val_fraction,
-            split_seed=split_seed,
-            epochs=epochs,
-            repeats=repeats,
-            flip=flip,
-            jitter=jitter,
-            transforms=transforms,
-            seed=seed,
-            missing=("dataset.path=null", f"name the images to train on: {EXPECTED}"),
-        )
+        super().__init__(image_size, bad_boxes)
+        self.root = root
+        self.path = path
+        self.classes = classes
+        self.difficult_flag = TRAINED if difficult == "train" else DIFFICULT
+
+    @property
+    def named(self) -> bool:
+        """False if no folder is named."""
+        return bool(self.path)
+
+    @property
+    def how_to_name(self) -> tuple[str, str]:
+        """The setting that names no files, and what to write instead."""
+        return "dataset.path=null", f"name the images to train on: {EXPECTED}"
+
+    def read_annotations(self) -> AnnotatedSet:
+        """Return the images and boxes of every split; InputError for a broken or missing file."""
+        folder = existing_path(self.root, str(self.path))
+        if not (folder / "Annotations").is_dir():
+            raise InputError(f"{folder} has no folder Annotations; expected {EXPECTED}")
+        repeated = [name for name, count in Counter(self.classes).items() if count > 1]
+        if repeated:
+            raise InputError(f"dataset.classes names {', '.join(repeated)} more than once")
+        paths = annotations_in(folder / "Annotations")
+        parts = stems_of_parts(folder, paths)
+        if not parts["train"]:
+            raise InputError(f"{folder} has no annotations to train on; expected {EXPECTED}")
+        used = dict.fromkeys(stem for stems in parts.values() for stem in stems)
+        annotations = {stem: Annotation(paths[stem], read_xml(paths[stem])) for stem in used}
+        names = self.classes or class_names(annotations.values())
+        if not names:
+            raise InputError(f"{folder}: no annotation names an object")
+        image_paths = images_of(folder, annotations)
+        if len(used) == len(paths):
+            report_unused(folder / "JPEGImages", image_paths)
+        labels = {name: label for label, name in enumerate(names)}
+        problems: list[str] = []
+        images: dict[str, AnnotatedImage] = {}
+        for stem, annotation in annotations.items():
+            boxes = annotation.boxes(labels, self.difficult_flag, problems)
+            size = annotation.stated_size()
+            images[stem] = AnnotatedImage(str(image_paths[stem]), boxes, stated_size=size)
+        images_of_parts = {part: [images[stem] for stem in stems] for part, stems in parts.items()}
+        return AnnotatedSet(names, images_of_parts, problems)
 
 
 @dataclass
@@ -98,11 +113,19 @@ class Element:
     children: list[Element] = field(default_factory=list)
 
     def all(self, name: str) -> list[Element]:
+        """Return the elements `name` in this one."""
         return [child for child in self.children if child.name == name]
 
     def value(self, name: str) -> str:
         """Return the text of the first element `name` in this one; empty if there is none."""
         return next((child.text.strip() for child in self.all(name)), "")
+
+    def number(self, name: str) -> float | None:
+        """Return the number in the first element `name` in this one; None if it is not a number."""
+        try:
+            return float(self.value(name))
+        except ValueError:
+            return None
 
     def line_of(self, name: str) -> int:
         """Return the line of the first element `name` in this one; this one's line if there is
@@ -136,38 +159,69 @@ def read_xml(path: Path) -> Element:
     return stack[0].children[0]
 
 
-def read_voc(root: Path, name: str, classes: tuple[str, ...], difficult: float) -> Listing:
-    """Return the images and boxes of every part; difficult objects get the flag `difficult`.
-    InputError for a broken or missing file.
-    """
-    folder = place(root, name)
-    if not (folder / "Annotations").is_dir():
-        raise InputError(f"{folder} has no folder Annotations; expected {EXPECTED}")
-    if twice := [name for name, count in Counter(classes).items() if count > 1]:
-        raise InputError(f"dataset.classes names {', '.join(twice)} more than once")
-    there = annotations_in(folder / "Annotations")
-    parts = stems_of_parts(folder, there)
-    if not parts["train"]:
-        raise InputError(f"{folder} has no annotations to train on; expected {EXPECTED}")
-    files = {stem: there[stem] for found in parts.values() for stem in found}
-    elements = {stem: read_xml(path) for stem, path in files.items()}
-    objects = [o for element in elements.values() for o in element.all("object")]
-    names = classes or tuple(sorted({o.value("name") for o in objects} - {""}))
-    if not names:
-        raise InputError(f"{folder}: no annotation names an object")
-    images = images_of(folder, files, elements)
-    if len(files) == len(there):
-        report_unused(folder / "JPEGImages", images)
-    labels = {name: label for label, name in enumerate(names)}
-    problems: list[str] = []
-    scenes: dict[str, Scene] = {}
-    for stem, element in elements.items():
-        found = [box_of(o, files[stem], labels, problems) for o in element.all("object")]
-        boxes = [replace(box, flag=box.flag and difficult) for box in found if box is not None]
-        scenes[stem] = Scene(str(images[stem]), boxes, size=stated_size(element))
-    return Listing(
-        names, {part: [scenes[stem] for stem in found] for part, found in parts.items()}, problems
-    )
+@dataclass(frozen=True)
+class Annotation:
+    """An annotation file: its path and the root element of its XML."""
+
+    path: Path
+    root: Element
+
+    @property
+    def filename(self) -> str:
+        """The name that the annotation gives its image."""
+        return self.root.value("filename")
+
+    @property
+    def objects(self) -> list[Element]:
+        """The objects in the image."""
+        return self.root.all("object")
+
+    def stated_size(self) -> tuple[int, int] | None:
+        """Return the width and height that it gives for its image; None if it does not."""
+        sizes = self.root.all("size")
+        if not sizes:
+            return None
+        try:
+            width = int(float(sizes[0].value("width")))
+            height = int(float(sizes[0].value("height")))
+        except (ValueError, OverflowError):
+            return None
+        return (width, height) if min(width, height) > 0 else None
+
+    def boxes(
+        self, labels: Mapping[str, int], difficult_flag: float, problems: list[str]
+    ) -> list[Box]:
+        """Return the boxes of its objects, with the class number of each name from `labels`.
+
+        What is wrong with an object that cannot be read is added to `problems`.
+        """
+        boxes = []
+        for element in self.objects:
+            try:
+                boxes.append(self.box(element, labels, difficult_flag))
+            except ValueError as e:
+                problems.append(str(e))
+        return boxes
+
+    def box(self, element: Element, labels: Mapping[str, int], difficult_flag: float) -> Box:
+        """Return the box of an object; ValueError, with file and line, for what is not one."""
+        place = f"{self.path}:{element.line}"
+        name = element.value("name")
+        if name not in labels:
+            raise ValueError(f"{place}: there is no class {name!r}")
+        bndboxes = element.all("bndbox")
+        corners = [bndboxes[0].number(corner) for corner in CORNERS] if bndboxes else []
+        if not corners or None in corners:
+            raise ValueError(f"{place}: it has no bndbox of four numbers {', '.join(CORNERS)}")
+        x1, y1, x2, y2 = (corner for corner in corners if corner is not None)
+        is_difficult = flag_of(element.value("difficult"))
+        if is_difficult is None:
+            raise ValueError(
+                f"{self.path}:{element.line_of('difficult')}: "
+                f"difficult is {element.value('difficult')!r}; expected 0 or 1"
+            )
+        flag = difficult_flag if is_difficult else COUNTED
+        return Box((x1 - 1, y1 - 1, x2, y2), labels[name], place, flag)
 
 
 def annotations_in(folder: Path) -> dict[str, Path]:
@@ -207,88 +261,59 @@ def stems_of_parts(folder: Path, there: dict[str, Path]) -> dict[str, list[str]]
     return parts
 
 
-def images_of(
-    folder: Path, files: dict[str, Path], elements: dict[str, Element]
-) -> dict[str, Path]:
-    """Return the image of each annotation. InputError, with file and line, where there is none, or
-    two.
+def class_names(annotations: Iterable[Annotation]) -> tuple[str, ...]:
+    """Return the sorted names of all objects."""
+    names = {o.value("name") for annotation in annotations for o in annotation.objects}
+    return tuple(sorted(names - {""}))
+
+
+def images_of(folder: Path, annotations: Mapping[str, Annotation]) -> dict[str, Path]:
+    """Return the image of each annotation, by the annotation's name without its ending.
+
+    It is the image that `filename` means. If it means none, or one that several annotations claim
+    (the name was copied), it is the image of the annotation's own name, with a warning. Raises
+    InputError, with file and line, if there is no image, or if the two names mean different images.
     """
     images = ImageFiles(folder / "JPEGImages")
-    named = {stem: images.find(element.value("filename")) for stem, element in elements.items()}
-    claims = Counter(path for path in named.values() if path is not None)
-    found: dict[str, Path] = {}
+    by_filename = {stem: images.find(a.filename) for stem, a in annotations.items()}
+    claims = Counter(path for path in by_filename.values() if path is not None)
+    paths: dict[str, Path] = {}
     by_own_name: list[str] = []
-    for stem, element in elements.items():
-        at, name = f"{files[stem]}:{element.line_of('filename')}", element.value("filename")
-        path, own = named[stem], images.find(stem)
-        if path is None and own is None:
-            raise InputError(f"{at}: {images.problem(base_name(name) or f'{stem}.jpg')}")
-        if path is not None and own is not None and path != own:
-            if claims[path] == 1:
+    for stem, annotation in annotations.items():
+        named, own = by_filename[stem], images.find(stem)
+        place = f"{annotation.path}:{annotation.root.line_of('filename')}"
+        if named is None and own is None:
+            missing = base_name(annotation.filename) or f"{stem}.jpg"
+            raise InputError(f"{place}: {images.problem(missing)}")
+        if named is not None and own is not None and named != own:
+            if claims[named] == 1:
                 raise InputError(
-                    f"{at}: its filename is {name}, but {own.name} in JPEGImages has the annotation's own name; "
+                    f"{place}: its filename is {annotation.filename}, but {own.name} in JPEGImages "
+                    "has the annotation's own name; "
                     "remove or rename one of the images, or correct the filename"
                 )
-            path = None  # several annotations claim that image: the name was copied
-        if path is None and name:
-            by_own_name.append(f"{at}: {name}")
-        found[stem] = path or own or Path()
+            named = None
+        if named is None and annotation.filename:
+            by_own_name.append(f"{place}: {annotation.filename}")
+        path = named or own
+        assert path is not None
+        paths[stem] = path
     if by_own_name:
         log.warning(
-            f"{len(by_own_name):,} annotation{'s name' if len(by_own_name) > 1 else ' names'} an image that is not "
-            f"theirs or not there; the image of the annotation's own name is read{listed(by_own_name)}"
+            f"{len(by_own_name):,} annotation{'s name' if len(by_own_name) > 1 else ' names'} "
+            "an image that is not theirs or not there; "
+            f"the image of the annotation's own name is read{problem_lines(by_own_name)}"
         )
-    return found
+    return paths
 
 
-def report_unused(folder: Path, images: dict[str, Path]) -> None:
+def report_unused(folder: Path, images: Mapping[str, Path]) -> None:
     """Log how many images of a folder no annotation belongs to."""
     used = set(images.values())
-    unused = [
-        path
-        for name in files_in(str(folder))
-        if (path := Path(name)) not in used and is_image(path)
-    ]
+    files = [Path(name) for name in files_in(str(folder))]
+    unused = [path for path in files if path not in used and is_image(path)]
     if unused:
-        count = f"{len(unused):,} image{'s' if len(unused) > 1 else ''}"
+        count = f"{len(unused):,} image{plural(unused)}"
         log.warning(
             f"{count} in {folder} without an annotation: not used, such as {unused[0].name}"
         )
-
-
-def stated_size(element: Element) -> tuple[int, int] | None:
-    """Return the width and height that an annotation says its image has; None if it does not say
-    them.
-    """
-    inner = next(iter(element.all("size")), None)
-    try:
-        size = (
-            (int(float(inner.value("width"))), int(float(inner.value("height"))))
-            if inner
-            else (0, 0)
-        )
-    except (ValueError, OverflowError):
-        return None
-    return size if min(size) > 0 else None
-
-
-def box_of(element: Element, path: Path, labels: dict[str, int], problems: list[str]) -> Box | None:
-    """Return the box of an object, by the class number of each name; None for one that cannot be
-    read, which is added to `problems`.
-    """
-    at, name = f"{path}:{element.line}", element.value("name")
-    if name not in labels:
-        problems.append(f"{at}: there is no class {name!r}")
-        return None
-    inner = next(iter(element.all("bndbox")), Element("", 0))
-    try:
-        x1, y1, x2, y2 = (float(inner.value(corner)) for corner in CORNERS)
-    except ValueError:
-        problems.append(f"{at}: it has no bndbox of four numbers {', '.join(CORNERS)}")
-        return None
-    difficult = flag_of(element.value("difficult"))
-    if difficult is None:
-        at = f"{path}:{element.line_of('difficult')}"
-        problems.append(f"{at}: difficult is {element.value('difficult')!r}; expected 0 or 1")
-        return None
-    return Box((x1 - 1, y1 - 1, x2, y2), labels[name], at, DIFFICULT if difficult else COUNTED)

@@ -6,11 +6,10 @@ import logging
 import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
-from dltrain.data.detection.dataset import Detection
-from dltrain.data.detection.samples import BadBoxes, Box, Listing, Scene, SceneFiles, place
+from dltrain.data.detection.annotated_files import AnnotatedFiles, BadBoxes, existing_path
+from dltrain.data.detection.samples import AnnotatedImage, AnnotatedSet, Box
 from dltrain.data.detection.yolo_names import ClassNames, class_names
 from dltrain.data.images.folder import files_in
 from dltrain.data.io.layout import IMAGE_ENDINGS as ENDINGS
@@ -18,7 +17,7 @@ from dltrain.data.io.layout import folders_in
 from dltrain.data.io.layout import shown_names as some
 from dltrain.data.io.plain_text import read_text
 from dltrain.errors import InputError
-from dltrain.types import BatchSize, Fraction, PositiveInt, Probability, Transform
+from dltrain.types import PositiveInt
 
 log = logging.getLogger("dltrain")
 EXPECTED = "dataset.path=DIR, with images/train/ and labels/train/ in it, and perhaps val and test"
@@ -31,17 +30,17 @@ DECIMAL_COMMA = re.compile(r"[-+]?\d*,\d+")
 LINE = "a class number, center x, center y, width and height, or a class number and the corners of a polygon"
 
 
-class YOLO(Detection):
-    """Images in `path`/images/<part>/, and for each in `path`/labels/<part>/ a text file of the
-    same name with a line an object: class number, and center x, center y, width and height as
-    shares of the image, or the corners of a polygon around the object. An image without one has no
-    object.
+class YOLO(AnnotatedFiles):
+    """Images in `path`/images/<part>/ with a text file for each of them in `path`/labels/<part>/.
 
-    Also `path`/<part>/images/ and `path`/<part>/labels/ are read.
+    The text file has the image's name and a line for each object: class number, and center x,
+    center y, width and height as fractions of the image, or the corners of a polygon around the
+    object. An image without a text file has no object. Also `path`/<part>/images/ and
+    `path`/<part>/labels/ are read.
 
-    Parts are the folders whose names begin with train, val and test, or that `train`, `val` and
-    `test` name (the same for two is allowed: to test on the training images). Class names are those
-    of a .yaml file in `path` (`names`) or of classes.txt, else numbers.
+    The splits are the folders whose names begin with train, val and test, or that `train`, `val`
+    and `test` name (the same for two is allowed: to test on the training images). Class names are
+    those of a .yaml file in `path` (`names`) or of classes.txt, else numbers.
     """
 
     def __init__(
@@ -53,34 +52,43 @@ class YOLO(Detection):
         test: str | None = None,
         image_size: PositiveInt | tuple[PositiveInt, PositiveInt] = 320,
         bad_boxes: BadBoxes = "refuse",
-        batch_size: BatchSize = 8,
-        eval_batch_size: PositiveInt = 16,
-        val_fraction: Fraction = 0.1,
-        test_fraction: Fraction = 0.1,
-        split_seed: int = 0,
-        epochs: PositiveInt = 10,
-        repeats: PositiveInt = 1,
-        flip: Probability = 0.5,
-        jitter: Fraction = 0.0,
-        transforms: tuple[Transform, ...] = (),
-        seed: int = 0,
     ) -> None:
-        size = (image_size, image_size) if isinstance(image_size, int) else image_size
-        listing = partial(read_yolo, root, str(path), {"train": train, "val": val, "test": test})
-        super().__init__(
-            SceneFiles(listing, size, 3, bad_boxes, test_fraction, split_seed) if path else None,
-            batch_size=batch_size,
-            eval_batch_size=eval_batch_size,
-            val_fraction=val_fraction,
-            split_seed=split_seed,
-            epochs=epochs,
-            repeats=repeats,
-            flip=flip,
-            jitter=jitter,
-            transforms=transforms,
-            seed=seed,
-            missing=("dataset.path=null", f"name the images to train on: {EXPECTED}"),
-        )
+        super().__init__(image_size, bad_boxes)
+        self.root = root
+        self.path = path
+        self.chosen_folders = {"train": train, "val": val, "test": test}
+
+    @property
+    def named(self) -> bool:
+        """False if no folder is named."""
+        return bool(self.path)
+
+    @property
+    def how_to_name(self) -> tuple[str, str]:
+        """The setting that names no files, and what to write instead."""
+        return "dataset.path=null", f"name the images to train on: {EXPECTED}"
+
+    def read_annotations(self) -> AnnotatedSet:
+        """Return the images and boxes of every split; InputError for a broken or missing file."""
+        folder = existing_path(self.root, str(self.path))
+        folders = part_folders(folder)
+        chosen = names_of_parts(folder, folders, self.chosen_folders)
+        names = class_names(folder)
+        problems: list[str] = []
+        images: dict[str, list[AnnotatedImage]] = {}
+        for name in dict.fromkeys(chosen.values()):
+            images[name] = images_of_part(folder, folders[name], names, problems)
+        parts = {part: images[name] for part, name in chosen.items()}
+        report_unused(folder, folders, images)
+        if not parts.get("train"):
+            raise InputError(f"{folder} has no images to train on; expected {EXPECTED}")
+        if not any(image.labelled for image in parts["train"]):
+            train = folders[chosen["train"]]
+            raise InputError(
+                f"no image in {train.images} has a label file in {train.labels}; "
+                f"expected {EXPECTED} (an empty .txt file for an image without objects)"
+            )
+        return AnnotatedSet(names.names or numbered_names(parts, names), parts, problems)
 
 
 @dataclass(frozen=True)
@@ -89,30 +97,6 @@ class Part:
 
     images: Path
     labels: Path
-
-
-def read_yolo(root: Path, name: str, chosen: dict[str, str | None]) -> Listing:
-    """Return the images and boxes of every part. InputError for a broken or missing file."""
-    folder = place(root, name)
-    there = part_folders(folder)
-    names = names_of_parts(folder, there, chosen)
-    named = class_names(folder)
-    problems: list[str] = []
-    read = {
-        found: scenes_of(folder, there[found], named, problems)
-        for found in dict.fromkeys(names.values())
-    }
-    parts = {part: read[found] for part, found in names.items()}
-    report_unused(folder, there, read)
-    if not parts.get("train"):
-        raise InputError(f"{folder} has no images to train on; expected {EXPECTED}")
-    if not any(scene.labelled for scene in parts["train"]):
-        train = there[names["train"]]
-        raise InputError(
-            f"no image in {train.images} has a label file in {train.labels}; expected {EXPECTED} (an empty .txt file "
-            "for an image without objects)"
-        )
-    return Listing(named.names or numbered(parts, named), parts, problems)
 
 
 def part_folders(folder: Path) -> dict[str, Part]:
@@ -165,13 +149,13 @@ def report_unused(folder: Path, there: Mapping[str, Part], read: Collection[str]
         log.warning(f"{folder}: not read, because they belong to no split: {some(unused)}")
 
 
-def numbered(parts: dict[str, list[Scene]], named: ClassNames) -> tuple[str, ...]:
+def numbered_names(parts: dict[str, list[AnnotatedImage]], named: ClassNames) -> tuple[str, ...]:
     """Return numbers as names of classes that have none: as many as a file says, else as the boxes
     are of.
     """
     if named.count:
         return tuple(map(str, range(named.count)))
-    boxes = (box for part in parts.values() for scene in part for box in scene.boxes)
+    boxes = (box for part in parts.values() for image in part for box in image.boxes)
     last = max(boxes, key=lambda box: box.label, default=None)
     most = last.label if last is not None else 0
     if last is not None and most >= MAX_NUMBERED_CLASSES:
@@ -181,7 +165,9 @@ def numbered(parts: dict[str, list[Scene]], named: ClassNames) -> tuple[str, ...
     return tuple(map(str, range(max(0, most) + 1)))
 
 
-def scenes_of(folder: Path, part: Part, named: ClassNames, problems: list[str]) -> list[Scene]:
+def images_of_part(
+    folder: Path, part: Part, named: ClassNames, problems: list[str]
+) -> list[AnnotatedImage]:
     """Return the images of a part of the set in `folder`, with their boxes."""
     images = [Path(path) for path in files_in(str(part.images)) if path.lower().endswith(ENDINGS)]
     stems = [path.relative_to(part.images).with_suffix("").as_posix() for path in images]
@@ -189,8 +175,8 @@ def scenes_of(folder: Path, part: Part, named: ClassNames, problems: list[str]) 
     found = []
     for image, stem in zip(images, stems, strict=True):
         boxes = boxes_of(labels[stem], named, problems) if stem in labels else []
-        found.append(Scene(str(image), boxes, relative=True, labelled=stem in labels))
-    if without := [scene for scene in found if not scene.labelled]:
+        found.append(AnnotatedImage(str(image), boxes, relative=True, labelled=stem in labels))
+    if without := [image for image in found if not image.labelled]:
         have = "have" if len(without) > 1 else "has"
         log.info(
             f"{len(without):,} of {len(found):,} images in {part.images} {have} no label file, so no objects"

@@ -18,6 +18,7 @@ import torch
 from PIL import Image
 from small_pictures import data, everything
 
+from dltrain.data.detection.dataset import DetectionDataset
 from dltrain.data.detection.yolo import YOLO
 from dltrain.data.images.decode import read_image
 from dltrain.data.images.pixel_rule import usual_range
@@ -406,13 +407,15 @@ def test_scenes_of_any_depth_are_scaled_by_one_rule() -> None:
                 Path(kind, folder, "train", name).write_bytes(content)
         Path(kind, "data.yaml").write_text("names: [cell]", encoding="utf-8")
     made = {
-        kind: YOLO(Path("data"), kind, image_size=16, val_fraction=0, test_fraction=0)
+        kind: DetectionDataset(
+            YOLO(Path("data"), kind, image_size=16), val_fraction=0, test_fraction=0
+        )
         for kind in ("bytes", "floats")
     }
     images = {kind: one.stored["train"][0][:, :, :10].int() for kind, one in made.items()}
     assert (images["bytes"] - images["floats"]).abs().max() <= 1
     assert images["floats"][1].amax() < 100 < images["floats"][0].amax()
-    reader = YOLO(Path("data"), "bytes", image_size=16)
+    reader = DetectionDataset(YOLO(Path("data"), "bytes", image_size=16))
     reader.restore(json.loads(json.dumps(made["floats"].description())))
     sample = next(iter(reader.encode([Path("floats/images/train/1.tif")])))
     assert sample.inputs is not None

@@ -10,12 +10,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from detection_sets import dataset
 from PIL import Image
 from torch import Tensor
 
 from dltrain.data.detection.coco import COCO
-from dltrain.data.detection.dataset import Detection, Flip, Jitter
+from dltrain.data.detection.dataset import DetectionDataset
 from dltrain.data.detection.digit_scenes import DigitScenes
+from dltrain.data.detection.transforms import Flip, Jitter
 from dltrain.data.detection.voc import VOC
 from dltrain.data.detection.yolo import YOLO
 from dltrain.errors import ConfigError, InputError
@@ -24,7 +26,6 @@ from dltrain.preprocessing.random_erasing import RandomErasing
 from dltrain.rng import keyed
 from dltrain.types.boxes import is_counted
 
-ROOT = Path("data")
 # Of each image: width, height, and boxes x1, y1, x2, y2 in its pixels with a class.
 SCENES: dict[str, tuple[int, int, list[tuple[float, float, float, float, str]]]] = {
     "a": (40, 20, [(4, 2, 24, 12, "cup"), (30, 10, 40, 20, "ant")]),
@@ -39,7 +40,7 @@ def paint(path: Path, size: tuple[int, int]) -> None:
     Image.fromarray(np.full((size[1], size[0], 3), 200, dtype=np.uint8)).save(path)
 
 
-def as_coco(**more: Any) -> Detection:
+def as_coco(**more: Any) -> DetectionDataset:
     images, boxes = [], []
     for i, (name, (width, height, found)) in enumerate(SCENES.items()):
         paint(Path(f"coco/{name}.png"), (width, height))
@@ -50,10 +51,10 @@ def as_coco(**more: Any) -> Detection:
     categories = [{"id": 7, "name": "cup"}, {"id": 5, "name": "ant"}]
     content = {"images": images, "annotations": boxes, "categories": categories}
     Path("coco.json").write_text(json.dumps(content, indent=1), encoding="utf-8")
-    return COCO(ROOT, "coco", "coco.json", image_size=40, **SETTINGS | more)
+    return dataset(COCO, "coco", "coco.json", image_size=40, **SETTINGS | more)
 
 
-def as_yolo(**more: Any) -> Detection:
+def as_yolo(**more: Any) -> DetectionDataset:
     for name, (width, height, found) in SCENES.items():
         paint(Path(f"yolo/images/train2017/{name}.png"), (width, height))
         lines = [
@@ -65,10 +66,10 @@ def as_yolo(**more: Any) -> Detection:
             text.parent.mkdir(parents=True, exist_ok=True)
             text.write_text("\n".join(lines), encoding="utf-8")
     Path("yolo/data.yaml").write_text("names: {0: ant, 1: cup}", encoding="utf-8")
-    return YOLO(ROOT, "yolo", image_size=40, **SETTINGS | more)
+    return dataset(YOLO, "yolo", image_size=40, **SETTINGS | more)
 
 
-def as_voc(**more: Any) -> Detection:
+def as_voc(**more: Any) -> DetectionDataset:
     for name, (width, height, found) in SCENES.items():
         paint(Path(f"voc/JPEGImages/{name}.png"), (width, height))
         objects = "\n".join(
@@ -79,14 +80,18 @@ def as_voc(**more: Any) -> Detection:
         text = f"<annotation>\n<filename>{name}.png</filename>\n{objects}</annotation>"
         Path("voc/Annotations").mkdir(parents=True, exist_ok=True)
         Path(f"voc/Annotations/{name}.xml").write_text(text, encoding="utf-8")
-    return VOC(ROOT, "voc", image_size=40, **SETTINGS | more)
+    return dataset(VOC, "voc", image_size=40, **SETTINGS | more)
 
 
 SETTINGS: dict[str, Any] = {"val_fraction": 0.0, "test_fraction": 0.0, "batch_size": 3, "flip": 0.0}
-FORMATS: dict[str, Callable[..., Detection]] = {"coco": as_coco, "yolo": as_yolo, "voc": as_voc}
+FORMATS: dict[str, Callable[..., DetectionDataset]] = {
+    "coco": as_coco,
+    "yolo": as_yolo,
+    "voc": as_voc,
+}
 
 
-def stored(data: Detection, part: str = "train") -> tuple[Tensor, Tensor]:
+def stored(data: DetectionDataset, part: str = "train") -> tuple[Tensor, Tensor]:
     images, targets = data.stored[part]
     return images, targets
 
@@ -115,7 +120,7 @@ def test_a_box_is_scaled_with_its_image_and_cut_off_at_its_edge() -> None:
     paint(Path("yolo/images/train/x.jpg"), (80, 40))
     Path("yolo/labels/train").mkdir(parents=True)
     Path("yolo/labels/train/x.txt").write_text("0 0.9 0.5 0.4 0.5\n", encoding="utf-8")
-    targets = stored(YOLO(ROOT, "yolo", image_size=(20, 40), **SETTINGS))[1]
+    targets = stored(dataset(YOLO, "yolo", image_size=(20, 40), **SETTINGS))[1]
     assert targets.flatten().tolist() == pytest.approx([28, 5, 40, 15, 0])
 
 
@@ -123,8 +128,8 @@ BAD = {  # a line of YOLO's, and what is said of it
     "0 0.5 0.5 0 0.2": "no area",
     "0 0.5 0.5 0.2 -0.2": "no area",
     "1 3 3 0.1 0.1": "outside the image of 40x20",
-    "0 nan 0.5 0.1 0.1": "a corner is no number",
-    "0 inf 0.5 0.1 0.1": "a corner is no number",
+    "0 nan 0.5 0.1 0.1": "a corner is not a finite number",
+    "0 inf 0.5 0.1 0.1": "a corner is not a finite number",
     "2 0.5 0.5 0.1 0.1": "there is no class 2",
     "-1 0.5 0.5 0.1 0.1": "there is no class -1",
     "cup 0.5 0.5 0.1 0.1": "expected a class number",
@@ -149,8 +154,8 @@ def test_a_bad_box_is_refused_by_file_and_line_or_dropped(
     assert "a.txt:3: " in caplog.text
 
 
-def as_yolo_again(**more: Any) -> Detection:
-    return YOLO(ROOT, "yolo", image_size=40, **SETTINGS | more)
+def as_yolo_again(**more: Any) -> DetectionDataset:
+    return dataset(YOLO, "yolo", image_size=40, **SETTINGS | more)
 
 
 def test_a_part_without_objects_is_named(caplog: pytest.LogCaptureFixture) -> None:
@@ -182,9 +187,9 @@ def test_a_bad_annotation_of_coco_is_named_by_its_id() -> None:
         )
     Path("coco.json").write_text(json.dumps(content), encoding="utf-8")
     with pytest.raises(InputError, match="4 boxes cannot be used") as e:
-        stored(COCO(ROOT, "coco", "coco.json", **SETTINGS))
+        stored(dataset(COCO, "coco", "coco.json", **SETTINGS))
     assert all(f"annotation {900 + k}: " in str(e.value) for k in range(4))
-    dropped = stored(COCO(ROOT, "coco", "coco.json", bad_boxes="drop", **SETTINGS))[1]
+    dropped = stored(dataset(COCO, "coco", "coco.json", bad_boxes="drop", **SETTINGS))[1]
     assert (dropped[..., 4] >= 0).sum() == 4
     assert is_counted(dropped).sum() == 3  # the crowd is no object either
 
@@ -200,22 +205,22 @@ def test_broken_descriptions_and_missing_images_are_named() -> None:
     lines = Path("coco.json").read_text(encoding="utf-8").splitlines()
     Path("cut.json").write_text("\n".join([*lines[:4], "oops"]), encoding="utf-8")
     with pytest.raises(InputError, match=r"cut\.json:5: this is no JSON"):
-        _ = COCO(ROOT, "coco", "cut.json").spec
+        _ = dataset(COCO, "coco", "cut.json").spec
     Path("list.json").write_text("[]", encoding="utf-8")
     with pytest.raises(InputError, match=r"list\.json is not of COCO's format"):
-        _ = COCO(ROOT, "coco", "list.json").spec
+        _ = dataset(COCO, "coco", "list.json").spec
     Path("coco/b.png").unlink()
     with pytest.raises(
         InputError, match=r"coco\.json: image 11: its image is not there: coco.b\.png"
     ):
-        _ = COCO(ROOT, "coco", "coco.json").spec
+        _ = dataset(COCO, "coco", "coco.json").spec
     as_voc()
     Path("voc/JPEGImages/a.png").unlink()
     with pytest.raises(InputError, match=r"a\.xml:2: its image is not there"):
-        _ = VOC(ROOT, "voc").spec
+        _ = dataset(VOC, "voc").spec
     Path("voc/Annotations/a.xml").write_text("<annotation>\n<object>\n", encoding="utf-8")
     with pytest.raises(InputError, match=r"a\.xml:3: this is no XML: no element found"):
-        _ = VOC(ROOT, "voc").spec
+        _ = dataset(VOC, "voc").spec
     as_yolo()
     Path("yolo/images/train2017/a.png").write_bytes(b"no image")
     with pytest.raises(InputError, match=r"a\.png cannot be read as an image"):
@@ -244,14 +249,14 @@ def test_voc_parts_are_lists() -> None:
     Path("voc/ImageSets/Main").mkdir(parents=True)
     for part, names in {"train": "a\n", "val": "b 1\n", "test": "c\n"}.items():
         Path(f"voc/ImageSets/Main/{part}.txt").write_text(names, encoding="utf-8")
-    data = VOC(ROOT, "voc", image_size=40)
+    data = dataset(VOC, "voc", image_size=40)
     assert (data.train.samples, data.val.samples, data.test.samples) == (1, 1, 1)
     assert stored(data, "val")[1].tolist() == [[[0, 0, 10, 30, 0]]]
 
 
 def test_images_that_do_not_fit_in_memory_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
-        "dltrain.data.detection.samples.free_memory", lambda: 2 * 3 * 3 * 40 * 40 - 1
+        "dltrain.data.detection.annotated_files.free_memory", lambda: 2 * 3 * 3 * 40 * 40 - 1
     )
     with pytest.raises(InputError, match=r"3 images of 40x40 take .* a smaller dataset.image_size"):
         stored(as_yolo())
@@ -259,12 +264,12 @@ def test_images_that_do_not_fit_in_memory_are_refused(monkeypatch: pytest.Monkey
 
 def test_a_set_that_is_not_named_or_not_there_says_so_when_it_is_used(dltrain) -> None:
     """exit 2 for none, 3 for one that is not there; fakes of both need no file."""
-    for data in (YOLO(ROOT), YOLO(ROOT, "nowhere")):
+    for data in (dataset(YOLO), dataset(YOLO, "nowhere")):
         images, targets = next(data.fake().train.epoch(0))
         assert images.shape[1:] == (3, 128, 128)
         assert targets.shape[2] == 5
     with pytest.raises(ConfigError, match=r"dataset.path=DIR"):
-        _ = YOLO(ROOT).train
+        _ = dataset(YOLO).train
     outcome = dltrain("dataset=yolo", "dataset.path=nowhere", "callbacks=quiet")
     assert (outcome.code, "nowhere" in outcome.err) == (3, True)
     assert not Path("outputs").exists()
@@ -315,7 +320,7 @@ def test_a_change_of_scale_moves_the_boxes_with_what_is_in_them() -> None:
 
 def test_batches_are_a_function_of_seed_epoch_and_position() -> None:
     few = {"train_scenes": 12, "val_scenes": 4, "test_scenes": 4, "batch_size": 4}
-    made = [DigitScenes(ROOT, "bundled", 48, jitter=0.3, seed=seed, **few) for seed in (0, 0, 1)]
+    made = [dataset(DigitScenes, "bundled", 48, jitter=0.3, seed=seed, **few) for seed in (0, 0, 1)]
     one, same, other = (list(data.train.epoch(3)) for data in made)
     assert all(
         torch.equal(a, b) for x, y in zip(one, same, strict=True) for a, b in zip(x, y, strict=True)
@@ -330,13 +335,20 @@ def test_preprocessing_that_would_leave_the_boxes_behind_is_refused() -> None:
     with pytest.raises(
         ValueError, match=r"Flip\) would leave the boxes where they were: dataset.flip=0.5"
     ):
-        DigitScenes(ROOT, "bundled", transforms=(FlipImages(),))
-    DigitScenes(ROOT, "bundled", transforms=(RandomErasing(),))
+        dataset(DigitScenes, "bundled", transforms=(FlipImages(),))
+    dataset(DigitScenes, "bundled", transforms=(RandomErasing(),))
 
 
 def test_digit_scenes_have_tight_boxes_that_hardly_overlap_and_digits_of_their_own_part() -> None:
-    data = DigitScenes(
-        ROOT, "bundled", 96, most=5, clutter=0, train_scenes=30, val_scenes=10, test_scenes=10
+    data = dataset(
+        DigitScenes,
+        "bundled",
+        96,
+        most=5,
+        clutter=0,
+        train_scenes=30,
+        val_scenes=10,
+        test_scenes=10,
     )
     images, targets = stored(data)
     assert images.dtype == torch.uint8
@@ -356,12 +368,26 @@ def test_digit_scenes_have_tight_boxes_that_hardly_overlap_and_digits_of_their_o
                 assert ink[:, 0].any() or ink[:, 1].any()
                 covered[y1:y2, x1:x2] = True
         assert not image[~covered].any()
-    again = DigitScenes(
-        ROOT, "bundled", 96, most=5, clutter=0, train_scenes=30, val_scenes=10, test_scenes=10
+    again = dataset(
+        DigitScenes,
+        "bundled",
+        96,
+        most=5,
+        clutter=0,
+        train_scenes=30,
+        val_scenes=10,
+        test_scenes=10,
     )
     assert torch.equal(images, stored(again)[0])
-    cluttered = DigitScenes(
-        ROOT, "bundled", 96, most=5, clutter=5, train_scenes=30, val_scenes=10, test_scenes=10
+    cluttered = dataset(
+        DigitScenes,
+        "bundled",
+        96,
+        most=5,
+        clutter=5,
+        train_scenes=30,
+        val_scenes=10,
+        test_scenes=10,
     )
     assert stored(cluttered)[0].count_nonzero() > images.count_nonzero()
     parts = data.source.digits  # type: ignore[union-attr]
@@ -371,14 +397,14 @@ def test_digit_scenes_have_tight_boxes_that_hardly_overlap_and_digits_of_their_o
     assert not seen["train"] & seen["val"]
     assert not seen["train"] & seen["test"]
     with pytest.raises(ValueError, match="should rise in this order"):
-        DigitScenes(ROOT, "bundled", image_size=40)
+        dataset(DigitScenes, "bundled", image_size=40)
 
 
 def test_what_a_run_knows_of_its_data_is_enough_to_read_an_image_and_other_files() -> None:
     """The classes of other files are matched by name; an unknown class and a description of nonsense are refused."""
     data = as_yolo()
     described = json.loads(json.dumps(data.description()))
-    reader = YOLO(ROOT)
+    reader = dataset(YOLO)
     reader.restore(described)
     assert reader.spec.class_names == NAMES
     paint(Path("new.png"), (80, 20))
@@ -409,4 +435,4 @@ def test_what_a_run_knows_of_its_data_is_enough_to_read_an_image_and_other_files
         {**described, "input_shape": [3]},
     ):
         with pytest.raises(InputError, match=r"manifest.json"):
-            YOLO(ROOT).restore(nonsense)
+            dataset(YOLO).restore(nonsense)

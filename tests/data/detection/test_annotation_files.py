@@ -12,18 +12,19 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from detection_sets import dataset
 from PIL import Image
 from torch import Tensor
 
 from dltrain.data.detection.coco import COCO
-from dltrain.data.detection.dataset import Detection, Flip, Jitter
+from dltrain.data.detection.dataset import DetectionDataset
+from dltrain.data.detection.transforms import Flip, Jitter
 from dltrain.data.detection.voc import VOC
 from dltrain.data.detection.yolo import YOLO
 from dltrain.errors import InputError
 from dltrain.rng import keyed
 from dltrain.types.boxes import COUNTED, CROWD, DIFFICULT, is_counted, is_trained
 
-ROOT = Path("data")
 SETTINGS: dict[str, Any] = {
     "val_fraction": 0.0,
     "test_fraction": 0.0,
@@ -44,19 +45,19 @@ def write(path: str, content: str | bytes) -> None:
     Path(path).write_bytes(content.encode() if isinstance(content, str) else content)
 
 
-def targets_of(data: Detection, part: str = "train") -> Tensor:
+def targets_of(data: DetectionDataset, part: str = "train") -> Tensor:
     targets: Tensor = data.stored[part][1]
     return targets
 
 
 def yolo(
     labels: str | bytes = f"0 {BOX}\n", names: str | bytes = "names: [thing, other]\n", **more: Any
-) -> Detection:
+) -> DetectionDataset:
     """One image of 40x40 with these labels."""
     paint("y/images/train/0.png")
     write("y/labels/train/0.txt", labels)
     write("y/data.yaml", names)
-    return YOLO(ROOT, "y", **SETTINGS | more)
+    return dataset(YOLO, "y", **SETTINGS | more)
 
 
 @pytest.mark.parametrize(
@@ -115,19 +116,19 @@ def test_names_of_several_files(caplog: pytest.LogCaptureFixture) -> None:
     yolo(names="names: [a, b]")
     write("y/more.yaml", "names: [b, a]")
     with pytest.raises(InputError, match=r"data\.yaml and .*more\.yaml have different names"):
-        _ = YOLO(ROOT, "y", **SETTINGS).spec
+        _ = dataset(YOLO, "y", **SETTINGS).spec
     write("y/more.yaml", "train: images/train\n")
     write("y/classes.txt", "c\r\nd\r\n")
-    assert YOLO(ROOT, "y", **SETTINGS).spec.class_names == ("a", "b")
+    assert dataset(YOLO, "y", **SETTINGS).spec.class_names == ("a", "b")
     assert "classes.txt has other names" in caplog.text
     Path("y/data.yaml").unlink()
-    assert YOLO(ROOT, "y", **SETTINGS).spec.class_names == ("c", "d")
+    assert dataset(YOLO, "y", **SETTINGS).spec.class_names == ("c", "d")
     Path("y/classes.txt").unlink()
     write("y/labels/train/classes.txt", codecs.BOM_UTF8 + b"e \nf\n\n")
-    assert YOLO(ROOT, "y", **SETTINGS).spec.class_names == ("e", "f")
+    assert dataset(YOLO, "y", **SETTINGS).spec.class_names == ("e", "f")
     write("y/classes.txt", "e\n\nf\n")
     with pytest.raises(InputError, match=r"classes\.txt:2: class 1 has no name"):
-        _ = YOLO(ROOT, "y", **SETTINGS).spec
+        _ = dataset(YOLO, "y", **SETTINGS).spec
 
 
 @pytest.mark.parametrize(
@@ -172,9 +173,9 @@ BAD_LINES = {
     "0 0.5 0.5 0.5 0.25 0.93": "expected a class number",
     "0 0.5 0.5 0.5 0.25 0.1 0.1 0.1": "expected a class number",
     "2.0 0.5 0.5 0.5 0.25": "there is no class 2: they are 0 to 1",
-    "0 20 20 20 10": "outside the image of 40x40: .* shares of the image, not pixels",
-    "0 0.5 0.5 20 10": "expected shares of the image's width and height, not pixels",
-    "0 1 1 2 2": "expected shares of the image's width and height, not pixels",
+    "0 20 20 20 10": "outside the image of 40x40: .* fractions of the image, not pixels",
+    "0 0.5 0.5 20 10": "expected fractions of the image's width and height, not pixels",
+    "0 1 1 2 2": "expected fractions of the image's width and height, not pixels",
 }
 
 
@@ -201,12 +202,12 @@ def test_label_files_belong_to_images_also_in_another_case(
     paint("y/images/train/b.png")
     write("y/labels/train/img.TXT", f"0 {BOX}")
     write("y/labels/train/c.txt", f"0 {BOX}")
-    data = YOLO(ROOT, "y", **SETTINGS)
+    data = dataset(YOLO, "y", **SETTINGS)
     assert is_counted(targets_of(data)).sum(1).tolist() == [1, 0]
     assert "1 label file has no image: labels/train/c.txt" in caplog.text
     Path("y/labels/train/img.TXT").unlink()
     with pytest.raises(InputError, match=r"no image in .*train has a label file in .*labels"):
-        targets_of(YOLO(ROOT, "y", **SETTINGS))
+        targets_of(dataset(YOLO, "y", **SETTINGS))
 
 
 def test_parts_may_have_the_folders_of_images_and_labels_in_them(
@@ -221,7 +222,7 @@ def test_parts_may_have_the_folders_of_images_and_labels_in_them(
         write(f"y/{name}.txt".replace("images", "labels"), f"1 {BOX}")
     Path("y/train/labels/1.txt").unlink()
     write("y/data.yaml", "names: [a, b]")
-    data = YOLO(ROOT, "y", **SETTINGS)
+    data = dataset(YOLO, "y", **SETTINGS)
     assert targets_of(data).tolist() == [[[10, 15, 30, 25, 1]], [[0, 0, 0, 0, -1]]]
     assert targets_of(data, "val").tolist() == [[[10, 15, 30, 25, 1]]]
     assert "1 of 2 images in y/train/images has no label file, so no objects" in caplog.text
@@ -232,7 +233,7 @@ def test_a_huge_class_number_without_names_is_refused() -> None:
     paint("y/images/train/0.png")
     write("y/labels/train/0.txt", f"0 {BOX}\n999999999 {BOX}\n")
     with pytest.raises(InputError, match=r"0\.txt:2: class 999999999, and neither"):
-        _ = YOLO(ROOT, "y", **SETTINGS).spec
+        _ = dataset(YOLO, "y", **SETTINGS).spec
 
 
 def test_a_box_that_reaches_out_of_its_image_is_cut_off_with_a_warning(
@@ -248,12 +249,12 @@ def test_a_box_that_reaches_out_of_its_image_is_cut_off_with_a_warning(
     assert not caplog.text
 
 
-def voc(*objects: str, filename: str = "0.png", size: str = "", **more: Any) -> Detection:
+def voc(*objects: str, filename: str = "0.png", size: str = "", **more: Any) -> DetectionDataset:
     """One annotation, 0.xml, with these objects."""
     inner = "\n".join(f"<object>{o}</object>" for o in objects)
     text = f"<annotation>\n<filename>{filename}</filename>\n{size}\n{inner}\n</annotation>"
     write("v/Annotations/0.xml", text)
-    return VOC(ROOT, "v", **SETTINGS | more)
+    return dataset(VOC, "v", **SETTINGS | more)
 
 
 def thing(
@@ -304,7 +305,10 @@ def test_a_filename_of_another_annotations_image(caplog: pytest.LogCaptureFixtur
     write("v/Annotations/1.xml", "<annotation><filename>1.png</filename></annotation>")
     data = voc(thing(), filename="1.png")
     assert is_counted(targets_of(data)).any(1).tolist() == [True, False]
-    assert [Path(scene.path).name for scene in data.source.parts["train"]] == ["0.png", "1.png"]  # type: ignore
+    assert [Path(image.path).name for image in data.source.annotated.parts["train"]] == [
+        "0.png",
+        "1.png",
+    ]  # type: ignore
     assert "0.xml:2: 1.png" in caplog.text
     Path("v/JPEGImages/1.png").unlink()
     write("v/Annotations/1.xml", "<annotation>\n\n<filename>7.png</filename></annotation>")
@@ -372,7 +376,7 @@ def test_an_image_of_another_size_than_its_annotation_says_is_refused() -> None:
     paint("v/JPEGImages/0.png")
     size = "<size><width>80</width><height>80</height></size>"
     with pytest.raises(
-        InputError, match=r"0\.xml:4: its description says 80x80 pixels, and .*0\.png has 40x40"
+        InputError, match=r"0\.xml:4: its annotation says 80x80 pixels, and .*0\.png has 40x40"
     ):
         targets_of(voc(thing(), size=size))
     for unknown in (
@@ -390,14 +394,14 @@ def test_lists_of_voc_may_have_a_byte_order_mark_and_endings() -> None:
     voc(thing(), filename="0")
     write("v/ImageSets/Main/train.txt", codecs.BOM_UTF8 + b"0.jpg\r\n")
     write("v/ImageSets/Main/test.txt", "JPEGImages/1.jpg\n")
-    data = VOC(ROOT, "v", **SETTINGS)
+    data = dataset(VOC, "v", **SETTINGS)
     assert (data.train.samples, data.test.samples) == (1, 1)
     write("v/ImageSets/Main/test.txt", "1\n\n2\n")
     with pytest.raises(InputError, match=r"test\.txt:3: there is no Annotations/2\.xml"):
-        _ = VOC(ROOT, "v", **SETTINGS).spec
+        _ = dataset(VOC, "v", **SETTINGS).spec
 
 
-def coco(*annotations: dict[str, Any], **content: Any) -> Detection:
+def coco(*annotations: dict[str, Any], **content: Any) -> DetectionDataset:
     """One image, of the id 3, and the categories 2, ant, and 9, cup; boxes are by default 10, 15,
     30, 25 of cup.
     """
@@ -409,7 +413,7 @@ def coco(*annotations: dict[str, Any], **content: Any) -> Detection:
     default = {"image_id": 3, "category_id": 9, "bbox": [10, 15, 20, 10]}
     whole["annotations"] = [{"id": k, **default, **a} for k, a in enumerate(annotations)]
     write("c.json", codecs.BOM_UTF8 + json.dumps(whole | content).encode())
-    return COCO(ROOT, "c", "c.json", **SETTINGS)
+    return dataset(COCO, "c", "c.json", **SETTINGS)
 
 
 def test_ids_of_coco_may_have_gaps_and_be_text() -> None:
@@ -480,7 +484,7 @@ def test_images_of_the_same_name_in_two_folders() -> None:
     for folder in ("a", "b"):
         paint(f"c/{folder}/1.png")
     data = coco({}, {"image_id": 4}, images=images)
-    places = [Path(scene.path).as_posix() for scene in data.source.parts["train"]]  # type: ignore
+    places = [Path(image.path).as_posix() for image in data.source.annotated.parts["train"]]  # type: ignore
     assert places == ["c/a/1.png", "c/b/1.png"]
     with pytest.raises(
         InputError, match=r"c\.json: image 3: its image may be any of c/a/1\.png, c/b/1\.png"
@@ -492,7 +496,7 @@ def test_boxes_of_coco_in_shares_of_the_image_are_refused_and_so_is_another_size
     with pytest.raises(InputError, match=r"annotation 0: the box lies within one pixel"):
         targets_of(coco({"bbox": [0.25, 0.25, 0.5, 0.5]}))
     with pytest.raises(
-        InputError, match=r"annotation 0: its description says 80x40 pixels, and .* has 40x40"
+        InputError, match=r"annotation 0: its annotation says 80x40 pixels, and .* has 40x40"
     ):
         targets_of(coco({}, images=[{"id": 3, "file_name": "0.png", "width": 80, "height": 40}]))
     with pytest.raises(InputError, match=r"annotation 0: expected iscrowd and ignore to be 0 or 1"):
@@ -529,7 +533,7 @@ def test_nothing_of_a_users_folder_is_ignored_without_a_word(
     assert "1 image in v/JPEGImages without an annotation: not used, such as 1.png" in caplog.text
     assert "files in folders below it are not read: more/1.xml" in caplog.text
     write("v/Annotations/1.XML", f"<annotation><object>{thing()}</object></annotation>")
-    assert targets_of(VOC(ROOT, "v", **SETTINGS)).shape == (2, 1, 5)
+    assert targets_of(dataset(VOC, "v", **SETTINGS)).shape == (2, 1, 5)
 
 
 def test_a_category_of_another_part_that_the_training_file_has_not_is_named() -> None:
@@ -538,7 +542,7 @@ def test_a_category_of_another_part_that_the_training_file_has_not_is_named() ->
     content["categories"].append({"id": 11, "name": "bee"})
     content["annotations"][0]["category_id"] = 11
     write("d.json", json.dumps(content))
-    data = COCO(ROOT, "c", "c.json", test_annotations="d.json", **SETTINGS)
+    data = dataset(COCO, "c", "c.json", test_annotations="d.json", **SETTINGS)
     with pytest.raises(
         InputError,
         match=r"d\.json: annotation 0: there is no category 11 \(bee\) in the training file",
