@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from dltrain.config.compose import compose
-from dltrain.config.defaults_list import compose_files, names
+from dltrain.config.composition import compose_files
+from dltrain.config.defaults import option_names
 from dltrain.config.groups import groups
 from dltrain.experiment.experiment import Experiment
 from dltrain.runs import checkpoint
@@ -50,7 +51,7 @@ DATA |= dict.fromkeys(
 def chosen(experiment: str) -> set[tuple[str, str]]:
     """The (group, option) pairs of an experiment: they run where it runs."""
     choices = compose_files({"experiment": experiment})[1]
-    return {(group, option) for group, choice in choices.items() for option in names(choice)}
+    return {(group, option) for group, choice in choices.items() for option in option_names(choice)}
 
 
 EXPERIMENTS = groups()["experiment"]

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from dltrain.commands.options import Options
-from dltrain.config.defaults_list import compose_files
+from dltrain.config.composition import compose_files
 from dltrain.config.groups import COMPOSING, OVERLAYS, config_dir, groups, summary
 from dltrain.config.schema import as_yaml
 from dltrain.config.source_keys import OWNER, SOURCE, full_key, has_listed

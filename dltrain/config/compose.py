@@ -8,8 +8,8 @@ from typing import Any
 
 from dltrain.config.annotations import is_mapping_of_objects
 from dltrain.config.answers import option_for, unknown_option
-from dltrain.config.choose import GLOBAL, choose
-from dltrain.config.groups import COMPOSING, OVERLAYS, groups, option_file
+from dltrain.config.composition import compose_files
+from dltrain.config.groups import COMPOSING, OVERLAYS, groups
 from dltrain.config.interpolation import Way, dotted, environment, interpolations
 from dltrain.config.overrides import Problem, expand_home, parse
 from dltrain.config.renamed import with_current_names
@@ -18,6 +18,8 @@ from dltrain.config.source_keys import OWNER, full_key, without_shorthand
 from dltrain.config.suggest import argument_of, arguments_of, unknown_key
 from dltrain.errors import InputError, first_line
 
+MAX_KEPT = 64  # configurations that were composed last
+_kept: dict[str, Any] = {}
 ESCAPED = "\\${"  # how text begins that is no interpolation
 
 
@@ -68,6 +70,32 @@ def compose(overrides: list[str]) -> Composed:
         if override.key_or_group not in OVERLAYS:
             composed.problems += _take_out(config, override)
     return _set_values(composed, config, values)
+
+
+def choose(choices: list[Any]) -> tuple[Any, dict[str, Any]]:
+    """Compose what Hydra's overrides GROUP=OPTION choose.
+
+    Returns:
+        A DictConfig of the caller's own without room for new keys, and {group: option}.
+    """
+    files, chosen = compose_files({override.key_or_group: override.value() for override in choices})
+    return _as_dictconfig(files), {
+        group: choice for group, choice in chosen.items() if not isinstance(choice, list)
+    }
+
+
+def _as_dictconfig(files: dict[str, Any]) -> Any:
+    """Return a DictConfig without room for new keys; a copy of an earlier one takes half the time."""
+    from omegaconf import OmegaConf
+
+    key = repr(files)
+    if key not in _kept:
+        config = OmegaConf.create(files)
+        OmegaConf.set_struct(config, True)
+        if len(_kept) == MAX_KEPT:
+            _kept.pop(next(iter(_kept)))
+        _kept[key] = config
+    return copy.deepcopy(_kept[key])
 
 
 def _by_kind(parsed: list[Any]) -> tuple[list[Any], list[Any], list[Any]]:
@@ -121,16 +149,8 @@ def _take_out(config: Any, override: Any) -> list[Problem]:
 
 def _check_files(composed: Composed, config: Any, typed: list[str]) -> None:
     """Take out what a file of the user's may not do, or cannot have meant."""
-    from omegaconf import DictConfig, OmegaConf, open_dict
+    from omegaconf import OmegaConf
 
-    for overlay in OVERLAYS:
-        if isinstance(config.get(overlay), DictConfig):
-            choice = composed.choices[overlay]
-            composed.problems.append(
-                (f"{overlay}={choice}", f"{option_file(overlay, choice)}: {GLOBAL}")
-            )
-            with open_dict(config):
-                del config[overlay]
     plugins: Any = OmegaConf.to_container(config)["plugins"]  # type: ignore[call-overload, index]
     if plugins and "plugins" not in typed:  # a file that somebody shares is not code
         named = (

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import functools
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
+from dltrain.config.defaults import GLOBAL, package_header, parse_defaults
 from dltrain.config.read import read_mapping
 from dltrain.config.spelling import close_matches
 from dltrain.errors import UsageError
@@ -37,11 +37,12 @@ def conf_dir() -> Path:
 
 @contextmanager
 def config_dir(folder: str | None) -> Iterator[None]:
-    """Inside, options are also those of a folder of the user's: `folder`/model/mine.yaml is model=mine.
+    """Add the options of a user's own folder: `folder`/model/mine.yaml is model=mine inside.
 
-    UsageError if it is none, for files that would not be read: a folder that is no group, and an option that dltrain
-    has too (a name means the same wherever it is typed; neither hides the other), and for files that may not be read:
-    what is no YAML, and what chooses by another way than GROUP: NAME, for Hydra would follow it out of the folder.
+    Raises:
+        UsageError: there is no such folder; a file in it would not be read, as its folder is not a
+            group; an option has the name of one of dltrain's own (neither may hide the other); or
+            a file is not in the grammar of `defaults.parse_defaults`.
     """
     if folder is not None:
         _check_config_dir(Path(folder))
@@ -55,50 +56,47 @@ def config_dir(folder: str | None) -> Iterator[None]:
 def _check_config_dir(folder: Path) -> None:
     if not folder.is_dir():
         raise UsageError(f"--config-dir {folder}: there is no such folder")
+    paths = sorted(path for path in folder.rglob("*.yaml") if not _is_hidden(path, folder))
+    in_groups = [path for path in paths if path.parent.parent == folder]
+    if not in_groups:
+        where = f"options are {folder}/GROUP/NAME.yaml"
+        raise UsageError(f"--config-dir {folder}: nothing in it can be chosen; {where}")
+    for path in in_groups:
+        _check_name(path, folder)
+    for path in in_groups:
+        _check_content(path)
+    for path in paths:
+        if path not in in_groups:
+            raise UsageError(f"{path} would not be read: options are {folder}/GROUP/NAME.yaml")
+
+
+def _is_hidden(path: Path, folder: Path) -> bool:
+    return any(name.startswith(".") for name in path.relative_to(folder).parts)
+
+
+def _check_name(path: Path, folder: Path) -> None:
+    """UsageError if an option's file is not in a group, or dltrain has an option of that name."""
     ours = _our_options()
-    found = sorted(path for path in folder.glob("*/*.yaml") if not path.parent.name.startswith("."))
-    if not found:
-        raise UsageError(
-            f"--config-dir {folder}: nothing in it can be chosen; options are {folder}/GROUP/NAME.yaml"
-        )
-    for path in found:
-        group, option = path.parent.name, path.stem
-        if group not in ours:
-            close = close_matches(group, ours)
-            meant = (
-                f"did you mean {folder}/{close[0]}?" if close else f"groups are {', '.join(ours)}"
-            )
-            raise UsageError(f"{path}: {group} is no group; {meant}")
-        if option in ours[group]:
-            raise UsageError(
-                f"{path}: dltrain has a {group}={option} of its own; give yours another name"
-            )
-        node = read_mapping(path, UsageError)
-        if "hydra" in node:
-            raise UsageError(f"{path}: hydra.* is not to be set")
-        _check_defaults(path, node.get("defaults"))
+    group = path.parent.name
+    if group not in ours:
+        close = close_matches(group, ours)
+        meant = f"did you mean {folder}/{close[0]}?" if close else f"groups are {', '.join(ours)}"
+        raise UsageError(f"{path}: {group} is not a group; {meant}")
+    if path.stem in ours[group]:
+        name = f"{group}={path.stem}"
+        raise UsageError(f"{path}: dltrain has a {name} of its own; give yours another name")
 
 
-def _check_defaults(path: Path, defaults: Any) -> None:
-    if not isinstance(defaults, list | None):
-        raise UsageError(
-            f"{path}: defaults: expected a list, such as [mlp, override /dataset: mnist]"
-        )
-    for entry in defaults or []:
-        if not (isinstance(entry, str) or (isinstance(entry, dict) and len(entry) == 1)):
-            raise UsageError(f"{path}: defaults: expected NAME or GROUP: NAME, got {entry}")
-        for group, option in entry.items() if isinstance(entry, dict) else [("", entry)]:
-            group = re.sub(r"^((override|optional) +)*/?", "", group).partition("@")[0]
-            if group and group not in _our_options():
-                why = "is Hydra's own" if group.partition("/")[0] == "hydra" else "is no group"
-                raise UsageError(
-                    f"{path}: defaults: {group} {why}; groups are {', '.join(_our_options())}"
-                )
-            for name in option if isinstance(option, list) else [option]:
-                if name is not None and not re.fullmatch(r"[\w-]+", str(name)):
-                    raise UsageError(
-                        f"{path}: defaults: {str(name)[:60]!r} is not the name of an option (dltrain list)"
-                    )
+def _check_content(path: Path) -> None:
+    node = read_mapping(path, UsageError)
+    if "hydra" in node:
+        raise UsageError(f"{path}: hydra.* is not to be set")
+    parse_defaults(path, node.get("defaults"), _our_options())
+    header = package_header(path.read_text(encoding="utf-8-sig"))
+    if header == "_group_":  # in Hydra 1.2 and later it no longer means the file's group
+        raise UsageError(f"{path}: # @package _group_ is the default: leave the line out")
+    if path.parent.name in OVERLAYS and header != GLOBAL:
+        raise UsageError(f"{path}: the first line of such a file has to be # @package {GLOBAL}")
 
 
 def groups() -> dict[str, list[str]]:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any, get_args
 
 from dltrain.config.answers import answer_for
-from dltrain.config.defaults_list import compose_files
+from dltrain.config.composition import compose_files
 from dltrain.config.groups import COMPOSING, groups, read_option
 from dltrain.config.quoting import value_of
 from dltrain.config.schema import Argument, arguments, as_yaml, wrong

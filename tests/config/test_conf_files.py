@@ -10,18 +10,19 @@ from typing import Any
 
 import pytest
 import yaml
+from hydra_reference import by_hydra
 from omegaconf import OmegaConf
 
-from dltrain.config import defaults_list
 from dltrain.config.annotations import wants_object
 from dltrain.config.check import OPTIMIZERS, problems_of
-from dltrain.config.choose import by_hydra, choose
-from dltrain.config.compose import Composed, compose
-from dltrain.config.groups import COMPOSING, OVERLAYS, conf_dir, groups, summary
+from dltrain.config.compose import Composed, choose, compose
+from dltrain.config.composition import compose_files
+from dltrain.config.groups import COMPOSING, OVERLAYS, conf_dir, config_dir, groups, summary
 from dltrain.config.overrides import parse
 from dltrain.config.policy import locate
 from dltrain.config.schema import arguments, wrong
 from dltrain.config.settings import Settings
+from dltrain.errors import UsageError
 
 OPTIONS = [(group, option) for group, options in groups().items() for option in options]
 FILES = sorted(conf_dir().rglob("*.yaml"))
@@ -128,13 +129,16 @@ def test_files_are_composed_as_hydra_composes_them() -> None:
         assert (ours, list(ours), choices) == (theirs, list(theirs), their_choices), typed
 
 
-def test_a_file_that_chooses_too_late_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_that_chooses_too_late_is_refused(tmp_path: Path) -> None:
     """The task is composed after the model: a task cannot choose the model."""
-    files = {"task": {"defaults": [{"override /model@_global_.model": "mlp"}]}}
-    monkeypatch.setattr(defaults_list, "read_option", lambda group, option: files.get(group, {}))
-    with pytest.raises(ValueError, match="task=classification chooses model=mlp too late"):
-        defaults_list.compose_files({})
-    assert defaults_list.compose_files({"model": "mlp"})[1]["model"] == "mlp"
+    (tmp_path / "task").mkdir()
+    (tmp_path / "task/late.yaml").write_text(
+        "# Late\ndefaults:\n  - classification\n  - override /model@_global_.model: mlp\n"
+    )
+    with config_dir(str(tmp_path)):
+        with pytest.raises(UsageError, match=r"late\.yaml, line 4: task chooses model too late"):
+            compose_files({"task": "late"})
+        assert compose_files({"task": "late", "model": "mlp"})[1]["model"] == "mlp"
 
 
 @pytest.mark.parametrize("typed", ["model=[mlp]", "model=mlp"])

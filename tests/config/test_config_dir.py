@@ -158,13 +158,18 @@ def test_its_name_may_be_any(folder: str, dltrain, own: Path) -> None:
         (
             {"own/modle/x.yaml": ""},
             [],
-            "own/modle/x.yaml: modle is no group; did you mean own/model?",
+            "own/modle/x.yaml: modle is not a group; did you mean own/model?",
         ),
-        ({"own/quux/x.yaml": ""}, [], "quux is no group; groups are callbacks, "),
+        ({"own/quux/x.yaml": ""}, [], "quux is not a group; groups are callbacks, "),
         ({"own/model/bad.yaml": "a: ["}, ["model=bad"], "own/model/bad.yaml"),
         ({"own/model/bad.yaml": "- a"}, ["model=bad"], "bad"),
         ({"own/model/bad.yaml": "a: 1"}, ["model=bad"], "expected a choice with a _target_"),
-        ({"own/model/bad.yaml": "defaults: [nope]\n"}, ["model=bad"], "nope"),
+        (
+            {"own/model/bad.yaml": "defaults: [nope]\n"},
+            ["model=bad"],
+            "own/model/bad.yaml, line 1: model=nope: no such model",
+        ),
+        ({"own/model/deep/x.yaml": ""}, [], "own/model/deep/x.yaml would not be read"),
         (
             {"own/model/bad.yaml": "_target_: own_net.Net\nwidht: 3"},
             ["model=bad"],

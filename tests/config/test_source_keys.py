@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from dltrain.commands.multirun import expand
 from dltrain.config import renamed
 from dltrain.config.check import problems_of
 from dltrain.config.compose import compose, compose_over
+from dltrain.config.groups import config_dir
 from dltrain.config.own_settings import own_settings
 from dltrain.config.renamed import Divided, with_current_names
 from dltrain.config.source_keys import full_key, has_listed, short_keys, without_shorthand
@@ -100,6 +102,24 @@ def test_show_finds_the_key_by_its_short_name(dltrain) -> None:
     assert shown.json["dataset.split"]["value"] == "letters"
     assert shown.json["dataset.split"]["set_by"] == "the command line: dataset.split=letters"
     assert "dataset.source.split" in shown.out
+
+
+def test_files_of_ones_own_may_use_short_keys() -> None:
+    files = {
+        "dataset/mine.yaml": "# Mine\ndefaults: [words]\npath: texts\n",
+        "experiment/mine.yaml": "# @package _global_\n# Mine\ndefaults:\n  - override /dataset: mine\n"
+        "dataset: {path: other, sample: 0.5}\n",
+    }
+    for name, text in files.items():
+        path = Path("own", name)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+    with config_dir("own"):
+        assert source("dataset=mine")["path"] == "texts"
+        composed = compose(["experiment=mine"])
+    assert problems_of(composed) == []
+    assert composed.config["dataset"]["source"]["path"] == "other"
+    assert composed.config["dataset"]["sample"] == 0.5
 
 
 def test_over_a_saved_configuration_short_keys_are_known_too() -> None:
