@@ -19,7 +19,6 @@ import numpy as np
 from sklearn.linear_model import RidgeCV
 from torch import Tensor
 
-from dltrain.callbacks.tensorboard import TensorBoard
 from dltrain.config.compose import compose
 from dltrain.experiment.experiment import Experiment
 from dltrain.experiment.session import open_session
@@ -47,9 +46,7 @@ def mlp(built: Experiment) -> float:
     with tempfile.TemporaryDirectory() as folder:
         session = open_session(built, Run(Path(folder)), "benchmark")
         session.engine.fit(built.task)
-        for callback in session.optional.values():
-            if isinstance(callback, TensorBoard):
-                callback.close()
+        session.engine.emit("close")
         return float(session.engine.score(built.data.val, "val")["val/r2"])
 
 

@@ -39,7 +39,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dltrain.callbacks.tensorboard import TensorBoard
 from dltrain.config.compose import compose
 from dltrain.engine import Callback, Engine
 from dltrain.experiment.experiment import Experiment
@@ -154,9 +153,7 @@ def in_turn(built: Experiment, loops: dict[str, Iterator[int]]) -> InTurn:
         turns = InTurn(session, loops)
         session.engine.listeners["step_end"].append(turns.step_end)
         session.engine.fit(session.experiment.task)
-        tensorboard = session.optional.get("tensorboard")
-        if isinstance(tensorboard, TensorBoard):
-            tensorboard.close()
+        session.engine.emit("close")
     return turns
 
 

@@ -30,7 +30,6 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from dltrain.callbacks.tensorboard import TensorBoard
 from dltrain.config.compose import compose
 from dltrain.experiment.experiment import Experiment
 from dltrain.experiment.session import open_session
@@ -57,9 +56,7 @@ def engine(overrides: list[str], steps: int) -> float:
         start = time.perf_counter()
         session.engine.fit(built.task)
         seconds = time.perf_counter() - start - session.engine.evaluation_seconds
-        for callback in session.optional.values():
-            if isinstance(callback, TensorBoard):
-                callback.close()
+        session.engine.emit("close")
     return steps / seconds
 
 

@@ -22,7 +22,6 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from dltrain.callbacks.tensorboard import TensorBoard
 from dltrain.config.compose import compose
 from dltrain.engine import Engine
 from dltrain.experiment.experiment import Experiment
@@ -104,9 +103,7 @@ def engine(model: str, batch_size: int, blocks: int) -> None:
             experiment(model, batch_size, blocks), Run(Path(folder)), "benchmark"
         )
         own, others = in_turn(session, lambda: next(loop))
-        tensorboard = session.optional.get("tensorboard")
-        if isinstance(tensorboard, TensorBoard):
-            tensorboard.close()
+        session.engine.emit("close")
     images = BLOCK * batch_size * len(own)
     pairs = statistics.median(theirs / ours for ours, theirs in zip(own, others, strict=True))
     print(

@@ -25,7 +25,6 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
-from dltrain.callbacks.tensorboard import TensorBoard
 from dltrain.config.compose import compose
 from dltrain.data.text.words import Words
 from dltrain.experiment.experiment import Experiment
@@ -43,9 +42,7 @@ def dltrain(built: Experiment, epochs: int) -> Figures:
         start = time.perf_counter()
         session.engine.fit(built.task)
         seconds = time.perf_counter() - start - session.engine.evaluation_seconds
-        for callback in session.optional.values():
-            if isinstance(callback, TensorBoard):
-                callback.close()
+        session.engine.emit("close")
     words, vectors = built.task.vectors()  # type: ignore[operator]
     return figures(built.data, words, vectors, epochs * built.data.train.samples / seconds)
 

@@ -1,7 +1,8 @@
-"""The engine: stages, epochs and batches.
+"""The engine iterates over stages, epochs and batches, and notifies callbacks.
 
-It knows no model, loss, algorithm, device, file or screen. A task says what a step is, an `Optim` (optim.py) how a
-gradient step is done, a callback what to make of it; the engine only says when.
+It knows no model, loss, algorithm, device, file or screen. A task defines what a step is, an
+`Optim` (optim.py) how a gradient step is made, and a callback what to do with it; the engine only
+decides when.
 """
 
 from __future__ import annotations
@@ -21,14 +22,19 @@ from dltrain.optim import Optim
 
 
 class Batches(Protocol):
-    """What a stage trains on: an object, so that epoch 2 has batches too."""
+    """The batches that a stage trains on: an object rather than an iterator, so that every epoch has some."""
 
     batch_size: int
     samples: int
 
-    def epoch(self, number: int, start: int = 0) -> Iterator[Any]: ...
-    def state_dict(self) -> dict[str, Any]: ...
-    def load_state_dict(self, state: dict[str, Any]) -> None: ...
+    def epoch(self, number: int, start: int = 0) -> Iterator[Any]:
+        """Return the batches of epoch `number` from position `start` on."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what a resume needs to continue with the same batches."""
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue with the batches of `state`."""
 
 
 @dataclass(frozen=True)
@@ -48,11 +54,11 @@ Direction = Literal["max", "min"]
 
 @dataclass(frozen=True)
 class Stage:
-    """Call `step` on every batch for so many epochs, evaluating after each.
+    """Training of one kind: `step` on every batch of `epochs` epochs, with an evaluation after each.
 
-    `step` returns detached scalars: means over the batch's samples, or each a `Mean` with its own weight.
-    `evaluate` returns floats, and may return `Image`, `Text` and `Table` values.
-    `watch` names the metric that says which evaluation was best, `mode` which way is better.
+    `step` returns detached scalars: means over the batch's samples, or each a `Mean` with a weight
+    of its own. `evaluate` returns floats, and may return `Image`, `Text` and `Table` values.
+    `watch` names the metric that decides which evaluation is the best, `mode` which way is better.
     """
 
     name: str
@@ -69,50 +75,113 @@ class Stage:
 class Task(nn.Module):
     """A learning system: its networks and the stages that train them.
 
-    `stages` is lazy: what stands between two yields runs after the earlier stage is trained. `watch` is the metric of
-    the last stage that says which of its evaluations is best. `predicts` is what its targets have to be, for data that
-    could give classes or numbers; empty where that is the data's to say.
+    `watch` is the metric of the last stage that decides which of its evaluations is the best.
+    `predicts` is what the targets have to be, for data that could provide classes or numbers; empty
+    where the data decides. `networks` names the networks whose optimizer may have settings of its
+    own (task.optimizers.<name>). `mixes` is False for a task that cannot be trained on mixtures of
+    samples (regularization=[mixup]).
     """
 
     watch: str = ""
     predicts: ClassVar[Literal["", "classes", "numbers"]] = ""
+    networks: ClassVar[tuple[str, ...]] = ()
+    mixes: ClassVar[bool] = True
 
     @abstractmethod
-    def stages(self) -> Iterator[Stage]: ...
+    def stages(self) -> Iterator[Stage]:
+        """Yield the stages. Code between two yields runs after the earlier stage is trained."""
 
     @abstractmethod
     def predict(self, batch: Any) -> Any:
-        """What the trained system says of one batch of inputs."""
+        """Return the trained system's predictions for a batch of inputs."""
 
     def directions(self) -> Mapping[str, Direction | None]:
         """Return which way each metric of the last stage is better; None if it cannot be watched."""
         return {}
 
     def forward(self, batch: Any) -> Any:
+        """Return the predictions for a batch of inputs."""
         return self.predict(batch)
 
 
-class Callback:
-    """Observes a run through the engine that each event hands it. Only overridden events are called.
+class StepRunner(Protocol):
+    """Runs a stage's step for the engine."""
 
-    `draws` says that its events may draw random numbers, itself or in a library that it calls: what training draws
-    is then kept from them, which costs a tenth of a millisecond an event.
+    def run(self, stage: Stage, batch: Any) -> Metrics:
+        """Return the metrics of one step of `stage` on `batch`."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what a resume needs to run steps in the same way."""
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Run steps as `state` says; {} of a run that had another step runner."""
+
+
+class PlainStepRunner:
+    """Calls the step and nothing else."""
+
+    def run(self, stage: Stage, batch: Any) -> Metrics:
+        """Return the metrics of one step of `stage` on `batch`."""
+        return stage.step(batch)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return {}: there is nothing to remember."""
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Ignore `state`."""
+
+
+class Callback:
+    """Observes a run through the engine that each event passes. Only overridden events are called.
+
+    `draws` says that its events may draw random numbers, by themselves or in a library that they
+    call: the generators are then restored after each event, which costs a tenth of a millisecond.
     """
 
     name = ""
     draws = True
 
-    def step_end(self, engine: Engine) -> None: ...
-    def evaluation_step(self, engine: Engine) -> None: ...
-    def evaluation_end(self, engine: Engine) -> None: ...
-    def epoch_end(self, engine: Engine) -> None: ...
-    def stage_end(self, engine: Engine) -> None: ...
-    def run_end(self, engine: Engine) -> None: ...
-    def resumed(self, engine: Engine) -> None: ...
+    def step_end(self, engine: Engine) -> None:
+        """Observe a step."""
+
+    def evaluation_step(self, engine: Engine) -> None:
+        """Observe that the next batch of an evaluation is about to be scored."""
+
+    def evaluation_end(self, engine: Engine) -> None:
+        """Observe an evaluation of the held-out batches; its results are in `engine.scores`."""
+
+    def epoch_end(self, engine: Engine) -> None:
+        """Observe the end of an epoch, after its evaluation."""
+
+    def stage_end(self, engine: Engine) -> None:
+        """Observe the end of a stage."""
+
+    def run_end(self, engine: Engine) -> None:
+        """Observe the end of training."""
+
+    def test_end(self, engine: Engine) -> None:
+        """Observe the test of a run that was trained to its end; its results are in `engine.test_scores`."""
+
+    def extended(self, engine: Engine) -> None:
+        """Forget what ended the stage: a resumed run is to train longer."""
+
+    def resumed(self, engine: Engine) -> None:
+        """Observe that a checkpoint was loaded, and that training continues from there."""
+
+    def close(self, engine: Engine) -> None:
+        """Release files and the screen. Always called last, also after a failure."""
+
     def state_dict(self) -> dict[str, Any]:
+        """Return what a resume needs."""
         return {}
 
-    def load_state_dict(self, state: dict[str, Any]) -> None: ...
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue from `state`; {} of a run that did not have this callback."""
+
+    def summary_rows(self) -> Sequence[tuple[str, str]]:
+        """Return rows of label and text for the table that is printed at the end of a run."""
+        return ()
 
 
 EVENTS = (
@@ -122,25 +191,43 @@ EVENTS = (
     "epoch_end",
     "stage_end",
     "run_end",
+    "test_end",
+    "extended",
     "resumed",
+    "close",
 )
-PLACE = ("index", "epoch", "position", "stage_ended", "settled", "evaluated_step")
+PLACE = ("index", "epoch", "position", "stage_ended", "settled", "evaluated_step")  # in a state
 NEVER = -1  # the step of an evaluation that has not happened
 
 
 @dataclass
 class Resume:
-    """Where to go on: the state of the engine, and of the task and the generators at the end of each stage before."""
+    """The place to continue from.
+
+    `state` is a state of the engine, `stage_ends` the end states of the stages before. `extended`
+    says that more training is wanted than before: a stage that had ended itself goes on.
+    """
 
     state: dict[str, Any]
     stage_ends: dict[int, dict[str, Any]] = field(default_factory=dict)
+    extended: bool = False
 
 
 class Engine:
-    """Runs a task. Callbacks read `stage`, `epoch`, `position`, `step`, `metrics` and `scores`, and may call
-    `end_stage`, `end_run` and, through the checkpoint callback, save. `exhausted` says that the epoch's batches are
-    through, `settled` that the evaluation after the last step is. `evaluated_step` is the step of the stage's last
-    evaluation: one state is evaluated once, however often that is asked for."""
+    """Trains a task.
+
+    Callbacks read these attributes:
+
+    * `task`, `stage`, and `index`, the number of the stage
+    * `epoch` and `position`, the number of batches of the epoch that are trained
+    * `step`, the number of steps over all stages
+    * `metrics` of the last step, `scores` of the last evaluation, `test_scores` of the test
+    * `exhausted`: the epoch's batches are trained; `settled`: the last step is evaluated as well
+    * `evaluated_step`: the step of the stage's last evaluation. One state is evaluated once, however
+      often that is asked for.
+
+    They may call `end_stage`, `end_run`, `evaluate` and, through the checkpoint callback, save.
+    """
 
     task: Task
     stage: Stage
@@ -150,38 +237,47 @@ class Engine:
         callbacks: Sequence[Callback] = (),
         move: Callable[[Any], Any] = lambda batch: batch,
         autocast: AbstractContextManager[Any] | None = None,
-        call: Callable[[Stage, Any], Metrics] = lambda stage, batch: stage.step(batch),
+        step_runner: StepRunner | None = None,
     ) -> None:
-        self.callbacks, self.move, self.autocast, self.call = (
-            tuple(callbacks),
-            move,
-            autocast or nullcontext(),
-            call,
-        )
+        self.callbacks = tuple(callbacks)
+        self.move = move
+        self.autocast = autocast or nullcontext()
+        self.step_runner = step_runner or PlainStepRunner()
         self.listeners = {event: self._overridden(event) for event in EVENTS}
-        self.index = self.epoch = self.position = self.step = 0
+        self.index = 0
+        self.epoch = 0
+        self.position = 0
+        self.step = 0
         self.evaluated_step = NEVER
         self.metrics: Metrics = {}
         self.scores: dict[str, Any] = {}
+        self.test_scores: dict[str, Any] = {}
         self.evaluation_seconds = 0.0
-        self.stage_ended = self.run_ended = self.exhausted = self.settled = False
+        self.stage_ended = False
+        self.run_ended = False
+        self.exhausted = False
+        self.settled = False
 
     def _overridden(self, event: str) -> list[Callable[[Engine], None]]:
         """Return the handlers of an event that do something."""
-        own = [c for c in self.callbacks if getattr(type(c), event) is not getattr(Callback, event)]
-        return [rng.preserving(getattr(c, event)) if c.draws else getattr(c, event) for c in own]
+        handlers = []
+        for callback in self.callbacks:
+            if getattr(type(callback), event) is getattr(Callback, event):
+                continue
+            handler = getattr(callback, event)
+            handlers.append(rng.preserving(handler) if callback.draws else handler)
+        return handlers
 
     def fit(self, task: Task, resume: Resume | None = None) -> None:
-        """Train every stage of `task`, from `resume` on if there is one."""
+        """Train every stage of `task`, from `resume` on if it is given."""
         rng.undo_imports()
         for _ in self._stages(task, resume):
             while self.epoch < self.stage.epochs and not (self.halted and self.settled):
                 self._train_epoch()
                 self.evaluate()
-                if (
-                    self.exhausted
-                ):  # else a halt left the epoch unfinished: a resume goes on inside it
-                    self.epoch, self.position = self.epoch + 1, 0
+                if self.exhausted:  # a resume continues within an epoch that a halt interrupted
+                    self.epoch += 1
+                    self.position = 0
                 self.settled = True
                 self.emit("epoch_end")
             self._flush()
@@ -190,12 +286,13 @@ class Engine:
 
     def _train_epoch(self) -> None:
         self.task.train()
-        self.exhausted = self.settled = False
+        self.exhausted = False
+        self.settled = False
         for batch in self.stage.batches.epoch(self.epoch, self.position):
             if self.halted:
                 break
             with self.autocast:
-                self.metrics = self.call(self.stage, self.move(batch))
+                self.metrics = self.step_runner.run(self.stage, self.move(batch))
             self.step += 1
             self.position += 1
             self.emit("step_end")
@@ -205,7 +302,7 @@ class Engine:
             self._flush()
 
     def evaluate(self) -> None:
-        """Score the held-out batches, with averaged weights if a stage averages; once a state."""
+        """Score the held-out batches, with averaged weights if a stage averages; each state once."""
         if self.stage.held_out is None or self.evaluated_step == self.step:
             return
         self.scores = self.score(self.stage.held_out, "val")
@@ -215,13 +312,14 @@ class Engine:
         self.emit("evaluation_end")
 
     def score(self, batches: Batches, split: str) -> dict[str, Any]:
-        """The current stage's `evaluate` over `batches`: {"<split>/<metric>": value}."""
+        """Return the results of the current stage's `evaluate` over `batches`: {"<split>/<metric>": value}.
+
+        Random numbers that are drawn on the way do not change what training draws.
+        """
         start = perf_counter()
         self.task.eval()
         with ExitStack() as stack:
-            stack.callback(
-                rng.load_state_dict, rng.state_dict()
-            )  # training draws the same, however often it is scored
+            stack.callback(rng.load_state_dict, rng.state_dict())
             for optim in self.stage.optims:
                 stack.enter_context(optim.averaged())
             stack.enter_context(torch.no_grad())
@@ -231,33 +329,40 @@ class Engine:
         self.evaluation_seconds += perf_counter() - start
         return {f"{split}/{name}": value for name, value in scores.items()}
 
+    def test(self, batches: Batches) -> dict[str, Any]:
+        """Score the test batches, if there are any; return the results and keep them in `test_scores`."""
+        if batches.samples:
+            self.test_scores = self.score(batches, "test")
+        return self.test_scores
+
     def _moved(self, batch: Any) -> Any:
         self.emit("evaluation_step")
         return self.move(batch)
 
     def _stages(self, task: Task, resume: Resume | None) -> Iterator[Stage]:
-        """Walk the lazy stages; those already trained are passed with the state that they ended in."""
+        """Yield the stages to train; those before `resume` are passed, with the state that they ended in."""
         self.task = task
         for self.index, self.stage in enumerate(task.stages()):
-            self.epoch, self.position, self.stage_ended, self.settled, self.scores = (
-                0,
-                0,
-                False,
-                False,
-                {},
-            )
-            self.evaluated_step = NEVER
+            self._begin_stage()
             if resume and self.index < resume.state["index"]:
                 self.restore_stage_end(resume.stage_ends[self.index])
                 continue
             if resume and self.index == resume.state["index"]:
-                self.load_state_dict(resume.state)
+                self._continue_from(resume)
             yield self.stage
             if self.run_ended:
                 return
 
+    def _begin_stage(self) -> None:
+        self.epoch = 0
+        self.position = 0
+        self.evaluated_step = NEVER
+        self.stage_ended = False
+        self.settled = False
+        self.scores = {}
+
     def position_at(self, task: Task, resume: Resume) -> None:
-        """Put `task` and the engine where `resume` is, without training: to score or predict."""
+        """Load `resume` into `task` and the engine without training, to score or to predict."""
         next(self._stages(task, resume))
 
     def _flush(self) -> None:
@@ -269,22 +374,24 @@ class Engine:
 
     @property
     def halted(self) -> bool:
+        """True if a callback has ended the stage or the run."""
         return self.stage_ended or self.run_ended
 
     def end_stage(self) -> None:
-        """End the current stage after the step or evaluation under way."""
+        """End the current stage after the current step or evaluation."""
         self.stage_ended = True
 
     def end_run(self) -> None:
-        """End the run after the step or evaluation under way; later stages are not begun."""
+        """End the run after the current step or evaluation; later stages are not begun."""
         self.run_ended = True
 
     def emit(self, event: str) -> None:
+        """Notify the callbacks."""
         for listener in self.listeners[event]:
             listener(self)
 
     def stage_end_state(self) -> dict[str, Any]:
-        """What a resume needs to pass this finished stage: the task as it ended, and the generators."""
+        """Return what a resume needs to pass this finished stage: the task as it ended, and the generators."""
         return {
             "task": self.task.state_dict(),
             "rng": rng.state_dict(),
@@ -293,32 +400,41 @@ class Engine:
         }
 
     def restore_stage_end(self, state: dict[str, Any]) -> None:
+        """Load a state that `stage_end_state` returned; ValueError if it is that of another stage."""
         if state["name"] != self.stage.name:
             raise ValueError(
-                f"stage {self.index} is {self.stage.name!r} now; the checkpoint is of {state['name']!r}"
+                f"stage {self.index} is {self.stage.name!r} now; "
+                f"the checkpoint is of {state['name']!r}"
             )
         self.task.load_state_dict(state["task"])
         rng.load_state_dict(state["rng"])
         self.step = state["step"]
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything that a bit-identical continuation needs."""
+        """Return everything that a bit-identical continuation needs."""
         return {
             **self.stage_end_state(),
             **{name: getattr(self, name) for name in PLACE},
             "optims": [optim.state_dict() for optim in self.stage.optims],
             "batches": self.stage.batches.state_dict(),
+            "step_runner": self.step_runner.state_dict(),
             "callbacks": {c.name: c.state_dict() for c in self.callbacks},
         }
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
+    def _continue_from(self, resume: Resume) -> None:
+        """Load a state that `state_dict` returned, and notify the callbacks."""
+        state = resume.state
         self.restore_stage_end(state)
-        self.__dict__.update(
-            {name: state.get(name, NEVER) for name in PLACE}
-        )  # older states lack the last of them
+        for name in PLACE:
+            setattr(self, name, state.get(name, NEVER))  # older states lack evaluated_step
         for optim, saved in zip(self.stage.optims, state["optims"], strict=True):
             optim.load_state_dict(saved)
         self.stage.batches.load_state_dict(state["batches"])
+        earlier_runner = state["callbacks"].get("memory", {})  # its place in states of version 0.1
+        self.step_runner.load_state_dict(state.get("step_runner", earlier_runner))
         for callback in self.callbacks:
             callback.load_state_dict(state["callbacks"].get(callback.name, {}))
+        if resume.extended:
+            self.stage_ended = False
+            self.emit("extended")
         self.emit("resumed")

@@ -1,4 +1,4 @@
-"""One gradient step, and nothing of who asks for it: `Optim` knows torch.optim, never the algorithm that calls it."""
+"""One gradient step: `Optim` knows torch.optim, and never the algorithm that calls it."""
 
 from __future__ import annotations
 
@@ -12,35 +12,53 @@ from torch import Tensor, nn
 from dltrain.weights.freezing import groups
 
 Params = list[Tensor]
+Average = Callable[[Params, Params, int, int], None]
+ROUNDING = 1e-6  # batch fractions that sum to a whole batch may miss it by this much
 
 
 class Schedule(Protocol):
-    """The learning rate's factor over the updates; `observe` tells it the watched metric."""
+    """The learning rate's factor over the updates; it may depend on the watched metric."""
 
-    def factor(self, update: int) -> float: ...
-    def observe(self, metric: float) -> None: ...
-    def state_dict(self) -> dict[str, Any]: ...
-    def load_state_dict(self, state: dict[str, Any]) -> None: ...
+    def factor(self, update: int) -> float:
+        """Return the factor of the learning rate at an update, counted from 0."""
+
+    def observe(self, metric: float) -> None:
+        """Take the value of the watched metric after an evaluation."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what a resume needs."""
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue from `state`."""
 
 
 class Penalty(Protocol):
-    """A pull on the weights beside the loss: on the gradient before the step, or on the weights after it."""
+    """Pulls on the weights besides the loss: through the gradient before the step, or directly after it."""
 
-    def before_step(self, params: Params) -> None: ...
+    def before_step(self, params: Params) -> None:
+        """Change the gradients of `params`."""
+
     def after_step(self, params: Params, lr: float) -> None:
-        """Once for each group of parameters, with the learning rate of their step."""
+        """Change one group of parameters, whose step was made with the learning rate `lr`."""
 
 
 class Optim:
-    """One gradient step, `update(loss)`: scaling, backward, accumulation, clipping, step, schedule, averaging.
+    """One gradient step: `update(loss)` scales, propagates back, accumulates, clips, steps and averages.
 
-    It owns the parameters of `modules` that require a gradient and leaves none on any other. `accumulate` is how many
-    losses make one step; `clip_norm` and `clip_value` of 0 clip nothing; `average(averages, values, count, total)`
-    updates running averages of weights and float buffers after every step, `count` of `total_updates` steps on. `lrs`
-    are the rates of the step just made and `grad_norm` its total gradient norm before clipping, kept when `measure` was
-    set before it (None otherwise). With `skip_nonfinite` a step whose gradient is infinite or not a number is left out;
-    `bad_in_a_row` counts those, and those that fp16's scaler leaves out. `share` is how much of a batch the next loss is
-    of, where a batch comes in parts. `lr_factors` {pattern: factor} are of the learning rate of single layers.
+    It owns the parameters of `modules` that require a gradient, and leaves no gradient on any other.
+
+    * `accumulate`: the number of losses that make one step.
+    * `clip_norm`, `clip_value`: bounds of the gradient; 0 clips nothing.
+    * `average(averages, values, count, total)` updates running averages of weights and float
+      buffers after every step, the `count`-th of `total_updates`.
+    * `skip_nonfinite`: a step whose gradient is infinite or not a number is left out.
+      `bad_in_a_row` counts such steps, and those that the scaler of fp16 leaves out.
+    * `lr_factors` {pattern: factor}: factors of the learning rate of single layers.
+
+    Others read `lrs`, the learning rates of the last step, and `grad_norm`, its total gradient norm
+    before clipping: it is kept if `record_grad_norm` was set before the step, and None otherwise.
+    They set `batch_fraction` to the fraction of a batch that the next loss is of, where a batch is
+    divided.
     """
 
     def __init__(
@@ -53,7 +71,7 @@ class Optim:
         clip_norm: float = 0.0,
         clip_value: float = 0.0,
         penalties: Sequence[Penalty] = (),
-        average: Callable[[Params, Params, int, int], None] | None = None,
+        average: Average | None = None,
         total_updates: int = 0,
         skip_nonfinite: bool = False,
         scaler: torch.amp.GradScaler | None = None,
@@ -61,33 +79,42 @@ class Optim:
     ) -> None:
         self.params: Params = [p for p in modules.parameters() if p.requires_grad]
         self.optimizer = optimizer(groups(modules, lr_factors) if lr_factors else self.params)
-        self.schedule, self.accumulate, self.penalties = schedule, accumulate, tuple(penalties)
-        self.clip_norm, self.clip_value = clip_norm, clip_value
+        self.schedule = schedule
+        self.accumulate = accumulate
+        self.clip_norm = clip_norm
+        self.clip_value = clip_value
+        self.penalties = tuple(penalties)
         self.scaler = scaler or torch.amp.GradScaler("cpu", enabled=False)
         for group in self.optimizer.param_groups:
             group["lr"] = group["lr"] * group.get("lr_factor", 1)
         self.base_lrs = [group["lr"] for group in self.optimizer.param_groups]
-        self.updates, self.pending, self.share = 0, 0.0, 1.0  # pending: batches since the last step
-        self.weight: float | Tensor = 0.0  # of all losses since the last step
-        self.expected_weight: float | Tensor | None = None  # of a whole update, from its first loss
-        self.measure = False
+        self.total_updates = total_updates
+        self.updates = 0
+
+        # the accumulation window: the losses since the last step
+        self.pending = 0.0  # batches
+        self.batch_fraction = 1.0
+        self.weight: float | Tensor = 0.0  # the sum of their weights
+        self.expected_weight: float | Tensor | None = None  # of a whole window, by its first loss
+
+        self.record_grad_norm = False
         self.grad_norm: Tensor | None = None
-        self.average, self.total_updates = average, total_updates
-        buffers = [b for b in modules.buffers() if b.is_floating_point()]
-        self.skip_nonfinite, self.spoilt, self.bad_in_a_row = (
-            skip_nonfinite,
-            False,
-            torch.zeros((), dtype=torch.int64),
-        )
-        self.buffers: Params = buffers if skip_nonfinite else []
-        self.good_buffers = [
-            b.clone() for b in self.buffers
-        ]  # batch norm's statistics are made before the gradient
-        self.averaged_values: Params = [v.detach() for v in (*self.params, *buffers)]
+        self.skip_nonfinite = skip_nonfinite
+        self.skip_step = False  # a loss of the window is not finite
+        self.bad_in_a_row = torch.zeros((), dtype=torch.int64)
+
+        # a bad batch changes batch norm's statistics before its gradient is known
+        float_buffers = [b for b in modules.buffers() if b.is_floating_point()]
+        self.buffers: Params = float_buffers if skip_nonfinite else []
+        self.good_buffers = [b.clone() for b in self.buffers]  # after the last good step
+
+        self.average = average
+        self.averaged_values: Params = [v.detach() for v in (*self.params, *float_buffers)]
         self.averages: Params = [v.clone() for v in self.averaged_values] if average else []
 
     @property
     def lrs(self) -> list[float]:
+        """The learning rates of the last step, one for each group of parameters."""
         return [float(group["lr"]) for group in self.optimizer.param_groups]
 
     def update(
@@ -96,92 +123,68 @@ class Optim:
         gradients: Mapping[Tensor, Tensor] | None = None,
         weight: float | Tensor | None = None,
     ) -> None:
-        """Add the gradient of `loss`, and make a step once `accumulate` of them are in.
+        """Add the gradient of `loss` (), and make a step once `accumulate` losses are in.
 
-        The step is that of the mean of all losses, in which each counts by its `weight`: the
-        samples or tokens that it is a mean of. Without weights, batches count the same. A rule that
-        follows no function's gradient, such as contrastive divergence, gives its own: {parameter:
-        gradient}.
+        The step is that of the mean of all losses, in which each counts by its `weight`: the number
+        of samples or tokens that it is a mean of. Without weights, batches count the same. A rule
+        that follows no function's gradient, such as contrastive divergence, passes its own
+        `gradients` {parameter: gradient}.
         """
-        part = 1.0 if self._one_loss else self._part(self.share if weight is None else weight)
+        portion = self._portion(weight)
         if self.skip_nonfinite and not self.scaler.is_enabled() and not loss.isfinite():
-            self.spoilt = True  # the step that it is of will be left out
+            self.skip_step = True
             self._copy(self.buffers, self.good_buffers)
         else:
-            self._add_gradient(loss, gradients, part)
-        self.pending += self.share
-        if self.pending > self.accumulate - 1e-6:
+            self._add_gradient(loss, gradients, portion)
+        self.pending += self.batch_fraction
+        if self.pending > self.accumulate - ROUNDING:
             self._step()
 
-    @property
-    def _one_loss(self) -> bool:
-        """True if a step is of one loss alone, whose weight makes no difference."""
-        return self.accumulate == 1 and self.share == 1
-
-    def _part(self, weight: float | Tensor) -> float | Tensor:
-        """Count a loss of this weight; return which part of the step's mean it is expected to be."""
+    def _portion(self, weight: float | Tensor | None) -> float | Tensor:
+        """Return the portion of the step's mean that a loss of this weight is expected to be, and count it."""
+        if self.accumulate == 1 and self.batch_fraction == 1:
+            return 1.0  # the step is of this loss alone
+        if weight is None:
+            weight = self.batch_fraction
         if self.expected_weight is None:
-            whole_batch = weight / self.share
+            whole_batch = weight / self.batch_fraction
             self.expected_weight = positive(self.accumulate * whole_batch)
-            self.weight = self.pending * whole_batch  # 0, but in a checkpoint of version 0.1
+            self.weight = self.pending * whole_batch  # 0, except in a checkpoint of version 0.1
         self.weight = self.weight + weight
         return weight / self.expected_weight
 
     def _add_gradient(
-        self, loss: Tensor, gradients: Mapping[Tensor, Tensor] | None, part: float | Tensor
+        self, loss: Tensor, gradients: Mapping[Tensor, Tensor] | None, portion: float | Tensor
     ) -> None:
-        """Add `part` times the gradient of `loss`."""
-        whole = isinstance(part, float) and part == 1
+        """Add `portion` times the gradient of `loss`."""
+        whole = isinstance(portion, float) and portion == 1
         if gradients is None:
-            self.scaler.scale(loss if whole else loss * part).backward(inputs=self.params)
+            self.scaler.scale(loss if whole else loss * portion).backward(inputs=self.params)
             return
         for p in self.params:
             if p in gradients:
-                own: Any = self.scaler.scale(gradients[p] if whole else gradients[p] * part)
+                own: Any = self.scaler.scale(gradients[p] if whole else gradients[p] * portion)
                 p.grad = own if p.grad is None else p.grad.add_(own)
 
-    def _normalize(self) -> None:
-        """Make the gathered gradient that of the weighted mean: losses may weigh more or less than
-        expected.
-        """
-        if self.expected_weight is None:
-            return
-        factor = self.expected_weight / positive(self.weight)
-        if isinstance(factor, float) and abs(factor - 1) < 1e-6:
-            return
-        for p in self.params:
-            if p.grad is not None:
-                p.grad.mul_(factor)
-
     def flush(self) -> None:
-        """Make the step of an accumulation window that the stage's end left incomplete, as the mean of what is in."""
+        """Make the step of a window that the stage's end left incomplete: the mean of its losses."""
         if self.pending:
             self._step()
 
     def _step(self) -> None:
+        """Make a step with the accumulated gradient, unless it is not finite and such steps are skipped."""
         self._normalize()
         self.scaler.unscale_(self.optimizer)
         for penalty in self.penalties:
             penalty.before_step(self.params)
         scaling = self.scaler.is_enabled()
-        if self.measure or self.clip_norm or self.skip_nonfinite or scaling:
-            grads = [p.grad for p in self.params if p.grad is not None]
-            norm, self.measure = nn.utils.get_total_norm(grads), False
-            self.grad_norm = norm
-            if self.skip_nonfinite or scaling:
-                finite = norm.isfinite() & (not self.spoilt)
-                self.bad_in_a_row = (self.bad_in_a_row.to(norm.device) + 1) * ~finite
-            if self.skip_nonfinite and not scaling and int(self.bad_in_a_row):
-                self.forget_gradient()
-                return
-        if self.clip_norm:
-            nn.utils.clip_grads_with_norm_(self.params, self.clip_norm, norm)
-        if self.clip_value:
-            nn.utils.clip_grad_value_(self.params, self.clip_value)
-        if self.schedule:
-            factor = self.schedule.factor(self.updates)
-            for group, lr in zip(self.optimizer.param_groups, self.base_lrs, strict=True):
-                group["lr"] = lr * factor
+        if self.record_grad_norm or self.clip_norm or self.skip_nonfinite or scaling:
+            self._measure_gradient()
+        if self.skip_nonfinite and not scaling and int(self.bad_in_a_row):
+            self.forget_gradient()
+            return
+        self._clip()
+        self._set_learning_rates()
         self.scaler.step(self.optimizer)
         self.scaler.update()
         for penalty in self.penalties:
@@ -195,15 +198,50 @@ class Optim:
             self._copy(self.good_buffers, self.buffers)
         self.updates += 1
         self._begin_window()
-        torch.clear_autocast_cache()  # autocast keeps half-precision copies: a second forward would read stale weights
+        # autocast keeps half-precision copies: a second forward pass would read stale weights
+        torch.clear_autocast_cache()
+
+    def _normalize(self) -> None:
+        """Divide the gradient by the window's weight: losses may weigh more or less than expected."""
+        if self.expected_weight is None:
+            return
+        factor = self.expected_weight / positive(self.weight)
+        if isinstance(factor, float) and abs(factor - 1) < ROUNDING:
+            return
+        for p in self.params:
+            if p.grad is not None:
+                p.grad.mul_(factor)
+
+    def _measure_gradient(self) -> None:
+        """Keep the norm of the gradient, and count steps in a row whose gradient is not finite."""
+        norm = nn.utils.get_total_norm([p.grad for p in self.params if p.grad is not None])
+        self.grad_norm = norm
+        self.record_grad_norm = False
+        if self.skip_nonfinite or self.scaler.is_enabled():
+            finite = norm.isfinite() & (not self.skip_step)
+            self.bad_in_a_row = (self.bad_in_a_row.to(norm.device) + 1) * ~finite
+
+    def _clip(self) -> None:
+        """Scale the gradient down to the largest norm, and bound each of its values."""
+        if self.clip_norm and self.grad_norm is not None:
+            nn.utils.clip_grads_with_norm_(self.params, self.clip_norm, self.grad_norm)
+        if self.clip_value:
+            nn.utils.clip_grad_value_(self.params, self.clip_value)
+
+    def _set_learning_rates(self) -> None:
+        """Set the learning rates of the next step by the schedule."""
+        if self.schedule:
+            factor = self.schedule.factor(self.updates)
+            for group, lr in zip(self.optimizer.param_groups, self.base_lrs, strict=True):
+                group["lr"] = lr * factor
 
     def forget_gradient(self) -> None:
-        """Drop the gradient gathered since the last step, and what the batches of it made of the buffers."""
+        """Drop the gradient since the last step, and the changes that its batches made to the buffers."""
         for p in self.params:
             p.grad = None
         self._copy(self.buffers, self.good_buffers)
         self._begin_window()
-        self.spoilt = False
+        self.skip_step = False
 
     def _begin_window(self) -> None:
         self.pending = 0.0
@@ -212,7 +250,7 @@ class Optim:
 
     @contextmanager
     def averaged(self) -> Iterator[None]:
-        """Inside, the modules hold their averaged weights (the same ones where nothing is averaged)."""
+        """Put the averaged weights into the modules within the block, if weights are averaged."""
         values = self.averaged_values[: len(self.averages)]
         trained = [v.clone() for v in values]
         self._copy(values, self.averages)
@@ -227,24 +265,13 @@ class Optim:
         for a, b in zip(to, source, strict=True):
             a.copy_(b)
 
-    @staticmethod
-    def _like(param: Tensor, value: Tensor) -> Tensor:
-        """A copy of `value` that is stored as `param` is."""
-        return torch.empty_like(param, dtype=value.dtype).copy_(value)
-
-    @staticmethod
-    def _parts(gradient: Tensor | None) -> Tensor | tuple[Tensor, Tensor] | None:
-        """A gradient as it is saved, a sparse one as its places and values: torch warns when it loads such a tensor."""
-        if gradient is None or not gradient.is_sparse:
-            return gradient
-        return gradient._indices(), gradient._values()
-
     def observe(self, metric: float) -> None:
-        """Tell the schedule the watched metric."""
+        """Pass the watched metric on to the schedule."""
         if self.schedule:
             self.schedule.observe(metric)
 
     def state_dict(self) -> dict[str, Any]:
+        """Return what a resume needs, within an accumulation window too."""
         return {
             "optimizer": self.optimizer.state_dict(),
             "schedule": self.schedule.state_dict() if self.schedule else {},
@@ -253,65 +280,74 @@ class Optim:
             "pending": self.pending,
             "weight": self.weight,
             "expected_weight": self.expected_weight,
-            "grads": [self._parts(p.grad) for p in self.params] if self.pending else [],
+            "grads": [saved_gradient(p.grad) for p in self.params] if self.pending else [],
             "averages": self.averages,
-            "measure": self.measure,
+            "measure": self.record_grad_norm,
             "grad_norm": self.grad_norm,
             "bad_in_a_row": self.bad_in_a_row,
-            "spoilt": self.spoilt,
+            "spoilt": self.skip_step,
             "good_buffers": self.good_buffers,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        settings = [
-            {k: v for k, v in g.items() if k not in ("params", "lr")}
-            for g in self.optimizer.param_groups
-        ]
-        self.optimizer.load_state_dict(state["optimizer"])
-        for group, configured in zip(self.optimizer.param_groups, settings, strict=True):
-            group.update(configured)  # a resume with another momentum or decay means it
+        """Continue from `state`. Settings of the optimizer, such as its momentum, stay as configured."""
+        self._load_optimizer(state["optimizer"])
         if self.schedule:
             self.schedule.load_state_dict(state["schedule"])
         self.scaler.load_state_dict(state["scaler"])
-        self.updates, self.pending, self.measure = (
-            state["updates"],
-            state["pending"],
-            state["measure"],
-        )
-        self.weight, self.expected_weight = state.get("weight", 0.0), state.get("expected_weight")
-        self.grad_norm, self.bad_in_a_row, self.spoilt = (
-            state["grad_norm"],
-            state["bad_in_a_row"],
-            state["spoilt"],
-        )
-        self._copy(
-            self.good_buffers, self.buffers
-        )  # a state is saved after a step, or within a window whose first batch
-        if self.good_buffers and state["good_buffers"]:  # has changed them
+        self.updates = state["updates"]
+        self.pending = state["pending"]
+        self.weight = state.get("weight", 0.0)  # version 0.1 had neither
+        self.expected_weight = state.get("expected_weight")
+        self.record_grad_norm = state["measure"]
+        self.grad_norm = state["grad_norm"]
+        self.bad_in_a_row = state["bad_in_a_row"]
+        self.skip_step = state["spoilt"]
+        self._copy(self.good_buffers, self.buffers)
+        if self.good_buffers and state["good_buffers"]:  # within a window the buffers have changed
             self._copy(self.good_buffers, state["good_buffers"])
-        for (
-            p,
-            moments,
-        ) in (
-            self.optimizer.state.items()
-        ):  # fused kernels walk memory: all in the parameter's own layout
-            alike = {
-                k: v
-                for k, v in moments.items()
-                if k != "step" and isinstance(v, Tensor) and v.shape == p.shape
-            }
-            moments.update({k: self._like(p, v) for k, v in alike.items()})
-        for p, grad in zip(self.params, state["grads"], strict=False):
-            if isinstance(grad, list | tuple):
-                rows, values = (part.to(p.device) for part in grad)
-                p.grad = torch.sparse_coo_tensor(rows, values, p.shape, check_invariants=False)
-            else:
-                p.grad = None if grad is None else self._like(p, grad)
+        for p, saved in zip(self.params, state["grads"], strict=False):
+            p.grad = loaded_gradient(saved, p)
         self._copy(self.averages, state["averages"])
+
+    def _load_optimizer(self, state: dict[str, Any]) -> None:
+        """Load the moments of the optimizer, but not its settings."""
+        settings = [
+            {key: value for key, value in group.items() if key not in ("params", "lr")}
+            for group in self.optimizer.param_groups
+        ]
+        self.optimizer.load_state_dict(state)
+        for group, configured in zip(self.optimizer.param_groups, settings, strict=True):
+            group.update(configured)
+        # fused kernels walk the memory: moments are stored in their parameter's layout
+        for p, moments in self.optimizer.state.items():
+            for key, value in moments.items():
+                if key != "step" and isinstance(value, Tensor) and value.shape == p.shape:
+                    moments[key] = stored_like(p, value)
+
+
+def saved_gradient(gradient: Tensor | None) -> Tensor | tuple[Tensor, Tensor] | None:
+    """Return a gradient as it is saved: a sparse one as indices and values, for torch warns when it loads such a tensor."""
+    if gradient is None or not gradient.is_sparse:
+        return gradient
+    return gradient._indices(), gradient._values()
+
+
+def loaded_gradient(saved: Any, param: Tensor) -> Tensor | None:
+    """Return the gradient of `param` from what `saved_gradient` returned."""
+    if isinstance(saved, list | tuple):
+        indices, values = (part.to(param.device) for part in saved)
+        return torch.sparse_coo_tensor(indices, values, param.shape, check_invariants=False)
+    return None if saved is None else stored_like(param, saved)
+
+
+def stored_like(param: Tensor, value: Tensor) -> Tensor:
+    """Return a copy of `value` in the memory layout of `param`."""
+    return torch.empty_like(param, dtype=value.dtype).copy_(value)
 
 
 def positive(weight: float | Tensor) -> float | Tensor:
-    """Return a weight that is to be divided by, or 1 for 0: losses of nothing have a gradient of 0."""
+    """Return a weight to divide by: 1 for 0, as losses of nothing have a gradient of 0."""
     if isinstance(weight, Tensor):
         return torch.where(weight > 0, weight, 1)
     return weight or 1.0

@@ -118,7 +118,7 @@ def test_only_overridden_events_are_called() -> None:
     counts = {event: len(listeners) for event, listeners in engine.listeners.items()}
     assert counts == {**dict.fromkeys(dltrain.engine.EVENTS, 0), "epoch_end": 2}
     events = {name for name, _ in inspect.getmembers(Callback, inspect.isfunction)}
-    assert events == {*dltrain.engine.EVENTS, "state_dict", "load_state_dict"}
+    assert events == {*dltrain.engine.EVENTS, "state_dict", "load_state_dict", "summary_rows"}
 
 
 # Precision and form -----------------------------------------------------------------------------------------------
@@ -189,14 +189,20 @@ def test_averaged_weights_are_what_is_evaluated() -> None:
     assert task.net.weight.tolist() == [[-6.0, -6.0]]
 
 
+def without_comments(source: str) -> str:
+    """Return source code without docstrings and comments."""
+    return re.sub(r'"""[\s\S]*?"""|#.*', "", source)
+
+
 def test_the_engine_is_short_and_names_no_algorithm() -> None:
-    """Under 350 lines; the loop has at most 25 lines, and no word of what is trained, on what, or
-    where.
+    """The engine has under 200 lines of code, its loop at most 25; no word of what is trained, on
+    what, or where.
     """
     source = Path(dltrain.engine.__file__).read_text(encoding="utf-8")
-    assert len(source.splitlines()) < 350
+    engine = without_comments(inspect.getsource(Engine))
+    assert len([line for line in engine.splitlines() if line.strip()]) < 200
     assert len(inspect.getsource(Engine.fit).splitlines()) <= 25
-    code = re.sub(r'"""[\s\S]*?"""|#.*', "", source).lower()
+    code = without_comments(source).lower()
     words = (
         "gan",
         "rbm",

@@ -39,6 +39,8 @@ def run(
 
     engine = Engine([history, saver, *([] if resume else [EveryStep()]), *more])
     saver.store.prune = lambda keep: None  # type: ignore[method-assign]  # keep all of them
+    if resume:  # the best state so far is in the folder of the whole run
+        saver.store.pointed = lambda pointer: folder  # type: ignore[method-assign]
     engine.fit(task, resume)
     return engine, history
 

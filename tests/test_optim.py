@@ -174,13 +174,13 @@ def test_the_gradient_norm_is_measured_only_when_asked(monkeypatch: pytest.Monke
     optim = Optim(net, plain(), accumulate=2)
     for i in range(6):
         if i == 2:
-            optim.measure = True
+            optim.record_grad_norm = True
             expected = torch.cat(
                 [g.flatten() for g in torch.autograd.grad(loss_of(net), net.parameters())]
             ).norm()
         optim.update(loss_of(net))
     assert len(calls) == 1
-    assert not optim.measure
+    assert not optim.record_grad_norm
     torch.testing.assert_close(optim.grad_norm, expected)
     assert Optim(net, plain()).grad_norm is None
 

@@ -104,6 +104,15 @@ class Checkpoint(Callback):
         if self.improved and not engine.exhausted and not engine.halted:
             self.save_or_hold(engine, due=self.affordable())
 
+    def resumed(self, engine: Engine) -> None:
+        """Start without a best state if its checkpoint is lost."""
+        if self.best and self.store.pointed("best") is None:
+            log.warning(
+                f"the best state so far ({self.best['metric']} {self.best['value']:g}) is lost; "
+                "the next evaluation is the best"
+            )
+            self.best = {}
+
     def epoch_end(self, engine: Engine) -> None:
         if engine.halted or engine.epoch >= engine.stage.epochs:
             self.save(engine)
@@ -245,3 +254,9 @@ class Checkpoint(Callback):
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.best = dict(state.get("best", {}))
+
+    @classmethod
+    def best_in(cls, state: dict[str, Any]) -> dict[str, Any]:
+        """Return what a state of the engine names as the best evaluation so far; {} before the first."""
+        best: dict[str, Any] = state["callbacks"][cls.name]["best"]
+        return best

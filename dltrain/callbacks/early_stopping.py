@@ -34,6 +34,10 @@ class EarlyStopping(Callback):
     def stage_end(self, engine: Engine) -> None:
         self.best, self.waited = -math.inf, 0
 
+    def extended(self, engine: Engine) -> None:
+        """Give the stage `patience` evaluations again."""
+        self.waited = 0
+
     def state_dict(self) -> dict[str, Any]:
         return {"best": self.best, "waited": self.waited}
 

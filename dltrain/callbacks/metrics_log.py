@@ -47,7 +47,7 @@ class MetricsLog(Callback):
             self.flush(engine)
         if (engine.step + 1) % self.every == 0:
             for optim in engine.stage.optims:
-                optim.measure = True
+                optim.record_grad_norm = True
 
     def flush(self, engine: Engine) -> None:
         """Write what has gathered since the last record."""

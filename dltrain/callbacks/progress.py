@@ -117,6 +117,10 @@ class Progress(Callback):
     def run_end(self, engine: Engine) -> None:
         self.stop()
 
+    def close(self, engine: Engine) -> None:
+        """Take the bar off the screen, also after a failure."""
+        self.stop()
+
     def stop(self) -> None:
         """Take the bar off the screen."""
         if self.bar is not None:

@@ -15,6 +15,7 @@ import yaml
 from torch import Tensor
 
 from dltrain import rng
+from dltrain.callbacks.checkpoint import Checkpoint
 from dltrain.callbacks.metrics_log import MetricsLog
 from dltrain.engine import Callback, Engine
 from dltrain.files import replace_file
@@ -22,6 +23,7 @@ from dltrain.report.batches import picture
 from dltrain.report.pictures import heat_map, image_grid
 from dltrain.report.plots import fields, plot, points
 from dltrain.runs.folder import MANIFEST, Run
+from dltrain.shell import shell_word
 from dltrain.types import Data, Embedding, Grid, Image, Plot, Table, Text, flatten
 
 if TYPE_CHECKING:
@@ -60,10 +62,12 @@ class TensorBoard(Callback):
         settings: dict[str, Any],
         command: str,
         data: Data | None = None,
+        checkpoint: Checkpoint | None = None,
     ) -> None:
         self.run = run
         self.settings = settings
         self.command = command
+        self.checkpoint = checkpoint  # knows the best evaluation
         self.data = data  # whose first training batch is drawn; None: has been, or there is none
         self._writer: SummaryWriter | None = None
         self.failed = False
@@ -165,15 +169,14 @@ class TensorBoard(Callback):
             elif isinstance(value, float) and name.startswith("test/"):
                 self.writer.add_scalar(name, value, step)
 
-    def finish(self, engine: Engine, test_scores: dict[str, Any], best: dict[str, float]) -> None:
+    def test_end(self, engine: Engine) -> None:
         """Write the test's figures and pictures, the graph, and the hyper-parameters."""
         with self.surviving():
-            self.show(test_scores, engine.step)
+            self.show(engine.test_scores, engine.step)
             self.graph(engine)
-            self.hparams(engine, best)
-        self.close()
+            self.hparams(engine)
 
-    def hparams(self, engine: Engine, best: dict[str, float]) -> None:
+    def hparams(self, engine: Engine) -> None:
         """Write what the run was given and how good it was at best.
 
         Final figures are the last points of the curves, which HParams finds by itself: it lists
@@ -185,6 +188,7 @@ class TensorBoard(Callback):
         manifest = self.run.read_json(MANIFEST)
         known = manifest.get("settings") or without_targets(self.settings)
         watch = engine.stage.watch
+        best = self.checkpoint.best.get("metrics", {}) if self.checkpoint else {}
         known |= {f"{watch} (best)": best[watch]} if watch in best else {}
         plain = {
             k: v if isinstance(v, bool | str | float | int) else as_yaml(v, one_line=True)
@@ -212,11 +216,16 @@ class TensorBoard(Callback):
             ) as e:  # tracing runs arbitrary model code; the run itself is done and whole
                 self.writer.add_text("graph", f"The graph could not be traced: {e}")
 
-    def close(self) -> None:
+    def close(self, engine: Engine) -> None:
+        """Close the file of events."""
         with self.surviving():
             if self._writer is not None:
                 self._writer.close()
                 self._writer = None
+
+    def summary_rows(self) -> list[tuple[str, str]]:
+        """Return the command that shows the curves, also those of the other runs of the day."""
+        return [("curves", f"tensorboard --logdir {shell_word(str(self.run.folder.parent))}")]
 
     def state_dict(self) -> dict[str, Any]:
         """Nothing of its own; but what is drawn by now belongs to the checkpoint, and is put on the disk with it."""

@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 
+from dltrain.callbacks.checkpoint import Checkpoint
 from dltrain.commands.options import Options
 from dltrain.commands.train import as_yaml, beginning, execute, remembered, unrepeated
 from dltrain.config import check
@@ -224,17 +225,7 @@ def continued(
     if where is not None:
         state = where.state
         log.info(f"resuming at step {step} (epoch {state['epoch'] + 1})")
-        if any(
-            key.startswith("trainer.") for key in composed.typed
-        ):  # more is wanted of a stage that had ended itself
-            state["stage_ended"] = False
-            state["callbacks"].get("early_stopping", {})["waited"] = 0
-        best = state["callbacks"]["checkpoint"]["best"]
-        if best and store.pointed("best") is None:
-            log.warning(
-                f"the best state so far ({best['metric']} {best['value']:g}) is lost; the next evaluation is the best"
-            )
-            state["callbacks"]["checkpoint"]["best"] = {}
+        where.extended = any(key.startswith("trainer.") for key in composed.typed)
     execute(session, options.outcome, where)
 
 
@@ -296,7 +287,7 @@ def copy_state(run: Run, new: Run, where: Resume | None) -> None:
 
 def best_of(store: Store, state: dict[str, Any]) -> tuple[Path, dict[str, Any]] | None:
     """The checkpoint that `state` calls the best so far, if it is still there."""
-    best = state["callbacks"]["checkpoint"]["best"]
+    best = Checkpoint.best_in(state)
     found = store.read("best") if best else None
     return found if found and found[1]["step"] == best["step"] else None
 

@@ -19,12 +19,12 @@ import torch
 import yaml
 
 from dltrain import __version__
-from dltrain.callbacks.tensorboard import TENSORBOARD, TensorBoard
+from dltrain.callbacks.tensorboard import TENSORBOARD
 from dltrain.commands.options import Options
 from dltrain.config import check
 from dltrain.config.compose import Composed, compose
 from dltrain.config.own_settings import own_settings
-from dltrain.engine import Resume
+from dltrain.engine import Engine, Resume
 from dltrain.errors import DivergedError, DltrainError, InputError, Interrupted
 from dltrain.experiment.batch_norm import require_batches_for_norm
 from dltrain.experiment.experiment import Experiment
@@ -231,7 +231,7 @@ def execute(
             finally:
                 results = summarize(session, status, reason, scores)
                 outcome.update(results)
-                close(session, scores, status)
+                close(engine, status)
                 log.info(closing(session, results))
                 for picture in drawn(scores):
                     log.info(picture)
@@ -249,7 +249,7 @@ def test(session: Session) -> dict[str, Any]:
         best := session.checkpoint.best_state()
     ):
         restore_weights(session, best)
-    return engine.score(data.test, "test") if data.test.samples else {}
+    return engine.test(data.test)
 
 
 def restore_weights(session: Session, state: dict[str, Any]) -> None:
@@ -311,16 +311,13 @@ def claims(config: dict[str, Any], metrics: dict[str, float]) -> dict[str, dict[
     return found
 
 
-def close(session: Session, scores: dict[str, Any], status: str) -> None:
-    """Let every optional callback finish; TensorBoard also gets the test's figures."""
-    tensorboard = session.optional.get("tensorboard")
-    if isinstance(tensorboard, TensorBoard):
+def close(engine: Engine, status: str) -> None:
+    """Let the callbacks finish; those that observe the test do, if the run came to its end."""
+    try:
         if status in ("completed", "stopped"):
-            tensorboard.finish(session.engine, scores, session.checkpoint.best.get("metrics", {}))
-        tensorboard.close()
-    progress = session.optional.get("progress")
-    if progress is not None:
-        progress.run_end(session.engine)
+            engine.emit("test_end")
+    finally:
+        engine.emit("close")
 
 
 def opening(session: Session) -> str:
@@ -350,10 +347,8 @@ def closing(session: Session, results: dict[str, Any]) -> str:
     if "reason" in results and results["status"] != "interrupted":  # the error's line says it
         rows.append(("reason", results["reason"].splitlines()[0]))
     rows.append(("run", results["run"]))
-    if "tensorboard" in session.optional:
-        rows.append(
-            ("curves", f"tensorboard --logdir {shell_word(str(session.run.folder.parent))}")
-        )
+    for callback in session.engine.callbacks:
+        rows += callback.summary_rows()
     status = results["status"]
     if status == "interrupted":
         rows.append(("continue", f"dltrain resume {shell_word(results['run'])}"))

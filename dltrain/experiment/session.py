@@ -9,7 +9,6 @@ from typing import Any
 from dltrain.callbacks.checkpoint import Checkpoint
 from dltrain.callbacks.evaluate_every import EvaluateEvery
 from dltrain.callbacks.limits import Limits
-from dltrain.callbacks.memory import Memory
 from dltrain.callbacks.metrics_log import MetricsLog
 from dltrain.callbacks.nonfinite import NonFinite
 from dltrain.callbacks.profile import Profile
@@ -22,6 +21,7 @@ from dltrain.experiment.instantiate import instantiate
 from dltrain.files import to_json
 from dltrain.runs.checkpoint import Store
 from dltrain.runs.folder import CHECKPOINTS, METRICS, Run
+from dltrain.step_runner import MemoryGuard
 from dltrain.types import Interval
 
 
@@ -57,9 +57,9 @@ def open_session(
     trainer = experiment.trainer
     log = MetricsLog(run, trainer.log_every)
     nonfinite = NonFinite(log, trainer.skip_nonfinite)
-    memory = Memory(trainer.on_oom == "halve", lambda: smallest_batch(experiment.task))
     timer = Timer(run)
     limits = Limits(timer, trainer.steps, trainer.max_seconds)
+    checkpoint = checkpoint_callback(experiment, run)
     available = {
         "run": run,
         "log": log,
@@ -67,20 +67,21 @@ def open_session(
         "settings": settings or experiment.config,
         "command": command,
         "data": experiment.data,
+        "checkpoint": checkpoint,
     }
     optional = optional_callbacks(experiment, run, available)
     evaluations = [EvaluateEvery(trainer.evaluate_every)] if trainer.evaluate_every else []
-    checkpoint = checkpoint_callback(experiment, run)
     signals = Signals(timer.continued)
     callbacks: list[Callback] = [
-        *(log, nonfinite, memory, timer, limits),
+        *(log, nonfinite, timer, limits),
         *experiment.callbacks.values(),
         *optional.values(),
         *evaluations,
         *(checkpoint, signals),
     ]
     device = experiment.device
-    engine = Engine(callbacks, device.mover(), device.autocast(), memory)
+    step_runner = MemoryGuard(trainer.on_oom == "halve", lambda: smallest_batch(experiment.task))
+    engine = Engine(callbacks, device.mover(), device.autocast(), step_runner)
     return Session(experiment, run, engine, log, timer, checkpoint, signals, optional)
 
 

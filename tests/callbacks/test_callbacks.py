@@ -98,6 +98,23 @@ def test_early_stopping_counts_on_after_a_resume() -> None:
     assert engine.epoch == 1
 
 
+def test_early_stopping_waits_again_where_a_resumed_run_is_extended() -> None:
+    """A stage that it had ended gets `patience` evaluations more; a plain resume leaves it ended."""
+    states = []
+
+    class Keep(Callback):
+        def epoch_end(self, engine: Engine) -> None:
+            states.append(engine.state_dict())
+
+    Engine([EarlyStopping(2, 0.0), Keep()]).fit(Scripted([5, 4, 3, 2, 1, 0]))
+    state = states[-1]
+    assert (state["epoch"], state["stage_ended"]) == (3, True)
+    for extended, epochs in ((True, 5), (False, 3)):
+        engine = Engine([EarlyStopping(2, 0.0)])
+        engine.fit(Scripted([5, 4, 3, 2, 1, 0]), Resume(state, extended=extended))
+        assert engine.epoch == epochs
+
+
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """A clock that only the test moves."""

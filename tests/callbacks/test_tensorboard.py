@@ -103,6 +103,26 @@ def test_hparams_are_what_the_run_was_given_and_its_best_figure(
     }
 
 
+def test_tensorboard_under_another_key_writes_the_same(dltrain: Callable[..., Any]) -> None:
+    """The callback's key is a name: test figures, graph, HParams and the closing line do not depend on it."""
+    runs = []
+    for key in ("tensorboard", "curves"):
+        chosen = f"+callbacks.{key}={{_target_: dltrain.callbacks.tensorboard.TensorBoard}}"
+        overrides = [
+            *SMALL,
+            "callbacks=quiet",
+            chosen.replace("+callbacks.tensorboard", "callbacks.tensorboard"),
+        ]
+        outcome = dltrain(*overrides, "--json")
+        assert outcome.code == 0, outcome.err
+        assert "tensorboard --logdir" in outcome.out + outcome.err
+        events = loaded(Path(outcome.json["run"]) / "tensorboard")
+        tags = {kind: tags for kind, tags in events.Tags().items() if kind != "distributions"}
+        runs.append((tags, hparams(events), events.Scalars("test/accuracy")[0].value))
+    assert runs[0] == runs[1]
+    assert runs[0][0]["graph"]
+
+
 def test_a_resumed_run_shows_all_its_commands_and_its_new_settings(
     dltrain: Callable[..., Any],
 ) -> None:

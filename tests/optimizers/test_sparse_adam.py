@@ -100,7 +100,7 @@ def test_the_loss_falls(made: Any) -> None:
 def test_the_norm_of_sparse_and_dense_gradients_is_measured(made: Any) -> None:
     model = Table()
     optim = Optim(model, made)
-    optim.measure = True
+    optim.record_grad_norm = True
     loss = model.loss([1, 1, 2])
     gradients = [
         g.to_dense() for g in torch.autograd.grad(loss, list(model.parameters()), retain_graph=True)

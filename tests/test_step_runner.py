@@ -12,11 +12,11 @@ import torch
 from torch import Tensor, nn
 from toys import GAN, Counting, Points
 
-from dltrain.callbacks.memory import Memory, split
-from dltrain.engine import Engine, Stage, Task
+from dltrain.engine import Engine, Resume, Stage, Task
 from dltrain.errors import DltrainError
 from dltrain.optim import Optim
 from dltrain.optimizers.sgd import sgd
+from dltrain.step_runner import MemoryGuard, split
 
 SIZE = 10
 
@@ -51,8 +51,7 @@ class Large(Task):
 
 
 def fit(task: Task, halve: bool) -> Engine:
-    memory = Memory(halve)
-    engine = Engine([memory], call=memory)
+    engine = Engine(step_runner=MemoryGuard(halve))
     engine.fit(task)
     return engine
 
@@ -83,7 +82,7 @@ def test_halves_make_the_same_updates(most: int, accumulate: int) -> None:
     assert parts.optim.updates == whole.optim.updates
     assert max(parts.sizes[-10:]) <= most
     assert parts.sizes.count(SIZE) == 1, "how many parts it takes is kept"
-    assert engine.state_dict()["callbacks"]["memory"] == {"parts": {9: 2, 4: 4, 2: 8, 1: 10}[most]}
+    assert engine.state_dict()["step_runner"] == {"parts": {9: 2, 4: 4, 2: 8, 1: 10}[most]}
     assert engine.metrics["loss"].value.shape == ()
 
 
@@ -113,6 +112,17 @@ def test_what_cannot_be_halved(caplog: pytest.LogCaptureFixture) -> None:
 
     with pytest.raises(DltrainError, match="one of its networks was updated already"):
         fit(Half(), halve=True)
+
+
+def test_the_number_of_parts_is_found_in_a_checkpoint_of_version_0_1() -> None:
+    """There the step runner was a callback called memory."""
+    engine = Engine(step_runner=MemoryGuard(halve=True))
+    engine.fit(Large(4))
+    state = engine.state_dict()
+    state["callbacks"]["memory"] = state.pop("step_runner")
+    again = MemoryGuard(halve=True)
+    Engine(step_runner=again).position_at(Large(4), Resume(state))
+    assert again.parts == 4
 
 
 def test_split_keeps_the_samples_together() -> None:
