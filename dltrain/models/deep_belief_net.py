@@ -1,4 +1,4 @@
-"""A stack of restricted Boltzmann machines under a classifier."""
+"""The deep belief net: a stack of restricted Boltzmann machines below a classifier."""
 
 from __future__ import annotations
 
@@ -12,10 +12,21 @@ from dltrain.types import Fraction, PositiveInt
 
 
 class DeepBeliefNet(nn.Module):
-    """Logits (B, num_classes) through sigmoid layers whose weights are those of RBMs (Hinton, Osindero, Teh 2006).
+    """Sigmoid layers with the weights of RBMs and a linear classifier (Hinton, Osindero, Teh 2006).
 
-    `hidden_sizes` are the hidden units of each; `visible_units` of the first are pixels in 0..1 as probabilities, or
-    standardized values. `input_dropout` drops inputs, `dropout` hidden units, while the classifier learns.
+    Maps inputs (B, ...) to logits (B, num_classes).
+
+    Args:
+        in_features: Number of inputs, flattened.
+        num_classes: Number of classes.
+        hidden_sizes: Number of hidden units of each RBM, from the bottom up.
+        visible_units: Units of the first RBM: "bernoulli" for pixels in 0..1 as probabilities,
+            "gaussian" for standardized values.
+        input_dropout: Probability of dropping an input while the classifier learns.
+        dropout: Probability of dropping a hidden unit while the classifier learns.
+
+    Raises:
+        ValueError: `hidden_sizes` is empty.
     """
 
     def __init__(
@@ -29,7 +40,9 @@ class DeepBeliefNet(nn.Module):
     ) -> None:
         super().__init__()
         if not hidden_sizes:
-            raise ValueError("hidden_sizes=[]: a deep belief net has at least one hidden layer")
+            raise ValueError(
+                "model.hidden_sizes=[]: a deep belief net needs at least one hidden layer, such as [500]"
+            )
         sizes = (in_features, *hidden_sizes)
         higher: list[Units] = ["bernoulli"] * (len(hidden_sizes) - 1)
         units = (visible_units, *higher)

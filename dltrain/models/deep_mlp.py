@@ -1,4 +1,4 @@
-"""A deep, narrow multi-layer perceptron, to see what depth does to gradients."""
+"""A deep, narrow multi-layer perceptron that shows the effect of depth on gradients."""
 
 from __future__ import annotations
 
@@ -10,11 +10,13 @@ from dltrain.types import Activation, Norm, PositiveInt
 
 
 class DeepMLP(nn.Sequential):
-    """Logits (B, num_classes) of flattened inputs through `depth` hidden layers of `width` units each.
+    """A perceptron with `depth` hidden layers of `width` units each.
 
-    `norm` stands before every activation and brings the layer's bias. With sigmoids and none the gradient shrinks at
-    every layer on its way back, by at most the sigmoid's slope of 1/4 times the weights (Hochreiter 1991; Glorot and
-    Bengio 2010, "Understanding the difficulty of training deep feedforward neural networks").
+    Maps inputs (B, ...), flattened, to logits (B, num_classes). `norm` comes before every
+    activation and replaces the bias of the layer. With sigmoids and no norm, the gradient shrinks
+    in every layer on its way back, by the sigmoid's slope of at most 1/4 times the weights
+    (Hochreiter 1991; Glorot and Bengio 2010, "Understanding the difficulty of training deep
+    feedforward neural networks").
     """
 
     def __init__(

@@ -17,44 +17,48 @@ ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     "gelu": nn.GELU,
     "tanh": nn.Tanh,
     "sigmoid": nn.Sigmoid,
-    "softmax": partial(
-        nn.Softmax, dim=1
-    ),  # over the features of a row, or the channels of each pixel
+    "softmax": partial(nn.Softmax, dim=1),  # over features (B, F), or channels (B, C, H, W)
 }
 
 
 def activation(name: Activation) -> nn.Module:
-    """The activation layer that a configuration calls `name`."""
+    """Return the activation layer with this name in a configuration."""
     return ACTIVATIONS[name]()
 
 
-def words(shape: torch.Size) -> Tensor:
-    """Random whole numbers of 16 bits on the CPU, from -2^15 on: four of them come from each number that is drawn."""
+def random_int16(shape: torch.Size) -> Tensor:
+    """Return uniform random int16 numbers on the CPU; each random int64 gives four of them."""
     count = shape.numel()
-    drawn = torch.randint(-(2**63), 2**63 - 1, ((count + 3) // 4,))
-    return drawn.view(torch.int16)[:count].view(shape)
+    numbers = torch.randint(-(2**63), 2**63 - 1, ((count + 3) // 4,))
+    return numbers.view(torch.int16)[:count].view(shape)
 
 
 class Dropout(nn.Dropout):
-    """torch's dropout (Srivastava et al. 2014), but on a CPU several times as fast: four elements share a random number of
-    64 bits, so that p is rounded to a multiple of 2^-16."""
+    """Dropout (Srivastava et al. 2014), several times as fast as torch's on a CPU.
+
+    On a CPU, four elements share a random number of 64 bits, so p is rounded to a multiple of
+    2^-16.
+    """
 
     def forward(self, x: Tensor) -> Tensor:
         if not self.training or x.device.type != "cpu" or not self.p:
             return super().forward(x)
-        kept = (words(x.shape) >= round(self.p * 2**16) - 2**15).to(x.dtype)
-        return x * kept.mul_(1 / (1 - self.p))
+        threshold = round(self.p * 2**16) - 2**15
+        mask = (random_int16(x.shape) >= threshold).to(x.dtype)
+        return x * mask.mul_(1 / (1 - self.p))
 
 
 def dropout(p: float) -> list[nn.Module]:
-    """A dropout layer, or nothing at all for p = 0: a layer that does nothing still costs its call."""
+    """Return a dropout layer, or no layer for p = 0, which saves its call."""
     return [Dropout(p)] if p else []
 
 
 def feature_norm(name: Norm, features: int) -> list[nn.Module]:
-    """Normalizes rows (B, F): each feature over the batch, or each row over its features; or nothing at all.
+    """Return a normalization layer for rows (B, F), or no layer.
 
-    Ioffe and Szegedy 2015, "Batch Normalization", algorithm 1; Ba et al. 2016, "Layer Normalization", equation 3.
+    "batch" normalizes each feature over the batch (Ioffe and Szegedy 2015, "Batch Normalization",
+    algorithm 1), "layer" each row over its features (Ba et al. 2016, "Layer Normalization",
+    equation 3).
     """
     norms: dict[str, list[nn.Module]] = {
         "none": [],
@@ -65,8 +69,10 @@ def feature_norm(name: Norm, features: int) -> list[nn.Module]:
 
 
 def channel_norm(name: Norm, channels: int) -> list[nn.Module]:
-    """Normalizes images (B, C, H, W): each channel over the batch, or each image over its channels and pixels; or
-    nothing at all. Both have a scale and a shift for each channel, so that a convolution before them needs no bias.
+    """Return a normalization layer for images (B, C, H, W), or no layer.
+
+    "batch" normalizes each channel over the batch, "layer" each image over its channels and pixels.
+    Both have a scale and a shift per channel, so a convolution before them needs no bias.
     """
     norms: dict[str, list[nn.Module]] = {
         "none": [],
@@ -77,10 +83,11 @@ def channel_norm(name: Norm, channels: int) -> list[nn.Module]:
 
 
 class VariancePool2d(nn.Module):
-    """The variance of every `size` x `size` window of images (B, C, H, W): what changes within it, not how bright it is.
+    """Pooling by the variance of every `size` x `size` window of images (B, C, H, W).
 
-    Windows do not overlap, and what is left over at the right and the bottom is left out, as in torch's pooling. It is
-    the mean squared deviation from the window's own mean: never negative, and no difference of large squares.
+    Windows do not overlap. Pixels that do not fill a window at the right and the bottom are
+    ignored, as in torch's pooling. The variance is the mean squared deviation from the window's
+    mean, which is numerically more stable than a difference of large squares.
     """
 
     def __init__(self, size: int) -> None:
@@ -88,9 +95,8 @@ class VariancePool2d(nn.Module):
         self.size = size
 
     def forward(self, x: Tensor) -> Tensor:
-        windows = x.unfold(2, self.size, self.size).unfold(
-            3, self.size, self.size
-        )  # (B, C, H', W', size, size)
+        rows = x.unfold(2, self.size, self.size)
+        windows = rows.unfold(3, self.size, self.size)  # (B, C, H', W', size, size)
         return windows.var(dim=(4, 5), correction=0)
 
 
@@ -102,12 +108,12 @@ POOLINGS: dict[str, Callable[[int], nn.Module]] = {
 
 
 def pool(name: Pooling) -> nn.Module:
-    """The layer that halves images (B, C, H, W) by what a configuration calls `name`, over windows of 2 x 2."""
+    """Return the pooling layer with this name, over windows of 2 x 2 of images (B, C, H, W)."""
     return POOLINGS[name](2)
 
 
 class Pad(nn.Module):
-    """Zero-pads images (B, C, H, W) on all sides up to at least `size` pixels a side."""
+    """Zero padding of images (B, C, H, W) on all sides to at least `size` pixels per side."""
 
     def __init__(self, image_size: tuple[int, int], size: int) -> None:
         super().__init__()
@@ -119,11 +125,15 @@ class Pad(nn.Module):
 
 
 def halved(image_size: tuple[int, int], times: int, key: str) -> tuple[int, int]:
-    """The image's sides, halved so often without a remainder; ValueError, naming the `key` that says how often, if not."""
+    """Return height and width after halving them `times` times.
+
+    Raises:
+        ValueError: A side is not a multiple of 2^times; the message names the `key` to change.
+    """
     height, width = image_size
     if height % 2**times or width % 2**times:
         raise ValueError(
-            f"an image of {height}x{width} pixels cannot be halved {times} times; give {key} fewer entries, "
-            f"or choose preprocessing=[resize]"
+            f"an image of {height}x{width} pixels cannot be halved {times} times; "
+            f"give {key} fewer entries, or choose preprocessing=[resize]"
         )
     return height // 2**times, width // 2**times

@@ -13,9 +13,10 @@ from dltrain.types import Activation, Fraction, Norm, PositiveInt
 
 
 class MLP(nn.Sequential):
-    """Logits (B, num_classes) of flattened inputs through fully connected layers (Rumelhart, Hinton, Williams 1986).
+    """Fully connected layers with activations (Rumelhart, Hinton, Williams 1986).
 
-    `norm` stands before every hidden activation and brings the layer's bias; `dropout` follows the activation.
+    Maps inputs (B, ...), flattened, to logits (B, num_classes). `norm` comes before every hidden
+    activation and replaces the bias of the layer; `dropout` comes after the activation.
     """
 
     def __init__(

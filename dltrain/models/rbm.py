@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
-from typing import Literal
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dltrain.models.layers import words
+from dltrain.models.layers import random_int16
 from dltrain.types import PositiveInt
 
 Units = Literal["bernoulli", "gaussian"]
 
 
 class RBM(nn.Module):
-    """Visible units v (B, V) and hidden units h (B, H) with the energy E(v, h) = -v'b - h'c - h'Wv (Smolensky 1986).
+    """A restricted Boltzmann machine with the energy E(v, h) = -v'b - h'c - h'Wv (Smolensky 1986).
 
-    Units are binary, or normal with variance 1 (then |v - b|^2 / 2 stands for -v'b, and h^2 / 2 is added).
-    `visible_bias` is b; `linear` holds W (H, V) and c. Weights begin at the scale of Glorot and Bengio 2010, so that the same
-    layer also learns without pretraining.
+    v (B, V) are visible units, h (B, H) hidden units. Units are binary ("bernoulli"), or normal
+    with variance 1 ("gaussian"): then |v - b|^2 / 2 replaces -v'b, and h^2 / 2 is added for hidden
+    units. `visible_bias` is b; `linear` holds W (H, V) and c. Initial weights have the scale of
+    Glorot and Bengio (2010), so that the layer also learns without pretraining.
     """
 
     def __init__(
@@ -31,105 +32,121 @@ class RBM(nn.Module):
         hidden_units: Units = "bernoulli",
     ) -> None:
         super().__init__()
-        self.linear, self.visible_bias = (
-            nn.Linear(visible, hidden),
-            nn.Parameter(torch.zeros(visible)),
-        )
-        self.visible_units, self.hidden_units = visible_units, hidden_units
+        self.linear = nn.Linear(visible, hidden)
+        self.visible_bias = nn.Parameter(torch.zeros(visible))
+        self.visible_units = visible_units
+        self.hidden_units = hidden_units
         nn.init.xavier_normal_(self.linear.weight)
         nn.init.zeros_(self.linear.bias)
 
     def forward(self, visible: Tensor) -> Tensor:
-        """Expected hidden units (B, H)."""
+        """Return the expected hidden units (B, H) for visible units (B, V)."""
         return expected(self.linear(visible), self.hidden_units)
 
     def reconstruct(self, hidden: Tensor) -> Tensor:
-        """Expected visible units (B, V)."""
-        return expected(
-            F.linear(hidden, self.linear.weight.T, self.visible_bias), self.visible_units
-        )
+        """Return the expected visible units (B, V) for hidden units (B, H)."""
+        inputs = F.linear(hidden, self.linear.weight.T, self.visible_bias)
+        return expected(inputs, self.visible_units)
 
     def gibbs(self, hidden: Tensor, steps: int) -> Tensor:
-        """Visible units (B, V) after `steps` (at least 1) of alternating sampling from expected `hidden` units (B, H) on.
+        """Return visible units (B, V) after `steps` (at least 1) steps of Gibbs sampling.
 
-        Hidden units are sampled; visible ones are expected values, which is less noisy (Hinton 2010, section 3.2).
+        Sampling starts from expected `hidden` units (B, H). Hidden units are sampled; visible units
+        are expected values, which is less noisy (Hinton 2010, section 3.2).
         """
         visible = self.reconstruct(sampled(hidden, self.hidden_units))
         for _ in range(steps - 1):
             visible = self.reconstruct(sampled(self(visible), self.hidden_units))
         return visible
 
-    def of_visible(self, visible: Tensor) -> Tensor:
-        """The part (B,) of the energy that no hidden unit has a share in."""
+    def visible_energy(self, visible: Tensor) -> Tensor:
+        """Return the part (B,) of the energy that depends only on the visible units."""
         if self.visible_units == "gaussian":
             return (visible - self.visible_bias).square().sum(1) / 2
         return -(visible @ self.visible_bias)
 
     def free_energy(self, visible: Tensor) -> Tensor:
-        """F(v) (B,): -log of the sum of exp(-E(v, h)) over all h (for normal h the integral, up to a constant)."""
+        """Return the free energy (B,): -log of the sum of exp(-E(v, h)) over all h.
+
+        For normal hidden units it is the integral, up to a constant.
+        """
         activations = self.linear(visible).float()
-        of_hidden = (
-            activations.square() / 2 if self.hidden_units == "gaussian" else F.softplus(activations)
-        )
-        return self.of_visible(visible).float() - of_hidden.sum(1)
+        if self.hidden_units == "gaussian":
+            hidden_energy = activations.square() / 2
+        else:
+            hidden_energy = F.softplus(activations)
+        return self.visible_energy(visible).float() - hidden_energy.sum(1)
 
     @torch.no_grad()
     def contrastive_divergence(
         self, visible: Tensor, steps: int, chain: Tensor | None = None
     ) -> tuple[Tensor, dict[Tensor, Tensor]]:
-        """The energy of the data less that of a fantasy, and what CD-k takes for each gradient, by parameter (Hinton 2002).
+        """Return the loss and the gradients of CD-k, by parameter (Hinton 2002).
 
-        That of the weights is <h v'> of the fantasy less that of the data: no function's gradient (Sutskever and Tieleman
-        2010), and so not made by differentiation. The fantasy is what `steps` of Gibbs sampling make of the data; with a
-        `chain` (B, H) of expected hidden units they begin there instead, and leave their end there: persistent CD (Tieleman
-        2008).
+        The loss is the energy of the data minus that of the samples. The gradient of the weights is
+        <h v'> of the samples minus that of the data. It is not the gradient of any function
+        (Sutskever and Tieleman 2010), so it is not computed by differentiation.
+
+        The samples are the result of `steps` steps of Gibbs sampling, starting from the data. With
+        a `chain` (B, H) of expected hidden units, sampling starts from the chain, which is updated
+        in place: persistent CD (Tieleman 2008).
         """
         activations = self.linear(visible)
         hidden = expected(activations, self.hidden_units)
-        fantasy = self.gibbs(hidden if chain is None else chain, steps)
-        dreamt = self.linear(fantasy)
-        dreamt_hidden = expected(dreamt, self.hidden_units)
+        samples = self.gibbs(hidden if chain is None else chain, steps)
+        sample_activations = self.linear(samples)
+        sample_hidden = expected(sample_activations, self.hidden_units)
         if chain is not None:
-            chain.copy_(dreamt_hidden)
-        dtype, device = self.visible_bias.dtype, visible.device.type
-        with (
-            torch.autocast(device, enabled=False)
-            if torch.is_autocast_enabled(device)
-            else nullcontext()
-        ):
-            share = visible.new_full((len(visible) + len(fantasy),), 1 / len(fantasy), dtype=dtype)
-            share[: len(visible)] = -1 / len(visible)
-            v, h = (
-                torch.cat([visible, fantasy]).to(dtype),
-                torch.cat([hidden, dreamt_hidden]).to(dtype),
-            )
-            h.mul_(share[:, None])
+            chain.copy_(sample_hidden)
+        dtype = self.visible_bias.dtype
+        with without_autocast(visible.device.type):
+            sizes = [len(visible), len(samples)]
+            weights = visible.new_full((sum(sizes),), 1 / len(samples), dtype=dtype)
+            weights[: len(visible)] = -1 / len(visible)
+            v = torch.cat([visible, samples]).to(dtype)
+            h = torch.cat([hidden, sample_hidden]).to(dtype)
+            h.mul_(weights[:, None])
             gradients = {
                 self.linear.weight: h.T @ v,
                 self.linear.bias: h.sum(0),
-                self.visible_bias: share @ v,
+                self.visible_bias: weights @ v,
             }
-            of_data, of_fantasy = h.split([len(visible), len(fantasy)])
-            value = torch.dot(of_data.flatten(), activations.flatten().to(dtype))
-            value = value + torch.dot(of_fantasy.flatten(), dreamt.flatten().to(dtype))
+            data_part, sample_part = h.split(sizes)
+            loss = torch.dot(data_part.flatten(), activations.flatten().to(dtype))
+            loss = loss + torch.dot(sample_part.flatten(), sample_activations.flatten().to(dtype))
             if self.visible_units == "gaussian":
-                value = value + self.of_visible(visible).mean() - self.of_visible(fantasy).mean()
+                data_energy = self.visible_energy(visible).mean()
+                loss = loss + data_energy - self.visible_energy(samples).mean()
             else:
-                value = value + torch.dot(gradients[self.visible_bias], self.visible_bias)
-        return value, gradients
+                loss = loss + torch.dot(gradients[self.visible_bias], self.visible_bias)
+        return loss, gradients
+
+
+def without_autocast(device: str) -> AbstractContextManager[Any]:
+    """Return a context without autocast; it does nothing where autocast is off."""
+    if torch.is_autocast_enabled(device):
+        return torch.autocast(device, enabled=False)
+    return nullcontext()
 
 
 def expected(inputs: Tensor, units: Units) -> Tensor:
-    """Of units with these `inputs`."""
-    return inputs if units == "gaussian" else torch.sigmoid(inputs)
+    """Return the expected values of units with these `inputs`."""
+    if units == "gaussian":
+        return inputs
+    return torch.sigmoid(inputs)
 
 
 def sampled(means: Tensor, units: Units) -> Tensor:
-    """Units with these `means`; not a number gives a unit that is off, and the loss says so (torch.bernoulli would raise)."""
+    """Return samples of units with these `means`.
+
+    A mean that is NaN gives a unit that is off, where torch.bernoulli would raise; the loss is NaN
+    then.
+    """
     if units == "gaussian":
         return means + torch.randn_like(means)
     if means.device.type != "cpu":
         return (torch.rand(means.shape, device=means.device) < means).to(means)
-    # of 16 bits, for drawing is most of the cost: a word w below 2^16 p - 2^15 - 1/2 is a unit that is on
+    # Random numbers of 16 bits, because drawing is most of the cost: a unit with probability p is
+    # on if its number is below 2^16 p - 2^15 - 1/2.
     threshold = torch.add(torch.tensor(-(2.0**15) - 0.5), means.float(), alpha=2**16)
-    return torch.lt(words(means.shape), threshold, out=torch.empty_like(means))
+    return torch.lt(random_int16(means.shape), threshold, out=torch.empty_like(means))

@@ -1,4 +1,4 @@
-"""The deep autoencoder that a stack of restricted Boltzmann machines unrolls to."""
+"""The deep autoencoder that a stack of restricted Boltzmann machines is unrolled into."""
 
 from __future__ import annotations
 
@@ -14,10 +14,11 @@ from dltrain.types import PositiveInt
 
 
 class UnrolledAutoencoder(Coder):
-    """Sigmoid layers of `hidden_sizes`, a linear code, and back (Hinton and Salakhutdinov 2006).
+    """An autoencoder of sigmoid layers with a linear code (Hinton and Salakhutdinov 2006).
 
-    The encoder is a stack of RBMs, the last of which has normal hidden units; the decoder begins as its mirror image:
-    `unroll` copies the transposed weights once the RBMs are trained. From then on both go their own ways.
+    The encoder is a stack of RBMs; the last one has normal hidden units. Once they are trained,
+    `unroll` copies their transposed weights into the decoder. From then on, encoder and decoder
+    are trained independently.
     """
 
     def __init__(
@@ -29,9 +30,8 @@ class UnrolledAutoencoder(Coder):
     ) -> None:
         shape = (in_channels, *image_size)
         sizes = (in_channels * image_size[0] * image_size[1], *hidden_sizes, code_size)
-        rbms = [RBM(v, h) for v, h in pairwise(sizes[:-1])] + [
-            RBM(sizes[-2], code_size, hidden_units="gaussian")
-        ]
+        rbms = [RBM(visible, hidden) for visible, hidden in pairwise(sizes[:-1])]
+        rbms.append(RBM(sizes[-2], code_size, hidden_units="gaussian"))
         decoder: list[nn.Module] = []
         for fan_in, fan_out in pairwise(reversed(sizes)):
             decoder += [nn.Linear(fan_in, fan_out), nn.Sigmoid()]
@@ -44,11 +44,12 @@ class UnrolledAutoencoder(Coder):
 
     @property
     def rbms(self) -> list[Any]:
+        """The RBMs of the encoder, from the bottom up."""
         return list(self.encoder.children())[1:]
 
     @torch.no_grad()
     def unroll(self) -> None:
-        """Make the decoder the mirror image of the encoder."""
+        """Copy the transposed weights of the encoder into the decoder."""
         layers = [layer for layer in self.decoder.modules() if isinstance(layer, nn.Linear)]
         for layer, rbm in zip(layers, reversed(self.rbms), strict=True):
             layer.weight.copy_(rbm.linear.weight.T)

@@ -146,7 +146,7 @@ def test_a_network_takes_every_size_from_its_least_on_and_refuses_others_with_wh
     loss_of(model.train(), torch.ones(2, 4, 2 * least, 2 * least, device=device)).backward()
     assert all(p.grad is not None for p in model.parameters())
     with pytest.raises(
-        ConfigError, match=rf"{least} pixels a side or more.*preprocessing.resize.size={least}"
+        ConfigError, match=rf"at least {least} pixels per side.*preprocessing.resize.size={least}"
     ):
         imagined(name, least - 1, stem, channels=4)
 
@@ -339,7 +339,7 @@ def test_torchvisions_names_and_sizes_are_checked(name: str, side: int, why: str
 def test_a_size_that_a_network_refuses_is_a_problem_of_the_configuration(dltrain) -> None:
     outcome = dltrain("check", "model=inception_v3", "dataset=digits")
     assert outcome.code == 2
-    assert "14 pixels a side or more, not 8x8" in outcome.err
+    assert "at least 14 pixels per side, not 8x8" in outcome.err
     assert "preprocessing.resize.size=14" in outcome.err
 
 
@@ -361,7 +361,7 @@ def test_a_small_residual_network_is_what_its_settings_say() -> None:
     assert changed == [(4, 32, 32), (5, 32, 32), *[(9, 16, 16)] * 3]
     with pytest.raises(ConfigError, match=r"model.widths is empty"):
         imagined("resnet_small", 32, "model.widths=[]")
-    with pytest.raises(ConfigError, match=r"resnet_small .* 8 pixels a side or more, not 7x7"):
+    with pytest.raises(ConfigError, match=r"resnet_small .* at least 8 pixels per side, not 7x7"):
         imagined("resnet_small", 7)
 
 

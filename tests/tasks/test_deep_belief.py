@@ -274,7 +274,7 @@ def test_unrolling_copies() -> None:
     ("overrides", "reason"),
     [
         (["dataset.scaling=standardize"], "dataset.scaling=unit brings them into 0..1"),
-        (["model.hidden_sizes=[]"], "a deep belief net has at least one hidden layer"),
+        (["model.hidden_sizes=[]"], "a deep belief net needs at least one hidden layer"),
         (["model=mlp", "task=deep_belief"], "this model is not a stack of RBMs"),
         (["task.optimizers.rbm.lr=-1"], "expected a number > 0, got -1"),
         (["task.optimizers.rbmm={}"], "did you mean task.optimizers.rbm?"),

@@ -9,12 +9,16 @@ from dltrain.types import Fraction
 
 
 class AlexNet(nn.Module):
-    """Logits (B, num_classes) of images (B, C, H, W) by Krizhevsky 2014, "One Weird Trick", section 4, on one device.
+    """AlexNet as in Krizhevsky 2014, "One Weird Trick for Parallelizing CNNs", section 4.
 
-    Five convolutions and three dense layers with `dropout`: the network of Krizhevsky et al. 2012, "ImageNet
-    Classification", in one column and without its normalization of responses. It is torchvision's at 224 pixels, with its
-    parameter names. The small form has 3x3 convolutions throughout, halves the image after the first, second and last,
-    and has dense layers of 1024. ValueError for images of which no pixel would be left.
+    Maps images (B, C, H, W) to logits (B, num_classes). Five convolutions and three dense layers
+    with `dropout`: the network of Krizhevsky et al. 2012, "ImageNet Classification", with one
+    column and without local response normalization. The large form equals torchvision's, with its
+    parameter names. The small form has only 3x3 convolutions, max-pooling after the first, second
+    and last one, and dense layers of 1,024 units.
+
+    Raises:
+        ValueError: The images are too small for the form.
     """
 
     def __init__(
@@ -30,15 +34,17 @@ class AlexNet(nn.Module):
         refuse_below(8 if small else 63, image_size, "alexnet", small)
         self.torchvision_name = "" if small else "alexnet"
         if small:
-            first, second = (
-                nn.Conv2d(in_channels, 64, 3, padding=1),
-                nn.Conv2d(64, 192, 3, padding=1),
-            )
-            window, side, hidden = 2, 4, 1024
+            first = nn.Conv2d(in_channels, 64, 3, padding=1)
+            second = nn.Conv2d(64, 192, 3, padding=1)
+            window = 2  # of the pooling
+            side = 4  # pixels before the dense layers
+            hidden = 1024  # units of a dense layer
         else:
             first = nn.Conv2d(in_channels, 64, 11, stride=4, padding=2)
             second = nn.Conv2d(64, 192, 5, padding=2)
-            window, side, hidden = 3, 6, 4096
+            window = 3
+            side = 6
+            hidden = 4096
         self.features = nn.Sequential(  # sizes of the large form at 224 pixels
             first,  # (B, 64, 55, 55)
             nn.ReLU(inplace=True),

@@ -14,13 +14,30 @@ from dltrain.types import Activation, Fraction, Norm, Pooling, PositiveInt
 
 
 class CNN(nn.Sequential):
-    """Logits (B, num_classes) of images (B, C, H, W): blocks of convolutions and pooling, dense layers, then linear.
+    """Blocks of convolutions and pooling, dense layers, and a linear output layer.
 
-    An entry of `channels` is a block: a number for one convolution, a list for several; each is followed by `norm` and
-    `activation`, the block by pooling, which halves the image, and `conv_dropout`. A convolution has a bias only without
-    a norm, which brings one. `padding` valid takes kernel_size - 1 pixels a side at every convolution; ValueError if none
-    are left. `head` says what becomes of the last maps: all their pixels, or the average of each map. `hidden_sizes` are
-    the dense layers after it, each with `activation` and `dropout`; without any, `dropout` stands before the output.
+    Maps images (B, C, H, W) to logits (B, num_classes).
+
+    Args:
+        in_channels: Channels of the images.
+        image_size: Height and width of the images in pixels.
+        num_classes: Number of classes.
+        channels: One entry per block: a number for one convolution, a list for several. Each
+            convolution is followed by `norm` and `activation`, each block by pooling, which halves
+            the image, and `conv_dropout`. A convolution has a bias only without a norm.
+        kernel_size: Height and width of the kernels.
+        padding: "same" keeps the image size; with "valid", a convolution removes kernel_size - 1
+            pixels per side.
+        norm: Normalization after every convolution.
+        activation: Activation after every convolution and dense layer.
+        pooling: Pooling at the end of every block.
+        conv_dropout: Dropout probability after every block.
+        head: "flatten" uses all pixels of the last feature maps, "average" the mean of each map.
+        hidden_sizes: Units of the dense layers, each followed by `activation` and `dropout`.
+        dropout: Dropout probability of the dense layers; without any, it applies before the output.
+
+    Raises:
+        ValueError: The images are too small for so many blocks.
     """
 
     def __init__(
@@ -40,27 +57,34 @@ class CNN(nn.Sequential):
         dropout: Fraction = 0.0,
     ) -> None:
         margin = kernel_size // 2 if padding == "same" else 0
-        (height, width), fan_in = image_size, in_channels
+        removed = kernel_size - 1 - 2 * margin  # pixels per side, by every convolution
+        height, width = image_size
+        fan_in = in_channels
         layers: list[nn.Module] = []
         for block in channels:
-            for fan_out in (block,) if isinstance(block, int) else block:
+            widths = (block,) if isinstance(block, int) else block
+            for fan_out in widths:
                 layers += [
                     nn.Conv2d(fan_in, fan_out, kernel_size, padding=margin, bias=norm == "none"),
                     *channel_norm(norm, fan_out),
                     activation_layer(activation),
                 ]
                 fan_in = fan_out
-                height, width = (side + 2 * margin - (kernel_size - 1) for side in (height, width))
             layers += [pool(pooling), *dropout_layer(conv_dropout)]
-            height, width = height // 2, width // 2
+            height = (height - removed * len(widths)) // 2
+            width = (width - removed * len(widths)) // 2
         if height < 1 or width < 1:
+            hint = "give model.channels fewer entries"
+            if padding == "valid":
+                hint += " or set model.padding=same"
             raise ValueError(
-                f"the network halves the image {len(channels)} times: {image_size[0]}x{image_size[1]} pixels are too few; "
-                f"give model.channels fewer entries{' or set model.padding=same' if padding == 'valid' else ''}"
+                f"the network halves the image {len(channels)} times: "
+                f"{image_size[0]}x{image_size[1]} pixels are too few; {hint}"
             )
         features = fan_in * height * width
         if head == "average":
-            layers, features = [*layers, nn.AdaptiveAvgPool2d(1)], fan_in
+            layers.append(nn.AdaptiveAvgPool2d(1))
+            features = fan_in
         layers.append(nn.Flatten())
         for fan_in, fan_out in pairwise((features, *hidden_sizes)):
             layers += [
@@ -70,4 +94,5 @@ class CNN(nn.Sequential):
             ]
         if not hidden_sizes:
             layers += dropout_layer(dropout)
-        super().__init__(*layers, nn.Linear((features, *hidden_sizes)[-1], num_classes))
+        last = hidden_sizes[-1] if hidden_sizes else features
+        super().__init__(*layers, nn.Linear(last, num_classes))

@@ -1,4 +1,4 @@
-"""An autoencoder of convolutions."""
+"""The convolutional autoencoder."""
 
 from __future__ import annotations
 
@@ -6,16 +6,20 @@ from itertools import pairwise
 
 from torch import nn
 
-from dltrain.models.autoencoder import Coder
+from dltrain.models.autoencoder import Coder, encoded_size
 from dltrain.models.layers import activation as activation_layer
 from dltrain.models.layers import channel_norm, halved
 from dltrain.types import Activation, Norm, PositiveInt
 
 
 class ConvolutionalAutoencoder(Coder):
-    """Each of `channels` is a convolution that halves the image; a linear layer makes the code of the last maps; transposed
-    convolutions lead back (Masci et al. 2011, with strides instead of pooling). ValueError for an image whose sides
-    cannot be halved so often.
+    """An autoencoder of convolutions with stride 2 (Masci et al. 2011, with strides, not pooling).
+
+    Each entry of `channels` is a convolution that halves the image. A linear layer maps the last
+    feature maps to the code. The decoder has transposed convolutions.
+
+    Raises:
+        ValueError: The sides of the image cannot be halved that often.
     """
 
     def __init__(
@@ -36,9 +40,9 @@ class ConvolutionalAutoencoder(Coder):
                 *channel_norm(norm, fan_out),
                 activation_layer(activation),
             ]
-        deepest = (channels or (in_channels,))[-1]
+        deepest = channels[-1] if channels else in_channels
         features = deepest * height * width
-        encoder += [nn.Flatten(), nn.Linear(features, code_size * (2 if variational else 1))]
+        encoder += [nn.Flatten(), nn.Linear(features, encoded_size(code_size, variational))]
         decoder: list[nn.Module] = [
             nn.Linear(code_size, features),
             activation_layer(activation),
@@ -50,5 +54,6 @@ class ConvolutionalAutoencoder(Coder):
                 *channel_norm(norm, fan_out),
                 activation_layer(activation),
             ]
-        decoder += [nn.ConvTranspose2d(channels[0], in_channels, 4, 2, 1)] if channels else []
+        if channels:
+            decoder.append(nn.ConvTranspose2d(channels[0], in_channels, 4, 2, 1))
         super().__init__(nn.Sequential(*encoder), nn.Sequential(*decoder), code_size, variational)

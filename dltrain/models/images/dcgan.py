@@ -1,4 +1,4 @@
-"""The two networks of a deep convolutional generative adversarial network."""
+"""The deep convolutional generative adversarial network (DCGAN)."""
 
 from __future__ import annotations
 
@@ -10,20 +10,33 @@ from dltrain.models.images.gan import Adversaries
 from dltrain.models.layers import channel_norm, halved
 from dltrain.types import Norm, PositiveInt
 
-SLOPE = 0.2  # of the leaky ReLUs
-SPREAD = 0.02  # of the initial weights
+LEAKY_SLOPE = 0.2  # Radford, Metz, Chintala 2016, section 4
+INITIAL_STD = 0.02  # of the weights; the same section
 
 
 class DCGAN(Adversaries):
-    """Convolutions of stride 2 instead of pooling, batch norm, ReLU in the generator and leaky ReLU in the discriminator
-    (Radford, Metz, Chintala 2016).
+    """Generator and discriminator of convolutions with stride 2 (Radford, Metz, Chintala 2016).
 
-    Each of `channels` doubles the generator's image, from the deepest to the one before the pixels, and halves the
-    discriminator's, in reverse: 28 pixels take two entries, 32 three, 64 four. ValueError for sides that cannot be
-    halved so often. Weights begin as N(0, 0.02), the paper's choice: larger ones saturate the tanh at the end.
-    `discriminator_norm` is not on its first layer, which would hide from it how the images are distributed. `separable`
-    makes every convolution one within each channel and one across channels (Howard et al. 2017, "MobileNets"): fewer
-    weights and products, more calls. `conditional` tells both networks the class.
+    Both have batch norm and no pooling; the generator has ReLUs, the discriminator leaky ReLUs.
+    Initial weights are N(0, 0.02) as in the paper; larger ones saturate the final tanh.
+
+    Args:
+        in_channels: Channels of the images.
+        image_size: Height and width of the images in pixels.
+        num_classes: Number of classes, used if `conditional`.
+        latent_size: Numbers of the noise vector.
+        channels: Channels of the generator, from the deepest layer on. Each entry doubles the
+            generator's image, and in reverse order halves the discriminator's: 28 pixels take two
+            entries, 32 three, 64 four.
+        norm: Normalization in the generator.
+        discriminator_norm: Normalization in the discriminator, but not in its first layer, where
+            it would hide the distribution of the pixels.
+        separable: Replace every convolution by a depthwise and a pointwise one (Howard et al.
+            2017, "MobileNets"): fewer weights and operations, but more kernel calls.
+        conditional: Condition both networks on the class.
+
+    Raises:
+        ValueError: `channels` is empty, or the image cannot be halved that often.
     """
 
     def __init__(
@@ -39,7 +52,7 @@ class DCGAN(Adversaries):
         conditional: bool = False,
     ) -> None:
         if not channels:
-            raise ValueError("channels=[]: a DCGAN doubles the image at least once")
+            raise ValueError("model.channels=[]: a DCGAN needs at least one entry, such as [64,32]")
         classes = num_classes if conditional else 0
         height, width = halved(image_size, len(channels), "model.channels")
         generator: list[nn.Module] = [
@@ -57,8 +70,10 @@ class DCGAN(Adversaries):
         generator += [*doubling(channels[-1], in_channels, separable), nn.Tanh()]
         body: list[nn.Module] = []
         for i, (fan_in, fan_out) in enumerate(pairwise((in_channels, *reversed(channels)))):
-            normed = channel_norm(discriminator_norm, fan_out) if i else []
-            body += [*halving(fan_in, fan_out, separable), *normed, nn.LeakyReLU(SLOPE)]
+            body += halving(fan_in, fan_out, separable)
+            if i > 0:
+                body += channel_norm(discriminator_norm, fan_out)
+            body.append(nn.LeakyReLU(LEAKY_SLOPE))
         super().__init__(
             nn.Sequential(*generator),
             nn.Sequential(*body, nn.Flatten()),
@@ -66,11 +81,11 @@ class DCGAN(Adversaries):
             latent_size,
             classes,
         )
-        self.apply(begin)
+        self.apply(initialize)
 
 
 def halving(fan_in: int, fan_out: int, separable: bool) -> list[nn.Module]:
-    """A convolution that halves the image."""
+    """Return a convolution that halves the image."""
     if separable:
         return [
             nn.Conv2d(fan_in, fan_in, 4, 2, 1, groups=fan_in, bias=False),
@@ -80,7 +95,7 @@ def halving(fan_in: int, fan_out: int, separable: bool) -> list[nn.Module]:
 
 
 def doubling(fan_in: int, fan_out: int, separable: bool) -> list[nn.Module]:
-    """A transposed convolution that doubles the image."""
+    """Return a transposed convolution that doubles the image."""
     if separable:
         return [
             nn.Conv2d(fan_in, fan_out, 1),
@@ -89,12 +104,16 @@ def doubling(fan_in: int, fan_out: int, separable: bool) -> list[nn.Module]:
     return [nn.ConvTranspose2d(fan_in, fan_out, 4, 2, 1)]
 
 
-def begin(module: nn.Module) -> None:
-    """The paper's initial weights: N(0, 0.02), scales of norms around 1, and no biases."""
-    if isinstance(module, nn.Conv2d | nn.ConvTranspose2d | nn.Linear | nn.Embedding):
-        nn.init.normal_(module.weight, 0.0, SPREAD)
+def initialize(module: nn.Module) -> None:
+    """Set the paper's initial weights: N(0, 0.02), scales of norms N(1, 0.02), zero biases."""
+    if isinstance(module, nn.Embedding):
+        nn.init.normal_(module.weight, 0.0, INITIAL_STD)
+        return
+    if isinstance(module, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
+        nn.init.normal_(module.weight, 0.0, INITIAL_STD)
     elif isinstance(module, nn.BatchNorm2d | nn.GroupNorm):
-        nn.init.normal_(module.weight, 1.0, SPREAD)
-    bias = getattr(module, "bias", None)
-    if bias is not None:
-        nn.init.zeros_(bias)
+        nn.init.normal_(module.weight, 1.0, INITIAL_STD)
+    else:
+        return
+    if module.bias is not None:
+        nn.init.zeros_(module.bias)

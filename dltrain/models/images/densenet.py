@@ -1,4 +1,4 @@
-"""DenseNet: every layer sees the maps of all before it."""
+"""DenseNet: every layer gets the feature maps of all earlier layers of its block."""
 
 from __future__ import annotations
 
@@ -10,19 +10,24 @@ from torchvision.models import densenet
 from dltrain.models.images.vision import Stem, is_small, refuse_below, stem_convolution
 from dltrain.types import Fraction
 
-LAYERS = {
+LAYERS = {  # of the four dense blocks: Huang et al. 2017, table 1
     121: (6, 12, 24, 16),
     169: (6, 12, 32, 32),
-}  # of the four dense blocks: Huang et al. 2017, table 1
-GROWTH = 32  # maps that each layer adds
+}
+GROWTH_RATE = 32  # feature maps that each layer adds
 
 
 class DenseNet(densenet.DenseNet):
-    """Logits (B, num_classes) of images (B, C, H, W) by Huang et al. 2017, "Densely Connected Networks", equation 2.
+    """DenseNet (Huang et al. 2017, "Densely Connected Convolutional Networks", equation 2).
 
-    A layer's input are the maps of all layers of its block before it, side by side, and it adds 32 of its own. It is
-    torchvision's network, with its parameter names and initial weights. The small form begins with a 3x3 convolution and no
-    pooling, so that its blocks see 32, 16, 8 and 4 of 32 pixels. `dropout` follows every layer, as in section 4.2.
+    Maps images (B, C, H, W) to logits (B, num_classes). The input of a layer is the concatenation
+    of the feature maps of all earlier layers of its block; it adds 32 maps. The network is
+    torchvision's, with its parameter names and initial weights. The small form begins with a 3x3
+    convolution and no pooling, so that its blocks get 32, 16, 8 and 4 pixels from an image of 32.
+    `dropout` applies after every layer, as in section 4.2.
+
+    Raises:
+        ValueError: The images are too small for the form.
     """
 
     def __init__(
@@ -36,9 +41,9 @@ class DenseNet(densenet.DenseNet):
     ) -> None:
         small = is_small(stem, image_size)
         refuse_below(8 if small else 29, image_size, f"densenet{depth}", small)
-        super().__init__(GROWTH, LAYERS[depth], drop_rate=dropout, num_classes=num_classes)
+        super().__init__(GROWTH_RATE, LAYERS[depth], drop_rate=dropout, num_classes=num_classes)
         self.torchvision_name = "" if small else f"densenet{depth}"
         if small or in_channels != 3:
-            self.features.conv0 = stem_convolution(in_channels, 2 * GROWTH, small)
+            self.features.conv0 = stem_convolution(in_channels, 2 * GROWTH_RATE, small)
         if small:
             self.features.pool0 = nn.Identity()

@@ -1,4 +1,4 @@
-"""The two networks of a generative adversarial network, fully connected."""
+"""Generative adversarial networks: their base class, and fully connected ones."""
 
 from __future__ import annotations
 
@@ -16,10 +16,11 @@ from dltrain.types import Activation, Fraction, Norm, PositiveInt
 
 
 class Adversaries(nn.Module):
-    """What adversarial pairs have in common: a `generator` of images in -1..1 and a `discriminator` of images.
+    """Base class: a `generator` of images in -1..1 and a `discriminator` of images.
 
-    With `num_classes` both are told the class: the generator by a one-hot vector beside its noise, the discriminator by
-    the product of its features with a learned vector of the class (Miyato and Koyama 2018, equation 3).
+    With `num_classes` > 0 both are conditioned on the class: the generator by a one-hot vector
+    appended to its noise, the discriminator by the product of its features with a learned
+    embedding of the class (Miyato and Koyama 2018, equation 3).
     """
 
     def __init__(
@@ -31,28 +32,34 @@ class Adversaries(nn.Module):
         num_classes: int,
     ) -> None:
         super().__init__()
-        self.latent_size, self.num_classes = latent_size, num_classes
-        self.generator, self.discriminator = generator, Discriminator(body, features, num_classes)
+        self.latent_size = latent_size
+        self.num_classes = num_classes
+        self.generator = generator
+        self.discriminator = Discriminator(body, features, num_classes)
 
     def generate(self, noise: Tensor, classes: Tensor | None = None) -> Tensor:
-        """Images (B, C, H, W) in -1..1 from noise (B, latent_size) and, of a conditional pair, class numbers (B,)."""
+        """Return images (B, C, H, W) in -1..1 from noise (B, latent_size).
+
+        A conditional generator also gets class numbers (B,).
+        """
         if self.num_classes and classes is not None:
             noise = torch.cat([noise, F.one_hot(classes, self.num_classes).to(noise)], dim=1)
         images: Tensor = self.generator(noise)
         return images
 
     def forward(self, images: Tensor, classes: Tensor | None = None) -> Tensor:
-        """How real images (B, C, H, W) in -1..1 look, as logits (B,)."""
+        """Return the discriminator's logits (B,) of images (B, C, H, W) in -1..1."""
         logits: Tensor = self.discriminator(images, classes)
         return logits
 
 
 class Discriminator(nn.Module):
-    """Logits (B,) of what `body` makes of images: features (B, F)."""
+    """A linear layer on the features (B, F) of `body`; it returns logits (B,)."""
 
     def __init__(self, body: nn.Module, features: int, num_classes: int) -> None:
         super().__init__()
-        self.body, self.head = body, nn.Linear(features, 1)
+        self.body = body
+        self.head = nn.Linear(features, 1)
         self.of_class = nn.Embedding(num_classes, features) if num_classes else None
 
     def forward(self, images: Tensor, classes: Tensor | None = None) -> Tensor:
@@ -64,10 +71,20 @@ class Discriminator(nn.Module):
 
 
 class GAN(Adversaries):
-    """Fully connected networks (Goodfellow et al. 2014): `generator_sizes` and `discriminator_sizes` are hidden layers.
+    """Fully connected generator and discriminator (Goodfellow et al. 2014).
 
-    `norm` and `activation` are the generator's; the discriminator has leaky ReLUs, so that its gradient reaches the
-    generator everywhere, and `discriminator_dropout`. `conditional` tells both the class.
+    Args:
+        in_channels: Channels of the images.
+        image_size: Height and width of the images in pixels.
+        num_classes: Number of classes, used if `conditional`.
+        latent_size: Numbers of the noise vector.
+        generator_sizes: Units of the generator's hidden layers.
+        discriminator_sizes: Units of the discriminator's hidden layers, which have leaky ReLUs so
+            that gradients reach the generator everywhere.
+        norm: Normalization in the generator.
+        activation: Activation in the generator.
+        discriminator_dropout: Dropout probability in the discriminator.
+        conditional: Condition both networks on the class.
     """
 
     def __init__(
@@ -102,7 +119,7 @@ class GAN(Adversaries):
                 nn.LeakyReLU(0.2),
                 *dropout_layer(discriminator_dropout),
             ]
-        features = (pixels, *discriminator_sizes)[-1]
+        features = discriminator_sizes[-1] if discriminator_sizes else pixels
         super().__init__(
             nn.Sequential(*generator), nn.Sequential(*body), features, latent_size, classes
         )

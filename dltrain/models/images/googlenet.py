@@ -1,4 +1,4 @@
-"""GoogLeNet: blocks of parallel convolutions, and heads in the middle that only training has."""
+"""GoogLeNet: blocks of parallel convolutions, and auxiliary heads during training."""
 
 from __future__ import annotations
 
@@ -13,13 +13,18 @@ from dltrain.types import Fraction, NonNegative
 
 
 class GoogLeNet(Published):
-    """Logits (B, num_classes) of images (B, C, H, W) by Szegedy et al. 2015, "Going Deeper with Convolutions", table 1.
+    """GoogLeNet (Szegedy et al. 2015, "Going Deeper with Convolutions", table 1).
 
-    While it trains, logits of two auxiliary heads come with them: see `types.AuxiliaryHeads`. Section 5 counts their
-    losses 0.3 each and drops them afterwards; with an `auxiliary_weight` of 0 there are none. It is torchvision's network,
-    with batch norm, its parameter names and its initial weights. The small form begins with one 3x3 convolution
-    to 192 maps and pools only between the groups of blocks (github.com/kuangliu/pytorch-cifar). `dropout` stands before
-    the last layer, that of the heads, 0.7, is the paper's.
+    Maps images (B, C, H, W) to logits (B, num_classes). In training mode it returns the logits of
+    two auxiliary heads as well (`AuxiliaryHeads`). Section 5 weighs their losses by 0.3 and drops
+    the heads after training; with an `auxiliary_weight` of 0 there are none. The network is
+    torchvision's, with batch norm, its parameter names and its initial weights. The small form
+    begins with one 3x3 convolution to 192 maps and pools only between the groups of blocks
+    (github.com/kuangliu/pytorch-cifar). `dropout` applies before the last layer; that of the
+    heads is 0.7, as in the paper.
+
+    Raises:
+        ValueError: The images are too small for the form.
     """
 
     def __init__(
@@ -34,10 +39,8 @@ class GoogLeNet(Published):
         small = is_small(stem, image_size)
         refuse_below(8 if small else 32, image_size, "googlenet", small)
         super().__init__(num_classes, auxiliary_weight > 0, init_weights=False, dropout=dropout)
-        self.auxiliary_weight, self.torchvision_name = (
-            auxiliary_weight,
-            "" if small else "googlenet",
-        )
+        self.auxiliary_weight = auxiliary_weight
+        self.torchvision_name = "" if small else "googlenet"
         if small:
             self.conv1 = BasicConv2d(in_channels, 192, kernel_size=3, padding=1)
             self.maxpool1 = self.conv2 = self.conv3 = self.maxpool2 = nn.Identity()
@@ -45,9 +48,9 @@ class GoogLeNet(Published):
             self.conv1 = BasicConv2d(in_channels, 64, kernel_size=7, stride=2, padding=3)
         for layer in self.modules():
             if isinstance(layer, nn.Conv2d | nn.Linear):
-                nn.init.normal_(
-                    layer.weight, std=0.01
-                )  # torchvision cuts it off at 200 deviations, which takes seconds
+                # torchvision truncates at 200 standard deviations, which takes seconds
+                nn.init.normal_(layer.weight, std=0.01)
 
     def auxiliary_heads(self) -> Sequence[nn.Module]:
+        """Return the auxiliary heads."""
         return [head for head in (self.aux1, self.aux2) if head is not None]

@@ -11,11 +11,13 @@ from dltrain.types import Activation, Fraction, Pooling
 
 
 class LeNet5(nn.Sequential):
-    """Logits (B, num_classes) of images (B, C, H, W) by LeCun et al. 1998, "Gradient-Based Learning", figure 2.
+    """LeNet-5 (LeCun et al. 1998, "Gradient-Based Learning", figure 2).
 
-    Images below 32 pixels a side are zero-padded to 32, as the paper does with its 28-pixel digits. Differences from the
-    paper, as is usual today: every map of the second convolution sees all maps of the first, pooling has no weights of
-    its own, and the output is a linear layer instead of radial basis functions. `dropout` follows the dense layers.
+    Maps images (B, C, H, W) to logits (B, num_classes). Images below 32 pixels per side are
+    zero-padded to 32, as the paper does with its digits of 28 pixels. As is usual today, three
+    things differ from the paper: every map of the second convolution gets all maps of the first,
+    pooling has no weights, and the output is a linear layer instead of radial basis functions.
+    `dropout` applies after the dense layers.
     """
 
     def __init__(

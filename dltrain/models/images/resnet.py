@@ -1,9 +1,9 @@
-"""Residual networks: torchvision's with two stems, and a small one for a processor."""
+"""Residual networks: torchvision's with two stems, and a small one for a CPU."""
 
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import Literal
+from typing import Literal, TypeAlias
 
 from torch import Tensor, nn
 from torchvision.models import resnet
@@ -11,9 +11,8 @@ from torchvision.models import resnet
 from dltrain.models.images.vision import Stem, is_small, refuse_below, stem_convolution
 from dltrain.types import PositiveInt
 
-STAGES: dict[
-    int, tuple[type[nn.Module], list[int]]
-] = {  # He et al. 2016, table 1: the block, and how many a stage
+Stages: TypeAlias = tuple[type[nn.Module], list[int]]
+STAGES: dict[int, Stages] = {  # He et al. 2016, table 1: the block, and how many per stage
     18: (resnet.BasicBlock, [2, 2, 2, 2]),
     34: (resnet.BasicBlock, [3, 4, 6, 3]),
     50: (resnet.Bottleneck, [3, 4, 6, 3]),
@@ -22,12 +21,16 @@ STAGES: dict[
 
 
 class ResNet(resnet.ResNet):
-    """Logits (B, num_classes) of images (B, C, H, W) by He et al. 2016, "Deep Residual Learning", table 1.
+    """ResNet (He et al. 2016, "Deep Residual Learning for Image Recognition", table 1).
 
-    A block learns what to add to its input (equation 1), so that gradients pass through any number of them. It is
-    torchvision's network, with its parameter names and initial weights, also its stride in the 3x3 convolution of a
-    bottleneck. The small form begins with a 3x3 convolution and no pooling, and so sees 32 pixels as the large one sees
-    224 after its first quarter; widths stay 64, 128, 256, 512 (github.com/kuangliu/pytorch-cifar).
+    Maps images (B, C, H, W) to logits (B, num_classes). A block learns a residual that is added to
+    its input (equation 1), so gradients pass through any number of blocks. The network is
+    torchvision's, with its parameter names and initial weights, and with stride 2 in the 3x3
+    convolution of a bottleneck. The small form begins with a 3x3 convolution of stride 1 and no
+    pooling; the widths stay 64, 128, 256 and 512 (github.com/kuangliu/pytorch-cifar).
+
+    Raises:
+        ValueError: The images are too small for the form.
     """
 
     def __init__(
@@ -51,20 +54,25 @@ class ResNet(resnet.ResNet):
 def convolution(
     in_channels: int, out_channels: int, stride: int = 1, pooled: bool = False
 ) -> nn.Sequential:
-    """A 3x3 convolution, batch norm and ReLU; the largest of every 2x2 pixels goes on if `pooled`, before both, which
-    then have a quarter to do."""
+    """Return a 3x3 convolution, batch norm and ReLU.
+
+    If `pooled`, max-pooling comes right after the convolution, so that norm and ReLU have a quarter
+    of the work.
+    """
     layer = nn.Conv2d(in_channels, out_channels, 3, stride, padding=1, bias=False)
     nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
-    return nn.Sequential(
-        layer,
-        *([nn.MaxPool2d(2)] if pooled else []),
-        nn.BatchNorm2d(out_channels),
-        nn.ReLU(inplace=True),
-    )
+    layers: list[nn.Module] = [layer]
+    if pooled:
+        layers.append(nn.MaxPool2d(2))
+    layers += [nn.BatchNorm2d(out_channels), nn.ReLU(inplace=True)]
+    return nn.Sequential(*layers)
 
 
 class Residual(nn.Module):
-    """x + F(x) of maps (B, C, H, W), F a convolution with batch norm and ReLU: He et al. 2016, equation 1."""
+    """A residual block of one convolution with batch norm and ReLU.
+
+    Maps feature maps x (B, C, H, W) to x + F(x) (He et al. 2016, equation 1).
+    """
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -76,14 +84,26 @@ class Residual(nn.Module):
 
 
 class SmallResNet(nn.Sequential):
-    """Logits (B, num_classes) of images (B, C, H, W): a residual network that a processor trains in minutes.
+    """A residual network that trains in minutes on a CPU.
 
-    A stem of two 3x3 convolutions with the two numbers of channels `stem_channels`, the second of which halves the image,
-    as `stem_halving` says, by max-pooling, by steps of two, or not at all; of each of `widths` a convolution that halves
-    it by max-pooling and `blocks` residual ones; the average of each map, and a linear layer. Small and wide maps are what
-    a processor computes fastest; that pooling stands between convolution and norm, and one path around a convolution and
-    not two, is after github.com/KellerJordan/cifar10-airbench.
-    ValueError for images that cannot be halved so often.
+    Maps images (B, C, H, W) to logits (B, num_classes). The stem has two 3x3 convolutions. Each
+    stage has a convolution with max-pooling and `blocks` residual blocks. Global average pooling
+    and a linear layer follow. A CPU computes small feature maps with many channels fastest.
+    Pooling between convolution and norm, and residual blocks of one convolution, are after
+    github.com/KellerJordan/cifar10-airbench.
+
+    Args:
+        in_channels: Channels of the images.
+        image_size: Height and width of the images in pixels.
+        num_classes: Number of classes.
+        stem_channels: Channels of the two convolutions of the stem.
+        widths: Channels of each stage.
+        blocks: Residual blocks per stage.
+        stem_halving: The way in which the stem halves the image: max-pooling, stride 2, or not at
+            all.
+
+    Raises:
+        ValueError: `widths` is empty, or the images cannot be halved that often.
     """
 
     def __init__(
@@ -108,11 +128,10 @@ class SmallResNet(nn.Sequential):
                 convolution(before, width, pooled=True),
                 *(Residual(width) for _ in range(blocks)),
             ]
+        stride = 2 if stem_halving == "stride" else 1
         super().__init__(
             convolution(in_channels, stem_channels[0]),
-            convolution(
-                *stem_channels, 2 if stem_halving == "stride" else 1, stem_halving == "pool"
-            ),
+            convolution(*stem_channels, stride, pooled=stem_halving == "pool"),
             *stages,
             nn.AdaptiveAvgPool2d(1),
             nn.Flatten(),

@@ -11,7 +11,7 @@ from dltrain.models.layers import dropout as dropout_layer
 from dltrain.types import Fraction
 
 WIDTHS = (64, 128, 256, 512, 512)  # of the five blocks
-CONVOLUTIONS = {  # in each block, by the number of layers with weights: Simonyan and Zisserman 2015, table 1
+CONVOLUTIONS = {  # per block, by depth: Simonyan and Zisserman 2015, table 1
     11: (1, 1, 2, 2, 2),
     13: (2, 2, 2, 2, 2),
     16: (2, 2, 3, 3, 3),
@@ -20,12 +20,17 @@ CONVOLUTIONS = {  # in each block, by the number of layers with weights: Simonya
 
 
 class VGG(nn.Module):
-    """Logits (B, num_classes) of images (B, C, H, W) by Simonyan and Zisserman 2015, "Very Deep Convolutional Networks".
+    """VGG (Simonyan and Zisserman 2015, "Very Deep Convolutional Networks", table 1).
 
-    Columns A, B, D and E of table 1; `norm` batch puts batch norm behind every convolution, as is usual today. It is
-    torchvision's at 224 pixels, with its parameter names and initial weights. The small form has the same convolutions,
-    after which 32 pixels are one, and a single dense layer in place of three (github.com/kuangliu/pytorch-cifar): of
-    138 million parameters 15 are left. `dropout` stands between dense layers, in the small form before the only one.
+    Maps images (B, C, H, W) to logits (B, num_classes). `depth` selects column A, B, D or E.
+    `norm="batch"` adds batch norm after every convolution, as is usual today. The large form
+    equals torchvision's, with its parameter names and initial weights. The small form has the same
+    convolutions, which reduce 32 pixels to one, and one dense layer instead of three
+    (github.com/kuangliu/pytorch-cifar): 15 million parameters instead of 138. `dropout` applies
+    between dense layers; in the small form, before the only one.
+
+    Raises:
+        ValueError: The images are too small for the form.
     """
 
     def __init__(
@@ -41,18 +46,18 @@ class VGG(nn.Module):
         super().__init__()
         small = is_small(stem, image_size)
         refuse_below(8 if small else 32, image_size, f"vgg{depth}", small)
-        self.torchvision_name = "" if small else f"vgg{depth}{'_bn' if norm == 'batch' else ''}"
+        published = f"vgg{depth}_bn" if norm == "batch" else f"vgg{depth}"
+        self.torchvision_name = "" if small else published
         layers: list[nn.Module] = []
         channels = in_channels
         for width, count in zip(WIDTHS, CONVOLUTIONS[depth], strict=True):
             for _ in range(count):
                 layers.append(nn.Conv2d(channels, width, 3, padding=1))
-                layers += [nn.BatchNorm2d(width)] if norm == "batch" else []
+                if norm == "batch":
+                    layers.append(nn.BatchNorm2d(width))
                 layers.append(nn.ReLU(inplace=True))
                 channels = width
-            layers.append(
-                nn.MaxPool2d(2, ceil_mode=small)
-            )  # 28 pixels too can be halved five times
+            layers.append(nn.MaxPool2d(2, ceil_mode=small))  # rounding up suits 28 pixels too
         self.features = nn.Sequential(*layers)
         self.avgpool = nn.AdaptiveAvgPool2d((1, 1) if small else (7, 7))
         if small:
