@@ -282,12 +282,12 @@ def test_an_explanation_has_the_boxes_of_a_sure_score() -> None:
     assert explained.boxes == (Boxes((MarkedBox((8, 8, 40, 24), "a 0.90"),), "predicted"),) * 2
 
 
-def test_a_card_has_an_image_with_its_true_boxes_above_the_same_with_the_predicted_ones() -> None:
+def test_a_picture_shows_true_boxes_above_predicted_boxes() -> None:
     targets = torch.tensor(
         [[40.0, 60, 90, 100, 1, DIFFICULT], [1, 2, 3, 4, 0, COUNTED], [0, 0, 0, 0, -1, 0]]
     )
     found = torch.tensor([[40.0, 60, 90, 100, 0.9, 1], [4, 4, 8, 8, 0.3, 1], [0, 0, 0, 0, 0, -1]])
-    card = task().card(torch.zeros(3, 128, 128), targets, found)
+    card = task().picture(torch.zeros(3, 128, 128), targets, found)
     assert card.pixels.shape == (2, 3, 128, 128)
     assert card.captions == (
         "true: 1 object, 1 not scored (gray)",

@@ -19,7 +19,7 @@ from dltrain.models.text.recurrent import RecurrentLanguageModel
 from dltrain.models.text.transformer import TransformerLanguageModel
 from dltrain.optim import Optim
 from dltrain.tasks.text import language_modeling as module
-from dltrain.tasks.text.generation import choose, write_on
+from dltrain.tasks.text.generation import choose, continue_text
 from dltrain.tasks.text.language_modeling import LanguageModeling
 from dltrain.types import Data, Text
 
@@ -214,14 +214,16 @@ def test_writing_sees_no_further_back_than_the_model() -> None:
     torch.manual_seed(0)
     model = TransformerLanguageModel(12, 4, 1, 8, 2).eval()
     with torch.no_grad():
-        long = write_on(model, torch.tensor([[9, 8, 4, 5, 6, 7]]), 5, 0.0, 1.0, torch.Generator())
-        short = write_on(model, torch.tensor([[4, 5, 6, 7]]), 5, 0.0, 1.0, torch.Generator())
+        long = continue_text(
+            model, torch.tensor([[9, 8, 4, 5, 6, 7]]), 5, 0.0, 1.0, torch.Generator()
+        )
+        short = continue_text(model, torch.tensor([[4, 5, 6, 7]]), 5, 0.0, 1.0, torch.Generator())
     assert torch.equal(long, short)
     assert int(long.min()) > 3
 
 
 def test_what_does_not_fit_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="does not say what comes next"):
+    with pytest.raises(ValueError, match="does not predict the next token"):
         task(data(tmp_path), MLP(8, 3))
 
 
@@ -236,7 +238,9 @@ def test_a_prediction_in_parts_is_that_of_the_whole_batch(
     one.model.register_forward_pre_hook(lambda module, args: shapes.append(len(args[0])))
     with torch.no_grad():
         whole = one.predict(batch)
-        monkeypatch.setattr(module, "PREDICTED_LOGITS", 2 * batch.shape[1] * source.spec.vocab_size)
+        monkeypatch.setattr(
+            module, "MAX_PREDICTED_LOGITS", 2 * batch.shape[1] * source.spec.vocab_size
+        )
         parts = one.predict(batch)
     assert shapes == [3, 2, 1]
     for expected, found in zip(whole, parts, strict=True):

@@ -218,7 +218,7 @@ def test_without_own_words_step_by_step_is_one_pass(ratio: float) -> None:
     source, target = next(made.data.train.epoch(0))
     memory = made.model.encode(source)
     one_pass = made.model.output(made.model.decode(memory, target[:, :-1])[0])
-    same = torch.allclose(made.sampled(memory, target[:, :-1]), one_pass, atol=1e-5)
+    same = torch.allclose(made.scheduled_sampling(memory, target[:, :-1]), one_pass, atol=1e-5)
     assert same == (ratio == 1)
 
 

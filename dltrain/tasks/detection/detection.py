@@ -1,47 +1,45 @@
-"""Detection: find the objects in an image, and name them."""
+"""Object detection: find the objects in an image and predict their classes."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from dltrain.engine import Direction, Stage, Task
 from dltrain.optim import Optim
-from dltrain.tasks.detection.average_precision import MEANS, MISSING, available, average_precision
+from dltrain.tasks.detection.average_precision import (
+    MISSING,
+    OVERLAPS,
+    available,
+    average_precision,
+)
 from dltrain.tasks.directions import watch_direction
 from dltrain.tasks.many_classes import worst_in
-from dltrain.types import Boxes, Data, Image, MarkedBox, PositiveInt, Probability, Table
+from dltrain.tasks.supervised import validation_split
+from dltrain.types import Boxes, Data, Detector, Image, MarkedBox, PositiveInt, Probability, Table
 from dltrain.types.boxes import true_boxes
 
-AT_ONCE = 16  # images of a large batch to predict
+PREDICTED_AT_ONCE = 16  # images of a large batch
 PER_CLASS = ("AP50", "AP", "objects")
 
 
-@runtime_checkable
-class Detector(Protocol):
-    """A model of which detections and losses come from one call."""
-
-    detections: int
-
-    def __call__(
-        self, images: Tensor, targets: Tensor | None = None
-    ) -> tuple[dict[str, Tensor], Tensor]:
-        """Losses, and detections (B, D, 6): x1, y1, x2, y2, score, class, those that are none of class -1."""
-
-
 class Detection(Task):
-    """Learns to draw a box around each object of an image and to name it. Batches are (images (B,
-    C, H, W), targets (B, M, 5 or 6)), rows x1, y1, x2, y2 in pixels, class number and perhaps a
-    flag (dltrain.types.boxes), padded with class -1; the loss is the sum of the model's.
+    """Learns to predict a box and a class for each object of an image.
 
-    Every evaluation gives that loss and COCO's average precisions: mAP over overlaps of 0.5 to
-    0.95, mAP50, mAP75, and those of each class. It shows `shown` images, each with its true boxes
-    above and the predicted ones below. Only boxes with a score of at least `min_score` are drawn
-    and given as predictions. ValueError for data without boxes, for a model that predicts none, and
-    if faster-coco-eval is missing.
+    Batches are (images (B, C, H, W), targets (B, M, 5 or 6)): rows x1, y1, x2, y2 in pixels, class
+    and perhaps a flag (dltrain.types.boxes), padded with class -1. The loss is the sum of the
+    model's losses.
+
+    Every evaluation gives the loss and COCO's average precisions: mAP over overlaps of 0.5 to 0.95,
+    mAP50, mAP75, and those of each class. It shows `shown` images, each with its true boxes above
+    and the predicted boxes below. Boxes with a score below `min_score` are neither drawn nor
+    predicted.
+
+    Raises:
+        ValueError: The data has no boxes, the model predicts none, or faster-coco-eval is missing.
     """
 
     def __init__(
@@ -63,27 +61,31 @@ class Detection(Task):
         if not available():
             raise ValueError(MISSING)
         self.model: Any = model
-        self.data, self.optim, self.epochs, self.watch, self.mode = data, optim, epochs, watch, mode
-        self.min_score, self.shown = min_score, shown
+        self.data = data
+        self.optim = optim
+        self.epochs = epochs
+        self.watch = watch
+        self.mode = mode
+        self.min_score = min_score
+        self.shown = shown
 
     def stages(self) -> Iterator[Stage]:
+        """Yield the stage "train"."""
         optim = self.optim(self.model, self.epochs * len(self.data.train))
 
         def step(batch: tuple[Tensor, Tensor]) -> dict[str, Tensor]:
             losses, _ = self.model(*batch)
             total = torch.stack(list(losses.values())).sum()
             optim.update(total, weight=len(batch[0]))
-            return {
-                "loss": total.detach(),
-                **{name: value.detach() for name, value in losses.items()},
-            }
+            terms = {name: value.detach() for name, value in losses.items()}
+            return {"loss": total.detach(), **terms}
 
         yield Stage(
             name="train",
             epochs=self.epochs,
             batches=self.data.train,
             step=step,
-            held_out=self.data.val if self.data.val.samples else None,
+            held_out=validation_split(self.data),
             evaluate=self.evaluate,
             optims=(optim,),
             watch=self.watch,
@@ -91,77 +93,70 @@ class Detection(Task):
         )
 
     def directions(self) -> dict[str, Direction | None]:
-        return {"loss": "min", **dict.fromkeys(MEANS, "max")}
+        """Return the direction of each metric; see `Task.directions`."""
+        return {"loss": "min", **dict.fromkeys(OVERLAPS, "max")}
 
     def evaluate(self, batches: Iterable[tuple[Tensor, Tensor]]) -> dict[str, Any]:
-        """Return the average precisions, the loss, and pictures of some images with their boxes."""
-        detections: list[Tensor] = []
-        truths: list[Tensor] = []
+        """Return the loss, the average precisions, and pictures of some images with their boxes.
+
+        Raises:
+            ValueError: There are no batches.
+        """
+        all_detections: list[Tensor] = []
+        all_targets: list[Tensor] = []
         losses: list[Tensor] = []
         pictures: list[Image] = []
         for images, targets in batches:
-            parts, found = self.model(images, targets)
-            losses.append(torch.stack(list(parts.values())).sum() * len(images))
-            left = self.shown - len(truths)
-            if left > 0:
-                pictures += map(
-                    self.card, images[:left].cpu(), targets[:left].cpu(), found[:left].cpu()
-                )
-            detections += found.float().cpu()
-            truths += targets.float().cpu()
-        if not truths:
+            terms, detections = self.model(images, targets)
+            losses.append(torch.stack(list(terms.values())).sum() * len(images))
+            missing = max(0, self.shown - len(pictures))
+            rows = zip(images[:missing], targets[:missing], detections[:missing], strict=True)
+            pictures += [self.picture(i.cpu(), t.cpu(), d.cpu()) for i, t, d in rows]
+            all_detections += detections.float().cpu()
+            all_targets += targets.float().cpu()
+        if not all_targets:
             raise ValueError("there is nothing to evaluate: the split is empty")
         names = self.data.spec.class_names
-        scores, per_class = average_precision(detections, truths, len(names))
+        scores, per_class = average_precision(all_detections, all_targets, len(names))
+        table = Table(per_class, names, PER_CLASS, "class", "average precision", plain=("objects",))
         return {
-            "loss": float(torch.stack(losses).sum() / len(truths)),
+            "loss": float(torch.stack(losses).sum() / len(all_targets)),
             **scores,
-            "per_class": worst_in(
-                Table(
-                    per_class, names, PER_CLASS, "class", "average precision", plain=("objects",)
-                ),
-                "AP50",
-                "objects",
-            ),
+            "per_class": worst_in(table, "AP50", "objects"),
             **{f"objects_{number}": picture for number, picture in enumerate(pictures, 1)},
         }
 
-    def card(self, image: Tensor, targets: Tensor, found: Tensor) -> Image:
-        """Return an image (C, H, W) with its true boxes (M, 5 or 6), and the same with the
-        predicted ones (D, 6).
-        """
-        true, predicted = (
-            true_boxes(targets, self.data.spec.class_names),
-            self.predicted_boxes(found),
-        )
-        counted = sum(box.counted for box in true.items)
-        captions = [f"true: {plural(counted)}", f"predicted: {plural(len(predicted.items))}"]
-        if uncounted := len(true.items) - counted:
-            captions[0] += f", {uncounted} not scored (gray)"
-        captions[1] += f", score {self.min_score:g} or more"
-        return Image(
-            self.pixels(image.unsqueeze(0)).repeat(2, 1, 1, 1),
-            tuple(captions),
-            boxes=(true, predicted),
-        )
+    def picture(self, image: Tensor, targets: Tensor, detections: Tensor) -> Image:
+        """Return an image (C, H, W) with true boxes (M, 5 or 6), and with detections (D, 6)."""
+        true = true_boxes(targets, self.data.spec.class_names)
+        predicted = self.predicted_boxes(detections)
+        num_counted = sum(box.counted for box in true.items)
+        num_uncounted = len(true.items) - num_counted
+        above = f"true: {plural(num_counted)}"
+        if num_uncounted:
+            above += f", {num_uncounted} not scored (gray)"
+        below = f"predicted: {plural(len(predicted.items))}, score {self.min_score:g} or more"
+        pixels = self.pixels(image.unsqueeze(0)).repeat(2, 1, 1, 1)
+        return Image(pixels, (above, below), boxes=(true, predicted))
 
-    def predicted_boxes(self, found: Tensor) -> Boxes:
-        """Return the boxes of those detections (D, 6) that are shown, with their scores."""
+    def predicted_boxes(self, detections: Tensor) -> Boxes:
+        """Return the boxes and scores of detections (D, 6) with a score of at least `min_score`."""
         names = self.data.spec.class_names
-        boxes = [
-            MarkedBox((x1, y1, x2, y2), f"{names[int(label)]} {score:.2f}")
-            for x1, y1, x2, y2, score, label in found[self.kept(found)].tolist()
-        ]
+        boxes = []
+        for x1, y1, x2, y2, score, label in self.confident(detections):
+            boxes.append(MarkedBox((x1, y1, x2, y2), f"{names[int(label)]} {score:.2f}"))
         return Boxes(tuple(boxes), "predicted")
 
-    def kept(self, rows: Tensor) -> Tensor:
-        """Return which of the detections (..., 6) are boxes that are shown."""
-        return (rows[..., 5] >= 0) & (rows[..., 4] >= self.min_score)
+    def confident(self, detections: Tensor) -> list[list[float]]:
+        """Return the rows of detections (D, 6) with a score of at least `min_score`."""
+        is_confident = (detections[:, 5] >= 0) & (detections[:, 4] >= self.min_score)
+        rows: list[list[float]] = detections[is_confident].tolist()
+        return rows
 
     def pixels(self, images: Tensor) -> Tensor:
-        """Return images (B, C, H, W) as the model sees them as pixels in 0..1."""
-        spec = self.data.spec
-        mean, std = (torch.tensor(values).view(1, -1, 1, 1) for values in (spec.mean, spec.std))
+        """Return standardized images (B, C, H, W) as pixels in 0..1."""
+        mean = torch.tensor(self.data.spec.mean).view(1, -1, 1, 1)
+        std = torch.tensor(self.data.spec.std).view(1, -1, 1, 1)
         return (images.float().cpu() * std + mean).clamp(0, 255) / 255
 
     def explain(self, inputs: Tensor) -> Image:
@@ -170,31 +165,40 @@ class Detection(Task):
         return Image(self.pixels(inputs), boxes=boxes)
 
     def predict(self, batch: Tensor) -> Tensor:
-        """Detections (B, D, 6) of images (B, C, H, W): x1, y1, x2, y2 in pixels of those, score, class; the best first,
-        filled up with class -1."""
-        if torch.jit.is_tracing():  # the trace would be of as many boxes as these very images have
+        """Return detections (B, D, 6) of images (B, C, H, W): x1, y1, x2, y2, score, class.
+
+        Coordinates are in pixels of the images. The best detections come first; the rest is padded
+        with class -1.
+
+        Raises:
+            ValueError: The call is traced; the number of detections depends on the images.
+        """
+        if torch.jit.is_tracing():
             raise ValueError("detections are as many as are found: there is no fixed graph")
-        return torch.cat([self.model(part)[1] for part in batch.split(AT_ONCE)])
+        return torch.cat([self.model(part)[1] for part in batch.split(PREDICTED_AT_ONCE)])
 
     def prediction_rows(self, outputs: Tensor) -> list[dict[str, Any]]:
-        """How many objects each image has, and of each its class, score and box (x1, y1, x2, y2), the surest first; boxes are
-        in pixels of the image scaled to fit `pixels` (width x height): divided by the row's `scale`, in those of its file."""
-        spec, rows = self.data.spec, outputs.float().cpu()
+        """Return the number of objects in each image, and their classes, scores and boxes.
+
+        Boxes (x1, y1, x2, y2) are in pixels of the image scaled to fit `pixels` (width x height);
+        divided by the row's `scale` they are in pixels of the file. The best come first.
+        """
+        spec = self.data.spec
         size = f"{spec.input_shape[2]}x{spec.input_shape[1]}"
-        answers = []
-        for found in rows:
+        rows = []
+        for detections in outputs.float().cpu():
             boxes = [
                 {
                     "class": spec.class_names[int(label)],
                     "score": round(score, 4),
-                    "box": [round(v, 1) for v in corners],
+                    "box": [round(value, 1) for value in corners],
                 }
-                for *corners, score, label in found[self.kept(found)].tolist()
+                for *corners, score, label in self.confident(detections)
             ]
-            answers.append({"objects": len(boxes), "pixels": size, "boxes": boxes})
-        return answers
+            rows.append({"objects": len(boxes), "pixels": size, "boxes": boxes})
+        return rows
 
 
 def plural(count: int) -> str:
     """Return a number of objects as text."""
-    return f"{count} object{'' if count == 1 else 's'}"
+    return "1 object" if count == 1 else f"{count} objects"

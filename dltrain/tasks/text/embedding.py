@@ -1,4 +1,4 @@
-"""Embedding: learn vectors of words from running text, and score them by what people think of words."""
+"""Word embedding: learn word vectors from running text, and score them by human judgments."""
 
 from __future__ import annotations
 
@@ -12,25 +12,19 @@ from torch import Tensor, nn
 from dltrain.engine import Direction, Mean, Metrics, Stage, Task
 from dltrain.optim import Optim
 from dltrain.tasks.directions import watch_direction
-from dltrain.types import END, PAD, Data, Embedding, PositiveInt, Text
+from dltrain.tasks.supervised import validation_split
+from dltrain.types import END, PAD, Data, Embedding, PositiveInt, Text, WordVectors
 
-NEAREST = 8  # words that are shown
-CANDIDATES = 20  # that `predict` gives
-COMPARED = 2**26  # cosines that are computed at once: 256 MB
-FREQUENT = 100  # most frequent words, which are mostly articles and the like; the words shown come after them
-
-
-@runtime_checkable
-class Vectors(Protocol):
-    """A model that makes vectors of words."""
-
-    def know(self, words: Any, counts: Tensor) -> None: ...
-    def vectors(self, count: int) -> Tensor: ...
+SHOWN_NEIGHBORS = 8  # of a word
+CANDIDATES = 20  # of a prediction
+MAX_COMPARED = 2**26  # cosines that are computed at once: 256 MB
+FREQUENT = 100  # most frequent words, mostly articles and the like, which are not shown
+EXCLUDED = -2.0  # below every cosine
 
 
 @runtime_checkable
 class Vocabulary(Protocol):
-    """Data that says which words there are, how often, and what people think of them."""
+    """Data with words, their frequencies, and human judgments of word pairs and analogies."""
 
     words: list[str]
     counts: Tensor
@@ -39,13 +33,17 @@ class Vocabulary(Protocol):
 
 
 class WordEmbedding(Task):
-    """Trains a model of word vectors. Batches are (words (N,), documents (N,)); `model` gives the loss and the number of
-    its pairs.
+    """Trains a model of word vectors, which returns its loss and its number of word pairs.
 
-    Every evaluation gives the `loss` on held-out text, of each set of word pairs that the data has the rank correlation of
-    cosines and human judgement (`wordsim353`, `simlex999`), the share of analogies a : b = c : ? answered by the word
-    nearest to b - a + c (Mikolov et al. 2013, "Efficient Estimation", section 4), and shows the words nearest to `shown`
-    frequent ones. ValueError for data without words and a model without vectors.
+    Batches are (words (N,), documents (N,)). Every evaluation gives the `loss` on held-out text; for
+    each set of word pairs of the data, the rank correlation of cosines and human judgments
+    (`wordsim353`, `simlex999`); and the fraction of analogies a : b = c : ? whose answer is the word
+    nearest to b - a + c (Mikolov et al. 2013, "Efficient Estimation of Word Representations in
+    Vector Space", section 4). It shows the nearest words of `shown` frequent words, and `points`
+    vectors.
+
+    Raises:
+        ValueError: The data has no words, or the model has no word vectors.
     """
 
     def __init__(
@@ -62,20 +60,27 @@ class WordEmbedding(Task):
         super().__init__()
         if not isinstance(data, Vocabulary):
             raise ValueError(
-                "vectors of words are learned from running text: dataset=imdb_words or words"
+                "word vectors are learned from running text: dataset=imdb_words or words"
             )
-        if not isinstance(model, Vectors):
+        if not isinstance(model, WordVectors):
             raise ValueError(
-                "this model has no vectors of words: model=word2vec, cbow or fasttext_vectors does"
+                "this model has no word vectors: model=word2vec, cbow or fasttext_vectors does"
             )
         self.model: Any = model
         self.vocabulary: Vocabulary = data
-        self.data, self.optim, self.epochs, self.watch, self.mode = data, optim, epochs, watch, mode
-        self.shown, self.points = shown, points
+        self.data = data
+        self.optim = optim
+        self.epochs = epochs
+        self.watch = watch
+        self.mode = mode
+        self.shown = shown
+        self.points = points
         self.words = data.words
+        self.numbers = {word: number for number, word in enumerate(self.words) if number > END}
         model.know(data.words, data.counts)
 
     def stages(self) -> Iterator[Stage]:
+        """Yield the stage "train"."""
         optim = self.optim(self.model, self.epochs * len(self.data.train))
 
         def step(batch: tuple[Tensor, Tensor]) -> Metrics:
@@ -88,7 +93,7 @@ class WordEmbedding(Task):
             epochs=self.epochs,
             batches=self.data.train,
             step=step,
-            held_out=self.data.val if self.data.val.samples else None,
+            held_out=validation_split(self.data),
             evaluate=self.evaluate,
             optims=(optim,),
             watch=self.watch,
@@ -96,119 +101,164 @@ class WordEmbedding(Task):
         )
 
     def directions(self) -> dict[str, Direction | None]:
-        correlations: dict[str, Direction | None] = dict.fromkeys(
-            self.vocabulary.similarities, "max"
-        )
-        return {"loss": "min", **correlations, "analogies": "max"}
+        """Return the direction of each metric; see `Task.directions`."""
+        directions: dict[str, Direction | None] = {"loss": "min"}
+        directions.update(dict.fromkeys(self.vocabulary.similarities, "max"))
+        directions["analogies"] = "max"
+        return directions
 
     def evaluate(self, batches: Iterable[tuple[Tensor, Tensor]]) -> dict[str, Any]:
-        """The loss, and what the vectors know."""
-        torch.manual_seed(
-            0
-        )  # the same windows and negatives in every epoch; the engine puts the generators back
-        found = [self.model(*batch) for batch in batches]
-        if not found:
+        """Return the loss over all batches, the scores of the vectors, and some of them to look at.
+
+        Raises:
+            ValueError: There are no batches.
+        """
+        # The same windows and negatives in every epoch; the engine restores the generators.
+        torch.manual_seed(0)
+        outputs = [self.model(*batch) for batch in batches]
+        if not outputs:
             raise ValueError("there is nothing to evaluate: the split is empty")
-        losses, counts = (torch.stack(column) for column in zip(*found, strict=True))
+        losses = torch.stack([loss for loss, _ in outputs])
+        pairs = torch.stack([count for _, count in outputs])
         unit = self.unit_vectors()
-        number = {word: i for i, word in enumerate(self.words) if i > END}
-        scores: dict[str, Any] = {
-            "loss": float((losses * counts).sum() / counts.sum().clamp(min=1))
+        return {
+            "loss": float((losses * pairs).sum() / pairs.sum().clamp(min=1)),
+            **self.similarity_scores(unit),
+            **self.analogy_scores(unit),
+            "nearest": self.neighbor_list(unit),
+            "words": self.word_points(unit),
         }
-        for name, pairs in self.vocabulary.similarities.items():
-            known = [
-                (number[a], number[b], score)
-                for a, b, score in pairs
-                if a in number and b in number
-            ]
-            if len(known) > 1:
-                rows = torch.tensor([pair[:2] for pair in known], device=unit.device)
-                cosines = (unit[rows[:, 0]] * unit[rows[:, 1]]).sum(1).cpu()
-                scores[name] = float(
-                    spearman(cosines, torch.tensor([score for *_, score in known]))
-                )
-        questions = [q for q in self.vocabulary.analogies if all(word in number for word in q)]
-        if questions:
-            answers = self.analogies(
-                unit, torch.tensor([[number[w] for w in q] for q in questions], device=unit.device)
-            )
-            right = [
-                self.words[i] == question[3] for i, question in zip(answers, questions, strict=True)
-            ]
-            scores["analogies"] = sum(right) / len(right)
-            lines = [
-                f"{a} : {b} = {c} : **{self.words[i]}**"
-                for i, (a, b, c, _) in zip(answers, questions, strict=True)
-            ]
-            scores["analogies_answered"] = Text("\n\n".join(lines[: 2 * self.shown]))
-        few = (
-            list(number.values())[FREQUENT :: max(1, FREQUENT // 5)][: self.shown]
-            or list(number.values())[: self.shown]
-        )
-        near = self.nearest(
-            unit[few], unit, torch.tensor(few, device=unit.device).unsqueeze(1), NEAREST
-        )[1]
-        shown = [
-            f"**{self.words[i]}**: {', '.join(self.words[k] for k in row)}"
-            for i, row in zip(few, near.tolist(), strict=True)
+
+    def similarity_scores(self, unit: Tensor) -> dict[str, float]:
+        """Return the rank correlation of cosines and judgments, by the name of each set of pairs.
+
+        `unit` are the unit vectors (V, D). Pairs with unknown words are left out, and sets with
+        fewer than two known pairs.
+        """
+        scores = {}
+        for name, judged_pairs in self.vocabulary.similarities.items():
+            rows: list[tuple[int, int]] = []
+            judgments: list[float] = []
+            for first, second, judgment in judged_pairs:
+                if first in self.numbers and second in self.numbers:
+                    rows.append((self.numbers[first], self.numbers[second]))
+                    judgments.append(judgment)
+            if len(rows) > 1:
+                numbers = torch.tensor(rows, device=unit.device)
+                cosines = (unit[numbers[:, 0]] * unit[numbers[:, 1]]).sum(1).cpu()
+                scores[name] = float(spearman(cosines, torch.tensor(judgments)))
+        return scores
+
+    def analogy_scores(self, unit: Tensor) -> dict[str, Any]:
+        """Return the fraction of analogies that are answered correctly, and some of the answers.
+
+        `unit` are the unit vectors (V, D). Empty where no question has known words only.
+        """
+        questions = [
+            question
+            for question in self.vocabulary.analogies
+            if all(word in self.numbers for word in question)
         ]
-        drawn = unit[END + 1 :][: self.points]
+        if not questions:
+            return {}
+        numbers = [[self.numbers[word] for word in question] for question in questions]
+        answers = self.analogies(unit, torch.tensor(numbers, device=unit.device))
+        num_correct = 0
+        lines = []
+        for answer, (a, b, c, expected) in zip(answers, questions, strict=True):
+            num_correct += self.words[answer] == expected
+            lines.append(f"{a} : {b} = {c} : **{self.words[answer]}**")
+        return {
+            "analogies": num_correct / len(questions),
+            "analogies_answered": Text("\n\n".join(lines[: 2 * self.shown])),
+        }
+
+    def neighbor_list(self, unit: Tensor) -> Text:
+        """Return the nearest words of some frequent words, by the unit vectors (V, D)."""
+        numbers = list(self.numbers.values())
+        spread = numbers[FREQUENT :: max(1, FREQUENT // 5)][: self.shown]
+        chosen = spread or numbers[: self.shown]
+        excluded = torch.tensor(chosen, device=unit.device).unsqueeze(1)
+        _, neighbors = self.nearest(unit[chosen], unit, excluded, SHOWN_NEIGHBORS)
+        lines = []
+        for number, row in zip(chosen, neighbors.tolist(), strict=True):
+            words = ", ".join(self.words[neighbor] for neighbor in row)
+            lines.append(f"**{self.words[number]}**: {words}")
+        return Text("\n\n".join(lines))
+
+    def word_points(self, unit: Tensor) -> Embedding:
+        """Return the most frequent words as points, by the unit vectors (V, D)."""
+        vectors = unit[END + 1 :][: self.points]
         names = tuple(self.words[END + 1 :][: self.points])
-        points = Embedding(drawn.cpu(), torch.zeros(len(drawn), dtype=torch.int64), rows=names)
-        return {**scores, "nearest": Text("\n\n".join(shown)), "words": points}
+        return Embedding(vectors.cpu(), torch.zeros(len(vectors), dtype=torch.int64), rows=names)
 
     def unit_vectors(self) -> Tensor:
-        """Vectors (V, D) of length 1 of all words."""
+        """Return the vectors (V, D) of all words, scaled to length 1."""
         return F.normalize(self.model.vectors(len(self.words)).float(), dim=1)
 
     def analogies(self, unit: Tensor, questions: Tensor) -> list[int]:
-        """The answers to questions (Q, 4); the words asked by are none."""
+        """Return the answers to questions (Q, 4); none of a question's first three words is one."""
         answers: list[int] = []
-        for some in questions.split(max(1, COMPARED // len(unit))):
-            a, b, c = (unit[some[:, i]] for i in range(3))
-            answers += self.nearest(b - a + c, unit, some[:, :3], 1)[1][:, 0].tolist()
+        for block in questions.split(max(1, MAX_COMPARED // len(unit))):
+            a = unit[block[:, 0]]
+            b = unit[block[:, 1]]
+            c = unit[block[:, 2]]
+            _, numbers = self.nearest(b - a + c, unit, block[:, :3], 1)
+            answers += numbers[:, 0].tolist()
         return answers
 
     @staticmethod
     def nearest(
-        vectors: Tensor, unit: Tensor, without: Tensor, count: int
+        vectors: Tensor, unit: Tensor, excluded: Tensor, count: int
     ) -> tuple[Tensor, Tensor]:
-        """Cosines and numbers (Q, count) of the words nearest to vectors (Q, D), but for the words `without` (Q, W)."""
+        """Return the `count` words nearest to each of the vectors (Q, D).
+
+        `unit` are the unit vectors (V, D) of all words; the words `excluded` (Q, W) are left out.
+
+        Returns:
+            Cosines (Q, count) and word numbers (Q, count), the nearest first.
+        """
         cosines = F.normalize(vectors, dim=1) @ unit.T
-        cosines[:, : END + 1] = -2.0  # no words
-        cosines.scatter_(1, without, -2.0)
+        cosines[:, : END + 1] = EXCLUDED  # special tokens are not words
+        cosines.scatter_(1, excluded, EXCLUDED)
         best = cosines.topk(min(count, cosines.shape[1]), dim=1)
         return best.values, best.indices
 
     def predict(self, batch: Tensor) -> tuple[Tensor, Tensor]:
-        """Cosines and numbers of the words nearest to word numbers (B,), or to the mean of each row (B, T)."""
+        """Return cosines and numbers (B, 20) of the words nearest to the words of a batch.
+
+        The batch holds word numbers (B,), or rows of words (B, T), padded with `PAD`, whose unit
+        vectors are added.
+        """
         words = batch if batch.ndim == 2 else batch.unsqueeze(1)
         unit = self.unit_vectors()
-        there = (words != PAD).unsqueeze(2)
-        return self.nearest((unit[words] * there).sum(1), unit, words, CANDIDATES)
+        is_word = (words != PAD).unsqueeze(2)
+        return self.nearest((unit[words] * is_word).sum(1), unit, words, CANDIDATES)
 
     def prediction_rows(self, outputs: tuple[Tensor, Tensor]) -> list[dict[str, Any]]:
-        """The nearest words, best first."""
-        rows = [
-            [
-                {"word": self.words[i], "cosine": cosine}
-                for cosine, i in zip(cosines, numbers, strict=True)
+        """Return the nearest words of each input, best first."""
+        cosines, numbers = outputs
+        rows = []
+        for row_cosines, row_numbers in zip(cosines.tolist(), numbers.tolist(), strict=True):
+            top = [
+                {"word": self.words[number], "cosine": cosine}
+                for number, cosine in zip(row_numbers, row_cosines, strict=True)
             ]
-            for cosines, numbers in zip(outputs[0].tolist(), outputs[1].tolist(), strict=True)
-        ]
-        return [{**row[0], "top": row} for row in rows]
+            rows.append({**top[0], "top": top})
+        return rows
 
     def vectors(self) -> tuple[list[str], Tensor]:
-        """All words, and the vector (N, D) of each."""
-        found: Tensor = self.model.vectors(len(self.words))
-        return self.words[END + 1 :], found[END + 1 :].detach()
+        """Return all words, and the vector of each (N, D)."""
+        vectors: Tensor = self.model.vectors(len(self.words))
+        return self.words[END + 1 :], vectors[END + 1 :].detach()
 
 
 def spearman(one: Tensor, other: Tensor) -> Tensor:
-    """The correlation of the ranks of two rows of numbers (N,); equal numbers share their mean rank."""
+    """Return the rank correlation () of two rows of numbers (N,); ties share their mean rank."""
     return torch.corrcoef(torch.stack([ranks(one), ranks(other)]))[0, 1]
 
 
 def ranks(values: Tensor) -> Tensor:
+    """Return the rank (N,) of each number (N,), from 1; ties share their mean rank."""
     _, places, counts = values.unique(return_inverse=True, return_counts=True)
     return (counts.cumsum(0) - (counts - 1) / 2.0)[places].double()

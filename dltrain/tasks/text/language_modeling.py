@@ -1,4 +1,4 @@
-"""Language modeling: learn which token comes next, and write."""
+"""Language modeling: learn to predict the next token, and generate text."""
 
 from __future__ import annotations
 
@@ -14,24 +14,31 @@ from dltrain.engine import Direction, Mean, Metrics, Stage, Task
 from dltrain.losses import evaluation_sum, mean_over, training_mean
 from dltrain.optim import Optim
 from dltrain.tasks.directions import watch_direction
-from dltrain.tasks.text.generation import write_on
-from dltrain.types import PAD, Data, Ge, Gt, Le, NonNegative, Text
+from dltrain.tasks.supervised import validation_split
+from dltrain.tasks.text.generation import continue_text
+from dltrain.types import PAD, Data, Ge, Gt, LanguageModel, Le, NonNegative, Text
 
 CANDIDATES = 5  # for the next token
-PREDICTED_LOGITS = (
-    2**26
-)  # that a prediction holds at once: 256 MB, in which a batch of a large vocabulary has to be split
+MAX_PROMPT_TOKENS = 8  # of the text that an evaluation generates
+MAX_LOSS = 700.0  # of which the exponential is finite
+MAX_PREDICTED_LOGITS = 2**26  # that a prediction holds at once: 256 MB; larger batches are split
 Batch = tuple[Tensor, Tensor, Tensor]
 
 
 class LanguageModeling(Task):
-    """Learns to continue a text. Batches are (tokens (B, T), the tokens that follow each (B, T), which rows begin anew (B,));
-    `model` gives logits (B, T, V) and the state that it carries on.
+    """Learns to continue a text, with logits (B, T, V) of `model`, which may carry a state.
 
-    Where batches continue each other, a network with a state starts each from where the one before ended, and gradients end
-    there: truncated back-propagation through time. Every evaluation gives the loss a token in nats, its exponential, which is
-    the `perplexity`, and the loss a character of text in `bits`; and a text of `sample_tokens` tokens, written by drawing at
-    `temperature` from the likeliest tokens with `top_p` of the probability (0 tokens: none).
+    Batches are (tokens (B, T), the token after each (B, T), and whether a row starts a new text
+    (B,)). Where batches continue each other, a network with a state starts each batch from the
+    state at the end of the one before, and gradients stop there: truncated backpropagation through
+    time.
+
+    Every evaluation gives the loss of a token in nats, its exponential, the `perplexity`, and the
+    loss of a character in `bits`. It generates a text of `sample_tokens` tokens, drawn at
+    `temperature` from the likeliest tokens with the total probability `top_p`; with 0 tokens none.
+
+    Raises:
+        ValueError: The data is not running text, or the model is not a language model.
     """
 
     state: Tensor
@@ -53,31 +60,39 @@ class LanguageModeling(Task):
         spec = data.spec
         if not spec.vocab_size or spec.class_names or spec.target_vocab_size:
             raise ValueError(
-                "the data is no running text: dataset=shakespeare, or language_modeling with a path"
+                "the data is not running text: dataset=shakespeare, or language_modeling with a "
+                "path"
             )
-        if not hasattr(model, "begin") or not hasattr(model, "context"):
+        if not isinstance(model, LanguageModel):
             raise ValueError(
-                "this model does not say what comes next: model=lstm_lm, gru_lm, rnn_lm or transformer_lm does"
+                "this model does not predict the next token: model=lstm_lm, gru_lm, rnn_lm or "
+                "transformer_lm does"
             )
         self.model: Any = model
-        self.loss, self.data, self.optim, self.epochs = loss, data, optim, epochs
-        self.sample_tokens, self.temperature, self.top_p = sample_tokens, temperature, top_p
-        self.watch, self.mode = watch, mode
-        self.register_buffer(
-            "state", torch.zeros(0), persistent=False
-        )  # what training carries from a batch to the next
+        self.loss = loss
+        self.data = data
+        self.optim = optim
+        self.epochs = epochs
+        self.sample_tokens = sample_tokens
+        self.temperature = temperature
+        self.top_p = top_p
+        self.watch = watch
+        self.mode = mode
+        # The state that training carries from a batch to the next; saved as extra state.
+        self.register_buffer("state", torch.zeros(0), persistent=False)
 
     def stages(self) -> Iterator[Stage]:
-        train, continues = self.data.train, self.data.spec.continues
+        """Yield the stage "train"."""
+        train = self.data.train
+        continues = self.data.spec.continues
         optim = self.optim(self.model, self.epochs * len(train))
         if continues:
             self.state = self.model.begin(train.batch_size)
 
         def step(batch: Batch) -> Metrics:
-            tokens, following, fresh = batch
-            logits, state = self.model(
-                tokens, self.resumed(self.state, fresh) if continues else None
-            )
+            tokens, following, starts = batch
+            before = self.without_new_texts(self.state, starts) if continues else None
+            logits, state = self.model(tokens, before)
             loss, weight = training_mean(self.loss, logits.flatten(0, 1), following.flatten())
             optim.update(loss, weight=weight)
             if continues:
@@ -89,7 +104,7 @@ class LanguageModeling(Task):
             epochs=self.epochs,
             batches=train,
             step=step,
-            held_out=self.data.val if self.data.val.samples else None,
+            held_out=validation_split(self.data),
             evaluate=self.evaluate,
             optims=(optim,),
             watch=self.watch,
@@ -97,80 +112,91 @@ class LanguageModeling(Task):
         )
 
     def get_extra_state(self) -> Tensor:
+        """Return the state that training carries, for checkpoints."""
         return self.state
 
     def set_extra_state(self, state: Tensor) -> None:
-        """Take over the state of a checkpoint, unless its batches were of another size: then nothing reads it."""
+        """Load a saved state; one of another batch size is left out, since nothing would read it."""
         if state.shape == self.state.shape:
             self.state.copy_(state)
 
-    def carried(self, state: Tensor | None, fresh: Tensor) -> Tensor | None:
-        """Return the state that an evaluation goes on from, for the rows that it has still."""
-        if state is None or not self.data.spec.continues or state.shape[2] < len(fresh):
+    def carried(self, state: Tensor | None, starts: Tensor) -> Tensor | None:
+        """Return the state for the next batch of an evaluation, whose rows may be fewer."""
+        if state is None or not self.data.spec.continues:
             return None
-        return self.resumed(state[:, :, : len(fresh)], fresh)
+        rows = len(starts)
+        if state.shape[2] < rows:
+            return None
+        return self.without_new_texts(state[:, :, :rows], starts)
 
     @staticmethod
-    def resumed(state: Tensor, fresh: Tensor) -> Tensor:
-        """The state (L, P, B, H) without that of the rows that begin anew."""
-        return state.masked_fill(fresh.view(1, 1, -1, 1), 0)
+    def without_new_texts(state: Tensor, starts: Tensor) -> Tensor:
+        """Return the state (L, P, B, H), zero in the rows that start a new text (B,)."""
+        return state.masked_fill(starts.view(1, 1, -1, 1), 0)
 
     def directions(self) -> dict[str, Direction | None]:
+        """Return the direction of each metric; see `Task.directions`."""
         return {"loss": "min", "perplexity": "min", "bits": "min"}
 
     def evaluate(self, batches: Iterable[Batch]) -> dict[str, Any]:
-        """Scores over all batches, and a sample of what the model writes."""
+        """Return the scores over all batches, and a generated text.
+
+        Raises:
+            ValueError: There are no batches.
+        """
         sums: list[Tensor] = []
-        count = 0
-        characters = 0
+        num_tokens = 0
+        num_characters = 0
         state: Tensor | None = None
+        prompt: Tensor | None = None
         decode = self.data.spec.decode
-        first: Tensor | None = None
-        for tokens, following, fresh in batches:
-            first = tokens[:1] if first is None else first
-            logits, state = self.model(tokens, self.carried(state, fresh))
+        for tokens, following, starts in batches:
+            if prompt is None:
+                prompt = tokens[:1, :MAX_PROMPT_TOKENS]
+            logits, state = self.model(tokens, self.carried(state, starts))
             sums.append(evaluation_sum(self.loss, logits.flatten(0, 1), following.flatten()))
-            del logits  # of a large vocabulary, two batches' would take twice the memory
-            count += following.numel()
-            characters += sum(len(decode(row)) for row in following.tolist()) if decode else 0
-        if first is None:
+            del logits  # of a large vocabulary, those of two batches would need twice the memory
+            num_tokens += following.numel()
+            if decode:
+                num_characters += sum(len(decode(row)) for row in following.tolist())
+        if prompt is None:
             raise ValueError("there is nothing to evaluate: the split is empty")
         loss = mean_over(sums)
-        scores: dict[str, Any] = {"loss": loss, "perplexity": math.exp(min(loss, 700.0))}
-        if characters:
-            scores["bits"] = loss * count / math.log(2) / characters
+        scores: dict[str, Any] = {"loss": loss, "perplexity": math.exp(min(loss, MAX_LOSS))}
+        if num_characters:
+            scores["bits"] = loss * num_tokens / math.log(2) / num_characters
         if self.sample_tokens and decode:
-            scores["text"] = Text(self.sample(first[:, : min(8, first.shape[1])], decode))
+            scores["text"] = Text(self.sample_text(prompt, decode))
         return scores
 
-    def sample(self, begin: Tensor, decode: Callable[[list[int]], str]) -> str:
-        """Markdown of a text that goes on from the tokens `begin` (1, T), the same draw in every epoch."""
-        written = write_on(
-            self.model,
-            begin,
-            self.sample_tokens,
-            self.temperature,
-            self.top_p,
-            generator=rng.keyed(self.sample_tokens),
+    def sample_text(self, prompt: Tensor, decode: Callable[[list[int]], str]) -> str:
+        """Return Markdown of a text that continues `prompt` (1, T), drawn alike in every epoch."""
+        generator = rng.keyed(self.sample_tokens)
+        written = continue_text(
+            self.model, prompt, self.sample_tokens, self.temperature, self.top_p, generator
         )
-        lines = decode([*begin[0].tolist(), *written[0].tolist()]).splitlines()
+        lines = decode([*prompt[0].tolist(), *written[0].tolist()]).splitlines()
         return "\n".join(f"    {line}" for line in lines)
 
     def generate_text(self, tokens: Tensor, count: int, temperature: float, top_p: float) -> Tensor:
-        """`count` tokens (count,) that follow `tokens` (T,)."""
-        return write_on(
-            self.model, tokens.unsqueeze(0), count, temperature, top_p, rng.torch_stream("writing")
-        )[0]
+        """Return `count` tokens (count,) that follow `tokens` (T,)."""
+        generator = rng.torch_stream("writing")
+        prompt = tokens.unsqueeze(0)
+        return continue_text(self.model, prompt, count, temperature, top_p, generator)[0]
 
     def predict(self, batch: Tensor) -> tuple[Tensor, Tensor]:
-        """Of token sequences (B, T), filled up with `PAD`: the loss a token (B,) and the logits (B, V) of what comes next."""
-        batch = self.seen(batch)
-        rows = max(1, PREDICTED_LOGITS // (int(batch.shape[1]) * self.data.spec.vocab_size))
-        losses, following = zip(*map(self._predict_rows, batch.split(rows)), strict=True)
-        return torch.cat(losses), torch.cat(following)
+        """Return the loss of a token (B,) and the logits (B, V) of the next token.
+
+        `batch` holds token sequences (B, T), padded with `PAD`; a model with a `context` reads only
+        so many first tokens.
+        """
+        batch = self.within_context(batch)
+        rows = max(1, MAX_PREDICTED_LOGITS // (int(batch.shape[1]) * self.data.spec.vocab_size))
+        losses, next_logits = zip(*map(self._predict_rows, batch.split(rows)), strict=True)
+        return torch.cat(losses), torch.cat(next_logits)
 
     def _predict_rows(self, batch: Tensor) -> tuple[Tensor, Tensor]:
-        """Return what `predict` does of as many sequences as fit into memory at once."""
+        """Return the prediction of as many sequences as fit into memory at once."""
         logits, _ = self.model(batch)
         lengths = (batch != PAD).sum(1).clamp_min(1)
         next_logits = logits[torch.arange(len(batch), device=batch.device), lengths - 1].float()
@@ -179,23 +205,24 @@ class LanguageModeling(Task):
         )
         return losses.sum(1) / (lengths - 1).clamp_min(1), next_logits
 
-    def seen(self, batch: Tensor) -> Tensor:
-        """As much of the sequences' beginning as the model sees at once."""
+    def within_context(self, batch: Tensor) -> Tensor:
+        """Return the first tokens (B, T) of sequences, as many as the model reads at once."""
         context: int | None = self.model.context
         return batch if context is None else batch[:, :context]
 
     def prediction_rows(self, outputs: tuple[Tensor, Tensor]) -> list[dict[str, Any]]:
-        """The perplexity of each text, and what comes next."""
+        """Return the perplexity of each text and the likeliest next tokens."""
+        losses, next_logits = outputs
         decode = self.data.spec.decode or str
-        probabilities, ranked = (
-            outputs[1].softmax(1).topk(min(CANDIDATES, outputs[1].shape[1]), dim=1)
-        )
+        num_candidates = min(CANDIDATES, next_logits.shape[1])
+        probabilities, tokens = next_logits.softmax(1).topk(num_candidates, dim=1)
         rows = []
-        for loss, shares, tokens in zip(
-            outputs[0].tolist(), probabilities.tolist(), ranked.tolist(), strict=True
+        for loss, row_probabilities, row_tokens in zip(
+            losses.tolist(), probabilities.tolist(), tokens.tolist(), strict=True
         ):
             top = [
-                {"next": decode([t]), "probability": p} for t, p in zip(tokens, shares, strict=True)
+                {"next": decode([token]), "probability": probability}
+                for token, probability in zip(row_tokens, row_probabilities, strict=True)
             ]
-            rows.append({"perplexity": math.exp(min(loss, 700.0)), **top[0], "top": top})
+            rows.append({"perplexity": math.exp(min(loss, MAX_LOSS)), **top[0], "top": top})
         return rows

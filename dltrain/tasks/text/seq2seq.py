@@ -1,12 +1,13 @@
-"""Translation: turn one sequence of tokens into another."""
+"""Translation: learn to turn one sequence of tokens into another."""
 
 from __future__ import annotations
 
 import math
 import sys
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from importlib.util import find_spec
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -16,12 +17,15 @@ from dltrain.engine import Direction, Mean, Metrics, Stage, Task
 from dltrain.losses import evaluation_sum, mean_over, training_mean
 from dltrain.optim import Optim
 from dltrain.tasks.directions import watch_direction
-from dltrain.tasks.text.decoding import Memory, State, beam_search, greedy
+from dltrain.tasks.supervised import validation_split
+from dltrain.tasks.text.decoding import beam_search, greedy
 from dltrain.types import (
     BEGIN,
     END,
     PAD,
     Data,
+    EncoderDecoder,
+    EncoderOutput,
     NonNegative,
     PositiveFloat,
     PositiveInt,
@@ -30,46 +34,43 @@ from dltrain.types import (
     Text,
 )
 
-STREAM = "teacher forcing"  # the run's generator of what training draws
-SHOWN = 16  # translations
-FROM_A_BATCH = 4  # of them, for batches are sorted by length
-MAPS = 4  # pictures of attention
-MOST_MAPPED = 40  # tokens of such a picture, either way
+STREAM = "teacher forcing"  # the run's generator of training's draws
+SHOWN_TRANSLATIONS = 16
+SHOWN_OF_A_BATCH = 4  # few, since batches are sorted by length
+ATTENTION_PICTURES = 4
+MAX_PICTURED_TOKENS = 40  # of the source or the translation in a picture of attention
+MAX_LOG_PERPLEXITY = 100
 MISSING = "translations are scored by sacrebleu: pip install sacrebleu"
 BLEU_ORDER = 4  # words of the longest n-grams that BLEU counts
-SPARE = 10  # tokens that a translation may have beyond its ratio
+SPARE_TOKENS = 10  # that a translation may have beyond its ratio
 
 
-@runtime_checkable
-class Translator(Protocol):
-    """A model of an encoder and a decoder; every tensor of its memory and of its state has a row for each text."""
+@dataclass(frozen=True)
+class Translation:
+    """A source sequence, its reference and the model's translation, as token numbers."""
 
-    def encode(self, source: Tensor) -> Memory:
-        """What is known of source tokens (B, S)."""
-
-    def decode(self, memory: Memory, inputs: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Features (B, T, D) after each of the target tokens (B, T), and to what they attend, (B, T, S), if to anything."""
-
-    def output(self, features: Tensor) -> Tensor:
-        """Logits (..., V) of the next token."""
-
-    def begin(self, memory: Memory) -> State: ...
-    def step(self, tokens: Tensor, state: State, memory: Memory) -> tuple[Tensor, State]: ...
+    source: list[int]
+    reference: list[int]
+    written: list[int]
 
 
 class Seq2Seq(Task):
-    """Learns to write target sequences, given source sequences. Batches are (source tokens (B, S), target tokens (B, T) with
-    their ends), both filled up with `PAD`, which costs and counts nothing.
+    """Learns to write target sequences for source sequences.
 
-    The loss is the mean over target tokens. Each is predicted from those before it as they should be; at a
-    `teacher_forcing` below 1 each of those is with probability 1 - teacher_forcing what the model itself would have written
-    (scheduled sampling, Bengio et al. 2015), which takes the steps one after the other.
+    Batches are (source tokens (B, S), target tokens (B, T) with their ends), both padded with
+    `PAD`, which the loss and the scores leave out. The loss is the mean over target tokens. Each is
+    predicted from the target tokens before it; with `teacher_forcing` below 1, each of those is
+    replaced with probability 1 - teacher_forcing by the model's own prediction (scheduled sampling,
+    Bengio et al. 2015), which takes the steps one after the other.
 
-    Every evaluation gives that loss, the perplexity, and of free translations BLEU and chrF by sacrebleu against the target
-    texts as their tokens spell them, and the share that matches exactly; it shows some translations and, of a model
-    with attention, what they attend to. Translations are greedy, or with a `beam_size` above 1 by beam search with
-    `length_penalty`; they have no more tokens than `length_ratio` times the source's plus 10, and never an unknown word.
-    ValueError for a model or data that is not for translation, and where sacrebleu is missing.
+    Every evaluation gives the loss, the perplexity, BLEU and chrF by sacrebleu of free translations
+    against the decoded target texts, and the fraction that matches exactly. It shows some
+    translations and, of a model with attention, attention weights. Translations are greedy, or by
+    beam search with a `beam_size` above 1 and `length_penalty`. They have at most `length_ratio`
+    times the source's tokens plus 10, and never an unknown token.
+
+    Raises:
+        ValueError: The data or the model is not for translation, or sacrebleu is missing.
     """
 
     def __init__(
@@ -91,30 +92,28 @@ class Seq2Seq(Task):
             raise ValueError(
                 "the data has no target texts: dataset=translation, multi30k or reversal does"
             )
-        if not isinstance(model, Translator):
+        if not isinstance(model, EncoderDecoder):
             raise ValueError(
-                "this model has no decoder: model=seq2seq, seq2seq_attention or transformer_seq2seq does"
+                "this model has no decoder: model=seq2seq, seq2seq_attention or transformer_seq2seq "
+                "does"
             )
         if "sacrebleu" not in sys.modules and find_spec("sacrebleu") is None:
             raise ValueError(MISSING)
         self.model: Any = model
-        self.data, self.loss, self.optim, self.epochs, self.watch, self.mode = (
-            data,
-            loss,
-            optim,
-            epochs,
-            watch,
-            mode,
-        )
-        self.teacher_forcing, self.beam_size, self.length_penalty = (
-            teacher_forcing,
-            beam_size,
-            length_penalty,
-        )
+        self.data = data
+        self.loss = loss
+        self.optim = optim
+        self.epochs = epochs
+        self.watch = watch
+        self.mode = mode
+        self.teacher_forcing = teacher_forcing
+        self.beam_size = beam_size
+        self.length_penalty = length_penalty
         self.length_ratio = length_ratio
-        self.entropy = nn.CrossEntropyLoss()  # what the perplexity is of, whatever is trained on
+        self.entropy = nn.CrossEntropyLoss()  # of the perplexity, whatever the loss is
 
     def stages(self) -> Iterator[Stage]:
+        """Yield the stage "train"."""
         if self.teacher_forcing < 1:
             rng.torch_stream(STREAM, next(self.model.parameters()).device)
         optim = self.optim(self.model, self.epochs * len(self.data.train))
@@ -130,7 +129,7 @@ class Seq2Seq(Task):
             epochs=self.epochs,
             batches=self.data.train,
             step=step,
-            held_out=self.data.val if self.data.val.samples else None,
+            held_out=validation_split(self.data),
             evaluate=self.evaluate,
             optims=(optim,),
             watch=self.watch,
@@ -138,47 +137,52 @@ class Seq2Seq(Task):
         )
 
     def logits(self, source: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-        """Logits (N, V) for all target tokens of a batch but those of the padding, and the tokens (N,)."""
+        """Return logits (N, V) for all target tokens of a batch without padding, and the tokens (N,)."""
         memory = self.model.encode(source)
-        inputs, truth = target[:, :-1], target[:, 1:]
-        kept = truth != PAD
+        inputs = target[:, :-1]
+        truth = target[:, 1:]
+        is_token = truth != PAD
         if self.training and self.teacher_forcing < 1:
-            return self.sampled(memory, inputs)[kept], truth[kept]
+            return self.scheduled_sampling(memory, inputs)[is_token], truth[is_token]
         features, _ = self.model.decode(memory, inputs)
-        return self.model.output(features[kept]), truth[kept]
+        return self.model.output(features[is_token]), truth[is_token]
 
-    def sampled(self, memory: Memory, inputs: Tensor) -> Tensor:
-        """Logits (B, T, V) where some of the `inputs` (B, T) are replaced by what the model would have written."""
+    def scheduled_sampling(self, memory: EncoderOutput, inputs: Tensor) -> Tensor:
+        """Return logits (B, T, V), where some of the `inputs` (B, T) are the model's predictions."""
         generator = rng.torch_stream(STREAM, inputs.device)
-        forced = (
-            torch.rand(inputs.shape, device=inputs.device, generator=generator)
-            < self.teacher_forcing
-        )
-        state, tokens = self.model.begin(memory), inputs[:, 0]
-        found: list[Tensor] = []
+        uniform = torch.rand(inputs.shape, device=inputs.device, generator=generator)
+        forced = uniform < self.teacher_forcing
+        state = self.model.begin(memory)
+        tokens = inputs[:, 0]
+        steps: list[Tensor] = []
         for t in range(inputs.shape[1]):
             if t:
-                tokens = torch.where(forced[:, t], inputs[:, t], found[-1].detach().argmax(1))
+                predicted = steps[-1].detach().argmax(1)
+                tokens = torch.where(forced[:, t], inputs[:, t], predicted)
             logits, state = self.model.step(tokens, state, memory)
-            found.append(logits)
-        return torch.stack(found, dim=1)
+            steps.append(logits)
+        return torch.stack(steps, dim=1)
 
     def translate(self, source: Tensor) -> tuple[Tensor, Tensor]:
-        """Tokens (B, T) of the translations, up to the end's and filled up with `PAD`, and their log-probabilities (B,)."""
-        if torch.jit.is_tracing():  # the trace would be of as many steps as these very texts took
+        """Return translations (B, T), padded with `PAD`, and their log-probabilities (B,).
+
+        Raises:
+            ValueError: The call is traced; a search has no fixed number of steps.
+        """
+        if torch.jit.is_tracing():
             raise ValueError(
                 "a search for a translation goes on until all have ended: it has no fixed graph"
             )
         lengths = (source != PAD).sum(1)
-        limits = (
-            (lengths * self.length_ratio + SPARE).long().clamp(max=self.data.spec.target_length - 1)
-        )
+        limits = (lengths * self.length_ratio + SPARE_TOKENS).long()
+        limits = limits.clamp(max=self.data.spec.target_length - 1)
         memory = self.model.encode(source)
         if self.beam_size == 1:
             return greedy(self.model, memory, limits)
         return beam_search(self.model, memory, limits, self.beam_size, self.length_penalty)
 
     def directions(self) -> dict[str, Direction | None]:
+        """Return the direction of each metric; see `Task.directions`."""
         return {
             "loss": "min",
             "perplexity": "min",
@@ -188,98 +192,124 @@ class Seq2Seq(Task):
         }
 
     def evaluate(self, batches: Iterable[tuple[Tensor, Tensor]]) -> dict[str, Any]:
-        """Scores of known and of free translations, and some of the latter to look at."""
+        """Return the scores over all batches, and some translations.
+
+        Raises:
+            ValueError: There are no batches.
+        """
         losses: list[Tensor] = []
         entropies: list[Tensor] = []
-        exact = 0
+        num_exact = 0
         hypotheses: list[str] = []
         references: list[str] = []
-        shown: list[tuple[list[int], list[int], list[int]]] = []
+        shown: list[Translation] = []
         for source, target in batches:
             logits, truth = self.logits(source, target)
             losses.append(evaluation_sum(self.loss, logits, truth))
             entropies.append(evaluation_sum(self.entropy, logits.float(), truth))
-            del logits  # of a large vocabulary, two batches' would take twice the memory
-            found = [words(row) for row in self.translate(source)[0].tolist()]
-            wanted = [words(row[1:]) for row in target.tolist()]
-            exact += sum(a == b for a, b in zip(found, wanted, strict=True))
-            hypotheses += map(self.spell, found)
-            references += map(self.spell, wanted)
-            sources = [words(row) for row in source[:FROM_A_BATCH].tolist()]
-            shown += zip(sources, wanted, found, strict=False)
+            del logits  # of a large vocabulary, those of two batches would need twice the memory
+            written = [before_end(row) for row in self.translate(source)[0].tolist()]
+            expected = [before_end(row[1:]) for row in target.tolist()]
+            num_exact += sum(a == b for a, b in zip(written, expected, strict=True))
+            hypotheses += map(self.decode_target, written)
+            references += map(self.decode_target, expected)
+            sources = [before_end(row) for row in source[:SHOWN_OF_A_BATCH].tolist()]
+            shown += map(Translation, sources, expected, written)
         if not losses:
             raise ValueError("there is nothing to evaluate: the split is empty")
-        spread = shown[:: math.ceil(len(shown) / SHOWN)]
+        spread = shown[:: math.ceil(len(shown) / SHOWN_TRANSLATIONS)]
         return {
             "loss": mean_over(losses),
-            "perplexity": math.exp(min(mean_over(entropies), 100)),
+            "perplexity": math.exp(min(mean_over(entropies), MAX_LOG_PERPLEXITY)),
             **overlap(hypotheses, references),
-            "exact_match": exact / len(references),
-            "translations": self.listed(spread),
-            **self.maps([(source, found) for source, _, found in spread]),
+            "exact_match": num_exact / len(references),
+            "translations": self.translation_table(spread),
+            **self.attention_tables(spread),
         }
 
-    def spell(self, tokens: list[int]) -> str:
+    def decode_target(self, tokens: list[int]) -> str:
+        """Return the text of target tokens."""
         decode = self.data.spec.decode_target
         return decode(tokens) if decode else " ".join(map(str, tokens))
 
-    def read(self, tokens: list[int]) -> str:
+    def decode_source(self, tokens: list[int]) -> str:
+        """Return the text of source tokens."""
         decode = self.data.spec.decode
         return decode(tokens) if decode else " ".join(map(str, tokens))
 
-    def listed(self, shown: list[tuple[list[int], list[int], list[int]]]) -> Text:
-        """A table of sources, references and translations."""
-        rows = [
-            (self.read(source), self.spell(wanted), self.spell(found))
-            for source, wanted, found in shown
-        ]
-        lines = [("source", "reference", "translation"), ("---", "---", "---"), *rows]
+    def translation_table(self, translations: list[Translation]) -> Text:
+        """Return a Markdown table of sources, references and translations."""
+        lines = [("source", "reference", "translation"), ("---", "---", "---")]
+        for translation in translations:
+            texts = (
+                self.decode_source(translation.source),
+                self.decode_target(translation.reference),
+                self.decode_target(translation.written),
+            )
+            lines.append(texts)
         cells = [[" ".join(text.split()).replace("|", "\\|") for text in line] for line in lines]
         return Text("\n".join(f"| {' | '.join(line)} |" for line in cells))
 
-    def maps(self, shown: list[tuple[list[int], list[int]]]) -> dict[str, Table]:
-        """To what share, in percent, each token of some translations attends to each of its source's."""
+    def attention_tables(self, translations: list[Translation]) -> dict[str, Table]:
+        """Return the attention weights of some short translations, in percent.
+
+        The rows are written tokens, the columns source tokens. Empty for a model without attention.
+        """
         device = next(self.model.parameters()).device
-        fitting = [pair for pair in shown if max(map(len, pair)) < MOST_MAPPED]
-        found: dict[str, Table] = {}
-        for source, written in fitting[:: math.ceil(max(1, len(fitting)) / MAPS)]:
-            memory = self.model.encode(torch.tensor([source], device=device))
-            _, weights = self.model.decode(memory, torch.tensor([[BEGIN, *written]], device=device))
+        short = [
+            translation
+            for translation in translations
+            if len(translation.source) < MAX_PICTURED_TOKENS
+            and len(translation.written) < MAX_PICTURED_TOKENS
+        ]
+        stride = math.ceil(max(1, len(short)) / ATTENTION_PICTURES)
+        tables: dict[str, Table] = {}
+        for number, translation in enumerate(short[::stride], 1):
+            memory = self.model.encode(torch.tensor([translation.source], device=device))
+            inputs = torch.tensor([[BEGIN, *translation.written]], device=device)
+            _, weights = self.model.decode(memory, inputs)
             if weights is None:
                 return {}
-            rows = tuple(f"{self.spell([token])} " for token in written)
-            columns = tuple(f"{self.read([token])} " for token in source)
+            rows = [f"{self.decode_target([token])} " for token in translation.written]
+            columns = [f"{self.decode_source([token])} " for token in translation.source]
             percent = (weights[0].float() * 100).round().long().cpu()
-            found[f"attention_{len(found) + 1}"] = Table(
-                percent, (*rows, "end"), columns, "written", "read"
+            tables[f"attention_{number}"] = Table(
+                percent, (*rows, "end"), tuple(columns), "written", "read"
             )
-        return found
+        return tables
 
     def predict(self, batch: Tensor) -> tuple[Tensor, Tensor]:
-        """The translations of source tokens (B, S): tokens (B, T), and their log-probabilities (B,)."""
+        """Return translations (B, T) of source tokens (B, S), and their log-probabilities (B,)."""
         return self.translate(batch)
 
     def prediction_rows(self, outputs: tuple[Tensor, Tensor]) -> list[dict[str, Any]]:
-        """The translation of each text, and its log-probability."""
-        pairs = zip(outputs[0].tolist(), outputs[1].tolist(), strict=True)
-        return [
-            {"translation": self.spell(words(row)), "log_probability": score}
-            for row, score in pairs
-        ]
+        """Return the translation of each text, and its log-probability."""
+        tokens, scores = outputs
+        rows = []
+        for row, score in zip(tokens.tolist(), scores.tolist(), strict=True):
+            translation = self.decode_target(before_end(row))
+            rows.append({"translation": translation, "log_probability": score})
+        return rows
 
 
-def words(row: list[int]) -> list[int]:
-    """The tokens before the end's, or before the padding."""
-    return row[: next((i for i, token in enumerate(row) if token in (END, PAD)), len(row))]
+def before_end(row: list[int]) -> list[int]:
+    """Return the tokens before the first end token or padding."""
+    for i, token in enumerate(row):
+        if token in (END, PAD):
+            return row[:i]
+    return row
 
 
 def overlap(hypotheses: list[str], references: list[str]) -> dict[str, float]:
     """Return BLEU (Papineni et al. 2002) and chrF (Popovic 2015) of a corpus, 0..100.
 
-    BLEU counts n-grams of one to four words. Where no reference has four, it counts those that the
-    longest one has: with n-grams that no text can have the score of every corpus would be 0. Both
-    scores of a corpus that is exactly its references are 100, also where all of them are empty.
-    ImportError where sacrebleu is missing.
+    BLEU counts n-grams of one to four words. Where no reference has four words, it counts the
+    n-grams up to the longest reference: with longer ones, which no text can have, every corpus
+    would score 0. Both scores of hypotheses that equal their references are 100, also where all
+    are empty.
+
+    Raises:
+        ImportError: sacrebleu is missing.
     """
     try:
         from sacrebleu.metrics.bleu import BLEU
