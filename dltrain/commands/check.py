@@ -16,8 +16,6 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from dltrain.commands.data_report import find_files, report_data, report_read
-from dltrain.commands.options import Options
 from dltrain.config.check import raise_all, unread
 from dltrain.config.compose import Composed, compose
 from dltrain.engine import Engine, Stage
@@ -26,7 +24,9 @@ from dltrain.experiment.batch_norm import require_batches_for_norm
 from dltrain.experiment.data import batch_size
 from dltrain.experiment.experiment import UNLIMITED_EPOCHS, Experiment
 from dltrain.files import writing
+from dltrain.options import Options
 from dltrain.report.batches import picture
+from dltrain.report.data import find_files, report_data, report_read
 from dltrain.report.pictures import image_grid
 from dltrain.report.text import chart, duration, number, size, table
 from dltrain.types import AuxiliaryHeads, AveragesViews, Data, EnvironmentBatch, SpecFromFiles

@@ -1,7 +1,7 @@
-"""`dltrain completion bash|zsh|fish`: a script for the shell, and what it asks for the words to offer. Imports no torch.
+"""`dltrain completion bash|zsh|fish`: a script for the shell, and the words that it offers.
 
-The script hands the words up to the cursor to `dltrain __complete -- WORD...` and gets a line for each word that the
-last one can become, and after a tab what it is.
+The script passes the words up to the cursor to `dltrain __complete -- WORD...` and gets a line for
+each word that the last one can become: the word, a tab, and what it is. Imports no torch.
 """
 
 from __future__ import annotations
@@ -11,20 +11,21 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from dltrain.commands.options import Options
 from dltrain.config.composition import compose_files
 from dltrain.config.groups import COMPOSING, OVERLAYS, config_dir, groups, summary
 from dltrain.config.schema import as_yaml
 from dltrain.config.source_keys import OWNER, SOURCE, full_key, has_listed
 from dltrain.errors import UsageError
+from dltrain.options import Options
 from dltrain.runs.folder import all_runs
+from dltrain.verbs import FLAGS, RUN_VERBS, VERBS
 
 log = logging.getLogger("dltrain")
 Offer = tuple[str, str]  # a word, and what it is
-OF_A_RUN = ("evaluate", "predict", "resume")  # verbs whose first word is a run
+FILE_VERBS = ("predict", "generate")  # whose further words are files or texts, beside settings
 
-# COMP_WORDS is cut at every = (COMP_WORDBREAKS), so the line itself is read; and readline replaces only what follows the
-# last break, so that much is taken off what is offered.
+# bash cuts COMP_WORDS at every = (COMP_WORDBREAKS), so the script reads the line itself. readline
+# replaces only what follows the last break, so the script takes what is before it off the offers.
 BASH = """_dltrain() {
   local IFS=$' \\t' line="${COMP_LINE:0:COMP_POINT}" words word offer broken=""
   read -ra words <<< "$line"
@@ -74,136 +75,177 @@ INSTALL = {
 
 
 def completion(options: Options) -> None:
+    """Print the completion script of a shell."""
     shell = options.names[0] if options.names else ""
     if shell not in SCRIPTS:
         lines = "\n".join(f"  {line}" for line in INSTALL.values())
         raise UsageError(f"completion for which shell? One of {', '.join(SCRIPTS)}\n{lines}")
     log.info(SCRIPTS[shell].rstrip())
-    options.outcome.update({"shell": shell})
+    options.outcome["shell"] = shell
 
 
 def complete(options: Options) -> None:
-    """A line for each word that the last of the words typed so far can become; none where a file is to be named."""
+    """Print a line for each word that the last typed word can become.
+
+    It prints nothing where the name of a file belongs: the shell completes those itself.
+    """
     *typed, word = options.names or [""]
-    typed = [w for w in typed if w]
-    folders = [typed[i + 1] for i, flag in enumerate(typed[:-1]) if flag == "--config-dir"]
-    folders += [flag.partition("=")[2] for flag in typed if flag.startswith("--config-dir=")]
-    with config_dir(folders[-1] if folders else None):
+    typed = [one for one in typed if one]
+    with config_dir(typed_config_dir(typed)):
         for offer, text in offers(typed, word):
             if offer.startswith(word):
                 log.info(f"{offer}\t{text}")
 
 
-def offers(typed: list[str], word: str) -> Iterator[Offer]:
-    """What could stand where `word` stands after `typed`; words that do not begin with it are sorted out later."""
-    from dltrain.cli import FLAGS, VALUED, VERBS
+def typed_config_dir(typed: list[str]) -> str | None:
+    """Return the folder of the last --config-dir, or None."""
+    folder = None
+    for i, word in enumerate(typed):
+        flag, equals, value = word.partition("=")
+        if flag != "--config-dir":
+            continue
+        if equals:
+            folder = value
+        elif i + 1 < len(typed):
+            folder = typed[i + 1]
+    return folder
 
-    verbs = [name for name in typed if name in VERBS][:1]
-    verb = verbs[0] if verbs else ""
-    named = (
-        [name for name in typed[typed.index(verb) + 1 :] if not name.startswith("-")]
-        if verb
-        else []
-    )
-    if typed and typed[-1] in VALUED:
+
+def offers(typed: list[str], word: str) -> Iterator[Offer]:
+    """Yield what may stand where `word` stands after `typed`, whatever it begins with."""
+    verb, names = split_verb(typed)
+    if typed and typed[-1] in FLAGS and FLAGS[typed[-1]].example:  # its value is a file or number
         return
     if word.startswith("-"):
-        yield from ((flag, "") for flag in FLAGS | VALUED)
+        yield from ((flag, "") for flag in FLAGS)
+    elif verb in RUN_VERBS and not names:
+        yield from run_offers(typed)
     elif verb == "completion":
-        yield from ((shell, line) for shell, line in INSTALL.items())
+        yield from INSTALL.items()
     elif verb == "list":
         yield from ((group, ", ".join(options)) for group, options in groups().items() if options)
     elif verb == "show":
-        yield from shown(typed, word)
-    elif verb in OF_A_RUN and not named:
-        yield from runs(typed)
-    elif verb != "predict" or "=" in word or "." in word:  # what it takes beside settings are files
-        if not typed:
-            yield from ((name, v.help) for name, v in VERBS.items())
-        yield from settings(typed, word, several="-m" in typed or "--multirun" in typed)
-
-
-def settings(typed: list[str], word: str, several: bool) -> Iterator[Offer]:
-    """GROUP= and KEY=, and after the = what it can be; with `several` values also after a comma."""
-    key, has_value, value = word.partition("=")
-    if not has_value:
-        yield from keys(typed, key)
-    elif key in groups():
-        before = ""
-        if several or (key in COMPOSING and value.startswith("[")):
-            opened = value.startswith("[")
-            before = value[: max(value.rfind(",") + 1, opened)]
-        taken = before.strip("[,").split(",")
-        left = [option for option in groups()[key] if option not in taken]
-        yield from ((f"{key}={before}{option}", summary(key, option)) for option in left)
-    elif key == "init.from":
-        yield from ((f"{key}={run}", text) for run, text in runs(typed))
+        yield from show_offers(typed, word)
     else:
-        found: Any = configuration(typed)
-        for part in full_key(key, has_listed(found)).split("."):
-            found = found.get(part) if isinstance(found, dict) else None
-        if isinstance(found, bool):
-            yield from ((f"{key}={value}", "") for value in ("true", "false"))
+        if not typed:
+            yield from ((name, one.help) for name, one in VERBS.items())
+        if verb not in FILE_VERBS or "=" in word or "." in word:
+            yield from setting_offers(typed, word)
 
 
-def keys(typed: list[str], word: str) -> Iterator[Offer]:
-    """The groups to choose from and the settings beside them; below a group that is named already, its keys."""
-    parent, _, _ = word.rpartition(".")
-    node = configuration(typed)
-    for part in parent.split(".") if parent else []:
-        child = node.get(part)
-        node = child if isinstance(child, dict) else {}
-    if parent == OWNER and isinstance(node.get(SOURCE), dict):
-        node = node[SOURCE] | node  # the keys of its source may be written without `source.`
-    above = f"{parent}." if parent else ""
-    node = node if parent else node | dict.fromkeys(OVERLAYS)
-    for name, value in node.items():
-        if name.startswith("_") or name == "defaults":
-            continue
-        below = [key for key in value if not key.startswith("_")] if isinstance(value, dict) else []
-        options = groups().get(name, []) if not parent else []
+def split_verb(typed: list[str]) -> tuple[str, list[str]]:
+    """Return the verb among the typed words, empty if there is none, and the words after it."""
+    for i, name in enumerate(typed):
+        if name in VERBS:
+            return name, [word for word in typed[i + 1 :] if not word.startswith("-")]
+    return "", []
+
+
+def setting_offers(typed: list[str], word: str) -> Iterator[Offer]:
+    """Yield GROUP= and KEY=; after the = the values that have names."""
+    key, equals, value = word.partition("=")
+    if not equals:
+        yield from key_offers(typed, key)
+    elif key in groups():
+        yield from option_offers(typed, key, value)
+    elif key == "init.from":
+        yield from ((f"{key}={run}", text) for run, text in run_offers(typed))
+    elif isinstance(value_of(typed, key), bool):
+        yield f"{key}=true", ""
+        yield f"{key}=false", ""
+
+
+def option_offers(typed: list[str], group: str, value: str) -> Iterator[Offer]:
+    """Yield GROUP=OPTION; after a comma where several options may be named, one that is not yet."""
+    before = ""
+    is_sweep = "-m" in typed or "--multirun" in typed
+    is_list = value.startswith("[")
+    if is_sweep or (is_list and group in COMPOSING):
+        before = value[: value.rfind(",") + 1] or value[: int(is_list)]
+    named = before.strip("[,").split(",")
+    for option in groups()[group]:
+        if option not in named:
+            yield f"{group}={before}{option}", summary(group, option)
+
+
+def value_of(typed: list[str], key: str) -> Any:
+    """Return the value of a key in the files chosen so far, or None."""
+    node: Any = chosen_files(typed)
+    for part in full_key(key, has_listed(node)).split("."):
+        if not isinstance(node, dict):
+            return None
+        node = node.get(part)
+    return node
+
+
+def key_offers(typed: list[str], word: str) -> Iterator[Offer]:
+    """Yield the groups and the keys outside groups; after `GROUP.` the keys below it."""
+    parent = word.rpartition(".")[0]
+    if parent:
+        node = value_of(typed, parent)
+        if not isinstance(node, dict):
+            return
+        if parent == OWNER and isinstance(node.get(SOURCE), dict):
+            node = node[SOURCE] | node  # `source.` may be left out of the keys of its source
+        for name, value in node.items():
+            yield from key_offer(f"{parent}.{name}", name, value)
+        return
+    for name, value in (chosen_files(typed) | dict.fromkeys(OVERLAYS)).items():
+        options = groups().get(name, [])
         if len(options) > 1:
             yield f"{name}=", ", ".join(options)
-        elif below:
-            yield f"{above}{name}.", ", ".join(below)
         else:
-            yield f"{above}{name}=", "" if isinstance(value, dict) else f"now {as_yaml(value)}"
+            yield from key_offer(name, name, value)
 
 
-def shown(typed: list[str], word: str) -> Iterator[Offer]:
-    """What `show` takes: keys and GROUP/OPTION."""
+def key_offer(path: str, name: str, value: Any) -> Iterator[Offer]:
+    """Yield a key with its value, or with a dot and the keys below it; nothing if it is not one."""
+    if name.startswith("_") or name == "defaults":
+        return
+    if not isinstance(value, dict):
+        yield f"{path}=", f"now {as_yaml(value)}"
+        return
+    below = [key for key in value if not key.startswith("_")]
+    if below:
+        yield f"{path}.", ", ".join(below)
+    else:
+        yield f"{path}=", ""
+
+
+def show_offers(typed: list[str], word: str) -> Iterator[Offer]:
+    """Yield the words after `show`: keys and GROUP/OPTION."""
     group, slash, _ = word.partition("/")
     if slash:
-        yield from (
-            (f"{group}/{option}", summary(group, option)) for option in groups().get(group, [])
-        )
+        for option in groups().get(group, []):
+            yield f"{group}/{option}", summary(group, option)
         return
-    for offer, text in keys(typed, word):
+    for offer, text in key_offers(typed, word):
         yield offer.rstrip("="), text
 
 
-def configuration(typed: list[str]) -> dict[str, Any]:
-    """The files' values for what was chosen so far: {group: node}, and the settings that are in no group."""
-    words = [word.partition("=") for word in typed]
-    asked = {
-        group: value.strip("[]").split(",")
-        for group, _, value in words
-        if value and group in groups()
-    }
-    return compose_files(
-        {group: [o for o in options if o in groups()[group]] for group, options in asked.items()}
-    )[0]
+def chosen_files(typed: list[str]) -> dict[str, Any]:
+    """Return the values of the files chosen so far: groups, and the settings outside groups."""
+    choices = {}
+    for word in typed:
+        group, _, value = word.partition("=")
+        if value and group in groups():
+            named = value.strip("[]").split(",")
+            choices[group] = [option for option in named if option in groups()[group]]
+    return compose_files(choices)[0]
 
 
-def runs(typed: list[str]) -> Iterator[Offer]:
-    """Names of runs, the newest first."""
+def run_offers(typed: list[str]) -> Iterator[Offer]:
+    """Yield the names of runs, the newest first."""
     root = Path("outputs")
     for word in typed:
         if word.startswith("paths.output="):
             root = Path(word.partition("=")[2]).expanduser()
-    found = all_runs(root)
-    if found:
-        yield "last", f"the newest: {found[-1]}"
-    for run in reversed(found):
-        name = run.relative_to(root)
-        yield (run.name if not run.name.isdigit() else "/".join(name.parts[-2:])), str(name)
+    runs = all_runs(root)
+    if runs:
+        yield "last", f"the newest: {runs[-1]}"
+    for run in reversed(runs):
+        path = run.relative_to(root)
+        name = run.name
+        if name.isdigit():  # a job of a sweep
+            name = "/".join(path.parts[-2:])
+        yield name, str(path)

@@ -1,127 +1,129 @@
-"""`dltrain evaluate RUN [split=test] [tta=flip] [overrides]`: score a finished run's best checkpoint; writes nothing."""
+"""`dltrain evaluate RUN [split=test] [tta=flip] [overrides]`: score a run's best checkpoint again.
+
+It writes no file.
+"""
 
 from __future__ import annotations
 
 import logging
 import math
 
-from dltrain.commands.options import Options
-from dltrain.commands.resume import find_run, position, saved_configuration, trained_state
-from dltrain.commands.train import drawn
 from dltrain.config import check
 from dltrain.config.overrides import take
 from dltrain.engine import Engine
 from dltrain.errors import UsageError
 from dltrain.experiment.experiment import Experiment
+from dltrain.options import Options, require_choice
 from dltrain.report.figures import figure_rows
+from dltrain.report.summary import rendered_grids
 from dltrain.report.text import number, table
+from dltrain.runs.open import POINTERS, find_run, load_trained, position, saved_configuration
 from dltrain.types import AveragesViews, Data, Table
 
 log = logging.getLogger("dltrain")
 SPLITS = ("train", "val", "test")
-WEIGHTS = ("best", "last")
+DEFAULTS = {"split": "test", "checkpoint": "best", "tta": ""}
 TABLES = ("per_class", "per_target")
+Scores = dict[str, dict[str, float | None]]  # by row and column
 
 
 def evaluate(options: Options) -> None:
+    """Score a split of a run's data set and print the figures."""
     run, overrides = find_run(options)
-    defaults = {"split": "test", "checkpoint": "best", "tta": ""}
-    typed, overrides = take(overrides, defaults)
-    chosen = {**defaults, **typed}
-    if chosen["split"] not in SPLITS:
-        raise UsageError(f"split={chosen['split']}: expected one of {', '.join(SPLITS)}")
-    if chosen["checkpoint"] not in WEIGHTS:
-        raise UsageError(f"checkpoint={chosen['checkpoint']}: expected one of {', '.join(WEIGHTS)}")
+    typed, overrides = take(overrides, DEFAULTS)
+    settings = {**DEFAULTS, **typed}
+    split = settings["split"]
+    require_choice("split", split, SPLITS)
+    require_choice("checkpoint", settings["checkpoint"], POINTERS)
     composed = saved_configuration(run, overrides)
     check.raise_all(composed)
-    folder, where = trained_state(run, chosen["checkpoint"])
+    folder, where = load_trained(run, settings["checkpoint"])
     experiment = Experiment.to_evaluate(composed.config, run.description())
     engine = position(experiment, where)
-    viewed = ""
-    if chosen["tta"]:
-        look_again(engine, chosen["tta"])
-        viewed = f", mean over the views of tta={chosen['tta']}"
-    elif isinstance(engine.task, AveragesViews) and engine.task.views:
-        viewed = f", mean over the views of task.views=[{','.join(engine.task.views)}]"
-    split = chosen["split"]
+    views = average_over_views(engine, settings["tta"])
     batches = getattr(experiment.data, split)
     if not batches.samples:
-        raise UsageError(f"split={split}: {no_samples(experiment.data, split)}")
+        raise UsageError(f"split={split}: {empty_split_message(experiment.data, split)}")
     scores = engine.score(batches, split)
     figures = {name: value for name, value in scores.items() if isinstance(value, float)}
     rows = figure_rows(engine.task, figures, "--json has all")
-    log.info(
-        f"{run.folder}, checkpoint {folder.name} (step {where.state['step']}){viewed}\n{table(rows)}"
-    )
-    for picture in drawn(scores):
-        log.info(picture)
-    options.outcome.update({"run": str(run.folder), "checkpoint": folder.name, "metrics": figures})
+    where_from = f"{run.folder}, checkpoint {folder.name} (step {where.state['step']}){views}"
+    log.info(f"{where_from}\n{table(rows)}")
+    for text in rendered_grids(scores):
+        log.info(text)
+    options.outcome |= {"run": str(run.folder), "checkpoint": folder.name, "metrics": figures}
     for name in TABLES:
-        if isinstance(by_row := scores.get(f"{split}/{name}"), Table):
-            log.info(f"\n{by_class(by_row)}")
-            options.outcome[name] = with_identifiers(as_mapping(by_row))
+        values = scores.get(f"{split}/{name}")
+        if isinstance(values, Table):
+            log.info(f"\n{scores_table(values)}")
+            options.outcome[name] = with_identifiers(as_mapping(values))
 
 
-def look_again(engine: Engine, views: str) -> None:
-    """Answer by several views of each input from now on: test-time augmentation. UsageError where there are none."""
-    if not isinstance(engine.task, AveragesViews):
+def average_over_views(engine: Engine, views: str) -> str:
+    """Let the task average its predictions over several views of each input, and say which.
+
+    This is test-time augmentation. Raises UsageError for a task without probabilities to average.
+    """
+    task = engine.task
+    if not views:
+        if not isinstance(task, AveragesViews) or not task.views:
+            return ""
+        return f", mean over the views of task.views=[{','.join(task.views)}]"
+    if not isinstance(task, AveragesViews):
         raise UsageError(
-            f"tta={views}: {type(engine.task).__name__} gives no probabilities to average; classification does"
+            f"tta={views}: {type(task).__name__} gives no probabilities to average; "
+            "classification does"
         )
     try:
-        engine.task.average_over(views.strip("[]").replace(" ", "").split(","))
+        task.average_over(views.strip("[]").replace(" ", "").split(","))
     except ValueError as e:
         raise UsageError(f"tta={views}: {e}") from e
+    return f", mean over the views of tta={views}"
 
 
-def by_class(scores: Table) -> str:
-    """Return a line for each class or target, or of many classes the worst and a line that says
-    which they are.
-    """
-    part = scores.shown()
-    lines = [[part.row_title, *part.columns]]
-    for name, values in as_mapping(part).items():
-        lines.append(
-            [name, *(cell(value, column in part.plain) for column, value in values.items())]
-        )
-    note = f"\n  {part.note}; --json has all" if part.note else ""
-    return table(lines, right=frozenset(range(1, len(lines[0])))) + note
+def scores_table(scores: Table) -> str:
+    """Return a line for each class or target; of many classes the worst, and a note about it."""
+    shown = scores.shown()
+    lines = [[shown.row_title, *shown.columns]]
+    for name, values in as_mapping(shown).items():
+        cells = [cell(value, column in shown.plain) for column, value in values.items()]
+        lines.append([name, *cells])
+    text = table(lines, right=frozenset(range(1, len(lines[0]))))
+    return f"{text}\n  {shown.note}; --json has all" if shown.note else text
 
 
-def cell(value: float | None, count: bool) -> str:
+def cell(value: float | None, is_count: bool) -> str:
     """Return a value as text: a count, or a score."""
     if value is None:
         return "-"
-    return f"{value:.0f}" if count else number(value)
+    return f"{value:.0f}" if is_count else number(value)
 
 
-def as_mapping(scores: Table) -> dict[str, dict[str, float | None]]:
-    """{row: {column: value}}, None where a value is not known: a class without samples has no ROC curve."""
-    known = [
-        [value if math.isfinite(value) else None for value in row] for row in scores.values.tolist()
-    ]
-    return {
-        name: dict(zip(scores.columns, row, strict=True))
-        for name, row in zip(scores.rows, known, strict=True)
-    }
+def as_mapping(scores: Table) -> Scores:
+    """Return {row: {column: value}}, None where a value is unknown.
 
-
-def with_identifiers(
-    scores: dict[str, dict[str, float | None]],
-) -> dict[str, dict[str, float | None]]:
-    """Return the same for --json: columns of two words get an underscore; rows are called what the
-    data calls them.
+    A class without samples, for example, has no ROC curve.
     """
-    return {
-        row: {column.replace(" ", "_"): v for column, v in values.items()}
-        for row, values in scores.items()
-    }
+    mapping = {}
+    for name, row in zip(scores.rows, scores.values.tolist(), strict=True):
+        known = [value if math.isfinite(value) else None for value in row]
+        mapping[name] = dict(zip(scores.columns, known, strict=True))
+    return mapping
 
 
-def no_samples(data: Data, split: str) -> str:
-    """Return that the split of a run is empty, why that may be, and which split may be evaluated
-    instead.
-    """
-    why = f"dataset.{split}_fraction" if split in ("val", "test") else "dataset.path"
+def with_identifiers(scores: Scores) -> Scores:
+    """Return the scores for --json: columns of two words get an underscore."""
+    renamed = {}
+    for row, values in scores.items():
+        renamed[row] = {column.replace(" ", "_"): value for column, value in values.items()}
+    return renamed
+
+
+def empty_split_message(data: Data, split: str) -> str:
+    """Return why a split may be empty, and which splits can be evaluated instead."""
+    key = f"dataset.{split}_fraction" if split in ("val", "test") else "dataset.path"
     others = [f"split={other}" for other in SPLITS if getattr(data, other).samples]
-    return f"this run has no such samples ({why}, debug=overfit); {' or '.join(others)} can be evaluated"
+    return (
+        f"this run has no such samples ({key}, debug=overfit); "
+        f"{' or '.join(others)} can be evaluated"
+    )

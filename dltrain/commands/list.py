@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import logging
 
-from dltrain.commands.options import Options
 from dltrain.config.groups import groups, summary
 from dltrain.config.spelling import close_matches
 from dltrain.errors import UsageError
+from dltrain.options import Options
 from dltrain.report.text import table
 
 log = logging.getLogger("dltrain")

@@ -10,18 +10,18 @@ import traceback
 from pathlib import Path
 from typing import Any
 
-from dltrain.commands.options import Options
-from dltrain.commands.show import look_up
-from dltrain.commands.train import start
 from dltrain.config.annotations import literals
 from dltrain.config.check import problems_of
 from dltrain.config.compose import Composed, compose, full_key_of
 from dltrain.config.groups import groups
+from dltrain.config.look_up import look_up
 from dltrain.config.overrides import parse, raise_problems
 from dltrain.errors import DltrainError, Interrupted, StoppedBySignal, UsageError
 from dltrain.files import replace_file, to_json
+from dltrain.options import Options
 from dltrain.report.text import duration, number, table
 from dltrain.runs.folder import Run
+from dltrain.runs.training import start
 from dltrain.shell import shell_word
 
 log = logging.getLogger("dltrain")

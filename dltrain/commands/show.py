@@ -9,17 +9,16 @@ from typing import Any
 
 import yaml
 
-from dltrain.commands.options import Options
 from dltrain.config.annotations import describe
 from dltrain.config.compose import Composed, compose, full_key_of
 from dltrain.config.groups import COMPOSING, conf_dir, groups, option_file, read_option
+from dltrain.config.look_up import look_up
 from dltrain.config.overrides import parse, raise_problems
 from dltrain.config.policy import locate
 from dltrain.config.schema import Argument, arguments, as_yaml
-from dltrain.config.settings import Settings
 from dltrain.config.spelling import close_matches
-from dltrain.config.suggest import unknown_key
 from dltrain.errors import UsageError
+from dltrain.options import Options
 from dltrain.report.text import table
 
 log = logging.getLogger("dltrain")
@@ -72,8 +71,9 @@ def signature_table(taken: Mapping[str, Argument], node: dict[str, Any]) -> str:
 
 
 def show_key(composed: Composed, key: str, options: Options) -> None:
-    """One key: value, type and range, origin; for a group, every key below it."""
-    typed_key, key = key, full_key_of(composed, key)
+    """Print one key: value, type and range, origin; of a group every key below it."""
+    typed_key = key
+    key = full_key_of(composed, key)
     value, argument = look_up(composed, key)
     from_data = value is None and argument is not None and argument.required
     rows = [("value", FROM_DATA if from_data else _text(value))]
@@ -88,28 +88,6 @@ def show_key(composed: Composed, key: str, options: Options) -> None:
         log.info(yaml.safe_dump(value, sort_keys=False).rstrip())
     figures = {name.replace(" ", "_"): text for name, text in rows[1:]}
     options.outcome.update({typed_key: {"value": value, **figures}})
-
-
-def look_up(composed: Composed, key: str) -> tuple[Any, Argument | None]:
-    """A key's value, and what its target's signature says of it; UsageError if there is no such key."""
-    from omegaconf import OmegaConf
-
-    node: Any = composed.config
-    taken: Mapping[str, Argument] = arguments(Settings)
-    for part in key.split("."):
-        argument = taken.get(part)
-        if not isinstance(node, dict) or (part not in node and argument is None):
-            raise UsageError(f"{key}  {unknown_key(OmegaConf.create(composed.config), key)}")
-        node = node.get(part, None if argument is None or argument.required else argument.default)
-        plugins = composed.config["plugins"]
-        taken = (
-            arguments(locate(node["_target_"], plugins))
-            if isinstance(node, dict) and "_target_" in node
-            else {}
-        )
-        if argument is not None and isinstance(node, dict) and inspect.isclass(argument.annotation):
-            taken = taken or arguments(argument.annotation)
-    return node, argument
 
 
 def origin(composed: Composed, key: str) -> str:

@@ -37,6 +37,11 @@ def duration(seconds: float) -> str:
     )
 
 
+def counted_noun(count: int, noun: str) -> str:
+    """Return a number with its noun, as in "1 row" and "1,200 rows"."""
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
+
+
 def size(count: float) -> str:
     """Bytes as B, KB, MB or GB (powers of 1000)."""
     for unit in ("B", "KB", "MB"):

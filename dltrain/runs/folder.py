@@ -238,7 +238,7 @@ class Run:
             replace_file(path, "".join(kept(whole)).encode())
 
 
-def apart(description: dict[str, Any]) -> tuple[dict[str, Any], dict[str, bytes]]:
+def split_large_values(description: dict[str, Any]) -> tuple[dict[str, Any], dict[str, bytes]]:
     """A description for the manifest, and by file name those of its texts and lists that are too long to stand in it."""
     files = {
         f"{n}.json": v.encode()

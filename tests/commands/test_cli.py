@@ -13,8 +13,8 @@ import pytest
 import torch
 
 from dltrain import __version__
-from dltrain.cli import VERBS
 from dltrain.config.groups import groups, summary
+from dltrain.verbs import VERBS
 
 SMOKE = ("debug=smoke", "callbacks=quiet")
 

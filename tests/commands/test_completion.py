@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from dltrain.cli import FLAGS, VALUED, VERBS
 from dltrain.commands.completion import SCRIPTS
 from dltrain.config.compose import compose
 from dltrain.config.groups import OVERLAYS, groups, read_option
 from dltrain.config.suggest import leaves
 from dltrain.runs.folder import CONFIG
+from dltrain.verbs import FLAGS, RUN_VERBS, VERBS
 
 
 @pytest.fixture
@@ -131,10 +131,10 @@ def test_what_is_offered(words: list[str], expected: list[str], offered) -> None
 
 
 def test_a_dash_offers_flags(offered) -> None:
-    assert set(offered("--")) == {flag for flag in FLAGS | VALUED if flag.startswith("--")}
+    assert set(offered("--")) == {flag for flag in FLAGS if flag.startswith("--")}
 
 
-@pytest.mark.parametrize("verb", ["evaluate", "resume", "predict"])
+@pytest.mark.parametrize("verb", sorted(RUN_VERBS))
 def test_verbs_of_a_run_offer_the_runs_newest_first(verb: str, offered, runs: list[str]) -> None:
     assert offered(verb, "") == ["last", *reversed(runs)]
     assert offered(verb, "02") == ["02_sweep/0"]

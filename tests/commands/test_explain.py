@@ -111,8 +111,8 @@ def test_what_cannot_be_explained_says_so(
 
 
 def test_the_flags_belong_to_their_verbs(dltrain) -> None:
-    assert "it goes with no other verb" in dltrain("check", "--explain").err
-    assert "it goes with no other verb" in dltrain("train", "--images", "x.png").err
+    assert "--explain goes with `dltrain predict` alone" in dltrain("check", "--explain").err
+    assert "--images goes with `dltrain check` alone" in dltrain("train", "--images", "x.png").err
 
 
 # check --images ---------------------------------------------------------------------------------------------------
@@ -227,13 +227,13 @@ def test_scores_of_the_mean_over_views(views: str, dltrain) -> None:
 
 def test_the_score_is_that_of_the_averaged_probabilities(dltrain) -> None:
     """By hand, from the run's own weights."""
-    from dltrain.commands.options import Options
-    from dltrain.commands.resume import find_run, position, saved_configuration, trained_state
+    from dltrain.options import Options
+    from dltrain.runs.open import find_run, load_trained, position, saved_configuration
 
     assert dltrain(*RUN).code == 0
     run, _ = find_run(Options(names=["last"]))
     experiment = Experiment.to_evaluate(saved_configuration(run, []).config, run.description())
-    position(experiment, trained_state(run, "best")[1])
+    position(experiment, load_trained(run, "best")[1])
     task = experiment.task.eval()
     batches = list(experiment.data.test.epoch(0))
     x, y = (torch.cat(parts) for parts in zip(*batches, strict=True))

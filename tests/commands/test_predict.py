@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shlex
 import shutil
 import sys
 from pathlib import Path
@@ -18,6 +19,9 @@ from dltrain.commands import predict as module
 from dltrain.config.compose import compose
 from dltrain.data.images.digits import Digits
 from dltrain.experiment.experiment import Experiment
+from dltrain.options import Options
+from dltrain.report import predictions
+from dltrain.verbs import VERBS
 
 SOURCE = """
 import torch
@@ -98,11 +102,11 @@ def test_predictions_are_those_of_the_averaged_weights_on_the_same_inputs(
     run: Path, digits: Path, dltrain
 ) -> None:
     """What `evaluate` scores and what `predict` says come from one network: they agree on the same images."""
-    from dltrain.commands.resume import position, saved_configuration
     from dltrain.engine import Resume
     from dltrain.runs import checkpoint
     from dltrain.runs.checkpoint import Store
     from dltrain.runs.folder import Run
+    from dltrain.runs.open import position, saved_configuration
 
     rows = rows_of(dltrain("predict", str(run), "digits", "top=10", "--json"))
     experiment = Experiment.to_evaluate(saved_configuration(Run(run), []).config, None)
@@ -153,8 +157,8 @@ def test_a_name_that_looks_like_a_setting_is_a_file_if_there_is_one(
 
 
 def test_the_words_of_predict_may_come_in_any_order() -> None:
-    _, options, _ = parse(
-        [
+    options = Options(
+        argv=[
             "predict",
             "last",
             "top=2",
@@ -168,6 +172,7 @@ def test_the_words_of_predict_may_come_in_any_order() -> None:
             "--e",
         ]
     )
+    parse(options)
     assert options.names == ["last", "a.png", "b.png", "c=d", "--e"]
     assert options.overrides == ["top=2"]
     assert (options.out, options.json) == ("x.csv", True)
@@ -206,7 +211,7 @@ def test_what_cannot_be_read_is_named_and_the_rest_answered(
     assert "digits/broken.png cannot be read as an image" in outcome.err
     assert "nowhere.png: there is no such file" in outcome.err
     assert "no*thing matches no file" in outcome.err
-    assert "3 inputs could not be read; 6 answered" in outcome.err
+    assert "3 inputs could not be read; 6 predicted" in outcome.err
     assert len(outcome.json["problems"]) == 3
     assert len(Path("answers.csv").read_text().splitlines()) == 7
     assert not list(Path().glob(".tmp*"))
@@ -240,13 +245,13 @@ def test_many_inputs_go_in_batches(
     run: Path, digits: Path, dltrain, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = rows_of(dltrain("predict", str(run), "digits", "--json"))
-    monkeypatch.setattr(module, "BATCH", 4)
-    monkeypatch.setattr(module, "FEW", 6)
+    monkeypatch.setattr(module, "BATCH_SIZE", 4)
+    monkeypatch.setattr(predictions, "MAX_KEPT_ROWS", 6)
     parts = rows_of(dltrain("predict", str(run), "digits", "--json"))
     assert parts.keys() == whole.keys()
     for name, row in parts.items():
         assert row["probability"] == pytest.approx(whole[name]["probability"], abs=1e-6)
-    monkeypatch.setattr(module, "FEW", 5)
+    monkeypatch.setattr(predictions, "MAX_KEPT_ROWS", 5)
     assert "rows" not in dltrain("predict", str(run), "digits", "--json").json
 
 
@@ -332,10 +337,46 @@ def test_a_mistake_is_told(
     assert message in outcome.err
 
 
-def test_out_goes_with_predict_alone(dltrain) -> None:
+def test_out_goes_with_verbs_that_write_a_file(dltrain) -> None:
     outcome = dltrain("train", "--out", "x.csv")
     assert outcome.code == 2
-    assert "goes with no other verb" in outcome.err
+    assert "--out goes with `dltrain predict`, `dltrain generate`" in outcome.err
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("last --samples 9 --out 'a b' seed=3", 'generate last --samples 9 --out "a b" seed=3'),
+        ("last --samples=9", "generate last --samples=9"),
+        ("last 'To be' --tokens 5 top_p=0.5", 'generate last "To be" --tokens 5 top_p=0.5'),
+        ("last --out x.vec --json", "export --format word2vec last --out x.vec --json"),
+        ("--out=x.gif last checkpoint=last", "--out=x.gif rollout last checkpoint=last"),
+    ],
+)
+def test_the_old_spelling_is_answered_with_the_new_command(old: str, new: str, dltrain) -> None:
+    argv = shlex.split(old)
+    before = argv[: argv.index("last")]
+    words = [*before, "predict", *argv[len(before) :]]
+    outcome = dltrain(*words)
+    assert outcome.code == 2
+    *_, message = outcome.err.splitlines()
+    assert message == f"dltrain: predict does not do that any more; type: dltrain {new}"
+    answered = Options(argv=shlex.split(new))
+    verb = parse(answered)
+    assert verb is VERBS[next(word for word in shlex.split(new) if word in VERBS)]
+
+
+def test_only_word2vec_is_exported(dltrain) -> None:
+    outcome = dltrain("debug=smoke", "callbacks=quiet")
+    assert outcome.code == 0, outcome.err
+    assert "export in which format?" in dltrain("export", "last").err
+    assert (
+        "expected word2vec, the only format so far"
+        in dltrain("export", "last", "--format", "onnx").err
+    )
+    outcome = dltrain("export", "last", "--format", "word2vec")
+    assert outcome.code == 2
+    assert "a run of Classification has no word vectors" in outcome.err
 
 
 def test_a_run_without_checkpoint_or_none_at_all(run: Path, digits: Path, dltrain) -> None:

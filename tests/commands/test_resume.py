@@ -149,9 +149,9 @@ def test_what_a_change_means_is_said(dltrain) -> None:
     assert "trainer.log_every 50 -> 7 harmless" in lines
     assert "trainer.epochs 3 -> 6 changes what follows" in lines
     assert "optimizer.lr 0.001 -> 0.01 changes what follows" in lines
-    planned = next(line for line in lines if line.startswith("the schedule is planned anew"))
+    planned = next(line for line in lines if line.startswith("the schedule is planned again"))
     assert planned.startswith(
-        "the schedule is planned anew over 60 updates and goes on at 30: the learning rate was "
+        "the schedule is planned again over 60 updates and continues at 30: the learning rate was "
     )
     assert planned.endswith(" and is 0.005 next")
     record = json.loads((folder / "manifest.json").read_text())["resumed"]
@@ -165,7 +165,7 @@ def test_more_epochs_under_a_constant_rate_are_harmless(dltrain) -> None:
     folder_of(dltrain(*STEPPED, "schedule=constant", "--json"))
     outcome = dltrain("resume", "last", "trainer.epochs=4")
     assert "trainer.epochs  3 -> 4  harmless" in outcome.out
-    assert "planned anew" not in outcome.out
+    assert "planned again" not in outcome.out
 
 
 @pytest.mark.parametrize(
@@ -209,7 +209,7 @@ def test_a_fork_goes_on_in_a_new_run(dltrain) -> None:
     older = Store(whole / "checkpoints").steps()[2]
     refused = dltrain("resume", str(older), "trainer.epochs=5")
     assert refused.code == 2
-    assert "--fork goes on from it in a new run" in refused.err
+    assert "--fork continues from it in a new run" in refused.err
     for name, step in ((str(whole), 30), (str(older), int(older.name.partition(".")[0]))):
         fork = folder_of(dltrain("resume", name, "--fork", "trainer.epochs=5", "--json"))
         assert fork not in (whole, longer)

@@ -138,20 +138,20 @@ def test_an_episode_is_written_as_gif(name: str, dltrain: Any) -> None:
 
     pytest.importorskip("pygame")
     run = folder_of(dltrain(*RUNS[name], "--json"))
-    outcome = dltrain("predict", str(run), "--out", "episode.gif", "--json")
+    outcome = dltrain("rollout", str(run), "--out", "episode.gif", "--json")
     assert outcome.code == 0, outcome.err
     with Image.open("episode.gif") as picture:
         assert picture.format == "GIF"
         assert 1 < picture.n_frames <= outcome.json["frames"]  # pictures that do not differ are one
 
 
-def test_what_draws_nothing_and_what_does_not_act_is_said(dltrain: Any) -> None:
+def test_a_rollout_of_a_run_without_agent_is_refused(dltrain: Any) -> None:
     run = folder_of(
         dltrain("dataset=synthetic", "model=mlp", "debug=smoke", "callbacks=quiet", "--json")
     )
-    outcome = dltrain("predict", str(run), "--out", "episode.gif")
+    outcome = dltrain("rollout", str(run), "--out", "episode.gif")
     assert outcome.code == 2
-    assert "nothing to be watched" in outcome.err
+    assert "a run of Classification has no episodes" in outcome.err
 
 
 @pytest.mark.parametrize("dataset", ["frozenlake", "cartpole"])

@@ -169,22 +169,22 @@ def same_weights(*runs: str) -> bool:
     return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
 
 
-def test_a_language_model_goes_on_with_a_text(writer: Path, dltrain) -> None:
+def test_a_language_model_continues_a_text(writer: Path, dltrain) -> None:
     written = [
-        dltrain("predict", str(writer), "cdef", "--tokens", "12", "temperature=0", "--json").json[
+        dltrain("generate", str(writer), "cdef", "--tokens", "12", "temperature=0", "--json").json[
             "written"
         ]
     ]
     assert written[0] == ["cdefghabcdefghab"]
     warm = ("temperature=5", "top_p=1.0", "--tokens", "40", "--json")
     draws = [
-        dltrain("predict", str(writer), "cdef", *warm, f"seed={seed}").json["written"][0]
+        dltrain("generate", str(writer), "cdef", *warm, f"seed={seed}").json["written"][0]
         for seed in (1, 1, 2)
     ]
     assert draws[0] == draws[1] != draws[2]
 
 
-def test_a_language_model_says_what_comes_next(writer: Path, dltrain) -> None:
+def test_a_language_model_predicts_the_next_token(writer: Path, dltrain) -> None:
     rows = rows_of(dltrain("predict", str(writer), "abcd", "hab", "--json"))
     assert [row["next"] for row in rows] == ["e", "c"]
 
@@ -208,11 +208,9 @@ def test_unknown_tokens_are_reported_with_their_counts(
     assert "unknown_tokens" not in known.json
 
 
-def test_a_language_model_reports_what_it_does_not_know_of_a_beginning(
-    writer: Path, dltrain
-) -> None:
-    for more in ((), ("--tokens", "3")):
-        outcome = dltrain("predict", str(writer), "ab 猫", *more, "--json")
+def test_a_language_model_reports_unknown_tokens_of_a_text(writer: Path, dltrain) -> None:
+    for words in (("predict",), ("generate", "--tokens", "3")):
+        outcome = dltrain(*words, str(writer), "ab 猫", "--json")
         assert outcome.json["unknown_tokens"] == {" ": 1, "猫": 1}
         assert "2 of 4 tokens" in outcome.out
 
@@ -240,17 +238,17 @@ def test_spaces_between_digits_are_unknown_to_a_run_that_reverses_strings(dltrai
     }
 
 
-def test_numbers_that_are_none_are_refused(writer: Path, trained: Path, dltrain) -> None:
+def test_impossible_settings_of_generate_are_refused(writer: Path, trained: Path, dltrain) -> None:
     for words, expected in {
         ("--tokens", "0"): "expected a whole number from 1 to",
         ("--tokens", "many"): "expected a whole number from 1 to",
         ("--tokens", "5", "temperature=hot"): "temperature=hot: expected a number",
-        ("--tokens", "5", "top_p=1.5"): "top_p: expected one above 0",
+        ("--tokens", "5", "top_p=1.5"): "expected temperature >= 0, and top_p above 0",
     }.items():
-        outcome = dltrain("predict", str(writer), "abc", *words)
+        outcome = dltrain("generate", str(writer), "abc", *words)
         assert outcome.code == 2
         assert expected in outcome.err
-    outcome = dltrain("predict", str(trained), "abc", "--tokens", "5")
+    outcome = dltrain("generate", str(trained), "abc", "--tokens", "5")
     assert outcome.code == 2
     assert "a run of Classification writes no text" in outcome.err
 

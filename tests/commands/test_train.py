@@ -10,9 +10,9 @@ import torch
 import yaml
 from outcome import Outcome
 
-from dltrain.commands.train import claims
 from dltrain.runs import checkpoint
 from dltrain.runs.checkpoint import Store
+from dltrain.runs.training import claims
 
 TINY = (
     "dataset=synthetic",
@@ -343,12 +343,14 @@ def test_an_optimizer_setting_changed_on_resume_takes_effect(dltrain) -> None:
 def test_an_interruption_during_the_test_keeps_the_last_checkpoint_and_resumes_to_the_test(
     dltrain, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from dltrain.commands import train as module
     from dltrain.errors import Interrupted
+    from dltrain.runs import training
 
     whole = dltrain(*TINY, "--json").json
     with monkeypatch.context() as patch:
-        patch.setattr(module, "test", lambda session: (_ for _ in ()).throw(Interrupted(2)))
+        patch.setattr(
+            training, "score_test_set", lambda session: (_ for _ in ()).throw(Interrupted(2))
+        )
         outcome = dltrain(*TINY, "--json")
     assert outcome.code == 130
     folder = next(f for f in Path("outputs").glob("*/*") if f != Path(whole["run"]))

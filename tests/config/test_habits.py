@@ -8,13 +8,15 @@ import shlex
 
 import pytest
 
-from dltrain.cli import VERBS, parse
+from dltrain.cli import parse
 from dltrain.config import habits
 from dltrain.config.answers import Answer, answer_for, flag_answer, option_for, verb_for
 from dltrain.config.check import problems_of
 from dltrain.config.compose import compose
 from dltrain.config.groups import groups, read_option
 from dltrain.errors import UsageError
+from dltrain.options import Options
+from dltrain.verbs import MULTIRUN, VERBS
 
 OVERRIDE = re.compile(r"(?<![\w.])[a-z][\w.]*=(?:\[[^\]]*\]|[^\s;,()?`\"]+)")
 SAMPLES = {  # values of a key that fit, where 0.5 does not
@@ -89,7 +91,8 @@ def mistakes_in(words: str, context: str = "seed=0") -> list[str]:
     typed = shlex.split(words)
     if typed[:1] != ["dltrain"]:
         return [why for _, why in problems_of(compose([context, *typed]))]
-    verb, options, _ = parse(typed[1:])
+    options = Options(argv=typed[1:])
+    verb = parse(options)
     assert verb is not None
     if verb is VERBS["train"] or verb is VERBS["check"] or options.multirun:
         first = [
@@ -322,12 +325,14 @@ def test_a_key_that_is_only_a_little_like_another_is_not_taken_for_it(typed: str
 )
 def test_flags_and_verbs_of_others_are_answered(words: list[str], here: str) -> None:
     with pytest.raises(UsageError) as raised:
-        parse(words)
+        parse(Options(argv=words))
     assert here in str(raised.value)
 
 
 def test_multirun_is_a_flag_here_too() -> None:
-    assert parse(["--multirun", "seed=1,2"])[1].multirun
+    options = Options(argv=["--multirun", "seed=1,2"])
+    assert parse(options) is MULTIRUN
+    assert options.multirun
 
 
 def test_a_verb_that_exists_answers_for_a_mode() -> None:

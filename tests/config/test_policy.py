@@ -96,8 +96,11 @@ def test_what_a_configuration_is_for_may_be_built(target: str) -> None:
         ("torchvision.transforms.v2.Lambda", "the class torchvision.transforms.v2._misc.Lambda"),
         ("torchvision.models.resnet18", "the function torchvision.models.resnet.resnet18"),
         ("torch.nn.parallel.DistributedDataParallel", "the class torch.nn.parallel."),
-        ("dltrain.commands.train.subprocess.run", "of dltrain only what is in dltrain.losses, "),
-        ("dltrain.commands.train.subprocess", "of dltrain only what is in dltrain.losses, "),
+        (
+            "dltrain.runs.initial_files.subprocess.run",
+            "of dltrain only what is in dltrain.losses, ",
+        ),
+        ("dltrain.runs.initial_files.subprocess", "of dltrain only what is in dltrain.losses, "),
         ("dltrain.data.images.mnist.np", "the module numpy"),
         ("dltrain.cli.os.system", "of dltrain only what is in dltrain.losses, "),
         (

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from dltrain.commands.resume import check_classes
+from dltrain.commands.resume import require_same_classes
 from dltrain.data.tabular.tabular import Tabular
 from dltrain.data.text.text_files import TextFiles
 from dltrain.errors import InputError
@@ -79,11 +79,11 @@ def test_a_resume_with_other_classes_shows_where_they_differ() -> None:
         InputError,
         match=r"c701, c700, c702, .* more, and the run c700, c701, .* from class number 700 on",
     ):
-        check_classes(data, run)
+        require_same_classes(data, run)
     with pytest.raises(
         InputError, match=r"the run knows no class x0, .*x49 and 250 more; its classes are c0"
     ):
-        check_classes(
+        require_same_classes(
             SimpleNamespace(spec=SimpleNamespace(class_names=tuple(f"x{k}" for k in range(300)))),
             run,
         )

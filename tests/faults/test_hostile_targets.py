@@ -65,7 +65,7 @@ HARMFUL: list[tuple[str, dict[str, Any]]] = [
     ("os.popen", {"cmd": f"touch {CANARY}"}),
     ("subprocess.Popen", {"args": ["touch", CANARY]}),
     ("subprocess.check_output", {"args": ["touch", CANARY]}),
-    ("dltrain.commands.train.subprocess.run", {"args": ["touch", CANARY]}),
+    ("dltrain.runs.initial_files.subprocess.run", {"args": ["touch", CANARY]}),
     ("setuptools._distutils.spawn.spawn", {"cmd": ["touch", CANARY]}),
     ("setuptools.distutils.spawn.spawn", {"cmd": ["touch", CANARY]}),
     ("distutils.spawn.spawn", {"cmd": ["touch", CANARY]}),

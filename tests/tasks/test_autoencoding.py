@@ -282,7 +282,7 @@ def test_what_cannot_be_is_refused(overrides: tuple[str, ...], reason: str, dltr
 
 
 def test_a_model_brings_its_task_and_codes_can_be_exported(dltrain) -> None:
-    """`dltrain model=vae` is enough; predict writes a code an image; samples are drawn alike for the same seed."""
+    """`dltrain model=vae` is enough; predict writes a code an image; the same seed gives the same samples."""
     run = dltrain("model=vae", "trainer.epochs=1", "callbacks=quiet", "--json").json["run"]
     outcome = dltrain("predict", run, "split=test", "--out", "codes.csv", "--json")
     assert outcome.code == 0, outcome.err
@@ -293,7 +293,7 @@ def test_a_model_brings_its_task_and_codes_can_be_exported(dltrain) -> None:
     assert rows[0]["input"] == "test/0"
     assert all(math.isfinite(float(row["code_20"])) for row in rows)
     drawn = [
-        dltrain("predict", run, "--samples", "5", *seed, "--json").json["out"]
+        dltrain("generate", run, "--samples", "5", *seed, "--json").json["out"]
         for seed in ((), (), ("seed=1",))
     ]
     files = [[path.read_bytes() for path in sorted(Path(folder).glob("*.png"))] for folder in drawn]
@@ -303,24 +303,24 @@ def test_a_model_brings_its_task_and_codes_can_be_exported(dltrain) -> None:
 
 def test_an_autoencoder_without_a_distribution_draws_nothing(dltrain) -> None:
     run = dltrain("model=autoencoder", "debug=smoke", "--json").json["run"]
-    outcome = dltrain("predict", run, "--samples", "5")
+    outcome = dltrain("generate", run, "--samples", "5")
     assert outcome.code == 2
     assert "model.variational=true" in outcome.err
     assert not (Path(run) / "samples").exists()
 
 
-def test_what_predict_cannot_do_is_said(dltrain) -> None:
+def test_impossible_samples_are_refused(dltrain) -> None:
     run = dltrain("model=vae", "debug=smoke", "--json").json["run"]
     Path("full").mkdir()
     Path("full/mine.txt").touch()
     for words, reason in (
         (("--samples", "0"), "whole number from 1"),
         (("--samples", "many"), "whole number from 1"),
-        (("--samples", "3", "--out", "full"), "no empty folder"),
-        (("--samples", "3", "split=test"), "predict what?"),
-        (("split=train",), "expected one of val, test"),
+        (("--samples", "3", "--out", "full"), "not an empty folder"),
+        (("--samples", "3", "a text"), "--samples goes with neither TEXT nor --tokens"),
+        (("checkpoint=first",), "expected one of best, last"),
     ):
-        outcome = dltrain("predict", run, *words)
+        outcome = dltrain("generate", run, *words)
         assert outcome.code == 2, words
         assert reason in outcome.err, words
         assert [path.name for path in Path("full").iterdir()] == ["mine.txt"], words
@@ -328,6 +328,6 @@ def test_what_predict_cannot_do_is_said(dltrain) -> None:
 
 def test_a_classifier_draws_nothing(dltrain) -> None:
     run = dltrain("debug=smoke", "--json").json["run"]
-    outcome = dltrain("predict", run, "--samples", "5")
+    outcome = dltrain("generate", run, "--samples", "5")
     assert outcome.code == 2
     assert "draws no images" in outcome.err

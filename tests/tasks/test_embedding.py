@@ -14,7 +14,7 @@ from outcome import Outcome
 from torch import nn
 from toys import Points
 
-from dltrain.commands.vectors import write_word2vec
+from dltrain.commands.export import write_word2vec
 from dltrain.data.text.words import WordFiles, Words
 from dltrain.models.text.word_vectors import WordVectors
 from dltrain.optim import Optim

@@ -303,7 +303,7 @@ class Environment:
     def encode(self, paths: Sequence[Path]) -> Iterator[Sample]:
         """Raise InputError: an environment reads no files."""
         raise InputError(
-            "an environment reads no files: dltrain predict RUN --out episode.gif shows an episode"
+            "an environment reads no files: dltrain rollout RUN --out episode.gif shows an episode"
         )
 
 

@@ -1,0 +1,57 @@
+"""The parsed command line: flags, the words after the verb, and overrides."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from dltrain.errors import UsageError
+
+
+@dataclass
+class Options:
+    """The flags and words of a command.
+
+    `names` are the words after the verb that are not overrides (RUN, KEY, GROUP). `outcome` is what
+    --json prints.
+    """
+
+    argv: list[str] = field(default_factory=list)
+    names: list[str] = field(default_factory=list)
+    overrides: list[str] = field(default_factory=list)
+    json: bool = False
+    debug: bool = False
+    multirun: bool = False
+    plot: bool = False
+    help: bool = False
+    version: bool = False
+    fork: bool = False
+    explain: bool = False
+    data: bool = False
+    config_dir: str | None = None
+    out: str | None = None
+    format: str | None = None
+    images: str | None = None
+    samples: str | None = None
+    tokens: str | None = None
+    outcome: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def command(self) -> str:
+        """The command as it can be typed in a shell."""
+        return shlex.join(["dltrain", *self.argv])
+
+
+def require_choice(key: str, value: str, choices: Sequence[str], reason: str = "") -> None:
+    """Raise UsageError if `value` is not one of the choices."""
+    if value not in choices:
+        raise UsageError(f"{key}={value}: expected one of {', '.join(choices)}{reason}")
+
+
+def count_from(flag: str, text: str, limit: int) -> int:
+    """Return a flag's value as a whole number; UsageError unless it is from 1 to `limit`."""
+    if not text.isdecimal() or not 0 < int(text) <= limit:
+        raise UsageError(f"{flag} {text}: expected a whole number from 1 to {limit:,}")
+    return int(text)

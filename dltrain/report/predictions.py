@@ -1,0 +1,100 @@
+"""Rows of predictions: on the screen as a table, in files as CSV or lines of JSON."""
+
+from __future__ import annotations
+
+import csv
+import logging
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any, TextIO
+
+from dltrain.files import replacing, to_json, writing
+from dltrain.report.text import number, table
+
+log = logging.getLogger("dltrain")
+FORMATS = (".csv", ".jsonl")
+MAX_KEPT_ROWS = 100  # that --json carries
+Row = dict[str, Any]
+
+
+def with_top(row: Row, top: int) -> Row:
+    """Return `row` with the best `top` of its candidates."""
+    return {key: value[:top] if key == "top" else value for key, value in row.items()}
+
+
+def in_columns(row: Row) -> Row:
+    """Return `row` with candidates in columns.
+
+    From the second on they get their rank, as in class_2 and probability_2.
+    """
+    columns = {key: value for key, value in row.items() if key != "top"}
+    for rank, candidate in enumerate(row.get("top", [])[1:], 2):
+        for key, value in candidate.items():
+            columns[f"{key}_{rank}"] = value
+    return columns
+
+
+def cell(value: Any) -> str:
+    """Return a value as text; of a list of mappings only the first value of each, its name."""
+    if isinstance(value, list):
+        return ", ".join(map(_name_of, value))
+    if isinstance(value, float):
+        return number(value)
+    return str(value)
+
+
+def _name_of(value: Any) -> str:
+    return str(next(iter(value.values()))) if isinstance(value, dict) else str(value)
+
+
+def show(rows: Iterable[Row]) -> tuple[int, list[Row]]:
+    """Print all rows as a table; return their number and the first `MAX_KEPT_ROWS`."""
+    kept = list(rows)
+    if kept:
+        header = list(in_columns(kept[0]))
+        cells = [[cell(value) for value in in_columns(row).values()] for row in kept]
+        log.info(table([header, *cells]))
+    return len(kept), kept[:MAX_KEPT_ROWS]
+
+
+def write(rows: Iterable[Row], out: Path) -> tuple[int, list[Row]]:
+    """Write each row as it comes; return their number and the first `MAX_KEPT_ROWS`.
+
+    `out` is left as it is if there are no rows.
+    """
+    count = 0
+    kept: list[Row] = []
+    what = f"--out {out}"
+    with replacing(out, what) as file:
+        write_row = json_writer(file) if out.suffix == ".jsonl" else csv_writer(file)
+        for row in rows:  # reading inputs may raise too, and that does not blame the output
+            count += 1
+            if count <= MAX_KEPT_ROWS:
+                kept.append(row)
+            with writing(what):
+                write_row(row)
+    return count, kept
+
+
+def json_writer(file: TextIO) -> Callable[[Row], None]:
+    """Return a function that writes a row as a line of JSON."""
+
+    def write_row(row: Row) -> None:
+        file.write(to_json(row, ensure_ascii=False) + "\n")
+
+    return write_row
+
+
+def csv_writer(file: TextIO) -> Callable[[Row], None]:
+    """Return a function that writes a row as a line of CSV, after a header."""
+    writer: csv.DictWriter[str] | None = None
+
+    def write_row(row: Row) -> None:
+        nonlocal writer
+        columns = in_columns(row)
+        if writer is None:
+            writer = csv.DictWriter(file, list(columns))
+            writer.writeheader()
+        writer.writerow(columns)
+
+    return write_row

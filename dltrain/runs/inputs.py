@@ -1,0 +1,130 @@
+"""The inputs of `dltrain predict`: files, folders, globs and texts, and the samples of a split."""
+
+from __future__ import annotations
+
+import glob
+import logging
+from collections.abc import Callable, Iterable, Iterator
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from dltrain.data.io.layout import IMAGE_ENDINGS, counted, paths_below
+from dltrain.data.text.text_folder import texts_below
+from dltrain.data.text.tokens import TokenSplit
+from dltrain.types import Data, ReadsText, Sample
+
+log = logging.getLogger("dltrain")
+MAX_SHOWN_CHARS = 60  # of a text that was typed
+Row = dict[str, Any]
+
+
+def find_inputs(
+    names: list[str], report: Callable[[str], None], reads_text: bool = False
+) -> list[Path | str]:
+    """Return the files and texts that `names` mean, each once.
+
+    A name is a file, a folder (its images or texts, also in folders below) or a glob. Where texts
+    are read, any other name is the text itself. `report` is called with a message for each name
+    that means nothing.
+    """
+    inputs: list[Path | str] = []
+    for name in names:
+        if reads_text and not is_place(name):
+            inputs.append(name)
+        elif Path(name).is_dir():
+            kind = "text" if reads_text else "image"
+            files = files_to_read(Path(name), reads_text)
+            if not files:
+                report(f"{name} has no {kind} in it")
+            inputs += files
+        elif Path(name).exists():
+            inputs.append(Path(name))
+        else:
+            files = matching_files(name)
+            if not files and glob.has_magic(name):
+                report(f"{name} matches no file")
+            elif not files:
+                report(f"{name}: no such file")
+            inputs += files
+    return list(dict.fromkeys(inputs))
+
+
+def matching_files(pattern: str) -> list[Path]:
+    """Return the files that match a glob, in order."""
+    matches = glob.glob(pattern, recursive=True)  # noqa: PTH207  (Path.glob refuses absolute ones)
+    return sorted(Path(match) for match in matches if Path(match).is_file())
+
+
+def files_to_read(folder: Path, reads_text: bool) -> list[Path]:
+    """Return the texts or the images in and below a folder, by their endings.
+
+    A warning counts the files that are left out.
+    """
+    if reads_text:
+        paths, others = texts_below(folder)
+        kind = "texts"
+    else:
+        files = [path for path in paths_below(folder) if path.is_file()]
+        paths = [path for path in files if path.suffix.lower() in IMAGE_ENDINGS]
+        others = [path.name for path in files if path.suffix.lower() not in IMAGE_ENDINGS]
+        kind = "images"
+    if paths and others:
+        log.warning(f"{folder}: {counted(others)} left out: not {kind}, by their endings")
+    return paths
+
+
+def is_place(name: str) -> bool:
+    """Tell if `name` is a file, a folder, or a glob that matches one.
+
+    A question mark alone does not make a glob: it may end a sentence.
+    """
+    if not name:
+        return False
+    try:
+        return Path(name).exists() or ("*" in name and bool(glob.glob(name, recursive=True)))  # noqa: PTH207
+    except (OSError, ValueError):  # too long for a name, or a null byte
+        return False
+
+
+def encoded(reader: Data, inputs: list[Path | str]) -> Iterator[Sample]:
+    """Yield the samples of files and texts as the run's network takes them."""
+    for one in inputs:
+        if isinstance(one, Path):
+            yield from reader.encode([one])
+        else:
+            assert isinstance(reader, ReadsText)
+            name = one
+            if len(one) > MAX_SHOWN_CHARS:
+                name = f"{one[:MAX_SHOWN_CHARS]}..."
+            yield Sample(name, reader.encode_text(one))
+
+
+def readable(
+    samples: Iterable[Sample], report: Callable[[str], None]
+) -> Iterator[tuple[Row, Tensor]]:
+    """Yield name and inputs of each sample that could be read; report the others."""
+    for sample in samples:
+        if sample.inputs is not None:
+            yield {"input": sample.name, **sample.about}, sample.inputs
+        elif sample.problem.startswith(sample.name):
+            report(sample.problem)
+        else:
+            report(f"{sample.name}: {sample.problem}")
+
+
+def of_split(data: Data, split: str) -> Iterator[tuple[Row, Tensor]]:
+    """Yield number, class (if any) and inputs of each sample of a split, in the batches' order."""
+    part = getattr(data, split)
+    class_names = data.spec.class_names
+    numbers: Iterator[int] = count()
+    if isinstance(part, TokenSplit):  # its batches are sorted by length
+        numbers = iter(part.order(0).argsort().argsort().tolist())
+    for inputs, targets in part.epoch(0):
+        for x, target in zip(inputs, targets, strict=True):
+            row: Row = {"input": f"{split}/{next(numbers)}"}
+            if class_names and not target.ndim:
+                row["label"] = class_names[int(target)]
+            yield row, x

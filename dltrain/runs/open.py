@@ -1,0 +1,171 @@
+"""Opening a run: finding it, reading its saved configuration, loading one of its checkpoints."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from dltrain.config import check
+from dltrain.config.compose import Composed, compose_over
+from dltrain.config.overrides import expand_home, take
+from dltrain.config.read import read_mapping
+from dltrain.config.renamed import with_current_names
+from dltrain.engine import Engine, Resume
+from dltrain.errors import InputError, UsageError
+from dltrain.experiment.experiment import Experiment
+from dltrain.options import Options
+from dltrain.runs import checkpoint
+from dltrain.runs.checkpoint import Store
+from dltrain.runs.folder import CHECKPOINTS, CONFIG, Run, find
+from dltrain.types import CountsUnknownTokens, Data
+
+log = logging.getLogger("dltrain")
+
+POINTERS = ("best", "last")  # values of checkpoint=
+MAX_REASON_CHARS = 300
+STATE_TYPES: dict[str, type] = {  # of the keys of an engine's state
+    "index": int,
+    "step": int,
+    "epoch": int,
+    "position": int,
+    "name": str,
+    "task": dict,
+    "optims": list,
+    "callbacks": dict,
+    "batches": dict,
+}
+
+
+def find_run(options: Options) -> tuple[Run, list[str]]:
+    """Return the run that the first word after the verb names, and the overrides left to apply.
+
+    It is searched for under paths.output as the overrides set it.
+    """
+    if not options.names:
+        raise UsageError(
+            "which run? Name its folder, a unique part of the folder's name, or `last`, the newest"
+        )
+    paths, others = take(options.overrides, ["paths.output"])
+    root = Path(expand_home(paths.get("paths.output", "outputs")))
+    return find(options.names[0], root), others
+
+
+def saved_configuration(run: Run, overrides: list[str]) -> Composed:
+    """Return the run's saved configuration with `overrides` over it.
+
+    A saved configuration is data: its plugins count only if the command line names them again.
+    """
+    saved = read_mapping(run.folder / CONFIG, InputError)
+    if not saved:
+        raise InputError(f"{run.folder / CONFIG} is not a configuration: it is empty")
+    return compose_over({**with_current_names(saved), "plugins": []}, overrides)
+
+
+def load_trained(run: Run, pointer: str) -> tuple[Path, Resume]:
+    """Return the checkpoint to evaluate or predict with, and where it places an engine.
+
+    It is the one that was named, else the one that `pointer` (best or last) means, else the last.
+    The run may be training meanwhile. Raises InputError if there is none, or it is damaged.
+    """
+    store = Store(run.folder / CHECKPOINTS)
+    if run.checkpoint is not None:
+        folder, state = run.checkpoint, checkpoint.load(run.checkpoint)
+    else:
+        newest = store.read(pointer) or store.read("last")
+        if newest is None:
+            raise InputError(f"{run.folder} has no checkpoint yet")
+        folder, state = newest
+    require_engine_state(folder, state)
+    return folder, Resume(state, store.stage_ends(state["index"]))
+
+
+def require_engine_state(folder: Path, state: dict[str, Any]) -> None:
+    """Raise InputError if a checkpoint that is whole holds something else than an engine's state."""
+    wrong = [key for key, kind in STATE_TYPES.items() if not isinstance(state.get(key), kind)]
+    for key in ("index", "step", "epoch", "position"):
+        if key not in wrong and state[key] < 0:
+            wrong.append(key)
+    if not wrong:
+        parts = [*state["optims"], *state["callbacks"].values()]
+        if not all(isinstance(part, dict) for part in parts):
+            wrong = ["optims", "callbacks"]
+    if wrong:
+        raise InputError(
+            f"{folder} is not a checkpoint of a run: its {', '.join(wrong)} cannot be what was saved"
+        )
+
+
+def position(experiment: Experiment, where: Resume) -> Engine:
+    """Return an engine without callbacks, positioned where a checkpoint was saved.
+
+    Raises InputError if the checkpoint does not fit the experiment.
+    """
+    task = experiment.task
+    device = experiment.device
+    engine = Engine((), device.mover(), device.autocast())
+    try:
+        engine.position_at(task, where)
+    except (RuntimeError, ValueError, LookupError, TypeError, AttributeError, StopIteration) as e:
+        reason = " ".join(str(e).split())[:MAX_REASON_CHARS]
+        raise InputError(
+            f"the checkpoint does not fit the configuration as it is now: {reason}"
+        ) from e
+    return engine
+
+
+@dataclass
+class TrainedRun:
+    """A run with the weights of a checkpoint, ready to predict; its training data is not read.
+
+    `reader` is the run's data set, which encodes inputs as the run was trained on them.
+    """
+
+    run: Run
+    checkpoint: Path
+    engine: Engine
+    reader: Data
+    seed: int
+
+
+def open_trained(run: Run, overrides: list[str], pointer: str) -> TrainedRun:
+    """Load the checkpoint of `run` that `pointer` (best or last) means.
+
+    The training data need not be there: its means and vocabulary lie in the run's manifest.
+    """
+    composed = saved_configuration(run, overrides)
+    check.raise_all(composed)
+    folder, where = load_trained(run, pointer)
+    experiment = Experiment.to_predict(composed.config, run.description())
+    engine = position(experiment, where)
+    return TrainedRun(run, folder, engine, experiment.configured_data, composed.config["seed"])
+
+
+@contextmanager
+def averaged_weights(engine: Engine) -> Iterator[None]:
+    """Put the task into evaluation mode, with averaged weights if its last stage averages them."""
+    engine.task.eval()
+    with ExitStack() as stack:
+        for optim in engine.stage.optims:
+            stack.enter_context(optim.averaged())
+        yield
+
+
+@contextmanager
+def evaluation_mode(engine: Engine) -> Iterator[None]:
+    """Let the task predict in the block as it was scored: with averaged weights, without gradients."""
+    with averaged_weights(engine), torch.no_grad(), engine.autocast:
+        yield
+
+
+def unknown_tokens(reader: Data) -> dict[str, dict[str, int]]:
+    """Log and return the tokens of the texts that the run's vocabulary lacks, with their counts."""
+    if not isinstance(reader, CountsUnknownTokens) or not reader.unknown_tokens.counts:
+        return {}
+    log.warning(reader.unknown_tokens.message())
+    return {"unknown_tokens": dict(reader.unknown_tokens.counts.most_common())}

@@ -1,0 +1,151 @@
+"""The help text, and messages that say what to type instead of an unknown verb or flag."""
+
+from __future__ import annotations
+
+from dltrain import __version__
+from dltrain.config.answers import Answer, answer_for, flag_answer, option_for, verb_for
+from dltrain.config.groups import groups
+from dltrain.config.habits import VERBS as VERBS_ELSEWHERE
+from dltrain.config.spelling import close_matches
+from dltrain.config.suggest import common_keys, default_keys
+from dltrain.options import Options
+from dltrain.report.text import table
+from dltrain.shell import shell_word
+from dltrain.verbs import FLAGS, MULTIRUN, VERBS
+
+MAX_LISTED_CHARS = 100  # of a group's options in the help text
+HELP = """\
+dltrain {version}: deep-learning experiments from YAML, all on one engine
+
+{verbs}
+
+examples
+  dltrain                                            the default: a small CNN on handwritten digits
+  dltrain model=cnn dataset=mnist                    choose by GROUP=OPTION
+  dltrain trainer.epochs=10 optimizer.lr=3e-3        set by KEY=VALUE
+  dltrain regularization=[l2,dropout] schedule=onecycle
+  dltrain experiment=lenet5_mnist                    a measured experiment, with its target figures
+  dltrain -m model=cnn,lenet5 optimizer.lr=1e-3,1e-2
+  dltrain debug=smoke                                two steps on fake data; also overfit, profile
+
+groups (dltrain list GROUP)
+{groups}
+
+flags: --json (outcome as a last line of JSON)  --debug (tracebacks)  --version  --help
+       --config-dir DIR (options of yours: DIR/model/mine.yaml is model=mine)
+       -- (what follows is no flag)
+check: --plot (the learning rate)  --images FILE.png (a batch as the network sees it)
+       --data (read the data as training would, and report what is in it)
+predict: --out FILE.csv|FILE.jsonl  --explain (why, as pictures)
+generate: --samples N (images)  --tokens N (that follow a text)  --out FOLDER|FILE.txt
+export: --format word2vec  --out FILE.vec      rollout: --out FILE.gif
+resume: --fork (in a new run)
+RUN is a run folder, a unique part of its name, or `last`
+exit codes: 0 done, 1 failure, 2 usage or configuration, 3 input file, 4 diverged,
+            129 SIGHUP, 130 Ctrl-C, 143 SIGTERM
+
+next: dltrain check model=cnn dataset=mnist"""
+
+
+def help_text() -> str:
+    """Return the text of --help."""
+    first, *others = VERBS.values()
+    verbs = [(f"dltrain {verb.usage}", verb.help) for verb in (first, MULTIRUN, *others)]
+    rows = []
+    for group, options in groups().items():
+        listed = ", ".join(options)
+        if len(listed) > MAX_LISTED_CHARS:
+            listed = listed[:MAX_LISTED_CHARS].rpartition(",")[0] + ", ..."
+        if options:
+            rows.append((group, listed))
+    return HELP.format(version=__version__, verbs=table(verbs), groups=table(rows))
+
+
+def unknown_verb(name: str) -> str:
+    """Return what to type instead of a first word that is not a verb."""
+    problem = f"{name} is not a verb"
+    command = verb_for(name)
+    if command is not None:
+        return f"{problem}; did you mean `{command}`?"
+    dataset = option_for("dataset", name)
+    if dataset and "=" in dataset:  # data.csv
+        return f"{problem}; did you mean {dataset}?"
+    key, _, value = name.partition(":")
+    answer = answer_for(key, value, default_keys().__contains__)
+    if answer:  # epochs:10
+        return f"{problem}; settings are KEY=VALUE{text_of(answer, value)}"
+    for group in ("experiment", "dataset", "model"):
+        if name in groups()[group]:
+            return f"{problem}; did you mean {group}={name}?"
+    for known in ({verb: f"dltrain {verb}" for verb in VERBS}, VERBS_ELSEWHERE):
+        close = close_matches(name, known)
+        if close:
+            return f"{problem}; did you mean `{known[close[0]]}`?"
+    return f"{problem} ({', '.join(VERBS)}); settings are KEY=VALUE (dltrain --help)"
+
+
+def text_of(answer: Answer, value: str) -> str:
+    """Return the end of a message from an answer, with dots for a value that was not typed."""
+    if value or not answer.words.endswith("="):
+        return answer.text
+    return f"; did you mean {answer.words}...?"
+
+
+def unknown_flag(typed: str, following: list[str]) -> str:
+    """Return what to type instead of a flag that does not exist, such as `--epochs 5`."""
+    problem = f"no such flag: {typed}"
+    if typed in ("-v", "-V"):
+        return f"{problem}; did you mean --version?"
+    flag, _, value = typed.partition("=")
+    if not value and following and "=" not in following[0] and not following[0].startswith("-"):
+        value = following[0]
+    settings = f"{problem}; settings are KEY=VALUE without dashes"
+    answer = flag_answer(flag, value, default_keys().__contains__)
+    if answer is not None:
+        return f"{settings}{text_of(answer, value)}"
+    keys = keys_called(flag)
+    if not keys:
+        by_word = {known.lstrip("-"): known for known in FLAGS}  # all dashes are alike
+        close = close_matches(flag.lstrip("-"), by_word)
+        if close:
+            return f"{problem}; did you mean {by_word[close[0]]}?"
+        keys = keys_like(flag)
+    if not keys:
+        return settings
+    dots = "" if value else "..."
+    return f"{settings}; did you mean {shell_word(f'{keys[0]}={value}')}{dots}?"
+
+
+def _as_name(flag: str) -> str:
+    return flag.lstrip("-").replace("-", "_")
+
+
+def keys_called(flag: str) -> list[str]:
+    """Return the keys whose last part is the flag's name, the shortest first."""
+    name = _as_name(flag)
+    return sorted((key for key in default_keys() if key.rpartition(".")[2] == name), key=len)
+
+
+def keys_like(flag: str) -> list[str]:
+    """Return common keys whose last part is similar to the flag's name."""
+    by_name = {key.rpartition(".")[2]: key for key in reversed(common_keys())}
+    return [by_name[best] for best in close_matches(_as_name(flag), by_name)]
+
+
+def moved_command(options: Options) -> str | None:
+    """Return the command that does what `dltrain predict` with these flags once did; None if none.
+
+    Images and texts are now generated, word vectors exported, episodes rolled out.
+    """
+    out = options.out or ""
+    if options.samples is not None or options.tokens is not None:
+        words = ["generate"]
+    elif out.endswith(".vec"):
+        words = ["export", "--format", "word2vec"]
+    elif out.endswith(".gif"):
+        words = ["rollout"]
+    else:
+        return None
+    where = options.argv.index("predict")
+    argv = [*options.argv[:where], *words, *options.argv[where + 1 :]]
+    return " ".join(map(shell_word, ["dltrain", *argv]))

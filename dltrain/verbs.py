@@ -1,0 +1,147 @@
+"""The verbs and flags of the command line: tables that parsing, help and completion read."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Verb:
+    """The function that a first bare word calls, and its line in the help.
+
+    `names` is the number of further words that are not overrides; with `files` they may be names of
+    files that look like overrides. With `writes_files` the result is in files, so that the command
+    succeeds even if standard output cannot be written.
+    """
+
+    function: str
+    usage: str
+    help: str
+    names: int = 0
+    files: bool = False
+    writes_files: bool = False
+
+
+@dataclass(frozen=True)
+class Flag:
+    """A flag: the field of `Options` that it sets, and where it may stand.
+
+    A flag with an `example` takes a value. A flag with `verbs` goes with those alone, `purpose`
+    says what it does there.
+    """
+
+    field: str
+    example: str = ""
+    verbs: tuple[str, ...] = ()
+    purpose: str = ""
+
+
+ANY_NUMBER = sys.maxsize
+VERBS = {
+    "train": Verb(
+        "dltrain.commands.train:train",
+        "[train] [overrides]",
+        "train, then test the best checkpoint",
+        writes_files=True,
+    ),
+    "check": Verb(
+        "dltrain.commands.check:check",
+        "check [overrides]",
+        "every problem at once; layers, FLOPs, memory, time",
+    ),
+    "list": Verb(
+        "dltrain.commands.list:list_",
+        "list [group]",
+        "the options of every group, a line each",
+        names=ANY_NUMBER,
+    ),
+    "show": Verb(
+        "dltrain.commands.show:show",
+        "show KEY|GROUP/OPTION",
+        "a key's value, type, range and where it was set",
+        names=ANY_NUMBER,
+    ),
+    "evaluate": Verb(
+        "dltrain.commands.evaluate:evaluate",
+        "evaluate RUN [split=test]",
+        "score a run's best checkpoint",
+        names=1,
+    ),
+    "predict": Verb(
+        "dltrain.commands.predict:predict",
+        "predict RUN INPUT...",
+        "predictions for files, folders, globs, texts",
+        names=ANY_NUMBER,
+        files=True,
+    ),
+    "generate": Verb(
+        "dltrain.commands.generate:generate",
+        "generate RUN [TEXT...]",
+        "images of a GAN or VAE; texts that a language model continues",
+        names=ANY_NUMBER,
+        files=True,
+    ),
+    "rollout": Verb(
+        "dltrain.commands.rollout:rollout",
+        "rollout RUN",
+        "an episode of an agent, as an animation",
+        names=1,
+    ),
+    "export": Verb(
+        "dltrain.commands.export:export",
+        "export RUN --format word2vec",
+        "word vectors, for other programs",
+        names=1,
+    ),
+    "resume": Verb(
+        "dltrain.commands.resume:resume",
+        "resume RUN [overrides]",
+        "continue, or train longer (trainer.epochs=20)",
+        names=1,
+        writes_files=True,
+    ),
+    "completion": Verb(
+        "dltrain.commands.completion:completion",
+        "completion bash|zsh|fish",
+        "a script that completes with TAB",
+        names=1,
+    ),
+}
+HIDDEN = {  # called by the completion script
+    "__complete": Verb(
+        "dltrain.commands.completion:complete", "", "", names=ANY_NUMBER, files=True
+    ),
+}
+MULTIRUN = Verb(
+    "dltrain.commands.multirun:multirun",
+    "-m [overrides]",
+    "a grid of runs: values separated by commas",
+    writes_files=True,
+)
+RUN_VERBS = ("evaluate", "predict", "generate", "rollout", "export", "resume")  # take a RUN
+
+FLAGS = {
+    "--help": Flag("help"),
+    "-h": Flag("help"),
+    "--version": Flag("version"),
+    "--json": Flag("json"),
+    "--debug": Flag("debug"),
+    "-m": Flag("multirun"),
+    "--multirun": Flag("multirun"),
+    "--config-dir": Flag("config_dir", "FOLDER"),
+    "--plot": Flag("plot", verbs=("check",), purpose="draws the learning rate"),
+    "--data": Flag("data", verbs=("check",), purpose="reads the data set as training would"),
+    "--images": Flag("images", "FILE.png", ("check",), "draws a batch as the network sees it"),
+    "--explain": Flag("explain", verbs=("predict",), purpose="draws why a run predicts a class"),
+    "--samples": Flag("samples", "64", ("generate",), "is the number of images"),
+    "--tokens": Flag("tokens", "200", ("generate",), "is the number of tokens after a text"),
+    "--format": Flag("format", "word2vec", ("export",), "is the format of the file"),
+    "--out": Flag(
+        "out",
+        "FILE.csv",
+        ("predict", "generate", "export", "rollout"),
+        "is the file to write",
+    ),
+    "--fork": Flag("fork", verbs=("resume",), purpose="continues a run in a new one"),
+}
