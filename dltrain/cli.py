@@ -95,6 +95,8 @@ def parse(options: Options) -> Verb | None:
     None with --help and --version. Raises UsageError for unknown words, with what to type instead.
     """
     words, rest, flags = split_flags(options)
+    options.json = "--json" in flags  # not if it comes after `--`
+    options.debug = "--debug" in flags
     name = "train"
     if words and "=" not in words[0] and not words[0].startswith(("~", "+")):
         name = words.pop(0)

@@ -93,6 +93,9 @@ NEVER: dict[str, set[str]] = {
 KNOW_HYDRA = {"experiment", "config", "commands", "cli"}
 WITHOUT_TORCH = [
     "cli.py",
+    "options.py",
+    "usage.py",
+    "verbs.py",
     "config/compose.py",
     "config/check.py",
     "config/policy.py",
@@ -228,6 +231,29 @@ def test_the_rules_name_parts_that_exist() -> None:
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.relative_to(PACKAGE).as_posix())
 def test_a_file_imports_only_what_its_part_may(path: Path) -> None:
     assert violations(path) == []
+
+
+def imports_of_commands(path: Path) -> list[str]:
+    """Return the imports of `dltrain.commands` in a file, with their lines."""
+    return [f"line {line}" for name, line in imports(path) if name == "dltrain.commands"]
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.relative_to(PACKAGE).as_posix())
+def test_no_file_imports_a_command(path: Path) -> None:
+    """Commands do not import each other, nothing below knows one; the CLI finds them by name."""
+    assert imports_of_commands(path) == []
+
+
+def test_an_import_of_a_command_is_found(tmp_path: Path) -> None:
+    path = tmp_path / "evaluate.py"
+    for line in (
+        "from dltrain.commands.train import train",
+        "from dltrain.commands import train",
+        "import dltrain.commands.train",
+        "from dltrain import commands",
+    ):
+        path.write_text(f"def f():\n    {line}\n", encoding="utf-8")
+        assert imports_of_commands(path) == ["line 2"]
 
 
 @pytest.mark.parametrize("path", RUN, ids=lambda path: path.relative_to(PACKAGE.parent).as_posix())

@@ -20,7 +20,7 @@ from dltrain.engine import Engine
 from dltrain.errors import InputError, UsageError
 from dltrain.options import Options, require_choice
 from dltrain.report.explanations import Explainer
-from dltrain.report.predictions import FORMATS, MAX_KEPT_ROWS, Row, show, with_top, write
+from dltrain.report.predictions import FORMATS, Row, show, with_top, write
 from dltrain.report.text import counted_noun
 from dltrain.runs.inputs import encoded, find_inputs, of_split, readable
 from dltrain.runs.open import POINTERS, averaged_weights, find_run, open_trained, unknown_tokens
@@ -77,7 +77,7 @@ def predict(options: Options) -> None:
     }
     if out is not None:
         options.outcome["out"] = str(out)
-    if count <= MAX_KEPT_ROWS:
+    if count == len(kept):
         options.outcome["rows"] = kept
     if out is not None and count:
         log.info(f"{out}: {counted_noun(count, 'row')}")

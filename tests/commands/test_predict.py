@@ -209,7 +209,7 @@ def test_what_cannot_be_read_is_named_and_the_rest_answered(
     )
     assert outcome.code == 3
     assert "digits/broken.png cannot be read as an image" in outcome.err
-    assert "nowhere.png: there is no such file" in outcome.err
+    assert "nowhere.png: no such file" in outcome.err
     assert "no*thing matches no file" in outcome.err
     assert "3 inputs could not be read; 6 predicted" in outcome.err
     assert len(outcome.json["problems"]) == 3
@@ -236,7 +236,7 @@ def test_an_interrupted_writing_leaves_the_earlier_file(tmp_path: Path) -> None:
         raise RuntimeError
 
     with pytest.raises(RuntimeError):
-        module.write(rows(), out)
+        predictions.write(rows(), out)
     assert [path.name for path in tmp_path.iterdir()] == ["answers.jsonl"]
     assert out.read_text() == "earlier"
 
@@ -305,13 +305,13 @@ def test_a_table_is_answered_row_by_row(dltrain) -> None:
 
 
 def test_a_task_without_answers_shows_its_numbers() -> None:
-    assert module.numbers(torch.tensor([[1.0, 2.0], [3.0, 4.0]])) == [
+    assert module.numbered(torch.tensor([[1.0, 2.0], [3.0, 4.0]])) == [
         {"output_1": 1.0, "output_2": 2.0},
         {"output_1": 3.0, "output_2": 4.0},
     ]
-    assert module.numbers(torch.tensor([1.0, 2.0])) == [{"output_1": 1.0}, {"output_1": 2.0}]
+    assert module.numbered(torch.tensor([1.0, 2.0])) == [{"output_1": 1.0}, {"output_1": 2.0}]
     with pytest.raises(module.UsageError, match="answers"):
-        module.numbers({"a": 1})
+        module.numbered({"a": 1})
 
 
 @pytest.mark.parametrize(
@@ -401,7 +401,7 @@ def test_a_list_of_things_is_a_list_of_names_in_a_table() -> None:
         {"class": "cat", "score": 0.98765, "box": [1.0, 2.0, 3.0, 4.0]},
         {"class": "dog", "score": 0.5, "box": []},
     ]
-    assert [module.cell(value) for value in (boxes, [3, 4], [], 0.5, "a", 7)] == [
+    assert [predictions.cell(value) for value in (boxes, [3, 4], [], 0.5, "a", 7)] == [
         "cat, dog",
         "3, 4",
         "",
