@@ -17,7 +17,7 @@ from dltrain.config.schema import as_yaml
 from dltrain.config.source_keys import OWNER, SOURCE, full_key, has_listed
 from dltrain.errors import UsageError
 from dltrain.options import Options
-from dltrain.runs.folder import all_runs
+from dltrain.runs.find import all_runs
 from dltrain.verbs import FLAGS, RUN_VERBS, VERBS
 
 log = logging.getLogger("dltrain")

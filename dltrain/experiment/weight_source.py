@@ -10,7 +10,7 @@ from torch import nn
 
 from dltrain.errors import ConfigError
 from dltrain.experiment.instantiate import instantiate
-from dltrain.runs.folder import find
+from dltrain.runs.find import find
 from dltrain.types import Data
 from dltrain.weights.initial import InitialWeights, of_run, published, trained_weights
 from dltrain.weights.word_vectors import KEY, take_vectors, tokens_of

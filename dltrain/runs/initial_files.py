@@ -15,7 +15,8 @@ from dltrain import __version__
 from dltrain.config.compose import Composed
 from dltrain.experiment.experiment import Experiment
 from dltrain.options import Options
-from dltrain.runs.folder import CONFIG, MANIFEST, as_json, split_large_values
+from dltrain.runs.description import split_large_values
+from dltrain.runs.folder import CONFIG, MANIFEST, as_json
 from dltrain.weights.freezing import trainable_count
 
 GIT_TIMEOUT_SECONDS = 5

@@ -22,7 +22,8 @@ from dltrain.experiment.experiment import Experiment
 from dltrain.options import Options
 from dltrain.runs import checkpoint
 from dltrain.runs.checkpoint import Store
-from dltrain.runs.folder import CHECKPOINTS, CONFIG, Run, find
+from dltrain.runs.find import find
+from dltrain.runs.folder import CHECKPOINTS, CONFIG, Run
 from dltrain.types import CountsUnknownTokens, Data
 
 log = logging.getLogger("dltrain")

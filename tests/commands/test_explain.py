@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from dltrain.experiment.experiment import Experiment
-from dltrain.runs.folder import find
+from dltrain.runs.find import find
 
 SHAPE = (
     *(

@@ -19,7 +19,8 @@ from dltrain.commands import multirun
 from dltrain.errors import UsageError
 from dltrain.files import replacing, writing
 from dltrain.runs.checkpoint import Store
-from dltrain.runs.folder import LOCK, Run
+from dltrain.runs.folder import Run
+from dltrain.runs.lock import LOCK
 
 SMALL = (
     "model=mlp",

@@ -1,10 +1,9 @@
-"""A run's folder: made once, found again, cut back; names stay inside their root."""
+"""A run's folder: made once, cut back; names stay inside their root."""
 
 from __future__ import annotations
 
 import json
 import os
-import re
 import socket
 import threading
 from pathlib import Path
@@ -13,7 +12,7 @@ import pytest
 
 from dltrain.errors import InputError, UsageError
 from dltrain.runs import folder as run
-from dltrain.runs.folder import CONFIG, METRICS, Run, clean, find
+from dltrain.runs.folder import CONFIG, METRICS, Run, clean
 
 
 def created(root: Path, label: str) -> Path:
@@ -97,73 +96,6 @@ def test_labels_cannot_leave_the_root(label: str, name: str, tmp_path: Path) -> 
     assert "=" not in folder.name
 
 
-def lay(root: Path, *names: str) -> None:
-    for name in names:
-        (root / name).mkdir(parents=True)
-        (root / name / CONFIG).write_text("{}")
-
-
-NAMES = (
-    "2030-01-01/10-00-00-000001_mlp_mnist",
-    "2030-01-02/09-00-00-000001_cnn_mnist",
-    "2030-01-02/09-00-00-000002_cnn_mnist_smoke",
-    "2030-01-02/11-00-00-000001_sweep/1",
-    "2030-01-02/11-00-00-000001_sweep/2",
-    "2030-01-02/11-00-00-000001_sweep/12",
-)
-
-
-@pytest.mark.parametrize(
-    ("name", "found"),
-    [
-        ("mlp", 0),
-        ("2030-01-01", 0),
-        ("smoke", 2),
-        ("09-00-00-000001", 1),
-        (NAMES[1], 1),
-        ("09-00-00-000001_cnn_mnist", 1),
-        ("11-00-00-000001_sweep/1", 3),
-        ("sweep/12", 5),
-        ("last", 5),
-    ],
-)
-def test_find(name: str, found: int, tmp_path: Path) -> None:
-    """By a part that only one run has, by its whole name, by number in a sweep, or the last."""
-    lay(tmp_path, *NAMES)
-    assert find(name, tmp_path).folder.resolve() == tmp_path / NAMES[found]
-
-
-def test_find_by_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A folder with a configuration is a run wherever it lies, absolute or relative."""
-    lay(tmp_path, "elsewhere/mine")
-    monkeypatch.chdir(tmp_path)
-    for path in (str(tmp_path / "elsewhere" / "mine"), "elsewhere/mine", "elsewhere/mine/"):
-        assert find(path, tmp_path / "outputs").folder.resolve() == tmp_path / "elsewhere" / "mine"
-
-
-@pytest.mark.parametrize(
-    ("name", "message"),
-    [
-        ("cnn", "'cnn' could be any of 2 runs; name one\n.*_cnn_mnist\n.*_cnn_mnist_smoke"),
-        ("mnist", "any of 3 runs"),
-        ("lenet", "no run is called 'lenet' under .*; the newest is .*12"),
-    ],
-)
-def test_find_says_what_there_is(name: str, message: str, tmp_path: Path) -> None:
-    """Ambiguous and unknown names are refused, with names to choose from."""
-    lay(tmp_path, *NAMES)
-    with pytest.raises(InputError, match=message):
-        find(name, tmp_path)
-
-
-@pytest.mark.parametrize("name", ["last", "cnn"])
-def test_find_without_runs(name: str, tmp_path: Path) -> None:
-    """Folders without a configuration are no runs."""
-    (tmp_path / "2030-01-01" / "10-00-00-000001_x").mkdir(parents=True)
-    with pytest.raises(InputError, match="there is no run under"):
-        find(name, tmp_path)
-
-
 @pytest.mark.parametrize(("step", "left"), [(0, 0), (9, 0), (10, 2), (25, 3), (99, 4)])
 def test_cut_back(step: int, left: int, tmp_path: Path) -> None:
     """Lines of later steps go, the others stay as they were, byte for byte."""
@@ -229,7 +161,7 @@ def test_a_run_folder_appears_with_its_content(
         lambda s, t: (seen.append(sorted(p.name for p in s.iterdir())), rename(s, t))[1],
     )
     folder = created(tmp_path / "outputs", "x")
-    assert seen == [[".lock", CONFIG]]
+    assert seen == [[".lock", ".lock-owner", CONFIG]]
     assert (folder / CONFIG).read_bytes() == b"{}"
     left = folder.with_name(f".tmp-x-{socket.gethostname()}-{2**22 + 7}")
     left.mkdir()
@@ -250,17 +182,6 @@ def test_a_folder_that_is_there_is_not_taken(tmp_path: Path) -> None:
     with pytest.raises(FileExistsError):
         Run.make(tmp_path / "0", {})
     assert list((tmp_path / "0").iterdir()) == []
-
-
-def test_a_second_writer_is_refused_and_told_who_the_first_is(tmp_path: Path) -> None:
-    """By process and machine; afterwards the run is free again."""
-    with Run.make(tmp_path / "x", {}).locked():
-        who = rf"pid {os.getpid()} on {re.escape(socket.gethostname())}"
-        with pytest.raises(
-            UsageError, match=rf"is being written by a run that is still going \({who}\)"
-        ):
-            Run(tmp_path / "x").acquire()
-    Run(tmp_path / "x").acquire().close()
 
 
 def test_lines_wait_for_room_on_the_disk(
@@ -308,12 +229,3 @@ class FullFile:
 
     def truncate(self, end: int) -> None:
         os.ftruncate(self.file, end)
-
-
-def test_find_a_checkpoint(tmp_path: Path) -> None:
-    """A checkpoint's folder, whole or not, means its run, and that checkpoint of it."""
-    lay(tmp_path, NAMES[0])
-    folder = tmp_path / NAMES[0] / "checkpoints" / "000000030"
-    found = find(str(folder), tmp_path)
-    assert (found.folder, found.checkpoint) == (tmp_path / NAMES[0], folder)
-    assert find(str(tmp_path / NAMES[0]), tmp_path).checkpoint is None

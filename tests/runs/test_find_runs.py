@@ -1,0 +1,87 @@
+"""Finding runs by folder, by a part of their names, and by one of their checkpoints."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from dltrain.errors import InputError
+from dltrain.runs.find import find
+from dltrain.runs.folder import CONFIG
+
+
+def lay(root: Path, *names: str) -> None:
+    for name in names:
+        (root / name).mkdir(parents=True)
+        (root / name / CONFIG).write_text("{}")
+
+
+NAMES = (
+    "2030-01-01/10-00-00-000001_mlp_mnist",
+    "2030-01-02/09-00-00-000001_cnn_mnist",
+    "2030-01-02/09-00-00-000002_cnn_mnist_smoke",
+    "2030-01-02/11-00-00-000001_sweep/1",
+    "2030-01-02/11-00-00-000001_sweep/2",
+    "2030-01-02/11-00-00-000001_sweep/12",
+)
+
+
+@pytest.mark.parametrize(
+    ("name", "found"),
+    [
+        ("mlp", 0),
+        ("2030-01-01", 0),
+        ("smoke", 2),
+        ("09-00-00-000001", 1),
+        (NAMES[1], 1),
+        ("09-00-00-000001_cnn_mnist", 1),
+        ("11-00-00-000001_sweep/1", 3),
+        ("sweep/12", 5),
+        ("last", 5),
+    ],
+)
+def test_find(name: str, found: int, tmp_path: Path) -> None:
+    """By a part that only one run has, by its whole name, by number in a sweep, or the last."""
+    lay(tmp_path, *NAMES)
+    assert find(name, tmp_path).folder.resolve() == tmp_path / NAMES[found]
+
+
+def test_find_by_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A folder with a configuration is a run wherever it lies, absolute or relative."""
+    lay(tmp_path, "elsewhere/mine")
+    monkeypatch.chdir(tmp_path)
+    for path in (str(tmp_path / "elsewhere" / "mine"), "elsewhere/mine", "elsewhere/mine/"):
+        assert find(path, tmp_path / "outputs").folder.resolve() == tmp_path / "elsewhere" / "mine"
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("cnn", "'cnn' could be any of 2 runs; name one\n.*_cnn_mnist\n.*_cnn_mnist_smoke"),
+        ("mnist", "any of 3 runs"),
+        ("lenet", "no run is called 'lenet' under .*; the newest is .*12"),
+    ],
+)
+def test_find_says_what_there_is(name: str, message: str, tmp_path: Path) -> None:
+    """Ambiguous and unknown names are refused, with names to choose from."""
+    lay(tmp_path, *NAMES)
+    with pytest.raises(InputError, match=message):
+        find(name, tmp_path)
+
+
+@pytest.mark.parametrize("name", ["last", "cnn"])
+def test_find_without_runs(name: str, tmp_path: Path) -> None:
+    """Folders without a configuration are no runs."""
+    (tmp_path / "2030-01-01" / "10-00-00-000001_x").mkdir(parents=True)
+    with pytest.raises(InputError, match="there is no run under"):
+        find(name, tmp_path)
+
+
+def test_find_a_checkpoint(tmp_path: Path) -> None:
+    """A checkpoint's folder, whole or not, means its run, and that checkpoint of it."""
+    lay(tmp_path, NAMES[0])
+    folder = tmp_path / NAMES[0] / "checkpoints" / "000000030"
+    found = find(str(folder), tmp_path)
+    assert (found.folder, found.checkpoint) == (tmp_path / NAMES[0], folder)
+    assert find(str(tmp_path / NAMES[0]), tmp_path).checkpoint is None
