@@ -11,7 +11,8 @@ from typing import Any
 
 from torch import Tensor
 
-from dltrain.data.io.layout import IMAGE_ENDINGS, counted, paths_below
+from dltrain.data.io.layout.describe import describe_files as counted
+from dltrain.data.io.layout.folders import IMAGE_ENDINGS, paths_below
 from dltrain.data.text.text_folder import texts_below
 from dltrain.data.text.tokens import TokenSplit
 from dltrain.types import Data, ReadsText, Sample

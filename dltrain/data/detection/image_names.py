@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path, PurePosixPath
 
 from dltrain.data.images.folder import files_in
-from dltrain.data.io.layout import IMAGE_ENDINGS as ENDINGS
+from dltrain.data.io.layout.folders import IMAGE_ENDINGS as ENDINGS
 
 MAX_NAMED = 5  # files that a message names
 

@@ -12,9 +12,9 @@ from dltrain.data.detection.annotated_files import AnnotatedFiles, BadBoxes, exi
 from dltrain.data.detection.samples import AnnotatedImage, AnnotatedSet, Box
 from dltrain.data.detection.yolo_names import ClassNames, class_names
 from dltrain.data.images.folder import files_in
-from dltrain.data.io.layout import IMAGE_ENDINGS as ENDINGS
-from dltrain.data.io.layout import folders_in
-from dltrain.data.io.layout import shown_names as some
+from dltrain.data.io.layout.describe import printable_names as some
+from dltrain.data.io.layout.folders import IMAGE_ENDINGS as ENDINGS
+from dltrain.data.io.layout.folders import folders_in
 from dltrain.data.io.plain_text import read_text
 from dltrain.errors import InputError
 from dltrain.types import PositiveInt

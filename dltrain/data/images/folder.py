@@ -17,15 +17,12 @@ from torch import Tensor
 
 from dltrain.data.images.decode import Odd, read_image, read_images, size_of
 from dltrain.data.images.pixel_rule import ALPHA, PixelRule, Values
-from dltrain.data.io.layout import (
-    EXPECTED,
-    IMAGE_ENDINGS,
-    Layout,
-    arrange,
-    is_hidden,
-    shown,
-    shown_names,
-)
+from dltrain.data.io.layout.arrange import arrange
+from dltrain.data.io.layout.describe import EXPECTED
+from dltrain.data.io.layout.describe import printable as shown
+from dltrain.data.io.layout.describe import printable_names as shown_names
+from dltrain.data.io.layout.folders import IMAGE_ENDINGS, is_hidden
+from dltrain.data.io.layout.plan import Layout
 from dltrain.data.io.workers import CHUNK, Job, in_threads
 from dltrain.data.split import drawn_share, held_out
 from dltrain.errors import ConfigError, InputError

@@ -22,7 +22,7 @@ from dltrain.data.images.labelled import (
 from dltrain.data.images.pixel_rule import Background, PixelRule, given_rule
 from dltrain.data.images.streamed import ImageFiles, streamed_bytes
 from dltrain.data.io.cache import CACHE
-from dltrain.data.io.layout import EXPECTED
+from dltrain.data.io.layout.describe import EXPECTED
 from dltrain.data.io.memory import free_memory
 from dltrain.data.split import Balance
 from dltrain.data.tabular.table import column_names

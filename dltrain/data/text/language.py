@@ -15,8 +15,9 @@ from torch import Tensor
 
 from dltrain.data.dataset import invalid_description
 from dltrain.data.io.download import Published, fetch
-from dltrain.data.io.layout import counted
-from dltrain.data.io.split_names import by_split, split_names
+from dltrain.data.io.layout.describe import describe_files as counted
+from dltrain.data.io.layout.split_names import group_by_split as by_split
+from dltrain.data.io.layout.split_names import split_names
 from dltrain.data.io.text_encoding import check_encoding
 from dltrain.data.text.corpus import Corpus, read_text
 from dltrain.data.text.text import least, restored_tokenizer

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from dltrain.data.dataset import invalid_description
-from dltrain.data.io.layout import shown_names
+from dltrain.data.io.layout.describe import printable_names as shown_names
 from dltrain.data.io.text_encoding import check_encoding
 from dltrain.data.io.values import KnownTexts
 from dltrain.data.split import Balance, drawn_share, held_out

@@ -10,7 +10,12 @@ from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 
-from dltrain.data.io.layout import EXPECTED, Layout, arrange, counted, paths_below, shown
+from dltrain.data.io.layout.arrange import arrange
+from dltrain.data.io.layout.describe import EXPECTED
+from dltrain.data.io.layout.describe import describe_files as counted
+from dltrain.data.io.layout.describe import printable as shown
+from dltrain.data.io.layout.folders import paths_below
+from dltrain.data.io.layout.plan import Layout
 from dltrain.data.text.corpus import read_text
 from dltrain.errors import InputError
 

@@ -16,7 +16,7 @@ from small_pictures import data, everything, lay, picture
 
 from dltrain.data.images.decode import FORMATS, SMALL, read_image
 from dltrain.data.images.folder import Folder
-from dltrain.data.io.layout import IMAGE_ENDINGS
+from dltrain.data.io.layout.folders import IMAGE_ENDINGS
 from dltrain.errors import ConfigError, InputError
 from dltrain.runs.inputs import find_inputs
 

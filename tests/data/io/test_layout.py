@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from dltrain.data.io.layout import arrange
-from dltrain.data.io.split_names import parse, split_names
+from dltrain.data.io.layout.arrange import arrange
+from dltrain.data.io.layout.split_names import parse_name, split_names
 from dltrain.errors import InputError
 
 
@@ -40,7 +40,7 @@ SPELLINGS = {
     ("split", "name"), [(split, n) for split, names in SPELLINGS.items() for n in names.split()]
 )
 def test_spellings_of_splits(split: str, name: str) -> None:
-    parsed = parse(name)
+    parsed = parse_name(name)
     assert parsed is not None
     assert parsed.split == split
     assert parsed.others == ()

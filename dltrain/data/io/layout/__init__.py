@@ -1,0 +1,1 @@
+"""Finds out which folders of a data set are splits and which are classes, without opening a file."""
