@@ -1,13 +1,13 @@
-"""Losses for the tasks: each maps outputs (B, K) and targets to a scalar, the mean over the batch.
+"""Losses: each maps outputs (B, K) and targets to a scalar, the mean over the batch.
 
-Means of batches must not be averaged as they are: batches differ in size, and in weight where
-samples have weights. `training_mean` and `evaluation_sum` say how a loss is averaged over several
-batches.
+Targets are class numbers (B,), or floats shaped like the outputs: soft targets, the share of each
+class where samples were mixed (`soft_targets` says which losses accept them), or the numbers of a
+regression. Outputs are logits wherever a formula has probabilities p: the loss takes their softmax
+or sigmoid itself, in logarithms, so that no p that rounds to 0 gives an infinity.
 
-Targets are class numbers (B,), or floats shaped like the outputs: shares of the classes, where
-samples were mixed (`soft_targets` says which losses take them), or the numbers of a regression.
-Outputs are logits wherever a loss speaks of probabilities p: it takes their softmax or sigmoid
-itself, in logarithms, so that no p that rounds to 0 gives an infinity.
+Batches differ in size, and in weight where samples have weights, so the mean over several batches
+is not the mean of their means. `training_mean` and `evaluation_sum` give a batch's loss with its
+weight.
 """
 
 from __future__ import annotations
@@ -27,45 +27,65 @@ from dltrain.types import Fraction, NonNegative, PositiveFloat, PositiveInt
 ClassWeights: TypeAlias = tuple[PositiveFloat, ...] | Literal["balanced"] | None
 
 
-def weights_of(
+def class_weight_tensor(
     class_weights: ClassWeights,
     num_classes: int | None,
     class_counts: Callable[[], tuple[int, ...]] | None,
 ) -> Tensor | None:
-    """Weights (K,) as they are, or balanced from how often each class occurs; ValueError for another number of them."""
+    """Return the weights (K,) of the classes; None without weights.
+
+    Balanced weights are n / (K n_k) for a class k with n_k of n training samples.
+
+    Raises:
+        ValueError: The weights are not as many as the classes, or the counts are not known.
+    """
     if class_weights == "balanced":
-        counts = class_counts() if class_counts else ()
-        if not counts:
-            raise ValueError(
-                "class_weights=balanced: the data does not say how often each class occurs"
-            )
-        class_weights = tuple(sum(counts) / (len(counts) * max(1, count)) for count in counts)
-    if class_weights and num_classes and len(class_weights) != num_classes:
+        class_weights = _balanced_weights(class_counts)
+    if not class_weights:
+        return None
+    if num_classes and len(class_weights) != num_classes:
         raise ValueError(
-            f"class_weights are {len(class_weights)} numbers; give one for each of {num_classes} classes"
+            f"class_weights are {len(class_weights)} numbers; give one for each of {num_classes} "
+            "classes"
         )
-    return torch.tensor(class_weights, dtype=torch.float32) if class_weights else None
+    return torch.tensor(class_weights, dtype=torch.float32)
 
 
-def shares(targets: Tensor, like: Tensor) -> Tensor:
-    """Class numbers (B,) as one-hot rows of `like` (B, K); floats are shares of the classes already."""
-    return targets if targets.is_floating_point() else F.one_hot(targets, like.shape[1]).to(like)
+def _balanced_weights(
+    class_counts: Callable[[], tuple[int, ...]] | None,
+) -> tuple[float, ...]:
+    counts = class_counts() if class_counts else ()
+    if not counts:
+        raise ValueError(
+            "class_weights=balanced: the data does not say how often each class occurs"
+        )
+    return tuple(sum(counts) / (len(counts) * max(1, count)) for count in counts)
 
 
-def compared(outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-    """What a difference is taken of: outputs and targets as they are, or for class numbers softmax and one-hot rows."""
+def as_soft_targets(targets: Tensor, like: Tensor) -> Tensor:
+    """Return soft targets like `like` (B, K); class numbers (B,) become one-hot."""
+    if targets.is_floating_point():
+        return targets
+    return F.one_hot(targets, like.shape[1]).to(like)
+
+
+def regression_pair(outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the two tensors whose difference a regression loss measures.
+
+    They are the outputs and the targets; for class numbers the softmax and one-hot rows.
+    """
     if targets.is_floating_point():
         return outputs, targets
     p = outputs.softmax(dim=1)
-    return p, shares(targets, p)
+    return p, as_soft_targets(targets, p)
 
 
 class Weighted(nn.Module):
-    """A loss whose samples count differently: the base of losses with class weights.
+    """The base of losses with class weights.
 
-    Called, it gives the weighted mean over the batch, sum_i w_i l_i / sum_i w_i. Training divides
-    the same sum by B times `mean_weight` instead: a sample then counts the same in every batch,
-    also alone in one, and batches can be accumulated. Over the whole training set both are equal.
+    A call returns the weighted mean over the batch, sum_i w_i l_i / sum_i w_i. Training divides the
+    same sum by B times `mean_weight` instead: a sample then counts the same in every batch, also
+    alone in one, and batches can be accumulated. Over the whole training set both are equal.
     """
 
     class_weights: Tensor | None  # (K,)
@@ -77,10 +97,9 @@ class Weighted(nn.Module):
         class_counts: Callable[[], tuple[int, ...]] | None,
     ) -> None:
         super().__init__()
-        weights = weights_of(class_weights, num_classes, class_counts)
-        self.register_buffer(
-            "class_weights", weights, persistent=False
-        )  # the configuration keeps them
+        weights = class_weight_tensor(class_weights, num_classes, class_counts)
+        # Not in checkpoints: the configuration has the weights.
+        self.register_buffer("class_weights", weights, persistent=False)
         self.class_counts = class_counts
 
     @abstractmethod
@@ -91,7 +110,7 @@ class Weighted(nn.Module):
     def mean_weight(self) -> float:
         """Return the mean weight of a training sample.
 
-        Without counts of the classes they are taken to be equally frequent.
+        Without counts all classes are assumed to be equally frequent.
         """
         if self.class_weights is None:
             return 1.0
@@ -103,33 +122,28 @@ class Weighted(nn.Module):
 
 
 def sample_weight(loss: nn.Module, targets: Tensor) -> Tensor | int:
-    """Return how much a batch counts in a mean over several batches, for the mean that `loss`
-    gives.
+    """Return the weight of a batch in a mean of the batch means of `loss`.
 
-    That is its number of samples. The losses of torch that leave out samples or weigh them by class
-    say so in their attributes.
+    It is the number of samples, except for losses of torch that ignore samples or weigh them by
+    class.
     """
     if not isinstance(loss, nn.CrossEntropyLoss | nn.NLLLoss) or loss.reduction != "mean":
         return len(targets)
     if targets.is_floating_point():
         return len(targets)
-    kept = targets.ne(loss.ignore_index)
+    is_counted = targets.ne(loss.ignore_index)
     if not isinstance(loss.weight, Tensor):
-        return kept.sum()
-    return (loss.weight[targets.clamp(min=0)] * kept).sum()
+        return is_counted.sum()
+    return (loss.weight[targets.clamp(min=0)] * is_counted).sum()
 
 
 def training_mean(loss: nn.Module, outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor | int]:
-    """Return the loss of a training batch, and how much the batch counts in an update of several.
+    """Return the loss of a training batch, and the batch's weight in an update of several batches.
 
-    Parameters
-    ----------
-    loss
-        A loss of this file, of torch, or of the user's own that gives the mean over the batch.
-    outputs
-        (B, K), or (B, T) of a regression.
-    targets
-        Class numbers (B,), or floats shaped like the outputs.
+    Args:
+        loss: A loss of this file, of torch, or of the user that gives the mean over the batch.
+        outputs: (B, K), or (B, T) of a regression.
+        targets: Class numbers (B,), or floats shaped like the outputs.
     """
     if isinstance(loss, Weighted) and loss.class_weights is not None:
         total, _ = loss.sums(outputs, targets)
@@ -142,18 +156,17 @@ def training_mean(loss: nn.Module, outputs: Tensor, targets: Tensor) -> tuple[Te
 
 
 def evaluation_sum(loss: nn.Module, outputs: Tensor, targets: Tensor) -> Tensor:
-    """Return (2,) on the device of `outputs`: the sum of a batch's losses, and that of its weights.
+    """Return (2,) on the device of `outputs`: the sums of a batch's losses and of its weights.
 
-    `mean_over` makes the loss over a split of them, whatever the sizes of its batches. The
-    arguments are those of `training_mean`.
+    `mean_over` computes the loss over a split from these, for batches of any sizes. The arguments
+    are those of `training_mean`.
     """
     if isinstance(loss, Weighted) and loss.class_weights is not None:
         total, weight = loss.sums(outputs, targets)
     else:
         weight = torch.as_tensor(sample_weight(loss, targets), device=outputs.device)
-        total = torch.where(
-            weight > 0, loss(outputs, targets) * weight, 0
-        )  # the mean over nothing is NaN
+        weighted = loss(outputs, targets) * weight
+        total = torch.where(weight > 0, weighted, 0)  # the mean over nothing is NaN
     return torch.stack([total.detach().float(), weight.float()])
 
 
@@ -163,22 +176,25 @@ def mean_over(sums: Sequence[Tensor]) -> float:
     return total / weight if weight else math.nan
 
 
-def weight_of(targets: Tensor, class_weights: Tensor | None, like: Tensor) -> Tensor:
-    """Return the sum of the weights of a batch, (), with the type and device of `like` (B, K)."""
+def total_weight(targets: Tensor, class_weights: Tensor | None, like: Tensor) -> Tensor:
+    """Return the sum () of a batch's class weights, with the type and device of `like`."""
     if class_weights is None:
         return like.new_tensor(len(targets))
-    weights = targets * class_weights if targets.is_floating_point() else class_weights[targets]
-    return weights.sum().to(like)
+    if targets.is_floating_point():
+        return (targets * class_weights).sum().to(like)
+    return class_weights[targets].sum().to(like)
 
 
 class CrossEntropy(Weighted):
-    """-sum_k y_k log p_k with p the softmax: the negative log-likelihood of the right class.
+    """Cross-entropy -sum_k y_k log p_k of the softmax p: the negative log-likelihood of the class.
 
-    `label_smoothing` s trains towards (1 - s) y + s / K (Szegedy et al. 2016, "Rethinking the
-    Inception Architecture", section 7). `class_weights`, one a class, weigh every y_k, and means
-    are weighted (see `Weighted`); balanced ones are n / (K n_k), from how often each class k occurs
-    among n training samples: `class_counts` says it when it is asked (a class that does not occur
-    counts as once). ValueError unless they are `num_classes`.
+    With `label_smoothing` s the target is (1 - s) y + s / K (Szegedy et al. 2016, "Rethinking the
+    Inception Architecture for Computer Vision", section 7). `class_weights` are factors of each
+    y_k, and means are weighted (see `Weighted`). Balanced weights are n / (K n_k) for a class k
+    with n_k of n training samples; `class_counts` is called for the n_k, and 0 counts as 1.
+
+    Raises:
+        ValueError: There are not `num_classes` weights.
     """
 
     soft_targets: ClassVar[bool] = True
@@ -194,17 +210,19 @@ class CrossEntropy(Weighted):
         self.label_smoothing = label_smoothing
 
     def forward(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """Return the loss () of logits (B, K) and targets."""
         if self.class_weights is None or not targets.is_floating_point():
-            return self.reduced(logits, targets, "mean")
+            return self._reduced(logits, targets, "mean")
         total, weight = self.sums(logits, targets)
         return total / weight
 
     def sums(self, outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-        return self.reduced(outputs, targets, "sum"), weight_of(
+        """Return the sums of weighted losses and of weights; see `Weighted.sums`."""
+        return self._reduced(outputs, targets, "sum"), total_weight(
             targets, self.class_weights, outputs
         )
 
-    def reduced(self, logits: Tensor, targets: Tensor, reduction: str) -> Tensor:
+    def _reduced(self, logits: Tensor, targets: Tensor, reduction: str) -> Tensor:
         return F.cross_entropy(
             logits,
             targets,
@@ -215,38 +233,41 @@ class CrossEntropy(Weighted):
 
 
 class BinaryCrossEntropy(nn.Module):
-    """-[y log s + (1 - y) log(1 - s)] with s the sigmoid of each output, the mean over outputs: each is a yes or no of
-    its own.
+    """Binary cross-entropy -[y log s + (1 - y) log(1 - s)] of sigmoids s, the mean over outputs.
 
-    Targets are class numbers, taken as one yes among noes, or shares in 0..1 shaped like the outputs.
+    Every output is a yes-or-no decision of its own. Class numbers become one-hot targets; soft
+    targets are in 0..1.
     """
 
     soft_targets: ClassVar[bool] = True
 
     def forward(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        return F.binary_cross_entropy_with_logits(outputs, shares(targets, outputs))
+        """Return the loss () of outputs (B, K) and targets."""
+        return F.binary_cross_entropy_with_logits(outputs, as_soft_targets(targets, outputs))
 
 
 class KLDivergence(nn.Module):
-    """KL(y || p) = sum_k y_k (log y_k - log p_k) with p the softmax: cross-entropy less the targets' own entropy.
+    """KL divergence sum_k y_k (log y_k - log p_k) of the targets y from the softmax p.
 
-    It is 0 at its best whatever the targets, so what is left to learn can be read from it (Kullback and Leibler 1951).
+    It is the cross-entropy minus the entropy of the targets, so that its minimum is 0 for any
+    targets (Kullback and Leibler 1951, "On Information and Sufficiency").
     """
 
     soft_targets: ClassVar[bool] = True
 
     def forward(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """Return the loss () of logits (B, K) and targets."""
         log_p = logits.log_softmax(dim=1)
-        return F.kl_div(log_p, shares(targets, log_p), reduction="batchmean")
+        return F.kl_div(log_p, as_soft_targets(targets, log_p), reduction="batchmean")
 
 
 class Focal(Weighted):
-    """-sum_k y_k (1 - p_k)^gamma log p_k with p the softmax: samples that are right already count
-    little.
+    """Focal loss -sum_k y_k (1 - p_k)^gamma log p_k of the softmax p.
 
-    Lin et al. 2017, "Focal Loss for Dense Object Detection", equation 4, there with a sigmoid;
-    gamma = 0 is cross-entropy. `class_weights` weigh every y_k as they do in `CrossEntropy`
-    (equation 5), and means are weighted (see `Weighted`).
+    Samples that are classified correctly with confidence count little; gamma = 0 is cross-entropy
+    (Lin et al. 2017, "Focal Loss for Dense Object Detection", equation 4, there with a sigmoid).
+    `class_weights` are factors of each y_k as in `CrossEntropy` (equation 5), and means are
+    weighted (see `Weighted`).
     """
 
     soft_targets: ClassVar[bool] = True
@@ -262,41 +283,53 @@ class Focal(Weighted):
         self.gamma = gamma
 
     def forward(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """Return the loss () of logits (B, K) and targets."""
         total, weight = self.sums(logits, targets)
         return total / weight
 
     def sums(self, outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the sums of weighted losses and of weights; see `Weighted.sums`."""
         log_p = outputs.log_softmax(dim=1)
         floor = torch.finfo(log_p.dtype).eps  # a power below 1 has an infinite slope at 0
         doubt = (-torch.expm1(log_p)).clamp_min(floor) ** self.gamma  # (1 - p)^gamma
-        y = shares(targets, log_p)
-        weighted = y if self.class_weights is None else y * self.class_weights
-        total = -(weighted * doubt * log_p).sum()
-        return total, weight_of(targets, self.class_weights, log_p)
+        y = as_soft_targets(targets, log_p)
+        if self.class_weights is not None:
+            y = y * self.class_weights
+        total = -(y * doubt * log_p).sum()
+        return total, total_weight(targets, self.class_weights, log_p)
 
 
 class MSE(nn.Module):
-    """(a - y)^2, the mean over outputs: a is the output of a regression, or the softmax against the one-hot class."""
+    """Mean squared error (a - y)^2, the mean over outputs a.
 
-    soft_targets: ClassVar[bool] = False  # it would take them for the numbers of a regression
+    For class numbers a is the softmax and y the one-hot class.
+    """
+
+    soft_targets: ClassVar[bool] = False  # it would treat them as the numbers of a regression
 
     def forward(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        return F.mse_loss(*compared(outputs, targets))
+        """Return the loss () of outputs (B, K) and targets."""
+        return F.mse_loss(*regression_pair(outputs, targets))
 
 
 class MAE(nn.Module):
-    """|a - y|, the mean over outputs: outliers weigh less than with the square; a as for `MSE`."""
+    """Mean absolute error |a - y|, the mean over outputs; a as in `MSE`.
+
+    Outliers weigh less than in the squared error.
+    """
 
     soft_targets: ClassVar[bool] = False
 
     def forward(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        return F.l1_loss(*compared(outputs, targets))
+        """Return the loss () of outputs (B, K) and targets."""
+        return F.l1_loss(*regression_pair(outputs, targets))
 
 
 class Huber(nn.Module):
-    """(a - y)^2 / 2 up to a distance of `delta` and delta (|a - y| - delta / 2) beyond it, the mean over outputs.
+    """Huber loss: (a - y)^2 / 2 up to a distance `delta`, delta (|a - y| - delta / 2) beyond it.
 
-    Huber 1964, "Robust Estimation of a Location Parameter", section 3; a as for `MSE`.
+    It is the mean over outputs; a as in `MSE` (Huber 1964, "Robust Estimation of a Location
+    Parameter", section 3).
     """
 
     soft_targets: ClassVar[bool] = False
@@ -306,40 +339,45 @@ class Huber(nn.Module):
         self.delta = delta
 
     def forward(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        return F.huber_loss(*compared(outputs, targets), delta=self.delta)
+        """Return the loss () of outputs (B, K) and targets."""
+        return F.huber_loss(*regression_pair(outputs, targets), delta=self.delta)
 
 
 class Hinge(nn.Module):
-    """max(0, margin + max_{k != y} z_k - z_y): how far the right class is from winning by `margin`.
+    """Multi-class hinge loss max(0, margin + max_{k != y} z_k - z_y) of logits z and class y.
 
-    The multi-class support vector machine of Crammer and Singer 2001, "On the Algorithmic Implementation of Multiclass
-    Kernel-based Vector Machines", section 3. The penalty of the machine is `regularization=[l2]`.
+    The multi-class support vector machine of Crammer and Singer 2001, "On the Algorithmic
+    Implementation of Multiclass Kernel-based Vector Machines", section 3. The machine's penalty is
+    `regularization=[l2]`.
     """
 
-    soft_targets: ClassVar[bool] = False  # it needs to know which class is right
+    soft_targets: ClassVar[bool] = False  # it needs the number of the true class
 
     def __init__(self, margin: PositiveFloat = 1.0) -> None:
         super().__init__()
         self.margin = margin
 
     def forward(self, logits: Tensor, targets: Tensor) -> Tensor:
-        right = logits.gather(1, targets.unsqueeze(1))  # (B, 1)
-        ahead = (
-            logits - right + self.margin * (1 - shares(targets, logits))
-        )  # (B, K), 0 for the right class itself
-        return torch.amax(ahead, dim=1).mean()
+        """Return the loss () of logits (B, K) and targets."""
+        true_logits = logits.gather(1, targets.unsqueeze(1))  # (B, 1)
+        margins = self.margin * (
+            1 - as_soft_targets(targets, logits)
+        )  # (B, K), 0 for the true class
+        violations = logits - true_logits + margins  # (B, K), 0 for the true class
+        return torch.amax(violations, dim=1).mean()
 
 
 class PerceptronLoss(nn.Module):
-    """How far the best wrong class scores above the right one, and 0 where the right one wins.
+    """Perceptron loss max_k z_k - z_y of logits z and class y: 0 where the true class wins.
 
-    One SGD step on it from a single sample is Rosenblatt's rule for several classes (Crammer and Singer 2003,
-    "Ultraconservative Online Algorithms", section 3): add the input to the right class's weights, take it from the
-    wrong winner's.
+    An SGD step on one sample is Rosenblatt's rule for several classes (Crammer and Singer 2003,
+    "Ultraconservative Online Algorithms for Multiclass Problems", section 3): add the input to the
+    weights of the true class, subtract it from those of the wrong winner.
     """
 
     soft_targets: ClassVar[bool] = False
 
     def forward(self, logits: Tensor, targets: Tensor) -> Tensor:
-        right = logits.gather(1, targets.unsqueeze(1)).squeeze(1)  # (B,)
-        return (torch.amax(logits, dim=1) - right).mean()
+        """Return the loss () of logits (B, K) and targets."""
+        true_logits = logits.gather(1, targets.unsqueeze(1)).squeeze(1)  # (B,)
+        return (torch.amax(logits, dim=1) - true_logits).mean()

@@ -191,8 +191,7 @@ def classes_with_curves(auc: Tensor) -> Tensor:
 
 
 def areas_under_curves(parts: list[Tensor], targets: Tensor, classes: Tensor) -> Tensor:
-    """Return the exact area under the ROC curve (M,) of each of some classes (M,) against the rest,
-    in doubles.
+    """Return the exact areas (M,) under the ROC curves of classes (M,) against the rest, in fp64.
 
     `parts` are the probabilities (B, M) of these classes in batches, `targets` (N,) the true
     classes of all samples. The area is the share of pairs of a sample of the class and one of the
@@ -231,7 +230,10 @@ def areas_under_curves(parts: list[Tensor], targets: Tensor, classes: Tensor) ->
 
 
 def positions(values: Tensor, among: Tensor, count: int) -> Tensor:
-    """Return the position of each of `values` (N,), numbers below `count`, in `among` (M,); else -1."""
+    """Return the position of each of `values` (N,) in `among` (M,), -1 where it is not there.
+
+    All are numbers below `count`.
+    """
     table = torch.full((count,), -1)
     table[among] = torch.arange(len(among))
     return table[values]

@@ -1,4 +1,4 @@
-"""Forecasting: regression from a window of a series to its next values, against a naive forecast."""
+"""Forecasting: regression from a window of a series to its next values."""
 
 from __future__ import annotations
 

@@ -37,7 +37,7 @@ class LabeledSubset:
 
     @cached_property
     def sizes(self) -> list[int]:
-        """Return the sizes of an epoch's batches; a single last sample joins the batch before it."""
+        """Return the sizes of an epoch's batches; a single last sample joins the last batch."""
         full, rest = divmod(self.samples, self.batch_size)
         sizes = [self.batch_size] * full
         if rest == 1:

@@ -35,7 +35,7 @@ def most_different(table: Table) -> Table:
 
 
 def lowest(scores: Tensor, support: Tensor) -> tuple[int, ...]:
-    """Return the indices of at most `WORST` of the scores (K,) with support (K,), the lowest first."""
+    """Return the indices of the `WORST` lowest scores (K,) with support (K,), lowest first."""
     known = (support > 0).nonzero().squeeze(1)
     known = known[support[known].argsort(descending=True, stable=True)]
     return tuple(known[scores[known].argsort(stable=True)[:WORST]].tolist())

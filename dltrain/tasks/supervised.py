@@ -37,10 +37,10 @@ def loss_with_heads(
 
 @dataclass(frozen=True)
 class Supervised:
-    """How a network is trained on batches (inputs (B, ...), targets (B, ...)) by the `loss` of its outputs.
+    """Supervised training of a network by the `loss` of its outputs.
 
-    A network with `AuxiliaryHeads` is trained by the weighted sum of all its losses, which is also
-    the loss that is logged.
+    Batches are (inputs (B, ...), targets (B, ...)). A network with `AuxiliaryHeads` is trained by
+    the weighted sum of all its losses, which is also the loss that is logged.
     """
 
     model: nn.Module

@@ -1,6 +1,6 @@
-"""Words shared by every layer: ranges for annotations, the shape of a data set, and values that callbacks draw.
+"""Types shared by every layer: annotations, the shape of a data set, protocols, and shown values.
 
-It imports nothing else of dltrain, and torch only for annotations.
+The package imports nothing else of dltrain, and torch only for annotations.
 """
 
 from __future__ import annotations
@@ -162,7 +162,7 @@ __all__ = [
 
 
 def flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """{"optimizer": {"lr": 1}} as {"optimizer.lr": 1}."""
+    """Flatten a nested dictionary: {"optimizer": {"lr": 1}} becomes {"optimizer.lr": 1}."""
     flat: dict[str, Any] = {}
     for key, value in tree.items():
         name = f"{prefix}{key}"

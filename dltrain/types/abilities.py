@@ -1,6 +1,7 @@
 """Protocols of what a data set, a batch or a task may offer beside training, one for each ability.
 
-A command or callback asks for an ability with `isinstance`, and answers with a message where it is missing.
+A command or a callback asks for an ability with `isinstance`, and prints a message where it is
+missing.
 """
 
 from __future__ import annotations
@@ -88,7 +89,7 @@ class CountsClasses(Protocol):
 
 @runtime_checkable
 class EnvironmentBatch(Protocol):
-    """A batch of environments to act in instead of samples; a task gets it before the first step."""
+    """A batch of environments to act in instead of samples; a task gets it before any step."""
 
     def example(self) -> Tensor:
         """Return observations (N, ...), one for each step of the batch, as `Task.predict` takes."""
@@ -123,7 +124,7 @@ class PredictionRows(Protocol):
 
 @runtime_checkable
 class ShownMetrics(Protocol):
-    """A task that says which metrics a report shows in place of others, and explains their names."""
+    """A task that names the metrics that a report shows instead of others, and explains them."""
 
     shown_as: Mapping[str, Sequence[str]]
     """The metrics to show instead of a metric, by its name: {"mse": ("rmse", "r2")}."""
@@ -149,7 +150,7 @@ class GeneratesText(Protocol):
     """A task that continues a text, as a language model does."""
 
     def generate_text(self, tokens: Tensor, count: int, temperature: float, top_p: float) -> Tensor:
-        """Return `count` token numbers that follow `tokens` (T,), drawn from the run's generators."""
+        """Return `count` tokens that follow `tokens` (T,), drawn from the run's generators."""
 
 
 @runtime_checkable

@@ -1,5 +1,6 @@
-"""Rows of detection targets (..., 5 or 6): x1, y1, x2, y2 in pixels, the class number and, where
-some objects do not count, a flag.
+"""Rows of detection targets (..., 5 or 6): x1, y1, x2, y2 in pixels, the class and perhaps a flag.
+
+Data in which some objects are not scored has the flag.
 """
 
 from __future__ import annotations
@@ -14,38 +15,34 @@ if TYPE_CHECKING:
 
 CLASS = 4  # column of the class number; -1 in a row that is no box
 FLAG = 5  # column of the flag; data without flagged objects has none
-COUNTED = 0.0  # an object as all others
-DIFFICULT = (
-    1.0  # an object that is not scored: neither missed nor, when it is detected, a false positive
-)
-TRAINED = 3.0  # a difficult object that training uses as all others
-CROWD = (
-    2.0  # a region of many objects, not scored: every detection inside it is left out of the score
-)
+COUNTED = 0.0  # an object that is scored
+DIFFICULT = 1.0  # an object that is not scored: neither a miss nor, if detected, a false positive
+CROWD = 2.0  # a region of many objects: detections inside it are left out of the score
+TRAINED = 3.0  # a difficult object that training uses like any other
 FLAG_NAMES = {DIFFICULT: "difficult", TRAINED: "difficult", CROWD: "crowd"}
 
 
 def is_box(targets: Tensor) -> Tensor:
-    """Return which rows (...) of the targets are boxes."""
+    """Return whether each row (...) of the targets is a box."""
     return targets[..., CLASS] >= 0
 
 
 def is_counted(targets: Tensor) -> Tensor:
-    """Return which rows (...) of the targets are boxes that are scored: those without a flag."""
+    """Return whether each row (...) of the targets is a scored box: one without a flag."""
     if targets.shape[-1] <= FLAG:
         return is_box(targets)
     return is_box(targets) & (targets[..., FLAG] == COUNTED)
 
 
 def is_trained(targets: Tensor) -> Tensor:
-    """Return which rows (...) of the targets are boxes that training uses as objects."""
+    """Return whether each row (...) of the targets is a box that training uses as an object."""
     if targets.shape[-1] <= FLAG:
         return is_box(targets)
     return is_box(targets) & ((targets[..., FLAG] == COUNTED) | (targets[..., FLAG] == TRAINED))
 
 
 def true_boxes(targets: Tensor, class_names: Sequence[str]) -> Boxes:
-    """Return the boxes of the targets (M, 5 or 6) of an image, to be drawn."""
+    """Return the boxes of an image's targets (M, 5 or 6), to be drawn."""
     boxes = []
     for row in targets[is_box(targets)].tolist():
         x1, y1, x2, y2, label = row[:FLAG]

@@ -1,4 +1,4 @@
-"""What data look like: their shape, where samples come from, splits, and what changes batches."""
+"""The shape of a data set, and the protocols of data sets, splits, sources and transforms."""
 
 from __future__ import annotations
 
@@ -16,25 +16,38 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Spec:
-    """What a data set is like, known without reading a sample: what models ask for by name and fake data imitates.
+    """The shape of a data set, known without reading a sample.
 
-    `input_shape` is (C, H, W) of images, (F,) of a table's row, (window, F) of a series. `mean` and `std` are what batches
-    are standardized by, in the stored unit (0..255 for bytes): per channel of images, else per feature; empty where
-    stored values are used as they are. Classes have `class_names`; a regression has `target_names` instead, whose
-    stored values are standardized: times `target_std` plus `target_mean` gives the unit of the data. The last
-    len(`cardinalities`) features are codes of categories, each with that many values. `class_counts` are the training
-    samples of each class, of data that is described rather than read.
+    Models ask for its properties by name (see `arguments`), and fake data imitates it.
 
-    Of text `vocab_size` says that inputs are token numbers below it, (T,) with T at most input_shape[0], filled up with
-    `PAD`; `decode` makes text of them. Where it is to be translated targets are such sequences of `target_length` at most,
-    from a vocabulary of their own; where it is to be continued it has neither classes nor targets, and with `continues` each
-    row of a batch goes on where the same row of the batch before ended.
-
-    Images of scenes have `boxes` at most each: targets (boxes, 5) of x1, y1, x2, y2 in pixels and the class number, filled up
-    with class -1; where some objects do not count, (boxes, 6) with a flag (dltrain.types.boxes).
-
-    Of an environment `actions` are the names of what can be done in it, which a network has an output each for. Where its
-    observations are numbers of states there are `num_states` of them; else they have the `input_shape`.
+    Attributes:
+        input_shape: (C, H, W) of images, (F,) of a table's row, (window, F) of a series, (T,) of a
+            text of at most T tokens.
+        class_names: The names of the classes; empty without classes.
+        train_samples: The number of training samples.
+        test_samples: The number of test samples.
+        mean: The mean that inputs are standardized by, in the stored unit (0..255 for bytes): per
+            channel of images, else per feature. Empty where stored values are used unchanged.
+        std: The standard deviation, like `mean`.
+        target_names: The targets of a regression, whose stored values are standardized.
+        target_mean: Stored targets times `target_std` plus `target_mean` are in the data's unit.
+        target_std: See `target_mean`.
+        feature_names: The names of a table's features.
+        cardinalities: The last len(cardinalities) features are codes of categories, each with so
+            many values.
+        class_counts: The training samples of each class, of data that is described, not read.
+        vocab_size: Inputs of a text are token numbers below it, padded with `PAD`.
+        target_vocab_size: The vocabulary size of the target texts of a translation.
+        target_length: The largest number of tokens of a target text.
+        continues: Whether each row of a batch continues the same row of the batch before.
+        boxes: The largest number of objects of an image. Targets are (boxes, 5): x1, y1, x2, y2 in
+            pixels and the class, padded with class -1; where some objects are not scored, (boxes,
+            6) with a flag (dltrain.types.boxes).
+        num_states: The number of states of an environment whose observations are state numbers; 0
+            for observations of `input_shape`.
+        actions: The names of the actions in an environment; a network has an output for each.
+        decode: Returns the text of token numbers.
+        decode_target: Returns the text of token numbers of a target.
     """
 
     input_shape: tuple[int, ...]
@@ -61,48 +74,61 @@ class Spec:
 
     @property
     def num_classes(self) -> int:
+        """The number of classes."""
         return len(self.class_names)
 
     @property
     def is_image(self) -> bool:
+        """Whether inputs are images (C, H, W)."""
         return len(self.input_shape) == 3
 
     def arguments(self) -> dict[str, Any]:
-        """The names by which a model may ask for a property of the data; `num_classes` of a regression are its targets."""
+        """Return the properties that a model may ask for, by the names of its arguments.
+
+        `num_classes` is the number of outputs: of classes, targets or actions.
+        """
         named: dict[str, Any] = {
             "input_shape": self.input_shape,
             "in_features": math.prod(self.input_shape),
             "cardinalities": self.cardinalities,
         }
-        if outputs := self.num_classes or len(self.target_names) or len(self.actions):
-            named |= {"num_classes": outputs}
+        outputs = self.num_classes or len(self.target_names) or len(self.actions)
+        if outputs:
+            named["num_classes"] = outputs
         if self.actions:
-            named |= {"num_actions": len(self.actions)} | (
-                {"num_states": self.num_states} if self.num_states else {}
-            )
+            named["num_actions"] = len(self.actions)
+        if self.actions and self.num_states:
+            named["num_states"] = self.num_states
         if self.is_image:
             channels, height, width = self.input_shape
-            named |= {"in_channels": channels, "image_size": (height, width)}
+            named["in_channels"] = channels
+            named["image_size"] = (height, width)
         elif len(self.input_shape) == 2:
-            named |= {"window": self.input_shape[0], "input_size": self.input_shape[1]}
+            named["window"], named["input_size"] = self.input_shape
         if self.vocab_size:
-            named |= {"vocab_size": self.vocab_size, "max_length": self.input_shape[0]}
+            named["vocab_size"] = self.vocab_size
+            named["max_length"] = self.input_shape[0]
         if self.target_vocab_size:
-            named |= {
-                "target_vocab_size": self.target_vocab_size,
-                "target_length": self.target_length,
-            }
+            named["target_vocab_size"] = self.target_vocab_size
+            named["target_length"] = self.target_length
         return named
 
 
 class Source(Protocol):
-    """Where samples come from. `spec` is cheap; `read` opens files and may raise `InputError`."""
+    """A source of samples; `spec` is cheap, `read` opens files."""
 
     @property
-    def spec(self) -> Spec: ...
+    def spec(self) -> Spec:
+        """The shape of the data."""
 
     def read(self) -> dict[str, tuple[Tensor, Tensor]]:
-        """{"train": (inputs, targets), "test": ...} in compact types: uint8 images (N, C, H, W), int64 targets (N,)."""
+        """Return {"train": (inputs, targets), "test": (inputs, targets)} in compact types.
+
+        Images are uint8 (N, C, H, W), class numbers int64 (N,).
+
+        Raises:
+            InputError: A file is absent or cannot be read.
+        """
 
 
 class Transform(Protocol):
@@ -131,7 +157,7 @@ class Transform(Protocol):
 
 
 class DataSplit(Protocol):
-    """One split as the engine iterates it; a batch is a function of (seed, epoch number, position)."""
+    """A split, as the engine iterates it; a batch is a function of (seed, epoch, position)."""
 
     batch_size: int
     samples: int
@@ -139,73 +165,94 @@ class DataSplit(Protocol):
     def __len__(self) -> int: ...
 
     def epoch(self, number: int, start: int = 0) -> Iterator[Any]:
-        """The batches of epoch `number` from batch position `start` on."""
+        """Yield the batches of epoch `number` from batch position `start` on."""
 
-    def state_dict(self) -> dict[str, Any]: ...
+    def state_dict(self) -> dict[str, Any]:
+        """Return what a resume needs to continue with the same batches."""
 
-    def load_state_dict(self, state: dict[str, Any]) -> None: ...
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue with the batches of a saved state."""
 
 
 class Data(Protocol):
-    """Three splits and what they look like."""
+    """A data set: its splits for training, validation and test, and its shape."""
 
     @property
-    def spec(self) -> Spec: ...
+    def spec(self) -> Spec:
+        """The shape of the data."""
+
     @property
-    def train(self) -> DataSplit: ...
+    def train(self) -> DataSplit:
+        """The training split."""
+
     @property
-    def val(self) -> DataSplit: ...
+    def val(self) -> DataSplit:
+        """The validation split; without samples where there is none."""
+
     @property
-    def test(self) -> DataSplit: ...
+    def test(self) -> DataSplit:
+        """The test split; without samples where there is none."""
 
     @property
     def class_counts(self) -> tuple[int, ...]:
-        """Training samples of each class, for a loss that weighs them; it may have to read the data."""
+        """The training samples of each class, for a loss that weighs them; may read the data."""
 
     def fake(self) -> Data:
-        """Random data of the same shape, without a file: for `check` and `debug=smoke`."""
+        """Return random data of the same shape, without files: for `check` and `debug=smoke`."""
 
     def to(self, device: torch.device) -> None:
         """Keep the data on `device` from the start, where it is held in memory."""
 
     def size_in_bytes(self) -> int:
-        """What all splits occupy in memory."""
+        """Return the memory that all splits occupy."""
 
     def fingerprint(self) -> str:
-        """Names the content: equal data, equal fingerprint."""
+        """Return a name of the content: equal data has an equal fingerprint."""
 
     def description(self) -> dict[str, Any]:
-        """What was learned from the training data and is needed to predict without it: plain values, for JSON."""
+        """Return what predictions need of the training data, as plain values for JSON."""
 
     def restore(self, description: dict[str, Any]) -> None:
-        """Take over a `description`: other files are then read as the training data was."""
+        """Load a `description`: other files are then read as the training data was."""
 
     def encode(self, paths: Sequence[Path]) -> Iterator[Sample]:
-        """Inputs for `predict` from files of the user's, one by one; a file or line that cannot be read says why."""
+        """Yield the inputs of `predict` from the user's files.
 
-
-@runtime_checkable
-class Continues(Protocol):
-    """Data that can be read on in training as it was read before."""
-
-    def continue_as(self, description: dict[str, Any]) -> None:
-        """Take over what was learned from the training data; unlike after `restore`, the splits
-        stay what they were.
+        A file or line that cannot be read yields a sample with its `problem`.
         """
 
 
 @runtime_checkable
+class Continues(Protocol):
+    """Data that a later training can read as an earlier one did."""
+
+    def continue_as(self, description: dict[str, Any]) -> None:
+        """Load the `description` of earlier training data; unlike `restore`, keep the splits."""
+
+
+@runtime_checkable
 class Standardizes(Protocol):
-    """Data of images that can be standardized by other figures than its own: those that a trained network knows."""
+    """Images that can be standardized by the mean and deviation that a trained network expects."""
 
     def standardize_by(self, mean: Sequence[float], std: Sequence[float]) -> bool:
-        """Take over mean and standard deviation of each channel, in 0..255; False where the channels are not as many."""
+        """Use this mean and standard deviation of each channel, in 0..255.
+
+        Returns:
+            False where the images have another number of channels.
+        """
 
 
 @dataclass(frozen=True)
 class Sample:
-    """One input to predict from: where it came from (a file, or file:line), and its tensor or why there is none; `about` is
-    what else the answer should say of it, such as by what an image was scaled."""
+    """An input of `predict`, or the problem that it could not be read for.
+
+    Attributes:
+        name: Its origin: a file, or file:line.
+        inputs: The tensor of one sample; None if it could not be read.
+        problem: The reason why it could not be read.
+        about: More columns of its row of predictions, such as the factor that an image was scaled
+            by.
+    """
 
     name: str
     inputs: Tensor | None

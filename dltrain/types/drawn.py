@@ -1,4 +1,4 @@
-"""Values that callbacks draw: pictures, texts, curves, points and tables."""
+"""Values that an evaluation returns to be shown: pictures, texts, curves, points and tables."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def shortened(name: str, max_chars: int = MAX_NAME_CHARS) -> str:
 
 @dataclass(frozen=True)
 class Grid:
-    """Figures of the fields of a plane (H, W), NaN where there is none, each with a mark such as an arrow."""
+    """Numbers on the fields of a grid (H, W), NaN for none, each with a mark such as an arrow."""
 
     values: Tensor
     marks: tuple[tuple[str, ...], ...]
@@ -32,8 +32,9 @@ class Grid:
 
 @dataclass(frozen=True)
 class MarkedBox:
-    """A box to draw: corners x1, y1, x2, y2 in pixels of its picture, a text beside it, and whether
-    it is scored.
+    """A box to draw: corners x1, y1, x2, y2 in pixels of its picture, and a text beside it.
+
+    `counted` is false for an object that is not scored.
     """
 
     corners: tuple[float, float, float, float]
@@ -51,11 +52,10 @@ class Boxes:
 
 @dataclass(frozen=True)
 class Image:
-    """Pictures (N, C, H, W) with values in 0..1, for callbacks to draw, and a caption each.
+    """Pictures (N, C, H, W) with values in 0..1 and a caption each.
 
-    `title` stands over all of them. Where colors stand for numbers, `scale` says what the lowest
-    (blue) and the highest (red) stand for. Of images with objects, `boxes` has those of each
-    picture.
+    `title` stands above all of them. Where colors encode numbers, `scale` names the lowest (blue)
+    and the highest (red). `boxes` are those of each picture.
     """
 
     pixels: Tensor
@@ -67,7 +67,7 @@ class Image:
 
 @dataclass(frozen=True)
 class Text:
-    """Markdown, for callbacks to show."""
+    """A text in Markdown."""
 
     markdown: str
 
@@ -76,9 +76,9 @@ class Text:
 class Plot:
     """Lines over a common axis: {name: (xs, ys)}.
 
-    `log_y` draws the values on a logarithmic axis, `y_range` says which part of it is shown. Lines
-    named in `scattered` are drawn as points. With `square` both axes show the same range in the
-    same size, `range` if it is given; `diagonal` is the name of the line x = y there.
+    With `log_y` the vertical axis is logarithmic; `y_range` is its shown range. Lines named in
+    `scattered` are drawn as points. With `square` both axes have the same range and size, `range`
+    if it is given, and the line x = y is drawn if `diagonal` names it.
     """
 
     lines: Mapping[str, tuple[Sequence[float], Sequence[float]]]
@@ -95,11 +95,9 @@ class Plot:
 
 @dataclass(frozen=True)
 class Embedding:
-    """Vectors (N, D) for callbacks to draw as points, colored by their class numbers (N,) where
-    there are names.
+    """Vectors (N, D) to be drawn as points, colored by their class (N,) where there are `names`.
 
-    `rows` says what each vector is of, where that is to be looked at one by one: TensorBoard's
-    projector shows it.
+    `rows` names each vector; TensorBoard's projector shows these names.
     """
 
     vectors: Tensor
@@ -110,12 +108,12 @@ class Embedding:
 
 @dataclass(frozen=True)
 class Table:
-    """Counts or figures with a name for each row and column, such as a confusion matrix (rows:
-    truth).
+    """Numbers with a name for each row and column, drawn as a heat map.
 
-    `note` says what is shown where it is not everything. A table of many rows names the `worst` of
-    them by their numbers, the worst first, and the `rule` by which they are: pictures and screens
-    show these alone. Columns named in `plain` are not scores: their cells are not colored.
+    An example is a confusion matrix, with rows by true class. `note` says which part is shown. A
+    table of many rows lists the indices of the `worst` ones, the worst first, and their `rule`;
+    pictures and the terminal show these alone. Columns named in `plain` are not scores, and their
+    cells are not colored.
     """
 
     values: Tensor
@@ -129,9 +127,7 @@ class Table:
     plain: tuple[str, ...] = ()
 
     def shown(self) -> Table:
-        """Return the table of the worst rows alone, with a note that says so; the table itself
-        where none are named.
-        """
+        """Return the table of the worst rows, with a note that says so, or the table itself."""
         if not self.worst:
             return self
         what = {"class": "classes"}.get(self.row_title, f"{self.row_title}s")
@@ -144,10 +140,10 @@ class Table:
 
 @dataclass(frozen=True)
 class ReportTable:
-    """A table of words and numbers.
+    """A table of words and numbers, for the terminal and `--json`.
 
-    `name` is an identifier, the key of the table in `--json`; each of the `rows` has a cell for
-    each of the `columns`, whose names are identifiers too.
+    `name` is the key of the table in `--json`, and `columns` are the keys of its rows; all are
+    identifiers. Each of the `rows` has a cell for each column.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""Protocols of networks: what a task, a callback or a command needs of a network beside a call.
+"""Protocols of networks: the members that tasks, callbacks and commands use beside a call.
 
 Legend of the shapes: B texts or images, T target tokens, S source tokens, V words of a vocabulary,
 D numbers of a feature, C x H x W an image.
@@ -14,14 +14,14 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 EncoderOutput: TypeAlias = "dict[str, Tensor]"
-"""What a decoder reads: tensors by name, each with a row for each text."""
+"""The input of a decoder: tensors by name, each with a row for each text."""
 DecoderState: TypeAlias = "dict[str, Tensor]"
-"""What a decoder carries from a token to the next: tensors by name, each with a row for each text."""
+"""The state of a decoder between two tokens: tensors by name, each with a row for each text."""
 
 
 @runtime_checkable
 class Recurrent(Protocol):
-    """A network, or a part of one, that reads steps (B, T, F) in turn; it gets their number (B,) too."""
+    """A network, or part of one, that reads steps (B, T, F) in turn, given their number (B,)."""
 
     through_time: bool
 
@@ -50,8 +50,11 @@ class Autoencoder(Protocol):
     code_size: int
     variational: bool
 
-    def encode(self, images: Tensor) -> Tensor: ...
-    def decode(self, codes: Tensor) -> Tensor: ...
+    def encode(self, images: Tensor) -> Tensor:
+        """Return the codes of images."""
+
+    def decode(self, codes: Tensor) -> Tensor:
+        """Return images (B, C, H, W), or their logits, of codes."""
 
 
 @runtime_checkable
@@ -64,7 +67,9 @@ class GeneratorAndDiscriminator(Protocol):
     num_classes: int
     """The number of classes that both networks are conditioned on; 0 without conditioning."""
 
-    def generate(self, noise: Tensor, classes: Tensor | None = None) -> Tensor: ...
+    def generate(self, noise: Tensor, classes: Tensor | None = None) -> Tensor:
+        """Return images (B, C, H, W) in -1..1 from noise (B, latent_size) and classes (B,)."""
+
     def __call__(self, images: Tensor, classes: Tensor | None = None) -> Tensor: ...
 
 
@@ -73,7 +78,8 @@ class RBMStack(Protocol):
     """A network that is a stack of restricted Boltzmann machines, the lowest first."""
 
     @property
-    def rbms(self) -> Sequence[Any]: ...
+    def rbms(self) -> Sequence[Any]:
+        """The RBMs, the lowest first."""
 
 
 @runtime_checkable
@@ -94,7 +100,8 @@ class StepDecoder(Protocol):
     Every tensor of the encoder's output and of a state has a row for each text.
     """
 
-    def begin(self, memory: EncoderOutput) -> DecoderState: ...
+    def begin(self, memory: EncoderOutput) -> DecoderState:
+        """Return the state before the first token."""
 
     def step(
         self, tokens: Tensor, state: DecoderState, memory: EncoderOutput
@@ -107,7 +114,7 @@ class EncoderDecoder(StepDecoder, Protocol):
     """A network of an encoder and a decoder, for translation."""
 
     def encode(self, source: Tensor) -> EncoderOutput:
-        """Return what the decoder reads of source tokens (B, S)."""
+        """Return the decoder's input for source tokens (B, S)."""
 
     def decode(self, memory: EncoderOutput, inputs: Tensor) -> tuple[Tensor, Tensor | None]:
         """Return features (B, T, D) after each target token (B, T), and attention weights.
@@ -123,8 +130,11 @@ class EncoderDecoder(StepDecoder, Protocol):
 class WordVectors(Protocol):
     """A network that learns word vectors."""
 
-    def know(self, words: Any, counts: Tensor) -> None: ...
-    def vectors(self, count: int) -> Tensor: ...
+    def know(self, words: Any, counts: Tensor) -> None:
+        """Set the vocabulary: the words and how often each occurs (V,)."""
+
+    def vectors(self, count: int) -> Tensor:
+        """Return the vectors (count, D) of the first `count` words."""
 
 
 @runtime_checkable
@@ -148,5 +158,7 @@ class ActionValueTable(Protocol):
 
     values: Tensor
 
-    def repeat_table(self, count: int) -> None: ...
+    def repeat_table(self, count: int) -> None:
+        """Replace the tables by `count` equal ones."""
+
     def __call__(self, states: Tensor) -> Tensor: ...

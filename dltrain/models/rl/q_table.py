@@ -43,7 +43,7 @@ class QTable(nn.Module):
         self.values = nn.Parameter(start)
 
     def repeat_table(self, count: int) -> None:
-        """Have so many tables, alike at first: double Q-learning learns two."""
+        """Replace the table by `count` equal tables; double Q-learning learns two."""
         self.values = nn.Parameter(self.values.detach()[:1].repeat(count, 1, 1))
 
     def _apply(self, fn: object, recurse: bool = True) -> QTable:

@@ -280,7 +280,7 @@ class Adversarial(Task):
         return self.pixels(inputs) * 2 - 1
 
     def condition(self, classes: Tensor) -> Tensor | None:
-        """Return the classes (B,) that the networks are conditioned on; None without conditioning."""
+        """Return the classes (B,) for the networks; None where they are not conditional."""
         return classes if self.model.num_classes else None
 
     def probability(self, logits: Tensor) -> Tensor:
@@ -290,7 +290,10 @@ class Adversarial(Task):
         return logits.float().sigmoid()
 
     def sample(self, count: int, noise: Tensor | None = None) -> Tensor:
-        """Return generated images (count, C, H, W) in 0..1; of a conditional model all classes in turn."""
+        """Return generated images (count, C, H, W) in 0..1.
+
+        Those of a conditional generator are of all classes in turn.
+        """
         if noise is None:
             noise = self.draw_noise(count, self.noise.device)
         classes = torch.arange(count, device=noise.device) % max(1, self.model.num_classes)

@@ -253,7 +253,7 @@ class Autoencoding(Task):
         return pictures
 
     def reconstructed(self, encoded: Tensor) -> Tensor:
-        """Return images (B, C, H, W) in 0..1 from the encoder's outputs, of distributions the mean."""
+        """Return images (B, C, H, W) in 0..1 from the encoder's outputs, or from their means."""
         return self.decoded(encoded[:, : self.model.code_size])
 
     def decoded(self, codes: Tensor) -> Tensor:
@@ -281,7 +281,7 @@ class Autoencoding(Task):
         return self.decoded(codes)
 
     def predict(self, batch: Tensor) -> tuple[Tensor, Tensor]:
-        """Return codes (B, code_size) and squared errors (B,) of standardized images (B, C, H, W)."""
+        """Return codes (B, code_size) and squared errors (B,) of images (B, C, H, W)."""
         images = self.pixels(batch)
         codes = self.model.encode(images)[:, : self.model.code_size].float()
         return codes, (self.decoded(codes) - images).square().flatten(1).sum(1)

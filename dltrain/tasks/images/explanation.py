@@ -34,7 +34,7 @@ def evaluating(model: nn.Module) -> Iterator[None]:
 
 
 class RecordedMaps:
-    """The feature maps (B, K, h, w) that the layers of `model` gave for some inputs, in their order.
+    """The feature maps (B, K, h, w) that the layers of `model` gave, in their order.
 
     `logits` are the outputs of the network.
     """
@@ -79,7 +79,7 @@ class RecordedMaps:
 
 
 def hires_cam(model: nn.Module, inputs: Tensor, classes: Tensor | None = None) -> Tensor:
-    """Return the evidence (B, H, W) in 0..1 at each pixel of images (B, C, H, W) for `classes` (B,).
+    """Return the evidence (B, H, W) in 0..1 in images (B, C, H, W) for `classes` (B,).
 
     Without `classes` it is the evidence for the predicted class. The method is HiResCAM (Draelos
     and Carin 2020, "Use HiResCAM instead of Grad-CAM for faithful explanations of convolutional

@@ -19,7 +19,10 @@ def flips(images: Tensor) -> list[Tensor]:
 
 
 def shifts(images: Tensor) -> list[Tensor]:
-    """Return the images (B, C, H, W), and the images shifted to each side, their border repeated."""
+    """Return the images (B, C, H, W), and the images shifted to each side.
+
+    The border is repeated.
+    """
     height, width = images.shape[2:]
     down = max(1, height // SHIFT_PARTS)
     across = max(1, width // SHIFT_PARTS)

@@ -27,11 +27,16 @@ class EnvironmentData(Protocol):
     """Data that is an environment to act in."""
 
     @property
-    def spec(self) -> Spec: ...
+    def spec(self) -> Spec:
+        """The states and actions."""
+
     @property
-    def train(self) -> Any: ...
+    def train(self) -> Any:
+        """Batches of steps to take; see dltrain.data.rl.experience."""
+
     @property
-    def val(self) -> Any: ...
+    def val(self) -> Any:
+        """Batches of episodes to play."""
 
     def exact_return(self, policy: Tensor) -> float | None:
         """Return the expected return of a policy (S,); None where transitions are not known."""

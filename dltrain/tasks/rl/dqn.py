@@ -29,10 +29,10 @@ UNLIMITED_EPOCHS = 10**9  # from here on, training ends by another limit than ep
 
 
 class DQN(Task):
-    """Learns action values (B, A) with a network (Mnih et al. 2015, "Human-level control through
-    deep reinforcement learning", algorithm 1).
+    """Learns action values (B, A) with a network.
 
-    A batch is a number of steps in the environment; after them, `updates` batches of replayed
+    The method is that of Mnih et al. 2015, "Human-level control through deep reinforcement
+    learning", algorithm 1. A batch is a number of steps in the environment; after them, `updates` batches of replayed
     transitions are learned. The target of a transition is R + gamma Q^(S', argmax_a Q^(S', a)) with
     the target network Q^, and R where the episode terminated, but not where a limit of steps
     truncated it. With `double` the network chooses that action (van Hasselt et al. 2016, "Deep

@@ -49,7 +49,7 @@ def expected_value(row: Row, action: int | None, policy: Policy) -> float:
     return sum(p * value for p, value in zip(probabilities, row, strict=True))
 
 
-# The value of the next state, given its row Q(S', .), the next action A' (Sarsa's only), the policy.
+# The value of the next state, by its row Q(S', .), the next action A' (of Sarsa) and the policy.
 BOOTSTRAP_VALUES: dict[str, Callable[[Row, Any, Policy], float]] = {
     "sarsa": lambda row, action, policy: row[action],  # equation 6.7: Q(S', A')
     "q_learning": lambda row, action, policy: max(row),  # equation 6.8: max_a Q(S', a)
@@ -79,7 +79,7 @@ class TableRows(dict[int, Row]):
 
 
 class LearnerState:
-    """What learning carries from one batch of steps to the next.
+    """The state of learning between two batches of steps.
 
     Attributes:
         action: The action that was chosen and not yet taken.
@@ -112,7 +112,7 @@ class LearnerState:
 
 
 class ErrorSums:
-    """Sums over a batch: of absolute and of squared TD errors, and of the values before the update."""
+    """Sums over a batch: of absolute and of squared TD errors, and of the updated values."""
 
     def __init__(self) -> None:
         self.count = 0
@@ -391,7 +391,7 @@ class TemporalDifference(Task):
     def with_traces(
         self, batch: Any, q: TableRows, policy: Policy, alpha: float, errors: ErrorSums
     ) -> None:
-        """Learn by Sarsa(lambda) with accumulating traces, equations 12.5 to 12.7 for action values.
+        """Learn by Sarsa(lambda) with accumulating traces, equations 12.5 to 12.7.
 
         z <- gamma lambda z, z(S, A) += 1, Q <- Q + alpha [R + gamma Q(S', A') - Q(S, A)] z.
         """

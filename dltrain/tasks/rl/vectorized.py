@@ -72,7 +72,7 @@ def learn_vectorized(
 
 
 def _in_roles(tables: list[Tensor]) -> tuple[Tensor, Tensor]:
-    """Return the table to update and the other one; of two tables each is updated half of the time."""
+    """Return the table to update and the other one; two tables change roles at random."""
     if len(tables) == 1:
         return tables[0], tables[0]
     if bool(torch.rand((), generator=rng.torch_stream(STREAM)) < 0.5):

@@ -17,7 +17,7 @@ NEVER_WRITTEN = [PAD, UNKNOWN, BEGIN]
 
 
 def log_probabilities(logits: Tensor) -> Tensor:
-    """Return the log-probability of each next token (N, V); -inf for tokens that are never written."""
+    """Return log-probabilities (N, V) of next tokens; -inf for tokens that are never written."""
     log_p = logits.float().log_softmax(1)
     log_p[:, NEVER_WRITTEN] = -math.inf
     return log_p

@@ -35,11 +35,11 @@ class Vocabulary(Protocol):
 class WordEmbedding(Task):
     """Trains a model of word vectors, which returns its loss and its number of word pairs.
 
-    Batches are (words (N,), documents (N,)). Every evaluation gives the `loss` on held-out text; for
-    each set of word pairs of the data, the rank correlation of cosines and human judgments
-    (`wordsim353`, `simlex999`); and the fraction of analogies a : b = c : ? whose answer is the word
-    nearest to b - a + c (Mikolov et al. 2013, "Efficient Estimation of Word Representations in
-    Vector Space", section 4). It shows the nearest words of `shown` frequent words, and `points`
+    Batches are (words (N,), documents (N,)). Every evaluation gives the `loss` on held-out text;
+    for each set of word pairs of the data, the rank correlation of cosines and human judgments
+    (`wordsim353`, `simlex999`); and the fraction of analogies a : b = c : ? whose answer is the
+    word nearest to b - a + c (Mikolov et al. 2013, "Efficient Estimation of Word Representations
+    in Vector Space", section 4). It shows the nearest words of `shown` frequent words, and `points`
     vectors.
 
     Raises:

@@ -116,7 +116,7 @@ class LanguageModeling(Task):
         return self.state
 
     def set_extra_state(self, state: Tensor) -> None:
-        """Load a saved state; one of another batch size is left out, since nothing would read it."""
+        """Load a saved state, unless its batch size is another, in which case it is not used."""
         if state.shape == self.state.shape:
             self.state.copy_(state)
 

@@ -94,8 +94,8 @@ class Seq2Seq(Task):
             )
         if not isinstance(model, EncoderDecoder):
             raise ValueError(
-                "this model has no decoder: model=seq2seq, seq2seq_attention or transformer_seq2seq "
-                "does"
+                "this model has no decoder: model=seq2seq, seq2seq_attention or "
+                "transformer_seq2seq does"
             )
         if "sacrebleu" not in sys.modules and find_spec("sacrebleu") is None:
             raise ValueError(MISSING)
@@ -137,7 +137,10 @@ class Seq2Seq(Task):
         )
 
     def logits(self, source: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-        """Return logits (N, V) for all target tokens of a batch without padding, and the tokens (N,)."""
+        """Return logits (N, V) for the target tokens of a batch, and the tokens (N,).
+
+        Padding is left out.
+        """
         memory = self.model.encode(source)
         inputs = target[:, :-1]
         truth = target[:, 1:]
@@ -148,7 +151,7 @@ class Seq2Seq(Task):
         return self.model.output(features[is_token]), truth[is_token]
 
     def scheduled_sampling(self, memory: EncoderOutput, inputs: Tensor) -> Tensor:
-        """Return logits (B, T, V), where some of the `inputs` (B, T) are the model's predictions."""
+        """Return logits (B, T, V), with some of the `inputs` (B, T) replaced by predictions."""
         generator = rng.torch_stream(STREAM, inputs.device)
         uniform = torch.rand(inputs.shape, device=inputs.device, generator=generator)
         forced = uniform < self.teacher_forcing
