@@ -23,7 +23,7 @@ from dltrain.console import open_closed_descriptors, safe_streams
 from dltrain.errors import DltrainError, Interrupted, StoppedBySignal, UsageError, ending_signals
 from dltrain.files import to_json
 from dltrain.options import Options
-from dltrain.report.text import screen_width, wrap
+from dltrain.terminal import screen_width, wrap
 from dltrain.usage import help_text, moved_command, unknown_flag, unknown_verb
 from dltrain.verbs import FLAGS, HIDDEN, MULTIRUN, VERBS, Verb
 

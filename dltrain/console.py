@@ -1,8 +1,7 @@
-"""Standard streams that cannot end a run: what cannot be written is dropped, and the first error is
-kept.
+"""Standard streams that cannot end a run: text that cannot be written is dropped.
 
-Files are the truth of a run, and the screen is not: a full disk, a terminal that is gone or a
-closed pipe costs messages, never training.
+The results of a run are in its files. A full disk, a closed terminal or a closed pipe costs
+messages, never training.
 """
 
 from __future__ import annotations
@@ -19,9 +18,9 @@ CLOSED = OSError(errno.EBADF, "it is closed")
 
 
 class SafeStream(io.TextIOBase):
-    """A text stream whose writes never raise. `stream` is None where the process has none.
+    """A text stream whose writes never raise. `stream` is None if the process has none.
 
-    `error` is the first error of writing. Later writes are tried again: a disk may have room again.
+    `error` is the first error of writing. Later writes are tried: a disk may have room again.
     Characters that the stream's encoding lacks are written as question marks.
     """
 
@@ -30,6 +29,7 @@ class SafeStream(io.TextIOBase):
         self.error: OSError | None = None
 
     def write(self, text: str) -> int:
+        """Write `text` as far as possible, and return its length."""
         if self.stream is None:
             self.error = self.error or CLOSED
             return len(text)
@@ -43,6 +43,7 @@ class SafeStream(io.TextIOBase):
         return len(text)
 
     def flush(self) -> None:
+        """Flush the stream."""
         if self.stream is None:
             return
         try:
@@ -51,11 +52,11 @@ class SafeStream(io.TextIOBase):
             self._drop(e)
 
     def _drop(self, error: OSError | ValueError) -> None:
-        """Keep the error, and empty the buffer: what is in it would fail again, also when the
-        process ends.
-        """
+        """Keep the error and empty the buffer: its content would fail again at exit."""
         if self.error is None:
-            self.error = error if isinstance(error, OSError) else OSError(errno.EBADF, str(error))
+            if not isinstance(error, OSError):
+                error = OSError(errno.EBADF, str(error))
+            self.error = error
         assert self.stream is not None
         with suppress(OSError, ValueError):
             number = self.stream.fileno()
@@ -71,39 +72,44 @@ class SafeStream(io.TextIOBase):
 
     @property
     def lost(self) -> OSError | None:
-        """The error that lost output, if any; a reader that closes the pipe is not an error (`dltrain list
-        | head`).
+        """The error that lost output, or None.
+
+        A reader that closes the pipe is not an error (`dltrain list | head`).
         """
         self.flush()
         return None if isinstance(self.error, BrokenPipeError) else self.error
 
     def isatty(self) -> bool:
+        """Tell if the stream is a terminal."""
         with suppress(OSError, ValueError):
             return self.stream is not None and self.stream.isatty()
         return False
 
     def fileno(self) -> int:
+        """Return the stream's file descriptor."""
         if self.stream is None:
             raise io.UnsupportedOperation("fileno")
         return self.stream.fileno()
 
     def writable(self) -> bool:
+        """Return True: writes never raise."""
         return True
 
     @property
     def encoding(self) -> str:  # type: ignore[override]
-        return (self.stream.encoding if self.stream is not None else None) or "utf-8"
+        """The stream's encoding."""
+        if self.stream is None:
+            return "utf-8"
+        return self.stream.encoding or "utf-8"
 
     def __getattr__(self, name: str) -> Any:
-        """Hand over what else the stream has: `buffer`, `name`, `reconfigure`."""
+        """Return another attribute of the stream: `buffer`, `name`, `reconfigure`."""
         return getattr(self.stream, name)
 
 
 @contextmanager
 def safe_streams() -> Iterator[SafeStream]:
-    """Replace standard output and standard error in the block by streams that never raise; yield
-    the former.
-    """
+    """Replace standard output and error in the block by safe streams; yield that of the output."""
     before = sys.stdout, sys.stderr
     output = SafeStream(sys.stdout)
     sys.stdout, sys.stderr = output, SafeStream(sys.stderr)
@@ -115,17 +121,16 @@ def safe_streams() -> Iterator[SafeStream]:
 
 
 def open_closed_descriptors() -> None:
-    """Open the null device where standard input, output or error is closed (as under cron).
+    """Open the null device as standard input, output or error if that is closed (as under cron).
 
-    Without it a file of the run would get the descriptor, and what a library writes to the screen
-    would end up in it. Output is opened for reading only, so that writing there fails as it would
-    have.
+    Otherwise a file of the run would get the descriptor, and a library that writes to the screen
+    would write into it. Output is opened for reading only, so that writing fails as before.
     """
     for number in (0, 1, 2):
         try:
             os.fstat(number)
         except OSError:
-            found = os.open(os.devnull, os.O_RDONLY)
-            if found != number:
-                os.dup2(found, number)
-                os.close(found)
+            descriptor = os.open(os.devnull, os.O_RDONLY)
+            if descriptor != number:
+                os.dup2(descriptor, number)
+                os.close(descriptor)

@@ -1,4 +1,4 @@
-"""The errors that end a run, each with the exit code that the command line returns for it."""
+"""Errors that are the user's to understand, each with the exit code of the command line."""
 
 from __future__ import annotations
 
@@ -9,52 +9,64 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
+from dltrain.terminal import cells, pad
+
+MAX_KEY_CELLS = 40  # width of the left column of a list of problems
+MAX_REASON_CHARS = 200  # of an error in a report
+
 
 def first_names(names: Sequence[str], most: int) -> str:
     """Join the first `most` names for a message, and say how many more there are."""
-    more = f" and {len(names) - most:,} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + more
+    joined = ", ".join(names[:most])
+    if len(names) > most:
+        return f"{joined} and {len(names) - most:,} more"
+    return joined
 
 
 class DltrainError(Exception):
-    """An end that is the user's to understand: printed in a few lines, without a traceback."""
+    """An error that is printed in a few lines, without a traceback."""
 
     exit_code = 1
 
 
 class UsageError(DltrainError):
-    """The command or its configuration cannot mean anything (exit 2)."""
+    """An error of the command or its configuration (exit 2)."""
 
     exit_code = 2
 
 
 class ConfigError(UsageError):
-    """Every problem found in a configuration, each a (what was written, what is wrong and what to write) pair."""
+    """All problems found in a configuration.
+
+    Each is a pair: what was written, and what is wrong with it and what to write instead.
+    """
 
     def __init__(self, problems: list[tuple[str, str]]) -> None:
         self.problems = problems
-        count = f"{len(problems)} problem{'s' if len(problems) > 1 else ''} in the configuration"
-        width = min(max(len(what) for what, _ in problems), 40)
-        super().__init__(
-            "\n".join([count, *(f"  {what:<{width}}  {why}" for what, why in problems)])
-        )
+        noun = "problem" if len(problems) == 1 else "problems"
+        width = min(max(cells(written) for written, _ in problems), MAX_KEY_CELLS)
+        lines = [f"{len(problems)} {noun} in the configuration"]
+        for written, reason in problems:
+            lines.append(f"  {pad(written, width)}  {reason}")
+        super().__init__("\n".join(lines))
 
 
 class InputError(DltrainError):
-    """A data set, a checkpoint, a run folder or another input file is missing or broken (exit 3)."""
+    """A data set, checkpoint, run folder or another input is missing or broken (exit 3)."""
 
     exit_code = 3
 
 
 class DivergedError(DltrainError):
-    """A loss or a metric stopped being finite (exit 4)."""
+    """A loss or a metric that is not finite any more (exit 4)."""
 
     exit_code = 4
 
 
 class Interrupted(DltrainError):
-    """A signal asked the run to end; `exit_code` is 128 plus its number (129 SIGHUP, 130 SIGINT,
-    143 SIGTERM).
+    """A signal that asked the run to end.
+
+    `exit_code` is 128 plus its number (129 SIGHUP, 130 SIGINT, 143 SIGTERM).
     """
 
     def __init__(self, signal_number: int) -> None:
@@ -63,7 +75,7 @@ class Interrupted(DltrainError):
 
 
 class StoppedBySignal(KeyboardInterrupt):
-    """A signal came where Ctrl-C would be raised: what has been begun is cleaned up."""
+    """A signal outside training, raised where Ctrl-C would be: cleaning up still happens."""
 
     def __init__(self, number: int) -> None:
         self.number = number
@@ -71,34 +83,48 @@ class StoppedBySignal(KeyboardInterrupt):
 
 
 def ending_signals() -> list[signal.Signals]:
-    """Return the signals that ask a process to end; not a hangup that is ignored, as under nohup."""
-    found = [signal.SIGINT, signal.SIGTERM]
-    hangup = signal.Signals.__members__.get("SIGHUP")  # not on Windows
+    """Return the signals that ask a process to end.
+
+    A hangup is not one of them if it is ignored, as under nohup.
+    """
+    signals = [signal.SIGINT, signal.SIGTERM]
+    hangup = signal.Signals.__members__.get("SIGHUP")  # Windows has none
     if hangup is not None and signal.getsignal(hangup) != signal.SIG_IGN:
-        found.append(hangup)
-    return found
+        signals.append(hangup)
+    return signals
 
 
 class SaveError(DltrainError):
-    """A checkpoint could not be written (exit 1): where, why, and how many bytes it needs (0: unknown) and there are."""
+    """A checkpoint that could not be written (exit 1), with the reason.
+
+    `needed` is its size in bytes, or 0 if that is unknown; the message compares it to the free
+    space.
+    """
 
     def __init__(self, path: Path, reason: OSError, needed: int) -> None:
-        room = ""
-        with suppress(OSError):  # the disk itself may be gone
-            room = f", {shutil.disk_usage(existing(path)).free:,} bytes are free"
-        why = reason.strerror or reason
-        super().__init__(
-            f"{path} cannot be saved: {why}"
-            + (f"; it needs {needed:,} bytes{room}" if needed else "")
-        )
+        message = f"{path} cannot be saved: {reason.strerror or reason}"
+        if needed:
+            message += f"; it needs {needed:,} bytes"
+            with suppress(OSError):  # the disk itself may be gone
+                free = shutil.disk_usage(existing_parent(path)).free
+                message += f", {free:,} bytes are free"
+        super().__init__(message)
 
 
-def existing(path: Path) -> Path:
-    """The nearest folder above `path` that is there."""
-    return next((folder for folder in path.parents if folder.is_dir()), Path(os.sep))
+def existing_parent(path: Path) -> Path:
+    """Return the nearest folder above `path` that exists."""
+    for folder in path.parents:
+        if folder.is_dir():
+            return folder
+    return Path(os.sep)
 
 
 def first_line(error: Exception) -> str:
-    """Of what an error says, as much as fits into a report."""
-    lines = (str(error) or str(error.__cause__ or "")).splitlines() or [type(error).__name__]
-    return " ".join(lines[: 2 if lines[0].endswith(":") else 1])[:200]
+    """Return the first line of an error's message, for a report.
+
+    The second one is added if the first ends in a colon.
+    """
+    text = str(error) or str(error.__cause__ or "") or type(error).__name__
+    lines = text.splitlines()
+    count = 2 if lines[0].endswith(":") else 1
+    return " ".join(lines[:count])[:MAX_REASON_CHARS]

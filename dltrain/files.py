@@ -1,6 +1,4 @@
-"""Writing files so that a crash leaves the old content or the new, and the one way in which JSON is
-written.
-"""
+"""Writing files so that a crash leaves the old content or the new; and writing JSON."""
 
 from __future__ import annotations
 
@@ -17,62 +15,68 @@ from typing import Any, TextIO
 
 from dltrain.errors import UsageError
 
-TEMPORARY, OLD = (
-    ".tmp-",
-    ".old-",
-)  # what such names begin with: of what is being written, and of what is being removed
+TEMPORARY = ".tmp-"  # begins the name of a file or folder that is being written
+OLD = ".old-"  # begins the name of one that is being removed
 
 
 def temporary_name(path: Path, kind: str = TEMPORARY) -> Path:
-    """Where this process prepares what will be called `path`, or puts what was: it says who, for the next to sweep."""
+    """Return the name under which this process prepares `path`, or removes it with `kind` OLD.
+
+    It names machine and process, so that `sweep` can tell whether its writer is alive.
+    """
     return path.with_name(f"{kind}{path.name}-{socket.gethostname()}-{os.getpid()}")
 
 
 def sweep(folder: Path) -> None:
-    """Remove what writers left unfinished in `folder`, unless they are alive (or of another machine)."""
+    """Remove unfinished files and folders, except those of other machines and live processes."""
     for path in [*folder.glob(f"{TEMPORARY}*"), *folder.glob(f"{OLD}*")]:
-        rest, _, pid = path.name.rpartition("-")
-        if rest.endswith(f"-{socket.gethostname()}") and not (pid.isdigit() and alive(int(pid))):
-            if path.is_dir():
-                shutil.rmtree(path, ignore_errors=True)
-            else:
-                with suppress(OSError):  # another may be sweeping too
-                    path.unlink()
+        name, _, pid = path.name.rpartition("-")
+        if not name.endswith(f"-{socket.gethostname()}"):
+            continue
+        if pid.isdigit() and is_alive(int(pid)):
+            continue
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            with suppress(OSError):  # another process may be sweeping too
+                path.unlink()
 
 
-def alive(pid: int) -> bool:
-    """Whether another process of this machine has that number."""
+def is_alive(pid: int) -> bool:
+    """Tell if another process of this machine has that number."""
     if pid == os.getpid():
-        return False  # what it left itself, it left before
+        return False  # it was left by an earlier part of this process
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
         return False
     except OSError:
-        pass
+        return True
     return True
 
 
 @contextmanager
 def writing(what: str | Path, instead: str = "") -> Iterator[None]:
-    """Turn an OSError of the block into a UsageError that names `what` and, if given, what to type
-    `instead`.
+    """Turn an OSError of the block into a UsageError that names `what`.
 
-    Only writing belongs inside: an error of reading would be blamed on the output.
+    `instead` is what to type instead, if that helps. Only writing belongs inside: an error of
+    reading would be blamed on the output.
     """
     try:
         yield
     except OSError as e:
-        hint = f"; {instead}" if instead else ""
-        raise UsageError(f"{what}: cannot be written ({e.strerror or e}){hint}") from e
+        message = f"{what}: cannot be written ({e.strerror or e})"
+        if instead:
+            message += f"; {instead}"
+        raise UsageError(message) from e
 
 
 @contextmanager
 def replacing(path: Path, what: str) -> Iterator[TextIO]:
-    """Open a text file that takes the place of `path` when all went well and something was written.
+    """Open a text file that replaces `path` if all goes well and something was written.
 
-    UsageError, naming it as `what`, where it cannot be written; an error of what is done inside
-    passes unchanged.
+    Raises UsageError, naming the file as `what`, if it cannot be written. Errors of the block pass
+    unchanged.
     """
     temporary = path.with_name(f"{TEMPORARY}{path.name}-{os.getpid()}")
     with writing(what):
@@ -107,12 +111,13 @@ def replace_file(path: Path, content: bytes) -> None:
         write_through(temporary, content)
         temporary.replace(path)
     finally:
-        with suppress(OSError):  # where nothing can be written, nothing is there
+        with suppress(OSError):  # if nothing can be written, there is nothing to remove
             temporary.unlink(missing_ok=True)
     sync_directory(path.parent)
 
 
 def sync_directory(folder: Path) -> None:
+    """Wait until the names of a folder's files are on the disk."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -126,14 +131,14 @@ def to_json(
     ensure_ascii: bool = True,
     default: Callable[[Any], Any] | None = None,
 ) -> str:
-    """Write `content` as JSON that every reader takes: an infinite number or NaN becomes null."""
+    """Return `content` as JSON that every reader accepts: an infinite number or NaN is null."""
     return json.dumps(
         finite(content), indent=indent, ensure_ascii=ensure_ascii, default=default, allow_nan=False
     )
 
 
 def finite(content: Any) -> Any:
-    """Copy mappings and lists with None in the place of every infinite number and NaN."""
+    """Return a copy of mappings and lists with None for every infinite number and NaN."""
     if isinstance(content, float):
         return content if math.isfinite(content) else None
     if isinstance(content, dict):
@@ -144,5 +149,6 @@ def finite(content: Any) -> Any:
 
 
 def _json_key(name: Any) -> Any:
-    """Return the text of a key that is a number JSON has no name for."""
-    return str(name) if isinstance(name, float) and not math.isfinite(name) else name
+    """Return a key that JSON can write: an infinite number or NaN becomes text."""
+    is_not_finite = isinstance(name, float) and not math.isfinite(name)
+    return str(name) if is_not_finite else name

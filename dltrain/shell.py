@@ -9,33 +9,29 @@ import re
 import shlex
 from collections.abc import Sequence
 
-PLAIN = re.compile(
-    r"[A-Za-z_][\w-]*(?:[./][\w-]+)*", re.ASCII
-)  # values that need no quotes; other values may need none
-KEYWORDS = ("null", "true", "false", "nan", "inf")  # values that are no text without quotes
+PLAIN = re.compile(r"[A-Za-z_][\w-]*(?:[./][\w-]+)*", re.ASCII)  # texts that need no quotes
+KEYWORDS = ("null", "true", "false", "nan", "inf")  # are not texts without quotes
 SHELL_PLAIN = re.compile(r"[\w@%+=:,./-]+")  # words that a shell leaves as they are
-SHELL_SPECIAL = re.compile(r'["$`!]|\\(?=[\\"$`]|$)')  # what a shell reads between double quotes
+SHELL_SPECIAL = re.compile(r'["$`!]|\\(?=[\\"$`]|$)')  # what a shell replaces in double quotes
 
 
 def in_quotes(text: str, mark: str = "'") -> str:
-    """Return `text` between quotation marks, so that Hydra's parser reads exactly that text.
+    """Return `text` in quotation marks, so that Hydra's parser reads exactly that text.
 
-    Backslashes are read as escapes only before such a mark.
+    The parser reads backslashes as escapes only before such a mark.
     """
-    escaped = re.sub(rf"(\\*){mark}", lambda found: f"{found[1] * 2}\\{mark}", text)
+    escaped = re.sub(rf"(\\*){mark}", lambda match: f"{match[1] * 2}\\{mark}", text)
     at_the_end = escaped[len(escaped.rstrip("\\")) :]  # backslashes before the closing mark
     return f"{mark}{escaped}{at_the_end}{mark}"
 
 
 def quoted(text: str, mark: str = "'") -> str:
-    """Return `text` between quotation marks, so that a configuration holds exactly that text."""
-    return in_quotes(text.replace("${", "\\${"), mark)  # else it is looked up
+    """Return `text` in quotation marks, with `${` escaped so that it is not interpolated."""
+    return in_quotes(text.replace("${", "\\${"), mark)
 
 
 def shell_word(word: str) -> str:
-    """Return what to type in a shell for one word; double quotes where they suffice, because they
-    read best.
-    """
+    """Return what to type in a shell for one word, in double quotes if they suffice."""
     if SHELL_PLAIN.fullmatch(word):
         return word
     if word and not SHELL_SPECIAL.search(word):
@@ -44,12 +40,16 @@ def shell_word(word: str) -> str:
 
 
 def setting(key: str, value: str | Sequence[str]) -> str:
-    """Return what to type to set `key` to a text, or to a list of texts: with quotes only where a
-    text needs them.
-    """
+    """Return what to type to set `key` to a text or a list of texts, quoted only if needed."""
+    is_text = isinstance(value, str)
     texts = [value] if isinstance(value, str) else list(value)
-    if all(PLAIN.fullmatch(text) and text.lower() not in KEYWORDS for text in texts):
-        return f"{key}={value}" if isinstance(value, str) else f"{key}=[{','.join(texts)}]"
-    if isinstance(value, str):
-        return shell_word(f"{key}={quoted(value)}")
-    return shell_word(f"{key}=[{','.join(map(quoted, texts))}]")
+    needs_quotes = not all(_is_plain(text) for text in texts)
+    if needs_quotes:
+        texts = [quoted(text) for text in texts]
+    written = texts[0] if is_text else f"[{','.join(texts)}]"
+    override = f"{key}={written}"
+    return shell_word(override) if needs_quotes else override
+
+
+def _is_plain(text: str) -> bool:
+    return PLAIN.fullmatch(text) is not None and text.lower() not in KEYWORDS

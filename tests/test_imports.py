@@ -21,7 +21,8 @@ EVERYWHERE = {"dltrain", "dltrain.errors", "dltrain.types", "dltrain.rng"}
 # For each part of the package: the packages outside the standard library, and the parts of dltrain, that it may import.
 RULES: dict[str, set[str]] = {
     "types": {"annotated_types", "torch", "dltrain.types"},
-    "errors": set(),
+    "terminal": {"rich"},
+    "errors": {"dltrain.terminal"},
     "rng": NUMERIC,
     "models": {"torch", "torchvision", "dltrain.types", "dltrain.models"},
     "losses": {"torch", "dltrain.types"},

@@ -14,7 +14,8 @@ from dltrain.callbacks.metrics_log import MetricsLog
 from dltrain.callbacks.timer import Timer
 from dltrain.engine import Callback, Engine
 from dltrain.report.figures import shown_as
-from dltrain.report.text import cells, cut, duration, number, pad
+from dltrain.report.text import duration, number
+from dltrain.terminal import cells, cut, pad
 from dltrain.types import PositiveFloat
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from dltrain.callbacks.progress import Line, new_bar
-from dltrain.report.text import cells
+from dltrain.terminal import cells
 
 FIGURES = ["loss 0.1972", "val/accuracy 0.9721", "2 min 05 s left", "12,345 samples/s"]
 LONG = ["loss 0.1972", "val/a_very_long_name_of_a_metric_of_the_users_own 0.9721", "12.3 s left"]

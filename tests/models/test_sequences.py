@@ -12,7 +12,6 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 from torch.utils.flop_counter import FlopCounterMode
 
-from dltrain.commands.check import COUNTED
 from dltrain.models.text.attention import (
     AdditiveAttention,
     MultiHeadAttention,
@@ -28,6 +27,7 @@ from dltrain.models.text.transformer import (
     TransformerLanguageModel,
     sinusoids,
 )
+from dltrain.report.costs import COUNTED
 from dltrain.types import PAD
 
 CELLS: list[Cell] = ["rnn", "lstm", "gru"]

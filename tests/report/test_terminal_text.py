@@ -9,7 +9,8 @@ import pytest
 
 from dltrain import cli
 from dltrain.report import text
-from dltrain.report.text import cells, cut, pad, table, wrap
+from dltrain.report.text import table
+from dltrain.terminal import cells, cut, pad, wrap
 
 SWEEP = [
     ["job", "model", "optimizer.lr", "status", "test/accuracy", "test/loss", "time"],
