@@ -86,8 +86,10 @@ class Environment:
         seed: int = 0,
     ) -> None:
         self.gymnasium = import_gymnasium()
-        self.id, self.kwargs, self.make = id, dict(kwargs or {}), make
-        self.max_episode_steps, self.envs, self.seed = max_episode_steps, envs, seed
+        self.id, self.kwargs = id, dict(kwargs or {})
+        self.make = make
+        self.max_episode_steps = max_episode_steps
+        self.envs, self.seed = envs, seed
         self.unit = unit
         self.batch_size, self.per_epoch = batch_size, per_epoch
         self.episodes, self.test_episodes = episodes, test_episodes or episodes

@@ -23,7 +23,9 @@ from dltrain.data.rl.vector_env import VectorEnv
 
 RECENT_EPISODES = 100  # in the moving average
 EPISODES_AT_ONCE = 64  # of an evaluation batch
-TRAIN, VAL, TEST = 0, 1, 2
+TRAIN = 0  # the splits, in the seeds of their episodes
+VAL = 1
+TEST = 2
 
 
 def seed_of(*key: int) -> int:
@@ -43,7 +45,7 @@ def stack_observations(observations: list[Any]) -> Tensor:
 
 @dataclass(frozen=True)
 class EnvFactory:
-    """How environments are made, and how their observations and actions are read."""
+    """Makes environments, and reads their observations and actions."""
 
     make: Callable[[], Any]
     """Return a new environment of Gymnasium."""
@@ -79,7 +81,9 @@ class EnvRunner:
     def __init__(
         self, factory: EnvFactory, number: int, stride: int, finished: list[tuple[float, int]]
     ) -> None:
-        self.factory, self.number, self.stride, self.finished = factory, number, stride, finished
+        self.factory = factory
+        self.number, self.stride = number, stride
+        self.finished = finished
         self.environment: Any = None
         self.actions: list[int] = []
         self.total = 0.0
@@ -137,7 +141,7 @@ class EnvRunner:
 
 
 class Stateful(Protocol):
-    """What a task keeps between two batches: a replay buffer, traces, an action not yet taken."""
+    """The state of a task between two batches, such as a replay buffer or traces."""
 
     def state_dict(self) -> dict[str, Any]:
         """Return the state, to be saved in a checkpoint."""
@@ -168,13 +172,16 @@ class Experience:
         samples: int,
         make_vector_env: Callable[[list[tuple[float, int]]], VectorEnv] | None = None,
     ) -> None:
-        self.factory, self.unit, self.batch_size, self.samples = factory, unit, batch_size, samples
+        self.factory, self.unit = factory, unit
+        self.batch_size, self.samples = batch_size, samples
         self.finished: list[tuple[float, int]] = []
         self.recent: deque[tuple[float, int]] = deque(maxlen=RECENT_EPISODES)
         self.episodes = self.steps = 0
         self.runners = [EnvRunner(factory, i, envs, self.finished) for i in range(envs)]
         self.task_state: Stateful | None = None
-        self.vector_env = None if make_vector_env is None else make_vector_env(self.finished)
+        self.vector_env: VectorEnv | None = None
+        if make_vector_env is not None:
+            self.vector_env = make_vector_env(self.finished)
 
     def save_with(self, task_state: Stateful) -> None:
         """Save and load the state of the task together with that of the environments."""
@@ -290,7 +297,8 @@ class Episodes:
     """An evaluation split: `samples` episodes with seeds of their own, the same in every epoch."""
 
     def __init__(self, factory: EnvFactory, samples: int, split: int) -> None:
-        self.factory, self.samples, self.split = factory, samples, split
+        self.factory, self.split = factory, split
+        self.samples = samples
         self.batch_size = min(samples, EPISODES_AT_ONCE)
         self.environments: list[Any] = []
 

@@ -34,7 +34,8 @@ class GridWorld:
         dynamics: Dynamics | None,
         map_letters: list[str] | None,
     ) -> None:
-        self.shape, self.num_actions, self.dynamics = shape, num_actions, dynamics
+        self.shape, self.num_actions = shape, num_actions
+        self.dynamics = dynamics
         self.map_letters = map_letters
 
     def draw(self, values: Tensor, policy: Tensor, title: str) -> Grid:
@@ -56,13 +57,12 @@ class GridWorld:
         An episode ends there, or never reaches it.
         """
         height, width = self.shape
-        letters = [""] * (height * width)
         if self.dynamics is None:
-            return letters
+            return [""] * (height * width)
         acting, ends = self.dynamics.reachable()
-        for state in np.flatnonzero(~acting):
-            letters[state] = GOAL if ends[state] else NEVER_REACHED
-            if self.map_letters is not None:
+        letters = np.where(acting, "", np.where(ends, GOAL, NEVER_REACHED)).tolist()
+        if self.map_letters is not None:
+            for state in np.flatnonzero(~acting):
                 letters[state] = self.map_letters[state] or letters[state]
         return letters
 

@@ -1,4 +1,4 @@
-"""What an observation becomes: the number of a state, or an array."""
+"""Observations of an environment, as the number of a state or as an array."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Range = tuple[int, int]
 
 @dataclass(frozen=True)
 class Observations:
-    """What a task sees of an environment: arrays of `input_shape`, or numbers of states."""
+    """Observations as a task sees them: arrays of `input_shape`, or numbers of states."""
 
     input_shape: tuple[int, ...]
     encode: Callable[[Any], Any]
@@ -31,30 +31,37 @@ def observations_of(space: Any, spaces: Any) -> Observations | None:
         space: The observation space.
         spaces: The module `gymnasium.spaces`.
     """
-    ranges = discrete_ranges(space, spaces)
-    if ranges:
-        num_states = math.prod(size for size, _ in ranges)
-        return Observations((num_states,), state_numbering(ranges), num_states)
-    if not isinstance(space, spaces.Box):
-        return None
+    if isinstance(space, spaces.Box):
+        return array_observations(space)
+    if isinstance(space, spaces.Discrete):
+        return numbered_observations([discrete_range(space)])
+    if isinstance(space, spaces.MultiDiscrete):
+        sizes, starts = space.nvec.ravel().tolist(), space.start.ravel().tolist()
+        return numbered_observations(list(zip(sizes, starts, strict=True)))
+    if isinstance(space, spaces.Tuple):
+        parts = space.spaces
+        if parts and all(isinstance(part, spaces.Discrete) for part in parts):
+            return numbered_observations([discrete_range(part) for part in parts])
+    return None
+
+
+def array_observations(space: Any) -> Observations:
+    """Return how observations of a Box are read: pictures of bytes, or floats."""
     if len(space.shape) == 3 and space.dtype == np.uint8:
         height, width, channels = space.shape
         return Observations((channels, height, width), channels_first)
     return Observations(tuple(space.shape) or (1,), as_floats)
 
 
-def discrete_ranges(space: Any, spaces: Any) -> list[Range]:
-    """Return the range of each part of a space whose states can be numbered, else an empty list."""
-    if isinstance(space, spaces.Discrete):
-        return [(int(space.n), int(space.start))]
-    if isinstance(space, spaces.MultiDiscrete):
-        sizes, starts = space.nvec.ravel(), space.start.ravel()
-        return [(int(n), int(start)) for n, start in zip(sizes, starts, strict=True)]
-    if not isinstance(space, spaces.Tuple):
-        return []
-    if not all(isinstance(part, spaces.Discrete) for part in space.spaces):
-        return []
-    return [(int(part.n), int(part.start)) for part in space.spaces]
+def numbered_observations(ranges: list[Range]) -> Observations:
+    """Return how observations of discrete parts are read: as one number of a state."""
+    num_states = math.prod(size for size, _ in ranges)
+    return Observations((num_states,), state_numbering(ranges), num_states)
+
+
+def discrete_range(space: Any) -> Range:
+    """Return the number of values and the least value of a Discrete space."""
+    return int(space.n), int(space.start)
 
 
 def state_numbering(ranges: list[Range]) -> Callable[[Any], int]:

@@ -32,8 +32,8 @@ class VectorEnv:
         seed: int,
         finished: list[tuple[float, int]],
     ) -> None:
-        self.dynamics, self.count, self.max_steps = dynamics, count, max_steps
-        self.finished = finished
+        self.dynamics, self.count = dynamics, count
+        self.max_steps, self.finished = max_steps, finished
         # Rounding must not lead past the last outcome: its cumulative probability is infinite.
         self.cumulative = dynamics.probability.cumsum(axis=2)
         self.cumulative[self.cumulative > 1 - ROUNDING] = np.inf
