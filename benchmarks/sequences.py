@@ -134,7 +134,7 @@ class GPT(nn.Module):
 def transformer() -> Iterator[int]:
     built = experiment("transformer")
     data: Any = built.data
-    tokens, length, size = data.loaded.parts["train"].long(), data.length, data.batch_size
+    tokens, length, size = data.stored.tokens["train"].long(), data.length, data.batch_size
     model = GPT(data.spec.vocab_size, length)
     optimizer = torch.optim.AdamW(
         model.parameters(), lr=2e-3, betas=(0.9, 0.99), weight_decay=0.1, fused=True

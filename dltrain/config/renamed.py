@@ -39,6 +39,14 @@ MOVED = {
     for family, modules in FAMILIES.items()
     for module in modules
 }
+# Classes that moved to another module since, by their name after MOVED.
+MOVED_CLASSES = {
+    "dltrain.data.text.imdb.IMDB": "dltrain.data.text.sentiment.IMDB",
+    "dltrain.data.text.language.Shakespeare": "dltrain.data.text.prose.Shakespeare",
+    "dltrain.data.text.multi30k.Multi30k": "dltrain.data.text.pairs.Multi30k",
+    "dltrain.data.text.reversal.Reversal": "dltrain.data.text.pairs.Reversal",
+    "dltrain.data.text.translation.ParallelFiles": "dltrain.data.text.pairs.ParallelFiles",
+}
 
 
 @dataclass(frozen=True)
@@ -80,15 +88,25 @@ DIVIDED: dict[str, Divided] = {
             *("train_scenes", "val_scenes", "test_scenes", "draw_seed"),
         ),
     ),
+    "dltrain.data.text.text_files.TextFiles": Divided(
+        dataset="dltrain.data.text.text.Text",
+        source="dltrain.data.text.text_files.LabeledTextFiles",
+        keys=("path", "text", "label", "val_path", "test_path", "encoding", "classes"),
+    ),
+    "dltrain.data.text.language.LanguageModeling": Divided(
+        dataset="dltrain.data.text.language.LanguageModeling",
+        source="dltrain.data.text.prose.ProseFiles",
+        keys=("path", "val_path", "test_path", "encoding"),
+    ),
 }
 
 
 def current_name(target: str) -> str:
     """Return the present name of the class that `target` names, an old name or a present one."""
     module, _, name = target.rpartition(".")
-    if module not in MOVED:
-        return target
-    return f"{MOVED[module]}.{name}"
+    if module in MOVED:
+        target = f"{MOVED[module]}.{name}"
+    return MOVED_CLASSES.get(target, target)
 
 
 def with_current_names(value: Any, key: str = "") -> Any:

@@ -45,9 +45,15 @@ def test_a_deleted_key_of_the_source_leaves_its_default() -> None:
 
 
 def test_a_key_that_the_dataset_has_itself_is_its_own() -> None:
+    composed = compose(["dataset=words", "dataset.vocab_size=9"])
+    assert composed.config["dataset"]["vocab_size"] == 9
+    assert "vocab_size" not in composed.config["dataset"]["source"]
+
+
+def test_a_key_that_the_source_lists_comes_before_one_of_the_signature_of_the_dataset() -> None:
     composed = compose(["dataset=words", "dataset.encoding=cp1252"])
-    assert composed.config["dataset"]["encoding"] == "cp1252"
-    assert composed.config["dataset"]["source"]["encoding"] == "cp1252", "conf/ refers to it"
+    assert composed.config["dataset"]["source"]["encoding"] == "cp1252"
+    assert "encoding" not in composed.config["dataset"]
 
 
 def test_a_key_in_the_signature_of_the_source_needs_no_file_that_lists_it() -> None:

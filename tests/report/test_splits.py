@@ -18,8 +18,11 @@ from dltrain.data.images.image_folder import ImageFolder
 from dltrain.data.tabular.tabular import Tabular
 from dltrain.data.tabular.timeseries import TimeSeries
 from dltrain.data.text.language import LanguageModeling
-from dltrain.data.text.text_files import TextFiles
-from dltrain.data.text.translation import ParallelFiles, Translation
+from dltrain.data.text.pairs import ParallelFiles
+from dltrain.data.text.prose import ProseFiles
+from dltrain.data.text.text import Text
+from dltrain.data.text.text_files import LabeledTextFiles
+from dltrain.data.text.translation import Translation
 from dltrain.data.text.words import WordFiles, Words
 from dltrain.report.splits import empty_splits, sizes
 
@@ -42,8 +45,9 @@ def table(count: int, **settings: Any) -> Tabular:
     )
 
 
-def texts(count: int, **settings: Any) -> TextFiles:
-    return TextFiles(HERE, lines("texts.csv", ["x,text,label", *rows_of(count)]), **settings)
+def texts(count: int, **settings: Any) -> Text:
+    path = lines("texts.csv", ["x,text,label", *rows_of(count)])
+    return Text(HERE, LabeledTextFiles(HERE, path), **settings)
 
 
 def series(count: int, **settings: Any) -> TimeSeries:
@@ -58,9 +62,8 @@ def pairs(count: int, **settings: Any) -> Translation:
 
 
 def prose(count: int, **settings: Any) -> LanguageModeling:
-    return LanguageModeling(
-        HERE, lines("prose.txt", ["some words to go on with"] * count), length=2, **settings
-    )
+    path = lines("prose.txt", ["some words to go on with"] * count)
+    return LanguageModeling(HERE, ProseFiles(HERE, path), length=2, **settings)
 
 
 def words(count: int, **settings: Any) -> Words:

@@ -11,8 +11,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from dltrain.data.text import language
+from dltrain.data.text import blocks
 from dltrain.data.text.language import LanguageModeling as Prose
+from dltrain.data.text.prose import ProseFiles
 from dltrain.losses import CrossEntropy
 from dltrain.models.mlp import MLP
 from dltrain.models.text.recurrent import RecurrentLanguageModel
@@ -28,7 +29,8 @@ CYCLE = "abcdefgh" * 200  # each letter says which comes next
 
 def data(root: Path, text: str = CYCLE, stream: bool = False, **settings) -> Prose:
     (root / "text.txt").write_text(text)
-    return Prose(root, "text.txt", length=8, batch_size=8, stream=stream, **settings)
+    source = ProseFiles(root, "text.txt")
+    return Prose(root, source, length=8, batch_size=8, stream=stream, **settings)
 
 
 def optim(module: nn.Module, steps: int) -> Optim:
@@ -91,7 +93,7 @@ def test_the_loss_of_an_evaluation_is_that_of_every_token_whatever_the_batches(
 
 def test_a_stream_is_read_as_one_long_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Evaluated in blocks with a carried state, a text costs what it costs in one piece."""
-    monkeypatch.setattr(language, "EVALUATION_PLACES", 1)
+    monkeypatch.setattr(blocks, "EVALUATION_PLACES", 1)
     torch.manual_seed(0)
     source = data(tmp_path, stream=True, eval_batch_size=1)
     one = task(source, MODELS["lstm"](source.spec.vocab_size)).eval()
@@ -113,7 +115,7 @@ def test_a_streamed_evaluation_does_not_depend_on_the_batch_size(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, places: int
 ) -> None:
     """All blocks are scored, each with the state that its place has come to."""
-    monkeypatch.setattr(language, "EVALUATION_PLACES", places)
+    monkeypatch.setattr(blocks, "EVALUATION_PLACES", places)
     torch.manual_seed(0)
     found = []
     for size in (1000, 5, 2, 1):

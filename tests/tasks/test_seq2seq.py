@@ -102,7 +102,9 @@ def test_a_translation_is_no_longer_than_its_source_allows_and_the_targets_are()
     never = task(length_ratio=0.5)
     with torch.no_grad():
         never.model.to_logits.bias[END] = -1e9
-    never.data.spec = Spec((99,), (), 8, 8, vocab_size=12, target_vocab_size=V, target_length=13)  # type: ignore[misc]
+    never.data.described = Spec(
+        (99,), (), 8, 8, vocab_size=12, target_vocab_size=V, target_length=13
+    )  # type: ignore[misc]
     source = torch.tensor([[4, 5, 0, 0], [4, 5, 6, 7]])
     assert [len(written) for written in spelled(never.predict(source)[0])] == [11, 12]
     assert len(spelled(never.predict(torch.full((1, 40), 5))[0])[0]) == 12
@@ -228,7 +230,7 @@ def test_what_is_not_for_translation_is_refused() -> None:
         Seq2Seq(
             data, MLP(6, 3), CrossEntropy(), lambda m, n: Optim(m, lambda p: adam(p, lr=0.1)), 1
         )
-    data.spec = Spec((6,), ("a", "b"), 8, 8, vocab_size=12)
+    data.described = Spec((6,), ("a", "b"), 8, 8, vocab_size=12)
     with pytest.raises(ValueError, match="no target texts: dataset=translation"):
         Seq2Seq(
             data, Model(12, V), CrossEntropy(), lambda m, n: Optim(m, lambda p: adam(p, lr=0.1)), 1

@@ -1,4 +1,7 @@
-"""Raw texts, held as one string of bytes, and the files that they are read from; knows nothing of tokens."""
+"""Raw texts, held as one string of bytes, and the files that they are read from.
+
+Nothing here knows of tokens.
+"""
 
 from __future__ import annotations
 
@@ -7,14 +10,15 @@ import gzip
 import hashlib
 import io
 import json
-import sys
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
 from dltrain.data.io.text_encoding import decode
 from dltrain.data.tabular.header import stated_separator
@@ -22,20 +26,25 @@ from dltrain.errors import InputError
 
 TABLES = {".csv": ",", ".tsv": "\t"}
 JSON_LINES = (".jsonl", ".ndjson")
-TEXT = ".txt"
-LARGEST = 2**33  # bytes that a compressed file may become
+MAX_UNPACKED_BYTES = 2**33  # of a compressed file
+MAX_FIELD_CHARS = 2**31 - 1  # of a csv file: a long text is one field
 
 
 @dataclass(frozen=True)
 class Corpus:
-    """Texts in UTF-8, one after the other in `blob`; text i is the bytes offsets[i]..offsets[i + 1]."""
+    """N texts in UTF-8, one after the other.
+
+    Text i is the bytes `offsets[i]` to `offsets[i + 1]` of `blob`; `offsets` is (N + 1,).
+    """
 
     blob: bytes
     offsets: NDArray[np.int64]
 
     @classmethod
-    def of(cls, texts: Iterable[bytes]) -> Corpus:
-        blob, ends = io.BytesIO(), [0]
+    def from_texts(cls, texts: Iterable[bytes]) -> Corpus:
+        """Join texts in UTF-8."""
+        blob = io.BytesIO()
+        ends = [0]
         for text in texts:
             blob.write(text)
             ends.append(blob.tell())
@@ -45,6 +54,7 @@ class Corpus:
         return len(self.offsets) - 1
 
     def texts(self, rows: Iterable[int] | None = None) -> Iterator[str]:
+        """Yield the texts of `rows`, or all texts."""
         for row in range(len(self)) if rows is None else rows:
             yield self.blob[self.offsets[row] : self.offsets[row + 1]].decode()
 
@@ -54,33 +64,51 @@ class Corpus:
         digest.update(self.blob)
 
 
+LabeledCorpus = tuple[Corpus, Tensor]
+"""N texts, and their class numbers (N,)."""
+
+
 @dataclass(frozen=True)
 class Record:
-    """One row of a file: where it stands, and its fields."""
+    """One row of a file: its line number, and its fields by the name of the column."""
 
     line: int
     fields: dict[str, str]
 
 
+def find_path(name: str, root: Path) -> Path:
+    """Return the file or folder `name`, here or in the data root; InputError if it is in neither."""
+    here = Path(name).expanduser()
+    if here.exists():
+        return here
+    in_root = root / name
+    if in_root.exists():
+        return in_root
+    raise InputError(f"{here} does not exist, nor does {in_root}")
+
+
 def read_text(path: Path, encoding: str | None = None) -> str:
-    """Read the text of a file, also of one that ends in .gz; InputError, naming line and byte, for
-    what is not text.
+    """Read the text of a file, which may be packed by gzip.
+
+    Raises:
+        InputError: The file cannot be read, or is not text; the message names line and byte.
     """
     return decode(read_bytes(path), path, encoding)
 
 
 def read_bytes(path: Path) -> bytes:
+    """Read the content of a file, and unpack it if its name ends in .gz."""
     try:
         if path.suffix != ".gz":
             return path.read_bytes()
         with gzip.open(path) as file:
-            content = file.read(LARGEST + 1)
+            content = file.read(MAX_UNPACKED_BYTES + 1)
     except FileNotFoundError as e:
-        raise InputError(f"{path}: there is no such file") from e
+        raise InputError(f"{path} does not exist") from e
     except (OSError, EOFError, zlib.error) as e:
         raise InputError(f"{path} cannot be read: {e}") from e
-    if len(content) > LARGEST:
-        raise InputError(f"{path} is more than {LARGEST:,} bytes when unpacked")
+    if len(content) > MAX_UNPACKED_BYTES:
+        raise InputError(f"{path} is more than {MAX_UNPACKED_BYTES:,} bytes when unpacked")
     return content
 
 
@@ -90,82 +118,81 @@ def lines(path: Path, encoding: str | None = None) -> list[str]:
 
 
 def split_lines(text: str) -> list[str]:
-    """Split `text` into lines without their ends; an empty line is a text too, what follows the
-    last end is none.
-    """
-    found = text.replace("\r\n", "\n").split("\n")
-    return found[:-1] if found and not found[-1] else found
+    """Split `text` into lines without their ends; nothing follows a line end at the end."""
+    pieces = text.replace("\r\n", "\n").split("\n")
+    if not pieces[-1]:
+        pieces.pop()
+    return pieces
 
 
 def records(path: Path, columns: Sequence[str], encoding: str | None = None) -> Iterator[Record]:
-    """Return the rows of a csv, tsv or jsonl file with the fields `columns`; InputError, with the
-    line, for one without.
+    """Yield the rows of a csv, tsv or jsonl file.
+
+    Raises:
+        InputError: The file cannot be read, or a row lacks one of the `columns`; the message names
+            the line.
     """
-    read = json_records if path.suffix.lower() in JSON_LINES else table_records
-    for record in read(path, encoding):
+    if path.suffix.lower() in JSON_LINES:
+        rows = json_records(path, encoding)
+    else:
+        rows = table_records(path, encoding)
+    for record in rows:
         for name in columns:
             if name not in record.fields:
-                there = ", ".join(record.fields) or "nothing"
-                raise InputError(f"{path}:{record.line}: there is no field '{name}', but {there}")
+                names = ", ".join(record.fields) or "none"
+                raise InputError(
+                    f"{path}:{record.line}: the field '{name}' is missing; the fields are {names}"
+                )
         yield record
 
 
 def json_records(path: Path, encoding: str | None = None) -> Iterator[Record]:
+    """Yield the objects of a jsonl file, with those fields that are texts or numbers."""
     for number, line in enumerate(lines(path, encoding), 1):
-        if not line.strip():
-            continue
-        try:
-            fields = json.loads(line)
-        except (ValueError, RecursionError) as e:
-            raise InputError(f"{path}:{number}: that is not JSON ({e})") from e
-        if not isinstance(fields, dict):
-            raise InputError(
-                f"{path}:{number}: expected an object in braces, with a field for each column"
-            )
-        yield Record(
-            number,
-            {
-                name: str(value)
-                for name, value in fields.items()
-                if isinstance(value, str | int | float)
-            },
-        )
+        if line.strip():
+            fields = json_object(line, f"{path}:{number}")
+            plain = {k: str(v) for k, v in fields.items() if isinstance(v, str | int | float)}
+            yield Record(number, plain)
+
+
+def json_object(line: str, place: str) -> dict[str, Any]:
+    """Return the fields of the object in a line; InputError, naming the place, for other lines."""
+    try:
+        fields = json.loads(line)
+    except (ValueError, RecursionError) as e:
+        raise InputError(f"{place}: the line is not JSON ({e})") from e
+    if not isinstance(fields, dict):
+        raise InputError(f"{place}: expected an object in braces, with a field for each column")
+    return fields
 
 
 def table_records(path: Path, encoding: str | None = None) -> Iterator[Record]:
-    csv.field_size_limit(min(sys.maxsize, 2**31 - 1))  # a long text is one field
+    """Yield the rows below the header of a csv or tsv file."""
+    rows = table_rows(path, encoding)
+    _, header = next(rows, (0, []))
+    for line, row in rows:
+        if len(row) != len(header):
+            fields = "1 field" if len(row) == 1 else f"{len(row)} fields"
+            raise InputError(f"{path}:{line}: {fields}; the header has {len(header)}")
+        yield Record(line, dict(zip(header, row, strict=True)))
+
+
+def table_rows(path: Path, encoding: str | None) -> Iterator[tuple[int, list[str]]]:
+    """Yield the line and the fields of each row of a csv or tsv file that is not empty."""
+    csv.field_size_limit(MAX_FIELD_CHARS)
     file = io.StringIO(read_text(path, encoding), newline="")
     separator = stated_separator(file.readline())  # Excel's first line "sep=;"
-    skipped = 0 if separator is None else 1
-    if not skipped:
+    lines_before = 1
+    if separator is None:
         file.seek(0)
-    reader = csv.reader(file, delimiter=separator or TABLES[path.suffix.lower()], strict=True)
-    line, header = skipped + 1, None
+        separator = TABLES[path.suffix.lower()]
+        lines_before = 0
+    reader = csv.reader(file, delimiter=separator, strict=True)
+    line = lines_before + 1
     try:
         for row in reader:
-            if row and header is None:
-                header = row
-            elif row and header is not None:
-                if len(row) != len(header):
-                    fields = f"{len(row)} field{'s' * (len(row) != 1)}"
-                    raise InputError(f"{path}:{line}: {fields}; the header has {len(header)}")
-                yield Record(line, dict(zip(header, row, strict=True)))
-            line = reader.line_num + skipped + 1
+            if row:
+                yield line, row
+            line = reader.line_num + lines_before + 1
     except csv.Error as e:
         raise InputError(f"{path}:{line}: the record that begins here is broken: {e}") from e
-
-
-def folder_texts(
-    folder: Path,
-    progress: Callable[[], None] = lambda: None,
-    pattern: str = f"*{TEXT}",
-    encoding: str | None = None,
-) -> Iterator[bytes]:
-    """Read the .txt files of a folder, by name, in UTF-8; with `pattern` **/*.txt all in it.
-
-    InputError for other bytes.
-    """
-    for path in sorted(folder.glob(pattern)):
-        text = read_text(path, encoding)
-        progress()
-        yield text.encode()

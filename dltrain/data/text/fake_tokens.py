@@ -3,106 +3,125 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from dltrain.data.dataset import PARTS, Dataset, Part
 from dltrain.data.fake import MAX_CLASSES, fake_batch_size, fake_samples
-from dltrain.data.text.tokens import Batching, Ragged, TokenSplit
+from dltrain.data.text.tokens import NUM_ENDS, Batching, Ragged, TokenSplit
 from dltrain.rng import keyed
 from dltrain.types import BEGIN, END, BatchSize, Sample, Spec
 
-LONGEST = 256  # tokens of a text
+MAX_TOKENS = 256  # of a text
 
 
-class FakeTokens:
-    """What `check` and `debug=smoke` run on instead of the texts that `spec` describes: of different lengths, the longest as
-    long as they may be, up to `LONGEST` tokens."""
+@dataclass(frozen=True)
+class FakeTexts:
+    """Random texts of all three splits, and their classes (N,) or target texts."""
 
-    def __init__(self, spec: Spec, batch_size: BatchSize, seed: int) -> None:
-        self.size = fake_batch_size(batch_size)
-        count = fake_samples(self.size, spec.num_classes)
-        decode, decode_target = spec.decode or shown, spec.decode_target or shown
-        self.spec = replace(
-            spec,
-            train_samples=count,
-            test_samples=count,
-            decode=decode,
-            decode_target=decode_target,
-        )
-        self.seed, self.device = seed, torch.device("cpu")
-        generator = keyed(seed)
-        self.texts = ragged(
-            3 * count, min(spec.input_shape[0], LONGEST), spec.vocab_size, generator
-        )
-        self.targets: Tensor | Ragged = torch.arange(3 * count) % max(
-            1, min(spec.num_classes, MAX_CLASSES)
-        )
-        if spec.target_vocab_size:
-            longest = min(spec.target_length, LONGEST)
-            self.targets = ragged(3 * count, longest, spec.target_vocab_size, generator, ends=True)
-        self.rows = torch.arange(3 * count).split(count)
-
-    def split(self, part: int, seed: int | None) -> TokenSplit:
-        batching = Batching(self.rows[part], self.texts.lengths, self.size, seed)
-        return TokenSplit(self.texts.to(self.device), self.targets.to(self.device), batching)
-
-    @property
-    def train(self) -> TokenSplit:
-        return self.split(0, self.seed)
-
-    @property
-    def val(self) -> TokenSplit:
-        return self.split(1, None)
-
-    @property
-    def test(self) -> TokenSplit:
-        return self.split(2, None)
-
-    @property
-    def class_counts(self) -> tuple[int, ...]:
-        return self.train.class_counts(self.spec.num_classes)
-
-    def fake(self) -> FakeTokens:
-        return self
-
-    def to(self, device: torch.device) -> None:
-        self.device = device
+    texts: Ragged
+    targets: Tensor | Ragged
 
     def size_in_bytes(self) -> int:
+        """Return the memory that the texts occupy."""
         return self.texts.size_in_bytes()
 
     def fingerprint(self) -> str:
+        """Return the name that all fake data has."""
         return "fake"
 
+
+class FakeTokens(Dataset[FakeTexts, dict[str, Any], TokenSplit]):
+    """Random texts as `spec` describes them, for `check` and `debug=smoke`.
+
+    Their lengths differ; the longest are as long as they may be, up to `MAX_TOKENS` tokens.
+    """
+
+    def __init__(self, spec: Spec, batch_size: BatchSize, seed: int) -> None:
+        size = fake_batch_size(batch_size)
+        super().__init__(size, size, seed)
+        self.described = spec
+        self.count = fake_samples(size, spec.num_classes)
+
+    @property
+    def spec(self) -> Spec:
+        """The described shape; tokens without a vocabulary are decoded to their numbers."""
+        return replace(
+            self.described,
+            train_samples=self.count,
+            test_samples=self.count,
+            decode=self.described.decode or token_numbers,
+            decode_target=self.described.decode_target or token_numbers,
+        )
+
+    def read(self) -> FakeTexts:
+        """Draw the texts and targets of every split."""
+        spec, total = self.described, 3 * self.count
+        generator = keyed(self.seed)
+        longest = min(spec.input_shape[0], MAX_TOKENS)
+        texts = random_texts(total, 1, longest, spec.vocab_size, generator)
+        if not spec.target_vocab_size:
+            num_classes = max(1, min(spec.num_classes, MAX_CLASSES))
+            return FakeTexts(texts, torch.arange(total) % num_classes)
+        longest = min(spec.target_length, MAX_TOKENS)
+        targets = random_texts(total, 1 + NUM_ENDS, longest, spec.target_vocab_size, generator)
+        targets.flat[targets.starts] = BEGIN
+        targets.flat[targets.starts + targets.lengths - 1] = END
+        return FakeTexts(texts, targets)
+
+    def make_split(self, part: Part, batch_size: BatchSize, seed: int | None) -> TokenSplit:
+        """Return the batches of one third of the texts."""
+        content = self.stored
+        first = self.count * PARTS.index(part)
+        rows = torch.arange(first, first + self.count)
+        batching = Batching(rows, content.texts.lengths, batch_size, seed)
+        return TokenSplit(content.texts.to(self.device), content.targets.to(self.device), batching)
+
+    def count_classes(self) -> tuple[int, ...]:
+        """Return the number of training texts of each class."""
+        return self.train.class_counts(self.spec.num_classes)
+
+    def expected_size_in_bytes(self) -> int:
+        """Return the size of the texts, which are small enough to make them for it."""
+        return self.stored.size_in_bytes()
+
+    def fake(self) -> FakeTokens:
+        """Return this data: it is fake already."""
+        return self
+
     def description(self) -> dict[str, Any]:
+        """Return nothing: nothing was learned."""
         return {}
 
-    def restore(self, description: dict[str, Any]) -> None: ...
+    def parse(self, description: dict[str, Any]) -> dict[str, Any]:
+        """Return the description as it is."""
+        return description
 
-    def encode(self, paths: Sequence[Path]) -> Iterator[Sample]:
+    def encode_file(self, path: Path) -> Iterator[Sample]:
+        """Yield nothing: there is nothing to predict."""
         return iter(())
 
 
-def ragged(
-    count: int, longest: int, vocab_size: int, generator: torch.Generator, ends: bool = False
+def random_texts(
+    count: int, shortest: int, longest: int, vocab_size: int, generator: torch.Generator
 ) -> Ragged:
-    """Random sequences of 1 to `longest` tokens, with `ends` between the tokens for a text's two ends."""
-    lengths = torch.randint(
-        1 + 2 * ends, max(2 + 2 * ends, longest + 1), (count,), generator=generator
-    )
-    lengths[:: max(1, count // 3)] = max(1 + 2 * ends, longest)
-    flat = torch.randint(
-        min(END + 1, vocab_size - 1), vocab_size, (int(lengths.sum()),), generator=generator
-    )
-    starts = lengths.cumsum(0) - lengths
-    if ends:
-        flat[starts], flat[starts + lengths - 1] = BEGIN, END
-    return Ragged(flat.int(), starts, lengths)
+    """Draw texts of `shortest` to `longest` tokens, none of them special if the vocabulary allows.
+
+    A few of them are as long as they may be.
+    """
+    longest = max(shortest, longest)
+    lengths = torch.randint(shortest, longest + 1, (count,), generator=generator)
+    lengths[:: max(1, count // 3)] = longest
+    first_token = min(END + 1, vocab_size - 1)
+    total = int(lengths.sum())
+    flat = torch.randint(first_token, vocab_size, (total,), generator=generator)
+    return Ragged(flat.int(), lengths.cumsum(0) - lengths, lengths)
 
 
-def shown(tokens: Sequence[int]) -> str:
+def token_numbers(tokens: Sequence[int]) -> str:
+    """Return token numbers as text."""
     return " ".join(map(str, tokens))

@@ -1,319 +1,96 @@
-"""Running text to be continued: cut into blocks, or read on in several places at once."""
+"""Running text to continue, in blocks of consecutive tokens."""
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
-from itertools import islice
 from pathlib import Path
-from typing import Any, ClassVar, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from dltrain.data.dataset import invalid_description
-from dltrain.data.io.download import Published, fetch
-from dltrain.data.io.layout.describe import describe_files as counted
-from dltrain.data.io.layout.split_names import group_by_split as by_split
-from dltrain.data.io.layout.split_names import split_names
+from dltrain.data.dataset import PARTS, Dataset, Part, require
+from dltrain.data.fake import BATCHES, fake_batch_size
 from dltrain.data.io.text_encoding import check_encoding
+from dltrain.data.text.blocks import Blocks, EvaluationStreams, StreamedBlocks
 from dltrain.data.text.corpus import Corpus, read_text
-from dltrain.data.text.text import least, restored_tokenizer
-from dltrain.data.text.text_folder import describe_texts, texts_below
-from dltrain.data.text.tokenizer import SPECIAL, Kind, Tokenizer
-from dltrain.data.text.tokens import tokenized
-from dltrain.data.text.unknown_tokens import UnknownTokens
+from dltrain.data.text.prose import ProseSource, RandomLetters
+from dltrain.data.text.token_cache import TokenizerSettings, tokenize
+from dltrain.data.text.tokenizer import (
+    SPECIAL,
+    Tokenizer,
+    TokenizerKind,
+    UnknownTokens,
+    sufficient_vocab_size,
+    trained_tokenizer,
+)
 from dltrain.errors import ConfigError, InputError
-from dltrain.rng import keyed
-from dltrain.types import Fraction, PositiveInt, ReadsFiles, Sample, Spec
+from dltrain.types import BatchSize, Fraction, PositiveInt, ReadsFiles, Sample, Spec
 
-log = logging.getLogger("dltrain")
-PIECE = 100_000  # characters that are tokenized at once
-STAND_IN = 64  # tokens of a vocabulary where no text is named: for debug=smoke
-FAKE_BATCHES = 4
-EVALUATION_PLACES = 64  # in which a streamed text is read at once, whatever the batch size
-PARTS = ("train", "val", "test")
-
-
-class Prose(Protocol):
-    """Where running text comes from. `named` is false where none is named, and then nothing is asked of it."""
-
-    named: bool
-
-    def read(self) -> dict[str, str]:
-        """The text of "train" and, if there are any of their own, of "val" and "test"; InputError where it cannot be read."""
-
-
-class FileProse:
-    """The text of a file, or of all text files in a folder by name, here or in `root`: UTF-8 or in
-    the `encoding`.
-
-    Files and folders in a folder with the usual names of splits, such as wiki.valid.txt or test/,
-    are for validation and testing.
-    """
-
-    def __init__(
-        self,
-        root: Path,
-        path: str | None,
-        val_path: str | None = None,
-        test_path: str | None = None,
-        encoding: str | None = None,
-    ) -> None:
-        check_encoding(encoding)
-        self.root = root
-        self.named = path is not None
-        self.encoding = encoding
-        self.paths = dict(zip(PARTS, (path, val_path, test_path), strict=True))
-
-    def read(self) -> dict[str, str]:
-        named = {part: self.place(name) for part, name in self.paths.items() if name is not None}
-        texts = self.parts_of(named["train"])
-        texts |= {
-            part: self.text(path, self.files_of(path))
-            for part, path in named.items()
-            if part != "train"
-        }
-        return texts
-
-    def parts_of(self, path: Path) -> dict[str, str]:
-        """Return the text of each part that a folder has, or of a file that for training."""
-        if not path.is_dir():
-            return {"train": self.text(path, [path])}
-        files = self.files_of(path)
-        splits = split_files(path, files)
-        unnamed = [file for file in files if file not in splits]
-        parts = {part: [file for file in files if splits.get(file) == part] for part in PARTS}
-        if parts["train"] and unnamed:
-            log.warning(
-                f"{path}: {counted([file.name for file in unnamed])} left out beside the files for training"
-            )
-        elif not parts["train"]:
-            parts["train"] = unnamed
-        if rest := [file.name for file in files if splits.get(file) == "rest"]:
-            log.warning(
-                f"{path}: {counted(rest)} left out: neither for training nor for testing, by the name"
-            )
-        if splits:
-            log.info(
-                f"{path}: {', '.join(f'{len(some)} for {part}' for part, some in parts.items() if some)}, by the name"
-            )
-        return {
-            part: self.text(path, some) for part, some in parts.items() if some or part == "train"
-        }
-
-    def find_files(self) -> None:
-        """Raise InputError where a named file or folder is absent."""
-        for name in self.paths.values():
-            if name is not None:
-                self.place(name)
-
-    def place(self, name: str) -> Path:
-        """Return the file or folder, here or in the data root; InputError where there is none."""
-        here, there = Path(name).expanduser(), self.root / name
-        if not here.exists() and not there.exists():
-            raise InputError(f"{here}: there is no such file or folder, nor in {self.root}")
-        return here if here.exists() else there
-
-    def files_of(self, path: Path) -> list[Path]:
-        """Return the text files of a folder, after logging what is left out of it; or the file."""
-        if not path.is_dir():
-            return [path]
-        files, others = texts_below(path)
-        describe_texts(path, files, others)
-        return files
-
-    def text(self, path: Path, files: list[Path]) -> str:
-        """Return the text of all `files` at `path`."""
-        text = "\n".join(read_text(file, self.encoding) for file in files)
-        if not text.strip():
-            raise InputError(f"{path} has no text in it")
-        return text
-
-
-def split_files(folder: Path, files: list[Path]) -> dict[Path, str]:
-    """Return the split of each of the `files` below a folder whose name, or the name of whose
-    folder, means one.
-    """
-    names = {file: file.relative_to(folder).parts[0].removesuffix(file.suffix) for file in files}
-    named = split_names(dict.fromkeys(names.values()))
-    splits = {name: split for split, some in by_split(named).items() for name in some}
-    return {file: splits[name] for file, name in names.items() if name in splits}
-
-
-class Shakespeare:
-    """A million characters of Shakespeare's plays (Karpathy 2015, "The Unreasonable Effectiveness of Recurrent Neural
-    Networks"), from `root`/text/tinyshakespeare-input.txt or, as it is published, `root`/tinyshakespeare/input.txt."""
-
-    named = True
-    mirrors: ClassVar[tuple[str, ...]] = (
-        "https://raw.githubusercontent.com/karpathy/char-rnn/master/data/tinyshakespeare/",
-    )
-    files: ClassVar[dict[str, Published]] = {
-        "input.txt": Published(1_115_394, "6fb458f1232090904fb40fe944165e91")
-    }
-
-    def __init__(self, root: Path) -> None:
-        self.root = Path(root)
-
-    def read(self) -> dict[str, str]:
-        path = self.root / "text" / "tinyshakespeare-input.txt"
-        if not path.is_file():
-            fetch(
-                self.mirrors,
-                self.files,
-                self.root / "tinyshakespeare",
-                instead=f"or, as {path.name}, into {path.parent}",
-            )
-            path = self.root / "tinyshakespeare" / "input.txt"
-        return {"train": read_text(path)}
-
-
-class Made:
-    """Random words of one letter: for debug=smoke."""
-
-    named = True
-
-    def __init__(self, characters: int) -> None:
-        self.characters = characters
-
-    def read(self) -> dict[str, str]:
-        letters = torch.randint(
-            ord("a"), ord("z") + 1, (self.characters,), generator=keyed(0)
-        ).tolist()
-        return dict.fromkeys(PARTS, " ".join(map(chr, letters)))
+PIECE_CHARS = 100_000  # that are tokenized at once
+SMOKE_VOCAB_SIZE = 64  # for debug=smoke without a file
+STATED_SAMPLES = 1000  # until the text is read
+UNLIMITED_VOCAB_SIZE = 2**31 - 1
+TOKEN_BYTES = 4
+LanguageSplit = Blocks | StreamedBlocks | EvaluationStreams
 
 
 @dataclass(frozen=True)
-class Loaded:
+class LanguageContent:
+    """The text of each split as tokens (N,)."""
+
     tokenizer: Tokenizer
-    parts: dict[str, Tensor]
+    tokens: dict[Part, Tensor]
     digest: str
-    made_test: bool  # of the training text's end, for there was no other
+    made_test: bool
+    """True if the test split is the end of the training text, because there is no test text."""
+
+    def size_in_bytes(self) -> int:
+        """Return the memory that the tokens occupy."""
+        return sum(TOKEN_BYTES * len(tokens) for tokens in self.tokens.values())
+
+    def fingerprint(self) -> str:
+        """Return the digest of the text."""
+        return self.digest
 
 
-class Blocks:
-    """Batches (tokens (B, T), the tokens that follow each (B, T), which rows begin anew (B,)) of one long text (N,).
+class LanguageModeling(Dataset[LanguageContent, Tokenizer, LanguageSplit]):
+    """The running text of a `source`, to be continued token by token.
 
-    An epoch cuts the text into blocks of `length`, with a `seed` from a random place on, and takes them in random order.
-    With `stream` a batch is read in B places at once, and the next one goes on where they ended.
-    """
+    A sample is a block of `length` tokens. Without `stream` each is read alone. With it a network
+    that carries its state continues from one batch to the next, and its gradient ends where a batch
+    begins: truncated back-propagation through time (Williams and Peng 1990).
 
-    def __init__(
-        self, tokens: Tensor, length: int, batch_size: int, seed: int | None, stream: bool
-    ) -> None:
-        self.tokens, self.length, self.seed, self.stream = tokens, length, seed, stream
-        self.room = len(tokens) - (
-            length if seed is not None else 1
-        )  # what a random beginning leaves
-        self.blocks = max(0, self.room // length)
-        self.batch_size = min(batch_size, self.blocks) if stream else batch_size
-        self.samples = (
-            self.blocks // max(1, self.batch_size) * self.batch_size if stream else self.blocks
-        )
+    Args:
+        root: The data root.
+        source: Reads the text.
+        encoding: The encoding of files to predict from; null: that of the source's files.
+        tokenizer: The parts that the text is split into.
+        vocab_size: The maximum number of tokens, four special ones included; null: all tokens that
+            the training text has.
+        lowercase: Whether upper and lower case are the same.
+        length: Tokens of a sample.
+        stream: Whether a batch continues where the one before it ended.
+        batch_size: Samples a batch.
+        eval_batch_size: Samples a batch of an evaluation.
+        val_fraction: The share of the text, before that for testing, for validation, if the source
+            has no validation text.
+        test_fraction: The share at the end of the text for testing, if the source has no test text.
+        epochs: The default of trainer.epochs.
+        seed: The seed of the order of the samples.
 
-    def __len__(self) -> int:
-        return -(-self.samples // self.batch_size) if self.samples else 0
-
-    def epoch(self, number: int, start: int = 0) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-        device, steps = self.tokens.device, torch.arange(self.length + 1, device=self.tokens.device)
-        order = self.order(number).to(device)
-        for position in range(start, len(self)):
-            starts = order[position * self.batch_size : (position + 1) * self.batch_size]
-            rows = self.tokens[starts.unsqueeze(1) + steps].long()
-            fresh = torch.full((len(rows),), not self.stream or position == 0, device=device)
-            yield rows[:, :-1], rows[:, 1:], fresh
-
-    def order(self, number: int) -> Tensor:
-        """Where each block of an epoch begins."""
-        if self.seed is None:
-            starts, shuffled = torch.arange(self.blocks) * self.length, None
-        else:
-            generator = keyed(self.seed, number)
-            shift = torch.randint(self.length, (), generator=generator)
-            starts = shift + torch.arange(self.blocks) * self.length
-            shuffled = torch.randperm(self.blocks, generator=generator)
-        if self.stream:
-            return starts[: self.samples].view(self.batch_size, -1).T.flatten()
-        return starts if shuffled is None else starts[shuffled]
-
-    def state_dict(self) -> dict[str, Any]:
-        return {}  # a batch is a function of (seed, epoch, position)
-
-    def load_state_dict(self, state: dict[str, Any]) -> None: ...
-
-
-class Streams:
-    """Evaluation batches of one long text (N,), as those of `Blocks`, for a network that carries
-    its state.
-
-    The text is read in `EVALUATION_PLACES` places at once, of which a batch has as many as fit into
-    it: so the scores do not depend on the batch size. A place is read to its end before the next
-    ones are begun, and no block is left out. A batch has the same places as the one before it, or
-    the first of them.
-    """
-
-    def __init__(self, tokens: Tensor, length: int, batch_size: int) -> None:
-        self.tokens = tokens
-        self.length = length
-        self.samples = max(0, (len(tokens) - 1) // length)
-        self.places = min(EVALUATION_PLACES, self.samples)
-        self.batch_size = max(1, min(batch_size, self.places))
-
-    def __len__(self) -> int:
-        return sum(1 for _ in self.numbers())
-
-    def numbers(self) -> Iterator[tuple[int, Tensor]]:
-        """Yield how far on a batch is from where its places begin, and the numbers of its blocks
-        (B,).
-        """
-        if not self.samples:
-            return
-        shortest, longer = divmod(self.samples, self.places)
-        places = torch.arange(self.places)
-        begins = places * shortest + places.clamp(max=longer)
-        sizes = shortest + (places < longer).long()
-        for some, count in zip(
-            begins.split(self.batch_size), sizes.split(self.batch_size), strict=True
-        ):
-            for position in range(int(count.max())):
-                yield position, some[count > position] + position
-
-    def epoch(self, number: int, start: int = 0) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-        device = self.tokens.device
-        steps = torch.arange(self.length + 1, device=device)
-        for position, numbers in islice(self.numbers(), start, None):
-            starts = (numbers * self.length).to(device)
-            rows = self.tokens[starts.unsqueeze(1) + steps].long()
-            fresh = torch.full((len(rows),), position == 0, device=device)
-            yield rows[:, :-1], rows[:, 1:], fresh
-
-    def state_dict(self) -> dict[str, Any]:
-        return {}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None: ...
-
-
-class LanguageModeling:
-    """Text to be continued, from the file or folder `path` (or from a `source`), a token after the other.
-
-    `tokenizer` and `vocab_size` as for texts to classify; without a `vocab_size` there are as many tokens as the training
-    text has. A sample is `length` tokens. Without `stream` it begins anywhere; with it a network that carries its state goes
-    on from one batch to the next, and its gradient ends where a batch begins: truncated back-propagation through time
-    (Williams and Peng 1990). The last `test_fraction` of the text is for testing and what is before that `val_fraction` for
-    validation, unless `test_path` and `val_path` have texts for it. InputError for a text too short for a block.
+    Raises:
+        ValueError: Nothing is left to train on, or the vocabulary has no room for tokens.
+        InputError: A text is too short for a block.
     """
 
     def __init__(
         self,
         root: Path,
-        path: str | None = None,
-        val_path: str | None = None,
-        test_path: str | None = None,
+        source: ProseSource,
         encoding: str | None = None,
-        tokenizer: Kind = "character",
+        tokenizer: TokenizerKind = "character",
         vocab_size: PositiveInt | None = None,
         lowercase: bool = False,
         length: PositiveInt = 64,
@@ -323,56 +100,68 @@ class LanguageModeling:
         val_fraction: Fraction = 0.05,
         test_fraction: Fraction = 0.05,
         epochs: PositiveInt = 5,
-        source: Prose | None = None,
         seed: int = 0,
     ) -> None:
+        super().__init__(batch_size, eval_batch_size, seed)
+        check_encoding(encoding)
         if val_fraction + test_fraction >= 1:
             raise ValueError(
-                "dataset.val_fraction and dataset.test_fraction leave nothing to train on: lower them"
+                "dataset.val_fraction and dataset.test_fraction leave nothing to train on: "
+                "lower them"
             )
         if vocab_size is not None and vocab_size <= len(SPECIAL):
             raise ValueError(
-                f"dataset.vocab_size={vocab_size}: {len(SPECIAL)} of them are special; more are needed"
+                f"dataset.vocab_size={vocab_size}: {len(SPECIAL)} of them are special; "
+                "more are needed"
             )
-        self.root, self.encoding = Path(root), encoding
-        self.source = source or FileProse(Path(root), path, val_path, test_path, encoding)
-        self.kind, self.lowercase, self.length, self.stream = tokenizer, lowercase, length, stream
-        self.vocab_size = (
-            least(tokenizer, vocab_size) if vocab_size else least(tokenizer, 0) or None
-        )
-        self.batch_size, self.eval_batch_size = batch_size, eval_batch_size
+        self.root = Path(root)
+        self.source = source
+        self.encoding = encoding or source.encoding
+        self.kind, self.lowercase = tokenizer, lowercase
+        # 0: as many as the text has; tokenizers of bytes have a size all the same.
+        self.vocab_size = sufficient_vocab_size(tokenizer, vocab_size or 0)
+        self.length, self.stream = length, stream
         self.val_fraction, self.test_fraction = val_fraction, test_fraction
-        self.epochs, self.seed, self.device = epochs, seed, torch.device("cpu")
-        self.restored: Tokenizer | None = None
-        self.unknown_tokens = UnknownTokens()  # of the texts that were given to encode_text
-        self.decoder: Tokenizer | None = None  # where it is not the one that the text was split by
+        self.epochs = epochs
+        self.unknown_tokens = UnknownTokens()  # of the texts that `encode_text` was called with
+        self.decoder: Tokenizer | None = None  # if it is not the one that split the text
 
     @property
     def spec(self) -> Spec:
-        """Without a `vocab_size` the text is read for it."""
-        read = "loaded" in self.__dict__
+        """The shape of the data; the text is read for it if there is no `vocab_size`."""
+        train_samples, test_samples = STATED_SAMPLES, STATED_SAMPLES
+        if self.is_read:
+            train_samples = self.train.samples + self.val.samples
+            test_samples = self.test.samples
         return Spec(
             input_shape=(self.length,),
             class_names=(),
-            train_samples=self.train.samples + self.val.samples if read else 1000,
-            test_samples=self.test.samples if read else 1000,
-            vocab_size=self.vocab_size or self.found_vocabulary,
+            train_samples=train_samples,
+            test_samples=test_samples,
+            vocab_size=self.vocab_size or self.actual_vocab_size,
             continues=self.stream,
             decode=self.decode,
         )
 
     @property
-    def found_vocabulary(self) -> int:
-        return self.tokenizer.vocab_size if self.restored or self.source.named else STAND_IN
+    def actual_vocab_size(self) -> int:
+        """The size of the tokenizer's vocabulary."""
+        if self.learned is None and not self.source.named:
+            return SMOKE_VOCAB_SIZE
+        return self.tokenizer.vocab_size
 
     def decode(self, tokens: Sequence[int]) -> str:
-        return (self.decoder or self.tokenizer).decode(tokens)
+        """Return the text of token numbers."""
+        decoder = self.decoder or self.tokenizer
+        return decoder.decode(tokens)
 
     @property
     def tokenizer(self) -> Tokenizer:
-        return self.restored or self.loaded.tokenizer
+        """The tokenizer of the run, or of the training text."""
+        return self.learned or self.stored.tokenizer
 
     def find_files(self) -> None:
+        """Raise ConfigError where no file is named and InputError where a named one is absent."""
         if not self.source.named:
             raise ConfigError(
                 [("dataset.path=null", "name the text to train on: dataset.path=FILE.txt or DIR")]
@@ -380,132 +169,118 @@ class LanguageModeling:
         if isinstance(self.source, ReadsFiles):
             self.source.find_files()
 
-    @cached_property
-    def loaded(self) -> Loaded:
+    def read(self) -> LanguageContent:
+        """Read the text of every split and turn it into tokens."""
         self.find_files()
-        found = self.source.read()
-        texts = self.parts(found)
+        source_texts = self.source.read()
+        texts = self.divide(source_texts)
         corpora = [
-            Corpus.of(piece.encode(errors="replace") for piece in pieces(text))
-            for text in texts.values()
+            Corpus.from_texts(piece.encode(errors="replace") for piece in pieces(texts[part]))
+            for part in PARTS
         ]
-        most = self.vocab_size or 2**31 - 1
-        tokenizer, ragged, digest = tokenized(
-            corpora, [0], self.kind, most, self.lowercase, self.root, self.restored
-        )
-        return Loaded(
-            tokenizer,
-            {part: one.flat for part, one in zip(texts, ragged, strict=True)},
-            digest,
-            "test" not in found,
+        vocab_size = self.vocab_size or UNLIMITED_VOCAB_SIZE
+        settings = TokenizerSettings(self.kind, vocab_size, self.lowercase)
+        tokenized = tokenize(corpora, [0], settings, self.root, self.learned)
+        tokens: dict[Part, Tensor] = {
+            part: ragged.flat for part, ragged in zip(PARTS, tokenized.texts, strict=True)
+        }
+        return LanguageContent(
+            tokenized.tokenizer, tokens, tokenized.digest, made_test="test" not in source_texts
         )
 
-    def parts(self, texts: dict[str, str]) -> dict[str, str]:
-        """The text for training, for validation and for testing."""
+    def divide(self, texts: dict[str, str]) -> dict[str, str]:
+        """Return the text of every split; one without text of its own gets an end of the training text.
+
+        The end of the text is for testing, and what is before it for validation.
+        """
         train = texts["train"]
+        divided = dict(texts)
         for part, fraction in (("test", self.test_fraction), ("val", self.val_fraction)):
             if part not in texts:
-                held = round(fraction * len(texts["train"]))
-                train, texts = (
-                    train[: len(train) - held],
-                    {**texts, part: train[len(train) - held :]},
-                )
-        return {"train": train, "val": texts["val"], "test": texts["test"]}
+                end = len(train) - round(fraction * len(texts["train"]))
+                divided[part] = train[end:]
+                train = train[:end]
+        return {**divided, "train": train}
 
     def test_rule(self) -> str:
-        if not self.loaded.made_test:
+        """Return the rule by which the test split was made; "" for a test text of its own."""
+        if not self.stored.made_test:
             return ""
         return f"the last {100 * self.test_fraction:g} % of the text, dataset.test_fraction"
 
-    def split(self, part: str, batch_size: int, seed: int | None) -> Blocks | Streams:
-        tokens = self.loaded.parts[part].to(self.device)
-        blocks: Blocks | Streams
-        if self.stream and seed is None:
-            blocks = Streams(tokens, self.length, batch_size)
+    def make_split(self, part: Part, batch_size: BatchSize, seed: int | None) -> LanguageSplit:
+        """Return the blocks of one split; InputError for a text that is too short for a block."""
+        assert isinstance(batch_size, int)  # the constructor takes no other
+        tokens = self.stored.tokens[part].to(self.device)
+        split: LanguageSplit
+        if not self.stream:
+            split = Blocks(tokens, self.length, batch_size, seed)
+        elif seed is None:
+            split = EvaluationStreams(tokens, self.length, batch_size)
         else:
-            blocks = Blocks(tokens, self.length, batch_size, seed, self.stream)
-        if not blocks.samples and (part == "train" or len(tokens)):
+            split = StreamedBlocks(tokens, self.length, batch_size, seed)
+        if split.samples == 0 and (part == "train" or len(tokens)):
+            places = "" if seed is None else " from any place on"
             raise InputError(
-                f"the {part} text has {len(tokens):,} tokens: too few for a block of dataset.length={self.length} "
-                f"and the token after it{' from any place on' if seed is not None else ''}"
+                f"the {part} text has {len(tokens):,} tokens: too few for a block of "
+                f"dataset.length={self.length} and the token after it{places}"
             )
-        return blocks
+        return split
 
-    @cached_property
-    def train(self) -> Blocks | Streams:
-        return self.split("train", self.batch_size, self.seed)
-
-    @cached_property
-    def val(self) -> Blocks | Streams:
-        return self.split("val", self.eval_batch_size, None)
-
-    @cached_property
-    def test(self) -> Blocks | Streams:
-        return self.split("test", self.eval_batch_size, None)
-
-    @property
-    def class_counts(self) -> tuple[int, ...]:
+    def count_classes(self) -> tuple[int, ...]:
+        """Return nothing: there are no classes."""
         return ()
 
     def fake(self) -> LanguageModeling:
-        """Random letters in blocks of the same length, numbered as if they were of the same vocabulary."""
-        size = min(self.batch_size, 16)
+        """Return random letters in blocks of the same length, with the same size of vocabulary."""
+        size = fake_batch_size(self.batch_size)
         fake = LanguageModeling(
             self.root,
+            RandomLetters((BATCHES * size + 1) * self.length + 1),
             tokenizer="whitespace",
             vocab_size=self.spec.vocab_size,
             length=self.length,
             stream=self.stream,
             batch_size=size,
             eval_batch_size=size,
-            source=Made((FAKE_BATCHES * size + 1) * self.length + 1),
             seed=self.seed,
         )
         fake.to(self.device)
-        fake.decoder = self.restored  # what a run's network says means what it meant there
+        fake.decoder = self.learned  # the tokens of a run's network mean the run's words
         return fake
 
-    def to(self, device: torch.device) -> None:
-        self.device = device
-
-    def size_in_bytes(self) -> int:
-        return (
-            sum(4 * len(tokens) for tokens in self.loaded.parts.values())
-            if self.source.named
-            else 0
-        )
-
-    def fingerprint(self) -> str:
-        return self.loaded.digest
+    def expected_size_in_bytes(self) -> int:
+        """Return the memory of the tokens, for which the text is read."""
+        return self.stored.size_in_bytes() if self.source.named else 0
 
     def description(self) -> dict[str, Any]:
+        """Return the tokenizer."""
         return {"tokenizer": self.tokenizer.to_json()}
 
-    def restore(self, description: dict[str, Any]) -> None:
-        text = description.get("tokenizer")
-        if not isinstance(text, str):
-            raise invalid_description("there is no tokenizer")
-        self.restored = restored_tokenizer(text, self.vocab_size or 2**31)
+    def parse(self, description: dict[str, Any]) -> Tokenizer:
+        """Return the tokenizer of a description."""
+        text = description["tokenizer"]
+        require(isinstance(text, str), "tokenizer is not text")
+        return trained_tokenizer(text, self.vocab_size or UNLIMITED_VOCAB_SIZE)
 
-    def encode(self, paths: Sequence[Path]) -> Iterator[Sample]:
-        """Of each file its whole text."""
-        for path in paths:
-            try:
-                yield Sample(str(path), self.encode_text(read_text(path, self.encoding)))
-            except InputError as e:
-                yield Sample(str(path), None, str(e))
+    def encode_file(self, path: Path) -> Iterator[Sample]:
+        """Yield the whole text of a file."""
+        yield Sample(str(path), self.encode_text(read_text(path, self.encoding)))
 
     def encode_text(self, text: str) -> Tensor:
+        """Return the token numbers (T,) of a text, and count its unknown tokens."""
         tokens, unknown = self.tokenizer.encode_one(text)
         self.unknown_tokens.add(unknown)
         return torch.from_numpy(tokens).long()
 
 
 def pieces(text: str) -> Iterator[str]:
-    """`text` in pieces of about `PIECE` characters that end where a line does, if one does."""
+    """Yield `text` in pieces of at most `PIECE_CHARS` characters that end with a line if they can."""
     start = 0
     while start < len(text):
-        end = text.rfind("\n", start, start + PIECE) + 1
-        end = end if end > start and start + PIECE < len(text) else start + PIECE
+        end = start + PIECE_CHARS
+        if end < len(text):
+            line_end = text.rfind("\n", start, end) + 1
+            end = line_end if line_end > start else end
         yield text[start:end]
         start = end

@@ -1,8 +1,10 @@
-"""Questions that word vectors are scored by: pairs of words with what people think of their likeness, and analogies."""
+"""Questions that word vectors are scored by: similar words, by human judgment, and analogies."""
 
 from __future__ import annotations
 
 import zipfile
+from collections.abc import Sequence
+from operator import itemgetter
 from pathlib import Path
 
 from dltrain.data.io.archive import BROKEN
@@ -11,11 +13,13 @@ from dltrain.errors import InputError
 
 FOLDER = "wordsim"
 WORDSIM = "wordsim353-combined.csv"  # Finkelstein et al. 2002
+WORDSIM_COLUMNS = ("Word 1", "Word 2", "Human (mean)")
 SIMLEX = "SimLex-999.zip"  # Hill et al. 2015
 SIMLEX_TABLE = "SimLex-999/SimLex-999.txt"
+SIMLEX_COLUMNS = ("word1", "word2", "SimLex999")
 QUESTIONS = "questions-words.txt"  # Mikolov et al. 2013
-LARGEST = 2**24  # bytes of an unpacked table
-FEW = (
+MAX_TABLE_BYTES = 2**24  # of an unpacked table
+BUILT_IN_ANALOGIES = (
     ("man", "woman", "king", "queen"),
     ("man", "woman", "actor", "actress"),
     ("he", "she", "his", "her"),
@@ -26,59 +30,70 @@ FEW = (
     ("walk", "walking", "watch", "watching"),
     ("france", "french", "germany", "german"),
 )
-Pairs = list[tuple[str, str, float]]
+WordPair = tuple[str, str, float]
+"""Two words in lower case, and their similarity by human judgment."""
 
 
-def similarities(root: Path) -> dict[str, Pairs]:
-    """Of each set whose file is in `root`/wordsim its pairs of words, in lower case, and their likeness."""
-    folder, found = root / FOLDER, {}
+def similarities(root: Path) -> dict[str, list[WordPair]]:
+    """Return the word pairs of each set whose file is in `root`/wordsim."""
+    folder = root / FOLDER
+    sets = {}
     if (folder / WORDSIM).is_file():
-        columns = ("Word 1", "Word 2", "Human (mean)")
-        rows = [
-            (f"{WORDSIM}:{r.line}", [r.fields[c] for c in columns])
-            for r in records(folder / WORDSIM, columns)
-        ]
-        found["wordsim353"] = [pair(*row) for row in rows]
+        sets["wordsim353"] = wordsim(folder / WORDSIM)
     if (folder / SIMLEX).is_file():
-        found["simlex999"] = simlex(folder / SIMLEX)
-    return found
+        sets["simlex999"] = simlex(folder / SIMLEX)
+    return sets
 
 
-def simlex(path: Path) -> Pairs:
+def wordsim(path: Path) -> list[WordPair]:
+    """Read the word pairs of WordSim-353."""
+    pairs = []
+    for record in records(path, WORDSIM_COLUMNS):
+        fields = [record.fields[name] for name in WORDSIM_COLUMNS]
+        pairs.append(word_pair(f"{WORDSIM}:{record.line}", fields))
+    return pairs
+
+
+def simlex(path: Path) -> list[WordPair]:
+    """Read the word pairs of SimLex-999 from its archive."""
     try:
         with zipfile.ZipFile(path) as archive, archive.open(SIMLEX_TABLE) as file:
-            header, *table = file.read(LARGEST).decode().splitlines()
-        names = header.split("\t")
-        at = [names.index(name) for name in ("word1", "word2", "SimLex999")]
-        split = [line.split("\t") for line in table]
-        rows = [(f"{path}:{number}", [row[i] for i in at]) for number, row in enumerate(split, 2)]
+            text = file.read(MAX_TABLE_BYTES).decode()
+        names, *rows = [line.split("\t") for line in text.splitlines()]
+        fields_of = itemgetter(*(names.index(name) for name in SIMLEX_COLUMNS))
+        fields = [fields_of(row) for row in rows]
     except (*BROKEN, KeyError, ValueError, IndexError) as e:
         raise InputError(
             f"{path} is not as it was published ({e}): expected {SIMLEX_TABLE} in it"
         ) from e
-    return [pair(*row) for row in rows]
+    return [word_pair(f"{path}:{number}", row) for number, row in enumerate(fields, 2)]
 
 
-def pair(place: str, fields: list[str]) -> tuple[str, str, float]:
+def word_pair(place: str, fields: Sequence[str]) -> WordPair:
+    """Return the pair in a row of a table at `place`."""
+    first, second, similarity = fields
     try:
-        return fields[0].strip().lower(), fields[1].strip().lower(), float(fields[2])
+        return first.strip().lower(), second.strip().lower(), float(similarity)
     except ValueError as e:
         raise InputError(
-            f"{place}: {fields[2]!r} is no number: expected how alike the words are"
+            f"{place}: {similarity!r} is not a number: expected the similarity of the words"
         ) from e
 
 
 def analogies(root: Path) -> list[tuple[str, ...]]:
-    """Questions a : b = c : d, of questions-words.txt in `root`/wordsim, or a few where it is not."""
+    """Return questions a : b = c : d from questions-words.txt in `root`/wordsim.
+
+    Without that file they are a few well-known ones.
+    """
     path = root / FOLDER / QUESTIONS
     if not path.is_file():
-        return list(FEW)
-    rows = [
-        (number, line.lower().split())
-        for number, line in enumerate(lines(path), 1)
-        if not line.startswith(":")
-    ]
-    for number, row in rows:
-        if len(row) != 4:
+        return list(BUILT_IN_ANALOGIES)
+    questions: list[tuple[str, ...]] = []
+    for number, line in enumerate(lines(path), 1):
+        if line.startswith(":"):  # the title of a section
+            continue
+        words = tuple(line.lower().split())
+        if len(words) != 4:
             raise InputError(f"{path}:{number}: expected four words, a : b = c : d")
-    return [tuple(row) for _, row in rows]
+        questions.append(words)
+    return questions

@@ -1,87 +1,143 @@
-"""Texts to classify: read from their files, split into tokens, and turned into batches of about the same length."""
+"""Texts to classify, split into tokens, in batches of texts of about the same length."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Protocol
 
 import torch
 from torch import Tensor
 
-from dltrain.data.dataset import invalid_description
-from dltrain.data.io.layout.describe import printable_names as shown_names
+from dltrain.data.dataset import Dataset, Part, no_training_samples, require
+from dltrain.data.io.layout.describe import printable_names
 from dltrain.data.io.text_encoding import check_encoding
 from dltrain.data.io.values import KnownTexts
-from dltrain.data.split import Balance, drawn_share, held_out
-from dltrain.data.text.corpus import JSON_LINES, TABLES, Corpus, read_text, records
+from dltrain.data.split import Balance, check_fold, drawn_share, held_out
+from dltrain.data.text.corpus import JSON_LINES, TABLES, LabeledCorpus, read_text, records
 from dltrain.data.text.fake_tokens import FakeTokens
-from dltrain.data.text.tokenizer import Kind, Tokenizer
-from dltrain.data.text.tokens import Batching, Keep, Ragged, TokenSplit, tokenized
-from dltrain.data.text.unknown_tokens import UnknownTokens
+from dltrain.data.text.token_cache import TokenizerSettings, tokenize
+from dltrain.data.text.tokenizer import (
+    Tokenizer,
+    TokenizerKind,
+    UnknownTokens,
+    sufficient_vocab_size,
+    trained_tokenizer,
+)
+from dltrain.data.text.tokens import Batching, Keep, Ragged, TokenSplit, joined
 from dltrain.errors import ConfigError, InputError
 from dltrain.types import BatchSize, Fraction, Ge, Gt, PositiveInt, ReadsFiles, Sample, Spec
 
-STAND_IN = ("a", "b")  # classes where no file is named: for debug=smoke
-MOST_STATED = 10_000  # tokens of a text where nothing limits them, until the data is read
-Labelled = tuple[Corpus, Tensor]
+SMOKE_CLASSES = ("a", "b")  # for debug=smoke without a file
+STATED_LENGTH = 10_000  # tokens of a text that nothing limits, until the data is read
+CLASS_BYTES = 8  # of a class number
+RAGGED_BYTES = 16  # of the begin and the length of a text
+TOKEN_BYTES = 4
 
 
 class TextSource(Protocol):
-    """Where texts come from: `class_names` cheaply, and by `read` the texts and class numbers (N,) of "train" and, if there
-    are any, "val" and "test"; both may raise InputError. None of it is asked where there is no path: `named` is false. `text`
-    is the name of the texts' column in tables of more of them."""
+    """A source of texts with classes; nothing is asked of it if `named` is false: no file is named."""
 
     named: bool
     text: str
+    """The name of the texts' column in a table to predict from."""
 
     @property
-    def samples(self) -> tuple[int, int]: ...
+    def encoding(self) -> str | None:
+        """The encoding of text files; None: UTF-8, or what a byte order mark says."""
 
     @property
-    def class_names(self) -> tuple[str, ...]: ...
+    def samples(self) -> tuple[int, int]:
+        """The numbers of training and test texts, as far as they are known without reading."""
 
-    def read(self) -> dict[str, Labelled]: ...
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """The names of the classes by their numbers."""
+
+    def read(self) -> dict[str, LabeledCorpus]:
+        """Return the texts of "train" and, if they have texts of their own, of "val" and "test".
+
+        Raises:
+            InputError: A file cannot be read.
+        """
 
 
 @dataclass(frozen=True)
-class Loaded:
-    """Everything that was read, in one row of sequences; which of them are of which split."""
+class TextContent:
+    """All texts as tokens, and their class numbers (N,)."""
 
     tokenizer: Tokenizer
     texts: Ragged
     targets: Tensor
-    parts: dict[str, Tensor]
+    rows: dict[str, Tensor]
+    """The rows of each split."""
+
     digest: str
-    made_test: bool  # of the training texts, for there were no others
+    made_test: bool
+    """True if the test split was made of training texts, because there is no test set."""
+
+    def size_in_bytes(self) -> int:
+        """Return the memory that texts and classes occupy."""
+        return self.texts.size_in_bytes() + self.targets.numel() * CLASS_BYTES
+
+    def fingerprint(self) -> str:
+        """Return the digest of texts and classes."""
+        return self.digest
 
 
-class Text:
-    """Texts of `source`, split by a tokenizer that the training texts alone have taught, and their classes.
+@dataclass(frozen=True)
+class LearnedTexts:
+    """The part of a run's description that texts are read by."""
 
-    `tokenizer` says into what they are split: words and marks (word), what stands between spaces (whitespace), characters,
-    groups of bytes (bpe), or bytes. `vocab_size` is how many different tokens a model knows at most, four special ones
-    included; rarer ones are unknown. Of texts longer than `max_length` tokens (null: none is too long) the `keep` of head
-    or tail stays.
+    tokenizer: Tokenizer
+    class_names: tuple[str, ...]
+    class_counts: tuple[int, ...]
+    digest: object
+    """The digest of the texts that the run was trained on; None if it is unknown."""
 
-    Batches are (tokens (B, T), classes (B,)), T the longest of the batch, the rest filled up with 0; with `bucketing` texts
-    of about the same length go together, and `tokens_per_batch` sets how much a batch is instead of its `batch_size`.
-    What was tokenized before is read from a cache in the data root, named by the content.
 
-    Files to predict from are in the `encoding` (null: UTF-8, or what a byte order mark says).
+class Text(Dataset[TextContent, LearnedTexts, TokenSplit]):
+    """The texts of a `source` and their classes; the tokenizer is trained on the training texts.
 
-    `val_fraction` of the training texts, the same of every class, are for validation where there are none of their own (or
-    the `fold`-th of k equal parts), and `test_fraction` for testing. InputError with file and line for what is no text.
+    Batches are (tokens (B, T), classes (B,)), padded with 0 to the longest text of the batch.
+    Tokens are read from a cache in the data root if an earlier run made them of the same texts.
+
+    Args:
+        root: The data root.
+        source: Reads the texts.
+        tokenizer: The parts that texts are split into.
+        vocab_size: The maximum number of tokens that a model knows, four special ones included;
+            rarer ones are unknown.
+        lowercase: Whether upper and lower case are the same.
+        max_length: The maximum number of tokens of a text; null: unlimited.
+        keep: The part of a longer text that is kept.
+        batch_size: Texts a batch.
+        eval_batch_size: Texts a batch of an evaluation.
+        bucketing: Whether texts of about the same length make a batch.
+        tokens_per_batch: Tokens a batch, padding included, instead of `batch_size` texts.
+        val_fraction: The share of the training texts for validation, the same of every class, if
+            the source has no validation texts.
+        test_fraction: The share of all texts for testing if the source has no test texts.
+        folds: Validate on one of so many equal parts, instead of `val_fraction`.
+        fold: The number of that part, from 0.
+        split_seed: The seed by which these texts are drawn.
+        epochs: The default of trainer.epochs.
+        balance: How rare classes are treated; see dltrain.data.split.
+        encoding: The encoding of files to predict from; null: that of the source's files.
+        seed: The seed of the order of the training texts.
+
+    Raises:
+        InputError: A file is not text, names a class that no training text has, or there is only
+            one class; the message names file and line.
     """
 
     def __init__(
         self,
         root: Path,
         source: TextSource,
-        tokenizer: Kind = "word",
+        tokenizer: TokenizerKind = "word",
         vocab_size: Annotated[int, Gt(4)] = 20_000,
         lowercase: bool = True,
         max_length: PositiveInt | None = 400,
@@ -100,71 +156,62 @@ class Text:
         encoding: str | None = None,
         seed: int = 0,
     ) -> None:
+        super().__init__(batch_size, eval_batch_size, seed)
         check_encoding(encoding)
+        check_fold(folds, fold)
         if balance == "sampler" and tokens_per_batch is not None:
             raise ValueError(
-                "balance=sampler draws texts of any length: dataset.batch_size, not tokens_per_batch, counts them"
-            )
-        if folds is not None and fold >= folds:
-            raise ValueError(
-                f"dataset.fold={fold} is not one of the {folds} folds: they count from 0"
+                "balance=sampler draws texts of any length: "
+                "dataset.batch_size, not tokens_per_batch, counts them"
             )
         self.root = Path(root)
         self.source = source
-        self.encoding = encoding
-        self.kind, self.vocab_size, self.lowercase = (
-            tokenizer,
-            least(tokenizer, vocab_size),
-            lowercase,
-        )
+        self.encoding = encoding or source.encoding
+        self.vocab_size = sufficient_vocab_size(tokenizer, vocab_size)
+        self.tokenizer_settings = TokenizerSettings(tokenizer, self.vocab_size, lowercase)
         self.max_length, self.keep = max_length, keep
-        self.batch_size, self.eval_batch_size = batch_size, eval_batch_size
         self.bucketing, self.tokens_per_batch = bucketing, tokens_per_batch
         self.val_fraction, self.test_fraction = val_fraction, test_fraction
-        self.folds, self.fold, self.split_seed = folds, fold, split_seed
-        self.epochs, self.balance, self.seed, self.device = (
-            epochs,
-            balance,
-            seed,
-            torch.device("cpu"),
-        )
-        self.restored: tuple[Tokenizer, tuple[str, ...], tuple[int, ...]] | None = None
-        self.trained_digest: object = None  # of the texts that a run was trained on, if it is known
-        self.unknown_tokens = UnknownTokens()  # of the texts that were given to encode_text
+        self.folds, self.fold = folds, fold
+        self.split_seed = split_seed
+        self.epochs, self.balance = epochs, balance
+        self.unknown_tokens = UnknownTokens()  # of the texts that `encode_text` was called with
 
     @property
     def class_names(self) -> tuple[str, ...]:
-        """Of the run or the texts; InputError where there is but one class to tell apart."""
-        if self.restored:
-            return self.restored[1]
-        names = self.source.class_names if self.source.named else STAND_IN
+        """The classes of the run, or of the texts; InputError if there is only one class."""
+        if self.learned is not None:
+            return self.learned.class_names
+        names = self.source.class_names if self.source.named else SMOKE_CLASSES
         if len(names) < 2:
-            raise InputError(
-                f"the texts are all of one class, {names[0] if names else 'none'}: there is nothing to learn"
-            )
+            only = names[0] if names else "none"
+            raise InputError(f"the texts are all of one class, {only}: there is nothing to learn")
         return names
 
     @property
     def spec(self) -> Spec:
-        """No text is read for it: the vocabulary counts with the size that it may have."""
-        train, test = self.source.samples
+        """The shape of the data; the vocabulary has its maximum size, so nothing is tokenized."""
+        train_samples, test_samples = self.source.samples
         return Spec(
-            input_shape=(self.max_length or MOST_STATED,),
+            input_shape=(self.max_length or STATED_LENGTH,),
             class_names=self.class_names,
-            train_samples=train,
-            test_samples=test,
+            train_samples=train_samples,
+            test_samples=test_samples,
             vocab_size=self.vocab_size,
             decode=self.decode,
         )
 
     def decode(self, tokens: Sequence[int]) -> str:
+        """Return the text of token numbers."""
         return self.tokenizer.decode(tokens)
 
     @property
     def tokenizer(self) -> Tokenizer:
-        return self.restored[0] if self.restored else self.loaded.tokenizer
+        """The tokenizer of the run, or of the training texts."""
+        return self.stored.tokenizer if self.learned is None else self.learned.tokenizer
 
     def find_files(self) -> None:
+        """Raise ConfigError where no file is named and InputError where a named one is absent."""
         if not self.source.named:
             raise ConfigError(
                 [("dataset.path=null", "name the texts to train on: dataset.path=DIR or FILE.csv")]
@@ -172,164 +219,157 @@ class Text:
         if isinstance(self.source, ReadsFiles):
             self.source.find_files()
 
-    @cached_property
-    def loaded(self) -> Loaded:
+    def read(self) -> TextContent:
+        """Read the texts of every split and turn them into tokens."""
         self.find_files()
         sets = self.source.read()
-        corpora, targets = [s[0] for s in sets.values()], torch.cat([s[1] for s in sets.values()])
-        train, known = [list(sets).index("train")], self.restored[0] if self.restored else None
-        settings = (self.kind, self.vocab_size, self.lowercase, self.root)
-        tokenizer, found, content = tokenized(corpora, train, *settings, known)
-        digest = hashlib.sha256(content.encode() + targets.numpy().tobytes()).hexdigest()
-        others = self.trained_digest not in (None, digest)
-        if self.restored:
-            targets = self.as_trained(targets)
-        texts = joined([ragged.cut(self.max_length, self.keep) for ragged in found])
-        ends = torch.tensor([0, *map(len, corpora)]).cumsum(0).tolist()
-        rows = {name: torch.arange(*ends[i : i + 2]) for i, name in enumerate(sets)}
-        parts = self.parts(rows, targets, others)
-        return Loaded(tokenizer, texts, targets, parts, digest, "test" not in sets and not others)
+        tokenized = tokenize(
+            [corpus for corpus, _ in sets.values()],
+            train_on=[list(sets).index("train")],
+            settings=self.tokenizer_settings,
+            root=self.root,
+            trained=None if self.learned is None else self.learned.tokenizer,
+        )
+        targets = torch.cat([targets for _, targets in sets.values()])
+        hasher = hashlib.sha256(tokenized.digest.encode() + targets.numpy().tobytes())
+        digest = hasher.hexdigest()
+        is_other_data = False
+        if self.learned is not None:
+            is_other_data = self.learned.digest not in (None, digest)
+            targets = self.as_trained(targets, self.learned.class_names)
+        texts = [ragged.cut(self.max_length, self.keep) for ragged in tokenized.texts]
+        rows = consecutive_rows({name: len(corpus) for name, (corpus, _) in sets.items()})
+        return TextContent(
+            tokenizer=tokenized.tokenizer,
+            texts=joined(texts),
+            targets=targets,
+            rows=self.assign_rows(rows, targets, is_other_data),
+            digest=digest,
+            made_test="test" not in sets and not is_other_data,
+        )
 
-    def parts(self, rows: dict[str, Tensor], targets: Tensor, others: bool) -> dict[str, Tensor]:
-        """Return the rows of training, validation and test set, of those that the source has.
+    def as_trained(self, targets: Tensor, trained: Sequence[str]) -> Tensor:
+        """Return class numbers (N,) of the source as the numbers that the run gave these classes.
 
-        Of `others` than a run's texts all are for testing, unless they have a test set.
+        Raises InputError for a class that the run does not know. Names are compared by their
+        values, as labels in a table: 1 and 1.0 are the same class.
         """
-        train = rows["train"]
-        if not len(train) and not self.restored:
+        names = self.source.class_names
+        known = KnownTexts(trained)
+        numbers = [known.find(name) for name in names]
+        unknown = [name for name, number in zip(names, numbers, strict=True) if number < 0]
+        if unknown:
             raise InputError(
-                "there are no texts to train on, only texts of other splits: name the training folder train"
+                f"the run knows no class {printable_names(sorted(unknown))}; "
+                f"its classes are {printable_names(trained)}"
+            )
+        return torch.tensor(numbers, dtype=torch.int64)[targets]
+
+    def assign_rows(
+        self, rows: dict[str, Tensor], targets: Tensor, is_other_data: bool
+    ) -> dict[str, Tensor]:
+        """Return the rows of each split, from the rows of the sets that the source has.
+
+        Texts other than those of the run (`is_other_data`) are all for testing, unless they have a
+        test set.
+        """
+        if not len(rows["train"]) and self.learned is None:
+            raise InputError(
+                "there are no texts to train on, only texts of other splits: "
+                "name the training folder train"
             )
         if "test" not in rows:
-            held = held_out(targets[train], self.test_fraction, self.split_seed) | others
-            rows, train = {**rows, "test": train[held]}, train[~held]
+            held = held_out(targets[rows["train"]], self.test_fraction, self.split_seed)
+            rows = hold_out(rows, "test", held | is_other_data)
         if "val" not in rows:
+            train_targets = targets[rows["train"]]
             held = held_out(
-                targets[train], self.val_fraction, self.split_seed, self.folds, self.fold
+                train_targets, self.val_fraction, self.split_seed, self.folds, self.fold
             )
-            rows, train = {**rows, "val": train[held]}, train[~held]
-        if not len(train) and not self.restored:
-            raise InputError(
-                "there are no training samples: all of them went into validation (dataset.val_fraction)"
-            )
-        return {**rows, "train": train}
+            rows = hold_out(rows, "val", held)
+        if not len(rows["train"]) and self.learned is None:
+            raise no_training_samples()
+        return rows
 
-    def as_trained(self, targets: Tensor) -> Tensor:
-        """Return class numbers of this source in the numbering of the run's classes; InputError for
-        one that the run has not.
-        """
-        assert self.restored
-        here, trained = self.source.class_names, self.restored[1]
-        known = KnownTexts(trained)
-        if unknown := sorted(name for name in here if known.find(name) < 0):
-            raise InputError(
-                f"the run knows no class {shown_names(unknown)}; its classes are {shown_names(trained)}"
-            )
-        return torch.tensor([known.find(name) for name in here], dtype=torch.int64)[targets]
-
-    def split(self, name: str, batch_size: BatchSize, seed: int | None) -> TokenSplit:
-        loaded, tokens = self.loaded, self.tokens_per_batch if seed is not None else None
-        classes = loaded.targets if self.balance == "sampler" and seed is not None else None
+    def make_split(self, part: Part, batch_size: BatchSize, seed: int | None) -> TokenSplit:
+        """Return the batches of one split."""
+        content = self.stored
+        tokens_per_batch, classes = None, None
+        if seed is not None:
+            tokens_per_batch = self.tokens_per_batch
+            classes = content.targets if self.balance == "sampler" else None
         batching = Batching(
-            loaded.parts[name],
-            loaded.texts.lengths,
+            content.rows[part],
+            content.texts.lengths,
             batch_size,
             seed,
             self.bucketing,
-            tokens,
+            tokens_per_batch,
             classes,
         )
-        return TokenSplit(loaded.texts.to(self.device), loaded.targets.to(self.device), batching)
+        return TokenSplit(content.texts.to(self.device), content.targets.to(self.device), batching)
 
-    @cached_property
-    def train(self) -> TokenSplit:
-        return self.split("train", self.batch_size, self.seed)
-
-    @cached_property
-    def val(self) -> TokenSplit:
-        return self.split("val", self.eval_batch_size, None)
-
-    @cached_property
-    def test(self) -> TokenSplit:
-        return self.split("test", self.eval_batch_size, None)
-
-    @property
-    def class_counts(self) -> tuple[int, ...]:
-        return self.restored[2] if self.restored else self.train.class_counts(len(self.class_names))
+    def count_classes(self) -> tuple[int, ...]:
+        """Return the number of training texts of each class, of the run or of the texts."""
+        if self.learned is not None:
+            return self.learned.class_counts
+        return self.train.class_counts(len(self.class_names))
 
     def test_rule(self) -> str:
-        if not self.loaded.made_test:
+        """Return the rule by which the test split was made; "" for a test set of its own."""
+        if not self.stored.made_test:
             return ""
         return drawn_share(self.test_fraction, "the texts of each class", self.split_seed)
 
     def fake(self) -> FakeTokens:
-        """Random tokens of the same vocabulary, in the same classes; of a restored run they mean what they meant there."""
-        return FakeTokens(
-            self.spec if self.restored else replace(self.spec, decode=None),
-            self.batch_size,
-            self.seed,
-        )
+        """Return random tokens of the same vocabulary, in the same classes.
 
-    def to(self, device: torch.device) -> None:
-        self.device = device
+        Only a run's vocabulary is known, so only its tokens are decoded to words.
+        """
+        spec = self.spec
+        if self.learned is None:
+            spec = replace(spec, decode=None)
+        return FakeTokens(spec, self.batch_size, self.seed)
 
-    def size_in_bytes(self) -> int:
-        """Of what is read; before that of texts of the greatest length."""
-        if "loaded" in self.__dict__:
-            return self.loaded.texts.size_in_bytes() + self.loaded.targets.numel() * 8
-        return sum(self.source.samples) * (4 * (self.max_length or MOST_STATED) + 24)
-
-    def fingerprint(self) -> str:
-        return self.loaded.digest
+    def expected_size_in_bytes(self) -> int:
+        """Return the memory that texts of the maximum length would occupy."""
+        text_bytes = TOKEN_BYTES * (self.max_length or STATED_LENGTH) + RAGGED_BYTES + CLASS_BYTES
+        return sum(self.source.samples) * text_bytes
 
     def description(self) -> dict[str, Any]:
-        names, counts = list(self.class_names), list(self.class_counts)
-        known = {
-            "class_names": names,
-            "class_counts": counts,
+        """Return the classes, the tokenizer, and the digest of the texts."""
+        return {
+            "class_names": list(self.class_names),
+            "class_counts": list(self.class_counts),
             "tokenizer": self.tokenizer.to_json(),
+            "digest": self.stored.digest,
         }
-        return {**known, "digest": self.loaded.digest}
 
-    def restore(self, description: dict[str, Any]) -> None:
-        try:
-            names, counts = tuple(description["class_names"]), tuple(description["class_counts"])
-            text = description["tokenizer"]
-            sound = (
-                len(names) > 1
-                and all(isinstance(name, str) for name in names)
-                and isinstance(text, str)
-            )
-            sound = (
-                sound
-                and len(counts) == len(names)
-                and all(isinstance(n, int) and n >= 0 for n in counts)
-            )
-        except (KeyError, TypeError) as e:
-            raise invalid_description(repr(e)) from e
-        if not sound:
-            raise invalid_description("a class, a count or the tokenizer is none")
-        self.restored = restored_tokenizer(text, self.vocab_size), names, counts
-        self.trained_digest = description.get("digest")
+    def parse(self, description: dict[str, Any]) -> LearnedTexts:
+        """Return the content of a description."""
+        names = tuple(description["class_names"])
+        counts = tuple(description["class_counts"])
+        tokenizer = description["tokenizer"]
+        require(len(names) > 1, "it has fewer than two classes")
+        require(all(isinstance(name, str) for name in names), "a class name is not text")
+        require(len(counts) == len(names), "class_counts is not one number per class")
+        require(all(isinstance(n, int) and n >= 0 for n in counts), "a class count is invalid")
+        require(isinstance(tokenizer, str), "tokenizer is not text")
+        return LearnedTexts(
+            trained_tokenizer(tokenizer, self.vocab_size), names, counts, description.get("digest")
+        )
 
-    def encode(self, paths: Sequence[Path]) -> Iterator[Sample]:
-        """Of each file one text, but of a csv, tsv or jsonl file one in every row."""
-        for path in paths:
-            try:
-                for name, text in self.texts_of(path):
-                    yield Sample(name, self.encode_text(text))
-            except InputError as e:
-                yield Sample(str(path), None, str(e))
-
-    def texts_of(self, path: Path) -> Iterator[tuple[str, str]]:
-        """The texts in a file, and where each stands."""
+    def encode_file(self, path: Path) -> Iterator[Sample]:
+        """Yield the text in a file, or every text in a csv, tsv or jsonl file."""
         if path.suffix.lower() not in (*TABLES, *JSON_LINES):
-            yield str(path), read_text(path, self.encoding)
+            yield Sample(str(path), self.encode_text(read_text(path, self.encoding)))
             return
-        for record in records(path, [self.source.text], self.encoding):
-            yield f"{path}:{record.line}", record.fields[self.source.text]
+        column = self.source.text
+        for record in records(path, [column], self.encoding):
+            yield Sample(f"{path}:{record.line}", self.encode_text(record.fields[column]))
 
     def encode_text(self, text: str) -> Tensor:
+        """Return the token numbers (T,) of a text, and count its unknown tokens."""
         tokens, unknown = self.tokenizer.encode_one(text)
         if self.max_length is not None:
             kept = slice(self.max_length) if self.keep == "head" else slice(-self.max_length, None)
@@ -338,27 +378,17 @@ class Text:
         return torch.from_numpy(tokens).long()
 
 
-def least(kind: Kind, vocab_size: int) -> int:
-    """The size of a vocabulary: every byte has its token where they are what others are made of."""
-    return max(vocab_size, 260) if kind == "bpe" else 260 if kind == "byte" else vocab_size
+def consecutive_rows(sizes: dict[str, int]) -> dict[str, Tensor]:
+    """Return the rows of each set where all sets lie one after the other."""
+    rows = {}
+    first = 0
+    for name, size in sizes.items():
+        rows[name] = torch.arange(first, first + size)
+        first += size
+    return rows
 
 
-def restored_tokenizer(text: str, vocab_size: int) -> Tokenizer:
-    """A run's tokenizer; InputError for one with more tokens than the run's network has vectors."""
-    tokenizer = Tokenizer.from_json(text)
-    if tokenizer.vocab_size > vocab_size:
-        raise invalid_description(
-            f"its tokenizer has {tokenizer.vocab_size:,} tokens, dataset.vocab_size is {vocab_size:,}"
-        )
-    return tokenizer
-
-
-def joined(parts: Sequence[Ragged]) -> Ragged:
-    """The sequences of all `parts`, one after the other."""
-    ends = torch.tensor([0, *(len(part.flat) for part in parts)]).cumsum(0)
-    starts = torch.cat([part.starts + end for part, end in zip(parts, ends[:-1], strict=True)])
-    return Ragged(
-        torch.cat([part.flat for part in parts]),
-        starts,
-        torch.cat([part.lengths for part in parts]),
-    )
+def hold_out(rows: dict[str, Tensor], split: str, held: Tensor) -> dict[str, Tensor]:
+    """Return the rows with a new split, made of those training rows (N,) where `held` is true."""
+    train = rows["train"]
+    return {**rows, split: train[held], "train": train[~held]}

@@ -1,14 +1,9 @@
-"""Texts as token numbers: one flat row of all, where each begins, and what was found before kept on the disk."""
+"""Texts as token numbers: sequences of different lengths in one row, and batches of them."""
 
 from __future__ import annotations
 
-import hashlib
-import logging
-import os
-import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
@@ -16,79 +11,113 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from dltrain.data.io.cache import CACHE
 from dltrain.data.split import batch_count, equally_often
-from dltrain.data.text.corpus import Corpus
-from dltrain.data.text.tokenizer import Kind, Tokenizer, encoded
-from dltrain.errors import InputError
 from dltrain.rng import keyed
-from dltrain.types import PAD, BatchSize
+from dltrain.types import BEGIN, END, PAD, BatchSize
 
-log = logging.getLogger("dltrain")
-VERSION = 1  # of what is kept there
-POOL = 100  # batches whose texts are sorted by length together
-COARSE = 8  # lengths are told apart by so many tokens where a batch has a number of tokens
+POOL_BATCHES = 100  # batches whose texts are sorted by length together
+LENGTH_STEP = 8  # tokens: lengths are rounded up to multiples for `tokens_per_batch`
+NUM_ENDS = 2  # tokens that mark the begin and the end of a text
 Keep: TypeAlias = Literal["head", "tail"]
+"""The part of a long text that is kept."""
 
 
 @dataclass(frozen=True)
 class Ragged:
-    """Sequences of different lengths: sequence i is flat[starts[i] : starts[i] + lengths[i]], numbers int32."""
+    """N sequences of different lengths, of int32 numbers.
+
+    Sequence i is `flat[starts[i] : starts[i] + lengths[i]]`; `starts` and `lengths` are (N,).
+    """
 
     flat: Tensor
     starts: Tensor
     lengths: Tensor
 
     @classmethod
-    def of(cls, flat: NDArray[np.int32], offsets: NDArray[np.int64]) -> Ragged:
-        at = torch.from_numpy(np.ascontiguousarray(offsets, dtype=np.int64))
-        return cls(torch.from_numpy(np.ascontiguousarray(flat)), at[:-1], at.diff())
+    def from_arrays(cls, flat: NDArray[np.int32], offsets: NDArray[np.int64]) -> Ragged:
+        """Make sequences of a row of numbers and the places (N + 1,) where each begins."""
+        places = torch.from_numpy(np.ascontiguousarray(offsets, dtype=np.int64))
+        return cls(torch.from_numpy(np.ascontiguousarray(flat)), places[:-1], places.diff())
 
     def __len__(self) -> int:
         return len(self.lengths)
 
-    def cut(self, most: int | None, keep: Keep) -> Ragged:
-        """At most so many numbers of each, from its head or its tail, and no memory for the others."""
-        if most is None or not len(self) or int(self.lengths.max()) <= most:
+    def cut(self, max_length: int | None, keep: Keep) -> Ragged:
+        """Cut sequences to `max_length` numbers, in memory of their own; None cuts nothing."""
+        if max_length is None or not len(self) or int(self.lengths.max()) <= max_length:
             return self
-        lengths = self.lengths.clamp(max=most)
-        starts = self.starts if keep == "head" else self.starts + self.lengths - lengths
-        kept = torch.repeat_interleave(
-            starts - lengths.cumsum(0) + lengths, lengths
-        ) + torch.arange(int(lengths.sum()))
-        return Ragged(self.flat[kept], lengths.cumsum(0) - lengths, lengths)
+        lengths = self.lengths.clamp(max=max_length)
+        starts = self.starts
+        if keep == "tail":
+            starts = starts + self.lengths - lengths
+        new_starts = lengths.cumsum(0) - lengths
+        places = torch.repeat_interleave(starts - new_starts, lengths)
+        places += torch.arange(int(lengths.sum()))
+        return Ragged(self.flat[places], new_starts, lengths)
 
     def gather(self, rows: Tensor) -> Tensor:
-        """The sequences `rows` as one block (B, longest of them) of int64, filled up with `PAD`."""
+        """Return the sequences `rows` (B,) as int64 numbers (B, T), padded with `PAD`."""
         lengths, starts = self.lengths[rows], self.starts[rows]
-        longest, last = torch.stack([lengths.max(), starts.max()]).tolist()
-        flat = (
-            self.flat
-            if last + longest <= len(self.flat)
-            else nn.functional.pad(self.flat, (0, longest))
-        )
-        block = flat.unfold(0, longest, 1)[
-            starts
-        ].long()  # windows of the longest length: whole rows are copied
-        return block.masked_fill_(
-            torch.arange(longest, device=flat.device) >= lengths.unsqueeze(1), PAD
-        )
+        longest, last_start = torch.stack([lengths.max(), starts.max()]).tolist()
+        flat = self.flat
+        if last_start + longest > len(flat):
+            flat = nn.functional.pad(flat, (0, longest))
+        # Windows of the longest length: whole rows are copied.
+        block = flat.unfold(0, longest, 1)[starts].long()
+        is_padding = torch.arange(longest, device=flat.device) >= lengths.unsqueeze(1)
+        return block.masked_fill_(is_padding, PAD)
+
+    def between_ends(self) -> Ragged:
+        """Put each sequence between the tokens that mark the begin and the end of a text."""
+        lengths = self.lengths + NUM_ENDS
+        starts = lengths.cumsum(0) - lengths
+        flat = torch.empty(int(lengths.sum()), dtype=self.flat.dtype)
+        flat[starts] = BEGIN
+        flat[starts + lengths - 1] = END
+        numbers = torch.arange(int(self.lengths.sum()))
+        before = self.lengths.cumsum(0) - self.lengths  # numbers of the sequences before each
+        sources = numbers + torch.repeat_interleave(self.starts - before, self.lengths)
+        targets = numbers + torch.repeat_interleave(starts + 1 - before, self.lengths)
+        flat[targets] = self.flat[sources]
+        return Ragged(flat, starts, lengths)
 
     def to(self, device: torch.device) -> Ragged:
+        """Return the sequences on a device."""
         return Ragged(self.flat.to(device), self.starts.to(device), self.lengths.to(device))
 
     def size_in_bytes(self) -> int:
+        """Return the memory that the sequences occupy."""
         return sum(t.numel() * t.element_size() for t in (self.flat, self.starts, self.lengths))
 
 
-class Batching:
-    """Which of the sequences `rows` of the given `lengths` (those of all sequences) go together.
+def joined(parts: Sequence[Ragged]) -> Ragged:
+    """Return the sequences of all `parts`, one after the other."""
+    ends = torch.tensor([0, *(len(part.flat) for part in parts)]).cumsum(0)
+    starts = [part.starts + end for part, end in zip(parts, ends[:-1], strict=True)]
+    return Ragged(
+        torch.cat([part.flat for part in parts]),
+        torch.cat(starts),
+        torch.cat([part.lengths for part in parts]),
+    )
 
-    With `bucketing` a batch is of sequences of about the same length, so that little of it is filling: of every `POOL`
-    batches' worth the sequences are sorted by length. With `tokens_per_batch` a batch is as many sequences as have so many
-    tokens together, filled up (at least one); every epoch has the same number of batches all the same. The order is a
-    function of (seed, epoch); without a `seed` it is by length, or as stored without bucketing. With `classes` (of all
-    sequences) an epoch draws each class equally often, with replacement.
+
+class Batching:
+    """Decides which sequences make a batch, in each epoch.
+
+    The order is a function of (seed, epoch). Without a seed sequences come by length, or as stored
+    without bucketing.
+
+    Args:
+        rows: The sequences of the split.
+        lengths: The lengths of all sequences (N,).
+        batch_size: Sequences a batch.
+        seed: The seed of the order; None for an evaluation.
+        bucketing: Whether sequences of about the same length make a batch, so that little of it is
+            padding: `POOL_BATCHES` batches of random sequences are sorted by length.
+        tokens_per_batch: Tokens a batch, padding included, instead of `batch_size` sequences. A
+            batch has at least one sequence, and every epoch has the same number of batches.
+        classes: The classes of all sequences (N,): an epoch then draws each class equally often,
+            with replacement.
     """
 
     def __init__(
@@ -102,187 +131,130 @@ class Batching:
         classes: Tensor | None = None,
     ) -> None:
         self.classes = None if classes is None else classes[rows].cpu()
-        self.rows, self.lengths, self.seed = rows, lengths[rows].cpu(), seed
+        self.rows, self.lengths = rows, lengths[rows].cpu()
+        self.seed = seed
         self.bucketing = bucketing or tokens_per_batch is not None
-        self.batch_size = max(1, len(rows)) if batch_size == "all" else batch_size
-        count = batch_count(len(rows), self.batch_size, training=seed is not None)
-        self.sizes = [self.batch_size] * count
-        if count:
-            self.sizes[-1] = len(rows) - self.batch_size * (count - 1)
         self.by_tokens = tokens_per_batch is not None
-        if tokens_per_batch is not None:
-            self.sizes = sizes_by_tokens(self.coarse.sort().values, tokens_per_batch)
+        self.batch_size = max(1, len(rows)) if batch_size == "all" else batch_size
+        if tokens_per_batch is None:
+            self.sizes = equal_sizes(len(rows), self.batch_size, training=seed is not None)
+        else:
+            ascending = self.rounded_lengths.sort().values
+            self.sizes = sizes_by_tokens(ascending, tokens_per_batch)
 
     @property
-    def coarse(self) -> Tensor:
-        return (self.lengths + COARSE - 1) // COARSE
+    def rounded_lengths(self) -> Tensor:
+        """The lengths of the split's sequences, rounded up to a multiple of `LENGTH_STEP`."""
+        return (self.lengths + LENGTH_STEP - 1) // LENGTH_STEP * LENGTH_STEP
 
     def __len__(self) -> int:
         return len(self.sizes)
 
     def epoch(self, number: int) -> list[Tensor]:
-        """The rows of each batch of an epoch."""
+        """Return the rows of each batch of an epoch."""
         if self.seed is None:
-            order = (
-                self.lengths.argsort(stable=True)
-                if self.bucketing
-                else torch.arange(len(self.rows))
-            )
-            return list(self.rows[order].split(self.sizes))
+            return self._batches(self._evaluation_order())
         generator = keyed(self.seed, number)
-        if self.classes is None:
-            order = torch.randperm(len(self.rows), generator=generator)
-        else:
-            order = equally_often(self.classes, generator)
+        order = self._random_order(generator)
         if not self.bucketing:
-            return list(self.rows[order].split(self.sizes))
-        if (
-            self.by_tokens
-        ):  # the lengths in their order are the same in every epoch, so the batches' sizes are too
-            order = order[self.coarse[order].argsort(stable=True)]
-        else:
-            pools = order.split(POOL * self.batch_size)
-            order = torch.cat([pool[self.lengths[pool].argsort(stable=True)] for pool in pools])
-        found = list(self.rows[order].split(self.sizes))
-        return [found[i] for i in torch.randperm(len(found), generator=generator).tolist()]
+            return self._batches(order)
+        batches = self._batches(self._by_length(order))
+        shuffled = torch.randperm(len(batches), generator=generator)
+        return [batches[i] for i in shuffled.tolist()]
+
+    def _batches(self, order: Tensor) -> list[Tensor]:
+        return list(self.rows[order].split(self.sizes))
+
+    def _evaluation_order(self) -> Tensor:
+        if self.bucketing:
+            return self.lengths.argsort(stable=True)
+        return torch.arange(len(self.rows))
+
+    def _random_order(self, generator: torch.Generator) -> Tensor:
+        if self.classes is None:
+            return torch.randperm(len(self.rows), generator=generator)
+        return equally_often(self.classes, generator)
+
+    def _by_length(self, order: Tensor) -> Tensor:
+        if self.by_tokens:
+            # The sorted lengths are the same in every epoch, so the sizes of the batches are too.
+            return order[self.rounded_lengths[order].argsort(stable=True)]
+        pools = order.split(POOL_BATCHES * self.batch_size)
+        return torch.cat([pool[self.lengths[pool].argsort(stable=True)] for pool in pools])
 
 
-def sizes_by_tokens(ascending: Tensor, tokens: int) -> list[int]:
-    """How many of the sequences, of so many times COARSE tokens, make each batch."""
-    sizes, size = [], 0
+def equal_sizes(num_rows: int, batch_size: int, training: bool) -> list[int]:
+    """Return the size of each batch; the last has what is left over."""
+    count = batch_count(num_rows, batch_size, training=training)
+    if not count:
+        return []
+    return [batch_size] * (count - 1) + [num_rows - batch_size * (count - 1)]
+
+
+def sizes_by_tokens(ascending: Tensor, max_tokens: int) -> list[int]:
+    """Return the number of sequences in each batch of `max_tokens` tokens, padding included.
+
+    Args:
+        ascending: The lengths of the sequences in ascending order.
+        max_tokens: The number of tokens, which a single longer sequence may exceed.
+    """
+    sizes = []
+    size = 0
     for length in ascending.tolist():
-        if size and (size + 1) * length * COARSE > tokens:
+        if size and (size + 1) * length > max_tokens:
             sizes.append(size)
             size = 0
         size += 1
-    return [*sizes, size] if size else sizes
+    if size:
+        sizes.append(size)
+    return sizes
 
 
 class TokenSplit:
-    """Batches (tokens (B, T), targets (B, ...)) of ragged `texts`; as `Batching` says, each padded to its own longest.
+    """Batches (tokens (B, T), targets) of a split, each padded to its own longest text.
 
-    Targets are a tensor with a row for each text, or ragged sequences themselves.
+    Args:
+        texts: The texts of all splits.
+        targets: A tensor (N, ...) with a row for each text, or target texts, whose batches are
+            padded alike.
+        batching: Decides which texts make a batch.
     """
 
     def __init__(self, texts: Ragged, targets: Tensor | Ragged, batching: Batching) -> None:
-        self.texts, self.targets, self.batching = texts, targets, batching
+        self.texts, self.targets = texts, targets
+        self.batching = batching
         self.samples, self.batch_size = len(batching.rows), batching.batch_size
 
     def __len__(self) -> int:
         return len(self.batching)
 
     def epoch(self, number: int, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield the batches of an epoch from batch `start` on."""
         device = self.texts.flat.device
         for rows in self.batching.epoch(number)[start:]:
-            at = rows.to(device)
-            yield (
-                self.texts.gather(at),
-                self.targets.gather(at) if isinstance(self.targets, Ragged) else self.targets[at],
-            )
+            rows = rows.to(device)
+            inputs = self.texts.gather(rows)
+            if isinstance(self.targets, Ragged):
+                yield inputs, self.targets.gather(rows)
+            else:
+                yield inputs, self.targets[rows]
 
     def order(self, number: int) -> Tensor:
-        """The rows of an epoch, one after the other."""
-        return torch.cat(self.batching.epoch(number)) if len(self) else torch.arange(0)
+        """Return the rows of an epoch, one after the other."""
+        if not len(self):
+            return torch.arange(0)
+        return torch.cat(self.batching.epoch(number))
 
     def class_counts(self, num_classes: int) -> tuple[int, ...]:
-        """How many samples each class has."""
+        """Return the number of samples of each class."""
         assert isinstance(self.targets, Tensor)
-        counts: list[int] = torch.bincount(
-            self.targets.cpu()[self.batching.rows], minlength=num_classes
-        ).tolist()
+        classes = self.targets.cpu()[self.batching.rows]
+        counts: list[int] = torch.bincount(classes, minlength=num_classes).tolist()
         return tuple(counts)
 
     def state_dict(self) -> dict[str, Any]:
-        return {}  # a batch is a function of (seed, epoch, position)
+        """Return nothing: a batch is a function of (seed, epoch, position)."""
+        return {}
 
-    def load_state_dict(self, state: dict[str, Any]) -> None: ...
-
-
-def tokenized(
-    corpora: Sequence[Corpus],
-    train_on: Sequence[int],
-    kind: Kind,
-    vocab_size: int,
-    lowercase: bool,
-    root: Path,
-    trained: Tokenizer | None = None,
-    what: str = "text",
-) -> tuple[Tokenizer, list[Ragged], str]:
-    """All of the `corpora` as tokens, by the tokenizer of a run (`trained`) or else one that is
-    trained on those that `train_on` names; the tokenizer itself; and the digest of the corpora.
-
-    What was found before of the same content and settings is read from a folder in `root`, named by
-    both. `what` names a text in the line that is logged otherwise.
-    """
-    digest = hashlib.sha256()
-    for corpus in corpora:
-        corpus.update(digest)
-    content = digest.hexdigest()
-    settings = (
-        f"{kind} {vocab_size} {lowercase} {list(train_on)}"
-        if trained is None
-        else trained.to_json()
-    )
-    digest.update(f"{VERSION} {settings}".encode())
-    folder = root / CACHE / f"tokens-{digest.hexdigest()[:16]}"
-    if (kept := read_kept(folder, len(corpora))) is not None:
-        return *kept, content
-    count = sum(map(len, corpora))
-    log.info(f"splitting {count:,} {what}{'s' * (count != 1)} into tokens, once")
-    texts = (text for i in train_on for text in corpora[i].texts())
-    tokenizer = trained or Tokenizer.train(kind, vocab_size, lowercase, texts)
-    found = [encoded(tokenizer, corpus) for corpus in corpora]
-    keep(folder, tokenizer, found)
-    return tokenizer, [Ragged.of(*one) for one in found], content
-
-
-def read_kept(folder: Path, count: int) -> tuple[Tokenizer, list[Ragged]] | None:
-    """What `keep` wrote; None where there is nothing or not what it wrote."""
-    try:
-        text = (folder / "tokenizer.json").read_text(encoding="utf-8")
-        arrays = [
-            np.load(folder / f"{name}-{i}.npy")
-            for i in range(count)
-            for name in ("tokens", "offsets")
-        ]
-        tokenizer = Tokenizer.from_json(text)
-    except (OSError, ValueError, EOFError, MemoryError, TypeError, InputError):
-        return None
-    ragged = []
-    for flat, offsets in zip(arrays[::2], arrays[1::2], strict=True):
-        if (
-            flat.dtype != np.int32
-            or offsets.dtype != np.int64
-            or flat.ndim != 1
-            or offsets.ndim != 1
-        ):
-            return None
-        if (
-            not len(offsets)
-            or offsets[0] != 0
-            or offsets[-1] != len(flat)
-            or (np.diff(offsets) < 0).any()
-        ):
-            return None
-        if len(flat) and (flat.min() < 0 or flat.max() >= tokenizer.vocab_size):
-            return None
-        ragged.append(Ragged.of(flat, offsets))
-    return tokenizer, ragged
-
-
-def keep(
-    folder: Path, tokenizer: Tokenizer, found: Sequence[tuple[NDArray[np.int32], NDArray[np.int64]]]
-) -> None:
-    """Write what was found, whole or not at all; where nothing can be written, it is found again the next time."""
-    part = folder.with_name(f".{folder.name}.{os.getpid()}")
-    try:
-        part.mkdir(parents=True)
-        (part / "tokenizer.json").write_text(tokenizer.to_json(), encoding="utf-8")
-        for i, (flat, offsets) in enumerate(found):
-            np.save(part / f"tokens-{i}.npy", flat)
-            np.save(part / f"offsets-{i}.npy", offsets)
-        shutil.rmtree(folder, ignore_errors=True)
-        part.rename(folder)
-    except OSError as e:
-        log.debug(f"{folder} cannot be written: {e}")
-        shutil.rmtree(part, ignore_errors=True)
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Load nothing."""

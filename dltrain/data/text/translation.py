@@ -1,91 +1,102 @@
-"""Pairs of texts, one the translation of the other: read from aligned files, split into tokens by a tokenizer each, and
-turned into batches of about the same length."""
+"""Pairs of texts, one the translation of the other, in batches of about the same length."""
 
 from __future__ import annotations
 
 import hashlib
-import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, Protocol
+from typing import Annotated, Any
 
 import torch
 from torch import Tensor
 
-from dltrain.data.dataset import invalid_description
+from dltrain.data.dataset import Dataset, Part, require
 from dltrain.data.io.text_encoding import check_encoding
 from dltrain.data.split import drawn_share, held_out
-from dltrain.data.text.corpus import Corpus, lines
+from dltrain.data.text.corpus import lines
 from dltrain.data.text.fake_tokens import FakeTokens
-from dltrain.data.text.text import joined, least, restored_tokenizer
-from dltrain.data.text.tokenizer import Kind, Tokenizer
-from dltrain.data.text.tokens import Batching, Ragged, TokenSplit, tokenized
-from dltrain.data.text.unknown_tokens import UnknownTokens
-from dltrain.errors import ConfigError, InputError
-from dltrain.types import (
-    BEGIN,
-    END,
-    BatchSize,
-    Fraction,
-    Ge,
-    Gt,
-    PositiveInt,
-    ReadsFiles,
-    Sample,
-    Spec,
+from dltrain.data.text.pairs import PairSource
+from dltrain.data.text.text import (
+    RAGGED_BYTES,
+    TOKEN_BYTES,
+    consecutive_rows,
+    hold_out,
 )
+from dltrain.data.text.token_cache import Tokenized, TokenizerSettings, tokenize
+from dltrain.data.text.tokenizer import (
+    Tokenizer,
+    TokenizerKind,
+    UnknownTokens,
+    sufficient_vocab_size,
+    trained_tokenizer,
+)
+from dltrain.data.text.tokens import NUM_ENDS, Batching, Ragged, TokenSplit, joined
+from dltrain.errors import ConfigError, InputError
+from dltrain.types import BatchSize, Fraction, Ge, Gt, PositiveInt, ReadsFiles, Sample, Spec
 
-log = logging.getLogger("dltrain")
-STATED = 1000  # pairs of the user's own files, until they are read
-SIDES = ("source text", "target text")
-ENDS = 2  # tokens that say where a target begins and ends
-Aligned = tuple[Corpus, Corpus]
-
-
-class Pairs(Protocol):
-    """Where pairs come from: by `read` the source and target texts of "train" and, if there are any, "val" and "test", as
-    many of the one as of the other; it may raise InputError. It is not asked where no file is `named`."""
-
-    named: bool
-    samples: tuple[int, int]
-
-    def read(self) -> dict[str, Aligned]: ...
+Tokenizers = tuple[Tokenizer, Tokenizer]
+"""The tokenizers of the source texts and of the target texts."""
 
 
 @dataclass(frozen=True)
-class Loaded:
-    """Everything that was read, in one row of sequences for each side; which of them are of which split."""
+class TranslationContent:
+    """All pairs as tokens."""
 
-    tokenizer: Tokenizer
-    target_tokenizer: Tokenizer
+    tokenizers: Tokenizers
     sources: Ragged
     targets: Ragged
-    parts: dict[str, Tensor]
+    rows: dict[str, Tensor]
+    """The rows of each split."""
+
     digest: str
-    made_test: bool  # of the training pairs, for there were no others
+    made_test: bool
+    """True if the test split was made of training pairs, because there is no test set."""
+
+    def size_in_bytes(self) -> int:
+        """Return the memory that the pairs occupy."""
+        return self.sources.size_in_bytes() + self.targets.size_in_bytes()
+
+    def fingerprint(self) -> str:
+        """Return the digest of all texts."""
+        return self.digest
 
 
-class Translation:
-    """Source texts of `pairs` and what they are to be turned into, each side split by a tokenizer of its own that its
-    training texts alone have taught: `tokenizer` and its sizes as of texts to classify (`dataset=text_files`).
+class Translation(Dataset[TranslationContent, Tokenizers, TokenSplit]):
+    """Source texts and their translations, each side with a tokenizer of its training texts.
 
-    Batches are (source tokens (B, S), target tokens (B, T)), each padded to its longest with 0; a target stands between two
-    tokens for its ends. Sources are cut behind `max_length` tokens, targets too, their ends included. With `bucketing`
-    pairs of about the same length, that of the longer side, go together, and `tokens_per_batch` sets how much a batch is
-    instead of its `batch_size`. What was tokenized before is read from a cache in the data root, named by the content.
+    Batches are (source tokens (B, S), target tokens (B, T)), each padded with 0 to its longest
+    text; a target stands between two tokens that mark its begin and its end. Tokens are read from a
+    cache in the data root if an earlier run made them of the same texts.
 
-    `val_fraction` of the training pairs are for validation and `test_fraction` for testing where there are none of their own.
-    InputError with file and line for what is no text.
+    Args:
+        root: The data root.
+        pairs: Reads the texts.
+        encoding: The encoding of files to predict from.
+        tokenizer: The parts that texts are split into.
+        vocab_size: The maximum number of source tokens, four special ones included.
+        target_vocab_size: The maximum number of target tokens.
+        lowercase: Whether upper and lower case are the same.
+        max_length: The maximum number of tokens of a text, of a target with its two ends; what is
+            behind them is cut off.
+        batch_size: Pairs a batch.
+        eval_batch_size: Pairs a batch of an evaluation.
+        bucketing: Whether pairs of about the same length, that of the longer side, make a batch.
+        tokens_per_batch: Tokens of the longer side a batch, padding included, instead of
+            `batch_size` pairs.
+        val_fraction: The share of the training pairs for validation, if there are no others.
+        test_fraction: The share of the training pairs for testing, if there are no others.
+        split_seed: The seed by which these pairs are drawn.
+        epochs: The default of trainer.epochs.
+        seed: The seed of the order of the training pairs.
     """
 
     def __init__(
         self,
         root: Path,
-        pairs: Pairs,
+        pairs: PairSource,
         encoding: str | None = None,
-        tokenizer: Kind = "bpe",
+        tokenizer: TokenizerKind = "bpe",
         vocab_size: Annotated[int, Gt(4)] = 8000,
         target_vocab_size: Annotated[int, Gt(4)] = 8000,
         lowercase: bool = False,
@@ -100,39 +111,31 @@ class Translation:
         epochs: PositiveInt = 10,
         seed: int = 0,
     ) -> None:
+        super().__init__(batch_size, eval_batch_size, seed)
         check_encoding(encoding)
         self.root = Path(root)
         self.pairs = pairs
         self.encoding = encoding
-        self.kind, self.lowercase = tokenizer, lowercase
-        self.vocab_size, self.target_vocab_size = (
-            least(tokenizer, vocab_size),
-            least(tokenizer, target_vocab_size),
-        )
-        self.max_length, self.batch_size, self.eval_batch_size = (
-            max_length,
-            batch_size,
-            eval_batch_size,
-        )
+        self.vocab_size = sufficient_vocab_size(tokenizer, vocab_size)
+        self.target_vocab_size = sufficient_vocab_size(tokenizer, target_vocab_size)
+        self.source_settings = TokenizerSettings(tokenizer, self.vocab_size, lowercase)
+        self.target_settings = TokenizerSettings(tokenizer, self.target_vocab_size, lowercase)
+        self.max_length = max_length
         self.bucketing, self.tokens_per_batch = bucketing, tokens_per_batch
-        self.val_fraction, self.test_fraction, self.split_seed = (
-            val_fraction,
-            test_fraction,
-            split_seed,
-        )
-        self.epochs, self.seed, self.device = epochs, seed, torch.device("cpu")
-        self.restored: tuple[Tokenizer, Tokenizer] | None = None
-        self.unknown_tokens = UnknownTokens()  # of the texts that were given to encode_text
+        self.val_fraction, self.test_fraction = val_fraction, test_fraction
+        self.split_seed = split_seed
+        self.epochs = epochs
+        self.unknown_tokens = UnknownTokens()  # of the texts that `encode_text` was called with
 
     @property
     def spec(self) -> Spec:
-        """No text is read for it: the vocabularies count with the sizes that they may have."""
-        train, test = self.pairs.samples
+        """The shape of the data; the vocabularies have their maximum sizes, so nothing is read."""
+        train_samples, test_samples = self.pairs.samples
         return Spec(
             input_shape=(self.max_length,),
             class_names=(),
-            train_samples=train,
-            test_samples=test,
+            train_samples=train_samples,
+            test_samples=test_samples,
             vocab_size=self.vocab_size,
             target_vocab_size=self.target_vocab_size,
             target_length=self.max_length,
@@ -141,252 +144,133 @@ class Translation:
         )
 
     def decode(self, tokens: Sequence[int]) -> str:
+        """Return the text of source tokens."""
         return self.tokenizers[0].decode(tokens)
 
     def decode_target(self, tokens: Sequence[int]) -> str:
+        """Return the text of target tokens."""
         return self.tokenizers[1].decode(tokens)
 
     @property
-    def tokenizers(self) -> tuple[Tokenizer, Tokenizer]:
-        """Of the source and of the target: the run's, or those of the texts."""
-        return self.restored or (self.loaded.tokenizer, self.loaded.target_tokenizer)
+    def tokenizers(self) -> Tokenizers:
+        """The tokenizers of the run, or of the training texts."""
+        return self.learned or self.stored.tokenizers
 
     def find_files(self) -> None:
+        """Raise ConfigError where no file is named and InputError where a named one is absent."""
         if not self.pairs.named:
-            why = "name the texts to train on: dataset.pairs.source=FILE and dataset.pairs.target=FILE"
+            why = (
+                "name the texts to train on: "
+                "dataset.pairs.source=FILE and dataset.pairs.target=FILE"
+            )
             raise ConfigError([("dataset.pairs.source=null", why)])
         if isinstance(self.pairs, ReadsFiles):
             self.pairs.find_files()
 
-    @cached_property
-    def loaded(self) -> Loaded:
+    def read(self) -> TranslationContent:
+        """Read the pairs of every split and turn them into tokens."""
         self.find_files()
         sets = self.pairs.read()
-        train, known = [list(sets).index("train")], self.restored or (None, None)
-        sizes = (self.vocab_size, self.target_vocab_size)
-        settings = self.lowercase, self.root
-        sides = [
-            tokenized(
-                [s[side] for s in sets.values()],
-                train,
-                self.kind,
-                sizes[side],
-                *settings,
-                own,
-                SIDES[side],
-            )
-            for side, own in enumerate(known)
-        ]
-        (tokenizer, sources, digest), (target_tokenizer, targets, target_digest) = sides
-        ends = torch.tensor([0, *map(len, sources)]).cumsum(0).tolist()
-        return Loaded(
-            tokenizer,
-            target_tokenizer,
-            joined([ragged.cut(self.max_length, "head") for ragged in sources]),
-            wrapped(joined([ragged.cut(self.max_length - ENDS, "head") for ragged in targets])),
-            self.parts({name: torch.arange(*ends[i : i + 2]) for i, name in enumerate(sets)}),
-            hashlib.sha256(f"{digest} {target_digest}".encode()).hexdigest(),
-            "test" not in sets,
+        train = list(sets).index("train")
+        trained_source, trained_target = self.learned or (None, None)
+
+        def tokens(
+            side: int, settings: TokenizerSettings, trained: Tokenizer | None, noun: str
+        ) -> Tokenized:
+            corpora = [pair[side] for pair in sets.values()]
+            return tokenize(corpora, [train], settings, self.root, trained, noun)
+
+        sources = tokens(0, self.source_settings, trained_source, "source text")
+        targets = tokens(1, self.target_settings, trained_target, "target text")
+        hasher = hashlib.sha256(f"{sources.digest} {targets.digest}".encode())
+        rows = consecutive_rows({name: len(corpus) for name, (corpus, _) in sets.items()})
+        return TranslationContent(
+            tokenizers=(sources.tokenizer, targets.tokenizer),
+            sources=joined_heads(sources.texts, self.max_length),
+            targets=joined_heads(targets.texts, self.max_length - NUM_ENDS).between_ends(),
+            rows=self.assign_rows(rows),
+            digest=hasher.hexdigest(),
+            made_test="test" not in sets,
         )
 
-    def parts(self, rows: dict[str, Tensor]) -> dict[str, Tensor]:
-        """The rows of training, validation and test set, of those that the pairs have."""
-        train = rows["train"]
+    def assign_rows(self, rows: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Return the rows of each split, from the rows of the sets that the pairs have."""
         for name, fraction in (("test", self.test_fraction), ("val", self.val_fraction)):
             if name not in rows:
-                held = held_out(
-                    torch.zeros(len(train), dtype=torch.int64), fraction, self.split_seed
-                )
-                rows, train = {**rows, name: train[held]}, train[~held]
-        if not len(train) and not self.restored:
+                no_classes = torch.zeros(len(rows["train"]), dtype=torch.int64)
+                rows = hold_out(rows, name, held_out(no_classes, fraction, self.split_seed))
+        if not len(rows["train"]) and self.learned is None:
             raise InputError(
-                "there is no pair to train on: all went into validation and test (dataset.val_fraction)"
+                "there is no pair to train on: all went into validation and test; "
+                "lower dataset.val_fraction"
             )
-        return {**rows, "train": train}
+        return rows
 
-    def split(self, name: str, batch_size: BatchSize, seed: int | None) -> TokenSplit:
-        loaded, tokens = self.loaded, self.tokens_per_batch if seed is not None else None
-        lengths = torch.maximum(loaded.sources.lengths, loaded.targets.lengths)
-        batching = Batching(loaded.parts[name], lengths, batch_size, seed, self.bucketing, tokens)
-        return TokenSplit(loaded.sources.to(self.device), loaded.targets.to(self.device), batching)
+    def make_split(self, part: Part, batch_size: BatchSize, seed: int | None) -> TokenSplit:
+        """Return the batches of one split."""
+        content = self.stored
+        lengths = torch.maximum(content.sources.lengths, content.targets.lengths)
+        tokens_per_batch = None if seed is None else self.tokens_per_batch
+        batching = Batching(
+            content.rows[part], lengths, batch_size, seed, self.bucketing, tokens_per_batch
+        )
+        return TokenSplit(
+            content.sources.to(self.device), content.targets.to(self.device), batching
+        )
 
-    @cached_property
-    def train(self) -> TokenSplit:
-        return self.split("train", self.batch_size, self.seed)
-
-    @cached_property
-    def val(self) -> TokenSplit:
-        return self.split("val", self.eval_batch_size, None)
-
-    @cached_property
-    def test(self) -> TokenSplit:
-        return self.split("test", self.eval_batch_size, None)
-
-    @property
-    def class_counts(self) -> tuple[int, ...]:
-        """None: there are no classes."""
+    def count_classes(self) -> tuple[int, ...]:
+        """Return nothing: there are no classes."""
         return ()
 
     def test_rule(self) -> str:
-        return (
-            drawn_share(self.test_fraction, "the pairs", self.split_seed)
-            if self.loaded.made_test
-            else ""
-        )
+        """Return the rule by which the test split was made; "" for a test set of its own."""
+        if not self.stored.made_test:
+            return ""
+        return drawn_share(self.test_fraction, "the pairs", self.split_seed)
 
     def fake(self) -> FakeTokens:
-        """Random tokens of the same vocabularies; of a run they are spelled as its tokenizers do."""
-        spec = self.spec if self.restored else replace(self.spec, decode=None, decode_target=None)
+        """Return random tokens of the same vocabularies.
+
+        Only a run's vocabularies are known, so only its tokens are decoded to words.
+        """
+        spec = self.spec
+        if self.learned is None:
+            spec = replace(spec, decode=None, decode_target=None)
         return FakeTokens(spec, self.batch_size, self.seed)
 
-    def to(self, device: torch.device) -> None:
-        self.device = device
-
-    def size_in_bytes(self) -> int:
-        """Of what is read; before that of texts of the greatest length."""
-        if "loaded" in self.__dict__:
-            return self.loaded.sources.size_in_bytes() + self.loaded.targets.size_in_bytes()
-        return sum(self.pairs.samples) * 2 * (4 * self.max_length + 16)
-
-    def fingerprint(self) -> str:
-        return self.loaded.digest
+    def expected_size_in_bytes(self) -> int:
+        """Return the memory that texts of the maximum length would occupy."""
+        text_bytes = TOKEN_BYTES * self.max_length + RAGGED_BYTES
+        return sum(self.pairs.samples) * 2 * text_bytes
 
     def description(self) -> dict[str, Any]:
+        """Return the tokenizers."""
         source, target = self.tokenizers
         return {"tokenizer": source.to_json(), "target_tokenizer": target.to_json()}
 
-    def restore(self, description: dict[str, Any]) -> None:
-        try:
-            texts = description["tokenizer"], description["target_tokenizer"]
-        except (KeyError, TypeError) as e:
-            raise invalid_description(repr(e)) from e
-        if not all(isinstance(text, str) for text in texts):
-            raise invalid_description("a tokenizer is none")
-        sizes = (self.vocab_size, self.target_vocab_size)
-        source, target = (
-            restored_tokenizer(text, size) for text, size in zip(texts, sizes, strict=True)
+    def parse(self, description: dict[str, Any]) -> Tokenizers:
+        """Return the tokenizers of a description."""
+        source, target = description["tokenizer"], description["target_tokenizer"]
+        require(isinstance(source, str), "tokenizer is not text")
+        require(isinstance(target, str), "target_tokenizer is not text")
+        return (
+            trained_tokenizer(source, self.vocab_size),
+            trained_tokenizer(target, self.target_vocab_size),
         )
-        self.restored = source, target
 
-    def encode(self, paths: Sequence[Path]) -> Iterator[Sample]:
-        """Of each file a text in every line that is not empty."""
-        for path in paths:
-            try:
-                for number, text in enumerate(lines(path, self.encoding), 1):
-                    if text.strip():
-                        yield Sample(f"{path}:{number}", self.encode_text(text))
-            except InputError as e:
-                yield Sample(str(path), None, str(e))
+    def encode_file(self, path: Path) -> Iterator[Sample]:
+        """Yield the text in every line of a file that is not empty."""
+        for number, text in enumerate(lines(path, self.encoding), 1):
+            if text.strip():
+                yield Sample(f"{path}:{number}", self.encode_text(text))
 
     def encode_text(self, text: str) -> Tensor:
+        """Return the source tokens (S,) of a text, and count its unknown tokens."""
         tokens, unknown = self.tokenizers[0].encode_one(text)
         self.unknown_tokens.add(unknown[: self.max_length])
         return torch.from_numpy(tokens[: self.max_length]).long()
 
 
-class ParallelFiles:
-    """Pairs from two aligned text files, `source` and `target`: line i of the one is translated in line i of the other. More
-    such files are for validation and testing; names that end in .gz are unpacked, and a file is looked for here and in the
-    data root. A pair with an empty side is left out, which is said. InputError, with file and line, for what is not UTF-8,
-    for files of different numbers of lines, and where there is no pair."""
-
-    def __init__(
-        self,
-        root: Path,
-        source: str | None = None,
-        target: str | None = None,
-        val_source: str | None = None,
-        val_target: str | None = None,
-        test_source: str | None = None,
-        test_target: str | None = None,
-        encoding: str | None = None,
-    ) -> None:
-        check_encoding(encoding)
-        files = {
-            "train": (source, target),
-            "val": (val_source, val_target),
-            "test": (test_source, test_target),
-        }
-        for part, names in files.items():
-            if (names[0] is None) != (names[1] is None):
-                prefix = "" if part == "train" else f"{part}_"
-                raise ValueError(
-                    f"of {prefix}source and {prefix}target there is but one: name the other file too"
-                )
-        self.root = Path(root)
-        self.named = source is not None
-        self.encoding = encoding
-        self.files = {part: (str(a), str(b)) for part, (a, b) in files.items() if a is not None}
-
-    @property
-    def samples(self) -> tuple[int, int]:
-        """How many pairs there are, as far as that is known."""
-        if "found" not in self.__dict__:
-            return STATED, STATED
-        return len(self.found["train"][0]), len(
-            self.found["test"][0]
-        ) if "test" in self.found else 0
-
-    def read(self) -> dict[str, Aligned]:
-        return self.found
-
-    @cached_property
-    def found(self) -> dict[str, Aligned]:
-        return {
-            part: aligned(self.place(a), self.place(b), self.encoding)
-            for part, (a, b) in self.files.items()
-        }
-
-    def find_files(self) -> None:
-        """Raise InputError where a named file is absent."""
-        for pair in self.files.values():
-            for name in pair:
-                self.place(name)
-
-    def place(self, name: str) -> Path:
-        """The file, here or in the data root."""
-        here, there = Path(name).expanduser(), self.root / name
-        if not here.is_file() and not there.is_file():
-            raise InputError(f"{here}: there is no such file, nor in {self.root}")
-        return here if here.is_file() else there
-
-
-def aligned(source: Path, target: Path, encoding: str | None = None) -> Aligned:
-    """Return the pairs of two files without those that have an empty side."""
-    sides = lines(source, encoding), lines(target, encoding)
-    if len(sides[0]) != len(sides[1]):
-        counts = " and ".join(
-            f"{path} has {len(side):,}" for path, side in zip((source, target), sides, strict=True)
-        )
-        raise InputError(f"the lines of one file translate those of the other, but {counts}")
-    kept = [(a, b) for a, b in zip(*sides, strict=True) if a.strip() and b.strip()]
-    if not kept:
-        raise InputError(f"{source} and {target} have no pair of lines: expected a text a line")
-    if left := len(sides[0]) - len(kept):
-        empty = [
-            f"{p}:{i}"
-            for p, side in zip((source, target), sides, strict=True)
-            for i, t in enumerate(side, 1)
-            if not t.strip()
-        ]
-        log.warning(
-            f"{left:,} pair{'s' * (left > 1)} left out for an empty line, such as {empty[0]}"
-        )
-    first, second = (Corpus.of(text.encode() for text in side) for side in zip(*kept, strict=True))
-    return first, second
-
-
-def wrapped(ragged: Ragged) -> Ragged:
-    """Each sequence between the tokens for its two ends."""
-    lengths = ragged.lengths + ENDS
-    starts = lengths.cumsum(0) - lengths
-    flat = torch.empty(int(lengths.sum()), dtype=ragged.flat.dtype)
-    flat[starts], flat[starts + lengths - 1] = BEGIN, END
-    inner = torch.arange(int(ragged.lengths.sum()))
-    before = (
-        ragged.lengths.cumsum(0) - ragged.lengths
-    )  # where each would begin, one right behind the other
-    flat[inner + torch.repeat_interleave(starts + 1 - before, ragged.lengths)] = ragged.flat[
-        inner + torch.repeat_interleave(ragged.starts - before, ragged.lengths)
-    ]
-    return Ragged(flat, starts, lengths)
+def joined_heads(texts: Sequence[Ragged], max_length: int) -> Ragged:
+    """Return all texts, one after the other, each cut to its first `max_length` tokens."""
+    return joined([ragged.cut(max_length, "head") for ragged in texts])

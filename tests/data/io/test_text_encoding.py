@@ -11,8 +11,11 @@ import pytest
 
 from dltrain.config.compose import compose
 from dltrain.data.text.language import LanguageModeling
-from dltrain.data.text.text_files import TextFiles
-from dltrain.data.text.translation import ParallelFiles, Translation
+from dltrain.data.text.pairs import ParallelFiles
+from dltrain.data.text.prose import ProseFiles
+from dltrain.data.text.text import Text
+from dltrain.data.text.text_files import LabeledTextFiles
+from dltrain.data.text.translation import Translation
 from dltrain.data.text.words import WordFiles, Words
 from dltrain.errors import ConfigError, InputError
 from dltrain.experiment.instantiate import instantiate
@@ -34,24 +37,26 @@ def written(name: str, text: str, encoding: str) -> str:
 def text_table(encoding: str, key: str | None) -> Any:
     rows = [f"{text};{'ab'[i % 2]}" for i, text in enumerate(sentences())]
     written("texts.csv", "\r\n".join(["sep=;", "1;label", *rows]), encoding)
-    return TextFiles(Path("data"), "texts.csv", text=1, encoding=key)  # type: ignore[arg-type]
+    source = LabeledTextFiles(Path("data"), "texts.csv", text=1, encoding=key)  # type: ignore[arg-type]
+    return Text(Path("data"), source)
 
 
 def text_folder(encoding: str, key: str | None) -> Any:
     for i, text in enumerate(sentences()):
         written(f"texts/{'ab'[i % 2]}/{i}.txt", text, encoding)
-    return TextFiles(Path("data"), "texts", encoding=key)
+    return Text(Path("data"), LabeledTextFiles(Path("data"), "texts", encoding=key))
 
 
 def json_lines(encoding: str, key: str | None) -> Any:
     rows = [f'{{"text": "{text}", "label": "{"ab"[i % 2]}"}}' for i, text in enumerate(sentences())]
     written("texts.jsonl", "\n".join(rows), encoding)
-    return TextFiles(Path("data"), "texts.jsonl", encoding=key)
+    return Text(Path("data"), LabeledTextFiles(Path("data"), "texts.jsonl", encoding=key))
 
 
 def running_text(encoding: str, key: str | None) -> Any:
     written("text.txt", "\n".join(sentences(200)), encoding)
-    return LanguageModeling(Path("data"), "text.txt", length=8, tokenizer="word", encoding=key)
+    source = ProseFiles(Path("data"), "text.txt", encoding=key)
+    return LanguageModeling(Path("data"), source, length=8, tokenizer="word")
 
 
 def pairs(encoding: str, key: str | None) -> Any:
@@ -63,7 +68,7 @@ def pairs(encoding: str, key: str | None) -> Any:
 
 def word_vectors(encoding: str, key: str | None) -> Any:
     written("words.txt", "\n".join(sentences(200)), encoding)
-    return Words(Path("data"), WordFiles(Path("data"), "words.txt", key), encoding=key)
+    return Words(Path("data"), WordFiles(Path("data"), "words.txt", key))
 
 
 SETS = (text_table, text_folder, json_lines, running_text, pairs, word_vectors)

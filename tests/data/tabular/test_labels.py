@@ -11,7 +11,8 @@ import pytest
 
 from dltrain.commands.resume import require_same_classes
 from dltrain.data.tabular.tabular import Tabular
-from dltrain.data.text.text_files import TextFiles
+from dltrain.data.text.text import Text
+from dltrain.data.text.text_files import LabeledTextFiles
 from dltrain.errors import InputError
 
 
@@ -55,11 +56,11 @@ def test_nearly_as_many_classes_as_rows_are_mentioned(
 def test_a_message_on_unknown_classes_names_a_few_of_many() -> None:
     """It named them all, in megabytes where there are 20,000."""
 
-    def texts(name: str, first: int) -> TextFiles:
+    def texts(name: str, first: int) -> Text:
         Path(name).write_text(
             "text,label\n" + "".join(f"word {k},c{first + k % 300}\n" for k in range(900))
         )
-        return TextFiles(Path(), name)
+        return Text(Path(), LabeledTextFiles(Path(), name))
 
     other = texts("other.csv", first=200)
     other.restore(texts("trained.csv", first=0).description())

@@ -1,4 +1,4 @@
-"""Tokens: texts split into them and put together again, batched by length, and kept for the next run."""
+"""Tokens: texts are split and put together again, batched by length, and kept for the next run."""
 
 from __future__ import annotations
 
@@ -9,19 +9,20 @@ import pytest
 import torch
 
 from dltrain.data.text.corpus import Corpus
-from dltrain.data.text.tokenizer import SPECIAL, Kind, Tokenizer
-from dltrain.data.text.tokens import Batching, Ragged, tokenized
+from dltrain.data.text.token_cache import Tokenized, TokenizerSettings, tokenize
+from dltrain.data.text.tokenizer import SPECIAL, Tokenizer, TokenizerKind
+from dltrain.data.text.tokens import Batching, Ragged
 from dltrain.errors import InputError
 from dltrain.types import PAD, UNKNOWN
 
-KINDS: list[Kind] = ["word", "whitespace", "character", "bpe", "byte"]
+KINDS: list[TokenizerKind] = ["word", "whitespace", "character", "bpe", "byte"]
 
 
 # tokenizers
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_tokens_become_the_text_again_also_after_saving(kind: Kind) -> None:
+def test_tokens_are_decoded_to_their_text_also_after_saving(kind: TokenizerKind) -> None:
     text = "a fine film , and a café"
     tokenizer = Tokenizer.train(kind, 300, False, [text] * 3)
     tokens = next(tokenizer.encode([text])).tolist()
@@ -32,7 +33,7 @@ def test_tokens_become_the_text_again_also_after_saving(kind: Kind) -> None:
     assert min(tokens) >= len(SPECIAL)
 
 
-def test_what_the_training_texts_do_not_have_is_unknown_but_for_bytes() -> None:
+def test_characters_that_no_training_text_has_are_unknown_except_as_bytes() -> None:
     for kind in KINDS:
         tokenizer = Tokenizer.train(kind, 300, True, ["plain words"])
         tokens = next(tokenizer.encode(["ж"])).tolist()
@@ -41,7 +42,7 @@ def test_what_the_training_texts_do_not_have_is_unknown_but_for_bytes() -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("text", ["", "   ", "\n"])
-def test_a_text_of_nothing_is_one_token_at_least(kind: Kind, text: str) -> None:
+def test_an_empty_text_has_at_least_one_token(kind: TokenizerKind, text: str) -> None:
     assert len(next(Tokenizer.train(kind, 300, True, ["some words here"]).encode([text]))) >= 1
 
 
@@ -61,7 +62,7 @@ def test_only_the_most_frequent_words_are_known() -> None:
 @pytest.mark.parametrize(
     "text", ["", "{}", "[]", "nonsense", '{"model": {"type": "WordLevel", "vocab": {}}}']
 )
-def test_a_saved_tokenizer_that_is_none_is_refused(text: str) -> None:
+def test_an_invalid_saved_tokenizer_is_refused(text: str) -> None:
     with pytest.raises(InputError, match="tokenizer"):
         Tokenizer.from_json(text)
 
@@ -71,10 +72,10 @@ def test_a_saved_tokenizer_that_is_none_is_refused(text: str) -> None:
 
 def ragged(*sequences: list[int]) -> Ragged:
     flat = np.array([token for sequence in sequences for token in sequence], dtype=np.int32)
-    return Ragged.of(flat, np.cumsum([0, *map(len, sequences)]))
+    return Ragged.from_arrays(flat, np.cumsum([0, *map(len, sequences)]))
 
 
-def test_gathering_fills_up_to_the_longest_of_a_batch() -> None:
+def test_a_batch_is_padded_to_its_longest_text() -> None:
     texts = ragged([1, 2, 3], [4], [5, 6])
     assert texts.gather(torch.tensor([2, 0])).tolist() == [[5, 6, PAD], [1, 2, 3]]
     assert texts.gather(torch.tensor([1])).tolist() == [[4]]
@@ -96,7 +97,7 @@ def lengths_of(count: int = 1000) -> torch.Tensor:
 @pytest.mark.parametrize(
     "settings", [{}, {"bucketing": False}, {"tokens_per_batch": 3000}], ids=str
 )
-def test_an_epoch_has_every_row_once_and_follows_its_key(settings: dict) -> None:
+def test_an_epoch_has_every_row_once_and_is_a_function_of_its_key(settings: dict) -> None:
     rows = torch.arange(3, 1000, 2)
     batching = Batching(rows, lengths_of(), 64, 5, **settings)
     epochs = [batching.epoch(number) for number in (0, 0, 1)]
@@ -109,23 +110,23 @@ def test_an_epoch_has_every_row_once_and_follows_its_key(settings: dict) -> None
     assert not torch.equal(torch.cat(epochs[0]), torch.cat(other.epoch(0)))
 
 
-def filling(batches: list[torch.Tensor], lengths: torch.Tensor) -> float:
+def padding_share(batches: list[torch.Tensor], lengths: torch.Tensor) -> float:
     """The share of a batch that is padding."""
     sizes = [len(rows) * int(lengths[rows].max()) for rows in batches]
     return 1 - sum(int(lengths[rows].sum()) for rows in batches) / sum(sizes)
 
 
-def test_bucketing_leaves_little_to_fill_and_does_not_sort_the_epoch() -> None:
+def test_bucketing_leaves_little_padding_and_does_not_sort_the_epoch() -> None:
     lengths = lengths_of(6400)
     plain = Batching(torch.arange(6400), lengths, 64, 0, bucketing=False).epoch(0)
     buckets = Batching(torch.arange(6400), lengths, 64, 0).epoch(0)
-    assert filling(plain, lengths) > 0.4
-    assert filling(buckets, lengths) < 0.02
+    assert padding_share(plain, lengths) > 0.4
+    assert padding_share(buckets, lengths) < 0.02
     longest = [int(lengths[rows].max()) for rows in buckets]
     assert longest not in (sorted(longest), sorted(longest, reverse=True))
 
 
-def test_a_batch_has_as_many_texts_as_have_so_many_tokens() -> None:
+def test_tokens_per_batch_limits_the_tokens_of_a_batch() -> None:
     lengths = lengths_of()
     batching = Batching(torch.arange(1000), lengths, 64, 0, tokens_per_batch=2000)
     for number in range(3):
@@ -147,28 +148,30 @@ def test_without_a_seed_texts_come_by_length_or_as_stored() -> None:
     ).tolist() == [0, 1, 2, 3]
 
 
-# what was tokenized before
+# the cache
 
 
-def test_tokens_are_kept_by_content_and_settings(tmp_path: Path) -> None:
-    corpora = [Corpus.of([b"one two", b"three"]), Corpus.of([b"two four"])]
-    first = tokenized(corpora, [0], "word", 50, True, tmp_path)
+def tokens_of(corpora: list[Corpus], root: Path, vocab_size: int = 50) -> Tokenized:
+    return tokenize(corpora, [0], TokenizerSettings("word", vocab_size, True), root)
+
+
+def test_the_cache_is_named_by_content_and_settings(tmp_path: Path) -> None:
+    corpora = [Corpus.from_texts([b"one two", b"three"]), Corpus.from_texts([b"two four"])]
+    first = tokens_of(corpora, tmp_path)
     folders = sorted((tmp_path / ".dltrain").iterdir())
-    again = tokenized(corpora, [0], "word", 50, True, tmp_path)
+    again = tokens_of(corpora, tmp_path)
     assert sorted((tmp_path / ".dltrain").iterdir()) == folders
-    assert torch.equal(first[1][1].flat, again[1][1].flat)
-    assert first[1][1].flat.tolist()[1] == UNKNOWN  # the other corpus taught nothing
-    tokenized(corpora, [0], "word", 51, True, tmp_path)
-    tokenized([corpora[0], Corpus.of([b"two fou"])], [0], "word", 50, True, tmp_path)
+    assert torch.equal(first.texts[1].flat, again.texts[1].flat)
+    assert first.texts[1].flat.tolist()[1] == UNKNOWN  # nothing is learned from the other corpus
+    tokens_of(corpora, tmp_path, vocab_size=51)
+    tokens_of([corpora[0], Corpus.from_texts([b"two fou"])], tmp_path)
     assert len(list((tmp_path / ".dltrain").iterdir())) == 3
 
 
 @pytest.mark.parametrize("damage", ["cut", "tokenizer", "types", "beyond", "offsets"])
-def test_tokens_that_are_not_as_they_were_written_are_made_again(
-    damage: str, tmp_path: Path
-) -> None:
-    corpora = [Corpus.of([b"one two", b"three"])]
-    first = tokenized(corpora, [0], "word", 50, True, tmp_path)
+def test_a_damaged_cache_is_written_again(damage: str, tmp_path: Path) -> None:
+    corpora = [Corpus.from_texts([b"one two", b"three"])]
+    first = tokens_of(corpora, tmp_path)
     (folder,) = (tmp_path / ".dltrain").iterdir()
     tokens = folder / "tokens-0.npy"
     if damage == "cut":
@@ -181,12 +184,12 @@ def test_tokens_that_are_not_as_they_were_written_are_made_again(
         np.save(tokens, np.load(tokens) + 1000)
     else:
         np.save(folder / "offsets-0.npy", np.array([0, 9, 3], dtype=np.int64))
-    again = tokenized(corpora, [0], "word", 50, True, tmp_path)
-    assert torch.equal(first[1][0].flat, again[1][0].flat)
-    assert np.load(tokens).tolist() == first[1][0].flat.tolist()
+    again = tokens_of(corpora, tmp_path)
+    assert torch.equal(first.texts[0].flat, again.texts[0].flat)
+    assert np.load(tokens).tolist() == first.texts[0].flat.tolist()
 
 
-def test_a_data_root_that_cannot_be_written_is_no_obstacle(tmp_path: Path) -> None:
+def test_texts_are_tokenized_without_a_writable_data_root(tmp_path: Path) -> None:
     (tmp_path / ".dltrain").write_text("a file")
-    tokenizer, found, _ = tokenized([Corpus.of([b"one two"])], [0], "word", 50, True, tmp_path)
-    assert tokenizer.decode(found[0].flat.tolist()) == "one two"
+    tokenized = tokens_of([Corpus.from_texts([b"one two"])], tmp_path)
+    assert tokenized.tokenizer.decode(tokenized.texts[0].flat.tolist()) == "one two"

@@ -1,4 +1,4 @@
-"""Running text for word vectors: which words stay, which documents are held out, and what they are scored by."""
+"""Running text for word vectors: kept words, held-out documents, questions to score vectors by."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 import torch
 
-from dltrain.data.text.imdb import IMDB
-from dltrain.data.text.similarity import FEW, analogies, similarities
-from dltrain.data.text.word_split import WordSplit, staying
+from dltrain.data.text.blocks import WordBlocks, keep_probabilities
+from dltrain.data.text.sentiment import IMDB
+from dltrain.data.text.similarity import BUILT_IN_ANALOGIES, analogies, similarities
 from dltrain.data.text.words import FakeWords, WordFiles, Words
 from dltrain.errors import ConfigError, InputError
 from dltrain.types import PAD
@@ -32,15 +32,15 @@ def corpus(root: Path, **settings: Any) -> Words:
     return Words(root, WordFiles(root, "text.txt"), **settings)
 
 
-def texts(data: Words, split: WordSplit) -> list[str]:
-    """The documents of a split as text."""
+def texts(data: Words, split: WordBlocks) -> list[str]:
+    """Return the documents of a split as text."""
     parts = [
         split.words[split.documents == i].tolist() for i in range(int(split.documents.max()) + 1)
     ]
     return [" ".join(data.words[word] for word in part) for part in parts]
 
 
-def test_words_are_numbered_by_how_often_the_training_text_has_them(tmp_path: Path) -> None:
+def test_words_are_numbered_by_their_frequency_in_the_training_text(tmp_path: Path) -> None:
     data = corpus(tmp_path, val_fraction=0.0, test_fraction=0.0, min_count=6)
     assert data.words[4] == "the"
     assert set(data.words[4:]) == {"the", "film", "was", "good", "."}
@@ -71,33 +71,33 @@ def test_documents_are_in_one_split_each(tmp_path: Path) -> None:
     assert texts(other, other.train) != texts(data, data.train)
 
 
-def test_a_word_stays_by_the_formula_of_word2vec() -> None:
+def test_keep_probabilities_are_those_of_word2vec() -> None:
     counts = torch.tensor([0, 900, 90, 10])
-    kept = staying(counts, 0.05)
+    kept = keep_probabilities(counts, 0.05)
     rarity = 0.05 / 0.9
     assert kept.tolist() == pytest.approx([1, rarity**0.5 + rarity, 1, 1])
-    assert staying(counts, 0).tolist() == [1, 1, 1, 1]
+    assert keep_probabilities(counts, 0).tolist() == [1, 1, 1, 1]
 
 
-def test_frequent_words_are_thinned_as_often_as_that_says() -> None:
+def test_frequent_words_are_left_out_at_that_rate() -> None:
     words = torch.tensor([1, 2]).repeat(10_000).int()
     kept = torch.tensor([1.0, 0.2, 1.0])
-    split = WordSplit(words, torch.zeros(20_000, dtype=torch.int32), kept, 1000, seed=0)
-    found = torch.cat([block for block, _ in split.epoch(0)])
-    assert int((found == 2).sum()) == 10_000
-    assert int((found == 1).sum()) == pytest.approx(2000, rel=0.1)
+    split = WordBlocks(words, torch.zeros(20_000, dtype=torch.int32), kept, 1000, seed=0)
+    words = torch.cat([block for block, _ in split.epoch(0)])
+    assert int((words == 2).sum()) == 10_000
+    assert int((words == 1).sum()) == pytest.approx(2000, rel=0.1)
     assert len(split) == 12
 
 
-def test_a_text_of_which_nothing_would_stay_is_kept_whole() -> None:
+def test_a_text_without_a_kept_word_is_kept_whole() -> None:
     words = torch.tensor([4, 5, 4])
-    split = WordSplit(words, torch.zeros(3, dtype=torch.int32), torch.full((6,), 1e-9), 8, seed=0)
+    split = WordBlocks(words, torch.zeros(3, dtype=torch.int32), torch.full((6,), 1e-9), 8, seed=0)
     (block, _), *more = list(split.epoch(0))
     assert not more
     assert block.tolist() == [4, 5, 4, *[PAD] * 5]
 
 
-def test_an_epoch_is_a_function_of_seed_and_number_from_any_place(tmp_path: Path) -> None:
+def test_an_epoch_is_a_function_of_seed_and_number_from_any_batch(tmp_path: Path) -> None:
     split = corpus(tmp_path, sample=0.01).train
     whole, again = list(split.epoch(1)), list(split.epoch(1, 2))
     assert len(again) == len(whole) - 2
@@ -108,7 +108,7 @@ def test_an_epoch_is_a_function_of_seed_and_number_from_any_place(tmp_path: Path
     assert not torch.equal(torch.cat([w for w, _ in whole]), torch.cat([w for w, _ in other]))
 
 
-def test_the_last_block_is_filled_up(tmp_path: Path) -> None:
+def test_the_last_block_is_padded(tmp_path: Path) -> None:
     split = corpus(tmp_path, batch_size=10).train
     blocks = list(split.epoch(0))
     assert len(blocks) == len(split)
@@ -120,7 +120,7 @@ def test_the_last_block_is_filled_up(tmp_path: Path) -> None:
     assert torch.equal(flat[: split.samples], split.words.long())
 
 
-def test_a_run_reads_other_text_by_its_own_numbers(tmp_path: Path) -> None:
+def test_a_run_reads_other_text_by_its_own_vocabulary(tmp_path: Path) -> None:
     data = corpus(tmp_path)
     (tmp_path / "other.txt").write_text("good good good film nothing else", encoding="utf-8")
     other = Words(tmp_path, WordFiles(tmp_path, "other.txt"), val_fraction=0.0, test_fraction=0.0)
@@ -140,12 +140,12 @@ def test_a_run_reads_other_text_by_its_own_numbers(tmp_path: Path) -> None:
         {"words": 3, "counts": 3},
     ],
 )
-def test_a_description_that_is_none_is_refused(description: dict[str, Any], tmp_path: Path) -> None:
+def test_an_invalid_description_is_refused(description: dict[str, Any], tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"manifest\.json"):
         corpus(tmp_path).restore(description)
 
 
-def test_a_word_that_is_not_known_is_named(tmp_path: Path) -> None:
+def test_an_unknown_word_is_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="'nonsense' is not one of the"):
         corpus(tmp_path).encode_text("nonsense")
 
@@ -153,16 +153,16 @@ def test_a_word_that_is_not_known_is_named(tmp_path: Path) -> None:
 def test_a_file_of_words_is_read_line_by_line(tmp_path: Path) -> None:
     (tmp_path / "words.txt").write_text("film\n\nnonsense\n", encoding="utf-8")
     data = corpus(tmp_path)
-    found = list(data.encode([tmp_path / "words.txt"]))
-    assert [sample.name for sample in found] == ["film", f"{tmp_path / 'words.txt'}:3"]
-    assert found[1].inputs is None
-    assert "nonsense is no word" in found[1].problem
+    samples = list(data.encode([tmp_path / "words.txt"]))
+    assert [sample.name for sample in samples] == ["film", f"{tmp_path / 'words.txt'}:3"]
+    assert samples[1].inputs is None
+    assert "'nonsense' is not one of the" in samples[1].problem
 
 
-def test_what_is_missing_is_said(tmp_path: Path) -> None:
+def test_missing_texts_and_words_are_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"dataset\.source\.path"):
         _ = Words(tmp_path, WordFiles(tmp_path)).train
-    with pytest.raises(InputError, match="no such file"):
+    with pytest.raises(InputError, match="none does not exist"):
         _ = Words(tmp_path, WordFiles(tmp_path, "none")).train
     with pytest.raises(InputError, match=r"dataset\.min_count"):
         _ = corpus(tmp_path, min_count=100).train
@@ -210,7 +210,7 @@ def test_fake_words_have_the_same_vocabulary_size_and_no_file(tmp_path: Path) ->
     assert fake.similarities == {}
 
 
-def test_pairs_are_read_as_they_are_published(tmp_path: Path) -> None:
+def test_word_pairs_are_read_as_they_are_published(tmp_path: Path) -> None:
     assert similarities(tmp_path) == {}
     folder = tmp_path / "wordsim"
     folder.mkdir()
@@ -227,11 +227,11 @@ def test_pairs_are_read_as_they_are_published(tmp_path: Path) -> None:
     }
 
 
-def test_files_of_pairs_that_are_broken_are_named(tmp_path: Path) -> None:
+def test_broken_files_of_word_pairs_are_named(tmp_path: Path) -> None:
     folder = tmp_path / "wordsim"
     folder.mkdir()
     (folder / "wordsim353-combined.csv").write_text("Word 1,Word 2,Human (mean)\nlove,sex,much\n")
-    with pytest.raises(InputError, match=r"wordsim353-combined\.csv:2: 'much' is no number"):
+    with pytest.raises(InputError, match=r"wordsim353-combined\.csv:2: 'much' is not a number"):
         similarities(tmp_path)
     (folder / "wordsim353-combined.csv").unlink()
     (folder / "SimLex-999.zip").write_bytes(b"nothing")
@@ -239,8 +239,8 @@ def test_files_of_pairs_that_are_broken_are_named(tmp_path: Path) -> None:
         similarities(tmp_path)
 
 
-def test_analogies_are_the_file_s_or_a_few(tmp_path: Path) -> None:
-    assert analogies(tmp_path) == list(FEW)
+def test_analogies_come_from_the_file_or_are_built_in(tmp_path: Path) -> None:
+    assert analogies(tmp_path) == list(BUILT_IN_ANALOGIES)
     (tmp_path / "wordsim").mkdir()
     path = tmp_path / "wordsim" / "questions-words.txt"
     path.write_text(": family\nBoy girl king queen\n")

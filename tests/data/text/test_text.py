@@ -1,4 +1,4 @@
-"""Texts: read from their files and from published sets; what is broken is named by file and line."""
+"""Texts from files and from published sets; problems name the file and the line."""
 
 from __future__ import annotations
 
@@ -7,21 +7,26 @@ import json
 import tarfile
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from dltrain.data.io.download import Published
-from dltrain.data.text import imdb
 from dltrain.data.text.fake_tokens import FakeTokens
-from dltrain.data.text.imdb import IMDB
-from dltrain.data.text.sentiment import MR, SST
+from dltrain.data.text.sentiment import IMDB, MR, SST
 from dltrain.data.text.text import Text
-from dltrain.data.text.text_files import TextFiles
+from dltrain.data.text.text_files import LabeledTextFiles
 from dltrain.errors import ConfigError, InputError
 from dltrain.types import PAD, UNKNOWN, Spec
 
 GOOD, BAD = "a fine film , fine and warm", "a dull film"
+
+
+def text_files(
+    root: Path, path: str | None = None, test_path: str | None = None, **settings: Any
+) -> Text:
+    return Text(root, LabeledTextFiles(root, path, test_path=test_path), **settings)
 
 
 def folders(root: Path, parts: tuple[str, ...] = ("",), count: int = 12) -> Path:
@@ -50,12 +55,14 @@ def table(path: Path, rows: list[tuple[str, str]]) -> Path:
 ROWS = [(f"{text} {i}", label) for i in range(10) for text, label in ((GOOD, "good"), (BAD, "bad"))]
 
 
-# texts of one's own
+# the user's own texts
 
 
 @pytest.mark.parametrize("parts", [("",), ("train", "test"), ("train", "val", "test")], ids=str)
 def test_a_folder_for_each_class(parts: tuple[str, ...], tmp_path: Path) -> None:
-    data = TextFiles(tmp_path, str(folders(tmp_path, parts)), val_fraction=0.25, test_fraction=0.25)
+    data = text_files(
+        tmp_path, str(folders(tmp_path, parts)), val_fraction=0.25, test_fraction=0.25
+    )
     assert data.class_names == ("bad", "good")
     sizes = {1: (12, 4, 8), 2: (18, 6, 24), 3: (24, 24, 24)}[len(parts)]
     if len(parts) == 1:
@@ -69,7 +76,7 @@ def test_a_folder_for_each_class(parts: tuple[str, ...], tmp_path: Path) -> None
 @pytest.mark.parametrize("suffix", [".csv", ".tsv", ".jsonl"])
 def test_a_row_for_each_text(suffix: str, tmp_path: Path) -> None:
     path = table(tmp_path / f"texts{suffix}", ROWS)
-    data = TextFiles(tmp_path, path.name, val_fraction=0.0)  # found in the data root
+    data = text_files(tmp_path, path.name, val_fraction=0.0)  # found in the data root
     assert data.class_names == ("bad", "good")
     assert (data.train.samples, data.test.samples) == (16, 4)
     inputs, targets = next(data.test.epoch(0))
@@ -80,17 +87,17 @@ def test_a_row_for_each_text(suffix: str, tmp_path: Path) -> None:
 def test_the_vocabulary_comes_from_the_training_texts_alone(tmp_path: Path) -> None:
     train = table(tmp_path / "train.csv", ROWS)
     test = table(tmp_path / "test.csv", [("novelty", "good"), (BAD, "bad")])
-    data = TextFiles(tmp_path, str(train), test_path=str(test))
+    data = text_files(tmp_path, str(train), test_path=str(test))
     assert UNKNOWN in next(data.test.epoch(0))[0]
     assert "novelty" not in data.tokenizer.to_json()
 
 
 BROKEN = {
-    "no such file": (lambda p: p / "none.csv", "there is no such file or folder"),
+    "no such file": (lambda p: p / "none.csv", "none.csv does not exist"),
     "another kind": (lambda p: written(p / "texts.doc", "text"), "expected a folder"),
     "no column": (
         lambda p: written(p / "t.csv", "words,label\nfine,good\n"),
-        r"t\.csv:2: there is no field 'text'",
+        r"t\.csv:2: the field 'text' is missing; the fields are words, label",
     ),
     "too few fields": (
         lambda p: written(p / "t.csv", "text,label\nfine,good\nfine\n"),
@@ -106,7 +113,7 @@ BROKEN = {
     ),
     "no json": (
         lambda p: written(p / "t.jsonl", '{"text": "a", "label": "b"}\n{"text"\n'),
-        r"t\.jsonl:2: that is not JSON",
+        r"t\.jsonl:2: the line is not JSON",
     ),
     "no object": (lambda p: written(p / "t.jsonl", "[1]\n"), r"t\.jsonl:1: expected an object"),
     "not utf-8": (
@@ -128,9 +135,9 @@ def written(path: Path, content: str | bytes) -> Path:
 
 
 @pytest.mark.parametrize("name", BROKEN)
-def test_what_is_broken_is_named_by_file_and_line(name: str, tmp_path: Path) -> None:
+def test_a_broken_file_is_named_with_the_line(name: str, tmp_path: Path) -> None:
     make, expected = BROKEN[name]
-    data = TextFiles(tmp_path, str(make(tmp_path)))
+    data = text_files(tmp_path, str(make(tmp_path)))
     with pytest.raises(InputError, match=expected):
         _ = data.spec, data.train
 
@@ -139,23 +146,23 @@ def test_a_text_file_that_is_not_utf8_is_named(tmp_path: Path) -> None:
     path = folders(tmp_path)
     (path / "good" / "5.txt").write_bytes(b"line one\nline \xe9 two\n")
     with pytest.raises(InputError, match=r"5\.txt:2: the text is not UTF-8"):
-        _ = TextFiles(tmp_path, str(path)).train
+        _ = text_files(tmp_path, str(path)).train
 
 
-def test_a_class_that_no_training_text_has_is_named(tmp_path: Path) -> None:
+def test_a_class_without_training_texts_is_named(tmp_path: Path) -> None:
     path = folders(tmp_path, ("train", "test"))
     (path / "test" / "odd").mkdir()
     (path / "test" / "odd" / "1.txt").write_text("odd")
     with pytest.raises(InputError, match="odd: no training text has this class"):
-        _ = TextFiles(tmp_path, str(path)).train
+        _ = text_files(tmp_path, str(path)).train
     train = table(tmp_path / "a.csv", ROWS)
     test = table(tmp_path / "b.csv", [(GOOD, "good"), ("what", "odd")])
     with pytest.raises(InputError, match=r"b\.csv:3: no training text has the class 'odd'"):
-        _ = TextFiles(tmp_path, str(train), test_path=str(test)).train
+        _ = text_files(tmp_path, str(train), test_path=str(test)).train
 
 
-def test_without_a_path_there_is_nothing_to_train_on(tmp_path: Path) -> None:
-    data = TextFiles(tmp_path)
+def test_without_a_path_the_missing_key_is_named(tmp_path: Path) -> None:
+    data = text_files(tmp_path)
     assert data.spec.class_names == ("a", "b")
     with pytest.raises(ConfigError, match=r"dataset\.path=null"):
         _ = data.train
@@ -163,35 +170,35 @@ def test_without_a_path_there_is_nothing_to_train_on(tmp_path: Path) -> None:
 
 def test_a_very_long_text_and_an_empty_one_are_texts(tmp_path: Path) -> None:
     path = table(tmp_path / "t.csv", [*ROWS, ("word " * 100_000, "good"), ("", "bad")])
-    data = TextFiles(tmp_path, str(path), max_length=50, val_fraction=0.0, test_fraction=0.0)
+    data = text_files(tmp_path, str(path), max_length=50, val_fraction=0.0, test_fraction=0.0)
     assert max(batch.shape[1] for batch, _ in data.train.epoch(0)) == 50
-    whole = TextFiles(tmp_path, str(path), max_length=None, val_fraction=0.0, test_fraction=0.0)
+    whole = text_files(tmp_path, str(path), max_length=None, val_fraction=0.0, test_fraction=0.0)
     assert max(batch.shape[1] for batch, _ in whole.train.epoch(0)) == 100_000
     assert all(bool((batch != PAD).any(1).all()) for batch, _ in whole.train.epoch(0))
 
 
-def test_a_run_reads_texts_as_it_was_trained(tmp_path: Path) -> None:
+def test_a_run_reads_texts_by_its_own_vocabulary(tmp_path: Path) -> None:
     path = table(tmp_path / "t.csv", ROWS)
-    trained = TextFiles(tmp_path, str(path))
-    reader = TextFiles(tmp_path)
+    trained = text_files(tmp_path, str(path))
+    reader = text_files(tmp_path)
     reader.restore(json.loads(json.dumps(trained.description())))
     assert reader.encode_text(GOOD).tolist() == trained.encode_text(GOOD).tolist()
     assert reader.spec.class_names == ("bad", "good")
     rows = table(tmp_path / "rows.csv", [(GOOD, "x"), (BAD, "y")])
-    found = list(
+    samples = list(
         reader.encode(
             [rows, written(tmp_path / "one.txt", BAD), written(tmp_path / "bad.txt", b"\xff")]
         )
     )
-    assert [sample.name for sample in found[:3]] == [
+    assert [sample.name for sample in samples[:3]] == [
         f"{rows}:2",
         f"{rows}:3",
         str(tmp_path / "one.txt"),
     ]
-    assert found[2].inputs is not None
-    assert found[2].inputs.tolist() == trained.encode_text(BAD).tolist()
-    assert "not UTF-8" in found[3].problem
-    other = TextFiles(tmp_path, str(table(tmp_path / "other.csv", [(GOOD, "odd"), (BAD, "bad")])))
+    assert samples[2].inputs is not None
+    assert samples[2].inputs.tolist() == trained.encode_text(BAD).tolist()
+    assert "not UTF-8" in samples[3].problem
+    other = text_files(tmp_path, str(table(tmp_path / "other.csv", [(GOOD, "odd"), (BAD, "bad")])))
     other.restore(trained.description())
     with pytest.raises(InputError, match="the run knows no class odd"):
         _ = other.test
@@ -201,10 +208,10 @@ def test_a_run_reads_texts_as_it_was_trained(tmp_path: Path) -> None:
     "change",
     [{"class_names": ["a"]}, {"class_counts": [-1, 2]}, {"tokenizer": 3}, {"tokenizer": "{}"}],
 )
-def test_a_description_that_cannot_be_is_refused(change: dict, tmp_path: Path) -> None:
-    description = TextFiles(tmp_path, str(table(tmp_path / "t.csv", ROWS))).description()
+def test_an_invalid_description_is_refused(change: dict, tmp_path: Path) -> None:
+    description = text_files(tmp_path, str(table(tmp_path / "t.csv", ROWS))).description()
     with pytest.raises(InputError, match=r"manifest\.json"):
-        TextFiles(tmp_path).restore(description | change)
+        text_files(tmp_path).restore(description | change)
 
 
 def test_fake_texts_have_the_vocabulary_and_the_classes() -> None:
@@ -219,7 +226,7 @@ def test_fake_texts_have_the_vocabulary_and_the_classes() -> None:
     assert len(lengths) > 5
 
 
-# sets that others publish
+# published sets
 
 
 def reviews(root: Path) -> dict[str, bytes]:
@@ -246,22 +253,22 @@ def test_imdb_is_read_from_its_folder_or_from_its_archive(
     with tarfile.open(archive, "w:gz") as tar:
         for place, text in {
             **reviews(tmp_path),
-            "aclImdb/train/unsup/0_0.txt": b"no verdict",
+            "aclImdb/train/unsup/0_0.txt": b"no class",
         }.items():
             info = tarfile.TarInfo(place)
             info.size = len(text)
             tar.addfile(info, BytesIO(text))
     content = archive.read_bytes()
     published = {archive.name: Published(len(content), hashlib.md5(content).hexdigest())}
-    monkeypatch.setattr(imdb.IMDB, "archive", published)
-    found = [
+    monkeypatch.setattr(IMDB, "archive", published)
+    datasets = [
         Text(tmp_path / "cache", IMDB(tmp_path / name), val_fraction=0.0)
         for name in ("folder", "packed")
     ]
-    batches = [next(data.test.epoch(0)) for data in found]
+    batches = [next(data.test.epoch(0)) for data in datasets]
     assert torch.equal(batches[0][0], batches[1][0])
     assert batches[0][1].sort().values.tolist() == [0] * 6 + [1] * 6
-    assert "br" not in json.loads(found[0].tokenizer.to_json())["model"]["vocab"]
+    assert "br" not in json.loads(datasets[0].tokenizer.to_json())["model"]["vocab"]
 
 
 def test_sst_and_mr_are_read_line_by_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

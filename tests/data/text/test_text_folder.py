@@ -1,6 +1,4 @@
-"""Folders of texts: what is read whatever its ending, what is left out with a line, splits by their
-usual names.
-"""
+"""Folders of texts: files with any ending, files that are left out, splits by their usual names."""
 
 from __future__ import annotations
 
@@ -13,7 +11,9 @@ from typing import Any
 import pytest
 
 from dltrain.data.text.language import LanguageModeling
-from dltrain.data.text.text_files import TextFiles
+from dltrain.data.text.prose import ProseFiles
+from dltrain.data.text.text import Text
+from dltrain.data.text.text_files import LabeledTextFiles
 from dltrain.data.text.words import WordFiles
 from dltrain.errors import InputError
 
@@ -31,14 +31,13 @@ def lay(root: str, classes: str = "abcd", endings: str = ".txt", count: int = 12
     return Path(root)
 
 
-def data(path: Path | str, **more: Any) -> TextFiles:
-    return TextFiles(Path("data"), str(path), **more)
+def data(path: Path | str, **more: Any) -> Text:
+    root = Path("data")
+    return Text(root, LabeledTextFiles(root, str(path), **more))
 
 
-def test_text_folder_loses_classes(dltrain: Callable[..., Any]) -> None:
-    """Four class folders, c with .TXT and d with .md files: four classes, all texts are read, and a
-    line says of what.
-    """
+def test_classes_whose_texts_have_other_endings_are_read(dltrain: Callable[..., Any]) -> None:
+    """Four class folders, c with .TXT and d with .md files: all texts are read and logged."""
     lay("ending", endings=".txt,.txt,.TXT,.md")
     chosen = (
         "dataset=text_files",
@@ -63,7 +62,7 @@ def test_text_folder_loses_classes(dltrain: Callable[..., Any]) -> None:
 @pytest.mark.parametrize(
     "ending", [".TXT", ".Md", "", ".text", ".log", ".html", ".0123abcd", ".en", ".49960"]
 )
-def test_any_ending_of_a_text_is_read(ending: str) -> None:
+def test_a_text_may_have_any_ending(ending: str) -> None:
     made = data(lay("texts", "ab", endings=ending))
     assert made.class_names == ("a", "b")
     assert sum(split.samples for split in (made.train, made.val, made.test)) == 24
@@ -79,10 +78,10 @@ def test_packed_and_nested_texts_are_read_and_hidden_files_are_not() -> None:
         (path / name).write_bytes(b"\0\xff")
     made = data(path)
     assert sum(split.samples for split in (made.train, made.val, made.test)) == 26
-    assert b"packed" in made.source.found["train"][0]  # type: ignore[attr-defined]
+    assert b"packed" in made.source.labeled_texts["train"][0]  # type: ignore[attr-defined]
 
 
-def test_what_is_no_text_is_left_out_with_a_line_or_refused(
+def test_other_files_are_left_out_and_logged_or_refused(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     path = lay("texts", "abc")
@@ -103,15 +102,15 @@ def test_what_is_no_text_is_left_out_with_a_line_or_refused(
         _ = data("empty").train
 
 
-def test_split_folders_and_unlabeled_texts_are_no_classes(caplog: pytest.LogCaptureFixture) -> None:
-    """aclImdb as it is unpacked: unsup is left out with a line; valid/ is read; a flat test folder
-    is left out.
-    """
+def test_split_folders_and_unlabeled_texts_are_not_classes(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """In aclImdb unsup is left out and logged, Valid/ is read; a flat test folder is left out."""
     lay("aclImdb/train", "ab")
     lay("aclImdb/test", "ab", count=4)
     lay("aclImdb/Valid", "b", count=3)
     Path("aclImdb/train/unsup").mkdir()
-    Path("aclImdb/train/unsup/0_0.txt").write_text("no verdict")
+    Path("aclImdb/train/unsup/0_0.txt").write_text("no class")
     Path("aclImdb/imdb.vocab").write_text("the")
     made = data("aclImdb")
     assert [split.samples for split in (made.train, made.val, made.test)] == [24, 3, 8]
@@ -128,8 +127,8 @@ def test_split_folders_and_unlabeled_texts_are_no_classes(caplog: pytest.LogCapt
     assert data("flat", classes=["a", "testing"]).class_names == ("a", "testing")
 
 
-def test_folders_of_their_own_for_validation_and_testing() -> None:
-    """val_path and test_path may be folders too, with the classes of the training texts."""
+def test_val_path_and_test_path_may_be_folders() -> None:
+    """They have the classes of the training texts."""
     made = data(
         lay("one", "ab"),
         val_path=str(lay("two", "a", count=2)),
@@ -140,7 +139,7 @@ def test_folders_of_their_own_for_validation_and_testing() -> None:
         _ = data("one", test_path=str(lay("four", "ac", count=1))).train
 
 
-def test_only_a_test_set_cannot_be_trained_on() -> None:
+def test_a_test_set_alone_cannot_be_trained_on() -> None:
     lay("only/test", "ab")
     with pytest.raises(InputError, match="no texts to train on"):
         _ = data("only").train
@@ -153,7 +152,7 @@ def test_running_text_and_documents_of_a_folder_with_any_ending(
     Path("books/cover.jpg").write_bytes(b"\xff\xd8\xff")
     assert len(WordFiles(Path("data"), "books").read()["train"][0]) == 24
     assert "books: 1 file (cover.jpg) left out" in caplog.text
-    text = LanguageModeling(Path("data"), "books", length=4).source.read()["train"]
+    text = ProseFiles(Path("data"), "books").read()["train"]
     assert "good film 11" in text
     assert "bad film 11" in text
 
@@ -168,7 +167,7 @@ def test_running_text_and_documents_of_a_folder_with_any_ending(
     ],
     ids=str,
 )
-def test_running_text_for_testing_is_not_trained_on(
+def test_running_text_of_a_split_by_name_is_not_trained_on(
     names: tuple[str, ...], caplog: pytest.LogCaptureFixture
 ) -> None:
     """Files and folders with the usual names of splits in a folder of running text."""
@@ -176,7 +175,7 @@ def test_running_text_for_testing_is_not_trained_on(
         Path("prose", name).parent.mkdir(parents=True, exist_ok=True)
         Path("prose", name).write_text(text * 30, encoding="utf-8")
     Path("prose/predictions.txt").write_text("guess", encoding="utf-8")
-    made = LanguageModeling(Path("data"), "prose", length=4)
+    made = LanguageModeling(Path("data"), ProseFiles(Path("data"), "prose"), length=4)
     texts = made.source.read()
     assert {part: text[:5] for part, text in texts.items()} == {
         "train": "learn",
@@ -188,9 +187,7 @@ def test_running_text_for_testing_is_not_trained_on(
 
 
 def test_all_of_other_texts_are_for_testing(dltrain: Callable[..., Any]) -> None:
-    """Other images are treated alike; a test set of theirs goes first, and the run's own texts are
-    split as they were.
-    """
+    """Other texts with a test set are tested on that; the run's own texts are split as before."""
     chosen = (
         "dataset=text_files",
         "dataset.path=texts",

@@ -1,11 +1,10 @@
-"""Tokens that a vocabulary lacks: found with the text's own words, counted, and logged in one line."""
+"""Tokens that a vocabulary lacks: named in the words of the text, counted, logged in one line."""
 
 from __future__ import annotations
 
 import pytest
 
-from dltrain.data.text.tokenizer import Kind, Tokenizer
-from dltrain.data.text.unknown_tokens import UnknownTokens
+from dltrain.data.text.tokenizer import Tokenizer, TokenizerKind, UnknownTokens
 
 TEXTS = ["0123456789", "ein Café am See", "don't stop"]
 
@@ -26,14 +25,14 @@ TEXTS = ["0123456789", "ein Café am See", "don't stop"]
         ("byte", "\x00 猫", []),
     ],
 )
-def test_unknown_tokens_are_named_as_they_stand_in_the_text(
-    kind: Kind, text: str, unknown: list[str]
+def test_unknown_tokens_are_named_as_the_text_has_them(
+    kind: TokenizerKind, text: str, unknown: list[str]
 ) -> None:
-    """Not as they were normalized; the numbers are those of training."""
+    """They are not normalized; the numbers are those of training."""
     tokenizer = Tokenizer.train(kind, 1000, True, TEXTS)
-    numbers, found = tokenizer.encode_one(text)
-    assert [token for token in found if token is not None] == unknown
-    assert len(found) == len(numbers)
+    numbers, tokens = tokenizer.encode_one(text)
+    assert [token for token in tokens if token is not None] == unknown
+    assert len(tokens) == len(numbers)
     assert numbers.tolist() == next(tokenizer.encode([text])).tolist()
 
 
