@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 
 from dltrain.data.detection.samples import Size
-from dltrain.data.images.decode import read_image, size_of
+from dltrain.data.images.decode import read_image
+from dltrain.data.images.opening import size_of
 from dltrain.data.images.pixel_rule import PixelRule
 from dltrain.errors import InputError
 

@@ -188,71 +188,77 @@ def streamed_bytes(folder: Folder, batch_size: BatchSize) -> int:
 
 
 def survey(folder: Folder, cache: Path) -> tuple[list[str], Tensor]:
-    """The files that are images, and sum and sum of squares of each one's values (N, 2, C); the
-    others are judged.
+    """Decode every file once; return those that are images, and the moments (N, 2, C) of each.
 
-    It decodes everything once, which settles the folder's rule for pixels, and keeps what it found
-    in `cache`, by the names, sizes and times of the files.
+    The moments are the sum and the sum of squares of the values of each channel. Files that are not
+    images are reported, and the folder's rule for pixels is settled. The result is kept in `cache`,
+    by the names, sizes and times of the files.
     """
     shape = (folder.channels, *folder.size)
-    paths = [path for _, files in sorted(folder.listed[1].items()) for path in files.paths]
-    about = f"{folder.digest(times=True)} {shape} {folder.rule.description()}"
-    kept = cache / f"image_folder-{hashlib.sha256(about.encode()).hexdigest()[:16]}.npy"
+    paths = [path for _, files in sorted(folder.own_files.items()) for path in files.paths]
+    content = f"{folder.digest(times=True)} {shape} {folder.rule.description()}"
+    key = hashlib.sha256(content.encode()).hexdigest()[:16]
+    kept = cache / f"image_folder-{key}.npy"
     moments = read_kept(kept, (len(paths), 2, folder.channels), folder)
     if moments is None:
         moments = measured(folder, paths, shape)
         save(kept, moments, folder)
-    good = ~moments[:, 0, 0].isnan()
-    odd = [paths[i] for i in (~good).nonzero().squeeze(1).tolist()]
-    why = folder.decode(odd, Progress(folder.path, len(odd)))[1].why
-    folder.judge({odd[i]: reason for i, reason in why.items()})
-    return [paths[i] for i in good.nonzero().squeeze(1).tolist()], moments[good]
+    is_image = ~moments[:, 0, 0].isnan()
+    report_odd_files(folder, [paths[row] for row in (~is_image).nonzero().squeeze(1).tolist()])
+    return [paths[row] for row in is_image.nonzero().squeeze(1).tolist()], moments[is_image]
+
+
+def report_odd_files(folder: Folder, paths: list[str]) -> None:
+    """Warn of the files in `paths`, which are not images, or refuse them, with the reason for each."""
+    _, odd = folder.decode(paths, Progress(folder.path, len(paths)))
+    folder.report_odd_files({paths[row]: why for row, why in odd.why.items()})
 
 
 def measured(folder: Folder, paths: list[str], shape: tuple[int, ...]) -> Tensor:
-    """Sum and sum of squares of each image and channel (N, 2, C), not a number where there is no image."""
-    log.info(f"looking at all of {len(paths):,} images in {folder.path}, once")
-    survey_rule = folder.rule.surveying()
-    moments, unsettled = moments_of(folder, paths, shape, torch.arange(len(paths)), survey_rule)
+    """Return the moments (N, 2, C) of all files; not a number for those that are not images."""
+    log.info(f"reading all of {len(paths):,} images in {folder.path} once, for their statistics")
+    every_row = torch.arange(len(paths))
+    moments, unsettled = moments_of(folder, paths, shape, every_row, folder.rule.surveying())
     folder.settle(unsettled.values())
-    again = torch.tensor(
-        [i for i, values in unsettled.items() if folder.changed(values)], dtype=torch.int64
-    )
-    if len(again):
-        moments[again] = moments_of(folder, paths, shape, again, folder.rule)[0]
+    changed_rows = [row for row, values in unsettled.items() if folder.changed(values)]
+    if changed_rows:
+        again = torch.tensor(changed_rows, dtype=torch.int64)
+        moments[again], _ = moments_of(folder, paths, shape, again, folder.rule)
     return moments
 
 
 def moments_of(
     folder: Folder, paths: list[str], shape: tuple[int, ...], rows: Tensor, rule: PixelRule
 ) -> tuple[Tensor, dict[int, Values]]:
-    """Return sum and sum of squares of the images in some `rows` of the paths (N, 2, C), not a
-    number where there is no image, and by their row the values of those that the rule does not
-    know.
+    """Return the moments (N, 2, C) of the images in some rows of `paths`.
+
+    They are not a number for files that are not images. With them come the values of images that
+    the rule does not know, by their row.
     """
     progress = Progress(folder.path, len(rows))
 
     def work(part: slice, job: Job) -> tuple[Tensor, dict[int, Values]]:
-        some = rows[part].tolist()
-        images = torch.empty((len(some), *shape), dtype=torch.uint8)
-        odd = read_images([paths[row] for row in some], images, job.at, rule)
+        some_rows = rows[part].tolist()
+        images = torch.empty((len(some_rows), *shape), dtype=torch.uint8)
+        odd = read_images([paths[row] for row in some_rows], images, job.at, rule)
         values = images.flatten(2).to(torch.float32)
         moments = torch.stack([values.sum(2), values.square_().sum(2)], dim=1).double()
         moments[list(odd.why)] = torch.nan
-        return moments, {some[i]: values for i, values in odd.unsettled.items()}
+        return moments, {some_rows[i]: values for i, values in odd.unsettled.items()}
 
     parts: list[Tensor] = []
     unsettled: dict[int, Values] = {}
-    for moments, found in in_threads(work, len(rows), folder.threads, folder.timeout):
+    for moments, some_unsettled in in_threads(work, len(rows), folder.threads, folder.timeout):
         parts.append(moments)
-        unsettled |= found
+        unsettled |= some_unsettled
         progress.step()
     return torch.cat(parts), unsettled
 
 
 def read_kept(path: Path, shape: tuple[int, ...], folder: Folder) -> Tensor | None:
-    """Return the moments of `shape` that `save` wrote, and let the folder's rule be what they were
-    found by; None where there are none, or other content.
+    """Return the moments of `shape` that `save` wrote, and give the folder the rule of that time.
+
+    None if the file is absent or has other content.
     """
     try:
         with path.open("rb") as file:
@@ -266,16 +272,18 @@ def read_kept(path: Path, shape: tuple[int, ...], folder: Folder) -> Tensor | No
     return moments
 
 
-def save(path: Path, values: Tensor, folder: Folder) -> None:
-    """Write `values` and the folder's rule, whole or not at all; where nothing can be written, they
-    are found again the next time.
+def save(path: Path, moments: Tensor, folder: Folder) -> None:
+    """Write the moments and the folder's rule, completely or not at all.
+
+    If nothing can be written, they are computed again the next time.
     """
     part = path.with_name(f".{path.name}.{os.getpid()}")
+    rule = repr(folder.rule.description()).encode()
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with part.open("wb") as file:
-            np.save(file, values.numpy())
-            np.save(file, np.frombuffer(repr(folder.rule.description()).encode(), dtype=np.uint8))
+            np.save(file, moments.numpy())
+            np.save(file, np.frombuffer(rule, dtype=np.uint8))
         part.replace(path)
     except OSError as e:
         log.debug(f"{path} cannot be written: {e}")
