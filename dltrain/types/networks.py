@@ -70,7 +70,8 @@ class GeneratorAndDiscriminator(Protocol):
     def generate(self, noise: Tensor, classes: Tensor | None = None) -> Tensor:
         """Return images (B, C, H, W) in -1..1 from noise (B, latent_size) and classes (B,)."""
 
-    def __call__(self, images: Tensor, classes: Tensor | None = None) -> Tensor: ...
+    def __call__(self, images: Tensor, classes: Tensor | None = None) -> Tensor:
+        """Return the discriminator's logits (B,)."""
 
 
 @runtime_checkable
@@ -161,4 +162,5 @@ class ActionValueTable(Protocol):
     def repeat_table(self, count: int) -> None:
         """Replace the tables by `count` equal ones."""
 
-    def __call__(self, states: Tensor) -> Tensor: ...
+    def __call__(self, states: Tensor) -> Tensor:
+        """Return the action values (B, A) in states (B,)."""

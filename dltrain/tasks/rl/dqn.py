@@ -32,14 +32,16 @@ class DQN(Task):
     """Learns action values (B, A) with a network.
 
     The method is that of Mnih et al. 2015, "Human-level control through deep reinforcement
-    learning", algorithm 1. A batch is a number of steps in the environment; after them, `updates` batches of replayed
-    transitions are learned. The target of a transition is R + gamma Q^(S', argmax_a Q^(S', a)) with
-    the target network Q^, and R where the episode terminated, but not where a limit of steps
-    truncated it. With `double` the network chooses that action (van Hasselt et al. 2016, "Deep
-    Reinforcement Learning with Double Q-learning", equation 4). Every `target_every` updates the
-    target network moves by the fraction `tau` towards the network. Observations are arrays (B,
-    ...), images of bytes, which the network gets in 0..1, or state numbers (B,), which it gets
-    one-hot.
+    learning", algorithm 1. A batch is a number of steps in the environment; after them, `updates`
+    batches of replayed transitions are learned. The target of a transition is
+    R + gamma Q^(S', argmax_a Q^(S', a)) with the target network Q^, and R where the episode
+    terminated, but not where a limit of steps truncated it. With `double` the network chooses that
+    action (van Hasselt et al. 2016, "Deep Reinforcement Learning with Double Q-learning", equation
+    4). Every `target_every` updates the target network moves by the fraction `tau` towards the
+    network.
+
+    Observations are arrays (B, ...), images of bytes, which the network gets in 0..1, or state
+    numbers (B,), which it gets one-hot.
 
     `correction` is the first value of the beta of prioritized replay, which rises linearly to 1.
 
