@@ -52,14 +52,18 @@ def main(argv: list[str] | None = None) -> int:
         verb, code = run_command(options)
         if options.json:
             print(to_json({"exit_code": code, **options.outcome}, default=str))
-        if output.lost is None:
-            return code
-        reason = output.lost.strerror
-        print(f"dltrain: standard output cannot be written: {reason}", file=sys.stderr)
-        has_files = verb is not None and (verb.writes_files or bool(options.out))
-        if has_files and not options.json:
-            return code
-        return code or 1
+        if output.lost is not None:
+            code = report_lost_output(output.lost, code, verb, options)
+    return code
+
+
+def report_lost_output(error: OSError, code: int, verb: Verb | None, options: Options) -> int:
+    """Report that output was lost; return 1 for a success that is in no file either."""
+    print(f"dltrain: standard output cannot be written: {error.strerror}", file=sys.stderr)
+    has_files = verb is not None and (verb.writes_files or bool(options.out))
+    if has_files and not options.json:
+        return code
+    return code or 1
 
 
 def run_command(options: Options) -> tuple[Verb | None, int]:
@@ -97,62 +101,65 @@ def parse(options: Options) -> Verb | None:
     words, rest, flags = split_flags(options)
     options.json = "--json" in flags  # not if it comes after `--`
     options.debug = "--debug" in flags
-    name = "train"
-    if words and "=" not in words[0] and not words[0].startswith(("~", "+")):
-        name = words.pop(0)
-    verb = (VERBS | HIDDEN).get(name)
+    name = words.pop(0) if words and not is_override(words[0]) else "train"
     if options.help or options.version:
         return None
+    verb = (VERBS | HIDDEN).get(name)
     if verb is None:
         raise UsageError(unknown_verb(name))
     if verb.files:
         options.names = [*(word for word in words if not is_setting(word)), *rest]
         options.overrides = [word for word in words if is_setting(word)]
     else:
-        words += rest
-        while len(options.names) < verb.names and words and is_name(words[0]):
-            options.names.append(words.pop(0))
-        options.overrides = words
+        options.names, options.overrides = split_names([*words, *rest], verb.names)
     refuse_late_verb(options.overrides)
     if name == "predict":
         refuse_old_spelling(options)
     refuse_flags_of_others(flags, name)
-    if options.multirun:
-        if name != "train":
-            raise UsageError("-m runs a grid of trainings; it goes with no other verb")
-        return MULTIRUN
-    return verb
+    return MULTIRUN if options.multirun else verb
 
 
 def split_flags(options: Options) -> tuple[list[str], list[str], list[str]]:
     """Set the flags in `options`; return the other words, those after `--`, and the flags."""
-    argv = options.argv
     words: list[str] = []
+    rest: list[str] = []
     flags: list[str] = []
-    i = 0
-    while i < len(argv):
-        word = argv[i]
-        i += 1
+    argv = list(options.argv)
+    while argv:
+        word = argv.pop(0)
         if word == "--":
-            return words, argv[i:], flags
-        if not word.startswith("-"):
+            rest = argv
+            break
+        if word.startswith("-"):
+            flags.append(set_flag(word, argv, options))
+        else:
             words.append(word)
-            continue
-        name, _, value = word.partition("=")
-        flag = FLAGS.get(name)
-        if flag is None or ("=" in word and not flag.example):
-            raise UsageError(unknown_flag(word, argv[i : i + 1]))
-        flags.append(name)
-        if not flag.example:
-            setattr(options, flag.field, True)
-            continue
-        if not value and i < len(argv):
-            value = argv[i]
-            i += 1
-        if not value:
-            raise UsageError(f"{name} needs a value: {name} {flag.example}")
-        setattr(options, flag.field, value)
-    return words, [], flags
+    return words, rest, flags
+
+
+def set_flag(word: str, following: list[str], options: Options) -> str:
+    """Set a flag in `options` and return its name; its value may be the first following word."""
+    name, equals, value = word.partition("=")
+    flag = FLAGS.get(name)
+    if flag is None or (equals and not flag.example):
+        raise UsageError(unknown_flag(word, following[:1]))
+    if not flag.example:
+        setattr(options, flag.field, True)
+        return name
+    if not value and following:
+        value = following.pop(0)
+    if not value:
+        raise UsageError(f"{name} needs a value: {name} {flag.example}")
+    setattr(options, flag.field, value)
+    return name
+
+
+def split_names(words: list[str], count: int) -> tuple[list[str], list[str]]:
+    """Return up to `count` names (RUN, KEY, GROUP) that begin the words, and the overrides."""
+    end = 0
+    while end < min(count, len(words)) and is_name(words[end]):
+        end += 1
+    return words[:end], words[end:]
 
 
 def refuse_late_verb(overrides: list[str]) -> None:
@@ -172,10 +179,15 @@ def refuse_old_spelling(options: Options) -> None:
 def refuse_flags_of_others(names: list[str], verb: str) -> None:
     """Raise UsageError for a flag of other verbs."""
     for name in names:
-        verbs = FLAGS[name].verbs
-        if verbs and verb not in verbs:
-            commands = ", ".join(f"`dltrain {one}`" for one in verbs)
-            raise UsageError(f"{name} goes with {commands} alone: it {FLAGS[name].purpose}")
+        flag = FLAGS[name]
+        if flag.verbs and verb not in flag.verbs:
+            commands = ", ".join(f"`dltrain {one}`" for one in flag.verbs)
+            raise UsageError(f"{name} goes with {commands} alone: it {flag.purpose}")
+
+
+def is_override(word: str) -> bool:
+    """Tell if a first word is an override, not a verb."""
+    return "=" in word or word.startswith(("~", "+"))
 
 
 def is_setting(word: str) -> bool:
@@ -209,16 +221,15 @@ def report(error: Exception, options: Options) -> int:
     """Print an error in a few lines, or with its traceback under --debug; return its exit code."""
     if options.debug:
         traceback.print_exception(error)
+    text = str(error)
+    hint = ""
+    code = 1
     if isinstance(error, DltrainError):
-        text = str(error)
-        message = f"dltrain: {text}"
         code = error.exit_code
     else:
         text = f"{type(error).__name__}: {error}"
-        message = f"dltrain: {text}"
-        if not options.debug:
-            message += "\n(an unexpected failure: --debug shows where)"
-        code = 1
+        hint = "" if options.debug else "\n(an unexpected failure: --debug shows where)"
+    message = f"dltrain: {text}{hint}"
     width = screen_width(sys.stderr)
     print(message if width is None else wrap(message, width), file=sys.stderr)
     options.outcome.setdefault("error", text)

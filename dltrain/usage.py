@@ -51,37 +51,63 @@ def help_text() -> str:
     """Return the text of --help."""
     first, *others = VERBS.values()
     verbs = [(f"dltrain {verb.usage}", verb.help) for verb in (first, MULTIRUN, *others)]
-    rows = []
-    for group, options in groups().items():
-        listed = ", ".join(options)
-        if len(listed) > MAX_LISTED_CHARS:
-            listed = listed[:MAX_LISTED_CHARS].rpartition(",")[0] + ", ..."
-        if options:
-            rows.append((group, listed))
+    rows = [(group, listed(options)) for group, options in groups().items() if options]
     return HELP.format(version=__version__, verbs=table(verbs), groups=table(rows))
+
+
+def listed(options: list[str]) -> str:
+    """Return options in a line; of very many the first."""
+    line = ", ".join(options)
+    if len(line) <= MAX_LISTED_CHARS:
+        return line
+    return line[:MAX_LISTED_CHARS].rpartition(",")[0] + ", ..."
 
 
 def unknown_verb(name: str) -> str:
     """Return what to type instead of a first word that is not a verb."""
     problem = f"{name} is not a verb"
+    for suggest in (_verb_elsewhere, _data_file, _setting_with_colon, _option, _similar_verb):
+        hint = suggest(name)
+        if hint is not None:
+            return f"{problem}; {hint}"
+    return f"{problem} ({', '.join(VERBS)}); settings are KEY=VALUE (dltrain --help)"
+
+
+def _verb_elsewhere(name: str) -> str | None:
+    """Suggest the command for a verb of another program, such as `fit`."""
     command = verb_for(name)
-    if command is not None:
-        return f"{problem}; did you mean `{command}`?"
+    return f"did you mean `{command}`?" if command is not None else None
+
+
+def _data_file(name: str) -> str | None:
+    """Suggest the data set for a file, such as data.csv."""
     dataset = option_for("dataset", name)
-    if dataset and "=" in dataset:  # data.csv
-        return f"{problem}; did you mean {dataset}?"
+    return f"did you mean {dataset}?" if dataset and "=" in dataset else None
+
+
+def _setting_with_colon(name: str) -> str | None:
+    """Suggest the setting for a word such as epochs:10."""
     key, _, value = name.partition(":")
     answer = answer_for(key, value, default_keys().__contains__)
-    if answer:  # epochs:10
-        return f"{problem}; settings are KEY=VALUE{text_of(answer, value)}"
+    return f"settings are KEY=VALUE{text_of(answer, value)}" if answer else None
+
+
+def _option(name: str) -> str | None:
+    """Suggest GROUP=OPTION for the name of an option."""
     for group in ("experiment", "dataset", "model"):
         if name in groups()[group]:
-            return f"{problem}; did you mean {group}={name}?"
-    for known in ({verb: f"dltrain {verb}" for verb in VERBS}, VERBS_ELSEWHERE):
-        close = close_matches(name, known)
+            return f"did you mean {group}={name}?"
+    return None
+
+
+def _similar_verb(name: str) -> str | None:
+    """Suggest the command for a misspelled verb."""
+    own_verbs = {verb: f"dltrain {verb}" for verb in VERBS}
+    for commands in (own_verbs, VERBS_ELSEWHERE):
+        close = close_matches(name, commands)
         if close:
-            return f"{problem}; did you mean `{known[close[0]]}`?"
-    return f"{problem} ({', '.join(VERBS)}); settings are KEY=VALUE (dltrain --help)"
+            return f"did you mean `{commands[close[0]]}`?"
+    return None
 
 
 def text_of(answer: Answer, value: str) -> str:
@@ -92,44 +118,59 @@ def text_of(answer: Answer, value: str) -> str:
 
 
 def unknown_flag(typed: str, following: list[str]) -> str:
-    """Return what to type instead of a flag that does not exist, such as `--epochs 5`."""
+    """Return what to type instead of a flag that does not exist, such as `--epochs 5`.
+
+    `following` is the word after it, if any, which may be its value.
+    """
     problem = f"no such flag: {typed}"
-    if typed in ("-v", "-V"):
+    flag, value = _flag_and_value(typed, following)
+    if flag in ("-v", "-V"):
         return f"{problem}; did you mean --version?"
-    flag, _, value = typed.partition("=")
-    if not value and following and "=" not in following[0] and not following[0].startswith("-"):
-        value = following[0]
     settings = f"{problem}; settings are KEY=VALUE without dashes"
     answer = flag_answer(flag, value, default_keys().__contains__)
     if answer is not None:
         return f"{settings}{text_of(answer, value)}"
     keys = keys_called(flag)
-    if not keys:
-        by_word = {known.lstrip("-"): known for known in FLAGS}  # all dashes are alike
-        close = close_matches(flag.lstrip("-"), by_word)
-        if close:
-            return f"{problem}; did you mean {by_word[close[0]]}?"
-        keys = keys_like(flag)
+    similar_flag = _similar_flag(flag)
+    if not keys and similar_flag is not None:
+        return f"{problem}; did you mean {similar_flag}?"
+    keys = keys or keys_like(flag)
     if not keys:
         return settings
     dots = "" if value else "..."
     return f"{settings}; did you mean {shell_word(f'{keys[0]}={value}')}{dots}?"
 
 
-def _as_name(flag: str) -> str:
+def _flag_and_value(typed: str, following: list[str]) -> tuple[str, str]:
+    """Return a flag and its value: after its =, or the following word if that can be one."""
+    flag, _, value = typed.partition("=")
+    if value or not following:
+        return flag, value
+    word = following[0]
+    is_value = "=" not in word and not word.startswith("-")
+    return flag, word if is_value else ""
+
+
+def _similar_flag(flag: str) -> str | None:
+    by_name = {known.lstrip("-"): known for known in FLAGS}  # one dash is as good as two
+    close = close_matches(flag.lstrip("-"), by_name)
+    return by_name[close[0]] if close else None
+
+
+def _as_key(flag: str) -> str:
     return flag.lstrip("-").replace("-", "_")
 
 
 def keys_called(flag: str) -> list[str]:
     """Return the keys whose last part is the flag's name, the shortest first."""
-    name = _as_name(flag)
+    name = _as_key(flag)
     return sorted((key for key in default_keys() if key.rpartition(".")[2] == name), key=len)
 
 
 def keys_like(flag: str) -> list[str]:
     """Return common keys whose last part is similar to the flag's name."""
     by_name = {key.rpartition(".")[2]: key for key in reversed(common_keys())}
-    return [by_name[best] for best in close_matches(_as_name(flag), by_name)]
+    return [by_name[best] for best in close_matches(_as_key(flag), by_name)]
 
 
 def moved_command(options: Options) -> str | None:

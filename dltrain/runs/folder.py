@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 CONFIG, MANIFEST, RESULTS = "config.yaml", "manifest.json", "results.json"
 METRICS, TIMING, LOG = "metrics.jsonl", "timing.jsonl", "train.log"
 CHECKPOINTS = "checkpoints"
+FINISHED = ("completed", "stopped")  # statuses in the results of a run that was tested
 MAX_PENDING_LINES = 100_000  # that wait in memory for room on the disk
 READ_ONLY = "dltrain resume RUN --fork paths.output=FOLDER continues it in another place"
 MAKING = threading.Lock()  # sweeping removes what this process seems to have left unfinished

@@ -27,13 +27,12 @@ from dltrain.options import Options
 from dltrain.report.splits import empty_splits, sizes
 from dltrain.report.summary import closing_table, rendered_grids
 from dltrain.report.text import number
-from dltrain.runs.folder import METRICS, RESULTS, Run
+from dltrain.runs.folder import FINISHED, METRICS, RESULTS, Run
 from dltrain.runs.initial_files import initial_files, label
 from dltrain.runs.log_file import buffered_records, logged_to
 from dltrain.weights.freezing import trainable_count
 
 log = logging.getLogger("dltrain")
-FINISHED = ("completed", "stopped")  # statuses of a run that was tested
 COMPARISONS = {">=": operator.ge, "<=": operator.le, ">": operator.gt, "<": operator.lt}
 SIGN = re.compile(r"\s*([<>=]*)")
 CLAIM_TOLERANCE = 1e-7  # relative: 9960 of 10,000 is a little less than 0.996 in 32 bits

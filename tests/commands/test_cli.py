@@ -293,7 +293,7 @@ def test_check_says_which_typed_keys_are_not_read(dltrain) -> None:
         (("-v",), "did you mean --version?"),
         (("trian",), "trian is not a verb; did you mean `dltrain train`?"),
         (("zzz",), "zzz is not a verb (train, check, list, show,"),
-        (("check", "-m"), "-m runs a grid of trainings"),
+        (("check", "-m"), "-m goes with `dltrain train` alone: it runs a grid"),
         (("model=a,b",), "several values are a sweep: dltrain -m model=a,b"),
         (
             ("regularization=l1,l2",),

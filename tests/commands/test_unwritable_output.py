@@ -15,7 +15,6 @@ from typing import Any
 import pytest
 
 from dltrain import files
-from dltrain.commands import multirun
 from dltrain.errors import UsageError
 from dltrain.files import replacing, writing
 from dltrain.runs.checkpoint import Store
@@ -200,7 +199,7 @@ def test_a_sweep_goes_on_where_its_table_cannot_be_written(
     def refuse(path: Path, content: bytes) -> None:
         raise READ_ONLY
 
-    monkeypatch.setattr(multirun, "replace_file", refuse)
+    monkeypatch.setattr("dltrain.sweeps.results.replace_file", refuse)
     outcome = dltrain("-m", *SMALL, "seed=1,2", "--json")
     assert outcome.code == 0, outcome.err
     assert [job["status"] for job in outcome.json["jobs"]] == ["completed", "completed"]

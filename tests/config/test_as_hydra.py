@@ -16,8 +16,8 @@ from hydra_reference import by_hydra
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from dltrain.commands.multirun import expand
 from dltrain.config.compose import _complete, compose
+from dltrain.config.grid import expand
 from dltrain.config.overrides import parse
 
 DRAWS = 250

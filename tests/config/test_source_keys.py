@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from dltrain.commands.multirun import expand
 from dltrain.config import renamed
 from dltrain.config.check import problems_of
 from dltrain.config.compose import compose, compose_over
+from dltrain.config.grid import expand
 from dltrain.config.groups import config_dir
 from dltrain.config.own_settings import own_settings
 from dltrain.config.renamed import Divided, with_current_names

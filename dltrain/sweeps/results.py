@@ -1,0 +1,119 @@
+"""The results of a sweep: a table of its jobs, learning curves, and means over seeds."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+from dltrain.files import replace_file, to_json
+from dltrain.report.text import duration, number, table
+from dltrain.runs.folder import FINISHED
+from dltrain.sweeps.names import label_of, values_by_key
+
+log = logging.getLogger("dltrain")
+MAX_STATUS_CHARS = 70
+SHOWN_INSTEAD = {"test/mse": ("test/rmse", "test/r2")}  # in the unit of the data, if a run has them
+COLUMNS = (
+    "test/accuracy",
+    "test/loss",
+    "train/gradient_ratio",
+    "train/dead_units",
+    "train/saturated_units",
+)
+Row = dict[str, Any]  # the results of a job, with its number and overrides
+
+
+def write_rows(path: Path, rows: list[Row]) -> None:
+    """Write the jobs done so far. If that fails the other jobs go on, and a table is printed."""
+    try:
+        replace_file(path, f"{to_json(rows, indent=1)}\n".encode())
+    except OSError as e:
+        log.warning(f"{path} cannot be written: {e.strerror or e}")
+
+
+def overview(rows: list[Row], varied: list[str]) -> str:
+    """Return a table with a line a job: the varied values, the status, and the main figures."""
+    names = shown_metrics(rows)
+    lines = [["job", *varied, "status", *names, "time"]]
+    for row in rows:
+        values = values_by_key(row["overrides"])
+        metrics = row["metrics"]
+        figures = [number(metrics[name]) if name in metrics else "-" for name in names]
+        time = duration(row["seconds"]) if "seconds" in row else "-"
+        varied_values = [values[key] for key in varied]
+        lines.append([str(row["job"]), *varied_values, status_of(row), *figures, time])
+    return table(lines)
+
+
+def status_of(row: Row) -> str:
+    """Return a job's status, with the first line of the reason if it failed."""
+    status: str = row["status"]
+    reason = row.get("reason")
+    if reason:
+        status = f"{status}: {reason.splitlines()[0]}"
+    return status[:MAX_STATUS_CHARS]
+
+
+def shown_metrics(rows: list[Row]) -> list[str]:
+    """Return the columns: the watched metric on the test set, then those of `COLUMNS` there are."""
+    names: dict[str, None] = {}
+    for row in rows:
+        watched = row.get("best", {}).get("metric", "").replace("val/", "test/")
+        names |= dict.fromkeys(SHOWN_INSTEAD.get(watched, (watched,)))
+    names |= dict.fromkeys(COLUMNS)
+    return [name for name in names if any(name in row["metrics"] for row in rows)]
+
+
+def report_curves(sweep: Path, rows: list[Row], varied: list[str]) -> None:
+    """Draw the learning curves of the finished jobs into curves.png; average over seeds.
+
+    Jobs that differ only in their seed are one curve. The metrics are the watched one and its
+    counterpart in training (train/return, or the loss).
+    """
+    from dltrain.report import curves
+
+    finished = [row for row in rows if row["status"] in FINISHED and row.get("best")]
+    if len(finished) < 2:
+        return
+    keys = [key for key in varied if key != "seed"]
+    groups = grouped(finished, keys)
+    watched = finished[0]["best"]["metric"]
+    trained = curves.counterpart(watched, {name for row in finished for name in row["metrics"]})
+    pixels = curves.picture(groups, [trained, watched])
+    if pixels is not None:
+        write_picture(sweep / curves.PICTURE, pixels)
+    if len(finished) > len(groups):
+        log.info(means_table(groups, keys, trained))
+
+
+def grouped(rows: list[Row], keys: list[str]) -> dict[str, list[Path]]:
+    """Return the run folders of jobs with the same values of `keys`, by label."""
+    groups: dict[str, list[Path]] = {}
+    for row in rows:
+        label = label_of(keys, values_by_key(row["overrides"])) or "all"
+        groups.setdefault(label, []).append(Path(row["run"]))
+    return groups
+
+
+def means_table(groups: dict[str, list[Path]], keys: list[str], metric: str) -> str:
+    """Return a table with the mean of `metric` over each group of runs."""
+    from dltrain.report import curves
+
+    lines = [[", ".join(keys) or "runs", f"mean {metric}", "standard error", "runs"]]
+    for label, (mean, error, count) in curves.averages(groups, metric).items():
+        spread = number(error) if count > 1 else "-"  # unknown from one run
+        lines.append([label, number(mean), spread, str(count)])
+    return table(lines)
+
+
+def write_picture(path: Path, pixels: Any) -> None:
+    """Write a picture; if that fails the sweep still counts."""
+    from dltrain.report import curves
+
+    try:
+        curves.write(path, pixels)
+    except OSError as e:
+        log.warning(f"{path} cannot be written: {e.strerror or e}")
+    else:
+        log.info(f"picture {path}")
