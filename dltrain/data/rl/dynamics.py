@@ -33,8 +33,7 @@ class Dynamics:
         columns = np.zeros((4, num_states, num_actions, num_outcomes))
         for state, row in table.items():
             for action, outcomes in row.items():
-                for k, outcome in enumerate(outcomes):
-                    columns[:, state, action, k] = np.array(outcome, dtype=np.float64)
+                columns[:, state, action, : len(outcomes)] = np.array(outcomes, dtype=np.float64).T
         self.probability = columns[0]
         self.after: Integers = columns[1].astype(np.int64)
         self.reward = columns[2]

@@ -310,17 +310,16 @@ class Episodes:
         for first in range(start * self.batch_size, self.samples, self.batch_size):
             yield EpisodeBatch(self, range(first, min(first + self.batch_size, self.samples)))
 
-    def reset(self, numbers: range) -> tuple[list[Any], list[Any]]:
-        """Return an environment for each of the episodes `numbers`, and its first state."""
+    def reset(self, numbers: range) -> list[EvaluationEpisode]:
+        """Begin the episodes `numbers`, each in an environment of its own."""
         missing = len(numbers) - len(self.environments)
         self.environments += [self.factory.make() for _ in range(missing)]
-        environments = self.environments[: len(numbers)]
-        states = []
-        for environment, number in zip(environments, numbers, strict=True):
+        episodes = []
+        for environment, number in zip(self.environments, numbers, strict=False):
             seed = seed_of(self.factory.seed, self.split, number)
             observation, _ = environment.reset(seed=seed)
-            states.append(self.factory.encode(observation))
-        return environments, states
+            episodes.append(EvaluationEpisode(environment, self.factory.encode(observation)))
+        return episodes
 
     def state_dict(self) -> dict[str, Any]:
         """Return nothing: every epoch is the same."""
@@ -349,17 +348,31 @@ class EpisodeBatch:
             act: Chooses an action for each of the observations (N, ...).
         """
         factory = self.episodes.factory
-        environments, states = self.episodes.reset(self.numbers)
-        totals, lengths = [0.0] * len(states), [0] * len(states)
-        running = list(range(len(states)))
+        plays = self.episodes.reset(self.numbers)
+        running = plays
         while running:
-            actions = act(stack_observations([states[i] for i in running]))
-            for i, action in zip(list(running), actions, strict=True):
-                number = action + factory.first_action
-                observation, reward, terminated, truncated, _ = environments[i].step(number)
-                totals[i] += float(reward)
-                lengths[i] += 1
-                states[i] = factory.encode(observation)
-                if terminated or truncated or lengths[i] >= factory.max_steps:
-                    running.remove(i)
-        return list(zip(totals, lengths, strict=True))
+            actions = act(stack_observations([play.state for play in running]))
+            for play, action in zip(running, actions, strict=True):
+                play.step(action, factory)
+            running = [play for play in running if not play.is_over]
+        return [(play.total, play.length) for play in plays]
+
+
+@dataclass
+class EvaluationEpisode:
+    """An episode that is played for an evaluation."""
+
+    environment: Any
+    state: Any
+    total: float = 0.0
+    length: int = 0
+    is_over: bool = False
+
+    def step(self, action: int, factory: EnvFactory) -> None:
+        """Take an action."""
+        number = action + factory.first_action
+        observation, reward, terminated, truncated, _ = self.environment.step(number)
+        self.state = factory.encode(observation)
+        self.total += float(reward)
+        self.length += 1
+        self.is_over = terminated or truncated or self.length >= factory.max_steps

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from dltrain.data.rl.dynamics import Dynamics
@@ -42,28 +43,24 @@ class GridWorld:
         """Draw the value (S,) of each state, and an arrow for its action (S,)."""
         letters = self.letters()
         names = self.action_names()
-        marks = [
-            letter or names[action] for letter, action in zip(letters, policy.tolist(), strict=True)
-        ]
-        has_letter = torch.tensor([bool(letter) for letter in letters])
+        arrows = np.array(names, dtype=object)[policy.cpu().numpy()]
+        marks = np.where(letters == "", arrows, letters).reshape(self.shape)
+        has_letter = torch.from_numpy(letters != "")
         shown = values.detach().float().cpu().masked_fill(has_letter, math.nan)
-        height, width = self.shape
-        rows = tuple(tuple(marks[r * width : (r + 1) * width]) for r in range(height))
-        return Grid(shown.view(height, width), rows, title)
+        return Grid(shown.view(self.shape), tuple(map(tuple, marks.tolist())), title)
 
-    def letters(self) -> list[str]:
-        """Return the letter of each field in which no action is taken; "" in the others.
+    def letters(self) -> NDArray[Any]:
+        """Return the letter (S,) of each field in which no action is taken; "" in the others.
 
         An episode ends there, or never reaches it.
         """
-        height, width = self.shape
         if self.dynamics is None:
-            return [""] * (height * width)
+            return np.full(math.prod(self.shape), "", dtype=object)
         acting, ends = self.dynamics.reachable()
-        letters = np.where(acting, "", np.where(ends, GOAL, NEVER_REACHED)).tolist()
+        letters = np.where(ends, GOAL, NEVER_REACHED).astype(object)
         if self.map_letters is not None:
-            for state in np.flatnonzero(~acting):
-                letters[state] = self.map_letters[state] or letters[state]
+            letters = np.array(self.map_letters, dtype=object)
+        letters[acting] = ""
         return letters
 
     def action_names(self) -> list[str]:

@@ -38,10 +38,9 @@ def observations_of(space: Any, spaces: Any) -> Observations | None:
     if isinstance(space, spaces.MultiDiscrete):
         sizes, starts = space.nvec.ravel().tolist(), space.start.ravel().tolist()
         return numbered_observations(list(zip(sizes, starts, strict=True)))
-    if isinstance(space, spaces.Tuple):
-        parts = space.spaces
-        if parts and all(isinstance(part, spaces.Discrete) for part in parts):
-            return numbered_observations([discrete_range(part) for part in parts])
+    parts = space.spaces if isinstance(space, spaces.Tuple) else ()
+    if parts and all(isinstance(part, spaces.Discrete) for part in parts):
+        return numbered_observations([discrete_range(part) for part in parts])
     return None
 
 

@@ -113,7 +113,7 @@ class EvaluationStreams(Stateless):
         return sum(1 for _ in self.numbers())
 
     def numbers(self) -> Iterator[tuple[int, Tensor]]:
-        """Yield the blocks (B,) of each batch, and how far they are from where their places begin."""
+        """Yield the blocks (B,) of each batch, and their distance from the begin of the places."""
         if not self.samples:
             return
         shortest, longer = divmod(self.samples, self.places)

@@ -77,7 +77,7 @@ class Record:
 
 
 def find_path(name: str, root: Path) -> Path:
-    """Return the file or folder `name`, here or in the data root; InputError if it is in neither."""
+    """Return the file or folder `name`, here or in the data root; InputError if it is absent."""
     here = Path(name).expanduser()
     if here.exists():
         return here

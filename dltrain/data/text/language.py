@@ -189,9 +189,10 @@ class LanguageModeling(Dataset[LanguageContent, Tokenizer, LanguageSplit]):
         )
 
     def divide(self, texts: dict[str, str]) -> dict[str, str]:
-        """Return the text of every split; one without text of its own gets an end of the training text.
+        """Return the text of every split.
 
-        The end of the text is for testing, and what is before it for validation.
+        Without texts of their own the end of the training text is for testing, and the part before
+        that for validation.
         """
         train = texts["train"]
         divided = dict(texts)
@@ -275,7 +276,7 @@ class LanguageModeling(Dataset[LanguageContent, Tokenizer, LanguageSplit]):
 
 
 def pieces(text: str) -> Iterator[str]:
-    """Yield `text` in pieces of at most `PIECE_CHARS` characters that end with a line if they can."""
+    """Yield `text` in pieces of at most `PIECE_CHARS` characters, cut at line ends if possible."""
     start = 0
     while start < len(text):
         end = start + PIECE_CHARS

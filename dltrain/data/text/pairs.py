@@ -59,7 +59,7 @@ MULTI30K_PAIRS = {
 
 
 class PairSource(Protocol):
-    """A source of pairs; nothing is asked of it if `named` is false: no file is named."""
+    """A source of pairs; if `named` is false no file is named and nothing is read."""
 
     named: bool
 
@@ -162,7 +162,7 @@ def read_aligned(source: Path, target: Path, encoding: str | None = None) -> Ali
             "the lines of one file translate those of the other, but "
             f"{source} has {len(sources):,} and {target} has {len(targets):,}"
         )
-    pairs = [(a, b) for a, b in zip(sources, targets, strict=True) if a.strip() and b.strip()]
+    pairs = [pair for pair in zip(sources, targets, strict=True) if all(map(str.strip, pair))]
     if not pairs:
         raise InputError(f"{source} and {target} have no pair of lines: expected a text a line")
     omitted = len(sources) - len(pairs)
@@ -170,9 +170,10 @@ def read_aligned(source: Path, target: Path, encoding: str | None = None) -> Ali
         place = first_empty_line({source: sources, target: targets})
         noun = "pair" if omitted == 1 else "pairs"
         log.warning(f"{omitted:,} {noun} left out for an empty line, such as {place}")
+    kept_sources, kept_targets = zip(*pairs, strict=True)
     return (
-        Corpus.from_texts(text.encode() for text, _ in pairs),
-        Corpus.from_texts(text.encode() for _, text in pairs),
+        Corpus.from_texts(map(str.encode, kept_sources)),
+        Corpus.from_texts(map(str.encode, kept_targets)),
     )
 
 

@@ -25,7 +25,7 @@ UNNAMED = ""
 
 
 class ProseSource(Protocol):
-    """A source of running text; nothing is asked of it if `named` is false: no file is named."""
+    """A source of running text; if `named` is false no file is named and nothing is read."""
 
     named: bool
 
@@ -139,7 +139,7 @@ def files_by_split(folder: Path, files: Sequence[Path]) -> dict[str, list[Path]]
 
 
 def named_splits(folder: Path, files: Sequence[Path]) -> dict[Path, str]:
-    """Return the split of each file below a folder whose name, or whose folder's name, means one."""
+    """Return the split of each file below a folder whose name, or folder, means a split."""
     names = {file: file.relative_to(folder).parts[0].removesuffix(file.suffix) for file in files}
     splits = {}
     for split, own in group_by_split(split_names(dict.fromkeys(names.values()))).items():

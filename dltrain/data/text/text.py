@@ -38,7 +38,7 @@ TOKEN_BYTES = 4
 
 
 class TextSource(Protocol):
-    """A source of texts with classes; nothing is asked of it if `named` is false: no file is named."""
+    """A source of texts with classes; if `named` is false no file is named and nothing is read."""
 
     named: bool
     text: str
@@ -297,7 +297,8 @@ class Text(Dataset[TextContent, LearnedTexts, TokenSplit]):
         tokens_per_batch, classes = None, None
         if seed is not None:
             tokens_per_batch = self.tokens_per_batch
-            classes = content.targets if self.balance == "sampler" else None
+        if seed is not None and self.balance == "sampler":
+            classes = content.targets
         batching = Batching(
             content.rows[part],
             content.texts.lengths,

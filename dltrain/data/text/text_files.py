@@ -79,13 +79,10 @@ class LabeledTextFiles:
     @property
     def class_names(self) -> tuple[str, ...]:
         """The classes of the training texts, or of all texts if there are none for training."""
-        _, labels = self.labeled_texts["train"]
-        if labels:
-            return tuple(sorted(set(labels)))
-        all_labels: set[str] = set()
-        for _, labels in self.labeled_texts.values():
-            all_labels.update(labels)
-        return tuple(sorted(all_labels))
+        _, training_labels = self.labeled_texts["train"]
+        all_labels = (labels for _, labels in self.labeled_texts.values())
+        names = set(training_labels) or set().union(*all_labels)
+        return tuple(sorted(names))
 
     def read(self) -> dict[str, LabeledCorpus]:
         """Return the texts and class numbers of each split that there is.

@@ -67,9 +67,8 @@ def describe_texts(folder: Path | str, texts: Sequence[Path], others: Sequence[s
     if unusual:
         log.info(f"{printable(str(folder))}: read as texts: {describe_files(unusual)}")
     if others:
-        log.warning(
-            f"{printable(str(folder))}: {describe_files(others)} left out: not texts, by their endings"
-        )
+        names = describe_files(others)
+        log.warning(f"{printable(str(folder))}: {names} left out: not texts, by their endings")
 
 
 class TextFolder:

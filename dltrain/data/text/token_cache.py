@@ -8,6 +8,7 @@ import os
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -82,14 +83,17 @@ def tokenize(
     nouns = noun if count == 1 else f"{noun}s"
     log.info(f"splitting {count:,} {nouns} into tokens, once")
     if trained is None:
-        training_texts = (text for i in train_on for text in corpora[i].texts())
-        trained = Tokenizer.train(
-            settings.kind, settings.vocab_size, settings.lowercase, training_texts
-        )
+        trained = train_tokenizer([corpora[i] for i in train_on], settings)
     arrays = [encode_corpus(trained, corpus) for corpus in corpora]
     write_cache(folder, trained, arrays)
     texts = [Ragged.from_arrays(flat, offsets) for flat, offsets in arrays]
     return Tokenized(trained, texts, content_digest)
+
+
+def train_tokenizer(corpora: Sequence[Corpus], settings: TokenizerSettings) -> Tokenizer:
+    """Train a tokenizer on all texts of the corpora."""
+    texts = chain.from_iterable(corpus.texts() for corpus in corpora)
+    return Tokenizer.train(settings.kind, settings.vocab_size, settings.lowercase, texts)
 
 
 def read_cache(folder: Path, count: int) -> tuple[Tokenizer, list[Ragged]] | None:

@@ -45,7 +45,7 @@ Document = tuple[Tensor, Tensor]
 
 
 class DocumentSource(Protocol):
-    """A source of documents; nothing is asked of it if `named` is false: no file is named."""
+    """A source of documents; if `named` is false no file is named and nothing is read."""
 
     named: bool
     samples: tuple[int, int]
@@ -238,7 +238,7 @@ class WordData(Dataset[WordContent, Vocabulary, WordBlocks]):
     @cached_property
     def numbers(self) -> dict[str, int]:
         """The number of each word."""
-        return {word: i for i, word in enumerate(self.words) if i >= len(SPECIAL)}
+        return word_numbers(self.words)
 
 
 class Words(WordData):
@@ -330,13 +330,12 @@ class Words(WordData):
     def read(self) -> WordContent:
         """Read the documents, divide them into splits, and number their words."""
         self.find_files()
-        corpora = [
-            corpus
-            for part, (corpus, _) in self.source.read().items()
-            if self.parts in ("all", part)
-        ]
+        corpora = {part: corpus for part, (corpus, _) in self.source.read().items()}
+        if self.parts == "train":
+            corpora = {"train": corpora["train"]}
         settings = TokenizerSettings("word", MAX_COUNTED_WORDS, self.lowercase)
-        tokenized = tokenize(corpora, list(range(len(corpora))), settings, self.root)
+        train_on = range(len(corpora))
+        tokenized = tokenize(list(corpora.values()), train_on, settings, self.root)
         tokenizer = tokenized.tokenizer
         tokens = self.divide(documents_of(tokenized))
         names = [tokenizer.token(i) for i in range(tokenizer.vocab_size)]
@@ -346,10 +345,8 @@ class Words(WordData):
             vocabulary = self.frequent_words(names, counts)
         else:
             vocabulary = self.learned
-        number = {word: i for i, word in enumerate(vocabulary.words)}
-        for special in SPECIAL:
-            number[special] = PAD
-        numbers = torch.tensor([number.get(name, PAD) for name in names])
+        known = word_numbers(vocabulary.words)
+        numbers = torch.tensor([known.get(name, PAD) for name in names])
         texts = {part: renumbered(document, numbers) for part, document in tokens.items()}
         digest = hashlib.sha256(tokenized.digest.encode()).hexdigest()
         return WordContent(vocabulary, texts, digest)
@@ -467,6 +464,11 @@ def fake_vocabulary(vocab_size: int) -> Vocabulary:
     counts = torch.full((size,), FAKE_COUNT)
     counts[: len(SPECIAL)] = 0
     return Vocabulary(words, counts)
+
+
+def word_numbers(words: Sequence[str]) -> dict[str, int]:
+    """Return the number of each word, without the special tokens."""
+    return {word: i for i, word in enumerate(words) if i >= len(SPECIAL)}
 
 
 def documents_of(tokenized: Tokenized) -> list[Tensor]:

@@ -238,7 +238,8 @@ def test_fake_data_of_a_run_decodes_with_its_tokenizers() -> None:
     made.restore(data().description())
     spec = made.fake().spec
     assert spec.decode(made.encode_text("red dog").tolist()) == "red dog"  # type: ignore[misc]
-    assert spec.decode_target(next(made.train.epoch(0))[1][0].tolist()) in TARGETS  # type: ignore[misc]
+    _, targets = next(made.train.epoch(0))
+    assert spec.decode_target(targets[0].tolist()) in TARGETS  # type: ignore[misc]
 
 
 def test_reversals_are_reversed_and_no_string_is_in_two_splits() -> None:
