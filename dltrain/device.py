@@ -1,4 +1,8 @@
-"""Where and in what precision an experiment computes: device, autocast, memory format, compilation, determinism."""
+"""The device of a run: precision, memory format, compilation, determinism, threads.
+
+Importing this module changes nothing: settings of the whole process are made when a run starts
+(`Device.set_up`, `Device.place`).
+"""
 
 from __future__ import annotations
 
@@ -16,63 +20,80 @@ from torch import Tensor, nn
 from dltrain.errors import UsageError
 from dltrain.types import Ge, Spec
 
-# Floats below 1e-38 become 0: a processor takes many times as long for them, and saturated units and decayed moments are full
-# of them. Threads inherit it from the one that makes them: so before torch makes its own.
-torch.set_flush_denormal(True)
-THREADS = (
-    torch.get_num_threads()
-)  # torch's own choice, for the experiments of a sweep that set none
-M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_MMAP_MAX = -1, -3, -4  # malloc.h of glibc
-SMALL_STEP_FLOPS = (
-    2 * 10**8
-)  # of a batch's forward pass: a hundredth of a second or so on one thread
+TORCH_THREADS = torch.get_num_threads()  # torch's choice, before any run changes it
+SMALL_STEP_FLOPS = 2 * 10**8  # about a hundredth of a second on one thread, forward
 LOW_PRECISION = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
+# parameters of mallopt, from glibc's malloc.h
+M_TRIM_THRESHOLD = -1
+M_MMAP_THRESHOLD = -3
+M_MMAP_MAX = -4
+MAX_KEPT_BYTES = 2**30  # larger pieces go back to the system
 
-def keep_freed_memory() -> bool:
-    """Have malloc keep what is freed for what is asked next, as torch does on a GPU; whether this C library can.
 
-    glibc gives a tensor above 32 MiB back to the system at once. Every step then asks for its tensors anew, page by page,
-    each filled with zeros first: nearly half the time of a large network's step. What is above 1 GiB it still gives back.
+def let_malloc_keep_memory() -> bool:
+    """Let malloc keep freed memory for later requests, as torch does on a GPU; return whether it can.
+
+    glibc returns tensors above 32 MiB to the system at once. Every step then requests its tensors
+    again, page by page, each filled with zeros first: nearly half the time of a large network's
+    step. Pieces above 1 GiB are still returned.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if os.name == "posix" else None
     if mallopt is None:
         return False
-    keeps = mallopt(M_MMAP_THRESHOLD, 2**30) or mallopt(
-        M_MMAP_MAX, 0
-    )  # an older glibc takes no such threshold
+    keeps = mallopt(M_MMAP_THRESHOLD, MAX_KEPT_BYTES)
+    if not keeps:  # an older glibc does not accept such a threshold
+        keeps = mallopt(M_MMAP_MAX, 0)
     return bool(keeps and mallopt(M_TRIM_THRESHOLD, -1))
 
 
 def most_flops(network: nn.Module, spec: Spec, batch_size: int) -> int:
-    """Return an upper bound of the operations of a batch's forward pass: a weight is used once a
-    place at most.
+    """Return an upper bound of the operations of a batch's forward pass.
 
-    Places are the pixels for a convolution's weights, and the steps of a sequence (the rows of an
-    image) for the others. Tables of embeddings are looked up.
+    Each weight is used at most once per position. The positions of a convolution's weights are
+    pixels; those of all others are the steps of a sequence or the rows of an image. Embedding
+    tables are looked up and cost nothing.
     """
-    shape = spec.input_shape
-    pixels = (
-        math.prod(shape[1:]) if spec.is_image else 1 if spec.num_states else math.prod(shape[:1])
-    )
-    steps = shape[0] if spec.vocab_size or len(shape) == 2 else shape[1] if len(shape) == 3 else 1
     tables = {id(module.weight) for module in network.modules() if isinstance(module, nn.Embedding)}
-    weights = [p for p in network.parameters() if p.ndim > 1 and id(p) not in tables]
-    return 2 * batch_size * sum(p.numel() * (steps if p.ndim == 2 else pixels) for p in weights)
+    pixels, steps = _positions(spec)
+    multiplications = 0
+    for p in network.parameters():
+        if p.ndim == 2 and id(p) not in tables:
+            multiplications += p.numel() * steps
+        elif p.ndim > 2:
+            multiplications += p.numel() * pixels
+    return 2 * batch_size * multiplications
+
+
+def _positions(spec: Spec) -> tuple[int, int]:
+    """Return the largest numbers of positions of a convolution's weights, and of a layer's."""
+    shape = spec.input_shape
+    if spec.is_image:
+        pixels = math.prod(shape[1:])
+    elif spec.num_states:
+        pixels = 1
+    else:
+        pixels = math.prod(shape[:1])
+    if spec.vocab_size or len(shape) == 2:
+        return pixels, shape[0]
+    return pixels, shape[1] if len(shape) == 3 else 1
 
 
 @dataclass(frozen=True)
 class Device:
-    """What the user asked of the hardware.
+    """The hardware of a run and how it is used; `auto` is the best that this machine has.
 
-    `auto` means: whatever is best among what this machine has.
-
-    `precision` bf16 and fp16 run the forward pass under autocast with fp32 weights; fp16 scales the
-    loss. `channels_last` stores images and kernels channel by channel within a pixel, which most
-    convolutions prefer; auto: on a CPU, and with half precision. `compile` hands each network to
-    torch.compile. `deterministic` asks torch for deterministic kernels (on CPU they are so anyway).
-    `threads` on the CPU: 0 leaves torch's own choice, and auto takes one for steps too small to
-    share (`choose_threads`).
+    * `precision`: bf16 and fp16 run the forward pass under autocast with fp32 weights; fp16 scales
+      the loss.
+    * `channels_last` stores images and kernels channel by channel within a pixel, which most
+      convolutions prefer; auto: on a CPU, and with half precision.
+    * `compile` applies torch.compile to each network.
+    * `deterministic` requests deterministic kernels of torch (on a CPU they are so anyway).
+    * `threads` on a CPU: 0 is torch's own choice; auto takes one thread where a step is too small
+      to share (`choose_threads`).
+    * `flush_denormals` rounds floats below 1e-38 to 0. A CPU takes many times as long for them, and
+      saturated units and decayed moments are full of them.
+    * `keep_freed_memory` on a CPU: the process keeps freed memory for later requests.
     """
 
     name: Literal["auto", "cpu", "cuda", "mps"] = "auto"
@@ -81,23 +102,27 @@ class Device:
     compile: bool | Literal["auto"] = False
     deterministic: bool = False
     threads: Annotated[int, Ge(0)] | Literal["auto"] = "auto"
+    flush_denormals: bool = True
+    keep_freed_memory: bool = True
 
     def torch_device(self) -> torch.device:
-        """The device; UsageError if this machine does not have the one that was named."""
+        """Return the device; UsageError if this machine does not have the one that was named."""
         available = {
             "cuda": torch.cuda.is_available(),
             "mps": torch.backends.mps.is_available(),
             "cpu": True,
         }
-        name = next(n for n in available if available[n]) if self.name == "auto" else self.name
-        if not available[name]:
-            here = ", ".join(n for n in available if available[n])
+        here = [name for name, is_here in available.items() if is_here]
+        name = here[0] if self.name == "auto" else self.name
+        if name not in here:
             raise UsageError(
-                f"device={name}: this machine has none that torch can use; here are: {here} (device=auto)"
+                f"device={name}: this machine has none that torch can use; "
+                f"here are: {', '.join(here)} (device=auto)"
             )
         return torch.device(name)
 
     def resolved_precision(self) -> str:
+        """Return the precision that is used: fp32, bf16 or fp16."""
         if self.precision != "auto":
             return self.precision
         if self.torch_device().type == "cuda":
@@ -109,60 +134,68 @@ class Device:
         return "bf16" if fast and torch.ops.mkldnn._is_mkldnn_bf16_supported() else "fp32"
 
     def resolved_channels_last(self) -> bool:
+        """Return whether images and kernels are stored channel by channel within a pixel."""
         if self.channels_last != "auto":
             return self.channels_last
         return self.torch_device().type == "cpu" or self.resolved_precision() != "fp32"
 
     def autocast(self) -> AbstractContextManager[Any]:
+        """Return the context of the forward pass."""
         dtype = LOW_PRECISION.get(self.resolved_precision())
         return torch.autocast(self.torch_device().type, dtype) if dtype else nullcontext()
 
     def scaler(self) -> torch.amp.GradScaler:
-        """Loss scaling for fp16, whose small gradients would vanish (Micikevicius et al. 2018); off otherwise."""
+        """Return the loss scaling for fp16, whose small gradients would vanish; disabled otherwise.
+
+        Micikevicius et al. 2018, "Mixed Precision Training", section 3.2.
+        """
         return torch.amp.GradScaler(
             self.torch_device().type, enabled=self.resolved_precision() == "fp16"
         )
 
     def set_up(self) -> None:
-        """Apply the settings that are the whole process's."""
-        torch.set_num_threads(THREADS if self.threads == "auto" else self.threads or THREADS)
+        """Apply the settings of the whole process, before it computes anything.
+
+        Threads inherit the rounding of denormals from the thread that starts them.
+        """
+        torch.set_flush_denormal(self.flush_denormals)
+        threads = 0 if self.threads == "auto" else self.threads
+        torch.set_num_threads(threads or TORCH_THREADS)
         torch.use_deterministic_algorithms(self.deterministic, warn_only=True)
         if self.deterministic:
-            os.environ.setdefault(
-                "CUBLAS_WORKSPACE_CONFIG", ":4096:8"
-            )  # what cuBLAS asks of a deterministic program
+            # cuBLAS requires it of a deterministic program
+            os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         if self.torch_device().type == "cuda":
             torch.backends.cudnn.benchmark = not self.deterministic
 
     def choose_threads(self, flops: int) -> None:
-        """Use one thread where a batch's forward pass takes at most `flops` operations, and these
-        are few.
+        """Use one thread if a batch's forward pass takes few operations: `flops` at most.
 
-        Threads that share little work wait for each other most of the time; beside other busy
-        processes they wait for a turn of each. The rule measures nothing: rounding depends on the
-        number of threads, and the same command has to give the same figures.
+        Threads that share little work wait for each other most of the time, and on a busy machine
+        for their turn. The rule measures nothing: rounding depends on the number of threads, and
+        the same command has to give the same numbers.
         """
-        if (
-            self.threads == "auto"
-            and self.torch_device().type == "cpu"
-            and flops < SMALL_STEP_FLOPS
-        ):
+        is_small = flops < SMALL_STEP_FLOPS
+        if self.threads == "auto" and is_small and self.torch_device().type == "cpu":
             torch.set_num_threads(1)
 
     def place(self, task: nn.Module) -> None:
-        """Put `task` on the device in its memory format, and compile its networks if asked. On a CPU freed memory is kept
-        from here on: reading the data, which comes before, takes much once."""
-        task.to(self.torch_device())
-        if self.torch_device().type == "cpu":
-            keep_freed_memory()
+        """Put `task` on the device in its memory format, and compile its networks if that is set.
+
+        On a CPU freed memory is kept from here on.
+        """
+        device = self.torch_device()
+        task.to(device)
+        if self.keep_freed_memory and device.type == "cpu":
+            let_malloc_keep_memory()
         if self.resolved_channels_last():
             task.to(memory_format=torch.channels_last)
-        if self.compile is True or (self.compile == "auto" and self.torch_device().type == "cuda"):
+        if self.compile is True or (self.compile == "auto" and device.type == "cuda"):
             for network in task.children():
                 network.compile()
 
     def mover(self) -> Callable[[Any], Any]:
-        """What takes a batch (tensors in tuples, lists, dicts) to the device; on a CPU, nothing to do."""
+        """Return a function that moves a batch (tensors in tuples, lists, dicts) to the device."""
         device = self.torch_device()
         if device.type == "cpu":
             return lambda batch: batch
@@ -179,7 +212,7 @@ class Device:
         return move
 
     def summary(self) -> dict[str, Any]:
-        """The effective values, for the manifest."""
+        """Return the effective settings, for the manifest."""
         device = self.torch_device()
         return {
             "device": device.type,
@@ -187,4 +220,6 @@ class Device:
             "precision": self.resolved_precision(),
             "channels_last": self.resolved_channels_last(),
             "threads": torch.get_num_threads(),
+            "flush_denormals": self.flush_denormals,
+            "keep_freed_memory": self.keep_freed_memory and device.type == "cpu",
         }

@@ -26,7 +26,7 @@ from dltrain.types import Spec
 def cores(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """A machine on which torch takes three threads."""
     before = torch.get_num_threads()
-    monkeypatch.setattr(device, "THREADS", 3)
+    monkeypatch.setattr(device, "TORCH_THREADS", 3)
     yield
     torch.set_num_threads(before)
 

@@ -37,7 +37,6 @@ RECORD_HEAD = 12  # bytes before an event in a file of events
 RECORD_TAIL = 4  # bytes after it
 MAX_LINE_CHARS = 1000  # of YAML
 NOT_HPARAMS = ("callbacks.", "paths.", "expect.", "plugins")
-excepthook = threading.excepthook
 
 
 class TensorBoard(Callback):
@@ -70,6 +69,7 @@ class TensorBoard(Callback):
         self.checkpoint = checkpoint  # knows the best evaluation
         self.data = data  # whose first training batch is drawn; None: has been, or there is none
         self._writer: SummaryWriter | None = None
+        self.previous_hook = threading.excepthook
         self.failed = False
         self.start_step = 0
         self.purge_step: int | None = None
@@ -88,7 +88,8 @@ class TensorBoard(Callback):
         if self._writer is None:
             from torch.utils.tensorboard import SummaryWriter
 
-            threading.excepthook = without_write_errors
+            self.previous_hook = threading.excepthook
+            threading.excepthook = self.thread_failed
             self._writer = SummaryWriter(str(self.folder), purge_step=self.purge_step)
             self._writer.add_text("configuration", as_code(as_yaml(self.settings)), self.start_step)
             self._writer.add_text("command", as_code("\n".join(self.commands())), self.start_step)
@@ -100,6 +101,12 @@ class TensorBoard(Callback):
         history = manifest.get("resumed", [])
         resumed = [f"{one['command']}  # from step {one['step']}" for one in history]
         return [manifest.get("command", self.command), *resumed]
+
+    def thread_failed(self, error: threading.ExceptHookArgs) -> None:
+        """Report a thread that failed, except where the library's could not write: its next call raises that."""
+        is_writer = type(error.thread).__module__.startswith("tensorboard.")
+        if not (is_writer and isinstance(error.exc_value, OSError)):
+            self.previous_hook(error)
 
     @contextmanager
     def surviving(self) -> Iterator[None]:
@@ -222,6 +229,7 @@ class TensorBoard(Callback):
             if self._writer is not None:
                 self._writer.close()
                 self._writer = None
+                threading.excepthook = self.previous_hook
 
     def summary_rows(self) -> list[tuple[str, str]]:
         """Return the command that shows the curves, also those of the other runs of the day."""
@@ -242,15 +250,6 @@ class TensorBoard(Callback):
             for path in self.folder.glob("events.out.tfevents.*"):
                 remove_hparams(path)
         self.data = None
-
-
-def without_write_errors(error: threading.ExceptHookArgs) -> None:
-    """Shows the traceback of a thread that failed, but not where the library's could not write: the next call says that."""
-    if not (
-        isinstance(error.exc_value, OSError)
-        and type(error.thread).__module__.startswith("tensorboard.")
-    ):
-        excepthook(error)
 
 
 def remove_hparams(path: Path) -> None:
