@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from dltrain import device
-from dltrain.cli import WAITING, let_waiting_threads_sleep
+from dltrain.cli import SHORT_WAITS, let_waiting_threads_sleep
 from dltrain.config.compose import compose
 from dltrain.device import Device, most_flops
 from dltrain.experiment.experiment import Experiment
@@ -87,23 +87,23 @@ def test_other_devices_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     assert torch.get_num_threads() == 3
 
 
-@pytest.mark.parametrize("name", ["OMP_WAIT_POLICY", *WAITING])
+@pytest.mark.parametrize("name", ["OMP_WAIT_POLICY", *SHORT_WAITS])
 def test_waiting_threads_sleep_unless_the_user_says_how_they_wait(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for known in ("OMP_WAIT_POLICY", *WAITING):
+    for known in ("OMP_WAIT_POLICY", *SHORT_WAITS):
         monkeypatch.delenv(known, raising=False)
     monkeypatch.setenv(name, "PASSIVE")
     let_waiting_threads_sleep()
-    assert {known: os.environ[known] for known in WAITING if known in os.environ} in (
+    assert {known: os.environ[known] for known in SHORT_WAITS if known in os.environ} in (
         {},
         {name: "PASSIVE"},
     )
     monkeypatch.delenv(name)
-    for known, value in WAITING.items():
+    for known, value in SHORT_WAITS.items():
         monkeypatch.setenv(known, value)
         monkeypatch.delenv(known)
     let_waiting_threads_sleep()
-    assert WAITING.items() <= os.environ.items()
-    for known in WAITING:
+    assert SHORT_WAITS.items() <= os.environ.items()
+    for known in SHORT_WAITS:
         monkeypatch.delenv(known)
