@@ -7,6 +7,7 @@ from typing import Any
 
 from dltrain.config import check
 from dltrain.config.changes import FUTURE, LENGTH, START, Change, changes, described
+from dltrain.config.combinations import unread
 from dltrain.config.compose import Composed
 from dltrain.data.dataset import shown_names, unknown_classes
 from dltrain.engine import Engine, Resume
@@ -44,7 +45,7 @@ def continue_run(run: Run, overrides: list[str], options: Options) -> None:
     """Continue `run` with `overrides`; nothing is written unless its checkpoint fits."""
     composed = saved_configuration(run, overrides)
     check.raise_all(composed)
-    for line in check.unread(composed):
+    for line in unread(composed):
         log.warning(line)
     store = Store(run.folder / CHECKPOINTS)
     state = newest_state(run, store, options.fork)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Any
+from typing import Any, ClassVar
 
 
 class Regularizer(ABC):
     """One choice of `regularization=[...]`. `needs_end` says that a run that only time ends cannot have it."""
 
-    needs_end = False
+    needs_end: ClassVar[bool] = False
+    mixes_targets: ClassVar[bool] = False  # it mixes samples, and their targets with them
 
     @abstractmethod
     def settings(self) -> dict[str, Any]:

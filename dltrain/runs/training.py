@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from dltrain.callbacks.tensorboard import TENSORBOARD
-from dltrain.config import check
+from dltrain.config.combinations import unread
 from dltrain.config.compose import Composed
 from dltrain.config.own_settings import own_settings
 from dltrain.engine import Engine, Resume
@@ -55,7 +55,7 @@ def start(
     """
     config = composed.config
     with buffered_records() as records:
-        for line in check.unread(composed):
+        for line in unread(composed):
             log.warning(line)
         experiment = Experiment.to_train(config).build()
         _ = experiment.data.train.samples  # reads the data set

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Any
+from typing import Any, ClassVar
 
 from dltrain.types import NonNegative
 
@@ -16,7 +16,7 @@ class Schedule(ABC):
     `needs_end` says that the curve depends on the progress: a run that only time ends cannot have it.
     """
 
-    needs_end = True
+    needs_end: ClassVar[bool] = True
 
     def __init__(self, total_updates: int, warmup: NonNegative = 0.0) -> None:
         self.warmup = round(warmup if warmup >= 1 else warmup * total_updates)

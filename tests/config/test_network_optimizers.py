@@ -9,8 +9,9 @@ import pytest
 import torch
 import yaml
 
-from dltrain.config.check import own_optimizer, problems_of
+from dltrain.config.check import problems_of
 from dltrain.config.compose import compose
+from dltrain.config.nodes import own_optimizer
 from dltrain.experiment.experiment import Experiment
 from dltrain.optim import Optim
 from dltrain.runs.checkpoint import Store, load

@@ -17,7 +17,7 @@ import pytest
 import yaml
 from harm import CANARY, FULL, defaults, harm_of, tripwire
 
-from dltrain.config import check
+from dltrain.config import check, combinations, nodes
 from dltrain.config.policy import PACKAGES, locate
 from dltrain.errors import UsageError
 from dltrain.experiment import data, freezing, instantiate, optim_factory, watch
@@ -260,7 +260,7 @@ def test_without_the_policy_one_is_executed_and_seen(
         module, _, name = target.rpartition(".")
         return getattr(importlib.import_module(module), name)
 
-    for module in (check, data, freezing, instantiate, optim_factory, watch):
+    for module in (check, combinations, nodes, data, freezing, instantiate, optim_factory, watch):
         monkeypatch.setattr(module, "locate", trusting)
     wrong = in_place("override", "os.system", TOUCH, run, dltrain)
     assert any("did os.system" in what for what in wrong), wrong

@@ -1,0 +1,228 @@
+"""Checks what single keys cannot show: the kinds of the chosen classes, and which choices go together."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Iterator
+from typing import Any
+
+from dltrain.config.compose import Composed
+from dltrain.config.declared import Declared, declared
+from dltrain.config.groups import COMPOSING
+from dltrain.config.nodes import TARGET, plugins_of
+from dltrain.config.policy import PACKAGES, locate, under
+from dltrain.config.problems import Problems
+from dltrain.config.schema import arguments
+
+# The packages that define what a group chooses from, unless it is the user's own.
+PACKAGES_OF = {
+    "dataset": ("dltrain.data",),
+    "model": ("dltrain.models", "torch.nn", "torchvision"),
+    "loss": ("dltrain.losses", "torch.nn"),
+    "task": ("dltrain.tasks",),
+    "optimizer": ("dltrain.optimizers", "torch.optim"),
+    "schedule": ("dltrain.schedules",),
+    "initialization": ("dltrain.initialization",),
+    "regularization": ("dltrain.regularization",),
+    "preprocessing": ("dltrain.preprocessing",),
+    "callbacks": ("dltrain.callbacks",),
+    "trainer": ("dltrain.config.settings",),
+    "device": ("dltrain.device",),
+}
+SEVERAL = (*COMPOSING, "callbacks")  # groups whose choices stand under names
+# The argument through which a task uses a group.
+USED_THROUGH = {
+    "model": "model",
+    "loss": "loss",
+    "optimizer": "optim",
+    "schedule": "optim",
+    "regularization": "optim",
+}
+
+
+class Combinations:
+    """Checks a configuration whose nodes are right, each for itself."""
+
+    def __init__(self, problems: Problems) -> None:
+        self.problems = problems
+        self.composed = problems.composed
+        self.config = problems.composed.config
+        self.plugins = plugins_of(self.config)
+
+    def check_kinds(self) -> None:
+        """Check that classes are of the right kind; what a function makes cannot be known here."""
+        from torch import nn
+
+        from dltrain.engine import Callback, Task
+
+        kinds: dict[str, type] = {"model": nn.Module, "loss": nn.Module, "task": Task}
+        nodes = [(group, self.config[group], kind) for group, kind in kinds.items()]
+        nodes += [(path, node, Callback) for path, node in self.nodes_of("callbacks")]
+        for path, node, kind in nodes:
+            target = self.target_of(node)
+            if not inspect.isclass(target) or issubclass(target, kind):
+                continue
+            expected = f"{kind.__module__}.{kind.__name__}"
+            why = f"expected a {expected}, which {target.__name__} is not"
+            self.problems.report(f"{path}.{TARGET}", node[TARGET], why)
+        if not self.problems:
+            self.check_packages()
+
+    def check_packages(self) -> None:
+        """Check that a class of dltrain or torch is chosen where it belongs, no dataset as model."""
+        for group, packages in PACKAGES_OF.items():
+            for path, node in self.nodes_of(group):
+                module = str(self.target_of(node).__module__)
+                if under(module, PACKAGES) and not under(module, packages):
+                    why = f"not a choice of {group} (dltrain list {group})"
+                    self.problems.report(f"{path}.{TARGET}", node[TARGET], why)
+
+    def check_choices(self) -> None:
+        """Check which choices go together."""
+        self.check_end()
+        for destination, regularizer in self.filled_arguments():
+            self.check_filled(destination, regularizer)
+        self.check_reduction()
+        self.check_mixing()
+        for key, text in self.config["expect"].items():
+            if not _is_claim(text):
+                why = 'expected a comparison with a number, such as ">=0.99"'
+                self.problems.report(f"expect.{key}", text, why)
+
+    def check_end(self) -> None:
+        """Check that the run has an end, and an end that is known where a choice plans over it."""
+        trainer = self.config["trainer"]
+        if trainer["epochs"] is not None or trainer["steps"] is not None:
+            return
+        planning = self.choices_that_plan()
+        if trainer["max_seconds"] is None:
+            why = "a run needs an end: set trainer.epochs, .steps or .max_seconds"
+        elif planning:
+            why = f"{planning[0]} needs to know the end: set trainer.epochs or .steps"
+        else:
+            return
+        self.problems.report("trainer.epochs", None, why)
+
+    def choices_that_plan(self) -> list[str]:
+        """Return the choices that plan over the whole run, a warm-up over a share of it included."""
+        nodes = {"this schedule": self.config["schedule"], **dict(self.nodes_of("regularization"))}
+        return [
+            name
+            for name, node in nodes.items()
+            if self.declared_by(node).needs_end or 0 < node.get("warmup", 0) < 1
+        ]
+
+    def check_filled(self, destination: str, regularizer: str) -> None:
+        """Check that the argument that a regularizer fills exists."""
+        group, _, name = destination.partition(".")
+        if name in arguments(self.target_of(self.config[group])):
+            return
+        option = self.composed.choices.get(group, group)
+        chosen_in = next(g for g in COMPOSING if regularizer in self.config[g])
+        what = self.composed.typed.get(chosen_in, f"{chosen_in}=[{regularizer}]")
+        why = f"{regularizer} needs a {destination}; {group}={option} has none"
+        self.problems.add(what, why)
+
+    def filled_arguments(self) -> list[tuple[str, str]]:
+        """Return (GROUP.ARGUMENT, name) for what regularizers and transforms fill in other choices."""
+        filled = []
+        for name, node in self.config["regularization"].items():
+            settings = {key: value for key, value in node.items() if key != TARGET}
+            regularizer = self.target_of(node)(**settings)
+            for destination in regularizer.settings():
+                if destination.split(".")[0] in ("model", "loss", "dataset"):
+                    filled.append((destination, name))
+        filled += [("dataset.transforms", name) for name in self.config["preprocessing"]]
+        return filled
+
+    def check_reduction(self) -> None:
+        """Check that a loss of torch is the mean over a batch."""
+        loss = self.target_of(self.config["loss"])
+        reduction = self.config["loss"].get("reduction", "mean")
+        if not under(loss.__module__, ["torch"]) or reduction == "mean":
+            return
+        why = (
+            "the loss has to be the mean over a batch: training and evaluation average it over "
+            "batches; leave it out"
+        )
+        self.problems.report("loss.reduction", reduction, why)
+
+    def check_mixing(self) -> None:
+        """Check that loss and task can train on mixed samples, if a choice mixes them."""
+        mixing = self.choices_that_mix()
+        if not mixing:
+            return
+        if not self.declared_by(self.config["loss"]).soft_targets:
+            why = (
+                f"{mixing[0]} mixes targets into shares of the classes, which this loss cannot "
+                "take; loss=cross_entropy can"
+            )
+            self.problems.report("loss", self.name_of("loss"), why)
+        if not self.declared_by(self.config["task"]).mixes:
+            why = f"{mixing[0]} mixes images, and this task would learn to make mixtures"
+            self.problems.report("task", self.name_of("task"), why)
+
+    def choices_that_mix(self) -> list[str]:
+        """Return the choices that mix samples, and their targets with them."""
+        mixing = []
+        for group in COMPOSING:
+            for name, node in self.config[group].items():
+                if self.declared_by(node).mixes_targets:
+                    mixing.append(f"{group}={name}")
+        return mixing
+
+    def nodes_of(self, group: str) -> Iterator[tuple[str, dict[str, Any]]]:
+        """Yield (dotted key, node) of what is chosen in a group."""
+        node = self.config[group]
+        if group not in SEVERAL:
+            yield group, node
+            return
+        for name, child in node.items():
+            if child:
+                yield f"{group}.{name}", child
+
+    def target_of(self, node: dict[str, Any]) -> Any:
+        return locate(node[TARGET], self.plugins)
+
+    def declared_by(self, node: dict[str, Any]) -> Declared:
+        return declared(self.target_of(node))
+
+    def name_of(self, group: str) -> str:
+        """Return the chosen option of a group, or the class where it is the user's own."""
+        target = self.target_of(self.config[group])
+        return str(self.composed.choices.get(group, target.__name__))
+
+
+def unread(composed: Composed) -> list[str]:
+    """Return lines about typed keys of a checked configuration that nothing in this run reads."""
+    combinations = Combinations(Problems(composed))
+    task = composed.config["task"]
+    task_arguments = set(arguments(combinations.target_of(task)))
+    used = task_arguments - task.keys()  # task.loss={...} is a loss of the task's own
+    lines = []
+    for key, typed in composed.typed.items():
+        argument = USED_THROUGH.get(key.split(".")[0])
+        if argument and argument not in used:
+            name = composed.choices.get("task")
+            lines.append(f"{typed} is not read: task={name} does not use {argument}")
+    if {"dataset.epochs", "trainer.epochs"} <= composed.typed.keys():
+        lines.append(f"{composed.typed['dataset.epochs']} is not read: trainer.epochs is set")
+    if composed.config["debug"] == "overfit":
+        for key, typed in composed.typed.items():
+            if key.split(".")[0] in ("schedule", "regularization"):
+                lines.append(f"{typed} is not read: debug=overfit trains without")
+    for destination, name in combinations.filled_arguments():
+        own = composed.typed.get(destination)
+        if own and destination != "dataset.transforms":
+            lines.append(f"{own} is not read: regularization={name} sets {destination}")
+    return lines
+
+
+def _is_claim(text: str) -> bool:
+    """Return True for a comparison with a number, such as ">=0.99"."""
+    try:
+        float(text.lstrip("<>= "))
+    except ValueError:
+        return False
+    return re.match(r"\s*[<>]=?\s*[^<>=]", text) is not None

@@ -1,0 +1,209 @@
+"""Checks the nodes of a configuration against the signatures of their targets."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+from dltrain.config.annotations import (
+    admits_null,
+    describe,
+    is_callable,
+    is_mapping_of_objects,
+    wants_object,
+)
+from dltrain.config.policy import locate
+from dltrain.config.problems import Problems
+from dltrain.config.quoting import typed_as_list, typed_as_text
+from dltrain.config.schema import Argument, arguments, wrong
+from dltrain.config.spelling import close_matches
+from dltrain.errors import UsageError
+from dltrain.shell import quoted, shell_word
+
+TARGET = "_target_"
+PARTIAL = "_partial_"
+OPTIMIZERS = "optimizers"  # of a task: settings of single networks over the shared optimizer
+AS_NUMBER = "a number: KEY='${oc.decode:${oc.env:NAME}}'"
+NO_TENSORS = (
+    "a configuration cannot hold tensors: loss=cross_entropy takes "
+    "loss.class_weights=[NUMBER, ...], one for each class"
+)
+TENSORS = {"loss.weight": NO_TENSORS, "loss.pos_weight": NO_TENSORS}  # of the losses of torch
+
+
+def plugins_of(config: Mapping[str, Any]) -> list[str]:
+    """Return the packages whose classes may be built; none if the key does not hold a list."""
+    plugins = config.get("plugins")
+    return [str(plugin) for plugin in plugins] if isinstance(plugins, list) else []
+
+
+def own_optimizer(config: Mapping[str, Any], network: str) -> dict[str, Any]:
+    """Return the node of one network's optimizer.
+
+    Its settings stand over the shared ones; a node with a `_target_` is another optimizer, alone.
+    """
+    own: dict[str, Any] = config["task"][OPTIMIZERS][network]
+    return own if TARGET in own else {**config["optimizer"], **own}
+
+
+class NodeChecker:
+    """Checks nodes, and reports what is wrong with them."""
+
+    def __init__(self, problems: Problems, plugins: list[str]) -> None:
+        self.problems = problems
+        self.plugins = plugins
+        self.typed = problems.composed.typed
+
+    def check_targets(self, value: Any, path: str = "") -> None:
+        """Check that every target may be built, also one that nothing would ever build."""
+        if isinstance(value, list):
+            for index, item in enumerate(value):
+                self.check_targets(item, f"{path}[{index}]")
+        if not isinstance(value, dict):
+            return
+        for name, item in value.items():
+            self.check_targets(item, f"{path}.{name}".lstrip("."))
+        if TARGET not in value:
+            return
+        try:
+            locate(str(value[TARGET]), self.plugins)
+        except UsageError as e:
+            self.problems.report(f"{path}.{TARGET}".lstrip("."), value[TARGET], str(e))
+
+    def check(self, node: Any, path: str, is_called: bool = False) -> None:
+        """Check one node against its target's signature.
+
+        `is_called`: what is built is a function that is called later, so `_partial_` may be true.
+        """
+        if not isinstance(node, dict) or TARGET not in node:
+            why = f"expected a choice with a {TARGET} (dltrain list {path.split('.')[0]})"
+            self.problems.report(path, node, TENSORS.get(path, why))
+            return
+        taken = self.arguments_of(node, path)
+        if taken is None or self.is_replaced_alone(node, path, taken):
+            return
+        for name, value in node.items():
+            key = f"{path}.{name}"
+            if name == PARTIAL:
+                self.check_partial(key, value, is_called)
+            elif name in taken:
+                self.check_argument(key, value, taken[name].annotation)
+            elif name != TARGET:
+                self.problems.report(key, value, self.not_taken(node, path, name, taken))
+
+    def arguments_of(self, node: dict[str, Any], path: str) -> Mapping[str, Argument] | None:
+        """Return the arguments of a node's target; None where there are none, which is reported."""
+        try:
+            target = locate(str(node[TARGET]), self.plugins)
+        except UsageError:  # reported by `check_targets`
+            return None
+        try:
+            return arguments(target)
+        except UsageError as e:
+            self.problems.report(f"{path}.{TARGET}", node[TARGET], str(e))
+            return None
+
+    def is_replaced_alone(
+        self, node: dict[str, Any], path: str, taken: Mapping[str, Argument]
+    ) -> bool:
+        """Report a class that was typed without the rest of its node, if it does not take the rest."""
+        if f"{path}.{TARGET}" not in self.typed:
+            return False
+        of_earlier_choice = [name for name in node if f"{path}.{name}" not in self.typed]
+        not_taken = [n for n in of_earlier_choice if n not in (TARGET, PARTIAL, *taken)]
+        if not not_taken:
+            return False
+        names = ", ".join(not_taken)
+        whole = shell_word(f"{path}={{{TARGET}: {node[TARGET]}}}")
+        why = f"takes no {names}, a key of the choice before it; to replace all of it: {whole}"
+        self.problems.report(f"{path}.{TARGET}", node[TARGET], why)
+        return True
+
+    def check_partial(self, key: str, value: Any, is_called: bool) -> None:
+        if value is False or (is_called and value is True):
+            return
+        why = "expected true or false" if is_called else "this is built at once: leave it out"
+        self.problems.report(key, value, why)
+
+    def check_argument(self, key: str, value: Any, annotation: Any) -> None:
+        if is_mapping_of_objects(annotation) and isinstance(value, dict):
+            for name, child in value.items():
+                self.check(child, f"{key}.{name}", is_called=True)
+        elif _is_node(value, annotation):
+            self.check(value, key, is_callable(annotation))
+        else:
+            self.check_value(key, value, annotation)
+
+    def not_taken(
+        self, node: dict[str, Any], path: str, name: str, taken: Mapping[str, Argument]
+    ) -> str:
+        """Return why a target does not take the key `name`, and what to type instead."""
+        problem = f"{node[TARGET].rpartition('.')[2]} takes no {name}"
+        close = close_matches(name, taken)
+        if close:
+            return f"{problem}; did you mean {path}.{close[0]}?"
+        if f"{path}.{name}" in self.typed:
+            return problem
+        return f"{problem}; ~{path}.{name} takes it out"
+
+    def check_value(self, key: str, value: Any, annotation: Any) -> None:
+        """Check a plain value against the annotation of its argument."""
+        why = wrong(value, annotation)
+        if why is None:
+            return
+        if self.problems.is_secret(key):
+            expected = describe(annotation)
+            why = f"expected {expected}, which the text in the environment is not ({AS_NUMBER})"
+        elif key in self.typed:
+            why += _as_typed(self.typed[key], value, annotation)
+        self.problems.report(key, value, why)
+
+    def check_dataclass(self, cls: type, node: Mapping[str, Any], prefix: str = "") -> None:
+        """Check a mapping against the fields of a dataclass, and of those in it."""
+        taken = arguments(cls)
+        for name, value in node.items():
+            key = f"{prefix}{name}"
+            annotation = taken[name].annotation if name in taken else None
+            if annotation is None:
+                self.problems.report(key, value, "no such key")
+            elif not dataclasses.is_dataclass(annotation):
+                self.check_value(key, value, annotation)
+            elif isinstance(value, dict):
+                self.check_dataclass(annotation, value, f"{key}.")  # type: ignore[arg-type]
+            else:
+                fields = ", ".join(field.name for field in dataclasses.fields(annotation))
+                self.problems.report(key, value, f"expected a mapping of {fields}")
+
+
+def _is_node(value: Any, annotation: Any) -> bool:
+    """Return True if `value` has to be a node: its annotation asks for an object, or admits one."""
+    if wants_object(annotation):
+        return value is not None or not admits_null(annotation)
+    return isinstance(value, dict) and TARGET in value and wrong(value, annotation) is None
+
+
+def _as_typed(override: str, value: Any, annotation: Any) -> str:
+    """Return what to type where another value was meant than the one that was read.
+
+    That is a list, or a text that reads as something else; the answer is empty for other values.
+    """
+
+    def would_fit(other: Any) -> bool:
+        return wrong(other, annotation) is None
+
+    if value is None:
+        return ""
+    if not isinstance(value, str) and would_fit(override.partition("=")[2].strip()):
+        return f"; text is quoted: {typed_as_text(override)}"
+    if isinstance(value, list):
+        as_texts = [str(item) for item in value]
+        return f"; texts are quoted: {typed_as_list(override)}" if would_fit(as_texts) else ""
+    if isinstance(value, dict):
+        if not would_fit({key: str(item) for key, item in value.items()}):
+            return ""
+        pairs = [f"{key}: {quoted(str(item))}" for key, item in value.items()]
+        return f"; texts are quoted: {{{', '.join(pairs)}}}"
+    if would_fit([value]):
+        return f"; did you mean {shell_word(override.replace('=', '=[', 1) + ']')}?"
+    return ""
