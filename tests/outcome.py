@@ -1,4 +1,4 @@
-"""What a command returned and printed."""
+"""The outcome of a command: its return value and its output."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 
 class Outcome:
-    """What a command returned and printed."""
+    """The return value and the output of a command."""
 
     def __init__(self, code: int, out: str, err: str) -> None:
         self.code, self.out, self.err = code, out, err

@@ -1,4 +1,4 @@
-"""The Frechet distance: by hand, against another formula and torchmetrics, and of few or equal samples."""
+"""The Frechet distance: by hand, against another formula, and against torchmetrics."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def rows(count: int, size: int, seed: int = 0) -> Tensor:
     return torch.randn(count, size, generator=rng.keyed(seed), dtype=torch.float64)
 
 
-def test_equal_sets_have_no_distance_and_a_shift_counts_squared() -> None:
+def test_equal_sets_have_distance_0_and_a_shift_counts_squared() -> None:
     x = rows(200, 6) @ rows(6, 6, 1)
     assert metrics.frechet_distance(x, x) == pytest.approx(0, abs=1e-8)
     shift = torch.tensor([1.0, -2.0, 0, 0, 3, 0.5])
@@ -24,7 +24,7 @@ def test_equal_sets_have_no_distance_and_a_shift_counts_squared() -> None:
     )
 
 
-def test_the_distance_of_diagonal_covariances_is_that_of_spreads() -> None:
+def test_the_distance_for_diagonal_covariances() -> None:
     """|m1 - m2|^2 + sum (s1 - s2)^2, of corners of boxes, whose covariance is exactly diagonal."""
     corners = torch.tensor(list(itertools.product([-1.0, 1.0], repeat=3)))
     one, other = torch.tensor([1.0, 2.0, 3.0]), torch.tensor([2.0, 2.0, 0.5])
@@ -40,10 +40,10 @@ def test_the_distance_of_diagonal_covariances_is_that_of_spreads() -> None:
 @pytest.mark.parametrize(
     ("one", "other", "size"), [(50, 80, 6), (5, 9, 20), (4, 200, 12), (30, 30, 1)]
 )
-def test_the_distance_is_symmetric_and_takes_fewer_samples_than_features(
+def test_the_distance_is_symmetric_and_works_for_few_samples(
     one: int, other: int, size: int
 ) -> None:
-    """Against a formula of its own: tr (C1 C2)^(1/2) is the sum of the singular values of X1 X2^T, centred and scaled."""
+    """Against tr (C1 C2)^(1/2) as the sum of the singular values of X1 X2^T, centered."""
     x, y = rows(one, size, 1), 2 * rows(other, size, 2) + 0.3
     centred = [(z - z.mean(0)) / (len(z) - 1) ** 0.5 for z in (x, y)]
     shared = torch.linalg.svdvals(centred[0] @ centred[1].T).sum()
@@ -54,16 +54,16 @@ def test_the_distance_is_symmetric_and_takes_fewer_samples_than_features(
     assert metrics.frechet_distance(y, x) == pytest.approx(metrics.frechet_distance(x, y), rel=1e-5)
 
 
-def test_features_that_are_always_the_same_are_fine() -> None:
-    """A generator that has collapsed: no covariance at all."""
+def test_constant_features_have_a_finite_distance() -> None:
+    """A generator that has collapsed has no covariance."""
     x = rows(40, 3)
     expected = float(x.mean(0).square().sum() + x.var(0).sum())
     assert metrics.frechet_distance(x, torch.zeros(30, 3)) == pytest.approx(expected, rel=1e-6)
     assert metrics.frechet_distance(torch.zeros(30, 3), x) == pytest.approx(expected, rel=1e-6)
 
 
-def test_the_distance_is_torchmetrics() -> None:
-    """Their FID of the very features, by a network of our own in place of Inception."""
+def test_the_distance_matches_torchmetrics() -> None:
+    """Its FID of the same features, from a network of the test in place of Inception."""
     from torchmetrics.image.fid import FrechetInceptionDistance
 
     torch.manual_seed(0)

@@ -1,4 +1,4 @@
-"""One body for every loss: its value and gradient against its formula, written out for one sample in double precision."""
+"""Every loss: value and gradient against its formula for one sample in double precision."""
 
 from __future__ import annotations
 
@@ -40,12 +40,12 @@ def huber(distance: Tensor) -> Tensor:
 
 
 def ahead(z: Tensor, y: Tensor, margin: float) -> Tensor:
-    """By how much the best wrong class is ahead of the right one, the margin counted in."""
+    """Return the margin plus the best wrong logit minus the true one."""
     right = int(y.argmax())
     return max(z[k] for k in range(K) if k != right) - z[right] + margin
 
 
-# The loss of one sample: logits z (K,) and shares of the classes y (K,), which are one-hot for a class number.
+# The loss of one sample, by logits z (K,) and soft targets y (K,), one-hot for a class number.
 OF_CLASSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "cross_entropy": lambda z, y: -(y * softmax(z).log()).sum(),
     "binary_cross_entropy": lambda z, y: (
@@ -73,7 +73,7 @@ SOFT_LOSSES = ["binary_cross_entropy", "cross_entropy", "focal", "kl_divergence"
 
 
 def chosen(name: str, *overrides: str) -> nn.Module:
-    """The loss of `loss=name`, as a run builds it for K classes."""
+    """Return the loss of `loss=name`, built as in a run with K classes."""
     loss: nn.Module = instantiate(
         compose([f"loss={name}", *overrides]).config["loss"], "loss", {"num_classes": K}, []
     )
@@ -96,7 +96,7 @@ def agree(
     targets: Tensor,
     y: Tensor,
 ) -> None:
-    """Value and gradient of `loss` for `targets` are those of the mean of `formula` for rows `y`."""
+    """Check value and gradient of `loss` against the mean of `formula` over rows `y`."""
     expected = torch.stack([formula(row, share) for row, share in zip(z, y, strict=True)]).mean()
     value = loss(z, targets)
     assert value.shape == ()
@@ -108,7 +108,7 @@ def agree(
 
 
 @pytest.mark.parametrize("name", groups()["loss"])
-def test_a_loss_of_class_numbers_is_its_formula(name: str) -> None:
+def test_a_loss_of_class_numbers_matches_its_formula(name: str) -> None:
     agree(
         chosen(name),
         OF_CLASSES[name],
@@ -119,26 +119,26 @@ def test_a_loss_of_class_numbers_is_its_formula(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", groups()["loss"])
-def test_a_loss_takes_shares_of_the_classes_exactly_where_it_says_so(name: str) -> None:
+def test_a_loss_accepts_soft_targets_exactly_where_it_says_so(name: str) -> None:
     assert type(chosen(name)).soft_targets == (name in SOFT_LOSSES)  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize("name", SOFT_LOSSES)
-def test_a_loss_of_shares_of_the_classes_is_its_formula(name: str) -> None:
-    """And class numbers are one-hot shares to it."""
+def test_a_loss_of_soft_targets_matches_its_formula(name: str) -> None:
+    """Class numbers give the same as one-hot targets."""
     agree(chosen(name), OF_CLASSES[name], outputs(len(SOFT), K), SOFT, SOFT)
     z, one_hot = outputs(len(HARD), K), torch.eye(K, dtype=torch.float64)[HARD]
     assert chosen(name)(z, one_hot).item() == pytest.approx(chosen(name)(z, HARD).item(), rel=1e-12)
 
 
 @pytest.mark.parametrize("name", OF_NUMBERS)
-def test_a_loss_of_numbers_is_its_formula(name: str) -> None:
+def test_a_regression_loss_matches_its_formula(name: str) -> None:
     agree(chosen(name), OF_NUMBERS[name], outputs(len(NUMBERS), 2), NUMBERS, NUMBERS)
 
 
 @pytest.mark.parametrize("name", groups()["loss"])
-def test_a_loss_of_certain_outputs_is_finite_and_so_is_its_gradient(name: str) -> None:
-    """In single precision, logits of +-1000: probabilities are 0 and 1 then, their logarithms are not."""
+def test_losses_of_extreme_logits_and_their_gradients_are_finite(name: str) -> None:
+    """In single precision, logits of +-1000, whose probabilities are 0 and 1."""
     z = (1000.0 * (2 * torch.eye(K) - 1)[torch.arange(len(HARD)) % K]).requires_grad_()
     value = chosen(name)(z, HARD)
     value.backward()
@@ -148,8 +148,8 @@ def test_a_loss_of_certain_outputs_is_finite_and_so_is_its_gradient(name: str) -
 
 
 @pytest.mark.parametrize("name", groups()["loss"])
-def test_a_loss_of_half_precision_outputs_is_nearly_that_of_full_ones(name: str) -> None:
-    """Under autocast, for every kind of target that it takes."""
+def test_a_loss_of_half_precision_outputs_is_close_to_that_of_full_precision(name: str) -> None:
+    """Under autocast, for every kind of target that the loss accepts."""
     kinds = [(HARD, K), *([(SOFT.float(), K)] if name in SOFT_LOSSES else [])]
     kinds += [(NUMBERS.float(), 2)] if name in OF_NUMBERS else []
     for targets, columns in kinds:
@@ -163,14 +163,14 @@ def test_a_loss_of_half_precision_outputs_is_nearly_that_of_full_ones(name: str)
         assert torch.isfinite(half.grad).all()
 
 
-def test_label_smoothing_trains_towards_a_share_of_every_class() -> None:
+def test_label_smoothing_gives_every_class_a_share_of_the_target() -> None:
     smooth = 0.8 * torch.eye(K, dtype=torch.float64)[HARD] + 0.2 / K
     agree(CrossEntropy(0.2), OF_CLASSES["cross_entropy"], outputs(len(HARD), K), HARD, smooth)
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.2])
 def test_class_weights_weigh_samples_in_the_mean(smoothing: float) -> None:
-    """A weight of 2 is the sample twice; shares weigh in proportion."""
+    """A weight of 2 equals the sample twice; soft targets weigh in proportion."""
     doubled = torch.cat([HARD, HARD[HARD == 2]])  # class 2 twice
     z = outputs(len(HARD), K).detach()
     loss = CrossEntropy(smoothing, (1.0, 1.0, 2.0, 1.0, 1.0)).double()
@@ -187,7 +187,7 @@ def test_class_weights_weigh_samples_in_the_mean(smoothing: float) -> None:
     assert float(loss(z, SOFT)) == pytest.approx(float(by_hand / (SOFT @ weights).sum()), rel=1e-12)
 
 
-def test_class_weights_are_one_a_class(dltrain) -> None:
+def test_there_must_be_one_weight_for_each_class(dltrain) -> None:
     outcome = dltrain("loss.class_weights=[1,2,3]", "debug=smoke")
     assert outcome.code == 2
     assert "class_weights are 3 numbers; give one for each of 10 classes" in outcome.err
@@ -195,7 +195,7 @@ def test_class_weights_are_one_a_class(dltrain) -> None:
     assert dltrain(f"loss.class_weights=[{weights}]", "debug=smoke", "callbacks=quiet").code == 0
 
 
-def test_focal_loss_without_gamma_is_cross_entropy_and_any_gamma_has_a_slope_at_certainty() -> None:
+def test_focal_loss_with_gamma_0_is_cross_entropy_and_its_gradient_is_finite() -> None:
     z = outputs(len(HARD), K)
     assert Focal(0)(z, HARD).item() == pytest.approx(F.cross_entropy(z, HARD).item(), rel=1e-12)
     certain = (200.0 * torch.eye(K)[HARD]).requires_grad_()
@@ -204,8 +204,8 @@ def test_focal_loss_without_gamma_is_cross_entropy_and_any_gamma_has_a_slope_at_
     assert torch.isfinite(certain.grad).all()
 
 
-def test_balanced_class_weights_are_scikit_learns() -> None:
-    """n / (K n_k); a class without a sample counts as if it had one, and no counts are a mistake."""
+def test_balanced_class_weights_match_scikit_learn() -> None:
+    """n / (K n_k); a class without samples counts as one; missing counts are an error."""
     from sklearn.utils.class_weight import compute_class_weight
 
     labels = np.repeat(np.arange(4), [1, 5, 10, 24])
@@ -223,14 +223,14 @@ def test_balanced_class_weights_are_scikit_learns() -> None:
         CrossEntropy(class_weights="balanced", class_counts=lambda: ())
 
 
-def test_class_counts_are_asked_for_only_when_they_are_needed() -> None:
-    """It may have to read the data."""
+def test_class_counts_are_only_called_when_they_are_needed() -> None:
+    """They may have to read the data."""
     CrossEntropy(class_weights=(1.0, 2.0), class_counts=lambda: pytest.fail("asked"))
 
 
 @pytest.mark.parametrize("more", [[], ["debug=smoke"], ["debug=overfit"]], ids=str)
-def test_balanced_class_weights_are_of_the_training_samples(more: list[str], dltrain) -> None:
-    """In a run, of any kind of data, and in its evaluation, which need not have them."""
+def test_balanced_class_weights_count_the_training_samples(more: list[str], dltrain) -> None:
+    """In a run on any kind of data, and in its evaluation, which need not have counts."""
     argv = [
         "dataset=wine",
         "loss.class_weights=balanced",
@@ -259,8 +259,8 @@ def test_balanced_class_weights_need_classes(dltrain) -> None:
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 12])
-def test_samples_that_torch_leaves_out_count_nothing(size: int) -> None:
-    """Means are over the samples that are kept, also where a batch has none: its own mean is NaN."""
+def test_samples_that_torch_ignores_do_not_count(size: int) -> None:
+    """Means are over the other samples, also where a batch has none and its own mean is NaN."""
     loss = nn.CrossEntropyLoss(ignore_index=0)
     logits = torch.randn(12, K, generator=torch.Generator().manual_seed(1), requires_grad=True)
     targets = torch.tensor([0, 0, 0, 1, 2, 0, 4, 4, 0, 0, 0, 0])
@@ -277,8 +277,8 @@ def test_samples_that_torch_leaves_out_count_nothing(size: int) -> None:
     assert torch.allclose(found, expected, atol=1e-7)
 
 
-def test_huber_delta_is_where_the_square_ends() -> None:
-    """By hand: |3 - 0| is beyond delta 0.5, 0.5 (3 - 0.25); beyond delta 4 it is not, 9 / 2."""
+def test_huber_is_linear_beyond_delta() -> None:
+    """By hand: |3 - 0| is beyond delta 0.5, 0.5 (3 - 0.25); within delta 4 it is 9 / 2."""
     a, y = torch.tensor([[3.0]]), torch.tensor([[0.0]])
     assert float(Huber(0.5)(a, y)) == pytest.approx(1.375)
     assert float(Huber(4.0)(a, y)) == pytest.approx(4.5)
@@ -286,7 +286,7 @@ def test_huber_delta_is_where_the_square_ends() -> None:
 
 @pytest.mark.parametrize("mixer", ["mixup", "cutmix"])
 @pytest.mark.parametrize("name", groups()["loss"])
-def test_mixed_targets_are_for_the_losses_that_take_shares_and_refused_by_the_rest(
+def test_mixed_targets_are_refused_for_losses_without_soft_targets(
     name: str, mixer: str, dltrain
 ) -> None:
     outcome = dltrain(f"loss={name}", f"regularization=[{mixer}]", "debug=smoke", "callbacks=quiet")

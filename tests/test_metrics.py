@@ -1,4 +1,4 @@
-"""The scores of a classifier against figures worked out by hand, and the mistakes it was surest of."""
+"""The scores of a classifier against values computed by hand, and its worst mistakes."""
 
 from __future__ import annotations
 
@@ -12,8 +12,11 @@ from dltrain import metrics
 from dltrain.tasks.classification import Classification
 
 
-def test_scores_of_a_small_case_worked_out_by_hand() -> None:
-    """Truth 0 0 1 1, answers 0 1 1 1: precision (1 + 2/3) / 2, recall (1/2 + 1) / 2, F1 (2/3 + 4/5) / 2."""
+def test_scores_of_a_small_case_by_hand() -> None:
+    """Targets 0 0 1 1, predictions 0 1 1 1.
+
+    Precision (1 + 2/3) / 2, recall (1/2 + 1) / 2, F1 (2/3 + 4/5) / 2.
+    """
     logits = torch.tensor([[2.0, 0.0], [0.0, 1.0], [0.0, 2.0], [0.0, 3.0]])
     scores = metrics.classification(logits, torch.tensor([0, 0, 1, 1]))
     assert float(scores["accuracy"]) == pytest.approx(0.75)
@@ -25,7 +28,7 @@ def test_scores_of_a_small_case_worked_out_by_hand() -> None:
     assert "top5" not in scores
 
 
-def test_top5_counts_the_truth_among_the_five_highest() -> None:
+def test_top5_counts_the_true_class_among_the_five_highest() -> None:
     logits = torch.arange(10.0).repeat(2, 1)  # the five highest are 5..9
     scores = metrics.classification(logits, torch.tensor([5, 4]))
     assert float(scores["top5"]) == pytest.approx(0.5)
@@ -35,14 +38,14 @@ def test_top5_counts_the_truth_among_the_five_highest() -> None:
 
 
 def test_the_k_of_top_k_is_a_setting(dltrain) -> None:
-    """Scored by its name, which no metric of one's own may have."""
+    """The metric is named by it, and a custom metric may not have that name."""
     outcome = dltrain("task.top_k=3", "debug=smoke", "callbacks=quiet", "--json")
     assert outcome.code == 0, outcome.err
     assert {"val/top3", "test/top3"} <= outcome.json["metrics"].keys()
     assert not any("top5" in name for name in outcome.json["metrics"])
 
 
-def test_no_metric_of_ones_own_may_have_its_name() -> None:
+def test_a_custom_metric_may_not_have_the_name_of_a_score() -> None:
     data: Any = SimpleNamespace(spec=SimpleNamespace(class_names=("a", "b"), boxes=0))
     nothing: Any = None
     with pytest.raises(ValueError, match=r"metrics\.top3: there is a score of that name"):
@@ -50,7 +53,7 @@ def test_no_metric_of_ones_own_may_have_its_name() -> None:
 
 
 def test_a_class_without_samples_gives_finite_scores_and_no_warning() -> None:
-    """It has no curve; it counts in no mean, unless it was answered."""
+    """It has no curve, and counts in no mean unless it was predicted."""
     scores = metrics.classification(torch.eye(3), torch.tensor([0, 1, 1]))
     assert all(
         torch.isfinite(value).all()
@@ -68,7 +71,7 @@ def test_a_class_without_samples_gives_finite_scores_and_no_warning() -> None:
     assert [float(perfect[name]) for name in ("precision", "recall", "f1")] == [1.0, 1.0, 1.0]
 
 
-def test_what_is_kept_of_mistakes_does_not_grow_with_the_batches() -> None:
+def test_the_memory_of_mistakes_does_not_grow_with_the_batches() -> None:
     worst = metrics.WorstMistakes(count=3)
     for i in range(20):
         logits = torch.tensor([[float(i), 0.0]]).repeat(5, 1)
@@ -86,7 +89,7 @@ def test_a_split_of_one_class_has_no_auc() -> None:
 @pytest.mark.parametrize(
     ("samples", "classes", "levels"), [(300, 10, None), (200, 3, 2), (400, 7, 1), (50, 2, None)]
 )
-def test_scores_are_those_of_torchmetrics(samples: int, classes: int, levels: int | None) -> None:
+def test_scores_match_torchmetrics(samples: int, classes: int, levels: int | None) -> None:
     """Also where few `levels` of the logits give many equal scores."""
     import torchmetrics.functional.classification as tm
 
@@ -116,8 +119,11 @@ def test_scores_are_those_of_torchmetrics(samples: int, classes: int, levels: in
     torch.testing.assert_close(area, per_class[3], atol=5e-3, rtol=0)  # sampled at 200 points
 
 
-def test_a_roc_curve_worked_out_by_hand() -> None:
-    """Of class 1, by falling score: yes, then a yes and a no of the same score, then no, yes: a slope through (0.5, 2/3)."""
+def test_a_roc_curve_by_hand() -> None:
+    """By falling score: a hit, a hit and a miss with equal scores, a miss, a hit.
+
+    Between the equal scores the curve is a line through (0.5, 2/3).
+    """
     p = torch.tensor([0.9, 0.6, 0.6, 0.3, 0.1])
     curves, areas = metrics.roc_curves(
         torch.stack([1 - p, p], dim=1), torch.tensor([1, 1, 0, 0, 1])
@@ -129,7 +135,7 @@ def test_a_roc_curve_worked_out_by_hand() -> None:
     assert float(areas[1]) == pytest.approx(0.5 * (1 / 3 + 2 / 3) / 2 + 0.5 * 2 / 3)
 
 
-def test_the_worst_mistakes_are_the_surest_wrong_answers_over_all_batches() -> None:
+def test_the_worst_mistakes_have_the_highest_loss_over_all_batches() -> None:
     worst = metrics.WorstMistakes(count=2)
     first = torch.tensor([[5.0, 0.0], [0.0, 1.0], [9.0, 0.0]])
     worst.update(

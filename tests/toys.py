@@ -1,4 +1,4 @@
-"""Tiny learning systems and data for tests of the engine: no files, no downloads, microseconds a step."""
+"""Tiny learning systems and data for tests of the engine: no files, no downloads, fast steps."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from dltrain.rng import keyed
 
 
 class Points:
-    """Batches of points (batch_size, 2): a function of (seed, epoch, position), as the data of a run is."""
+    """Batches of points (batch_size, 2), a function of (seed, epoch, position) as real data is."""
 
     def __init__(self, count: int, batch_size: int = 4, seed: int = 0) -> None:
         self.count, self.batch_size, self.seed = count, batch_size, seed
@@ -34,7 +34,7 @@ class Points:
 
 
 class Places(Points):
-    """Batches that are their own place: (epoch, position)."""
+    """Batches that are their own position: (epoch, position)."""
 
     def epoch(self, number: int, start: int = 0) -> Iterator[Any]:
         for position in range(start, self.count):
@@ -42,7 +42,7 @@ class Places(Points):
 
 
 class Counting(Task):
-    """Stages that write down what happens to them; nothing is trained."""
+    """Stages that record their calls; nothing is trained."""
 
     def __init__(self, *shapes: tuple[int, int, int | None]) -> None:
         super().__init__()
@@ -80,7 +80,7 @@ class Counting(Task):
 
 
 class Recorder(Callback):
-    """Writes every event down in `task.calls`, or in a list of its own."""
+    """Records every event in `task.calls`, or in a list of its own."""
 
     name = "recorder"
 
@@ -104,7 +104,7 @@ class Recorder(Callback):
 
 
 class History(Callback):
-    """What was measured, by step: {step: metrics} and a list of (step, scores)."""
+    """Metrics by step, {step: metrics}, and a list of (step, scores)."""
 
     name = "history"
 
@@ -145,7 +145,7 @@ def mlp(inputs: int, outputs: int) -> nn.Sequential:
 
 
 class GAN(Task):
-    """Two networks and two optimizers; the generator's step passes through the discriminator, just updated."""
+    """Two networks and two optimizers; the generator's step uses the updated discriminator."""
 
     def __init__(self, epochs: int = 3, count: int = 5, accumulate: int = 1) -> None:
         super().__init__()
@@ -196,7 +196,7 @@ class GAN(Task):
 
 
 class TwoStages(Task):
-    """Without gradients: a running mean, then the spread around it, in a network that is made between the stages."""
+    """Stages without gradients: a running mean, then the spread around it, in a later network."""
 
     mean: Tensor
     center: Tensor

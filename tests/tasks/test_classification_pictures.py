@@ -1,6 +1,4 @@
-"""Pictures of a classifier's evaluation: captions, ROC curves with their areas, tables with missing
-scores.
-"""
+"""Pictures of a classifier's evaluation: captions, ROC curves, tables with missing scores."""
 
 from __future__ import annotations
 
@@ -17,7 +15,7 @@ from dltrain.types import Spec
 
 
 def evaluated(names: tuple[str, ...], logits: Tensor, targets: Tensor) -> dict[str, Any]:
-    """Return what an evaluation gives for one batch of these logits (N, K)."""
+    """Return the evaluation of one batch of logits (N, K)."""
     spec = Spec((1, 2, 2), names, 9, 9, mean=(0.0,), std=(1.0,))
     data: Any = SimpleNamespace(spec=spec)
     model = nn.Sequential(nn.Flatten())
@@ -28,7 +26,7 @@ def evaluated(names: tuple[str, ...], logits: Tensor, targets: Tensor) -> dict[s
         return task.evaluate([(torch.zeros(len(targets), 1, 2, 2), targets)])
 
 
-def test_captions_name_the_class_and_where_it_is_another_the_predicted_one() -> None:
+def test_captions_name_the_class_and_a_wrong_prediction() -> None:
     logits = torch.tensor([[5.0, 0.0], [5.0, 0.0], [0.0, 5.0]])
     found = evaluated(
         ("4", "a class with a name of more than twenty-four letters"),
@@ -43,7 +41,7 @@ def test_captions_name_the_class_and_where_it_is_another_the_predicted_one() -> 
     assert found["mistakes"].captions == ("a class wit…four letters → 4",)
 
 
-def test_roc_curves_share_their_axes_and_name_their_areas() -> None:
+def test_roc_curves_share_axes_and_name_their_areas() -> None:
     logits = torch.tensor([[2.0, 0.0], [1.0, 0.0], [0.0, 1.0], [0.0, 3.0]])
     roc = evaluated(("a", "b"), logits, torch.tensor([0, 1, 0, 1]))["roc"]
     assert list(roc.lines) == ["a (AUC 0.750)", "b (AUC 0.750)", "mean of all classes (AUC 0.750)"]
@@ -52,8 +50,8 @@ def test_roc_curves_share_their_axes_and_name_their_areas() -> None:
 
 
 @pytest.mark.parametrize("classes", [1, 2, 12])
-def test_without_two_classes_in_the_data_there_is_no_roc(classes: int) -> None:
-    """And with many classes in it, the mean alone."""
+def test_data_of_one_class_has_no_roc_curve(classes: int) -> None:
+    """And of many classes, a mean curve alone."""
     names = tuple(f"c{i}" for i in range(classes))
     generator = torch.Generator().manual_seed(0)
     logits = torch.randn(24, classes, generator=generator)

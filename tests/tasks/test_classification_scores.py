@@ -1,6 +1,4 @@
-"""Scores of many classes: exact figures, a bounded memory, and tables of the worst classes that say
-so.
-"""
+"""Scores of many classes: exact figures, bounded memory, tables of the worst classes."""
 
 from __future__ import annotations
 
@@ -44,9 +42,7 @@ def gathered(logits: Tensor, targets: Tensor, batch: int = 64) -> Classification
 
 
 def samples(count: int, classes: int, levels: int | None = None) -> tuple[Tensor, Tensor]:
-    """Logits that are right more often than not, with few different values where there are
-    `levels`.
-    """
+    """Return logits that are mostly correct; with `levels`, logits with few different values."""
     generator = torch.Generator().manual_seed(count)
     targets = torch.randint(0, classes, (count,), generator=generator)
     logits = torch.randn(count, classes, generator=generator)
@@ -57,7 +53,7 @@ def samples(count: int, classes: int, levels: int | None = None) -> tuple[Tensor
 def both_ways(
     monkeypatch: pytest.MonkeyPatch, logits: Tensor, targets: Tensor
 ) -> tuple[Scores, Scores]:
-    """The scores as of few classes, and as of many."""
+    """Return the scores computed as for few classes, and as for many."""
     dense = gathered(logits, targets).compute()
     monkeypatch.setattr(module, "MAX_DENSE_CLASSES", 2)
     return dense, gathered(logits, targets).compute()
@@ -67,12 +63,10 @@ def both_ways(
     ("count", "classes", "levels"),
     [(300, 40, None), (400, 7, 1), (500, 11, 0.1), (50, 200, None), (1, 9, None)],
 )
-def test_figures_of_many_classes_are_those_of_few(
+def test_scores_of_many_classes_match_those_of_few(
     count: int, classes: int, levels: int | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Also where many probabilities are equal, or all (`levels` of 0.1), and for classes without
-    samples.
-    """
+    """Also where many or all probabilities are equal, and for classes without samples."""
     dense, streamed = both_ways(monkeypatch, *samples(count, classes, levels))
     assert streamed.figures.keys() == dense.figures.keys()
     assert streamed.figures.get("auroc") == pytest.approx(dense.figures.get("auroc"), abs=1e-6)
@@ -89,7 +83,7 @@ def test_figures_of_many_classes_are_those_of_few(
     torch.testing.assert_close(streamed.curves, dense.curves)
 
 
-def test_up_to_the_threshold_figures_are_bit_for_bit_those_of_all_logits() -> None:
+def test_scores_of_few_classes_are_bit_identical_to_those_of_all_logits() -> None:
     logits, targets = samples(200, 30)
     expected = metrics.classification(logits, targets)
     found = gathered(logits, targets).compute()
@@ -97,10 +91,8 @@ def test_up_to_the_threshold_figures_are_bit_for_bit_those_of_all_logits() -> No
     assert torch.equal(found.per_class, expected["per_class"])
 
 
-def test_an_auc_over_a_sample_of_the_classes_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The probabilities that are kept stay within their bound; each class that is left has its
-    exact AUC.
-    """
+def test_an_auc_over_some_of_the_classes_has_a_note(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The kept probabilities stay within their limit; each class of the sample is exact."""
     logits, targets = samples(300, 40)
     dense = gathered(logits, targets).compute()
     monkeypatch.setattr(module, "MAX_DENSE_CLASSES", 2)
@@ -119,7 +111,7 @@ def test_an_auc_over_a_sample_of_the_classes_says_so(monkeypatch: pytest.MonkeyP
     assert mean == f"mean of 10 of 40 classes (AUC {found.figures['auroc']:.3f})"
 
 
-def test_metrics_of_ones_own_get_all_logits_of_many_classes_too(
+def test_custom_metrics_get_all_logits_of_many_classes(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     logits, targets = samples(300, 40)
@@ -135,7 +127,7 @@ def test_metrics_of_ones_own_get_all_logits_of_many_classes_too(
         )
 
 
-def test_the_area_beside_a_mean_curve_is_that_of_its_classes(
+def test_the_area_of_the_mean_curve_is_that_of_its_classes(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(module, "MAX_DENSE_CLASSES", 2)
@@ -151,8 +143,8 @@ def test_the_area_beside_a_mean_curve_is_that_of_its_classes(
     )
 
 
-def test_the_worst_classes_stand_in_the_tables_of_many() -> None:
-    """200 classes of two samples, of which 7 is always taken for 9 and one of 150's for 151."""
+def test_tables_of_many_classes_show_the_worst() -> None:
+    """200 classes of two samples; 7 is always predicted as 9, and one sample of 150 as 151."""
     targets = torch.arange(200).repeat(2)
     answers = targets.clone()
     answers[[7, 207]] = 9
@@ -192,8 +184,8 @@ def test_a_ranking_gives_the_likeliest_classes_first() -> None:
     assert ranking[:2] == [{"class": "c", "probability": 0.5}, {"class": "a", "probability": 0.25}]
 
 
-def test_a_run_of_20000_classes_keeps_its_memory(dltrain) -> None:
-    """It took more than 16 GB: a confusion matrix of all classes alone has 3.2 GB."""
+def test_a_run_of_20000_classes_needs_little_memory(dltrain) -> None:
+    """It used to need more than 16 GB; a confusion matrix of all classes alone has 3.2 GB."""
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

@@ -1,4 +1,4 @@
-"""Which way a metric is better: declared by every task for every metric, never guessed from a name."""
+"""The direction of a metric: declared by every task for every metric, never guessed from a name."""
 
 from __future__ import annotations
 
@@ -24,9 +24,7 @@ BOOK = (
 
 
 def watched_values(outcome: Any, metric: str) -> tuple[list[float], float]:
-    """Return the values of a metric in all evaluations of a run, and the one of its best
-    checkpoint.
-    """
+    """Return the values of a metric in all evaluations of a run, and in its best checkpoint."""
     assert outcome.code == 0, outcome.err
     folder = Path(outcome.json["run"])
     records = map(json.loads, (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines())
@@ -69,7 +67,7 @@ def watched_values(outcome: Any, metric: str) -> tuple[list[float], float]:
     ],
     ids=["bits", "reconstruction", "elbo", "distance", "least_share"],
 )
-def test_the_best_epoch_is_kept_whatever_the_metric_is_called(
+def test_the_best_epoch_is_kept_for_any_name_of_the_metric(
     overrides: tuple[str, ...],
     metric: str,
     best: Callable[..., float],
@@ -124,7 +122,8 @@ def test_a_target_called_loss_keeps_the_direction_of_its_metric(
         (("trainer.watch=test/accuracy",), "test/accuracy is not one of the metrics: val/accuracy"),
         (
             ("model=gan", "dataset=digits", "trainer.watch=val/diversity"),
-            "val/diversity does not declare which way it is better: set trainer.mode=max or trainer.mode=min",
+            "val/diversity does not declare which way it is better: set trainer.mode=max or "
+            "trainer.mode=min",
         ),
     ],
 )
@@ -141,10 +140,8 @@ def test_a_metric_without_a_direction_is_refused_before_training(
     assert not (tmp_path / "outputs").exists()
 
 
-def test_metrics_of_the_users_own_declare_it() -> None:
-    """They have `higher_is_better`, as those of torchmetrics do; also a function with arguments set
-    beforehand.
-    """
+def test_custom_metrics_declare_their_direction() -> None:
+    """By `higher_is_better`, as those of torchmetrics do; also a functools.partial."""
 
     def error(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         return logits.sum()
@@ -157,7 +154,7 @@ def test_metrics_of_the_users_own_declare_it() -> None:
     assert custom_direction(error) == "max"
 
 
-def test_what_is_set_overrides_what_is_declared() -> None:
+def test_trainer_mode_overrides_the_declared_direction() -> None:
     task = Counting((1, 1, 1))
     assert watch_direction(task, "val/anything", "min") == "min"
     assert watch_direction(task, "", None) == "max"
@@ -165,11 +162,11 @@ def test_what_is_set_overrides_what_is_declared() -> None:
         watch_direction(task, "val/anything", None)
 
 
-def test_a_top_k_that_is_always_right_is_not_watched(dltrain: Callable[..., Any]) -> None:
-    """Wine has 3 classes: no evaluation gives val/top5, which is said before training."""
+def test_a_top_k_accuracy_that_is_always_1_is_refused(dltrain: Callable[..., Any]) -> None:
+    """Wine has 3 classes, so val/top5 does not exist; training reports that before it starts."""
     outcome = dltrain("check", "dataset=wine", "trainer.watch=val/top5")
     assert outcome.code == 2
     assert (
-        "val/top5 is not one of the metrics: val/accuracy, val/precision, val/recall, val/f1, val/auroc, val/loss"
-        in (outcome.err)
+        "val/top5 is not one of the metrics: val/accuracy, val/precision, val/recall, val/f1, "
+        "val/auroc, val/loss" in (outcome.err)
     )

@@ -1,4 +1,4 @@
-"""Regression and forecasting: figures in the unit of the data, which metric is watched, answers, refusals."""
+"""Regression and forecasting: metrics in the data's unit, predictions, refusals."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def made(
     return task(Fake(spec, 16, 0), model, loss or MSE(), optim, 2)
 
 
-def test_metrics_are_scikit_learns_in_the_unit_of_the_data() -> None:
+def test_metrics_match_scikit_learn_in_the_unit_of_the_data() -> None:
     from sklearn import metrics as reference
 
     task = made(Regression, TABLE)
@@ -84,8 +84,8 @@ def test_metrics_are_scikit_learns_in_the_unit_of_the_data() -> None:
     )
 
 
-def test_many_targets_have_a_table_not_a_metric_each() -> None:
-    """A horizon of 150 had 450 of them, and as many lines on the screen."""
+def test_many_targets_have_a_table_instead_of_metrics() -> None:
+    """A horizon of 150 had 450 metrics, and as many lines in the terminal."""
     count = 150
     names = tuple(f"t+{i}" for i in range(1, count + 1))
     spec = Spec(
@@ -119,7 +119,7 @@ def evaluated(task: Any) -> dict[str, Any]:
 
 
 def test_large_values_lose_no_digits() -> None:
-    """A mean of two millions and errors of hundredths, which float32 would round away."""
+    """A mean of two million and errors of hundredths, which float32 would round away."""
     spec = Spec((3,), (), 60, 20, target_names=("year",), target_mean=(2e6,), target_std=(0.01,))
     with torch.no_grad():
         task = made(Regression, spec)
@@ -129,7 +129,7 @@ def test_large_values_lose_no_digits() -> None:
 
 
 @pytest.mark.parametrize(("outputs", "r2"), [([2.0, 2.0], 1.0), ([2.0, 3.0], 0.0)])
-def test_r2_of_targets_that_are_all_the_same_is_a_number(outputs: list[float], r2: float) -> None:
+def test_r2_of_equal_targets_is_finite(outputs: list[float], r2: float) -> None:
     column = torch.tensor([2.0, 2.0]).unsqueeze(1)
     assert float(metrics.regression(torch.tensor(outputs).unsqueeze(1), column)["r2"]) == r2
 
@@ -139,7 +139,7 @@ def test_an_empty_split_is_a_clear_error() -> None:
         made(Regression, TABLE).evaluate(iter(()))
 
 
-def test_answers_are_by_name_in_the_unit_of_the_data() -> None:
+def test_predictions_are_named_and_in_the_unit_of_the_data() -> None:
     task = made(Regression, TABLE, model=nn.Sequential(nn.Linear(3, 2)))
     nn.init.zeros_(task.model[0].weight)
     nn.init.ones_(task.model[0].bias)
@@ -153,8 +153,8 @@ def test_answers_are_by_name_in_the_unit_of_the_data() -> None:
     ] == [["t+1", "t+2"]] * 3
 
 
-def test_the_relative_error_is_that_to_repeating_the_last_value() -> None:
-    """A model that repeats it has 1, one that knows what comes 0."""
+def test_the_relative_error_compares_with_repeating_the_last_value() -> None:
+    """A model that repeats the last value has 1, a perfect model 0."""
 
     class Last(nn.Module):
         def forward(self, x: Tensor) -> Tensor:
@@ -171,7 +171,7 @@ def test_the_relative_error_is_that_to_repeating_the_last_value() -> None:
 
 
 @pytest.mark.parametrize("loss", [MSE(), MAE(), Huber(0.1)])
-def test_losses_that_measure_a_distance_are_taken(loss: nn.Module) -> None:
+def test_losses_that_measure_a_distance_are_accepted(loss: nn.Module) -> None:
     assert made(Regression, TABLE, loss).loss is loss
 
 
@@ -191,7 +191,7 @@ def test_losses_that_measure_a_distance_are_taken(loss: nn.Module) -> None:
         (Classification, TABLE, CrossEntropy(), "task=regression"),
     ],
 )
-def test_what_does_not_go_together_is_refused(
+def test_incompatible_settings_are_refused(
     task: Any, spec: Spec, loss: nn.Module, message: str
 ) -> None:
     with pytest.raises(ValueError, match=message):
@@ -250,12 +250,10 @@ def test_a_task_watches_its_own_metric_unless_the_user_names_one(
 
 
 @pytest.mark.parametrize(("trainer", "way"), [(Trainer(), "min"), (Trainer(mode="max"), "max")])
-def test_a_task_says_which_way_its_own_metric_is_better(
+def test_a_custom_task_declares_its_direction_by_a_default(
     trainer: Trainer, way: str, monkeypatch
 ) -> None:
-    """A task of the user's own declares it by a default of its argument `mode`, which trainer.mode
-    overrides.
-    """
+    """The default of its argument `mode`, which trainer.mode overrides."""
 
     class Mine(Task):
         def __init__(self, watch: str = "val/steps", mode: str = "min") -> None:
@@ -268,7 +266,7 @@ def test_a_task_says_which_way_its_own_metric_is_better(
     assert watched_direction(Mine(), config, trainer) == way
 
 
-def test_a_plateau_schedule_is_told_the_same_way() -> None:
+def test_a_plateau_schedule_uses_the_same_direction() -> None:
     experiment = Experiment.on_fake_data(compose(["dataset=diabetes", "schedule=plateau"]).config)
     schedule = next(experiment.task.stages()).optims[0].schedule
     assert isinstance(schedule, Plateau)
@@ -278,8 +276,8 @@ def test_a_plateau_schedule_is_told_the_same_way() -> None:
 # whole runs
 
 
-def test_training_predicts_and_beats_the_mean(dltrain) -> None:
-    """On diabetes: R2 above 0.3 after a few epochs, the best epoch by val/mse, predictions by name in the data's unit."""
+def test_a_run_predicts_better_than_the_mean(dltrain) -> None:
+    """On diabetes: R2 above 0.3 after a few epochs, the best epoch by val/mse."""
     run = dltrain("dataset=diabetes", "trainer.epochs=8", "callbacks=quiet", "--json").json
     assert run["metrics"]["test/r2"] > 0.3
     lines = [
@@ -303,7 +301,7 @@ def test_overfit_passes_on_a_table(dltrain) -> None:
     assert outcome.code == 0, outcome.err
 
 
-def test_a_person_is_shown_rmse_and_r2_and_what_the_loss_is_of(dltrain) -> None:
+def test_the_terminal_shows_rmse_and_r2_and_a_note_on_the_loss(dltrain) -> None:
     """The MSE of prices has eleven digits; the loss beside it is of standardized targets."""
     pytest.importorskip("pyarrow")
     rows = [

@@ -1,4 +1,4 @@
-"""Small deep belief nets and deep autoencoders, fitted, and what their tests look at."""
+"""Small deep belief nets and deep autoencoders, trained, and values that their tests compare."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def rbms_of(task: Any) -> list[RBM]:
 
 
 class Ends(Callback):
-    """The scores and the state of the task at the end of every stage, by its name."""
+    """Records the scores and the task's state at the end of every stage, by the stage's name."""
 
     name = "ends"
 
@@ -70,7 +70,7 @@ def scored(task: Any, index: int, batches: Any) -> dict[str, Any]:
 
 
 def mirrored(task: DeepAutoencoding) -> bool:
-    """Whether the decoder is the encoder upside down."""
+    """Return whether the decoder is the transposed encoder."""
     layers = [layer for layer in task.model.decoder if isinstance(layer, nn.Linear)]
     pairs = zip(layers, reversed(rbms_of(task)), strict=True)
     return all(

@@ -1,4 +1,4 @@
-"""The figures of an evaluation do not depend on how many samples it takes at once."""
+"""Scores of an evaluation do not depend on the batch size."""
 
 from __future__ import annotations
 
@@ -32,7 +32,8 @@ def data(eval_batch_size: int) -> InMemory:
 
 def autoencoding(eval_batch_size: int, variational: bool, **settings: Any) -> Any:
     model = Autoencoder(1, (8, 8), (16,), 5, variational=variational)
-    return Autoencoding(data(eval_batch_size), model, lambda *given: None, 1, **settings)  # type: ignore[arg-type]
+    optim: Any = lambda *arguments: None  # noqa: E731
+    return Autoencoding(data(eval_batch_size), model, optim, 1, **settings)
 
 
 def adversarial(eval_batch_size: int) -> Any:
@@ -63,7 +64,7 @@ def test_a_sample_gets_the_same_noise_in_every_batch(kind: str) -> None:
 
 @pytest.mark.parametrize("kind", [normal, uniform])
 @pytest.mark.parametrize("width", [1, 3, 16])
-def test_rows_of_noise_are_the_same_in_any_portions(kind: Any, width: int) -> None:
+def test_noise_does_not_depend_on_the_sizes_of_the_draws(kind: Any, width: int) -> None:
     def rows(*counts: int) -> Tensor:
         draw = InBlocks(kind(rng.keyed(1)))
         return torch.cat([draw((count, width)) for count in counts])

@@ -1,4 +1,4 @@
-"""Language modeling: perplexity, carried states, written text, and a resume that is exact in the middle of an epoch."""
+"""Language modeling: perplexity, carried states, generated text, exact resume in mid-epoch."""
 
 from __future__ import annotations
 
@@ -59,7 +59,9 @@ MODELS: dict[str, Callable[[int], nn.Module]] = {
 
 @pytest.mark.parametrize("stream", [False, True])
 @pytest.mark.parametrize("name", MODELS)
-def test_what_follows_is_learned_and_written(name: str, stream: bool, tmp_path: Path) -> None:
+def test_a_deterministic_text_is_learned_and_generated(
+    name: str, stream: bool, tmp_path: Path
+) -> None:
     torch.manual_seed(0)
     source = data(tmp_path, stream=stream)
     one = task(source, MODELS[name](source.spec.vocab_size), epochs=10)
@@ -76,7 +78,7 @@ def test_what_follows_is_learned_and_written(name: str, stream: bool, tmp_path: 
     assert source.decode(written.tolist()) == "habcdefghabc"
 
 
-def test_the_loss_of_an_evaluation_is_that_of_every_token_whatever_the_batches(
+def test_the_loss_of_an_evaluation_does_not_depend_on_the_batches(
     tmp_path: Path,
 ) -> None:
     torch.manual_seed(0)
@@ -92,7 +94,7 @@ def test_the_loss_of_an_evaluation_is_that_of_every_token_whatever_the_batches(
 
 
 def test_a_stream_is_read_as_one_long_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Evaluated in blocks with a carried state, a text costs what it costs in one piece."""
+    """In blocks with a carried state, the loss is that of the text in one piece."""
     monkeypatch.setattr(blocks, "EVALUATION_PLACES", 1)
     torch.manual_seed(0)
     source = data(tmp_path, stream=True, eval_batch_size=1)
@@ -114,7 +116,7 @@ def test_a_stream_is_read_as_one_long_text(tmp_path: Path, monkeypatch: pytest.M
 def test_a_streamed_evaluation_does_not_depend_on_the_batch_size(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, places: int
 ) -> None:
-    """All blocks are scored, each with the state that its place has come to."""
+    """All blocks are scored, each with the state after the block before it."""
     monkeypatch.setattr(blocks, "EVALUATION_PLACES", places)
     torch.manual_seed(0)
     found = []
@@ -134,7 +136,7 @@ def test_a_streamed_evaluation_does_not_depend_on_the_batch_size(
     assert found == pytest.approx([found[0]] * 4, rel=1e-5)
 
 
-def test_training_carries_the_state_and_begins_each_epoch_anew(tmp_path: Path) -> None:
+def test_training_carries_the_state_and_resets_it_in_each_epoch(tmp_path: Path) -> None:
     torch.manual_seed(0)
     source = data(tmp_path, stream=True)
     one = task(source, MODELS["lstm"](source.spec.vocab_size))
@@ -158,7 +160,7 @@ def test_training_carries_the_state_and_begins_each_epoch_anew(tmp_path: Path) -
     assert torch.allclose(seen[2], seen[1], atol=1e-6)
 
 
-def test_the_carried_state_is_part_of_a_checkpoint_and_fits_only_its_own_batches(
+def test_the_carried_state_is_saved_and_loaded_for_equal_batch_sizes(
     tmp_path: Path,
 ) -> None:
     source = data(tmp_path, stream=True)
@@ -173,7 +175,7 @@ def test_the_carried_state_is_part_of_a_checkpoint_and_fits_only_its_own_batches
     assert not smaller.state.numel()
 
 
-def test_a_sample_is_the_same_draw_in_every_evaluation(tmp_path: Path) -> None:
+def test_the_sampled_text_is_the_same_in_every_evaluation(tmp_path: Path) -> None:
     torch.manual_seed(0)
     source = data(tmp_path)
     one = task(source, MODELS["lstm"](source.spec.vocab_size), sample_tokens=30).eval()
@@ -184,7 +186,7 @@ def test_a_sample_is_the_same_draw_in_every_evaluation(tmp_path: Path) -> None:
     assert len(texts[0].markdown) == 4 + 8 + 30
 
 
-def test_predictions_are_perplexity_and_what_comes_next(tmp_path: Path) -> None:
+def test_predictions_are_perplexity_and_next_tokens(tmp_path: Path) -> None:
     torch.manual_seed(0)
     source = data(tmp_path)
     one = task(source, MODELS["lstm"](source.spec.vocab_size), epochs=12)
@@ -201,9 +203,12 @@ def test_predictions_are_perplexity_and_what_comes_next(tmp_path: Path) -> None:
     assert len(rows[0]["top"]) == 5
 
 
-def test_a_choice_follows_temperature_and_top_p() -> None:
+def test_tokens_are_drawn_by_temperature_and_top_p() -> None:
     logits = torch.tensor([[3.0, 2.0, 1.0, -4.0]]).repeat(4000, 1)
-    draw = lambda *settings: choose(logits, *settings, torch.Generator().manual_seed(0))  # noqa: E731
+
+    def draw(*settings: float) -> Tensor:
+        return choose(logits, *settings, torch.Generator().manual_seed(0))
+
     assert draw(0.0, 1.0).unique().tolist() == [0]
     shares = torch.bincount(draw(1.0, 1.0), minlength=4) / 4000
     assert torch.allclose(shares, logits[0].softmax(0), atol=0.03)
@@ -212,7 +217,7 @@ def test_a_choice_follows_temperature_and_top_p() -> None:
     assert (draw(0.3, 1.0) == 0).float().mean() > (draw(3.0, 1.0) == 0).float().mean() + 0.3
 
 
-def test_writing_sees_no_further_back_than_the_model() -> None:
+def test_generation_reads_at_most_the_models_context() -> None:
     torch.manual_seed(0)
     model = TransformerLanguageModel(12, 4, 1, 8, 2).eval()
     with torch.no_grad():
@@ -224,12 +229,12 @@ def test_writing_sees_no_further_back_than_the_model() -> None:
     assert int(long.min()) > 3
 
 
-def test_what_does_not_fit_is_refused(tmp_path: Path) -> None:
+def test_incompatible_data_and_models_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="does not predict the next token"):
         task(data(tmp_path), MLP(8, 3))
 
 
-def test_a_prediction_in_parts_is_that_of_the_whole_batch(
+def test_a_prediction_in_parts_equals_that_of_the_whole_batch(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """128 texts of 256 tokens have 6.5 GB of logits for a vocabulary of 50,000."""

@@ -1,6 +1,4 @@
-"""HiResCAM against its equations, on any network and in any mode; filters and maps; views at test
-time.
-"""
+"""HiResCAM against its equations, on any network and in any mode; filters, maps and views."""
 
 from __future__ import annotations
 
@@ -30,7 +28,10 @@ def images(count: int = 5, channels: int = 3, side: int = 16) -> Tensor:
 
 
 class Averaging(nn.Module):
-    """Maps, their means, logits: what Zhou et al. 2016 call CAM, where equation 1 gives the last layer's weights / Z."""
+    """Maps, global average pooling, logits: the network of CAM (Zhou et al. 2016).
+
+    By equation 1 the last layer's weights divided by the number of pixels are the gradient.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -43,8 +44,8 @@ class Averaging(nn.Module):
         return self.head(self.features(x).mean(dim=(2, 3)))
 
 
-def test_hires_cam_is_grad_cam_where_a_network_ends_in_the_average_of_each_map() -> None:
-    """Of the class that is asked for, or the likeliest; the highest place of an image is 1."""
+def test_hires_cam_equals_grad_cam_after_global_average_pooling() -> None:
+    """For given classes or the predicted ones; the highest value of an image is 1."""
     torch.manual_seed(0)
     model, x = Averaging().eval(), images()
     maps = model.features(x).detach()
@@ -60,10 +61,8 @@ def test_hires_cam_is_grad_cam_where_a_network_ends_in_the_average_of_each_map()
         assert float(found.amax()) == pytest.approx(1)
 
 
-def test_weights_of_both_signs_over_the_places_do_not_cancel() -> None:
-    """A head over all places: the mean of its weights is below 0, so Grad-CAM finds nothing for a
-    sure prediction.
-    """
+def test_weights_of_both_signs_do_not_cancel() -> None:
+    """A fully connected layer whose mean weight is negative: Grad-CAM finds no evidence there."""
     maps = nn.Conv2d(1, 1, 1, bias=False)
     head = nn.Linear(4, 2, bias=False)
     nn.init.ones_(maps.weight)
@@ -76,7 +75,7 @@ def test_weights_of_both_signs_over_the_places_do_not_cancel() -> None:
     )
 
 
-def test_an_image_that_nothing_speaks_for_stays_cold() -> None:
+def test_an_image_without_positive_evidence_has_no_heat() -> None:
     model = Averaging().eval()
     nn.init.zeros_(model.head.weight)
     assert torch.equal(hires_cam(model, images()), torch.zeros(5, 16, 16))
@@ -87,10 +86,10 @@ def test_an_image_that_nothing_speaks_for_stays_cold() -> None:
 )
 @pytest.mark.parametrize("frozen", [False, True])
 @pytest.mark.parametrize("training", [False, True])
-def test_it_works_wherever_it_is_asked_and_leaves_no_trace(
+def test_it_works_in_any_mode_and_restores_the_network(
     mode: Any, frozen: bool, training: bool
 ) -> None:
-    """With frozen parameters, without gradients around it, in training: the same picture, the same network after it."""
+    """With frozen parameters, inside no_grad, in training mode: the same picture each time."""
     torch.manual_seed(0)
     model = CNN(3, (16, 16), 4).train(training)
     expected = hires_cam(model.eval(), images())
@@ -106,8 +105,8 @@ def test_it_works_wherever_it_is_asked_and_leaves_no_trace(
     assert not any(module._forward_hooks for module in model.modules())
 
 
-def test_it_looks_behind_the_last_convolutions_norm_activation_and_sum() -> None:
-    """Before pooling halves the maps: the ReLU of a CNN's last block, a residual block's sum."""
+def test_it_uses_the_maps_after_norm_activation_and_residual_sum() -> None:
+    """Before pooling shrinks them: the ReLU of a CNN's last block, a residual block's sum."""
     torch.manual_seed(0)
     model, kept = CNN(3, (16, 16), 4, channels=(8, 12)), []
     relus = [module for module in model if isinstance(module, nn.ReLU)]
@@ -131,7 +130,7 @@ def test_it_looks_behind_the_last_convolutions_norm_activation_and_sum() -> None
     )
 
 
-def test_filters_and_maps_are_stretched_one_by_one() -> None:
+def test_filters_and_maps_are_scaled_one_by_one() -> None:
     model = LeNet5(1, (28, 28), 10)
     filters = first_filters(model)
     assert filters.shape == (6, 1, 5, 5)
@@ -150,8 +149,8 @@ def test_a_network_without_convolutions_is_refused(ask: Any) -> None:
         ask(nn.Sequential(nn.Flatten(), nn.Linear(768, 3)), images())
 
 
-def test_heat_is_from_blue_to_red() -> None:
-    """Most of what is seen, over the image or the first of its channels."""
+def test_heat_goes_from_blue_to_red() -> None:
+    """Over the image, or its first channel in gray."""
     black, heat = torch.zeros(1, 3, 1, 3), torch.tensor([[[0.0, 0.5, 1.0]]])
     colors = torch.tensor([[0, 0, 0.5], [0.5, 1, 0.5], [0.5, 0, 0]])
     assert torch.allclose(overlaid(black, heat)[0, :, 0].T, 0.7 * colors)
@@ -162,10 +161,10 @@ def test_heat_is_from_blue_to_red() -> None:
     )
 
 
-# Views ------------------------------------------------------------------------------------------------------------
+# --- Views
 
 
-def test_views_are_of_the_same_size_and_begin_with_the_middle() -> None:
+def test_views_have_the_size_of_the_image_and_start_with_the_center() -> None:
     x = torch.arange(2 * 32 * 48.0).view(1, 2, 32, 48)
     assert torch.equal(VIEWS["flip"](x)[1], x.flip(3))
     middle, *moved = VIEWS["shift"](x)

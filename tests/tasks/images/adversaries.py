@@ -1,4 +1,4 @@
-"""Small pairs of networks, tasks that train them, and what tests of adversarial learning measure them by."""
+"""Small GANs and tasks that train them, for tests of adversarial learning."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ BF16 = functools.partial(torch.autocast, "cpu", torch.bfloat16)
 
 
 def pair(**settings: Any) -> GAN:
-    """Smooth networks without batch norm and dropout: a step is a function of the weights, the batch and the noise."""
+    """Return smooth networks without batch norm and dropout: a step has no hidden inputs."""
     torch.manual_seed(1)
     plain = {"latent_size": 4, "generator_sizes": (8,), "discriminator_sizes": (8,), "norm": "none"}
     return GAN(1, (8, 8), 10, **{**plain, "discriminator_dropout": 0.0, **settings})
@@ -36,7 +36,7 @@ def judge() -> nn.Sequential:
 def made(
     model: nn.Module | None = None, data: Data | None = None, epochs: int = 1, **settings: Any
 ) -> Adversarial:
-    """A task whose optimizers are plain SGD, unless `optim` is another."""
+    """Return a task whose optimizers are plain SGD, unless `optim` is another."""
     settings.setdefault("optim", lambda modules, steps, network, mode=None: optim_of(modules))
     return Adversarial(data or Fake(SPEC, 8, 0), model or pair(), epochs=epochs, **settings)
 
@@ -50,5 +50,5 @@ def batch(count: int = 8) -> tuple[Tensor, Tensor]:
 
 
 def d(logits: Tensor) -> Tensor:
-    """The probability of being real, D of the papers."""
+    """Return the probability of being real, D in the papers."""
     return 1 / (1 + (-logits).exp())

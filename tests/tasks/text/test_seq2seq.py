@@ -1,4 +1,4 @@
-"""Translation: losses without padding, free translations and their scores, scheduled sampling, and exact resume."""
+"""Translation: losses without padding, scores, scheduled sampling, and exact resume."""
 
 from __future__ import annotations
 
@@ -64,8 +64,8 @@ def task(model: nn.Module | None = None, **settings: Any) -> Seq2Seq:
     )
 
 
-def test_padding_costs_and_counts_nothing() -> None:
-    """The loss of a batch is the mean over all its target tokens, however they are padded together."""
+def test_padding_does_not_count_in_the_loss() -> None:
+    """The loss of a batch is the mean over all its target tokens, however they are padded."""
     for made in (
         task(),
         task(TransformerSeq2Seq(12, V, 20, 20, num_layers=1, dim=8, num_heads=2, dropout=0.0)),
@@ -88,7 +88,7 @@ def test_padding_costs_and_counts_nothing() -> None:
 
 
 @pytest.mark.parametrize("beam_size", [1, 3])
-def test_padding_of_the_source_changes_no_translation(beam_size: int) -> None:
+def test_padding_of_the_source_does_not_change_a_translation(beam_size: int) -> None:
     made = task(beam_size=beam_size, length_ratio=0.1).eval()
     source = next(made.data.val.epoch(0))[0]
     tokens, scores = made.predict(source)
@@ -98,7 +98,7 @@ def test_padding_of_the_source_changes_no_translation(beam_size: int) -> None:
     assert made.prediction_rows((tokens, scores)) == made.prediction_rows((padded, scores))
 
 
-def test_a_translation_is_no_longer_than_its_source_allows_and_the_targets_are() -> None:
+def test_a_translation_is_limited_by_its_source_and_the_target_length() -> None:
     never = task(length_ratio=0.5)
     with torch.no_grad():
         never.model.to_logits.bias[END] = -1e9
@@ -162,8 +162,8 @@ def test_perfect_translations_have_perfect_scores(monkeypatch: pytest.MonkeyPatc
         assert made.evaluate(batches)["exact_match"] < 0.5
 
 
-def test_bleu_and_chrf_are_those_of_sacrebleu() -> None:
-    """By hand: the shares of right 1-grams to 4-grams, and the penalty of what is too short."""
+def test_bleu_and_chrf_match_the_formulas() -> None:
+    """By hand: the fractions of matching 1-grams to 4-grams, and the brevity penalty."""
     found = overlap(["a b c d e"], ["a b c d f"])
     by_hand = 100 * (4 / 5 * 3 / 4 * 2 / 3 * 1 / 2) ** 0.25
     assert found["bleu"] == pytest.approx(by_hand)
@@ -178,11 +178,11 @@ def test_bleu_of_a_perfect_corpus_is_100_at_any_length(texts: list[str]) -> None
     assert overlap(texts, list(texts)) == {"bleu": 100, "chrf": 100}
 
 
-def test_bleu_of_texts_shorter_than_four_words_counts_the_n_grams_that_they_have() -> None:
-    """Two words at most: 3 of 4 single words are right, and 1 of 2 pairs.
+def test_bleu_of_short_texts_counts_the_n_grams_that_they_have() -> None:
+    """Two words at most: 3 of 4 single words match, and 1 of 2 pairs.
 
-    As soon as one reference has four words, all n-grams count, as sacrebleu has it, so short
-    translations of long texts get no more than before.
+    If one reference has four words, all n-grams count as in sacrebleu, so that short translations
+    of long texts get no more than before.
     """
     found = overlap(["a b", "c x"], ["a b", "c d"])
     assert found["bleu"] == pytest.approx(100 * (3 / 4 * 1 / 2) ** 0.5)
@@ -191,7 +191,7 @@ def test_bleu_of_texts_shorter_than_four_words_counts_the_n_grams_that_they_have
     assert overlap(["a b", "c d e"], ["a b", "c d e f"])["bleu"] == 0
 
 
-def test_teacher_forcing_of_one_half_feeds_the_models_own_words_half_of_the_time() -> None:
+def test_teacher_forcing_of_one_half_feeds_predictions_half_of_the_time() -> None:
     made = task(teacher_forcing=0.5)
     seen: list[Tensor] = []
     step = made.model.step
@@ -215,7 +215,7 @@ def test_teacher_forcing_of_one_half_feeds_the_models_own_words_half_of_the_time
 
 
 @pytest.mark.parametrize("ratio", [0.0, 1.0])
-def test_without_own_words_step_by_step_is_one_pass(ratio: float) -> None:
+def test_scheduled_sampling_without_predictions_equals_one_pass(ratio: float) -> None:
     made = task(teacher_forcing=ratio)
     source, target = next(made.data.train.epoch(0))
     memory = made.model.encode(source)
@@ -224,7 +224,7 @@ def test_without_own_words_step_by_step_is_one_pass(ratio: float) -> None:
     assert same == (ratio == 1)
 
 
-def test_what_is_not_for_translation_is_refused() -> None:
+def test_data_and_models_for_other_tasks_are_refused() -> None:
     data = fake()
     with pytest.raises(ValueError, match="no decoder: model=seq2seq"):
         Seq2Seq(
@@ -237,14 +237,16 @@ def test_what_is_not_for_translation_is_refused() -> None:
         )
 
 
-def test_a_missing_sacrebleu_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_sacrebleu_is_reported_with_its_installation(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setitem(__import__("sys").modules, "sacrebleu.metrics.bleu", None)
     with pytest.raises(ImportError, match="pip install sacrebleu"):
         overlap(["a"], ["a"])
 
 
 @pytest.mark.parametrize("model", ["seq2seq_attention", "transformer_seq2seq"])
-def test_a_few_steps_learn_to_reverse(model: str) -> None:
+def test_a_few_steps_learn_to_reverse_texts(model: str) -> None:
     small = (
         ["model.hidden_size=32", "model.embedding_dim=8"]
         if model == "seq2seq_attention"
@@ -273,10 +275,10 @@ def test_a_few_steps_learn_to_reverse(model: str) -> None:
 
 
 @pytest.mark.usefixtures("save_every_epoch")
-def test_a_run_that_was_killed_in_mid_epoch_goes_on_bit_for_bit(
+def test_a_run_killed_in_mid_epoch_resumes_bit_for_bit(
     dltrain: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With bucketing, dropout and scheduled sampling, whose draws come from the process's generator."""
+    """With bucketing, dropout and scheduled sampling, which draw from the process's generator."""
     monkeypatch.setattr("dltrain.callbacks.checkpoint.KEEP", 1000)
     run = (
         *TINY,
@@ -319,7 +321,7 @@ def test_a_run_translates_raw_text(dltrain: Any) -> None:
     assert all(row["log_probability"] < 0 for row in rows)
 
 
-def test_what_scores_translations_is_asked_for_before_anything_is_trained(
+def test_a_missing_sacrebleu_is_reported_before_training(
     monkeypatch: pytest.MonkeyPatch, dltrain
 ) -> None:
     monkeypatch.delitem(sys.modules, "sacrebleu", raising=False)

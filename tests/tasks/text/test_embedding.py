@@ -1,4 +1,4 @@
-"""Embedding: what vectors are scored by and say, and that a run learns which words are alike and resumes exactly."""
+"""Word embedding: scores, neighbors, learning, and an exact resume."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ BESIDE = {
 
 
 def write(root: Path, documents: int = 200) -> None:
-    """Text in which animals stand beside other words than food does."""
+    """Write a text in which animals occur beside other words than food does."""
     generator, lines = keyed(5), []
     for i in range(documents):
         kind = list(KINDS)[i % 2]
@@ -39,7 +39,9 @@ def write(root: Path, documents: int = 200) -> None:
         lines.append(" ".join(f"{BESIDE[kind][b]} {KINDS[kind][a]}" for a, b in draws))
     (root / "text.txt").write_text("\n".join(lines), encoding="utf-8")
     (root / "wordsim").mkdir(exist_ok=True)
-    table = "Word 1,Word 2,Human (mean)\ncat,dog,9\ncow,hen,9\nmilk,egg,9\ncat,egg,1\ndog,rice,1\nhen,milk,1\n"
+    similar = "cat,dog,9\ncow,hen,9\nmilk,egg,9\n"
+    different = "cat,egg,1\ndog,rice,1\nhen,milk,1\n"
+    table = f"Word 1,Word 2,Human (mean)\n{similar}{different}"
     (root / "wordsim" / "wordsim353-combined.csv").write_text(table, encoding="utf-8")
 
 
@@ -69,7 +71,9 @@ WAYS = [
 @pytest.mark.parametrize(
     "settings", WAYS, ids=lambda s: "-".join(map(str, s.values())) or "skip_gram"
 )
-def test_words_of_like_company_get_like_vectors(settings: dict[str, Any], tmp_path: Path) -> None:
+def test_words_in_similar_contexts_get_similar_vectors(
+    settings: dict[str, Any], tmp_path: Path
+) -> None:
     task = made(tmp_path, **settings)
     stage = next(task.stages())
     with torch.no_grad():
@@ -91,7 +95,7 @@ def test_words_of_like_company_get_like_vectors(settings: dict[str, Any], tmp_pa
     }
 
 
-def test_an_evaluation_says_the_same_twice(tmp_path: Path) -> None:
+def test_an_evaluation_is_repeatable(tmp_path: Path) -> None:
     task = made(tmp_path)
     nn.init.normal_(task.model.output)  # else the loss is that of chance, whatever is drawn
     with torch.no_grad():
@@ -99,7 +103,7 @@ def test_an_evaluation_says_the_same_twice(tmp_path: Path) -> None:
     assert one == other
 
 
-def test_the_word_itself_and_no_words_are_never_the_nearest(tmp_path: Path) -> None:
+def test_the_word_itself_and_special_tokens_are_never_nearest(tmp_path: Path) -> None:
     task = made(tmp_path)
     words = torch.arange(4, len(task.words))
     _, near = task.predict(words)
@@ -107,14 +111,14 @@ def test_the_word_itself_and_no_words_are_never_the_nearest(tmp_path: Path) -> N
     assert not (near[:, :-8] == words.unsqueeze(1)).any()
 
 
-def test_an_analogy_is_answered_by_the_difference(tmp_path: Path) -> None:
+def test_an_analogy_is_answered_by_the_difference_of_vectors(tmp_path: Path) -> None:
     task = made(tmp_path)
     unit = nn.functional.normalize(torch.randn(20, 8, generator=keyed(0)), dim=1)
     unit[9] = nn.functional.normalize(unit[7] - unit[6] + unit[8], dim=0)
     assert task.analogies(unit, torch.tensor([[6, 7, 8, 9]])) == [9]
 
 
-def test_ranks_that_are_equal_share_their_mean() -> None:
+def test_equal_values_share_their_mean_rank() -> None:
     from scipy.stats import spearmanr
 
     x, y = torch.tensor([1.0, 2, 2, 3, 5, 4]), torch.tensor([2.0, 1, 4, 4, 4, 9])
@@ -122,7 +126,7 @@ def test_ranks_that_are_equal_share_their_mean() -> None:
     assert float(spearman(x, -x)) == pytest.approx(-1)
 
 
-def test_data_without_words_and_models_without_vectors_are_refused(tmp_path: Path) -> None:
+def test_data_without_words_and_models_without_word_vectors_are_refused(tmp_path: Path) -> None:
     task = made(tmp_path)
     with pytest.raises(ValueError, match="dataset=imdb_words"):
         WordEmbedding(Points(3), task.model, task.optim, 1)  # type: ignore[arg-type]
@@ -130,7 +134,7 @@ def test_data_without_words_and_models_without_vectors_are_refused(tmp_path: Pat
         WordEmbedding(task.data, nn.Linear(2, 2), task.optim, 1)
 
 
-def test_vectors_are_written_as_word2vec_does(tmp_path: Path) -> None:
+def test_vectors_are_exported_in_word2vec_format(tmp_path: Path) -> None:
     task = made(tmp_path)
     write_word2vec(*task.vectors(), tmp_path / "vectors.txt")
     header, *lines = (tmp_path / "vectors.txt").read_text(encoding="utf-8").splitlines()

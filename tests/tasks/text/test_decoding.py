@@ -1,4 +1,4 @@
-"""Search: greedy by its definition, beams against brute force, and each text by itself."""
+"""Search for translations: greedy by its definition, beams against brute force."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ V = 7  # tokens of the toy language: four special ones and three words
 
 
 class Language:
-    """Logits that are a fixed random function of everything written so far, of each of `count` texts its own."""
+    """Logits that are a random function of all tokens so far, for each of `count` texts."""
 
     def __init__(self, count: int, sharpness: float = 1.5) -> None:
         self.count, self.sharpness = count, sharpness
@@ -52,7 +52,7 @@ def spelled(tokens: Tensor) -> list[tuple[int, ...]]:
 
 
 def every_ended(limit: int) -> list[tuple[int, ...]]:
-    """All that can be written, with its end, within so many tokens."""
+    """Return every sequence with an end token of at most so many tokens."""
     words = range(END + 1, V)
     return [
         (*rest, END) for length in range(limit) for rest in itertools.product(words, repeat=length)
@@ -60,7 +60,7 @@ def every_ended(limit: int) -> list[tuple[int, ...]]:
 
 
 @pytest.mark.parametrize("alpha", [0.0, 0.6, 2.0])
-def test_a_beam_as_wide_as_all_there_is_finds_the_best_by_length_penalized_score(
+def test_a_beam_as_wide_as_the_search_space_finds_the_best(
     alpha: float,
 ) -> None:
     language, limits = Language(12), torch.tensor([4, 3, 4, 1, 2, 4] * 2)
@@ -77,7 +77,7 @@ def test_a_beam_as_wide_as_all_there_is_finds_the_best_by_length_penalized_score
     assert len(lengths) > 1 or alpha == 0
 
 
-def test_a_longer_translation_wins_with_a_greater_penalty() -> None:
+def test_a_larger_penalty_prefers_longer_translations() -> None:
     language, limits = Language(40), torch.full((40,), 4)
     mean = [
         sum(map(len, spelled(beam_search(language, language.memory, limits, 60, alpha)[0])))
@@ -98,7 +98,7 @@ def test_one_beam_is_greedy(alpha: float) -> None:
     assert kinds == {True, False}  # some end, some are cut off
 
 
-def test_greedy_takes_the_best_token_and_never_a_special_one() -> None:
+def test_greedy_writes_the_best_token_and_never_a_special_one() -> None:
     language, limits = Language(60), torch.full((60,), 6)
     for text, written in enumerate(spelled(greedy(language, language.memory, limits)[0])):
         so_far: tuple[int, ...] = (BEGIN,)
@@ -109,7 +109,7 @@ def test_greedy_takes_the_best_token_and_never_a_special_one() -> None:
             so_far = (*so_far, token)
 
 
-def test_a_wider_beam_is_seldom_worse_and_each_text_is_searched_by_itself() -> None:
+def test_a_wider_beam_is_rarely_worse_and_texts_are_independent() -> None:
     language, limits = Language(50), torch.arange(50) % 5 + 2
     totals = [
         float(beam_search(language, language.memory, limits, width, 0.0)[1].sum())

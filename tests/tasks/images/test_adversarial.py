@@ -1,4 +1,4 @@
-"""Adversarial learning: whose gradient meets which weights, resume, refusals."""
+"""Adversarial learning: which weights a gradient sees, resume, refusals."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def weights(module: nn.Module) -> list[Tensor]:
 
 
 def caught(optim: Optim) -> list[list[Tensor]]:
-    """The gradients that `optim` makes its steps of, as it goes."""
+    """Record the gradients that `optim` makes its steps with."""
     found: list[list[Tensor]] = []
     optim.optimizer.register_step_pre_hook(
         lambda *_: found.append([p.grad.clone() for p in optim.params])
@@ -46,13 +46,13 @@ def caught(optim: Optim) -> list[list[Tensor]]:
     return found
 
 
-# Whose gradient meets which weights -------------------------------------------------------------------------------
+# --- Which weights a gradient sees
 
 
 def by_hand(
     task: Adversarial, samples: tuple[Tensor, Tensor], precision: Any, lr: float, updated: bool
 ) -> tuple[list[Tensor], float]:
-    """The generator's gradient and loss by copies, each network used in an autocast of its own, which caches nothing."""
+    """Return the generator's gradient and loss from copies, each in an autocast without a cache."""
     model = copy.deepcopy(task.model)
     real, classes = task.centered(samples[0]), task.condition(samples[1])
     noise = torch.randn(len(real), model.latent_size)
@@ -75,10 +75,10 @@ def by_hand(
 
 @pytest.mark.parametrize("precision", [nullcontext, BF16], ids=["fp32", "bf16"])
 @pytest.mark.parametrize("conditional", [False, True], ids=["", "conditional"])
-def test_the_generator_meets_the_discriminator_just_updated(
+def test_the_generator_learns_against_the_updated_discriminator(
     conditional: bool, precision: type[AbstractContextManager[Any]]
 ) -> None:
-    """In half precision too, where autocast keeps copies of the weights as they were before the update."""
+    """Also in half precision, where autocast caches copies of the weights before the update."""
     task = made(pair(conditional=conditional))
     generating, discriminating = optim_of(task.model.generator), optim_of(task.model.discriminator)
     rng.seed_all(0)
@@ -97,7 +97,7 @@ def test_the_generator_meets_the_discriminator_just_updated(
 
 @pytest.mark.parametrize("conditional", [False, True], ids=["", "conditional"])
 @pytest.mark.parametrize("loss", LOSSES)
-def test_a_step_leaves_no_gradient_behind(loss: Any, conditional: bool) -> None:
+def test_a_step_leaves_no_gradient(loss: Any, conditional: bool) -> None:
     task = made(pair(conditional=conditional), loss=loss, judge=judge())
     generating, discriminating = optim_of(task.model.generator), optim_of(task.model.discriminator)
     before = weights(task.model.generator), weights(task.model.discriminator), weights(task.judge)
@@ -114,8 +114,8 @@ def test_a_step_leaves_no_gradient_behind(loss: Any, conditional: bool) -> None:
 
 
 @pytest.mark.parametrize("loss", LOSSES)
-def test_the_generators_turn_adds_nothing_to_the_discriminators_gradient(loss: Any) -> None:
-    """Within an accumulation window each network holds the gradient of its own loss alone."""
+def test_a_generator_update_adds_nothing_to_the_discriminators_gradient(loss: Any) -> None:
+    """Within an accumulation window each network has the gradient of its own loss alone."""
     held = []
     for discriminator_steps in (1, 2):  # of the first update, the generator's turn and not
         task = made(loss=loss, discriminator_steps=discriminator_steps)
@@ -129,7 +129,7 @@ def test_the_generators_turn_adds_nothing_to_the_discriminators_gradient(loss: A
 
 
 @pytest.mark.parametrize("loss", ["nonsaturating", "least_squares", "hinge"])
-def test_a_discriminators_two_half_batches_are_one_whole(
+def test_two_accumulated_half_batches_equal_one_batch(
     loss: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     inputs, classes = batch()
@@ -155,8 +155,10 @@ def test_a_discriminators_two_half_batches_are_one_whole(
 
 @pytest.mark.parametrize("accumulate", [1, 2])
 @pytest.mark.parametrize("every", [1, 2, 3])
-def test_the_generator_takes_its_turn_at_every_kth_update(every: int, accumulate: int) -> None:
-    """At the k-th, not the first; `loss` is measured in its turns alone, and no turn is begun in between."""
+def test_the_generator_is_updated_at_every_kth_discriminator_update(
+    every: int, accumulate: int
+) -> None:
+    """At the k-th, not the first; `loss` is logged in those steps alone."""
     task = made(discriminator_steps=every)
     optims = (
         optim_of(task.model.generator, accumulate),
@@ -171,7 +173,7 @@ def test_the_generator_takes_its_turn_at_every_kth_update(every: int, accumulate
         assert bool(optims[0].pending) == (turn and bool(steps % accumulate))
 
 
-def test_each_network_has_an_optimizer_of_its_name_for_as_long_as_it_is_trained() -> None:
+def test_each_network_has_an_optimizer_with_its_number_of_updates() -> None:
     """The generator's schedule counts its own updates, a third as many."""
     asked: list[tuple[str, int, nn.Module]] = []
 
@@ -195,7 +197,7 @@ def test_each_network_has_an_optimizer_of_its_name_for_as_long_as_it_is_trained(
     ]
 
 
-# Resume -----------------------------------------------------------------------------------------------------------
+# --- Resume
 
 
 def on_digits(accumulate: int) -> Adversarial:
@@ -209,7 +211,7 @@ def on_digits(accumulate: int) -> Adversarial:
 
 
 def run(task: Adversarial, folder: Path, resume: Resume | None = None) -> tuple[Engine, History]:
-    """Fit with history and, of a whole run, a checkpoint at every step; the generators start at the same place."""
+    """Fit with history and, of a whole run, a checkpoint at every step; seeds the generators."""
     rng.seed_all(3)
     saver, history = Checkpoint(Store(folder)), History()
     engine = Engine([history, saver])
@@ -221,7 +223,7 @@ def run(task: Adversarial, folder: Path, resume: Resume | None = None) -> tuple[
 
 
 def figures(scores: list[tuple[int, dict[str, Any]]]) -> list[Any]:
-    """Scores, and the pixels of the samples."""
+    """Return the scores, and the pixels of the samples."""
     return [
         (
             step,
@@ -240,8 +242,11 @@ def figures(scores: list[tuple[int, dict[str, Any]]]) -> list[Any]:
 def test_resume_is_bit_identical_from_any_step(
     accumulate: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """In either stage, between two turns of the generator and within a window: same metrics, samples and weights. The odd
-    steps of one run, the even ones of the other."""
+    """In both stages, between generator updates and in an accumulation window.
+
+    Metrics, samples and weights are the same, from the odd steps of one run and the even ones of
+    the other.
+    """
     monkeypatch.setattr(os, "fsync", lambda descriptor: None)
     whole, history = run(on_digits(accumulate), tmp_path / "whole")
     store = Store(tmp_path / "whole")
@@ -269,7 +274,7 @@ def test_resume_is_bit_identical_from_any_step(
             )
 
 
-# Refusals ---------------------------------------------------------------------------------------------------------
+# --- Refusals
 
 
 @pytest.mark.parametrize(
@@ -302,7 +307,7 @@ def test_resume_is_bit_identical_from_any_step(
     ],
     ids=str,
 )
-def test_what_cannot_be_is_refused_with_the_reason(
+def test_impossible_settings_are_refused_with_the_reason(
     overrides: list[str], reason: str, dltrain
 ) -> None:
     chosen = [] if any(o.startswith("dataset=") for o in overrides) else ["dataset=digits"]
@@ -312,7 +317,7 @@ def test_what_cannot_be_is_refused_with_the_reason(
     assert reason in outcome.err
 
 
-def test_a_judge_needs_classes() -> None:
+def test_an_evaluation_classifier_needs_classes() -> None:
     bare = Spec((1, 8, 8), (), 60, 20, target_names=("depth",))
     with pytest.raises(ValueError, match=r"data with classes \(task\.judge=null for none\)"):
         made(data=Fake(bare, 8, 0), judge=judge())

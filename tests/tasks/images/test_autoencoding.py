@@ -1,4 +1,4 @@
-"""Autoencoding: what is measured, what is learned, what corruption and distributions do, and what is refused."""
+"""Autoencoding: errors, learning, corruption, variational codes, refusals."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def scores(task: Any) -> dict[str, Any]:
     return found
 
 
-def test_the_error_is_of_pixels_in_0_to_1_however_the_data_is_scaled() -> None:
+def test_the_error_is_of_pixels_in_0_to_1_for_any_scaling() -> None:
     plain, standardized = made("unit"), made("standardize")
     (x, _), (z, _) = next(plain.data.val.epoch(0)), next(standardized.data.val.epoch(0))
     torch.testing.assert_close(standardized.pixels(z), x)
@@ -59,7 +59,7 @@ def test_the_error_is_of_pixels_in_0_to_1_however_the_data_is_scaled() -> None:
     assert again["error"] == pytest.approx(expected, rel=1e-4)
 
 
-def test_the_linear_error_is_that_of_principal_components() -> None:
+def test_the_linear_error_matches_principal_components() -> None:
     """Against a projection onto the first right singular vectors of the centered samples."""
     task = made(code_size=5)
     pixels = torch.cat([x for x, _ in task.data.val.epoch(0)]).flatten(1).double()
@@ -72,7 +72,7 @@ def test_the_linear_error_is_that_of_principal_components() -> None:
     )
 
 
-def test_linear_codes_know_sets_apart_and_leave_out_what_is_too_large() -> None:
+def test_linear_codes_distinguish_sets_and_skip_large_images() -> None:
     codes = LinearCodes(1)
     for spread in (1.0, 3.0, 1.0):
         codes.begin().update(torch.tensor([[spread, 0.0], [-spread, 0.0], [0.0, 1.0], [0.0, -1.0]]))
@@ -95,7 +95,7 @@ def test_the_loss_is_summed_over_an_image(loss: Any) -> None:
     assert found == pytest.approx(float(expected.flatten(1).sum(1).mean()), rel=1e-5)
 
 
-def test_what_the_squared_error_trains_is_cut_to_black_and_white_where_it_is_scored() -> None:
+def test_reconstructions_are_clipped_where_they_are_scored() -> None:
     task = made()
     x = torch.rand(5, 1, 8, 8, generator=keyed(1))
     with torch.no_grad():
@@ -107,7 +107,7 @@ def test_what_the_squared_error_trains_is_cut_to_black_and_white_where_it_is_sco
     assert float(raw.min()) < 0
 
 
-def test_the_divergence_is_that_of_normal_distributions() -> None:
+def test_the_divergence_matches_torch_distributions() -> None:
     mean, log_variance = (
         torch.randn(6, 4, generator=keyed(1)),
         torch.randn(6, 4, generator=keyed(2)),
@@ -116,7 +116,7 @@ def test_the_divergence_is_that_of_normal_distributions() -> None:
     torch.testing.assert_close(kl_from_standard_normal(mean, log_variance), expected)
 
 
-def test_beta_weighs_the_divergence_and_codes_are_drawn_anew() -> None:
+def test_beta_weighs_the_divergence_and_codes_are_resampled() -> None:
     x = torch.rand(5, 1, 8, 8, generator=keyed(1))
     for beta in (0.0, 1.0, 4.0):
         task = made(variational=True, beta=beta)
@@ -130,7 +130,7 @@ def test_beta_weighs_the_divergence_and_codes_are_drawn_anew() -> None:
         assert all(p.grad is not None for p in task.model.parameters())
 
 
-def test_the_drawn_codes_have_the_encoders_mean_and_variance(
+def test_sampled_codes_have_the_encoders_mean_and_variance(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     task = made(variational=True)
@@ -165,7 +165,7 @@ def train(task: Any, epochs: int) -> None:
 
 
 def test_it_learns_without_labels() -> None:
-    """On handwritten digits it comes to draw less than half of what any one image for all would leave out."""
+    """On digits the error falls below half of that of the best single image."""
     task = made(code_size=16)
     task.data = InMemory(Digits(), 32, scaling="unit")
     train(task, 6)
@@ -175,7 +175,7 @@ def test_it_learns_without_labels() -> None:
     )
 
 
-def test_corruption_is_seen_by_the_encoder_only() -> None:
+def test_only_the_encoder_sees_the_corruption() -> None:
     x = torch.full((200, 1, 8, 8), 0.5)
     noisy = made(noise=0.2).corrupted(x, normal(keyed(1)))
     masked = made(masking=0.25).corrupted(x, mask=uniform(keyed(1)))
@@ -185,8 +185,8 @@ def test_corruption_is_seen_by_the_encoder_only() -> None:
     assert torch.equal(made().corrupted(x), x)
 
 
-def test_denoising_is_scored_against_what_the_corruption_did() -> None:
-    """The same corruption in every evaluation, and errors against the images as they were."""
+def test_denoising_is_scored_beside_the_corruption() -> None:
+    """The same corruption in every evaluation, and errors against the clean images."""
     task = made(noise=0.5)
     first, second = scores(task), scores(task)
     assert first["corrupted_error"] == second["corrupted_error"]
@@ -223,7 +223,7 @@ def test_pictures_and_codes_are_returned() -> None:
     )
 
 
-def test_walks_begin_and_end_at_the_images_own_codes() -> None:
+def test_interpolations_begin_and_end_at_the_images_codes() -> None:
     task = made(variational=True)
     x = next(task.data.val.epoch(0))[0]
     with torch.no_grad():
@@ -232,7 +232,7 @@ def test_walks_begin_and_end_at_the_images_own_codes() -> None:
     torch.testing.assert_close(walks[[0, 7]], rebuilt[:2])
 
 
-def test_the_bound_is_of_pixels_as_probabilities() -> None:
+def test_the_elbo_is_of_pixels_as_probabilities() -> None:
     found = scores(made(variational=True, loss="cross_entropy"))
     assert found["elbo"] == pytest.approx(-found["reconstruction"] - found["kl"])
     assert "elbo" not in scores(made(variational=True))
@@ -240,7 +240,7 @@ def test_the_bound_is_of_pixels_as_probabilities() -> None:
 
 @pytest.mark.parametrize(("channels", "code"), [((4, 8), 3), ((4,), 1), ((), 2)])
 @pytest.mark.parametrize("variational", [False, True])
-def test_convolutions_lead_to_a_code_and_back(
+def test_a_convolutional_autoencoder_reconstructs_shapes(
     channels: tuple[int, ...], code: int, variational: bool
 ) -> None:
     model = ConvolutionalAutoencoder(3, (8, 12), channels, code, "batch", "tanh", variational)
@@ -253,7 +253,7 @@ def test_convolutions_lead_to_a_code_and_back(
     assert not means
 
 
-def test_the_network_of_hinton_and_salakhutdinov() -> None:
+def test_the_layer_sizes_of_hinton_and_salakhutdinov() -> None:
     sizes = [
         m.out_features for m in Autoencoder(1, (28, 28)).modules() if isinstance(m, torch.nn.Linear)
     ]
@@ -274,15 +274,15 @@ def test_the_network_of_hinton_and_salakhutdinov() -> None:
         (("model=vae", "task.loss=mse"), "expected one of squared_error, cross_entropy"),
     ],
 )
-def test_what_cannot_be_is_refused(overrides: tuple[str, ...], reason: str, dltrain) -> None:
+def test_impossible_settings_are_refused(overrides: tuple[str, ...], reason: str, dltrain) -> None:
     outcome = dltrain(*overrides)
     assert outcome.code == 2
     assert reason in outcome.err
     assert not Path("outputs").exists()
 
 
-def test_a_model_brings_its_task_and_codes_can_be_exported(dltrain) -> None:
-    """`dltrain model=vae` is enough; predict writes a code an image; the same seed gives the same samples."""
+def test_a_model_selects_its_task_and_codes_can_be_exported(dltrain) -> None:
+    """`dltrain model=vae` is enough; predict writes codes of images; a seed fixes samples."""
     run = dltrain("model=vae", "trainer.epochs=1", "callbacks=quiet", "--json").json["run"]
     outcome = dltrain("predict", run, "split=test", "--out", "codes.csv", "--json")
     assert outcome.code == 0, outcome.err
@@ -301,7 +301,7 @@ def test_a_model_brings_its_task_and_codes_can_be_exported(dltrain) -> None:
     assert files[0] == files[1] != files[2]
 
 
-def test_an_autoencoder_without_a_distribution_draws_nothing(dltrain) -> None:
+def test_a_plain_autoencoder_generates_no_samples(dltrain) -> None:
     run = dltrain("model=autoencoder", "debug=smoke", "--json").json["run"]
     outcome = dltrain("generate", run, "--samples", "5")
     assert outcome.code == 2
@@ -326,7 +326,7 @@ def test_impossible_samples_are_refused(dltrain) -> None:
         assert [path.name for path in Path("full").iterdir()] == ["mine.txt"], words
 
 
-def test_a_classifier_draws_nothing(dltrain) -> None:
+def test_a_classifier_generates_no_samples(dltrain) -> None:
     run = dltrain("debug=smoke", "--json").json["run"]
     outcome = dltrain("generate", run, "--samples", "5")
     assert outcome.code == 2

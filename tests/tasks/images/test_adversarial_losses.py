@@ -1,4 +1,4 @@
-"""Losses of adversarial learning against the papers' formulas, smoothed labels, and the gradient penalty."""
+"""Losses of adversarial learning against the papers' formulas, and the gradient penalty."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from dltrain import rng
 from dltrain.models.images.gan import GAN
 from dltrain.tasks.images.adversarial import discriminator_loss, generator_loss
 
-# Losses -----------------------------------------------------------------------------------------------------------
+# --- Losses
 
 REAL = torch.tensor([-3.0, -0.4, 0.0, 0.7, 2.5], dtype=torch.float64)
 FAKE = torch.tensor([-2.0, -0.1, 0.3, 1.5, 4.0], dtype=torch.float64)
@@ -33,15 +33,15 @@ FORMULAS: dict[Any, tuple[Tensor, Tensor]] = {  # of the discriminator, of the g
 
 
 @pytest.mark.parametrize("loss", LOSSES)
-def test_losses_are_the_papers(loss: Any) -> None:
+def test_losses_match_the_papers(loss: Any) -> None:
     expected = FORMULAS[loss]
     torch.testing.assert_close(discriminator_loss(loss, REAL, FAKE), expected[0])
     torch.testing.assert_close(generator_loss(loss, FAKE), expected[1])
 
 
 @pytest.mark.parametrize("loss", ["nonsaturating", "minimax"])
-def test_smoothed_losses_are_cross_entropies_with_a_share_of_the_other_answer(loss: Any) -> None:
-    """One-sided: only the target of real images moves."""
+def test_smoothed_losses_are_cross_entropies_with_soft_targets(loss: Any) -> None:
+    """One-sided: only the target of real images changes."""
     expected = (
         -(0.9 * d(REAL).log() + 0.1 * (1 - d(REAL)).log()).mean() - (1 - d(FAKE)).log().mean()
     )
@@ -49,8 +49,8 @@ def test_smoothed_losses_are_cross_entropies_with_a_share_of_the_other_answer(lo
 
 
 @pytest.mark.parametrize("loss", LOSSES)
-def test_losses_pull_the_right_way(loss: Any) -> None:
-    """Between the two targets: up with real logits and down with fake ones for one network, up with fake for the other."""
+def test_gradients_have_the_right_sign(loss: Any) -> None:
+    """The discriminator's loss falls with real and rises with fake logits."""
     real, fake = (torch.linspace(0.05, 0.95, 7).requires_grad_() for _ in range(2))
     of_real, of_fake = torch.autograd.grad(discriminator_loss(loss, real, fake), [real, fake])
     assert (of_real < 0).all()
@@ -59,7 +59,7 @@ def test_losses_pull_the_right_way(loss: Any) -> None:
     assert (of_fake < 0).all()
 
 
-def test_where_the_discriminator_is_sure_only_the_minimax_gradient_vanishes() -> None:
+def test_only_the_minimax_gradient_vanishes_where_the_discriminator_is_sure() -> None:
     fake = torch.tensor([-30.0]).requires_grad_()
     slopes = {
         loss: float(torch.autograd.grad(generator_loss(loss, fake), fake)[0])
@@ -95,7 +95,7 @@ def test_the_minimum_of_a_smoothed_loss_is_at_its_target(
     assert slopes[1] == pytest.approx(0, abs=1e-12)
 
 
-def test_label_smoothing_reaches_the_loss() -> None:
+def test_label_smoothing_is_used_in_the_step() -> None:
     losses = []
     for smoothing in (0.0, 0.2):
         task = made(label_smoothing=smoothing)
@@ -115,11 +115,11 @@ def test_label_smoothing_reaches_the_loss() -> None:
     assert losses[0] != pytest.approx(expected, rel=1e-3)
 
 
-# The gradient penalty ---------------------------------------------------------------------------------------------
+# --- The gradient penalty
 
 
 def linear_critic(size: float, conditional: bool = False) -> GAN:
-    """A critic whose slope is its weight, of norm `size`, everywhere."""
+    """Return a critic whose gradient is its weight, of norm `size`, everywhere."""
     model = pair(discriminator_sizes=(), conditional=conditional)
     weight = torch.randn(1, 64, generator=rng.keyed(7))
     model.discriminator.head.weight.data = weight / weight.norm() * size
@@ -135,8 +135,11 @@ PRECISIONS = {
 
 @pytest.mark.parametrize("precision", PRECISIONS)
 @pytest.mark.parametrize("size", [0.3, 1.0, 2.7, 300.0])
-def test_the_penalty_of_a_linear_critic_is_known(size: float, precision: str) -> None:
-    """(|w| - 1)^2, in half precision too, which would round it or, of 300, overflow; its gradient is 2 (|w| - 1) w / |w|."""
+def test_the_penalty_of_a_linear_critic(size: float, precision: str) -> None:
+    """It is (|w| - 1)^2, with the gradient 2 (|w| - 1) w / |w|, also in half precision.
+
+    Half precision would round it or, for a norm of 300, overflow.
+    """
     task = made(linear_critic(size), loss="wasserstein")
     head = task.model.discriminator.head
     with PRECISIONS[precision]():
@@ -151,7 +154,7 @@ def test_the_penalty_of_a_linear_critic_is_known(size: float, precision: str) ->
 
 
 def test_the_penalty_is_a_mean_over_images() -> None:
-    """Of a critic that is told the class the slope differs from image to image: |w + v_class|."""
+    """The gradient norm of a conditional critic differs by image: |w + v_class|."""
     model = linear_critic(0.8, conditional=True)
     images, classes = batch()
     task = made(model, loss="wasserstein")
@@ -164,7 +167,7 @@ def test_the_penalty_is_a_mean_over_images() -> None:
 
 
 def test_the_penalty_is_measured_between_real_and_generated_images() -> None:
-    """At one point of the line between each pair, drawn for each."""
+    """At one random point of the line between each pair."""
     task = made(loss="wasserstein")
     seen: list[Tensor] = []
     task.model.discriminator.register_forward_hook(
@@ -179,8 +182,8 @@ def test_the_penalty_is_measured_between_real_and_generated_images() -> None:
     assert along[:, 0].std() > 0.1
 
 
-def test_the_penalty_teaches_every_weight_of_the_critic() -> None:
-    """Through the gradient of its gradient."""
+def test_the_penalty_has_a_gradient_in_every_weight_of_the_critic() -> None:
+    """Through the gradient of the gradient."""
     task = made(pair(discriminator_sizes=(8, 8)), loss="wasserstein")
     penalty = task.gradient_penalty(task.centered(batch()[0]), torch.zeros(8, 1, 8, 8), None)
     layers = [m.weight for m in task.model.discriminator.modules() if isinstance(m, nn.Linear)]
@@ -189,8 +192,8 @@ def test_the_penalty_teaches_every_weight_of_the_critic() -> None:
 
 
 @pytest.mark.parametrize("weight", [0.0, 10.0])
-def test_the_penalty_is_weighed_into_the_wasserstein_loss(weight: float) -> None:
-    """That of a linear critic with a slope of 3 is 4."""
+def test_the_wasserstein_loss_includes_the_weighted_penalty(weight: float) -> None:
+    """The penalty of a linear critic with a gradient norm of 3 is 4."""
     task = made(linear_critic(3.0), loss="wasserstein", penalty=weight)
     rng.seed_all(0)
     real, fake = task.centered(batch()[0]), task.model.generate(torch.randn(8, 4))

@@ -1,4 +1,4 @@
-"""Scores and predictions of adversarial learning: distance, diversity, samples; and that it learns digits."""
+"""Scores and predictions of adversarial learning: distance, diversity, samples."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ from dltrain.tasks.images import adversarial
 from dltrain.tasks.images.adversarial import Adversarial
 from dltrain.types import Spec
 
-# Evaluation -------------------------------------------------------------------------------------------------------
+# --- Evaluation
 
 
 def scripted(task: Adversarial, images: Iterator[Tensor]) -> Adversarial:
-    """`task` with a generator that hands out `images` (B, C, H, W)."""
+    """Return `task` with a generator that returns `images` (B, C, H, W)."""
     task.model.generate = lambda noise, classes=None: next(images)
     return task.eval()
 
 
 def digits_task(**settings: Any) -> Adversarial:
-    """A task on digits with a judge that knows them, after a few steps."""
+    """Return a task on digits after a few steps of its evaluation classifier."""
     task = made(data=InMemory(Digits(), batch_size=64), judge=judge(), **settings)
     learn = optim_of(task.judge, lr=0.1)
     for number in range(3):
@@ -49,7 +49,7 @@ def evaluated(task: Adversarial) -> dict[str, Any]:
         return task.evaluate(task.data.val.epoch(0))
 
 
-def test_real_images_have_no_distance_and_all_of_the_diversity() -> None:
+def test_real_images_have_distance_0_and_diversity_1() -> None:
     task = digits_task()
     batches = [task.centered(inputs) for inputs, _ in task.data.val.epoch(0)]
     scores = evaluated(scripted(task, iter([*batches, batches[0]])))
@@ -59,7 +59,7 @@ def test_real_images_have_no_distance_and_all_of_the_diversity() -> None:
     assert scores["real_score"] == pytest.approx(scores["fake_score"])
 
 
-def test_a_generator_that_makes_one_image_shows() -> None:
+def test_a_collapsed_generator_has_no_diversity() -> None:
     task = digits_task()
     sizes = [*(len(inputs) for inputs, _ in task.data.val.epoch(0)), 64]
     image = task.centered(next(task.data.val.epoch(0))[0])[:1]
@@ -73,7 +73,7 @@ def test_a_generator_that_makes_one_image_shows() -> None:
 
 
 def test_half_the_contrast_is_a_quarter_of_the_diversity_of_pixels() -> None:
-    """Without a judge samples are measured by their pixels."""
+    """Without an evaluation classifier the features are pixels."""
     task = made(data=InMemory(Digits(), batch_size=64)).eval()
     batches = [task.centered(inputs) for inputs, _ in task.data.val.epoch(0)]
     scores = evaluated(scripted(task, iter([*(0.5 * b for b in batches), batches[0]])))
@@ -81,7 +81,7 @@ def test_half_the_contrast_is_a_quarter_of_the_diversity_of_pixels() -> None:
 
 
 def test_scores_are_mean_probabilities_of_being_real() -> None:
-    """A Wasserstein critic has none: its scores are as they are."""
+    """A Wasserstein critic has none: its scores are the plain outputs."""
     images, probabilities = torch.rand(64, 1, 8, 8) * 2 - 1, {}
     for loss in LOSSES:
         task = scripted(made(loss=loss), itertools.repeat(images))
@@ -99,7 +99,7 @@ def test_scores_are_mean_probabilities_of_being_real() -> None:
 
 @pytest.mark.parametrize("conditional", [False, True], ids=["", "conditional"])
 def test_samples_are_the_same_for_the_same_weights(conditional: bool) -> None:
-    """Whatever the process has drawn before; in 0..1, and of a conditional pair all classes in turn."""
+    """Whatever was drawn before; in 0..1, of a conditional generator all classes in turn."""
     task = made(pair(conditional=conditional)).eval()
     scores = []
     for seed in (1, 2):
@@ -119,8 +119,8 @@ def test_samples_are_the_same_for_the_same_weights(conditional: bool) -> None:
     assert not torch.equal(first, evaluated(task)["samples"].pixels)
 
 
-def test_without_a_judge_there_is_no_distance_and_nothing_is_watched() -> None:
-    """But for what the user names; data need no classes then."""
+def test_without_an_evaluation_classifier_there_is_no_distance_and_nothing_is_watched() -> None:
+    """Except for a metric that the user names; the data needs no classes then."""
     task = made()
     (stage,) = task.stages()
     assert (stage.name, stage.watch) == ("adversarial", "")
@@ -135,7 +135,7 @@ def test_an_empty_split_is_a_clear_error() -> None:
         made().evaluate(iter(()))
 
 
-def test_the_networks_see_pixels_in_minus_one_to_one_however_data_are_scaled() -> None:
+def test_the_networks_get_pixels_in_minus_one_to_one_for_any_scaling() -> None:
     stored = Digits().read()["train"][0].float() / 255 * 2 - 1
     for scaling in ("standardize", "unit"):
         task = made(data=InMemory(Digits(), batch_size=64, scaling=scaling))
@@ -145,12 +145,12 @@ def test_the_networks_see_pixels_in_minus_one_to_one_however_data_are_scaled() -
         assert float(seen.mean()) == pytest.approx(float(stored.mean()), abs=0.01)
 
 
-# Predictions ------------------------------------------------------------------------------------------------------
+# --- Predictions
 
 
 @pytest.mark.parametrize("conditional", [False, True], ids=["", "conditional"])
-def test_predictions_are_a_probability_an_image(conditional: bool) -> None:
-    """Of a conditional pair as the class that suits the image best."""
+def test_predictions_are_one_probability_for_each_image(conditional: bool) -> None:
+    """Of a conditional discriminator it is the highest over the classes."""
     task = made(pair(conditional=conditional)).eval()
     inputs = batch(5)[0]
     with torch.no_grad():
@@ -162,7 +162,7 @@ def test_predictions_are_a_probability_an_image(conditional: bool) -> None:
 
 
 @pytest.mark.parametrize("conditional", ["false", "true"])
-def test_predict_says_how_real_files_look(conditional: str, dltrain, tmp_path: Path) -> None:
+def test_predict_scores_image_files(conditional: str, dltrain, tmp_path: Path) -> None:
     sizes = (
         "model.generator_sizes=[16]",
         "model.discriminator_sizes=[16]",
@@ -184,7 +184,7 @@ def test_predict_says_how_real_files_look(conditional: str, dltrain, tmp_path: P
     assert all(0 < p < 1 for p in found)
 
 
-# It learns --------------------------------------------------------------------------------------------------------
+# --- Training
 
 
 @pytest.mark.parametrize(
@@ -197,7 +197,7 @@ def test_predict_says_how_real_files_look(conditional: str, dltrain, tmp_path: P
     ids=["gan", "conditional gan", "dcgan"],
 )
 def test_the_distance_falls_on_digits(model: type[Any], settings: dict[str, Any]) -> None:
-    """To a fifth of what it is before training, in a few hundred steps; and the samples differ."""
+    """To a fifth of the initial distance, in a few hundred steps; and the samples differ."""
     torch.manual_seed(0)
     sizes = {"generator_sizes": (64,), "discriminator_sizes": (64,)} if model is GAN else {}
     network = model(1, (8, 8), 10, latent_size=8, **sizes, **settings)
@@ -220,7 +220,7 @@ def test_the_distance_falls_on_digits(model: type[Any], settings: dict[str, Any]
 
 
 @pytest.mark.filterwarnings("ignore:.*torch.jit.trace.*:FutureWarning")
-def test_the_graph_of_a_conditional_pair_does_not_hold_a_network_for_each_of_many_classes(
+def test_tracing_a_discriminator_of_many_classes_is_refused(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(adversarial, "MAX_TRACED_CLASSES", 9)

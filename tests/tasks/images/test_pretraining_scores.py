@@ -1,4 +1,4 @@
-"""Layers that are trained one by one: their errors and energies, and their filters and dreams as pictures."""
+"""Pretraining of RBMs: errors and free energies, filters and samples."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from dltrain.experiment.experiment import Experiment
 from dltrain.types import Image
 
 
-def test_the_reconstruction_error_is_the_squared_one_of_an_input() -> None:
-    """Of a layer's own input, the hidden units of the one below; the mean over batches of unequal sizes."""
+def test_the_reconstruction_error_is_squared_and_summed_over_an_input() -> None:
+    """Of the layer's own input, as the mean over batches of unequal sizes."""
     task = net("dataset.eval_batch_size=100")
     for rbm in rbms_of(task):
         for parameter in rbm.parameters():
@@ -33,8 +33,8 @@ def test_the_reconstruction_error_is_the_squared_one_of_an_input() -> None:
 
 
 @pytest.mark.parametrize("layer", [0, 1, 2])
-def test_the_gap_in_free_energy_is_nothing_where_the_data_is_the_training_data(layer: int) -> None:
-    """And far from nothing for noise, which the layers were not trained on."""
+def test_the_free_energy_gap_is_0_on_the_training_data(layer: int) -> None:
+    """And far from 0 for noise."""
     task = coder()
     fitted(task)
     same = scored(task, layer, task.data.train.epoch(7))
@@ -66,7 +66,7 @@ def test_pictures_are_images_of_the_data(task: Callable[[], Any]) -> None:
             assert 0 <= pixels.min() < pixels.max() <= 1, name
 
 
-def test_a_filter_is_what_the_unit_weighs_of_an_image_through_the_layers_below() -> None:
+def test_a_filter_is_the_product_of_the_weights_below() -> None:
     """From its lowest weight in black to its highest in white."""
     task = net()
     first, second = (rbm.linear.weight.detach() for rbm in rbms_of(task))
@@ -81,10 +81,8 @@ def test_a_filter_is_what_the_unit_weighs_of_an_image_through_the_layers_below()
 @pytest.mark.parametrize(
     ("options", "inverse"), [((), torch.logit), (GAUSSIAN, lambda x: (255 * x - 77.7) / 95.8)]
 )
-def test_dreams_are_in_the_unit_of_pixels(
-    options: tuple[str, ...], inverse: Callable[[Tensor], Tensor]
-) -> None:
-    """Without weights the bias alone is dreamt of, here a ramp; also under a second layer."""
+def test_samples_are_pixels(options: tuple[str, ...], inverse: Callable[[Tensor], Tensor]) -> None:
+    """Without weights the bias alone is sampled, here a ramp; also under a second layer."""
     task, ramp = net(*options), torch.linspace(0.1, 0.9, 64)
     with torch.no_grad():
         for rbm in rbms_of(task):
@@ -97,7 +95,7 @@ def test_dreams_are_in_the_unit_of_pixels(
         )
 
 
-def test_data_other_than_images_has_figures_only() -> None:
+def test_data_other_than_images_has_no_pictures() -> None:
     overrides = (
         "dataset=wine",
         "device=cpu",

@@ -1,4 +1,4 @@
-"""Deep Q-learning: targets by hand, the replay buffer, the target network, and networks of action values."""
+"""Deep Q-learning: targets by hand, the replay buffer, the target network, dueling networks."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from dltrain.data.rl.environments import Environment
 
 
 class Fixed(nn.Module):
-    """Action values that are the observation's first two numbers, times a weight."""
+    """Action values that are the observation's first two numbers times a weight."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -62,7 +62,7 @@ TRANSITIONS = rows(
 
 @pytest.mark.parametrize(("double", "worth"), [(False, 8.0), (True, 6.0)])
 def test_the_target_by_hand(double: bool, worth: float, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The target network doubles what the network says, which holds the first action for the better one."""
+    """The target network has twice the values of the network, which prefers the first action."""
     task = task_of(double=double, loss="squared", target_every=1000)
     task.target.weight.data.fill_(2.0)  # type: ignore[union-attr, operator]
     if double:
@@ -83,7 +83,7 @@ def test_the_target_by_hand(double: bool, worth: float, monkeypatch: pytest.Monk
     )
 
 
-def test_an_episode_that_a_limit_cuts_off_has_not_terminated() -> None:
+def test_a_truncated_episode_has_not_terminated() -> None:
     data = Environment("CartPole-v1", max_episode_steps=3, batch_size=9, per_epoch=9)
     task = DQN(data, QNetwork((4,), 2), optim_of, 1)
     task.gather(next(data.train.epoch(0)), 1.0)
@@ -96,14 +96,14 @@ def test_an_episode_that_a_limit_cuts_off_has_not_terminated() -> None:
 
 
 @pytest.mark.parametrize(("tau", "expected"), [(1.0, 3.0), (0.25, 1.5)])
-def test_the_target_network_follows(tau: float, expected: float) -> None:
+def test_the_target_network_moves_by_tau(tau: float, expected: float) -> None:
     task = task_of(tau=tau)
     task.model.weight.data.fill_(3.0)
     task.update_target()
     assert float(task.target.weight) == expected  # type: ignore[arg-type]
 
 
-def test_the_target_network_follows_every_so_many_updates() -> None:
+def test_the_target_network_is_updated_every_so_many_updates() -> None:
     task = task_of(target_every=3, updates=1, learning_starts=0.0)
     (stage,) = task.stages()
     followed = []
@@ -114,13 +114,13 @@ def test_the_target_network_follows_every_so_many_updates() -> None:
 
 
 @pytest.mark.parametrize(("starts", "learned"), [(0.35, 7), (20, 8)])
-def test_learning_starts_after_a_share_or_a_number_of_steps(starts: float, learned: int) -> None:
+def test_learning_starts_after_a_fraction_or_a_number_of_steps(starts: float, learned: int) -> None:
     task = task_of(learning_starts=starts)
     (stage,) = task.stages()
     assert sum("loss" in stage.step(span) for span in stage.batches.epoch(0)) == learned
 
 
-def test_the_oldest_transitions_go_first() -> None:
+def test_new_transitions_replace_the_oldest() -> None:
     replay = Replay(5)
     for i in range(4):
         replay.add({"x": torch.tensor([2 * i, 2 * i + 1])})
@@ -128,7 +128,7 @@ def test_the_oldest_transitions_go_first() -> None:
     assert (replay.size, replay.next) == (5, 3)
 
 
-def test_priorities_say_how_often_a_transition_is_drawn() -> None:
+def test_transitions_are_drawn_in_proportion_to_their_priorities() -> None:
     rng.seed_all(0)
     replay = Replay(600, priority=0.5)
     replay.add({"x": torch.arange(500)})
@@ -155,7 +155,7 @@ def test_new_transitions_have_the_largest_priority() -> None:
 
 
 @pytest.mark.parametrize("priority", [0.0, 0.6])
-def test_a_saved_buffer_goes_on_as_it_would_have(priority: float) -> None:
+def test_a_loaded_buffer_draws_the_same_transitions(priority: float) -> None:
     def filled() -> Replay:
         replay = Replay(40, priority)
         replay.add(
@@ -179,15 +179,15 @@ def test_a_saved_buffer_goes_on_as_it_would_have(priority: float) -> None:
         torch.testing.assert_close(drawn[0], drawn[1], rtol=0, atol=0)
 
 
-def test_a_dueling_network_takes_only_differences_of_advantages() -> None:
-    """Equation 9: the mean of the values is the state's value."""
+def test_a_dueling_network_uses_differences_of_advantages() -> None:
+    """Wang et al. 2016, equation 9: the mean of the action values is the state's value."""
     network = QNetwork((4,), 3, (8,), dueling=True)
     x = torch.randn(5, 4)
     assert network.value is not None
     torch.testing.assert_close(network(x).mean(1, keepdim=True), network.value(network.features(x)))
 
 
-def test_pictures_go_through_the_convolutions_in_0_to_1() -> None:
+def test_image_observations_are_scaled_to_0_to_1() -> None:
     network = QNetwork((3, 44, 40), 2, (16,))
     assert network(torch.rand(2, 3, 44, 40)).shape == (2, 2)
     with pytest.raises(ValueError, match="too small"):
@@ -196,7 +196,7 @@ def test_pictures_go_through_the_convolutions_in_0_to_1() -> None:
     assert float(task.network_inputs(torch.full((1, 3, 2, 2), 255, dtype=torch.uint8)).max()) == 1.0
 
 
-def test_numbers_of_states_are_seen_one_hot_and_scored_exactly() -> None:
+def test_state_numbers_are_one_hot_and_have_an_exact_return() -> None:
     data = Environment("FrozenLake-v1", batch_size=16, per_epoch=32, episodes=2, envs=4)
     task = DQN(data, QNetwork((16,), 4, (8,)), optim_of, 1, learning_starts=0.0)
     assert task.network_inputs(torch.tensor([3])).tolist() == [[0.0] * 3 + [1.0] + [0.0] * 12]
@@ -210,7 +210,7 @@ def test_numbers_of_states_are_seen_one_hot_and_scored_exactly() -> None:
 
 @pytest.mark.parametrize("settings", [{}, {"prioritized": True}, {"envs": 4, "tau": 0.1}])
 def test_values_are_learned(settings: dict[str, Any]) -> None:
-    """With gamma 0 every action of CartPole is worth its reward of 1."""
+    """With gamma 0 every action of CartPole has the value of its reward, 1."""
     rng.seed_all(0)
     task = task_of(
         model=QNetwork((4,), 2, (16,)),

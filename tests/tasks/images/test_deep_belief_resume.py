@@ -1,4 +1,4 @@
-"""Deep belief nets and deep autoencoders: resumed in any stage, they end as if they had never stopped."""
+"""Deep belief nets and deep autoencoders resume bit for bit in any stage."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from dltrain.types import Image
 
 
 def run(task: Any, folder: Path, resume: Resume | None = None) -> tuple[Engine, History]:
-    """Fit with history and, of a whole run, a checkpoint at every step; the generators start at the same place."""
+    """Fit with history and, of a whole run, a checkpoint at every step; seeds the generators."""
     rng.seed_all(3)
     store, history = Store(folder), History()
     store.prune = lambda keep: None  # type: ignore[method-assign]  # keep all of them
@@ -35,7 +35,7 @@ def run(task: Any, folder: Path, resume: Resume | None = None) -> tuple[Engine, 
 
 
 def figures(scores: dict[str, Any]) -> dict[str, Any]:
-    """The numbers and the pictures of an evaluation."""
+    """Return the numbers and the pictures of an evaluation."""
     return {
         k: v.pixels if isinstance(v, Image) else v
         for k, v in scores.items()
@@ -44,7 +44,7 @@ def figures(scores: dict[str, Any]) -> dict[str, Any]:
 
 
 def everything(engine: Engine) -> dict[str, Any]:
-    """Weights, buffers, moments and the generator."""
+    """Return weights, buffers, moments and the generators' state."""
     state = engine.state_dict()
     return {**{key: state[key] for key in ("task", "optims", "step")}, "rng": state["rng"]["torch"]}
 
@@ -61,7 +61,10 @@ SYSTEMS: dict[str, Callable[[], Any]] = {
 @pytest.mark.usefixtures("quick_disk", "save_every_epoch")
 @pytest.mark.parametrize("system", SYSTEMS)
 def test_resume_is_bit_identical_in_every_stage(system: str, tmp_path: Path) -> None:
-    """The same metrics, scores, dreams and state from a checkpoint of each stage, every twelfth (six batches, two epochs)."""
+    """The same metrics, scores, pictures and state from every twelfth checkpoint.
+
+    There are six batches in each of two epochs, so that every stage is covered.
+    """
     make = SYSTEMS[system]
     whole, history = run(make(), tmp_path / "whole")
     store = Store(tmp_path / "whole")
@@ -89,8 +92,8 @@ SHIFT = {system: number for number, system in enumerate(SYSTEMS)}
 
 
 @pytest.mark.usefixtures("quick_disk")
-def test_resumed_within_fine_tuning_the_decoder_is_as_it_was(tmp_path: Path) -> None:
-    """Unrolling is done again between the stages, and what was trained since comes over it."""
+def test_resuming_fine_tuning_restores_the_trained_decoder(tmp_path: Path) -> None:
+    """Unrolling is repeated between the stages, and the saved weights replace its copies."""
     run(coder(), tmp_path)
     store = Store(tmp_path)
     state = checkpoint.load(store.steps()[-2])

@@ -1,4 +1,4 @@
-"""Deep belief nets and deep autoencoders: greedy stages, what each sees and changes, labels, unrolling, refusals."""
+"""Deep belief nets and deep autoencoders: stages, labels, unrolling, refusals."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ from dltrain.types import Spec
 
 
 def named(state: dict[str, Any], *parts: str) -> dict[str, Any]:
-    """What of `state` has one of `parts` in its name."""
+    """Return the entries of `state` with one of `parts` in their names."""
     return {name: value for name, value in state.items() if any(part in name for part in parts)}
 
 
-# Stages -----------------------------------------------------------------------------------------------------------
+# --- Stages
 
 
-def test_pretraining_reconstructs_and_fine_tuning_tells_the_digits_apart() -> None:
+def test_pretraining_reconstructs_and_fine_tuning_classifies_digits() -> None:
     task = net(
         "dataset.batch_size=16",
         "model.hidden_sizes=[64,32]",
@@ -56,7 +56,7 @@ def test_pretraining_reconstructs_and_fine_tuning_tells_the_digits_apart() -> No
 
 
 @pytest.mark.parametrize(("make", "layers"), [(net, 2), (coder, 3)])
-def test_there_is_a_stage_for_every_layer_and_one_for_all(
+def test_there_is_a_stage_for_every_layer_and_one_for_the_whole_network(
     make: Callable[..., Any], layers: int
 ) -> None:
     pretraining = [f"rbm_{n}" for n in range(1, layers + 1)]
@@ -68,8 +68,8 @@ def test_there_is_a_stage_for_every_layer_and_one_for_all(
     assert [stage.name for stage in make("task.pretrain_epochs=0").stages()] == ["train"]
 
 
-def test_the_epochs_and_the_optimizer_of_a_layer_are_its_own() -> None:
-    """The last layer of an autoencoder, with normal hidden units, has a third optimizer."""
+def test_layers_have_epochs_and_optimizers_of_their_own() -> None:
+    """The last layer of an autoencoder, with Gaussian hidden units, has a third optimizer."""
     rates = (
         "task.optimizers.rbm.lr=0.25",
         "task.optimizers.code.lr=0.125",
@@ -109,7 +109,7 @@ def test_a_layer_sees_the_expected_hidden_units_below_it() -> None:
 
 @pytest.mark.parametrize("options", [(), (PERSISTENT,)], ids=str)
 def test_a_stage_changes_its_own_layer_only(options: tuple[str, ...]) -> None:
-    """The classifier's changes all but the visible biases, which it has no use for."""
+    """The classifier's stage changes everything but the visible biases, which it does not use."""
     task = net(*options)
     states = {"": snapshot(task.state_dict()), **fitted(task).states}
     for before, stage, changing in (("", "rbm_1", "rbms.0."), ("rbm_1", "rbm_2", "rbms.1.")):
@@ -120,10 +120,10 @@ def test_a_stage_changes_its_own_layer_only(options: tuple[str, ...]) -> None:
         assert torch.equal(value, states["train"][name]) == kept, name
 
 
-# Persistent chains ------------------------------------------------------------------------------------------------
+# --- Persistent chains
 
 
-def test_chains_go_on_from_batch_to_batch_and_are_saved(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_chains_continue_from_batch_to_batch_and_are_saved(monkeypatch: pytest.MonkeyPatch) -> None:
     """Also through the epoch's last batch, of 15 samples where there are 256 chains."""
     begun: list[Tensor] = []
     ended: list[Tensor] = []
@@ -151,7 +151,7 @@ def test_chains_go_on_from_batch_to_batch_and_are_saved(monkeypatch: pytest.Monk
     assert not torch.equal(begun[1], begun[0])
 
 
-def test_without_them_every_batch_begins_with_its_data(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_chains_every_batch_starts_from_its_data(monkeypatch: pytest.MonkeyPatch) -> None:
     begun: list[Tensor] = []
     gibbs = RBM.gibbs
     monkeypatch.setattr(
@@ -168,11 +168,11 @@ def test_without_them_every_batch_begins_with_its_data(monkeypatch: pytest.Monke
     assert not named(task.state_dict(), "chain")
 
 
-# Labels -----------------------------------------------------------------------------------------------------------
+# --- Labels
 
 
 def numbers(count: int, batch_size: int = 4, seed: int = 0) -> Split:
-    """A training split whose inputs are all different, and whose targets are their negatives."""
+    """Return a training split whose inputs are all different; targets are the negative inputs."""
     values = torch.arange(float(count))
     return Split(
         values.view(-1, 1), -values, torch.arange(count), Spec((1,), (), count, 0), batch_size, seed
@@ -187,8 +187,8 @@ def of_epoch(labeled: LabeledSubset, number: int, start: int = 0) -> list[float]
 
 
 @pytest.mark.parametrize("count", [1, 3, 4, 10, 22])
-def test_exactly_so_many_distinct_samples_have_labels(count: int) -> None:
-    """The first of the seed's first epoch, in another order in every epoch; from a batch on if that is asked for."""
+def test_exactly_the_given_number_of_samples_have_labels(count: int) -> None:
+    """The first of the seed's first epoch, in another order in every epoch, from any batch on."""
     labeled = LabeledSubset(numbers(22), count)
     first = [float(value) for inputs, _ in numbers(22).epoch(0) for value in inputs][:count]
     epochs = [of_epoch(labeled, number) for number in range(5)]
@@ -203,7 +203,7 @@ def test_exactly_so_many_distinct_samples_have_labels(count: int) -> None:
     )
 
 
-def test_the_seed_says_which() -> None:
+def test_the_seed_selects_the_labeled_samples() -> None:
     chosen = [sorted(of_epoch(LabeledSubset(numbers(50, seed=seed), 10), 0)) for seed in (0, 0, 1)]
     assert chosen[0] == chosen[1] != chosen[2]
 
@@ -213,7 +213,7 @@ def test_more_labels_than_samples_are_refused() -> None:
     assert LabeledSubset(numbers(8), 9).samples == 8, "all, where there are fewer"
 
 
-def test_only_fine_tuning_is_short_of_labels() -> None:
+def test_only_fine_tuning_is_limited_to_labeled_samples() -> None:
     task = net("task.labels=40", "dataset.batch_size=16")
     *pretraining, last = task.stages()
     assert [stage.batches.samples for stage in pretraining] == [1295] * 2
@@ -225,18 +225,18 @@ def test_only_fine_tuning_is_short_of_labels() -> None:
     )
 
 
-# Unrolling --------------------------------------------------------------------------------------------------------
+# --- Unrolling
 
 
 def stages_of(task: DeepAutoencoding) -> Iterator[str]:
-    """The names of the stages, each trained for one step when the next is asked for."""
+    """Return the names of the stages, each trained for one step before the next."""
     for stage in task.stages():
         yield stage.name
         stage.step(next(task.data.train.epoch(0)))
 
 
-def test_the_decoder_is_the_mirror_image_of_the_trained_encoder() -> None:
-    """When fine-tuning begins, and no longer when it has: it then reconstructs as the stack of RBMs did."""
+def test_the_decoder_starts_as_the_transposed_encoder() -> None:
+    """Only at the start of fine-tuning, where it reconstructs as the stack of RBMs does."""
     task = coder()
     assert [mirrored(task) for _ in stages_of(task)] == [False, False, False, True]
     assert not mirrored(task)
@@ -258,8 +258,8 @@ def test_without_pretraining_the_decoder_has_weights_of_its_own() -> None:
     assert [mirrored(task) for _ in stages_of(task)] == [False]
 
 
-def test_unrolling_copies() -> None:
-    """The decoder's weights are not the encoder's: a change of the one leaves the other."""
+def test_unrolling_copies_the_weights() -> None:
+    """A change of the encoder's weights does not change the decoder's."""
     task = coder()
     task.model.unroll()
     with torch.no_grad():
@@ -267,7 +267,7 @@ def test_unrolling_copies() -> None:
     assert not mirrored(task)
 
 
-# Refusals ---------------------------------------------------------------------------------------------------------
+# --- Refusals
 
 
 @pytest.mark.parametrize(
@@ -295,7 +295,7 @@ def test_unrolling_copies() -> None:
     ],
     ids=str,
 )
-def test_what_cannot_be_is_refused_with_the_reason(
+def test_impossible_settings_are_refused_with_the_reason(
     overrides: list[str], reason: str, dltrain
 ) -> None:
     base = {"dataset": "digits", "dataset.scaling": "unit", "model": "deep_belief_net"}
@@ -308,8 +308,8 @@ def test_what_cannot_be_is_refused_with_the_reason(
     assert not Path("outputs").exists()
 
 
-def test_a_run_with_few_labels_and_chains_answers(dltrain) -> None:
-    """Though what predict and check build it over are fakes of other sizes."""
+def test_a_run_with_few_labels_and_chains_predicts(dltrain) -> None:
+    """Although predict and check build it over fake data of other sizes."""
     run = dltrain(*NET, *SMALL, PERSISTENT, "task.labels=100", "callbacks=quiet", "--json").json[
         "run"
     ]
@@ -327,8 +327,8 @@ def test_a_layer_that_diverges_ends_the_run_as_diverged(dltrain) -> None:
     assert "train/loss is" in outcome.err
 
 
-def test_a_plateau_is_of_each_stages_own_metric() -> None:
-    """The layers' error is better where it is less, the classifier's accuracy where it is more."""
+def test_a_plateau_schedule_uses_the_direction_of_each_stages_metric() -> None:
+    """Lower is better for a layer's error, higher for the classifier's accuracy."""
     stages = net("schedule=plateau", "schedule.patience=0").stages()
     for mode in ("min", "min", "max"):
         stage = next(stages)

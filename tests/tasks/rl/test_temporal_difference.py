@@ -1,4 +1,4 @@
-"""Tabular control: rules by hand, n steps by the book's pseudo-code, what they converge to, and time limits."""
+"""Temporal difference learning: rules by hand, the book's pseudo-code, convergence, limits."""
 
 from __future__ import annotations
 
@@ -29,7 +29,10 @@ METHODS = ("sarsa", "expected_sarsa", "q_learning", "double_q_learning")
 
 
 class Chain(gymnasium.Env[Any, Any]):
-    """Places in a row: action 1 goes right for a reward of 0, 0 stays for -1; the last step right earns 1 and terminates."""
+    """States in a row: action 1 moves right for a reward of 0, action 0 stays for -1.
+
+    The last step to the right earns 1 and terminates.
+    """
 
     def __init__(self, length: int = 2) -> None:
         self.observation_space = gymnasium.spaces.Discrete(length)
@@ -52,7 +55,7 @@ class Chain(gymnasium.Env[Any, Any]):
 
 
 class Scripted:
-    """A policy that does what it is told, and says what it thinks of the actions."""
+    """A policy with given actions and given probabilities."""
 
     def __init__(self, *actions: int, chances: tuple[float, ...] = (0.2, 0.8)) -> None:
         self.actions, self.chances = iter(actions), list(chances)
@@ -84,7 +87,7 @@ def span_of(task: TemporalDifference, steps: int) -> Any:
 def learned(
     task: TemporalDifference, start: list[list[float]], policy: Any, steps: int
 ) -> list[list[float]]:
-    """The table after so many steps, by the rule of the task."""
+    """Return the table after so many steps by the task's rule."""
     rows = TableRows(np.array(start))
     rule = task.with_traces if task.trace else task.n_steps if task.n > 1 else task.one_step
     rule(span_of(task, steps), rows, policy, 0.5, ErrorSums())
@@ -105,7 +108,7 @@ START = [[0.0, 1.0], [0.5, 2.0]]
     ],
 )
 def test_one_step_by_hand(method: Any, value: float) -> None:
-    """From state 0 to the right, for nothing: what the next state is worth is all that the rules differ in."""
+    """One step to the right without reward: the rules differ in the bootstrap value alone."""
     found = learned(chain_task(method=method), START, Scripted(1, 0), 1)
     assert found == [[0.0, pytest.approx(value, abs=1e-12)], [0.5, 2.0]]
 
@@ -114,7 +117,7 @@ def test_one_step_by_hand(method: Any, value: float) -> None:
 def test_double_q_learning_by_hand(
     coin: float, updated: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The one table says which action is best, the other what it is worth."""
+    """One table selects the best action, the other gives its value."""
     tables = [np.array([[0.0, 1.0], [3.0, 2.0]]), np.array([[0.0, 4.0], [5.0, 7.0]])]
     monkeypatch.setattr(rng.python_stream(STREAM), "random", lambda: coin)
     rows = [TableRows(table.copy()) for table in tables]
@@ -128,7 +131,7 @@ def test_double_q_learning_by_hand(
     assert rows[1 - updated][0][1] == tables[1 - updated][0, 1]
 
 
-def test_nothing_comes_after_a_termination() -> None:
+def test_a_terminal_state_has_no_value() -> None:
     found = learned(chain_task(), START, Scripted(1, 1), 2)
     assert found[1] == [0.5, pytest.approx(2 + 0.5 * (1 - 2), abs=1e-12)]
 
@@ -136,14 +139,16 @@ def test_nothing_comes_after_a_termination() -> None:
 @pytest.mark.parametrize(
     "settings", [{"method": m} for m in METHODS[:3]] + [{"method": "sarsa", "n": 3}]
 )
-def test_the_target_looks_beyond_a_limit_of_steps(settings: dict[str, Any]) -> None:
-    """Cut off after its first step the episode is over, but the state is worth what it would have been."""
+def test_the_target_of_a_truncated_episode_includes_the_next_value(
+    settings: dict[str, Any],
+) -> None:
+    """The episode ends after its first step, but the state keeps its value."""
     policy = Scripted(1, 1, 1, 1, chances=(0.0, 1.0))
     found = learned(chain_task(limit=1, **settings), START, policy, 1)
     assert found == [[0.0, pytest.approx(1 + 0.5 * (0.9 * 2 - 1), abs=1e-12)], [0.5, 2.0]]
 
 
-def test_traces_look_beyond_a_limit_of_steps_and_end_with_the_episode() -> None:
+def test_traces_bootstrap_at_truncation_and_end_with_the_episode() -> None:
     task = chain_task(limit=1, method="sarsa", trace=0.5)
     found = learned(task, START, Scripted(1, 1, 1), 1)
     assert found[0][1] == pytest.approx(1 + 0.5 * (0.9 * 2 - 1), abs=1e-12)
@@ -152,7 +157,7 @@ def test_traces_look_beyond_a_limit_of_steps_and_end_with_the_episode() -> None:
 
 
 def test_traces_by_hand() -> None:
-    """Two steps right: the second error goes back to the first step by gamma lambda."""
+    """Two steps right: the second error reaches the first step with the factor gamma lambda."""
     found = learned(chain_task(method="sarsa", trace=0.5), START, Scripted(1, 1), 2)
     first = 1 + 0.5 * (0.9 * 2 - 1)
     error = 1 - 2.0
@@ -161,7 +166,7 @@ def test_traces_by_hand() -> None:
 
 
 def book(length: int, n: int, actions: list[int], q: list[list[float]]) -> None:
-    """n-step Sarsa as the book writes it (section 7.2), one episode of these actions, alpha 0.5 and gamma 0.9."""
+    """Return the table of n-step Sarsa as in section 7.2 of the book, alpha 0.5, gamma 0.9."""
     states, rewards, environment = [0], [0.0], Chain(length)
     environment.reset()
     t, end = 0, 10**9
@@ -185,7 +190,7 @@ def book(length: int, n: int, actions: list[int], q: list[list[float]]) -> None:
 
 
 @pytest.mark.parametrize("n", [1, 2, 3, 5, 50])
-def test_n_steps_are_those_of_the_books_pseudo_code(n: int) -> None:
+def test_n_step_rules_match_the_books_pseudo_code(n: int) -> None:
     generator = random.Random(n)
     for _ in range(5):
         actions = [generator.randrange(2) for _ in range(40)] + [1] * 6
@@ -203,7 +208,7 @@ def test_n_steps_are_those_of_the_books_pseudo_code(n: int) -> None:
 
 
 def lake_table(**settings: Any) -> torch.Tensor:
-    """What 600 steps on the lake leave, in spans of 50."""
+    """Return the table after 600 steps on the frozen lake, in batches of 50."""
     rng.seed_all(3)
     data = Environment("FrozenLake-v1", batch_size=50, per_epoch=600)
     task = TemporalDifference(
@@ -214,8 +219,8 @@ def lake_table(**settings: Any) -> torch.Tensor:
     return task.table()
 
 
-def test_one_step_of_n_and_a_trace_of_nothing_are_sarsa(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Bit for bit, over the ends of spans and episodes."""
+def test_n_of_1_and_trace_of_0_are_one_step_sarsa(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Bit for bit, over the ends of batches and episodes."""
     expected = lake_table()
     for other in (TemporalDifference.n_steps, TemporalDifference.with_traces):
         monkeypatch.setattr(TemporalDifference, "one_step", other)
@@ -228,7 +233,7 @@ def test_one_step_of_n_and_a_trace_of_nothing_are_sarsa(monkeypatch: pytest.Monk
 @pytest.mark.parametrize(
     "settings", [{}, {"n": 3}, {"trace": 0.7}, {"method": "double_q_learning"}]
 )
-def test_where_a_span_ends_does_not_matter(settings: dict[str, Any]) -> None:
+def test_the_batch_size_does_not_matter(settings: dict[str, Any]) -> None:
     def table(batch_size: int) -> torch.Tensor:
         rng.seed_all(3)
         data = Environment("FrozenLake-v1", batch_size=batch_size, per_epoch=300)
@@ -261,8 +266,8 @@ def test_it_converges_to_the_table_of_value_iteration(method: Any, envs: int) ->
 
 
 @pytest.mark.parametrize("method", METHODS[:3])
-def test_side_by_side_the_rules_are_the_same(method: Any) -> None:
-    """One transition of one of two copies, in a table where a policy without chance leaves no choice."""
+def test_vectorized_rules_match_the_single_ones(method: Any) -> None:
+    """One transition of one of two environments, by a deterministic policy."""
     data = Environment("FrozenLake-v1", {"is_slippery": False}, batch_size=2, per_epoch=2, envs=2)
     table = QTable(16, 4)
     task = TemporalDifference(data, table, 1, method=method, gamma=0.9, alpha=0.5, epsilon=0.0)
@@ -276,7 +281,7 @@ def test_side_by_side_the_rules_are_the_same(method: Any) -> None:
     torch.testing.assert_close(task.table(), expected, rtol=0, atol=1e-12)
 
 
-def test_policies_do_what_their_probabilities_say() -> None:
+def test_policies_draw_actions_with_their_probabilities() -> None:
     generator = random.Random(0)
     row = [1.0, 3.0, 3.0, 0.0]
     assert EpsilonGreedy(0.2, generator).probabilities(row) == pytest.approx(
@@ -291,14 +296,14 @@ def test_policies_do_what_their_probabilities_say() -> None:
     assert {greedy_action(row, generator) for _ in range(50)} == {1, 2}
 
 
-def test_a_setting_falls_over_its_share_of_the_training() -> None:
+def test_a_setting_decays_over_its_fraction_of_the_training() -> None:
     line, curve = Decay(1.0, 0.1, 0.5), Decay(1.0, 0.01, 1.0, "exponential")
     assert [line.at(p) for p in (0.0, 0.25, 0.5, 1.0)] == pytest.approx([1.0, 0.55, 0.1, 0.1])
     assert [curve.at(p) for p in (0.0, 0.5, 1.0)] == pytest.approx([1.0, 0.1, 0.01])
     assert Decay(0.3, 0.3, 0.0).at(0.0) == 0.3
 
 
-def test_an_optimistic_start_tries_every_action() -> None:
+def test_optimistic_initial_values_try_every_action() -> None:
     data = Environment("CliffWalking-v1", max_episode_steps=200, batch_size=4000, per_epoch=4000)
     task = TemporalDifference(
         data, QTable(48, 4, initial_value=5.0), 1, epsilon=0.0, alpha=0.5, gamma=0.95
@@ -309,14 +314,14 @@ def test_an_optimistic_start_tries_every_action() -> None:
     assert (task.table()[acting] < 5).all()
 
 
-def test_episode_scores_episodes() -> None:
+def test_episode_scores() -> None:
     found = episode_scores([(1.0, 3), (3.0, 5)])
     assert (found["return"], found["length"]) == (2.0, 4.0)
     assert found["return_std"] == pytest.approx(2**0.5)
     assert found["return_95_high"] - found["return"] == pytest.approx(1.959964)
 
 
-def test_a_span_of_episodes_ends_with_the_last_of_them() -> None:
+def test_a_batch_of_episodes_ends_with_its_last_episode() -> None:
     data = Environment(
         "CliffWalking-v1", max_episode_steps=50, unit="episodes", batch_size=2, per_epoch=5
     )

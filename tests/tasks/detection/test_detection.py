@@ -1,4 +1,4 @@
-"""Average precision against torchmetrics and by hand; a run that learns, resumes and draws what it finds."""
+"""Object detection: average precision against torchmetrics and by hand, and whole runs."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ SMALL = (
 
 
 def random_scenes(count: int, seed: int) -> tuple[list[Tensor], list[Tensor]]:
-    """Detections near true boxes, some of another class, some doubled, some of nothing; with filling."""
+    """Return detections near true boxes; some of another class, some doubled, some of nothing."""
     torch.manual_seed(seed)
     found, truth = [], []
     for _ in range(count):
@@ -75,8 +75,8 @@ def random_scenes(count: int, seed: int) -> tuple[list[Tensor], list[Tensor]]:
 
 
 @pytest.mark.parametrize("seed", [0, 1])
-def test_average_precision_is_that_of_torchmetrics(seed: int) -> None:
-    """Over all classes and overlaps, and of each class, to a thousandth or so; class 4 has no object."""
+def test_average_precision_matches_torchmetrics(seed: int) -> None:
+    """Over all classes and overlaps, and of each class, to a thousandth; class 4 has no object."""
     from torchmetrics.detection import MeanAveragePrecision
 
     found, truth = random_scenes(20, seed)
@@ -98,8 +98,11 @@ def test_average_precision_is_that_of_torchmetrics(seed: int) -> None:
 
 
 def test_average_precision_by_hand() -> None:
-    """Two objects, three detections: right, wrong, right. Precision 1 up to a recall of a half, 2/3 up to 1: of the 101
-    recalls 0, .01 ... 1, 51 have precision 1 and 50 have 2/3."""
+    """Two objects, three detections: correct, wrong, correct.
+
+    Precision is 1 up to a recall of one half, 2/3 up to 1: of the 101 recalls 0, .01 ... 1, 51 have
+    precision 1 and 50 have 2/3.
+    """
     truth = [torch.tensor([[0.0, 0, 10, 10, 0], [20, 20, 40, 40, 0]])]
     found = [
         torch.tensor([[0.0, 0, 10, 10, 0.9, 0], [50, 50, 60, 60, 0.8, 0], [20, 20, 40, 40, 0.7, 0]])
@@ -111,7 +114,7 @@ def test_average_precision_by_hand() -> None:
     assert average_precision(perfect, truth, 1)[0]["map"] == pytest.approx(1)
 
 
-def test_without_detections_or_without_objects_the_precision_is_nothing() -> None:
+def test_average_precision_is_0_without_detections_and_nan_without_objects() -> None:
     nothing, some = torch.zeros(0, 6), torch.tensor([[0.0, 0, 9, 9, 0]])
     scores, per_class = average_precision([nothing], [some], 2)
     assert set(scores.values()) == {0.0}
@@ -131,10 +134,8 @@ THERE = (20.0, 20.0, 40.0, 40.0)
 
 
 @pytest.mark.parametrize("flag", [DIFFICULT, TRAINED])
-def test_a_difficult_object_is_neither_missed_nor_are_detections_of_it_wrong(flag: float) -> None:
-    """The rule of Pascal VOC: however often it is detected, by the overlap that is asked for; also
-    where it is trained on.
-    """
+def test_difficult_objects_are_not_scored(flag: float) -> None:
+    """Pascal VOC's rule, for any number of detections; also for objects that are trained on."""
     truth = [flagged((*HERE, 0), (*THERE, flag))]
     right = (*HERE, 0.5, 0.0)
     missed = average_precision([torch.tensor([right])], truth, 1)
@@ -154,8 +155,8 @@ def test_a_difficult_object_is_neither_missed_nor_are_detections_of_it_wrong(fla
     )  # class 1 has no object
 
 
-def test_detections_inside_a_crowd_are_not_wrong() -> None:
-    """COCO's rule: by the share of the detection that lies in the crowd."""
+def test_detections_inside_a_crowd_are_not_scored() -> None:
+    """COCO's rule: by the fraction of the detection that lies in the crowd."""
     truth = [flagged((*HERE, 0), (*THERE, CROWD))]
     right = (*HERE, 0.5, 0.0)
     inside = [
@@ -168,7 +169,7 @@ def test_detections_inside_a_crowd_are_not_wrong() -> None:
     assert average_precision(half, truth, 1)[0]["map"] == pytest.approx(0.5)
 
 
-def test_an_object_that_counts_is_matched_before_one_that_does_not() -> None:
+def test_scored_objects_are_matched_first() -> None:
     truth = [flagged((*THERE, DIFFICULT), (21.0, 21.0, 41.0, 41.0, 0))]
     scores, _ = average_precision([torch.tensor([(20.0, 20.0, 40.0, 40.0, 0.9, 0.0)])], truth, 1)
     assert scores["map50"] == pytest.approx(1)
@@ -187,9 +188,11 @@ def overlap_of(one: list[float], other: list[float]) -> float:
 
 
 def by_hand(found: list[Tensor], truth: list[Tensor], least: float) -> float:
-    """Return the AP of one class: detections from the best on take the free object that they
-    overlap most; what takes none is wrong, unless it overlaps a difficult object; the highest
-    precision from each of 101 recalls on.
+    """Return the AP of one class by the definition.
+
+    Detections from the best on match the free object that they overlap most. A detection without a
+    match is wrong, unless it overlaps a difficult object. AP is the mean of the highest precision
+    from each of 101 recalls on.
     """
     taken: set[tuple[int, int]] = set()
     judged: list[bool] = []
@@ -219,7 +222,7 @@ def by_hand(found: list[Tensor], truth: list[Tensor], least: float) -> float:
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_average_precision_with_difficult_objects_is_that_of_the_rule_by_hand(seed: int) -> None:
+def test_average_precision_with_difficult_objects_matches_the_definition(seed: int) -> None:
     found, truth = random_scenes(12, seed)
     found = [rows * torch.tensor([1, 1, 1, 1, 1, 0.0]) for rows in found]
     truth = [
@@ -236,7 +239,7 @@ def test_average_precision_with_difficult_objects_is_that_of_the_rule_by_hand(se
 
 
 class Oracle(nn.Module):
-    """Finds what it was told, with a score of 0.9, and something of class 1 with 0.3."""
+    """Detects the given boxes with a score of 0.9, and a box of class 1 with 0.3."""
 
     detections = 3
 
@@ -260,7 +263,7 @@ def task(**settings: float) -> Task:
     )  # type: ignore
 
 
-def test_answers_are_the_sure_boxes_in_pixels() -> None:
+def test_prediction_rows_have_boxes_above_the_minimum_score() -> None:
     made = task()
     outputs = made.predict(torch.zeros(40, 3, 128, 128))
     assert outputs.shape == (40, 3, 6)
@@ -275,7 +278,7 @@ def test_answers_are_the_sure_boxes_in_pixels() -> None:
     assert task(min_score=0.95).prediction_rows(outputs)[0]["boxes"] == []
 
 
-def test_an_explanation_has_the_boxes_of_a_sure_score() -> None:
+def test_an_explanation_draws_boxes_above_the_minimum_score() -> None:
     explained = task().explain(torch.zeros(2, 3, 128, 128))
     assert explained.pixels.shape == (2, 3, 128, 128)
     assert explained.pixels.unique().tolist() == pytest.approx([114 / 255])
@@ -300,7 +303,7 @@ def test_a_picture_shows_true_boxes_above_predicted_boxes() -> None:
     assert predicted == Boxes((MarkedBox((40, 60, 90, 100), "b 0.90"),), "predicted")
 
 
-def test_an_evaluation_scores_shows_images_and_has_a_row_a_class() -> None:
+def test_an_evaluation_has_scores_pictures_and_a_row_for_each_class() -> None:
     made = task(shown=3)
     images = torch.zeros(2, 3, 128, 128)
     targets = torch.tensor([[[8.0, 8, 40, 24, 0], [60, 60, 90, 90, 1]]]).repeat(2, 1, 1)
@@ -317,7 +320,7 @@ def test_an_evaluation_scores_shows_images_and_has_a_row_a_class() -> None:
         made.evaluate([])
 
 
-def test_a_run_learns_and_is_evaluated_and_predicts_images_of_the_users_own(dltrain) -> None:
+def test_a_run_trains_evaluates_and_predicts_the_users_images(dltrain) -> None:
     outcome = dltrain(*SMALL, "trainer.epochs=2", "optimizer.lr=0.003", "--json")
     assert outcome.code == 0, outcome.err
     metrics = outcome.json["metrics"]
@@ -351,7 +354,7 @@ def test_a_run_learns_and_is_evaluated_and_predicts_images_of_the_users_own(dltr
 
 
 def test_a_stopped_run_resumes_to_the_same_weights(dltrain, save_every_epoch: None) -> None:
-    """The losses draw anchors and proposals anew in each step: from the generators that a checkpoint holds."""
+    """The losses sample anchors and proposals from generators that a checkpoint holds."""
     settings = (*SMALL, "trainer.epochs=2", "schedule=constant", "dataset.jitter=0.2")
     whole = dltrain(*settings, "--json").json
     part = dltrain(*settings, "trainer.steps=4", "--json").json
@@ -388,7 +391,7 @@ def test_a_stopped_run_resumes_to_the_same_weights(dltrain, save_every_epoch: No
         ),
     ],
 )
-def test_what_does_not_go_together_is_refused(
+def test_incompatible_settings_are_refused(
     overrides: tuple[str, ...], message: str, dltrain
 ) -> None:
     outcome = dltrain("check", *overrides)
@@ -396,14 +399,16 @@ def test_what_does_not_go_together_is_refused(
     assert message in outcome.err or "image_size" in outcome.err
 
 
-def test_without_the_library_nothing_is_trained(dltrain, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_faster_coco_eval_is_reported_before_training(
+    dltrain, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("dltrain.tasks.detection.detection.available", lambda: False)
     outcome = dltrain("dataset=digit_scenes", "debug=smoke")
     assert outcome.code == 2
     assert "pip install faster-coco-eval" in outcome.err
 
 
-def test_the_experiment_takes_a_task_of_its_own() -> None:
+def test_the_experiment_accepts_another_task() -> None:
     composed = compose(["experiment=rcnn_digits", "debug=smoke"])
     assert composed.choices["task"] == "detection"
     assert isinstance(Experiment.to_train(composed.config).task, Task)
@@ -419,7 +424,7 @@ FEW = (
 
 
 def write_yolo(folder: str, names: str, labels: tuple[int, ...]) -> None:
-    """One image of 64x64 for each label, whose object it is."""
+    """Write one image of 64x64 for each label, which is the class of its object."""
     for part in ("images", "labels"):
         Path(folder, part, "train").mkdir(parents=True, exist_ok=True)
     Path(folder, "data.yaml").write_text(f"names: {names}", encoding="utf-8")
@@ -430,9 +435,10 @@ def write_yolo(folder: str, names: str, labels: tuple[int, ...]) -> None:
         )
 
 
-def test_a_run_takes_other_data_by_the_names_of_its_classes(dltrain) -> None:
-    """In another order they are matched, also of a part of them; one that the run does not know,
-    also in another case, is refused by name. Of other data all images are scored.
+def test_a_run_matches_other_data_by_class_name(dltrain) -> None:
+    """Classes in another order or fewer are matched; an unknown class is refused by name.
+
+    Of other data all images are scored.
     """
     write_yolo("one", "[yes, no]", (0, 1, 0, 1, 0))
     outcome = dltrain(*FEW, "dataset.path=one", "--json")
@@ -467,8 +473,8 @@ def test_a_run_takes_other_data_by_the_names_of_its_classes(dltrain) -> None:
     assert sum(row["objects"] for row in same.json["per_class"].values()) == 2
 
 
-def test_a_run_goes_on_only_with_the_same_classes_in_the_same_order(dltrain) -> None:
-    """Their numbers would mean others."""
+def test_a_run_resumes_only_with_the_same_classes_in_the_same_order(dltrain) -> None:
+    """Class numbers would mean other classes."""
     write_yolo("one", "[a, b]", (0, 1, 0, 1, 0))
     assert dltrain(*FEW, "dataset.path=one").code == 0
     more = ("resume", "last", "trainer.steps=2")
@@ -491,7 +497,7 @@ def test_a_run_goes_on_only_with_the_same_classes_in_the_same_order(dltrain) -> 
 
 
 @pytest.mark.parametrize("name", ["voc", "coco", "yolo"])
-def test_check_says_that_files_are_absent(name: str, dltrain) -> None:
+def test_check_reports_absent_files(name: str, dltrain) -> None:
     files = {"coco": ("dataset.images=nowhere", "dataset.annotations=no.json")}.get(
         name, ("dataset.path=nowhere",)
     )
@@ -501,7 +507,7 @@ def test_check_says_that_files_are_absent(name: str, dltrain) -> None:
     assert (unnamed.code, "name the images to train on" in unnamed.err) == (2, True), unnamed.err
 
 
-def test_check_reads_the_boxes_where_it_is_told_to(dltrain) -> None:
+def test_check_data_reads_the_boxes(dltrain) -> None:
     write_yolo("one", "[yes, no]", (0, 1, 0, 1, 0))
     checked = dltrain("check", "--data", *FEW, "dataset.path=one", "--json")
     assert checked.code == 0, checked.err
