@@ -13,6 +13,7 @@ import torch
 from PIL import Image, ImageCms, ImageFile, ImageOps
 from torch import Tensor
 
+from dltrain.data.images.jpeg import MAX_BYTES, MAX_PIXELS, JpegDecoder
 from dltrain.data.images.many_bits import as_bytes, sample_type_of
 from dltrain.data.images.opening import open_image, read_file
 from dltrain.data.images.pixel_rule import (
@@ -27,21 +28,29 @@ from dltrain.errors import InputError
 
 MODES = {1: "L", 3: "RGB"}  # by the number of channels
 MODES_WITH_ALPHA = ("LA", "La", "PA", "RGBA", "RGBa")
-MAX_SMALL_BYTES = 2**16  # of a JPEG file that is always decoded in full
-MAX_SMALL_PIXELS = 2**24  # of such a file
 MIN_SIDE_PIXELS = 32  # enough to see whether an image shows anything over a background
 
 
-def read_image(path: str | Path, shape: tuple[int, ...], rule: PixelRule = PixelRule()) -> Tensor:  # noqa: B008
+def read_image(
+    path: str | Path,
+    shape: tuple[int, ...],
+    rule: PixelRule = PixelRule(),  # noqa: B008
+    jpeg_decoder: JpegDecoder | None = None,
+) -> Tensor:
     """Return the image in a file as uint8 (C, H, W) of `shape`.
 
     It is rotated as its EXIF data says, its values and transparency become bytes by the `rule`, it
     is converted to gray (C = 1) or color (C = 3), resized so that it covers H x W, and cropped
-    around its center. Raises InputError for a file that is not an image, and Unsettled if the rule
-    is that of a survey and does not know the image's values.
+    around its center. Small JPEG files are decoded by `jpeg_decoder` if there is one, which saves
+    time, all others by Pillow. Raises InputError for a file that is not an image, and Unsettled if
+    the rule is that of a survey and does not know the image's values.
     """
     try:
-        image = decoded(read_file(path), shape, rule, str(path))
+        content = read_file(path)
+        pixels = jpeg_decoder(content, shape[0]) if jpeg_decoder else None
+        if pixels is not None and pixels.shape == shape:
+            return pixels
+        image = decoded(content, shape, rule, str(path)) if pixels is None else as_image(pixels)
     except Unsettled as e:
         if e.pixels is not None:
             e.pixels = fitted(e.pixels, shape)
@@ -72,6 +81,7 @@ def read_images(
     out: Tensor,
     at: Callable[[str], None],
     rule: PixelRule = PixelRule(),  # noqa: B008
+    jpeg_decoder: JpegDecoder | None = None,
 ) -> OddImages:
     """Decode the images in `paths` into `out` (N, C, H, W), and return those that could not be.
 
@@ -82,7 +92,7 @@ def read_images(
     for i, path in enumerate(paths):
         at(path)
         try:
-            out[i] = read_image(path, shape, rule)
+            out[i] = read_image(path, shape, rule, jpeg_decoder)
         except InputError as e:
             odd.why[i] = str(e)
         except Unsettled as e:
@@ -119,9 +129,16 @@ def decoded(content: bytes, shape: tuple[int, ...], rule: PixelRule, name: str) 
 
 def is_small_jpeg(file: ImageFile.ImageFile, content: bytes, mode: str) -> bool:
     """Return whether a file is a JPEG that is decoded in full, whatever size it is to become."""
-    if file.format != "JPEG" or len(content) > MAX_SMALL_BYTES:
+    if file.format != "JPEG" or len(content) > MAX_BYTES:
         return False
-    return file.mode in ("L", mode) and file.width * file.height <= MAX_SMALL_PIXELS
+    return file.mode in ("L", mode) and file.width * file.height <= MAX_PIXELS
+
+
+def as_image(pixels: Tensor) -> Image.Image:
+    """Return bytes (C, H, W) as an image of Pillow."""
+    if len(pixels) == 1:
+        return Image.fromarray(pixels[0].numpy())
+    return Image.fromarray(pixels.permute(1, 2, 0).contiguous().numpy())
 
 
 def fitted(image: Image.Image, shape: tuple[int, ...]) -> Tensor:

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from dltrain.data.images.decode import OddImages, read_image, read_images
+from dltrain.data.images.jpeg import MIN_FILES, JpegDecoder, torchvision_decoder
 from dltrain.data.images.opening import size_of
 from dltrain.data.images.pixel_rule import ALPHA, PixelRule, Values
 from dltrain.data.io.layout.arrange import arrange
@@ -210,6 +211,18 @@ class Folder:
             )
         return files
 
+    @cached_property
+    def jpeg_decoder(self) -> JpegDecoder | None:
+        """A faster decoder for small JPEG files, if the folder has many of them."""
+        paths = [path for files in self.own_files.values() for path in files.paths]
+        jpegs = [path for path in paths if path.lower().endswith((".jpg", ".jpeg"))]
+        if len(jpegs) < MIN_FILES:
+            return None
+        decoder = torchvision_decoder()
+        name = "torchvision" if decoder else "Pillow"
+        log.info(f"{self.path}: {name} decodes the small ones of {len(jpegs):,} JPEG files")
+        return decoder
+
     def test_rule(self) -> str:
         """Return by what rule the test split was made; "" for a test folder."""
         if "test" in self.own_files or self.test_only:
@@ -271,10 +284,10 @@ class Folder:
         Among these are images whose values the rule does not know yet.
         """
         images = torch.empty((len(paths), self.channels, *self.size), dtype=torch.uint8)
-        rule = self.rule.surveying()
+        rule, jpeg_decoder = self.rule.surveying(), self.jpeg_decoder
 
         def work(part: slice, job: Job) -> tuple[int, OddImages]:
-            return part.start, read_images(paths[part], images[part], job.at, rule)
+            return part.start, read_images(paths[part], images[part], job.at, rule, jpeg_decoder)
 
         odd = OddImages()
         for start, some in in_threads(work, len(paths), self.threads, self.timeout):

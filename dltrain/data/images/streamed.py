@@ -47,6 +47,7 @@ class Streamed:
         self.paths = paths
         self.shape = shape
         self.rule = folder.rule
+        self.jpeg_decoder = folder.jpeg_decoder
         self.threads = folder.threads
         self.timeout = folder.timeout
         self.batch_size = split.batch_size
@@ -82,7 +83,8 @@ class Streamed:
 
     def read(self, rows: list[int], images: Tensor, job: Job) -> None:
         """Decode the images of some rows into `images` (N, C, H, W)."""
-        odd = read_images([self.paths[row] for row in rows], images, job.at, self.rule)
+        paths = [self.paths[row] for row in rows]
+        odd = read_images(paths, images, job.at, self.rule, self.jpeg_decoder)
         for i, why in odd.why.items():
             raise InputError(f"{why}; it could be read before (row {rows[i]} of the set)")
 
@@ -236,11 +238,13 @@ def moments_of(
     the rule does not know, by their row.
     """
     progress = Progress(folder.path, len(rows))
+    jpeg_decoder = folder.jpeg_decoder
 
     def work(part: slice, job: Job) -> tuple[Tensor, dict[int, Values]]:
         some_rows = rows[part].tolist()
         images = torch.empty((len(some_rows), *shape), dtype=torch.uint8)
-        odd = read_images([paths[row] for row in some_rows], images, job.at, rule)
+        some_paths = [paths[row] for row in some_rows]
+        odd = read_images(some_paths, images, job.at, rule, jpeg_decoder)
         values = images.flatten(2).to(torch.float32)
         moments = torch.stack([values.sum(2), values.square_().sum(2)], dim=1).double()
         moments[list(odd.why)] = torch.nan

@@ -14,8 +14,9 @@ import torch
 from PIL import Image, ImageOps
 from small_pictures import data, everything, lay, picture
 
-from dltrain.data.images.decode import MAX_SMALL_BYTES, MODES, read_image
+from dltrain.data.images.decode import MODES, read_image
 from dltrain.data.images.folder import Folder
+from dltrain.data.images.jpeg import MAX_BYTES, torchvision_decoder
 from dltrain.data.images.opening import FORMATS
 from dltrain.data.io.layout.folders import IMAGE_ENDINGS
 from dltrain.errors import ConfigError, InputError
@@ -100,6 +101,35 @@ def test_jpegs_are_turned_as_their_exif_says(orientation: int, tmp_path: Path) -
     assert Folder([tmp_path], None, 3, "skip", 0.5, 0, 1).size == expected.shape[1:]
 
 
+def test_torchvision_decodes_small_jpegs_as_pillow_does(tmp_path: Path) -> None:
+    """They agree within rounding, at the images' own size and at another, in color and gray."""
+    decoder = torchvision_decoder()
+    assert decoder is not None, "this torchvision has a decoder"
+    path = tmp_path / "x"
+    for mode, channels, size in itertools.product(("RGB", "L"), (1, 3), ((24, 32), (16, 16))):
+        content = encoded(picture(size=(32, 24)).convert(mode), "JPEG")
+        path.write_bytes(content)
+        fast = read_image(path, (channels, *size), jpeg_decoder=decoder)
+        assert (decoder(content, channels) is None) == ((mode, channels) == ("RGB", 1))
+        assert (fast.int() - read_image(path, (channels, *size)).int()).abs().max() <= 2
+
+
+def test_torchvision_decodes_the_small_jpegs_of_a_large_folder_only(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    lay(Path("pets"), count=4)
+    for path in list(Path("pets").rglob("*.png")):
+        Image.open(path).save(path.with_suffix(".jpg"))
+        path.unlink()
+    few = data("pets").stored["train"][0]
+    assert "JPEG files" not in caplog.text
+    monkeypatch.setattr("dltrain.data.images.folder.MIN_FILES", 8)
+    with caplog.at_level("INFO"):
+        many = data("pets").stored["train"][0]
+    assert "torchvision decodes the small ones of 8 JPEG files" in caplog.text
+    assert (many.int() - few.int()).abs().max() <= 2
+
+
 def test_small_jpegs_are_decoded_in_full(tmp_path: Path) -> None:
     """A large one of far more detail than is needed is decoded at a fraction of its size instead."""
     path = tmp_path / "x"
@@ -124,7 +154,7 @@ def test_images_of_another_size_cover_and_are_cropped(tmp_path: Path) -> None:
     assert read_image(path, (3, 10, 30)).float().mean() == 85
     photo = picture((120, 60, 30), (1600, 1200))
     path.write_bytes(encoded(photo, "JPEG", quality=95))
-    assert path.stat().st_size > MAX_SMALL_BYTES
+    assert path.stat().st_size > MAX_BYTES
     means = read_image(path, (3, 24, 32)).float().mean(dim=(1, 2))
     assert torch.allclose(means, torch.tensor([120.0, 60, 30]), atol=2)
 
@@ -153,7 +183,7 @@ ODD = {
     "truncated jpeg": encoded(picture(size=(64, 64)), "JPEG")[:700],
     "truncated png": encoded(picture(size=(64, 64)), "PNG")[:-300],
     "truncated large jpeg": encoded(picture(size=(900, 900)), "JPEG", quality=95)[
-        : MAX_SMALL_BYTES + 5000
+        : MAX_BYTES + 5000
     ],
     "header only": encoded(picture(), "JPEG")[:20],
     "damaged png": encoded(picture(), "PNG")[:60] + b"\0" * 40 + encoded(picture(), "PNG")[100:],
