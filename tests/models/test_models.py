@@ -10,15 +10,12 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
+from model_options import IMAGE_CLASSIFIERS, build, image_arguments, keys
 from torch import Tensor, nn
 
 from dltrain.config.compose import compose
-from dltrain.config.groups import groups, read_option
-from dltrain.config.policy import locate
-from dltrain.config.schema import arguments
 from dltrain.errors import ConfigError
 from dltrain.experiment.experiment import Experiment
-from dltrain.experiment.instantiate import instantiate
 from dltrain.models import layers
 from dltrain.models.images.cnn import CNN
 from dltrain.models.images.lenet5 import LeNet5
@@ -28,49 +25,10 @@ from dltrain.models.perceptron import Perceptron
 from dltrain.types import Activation, Norm, Pooling
 from dltrain.weights.freezing import trainable_count
 
-
-def of_images(side: int, channels: int = 1, num_classes: int = 7) -> dict[str, Any]:
-    """What an image set tells a model."""
-    return {
-        "in_channels": channels,
-        "image_size": (side, side),
-        "in_features": channels * side * side,
-        "num_classes": num_classes,
-    }
-
-
-def made(name: str, available: dict[str, Any], *overrides: str) -> nn.Module:
-    """`model=name` as a run builds it."""
-    model: nn.Module = instantiate(
-        compose([f"model={name}", *overrides]).config["model"], "model", available, []
-    )
-    return model
-
-
-def keys(name: str) -> dict[str, Any]:
-    """The keys of `model=name`."""
-    return read_option("model", name)
-
-
-def needs(name: str) -> set[str]:
-    """What `model=name` has to be told by the data."""
-    taken = arguments(locate(keys(name)["_target_"], []))
-    return {argument for argument, a in taken.items() if a.required} - keys(name).keys()
-
-
-CLASSIFIERS = [
-    name for name in groups()["model"] if "defaults" not in keys(name)
-]  # others bring a task of their own
-LARGE = [
-    name for name in CLASSIFIERS if "stem" in keys(name) or name == "torchvision"
-]  # tests/models/test_vision.py
-OF_IMAGES = [
-    name for name in CLASSIFIERS if needs(name) <= of_images(28).keys() and name not in LARGE
-]
 CHOICES = [
     (name, key, option)
     for key, options in {"activation": Activation, "norm": Norm, "pooling": Pooling}.items()
-    for name in OF_IMAGES
+    for name in IMAGE_CLASSIFIERS
     if key in keys(name)
     for option in typing.get_args(options)
 ]
@@ -78,12 +36,12 @@ CHOICES = [
 
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("side", [8, 28, 32, 40])
-@pytest.mark.parametrize("name", OF_IMAGES)
+@pytest.mark.parametrize("name", IMAGE_CLASSIFIERS)
 def test_every_model_maps_images_to_logits_and_learns_with_every_parameter(
     name: str, side: int, channels: int
 ) -> None:
     torch.manual_seed(0)
-    model = made(name, of_images(side, channels))
+    model = build(name, image_arguments(side, channels))
     logits: Tensor = model(torch.randn(4, channels, side, side))  # (B, K)
     assert logits.shape == (4, 7)
     loss = F.cross_entropy(logits, torch.tensor([0, 1, 2, 3]))
@@ -104,7 +62,7 @@ def test_every_model_with_a_choice_of_layers_takes_each_and_it_takes_effect(
     models = []
     for chosen in (option, other):
         torch.manual_seed(0)
-        models.append(made(name, of_images(28), f"model.{key}={chosen}"))
+        models.append(build(name, image_arguments(28), f"model.{key}={chosen}"))
     x = torch.randn(4, 1, 28, 28)
     logits, others = (model(x) for model in models)
     assert torch.isfinite(logits).all()
@@ -153,7 +111,7 @@ def test_an_activation_is_its_formula(name: Activation) -> None:
 def test_a_norm_makes_mean_0_and_deviation_1_before_the_activation(name: str, norm: str) -> None:
     """Batch norm of every feature or channel over the batch, layer norm of every sample; it brings the bias."""
     torch.manual_seed(0)
-    model = made(name, of_images(28), f"model.norm={norm}")
+    model = build(name, image_arguments(28), f"model.norm={norm}")
     seen: list[Tensor] = []
     children = list(model.children())
     at = next(i for i, m in enumerate(children) if isinstance(m, nn.ReLU))
@@ -174,7 +132,7 @@ def test_a_norm_makes_mean_0_and_deviation_1_before_the_activation(name: str, no
 
 @pytest.mark.parametrize("name", ["mlp", "cnn"])
 def test_without_a_norm_layers_have_a_bias(name: str) -> None:
-    model = made(name, of_images(28), "model.norm=none")
+    model = build(name, image_arguments(28), "model.norm=none")
     assert all(m.bias is not None for m in model.modules() if isinstance(m, nn.Linear | nn.Conv2d))
 
 
@@ -224,7 +182,7 @@ def test_the_default_cnn_keeps_its_parameter_names() -> None:
         for i, names in ((0, layer), (1, norm), (4, layer), (5, norm), (9, norm))
         for n in names
     ]
-    assert [name for name, _ in made("cnn", of_images(28)).named_parameters()] == expected
+    assert [name for name, _ in build("cnn", image_arguments(28)).named_parameters()] == expected
 
 
 def test_a_list_in_channels_is_several_convolutions_before_one_pooling(dltrain) -> None:
@@ -262,7 +220,7 @@ def test_the_cnn_fits_every_image_or_refuses_it(
 
 def test_the_average_head_takes_one_number_a_channel() -> None:
     """Its logits are the output layer of the maps' means, for images of any size."""
-    model = made("cnn", of_images(28), "model.head=average").eval()
+    model = build("cnn", image_arguments(28), "model.head=average").eval()
     output = model[-1]  # type: ignore[index]
     assert isinstance(output, nn.Linear)
     assert output.in_features == 64

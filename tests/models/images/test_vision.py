@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
+from model_options import LARGE, build, image_arguments, keys
 from safetensors.torch import load_file, save_file
-from test_models import LARGE, keys, made, of_images
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 from torchvision import models as published
@@ -63,7 +63,7 @@ COMPUTED += [(name, "large") for name in ("googlenet", "resnet18", "densenet121"
 def network(
     name: str, side: int, *overrides: str, channels: int = 1, num_classes: int = 5
 ) -> nn.Module:
-    return made(name, of_images(side, channels, num_classes), *overrides)
+    return build(name, image_arguments(side, channels, num_classes), *overrides)
 
 
 def imagined(
