@@ -1,1 +1,1 @@
-"""Object detection: models."""
+"""Models of detection samples: detectors, and a classifier with region pooling."""

@@ -1,4 +1,4 @@
-"""A convolutional classifier whose last pooling is that of regions: what detectors do, on its own."""
+"""A convolutional classifier with region pooling, as detectors use it."""
 
 from __future__ import annotations
 
@@ -15,16 +15,32 @@ from dltrain.types import Activation, Fraction, Norm, Pooling, PositiveInt
 
 
 class CNNRoI(nn.Module):
-    """Logits (B, num_classes) of images (B, C, H, W): blocks of a convolution and pooling, whose maps regions are cut from.
+    """Blocks of convolution and pooling, region pooling, and a linear output layer.
 
-    An entry n of `regions` divides the image into n x n regions: (1, 2) are the whole and its quarters, five in all. Each is
-    a box on the last feature map, whatever its size, and becomes `region_size` x `region_size` numbers a channel: either
-    the largest of each part, with borders rounded to whole pixels of the map (`max`, RoI pooling; Girshick 2015, "Fast
-    R-CNN", section 2.1), or the mean of `samples` x `samples` points of each part, interpolated between pixels (`align`;
-    He et al. 2017, "Mask R-CNN", section 3). All regions together go into the output layer: a spatial pyramid (He et al.
-    2014, "Spatial Pyramid Pooling in Deep Convolutional Networks", section 2.2), so images may be of any size once it is
-    trained.
-    ValueError for images that cannot be halved so often.
+    Maps images (B, C, H, W) to logits (B, num_classes). All regions together go into the output
+    layer: a spatial pyramid (He et al. 2014, "Spatial Pyramid Pooling in Deep Convolutional
+    Networks", section 2.2), so that a trained network processes images of any size.
+
+    Args:
+        in_channels: Channels of the images.
+        image_size: Height and width of the images in pixels.
+        num_classes: Number of classes.
+        channels: Channels of each block, which halves the image.
+        norm: Normalization after every convolution.
+        activation: Activation after every convolution.
+        pooling: Pooling at the end of every block.
+        regions: An entry n divides the image into n x n regions: (1, 2) are the whole image and
+            its quarters, five regions.
+        region_pooling: Each region is pooled to `region_size` x `region_size` numbers per channel:
+            with "max", the maximum of each part with borders rounded to pixels of the feature map
+            (RoI pooling; Girshick 2015, "Fast R-CNN", section 2.1); with "align", the mean of
+            `samples` x `samples` interpolated points (He et al. 2017, "Mask R-CNN", section 3).
+        region_size: Height and width of a pooled region.
+        samples: Interpolated points per side of a part.
+        dropout: Dropout probability before the output layer.
+
+    Raises:
+        ValueError: The image cannot be halved that often, or `regions` is empty.
     """
 
     def __init__(
@@ -45,12 +61,13 @@ class CNNRoI(nn.Module):
         super().__init__()
         if min(image_size) < 2 ** len(channels):
             raise ValueError(
-                f"model=cnn_roi halves the image {len(channels)} times: {image_size[0]}x{image_size[1]} pixels are too few; "
+                f"model=cnn_roi halves the image {len(channels)} times: "
+                f"{image_size[0]}x{image_size[1]} pixels are too few; "
                 "give model.channels fewer entries"
             )
         if not regions:
             raise ValueError(
-                "model.regions=[] pools nothing: [1] is the whole image, [1, 2] that and its quarters"
+                "model.regions=[] has no region: [1] is the whole image, [1,2] adds its quarters"
             )
         layers: list[nn.Module] = []
         fan_in = in_channels
@@ -58,42 +75,44 @@ class CNNRoI(nn.Module):
             layers += [
                 nn.Conv2d(fan_in, fan_out, 3, padding=1, bias=norm == "none"),
                 *channel_norm(norm, fan_out),
+                activation_layer(activation),
+                pool(pooling),
             ]
-            layers += [activation_layer(activation), pool(pooling)]
             fan_in = fan_out
         self.maps = nn.Sequential(*layers)
-        self.region_pooling, self.region_size, self.samples = region_pooling, region_size, samples
+        self.region_pooling = region_pooling
+        self.region_size = region_size
+        self.samples = samples
         self.register_buffer("shares", torch.tensor(grid(regions)), persistent=False)
         width = len(self.shares) * fan_in * region_size**2
         self.head = nn.Sequential(
             nn.Flatten(), *dropout_layer(dropout), nn.Linear(width, num_classes)
         )
 
-    shares: Tensor  # of the image's width and height, a region a row: x1, y1, x2, y2
+    shares: Tensor  # (R, 4): x1, y1, x2, y2 of each region, relative to width and height
 
     def forward(self, x: Tensor) -> Tensor:
         logits: Tensor = self.head(self.pooled(self.maps(x)))
         return logits
 
     def pooled(self, maps: Tensor) -> Tensor:
-        """(B, R, C, S, S) of feature maps (B, C, H', W'): every region at the same size."""
+        """Pool all regions of feature maps (B, C, H', W') to (B, R, C, S, S)."""
         height, width = maps.shape[2:]
-        boxes = self.shares * self.shares.new_tensor([width, height, width, height])  # on the map
-        maps = (
-            maps.contiguous()
-        )  # the operators are several times as slow on maps with channels last
-        each = [boxes.to(maps.dtype)] * len(maps)
+        boxes = self.shares * self.shares.new_tensor([width, height, width, height])
+        maps = maps.contiguous()  # the operators are several times as slow on channels-last maps
+        boxes_per_image = [boxes.to(maps.dtype)] * len(maps)
+        size = self.region_size
         if self.region_pooling == "max":
-            found = roi_pool(maps, each, self.region_size)
+            pooled = roi_pool(maps, boxes_per_image, size)
         else:
-            found = roi_align(
-                maps, each, self.region_size, sampling_ratio=self.samples, aligned=True
+            pooled = roi_align(
+                maps, boxes_per_image, size, sampling_ratio=self.samples, aligned=True
             )
-        return found.view(len(maps), len(boxes), *found.shape[1:])
+        return pooled.view(len(maps), len(boxes), *pooled.shape[1:])
 
 
 def grid(regions: tuple[int, ...]) -> list[list[float]]:
-    """The regions of an image, row by row: x1, y1, x2, y2 as shares of its width and height."""
+    """Return the regions row by row: x1, y1, x2, y2 relative to width and height."""
     return [
         [x / n, y / n, (x + 1) / n, (y + 1) / n]
         for n in regions

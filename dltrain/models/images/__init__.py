@@ -1,1 +1,1 @@
-"""Images: models."""
+"""Models of images: classifiers, autoencoders and GANs."""

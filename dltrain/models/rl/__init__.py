@@ -1,1 +1,1 @@
-"""Reinforcement learning: models."""
+"""Models of reinforcement learning: action values."""

@@ -1,4 +1,4 @@
-"""A network of action values, of arrays or pictures; dueling as an option."""
+"""A network of action values for arrays or images, optionally dueling."""
 
 from __future__ import annotations
 
@@ -8,20 +8,22 @@ from torch import Tensor, nn
 from dltrain.models.layers import activation as activation_layer
 from dltrain.types import Activation, PositiveInt
 
-CONVOLUTIONS = (
-    (32, 8, 4),
-    (64, 4, 2),
-    (64, 3, 1),
-)  # channels, window and stride: Mnih et al. 2015, "Methods"
-SMALLEST = 36  # pixels a side of a picture that these leave something of
+# Channels, kernel size and stride of the convolutions (Mnih et al. 2015, "Methods").
+CONVOLUTIONS = ((32, 8, 4), (64, 4, 2), (64, 3, 1))
+MIN_IMAGE_PIXELS = 36  # per side, for these convolutions
 
 
 class QNetwork(nn.Module):
-    """Action values (B, A) of observations: rows (B, F) by hidden layers, pictures (B, C, H, W) by the convolutions of Mnih
-    et al. 2015, "Human-level control through deep reinforcement learning", and the hidden layers after them.
+    """A network of action values.
 
-    `dueling` makes them of a state's value V and the actions' advantages D, as V + D - mean D (Wang et al. 2016, "Dueling
-    Network Architectures", equation 9). ValueError for pictures that are too small.
+    Maps observations, rows (B, F) or images (B, C, H, W), to action values (B, A). Images go
+    through the convolutions of Mnih et al. 2015, "Human-level control through deep reinforcement
+    learning", before the hidden layers. With `dueling`, the output is V + D - mean D, from the
+    state value V and the advantages D of the actions (Wang et al. 2016, "Dueling Network
+    Architectures", equation 9).
+
+    Raises:
+        ValueError: The data is not an environment, or its images are too small.
     """
 
     def __init__(
@@ -34,14 +36,13 @@ class QNetwork(nn.Module):
     ) -> None:
         super().__init__()
         if num_actions is None:
-            raise ValueError(
-                "a network of action values needs an environment: dataset=cartpole, or dataset.id=..."
-            )
+            raise ValueError("model=q_network needs an environment, such as dataset=cartpole")
         layers: list[nn.Module] = []
         if len(input_shape) == 3:
-            if min(input_shape[1:]) < SMALLEST:
+            if min(input_shape[1:]) < MIN_IMAGE_PIXELS:
                 raise ValueError(
-                    f"pictures of {input_shape[1]} x {input_shape[2]} pixels are too small: model=cnn"
+                    f"images of {input_shape[1]} x {input_shape[2]} pixels are too small for "
+                    "model=q_network: use model=cnn"
                 )
             channels = input_shape[0]
             for width, size, stride in CONVOLUTIONS:
@@ -63,5 +64,5 @@ class QNetwork(nn.Module):
         advantages: Tensor = self.advantage(x)
         if self.value is None:
             return advantages
-        found: Tensor = self.value(x) + advantages - advantages.mean(1, keepdim=True)
-        return found
+        values: Tensor = self.value(x) + advantages - advantages.mean(1, keepdim=True)
+        return values

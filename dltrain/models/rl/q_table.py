@@ -7,15 +7,19 @@ from torch import Tensor, nn
 
 from dltrain.types import PositiveInt
 
-MOST = 50_000_000  # values
+MAX_VALUES = 50_000_000
 
 
 class QTable(nn.Module):
-    """Action values Q(s, a) of numbered states: a parameter (T, S, A) that tasks change in place, through NumPy.
+    """A table of action values Q(s, a): a parameter (T, S, A) that tasks change in place.
 
-    `initial_value` above what can be earned is an optimistic start: every action is tried (Sutton and Barto, section 2.6).
-    Float64 on the CPU, whatever the device: a table is read one row at a time. ValueError for data without numbered states
-    and actions, and for more of them than a table should hold.
+    T is the number of tables, S of states, A of actions. An `initial_value` above the possible
+    return is an optimistic initialization, which makes the agent try every action (Sutton and
+    Barto, section 2.6). The table is float64 on the CPU, whatever the device, because it is read
+    one row at a time.
+
+    Raises:
+        ValueError: The data has no numbered states and actions, or the table would be too large.
     """
 
     def __init__(
@@ -26,18 +30,16 @@ class QTable(nn.Module):
     ) -> None:
         super().__init__()
         if num_actions is None:
-            raise ValueError(
-                "a table of action values needs an environment: dataset=frozenlake, or dataset.id=..."
-            )
+            raise ValueError("model=q_table needs an environment, such as dataset=frozenlake")
         if num_states is None:
             raise ValueError(
-                "a table needs numbered states, and these observations are arrays: task=dqn model=q_network, "
-                "or an environment with Discrete observations"
+                "model=q_table needs numbered states, but these observations are arrays: use "
+                "task=dqn model=q_network, or an environment with Discrete observations"
             )
-        if num_states * num_actions > MOST:
+        if num_states * num_actions > MAX_VALUES:
             raise ValueError(
-                f"{num_states:,} states are too many for a table with {num_actions} actions each: "
-                "task=dqn model=q_network"
+                f"{num_states:,} states with {num_actions} actions each are too many for "
+                "model=q_table: use task=dqn model=q_network"
             )
         start = torch.full((1, num_states, num_actions), initial_value, dtype=torch.float64)
         self.values = nn.Parameter(start)
@@ -47,8 +49,8 @@ class QTable(nn.Module):
         self.values = nn.Parameter(self.values.detach()[:1].repeat(count, 1, 1))
 
     def _apply(self, fn: object, recurse: bool = True) -> QTable:
-        return self  # NumPy's memory is the CPU's
+        return self  # stays on the CPU, where NumPy reads it
 
     def forward(self, states: Tensor) -> Tensor:
-        """Values (B, A) of the actions in states (B,): the mean of the tables."""
+        """Return the action values (B, A) of states (B,), the mean over the tables."""
         return self.values.mean(0)[states.long().cpu()]

@@ -1,1 +1,1 @@
-"""Tables and time series: models."""
+"""Models of tables."""

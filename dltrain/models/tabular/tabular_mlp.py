@@ -1,4 +1,4 @@
-"""The multi-layer perceptron for tables, with a learned vector for every category."""
+"""The multi-layer perceptron for tables, with embeddings of categories."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ from dltrain.types import Activation, Fraction, Norm, PositiveInt
 
 
 class TabularMLP(nn.Module):
-    """Outputs (B, num_classes) of rows (B, F) whose last len(`cardinalities`) features are codes of categories.
+    """An MLP on numbers and embedded categories (Guo and Berkhahn 2016, "Entity Embeddings").
 
-    Every category has an embedding, of half as many dimensions as it has values but at most `embedding_dim`; they go with
-    the numbers into an MLP (Guo and Berkhahn 2016, "Entity Embeddings of Categorical Variables"). The vector of code 0,
-    missing or never seen, begins at zero. Inputs of more dimensions are flattened.
+    Maps rows (B, F), whose last len(`cardinalities`) features are codes of categories, to outputs
+    (B, num_classes). An embedding has half as many numbers as its category has values, and at most
+    `embedding_dim`. The vector of code 0, a missing or unknown value, is zero at first. Inputs with
+    more dimensions are flattened.
     """
 
     def __init__(
@@ -40,9 +41,8 @@ class TabularMLP(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         x = x.flatten(1)
         parts = [x[:, : self.num_numbers]]
-        for embedding, codes in zip(
-            self.embeddings, x[:, self.num_numbers :].unbind(1), strict=True
-        ):
-            parts.append(embedding(codes.long()))
+        codes = x[:, self.num_numbers :].long().unbind(1)
+        for embedding, own_codes in zip(self.embeddings, codes, strict=True):
+            parts.append(embedding(own_codes))
         outputs: Tensor = self.mlp(torch.cat(parts, dim=1))
         return outputs

@@ -1,1 +1,1 @@
-"""Texts: models."""
+"""Models of sequences: texts, series, word vectors."""

@@ -1,4 +1,4 @@
-"""Attention: scaled dot products, in several heads, and the additive kind; by torch's fused kernel or by its equation."""
+"""Attention: scaled dot-product with several heads, by torch's kernel or equation, and additive."""
 
 from __future__ import annotations
 
@@ -15,10 +15,18 @@ Impl: TypeAlias = Literal["torch", "equations"]
 def scaled_dot_product(
     queries: Tensor, keys: Tensor, values: Tensor, allowed: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
-    """softmax(Q K^T / sqrt(d)) V (Vaswani et al. 2017, "Attention Is All You Need", equation 1), and the softmax itself.
+    """Return softmax(Q K^T / sqrt(d)) V, and the softmax itself.
 
-    Queries (..., T, d), keys (..., S, d) and values (..., S, v) give (..., T, v) and (..., T, S). Where `allowed`, which
-    broadcasts to the latter, is false nothing is attended to.
+    This is equation 1 of Vaswani et al. 2017, "Attention Is All You Need".
+
+    Args:
+        queries: Q (..., T, d).
+        keys: K (..., S, d).
+        values: V (..., S, v).
+        allowed: False where a query must not attend to a key; broadcasts to (..., T, S).
+
+    Returns:
+        The outputs (..., T, v) and the weights (..., T, S).
     """
     scores = queries @ keys.transpose(-2, -1) / math.sqrt(queries.shape[-1])
     if allowed is not None:
@@ -28,11 +36,15 @@ def scaled_dot_product(
 
 
 class MultiHeadAttention(nn.Module):
-    """Attention in `num_heads` subspaces side by side (Vaswani et al. 2017, section 3.2.2).
+    """Attention in `num_heads` parallel subspaces (Vaswani et al. 2017, section 3.2.2).
 
-    With `rotary` positions queries and keys are turned by an angle that grows with their position, so that a product
-    depends on the distance alone (Su et al. 2021, "RoFormer", equation 34). `impl=equations` computes by the equation and
-    leaves the weights (B, heads, T, S) in `weights`; torch's kernel never has them in memory.
+    With `rotary` positions, queries and keys are rotated by an angle that grows with their
+    position, so that a product depends only on the distance (Su et al. 2021, "RoFormer", equation
+    34). `impl="equations"` computes equation 1 and keeps the weights (B, heads, T, S) in
+    `weights`; torch's kernel never materializes them.
+
+    Raises:
+        ValueError: `dim` cannot be divided among the heads.
     """
 
     def __init__(
@@ -45,12 +57,15 @@ class MultiHeadAttention(nn.Module):
     ) -> None:
         super().__init__()
         if dim % num_heads:
-            raise ValueError(f"model.dim={dim} is not divided by model.num_heads={num_heads}")
+            raise ValueError(f"model.dim={dim} is not a multiple of model.num_heads={num_heads}")
         if rotary and dim // num_heads % 2:
             raise ValueError(
-                "rotary positions turn pairs: model.dim / model.num_heads has to be even"
+                "rotary positions rotate pairs of numbers: model.dim / model.num_heads must be even"
             )
-        self.num_heads, self.rotary, self.impl, self.dropout = num_heads, rotary, impl, dropout
+        self.num_heads = num_heads
+        self.rotary = rotary
+        self.impl = impl
+        self.dropout = dropout
         self.project = nn.Linear(dim, 3 * dim)  # to queries, keys and values
         self.output = nn.Linear(dim, dim)
         self.weights: Tensor | None = None
@@ -62,14 +77,19 @@ class MultiHeadAttention(nn.Module):
         allowed: Tensor | None = None,
         causal: bool = False,
     ) -> Tensor:
-        """x (B, T, D) attends to `memory` (B, S, D), or to itself; `causal`: to nothing after it. `allowed` (B, 1, 1 or T, S)
-        is true where it may."""
+        """Return outputs (B, T, D) of x (B, T, D) attending to `memory` (B, S, D) or to itself.
+
+        `allowed` (B, 1, 1 or T, S) is False where x must not attend; with `causal`, a step does not
+        attend to later steps.
+        """
         if memory is None:
-            q, k, v = (self.heads(part) for part in self.project(x).chunk(3, dim=2))
+            q, k, v = map(self.heads, self.project(x).chunk(3, dim=2))
         else:
-            q, (k, v) = self.queries(x), self.keys_and_values(memory)
+            q = self.queries(x)
+            k, v = self.keys_and_values(memory)
         if self.rotary:
-            q, k = rotated(q), rotated(k)
+            q = rotated(q)
+            k = rotated(k)
         if self.impl == "torch":
             p = self.dropout if self.training else 0.0
             outputs = F.scaled_dot_product_attention(q, k, v, allowed, p, is_causal=causal)
@@ -85,25 +105,27 @@ class MultiHeadAttention(nn.Module):
         return self.output(outputs.transpose(1, 2).flatten(2))
 
     def queries(self, x: Tensor) -> Tensor:
-        """The queries (B, heads, T, d) of x (B, T, D)."""
+        """Return the queries (B, heads, T, d) of x (B, T, D)."""
         dim = x.shape[2]
         return self.heads(F.linear(x, self.project.weight[:dim], self.project.bias[:dim]))
 
     def keys_and_values(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """The keys and the values, (B, heads, S, d) each, of x (B, S, D)."""
+        """Return keys and values, (B, heads, S, d) each, of x (B, S, D)."""
         dim = x.shape[2]
-        keys, values = F.linear(x, self.project.weight[dim:], self.project.bias[dim:]).chunk(
-            2, dim=2
-        )
+        both = F.linear(x, self.project.weight[dim:], self.project.bias[dim:])
+        keys, values = both.chunk(2, dim=2)
         return self.heads(keys), self.heads(values)
 
     def heads(self, x: Tensor) -> Tensor:
-        """(B, T, D) as (B, heads, T, D / heads)."""
+        """Reshape x (B, T, D) to (B, heads, T, D / heads)."""
         return x.unflatten(2, (self.num_heads, -1)).transpose(1, 2)
 
 
 def rotated(x: Tensor) -> Tensor:
-    """Vectors (..., T, d) turned by their position t: the pair (x_i, x_{i + d/2}) by the angle t 10000^(-2i/d)."""
+    """Rotate vectors x (..., T, d) by their position t.
+
+    The pair (x_i, x_{i + d/2}) is rotated by the angle t 10000^(-2i/d).
+    """
     steps, size = x.shape[-2], x.shape[-1]
     rates = 10_000.0 ** (-torch.arange(0, size, 2, device=x.device) / size)
     angles = torch.arange(steps, device=x.device).unsqueeze(1) * rates  # (T, d / 2)
@@ -113,15 +135,16 @@ def rotated(x: Tensor) -> Tensor:
 
 
 class AdditiveAttention(nn.Module):
-    """Weights from v' tanh(W q + U k) (Bahdanau et al. 2015, "Neural Machine Translation by Jointly Learning to Align and
-    Translate", appendix A.1.2)."""
+    """Additive attention: scores v' tanh(W q + U k).
+
+    See Bahdanau et al. 2015, "Neural Machine Translation by Jointly Learning to Align and
+    Translate", appendix A.1.2.
+    """
 
     def __init__(self, query_size: int, key_size: int, size: int) -> None:
         super().__init__()
-        self.of_query, self.of_key = (
-            nn.Linear(query_size, size),
-            nn.Linear(key_size, size, bias=False),
-        )
+        self.of_query = nn.Linear(query_size, size)
+        self.of_key = nn.Linear(key_size, size, bias=False)
         self.score = nn.Linear(size, 1, bias=False)
 
     def forward(
@@ -130,13 +153,20 @@ class AdditiveAttention(nn.Module):
         keys: Tensor,
         values: Tensor,
         allowed: Tensor,
-        of_keys: Tensor | None = None,
+        projected_keys: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
-        """Queries (B, T, q), keys (B, S, k) and values (B, S, v) give (B, T, v) and weights (B, T, S); `allowed` is (B, S),
-        `of_keys` what was computed of the keys before."""
-        of_keys = self.of_key(keys) if of_keys is None else of_keys
-        scores = self.score(
-            (self.of_query(queries).unsqueeze(2) + of_keys.unsqueeze(1)).tanh()
-        ).squeeze(3)
+        """Return outputs (B, T, v) and weights (B, T, S).
+
+        Args:
+            queries: Queries (B, T, q).
+            keys: Keys (B, S, k).
+            values: Values (B, S, v).
+            allowed: False where a key is padding, (B, S).
+            projected_keys: U k (B, S, size), if computed before.
+        """
+        if projected_keys is None:
+            projected_keys = self.of_key(keys)
+        hidden = self.of_query(queries).unsqueeze(2) + projected_keys.unsqueeze(1)
+        scores = self.score(hidden.tanh()).squeeze(3)
         weights = scores.masked_fill(~allowed.unsqueeze(1), -math.inf).softmax(2)
         return weights @ values, weights

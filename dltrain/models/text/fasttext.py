@@ -1,4 +1,4 @@
-"""fastText's classifier: the mean of the vectors of a text's words and hashed word n-grams, and a linear layer."""
+"""fastText's classifier: a linear layer on the mean vector of words and hashed word n-grams."""
 
 from __future__ import annotations
 
@@ -8,18 +8,19 @@ from torch import Tensor, nn
 
 from dltrain.types import PAD, NonNegative, PositiveInt
 
-FACTOR = 116_049_371  # by which fastText folds the next word into the hash of those before (dictionary.cc, addWordNgrams)
+# The factor of fastText's hash of consecutive words (dictionary.cc, addWordNgrams).
+HASH_FACTOR = 116_049_371
 
 
 class FastText(nn.Module):
-    """Knows nothing of the order of words but what n-grams of up to `ngrams` words say, and is trained in seconds.
+    """A bag of words and n-grams of up to `ngrams` words, which trains in seconds.
 
-    The probabilities are softmax(B A x) of the mean A x of the vectors of words and n-grams (Joulin et al. 2017, "Bag of
-    Tricks for Efficient Text Classification", equation 1), an n-gram by one of `buckets` vectors that its hash names. A
-    step touches only the rows of the table that the batch names: with `sparse` its gradient is of these alone, and wants
-    optimizer=sparse_adam or row_adagrad. Words begin uniform in +-1/embedding_dim and the output at 0, as in fastText.
-
-    Takes tokens (B, T), filled up with `PAD`; gives logits (B, K), those of a text without a word being the biases.
+    Maps tokens (B, T), padded with `PAD`, to logits (B, K); the logits of an empty text are the
+    biases. The probabilities are softmax(B A x), where A x is the mean vector of words and n-grams
+    (Joulin et al. 2017, "Bag of Tricks for Efficient Text Classification", equation 1). The hash of
+    an n-gram selects one of `buckets` vectors. With `sparse`, the gradient of the table has only
+    the rows of the batch, which needs optimizer=sparse_adam or row_adagrad. Initial vectors are
+    uniform in +-1/embedding_dim and the output layer is zero, as in fastText.
     """
 
     def __init__(
@@ -33,39 +34,42 @@ class FastText(nn.Module):
         sparse: bool = True,
     ) -> None:
         super().__init__()
-        self.vocab_size, self.ngrams, self.buckets, self.sparse = (
-            vocab_size,
-            ngrams,
-            buckets,
-            sparse,
-        )
-        rows = vocab_size + (buckets if ngrams > 1 else 0)
-        self.weight = nn.Parameter(
-            torch.empty(rows, embedding_dim).uniform_(-1 / embedding_dim, 1 / embedding_dim)
-        )
+        self.vocab_size = vocab_size
+        self.ngrams = ngrams
+        self.buckets = buckets
+        self.sparse = sparse
+        rows = vocab_size
+        if ngrams > 1:
+            rows += buckets
+        bound = 1 / embedding_dim
+        self.weight = nn.Parameter(torch.empty(rows, embedding_dim).uniform_(-bound, bound))
         self.dropout = nn.Dropout(dropout)
         self.output = nn.Linear(embedding_dim, num_classes)
         nn.init.zeros_(self.output.weight)
         nn.init.zeros_(self.output.bias)
 
     def forward(self, tokens: Tensor) -> Tensor:
-        rows, kept = self.rows(tokens)
-        counts = kept.sum(1)
+        rows, mask = self.rows(tokens)
+        counts = mask.sum(1)
         offsets = counts.cumsum(0) - counts
-        means = F.embedding_bag(rows[kept], self.weight, offsets, mode="mean", sparse=self.sparse)
+        means = F.embedding_bag(rows[mask], self.weight, offsets, mode="mean", sparse=self.sparse)
         logits: Tensor = self.output(self.dropout(means))
         return logits
 
     def rows(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
-        """The rows of the table (B, S) that tokens (B, T) name: words, then n-grams; and which of them there are."""
-        kept = tokens != PAD
-        rows, masks = [tokens], [kept]
-        hashes, inside = tokens, kept
+        """Return the rows (B, S) of the table for tokens (B, T): words, then n-grams; and a mask.
+
+        The mask (B, S) is False for padding.
+        """
+        is_word = tokens != PAD
+        rows = [tokens]
+        masks = [is_word]
+        hashes = tokens
+        is_ngram = is_word
         for n in range(2, min(self.ngrams, tokens.shape[1]) + 1):
-            hashes = (
-                hashes[:, :-1] * FACTOR + tokens[:, n - 1 :]
-            )  # int64 wraps around, as the hash of fastText does
-            inside = inside[:, :-1] & kept[:, n - 1 :]
+            # int64 wraps around, as in fastText
+            hashes = hashes[:, :-1] * HASH_FACTOR + tokens[:, n - 1 :]
+            is_ngram = is_ngram[:, :-1] & is_word[:, n - 1 :]
             rows.append(self.vocab_size + hashes.remainder(self.buckets))
-            masks.append(inside)
+            masks.append(is_ngram)
         return torch.cat(rows, 1), torch.cat(masks, 1)

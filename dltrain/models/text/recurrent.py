@@ -1,8 +1,9 @@
-"""Recurrent networks: the vanilla RNN, LSTM and GRU, by torch or written from their equations.
+"""Recurrent networks: vanilla RNN, LSTM and GRU, with torch's layers or from their equations.
 
-torch's packed sequences take ten times as long as padded ones on a CPU, for their backward pass is quadratic in the number of
-steps. Here a sequence runs over its padding, which stands behind it: no step before the padding can see it, and of the
-outputs behind nothing is used. The second direction of a bidirectional layer runs over each sequence turned around.
+On a CPU, packed sequences take ten times as long as padded ones, because their backward pass is
+quadratic in the number of steps. Sequences are therefore padded at the end: no step before the
+padding depends on it, and outputs after the end are not used. The second direction of a
+bidirectional layer gets each sequence reversed, with the padding still at the end.
 """
 
 from __future__ import annotations
@@ -14,26 +15,35 @@ import torch
 from torch import Tensor, nn
 
 from dltrain.models.layers import dropout as dropout_layer
-from dltrain.models.text.sequences import Begin, Steps, Summary, backwards, last, summarize
+from dltrain.models.text.sequences import (
+    Begin,
+    Steps,
+    Summary,
+    last,
+    reversed_sequences,
+    summarize,
+)
 from dltrain.types import Fraction, PositiveInt
 
 Cell: TypeAlias = Literal["rnn", "lstm", "gru"]
 Impl: TypeAlias = Literal["torch", "equations"]
 State: TypeAlias = tuple[Tensor, ...]
-"""What a layer carries from step to step: h (B, H), and of an LSTM also its cell c (B, H)."""
+"""The state of a layer between two steps: h (B, H), and for an LSTM its cell c (B, H)."""
 
 
 class Equations(nn.Module):
-    """A recurrent layer as its equations stand in the literature, a step at a time; its weights have torch's names.
+    """Base class of recurrent layers that follow the published equations step by step.
 
-    `weight_ih_l0` (G H, F) and `weight_hh_l0` (G H, H) hold the weights of G gates one below the other.
+    The parameters have torch's names. `weight_ih_l0` (G H, F) and `weight_hh_l0` (G H, H) stack the
+    weights of G gates.
     """
 
     gates: int
 
     def __init__(self, input_size: int, hidden_size: int) -> None:
         super().__init__()
-        rows, bound = self.gates * hidden_size, hidden_size**-0.5
+        rows = self.gates * hidden_size
+        bound = hidden_size**-0.5
         self.hidden_size = hidden_size
         self.weight_ih_l0 = nn.Parameter(torch.empty(rows, input_size).uniform_(-bound, bound))
         self.weight_hh_l0 = nn.Parameter(torch.empty(rows, hidden_size).uniform_(-bound, bound))
@@ -41,62 +51,66 @@ class Equations(nn.Module):
         self.bias_hh_l0 = nn.Parameter(torch.empty(rows).uniform_(-bound, bound))
 
     def forward(self, x: Tensor, state: State) -> tuple[Tensor, State]:
-        """Outputs (T, B, H) of inputs x (T, B, F), and the state after the last step."""
-        of_inputs = x @ self.weight_ih_l0.T + self.bias_ih_l0  # (T, B, G H): of all steps at once
+        """Return outputs (T, B, H) of inputs x (T, B, F), and the state after the last step."""
+        projected = x @ self.weight_ih_l0.T + self.bias_ih_l0  # (T, B, G H), all steps at once
         outputs = []
-        for of_input in of_inputs.unbind(0):
-            state = self.step(of_input, state)
+        for projected_input in projected.unbind(0):
+            state = self.step(projected_input, state)
             outputs.append(state[0])
         return torch.stack(outputs), state
 
     @abstractmethod
-    def step(self, of_input: Tensor, state: State) -> State:
-        """The state after one more step, of whose input the gates' part `of_input` (B, G H) is there."""
+    def step(self, projected_input: Tensor, state: State) -> State:
+        """Return the state after one step, given W x + b of all gates (B, G H)."""
 
-    def of_hidden(self, h: Tensor) -> Tensor:
+    def project_hidden(self, h: Tensor) -> Tensor:
+        """Return U h + d of all gates (B, G H)."""
         return h @ self.weight_hh_l0.T + self.bias_hh_l0
 
 
 class ElmanEquations(Equations):
-    """h' = tanh(W x + b + U h + d) (Elman 1990, "Finding Structure in Time")."""
+    """The vanilla RNN: h' = tanh(W x + b + U h + d) (Elman 1990, "Finding Structure in Time")."""
 
     gates = 1
 
-    def step(self, of_input: Tensor, state: State) -> State:
+    def step(self, projected_input: Tensor, state: State) -> State:
         (h,) = state
-        return ((of_input + self.of_hidden(h)).tanh(),)
+        return ((projected_input + self.project_hidden(h)).tanh(),)
 
 
 class LSTMEquations(Equations):
-    """Long short-term memory (Hochreiter and Schmidhuber 1997) with a forget gate (Gers et al. 2000)."""
+    """LSTM (Hochreiter and Schmidhuber 1997) with a forget gate (Gers et al. 2000)."""
 
     gates = 4
 
-    def step(self, of_input: Tensor, state: State) -> State:
+    def step(self, projected_input: Tensor, state: State) -> State:
         h, c = state
-        i, f, g, o = (of_input + self.of_hidden(h)).chunk(4, dim=1)
-        input_gate, forget_gate, output_gate = i.sigmoid(), f.sigmoid(), o.sigmoid()
+        i, f, g, o = (projected_input + self.project_hidden(h)).chunk(4, dim=1)
+        input_gate = i.sigmoid()
+        forget_gate = f.sigmoid()
+        output_gate = o.sigmoid()
         candidate = g.tanh()
         c = forget_gate * c + input_gate * candidate
         return output_gate * c.tanh(), c
 
 
 class GRUEquations(Equations):
-    """Gated recurrent unit (Cho et al. 2014), with the reset gate after the product, as in cuDNN."""
+    """GRU (Cho et al. 2014) with the reset gate after the product, as in cuDNN."""
 
     gates = 3
 
-    def step(self, of_input: Tensor, state: State) -> State:
+    def step(self, projected_input: Tensor, state: State) -> State:
         (h,) = state
-        r, z, n = of_input.chunk(3, dim=1)
-        r_hidden, z_hidden, n_hidden = self.of_hidden(h).chunk(3, dim=1)
-        reset_gate, update_gate = (r + r_hidden).sigmoid(), (z + z_hidden).sigmoid()
+        r, z, n = projected_input.chunk(3, dim=1)
+        r_hidden, z_hidden, n_hidden = self.project_hidden(h).chunk(3, dim=1)
+        reset_gate = (r + r_hidden).sigmoid()
+        update_gate = (z + z_hidden).sigmoid()
         candidate = (n + reset_gate * n_hidden).tanh()
         return ((1 - update_gate) * candidate + update_gate * h,)
 
 
 class Torch(nn.Module):
-    """The same by torch's own layers, which have the loop over the steps in C++."""
+    """A layer of torch, whose loop over the steps is in C++."""
 
     def __init__(self, cell: Cell, input_size: int, hidden_size: int) -> None:
         super().__init__()
@@ -104,11 +118,12 @@ class Torch(nn.Module):
         self.layer = kinds[cell](input_size, hidden_size)
 
     def forward(self, x: Tensor, state: State) -> tuple[Tensor, State]:
-        first = tuple(part.unsqueeze(0).to(x.dtype).contiguous() for part in state)
-        outputs, after = self.layer(x, first if len(first) > 1 else first[0])
-        return outputs, tuple(
-            part.squeeze(0) for part in (after if isinstance(after, tuple) else (after,))
-        )
+        before = [part.unsqueeze(0).to(x.dtype).contiguous() for part in state]
+        if len(before) == 1:
+            outputs, h = self.layer(x, before[0])
+            return outputs, (h.squeeze(0),)
+        outputs, (h, c) = self.layer(x, tuple(before))
+        return outputs, (h.squeeze(0), c.squeeze(0))
 
 
 EQUATIONS: dict[Cell, type[Equations]] = {
@@ -119,10 +134,10 @@ EQUATIONS: dict[Cell, type[Equations]] = {
 
 
 class Recurrence(nn.Module):
-    """A stack of recurrent layers, each in one direction or two, with dropout between them.
+    """A stack of recurrent layers in one or two directions, with dropout between them.
 
-    `forget_bias` is what the forget gate of an LSTM begins with: at 1 it remembers (Jozefowicz et al. 2015, "An Empirical
-    Exploration of Recurrent Network Architectures").
+    `forget_bias` is the initial bias of an LSTM's forget gate; 1 keeps the state at first
+    (Jozefowicz et al. 2015, "An Empirical Exploration of Recurrent Network Architectures").
     """
 
     through_time = True
@@ -139,27 +154,31 @@ class Recurrence(nn.Module):
         forget_bias: float = 1.0,
     ) -> None:
         super().__init__()
-        self.cell, self.hidden_size, self.directions = cell, hidden_size, 2 if bidirectional else 1
+        self.cell = cell
+        self.hidden_size = hidden_size
+        self.directions = 2 if bidirectional else 1
         self.output_size = hidden_size * self.directions
-        sizes = [input_size, *[self.output_size] * (num_layers - 1)]
-        layers = [(size, direction) for size in sizes for direction in range(self.directions)]
-        self.layers = nn.ModuleList(
-            EQUATIONS[cell](size, hidden_size)
-            if impl == "equations"
-            else Torch(cell, size, hidden_size)
-            for size, _ in layers
-        )
+        self.layers = nn.ModuleList()
+        for number in range(num_layers):
+            size = input_size if number == 0 else self.output_size
+            for _ in range(self.directions):
+                self.layers.append(recurrent_layer(cell, size, hidden_size, impl))
         self.between = nn.Sequential(*dropout_layer(dropout))
-        biases = dict(self.named_parameters()) if cell == "lstm" else {}
-        with torch.no_grad():
-            for name, bias in biases.items():
-                if name.endswith(("bias_ih_l0", "bias_hh_l0")):
-                    bias[hidden_size : 2 * hidden_size] = (
-                        forget_bias if name.endswith("bias_ih_l0") else 0.0
-                    )
+        if cell == "lstm":
+            self._set_forget_bias(forget_bias)
+
+    @torch.no_grad()
+    def _set_forget_bias(self, value: float) -> None:
+        """Set the sum of the two biases of every forget gate, the second of four."""
+        forget_gate = slice(self.hidden_size, 2 * self.hidden_size)
+        for name, bias in self.named_parameters():
+            if name.endswith("bias_ih_l0"):
+                bias[forget_gate] = value
+            elif name.endswith("bias_hh_l0"):
+                bias[forget_gate] = 0.0
 
     def begin(self, batch_size: int, like: Tensor) -> list[State]:
-        """The state before the first step, of every layer and direction."""
+        """Return the state before the first step, for every layer and direction."""
         parts = 2 if self.cell == "lstm" else 1
         zeros = torch.zeros(batch_size, self.hidden_size, device=like.device)
         return [(zeros,) * parts for _ in self.layers]
@@ -167,40 +186,68 @@ class Recurrence(nn.Module):
     def forward(
         self, x: Tensor, lengths: Tensor | None = None, states: list[State] | None = None
     ) -> tuple[Tensor, list[State]]:
-        """Outputs (B, T, D H) of x (B, T, F), and the states after the last step, padding included.
+        """Return outputs (B, T, D H) of x (B, T, F), and the states after the last step.
 
-        With `lengths` (B,) the second direction begins at the last step that is none of the padding.
+        D is the number of directions. The second direction starts at the last step before the
+        padding, given the `lengths` (B,) of the sequences. The states are those after the padding.
         """
-        states = self.begin(len(x), x) if states is None else states
-        after: list[State] = []
+        if states is None:
+            states = self.begin(len(x), x)
         if lengths is None:
             lengths = torch.full((len(x),), x.shape[1], device=x.device)
+        after: list[State] = []
         for number in range(0, len(self.layers), self.directions):
-            x = x if number == 0 else self.between(x)
-            parts = []
-            for direction in range(self.directions):
-                layer, state = self.layers[number + direction], states[number + direction]
-                turned = backwards(x, lengths) if direction else x
-                outputs, end = layer(
-                    turned.transpose(0, 1).contiguous(), state
-                )  # (T, B, F): steps one after the other
-                outputs = outputs.transpose(0, 1)
-                parts.append(backwards(outputs, lengths) if direction else outputs)
-                after.append(end)
-            x = torch.cat(parts, dim=2) if len(parts) > 1 else parts[0]
+            if number > 0:
+                x = self.between(x)
+            outputs, state = run_layer(self.layers[number], x, states[number])
+            after.append(state)
+            if self.directions == 1:
+                x = outputs
+                continue
+            reverse = reversed_sequences(x, lengths)
+            reverse, state = run_layer(self.layers[number + 1], reverse, states[number + 1])
+            after.append(state)
+            x = torch.cat([outputs, reversed_sequences(reverse, lengths)], dim=2)
         return x, after
 
 
-class Recurrent(nn.Module):
-    """Logits, or predicted numbers, (B, num_classes) of a text, a series, a table's row or an image read row by row.
+def recurrent_layer(cell: Cell, input_size: int, hidden_size: int, impl: Impl) -> nn.Module:
+    """Return one layer in one direction."""
+    if impl == "equations":
+        return EQUATIONS[cell](input_size, hidden_size)
+    return Torch(cell, input_size, hidden_size)
 
-    Tokens have learned vectors of `embedding_dim`. The `num_layers` layers of `cell` are followed by `summary`: the last
-    output of each sequence (of its second direction the first one, which is the last it makes), or over its steps the
-    mean, the largest or a mean by learned weights (attention). `dropout` comes before, between and after them;
-    `word_dropout` hides whole words.
-    `impl=equations` computes the same by the equations, a step at a time: to be read, and some times slower.
-    `embedding.from` names a run of word vectors, which the tokens' vectors begin with (and stay, if `frozen`):
-    dltrain/embeddings.py puts them in.
+
+def run_layer(layer: nn.Module, x: Tensor, state: State) -> tuple[Tensor, State]:
+    """Run a layer over x (B, T, F); it needs the steps (T, B, F) contiguous in memory."""
+    outputs, after = layer(x.transpose(0, 1).contiguous(), state)
+    return outputs.transpose(0, 1), after
+
+
+class Recurrent(nn.Module):
+    """A recurrent classifier or regressor of texts, series, table rows, or images read row by row.
+
+    Maps inputs to logits, or predicted numbers, (B, num_classes).
+
+    Args:
+        input_shape: (T,) of tokens, (T, F) of a series, (F,) of a table's row, (C, H, W) of an
+            image.
+        num_classes: Number of classes or predicted numbers.
+        vocab_size: Number of tokens; 0 if the inputs are not tokens.
+        cell: Kind of the layers.
+        embedding_dim: Numbers of a token's embedding.
+        hidden_size: Numbers of a layer's state.
+        num_layers: Number of layers.
+        bidirectional: Read each sequence in both directions.
+        summary: The vector that represents a sequence: its last output (for the second direction
+            the first one, which is computed last), or the mean, the maximum or a mean with
+            learned weights (attention) over all steps.
+        dropout: Dropout probability before, between and after the layers.
+        word_dropout: Probability of replacing a token by the unknown token in training.
+        forget_bias: Initial bias of an LSTM's forget gate.
+        impl: "torch", or "equations": the same from the published equations, which is slower.
+        embedding: `from`, a run whose word vectors initialize the embedding, and `frozen`, which
+            keeps them fixed.
     """
 
     def __init__(
@@ -234,8 +281,8 @@ class Recurrent(nn.Module):
         steps, lengths = self.steps(inputs)
         outputs, _ = self.recurrence(self.before(steps), lengths)
         if self.both_ends:
-            ahead, back = outputs.chunk(2, dim=2)
-            summary = torch.cat([last(ahead, lengths), back[:, 0]], dim=1)
+            forward, reverse = outputs.chunk(2, dim=2)
+            summary = torch.cat([last(forward, lengths), reverse[:, 0]], dim=1)
         else:
             summary = self.summarize(outputs, lengths)
         logits: Tensor = self.output(self.after(summary))
@@ -243,11 +290,14 @@ class Recurrent(nn.Module):
 
 
 class RecurrentLanguageModel(nn.Module):
-    """Logits (B, T, vocab_size) of the token after each of (B, T) tokens, by a stack of recurrent layers that carries its
-    state from one piece of text to the next.
+    """A language model of recurrent layers, whose state continues from one batch to the next.
 
-    With `tied` the output layer shares the vectors of the tokens (Press and Wolf 2017, "Using the Output Embedding to
-    Improve Language Models"), for which `embedding_dim` has to be `hidden_size`.
+    Maps tokens (B, T) to logits (B, T, vocab_size) of the next token at each position. With `tied`,
+    the output layer shares the embedding (Press and Wolf 2017, "Using the Output Embedding to
+    Improve Language Models"); `embedding_dim` has to equal `hidden_size` then.
+
+    Raises:
+        ValueError: `tied` with different sizes.
     """
 
     def __init__(
@@ -264,7 +314,9 @@ class RecurrentLanguageModel(nn.Module):
     ) -> None:
         super().__init__()
         if tied and embedding_dim != hidden_size:
-            raise ValueError("model.tied needs model.embedding_dim to be model.hidden_size")
+            raise ValueError(
+                f"model.tied=true needs model.embedding_dim={hidden_size}, as model.hidden_size"
+            )
         self.embedding = nn.Embedding(vocab_size, embedding_dim)
         nn.init.normal_(self.embedding.weight, std=embedding_dim**-0.5)
         self.before = nn.Sequential(*dropout_layer(dropout))
@@ -275,10 +327,13 @@ class RecurrentLanguageModel(nn.Module):
         self.output = nn.Linear(hidden_size, vocab_size)
         if tied:
             self.output.weight = self.embedding.weight
-        self.context: int | None = None  # as far back as its state remembers
+        self.context: int | None = None  # unlimited, through its state
 
     def begin(self, batch_size: int) -> Tensor:
-        """The state (L, P, B, H) before any text: of every layer h and, of an LSTM, c."""
+        """Return the state (L, P, B, H) before any text.
+
+        L is the number of layers; P is 1 for h, or 2 for h and c of an LSTM.
+        """
         parts = 2 if self.recurrence.cell == "lstm" else 1
         weight = self.output.weight
         return torch.zeros(
@@ -290,10 +345,10 @@ class RecurrentLanguageModel(nn.Module):
         )
 
     def forward(self, tokens: Tensor, state: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Logits, and the state after the last token."""
-        state = self.begin(len(tokens)) if state is None else state
+        """Return the logits and the state after the last token."""
+        if state is None:
+            state = self.begin(len(tokens))
         states = [tuple(layer.unbind(0)) for layer in state.unbind(0)]
         outputs, after = self.recurrence(self.before(self.embedding(tokens)), None, states)
-        return self.output(self.after(outputs)), torch.stack(
-            [torch.stack(layer) for layer in after]
-        ).float()
+        logits = self.output(self.after(outputs))
+        return logits, torch.stack([torch.stack(layer) for layer in after]).float()

@@ -1,4 +1,4 @@
-"""Encoder and decoder of recurrent layers: one reads a text, the other writes its translation, with or without attention."""
+"""Translation with recurrent layers: an encoder and a decoder, with or without attention."""
 
 from __future__ import annotations
 
@@ -18,15 +18,20 @@ Memory: TypeAlias = dict[str, Tensor]
 
 
 class Seq2Seq(nn.Module):
-    """Logits (B, T, target_vocab_size) of the token after each of (B, T) target tokens, given source tokens (B, S).
+    """A recurrent encoder and decoder.
 
-    The encoder's outputs at the two ends of the text are its summary, from which the decoder's first state is made
-    (Sutskever et al. 2014, "Sequence to Sequence Learning with Neural Networks"; Cho et al. 2014). From what the decoder
-    gives at a step, h, and a context c comes tanh(W [c; h]), and from that the logits. Without `attention` c is the summary
-    at every step; with it c is the mean of all outputs of the encoder weighed by their fit to h, which is scored by a small
-    network (additive; Bahdanau et al. 2015) or by a product h' W s (dot; Luong et al. 2015, "Effective Approaches to
-    Attention-based Neural Machine Translation", equations 5 and 8). h does not depend on the contexts before it, so that
-    all steps of a known target are computed at once. `dropout` comes between the layers, before and after them.
+    Maps source tokens (B, S) and target tokens (B, T) to logits (B, T, target_vocab_size) of the
+    next target token at each position.
+
+    The summary of the source is the encoder's outputs at both ends of the text; a linear layer
+    maps it to the decoder's first state (Sutskever et al. 2014, "Sequence to Sequence Learning
+    with Neural Networks"; Cho et al. 2014). The logits come from tanh(W [c; h]), where h is the
+    decoder's output and c a context. Without `attention`, c is the summary at every step. With
+    attention, c is a weighted mean of the encoder's outputs s; their scores are from a small
+    network ("additive"; Bahdanau et al. 2015) or a product h' W s ("dot"; Luong et al. 2015,
+    "Effective Approaches to Attention-based Neural Machine Translation", equations 5 and 8). h does
+    not depend on earlier contexts, so all steps of a known target are computed at once. `dropout`
+    applies before, between and after the layers.
     """
 
     def __init__(
@@ -54,10 +59,12 @@ class Seq2Seq(nn.Module):
         self.parts = 2 if cell == "lstm" else 1
         size = self.encoder.output_size
         self.first = nn.Linear(size, num_layers * self.parts * hidden_size)
-        self.additive = (
-            AdditiveAttention(hidden_size, size, hidden_size) if attention == "additive" else None
-        )
-        self.query = nn.Linear(hidden_size, size, bias=False) if attention == "dot" else None
+        self.additive: AdditiveAttention | None = None
+        self.query: nn.Linear | None = None
+        if attention == "additive":
+            self.additive = AdditiveAttention(hidden_size, size, hidden_size)
+        elif attention == "dot":
+            self.query = nn.Linear(hidden_size, size, bias=False)
         self.combine = nn.Linear(size + hidden_size, hidden_size)
         self.dropout = nn.Sequential(*dropout_layer(dropout))
         self.to_logits = nn.Linear(hidden_size, target_vocab_size)
@@ -66,13 +73,16 @@ class Seq2Seq(nn.Module):
         return self.output(self.decode(self.encode(source), inputs)[0])
 
     def encode(self, source: Tensor) -> Memory:
-        """What is known of source tokens (B, S): outputs (B, S, K), of which some are allowed (B, S), a summary (B, K), and
-        for additive attention keys (B, S, H)."""
+        """Return what the decoder reads of source tokens (B, S).
+
+        These are the encoder's "outputs" (B, S, K), a mask "allowed" (B, S) that is False for
+        padding, a "summary" (B, K), and for additive attention "keys" (B, S, H).
+        """
         lengths = lengths_of(source)
         outputs, _ = self.encoder(self.dropout(self.source_embedding(source)), lengths)
         if self.encoder.directions == 2:
-            ahead, back = outputs.chunk(2, dim=2)
-            summary = torch.cat([last(ahead, lengths), back[:, 0]], dim=1)
+            forward, reverse = outputs.chunk(2, dim=2)
+            summary = torch.cat([last(forward, lengths), reverse[:, 0]], dim=1)
         else:
             summary = last(outputs, lengths)
         memory = {
@@ -80,37 +90,39 @@ class Seq2Seq(nn.Module):
             "allowed": inside(lengths, source.shape[1]),
             "summary": summary,
         }
-        return (
-            memory if self.additive is None else {**memory, "keys": self.additive.of_key(outputs)}
-        )
+        if self.additive is not None:
+            memory["keys"] = self.additive.of_key(outputs)
+        return memory
 
     def begin(self, memory: Memory) -> dict[str, Tensor]:
-        """The decoder's state before the first token: of every layer h and, of an LSTM, c, (B, L P, H)."""
-        return {
-            "state": self.first(memory["summary"])
-            .tanh()
-            .unflatten(1, (-1, self.decoder.hidden_size))
-        }
+        """Return the decoder's state before the first token: "state" (B, L P, H).
+
+        L is the number of layers; P is 1 for h, or 2 for h and c of an LSTM.
+        """
+        state = self.first(memory["summary"]).tanh()
+        return {"state": state.unflatten(1, (-1, self.decoder.hidden_size))}
 
     def decode(self, memory: Memory, inputs: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Features (B, T, H) after each of the target tokens (B, T), and to what they attend, (B, T, S)."""
+        """Return features (B, T, H) for target tokens (B, T), and attention weights (B, T, S)."""
         features, attention, _ = self.run(memory, self.begin(memory), inputs)
         return features, attention
 
     def step(
         self, tokens: Tensor, state: dict[str, Tensor], memory: Memory
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """Logits (B, V) of what comes after one more token (B,) each, and the state with it."""
+        """Return logits (B, V) of the next token after `tokens` (B,), and the new state."""
         features, _, state = self.run(memory, state, tokens.unsqueeze(1))
         return self.output(features[:, 0]), state
 
     def output(self, features: Tensor) -> Tensor:
+        """Return logits (..., V) of features (..., H)."""
         logits: Tensor = self.to_logits(features)
         return logits
 
     def run(
         self, memory: Memory, state: dict[str, Tensor], inputs: Tensor
     ) -> tuple[Tensor, Tensor | None, dict[str, Tensor]]:
+        """Return features (B, T, H), attention weights (B, T, S), and the state after `inputs`."""
         layers = state["state"].unbind(1)
         states: list[State] = [
             layers[i : i + self.parts] for i in range(0, len(layers), self.parts)
@@ -118,15 +130,13 @@ class Seq2Seq(nn.Module):
         outputs, after = self.decoder(self.dropout(self.target_embedding(inputs)), None, states)
         context, attention = self.attend(outputs, memory)
         features = self.dropout(self.combine(torch.cat([context, outputs], dim=2)).tanh())
-        return (
-            features,
-            attention,
-            {"state": torch.stack([part for layer in after for part in layer], dim=1)},
-        )
+        state_after = torch.stack([part for layer in after for part in layer], dim=1)
+        return features, attention, {"state": state_after}
 
     def attend(self, outputs: Tensor, memory: Memory) -> tuple[Tensor, Tensor | None]:
-        """The context (B, T, K) of the decoder's outputs (B, T, H), and weights (B, T, S)."""
-        read, allowed = memory["outputs"], memory["allowed"]
+        """Return the context (B, T, K) for decoder outputs (B, T, H), and weights (B, T, S)."""
+        read = memory["outputs"]
+        allowed = memory["allowed"]
         if self.additive is not None:
             context, attention = self.additive(outputs, read, read, allowed, memory["keys"])
             return context, attention

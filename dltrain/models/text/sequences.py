@@ -1,4 +1,4 @@
-"""What models of sequences share: how inputs become steps, how padding is left out, how steps become one vector."""
+"""Helpers of sequence models: inputs to steps, masks for padding, and one vector per sequence."""
 
 from __future__ import annotations
 
@@ -13,20 +13,23 @@ from torch.autograd.function import once_differentiable
 
 from dltrain.types import PAD, UNKNOWN
 
-DEVIATION = 1.0  # of what words begin with: smaller ones are soon what rare names happen to stand for, and learned by heart
+# The standard deviation of initial embeddings. With smaller ones, a model soon memorizes rare names
+# (measured on IMDB: docs/results.md).
+INITIAL_STD = 1.0
 Summary: TypeAlias = Literal["last", "mean", "max", "attention"]
 Begin: TypeAlias = dict[str, str | int | bool | None]
-"""What a model's token vectors begin with: `from` a run of word vectors, and whether they stay `frozen`."""
+"""Initial embeddings: those of the run `from`, and whether they stay `frozen`."""
 
 
 class Steps(nn.Module):
-    """Inputs as steps (B, T, F), and how many of them there are of each (B,).
+    """Converts inputs to steps (B, T, F) and the number of steps (B,) of each.
 
-    Token numbers (B, T) become vectors of `embedding_dim`, that of padding being zero; a series (B, T, F) is taken as it is,
-    a row of a table (B, F) as F steps of one number, an image (B, C, H, W) as its H rows, from the top. In training the
-    share `word_dropout` of the tokens is unknown (Iyyer et al. 2015, "Deep Unordered Composition Rivals Syntactic Methods
-    for Text Classification", section 3): rare names are not learned by heart. With `time_major` the vectors lie in memory
-    step by step, as recurrent layers read them.
+    Tokens (B, T) become embeddings of `embedding_dim` numbers, zero for padding. A series (B, T, F)
+    stays as it is, a row of a table (B, F) becomes F steps of one number, and an image (B, C, H, W)
+    becomes its H rows, from top to bottom. In training, `word_dropout` of the tokens are replaced
+    by the unknown token, so that rare names are not memorized (Iyyer et al. 2015, "Deep Unordered
+    Composition Rivals Syntactic Methods for Text Classification", section 3). With `time_major`,
+    the embeddings of a step are contiguous in memory, as recurrent layers read them.
     """
 
     def __init__(
@@ -38,18 +41,20 @@ class Steps(nn.Module):
         time_major: bool = False,
     ) -> None:
         super().__init__()
-        self.word_dropout, self.time_major = word_dropout, time_major
-        self.embedding = embedding(vocab_size, embedding_dim, DEVIATION) if vocab_size else None
-        of_shape = {1: 1, 2: input_shape[-1], 3: input_shape[0] * input_shape[-1]}
-        self.size = embedding_dim if vocab_size else of_shape[len(input_shape)]
-        self.most = input_shape[-2] if len(input_shape) > 1 else input_shape[0]
+        self.word_dropout = word_dropout
+        self.time_major = time_major
+        self.embedding: nn.Embedding | None = None
+        features = {1: 1, 2: input_shape[-1], 3: input_shape[0] * input_shape[-1]}
+        self.size = features[len(input_shape)]
+        if vocab_size:
+            self.embedding = embedding(vocab_size, embedding_dim, INITIAL_STD)
+            self.size = embedding_dim
+        self.max_steps = input_shape[-2] if len(input_shape) > 1 else input_shape[0]
 
     def forward(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
         if self.embedding is not None:
             lengths = lengths_of(inputs)
-            if self.training and self.word_dropout:
-                hidden = torch.rand(inputs.shape, device=inputs.device) < self.word_dropout
-                inputs = inputs.masked_fill(hidden & (inputs != PAD), UNKNOWN)
+            inputs = self._drop_words(inputs)
             if self.time_major:
                 return self.embedding(inputs.T).transpose(0, 1), lengths
             return self.embedding(inputs), lengths
@@ -59,11 +64,19 @@ class Steps(nn.Module):
             inputs = inputs.unsqueeze(2)
         return inputs, torch.full((len(inputs),), inputs.shape[1], device=inputs.device)
 
+    def _drop_words(self, tokens: Tensor) -> Tensor:
+        """Replace some tokens (B, T) by the unknown token, in training."""
+        if not self.training or not self.word_dropout:
+            return tokens
+        dropped = torch.rand(tokens.shape, device=tokens.device) < self.word_dropout
+        return tokens.masked_fill(dropped & (tokens != PAD), UNKNOWN)
+
 
 class Lookup(torch.autograd.Function):
-    """The vectors (..., D) of tokens (...), with a dense gradient of the table (V, D), which padding has no part in.
+    """An embedding lookup with a dense gradient of the table (V, D), zero for padding.
 
-    It is that of torch's embedding, summed by a scatter: on a processor that takes about half the time.
+    Maps tokens (...) to vectors (..., D). The gradient equals that of torch's embedding; a scatter
+    computes it in about half the time on a CPU.
     """
 
     @staticmethod
@@ -75,7 +88,8 @@ class Lookup(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *outer: Tensor) -> tuple[Tensor, None]:
-        (tokens,), gradients = ctx.saved_tensors, outer[0].flatten(0, -2)
+        (tokens,) = ctx.saved_tensors
+        gradients = outer[0].flatten(0, -2)
         rows = tokens.reshape(-1, 1).expand_as(gradients)
         table = gradients.new_zeros(ctx.rows, gradients.shape[1]).scatter_add_(0, rows, gradients)
         table[PAD] = 0
@@ -83,54 +97,61 @@ class Lookup(torch.autograd.Function):
 
 
 class TokenVectors(nn.Embedding):
-    """A vector for each token, that of padding always zero."""
+    """An embedding whose vector for padding stays zero."""
 
     def forward(self, tokens: Tensor) -> Tensor:
         if self.training and tokens.device.type == "cpu" and not torch.compiler.is_compiling():
-            found: Tensor = Lookup.apply(self.weight, tokens)
-            return found
+            vectors: Tensor = Lookup.apply(self.weight, tokens)
+            return vectors
         return super().forward(tokens)
 
 
 def embedding(vocab_size: int, embedding_dim: int, std: float | None = None) -> nn.Embedding:
-    """A vector for each token, that of padding always zero; numbers of deviation `std`, or vectors of length about 1."""
+    """Return an embedding whose vector for padding stays zero.
+
+    Its initial numbers have the standard deviation `std`; without it, vectors have a length of
+    about 1.
+    """
     layer = TokenVectors(vocab_size, embedding_dim, padding_idx=PAD)
-    nn.init.normal_(layer.weight, std=1 / math.sqrt(embedding_dim) if std is None else std)
+    if std is None:
+        std = 1 / math.sqrt(embedding_dim)
+    nn.init.normal_(layer.weight, std=std)
     nn.init.zeros_(layer.weight[PAD])
     return layer
 
 
 def lengths_of(tokens: Tensor) -> Tensor:
-    """How many tokens (B,) of each row (B, T) stand before the padding; at least one."""
+    """Return the number of tokens (B,) before the padding in each row (B, T), at least one."""
     return (tokens != PAD).sum(1).clamp_min(1)
 
 
 def inside(lengths: Tensor, longest: int) -> Tensor:
-    """Which steps (B, T) are none of the padding."""
+    """Return a mask (B, T) that is False for padding."""
     return torch.arange(longest, device=lengths.device) < lengths.unsqueeze(1)
 
 
 def last(outputs: Tensor, lengths: Tensor) -> Tensor:
-    """The output (B, F) of each sequence's last step, of outputs (B, T, F)."""
+    """Return the last output (B, F) of each sequence, from outputs (B, T, F)."""
     return outputs.transpose(0, 1)[lengths - 1, torch.arange(len(outputs), device=outputs.device)]
 
 
 def mean(outputs: Tensor, lengths: Tensor) -> Tensor:
-    """The mean (B, F) over the steps of each sequence."""
-    kept = outputs.masked_fill(~inside(lengths, outputs.shape[1]).unsqueeze(2), 0)
-    return kept.sum(1) / lengths.unsqueeze(1)
+    """Return the mean (B, F) over the steps of each sequence."""
+    masked = outputs.masked_fill(~inside(lengths, outputs.shape[1]).unsqueeze(2), 0)
+    return masked.sum(1) / lengths.unsqueeze(1)
 
 
-def most(outputs: Tensor, lengths: Tensor) -> Tensor:
-    """The largest value (B, F) over the steps of each sequence."""
+def maximum(outputs: Tensor, lengths: Tensor) -> Tensor:
+    """Return the maximum (B, F) over the steps of each sequence."""
     return outputs.masked_fill(~inside(lengths, outputs.shape[1]).unsqueeze(2), -math.inf).amax(1)
 
 
 class Attention(nn.Module):
-    """The mean (B, F) over the steps h of each sequence, weighted by the softmax of w . tanh(h) (Zhou et al. 2016,
-    "Attention-Based Bidirectional Long Short-Term Memory Networks for Relation Classification", equations 9 to 11).
+    """The mean over the steps h of each sequence, weighted by the softmax of w . tanh(h).
 
-    `query` is w (F,). It begins at zero: all steps weigh alike.
+    Maps outputs (B, T, F) to (B, F); see Zhou et al. 2016, "Attention-Based Bidirectional Long
+    Short-Term Memory Networks for Relation Classification", equations 9 to 11. `query` is w (F,).
+    It is zero at first, so that all steps have the same weight.
     """
 
     def __init__(self, size: int) -> None:
@@ -144,16 +165,19 @@ class Attention(nn.Module):
 
 
 Summarize: TypeAlias = Callable[[Tensor, Tensor], Tensor]
-FIXED: dict[Summary, Summarize] = {"last": last, "mean": mean, "max": most}
+FIXED: dict[Summary, Summarize] = {"last": last, "mean": mean, "max": maximum}
 
 
 def summarize(kind: Summary, size: int) -> Summarize:
-    """What makes one vector (B, F) of the outputs (B, T, F) of sequences with lengths (B,), F being `size`."""
-    return Attention(size) if kind == "attention" else FIXED[kind]
+    """Return a function of outputs (B, T, F) and lengths (B,) that returns vectors (B, F)."""
+    if kind == "attention":
+        return Attention(size)
+    return FIXED[kind]
 
 
-def backwards(x: Tensor, lengths: Tensor) -> Tensor:
-    """Each sequence of x (B, T, F) from its last step to its first, the padding where it was."""
+def reversed_sequences(x: Tensor, lengths: Tensor) -> Tensor:
+    """Reverse each sequence of x (B, T, F) and keep its padding at the end."""
     steps = torch.arange(x.shape[1], device=x.device)
-    at = lengths.unsqueeze(1) - 1 - steps
-    return x.gather(1, torch.where(at >= 0, at, steps).unsqueeze(2).expand_as(x))
+    places = lengths.unsqueeze(1) - 1 - steps
+    places = torch.where(places >= 0, places, steps)
+    return x.gather(1, places.unsqueeze(2).expand_as(x))

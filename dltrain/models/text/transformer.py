@@ -1,4 +1,4 @@
-"""The Transformer: encoder, decoder, and both, with normalization before each part."""
+"""Transformers with pre-normalization: blocks, a classifier and a language model."""
 
 from __future__ import annotations
 
@@ -15,37 +15,46 @@ from dltrain.models.text.sequences import Begin, Steps, Summary, inside, summari
 from dltrain.types import Activation, Fraction, PositiveInt
 
 Positions: TypeAlias = Literal["sinusoidal", "learned", "rotary"]
+INITIAL_STD = 0.02  # as in GPT-2
 
 
 class Position(nn.Module):
-    """Adds to vectors (B, T, D) what says where they stand: sines and cosines of wavelengths from 2 pi to 20000 pi (Vaswani
-    et al. 2017, section 3.5), learned vectors, or nothing where attention itself turns them (rotary)."""
+    """Adds a positional encoding to vectors (B, T, D).
 
-    def __init__(self, kind: Positions, most: int, dim: int) -> None:
+    "sinusoidal" adds sines and cosines of wavelengths from 2 pi to 20000 pi (Vaswani et al. 2017,
+    section 3.5), "learned" an embedding of the position, and "rotary" nothing, because attention
+    rotates queries and keys.
+    """
+
+    def __init__(self, kind: Positions, max_steps: int, dim: int) -> None:
         super().__init__()
-        self.learned = nn.Embedding(most, dim) if kind == "learned" else None
-        if self.learned is not None:
-            nn.init.normal_(self.learned.weight, std=0.02)
+        self.learned: nn.Embedding | None = None
+        if kind == "learned":
+            self.learned = nn.Embedding(max_steps, dim)
+            nn.init.normal_(self.learned.weight, std=INITIAL_STD)
         self.sinusoidal = kind == "sinusoidal"
 
     def forward(self, x: Tensor) -> Tensor:
         if self.learned is not None:
             return x + self.learned.weight[: x.shape[1]]
-        return x + sinusoids(x.shape[1], x.shape[2], x.device).to(x.dtype) if self.sinusoidal else x
+        if self.sinusoidal:
+            return x + sinusoids(x.shape[1], x.shape[2], x.device).to(x.dtype)
+        return x
 
 
 def sinusoids(steps: int, dim: int, device: torch.device) -> Tensor:
-    """PE(t, 2i) = sin(t 10000^(-2i/D)), PE(t, 2i + 1) = cos of the same, (T, D)."""
+    """Return PE (T, D): PE(t, 2i) = sin(t 10000^(-2i/D)), PE(t, 2i + 1) = cos of the same."""
     rates = 10_000.0 ** (-torch.arange(0, dim, 2, device=device) / dim)
     angles = torch.arange(steps, device=device).unsqueeze(1) * rates
     return torch.stack([angles.sin(), angles.cos()], dim=2).flatten(1)[:, :dim]
 
 
 class Block(nn.Module):
-    """x + attention(norm(x)), in a decoder x + attention(norm(x), memory) too, then x + MLP(norm(x)).
+    """A Transformer block: x + attention(norm(x)), then x + MLP(norm(x)).
 
-    Normalized before each part rather than after it, so that it trains without a warm-up (Xiong et al. 2020, "On Layer
-    Normalization in the Transformer Architecture").
+    A decoder block `with_memory` adds x + attention(norm(x), memory) in between. The norm comes
+    before each part, so that training needs no warm-up (Xiong et al. 2020, "On Layer Normalization
+    in the Transformer Architecture").
     """
 
     def __init__(
@@ -60,10 +69,8 @@ class Block(nn.Module):
         with_memory: bool = False,
     ) -> None:
         super().__init__()
-        self.norm, self.attention = (
-            nn.LayerNorm(dim),
-            MultiHeadAttention(dim, num_heads, dropout, rotary, impl),
-        )
+        self.norm = nn.LayerNorm(dim)
+        self.attention = MultiHeadAttention(dim, num_heads, dropout, rotary, impl)
         if with_memory:
             self.memory_norm = nn.LayerNorm(dim)
             self.memory_attention = MultiHeadAttention(dim, num_heads, dropout, False, impl)
@@ -92,8 +99,11 @@ class Block(nn.Module):
 
 
 class Stack(nn.Module):
-    """`num_layers` blocks and a last normalization; weights as in GPT-2: normal(0.02), those that end a block's part smaller
-    by sqrt(2 num_layers), for as many of them add up."""
+    """A stack of `num_layers` blocks and a final layer norm.
+
+    Initial weights are those of GPT-2: N(0, 0.02), divided by sqrt(2 num_layers) for the last
+    layer of each residual part, because so many of them are added up.
+    """
 
     def __init__(
         self,
@@ -121,12 +131,13 @@ class Stack(nn.Module):
         )
         self.blocks = nn.ModuleList(Block(*settings) for _ in range(num_layers))
         self.norm = nn.LayerNorm(dim)
-        for name, p in self.named_parameters():
-            if p.ndim > 1:
-                ends = name.endswith(("output.weight", "mlp.3.weight"))
-                nn.init.normal_(p, std=0.02 / math.sqrt(2 * num_layers) if ends else 0.02)
+        for name, parameter in self.named_parameters():
+            if name.endswith(("output.weight", "mlp.3.weight")):
+                nn.init.normal_(parameter, std=INITIAL_STD / math.sqrt(2 * num_layers))
+            elif parameter.ndim > 1:
+                nn.init.normal_(parameter, std=INITIAL_STD)
             elif name.endswith("bias"):
-                nn.init.zeros_(p)
+                nn.init.zeros_(parameter)
 
     def forward(
         self,
@@ -143,9 +154,11 @@ class Stack(nn.Module):
 
 
 class TransformerClassifier(nn.Module):
-    """Logits, or predicted numbers, (B, num_classes) of a text, a series, a table's row or an image row by row: an encoder.
-    Every step attends to all others that are none of the padding. `summary` says how the steps become one vector,
-    `embedding.from` a run of word vectors to begin with, as in a recurrent network."""
+    """A Transformer encoder for texts, series, table rows, or images read row by row.
+
+    Maps inputs to logits, or predicted numbers, (B, num_classes). Every step attends to all steps
+    except padding. `summary` and `embedding` are as in `Recurrent`.
+    """
 
     def __init__(
         self,
@@ -166,7 +179,7 @@ class TransformerClassifier(nn.Module):
         super().__init__()
         self.steps = Steps(input_shape, vocab_size, dim)
         self.project = nn.Identity() if vocab_size else nn.Linear(self.steps.size, dim)
-        self.position = Position(positions, self.steps.most, dim)
+        self.position = Position(positions, self.steps.max_steps, dim)
         self.before = nn.Sequential(*dropout_layer(dropout))
         self.stack = Stack(
             num_layers, dim, num_heads, hidden_size, activation, dropout, positions, impl
@@ -183,10 +196,11 @@ class TransformerClassifier(nn.Module):
 
 
 class TransformerLanguageModel(nn.Module):
-    """Logits (B, T, vocab_size) of the token after each of (B, T) tokens, by a decoder: nothing sees what comes after it.
+    """A Transformer decoder as a language model, as in GPT-2 (Radford et al. 2019).
 
-    As in GPT-2 (Radford et al. 2019); with `tied` the output layer shares the vectors of the tokens. It sees `max_length`
-    tokens at most and carries no state.
+    Maps tokens (B, T) to logits (B, T, vocab_size) of the next token at each position; a token
+    attends to itself and earlier tokens. It sees at most `max_length` tokens and has no state. With
+    `tied`, the output layer shares the embedding.
     """
 
     def __init__(
@@ -205,7 +219,7 @@ class TransformerLanguageModel(nn.Module):
     ) -> None:
         super().__init__()
         self.embedding = nn.Embedding(vocab_size, dim)
-        nn.init.normal_(self.embedding.weight, std=0.02)
+        nn.init.normal_(self.embedding.weight, std=INITIAL_STD)
         self.position = Position(positions, max_length, dim)
         self.before = nn.Sequential(*dropout_layer(dropout))
         self.stack = Stack(
@@ -215,15 +229,17 @@ class TransformerLanguageModel(nn.Module):
         if tied:
             self.output.weight = self.embedding.weight
         else:
-            nn.init.normal_(self.output.weight, std=0.02)
+            nn.init.normal_(self.output.weight, std=INITIAL_STD)
         self.context: int | None = max_length
 
     def begin(self, batch_size: int) -> Tensor:
-        """No state: it has no numbers."""
+        """Return an empty state."""
         return torch.zeros(0, 0, batch_size, 0, device=self.embedding.weight.device)
 
     def forward(self, tokens: Tensor, state: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Logits, and the state as it was."""
+        """Return the logits and the unchanged state."""
+        if state is None:
+            state = self.begin(len(tokens))
         x = self.before(self.position(self.embedding(tokens)))
         outputs = self.stack(x, causal=True)
-        return self.output(outputs), self.begin(len(tokens)) if state is None else state
+        return self.output(outputs), state

@@ -1,4 +1,4 @@
-"""The Transformer as it was first described: an encoder that reads a text, a decoder that writes its translation."""
+"""The Transformer for translation: an encoder and a decoder."""
 
 from __future__ import annotations
 
@@ -19,12 +19,14 @@ Memory: TypeAlias = dict[str, Tensor]
 
 
 class TransformerSeq2Seq(nn.Module):
-    """Logits (B, T, target_vocab_size) of the token after each of (B, T) target tokens, given source tokens (B, S) (Vaswani
-    et al. 2017, "Attention Is All You Need", there normalized after each part instead of before it).
+    """A Transformer encoder and decoder (Vaswani et al. 2017, "Attention Is All You Need").
 
-    Every source token sees all others that are none of the padding; a target token sees the source and what is before it.
-    With `tied` the output layer shares the vectors of the target's tokens (section 3.4). The last layer's attention to the
-    source is computed by its equation whatever `impl`, for it can be drawn: it is the mean over the heads.
+    Maps source tokens (B, S) and target tokens (B, T) to logits (B, T, target_vocab_size) of the
+    next target token at each position. The norm comes before each part, in the paper after it. A
+    source token attends to all source tokens except padding; a target token attends to the source
+    and to itself and earlier target tokens. With `tied`, the output layer shares the target
+    embedding (section 3.4). The last layer's attention to the source is always computed from its
+    equation, so that its weights, the mean over the heads, can be plotted.
     """
 
     def __init__(
@@ -50,7 +52,8 @@ class TransformerSeq2Seq(nn.Module):
         self.source_position = Position(positions, max_length, dim)
         self.target_position = Position(positions, target_length, dim)
         settings = (num_layers, dim, num_heads, hidden_size, activation, dropout, positions, impl)
-        self.encoder, self.decoder = Stack(*settings), Stack(*settings, with_memory=True)
+        self.encoder = Stack(*settings)
+        self.decoder = Stack(*settings, with_memory=True)
         self.layers[-1].memory_attention.impl = "equations"
         self.dropout = nn.Sequential(*dropout_layer(dropout))
         self.to_logits = nn.Linear(dim, target_vocab_size, bias=False)
@@ -67,66 +70,81 @@ class TransformerSeq2Seq(nn.Module):
         return self.output(self.decode(self.encode(source), inputs)[0])
 
     def encode(self, source: Tensor) -> Memory:
-        """Outputs (B, S, D) for source tokens (B, S), and which of them are allowed (B, S)."""
+        """Return what the decoder reads of source tokens (B, S).
+
+        These are the encoder's "outputs" (B, S, D) and a mask "allowed" (B, S), False for padding.
+        """
         allowed = inside(lengths_of(source), source.shape[1])
         x = self.dropout(self.source_position(self.source_embedding(source) * self.scale))
         return {"outputs": self.encoder(x, allowed[:, None, None]), "allowed": allowed}
 
     def begin(self, memory: Memory) -> dict[str, Tensor]:
-        """What each layer will attend to: keys and values (B, heads, t, d) of no token yet, and those of the source."""
+        """Return the keys and values (B, 2, heads, t, d) of each layer.
+
+        "<layer> read" are those of the source, "<layer> written" those of the target so far: none.
+        """
         state: dict[str, Tensor] = {}
         for i, block in enumerate(self.layers):
-            of_memory = block.memory_attention
-            state[f"{i} read"] = torch.stack(of_memory.keys_and_values(memory["outputs"]), dim=1)
+            keys_and_values = block.memory_attention.keys_and_values(memory["outputs"])
+            state[f"{i} read"] = torch.stack(keys_and_values, dim=1)
             state[f"{i} written"] = state[f"{i} read"][:, :, :, :0]
         return state
 
     def decode(self, memory: Memory, inputs: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Features (B, T, D) after each of the target tokens (B, T), and to what they attend, (B, T, S)."""
+        """Return features (B, T, D) for target tokens (B, T), and attention weights (B, T, S)."""
         x = self.dropout(self.target_position(self.target_embedding(inputs) * self.scale))
         features = self.decoder(x, None, True, memory["outputs"], memory["allowed"][:, None, None])
         weights = self.layers[-1].memory_attention.weights
-        return features, None if weights is None else weights.mean(1)
+        if weights is None:
+            return features, None
+        return features, weights.mean(1)
 
     def step(
         self, tokens: Tensor, state: dict[str, Tensor], memory: Memory
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """Logits (B, V) of what comes after one more token (B,) each, and the state with it."""
-        after, before = dict(state), state["0 written"].shape[3]
+        """Return logits (B, V) of the next token after `tokens` (B,), and the new state."""
+        after = dict(state)
+        position = state["0 written"].shape[3]
+        allowed = memory["allowed"][:, None, None]
         x = self.target_embedding(tokens).unsqueeze(1) * self.scale
-        x = self.dropout(self.target_position(F.pad(x, (0, 0, before, 0)))[:, -1:])
+        x = self.dropout(self.target_position(F.pad(x, (0, 0, position, 0)))[:, -1:])
         for i, block in enumerate(self.layers):
             normed = block.norm(x)
             new = torch.stack(block.attention.keys_and_values(normed), dim=1)
-            after[f"{i} written"] = torch.cat([state[f"{i} written"], new], dim=3)
-            x = x + block.dropout(attended(block.attention, normed, after[f"{i} written"]))
-            allowed = memory["allowed"][:, None, None]
+            written = torch.cat([state[f"{i} written"], new], dim=3)
+            after[f"{i} written"] = written
+            x = x + block.dropout(attend_from_last(block.attention, normed, written))
+            read = state[f"{i} read"]
             normed = block.memory_norm(x)
-            x = x + block.dropout(
-                attended(block.memory_attention, normed, state[f"{i} read"], allowed)
-            )
+            outputs = attend_from_last(block.memory_attention, normed, read, allowed)
+            x = x + block.dropout(outputs)
             x = x + block.mlp(x)
         return self.output(self.decoder.norm(x)[:, 0]), after
 
     @property
     def layers(self) -> list[Block]:
-        """Of the decoder."""
+        """The blocks of the decoder."""
         return [block for block in self.decoder.blocks if isinstance(block, Block)]
 
     def output(self, features: Tensor) -> Tensor:
+        """Return logits (..., V) of features (..., D)."""
         logits: Tensor = self.to_logits(features)
         return logits
 
 
-def attended(
+def attend_from_last(
     attention: MultiHeadAttention, x: Tensor, known: Tensor, allowed: Tensor | None = None
 ) -> Tensor:
-    """What one step x (B, 1, D), the last of as many as there are keys where those are turned, finds in keys and values
-    (B, 2, heads, S, d)."""
-    queries, (keys, values) = attention.queries(x), known.unbind(1)
+    """Return the attention outputs (B, 1, D) of one step x (B, 1, D).
+
+    `known` are keys and values (B, 2, heads, S, d). With rotary positions, x is the last of the S
+    steps.
+    """
+    queries = attention.queries(x)
+    keys, values = known.unbind(1)
     if attention.rotary:
         queries = rotated(F.pad(queries, (0, 0, keys.shape[2] - 1, 0)))[:, :, -1:]
         keys = rotated(keys)
-    found = F.scaled_dot_product_attention(queries, keys, values, allowed)
-    out: Tensor = attention.output(found.transpose(1, 2).flatten(2))
+    heads = F.scaled_dot_product_attention(queries, keys, values, allowed)
+    out: Tensor = attention.output(heads.transpose(1, 2).flatten(2))
     return out

@@ -1,8 +1,9 @@
-"""Word vectors: two tables, one of what words are and one of what they stand beside, with or without subwords."""
+"""Word vectors: skip-gram and CBOW, with negative sampling or a tree, with or without subwords."""
 
 from __future__ import annotations
 
 import heapq
+import itertools
 import zlib
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal
@@ -14,25 +15,41 @@ from torch.autograd.function import once_differentiable
 
 from dltrain.types import PAD, Ge, PositiveInt
 
-NOISE = 2**22  # places of the table that negatives are drawn from
-LONGEST = 60  # characters of a word that subwords are taken of
+NOISE_TABLE_SIZE = 2**22  # entries of the table that negative samples are drawn from
+MAX_SUBWORD_CHARS = 60  # of a word that subwords are taken from
+WORDS_PER_CHUNK = 10_000  # of `vectors`, which bounds its memory
 
 
 class WordVectors(nn.Module):
-    """Learns vectors of words from what stands beside them in running text (Mikolov et al. 2013).
+    """Word vectors that are learned from running text (Mikolov et al. 2013).
 
-    `method` skip_gram predicts each word of the context from the one in its middle, cbow the middle from the mean of the
-    context. A word's context is up to b words on each side in its own document, b uniform in 1..`window`. The `output` is
-    by negative sampling ("Distributed Representations of Words and Phrases", equation 4): each pair beside `negative`
-    words drawn by the counts to the power of `power`; or by hierarchical softmax (its equation 3) along a Huffman tree.
+    Words come in rows of `chunk` consecutive ones with their neighbors, and all scores of a row are
+    one small matrix product. Gradients of the tables are sparse, which needs
+    optimizer=row_adagrad or sparse_adam. Call `know` before anything else.
 
-    Words come in rows of `chunk` consecutive ones, each with its neighbours, and all scores of a row are one small matrix
-    product. The words of a row share `shared` drawn words, weighted so that the expectation is that of `negative` for each
-    pair (Ji et al. 2016, "Parallelizing Word2Vec in Shared and Distributed Memory", share them likewise).
+    Args:
+        vocab_size: Number of words V.
+        embedding_dim: Numbers of a vector D.
+        method: "skip_gram" predicts each context word from the center word, "cbow" the center word
+            from the mean of the context.
+        output: "negative_sampling" ("Distributed Representations of Words and Phrases", equation
+            4) or "hierarchical_softmax" along a Huffman tree (equation 3).
+        window: The context of a word is up to b words on each side in its document, with b uniform
+            in 1..`window`.
+        negative: Negative samples per pair.
+        power: Negative samples are drawn with probabilities proportional to counts^`power`.
+        chunk: Consecutive words per row.
+        shared: Negative samples that the words of a row share; they are weighted so that the
+            expectation is that of `negative` per pair (as in Ji et al. 2016, "Parallelizing
+            Word2Vec in Shared and Distributed Memory").
+        subwords: Represent a word by the mean of its own vector and those of its character n-grams
+            (Bojanowski et al. 2017, section 3.2).
+        min_n: Characters of the shortest n-grams, including the marks at the ends of a word.
+        max_n: Characters of the longest n-grams.
+        buckets: Number of n-gram vectors; the hash of an n-gram selects one.
 
-    With `subwords` a word's vector is the mean of its own and those of its character n-grams of `min_n` to `max_n`, with
-    marks at the word's ends, each by one of `buckets` vectors that its hash names (Bojanowski et al. 2017, section 3.2).
-    Gradients of the tables are sparse: optimizer=row_adagrad, sparse_adam. `know` has to be called before anything else.
+    Raises:
+        ValueError: `min_n` is larger than `max_n`.
     """
 
     distance: Tensor
@@ -63,66 +80,65 @@ class WordVectors(nn.Module):
         super().__init__()
         if min_n > max_n:
             raise ValueError(
-                f"model.min_n={min_n} is more than model.max_n={max_n}: there are no such n-grams"
+                f"model.min_n={min_n} is larger than model.max_n={max_n}: no n-gram is left"
             )
-        self.vocab_size, self.method, self.by_tree = (
-            vocab_size,
-            method,
-            output == "hierarchical_softmax",
-        )
-        self.window, self.negative, self.power, self.chunk, self.shared = (
-            window,
-            negative,
-            power,
-            chunk,
-            shared,
-        )
-        self.subwords, self.sizes, self.buckets = subwords, range(min_n, max_n + 1), buckets
-        rows = vocab_size + (buckets if subwords else 0)
-        self.input = nn.Parameter(
-            (torch.rand(rows, embedding_dim) - 0.5) / embedding_dim
-        )  # as in word2vec.c
+        self.vocab_size = vocab_size
+        self.method = method
+        self.by_tree = output == "hierarchical_softmax"
+        self.window = window
+        self.negative = negative
+        self.power = power
+        self.chunk = chunk
+        self.shared = shared
+        self.subwords = subwords
+        self.ngram_sizes = range(min_n, max_n + 1)
+        self.buckets = buckets
+        rows = vocab_size
+        if subwords:
+            rows += buckets
+        # Initial values as in word2vec.c.
+        self.input = nn.Parameter((torch.rand(rows, embedding_dim) - 0.5) / embedding_dim)
         self.output = nn.Parameter(torch.zeros(vocab_size, embedding_dim))
-        span = (torch.arange(chunk + 2 * window) - window - torch.arange(chunk).unsqueeze(1)).abs()
-        self.register_buffer("distance", span.masked_fill(span == 0, window + 1), persistent=False)
+        places = torch.arange(chunk + 2 * window) - window
+        distance = (places - torch.arange(chunk).unsqueeze(1)).abs()  # (C, C + 2 window)
+        # A word is not its own context.
+        distance = distance.masked_fill(distance == 0, window + 1)
+        self.register_buffer("distance", distance, persistent=False)
 
     def know(self, words: Sequence[str], counts: Tensor) -> None:
-        """Take over what the text's words are and how often (V,) each comes: by them negatives are drawn, the tree and the
-        subwords are made. It is no part of the state: the data says it again."""
+        """Prepare for a text with these words and their counts (V,).
+
+        Negative samples, the tree and the subwords depend on them. They are not part of the state:
+        the data provides them again.
+        """
         tables: dict[str, Tensor] = {}
         if self.by_tree:
             tables |= zip(("paths", "codes", "depths"), huffman(counts), strict=True)
         else:
-            share = counts.double() ** self.power * (counts > 0)
-            ends = share.cumsum(0) / share.sum()
-            middles = (torch.arange(NOISE, dtype=torch.float64) + 0.5) / NOISE
-            tables["noise"] = torch.searchsorted(ends, middles, out_int32=True).clamp(
-                max=len(counts) - 1
-            )
+            tables["noise"] = noise_table(counts, self.power)
         if self.subwords:
-            bags = [[i, *self.ngrams(word)] for i, word in enumerate(words)]
-            tables["pieces"] = torch.tensor([row for bag in bags for row in bag])
-            tables["piece_counts"] = torch.tensor([len(bag) for bag in bags])
-            tables["piece_starts"] = tables["piece_counts"].cumsum(0) - tables["piece_counts"]
+            pieces = [[i, *self.ngrams(word)] for i, word in enumerate(words)]
+            sizes = torch.tensor([len(rows) for rows in pieces])
+            tables["pieces"] = torch.tensor(list(itertools.chain.from_iterable(pieces)))
+            tables["piece_counts"] = sizes
+            tables["piece_starts"] = sizes.cumsum(0) - sizes
         for name, table in tables.items():
             self.register_buffer(name, table.to(self.input.device), persistent=False)
 
     def ngrams(self, word: str) -> list[int]:
-        """The rows of a word's character n-grams; the whole word is none of them."""
-        marked = f"<{word[:LONGEST]}>"
-        grams = (
-            marked[i : i + n]
-            for n in self.sizes
-            for i in range(len(marked) - n + 1)
-            if n < len(marked)
-        )
-        return [
-            self.vocab_size + zlib.crc32(gram.encode(errors="replace")) % self.buckets
-            for gram in grams
-        ]
+        """Return the rows of a word's character n-grams, without the whole word."""
+        marked = f"<{word[:MAX_SUBWORD_CHARS]}>"
+        rows = []
+        for size in self.ngram_sizes:
+            if size >= len(marked):
+                break
+            for start in range(len(marked) - size + 1):
+                ngram = marked[start : start + size].encode(errors="replace")
+                rows.append(self.vocab_size + zlib.crc32(ngram) % self.buckets)
+        return rows
 
     def embed(self, words: Tensor) -> Tensor:
-        """The vectors (..., D) of word numbers (...)."""
+        """Return the vectors (..., D) of word numbers (...)."""
         if not self.subwords:
             return F.embedding(words, self.input, sparse=True)
         distinct, places = words.unique(return_inverse=True)
@@ -134,89 +150,87 @@ class WordVectors(nn.Module):
         return vectors.index_select(0, places.flatten()).view(*words.shape, -1)
 
     def vectors(self, count: int) -> Tensor:
-        """The vectors (count, D) of the first words."""
-        return torch.cat(
-            [
-                self.embed(some)
-                for some in torch.arange(count, device=self.input.device).split(10_000)
-            ]
-        )
+        """Return the vectors (count, D) of the first words."""
+        chunks = torch.arange(count, device=self.input.device).split(WORDS_PER_CHUNK)
+        return torch.cat([self.embed(chunk) for chunk in chunks])
 
     def forward(self, words: Tensor, documents: Tensor) -> tuple[Tensor, Tensor]:
-        """The loss in nats of a pair (of a word, for cbow), the mean over running text: word numbers (N,), `PAD` for none,
-        and the document (N,) of each. With it the number of pairs."""
-        chunk, window = self.chunk, self.window
+        """Return the mean loss in nats per pair (for CBOW: per word), and the number of pairs.
+
+        `words` (N,) is running text, `PAD` where there is no word; `documents` (N,) are the numbers
+        of their documents.
+        """
+        chunk = self.chunk
+        window = self.window
         missing = -len(words) % chunk
         words = F.pad(words, (window, window + missing), value=PAD)
         documents = F.pad(documents, (window, window + missing), value=-1)
-        shape, strides = ((len(words) - 2 * window) // chunk, chunk + 2 * window), (chunk, 1)
-        around, places = (
-            words.as_strided(shape, strides),
-            documents.as_strided(shape, strides),
-        )  # (B, C + 2 window)
-        centres = around[:, window:-window]  # (B, C)
-        reach = torch.randint(1, window + 1, (*centres.shape, 1), device=words.device)
-        beside = (self.distance <= reach) & (
-            places.unsqueeze(1) == places[:, window:-window].unsqueeze(2)
-        )
-        beside &= (centres != PAD).unsqueeze(2)  # (B, C, C + 2 window)
-        pairs = beside.to(self.input)
+        shape = ((len(words) - 2 * window) // chunk, chunk + 2 * window)
+        strides = (chunk, 1)
+        rows = words.as_strided(shape, strides)  # (B, C + 2 window)
+        row_documents = documents.as_strided(shape, strides)
+        centers = rows[:, window:-window]  # (B, C)
+        reach = torch.randint(1, window + 1, (*centers.shape, 1), device=words.device)
+        same_document = row_documents.unsqueeze(1) == row_documents[:, window:-window].unsqueeze(2)
+        is_pair = (self.distance <= reach) & same_document
+        is_pair &= (centers != PAD).unsqueeze(2)  # (B, C, C + 2 window)
+        pairs = is_pair.to(self.input)
         count = pairs.sum(2, keepdim=True)
         if self.method == "skip_gram":
-            hidden, targets, weights = self.embed(centres), around, pairs
+            hidden = self.embed(centers)
+            targets = rows
+            weights = pairs
         else:
-            hidden = torch.bmm(pairs / count.clamp(min=1), self.embed(around))  # (B, C, D)
+            hidden = torch.bmm(pairs / count.clamp(min=1), self.embed(rows))  # (B, C, D)
+            targets = centers
             count = count.clamp(max=1)
-            targets, weights = (
-                centres,
-                torch.eye(chunk, device=words.device).expand(len(around), -1, -1) * count,
-            )
-        total = (
-            self.down_tree(hidden, targets, weights)
-            if self.by_tree
-            else self.beside_noise(hidden, targets, weights)
-        )
+            weights = torch.eye(chunk, device=words.device).expand(len(rows), -1, -1) * count
+        if self.by_tree:
+            total = self.hierarchical_loss(hidden, targets, weights)
+        else:
+            total = self.negative_sampling_loss(hidden, targets, weights)
         number = count.sum()
         return total / number.clamp(min=1), number
 
     def draw(self, rows: int) -> Tensor:
-        """Words (rows, shared) by the noise distribution."""
-        return self.noise[
-            torch.randint(NOISE, (rows, self.shared), device=self.noise.device)
-        ].long()
+        """Return words (rows, shared) from the noise distribution."""
+        size = (rows, self.shared)
+        places = torch.randint(NOISE_TABLE_SIZE, size, device=self.noise.device)
+        return self.noise[places].long()
 
-    def beside_noise(self, hidden: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
-        """The sum of the losses of telling `targets` (B, T) from drawn words by `hidden` (B, C, D), each pair weighted by
-        `weights` (B, C, T): one product for both, whose gradient names the rows of the table once."""
-        both = torch.cat([targets, self.draw(len(targets))], dim=1)  # (B, T + shared)
-        noise = weights.sum(2, keepdim=True) * (self.negative / self.shared)
-        signs = torch.ones(both.shape[1], device=both.device)
+    def negative_sampling_loss(self, hidden: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
+        """Return the sum of the losses of negative sampling.
+
+        `hidden` (B, C, D) predicts `targets` (B, T), with each pair weighted by `weights`
+        (B, C, T). Targets and negative samples go through one product, so that the sparse gradient
+        has the rows of the table once.
+        """
+        words = torch.cat([targets, self.draw(len(targets))], dim=1)  # (B, T + shared)
+        noise_weight = weights.sum(2, keepdim=True) * (self.negative / self.shared)
+        noise_weights = noise_weight.expand(-1, -1, self.shared)
+        signs = torch.ones(words.shape[1], device=words.device)
         signs[: targets.shape[1]] = -1
-        vectors = F.embedding(both, self.output, sparse=True)
-        return Logistic.apply(
-            hidden, vectors, signs, torch.cat([weights, noise.expand(-1, -1, self.shared)], dim=2)
-        )
+        vectors = F.embedding(words, self.output, sparse=True)
+        return Logistic.apply(hidden, vectors, signs, torch.cat([weights, noise_weights], dim=2))
 
-    def down_tree(self, hidden: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
-        """The sum of the losses of the way to `targets` (B, T) down the tree from `hidden` (B, C, D), each pair weighted
-        by `weights` (B, C, T)."""
+    def hierarchical_loss(self, hidden: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
+        """Return the sum of the losses of hierarchical softmax, as `negative_sampling_loss`."""
         depth = int(self.depths[targets].max())
-        nodes, signs = (
-            self.paths[targets, :depth],
-            self.codes[targets, :depth],
-        )  # (B, T, E); +1 left, -1 right, 0 none
+        nodes = self.paths[targets, :depth]  # (B, T, E)
+        signs = self.codes[targets, :depth]  # +1 left, -1 right, 0 beyond the word
         vectors = F.embedding(nodes.flatten(1), self.output, sparse=True)
-        inside = (weights.unsqueeze(3) * (signs != 0).unsqueeze(1)).flatten(2)  # (B, C, T * E)
-        return Logistic.apply(hidden, vectors, -signs.flatten(1).unsqueeze(1).to(hidden), inside)
+        node_weights = weights.unsqueeze(3) * (signs != 0).unsqueeze(1)  # (B, C, T, E)
+        directions = -signs.flatten(1).unsqueeze(1).to(hidden)
+        return Logistic.apply(hidden, vectors, directions, node_weights.flatten(2))
 
 
 class Logistic(torch.autograd.Function):
-    """The sum of `weights` (B, C, T) * log(1 + exp(`signs` * scores)), scores of `hidden` (B, C, D) and `vectors` (B, T, D)
-    being their products.
+    """The weighted sum of log(1 + exp(sign * score)) over the scores of words.
 
-    The scores' gradient is made in the forward pass, where the exponential is at hand, so that one tensor is kept instead
-    of five; and the gradient of each factor comes out row by row, as the tables take it, where autograd's of a transposed
-    factor would have to be copied.
+    Scores (B, C, T) are products of `hidden` (B, C, D) and `vectors` (B, T, D); `weights` are
+    (B, C, T). The gradient of the scores is computed in the forward pass, which has the
+    exponentials, so that one tensor is saved instead of five. The gradients of both factors are
+    contiguous, as the tables need them; autograd would copy that of the transposed factor.
     """
 
     @staticmethod
@@ -224,9 +238,8 @@ class Logistic(torch.autograd.Function):
         ctx: Any, hidden: Tensor, vectors: Tensor, signs: Tensor, weights: Tensor
     ) -> Tensor:
         signed = torch.bmm(hidden, vectors.transpose(1, 2)) * signs
-        ctx.save_for_backward(
-            hidden, vectors, signed.sigmoid().mul_(signs).mul_(weights).to(vectors)
-        )
+        gradient = signed.sigmoid().mul_(signs).mul_(weights).to(vectors)
+        ctx.save_for_backward(hidden, vectors, gradient)
         return (F.softplus(signed) * weights).sum()
 
     @staticmethod
@@ -234,37 +247,58 @@ class Logistic(torch.autograd.Function):
     def backward(ctx: Any, *outer: Tensor) -> tuple[Tensor, Tensor, None, None]:
         hidden, vectors, gradient = ctx.saved_tensors
         gradient = gradient * outer[0]
-        ours, theirs = (
-            torch.bmm(gradient, vectors),
-            torch.bmm(gradient.transpose(1, 2), hidden.to(gradient)),
-        )
-        return ours.to(hidden), theirs, None, None
+        hidden_gradient = torch.bmm(gradient, vectors).to(hidden)
+        vectors_gradient = torch.bmm(gradient.transpose(1, 2), hidden.to(gradient))
+        return hidden_gradient, vectors_gradient, None, None
+
+
+def noise_table(counts: Tensor, power: float) -> Tensor:
+    """Return words in proportion to counts^power, as a table to draw from."""
+    weights = counts.double() ** power * (counts > 0)
+    ends = weights.cumsum(0) / weights.sum()
+    middles = (torch.arange(NOISE_TABLE_SIZE, dtype=torch.float64) + 0.5) / NOISE_TABLE_SIZE
+    words = torch.searchsorted(ends, middles, out_int32=True)
+    return words.clamp(max=len(counts) - 1)
 
 
 def huffman(counts: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """The tree of shortest codes over the words with a count: inner nodes (V, E) from the root on, signs (V, E), +1 for the
-    one side and -1 for the other, 0 from the word's depth (V,) on."""
+    """Return the Huffman tree over the words with a count, as the path to each word.
+
+    Returns:
+        Inner nodes (V, E) from the root to each word; signs (V, E), +1 for the left branch, -1 for
+        the right one, 0 beyond the word; and the depths (V,) of the words.
+    """
+    parents = huffman_parents(counts)
+    paths: list[list[tuple[int, int]]] = []
+    for word in range(len(counts)):
+        path = []
+        node = word
+        while node in parents:
+            node, sign = parents[node]
+            path.append((node - len(counts), sign))
+        paths.append(path[::-1])
+    depths = torch.tensor([len(path) for path in paths])
+    table = torch.zeros(2, len(counts), max(1, int(depths.max())), dtype=torch.int64)
+    is_step = torch.arange(table.shape[2]) < depths.unsqueeze(1)
+    steps = list(itertools.chain.from_iterable(paths))
+    table[:, is_step] = torch.tensor(steps, dtype=torch.int64).view(-1, 2).T
+    return table[0], table[1], depths
+
+
+def huffman_parents(counts: Tensor) -> dict[int, tuple[int, int]]:
+    """Return the parent of each node of the Huffman tree, and the sign of the branch to the node.
+
+    Words are nodes 0 to V - 1, inner nodes follow.
+    """
     heap = [(count, word) for word, count in enumerate(counts.tolist()) if count]
     heapq.heapify(heap)
-    size, parent, side = len(counts), {}, {}
-    number = size  # of the next inner node
+    parents: dict[int, tuple[int, int]] = {}
+    node = len(counts)
     while len(heap) > 1:
-        (a, one), (b, other) = heapq.heappop(heap), heapq.heappop(heap)
-        parent[one], parent[other], side[one], side[other] = number, number, 1, -1
-        heapq.heappush(heap, (a + b, number))
-        number += 1
-    routes: list[list[tuple[int, int]]] = []
-    for word in range(size):
-        route, node = [], word
-        while node in parent:
-            route.append((parent[node] - size, side[node]))
-            node = parent[node]
-        routes.append(route[::-1])
-    depths = torch.tensor([len(route) for route in routes])
-    table = torch.zeros(2, size, max(1, int(depths.max())), dtype=torch.int64)
-    inside = torch.arange(table.shape[2]) < depths.unsqueeze(1)
-    steps = torch.tensor([step for route in routes for step in route], dtype=torch.int64).view(
-        -1, 2
-    )
-    table[:, inside] = steps.T
-    return table[0], table[1], depths
+        left_count, left = heapq.heappop(heap)
+        right_count, right = heapq.heappop(heap)
+        parents[left] = (node, 1)
+        parents[right] = (node, -1)
+        heapq.heappush(heap, (left_count + right_count, node))
+        node += 1
+    return parents

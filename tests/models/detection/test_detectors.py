@@ -95,8 +95,8 @@ def test_a_step_in_half_precision_is_finite_and_boxes_keep_their_digits() -> Non
             {"anchor_sizes": ((16,), (32,), (64,), (128, 256))},
             r"anchor_sizes: expected 4 lists of the same length",
         ),
-        ({"channels": (8, 8, 8)}, r"channels=\[8, 8, 8\]: the small backbone takes at least 4"),
-        ({"channels": (8,) * 6}, r"64x64 are too few, at least 128 a side"),
+        ({"channels": (8, 8, 8)}, r"channels=\[8, 8, 8\]: the small backbone needs at least 4"),
+        ({"channels": (8,) * 6}, r"64x64 are too few, use at least 128 per side"),
     ],
 )
 def test_what_does_not_fit_is_refused(settings: dict[str, Any], message: str) -> None:
@@ -150,7 +150,7 @@ def test_a_trained_region_classifier_takes_images_of_any_size(pooling: Any) -> N
 
 
 def test_regions_that_pool_nothing_and_images_that_are_too_small_are_refused() -> None:
-    with pytest.raises(ValueError, match=r"model.regions=\[\] pools nothing"):
+    with pytest.raises(ValueError, match=r"model.regions=\[\] has no region"):
         CNNRoI(1, (8, 8), 3, regions=())
     with pytest.raises(
         ValueError, match=r"8x8 pixels are too few; give model.channels fewer entries"
@@ -179,7 +179,7 @@ def test_an_object_that_does_not_count_is_neither_object_nor_background(flag: fl
     assert (trained["labels"].tolist(), len(trained["uncounted"])) == ([2, 3], 0)
     labels, _ = model.network.rpn.assign_targets_to_anchors([anchors], [with_both])
     assert labels[0].tolist() == [-1, -1, 0, 1, 0]
-    kept = model.outside(anchors, with_both)
+    kept = model.without_ignored(anchors, with_both)
     assert kept.tolist() == anchors[2:].tolist()
     inner = truth_of(torch.tensor([[*region, 1, flag], [10.0, 10, 20, 20, 2, COUNTED]]))
     assert model.network.rpn.assign_targets_to_anchors([anchors], [inner])[0][0].tolist() == [
@@ -189,7 +189,7 @@ def test_an_object_that_does_not_count_is_neither_object_nor_background(flag: fl
         0,
         0,
     ]
-    assert anchors[1].tolist() in model.outside(anchors, inner).tolist()
+    assert anchors[1].tolist() in model.without_ignored(anchors, inner).tolist()
 
 
 def test_losses_are_finite_where_no_object_counts_and_the_same_without_a_flag() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from dltrain.models.text.fasttext import FACTOR, FastText
+from dltrain.models.text.fasttext import HASH_FACTOR, FastText
 from dltrain.types import PAD
 
 
@@ -18,14 +18,14 @@ def small(**settings: object) -> FastText:
 def test_the_logits_are_a_line_of_the_mean_of_words_and_bigrams() -> None:
     model = small()
     one = model(torch.tensor([[5, 7, 9, PAD, PAD]]))
-    rows = [5, 7, 9, 20 + (5 * FACTOR + 7) % 50, 20 + (7 * FACTOR + 9) % 50]
+    rows = [5, 7, 9, 20 + (5 * HASH_FACTOR + 7) % 50, 20 + (7 * HASH_FACTOR + 9) % 50]
     torch.testing.assert_close(one, model.output(model.weight[rows].mean(0)).unsqueeze(0))
 
 
 def test_trigrams_fold_the_hash_of_their_bigram() -> None:
     rows, kept = small(ngrams=3).rows(torch.tensor([[5, 7, 9, PAD]]))
-    bigram = 5 * FACTOR + 7
-    assert rows[kept].tolist()[-1] == 20 + (bigram * FACTOR + 9) % 50
+    bigram = 5 * HASH_FACTOR + 7
+    assert rows[kept].tolist()[-1] == 20 + (bigram * HASH_FACTOR + 9) % 50
     assert int(kept.sum()) == 3 + 2 + 1
 
 

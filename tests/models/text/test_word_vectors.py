@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from dltrain.models.text.word_vectors import NOISE, WordVectors, huffman
+from dltrain.models.text.word_vectors import NOISE_TABLE_SIZE, WordVectors, huffman
 from dltrain.types import PAD
 
 COUNTS = torch.tensor([0, 0, 0, 0, 8, 5, 4, 3, 2, 1])
@@ -151,7 +151,7 @@ def test_frequent_words_have_short_codes_and_the_mean_is_the_least() -> None:
 
 
 def test_negatives_come_by_the_counts_to_the_power_of_three_quarters() -> None:
-    shares = torch.bincount(small().noise, minlength=len(WORDS)) / NOISE
+    shares = torch.bincount(small().noise, minlength=len(WORDS)) / NOISE_TABLE_SIZE
     expected = COUNTS**0.75 / (COUNTS**0.75).sum()
     torch.testing.assert_close(shares, expected, atol=1e-5, rtol=0)
 
