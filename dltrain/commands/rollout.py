@@ -12,7 +12,7 @@ from dltrain.errors import UsageError
 from dltrain.files import writing
 from dltrain.options import Options, require_choice
 from dltrain.runs.open import POINTERS, TrainedRun, evaluation_mode, find_run, open_trained
-from dltrain.types import ChoosesActions, Watchable
+from dltrain.types import ChoosesActions, RendersEpisodes
 
 log = logging.getLogger("dltrain")
 FILE = "episode.gif"  # in the run's folder
@@ -42,13 +42,13 @@ def rollout(options: Options) -> None:
 def episode_frames(trained: TrainedRun) -> list[Any]:
     """Return the pictures (H, W, 3) of an episode; UsageError for a run that has none to show."""
     task = trained.engine.task
-    if not isinstance(task, ChoosesActions) or not isinstance(trained.reader, Watchable):
+    if not isinstance(task, ChoosesActions) or not isinstance(trained.reader, RendersEpisodes):
         raise UsageError(
             f"rollout: a run of {type(task).__name__} has no episodes; one of an agent does"
         )
     with evaluation_mode(trained.engine):
         try:
-            return list(islice(trained.reader.watch(task.act, trained.seed), MAX_FRAMES))
+            return list(islice(trained.reader.render_episode(task.act, trained.seed), MAX_FRAMES))
         except ValueError as e:
             raise UsageError(f"rollout: {e}") from e
 

@@ -21,10 +21,10 @@ from dltrain.types.abilities import (
     PredictionRows,
     ReadsFiles,
     ReadsText,
+    RendersEpisodes,
     ShownMetrics,
     ShowsFeatures,
     SpecFromFiles,
-    Watchable,
 )
 from dltrain.types.data import (
     Continues,
@@ -142,6 +142,7 @@ __all__ = [
     "ReadsFiles",
     "ReadsText",
     "Recurrent",
+    "RendersEpisodes",
     "ReportTable",
     "Sample",
     "ShownMetrics",
@@ -154,7 +155,6 @@ __all__ = [
     "Table",
     "Text",
     "Transform",
-    "Watchable",
     "WordVectors",
     "flatten",
     "shortened",

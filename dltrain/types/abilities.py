@@ -96,10 +96,10 @@ class EnvironmentBatch(Protocol):
 
 
 @runtime_checkable
-class Watchable(Protocol):
+class RendersEpisodes(Protocol):
     """Data that renders episodes in its environment."""
 
-    def watch(self, act: Callable[[Tensor], list[int]], episode: int) -> Iterator[Any]:
+    def render_episode(self, act: Callable[[Tensor], list[int]], episode: int) -> Iterator[Any]:
         """Yield the pictures (H, W, 3), uint8, of an episode; the first precedes the first step.
 
         Raises:

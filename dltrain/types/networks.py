@@ -131,7 +131,7 @@ class EncoderDecoder(StepDecoder, Protocol):
 class WordVectors(Protocol):
     """A network that learns word vectors."""
 
-    def know(self, words: Any, counts: Tensor) -> None:
+    def set_vocabulary(self, words: Any, counts: Tensor) -> None:
         """Set the vocabulary: the words and how often each occurs (V,)."""
 
     def vectors(self, count: int) -> Tensor:

@@ -75,7 +75,7 @@ def learned(
     words: list[str] = description["words"]
     try:
         model = make(config["model"], "model", {"vocab_size": config["dataset"]["vocab_size"]}, [])
-        model.know(words, torch.tensor(description["counts"]))
+        model.set_vocabulary(words, torch.tensor(description["counts"]))
         own = {
             name.removeprefix("model."): value
             for name, value in state.items()

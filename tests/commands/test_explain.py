@@ -291,7 +291,7 @@ def test_views_that_a_run_cannot_have_end_it_before_it_begins(
 @pytest.mark.parametrize(
     ("run", "views", "says"),
     [
-        (RUN, "flop", "there is no view 'flop'"),
+        (RUN, "flop", "unknown view 'flop'"),
         (
             ("dataset=diabetes", "debug=smoke", "callbacks=quiet"),
             "flip",

@@ -236,7 +236,7 @@ class Environment:
         title = f"{self.name}: value of each state and the greedy action"
         return grid.draw(values, policy, title)
 
-    def watch(self, act: Callable[[Tensor], list[int]], episode: int) -> Iterator[Any]:
+    def render_episode(self, act: Callable[[Tensor], list[int]], episode: int) -> Iterator[Any]:
         """Yield the pictures (H, W, 3) of one episode, that of the test split with this number."""
         environment = self.new_instance(render_mode="rgb_array")
         try:

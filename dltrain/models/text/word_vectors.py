@@ -25,7 +25,7 @@ class WordVectors(nn.Module):
 
     Words come in rows of `chunk` consecutive ones with their neighbors, and all scores of a row are
     one small matrix product. Gradients of the tables are sparse, which needs
-    optimizer=row_adagrad or sparse_adam. Call `know` before anything else.
+    optimizer=row_adagrad or sparse_adam. Call `set_vocabulary` before anything else.
 
     Args:
         vocab_size: Number of words V.
@@ -105,7 +105,7 @@ class WordVectors(nn.Module):
         distance = distance.masked_fill(distance == 0, window + 1)
         self.register_buffer("distance", distance, persistent=False)
 
-    def know(self, words: Sequence[str], counts: Tensor) -> None:
+    def set_vocabulary(self, words: Sequence[str], counts: Tensor) -> None:
         """Prepare for a text with these words and their counts (V,).
 
         Negative samples, the tree and the subwords depend on them. They are not part of the state:

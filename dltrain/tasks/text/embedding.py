@@ -77,7 +77,7 @@ class WordEmbedding(Task):
         self.points = points
         self.words = data.words
         self.numbers = {word: number for number, word in enumerate(self.words) if number > END}
-        model.know(data.words, data.counts)
+        model.set_vocabulary(data.words, data.counts)
 
     def stages(self) -> Iterator[Stage]:
         """Yield the stage "train"."""

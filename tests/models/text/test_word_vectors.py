@@ -25,7 +25,7 @@ def small(**settings: Any) -> WordVectors:
     model = WordVectors(
         len(WORDS), 6, **{"chunk": 4, "shared": 3, "window": 1, "buckets": 30, **settings}
     )
-    model.know(WORDS, COUNTS)
+    model.set_vocabulary(WORDS, COUNTS)
     torch.nn.init.normal_(model.input)
     torch.nn.init.normal_(model.output)
     return model
@@ -204,6 +204,6 @@ def test_ngrams_from_longer_to_shorter_are_refused() -> None:
 
 def test_an_untrained_model_loses_what_chance_does() -> None:
     model = WordVectors(len(WORDS), 6)
-    model.know(WORDS, COUNTS)
+    model.set_vocabulary(WORDS, COUNTS)
     loss, _ = model(TEXT, DOCUMENTS)
     assert float(loss.detach()) == pytest.approx(6 * math.log(2), rel=1e-3)
