@@ -11,7 +11,7 @@ from torch.utils.hooks import RemovableHandle
 
 from dltrain.callbacks.metrics_log import MetricsLog
 from dltrain.engine import Callback, Engine
-from dltrain.types import Plot, PositiveInt, Recurrent
+from dltrain.types import Plot, PositiveInt, SequentialReader
 
 ACTIVATIONS = (nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.ELU, nn.GELU, nn.SiLU, nn.Tanh, nn.Sigmoid)
 SATURATION = 0.03  # closer than this to an end of its range, a sigmoid (0..1) or tanh (-1..1) hardly has a slope
@@ -77,7 +77,7 @@ class Diagnosis(Callback):
                         self.handles.append(p.register_post_accumulate_grad_hook(hook))
             if isinstance(module, ACTIVATIONS):
                 self.handles.append(module.register_forward_hook(self.activation_hook(name)))
-            if isinstance(module, Recurrent):
+            if isinstance(module, SequentialReader):
                 scale = next(iter(scales.values()), 1.0)
                 through = self.time_hook(name, scale)
                 self.handles.append(nn.Module.register_forward_pre_hook(module, through))  # type: ignore[arg-type]

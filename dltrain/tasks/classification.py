@@ -34,11 +34,11 @@ from dltrain.tasks.images.explanation import (
 from dltrain.tasks.images.views import VIEWS, View, mean_logits
 from dltrain.tasks.supervised import Supervised, validation_split
 from dltrain.types import (
-    Autoencoder,
     Data,
     EncoderDecoder,
     GeneratorAndDiscriminator,
     Image,
+    ImageCoder,
     LanguageModel,
     PositiveInt,
     Text,
@@ -58,7 +58,7 @@ TEXTS_WITHOUT_CLASSES = (
     "the texts have no classes: they are to be continued (task=language_modeling) or translated "
     "(task=seq2seq)"
 )
-OTHER_TASKS = (Autoencoder, GeneratorAndDiscriminator, EncoderDecoder, LanguageModel)
+OTHER_TASKS = (ImageCoder, GeneratorAndDiscriminator, EncoderDecoder, LanguageModel)
 SCORES = {"loss", "accuracy", "precision", "recall", "f1", "auroc"}
 SCORES |= {"confusion", "per_class", "roc", "samples", "mistakes"}
 

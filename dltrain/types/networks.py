@@ -20,7 +20,7 @@ DecoderState: TypeAlias = "dict[str, Tensor]"
 
 
 @runtime_checkable
-class Recurrent(Protocol):
+class SequentialReader(Protocol):
     """A network, or part of one, that reads steps (B, T, F) in turn, given their number (B,)."""
 
     through_time: bool
@@ -41,7 +41,7 @@ class AuxiliaryHeads(Protocol):
 
 
 @runtime_checkable
-class Autoencoder(Protocol):
+class ImageCoder(Protocol):
     """A network that encodes images (B, C, H, W) and decodes codes (B, code_size).
 
     A variational one encodes to (B, 2 code_size): means, then logarithms of variances.
@@ -128,7 +128,7 @@ class EncoderDecoder(StepDecoder, Protocol):
 
 
 @runtime_checkable
-class WordVectors(Protocol):
+class LearnsWordVectors(Protocol):
     """A network that learns word vectors."""
 
     def set_vocabulary(self, words: Any, counts: Tensor) -> None:

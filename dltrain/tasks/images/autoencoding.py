@@ -17,7 +17,7 @@ from dltrain.tasks.directions import watch_direction
 from dltrain.tasks.images.pixels import Pixels
 from dltrain.tasks.noise import Draw, InBlocks, normal, uniform
 from dltrain.tasks.supervised import validation_split
-from dltrain.types import Autoencoder, Data, Embedding, Fraction, Image, NonNegative
+from dltrain.types import Data, Embedding, Fraction, Image, ImageCoder, NonNegative
 
 SHOWN = 16  # images with their reconstructions
 COLUMNS = 8  # of a grid of pictures
@@ -65,7 +65,7 @@ class Autoencoding(Task):
         mode: Direction | None = None,
     ) -> None:
         super().__init__()
-        if not isinstance(model, Autoencoder):
+        if not isinstance(model, ImageCoder):
             raise ValueError(
                 "this model has no code: model=autoencoder, vae or convolutional_autoencoder does"
             )

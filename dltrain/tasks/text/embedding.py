@@ -13,7 +13,7 @@ from dltrain.engine import Direction, Mean, Metrics, Stage, Task
 from dltrain.optim import Optim
 from dltrain.tasks.directions import watch_direction
 from dltrain.tasks.supervised import validation_split
-from dltrain.types import END, PAD, Data, Embedding, PositiveInt, Text, WordVectors
+from dltrain.types import END, PAD, Data, Embedding, LearnsWordVectors, PositiveInt, Text
 
 SHOWN_NEIGHBORS = 8  # of a word
 CANDIDATES = 20  # of a prediction
@@ -23,7 +23,7 @@ EXCLUDED = -2.0  # below every cosine
 
 
 @runtime_checkable
-class Vocabulary(Protocol):
+class JudgedVocabulary(Protocol):
     """Data with words, their frequencies, and human judgments of word pairs and analogies."""
 
     words: list[str]
@@ -58,16 +58,16 @@ class WordEmbedding(Task):
         mode: Direction | None = None,
     ) -> None:
         super().__init__()
-        if not isinstance(data, Vocabulary):
+        if not isinstance(data, JudgedVocabulary):
             raise ValueError(
                 "word vectors are learned from running text: dataset=imdb_words or words"
             )
-        if not isinstance(model, WordVectors):
+        if not isinstance(model, LearnsWordVectors):
             raise ValueError(
                 "this model has no word vectors: model=word2vec, cbow or fasttext_vectors does"
             )
         self.model: Any = model
-        self.vocabulary: Vocabulary = data
+        self.vocabulary: JudgedVocabulary = data
         self.data = data
         self.optim = optim
         self.epochs = epochs

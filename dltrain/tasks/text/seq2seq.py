@@ -46,7 +46,7 @@ SPARE_TOKENS = 10  # that a translation may have beyond its ratio
 
 
 @dataclass(frozen=True)
-class Translation:
+class TranslatedSample:
     """A source sequence, its reference and the model's translation, as token numbers."""
 
     source: list[int]
@@ -205,7 +205,7 @@ class Seq2Seq(Task):
         num_exact = 0
         hypotheses: list[str] = []
         references: list[str] = []
-        shown: list[Translation] = []
+        shown: list[TranslatedSample] = []
         for source, target in batches:
             logits, truth = self.logits(source, target)
             losses.append(evaluation_sum(self.loss, logits, truth))
@@ -217,7 +217,7 @@ class Seq2Seq(Task):
             hypotheses += map(self.decode_target, written)
             references += map(self.decode_target, expected)
             sources = [before_end(row) for row in source[:SHOWN_OF_A_BATCH].tolist()]
-            shown += map(Translation, sources, expected, written)
+            shown += map(TranslatedSample, sources, expected, written)
         if not losses:
             raise ValueError("there is nothing to evaluate: the split is empty")
         spread = shown[:: math.ceil(len(shown) / SHOWN_TRANSLATIONS)]
@@ -240,7 +240,7 @@ class Seq2Seq(Task):
         decode = self.data.spec.decode
         return decode(tokens) if decode else " ".join(map(str, tokens))
 
-    def translation_table(self, translations: list[Translation]) -> Text:
+    def translation_table(self, translations: list[TranslatedSample]) -> Text:
         """Return a Markdown table of sources, references and translations."""
         lines = [("source", "reference", "translation"), ("---", "---", "---")]
         for translation in translations:
@@ -253,7 +253,7 @@ class Seq2Seq(Task):
         cells = [[" ".join(text.split()).replace("|", "\\|") for text in line] for line in lines]
         return Text("\n".join(f"| {' | '.join(line)} |" for line in cells))
 
-    def attention_tables(self, translations: list[Translation]) -> dict[str, Table]:
+    def attention_tables(self, translations: list[TranslatedSample]) -> dict[str, Table]:
         """Return the attention weights of some short translations, in percent.
 
         The rows are written tokens, the columns source tokens. Empty for a model without attention.
