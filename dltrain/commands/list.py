@@ -1,4 +1,4 @@
-"""`dltrain list [group]`: what can be chosen, a line each. Reads the YAML files only."""
+"""`dltrain list [group]`: the options of every group, a line each. Reads the YAML files only."""
 
 from __future__ import annotations
 
@@ -11,28 +11,32 @@ from dltrain.options import Options
 from dltrain.report.text import table
 
 log = logging.getLogger("dltrain")
+HINT = (
+    "\nchoose with GROUP=OPTION, as in: dltrain model=mlp dataset=mnist    "
+    "details: dltrain show GROUP/OPTION"
+)
 
 
 def list_(options: Options) -> None:
+    """Print the options of the named groups, or of all."""
     known = groups()
     if options.overrides:
         group = options.overrides[0].partition("=")[0]
-        raise UsageError(
-            f"list takes groups, not settings: dltrain list {group if group in known else 'model'}"
-        )
+        example = group if group in known else "model"
+        raise UsageError(f"list takes groups, not settings: dltrain list {example}")
     for name in options.names:
         if name not in known:
-            close = close_matches(name, known)
-            meant = f"; did you mean {close[0]}?" if close else ""
-            raise UsageError(f"no such group: {name}{meant} (there are {', '.join(known)})")
-    wanted = options.names or list(known)
-    for group in wanted:
-        rows = [(option, summary(group, option)) for option in known[group]]
-        if rows:
-            log.info(f"{group}\n{table(rows)}")
-    log.info(
-        "\nchoose with GROUP=OPTION, as in: dltrain model=mlp dataset=mnist    details: dltrain show GROUP/OPTION"
-    )
-    options.outcome.update(
-        {group: {o: summary(group, o) for o in known[group]} for group in wanted}
-    )
+            raise UsageError(unknown_group(name))
+    for group in options.names or known:
+        summaries = {option: summary(group, option) for option in known[group]}
+        if summaries:
+            log.info(f"{group}\n{table(list(summaries.items()))}")
+        options.outcome[group] = summaries
+    log.info(HINT)
+
+
+def unknown_group(name: str) -> str:
+    """Return what to type instead of a group that does not exist."""
+    close = close_matches(name, groups())
+    hint = f"; did you mean {close[0]}?" if close else ""
+    return f"no such group: {name}{hint} (there are {', '.join(groups())})"

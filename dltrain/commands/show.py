@@ -1,4 +1,7 @@
-"""`dltrain show KEY|GROUP/OPTION [overrides]`: a key's value, type, range and where it was set; an option's keys."""
+"""`dltrain show KEY|GROUP/OPTION [overrides]`: a key's value, type, range and origin; an option.
+
+Of an option it shows the file and the signature of its target.
+"""
 
 from __future__ import annotations
 
@@ -23,9 +26,11 @@ from dltrain.report.text import table
 
 log = logging.getLogger("dltrain")
 FROM_DATA = "from the data or the task"
+TARGET = "_target_"
 
 
 def show(options: Options) -> None:
+    """Print each of the named keys and options."""
     if not options.names:
         raise UsageError(
             "show what? A key (dltrain show optimizer.lr) or an option (dltrain show model/cnn)"
@@ -41,77 +46,89 @@ def show(options: Options) -> None:
 
 
 def show_option(group: str, option: str, options: Options) -> None:
-    """One option's file, and what its target says of itself."""
-    if group not in groups() or option not in groups()[group]:
-        close = close_matches(option, groups().get(group, [])) or close_matches(group, groups())
-        meant = f"; did you mean {close[0]}?" if close else ""
-        raise UsageError(f"no such option: {group}/{option}{meant} (dltrain list)")
+    """Print an option's file, and the docstring and signature of its target."""
+    require_option(group, option)
     node = read_option(group, option)
     log.info(option_file(group, option).read_text(encoding="utf-8").rstrip())
-    if "_target_" in node:
-        target = locate(node["_target_"], compose(options.overrides).config["plugins"])
-        log.info(
-            f"\n{inspect.cleandoc(target.__doc__ or '')}\n\n{signature_table(arguments(target), node)}"
-        )
-    options.outcome.update({f"{group}/{option}": node})
+    if TARGET in node:
+        target = locate(node[TARGET], compose(options.overrides).config["plugins"])
+        docstring = inspect.cleandoc(target.__doc__ or "")
+        log.info(f"\n{docstring}\n\n{signature_table(arguments(target), node)}")
+    options.outcome[f"{group}/{option}"] = node
 
 
-def signature_table(taken: Mapping[str, Argument], node: dict[str, Any]) -> str:
+def require_option(group: str, option: str) -> None:
+    """Raise UsageError for an option that does not exist, with what to type instead."""
+    options = groups().get(group, [])
+    if option in options:
+        return
+    close = close_matches(option, options) or close_matches(group, groups())
+    hint = f"; did you mean {close[0]}?" if close else ""
+    raise UsageError(f"no such option: {group}/{option}{hint} (dltrain list)")
+
+
+def signature_table(signature: Mapping[str, Argument], node: dict[str, Any]) -> str:
+    """Return a line for each argument: its name, its value in `node` or its default, its type."""
     rows = []
-    for name, argument in taken.items():
-        given = node.get(name, FROM_DATA if argument.required else argument.default)
-        rows.append(
-            (
-                name,
-                _text(given) if not isinstance(given, dict) else "...",
-                describe(argument.annotation),
-            )
-        )
+    for name, argument in signature.items():
+        value = FROM_DATA if argument.required else argument.default
+        rows.append((name, _text(node.get(name, value)), describe(argument.annotation)))
     return table(rows)
 
 
 def show_key(composed: Composed, key: str, options: Options) -> None:
     """Print one key: value, type and range, origin; of a group every key below it."""
-    typed_key = key
-    key = full_key_of(composed, key)
-    value, argument = look_up(composed, key)
-    from_data = value is None and argument is not None and argument.required
-    rows = [("value", FROM_DATA if from_data else _text(value))]
+    full_key = full_key_of(composed, key)
+    value, argument = look_up(composed, full_key)
+    is_from_data = value is None and argument is not None and argument.required
+    details = []
     if argument is not None:
-        rows.append(("expects", describe(argument.annotation)))
+        details.append(("expects", describe(argument.annotation)))
         if not argument.required:
-            rows.append(("default", _text(argument.default)))
-    if not from_data:
-        rows.append(("set by", origin(composed, key)))
-    log.info(f"{key}\n{table(rows)}")
+            details.append(("default", _text(argument.default)))
+    if not is_from_data:
+        details.append(("set by", origin(composed, full_key)))
+    shown_value = FROM_DATA if is_from_data else _text(value)
+    log.info(f"{full_key}\n{table([('value', shown_value), *details])}")
     if isinstance(value, dict):
         log.info(yaml.safe_dump(value, sort_keys=False).rstrip())
-    figures = {name.replace(" ", "_"): text for name, text in rows[1:]}
-    options.outcome.update({typed_key: {"value": value, **figures}})
+    named = {name.replace(" ", "_"): text for name, text in details}
+    options.outcome[key] = {"value": value, **named}
 
 
 def origin(composed: Composed, key: str) -> str:
-    """The override, or the last of the files composed, that set `key`."""
-    top, _, rest = key.partition(".")
-    if key in composed.typed:
-        return f"the command line: {composed.typed[key]}"
-    if (typed := composed.typed.get(top)) and _sets(typed, rest):
-        return f"the command line: {typed}"
+    """Return the override, or the last of the composed files, that set `key`."""
+    group, _, rest = key.partition(".")
+    override = overriding(composed, key)
+    if override is not None:
+        return f"the command line: {override}"
     for overlay in ("debug", "experiment"):
         choice = composed.choices.get(overlay)
-        if choice and (file := _file_that_sets(overlay, _option(choice), key)):
+        file = _file_that_sets(overlay, choice, key)
+        if file is not None:
             return file
-    choice = rest.partition(".")[0] if top in COMPOSING else composed.choices.get(top)
-    if top in groups() and choice and (file := _file_that_sets(top, choice, rest)):
+    if group not in groups():
+        return "conf/config.yaml"
+    option = rest.partition(".")[0] if group in COMPOSING else composed.choices.get(group)
+    file = _file_that_sets(group, option, rest)
+    if file is not None:
         return file
-    if top in groups() and rest:
-        return "its default in code"
-    return "conf/config.yaml"
+    return "its default in code" if rest else "conf/config.yaml"
 
 
-def _sets(typed: str, key: str) -> bool:
-    """Whether an override of a whole group, such as optimizer={lr: 1}, sets `key` in it; a choice does not."""
-    node = parse([typed])[0][0].value()
+def overriding(composed: Composed, key: str) -> str | None:
+    """Return the override that set `key`, or a whole group with `key` in it; None for none."""
+    if key in composed.typed:
+        return composed.typed[key]
+    group, _, rest = key.partition(".")
+    override = composed.typed.get(group)
+    if override is None or not _contains(parse([override])[0][0].value(), rest):
+        return None
+    return override
+
+
+def _contains(node: Any, key: str) -> bool:
+    """Tell if a dotted key leads to a value in nested mappings; a choice is not a mapping."""
     for part in key.split("."):
         if not isinstance(node, dict) or part not in node:
             return False
@@ -119,18 +136,15 @@ def _sets(typed: str, key: str) -> bool:
     return True
 
 
-def _option(choice: str) -> str:
-    return choice.partition("=")[2] or choice
-
-
-def _file_that_sets(group: str, option: str, key: str) -> str | None:
+def _file_that_sets(group: str, choice: str | None, key: str) -> str | None:
+    """Return the path of a chosen option's file if it sets `key`; every file sets the key ""."""
+    if not choice:
+        return None
+    option = choice.partition("=")[2] or choice
     if option not in groups()[group]:
         return None
-    node: Any = read_option(group, option)
-    for part in key.split(".") if key else []:
-        if not isinstance(node, dict) or part not in node:
-            return None
-        node = node[part]
+    if key and not _contains(read_option(group, option), key):
+        return None
     path = option_file(group, option)
     return f"conf/{group}/{option}.yaml" if path.is_relative_to(conf_dir()) else str(path)
 

@@ -1,8 +1,8 @@
-"""`dltrain predict RUN IMAGE... --explain`: why a run answers as it does, a picture for each input."""
+"""Pictures for `dltrain predict RUN IMAGE... --explain`: why a run predicts what it predicts."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,76 +19,90 @@ from dltrain.report.text import number
 from dltrain.types import Explains, Image
 
 FOLDER = "explained"  # in the run's
-AT_ONCE = 8  # gradients need the memory of a training step
-LARGE = 448  # pixels of a picture's longer side, as far as whole multiples go
+IMAGES_AT_ONCE = 8  # gradients need the memory of a training step
+MIN_SIDE = 448  # pixels of a picture's longer side, as far as whole multiples go
+Row = dict[str, Any]
 
 
 class Explainer:
-    """Writes <folder>/<input>.png for every input: what the task shows for it, over its answer.
+    """Writes <folder>/<input>.png for every input: what the task shows, over its prediction.
 
-    Names come from those of the inputs; where two inputs of a command have the same, the later gets a number. UsageError
-    for a task that explains nothing, and where nothing can be written.
+    Names are those of the inputs; if two inputs have the same name, the later gets a number. Raises
+    UsageError for a task that explains nothing, and if pictures cannot be written.
     """
 
     def __init__(self, engine: Engine, run: Path) -> None:
         if not isinstance(engine.task, Explains):
             raise UsageError(
-                f"--explain: a run of {type(engine.task).__name__} explains nothing; one of images does"
+                f"--explain: a run of {type(engine.task).__name__} explains nothing; "
+                "one of images does"
             )
-        self.engine, self.task, self.folder = engine, engine.task, run / FOLDER
-        self.taken: set[str] = set()
+        self.engine = engine
+        self.task = engine.task
+        self.folder = run / FOLDER
+        self.used_names: set[str] = set()
 
-    def __call__(self, inputs: Tensor, rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-        """The rows of inputs (B, C, H, W), each with the name of its picture."""
+    def __call__(self, inputs: Tensor, rows: Sequence[Row]) -> list[Row]:
+        """Return the rows of inputs (B, C, H, W), each with the name of its picture."""
         try:
             with torch.no_grad(), self.engine.autocast:
-                parts = [self.task.explain(part) for part in inputs.split(AT_ONCE)]
+                parts = [self.task.explain(part) for part in inputs.split(IMAGES_AT_ONCE)]
         except ValueError as e:
             raise UsageError(f"--explain: {e}") from e
-        pictures = [picture for part in parts for picture in one_by_one(part)]
-        notes = [note for part in parts for note in part.captions or ("",) * len(part.pixels)]
-        explained = zip(pictures, notes, rows, strict=True)
-        return [{**row, "explained": str(self.write(p, note, row))} for p, note, row in explained]
+        pictures = [picture for part in parts for picture in single_pictures(part)]
+        explained = []
+        for (picture, note), row in zip(pictures, rows, strict=True):
+            path = self.write(picture, note, row)
+            explained.append({**row, "explained": str(path)})
+        return explained
 
-    def write(self, picture: Image, note: str, row: dict[str, Any]) -> Path:
-        """Write one picture over its answer and the note that belongs to it; its file."""
+    def write(self, picture: Image, note: str, row: Row) -> Path:
+        """Write one picture over its prediction and note, and return its path."""
         from PIL import Image as File
 
-        answer = {key: value for key, value in row.items() if key not in ("input", "top")}
-        plain = {
-            key: value for key, value in answer.items() if not isinstance(value, list)
-        }  # a list is drawn
-        said = [f"{k} {number(v) if isinstance(v, float) else v}" for k, v in plain.items()]
-        caption = ", ".join([*said, *([note] if note else [])])
-        side = max(picture.pixels.shape[2:])
-        zoom = max(1, LARGE // side)
-        path = self.folder / f"{self.name(row['input'])}.png"
-        drawn = (
-            boxed_pictures(replace(picture, captions=(caption,)))
-            if picture.boxes
-            else grid(picture.pixels, (caption,), 1, zoom * side, picture.title, picture.scale)
-        )
+        path = self.folder / f"{self.name_for(row['input'])}.png"
+        caption = caption_of(row, note)
+        if picture.boxes:
+            pixels = boxed_pictures(replace(picture, captions=(caption,)))
+        else:
+            side = max(picture.pixels.shape[2:])
+            shown_side = max(1, MIN_SIDE // side) * side
+            pixels = grid(picture.pixels, (caption,), 1, shown_side, picture.title, picture.scale)
         with writing(path):
             self.folder.mkdir(exist_ok=True)
-            File.fromarray(drawn).save(path)
+            File.fromarray(pixels).save(path)
         return path
 
-    def name(self, told: str) -> str:
-        """Of an input's picture: that of its file, or split and number."""
-        path = Path(told)
-        stem = path.stem if path.exists() else told.replace("/", "-")
-        name, count = stem, 1
-        while name.lower() in self.taken:
+    def name_for(self, input_name: str) -> str:
+        """Return the name of an input's picture: that of its file, or split and number."""
+        path = Path(input_name)
+        stem = path.stem if path.exists() else input_name.replace("/", "-")
+        name = stem
+        count = 1
+        while name.lower() in self.used_names:
             count += 1
             name = f"{stem}-{count}"
-        self.taken.add(name.lower())
+        self.used_names.add(name.lower())
         return name
 
 
-def one_by_one(image: Image) -> list[Image]:
-    """Return the pictures of an `Image`, each on its own."""
+def caption_of(row: Row, note: str) -> str:
+    """Return a row's values and the note as a caption; lists are drawn instead."""
+    parts = []
+    for key, value in row.items():
+        if key in ("input", "top") or isinstance(value, list):
+            continue
+        text = number(value) if isinstance(value, float) else str(value)
+        parts.append(f"{key} {text}")
+    if note:
+        parts.append(note)
+    return ", ".join(parts)
+
+
+def single_pictures(image: Image) -> Iterator[tuple[Image, str]]:
+    """Yield each picture of an `Image` with its caption."""
     pixels = image.pixels.float().cpu()
-    return [
-        replace(image, pixels=pixels[i : i + 1], boxes=image.boxes[i : i + 1])
-        for i in range(len(pixels))
-    ]
+    captions = image.captions or ("",) * len(pixels)
+    for i, caption in enumerate(captions):
+        single = replace(image, pixels=pixels[i : i + 1], boxes=image.boxes[i : i + 1])
+        yield single, caption

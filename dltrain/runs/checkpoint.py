@@ -1,9 +1,11 @@
 """Checkpoints: one folder each, committed whole, verified before it is read.
 
-A folder is written under a temporary name in the same directory; every file is fsynced, a manifest with their sha256
-comes last, and a rename makes it appear. A committed folder is never written again, and is renamed before it is removed:
-under its own name it is whole or not there. Weights are in safetensors, the rest in plain types that load with
-`weights_only=True`; what each process has of its own lies in a file a rank.
+A folder is written under a temporary name in the same directory. Every file is fsynced, a manifest
+with their sha256 comes last, and a rename makes the folder appear. A committed folder is never
+written again, and is renamed before it is removed: under its own name it is whole or absent.
+
+Weights are stored as safetensors, the rest in plain types that load with `weights_only=True`. The
+state of a process (its random number generators) lies in a file of its own.
 """
 
 from __future__ import annotations
@@ -15,6 +17,8 @@ import logging
 import re
 import shutil
 import zipfile
+from collections.abc import Iterable
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -38,15 +42,18 @@ log = logging.getLogger("dltrain")
 
 MANIFEST = "manifest.json"
 WEIGHTS, STATE, RANK = "task.safetensors", "state.pt", "rank-0.pt"
-OWN = ("rng",)  # the parts of a state that are one process's
+FILES = (WEIGHTS, STATE, RANK)
+PROCESS_KEYS = ("rng",)  # of a state, which belong to one process
 FORMAT = 2
-LARGEST_MANIFEST = 2**20  # bytes
-DAMAGED = "damaged-"
-ATTEMPTS = 20  # to read a checkpoint of a run that is going on, which may remove it meanwhile
+MAX_MANIFEST_BYTES = 2**20
+MAX_REASON_CHARS = 200
+MAX_POINTER_CHARS = 64
+DAMAGED = "damaged-"  # begins the name of a folder that nobody reads
+MAX_READ_ATTEMPTS = 20  # while the run trains, which may remove the checkpoint meanwhile
 
 
 def snapshot(value: Any) -> Any:
-    """A copy on the CPU of all tensors in `value`: what a writer may take its time over while training goes on."""
+    """Return a copy of `value` with all tensors on the CPU, which training does not change."""
     if isinstance(value, Tensor):
         return value.detach().to("cpu", copy=True, memory_format=torch.contiguous_format)
     if isinstance(value, dict):
@@ -57,29 +64,19 @@ def snapshot(value: Any) -> Any:
 
 
 def commit(folder: Path, state: dict[str, Any], about: dict[str, Any]) -> None:
-    """Write `state` (a snapshot; its "task" holds the weights) as the new folder `folder`, or leave nothing.
+    """Write `state` as the new folder `folder`, or leave nothing.
 
-    SaveError, which says how much room it needs and how much there is, where it cannot be written.
+    `state` is a snapshot, whose "task" holds the weights; `about` are further keys of the manifest.
+    Raises SaveError, with the space needed and free, if the folder cannot be written.
     """
-    task = state["task"]
-    weights = {name: value for name, value in task.items() if isinstance(value, Tensor)}
-    rest = {name: value for name, value in state.items() if name not in OWN}
-    rest["task"] = {name: value for name, value in task.items() if name not in weights}
-    own = {name: state[name] for name in OWN if name in state}
-    files = {
-        WEIGHTS: safetensors.torch.save(weights),
-        STATE: serialized(rest),
-        RANK: serialized(own),
-    }
+    files = state_files(state)
     manifest = {
         "format": FORMAT,
         "dltrain": __version__,
         "torch": torch.__version__,
         "world_size": 1,
         **about,
-        "files": {
-            n: {"size": len(c), "sha256": hashlib.sha256(c).hexdigest()} for n, c in files.items()
-        },
+        "files": {name: _fingerprint(content) for name, content in files.items()},
     }
     files[MANIFEST] = sealed(manifest)
     temporary = temporary_name(folder)
@@ -97,14 +94,37 @@ def commit(folder: Path, state: dict[str, Any], about: dict[str, Any]) -> None:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
+def state_files(state: dict[str, Any]) -> dict[str, bytes]:
+    """Return the content of a checkpoint's files by name, without the manifest."""
+    weights: dict[str, Tensor] = {}
+    other_task_keys: dict[str, Any] = {}
+    for name, value in state["task"].items():
+        if isinstance(value, Tensor):
+            weights[name] = value
+        else:
+            other_task_keys[name] = value
+    shared = {name: value for name, value in state.items() if name not in PROCESS_KEYS}
+    own = {name: value for name, value in state.items() if name in PROCESS_KEYS}
+    return {
+        WEIGHTS: safetensors.torch.save(weights),
+        STATE: serialized({**shared, "task": other_task_keys}),
+        RANK: serialized(own),
+    }
+
+
+def _fingerprint(content: bytes) -> dict[str, Any]:
+    return {"size": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+
+
 def serialized(value: Any) -> bytes:
+    """Return plain types and tensors as the content of a file."""
     buffer = io.BytesIO()
     torch.save(value, buffer)
     return buffer.getvalue()
 
 
 def load(folder: Path) -> dict[str, Any]:
-    """The state in `folder`, on the CPU, after every file's size and hash was checked (InputError otherwise)."""
+    """Return the state in `folder`, on the CPU; InputError if a file is not as it was written."""
     try:
         contents = read(folder)
         state = {
@@ -115,43 +135,48 @@ def load(folder: Path) -> dict[str, Any]:
         check_tensors(state)
     except InputError:
         raise
-    except Exception as e:  # a manifest may fit and the files still hold anything at all
-        first = " ".join(str(e).split())[:200]
-        raise InputError(f"{folder} is not a whole checkpoint ({type(e).__name__}: {first})") from e
+    except Exception as e:  # a manifest may fit, and the files may still hold anything
+        reason = " ".join(str(e).split())[:MAX_REASON_CHARS]
+        raise InputError(
+            f"{folder} is not a whole checkpoint ({type(e).__name__}: {reason})"
+        ) from e
     return state
 
 
 def read(folder: Path) -> dict[str, bytes]:
-    """The files of a checkpoint; InputError, or whatever a strange manifest leads to, where they are not as that says."""
+    """Return the content of a checkpoint's files, compared to the manifest.
+
+    Raises InputError for files that differ from it, and any error that a strange manifest causes.
+    """
     manifest = read_manifest(folder)
     if manifest["format"] != FORMAT:
         raise InputError(
             f"{folder} has format {manifest['format']}; this dltrain reads format {FORMAT}"
         )
-    contents = {}
-    for name in (WEIGHTS, STATE, RANK):
-        wanted = manifest["files"][name]
-        require_regular(folder / name)
-        size = (folder / name).stat().st_size
-        if size != wanted["size"]:
-            raise InputError(
-                f"{folder / name} is damaged: {size:,} bytes, and {wanted['size']:,} were written"
-            )
-        contents[name] = (folder / name).read_bytes()
-        if hashlib.sha256(contents[name]).hexdigest() != wanted["sha256"]:
-            raise InputError(
-                f"{folder / name} is damaged: its sha256 is not the one in the checkpoint's manifest"
-            )
-    return contents
+    return {name: read_verified(folder / name, manifest["files"][name]) for name in FILES}
+
+
+def read_verified(path: Path, written: dict[str, Any]) -> bytes:
+    """Return the content of a file; InputError unless it has the size and hash that it had."""
+    require_regular(path)
+    size = path.stat().st_size
+    if size != written["size"]:
+        raise InputError(f"{path} is damaged: {size:,} bytes, and {written['size']:,} were written")
+    content = path.read_bytes()
+    if hashlib.sha256(content).hexdigest() != written["sha256"]:
+        raise InputError(
+            f"{path} is damaged: its sha256 is not the one in the checkpoint's manifest"
+        )
+    return content
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
+    """Return the manifest of a checkpoint; InputError if it is damaged."""
     path = folder / MANIFEST
     require_regular(path)
-    if path.stat().st_size > LARGEST_MANIFEST:
-        raise InputError(
-            f"{path} is no checkpoint's manifest: it has {path.stat().st_size:,} bytes"
-        )
+    size = path.stat().st_size
+    if size > MAX_MANIFEST_BYTES:
+        raise InputError(f"{path} is not a checkpoint's manifest: it has {size:,} bytes")
     content = path.read_bytes()
     manifest: dict[str, Any] = json.loads(content)
     if manifest.pop("seal", None) is None or sealed(manifest) != content:
@@ -160,162 +185,184 @@ def read_manifest(folder: Path) -> dict[str, Any]:
 
 
 def require_regular(path: Path) -> None:
-    """InputError for a file that is not there, or is a pipe or a device, which might never end."""
+    """Raise InputError for an absent file, and for a pipe or device, which might never end."""
     if not path.is_file():
-        raise InputError(f"{path} is not there, or is no regular file")
+        raise InputError(f"{path} is absent or not a regular file")
 
 
 def sealed(manifest: dict[str, Any]) -> bytes:
-    """A manifest as text, with the sha256 of the rest of it at its end."""
+    """Return a manifest as JSON, with the sha256 of the rest of it as its last key."""
     seal = hashlib.sha256(to_json(manifest, indent=1).encode()).hexdigest()
     return to_json({**manifest, "seal": seal}, indent=1).encode()
 
 
 def unpickled(path: Path, content: bytes) -> Any:
-    """Plain types and tensors. Compressed content is refused: dltrain writes none, and little of it may become a lot."""
+    """Return the plain types and tensors in a file.
+
+    Compressed content is refused: dltrain writes none, and a small file could fill the memory.
+    """
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
         if any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist()):
-            raise InputError(f"{path} is no file of dltrain's: its content is compressed")
+            raise InputError(f"{path} is not a file of dltrain's: its content is compressed")
     return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
 
 
 def check_tensors(value: Any) -> None:
-    """ValueError for a tensor that claims more than is stored: one number, repeated, can be given any size."""
+    """Raise ValueError for a tensor that claims more numbers than are stored.
+
+    One stored number, repeated by a stride of 0, can be given any size.
+    """
     if isinstance(value, Tensor):
-        plain = value.layout == torch.strided and value.device.type == "cpu"
-        if not plain or value.numel() * value.element_size() > value.untyped_storage().nbytes():
-            raise ValueError(f"a tensor of shape {tuple(value.shape)} has not as many numbers")
-    elif isinstance(value, dict):
-        for item in value.values():
-            check_tensors(item)
+        _check_tensor(value)
+        return
+    items: Iterable[Any] = ()
+    if isinstance(value, dict):
+        items = value.values()
     elif isinstance(value, tuple | list):
-        for item in value:
-            check_tensors(item)
+        items = value
+    for item in items:
+        check_tensors(item)
+
+
+def _check_tensor(value: Tensor) -> None:
+    is_plain = value.layout == torch.strided and value.device.type == "cpu"
+    needed = value.numel() * value.element_size()
+    if not is_plain or needed > value.untyped_storage().nbytes():
+        raise ValueError(f"a tensor of shape {tuple(value.shape)} has not as many numbers")
 
 
 def is_committed(folder: Path) -> bool:
+    """Tell if a folder is a checkpoint with a manifest."""
     return not folder.name.startswith(".") and (folder / MANIFEST).is_file()
 
 
 class Store:
-    """The checkpoints of one run: `<step>/` folders, `stage-<index>-<step>/` end states, pointers `last` and `best`.
+    """The checkpoints of one run.
 
-    The pointers are for readers: they can be found again from the manifests, which say what each folder was saved as.
+    There are `<step>/` folders, `stage-<index>-<step>/` folders of end states, and the pointers
+    `last` and `best`. Lost pointers are restored from the manifests, which say what each folder was
+    saved as.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
     def steps(self) -> list[Path]:
-        """Committed step folders, oldest first."""
+        """Return the committed step folders, oldest first."""
+        return [folder for folder in self.step_folders() if is_committed(folder)]
+
+    def step_folders(self) -> list[Path]:
+        """Return all step folders, oldest first, also those without a manifest."""
         if not self.folder.is_dir():
             return []
-        return sorted(f for f in self.folder.iterdir() if f.name[:1].isdigit() and is_committed(f))
-
-    def begun(self) -> list[Path]:
-        """All step folders, oldest first, also those that have lost their manifest."""
-        found = self.folder.iterdir() if self.folder.is_dir() else ()
-        return sorted(f for f in found if f.name[:1].isdigit() and f.is_dir())
+        numbered = (path for path in self.folder.iterdir() if path.name[:1].isdigit())
+        return sorted(path for path in numbered if path.is_dir())
 
     def new_name(self, step: int) -> str:
-        """A name for a checkpoint at `step` that no committed one has, in order after those at the same step."""
-        name, again = f"{step:09d}", 0
-        while (self.folder / name).exists():
-            again += 1
-            name = f"{step:09d}.{again}"
-        return name
+        """Return a free name for a checkpoint at `step`, in order after those at the same step."""
+        return free_path(self.folder / f"{step:09d}").name
 
     def point(self, pointer: str, name: str) -> None:
+        """Let `last` or `best` point to a folder."""
         replace_file(self.folder / pointer, name.encode())
 
     def pointed(self, pointer: str) -> Path | None:
-        """Where `last` or `best` points; where the pointer is lost, the newest that it can have been."""
+        """Return the folder that `last` or `best` points to; from the manifests if that is lost."""
         path = self.folder / pointer
-        target = (
-            self.folder / path.read_text(errors="replace").strip()[:64] if path.is_file() else None
-        )
-        if target and target.parent == self.folder and is_committed(target):
-            return target
+        if path.is_file():
+            name = path.read_text(errors="replace").strip()[:MAX_POINTER_CHARS]
+            target = self.folder / name
+            if target.parent == self.folder and is_committed(target):
+                return target
         return self.derived(pointer)
 
     def derived(self, pointer: str) -> Path | None:
-        """The newest folder, or the newest that was saved as the best, whatever the pointers say."""
-        steps = self.steps()
-        if pointer == "last":
-            return steps[-1] if steps else None
-        return next((folder for folder in reversed(steps) if pointer in saved_as(folder)), None)
+        """Return the newest folder, or the newest that was saved as the best, by the manifests."""
+        for folder in reversed(self.steps()):
+            if pointer == "last" or pointer in saved_as(folder):
+                return folder
+        return None
 
     def read(self, pointer: str) -> tuple[Path, dict[str, Any]] | None:
-        """The folder that `last` or `best` means and its state, also while a run goes on that removes old ones."""
-        for attempt in range(ATTEMPTS):
+        """Return the folder that `last` or `best` means and its state; None if there is none.
+
+        It also works while the run trains, and removes old checkpoints.
+        """
+        for attempt in range(MAX_READ_ATTEMPTS):
             folder = self.pointed(pointer)
             if folder is None:
                 return None
             try:
                 return folder, load(folder)
             except InputError:
-                if folder.exists() or attempt == ATTEMPTS - 1:
+                if folder.exists() or attempt == MAX_READ_ATTEMPTS - 1:
                     raise
         return None
 
     def recover(self) -> Path | None:
-        """Make the store whole after whatever happened to its writer, and say where it stands: the newest whole folder.
+        """Repair the store for a new writer, and return the newest whole folder, if there is one.
 
-        For the one who writes from now on. Leftovers are removed and damaged folders set aside, with a line; pointers are
-        found again. InputError if there are checkpoints, and none is whole.
+        Unfinished files are removed, damaged folders are set aside with a warning, and pointers are
+        restored. Raises InputError if there are checkpoints, and none is whole.
         """
         sweep(self.folder)
-        steps, whole = self.begun(), []
-        for folder in steps:
-            try:
-                load(folder)
-                whole.append(folder)
-            except InputError as e:
-                log.warning(str(e))
-                self.set_aside(folder)
+        steps = self.step_folders()
+        whole = [folder for folder in steps if self.is_whole_or_set_aside(folder)]
         if steps and not whole:
-            raise InputError(
-                f"{self.folder}: every checkpoint is damaged ({', '.join(f.name for f in steps)})"
-            )
-        if steps and whole[-1] != steps[-1]:
+            names = ", ".join(folder.name for folder in steps)
+            raise InputError(f"{self.folder}: every checkpoint is damaged ({names})")
+        self.restore_pointers()
+        if not steps:
+            return None
+        if whole[-1] != steps[-1]:
             log.warning(f"falling back to the checkpoint before: {whole[-1].name}")
+        return whole[-1]
+
+    def restore_pointers(self) -> None:
+        """Let `last` and `best` point to what the manifests say."""
         for pointer in ("last", "best"):
-            found = self.derived(pointer)
-            if found is not None:
-                self.point(pointer, found.name)
+            target = self.derived(pointer)
+            if target is not None:
+                self.point(pointer, target.name)
             else:
                 (self.folder / pointer).unlink(missing_ok=True)
-        return whole[-1] if whole else None
 
-    def set_aside(self, folder: Path) -> None:
-        """Keep a damaged folder under a name that nobody reads."""
-        aside, again = folder.with_name(DAMAGED + folder.name), 0
-        while aside.exists():
-            again += 1
-            aside = folder.with_name(f"{DAMAGED}{folder.name}.{again}")
-        folder.rename(aside)
+    def is_whole_or_set_aside(self, folder: Path) -> bool:
+        """Tell if a folder is whole; rename a damaged one so that nobody reads it."""
+        try:
+            load(folder)
+        except InputError as e:
+            log.warning(str(e))
+            folder.rename(free_path(folder.with_name(DAMAGED + folder.name)))
+            return False
+        return True
 
     def stage_ends(self, before: int | None = None) -> dict[int, dict[str, Any]]:
-        """The end states of finished stages, by index (only those `before` one, if it is given); of a stage that was
-        trained longer after its end, the later."""
-        ends = {int(end.name.split("-")[1]): end for end in self.ended() if is_committed(end)}
-        return {index: load(end) for index, end in ends.items() if before is None or index < before}
+        """Return the end states of finished stages by index, only those of stages `before` one.
 
-    def ended(self) -> list[Path]:
-        """The folders of end states."""
-        return sorted(
-            end for end in self.folder.glob("stage-*") if re.fullmatch(r"stage-\d+-\d+", end.name)
-        )
+        If a stage was trained longer after its end, its later end state counts.
+        """
+        folders = {stage_of(end): end for end in self.stage_end_folders() if is_committed(end)}
+        ends = {}
+        for index, folder in folders.items():
+            if before is None or index < before:
+                ends[index] = load(folder)
+        return ends
+
+    def stage_end_folders(self) -> list[Path]:
+        """Return the folders of end states, in order."""
+        folders = self.folder.glob("stage-*")
+        return sorted(path for path in folders if re.fullmatch(r"stage-\d+-\d+", path.name))
 
     def stage_end(self, index: int, step: int) -> Path:
-        """Where the end state of stage `index` goes if it ends at `step`."""
+        """Return the folder for the end state of stage `index` that ends at `step`."""
         return self.folder / f"stage-{index}-{step:09d}"
 
     def forget_stage_ends(self, index: int) -> None:
-        """Remove the end states of stage `index` and later ones: they are going to end anew."""
-        for end in self.ended():
-            if int(end.name.split("-")[1]) >= index:
-                self.remove(end)
+        """Remove the end states of stage `index` and later ones, which will be trained again."""
+        for folder in self.stage_end_folders():
+            if stage_of(folder) >= index:
+                self.remove(folder)
 
     def prune(self, keep: int) -> None:
         """Remove all but the newest `keep` step folders and the one that `best` points to."""
@@ -325,14 +372,28 @@ class Store:
                 self.remove(folder)
 
     def remove(self, folder: Path) -> None:
-        """Take a folder away under another name first: what has its own name is whole."""
+        """Remove a folder; it is renamed first, so that a folder with its own name is whole."""
         aside = temporary_name(folder, OLD)
         folder.rename(aside)
         shutil.rmtree(aside, ignore_errors=True)
 
 
+def stage_of(folder: Path) -> int:
+    """Return the index of the stage whose end state is in `folder`."""
+    return int(folder.name.split("-")[1])
+
+
+def free_path(path: Path) -> Path:
+    """Return `path`, with a number at its end if that name is taken."""
+    candidate = path
+    numbers = count(1)
+    while candidate.exists():
+        candidate = path.with_name(f"{path.name}.{next(numbers)}")
+    return candidate
+
+
 def saved_as(folder: Path) -> list[str]:
-    """The pointers that a folder was saved for; none if its manifest cannot be read."""
+    """Return the pointers that a folder was saved for; none if its manifest cannot be read."""
     try:
         points: list[str] = read_manifest(folder).get("points", [])
     except (OSError, ValueError, AttributeError, KeyError, TypeError, InputError, RecursionError):

@@ -123,7 +123,7 @@ DAMAGE = {
     ),
     "a huge manifest": (
         lambda f: (f / MANIFEST).write_bytes(b" " * 2**21),
-        "is no checkpoint's manifest",
+        "is not a checkpoint's manifest",
     ),
     "a truncated manifest": (lambda f: os.truncate(f / MANIFEST, 40), "not a whole checkpoint"),
     "no manifest": (lambda f: (f / MANIFEST).unlink(), "manifest.json is not there"),
@@ -189,7 +189,7 @@ def test_compressed_content_is_refused(tmp_path: Path) -> None:
             archive.writestr(entry.filename, plain.read(entry))
     reseal(folder, STATE, squeezed.getvalue())
     with pytest.raises(
-        InputError, match=r"state\.pt is no file of dltrain's: its content is compressed"
+        InputError, match=r"state\.pt is not a file of dltrain's: its content is compressed"
     ):
         load(folder)
 
