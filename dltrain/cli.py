@@ -12,11 +12,11 @@ import re
 import signal
 import sys
 import traceback
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Any
 
-from dltrain import __version__
 from dltrain.config.groups import config_dir
 from dltrain.config.quoting import exists
 from dltrain.console import open_closed_descriptors, safe_streams
@@ -24,8 +24,8 @@ from dltrain.errors import DltrainError, Interrupted, StoppedBySignal, UsageErro
 from dltrain.files import to_json
 from dltrain.options import Options
 from dltrain.terminal import screen_width, wrap
-from dltrain.usage import help_text, moved_command, unknown_flag, unknown_verb
-from dltrain.verbs import FLAGS, HIDDEN, MULTIRUN, VERBS, Verb
+from dltrain.usage import moved_command, unknown_flag, unknown_verb
+from dltrain.verbs import FLAGS, HELP, HIDDEN, MULTIRUN, VERBS, VERSION, Verb
 
 log = logging.getLogger("dltrain")
 SETTING = re.compile(r"(\+{0,2}|~)[\w.]+=.*|~[\w.]+", re.DOTALL)
@@ -48,13 +48,57 @@ def main(argv: list[str] | None = None) -> int:
     """Run one command and return its exit code. Messages go to stdout, errors to stderr."""
     argv = sys.argv[1:] if argv is None else argv
     options = Options(argv=argv, json="--json" in argv, debug="--debug" in argv)
+    verb: Verb | None = None
+    code = 0
     with safe_streams() as output:
-        verb, code = run_command(options)
+        try:
+            with screen_messages():
+                verb = parse(options)
+                with config_dir(options.config_dir):
+                    function = pkgutil.resolve_name(verb.function)
+                    function(options)
+        except (Exception, KeyboardInterrupt) as e:
+            code = report(e, options)
         if options.json:
             print(to_json({"exit_code": code, **options.outcome}, default=str))
         if output.lost is not None:
             code = report_lost_output(output.lost, code, verb, options)
     return code
+
+
+@contextmanager
+def screen_messages() -> Iterator[None]:
+    """Print the messages that are logged in the block."""
+    handler = Screen(sys.stdout)
+    handler.setLevel(logging.INFO)
+    log.setLevel(logging.DEBUG)
+    log.addHandler(handler)
+    try:
+        yield
+    finally:
+        log.removeHandler(handler)
+
+
+def report(error: BaseException, options: Options) -> int:
+    """Print an error in a few lines, or with its traceback under --debug; return its exit code."""
+    if isinstance(error, KeyboardInterrupt):
+        print("dltrain: interrupted", file=sys.stderr)
+        number = error.number if isinstance(error, StoppedBySignal) else signal.SIGINT
+        return 128 + number
+    if options.debug:
+        traceback.print_exception(error)
+    text = str(error)
+    hint = ""
+    if not isinstance(error, DltrainError):
+        text = f"{type(error).__name__}: {error}"
+        hint = "" if options.debug else "\n(an unexpected failure: --debug shows where)"
+    message = f"dltrain: {text}{hint}"
+    width = screen_width(sys.stderr)
+    print(message if width is None else wrap(message, width), file=sys.stderr)
+    options.outcome.setdefault("error", text)
+    if isinstance(error, Interrupted):
+        options.outcome["status"] = "interrupted"
+    return error.exit_code if isinstance(error, DltrainError) else 1
 
 
 def report_lost_output(error: OSError, code: int, verb: Verb | None, options: Options) -> int:
@@ -66,44 +110,17 @@ def report_lost_output(error: OSError, code: int, verb: Verb | None, options: Op
     return code or 1
 
 
-def run_command(options: Options) -> tuple[Verb | None, int]:
-    """Parse `options.argv` and call the verb's function; return the verb and the exit code."""
-    verb: Verb | None = None
-    handler = Screen(sys.stdout)
-    handler.setLevel(logging.INFO)
-    log.setLevel(logging.DEBUG)
-    log.addHandler(handler)
-    try:
-        verb = parse(options)
-        with config_dir(options.config_dir):
-            if options.help:
-                log.info(help_text())
-            elif options.version:
-                log.info(f"dltrain {__version__}")
-            elif verb is not None:
-                pkgutil.resolve_name(verb.function)(options)
-        return verb, 0
-    except Exception as e:
-        return verb, report(e, options)
-    except KeyboardInterrupt as e:
-        print("dltrain: interrupted", file=sys.stderr)
-        number = e.number if isinstance(e, StoppedBySignal) else signal.SIGINT
-        return verb, 128 + number
-    finally:
-        log.removeHandler(handler)
-
-
-def parse(options: Options) -> Verb | None:
+def parse(options: Options) -> Verb:
     """Return the verb of `options.argv`, and set its words and flags in `options`.
 
-    None with --help and --version. Raises UsageError for unknown words, with what to type instead.
+    Raises UsageError for unknown words, with what to type instead.
     """
     words, rest, flags = split_flags(options)
     options.json = "--json" in flags  # not if it comes after `--`
     options.debug = "--debug" in flags
     name = words.pop(0) if words and not is_override(words[0]) else "train"
     if options.help or options.version:
-        return None
+        return HELP if options.help else VERSION
     verb = (VERBS | HIDDEN).get(name)
     if verb is None:
         raise UsageError(unknown_verb(name))
@@ -215,27 +232,6 @@ class Screen(logging.StreamHandler[Any]):
     def handleError(self, record: logging.LogRecord) -> None:
         """Raise the error."""
         raise
-
-
-def report(error: Exception, options: Options) -> int:
-    """Print an error in a few lines, or with its traceback under --debug; return its exit code."""
-    if options.debug:
-        traceback.print_exception(error)
-    text = str(error)
-    hint = ""
-    code = 1
-    if isinstance(error, DltrainError):
-        code = error.exit_code
-    else:
-        text = f"{type(error).__name__}: {error}"
-        hint = "" if options.debug else "\n(an unexpected failure: --debug shows where)"
-    message = f"dltrain: {text}{hint}"
-    width = screen_width(sys.stderr)
-    print(message if width is None else wrap(message, width), file=sys.stderr)
-    options.outcome.setdefault("error", text)
-    if isinstance(error, Interrupted):
-        options.outcome["status"] = "interrupted"
-    return code
 
 
 def interrupt(number: int, frame: FrameType | None) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+
 from dltrain import __version__
 from dltrain.config.answers import Answer, answer_for, flag_answer, option_for, verb_for
 from dltrain.config.groups import groups
@@ -13,6 +15,7 @@ from dltrain.report.text import table
 from dltrain.shell import shell_word
 from dltrain.verbs import FLAGS, MULTIRUN, VERBS
 
+log = logging.getLogger("dltrain")
 MAX_LISTED_CHARS = 100  # of a group's options in the help text
 HELP = """\
 dltrain {version}: deep-learning experiments from YAML, all on one engine
@@ -47,12 +50,17 @@ exit codes: 0 done, 1 failure, 2 usage or configuration, 3 input file, 4 diverge
 next: dltrain check model=cnn dataset=mnist"""
 
 
-def help_text() -> str:
-    """Return the text of --help."""
+def print_version(options: Options) -> None:
+    """Print the version of dltrain."""
+    log.info(f"dltrain {__version__}")
+
+
+def print_help(options: Options) -> None:
+    """Print verbs, examples, groups and flags."""
     first, *others = VERBS.values()
     verbs = [(f"dltrain {verb.usage}", verb.help) for verb in (first, MULTIRUN, *others)]
     rows = [(group, listed(options)) for group, options in groups().items() if options]
-    return HELP.format(version=__version__, verbs=table(verbs), groups=table(rows))
+    log.info(HELP.format(version=__version__, verbs=table(verbs), groups=table(rows)))
 
 
 def listed(options: list[str]) -> str:

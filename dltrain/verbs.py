@@ -119,6 +119,8 @@ MULTIRUN = Verb(
     "a grid of runs: values separated by commas",
     writes_files=True,
 )
+HELP = Verb("dltrain.usage:print_help", "--help", "")
+VERSION = Verb("dltrain.usage:print_version", "--version", "")
 RUN_VERBS = ("evaluate", "predict", "generate", "rollout", "export", "resume")  # take a RUN
 
 FLAGS = {

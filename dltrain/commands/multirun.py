@@ -13,9 +13,9 @@ from dltrain.config.compose import Composed, compose
 from dltrain.config.grid import distinct, expand, swept_keys
 from dltrain.config.overrides import raise_problems
 from dltrain.errors import DivergedError, DltrainError, Interrupted, StoppedBySignal
+from dltrain.experiment.session import start
 from dltrain.options import Options
 from dltrain.runs.folder import FINISHED, Run
-from dltrain.runs.training import start
 from dltrain.shell import shell_word
 from dltrain.sweeps.names import title_of
 from dltrain.sweeps.results import overview, report_curves, write_rows

@@ -13,14 +13,13 @@ from dltrain.data.dataset import shown_names, unknown_classes
 from dltrain.engine import Engine, Resume
 from dltrain.errors import ConfigError, InputError, UsageError
 from dltrain.experiment.experiment import Experiment
-from dltrain.experiment.session import open_session
+from dltrain.experiment.session import execute, open_session
 from dltrain.options import Options
 from dltrain.runs.checkpoint import Store
 from dltrain.runs.folder import CHECKPOINTS, FINISHED, MANIFEST, RESULTS, Run
 from dltrain.runs.log_file import buffered_records, without_repeats
 from dltrain.runs.open import find_run, position, saved_configuration
 from dltrain.runs.resume import fork_run, newest_state, prepare_folder
-from dltrain.runs.training import execute
 from dltrain.shell import shell_word
 from dltrain.types import Data
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dltrain.config import check
 from dltrain.config.compose import compose
+from dltrain.experiment.session import start
 from dltrain.options import Options
-from dltrain.runs.training import start
 
 
 def train(options: Options) -> None:

@@ -1,9 +1,17 @@
-"""A session: an experiment with the engine and the callbacks that train it in a run's folder."""
+"""A session: an experiment with the engine and the callbacks that train it in a run's folder.
+
+`start` trains a new run, `execute` a session that is open: it fits, tests and writes the results.
+"""
 
 from __future__ import annotations
 
 import hashlib
+import logging
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from dltrain.callbacks.checkpoint import Checkpoint
@@ -13,24 +21,35 @@ from dltrain.callbacks.metrics_log import MetricsLog
 from dltrain.callbacks.nonfinite import NonFinite
 from dltrain.callbacks.profile import Profile
 from dltrain.callbacks.signals import Signals
+from dltrain.callbacks.tensorboard import TENSORBOARD
 from dltrain.callbacks.timer import Timer
-from dltrain.engine import Callback, Engine
-from dltrain.experiment.batch_norm import smallest_batch
+from dltrain.config.combinations import unread
+from dltrain.config.compose import Composed
+from dltrain.config.own_settings import own_settings
+from dltrain.engine import Callback, Engine, Resume
+from dltrain.errors import InputError, Interrupted
+from dltrain.experiment.batch_norm import require_batches_for_norm, smallest_batch
 from dltrain.experiment.experiment import Experiment
 from dltrain.experiment.instantiate import instantiate
-from dltrain.files import to_json
+from dltrain.files import finite, to_json, writing
+from dltrain.options import Options
+from dltrain.report.splits import empty_splits, sizes
+from dltrain.report.summary import closing_table, rendered_grids
 from dltrain.runs.checkpoint import Store
-from dltrain.runs.folder import CHECKPOINTS, METRICS, Run
+from dltrain.runs.folder import CHECKPOINTS, FINISHED, METRICS, RESULTS, Run
+from dltrain.runs.initial_files import initial_files, label
+from dltrain.runs.log_file import buffered_records, logged_to
+from dltrain.runs.results import Ending, claims, require_overfit, write_results
 from dltrain.step_runner import MemoryGuard
 from dltrain.types import Interval
+from dltrain.weights.freezing import trainable_count
+
+log = logging.getLogger("dltrain")
 
 
 @dataclass
 class Session:
-    """An experiment with its run folder, engine and callbacks, ready to fit.
-
-    `optional` are the callbacks that the configuration names, by key.
-    """
+    """An experiment with its run folder, engine and callbacks, ready to fit."""
 
     experiment: Experiment
     run: Run
@@ -39,7 +58,43 @@ class Session:
     timer: Timer
     checkpoint: Checkpoint
     signals: Signals
-    optional: dict[str, Callback]
+
+
+def start(
+    composed: Composed,
+    options: Options,
+    folder: Path | None = None,
+    swept: Sequence[str] = (),
+    title: str = "",
+) -> dict[str, Any]:
+    """Train a new run of a checked configuration and return its results.
+
+    Everything that can be wrong with data or device comes up before the run's folder is made:
+    `folder`, or one with the time in its name. `swept` are the keys that differ between the runs of
+    a sweep; TensorBoard calls the run by the `title`.
+    """
+    config = composed.config
+    with buffered_records() as records:
+        for line in unread(composed):
+            log.warning(line)
+        experiment = Experiment.to_train(config).build()
+        _ = experiment.data.train.samples  # reads the data set
+        require_batches_for_norm(experiment)
+        if not config["debug"]:
+            for message in empty_splits(experiment.data, config["dataset"]):
+                log.warning(message)
+    more: dict[str, Any] = {"settings": own_settings(composed, swept)}
+    if title:
+        more[TENSORBOARD] = title
+    files = initial_files(experiment, composed, options, **more)
+    if folder is None:
+        run = Run.create(Path(config["paths"]["output"]), label(composed), files)
+    else:
+        with writing(folder):
+            run = Run.make(folder, files)
+    with run.locked():
+        session = open_session(experiment, run, options.command, composed.public)
+        return execute(session, options.outcome, earlier=records)
 
 
 def open_session(
@@ -55,14 +110,14 @@ def open_session(
     other callback has seen the step.
     """
     trainer = experiment.trainer
-    log = MetricsLog(run, trainer.log_every)
-    nonfinite = NonFinite(log, trainer.skip_nonfinite)
+    metrics_log = MetricsLog(run, trainer.log_every)
+    nonfinite = NonFinite(metrics_log, trainer.skip_nonfinite)
     timer = Timer(run)
     limits = Limits(timer, trainer.steps, trainer.max_seconds)
     checkpoint = checkpoint_callback(experiment, run)
     available = {
         "run": run,
-        "log": log,
+        "log": metrics_log,
         "timer": timer,
         "settings": settings or experiment.config,
         "command": command,
@@ -73,7 +128,7 @@ def open_session(
     evaluations = [EvaluateEvery(trainer.evaluate_every)] if trainer.evaluate_every else []
     signals = Signals(timer.continued)
     callbacks: list[Callback] = [
-        *(log, nonfinite, timer, limits),
+        *(metrics_log, nonfinite, timer, limits),
         *experiment.callbacks.values(),
         *optional.values(),
         *evaluations,
@@ -82,7 +137,128 @@ def open_session(
     device = experiment.device
     step_runner = MemoryGuard(trainer.on_oom == "halve", lambda: smallest_batch(experiment.task))
     engine = Engine(callbacks, device.mover(), device.autocast(), step_runner)
-    return Session(experiment, run, engine, log, timer, checkpoint, signals, optional)
+    return Session(experiment, run, engine, metrics_log, timer, checkpoint, signals)
+
+
+def execute(
+    session: Session,
+    outcome: dict[str, Any],
+    resume: Resume | None = None,
+    earlier: Sequence[logging.LogRecord] = (),
+) -> dict[str, Any]:
+    """Fit, test with the best weights, and return the results.
+
+    results.json and `outcome` get them also if training raises. The `earlier` records, which were
+    logged before the run had a folder, go into its log first.
+    """
+    engine = session.engine
+    debug = session.experiment.config["debug"]
+    ending = Ending()
+    with logged_to(session.run, earlier):
+        log.info(opening_line(session))
+        try:
+            with saved_unless_trained(session, ending), ending.noted(), session.signals:
+                engine.fit(session.experiment.task, resume)
+                ending.trained = True
+                if debug != "profile":
+                    load_best_weights(session)
+                    ending.scores = engine.test(session.experiment.data.test)
+            ending.status = "stopped" if ended_early(session) else "completed"
+        finally:
+            try:
+                session.checkpoint.finish()
+            finally:
+                results = finish(session, ending)
+                outcome.update(results)
+    session.checkpoint.require_complete()
+    if debug == "overfit":
+        require_overfit(session.run, results)
+    return results
+
+
+@contextmanager
+def saved_unless_trained(session: Session, ending: Ending) -> Iterator[None]:
+    """Save what was learned if a signal, or a batch that cannot be read, ends the training.
+
+    After training the last checkpoint is there, and the task may hold the best weights by now.
+    """
+    engine = session.engine
+    try:
+        yield
+    except (Interrupted, InputError) as e:
+        has_learned = isinstance(e, Interrupted) or engine.step > 0
+        if has_learned and not ending.trained:
+            session.checkpoint.save(engine)
+        raise
+
+
+def load_best_weights(session: Session) -> None:
+    """Load weights and averages of the best checkpoint of the last stage, if there is one."""
+    engine = session.engine
+    checkpoint = session.checkpoint
+    checkpoint.finish()
+    if checkpoint.best.get("stage") != engine.stage.name:
+        return
+    best = checkpoint.best_state()
+    if best is not None:
+        engine.task.load_state_dict(best["task"])
+        for optim, saved in zip(engine.stage.optims, best["optims"], strict=True):
+            optim.load_state_dict(saved)
+
+
+def ended_early(session: Session) -> bool:
+    """Tell if a callback ended the last stage, or the time limit ended the run."""
+    limit = session.experiment.trainer.max_seconds or math.inf
+    return session.engine.stage_ended or session.timer.seconds() >= limit
+
+
+def finish(session: Session, ending: Ending) -> dict[str, Any]:
+    """Write and return the results, let the callbacks finish, and print the closing table."""
+    engine = session.engine
+    results = results_of(session, ending)
+    write_results(session.run, results)
+    try:
+        if ending.status in FINISHED:
+            engine.emit("test_end")
+    finally:
+        engine.emit("close")
+    rows = [row for callback in engine.callbacks for row in callback.summary_rows()]
+    log.info(closing_table(session.experiment.task, results, RESULTS, rows))
+    for text in rendered_grids(ending.scores):
+        log.info(text)
+    return results
+
+
+def results_of(session: Session, ending: Ending) -> dict[str, Any]:
+    """Return the content of results.json."""
+    engine = session.engine
+    test_figures = {k: v for k, v in ending.scores.items() if isinstance(v, float)}
+    metrics = {**session.log.latest, **test_figures}
+    is_finished = ending.status in FINISHED
+    results: dict[str, Any] = {"status": ending.status}
+    if ending.reason:
+        results["reason"] = ending.reason
+    return results | {
+        "metrics": finite(metrics),
+        "best": session.checkpoint.best,
+        "epochs": engine.epoch,
+        "steps": engine.step,
+        "seconds": round(session.timer.seconds(), 3),
+        "samples_per_second": round(session.timer.rate(engine), 1),
+        "expect": claims(session.experiment.config, metrics) if is_finished else {},
+        "run": str(session.run.folder),
+    }
+
+
+def opening_line(session: Session) -> str:
+    """Return a line that says what is about to be trained."""
+    data = session.experiment.data
+    device = session.experiment.device.summary()
+    return (
+        f"{session.run.folder}: {trainable_count(session.experiment.task):,} parameters, "
+        f"{sizes(data)}, "
+        f"batch {data.train.batch_size}, {device['device']} {device['precision']}"
+    )
 
 
 def optional_callbacks(

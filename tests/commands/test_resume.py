@@ -100,7 +100,7 @@ def test_a_run_folder_holds_configuration_and_manifest_from_its_beginning(
     whole = folder_of(dltrain(*STEPPED, "--json"))
     with monkeypatch.context() as patch:
         patch.setattr(
-            "dltrain.runs.training.open_session",
+            "dltrain.experiment.session.open_session",
             lambda *a: (_ for _ in ()).throw(KeyboardInterrupt),
         )
         assert dltrain(*STEPPED).code == 130

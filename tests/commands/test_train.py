@@ -12,7 +12,7 @@ from outcome import Outcome
 
 from dltrain.runs import checkpoint
 from dltrain.runs.checkpoint import Store
-from dltrain.runs.training import claims
+from dltrain.runs.results import claims
 
 TINY = (
     "dataset=synthetic",
@@ -344,12 +344,11 @@ def test_an_interruption_during_the_test_keeps_the_last_checkpoint_and_resumes_t
     dltrain, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from dltrain.errors import Interrupted
-    from dltrain.runs import training
 
     whole = dltrain(*TINY, "--json").json
     with monkeypatch.context() as patch:
         patch.setattr(
-            training, "score_test_set", lambda session: (_ for _ in ()).throw(Interrupted(2))
+            module, "load_best_weights", lambda session: (_ for _ in ()).throw(Interrupted(2))
         )
         outcome = dltrain(*TINY, "--json")
     assert outcome.code == 130

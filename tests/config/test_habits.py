@@ -93,7 +93,7 @@ def mistakes_in(words: str, context: str = "seed=0") -> list[str]:
         return [why for _, why in problems_of(compose([context, *typed]))]
     options = Options(argv=typed[1:])
     verb = parse(options)
-    assert verb is not None or options.help or options.version
+    assert verb.usage
     if verb is VERBS["train"] or verb is VERBS["check"] or options.multirun:
         first = [
             override.split(",")[0] if "[" not in override else override
