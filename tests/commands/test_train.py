@@ -344,12 +344,11 @@ def test_an_interruption_during_the_test_keeps_the_last_checkpoint_and_resumes_t
     dltrain, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from dltrain.errors import Interrupted
+    from dltrain.experiment import session
 
     whole = dltrain(*TINY, "--json").json
     with monkeypatch.context() as patch:
-        patch.setattr(
-            module, "load_best_weights", lambda session: (_ for _ in ()).throw(Interrupted(2))
-        )
+        patch.setattr(session, "load_best_weights", lambda _: (_ for _ in ()).throw(Interrupted(2)))
         outcome = dltrain(*TINY, "--json")
     assert outcome.code == 130
     folder = next(f for f in Path("outputs").glob("*/*") if f != Path(whole["run"]))

@@ -126,8 +126,14 @@ DAMAGE = {
         "is not a checkpoint's manifest",
     ),
     "a truncated manifest": (lambda f: os.truncate(f / MANIFEST, 40), "not a whole checkpoint"),
-    "no manifest": (lambda f: (f / MANIFEST).unlink(), "manifest.json is not there"),
-    "no weights": (lambda f: (f / WEIGHTS).unlink(), "task.safetensors is not there"),
+    "no manifest": (
+        lambda f: (f / MANIFEST).unlink(),
+        "manifest.json is absent or not a regular file",
+    ),
+    "no weights": (
+        lambda f: (f / WEIGHTS).unlink(),
+        "task.safetensors is absent or not a regular file",
+    ),
     "a manifest of something else": (
         lambda f: (f / MANIFEST).write_text("[1]"),
         "not a whole checkpoint",
