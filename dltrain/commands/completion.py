@@ -7,7 +7,7 @@ each word that the last one can become: the word, a tab, and what it is. Imports
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -100,37 +100,47 @@ def complete(options: Options) -> None:
 def typed_config_dir(typed: list[str]) -> str | None:
     """Return the folder of the last --config-dir, or None."""
     folder = None
-    for i, word in enumerate(typed):
-        flag, equals, value = word.partition("=")
-        if flag != "--config-dir":
-            continue
-        if equals:
-            folder = value
-        elif i + 1 < len(typed):
-            folder = typed[i + 1]
+    for flag, following in zip(typed, [*typed[1:], None], strict=True):
+        if flag == "--config-dir":
+            folder = following
+        elif flag.startswith("--config-dir="):
+            folder = flag.partition("=")[2]
     return folder
 
 
 def offers(typed: list[str], word: str) -> Iterator[Offer]:
     """Yield what may stand where `word` stands after `typed`, whatever it begins with."""
     verb, names = split_verb(typed)
-    if typed and typed[-1] in FLAGS and FLAGS[typed[-1]].example:  # its value is a file or number
+    if typed and takes_value(typed[-1]):
         return
     if word.startswith("-"):
         yield from ((flag, "") for flag in FLAGS)
     elif verb in RUN_VERBS and not names:
         yield from run_offers(typed)
-    elif verb == "completion":
-        yield from INSTALL.items()
-    elif verb == "list":
-        yield from ((group, ", ".join(options)) for group, options in groups().items() if options)
-    elif verb == "show":
-        yield from show_offers(typed, word)
+    elif verb in NAME_OFFERS:
+        yield from NAME_OFFERS[verb](typed, word)
     else:
         if not typed:
             yield from ((name, one.help) for name, one in VERBS.items())
         if verb not in FILE_VERBS or "=" in word or "." in word:
             yield from setting_offers(typed, word)
+
+
+def takes_value(word: str) -> bool:
+    """Tell if a word is a flag whose value, a file or a number, follows."""
+    return word in FLAGS and bool(FLAGS[word].example)
+
+
+def shell_offers(typed: list[str], word: str) -> Iterator[Offer]:
+    """Yield the words after `completion`: the shells."""
+    yield from INSTALL.items()
+
+
+def group_offers(typed: list[str], word: str) -> Iterator[Offer]:
+    """Yield the words after `list`: the groups that have options."""
+    for group, options in groups().items():
+        if options:
+            yield group, ", ".join(options)
 
 
 def split_verb(typed: list[str]) -> tuple[str, list[str]]:
@@ -249,3 +259,10 @@ def run_offers(typed: list[str]) -> Iterator[Offer]:
         if name.isdigit():  # a job of a sweep
             name = "/".join(path.parts[-2:])
         yield name, str(path)
+
+
+NAME_OFFERS: dict[str, Callable[[list[str], str], Iterator[Offer]]] = {
+    "completion": shell_offers,
+    "list": group_offers,
+    "show": show_offers,
+}

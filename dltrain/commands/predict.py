@@ -41,9 +41,7 @@ def predict(options: Options) -> None:
     typed, overrides = take(overrides, DEFAULTS)
     settings = {**DEFAULTS, **typed}
     require_settings(settings)
-    out = Path(options.out) if options.out is not None else None
-    if out is not None:
-        require_file_name(out)
+    out = output_file(options.out)
     names = options.names[1:]
     split = settings["split"]
     if bool(names) == bool(split):
@@ -58,18 +56,17 @@ def predict(options: Options) -> None:
         print(f"dltrain: {problem}", file=sys.stderr)
 
     trained = open_trained(run, overrides, settings["checkpoint"])
-    reader = trained.reader
     if split:
-        samples = of_split(reader, split)
+        samples = of_split(trained.reader, split)
     else:
-        inputs = find_inputs(names, report, isinstance(reader, ReadsText))
-        samples = readable(encoded(reader, inputs), report)
+        inputs = find_inputs(names, report, isinstance(trained.reader, ReadsText))
+        samples = readable(encoded(trained.reader, inputs), report)
     explainer = Explainer(trained.engine, run.folder) if options.explain else None
     predictions = predicted_rows(trained.engine, samples, explainer)
     rows = (with_top(row, int(settings["top"])) for row in predictions)
     count, kept = write(rows, out) if out is not None else show(rows)
     options.outcome |= {
-        **unknown_tokens(reader),
+        **unknown_tokens(trained.reader),
         "run": str(run.folder),
         "checkpoint": trained.checkpoint.name,
         "predicted": count,
@@ -77,12 +74,17 @@ def predict(options: Options) -> None:
     }
     if out is not None:
         options.outcome["out"] = str(out)
+        if count:
+            log.info(f"{out}: {counted_noun(count, 'row')}")
     if count == len(kept):
         options.outcome["rows"] = kept
-    if out is not None and count:
-        log.info(f"{out}: {counted_noun(count, 'row')}")
-    if problems:
-        unread = counted_noun(len(problems), "input")
+    require_all_predicted(count, len(problems))
+
+
+def require_all_predicted(count: int, num_problems: int) -> None:
+    """Raise InputError if some inputs, or all, could not be read."""
+    if num_problems:
+        unread = counted_noun(num_problems, "input")
         raise InputError(f"{unread} could not be read; {count:,} predicted")
     if not count:
         raise InputError("nothing to predict: the inputs hold no sample")
@@ -98,14 +100,18 @@ def require_settings(settings: dict[str, str]) -> None:
         require_choice("split", settings["split"], SPLITS, " (those of train come shuffled)")
 
 
-def require_file_name(out: Path) -> None:
-    """Raise UsageError if predictions cannot be written to `out`."""
+def output_file(name: str | None) -> Path | None:
+    """Return the file that --out names, if any; UsageError if it cannot be written."""
+    if name is None:
+        return None
+    out = Path(name)
     if out.suffix not in FORMATS:
         raise UsageError(f"--out {out}: expected a name that ends in {' or '.join(FORMATS)}")
     if out.is_dir():
         raise UsageError(f"--out {out}: is a folder; name a file in it")
     if not out.absolute().parent.is_dir():
         raise UsageError(f"--out {out}: there is no folder {out.parent}")
+    return out
 
 
 def predicted_rows(
@@ -118,12 +124,13 @@ def predicted_rows(
             with torch.no_grad(), engine.autocast:
                 inputs = engine.move(stacked([x for _, x in batch]))
                 outputs = task.predict(inputs)
-            answers = (
-                task.prediction_rows(outputs)
-                if isinstance(task, PredictionRows)
-                else numbered(outputs)
-            )
-            rows = [{**about, **answer} for (about, _), answer in zip(batch, answers, strict=True)]
+            if isinstance(task, PredictionRows):
+                predictions = task.prediction_rows(outputs)
+            else:
+                predictions = numbered(outputs)
+            rows = []
+            for (about, _), prediction in zip(batch, predictions, strict=True):
+                rows.append({**about, **prediction})
             if explainer is not None:
                 rows = explainer(inputs, rows)
             yield from rows
@@ -143,8 +150,9 @@ def numbered(outputs: Any) -> list[Row]:
     """
     if not isinstance(outputs, Tensor) or not outputs.ndim:
         raise UsageError(
-            "this task predicts no row for each input: it needs a method answers(outputs)"
+            "this task predicts no row for each input: it needs a method prediction_rows(outputs)"
         )
     values = outputs.float()
-    values = values.flatten(1) if values.ndim > 1 else values.unsqueeze(1)
-    return [{f"output_{i}": value for i, value in enumerate(row, 1)} for row in values.tolist()]
+    values = values.flatten(1) if values.ndim > 1 else values.unsqueeze(1)  # (B, N)
+    columns = [f"output_{i}" for i in range(1, values.shape[1] + 1)]
+    return [dict(zip(columns, row, strict=True)) for row in values.tolist()]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import dataclass
 from typing import Any
 
 from dltrain.config import check
@@ -40,34 +41,32 @@ def resume(options: Options) -> None:
         continue_run(run, overrides, options)
 
 
+@dataclass(frozen=True)
+class Plan:
+    """How a run continues: its configuration, the checkpoint (if any), and what has changed.
+
+    `description` is that of its data, unless the settings of the data set have changed.
+    """
+
+    composed: Composed
+    where: Resume | None
+    changed: list[Change]
+    description: dict[str, Any] | None
+
+    def build(self) -> Experiment:
+        """Build the experiment that continues."""
+        to_continue = Experiment.to_restart if self.where is None else Experiment.to_resume
+        return to_continue(self.composed.config, self.description).build()
+
+
 def continue_run(run: Run, overrides: list[str], options: Options) -> None:
     """Continue `run` with `overrides`; nothing is written unless its checkpoint fits."""
-    composed = saved_configuration(run, overrides)
-    check.raise_all(composed)
-    for line in unread(composed):
-        log.warning(line)
-    store = Store(run.folder / CHECKPOINTS)
-    state = newest_state(run, store, options.fork)
-    if state is not None:
-        require_extension(run, composed, state)
-    changed = changes(saved_configuration(run, []).public, composed.public)
-    where = None
-    if state is not None:
-        require_allowed(changed)
-        where = Resume(state, store.stage_ends(state["index"]))
-    description = None
-    if not any(change.key.startswith("dataset.") for change in changed):
-        description = run.description()
+    plan = plan_from(run, overrides, options.fork)
     with buffered_records() as records:
-        trial = continuing_experiment(composed, description, where)
+        trial = plan.build()
         require_same_classes(trial.data, run)
         fingerprint = trial.data.fingerprint()
-    replanned: list[str] = []
-    if where is not None:
-        engine = position_after(trial, where, changed)
-        replanned = learning_rate_lines(engine, where.state, changed)
-    for line in (*described(changed), *replanned):
-        log.info(line)
+    report_changes(trial, plan)
     if fingerprint != run.read_json(MANIFEST).get("dataset_fingerprint"):
         require_same_vocabulary(trial.data, run)
         log.warning(
@@ -75,21 +74,44 @@ def continue_run(run: Run, overrides: list[str], options: Options) -> None:
             "the results will differ from those of a run without interruption"
         )
     with without_repeats(records):
-        experiment = continuing_experiment(composed, description, where)
+        experiment = plan.build()
         _ = experiment.data.train.samples  # reads the data set
     if not options.fork:
-        train_on(run, composed, experiment, where, options, changed)
+        train_on(run, experiment, plan, options)
         return
-    with fork_run(run, composed, trial, where, options).locked() as fork:
-        train_on(fork, composed, experiment, where, options, changed)
+    with fork_run(run, plan.composed, trial, plan.where, options).locked() as fork:
+        train_on(fork, experiment, plan, options)
 
 
-def continuing_experiment(
-    composed: Composed, description: dict[str, Any] | None, where: Resume | None
-) -> Experiment:
-    """Return the experiment that continues from a checkpoint, or from the beginning without one."""
-    to_continue = Experiment.to_restart if where is None else Experiment.to_resume
-    return to_continue(composed.config, description).build()
+def plan_from(run: Run, overrides: list[str], fork: bool) -> Plan:
+    """Return how the run continues; UsageError or ConfigError if it cannot."""
+    composed = saved_configuration(run, overrides)
+    check.raise_all(composed)
+    for line in unread(composed):
+        log.warning(line)
+    store = Store(run.folder / CHECKPOINTS)
+    state = newest_state(run, store, fork)
+    if state is not None:
+        require_extension(run, composed, state)
+    changed = changes(saved_configuration(run, []).public, composed.public)
+    where = None
+    if state is not None:
+        require_allowed(changed)
+        where = Resume(state, store.stage_ends(state["index"]))
+        where.extended = any(key.startswith("trainer.") for key in composed.typed)
+    is_other_data = any(change.key.startswith("dataset.") for change in changed)
+    description = None if is_other_data else run.description()
+    return Plan(composed, where, changed, description)
+
+
+def report_changes(trial: Experiment, plan: Plan) -> None:
+    """Print what has changed, after trying whether the checkpoint fits the experiment."""
+    replanned: list[str] = []
+    if plan.where is not None:
+        engine = position_after(trial, plan.where, plan.changed)
+        replanned = learning_rate_lines(engine, plan.where.state, plan.changed)
+    for line in (*described(plan.changed), *replanned):
+        log.info(line)
 
 
 def require_extension(run: Run, composed: Composed, state: dict[str, Any]) -> None:
@@ -108,10 +130,10 @@ def require_extension(run: Run, composed: Composed, state: dict[str, Any]) -> No
         more.append(f"trainer.epochs={state['epoch'] + max(epochs, 1)}")
     if steps is not None:
         more.append(f"trainer.steps={2 * max(state['step'], 1)}")
-    overrides = " ".join(more) or "trainer.max_seconds=600"
+    command = f"dltrain resume {shell_word(str(run.folder))}"
     raise UsageError(
         f"{run.folder} is finished ({state['epoch']} epochs, {state['step']} steps); "
-        f"to train it longer: dltrain resume {shell_word(str(run.folder))} {overrides}"
+        f"to train it longer: {command} {' '.join(more) or 'trainer.max_seconds=600'}"
     )
 
 
@@ -190,18 +212,11 @@ def learning_rate_lines(engine: Engine, state: dict[str, Any], changed: list[Cha
     return lines
 
 
-def train_on(
-    run: Run,
-    composed: Composed,
-    experiment: Experiment,
-    where: Resume | None,
-    options: Options,
-    changed: list[Change],
-) -> None:
+def train_on(run: Run, experiment: Experiment, plan: Plan, options: Options) -> None:
     """Train in `run`'s folder from a checkpoint on, or from the beginning if there is none."""
-    session = open_session(experiment, run, options.command, composed.public)
-    prepare_folder(run, composed, options, where, changed)
+    where = plan.where
+    session = open_session(experiment, run, options.command, plan.composed.public)
+    prepare_folder(run, plan.composed, options, where, plan.changed)
     if where is not None:
         log.info(f"resuming at step {where.state['step']} (epoch {where.state['epoch'] + 1})")
-        where.extended = any(key.startswith("trainer.") for key in composed.typed)
     execute(session, options.outcome, where)

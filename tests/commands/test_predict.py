@@ -310,7 +310,7 @@ def test_a_task_without_answers_shows_its_numbers() -> None:
         {"output_1": 3.0, "output_2": 4.0},
     ]
     assert module.numbered(torch.tensor([1.0, 2.0])) == [{"output_1": 1.0}, {"output_1": 2.0}]
-    with pytest.raises(module.UsageError, match="answers"):
+    with pytest.raises(module.UsageError, match="prediction_rows"):
         module.numbered({"a": 1})
 
 
