@@ -22,7 +22,6 @@ from dltrain.verbs import FLAGS, RUN_VERBS, VERBS
 
 log = logging.getLogger("dltrain")
 Offer = tuple[str, str]  # a word, and what it is
-FILE_VERBS = ("predict", "generate")  # whose further words are files or texts, beside settings
 
 # bash cuts COMP_WORDS at every = (COMP_WORDBREAKS), so the script reads the line itself. readline
 # replaces only what follows the last break, so the script takes what is before it off the offers.
@@ -110,20 +109,18 @@ def typed_config_dir(typed: list[str]) -> str | None:
 
 def offers(typed: list[str], word: str) -> Iterator[Offer]:
     """Yield what may stand where `word` stands after `typed`, whatever it begins with."""
-    verb, names = split_verb(typed)
     if typed and takes_value(typed[-1]):
         return
     if word.startswith("-"):
         yield from ((flag, "") for flag in FLAGS)
-    elif verb in RUN_VERBS and not names:
+        return
+    if not typed:
+        yield from ((name, one.help) for name, one in VERBS.items())
+    verb, names = split_verb(typed)
+    if verb in RUN_VERBS and not names:
         yield from run_offers(typed)
-    elif verb in NAME_OFFERS:
-        yield from NAME_OFFERS[verb](typed, word)
     else:
-        if not typed:
-            yield from ((name, one.help) for name, one in VERBS.items())
-        if verb not in FILE_VERBS or "=" in word or "." in word:
-            yield from setting_offers(typed, word)
+        yield from VERB_OFFERS.get(verb, setting_offers)(typed, word)
 
 
 def takes_value(word: str) -> bool:
@@ -134,6 +131,12 @@ def takes_value(word: str) -> bool:
 def shell_offers(typed: list[str], word: str) -> Iterator[Offer]:
     """Yield the words after `completion`: the shells."""
     yield from INSTALL.items()
+
+
+def file_verb_offers(typed: list[str], word: str) -> Iterator[Offer]:
+    """Yield settings after `predict RUN`, where a word may also be a file or a text."""
+    if "=" in word or "." in word:
+        yield from setting_offers(typed, word)
 
 
 def group_offers(typed: list[str], word: str) -> Iterator[Offer]:
@@ -167,15 +170,20 @@ def setting_offers(typed: list[str], word: str) -> Iterator[Offer]:
 
 def option_offers(typed: list[str], group: str, value: str) -> Iterator[Offer]:
     """Yield GROUP=OPTION; after a comma where several options may be named, one that is not yet."""
-    before = ""
-    is_sweep = "-m" in typed or "--multirun" in typed
-    is_list = value.startswith("[")
-    if is_sweep or (is_list and group in COMPOSING):
-        before = value[: value.rfind(",") + 1] or value[: int(is_list)]
+    may_list = value.startswith("[") and group in COMPOSING
+    may_sweep = "-m" in typed or "--multirun" in typed
+    before = typed_part(value) if may_list or may_sweep else ""
     named = before.strip("[,").split(",")
     for option in groups()[group]:
         if option not in named:
             yield f"{group}={before}{option}", summary(group, option)
+
+
+def typed_part(value: str) -> str:
+    """Return what is before the last option of a value: up to the last comma, or the bracket."""
+    if "," in value:
+        return value[: value.rindex(",") + 1]
+    return value[: int(value.startswith("["))]
 
 
 def value_of(typed: list[str], key: str) -> Any:
@@ -192,13 +200,7 @@ def key_offers(typed: list[str], word: str) -> Iterator[Offer]:
     """Yield the groups and the keys outside groups; after `GROUP.` the keys below it."""
     parent = word.rpartition(".")[0]
     if parent:
-        node = value_of(typed, parent)
-        if not isinstance(node, dict):
-            return
-        if parent == OWNER and isinstance(node.get(SOURCE), dict):
-            node = node[SOURCE] | node  # `source.` may be left out of the keys of its source
-        for name, value in node.items():
-            yield from key_offer(f"{parent}.{name}", name, value)
+        yield from keys_below(typed, parent)
         return
     for name, value in (chosen_files(typed) | dict.fromkeys(OVERLAYS)).items():
         options = groups().get(name, [])
@@ -206,6 +208,17 @@ def key_offers(typed: list[str], word: str) -> Iterator[Offer]:
             yield f"{name}=", ", ".join(options)
         else:
             yield from key_offer(name, name, value)
+
+
+def keys_below(typed: list[str], parent: str) -> Iterator[Offer]:
+    """Yield the keys below a group or a node."""
+    node = value_of(typed, parent)
+    if not isinstance(node, dict):
+        return
+    if parent == OWNER and isinstance(node.get(SOURCE), dict):
+        node = node[SOURCE] | node  # `source.` may be left out of the keys of its source
+    for name, value in node.items():
+        yield from key_offer(f"{parent}.{name}", name, value)
 
 
 def key_offer(path: str, name: str, value: Any) -> Iterator[Offer]:
@@ -246,10 +259,7 @@ def chosen_files(typed: list[str]) -> dict[str, Any]:
 
 def run_offers(typed: list[str]) -> Iterator[Offer]:
     """Yield the names of runs, the newest first."""
-    root = Path("outputs")
-    for word in typed:
-        if word.startswith("paths.output="):
-            root = Path(word.partition("=")[2]).expanduser()
+    root = output_folder(typed)
     runs = all_runs(root)
     if runs:
         yield "last", f"the newest: {runs[-1]}"
@@ -261,7 +271,18 @@ def run_offers(typed: list[str]) -> Iterator[Offer]:
         yield name, str(path)
 
 
-NAME_OFFERS: dict[str, Callable[[list[str], str], Iterator[Offer]]] = {
+def output_folder(typed: list[str]) -> Path:
+    """Return the folder of all runs, as the typed words set it."""
+    root = Path("outputs")
+    for word in typed:
+        if word.startswith("paths.output="):
+            root = Path(word.partition("=")[2]).expanduser()
+    return root
+
+
+VERB_OFFERS: dict[str, Callable[[list[str], str], Iterator[Offer]]] = {
+    "predict": file_verb_offers,
+    "generate": file_verb_offers,
     "completion": shell_offers,
     "list": group_offers,
     "show": show_offers,

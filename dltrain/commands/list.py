@@ -19,20 +19,24 @@ HINT = (
 
 def list_(options: Options) -> None:
     """Print the options of the named groups, or of all."""
-    known = groups()
     if options.overrides:
         group = options.overrides[0].partition("=")[0]
-        example = group if group in known else "model"
+        example = group if group in groups() else "model"
         raise UsageError(f"list takes groups, not settings: dltrain list {example}")
     for name in options.names:
-        if name not in known:
+        if name not in groups():
             raise UsageError(unknown_group(name))
-    for group in options.names or known:
-        summaries = {option: summary(group, option) for option in known[group]}
-        if summaries:
-            log.info(f"{group}\n{table(list(summaries.items()))}")
-        options.outcome[group] = summaries
+    for group in options.names or groups():
+        options.outcome[group] = print_options(group)
     log.info(HINT)
+
+
+def print_options(group: str) -> dict[str, str]:
+    """Print a line for each option of a group; return the lines by option."""
+    summaries = {option: summary(group, option) for option in groups()[group]}
+    if summaries:
+        log.info(f"{group}\n{table(list(summaries.items()))}")
+    return summaries
 
 
 def unknown_group(name: str) -> str:

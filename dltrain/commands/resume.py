@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
+from itertools import zip_longest
 from typing import Any
 
 from dltrain.config import check
@@ -118,23 +119,27 @@ def require_extension(run: Run, composed: Composed, state: dict[str, Any]) -> No
     """Raise UsageError if the run is finished, with what to type to train it longer."""
     if run.read_json(RESULTS).get("status") not in FINISHED:
         return
-    epochs = composed.config["trainer"]["epochs"]
-    steps = composed.config["trainer"]["steps"]
-    done_epochs = epochs is not None and state["epoch"] >= epochs
-    done_steps = steps is not None and state["step"] >= steps
+    trainer = composed.config["trainer"]
+    done_epochs = reached(state["epoch"], trainer["epochs"])
+    done_steps = reached(state["step"], trainer["steps"])
     is_extended = any(key in composed.typed for key in EXTENDING)
     if is_extended and not done_epochs and not done_steps:
         return
-    more = []
-    if epochs is not None and (done_epochs or steps is None):
-        more.append(f"trainer.epochs={state['epoch'] + max(epochs, 1)}")
-    if steps is not None:
-        more.append(f"trainer.steps={2 * max(state['step'], 1)}")
+    overrides = []
+    if trainer["epochs"] is not None and (done_epochs or trainer["steps"] is None):
+        overrides.append(f"trainer.epochs={state['epoch'] + max(trainer['epochs'], 1)}")
+    if trainer["steps"] is not None:
+        overrides.append(f"trainer.steps={2 * max(state['step'], 1)}")
     command = f"dltrain resume {shell_word(str(run.folder))}"
     raise UsageError(
         f"{run.folder} is finished ({state['epoch']} epochs, {state['step']} steps); "
-        f"to train it longer: {command} {' '.join(more) or 'trainer.max_seconds=600'}"
+        f"to train it longer: {command} {' '.join(overrides) or 'trainer.max_seconds=600'}"
     )
+
+
+def reached(count: int, limit: int | None) -> bool:
+    """Tell if so many epochs or steps reach the limit, if there is one."""
+    return limit is not None and count >= limit
 
 
 def require_allowed(changed: list[Change]) -> None:
@@ -152,20 +157,26 @@ def require_same_classes(data: Data, run: Run) -> None:
     description = run.description() or {}
     known = description.get("class_names")
     current = list(data.spec.class_names)
-    if not isinstance(known, list) or not known or not current or current == known:
+    if not isinstance(known, list) or not known or not current:
         return
-    trained = set(known)
-    unknown = [name for name in current if name not in trained]
+    unknown = sorted(set(current).difference(known), key=current.index)
     if unknown:
         raise unknown_classes(unknown, known)
-    first = 0
-    while known[first : first + 1] == current[first : first + 1]:
-        first += 1
-    raise InputError(
-        f"the data has the classes {shown_names(current[first:])}, and the run {shown_names(known[first:])}, "
-        f"from class number {first} on; training can only continue with the same classes in the "
-        "same order"
-    )
+    first = first_difference(known, current)
+    if first is not None:
+        raise InputError(
+            f"the data has the classes {shown_names(current[first:])}, "
+            f"and the run {shown_names(known[first:])}, from class number {first} on; "
+            "training can only continue with the same classes in the same order"
+        )
+
+
+def first_difference(one: list[str], other: list[str]) -> int | None:
+    """Return the first index at which two lists differ; None if they are equal."""
+    for i, (a, b) in enumerate(zip_longest(one, other)):
+        if a != b:
+            return i
+    return None
 
 
 def require_same_vocabulary(data: Data, run: Run) -> None:
@@ -185,19 +196,25 @@ def position_after(experiment: Experiment, where: Resume, changed: list[Change])
     try:
         return position(experiment, where)
     except InputError as e:
-        suspects = []
-        for change in changed:
-            if change.effect == FUTURE and not change.key.startswith("trainer."):
-                suspects.append(change.key)
+        suspects = [change.key for change in changed if affects_shape(change)]
         if not suspects:
             raise
         raise ConfigError([(", ".join(suspects), f"{e}; {START}")]) from e
 
 
+def affects_shape(change: Change) -> bool:
+    """Tell if a change may be the reason that a checkpoint does not fit."""
+    return change.effect == FUTURE and not change.key.startswith("trainer.")
+
+
+def affects_schedule(change: Change) -> bool:
+    """Tell if the schedule has to be planned again."""
+    return change.effect == FUTURE and change.key.startswith(("optimizer.", "schedule.", *LENGTH))
+
+
 def learning_rate_lines(engine: Engine, state: dict[str, Any], changed: list[Change]) -> list[str]:
     """Return a line for each schedule that is planned again, with the rate before and after."""
-    planning = ("optimizer.", "schedule.", *LENGTH)
-    if not any(c.effect == FUTURE and c.key.startswith(planning) for c in changed):
+    if not any(map(affects_schedule, changed)):
         return []
     lines = []
     for optim, saved in zip(engine.stage.optims, state["optims"], strict=True):

@@ -81,19 +81,24 @@ def show_key(composed: Composed, key: str, options: Options) -> None:
     full_key = full_key_of(composed, key)
     value, argument = look_up(composed, full_key)
     is_from_data = value is None and argument is not None and argument.required
-    details = []
-    if argument is not None:
-        details.append(("expects", describe(argument.annotation)))
-        if not argument.required:
-            details.append(("default", _text(argument.default)))
+    details = [] if argument is None else argument_rows(argument)
+    shown_value = FROM_DATA
     if not is_from_data:
+        shown_value = _text(value)
         details.append(("set by", origin(composed, full_key)))
-    shown_value = FROM_DATA if is_from_data else _text(value)
     log.info(f"{full_key}\n{table([('value', shown_value), *details])}")
     if isinstance(value, dict):
         log.info(yaml.safe_dump(value, sort_keys=False).rstrip())
     named = {name.replace(" ", "_"): text for name, text in details}
     options.outcome[key] = {"value": value, **named}
+
+
+def argument_rows(argument: Argument) -> list[tuple[str, str]]:
+    """Return what an argument expects, and its default if it has one."""
+    rows = [("expects", describe(argument.annotation))]
+    if not argument.required:
+        rows.append(("default", _text(argument.default)))
+    return rows
 
 
 def origin(composed: Composed, key: str) -> str:
@@ -102,18 +107,15 @@ def origin(composed: Composed, key: str) -> str:
     override = overriding(composed, key)
     if override is not None:
         return f"the command line: {override}"
-    for overlay in ("debug", "experiment"):
-        choice = composed.choices.get(overlay)
-        file = _file_that_sets(overlay, choice, key)
+    places = [(overlay, composed.choices.get(overlay), key) for overlay in ("debug", "experiment")]
+    if group in groups():
+        option = rest.partition(".")[0] if group in COMPOSING else composed.choices.get(group)
+        places.append((group, option, rest))
+    for place in places:
+        file = _file_that_sets(*place)
         if file is not None:
             return file
-    if group not in groups():
-        return "conf/config.yaml"
-    option = rest.partition(".")[0] if group in COMPOSING else composed.choices.get(group)
-    file = _file_that_sets(group, option, rest)
-    if file is not None:
-        return file
-    return "its default in code" if rest else "conf/config.yaml"
+    return "its default in code" if group in groups() and rest else "conf/config.yaml"
 
 
 def overriding(composed: Composed, key: str) -> str | None:
@@ -138,15 +140,19 @@ def _contains(node: Any, key: str) -> bool:
 
 def _file_that_sets(group: str, choice: str | None, key: str) -> str | None:
     """Return the path of a chosen option's file if it sets `key`; every file sets the key ""."""
-    if not choice:
-        return None
-    option = choice.partition("=")[2] or choice
+    option = (choice or "").rpartition("=")[2]
     if option not in groups()[group]:
         return None
     if key and not _contains(read_option(group, option), key):
         return None
+    return _shown_path(group, option)
+
+
+def _shown_path(group: str, option: str) -> str:
     path = option_file(group, option)
-    return f"conf/{group}/{option}.yaml" if path.is_relative_to(conf_dir()) else str(path)
+    if path.is_relative_to(conf_dir()):
+        return f"conf/{group}/{option}.yaml"
+    return str(path)
 
 
 def _text(value: Any) -> str:
