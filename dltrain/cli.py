@@ -5,6 +5,7 @@ It imports no torch; the module of a verb is imported when it runs.
 
 from __future__ import annotations
 
+import itertools
 import logging
 import os
 import pkgutil
@@ -125,8 +126,8 @@ def parse(options: Options) -> Verb:
     if verb is None:
         raise UsageError(unknown_verb(name))
     if verb.files:
-        options.names = [*(word for word in words if not is_setting(word)), *rest]
-        options.overrides = [word for word in words if is_setting(word)]
+        options.overrides = list(filter(is_setting, words))
+        options.names = [*itertools.filterfalse(is_setting, words), *rest]
     else:
         options.names, options.overrides = split_names([*words, *rest], verb.names)
     refuse_late_verb(options.overrides)

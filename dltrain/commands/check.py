@@ -49,13 +49,9 @@ def check(options: Options) -> None:
     composed = compose(options.overrides)
     raise_all(composed)
     data = configured_data(composed)
-    if options.data:
-        options.outcome["data"] = report_data(data, composed.config["dataset"])
-    else:
-        require_files(data)
-        tables = report_spec_files(data)
-        if tables:
-            options.outcome["data"] = tables
+    content = report_content(data, composed, options)
+    if content:
+        options.outcome["data"] = content
     is_read = isinstance(data, SpecFromFiles) and data.spec_is_read
     description = data.description() if is_read else None
     experiment = Experiment.on_fake_data(composed.config, description)
@@ -83,6 +79,17 @@ def configured_data(composed: Composed) -> Data:
     if experiment.initial_weights is not None:
         experiment.build()
     return experiment.data
+
+
+def report_content(data: Data, composed: Composed, options: Options) -> dict[str, Any]:
+    """Print what is in the data, with --data or if it had to be read; return it for --json.
+
+    Raises InputError if a file is absent.
+    """
+    if options.data:
+        return report_data(data, composed.config["dataset"])
+    require_files(data)
+    return report_spec_files(data)
 
 
 def report_costs(experiment: Experiment, data: Data) -> dict[str, Any]:

@@ -48,10 +48,7 @@ def generate(options: Options) -> None:
     settings = {**SETTINGS, **typed}
     require_choice("checkpoint", settings["checkpoint"], POINTERS)
     prompts = options.names[1:]
-    if options.samples is not None and (prompts or options.tokens is not None):
-        raise UsageError("generate: --samples goes with neither TEXT nor --tokens")
-    if options.tokens is not None and not prompts:
-        raise UsageError('generate: --tokens continues a text: dltrain generate RUN "TEXT"')
+    require_flags_that_fit(options, prompts)
     if prompts:
         length = count_from("--tokens", options.tokens or NUM_TOKENS, MAX_TOKENS)
         temperature, top_p = sampling_settings(settings)
@@ -62,6 +59,14 @@ def generate(options: Options) -> None:
     number = count_from("--samples", options.samples or NUM_SAMPLES, MAX_SAMPLES)
     images = sampled(open_trained(run, overrides, settings["checkpoint"]), number)
     write_images(images, run, options)
+
+
+def require_flags_that_fit(options: Options, prompts: list[str]) -> None:
+    """Raise UsageError for --samples with a text, and for --tokens without one."""
+    if options.samples is not None and (prompts or options.tokens is not None):
+        raise UsageError("generate: --samples goes with neither TEXT nor --tokens")
+    if options.tokens is not None and not prompts:
+        raise UsageError('generate: --tokens continues a text: dltrain generate RUN "TEXT"')
 
 
 def sampled(trained: TrainedRun, number: int) -> Tensor:

@@ -130,15 +130,20 @@ def warn_of_absent_classes(names: tuple[str, ...], counts: Mapping[str, tuple[in
 def as_text(content: ReportTable) -> str:
     """Return a table for the screen; of a long one the first rows."""
     rows = [tuple(map(cell, row)) for row in content.rows[:MAX_ROWS_SHOWN]]
-    numeric = set(range(len(content.columns)))
-    for row in content.rows:
-        numeric = {column for column in numeric if isinstance(row[column], int | float)}
-    text = f"\n{content.title or content.name}\n"
-    text += table([content.columns, *rows], right=frozenset(numeric))
+    lines = table([content.columns, *rows], right=numeric_columns(content))
+    text = f"\n{content.title or content.name}\n{lines}"
     hidden = len(content.rows) - len(rows)
     if hidden:
         text += f"\n  and {hidden:,} more: --json has all of them"
     return text
+
+
+def numeric_columns(content: ReportTable) -> frozenset[int]:
+    """Return the indices of the columns that hold numbers alone."""
+    columns = set(range(len(content.columns)))
+    for row in content.rows:
+        columns = {column for column in columns if isinstance(row[column], int | float)}
+    return frozenset(columns)
 
 
 def cell(value: str | float) -> str:

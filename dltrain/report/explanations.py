@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -49,7 +50,7 @@ class Explainer:
                 parts = [self.task.explain(part) for part in inputs.split(IMAGES_AT_ONCE)]
         except ValueError as e:
             raise UsageError(f"--explain: {e}") from e
-        pictures = [picture for part in parts for picture in single_pictures(part)]
+        pictures = itertools.chain.from_iterable(map(single_pictures, parts))
         explained = []
         for (picture, note), row in zip(pictures, rows, strict=True):
             path = self.write(picture, note, row)
@@ -90,10 +91,10 @@ def caption_of(row: Row, note: str) -> str:
     """Return a row's values and the note as a caption; lists are drawn instead."""
     parts = []
     for key, value in row.items():
-        if key in ("input", "top") or isinstance(value, list):
-            continue
-        text = number(value) if isinstance(value, float) else str(value)
-        parts.append(f"{key} {text}")
+        if isinstance(value, float):
+            value = number(value)
+        if key not in ("input", "top") and not isinstance(value, list):
+            parts.append(f"{key} {value}")
     if note:
         parts.append(note)
     return ", ".join(parts)

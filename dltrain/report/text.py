@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 
@@ -61,8 +62,9 @@ def chart(values: Sequence[float], x_title: str, height: int = 12) -> str:
     margin = max(map(len, labels.values()))
     lines = []
     for row in reversed(range(height)):
+        label = labels.get(row, "").rjust(margin)
         stars = "".join("*" if level == row else " " for level in levels)
-        lines.append(f"  {labels.get(row, ''):>{margin}} |{stars}".rstrip())
+        lines.append(f"  {label} |{stars}".rstrip())
     blank = " " * margin
     lines.append(f"  {blank} +{'-' * len(values)}")
     lines.append(f"  {blank}  {pad(x_title, len(values), right=True)}")
@@ -73,13 +75,19 @@ def fields(
     values: Sequence[Sequence[float]], marks: Sequence[Sequence[str]], title: str = ""
 ) -> str:
     """Return a plane of fields: the marks side by side, the values beside them, a dash for NaN."""
-    figures = [["-" if math.isnan(v) else f"{v:.3g}" for v in row] for row in values]
-    width = max(len(text) for row in figures for text in row)
-    lines = [title] if title else []
+    figures = [list(map(_figure, row)) for row in values]
+    width = max(map(len, itertools.chain.from_iterable(figures)))
+    lines = []
+    if title:
+        lines.append(title)
     for row_marks, row in zip(marks, figures, strict=True):
         padded = " ".join(text.rjust(width) for text in row)
         lines.append(f"  {' '.join(row_marks)}    {padded}")
     return "\n".join(lines)
+
+
+def _figure(value: float) -> str:
+    return "-" if math.isnan(value) else f"{value:.3g}"
 
 
 def table(
@@ -102,7 +110,7 @@ def table(
     tables = []
     for numbers in _parts(columns, room):
         part = [columns[i] for i in numbers]
-        right_in_part = frozenset(k for k, i in enumerate(numbers) if i in right)
+        right_in_part = frozenset(map(numbers.index, right.intersection(numbers)))
         tables.append(_aligned(part, _narrowed(part, room), indent, right_in_part))
     return "\n".join(tables)
 

@@ -35,33 +35,26 @@ def find(name: str, root: Path) -> Run:
     if folder.parent.name == CHECKPOINTS and (folder.parents[1] / CONFIG).is_file():
         return Run(folder.parents[1], folder)
     runs = all_runs(root)
-    if name == "last":
-        if not runs:
-            raise InputError(_no_runs_message(root))
-        return Run(runs[-1])
-    matches = _matches(name, runs, root)
-    if len(matches) == 1:
-        return Run(matches[0])
-    if matches:
+    matches = runs[-1:] if name == "last" else _matches(name, runs, root)
+    if len(matches) > 1:
         candidates = "\n".join(f"  {run}" for run in matches[-MAX_CANDIDATES:])
         raise InputError(f"{name!r} could be any of {len(matches)} runs; name one\n{candidates}")
-    if folder.is_dir():
+    if not matches and folder.is_dir():
         raise InputError(f"{name} is not a run's folder: there is no {CONFIG} in it")
+    if not matches:
+        raise InputError(_absent_message(name, runs, root))
+    return Run(matches[0])
+
+
+def _absent_message(name: str, runs: list[Path], root: Path) -> str:
+    """Return that there is no such run, and which there is."""
     if not runs:
-        raise InputError(_no_runs_message(root))
-    raise InputError(
-        f"no run is called {name!r} under {root} ({OUTPUT_HINT}); the newest is {runs[-1]}"
-    )
-
-
-def _no_runs_message(root: Path) -> str:
-    return f"there is no run under {root} ({OUTPUT_HINT}); `dltrain` trains one"
+        return f"there is no run under {root} ({OUTPUT_HINT}); `dltrain` trains one"
+    return f"no run is called {name!r} under {root} ({OUTPUT_HINT}); the newest is {runs[-1]}"
 
 
 def _matches(name: str, runs: list[Path], root: Path) -> list[Path]:
     """Return the runs whose path ends with `name`; if there are none, those that contain it."""
     paths = {run: f"/{run.relative_to(root).as_posix()}" for run in runs}
-    ending = [run for run in runs if paths[run].endswith(f"/{name}")]
-    if ending:
-        return ending
-    return [run for run in runs if name in paths[run]]
+    ending = [run for run, path in paths.items() if path.endswith(f"/{name}")]
+    return ending or [run for run, path in paths.items() if name in path]

@@ -104,11 +104,8 @@ def label(composed: Composed) -> str:
     experiment = composed.choices.get("experiment")
     parts = [composed.config["name"], experiment]
     for group in ("model", "dataset"):
-        typed_class = class_typed_for(composed, group)
-        if typed_class is not None:
-            parts.append(typed_class)
-        elif not experiment:
-            parts.append(composed.choices[group])
+        choice = None if experiment else composed.choices[group]
+        parts.append(class_typed_for(composed, group) or choice)
     parts.append(composed.config["debug"])
     return "_".join(str(part) for part in parts if part is not None)
 

@@ -35,22 +35,25 @@ def find_inputs(
     for name in names:
         if reads_text and not is_place(name):
             inputs.append(name)
-        elif Path(name).is_dir():
-            kind = "text" if reads_text else "image"
-            files = files_to_read(Path(name), reads_text)
-            if not files:
-                report(f"{name} has no {kind} in it")
-            inputs += files
-        elif Path(name).exists():
-            inputs.append(Path(name))
-        else:
-            files = matching_files(name)
-            if not files and glob.has_magic(name):
-                report(f"{name} matches no file")
-            elif not files:
-                report(f"{name}: no such file")
-            inputs += files
+            continue
+        files, problem = files_of(name, reads_text)
+        inputs += files
+        if not files:
+            report(problem)
     return list(dict.fromkeys(inputs))
+
+
+def files_of(name: str, reads_text: bool) -> tuple[list[Path], str]:
+    """Return the files that a name means, and the problem if there are none."""
+    path = Path(name)
+    if path.is_dir():
+        kind = "text" if reads_text else "image"
+        return files_to_read(path, reads_text), f"{name} has no {kind} in it"
+    if path.exists():
+        return [path], ""
+    if glob.has_magic(name):
+        return matching_files(name), f"{name} matches no file"
+    return [], f"{name}: no such file"
 
 
 def matching_files(pattern: str) -> list[Path]:
@@ -64,17 +67,23 @@ def files_to_read(folder: Path, reads_text: bool) -> list[Path]:
 
     A warning counts the files that are left out.
     """
-    if reads_text:
-        paths, others = texts_below(folder)
-        kind = "texts"
-    else:
-        files = [path for path in paths_below(folder) if path.is_file()]
-        paths = [path for path in files if path.suffix.lower() in IMAGE_ENDINGS]
-        others = [path.name for path in files if path.suffix.lower() not in IMAGE_ENDINGS]
-        kind = "images"
+    paths, others = texts_below(folder) if reads_text else images_below(folder)
     if paths and others:
+        kind = "texts" if reads_text else "images"
         log.warning(f"{folder}: {counted(others)} left out: not {kind}, by their endings")
     return paths
+
+
+def images_below(folder: Path) -> tuple[list[Path], list[str]]:
+    """Return the images in and below a folder, and the names of other files."""
+    images = []
+    others = []
+    for path in paths_below(folder):
+        if path.suffix.lower() in IMAGE_ENDINGS and path.is_file():
+            images.append(path)
+        elif path.is_file():
+            others.append(path.name)
+    return images, others
 
 
 def is_place(name: str) -> bool:

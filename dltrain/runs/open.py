@@ -88,10 +88,7 @@ def load_trained(run: Run, pointer: str) -> tuple[Path, Resume]:
 
 def require_engine_state(folder: Path, state: dict[str, Any]) -> None:
     """Raise InputError if a checkpoint that is whole holds something else than an engine's state."""
-    wrong = [key for key, kind in STATE_TYPES.items() if not isinstance(state.get(key), kind)]
-    for key in ("index", "step", "epoch", "position"):
-        if key not in wrong and state[key] < 0:
-            wrong.append(key)
+    wrong = [key for key, kind in STATE_TYPES.items() if not _is_valid(state.get(key), kind)]
     if not wrong:
         parts = [*state["optims"], *state["callbacks"].values()]
         if not all(isinstance(part, dict) for part in parts):
@@ -100,6 +97,12 @@ def require_engine_state(folder: Path, state: dict[str, Any]) -> None:
         raise InputError(
             f"{folder} is not a checkpoint of a run: its {', '.join(wrong)} cannot be what was saved"
         )
+
+
+def _is_valid(value: Any, kind: type) -> bool:
+    """Tell if a value has the right type, and a number is not negative."""
+    is_negative = isinstance(value, int) and value < 0
+    return isinstance(value, kind) and not is_negative
 
 
 def position(experiment: Experiment, where: Resume) -> Engine:

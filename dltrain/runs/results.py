@@ -91,9 +91,7 @@ def is_met(claim: str, value: float) -> bool:
 
 def require_overfit(run: Run, results: dict[str, Any]) -> None:
     """Report whether `debug=overfit` learned its one batch by heart; raise DltrainError if not."""
-    lines = (run.folder / METRICS).read_text(encoding="utf-8").splitlines()
-    logged = [json.loads(line).get("train/loss") for line in lines]
-    losses = [loss for loss in logged if loss is not None]
+    losses = training_losses(run)
     if not losses:
         raise DltrainError("overfit: FAIL  no step had a loss that is a finite number")
     first = losses[0]
@@ -106,3 +104,10 @@ def require_overfit(run: Run, results: dict[str, Any]) -> None:
             "A network that cannot learn one batch by heart has a bug or too small a learning rate"
         )
     log.info(f"overfit: PASS  {figures}")
+
+
+def training_losses(run: Run) -> list[float]:
+    """Return the losses that the run logged while it trained."""
+    lines = (run.folder / METRICS).read_text(encoding="utf-8").splitlines()
+    logged = [json.loads(line).get("train/loss") for line in lines]
+    return [loss for loss in logged if loss is not None]
