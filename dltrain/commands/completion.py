@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -99,9 +100,9 @@ def complete(options: Options) -> None:
 def typed_config_dir(typed: list[str]) -> str | None:
     """Return the folder of the last --config-dir, or None."""
     folder = None
-    for flag, following in zip(typed, [*typed[1:], None], strict=True):
+    for flag, following in pairwise([*typed, ""]):
         if flag == "--config-dir":
-            folder = following
+            folder = following or None
         elif flag.startswith("--config-dir="):
             folder = flag.partition("=")[2]
     return folder
