@@ -6,12 +6,15 @@ itself does not have may be written without `source.`, on the command line and i
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 OWNER = "dataset"
 SOURCE = "source"
 HasKey = Callable[[str], bool]
+SHORT_INTERPOLATION = re.compile(rf"\$\{{({OWNER}\.\w+)\}}")
+_ABSENT = object()
 
 
 def full_key(key: str, *ways: HasKey) -> str:
@@ -74,3 +77,16 @@ def without_shorthand(dataset: Mapping[str, Any], under: Mapping[str, Any]) -> d
         of_source = {**of_source, **own_source}
     written_out[SOURCE] = of_source
     return written_out
+
+
+def with_full_keys(config: Any, text: str) -> str:
+    """Return the text of an interpolation with the shorthands in it written out."""
+    from omegaconf import OmegaConf
+
+    def is_listed(key: str) -> bool:
+        return OmegaConf.select(config, key, default=_ABSENT, throw_on_missing=False) is not _ABSENT
+
+    def written_out(match: re.Match[str]) -> str:
+        return f"${{{full_key(match[1], is_listed)}}}"
+
+    return SHORT_INTERPOLATION.sub(written_out, text)

@@ -197,3 +197,9 @@ def test_earlier_configurations_of_images_with_boxes_get_a_source(
         "source": {"_target_": f"dltrain.data.{module}", **keys, "image_size": 64},
     }
     assert with_current_names(current) == current, "a present configuration stays as it is"
+
+
+def test_interpolations_may_use_short_keys() -> None:
+    composed = compose(["dataset=words", "dataset.path=texts", "name=${dataset.path}-1"])
+    assert problems_of(composed) == []
+    assert composed.config["name"] == "texts-1"

@@ -1,0 +1,123 @@
+"""Overrides that choose options of groups: GROUP=OPTION, GROUP=[OPTION,...] and ~GROUP=OPTION."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from dltrain.config.answers import option_for, unknown_option
+from dltrain.config.groups import COMPOSING, OVERLAYS, groups
+from dltrain.config.overrides import Problem
+
+
+@dataclass
+class OverridesByKind:
+    """Overrides by kind, as Hydra parsed them."""
+
+    choices: list[Any] = field(default_factory=list)  # GROUP=OPTION
+    deletions: list[Any] = field(default_factory=list)  # ~GROUP or ~GROUP=OPTION
+    values: list[Any] = field(default_factory=list)  # KEY=VALUE, GROUP={...} and ~KEY
+
+
+def sort_overrides(parsed: list[Any]) -> OverridesByKind:
+    """Sort overrides by kind."""
+    kinds = OverridesByKind()
+    for override in parsed:
+        if override.key_or_group not in groups():
+            kinds.values.append(override)
+        elif override.is_delete():
+            kinds.deletions.append(override)
+        elif isinstance(override.value(), dict):
+            kinds.values.append(override)
+        else:
+            kinds.choices.append(override)
+    return kinds
+
+
+def valid_choices(overrides: OverridesByKind) -> tuple[list[Any], list[Problem]]:
+    """Return the choices that can be composed, and the problems of the others.
+
+    An overlay that is taken back (experiment=null, ~experiment) is no longer among the choices.
+    """
+    valid: list[Any] = []
+    problems: list[Problem] = []
+    for override in overrides.choices:
+        wrong = option_problems(override)
+        if wrong:
+            problems += wrong
+        elif override.value() is None:
+            valid = [other for other in valid if other.key_or_group != override.key_or_group]
+        else:
+            valid.append(override)
+    for override in overrides.deletions:
+        if override.key_or_group not in OVERLAYS:
+            continue
+        problem = _deletion_problem(valid, override)
+        if problem:
+            problems.append((override.input_line, problem))
+        else:
+            valid = [other for other in valid if other.key_or_group != override.key_or_group]
+    return valid, problems
+
+
+def _deletion_problem(chosen: list[Any], override: Any) -> str | None:
+    """Return why an overlay cannot be taken back: another option of it is chosen, or none."""
+    overlay = override.key_or_group
+    option = override.value()
+    options = [other.value() for other in chosen if other.key_or_group == overlay]
+    if option is None or option in options[-1:]:
+        return None
+    return f"{overlay}={option} is not chosen"
+
+
+def option_problems(override: Any) -> list[Problem]:
+    """Return what is wrong with the options that an override chooses."""
+    group = override.key_or_group
+    value = override.value()
+    if value is None:
+        return [] if group in OVERLAYS else [(override.input_line, how_to_choose_none(group))]
+    options = [str(option) for option in value] if isinstance(value, list) else [str(value)]
+    if len(options) != 1 and group not in COMPOSING:
+        return [(override.input_line, _one_choice(group, options))]
+    problems = []
+    for option in options:
+        if option not in groups()[group]:
+            what = override.input_line if len(options) == 1 else f"{group}: {option}"
+            problems.append((what, unknown_option(group, option)))
+    return problems
+
+
+def _one_choice(group: str, options: list[str]) -> str:
+    """Return what to type instead of several options of a group that takes one."""
+    meant = [option_for(group, option) for option in options]
+    words = [answer for answer in meant if answer is not None and "=" in answer]
+    if words and len(words) == len(options):  # callbacks=[EarlyStopping,ModelCheckpoint]
+        return f"{group} is one choice; did you mean {' '.join(words)}?"
+    if options and options[0] not in groups()[group] and meant[0]:  # device=[0,1]
+        return unknown_option(group, options[0])
+    return f"{group} is one choice; several values are a sweep: dltrain -m {group}=a,b"
+
+
+def how_to_choose_none(group: str) -> str:
+    """Return what to type for no choice of a group, or that every run has one."""
+    if group == "callbacks":
+        return "for none: callbacks=quiet"
+    if group in COMPOSING:
+        return f"for none: {group}=[]"
+    return f"every run has one: {group}=NAME (dltrain list {group})"
+
+
+def take_out(config: Any, override: Any) -> list[Problem]:
+    """Remove one choice of a composing group from `config`, a DictConfig; return the problem."""
+    from omegaconf import open_dict
+
+    group = override.key_or_group
+    option = override.value()
+    if group not in COMPOSING or not isinstance(option, str) or not option:
+        return [(override.input_line, how_to_choose_none(group))]
+    if option not in config[group]:
+        chosen = ",".join(str(name) for name in config[group])
+        return [(override.input_line, f"{option} is not chosen: {group}=[{chosen}]")]
+    with open_dict(config):
+        del config[group][option]
+    return []
