@@ -1,1 +1,1 @@
-"""Tasks: learning systems as stages over handed networks, one file each."""
+"""Tasks: a task defines the stages that train networks; one file each, in families."""

@@ -106,7 +106,7 @@ def test_an_auc_over_some_of_the_classes_has_a_note(monkeypatch: pytest.MonkeyPa
     assert found.figures["auroc"] == pytest.approx(float(auc[auc.isfinite()].mean()))
     assert found.note.startswith("auroc is the mean over 10 of 40 classes, chosen at random")
     for name in ("accuracy", "precision", "recall", "f1", "top5"):
-        assert found.figures[name] == dense.figures[name], "all classes count"
+        assert found.figures[name] == dense.figures[name], "all classes are included"
     mean = list(roc_plot(found, tuple(map(str, range(40)))).lines)[-1]
     assert mean == f"mean of 10 of 40 classes (AUC {found.figures['auroc']:.3f})"
 

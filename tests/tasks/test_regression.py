@@ -198,7 +198,7 @@ def test_incompatible_settings_are_refused(
         made(task, spec, loss)
 
 
-# what a choice brings with it
+# --- Defaults that a task or a model selects
 
 
 @pytest.mark.parametrize(
@@ -273,7 +273,7 @@ def test_a_plateau_schedule_uses_the_same_direction() -> None:
     assert schedule.sign == -1
 
 
-# whole runs
+# --- Whole runs
 
 
 def test_a_run_predicts_better_than_the_mean(dltrain) -> None:

@@ -1,1 +1,1 @@
-"""Object detection: tasks."""
+"""Tasks on images with objects."""

@@ -1,1 +1,1 @@
-"""Images: tasks."""
+"""Tasks on images without labels, and what other tasks on images share."""

@@ -1,1 +1,1 @@
-"""Reinforcement learning: tasks."""
+"""Reinforcement learning tasks."""

@@ -1,1 +1,1 @@
-"""Texts: tasks."""
+"""Tasks on texts."""

@@ -145,14 +145,12 @@ def test_difficult_objects_are_not_scored(flag: float) -> None:
     assert average_precision(detected, truth, 1)[0]["map"] == pytest.approx(1)
     elsewhere = [torch.tensor([right, (60.0, 60.0, 80.0, 80.0, 0.9, 0.0)])]
     assert average_precision(elsewhere, truth, 1)[0]["map"] == pytest.approx(0.5)
-    small = [
-        torch.tensor([right, (20.0, 20.0, 26.0, 26.0, 0.9, 0.0)])
-    ]  # in it, but of a tenth of its area
+    inside = (20.0, 20.0, 26.0, 26.0, 0.9, 0.0)  # with a tenth of the object's area
+    small = [torch.tensor([right, inside])]
     assert average_precision(small, truth, 1)[0]["map"] == pytest.approx(0.5)
     other_class = [torch.tensor([right, (*THERE, 0.9, 1.0)])]
-    assert average_precision(other_class, truth, 2)[0]["map"] == pytest.approx(
-        1
-    )  # class 1 has no object
+    # Class 1 has no object.
+    assert average_precision(other_class, truth, 2)[0]["map"] == pytest.approx(1)
 
 
 def test_detections_inside_a_crowd_are_not_scored() -> None:

@@ -17,11 +17,8 @@ from dltrain.tasks.images.deep_autoencoding import DeepAutoencoding
 from dltrain.tasks.images.deep_belief import DeepBelief
 
 DIGITS = ("dataset=digits", "dataset.scaling=unit", "device=cpu", "callbacks=quiet")
-SMALL = (
-    "dataset.batch_size=256",
-    "task.pretrain_epochs=2",
-    "trainer.epochs=2",
-)  # an epoch is six batches
+# An epoch is six batches.
+SMALL = ("dataset.batch_size=256", "task.pretrain_epochs=2", "trainer.epochs=2")
 NET = (*DIGITS, "model=deep_belief_net", "model.hidden_sizes=[16,12]")
 CODER = (*DIGITS, "model=unrolled_autoencoder", "model.hidden_sizes=[16,12]", "model.code_size=3")
 PERSISTENT = "task.method=persistent"

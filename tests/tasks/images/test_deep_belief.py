@@ -46,9 +46,8 @@ def test_pretraining_reconstructs_and_fine_tuning_classifies_digits() -> None:
         "trainer.epochs=8",
     )
     before = scored(task, 0, task.data.val.epoch(0))["reconstruction_error"]
-    spread = float(
-        torch.cat([images for images, _ in task.data.val.epoch(0)]).var(0).sum()
-    )  # about the mean image
+    images = torch.cat([images for images, _ in task.data.val.epoch(0)])
+    spread = float(images.var(0).sum())  # around the mean image
     ends = fitted(task)
     assert ends.scores["rbm_1"]["val/reconstruction_error"] < min(0.2 * before, 0.5 * spread)
     assert ends.scores["rbm_2"]["val/reconstruction_error"] < 1
@@ -210,7 +209,7 @@ def test_the_seed_selects_the_labeled_samples() -> None:
 
 def test_more_labels_than_samples_are_refused() -> None:
     assert LabeledSubset(numbers(8), 8).samples == 8
-    assert LabeledSubset(numbers(8), 9).samples == 8, "all, where there are fewer"
+    assert LabeledSubset(numbers(8), 9).samples == 8, "a smaller split is used whole"
 
 
 def test_only_fine_tuning_is_limited_to_labeled_samples() -> None:

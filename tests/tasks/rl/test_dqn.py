@@ -90,9 +90,8 @@ def test_a_truncated_episode_has_not_terminated() -> None:
     columns = task.replay.columns
     assert not columns["terminated"][:9].any()
     assert torch.equal(columns["observation"][1], columns["after"][0])
-    assert not torch.equal(
-        columns["observation"][3], columns["after"][2]
-    )  # the last of the one, the first of the next
+    # Row 2 ends the first episode, row 3 starts the second.
+    assert not torch.equal(columns["observation"][3], columns["after"][2])
 
 
 @pytest.mark.parametrize(("tau", "expected"), [(1.0, 3.0), (0.25, 1.5)])

@@ -275,9 +275,8 @@ def test_vectorized_rules_match_the_single_ones(method: Any) -> None:
     table.values.data.copy_(start)
     task.step(next(data.train.epoch(0)))
     expected = start[0].clone()
-    expected[0, 3] += 0.5 * (
-        0.9 * start[0, 0, 3] - start[0, 0, 3]
-    )  # both go up, against the wall, and count as one
+    # Both episodes move up, against the wall, and count as one update.
+    expected[0, 3] += 0.5 * (0.9 * start[0, 0, 3] - start[0, 0, 3])
     torch.testing.assert_close(task.table(), expected, rtol=0, atol=1e-12)
 
 

@@ -97,7 +97,7 @@ def test_words_in_similar_contexts_get_similar_vectors(
 
 def test_an_evaluation_is_repeatable(tmp_path: Path) -> None:
     task = made(tmp_path)
-    nn.init.normal_(task.model.output)  # else the loss is that of chance, whatever is drawn
+    nn.init.normal_(task.model.output)  # else the loss is that of chance for any draws
     with torch.no_grad():
         one, other = (task.evaluate(task.data.val.epoch(0))["loss"] for _ in range(2))
     assert one == other

@@ -156,7 +156,7 @@ def test_training_carries_the_state_and_resets_it_in_each_epoch(tmp_path: Path) 
     assert torch.allclose(seen[0], expected, atol=1e-6)
     with torch.no_grad():
         one.model(first[0])
-    stage.step(first)  # as in the next epoch: its rows begin anew
+    stage.step(first)  # as in the next epoch, whose rows start new texts
     assert torch.allclose(seen[2], seen[1], atol=1e-6)
 
 
