@@ -19,7 +19,7 @@ COUNTED = 0.0  # an object that is scored
 DIFFICULT = 1.0  # an object that is not scored: neither a miss nor, if detected, a false positive
 CROWD = 2.0  # a region of many objects: detections inside it are left out of the score
 TRAINED = 3.0  # a difficult object that training uses like any other
-FLAG_NAMES = {DIFFICULT: "difficult", TRAINED: "difficult", CROWD: "crowd"}
+FLAG_NOTES = {COUNTED: "", DIFFICULT: ", difficult", TRAINED: ", difficult", CROWD: ", crowd"}
 
 
 def is_box(targets: Tensor) -> Tensor:
@@ -47,7 +47,6 @@ def true_boxes(targets: Tensor, class_names: Sequence[str]) -> Boxes:
     for row in targets[is_box(targets)].tolist():
         x1, y1, x2, y2, label = row[:FLAG]
         flag = row[FLAG] if len(row) > FLAG else COUNTED
-        name = class_names[int(label)]
-        text = name if flag == COUNTED else f"{name}, {FLAG_NAMES[flag]}"
+        text = f"{class_names[int(label)]}{FLAG_NOTES[flag]}"
         boxes.append(MarkedBox((x1, y1, x2, y2), text, flag == COUNTED))
     return Boxes(tuple(boxes), "true")

@@ -87,18 +87,20 @@ class Spec:
 
         `num_classes` is the number of outputs: of classes, targets or actions.
         """
+        counts = {
+            "num_classes": self.num_classes or len(self.target_names) or len(self.actions),
+            "num_actions": len(self.actions),
+            "num_states": self.num_states,
+            "vocab_size": self.vocab_size,
+            "target_vocab_size": self.target_vocab_size,
+            "target_length": self.target_length,
+        }
         named: dict[str, Any] = {
             "input_shape": self.input_shape,
             "in_features": math.prod(self.input_shape),
             "cardinalities": self.cardinalities,
+            **{name: count for name, count in counts.items() if count},
         }
-        outputs = self.num_classes or len(self.target_names) or len(self.actions)
-        if outputs:
-            named["num_classes"] = outputs
-        if self.actions:
-            named["num_actions"] = len(self.actions)
-        if self.actions and self.num_states:
-            named["num_states"] = self.num_states
         if self.is_image:
             channels, height, width = self.input_shape
             named["in_channels"] = channels
@@ -106,11 +108,7 @@ class Spec:
         elif len(self.input_shape) == 2:
             named["window"], named["input_size"] = self.input_shape
         if self.vocab_size:
-            named["vocab_size"] = self.vocab_size
             named["max_length"] = self.input_shape[0]
-        if self.target_vocab_size:
-            named["target_vocab_size"] = self.target_vocab_size
-            named["target_length"] = self.target_length
         return named
 
 
