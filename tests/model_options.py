@@ -1,4 +1,4 @@
-"""The options of the group `model`, for tests of the models: their keys, and the models themselves."""
+"""The options of the group `model`, for tests: their keys, and the models themselves."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Networks, one family a file."""
+"""Networks, in families of the data that they are for."""

@@ -1,4 +1,4 @@
-"""One body for every model: shapes, a finite loss, a gradient for every parameter; and what each promises of itself."""
+"""One test body for every model: shapes, a finite loss, a gradient in every parameter; and more."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_every_model_maps_images_to_logits_and_learns_with_every_parameter(
 def test_every_model_with_a_choice_of_layers_takes_each_and_it_takes_effect(
     name: str, key: str, option: str
 ) -> None:
-    """The same weights with another layer give other logits, and the layers are those that the option names."""
+    """The same weights with another layer give other logits; the layers are those of the option."""
     other = next(o for n, k, o in CHOICES if (n, k) == (name, key) and o != option)
     models = []
     for chosen in (option, other):
@@ -74,7 +74,7 @@ def test_every_model_with_a_choice_of_layers_takes_each_and_it_takes_effect(
 
 
 def layers_of(key: str, option: Any) -> list[nn.Module]:
-    """What the option of a key stands for."""
+    """Return the layers of an option of a key."""
     if key == "activation":
         return [layers.activation(option)]
     if key == "pooling":
@@ -108,8 +108,10 @@ def test_an_activation_is_its_formula(name: Activation) -> None:
 
 @pytest.mark.parametrize("name", ["mlp", "cnn"])
 @pytest.mark.parametrize("norm", ["batch", "layer"])
-def test_a_norm_makes_mean_0_and_deviation_1_before_the_activation(name: str, norm: str) -> None:
-    """Batch norm of every feature or channel over the batch, layer norm of every sample; it brings the bias."""
+def test_a_norm_gives_mean_0_and_standard_deviation_1_before_the_activation(
+    name: str, norm: str
+) -> None:
+    """Batch norm: every feature or channel over the batch; layer norm: every sample."""
     torch.manual_seed(0)
     model = build(name, image_arguments(28), f"model.norm={norm}")
     seen: list[Tensor] = []
@@ -140,9 +142,11 @@ def test_without_a_norm_layers_have_a_bias(name: str) -> None:
     ("name", "expected"),
     [("max", [[4.0, 8.0]]), ("average", [[2.5, 5.0]]), ("variance", [[1.25, 9.0]])],
 )
-def test_a_pooling_of_two_windows_by_hand(name: Pooling, expected: list[list[float]]) -> None:
-    """1, 2, 3, 4: mean 2.5, squared deviations 2.25 + .25 + .25 + 2.25. 8, 2, 2, 8: mean 5, each 3 away. A third row and
-    a fifth column fill no window."""
+def test_pooling_of_two_hand_written_windows(name: Pooling, expected: list[list[float]]) -> None:
+    """1, 2, 3, 4: mean 2.5, squared deviations 2.25 + .25 + .25 + 2.25. 8, 2, 2, 8: mean 5.
+
+    A third row and a fifth column fill no window.
+    """
     x = torch.tensor([[1.0, 2, 8, 2, 99], [3, 4, 2, 8, 99], [99, 99, 99, 99, 99]])
     assert layers.pool(name)(x.view(1, 1, 3, 5)).squeeze((0, 1)).tolist() == expected
 
@@ -158,7 +162,10 @@ def test_variance_pooling_is_exact_far_from_zero_and_has_its_gradient() -> None:
 
 
 def test_the_cnn_can_be_the_classic_keras_example() -> None:
-    """conv 32 3x3 valid, max-pool, dropout .25, dense 128, dropout .5, dense 10: 320 + 692352 + 1290 parameters."""
+    """conv 32 3x3 valid, max-pool, dropout .25, dense 128, dropout .5, dense 10.
+
+    It has 320 + 692352 + 1290 parameters.
+    """
     model = CNN(
         *(1, (28, 28), 10),
         channels=(32,),
@@ -186,7 +193,7 @@ def test_the_default_cnn_keeps_its_parameter_names() -> None:
 
 
 def test_a_list_in_channels_is_several_convolutions_before_one_pooling(dltrain) -> None:
-    """By the command line: 1-4-4 | 8-8 on 8x8, with batch norms, and 2x2x8 features to 10 classes."""
+    """1-4-4 | 8-8 on 8x8 pixels, with batch norms, and 2x2x8 features to 10 classes."""
     count = 9 * (1 * 4 + 4 * 4 + 4 * 8 + 8 * 8) + 2 * (4 + 4 + 8 + 8) + (32 * 10 + 10)
     outcome = dltrain("check", "model.channels=[[4,4],[8,8]]", "--json")
     assert outcome.code == 0, outcome.err
@@ -200,7 +207,7 @@ def test_a_list_in_channels_is_several_convolutions_before_one_pooling(dltrain) 
 def test_the_cnn_fits_every_image_or_refuses_it(
     padding: Any, kernel_size: Any, channels: Any
 ) -> None:
-    """Where it is built it runs; it is refused exactly where no pixel would be left."""
+    """A CNN that is built also runs; it is refused exactly if no pixel would be left."""
     for side in range(1, 40):
         left = side
         for block in channels:
@@ -218,7 +225,7 @@ def test_the_cnn_fits_every_image_or_refuses_it(
                 CNN(1, sizes, 3, channels, kernel_size, padding)
 
 
-def test_the_average_head_takes_one_number_a_channel() -> None:
+def test_the_average_head_uses_one_number_per_channel() -> None:
     """Its logits are the output layer of the maps' means, for images of any size."""
     model = build("cnn", image_arguments(28), "model.head=average").eval()
     output = model[-1]  # type: ignore[index]
@@ -251,7 +258,7 @@ def test_dropout_follows_every_dense_layer_or_stands_before_the_output() -> None
     ids=["perceptron", "mlp", "cnn", "lenet5"],
 )
 def test_parameters_on_mnist(model: nn.Module, count: int) -> None:
-    """By hand: LeNet-5 is 156 + 2416 + 48120 + 10164 + 850 (its C3 sees all maps of S2)."""
+    """LeNet-5 has 156 + 2416 + 48120 + 10164 + 850 (C3 gets all maps of S2)."""
     assert trainable_count(model) == count
 
 
@@ -277,12 +284,13 @@ def test_the_perceptron_rule_moves_the_right_class_towards_the_sample_and_the_wi
     assert torch.equal(linear.weight.grad, torch.tensor([[-2.0, -3.0], [2.0, 3.0], [0.0, 0.0]]))
     right = Perceptron(2, 3)
     with torch.no_grad():
-        right[1].weight.copy_(torch.tensor([[9.0, 9.0], [0.0, 0.0], [0.0, 0.0]]))  # type: ignore[operator, union-attr]
+        weight = torch.tensor([[9.0, 9.0], [0.0, 0.0], [0.0, 0.0]])
+        right[1].weight.copy_(weight)  # type: ignore[operator, union-attr]
     assert PerceptronLoss()(right(x), torch.tensor([0])) == 0
 
 
 @pytest.mark.parametrize("p", [0.1, 0.5, 0.9])
-def test_dropout_drops_as_many_as_it_says_and_keeps_the_mean(p: float) -> None:
+def test_dropout_drops_its_share_and_keeps_the_mean(p: float) -> None:
     layer, x = Dropout(p), torch.full((301, 333), 2.0, requires_grad=True)
     torch.manual_seed(0)
     outputs = layer(x)

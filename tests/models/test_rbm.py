@@ -1,4 +1,4 @@
-"""The restricted Boltzmann machine against brute force: sums over all states, in double precision, without a draw."""
+"""The restricted Boltzmann machine against sums over all states, in double precision."""
 
 from __future__ import annotations
 
@@ -14,17 +14,18 @@ from dltrain.models import rbm as module
 from dltrain.models.rbm import RBM, Units
 
 VISIBLE, HIDDEN = 4, 3
-KINDS: list[tuple[Units, Units]] = list(itertools.product(("bernoulli", "gaussian"), repeat=2))  # type: ignore[arg-type]
+UNITS: tuple[Units, Units] = ("bernoulli", "gaussian")
+KINDS: list[tuple[Units, Units]] = list(itertools.product(UNITS, UNITS))
 Gradient = dict[str, Tensor]
 
 
 def states(units: int) -> Tensor:
-    """All states (2^units, units) of binary units."""
+    """Return all states (2^units, units) of binary units."""
     return torch.tensor(list(itertools.product((0.0, 1.0), repeat=units)), dtype=torch.float64)
 
 
 def made(visible_units: Units, hidden_units: Units) -> RBM:
-    """A 4x3 machine in double precision, with weights and biases far from 0."""
+    """Return a 4x3 machine in double precision, with weights and biases far from 0."""
     torch.manual_seed(0)
     machine = RBM(VISIBLE, HIDDEN, visible_units, hidden_units).double()
     for parameter in machine.parameters():
@@ -33,20 +34,20 @@ def made(visible_units: Units, hidden_units: Units) -> RBM:
 
 
 def inputs(units: Units, count: int = 5) -> Tensor:
-    """Visible units (count, 4) as data has them: probabilities, or standardized values."""
+    """Return visible units (count, 4) like data: probabilities, or standardized values."""
     generator = torch.Generator().manual_seed(1)
     draw = torch.randn if units == "gaussian" else torch.rand
     return draw(count, VISIBLE, generator=generator, dtype=torch.float64)
 
 
 def of_data(machine: RBM, visible: Tensor) -> Tensor:
-    """E[h | v] (H,) by the textbook."""
+    """Return E[h | v] (H,) by the textbook."""
     total = machine.linear.bias + machine.linear.weight @ visible
     return total if machine.hidden_units == "gaussian" else 1 / (1 + torch.exp(-total))
 
 
 def of_fantasy(machine: RBM, hidden: Tensor) -> Tensor:
-    """E[v | h] (V,) by the textbook."""
+    """Return E[v | h] (V,) by the textbook."""
     total = machine.visible_bias + hidden @ machine.linear.weight
     return total if machine.visible_units == "gaussian" else 1 / (1 + torch.exp(-total))
 
@@ -63,13 +64,13 @@ def textbook(machine: RBM, v0: Tensor, v1: Tensor) -> Gradient:
 
 
 def learned(machine: RBM, visible: Tensor, steps: int, chain: Tensor | None = None) -> Gradient:
-    """What contrastive divergence takes for the gradient, by the parameters' names."""
+    """Return the gradients of contrastive divergence by the names of the parameters."""
     gradients = machine.contrastive_divergence(visible, steps, chain)[1]
     return {name: gradients[parameter] for name, parameter in machine.named_parameters()}
 
 
 def mean(gradients: Iterable[Gradient], weights: Iterable[float]) -> Gradient:
-    """The sum of `gradients`, each times its weight."""
+    """Return the sum of `gradients`, each times its weight."""
     total: Gradient = {}
     for one, weight in zip(gradients, weights, strict=True):
         total = {name: total.get(name, torch.zeros_like(g)) + weight * g for name, g in one.items()}
@@ -77,7 +78,7 @@ def mean(gradients: Iterable[Gradient], weights: Iterable[float]) -> Gradient:
 
 
 def draws(monkeypatch: pytest.MonkeyPatch, *hidden: Tensor) -> list[Tensor]:
-    """Let the machine draw these `hidden` units one after the other; the means that it drew them from."""
+    """Replace the drawn `hidden` units by known ones; return the means that they are drawn from."""
     left, asked = iter(hidden), []
 
     def sampled(means: Tensor, units: Units) -> Tensor:
@@ -89,7 +90,7 @@ def draws(monkeypatch: pytest.MonkeyPatch, *hidden: Tensor) -> list[Tensor]:
 
 
 def possible(machine: RBM, visible: Tensor) -> list[tuple[Tensor, float]]:
-    """Hidden states (H,) given `visible` (V,), with probabilities: all of binary units, some of normal ones."""
+    """Return hidden states (H,) for `visible` (V,) and their probabilities; of normal ones some."""
     with torch.no_grad():
         means = of_data(machine, visible)
     if machine.hidden_units == "gaussian":
@@ -104,7 +105,7 @@ def possible(machine: RBM, visible: Tensor) -> list[tuple[Tensor, float]]:
 def test_the_gradient_of_contrastive_divergence_is_the_textbooks(
     kind: tuple[Units, Units], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Of every hidden state that may be drawn, and so also the expected one."""
+    """This holds for every hidden state that may be drawn, and so for the expected gradient."""
     machine = made(*kind)
     for v0 in inputs(kind[0], 2):
         found, wanted, weights = [], [], []
@@ -121,7 +122,9 @@ def test_the_gradient_of_contrastive_divergence_is_the_textbooks(
         )
 
 
-def test_of_a_batch_it_is_the_mean_over_the_samples(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_gradient_of_a_batch_is_the_mean_over_its_samples(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     machine, data, h0 = made("gaussian", "bernoulli"), inputs("gaussian"), states(HIDDEN)[5]
     draws(monkeypatch, h0)
     found = learned(machine, data, 1)
@@ -135,7 +138,7 @@ def test_of_a_batch_it_is_the_mean_over_the_samples(monkeypatch: pytest.MonkeyPa
 def test_k_steps_draw_hidden_units_k_times(
     kind: tuple[Units, Units], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Each time from the visible units that were expected of the last draw."""
+    """Each draw follows from the expected visible units of the one before."""
     machine, (v0,), drawn = made(*kind), inputs(kind[0], 1), list(states(HIDDEN)[[3, 6, 1]])
     asked = draws(monkeypatch, *drawn)
     found = learned(machine, v0[None], 3)
@@ -145,10 +148,10 @@ def test_k_steps_draw_hidden_units_k_times(
 
 
 @pytest.mark.parametrize("kind", KINDS, ids="-".join)
-def test_a_chain_goes_on_from_where_it_was(
+def test_a_chain_continues_where_it_was(
     kind: tuple[Units, Units], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whatever the data, of which there are fewer here: it gives the fantasies, and has their hidden units in the end."""
+    """The chain, longer than the batch, gives the samples and ends with their hidden units."""
     machine, data = made(*kind), inputs(kind[0], 2)
     chain = torch.rand(6, HIDDEN, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
     for number in (0, 1):
@@ -166,7 +169,7 @@ def test_a_chain_goes_on_from_where_it_was(
 
 
 def energies(machine: RBM, visible: Tensor, hidden: Tensor) -> Tensor:
-    """E(v, h) (B, N) of visible units (B, V) and hidden ones (N, H) by its definition; normal v around their bias."""
+    """Return E(v, h) (B, N) of visible units (B, V) and hidden units (N, H) by its definition."""
     b, c, weights = machine.visible_bias, machine.linear.bias, machine.linear.weight
     own = (
         (visible - b).square().sum(1) / 2 if machine.visible_units == "gaussian" else -(visible @ b)
@@ -183,7 +186,7 @@ def test_the_free_energy_sums_over_all_hidden_states(visible_units: Units) -> No
 
 @pytest.mark.parametrize("visible_units", ["bernoulli", "gaussian"])
 def test_the_free_energy_integrates_over_normal_hidden_units(visible_units: Units) -> None:
-    """A unit at a time, for given v they are independent; the constant is that of the normal density."""
+    """Hidden units are independent given v; the constant is that of the normal density."""
     machine, data = made(visible_units, "gaussian"), inputs(visible_units)
     own = energies(machine, data, torch.zeros(1, HIDDEN, dtype=torch.float64)).squeeze(1)
     h = torch.linspace(-30, 30, 20001, dtype=torch.float64)
@@ -196,10 +199,10 @@ def test_the_free_energy_integrates_over_normal_hidden_units(visible_units: Unit
 
 
 @pytest.mark.parametrize("kind", KINDS, ids="-".join)
-def test_the_loss_is_the_energy_of_the_data_less_that_of_the_fantasy(
+def test_the_loss_is_the_energy_of_the_data_minus_that_of_the_samples(
     kind: tuple[Units, Units], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """At expected hidden units; the share of normal ones, h^2 / 2, is left out."""
+    """The energy is at expected hidden units, without the part h^2 / 2 of normal ones."""
     machine, data, h0 = made(*kind), inputs(kind[0]), states(HIDDEN)[5]
     draws(monkeypatch, h0)
     found = machine.contrastive_divergence(data, 1)[0]
@@ -212,7 +215,7 @@ def test_the_loss_is_the_energy_of_the_data_less_that_of_the_fantasy(
 
 
 def test_binary_units_are_expected_as_the_energy_says() -> None:
-    """Over all 8 hidden and all 16 visible states, each as likely as exp(-E)."""
+    """The sum is over all 8 hidden and 16 visible states, weighted by exp(-E)."""
     machine = made("bernoulli", "bernoulli")
     v, h = states(VISIBLE), states(HIDDEN)
     energy = energies(machine, v, h)
@@ -233,7 +236,7 @@ def test_units_are_drawn_around_their_means(units: Units) -> None:
 
 
 @pytest.mark.parametrize("sizes", [(784, 500), (500, 2000)])
-def test_weights_begin_at_the_scale_of_glorot(sizes: tuple[int, int]) -> None:
+def test_initial_weights_have_the_scale_of_glorot(sizes: tuple[int, int]) -> None:
     machine = RBM(*sizes)
     assert float(machine.linear.weight.detach().std()) == pytest.approx(
         math.sqrt(2 / sum(sizes)), rel=0.02

@@ -1,1 +1,1 @@
-"""Reinforcement learning: data sets."""
+"""Environments as data sets, for reinforcement learning."""

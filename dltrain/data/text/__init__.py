@@ -1,1 +1,1 @@
-"""Texts: data sets."""
+"""Data sets of texts."""

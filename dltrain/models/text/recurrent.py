@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from dltrain.models.layers import dropout as dropout_layer
 from dltrain.models.text.sequences import (
-    Begin,
+    InitialEmbedding,
     Steps,
     Summary,
     last,
@@ -31,7 +31,7 @@ State: TypeAlias = tuple[Tensor, ...]
 """The state of a layer between two steps: h (B, H), and for an LSTM its cell c (B, H)."""
 
 
-class Equations(nn.Module):
+class EquationLayer(nn.Module):
     """Base class of recurrent layers that follow the published equations step by step.
 
     The parameters have torch's names. `weight_ih_l0` (G H, F) and `weight_hh_l0` (G H, H) stack the
@@ -68,7 +68,7 @@ class Equations(nn.Module):
         return h @ self.weight_hh_l0.T + self.bias_hh_l0
 
 
-class ElmanEquations(Equations):
+class ElmanEquations(EquationLayer):
     """The vanilla RNN: h' = tanh(W x + b + U h + d) (Elman 1990, "Finding Structure in Time")."""
 
     gates = 1
@@ -78,7 +78,7 @@ class ElmanEquations(Equations):
         return ((projected_input + self.project_hidden(h)).tanh(),)
 
 
-class LSTMEquations(Equations):
+class LSTMEquations(EquationLayer):
     """LSTM (Hochreiter and Schmidhuber 1997) with a forget gate (Gers et al. 2000)."""
 
     gates = 4
@@ -94,7 +94,7 @@ class LSTMEquations(Equations):
         return output_gate * c.tanh(), c
 
 
-class GRUEquations(Equations):
+class GRUEquations(EquationLayer):
     """GRU (Cho et al. 2014) with the reset gate after the product, as in cuDNN."""
 
     gates = 3
@@ -109,7 +109,7 @@ class GRUEquations(Equations):
         return ((1 - update_gate) * candidate + update_gate * h,)
 
 
-class Torch(nn.Module):
+class TorchLayer(nn.Module):
     """A layer of torch, whose loop over the steps is in C++."""
 
     def __init__(self, cell: Cell, input_size: int, hidden_size: int) -> None:
@@ -126,7 +126,7 @@ class Torch(nn.Module):
         return outputs, (h.squeeze(0), c.squeeze(0))
 
 
-EQUATIONS: dict[Cell, type[Equations]] = {
+EQUATIONS: dict[Cell, type[EquationLayer]] = {
     "rnn": ElmanEquations,
     "lstm": LSTMEquations,
     "gru": GRUEquations,
@@ -215,7 +215,7 @@ def recurrent_layer(cell: Cell, input_size: int, hidden_size: int, impl: Impl) -
     """Return one layer in one direction."""
     if impl == "equations":
         return EQUATIONS[cell](input_size, hidden_size)
-    return Torch(cell, input_size, hidden_size)
+    return TorchLayer(cell, input_size, hidden_size)
 
 
 def run_layer(layer: nn.Module, x: Tensor, state: State) -> tuple[Tensor, State]:
@@ -265,7 +265,7 @@ class Recurrent(nn.Module):
         word_dropout: Fraction = 0.0,
         forget_bias: float = 1.0,
         impl: Impl = "torch",
-        embedding: Begin | None = None,
+        embedding: InitialEmbedding | None = None,
     ) -> None:
         super().__init__()
         self.steps = Steps(input_shape, vocab_size, embedding_dim, word_dropout, time_major=True)

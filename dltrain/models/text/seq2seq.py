@@ -11,10 +11,9 @@ from dltrain.models.layers import dropout as dropout_layer
 from dltrain.models.text.attention import AdditiveAttention, scaled_dot_product
 from dltrain.models.text.recurrent import Cell, Impl, Recurrence, State
 from dltrain.models.text.sequences import embedding, inside, last, lengths_of
-from dltrain.types import Fraction, PositiveInt
+from dltrain.types import DecoderState, EncoderOutput, Fraction, PositiveInt
 
-Attention: TypeAlias = Literal["none", "additive", "dot"]
-Memory: TypeAlias = dict[str, Tensor]
+AttentionKind: TypeAlias = Literal["none", "additive", "dot"]
 
 
 class Seq2Seq(nn.Module):
@@ -43,7 +42,7 @@ class Seq2Seq(nn.Module):
         hidden_size: PositiveInt = 256,
         num_layers: PositiveInt = 1,
         bidirectional: bool = True,
-        attention: Attention = "none",
+        attention: AttentionKind = "none",
         dropout: Fraction = 0.0,
         forget_bias: float = 1.0,
         impl: Impl = "torch",
@@ -72,7 +71,7 @@ class Seq2Seq(nn.Module):
     def forward(self, source: Tensor, inputs: Tensor) -> Tensor:
         return self.output(self.decode(self.encode(source), inputs)[0])
 
-    def encode(self, source: Tensor) -> Memory:
+    def encode(self, source: Tensor) -> EncoderOutput:
         """Return what the decoder reads of source tokens (B, S).
 
         These are the encoder's "outputs" (B, S, K), a mask "allowed" (B, S) that is False for
@@ -94,7 +93,7 @@ class Seq2Seq(nn.Module):
             memory["keys"] = self.additive.of_key(outputs)
         return memory
 
-    def begin(self, memory: Memory) -> dict[str, Tensor]:
+    def begin(self, memory: EncoderOutput) -> DecoderState:
         """Return the decoder's state before the first token: "state" (B, L P, H).
 
         L is the number of layers; P is 1 for h, or 2 for h and c of an LSTM.
@@ -102,14 +101,14 @@ class Seq2Seq(nn.Module):
         state = self.first(memory["summary"]).tanh()
         return {"state": state.unflatten(1, (-1, self.decoder.hidden_size))}
 
-    def decode(self, memory: Memory, inputs: Tensor) -> tuple[Tensor, Tensor | None]:
+    def decode(self, memory: EncoderOutput, inputs: Tensor) -> tuple[Tensor, Tensor | None]:
         """Return features (B, T, H) for target tokens (B, T), and attention weights (B, T, S)."""
         features, attention, _ = self.run(memory, self.begin(memory), inputs)
         return features, attention
 
     def step(
-        self, tokens: Tensor, state: dict[str, Tensor], memory: Memory
-    ) -> tuple[Tensor, dict[str, Tensor]]:
+        self, tokens: Tensor, state: DecoderState, memory: EncoderOutput
+    ) -> tuple[Tensor, DecoderState]:
         """Return logits (B, V) of the next token after `tokens` (B,), and the new state."""
         features, _, state = self.run(memory, state, tokens.unsqueeze(1))
         return self.output(features[:, 0]), state
@@ -120,8 +119,8 @@ class Seq2Seq(nn.Module):
         return logits
 
     def run(
-        self, memory: Memory, state: dict[str, Tensor], inputs: Tensor
-    ) -> tuple[Tensor, Tensor | None, dict[str, Tensor]]:
+        self, memory: EncoderOutput, state: DecoderState, inputs: Tensor
+    ) -> tuple[Tensor, Tensor | None, DecoderState]:
         """Return features (B, T, H), attention weights (B, T, S), and the state after `inputs`."""
         layers = state["state"].unbind(1)
         states: list[State] = [
@@ -133,7 +132,7 @@ class Seq2Seq(nn.Module):
         state_after = torch.stack([part for layer in after for part in layer], dim=1)
         return features, attention, {"state": state_after}
 
-    def attend(self, outputs: Tensor, memory: Memory) -> tuple[Tensor, Tensor | None]:
+    def attend(self, outputs: Tensor, memory: EncoderOutput) -> tuple[Tensor, Tensor | None]:
         """Return the context (B, T, K) for decoder outputs (B, T, H), and weights (B, T, S)."""
         read = memory["outputs"]
         allowed = memory["allowed"]

@@ -17,7 +17,7 @@ from dltrain.types import PAD, UNKNOWN
 # (measured on IMDB: docs/results.md).
 INITIAL_STD = 1.0
 Summary: TypeAlias = Literal["last", "mean", "max", "attention"]
-Begin: TypeAlias = dict[str, str | int | bool | None]
+InitialEmbedding: TypeAlias = dict[str, str | int | bool | None]
 """Initial embeddings: those of the run `from`, and whether they stay `frozen`."""
 
 
@@ -146,7 +146,7 @@ def maximum(outputs: Tensor, lengths: Tensor) -> Tensor:
     return outputs.masked_fill(~inside(lengths, outputs.shape[1]).unsqueeze(2), -math.inf).amax(1)
 
 
-class Attention(nn.Module):
+class AttentionSummary(nn.Module):
     """The mean over the steps h of each sequence, weighted by the softmax of w . tanh(h).
 
     Maps outputs (B, T, F) to (B, F); see Zhou et al. 2016, "Attention-Based Bidirectional Long
@@ -165,14 +165,14 @@ class Attention(nn.Module):
 
 
 Summarize: TypeAlias = Callable[[Tensor, Tensor], Tensor]
-FIXED: dict[Summary, Summarize] = {"last": last, "mean": mean, "max": maximum}
+FIXED_SUMMARIES: dict[Summary, Summarize] = {"last": last, "mean": mean, "max": maximum}
 
 
 def summarize(kind: Summary, size: int) -> Summarize:
     """Return a function of outputs (B, T, F) and lengths (B,) that returns vectors (B, F)."""
     if kind == "attention":
-        return Attention(size)
-    return FIXED[kind]
+        return AttentionSummary(size)
+    return FIXED_SUMMARIES[kind]
 
 
 def reversed_sequences(x: Tensor, lengths: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from dltrain.models.layers import activation as activation_layer
 from dltrain.models.layers import dropout as dropout_layer
 from dltrain.models.text.attention import Impl, MultiHeadAttention
-from dltrain.models.text.sequences import Begin, Steps, Summary, inside, summarize
+from dltrain.models.text.sequences import InitialEmbedding, Steps, Summary, inside, summarize
 from dltrain.types import Activation, Fraction, PositiveInt
 
 Positions: TypeAlias = Literal["sinusoidal", "learned", "rotary"]
@@ -174,7 +174,7 @@ class TransformerClassifier(nn.Module):
         activation: Activation = "gelu",
         dropout: Fraction = 0.1,
         impl: Impl = "torch",
-        embedding: Begin | None = None,
+        embedding: InitialEmbedding | None = None,
     ) -> None:
         super().__init__()
         self.steps = Steps(input_shape, vocab_size, dim)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from typing import TypeAlias
 
 import torch
 import torch.nn.functional as F
@@ -13,9 +12,7 @@ from dltrain.models.layers import dropout as dropout_layer
 from dltrain.models.text.attention import Impl, MultiHeadAttention, rotated
 from dltrain.models.text.sequences import inside, lengths_of
 from dltrain.models.text.transformer import Block, Position, Positions, Stack
-from dltrain.types import Activation, Fraction, PositiveInt
-
-Memory: TypeAlias = dict[str, Tensor]
+from dltrain.types import Activation, DecoderState, EncoderOutput, Fraction, PositiveInt
 
 
 class TransformerSeq2Seq(nn.Module):
@@ -69,7 +66,7 @@ class TransformerSeq2Seq(nn.Module):
     def forward(self, source: Tensor, inputs: Tensor) -> Tensor:
         return self.output(self.decode(self.encode(source), inputs)[0])
 
-    def encode(self, source: Tensor) -> Memory:
+    def encode(self, source: Tensor) -> EncoderOutput:
         """Return what the decoder reads of source tokens (B, S).
 
         These are the encoder's "outputs" (B, S, D) and a mask "allowed" (B, S), False for padding.
@@ -78,19 +75,19 @@ class TransformerSeq2Seq(nn.Module):
         x = self.dropout(self.source_position(self.source_embedding(source) * self.scale))
         return {"outputs": self.encoder(x, allowed[:, None, None]), "allowed": allowed}
 
-    def begin(self, memory: Memory) -> dict[str, Tensor]:
+    def begin(self, memory: EncoderOutput) -> DecoderState:
         """Return the keys and values (B, 2, heads, t, d) of each layer.
 
         "<layer> read" are those of the source, "<layer> written" those of the target so far: none.
         """
-        state: dict[str, Tensor] = {}
+        state: DecoderState = {}
         for i, block in enumerate(self.layers):
             keys_and_values = block.memory_attention.keys_and_values(memory["outputs"])
             state[f"{i} read"] = torch.stack(keys_and_values, dim=1)
             state[f"{i} written"] = state[f"{i} read"][:, :, :, :0]
         return state
 
-    def decode(self, memory: Memory, inputs: Tensor) -> tuple[Tensor, Tensor | None]:
+    def decode(self, memory: EncoderOutput, inputs: Tensor) -> tuple[Tensor, Tensor | None]:
         """Return features (B, T, D) for target tokens (B, T), and attention weights (B, T, S)."""
         x = self.dropout(self.target_position(self.target_embedding(inputs) * self.scale))
         features = self.decoder(x, None, True, memory["outputs"], memory["allowed"][:, None, None])
@@ -100,8 +97,8 @@ class TransformerSeq2Seq(nn.Module):
         return features, weights.mean(1)
 
     def step(
-        self, tokens: Tensor, state: dict[str, Tensor], memory: Memory
-    ) -> tuple[Tensor, dict[str, Tensor]]:
+        self, tokens: Tensor, state: DecoderState, memory: EncoderOutput
+    ) -> tuple[Tensor, DecoderState]:
         """Return logits (B, V) of the next token after `tokens` (B,), and the new state."""
         after = dict(state)
         position = state["0 written"].shape[3]

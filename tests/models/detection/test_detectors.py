@@ -33,7 +33,7 @@ LOSSES = {"loss_classifier", "loss_box_reg", "loss_objectness", "loss_rpn_box_re
 def test_every_backbone_gives_losses_with_a_gradient_in_every_parameter_and_detections(
     backbone: Backbone, channels: int
 ) -> None:
-    """Also of a scene without an object."""
+    """This includes an image without an object."""
     torch.manual_seed(0)
     model = FasterRCNN(channels, (64, 96), 5, backbone, **FEW)
     images = torch.randn(2, channels, 64, 96)
@@ -61,7 +61,7 @@ def test_every_backbone_gives_losses_with_a_gradient_in_every_parameter_and_dete
 
 
 def test_losses_in_evaluation_leave_the_network_as_it_is() -> None:
-    """No statistic of batch norm moves, and detections are those that come without targets."""
+    """Batch norm's statistics stay, and the detections are those without targets."""
     torch.manual_seed(0)
     model = FasterRCNN(1, (64, 64), 5, **FEW).eval()
     before = {name: value.clone() for name, value in model.state_dict().items()}
@@ -75,7 +75,7 @@ def test_losses_in_evaluation_leave_the_network_as_it_is() -> None:
     assert not any(module.training for module in model.modules())
 
 
-def test_a_step_in_half_precision_is_finite_and_boxes_keep_their_digits() -> None:
+def test_a_step_in_half_precision_is_finite_and_boxes_keep_full_precision() -> None:
     torch.manual_seed(0)
     model = FasterRCNN(1, (64, 64), 5, **FEW)
     with torch.autocast("cpu", torch.bfloat16):
@@ -99,19 +99,19 @@ def test_a_step_in_half_precision_is_finite_and_boxes_keep_their_digits() -> Non
         ({"channels": (8,) * 6}, r"64x64 are too few, use at least 128 per side"),
     ],
 )
-def test_what_does_not_fit_is_refused(settings: dict[str, Any], message: str) -> None:
+def test_contradictory_settings_are_refused(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         FasterRCNN(1, (64, 64), 5, **settings)
 
 
-def test_a_grid_of_regions_by_hand() -> None:
+def test_a_hand_written_grid_of_regions() -> None:
     quarters = [[0, 0, 0.5, 0.5], [0.5, 0, 1, 0.5], [0, 0.5, 0.5, 1], [0.5, 0.5, 1, 1]]
     assert grid((1, 2)) == [[0, 0, 1, 1], *quarters]
     assert len(grid((1, 2, 3))) == 14
 
 
 def test_max_pooling_of_regions_is_the_maximum_of_each() -> None:
-    """A map of 4 x 6, its quarters of 2 x 3: one number each, the largest; the whole: the largest of all."""
+    """A map of 4 x 6 and its quarters of 2 x 3 give their maxima."""
     model = CNNRoI(
         1, (8, 12), 3, channels=(4,), regions=(1, 2), region_pooling="max", region_size=1
     )
@@ -131,7 +131,7 @@ def test_max_pooling_of_regions_is_the_maximum_of_each() -> None:
 
 
 def test_aligned_pooling_of_the_whole_map_into_its_own_pixels_gives_the_map() -> None:
-    """One point in the middle of each part, and a part is a pixel: nothing is rounded or blurred."""
+    """With one point in the center of each part, and parts of a pixel, nothing is interpolated."""
     model = CNNRoI(1, (8, 8), 3, channels=(4,), regions=(1,), region_size=4, samples=1)
     maps = torch.randn(2, 4, 4, 4)
     assert torch.allclose(model.pooled(maps)[:, 0], maps, atol=1e-6)
@@ -193,7 +193,7 @@ def test_an_object_that_does_not_count_is_neither_object_nor_background(flag: fl
 
 
 def test_losses_are_finite_where_no_object_counts_and_the_same_without_a_flag() -> None:
-    """Also where an object that does not count fills the image."""
+    """This includes an object that does not count and fills the image."""
     model = FasterRCNN(3, (64, 96), 5, **FEW)
     images = torch.randn(2, 3, 64, 96)
     whole = torch.tensor([[[0.0, 0, 96, 64, 3, DIFFICULT]], [[0.0, 0, 96, 64, 3, CROWD]]])

@@ -1,4 +1,4 @@
-"""The pairs of networks: shapes, ranges, initial weights, what a class changes, and sides that cannot be halved."""
+"""GANs: shapes, ranges, initial weights, conditioning, and sides that cannot be halved."""
 
 from __future__ import annotations
 
@@ -98,8 +98,8 @@ def test_the_tanh_reaches_both_ends() -> None:
 
 
 @pytest.mark.parametrize("separable", [False, True], ids=["", "separable"])
-def test_a_dcgan_begins_with_the_papers_weights(separable: bool) -> None:
-    """N(0, 0.02) in every layer, scales of norms N(1, 0.02), no biases; torch's own would be several times as wide."""
+def test_a_dcgan_has_the_initial_weights_of_the_paper(separable: bool) -> None:
+    """N(0, 0.02) in every layer, scales of norms N(1, 0.02), no biases; torch's are wider."""
     model = dcgan(
         (3, 32, 32),
         channels=(128, 96, 64),
@@ -148,7 +148,7 @@ def test_the_discriminators_first_layer_has_no_norm(
     assert layers["generator"] == [*first, *doubling, *doubling, nn.ConvTranspose2d, nn.Tanh]
 
 
-def test_leaky_relus_have_the_papers_slope() -> None:
+def test_leaky_relus_have_the_slope_of_the_paper() -> None:
     """0.2, not torch's 0.01."""
     slopes = {
         m.negative_slope
@@ -207,8 +207,8 @@ def _outputs(network: nn.Module, x: Tensor, kinds: tuple[type[nn.Module], ...]) 
 
 
 @pytest.mark.parametrize("pair", PAIRS)
-def test_a_conditional_pair_is_told_the_class_and_any_other_is_not(pair: str) -> None:
-    """Another class gives another image and another logit; without `conditional` classes change nothing."""
+def test_only_a_conditional_gan_depends_on_the_class(pair: str) -> None:
+    """Another class gives another image and logit; without `conditional` classes change nothing."""
     images, same, other = torch.rand(4, 1, 8, 8) * 2 - 1, torch.arange(4), torch.arange(4) + 1
     for conditional in (True, False):
         model = PAIRS[pair](
@@ -250,8 +250,8 @@ def test_a_dcgan_without_channels_says_so() -> None:
         dcgan(channels=())
 
 
-def test_a_gan_has_the_hidden_layers_it_is_given() -> None:
-    """Down to none: the generator is then an affine map, and the discriminator a linear classifier of pixels."""
+def test_a_gan_has_the_hidden_layers_of_its_settings() -> None:
+    """Without any, the generator is an affine map and the discriminator a linear classifier."""
     model = gan(
         (3, 4, 4), generator_sizes=(5, 7), discriminator_sizes=(9,), discriminator_dropout=0.4
     )

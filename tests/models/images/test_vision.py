@@ -1,4 +1,4 @@
-"""One body for every image network in both its forms; what was published of each; heads that only training has."""
+"""One test body for every image network in both forms; published sizes; auxiliary heads."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ from dltrain.tasks.supervised import loss_with_heads
 from dltrain.types import AuxiliaryHeads
 from dltrain.weights.freezing import trainable_count
 
-# The least sides of the small and the large form, then parameters without auxiliary heads and multiply-adds of the large one
-# at 1000 classes, as published with torchvision's weights.
+# The minimum sides of the small and the large form; parameters without auxiliary heads and
+# multiply-adds of the large form at 1000 classes, as published with torchvision's weights.
 NETWORKS: dict[str, tuple[int, int, int, float]] = {
     "alexnet": (8, 63, 61_100_840, 0.714e9),
     "vgg11": (8, 32, 132_863_336, 7.609e9),
@@ -69,13 +69,13 @@ def network(
 def imagined(
     name: str, side: int, *overrides: str, channels: int = 1, num_classes: int = 5
 ) -> nn.Module:
-    """The same without numbers: shapes only."""
+    """Return the same network on the meta device, which has shapes only."""
     with torch.device("meta"):
         return network(name, side, *overrides, channels=channels, num_classes=num_classes)
 
 
 def loss_of(model: nn.Module, x: Tensor) -> Tensor:
-    """As the task computes it in training, with that of every head."""
+    """Return the loss as the task computes it in training, with that of every head."""
     outputs, targets = model(x), torch.arange(len(x), device=x.device) % 5
     if isinstance(model, AuxiliaryHeads):
         return loss_with_heads(nn.CrossEntropyLoss(), outputs, targets, model.auxiliary_weight)[0]
@@ -87,7 +87,7 @@ def test_every_network_of_the_folder_is_in_the_table() -> None:
 
 
 @pytest.mark.parametrize(("name", "form"), COMPUTED)
-def test_a_network_learns_with_every_parameter_is_saved_whole_and_trains_in_half_precision(
+def test_a_network_learns_with_every_parameter_and_trains_in_half_precision(
     name: str, form: str, tmp_path: Path
 ) -> None:
     torch.manual_seed(0)
@@ -130,10 +130,10 @@ def test_a_network_learns_with_every_parameter_is_saved_whole_and_trains_in_half
 
 
 @pytest.mark.parametrize(("name", "form"), [form for form in FORMS if form[0] not in DEEPER])
-def test_a_network_takes_every_size_from_its_least_on_and_refuses_others_with_what_to_set(
+def test_a_network_takes_every_size_from_its_minimum_and_refuses_smaller_ones(
     name: str, form: str
 ) -> None:
-    """Shapes only, and with them which parameters a gradient reaches."""
+    """The shapes show which parameters a gradient reaches."""
     stem, least = f"model.stem={form}", NETWORKS[name][form == "large"]
     dense = name.startswith(
         ("alexnet", "vgg")
@@ -167,7 +167,7 @@ def test_the_form_is_chosen_by_the_size(name: str) -> None:
 def test_the_large_form_is_torchvisions_layer_by_layer_with_the_published_parameters_and_operations(
     name: str,
 ) -> None:
-    """So that its weights load: same names, shapes and layers, in the same order."""
+    """Published weights load: names, shapes and layers are the same, in the same order."""
     own, side = name.removesuffix("_bn"), 299 if name == "inception_v3" else 224
     overrides = ["model.norm=batch"] if own != name else []
     settings: dict[str, Any] = (
@@ -214,10 +214,10 @@ def test_the_large_form_is_torchvisions_layer_by_layer_with_the_published_parame
         ),
     ],
 )
-def test_the_small_forms_are_as_large_and_as_costly_as_is_known(
+def test_the_small_forms_have_the_known_parameters_and_operations(
     name: str, overrides: list[str], count: int, multiply_adds: float
 ) -> None:
-    """VGG's, ResNet's and DenseNet's are github.com/kuangliu/pytorch-cifar's; resnet_small has less than half a million."""
+    """VGG, ResNet, DenseNet: github.com/kuangliu/pytorch-cifar; resnet_small: under half a million."""
     model = imagined(name, 32, *overrides, channels=3, num_classes=10).eval()
     assert trainable_count(model) == count
     with FlopCounterMode(display=False) as counted, torch.no_grad():
@@ -264,8 +264,8 @@ def test_auxiliary_heads_are_only_in_training_and_their_loss_is_weighted(
     assert plain(x).shape == (3, 5)
 
 
-def test_a_run_trains_the_heads_and_answers_without_them(dltrain) -> None:
-    """By the command line: train, evaluate and predict see logits alone, and the logged loss is the sum of three."""
+def test_a_run_trains_the_heads_and_predicts_without_them(dltrain) -> None:
+    """Evaluate and predict get the logits alone; the logged training loss is the sum of three."""
     tiny = ["dataset.source.height=8", "dataset.source.width=8", "dataset.source.num_classes=3"]
     outcome = dltrain(
         "model=googlenet",
@@ -282,7 +282,7 @@ def test_a_run_trains_the_heads_and_answers_without_them(dltrain) -> None:
 
 
 def test_check_prints_parameters_and_operations_without_the_heads(dltrain) -> None:
-    """The published ones but for 990 classes of 1000, in the output layer and in each head; of one view of an image."""
+    """They are the published ones with 10 classes instead of 1000, for one view of an image."""
     fewer = 990 * 1025
     size = [f"dataset.source.{side}=224" for side in ("height", "width")]
     tiny = [
@@ -314,7 +314,7 @@ def test_torchvisions_other_classifiers_take_any_channels_and_classes(name: str,
     assert all(p.grad is not None for p in model.parameters())
 
 
-def test_a_network_of_torchvision_whose_builder_looks_at_numbers_is_built_too() -> None:
+def test_a_network_of_torchvision_whose_builder_reads_values_is_built_too() -> None:
     """RegNet computes its widths from tensors, which are empty where only shapes are made."""
     model = network("torchvision", 32, "model.name=regnet_y_400mf", channels=2)
     assert model(torch.randn(2, 2, 32, 32)).isfinite().all()
@@ -343,7 +343,7 @@ def test_a_size_that_a_network_refuses_is_a_problem_of_the_configuration(dltrain
     assert "preprocessing.resize.size=14" in outcome.err
 
 
-def test_a_small_residual_network_is_what_its_settings_say() -> None:
+def test_a_small_residual_network_follows_its_settings() -> None:
     def maps(*overrides: str) -> list[tuple[int, ...]]:
         seen: list[tuple[int, ...]] = []
         model = imagined("resnet_small", 32, *overrides)
@@ -366,7 +366,7 @@ def test_a_small_residual_network_is_what_its_settings_say() -> None:
 
 
 def test_classes_name_their_arguments_alike() -> None:
-    """What the data says reaches every network under the same names."""
+    """The data passes its arguments to every network under the same names."""
     for target in (AlexNet, VGG, GoogLeNet, InceptionV3, ResNet, DenseNet):
         config: dict[str, Any] = {"in_channels": 2, "image_size": (40, 48), "num_classes": 3}
         with torch.device("meta"):

@@ -1,4 +1,4 @@
-"""The MLP for tables: what it looks up, and what it learns with."""
+"""The MLP for tables: embeddings of categories, and a gradient in every parameter."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dltrain.models.tabular.tabular_mlp import TabularMLP
 from dltrain.weights.freezing import trainable_count
 
 
-def test_the_tabular_mlp_looks_categories_up_and_learns_with_every_weight() -> None:
+def test_the_tabular_mlp_embeds_categories_and_learns_with_every_weight() -> None:
     torch.manual_seed(0)
     model = TabularMLP(
         in_features=5, num_classes=2, cardinalities=(3, 40), embedding_dim=4, hidden_sizes=(8,)

@@ -1,4 +1,4 @@
-"""fastText's classifier: what it sums, and what a step of it touches."""
+"""fastText's classifier: its formula, and the rows that a step changes."""
 
 from __future__ import annotations
 
@@ -10,12 +10,13 @@ from dltrain.types import PAD
 
 def small(**settings: object) -> FastText:
     torch.manual_seed(0)
-    model = FastText(vocab_size=20, num_classes=3, embedding_dim=4, buckets=50, **settings)  # type: ignore[arg-type]
+    sizes = {"vocab_size": 20, "num_classes": 3, "embedding_dim": 4, "buckets": 50}
+    model = FastText(**sizes, **settings)  # type: ignore[arg-type]
     torch.nn.init.normal_(model.output.weight)
     return model
 
 
-def test_the_logits_are_a_line_of_the_mean_of_words_and_bigrams() -> None:
+def test_the_logits_are_linear_in_the_mean_of_words_and_bigrams() -> None:
     model = small()
     one = model(torch.tensor([[5, 7, 9, PAD, PAD]]))
     rows = [5, 7, 9, 20 + (5 * HASH_FACTOR + 7) % 50, 20 + (7 * HASH_FACTOR + 9) % 50]
@@ -49,7 +50,7 @@ def test_an_empty_text_and_one_of_one_word_have_logits() -> None:
     assert model(torch.tensor([[5]])).isfinite().all()
 
 
-def test_the_gradient_is_of_the_rows_in_the_batch_alone() -> None:
+def test_only_the_rows_in_the_batch_have_a_gradient() -> None:
     texts = torch.tensor([[5, 7], [5, 9]])
     gradients = []
     for sparse in (True, False):

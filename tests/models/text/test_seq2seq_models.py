@@ -1,4 +1,4 @@
-"""Encoders and decoders: padding changes nothing, no token sees what comes after it, and steps make what a pass makes."""
+"""Encoders and decoders: padding, causality, and steps that equal one pass."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def model(request: pytest.FixtureRequest) -> Any:
 
 
 def batch(lengths: tuple[int, ...] = (5, 3), steps: int = 4) -> tuple[Tensor, Tensor]:
-    """Source tokens padded behind, and target tokens from `BEGIN` on."""
+    """Return source tokens padded at the end, and target tokens that start with `BEGIN`."""
     generator = torch.Generator().manual_seed(1)
     source = torch.randint(4, V, (len(lengths), max(lengths)), generator=generator)
     for row, length in enumerate(lengths):
@@ -75,7 +75,7 @@ def test_padding_of_the_source_changes_nothing(model: Any) -> None:
     torch.testing.assert_close(model(source, inputs)[1:], alone, rtol=1e-5, atol=1e-6)
 
 
-def test_the_source_matters_up_to_its_ends(model: Any) -> None:
+def test_both_ends_of_the_source_change_the_logits(model: Any) -> None:
     source, inputs = batch()
     for at in (0, 4):
         other = source.clone()
@@ -95,7 +95,7 @@ def test_a_changed_future_token_changes_no_earlier_logits(model: Any) -> None:
         assert (after[:, at:] - before[:, at:]).abs().amax() > 1e-5
 
 
-def test_steps_make_what_one_pass_makes(model: Any) -> None:
+def test_steps_equal_one_pass(model: Any) -> None:
     source, inputs = batch()
     memory = model.encode(source)
     state, found = model.begin(memory), []
@@ -106,7 +106,7 @@ def test_steps_make_what_one_pass_makes(model: Any) -> None:
 
 
 def test_memory_and_state_have_a_row_for_each_text(model: Any) -> None:
-    """So that a search can repeat and choose rows: the second row's logits come from the second row alone."""
+    """A search can repeat and choose rows: the second row's logits depend on that row alone."""
     source, inputs = batch()
     memory = model.encode(source)
     _, state = model.step(inputs[:, 0], model.begin(memory), memory)
@@ -117,7 +117,7 @@ def test_memory_and_state_have_a_row_for_each_text(model: Any) -> None:
     torch.testing.assert_close(found, wanted[chosen], rtol=1e-5, atol=1e-6)
 
 
-def test_attention_is_shares_of_the_source_without_its_padding(model: Any) -> None:
+def test_attention_weights_sum_to_one_over_the_source_without_padding(model: Any) -> None:
     source, inputs = batch()
     _, weights = model.decode(model.encode(source), inputs)
     if weights is None:
@@ -142,7 +142,7 @@ def test_equations_compute_what_torch_computes() -> None:
         torch.testing.assert_close(other(source, inputs), one(source, inputs), rtol=1e-4, atol=1e-5)
 
 
-def test_tied_vectors_are_one_parameter() -> None:
+def test_tied_embeddings_are_one_parameter() -> None:
     tied, untied = transformer(), transformer(tied=False)
     assert tied.to_logits.weight is tied.target_embedding.weight
     assert (

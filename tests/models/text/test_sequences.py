@@ -1,4 +1,4 @@
-"""Recurrent networks, attention and Transformers: equal to torch's, blind to padding and to the future."""
+"""Recurrent networks, attention, Transformers: torch's layers, padding and causality."""
 
 from __future__ import annotations
 
@@ -19,7 +19,13 @@ from dltrain.models.text.attention import (
     scaled_dot_product,
 )
 from dltrain.models.text.recurrent import Cell, Recurrence, Recurrent, RecurrentLanguageModel
-from dltrain.models.text.sequences import Attention, Summary, embedding, mean, reversed_sequences
+from dltrain.models.text.sequences import (
+    AttentionSummary,
+    Summary,
+    embedding,
+    mean,
+    reversed_sequences,
+)
 from dltrain.models.text.transformer import (
     Positions,
     Stack,
@@ -36,7 +42,7 @@ VOCABULARY = 30
 
 
 def tokens(lengths: Tensor = LENGTHS, seed: int = 0) -> Tensor:
-    """Random tokens (B, T), filled up with 0."""
+    """Return random tokens (B, T), padded with 0."""
     generator = torch.Generator().manual_seed(seed)
     drawn = torch.randint(4, VOCABULARY, (len(lengths), int(lengths.max())), generator=generator)
     return drawn * (torch.arange(drawn.shape[1]) < lengths.unsqueeze(1))
@@ -70,9 +76,7 @@ def test_the_equations_are_torchs_layers_forward_and_backward(
 
 
 @pytest.mark.parametrize(("cell", "bidirectional"), list(itertools.product(CELLS, [False, True])))
-def test_what_runs_over_its_padding_is_what_a_packed_sequence_gives(
-    cell: Cell, bidirectional: bool
-) -> None:
+def test_padded_sequences_equal_packed_ones(cell: Cell, bidirectional: bool) -> None:
     torch.manual_seed(0)
     module = Recurrence(cell, 5, 6, 1, bidirectional)
     reference = {"rnn": nn.RNN, "lstm": nn.LSTM, "gru": nn.GRU}[cell](
@@ -89,7 +93,7 @@ def test_what_runs_over_its_padding_is_what_a_packed_sequence_gives(
         assert torch.allclose(outputs[row, :length], expected[row, :length], atol=1e-6)
 
 
-def test_a_sequence_is_turned_around_within_its_length() -> None:
+def test_a_sequence_is_reversed_within_its_length() -> None:
     x = torch.arange(1, 11).view(2, 5, 1)
     assert reversed_sequences(x, torch.tensor([5, 2])).squeeze(2).tolist() == [
         [5, 4, 3, 2, 1],
@@ -155,7 +159,7 @@ def test_looked_up_vectors_and_their_gradient_are_those_of_torchs_embedding(
 @pytest.mark.parametrize("shape", [(6,), (6, 2), (3, 4, 6)], ids=["row", "series", "image"])
 @pytest.mark.parametrize("kind", ["recurrent", "transformer"])
 def test_rows_series_and_images_are_read_step_by_step(shape: tuple[int, ...], kind: str) -> None:
-    """The order of the steps counts: turned around, the same input gives something else."""
+    """The order of the steps counts: the reversed input gives other outputs."""
     torch.manual_seed(0)
     model = (
         Recurrent(shape, 2) if kind == "recurrent" else TransformerClassifier(shape, 2, dropout=0.0)
@@ -167,9 +171,9 @@ def test_rows_series_and_images_are_read_step_by_step(shape: tuple[int, ...], ki
 
 
 def test_attention_is_the_weighted_mean_of_its_equations() -> None:
-    """alpha = softmax(w . tanh(h)) over the steps that are there, and sum(alpha h); with w = 0 the mean."""
+    """alpha = softmax(w . tanh(h)) over steps without padding, sum(alpha h); w = 0: the mean."""
     torch.manual_seed(0)
-    outputs, attention = torch.randn(4, 7, 5), Attention(5)
+    outputs, attention = torch.randn(4, 7, 5), AttentionSummary(5)
     assert torch.allclose(attention(outputs, LENGTHS), mean(outputs, LENGTHS), atol=1e-6)
     attention.query.data = torch.randn(5)
     for row, length in enumerate(LENGTHS.tolist()):
@@ -179,7 +183,7 @@ def test_attention_is_the_weighted_mean_of_its_equations() -> None:
         assert torch.allclose(attention(outputs, LENGTHS)[row], expected, atol=1e-6)
 
 
-def test_an_lstm_begins_by_remembering() -> None:
+def test_an_lstm_keeps_its_state_at_first() -> None:
     for impl in ("torch", "equations"):
         found = by_name(Recurrence("lstm", 2, 3, forget_bias=2.5, impl=impl))
         assert found["layers.0.bias_ih_l0"][3:6].tolist() == [2.5] * 3
@@ -188,7 +192,7 @@ def test_an_lstm_begins_by_remembering() -> None:
 
 
 @pytest.mark.parametrize("cell", CELLS)
-def test_a_recurrent_language_model_goes_on_from_its_state(cell: Cell) -> None:
+def test_a_recurrent_language_model_continues_from_its_state(cell: Cell) -> None:
     torch.manual_seed(0)
     model, text = RecurrentLanguageModel(VOCABULARY, cell, 8, 8, 2), tokens(torch.tensor([6, 6]))
     whole, end = model(text)
@@ -212,7 +216,7 @@ def test_a_changed_future_token_changes_nothing_before_it(positions: Positions, 
     assert not torch.allclose(before[:, 4:], after[:, 4:])
 
 
-def test_tied_language_models_share_their_vectors() -> None:
+def test_tied_language_models_share_their_embedding() -> None:
     assert (
         model := TransformerLanguageModel(9, 4, 1, 8, 2)
     ).output.weight is model.embedding.weight
@@ -304,7 +308,7 @@ def test_sizes_that_do_not_fit_are_refused() -> None:
         MultiHeadAttention(6, 2, rotary=True)
 
 
-def test_a_stacks_last_layers_begin_smaller() -> None:
+def test_the_last_layers_of_a_stack_have_smaller_initial_weights() -> None:
     torch.manual_seed(0)
     blocks = Stack(8, 64, 4, None, "gelu", 0.0, "learned", "torch").blocks
     attention = blocks[0].attention
@@ -315,14 +319,14 @@ def test_a_stacks_last_layers_begin_smaller() -> None:
 
 @pytest.mark.parametrize("impl", ["torch", "equations"])
 def test_an_lstms_multiplications_are_counted(impl) -> None:
-    """2 operations for each weight of each gate and step, and those of the output layer."""
+    """Each weight of each gate costs 2 operations per step; the output layer is added."""
     model = Recurrent((9, 5), 3, cell="lstm", hidden_size=4, impl=impl).eval()
     with FlopCounterMode(display=False, custom_mapping=COUNTED) as counter, torch.no_grad():
         model(torch.randn(2, 9, 5))
     assert counter.get_total_flops() == 2 * 2 * (9 * 16 * (5 + 4) + 4 * 3)
 
 
-def test_hidden_words_are_unknown_in_training_alone() -> None:
+def test_dropped_words_are_unknown_in_training_alone() -> None:
     torch.manual_seed(0)
     model, text = (
         Recurrent((40,), 2, VOCABULARY, word_dropout=0.4),

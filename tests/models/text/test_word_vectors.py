@@ -1,4 +1,4 @@
-"""Word vectors: the losses against their formulas, pair by pair, and what trees and subwords are."""
+"""Word vectors: the losses against their formulas, pair by pair; trees and subwords."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def small(**settings: Any) -> WordVectors:
 
 
 def pairs(window: int, text: Tensor, documents: Tensor) -> Iterator[tuple[int, int]]:
-    """Places (centre, context), one by one."""
+    """Return the places (center, context), one by one."""
     for i in range(len(text)):
         for j in range(max(0, i - window), min(len(text), i + window + 1)):
             if i != j and documents[i] == documents[j] and text[i] != PAD:
@@ -40,7 +40,7 @@ def pairs(window: int, text: Tensor, documents: Tensor) -> Iterator[tuple[int, i
 
 
 def fixed_noise(model: WordVectors, monkeypatch: pytest.MonkeyPatch) -> Tensor:
-    """Negatives that the test knows: a row for each chunk."""
+    """Replace the negative samples by known ones, a row for each chunk."""
     rows = -(-len(TEXT) // model.chunk)
     drawn = torch.arange(rows * model.shared).view(rows, model.shared) % 6 + 4
     monkeypatch.setattr(model, "draw", lambda count: drawn[:count])
@@ -143,20 +143,20 @@ def test_half_precision_gives_gradients_near_those_of_full(method: str, output: 
         torch.testing.assert_close(half, full, atol=0.01, rtol=0.02)
 
 
-def test_frequent_words_have_short_codes_and_the_mean_is_the_least() -> None:
+def test_frequent_words_have_short_codes_and_their_mean_length_is_minimal() -> None:
     _, signs, depths = huffman(COUNTS)
     assert depths.tolist() == [0, 0, 0, 0, 2, 2, 2, 3, 4, 4]
     assert int((depths * COUNTS).sum()) == 17 * 2 + 9 + 12
     assert torch.equal((signs != 0).sum(1), depths)
 
 
-def test_negatives_come_by_the_counts_to_the_power_of_three_quarters() -> None:
+def test_negative_samples_follow_the_counts_to_the_power_of_three_quarters() -> None:
     shares = torch.bincount(small().noise, minlength=len(WORDS)) / NOISE_TABLE_SIZE
     expected = COUNTS**0.75 / (COUNTS**0.75).sum()
     torch.testing.assert_close(shares, expected, atol=1e-5, rtol=0)
 
 
-def test_windows_are_of_every_size_up_to_the_greatest() -> None:
+def test_windows_have_every_size_up_to_the_largest() -> None:
     torch.manual_seed(0)
     model = small(window=4)
     text = torch.full((4000,), 5)
@@ -164,7 +164,7 @@ def test_windows_are_of_every_size_up_to_the_greatest() -> None:
     assert float(count) / 4000 == pytest.approx(2 * 2.5, rel=0.03)
 
 
-def test_what_fills_a_block_up_is_no_word() -> None:
+def test_padding_is_not_a_word() -> None:
     model = small(shared=1)
     torch.manual_seed(0)
     loss, count = model(F.pad(TEXT, (0, 5)), F.pad(DOCUMENTS, (0, 5), value=-1))
@@ -179,7 +179,7 @@ def test_a_text_of_one_word_has_a_loss_of_zero() -> None:
     assert (float(loss.detach()), float(count)) == (0.0, 0.0)
 
 
-def test_the_vector_of_a_word_is_the_mean_of_its_own_and_its_ngrams() -> None:
+def test_a_word_is_the_mean_of_its_own_vector_and_its_ngrams() -> None:
     model = small(subwords=True, min_n=3, max_n=4)
     rows = [9, *model.ngrams("bad")]
     assert len(rows) == 1 + 3 + 2  # <ba bad ad> <bad bad>
@@ -202,7 +202,7 @@ def test_ngrams_from_longer_to_shorter_are_refused() -> None:
         small(min_n=5, max_n=4)
 
 
-def test_an_untrained_model_loses_what_chance_does() -> None:
+def test_an_untrained_model_has_the_loss_of_chance() -> None:
     model = WordVectors(len(WORDS), 6)
     model.set_vocabulary(WORDS, COUNTS)
     loss, _ = model(TEXT, DOCUMENTS)
