@@ -217,7 +217,7 @@ def test_the_large_form_is_torchvisions_layer_by_layer_with_the_published_parame
 def test_the_small_forms_have_the_known_parameters_and_operations(
     name: str, overrides: list[str], count: int, multiply_adds: float
 ) -> None:
-    """VGG, ResNet, DenseNet: github.com/kuangliu/pytorch-cifar; resnet_small: under half a million."""
+    """VGG, ResNet, DenseNet: github.com/kuangliu/pytorch-cifar."""
     model = imagined(name, 32, *overrides, channels=3, num_classes=10).eval()
     assert trainable_count(model) == count
     with FlopCounterMode(display=False) as counted, torch.no_grad():
