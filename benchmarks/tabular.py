@@ -57,7 +57,7 @@ def arrow(path: Path) -> float:
 
 def by_hand(data: Tabular, network: torch.nn.Module) -> Iterator[None]:
     """Run the fastest hand-written loop block by block."""
-    inputs, targets = (part[data.loaded.train] for part in data.stored)
+    inputs, targets = (part[data.stored.train] for part in data.tensors)
     optimizer = torch.optim.Adam(network.parameters(), lr=1e-3, fused=True)
     network.train()
     steps = 0

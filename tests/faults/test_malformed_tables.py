@@ -173,7 +173,7 @@ def test_a_parquet_bomb_is_refused(refused: Callable[..., Any]) -> None:
     content = Path("x.parquet").read_bytes()
     assert len(content) < 20_000
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr("dltrain.data.tabular.table_files.free_memory", lambda: 10**6)
+        patched.setattr("dltrain.data.tabular.files.parquet_file.free_memory", lambda: 10**6)
         outcome = refused("bomb", *ON_TABLE, "dataset.path=x.parquet")
     assert "2,000,000 rows" in outcome.err
     count("tables")

@@ -157,7 +157,7 @@ def _turns(times: NDArray[np.float64]) -> int:
     return int(min((steps < 0).sum(), (steps > 0).sum()) + np.isnan(times).sum())
 
 
-def as_date(seconds: float) -> str:
+def date_text(seconds: float) -> str:
     """Format a moment for a message: the day, and the time where it is not midnight."""
     moment = EPOCH + timedelta(seconds=float(seconds))
     return moment.strftime("%Y-%m-%d" if moment.time() == EPOCH.time() else "%Y-%m-%d %H:%M:%S")

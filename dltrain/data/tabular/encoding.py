@@ -1,4 +1,4 @@
-"""From columns of a table to inputs: what the training rows teach of each column, and its use on any other row."""
+"""Turns columns of a table into inputs by what the training rows teach of each column."""
 
 from __future__ import annotations
 
@@ -18,18 +18,19 @@ from dltrain.errors import InputError
 from dltrain.shell import setting
 
 Missing = Literal["auto", "error", "mean", "median", "zero", "drop"]
-MOST_ONEHOT = 1000  # values of one column
-FARTHEST = 1e6  # deviations from the mean: what is farther is a mistake, and beyond what float32 can square
-OTHER = 0  # the code of a missing or an unseen category
+MAX_ONEHOT_TEXTS = 1000  # of one column
+# Standard deviations from the mean: a value farther off is a mistake, and float32 cannot square it.
+MAX_DEVIATION = 1e6
+OTHER_CODE = 0  # of a missing or an unseen category
+MIN_RELATIVE_STD = 1e-12  # values whose standard deviation is smaller differ by rounding alone
 
 
 @dataclass(frozen=True)
 class Numbers:
-    """A number column: (x - mean) / std within `FARTHEST`, with `fill` for a missing x; without it
-    none may be missing.
+    """A number column: (x - mean) / std, at most `MAX_DEVIATION`; `fill` replaces a missing x.
 
-    `format` is how the training table writes its numbers. With an `indicator` a further input is 1
-    where x is missing.
+    Without a `fill` no value may be missing. `format` is how the training table writes the numbers.
+    With an `indicator` a further input is 1 where x is missing.
     """
 
     name: str
@@ -40,21 +41,20 @@ class Numbers:
     indicator: bool = False
 
     def encode(self, column: Column) -> NDArray[np.float64]:
-        x = (
-            column.values
-            if self.fill is None
-            else np.where(np.isnan(column.values), self.fill, column.values)
-        )
-        return np.clip((x - self.mean) / self.std, -FARTHEST, FARTHEST)
+        """Return the standardized numbers (N,)."""
+        x = column.values
+        if self.fill is not None:
+            x = np.where(np.isnan(x), self.fill, x)
+        return np.clip((x - self.mean) / self.std, -MAX_DEVIATION, MAX_DEVIATION)
 
 
 @dataclass(frozen=True)
 class Category:
-    """A category column: text k of the sorted `texts` has the code k + 1, any other and none the
-    code `OTHER`.
+    """A category column: text k of the sorted `texts` has the code k + 1; other texts and missing
+    values have the code `OTHER_CODE`.
 
-    However a file writes the value of a text, it has that text's code. A missing one counts as the
-    text `fill`, if there is one, and with an `indicator` a further input is 1 there.
+    All ways to write the value of a text have that text's code. A missing value counts as the text
+    `fill`, if there is one, and with an `indicator` a further input is 1 there.
     """
 
     name: str
@@ -63,35 +63,39 @@ class Category:
     indicator: bool = False
 
     def encode(self, column: Column) -> NDArray[np.int64]:
+        """Return the codes (N,)."""
         known = KnownTexts(self.texts)
-        codes = [known.find(text) + 1 for text in column.texts or ()]
-        table = np.array([*codes, OTHER])  # the last is for -1
-        found = table[column.values]
+        code_of_text = [known.find(text) + 1 for text in column.texts or ()]
+        code_of_text.append(OTHER_CODE)  # for -1
+        codes = np.array(code_of_text)[column.values]
         if self.fill is not None:
-            found[column.missing()] = known.find(self.fill) + 1
-        return found
+            codes[column.missing()] = known.find(self.fill) + 1
+        return codes
 
     def unknown(self, column: Column) -> dict[str, int]:
-        """Return how often each text occurs in `column` that the training rows do not have, most
-        frequent first.
+        """Return how often `column` has each text that the training rows do not have, most frequent
+        first.
         """
         known = KnownTexts(self.texts)
         texts = column.texts or ()
-        counts = np.bincount(column.values[column.values >= 0], minlength=len(texts))
-        unknown = {
-            text: int(count)
-            for text, count in zip(texts, counts, strict=True)
-            if count and known.find(text) < 0 and not column.means_missing(text)
-        }
-        return dict(sorted(unknown.items(), key=lambda one: -one[1]))
+        counts = np.bincount(column.values[column.values >= 0], minlength=len(texts)).tolist()
+        unknown = {}
+        for text, count in zip(texts, counts, strict=True):
+            if count and known.find(text) < 0 and not column.means_missing(text):
+                unknown[text] = count
+        return dict(sorted(unknown.items(), key=lambda item: -item[1]))
+
+    @property
+    def num_codes(self) -> int:
+        """The number of codes: one for each text, and one for all others."""
+        return len(self.texts) + 1
 
 
 @dataclass(frozen=True)
 class Encoder:
-    """Turns columns into inputs (N, F) float32: numbers, indicators of missing values, categories,
-    in the table's order.
+    """Turns columns into inputs (N, F) float32: numbers, indicators of missing values, categories.
 
-    A category is one column of 0 and 1 for each of its texts and for any other; or with `embed` its
+    A category is one input of 0 and 1 for each of its texts and for any other; or with `embed` its
     code, for a model that has a vector for each.
     """
 
@@ -108,50 +112,57 @@ class Encoder:
         missing: Missing,
         embed: bool,
     ) -> Encoder:
-        """What the `rows` of the `columns` of `table` teach; InputError for a column that teaches nothing."""
-        numbers = [_fit_numbers(table, c, rows, missing) for c in columns if c.texts is None]
-        categories = [_fit_category(c, rows, missing) for c in columns if c.texts is not None]
+        """Return the encoder that the `rows` of the `columns` of `table` teach.
+
+        InputError for a column that teaches nothing, or has too many texts for one-hot inputs.
+        """
+        numbers = [fit_numbers(table, c, rows, missing) for c in columns if c.texts is None]
+        categories = [fit_category(c, rows, missing) for c in columns if c.texts is not None]
         for category in categories:
-            if not embed and len(category.texts) > MOST_ONEHOT:
+            if not embed and len(category.texts) > MAX_ONEHOT_TEXTS:
                 raise InputError(
-                    f"{table.name}: column '{category.name}' has {len(category.texts):,} different texts, too many for "
-                    f"one-hot: leave it out ({setting('dataset.ignore', [category.name])}), or dataset.categories=embed "
+                    f"{table.name}: column '{category.name}' has {len(category.texts):,} different "
+                    "texts, too many for one-hot: leave it out "
+                    f"({setting('dataset.ignore', [category.name])}), or dataset.categories=embed "
                     "model=tabular_mlp"
                 )
         return cls(tuple(numbers), tuple(categories), embed)
 
     def __call__(self, columns: Mapping[str, Column], rows: NDArray[np.int64]) -> Tensor:
-        """Inputs of the `rows` of `columns`."""
+        """Return the inputs (N, F) float32 of the `rows` (N,) of `columns`."""
         inputs = np.zeros((len(rows), len(self.feature_names)), dtype=np.float32)
-        for at, number in enumerate(self.numbers):
-            inputs[:, at] = number.encode(columns[number.name])[rows]
-        at = len(self.numbers)
+        position = 0
+        for number in self.numbers:
+            inputs[:, position] = number.encode(columns[number.name])[rows]
+            position += 1
         for name in self.indicators:
-            inputs[:, at] = columns[name].missing()[rows]
-            at += 1
+            inputs[:, position] = columns[name].missing()[rows]
+            position += 1
         for category in self.categories:
             codes = category.encode(columns[category.name])[rows]
             if self.embed:
-                inputs[:, at] = codes
+                inputs[:, position] = codes
+                position += 1
             else:
-                inputs[np.arange(len(rows)), at + codes] = 1
-            at += 1 if self.embed else len(category.texts) + 1
+                inputs[np.arange(len(rows)), position + codes] = 1
+                position += category.num_codes
         return torch.from_numpy(inputs)
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Of the columns that are read."""
+        """The names of the columns that are read."""
         return (*(c.name for c in self.numbers), *(c.name for c in self.categories))
 
     @property
     def feature_names(self) -> tuple[str, ...]:
-        """Of the inputs."""
+        """The names of the inputs."""
         names = [c.name for c in self.numbers]
         names += [f"{name} is missing" for name in self.indicators]
         for c in self.categories:
-            names += (
-                [c.name] if self.embed else [f"{c.name}={text}" for text in ("other", *c.texts)]
-            )
+            if self.embed:
+                names.append(c.name)
+            else:
+                names += [f"{c.name}={text}" for text in ("other", *c.texts)]
         return tuple(names)
 
     @property
@@ -161,71 +172,82 @@ class Encoder:
         return numbers + [c.name for c in self.categories if c.indicator]
 
     @property
-    def filled(self) -> dict[str, str]:
-        """The text that a message shows for what fills a column's missing values, by the column's
-        name.
-        """
+    def fill_texts(self) -> dict[str, str]:
+        """What fills the missing values of each column, as a message shows it."""
         numbers = {c.name: f"{c.fill:.4g}" for c in self.numbers if c.fill is not None}
         return numbers | {c.name: repr(c.fill) for c in self.categories if c.fill is not None}
 
     @property
     def cardinalities(self) -> tuple[int, ...]:
-        return tuple(len(c.texts) + 1 for c in self.categories) if self.embed else ()
+        """The number of codes of each category; none if categories are one-hot."""
+        return tuple(c.num_codes for c in self.categories) if self.embed else ()
 
     def description(self) -> dict[str, Any]:
+        """Return the encoder as plain values for JSON."""
         return asdict(self)
 
     @classmethod
-    def described(cls, description: dict[str, Any]) -> Encoder:
-        """The inverse of `description`, also after a passage through JSON."""
+    def from_description(cls, description: dict[str, Any]) -> Encoder:
+        """Return the encoder of a `description`, also after it was written as JSON."""
         return cls(
-            tuple(_described_numbers(**c) for c in description["numbers"]),
-            tuple(Category(**{**c, "texts": tuple(c["texts"])}) for c in description["categories"]),
+            tuple(described_numbers(**c) for c in description["numbers"]),
+            tuple(described_category(**c) for c in description["categories"]),
             description["embed"],
         )
 
 
-def _described_numbers(format: dict[str, str] | None = None, **about: Any) -> Numbers:
-    """Return a column of a description; runs of older versions know plain numbers only."""
-    return Numbers(**about, format=PLAIN if format is None else NumberFormat(**format))
+def described_numbers(format: dict[str, str] | None = None, **fields: Any) -> Numbers:
+    """Return a number column of a description; older versions have no format: numbers are plain."""
+    return Numbers(**fields, format=PLAIN if format is None else NumberFormat(**format))
 
 
-def statistics(values: NDArray[np.float64]) -> tuple[float, float]:
-    """Mean and standard deviation (N,); 1 instead of the deviation of values that are all the same but for rounding."""
+def described_category(texts: Sequence[str], **fields: Any) -> Category:
+    """Return a category column of a description."""
+    return Category(texts=tuple(texts), **fields)
+
+
+def mean_and_std(values: NDArray[np.float64]) -> tuple[float, float]:
+    """Return mean and standard deviation of values (N,); the latter is 1 if they differ by rounding
+    alone.
+    """
     mean, std = float(values.mean()), float(values.std())
-    return mean, std if std > 1e-12 * abs(mean) else 1.0
+    is_constant = std <= MIN_RELATIVE_STD * abs(mean)
+    return mean, 1.0 if is_constant else std
 
 
-def _fit_numbers(
-    table: Table, column: Column, rows: NDArray[np.int64], missing: Missing
-) -> Numbers:
+def fit_numbers(table: Table, column: Column, rows: NDArray[np.int64], missing: Missing) -> Numbers:
+    """Return what the training `rows` teach of a number column; InputError if they are empty."""
     values = column.values[rows]
     absent = np.isnan(values)
     if absent.any():
         values = values[~absent]
     if not len(values):
         raise InputError(
-            f"{table.where(0)}: column '{column.name}' is empty in this and every other training row: "
-            f"{setting('dataset.ignore', [column.name])}"
+            f"{table.where(0)}: column '{column.name}' is empty in this and every other training "
+            f"row: {setting('dataset.ignore', [column.name])}"
         )
-    mean, std = statistics(values)
-    fills = {"mean": mean, "zero": 0.0}
+    mean, std = mean_and_std(values)
+    fill = None
     if missing in ("auto", "median"):
-        fills[missing] = float(np.median(values))
+        fill = float(np.median(values))
+    elif missing in ("mean", "zero"):
+        fill = mean if missing == "mean" else 0.0
     indicator = missing == "auto" and bool(absent.any())
-    return Numbers(column.name, mean, std, fills.get(missing), column.number_format, indicator)
+    return Numbers(column.name, mean, std, fill, column.number_format, indicator)
 
 
-def _fit_category(column: Column, rows: NDArray[np.int64], missing: Missing) -> Category:
+def fit_category(column: Column, rows: NDArray[np.int64], missing: Missing) -> Category:
     """Return the category of the texts that the training `rows` have, one for each value."""
+    used = column.values[rows]
+    codes, frequencies = np.unique(used[used >= 0], return_counts=True)
     counts: dict[str, int] = {}
-    codes, numbers = np.unique(column.values[rows], return_counts=True)
-    for code, number in zip(codes.tolist(), numbers.tolist(), strict=True):
-        text = (column.texts or ())[code] if code >= 0 else ""
-        if code >= 0 and not column.means_missing(text):
-            counts[value_key(text)] = counts.get(value_key(text), 0) + number
+    for code, frequency in zip(codes.tolist(), frequencies.tolist(), strict=True):
+        text = (column.texts or ())[code]
+        if not column.means_missing(text):
+            key = value_key(text)
+            counts[key] = counts.get(key, 0) + frequency
     texts = tuple(sorted(counts))
     if missing != "auto" or not texts:
         return Category(column.name, texts)
-    most = max(texts, key=lambda text: counts[text])
-    return Category(column.name, texts, most, bool(column.missing()[rows].any()))
+    most_frequent = max(texts, key=lambda text: counts[text])
+    return Category(column.name, texts, most_frequent, bool(column.missing()[rows].any()))

@@ -1,4 +1,4 @@
-"""Logic gates: four rows of two bits, which a line can tell apart for AND and OR, and none can for XOR."""
+"""Logic gates: four rows of two bits, which a line separates for AND and OR, but not for XOR."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ Gate = Literal["and", "or", "nand", "nor", "xor", "xnor"]
 
 
 class Truth:
-    """The truth table of `gate` as images (1, 1, 2) of two pixels, black for 0 and white for 1; classes are 0 and 1.
+    """The truth table of `gate` as images (1, 1, 2): black pixels are 0, white ones 1.
 
-    There is nothing beyond the four rows: training, validation and test set are the same.
+    The classes are 0 and 1. Training, validation and test set are the same four rows.
     """
 
     spec = Spec(
@@ -42,6 +42,7 @@ class Truth:
         self.gate = gate
 
     def read(self) -> dict[str, tuple[Tensor, Tensor]]:
+        """Return images (4, 1, 1, 2) and classes (4,) of every set."""
         inputs = torch.tensor(INPUTS, dtype=torch.uint8).mul(255).view(4, 1, 1, 2)
         rows = (inputs, torch.tensor(OUTPUTS[self.gate]))
         return dict.fromkeys(("train", "val", "test"), rows)
@@ -50,8 +51,8 @@ class Truth:
 class Gates(InMemory):
     """One gate to learn, from bits 0 and 1 (`scaling` unit) or -1 and 1 (standardize).
 
-    The perceptron learns every gate but XOR and XNOR, of which it gets at most three rows right: no line separates them
-    (Minsky and Papert 1969).
+    A perceptron learns every gate but XOR and XNOR, of which it predicts at most three rows: no
+    line separates their classes (Minsky and Papert 1969).
     """
 
     def __init__(

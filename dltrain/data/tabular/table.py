@@ -14,15 +14,18 @@ from dltrain.data.io.number_format import PLAIN, NumberFormat
 from dltrain.data.io.values import MISSING_WORDS, canonical
 from dltrain.errors import ConfigError
 
+MAX_NUMBER = 1e150  # so that its square is a number too
+MAX_NAMES_SHOWN = 20
+
 
 @dataclass(frozen=True)
 class Column:
-    """Numbers (N,) float64, NaN where there is none; or texts, as positions in `texts`, -1 where
-    there is none.
+    """One column: numbers (N,) float64, NaN where there is none; or positions (N,) in `texts`, -1
+    where there is none.
 
     `missing_texts` are texts that mean "no value", in their canonical form. Numbers that were read
-    from texts know in which `number_format` they are written, and where the reader was asked to
-    keep them, the texts themselves: `written`, a column of the same rows.
+    from texts know the `number_format` in which they are written. `written` is the column of their
+    texts, if the reader was asked to keep them.
     """
 
     name: str
@@ -36,29 +39,32 @@ class Column:
         """Return which rows have no value."""
         if self.texts is None:
             return np.isnan(self.values)
-        absent = np.array([*map(self.means_missing, self.texts), True])  # the last one is for -1
-        return absent[self.values]
+        is_missing = [self.means_missing(text) for text in self.texts]
+        is_missing.append(True)  # for -1
+        return np.array(is_missing)[self.values]
 
     def means_missing(self, text: str) -> bool:
+        """Return whether a text means "no value"."""
         return canonical(text) in self.missing_texts
 
     def as_category(self) -> Column:
-        """Return the column as texts: numbers in their order, by the texts that were read where
-        these are kept.
+        """Return the column as texts: those that were read if they were kept, else the numbers in
+        their order.
         """
         if self.texts is not None:
             return self
         if self.written is not None:
             return self.written
         present = ~self.missing()
-        distinct, found = np.unique(self.values[present], return_inverse=True)
+        distinct, positions = np.unique(self.values[present], return_inverse=True)
         codes = np.full(len(self.values), -1)
-        codes[present] = found
-        return Column(
-            self.name,
-            codes,
-            tuple(str(int(v)) if v == int(v) else str(v) for v in distinct.tolist()),
-        )
+        codes[present] = positions
+        return Column(self.name, codes, tuple(map(number_text, distinct.tolist())))
+
+
+def number_text(number: float) -> str:
+    """Return a number as text, a whole one without a decimal point."""
+    return str(int(number)) if number == int(number) else str(number)
 
 
 @dataclass(frozen=True)
@@ -67,8 +73,8 @@ class Request:
 
     `only` names the columns to read (None: all), `ignore` those to leave out. Columns in
     `categories` are categories, those in `numbers` are numbers, written in the given format (None:
-    the reader finds it), and others are what they look like, or numbers in `other_format` where
-    that is given. Of the columns in `labels` the texts are kept.
+    the reader finds it), and others are what they look like, or numbers in `other_format` if that
+    is given. Of the columns in `labels` the texts are kept.
     """
 
     only: Collection[str] | None = None
@@ -79,21 +85,25 @@ class Request:
     other_format: NumberFormat | None = None
 
     def is_number(self, name: str) -> bool:
+        """Return whether a column must be numbers."""
         return name in self.numbers or self.other_format is not None
 
     def format_of(self, name: str) -> NumberFormat | None:
-        """Return the format in which a column is written, None where the reader has to find it."""
+        """Return the format in which a column is written, None if the reader has to find it."""
         return self.numbers.get(name, self.other_format)
 
     @property
     def named(self) -> tuple[str, ...]:
-        """Return every column that the request names."""
+        """Every column that the request names."""
         return (*(self.only or ()), *self.ignore, *self.categories, *self.numbers, *self.labels)
 
 
 @dataclass(frozen=True)
 class Table:
-    """Columns of one length by name. `where` says where a row stands, as in "people.csv:17"; `digest` names the content."""
+    """Columns of one length by name.
+
+    `where` returns the place of a row, as in "people.csv:17"; `digest` names the content.
+    """
 
     name: str
     columns: dict[str, Column]
@@ -108,7 +118,7 @@ class TableSource(Protocol):
     """Where a table comes from."""
 
     def read(self, request: Request) -> Table:
-        """Read the columns that are asked for.
+        """Read the requested columns.
 
         ConfigError for a name that the table does not have; InputError with file and line for what
         cannot be read.
@@ -128,27 +138,34 @@ def column_names(names: object) -> tuple[str, ...]:
     return tuple(map(column_name, several))
 
 
-def _same_value(text: str, name: str) -> bool:
-    """Tell whether two names are the same text, number or truth value, written in two ways."""
+def check_names(names: Collection[str], header: Sequence[str], table: str) -> None:
+    """Raise ConfigError for the first of `names` that is no column of the `table`."""
+    for name in names:
+        if name not in header:
+            raise ConfigError([(f"column '{name}'", unknown_name(name, header, table))])
+
+
+def unknown_name(name: str, header: Sequence[str], table: str) -> str:
+    """Return the message for a name that a table does not have."""
+    hint = "."
+    if close := difflib.get_close_matches(name, header, n=1):
+        hint = f"; did you mean '{close[0]}'?"
+    if same := [other for other in header if is_same_value(other, name)]:
+        hint = (
+            f"; did you mean '{same[0]}'? In quotes a name stays as it is typed: \"'{same[0]}'\"."
+        )
+    columns = ", ".join(header[:MAX_NAMES_SHOWN])
+    if len(header) > MAX_NAMES_SHOWN:
+        columns += ", ..."
+    delimiter = "; is dataset.delimiter right?" if len(header) == 1 else ""
+    return f"{table} has none of that name{hint} It has: {columns}{delimiter}"
+
+
+def is_same_value(text: str, name: str) -> bool:
+    """Return whether two names are the same text, number or truth value, written in two ways."""
     if text.strip(" \t\"'") == name.strip(" \t\"'"):
         return True
     try:
         return float(text.replace("_", "")) == float(name)
     except ValueError:
         return text.lower() == name
-
-
-def check_names(names: Collection[str], header: Sequence[str], table: str) -> None:
-    """ConfigError for the first of `names` that is no column of the `table` with this `header`."""
-    for name in names:
-        if name not in header:
-            close = difflib.get_close_matches(name, header, n=1)
-            meant = f"; did you mean '{close[0]}'?" if close else "."
-            same = [other for other in header if _same_value(other, name)]
-            if same:
-                meant = f"; did you mean '{same[0]}'? In quotes a name stays as it is typed: \"'{same[0]}'\"."
-            shown = ", ".join(header[:20]) + (", ..." if len(header) > 20 else "")
-            one = "; is dataset.delimiter right?" if len(header) == 1 else ""
-            raise ConfigError(
-                [(f"column '{name}'", f"{table} has none of that name{meant} It has: {shown}{one}")]
-            )

@@ -1,53 +1,52 @@
-"""Tables of numbers and categories: rows split, encoded by what the training rows teach, and turned into batches."""
+"""Tables of numbers and categories: rows are split, and encoded by what the training rows teach."""
 
 from __future__ import annotations
 
-import itertools
 import logging
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
-from functools import cached_property, partial
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeAlias
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from dltrain.data.dataset import invalid_description
+from dltrain.data.dataset import Dataset, Part
 from dltrain.data.fake import Fake
-from dltrain.data.io.number_format import PLAIN, NumberFormat
-from dltrain.data.io.values import KnownTexts, canonical
-from dltrain.data.split import Balance, Split, drawn_share, held_out
-from dltrain.data.tabular import labels
+from dltrain.data.io.number_format import NumberFormat
+from dltrain.data.split import Balance, Split, check_fold, drawn_share, held_out
+from dltrain.data.tabular import encoded_table, labels
 from dltrain.data.tabular.column_plan import (
     PlannedColumn,
-    end_of,
-    listed,
-    listing,
+    join_names,
+    log_plan,
+    plan_column,
     plan_columns,
-    planned_column,
-    refuse_footer,
-    tell,
+    report_columns,
 )
-from dltrain.data.tabular.column_reader import (
-    ColumnReader,
+from dltrain.data.tabular.encoded_table import EncodedTable, KnownColumns, LearnedTable
+from dltrain.data.tabular.encoding import Encoder, Missing, mean_and_std
+from dltrain.data.tabular.files.open import open_table
+from dltrain.data.tabular.files.settings import (
+    CsvSettings,
     DecimalMark,
     MissingValue,
     ThousandsMark,
 )
-from dltrain.data.tabular.encoding import Category, Encoder, Missing, Numbers, statistics
+from dltrain.data.tabular.files.table_file import TableFile
+from dltrain.data.tabular.footer import missing_to_the_end, refuse_footer
+from dltrain.data.tabular.row_samples import RowSamples
 from dltrain.data.tabular.table import (
-    Column,
     Request,
     Table,
     TableSource,
     check_names,
     column_names,
 )
-from dltrain.data.tabular.table_files import Row, TableFile
+from dltrain.data.tabular.unseen_values import count_missing, log_missing, log_unknown
 from dltrain.errors import ConfigError, InputError
 from dltrain.shell import setting
 from dltrain.types import (
@@ -62,62 +61,41 @@ from dltrain.types import (
 )
 
 log = logging.getLogger("dltrain")
-SHOWN_TEXTS = 3  # unknown ones of a column in a message
-UNKNOWN_TEXT = (
-    "\0"  # stands for every text of a category that training did not have, and is not one itself
-)
-CHUNK = 1024  # rows that are encoded at once for a prediction
-STAND_IN = Spec(
-    (4,), ("a", "b"), train_samples=80, test_samples=20
-)  # where no table is named: for debug=smoke
-Rows = NDArray[np.int64]
+# The spec for debug=smoke where no table is named.
+STAND_IN = Spec((4,), ("a", "b"), train_samples=80, test_samples=20)
+Rows: TypeAlias = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
-class Loaded:
-    """A table that is read: what it is like, its inputs (N, F) and targets, and which rows are of which split."""
-
-    spec: Spec
-    encoder: Encoder
-    target_formats: tuple[NumberFormat, ...]
-    inputs: Tensor
-    targets: Tensor
-    train: Tensor
-    val: Tensor
-    test: Tensor
-    digest: str
-
-
-@dataclass(frozen=True)
-class Known:
-    """Knowledge of a table before it is read: the columns, how targets are written, and their
-    classes.
+class TableRows:
+    """The usable rows of a table, and their targets: class numbers (N,), or numbers (N, T) in the
+    data's unit.
     """
 
-    encoder: Encoder
-    target_formats: tuple[NumberFormat | None, ...]
-    class_names: tuple[str, ...]
+    table: Table
+    rows: Rows
+    targets: Tensor
 
 
-class Tabular:
+class Tabular(Dataset[EncodedTable, LearnedTable, Split]):
     """A table from the file `path` (or from a `source`): predict the column `target`, or several,
     from all the others.
 
-    Texts and yes or no are classes, as are whole numbers of few values; other numbers are a
-    regression's, whose targets are standardized. Of the other columns numbers are standardized,
-    texts are categories, and all that is learned of them (mean, deviation, fill, texts) comes from
-    the training rows. `categories` says how a category is put: onehot, or embed (its code, for
-    `model=tabular_mlp`); one that is missing or was not in the training rows has a code of its own.
-    A text column of dates, names or free text is left out unless it is named among the
-    `categorical` ones, which is said. `missing` says what to do where a value is missing: auto
+    Texts and yes or no are classes, as are whole numbers of few values; other numbers are the
+    targets of a regression, which are standardized. Of the other columns numbers are standardized,
+    texts are categories, and all that is learned of them (mean, standard deviation, fill, texts)
+    comes from the training rows. `categories` says how a category is encoded: onehot, or embed (its
+    code, for `model=tabular_mlp`); one that is missing or was not in the training rows has a code
+    of its own. A text column of dates, names or free text is left out, which is logged, unless it
+    is named among the `categorical` ones. `missing` says what to do where a value is missing: auto
     takes the median of numbers and the most frequent text, and adds an input that says where; mean,
     median and zero fill numbers alone; drop leaves the row out, also one without a target.
     `predicts` is what the task needs of a target whose `kind` is auto: a task for numbers reads one
     as numbers.
 
     `test_fraction` of the rows, chosen by `split_seed` alone and the same of every class, are for
-    testing, unless `test_path` has them; of the rest `val_fraction` for validation, or the
-    `fold`-th of k equal parts. Of a file other than the one a run was trained on every row is for
+    testing, unless `test_path` has them; of the rest `val_fraction` are for validation, or the
+    `fold`-th of k equal parts. Of a file other than the one a run was trained on, every row is for
     testing. InputError with file and line for what cannot be used.
     """
 
@@ -150,547 +128,395 @@ class Tabular:
         predicts: Literal["", "classes", "numbers"] = "",
         seed: int = 0,
     ) -> None:
-        if folds is not None and fold >= folds:
-            raise ValueError(
-                f"dataset.fold={fold} is not one of the {folds} folds: they count from 0"
-            )
-        self.open = partial(
-            TableFile,
-            delimiter=delimiter,
-            encoding=encoding,
-            header=header,
-            decimal=decimal,
-            thousands=thousands,
-            missing_values=missing_values,
-        )
-        self.source = self.open(path) if path is not None else source
-        self.test_source = self.open(test_path) if test_path is not None else None
-        self.named, self.ignore = column_names(target), column_names(ignore)
+        check_fold(folds, fold)
+        super().__init__(batch_size, eval_batch_size, seed)
+        self.csv = CsvSettings(delimiter, encoding, header, decimal, thousands, missing_values)
+        self.source = source if path is None else open_table(path, self.csv)
+        self.test_source = None if test_path is None else open_table(test_path, self.csv)
+        self.target_names = column_names(target)
+        self.ignore = column_names(ignore)
         self.kind = kind
         self.embed = categories == "embed"
         self.categorical = column_names(categorical)
-        self.missing, self.predicts = missing, predicts
-        self.batch_size, self.eval_batch_size = batch_size, eval_batch_size
-        self.val_fraction, self.test_fraction = val_fraction, test_fraction
-        self.folds, self.fold, self.split_seed = folds, fold, split_seed
-        self.epochs, self.balance, self.seed, self.device = (
-            epochs,
-            balance,
-            seed,
-            torch.device("cpu"),
-        )
-        self.restored: dict[str, Any] | None = None
-        self.is_training = True
+        self.missing = missing
+        self.predicts = predicts
+        self.val_fraction = val_fraction
+        self.test_fraction = test_fraction
+        self.folds = folds
+        self.fold = fold
+        self.split_seed = split_seed
+        self.epochs = epochs
+        self.balance = balance
 
     @property
     def spec(self) -> Spec:
-        """Of the restored run or the table, which is read for it; a stand-in where none is named."""
-        if self.restored and not self.is_training:
-            return _described(self.restored)
-        return STAND_IN if self.source is None else self.loaded.spec
-
-    def named_columns(self, source: TableSource) -> str:
-        """Return the columns of a table with what each looks like, for a message."""
-        table = source.read(Request(None, self.ignore, self.categorical))
-        rows = np.arange(len(table))
-        seen = [
-            planned_column(c, rows, c.name in self.categorical, True)
-            for c in table.columns.values()
-        ]
-        return f"{table.name} has the columns {listed([f'{column.name} ({column.kind})' for column in seen])}"
+        """The spec of the restored run or of the table, which is read for it; a stand-in where no
+        table is named.
+        """
+        if self.learned is not None and not self.is_training:
+            return self.learned.spec
+        return STAND_IN if self.source is None else self.stored.spec
 
     @property
     def spec_is_read(self) -> bool:
-        return self.source is not None and not self.restored
+        """True where `spec` reads the table."""
+        return self.source is not None and self.learned is None
 
     @property
     def encoder(self) -> Encoder:
-        return Encoder.described(self.restored["encoder"]) if self.restored else self.loaded.encoder
+        """The encoder of the restored run, or of this table, which is read for it."""
+        return self.stored.encoder if self.learned is None else self.learned.encoder
 
-    @cached_property
-    def loaded(self) -> Loaded:
-        if self.source is None:
-            raise ConfigError(
-                [
-                    (
-                        "dataset.path=null",
-                        "name the table to train on: dataset.path=FILE.csv or .parquet",
-                    )
-                ]
-            )
-        if not self.named:
-            why = f"name the column to predict: dataset.target=COLUMN; {self.named_columns(self.source)}"
-            raise ConfigError([("dataset.target=null", why)])
-        table = self.table(self.source)
-        trained = _described(self.restored) if self.restored else None
-        class_names = trained.class_names if trained else self.class_names(table)
+    # Reading
+
+    def read(self) -> EncodedTable:
+        """Read and encode the table, and the one for testing if there is one."""
+        table = self.read_table(self.require_source(), self.known_columns)
+        class_names = self.class_names(table)
         refuse_footer(table)
-        rows, targets = self.targets(table, class_names)
-        parts = self.parts(table, targets)
-        if self.restored:
-            encoder = self.encoder
-            if self.is_other(table.digest):
-                warn_of_unknown(table, encoder)
-        else:
-            planned = self.plan(table, rows[parts[0].numpy()])
-            columns = [table.columns[c.name] for c in planned if c.used]
-            encoder = Encoder.fit(table, columns, rows[parts[0].numpy()], self.missing, self.embed)
-            if isinstance(self.source, TableFile):
-                tell(table, planned, self.embed, {c.name: len(c.texts) for c in encoder.categories})
-        if self.missing == "auto":
-            tell_of_missing(
-                table.name, encoder, missing_values(table, encoder, rows), bool(self.restored)
-            )
-        inputs = encoder(table.columns, rows)
-        formats = tuple(table.columns[name].number_format for name in self.named)
-        if self.test_source and not self.is_other(table.digest):
-            test = self.table(self.test_source, Known(encoder, formats, class_names))
-            refuse_footer(test)
-            warn_of_unknown(test, encoder)
-            rows, test_targets = self.targets(test, class_names)
-            if self.missing == "auto":
-                tell_of_missing(test.name, encoder, missing_values(test, encoder, rows), True)
-            parts = (*parts[:2], torch.arange(len(targets), len(targets) + len(test_targets)))
-            inputs = torch.cat([inputs, encoder(test.columns, rows)])
-            targets = torch.cat([targets, test_targets])
+        samples = self.usable_rows(table, class_names)
+        train, val, test = self.split_rows(samples)
+        encoder = self.fit_encoder(samples, train)
+        formats = tuple(table.columns[name].number_format for name in self.target_names)
+        self.log_filled(samples, encoder, only_new=self.learned is not None)
+        inputs = encoder(table.columns, samples.rows)
+        targets = samples.targets
+        if self.test_source is not None and not self.is_other_table(table.digest):
+            known = KnownColumns(encoder, formats, class_names)
+            test_samples = self.read_test_rows(self.test_source, known)
+            test = torch.arange(len(targets), len(targets) + len(test_samples.targets))
+            test_inputs = encoder(test_samples.table.columns, test_samples.rows)
+            inputs = torch.cat([inputs, test_inputs])
+            targets = torch.cat([targets, test_samples.targets])
         spec = Spec(
             input_shape=(inputs.shape[1],),
             class_names=class_names,
-            train_samples=len(parts[0]) + len(parts[1]),
-            test_samples=len(parts[2]),
+            train_samples=len(train) + len(val),
+            test_samples=len(test),
             feature_names=encoder.feature_names,
             cardinalities=encoder.cardinalities,
         )
         if not class_names:
-            mean, std = (
-                (trained.target_mean, trained.target_std)
-                if trained
-                else self.scale(table, targets, parts[0])
-            )
+            mean, std = self.target_scale(table, targets, train)
             targets = ((targets - torch.tensor(mean)) / torch.tensor(std)).float()
-            spec = replace(spec, target_names=self.named, target_mean=mean, target_std=std)
-        return Loaded(spec, encoder, formats, inputs, targets, *parts, table.digest)
+            names = self.target_names
+            spec = replace(spec, target_names=names, target_mean=mean, target_std=std)
+        return EncodedTable(spec, encoder, formats, inputs, targets, train, val, test, table.digest)
+
+    def require_source(self) -> TableSource:
+        """Return where the table comes from; ConfigError if it or the target is not named."""
+        if self.source is None:
+            hint = "name the table to train on: dataset.path=FILE.csv or .parquet"
+            raise ConfigError([("dataset.path=null", hint)])
+        if not self.target_names:
+            columns = self.describe_columns(self.source)
+            hint = f"name the column to predict: dataset.target=COLUMN; {columns}"
+            raise ConfigError([("dataset.target=null", hint)])
+        return self.source
+
+    def describe_columns(self, source: TableSource) -> str:
+        """Return the columns of a table with what each looks like, for a message."""
+        table = source.read(Request(None, self.ignore, self.categorical))
+        rows = np.arange(len(table))
+        kinds = []
+        for column in table.columns.values():
+            plan = plan_column(column, rows, column.name in self.categorical, leave_empty=True)
+            kinds.append(f"{plan.name} ({plan.kind})")
+        return f"{table.name} has the columns {join_names(kinds)}"
 
     @property
-    def known(self) -> Known | None:
+    def known_columns(self) -> KnownColumns | None:
         """The columns and formats that the restored run knows; None before training."""
-        if not self.restored:
+        if self.learned is None:
             return None
-        names = tuple(self.restored["class_names"])
-        formats: list[dict[str, str] | None] = self.restored.get(
-            "target_formats", [None] * len(self.named)
-        )
-        return Known(
-            self.encoder, tuple(None if f is None else NumberFormat(**f) for f in formats), names
-        )
+        return self.learned.columns(len(self.target_names))
 
-    def request(self, known: Known | None) -> Request:
+    def request(self, known: KnownColumns | None) -> Request:
         """Return which columns to read and as what: as they are known, or as they look."""
+        numbers: dict[str, NumberFormat | None]
         if known is None:
-            numbers: dict[str, NumberFormat | None] = dict.fromkeys(self.regressed)
-            return Request(
-                None, self.ignore, self.categorical, numbers, () if self.regressed else self.named
-            )
-        texts = [c.name for c in known.encoder.categories]
+            numbers = dict.fromkeys(self.number_targets)
+            label_names = () if self.number_targets else self.target_names
+            return Request(None, self.ignore, self.categorical, numbers, label_names)
+        categories = [c.name for c in known.encoder.categories]
         numbers = {c.name: c.format for c in known.encoder.numbers}
         if known.class_names:
-            texts += self.named
+            categories += self.target_names
         else:
-            numbers |= dict(zip(self.named, known.target_formats, strict=True))
-        return Request([*known.encoder.names, *self.named], (), texts, numbers)
+            numbers |= dict(zip(self.target_names, known.target_formats, strict=True))
+        return Request([*known.encoder.names, *self.target_names], (), categories, numbers)
 
-    def table(self, source: TableSource, known: Known | None = None) -> Table:
-        """The columns that are used; of those that are known already, read as what they are."""
+    def read_table(self, source: TableSource, known: KnownColumns | None) -> Table:
+        """Read the columns that are used; those that are known are read as what they are."""
         try:
-            table = source.read(self.request(known or self.known))
+            table = source.read(self.request(known))
         except InputError as e:
-            if self.predicts == "numbers" and any(
-                f"in column '{name}' is no number" in str(e) for name in self.named
-            ):
-                raise InputError(
-                    f"{e}; task=regression predicts numbers, task=classification classes"
-                ) from e
+            if self.predicts == "numbers" and self.is_text_target(e):
+                hint = "task=regression predicts numbers, task=classification classes"
+                raise InputError(f"{e}; {hint}") from e
             raise
-        if both := [name for name in self.named if name in self.ignore]:
-            raise ConfigError([(f"dataset.ignore=[{both[0]}]", "that is the target")])
-        check_names(self.named, list(table.columns), table.name)
-        if len(table.columns) == len(self.named):
+        ignored_targets = [name for name in self.target_names if name in self.ignore]
+        if ignored_targets:
+            key = f"dataset.ignore=[{ignored_targets[0]}]"
+            raise ConfigError([(key, "that is the target")])
+        check_names(self.target_names, list(table.columns), table.name)
+        if len(table.columns) == len(self.target_names):
             raise InputError(
                 f"{table.name}:1: there is no column but the target: nothing to predict it from"
             )
         return table
 
+    def is_text_target(self, error: InputError) -> bool:
+        """Return whether the error is about a text in a target that must be numbers."""
+        return any(f"in column '{name}' is no number" in str(error) for name in self.target_names)
+
     @property
-    def regressed(self) -> tuple[str, ...]:
-        """The targets, where they must be numbers."""
-        known = self.restored["class_names"] if self.restored else None
-        if known is not None:
-            return () if known else self.named
-        as_numbers = self.kind == "regression" or (
-            self.kind == "auto" and self.predicts == "numbers"
-        )
-        return self.named if as_numbers or len(self.named) > 1 else ()
+    def number_targets(self) -> tuple[str, ...]:
+        """The targets, if they must be numbers; else none."""
+        if self.learned is not None:
+            return () if self.learned.spec.class_names else self.target_names
+        is_regression = self.kind == "regression" or len(self.target_names) > 1
+        if is_regression or (self.kind == "auto" and self.predicts == "numbers"):
+            return self.target_names
+        return ()
 
     def class_names(self, table: Table) -> tuple[str, ...]:
-        """The classes of the target; none for a regression.
+        """Return the classes of the target; none for a regression.
 
         InputError where there is nothing to tell apart.
         """
-        if self.regressed:
+        if self.learned is not None:
+            return self.learned.spec.class_names
+        if self.number_targets:
             return ()
-        target = table.columns[self.named[0]]
+        target = table.columns[self.target_names[0]]
         return labels.class_names(table, target, self.kind, target.name in self.categorical)
 
-    def targets(self, table: Table, class_names: tuple[str, ...]) -> tuple[Rows, Tensor]:
-        """The rows that are used and their targets: class numbers (N,), or numbers (N, T) in the data's unit.
+    def read_test_rows(self, source: TableSource, known: KnownColumns) -> TableRows:
+        """Read the table for testing, as the training table was read."""
+        table = self.read_table(source, known)
+        refuse_footer(table)
+        log_unknown(table, known.encoder)
+        samples = self.usable_rows(table, known.class_names)
+        self.log_filled(samples, known.encoder, only_new=True)
+        return samples
 
-        InputError for a row without a target or a number, unless such rows are dropped or numbers filled.
+    # Rows
+
+    def usable_rows(self, table: Table, class_names: tuple[str, ...]) -> TableRows:
+        """Return the rows that are used and their targets.
+
+        InputError for a row without a target or a number, unless such rows are dropped or numbers
+        filled, and for a label that is not one of the classes.
         """
-        columns = [table.columns[name] for name in self.named]
+        targets = [table.columns[name] for name in self.target_names]
         absent = {column.name: column.missing() for column in table.columns.values()}
-        if class_names:
-            by_number = bool(self.restored) and "target_formats" not in (self.restored or {})
-            found, texts = labels.class_numbers(columns[0], class_names, by_number)
-            absent[columns[0].name] = labels.without_label(columns[0], found)
-        rows = self.usable(table, absent)
         if not class_names:
-            return rows, torch.from_numpy(np.stack([c.values[rows] for c in columns], axis=1))
-        if (found[rows] < 0).any():
-            row = int(rows[int((found[rows] < 0).argmax())])
-            text = (texts.texts or ())[int(texts.values[row])]
+            rows = self.complete_rows(table, absent)
+            values = np.stack([column.values[rows] for column in targets], axis=1)
+            return TableRows(table, rows, torch.from_numpy(values))
+        target = targets[0]
+        by_number = self.learned is not None and self.learned.target_formats is None
+        numbers, label_column = labels.class_numbers(target, class_names, by_number)
+        absent[target.name] = labels.without_label(target, numbers)
+        rows = self.complete_rows(table, absent)
+        is_unknown = numbers[rows] < 0
+        if is_unknown.any():
+            row = int(rows[int(is_unknown.argmax())])
+            text = (label_column.texts or ())[int(label_column.values[row])]
             raise InputError(
                 f"{table.where(row)}: '{text}' is not one of the {len(class_names)} known classes"
             )
-        return rows, torch.from_numpy(found[rows].astype(np.int64))
+        return TableRows(table, rows, torch.from_numpy(numbers[rows].astype(np.int64)))
 
-    def usable(self, table: Table, absent: Mapping[str, NDArray[np.bool_]]) -> Rows:
-        """The rows that are used, of those with `absent` values in some columns.
+    def complete_rows(self, table: Table, absent: Mapping[str, NDArray[np.bool_]]) -> Rows:
+        """Return the rows without `absent` values in the columns that need one.
 
         InputError for a row without a target or a number, unless such rows are dropped or numbers
         filled.
         """
-        kept = np.ones(len(table), dtype=bool)
-        for column in table.columns.values():
-            is_target = column.name in self.named
-            if not is_target and (
-                column.texts is not None or self.missing in ("auto", "mean", "median", "zero")
-            ):
-                continue
-            kept &= ~absent[column.name]
-            if self.missing != "drop" and absent[column.name].any():
-                raise self.empty(table, column.name, absent[column.name])
-        rows = np.flatnonzero(kept)
+        is_complete = np.ones(len(table), dtype=bool)
+        required = self.required_columns(table)
+        for name in required:
+            is_complete &= ~absent[name]
+            if self.missing != "drop" and absent[name].any():
+                raise self.missing_value_error(table, name, absent[name])
+        rows = np.flatnonzero(is_complete)
         if not len(rows):
             raise InputError(
-                f"{table.where(0)}: from here on no row is complete: nothing is left after dataset.missing=drop"
+                f"{table.where(0)}: from here on no row is complete: nothing is left after "
+                "dataset.missing=drop"
             )
         return rows
 
-    def empty(self, table: Table, name: str, absent: NDArray[np.bool_]) -> InputError:
-        """Return the error for the rows in which a target or a number is `absent`."""
-        is_target, end = name in self.named, end_of(table, absent)
-        other = "dataset.missing=drop leaves such rows out"
-        if end and is_target:
-            other += ", or cut them off, into a file of their own if they are to be predicted"
-        elif not is_target:
-            other = f"dataset.missing=auto (mean, median, zero, drop), or {setting('dataset.ignore', [name])}"
-        if is_target and table.columns[name].texts is not None:
-            other += labels.as_class(table.columns[name])
-        what = "the target" if is_target else "column"
-        return InputError(
-            f"{table.where(int(absent.argmax()))}: {what} '{name}' is empty{end}: {other}"
-        )
+    def required_columns(self, table: Table) -> list[str]:
+        """Return the columns in which no value may be missing, in the table's order: targets, and
+        numbers that are not filled.
+        """
+        names = set(self.target_names)
+        if self.missing in ("error", "drop"):
+            names |= {name for name, column in table.columns.items() if column.texts is None}
+        return [name for name in table.columns if name in names]
 
-    def plan(self, table: Table, rows: Rows) -> list[PlannedColumn]:
-        """Decide what is done with each column beside the target, by the training `rows`."""
-        columns = [c for c in table.columns.values() if c.name not in self.named]
-        return plan_columns(
-            table, columns, rows, self.categorical, leave_empty=self.missing == "auto"
-        )
+    def missing_value_error(self, table: Table, name: str, absent: NDArray[np.bool_]) -> InputError:
+        """Return the error for the rows in which a target or a number is `absent` (N,)."""
+        end = missing_to_the_end(table, absent)
+        where = table.where(int(absent.argmax()))
+        if name not in self.target_names:
+            ignore = setting("dataset.ignore", [name])
+            hint = f"dataset.missing=auto (mean, median, zero, drop), or {ignore}"
+            return InputError(f"{where}: column '{name}' is empty{end}: {hint}")
+        hint = "dataset.missing=drop leaves such rows out"
+        if end:
+            hint += ", or cut them off, into a file of their own if they are to be predicted"
+        column = table.columns[name]
+        if column.texts is not None:
+            hint += labels.as_class_hint(column)
+        return InputError(f"{where}: the target '{name}' is empty{end}: {hint}")
 
-    def inspect(self) -> list[ReportTable]:
-        """Return the table of columns: what each looks like, and what is done with it."""
-        if self.source is None or not self.named:
-            return []
-        whole = self.source.read(self.request(None))
-        used = self.encoder.names
-        planned = [
-            column
-            if column.used == (column.name in used)
-            else replace(column, used=column.name in used)
-            for column in self.plan(whole, np.arange(len(whole)))
-        ]
-        return [listing(whole, planned, self.named, self.ignore, self.embed)]
-
-    def parts(self, table: Table, targets: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Which of the rows with `targets` are for training, validation and testing."""
-        everyone, nobody = torch.arange(len(targets)), torch.arange(0)
-        if self.is_other(table.digest):
-            return nobody, nobody, everyone
-        test = held_out(targets, 0.0 if self.test_source else self.test_fraction, self.split_seed)
-        rest = everyone[~test]
-        val = held_out(targets[rest], self.val_fraction, self.split_seed, self.folds, self.fold)
-        if val.all():
+    def split_rows(self, samples: TableRows) -> tuple[Tensor, Tensor, Tensor]:
+        """Return which of the usable rows are for training, validation and testing."""
+        targets = samples.targets
+        everything = torch.arange(len(targets))
+        if self.is_other_table(samples.table.digest):
+            nothing = torch.arange(0)
+            return nothing, nothing, everything
+        test_fraction = 0.0 if self.test_source else self.test_fraction
+        is_test = held_out(targets, test_fraction, self.split_seed)
+        rest = everything[~is_test]
+        is_val = held_out(targets[rest], self.val_fraction, self.split_seed, self.folds, self.fold)
+        if is_val.all():
             raise InputError(
-                f"{table.where(0)}: {len(targets)} usable rows are too few: none is left for training"
+                f"{samples.table.where(0)}: {len(targets)} usable rows are too few: none is left "
+                "for training"
             )
-        return rest[~val], rest[val], everyone[test]
+        return rest[~is_val], rest[is_val], everything[is_test]
 
-    def scale(
-        self, table: Table, targets: Tensor, rows: Tensor
-    ) -> tuple[tuple[float, ...], tuple[float, ...]]:
-        """Mean and standard deviation of every target over the training rows."""
-        values = targets[rows].numpy()
-        for name, column in zip(self.named, targets.numpy().T, strict=True):
-            if (column == column[0]).all():
-                raise InputError(
-                    f"{table.where(0)}: from here on the target '{name}' is {column[0]:g}: nothing to learn"
-                )
-        mean, std = zip(*map(statistics, values.T), strict=True)
-        return mean, std
-
-    @cached_property
-    def class_counts(self) -> tuple[int, ...]:
-        """Training samples of each class, of the table that was trained on; none of a regression."""
-        if self.restored and not self.is_training:
-            return tuple(self.restored.get("class_counts", ()))
-        return self.train.class_counts(self.spec.num_classes)
-
-    @cached_property
-    def stored(self) -> tuple[Tensor, Tensor]:
-        return self.loaded.inputs.to(self.device), self.loaded.targets.to(self.device)
-
-    @cached_property
-    def train(self) -> Split:
-        balanced = self.balance == "sampler" and bool(
-            self.loaded.spec.class_names
-        )  # a regression is refused elsewhere
-        return Split(
-            *self.stored,
-            self.loaded.train,
-            self.loaded.spec,
-            self.batch_size,
-            self.seed,
-            balanced=balanced,
-        )
-
-    @cached_property
-    def val(self) -> Split:
-        return Split(*self.stored, self.loaded.val, self.loaded.spec, self.eval_batch_size, None)
-
-    @cached_property
-    def test(self) -> Split:
-        return Split(*self.stored, self.loaded.test, self.loaded.spec, self.eval_batch_size, None)
-
-    def test_rule(self) -> str:
-        if self.test_source:
-            return ""
-        if self.is_other(self.loaded.digest):
-            return ""
-        what = "the rows of each class" if self.loaded.spec.class_names else "the rows"
-        return drawn_share(self.test_fraction, what, self.split_seed)
-
-    def fake(self) -> Fake:
-        """Random rows of the same columns and targets."""
-        return Fake(self.spec, self.batch_size, self.seed)
-
-    def to(self, device: torch.device) -> None:
-        self.device = device
-
-    def size_in_bytes(self) -> int:
-        return sum(t.numel() * t.element_size() for t in (self.loaded.inputs, self.loaded.targets))
-
-    def fingerprint(self) -> str:
-        return self.loaded.digest
-
-    def description(self) -> dict[str, Any]:
-        spec = self.spec
-        return {
-            "encoder": self.encoder.description(),
-            "class_names": list(spec.class_names),
-            "class_counts": list(self.class_counts),
-            "target_formats": [asdict(one) for one in self.target_formats],
-            "target_names": list(spec.target_names),
-            "target_mean": list(spec.target_mean),
-            "target_std": list(spec.target_std),
-            "digest": self.loaded.digest,
-        }
-
-    @property
-    def target_formats(self) -> Sequence[NumberFormat]:
-        return (
-            [f or PLAIN for f in self.known.target_formats]
-            if self.known
-            else self.loaded.target_formats
-        )
-
-    def restore(self, description: dict[str, Any]) -> None:
-        try:
-            _described(description)
-        except (AttributeError, KeyError, TypeError, ValueError) as e:
-            raise invalid_description(repr(e)) from e
-        self.restored, self.is_training = description, False
-
-    def continue_as(self, description: dict[str, Any]) -> None:
-        self.restore(description)
-        self.is_training = True
-
-    def is_other(self, digest: str) -> bool:
+    def is_other_table(self, digest: str) -> bool:
         """Return whether a table is another than the one that a finished run was trained on: all of
         it is for testing.
         """
-        return (
-            self.restored is not None and not self.is_training and self.restored["digest"] != digest
+        if self.learned is None or self.is_training:
+            return False
+        return self.learned.digest != digest
+
+    def target_scale(
+        self, table: Table, targets: Tensor, train: Tensor
+    ) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        """Return mean and standard deviation of every target: the run's, or of the training rows."""
+        if self.learned is not None:
+            return self.learned.spec.target_mean, self.learned.spec.target_std
+        for name, column in zip(self.target_names, targets.numpy().T, strict=True):
+            if (column == column[0]).all():
+                raise InputError(
+                    f"{table.where(0)}: from here on the target '{name}' is {column[0]:g}: "
+                    "nothing to learn"
+                )
+        values = targets[train].numpy()
+        mean, std = zip(*map(mean_and_std, values.T), strict=True)
+        return mean, std
+
+    # Columns
+
+    def fit_encoder(self, samples: TableRows, train: Tensor) -> Encoder:
+        """Return the encoder of the run, or the one that the rows for training teach."""
+        table = samples.table
+        if self.learned is not None:
+            if self.is_other_table(table.digest):
+                log_unknown(table, self.learned.encoder)
+            return self.learned.encoder
+        train_rows = samples.rows[train.numpy()]
+        planned = self.plan(table, train_rows)
+        columns = [table.columns[column.name] for column in planned if column.used]
+        encoder = Encoder.fit(table, columns, train_rows, self.missing, self.embed)
+        if isinstance(self.source, TableFile):
+            text_counts = {c.name: len(c.texts) for c in encoder.categories}
+            log_plan(table, planned, self.embed, text_counts)
+        return encoder
+
+    def plan(self, table: Table, rows: Rows) -> list[PlannedColumn]:
+        """Decide what is done with each column besides the target, by the training `rows`."""
+        columns = [c for c in table.columns.values() if c.name not in self.target_names]
+        leave_empty = self.missing == "auto"
+        return plan_columns(table, columns, rows, self.categorical, leave_empty)
+
+    def log_filled(self, samples: TableRows, encoder: Encoder, only_new: bool) -> None:
+        """Log which missing values are filled, and with what."""
+        if self.missing == "auto":
+            counts = count_missing(samples.table, encoder, samples.rows)
+            log_missing(samples.table.name, encoder, counts, only_new)
+
+    def inspect(self) -> list[ReportTable]:
+        """Return the table of columns: what each looks like, and what is done with it."""
+        if self.source is None or not self.target_names:
+            return []
+        table = self.source.read(self.request(None))
+        used = self.encoder.names
+        planned = [
+            replace(column, used=column.name in used)
+            for column in self.plan(table, np.arange(len(table)))
+        ]
+        return [report_columns(table, planned, self.target_names, self.ignore, self.embed)]
+
+    # The other methods of a data set
+
+    @cached_property
+    def tensors(self) -> tuple[Tensor, Tensor]:
+        """The inputs (N, F) and targets of all rows, on the device."""
+        return self.stored.inputs.to(self.device), self.stored.targets.to(self.device)
+
+    def make_split(self, part: Part, batch_size: BatchSize, seed: int | None) -> Split:
+        """Return the batches of one split."""
+        rows = {"train": self.stored.train, "val": self.stored.val, "test": self.stored.test}
+        spec = self.stored.spec
+        # A balanced regression is refused before.
+        balanced = self.balance == "sampler" and bool(spec.class_names)
+        return Split(*self.tensors, rows[part], spec, batch_size, seed, balanced=balanced)
+
+    def count_classes(self) -> tuple[int, ...]:
+        """Return the number of training samples of each class, of the table that was trained on."""
+        if self.learned is not None and not self.is_training:
+            return self.learned.class_counts
+        return self.train.class_counts(self.spec.num_classes)
+
+    def expected_size_in_bytes(self) -> int:
+        """Return the bytes of inputs and targets; the table is read for it."""
+        return self.stored.size_in_bytes()
+
+    def test_rule(self) -> str:
+        """Return in words which rows were drawn for testing; "" where none were."""
+        if self.test_source or self.is_other_table(self.stored.digest):
+            return ""
+        rows = "the rows of each class" if self.stored.spec.class_names else "the rows"
+        return drawn_share(self.test_fraction, rows, self.split_seed)
+
+    def fake(self) -> Fake:
+        """Return random rows of the same columns and targets."""
+        return Fake(self.spec, self.batch_size, self.seed)
+
+    def description(self) -> dict[str, Any]:
+        """Return the encoder, the classes or the scale of the targets, and the table's digest."""
+        known = self.known_columns
+        formats: Sequence[NumberFormat | None] = self.stored.target_formats
+        if known is not None:
+            formats = known.target_formats
+        return encoded_table.describe(
+            self.spec, self.encoder, formats, self.class_counts, self.stored.digest
         )
 
-    def encode(self, paths: Sequence[Path]) -> Iterator[Sample]:
-        """A sample of every row of the files; columns are found by name, and others are not looked at."""
-        encoder = self.encoder
-        numbers, texts = ([c.name for c in some] for some in (encoder.numbers, encoder.categories))
-        for path in paths:
-            count, unknown = 0, {category.name: Counter[str]() for category in encoder.categories}
-            missing = Counter[str]()
-            try:
-                file = self.open(path)
-                rows = file.rows(numbers, texts)
-                while chunk := list(itertools.islice(rows, CHUNK)):
-                    count += len(chunk)
-                    yield from _samples(chunk, encoder, file.reader, unknown, missing)
-            except InputError as e:
-                yield Sample(str(path), None, str(e))
-            for name, counts in unknown.items():
-                warn_of_unknown_texts(str(path), name, dict(counts.most_common()), count)
-            if self.missing == "auto":
-                tell_of_missing(str(path), encoder, missing, only_new=True)
+    def parse(self, description: dict[str, Any]) -> LearnedTable:
+        """Return the content of a description."""
+        return encoded_table.parse(description)
 
+    def continue_as(self, description: dict[str, Any]) -> None:
+        """Keep what was learned from the training table, and its splits."""
+        self.restore(description)
+        self.is_training = True
 
-def missing_values(table: Table, encoder: Encoder, rows: Rows) -> dict[str, int]:
-    """Return how many of the `rows` have no value, by the columns in which some have none."""
-    counts = {name: int(table.columns[name].missing()[rows].sum()) for name in encoder.names}
-    return {name: count for name, count in counts.items() if count}
-
-
-def tell_of_missing(
-    table: str, encoder: Encoder, counts: Mapping[str, int], only_new: bool
-) -> None:
-    """Log in one line what fills missing values; `only_new`: of columns that had all values in
-    training.
-    """
-    known = encoder.indicators if only_new else []
-    counts = {name: count for name, count in counts.items() if count and name not in known}
-    if not counts:
-        return
-    filled = [
-        f"{name} {count:,} (by {encoder.filled[name]})"
-        for name, count in counts.items()
-        if name in encoder.filled
-    ]
-    if only_new:
-        how = "the columns had all values in training, so no input says where they are missing"
-    else:
-        how = "an input for each column that lacks values in training says where"
-    log.warning(f"{table}: missing values filled (dataset.missing=auto): {listed(filled)}; {how}")
-
-
-def warn_of_unknown(table: Table, encoder: Encoder) -> None:
-    """Say of which category columns of `table` the training rows do not have all texts."""
-    for category in encoder.categories:
-        counts = category.unknown(table.columns[category.name])
-        warn_of_unknown_texts(table.name, category.name, counts, len(table))
-
-
-def warn_of_unknown_texts(table: str, column: str, counts: Mapping[str, int], rows: int) -> None:
-    """Say how many values of a column are unknown, and the most frequent of them."""
-    if not counts:
-        return
-    shown = ", ".join(
-        f"{text!r} ({count:,})" for text, count in itertools.islice(counts.items(), SHOWN_TEXTS)
-    )
-    more = f" and {len(counts) - SHOWN_TEXTS:,} more" if len(counts) > SHOWN_TEXTS else ""
-    total = sum(counts.values())
-    log.warning(
-        f"{table}: {total:,} of {rows:,} values in column '{column}' ({total / rows:.0%}) are not among the training "
-        f"rows and count as unknown: {shown}{more}"
-    )
-
-
-def _described(description: dict[str, Any]) -> Spec:
-    encoder = Encoder.described(description["encoder"])
-    return Spec(
-        input_shape=(len(encoder.feature_names),),
-        class_names=tuple(description["class_names"]),
-        train_samples=0,
-        test_samples=0,
-        target_names=tuple(description["target_names"]),
-        target_mean=tuple(description["target_mean"]),
-        target_std=tuple(description["target_std"]),
-        feature_names=encoder.feature_names,
-        cardinalities=encoder.cardinalities,
-    )
-
-
-def _samples(
-    rows: Sequence[Row],
-    encoder: Encoder,
-    reader: ColumnReader,
-    unknown: Mapping[str, Counter[str]],
-    missing: Counter[str],
-) -> Iterator[Sample]:
-    """Yield the rows of a file as samples; count by column the category texts that are `unknown`,
-    and `missing` values.
-    """
-    problems = [problem for _, _, problem in rows]
-    columns = {
-        number.name: _number_column(rows, number, reader, problems) for number in encoder.numbers
-    }
-    for category in encoder.categories:
-        columns[category.name] = _category_column(
-            rows, category, reader, problems, unknown[category.name]
-        )
-    read = np.array([not problem for problem in problems])
-    missing.update({name: int(column.missing()[read].sum()) for name, column in columns.items()})
-    inputs = encoder(columns, np.arange(len(rows)))
-    for (name, _, _), x, problem in zip(rows, inputs, problems, strict=True):
-        yield Sample(name, None if problem else x, problem)
-
-
-def _number_column(
-    rows: Sequence[Row], number: Numbers, reader: ColumnReader, problems: list[str]
-) -> Column:
-    """Return the numbers of a column; a row's first problem goes into `problems`."""
-    values = np.full(len(rows), np.nan)
-    for i, (_, texts, _) in enumerate(rows):
-        text = texts.get(number.name)
-        if text is None:
-            problems[i] = problems[i] or f"there is no column '{number.name}'"
-            continue
-        values[i], wrong = reader.parse(text, number.format)
-        if wrong:
-            problems[i] = problems[i] or f"{text!r} in column '{number.name}' {wrong}"
-        elif np.isnan(values[i]) and number.fill is None:
-            problems[i] = problems[i] or f"column '{number.name}' is empty"
-    return Column(number.name, values)
-
-
-def _category_column(
-    rows: Sequence[Row],
-    category: Category,
-    reader: ColumnReader,
-    problems: list[str],
-    unknown: Counter[str],
-) -> Column:
-    """Return the texts of a column; a row's first problem goes into `problems`, texts not known
-    into `unknown`.
-    """
-    known = KnownTexts(category.texts)
-    codes = np.full(len(rows), -1)
-    for i, (_, texts, _) in enumerate(rows):
-        if category.name not in texts:
-            problems[i] = problems[i] or f"there is no column '{category.name}'"
-            continue
-        text = texts[category.name]
-        codes[i] = known.find(text)
-        if codes[i] < 0 and canonical(text) not in reader.missing_texts:
-            codes[i] = len(category.texts)
-            unknown[text] += not problems[i]
-    return Column(category.name, codes, (*category.texts, UNKNOWN_TEXT), frozenset())
+    def encode_file(self, path: Path) -> Iterator[Sample]:
+        """Yield a sample of every row of a file; columns are found by name, others are not read."""
+        samples = RowSamples(self.encoder, open_table(path, self.csv))
+        try:
+            yield from samples
+        finally:
+            samples.log_unseen(path, self.missing == "auto")

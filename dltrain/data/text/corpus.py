@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from dltrain.data.io.text_encoding import decode
-from dltrain.data.tabular.header import stated_separator
+from dltrain.data.tabular.files.header import stated_separator
 from dltrain.errors import InputError
 
 TABLES = {".csv": ",", ".tsv": "\t"}

@@ -14,7 +14,7 @@ import pytest
 from dltrain.config.check import raise_all
 from dltrain.config.compose import compose
 from dltrain.data.io.text_encoding import check_encoding, decode
-from dltrain.data.tabular.header import looks_like_data, stated_separator
+from dltrain.data.tabular.files.header import looks_like_data, stated_separator
 from dltrain.data.tabular.tabular import Tabular
 from dltrain.data.tabular.timeseries import TimeSeries
 from dltrain.errors import ConfigError, InputError
@@ -238,7 +238,7 @@ def test_keys_that_name_columns_take_numbers() -> None:
     data = data_of(*table, "dataset.target=2020", "dataset.ignore=[2021]")
     assert data.spec.feature_names == ("2019=other", "2019=0", "2019=1", "2019=2")
     series = ("dataset=timeseries", "dataset.path=table.csv", "dataset.window=3")
-    assert len(data_of(*series, "dataset.column=2020").loaded.series) == 60
+    assert len(data_of(*series, "dataset.column=2020").stored.values) == 60
     with pytest.raises(ConfigError, match="column '2022'"):
         _ = data_of(*table, "dataset.target=2022").spec
     with pytest.raises(ConfigError, match="expected text or a list"):
@@ -315,7 +315,7 @@ def test_a_series_without_a_header_loses_no_value() -> None:
     Path("series.csv").write_text("\n".join(f"{i * 1.5}" for i in range(1, 101)) + "\n")
     with pytest.raises(InputError, match=r"series.csv:1: the first line looks like data"):
         _ = TimeSeries("series.csv", window=5).spec
-    assert len(TimeSeries("series.csv", window=5, header=False).loaded.series) == 100
+    assert len(TimeSeries("series.csv", window=5, header=False).stored.values) == 100
 
 
 def test_runs_of_before_have_no_encoding(dltrain) -> None:
@@ -363,7 +363,7 @@ def test_a_title_above_the_names_is_told(title: list[str]) -> None:
 @pytest.mark.parametrize("values", [["1,5", "2,5"], ["1.234,5", "7"]])
 def test_a_single_column_has_no_title(values: list[str]) -> None:
     Path("series.csv").write_text("\n".join(["load", *values * 100]) + "\n")
-    assert len(TimeSeries("series.csv").loaded.series) == 200
+    assert len(TimeSeries("series.csv").stored.values) == 200
 
 
 def test_a_header_that_lacks_the_name_of_the_row_names_is_told() -> None:

@@ -92,10 +92,10 @@ def test_numbers_in_another_notation_are_the_same_numbers(notation: str) -> None
     plain = Tabular(table("x;y", sides(values), "plain.csv"), "y", **ALL)
     other = Tabular(table("x;y", sides([NOTATIONS[notation](v) for v in values])), "y", **ALL)
     assert other.spec.feature_names == ("x",)
-    assert torch.equal(other.loaded.inputs, plain.loaded.inputs)
+    assert torch.equal(other.stored.inputs, plain.stored.inputs)
     goal = Tabular("table.csv", "x", **ALL).spec
     assert goal.target_mean == pytest.approx(Tabular("plain.csv", "x", **ALL).spec.target_mean)
-    series = [TimeSeries(name, "x", window=5).loaded.series for name in ("plain.csv", "table.csv")]
+    series = [TimeSeries(name, "x", window=5).stored.values for name in ("plain.csv", "table.csv")]
     assert torch.equal(*series)
 
 
@@ -312,7 +312,7 @@ def test_a_missing_target_is_no_class(word: str) -> None:
     assert "table.csv:9: the target 'sex' is empty: dataset.missing=drop" in refusal(path, "sex")
     data = Tabular(path, "sex", missing="drop", **ALL)
     assert data.spec.class_names == ("female", "male")
-    assert len(data.loaded.targets) == 59
+    assert len(data.stored.targets) == 59
 
 
 @pytest.mark.parametrize("none", [None, float("nan"), "NA", "  "])
@@ -338,8 +338,8 @@ def test_a_finished_run_leaves_out_the_same_rows_without_a_label() -> None:
     assert trained.spec.class_names == ("1", "2")
     data = Tabular(path, "y", missing="drop", **ALL)
     data.restore(json.loads(json.dumps(trained.description())))
-    assert torch.equal(data.loaded.targets, trained.loaded.targets)
-    assert len(data.loaded.targets) == 59
+    assert torch.equal(data.stored.targets, trained.stored.targets)
+    assert len(data.stored.targets) == 59
 
 
 def test_signs_are_labels() -> None:
@@ -367,7 +367,7 @@ def test_labels_are_compared_as_texts(labels: list[str], classes: tuple[str, ...
     path = table("x,y", [f"{i},{labels[i % len(labels)]}" for i in range(60)])
     data = Tabular(path, "y", kind="classification")
     assert data.spec.class_names == classes
-    counts = torch.bincount(data.loaded.targets).tolist()
+    counts = torch.bincount(data.stored.targets).tolist()
     assert sum(counts) == 60
     assert len(counts) == len(classes)
 
@@ -409,7 +409,7 @@ def test_whole_labels_of_parquet_keep_all_their_digits() -> None:
     labels = [2**53, 2**53 + 1] * 30
     data = Tabular(parquet(x=list(range(60)), y=labels), "y", **ALL)
     assert data.spec.class_names == (str(2**53), str(2**53 + 1))
-    assert data.loaded.targets.tolist() == [0, 1] * 30
+    assert data.stored.targets.tolist() == [0, 1] * 30
 
 
 def test_a_different_label_in_every_row_is_nothing_to_learn() -> None:
@@ -447,15 +447,15 @@ def test_every_format_and_every_command_reads_a_value_alike(kind: str) -> None:
     paths = ["table.csv", parquet("one.parquet", c=values, y=y)]
     paths.append(parquet("two.parquet", c=values.dictionary_encode(), y=y))
     runs = [Tabular(path, "y", categorical=("c",), **ALL) for path in paths]
-    expected = runs[0].loaded.inputs
+    expected = runs[0].stored.inputs
     assert len(expected.unique(dim=0)) == 3 - (kind == "booleans")
     for run in runs:
         assert run.spec.feature_names == runs[0].spec.feature_names
-        assert torch.equal(run.loaded.inputs, expected)
+        assert torch.equal(run.stored.inputs, expected)
         for path in paths:
             data = Tabular(path, "y", categorical=("c",))
             data.restore(json.loads(json.dumps(run.description())))
-            assert torch.equal(data.loaded.inputs, expected), path
+            assert torch.equal(data.stored.inputs, expected), path
             rows = [sample.inputs for sample in data.encode([Path(path)])]
             assert torch.equal(torch.stack([row for row in rows if row is not None]), expected), (
                 path
@@ -479,7 +479,7 @@ def test_numbers_of_every_type_are_predicted_from_as_they_were_trained_on() -> N
     data = Tabular(target="y")
     data.restore(json.loads(json.dumps(trained.description())))
     rows = [sample.inputs for sample in data.encode([Path(path)])]
-    assert torch.equal(torch.stack([row for row in rows if row is not None]), trained.loaded.inputs)
+    assert torch.equal(torch.stack([row for row in rows if row is not None]), trained.stored.inputs)
 
 
 def test_a_run_of_an_older_version_reads_its_categories_and_classes_as_before() -> None:
@@ -494,8 +494,8 @@ def test_a_run_of_an_older_version_reads_its_categories_and_classes_as_before() 
     description["encoder"]["categories"][0]["texts"] = [" a", "NA", "b"]
     data = Tabular("table.csv", "y", categorical=("c",), missing="error", **ALL)
     data.restore(description)
-    assert data.loaded.inputs[:3].tolist() == [[0, 0, 1, 0], [0, 1, 0, 0], [0, 0, 0, 1]]
-    assert data.loaded.targets[:3].tolist() == [0, 0, 1]
+    assert data.stored.inputs[:3].tolist() == [[0, 0, 1, 0], [0, 1, 0, 0], [0, 0, 0, 1]]
+    assert data.stored.targets[:3].tolist() == [0, 0, 1]
 
 
 def test_unknown_categories_are_counted_by_column(
@@ -638,9 +638,9 @@ def test_true_and_false_are_one_and_zero_where_the_run_knows_only_these() -> Non
             data = Tabular(other, "y")
             data.restore(json.loads(json.dumps(trained.description())))
             rows = [sample.inputs for sample in data.encode([Path(other)])]
-            assert torch.equal(data.loaded.inputs, trained.loaded.inputs), (path, other)
+            assert torch.equal(data.stored.inputs, trained.stored.inputs), (path, other)
             assert torch.equal(
-                torch.stack([row for row in rows if row is not None]), trained.loaded.inputs
+                torch.stack([row for row in rows if row is not None]), trained.stored.inputs
             )
 
 
@@ -674,11 +674,11 @@ def test_durations_are_seconds_in_whatever_unit_a_file_stores_them() -> None:
         Tabular(parquet(f"{i}.parquet", c=column, y=y), "y", **ALL)
         for i, column in enumerate(stored)
     ]
-    assert torch.equal(runs[0].loaded.inputs, runs[1].loaded.inputs)
+    assert torch.equal(runs[0].stored.inputs, runs[1].stored.inputs)
     assert [run.encoder.numbers[0].mean for run in runs] == [29.5, 29.5]
     runs[0].restore(json.loads(json.dumps(runs[0].description())))
     rows = [sample.inputs for sample in runs[0].encode([Path("1.parquet")])]
-    assert torch.equal(torch.stack([row for row in rows if row is not None]), runs[1].loaded.inputs)
+    assert torch.equal(torch.stack([row for row in rows if row is not None]), runs[1].stored.inputs)
 
 
 def test_training_goes_on_with_what_the_run_learned_of_its_table(
@@ -695,9 +695,9 @@ def test_training_goes_on_with_what_the_run_learned_of_its_table(
     data = Tabular(path, "y", missing="error")
     data.continue_as(description)
     assert data.spec.feature_names == ("x", "c=other", "c= a", "c=NA", "c=b")
-    assert torch.equal(data.loaded.train, fresh.loaded.train)
-    assert torch.equal(data.loaded.targets, fresh.loaded.targets)
-    assert data.loaded.inputs[:3, 1:].argmax(dim=1).tolist() == [2, 1, 3]
+    assert torch.equal(data.stored.train, fresh.stored.train)
+    assert torch.equal(data.stored.targets, fresh.stored.targets)
+    assert data.stored.inputs[:3, 1:].argmax(dim=1).tolist() == [2, 1, 3]
     known: list[dict[str, Any]] = []
     monkeypatch.setattr(Tabular, "continue_as", lambda self, description: known.append(description))
     on_it = (
@@ -747,5 +747,5 @@ def test_a_nameless_column_of_moments_orders_a_series_and_is_none_itself() -> No
     rows = [f"{moment},{i % 7}" for i, moment in enumerate(moments)]
     random.Random(0).shuffle(rows)
     data = TimeSeries(table(",kW", rows), window=5)
-    values = (data.loaded.series * data.loaded.std + data.loaded.mean).round().tolist()
+    values = (data.stored.values * data.stored.std + data.stored.mean).round().tolist()
     assert values == [i % 7 for i in range(100)]

@@ -364,7 +364,7 @@ def test_categories_that_only_held_out_rows_have_are_unseen() -> None:
 def test_the_split_is_a_function_of_split_seed_disjoint_complete_and_stratified() -> None:
     path = people([f"{i},{'rare' if i % 10 == 0 else 'usual'}" for i in range(200)], "x,y")
     first, again, other = (
-        Tabular(path, "y", split_seed=s, seed=k).loaded for s, k in ((0, 0), (0, 1), (1, 0))
+        Tabular(path, "y", split_seed=s, seed=k).stored for s, k in ((0, 0), (0, 1), (1, 0))
     )
     parts = [first.train, first.val, first.test]
     assert sorted(torch.cat(parts).tolist()) == list(range(200))
@@ -376,7 +376,7 @@ def test_the_split_is_a_function_of_split_seed_disjoint_complete_and_stratified(
 
 
 def test_every_row_that_is_not_for_testing_is_in_one_fold() -> None:
-    loaded = [Tabular(numbers(53), "y", folds=4, fold=fold).loaded for fold in range(4)]
+    loaded = [Tabular(numbers(53), "y", folds=4, fold=fold).stored for fold in range(4)]
     held = torch.cat([part.val for part in loaded])
     assert sorted(torch.cat([held, loaded[0].test]).tolist()) == list(range(53))
     assert all(torch.equal(part.test, loaded[0].test) for part in loaded)
@@ -502,7 +502,7 @@ def test_bundled_tables_are_scikit_learns(name: Any) -> None:
     )
     spec = data.spec
     assert spec.feature_names == tuple(map(str, bunch.feature_names))
-    x, y = data.loaded.inputs.double().numpy(), data.loaded.targets.numpy()
+    x, y = data.stored.inputs.double().numpy(), data.stored.targets.numpy()
     raw = (bunch.data - bunch.data.mean(0)) / bunch.data.std(0)
     assert np.abs(x - raw).max() < 1e-5
     if name == "diabetes":

@@ -38,8 +38,8 @@ def written(
 
 def values_of(path: str, **settings: Any) -> list[int]:
     data = TimeSeries(path, **{"column": "x", "window": 5, **settings})
-    loaded = data.loaded
-    return [round(value * loaded.std + loaded.mean) for value in loaded.series.tolist()]
+    series = data.stored
+    return [round(value * series.std + series.mean) for value in series.values.tolist()]
 
 
 SHUFFLED = np.random.default_rng(0).permutation(COUNT).tolist()
@@ -180,7 +180,7 @@ def test_runs_of_before_take_rows_as_they_stand() -> None:
     del description["time"]
     old = TimeSeries("series.csv", column="x", window=5)
     old.restore(description)
-    assert torch.equal(old.loaded.series, data.loaded.series.flip(0))
+    assert torch.equal(old.stored.values, data.stored.values.flip(0))
 
 
 def test_a_resume_goes_on_with_the_order_of_the_run(dltrain) -> None:

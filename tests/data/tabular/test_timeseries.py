@@ -66,7 +66,7 @@ def test_the_training_part_alone_says_how_values_are_scaled() -> None:
 
 def test_windows_are_views_of_one_series() -> None:
     data = counted(10_000, window=1000)
-    inputs, targets = data.stored
+    inputs, targets = data.tensors
     assert inputs.untyped_storage().nbytes() == targets.untyped_storage().nbytes() == 40_000
     assert data.size_in_bytes() == 40_000
 
@@ -158,7 +158,7 @@ def test_the_last_window_of_a_file_is_what_is_continued() -> None:
     ]
     long, short, gap, absent = data.encode([Path(name) for name in (*files, "absent.csv")])
     assert long.inputs is not None
-    scaled = (torch.arange(5.0) - trained.loaded.mean) / trained.loaded.std
+    scaled = (torch.arange(5.0) - trained.stored.mean) / trained.stored.std
     assert torch.allclose(long.inputs, scaled.unsqueeze(1))
     assert short.problem == "2 values; a window is 5"
     assert gap.problem.startswith(

@@ -1,0 +1,97 @@
+"""Turns the rows of a file into samples to predict from."""
+
+from __future__ import annotations
+
+import itertools
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from dltrain.data.io.values import KnownTexts, canonical
+from dltrain.data.tabular.encoding import Category, Encoder, Numbers
+from dltrain.data.tabular.files.table_file import FileRow, TableFile
+from dltrain.data.tabular.table import Column
+from dltrain.data.tabular.unseen_values import log_missing, log_unknown_texts
+from dltrain.types import Sample
+
+CHUNK_ROWS = 1024  # that are encoded at once
+UNKNOWN_TEXT = "\0"  # stands for every text that training did not have, and is not one itself
+
+
+class RowSamples:
+    """Encodes the rows of one file; counts the category texts and missing values that training did
+    not have.
+    """
+
+    def __init__(self, encoder: Encoder, file: TableFile) -> None:
+        self.encoder = encoder
+        self.file = file
+        self.count = 0
+        self.unknown = {category.name: Counter[str]() for category in encoder.categories}
+        self.missing = Counter[str]()
+
+    def __iter__(self) -> Iterator[Sample]:
+        numbers = [number.name for number in self.encoder.numbers]
+        categories = [category.name for category in self.encoder.categories]
+        rows = self.file.rows(numbers, categories)
+        while chunk := list(itertools.islice(rows, CHUNK_ROWS)):
+            self.count += len(chunk)
+            yield from self.encode(chunk)
+
+    def encode(self, rows: Sequence[FileRow]) -> Iterator[Sample]:
+        """Yield the samples of some rows."""
+        problems = [row.problem for row in rows]
+        columns = {}
+        for number in self.encoder.numbers:
+            columns[number.name] = self.number_column(rows, number, problems)
+        for category in self.encoder.categories:
+            columns[category.name] = self.category_column(rows, category, problems)
+        is_read = np.array([not problem for problem in problems])
+        for name, column in columns.items():
+            self.missing[name] += int(column.missing()[is_read].sum())
+        inputs = self.encoder(columns, np.arange(len(rows)))
+        for row, x, problem in zip(rows, inputs, problems, strict=True):
+            yield Sample(row.place, None if problem else x, problem)
+
+    def number_column(
+        self, rows: Sequence[FileRow], number: Numbers, problems: list[str]
+    ) -> Column:
+        """Return the numbers of a column; a row's first problem goes into `problems`."""
+        values = np.full(len(rows), np.nan)
+        for i, row in enumerate(rows):
+            text = row.texts.get(number.name)
+            if text is None:
+                problems[i] = problems[i] or f"there is no column '{number.name}'"
+                continue
+            values[i], problem = self.file.reader.parse(text, number.format)
+            if problem:
+                problems[i] = problems[i] or f"{text!r} in column '{number.name}' {problem}"
+            elif np.isnan(values[i]) and number.fill is None:
+                problems[i] = problems[i] or f"column '{number.name}' is empty"
+        return Column(number.name, values)
+
+    def category_column(
+        self, rows: Sequence[FileRow], category: Category, problems: list[str]
+    ) -> Column:
+        """Return the texts of a column; a row's first problem goes into `problems`."""
+        known = KnownTexts(category.texts)
+        codes = np.full(len(rows), -1)
+        for i, row in enumerate(rows):
+            text = row.texts.get(category.name)
+            if text is None:
+                problems[i] = problems[i] or f"there is no column '{category.name}'"
+                continue
+            codes[i] = known.find(text)
+            if codes[i] < 0 and canonical(text) not in self.file.rules.missing_texts:
+                codes[i] = len(category.texts)
+                self.unknown[category.name][text] += not problems[i]
+        return Column(category.name, codes, (*category.texts, UNKNOWN_TEXT), frozenset())
+
+    def log_unseen(self, path: Path, missing_is_auto: bool) -> None:
+        """Log what the rows had that training did not have."""
+        for name, counts in self.unknown.items():
+            log_unknown_texts(str(path), name, dict(counts.most_common()), self.count)
+        if missing_is_auto:
+            log_missing(str(path), self.encoder, self.missing, only_new=True)

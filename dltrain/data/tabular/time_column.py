@@ -1,0 +1,93 @@
+"""Finds the column of a table that says when each row is."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from dltrain.data.io.dates import looks_like_dates
+from dltrain.data.tabular.files.header import as_number, is_number
+from dltrain.errors import ConfigError
+
+TIME_NAMES = frozenset(
+    re.findall(
+        r"\w+",
+        "date datetime time timestamp day month year ds t ts index step period unix epoch "
+        "datum zeit jahr année annee anno fecha año ano jaar år",
+    )
+)
+# Numbers that are days or months: 20200131, 202001.
+DAY_NUMBER = re.compile(r"(?:1[89]|20)[0-9]{2}(?:0[1-9]|1[0-2])(?:0[1-9]|[12][0-9]|3[01])?")
+# Unix times from 1985 to 2039, in seconds, milliseconds, microseconds and nanoseconds.
+UNIX_TIMES = tuple((5e8 * unit, 2.2e9 * unit) for unit in (1.0, 1e3, 1e6, 1e9))
+MIN_MOMENTS = 10  # numbers that are judged by their values
+
+
+@dataclass(frozen=True)
+class TimeColumn:
+    """The column that says when each row of a series is: by dates, or by numbers."""
+
+    name: str
+    dates: bool
+
+
+def find_time_column(sample: Mapping[str, Sequence[str]], series: str) -> TimeColumn | None:
+    """Return the first column of dates in a table, else one of numbers whose name says time.
+
+    None if there is neither. `sample` are texts by column; `series` is not considered.
+    """
+    columns = {name: not_empty(texts) for name, texts in sample.items() if name != series}
+    for name, texts in columns.items():
+        if looks_like_dates(texts):
+            return TimeColumn(name, dates=True)
+    numbers = {name: texts for name, texts in columns.items() if texts and are_numbers(texts)}
+    named = [name for name in numbers if name.strip().lower() in TIME_NAMES]
+    named.sort(key=lambda name: has_repeated_text(numbers[name]))  # stable: file order otherwise
+    moments = [name for name, texts in numbers.items() if are_moments(texts)]
+    for name in (*named, *moments):
+        return TimeColumn(name, dates=False)
+    return None
+
+
+def named_time_column(sample: Mapping[str, Sequence[str]], name: str) -> TimeColumn:
+    """Return the column that the user says is the time.
+
+    ConfigError if there is none of that name.
+    """
+    if name not in sample:
+        problem = f"there is no column of that name, but {', '.join(sample)} (auto, none)"
+        raise ConfigError([(f"dataset.time={name}", problem)])
+    return TimeColumn(name, dates=not are_numbers(not_empty(sample[name])))
+
+
+def not_empty(texts: Sequence[str]) -> list[str]:
+    """Return the texts with a value."""
+    return [text for text in texts if text.strip()]
+
+
+def are_numbers(texts: Sequence[str]) -> bool:
+    """Return whether all texts are numbers."""
+    return all(map(is_number, texts))
+
+
+def has_repeated_text(texts: Sequence[str]) -> bool:
+    """Return whether a text occurs twice."""
+    return len(set(texts)) < len(texts)
+
+
+def are_moments(texts: Sequence[str]) -> bool:
+    """Return whether numbers are days such as 20200131, Unix times, or count evenly down."""
+    values = np.array([as_number(text) for text in texts])
+    if len(values) < MIN_MOMENTS or len(np.unique(values)) < len(values):
+        return False
+    if all(DAY_NUMBER.fullmatch(text.strip()) for text in texts):
+        return True
+    steps = np.diff(values)
+    falls = bool((steps < 0).all())
+    rises = bool((steps > 0).all())
+    if any(((low < values) & (values < high)).all() for low, high in UNIX_TIMES):
+        return falls or rises
+    return falls and np.allclose(steps, steps[0])
