@@ -1,4 +1,4 @@
-"""The base class of every data set, and what all of them share: stored tensors, run descriptions, classes matched by name.
+"""The base class of every data set, and what all share: tensors, descriptions, class matching.
 
 It knows no family: images, boxes, tables, texts and environments are described by their own classes.
 """
@@ -177,7 +177,7 @@ class Dataset(ABC, Generic[ContentT, LearnedT, SplitT]):
 
 
 class TensorSets(dict[str, tuple[Tensor, Tensor]]):
-    """Inputs (N, ...) and targets (N, ...) in memory, by the name of the set: train, test, perhaps val."""
+    """Inputs (N, ...) and targets (N, ...) in memory, by the set: train, test, perhaps val."""
 
     def size_in_bytes(self) -> int:
         """Return how many bytes all tensors have."""
@@ -213,12 +213,13 @@ def require(condition: bool, problem: str) -> None:
 def no_training_samples() -> InputError:
     """Return the error for a training split without samples."""
     return InputError(
-        "there are no training samples: all of them went into validation; lower dataset.val_fraction"
+        "there are no training samples: all of them went into validation; "
+        "lower dataset.val_fraction"
     )
 
 
 def class_numbers(names: Iterable[str], trained: Sequence[str]) -> list[int]:
-    """Return the number that each class has in a trained run; -1 for a class that it does not know."""
+    """Return the number that each class has in a trained run; -1 if it does not know the class."""
     numbers = {name: number for number, name in enumerate(trained)}
     return [numbers.get(name, -1) for name in names]
 

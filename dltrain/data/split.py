@@ -1,4 +1,4 @@
-"""Splits of data: which samples are held out, in what order an epoch brings the others, and their batches."""
+"""Splits of data: which samples are held out, and the others in the batches of an epoch."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def batch_count(samples: int, batch_size: int, training: bool) -> int:
 
 
 class Split:
-    """Batches (inputs (B, ...) float32 standardized, targets (B, ...)) of some `rows` of a stored set.
+    """Batches (inputs (B, ...) float32, targets (B, ...)) of some `rows` of a stored set.
 
     `spec` has the means and standard deviations by which inputs are standardized. With a `seed` the
     order of an epoch is a function of (seed, epoch number), and what `transforms` draw for a batch
@@ -196,7 +196,7 @@ def equally_often(classes: Tensor, generator: torch.Generator) -> Tensor:
 def held_out(
     targets: Tensor, fraction: float, seed: int, folds: int | None = None, fold: int = 0
 ) -> Tensor:
-    """Return which samples (N,) are held out: a `fraction`, or with `folds` the `fold`-th of k equal parts.
+    """Return which samples (N,) are held out: a `fraction`, or the `fold`-th of k `folds`.
 
     Integer targets (N,) are classes, and the same fraction of each is held out. The choice is a
     function of `seed` alone, so that runs with other seeds are compared on the same samples.

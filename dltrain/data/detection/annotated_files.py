@@ -1,4 +1,4 @@
-"""Images of the user's own with boxes around their objects: from a description in any format to tensors.
+"""Images of the user's own with boxes around their objects, from annotations to tensors.
 
 It knows no file format: a subclass reads the annotations.
 """
@@ -79,7 +79,7 @@ def square(image_size: int | tuple[int, int]) -> Size:
 
 
 class AnnotatedFiles(ABC):
-    """Images (N, C, H, W) of one `image_size` and targets (N, M, 5) of the annotated files of a user.
+    """Images (N, C, H, W) of one `image_size` and targets (N, M, 5) of annotated files.
 
     An image is scaled to fit and padded at the right and the bottom with the mean color
     ("letterbox"), its boxes likewise; the rows of a target are described in dltrain.types.boxes. If
@@ -176,7 +176,7 @@ class AnnotatedFiles(ABC):
         )
 
     def read(self, test_split: DrawnTestSplit, rule: PixelRule) -> DetectionTensors:
-        """Return every image, decoded by all threads with the pixels by the `rule`, and its boxes."""
+        """Return every image, decoded by all threads and by the `rule` for pixels, and its boxes."""
         parts = self.parts(test_split)
         self.check_memory(sum(map(len, parts.values())))
         decoded = {part: self.decode(images, rule) for part, images in parts.items()}
@@ -241,7 +241,7 @@ class AnnotatedFiles(ABC):
             pass
 
     def settle_pixels(self, parts: Sequence[Decoded], rule: PixelRule) -> PixelRule:
-        """Return the rule as all images together settle it, and decode those that it was settled for."""
+        """Return the rule as all images settle it, and decode those that it was settled for."""
         unsettled: dict[str, Values] = {}
         for decoded in parts:
             unsettled |= decoded.unsettled
@@ -283,7 +283,7 @@ class AnnotatedFiles(ABC):
         return torch.tensor(padded).reshape(len(rows), most, columns)
 
     def target(self, corners: Corners, box: Box, size: Size) -> list[float]:
-        """Return the target row of a box with `corners` in pixels of its file, which has the `size`."""
+        """Return the target row of a box with `corners` in pixels of a file of that `size`."""
         scale = scale_to_fit(size, self.image_size)
         x1, y1, x2, y2 = corners
         height, width = float(size[0]), float(size[1])

@@ -1,4 +1,4 @@
-"""Checks of the boxes that files describe: what cannot be a box in an image of a known size, and why."""
+"""Checks of the boxes in annotations: which cannot be boxes in an image of a known size, and why."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dltrain.data.detection.samples import AnnotatedImage, Box, Corners, Size
 
 MAX_FRACTION = 1.01  # of an image's width or height, with room for rounding
 MIN_SIDE_PIXELS = 4  # of an image in which a box within one pixel must be a mistake
-# A box may reach out of its image by this much without a warning: some formats count corners from 1.
+# A box may reach out of its image by this much without a warning: some formats count from 1.
 MAX_CUT_PIXELS = 1.0
 FLAG_WORDS = {
     **dict.fromkeys(("", "none", "0", "0.0", "false", "no", "unspecified"), False),
@@ -18,12 +18,12 @@ FLAG_WORDS = {
 
 
 def flag_of(value: object) -> bool | None:
-    """Return a flag that files write as 0 or 1, false or true, or leave out; None for another value."""
+    """Return a flag that files write as 0 or 1, false or true, or leave out; else None."""
     return FLAG_WORDS.get(str(value).strip().lower())
 
 
 def in_pixels(box: Box, image: AnnotatedImage, size: Size) -> Corners:
-    """Return the corners of a box in pixels of its image file, which has the height and width `size`."""
+    """Return the corners of a box in pixels of its file, which has the height and width `size`."""
     if not image.relative:
         return box.corners
     height, width = size
@@ -66,9 +66,9 @@ def size_problem(image: AnnotatedImage, stated: tuple[int, int], size: Size) -> 
 
 
 def unit_problem(corners: Corners, box: Box, image: AnnotatedImage, size: Size) -> str:
-    """Return that a box is in pixels instead of fractions of the image, or in fractions instead of pixels.
+    """Return that a box is in another unit than expected: pixels, or fractions of the image.
 
-    Empty if it is as expected.
+    Empty if it is in the expected unit.
     """
     if not image.relative:
         if max(corners[2:]) <= 1 and min(size) >= MIN_SIDE_PIXELS:

@@ -80,8 +80,7 @@ class COCO(AnnotatedFiles):
 
 
 class Description:
-    """The content of a file in COCO's format, a mapping with lists of images, annotations and
-    categories.
+    """The content of a file in COCO's format, a mapping with images, annotations and categories.
 
     Raises InputError for any other content, and for ids or names that two images or categories
     have. An id may be a number or text; 7 and "7" are the same.
@@ -90,139 +89,173 @@ class Description:
     def __init__(self, path: Path) -> None:
         self.path = path
         content = read_json(path)
+        expected = "a mapping with lists of images, annotations and categories"
         try:
             self.images = unique(content["images"], path, "images")
             self.annotations: list[Any] = content["annotations"]
             categories = unique(content["categories"], path, "categories")
-            named = {
-                key: category["name"] for key, category in sorted(categories.items(), key=by_id)
-            }
-        except (KeyError, TypeError, AttributeError) as e:
-            what = f": no {e}" if isinstance(e, KeyError) else ""
-            raise InputError(
-                f"{path} is not of COCO's format, a mapping with lists of images, annotations and categories{what}"
-            ) from e
+            names = {key: categories[key]["name"] for key in sorted(categories, key=id_order)}
+        except KeyError as e:
+            raise InputError(f"{path} is not of COCO's format, {expected}: no {e}") from e
+        except (TypeError, AttributeError) as e:
+            raise InputError(f"{path} is not of COCO's format, {expected}") from e
         if not isinstance(self.annotations, list):
             raise InputError(f"{path} is not of COCO's format: annotations is not a list")
-        written = {key: as_written(name, f"{path}: category {key}") for key, name in named.items()}
+        written = {key: as_written(name, f"{path}: category {key}") for key, name in names.items()}
         self.categories = self.without_unused_twins(written)
 
     def without_unused_twins(self, categories: dict[str, str]) -> dict[str, str]:
-        """Return the categories; of those that have the same name only the one that annotations are
-        of, if it is one.
+        """Return the categories without unused ones that share their name with another.
+
+        Raises InputError if several of the same name have annotations.
         """
-        twins = {name for name, count in Counter(categories.values()).items() if count > 1}
-        if not twins:
+        counts = Counter(categories.values())
+        if max(counts.values(), default=0) <= 1:
             return categories
-        used = {identifier(a.get("category_id")) for a in self.annotations if isinstance(a, dict)}
-        kept = {key: name for key, name in categories.items() if name not in twins or key in used}
-        for name in sorted(twins):
-            keys = [key for key, other in kept.items() if other == name]
+        used = {
+            identifier(annotation.get("category_id"))
+            for annotation in self.annotations
+            if isinstance(annotation, dict)
+        }
+        kept: dict[str, str] = {}
+        twins: dict[str, list[str]] = {}
+        for key, name in categories.items():
+            if counts[name] == 1:
+                kept[key] = name
+            elif key in used:
+                kept[key] = name
+                twins.setdefault(name, []).append(key)
+        for name, keys in sorted(twins.items()):
             if len(keys) > 1:
                 raise InputError(
-                    f"{self.path}: the categories with the ids {', '.join(keys)} are all called {name}"
+                    f"{self.path}: the categories with the ids {', '.join(keys)} "
+                    f"are all called {name}"
                 )
         return kept
 
     def annotated_images(
         self, folder: Path, names: tuple[str, ...], problems: list[str]
     ) -> list[AnnotatedImage]:
-        """Return the images, which lie in `folder`, with their boxes, whose classes are numbers of
-        `names`; add what is wrong with others to `problems`.
+        """Return the images in `folder`, with boxes whose classes are numbers of `names`.
+
+        What is wrong with annotations that are left out is added to `problems`.
         """
-        files = ImageFiles(folder)
-        found: dict[str, AnnotatedImage] = {}
-        first: dict[Path, str] = {}
-        for key, image in self.images.items():
-            written = str(image.get("file_name", ""))
-            path = files.find(written)
-            if path is None:
-                raise InputError(f"{self.path}: image {key}: {files.problem(written)}")
-            if path in first:
-                raise InputError(
-                    f"{self.path}: the images with the ids {first[path]} and {key} are both {path}"
-                )
-            first[path] = key
-            found[key] = AnnotatedImage(str(path), stated_size=stated_size(image))
+        images = self.images_in(folder)
         labels = {name: label for label, name in enumerate(names)}
         for number, annotation in enumerate(self.annotations, 1):
-            own = (
-                annotation.get("id", f"number {number}") if isinstance(annotation, dict) else number
-            )
-            at = f"{self.path}: annotation {own}"
-            box = self.box_of(annotation, labels, at, problems)
-            if box is None:
+            place = f"{self.path}: annotation {annotation_name(annotation, number)}"
+            try:
+                box = self.box(annotation, labels, place)
+            except ValueError as e:
+                problems.append(str(e))
                 continue
             key = identifier(annotation["image_id"])
-            if key not in found:
+            if key not in images:
                 raise InputError(
-                    f"{at} is for image {annotation['image_id']}, which the file does not list"
+                    f"{place} is for image {annotation['image_id']}, which the file does not list"
                 )
-            found[key].boxes.append(box)
-        return list(found.values())
+            images[key].boxes.append(box)
+        return list(images.values())
 
-    def box_of(
-        self, annotation: Any, labels: dict[str, int], at: str, problems: list[str]
-    ) -> Box | None:
-        """Return the box of an annotation, by the class number of each name; None for one that
-        cannot be read, which is added to `problems`.
+    def images_in(self, folder: Path) -> dict[str, AnnotatedImage]:
+        """Return the images by their ids, without boxes; InputError if one is absent or repeated."""
+        files = ImageFiles(folder)
+        images: dict[str, AnnotatedImage] = {}
+        ids: dict[Path, str] = {}
+        for key, image in self.images.items():
+            name = str(image.get("file_name", ""))
+            path = files.find(name)
+            if path is None:
+                raise InputError(f"{self.path}: image {key}: {files.problem(name)}")
+            if path in ids:
+                raise InputError(
+                    f"{self.path}: the images with the ids {ids[path]} and {key} are both {path}"
+                )
+            ids[path] = key
+            images[key] = AnnotatedImage(str(path), stated_size=stated_size(image))
+        return images
+
+    def box(self, annotation: Any, labels: Mapping[str, int], place: str) -> Box:
+        """Return the box of an annotation, with the class number of each name from `labels`.
+
+        Raises ValueError, with the `place`, for an annotation that cannot be read.
         """
         try:
-            x, y, width, height = (
-                float(v) if v is not None else math.nan for v in annotation["bbox"]
-            )
+            x, y, width, height = map(number_or_nan, annotation["bbox"])
             category = identifier(annotation["category_id"])
             _ = annotation["image_id"]
-            flags = [flag_of(annotation.get(name, "")) for name in ("iscrowd", "ignore")]
-        except (AttributeError, KeyError, TypeError, ValueError):
-            problems.append(
-                f"{at}: expected image_id, category_id and bbox, which is [x, y, width, height] in numbers"
-            )
-            return None
+            is_crowd = flag_of(annotation.get("iscrowd", ""))
+            is_ignored = flag_of(annotation.get("ignore", ""))
+        except (AttributeError, KeyError, TypeError, ValueError) as e:
+            raise ValueError(
+                f"{place}: expected image_id, category_id and bbox, "
+                "which is [x, y, width, height] in numbers"
+            ) from e
         name = self.categories.get(category)
+        if name is None:
+            raise ValueError(f"{place}: there is no category {annotation['category_id']}")
         if name not in labels:
-            known = f" ({name}) in the training file" if name is not None else ""
-            problems.append(f"{at}: there is no category {annotation['category_id']}{known}")
-            return None
-        if None in flags:
-            problems.append(f"{at}: expected iscrowd and ignore to be 0 or 1")
-            return None
-        flag = CROWD if flags[0] else DIFFICULT if flags[1] else COUNTED
-        return Box((x, y, x + width, y + height), labels[name], at, flag)
+            raise ValueError(
+                f"{place}: there is no category {annotation['category_id']} ({name}) "
+                "in the training file"
+            )
+        if is_crowd is None or is_ignored is None:
+            raise ValueError(f"{place}: expected iscrowd and ignore to be 0 or 1")
+        flag = COUNTED
+        if is_crowd:
+            flag = CROWD
+        elif is_ignored:
+            flag = DIFFICULT
+        return Box((x, y, x + width, y + height), labels[name], place, flag)
+
+
+def annotation_name(annotation: Any, number: int) -> Any:
+    """Return the id of an annotation, or else its number in the file."""
+    if not isinstance(annotation, dict):
+        return number
+    return annotation.get("id", f"number {number}")
+
+
+def number_or_nan(value: Any) -> float:
+    """Return a number of a bbox; null is not a number, which is refused later with the corners."""
+    return math.nan if value is None else float(value)
 
 
 def unique(entries: Any, path: Path, kind: str) -> dict[str, dict[str, Any]]:
     """Return a list of entries by their ids; InputError for an id that two have."""
-    found: dict[str, dict[str, Any]] = {}
+    by_id: dict[str, dict[str, Any]] = {}
     for entry in entries:
         key = identifier(entry["id"])
-        if key in found:
+        if key in by_id:
             raise InputError(f"{path}: two {kind} have the id {key}")
-        found[key] = entry
-    return found
+        by_id[key] = entry
+    return by_id
 
 
 def identifier(value: Any) -> str:
     """Return an id as text: 7, 7.0 and "7" are the same."""
-    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
+    return str(value)
 
 
-def by_id(entry: tuple[str, Any]) -> tuple[bool, int, str]:
-    """Return what to sort ids by: numbers by their value, before texts."""
+def id_order(key: str) -> tuple[bool, int, str]:
+    """Return the place of an id in the order: numbers by their value, then texts."""
     try:
-        return False, int(entry[0]), ""
+        return False, int(key), ""
     except ValueError:
-        return True, 0, entry[0]
+        return True, 0, key
 
 
-def as_written(name: Any, at: str) -> str:
-    """Return a name as the json file has it: `true`, not Python's True. InputError for what is no
-    name.
+def as_written(name: Any, place: str) -> str:
+    """Return a name as the json file has it: `true`, not Python's True.
+
+    Raises InputError for what is not a name.
     """
     if isinstance(name, str) and name.strip():
         return name.strip()
     if name is None or isinstance(name, str | list | dict):
-        raise InputError(f"{at}: expected a name, got {json.dumps(name)[:60]}")
+        raise InputError(f"{place}: expected a name, got {json.dumps(name)[:60]}")
     return json.dumps(name)
 
 
@@ -232,10 +265,11 @@ def stated_size(image: Mapping[str, Any]) -> tuple[int, int] | None:
         width, height = int(image.get("width", 0)), int(image.get("height", 0))
     except (TypeError, ValueError, OverflowError):
         return None
-    return (width, height) if width > 0 and height > 0 else None
+    return (width, height) if min(width, height) > 0 else None
 
 
 def read_json(path: Path) -> Any:
+    """Return the content of a json file; InputError, with the line, if it is broken."""
     try:
         return json.loads(path.read_bytes())
     except OSError as e:

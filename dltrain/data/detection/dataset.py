@@ -1,4 +1,4 @@
-"""Images with boxes around their objects, held in memory: batches, splits and what a run learned of them."""
+"""Images with boxes around their objects, held in memory: splits, batches and descriptions."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ STAND_IN = Spec((3, 128, 128), ("a", "b"), 80, 20, (114.0,) * 3, (58.0,) * 3, bo
 
 @dataclass(frozen=True)
 class LearnedDetection:
-    """What a run learned from its training images.
+    """Knowledge that a run has of its training images.
 
     `digest` is the name of what its files described, if there were files, and `rule` says how the
     pixels of files become bytes.
@@ -162,7 +162,7 @@ class DetectionDataset(Dataset[DetectionTensors, LearnedDetection, Split]):
         return DrawnTestSplit(self.test_fraction, self.split_seed, self.is_other_data)
 
     def find_files(self) -> None:
-        """Raise ConfigError where no data set is named and InputError where a file of it is absent."""
+        """Raise ConfigError where no data set is named and InputError where a file is absent."""
         self.source.find_files()
 
     def read(self) -> DetectionTensors:
@@ -181,7 +181,7 @@ class DetectionDataset(Dataset[DetectionTensors, LearnedDetection, Split]):
         return content
 
     def as_trained(self, shape: tuple[int, ...], targets: Tensor) -> Tensor:
-        """Return targets (N, M, 5 or 6) with the class numbers of the restored run, if there is one.
+        """Return targets (N, M, 5 or 6) with the class numbers of the restored run, if any.
 
         Raises InputError for an object of a class that the run does not know, and for images of
         another `shape` (C, H, W).
@@ -240,7 +240,7 @@ class DetectionDataset(Dataset[DetectionTensors, LearnedDetection, Split]):
     def split(
         self, images: Tensor, targets: Tensor, rows: Tensor, batch_size: BatchSize, seed: int | None
     ) -> Split:
-        """Return the batches of some rows of images (N, C, H, W) of bytes and targets (N, M, 5 or 6)."""
+        """Return the batches of some rows of images (N, C, H, W) and targets (N, M, 5 or 6)."""
         return Split(images, targets, rows, self.spec, batch_size, seed, self.transforms)
 
     def count_classes(self) -> tuple[int, ...]:

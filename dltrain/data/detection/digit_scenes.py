@@ -1,4 +1,4 @@
-"""Images made of handwritten digits: several on a canvas, at random places and sizes, each with the box of its ink."""
+"""Images of several handwritten digits, at random places and sizes, each with its box."""
 
 from __future__ import annotations
 

@@ -7,7 +7,7 @@ from pathlib import Path, PurePosixPath
 from dltrain.data.images.folder import files_in
 from dltrain.data.io.layout.folders import IMAGE_ENDINGS as ENDINGS
 
-MAX_NAMED = 5  # files that a message names
+MAX_FILES_SHOWN = 5
 
 
 class ImageFiles:
@@ -31,8 +31,8 @@ class ImageFiles:
 
     def find(self, name: str) -> Path | None:
         """Return the file that `name` means; None if no file fits, or several fit equally well."""
-        found = self.fitting(name)
-        return found[0] if len(found) == 1 else None
+        paths = self.fitting(name)
+        return paths[0] if len(paths) == 1 else None
 
     def fitting(self, name: str) -> list[Path]:
         """Return the files that fit a name best: one that has it, or those that almost have it."""
@@ -40,19 +40,22 @@ class ImageFiles:
             if written and (path := self.folder / written).is_file():
                 return [path]
         base = base_name(name)
-        found = (
+        best_first = (
             self.names.get(base),
             self.lower_names.get(base.lower()),
             self.lower_stems.get(base.lower()),
             self.lower_stems.get(stem_of(base).lower()),
         )
-        return next((paths for paths in found if paths), [])
+        for paths in best_first:
+            if paths:
+                return paths
+        return []
 
     def problem(self, name: str) -> str:
         """Return why `find` does not find a name."""
         fitting = [str(path) for path in self.fitting(name)]
         if fitting:
-            return f"its image may be any of {', '.join(fitting[:MAX_NAMED])}"
+            return f"its image may be any of {', '.join(fitting[:MAX_FILES_SHOWN])}"
         return f"its image is not there: {self.folder / name}"
 
 
@@ -67,8 +70,6 @@ def base_name(name: str) -> str:
 
 
 def stem_of(name: str) -> str:
-    """Return a file's name without its ending: 1.5 is a name without an ending, 1.5.jpg is one with
-    an ending.
-    """
+    """Return a file's name without its ending; 1.5 has no ending, 1.5.jpg has one."""
     path = PurePosixPath(name)
     return path.stem if path.suffix.lower() in ENDINGS or path.suffix[1:].isalpha() else name

@@ -1,4 +1,4 @@
-"""Scales an image so that it fits into a size, and pads the rest with the mean color ("letterbox")."""
+"""Scales an image to fit into a size and pads the rest with the mean color ("letterbox")."""
 
 from __future__ import annotations
 

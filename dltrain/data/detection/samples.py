@@ -1,4 +1,4 @@
-"""Detection samples: images with boxes around their objects, as files describe them and as tensors."""
+"""Detection samples: images with boxes around their objects, in files and as tensors."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class AnnotatedImage:
 
 @dataclass(frozen=True)
 class AnnotatedSet:
-    """What the files of a data set describe: its classes, and the images of train, val and test.
+    """The content of annotation files: the classes, and the images of train, val and test.
 
     `problems` are boxes that could not be read.
     """
@@ -93,7 +93,7 @@ class DetectionTensors(TensorSets):
 
 
 class DetectionSource(Protocol):
-    """Where images with boxes come from."""
+    """A source of images with boxes."""
 
     @property
     def named(self) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -27,7 +27,7 @@ from dltrain.types import PositiveInt
 from dltrain.types.boxes import COUNTED, DIFFICULT, TRAINED
 
 log = logging.getLogger("dltrain")
-MAX_NAMED = 10  # files that a message names
+MAX_FILES_SHOWN = 10
 EXPECTED = "dataset.path=DIR, with Annotations/*.xml and JPEGImages/ in it"
 PARTS = ("train", "val", "test")
 CORNERS = ("xmin", "ymin", "xmax", "ymax")
@@ -92,15 +92,29 @@ class VOC(AnnotatedFiles):
         image_paths = images_of(folder, annotations)
         if len(used) == len(paths):
             report_unused(folder / "JPEGImages", image_paths)
-        labels = {name: label for label, name in enumerate(names)}
         problems: list[str] = []
+        images = self.annotated_images(annotations, image_paths, names, problems)
+        images_of_parts = {part: [images[stem] for stem in stems] for part, stems in parts.items()}
+        return AnnotatedSet(names, images_of_parts, problems)
+
+    def annotated_images(
+        self,
+        annotations: Mapping[str, Annotation],
+        paths: Mapping[str, Path],
+        names: Sequence[str],
+        problems: list[str],
+    ) -> dict[str, AnnotatedImage]:
+        """Return the image of each annotation, with boxes whose classes are numbers of `names`.
+
+        What is wrong with objects that are left out is added to `problems`.
+        """
+        labels = {name: label for label, name in enumerate(names)}
         images: dict[str, AnnotatedImage] = {}
         for stem, annotation in annotations.items():
             boxes = annotation.boxes(labels, self.difficult_flag, problems)
             size = annotation.stated_size()
-            images[stem] = AnnotatedImage(str(image_paths[stem]), boxes, stated_size=size)
-        images_of_parts = {part: [images[stem] for stem in stems] for part, stems in parts.items()}
-        return AnnotatedSet(names, images_of_parts, problems)
+            images[stem] = AnnotatedImage(str(paths[stem]), boxes, stated_size=size)
+        return images
 
 
 @dataclass
@@ -120,22 +134,13 @@ class Element:
         """Return the text of the first element `name` in this one; empty if there is none."""
         return next((child.text.strip() for child in self.all(name)), "")
 
-    def number(self, name: str) -> float | None:
-        """Return the number in the first element `name` in this one; None if it is not a number."""
-        try:
-            return float(self.value(name))
-        except ValueError:
-            return None
-
     def line_of(self, name: str) -> int:
-        """Return the line of the first element `name` in this one; this one's line if there is
-        none.
-        """
+        """Return the line of the first element `name` in this one, or else this one's line."""
         return next((child.line for child in self.all(name)), self.line)
 
 
 def read_xml(path: Path) -> Element:
-    """The root element of an xml file; InputError with the line for what is none."""
+    """Return the root element of an xml file; InputError, with the line, if it is broken."""
     stack = [Element("", 0)]
     parser = expat.ParserCreate()
     parser.buffer_text = True
@@ -170,6 +175,19 @@ class Annotation:
     def filename(self) -> str:
         """The name that the annotation gives its image."""
         return self.root.value("filename")
+
+    @property
+    def filename_place(self) -> str:
+        """The place of that name, as file:line."""
+        return f"{self.path}:{self.root.line_of('filename')}"
+
+    def contradiction(self, own: Path) -> InputError:
+        """Return the error for a filename that means another image than `own`, of its own name."""
+        return InputError(
+            f"{self.filename_place}: its filename is {self.filename}, but {own.name} in JPEGImages "
+            "has the annotation's own name; "
+            "remove or rename one of the images, or correct the filename"
+        )
 
     @property
     def objects(self) -> list[Element]:
@@ -209,11 +227,12 @@ class Annotation:
         name = element.value("name")
         if name not in labels:
             raise ValueError(f"{place}: there is no class {name!r}")
-        bndboxes = element.all("bndbox")
-        corners = [bndboxes[0].number(corner) for corner in CORNERS] if bndboxes else []
-        if not corners or None in corners:
-            raise ValueError(f"{place}: it has no bndbox of four numbers {', '.join(CORNERS)}")
-        x1, y1, x2, y2 = (corner for corner in corners if corner is not None)
+        bndbox = next(iter(element.all("bndbox")), Element("", 0))
+        try:
+            x1, y1, x2, y2 = (float(bndbox.value(corner)) for corner in CORNERS)
+        except ValueError as e:
+            expected = f"four numbers {', '.join(CORNERS)}"
+            raise ValueError(f"{place}: it has no bndbox of {expected}") from e
         is_difficult = flag_of(element.value("difficult"))
         if is_difficult is None:
             raise ValueError(
@@ -225,40 +244,47 @@ class Annotation:
 
 
 def annotations_in(folder: Path) -> dict[str, Path]:
-    """Return the xml files in a folder by their names without ending; warn of those in folders
-    below it.
-    """
+    """Return the xml files in a folder by their names without ending; warn of those below it."""
     files = sorted(path for path in folder.rglob("*") if path.suffix.lower() == ".xml")
-    if below := [path for path in files if path.parent != folder]:
-        names = first_names([path.relative_to(folder).as_posix() for path in below], MAX_NAMED)
+    below = [path.relative_to(folder).as_posix() for path in files if path.parent != folder]
+    if below:
+        names = first_names(below, MAX_FILES_SHOWN)
         log.warning(f"{folder}: files in folders below it are not read: {names}")
     return {path.stem: path for path in files if path.parent == folder}
 
 
-def stems_of_parts(folder: Path, there: dict[str, Path]) -> dict[str, list[str]]:
-    """Return the names of the annotations of each part that there is, without their ending.
+def stems_of_parts(folder: Path, paths: Mapping[str, Path]) -> dict[str, list[str]]:
+    """Return the names of the annotations of each split that there is, without their ending.
 
-    Without a list of training images, all annotations that no other list names are for training.
-    InputError, with the line, for a list that names an annotation that is not there.
+    If there is no list of training images, all annotations that no other list names are for
+    training.
     """
     parts: dict[str, list[str]] = {}
     for part in PARTS:
         path = folder / "ImageSets" / "Main" / f"{part}.txt"
-        if not path.is_file():
-            continue
-        parts[part] = []
-        for number, line in enumerate(read_text(path).splitlines(), 1):
-            if not line.strip():
-                continue
-            name = base_name(line.split()[0])
-            stem = name if name in there else stem_of(name)
-            if stem not in there:
-                raise InputError(f"{path}:{number}: there is no Annotations/{name}.xml")
-            parts[part].append(stem)
+        if path.is_file():
+            parts[part] = stems_in_list(path, paths)
     if "train" not in parts:
-        held = {stem for found in parts.values() for stem in found}
-        parts["train"] = [stem for stem in there if stem not in held]
+        held = {stem for stems in parts.values() for stem in stems}
+        parts["train"] = [stem for stem in paths if stem not in held]
     return parts
+
+
+def stems_in_list(path: Path, paths: Mapping[str, Path]) -> list[str]:
+    """Return the names of annotations, without their ending, in a list with one in each line.
+
+    Raises InputError, with the line, for an annotation that is not there.
+    """
+    stems = []
+    for number, line in enumerate(read_text(path).splitlines(), 1):
+        if not line.strip():
+            continue
+        name = base_name(line.split()[0])
+        stem = name if name in paths else stem_of(name)
+        if stem not in paths:
+            raise InputError(f"{path}:{number}: there is no Annotations/{name}.xml")
+        stems.append(stem)
+    return stems
 
 
 def class_names(annotations: Iterable[Annotation]) -> tuple[str, ...]:
@@ -281,27 +307,21 @@ def images_of(folder: Path, annotations: Mapping[str, Annotation]) -> dict[str, 
     by_own_name: list[str] = []
     for stem, annotation in annotations.items():
         named, own = by_filename[stem], images.find(stem)
-        place = f"{annotation.path}:{annotation.root.line_of('filename')}"
-        if named is None and own is None:
-            missing = base_name(annotation.filename) or f"{stem}.jpg"
-            raise InputError(f"{place}: {images.problem(missing)}")
         if named is not None and own is not None and named != own:
             if claims[named] == 1:
-                raise InputError(
-                    f"{place}: its filename is {annotation.filename}, but {own.name} in JPEGImages "
-                    "has the annotation's own name; "
-                    "remove or rename one of the images, or correct the filename"
-                )
-            named = None
-        if named is None and annotation.filename:
-            by_own_name.append(f"{place}: {annotation.filename}")
+                raise annotation.contradiction(own)
+            named = None  # several annotations claim that image: the name was copied
         path = named or own
-        assert path is not None
+        if path is None:
+            missing = base_name(annotation.filename) or f"{stem}.jpg"
+            raise InputError(f"{annotation.filename_place}: {images.problem(missing)}")
+        if named is None and annotation.filename:
+            by_own_name.append(f"{annotation.filename_place}: {annotation.filename}")
         paths[stem] = path
     if by_own_name:
+        count = f"{len(by_own_name):,} annotation{'s name' if len(by_own_name) > 1 else ' names'}"
         log.warning(
-            f"{len(by_own_name):,} annotation{'s name' if len(by_own_name) > 1 else ' names'} "
-            "an image that is not theirs or not there; "
+            f"{count} an image that is not theirs or not there; "
             f"the image of the annotation's own name is read{problem_lines(by_own_name)}"
         )
     return paths

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dltrain.data.detection.annotated_files import AnnotatedFiles, BadBoxes, existing_path
-from dltrain.data.detection.samples import AnnotatedImage, AnnotatedSet, Box
+from dltrain.data.detection.image_names import is_image
+from dltrain.data.detection.samples import AnnotatedImage, AnnotatedSet, Box, Corners
 from dltrain.data.detection.yolo_names import ClassNames, class_names
 from dltrain.data.images.folder import files_in
-from dltrain.data.io.layout.describe import printable_names as some
-from dltrain.data.io.layout.folders import IMAGE_ENDINGS as ENDINGS
+from dltrain.data.io.layout.describe import printable_names
 from dltrain.data.io.layout.folders import folders_in
 from dltrain.data.io.plain_text import read_text
 from dltrain.errors import InputError
@@ -22,12 +22,15 @@ from dltrain.types import PositiveInt
 log = logging.getLogger("dltrain")
 EXPECTED = "dataset.path=DIR, with images/train/ and labels/train/ in it, and perhaps val and test"
 PARTS = ("train", "val", "test")
-LABELS = ".txt"
+LABEL_ENDING = ".txt"
 BOX_NUMBERS = 4  # of a line after the class number
-POLYGON_NUMBERS = 6  # at least: three corners
-MAX_NUMBERED_CLASSES = 10_000  # where no names say how many there are
+MIN_POLYGON_NUMBERS = 6  # three corners
+MAX_NUMBERED_CLASSES = 10_000  # if no names say how many there are
 DECIMAL_COMMA = re.compile(r"[-+]?\d*,\d+")
-LINE = "a class number, center x, center y, width and height, or a class number and the corners of a polygon"
+LINE = (
+    "a class number, center x, center y, width and height, "
+    "or a class number and the corners of a polygon"
+)
 
 
 class YOLO(AnnotatedFiles):
@@ -93,178 +96,224 @@ class YOLO(AnnotatedFiles):
 
 @dataclass(frozen=True)
 class Part:
-    """The folders with the images and the label files of a part."""
+    """The folders with the images and the label files of a split."""
 
     images: Path
     labels: Path
 
 
 def part_folders(folder: Path) -> dict[str, Part]:
-    """Return the folders of images and labels by their names: images/NAME and labels/NAME, or
-    NAME/images and NAME/labels; without folders in images, it is all for training.
+    """Return the folders of images and labels by their names.
+
+    They are images/NAME and labels/NAME, or NAME/images and NAME/labels. Without folders in images,
+    all of it is for training.
     """
     images, labels = folder / "images", folder / "labels"
     if images.is_dir():
-        names = folders_in(images)
-        return {name: Part(images / name, labels / name) for name in names} or {
-            "train": Part(images, labels)
-        }
-    found = {
-        name: Part(Path(path, "images"), Path(path, "labels"))
-        for name, path in folders_in(folder).items()
-    }
-    found = {name: part for name, part in found.items() if part.images.is_dir()}
-    if not found:
+        parts = {name: Part(images / name, labels / name) for name in folders_in(images)}
+        return parts or {"train": Part(images, labels)}
+    parts = {}
+    for name, path in folders_in(folder).items():
+        part = Part(Path(path, "images"), Path(path, "labels"))
+        if part.images.is_dir():
+            parts[name] = part
+    if not parts:
         raise InputError(f"{folder} has no folder images; expected {EXPECTED}")
-    return found
+    return parts
 
 
 def names_of_parts(
-    folder: Path, there: Collection[str], chosen: dict[str, str | None]
+    folder: Path, names: Collection[str], chosen: Mapping[str, str | None]
 ) -> dict[str, str]:
-    """Return the name of the folder of each part that there is."""
-    names: dict[str, str] = {}
-    for part in PARTS:
-        wanted = chosen[part]
-        if wanted is not None and wanted not in there:
-            raise InputError(f"dataset.{part}={wanted}: {folder} has {', '.join(there)}")
-        found = [wanted] if wanted is not None else [n for n in there if n.lower().startswith(part)]
-        if len(found) > 1:
-            raise InputError(
-                f"{folder}: several folders may be {part}, {', '.join(found)}; choose one, as dataset.{part}={found[0]}"
-            )
-        if found:
-            names[part] = found[0]
-    return names
+    """Return the name of the folder of each split that there is.
 
-
-def report_unused(folder: Path, there: Mapping[str, Part], read: Collection[str]) -> None:
-    """Log which folders, and which images beside them, are of no part."""
-    unused = [name for name in there if name not in read]
-    images = folder / "images"
-    if images.is_dir() and images not in {part.images for part in there.values()}:
-        files = sorted(path for path in images.iterdir() if path.is_file())
-        unused += [path.name for path in files if path.name.lower().endswith(ENDINGS)]
-    if unused:
-        log.warning(f"{folder}: not read, because they belong to no split: {some(unused)}")
-
-
-def numbered_names(parts: dict[str, list[AnnotatedImage]], named: ClassNames) -> tuple[str, ...]:
-    """Return numbers as names of classes that have none: as many as a file says, else as the boxes
-    are of.
+    It is the one that is `chosen` for the split, or else the only one of the `names` that begins
+    with the name of the split.
     """
-    if named.count:
-        return tuple(map(str, range(named.count)))
-    boxes = (box for part in parts.values() for image in part for box in image.boxes)
-    last = max(boxes, key=lambda box: box.label, default=None)
-    most = last.label if last is not None else 0
-    if last is not None and most >= MAX_NUMBERED_CLASSES:
+    by_part: dict[str, str] = {}
+    for part in PARTS:
+        name = chosen[part]
+        if name is not None and name not in names:
+            raise InputError(f"dataset.{part}={name}: {folder} has {', '.join(names)}")
+        if name is None:
+            name = only_name(folder, part, [n for n in names if n.lower().startswith(part)])
+        if name is not None:
+            by_part[part] = name
+    return by_part
+
+
+def only_name(folder: Path, part: str, names: Sequence[str]) -> str | None:
+    """Return the single name of the folder of a split; None without one, InputError for several."""
+    if len(names) > 1:
         raise InputError(
-            f"{last.place}: class {most}, and neither a .yaml file nor classes.txt names the classes"
+            f"{folder}: several folders may be {part}, {', '.join(names)}; "
+            f"choose one, as dataset.{part}={names[0]}"
         )
-    return tuple(map(str, range(max(0, most) + 1)))
+    return names[0] if names else None
+
+
+def report_unused(folder: Path, parts: Mapping[str, Part], used: Collection[str]) -> None:
+    """Log which folders, and which images beside them, belong to no split."""
+    unused = [name for name in parts if name not in used]
+    images = folder / "images"
+    is_part = images in {part.images for part in parts.values()}
+    if images.is_dir() and not is_part:
+        unused += [path.name for path in sorted(images.iterdir()) if is_image_file(path)]
+    if unused:
+        names = printable_names(unused)
+        log.warning(f"{folder}: not read, because they belong to no split: {names}")
+
+
+def is_image_file(path: Path) -> bool:
+    """Return whether a path is a file with the ending of an image."""
+    return path.is_file() and is_image(path)
+
+
+def numbered_names(
+    parts: Mapping[str, Sequence[AnnotatedImage]], names: ClassNames
+) -> tuple[str, ...]:
+    """Return numbers as names of classes that have none.
+
+    There are as many as a file says, else as the labels of boxes need.
+    """
+    if names.count:
+        return tuple(map(str, range(names.count)))
+    boxes = [box for images in parts.values() for image in images for box in image.boxes]
+    if not boxes:
+        return ("0",)
+    last = max(boxes, key=lambda box: box.label)
+    if last.label >= MAX_NUMBERED_CLASSES:
+        raise InputError(
+            f"{last.place}: class {last.label}, "
+            "and neither a .yaml file nor classes.txt names the classes"
+        )
+    return tuple(map(str, range(max(0, last.label) + 1)))
 
 
 def images_of_part(
-    folder: Path, part: Part, named: ClassNames, problems: list[str]
+    folder: Path, part: Part, names: ClassNames, problems: list[str]
 ) -> list[AnnotatedImage]:
-    """Return the images of a part of the set in `folder`, with their boxes."""
-    images = [Path(path) for path in files_in(str(part.images)) if path.lower().endswith(ENDINGS)]
-    stems = [path.relative_to(part.images).with_suffix("").as_posix() for path in images]
-    labels = label_files(folder, part, set(stems))
-    found = []
-    for image, stem in zip(images, stems, strict=True):
-        boxes = boxes_of(labels[stem], named, problems) if stem in labels else []
-        found.append(AnnotatedImage(str(image), boxes, relative=True, labelled=stem in labels))
-    if without := [image for image in found if not image.labelled]:
-        have = "have" if len(without) > 1 else "has"
+    """Return the images of a split of the set in `folder`, with their boxes.
+
+    What is wrong with lines that are not boxes is added to `problems`.
+    """
+    files = [Path(path) for path in files_in(str(part.images))]
+    paths = [path for path in files if is_image(path)]
+    stems = [stem_in(path, part.images) for path in paths]  # a.jpg and a.png may have the same
+    label_paths = label_files(folder, part, set(stems))
+    images = []
+    unlabeled = 0
+    for stem, path in zip(stems, paths, strict=True):
+        label_path = label_paths.get(stem)
+        if label_path is None:
+            unlabeled += 1
+            images.append(AnnotatedImage(str(path), relative=True, labelled=False))
+        else:
+            boxes = boxes_of(label_path, names, problems)
+            images.append(AnnotatedImage(str(path), boxes, relative=True))
+    if unlabeled:
+        have = "have" if unlabeled > 1 else "has"
         log.info(
-            f"{len(without):,} of {len(found):,} images in {part.images} {have} no label file, so no objects"
+            f"{unlabeled:,} of {len(images):,} images in {part.images} {have} no label file, "
+            "so no objects"
         )
-    return found
+    return images
+
+
+def stem_in(path: Path, folder: Path) -> str:
+    """Return a file's path within a folder, without its ending."""
+    return path.relative_to(folder).with_suffix("").as_posix()
 
 
 def label_files(folder: Path, part: Part, stems: set[str]) -> dict[str, Path]:
-    """Return the label file of each image of a part, by the image's name without its ending; warn
-    of files without an image.
+    """Return the label file of each image of a split, by the image's path without its ending.
 
-    A file whose name differs in case alone is taken, if it is the only one.
+    A file whose name differs in case alone is taken if it is the only one. Files without an image
+    are named in a warning.
     """
-    files = sorted(path for path in part.labels.rglob("*") if path.suffix.lower() == LABELS)
-    files = [path for path in files if path.name != "classes.txt"]
-    found: dict[str, Path] = {}
-    left: list[Path] = []
+    files = [path for path in sorted(part.labels.rglob("*")) if is_label_file(path)]
+    by_stem: dict[str, Path] = {}
+    others: list[Path] = []
     for path in files:
-        stem = path.relative_to(part.labels).with_suffix("").as_posix()
-        if stem in stems and stem not in found:
-            found[stem] = path
+        stem = stem_in(path, part.labels)
+        if stem in stems and stem not in by_stem:
+            by_stem[stem] = path
         else:
-            left.append(path)
-    without = {stem.lower(): stem for stem in sorted(stems - found.keys())}
+            others.append(path)
+    without = {stem.lower(): stem for stem in sorted(stems - by_stem.keys())}
     unused: list[str] = []
-    for path in left:
-        stem = without.pop(path.relative_to(part.labels).with_suffix("").as_posix().lower(), "")
+    for path in others:
+        stem = without.pop(stem_in(path, part.labels).lower(), "")
         if stem:
-            found[stem] = path
+            by_stem[stem] = path
         else:
             unused.append(path.relative_to(folder).as_posix())
     if unused:
-        count = f"{len(unused):,} label file{'s have' if len(unused) > 1 else ' has'} no image"
-        log.warning(f"{count}: {some(unused)}")
-    return found
+        have = "s have" if len(unused) > 1 else " has"
+        log.warning(f"{len(unused):,} label file{have} no image: {printable_names(unused)}")
+    return by_stem
 
 
-def boxes_of(path: Path, named: ClassNames, problems: list[str]) -> list[Box]:
-    """Return the boxes of a label file, one for each line; add lines that are not boxes to
-    `problems`.
+def is_label_file(path: Path) -> bool:
+    """Return whether a path has the name of a label file."""
+    return path.suffix.lower() == LABEL_ENDING and path.name != "classes.txt"
+
+
+def boxes_of(path: Path, names: ClassNames, problems: list[str]) -> list[Box]:
+    """Return the boxes of a label file, one for each line that is not empty.
+
+    What is wrong with lines that are not boxes is added to `problems`.
     """
-    found = []
+    boxes = []
     for number, line in enumerate(read_text(path).splitlines(), 1):
-        if not (words := words_of(line)):
+        words = words_of(line)
+        if not words:
             continue
-        at = f"{path}:{number}"
+        place = f"{path}:{number}"
         try:
             values = [float(word) for word in words[1:]]
-            if named.keypoints and len(values) == BOX_NUMBERS + named.keypoints:
+            if names.keypoints and len(values) == BOX_NUMBERS + names.keypoints:
                 values = values[:BOX_NUMBERS]
-            found.append(Box(corners_of(values), class_number(words[0]), at))
+            boxes.append(Box(corners_of(values), class_number(words[0]), place))
         except (ValueError, OverflowError):
-            problems.append(f"{at}: expected {LINE}, got {line[:60]!r}")
-    return found
+            problems.append(f"{place}: expected {LINE}, got {line[:60]!r}")
+    return boxes
 
 
 def words_of(line: str) -> list[str]:
-    """Return the fields of a line, which spaces, tabs, commas or semicolons separate. With a
-    decimal comma in a field (0,5) it is a point.
+    """Return the fields of a line, which spaces, tabs, commas or semicolons separate.
+
+    With a decimal comma in a field (0,5) the comma becomes a point.
     """
     if "," not in line and ";" not in line:
         return line.split()
-    words = [word.strip(",") for word in re.split(r"[;\s]+", line)]
-    words = [word for word in words if word]
-    commas = [word for word in words if "," in word]
-    if len(words) > BOX_NUMBERS and all(DECIMAL_COMMA.fullmatch(word) for word in commas):
+    stripped = [word.strip(",") for word in re.split(r"[;\s]+", line)]
+    words = [word for word in stripped if word]
+    with_comma = [word for word in words if "," in word]
+    has_decimal_commas = all(DECIMAL_COMMA.fullmatch(word) for word in with_comma)
+    if len(words) > BOX_NUMBERS and has_decimal_commas:
         return [word.replace(",", ".") for word in words]
-    return [part for word in words for part in word.split(",") if part]
+    separated = " ".join(words).replace(",", " ")
+    return separated.split()
 
 
 def class_number(word: str) -> int:
-    """Return a class number, also of 1.0 or 1.000e+00. ValueError for what is not a whole number."""
+    """Return a class number, also of 1.0 or 1.000e+00; ValueError if it is not a whole number."""
     value = float(word)
     if value != round(value):
         raise ValueError(word)
     return int(value)
 
 
-def corners_of(values: Sequence[float]) -> tuple[float, float, float, float]:
-    """Return the corners of a box: of its center, width and height, or of a polygon's x, y, x, y,
-    ...
+def corners_of(values: Sequence[float]) -> Corners:
+    """Return the corners of a box by its center, width and height, or of a polygon x, y, x, y, ...
 
-    ValueError for another number of values.
+    Raises ValueError for another number of values.
     """
     if len(values) == BOX_NUMBERS:
         x, y, width, height = values
         return x - width / 2, y - height / 2, x + width / 2, y + height / 2
-    if len(values) < POLYGON_NUMBERS or len(values) % 2:
+    if len(values) < MIN_POLYGON_NUMBERS or len(values) % 2:
         raise ValueError(len(values))
     xs, ys = values[::2], values[1::2]
     return min(xs), min(ys), max(xs), max(ys)

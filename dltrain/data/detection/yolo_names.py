@@ -1,9 +1,10 @@
-"""The class names of a YOLO data set: of a .yaml file, or of a text file with a name in each line."""
+"""The class names of a YOLO data set, in a .yaml file or a text file."""
 
 from __future__ import annotations
 
 import logging
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -13,19 +14,18 @@ from dltrain.data.io.plain_text import read_text
 from dltrain.errors import InputError
 
 log = logging.getLogger("dltrain")
-PLAIN = (
-    "classes.txt",
-    "*.names",
-    "labels/classes.txt",
-    "labels/*/classes.txt",
-    "*/labels/classes.txt",
-)  # in this order
-YAML = ("*.yaml", "*.yml", "*.YAML", "*.YML")
+MAX_DIGITS = 9
+# Text files with a name in each line; the first that is there is read.
+TEXT_PATTERNS = (
+    *("classes.txt", "*.names"),
+    *("labels/classes.txt", "labels/*/classes.txt", "*/labels/classes.txt"),
+)
+YAML_PATTERNS = ("*.yaml", "*.yml", "*.YAML", "*.YML")
 
 
 @dataclass(frozen=True)
 class ClassNames:
-    """The names of the classes, or none and only their number, and the file that says so.
+    """The names of the classes, or only their number, and the file that has them.
 
     `keypoints` is how many numbers a line of a label file has after those of its box (`kpt_shape`).
     """
@@ -37,118 +37,141 @@ class ClassNames:
 
 
 def class_names(folder: Path) -> ClassNames:
-    """Return the class names that the files of a data set say. InputError, with file and line, for
-    names that cannot be used, and where two files say different ones.
+    """Return the class names in the files of a data set.
+
+    Raises InputError, with file and line, for names that cannot be used, and if two files have
+    different ones.
     """
-    described = [
-        of_yaml(path)
-        for path in sorted({path for pattern in YAML for path in folder.glob(pattern)})
-    ]
-    named = [one for one in described if one.names]
-    others = [one for one in named if one.names != named[0].names]
-    if others:
-        raise InputError(
-            f"{named[0].path} and {others[0].path} have different names; remove or rename one of the files"
-        )
-    listed = next(
-        (of_lines(path) for pattern in PLAIN for path in sorted(folder.glob(pattern))), ClassNames()
-    )
-    if not named:
-        counted = next((one for one in described if one.count or one.keypoints), ClassNames())
-        return replace(counted, names=listed.names) if listed.names else counted
-    if listed.names and listed.names != named[0].names:
-        log.warning(f"{listed.path} has other names than {named[0].path}, and is not read")
-    return named[0]
+    yaml_paths = {path for pattern in YAML_PATTERNS for path in folder.glob(pattern)}
+    in_yaml = [names_in_yaml(path) for path in sorted(yaml_paths)]
+    in_text = names_in_text(folder)
+    with_names = [one for one in in_yaml if one.names]
+    if not with_names:
+        return replace(first_with_numbers(in_yaml), names=in_text.names)
+    chosen = with_names[0]
+    for other in with_names[1:]:
+        if other.names != chosen.names:
+            raise InputError(
+                f"{chosen.path} and {other.path} have different names; "
+                "remove or rename one of the files"
+            )
+    if in_text.names and in_text.names != chosen.names:
+        log.warning(f"{in_text.path} has other names than {chosen.path}, and is not read")
+    return chosen
 
 
-def of_lines(path: Path) -> ClassNames:
-    """Return the names of a file with a name in each line."""
-    lines = [line.strip() for line in read_text(path).rstrip().splitlines()]
-    return ClassNames(
-        checked(lines, [f"{path}:{number}" for number in range(1, len(lines) + 1)]), path=path
-    )
+def first_with_numbers(described: Sequence[ClassNames]) -> ClassNames:
+    """Return the first that has the number of classes or of keypoints; an empty one if none has."""
+    for one in described:
+        if one.count or one.keypoints:
+            return one
+    return ClassNames()
 
 
-def of_yaml(path: Path) -> ClassNames:
-    """Return what a .yaml file says of the classes: `names`, a list or a mapping of numbers to
-    names, or `nc`; and `kpt_shape`, how many keypoints of how many numbers each object has.
+def names_in_text(folder: Path) -> ClassNames:
+    """Return the names in the first text file of a data set that has a name in each line."""
+    for pattern in TEXT_PATTERNS:
+        for path in sorted(folder.glob(pattern)):
+            lines = [line.strip() for line in read_text(path).rstrip().splitlines()]
+            places = [f"{path}:{number}" for number in range(1, len(lines) + 1)]
+            return ClassNames(checked(lines, places), path=path)
+    return ClassNames()
 
-    A name is the text as it is written: `yes` is no truth value, `1.0` no number.
+
+def names_in_yaml(path: Path) -> ClassNames:
+    """Return what a .yaml file says about the classes.
+
+    They are `names`, a list or a mapping of numbers to names, or `nc`, their number; and
+    `kpt_shape`, how many keypoints of how many numbers each object has. A name is the text as it is
+    written: `yes` is not a truth value and `1.0` not a number.
     """
+    entries = entries_of(root_node(path), path)
+    count = whole_number(entries.get("nc"))
+    keypoints = keypoint_numbers(entries.get("kpt_shape"))
+    names = entries.get("names")
+    is_empty = isinstance(names, yaml.ScalarNode) and not names.value
+    if names is None or is_empty:
+        return ClassNames((), count, keypoints, path)
+    nodes = name_nodes(names, path)
+    places = [place_of(node, path) for node in nodes]
+    for node, place in zip(nodes, places, strict=True):
+        if not isinstance(node, yaml.ScalarNode):
+            raise InputError(f"{place}: expected the name of a class, got {kind_of(node)}")
+    written = checked([node.value.strip() for node in nodes], places)
+    if count and count != len(written):
+        place = place_of(entries["nc"], path)
+        raise InputError(f"{place}: nc is {count}, but names has {len(written)}")
+    return ClassNames(written, len(written), keypoints, path)
+
+
+def root_node(path: Path) -> yaml.Node | None:
+    """Return the root of a .yaml file, with scalars as text; InputError if it is broken."""
     try:
-        root = yaml.BaseLoader(read_text(path)).get_single_node()
+        root: yaml.Node | None = yaml.BaseLoader(read_text(path)).get_single_node()
     except yaml.MarkedYAMLError as e:
         line = e.problem_mark.line + 1 if e.problem_mark else 1
         raise InputError(f"{path}:{line}: this is not YAML: {e.problem}") from e
     except (yaml.YAMLError, RecursionError) as e:
         raise InputError(f"{path} cannot be read as YAML: {e}") from e
-    entries = entries_of(root, path)
-    names = entries.get("names")
-    count, shape = whole_number(entries.get("nc")), entries.get("kpt_shape")
-    keypoints = (
-        math.prod(map(whole_number, shape.value)) if isinstance(shape, yaml.SequenceNode) else 0
-    )
-    if names is None or (isinstance(names, yaml.ScalarNode) and not names.value):
-        return ClassNames((), count, keypoints, path)
-    nodes = name_nodes(names, path)
-    places = [f"{path}:{node.start_mark.line + 1}" for node in nodes]
-    for node, at in zip(nodes, places, strict=True):
-        if not isinstance(node, yaml.ScalarNode):
-            raise InputError(f"{at}: expected the name of a class, got {kind_of(node)}")
-    found = checked([node.value.strip() for node in nodes], places)
-    if count and count != len(found):
-        at = f"{path}:{entries['nc'].start_mark.line + 1}"
-        raise InputError(f"{at}: nc is {count}, but names has {len(found)}")
-    return ClassNames(found, len(found), keypoints, path)
+    return root
+
+
+def keypoint_numbers(shape: yaml.Node | None) -> int:
+    """Return how many numbers a line has for keypoints, by `kpt_shape`; 0 without it."""
+    if not isinstance(shape, yaml.SequenceNode):
+        return 0
+    return math.prod(map(whole_number, shape.value))
+
+
+def place_of(node: yaml.Node, path: Path) -> str:
+    """Return where a node stands, as file:line."""
+    return f"{path}:{node.start_mark.line + 1}"
 
 
 def entries_of(root: yaml.Node | None, path: Path) -> dict[str, yaml.Node]:
-    """Return the values of a mapping by their keys.
-
-    InputError, with the line, for a key that is there twice.
-    """
+    """Return the values of a mapping by their keys; InputError for a repeated key."""
     entries: dict[str, yaml.Node] = {}
-    for key, value in root.value if isinstance(root, yaml.MappingNode) else ():
+    if not isinstance(root, yaml.MappingNode):
+        return entries
+    for key, value in root.value:
         if not isinstance(key, yaml.ScalarNode):
             continue
         if key.value in entries:
-            raise InputError(f"{path}:{key.start_mark.line + 1}: {key.value} is there twice")
+            raise InputError(f"{place_of(key, path)}: {key.value} is there twice")
         entries[key.value] = value
     return entries
 
 
 def name_nodes(names: yaml.Node, path: Path) -> list[yaml.Node]:
-    """Return the names of a list, or of a mapping of numbers from 0 on. InputError for anything
-    else.
-    """
-    at = f"{path}:{names.start_mark.line + 1}"
+    """Return the names of a list, or of a mapping of numbers from 0 on; else InputError."""
     if isinstance(names, yaml.SequenceNode):
         return list(names.value)
     if not isinstance(names, yaml.MappingNode):
         raise InputError(
-            f"{at}: names is {names.value!r}; expected a list of names, or a mapping of numbers to names"
+            f"{place_of(names, path)}: names is {names.value!r}; "
+            "expected a list of names, or a mapping of numbers to names"
         )
     numbered: dict[int, yaml.Node] = {}
     for key, value in names.value:
         number = whole_number(key, default=-1)
-        where = f"{path}:{key.start_mark.line + 1}"
         if number < 0:
-            raise InputError(f"{where}: expected the number of a class, got {key.value!r}")
+            raise InputError(
+                f"{place_of(key, path)}: expected the number of a class, got {key.value!r}"
+            )
         if number in numbered:
-            raise InputError(f"{where}: class {number} has two names")
+            raise InputError(f"{place_of(key, path)}: class {number} has two names")
         numbered[number] = value
-    if sorted(numbered) != list(range(len(numbered))):
-        missing = next(number for number in range(len(numbered)) if number not in numbered)
-        raise InputError(
-            f"{at}: names are numbered from 0 on, without gaps; class {missing} has none"
-        )
+    for number in range(len(numbered)):
+        if number not in numbered:
+            raise InputError(
+                f"{place_of(names, path)}: names are numbered from 0 on, without gaps; "
+                f"class {number} has none"
+            )
     return [numbered[number] for number in range(len(numbered))]
 
 
 def checked(names: list[str], places: list[str]) -> tuple[str, ...]:
-    """Return the names. InputError, with the place, for an empty one and for one that two classes
-    have.
-    """
+    """Return the names; InputError for an empty one and one that two classes have."""
     first: dict[str, int] = {}
     for number, (name, at) in enumerate(zip(names, places, strict=True)):
         if not name:
@@ -160,10 +183,12 @@ def checked(names: list[str], places: list[str]) -> tuple[str, ...]:
 
 
 def whole_number(node: yaml.Node | None, default: int = 0) -> int:
-    """Return the whole number that a node has, of at most nine digits; `default` for anything else."""
+    """Return the whole number of a node, of at most nine digits; `default` for anything else."""
     text = node.value if isinstance(node, yaml.ScalarNode) else ""
-    return int(text) if text.isascii() and text.isdecimal() and len(text) <= 9 else default
+    is_number = text.isascii() and text.isdecimal() and len(text) <= MAX_DIGITS
+    return int(text) if is_number else default
 
 
 def kind_of(node: yaml.Node) -> str:
+    """Return in words what a node is that is not a scalar."""
     return "a list" if isinstance(node, yaml.SequenceNode) else "a mapping"
