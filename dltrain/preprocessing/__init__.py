@@ -1,1 +1,1 @@
-"""Preprocessing and augmentation of whole batches, one step a file."""
+"""Preprocessing and augmentation of whole batches, one step in each file."""

@@ -1,42 +1,52 @@
-"""The fourteen augmentations that RandAugment and TrivialAugment draw from, on batches."""
+"""The fourteen augmentations of RandAugment and TrivialAugment, on batches."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from dltrain.preprocessing import operations
-from dltrain.preprocessing.affine import turned, warp
+from dltrain.preprocessing.affine import rotation_maps, warp
 
-AUGMENTATIONS = (
-    *("identity", "shear_x", "shear_y", "translate_x", "translate_y", "rotate"),
-    *(
-        "brightness",
-        "saturation",
-        "contrast",
-        "sharpness",
-        "posterize",
-        "solarize",
-        "autocontrast",
-        "equalize",
-    ),
-)
+GEOMETRIC = ("shear_x", "shear_y", "translate_x", "translate_y", "rotate")
+WITH_FACTOR: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "brightness": operations.brightness,
+    "saturation": operations.saturation,
+    "contrast": operations.contrast,
+    "sharpness": operations.sharpness,
+}
+WITH_AMOUNT: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    **WITH_FACTOR,
+    "posterize": operations.posterize,
+    "solarize": operations.solarize,
+}
+WITHOUT_AMOUNT: dict[str, Callable[[Tensor], Tensor]] = {
+    "autocontrast": operations.autocontrast,
+    "equalize": operations.equalize,
+}
+AUGMENTATIONS = ("identity", *GEOMETRIC, *WITH_AMOUNT, *WITHOUT_AMOUNT)
 NUMBER = {name: i for i, name in enumerate(AUGMENTATIONS)}
-GEOMETRIC = AUGMENTATIONS[1:6]
-GROUPS = (("identity",), GEOMETRIC, *((name,) for name in AUGMENTATIONS[6:]))  # changed in one call
-GROUP = torch.tensor(
-    [next(i for i, names in enumerate(GROUPS) if name in names) for name in AUGMENTATIONS]
+
+# All geometric augmentations are one warp, and so are changed in one call; each other one is a
+# group of its own.
+GROUPS = ("identity", "geometric", *WITH_AMOUNT, *WITHOUT_AMOUNT)
+GROUP_OF = torch.tensor(
+    [GROUPS.index("geometric" if name in GEOMETRIC else name) for name in AUGMENTATIONS]
 )
-FACTORS = AUGMENTATIONS[6:10]
 
 
 @dataclass(frozen=True)
 class Strongest:
-    """What a magnitude of 1 is: a shear in pixels a pixel, a shift in pixels (x, y), degrees, how far from 1 the factors of
-    brightness, saturation, contrast and sharpness are, and how many of eight bits posterizing takes."""
+    """The amounts at a magnitude of 1.
+
+    `shear` is in pixels a pixel, `translate` in pixels (x, y), `factor` how far from 1 the factors
+    of brightness, saturation, contrast and sharpness are, and `bits` how many of eight bits
+    posterizing removes.
+    """
 
     shear: float
     translate: tuple[float, float]
@@ -45,65 +55,67 @@ class Strongest:
     bits: float
 
 
+def random_signs(count: int, generator: torch.Generator) -> Tensor:
+    """Return `count` random numbers of 1 or -1."""
+    return torch.randint(2, (count,), generator=generator) * 2.0 - 1
+
+
 def augment(
     images: Tensor, chosen: Tensor, magnitudes: Tensor, signs: Tensor, strongest: Strongest
 ) -> Tensor:
-    """Images (B, C, H, W), each by the augmentation `chosen` (B,) for it, with a magnitude (B,) in 0..1 and a sign (B,) of
-    1 or -1; all three on the CPU.
+    """Return images (B, C, H, W), each by the augmentation `chosen` (B,) for it.
 
-    Images of the same augmentation are changed together, all geometric ones in one warp: at most nine calls a batch.
+    Each has a magnitude (B,) in 0..1 and a sign (B,) of 1 or -1; all three are on the CPU. Images
+    of the same augmentation are changed together, all geometric ones in one warp: at most nine
+    calls a batch.
     """
-    factors = 1 + magnitudes * signs * strongest.factor
-    amounts = {  # where there is one
-        **dict.fromkeys(FACTORS, factors),
+    signed = magnitudes * signs
+    amounts = {
+        **dict.fromkeys(WITH_FACTOR, 1 + signed * strongest.factor),
         "posterize": 8 - (magnitudes * strongest.bits).round(),
         "solarize": operations.WHITE * (1 - magnitudes),
     }
-    group = GROUP[chosen]
-    order, counts = (
-        group.argsort(stable=True),
-        torch.bincount(group, minlength=len(GROUPS)).tolist(),
-    )
+    group = GROUP_OF[chosen]
+    order = group.argsort(stable=True)
+    counts = torch.bincount(group, minlength=len(GROUPS)).tolist()
     sorted_images = images.index_select(0, order.to(images.device))
     parts = []
-    for names, rows, part in zip(
+    for name, rows, part in zip(
         GROUPS, order.split(counts), sorted_images.split(counts), strict=True
     ):
-        if not len(rows) or names == ("identity",):
+        if not len(rows) or name == "identity":
             parts.append(part)
-        elif names == GEOMETRIC:
-            maps, shifts = moves(
-                chosen[rows], (magnitudes * signs)[rows], strongest, images.shape[2:]
-            )
+        elif name == "geometric":
+            maps, shifts = moves(chosen[rows], signed[rows], strongest, images.shape[2:])
             parts.append(warp(part, maps.to(images), shifts.to(images)))
+        elif name in WITH_AMOUNT:
+            parts.append(WITH_AMOUNT[name](part, amounts[name][rows].to(images)))
         else:
-            (name,) = names
-            given = [amounts[name][rows].to(images)] if name in amounts else []
-            parts.append(getattr(operations, name)(part, *given))
+            parts.append(WITHOUT_AMOUNT[name](part))
     return torch.cat(parts).index_select(0, order.argsort().to(images.device))
 
 
 def moves(
     chosen: Tensor, amounts: Tensor, strongest: Strongest, size: tuple[int, ...]
 ) -> tuple[Tensor, Tensor]:
-    """Maps (B, 2, 2) and shifts (B, 2) for `warp`, of geometric augmentations (B,) by signed amounts (B,) of the strongest.
+    """Return the maps (B, 2, 2) and shifts (B, 2) for `warp` of geometric augmentations (B,).
 
-    As in torchvision a shear keeps the image's first row or column where it is, and shifts are whole pixels.
+    `amounts` (B,) are signed fractions of the strongest. As in torchvision, a shear keeps the
+    image's first row or column where it is, and shifts are whole pixels.
     """
     height, width = size
 
     def amount(name: str, most: float) -> Tensor:
         return torch.where(chosen == NUMBER[name], amounts * most, 0.0)
 
-    shear_x, shear_y = amount("shear_x", strongest.shear), amount("shear_y", strongest.shear)
-    across, down = (
-        amount(f"translate_{axis}", strongest.translate[i]).trunc() for i, axis in enumerate("xy")
-    )
+    shear_x = amount("shear_x", strongest.shear)
+    shear_y = amount("shear_y", strongest.shear)
+    across = amount("translate_x", strongest.translate[0]).trunc()
+    down = amount("translate_y", strongest.translate[1]).trunc()
     angle = amount("rotate", strongest.degrees * math.pi / 180)
-    maps = turned(angle, torch.zeros_like(angle))
+    maps = rotation_maps(angle, torch.zeros_like(angle))
     maps[:, 0, 1] -= shear_x
     maps[:, 1, 0] -= shear_y
-    shifts = torch.stack(
-        [(across - shear_x * height / 2) / width, (down - shear_y * width / 2) / height], dim=1
-    )
-    return maps, shifts
+    x = (across - shear_x * height / 2) / width
+    y = (down - shear_y * width / 2) / height
+    return maps, torch.stack([x, y], dim=1)

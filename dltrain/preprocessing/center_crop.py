@@ -1,4 +1,4 @@
-"""Cutting out the middle."""
+"""The center of images."""
 
 from __future__ import annotations
 
@@ -7,28 +7,31 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from dltrain.preprocessing.transform import ImageTransform
+from dltrain.preprocessing.transform import ImageTransform, both_sides
 from dltrain.types import PositiveInt
 
 
 class CenterCrop(ImageTransform):
-    """Keeps the middle of images: `size` is a number for both sides, or height and width."""
+    """Keeps the center of images: `size` is a number for both sides, or height and width."""
 
     training_only: ClassVar[bool] = False
 
     def __init__(self, size: PositiveInt | tuple[PositiveInt, PositiveInt] = 24) -> None:
-        self.size = (size, size) if isinstance(size, int) else size
+        self.size = both_sides(size)
 
-    def shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
-        """What is left; ValueError where there is less."""
-        channels, height, width = super().shape(shape)
-        if height < self.size[0] or width < self.size[1]:
+    def image_shape(self, channels: int, height: int, width: int) -> tuple[int, ...]:
+        """Return the shape of the center; ValueError for images that are smaller."""
+        kept_height, kept_width = self.size
+        if height < kept_height or width < kept_width:
             raise ValueError(
-                f"center_crop of {self.size[0]}x{self.size[1]} from images of {height}x{width}: resize first"
+                f"center_crop of {kept_height}x{kept_width} from images of {height}x{width}: "
+                "resize first"
             )
-        return (channels, *self.size)
+        return channels, kept_height, kept_width
 
     def change(self, images: Tensor, generator: torch.Generator) -> Tensor:
-        (height, width), (h, w) = images.shape[2:], self.size
-        top, left = (height - h) // 2, (width - w) // 2
-        return images[:, :, top : top + h, left : left + w].contiguous()
+        """Return the center (B, C, H', W') of the images."""
+        height, width = self.size
+        top = (images.shape[2] - height) // 2
+        left = (images.shape[3] - width) // 2
+        return images[:, :, top : top + height, left : left + width].contiguous()

@@ -1,4 +1,4 @@
-"""Training on objects of many sizes."""
+"""Random enlargement: training on objects of many sizes."""
 
 from __future__ import annotations
 
@@ -8,30 +8,30 @@ import torch
 from torch import Tensor
 
 from dltrain.preprocessing.affine import warp
-from dltrain.preprocessing.transform import ImageTransform, draw
+from dltrain.preprocessing.transform import ImageTransform, check_order, uniform
 from dltrain.types import Ge
 
 
 class MultiScale(ImageTransform):
-    """Enlarges each image by a factor in `scale` and keeps a window of the old size, anywhere within.
+    """Enlarges each image by a factor in `scale` and keeps a random window of the old size.
 
-    Simonyan and Zisserman 2014, "Very Deep Convolutional Networks", section 3.1, scale jittering: crops of 224 from images
-    whose shorter side is drawn from 256..512, which are the factors 1.14 to 2.29.
+    Simonyan and Zisserman 2014, "Very Deep Convolutional Networks", section 3.1, scale jittering:
+    crops of 224 from images whose shorter side is drawn from 256..512, which are the factors 1.14
+    to 2.29.
     """
 
     def __init__(
         self, scale: tuple[Annotated[float, Ge(1)], Annotated[float, Ge(1)]] = (1.14, 2.29)
     ) -> None:
-        if scale[0] > scale[1]:
-            raise ValueError(f"scale={list(scale)}: from the smallest to the largest")
+        check_order("scale", *scale)
         self.scale = scale
 
     def change(self, images: Tensor, generator: torch.Generator) -> Tensor:
-        scale = draw(generator, len(images), *self.scale, images)
-        room = (scale - 1) / 2  # that the enlarged image can move either way
-        shifts = torch.stack(
-            [draw(generator, len(images), -1, 1, images) * room for _ in range(2)], dim=1
-        )
-        return warp(
-            images, torch.eye(2, device=images.device) * scale.view(-1, 1, 1), shifts, "border"
-        )
+        """Return the images (B, C, H, W), each enlarged by its own factor."""
+        count = len(images)
+        scale = uniform(generator, count, *self.scale, images)
+        room = (scale - 1) / 2  # by which the enlarged image can move either way
+        across = uniform(generator, count, -1, 1, images) * room
+        down = uniform(generator, count, -1, 1, images) * room
+        maps = torch.eye(2, device=images.device) * scale.view(-1, 1, 1)
+        return warp(images, maps, torch.stack([across, down], dim=1), "border")

@@ -14,30 +14,32 @@ Padding: TypeAlias = Literal["constant", "reflect", "replicate"]
 
 
 class RandomCrop(ImageTransform):
-    """Shifts each image by up to `padding` pixels each way; what comes in from outside is black, or of `padding_mode` reflect
-    what a mirror at the border shows, of replicate the border's own pixels.
+    """Shifts each image by up to `padding` pixels each way.
 
-    He et al. 2016, "Deep Residual Learning for Image Recognition", section 4.2: 4 pixels on CIFAR-10's 32x32.
+    What was outside is black, with `padding_mode` reflect the reflection of the image at its
+    border, with replicate the pixels of the border. He et al. 2016, "Deep Residual Learning for
+    Image Recognition", section 4.2: 4 pixels on CIFAR-10's 32x32.
     """
 
     def __init__(self, padding: PositiveInt = 4, padding_mode: Padding = "constant") -> None:
-        self.padding, self.padding_mode = padding, padding_mode
+        self.padding = padding
+        self.padding_mode = padding_mode
 
-    def shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
-        """The same; ValueError for images that are too small to be mirrored so far."""
-        if min(super().shape(shape)[1:]) <= self.padding and self.padding_mode == "reflect":
+    def image_shape(self, channels: int, height: int, width: int) -> tuple[int, ...]:
+        """Return the same shape; ValueError for images that are too small to be reflected."""
+        if self.padding_mode == "reflect" and min(height, width) <= self.padding:
             raise ValueError(
-                f"padding={self.padding} by reflection needs images of more than {self.padding} pixels a side"
+                f"padding={self.padding} by reflection needs images of more than {self.padding} "
+                "pixels a side"
             )
-        return shape
+        return channels, height, width
 
     def change(self, images: Tensor, generator: torch.Generator) -> Tensor:
+        """Return the images (B, C, H, W), each shifted."""
         count, _, height, width = images.shape
         padded = torch.nn.functional.pad(images, [self.padding] * 4, self.padding_mode)
-        windows = padded.unfold(2, height, 1).unfold(
-            3, width, 1
-        )  # (B, C, tops, lefts, H, W), a view
-        top, left = torch.randint(2 * self.padding + 1, (2, count), generator=generator).to(
-            images.device
-        )
+        # A view of all windows, (B, C, tops, lefts, H, W).
+        windows = padded.unfold(2, height, 1).unfold(3, width, 1)
+        places = torch.randint(2 * self.padding + 1, (2, count), generator=generator)
+        top, left = places.to(images.device)
         return windows[torch.arange(count, device=images.device), :, top, left]

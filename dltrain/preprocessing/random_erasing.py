@@ -1,4 +1,4 @@
-"""Training on images with a box missing."""
+"""Training on images in which a box is missing."""
 
 from __future__ import annotations
 
@@ -7,16 +7,19 @@ from typing import Annotated, ClassVar, Literal
 import torch
 from torch import Tensor
 
-from dltrain.preprocessing.transform import ImageTransform, draw
+from dltrain.preprocessing.transform import ImageTransform, check_order, uniform
 from dltrain.types import Ge, Gt, Le, Probability
+
+BYTES_PER_NUMBER = 8
 
 
 class RandomErasing(ImageTransform):
-    """Replaces a box of each image, with probability `p`, by random values or by `fill`, a grey level in 0..255.
+    """Replaces a box of each image, with probability `p`, by random values or by a gray level `fill`.
 
-    Zhong et al. 2020, "Random Erasing Data Augmentation", algorithm 1 with the values of its experiments: the box has a share
-    in `area` of the image and a ratio of height to width in `ratio`..1/`ratio`, and lies anywhere in the image. Where one
-    would stick out, the paper draws again; here it is cut to the image.
+    Zhong et al. 2020, "Random Erasing Data Augmentation", algorithm 1 with the values of its
+    experiments: the area of the box is a fraction in `area` of the image, its ratio of height to
+    width in `ratio`..1/`ratio`, and it lies anywhere in the image. If a box would reach out, the
+    paper draws again; here it is cut to the image.
     """
 
     moves_pixels: ClassVar[bool] = False
@@ -28,33 +31,41 @@ class RandomErasing(ImageTransform):
         ratio: Annotated[float, Gt(0), Le(1)] = 0.3,
         fill: Literal["random"] | Annotated[float, Ge(0), Le(255)] = "random",
     ) -> None:
-        if area[0] > area[1]:
-            raise ValueError(f"area={list(area)}: from the smallest to the largest")
-        self.p, self.area, self.ratio, self.fill = p, area, ratio, fill
+        check_order("area", *area)
+        self.p = p
+        self.area = area
+        self.ratio = ratio
+        self.fill = fill
 
     def change(self, images: Tensor, generator: torch.Generator) -> Tensor:
+        """Return the images (B, C, H, W), some of them with a box replaced."""
         count, _, height, width = images.shape
-        chosen = draw(generator, count, 0, 1, images) < self.p
-        area = draw(generator, count, *self.area, images) * (height * width)
-        ratio = draw(generator, count, self.ratio, 1 / self.ratio, images)
-        rows = span(height, (area * ratio).sqrt(), draw(generator, count, 0, 1, images))
-        columns = span(width, (area / ratio).sqrt(), draw(generator, count, 0, 1, images))
-        box = (chosen.view(-1, 1, 1) & rows.unsqueeze(2) & columns.unsqueeze(1)).unsqueeze(
-            1
-        )  # (B, 1, H, W)
+        chosen = uniform(generator, count, 0, 1, images) < self.p
+        area = uniform(generator, count, *self.area, images) * (height * width)
+        ratio = uniform(generator, count, self.ratio, 1 / self.ratio, images)
+        top = uniform(generator, count, 0, 1, images)
+        left = uniform(generator, count, 0, 1, images)
+        rows = span(height, (area * ratio).sqrt(), top)
+        columns = span(width, (area / ratio).sqrt(), left)
+        box = chosen.view(-1, 1, 1) & rows.unsqueeze(2) & columns.unsqueeze(1)  # (B, H, W)
+        box = box.unsqueeze(1)
         if self.fill != "random":
             return images.masked_fill(box, self.fill)
         return torch.where(box, noise(images.shape, generator).to(images.device), images)
 
 
 def noise(shape: torch.Size, generator: torch.Generator) -> Tensor:
-    """Grey levels 0..255, each as likely, as uint8: eight of them come from each number that is drawn."""
-    drawn = torch.randint(-(2**63), 2**63 - 1, ((shape.numel() + 7) // 8,), generator=generator)
-    return drawn.view(torch.uint8)[: shape.numel()].view(shape)
+    """Return uniform gray levels 0..255 as uint8; one random number gives eight of them."""
+    count = (shape.numel() + BYTES_PER_NUMBER - 1) // BYTES_PER_NUMBER
+    numbers = torch.randint(-(2**63), 2**63 - 1, (count,), generator=generator)
+    return numbers.view(torch.uint8)[: shape.numel()].view(shape)
 
 
 def span(side: int, length: Tensor, place: Tensor) -> Tensor:
-    """Which of `side` pixels (B, side) are within `length` (B,) of them that begin at `place`, a share of where they can."""
+    """Return which pixels of a side (B, side) are in a span of `length` (B,) pixels.
+
+    The span begins at `place` (B,), a fraction of the pixels where it can begin.
+    """
     length = length.round().clamp(0, side)
     first = (place * (side - length + 1)).floor()
     pixels = torch.arange(side, device=length.device)

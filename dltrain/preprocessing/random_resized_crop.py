@@ -1,23 +1,24 @@
-"""Training on parts of images, at the size of the whole."""
+"""Training on parts of images, enlarged to the size of the whole."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
-from dltrain.preprocessing.transform import ImageTransform
+from dltrain.preprocessing.transform import ImageTransform, check_order
 from dltrain.types import PositiveFloat, Probability
 
 TRIES = 10  # for a box that fits, as in torchvision
 
 
 class RandomResizedCrop(ImageTransform):
-    """Enlarges a box of each image to the size of the image: its share of the area is in `scale`, its width to height in
-    `ratio`.
+    """Enlarges a random box of each image to the size of the image.
 
-    Szegedy et al. 2015, "Going Deeper with Convolutions", section 6, as torchvision's RandomResizedCrop draws it: the ratio
-    uniform in its logarithm, ten tries for a box that fits, else the largest in the middle. Bilinear, within the box. For
-    a network on smaller images, `resize` goes after it.
+    The area of the box is a fraction in `scale` of the image, its ratio of width to height in
+    `ratio`. Szegedy et al. 2015, "Going Deeper with Convolutions", section 6, as torchvision's
+    RandomResizedCrop draws it: the ratio uniform in its logarithm, ten tries for a box that fits,
+    else the largest at the center. Bilinear, within the box. For a network on smaller images,
+    `resize` goes after it.
     """
 
     def __init__(
@@ -25,55 +26,74 @@ class RandomResizedCrop(ImageTransform):
         scale: tuple[Probability, Probability] = (0.08, 1.0),
         ratio: tuple[PositiveFloat, PositiveFloat] = (3 / 4, 4 / 3),
     ) -> None:
-        for name, (low, high) in (("scale", scale), ("ratio", ratio)):
-            if low > high:
-                raise ValueError(f"{name}={[low, high]}: from the smallest to the largest")
-        self.scale, self.ratio = scale, ratio
+        check_order("scale", *scale)
+        check_order("ratio", *ratio)
+        self.scale = scale
+        self.ratio = ratio
 
     def change(self, images: Tensor, generator: torch.Generator) -> Tensor:
-        return resized_crops(images, *(part.to(images) for part in self.boxes(images, generator)))
+        """Return a box of each image, at the size (B, C, H, W) of the images."""
+        tops, lefts, heights, widths = (part.to(images) for part in self.boxes(images, generator))
+        return resized_crops(images, tops, lefts, heights, widths)
 
     def boxes(
         self, images: Tensor, generator: torch.Generator
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Top, left, height and width (B,) of a box in each image, in whole pixels."""
-        (count, _, height, width), (low, high) = images.shape, self.ratio
-        areas, ratios, tops, lefts = torch.rand(
-            4, count, TRIES, generator=generator, dtype=torch.float64
-        ).unbind()
-        areas = (areas * (self.scale[1] - self.scale[0]) + self.scale[0]) * (height * width)
+        """Return top, left, height and width (B,) of a box in each image, in whole pixels."""
+        count, _, height, width = images.shape
+        low, high = self.ratio
+        smallest, largest = self.scale
+        shape = (4, count, TRIES)
+        uniform = torch.rand(shape, generator=generator, dtype=torch.float64)
+        areas, ratios, tops, lefts = uniform.unbind()
+        areas = (areas * (largest - smallest) + smallest) * (height * width)
         ratios = low * (high / low) ** ratios
         widths, heights = (areas * ratios).sqrt().round(), (areas / ratios).sqrt().round()
+
+        # The first box of each image that fits, or else the largest one at the center.
         fits = (widths >= 1) & (widths <= width) & (heights >= 1) & (heights <= height)
         first = fits.long().argmax(dim=1, keepdim=True)
-        found = [values.gather(1, first).squeeze(1) for values in (tops, lefts, heights, widths)]
-        largest = torch.tensor(
-            [0.5, 0.5, min(height, round(width / low)), min(width, round(height * high))]
-        )
-        some = fits.any(dim=1)
-        tops, lefts, heights, widths = (
-            torch.where(some, v, rest) for v, rest in zip(found, largest, strict=True)
-        )
+        any_fits = fits.any(dim=1)
+        center = torch.tensor(0.5)
+        largest_height = torch.tensor(float(min(height, round(width / low))))
+        largest_width = torch.tensor(float(min(width, round(height * high))))
+        top = torch.where(any_fits, chosen(tops, first), center)
+        left = torch.where(any_fits, chosen(lefts, first), center)
+        box_height = torch.where(any_fits, chosen(heights, first), largest_height)
+        box_width = torch.where(any_fits, chosen(widths, first), largest_width)
         return (
-            (tops * (height - heights + 1)).floor(),
-            (lefts * (width - widths + 1)).floor(),
-            heights,
-            widths,
+            (top * (height - box_height + 1)).floor(),
+            (left * (width - box_width + 1)).floor(),
+            box_height,
+            box_width,
         )
+
+
+def chosen(values: Tensor, tries: Tensor) -> Tensor:
+    """Return the value (B,) of one try of each image, of values (B, TRIES) and tries (B, 1)."""
+    return values.gather(1, tries).squeeze(1)
 
 
 def resized_crops(
     images: Tensor, tops: Tensor, lefts: Tensor, heights: Tensor, widths: Tensor
 ) -> Tensor:
-    """The boxes (B,) of images (B, C, H, W) at the size of the images, bilinearly between the pixels of the box."""
-    grid = []
-    for side, first, length in ((images.shape[3], lefts, widths), (images.shape[2], tops, heights)):
-        centres = (torch.arange(side, device=images.device) + 0.5) / side
-        places = (centres * length.unsqueeze(1) - 0.5).clamp_min(0)  # pixels of the box (B, side)
-        places = torch.minimum(places, length.unsqueeze(1) - 1) + first.unsqueeze(1)
-        grid.append(((2 * places + 1) / side - 1).to(images))  # -1..1 from edge to edge
-    x, y = grid
-    both = torch.stack(
-        torch.broadcast_tensors(x.unsqueeze(1), y.unsqueeze(2)), dim=3
-    )  # (B, H, W, 2)
+    """Return boxes (B,) of images (B, C, H, W) at the size of the images.
+
+    Values are bilinear between the pixels of the box.
+    """
+    x = sampling_places(images, images.shape[3], lefts, widths)
+    y = sampling_places(images, images.shape[2], tops, heights)
+    grid = torch.broadcast_tensors(x.unsqueeze(1), y.unsqueeze(2))
+    both = torch.stack(grid, dim=3)  # (B, H, W, 2)
     return torch.nn.functional.grid_sample(images, both, padding_mode="border", align_corners=False)
+
+
+def sampling_places(images: Tensor, side: int, first: Tensor, length: Tensor) -> Tensor:
+    """Return where each pixel of a side (B, side) is looked up, in -1..1 from edge to edge.
+
+    The box begins at pixel `first` (B,) and has a `length` (B,).
+    """
+    centers = (torch.arange(side, device=images.device) + 0.5) / side
+    places = (centers * length.unsqueeze(1) - 0.5).clamp_min(0)  # in pixels of the box
+    places = torch.minimum(places, length.unsqueeze(1) - 1) + first.unsqueeze(1)
+    return ((2 * places + 1) / side - 1).to(images)

@@ -1,4 +1,4 @@
-"""Resizing."""
+"""Resizing of images."""
 
 from __future__ import annotations
 
@@ -7,20 +7,25 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from dltrain.preprocessing.transform import ImageTransform
+from dltrain.preprocessing.transform import ImageTransform, both_sides
 from dltrain.types import PositiveInt
 
 
 class Resize(ImageTransform):
-    """Stretches images to `size` (a number for both sides, or height and width), bilinearly; smoothed where they shrink."""
+    """Stretches images to `size`: a number for both sides, or height and width.
+
+    It is bilinear, with antialiasing where images shrink.
+    """
 
     training_only: ClassVar[bool] = False
 
     def __init__(self, size: PositiveInt | tuple[PositiveInt, PositiveInt] = 32) -> None:
-        self.size = (size, size) if isinstance(size, int) else size
+        self.size = both_sides(size)
 
-    def shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
-        return (super().shape(shape)[0], *self.size)
+    def image_shape(self, channels: int, height: int, width: int) -> tuple[int, ...]:
+        """Return the shape of the resized image."""
+        return channels, *self.size
 
     def change(self, images: Tensor, generator: torch.Generator) -> Tensor:
+        """Return the resized images (B, C, H', W')."""
         return torch.nn.functional.interpolate(images, self.size, mode="bilinear", antialias=True)

@@ -1,4 +1,4 @@
-"""What every preprocessing step is: a change of whole batches."""
+"""The base class of preprocessing steps, which change whole batches of images."""
 
 from __future__ import annotations
 
@@ -10,10 +10,12 @@ from torch import Tensor
 
 
 class ImageTransform(ABC):
-    """One choice of `preprocessing=[...]`: changes images (B, C, H, W) of float values in the stored unit, 0..255.
+    """One choice of `preprocessing=[...]`: changes images (B, C, H, W) of floats in 0..255.
 
-    What it draws comes from `generator` alone, so that a batch is a function of (seed, epoch, batch). Final classes say
-    in `training_only` whether validation, test and prediction see it too.
+    Random numbers come from `generator` alone, so that a batch is a function of (seed, epoch,
+    batch). Subclasses say in class attributes whether they are `training_only`, or apply to
+    validation, test and prediction too; and whether they `moves_pixels`, so that an object is not
+    where it was. Those that change the shape of images say how in `image_shape`.
     """
 
     training_only: ClassVar[bool] = True
@@ -24,21 +26,40 @@ class ImageTransform(ABC):
     def __call__(
         self, inputs: Tensor, targets: Tensor, generator: torch.Generator
     ) -> tuple[Tensor, Tensor]:
+        """Return the changed images (B, C, H, W) and the targets as they are."""
         return self.change(inputs, generator), targets
 
     @abstractmethod
     def change(self, images: Tensor, generator: torch.Generator) -> Tensor:
-        """The batch, changed."""
+        """Return the changed images (B, C', H', W')."""
 
     def shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
-        """What becomes of (C, H, W); ValueError for inputs that are no images."""
+        """Return the shape of a changed input; ValueError if inputs of `shape` are not images."""
         if len(shape) != 3:
             raise ValueError(
                 f"{type(self).__name__} works on images, not on inputs of shape {shape}"
             )
-        return shape
+        channels, height, width = shape
+        return self.image_shape(channels, height, width)
+
+    def image_shape(self, channels: int, height: int, width: int) -> tuple[int, ...]:
+        """Return the shape of a changed image; ValueError for a shape that cannot be changed."""
+        return channels, height, width
 
 
-def draw(generator: torch.Generator, count: int, low: float, high: float, like: Tensor) -> Tensor:
-    """`count` numbers, uniform in low..high, where `like` is."""
+def uniform(
+    generator: torch.Generator, count: int, low: float, high: float, like: Tensor
+) -> Tensor:
+    """Return `count` uniform random numbers in low..high, with the type and device of `like`."""
     return torch.rand(count, generator=generator).mul_(high - low).add_(low).to(like)
+
+
+def check_order(name: str, low: float, high: float) -> None:
+    """Raise ValueError for a range whose first value is larger than the second."""
+    if low > high:
+        raise ValueError(f"{name}={[low, high]}: from the smallest to the largest")
+
+
+def both_sides(size: int | tuple[int, int]) -> tuple[int, int]:
+    """Return a height and width; a single number is both."""
+    return (size, size) if isinstance(size, int) else size

@@ -169,15 +169,18 @@ def test_a_batch_takes_no_more_calls_than_there_are_augmentations(
 ) -> None:
     """However many images: one for each photometric augmentation, and one warp for all geometric ones."""
     calls: Counter[str] = Counter()
-    for module, names in ((operations, AUGMENTATIONS[6:]), (augmentations, ("warp",))):
-        for name in names:
-            original = getattr(module, name)
 
-            def counted(*args: Any, name: str = name, original: Any = original) -> Any:
-                calls[name] += 1
-                return original(*args)
+    def counted(name: str, original: Any) -> Any:
+        def count(*args: Any) -> Any:
+            calls[name] += 1
+            return original(*args)
 
-            monkeypatch.setattr(module, name, counted)
+        return count
+
+    for table in (augmentations.WITH_AMOUNT, augmentations.WITHOUT_AMOUNT):
+        for name, original in table.items():
+            monkeypatch.setitem(table, name, counted(name, original))
+    monkeypatch.setattr(augmentations, "warp", counted("warp", augmentations.warp))
     TrivialAugment().change(images(count=300), keyed(0))
     assert set(calls.values()) == {1}
     assert calls.keys() == {*AUGMENTATIONS[6:], "warp"}
@@ -216,7 +219,7 @@ def test_where_no_box_fits_it_is_the_largest_in_the_middle() -> None:
 
 
 def test_color_jitter_draws_for_every_image_within_its_ranges() -> None:
-    """Each alone, by what it does to a colour that can be followed; 0 is nothing at all."""
+    """Each alone, by what it does to a color that can be followed; 0 changes nothing."""
     batch = torch.tensor([100.0, 40, 40]).view(1, 3, 1, 1).expand(300, 3, 4, 4)
     zero: dict[str, Any] = dict.fromkeys(("brightness", "contrast", "saturation", "hue"), 0.0)
     assert torch.equal(ColorJitter(**zero).change(batch, keyed(0)), batch)

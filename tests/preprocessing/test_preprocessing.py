@@ -15,7 +15,7 @@ from dltrain.config.policy import locate
 from dltrain.data.images.in_memory import InMemory
 from dltrain.data.images.synthetic import Synthetic
 from dltrain.experiment.instantiate import instantiate
-from dltrain.preprocessing.affine import Affine, turned, warp
+from dltrain.preprocessing.affine import Affine, rotation_maps, warp
 from dltrain.preprocessing.center_crop import CenterCrop
 from dltrain.preprocessing.multi_scale import MultiScale
 from dltrain.preprocessing.patches import Patches
@@ -191,7 +191,7 @@ def test_the_command_line_takes_it(name: str, dltrain: Callable[..., Any]) -> No
         (["preprocessing=[color_jitter]", "preprocessing.color_jitter.hue=0.6"], "<= 0.5"),
         (
             ["preprocessing=[trivial_augment]", "dataset.source.channels=2"],
-            "grey and colour images, not on 2 channels",
+            "gray and color images, not on 2 channels",
         ),
     ],
     ids=lambda value: value[-1] if isinstance(value, list) else "",
@@ -271,7 +271,7 @@ def test_turning_by_right_angles(degrees: int) -> None:
     angle = torch.full((4,), degrees * torch.pi / 180)
     expected = torch.rot90(batch, degrees // 90, (2, 3))
     assert torch.allclose(
-        warp(batch, turned(angle, torch.zeros(4)), torch.zeros(4, 2)), expected, atol=0.01
+        warp(batch, rotation_maps(angle, torch.zeros(4)), torch.zeros(4, 2)), expected, atol=0.01
     )
 
 
@@ -281,7 +281,7 @@ def test_turning_keeps_pixels_square() -> None:
     batch[:, :, 6:14, 16:24] = 200
     angle = torch.tensor([torch.pi / 2])
     assert torch.allclose(
-        warp(batch, turned(angle, torch.zeros(1)), torch.zeros(1, 2)), batch, atol=0.01
+        warp(batch, rotation_maps(angle, torch.zeros(1)), torch.zeros(1, 2)), batch, atol=0.01
     )
 
 
@@ -325,7 +325,7 @@ def test_affine_shifts_scales_and_shears() -> None:
     block[:, :, 15:26, 15:26] = 1
     assert float(apply(Affine(0, 0, (2, 2), 0), block, 0).sum()) == pytest.approx(4 * 121, rel=0.02)
     sheared = warp(
-        block, turned(torch.zeros(1), torch.ones(1)), torch.zeros(1, 2)
+        block, rotation_maps(torch.zeros(1), torch.ones(1)), torch.zeros(1, 2)
     )  # a pixel to the side a row
     assert torch.allclose(sheared[0, 0, 20], block[0, 0, 20], atol=1e-3)
     assert torch.allclose(sheared[0, 0, 24], block[0, 0, 24].roll(4), atol=1e-3)
