@@ -1,1 +1,1 @@
-"""How weights begin, one scheme a file."""
+"""Initialization schemes of weights."""

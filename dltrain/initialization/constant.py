@@ -1,4 +1,4 @@
-"""The same value everywhere: to see why weights are drawn."""
+"""The same value for all weights, which shows why weights are random."""
 
 from __future__ import annotations
 
@@ -8,13 +8,15 @@ from dltrain.initialization.initializer import Initializer
 
 
 class Constant(Initializer):
-    """Every weight is `value`: the units of a layer are alike, get the same gradient, and stay alike.
+    """Sets every weight to `value`.
 
-    A network with hidden layers does not learn so; one linear layer does, as the perceptron from zero.
+    The units of a layer are equal, get equal gradients and stay equal. A network with hidden layers
+    does not learn then; one linear layer does, such as the perceptron from zero.
     """
 
     def __init__(self, value: float = 0.1, bias: float = 0.0) -> None:
-        self.value, self.bias = value, bias
+        self.value = value
+        self.bias = bias
 
     def fill(self, weight: Tensor) -> None:
         nn.init.constant_(weight, self.value)

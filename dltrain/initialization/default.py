@@ -1,4 +1,4 @@
-"""Each layer's own initialization."""
+"""The layers' own initialization."""
 
 from __future__ import annotations
 
@@ -6,7 +6,10 @@ from torch import nn
 
 
 class Default:
-    """Leaves every weight as its layer made it: for torch's linear and convolution layers uniform in +-1/sqrt(fan-in)."""
+    """Keeps the initial weights of the layers.
+
+    Those of torch's linear and convolutional layers are uniform in +-1/sqrt(fan-in).
+    """
 
     def __call__(self, model: nn.Module) -> None:
-        """Nothing to do."""
+        """Do nothing."""

@@ -11,9 +11,10 @@ from dltrain.types import NonNegative
 
 
 class He(Initializer):
-    """Keeps the variance from layer to layer where ReLUs halve it: of activations by fan_in, of gradients by fan_out.
+    """Keeps the variance constant from layer to layer with ReLUs.
 
-    Standard deviation sqrt(2 / (1 + negative_slope ** 2) / fan) (He et al. 2015, equations 10, 14 and 15).
+    The standard deviation is sqrt(2 / (1 + negative_slope ** 2) / fan) (He et al. 2015, equations
+    10, 14 and 15). "fan_in" keeps the variance of activations, "fan_out" that of gradients.
     """
 
     def __init__(
@@ -23,10 +24,11 @@ class He(Initializer):
         negative_slope: NonNegative = 0.0,
         bias: float = 0.0,
     ) -> None:
-        self.draw = {"uniform": nn.init.kaiming_uniform_, "normal": nn.init.kaiming_normal_}[
-            distribution
-        ]
-        self.mode, self.negative_slope, self.bias = mode, negative_slope, bias
+        functions = {"uniform": nn.init.kaiming_uniform_, "normal": nn.init.kaiming_normal_}
+        self.draw = functions[distribution]
+        self.mode = mode
+        self.negative_slope = negative_slope
+        self.bias = bias
 
     def fill(self, weight: Tensor) -> None:
         self.draw(weight, a=self.negative_slope, mode=self.mode, nonlinearity="leaky_relu")

@@ -9,10 +9,12 @@ from dltrain.types import NonNegative
 
 
 class Normal(Initializer):
-    """Weights drawn from a normal distribution of the same width in every layer, whatever its size."""
+    """Draws weights from the same normal distribution in every layer, whatever its size."""
 
     def __init__(self, std: NonNegative = 0.01, mean: float = 0.0, bias: float = 0.0) -> None:
-        self.std, self.mean, self.bias = std, mean, bias
+        self.std = std
+        self.mean = mean
+        self.bias = bias
 
     def fill(self, weight: Tensor) -> None:
         nn.init.normal_(weight, self.mean, self.std)

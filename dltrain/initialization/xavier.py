@@ -11,9 +11,10 @@ from dltrain.types import PositiveFloat
 
 
 class Xavier(Initializer):
-    """Keeps the variance of activations and gradients about the same from layer to layer, for tanh and linear layers.
+    """Keeps the variance of activations and gradients about constant, for tanh and linear layers.
 
-    Standard deviation `gain` * sqrt(2 / (fan_in + fan_out)) (Glorot and Bengio 2010, equation 16).
+    The standard deviation is `gain` * sqrt(2 / (fan_in + fan_out)) (Glorot and Bengio 2010,
+    equation 16).
     """
 
     def __init__(
@@ -22,10 +23,10 @@ class Xavier(Initializer):
         gain: PositiveFloat = 1.0,
         bias: float = 0.0,
     ) -> None:
-        self.draw = {"uniform": nn.init.xavier_uniform_, "normal": nn.init.xavier_normal_}[
-            distribution
-        ]
-        self.gain, self.bias = gain, bias
+        functions = {"uniform": nn.init.xavier_uniform_, "normal": nn.init.xavier_normal_}
+        self.draw = functions[distribution]
+        self.gain = gain
+        self.bias = bias
 
     def fill(self, weight: Tensor) -> None:
         self.draw(weight, gain=self.gain)

@@ -1,4 +1,5 @@
-"""Optimizers with named, ranged arguments, one file each: thin factories over torch.optim, and what it has not.
+"""Optimizers with annotated arguments: factories over torch.optim, and optimizers that it lacks.
 
-L-BFGS is not among them: its line search evaluates the loss several times a step, and `Optim.update` is given it once.
+L-BFGS is not among them: its line search evaluates the loss several times per step, and
+`Optim.update` gets it once.
 """

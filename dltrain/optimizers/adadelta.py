@@ -15,9 +15,10 @@ def adadelta(
     eps: PositiveFloat = 1e-6,
     weight_decay: NonNegative = 0.0,
 ) -> torch.optim.Optimizer:
-    """Gradients scaled by the ratio of the running sizes of steps and gradients (Zeiler 2012, algorithm 1).
+    """Return Adadelta (Zeiler 2012, algorithm 1).
 
-    So a step has the unit of the weights. `rho` and `eps` are the paper's (section 4.1); `lr` of 1 is the paper's rule,
-    which has none. `weight_decay` is added to the gradient.
+    Gradients are scaled by the ratio of the running root mean squares of steps and gradients, so a
+    step has the unit of the weights. The defaults of `rho` and `eps` are the paper's (section 4.1);
+    its rule has no learning rate, which is `lr=1`. `weight_decay` is added to the gradient.
     """
     return torch.optim.Adadelta(params, lr=lr, rho=rho, eps=eps, weight_decay=weight_decay)

@@ -14,11 +14,11 @@ def adagrad(
     eps: PositiveFloat = 1e-10,
     weight_decay: NonNegative = 0.0,
 ) -> torch.optim.Optimizer:
-    """Steps scaled by the root of the sum of all squared gradients so far (Duchi et al. 2011, figure 1, diagonal form).
+    """Return Adagrad (Duchi et al. 2011, figure 1, diagonal form).
 
-    A weight that is seldom used keeps a large rate; every rate only falls. `weight_decay` is added to the gradient.
+    Steps are divided by the root of the sum of all squared gradients so far. A rarely used weight
+    keeps a large learning rate; learning rates never rise. `weight_decay` is added to the gradient.
     """
-    fused = (
-        all(p.is_cpu for p in params) or None
-    )  # elsewhere torch chooses: not every device has the fused kernel
+    # Not every device has the fused kernel; torch chooses where `fused` is None.
+    fused = all(p.is_cpu for p in params) or None
     return torch.optim.Adagrad(params, lr=lr, eps=eps, weight_decay=weight_decay, fused=fused)

@@ -16,9 +16,9 @@ def adam(
     eps: PositiveFloat = 1e-8,
     weight_decay: NonNegative = 0.0,
 ) -> torch.optim.Optimizer:
-    """Steps scaled by running moments of the gradient (Kingma and Ba 2015, algorithm 1).
+    """Return Adam (Kingma and Ba 2015, algorithm 1).
 
-    `weight_decay` is added to the gradient, as in the paper's L2 form; `adamw` decouples it.
+    `weight_decay` is added to the gradient, as L2 regularization; `adamw` decouples it.
     """
     return torch.optim.Adam(
         params, lr=lr, betas=(beta1, beta2), eps=eps, weight_decay=weight_decay, fused=True

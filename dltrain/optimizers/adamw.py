@@ -16,7 +16,10 @@ def adamw(
     eps: PositiveFloat = 1e-8,
     weight_decay: NonNegative = 0.01,
 ) -> torch.optim.Optimizer:
-    """Adam whose decay shrinks the weights by lr * weight_decay a step (Loshchilov and Hutter 2019, algorithm 2)."""
+    """Return AdamW (Loshchilov and Hutter 2019, algorithm 2).
+
+    Weight decay reduces the weights by lr * weight_decay per step, apart from the gradient.
+    """
     return torch.optim.AdamW(
         params, lr=lr, betas=(beta1, beta2), eps=eps, weight_decay=weight_decay, fused=True
     )

@@ -1,4 +1,4 @@
-"""Muon: orthogonalized momentum for the hidden weight matrices, AdamW for the rest."""
+"""Muon: orthogonalized momentum for hidden weight matrices, AdamW for the other parameters."""
 
 from __future__ import annotations
 
@@ -11,25 +11,24 @@ from torch.optim.adamw import adamw
 
 from dltrain.types import Fraction, NonNegative, PositiveFloat, PositiveInt
 
-COEFFICIENTS = (
-    3.4445,
-    -4.7750,
-    2.0315,
-)  # Jordan 2024: steepest at 0 that still stay bounded; 5 steps end in 0.7..1.2
-WIDE = 3  # columns a row
+# Jordan 2024: the steepest polynomial at 0 that stays bounded; after 5 steps, singular values lie in
+# 0.7..1.2.
+COEFFICIENTS = (3.4445, -4.7750, 2.0315)
+MIN_COLUMNS_PER_ROW = 3  # above which iterating over the Gram matrix is faster
 
 
 class Muon(torch.optim.Optimizer):
-    """Moves a weight matrix by an orthogonal one, so that all its directions learn alike (Jordan 2024,
-    kellerjordan.github.io/posts/muon).
+    """Moves weight matrices by orthogonal matrices (Jordan 2024, kellerjordan.github.io/posts/muon).
 
-    With v <- momentum * v + (1 - momentum) * g, Nesterov's momentum * v + (1 - momentum) * g = U S V^T gives the step
-    lr * sqrt(max(1, rows / columns)) * U V^T. Convolution kernels are matrices (out_channels, the rest).
+    With v <- momentum * v + (1 - momentum) * g and the Nesterov momentum
+    momentum * v + (1 - momentum) * g = U S V^T, the step is
+    lr * sqrt(max(1, rows / columns)) * U V^T, so that all directions learn at the same rate.
+    Convolution kernels are matrices (out_channels, everything else).
 
-    Only hidden matrices are trained so, and order tells which they are: of the `params` with two or more dimensions, in
-    the order of the model, the last is taken for the output layer's. It and all vectors (biases, normalization) are
-    trained by AdamW, at `adamw_lr`. The first layer counts as hidden, also where it is an embedding. `weight_decay` is
-    decoupled, in both.
+    Only hidden matrices are trained in this way. The last of the `params` with two or more
+    dimensions, in the order of the model, is taken as the output layer. AdamW trains it and all
+    vectors (biases, norms) with the learning rate `adamw_lr`. The first layer counts as hidden,
+    even if it is an embedding. `weight_decay` is decoupled in both.
     """
 
     def __init__(
@@ -45,8 +44,8 @@ class Muon(torch.optim.Optimizer):
         weight_decay: NonNegative = 0.0,
     ) -> None:
         hidden = [p for p in params if p.ndim > 1][:-1]
-        chosen = set(map(id, hidden))
-        rest = [p for p in params if id(p) not in chosen]
+        hidden_ids = set(map(id, hidden))
+        rest = [p for p in params if id(p) not in hidden_ids]
         by_muon = {"params": hidden, "lr": lr, "momentum": momentum, "ns_steps": ns_steps}
         by_adamw = {
             "params": rest,
@@ -60,7 +59,7 @@ class Muon(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Any = None) -> None:  # type: ignore[override]
-        """One step by the gradients that are there."""
+        """Make one step for the parameters that have a gradient."""
         hidden, rest = self.param_groups
         self._step_hidden(hidden)
         self._step_rest(rest)
@@ -105,27 +104,36 @@ class Muon(torch.optim.Optimizer):
 
 
 def orthogonalized(matrix: Tensor, steps: int) -> Tensor:
-    """About U V^T of `matrix` = U S V^T (rows, columns), by Newton-Schulz iteration: matrix products only.
+    """Return approximately U V^T of `matrix` = U S V^T (rows, columns).
 
-    In bfloat16 on a GPU, as Jordan does; elsewhere that is slow, and it is done in float32. There a matrix several times as
-    wide as high is gone through twice only: its Gram matrix says what every iteration multiplies it by.
+    A Newton-Schulz iteration needs only matrix products. It runs in bfloat16 on a GPU, as Jordan
+    does; elsewhere that is slow, and it runs in float32. There, a wide matrix is read only twice,
+    because its Gram matrix determines the factor of every iteration.
     """
-    a, b, c = COEFFICIENTS
-    x = matrix.to(torch.bfloat16 if matrix.is_cuda else torch.float32)
-    tall = len(x) > x.shape[1]
-    x = x.T if tall else x  # the smaller Gram matrix
-    x = x / x.norm().clamp(min=1e-7)  # no singular value above 1: the iteration diverges from there
-    if x.dtype == torch.float32 and x.shape[1] > WIDE * len(x):
+    is_tall = len(matrix) > matrix.shape[1]
+    dtype = torch.bfloat16 if matrix.is_cuda else torch.float32
+    x = matrix.to(dtype)
+    if is_tall:
+        x = x.T  # which has the smaller Gram matrix
+    x = x / x.norm().clamp(min=1e-7)  # the iteration diverges for singular values above 1
+    if x.dtype == torch.float32 and x.shape[1] > MIN_COLUMNS_PER_ROW * len(x):
         x = _factor(x @ x.T, steps) @ x
     else:
-        for _ in range(steps):
-            gram = x @ x.T
-            x = torch.addmm(x, torch.addmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
-    return x.T if tall else x
+        x = _iterate(x, steps)
+    return x.T if is_tall else x
+
+
+def _iterate(x: Tensor, steps: int) -> Tensor:
+    """Run the iteration x <- a x + (b G + c G^2) x with the Gram matrix G = x x^T."""
+    a, b, c = COEFFICIENTS
+    for _ in range(steps):
+        gram = x @ x.T
+        x = torch.addmm(x, torch.addmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
+    return x
 
 
 def _polynomial(gram: Tensor) -> Tensor:
-    """What one iteration multiplies a matrix by, of its Gram matrix."""
+    """Return the factor of one iteration, a I + b G + c G^2, from the Gram matrix G."""
     a, b, c = COEFFICIENTS
     result = torch.addmm(gram, gram, gram, beta=b, alpha=c)
     result.diagonal().add_(a)
@@ -133,7 +141,7 @@ def _polynomial(gram: Tensor) -> Tensor:
 
 
 def _factor(gram: Tensor, steps: int) -> Tensor:
-    """What all iterations together multiply a matrix by, of its Gram matrix."""
+    """Return the product of the factors of all iterations, from the Gram matrix."""
     factor = total = _polynomial(gram)
     for _ in range(steps - 1):
         gram = factor @ gram @ factor

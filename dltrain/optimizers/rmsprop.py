@@ -17,10 +17,11 @@ def rmsprop(
     eps: PositiveFloat = 1e-8,
     weight_decay: NonNegative = 0.0,
 ) -> torch.optim.Optimizer:
-    """Steps scaled by a running mean of the squared gradient (Hinton 2012, lecture 6e; its `rho`).
+    """Return RMSprop (Hinton 2012, lecture 6e).
 
-    `centered` takes the mean gradient's square off that mean first, for the variance (Graves 2013, equations 38 to 41).
-    `weight_decay` is added to the gradient.
+    Steps are divided by the root of a running mean of the squared gradient, with decay `rho`. If
+    `centered`, they are divided by the standard deviation instead (Graves 2013, equations 38 to
+    41). `weight_decay` is added to the gradient.
     """
     return torch.optim.RMSprop(
         params,

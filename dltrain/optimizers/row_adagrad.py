@@ -1,4 +1,4 @@
-"""Adagrad by rows: one rate for each row of a table, for tables with a gradient of few rows."""
+"""Adagrad with one learning rate per row, for embedding tables with sparse gradients."""
 
 from __future__ import annotations
 
@@ -12,11 +12,12 @@ from dltrain.types import PositiveFloat
 
 
 class RowAdagrad(torch.optim.Optimizer):
-    """Steps of a row scaled by the root of the sum of its mean squared gradients so far: Adagrad (Duchi et al. 2011,
-    figure 1) with one number kept for a row instead of one for each weight.
+    """Adagrad (Duchi et al. 2011, figure 1) with one sum per row instead of one per weight.
 
-    Large batches of text add up what a frequent word's row gets from hundreds of places; plain descent then diverges,
-    and this does not. Rows without a gradient are left alone; a vector counts as one row for each number.
+    The steps of a row are divided by the root of the sum of its mean squared gradients so far. In
+    large batches of text, the row of a frequent word gets gradients from hundreds of places; plain
+    gradient descent diverges then, this optimizer does not. Rows without a gradient do not change.
+    Each number of a vector counts as a row.
     """
 
     def __init__(
@@ -26,28 +27,33 @@ class RowAdagrad(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Any = None) -> None:  # type: ignore[override]
-        """One step by the gradients that are there."""
+        """Make one step for the parameters that have a gradient."""
         for group in self.param_groups:
             for p in group["params"]:
                 if p.grad is None:
                     continue
                 if not self.state[p]:
-                    self.state[p] = {"sum": torch.zeros(len(p) if p.ndim else 1, device=p.device)}
+                    rows = len(p) if p.ndim else 1
+                    self.state[p] = {"sum": torch.zeros(rows, device=p.device)}
                 sums = self.state[p]["sum"]
                 if p.grad.is_sparse:
-                    rows, gradient = summed(p.grad)
-                    size = sums.index_select(0, rows).add_(gradient.square().mean(1))
-                    sums.index_copy_(0, rows, size)
-                    p.index_add_(
-                        0,
-                        rows,
-                        gradient.div_(size.sqrt_().add_(group["eps"]).unsqueeze(1)),
-                        alpha=-group["lr"],
-                    )
+                    step_rows(p, p.grad, sums, group["lr"], group["eps"])
                 else:
-                    flat = p.grad.reshape(len(sums), -1)
-                    sums.add_(flat.square().mean(1))
-                    p.sub_(
-                        (flat / (sums.sqrt() + group["eps"]).unsqueeze(1)).view_as(p),
-                        alpha=group["lr"],
-                    )
+                    step_dense(p, p.grad, sums, group["lr"], group["eps"])
+
+
+def step_rows(p: Tensor, gradient: Tensor, sums: Tensor, lr: float, eps: float) -> None:
+    """Update the rows of `p` that a sparse gradient names."""
+    rows, values = summed(gradient)
+    size = sums.index_select(0, rows).add_(values.square().mean(1))
+    sums.index_copy_(0, rows, size)
+    scaled = values.div_(size.sqrt_().add_(eps).unsqueeze(1))
+    p.index_add_(0, rows, scaled, alpha=-lr)
+
+
+def step_dense(p: Tensor, gradient: Tensor, sums: Tensor, lr: float, eps: float) -> None:
+    """Update all rows of `p`."""
+    flat = gradient.reshape(len(sums), -1)
+    sums.add_(flat.square().mean(1))
+    scaled = flat / (sums.sqrt() + eps).unsqueeze(1)
+    p.sub_(scaled.view_as(p), alpha=lr)

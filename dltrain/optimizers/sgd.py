@@ -1,4 +1,4 @@
-"""Stochastic gradient descent, with momentum and Nesterov's variant."""
+"""Stochastic gradient descent with momentum and Nesterov momentum."""
 
 from __future__ import annotations
 
@@ -15,10 +15,13 @@ def sgd(
     nesterov: bool = False,
     weight_decay: NonNegative = 0.0,
 ) -> torch.optim.Optimizer:
-    """w <- w - lr * v with v <- momentum * v + gradient (Sutskever et al. 2013, in torch's form).
+    """Return SGD: w <- w - lr * v with v <- momentum * v + gradient.
 
-    Full-batch, mini-batch and single-sample descent are `dataset.batch_size=all`, `=N` and `=1`. Raises ValueError for
-    Nesterov without momentum.
+    This is Sutskever et al. 2013 in torch's form. Full-batch, mini-batch and single-sample gradient
+    descent are `dataset.batch_size=all`, `=N` and `=1`.
+
+    Raises:
+        ValueError: `nesterov` without momentum.
     """
     if nesterov and not momentum:
         raise ValueError("optimizer.nesterov=true needs optimizer.momentum above 0, such as 0.9")

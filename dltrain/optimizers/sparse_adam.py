@@ -1,4 +1,4 @@
-"""Sparse Adam: Adam that leaves alone the rows of a table that the batch did not name."""
+"""Sparse Adam: Adam that changes only the rows with a gradient."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ from dltrain.types import Fraction, PositiveFloat
 
 
 class SparseAdam(torch.optim.Optimizer):
-    """Adam (Kingma and Ba 2015, algorithm 1) by rows, for tables with a gradient of few rows.
+    """Adam (Kingma and Ba 2015, algorithm 1) for embedding tables with sparse gradients.
 
-    Moments and weights of a row change only on steps on which it has a gradient, so that a step costs what the batch
-    names, not what the table holds. The bias correction counts every step. Dense parameters get ordinary Adam.
+    Moments and weights of a row change only in steps in which it has a gradient, so the cost of a
+    step depends on the batch and not on the table. The bias correction counts every step. Dense
+    parameters get ordinary Adam.
     """
 
     def __init__(
@@ -30,7 +31,7 @@ class SparseAdam(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Any = None) -> None:  # type: ignore[override]
-        """One step by the gradients that are there."""
+        """Make one step for the parameters that have a gradient."""
         for group in self.param_groups:
             dense = []
             for p in group["params"]:
@@ -51,16 +52,14 @@ class SparseAdam(torch.optim.Optimizer):
 
     def _step_rows(self, p: Tensor, group: dict[str, Any]) -> None:
         assert p.grad is not None
-        state, beta1, beta2 = self.state[p], group["beta1"], group["beta2"]
+        state = self.state[p]
+        beta1 = group["beta1"]
+        beta2 = group["beta2"]
         state["step"] += 1
         rows, gradient = summed(p.grad)
         mean = state["exp_avg"].index_select(0, rows).lerp_(gradient, 1 - beta1)
-        square = (
-            state["exp_avg_sq"]
-            .index_select(0, rows)
-            .mul_(beta2)
-            .addcmul_(gradient, gradient, value=1 - beta2)
-        )
+        square = state["exp_avg_sq"].index_select(0, rows)
+        square.mul_(beta2).addcmul_(gradient, gradient, value=1 - beta2)
         state["exp_avg"].index_copy_(0, rows, mean)
         state["exp_avg_sq"].index_copy_(0, rows, square)
         first, second = 1 - beta1 ** state["step"], 1 - beta2 ** state["step"]
@@ -85,7 +84,10 @@ class SparseAdam(torch.optim.Optimizer):
 
 
 def summed(gradient: Tensor) -> tuple[Tensor, Tensor]:
-    """The rows (N,) of a sparse gradient, each once, and their sums (N, D): `coalesce` takes several times as long."""
+    """Return the rows (N,) of a sparse gradient, each once, and their sums (N, D).
+
+    It equals `coalesce`, which takes several times as long.
+    """
     if gradient.is_coalesced():
         return gradient.indices()[0], gradient.values()
     rows, places = gradient._indices()[0].unique(return_inverse=True)

@@ -1,1 +1,1 @@
-"""Regularization: choices that compose; each names the setting that it fills."""
+"""Regularization: choices that compose; each declares the settings that it fills."""

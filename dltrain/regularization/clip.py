@@ -9,8 +9,10 @@ from dltrain.types import NonNegative
 
 
 class Clip(Regularizer):
-    """Scales the gradient down to a total norm of `norm` (Pascanu et al. 2013, algorithm 1), then bounds each entry to
-    +-`value`; 0 leaves either out."""
+    """Scales the gradient down to a total norm of `norm`, then clamps each entry to +-`value`.
+
+    See Pascanu et al. 2013, algorithm 1. A value of 0 turns either off.
+    """
 
     def __init__(self, norm: NonNegative = 1.0, value: NonNegative = 0.0) -> None:
         self.norm, self.value = norm, value

@@ -1,4 +1,4 @@
-"""CutMix: training on images with a box of another in them."""
+"""CutMix: training on images with a box from another image."""
 
 from __future__ import annotations
 
@@ -7,17 +7,18 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from dltrain.regularization.mixup import draw_share
+from dltrain.regularization.mixup import draw_ratio
 from dltrain.regularization.regularizer import Regularizer
 from dltrain.types import PositiveFloat
 
 
 class CutMix(Regularizer):
-    """Pastes a box of another image of the batch into each image (B, C, H, W); targets are mixed by area.
+    """Pastes a box of another image of the batch into each image; targets are mixed by area.
 
-    Yun et al. 2019, "CutMix", equations 1 and 2 and algorithm A1: l from Beta(alpha, alpha), a box of sqrt(1 - l) of both
-    sides around a uniform centre, cut at the border, and l then what is left of the image in fact. One box a batch,
-    partners by a permutation of it. Unlike blends, every pixel is a real one.
+    See Yun et al. 2019, "CutMix", equations 1 and 2 and algorithm A1. l is drawn from Beta(alpha,
+    alpha). The box has sqrt(1 - l) of both sides and a uniform center, and is clipped at the
+    border; l is then the visible fraction of the original image. There is one box per batch, and a
+    permutation of the batch gives the other images.
     """
 
     training_only: ClassVar[bool] = True
@@ -34,7 +35,7 @@ class CutMix(Regularizer):
     def shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         if len(shape) != 3:
             raise ValueError(
-                f"regularization=[cutmix] pastes images, not inputs of shape {shape}: mixup takes any"
+                f"regularization=[cutmix] needs images, not inputs of shape {shape}; use mixup"
             )
         return shape
 
@@ -42,16 +43,19 @@ class CutMix(Regularizer):
         self, inputs: Tensor, targets: Tensor, generator: torch.Generator
     ) -> tuple[Tensor, Tensor]:
         height, width = inputs.shape[2:]
-        ratio = (1 - draw_share(self.alpha, generator)) ** 0.5
-        rows, columns = (draw_range(side, ratio, generator) for side in (height, width))
+        ratio = (1 - draw_ratio(self.alpha, generator)) ** 0.5
+        rows = draw_range(height, ratio, generator)
+        columns = draw_range(width, ratio, generator)
         partners = torch.randperm(len(inputs), generator=generator).to(inputs.device)
         mixed = inputs.clone()
         mixed[:, :, rows, columns] = inputs[:, :, rows, columns][partners]
-        share = 1 - (rows.stop - rows.start) * (columns.stop - columns.start) / (height * width)
-        return mixed, torch.lerp(targets[partners], targets, share)
+        area = (rows.stop - rows.start) * (columns.stop - columns.start)
+        visible = 1 - area / (height * width)
+        return mixed, torch.lerp(targets[partners], targets, visible)
 
 
 def draw_range(side: int, ratio: float, generator: torch.Generator) -> slice:
-    """`ratio` of `side` pixels around a uniform centre, as far as they are in the image."""
-    centre, half = int(torch.randint(side, (), generator=generator)), int(side * ratio) // 2
-    return slice(max(0, centre - half), min(side, centre + half))
+    """Return a range of `ratio` * `side` pixels around a uniform center, clipped to the image."""
+    center = int(torch.randint(side, (), generator=generator))
+    half = int(side * ratio) // 2
+    return slice(max(0, center - half), min(side, center + half))

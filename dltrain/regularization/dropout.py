@@ -9,7 +9,10 @@ from dltrain.types import Fraction
 
 
 class Dropout(Regularizer):
-    """Zeroes activations with probability `p` while training (Srivastava et al. 2014), where the model has a place."""
+    """Sets activations to zero with probability `p` in training (Srivastava et al. 2014).
+
+    The model decides where dropout applies.
+    """
 
     def __init__(self, p: Fraction = 0.5) -> None:
         self.p = p

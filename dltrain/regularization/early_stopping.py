@@ -10,10 +10,14 @@ from dltrain.types import NonNegative, PositiveInt
 
 
 class EarlyStopping(Regularizer):
-    """Ends a stage once its watched metric has not improved by more than `min_delta` for `patience` evaluations."""
+    """Ends a stage after `patience` evaluations without an improvement of the watched metric.
+
+    An improvement is larger than `min_delta`.
+    """
 
     def __init__(self, patience: PositiveInt = 5, min_delta: NonNegative = 0.0) -> None:
-        self.patience, self.min_delta = patience, min_delta
+        self.patience = patience
+        self.min_delta = min_delta
 
     def settings(self) -> dict[str, Any]:
         return {"callbacks.early_stopping": Stopper(self.patience, self.min_delta)}

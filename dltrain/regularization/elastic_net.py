@@ -13,12 +13,13 @@ from dltrain.types import PositiveFloat
 class ElasticNet(Regularizer):
     """Adds l1 * sum |w| + l2 / 2 * sum w^2 to the loss (Zou and Hastie 2005, equation 3).
 
-    It makes weights zero as the lasso does, and keeps together the weights of inputs that go together.
-    The L2 part acts on the gradient, the L1 part by its proximal step after the update, as `l2` and `l1` do.
+    Weights become exactly zero, as with the lasso, while the weights of correlated inputs stay
+    similar. The L2 part is added to the gradient; the L1 part is a proximal step after the update.
     """
 
     def __init__(self, l1: PositiveFloat = 1e-4, l2: PositiveFloat = 1e-4) -> None:
-        self.l1, self.l2 = l1, l2
+        self.l1 = l1
+        self.l2 = l2
 
     def settings(self) -> dict[str, Any]:
         return {"optim.penalties": [L2(self.l2), L1(self.l1)]}

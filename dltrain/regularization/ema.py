@@ -12,9 +12,10 @@ from dltrain.types import Fraction
 
 
 class EMA(Regularizer):
-    """Evaluates, tests and predicts with an exponential average of the weights (Polyak and Juditsky 1992).
+    """Evaluates, tests and predicts with an exponential moving average of the weights.
 
-    The decay rises as (1 + n) / (10 + n) over the updates n up to `decay`, so that the first weights are soon forgotten.
+    See Polyak and Juditsky 1992. The decay increases as (1 + n) / (10 + n) over the updates n up to
+    `decay`, so that the first weights are soon forgotten.
     """
 
     def __init__(self, decay: Fraction = 0.999) -> None:
@@ -24,6 +25,6 @@ class EMA(Regularizer):
         return {"optim.average": self.average}
 
     def average(self, averages: list[Tensor], values: list[Tensor], count: int, total: int) -> None:
-        """Move `averages` towards `values` in place, by torch's own arithmetic."""
+        """Update the moving average in place."""
         decay = min(self.decay, (1 + count) / (10 + count))
         get_ema_multi_avg_fn(decay)(averages, values, count)

@@ -12,10 +12,10 @@ from dltrain.types import PositiveFloat
 
 
 class L1(Regularizer):
-    """Adds weight * sum |w| to the loss, by its proximal step: after each update every weight moves lr * weight
-    towards 0 and stops there, so that weights become exactly zero (Parikh and Boyd 2014, section 6.5.2).
+    """Adds weight * sum |w| to the loss, as a proximal step (Parikh and Boyd 2014, section 6.5.2).
 
-    Biases and the vectors of normalization layers are left alone.
+    After each update, every weight moves by lr * weight towards zero and stops there, so weights
+    become exactly zero. Biases and the vectors of norms do not change.
     """
 
     def __init__(self, weight: PositiveFloat = 1e-4) -> None:
@@ -25,7 +25,7 @@ class L1(Regularizer):
         return {"optim.penalties": [self]}
 
     def before_step(self, params: list[Tensor]) -> None:
-        """The penalty acts after the step."""
+        """Do nothing: the penalty acts after the step."""
 
     @torch.no_grad()
     def after_step(self, params: list[Tensor], lr: float) -> None:

@@ -12,10 +12,10 @@ from dltrain.types import PositiveFloat
 
 
 class L2(Regularizer):
-    """Adds weight / 2 * sum w^2 to the loss: weight * w to each gradient before the step.
+    """Adds weight / 2 * sum w^2 to the loss: weight * w is added to each gradient before the step.
 
-    Biases and the vectors of normalization layers are left alone. With Adam the pull is scaled like the gradient;
-    `optimizer=adamw` decays apart from it.
+    Biases and the vectors of norms do not change. Adam scales the penalty like the gradient;
+    `optimizer=adamw` has decoupled weight decay.
     """
 
     def __init__(self, weight: PositiveFloat = 1e-4) -> None:
@@ -31,4 +31,4 @@ class L2(Regularizer):
                 w.grad.add_(w, alpha=self.weight)
 
     def after_step(self, params: list[Tensor], lr: float) -> None:
-        """The penalty acts on the gradient."""
+        """Do nothing: the penalty acts on the gradient."""

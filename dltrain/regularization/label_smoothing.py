@@ -9,7 +9,7 @@ from dltrain.types import Fraction
 
 
 class LabelSmoothing(Regularizer):
-    """Trains towards 1 - `amount` for the right class (Szegedy et al. 2016, section 7), where the loss has targets."""
+    """Reduces the target of the true class by `amount` (Szegedy et al. 2016, section 7)."""
 
     def __init__(self, amount: Fraction = 0.1) -> None:
         self.amount = amount

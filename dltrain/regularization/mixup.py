@@ -1,4 +1,4 @@
-"""Mixup: training on blends of two samples."""
+"""Mixup: training on mixtures of two samples."""
 
 from __future__ import annotations
 
@@ -13,10 +13,11 @@ from dltrain.types import PositiveFloat
 
 
 class Mixup(Regularizer):
-    """Blends every sample with another of its batch, l x + (1 - l) x' and targets likewise, l from Beta(alpha, alpha).
+    """Mixes every sample and target with another of its batch: l x + (1 - l) x'.
 
-    Zhang et al. 2018, "mixup: Beyond Empirical Risk Minimization", equation 1 and figure 1: one l a batch, partners by a
-    permutation of it. The network is asked to be linear between samples; more `alpha` makes blends more even.
+    See Zhang et al. 2018, "mixup: Beyond Empirical Risk Minimization", equation 1 and figure 1. l is
+    drawn from Beta(alpha, alpha) once per batch, and a permutation of the batch gives the other
+    samples. The network learns to be linear between samples; a larger `alpha` mixes more evenly.
     """
 
     training_only: ClassVar[bool] = True
@@ -36,13 +37,13 @@ class Mixup(Regularizer):
     def __call__(
         self, inputs: Tensor, targets: Tensor, generator: torch.Generator
     ) -> tuple[Tensor, Tensor]:
-        share = draw_share(self.alpha, generator)
+        ratio = draw_ratio(self.alpha, generator)
         partners = torch.randperm(len(inputs), generator=generator).to(inputs.device)
-        return torch.lerp(inputs[partners], inputs, share), torch.lerp(
-            targets[partners], targets, share
-        )
+        mixed = torch.lerp(inputs[partners], inputs, ratio)
+        return mixed, torch.lerp(targets[partners], targets, ratio)
 
 
-def draw_share(alpha: float, generator: torch.Generator) -> float:
-    """A number in 0..1 from Beta(alpha, alpha), as a function of `generator`."""
-    return Random(int(torch.randint(2**62, (), generator=generator))).betavariate(alpha, alpha)
+def draw_ratio(alpha: float, generator: torch.Generator) -> float:
+    """Draw a number in 0..1 from Beta(alpha, alpha)."""
+    seed = int(torch.randint(2**62, (), generator=generator))
+    return Random(seed).betavariate(alpha, alpha)

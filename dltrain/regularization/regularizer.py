@@ -1,4 +1,4 @@
-"""What every regularization choice is: settings that it fills elsewhere."""
+"""Base class of regularization choices."""
 
 from __future__ import annotations
 
@@ -7,15 +7,20 @@ from typing import Any, ClassVar
 
 
 class Regularizer(ABC):
-    """One choice of `regularization=[...]`. `needs_end` says that a run that only time ends cannot have it."""
+    """One choice of `regularization=[...]`.
+
+    `needs_end` declares that it needs a known number of updates, `mixes_targets` that it mixes
+    samples and their targets.
+    """
 
     needs_end: ClassVar[bool] = False
-    mixes_targets: ClassVar[bool] = False  # it mixes samples, and their targets with them
+    mixes_targets: ClassVar[bool] = False
 
     @abstractmethod
     def settings(self) -> dict[str, Any]:
-        """{destination: value}, such as {"model.dropout": 0.5}.
+        """Return values by destination, such as {"model.dropout": 0.5}.
 
-        Destinations: an argument of the model or the loss (`model.NAME`, `loss.NAME`), of `Optim` (`optim.NAME`; the
-        lists `optim.penalties` add up), or a callback (`callbacks.NAME`).
+        A destination is an argument of the model or the loss (`model.NAME`, `loss.NAME`), of
+        `Optim` (`optim.NAME`; lists in `optim.penalties` are concatenated), or a callback
+        (`callbacks.NAME`).
         """

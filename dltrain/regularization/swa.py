@@ -16,9 +16,10 @@ from dltrain.types import Fraction
 class SWA(Regularizer):
     """Evaluates, tests and predicts with the mean of the weights over the last part of the run.
 
-    That mean lies in a wider minimum than any of the weights in it (Izmailov et al. 2018, algorithm 1). Until the share
-    `start` of the updates it is the weights themselves. It gains most where the rate stays high, as with
-    `schedule=constant`. The paper computes batch norm's statistics anew for the mean; here they are averaged as well.
+    The mean lies in a wider minimum than each of the weights (Izmailov et al. 2018, algorithm 1).
+    Before the fraction `start` of the updates, the weights themselves are used. The gain is largest
+    if the learning rate stays high, as with `schedule=constant`. The paper recomputes the
+    statistics of batch norm for the mean; here they are averaged too.
     """
 
     needs_end = True
@@ -30,6 +31,6 @@ class SWA(Regularizer):
         return {"optim.average": self.average}
 
     def average(self, averages: list[Tensor], values: list[Tensor], count: int, total: int) -> None:
-        """Take `values` into the mean in place, by torch's own arithmetic; a mean of none before is `values`."""
+        """Update the mean in place; before its start it is `values`."""
         averaged = max(0, count - math.ceil(self.start * total))
         get_swa_multi_avg_fn()(averages, values, torch.tensor(averaged))

@@ -1,1 +1,1 @@
-"""Learning-rate schedules: factors over the updates, one file each."""
+"""Learning rate schedules: a factor for each update."""

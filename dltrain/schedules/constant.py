@@ -1,4 +1,4 @@
-"""The same learning rate throughout."""
+"""A constant learning rate."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dltrain.schedules.schedule import Schedule
 
 
 class Constant(Schedule):
-    """Factor 1, after a warm-up if one is set."""
+    """Keeps the factor 1, after a warm-up if one is set."""
 
     needs_end = False
 

@@ -1,4 +1,4 @@
-"""Half a cosine from the full learning rate down."""
+"""Cosine annealing."""
 
 from __future__ import annotations
 
@@ -9,7 +9,10 @@ from dltrain.types import Fraction, NonNegative
 
 
 class Cosine(Schedule):
-    """Falls to `floor` times the rate at the last update (Loshchilov and Hutter 2017, equation 5, without restarts)."""
+    """Decreases along half a cosine to `floor` times the learning rate at the last update.
+
+    See Loshchilov and Hutter 2017, equation 5; there are no restarts.
+    """
 
     def __init__(
         self, total_updates: int, warmup: NonNegative = 0.0, floor: Fraction = 0.0

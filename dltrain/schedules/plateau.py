@@ -1,4 +1,4 @@
-"""Falls when the watched metric no longer improves."""
+"""Reduction of the learning rate when the watched metric stops improving."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from dltrain.types import Fraction, Ge, Gt, Lt, NonNegative
 
 
 class Plateau(Schedule):
-    """Multiplies the rate by `factor` after more than `patience` evaluations in a row without an improvement.
+    """Multiplies the learning rate by `factor` after `patience` evaluations without improvement.
 
-    As torch's ReduceLROnPlateau; an improvement is one by more than `min_delta`, the way that `mode` says, and `floor` is
-    the lowest rate as a share of the full one. Evaluations during the warm-up count. Without validation data
-    (`dataset.val_fraction=0`) nothing is watched and the rate stays.
+    It works like torch's ReduceLROnPlateau. An improvement is larger than `min_delta`, in the
+    direction of `mode`; `floor` is the minimum factor. Evaluations during the warm-up count.
+    Without validation data (`dataset.val_fraction=0`) the learning rate does not change.
     """
 
     needs_end = False
@@ -31,29 +31,32 @@ class Plateau(Schedule):
     ) -> None:
         super().__init__(total_updates, warmup)
         self.sign = 1 if mode == "max" else -1
-        self.reduction, self.patience, self.min_delta, self.floor = (
-            factor,
-            patience,
-            min_delta,
-            floor,
-        )
-        self.best, self.waited, self.level = -math.inf, 0, 1.0
+        self.reduction = factor
+        self.patience = patience
+        self.min_delta = min_delta
+        self.floor = floor
+        self.best = -math.inf
+        self.waited = 0
+        self.level = 1.0
 
     def curve(self, progress: float) -> float:
         return self.level
 
     def observe(self, metric: float) -> None:
         if self.sign * metric > self.best + self.min_delta:
-            self.best, self.waited = self.sign * metric, 0
+            self.best = self.sign * metric
+            self.waited = 0
         else:
             self.waited += 1
         if self.waited > self.patience:
-            self.level, self.waited = max(self.floor, self.level * self.reduction), 0
+            self.level = max(self.floor, self.level * self.reduction)
+            self.waited = 0
 
     def state_dict(self) -> dict[str, Any]:
         return {"best": self.best, "waited": self.waited, "level": self.level}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from `state`, or begin where the run had another schedule."""
-        self.best, self.waited = state.get("best", -math.inf), state.get("waited", 0)
+        """Restore `state`; it is empty if the run had another schedule."""
+        self.best = state.get("best", -math.inf)
+        self.waited = state.get("waited", 0)
         self.level = state.get("level", 1.0)

@@ -1,4 +1,4 @@
-"""Polynomial decay, of which a line is the simplest."""
+"""Polynomial decay, by default linear."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from dltrain.types import Fraction, NonNegative, PositiveFloat
 
 
 class Polynomial(Schedule):
-    """Falls as (1 - progress) ** `power` to `floor` times the rate.
+    """Decreases as (1 - progress) ** `power` to `floor` times the learning rate.
 
-    A power of 1 is a line, 0.9 the "poly" rule of DeepLab (Chen et al. 2018, section 4.1).
+    A power of 1 is linear decay, 0.9 the "poly" rule of DeepLab (Chen et al. 2018, section 4.1).
     """
 
     def __init__(
@@ -20,7 +20,8 @@ class Polynomial(Schedule):
         floor: Fraction = 0.0,
     ) -> None:
         super().__init__(total_updates, warmup)
-        self.power, self.floor = power, floor
+        self.power = power
+        self.floor = floor
 
     def curve(self, progress: float) -> float:
         return self.floor + (1 - self.floor) * (1 - progress) ** self.power

@@ -1,4 +1,4 @@
-"""Steps down at milestones."""
+"""Reduction of the learning rate at milestones."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ from dltrain.types import Gt, Lt, NonNegative, Probability
 
 
 class Step(Schedule):
-    """Multiplies the rate by `gamma` at each of the `milestones`, shares of the updates after the warm-up.
+    """Multiplies the learning rate by `gamma` at each of the `milestones`.
 
-    As shares they hold for any number of epochs. The defaults divide it by 10 after half and three quarters of the run,
-    as He et al. 2016 (section 4.2) do after 32k and 48k of 64k updates.
+    Milestones are fractions of the updates after the warm-up, so they fit any number of epochs. The
+    defaults divide the learning rate by 10 after half and three quarters of the run, as He et al.
+    2016 (section 4.2) do after 32k and 48k of 64k updates.
     """
 
     def __init__(
@@ -23,7 +24,8 @@ class Step(Schedule):
         gamma: Probability = 0.1,
     ) -> None:
         super().__init__(total_updates, warmup)
-        self.milestones, self.gamma = milestones, gamma
+        self.milestones = milestones
+        self.gamma = gamma
 
     def curve(self, progress: float) -> float:
         return self.gamma ** sum(progress >= milestone for milestone in self.milestones)
