@@ -99,8 +99,8 @@ def test_stages_are_lazy() -> None:
     """Code between two yields sees what the first stage trained."""
     task = TwoStages()
     Engine().fit(task)
-    assert len(task.seen) == 1
-    assert torch.equal(task.seen[0], task.mean)
+    assert len(task.means) == 1
+    assert torch.equal(task.means[0], task.mean)
     assert not torch.equal(task.mean, torch.zeros(2))
     assert torch.equal(task.center, task.mean + 1)
 

@@ -102,7 +102,7 @@ def test_between_the_stages_a_resume_sees_trained_values(tmp_path: Path) -> None
     state = checkpoint.load(store.steps()[-1])
     assert state["index"] == 1
     run(again := TwoStages(), tmp_path / "again", resume=Resume(state, store.stage_ends()))
-    assert_same(first.seen, again.seen)
+    assert_same(first.means, again.means)
     assert whole.stage.name == "spread"
 
 

@@ -169,9 +169,8 @@ class GAN(Task):
         )
 
     def step(self, real: Tensor) -> dict[str, Tensor]:
-        fake = self.generator(
-            torch.randn_like(real)
-        )  # from the process's generator: a resume must restore it
+        # The noise is from the process's generator, which a resume must restore.
+        fake = self.generator(torch.randn_like(real))
         loss_d = (
             F.softplus(-self.discriminator(real)) + F.softplus(self.discriminator(fake.detach()))
         ).mean()
@@ -182,9 +181,8 @@ class GAN(Task):
 
     def evaluate(self, batches: Iterable[Tensor]) -> dict[str, float]:
         real = torch.cat(list(batches))
-        fake = self.generator(
-            torch.randn_like(real)
-        )  # an evaluation that draws must not disturb the training
+        # An evaluation that draws random numbers must not change the training.
+        fake = self.generator(torch.randn_like(real))
         return {
             "real": float(self.discriminator(real).mean()),
             "fake": float(self.discriminator(fake).mean()),
@@ -206,11 +204,11 @@ class TwoStages(Task):
         super().__init__()
         self.epochs, self.count = epochs, count
         self.register_buffer("mean", torch.zeros(2))
-        self.seen: list[Tensor] = []  # what the code between the stages saw
+        self.means: list[Tensor] = []  # the mean between the stages
 
     def stages(self) -> Iterator[Stage]:
         yield self.stage("mean", lambda batch: self.mean.lerp_(batch.mean(0), 0.1))
-        self.seen.append(self.mean.clone())
+        self.means.append(self.mean.clone())
         self.register_buffer("center", self.mean + 1)
         self.register_buffer("spread", torch.ones(2))
         yield self.stage(

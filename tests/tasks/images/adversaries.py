@@ -21,24 +21,24 @@ LOSSES = ["nonsaturating", "minimax", "least_squares", "hinge", "wasserstein"]
 BF16 = functools.partial(torch.autocast, "cpu", torch.bfloat16)
 
 
-def pair(**settings: Any) -> GAN:
+def small_gan(**settings: Any) -> GAN:
     """Return smooth networks without batch norm and dropout: a step has no hidden inputs."""
     torch.manual_seed(1)
     plain = {"latent_size": 4, "generator_sizes": (8,), "discriminator_sizes": (8,), "norm": "none"}
     return GAN(1, (8, 8), 10, **{**plain, "discriminator_dropout": 0.0, **settings})
 
 
-def judge() -> nn.Sequential:
+def small_classifier() -> nn.Sequential:
     torch.manual_seed(2)
     return nn.Sequential(nn.Flatten(), nn.Linear(64, 16), nn.ReLU(), nn.Linear(16, 10))
 
 
-def made(
+def adversarial_task(
     model: nn.Module | None = None, data: Data | None = None, epochs: int = 1, **settings: Any
 ) -> Adversarial:
     """Return a task whose optimizers are plain SGD, unless `optim` is another."""
     settings.setdefault("optim", lambda modules, steps, network, mode=None: optim_of(modules))
-    return Adversarial(data or Fake(SPEC, 8, 0), model or pair(), epochs=epochs, **settings)
+    return Adversarial(data or Fake(SPEC, 8, 0), model or small_gan(), epochs=epochs, **settings)
 
 
 def optim_of(module: nn.Module, accumulate: int = 1, lr: float = 0.5) -> Optim:
@@ -49,6 +49,6 @@ def batch(count: int = 8) -> tuple[Tensor, Tensor]:
     return torch.randn(count, 1, 8, 8, generator=rng.keyed(5)), torch.arange(count) % 10
 
 
-def d(logits: Tensor) -> Tensor:
+def probability(logits: Tensor) -> Tensor:
     """Return the probability of being real, D in the papers."""
     return 1 / (1 + (-logits).exp())

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import torch
-from adversaries import BF16, LOSSES, batch, judge, made, optim_of, pair
+from adversaries import BF16, LOSSES, adversarial_task, batch, optim_of, small_classifier, small_gan
 from torch import Tensor, nn
 from toys import History
 
@@ -37,7 +37,7 @@ def weights(module: nn.Module) -> list[Tensor]:
     return [p.detach().clone() for p in module.parameters()]
 
 
-def caught(optim: Optim) -> list[list[Tensor]]:
+def recorded_gradients(optim: Optim) -> list[list[Tensor]]:
     """Record the gradients that `optim` makes its steps with."""
     found: list[list[Tensor]] = []
     optim.optimizer.register_step_pre_hook(
@@ -79,16 +79,19 @@ def test_the_generator_learns_against_the_updated_discriminator(
     conditional: bool, precision: type[AbstractContextManager[Any]]
 ) -> None:
     """Also in half precision, where autocast caches copies of the weights before the update."""
-    task = made(pair(conditional=conditional))
-    generating, discriminating = optim_of(task.model.generator), optim_of(task.model.discriminator)
+    task = adversarial_task(small_gan(conditional=conditional))
+    generator_optim, discriminator_optim = (
+        optim_of(task.model.generator),
+        optim_of(task.model.discriminator),
+    )
     rng.seed_all(0)
     expected, loss = by_hand(task, batch(), precision, lr=0.5, updated=True)
     rng.seed_all(0)
     stale, _ = by_hand(task, batch(), precision, lr=0.5, updated=False)
-    found = caught(generating)
+    found = recorded_gradients(generator_optim)
     rng.seed_all(0)
     with precision():
-        scores = task.step(batch(), generating, discriminating)
+        scores = task.step(batch(), generator_optim, discriminator_optim)
     assert float(scores["loss"]) == pytest.approx(loss, rel=1e-6)
     torch.testing.assert_close(found[0], expected, rtol=1e-5, atol=1e-7)
     size = max(float(g.norm()) for g in expected)
@@ -98,11 +101,14 @@ def test_the_generator_learns_against_the_updated_discriminator(
 @pytest.mark.parametrize("conditional", [False, True], ids=["", "conditional"])
 @pytest.mark.parametrize("loss", LOSSES)
 def test_a_step_leaves_no_gradient(loss: Any, conditional: bool) -> None:
-    task = made(pair(conditional=conditional), loss=loss, judge=judge())
-    generating, discriminating = optim_of(task.model.generator), optim_of(task.model.discriminator)
+    task = adversarial_task(small_gan(conditional=conditional), loss=loss, judge=small_classifier())
+    generator_optim, discriminator_optim = (
+        optim_of(task.model.generator),
+        optim_of(task.model.discriminator),
+    )
     before = weights(task.model.generator), weights(task.model.discriminator), weights(task.judge)
     for _ in range(2):
-        scores = task.step(batch(), generating, discriminating)
+        scores = task.step(batch(), generator_optim, discriminator_optim)
         assert gradients(task) == []
         assert all(value.isfinite() and not value.requires_grad for value in scores.values())
     after = weights(task.model.generator), weights(task.model.discriminator), weights(task.judge)
@@ -118,7 +124,7 @@ def test_a_generator_update_adds_nothing_to_the_discriminators_gradient(loss: An
     """Within an accumulation window each network has the gradient of its own loss alone."""
     held = []
     for discriminator_steps in (1, 2):  # of the first update, the generator's turn and not
-        task = made(loss=loss, discriminator_steps=discriminator_steps)
+        task = adversarial_task(loss=loss, discriminator_steps=discriminator_steps)
         optims = optim_of(task.model.generator, 2), optim_of(task.model.discriminator, 2)
         rng.seed_all(0)
         task.step(batch(), *optims)
@@ -136,7 +142,7 @@ def test_two_accumulated_half_batches_equal_one_batch(
     noise = torch.randn(8, 4, generator=rng.keyed(6))
     ends = []
     for parts in (1, 2):
-        task = made(loss=loss)
+        task = adversarial_task(loss=loss)
         optims = optim_of(task.model.generator, parts), optim_of(task.model.discriminator, parts)
         draws = iter(noise.chunk(parts))
         with monkeypatch.context() as patch:
@@ -159,7 +165,7 @@ def test_the_generator_is_updated_at_every_kth_discriminator_update(
     every: int, accumulate: int
 ) -> None:
     """At the k-th, not the first; `loss` is logged in those steps alone."""
-    task = made(discriminator_steps=every)
+    task = adversarial_task(discriminator_steps=every)
     optims = (
         optim_of(task.model.generator, accumulate),
         optim_of(task.model.discriminator, accumulate),
@@ -181,7 +187,9 @@ def test_each_network_has_an_optimizer_with_its_number_of_updates() -> None:
         asked.append((network, steps, modules))
         return optim_of(modules)
 
-    task = made(epochs=6, optim=optim, judge=judge(), judge_epochs=2, discriminator_steps=3)
+    task = adversarial_task(
+        epochs=6, optim=optim, judge=small_classifier(), judge_epochs=2, discriminator_steps=3
+    )
     stages = list(task.stages())
     per_epoch = len(task.data.train)
     assert [(name, steps) for name, steps, _ in asked] == [
@@ -201,13 +209,15 @@ def test_each_network_has_an_optimizer_with_its_number_of_updates() -> None:
 
 
 def on_digits(accumulate: int) -> Adversarial:
-    model = pair(norm="batch", discriminator_dropout=0.3, conditional=True)
+    model = small_gan(norm="batch", discriminator_dropout=0.3, conditional=True)
 
     def optim(m, steps, network, mode=None):
         return Optim(m, functools.partial(adam, lr=0.01), accumulate=accumulate)
 
     data = InMemory(Digits(), batch_size=400, eval_batch_size=100)
-    return made(model, data, epochs=2, optim=optim, judge=judge(), discriminator_steps=3)
+    return adversarial_task(
+        model, data, epochs=2, optim=optim, judge=small_classifier(), discriminator_steps=3
+    )
 
 
 def run(task: Adversarial, folder: Path, resume: Resume | None = None) -> tuple[Engine, History]:
@@ -320,7 +330,7 @@ def test_impossible_settings_are_refused_with_the_reason(
 def test_an_evaluation_classifier_needs_classes() -> None:
     bare = Spec((1, 8, 8), (), 60, 20, target_names=("depth",))
     with pytest.raises(ValueError, match=r"data with classes \(task\.judge=null for none\)"):
-        made(data=Fake(bare, 8, 0), judge=judge())
+        adversarial_task(data=Fake(bare, 8, 0), judge=small_classifier())
 
 
 @pytest.mark.parametrize("norm", ["layer", "none"])

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from adversaries import BF16, LOSSES, batch, d, made, optim_of, pair
+from adversaries import BF16, LOSSES, adversarial_task, batch, optim_of, probability, small_gan
 from torch import Tensor, nn
 
 from dltrain import rng
@@ -19,10 +19,10 @@ from dltrain.tasks.images.adversarial import discriminator_loss, generator_loss
 
 REAL = torch.tensor([-3.0, -0.4, 0.0, 0.7, 2.5], dtype=torch.float64)
 FAKE = torch.tensor([-2.0, -0.1, 0.3, 1.5, 4.0], dtype=torch.float64)
-CROSS_ENTROPY = -d(REAL).log().mean() - (1 - d(FAKE)).log().mean()
+CROSS_ENTROPY = -probability(REAL).log().mean() - (1 - probability(FAKE)).log().mean()
 FORMULAS: dict[Any, tuple[Tensor, Tensor]] = {  # of the discriminator, of the generator
-    "nonsaturating": (CROSS_ENTROPY, -d(FAKE).log().mean()),
-    "minimax": (CROSS_ENTROPY, (1 - d(FAKE)).log().mean()),
+    "nonsaturating": (CROSS_ENTROPY, -probability(FAKE).log().mean()),
+    "minimax": (CROSS_ENTROPY, (1 - probability(FAKE)).log().mean()),
     "least_squares": (
         (REAL - 1).pow(2).mean() / 2 + FAKE.pow(2).mean() / 2,
         (FAKE - 1).pow(2).mean() / 2,
@@ -43,7 +43,8 @@ def test_losses_match_the_papers(loss: Any) -> None:
 def test_smoothed_losses_are_cross_entropies_with_soft_targets(loss: Any) -> None:
     """One-sided: only the target of real images changes."""
     expected = (
-        -(0.9 * d(REAL).log() + 0.1 * (1 - d(REAL)).log()).mean() - (1 - d(FAKE)).log().mean()
+        -(0.9 * probability(REAL).log() + 0.1 * (1 - probability(REAL)).log()).mean()
+        - (1 - probability(FAKE)).log().mean()
     )
     torch.testing.assert_close(discriminator_loss(loss, REAL, FAKE, real_target=0.9), expected)
 
@@ -98,13 +99,13 @@ def test_the_minimum_of_a_smoothed_loss_is_at_its_target(
 def test_label_smoothing_is_used_in_the_step() -> None:
     losses = []
     for smoothing in (0.0, 0.2):
-        task = made(label_smoothing=smoothing)
+        task = adversarial_task(label_smoothing=smoothing)
         rng.seed_all(0)
         scores = task.step(
             batch(), optim_of(task.model.generator), optim_of(task.model.discriminator)
         )
         losses.append(float(scores["discriminator_loss"]))
-    task = made()
+    task = adversarial_task()
     rng.seed_all(0)
     real, fake = task.centered(batch()[0]), task.model.generate(torch.randn(8, 4))
     with torch.no_grad():
@@ -120,7 +121,7 @@ def test_label_smoothing_is_used_in_the_step() -> None:
 
 def linear_critic(size: float, conditional: bool = False) -> GAN:
     """Return a critic whose gradient is its weight, of norm `size`, everywhere."""
-    model = pair(discriminator_sizes=(), conditional=conditional)
+    model = small_gan(discriminator_sizes=(), conditional=conditional)
     weight = torch.randn(1, 64, generator=rng.keyed(7))
     model.discriminator.head.weight.data = weight / weight.norm() * size
     return model
@@ -140,7 +141,7 @@ def test_the_penalty_of_a_linear_critic(size: float, precision: str) -> None:
 
     Half precision would round it or, for a norm of 300, overflow.
     """
-    task = made(linear_critic(size), loss="wasserstein")
+    task = adversarial_task(linear_critic(size), loss="wasserstein")
     head = task.model.discriminator.head
     with PRECISIONS[precision]():
         real, fake = task.centered(batch()[0]), task.model.generate(torch.randn(8, 4)).detach()
@@ -157,7 +158,7 @@ def test_the_penalty_is_a_mean_over_images() -> None:
     """The gradient norm of a conditional critic differs by image: |w + v_class|."""
     model = linear_critic(0.8, conditional=True)
     images, classes = batch()
-    task = made(model, loss="wasserstein")
+    task = adversarial_task(model, loss="wasserstein")
     assert model.discriminator.of_class is not None
     slopes = (model.discriminator.head.weight + model.discriminator.of_class.weight[classes]).norm(
         dim=1
@@ -168,7 +169,7 @@ def test_the_penalty_is_a_mean_over_images() -> None:
 
 def test_the_penalty_is_measured_between_real_and_generated_images() -> None:
     """At one random point of the line between each pair."""
-    task = made(loss="wasserstein")
+    task = adversarial_task(loss="wasserstein")
     seen: list[Tensor] = []
     task.model.discriminator.register_forward_hook(
         lambda module, inputs, output: seen.append(inputs[0].detach())
@@ -184,7 +185,7 @@ def test_the_penalty_is_measured_between_real_and_generated_images() -> None:
 
 def test_the_penalty_has_a_gradient_in_every_weight_of_the_critic() -> None:
     """Through the gradient of the gradient."""
-    task = made(pair(discriminator_sizes=(8, 8)), loss="wasserstein")
+    task = adversarial_task(small_gan(discriminator_sizes=(8, 8)), loss="wasserstein")
     penalty = task.gradient_penalty(task.centered(batch()[0]), torch.zeros(8, 1, 8, 8), None)
     layers = [m.weight for m in task.model.discriminator.modules() if isinstance(m, nn.Linear)]
     for gradient in torch.autograd.grad(penalty, layers):
@@ -194,7 +195,7 @@ def test_the_penalty_has_a_gradient_in_every_weight_of_the_critic() -> None:
 @pytest.mark.parametrize("weight", [0.0, 10.0])
 def test_the_wasserstein_loss_includes_the_weighted_penalty(weight: float) -> None:
     """The penalty of a linear critic with a gradient norm of 3 is 4."""
-    task = made(linear_critic(3.0), loss="wasserstein", penalty=weight)
+    task = adversarial_task(linear_critic(3.0), loss="wasserstein", penalty=weight)
     rng.seed_all(0)
     real, fake = task.centered(batch()[0]), task.model.generate(torch.randn(8, 4))
     with torch.no_grad():
@@ -210,7 +211,7 @@ def test_the_wasserstein_loss_includes_the_weighted_penalty(weight: float) -> No
 def test_other_losses_have_no_penalty(loss: Any) -> None:
     found = []
     for weight in (0.0, 10.0):
-        task = made(loss=loss, penalty=weight)
+        task = adversarial_task(loss=loss, penalty=weight)
         rng.seed_all(0)
         scores = task.step(
             batch(), optim_of(task.model.generator), optim_of(task.model.discriminator)

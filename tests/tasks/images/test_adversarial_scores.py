@@ -10,7 +10,15 @@ from typing import Any
 
 import pytest
 import torch
-from adversaries import LOSSES, batch, d, judge, made, optim_of, pair
+from adversaries import (
+    LOSSES,
+    adversarial_task,
+    batch,
+    optim_of,
+    probability,
+    small_classifier,
+    small_gan,
+)
 from PIL import Image as Picture
 from torch import Tensor
 
@@ -36,7 +44,9 @@ def scripted(task: Adversarial, images: Iterator[Tensor]) -> Adversarial:
 
 def digits_task(**settings: Any) -> Adversarial:
     """Return a task on digits after a few steps of its evaluation classifier."""
-    task = made(data=InMemory(Digits(), batch_size=64), judge=judge(), **settings)
+    task = adversarial_task(
+        data=InMemory(Digits(), batch_size=64), judge=small_classifier(), **settings
+    )
     learn = optim_of(task.judge, lr=0.1)
     for number in range(3):
         for samples in task.data.train.epoch(number):
@@ -74,7 +84,7 @@ def test_a_collapsed_generator_has_no_diversity() -> None:
 
 def test_half_the_contrast_is_a_quarter_of_the_diversity_of_pixels() -> None:
     """Without an evaluation classifier the features are pixels."""
-    task = made(data=InMemory(Digits(), batch_size=64)).eval()
+    task = adversarial_task(data=InMemory(Digits(), batch_size=64)).eval()
     batches = [task.centered(inputs) for inputs, _ in task.data.val.epoch(0)]
     scores = evaluated(scripted(task, iter([*(0.5 * b for b in batches), batches[0]])))
     assert scores["diversity"] == pytest.approx(0.25, rel=1e-5)
@@ -84,13 +94,13 @@ def test_scores_are_mean_probabilities_of_being_real() -> None:
     """A Wasserstein critic has none: its scores are the plain outputs."""
     images, probabilities = torch.rand(64, 1, 8, 8) * 2 - 1, {}
     for loss in LOSSES:
-        task = scripted(made(loss=loss), itertools.repeat(images))
+        task = scripted(adversarial_task(loss=loss), itertools.repeat(images))
         inputs, classes = batch()
         task.model.generate = lambda noise, classes=None: images[: len(noise)]
         with torch.no_grad():
             scores = task.evaluate(iter([(inputs, classes)]))
             real, fake = task.model(task.centered(inputs)), task.model(images[:8])
-        real, fake = (x if loss == "wasserstein" else d(x) for x in (real, fake))
+        real, fake = (x if loss == "wasserstein" else probability(x) for x in (real, fake))
         assert scores["real_score"] == pytest.approx(float(real.mean()), rel=1e-5)
         assert scores["fake_score"] == pytest.approx(float(fake.mean()), rel=1e-5)
         probabilities[loss] = scores["real_score"]
@@ -100,7 +110,7 @@ def test_scores_are_mean_probabilities_of_being_real() -> None:
 @pytest.mark.parametrize("conditional", [False, True], ids=["", "conditional"])
 def test_samples_are_the_same_for_the_same_weights(conditional: bool) -> None:
     """Whatever was drawn before; in 0..1, of a conditional generator all classes in turn."""
-    task = made(pair(conditional=conditional)).eval()
+    task = adversarial_task(small_gan(conditional=conditional)).eval()
     scores = []
     for seed in (1, 2):
         torch.manual_seed(seed)
@@ -121,24 +131,26 @@ def test_samples_are_the_same_for_the_same_weights(conditional: bool) -> None:
 
 def test_without_an_evaluation_classifier_there_is_no_distance_and_nothing_is_watched() -> None:
     """Except for a metric that the user names; the data needs no classes then."""
-    task = made()
+    task = adversarial_task()
     (stage,) = task.stages()
     assert (stage.name, stage.watch) == ("adversarial", "")
     assert evaluated(task.eval()).keys() == {"real_score", "fake_score", "diversity", "samples"}
-    assert [s.watch for s in made(watch="val/diversity", mode="max").stages()] == ["val/diversity"]
+    assert [s.watch for s in adversarial_task(watch="val/diversity", mode="max").stages()] == [
+        "val/diversity"
+    ]
     bare = Spec((1, 8, 8), (), 60, 20, target_names=("depth",))
-    assert evaluated(made(data=Fake(bare, 8, 0)).eval())["diversity"] > 0
+    assert evaluated(adversarial_task(data=Fake(bare, 8, 0)).eval())["diversity"] > 0
 
 
 def test_an_empty_split_is_a_clear_error() -> None:
     with pytest.raises(ValueError, match="there is nothing to evaluate"):
-        made().evaluate(iter(()))
+        adversarial_task().evaluate(iter(()))
 
 
 def test_the_networks_get_pixels_in_minus_one_to_one_for_any_scaling() -> None:
     stored = Digits().read()["train"][0].float() / 255 * 2 - 1
     for scaling in ("standardize", "unit"):
-        task = made(data=InMemory(Digits(), batch_size=64, scaling=scaling))
+        task = adversarial_task(data=InMemory(Digits(), batch_size=64, scaling=scaling))
         seen = torch.cat([task.centered(inputs) for inputs, _ in task.data.train.epoch(0)])
         assert float(seen.min()) == pytest.approx(-1, abs=1e-5)
         assert float(seen.max()) == pytest.approx(1, abs=1e-5)
@@ -151,12 +163,14 @@ def test_the_networks_get_pixels_in_minus_one_to_one_for_any_scaling() -> None:
 @pytest.mark.parametrize("conditional", [False, True], ids=["", "conditional"])
 def test_predictions_are_one_probability_for_each_image(conditional: bool) -> None:
     """Of a conditional discriminator it is the highest over the classes."""
-    task = made(pair(conditional=conditional)).eval()
+    task = adversarial_task(small_gan(conditional=conditional)).eval()
     inputs = batch(5)[0]
     with torch.no_grad():
         answers = task.prediction_rows(task.predict(inputs))
         told = [torch.full((5,), c) for c in range(10)] if conditional else [None]
-        expected = torch.stack([d(task.model(task.centered(inputs), c)) for c in told]).amax(0)
+        expected = torch.stack(
+            [probability(task.model(task.centered(inputs), c)) for c in told]
+        ).amax(0)
     assert [list(answer) for answer in answers] == [["real"]] * 5
     assert [answer["real"] for answer in answers] == pytest.approx(expected.tolist(), rel=1e-5)
 
@@ -224,8 +238,10 @@ def test_tracing_a_discriminator_of_many_classes_is_refused(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(adversarial, "MAX_TRACED_CLASSES", 9)
-    task, inputs = made(pair(conditional=True)).eval(), batch(2)[0]
+    task, inputs = adversarial_task(small_gan(conditional=True)).eval(), batch(2)[0]
     assert len(task.predict(inputs)) == 2
     with pytest.raises(ValueError, match="once for each class"):
         torch.jit.trace(task, inputs, check_trace=False)
-    torch.jit.trace(made(pair(conditional=False)).eval(), inputs, check_trace=False)
+    torch.jit.trace(
+        adversarial_task(small_gan(conditional=False)).eval(), inputs, check_trace=False
+    )

@@ -37,7 +37,9 @@ def autoencoding(eval_batch_size: int, variational: bool, **settings: Any) -> An
 
 
 def adversarial(eval_batch_size: int) -> Any:
-    return adversaries.made(data=data(eval_batch_size), judge=adversaries.judge())
+    return adversaries.adversarial_task(
+        data=data(eval_batch_size), judge=adversaries.small_classifier()
+    )
 
 
 TASKS = {
