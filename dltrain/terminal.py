@@ -1,4 +1,4 @@
-"""Text on a terminal: the columns that characters take, padding, wrapping and the screen's width."""
+"""Text on a terminal: widths of characters, padding, wrapping, and the width of the screen."""
 
 from __future__ import annotations
 

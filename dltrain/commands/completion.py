@@ -43,8 +43,9 @@ complete -o default -F _dltrain dltrain
 ZSH = """#compdef dltrain
 _dltrain() {
   local line word
-  local -a open closed open_text closed_text
-  for line in "${(@f)$("${words[1]}" __complete -- "${(@Q)words[2,CURRENT-1]}" "${(Q)PREFIX}" 2>/dev/null)}"; do
+  local -a typed open closed open_text closed_text
+  typed=("${(@Q)words[2,CURRENT-1]}" "${(Q)PREFIX}")
+  for line in "${(@f)$("${words[1]}" __complete -- "${typed[@]}" 2>/dev/null)}"; do
     word="${line%%$'\\t'*}"
     [[ -z "$word" ]] && continue
     if [[ "$word" == *[=.] || "$word" == *=\\[* ]]; then

@@ -1,4 +1,4 @@
-"""`dltrain export RUN --format word2vec [--out FILE.vec]`: what a run learned, for other programs."""
+"""`dltrain export RUN --format word2vec [--out FILE.vec]`: word vectors for other programs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`dltrain generate RUN [--samples N | TEXT... --tokens N]`: images of a generator, continued texts.
+"""`dltrain generate RUN [--samples N | TEXT... --tokens N]`: images or continued texts.
 
 Images of a GAN or VAE go into a new folder, one by one and in a grid. A language model continues
 each TEXT. The same seed (seed=N) gives the same images and texts.
@@ -42,7 +42,7 @@ SETTINGS = {"checkpoint": "best", "temperature": "0.8", "top_p": "0.95"}
 
 
 def generate(options: Options) -> None:
-    """Write images that a run's generator draws, or print how its language model continues texts."""
+    """Write images of a generator, or print texts that a language model continues."""
     run, overrides = find_run(options)
     typed, overrides = take(overrides, SETTINGS)
     settings = {**SETTINGS, **typed}
@@ -141,7 +141,10 @@ def as_number(key: str, text: str) -> float:
 def continued(
     trained: TrainedRun, prompts: list[str], length: int, temperature: float, top_p: float
 ) -> Iterator[str]:
-    """Yield each prompt with `length` tokens after it; UsageError for a task that writes no text."""
+    """Yield each prompt with `length` tokens after it.
+
+    Raises UsageError for a task that writes no text.
+    """
     engine = trained.engine
     data = trained.reader
     task = engine.task

@@ -26,7 +26,7 @@ def inputs_of(pixels: Tensor, spec: Spec) -> Tensor:
 
 
 def statistics(spec: Spec) -> tuple[Tensor, Tensor]:
-    """Return mean and standard deviation (1, C, 1, 1) that images are standardized with, in 0..255."""
+    """Return mean and standard deviation (1, C, 1, 1) of standardized images, in 0..255."""
     channels = spec.input_shape[0]
     mean = spec.mean or (0.0,) * channels
     std = spec.std or (255.0,) * channels
@@ -34,8 +34,7 @@ def statistics(spec: Spec) -> tuple[Tensor, Tensor]:
 
 
 def picture(batch: tuple[Tensor, Tensor], spec: Spec) -> Image:
-    """Return the first images of a batch (inputs (B, C, H, W), targets (B, ...)) as the network gets
-    them.
+    """Return the first images of a batch: inputs (B, C, H, W), targets (B, ...).
 
     Captions are the classes; for mixed samples, the proportions of the classes. Detection samples
     have their boxes.
@@ -57,7 +56,7 @@ def picture_with_boxes(batch: tuple[Tensor, Tensor], spec: Spec) -> Image:
 
 
 def class_captions(targets: Tensor, spec: Spec) -> tuple[str, ...]:
-    """Return captions for class numbers (B,) or class proportions (B, K); none for other targets."""
+    """Return captions for class numbers (B,) or proportions (B, K); none for other targets."""
     names = spec.class_names
     if not names:
         return ()

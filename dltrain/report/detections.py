@@ -94,7 +94,7 @@ def _draw_title(
 
 
 def _with_boxes(pixels: Tensor, boxes: Sequence[MarkedBox], color: Color) -> Any:
-    """Draw an image (C, H, W) in 0..1 at a legible size, with the boxes of objects and their texts."""
+    """Draw an image (C, H, W) in 0..1 at a legible size, with boxes and texts of objects."""
     from PIL import Image as Picture
     from PIL import ImageDraw
 
@@ -141,11 +141,10 @@ def _draw_labels(
 def _place_for(
     text: str, area: Area, picture: tuple[int, int], labels: Sequence[Area], small: Sequence[Area]
 ) -> Area | None:
-    """Return where the text of a box with the corners `area` may stand in a picture of width and
-    height `picture`.
+    """Return a place for the text of a box in a picture; None if there is no room.
 
-    It hides no other of the `labels`, and none of the `small` boxes if that can be avoided. None if
-    there is no such place.
+    `area` has the corners of the box, `picture` is width and height. The text hides no other of the
+    `labels`, and none of the `small` boxes if that can be avoided.
     """
     size = _text_size(picture[0])
     line = _line_width(picture[0])

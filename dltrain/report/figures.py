@@ -41,7 +41,7 @@ def figure_rows(
 
 
 def best_row(task: object, best: Mapping[str, Any]) -> tuple[str, str]:
-    """Return name and text of the best evaluation, with the metrics shown instead of the watched."""
+    """Return name and text of the best evaluation, with the metrics that are shown for it."""
     figures = {**best.get("metrics", {}), best["metric"]: best["value"]}
     shown = [name for name in shown_as(task, best["metric"]) if name in figures]
     first, *others = shown or [best["metric"]]

@@ -232,7 +232,7 @@ def _fits(caption: str, room: int, size: int) -> bool:
 
 
 def heat_colors(heat: NDArray[Any]) -> NDArray[Any]:
-    """Return colors (..., 3) in 0..1 for numbers in 0..1: from blue over green and yellow to red."""
+    """Return colors (..., 3) in 0..1 for numbers in 0..1: blue, green, yellow, red."""
     middles = np.array([3.0, 2.0, 1.0])
     return (1.5 - np.abs(4 * heat[..., None] - middles)).clip(0, 1)
 

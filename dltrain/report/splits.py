@@ -33,15 +33,18 @@ def empty_splits(data: Data, settings: Mapping[str, Any]) -> list[str]:
     `settings` are those of the dataset: a fraction of 0 asks for no split.
     """
     messages = []
-    if settings.get("val_fraction") and not data.val.samples:
+    val_fraction = settings.get("val_fraction")
+    if val_fraction and not data.val.samples:
         messages.append(
-            f"dataset.val_fraction={settings['val_fraction']} leaves no validation samples, so no "
-            f"best checkpoint can be chosen; add data or raise dataset.val_fraction{samples_per_class(data)}"
+            f"dataset.val_fraction={val_fraction} leaves no validation samples, so no best "
+            "checkpoint can be chosen; add data or raise dataset.val_fraction"
+            f"{samples_per_class(data)}"
         )
-    if settings.get("test_fraction") and not data.test.samples:
+    test_fraction = settings.get("test_fraction")
+    if test_fraction and not data.test.samples:
         messages.append(
-            f"dataset.test_fraction={settings['test_fraction']} leaves no test samples, so there are "
-            "no test metrics; add data, raise dataset.test_fraction, or set it to 0 if you want no test"
+            f"dataset.test_fraction={test_fraction} leaves no test samples, so there are no test "
+            "metrics; add data, raise dataset.test_fraction, or set it to 0 if you want no test"
             f"{samples_per_class(data)}"
         )
     return messages + untested_classes(data)

@@ -1,4 +1,4 @@
-"""The description of a run's data in its manifest; long texts and lists lie in files of their own."""
+"""The description of a run's data in its manifest; long values lie in files of their own."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ MAX_CANDIDATES = 5  # that an ambiguous name is answered with
 
 
 def all_runs(root: Path) -> list[Path]:
-    """Return every run folder under `root`, oldest first; the jobs of a sweep, but not the sweep."""
+    """Return every run folder under `root`, oldest first: jobs of a sweep, but not the sweep."""
     files = [*root.glob(f"*/*/{CONFIG}"), *root.glob(f"*/*_sweep/*/{CONFIG}")]
     folders = [path.parent for path in files]
     return sorted((one for one in folders if not one.name.startswith(".")), key=_natural_order)
@@ -47,7 +47,7 @@ def find(name: str, root: Path) -> Run:
 
 
 def _absent_message(name: str, runs: list[Path], root: Path) -> str:
-    """Return that there is no such run, and which there is."""
+    """Return the message for an unknown name."""
     if not runs:
         return f"there is no run under {root} ({OUTPUT_HINT}); `dltrain` trains one"
     return f"no run is called {name!r} under {root} ({OUTPUT_HINT}); the newest is {runs[-1]}"

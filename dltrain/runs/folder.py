@@ -81,7 +81,7 @@ class Run:
 
     @classmethod
     def make(cls, folder: Path, contents: Mapping[str, bytes]) -> Run:
-        """Make the new folder `folder`, which appears locked and with all `contents`, or OSError."""
+        """Make `folder`, which appears locked and with all `contents`; OSError if it cannot be."""
         try:
             folder.parent.mkdir(parents=True, exist_ok=True)
         except FileExistsError as e:  # a file or a dangling link, also in the next microsecond

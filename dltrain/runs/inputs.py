@@ -94,7 +94,9 @@ def is_place(name: str) -> bool:
     if not name:
         return False
     try:
-        return Path(name).exists() or ("*" in name and bool(glob.glob(name, recursive=True)))  # noqa: PTH207
+        if Path(name).exists():
+            return True
+        return "*" in name and bool(glob.glob(name, recursive=True))  # noqa: PTH207
     except (OSError, ValueError):  # too long for a name, or a null byte
         return False
 

@@ -73,7 +73,7 @@ def without_repeats(logged: Sequence[logging.LogRecord]) -> Iterator[None]:
 
 @contextmanager
 def logged_to(run: Run, earlier: Sequence[logging.LogRecord] = ()) -> Iterator[None]:
-    """Write all messages and tracebacks of the block into the run's log, after `earlier` records."""
+    """Write messages and tracebacks of the block into the run's log, after `earlier` records."""
     handler = QuietFile(run.folder / LOG, encoding="utf-8", delay=True)
     handler.setFormatter(logging.Formatter(FORMAT))
     for record in earlier:

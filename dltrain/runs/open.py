@@ -72,7 +72,7 @@ def load_trained(run: Run, pointer: str) -> tuple[Path, Resume]:
     """Return the checkpoint to evaluate or predict with, and where it places an engine.
 
     It is the one that was named, else the one that `pointer` (best or last) means, else the last.
-    The run may be training meanwhile. Raises InputError if there is none, or it is damaged.
+    The run may be training meanwhile. Raises InputError for no checkpoint and a damaged one.
     """
     store = Store(run.folder / CHECKPOINTS)
     if run.checkpoint is not None:
@@ -87,15 +87,16 @@ def load_trained(run: Run, pointer: str) -> tuple[Path, Resume]:
 
 
 def require_engine_state(folder: Path, state: dict[str, Any]) -> None:
-    """Raise InputError if a checkpoint that is whole holds something else than an engine's state."""
+    """Raise InputError if a whole checkpoint holds something else than an engine's state."""
     wrong = [key for key, kind in STATE_TYPES.items() if not _is_valid(state.get(key), kind)]
     if not wrong:
         parts = [*state["optims"], *state["callbacks"].values()]
         if not all(isinstance(part, dict) for part in parts):
             wrong = ["optims", "callbacks"]
     if wrong:
+        keys = ", ".join(wrong)
         raise InputError(
-            f"{folder} is not a checkpoint of a run: its {', '.join(wrong)} cannot be what was saved"
+            f"{folder} is not a checkpoint of a run: its {keys} cannot be what was saved"
         )
 
 
@@ -162,7 +163,7 @@ def averaged_weights(engine: Engine) -> Iterator[None]:
 
 @contextmanager
 def evaluation_mode(engine: Engine) -> Iterator[None]:
-    """Let the task predict in the block as it was scored: with averaged weights, without gradients."""
+    """Let the task predict as it was scored: with averaged weights, without gradients."""
     with averaged_weights(engine), torch.no_grad(), engine.autocast:
         yield
 

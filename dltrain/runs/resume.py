@@ -1,4 +1,4 @@
-"""Where a run continues, what its folder needs for that, and copies of it that continue elsewhere."""
+"""Resuming a run: the state to continue from, its folder, and forks that continue elsewhere."""
 
 from __future__ import annotations
 
@@ -144,7 +144,7 @@ def copy_state(run: Run, fork: Run, where: Resume) -> None:
 
 
 def best_checkpoint(store: Store, state: dict[str, Any]) -> tuple[Path, dict[str, Any]] | None:
-    """Return the checkpoint that `state` calls the best so far; None if it is not there any more."""
+    """Return the checkpoint that `state` calls the best so far; None if it is gone."""
     best = Checkpoint.best_in(state)
     if not best:
         return None
