@@ -1,4 +1,4 @@
-"""JSON that every reader takes: an undefined figure is null in every file and on the screen a word."""
+"""JSON that every reader accepts: an undefined figure is null in files, a word on the screen."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What may import what, and what no file may call: the design's rules, read from the syntax of every file."""
+"""Which part may import which, and calls that no file may make, read from the syntax."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ HYDRA = {"hydra", "omegaconf", "antlr4"}
 NUMERIC = {"torch", "numpy"}
 EVERYWHERE = {"dltrain", "dltrain.errors", "dltrain.types", "dltrain.rng"}
 
-# For each part of the package: the packages outside the standard library, and the parts of dltrain, that it may import.
+# For each part of the package: the libraries and the parts of dltrain that it may import.
 RULES: dict[str, set[str]] = {
     "types": {"annotated_types", "torch", "dltrain.types"},
     "terminal": {"rich"},
@@ -112,7 +112,7 @@ def part_of(path: Path) -> str:
 
 
 def imports(path: Path) -> Iterator[tuple[str, int]]:
-    """Every module that a file imports, lazily or not, with the line; of dltrain down to the second name."""
+    """Yield every import of a file, lazy ones too, with its line; of dltrain two names."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
@@ -139,7 +139,7 @@ def violations(path: Path) -> list[str]:
     return found
 
 
-# What runs text or bytes as code, or may: calls, names that may not be taken from their module, and modules.
+# Calls, names and modules that run text or bytes as code, or may.
 CALLS = {
     *(
         "eval",
@@ -169,7 +169,7 @@ ARCHIVES = (".pt2", ".pkl", ".pickle")  # files that hold code
 
 
 def dotted(node: ast.expr) -> str:
-    """a.b.c as it is written; of anything else that a name is taken from, only that there is something."""
+    """Return a.b.c as it is written; `?` for any other expression that a name is taken from."""
     if isinstance(node, ast.Attribute):
         return f"{dotted(node.value)}.{node.attr}"
     return node.id if isinstance(node, ast.Name) else "?"
@@ -358,10 +358,15 @@ def test_the_walk_sees_what_it_forbids(
 
 
 def test_heavy_libraries_are_imported_where_they_are_needed() -> None:
-    """Scoring does not pay seconds and 250 MB for what it does not use; plots need no screen, for which pyplot would look."""
+    """Scoring imports no heavy library that it does not use; plots need no screen.
+
+    That saves seconds and 250 MB. pyplot would look for a screen.
+    """
     code = (
-        "import sys, torch; from dltrain import metrics; metrics.classification(torch.eye(9), torch.arange(9));"
-        "assert not {'torchmetrics', 'torchvision', 'scipy', 'sklearn', 'matplotlib'} & set(sys.modules);"
+        "import sys, torch; from dltrain import metrics;"
+        "metrics.classification(torch.eye(9), torch.arange(9));"
+        "unwanted = {'torchmetrics', 'torchvision', 'scipy', 'sklearn', 'matplotlib'};"
+        "assert not unwanted & set(sys.modules);"
         "from dltrain.report.plots import plot; from dltrain.types import Plot;"
         "assert 'matplotlib' not in sys.modules; plot(Plot({}));"
         "assert 'matplotlib' in sys.modules and 'matplotlib.pyplot' not in sys.modules"

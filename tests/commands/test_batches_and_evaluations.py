@@ -1,4 +1,4 @@
-"""Training from the command line: batch norm with small batches, and evaluations that count once."""
+"""Training by command: batch norm with small batches, evaluations that count once."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`dltrain check`: absent files are a problem, and --data reports what is in those that are there."""
+"""`dltrain check`: absent files are a problem, and --data reports the content of files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The command line as its users meet it: what it prints, its exit codes, and that mistakes leave nothing behind."""
+"""The command line: output, exit codes, and mistakes that leave nothing behind."""
 
 from __future__ import annotations
 
@@ -68,7 +68,10 @@ def test_python_m_dltrain_is_the_same_command() -> None:
     ids=str,
 )
 def test_what_only_prints_does_not_import_torch(argv: list[str]) -> None:
-    code = f"import sys; from dltrain.cli import main; main({argv}); sys.exit(99 if 'torch' in sys.modules else 0)"
+    code = (
+        f"import sys; from dltrain.cli import main; main({argv});"
+        "sys.exit(99 if 'torch' in sys.modules else 0)"
+    )
     assert python("-c", code).returncode == 0
 
 
@@ -248,7 +251,7 @@ def test_check_prints_layers_parameters_and_flops_and_writes_nothing(
 
 
 def test_check_names_the_stages_before_the_one_that_it_measures(dltrain) -> None:
-    """Layers are those that a step runs, of both networks of a pair; of one stage no other is named."""
+    """Layers are those of a step, of both networks of a pair; a single stage is not named."""
     outcome = dltrain("check", "model=dcgan", "model.channels=[8]", "--json")
     assert outcome.code == 0
     assert outcome.json["earlier_stages"] == ["judge"]

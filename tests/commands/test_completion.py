@@ -1,4 +1,4 @@
-"""Completion: what is offered for the words typed so far, at once and without torch; and the shells' scripts."""
+"""Completion: the words offered, without importing torch, and the scripts of the shells."""
 
 from __future__ import annotations
 
@@ -165,7 +165,8 @@ def test_options_of_a_config_dir_are_offered(flags: list[str], offered, tmp_path
 
 def test_it_answers_without_torch_or_hydra() -> None:
     code = (
-        "import sys; from dltrain.cli import main; main(['__complete', '--', 'experiment=mlp_mnist', 'model.']);"
+        "import sys; from dltrain.cli import main;"
+        "main(['__complete', '--', 'experiment=mlp_mnist', 'model.']);"
         "sys.exit(99 if {'torch', 'hydra', 'numpy'} & set(sys.modules) else 0)"
     )
     done = subprocess.run(
@@ -222,7 +223,7 @@ def test_completion_asks_for_which_shell(words: list[str], dltrain) -> None:
 def test_bash_completes_a_line_cut_at_every_equals_sign(
     line: str, words: list[str], breaks: str, expected: list[str], tmp_path: Path
 ) -> None:
-    """As bash calls it: the words are cut at COMP_WORDBREAKS, and a reply replaces what follows the last break."""
+    """Bash cuts words at COMP_WORDBREAKS, and a reply replaces the part after the last break."""
     command = tmp_path / "dltrain"
     command.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m dltrain "$@"\n')
     command.chmod(0o755)

@@ -1,4 +1,4 @@
-"""Pictures for people: `predict --explain`, `check --images`, what a run draws; and `evaluate tta=`."""
+"""Pictures: `predict --explain`, `check --images`, those of a run; and `evaluate tta=`."""
 
 from __future__ import annotations
 
@@ -56,11 +56,14 @@ def pictures(folder: Path) -> dict[str, Any]:
     return {tag: [event.step for event in events.Images(tag)] for tag in events.Tags()["images"]}
 
 
-# predict --explain ------------------------------------------------------------------------------------------------
+# predict --explain
 
 
 def test_every_input_gets_a_picture_in_the_run(dltrain) -> None:
-    """Of the name of its file, also where two have the same; the table says where; what is no image gets none."""
+    """Pictures are called like the files; a repeated name gets a number.
+
+    The table names them. An input that is not an image gets none.
+    """
     assert dltrain(*RUN).code == 0
     for name in ("猫.png", "a/猫.jpg", "b.png"):
         Path(name).parent.mkdir(exist_ok=True)
@@ -115,7 +118,7 @@ def test_the_flags_belong_to_their_verbs(dltrain) -> None:
     assert "--images goes with `dltrain check` alone" in dltrain("train", "--images", "x.png").err
 
 
-# check --images ---------------------------------------------------------------------------------------------------
+# check --images
 
 
 def test_check_draws_the_first_batch_as_the_network_gets_it(dltrain) -> None:
@@ -161,7 +164,7 @@ def offline(*asked: Any, **how: Any) -> None:
     raise OSError("offline")
 
 
-# What a run draws -------------------------------------------------------------------------------------------------
+# What a run draws
 
 
 def test_a_run_draws_a_batch_at_its_start_and_what_it_learned_at_its_end(dltrain) -> None:
@@ -207,7 +210,7 @@ def test_pictures_change_no_figure(dltrain) -> None:
     assert logs[0] == logs[1]
 
 
-# evaluate tta= ----------------------------------------------------------------------------------------------------
+# evaluate tta=
 
 
 @pytest.mark.parametrize("views", ["flip", "flip,shift", "[crops]"])
@@ -226,7 +229,7 @@ def test_scores_of_the_mean_over_views(views: str, dltrain) -> None:
 
 
 def test_the_score_is_that_of_the_averaged_probabilities(dltrain) -> None:
-    """By hand, from the run's own weights."""
+    """The score equals one computed here from the run's own weights."""
     from dltrain.options import Options
     from dltrain.runs.open import find_run, load_trained, position, saved_configuration
 
@@ -248,7 +251,10 @@ def test_the_score_is_that_of_the_averaged_probabilities(dltrain) -> None:
 
 
 def test_views_of_a_run_are_those_of_its_test_and_of_what_follows(dltrain) -> None:
-    """`task.views` changes no weight, scores the test as `tta=` does, and `task.views=[]` takes them away again."""
+    """`task.views` changes no weight and scores the test as `tta=` does.
+
+    `task.views=[]` removes the views.
+    """
     watching = ("trainer.watch=val/loss", "trainer.epochs=1")
     plain, viewed = (
         dltrain(*RUN, *watching, "--json"),

@@ -234,7 +234,7 @@ def test_a_mistake_in_any_job_refuses_the_sweep_before_the_first(
 
 
 def test_the_table_shows_what_each_task_watches(dltrain) -> None:
-    """Of adversaries the distance: they have neither accuracy nor loss on the test set."""
+    """GANs show the distance: they have neither accuracy nor loss on the test set."""
     words = (
         "model=gan",
         "model.generator_sizes=[8]",

@@ -16,7 +16,8 @@ def stars(out: str) -> list[list[int]]:
 
 def test_a_chart_has_a_star_a_value_over_an_axis_from_zero() -> None:
     assert chart([0, 1, 2, 4], "4 updates", height=5) == (
-        "  4.0000 |   *\n         |\n         |  *\n         | *\n       0 |*\n         +----\n          4 updates"
+        "  4.0000 |   *\n         |\n         |  *\n         | *\n       0 |*\n"
+        "         +----\n          4 updates"
     )
     assert stars(chart([0.0, 0.0], ""))[-1] == [0, 1], "nothing is drawn at 0"
 

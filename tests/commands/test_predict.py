@@ -1,4 +1,4 @@
-"""`predict`: answers for files of the user's, also without the training data, and what is said of inputs that are none."""
+"""`predict`: files, tables and texts, also without the training data, and unreadable inputs."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ def test_predict_of_a_folder_answers_every_image_below_it(run: Path, digits: Pat
 def test_predictions_are_those_of_the_averaged_weights_on_the_same_inputs(
     run: Path, digits: Path, dltrain
 ) -> None:
-    """What `evaluate` scores and what `predict` says come from one network: they agree on the same images."""
+    """`evaluate` and `predict` use one network: they agree on the same images."""
     from dltrain.engine import Resume
     from dltrain.runs import checkpoint
     from dltrain.runs.checkpoint import Store
@@ -288,7 +288,7 @@ def test_a_smoke_run_predicts_too(digits: Path, dltrain) -> None:
 
 
 def test_a_table_is_answered_row_by_row(dltrain) -> None:
-    """A run on a table names its target; a line that does not fit is named, and the others go on."""
+    """A run on a table names its target; a bad line is reported, the others are predicted."""
     from sklearn.datasets import load_diabetes
 
     assert dltrain("dataset=diabetes", "trainer.epochs=1", "callbacks=quiet").code == 0

@@ -59,7 +59,7 @@ def keep_all(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def as_if_killed(folder: Path, after: str | None) -> None:
-    """Leave the run as it was when the checkpoint `after` was the newest (None: before the first)."""
+    """Restore the run as it was when `after` was its newest checkpoint (None: it had none)."""
     for path in Store(folder / "checkpoints").steps():
         if after is None or path.name > after:
             shutil.rmtree(path)
@@ -73,8 +73,11 @@ def as_if_killed(folder: Path, after: str | None) -> None:
 @pytest.mark.usefixtures("keep_all")
 @pytest.mark.parametrize("accumulate", [1, 3])
 def test_from_every_checkpoint_and_before_the_first(accumulate: int, dltrain) -> None:
-    """The continuation is the one that never stopped, bit for bit, in mid-epoch and within an accumulation window too: from
-    the even checkpoints of one run, the odd ones of the other."""
+    """A resumed run equals one without interruption, bit for bit.
+
+    That holds in mid-epoch and within an accumulation window too: from the even checkpoints of one
+    run, the odd ones of the other.
+    """
     run = (*STEPPED, f"trainer.accumulate={accumulate}", "trainer.log_every=3")
     whole = folder_of(dltrain(*run, "--json"))
     names = steps_of(whole)
@@ -198,7 +201,10 @@ def test_what_cannot_go_on_is_refused(override: str, words: str, dltrain) -> Non
 
 @pytest.mark.usefixtures("keep_all")
 def test_a_fork_goes_on_in_a_new_run(dltrain) -> None:
-    """From the newest checkpoint or a named one; the parent stays as it is and is named; the end is the parent's."""
+    """A fork continues from the newest or a named checkpoint and ends as its parent.
+
+    The parent stays as it is, and the fork names it.
+    """
     whole = folder_of(dltrain(*STEPPED, "schedule=constant", "--json"))
     longer = folder_of(dltrain(*STEPPED, "schedule=constant", "trainer.epochs=5", "--json"))
     before = {

@@ -1,4 +1,4 @@
-"""Runs that learn by acting, by their commands: resume within an episode, evaluation, pictures, sweeps."""
+"""Runs of agents by command: resume within an episode, evaluation, pictures, sweeps."""
 
 from __future__ import annotations
 
@@ -202,7 +202,7 @@ class Corridor(gymnasium.Env):
 def test_an_environment_of_the_users_own_is_learned(
     dltrain: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The corridor's end is size - 1 steps away. A saved run builds it only where it is named again."""
+    """The corridor's end is size - 1 steps away; a saved run builds it only if named again."""
     Path("mycorridor.py").write_text(MINE)
     monkeypatch.setattr(sys, "path", [str(Path.cwd()), *sys.path])
     make = "dataset.make={_target_: mycorridor.Corridor, _partial_: true, size: 6}"

@@ -1,4 +1,4 @@
-"""Runs on texts from end to end: trained from a file, scored, resumed exactly, asked about raw text, and made to write."""
+"""Runs on texts from end to end: training, scores, exact resume, predictions, generation."""
 
 from __future__ import annotations
 
@@ -159,7 +159,11 @@ def test_a_resume_within_an_epoch_of_running_text_ends_the_same(
 
 
 def scores(results: dict[str, Any]) -> dict[str, float]:
-    """Of the last evaluation: one more, where the first part ended, may have been the best, which is tested."""
+    """Return the scores of the last evaluation.
+
+    A resumed run has one evaluation more, at the end of its first part, which may have been the
+    best.
+    """
     return {name: value for name, value in results["metrics"].items() if name.startswith("val/")}
 
 

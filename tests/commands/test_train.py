@@ -1,4 +1,4 @@
-"""Training through the command line: what a run leaves, the debug modes, claims, evaluate, resume, determinism."""
+"""Training by command: files of a run, debug modes, claims, evaluate, resume, determinism."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def weights(folder: Path) -> dict[str, torch.Tensor]:
 
 
 def test_the_default_run_reaches_its_accuracy_and_leaves_a_whole_folder(dltrain) -> None:
-    """What `make train` promises: >= 0.98 on real handwritten digits, no download."""
+    """`make train` reaches 0.98 on real handwritten digits without a download."""
     outcome = dltrain("--json")
     folder = folder_of(outcome)
     results = json.loads((folder / "results.json").read_text())
@@ -268,7 +268,8 @@ def test_the_watched_metric_says_which_way_is_better(watch: str, best: object, d
     folder = folder_of(dltrain(*TINY, f"trainer.watch={watch}", "optimizer.lr=0.05", "--json"))
     records = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     values = [record[watch] for record in records if record["split"] == "val"]
-    assert json.loads((folder / "results.json").read_text())["best"]["value"] == best(values)  # type: ignore[operator]
+    results = json.loads((folder / "results.json").read_text())
+    assert results["best"]["value"] == best(values)  # type: ignore[operator]
 
 
 @pytest.mark.parametrize("watch", ["val/loss", "val/f1"])

@@ -1,4 +1,4 @@
-"""Transfer learning: weights of a run or published ones, layers frozen and thawed, inputs as the weights know them."""
+"""Transfer learning: weights of a run or published ones, freezing, standardization of inputs."""
 
 from __future__ import annotations
 
@@ -141,7 +141,7 @@ def test_layers_learn_at_rates_of_their_own(dltrain) -> None:
 
 @pytest.fixture
 def resnet(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """torch's cache with weights of a ResNet-18 in it, under the name that their own sha256 gives."""
+    """Return torch's cache with weights of a ResNet-18, under the name of their sha256."""
     home = tmp_path_factory.mktemp("torch")
     monkeypatch.setenv("TORCH_HOME", str(home))
     folder = home / "hub" / "checkpoints"

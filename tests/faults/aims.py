@@ -1,6 +1,7 @@
-"""What goes wrong inside a command, and when: each function sets one fault up before the command begins.
+"""Faults inside a command: each function prepares one fault before the command begins.
 
-They wrap parts of dltrain and of the standard library in a process that was forked for it; dltrain has no hook for them.
+They wrap parts of dltrain and of the standard library in a forked process; dltrain itself has no
+hooks for them.
 """
 
 from __future__ import annotations
@@ -66,10 +67,11 @@ def changed_path(event: str, args: tuple[Any, ...]) -> str | None:
 
 
 def crash_at(number: int, journal: str, saves: tuple[int, int] | None = None) -> None:
-    """`kill -9` of the process at its file-system call `number`, before it is made; of a write, when half of it is.
+    """Kill the process at its file-system call `number`, before it is made.
 
-    Counted are the calls below the folder it runs in: all, or those of the checkpoint writer from the first to the last of
-    `saves`. Each is a line in the file `journal`.
+    A write is killed when half of it is done. Calls below the working folder count: all, or those
+    of the checkpoint writer from the first to the last of `saves`. Each is a line in the file
+    `journal`.
     """
     here = str(Path.cwd())
     lines = os.open(journal, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
@@ -102,10 +104,10 @@ def crash_at(number: int, journal: str, saves: tuple[int, int] | None = None) ->
     fsync, write = os.fsync, Checkpoint.write
 
     def synced(descriptor: int) -> None:
-        operation(
-            "fsync",
-            os.readlink(f"/proc/self/fd/{descriptor}") if os.path.exists("/proc/self/fd") else here,  # noqa: PTH110, PTH115
-        )
+        path = here
+        if os.path.exists("/proc/self/fd"):  # noqa: PTH110 - Path is what is wrapped here
+            path = os.readlink(f"/proc/self/fd/{descriptor}")  # noqa: PTH115
+        operation("fsync", path)
         fsync(descriptor)
 
     def halfway(path: Path, content: bytes) -> None:
@@ -131,11 +133,11 @@ def crash_at(number: int, journal: str, saves: tuple[int, int] | None = None) ->
 
 
 def signal_at(moment: str, number: int, group: bool, journal: str, at: int = 1) -> None:
-    """Send the process, or its group, a signal the `at`-th time that it comes to `moment`.
+    """Send the process, or its group, a signal the `at`-th time that it reaches `moment`.
 
-    Moments are batch, evaluation, save, run (it is about to make the run's folder), import (there it imports a module that
-    lets no exception out) and second (two signals, the other while it is busy with the step of the first). `journal` then
-    holds the step that the engine was at.
+    Moments are batch, evaluation, save, run (before it makes the run's folder), import (of a module
+    that lets no exception out) and second (two signals, the second while it handles the step of the
+    first). `journal` then holds the step of the engine.
     """
     engines: list[Engine] = []
     passed = 0
@@ -191,8 +193,11 @@ def signal_at(moment: str, number: int, group: bool, journal: str, at: int = 1) 
 
 
 def no_room(begin: int, end: int, journal: str, names: str = "", errno: str = "ENOSPC") -> None:
-    """From step `begin` to `end` nothing can be made, opened for writing, renamed or removed below the run's folder (where
-    the path has `names` in it); `journal` then holds what checkpoints there were, and whether they could be read."""
+    """Let nothing be made, opened for writing, renamed or removed from step `begin` to `end`.
+
+    It concerns paths below the run's folder (with `names` in them, if given). `journal` then holds
+    the checkpoints there were, and whether they could be read.
+    """
     full = begin < 0  # before there is an engine
     number = getattr(errors, errno)
 
@@ -217,7 +222,7 @@ def no_room(begin: int, end: int, journal: str, names: str = "", errno: str = "E
 
 
 def fill_disk(begin: int, end: int, disk: str, journal: str) -> None:
-    """From step `begin` to `end` the disk is full to the last byte; `journal` then as of `no_room`."""
+    """Fill the disk to the last byte from step `begin` to `end`; `journal` is as of `no_room`."""
     filler = Path(disk, "filler")
 
     def began(engine: Engine) -> None:
@@ -243,7 +248,7 @@ def fill(path: Path) -> None:
 
 
 def settle() -> None:
-    """Until the checkpoint under way is on the disk: the fault is to hit the next."""
+    """Wait until the current checkpoint is on the disk, so that the fault hits the next one."""
     for thread in threading.enumerate():
         if thread.name == "checkpoint writer":
             thread.join()

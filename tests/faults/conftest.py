@@ -1,6 +1,7 @@
-"""What the tests of faults share: one server of forked commands, runs and pictures to hurt, and how much is asked.
+"""Shared by the tests of faults: a server of forked commands, runs, and pictures to damage.
 
-`DLTRAIN_FAULTS=full` (make faults) asks for the numbers of RELIABILITY.md, each a line on the screen with `pytest -s`.
+`DLTRAIN_FAULTS=full` (make faults) asks for the numbers of RELIABILITY.md, each a line on the
+screen with `pytest -s`.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from dltrain.runs.folder import MANIFEST
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Those that need the server come first: of several workers, which each begin with a part of all, one starts it."""
+    """Put tests that need the server first, so that one of several workers starts it."""
     items.sort(key=lambda item: "server" not in getattr(item, "fixturenames", ()))
 
 
@@ -42,7 +43,7 @@ def server() -> Iterator[Server]:
 
 @pytest.fixture(scope="session")
 def whole(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Whole:
-    """What a run with the settings that are interrupted everywhere comes to, if it is not."""
+    """Return the results of an uninterrupted run with the settings of the interrupted ones."""
     cwd = tmp_path_factory.mktemp("whole")
     start = time.monotonic()
     code, output = server.run(cwd, *SETTINGS)
@@ -71,7 +72,7 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def everything_is_imported() -> None:
-    """What torch does while it is imported is no target's doing."""
+    """Import everything first: what torch does while it is imported is no target's doing."""
     importlib.import_module("torchvision")
     for verb in ("check", "evaluate", "resume", "predict"):
         importlib.import_module(f"dltrain.commands.{verb}")
@@ -90,7 +91,7 @@ def run(tmp_path: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def figures() -> Any:
-    """How many malformed inputs of a file's tests were dealt with, said after the last of them."""
+    """Print the numbers of malformed inputs that the tests of a file covered."""
     yield
     if FULL:
         for what, count in COUNTS.items():
@@ -100,7 +101,7 @@ def figures() -> Any:
 
 @pytest.fixture
 def refused(dltrain: Callable[..., Any]) -> Callable[..., Any]:
-    """Give a command, which must end in exit 3 (or `codes`) with at most `lines` lines, within time and memory."""
+    """Run a command that must exit with 3 (or `codes`) in at most `lines` lines, soon."""
 
     def run(what: str, *argv: str, lines: int = 2, codes: tuple[int, ...] = (3,)) -> Any:
         before, start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.perf_counter()

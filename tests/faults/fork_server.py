@@ -1,7 +1,8 @@
-"""A process that has imported torch and dltrain once, and forks for every command: a run costs tenths of a second.
+"""A process that imports torch and dltrain once and forks for every command.
 
-Run as a script it serves: a line of JSON in, one out. Every command has a session of its own, so that it can be killed with
-all that it started, and ends as any Python process does. What is to go wrong inside is set up by aims.py before it begins.
+A command then takes tenths of a second. Run as a script it serves: a line of JSON in, one out.
+Every command has a session of its own, so that it can be killed with all that it started, and ends
+as any Python process does. aims.py prepares its faults before it begins.
 """
 
 from __future__ import annotations
@@ -66,7 +67,7 @@ class Process:
         self.wait()
 
     def group_lives(self) -> bool:
-        """Whether anything of its group is there still (once it was waited for, that is what it left behind)."""
+        """Tell if a process of its group is alive (after a wait: one that it left behind)."""
         try:
             os.killpg(self.pid, 0)
         except ProcessLookupError:
@@ -213,7 +214,7 @@ def become(command: dict[str, Any]) -> None:
         code = int(e.code or 0)
     except BaseException:
         traceback.print_exc()
-    threading._shutdown()  # as any Python process ends, but for the taking apart of torch, which takes a second
+    threading._shutdown()  # as Python ends, but without unloading torch, which takes a second
     atexit._run_exitfuncs()
     if sys.stdout is not None:
         sys.stdout.flush()

@@ -1,4 +1,4 @@
-"""What shows that a command has done harm: Python's own audit events, a file that it leaves, files that change."""
+"""Signs that a command did harm: Python's audit events, a file that it leaves, changed files."""
 
 from __future__ import annotations
 
@@ -75,12 +75,12 @@ def defaults() -> dict[str, Any]:
 
 
 def files() -> list[str]:
-    """What is there, but for a run's lock, which is taken while its configuration is read."""
+    """Return all files but the lock of a run, which is held while its configuration is read."""
     return sorted(str(path) for path in Path().rglob("*") if path.name != ".lock")
 
 
 def harm_of(words: list[str], dltrain, lines: int) -> list[str]:
-    """What is wrong with how dltrain took hostile words: nothing, when it refused them in at most so many lines."""
+    """Return what is wrong with a command's answer to hostile words; nothing if it refused them."""
     before = files()
     with tripwire() as seen:
         outcome = dltrain(*words)

@@ -29,7 +29,7 @@ def count(what: str, number: int = 1) -> None:
     COUNTS[what] = COUNTS.get(what, 0) + number
 
 
-# Damage to any file -----------------------------------------------------------------------------------------------
+# Damage to any file
 
 
 def truncated(content: bytes, draw: random.Random) -> bytes:

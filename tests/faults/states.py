@@ -1,4 +1,4 @@
-"""What a run came to, as hashes that can be compared, and what a crash or a download left behind in a folder."""
+"""Results of runs as hashes to compare, and what a crash or a download left in a folder."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def sha256(value: Any) -> str:
 
 
 def end_of(run: Path) -> dict[str, str]:
-    """Hashes of all that an uninterrupted run and one that was killed and resumed have to agree on."""
+    """Return hashes of everything in which an interrupted run has to equal a whole one."""
     store = Store(run / CHECKPOINTS)
     state = load(store.steps()[-1])
     clocks = ("timer", "tensorboard")  # what is another every time, and what not every run has

@@ -128,7 +128,7 @@ def test_only_what_is_asked_for_is_unpacked(kind: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kind", [".tar.gz", ".zip"])
 def test_a_damaged_archive_is_refused(kind: str, tmp_path: Path) -> None:
-    """Cut at any place, or with any byte changed: exit 3, or the right content where nothing was hurt that matters."""
+    """An archive cut anywhere, or with a byte changed: exit 3, or the right content."""
     content = os.urandom(3000)
     archive = tmp_path / f"x{kind}"
     if kind == ".zip":

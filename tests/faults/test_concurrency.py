@@ -47,7 +47,8 @@ def test_launches_at_once(server: Server, full: bool, tmp_path: Path) -> None:
     runs = runs_in(tmp_path)
     done = [run for run in runs if json.loads((run / RESULTS).read_text())["status"] == "completed"]
     print(
-        f"{count} launches at once: {len(runs)} folders, {codes.count(0)} of them trained to the end"
+        f"{count} launches at once: {len(runs)} folders, "
+        f"{codes.count(0)} of them trained to the end"
     )
     assert codes == [0] * count, launched[0].output
     assert len(runs) == len(done) == count
@@ -100,8 +101,10 @@ def evaluated(reader: Process) -> str:
 def test_reads_while_a_run_saves(
     server: Server, full: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The run saves after every step and removes old checkpoints; what a reader gets is whole, also when it is so slow that
-    the checkpoint is removed while it reads."""
+    """A run saves after every step and removes old checkpoints; readers get whole ones.
+
+    That includes readers so slow that the checkpoint is removed while they read.
+    """
     read_manifest, draw = checkpoint.read_manifest, random.Random(9)
 
     def slowly(folder: Path) -> dict[str, Any]:
@@ -137,7 +140,8 @@ def test_reads_while_a_run_saves(
         writer.kill()
     shutil.rmtree(run)
     print(
-        f"reads while a run saves at every step: {count[0]} of {len(seen)} checkpoints, and {count[1]} evaluations:"
+        f"reads while a run saves at every step: {count[0]} of {len(seen)} checkpoints, "
+        f"and {count[1]} evaluations:"
         f" {len(failed)} failed"
     )
     assert not failed, "\n".join(failed[:20])

@@ -1,4 +1,4 @@
-"""Checkpoints in which anything is changed: found before anything is loaded, said, and passed over for the one before."""
+"""Checkpoints with any change are found before they are loaded; the one before is used."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def quick_disk(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(autouse=True)
 def not_for_ever() -> Iterator[None]:
-    """What hangs, as reading from a FIFO may, fails."""
+    """Let what hangs, as reading from a FIFO may, fail."""
 
     def hangs(number: int, frame: FrameType | None) -> None:
         raise TimeoutError("it hangs")
@@ -100,7 +100,7 @@ def zero(path: Path, draw: random.Random) -> None:
 def test_changed_bytes(
     damage: Damage, quick: int, wanted: int, run: Path, full: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Of all files of the newest checkpoint in turn; the one before is what a resume would go on from."""
+    """Every file of the newest checkpoint is changed in turn; a resume uses the one before."""
     draw = random.Random(8)
     store = Store(run / CHECKPOINTS)
     *_, before, newest = store.steps()

@@ -1,4 +1,4 @@
-"""Files that hang, vanish, shrink or are none, bombs: odd files at the start, a clean end with the last state saved later."""
+"""Data files that hang, vanish, shrink, or expand: a clean end, with the last state saved."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def data(**more: Any) -> ImageFolder:
     return ImageFolder(Path("data"), "pets", image_size=(8, 8), batch_size=4, timeout=2.0, **more)
 
 
-# No regular files -------------------------------------------------------------------------------------------------
+# No regular files
 
 
 def pipe(path: Path) -> None:
@@ -104,7 +104,7 @@ ODD += [Path.mkdir, large]
 def test_what_is_no_regular_file_is_odd_from_the_start(
     make: Callable[[Path], None], memory: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Named and left out, in the class or refused, without waiting for it or reading it; also where a size is looked for."""
+    """It is named and left out, or refused, without being read or waited for."""
     lay(Path("pets"))
     make(Path("pets/cat/x.png"))
     start = time.perf_counter()
@@ -119,7 +119,7 @@ def test_what_is_no_regular_file_is_odd_from_the_start(
     assert time.perf_counter() - start < 2
 
 
-# Bombs ------------------------------------------------------------------------------------------------------------
+# Bombs
 
 
 def png_bomb(side: int = 50_000) -> bytes:
@@ -204,12 +204,14 @@ def test_formats_that_start_programs_or_follow_paths_are_none(
     assert "x.png cannot be read as an image: it is of no format" in caplog.text
 
 
-# While training ---------------------------------------------------------------------------------------------------
+# While training
 
 
 class Reading:
-    """Stands before `read_image`: once training has begun, the `at`-th read is preceded by `act()`, and `cat/000.png` is read
-    by `instead` where that is set."""
+    """Wraps `read_image`: the `at`-th read in training is preceded by `act()`.
+
+    `cat/000.png` is read by `instead` if that is set.
+    """
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.plain, self.lock, self.count, self.at = decode.read_image, threading.Lock(), 0, 0
@@ -251,12 +253,12 @@ def replaced(make: Callable[[Path], None]) -> Callable[[Path], None]:
 
 
 def hangs(path: str) -> Any:
-    """As a network mount that does not answer: reading it blocks in the kernel."""
+    """Block in the kernel, as a network mount that does not answer."""
     return os.read(os.pipe()[0], 1)
 
 
 def fails(path: str) -> Any:
-    """As a disk with bad blocks."""
+    """Fail as a disk with bad blocks."""
     raise InputError(f"{path} cannot be read as an image: [Errno 5] Input/output error")
 
 
@@ -276,7 +278,7 @@ INSTEAD: dict[str, Callable[[str], Any]] = {"hangs": hangs, "fails": fails}
 def test_a_file_that_cannot_be_read_any_more_ends_the_run_cleanly(
     kind: str, reading: Reading, dltrain: Callable[..., Any]
 ) -> None:
-    """Exit 3 with the file's name and row in a line or two, the last state saved; a resume goes on from there."""
+    """Exit 3 with the file's name and row; the last state is saved, and a resume continues."""
     path = lay(Path("pets"))
     good = path.read_bytes()
 
@@ -319,7 +321,7 @@ def test_a_file_that_cannot_be_read_any_more_ends_the_run_cleanly(
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 def test_a_thread_that_hangs_does_not_keep_the_process(server: Server, tmp_path: Path) -> None:
-    """Given up after the time that is set, and then the process ends, though a read never returns."""
+    """A read is given up after the set time; then the process ends."""
     lay(Path("pets"))
     argv = (*TRAIN, "dataset.memory=false", "dataset.timeout=1")
     code, output = server.run(tmp_path, *argv, aim="stuck_image", name="cat/000.png", after=60)
@@ -341,7 +343,7 @@ def test_a_hang_while_the_images_are_loaded_leaves_no_run(
         assert not Path("outputs").exists()
 
 
-# Threads ----------------------------------------------------------------------------------------------------------
+# Threads
 
 
 def test_the_time_limit_is_one_for_each_file() -> None:

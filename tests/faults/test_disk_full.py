@@ -1,4 +1,4 @@
-"""A disk that is full, or read-only, for a while: training goes on, says so once, and misses nothing in the end."""
+"""A disk that is full or read-only for a while: training continues and misses nothing."""
 
 from __future__ import annotations
 
@@ -59,7 +59,10 @@ def disk(tmp_path: Path) -> Iterator[Path]:
 def survived(
     cwd: Path, code: int | None, output: str, journal: Path, whole: Whole, unsaved: bool
 ) -> list[str]:
-    """What is wrong with how a run came through; `unsaved` where nothing could be saved for a while."""
+    """Return what is wrong with how a run survived.
+
+    `unsaved`: nothing could be saved for a while.
+    """
     wrong = [] if code == 0 else [f"exit {code}: {last_line(output)}"]
     if "Traceback" in output:
         wrong.append("a traceback")
@@ -116,7 +119,7 @@ def test_no_room_for_a_while(
 def test_a_full_disk(
     tensorboard: bool, server: Server, whole: Whole, disk: Path, full: bool, tmp_path: Path
 ) -> None:
-    """Full to the last byte, where what is open already cannot grow either; the line tells how much is needed and there."""
+    """Open files cannot grow either; the message gives the bytes that are needed and free."""
     if tensorboard and not full:
         pytest.skip("the full form")
     journal = tmp_path / "journal"
@@ -133,14 +136,17 @@ def test_a_full_disk(
     ):
         wrong.append(f"said {said}")
     print(
-        f"a tmpfs full for {TO - FROM} steps{', with TensorBoard' * tensorboard}: {len(wrong)} failed"
+        f"a tmpfs full for {TO - FROM} steps{', with TensorBoard' * tensorboard}: "
+        f"{len(wrong)} failed"
     )
     assert not wrong, "\n".join(wrong)
 
 
 def test_a_disk_that_stays_full(server: Server, disk: Path, tmp_path: Path) -> None:
-    """Trained to the end, the run says in its last line and with exit 1 that the end is not saved; the last whole
-    checkpoint is there, and with room again a resume comes to the same end."""
+    """A trained run ends in exit 1, and its last line says that the end is not saved.
+
+    The last whole checkpoint is there, and with room again a resume reaches the same end.
+    """
     cwd = tmp_path / "cwd"
     cwd.mkdir()
     (cwd / "outputs").symlink_to(disk, target_is_directory=True)
@@ -159,7 +165,7 @@ def test_a_disk_that_stays_full(server: Server, disk: Path, tmp_path: Path) -> N
 
 
 def test_results_that_cannot_be_written(server: Server, whole: Whole, tmp_path: Path) -> None:
-    """What was trained is there; only the summary is not, and that is said."""
+    """Everything but results.json is saved, and a warning says so."""
     cwd = tmp_path / "run"
     fault = {"begin": FROM, "end": 10**6, "journal": "", "names": "results.json"}
     code, output = server.run(cwd, *SETTINGS, aim="no_room", **fault)

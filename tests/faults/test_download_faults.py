@@ -30,7 +30,7 @@ Reply = Callable[[BaseHTTPRequestHandler, int], None]
 
 
 class Server:
-    """A server on this machine that answers each request by `reply(handler, how many came before)`."""
+    """A local server that answers requests by `reply(handler, number of earlier requests)`."""
 
     def __init__(self) -> None:
         self.ranges: list[str | None] = []
@@ -96,7 +96,7 @@ def ranged(most: int) -> Reply:
     return reply
 
 
-# Downloads --------------------------------------------------------------------------------------------------------
+# Downloads
 
 
 def test_a_dropped_connection_is_taken_up(server: Server, tmp_path: Path) -> None:
@@ -138,7 +138,7 @@ def test_a_part_that_is_damaged_is_redone(size: int, server: Server, tmp_path: P
 
 
 def test_a_whole_part_needs_no_server(tmp_path: Path) -> None:
-    """Of a process that was killed between the last byte and the renaming."""
+    """A process was killed between the last byte and the renaming: nothing is downloaded again."""
     (tmp_path / f".{NAME}.part").write_bytes(CONTENT)
     fetch(("http://127.0.0.1:9/",), FILES, tmp_path)
     assert left(tmp_path) == {NAME}
@@ -203,7 +203,7 @@ BAD: dict[Reply, str] = {
 
 @pytest.mark.parametrize("reply", BAD, ids=lambda reply: reply.__name__)
 def test_a_server_that_misbehaves(reply: Reply, server: Server, tmp_path: Path) -> None:
-    """Exit 3 that says what came and what to do; nothing under the right name; the next mirror serves."""
+    """Exit 3 says what came and what to do; no file has the right name; a mirror serves."""
     server.reply = reply
     with pytest.raises(InputError, match=BAD[reply]) as caught:
         fetch((server.mirror,), FILES, tmp_path)
@@ -252,7 +252,7 @@ class FullDisk(io.BytesIO):
 def test_a_disk_that_is_full(
     server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Seen before the download begins, or when it happens: exit 3 with path and bytes, and no part that fills it further."""
+    """Exit 3 with path and bytes, before or during the download; no part is left."""
     usage = shutil.disk_usage(tmp_path)
     with monkeypatch.context() as patched:
         patched.setattr(shutil, "disk_usage", lambda path: usage._replace(free=299_999))
@@ -320,7 +320,7 @@ def test_processes_that_download_the_same_set_at_once(server: Server, tmp_path: 
 
 
 def test_a_download_that_is_killed_is_taken_up(server: Server, tmp_path: Path) -> None:
-    """By the next process, at once: the dead one holds no lock."""
+    """The next process continues at once: the dead one holds no lock."""
 
     def half(handler: BaseHTTPRequestHandler, count: int) -> None:
         send(handler, CONTENT[:150_000], Content_Length=len(CONTENT))

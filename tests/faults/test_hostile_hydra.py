@@ -1,6 +1,7 @@
-"""What Hydra itself would act on, set by overrides, files, saved configurations and flags: all refused, nothing done.
+"""Settings that Hydra itself would act on, from every place: all are refused.
 
-The full form (DLTRAIN_FAULTS=full) sets all of it; the quick one a share.
+They come from overrides, files, saved configurations and flags. The full form (DLTRAIN_FAULTS=full)
+sets all of them; the quick one a share.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""Targets that would run, read, write or delete, from every place that a configuration comes from: none is executed.
+"""Targets that would run, read, write or delete: none is executed, whatever it comes from.
 
-Whether something was executed is seen twice: by Python's own audit events, and by a file that most targets would leave.
-The full form (DLTRAIN_FAULTS=full) gives every target to every place; the quick one each target to the policy, and a
-share of them to the places.
+Execution is seen twice: by Python's audit events, and by a file that most targets would leave. The
+full form (DLTRAIN_FAULTS=full) gives every target to every place of a configuration; the quick one
+gives each target to the policy, and a share of them to the places.
 """
 
 from __future__ import annotations
@@ -174,7 +174,7 @@ def as_override(value: Any) -> str:
 
 
 def command(place: str, node: dict[str, Any], run: Path) -> list[str]:
-    """What to type so that `node` comes from `place`; files are written."""
+    """Return the words to type so that `node` comes from `place`; files are written."""
     (run / CONFIG).write_text(yaml.safe_dump(defaults() | {"model": node}), encoding="utf-8")
     match place:
         case "file":
@@ -188,7 +188,8 @@ def command(place: str, node: dict[str, Any], run: Path) -> list[str]:
         case "nested":
             return [
                 "check",
-                f"dataset.source={{_target_: dltrain.data.images.digits.Digits, x: {as_override(node)}}}",
+                "dataset.source={_target_: dltrain.data.images.digits.Digits, "
+                f"x: {as_override(node)}}}",
             ]
         case "list":
             return ["check", f"model.channels=[16, [{as_override(node)}]]"]
@@ -205,7 +206,7 @@ def command(place: str, node: dict[str, Any], run: Path) -> list[str]:
 
 
 def in_place(place: str, target: str, arguments: dict[str, Any], run: Path, dltrain) -> list[str]:
-    """What is wrong with how dltrain took a harmful target from a place: nothing, when it was refused in a line."""
+    """Return what is wrong with the answer to a harmful target; nothing if it was refused."""
     words = command(place, {"_target_": target, **arguments}, run)
     return [f"{place}, {target[:60]}: {what}" for what in harm_of(words, dltrain, lines=6)]
 
@@ -244,7 +245,8 @@ def test_no_place_lets_one_through(run: Path, dltrain) -> None:
     ]
     targets = len({target for _, target, _ in pairs})
     print(
-        f"hostile targets: {targets} targets x {len(PLACES)} places, {len(pairs)} commands: {len(wrong)} failed"
+        f"hostile targets: {targets} targets x {len(PLACES)} places, {len(pairs)} commands: "
+        f"{len(wrong)} failed"
     )
     assert wrong == []
     assert Path("victim").exists()
@@ -254,7 +256,7 @@ def test_no_place_lets_one_through(run: Path, dltrain) -> None:
 def test_without_the_policy_one_is_executed_and_seen(
     run: Path, monkeypatch: pytest.MonkeyPatch, dltrain
 ) -> None:
-    """What the tests above look for is there when nothing protects."""
+    """The signs that the tests above look for appear when nothing protects."""
 
     def trusting(target: str, plugins: Any = ()) -> Any:
         module, _, name = target.rpartition(".")

@@ -1,8 +1,9 @@
-"""One edit on every configuration key: misspelt, of another type, out of range, in another case; with + and ++.
+"""One edit of every configuration key: misspelled, another type, out of range; with + and ++.
 
-All are refused before data is loaded, and of a misspelt key the right one is told. The full form (DLTRAIN_FAULTS=full)
-takes every option of conf/, the quick one a share of them. Edits of one option that cannot meet each other go into one
-composition: every problem is reported at once, each under the override as it was typed.
+All are refused before data is loaded, and for a misspelled key the right one is suggested. The full
+form (DLTRAIN_FAULTS=full) takes every option of conf/, the quick one a share. Edits of one option
+that cannot meet each other go into one composition: every problem is reported at once, each under
+the override as it was typed.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ PREFIXES = ("", "+", "++")
 
 @dataclass(frozen=True)
 class Edit:
-    """An override that is wrong in one way, and the key that was meant where that is what is wrong."""
+    """An override that is wrong in one way, and the meant key if the key is wrong."""
 
     kind: str
     text: str
@@ -57,7 +58,10 @@ def keys(node: dict[str, Any], prefix: str = "") -> Iterator[str]:
 
 
 def keys_of(group: str, option: str, config: dict[str, Any]) -> list[str]:
-    """The keys that an option brings: those of the top for none, what an overlay's file sets for an overlay."""
+    """Return the keys that an option brings.
+
+    Without an option: those outside groups. Of an overlay: those that its file sets.
+    """
     if not group:
         own = {name: value for name, value in config.items() if name not in groups()}
         return [key for key in keys(own) if not key.startswith("expect")]
@@ -72,7 +76,7 @@ def keys_of(group: str, option: str, config: dict[str, Any]) -> list[str]:
 
 
 def annotation_of(config: dict[str, Any], key: str) -> Any:
-    """What the signature says of a key."""
+    """Return the annotation of a key in the signature behind it."""
     node: Any = config
     taken = arguments(Settings)
     annotation: Any = Any
@@ -117,7 +121,7 @@ def wrong_types(annotation: Any) -> list[str]:
 
 
 def out_of_range(annotation: Any) -> list[str]:
-    """Numbers beyond the annotation's bounds, and names that are not among its choices; within lists too."""
+    """Return numbers outside the annotation's bounds and unknown choices, within lists too."""
     origin, args = typing.get_origin(annotation), typing.get_args(annotation)
     found = []
     if origin is Annotated:
@@ -198,7 +202,10 @@ def edits(group: str, option: str, config: dict[str, Any]) -> list[Edit]:
 
 
 def batches(every: list[Edit]) -> Iterator[list[Edit]]:
-    """The edits in few lists, so that no key is given two values in one; what names no key cannot meet another."""
+    """Return the edits in few lists, in which no key is given two values.
+
+    Edits whose key does not exist can stand beside any other.
+    """
     left = every
     while left:
         batch: dict[str, Edit] = {}
@@ -220,13 +227,13 @@ def choice(group: str, option: str) -> list[str]:
 
 
 def right(edit: Edit, why: str) -> bool:
-    """Whether the suggestion names what was meant, first or as the second of two."""
+    """Tell if the suggestion names the meant key, first or as the second of two."""
     meant = re.escape(edit.meant)
     return re.search(rf"did you mean (\S+ or )?{meant}(?![\w.]*\w)", why) is not None
 
 
 def survey(options: list[tuple[str, str]]) -> tuple[Counter[str], list[str], list[str]]:
-    """How many edits of each kind there were, which were accepted, and of which another key was suggested."""
+    """Count the edits of each kind: all, the accepted ones, those with another suggestion."""
     counted: Counter[str] = Counter()
     accepted, misled = [], []
     for group, option in options:
@@ -235,7 +242,7 @@ def survey(options: list[tuple[str, str]]) -> tuple[Counter[str], list[str], lis
         for i, batch in enumerate(batches(edits(group, option, config))):
             where = " ".join(chosen)
             texts = [edit.text for edit in batch]
-            # the first has every misspelt name; values are set in the same way over what was composed once
+            # the first has every misspelled name; values are set over one composition
             told = dict(
                 problems_of(compose([*chosen, *texts]) if i == 0 else compose_over(config, texts))
             )

@@ -1,4 +1,4 @@
-"""`kill -9` at any instant and file-system call: every checkpoint is whole, and a resume ends as if nothing had been."""
+"""`kill -9` at any instant and file-system call: checkpoints are whole, resumes exact."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 
 
 def condition(cwd: Path) -> tuple[list[str], int]:
-    """What is wrong with what a killed run left, and how many steps of it are lost."""
+    """Return what is wrong with the files of a killed run, and how many steps are lost."""
     wrong, lost = [], 0
     for run in runs_in(cwd):
         store = Store(run / CHECKPOINTS)
@@ -56,7 +56,7 @@ def condition(cwd: Path) -> tuple[list[str], int]:
 
 
 def go_on(server: Server, cwd: Path, whole: Whole, *, overdue: float = 60.0) -> list[str]:
-    """Resume what a kill left in `cwd`, or begin anew where there is no run yet; what is wrong with how that ends."""
+    """Resume the run that a kill left in `cwd`, or start one; return what is wrong at its end."""
     runs = runs_in(cwd)
     code, output = server.run(cwd, *(("resume", "last") if runs else SETTINGS), timeout=overdue)
     if code != 0 or "Traceback" in output:
@@ -69,7 +69,7 @@ def go_on(server: Server, cwd: Path, whole: Whole, *, overdue: float = 60.0) -> 
 
 
 def wait_for_a_save(process: Process, cwd: Path, seconds: float) -> None:
-    """Until a checkpoint is being written, or the time is over."""
+    """Wait until a checkpoint is being written, or the time is over."""
     until = time.monotonic() + seconds
     while time.monotonic() < until:
         for run in runs_in(cwd):
@@ -102,8 +102,9 @@ def test_at_random_instants(server: Server, whole: Whole, full: bool, tmp_path: 
             failed += [f"kill {kills}: {what}" for what in wrong]
         shutil.rmtree(cwd)
     print(
-        f"kill -9 at a random instant: {kills}, {before_a_run} of them before the run's folder was there and"
-        f" {before_a_checkpoint} before its first checkpoint, at most {most_lost} steps lost (saved every {SAVE_EVERY}):"
+        f"kill -9 at a random instant: {kills}, {before_a_run} of them before the run's folder "
+        f"was there and {before_a_checkpoint} before its first checkpoint, "
+        f"at most {most_lost} steps lost (saved every {SAVE_EVERY}):"
         f" {len(failed)} failed"
     )
     assert not failed, "\n".join(failed)
@@ -170,7 +171,10 @@ def crash_at_each(
     base: Path | None = None,
     saves: tuple[int, int] | None = None,
 ) -> tuple[int, list[str]]:
-    """Kill `argv` (in a copy of `base`, if there is one) at the file-system calls chosen; how many, and what failed."""
+    """Kill `argv` at the chosen file-system calls; return their number and the failures.
+
+    With a `base` it runs in a copy of that folder.
+    """
     failed = []
     cwd = Path("crash").absolute()
 
@@ -206,7 +210,10 @@ def first_of(calls: list[str], *marks: str) -> list[int]:
 
 
 def test_at_each_call_of_a_save(server: Server, whole: Whole, full: bool) -> None:
-    """Of three saves that follow each other, an evaluation's among them: files, manifest, renames, pointers, pruning."""
+    """Kill at each call of three saves in a row, an evaluation's among them.
+
+    The calls write files and manifests, rename, point and prune.
+    """
 
     def choose(calls: list[str]) -> list[int]:
         if full:
@@ -234,7 +241,7 @@ def test_at_each_call_of_a_run(server: Server, whole: Whole, full: bool) -> None
 
 
 def test_at_each_call_of_a_resume(server: Server, whole: Whole, full: bool, tmp_path: Path) -> None:
-    """What it cuts back, sweeps and replaces before it goes on."""
+    """Kill a resume while it cuts back logs, sweeps and replaces files."""
     killed = killed_halfway(server, tmp_path / "killed", step=3 * SAVE_EVERY + 2)
 
     def choose(calls: list[str]) -> list[int]:
@@ -249,6 +256,7 @@ def test_at_each_call_of_a_resume(server: Server, whole: Whole, full: bool, tmp_
 
     count, failed = crash_at_each(server, whole, ("resume", "last"), choose, base=killed)
     print(
-        f"kill -9 at file-system calls of a resume, all until its first save and 20 later: {count}: {len(failed)} failed"
+        "kill -9 at file-system calls of a resume, all until its first save and 20 later: "
+        f"{count}: {len(failed)} failed"
     )
     assert not failed, "\n".join(failed)

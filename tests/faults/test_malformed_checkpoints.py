@@ -1,4 +1,4 @@
-"""Malformed checkpoints and run folders through the commands: exit 3, a line or two each, no traceback, soon.
+"""Malformed checkpoints and run folders: exit 3 in a line or two, without a traceback.
 
 DLTRAIN_FAULTS=full draws more places to damage and prints the figures.
 """
@@ -276,8 +276,10 @@ CHECKPOINTS = {**fuzzed(), **HOSTILE}
 def test_damaged_and_hostile_checkpoints(
     case: str, trained: Path, refused: Callable[..., Any], tmp_path: Path
 ) -> None:
-    """Every checkpoint of a run hurt: evaluate and resume refuse, nothing of it is executed; resume falls back where only
-    the newest is hurt."""
+    """Evaluate and resume refuse a run whose checkpoints are all damaged; nothing is executed.
+
+    A resume falls back if only the newest one is damaged.
+    """
     for name in ("all", "newest") if FULL else ("all",):
         run = tmp_path / name
         shutil.copytree(trained, run, symlinks=True)
@@ -332,7 +334,7 @@ STRANGERS: dict[str, Callable[[Path], Any]] = {
 def test_strangers_among_the_checkpoints(
     case: str, trained: Path, refused: Callable[..., Any], tmp_path: Path
 ) -> None:
-    """What dltrain did not write there does not matter."""
+    """Files that dltrain did not write do not matter."""
     run = tmp_path / "run"
     shutil.copytree(trained, run)
     STRANGERS[case](run / "checkpoints")

@@ -1,7 +1,8 @@
-"""Overrides and YAML files that are no configuration: the right exit code, a line or two a problem, at once.
+"""Malformed overrides and YAML files: the right exit code and a line or two a problem.
 
-A table of families times payloads. The full form (DLTRAIN_FAULTS=full) gives every one, the quick form a share of each
-family. A file of the user's (--config-dir) ends in exit 2, a run's own config.yaml in exit 3.
+A table of families times payloads. The full form (DLTRAIN_FAULTS=full) gives every one, the quick
+form a share of each family. A file of the user's (--config-dir) ends in exit 2, a run's own
+config.yaml in exit 3.
 """
 
 from __future__ import annotations
@@ -269,7 +270,7 @@ def share(family: list[Any], of: int) -> list[Any]:
 
 
 def complaint(words: list[str], code: int, dltrain, names: str = "") -> list[str]:
-    """What is wrong with how malformed input was taken; nothing if it was refused as it should be."""
+    """Return what is wrong with the answer to malformed input; nothing if it was refused."""
     before = sorted(str(path) for path in Path().rglob("*") if path.name != ".lock")
     start = time.perf_counter()
     outcome = dltrain(*words)

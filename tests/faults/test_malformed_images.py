@@ -26,7 +26,7 @@ def picture(kind: str, size: int = 64) -> bytes:
 
 
 def images() -> dict[str, bytes]:
-    """By the names of the files: what no reader can take for an image."""
+    """Return files that no reader can take for an image, by name."""
     cases = {
         f"{kind}.{end}": c
         for kind, c in OTHER_KINDS.items()
@@ -91,7 +91,7 @@ def test_malformed_images_to_train_on(refused: Callable[..., Any]) -> None:
 
 
 def test_images_with_random_damage(trained: Path, dltrain: Callable[..., Any]) -> None:
-    """Bits and bytes changed anywhere: an image that can still be read, or a line that names it; no crash."""
+    """An image with changed bits and bytes can be read, or a line names it; no crash."""
     Path("in").mkdir()
     number = 0
     for kind in ("PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP"):

@@ -112,7 +112,7 @@ PARQUETS: dict[str, bytes] = {
 
 
 def tables() -> dict[str, bytes]:
-    """By the names of the files."""
+    """Return malformed tables by file name."""
     cases = {f"{kind}.csv": content for kind, content in CSVS.items()}
     cases |= {f"{kind}.parquet": content for kind, content in PARQUETS.items()}
     for seed in range(5 * DRAWS):
@@ -126,7 +126,7 @@ ON_TABLE = ("dataset=tabular", "dataset.target=y", "model=mlp", "callbacks=quiet
 
 @pytest.mark.parametrize("name", some(TABLES))
 def test_malformed_tables(name: str, refused: Callable[..., Any]) -> None:
-    """Training on it: exit 3 (or 2 where it has not the column that was named), and no run folder."""
+    """Training exits with 3 (2 if the named column is absent), and leaves no run folder."""
     Path(name).write_bytes(TABLES[name])
     outcome = refused(name, *ON_TABLE, f"dataset.path='{name}'", codes=(2, 3))
     assert name in outcome.err
@@ -150,7 +150,7 @@ def test_tables_that_are_no_files(kind: str, refused: Callable[..., Any]) -> Non
 
 @pytest.mark.parametrize("ending", ["csv", "parquet"])
 def test_tables_with_random_damage(ending: str, dltrain: Callable[..., Any]) -> None:
-    """Bits and bytes changed anywhere: a table that can still be read, or exit 2 or 3; never an unexpected failure."""
+    """A table with changed bits and bytes can be read, or ends in exit 2 or 3."""
     good = csv() if ending == "csv" else table()
     for seed in range(4 * DRAWS):
         draw = random.Random(seed)

@@ -32,7 +32,7 @@ SYSTEMS = [
 
 @pytest.fixture(autouse=True)
 def keep_all(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every checkpoint stays; and since no machine is killed here, there is no need to wait for its disk."""
+    """Keep every checkpoint, and do not wait for the disk: no machine is killed here."""
     monkeypatch.setattr("dltrain.callbacks.checkpoint.KEEP", 10**6)
     monkeypatch.setattr(os, "fsync", lambda descriptor: None)
 
@@ -63,7 +63,7 @@ def arguments(data: str, accumulate: int, precision: str, pictures: Path) -> tup
 
 
 def without_newer(run: Path, folder: Path, copy: Path) -> None:
-    """A copy of `run` as it was when `folder` was its newest checkpoint, but for what it had logged since."""
+    """Return a copy of `run` as it was when `folder` was its newest checkpoint, logs apart."""
     shutil.copytree(run, copy)
     (copy / RESULTS).unlink()
     for later in (copy / CHECKPOINTS).iterdir():
@@ -75,7 +75,7 @@ def without_newer(run: Path, folder: Path, copy: Path) -> None:
 def test_from_every_step(
     system: tuple[str, int, str], pictures: Path, full: bool, tmp_path: Path, capfd: Any
 ) -> None:
-    """Every state that was saved is resumed: within an epoch and an accumulation, before an evaluation and after it."""
+    """Every saved state is resumed: within epochs and accumulations, around evaluations."""
     number = SYSTEMS.index(system)
     if number % 3 and not full:
         pytest.skip("the full form")
@@ -99,7 +99,8 @@ def test_from_every_step(
         shutil.rmtree(copy)
     with capfd.disabled():
         print(
-            f"resume at every step, {', '.join(map(str, system))}: {len(chosen)} of {len(saved)}: {len(failed)} failed"
+            f"resume at every step, {', '.join(map(str, system))}: {len(chosen)} of {len(saved)}: "
+            f"{len(failed)} failed"
         )
     assert chosen
     assert not failed, "\n".join(failed)
@@ -108,7 +109,7 @@ def test_from_every_step(
 def test_the_best_is_found_again_however_slow_the_disk(
     pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The evaluation of a step that is still being saved has a folder of its own, with which a resume goes on."""
+    """An evaluation at a step that is still being saved gets a folder of its own."""
 
     def slowly(*args: Any) -> None:
         time.sleep(0.1)

@@ -1,4 +1,4 @@
-"""SIGTERM and SIGINT at any moment: saved within a step, the right exit code, nothing left behind, and no traceback."""
+"""SIGTERM and SIGINT at any moment: the state is saved, the exit code right, nothing left."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def at(moment: str, draw: random.Random) -> dict[str, Any]:
 
 
 def problems(cwd: Path, process: Process, number: int, journal: Path) -> list[str]:
-    """What is wrong with how an interrupted run ended."""
+    """Return what is wrong with how an interrupted run ended."""
     code = process.wait(30)
     if code is None:
         process.kill()
@@ -92,7 +92,8 @@ def test_a_signal_saves_and_ends(
     failed: list[str] = []
     counted: Counter[str] = Counter()
     for number, group, threads, moment in CASES if full else QUICK:
-        name = f"{signal.Signals(number).name} to the {'group' if group else 'process'}, {threads} threads, {moment}"
+        target = "group" if group else "process"
+        name = f"{signal.Signals(number).name} to the {target}, {threads} threads, {moment}"
         for repeat in range(repeats):
             cwd = tmp_path / "run"
             journal = tmp_path / f"sent-{moment.replace(' ', '-')}"
@@ -115,7 +116,8 @@ def test_a_signal_saves_and_ends(
             counted[name] += 1
             shutil.rmtree(cwd)
     print(
-        f"signals: {sum(counted.values())}, {repeats} of each of {len(counted)}: {len(failed)} failed"
+        f"signals: {sum(counted.values())}, {repeats} of each of {len(counted)}: "
+        f"{len(failed)} failed"
     )
     assert not failed, "\n".join(failed)
 
@@ -154,7 +156,10 @@ def test_while_a_command_starts(full: bool, tmp_path: Path) -> None:
     draw = random.Random(7)
     failed = []
     count = 20 if full else 2
-    program = "from dltrain.cli import entry; print(flush=True); import sys; sys.argv[0] = 'dltrain'; entry()"
+    program = (
+        "from dltrain.cli import entry; print(flush=True);"
+        "import sys; sys.argv[0] = 'dltrain'; entry()"
+    )
     command = [sys.executable, "-c", program, *SETTINGS]
     for i in range(count):
         number = SIGNALS[i % 2]

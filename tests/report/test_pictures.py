@@ -134,7 +134,7 @@ def test_a_title_stands_over_all_and_the_scale_of_colors_below() -> None:
     assert long.shape[1] == 88, "a scale with long ends goes over two lines"
 
 
-# Tables ---------------------------------------------------------------------------------------------------------
+# Tables
 
 
 def cells(table: Table) -> list[list[tuple[int, ...]]]:

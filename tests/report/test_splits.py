@@ -106,7 +106,8 @@ def test_it_is_said_by_what_rule_a_test_split_was_made(family: str) -> None:
     make, rule = FAMILIES[family]
     data = make(80, test_fraction=0.25, val_fraction=0.25)
     assert sizes(data) == (
-        f"{data.train.samples:,} training, {data.val.samples:,} validation and {data.test.samples:,} test samples ({rule})"
+        f"{data.train.samples:,} training, {data.val.samples:,} validation and "
+        f"{data.test.samples:,} test samples ({rule})"
     )
     assert data.test.samples
     assert empty_splits(data, {"test_fraction": 0.25, "val_fraction": 0.25}) == []

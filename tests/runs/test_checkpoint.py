@@ -36,7 +36,7 @@ pytestmark = pytest.mark.usefixtures("quick_disk")
 
 
 class Odd(nn.Module):
-    """Channels-last kernels, a tied weight, a buffer without dimensions, and state that is no tensor."""
+    """A network with channels-last kernels, a tied weight, a scalar buffer, and other state."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -65,7 +65,7 @@ def write(folder: Path, step: int = 0, points: tuple[str, ...] = ()) -> Path:
 
 
 def test_round_trip(tmp_path: Path) -> None:
-    """What was saved comes back to the last bit, in any memory format, and other state beside it."""
+    """A loaded state equals the saved one to the last bit, in any memory format."""
     net = Odd()
     net.words = ["the", "cat"]
     rest = {"list": [1, None, {"t": torch.arange(3.0)}], "nan": float("nan"), "text": "ä"}
@@ -85,7 +85,7 @@ def test_round_trip(tmp_path: Path) -> None:
 
 
 def test_a_snapshot_does_not_follow_the_training() -> None:
-    """What is written in the background is what was there when the saving began."""
+    """A checkpoint written in the background holds the state when the saving began."""
     net = nn.Linear(2, 2)
     copy = snapshot({"task": net.state_dict(), "nested": [(net.weight,)]})
     before = copy["task"]["weight"].clone()
@@ -167,7 +167,7 @@ def test_no_code_is_run_by_loading(tmp_path: Path) -> None:
 
 
 def reseal(folder: Path, name: str, content: bytes) -> None:
-    """Put `content` into a checkpoint with a manifest that fits it, as somebody would who means harm."""
+    """Put `content` into a checkpoint with a manifest that fits it, as an attacker would."""
     manifest = read_manifest(folder)
     (folder / name).write_bytes(content)
     manifest["files"][name] = {"size": len(content), "sha256": hashlib.sha256(content).hexdigest()}
@@ -243,7 +243,10 @@ def test_a_failed_commit_leaves_nothing(
     monkeypatch.setattr(Path, "rename", renames)
     with pytest.raises(
         SaveError,
-        match=r"000000001 cannot be saved: (No space|Input/output).*; it needs [\d,]{5,} bytes, [\d,]+ bytes",
+        match=(
+            r"000000001 cannot be saved: (No space|Input/output).*; "
+            r"it needs [\d,]{5,} bytes, [\d,]+ bytes"
+        ),
     ):
         write(tmp_path / "c" / "000000001")
     assert list((tmp_path / "c").iterdir()) == []
@@ -252,7 +255,7 @@ def test_a_failed_commit_leaves_nothing(
 def test_the_manifest_is_written_last_and_the_rename_after_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Every file is on the disk before the manifest, and all of them, and the folder, before the name appears."""
+    """Files are on the disk before the manifest, and all of it before the name appears."""
     order: list[str] = []
     write_through, sync, rename = checkpoint.write_through, checkpoint.sync_directory, Path.rename
     monkeypatch.setattr(
@@ -268,7 +271,7 @@ def test_the_manifest_is_written_last_and_the_rename_after_it(
 
 
 def test_a_committed_folder_is_never_overwritten(tmp_path: Path) -> None:
-    """Committing over a checkpoint fails and leaves it as it was; `new_name` finds a free name, later in order."""
+    """Committing over a checkpoint fails and changes nothing; `new_name` finds a free name."""
     folder = write(tmp_path / "000000004", step=4)
     content = (folder / STATE).read_bytes()
     with pytest.raises(SaveError, match=r"not empty|exists"):
@@ -283,7 +286,7 @@ def test_a_committed_folder_is_never_overwritten(tmp_path: Path) -> None:
 
 
 def test_pointers(tmp_path: Path) -> None:
-    """Pointers name a committed folder beside them; `last` falls back on the newest, `best` on what was saved as that."""
+    """Pointers name a committed folder; lost ones are restored from the manifests."""
     store = Store(tmp_path)
     first, second = write(tmp_path / "000000001"), write(tmp_path / "000000002")
     assert (store.pointed("last"), store.pointed("best")) == (second, None)
@@ -301,7 +304,10 @@ def test_pointers(tmp_path: Path) -> None:
 
 
 def test_sweeping_spares_the_living(tmp_path: Path) -> None:
-    """What a process that is gone left unfinished is removed; a living one's, and another machine's, is not."""
+    """Unfinished files of ended processes are removed; others are left alone.
+
+    Those are files of live processes and of other machines.
+    """
     gone = 2**22 + 7  # above the largest number of a process
     left = [
         tmp_path / f".{kind}-x-{socket.gethostname()}-{pid}"
@@ -324,7 +330,7 @@ def test_sweeping_spares_the_living(tmp_path: Path) -> None:
 def test_recovering_falls_back_to_the_newest_whole_one(
     damaged: tuple[int, ...], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Damaged folders are set aside with a line each, leftovers go, and the pointers name what is there."""
+    """Damaged folders are set aside, unfinished files removed, pointers restored."""
     store = Store(tmp_path / "checkpoints")
     folders = {
         step: write(store.folder / f"{step:09d}", step, ("best", "last") if step < 3 else ("last",))
@@ -361,7 +367,7 @@ def test_recovering_when_all_are_damaged(tmp_path: Path) -> None:
 
 
 def test_reading_while_a_run_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A folder that is removed while it is read is not called broken: the pointer has moved on, and is read again."""
+    """A folder that is removed while it is read is not damaged: the pointer is read again."""
     store = Store(tmp_path)
     first, second = write(tmp_path / "000000001", 1), write(tmp_path / "000000002", 2)
     store.point("last", first.name)
@@ -413,7 +419,7 @@ def test_prune_keeps_the_newest_and_the_best(
 
 
 def test_of_a_stage_that_went_on_after_its_end_the_later_end_counts(tmp_path: Path) -> None:
-    """A run that was extended ends its stage again; a resume passes the stage with the later state."""
+    """An extended run ends its stage twice; a resume passes it with the later state."""
     store = Store(tmp_path)
     for index, step in [(0, 90), (0, 200), (1, 300), (10, 1000)]:
         write(store.stage_end(index, step), step)

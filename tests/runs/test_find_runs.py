@@ -42,7 +42,7 @@ NAMES = (
     ],
 )
 def test_find(name: str, found: int, tmp_path: Path) -> None:
-    """By a part that only one run has, by its whole name, by number in a sweep, or the last."""
+    """A run is found by a unique part of its name, by its number in a sweep, or as the last."""
     lay(tmp_path, *NAMES)
     assert find(name, tmp_path).folder.resolve() == tmp_path / NAMES[found]
 

@@ -151,8 +151,10 @@ def test_appended_lines_are_json(tmp_path: Path) -> None:
 def test_a_run_folder_appears_with_its_content(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Under its own name it is never without a configuration; what a failure leaves is removed, and so is what a killed
-    process left."""
+    """A run's folder never lacks a configuration under its own name.
+
+    Unfinished folders of failures and of killed processes are removed.
+    """
     seen: list[list[str]] = []
     rename = Path.rename
     monkeypatch.setattr(
@@ -187,7 +189,7 @@ def test_a_folder_that_is_there_is_not_taken(tmp_path: Path) -> None:
 def test_lines_wait_for_room_on_the_disk(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A full disk is said once; nothing half is in the file meanwhile, and everything in order when there is room again."""
+    """A full disk is reported once; with room again every line is there, in order."""
     made = Run(tmp_path)
     made.append(METRICS, {"step": 0})
     with monkeypatch.context() as patch:
