@@ -47,6 +47,8 @@ _seen: list[str] | None = None  # a hook cannot be taken away again, so it is sw
 def _hook(event: str, arguments: tuple[Any, ...]) -> None:
     if _seen is None:
         return
+    if event == "os.mkdir" and Path(arguments[0]).is_dir():
+        return  # changes nothing: filelock makes sure of the folder of its lock
     written = event == "open" and isinstance(arguments[1], str) and set(arguments[1]) & set("wax+")
     if (event in WATCHED or written) and not any(
         name in str(arguments) for name in ("__pycache__", ".lock")
