@@ -5,9 +5,9 @@ from __future__ import annotations
 import logging
 
 from dltrain import __version__
-from dltrain.config.answers import Answer, answer_for, flag_answer, option_for, verb_for
 from dltrain.config.groups import groups
 from dltrain.config.habits import VERBS as VERBS_ELSEWHERE
+from dltrain.config.other_programs import Answer, answer_for, flag_answer, option_for, verb_for
 from dltrain.config.spelling import close_matches
 from dltrain.config.suggest import common_keys, default_keys
 from dltrain.options import Options

@@ -1,60 +1,93 @@
-"""What `dataset.balance` asks of the loss."""
+"""The loss that `dataset.balance` asks for."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
-from dltrain.config.nodes import TARGET
+from dltrain.config.nodes import TARGET, plugins_of
 from dltrain.config.policy import locate
 from dltrain.config.schema import arguments
 from dltrain.errors import ConfigError
 
-CROSS_ENTROPY, FOCAL = "dltrain.losses.CrossEntropy", "dltrain.losses.Focal"
+CROSS_ENTROPY = "dltrain.losses.CrossEntropy"
+FOCAL = "dltrain.losses.Focal"
 WEIGHTS = "class_weights"
 
 
 def balanced_loss(
     config: dict[str, Any], has_classes: bool, settings: dict[str, Any]
 ) -> dict[str, Any]:
-    """The node of the loss that `config` means, whose own `settings` are those of regularization.
+    """Return the node of the loss that `config` means.
 
-    weights gives a loss that takes them balanced class weights; focal makes cross-entropy the focal loss (gamma 2, or
-    that of loss=focal), with such weights too. ConfigError where the rest of the configuration says otherwise.
+    balance=weights gives a loss that takes them balanced class weights; balance=focal makes
+    cross-entropy the focal loss (gamma 2, or that of loss=focal), with such weights too.
+
+    Args:
+        config: the configuration.
+        has_classes: if the targets of the data are classes.
+        settings: what the regularization sets of the loss.
+
+    Raises:
+        ConfigError: the rest of the configuration does not go with the balance.
     """
     node: dict[str, Any] = config["loss"]
     balance = config["dataset"].get("balance", "none")
     if balance == "none":
         return node
-
-    def refuse(why: str) -> ConfigError:
-        return ConfigError([(f"dataset.balance={balance}", why)])
-
+    balancing = _Balancing(config, balance)
     if not has_classes:
-        raise refuse("the data has no classes; balance=none is for it")
+        raise balancing.refusal("the data has no classes; balance=none is for it")
     if balance == "sampler":
         return node
-    plugins = config["plugins"]
-    task = config["task"]
-    if "loss" not in arguments(locate(task[TARGET], plugins)) or "loss" in task:
-        raise refuse(
-            f"{task[TARGET].rpartition('.')[2]} has a loss of its own: balance=sampler does without"
-        )
-    name = node[TARGET].rpartition(".")[2]
-    if balance == "focal" and node[TARGET] == CROSS_ENTROPY:
+    balancing.check_task()
+    if balance == "focal":
+        node = balancing.focal(node, settings)
+    return balancing.with_weights(node)
+
+
+@dataclass
+class _Balancing:
+    config: dict[str, Any]
+    balance: str
+
+    def refusal(self, why: str) -> ConfigError:
+        return ConfigError([(f"dataset.balance={self.balance}", why)])
+
+    def takes(self, node: dict[str, Any], name: str) -> bool:
+        """Return True if the target of a node has an argument."""
+        return name in arguments(locate(node[TARGET], plugins_of(self.config)))
+
+    def check_task(self) -> None:
+        """Check that the task uses the loss that is chosen."""
+        task = self.config["task"]
+        if self.takes(task, "loss") and "loss" not in task:
+            return
+        name = _class_name(task)
+        raise self.refusal(f"{name} has a loss of its own: balance=sampler does without")
+
+    def focal(self, node: dict[str, Any], settings: dict[str, Any]) -> dict[str, Any]:
+        """Return the node of the focal loss."""
+        if node[TARGET] == FOCAL:
+            return node
+        if node[TARGET] != CROSS_ENTROPY:
+            why = f"the loss is {_class_name(node)}: leave loss= out, or set balance=sampler, "
+            raise self.refusal(f"{why}which goes with every loss")
         if node.get("label_smoothing") or settings.get("label_smoothing"):
-            raise refuse(
-                "the focal loss has no label smoothing: leave that out, or balance=weights"
-            )
+            why = "the focal loss has no label smoothing: leave that out, or set balance=weights"
+            raise self.refusal(why)
         weights = node.get(WEIGHTS)
-        node = {TARGET: FOCAL, **({WEIGHTS: weights} if weights is not None else {})}
-    elif balance == "focal" and node[TARGET] != FOCAL:
-        raise refuse(
-            f"the loss is {name}: leave loss= out, or balance=sampler, which goes with every loss"
-        )
-    if WEIGHTS not in arguments(locate(node[TARGET], plugins)):
-        raise refuse(
-            f"{name} takes no class weights: loss=cross_entropy, or balance=sampler, which goes with every loss"
-        )
-    if node.get(WEIGHTS) not in (None, "balanced"):
-        raise refuse(f"loss.{WEIGHTS} sets weights already: leave one of both out")
-    return {**node, WEIGHTS: "balanced"}
+        return {TARGET: FOCAL} if weights is None else {TARGET: FOCAL, WEIGHTS: weights}
+
+    def with_weights(self, node: dict[str, Any]) -> dict[str, Any]:
+        """Return the node with balanced class weights."""
+        if not self.takes(node, WEIGHTS):
+            why = f"{_class_name(node)} takes no class weights: loss=cross_entropy does, "
+            raise self.refusal(f"{why}and balance=sampler goes with every loss")
+        if node.get(WEIGHTS) not in (None, "balanced"):
+            raise self.refusal(f"loss.{WEIGHTS} sets weights already: leave one of both out")
+        return {**node, WEIGHTS: "balanced"}
+
+
+def _class_name(node: dict[str, Any]) -> str:
+    return str(node[TARGET]).rpartition(".")[2]

@@ -1,4 +1,4 @@
-"""What a saved configuration and the one to go on with differ in, and what that means for a run that goes on."""
+"""What differs between a run's saved configuration and the one to continue with, and what it means."""
 
 from __future__ import annotations
 
@@ -10,39 +10,27 @@ from dltrain.report.text import table
 from dltrain.types import flatten
 
 FUTURE = "changes what follows"
-HARMLESS = (
-    *(
-        "name",
-        "expect",
-        "callbacks.",
-        "paths.",
-        "plugins",
-        "debug",
-        "dataset.eval_batch_size",
-        "dataset.threads",
-    ),
-    *(
-        "trainer.log_every",
-        "trainer.save_every",
-        "trainer.on_save_error",
-        "trainer.on_oom",
-        "trainer.max_seconds",
-    ),
-    *("trainer.evaluate_every", "trainer.watch", "trainer.mode", "trainer.skip_nonfinite"),
+HARMLESS = "harmless"
+NO_EFFECT = "no longer has an effect: the weights are there"
+HARMLESS_KEYS = (  # and the beginnings of harmless keys
+    *("name", "expect", "callbacks.", "paths.", "plugins", "debug"),
+    *("dataset.eval_batch_size", "dataset.threads"),
+    *("trainer.log_every", "trainer.save_every", "trainer.on_save_error", "trainer.on_oom"),
+    *("trainer.max_seconds", "trainer.evaluate_every", "trainer.watch", "trainer.mode"),
+    "trainer.skip_nonfinite",
 )
-NO_EFFECT = ("initialization.", "init.")
-LENGTH = ("trainer.epochs", "trainer.steps")  # what a schedule is planned over
+BEFORE_TRAINING = ("initialization.", "init.")
+LENGTH = ("trainer.epochs", "trainer.steps")  # a schedule is planned over these
 START = "init.from=RUN begins a new run with the weights that fit"
 REFUSED = {
-    "optimizer._target_": f"another optimizer cannot go on from this one's state; {START}",
-    "task._target_": f"another task cannot go on from this one's state; {START}",
-    "model._target_": f"another model cannot go on from this one's state; {START}",
+    f"{group}._target_": f"another {group} cannot continue from this one's state; {START}"
+    for group in ("optimizer", "task", "model")
 }
 
 
 @dataclass
 class Change:
-    """A key that is not what the run was saved with, and what that means for a run that goes on."""
+    """A key whose value is not the saved one, and what that means for the run that continues."""
 
     key: str
     before: Any
@@ -52,29 +40,42 @@ class Change:
 
 
 def changes(saved: dict[str, Any], config: dict[str, Any]) -> list[Change]:
-    """What differs between a saved configuration and the one to go on with, key by key."""
-    before, after = flatten(saved), flatten(config)
-    constant = str(config["schedule"].get("_target_")).endswith(".Constant") and not config[
-        "schedule"
-    ].get("warmup")
-    found = []
+    """Return what differs between a saved configuration and the one to continue with, by key."""
+    before = flatten(saved)
+    after = flatten(config)
+    plans_ahead = not _is_constant(config["schedule"])
+    changed = []
     for key in sorted(before.keys() | after.keys()):
         if before.get(key) == after.get(key):
             continue
-        change = Change(key, before.get(key), after.get(key), FUTURE)
-        if key in REFUSED:
-            change.effect, change.refused = REFUSED[key], True
-        elif key.startswith(NO_EFFECT):
-            change.effect = "no effect any more: the weights are there"
-        elif key in HARMLESS or key.startswith(HARMLESS) or (key in LENGTH and constant):
-            change.effect = "harmless"
-        found.append(change)
-    return found
+        effect = REFUSED.get(key) or _effect(key, plans_ahead)
+        change = Change(key, before.get(key), after.get(key), effect, key in REFUSED)
+        changed.append(change)
+    return changed
+
+
+def _is_constant(schedule: dict[str, Any]) -> bool:
+    """Return True if the learning rate of each update is the same, however many follow."""
+    is_constant = str(schedule.get("_target_")).endswith(".Constant")
+    return is_constant and not schedule.get("warmup")
+
+
+def _effect(key: str, plans_ahead: bool) -> str:
+    if key.startswith(BEFORE_TRAINING):
+        return NO_EFFECT
+    if key.startswith(HARMLESS_KEYS):
+        return HARMLESS
+    if key in LENGTH and not plans_ahead:
+        return HARMLESS
+    return FUTURE
 
 
 def described(changed: list[Change]) -> list[str]:
-    """A line a change."""
+    """Return a heading and a table of the changes; nothing if there are none."""
     if not changed:
         return []
-    rows = [(c.key, f"{as_yaml(c.before)} -> {as_yaml(c.after)}", c.effect) for c in changed]
+    rows = []
+    for change in changed:
+        values = f"{as_yaml(change.before)} -> {as_yaml(change.after)}"
+        rows.append((change.key, values, change.effect))
     return ["changed", table(rows)]

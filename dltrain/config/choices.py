@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from dltrain.config.answers import option_for, unknown_option
 from dltrain.config.groups import COMPOSING, OVERLAYS, groups
+from dltrain.config.other_programs import option_for, unknown_option
 from dltrain.config.overrides import Problem
 
 

@@ -13,7 +13,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from dltrain.config.answers import unknown_option
 from dltrain.config.defaults import (
     GLOBAL,
     Choice,
@@ -24,10 +23,11 @@ from dltrain.config.defaults import (
     parse_defaults,
 )
 from dltrain.config.groups import conf_dir, groups, option_file, read_option, read_ours
+from dltrain.config.other_programs import unknown_option
 from dltrain.config.renamed import with_current_names
 from dltrain.config.source_keys import OWNER as DATASET
 from dltrain.config.source_keys import without_shorthand
-from dltrain.errors import UsageError
+from dltrain.errors import UsageError, first_line
 
 MAX_DEPTH = 20  # files that extend one another
 
@@ -77,7 +77,20 @@ def _file_of(group: str, option: str) -> ConfigFile:
     path = option_file(group, option)
     if path.is_relative_to(conf_dir()):
         return _our_file(path)
-    return _parsed(path, with_current_names(read_option(group, option)))
+    node = with_current_names(read_option(group, option))
+    _check_interpolations(path, node)
+    return _parsed(path, node)
+
+
+def _check_interpolations(path: Path, node: Mapping[str, Any]) -> None:
+    """UsageError for text in a file that is no interpolation and looks like one, such as '${'."""
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    try:
+        OmegaConf.create(dict(node))
+    except OmegaConfBaseException as e:
+        raise UsageError(f"{path} cannot be read: {first_line(e)}") from e
 
 
 @functools.cache

@@ -40,7 +40,7 @@ def config_dir(folder: str | None) -> Iterator[None]:
     """Add the options of a user's own folder: `folder`/model/mine.yaml is model=mine inside.
 
     Raises:
-        UsageError: there is no such folder; a file in it would not be read, as its folder is not a
+        UsageError: the folder does not exist; a file in it would not be read, as its folder is not a
             group; an option has the name of one of dltrain's own (neither may hide the other); or
             a file is not in the grammar of `defaults.parse_defaults`.
     """
@@ -55,7 +55,7 @@ def config_dir(folder: str | None) -> Iterator[None]:
 
 def _check_config_dir(folder: Path) -> None:
     if not folder.is_dir():
-        raise UsageError(f"--config-dir {folder}: there is no such folder")
+        raise UsageError(f"--config-dir {folder}: the folder does not exist")
     paths = sorted(path for path in folder.rglob("*.yaml") if not _is_hidden(path, folder))
     in_groups = [path for path in paths if path.parent.parent == folder]
     if not in_groups:

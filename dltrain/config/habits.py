@@ -7,80 +7,138 @@ user knows. tests/config/test_habits.py composes every override of this file.
 
 from __future__ import annotations
 
-# A key here: the names that others have for it. Where several keys list a name, the first that the configuration has.
+# A key here: the names that others have for it. If several keys list a name, the first key that the
+# configuration has is meant.
 RENAMED = {
     "regularization.early_stopping.patience": "patience early_stopping_patience n_iter_no_change",
     "seed": "random_state random_seed manual_seed seed_everything rng_seed global_seed",
     "name": "run_name exp_name experiment_name run_id version tag task_name wandb_name",
-    "paths.output": """output_dir save_dir default_root_dir project log_dir logdir logging_dir out_dir exp_dir run_dir
-        output_directory work_dir results_dir outdir result_dir checkpoint_dir""",
+    "paths.output": """
+        output_dir save_dir default_root_dir project log_dir logdir logging_dir out_dir
+        exp_dir run_dir output_directory work_dir results_dir outdir result_dir
+        checkpoint_dir
+    """,
     "paths.data": "data_dir data_root datadir root dataset_dir cache_dir root_dir",
-    "optimizer.lr": "lr learning_rate lr0 base_lr init_lr initial_lr learning_rate_init max_lr eta0 eta",
+    "optimizer.lr": """
+        lr learning_rate lr0 base_lr init_lr initial_lr learning_rate_init max_lr eta0 eta
+    """,
     "optimizer.weight_decay": "weight_decay wd l2_reg l2_regularization reg_lambda",
     "optimizer.momentum": "momentum",
     "optimizer.eps": "adam_epsilon epsilon_adam",
     "optimizer.beta1": "adam_beta1 beta_1 b1",
     "optimizer.beta2": "adam_beta2 beta_2 b2",
-    "schedule.warmup": "warmup warmup_steps warmup_ratio num_warmup_steps warmup_proportion warmup_fraction",
-    "dataset.batch_size": """batch batch_size bs batchsize train_batch_size per_device_train_batch_size mini_batch_size
-        minibatch_size train_bs batch_size_train samples_per_gpu""",
-    "dataset.eval_batch_size": """eval_batch_size per_device_eval_batch_size val_batch_size test_batch_size
-        validation_batch_size valid_batch_size batch_size_val""",
-    "dataset.val_fraction": """val_split validation_split validation_fraction val_ratio valid_size val_size val_percent
-        validation_size valid_ratio val_frac""",
+    "schedule.warmup": """
+        warmup warmup_steps warmup_ratio num_warmup_steps warmup_proportion
+        warmup_fraction
+    """,
+    "dataset.batch_size": """
+        batch batch_size bs batchsize train_batch_size per_device_train_batch_size
+        mini_batch_size minibatch_size train_bs batch_size_train samples_per_gpu
+    """,
+    "dataset.eval_batch_size": """
+        eval_batch_size per_device_eval_batch_size val_batch_size test_batch_size
+        validation_batch_size valid_batch_size batch_size_val
+    """,
+    "dataset.val_fraction": """
+        val_split validation_split validation_fraction val_ratio valid_size val_size
+        val_percent validation_size valid_ratio val_frac
+    """,
     "dataset.test_fraction": "test_size test_split test_ratio test_frac",
     "dataset.workers": "workers num_workers n_workers dataloader_num_workers data_loader_workers",
-    "dataset.image_size": "imgsz image_size img_size input_size img_sz input_shape target_size resolution",
+    "dataset.image_size": """
+        imgsz image_size img_size input_size img_sz input_shape target_size resolution
+    """,
     "dataset.max_length": "max_length max_len max_seq_length max_seq_len maxlen",
-    "dataset.length": "seq_len sequence_length block_size context_length seq_length bptt max_length max_len",
+    "dataset.length": """
+        seq_len sequence_length block_size context_length seq_length bptt max_length
+        max_len
+    """,
     "dataset.target": "target target_column label_column label_col y target_col output_column",
     "dataset.vocab_size": "vocab_size max_features num_words max_tokens",
-    "dataset.path": """data_path dataset_path train_data_dir train_dir image_dir img_dir images_dir image_folder
-        images_path""",
+    "dataset.path": """
+        data_path dataset_path train_data_dir train_dir image_dir img_dir images_dir
+        image_folder images_path
+    """,
     "dataset.test_path": "test_file test_data test_csv",
     "device.threads": "n_jobs num_threads n_threads nproc cpu_threads intra_op_threads",
-    "device.precision": "precision amp dtype mixed_precision use_amp fp_precision torch_dtype amp_dtype",
+    "device.precision": """
+        precision amp dtype mixed_precision use_amp fp_precision torch_dtype amp_dtype
+    """,
     "device.compile": "compile torch_compile jit_compile use_compile",
     "device.deterministic": "deterministic cudnn_deterministic",
-    "model.dropout": "dropout dropout_rate drop_rate dropout_prob drop hidden_dropout_prob dropout_p",
+    "model.dropout": """
+        dropout dropout_rate drop_rate dropout_prob drop hidden_dropout_prob dropout_p
+    """,
     "model.num_layers": "num_layers n_layers num_hidden_layers n_layer layers",
     "model.hidden_size": "hidden_size hidden_dim n_hidden hidden n_units rnn_size d_model",
     "model.embedding_dim": "embedding_dim embed_dim embedding_size emb_dim emb_size",
     "model.activation": "activation act act_fn activation_function hidden_act nonlinearity",
-    "model.hidden_sizes": "hidden_layer_sizes hidden_units layer_sizes hidden_dims hidden_layers units",
+    "model.hidden_sizes": """
+        hidden_layer_sizes hidden_units layer_sizes hidden_dims hidden_layers units
+    """,
     "task.top_k": "top_k topk",
     "task.min_score": "conf conf_thres confidence score_threshold conf_threshold",
-    "trainer.epochs": """epochs max_epochs num_epochs n_epochs num_train_epochs nb_epoch nb_epochs max_iter epoch
-        train_epochs total_epochs n_epoch num_epoch""",
-    "trainer.steps": """steps max_steps num_steps total_steps n_steps iterations num_iterations max_iters n_iter iters iter
-        train_steps max_train_steps""",
+    "trainer.epochs": """
+        epochs max_epochs num_epochs n_epochs num_train_epochs nb_epoch nb_epochs max_iter
+        epoch train_epochs total_epochs n_epoch num_epoch
+    """,
+    "trainer.steps": """
+        steps max_steps num_steps total_steps n_steps iterations num_iterations max_iters
+        n_iter iters iter train_steps max_train_steps
+    """,
     "trainer.max_seconds": "max_time time_limit max_duration time_budget time_limit_s",
-    "trainer.accumulate": """accumulate_grad_batches gradient_accumulation_steps accumulation_steps accum_steps grad_accum
-        grad_accumulation accumulate_steps gradient_accumulation""",
-    "trainer.log_every": """log_every_n_steps logging_steps log_interval log_freq print_freq print_every log_steps
-        log_frequency log_period""",
-    "trainer.evaluate_every": """val_check_interval eval_steps eval_interval eval_every eval_freq val_every val_interval
-        evaluate_every_n_steps eval_period""",
-    "trainer.save_every": """save_steps save_period save_interval save_freq checkpoint_every every_n_train_steps
-        checkpoint_interval save_every_n_steps ckpt_interval checkpoint_freq""",
-    "trainer.watch": "monitor metric_for_best_model metric scoring eval_metric monitor_metric optimized_metric",
+    "trainer.accumulate": """
+        accumulate_grad_batches gradient_accumulation_steps accumulation_steps accum_steps
+        grad_accum grad_accumulation accumulate_steps gradient_accumulation
+    """,
+    "trainer.log_every": """
+        log_every_n_steps logging_steps log_interval log_freq print_freq print_every
+        log_steps log_frequency log_period
+    """,
+    "trainer.evaluate_every": """
+        val_check_interval eval_steps eval_interval eval_every eval_freq val_every
+        val_interval evaluate_every_n_steps eval_period
+    """,
+    "trainer.save_every": """
+        save_steps save_period save_interval save_freq checkpoint_every
+        every_n_train_steps checkpoint_interval save_every_n_steps ckpt_interval
+        checkpoint_freq
+    """,
+    "trainer.watch": """
+        monitor metric_for_best_model metric scoring eval_metric monitor_metric
+        optimized_metric
+    """,
     "trainer.mode": "greater_is_better monitor_mode direction maximize",
     "trainer.skip_nonfinite": "terminate_on_nan detect_anomaly skip_nan",
 }
 
 # A group here: the names that others have for it.
 GROUPS = {
-    "dataset": "data datamodule dataloader data_module ds dm train_data dataset_name data_name train_dataset corpus",
-    "model": "arch net network backbone architecture model_name model_name_or_path model_type module encoder model_class",
-    "schedule": "scheduler lr_scheduler lr_scheduler_type sched lr_schedule lr_policy lr_decay learning_rate_schedule",
+    "dataset": """
+        data datamodule dataloader data_module ds dm train_data dataset_name data_name
+        train_dataset corpus
+    """,
+    "model": """
+        arch net network backbone architecture model_name model_name_or_path model_type
+        module encoder model_class
+    """,
+    "schedule": """
+        scheduler lr_scheduler lr_scheduler_type sched lr_schedule lr_policy lr_decay
+        learning_rate_schedule
+    """,
     "loss": "criterion loss_fn loss_function objective loss_type losses cost",
     "optimizer": "optim opt solver optimizers optimizer_name optimizer_type",
-    "preprocessing": """augmentation augmentations transforms transform aug augment data_augmentation train_transforms
-        augs""",
+    "preprocessing": """
+        augmentation augmentations transforms transform aug augment data_augmentation
+        train_transforms augs
+    """,
     "initialization": "initializer init_method kernel_initializer weight_init weights_init",
     "regularization": "regularizer kernel_regularizer penalty regularizers reg",
     "callbacks": "callback cb",
-    "device": "accelerator devices gpus gpu num_gpus n_gpu gpu_id gpu_ids cuda use_cuda use_gpu no_cuda use_cpu device_type",
+    "device": """
+        accelerator devices gpus gpu num_gpus n_gpu gpu_id gpu_ids cuda use_cuda use_gpu
+        no_cuda use_cpu device_type
+    """,
     "task": "problem problem_type task_type",
     "experiment": "config config_name recipe preset cfg exp hparams",
 }
@@ -365,7 +423,7 @@ HOMES = {
     "dataset.length": ("dataset=language_modeling dataset.path=FILE dataset.length={value}", ""),
     "dataset.vocab_size": ("dataset=text_files dataset.path=FOLDER dataset.vocab_size={value}", ""),
     "dataset.target": ("dataset=tabular dataset.path=FILE dataset.target={value}", ""),
-    "dataset.path": ("dataset=image_folder dataset.path={value}", "for images of yours"),
+    "dataset.path": ("dataset=image_folder dataset.path={value}", "for your own images"),
     "dataset.test_path": (
         "dataset=tabular dataset.path=FILE dataset.target=COLUMN dataset.test_path={value}",
         "",
@@ -619,7 +677,7 @@ ANSWERS = {
         "dltrain export RUN --format word2vec",
         "a checkpoint's weights are in safetensors files",
     ),
-    "plugins_dir": ("plugins=[NAME]", "a package of yours whose classes may be built"),
+    "plugins_dir": ("plugins=[NAME]", "your own package, whose classes may be built"),
 }
 
 # First words that other programs have for verbs; also the values of mode=.

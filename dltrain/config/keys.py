@@ -63,7 +63,7 @@ def _apply(config: Any, key: str, override: Any) -> str | None:
         return unknown_key(config, key, typed)
     if override.is_delete():
         return _delete(config, key, override.value())
-    value = with_current_names(override.value())
+    value = with_current_names(override.value(), key.rpartition(".")[2])
     if key == DATASET and isinstance(value, dict):
         plain: Any = OmegaConf.to_container(config)
         value = without_shorthand(value, plain[DATASET])

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from dltrain.config import quoting
-from dltrain.config.answers import hydra_answer, option_for, unknown_option
 from dltrain.config.groups import COMPOSING, groups
+from dltrain.config.other_programs import hydra_answer, option_for, unknown_option
 from dltrain.config.quoting import exists, is_printable, suggestion, takes_text
-from dltrain.config.read import DEEPEST, LONGEST_NUMBER
+from dltrain.config.read import MAX_DEPTH, MAX_DIGITS
 from dltrain.config.spelling import close_matches, similarity
 from dltrain.config.suggest import common_keys
 from dltrain.errors import ConfigError, first_line
@@ -125,10 +125,10 @@ def _refused_unread(text: str) -> str | None:
     for letter in text:
         depth += (letter in "[{(") - (letter in ")}]")
         deepest = max(deepest, depth)
-    if deepest > DEEPEST:
-        return f"{UNREADABLE}: nested more than {DEEPEST} deep"
-    if re.search(rf"[\d_]{{{LONGEST_NUMBER},}}", text):
-        return f"{UNREADABLE}: a number of more than {LONGEST_NUMBER} digits"
+    if deepest > MAX_DEPTH:
+        return f"{UNREADABLE}: nested more than {MAX_DEPTH} deep"
+    if re.search(rf"[\d_]{{{MAX_DIGITS},}}", text):
+        return f"{UNREADABLE}: a number of more than {MAX_DIGITS} digits"
     return None
 
 

@@ -1,10 +1,11 @@
-"""Which `_target_` may be built: a configuration is code only where the user wrote it.
+"""The rule for which `_target_` may be built: a configuration is code only where the user wrote it.
 
-The rule: the name has to begin with a part of dltrain, torch or torchvision that holds what is chosen from (HOMES), or
-with a plugin named on the command line, or it is refused before anything is imported. The way to the object leads through
-such modules only. Then the object found is judged by what it is and where it was defined, not by the name that led to it:
-`torch.nn.modules.module.torch.load` is stopped at torch. Of functions only those of dltrain pass that make something to
-choose (FACTORIES): a run's saved configuration must not be able to download, unpack, load or write.
+A name has to begin with a part of dltrain, torch or torchvision that holds what is chosen from
+(HOMES), or with a plugin named on the command line; otherwise it is refused before anything is
+imported. The way to the object leads through such modules only. Then the object is judged by what it
+is and where it was defined, not by the name that led to it: `torch.nn.modules.module.torch.load` is
+stopped at torch. Of functions only those of dltrain pass that make something to choose (FACTORIES):
+a run's saved configuration must not be able to download, unpack, load or write.
 """
 
 from __future__ import annotations
@@ -23,92 +24,123 @@ from dltrain.config.spelling import close_matches
 from dltrain.errors import UsageError
 
 PACKAGES = ("dltrain", "torch", "torchvision")
-FACTORIES = tuple(
-    f"dltrain.{name}" for name in ("losses", "models", "optimizers", "schedules", "regularization")
+FACTORIES = (
+    "dltrain.losses",
+    "dltrain.models",
+    "dltrain.optimizers",
+    "dltrain.schedules",
+    "dltrain.regularization",
 )
 HOMES = (
     *FACTORIES,
-    *(
-        f"dltrain.{name}"
-        for name in ("callbacks", "config.settings", "data", "device", "initialization", "metrics")
-    ),
-    *("dltrain.preprocessing", "dltrain.tasks"),
-    *("torch.nn", "torch.optim", "torchvision.models", "torchvision.ops", "torchvision.transforms"),
-)
-DEFINED = (
-    "torch.nn.modules",
+    "dltrain.callbacks",
+    "dltrain.config.settings",
+    "dltrain.data",
+    "dltrain.device",
+    "dltrain.initialization",
+    "dltrain.metrics",
+    "dltrain.preprocessing",
+    "dltrain.tasks",
+    "torch.nn",
     "torch.optim",
-    "torchvision",
-)  # torch.nn has more, that starts processes and reads files
-LONGEST = 200  # characters of a name
+    "torchvision.models",
+    "torchvision.ops",
+    "torchvision.transforms",
+)
+# The modules that define what may be built of torch: torch.nn has more, that starts processes and
+# reads files.
+DEFINED = ("torch.nn.modules", "torch.optim", "torchvision")
+CALLS_ANYTHING = ("Lambda",)  # transforms of torchvision that run any function
+MAX_NAME_CHARS = 200
+_ABSENT = object()
 BUILT = "may not be built from a configuration"
 
 
 def locate(target: str, plugins: Sequence[str] = ()) -> Any:
-    """The class or function that `target` names; UsageError if the rule above refuses it or it does not exist."""
-    if len(target) > LONGEST or not target.isprintable():
+    """Return the class or function that `target` names.
+
+    Raises:
+        UsageError: the rule above refuses it, or it does not exist.
+    """
+    if len(target) > MAX_NAME_CHARS or not target.isprintable():
         raise UsageError(f"{target[:60]!r} is not the public name of a class or function")
     target = current_name(target)
-    parts = target.split(".")
-    if parts[0] not in PACKAGES and (
-        parts[0] not in plugins or parts[0] in sys.stdlib_module_names
-    ):
-        named = (
-            parts[0]
-            if parts[0].isidentifier() and parts[0] not in sys.stdlib_module_names
-            else "NAME"
-        )
-        raise UsageError(
-            f"{target} is not imported: targets come from {', '.join(PACKAGES)}, "
-            f"or from a package of yours that you name on the command line, as plugins=[{named}]"
-        )
-    if not all(part.isidentifier() and not part.startswith("_") for part in parts):
+    names = target.split(".")
+    top = names[0]
+    if top not in PACKAGES and (top not in plugins or top in sys.stdlib_module_names):
+        raise UsageError(_not_imported(target, top))
+    if not all(name.isidentifier() and not name.startswith("_") for name in names):
         raise UsageError(f"{target} is not the public name of a class or function")
-    if parts[0] in PACKAGES and not under(target, HOMES):
-        homes = [home for home in HOMES if home.startswith(f"{parts[0]}.")]
-        close = close_matches(".".join(parts[:2]), homes)
-        meant = (
-            f"; did you mean {current_name('.'.join([close[0], *parts[2:]]))}?"
-            if close and close[0].count(".") == 1
-            else ""
-        )
-        raise UsageError(
-            f"{target} {BUILT}; of {parts[0]} only what is in {', '.join(homes)} may{meant}"
-        )
-    return _walk(target, parts, plugins)
+    if top in PACKAGES and not under(target, HOMES):
+        raise UsageError(_not_at_home(target, names))
+    located = _follow(target, names, plugins)
+    if not _is_allowed(located, plugins):
+        raise UsageError(f"{target} {BUILT}: it is {_described(located)}")
+    return located
 
 
-def _walk(target: str, parts: list[str], plugins: Sequence[str]) -> Any:
-    found: Any = _import(parts[0], target)
-    if found is None:
-        raise UsageError(
-            f"{target} does not exist: there is no module {parts[0]}, neither installed nor as {parts[0]}.py in {Path.cwd()}"
-        )
-    for i, part in enumerate(parts[1:], 1):
-        inside, path = found, ".".join(parts[:i])
-        if not isinstance(inside, ModuleType) or not (
-            inside.__name__ == path or _is_home(inside.__name__, plugins)
-        ):
-            raise UsageError(f"{target} {BUILT}: {path} is {_describe(inside)}")
-        if hasattr(inside, part):
-            found = getattr(inside, part)
-            continue
-        is_package = hasattr(inside, "__path__") and inside.__name__ == path
-        found = _import(".".join(parts[: i + 1]), target) if is_package else None
-        if found is None:
-            close = close_matches(part, [name for name in dir(inside) if not name.startswith("_")])
-            meant = f"; did you mean {path}.{close[0]}?" if close else ""
-            missing = f"module {part}" if is_package and i + 1 < len(parts) else part
-            raise UsageError(
-                f"{target} does not exist: {_where(path, inside)} has no {missing}{meant}"
-            )
-    if not _allowed(found, plugins):
-        raise UsageError(f"{target} {BUILT}: it is {_describe(found)}")
-    return found
+def _not_imported(target: str, top: str) -> str:
+    """Return why the package of a target is not imported, and how it would be."""
+    can_be_plugin = top.isidentifier() and top not in sys.stdlib_module_names
+    plugin = top if can_be_plugin else "NAME"
+    return (
+        f"{target} is not imported: targets come from {', '.join(PACKAGES)}, or from a package "
+        f"of your own that you name on the command line, as plugins=[{plugin}]"
+    )
+
+
+def _not_at_home(target: str, names: list[str]) -> str:
+    """Return which parts of a package may be built, for a target that is in none of them."""
+    homes = [home for home in HOMES if home.startswith(f"{names[0]}.")]
+    problem = f"{target} {BUILT}; of {names[0]} only what is in {', '.join(homes)} may"
+    close = close_matches(".".join(names[:2]), homes)
+    if not close or close[0].count(".") != 1:
+        return problem
+    meant = current_name(".".join([close[0], *names[2:]]))
+    return f"{problem}; did you mean {meant}?"
+
+
+def _follow(target: str, names: list[str], plugins: Sequence[str]) -> Any:
+    """Return what the dotted `names` lead to, importing modules on the way."""
+    top = names[0]
+    current: Any = _imported(top, target)
+    if current is None:
+        why = f"there is no module {top}, neither installed nor as {top}.py in {Path.cwd()}"
+        raise UsageError(f"{target} does not exist: {why}")
+    for depth, name in enumerate(names[1:], 1):
+        path = ".".join(names[:depth])
+        if not _is_on_the_way(current, path, plugins):
+            raise UsageError(f"{target} {BUILT}: {path} is {_described(current)}")
+        current = _member(current, name, target, names[:depth])
+    return current
+
+
+def _is_on_the_way(value: Any, path: str, plugins: Sequence[str]) -> bool:
+    """Return True for the module called `path`, or another one that holds what is chosen from."""
+    if not isinstance(value, ModuleType):
+        return False
+    return value.__name__ == path or _is_home(value.__name__, plugins)
+
+
+def _member(module: ModuleType, name: str, target: str, names: list[str]) -> Any:
+    """Return a member of a module, or of a package the module of that name."""
+    member = getattr(module, name, _ABSENT)
+    if member is not _ABSENT:
+        return member
+    path = ".".join(names)
+    is_package = "__path__" in vars(module) and module.__name__ == path
+    submodule = _imported(f"{path}.{name}", target) if is_package else None
+    if submodule is not None:
+        return submodule
+    close = close_matches(name, [other for other in dir(module) if not other.startswith("_")])
+    meant = f"; did you mean {path}.{close[0]}?" if close else ""
+    is_last = target == f"{path}.{name}"
+    missing = f"module {name}" if is_package and not is_last else name
+    raise UsageError(f"{target} does not exist: {_place(path, module)} has no {missing}{meant}")
 
 
 def under(name: str, packages: Sequence[str]) -> bool:
-    """Whether the dotted `name` is one of `packages` or lies in one."""
+    """Return True if the dotted `name` is one of `packages`, or lies in one."""
     return any(name == package or name.startswith(f"{package}.") for package in packages)
 
 
@@ -117,58 +149,59 @@ def _is_home(module: str, plugins: Sequence[str]) -> bool:
     return under(module, HOMES) if top in PACKAGES else top in plugins
 
 
-def _import(module: str, target: str) -> ModuleType | None:
-    """The module, or None if there is no such module; UsageError if it exists and does not load."""
+def _imported(module: str, target: str) -> ModuleType | None:
+    """Return the module; None if it does not exist, UsageError if it exists and does not load."""
     here = str(Path.cwd())
-    if module.split(".")[0] not in PACKAGES and here not in sys.path:
+    if module.partition(".")[0] not in PACKAGES and here not in sys.path:
         sys.path.append(here)  # a plugin may lie where the command is given, as with `python -m`
     try:
         return importlib.import_module(module)
     except Exception as e:  # a plugin's own code runs here
         if isinstance(e, ModuleNotFoundError) and e.name == module:
             return None
+        why = f"{target} cannot be imported: {type(e).__name__}: {e}"
+        if isinstance(e, SyntaxError):  # it names file and line itself
+            raise UsageError(why) from e
         last = traceback.extract_tb(e.__traceback__)[-1]
-        where = (
-            "" if isinstance(e, SyntaxError) else f" ({last.filename}, line {last.lineno})"
-        )  # that says it itself
-        raise UsageError(f"{target} cannot be imported: {type(e).__name__}: {e}{where}") from e
+        raise UsageError(f"{why} ({last.filename}, line {last.lineno})") from e
 
 
-def _where(name: str, found: Any) -> str:
-    """How a message names what `locate` has come to: a plugin's module with its file."""
-    file = getattr(found, "__file__", None)
-    return f"{name} ({file})" if file and name.split(".")[0] not in PACKAGES else name
+def _place(path: str, module: ModuleType) -> str:
+    """Return how a message names a module: that of a plugin with its file."""
+    file = vars(module).get("__file__")
+    if path.split(".")[0] in PACKAGES or not file:
+        return path
+    return f"{path} ({file})"
 
 
-def _allowed(found: Any, plugins: Sequence[str]) -> bool:
-    if not (inspect.isclass(found) or inspect.isfunction(found)) or not _is_home(
-        str(found.__module__), plugins
-    ):
+def _is_allowed(value: Any, plugins: Sequence[str]) -> bool:
+    """Return True if what a name led to may be built."""
+    if not inspect.isclass(value) and not inspect.isfunction(value):
         return False
-    home = found.__module__.partition(".")[0]
-    if home == "dltrain":
-        return inspect.isclass(found) or under(found.__module__, FACTORIES)
-    if home not in PACKAGES:
-        return True
+    module = str(value.__module__)
+    if not _is_home(module, plugins):
+        return False
+    top = module.partition(".")[0]
+    if top == "dltrain":
+        return inspect.isclass(value) or under(module, FACTORIES)
+    return top not in PACKAGES or _is_plain_class_of_torch(value, module)
+
+
+def _is_plain_class_of_torch(value: Any, module: str) -> bool:
     import torch
 
-    bases = (
-        torch.nn.Module,
-        torch.optim.Optimizer,
-        torch.optim.lr_scheduler.LRScheduler,
-    )  # transforms are Modules too
-    plain = under(found.__module__, DEFINED) and found.__name__ != "Lambda"  # that calls anything
-    return plain and inspect.isclass(found) and issubclass(found, bases)
+    if not inspect.isclass(value) or not under(module, DEFINED):
+        return False
+    bases = (torch.nn.Module, torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler)
+    return value.__name__ not in CALLS_ANYTHING and issubclass(value, bases)
 
 
-def _describe(found: Any) -> str:
-    if isinstance(found, ModuleType):
-        return f"the module {found.__name__}"
-    kind = (
-        "class"
-        if inspect.isclass(found)
-        else "function"
-        if callable(found)
-        else type(found).__name__
-    )
-    return f"the {kind} {getattr(found, '__module__', '?')}.{getattr(found, '__qualname__', '?')}"
+def _described(value: Any) -> str:
+    """Return what a message calls something that may not be built."""
+    if isinstance(value, ModuleType):
+        return f"the module {value.__name__}"
+    if inspect.isclass(value):
+        return f"the class {value.__module__}.{value.__qualname__}"
+    if inspect.isroutine(value):
+        return f"the function {value.__module__}.{value.__qualname__}"
+    return f"an object of the class {type(value).__qualname__}"

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, get_args
 
-from dltrain.config.answers import answer_for
 from dltrain.config.composition import compose_files
 from dltrain.config.groups import COMPOSING, groups, read_option
+from dltrain.config.other_programs import answer_for
 from dltrain.config.quoting import value_of
 from dltrain.config.schema import Argument, arguments, as_yaml, wrong
 from dltrain.config.source_keys import full_key, has_listed, short_keys

@@ -217,7 +217,7 @@ def test_evaluate_gives_the_figures_of_the_run_and_writes_nothing(dltrain) -> No
         (
             ("resume", "last", "model=cnn"),
             2,
-            "model._target_  another model cannot go on from this one's state; init.from",
+            "model._target_  another model cannot continue from this one's state; init.from",
         ),
         (
             ("resume", "last", "model.hidden_sizes=[9]"),

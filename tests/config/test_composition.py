@@ -221,3 +221,10 @@ def test_the_own_keys_come_last_unless_the_list_says_where() -> None:
     assert [entry.is_self for entry in entries] == [False, True]
     entries = parse_defaults(Path("model/mine.yaml"), ["_self_", "mlp"], ["model"])
     assert [entry.is_self for entry in entries] == [True, False]
+
+
+def test_a_broken_interpolation_is_refused_with_its_file(tmp_path: Path) -> None:
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model/mine.yaml").write_text("# Mine\na: ${\n")
+    with config_dir(str(tmp_path)), pytest.raises(UsageError, match=r"mine\.yaml cannot be read"):
+        compose_files({"model": "mine"})

@@ -10,10 +10,10 @@ import pytest
 
 from dltrain.cli import parse
 from dltrain.config import habits
-from dltrain.config.answers import Answer, answer_for, flag_answer, option_for, verb_for
 from dltrain.config.check import problems_of
 from dltrain.config.compose import compose
 from dltrain.config.groups import groups, read_option
+from dltrain.config.other_programs import Answer, answer_for, flag_answer, option_for, verb_for
 from dltrain.errors import UsageError
 from dltrain.options import Options
 from dltrain.verbs import MULTIRUN, VERBS

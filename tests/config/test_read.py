@@ -58,9 +58,9 @@ def test_plain_yaml_is_what_it_says(content: str, value: dict[str, Any]) -> None
         ("a: 0x" + "f" * 5000, "x.yaml: a is a number of 20000 bits"),
         ("a: 2001-99-99", "x.yaml cannot be read: month must be in 1..12"),
         ("b: {a: [2001-01-01]}", "x.yaml: b.a is a date: write it in quotes"),
-        ("x: {1: y}\n", "x.yaml: the key 1 below x is no text: write it in quotes"),
+        ("x: {1: y}\n", "x.yaml: the key 1 below x is not text: write it in quotes"),
         ("a: 1\n---\nb: 2\n", "x.yaml, line 2: no YAML: but found another document"),
-        ("a: " + "x" * 100_000, "x.yaml: of more than 100,000 bytes"),
+        ("a: " + "x" * 100_000, "x.yaml: more than 100,000 bytes"),
     ],
     ids=lambda value: str(value)[:40],
 )

@@ -203,3 +203,12 @@ def test_interpolations_may_use_short_keys() -> None:
     composed = compose(["dataset=words", "dataset.path=texts", "name=${dataset.path}-1"])
     assert problems_of(composed) == []
     assert composed.config["name"] == "texts-1"
+
+
+def test_a_source_that_is_typed_as_a_whole_is_not_divided() -> None:
+    coco = "{_target_: dltrain.data.detection.coco.COCO, images: pictures}"
+    composed = compose(["dataset=coco", f"dataset.source={coco}"])
+    assert composed.config["dataset"]["source"] == {
+        "_target_": "dltrain.data.detection.coco.COCO",
+        "images": "pictures",
+    }

@@ -1,0 +1,212 @@
+"""What to type here instead of what other programs have, from the tables in habits.py; without torch."""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+from dltrain.config import habits, quoting
+from dltrain.config.groups import COMPOSING, groups
+from dltrain.config.spelling import close_matches
+from dltrain.shell import shell_word
+
+PLACEHOLDER = "{value}"
+CPU_VALUES = ("0", "[]", "null", "none", "false")  # values of a number of GPUs that mean the CPU
+OWN_VERBS = {
+    "train": "dltrain train",
+    "check": "dltrain check",
+    "evaluate": "dltrain evaluate RUN",
+    "predict": "dltrain predict RUN INPUT",
+    "resume": "dltrain resume",
+}
+
+
+@dataclass(frozen=True)
+class Answer:
+    """Words to type, a note, and the key here if the value stays the same."""
+
+    words: str
+    note: str = ""
+    same_value: str | None = None
+
+    @property
+    def text(self) -> str:
+        """The end of a message, from its semicolon on."""
+        if not self.words:
+            return f"; {self.note}"
+        meant = f"`{self.words}`" if self.words.startswith("dltrain") else self.words
+        question = f"; did you mean {meant}?"
+        return f"{question} ({self.note})" if self.note else question
+
+
+def answer_for(key: str, value: str, has: Callable[[str], bool]) -> Answer | None:
+    """Return what to type instead of key=value; None if no other program is known to have the key.
+
+    `has` tells whether the configuration has a key. Flags come without their dashes.
+    """
+    name = key.rpartition(".")[2].lower().replace("-", "_")
+    top = key.partition(".")[0].lower()
+    if top != name and _is_answered_alone(top, name, has):  # logger.wandb.offline
+        return answer_for(top, "", has)
+    command = verb_for(value) if name == "mode" else None
+    if command is not None:
+        return Answer(command)
+    here = _renamed().get(name, [])
+    for own_key in here:
+        if has(own_key):
+            return _renamed_to(own_key, value)
+    for group, names in habits.GROUPS.items():
+        if name in names.split():
+            return _choice(group, name, value)
+    if name in habits.ANSWERS:
+        return _from_table(habits.ANSWERS[name], value)
+    for own_key in here:
+        if own_key in habits.HOMES:
+            return _from_table(habits.HOMES[own_key], value)
+    return None
+
+
+def _is_answered_alone(top: str, name: str, has: Callable[[str], bool]) -> bool:
+    """Return True if the first name of a key has an answer, whatever stands below it."""
+    is_verb = verb_for(top) is not None and name in _renamed()  # train.batch_size
+    return top in habits.ANSWERS and not has(top) and not is_verb
+
+
+def _from_table(answer: tuple[str, str], value: str) -> Answer:
+    words, note = answer
+    return Answer(_filled(words, value), note)
+
+
+def verb_for(word: str) -> str | None:
+    """Return the command that does what another program's verb does."""
+    word = word.lower()
+    return OWN_VERBS.get(word) or habits.VERBS.get(word)
+
+
+def option_for(group: str, name: str) -> str | None:
+    """Return the option of `group` that another program calls `name`.
+
+    Where it takes other settings, the words to type are returned; they have a = in them.
+    """
+    by_plain_name = {_plain(option): option for option in groups()[group]}
+    plain = _plain(name)
+    if plain in by_plain_name:
+        return by_plain_name[plain]
+    for pattern, option in habits.OPTIONS.get(group, {}).items():
+        if fnmatchcase(plain, pattern):
+            return _filled(option, name)
+    last_name = name.rpartition(".")[2]  # torch.optim.Adam, nn.MSELoss
+    if not last_name or last_name == name:
+        return None
+    return option_for(group, last_name)
+
+
+def unknown_option(group: str, name: str) -> str:
+    """Return what to type instead of an option that does not exist."""
+    meant = option_for(group, name)
+    if meant is not None and "=" in meant:
+        return f"no such {group}; did you mean {meant}? (dltrain list {group})"
+    close = [meant] if meant is not None else close_matches(name, groups()[group])[:2]
+    question = f"; did you mean {' or '.join(close)}?" if close else ""
+    return f"no such {group}{question} (dltrain list {group})"
+
+
+def hydra_answer(key: str) -> str:
+    """Return what to type for a setting of Hydra's own."""
+    refused = "hydra.* is not to be set"
+    below = key.replace("/", ".").partition(".")[2]
+    for begin, words in habits.HYDRA.items():
+        if below.startswith(begin):
+            return f"{refused}{Answer(words).text}"
+    return f"{refused}: a run's folder is paths.output and name, a sweep is -m"
+
+
+def flag_answer(flag: str, value: str, has: Callable[[str], bool]) -> Answer | None:
+    """Return what to type instead of a flag; `value` is the word that follows it."""
+    words = habits.FLAGS.get(flag)
+    if words is None:
+        return answer_for(flag.lstrip("-"), value, has)
+    if not words.endswith("="):
+        return Answer(words)
+    own_key = words.rstrip("=")
+    if own_key in groups():
+        return _choice(own_key, own_key, value)
+    if has(own_key):
+        return _renamed_to(own_key, value)
+    return answer_for(own_key, value, has)
+
+
+@functools.cache
+def _renamed() -> dict[str, list[str]]:
+    """Return the keys here by the names that other programs have for them."""
+    by_name: dict[str, list[str]] = {}
+    for own_key, names in habits.RENAMED.items():
+        for name in names.split():
+            by_name.setdefault(name, []).append(own_key)
+    return by_name
+
+
+def _renamed_to(own_key: str, value: str) -> Answer:
+    own_value = habits.VALUES.get(own_key, {}).get(_plain(value), value)
+    same_value = own_key if own_value == value else None
+    return Answer(_override(own_key, own_value), "", same_value)
+
+
+def _choice(group: str, name: str, value: str) -> Answer:
+    """Return the choice of a group that another program calls `name`."""
+    is_cpu = _plain(value) in CPU_VALUES
+    if name in habits.NO_GPU:
+        return Answer("device=cuda" if is_cpu else "device=cpu")
+    if name in habits.GPU_COUNTS:
+        return Answer("device=cpu" if is_cpu else "device=cuda", "a run is on one device")
+    if group == "dataset" and value and Path(value).is_dir():
+        path = quoting.text_override("dataset.path", value)
+        return Answer(f"dataset=image_folder {path}", "for your own images")
+    if group in COMPOSING and value.startswith("["):
+        options = _all_options(group, value)
+        if options:
+            return Answer(f"{group}=[{','.join(options)}]")
+    option = option_for(group, value) if value else None
+    if option is None:
+        return Answer(_choosing(group, "NAME"), f"dltrain list {group}")
+    return Answer(option if "=" in option else _choosing(group, option))
+
+
+def _all_options(group: str, value: str) -> list[str]:
+    """Return the options that are meant by a list, [A,B]; empty if one of them is not known."""
+    options = []
+    for name in value.strip("[]").split(","):
+        option = option_for(group, name.strip())
+        if option is None or "=" in option:
+            return []
+        options.append(option)
+    return options
+
+
+def _choosing(group: str, option: str) -> str:
+    return f"{group}=[{option}]" if group in COMPOSING else f"{group}={option}"
+
+
+def _filled(words: str, value: str) -> str:
+    """Return `words` with the value that was typed in the place of the placeholder."""
+    filled = []
+    for word in words.split(" "):
+        key, _, placeholder = word.partition("=")
+        filled.append(_override(key, value or "...") if placeholder == PLACEHOLDER else word)
+    return " ".join(filled)
+
+
+def _override(key: str, value: str) -> str:
+    """Return key=value as it is typed in a shell, with quotes where it could not be read without."""
+    if quoting.value_of(f"{key}={value}") is None and value.lower() != "null":
+        return quoting.text_override(key, value)
+    return shell_word(f"{key}={value}")
+
+
+def _plain(name: str) -> str:
+    """Return a name in lower case without spaces, dots, dashes and underscores."""
+    return re.sub(r"[\s._-]+", "", name.strip("'\"").lower())
