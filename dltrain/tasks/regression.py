@@ -135,7 +135,7 @@ def check_targets_and_loss(spec: Spec, loss: nn.Module) -> None:
 
 def directions(spec: Spec) -> dict[str, Direction | None]:
     """Return the direction of each of the `scores` that is a number."""
-    found: dict[str, Direction | None] = {
+    of_metrics: dict[str, Direction | None] = {
         "loss": "min",
         "mse": "min",
         "rmse": "min",
@@ -144,10 +144,10 @@ def directions(spec: Spec) -> dict[str, Direction | None]:
     }
     if 1 < len(spec.target_names) <= MAX_WHOLE_TABLE:
         for name in map(metric_name, spec.target_names):
-            found[f"rmse_{name}"] = "min"
-            found[f"r2_{name}"] = "max"
-            found[f"mse_{name}"] = "min"
-    return found
+            of_metrics[f"rmse_{name}"] = "min"
+            of_metrics[f"r2_{name}"] = "max"
+            of_metrics[f"mse_{name}"] = "min"
+    return of_metrics
 
 
 def metric_name(target: str) -> str:

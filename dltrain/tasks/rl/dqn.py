@@ -158,12 +158,12 @@ class DQN(Task):
             for runner, observation, action in zip(runners, observations, actions, strict=True):
                 after, reward, terminated, _ = runner.step(action)
                 transitions.append((observation, action, reward, after, terminated))
-        observed, taken, rewards, following, ends = zip(*transitions, strict=True)
+        states, actions_taken, rewards, next_states, ends = zip(*transitions, strict=True)
         self.replay.add(
             {
-                "observation": batch.stack(list(observed)),
-                "after": batch.stack(list(following)),
-                "action": torch.tensor(taken),
+                "observation": batch.stack(list(states)),
+                "after": batch.stack(list(next_states)),
+                "action": torch.tensor(actions_taken),
                 "reward": torch.tensor(rewards, dtype=torch.float32),
                 "terminated": torch.tensor(ends),
             }
