@@ -1,6 +1,6 @@
 """The base class of every data set, and what all share: tensors, descriptions, class matching.
 
-It knows no family: images, boxes, tables, texts and environments are described by their own classes.
+It knows no family: images, boxes, tables, texts and environments have classes of their own.
 """
 
 from __future__ import annotations

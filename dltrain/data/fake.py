@@ -49,7 +49,7 @@ class FakeContent:
 
 
 class Fake(Dataset[FakeContent, dict[str, Any], Split]):
-    """Random rows of the table or the series that `spec` describes, for `check` and `debug=smoke`."""
+    """Random rows of a table or a series like `spec`, for `check` and `debug=smoke`."""
 
     def __init__(self, spec: Spec, batch_size: BatchSize, seed: int) -> None:
         size = fake_batch_size(batch_size)

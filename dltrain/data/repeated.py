@@ -80,7 +80,7 @@ class FirstBatch:
 
 
 class Repeated(Dataset[FirstBatch, dict[str, Any], RepeatedSplit]):
-    """`data` with its first training batch as training and test set, and an empty validation set."""
+    """`data` with its first training batch as training and test set, and no validation set."""
 
     def __init__(self, data: Data) -> None:
         super().__init__()
@@ -98,7 +98,7 @@ class Repeated(Dataset[FirstBatch, dict[str, Any], RepeatedSplit]):
         return FirstBatch(self.data, batch, min(split.batch_size, split.samples))
 
     def make_split(self, part: Part, batch_size: BatchSize, seed: int | None) -> RepeatedSplit:
-        """Return the batch once for testing and many times for training; nothing for validation."""
+        """Return the batch: once for testing, many times for training, not for validation."""
         if part == "val":
             return NoBatches()
         times = STEPS_PER_EPOCH if part == "train" else 1

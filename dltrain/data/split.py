@@ -146,7 +146,7 @@ class Split:
         return inputs, targets
 
     def standardize(self, inputs: Tensor) -> Tensor:
-        """Return the standardized `inputs`; they are changed in place, for they are copies already."""
+        """Return the standardized `inputs`, which are copies already and are changed in place."""
         if not self.standardized:
             return inputs
         return inputs.mul_(self.scale).add_(self.shift)

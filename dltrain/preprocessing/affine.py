@@ -17,8 +17,8 @@ RADIANS = math.pi / 180  # per degree
 class Affine(ImageTransform):
     """Rotates, shears, scales and shifts each image by random amounts; what was outside is black.
 
-    The amounts are uniform: an angle in -`degrees`..`degrees`, a factor in `scale`, a shear of up to
-    `shear` degrees along the rows, and shifts of up to a fraction `translate` of each side. Each
+    The amounts are uniform: an angle in -`degrees`..`degrees`, a factor in `scale`, a shear of up
+    to `shear` degrees along the rows, and shifts of up to a fraction `translate` of each side. Each
     image is changed with probability `share`.
     """
 

@@ -12,7 +12,7 @@ WIDTH, HEIGHT = 3, 2  # axes of images (B, C, H, W)
 
 
 class Flip(ImageTransform):
-    """Flips each image left to right with probability `p`, and upside down with probability `vertical`."""
+    """Flips images left to right with probability `p`, and upside down with `vertical`."""
 
     def __init__(self, p: Probability = 0.5, vertical: Probability = 0.0) -> None:
         self.p = p

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from dltrain.preprocessing.transform import ImageTransform
 
-GRAY_WEIGHTS = (0.2989, 0.587, 0.114)  # of red, green and blue, as in torchvision (ITU-R BT.601)
+GRAY_WEIGHTS = (0.2989, 0.587, 0.114)  # of red, green, blue: torchvision's (ITU-R BT.601)
 WHITE = 255.0
 
 
@@ -42,7 +42,7 @@ def gray(images: Tensor) -> Tensor:
 
 
 def blend(images: Tensor, others: Tensor, factors: Tensor) -> Tensor:
-    """Return `factors` of the images plus the rest of the others; beyond 1, away from the others."""
+    """Return `factors` of the images and the rest of the others; above 1, away from these."""
     return torch.lerp(others.expand_as(images), images, each(factors)).clamp_(0, WHITE)
 
 

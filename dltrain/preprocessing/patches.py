@@ -12,7 +12,7 @@ from dltrain.types import PositiveInt
 
 
 class Patches(ImageTransform):
-    """Makes each patch of `size` x `size` pixels one pixel with more channels: (C p p, H / p, W / p).
+    """Makes each patch of p x p pixels (`size`) one pixel: (C p p, H / p, W / p).
 
     A 1x1 convolution then sees whole patches, as in Dosovitskiy et al. 2021, "An Image is Worth
     16x16 Words", equation 1. The order of the channels is that of `torch.nn.PixelUnshuffle`.

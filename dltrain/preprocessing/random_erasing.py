@@ -14,7 +14,7 @@ BYTES_PER_NUMBER = 8
 
 
 class RandomErasing(ImageTransform):
-    """Replaces a box of each image, with probability `p`, by random values or by a gray level `fill`.
+    """Replaces a box of each image, with probability `p`, by noise or by a gray level `fill`.
 
     Zhong et al. 2020, "Random Erasing Data Augmentation", algorithm 1 with the values of its
     experiments: the area of the box is a fraction in `area` of the image, its ratio of height to

@@ -176,7 +176,7 @@ class AnnotatedFiles(ABC):
         )
 
     def read(self, test_split: DrawnTestSplit, rule: PixelRule) -> DetectionTensors:
-        """Return every image, decoded by all threads and by the `rule` for pixels, and its boxes."""
+        """Return every image, decoded by all threads and the `rule` for pixels, and its boxes."""
         parts = self.parts(test_split)
         self.check_memory(sum(map(len, parts.values())))
         decoded = {part: self.decode(images, rule) for part, images in parts.items()}

@@ -1,4 +1,4 @@
-"""Checks of the boxes in annotations: which cannot be boxes in an image of a known size, and why."""
+"""Checks of the boxes in annotations: which cannot be boxes in their image, and why."""
 
 from __future__ import annotations
 

@@ -158,7 +158,7 @@ class Description:
         return list(images.values())
 
     def images_in(self, folder: Path) -> dict[str, AnnotatedImage]:
-        """Return the images by their ids, without boxes; InputError if one is absent or repeated."""
+        """Return the images by their ids, without boxes; InputError for one absent or repeated."""
         files = ImageFiles(folder)
         images: dict[str, AnnotatedImage] = {}
         ids: dict[Path, str] = {}

@@ -104,10 +104,10 @@ class DetectionDataset(Dataset[DetectionTensors, LearnedDetection, Split]):
         transforms: Sequence[Transform] = (),
         seed: int = 0,
     ) -> None:
-        moving = [type(transform).__name__ for transform in transforms if transform.moves_pixels]
+        moving = [type(one).__name__ for one in transforms if one.moves_pixels]
         if moving:
             raise ValueError(
-                f"preprocessing or regularization of whole images ({', '.join(moving)}) would leave "
+                f"preprocessing or regularization of images ({', '.join(moving)}) would leave "
                 "the boxes where they were: dataset.flip=0.5 and dataset.jitter=0.2 change both"
             )
         super().__init__(batch_size, eval_batch_size, seed)

@@ -13,7 +13,7 @@ MIN_FRACTION_LEFT = 0.25  # of a box inside the image after a change of scale, e
 
 
 class Flip:
-    """Flips images (B, C, H, W) and their boxes (B, M, 5 or 6) left to right, with `probability`."""
+    """Flips images (B, C, H, W) and boxes (B, M, 5 or 6) left to right, with `probability`."""
 
     training_only = True
     normalized = False
@@ -40,7 +40,7 @@ class Flip:
 
 
 class Jitter:
-    """Shows images (B, C, H, W) at 1 - `amount` to 1 + `amount` times their size, at a random place.
+    """Shows images (B, C, H, W) at 1 - `amount` to 1 + `amount` times their size, anywhere.
 
     Its boxes are scaled and moved likewise; one of which less than a quarter is left inside the
     image is dropped.

@@ -14,8 +14,9 @@ from dltrain.data.io.download import Published, fetch
 from dltrain.errors import InputError
 from dltrain.types import Spec
 
-RECORD = 1 + 3 * 32 * 32  # label, then the red, green and blue plane
+RECORD_BYTES = 1 + 3 * 32 * 32  # label, then the red, green and blue plane
 SAMPLES = 60000
+MAX_LABEL = 9
 
 
 class CIFAR10:
@@ -35,16 +36,8 @@ class CIFAR10:
     spec: Spec = Spec(
         input_shape=(3, 32, 32),
         class_names=(
-            "airplane",
-            "automobile",
-            "bird",
-            "cat",
-            "deer",
-            "dog",
-            "frog",
-            "horse",
-            "ship",
-            "truck",
+            *("airplane", "automobile", "bird", "cat", "deer"),
+            *("dog", "frog", "horse", "ship", "truck"),
         ),
         train_samples=50000,
         test_samples=10000,
@@ -57,26 +50,27 @@ class CIFAR10:
         self.folder = self.root / "cifar-10-batches-bin"
 
     def read(self) -> dict[str, tuple[Tensor, Tensor]]:
+        """Return images (N, 3, 32, 32) and class numbers (N,) of train and test."""
         names = [name for names in self.files.values() for name in names]
         if not all((self.folder / name).is_file() for name in names):
             fetch(self.mirrors, self.archive, self.root, instead=f"or its files into {self.folder}")
-            inside = [f"{self.folder.name}/{name}" for name in names]
-            unpack(self.root / next(iter(self.archive)), inside, self.folder, RECORD * SAMPLES)
+            members = [f"{self.folder.name}/{name}" for name in names]
+            archive = self.root / next(iter(self.archive))
+            unpack(archive, members, self.folder, RECORD_BYTES * SAMPLES)
         return {split: self._read(names) for split, names in self.files.items()}
 
     def _read(self, names: tuple[str, ...]) -> tuple[Tensor, Tensor]:
-        parts = []
-        for name in names:
-            content = np.fromfile(self.folder / name, dtype=np.uint8)
-            if not len(content) or len(content) % RECORD or content[::RECORD].max() > 9:
-                raise InputError(
-                    f"{self.folder / name} is not a whole CIFAR-10 file; delete it to download it again"
-                )
-            parts.append(content.reshape(-1, RECORD))
-        inputs = torch.empty((sum(map(len, parts)), *self.spec.input_shape), dtype=torch.uint8)
-        torch.cat(
-            [torch.from_numpy(part[:, 1:]).view(-1, *self.spec.input_shape) for part in parts],
-            out=inputs,
-        )
-        targets = torch.cat([torch.from_numpy(part[:, 0].astype(np.int64)) for part in parts])
-        return inputs, targets
+        """Return the images and class numbers in some files."""
+        records = [self._records(self.folder / name) for name in names]
+        images = torch.empty((sum(map(len, records)), *self.spec.input_shape), dtype=torch.uint8)
+        parts = [part[:, 1:].view(-1, *self.spec.input_shape) for part in records]
+        torch.cat(parts, out=images)
+        return images, torch.cat([part[:, 0].to(torch.int64) for part in records])
+
+    def _records(self, path: Path) -> Tensor:
+        """Return the records (N, 3073) of bytes in a file; InputError if it is not whole."""
+        content = np.fromfile(path, dtype=np.uint8)
+        is_whole = len(content) > 0 and len(content) % RECORD_BYTES == 0
+        if not is_whole or content[::RECORD_BYTES].max() > MAX_LABEL:
+            raise InputError(f"{path} is not a whole CIFAR-10 file; delete it to download it again")
+        return torch.from_numpy(content).view(-1, RECORD_BYTES)

@@ -62,9 +62,9 @@ def read_image(
 
 @dataclass
 class OddImages:
-    """Images that could not be read, with the reason, and the values of those that a rule does not know.
+    """Images that could not be read, and those whose values a rule does not know.
 
-    Both are by the image's index.
+    The reasons and the values are by the image's index.
     """
 
     why: dict[int, str] = field(default_factory=dict)
@@ -203,7 +203,7 @@ def from_lab(image: Image.Image) -> Image.Image:
 
 
 def reason(error: Exception) -> str:
-    """Return the text of an error, without addresses of objects in memory, which differ between runs."""
+    """Return the text of an error, without addresses in memory, which differ between runs."""
     if isinstance(error, Image.UnidentifiedImageError):
         return "it is of no format that Pillow reads"
     return str(error)

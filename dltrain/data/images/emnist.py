@@ -9,7 +9,7 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from dltrain.data.images.mnist import read_idx
+from dltrain.data.images.mnist import belong_together, read_idx
 from dltrain.data.io.archive import unpack
 from dltrain.data.io.download import Published, fetch
 from dltrain.errors import InputError
@@ -20,9 +20,8 @@ LETTERS = string.ascii_uppercase
 CASES = string.digits + LETTERS + string.ascii_lowercase
 MERGED = string.digits + LETTERS + "abdefghnqrt"  # the other small letters look like their capitals
 
-SPLITS: dict[
-    str, tuple[str, int, int]
-] = {  # classes, training and test samples: table 2 of the paper; letters: the files
+# Classes, training and test samples of each split: table 2 of the paper; for letters, the files.
+SPLITS: dict[str, tuple[str, int, int]] = {
     "balanced": (MERGED, 112800, 18800),
     "letters": (LETTERS, 124800, 20800),
     "digits": (string.digits, 240000, 40000),
@@ -33,11 +32,12 @@ SPLITS: dict[
 
 
 class EMNIST:
-    """Images (1, 28, 28) of one `split` of NIST's letters and digits (Cohen et al. 2017), from `root`/EMNIST/raw.
+    """Images (1, 28, 28) of one `split` of NIST's letters and digits, from `root`/EMNIST/raw.
 
-    balanced has 47 classes with as many samples each, letters 26 in both cases, digits and mnist ten, byclass all 62, and
-    bymerge those of them that can be told apart. The files hold images with rows and columns exchanged, and count letters
-    from 1; here they stand upright, and count from 0.
+    Cohen et al. 2017, "EMNIST: an extension of MNIST to handwritten letters". balanced has 47
+    classes with as many samples each, letters 26 in both cases, digits and mnist ten, byclass all
+    62, and bymerge those of them that can be distinguished. The files hold images with rows and
+    columns exchanged, and count letters from 1; here they stand upright, and count from 0.
     """
 
     mirrors: ClassVar[tuple[str, ...]] = ("https://biometrics.nist.gov/cs_links/EMNIST/",)
@@ -56,34 +56,33 @@ class EMNIST:
         self.spec = Spec((1, 28, 28), tuple(classes), train_samples=train, test_samples=test)
 
     def read(self) -> dict[str, tuple[Tensor, Tensor]]:
+        """Return images (N, 1, 28, 28) and class numbers (N,) of train and test."""
         sets = {}
         for part in ("train", "test"):
-            pixels, labels = (self._read(self.file(part, kind)) for kind in KINDS)
-            targets = labels.to(torch.int64) - self.first
-            if (
-                pixels.ndim != 3
-                or not 0 < len(pixels) == len(targets)
-                or not 0 <= int(targets.min()) <= int(targets.max()) < self.spec.num_classes
-            ):
+            images, labels = KINDS
+            pixels = self._read(self.file(part, images))
+            targets = self._read(self.file(part, labels)).to(torch.int64) - self.first
+            if not belong_together(pixels, targets, self.spec.num_classes):
                 raise InputError(
-                    f"{self.raw}: images and labels of {self.split_name} {part} do not belong together"
+                    f"{self.raw}: images and labels of {self.split_name} {part} "
+                    "do not belong together"
                 )
             sets[part] = (pixels.transpose(1, 2).unsqueeze(1).contiguous(), targets)
         return sets
 
     def file(self, part: str, kind: str) -> str:
+        """Return the name of the file with images or labels of a part."""
         return f"emnist-{self.split_name}-{part}-{kind}"
 
     def _read(self, name: str) -> Tensor:
+        """Return the content of a file, after downloading and unpacking what is absent."""
         for path in (self.raw / name, self.raw / f"{name}.gz", self.raw / "gzip" / f"{name}.gz"):
             if path.is_file():
                 return read_idx(path)
-        fetch(
-            self.mirrors, self.archive, self.raw, instead=f"or of its files {name}.gz and its like"
-        )
+        instead = f"or of its files {name}.gz and its like"
+        fetch(self.mirrors, self.archive, self.raw, instead=instead)
         ((archive, known),) = self.archive.items()
-        inside = [
-            f"gzip/{self.file(part, kind)}.gz" for part in ("train", "test") for kind in KINDS
-        ]
-        unpack(self.raw / archive, inside, self.raw / "gzip", known.size)
+        names = [self.file(part, kind) for part in ("train", "test") for kind in KINDS]
+        members = [f"gzip/{name}.gz" for name in names]
+        unpack(self.raw / archive, members, self.raw / "gzip", known.size)
         return read_idx(self.raw / "gzip" / f"{name}.gz")

@@ -1,4 +1,4 @@
-"""Folders of images with a folder for each class: their classes and files by their names, and their pixels."""
+"""Folders of images with a folder for each class: classes, files and pixels."""
 
 from __future__ import annotations
 
@@ -167,7 +167,7 @@ class Folder:
 
     @cached_property
     def own_files(self) -> dict[str, Files]:
-        """The files of every split that the folder has, and of train; InputError if there are none."""
+        """The files of train and of every split that the folder has; InputError without any."""
         parts, places = self.layout.parts, self.layout.places
         names = self.class_folders
         own = {"train": Files([], torch.zeros(0, dtype=torch.int64))}
@@ -362,7 +362,7 @@ class Folder:
         return [self.class_names[label] for label in sorted(labels)]
 
     def digest(self, times: bool = False) -> str:
-        """Return a name for the files by their names and sizes, and if asked by when they were changed.
+        """Return a name for the files, by names and sizes, and by `times` of change if asked.
 
         No file is opened.
         """

@@ -1,4 +1,4 @@
-"""Images of the user's own in a folder for each class: in memory if they fit, else decoded when they are needed."""
+"""Images of the user's own in a folder for each class: in memory, or decoded when needed."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ MEMORY_FRACTION = 0.5  # of the free memory, that images may take
 
 
 class ImageFolder(LabelledImages):
-    """Images in `path`/<class>/ or `path`/{train,val,test}/<class>/, from here or from the data root.
+    """Images in `path`/<class>/ or `path`/{train,val,test}/<class>/, here or in the data root.
 
     Without a test folder, `test_fraction` of the training images are for testing, chosen by
     `split_seed` alone and the same fraction of every class; without a validation folder,
@@ -118,7 +118,7 @@ class ImageFolder(LabelledImages):
 
     @cached_property
     def rule(self) -> PixelRule:
-        """The rule that the settings make, over that of the run; each file settles what it lacks."""
+        """The rule of the settings, over that of the run; each file settles what it lacks."""
         trained = self.learned.rule if self.learned else None
         return given_rule(self.value_range, self.background, trained)
 
@@ -215,7 +215,7 @@ class ImageFolder(LabelledImages):
 
 
 def decoded_bytes(folder: Folder) -> int:
-    """What all images of a folder take in memory."""
+    """Return the bytes that all images of a folder take in memory."""
     return sum(len(files.paths) for files in folder.files.values()) * (
         folder.channels * math.prod(folder.size) + 8
     )

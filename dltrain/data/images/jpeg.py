@@ -1,8 +1,8 @@
 """Decodes small JPEG files of large data sets by torchvision, to the same bytes as Pillow.
 
-A file of 32 x 32 pixels takes torchvision 19 microseconds of CPU time and Pillow 59, most of them in
-Python, where threads wait for each other. But importing torchvision takes a second and 160 MB, which
-only many files give back.
+A file of 32 x 32 pixels takes torchvision 19 microseconds of CPU time and Pillow 59, most of them
+in Python, where threads wait for each other. But importing torchvision takes a second and 160 MB,
+which only many files give back.
 """
 
 from __future__ import annotations

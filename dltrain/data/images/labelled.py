@@ -1,4 +1,4 @@
-"""Images to classify: what all data sets of them share, whether they are held in memory or read from their files."""
+"""The base class of images to classify, whether they are in memory or in their files."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class ImageContent(Protocol):
         """Return whether there is a set of this name."""
 
     def images(self, name: str) -> Tensor:
-        """Return the images (N, C, H, W) of a set; none (0, C, H, W) if they stay in their files."""
+        """Return the images (N, C, H, W) of a set; none if they stay in their files."""
 
     def targets(self, name: str) -> Tensor:
         """Return the class numbers (N,) of a set."""
@@ -95,14 +95,14 @@ class ImageTensors(TensorSets):
 
 
 def mean_and_std(mean: Tensor, mean_of_squares: Tensor) -> Statistics:
-    """Return mean and standard deviation of each channel (C,); the latter is 1 where it would be 0."""
+    """Return mean and standard deviation of each channel (C,); 1 for a deviation of 0."""
     std = (mean_of_squares - mean.square()).clamp_min(0).sqrt()
     return tuple(mean.tolist()), tuple((value if value > 0 else 1.0) for value in std.tolist())
 
 
 @dataclass(frozen=True)
 class LearnedImages:
-    """What a run learned from its training images.
+    """Knowledge that a run has of its training images.
 
     `digest` is the name of the folder's content if they came from a folder, and `rule` says how the
     pixels of files become bytes.
@@ -275,7 +275,8 @@ class LabelledImages(Dataset[ImageContent, LearnedImages, ImageSplit]):
             if len(names) <= len(trained.class_names):
                 raise error
             raise InputError(
-                f"the data has {len(names)} classes; the run knows {len(trained.class_names)}: {error}"
+                f"the data has {len(names)} classes; "
+                f"the run knows {len(trained.class_names)}: {error}"
             )
         return torch.tensor(numbers, dtype=torch.int64)[targets]
 
@@ -305,7 +306,7 @@ class LabelledImages(Dataset[ImageContent, LearnedImages, ImageSplit]):
         return LearnedImages(spec, description[FOLDER_DIGEST], rule_from(description.get(PIXELS)))
 
     def encode_file(self, path: Path) -> Iterator[Sample]:
-        """Yield the image in a file, standardized and through the transforms that are not random."""
+        """Yield the image in a file, standardized and after the transforms that are not random."""
         pixels = read_image(path, self.stored_spec.input_shape, self.rule).unsqueeze(0)
         targets, rows = torch.zeros(1), torch.zeros(1, dtype=torch.int64)
         inputs, _ = next(self.split(pixels, targets, rows, 1, None).epoch(0))

@@ -11,7 +11,7 @@ from PIL import Image, ImageFile, TiffImagePlugin
 from dltrain.data.images.opening import ORIENTATION, open_image
 from dltrain.data.images.pixel_rule import PixelRule, Pixels
 
-# Pillow's names for the order of the bytes in a file ("raw modes") of which it keeps the upper bytes.
+# Names of Pillow for orders of bytes in a file ("raw modes") of which it keeps the upper bytes.
 WIDE_CHANNELS = re.compile("(RGB|RGBA|RGBX|RGBa|CMYK|LA|L);16[BLN]")
 WIDE_GRAY_WITH_ALPHA = "LA;16B"
 SAMPLE_FORMAT, PHOTOMETRIC = 339, 262  # TIFF tags: the type of the values, and whether 0 is white
@@ -58,7 +58,7 @@ def as_bytes(
 def values_of(
     file: ImageFile.ImageFile, content: bytes, sample_type: str
 ) -> tuple[Pixels, Pixels | None]:
-    """Return the values of a file (H, W) or (H, W, C), and the bytes of its alpha (H, W) if it has one."""
+    """Return the values of a file (H, W) or (H, W, C), and the bytes of its alpha (H, W)."""
     raw = raw_mode(file)
     if WIDE_CHANNELS.fullmatch(raw):
         return wide_values(file, content, raw)
@@ -74,7 +74,7 @@ def values_of(
 def wide_values(
     file: ImageFile.ImageFile, content: bytes, raw: str
 ) -> tuple[Pixels, Pixels | None]:
-    """Return values of 16 bits (H, W) or (H, W, C), and the upper bytes of alpha (H, W) if there is one.
+    """Return values of 16 bits (H, W) or (H, W, C), and the upper bytes of alpha (H, W).
 
     Pillow keeps the upper byte of each value; of the file in the other order of bytes, that is the
     lower one.
@@ -111,14 +111,14 @@ def decoded_as(content: bytes, raw: str) -> Image.Image:
 
 
 def raw_mode(file: ImageFile.ImageFile) -> str:
-    """Return Pillow's name for the order of the bytes in a file, such as RGB;16B; empty if unknown."""
+    """Return Pillow's name for the order of bytes in a file, such as RGB;16B; else empty."""
     args = file.tile[0].args if file.tile else ""
     first = args[0] if isinstance(args, tuple) and args else args
     return first if isinstance(first, str) else ""
 
 
 def tiff_tag(file: ImageFile.ImageFile, number: int) -> Any:
-    """Return the value of a TIFF file's tag, the first of several; None for other files and tags."""
+    """Return the value of a TIFF file's tag, the first of several; None without it."""
     if not isinstance(file, TiffImagePlugin.TiffImageFile):
         return None
     value = file.tag_v2.get(number)

@@ -21,32 +21,42 @@ FILES = {
     "train": ("train-images-idx3-ubyte", "train-labels-idx1-ubyte"),
     "test": ("t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"),
 }
-MOST_DEFLATED = 1032  # bytes that one of a gzip file can stand for (zlib's manual)
+MAX_DEFLATE_RATIO = 1032  # bytes that one byte of a gzip file can stand for (zlib's manual)
+UNSIGNED_BYTES = 8  # the type of the values in an IDX file
 
 
 def read_idx(path: Path) -> Tensor:
-    """The uint8 array of an IDX file (plain or .gz) as a tensor; InputError if it is not one, or not whole."""
-    again = "delete it and let it be downloaded again"
-    packed = path.suffix == ".gz"
+    """Return the uint8 array of an IDX file (plain or .gz); InputError if it is not a whole one."""
+    advice = "delete it and let it be downloaded again"
+    is_packed = path.suffix == ".gz"
     try:
-        with gzip.open(path) if packed else path.open("rb") as file:
+        with gzip.open(path) if is_packed else path.open("rb") as file:
             kind, dimensions = struct.unpack(">HBB", file.read(4))[1:]
             shape = struct.unpack(f">{dimensions}I", file.read(4 * dimensions))
             size = math.prod(shape)
-            if size > path.stat().st_size * (
-                MOST_DEFLATED if packed else 1
-            ):  # no room is made for what cannot be there
+            possible = path.stat().st_size * (MAX_DEFLATE_RATIO if is_packed else 1)
+            if size > possible:  # no room is made for what cannot be there
                 raise EOFError(f"it says that it holds {size:,} bytes")
             content = bytearray(file.read(size + 1))
     except (OSError, EOFError, MemoryError, zlib.error, struct.error) as e:
-        raise InputError(f"{path} cannot be read as an IDX file ({e}); {again}") from e
-    if kind != 8 or len(content) != size:
-        raise InputError(f"{path} is not a whole IDX file of bytes; {again}")
+        raise InputError(f"{path} cannot be read as an IDX file ({e}); {advice}") from e
+    if kind != UNSIGNED_BYTES or len(content) != size:
+        raise InputError(f"{path} is not a whole IDX file of bytes; {advice}")
     return torch.from_numpy(np.frombuffer(content, dtype=np.uint8).reshape(shape))
 
 
+def belong_together(pixels: Tensor, labels: Tensor, num_classes: int) -> bool:
+    """Return whether there is a label in 0..num_classes - 1 for each image (N, H, W)."""
+    if pixels.ndim != 3 or not len(pixels) or len(pixels) != len(labels):
+        return False
+    return 0 <= int(labels.min()) <= int(labels.max()) < num_classes
+
+
 class MNIST:
-    """70000 images (1, 28, 28) of handwritten digits (LeCun et al. 1998), from `root`/MNIST/raw, plain or gzipped."""
+    """70000 images (1, 28, 28) of handwritten digits (LeCun et al. 1998), from `root`/MNIST/raw.
+
+    The files may be plain or gzipped.
+    """
 
     folder: ClassVar[str] = "MNIST"
     mirrors: ClassVar[tuple[str, ...]] = (
@@ -72,28 +82,26 @@ class MNIST:
         self.raw = Path(root) / self.folder / "raw"
 
     def read(self) -> dict[str, tuple[Tensor, Tensor]]:
+        """Return images (N, 1, 28, 28) and class numbers (N,) of train and test."""
         sets = {}
         for split, (images, labels) in FILES.items():
             pixels, targets = self._read(images), self._read(labels)
-            if (
-                pixels.ndim != 3
-                or not 0 < len(pixels) == len(targets)
-                or int(targets.max()) >= self.spec.num_classes
-            ):
+            if not belong_together(pixels, targets, self.spec.num_classes):
                 raise InputError(f"{self.raw}: {images} and {labels} do not belong together")
             sets[split] = (pixels.unsqueeze(1), targets.to(torch.int64))
         return sets
 
     def _read(self, name: str) -> Tensor:
+        """Return the content of a file, after downloading what is absent."""
         for path in (self.raw / name, self.raw / f"{name}.gz"):
             if path.is_file():
                 return read_idx(path)
-        files = {
+        absent = {
             f"{file}.gz": known
             for file, known in self.files.items()
             if not (self.raw / file).is_file()
         }
-        fetch(self.mirrors, files, self.raw)
+        fetch(self.mirrors, absent, self.raw)
         return read_idx(self.raw / f"{name}.gz")
 
 
@@ -122,7 +130,10 @@ class FashionMNIST(MNIST):
 
 
 class KMNIST(MNIST):
-    """70000 images (1, 28, 28) of cursive Japanese characters (Clanuwat et al. 2018), from `root`/KMNIST/raw."""
+    """70000 images (1, 28, 28) of cursive Japanese characters, from `root`/KMNIST/raw.
+
+    Clanuwat et al. 2018, "Deep Learning for Classical Japanese Literature".
+    """
 
     folder = "KMNIST"
     mirrors = ("http://codh.rois.ac.jp/kmnist/dataset/kmnist/",)

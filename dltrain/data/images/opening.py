@@ -50,7 +50,7 @@ def open_image(content: bytes) -> ImageFile.ImageFile:
 
 
 def size_of(path: str) -> tuple[int, int] | None:
-    """Return the height and width by the header of an image file, as it is displayed; None without one."""
+    """Return the height and width in an image file's header, as it is displayed; else None."""
     try:
         with open_image(read_file(path)) as image:
             is_sideways = image.getexif().get(ORIENTATION, 1) >= FIRST_SIDEWAYS

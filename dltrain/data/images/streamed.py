@@ -211,7 +211,7 @@ def survey(folder: Folder, cache: Path) -> tuple[list[str], Tensor]:
 
 
 def report_odd_files(folder: Folder, paths: list[str]) -> None:
-    """Warn of the files in `paths`, which are not images, or refuse them, with the reason for each."""
+    """Warn of the files in `paths`, which are not images, or refuse them, with the reasons."""
     _, odd = folder.decode(paths, Progress(folder.path, len(paths)))
     folder.report_odd_files({paths[row]: why for row, why in odd.why.items()})
 

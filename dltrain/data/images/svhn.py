@@ -14,11 +14,14 @@ from dltrain.data.io.mat_file import read_mat_arrays
 from dltrain.errors import InputError
 from dltrain.types import Spec
 
+FILE_LABELS = set(range(1, 11))
+
 
 class SVHN:
-    """99289 images (3, 32, 32) of digits cut out of photographs (Netzer et al. 2011), from the .mat files in `root`.
+    """99289 images (3, 32, 32) of digits in photographs, from the .mat files in `root`.
 
-    The files call the digit 0 class 10; here it is class 0.
+    Netzer et al. 2011, "Reading Digits in Natural Images with Unsupervised Feature Learning". The
+    files call the digit 0 class 10; here it is class 0.
     """
 
     mirrors: ClassVar[tuple[str, ...]] = ("http://ufldl.stanford.edu/housenumbers/",)
@@ -32,6 +35,7 @@ class SVHN:
         self.root = Path(root)
 
     def read(self) -> dict[str, tuple[Tensor, Tensor]]:
+        """Return images (N, 3, 32, 32) and class numbers (N,) of train and test."""
         absent = {
             name: known for name, known in self.files.items() if not (self.root / name).is_file()
         }
@@ -39,19 +43,16 @@ class SVHN:
         return {split: self._read(self.root / f"{split}_32x32.mat") for split in ("train", "test")}
 
     def _read(self, path: Path) -> tuple[Tensor, Tensor]:
+        """Return the images and class numbers in a file; InputError if it is not whole."""
         try:
             arrays = read_mat_arrays(path, ("X", "y"))
         except (OSError, KeyError, ValueError) as e:
             raise InputError(
                 f"{path} cannot be read as a .mat file ({e}); delete it to download it again"
             ) from e
-        images, labels = arrays["X"], arrays["y"].reshape(-1)
-        whole = (
-            images.dtype == np.uint8 and images.shape == (32, 32, 3, len(labels)) and len(labels)
-        )
-        if not whole or labels.min() < 1 or labels.max() > 10:
+        images, labels = arrays["X"], arrays["y"].reshape(-1)  # images are (H, W, C, N)
+        is_whole = images.dtype == np.uint8 and images.shape == (32, 32, 3, len(labels))
+        if not is_whole or not len(labels) or not set(labels.tolist()) <= FILE_LABELS:
             raise InputError(f"{path} is not a whole SVHN file; delete it to download it again")
-        pixels = torch.from_numpy(
-            np.ascontiguousarray(images.transpose(3, 2, 0, 1))
-        )  # (H, W, C, N) as stored
-        return pixels, torch.from_numpy(labels.astype(np.int64) % 10)
+        pixels = np.ascontiguousarray(images.transpose(3, 2, 0, 1))
+        return torch.from_numpy(pixels), torch.from_numpy(labels.astype(np.int64) % 10)

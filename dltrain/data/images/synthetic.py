@@ -1,4 +1,4 @@
-"""Images made up from a seed: any shape, no file; classes are blurred prototypes under noise, so they can be learned."""
+"""Random images of any shape, without a file: each class is a blurred prototype under noise."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from dltrain.types import Ge, Gt, NonNegative, PositiveInt, Spec
 class Synthetic:
     """`train_samples` and `test_samples` images (channels, height, width) of `num_classes` classes.
 
-    An image is its class's prototype plus Gaussian noise of `noise` times the prototypes' own spread: 0 is trivial, 4 is
-    hard.
+    An image is the prototype of its class plus Gaussian noise, whose standard deviation is `noise`
+    times that of the prototypes: 0 is trivial, 4 is hard.
     """
 
     def __init__(
@@ -44,9 +44,7 @@ class Synthetic:
 
     @classmethod
     def like(cls, spec: Spec) -> Synthetic:
-        """Make fake samples of a set that is described but not read; of many classes only the first
-        occur.
-        """
+        """Return fake samples of the set that `spec` describes; of many classes the first occur."""
         channels, height, width = spec.input_shape
         drawn = min(spec.num_classes, MAX_CLASSES)
         made = cls(channels, height, width, drawn, spec.train_samples, spec.test_samples, noise=1.0)
@@ -54,6 +52,7 @@ class Synthetic:
         return made
 
     def read(self) -> dict[str, tuple[Tensor, Tensor]]:
+        """Return images (N, C, H, W) of bytes and class numbers (N,) of train and test."""
         channels, height, width = self.spec.input_shape
         shape = (self.num_classes, channels, -(-height // 4), -(-width // 4))
         coarse = torch.randn(shape, generator=keyed(self.seed, 0))
@@ -63,15 +62,15 @@ class Synthetic:
         }
 
     def _draw(self, coarse: Tensor, count: int, key: int) -> tuple[Tensor, Tensor]:
-        """Return images (count, C, H, W) and targets (count,), by the prototypes (K, C, H / 4, W /
-        4) of the classes.
+        """Return images (count, C, H, W) and targets (count,).
+
+        `coarse` (K, C, H / 4, W / 4) are the prototypes of the classes.
         """
         generator = keyed(self.seed, key)
         targets = torch.arange(count) % len(coarse)
         targets = targets[torch.randperm(count, generator=generator)]
         images = torch.randn((count, *self.spec.input_shape), generator=generator).mul_(self.noise)
-        images.add_(
-            torch.nn.functional.interpolate(coarse[targets], size=images.shape[2:], mode="nearest")
-        )
+        size = images.shape[2:]
+        images.add_(torch.nn.functional.interpolate(coarse[targets], size=size, mode="nearest"))
         spread = (1 + self.noise**2) ** 0.5
         return images.mul_(64 / spread).add_(127.5).clamp_(0, 255).to(torch.uint8), targets
