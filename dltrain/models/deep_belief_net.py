@@ -56,6 +56,7 @@ class DeepBeliefNet(nn.Module):
         self.head = nn.Linear(sizes[-1], num_classes)
 
     def forward(self, inputs: Tensor) -> Tensor:
+        """Return the logits (B, num_classes) of inputs (B, ...)."""
         x = self.dropouts[0](inputs.flatten(1))
         for rbm, dropout in zip(self.rbms, self.dropouts[1:], strict=True):
             x = dropout(rbm(x))

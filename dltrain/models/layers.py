@@ -41,6 +41,7 @@ class Dropout(nn.Dropout):
     """
 
     def forward(self, x: Tensor) -> Tensor:
+        """Drop elements of x in training, and scale the others by 1 / (1 - p)."""
         if not self.training or x.device.type != "cpu" or not self.p:
             return super().forward(x)
         threshold = round(self.p * 2**16) - 2**15
@@ -95,6 +96,7 @@ class VariancePool2d(nn.Module):
         self.size = size
 
     def forward(self, x: Tensor) -> Tensor:
+        """Return the variances (B, C, H', W') of the windows of x (B, C, H, W)."""
         rows = x.unfold(2, self.size, self.size)
         windows = rows.unfold(3, self.size, self.size)  # (B, C, H', W', size, size)
         return windows.var(dim=(4, 5), correction=0)
@@ -121,6 +123,7 @@ class Pad(nn.Module):
         self.padding = (width // 2, width - width // 2, height // 2, height - height // 2)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Return the padded images."""
         return nn.functional.pad(x, self.padding)
 
 

@@ -123,15 +123,11 @@ def files_by_split(folder: Path, files: Sequence[Path]) -> dict[str, list[Path]]
     for file in files:
         by_split[splits.get(file, UNNAMED)].append(file)
     unnamed, rest = by_split.pop(UNNAMED), by_split.pop(OTHER)
-    if not by_split["train"]:
+    if by_split["train"]:
+        log_left_out(folder, unnamed, " beside the files for training")
+    else:
         by_split["train"] = unnamed
-    elif unnamed:
-        log.warning(f"{folder}: {names_of(unnamed)} left out beside the files for training")
-    if rest:
-        log.warning(
-            f"{folder}: {names_of(rest)} left out: neither for training nor for testing, "
-            "by the name"
-        )
+    log_left_out(folder, rest, ": neither for training nor for testing, by the name")
     if splits:
         counts = [f"{len(own)} for {split}" for split, own in by_split.items() if own]
         log.info(f"{folder}: {', '.join(counts)}, by the name")
@@ -147,9 +143,11 @@ def named_splits(folder: Path, files: Sequence[Path]) -> dict[Path, str]:
     return {file: splits[name] for file, name in names.items() if name in splits}
 
 
-def names_of(files: Sequence[Path]) -> str:
-    """Return the names of files, the first of them if there are many."""
-    return describe_files([file.name for file in files])
+def log_left_out(folder: Path, files: Sequence[Path], why: str) -> None:
+    """Log the names of files that are not read, if there are any."""
+    if files:
+        names = describe_files([file.name for file in files])
+        log.warning(f"{folder}: {names} left out{why}")
 
 
 class Shakespeare:

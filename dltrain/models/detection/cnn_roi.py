@@ -92,6 +92,7 @@ class CNNRoI(nn.Module):
     shares: Tensor  # (R, 4): x1, y1, x2, y2 of each region, relative to width and height
 
     def forward(self, x: Tensor) -> Tensor:
+        """Return the logits (B, num_classes) of images (B, C, H, W)."""
         logits: Tensor = self.head(self.pooled(self.maps(x)))
         return logits
 

@@ -58,6 +58,7 @@ class SmallBackbone(nn.Module):
         self.fpn = FeaturePyramidNetwork(widths, out_channels, LastLevelMaxPool())
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
+        """Return the feature maps of images (B, C, H, W) by name."""
         x = self.stem(x)
         maps = []
         for stage in self.stages:
@@ -78,8 +79,9 @@ class Proposals(RegionProposalNetwork):
 
     @classmethod
     def of(cls, network: RegionProposalNetwork, batch: int) -> Proposals:
-        """Return a network with the layers and settings of `network`; its loss samples `batch`
-        anchors per image.
+        """Return a network with the layers and settings of `network`.
+
+        Its loss samples `batch` anchors per image.
         """
         return cls(
             network.anchor_generator,

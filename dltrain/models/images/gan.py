@@ -63,6 +63,7 @@ class Discriminator(nn.Module):
         self.of_class = nn.Embedding(num_classes, features) if num_classes else None
 
     def forward(self, images: Tensor, classes: Tensor | None = None) -> Tensor:
+        """Return logits (B,) of images (B, C, H, W) and, if conditional, classes (B,)."""
         features = self.body(images)
         logits: Tensor = self.head(features).squeeze(1)
         if self.of_class is not None and classes is not None:

@@ -25,6 +25,7 @@ class Head(inception.InceptionAux):
     """
 
     def forward(self, x: Tensor) -> Tensor:
+        """Return the logits (B, num_classes) of feature maps (B, 768, H, W)."""
         if min(x.shape[2:]) >= 17:
             x = F.avg_pool2d(x, 5, 3)
         else:

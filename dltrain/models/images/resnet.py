@@ -79,6 +79,7 @@ class Residual(nn.Module):
         self.residual = convolution(channels, channels)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Return x + F(x) for feature maps x (B, C, H, W)."""
         out: Tensor = x + self.residual(x)
         return out
 

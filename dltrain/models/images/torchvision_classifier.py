@@ -52,6 +52,7 @@ class TorchvisionClassifier(nn.Module):
             raise ValueError(refusal(name, image_size, in_channels, e)) from e
 
     def forward(self, x: Tensor) -> Tensor:
+        """Return the logits (B, num_classes) of images (B, C, H, W)."""
         logits: Tensor = self.network(x)
         return logits
 

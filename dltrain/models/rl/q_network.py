@@ -60,6 +60,7 @@ class QNetwork(nn.Module):
         self.value = nn.Linear(features, 1) if dueling else None
 
     def forward(self, observations: Tensor) -> Tensor:
+        """Return the action values (B, A) of observations (B, ...)."""
         x = self.features(observations)
         advantages: Tensor = self.advantage(x)
         if self.value is None:

@@ -39,6 +39,7 @@ class TabularMLP(nn.Module):
         self.mlp = MLP(width, num_classes, hidden_sizes, norm, activation, dropout)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Return the outputs (B, num_classes) of rows (B, F)."""
         x = x.flatten(1)
         parts = [x[:, : self.num_numbers]]
         codes = x[:, self.num_numbers :].long().unbind(1)

@@ -49,6 +49,7 @@ class FastText(nn.Module):
         nn.init.zeros_(self.output.bias)
 
     def forward(self, tokens: Tensor) -> Tensor:
+        """Return the logits (B, K) of tokens (B, T)."""
         rows, mask = self.rows(tokens)
         counts = mask.sum(1)
         offsets = counts.cumsum(0) - counts

@@ -74,6 +74,7 @@ class ElmanEquations(EquationLayer):
     gates = 1
 
     def step(self, projected_input: Tensor, state: State) -> State:
+        """Return tanh(W x + b + U h + d)."""
         (h,) = state
         return ((projected_input + self.project_hidden(h)).tanh(),)
 
@@ -84,6 +85,7 @@ class LSTMEquations(EquationLayer):
     gates = 4
 
     def step(self, projected_input: Tensor, state: State) -> State:
+        """Return the hidden state and the cell after one step."""
         h, c = state
         i, f, g, o = (projected_input + self.project_hidden(h)).chunk(4, dim=1)
         input_gate = i.sigmoid()
@@ -100,6 +102,7 @@ class GRUEquations(EquationLayer):
     gates = 3
 
     def step(self, projected_input: Tensor, state: State) -> State:
+        """Return the hidden state after one step."""
         (h,) = state
         r, z, n = projected_input.chunk(3, dim=1)
         r_hidden, z_hidden, n_hidden = self.project_hidden(h).chunk(3, dim=1)
@@ -118,6 +121,7 @@ class TorchLayer(nn.Module):
         self.layer = kinds[cell](input_size, hidden_size)
 
     def forward(self, x: Tensor, state: State) -> tuple[Tensor, State]:
+        """Return outputs (T, B, H) of inputs x (T, B, F), and the state after the last step."""
         before = [part.unsqueeze(0).to(x.dtype).contiguous() for part in state]
         if len(before) == 1:
             outputs, h = self.layer(x, before[0])
@@ -278,6 +282,7 @@ class Recurrent(nn.Module):
         self.output = nn.Linear(self.recurrence.output_size, num_classes)
 
     def forward(self, inputs: Tensor) -> Tensor:
+        """Return the logits, or predicted numbers, (B, num_classes) of inputs."""
         steps, lengths = self.steps(inputs)
         outputs, _ = self.recurrence(self.before(steps), lengths)
         if self.both_ends:

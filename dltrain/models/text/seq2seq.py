@@ -69,6 +69,7 @@ class Seq2Seq(nn.Module):
         self.to_logits = nn.Linear(hidden_size, target_vocab_size)
 
     def forward(self, source: Tensor, inputs: Tensor) -> Tensor:
+        """Return logits (B, T, V) for source tokens (B, S) and target tokens (B, T)."""
         return self.output(self.decode(self.encode(source), inputs)[0])
 
     def encode(self, source: Tensor) -> EncoderOutput:

@@ -52,6 +52,7 @@ class Steps(nn.Module):
         self.max_steps = input_shape[-2] if len(input_shape) > 1 else input_shape[0]
 
     def forward(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the steps (B, T, F) of inputs, and their number (B,)."""
         if self.embedding is not None:
             lengths = lengths_of(inputs)
             inputs = self._drop_words(inputs)
@@ -81,6 +82,7 @@ class Lookup(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, table: Tensor, tokens: Tensor) -> Tensor:
+        """Return the vectors (..., D) of tokens (...) from the table (V, D)."""
         ctx.save_for_backward(tokens)
         ctx.rows = len(table)
         return F.embedding(tokens, table)
@@ -88,6 +90,7 @@ class Lookup(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *outer: Tensor) -> tuple[Tensor, None]:
+        """Return the gradient (V, D) of the table."""
         (tokens,) = ctx.saved_tensors
         gradients = outer[0].flatten(0, -2)
         rows = tokens.reshape(-1, 1).expand_as(gradients)
@@ -100,6 +103,7 @@ class TokenVectors(nn.Embedding):
     """An embedding whose vector for padding stays zero."""
 
     def forward(self, tokens: Tensor) -> Tensor:
+        """Return the vectors (..., D) of tokens (...)."""
         if self.training and tokens.device.type == "cpu" and not torch.compiler.is_compiling():
             vectors: Tensor = Lookup.apply(self.weight, tokens)
             return vectors
@@ -159,6 +163,7 @@ class AttentionSummary(nn.Module):
         self.query = nn.Parameter(torch.zeros(size))
 
     def forward(self, outputs: Tensor, lengths: Tensor) -> Tensor:
+        """Return the weighted means (B, F) of outputs (B, T, F) with lengths (B,)."""
         scores = (outputs.tanh() @ self.query.to(outputs.dtype)).float()  # (B, T)
         weights = scores.masked_fill(~inside(lengths, outputs.shape[1]), -math.inf).softmax(dim=1)
         return (weights.to(outputs.dtype).unsqueeze(1) @ outputs).squeeze(1)

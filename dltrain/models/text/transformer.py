@@ -35,6 +35,7 @@ class Position(nn.Module):
         self.sinusoidal = kind == "sinusoidal"
 
     def forward(self, x: Tensor) -> Tensor:
+        """Return the vectors (B, T, D) with their positional encoding."""
         if self.learned is not None:
             return x + self.learned.weight[: x.shape[1]]
         if self.sinusoidal:
@@ -91,6 +92,7 @@ class Block(nn.Module):
         memory: Tensor | None = None,
         memory_allowed: Tensor | None = None,
     ) -> Tensor:
+        """Return the outputs (B, T, D) of x (B, T, D); see `MultiHeadAttention` for the masks."""
         x = x + self.dropout(self.attention(self.norm(x), None, allowed, causal))
         if memory is not None:
             x = x + self.dropout(self.memory_attention(self.memory_norm(x), memory, memory_allowed))
@@ -147,6 +149,7 @@ class Stack(nn.Module):
         memory: Tensor | None = None,
         memory_allowed: Tensor | None = None,
     ) -> Tensor:
+        """Return the outputs (B, T, D) of x (B, T, D); see `MultiHeadAttention` for the masks."""
         for block in self.blocks:
             x = block(x, allowed, causal, memory, memory_allowed)
         normalized: Tensor = self.norm(x)
@@ -188,6 +191,7 @@ class TransformerClassifier(nn.Module):
         self.output = nn.Linear(dim, num_classes)
 
     def forward(self, inputs: Tensor) -> Tensor:
+        """Return the logits, or predicted numbers, (B, num_classes) of inputs."""
         steps, lengths = self.steps(inputs)
         x = self.before(self.position(self.project(steps)))
         outputs = self.stack(x, inside(lengths, x.shape[1])[:, None, None])

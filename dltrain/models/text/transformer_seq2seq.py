@@ -64,6 +64,7 @@ class TransformerSeq2Seq(nn.Module):
             nn.init.normal_(weight, std=dim**-0.5)
 
     def forward(self, source: Tensor, inputs: Tensor) -> Tensor:
+        """Return logits (B, T, V) for source tokens (B, S) and target tokens (B, T)."""
         return self.output(self.decode(self.encode(source), inputs)[0])
 
     def encode(self, source: Tensor) -> EncoderOutput:

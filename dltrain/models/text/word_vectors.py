@@ -237,6 +237,7 @@ class Logistic(torch.autograd.Function):
     def forward(
         ctx: Any, hidden: Tensor, vectors: Tensor, signs: Tensor, weights: Tensor
     ) -> Tensor:
+        """Return the weighted sum, a scalar."""
         signed = torch.bmm(hidden, vectors.transpose(1, 2)) * signs
         gradient = signed.sigmoid().mul_(signs).mul_(weights).to(vectors)
         ctx.save_for_backward(hidden, vectors, gradient)
@@ -245,6 +246,7 @@ class Logistic(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *outer: Tensor) -> tuple[Tensor, Tensor, None, None]:
+        """Return the gradients of `hidden` and `vectors`."""
         hidden, vectors, gradient = ctx.saved_tensors
         gradient = gradient * outer[0]
         hidden_gradient = torch.bmm(gradient, vectors).to(hidden)
