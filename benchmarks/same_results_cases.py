@@ -33,8 +33,7 @@ class Command:
 
 @dataclass(frozen=True)
 class Case:
-    """Commands that share a folder, and what they "
-    "need beside the files that are written for all."""
+    """Commands that share a folder, and the real data sets that they need."""
 
     commands: tuple[Command, ...]
     needs: tuple[str, ...] = field(default=())  # folders below DLTRAIN_DATA
