@@ -155,25 +155,20 @@ def dense(values, limit):
 
 
 TWICE = {  # classes of one name: a configuration node each, or to be renamed
-    "Autoencoder",
     "Constant",
     "Dropout",
     "EarlyStopping",
     "Flip",
     "ImageFiles",
     "LanguageModeling",
-    "Loaded",
     "Part",
     "Progress",
     "Published",
-    "Recurrent",
     "Schedule",
     "Seq2Seq",
     "Table",
+    "TableRows",
     "Text",
-    "Translation",
-    "Vocabulary",
-    "WordVectors",
 }
 
 
