@@ -1,6 +1,4 @@
-"""Reads overrides in Hydra's grammar, one by one, and says what to type instead of what cannot be
-read.
-"""
+"""Reads overrides in Hydra's grammar, one by one; an answer says what to type for an unreadable one."""
 
 from __future__ import annotations
 
@@ -19,36 +17,44 @@ from dltrain.config.suggest import common_keys
 from dltrain.errors import ConfigError, first_line
 from dltrain.shell import shell_word
 
-LONGEST = 10_000  # characters of an override
-MISSPELLED = 0.75  # likeness to a key from which a word is taken to mean it
+MAX_CHARS = 10_000  # of an override
+MAX_SHOWN_CHARS = 100  # of an override in a message
+MISSPELLED = 0.75  # the similarity to a key from which a word is taken to mean it
 UNREADABLE = "cannot be read as KEY=VALUE"
+GRAMMAR_CHARS = set("[]{}(),'\"$\\")  # that mean something in a value
+KEY = re.compile(r"\+{0,2}[\w./-]+")
+LONG_NUMBER = re.compile(rf"[\d_]{{{MAX_DIGITS},}}")
+DEPTH_CHANGE = {**dict.fromkeys("[{(", 1), **dict.fromkeys(")}]", -1)}
 
-Problem = tuple[str, str]
+Problem = tuple[str, str]  # what was typed, and what is wrong with it
 
 
 def parse(overrides: list[str], sweep: bool = False) -> tuple[list[Any], list[Problem]]:
-    """Return Hydra's override objects, and the texts that are not overrides with what to type
-    instead.
+    """Parse overrides; with `sweep` a value may be several.
+
+    Returns:
+        Hydra's override objects, and the problems of the texts that are no overrides.
     """
     from hydra.core.override_parser.overrides_parser import OverridesParser
 
     parser = OverridesParser.create()
     parsed: list[Any] = []
     problems: list[Problem] = []
-    before = ""
+    previous = ""
     for text in overrides:
-        if why := _refused_unread(text):
-            shown = text if is_printable(text) and len(text) < 100 else f"{text[:60]!r}..."
-            problems.append((shown, why))
+        too_much = _refused_unread(text)
+        if too_much is not None:
+            problems.append((_shown(text), too_much))
         elif "=" not in text and not text.startswith("~"):
-            problems.append(
-                (text, f"is not an override: settings are KEY=VALUE{_as_setting(text, before)}")
-            )
+            why = f"is not an override: settings are KEY=VALUE{_as_setting(text, previous)}"
+            problems.append((text, why))
         else:
-            found, problem = _read(parser, text, sweep)
-            parsed += [found] if problem is None else []
-            problems += [(text, problem)] if problem is not None else []
-        before = text
+            override, problem = _read(parser, text, sweep)
+            if problem is None:
+                parsed.append(override)
+            else:
+                problems.append((text, problem))
+        previous = text
     return parsed, problems
 
 
@@ -59,33 +65,41 @@ def raise_problems(problems: list[Problem]) -> None:
 
 
 def take(overrides: Iterable[str], keys: Iterable[str]) -> tuple[dict[str, str], list[str]]:
-    """Return the values of those overrides that set one of `keys`, as text, and the other
-    overrides.
+    """Separate the overrides that set one of `keys` from the others.
 
-    ConfigError for a value that cannot be read, and for a key that is one of them but misspelled.
+    Returns:
+        The values of those that do, as text, and the other overrides.
+
+    Raises:
+        ConfigError: a value cannot be read, or a key is one of `keys` but misspelled.
     """
     wanted = set(keys)
-    found: dict[str, str] = {}
+    values: dict[str, str] = {}
     rest: list[str] = []
     for override in overrides:
         key, equals, typed = override.partition("=")
         name = key.lstrip("+")
-        if name not in wanted or not equals:
-            close = max(wanted, key=lambda known: similarity(name, known), default="")
-            if equals and "." not in name and similarity(name, close) >= MISSPELLED:
-                raise ConfigError([(override, f"no such key; did you mean {close}={typed}?")])
-            rest.append(override)
+        if equals and name in wanted:
+            values[name] = _as_text(override)
             continue
-        parsed, problems = parse([override])
-        if (
-            problems and not parse([override], sweep=True)[1]
-        ):  # tta=flip,shift: no sweep is possible, so it is one text
-            found[name] = typed.strip()
-            continue
-        raise_problems(problems)
-        value = parsed[0].value()
-        found[name] = value if isinstance(value, str) else typed.strip()
-    return found, rest
+        close = max(wanted, key=lambda known: similarity(name, known), default="")
+        if equals and "." not in name and similarity(name, close) >= MISSPELLED:
+            raise ConfigError([(override, f"no such key; did you mean {close}={typed}?")])
+        rest.append(override)
+    return values, rest
+
+
+def _as_text(override: str) -> str:
+    """Return the value of an override as text."""
+    typed = override.partition("=")[2].strip()
+    parsed, problems = parse([override])
+    if problems:
+        is_sweep = not parse([override], sweep=True)[1]
+        if is_sweep:  # tta=flip,shift: nothing is swept here, so it is one text
+            return typed
+        raise ConfigError(problems)
+    value = parsed[0].value()
+    return value if isinstance(value, str) else typed
 
 
 def expand_home(path: str) -> str:
@@ -110,39 +124,42 @@ def _read(parser: Any, text: str, sweep: bool) -> tuple[Any, str | None]:
 
 
 def _grammar_problem(error: Exception) -> str:
-    """Return what Hydra's parser says, without the tokens that it expects instead."""
-    shown = re.sub(r"^HydraException while evaluating .*?: ", "", first_line(error))
-    return re.sub(r" expecting (\{.*|\S+$)", "", shown)
+    """Return the message of Hydra's parser, without the tokens that it expects instead."""
+    message = re.sub(r"^HydraException while evaluating .*?: ", "", first_line(error))
+    return re.sub(r" expecting (\{.*|\S+$)", "", message)
+
+
+def _shown(text: str) -> str:
+    if is_printable(text) and len(text) < MAX_SHOWN_CHARS:
+        return text
+    return f"{text[:60]!r}..."
 
 
 def _refused_unread(text: str) -> str | None:
-    """Return why a text is refused before Hydra's parser, which is recursive and slow, sees it."""
-    if len(text) > LONGEST:
-        return f"{UNREADABLE}: longer than {LONGEST:,} characters"
+    """Return why a text is refused before Hydra's parser, which is recursive and slow, reads it."""
+    if len(text) > MAX_CHARS:
+        return f"{UNREADABLE}: longer than {MAX_CHARS:,} characters"
     if not is_printable(text):
         return f"{UNREADABLE}: it holds a line break or another control character"
-    depth = deepest = 0
-    for letter in text:
-        depth += (letter in "[{(") - (letter in ")}]")
-        deepest = max(deepest, depth)
-    if deepest > MAX_DEPTH:
-        return f"{UNREADABLE}: nested more than {MAX_DEPTH} deep"
-    if re.search(rf"[\d_]{{{MAX_DIGITS},}}", text):
+    depth = 0
+    for char in text:
+        depth += DEPTH_CHANGE.get(char, 0)
+        if depth > MAX_DEPTH:
+            return f"{UNREADABLE}: nested more than {MAX_DEPTH} deep"
+    if LONG_NUMBER.search(text):
         return f"{UNREADABLE}: a number of more than {MAX_DIGITS} digits"
     return None
 
 
 def _parse_override(parser: Any, text: str) -> Any:
-    """Parse by Hydra's grammar, and beyond it plain text with characters that it lacks, as in
-    paths.output=~/runs.
-    """
+    """Parse by Hydra's grammar, and plain text with characters that it lacks, as in name=~/runs."""
     from hydra.errors import HydraException
 
     try:
         return parser.parse_override(text)
     except HydraException:
         key, _, value = text.partition("=")
-        if not value or set(value) & set("[]{}(),'\"$\\"):
+        if not value or GRAMMAR_CHARS & set(value):
             raise
         override = parser.parse_override(f"{key}='{value}'")
         override.input_line = text
@@ -150,16 +167,18 @@ def _parse_override(parser: Any, text: str) -> Any:
 
 
 def _misread(override: Any, text: str) -> str | None:
-    """Return what to type where the value is the name of a file that Hydra reads as another text."""
+    """Return what to type if the value is the name of a file that Hydra reads as another text."""
     key, _, typed = text.partition("=")
     value = override.value()
-    is_text = isinstance(value, str) or override.is_sweep_override()
-    if not is_text or not exists(typed):
+    is_text = isinstance(value, str)
+    if not exists(typed) or not (is_text or override.is_sweep_override()):
         return None
-    is_same = value == typed and "${" not in typed
-    if is_same or (isinstance(value, str) and value != typed and exists(value)):
+    if value == typed and "${" not in typed:
         return None
-    return f"is not read as the file {typed!r} that exists; quote it: {quoting.text_override(key, typed)}"
+    if is_text and value != typed and exists(value):
+        return None
+    quoted = quoting.text_override(key, typed)
+    return f"is not read as the file {typed!r} that exists; quote it: {quoted}"
 
 
 def _not_allowed(override: Any, text: str, sweep: bool) -> str | None:
@@ -175,9 +194,7 @@ def _not_allowed(override: Any, text: str, sweep: bool) -> str | None:
 
 
 def _several(key: str, text: str) -> str:
-    """Return what to type instead of several values, which are a sweep, a list, or a text with a
-    comma in it.
-    """
+    """Return what to type instead of several values: a sweep, a list, or a text with a comma."""
     value = text.partition("=")[2]
     first = value.partition(",")[0]
     if key in groups() and first not in groups()[key] and option_for(key, first):
@@ -191,26 +208,27 @@ def _several(key: str, text: str) -> str:
 
 
 def _quote_hint(text: str, sweep: bool) -> str:
-    """Return how the value, or each of several, is typed if it is text; nothing where there is no
-    key or no value.
-    """
+    """Return how the value, or each of several, is typed if it is text; empty without key or value."""
     key, _, value = text.partition("=")
-    if not re.fullmatch(r"\+{0,2}[\w./-]+", key) or not value.strip():
+    if not KEY.fullmatch(key) or not value.strip():
         return ""
     if sweep and "," in value and not exists(value):
         return f"; texts with such characters are quoted: {quoting.typed_as_choices(text)}"
     return f"; text with such characters is quoted: {suggestion(text)}"
 
 
-def _as_setting(word: str, before: str) -> str:
-    """Return what to type instead of a word without a value: a key with one, or a text with a space
-    in it.
+def _as_setting(word: str, previous: str) -> str:
+    """Return what to type instead of a word without a value.
+
+    That is a key with a value, or the word before with a space in its text.
     """
     if word in common_keys():
         return f"; did you mean {word}=...?"
-    joined = f"{before} {word}"
-    if "=" in before and takes_text(joined):
+    joined = f"{previous} {word}"
+    if "=" in previous and takes_text(joined):
         return f"; if it belongs to the word before: {suggestion(joined)}"
-    close = close_matches(word, [key.split(".")[-1] for key in common_keys()])
-    full = [key for key in common_keys() if close and key.split(".")[-1] == close[0]]
-    return f"; did you mean {full[0]}=...?" if full else ""
+    by_last_name: dict[str, str] = {}
+    for key in common_keys():
+        by_last_name.setdefault(key.rpartition(".")[2], key)
+    close = close_matches(word, by_last_name)
+    return f"; did you mean {by_last_name[close[0]]}=...?" if close else ""

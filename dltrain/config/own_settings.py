@@ -21,38 +21,41 @@ def own_settings(composed: Composed, swept: Iterable[str] = ()) -> dict[str, Any
     A chosen option stands under its group, as in {"model": "cnn"}; a value under its dotted key.
     Targets, callbacks and paths are left out.
     """
-    found = {**chosen_options(composed), **set_values(composed)}
+    settings = {**chosen_options(composed), **set_values(composed)}
     values = flatten(composed.public)
     first = {}
     for key in swept:
         name = key.lstrip("+~").replace("/", ".")
         name = full_key(name, has_listed(composed.public))
         typed = composed.typed.get(name, "").partition("=")[2]
-        first[name] = found.get(name, values.get(name, typed))
-    return first | found
+        first[name] = settings.get(name, values.get(name, typed))
+    return first | settings
 
 
 def chosen_options(composed: Composed) -> dict[str, Any]:
     """Return the options that are not the defaults, and those of `ALWAYS_NAMED`."""
     defaults = compose([]).choices
-    found = {}
+    options: dict[str, Any] = {}
     for group in dict.fromkeys([*ALWAYS_NAMED, *composed.choices]):
-        choice = composed.choices.get(group)
-        named = group in ALWAYS_NAMED or choice != defaults.get(group)
-        if choice is not None and named and belongs(group):
-            found[group] = choice
+        option = composed.choices.get(group)
+        is_default = option == defaults.get(group)
+        if option is None or (is_default and group not in ALWAYS_NAMED):
+            continue
+        if belongs(group):
+            options[group] = option
     for group, text in composed.typed.items():
-        if group in groups() and group not in found and belongs(group) and not is_node(text):
-            found[group] = text.partition("=")[2]
-    for group in set(found) & composed.typed.keys():
-        if is_node(composed.typed[group]):  # of the user's own
+        if group not in groups():
+            continue
+        if is_node(text) and group in options:  # a class of the user's own
             target = composed.public.get(group, {}).get(TARGET, "")
-            found[group] = str(target).rpartition(".")[2]
-    return found
+            options[group] = str(target).rpartition(".")[2]
+        elif belongs(group) and not is_node(text):
+            options.setdefault(group, text.partition("=")[2])
+    return options
 
 
 def set_values(composed: Composed) -> dict[str, Any]:
-    """Return the typed values, as far as they are other ones than those of the chosen options."""
+    """Return the typed values that are not those of the chosen options."""
     choices = []
     typed = []
     for key, text in composed.typed.items():
@@ -61,21 +64,25 @@ def set_values(composed: Composed) -> dict[str, Any]:
         else:
             typed.append(key.replace("/", "."))
     defaults = flatten(compose(choices).public)
-    values = flatten(composed.public)
-    found = {}
-    for key, value in values.items():
-        is_typed = any(key == one or key.startswith(f"{one}.") for one in typed)
-        if is_typed and belongs(key) and (key not in defaults or defaults[key] != value):
-            found[key] = value
-    return found
+    values = {}
+    for key, value in flatten(composed.public).items():
+        is_default = key in defaults and defaults[key] == value
+        if not is_default and belongs(key) and _is_below(key, typed):
+            values[key] = value
+    return values
+
+
+def _is_below(key: str, owners: list[str]) -> bool:
+    """Return True if `key` is one of `owners` or stands below one."""
+    return any(key == owner or key.startswith(f"{owner}.") for owner in owners)
 
 
 def is_node(text: str) -> bool:
-    """Tell if an override gives a mapping, not the name of an option."""
+    """Return True if an override gives a mapping, not the name of an option."""
     return text.partition("=")[2].lstrip().startswith("{")
 
 
 def belongs(key: str) -> bool:
-    """Tell if a key is of the experiment itself, not of its surroundings or of what builds it."""
+    """Return True if a key is of the experiment itself, not of its surroundings or a target."""
     first, _, _ = key.partition(".")
     return first not in NOT_OF_THE_EXPERIMENT and not key.endswith(TARGET)
