@@ -43,21 +43,27 @@ def valid_choices(overrides: OverridesByKind) -> tuple[list[Any], list[Problem]]
     problems: list[Problem] = []
     for override in overrides.choices:
         wrong = option_problems(override)
+        problems += wrong
         if wrong:
-            problems += wrong
-        elif override.value() is None:
-            valid = [other for other in valid if other.key_or_group != override.key_or_group]
+            continue
+        if override.value() is None:
+            valid = _without(valid, override.key_or_group)
         else:
             valid.append(override)
     for override in overrides.deletions:
-        if override.key_or_group not in OVERLAYS:
+        overlay = override.key_or_group
+        if overlay not in OVERLAYS:
             continue
         problem = _deletion_problem(valid, override)
-        if problem:
-            problems.append((override.input_line, problem))
+        if problem is None:
+            valid = _without(valid, overlay)
         else:
-            valid = [other for other in valid if other.key_or_group != override.key_or_group]
+            problems.append((override.input_line, problem))
     return valid, problems
+
+
+def _without(choices: list[Any], group: str) -> list[Any]:
+    return [override for override in choices if override.key_or_group != group]
 
 
 def _deletion_problem(chosen: list[Any], override: Any) -> str | None:
@@ -73,17 +79,26 @@ def _deletion_problem(chosen: list[Any], override: Any) -> str | None:
 def option_problems(override: Any) -> list[Problem]:
     """Return what is wrong with the options that an override chooses."""
     group = override.key_or_group
+    typed = override.input_line
     value = override.value()
     if value is None:
-        return [] if group in OVERLAYS else [(override.input_line, how_to_choose_none(group))]
-    options = [str(option) for option in value] if isinstance(value, list) else [str(value)]
-    if len(options) != 1 and group not in COMPOSING:
-        return [(override.input_line, _one_choice(group, options))]
+        return [] if group in OVERLAYS else [(typed, how_to_choose_none(group))]
+    if not isinstance(value, list):
+        return _unknown_options(group, {typed: str(value)})
+    options = [str(option) for option in value]
+    if len(options) == 1:
+        return _unknown_options(group, {typed: options[0]})
+    if group not in COMPOSING:
+        return [(typed, _one_choice(group, options))]
+    return _unknown_options(group, {f"{group}: {option}": option for option in options})
+
+
+def _unknown_options(group: str, options: dict[str, str]) -> list[Problem]:
+    """Return the problems of {what was typed: option} that do not exist."""
     problems = []
-    for option in options:
+    for typed, option in options.items():
         if option not in groups()[group]:
-            what = override.input_line if len(options) == 1 else f"{group}: {option}"
-            problems.append((what, unknown_option(group, option)))
+            problems.append((typed, unknown_option(group, option)))
     return problems
 
 

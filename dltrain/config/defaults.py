@@ -188,14 +188,17 @@ class _Parser:
 
     def check_order(self, entries: list[Entry]) -> None:
         """Overrides stand last, and `_self_` once, as in Hydra."""
-        selves = [entry for entry in entries if entry.is_self]
-        if len(selves) > 1:
-            raise self.refusal(selves[1].index, f"{SELF} stands here for the second time")
-        overridden = False
+        has_self = False
+        has_override = False
         for entry in entries:
-            if overridden and not entry.is_override and not entry.is_self:
+            if entry.is_self:
+                if has_self:
+                    raise self.refusal(entry.index, f"{SELF} stands here for the second time")
+                has_self = True
+            elif entry.is_override:
+                has_override = True
+            elif has_override:
                 raise self.refusal(entry.index, "overrides stand at the end of the list")
-            overridden = overridden or entry.is_override
 
     def refusal(self, index: int, why: str) -> UsageError:
         line = _line_of(self.path, index)

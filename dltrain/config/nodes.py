@@ -9,6 +9,7 @@ from typing import Any
 from dltrain.config.annotations import (
     admits_null,
     describe,
+    fits,
     is_callable,
     is_mapping_of_objects,
     wants_object,
@@ -188,22 +189,31 @@ def _as_typed(override: str, value: Any, annotation: Any) -> str:
 
     That is a list, or a text that reads as something else; the answer is empty for other values.
     """
-
-    def would_fit(other: Any) -> bool:
-        return wrong(other, annotation) is None
-
     if value is None:
         return ""
-    if not isinstance(value, str) and would_fit(override.partition("=")[2].strip()):
+    typed = override.partition("=")[2].strip()
+    if not isinstance(value, str) and fits(typed, annotation):
         return f"; text is quoted: {typed_as_text(override)}"
     if isinstance(value, list):
-        as_texts = [str(item) for item in value]
-        return f"; texts are quoted: {typed_as_list(override)}" if would_fit(as_texts) else ""
+        return _texts_in_list(override, value, annotation)
     if isinstance(value, dict):
-        if not would_fit({key: str(item) for key, item in value.items()}):
-            return ""
-        pairs = [f"{key}: {quoted(str(item))}" for key, item in value.items()]
-        return f"; texts are quoted: {{{', '.join(pairs)}}}"
-    if would_fit([value]):
-        return f"; did you mean {shell_word(override.replace('=', '=[', 1) + ']')}?"
+        return _texts_in_mapping(value, annotation)
+    if fits([value], annotation):
+        as_list = override.replace("=", "=[", 1) + "]"
+        return f"; did you mean {shell_word(as_list)}?"
     return ""
+
+
+def _texts_in_list(override: str, values: list[Any], annotation: Any) -> str:
+    as_texts = [str(item) for item in values]
+    if not fits(as_texts, annotation):
+        return ""
+    return f"; texts are quoted: {typed_as_list(override)}"
+
+
+def _texts_in_mapping(mapping: dict[str, Any], annotation: Any) -> str:
+    as_texts = {key: str(item) for key, item in mapping.items()}
+    if not fits(as_texts, annotation):
+        return ""
+    pairs = [f"{key}: {quoted(text)}" for key, text in as_texts.items()]
+    return f"; texts are quoted: {{{', '.join(pairs)}}}"

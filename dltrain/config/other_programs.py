@@ -43,37 +43,85 @@ class Answer:
         return f"{question} ({self.note})" if self.note else question
 
 
+@dataclass(frozen=True)
+class _Asked:
+    """What was typed: key=value, or a flag without its dashes."""
+
+    key: str
+    value: str
+    has: Callable[[str], bool]  # tells whether the configuration has a key
+
+    @property
+    def name(self) -> str:
+        """The last name of the key, as the tables have it."""
+        return self.key.rpartition(".")[2].lower().replace("-", "_")
+
+    @property
+    def top(self) -> str:
+        """The first name of the key."""
+        return self.key.partition(".")[0].lower()
+
+    @property
+    def own_keys(self) -> list[str]:
+        """The keys here that others call by this name."""
+        return _renamed().get(self.name, [])
+
+
 def answer_for(key: str, value: str, has: Callable[[str], bool]) -> Answer | None:
     """Return what to type instead of key=value; None if no other program is known to have the key.
 
     `has` tells whether the configuration has a key. Flags come without their dashes.
     """
-    name = key.rpartition(".")[2].lower().replace("-", "_")
-    top = key.partition(".")[0].lower()
-    if top != name and _is_answered_alone(top, name, has):  # logger.wandb.offline
-        return answer_for(top, "", has)
-    command = verb_for(value) if name == "mode" else None
-    if command is not None:
-        return Answer(command)
-    here = _renamed().get(name, [])
-    for own_key in here:
-        if has(own_key):
-            return _renamed_to(own_key, value)
-    for group, names in habits.GROUPS.items():
-        if name in names.split():
-            return _choice(group, name, value)
-    if name in habits.ANSWERS:
-        return _from_table(habits.ANSWERS[name], value)
-    for own_key in here:
-        if own_key in habits.HOMES:
-            return _from_table(habits.HOMES[own_key], value)
+    asked = _Asked(key, value, has)
+    for answer_by in ANSWERS_BY:
+        answer = answer_by(asked)
+        if answer is not None:
+            return answer
     return None
 
 
-def _is_answered_alone(top: str, name: str, has: Callable[[str], bool]) -> bool:
-    """Return True if the first name of a key has an answer, whatever stands below it."""
-    is_verb = verb_for(top) is not None and name in _renamed()  # train.batch_size
-    return top in habits.ANSWERS and not has(top) and not is_verb
+def _by_first_name(asked: _Asked) -> Answer | None:
+    """Answer for a key whose first name has an answer, such as logger.wandb.offline."""
+    top = asked.top
+    is_verb = verb_for(top) is not None and bool(asked.own_keys)  # train.batch_size
+    if top == asked.name or is_verb or top not in habits.ANSWERS or asked.has(top):
+        return None
+    return answer_for(top, "", asked.has)
+
+
+def _by_mode(asked: _Asked) -> Answer | None:
+    """Answer for mode=train, which is a verb here."""
+    command = verb_for(asked.value) if asked.name == "mode" else None
+    return None if command is None else Answer(command)
+
+
+def _by_own_key(asked: _Asked) -> Answer | None:
+    """Answer with the key that the configuration has for it."""
+    for own_key in asked.own_keys:
+        if asked.has(own_key):
+            return _renamed_to(own_key, asked.value)
+    return None
+
+
+def _by_group(asked: _Asked) -> Answer | None:
+    """Answer with a choice of a group."""
+    for group, names in habits.GROUPS.items():
+        if asked.name in names.split():
+            return _choice(group, asked.name, asked.value)
+    return None
+
+
+def _by_table(asked: _Asked) -> Answer | None:
+    """Answer with other words, also for a key that this configuration does not have."""
+    if asked.name in habits.ANSWERS:
+        return _from_table(habits.ANSWERS[asked.name], asked.value)
+    for own_key in asked.own_keys:
+        if own_key in habits.HOMES:
+            return _from_table(habits.HOMES[own_key], asked.value)
+    return None
+
+
+ANSWERS_BY = (_by_first_name, _by_mode, _by_own_key, _by_group, _by_table)  # the first one counts
 
 
 def _from_table(answer: tuple[str, str], value: str) -> Answer:
@@ -158,26 +206,43 @@ def _renamed_to(own_key: str, value: str) -> Answer:
 
 def _choice(group: str, name: str, value: str) -> Answer:
     """Return the choice of a group that another program calls `name`."""
-    is_cpu = _plain(value) in CPU_VALUES
-    if name in habits.NO_GPU:
-        return Answer("device=cuda" if is_cpu else "device=cpu")
-    if name in habits.GPU_COUNTS:
-        return Answer("device=cpu" if is_cpu else "device=cuda", "a run is on one device")
-    if group == "dataset" and value and Path(value).is_dir():
-        path = quoting.text_override("dataset.path", value)
-        return Answer(f"dataset=image_folder {path}", "for your own images")
-    if group in COMPOSING and value.startswith("["):
-        options = _all_options(group, value)
-        if options:
-            return Answer(f"{group}=[{','.join(options)}]")
+    special = _device_choice(name, value) or _folder_choice(group, value)
+    if special is not None:
+        return special
+    options = _all_options(group, value)
+    if options:
+        return Answer(f"{group}=[{','.join(options)}]")
     option = option_for(group, value) if value else None
     if option is None:
         return Answer(_choosing(group, "NAME"), f"dltrain list {group}")
     return Answer(option if "=" in option else _choosing(group, option))
 
 
+def _device_choice(name: str, value: str) -> Answer | None:
+    """Return the device that is meant by a number of GPUs, or by no GPU."""
+    is_none = _plain(value) in CPU_VALUES
+    if name in habits.NO_GPU:
+        return Answer("device=cuda" if is_none else "device=cpu")
+    if name in habits.GPU_COUNTS:
+        return Answer("device=cpu" if is_none else "device=cuda", "a run is on one device")
+    return None
+
+
+def _folder_choice(group: str, value: str) -> Answer | None:
+    """Return the dataset that reads a folder that exists."""
+    if group != "dataset" or not value or not Path(value).is_dir():
+        return None
+    path = quoting.text_override("dataset.path", value)
+    return Answer(f"dataset=image_folder {path}", "for your own images")
+
+
 def _all_options(group: str, value: str) -> list[str]:
-    """Return the options that are meant by a list, [A,B]; empty if one of them is not known."""
+    """Return the options that are meant by a list, [A,B].
+
+    It is empty if one of them is not known, or the group takes one option.
+    """
+    if group not in COMPOSING or not value.startswith("["):
+        return []
     options = []
     for name in value.strip("[]").split(","):
         option = option_for(group, name.strip())

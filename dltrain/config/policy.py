@@ -65,39 +65,52 @@ def locate(target: str, plugins: Sequence[str] = ()) -> Any:
     if len(target) > MAX_NAME_CHARS or not target.isprintable():
         raise UsageError(f"{target[:60]!r} is not the public name of a class or function")
     target = current_name(target)
-    names = target.split(".")
-    top = names[0]
-    if top not in PACKAGES and (top not in plugins or top in sys.stdlib_module_names):
-        raise UsageError(_not_imported(target, top))
-    if not all(name.isidentifier() and not name.startswith("_") for name in names):
-        raise UsageError(f"{target} is not the public name of a class or function")
-    if top in PACKAGES and not under(target, HOMES):
-        raise UsageError(_not_at_home(target, names))
-    located = _follow(target, names, plugins)
+    for refusal in REFUSALS:
+        why = refusal(target, plugins)
+        if why is not None:
+            raise UsageError(why)
+    located = _follow(target, target.split("."), plugins)
     if not _is_allowed(located, plugins):
         raise UsageError(f"{target} {BUILT}: it is {_described(located)}")
     return located
 
 
-def _not_imported(target: str, top: str) -> str:
-    """Return why the package of a target is not imported, and how it would be."""
-    can_be_plugin = top.isidentifier() and top not in sys.stdlib_module_names
-    plugin = top if can_be_plugin else "NAME"
+def _not_imported(target: str, plugins: Sequence[str]) -> str | None:
+    """Refuse packages that are not named on the command line, and all of the standard library."""
+    top = target.partition(".")[0]
+    is_standard = top in sys.stdlib_module_names
+    if top in PACKAGES or (top in plugins and not is_standard):
+        return None
+    plugin = top if top.isidentifier() and not is_standard else "NAME"
     return (
         f"{target} is not imported: targets come from {', '.join(PACKAGES)}, or from a package "
         f"of your own that you name on the command line, as plugins=[{plugin}]"
     )
 
 
-def _not_at_home(target: str, names: list[str]) -> str:
-    """Return which parts of a package may be built, for a target that is in none of them."""
-    homes = [home for home in HOMES if home.startswith(f"{names[0]}.")]
-    problem = f"{target} {BUILT}; of {names[0]} only what is in {', '.join(homes)} may"
-    close = close_matches(".".join(names[:2]), homes)
+def _not_public(target: str, plugins: Sequence[str]) -> str | None:
+    """Refuse what is not the dotted name of something public."""
+    for name in target.split("."):
+        if name.startswith("_") or not name.isidentifier():
+            return f"{target} is not the public name of a class or function"
+    return None
+
+
+def _not_at_home(target: str, plugins: Sequence[str]) -> str | None:
+    """Refuse the parts of dltrain and torch that hold nothing to choose from."""
+    top, *below = target.split(".")
+    if top not in PACKAGES or under(target, HOMES):
+        return None
+    homes = [home for home in HOMES if home.startswith(f"{top}.")]
+    problem = f"{target} {BUILT}; of {top} only what is in {', '.join(homes)} may"
+    close = close_matches(".".join([top, *below[:1]]), homes)
     if not close or close[0].count(".") != 1:
         return problem
-    meant = current_name(".".join([close[0], *names[2:]]))
+    meant = current_name(".".join([close[0], *below[1:]]))
     return f"{problem}; did you mean {meant}?"
+
+
+REFUSALS = (_not_imported, _not_public, _not_at_home)  # before anything is imported
 
 
 def _follow(target: str, names: list[str], plugins: Sequence[str]) -> Any:
@@ -132,11 +145,17 @@ def _member(module: ModuleType, name: str, target: str, names: list[str]) -> Any
     submodule = _imported(f"{path}.{name}", target) if is_package else None
     if submodule is not None:
         return submodule
-    close = close_matches(name, [other for other in dir(module) if not other.startswith("_")])
-    meant = f"; did you mean {path}.{close[0]}?" if close else ""
-    is_last = target == f"{path}.{name}"
-    missing = f"module {name}" if is_package and not is_last else name
-    raise UsageError(f"{target} does not exist: {_place(path, module)} has no {missing}{meant}")
+    is_module_missing = is_package and target != f"{path}.{name}"
+    missing = f"module {name}" if is_module_missing else name
+    why = f"{_place(path, module)} has no {missing}{_close_member(module, path, name)}"
+    raise UsageError(f"{target} does not exist: {why}")
+
+
+def _close_member(module: ModuleType, path: str, name: str) -> str:
+    """Return the question for a public member with a similar name; empty if there is none."""
+    public = [other for other in dir(module) if not other.startswith("_")]
+    close = close_matches(name, public)
+    return f"; did you mean {path}.{close[0]}?" if close else ""
 
 
 def under(name: str, packages: Sequence[str]) -> bool:

@@ -36,45 +36,124 @@ COMMON_KEYS = (
 
 def unknown_key(config: Any, key: str, value: str = "") -> str:
     """Return what to write instead of a key that does not exist; `value` was typed for it."""
-    group, _, rest = key.partition(".")
-    option = rest.partition(".")[0]
-    if group in COMPOSING and option in groups()[group] and option not in config[group]:
-        return f"not chosen: {group}=[{option}]"
-    options = _options_with(group, rest)
-    if options:
-        choices = ", ".join(f"{group}={option}" for option in options)
-        return f"no such key in this {group}; {choices} {'has' if len(options) == 1 else 'have'} it"
-    listed = leaves(config)
-    known = listed + short_keys(listed)
-    meant = _misspelled_owner(key, known)
-    if meant is not None:
-        return _did_you_mean(config, meant, listed)
-    answer = answer_for(key, value, lambda k: k in known or argument_of(config, k) is not None)
-    if answer is not None and answer.same_value is None:
-        return f"no such key{answer.text}"
-    if answer is not None and answer.same_value is not None:
-        return _did_you_mean(config, answer.same_value, listed)
-    is_known_elsewhere = any(_last_name(other) == key for other in known)
-    owners = "" if is_known_elsewhere else _owners_elsewhere(key)
-    if owners:
-        return f"no such key here; {owners}"
-    meant = _close_key(config, key, value)
-    if meant is not None:
-        return _did_you_mean(config, meant, listed)
-    where = f"dltrain show {group}" if group in groups() else "dltrain list, dltrain show"
+    unknown = _UnknownKey(config, key, value)
+    for suggest in SUGGESTIONS:
+        suggestion = suggest(unknown)
+        if suggestion is not None:
+            return suggestion
+    where = f"dltrain show {unknown.group}"
+    if unknown.group not in groups():
+        where = "dltrain list, dltrain show"
     return f"no such key ({where})"
 
 
-def _did_you_mean(config: Any, meant: str, listed: list[str]) -> str:
-    """Return the question for a key that is probably meant, with its present value."""
-    from omegaconf import OmegaConf
+class _UnknownKey:
+    """A key that does not exist, and what the configuration has around it."""
 
-    question = f"no such key; did you mean {meant}"
-    key = full_key(meant, listed.__contains__)
-    if key not in listed:
-        return f"{question}?"
-    now = OmegaConf.select(config, key, throw_on_missing=False, throw_on_resolution_failure=False)
-    return f"{question}?" if OmegaConf.is_config(now) else f"{question} (now {as_yaml(now)})?"
+    def __init__(self, config: Any, key: str, value: str) -> None:
+        from omegaconf import OmegaConf
+
+        self.config = config
+        self.key = key
+        self.value = value
+        self.group, _, self.rest = key.partition(".")
+        self.owner, _, self.name = key.rpartition(".")
+        self.listed = leaves(config)
+        self.known = self.listed + short_keys(self.listed)
+        node = OmegaConf.select(config, self.owner) if self.owner else None
+        self.node = node if OmegaConf.is_config(node) else None  # that owns the key
+
+    def did_you_mean(self, meant: str) -> str:
+        """Return the question for a key that is probably meant, with its present value."""
+        from omegaconf import OmegaConf
+
+        question = f"no such key; did you mean {meant}"
+        key = full_key(meant, self.listed.__contains__)
+        if key not in self.listed:
+            return f"{question}?"
+        now = OmegaConf.select(
+            self.config, key, throw_on_missing=False, throw_on_resolution_failure=False
+        )
+        if OmegaConf.is_config(now):
+            return f"{question}?"
+        return f"{question} (now {as_yaml(now)})?"
+
+    def has(self, key: str) -> bool:
+        """Return True if the configuration has a key, or a signature takes it."""
+        return key in self.known or argument_of(self.config, key) is not None
+
+
+def _not_chosen(unknown: _UnknownKey) -> str | None:
+    """Say that an option of a composing group is not chosen: regularization.l2.weight."""
+    group = unknown.group
+    option = unknown.rest.partition(".")[0]
+    if group not in COMPOSING or option not in groups()[group] or option in unknown.config[group]:
+        return None
+    return f"not chosen: {group}=[{option}]"
+
+
+def _in_other_options(unknown: _UnknownKey) -> str | None:
+    """Say which other options of the group have the key."""
+    group = unknown.group
+    options = _options_with(group, unknown.rest)
+    if not options:
+        return None
+    choices = ", ".join(f"{group}={option}" for option in options)
+    have = "has" if len(options) == 1 else "have"
+    return f"no such key in this {group}; {choices} {have} it"
+
+
+def _with_misspelled_owner(unknown: _UnknownKey) -> str | None:
+    """Say the key with the same last name and a similar owner: dataste.epochs is dataset.epochs."""
+    if not unknown.owner:
+        return None
+    same_name = [other for other in unknown.known if _last_name(other) == unknown.name]
+    meant = _most_similar(unknown.key, same_name)
+    return None if meant is None else unknown.did_you_mean(meant)
+
+
+def _of_other_programs(unknown: _UnknownKey) -> str | None:
+    """Say what users of other programs mean by the key."""
+    answer = answer_for(unknown.key, unknown.value, unknown.has)
+    if answer is None:
+        return None
+    if answer.same_value is None:
+        return f"no such key{answer.text}"
+    return unknown.did_you_mean(answer.same_value)
+
+
+def _in_other_groups(unknown: _UnknownKey) -> str | None:
+    """Say which options have a key that was typed without its group, such as num_heads."""
+    key = unknown.key
+    if unknown.owner or any(_last_name(other) == key for other in unknown.known):
+        return None
+    for group in SEARCHED:
+        options = _options_with(group, key)
+        if options:
+            choices = first_names([f"{group}={option}" for option in options], MAX_OPTIONS_SHOWN)
+            return f"no such key here; {group}.{key} is a key of {choices}"
+    return None
+
+
+def _with_similar_name(unknown: _UnknownKey) -> str | None:
+    """Say the key most like the unknown one."""
+    keys = _candidates(unknown)
+    meant = _with_same_name(unknown, keys)
+    if meant is None and unknown.node is not None:
+        meant = _similar_name(unknown, _siblings(unknown, keys))
+    elif meant is None:
+        meant = _similar_name(unknown, keys) or _similar_whole(unknown.key, keys)
+    return None if meant is None else unknown.did_you_mean(meant)
+
+
+SUGGESTIONS = (  # in this order: the first that has an answer gives it
+    _not_chosen,
+    _in_other_options,
+    _with_misspelled_owner,
+    _of_other_programs,
+    _in_other_groups,
+    _with_similar_name,
+)
 
 
 def _options_with(group: str, key: str) -> list[str]:
@@ -89,70 +168,49 @@ def _options_with(group: str, key: str) -> list[str]:
     return options
 
 
-def _owners_elsewhere(key: str) -> str:
-    """Return which options have a key that was typed without its group, such as num_heads."""
-    if "." in key:
-        return ""
-    for group in SEARCHED:
-        options = _options_with(group, key)
-        if options:
-            choices = [f"{group}={option}" for option in options]
-            return f"{group}.{key} is a key of {first_names(choices, MAX_OPTIONS_SHOWN)}"
-    return ""
+def _candidates(unknown: _UnknownKey) -> list[str]:
+    """Return the keys that may be meant, the common ones first.
 
-
-def _misspelled_owner(key: str, known: list[str]) -> str | None:
-    """Return the key with the same last name and a similar owner: dataste.epochs is dataset.epochs."""
-    if "." not in key:
-        return None
-    same_name = [other for other in known if _last_name(other) == _last_name(key)]
-    similar = [other for other in same_name if similarity(key, other) >= SURE]
-    return max(similar, key=lambda other: similarity(key, other), default=None)
-
-
-def _close_key(config: Any, key: str, value: str) -> str | None:
-    """Return the key most like `key`: first one with the same last name, then a similar name."""
-    from omegaconf import OmegaConf
-
-    owner, _, name = key.rpartition(".")
-    node = OmegaConf.select(config, owner) if owner else None
-    keys = _candidates(config, key)
-    same_name = [other for other in keys if _last_name(other) == name]
-    if owner and not OmegaConf.is_config(node):
-        same_name.sort(key=lambda other: -similarity(key, other))
-    if same_name:
-        return same_name[0]
-    if not OmegaConf.is_config(node):
-        return _similar_name(config, key, keys, value) or _similar_whole(key, keys)
-    siblings = [other for other in keys if other.rpartition(".")[0] == owner]
-    taken = arguments_of(shared_optimizer(config, owner, node), config)
-    siblings += [f"{owner}.{argument}" for argument in taken or []]
-    return _similar_name(config, key, siblings, value)
-
-
-def _candidates(config: Any, key: str) -> list[str]:
-    """Return all keys, the common ones first, without the nodes in which `key` would stand."""
+    The nodes in which the unknown key would stand are not among them.
+    """
     from omegaconf import OmegaConf
 
     keys = []
-    for other in leaves(config):
-        is_above = key.startswith(f"{other}.")
-        if not is_above or not OmegaConf.is_config(OmegaConf.select(config, other)):
+    for other in unknown.listed:
+        is_above = unknown.key.startswith(f"{other}.")
+        if not is_above or not OmegaConf.is_config(OmegaConf.select(unknown.config, other)):
             keys.append(other)
     keys += short_keys(keys)
-    return [other for other in common_keys() if other in keys] + keys
+    common = [key for key in common_keys() if key in keys]
+    return common + keys
 
 
-def _similar_name(config: Any, key: str, keys: list[str], value: str) -> str | None:
-    """Return the key whose last name is most like that of `key`, if it is like enough."""
-    name = _last_name(key)
-    scores = {other: similarity(name, _last_name(other)) for other in keys}
+def _with_same_name(unknown: _UnknownKey, keys: list[str]) -> str | None:
+    """Return a key elsewhere with the same last name; where the owner is unknown, the most similar."""
+    same_name = [other for other in keys if _last_name(other) == unknown.name]
+    if unknown.owner and unknown.node is None:
+        same_name.sort(key=lambda other: -similarity(unknown.key, other))
+    return next(iter(same_name), None)
+
+
+def _siblings(unknown: _UnknownKey, keys: list[str]) -> list[str]:
+    """Return the keys that the owner of the unknown key has or takes."""
+    owner = unknown.owner
+    node = shared_optimizer(unknown.config, owner, unknown.node)
+    taken = arguments_of(node, unknown.config) or {}
+    listed = [key for key in keys if key.rpartition(".")[0] == owner]
+    return listed + [f"{owner}.{argument}" for argument in taken]
+
+
+def _similar_name(unknown: _UnknownKey, keys: list[str]) -> str | None:
+    """Return the key whose last name is most like that of the unknown one, if it is like enough."""
+    scores = {key: similarity(unknown.name, _last_name(key)) for key in keys}
     best = max(scores.values(), default=0.0)
     if best < LIKE:
         return None
-    for other, score in scores.items():
-        if score == best and (score >= SURE or _is_plausible(config, name, other, value)):
-            return other
+    for key, score in scores.items():
+        if score == best and (score >= SURE or _is_plausible(unknown, key)):
+            return key
     return None
 
 
@@ -164,14 +222,20 @@ def _similar_whole(key: str, keys: list[str]) -> str | None:
     return None
 
 
-def _is_plausible(config: Any, name: str, key: str, value: str) -> bool:
+def _most_similar(key: str, keys: list[str]) -> str | None:
+    """Return the key most similar to `key`, if one certainly is."""
+    similar = [other for other in keys if similarity(key, other) >= SURE]
+    return max(similar, key=lambda other: similarity(key, other), default=None)
+
+
+def _is_plausible(unknown: _UnknownKey, key: str) -> bool:
     """Return True if a name only a little like `key` can mean it: same first letter, value fits."""
-    if name[:1].lower() != _last_name(key)[:1].lower():
+    if unknown.name[:1].lower() != _last_name(key)[:1].lower():
         return False
-    argument = argument_of(config, key)
+    argument = argument_of(unknown.config, key)
     if argument is None:
         return "." in key  # a group is meant by its own name only
-    typed = value_of(f"key={value}") if value else None
+    typed = value_of(f"key={unknown.value}") if unknown.value else None
     return typed is None or wrong(typed, argument.annotation) is None
 
 
