@@ -230,9 +230,9 @@ def test_a_server_that_stalls(
             handler.wfile.write(b"x" * drip)
 
     server.reply = stall
-    monkeypatch.setattr(download, "STALLED", 0.4)
-    monkeypatch.setattr(download, "TRIES", 1)
-    monkeypatch.setattr(download, "SLOWEST", 10_000)
+    monkeypatch.setattr(download, "STALL_SECONDS", 0.4)
+    monkeypatch.setattr(download, "MAX_TRIES", 1)
+    monkeypatch.setattr(download, "MIN_BYTES_PER_SECOND", 10_000)
     start = time.perf_counter()
     with pytest.raises(InputError, match=r"timed out|has stalled"):
         fetch((server.mirror,), FILES, tmp_path)

@@ -21,7 +21,7 @@ from dltrain.data.detection.box_checks import flag_of
 from dltrain.data.detection.image_names import ImageFiles, base_name, is_image, stem_of
 from dltrain.data.detection.samples import AnnotatedImage, AnnotatedSet, Box
 from dltrain.data.images.folder import files_in
-from dltrain.data.io.plain_text import read_text
+from dltrain.data.io.text_encoding import read_text
 from dltrain.errors import InputError, first_names
 from dltrain.types import PositiveInt
 from dltrain.types.boxes import COUNTED, DIFFICULT, TRAINED

@@ -15,7 +15,7 @@ from dltrain.data.detection.yolo_names import ClassNames, class_names
 from dltrain.data.images.folder import files_in
 from dltrain.data.io.layout.describe import printable_names
 from dltrain.data.io.layout.folders import folders_in
-from dltrain.data.io.plain_text import read_text
+from dltrain.data.io.text_encoding import read_text
 from dltrain.errors import InputError
 from dltrain.types import PositiveInt
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import yaml
 
-from dltrain.data.io.plain_text import read_text
+from dltrain.data.io.text_encoding import read_text
 from dltrain.errors import InputError
 
 log = logging.getLogger("dltrain")

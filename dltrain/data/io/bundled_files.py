@@ -1,5 +1,6 @@
-"""Reads the small data sets that the package ships; dltrain/data/bundled_files/README.md names
-their origins and licenses.
+"""Reads the small data sets that the package ships.
+
+dltrain/data/bundled_files/README.md names their origins and licenses.
 """
 
 from __future__ import annotations

@@ -1,3 +1,3 @@
-"""Where what was found out about a data set is kept for the next time."""
+"""Names the folder that keeps what was computed about a data set, for the next time."""
 
-CACHE = ".dltrain"  # the folder in the data root
+CACHE = ".dltrain"  # in the data folder

@@ -18,13 +18,14 @@ NAMED_MONTH = (
     *("%b %Y", "%B %Y", "%b-%y", "%b-%Y", "%Y-%b-%d", "%Y %b", "%Y-%b", "%Y %B"),
 )
 CLOCKS = ("", " %H:%M", " %H:%M:%S", " %H:%M:%S.%f", "T%H:%M:%S", " %I:%M %p", " %I:%M:%S %p")
-FORMATS = tuple(
-    day + clock for day in (*DAYS, *DAY_FIRST, *MONTH_FIRST, *NAMED_MONTH) for clock in CLOCKS
-)
-ALL_FORMATS = ("ISO", "quarter", *FORMATS)
+ISO, QUARTERS = "ISO", "quarter"  # formats that strptime does not have
+DATE_FORMATS = (*DAYS, *DAY_FIRST, *MONTH_FIRST, *NAMED_MONTH)
+ALL_FORMATS = (ISO, QUARTERS, *(date + clock for date in DATE_FORMATS for clock in CLOCKS))
+MIN_ISO_CHARS = 8
 QUARTER = re.compile(r"([0-9]{4})[-/ ]?Q([1-4])|Q([1-4])[-/ ]?([0-9]{4})")
 WEEKDAY = re.compile(r"(?:mon|tue|wed|thu|fri|sat|sun)[a-z]*,? ", re.IGNORECASE)
-# The names of months in English, German, French, Spanish, Italian and Portuguese, by the English abbreviation.
+# The names of months in English, German, French, Spanish, Italian and Portuguese, by the English
+# abbreviation.
 MONTH_NAMES = {
     "Jan": ("january", "januar", "jänner", "janvier", "enero", "gennaio", "janeiro"),
     "Feb": ("february", "februar", "février", "febrero", "febbraio", "fevereiro"),
@@ -41,15 +42,17 @@ MONTH_NAMES = {
 }
 WORD = re.compile(r"[^\W\d_]{3,}")
 MONTH = r"(?:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]*"
-LIKE_A_DATE = re.compile(  # a quick look, for strptime is slow
-    rf"\s*(?:[0-9]{{1,2}}/[0-9]{{4}}|[0-9]{{1,4}}[-/. ](?:[0-9]{{1,2}}|{MONTH})(?:[-/. ][0-9]{{1,4}})?"
+LIKE_A_DATE = re.compile(  # a quick look, because strptime is slow
+    r"\s*(?:[0-9]{1,2}/[0-9]{4}"
+    rf"|[0-9]{{1,4}}[-/. ](?:[0-9]{{1,2}}|{MONTH})(?:[-/. ][0-9]{{1,4}})?"
     rf"|{MONTH}[- ][0-9]{{1,4}}(?:,? ?[0-9]{{4}})?"
-    r"|[0-9]{4}[-/ ]?Q[1-4]|Q[1-4][-/ ]?[0-9]{4}|[0-9]{4}-W[0-9]{2}(?:-[1-7])?|[0-9]{4}M[0-9]{2})(?:[T ,].*)?\s*",
+    r"|[0-9]{4}[-/ ]?Q[1-4]|Q[1-4][-/ ]?[0-9]{4}|[0-9]{4}-W[0-9]{2}(?:-[1-7])?|[0-9]{4}M[0-9]{2})"
+    r"(?:[T ,].*)?\s*",
     re.IGNORECASE,
 )
-MIN_DATE_SHARE = 0.9  # of a column's different texts are dates: the others are mistakes
-SAMPLE = 200  # texts by which a column is judged
-FEW = 20  # texts by which formats are ruled out
+MIN_DATE_FRACTION = 0.9  # of a column's different texts are dates: the others are mistakes
+SAMPLE_TEXTS = 200  # by which a column is judged
+FEW_TEXTS = 20  # by which formats are ruled out
 EPOCH = datetime(1970, 1, 1)
 MAX_CACHED_TEXTS = 10_000
 
@@ -58,106 +61,139 @@ MAX_CACHED_TEXTS = 10_000
 def in_english(text: str) -> str:
     """Return a date without its weekday, and with its month in English."""
     text = WEEKDAY.sub("", text.strip(), count=1)
-    if not (found := WORD.search(text)):
+    word = WORD.search(text)
+    if word is None:
         return text
-    word = found[0].lower()
-    for month, names in MONTH_NAMES.items():
-        if any(name.startswith(word) for name in names):
-            text = text.replace(found[0], month, 1).replace(" de ", " ")
-            break
+    month = english_month(word[0].lower())
+    if month is not None:
+        text = text.replace(word[0], month, 1).replace(" de ", " ")
     return re.sub(r"(?<=[^\W\d_])\.|(?<=[0-9])\.(?= )", "", text)
 
 
-def seconds_of(text: str, form: str) -> float:
-    """Return the seconds since 1970 that `text` in the format `form` says.
+def english_month(word: str) -> str | None:
+    """Return the English abbreviation of a month in any language; None for another word."""
+    for month, names in MONTH_NAMES.items():
+        if any(name.startswith(word) for name in names):
+            return month
+    return None
 
-    NaN where it is not in it.
-    """
+
+def seconds_of(text: str, date_format: str) -> float:
+    """Return the seconds since 1970 that `text` says in a format; NaN if it is not in it."""
     text = in_english(text)
     try:
-        if form == "ISO":
-            return (
-                _seconds(datetime.fromisoformat(text))
-                if len(text) >= 8 and not text.isdigit()
-                else np.nan
-            )
-        if form == "quarter":
-            found = QUARTER.fullmatch(text)
-            if not found:
-                return np.nan
-            year, quarter = found[1] or found[4], found[2] or found[3]
-            return _seconds(datetime(int(year), 3 * int(quarter) - 2, 1))
-        return _seconds(datetime.strptime(text, form))
+        if date_format == ISO:
+            return iso_seconds(text)
+        if date_format == QUARTERS:
+            return quarter_seconds(text)
+        return seconds_since_1970(datetime.strptime(text, date_format))
     except (ValueError, OverflowError):
         return np.nan
 
 
-def _seconds(moment: datetime) -> float:
-    plain = moment.astimezone(UTC).replace(tzinfo=None) if moment.tzinfo else moment
-    return (plain - EPOCH) / timedelta(seconds=1)
+def iso_seconds(text: str) -> float:
+    """Return the seconds since 1970 of a date in ISO 8601.
+
+    NaN for a number; raises ValueError for other texts.
+    """
+    if len(text) < MIN_ISO_CHARS or text.isdigit():
+        return np.nan
+    return seconds_since_1970(datetime.fromisoformat(text))
+
+
+def quarter_seconds(text: str) -> float:
+    """Return the seconds since 1970 at the start of a quarter such as 2020Q1; NaN for other texts."""
+    match = QUARTER.fullmatch(text)
+    if match is None:
+        return np.nan
+    year, quarter = int(match[1] or match[4]), int(match[2] or match[3])
+    return seconds_since_1970(datetime(year, 3 * quarter - 2, 1))
+
+
+def seconds_since_1970(moment: datetime) -> float:
+    """Return the seconds from 1970 to a moment; without a time zone it counts as UTC."""
+    if moment.tzinfo:
+        moment = moment.astimezone(UTC).replace(tzinfo=None)
+    return (moment - EPOCH) / timedelta(seconds=1)
 
 
 def looks_like_dates(texts: Sequence[str]) -> bool:
-    """Tell whether the different `texts` of a column are dates."""
-    step = max(1, len(texts) // SAMPLE)
+    """Return whether the different `texts` of a column are dates."""
+    step = max(1, len(texts) // SAMPLE_TEXTS)
     sample = [text for text in texts[::step] if text.strip()]
     likely = [text for text in sample if LIKE_A_DATE.fullmatch(in_english(text))]
-    if not sample or len(likely) < MIN_DATE_SHARE * len(sample):
+    min_dates = MIN_DATE_FRACTION * len(sample)
+    if not sample or len(likely) < min_dates:
         return False
-    forms: list[str] = []  # that some text was in
-    dated = 0
+    known_formats: list[str] = []  # of texts before
+    dates = 0
     for text in likely:
-        form = next(
-            (one for one in (*forms, *ALL_FORMATS) if not np.isnan(seconds_of(text, one))), None
-        )
-        forms += [form] if form is not None and form not in forms else []
-        dated += form is not None
-    return dated >= MIN_DATE_SHARE * len(sample)
+        date_format = find_format(text, (*known_formats, *ALL_FORMATS))
+        if date_format is None:
+            continue
+        dates += 1
+        if date_format not in known_formats:
+            known_formats.append(date_format)
+    return dates >= min_dates
+
+
+def find_format(text: str, date_formats: Sequence[str]) -> str | None:
+    """Return the first format that a text is in; None if it is in none."""
+    for date_format in date_formats:
+        if not np.isnan(seconds_of(text, date_format)):
+            return date_format
+    return None
 
 
 def formats_of(texts: Sequence[str]) -> list[str]:
-    """Return the formats that all `texts` are in.
-
-    Where there is none, the one that most of them are in.
-    """
-    sample = texts[:: max(1, len(texts) // SAMPLE)]
-    few = sample[:: max(1, len(sample) // FEW)]
-    likely = [form for form in ALL_FORMATS if _count(few, form)]
-    counts = {"ISO": 0} | {form: _count(sample, form) for form in likely}
+    """Return the formats that all `texts` are in; if there is none, the one that most are in."""
+    sample = texts[:: max(1, len(texts) // SAMPLE_TEXTS)]
+    few = sample[:: max(1, len(sample) // FEW_TEXTS)]
+    counts = {ISO: 0}
+    for date_format in ALL_FORMATS:
+        if count_in(few, date_format):
+            counts[date_format] = count_in(sample, date_format)
     most = max(counts.values())
-    if most == counts["ISO"]:
-        return ["ISO"] if most else []
-    best = [form for form, count in counts.items() if count == most > 0]
-    full = [form for form in best if _count(texts, form) == len(texts)] if len(best) > 1 else []
-    return full or best
+    if most == 0:
+        return []
+    if counts[ISO] == most:
+        return [ISO]
+    best = [date_format for date_format, count in counts.items() if count == most]
+    if len(best) == 1:
+        return best
+    fitting_all = [one for one in best if count_in(texts, one) == len(texts)]
+    return fitting_all or best
 
 
-def _count(texts: Sequence[str], form: str) -> int:
-    return sum(not np.isnan(seconds_of(text, form)) for text in texts)
+def count_in(texts: Sequence[str], date_format: str) -> int:
+    """Return how many texts are in a format."""
+    return sum(not np.isnan(seconds_of(text, date_format)) for text in texts)
 
 
 def moments(texts: Sequence[str], codes: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Return when each row is, in seconds since 1970, NaN where it is not a date.
+    """Return when each row (N,) is, in seconds since 1970, NaN if it is not a date.
 
-    `codes` are positions in `texts`. Where days and months can be told apart in two ways, it is the
-    way in which the rows are in order.
+    `codes` (N,) are positions in `texts`. Where days and months can be told apart in two ways, it
+    is the way in which the rows are in order.
     """
     readings = []
-    for form in formats_of(texts):
-        seconds = np.array([*(seconds_of(text, form) for text in texts), np.nan])
-        readings.append(seconds[codes])
+    for date_format in formats_of(texts):
+        seconds = [seconds_of(text, date_format) for text in texts]
+        seconds.append(np.nan)  # for the code -1
+        readings.append(np.array(seconds)[codes])
     if not readings:
         return np.full(len(codes), np.nan)
-    return min(readings, key=_turns)
+    return min(readings, key=count_disorder)
 
 
-def _turns(times: NDArray[np.float64]) -> int:
-    """Count the places at which times do not go on in the direction in which most go."""
+def count_disorder(times: NDArray[np.float64]) -> int:
+    """Return how many steps go against the direction of most steps, plus the rows without a time."""
     steps = np.diff(times)
     return int(min((steps < 0).sum(), (steps > 0).sum()) + np.isnan(times).sum())
 
 
 def date_text(seconds: float) -> str:
-    """Format a moment for a message: the day, and the time where it is not midnight."""
+    """Return a moment for a message: the day, and the time if it is not midnight."""
     moment = EPOCH + timedelta(seconds=float(seconds))
-    return moment.strftime("%Y-%m-%d" if moment.time() == EPOCH.time() else "%Y-%m-%d %H:%M:%S")
+    is_midnight = moment.time() == EPOCH.time()
+    return moment.strftime("%Y-%m-%d" if is_midnight else "%Y-%m-%d %H:%M:%S")

@@ -1,4 +1,7 @@
-"""Fetching data sets that are absent: a file arrives whole and checked or not at all; what is half there is taken up."""
+"""Downloads data sets that are absent: a file appears complete and checked, or not at all.
+
+An interrupted download is continued by the next call.
+"""
 
 from __future__ import annotations
 
@@ -22,23 +25,25 @@ from filelock import FileLock, Timeout
 from dltrain.errors import InputError
 
 log = logging.getLogger("dltrain")
-TRIES = 5  # at one mirror, as long as each brings the file forward
-STALLED = 30.0  # seconds in which a connection has to bring something
-SLOWEST = 1024  # bytes a second: slower is not moving
-CHUNK = 2**18  # bytes at a time
-PROGRESS_SECONDS = 5.0  # between two lines on how far a download has come
-FULL = (errno.ENOSPC, errno.EDQUOT)
+MAX_TRIES = 5  # at one mirror, as long as each try brings new bytes
+STALL_SECONDS = 30.0  # without new bytes, after which a connection is given up
+MIN_BYTES_PER_SECOND = 1024  # a slower connection has stalled
+BLOCK_BYTES = 2**18
+PROGRESS_SECONDS = 5.0  # between two lines on the progress of a download
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
+PARTIAL_CONTENT = 206  # HTTP's status of a reply that continues a file
+OTHER_PLACE = "point paths.data (or the environment's DLTRAIN_DATA) at another place"
 
 
 class Published(NamedTuple):
-    """What a file is that others publish: anything else under its name is not that file."""
+    """Size in bytes and MD5 of a file that others publish: any other content is not that file."""
 
     size: int
     md5: str
 
 
-class Refused(Exception):
-    """A mirror does not have the file, or not this one: another may."""
+class MirrorError(Exception):
+    """A mirror does not have the file, or has another one: the next mirror may have it."""
 
 
 def fetch(
@@ -46,46 +51,57 @@ def fetch(
 ) -> None:
     """Download each of `files`, by name, into `folder` from the first mirror that has it.
 
-    What is there and right is kept. Until it is complete and checked a file is called .NAME.part; a later call takes that
-    up. One process downloads into a folder at a time, and others wait for it. InputError, naming the files and the folder,
-    where a file cannot be had.
+    Files that are there and right are kept. Until it is complete and checked a file is called
+    .NAME.part; a later call continues it. One process downloads into a folder at a time, and others
+    wait for it. InputError, naming the files and the folder, if a file cannot be had; `instead`
+    adds to it where else the files may be put.
     """
     if all(is_right(folder / name, published) for name, published in files.items()):
         return
-    with alone_in(folder):
+    with lock_folder(folder):
         for name, published in files.items():
-            if not is_right(folder / name, published):
-                why = download(mirrors, name, published, folder)
-                if why:
-                    wanted = "\n".join(
-                        f"  {n}  ({p.size:,} bytes, md5 {p.md5})" for n, p in files.items()
-                    )
-                    raise InputError(
-                        f"the data set is not here and could not be downloaded ({why}).\n"
-                        f"Put these files into {folder.resolve()}{' ' + instead if instead else ''}\n{wanted}\n"
-                        "or point paths.data (or the environment's DLTRAIN_DATA) at the folder that holds the data sets"
-                    )
+            if is_right(folder / name, published):
+                continue
+            reasons = download(mirrors, name, published, folder)
+            if reasons:
+                raise absent_error(files, folder, instead, reasons)
+
+
+def absent_error(
+    files: Mapping[str, Published], folder: Path, instead: str, reasons: str
+) -> InputError:
+    """Return the error for files that could not be downloaded."""
+    listing = "\n".join(f"  {n}  ({p.size:,} bytes, md5 {p.md5})" for n, p in files.items())
+    place = f"{folder.resolve()} {instead}" if instead else f"{folder.resolve()}"
+    return InputError(
+        f"the data set is not here and could not be downloaded ({reasons}).\n"
+        f"Put these files into {place}\n{listing}\n"
+        "or point paths.data (or the environment's DLTRAIN_DATA) at the folder that holds the data "
+        "sets"
+    )
 
 
 @contextmanager
-def alone_in(folder: Path) -> Iterator[None]:
-    """Be the only process that downloads or unpacks here; one that died is no obstacle. InputError where the disk is full or
-    cannot be written."""
-    elsewhere = "point paths.data (or the environment's DLTRAIN_DATA) at another place"
+def lock_folder(folder: Path) -> Iterator[None]:
+    """Be the only process that downloads or unpacks here; one that died is no obstacle.
+
+    Raises InputError if the disk is full or cannot be written.
+    """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with one_at_a_time(folder):
+        with acquire_lock(folder):
             yield
     except OSError as e:
-        if e.errno not in FULL:
-            raise InputError(f"{folder} cannot be written ({e.strerror or e}): {elsewhere}") from e
+        if e.errno not in DISK_FULL:
+            problem = f"{folder} cannot be written ({e.strerror or e})"
+            raise InputError(f"{problem}: {OTHER_PLACE}") from e
         free = shutil.disk_usage(folder).free
-        why = f"there is no room in {folder}: {e.strerror}, {free:,} bytes are free"
-        raise InputError(f"{why}: make room, or {elsewhere}") from e
+        problem = f"there is no room in {folder}: {e.strerror}, {free:,} bytes are free"
+        raise InputError(f"{problem}: make room, or {OTHER_PLACE}") from e
 
 
-def one_at_a_time(folder: Path) -> AbstractContextManager[Any]:
-    """The lock of `folder`, held, as a context."""
+def acquire_lock(folder: Path) -> AbstractContextManager[Any]:
+    """Acquire the lock of `folder`, and return it as a context that releases it."""
     lock = FileLock(folder / ".download.lock")
     try:
         return lock.acquire(timeout=0)
@@ -95,108 +111,149 @@ def one_at_a_time(folder: Path) -> AbstractContextManager[Any]:
 
 
 def is_right(path: Path, published: Published) -> bool:
-    """Whether `path` is the published file."""
-    if not path.is_file() or path.stat().st_size != published.size:
+    """Return whether `path` is the published file."""
+    if size_of(path) != published.size:
         return False
     with path.open("rb") as file:
-        return (
-            hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
-            == published.md5
-        )
-
-
-def download(mirrors: Sequence[str], name: str, published: Published, folder: Path) -> str:
-    """Bring one file from the first mirror that has it; why none does, "" where one did. OSError from the own disk."""
-    part, reasons = folder / f".{name}.part", []
-    if shutil.disk_usage(folder).free < published.size - size_of(part):
-        raise OSError(errno.ENOSPC, f"{name} takes {published.size:,} bytes")
-    for mirror in mirrors:
-        for _ in range(TRIES):
-            before = size_of(part)
-            try:
-                receive(mirror + name, part, published)
-            except Refused as e:
-                reason = str(e)
-                if size_of(part) > before:
-                    continue
-                break  # what is there of it may be of use to another mirror, or another day
-            except OSError:
-                part.unlink(missing_ok=True)  # who has no room left needs that of the part too
-                raise
-            if is_right(part, published):
-                sync(part)
-                part.replace(folder / name)
-                return ""
-            part.unlink()
-            reason = "what it has under this name is another file (by its md5)"
-            if not before:
-                break  # else the part may have been at fault
-        reasons.append(f"{mirror}: {' '.join(reason.split())}")
-    return "; ".join(reasons)
+        digest = hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False))
+    return digest.hexdigest() == published.md5
 
 
 def size_of(path: Path) -> int:
+    """Return the bytes of a file, 0 if there is none."""
     return path.stat().st_size if path.is_file() else 0
 
 
 def sync(path: Path) -> None:
+    """Wait until a file is on the disk."""
     with path.open("rb") as file:
         os.fsync(file.fileno())
 
 
-def receive(url: str, part: Path, published: Published) -> None:
-    """Fill `part` from where it ends. Refused where the mirror gives no more, or something else; OSError for the own disk."""
-    have = size_of(part)
-    if have >= published.size:
-        return
-    wanted = {"User-Agent": "dltrain", **({"Range": f"bytes={have}-"} if have else {})}
-    try:
-        request = urllib.request.Request(url, headers=wanted)
-        reply = urllib.request.urlopen(request, timeout=STALLED)
-    except (OSError, ValueError, http.client.HTTPException) as e:
-        raise Refused(str(e)) from e
-    with reply:
-        continued = reply.status == 206
-        size = reply.headers.get("Content-Range" if continued else "Content-Length", "").rpartition(
-            "/"
-        )[2]
-        if reply.headers.get_content_type() == "text/html":
-            raise Refused("it answers with a web page (does this network ask for a login?)")
-        if size.isdecimal() and int(size) != published.size:
-            raise Refused(f"its file has {int(size):,} bytes instead of {published.size:,}")
-        if continued and not reply.headers.get("Content-Range", "").startswith(f"bytes {have}-"):
-            raise Refused("it continues the file at another place")
-        log.info(
-            f"downloading {part.name[1:-5]} from {urlsplit(url).netloc}: {published.size:,} bytes"
-        )
-        with part.open("ab" if continued else "wb") as file:
-            for content in pieces(reply):
-                file.write(content)
-                if file.tell() > published.size:
-                    break  # without end, perhaps; what there is will not be right
-    if part.stat().st_size < published.size:
-        raise Refused(
-            f"the connection ended after {part.stat().st_size:,} of {published.size:,} bytes"
-        )
+def download(mirrors: Sequence[str], name: str, published: Published, folder: Path) -> str:
+    """Download one file from the first mirror that has it.
+
+    Returns why no mirror has it, "" for success. Raises OSError for problems of the disk.
+    """
+    part = folder / f".{name}.part"
+    if shutil.disk_usage(folder).free < published.size - size_of(part):
+        raise OSError(errno.ENOSPC, f"{name} takes {published.size:,} bytes")
+    reasons = []
+    for mirror in mirrors:
+        reason = download_from(mirror + name, part, published)
+        if not reason:
+            sync(part)
+            part.replace(folder / name)
+            return ""
+        reasons.append(f"{mirror}: {' '.join(reason.split())}")
+    return "; ".join(reasons)
 
 
-def pieces(reply: http.client.HTTPResponse) -> Iterator[bytes]:
-    """What comes, as it comes; Refused when the connection breaks or (nearly) nothing comes any more."""
-    began = said = time.monotonic()
-    came = total = 0
-    while True:
+def download_from(url: str, part: Path, published: Published) -> str:
+    """Complete and check the file `part` from one mirror.
+
+    Returns why that failed, "" for success. What is there of the file stays: it may be of use to
+    another mirror, or another day.
+    """
+    reason = ""
+    for _ in range(MAX_TRIES):
+        size_before = size_of(part)
         try:
-            content = reply.read1(CHUNK)
-        except (OSError, http.client.HTTPException) as e:
-            raise Refused(f"the connection broke: {e}") from e
-        if not content:
-            return
-        yield content
-        came, total, now = came + len(content), total + len(content), time.monotonic()
-        if now - said > PROGRESS_SECONDS:
+            receive(url, part, published)
+        except MirrorError as e:
+            reason = str(e)
+            if size_of(part) > size_before:
+                continue
+            return reason
+        except OSError:
+            part.unlink(missing_ok=True)  # a full disk needs the room of the part too
+            raise
+        if is_right(part, published):
+            return ""
+        part.unlink()
+        reason = "what it has under this name is another file (by its md5)"
+        if size_before == 0:
+            return reason  # else the part may have been at fault
+    return reason
+
+
+def receive(url: str, part: Path, published: Published) -> None:
+    """Append to `part` what a mirror has of the file beyond it.
+
+    Raises MirrorError if the mirror has no more, or something else; OSError for the own disk.
+    """
+    start = size_of(part)
+    if start >= published.size:
+        return
+    with open_url(url, start) as reply:
+        check_reply(reply, start, published)
+        name = part.name.removeprefix(".").removesuffix(".part")
+        log.info(f"downloading {name} from {urlsplit(url).netloc}: {published.size:,} bytes")
+        mode = "ab" if reply.status == PARTIAL_CONTENT else "wb"
+        with part.open(mode) as file:
+            for block in blocks(reply):
+                file.write(block)
+                if file.tell() > published.size:
+                    break  # the reply may have no end; its MD5 will not be right
+    size = part.stat().st_size
+    if size < published.size:
+        raise MirrorError(f"the connection ended after {size:,} of {published.size:,} bytes")
+
+
+def open_url(url: str, start: int) -> http.client.HTTPResponse:
+    """Request a file from byte `start` on; MirrorError if there is no reply."""
+    headers = {"User-Agent": "dltrain"}
+    if start:
+        headers["Range"] = f"bytes={start}-"
+    try:
+        request = urllib.request.Request(url, headers=headers)
+        reply: http.client.HTTPResponse = urllib.request.urlopen(request, timeout=STALL_SECONDS)
+    except (OSError, ValueError, http.client.HTTPException) as e:
+        raise MirrorError(str(e)) from e
+    return reply
+
+
+def check_reply(reply: http.client.HTTPResponse, start: int, published: Published) -> None:
+    """Raise MirrorError for a reply that is not the published file from byte `start` on."""
+    content_range = reply.headers.get("Content-Range", "")
+    size = reply.headers.get("Content-Length", "")
+    is_continued = reply.status == PARTIAL_CONTENT
+    if is_continued:
+        size = content_range.rpartition("/")[2]
+    if reply.headers.get_content_type() == "text/html":
+        raise MirrorError("it answers with a web page (does this network ask for a login?)")
+    if size.isdecimal() and int(size) != published.size:
+        raise MirrorError(f"its file has {int(size):,} bytes instead of {published.size:,}")
+    if is_continued and not content_range.startswith(f"bytes {start}-"):
+        raise MirrorError("it continues the file at another place")
+
+
+def blocks(reply: http.client.HTTPResponse) -> Iterator[bytes]:
+    """Yield the content as it arrives; MirrorError if the connection breaks or stalls."""
+    check_start = time.monotonic()
+    last_log = check_start
+    total = 0
+    total_at_check = 0
+    while block := read_block(reply):
+        yield block
+        total += len(block)
+        now = time.monotonic()
+        if now - last_log > PROGRESS_SECONDS:
             log.info(f"  {total:,} bytes")
-            said = now
-        if now - began > STALLED:
-            if came < SLOWEST * STALLED:
-                raise Refused(f"the connection has stalled: {came:,} bytes in {now - began:.0f} s")
-            began, came = now, 0
+            last_log = now
+        if now - check_start > STALL_SECONDS:
+            received = total - total_at_check
+            if received < MIN_BYTES_PER_SECOND * STALL_SECONDS:
+                raise MirrorError(
+                    f"the connection has stalled: {received:,} bytes in {now - check_start:.0f} s"
+                )
+            check_start = now
+            total_at_check = total
+
+
+def read_block(reply: http.client.HTTPResponse) -> bytes:
+    """Read what has arrived, b"" at the end; MirrorError if the connection breaks."""
+    try:
+        return reply.read1(BLOCK_BYTES)
+    except (OSError, http.client.HTTPException) as e:
+        raise MirrorError(f"the connection broke: {e}") from e

@@ -1,18 +1,20 @@
-"""How much memory there is for data."""
+"""Asks the system how much memory is free."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-UNKNOWN = 4 * 2**30  # bytes that are free where the system does not say
+UNKNOWN_FREE_BYTES = 4 * 2**30  # where the system does not say
+BYTES_PER_UNIT = 1024  # of /proc/meminfo
 
 
 def free_memory() -> int:
-    """Bytes that can be taken without swapping."""
+    """Return the bytes that can be used without swapping."""
     try:
         lines = Path("/proc/meminfo").read_text(encoding="utf-8").splitlines()
     except OSError:
-        return UNKNOWN
-    return next(
-        (1024 * int(line.split()[1]) for line in lines if line.startswith("MemAvailable:")), UNKNOWN
-    )
+        return UNKNOWN_FREE_BYTES
+    for line in lines:
+        if line.startswith("MemAvailable:"):
+            return BYTES_PER_UNIT * int(line.split()[1])
+    return UNKNOWN_FREE_BYTES

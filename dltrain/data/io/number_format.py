@@ -1,8 +1,7 @@
-"""Numbers as people write them: which notation a column of texts uses, and the numbers that it
-says.
+"""Numbers as people write them: the notation of a column of texts, and its numbers.
 
 A notation has a decimal mark and a separator of thousands. "1,234" alone is 1234 in one notation
-and 1.234 in another, so the notation is decided by all the values of a column, and never guessed.
+and 1.234 in another, so all the values of a column decide the notation; it is never guessed.
 """
 
 from __future__ import annotations
@@ -21,15 +20,15 @@ MARKS = {ord(mark): "'" for mark in "’‘´`ʼ"}
 THOUSANDS_NAMES = {".": "point", ",": "comma", "'": "apostrophe", " ": "space"}
 MINUSES = {ord(mark): "-" for mark in "−–‒﹣－"}
 PLAIN_LETTERS = SPACES | MARKS | MINUSES
-CODES = re.findall(
+CURRENCY_CODES = re.findall(
     r"\w+",
-    "AED ARS AUD BDT BGN BHD BRL CAD CHF CLP CNY COP CZK DKK EGP EUR GBP GEL HKD HRK HUF IDR ILS INR ISK "
-    "JOD JPY KES KRW KWD KZT LKR MAD MXN MYR NGN NOK NZD OMR PEN PHP PKR PLN QAR RON RSD RUB SAR SEK SGD "
-    "THB TND TRY TWD TZS UAH UGX USD UYU UZS VND ZAR",
+    "AED ARS AUD BDT BGN BHD BRL CAD CHF CLP CNY COP CZK DKK EGP EUR GBP GEL HKD HRK HUF IDR ILS "
+    "INR ISK JOD JPY KES KRW KWD KZT LKR MAD MXN MYR NGN NOK NZD OMR PEN PHP PKR PLN QAR RON RSD "
+    "RUB SAR SEK SGD THB TND TRY TWD TZS UAH UGX USD UYU UZS VND ZAR",
 )
-SIGNS = (
+CURRENCIES = (
     r"(?:[A-Z]{1,2})?\$|[¢£¤¥฿₠-₿]|\b(?:"
-    + "|".join(CODES)
+    + "|".join(CURRENCY_CODES)
     + r")\b|R\$|Rs\.?|S?Fr\.|kr\.?|zł|Kč|Ft|руб\.?|₽"
 )
 MEASURES = r"[^\W\d_]{1,12}?[²³]?(?:/[^\W\d_]{1,5})?(?= ?$)|°[CFK]?|[‰″′]|[kKMB](?= ?[^\w ])"
@@ -37,9 +36,9 @@ MEASURES = r"[^\W\d_]{1,12}?[²³]?(?:/[^\W\d_]{1,5})?(?= ?$)|°[CFK]?|[‰″�
 MAGNITUDES = {"k": 1e3, "K": 1e3, "M": 1e6, "B": 1e9, "bn": 1e9, "Mio": 1e6, "Mrd": 1e9}
 SCALED = "k/M/B"  # the measure of a column of such numbers
 WHOLE_TEXT = re.compile(
-    rf"(?P<before>[-+]?) ?(?P<prefix>{SIGNS})? ?(?P<inner>[-+]?) ?"
+    rf"(?P<before>[-+]?) ?(?P<prefix>{CURRENCIES})? ?(?P<inner>[-+]?) ?"
     r"(?P<digits>(?:[0-9]|[.,](?=[0-9]))[0-9.,' ]*?(?:[eE][-+]?[0-9]+)?)"
-    rf"(?:[.,]--?|/-)? ?(?P<measure>{MEASURES})?(?P<suffix>%|{SIGNS})? ?(?P<after>-?)"
+    rf"(?:[.,]--?|/-)? ?(?P<measure>{MEASURES})?(?P<suffix>%|{CURRENCIES})? ?(?P<after>-?)"
 )
 PARENTHESES = re.compile(r"(?P<prefix>[^()0-9]*)\((?P<inside>[^()]*)\)(?P<suffix>[^()0-9]*)")
 HEXADECIMAL = re.compile(r"0[xX][0-9a-fA-F]+")
@@ -49,10 +48,9 @@ ADDRESS = re.compile(r"(?:[0-9]{1,3}\.){3}[0-9]{1,3}")  # of the Internet: four 
 
 @dataclass(frozen=True)
 class NumberFormat:
-    """How a column writes its numbers: decimal mark, separator of thousands ("" for none), and
-    units.
+    """How a column writes its numbers: decimal mark, separator of thousands, and units.
 
-    `unit` is a currency or percent, `measure` any other word behind the number, such as kg; or
+    The separator is "" for none. `unit` is a currency or percent, `measure` any other word behind the number, such as kg; or
     `SCALED` where K, M and the like multiply it.
     """
 
@@ -66,15 +64,19 @@ class NumberFormat:
 
         A percent sign must be there exactly when the column has it, but for 0; a currency may be left out.
         """
-        written = split_number(text)
-        if written is None:
+        number = split_number(text)
+        if number is None or not self.allows_unit(number):
             return None
-        is_zero = not written.digits.strip("0.,")
-        if written.unit != self.unit and (written.unit or (self.unit == PERCENT and not is_zero)):
+        if number.measure and self.measure not in (SCALED, number.measure):
             return None
-        if written.measure and self.measure != SCALED and written.measure != self.measure:
-            return None
-        return written.value(self)
+        return number.value(self)
+
+    def allows_unit(self, number: WrittenNumber) -> bool:
+        """Return whether a number has the column's unit, or may lack it."""
+        if number.unit == self.unit:
+            return True
+        is_zero = not number.digits.strip("0.,")
+        return not number.unit and (self.unit != PERCENT or is_zero)
 
     def described(self) -> str:
         """Return the notation in a few words, for messages."""
@@ -84,11 +86,11 @@ class NumberFormat:
         return ", ".join(words) or "plain numbers"
 
 
-def _pattern(decimal: str, thousands: str) -> re.Pattern[str]:
-    """Return what the digits of a number look like in a notation."""
+def digits_pattern(decimal: str, thousands: str) -> re.Pattern[str]:
+    """Return a pattern of the digits of a number in a notation."""
     point = re.escape(decimal)
     pattern = rf"(?:[0-9]+(?:{point}[0-9]*)?|{point}[0-9]+)(?:[eE][-+]?[0-9]+)?"
-    groups = []  # which no number with an exponent has
+    groups = []  # of numbers without an exponent
     if thousands:
         mark = re.escape(thousands)
         groups.append(rf"[1-9][0-9]{{0,2}}(?:{mark}[0-9]{{3}})+")
@@ -115,11 +117,11 @@ NOTATIONS = tuple(
         (",", " "),
     )
 )
-PATTERNS = {(n.decimal, n.thousands): _pattern(n.decimal, n.thousands) for n in NOTATIONS}
+PATTERNS = {(n.decimal, n.thousands): digits_pattern(n.decimal, n.thousands) for n in NOTATIONS}
 ALL_MARKS = frozenset(PATTERNS)
 
 
-def _fitting_marks(digits: str) -> frozenset[tuple[str, str]]:
+def fitting_marks(digits: str) -> frozenset[tuple[str, str]]:
     """Return the decimal and thousands marks with which digits can be read as one number."""
     if digits.isdigit():
         return ALL_MARKS
@@ -159,51 +161,59 @@ class WrittenNumber:
 
 def split_number(text: str) -> WrittenNumber | None:
     """Return the parts of a text that says one number in some notation; None for any other text."""
-    text = _simplified(text)
+    text = simplify(text)
     if not text:
         return None
     if HEXADECIMAL.fullmatch(text):
         return WrittenNumber(False, text, known=float(int(text, 16)))
     if INFINITE.fullmatch(text):
         return WrittenNumber(text[0] == "-", text, known=math.inf)
-    bracketed = False
-    if found := PARENTHESES.fullmatch(text):
-        text = f"{found['prefix']}{found['inside']}{found['suffix']}".strip()
-        bracketed = True
+    in_parentheses = PARENTHESES.fullmatch(text)
+    if in_parentheses is not None:  # how accountants write a negative number
+        text = "".join(in_parentheses.group("prefix", "inside", "suffix")).strip()
     parts = WHOLE_TEXT.fullmatch(text)
     if parts is None:
         return None
-    signs = [parts[name] for name in ("before", "inner", "after") if parts[name]]
-    units = [parts[name] for name in ("prefix", "suffix") if parts[name]]
-    if len(signs) + bracketed > 1 or len(units) > 1:
-        return None
-    negative = bracketed or signs == ["-"]
+    signs = present_groups(parts, "before", "inner", "after")
+    units = present_groups(parts, "prefix", "suffix")
+    if in_parentheses is not None:
+        signs.append("-")
     digits = parts["digits"].strip()
-    marks = _fitting_marks(digits)
-    if not marks:
+    marks = fitting_marks(digits)
+    if len(signs) > 1 or len(units) > 1 or not marks:
         return None
-    return WrittenNumber(
-        negative, digits, "".join(units), measure=parts["measure"] or "", marks=marks
-    )
+    measure = parts["measure"] or ""
+    return WrittenNumber(signs == ["-"], digits, "".join(units), measure=measure, marks=marks)
 
 
-def _simplified(text: str) -> str:
-    """Return `text` with one kind of space, apostrophe, minus and digit, and without quotes around
-    it.
-    """
-    text = text.strip().strip("\ufeff\u200b\u200e\u200f")
+def present_groups(match: re.Match[str], *names: str) -> list[str]:
+    """Return the named groups of a match that are not empty."""
+    return [match[name] for name in names if match[name]]
+
+
+def simplify(text: str) -> str:
+    """Return `text` without quotes, with one kind of space, apostrophe, minus and digit."""
+    text = without_quotes(text.strip().strip("\ufeff\u200b\u200e\u200f"))
+    if text.isascii():
+        return text
+    return "".join(map(ascii_digit, text.translate(PLAIN_LETTERS)))
+
+
+def without_quotes(text: str) -> str:
+    """Return `text` without the marks that keep a text in a spreadsheet, and without quotes."""
     if text[:2] in ('="', "='"):  # a formula of Excel's that keeps a text
         text = text[1:]
     if len(text) > 1 and text[0] == text[-1] and text[0] in "\"'":
-        text = text[1:-1].strip()
-    elif text[:1] == "'" and (text[1:2].isdigit() or text[1:2] in "-+."):  # Excel's mark of a text
-        text = text[1:]
-    if text.isascii():
-        return text
-    text = text.translate(PLAIN_LETTERS)
-    return "".join(
-        str(unicodedata.decimal(c)) if c.isdecimal() and c not in "0123456789" else c for c in text
-    )
+        return text[1:-1].strip()
+    begins_with_mark = text[:1] == "'"
+    if begins_with_mark and (text[1:2].isdigit() or text[1:2] in "-+."):  # Excel's mark of a text
+        return text[1:]
+    return text
+
+
+def ascii_digit(character: str) -> str:
+    """Return a decimal digit of any script as an ASCII digit; other characters as they are."""
+    return str(unicodedata.decimal(character)) if character.isdecimal() else character
 
 
 @dataclass(frozen=True)
@@ -229,60 +239,59 @@ def notation_of(
     """
     fitting = list(allowed)
     for position, number in enumerate(written):
-        left = [notation for notation in fitting if number.fits(notation)]
-        if not left:
-            return _contradiction(written, position, allowed)
-        fitting = left
+        remaining = [notation for notation in fitting if number.fits(notation)]
+        if not remaining:
+            return contradiction(written, position, allowed)
+        fitting = remaining
     chosen = fitting[0]
     if (chosen.decimal, chosen.thousands) == (PLAIN.decimal, PLAIN.thousands):
         return chosen
     for position, number in enumerate(written):
-        readings = {number.value(notation) for notation in fitting}
-        if len(readings) > 1:
+        values = {number.value(notation) for notation in fitting}
+        if len(values) > 1:
             return Undecided(position, None, ambiguous=True)
     return chosen
 
 
-def _contradiction(
+def contradiction(
     written: Sequence[WrittenNumber], position: int, allowed: Sequence[NumberFormat]
 ) -> Undecided:
-    """Return the text at `position`, and an earlier one that is in another notation."""
+    """Return the number at `position`, and an earlier one that is in another notation."""
     fitting = [notation for notation in allowed if written[position].fits(notation)]
-    others = range(position)
-    other = next(
-        (i for i in others if not any(written[i].fits(notation) for notation in fitting)), None
-    )
-    if other is None and fitting and position:
-        other = position - 1
-    return Undecided(position, other if fitting else None)
+    if not fitting:
+        return Undecided(position, None)
+    for other, number in enumerate(written[:position]):
+        if not any(number.fits(notation) for notation in fitting):
+            return Undecided(position, other)
+    return Undecided(position, position - 1 if position else None)
 
 
 def looks_grouped(written: Sequence[WrittenNumber]) -> bool:
-    """Return whether every point among plain numbers could as well separate thousands: 1.234, 56,
-    12.000.
+    """Return whether every point among plain numbers may as well separate thousands.
+
+    An example is 1.234, 56, 12.000.
     """
-    pointed = [number for number in written if "." in number.digits]
-    return bool(pointed) and all(number.fits(NumberFormat(",", ".")) for number in pointed)
+    with_point = [number for number in written if "." in number.digits]
+    comma_notation = NumberFormat(",", ".")
+    return bool(with_point) and all(number.fits(comma_notation) for number in with_point)
 
 
 def is_grouped(written: Sequence[WrittenNumber]) -> bool:
-    """Return whether points among plain numbers are most likely no decimal ones: 812, 45.011,
-    7.210.
+    """Return whether points among plain numbers most likely separate thousands.
 
-    Decimals of three digits each, beside numbers without any, come from no usual way to write
+    An example is 812, 45.011, 7.210. Three decimals in each number, beside numbers without any, come from no usual way to write
     decimals: that has 812.000, or leaves out the last zero of 7.210.
     """
-    pointed = sum("." in number.digits for number in written)
-    return looks_grouped(written) and pointed < len(written) and pointed >= MIN_GROUPED
+    with_point = sum("." in number.digits for number in written)
+    return looks_grouped(written) and MIN_GROUPED <= with_point < len(written)
 
 
 def measure_of(written: Sequence[WrittenNumber]) -> str | None:
-    """Return what stands behind the numbers of a column, "" for nothing; None where it is not the
-    same.
-    """
-    found = {number.measure for number in written} - {""}
-    if not found:
+    """Return the word behind the numbers of a column, "" for none; None if it is not the same."""
+    measures = {number.measure for number in written} - {""}
+    if not measures:
         return ""
-    if found <= MAGNITUDES.keys() and (len(found) > 1 or any(number.unit for number in written)):
+    has_unit = any(number.unit for number in written)
+    if measures <= MAGNITUDES.keys() and (len(measures) > 1 or has_unit):
         return SCALED
-    return found.pop() if len(found) == 1 else None
+    return measures.pop() if len(measures) == 1 else None

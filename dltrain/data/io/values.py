@@ -13,21 +13,23 @@ from datetime import UTC, datetime
 from decimal import Context
 
 
-def _words(text: str) -> frozenset[str]:
+def words(text: str) -> frozenset[str]:
+    """Return the words of a text."""
     return frozenset(re.findall(r"\S+", text))
 
 
 # Mean "no value" in every column.
-MISSING_WORDS = _words("NA N/A n/a #N/A #NA <NA> NaN nan NAN -nan -NaN NaT null NULL None ?") | {
+MISSING_WORDS = words("NA N/A n/a #N/A #NA <NA> NaN nan NAN -nan -NaN NaT null NULL None ?") | {
     "",
     "#N/A N/A",
 }
 # Mean "no value" in a column of numbers. In a column of texts they may be labels.
-MISSING_MARKS = _words(
+MISSING_MARKS = words(
     "- -- --- – — − . .. ... … · • * ?? na Na N.A. n.a. N.a. Null none NONE nil Nan N/a "
     "#DIV/0! #VALUE! #REF! #NAME? #NUM! #NULL! 1.#IND -1.#IND 1.#QNAN -1.#QNAN #N/D #NV"
 )
 BOOLEANS = ("false", "true")
+BITS = ("0", "1")
 NUMERAL = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]*)?(?:[eE][+-]?[0-9]{1,3})?")
 WHOLE = re.compile(r"0|-?[1-9][0-9]*")
 CLOCK = re.compile(r"([0-9]{2}:[0-9]{2}:[0-9]{2})\.([0-9]+)")
@@ -35,11 +37,11 @@ MOMENT = re.compile(
     r"([0-9]{4}-[0-9]{2}-[0-9]{2})"
     r"(?:[T ]([0-9]{2}:[0-9]{2})(:[0-9]{2})?(?:[.,]([0-9]+))? ?(Z|[+-][0-9]{2}:?[0-9]{2})?)?"
 )
-UNSEEN: dict[int, str | None] = {
+INVISIBLE: dict[int, str | None] = {
     **dict.fromkeys(map(ord, "   "), " "),
     **dict.fromkeys(map(ord, "​⁠﻿­"), None),
 }
-EXACT = Context(prec=2000)  # digits: no numeral that `NUMERAL` matches is rounded
+EXACT = Context(prec=2000)  # digits, so that no number that `NUMERAL` matches is rounded
 
 
 def plain_letters(text: str) -> str:
@@ -48,7 +50,7 @@ def plain_letters(text: str) -> str:
     Spaces that do not break a line become plain ones, and marks that nobody sees go.
     """
     if not text.isascii():
-        text = unicodedata.normalize("NFC", text.translate(UNSEEN))
+        text = unicodedata.normalize("NFC", text.translate(INVISIBLE))
     return text.strip()
 
 
@@ -60,16 +62,18 @@ def canonical(text: str) -> str:
     stay: "007" is a code, not 7.
     """
     text = plain_letters(text)
-    if not text or not (text[0].isdigit() or text[0] in "-+"):
+    if not text[:1].isdigit() and not text.startswith(("-", "+")):
         return text
     if text[0] == "+" and NUMERAL.fullmatch(text[1:]) and text[1] != "-":
         text = text[1:]
+    if WHOLE.fullmatch(text):
+        return text
     if NUMERAL.fullmatch(text):
-        return text if WHOLE.fullmatch(text) else _plain_numeral(text)
-    if found := MOMENT.fullmatch(text):
-        return _plain_moment(text, found)
-    if found := CLOCK.fullmatch(text):
-        return _with_fraction(found[1], found[2])
+        return plain_numeral(text)
+    if moment := MOMENT.fullmatch(text):
+        return plain_moment(text, moment)
+    if clock := CLOCK.fullmatch(text):
+        return with_fraction(clock[1], clock[2])
     return text
 
 
@@ -92,12 +96,16 @@ class KnownTexts:
         self.by_key: dict[str, int] = {}
         for position, text in enumerate(known):
             self.by_key.setdefault(value_key(text), position)
-        for names, others in ((BOOLEANS, ("0", "1")), (("0", "1"), BOOLEANS)):
-            if self.by_key and set(self.by_key) <= set(names):
-                for name, other in zip(names, others, strict=True):
-                    if name in self.by_key:
-                        self.by_key[other] = self.by_key[name]
-                break
+        if self.by_key.keys() <= set(BOOLEANS):
+            self.add_synonyms(BOOLEANS, BITS)
+        elif self.by_key.keys() <= set(BITS):
+            self.add_synonyms(BITS, BOOLEANS)
+
+    def add_synonyms(self, names: Sequence[str], synonyms: Sequence[str]) -> None:
+        """Give the `synonyms` the positions of the `names` that are known."""
+        for name, synonym in zip(names, synonyms, strict=True):
+            if name in self.by_key:
+                self.by_key[synonym] = self.by_key[name]
 
     def find(self, text: str) -> int:
         """Return the position of `text`, -1 where it is not known."""
@@ -107,34 +115,36 @@ class KnownTexts:
 
 
 def missing_texts(added: Collection[object] = ()) -> frozenset[str]:
-    """Return the canonical texts that mean "no value" in every column, with those that a user
-    `added`.
-    """
-    return MISSING_WORDS | {canonical(_as_text(value)) for value in added}
+    """Return the canonical texts that mean "no value" in every column, and those `added`."""
+    return MISSING_WORDS | {canonical(setting_text(value)) for value in added}
 
 
-def _as_text(value: object) -> str:
+def setting_text(value: object) -> str:
+    """Return the text of a setting's value."""
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def _plain_numeral(text: str) -> str:
+def plain_numeral(text: str) -> str:
+    """Return a number without exponent, trailing zeros and a minus before 0."""
     number = EXACT.create_decimal(text).normalize(EXACT)
     return "0" if not number else format(number, "f")
 
 
-def _plain_moment(text: str, found: re.Match[str]) -> str:
-    date, minutes, seconds, fraction, zone = found.groups()
+def plain_moment(text: str, match: re.Match[str]) -> str:
+    """Return a moment without a time of midnight, and in UTC if it has a time zone."""
+    date, minutes, seconds, fraction, zone = match.groups(default="")
     clock = (minutes or "00:00") + (seconds or ":00")
-    if zone is not None:
-        try:
-            moment = datetime.fromisoformat(f"{date}T{clock}{zone}").astimezone(UTC)
-        except (ValueError, OverflowError):  # no such day, or before the year 1
-            return text
-        return _with_fraction(moment.strftime("%Y-%m-%d %H:%M:%S"), fraction or "") + "Z"
-    clock = _with_fraction(clock, fraction or "")
-    return date if clock == "00:00:00" else f"{date} {clock}"
+    if not zone:
+        clock = with_fraction(clock, fraction)
+        return date if clock == "00:00:00" else f"{date} {clock}"
+    try:
+        moment = datetime.fromisoformat(f"{date}T{clock}{zone}").astimezone(UTC)
+    except (ValueError, OverflowError):  # no such day, or before the year 1
+        return text
+    return with_fraction(moment.strftime("%Y-%m-%d %H:%M:%S"), fraction) + "Z"
 
 
-def _with_fraction(clock: str, fraction: str) -> str:
+def with_fraction(clock: str, fraction: str) -> str:
+    """Return a time with the digits of a second's fraction, except trailing zeros."""
     fraction = fraction.rstrip("0")
     return f"{clock}.{fraction}" if fraction else clock

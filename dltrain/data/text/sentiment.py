@@ -9,7 +9,7 @@ from typing import ClassVar, Literal
 
 import torch
 
-from dltrain.data.io.archive import BROKEN, Hostile, from_tar
+from dltrain.data.io.archive import ARCHIVE_ERRORS, UnsafeArchiveError, from_tar
 from dltrain.data.io.download import Published, fetch
 from dltrain.data.io.text_encoding import decode
 from dltrain.data.text.corpus import (
@@ -89,7 +89,7 @@ class IMDB:
                 decode(text, member)  # refuses what is not UTF-8
                 _, split, folder, file = member.split("/")
                 reviews[split, folder][file] = text
-        except BROKEN as e:
+        except ARCHIVE_ERRORS as e:
             raise InputError(
                 f"{archive} cannot be unpacked ({e}); delete it to download it again"
             ) from e
@@ -106,7 +106,7 @@ class LabeledReviews:
         if len(parts) != 4 or (parts[1], parts[2]) not in IMDB_GROUPS:
             return False
         if ".." in parts:
-            raise Hostile(f"{name} would leave its folder")
+            raise UnsafeArchiveError(f"{name} would leave its folder")
         return parts[3].endswith(".txt")
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from operator import itemgetter
 from pathlib import Path
 
-from dltrain.data.io.archive import BROKEN
+from dltrain.data.io.archive import ARCHIVE_ERRORS
 from dltrain.data.text.corpus import lines, records
 from dltrain.errors import InputError
 
@@ -62,7 +62,7 @@ def simlex(path: Path) -> list[WordPair]:
         names, *rows = [line.split("\t") for line in text.splitlines()]
         fields_of = itemgetter(*(names.index(name) for name in SIMLEX_COLUMNS))
         fields = [fields_of(row) for row in rows]
-    except (*BROKEN, KeyError, ValueError, IndexError) as e:
+    except (*ARCHIVE_ERRORS, KeyError, ValueError, IndexError) as e:
         raise InputError(
             f"{path} is not as it was published ({e}): expected {SIMLEX_TABLE} in it"
         ) from e
