@@ -37,17 +37,17 @@ WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 
 
 def before_batches(do: Callable[[Engine], None]) -> None:
-    """Call `do` with the engine before every training batch, where the step is about to be made."""
+    """Call `do` with the engine before the step of every training batch."""
     fit = Engine.fit
 
     def fitted(self: Engine, *args: Any, **more: Any) -> None:
-        call = self.call
+        run = self.step_runner.run
 
-        def called(stage: Any, batch: Any) -> Any:
+        def run_after(stage: Any, batch: Any) -> Any:
             do(self)
-            return call(stage, batch)
+            return run(stage, batch)
 
-        self.call = called
+        self.step_runner.run = run_after  # type: ignore[method-assign]
         fit(self, *args, **more)
 
     Engine.fit = fitted  # type: ignore[method-assign]
