@@ -16,7 +16,7 @@ import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
-from typing import Any
+from typing import Any, TextIO
 
 from dltrain.config.groups import config_dir
 from dltrain.config.quoting import exists
@@ -47,7 +47,8 @@ def entry() -> None:
 
 def main(argv: list[str] | None = None) -> int:
     """Run one command and return its exit code. Messages go to stdout, errors to stderr."""
-    argv = sys.argv[1:] if argv is None else argv
+    if argv is None:
+        argv = sys.argv[1:]
     options = Options(argv=argv, json="--json" in argv, debug="--debug" in argv)
     verb: Verb | None = None
     code = 0
@@ -82,24 +83,37 @@ def screen_messages() -> Iterator[None]:
 
 def report(error: BaseException, options: Options) -> int:
     """Print an error in a few lines, or with its traceback under --debug; return its exit code."""
+    if isinstance(error, StoppedBySignal):
+        print("dltrain: interrupted", file=sys.stderr)
+        return 128 + error.number
     if isinstance(error, KeyboardInterrupt):
         print("dltrain: interrupted", file=sys.stderr)
-        number = error.number if isinstance(error, StoppedBySignal) else signal.SIGINT
-        return 128 + number
+        return 128 + signal.SIGINT
     if options.debug:
         traceback.print_exception(error)
-    text = str(error)
-    hint = ""
-    if not isinstance(error, DltrainError):
+    if isinstance(error, DltrainError):
+        text = str(error)
+        hint = ""
+        code = error.exit_code
+    else:
         text = f"{type(error).__name__}: {error}"
-        hint = "" if options.debug else "\n(an unexpected failure: --debug shows where)"
-    message = f"dltrain: {text}{hint}"
-    width = screen_width(sys.stderr)
-    print(message if width is None else wrap(message, width), file=sys.stderr)
+        hint = "\n(an unexpected failure: --debug shows where)"
+        code = 1
+    if options.debug:
+        hint = ""
+    print(wrapped_to_screen(f"dltrain: {text}{hint}", sys.stderr), file=sys.stderr)
     options.outcome.setdefault("error", text)
     if isinstance(error, Interrupted):
         options.outcome["status"] = "interrupted"
-    return error.exit_code if isinstance(error, DltrainError) else 1
+    return code
+
+
+def wrapped_to_screen(text: str, stream: TextIO | None = None) -> str:
+    """Return `text` as a terminal shows it: lines break between words. A pipe gets whole lines."""
+    width = screen_width(stream)
+    if width is None:
+        return text
+    return wrap(text, width)
 
 
 def report_lost_output(error: OSError, code: int, verb: Verb | None, options: Options) -> int:
@@ -119,12 +133,12 @@ def parse(options: Options) -> Verb:
     words, rest, flags = split_flags(options)
     options.json = "--json" in flags  # not if it comes after `--`
     options.debug = "--debug" in flags
-    name = words.pop(0) if words and not is_override(words[0]) else "train"
-    if options.help or options.version:
-        return HELP if options.help else VERSION
-    verb = (VERBS | HIDDEN).get(name)
-    if verb is None:
-        raise UsageError(unknown_verb(name))
+    name = "train"
+    if words and not is_override(words[0]):
+        name = words.pop(0)
+    verb = verb_called(name, options)
+    if verb in (HELP, VERSION):
+        return verb
     if verb.files:
         options.overrides = list(filter(is_setting, words))
         options.names = [*itertools.filterfalse(is_setting, words), *rest]
@@ -134,7 +148,21 @@ def parse(options: Options) -> Verb:
     if name == "predict":
         refuse_old_spelling(options)
     refuse_flags_of_others(flags, name)
-    return MULTIRUN if options.multirun else verb
+    return verb
+
+
+def verb_called(name: str, options: Options) -> Verb:
+    """Return the verb of a name and the flags that stand for one; UsageError for another name."""
+    if options.help:
+        return HELP
+    if options.version:
+        return VERSION
+    if options.multirun and name == "train":
+        return MULTIRUN
+    verb = (VERBS | HIDDEN).get(name)
+    if verb is None:
+        raise UsageError(unknown_verb(name))
+    return verb
 
 
 def split_flags(options: Options) -> tuple[list[str], list[str], list[str]]:
@@ -226,9 +254,7 @@ class Screen(logging.StreamHandler[Any]):
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the message, wrapped to the terminal."""
-        text = super().format(record)
-        width = screen_width()
-        return text if width is None else wrap(text, width)
+        return wrapped_to_screen(super().format(record))
 
     def handleError(self, record: logging.LogRecord) -> None:
         """Raise the error."""

@@ -1,4 +1,4 @@
-"""How a text is written as the value of an override, and how a word is typed in a shell.
+"""Text as the value of an override, and words as they are typed in a shell.
 
 Knows no configuration.
 """
@@ -41,14 +41,14 @@ def shell_word(word: str) -> str:
 
 def setting(key: str, value: str | Sequence[str]) -> str:
     """Return what to type to set `key` to a text or a list of texts, quoted only if needed."""
-    is_text = isinstance(value, str)
-    texts = [value] if isinstance(value, str) else list(value)
-    needs_quotes = not all(_is_plain(text) for text in texts)
-    if needs_quotes:
-        texts = [quoted(text) for text in texts]
-    written = texts[0] if is_text else f"[{','.join(texts)}]"
-    override = f"{key}={written}"
-    return shell_word(override) if needs_quotes else override
+    if isinstance(value, str):
+        if _is_plain(value):
+            return f"{key}={value}"
+        return shell_word(f"{key}={quoted(value)}")
+    if all(map(_is_plain, value)):
+        return f"{key}=[{','.join(value)}]"
+    texts = ",".join(map(quoted, value))
+    return shell_word(f"{key}=[{texts}]")
 
 
 def _is_plain(text: str) -> bool:

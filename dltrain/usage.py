@@ -84,20 +84,26 @@ def unknown_verb(name: str) -> str:
 def _verb_elsewhere(name: str) -> str | None:
     """Suggest the command for a verb of another program, such as `fit`."""
     command = verb_for(name)
-    return f"did you mean `{command}`?" if command is not None else None
+    if command is None:
+        return None
+    return f"did you mean `{command}`?"
 
 
 def _data_file(name: str) -> str | None:
     """Suggest the data set for a file, such as data.csv."""
     dataset = option_for("dataset", name)
-    return f"did you mean {dataset}?" if dataset and "=" in dataset else None
+    if not dataset or "=" not in dataset:
+        return None
+    return f"did you mean {dataset}?"
 
 
 def _setting_with_colon(name: str) -> str | None:
     """Suggest the setting for a word such as epochs:10."""
     key, _, value = name.partition(":")
     answer = answer_for(key, value, default_keys().__contains__)
-    return f"settings are KEY=VALUE{text_of(answer, value)}" if answer else None
+    if answer is None:
+        return None
+    return f"settings are KEY=VALUE{text_of(answer, value)}"
 
 
 def _option(name: str) -> str | None:
@@ -155,14 +161,17 @@ def _flag_and_value(typed: str, following: list[str]) -> tuple[str, str]:
     if value or not following:
         return flag, value
     word = following[0]
-    is_value = "=" not in word and not word.startswith("-")
-    return flag, word if is_value else ""
+    if "=" in word or word.startswith("-"):
+        return flag, ""
+    return flag, word
 
 
 def _similar_flag(flag: str) -> str | None:
     by_name = {known.lstrip("-"): known for known in FLAGS}  # one dash is as good as two
     close = close_matches(flag.lstrip("-"), by_name)
-    return by_name[close[0]] if close else None
+    if not close:
+        return None
+    return by_name[close[0]]
 
 
 def _as_key(flag: str) -> str:

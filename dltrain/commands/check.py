@@ -53,7 +53,9 @@ def check(options: Options) -> None:
     if content:
         options.outcome["data"] = content
     is_read = isinstance(data, SpecFromFiles) and data.spec_is_read
-    description = data.description() if is_read else None
+    description = None
+    if is_read:
+        description = data.description()
     experiment = Experiment.on_fake_data(composed.config, description)
     require_batches_for_norm(experiment)
     figures = report_costs(experiment, data)
@@ -64,8 +66,9 @@ def check(options: Options) -> None:
     if options.images is not None:
         draw_batch(data, Path(options.images))
         options.outcome["images"] = options.images
-    was_read = options.images or options.data or is_read
-    hint = "" if was_read else ", the data was not read (--data reads it)"
+    hint = ""
+    if not (options.images or options.data or is_read):
+        hint = ", the data was not read (--data reads it)"
     log.info(f"\nno problems; {options.images or 'nothing'} was written{hint}")
     options.outcome.update(figures)
 

@@ -89,7 +89,9 @@ def scores_table(scores: Table) -> str:
         cells = [cell(value, column in shown.plain) for column, value in values.items()]
         lines.append([name, *cells])
     text = table(lines, right=frozenset(range(1, len(lines[0]))))
-    return f"{text}\n  {shown.note}; --json has all" if shown.note else text
+    if shown.note:
+        text += f"\n  {shown.note}; --json has all"
+    return text
 
 
 def cell(value: float | None, is_count: bool) -> str:
@@ -121,7 +123,9 @@ def with_identifiers(scores: Scores) -> Scores:
 
 def empty_split_message(data: Data, split: str) -> str:
     """Return why a split may be empty, and which splits can be evaluated instead."""
-    key = f"dataset.{split}_fraction" if split in ("val", "test") else "dataset.path"
+    key = "dataset.path"
+    if split != "train":
+        key = f"dataset.{split}_fraction"
     others = [f"split={other}" for other in SPLITS if getattr(data, other).samples]
     return (
         f"this run has no such samples ({key}, debug=overfit); "

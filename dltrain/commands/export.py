@@ -43,7 +43,7 @@ def export(options: Options) -> None:
     pointer = typed.get("checkpoint", "best")
     require_choice("checkpoint", pointer, POINTERS)
     words, vectors = word_vectors(open_trained(run, overrides, pointer))
-    out = Path(options.out) if options.out is not None else run.folder / FILE
+    out = Path(options.out or run.folder / FILE)
     write_word2vec(words, vectors, out)
     log.info(f"{out}: {len(words):,} words, {vectors.shape[1]} numbers each")
     options.outcome.update({"run": str(run.folder), "vectors": len(words), "out": str(out)})

@@ -20,15 +20,21 @@ HINT = (
 def list_(options: Options) -> None:
     """Print the options of the named groups, or of all."""
     if options.overrides:
-        group = options.overrides[0].partition("=")[0]
-        example = group if group in groups() else "model"
-        raise UsageError(f"list takes groups, not settings: dltrain list {example}")
+        raise UsageError(settings_message(options.overrides[0]))
     for name in options.names:
         if name not in groups():
             raise UsageError(unknown_group(name))
     for group in options.names or groups():
         options.outcome[group] = print_options(group)
     log.info(HINT)
+
+
+def settings_message(override: str) -> str:
+    """Return what to type instead of an override."""
+    group = override.partition("=")[0]
+    if group not in groups():
+        group = "model"
+    return f"list takes groups, not settings: dltrain list {group}"
 
 
 def print_options(group: str) -> dict[str, str]:

@@ -72,9 +72,10 @@ def run_job(
     own_options = Options(argv=job, overrides=job, json=options.json, debug=options.debug)
     try:
         return start(composed, own_options, folder, varied, title)
-    except KeyboardInterrupt as e:
-        number = e.number if isinstance(e, StoppedBySignal) else signal.SIGINT
-        return {**ended("interrupted", "interrupted"), "signal": int(number)}
+    except StoppedBySignal as e:
+        return {**ended("interrupted", "interrupted"), "signal": e.number}
+    except KeyboardInterrupt:
+        return {**ended("interrupted", "interrupted"), "signal": int(signal.SIGINT)}
     except Interrupted as e:
         return {**ended("interrupted", str(e)), "signal": e.exit_code - 128}
     except DivergedError as e:

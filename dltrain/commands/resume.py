@@ -56,8 +56,10 @@ class Plan:
 
     def build(self) -> Experiment:
         """Build the experiment that continues."""
-        to_continue = Experiment.to_restart if self.where is None else Experiment.to_resume
-        return to_continue(self.composed.config, self.description).build()
+        config = self.composed.config
+        if self.where is None:
+            return Experiment.to_restart(config, self.description).build()
+        return Experiment.to_resume(config, self.description).build()
 
 
 def continue_run(run: Run, overrides: list[str], options: Options) -> None:
@@ -100,8 +102,9 @@ def plan_from(run: Run, overrides: list[str], fork: bool) -> Plan:
         require_allowed(changed)
         where = Resume(state, store.stage_ends(state["index"]))
         where.extended = any(key.startswith("trainer.") for key in composed.typed)
-    is_other_data = any(change.key.startswith("dataset.") for change in changed)
-    description = None if is_other_data else run.description()
+    description = None
+    if not any(change.key.startswith("dataset.") for change in changed):
+        description = run.description()
     return Plan(composed, where, changed, description)
 
 

@@ -30,7 +30,7 @@ def rollout(options: Options) -> None:
     typed, overrides = take(overrides, ["checkpoint"])
     pointer = typed.get("checkpoint", "best")
     require_choice("checkpoint", pointer, POINTERS)
-    out = Path(options.out) if options.out is not None else run.folder / FILE
+    out = Path(options.out or run.folder / FILE)
     if out.suffix != SUFFIX:
         raise UsageError(f"--out {out}: expected a name that ends in {SUFFIX}")
     frames = episode_frames(open_trained(run, overrides, pointer))

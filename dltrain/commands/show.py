@@ -81,7 +81,7 @@ def show_key(composed: Composed, key: str, options: Options) -> None:
     full_key = full_key_of(composed, key)
     value, argument = look_up(composed, full_key)
     is_from_data = value is None and argument is not None and argument.required
-    details = [] if argument is None else argument_rows(argument)
+    details = argument_rows(argument)
     shown_value = FROM_DATA
     if not is_from_data:
         shown_value = _text(value)
@@ -93,8 +93,10 @@ def show_key(composed: Composed, key: str, options: Options) -> None:
     options.outcome[key] = {"value": value, **named}
 
 
-def argument_rows(argument: Argument) -> list[tuple[str, str]]:
+def argument_rows(argument: Argument | None) -> list[tuple[str, str]]:
     """Return what an argument expects, and its default if it has one."""
+    if argument is None:
+        return []
     rows = [("expects", describe(argument.annotation))]
     if not argument.required:
         rows.append(("default", _text(argument.default)))
@@ -156,4 +158,6 @@ def _shown_path(group: str, option: str) -> str:
 
 
 def _text(value: Any) -> str:
-    return "..." if isinstance(value, dict) else as_yaml(value)
+    if isinstance(value, dict):
+        return "..."
+    return as_yaml(value)

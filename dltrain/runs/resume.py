@@ -77,14 +77,13 @@ def prepare_folder(
     changed: list[Change],
 ) -> None:
     """Drop what the run logged after the checkpoint, and note the command that continues it."""
-    step = where.state["step"] if where else 0
-    stage = where.state["index"] if where else 0
+    place = where.state if where is not None else {"step": 0, "index": 0}
     after = {change.key: change.after for change in changed}
     manifest = run.read_json(MANIFEST)
     record = {
         "time": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         "command": options.command,
-        "step": step,
+        "step": place["step"],
         "changed": after,
     }
     if "settings" in manifest:
@@ -92,12 +91,12 @@ def prepare_folder(
     manifest["config"] = composed.public
     manifest["resumed"] = [*manifest.get("resumed", []), record]
     with writing(run.folder, READ_ONLY):
-        run.cut_back(TIMING, step)
+        run.cut_back(TIMING, place["step"])
         if where is None:
             run.keep(METRICS, 0)
         run.write_json(MANIFEST, manifest)
         replace_file(run.folder / CONFIG, as_yaml(composed.public))
-        Store(run.folder / CHECKPOINTS).forget_stage_ends(stage)
+        Store(run.folder / CHECKPOINTS).forget_stage_ends(place["index"])
 
 
 def fork_run(

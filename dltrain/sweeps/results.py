@@ -38,12 +38,27 @@ def overview(rows: list[Row], varied: list[str]) -> str:
     lines = [["job", *varied, "status", *names, "time"]]
     for row in rows:
         values = values_by_key(row["overrides"])
-        metrics = row["metrics"]
-        figures = [number(metrics[name]) if name in metrics else "-" for name in names]
-        time = duration(row["seconds"]) if "seconds" in row else "-"
-        varied_values = [values[key] for key in varied]
-        lines.append([str(row["job"]), *varied_values, status_of(row), *figures, time])
+        line = [str(row["job"])]
+        line += [values[key] for key in varied]
+        line.append(status_of(row))
+        line += [figure_of(row, name) for name in names]
+        line.append(time_of(row))
+        lines.append(line)
     return table(lines)
+
+
+def figure_of(row: Row, metric: str) -> str:
+    """Return a metric of a job as text; a dash if it has none."""
+    if metric not in row["metrics"]:
+        return "-"
+    return number(row["metrics"][metric])
+
+
+def time_of(row: Row) -> str:
+    """Return how long a job took; a dash if it failed before its end."""
+    if "seconds" not in row:
+        return "-"
+    return duration(row["seconds"])
 
 
 def status_of(row: Row) -> str:
@@ -79,7 +94,8 @@ def report_curves(sweep: Path, rows: list[Row], varied: list[str]) -> None:
     keys = [key for key in varied if key != "seed"]
     groups = grouped(finished, keys)
     watched = finished[0]["best"]["metric"]
-    trained = curves.counterpart(watched, {name for row in finished for name in row["metrics"]})
+    known = set().union(*(row["metrics"] for row in finished))
+    trained = curves.counterpart(watched, known)
     pixels = curves.picture(groups, [trained, watched])
     if pixels is not None:
         write_picture(sweep / curves.PICTURE, pixels)

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 import torch
 
-from dltrain.callbacks import memory
 from dltrain.engine import Stage
 from dltrain.runs import checkpoint
 from dltrain.runs.checkpoint import Store
+from dltrain.step_runner import length
 
 TABLE = (
     "dataset=tabular",
@@ -125,7 +125,7 @@ def test_a_batch_in_parts_makes_the_same_update(
             return found
 
         def step(batch: Any) -> Any:
-            if memory.length(batch) > 20:
+            if length(batch) > 20:
                 raise torch.OutOfMemoryError("no")
             return found(batch)
 
