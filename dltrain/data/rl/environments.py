@@ -7,15 +7,15 @@ import hashlib
 import json
 import random
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import torch
 from torch import Tensor
 
+from dltrain.data.dataset import Dataset, Part
 from dltrain.data.rl.dynamics import Dynamics
 from dltrain.data.rl.experience import (
     TEST,
@@ -31,7 +31,7 @@ from dltrain.data.rl.grid_world import GridWorld, grid_shape, map_letters
 from dltrain.data.rl.spaces import describe, observations_of
 from dltrain.data.rl.vector_env import VectorEnv
 from dltrain.errors import InputError, UsageError
-from dltrain.types import Data, Grid, PositiveInt, Sample, Spec
+from dltrain.types import BatchSize, Data, Grid, PositiveInt, Sample, Spec
 
 MISSING = 'environments come from gymnasium: pip install "gymnasium[classic-control,toy-text]"'
 DEFAULT_MAX_STEPS = 10_000  # of an evaluation episode, if the environment sets no limit
@@ -43,7 +43,22 @@ CONTINUOUS = (
 )
 
 
-class Environment:
+@dataclass(frozen=True)
+class EnvironmentContent:
+    """The content of an environment, of which only its fingerprint is known."""
+
+    digest: str
+
+    def size_in_bytes(self) -> int:
+        """Return 0: nothing is held in memory."""
+        return 0
+
+    def fingerprint(self) -> str:
+        """Return the digest of the id, Gymnasium's version and the settings."""
+        return self.digest
+
+
+class Environment(Dataset[EnvironmentContent, dict[str, Any], Experience | Episodes]):
     """The environment `id` of Gymnasium with `kwargs`, or one that `make` makes.
 
     Observations are numbers of states (Discrete, MultiDiscrete, tuples of Discrete) or arrays;
@@ -85,13 +100,14 @@ class Environment:
         epochs: PositiveInt = 5,
         seed: int = 0,
     ) -> None:
+        super().__init__(batch_size=batch_size, seed=seed)
         self.gymnasium = import_gymnasium()
         self.id, self.kwargs = id, dict(kwargs or {})
         self.make = make
         self.max_episode_steps = max_episode_steps
-        self.envs, self.seed = envs, seed
+        self.envs = envs
         self.unit = unit
-        self.batch_size, self.per_epoch = batch_size, per_epoch
+        self.per_epoch = per_epoch
         self.episodes, self.test_episodes = episodes, test_episodes or episodes
         self.epochs = epochs
         self.instance = self.new_instance()
@@ -169,28 +185,31 @@ class Environment:
         observation, _ = self.instance.reset(seed=seed_of(self.seed))
         return stack_observations([self.observations.encode(observation)] * count)
 
-    @cached_property
-    def train(self) -> Experience:
-        """The steps or episodes that a task trains on."""
+    def read(self) -> EnvironmentContent:
+        """Return the fingerprint of the environment; nothing is read."""
+        version = self.gymnasium.__version__ if self.make is None else ""
+        settings = [self.name, version, self.kwargs, self.max_episode_steps]
+        text = json.dumps(settings, default=str, sort_keys=True)
+        return EnvironmentContent(hashlib.sha256(text.encode()).hexdigest())
+
+    def make_split(
+        self, part: Part, batch_size: BatchSize, seed: int | None
+    ) -> Experience | Episodes:
+        """Return the experience that a task trains on, or the episodes of an evaluation."""
+        if part == "val":
+            return Episodes(self.factory, self.episodes, VAL)
+        if part == "test":
+            return Episodes(self.factory, self.test_episodes, TEST)
+        assert isinstance(batch_size, int)  # the constructor takes no other
         as_arrays = self.envs > 1 and self.dynamics is not None
         return Experience(
             self.factory,
             self.envs,
             self.unit,
-            self.batch_size,
+            batch_size,
             self.per_epoch,
             self.new_vector_env if as_arrays else None,
         )
-
-    @cached_property
-    def val(self) -> Episodes:
-        """The validation episodes."""
-        return Episodes(self.factory, self.episodes, VAL)
-
-    @cached_property
-    def test(self) -> Episodes:
-        """The test episodes."""
-        return Episodes(self.factory, self.test_episodes, TEST)
 
     def new_vector_env(self, finished: list[tuple[float, int]]) -> VectorEnv:
         """Make the training environments as arrays, by the transition table."""
@@ -253,9 +272,8 @@ class Environment:
         finally:
             environment.close()
 
-    @property
-    def class_counts(self) -> tuple[int, ...]:
-        """Nothing: an environment has no classes."""
+    def count_classes(self) -> tuple[int, ...]:
+        """Return nothing: an environment has no classes."""
         return ()
 
     def fake(self) -> Data:
@@ -281,28 +299,19 @@ class Environment:
             environment, lambda reward: float(reward) + generator.random()
         )
 
-    def to(self, device: torch.device) -> None:
-        """Do nothing: environments stay on the CPU, and a task moves observations."""
-
-    def size_in_bytes(self) -> int:
+    def expected_size_in_bytes(self) -> int:
         """Return 0: nothing is held in memory."""
         return 0
-
-    def fingerprint(self) -> str:
-        """Return the digest of the id, Gymnasium's version and the settings."""
-        version = self.gymnasium.__version__ if self.make is None else ""
-        settings = [self.name, version, self.kwargs, self.max_episode_steps]
-        text = json.dumps(settings, default=str, sort_keys=True)
-        return hashlib.sha256(text.encode()).hexdigest()
 
     def description(self) -> dict[str, Any]:
         """Return nothing: nothing is learned from the training data."""
         return {}
 
-    def restore(self, description: dict[str, Any]) -> None:
-        """Load nothing."""
+    def parse(self, description: dict[str, Any]) -> dict[str, Any]:
+        """Return the description, which is empty."""
+        return description
 
-    def encode(self, paths: Sequence[Path]) -> Iterator[Sample]:
+    def encode_file(self, path: Path) -> Iterator[Sample]:
         """Raise InputError: an environment reads no files."""
         raise InputError(
             "an environment reads no files: dltrain rollout RUN --out episode.gif shows an episode"

@@ -110,7 +110,7 @@ def test_an_id_with_a_module_imports_nothing() -> None:
         ),
         (
             ["dataset=frozenlake", "model=q_table", "model.num_states=1000000000"],
-            "too many for a table",
+            "too many for model=q_table",
         ),
         (["dataset=digits", "model=mlp", "task=dqn"], "dataset=cartpole"),
         (["dataset=digits", "model=mlp", "task=temporal_difference"], "dataset=frozenlake"),
