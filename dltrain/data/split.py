@@ -66,23 +66,15 @@ class Split:
         self.samples = len(rows)
         self.batch_size = max(1, self.samples) if batch_size == "all" else batch_size
         self.count = batch_count(self.samples, self.batch_size, is_training)
-
-        # Standardizing (x - mean) / std is one multiplication and one addition.
-        shape = [1] * inputs.ndim
-        shape[1 if spec.is_image else -1] = -1
-        shifts = [-mean / std for mean, std in zip(spec.mean, spec.std, strict=True)]
+        self.batches_per_block = batches_per_block(inputs, self.batch_size)
         self.standardized = bool(spec.std)
-        self.scale = torch.tensor([1 / std for std in spec.std]).view(shape).to(inputs.device)
-        self.shift = torch.tensor(shifts).view(shape).to(self.scale)
-
-        used = [t for t in transforms if is_training or not t.training_only]
-        self.before = [t for t in used if not t.normalized]
-        self.after = [t for t in used if t.normalized]
-        mixes_targets = any(t.mixes_targets for t in used)
-        self.num_classes = spec.num_classes if mixes_targets else 0
-
-        batch_bytes = 4 * self.batch_size * inputs[0].numel() if len(inputs) else 1
-        self.batches_per_block = max(1, BLOCK_BYTES // batch_bytes)
+        self.scale, self.shift = scale_and_shift(spec, inputs)
+        used = list(transforms) if is_training else without_training_only(transforms)
+        self.before = [transform for transform in used if not transform.normalized]
+        self.after = [transform for transform in used if transform.normalized]
+        self.num_classes = 0  # of targets that are mixed
+        if any(transform.mixes_targets for transform in used):
+            self.num_classes = spec.num_classes
 
     def __len__(self) -> int:
         return self.count
@@ -174,6 +166,32 @@ class Split:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Load nothing."""
+
+
+def batches_per_block(inputs: Tensor, batch_size: int) -> int:
+    """Return how many batches of float32 fit in a block; at least one."""
+    if not len(inputs):
+        return BLOCK_BYTES
+    batch_bytes = 4 * batch_size * inputs[0].numel()
+    return max(1, BLOCK_BYTES // batch_bytes)
+
+
+def scale_and_shift(spec: Spec, inputs: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the factor and the addend that standardize inputs: x / std - mean / std.
+
+    They have the shape (1, C, 1, 1) for images, else one value for each feature of the last axis.
+    """
+    shape = [1] * inputs.ndim
+    shape[1 if spec.is_image else -1] = -1
+    scales = [1 / std for std in spec.std]
+    shifts = [-mean / std for mean, std in zip(spec.mean, spec.std, strict=True)]
+    scale = torch.tensor(scales).view(shape).to(inputs.device)
+    return scale, torch.tensor(shifts).view(shape).to(scale)
+
+
+def without_training_only(transforms: Sequence[Transform]) -> list[Transform]:
+    """Return the transforms that are for evaluation too."""
+    return [transform for transform in transforms if not transform.training_only]
 
 
 def equally_often(classes: Tensor, generator: torch.Generator) -> Tensor:

@@ -38,25 +38,24 @@ def box_problem(
 
     `corners` are those of the `box` in pixels.
     """
-    height, width = size
-    x1, y1, x2, y2 = corners
     if not all(map(math.isfinite, corners)):
         return "a corner is not a finite number"
     if not 0 <= box.label < num_classes:
         return f"there is no class {box.label}: they are 0 to {num_classes - 1}"
-    if image.stated_size is not None and image.stated_size != (width, height):
-        return size_problem(image, image.stated_size, size)
-    if x2 <= x1 or y2 <= y1:
-        return f"the box has no area: {x2 - x1:g} wide and {y2 - y1:g} high"
-    if x2 <= 0 or y2 <= 0 or x1 >= width or y1 >= height:
-        place = f"from {x1:g}, {y1:g} to {x2:g}, {y2:g}"
-        hint = "; its numbers are fractions of the image, not pixels" if image.relative else ""
-        return f"the box lies outside the image of {size_text(size)}: {place}{hint}"
-    return unit_problem(corners, box, image, size)
+    return (
+        size_problem(image, size)
+        or area_problem(corners)
+        or place_problem(corners, image, size)
+        or unit_problem(corners, box, image, size)
+    )
 
 
-def size_problem(image: AnnotatedImage, stated: tuple[int, int], size: Size) -> str:
-    """Return that an image has another size than the `stated` width and height."""
+def size_problem(image: AnnotatedImage, size: Size) -> str:
+    """Return that an image has another size than its annotation says; empty if not."""
+    height, width = size
+    stated = image.stated_size
+    if stated is None or stated == (width, height):
+        return ""
     is_rotated = stated == size
     hint = " (rotated as its EXIF data may say)" if is_rotated else ""
     return (
@@ -65,21 +64,39 @@ def size_problem(image: AnnotatedImage, stated: tuple[int, int], size: Size) -> 
     )
 
 
+def area_problem(corners: Corners) -> str:
+    """Return that a box has no area; empty if it has one."""
+    x1, y1, x2, y2 = corners
+    if x2 > x1 and y2 > y1:
+        return ""
+    return f"the box has no area: {x2 - x1:g} wide and {y2 - y1:g} high"
+
+
+def place_problem(corners: Corners, image: AnnotatedImage, size: Size) -> str:
+    """Return that a box lies outside its image; empty if a part of it is inside."""
+    height, width = size
+    x1, y1, x2, y2 = corners
+    if min(x2, y2) > 0 and x1 < width and y1 < height:
+        return ""
+    place = f"from {x1:g}, {y1:g} to {x2:g}, {y2:g}"
+    hint = "; its numbers are fractions of the image, not pixels" if image.relative else ""
+    return f"the box lies outside the image of {size_text(size)}: {place}{hint}"
+
+
 def unit_problem(corners: Corners, box: Box, image: AnnotatedImage, size: Size) -> str:
     """Return that a box is in another unit than expected: pixels, or fractions of the image.
 
     Empty if it is in the expected unit.
     """
-    if not image.relative:
-        if max(corners[2:]) <= 1 and min(size) >= MIN_SIDE_PIXELS:
-            return (
-                "the box lies within one pixel; "
-                "expected corners in pixels, not fractions of the image"
-            )
-        return ""
     x1, y1, x2, y2 = box.corners
-    if max((x1 + x2) / 2, (y1 + y2) / 2, x2 - x1, y2 - y1) > MAX_FRACTION:
+    is_above_1 = max((x1 + x2) / 2, (y1 + y2) / 2, x2 - x1, y2 - y1) > MAX_FRACTION
+    is_in_one_pixel = max(corners[2:]) <= 1 and min(size) >= MIN_SIDE_PIXELS
+    if image.relative and is_above_1:
         return "a number is above 1; expected fractions of the image's width and height, not pixels"
+    if not image.relative and is_in_one_pixel:
+        return (
+            "the box lies within one pixel; expected corners in pixels, not fractions of the image"
+        )
     return ""
 
 

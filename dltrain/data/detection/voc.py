@@ -6,6 +6,7 @@ import logging
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Literal
 from xml.parsers import expat
@@ -77,14 +78,12 @@ class VOC(AnnotatedFiles):
         folder = existing_path(self.root, str(self.path))
         if not (folder / "Annotations").is_dir():
             raise InputError(f"{folder} has no folder Annotations; expected {EXPECTED}")
-        repeated = [name for name, count in Counter(self.classes).items() if count > 1]
-        if repeated:
-            raise InputError(f"dataset.classes names {', '.join(repeated)} more than once")
+        check_repeated(self.classes)
         paths = annotations_in(folder / "Annotations")
         parts = stems_of_parts(folder, paths)
         if not parts["train"]:
             raise InputError(f"{folder} has no annotations to train on; expected {EXPECTED}")
-        used = dict.fromkeys(stem for stems in parts.values() for stem in stems)
+        used = dict.fromkeys(chain.from_iterable(parts.values()))
         annotations = {stem: Annotation(paths[stem], read_xml(paths[stem])) for stem in used}
         names = self.classes or class_names(annotations.values())
         if not names:
@@ -115,6 +114,13 @@ class VOC(AnnotatedFiles):
             size = annotation.stated_size()
             images[stem] = AnnotatedImage(str(paths[stem]), boxes, stated_size=size)
         return images
+
+
+def check_repeated(classes: Sequence[str]) -> None:
+    """Raise InputError for a name that two classes have."""
+    repeated = [name for name, count in Counter(classes).items() if count > 1]
+    if repeated:
+        raise InputError(f"dataset.classes names {', '.join(repeated)} more than once")
 
 
 @dataclass
@@ -181,13 +187,30 @@ class Annotation:
         """The place of that name, as file:line."""
         return f"{self.path}:{self.root.line_of('filename')}"
 
-    def contradiction(self, own: Path) -> InputError:
-        """Return the error for a filename that means another image than `own`, of its own name."""
-        return InputError(
+    def named_image(self, images: ImageFiles, claims: Mapping[Path | None, int]) -> Path | None:
+        """Return the image that its filename means; None if there is none, or if it was copied.
+
+        `claims` is how many annotations mean each image. Raises InputError if another image has the
+        annotation's own name.
+        """
+        named, own = images.find(self.filename), images.find(self.path.stem)
+        if named is None or own is None or named == own:
+            return named
+        if claims[named] > 1:
+            return None
+        raise InputError(
             f"{self.filename_place}: its filename is {self.filename}, but {own.name} in JPEGImages "
             "has the annotation's own name; "
             "remove or rename one of the images, or correct the filename"
         )
+
+    def own_image(self, images: ImageFiles) -> Path:
+        """Return the image of the annotation's own name; InputError if there is none."""
+        own = images.find(self.path.stem)
+        if own is None:
+            name = base_name(self.filename) or f"{self.path.stem}.jpg"
+            raise InputError(f"{self.filename_place}: {images.problem(name)}")
+        return own
 
     @property
     def objects(self) -> list[Element]:
@@ -259,13 +282,10 @@ def stems_of_parts(folder: Path, paths: Mapping[str, Path]) -> dict[str, list[st
     If there is no list of training images, all annotations that no other list names are for
     training.
     """
-    parts: dict[str, list[str]] = {}
-    for part in PARTS:
-        path = folder / "ImageSets" / "Main" / f"{part}.txt"
-        if path.is_file():
-            parts[part] = stems_in_list(path, paths)
+    lists = {part: folder / "ImageSets" / "Main" / f"{part}.txt" for part in PARTS}
+    parts = {part: stems_in_list(path, paths) for part, path in lists.items() if path.is_file()}
     if "train" not in parts:
-        held = {stem for stems in parts.values() for stem in stems}
+        held = set(chain.from_iterable(parts.values()))
         parts["train"] = [stem for stem in paths if stem not in held]
     return parts
 
@@ -301,37 +321,34 @@ def images_of(folder: Path, annotations: Mapping[str, Annotation]) -> dict[str, 
     InputError, with file and line, if there is no image, or if the two names mean different images.
     """
     images = ImageFiles(folder / "JPEGImages")
-    by_filename = {stem: images.find(a.filename) for stem, a in annotations.items()}
-    claims = Counter(path for path in by_filename.values() if path is not None)
+    claims = Counter(images.find(annotation.filename) for annotation in annotations.values())
     paths: dict[str, Path] = {}
     by_own_name: list[str] = []
     for stem, annotation in annotations.items():
-        named, own = by_filename[stem], images.find(stem)
-        if named is not None and own is not None and named != own:
-            if claims[named] == 1:
-                raise annotation.contradiction(own)
-            named = None  # several annotations claim that image: the name was copied
-        path = named or own
+        path = annotation.named_image(images, claims)
         if path is None:
-            missing = base_name(annotation.filename) or f"{stem}.jpg"
-            raise InputError(f"{annotation.filename_place}: {images.problem(missing)}")
-        if named is None and annotation.filename:
-            by_own_name.append(f"{annotation.filename_place}: {annotation.filename}")
+            path = annotation.own_image(images)
+            if annotation.filename:
+                by_own_name.append(f"{annotation.filename_place}: {annotation.filename}")
         paths[stem] = path
-    if by_own_name:
-        count = f"{len(by_own_name):,} annotation{'s name' if len(by_own_name) > 1 else ' names'}"
-        log.warning(
-            f"{count} an image that is not theirs or not there; "
-            f"the image of the annotation's own name is read{problem_lines(by_own_name)}"
-        )
+    warn_of_own_names(by_own_name)
     return paths
+
+
+def warn_of_own_names(annotations: Sequence[str]) -> None:
+    """Warn of annotations whose image is the one of their own name, not the one that they name."""
+    if annotations:
+        subject = "annotations name" if len(annotations) > 1 else "annotation names"
+        log.warning(
+            f"{len(annotations):,} {subject} an image that is not theirs or not there; "
+            f"the image of the annotation's own name is read{problem_lines(annotations)}"
+        )
 
 
 def report_unused(folder: Path, images: Mapping[str, Path]) -> None:
     """Log how many images of a folder no annotation belongs to."""
-    used = set(images.values())
-    files = [Path(name) for name in files_in(str(folder))]
-    unused = [path for path in files if path not in used and is_image(path)]
+    files = {Path(name) for name in files_in(str(folder))}
+    unused = sorted(filter(is_image, files - set(images.values())))
     if unused:
         count = f"{len(unused):,} image{plural(unused)}"
         log.warning(

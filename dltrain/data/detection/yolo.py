@@ -125,48 +125,45 @@ def part_folders(folder: Path) -> dict[str, Part]:
 def names_of_parts(
     folder: Path, names: Collection[str], chosen: Mapping[str, str | None]
 ) -> dict[str, str]:
-    """Return the name of the folder of each split that there is.
+    """Return the name of the folder of each split that there is."""
+    by_part = {part: name_of_part(folder, part, names, chosen[part]) for part in PARTS}
+    return {part: name for part, name in by_part.items() if name}
 
-    It is the one that is `chosen` for the split, or else the only one of the `names` that begins
-    with the name of the split.
+
+def name_of_part(folder: Path, part: str, names: Collection[str], chosen: str | None) -> str:
+    """Return the name of the folder of a split; empty if there is none.
+
+    It is the `chosen` one, or the only one of the `names` that begins with the split's name.
     """
-    by_part: dict[str, str] = {}
-    for part in PARTS:
-        name = chosen[part]
-        if name is not None and name not in names:
-            raise InputError(f"dataset.{part}={name}: {folder} has {', '.join(names)}")
-        if name is None:
-            name = only_name(folder, part, [n for n in names if n.lower().startswith(part)])
-        if name is not None:
-            by_part[part] = name
-    return by_part
-
-
-def only_name(folder: Path, part: str, names: Sequence[str]) -> str | None:
-    """Return the single name of the folder of a split; None without one, InputError for several."""
-    if len(names) > 1:
+    if chosen is not None:
+        if chosen not in names:
+            raise InputError(f"dataset.{part}={chosen}: {folder} has {', '.join(names)}")
+        return chosen
+    fitting = [name for name in names if name.lower().startswith(part)]
+    if len(fitting) > 1:
         raise InputError(
-            f"{folder}: several folders may be {part}, {', '.join(names)}; "
-            f"choose one, as dataset.{part}={names[0]}"
+            f"{folder}: several folders may be {part}, {', '.join(fitting)}; "
+            f"choose one, as dataset.{part}={fitting[0]}"
         )
-    return names[0] if names else None
+    return "".join(fitting)
 
 
 def report_unused(folder: Path, parts: Mapping[str, Part], used: Collection[str]) -> None:
     """Log which folders, and which images beside them, belong to no split."""
     unused = [name for name in parts if name not in used]
     images = folder / "images"
-    is_part = images in {part.images for part in parts.values()}
-    if images.is_dir() and not is_part:
-        unused += [path.name for path in sorted(images.iterdir()) if is_image_file(path)]
+    if images not in {part.images for part in parts.values()}:
+        unused += images_beside_folders(images)
     if unused:
         names = printable_names(unused)
         log.warning(f"{folder}: not read, because they belong to no split: {names}")
 
 
-def is_image_file(path: Path) -> bool:
-    """Return whether a path is a file with the ending of an image."""
-    return path.is_file() and is_image(path)
+def images_beside_folders(folder: Path) -> list[str]:
+    """Return the names of the images that lie in a folder itself, if it is there."""
+    if not folder.is_dir():
+        return []
+    return [path.name for path in sorted(folder.iterdir()) if path.is_file() and is_image(path)]
 
 
 def numbered_names(
@@ -231,27 +228,31 @@ def label_files(folder: Path, part: Part, stems: set[str]) -> dict[str, Path]:
     A file whose name differs in case alone is taken if it is the only one. Files without an image
     are named in a warning.
     """
-    files = [path for path in sorted(part.labels.rglob("*")) if is_label_file(path)]
     by_stem: dict[str, Path] = {}
     others: list[Path] = []
-    for path in files:
+    for path in filter(is_label_file, sorted(part.labels.rglob("*"))):
         stem = stem_in(path, part.labels)
         if stem in stems and stem not in by_stem:
             by_stem[stem] = path
         else:
             others.append(path)
-    without = {stem.lower(): stem for stem in sorted(stems - by_stem.keys())}
+    lower_stems = {stem.lower(): stem for stem in sorted(stems - by_stem.keys())}
     unused: list[str] = []
     for path in others:
-        stem = without.pop(stem_in(path, part.labels).lower(), "")
+        stem = lower_stems.pop(stem_in(path, part.labels).lower(), "")
         if stem:
             by_stem[stem] = path
         else:
             unused.append(path.relative_to(folder).as_posix())
-    if unused:
-        have = "s have" if len(unused) > 1 else " has"
-        log.warning(f"{len(unused):,} label file{have} no image: {printable_names(unused)}")
+    warn_of_unused_labels(unused)
     return by_stem
+
+
+def warn_of_unused_labels(names: Sequence[str]) -> None:
+    """Warn of label files without an image."""
+    if names:
+        have = "s have" if len(names) > 1 else " has"
+        log.warning(f"{len(names):,} label file{have} no image: {printable_names(names)}")
 
 
 def is_label_file(path: Path) -> bool:
@@ -271,13 +272,21 @@ def boxes_of(path: Path, names: ClassNames, problems: list[str]) -> list[Box]:
             continue
         place = f"{path}:{number}"
         try:
-            values = [float(word) for word in words[1:]]
-            if names.keypoints and len(values) == BOX_NUMBERS + names.keypoints:
-                values = values[:BOX_NUMBERS]
-            boxes.append(Box(corners_of(values), class_number(words[0]), place))
+            boxes.append(box_in_words(words, names.keypoints, place))
         except (ValueError, OverflowError):
             problems.append(f"{place}: expected {LINE}, got {line[:60]!r}")
     return boxes
+
+
+def box_in_words(words: Sequence[str], keypoints: int, place: str) -> Box:
+    """Return the box in the fields of a line; ValueError for fields that are not one.
+
+    The last `keypoints` numbers after those of a box are left out.
+    """
+    values = [float(word) for word in words[1:]]
+    if keypoints and len(values) == BOX_NUMBERS + keypoints:
+        values = values[:BOX_NUMBERS]
+    return Box(corners_of(values), class_number(words[0]), place)
 
 
 def words_of(line: str) -> list[str]:
@@ -285,16 +294,16 @@ def words_of(line: str) -> list[str]:
 
     With a decimal comma in a field (0,5) the comma becomes a point.
     """
-    if "," not in line and ";" not in line:
-        return line.split()
-    stripped = [word.strip(",") for word in re.split(r"[;\s]+", line)]
-    words = [word for word in stripped if word]
-    with_comma = [word for word in words if "," in word]
-    has_decimal_commas = all(DECIMAL_COMMA.fullmatch(word) for word in with_comma)
-    if len(words) > BOX_NUMBERS and has_decimal_commas:
+    words = [word.strip(",") for word in line.replace(";", " ").split()]
+    words = list(filter(None, words))
+    if len(words) > BOX_NUMBERS and all(map(is_number, words)):
         return [word.replace(",", ".") for word in words]
-    separated = " ".join(words).replace(",", " ")
-    return separated.split()
+    return " ".join(words).replace(",", " ").split()
+
+
+def is_number(word: str) -> bool:
+    """Return whether a word has no comma but a decimal one."""
+    return "," not in word or DECIMAL_COMMA.fullmatch(word) is not None
 
 
 def class_number(word: str) -> int:

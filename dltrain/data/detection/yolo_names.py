@@ -42,22 +42,30 @@ def class_names(folder: Path) -> ClassNames:
     Raises InputError, with file and line, for names that cannot be used, and if two files have
     different ones.
     """
-    yaml_paths = {path for pattern in YAML_PATTERNS for path in folder.glob(pattern)}
-    in_yaml = [names_in_yaml(path) for path in sorted(yaml_paths)]
+    in_yaml = [names_in_yaml(path) for path in matching(folder, YAML_PATTERNS)]
     in_text = names_in_text(folder)
     with_names = [one for one in in_yaml if one.names]
     if not with_names:
         return replace(first_with_numbers(in_yaml), names=in_text.names)
     chosen = with_names[0]
-    for other in with_names[1:]:
-        if other.names != chosen.names:
-            raise InputError(
-                f"{chosen.path} and {other.path} have different names; "
-                "remove or rename one of the files"
-            )
+    for other in with_names:
+        check_same(chosen, other)
     if in_text.names and in_text.names != chosen.names:
         log.warning(f"{in_text.path} has other names than {chosen.path}, and is not read")
     return chosen
+
+
+def matching(folder: Path, patterns: Sequence[str]) -> list[Path]:
+    """Return the sorted files of a folder that match a pattern."""
+    return sorted({path for pattern in patterns for path in folder.glob(pattern)})
+
+
+def check_same(first: ClassNames, other: ClassNames) -> None:
+    """Raise InputError if two files have different names."""
+    if other.names != first.names:
+        raise InputError(
+            f"{first.path} and {other.path} have different names; remove or rename one of the files"
+        )
 
 
 def first_with_numbers(described: Sequence[ClassNames]) -> ClassNames:
@@ -89,19 +97,28 @@ def names_in_yaml(path: Path) -> ClassNames:
     count = whole_number(entries.get("nc"))
     keypoints = keypoint_numbers(entries.get("kpt_shape"))
     names = entries.get("names")
-    is_empty = isinstance(names, yaml.ScalarNode) and not names.value
-    if names is None or is_empty:
+    if names is None or is_empty(names):
         return ClassNames((), count, keypoints, path)
     nodes = name_nodes(names, path)
     places = [place_of(node, path) for node in nodes]
-    for node, place in zip(nodes, places, strict=True):
-        if not isinstance(node, yaml.ScalarNode):
-            raise InputError(f"{place}: expected the name of a class, got {kind_of(node)}")
-    written = checked([node.value.strip() for node in nodes], places)
+    written = checked([name_in(node, path) for node in nodes], places)
     if count and count != len(written):
         place = place_of(entries["nc"], path)
         raise InputError(f"{place}: nc is {count}, but names has {len(written)}")
     return ClassNames(written, len(written), keypoints, path)
+
+
+def is_empty(node: yaml.Node) -> bool:
+    """Return whether a node is a scalar without text."""
+    return isinstance(node, yaml.ScalarNode) and not node.value
+
+
+def name_in(node: yaml.Node, path: Path) -> str:
+    """Return the name of a class in a node; InputError for a list or a mapping."""
+    if not isinstance(node, yaml.ScalarNode):
+        place = place_of(node, path)
+        raise InputError(f"{place}: expected the name of a class, got {kind_of(node)}")
+    return str(node.value).strip()
 
 
 def root_node(path: Path) -> yaml.Node | None:
@@ -146,11 +163,16 @@ def name_nodes(names: yaml.Node, path: Path) -> list[yaml.Node]:
     """Return the names of a list, or of a mapping of numbers from 0 on; else InputError."""
     if isinstance(names, yaml.SequenceNode):
         return list(names.value)
-    if not isinstance(names, yaml.MappingNode):
-        raise InputError(
-            f"{place_of(names, path)}: names is {names.value!r}; "
-            "expected a list of names, or a mapping of numbers to names"
-        )
+    if isinstance(names, yaml.MappingNode):
+        return numbered_nodes(names, path)
+    raise InputError(
+        f"{place_of(names, path)}: names is {names.value!r}; "
+        "expected a list of names, or a mapping of numbers to names"
+    )
+
+
+def numbered_nodes(names: yaml.MappingNode, path: Path) -> list[yaml.Node]:
+    """Return the values of a mapping whose keys are the numbers from 0 on; else InputError."""
     numbered: dict[int, yaml.Node] = {}
     for key, value in names.value:
         number = whole_number(key, default=-1)
