@@ -141,9 +141,10 @@ class AnnotatedFiles(ABC):
         if "test" in parts:
             return parts
         images = parts["train"]
-        chosen = test_split.numbers(len(images))
-        parts["test"] = [image for number, image in enumerate(images) if number in chosen]
-        parts["train"] = [image for number, image in enumerate(images) if number not in chosen]
+        is_test = test_split.mask(len(images))
+        pairs = list(zip(images, is_test, strict=True))
+        parts["test"] = [image for image, held in pairs if held]
+        parts["train"] = [image for image, held in pairs if not held]
         return parts
 
     def digest(self) -> str:

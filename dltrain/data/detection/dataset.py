@@ -24,6 +24,7 @@ from dltrain.data.detection.samples import (
     DrawnTestSplit,
 )
 from dltrain.data.detection.transforms import Flip, Jitter
+from dltrain.data.images.labelled import require_image_shape, require_statistics, require_texts
 from dltrain.data.images.pixel_rule import PixelRule, rule_from
 from dltrain.data.split import Split, drawn_share, held_out
 from dltrain.errors import InputError
@@ -51,7 +52,6 @@ from dltrain.types.boxes import (
 log = logging.getLogger("dltrain")
 FAKE_BATCHES = 4
 MAX_FAKE_BATCH_SAMPLES = 8
-MAX_IMAGE_VALUES = 2**26
 DIGEST, PIXELS, BOXES = "digest", "pixels", "boxes"  # keys of a description
 LEFT_OUT = "neither objects nor background in training"
 USES = {  # what training does with objects that are not scored, by their flag
@@ -342,28 +342,25 @@ class DetectionDataset(Dataset[DetectionTensors, LearnedDetection, Split]):
 
 def require_detection_spec(spec: Spec) -> None:
     """Raise ValueError for a description of images with boxes that cannot be one."""
-    is_size = [isinstance(size, int) and size > 0 for size in spec.input_shape]
-    require(len(is_size) == 3 and all(is_size), "input_shape is not three positive integers")
-    require(math.prod(spec.input_shape) <= MAX_IMAGE_VALUES, "input_shape is too large")
+    require_image_shape(spec.input_shape)
+    require_texts(spec.class_names)
+    require_statistics(spec.mean, spec.std)
     channels = spec.input_shape[0]
     require(channels in (1, 3), f"images have {channels} channels; expected 1 or 3")
     require(isinstance(spec.boxes, int) and spec.boxes > 0, "boxes is not a positive integer")
     require(len(spec.class_names) > 0, "there are no class names")
-    require(all(isinstance(name, str) for name in spec.class_names), "a class name is not text")
-    require(
-        len(spec.mean) == len(spec.std) == channels, "mean or std is not one number per channel"
-    )
-    require(all(map(math.isfinite, (*spec.mean, *spec.std))), "mean or std is not finite")
-    require(all(value > 0 for value in spec.std), "std is not positive")
+    is_per_channel = len(spec.mean) == len(spec.std) == channels
+    require(is_per_channel, "mean or std is not one number per channel")
 
 
 def log_uncounted_objects(sets: DetectionTensors) -> None:
     """Log how many objects are not scored, and what training does with them."""
-    flags = [targets[..., FLAG:][is_box(targets)] for _, targets in sets.values()]
+    flags = torch.cat(
+        [targets[..., FLAG:][is_box(targets)].flatten() for _, targets in sets.values()]
+    )
     for flag, use in USES.items():
-        count = sum(int((some == flag).sum()) for some in flags)
-        if not count:
-            continue
-        what = "crowd region" if flag == CROWD else "difficult object"
-        verb = "s are" if count > 1 else " is"
-        log.info(f"{count:,} {what}{verb} not scored, and {use}")
+        count = int((flags == flag).sum())
+        if count:
+            what = "crowd region" if flag == CROWD else "difficult object"
+            verb = "s are" if count > 1 else " is"
+            log.info(f"{count:,} {what}{verb} not scored, and {use}")

@@ -72,12 +72,14 @@ class DrawnTestSplit:
     seed: int
     everything: bool = False
 
-    def numbers(self, count: int) -> set[int]:
-        """Return which of `count` images are for testing."""
-        order: list[int] = torch.randperm(count, generator=keyed(self.seed)).tolist()
-        if self.everything:
-            return set(order)
-        return set(order[: round(self.fraction * count)])
+    def mask(self, count: int) -> list[bool]:
+        """Return for each of `count` images whether it is for testing."""
+        order = torch.randperm(count, generator=keyed(self.seed))
+        held = count if self.everything else round(self.fraction * count)
+        is_test = torch.zeros(count, dtype=torch.bool)
+        is_test[order[:held]] = True
+        mask: list[bool] = is_test.tolist()
+        return mask
 
 
 class DetectionTensors(TensorSets):

@@ -48,9 +48,12 @@ def read_image(
     try:
         content = read_file(path)
         pixels = jpeg_decoder(content, shape[0]) if jpeg_decoder else None
-        if pixels is not None and pixels.shape == shape:
+        if pixels is None:
+            image = decoded(content, shape, rule, str(path))
+        elif pixels.shape == shape:
             return pixels
-        image = decoded(content, shape, rule, str(path)) if pixels is None else as_image(pixels)
+        else:
+            image = as_image(pixels)
     except Unsettled as e:
         if e.pixels is not None:
             e.pixels = fitted(e.pixels, shape)
@@ -117,7 +120,7 @@ def decoded(content: bytes, shape: tuple[int, ...], rule: PixelRule, name: str) 
     """
     mode = MODES[shape[0]]
     with open_image(content) as file:
-        if not is_small_jpeg(file, content, mode):
+        if not is_decoded_in_full(file, content, mode):
             side = 2 * max(shape[1:])
             file.draft("RGB", (side, side))
         sample_type = sample_type_of(file)
@@ -127,7 +130,7 @@ def decoded(content: bytes, shape: tuple[int, ...], rule: PixelRule, name: str) 
         return in_mode(ImageOps.exif_transpose(image), mode, rule, name)
 
 
-def is_small_jpeg(file: ImageFile.ImageFile, content: bytes, mode: str) -> bool:
+def is_decoded_in_full(file: ImageFile.ImageFile, content: bytes, mode: str) -> bool:
     """Return whether a file is a JPEG that is decoded in full, whatever size it is to become."""
     if file.format != "JPEG" or len(content) > MAX_BYTES:
         return False
@@ -162,13 +165,11 @@ def in_mode(image: Image.Image, mode: str, rule: PixelRule, name: str) -> Image.
     """
     if image.mode in MODES_WITH_ALPHA or "transparency" in image.info:
         return over_background(image, mode, rule, name)
-    if image.mode == mode:
-        return image
     if image.mode == "LAB":
         image = from_lab(image)
-    elif image.mode in ("HSV", "YCbCr"):
+    if image.mode in ("HSV", "YCbCr"):
         image = image.convert("RGB")
-    return image.convert(mode)
+    return image if image.mode == mode else image.convert(mode)
 
 
 def over_background(image: Image.Image, mode: str, rule: PixelRule, name: str) -> Image.Image:

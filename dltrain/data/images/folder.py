@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import chain, filterfalse
 from pathlib import Path
 from typing import Literal, TypeAlias
 
@@ -16,7 +17,7 @@ import torch
 from torch import Tensor
 
 from dltrain.data.images.decode import OddImages, read_image, read_images
-from dltrain.data.images.jpeg import MIN_FILES, JpegDecoder, torchvision_decoder
+from dltrain.data.images.jpeg import MIN_FILES, JpegDecoder, is_jpeg_name, torchvision_decoder
 from dltrain.data.images.opening import size_of
 from dltrain.data.images.pixel_rule import ALPHA, PixelRule, Values
 from dltrain.data.io.layout.arrange import arrange
@@ -135,16 +136,16 @@ class Folder:
         """The height and width of every image; ConfigError if the images do not agree on them."""
         if self.image_size is not None:
             return self.image_size
-        paths = [path for files in self.own_files.values() for path in files.paths]
+        paths = self.own_paths
         sample = paths[:: -(-len(paths) // MAX_HEADERS)]
 
         def work(part: slice, job: Job) -> list[tuple[tuple[int, int], str]]:
             return sizes_of(sample[part], job)
 
+        parts = in_threads(work, len(sample), self.threads, self.timeout)
         sizes: dict[tuple[int, int], str] = {}
-        for some in in_threads(work, len(sample), self.threads, self.timeout):
-            for size, path in some:
-                sizes.setdefault(size, path)
+        for size, path in chain.from_iterable(parts):
+            sizes.setdefault(size, path)
         if not sizes:
             raise InputError(
                 f"{paths[0]} and the other files that were opened cannot be read as images"
@@ -168,25 +169,32 @@ class Folder:
     @cached_property
     def own_files(self) -> dict[str, Files]:
         """The files of train and of every split that the folder has; InputError without any."""
-        parts, places = self.layout.parts, self.layout.places
-        names = self.class_folders
         own = {"train": Files([], torch.zeros(0, dtype=torch.int64))}
-        for split, classes in parts.items():
-            unknown = sorted(set(classes) - set(names))
-            if unknown:
-                raise InputError(
-                    f"{places[split]} has the classes {shown_names(unknown)}, "
-                    f"which {places['train']} does not have"
-                )
-            files = files_of_classes([classes.get(name, ()) for name in names])
-            counts = torch.bincount(files.targets, minlength=len(names)).tolist()
-            empty = [name for name, count in zip(names, counts, strict=True) if not count]
-            if empty and split == "train" and not self.test_only:
-                raise InputError(f"{places[split]}: there is no file in {shown_names(empty)}")
-            own[split] = files
+        for split, classes in self.layout.parts.items():
+            self.check_known(split, classes)
+            own[split] = files_of_classes([classes.get(name, ()) for name in self.class_folders])
+        empty = self.empty_classes(own["train"])
+        if empty and "train" in self.layout.parts and not self.test_only:
+            place = self.layout.places["train"]
+            raise InputError(f"{place}: there is no file in {shown_names(empty)}")
         if not any(files.paths for files in own.values()):
             raise InputError(f"{self.path}: there is no file in its folders; expected {EXPECTED}")
         return own
+
+    def check_known(self, split: str, classes: Iterable[str]) -> None:
+        """Raise InputError for class folders of a split that training does not have."""
+        unknown = sorted(set(classes) - set(self.class_folders))
+        if unknown:
+            places = self.layout.places
+            raise InputError(
+                f"{places[split]} has the classes {shown_names(unknown)}, "
+                f"which {places['train']} does not have"
+            )
+
+    def empty_classes(self, files: Files) -> list[str]:
+        """Return the class folders without a file in a split."""
+        counts = torch.bincount(files.targets, minlength=len(self.class_folders)).tolist()
+        return [name for name, count in zip(self.class_folders, counts, strict=True) if not count]
 
     @cached_property
     def files(self) -> dict[str, Files]:
@@ -214,14 +222,18 @@ class Folder:
     @cached_property
     def jpeg_decoder(self) -> JpegDecoder | None:
         """A faster decoder for small JPEG files, if the folder has many of them."""
-        paths = [path for files in self.own_files.values() for path in files.paths]
-        jpegs = [path for path in paths if path.lower().endswith((".jpg", ".jpeg"))]
-        if len(jpegs) < MIN_FILES:
+        count = sum(is_jpeg_name(path) for path in self.own_paths)
+        if count < MIN_FILES:
             return None
         decoder = torchvision_decoder()
         name = "torchvision" if decoder else "Pillow"
-        log.info(f"{self.path}: {name} decodes the small ones of {len(jpegs):,} JPEG files")
+        log.info(f"{self.path}: {name} decodes the small ones of {count:,} JPEG files")
         return decoder
+
+    @property
+    def own_paths(self) -> list[str]:
+        """The paths of all files."""
+        return [path for files in self.own_files.values() for path in files.paths]
 
     def test_rule(self) -> str:
         """Return by what rule the test split was made; "" for a test folder."""
@@ -244,16 +256,9 @@ class Folder:
         """
         lines = []
         for split, files in self.own_files.items():
-            if not files.paths:
-                continue
-            counts = torch.bincount(files.targets, minlength=len(self.class_folders)).tolist()
             classes = self.layout.parts.get(split, ())
-            empty = [
-                name
-                for name, count in zip(self.class_folders, counts, strict=True)
-                if not count and name in classes
-            ]
-            if empty:
+            empty = [name for name in self.empty_classes(files) if name in classes]
+            if empty and files.paths:
                 place = self.layout.places[split]
                 lines.append(f"{place}: there is no file in {shown_names(empty)}")
         return lines
@@ -331,10 +336,7 @@ class Folder:
         """
         if not reasons:
             return
-        lines = "\n".join(f"  {shown(why)}" for why in list(reasons.values())[:MAX_FILES_SHOWN])
-        rest = len(reasons) - MAX_FILES_SHOWN
-        if rest > 0:
-            lines += f"\n  and {rest:,} more"
+        lines = reason_lines(list(reasons.values()))
         count = f"{len(reasons):,} file{'s' if len(reasons) > 1 else ''}"
         if self.odd_files == "refuse":
             raise InputError(
@@ -376,6 +378,15 @@ class Folder:
                 line = f"{split} {path.removeprefix(start)} {size} {changed}\n"
                 digest.update(line.encode("utf-8", "surrogateescape"))
         return digest.hexdigest()
+
+
+def reason_lines(reasons: Sequence[str]) -> str:
+    """Return the first reasons, a line each, and how many more there are."""
+    lines = [f"  {shown(reason)}" for reason in reasons[:MAX_FILES_SHOWN]]
+    rest = len(reasons) - MAX_FILES_SHOWN
+    if rest > 0:
+        lines.append(f"  and {rest:,} more")
+    return "\n".join(lines)
 
 
 def size_and_time(path: str) -> tuple[int, int]:
@@ -429,13 +440,17 @@ def files_in(folder: str) -> list[str]:
     """
     paths = []
     for place, folders, names in os.walk(folder):
-        called_like_images = [name for name in folders if name.lower().endswith(IMAGE_ENDINGS)]
-        folders[:] = [
-            name for name in folders if not is_hidden(name) and name not in called_like_images
-        ]
-        visible = [name for name in names + called_like_images if not is_hidden(name)]
-        paths += [f"{place}{os.sep}{name}" for name in visible]
+        visible_folders = [name for name in folders if not is_hidden(name)]
+        called_like_images = list(filter(is_image_name, visible_folders))
+        folders[:] = filterfalse(is_image_name, visible_folders)
+        visible = [name for name in names if not is_hidden(name)]
+        paths += [f"{place}{os.sep}{name}" for name in visible + called_like_images]
     return sorted(paths)
+
+
+def is_image_name(name: str) -> bool:
+    """Return whether a name has the ending of an image."""
+    return name.lower().endswith(IMAGE_ENDINGS)
 
 
 def keep(images: Tensor, good: Tensor) -> Tensor:

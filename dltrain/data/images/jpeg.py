@@ -28,22 +28,16 @@ def torchvision_decoder() -> JpegDecoder | None:
     decodes those and says what is wrong. It is not used for PNG files, since torchvision's decoder
     ends the process on some damaged ones. Returns None if this torchvision has no decoder.
     """
-    try:
-        import torchvision.io  # noqa: F401 - registers the operator
-    except ImportError:
+    operator = torchvision_operator()
+    if operator is None:
         return None
-    # The operator of torchvision.io.decode_jpeg, which warns at every call that it will be removed.
-    if not hasattr(torch.ops.image, "decode_jpeg"):
-        return None
-    decode_jpeg = torch.ops.image.decode_jpeg
 
     def decode(content: bytes, channels: int) -> Tensor | None:
-        is_jpeg = content.startswith(b"\xff\xd8\xff")
-        if not is_jpeg or len(content) > MAX_BYTES or header_pixels(content) > MAX_PIXELS:
+        if not is_small_jpeg(content):
             return None
         data = torch.frombuffer(bytearray(content), dtype=torch.uint8)
         try:
-            pixels: Tensor = decode_jpeg(data, MODE_AS_STORED, True)
+            pixels = operator(data, MODE_AS_STORED, True)
         except RuntimeError:
             return None
         if len(pixels) == 1 and channels == 3:
@@ -51,6 +45,32 @@ def torchvision_decoder() -> JpegDecoder | None:
         return pixels if len(pixels) == channels else None
 
     return decode
+
+
+def torchvision_operator() -> Callable[[Tensor, int, bool], Tensor] | None:
+    """Return torchvision's operator of (bytes, mode, whether to rotate as EXIF says), if any.
+
+    It is the one of torchvision.io.decode_jpeg, which warns at every call that it will be removed.
+    """
+    try:
+        import torchvision.io  # noqa: F401 - registers the operator
+    except ImportError:
+        return None
+    operator: Callable[[Tensor, int, bool], Tensor] | None
+    operator = getattr(torch.ops.image, "decode_jpeg", None)
+    return operator
+
+
+def is_jpeg_name(path: str) -> bool:
+    """Return whether a path has the ending of a JPEG file."""
+    return path.lower().endswith((".jpg", ".jpeg"))
+
+
+def is_small_jpeg(content: bytes) -> bool:
+    """Return whether a file is a JPEG of few bytes and pixels."""
+    if not content.startswith(b"\xff\xd8\xff") or len(content) > MAX_BYTES:
+        return False
+    return header_pixels(content) <= MAX_PIXELS
 
 
 def header_pixels(content: bytes) -> float:

@@ -182,9 +182,8 @@ class LabelledImages(Dataset[ImageContent, LearnedImages, ImageSplit]):
         shape = stored.input_shape
         for transform in self.transforms:
             shape = transform.shape(shape)
-        repeats = max(1, shape[0] // stored.input_shape[0])  # patches make several channels of one
-        mean = tuple(value for value in stored.mean for _ in range(repeats))
-        std = tuple(value for value in stored.std for _ in range(repeats))
+        count = max(1, shape[0] // stored.input_shape[0])  # patches make several channels of one
+        mean, std = repeated(stored.mean, count), repeated(stored.std, count)
         return replace(stored, input_shape=shape, mean=mean, std=std)
 
     @property
@@ -220,18 +219,20 @@ class LabelledImages(Dataset[ImageContent, LearnedImages, ImageSplit]):
 
     def make_split(self, part: Part, batch_size: BatchSize, seed: int | None) -> ImageSplit:
         """Return the batches of one split."""
-        name: str = part
-        if part == "test":
-            rows = torch.arange(len(self.stored.targets("test")))
-        elif part == "val":
-            name = "val" if "val" in self.stored else "train"
-            rows = self.rows[1]
-        else:
-            rows = self.rows[0]
-            if not len(rows) and self.learned is None:
-                raise no_training_samples()
+        name, rows = self.rows_of(part)
+        if part == "train" and not len(rows) and self.learned is None:
+            raise no_training_samples()
         images, targets = self.stored.images(name), self.stored.targets(name)
         return self.stored.batches(name, self.split(images, targets, rows, batch_size, seed))
+
+    def rows_of(self, part: Part) -> tuple[str, Tensor]:
+        """Return the stored set that has the images of a split, and their rows in it."""
+        train, val = self.rows
+        if part == "train":
+            return "train", train
+        if part == "val":
+            return "val" if "val" in self.stored else "train", val
+        return "test", torch.arange(len(self.stored.targets("test")))
 
     def split(
         self, images: Tensor, targets: Tensor, rows: Tensor, batch_size: BatchSize, seed: int | None
@@ -313,6 +314,11 @@ class LabelledImages(Dataset[ImageContent, LearnedImages, ImageSplit]):
         yield Sample(str(path), inputs[0])
 
 
+def repeated(values: Sequence[float], count: int) -> tuple[float, ...]:
+    """Return each value `count` times, one after the other."""
+    return tuple(value for value in values for _ in range(count))
+
+
 def size_in_bytes(spec: Spec) -> int:
     """Return the bytes of all images and class numbers that `spec` describes."""
     return (math.prod(spec.input_shape) + 8) * (spec.train_samples + spec.test_samples)
@@ -320,11 +326,27 @@ def size_in_bytes(spec: Spec) -> int:
 
 def require_image_spec(spec: Spec) -> None:
     """Raise ValueError for a description of images that cannot be one."""
-    is_size = [isinstance(size, int) and size > 0 for size in spec.input_shape]
+    require_image_shape(spec.input_shape)
+    require_texts(spec.class_names)
+    channels = spec.input_shape[0]
+    require(len(spec.mean) in (0, channels), "mean is not one number per channel")
+    require(len(spec.std) in (0, channels), "std is not one number per channel")
+    require_statistics(spec.mean, spec.std)
+
+
+def require_image_shape(shape: Sequence[Any]) -> None:
+    """Raise ValueError unless a shape is three positive integers (C, H, W) of a possible size."""
+    is_size = [isinstance(size, int) and size > 0 for size in shape]
     require(len(is_size) == 3 and all(is_size), "input_shape is not three positive integers")
-    require(math.prod(spec.input_shape) <= MAX_IMAGE_VALUES, "input_shape is too large")
-    require(all(isinstance(name, str) for name in spec.class_names), "a class name is not text")
-    for name, values in (("mean", spec.mean), ("std", spec.std)):
-        require(len(values) in (0, spec.input_shape[0]), f"{name} is not one number per channel")
-        require(all(map(math.isfinite, values)), f"{name} is not finite")
-    require(all(value > 0 for value in spec.std), "std is not positive")
+    require(math.prod(shape) <= MAX_IMAGE_VALUES, "input_shape is too large")
+
+
+def require_texts(names: Sequence[Any]) -> None:
+    """Raise ValueError for names of classes that are not text."""
+    require(all(isinstance(name, str) for name in names), "a class name is not text")
+
+
+def require_statistics(mean: Sequence[float], std: Sequence[float]) -> None:
+    """Raise ValueError for values that are not finite and standard deviations up to 0."""
+    require(all(map(math.isfinite, (*mean, *std))), "mean or std is not finite")
+    require(all(value > 0 for value in std), "std is not positive")

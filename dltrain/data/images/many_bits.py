@@ -13,6 +13,7 @@ from dltrain.data.images.pixel_rule import PixelRule, Pixels
 
 # Names of Pillow for orders of bytes in a file ("raw modes") of which it keeps the upper bytes.
 WIDE_CHANNELS = re.compile("(RGB|RGBA|RGBX|RGBa|CMYK|LA|L);16[BLN]")
+SAMPLE_TYPES = {"F": "float", "I": "32-bit"}  # of Pillow's modes that have one type
 WIDE_GRAY_WITH_ALPHA = "LA;16B"
 SAMPLE_FORMAT, PHOTOMETRIC = 339, 262  # TIFF tags: the type of the values, and whether 0 is white
 SIGNED = 2
@@ -24,15 +25,12 @@ def sample_type_of(file: ImageFile.ImageFile) -> str:
 
     It is empty for files of bytes.
     """
-    if file.mode == "F":
-        return "float"
-    if file.mode == "I":
-        return "32-bit"
+    if file.mode in SAMPLE_TYPES:
+        return SAMPLE_TYPES[file.mode]
     if file.mode.startswith("I;16") or WIDE_CHANNELS.fullmatch(raw_mode(file)):
         return "16-bit"
-    if file.mode == "L" and tiff_tag(file, SAMPLE_FORMAT) == SIGNED:
-        return "signed 8-bit"
-    return ""
+    is_signed = file.mode == "L" and tiff_tag(file, SAMPLE_FORMAT) == SIGNED
+    return "signed 8-bit" if is_signed else ""
 
 
 def as_bytes(
