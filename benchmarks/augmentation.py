@@ -50,7 +50,7 @@ CHOICES: dict[str, tuple[list[Any], list[Any]]] = {
         [RandomResizedCrop(), Flip()],
         [v2.RandomResizedCrop(32), v2.RandomHorizontalFlip()],
     ),
-    "crop, flip, colour jitter": (
+    "crop, flip, color jitter": (
         [RandomCrop(), Flip(), ColorJitter()],
         [*USUAL, v2.ColorJitter(0.4, 0.4, 0.4, 0.1)],
     ),

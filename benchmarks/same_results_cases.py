@@ -114,7 +114,7 @@ TINY_IMAGES = (
     "dataset=synthetic dataset.source.train_samples=96 dataset.source.test_samples=32 "
     "dataset.batch_size=16"
 )
-GREY_DIGITS = "dataset=digits dataset.scaling=unit"
+GRAY_DIGITS = "dataset=digits dataset.scaling=unit"
 
 CASES: dict[str, Case] = {
     # classification of images
@@ -377,7 +377,7 @@ CASES: dict[str, Case] = {
     "gan": Case(
         (
             train(
-                f"{GREY_DIGITS} model=gan model.conditional=true task.judge_epochs=1",
+                f"{GRAY_DIGITS} model=gan model.conditional=true task.judge_epochs=1",
                 f"{QUIET} trainer.epochs=1",
             ),
             evaluate(),
@@ -387,7 +387,7 @@ CASES: dict[str, Case] = {
     "dcgan": Case(
         (
             train(
-                f"{GREY_DIGITS} model=dcgan model.channels=[16] "
+                f"{GRAY_DIGITS} model=dcgan model.channels=[16] "
                 "model.discriminator_norm=layer task.loss=wasserstein "
                 "task.judge=null task.discriminator_steps=2",
                 STEPS,
@@ -398,7 +398,7 @@ CASES: dict[str, Case] = {
     "vae": Case(
         (
             train(
-                f"{GREY_DIGITS} model=vae model.hidden_sizes=[32] "
+                f"{GRAY_DIGITS} model=vae model.hidden_sizes=[32] "
                 "model.code_size=4 task.loss=cross_entropy"
             ),
             evaluate(),
@@ -409,7 +409,7 @@ CASES: dict[str, Case] = {
     "autoencoder": Case(
         (
             train(
-                f"{GREY_DIGITS} model=convolutional_autoencoder "
+                f"{GRAY_DIGITS} model=convolutional_autoencoder "
                 "model.channels=[8,16] model.code_size=4 "
                 "task.noise=0.2 task.masking=0.1 task.sparsity=0.01",
                 STEPS,
@@ -419,7 +419,7 @@ CASES: dict[str, Case] = {
     "deep_belief_net": Case(
         (
             train(
-                f"{GREY_DIGITS} model=deep_belief_net model.hidden_sizes=[24,16] "
+                f"{GRAY_DIGITS} model=deep_belief_net model.hidden_sizes=[24,16] "
                 "task.pretrain_epochs=1 task.labels=200 "
                 "task.method=persistent"
             ),
@@ -430,7 +430,7 @@ CASES: dict[str, Case] = {
     "deep_autoencoder": Case(
         (
             train(
-                f"{GREY_DIGITS} model=unrolled_autoencoder "
+                f"{GRAY_DIGITS} model=unrolled_autoencoder "
                 "model.hidden_sizes=[24,16] model.code_size=4 "
                 "task.pretrain_epochs=1"
             ),

@@ -12,15 +12,15 @@ from torch import Tensor
 
 from dltrain.data.images.image_folder import ImageFolder
 
-COLOURS = {"cat": (200, 40, 10), "dog": (10, 60, 220), "owl": (30, 200, 60)}
+COLORS = {"cat": (200, 40, 10), "dog": (10, 60, 220), "owl": (30, 200, 60)}
 
 
 def picture(
-    colour: tuple[int, int, int] = (9, 99, 199), size: tuple[int, int] = (12, 8), seed: int = 0
+    color: tuple[int, int, int] = (9, 99, 199), size: tuple[int, int] = (12, 8), seed: int = 0
 ) -> Image.Image:
-    """An image (width, height) of a colour under noise."""
+    """An image (width, height) of a color under noise."""
     noise = np.random.default_rng(seed).normal(0, 8, (size[1], size[0], 3))
-    return Image.fromarray((np.array(colour) + noise).clip(0, 255).astype(np.uint8))
+    return Image.fromarray((np.array(color) + noise).clip(0, 255).astype(np.uint8))
 
 
 def lay(
@@ -30,8 +30,8 @@ def lay(
     for k, name in enumerate(classes):
         (folder / name).mkdir(parents=True, exist_ok=True)
         for i in range(count):
-            colour = COLOURS.get(name, (k, 255 - k, 100))
-            picture(colour, seed=100 * k + i, **more).save(folder / name / f"{i:03}.png")
+            color = COLORS.get(name, (k, 255 - k, 100))
+            picture(color, seed=100 * k + i, **more).save(folder / name / f"{i:03}.png")
     return folder
 
 

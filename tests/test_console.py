@@ -124,7 +124,7 @@ def test_characters_that_the_screen_lacks() -> None:
     assert (raw.getvalue(), stream.lost) == (b"2 ? 3", None)
 
 
-def test_writing_goes_on_once_there_is_room(tmp_path: Path) -> None:
+def test_writing_continues_once_there_is_room(tmp_path: Path) -> None:
     """Lost output is not written later, in the middle of something else."""
     path = tmp_path / "screen"
     with path.open("w", encoding="utf-8") as file, full_disk() as full:

@@ -67,7 +67,7 @@ def test_counts(epochs: int, count: int) -> None:
 def test_end_stage_and_end_run(
     action: Any, built: int, ended: list[str], event: str, steps: int, place: tuple[int, int]
 ) -> None:
-    """A halt takes effect after its step or evaluation, the stage is scored once more; only end_stage goes on."""
+    """A halt takes effect after its step or evaluation, the stage is scored once more; only end_stage continues."""
     task = Counting((5, 3, 1), (1, 1, 1))
     places: list[tuple[int, int]] = []
 

@@ -108,7 +108,7 @@ def test_between_the_stages_a_resume_sees_trained_values(tmp_path: Path) -> None
 
 @pytest.mark.usefixtures("save_every_epoch")
 def test_killed_between_stages(tmp_path: Path) -> None:
-    """Ended right after stage 1's last checkpoint, a resume goes on with stage 2 and trains nothing twice."""
+    """Ended right after stage 1's last checkpoint, a resume continues with stage 2 and trains nothing twice."""
     whole, history = run(TwoStages(), tmp_path / "whole")
     states = [checkpoint.load(folder) for folder in Store(tmp_path / "whole").steps()]
     last = [s for s in states if s["index"] == 0][-1]

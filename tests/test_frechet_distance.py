@@ -45,10 +45,10 @@ def test_the_distance_is_symmetric_and_works_for_few_samples(
 ) -> None:
     """Against tr (C1 C2)^(1/2) as the sum of the singular values of X1 X2^T, centered."""
     x, y = rows(one, size, 1), 2 * rows(other, size, 2) + 0.3
-    centred = [(z - z.mean(0)) / (len(z) - 1) ** 0.5 for z in (x, y)]
-    shared = torch.linalg.svdvals(centred[0] @ centred[1].T).sum()
+    centered = [(z - z.mean(0)) / (len(z) - 1) ** 0.5 for z in (x, y)]
+    shared = torch.linalg.svdvals(centered[0] @ centered[1].T).sum()
     expected = (
-        (x.mean(0) - y.mean(0)).square().sum() + sum(z.square().sum() for z in centred) - 2 * shared
+        (x.mean(0) - y.mean(0)).square().sum() + sum(z.square().sum() for z in centered) - 2 * shared
     )
     assert metrics.frechet_distance(x, y) == pytest.approx(float(expected), rel=1e-5)
     assert metrics.frechet_distance(y, x) == pytest.approx(metrics.frechet_distance(x, y), rel=1e-5)

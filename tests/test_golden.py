@@ -15,10 +15,10 @@ from typing import Any
 import pytest
 import torch
 
-LICENCE = Path(__file__).parents[1] / "LICENSE"  # a text that stays as it is
+LICENSE = Path(__file__).parents[1] / "LICENSE"  # a text that stays as it is
 PROSE = (
     "dataset=language_modeling",
-    f"dataset.path={LICENCE}",
+    f"dataset.path={LICENSE}",
     "dataset.length=16",
     "dataset.batch_size=4",
     "dataset.epochs=10",
@@ -57,8 +57,8 @@ RUNS = {
     ),
     "lstm_digits": ("model=lstm", "model.bidirectional=true", "regularization=[clip]"),
     "transformer_digits": ("model=transformer", "model.dim=16", "optimizer=adamw"),
-    "gru_lm_licence": ("model=gru_lm", *PROSE, "dataset.stream=true"),
-    "transformer_lm_licence": (
+    "gru_lm_license": ("model=gru_lm", *PROSE, "dataset.stream=true"),
+    "transformer_lm_license": (
         "model=transformer_lm",
         "model.dim=16",
         "model.positions=rotary",

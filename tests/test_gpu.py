@@ -86,7 +86,7 @@ def test_a_gpu_checkpoint_is_evaluated_on_the_cpu(dltrain: Callable[..., Any]) -
 
 
 def test_a_finished_run_is_extended(dltrain: Callable[..., Any]) -> None:
-    """`resume` puts weights, moments and generators back onto the device and goes on."""
+    """`resume` puts weights, moments and generators back onto the device and continues."""
     outcome = dltrain(*RUN, "device.precision=fp16", "device.channels_last=true", "--json")
     longer = dltrain("resume", outcome.json["run"], "trainer.epochs=3", "--json")
     assert longer.code == 0, longer.err

@@ -240,7 +240,7 @@ def test_gradients_that_are_given_do_what_those_of_a_loss_do(
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 def test_a_step_with_an_infinite_gradient_is_skipped(optimizer: str) -> None:
-    """The scaler leaves the weights alone and halves its scale; training goes on."""
+    """The scaler leaves the weights alone and halves its scale; training continues."""
     net = network()
     optim = Optim(
         net, OPTIMIZERS[optimizer], scaler=torch.amp.GradScaler("cpu", enabled=True), clip_norm=1.0
@@ -267,7 +267,7 @@ def images(channels_last: bool) -> nn.Sequential:
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 @pytest.mark.parametrize("steps", [3, 4])
 @pytest.mark.parametrize("channels_last", [False, True], ids=["", "channels-last"])
-def test_a_saved_optim_goes_on_bit_identically(
+def test_a_saved_optim_continues_bit_identically(
     optimizer: str, steps: int, channels_last: bool
 ) -> None:
     """Moments, pending gradients, averages, schedule and scaler: what is loaded does what the original does."""

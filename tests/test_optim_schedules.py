@@ -92,7 +92,7 @@ def test_warmup_and_shapes(schedule: Schedule, expected: list[float]) -> None:
 
 
 def test_schedules_stay_at_their_end() -> None:
-    """A run that goes on beyond its plan keeps the last rate."""
+    """A run that continues beyond its plan keeps the last rate."""
     assert rates(Cosine(5, floor=0.1), 9)[5:] == pytest.approx([0.02] * 4)
 
 

@@ -110,8 +110,8 @@ def test_global_draws_are_found() -> None:
     assert global_draws(source) == [1, 2, 3, 4]
 
 
-def test_a_stream_goes_on_as_the_global_generator_would_have() -> None:
-    """So figures of earlier versions stay, and the checkpoints of these go on as they did."""
+def test_a_stream_continues_as_the_global_generator_would_have() -> None:
+    """So figures of earlier versions stay, and the checkpoints of these continue as they did."""
     expected = random.random(), float(torch.rand(()))
     rng.seed_all(5)
     assert (
@@ -130,7 +130,7 @@ def test_streams_are_apart() -> None:
     assert rng.torch_stream("a") is one
 
 
-def test_a_saved_state_goes_on_the_same(tmp_path: Path) -> None:
+def test_a_saved_state_continues_the_same(tmp_path: Path) -> None:
     """From a file, in a process that has drawn otherwise and has streams that the state does not
     know.
     """

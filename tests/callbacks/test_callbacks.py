@@ -155,7 +155,7 @@ def test_limits(
 
 
 def test_a_run_that_has_reached_its_limit_makes_no_other_step(tmp_path: Path) -> None:
-    """Killed between its last checkpoint and its results, a limited run ends at the same step; a longer one goes on."""
+    """Killed between its last checkpoint and its results, a limited run ends at the same step; a longer one continues."""
 
     def fit(steps: int, resume: Resume | None = None) -> Engine:
         timer = Timer(Run(tmp_path))

@@ -73,7 +73,7 @@ def test_what_only_one_of_them_has_is_said(dltrain) -> None:
     assert "unused  model.5.weight (6, 6) of the run" in fewer.out
 
 
-def test_a_resume_and_a_scoring_do_not_begin_anew(dltrain) -> None:
+def test_a_resume_and_a_scoring_do_not_begin_again(dltrain) -> None:
     """The run begun with may be gone by then: what was trained is in the run's own checkpoints."""
     dltrain(*TINY, "name=teacher")
     outcome = dltrain(*TINY, "name=pupil", "init.from=teacher")

@@ -143,7 +143,7 @@ def test_damage_falls_back_in_a_line(dltrain) -> None:
 
 
 def test_what_a_change_means_is_said(dltrain) -> None:
-    """Harmless, or it changes what follows; how the schedule goes on; and it is recorded."""
+    """Harmless, or it changes what follows; how the schedule continues; and it is recorded."""
     folder = folder_of(dltrain(*STEPPED, "schedule=cosine", "--json"))
     outcome = dltrain(
         "resume", "last", "trainer.epochs=6", "trainer.log_every=7", "optimizer.lr=0.01", "--json"
@@ -180,8 +180,8 @@ def test_more_epochs_under_a_constant_rate_are_harmless(dltrain) -> None:
         ("regularization=[dropout]", "regularization"),
     ],
 )
-def test_what_cannot_go_on_is_refused(override: str, words: str, dltrain) -> None:
-    """With the key, and how to begin anew with what fits; the run stays as it is."""
+def test_what_cannot_continue_is_refused(override: str, words: str, dltrain) -> None:
+    """With the key, and how to begin again with what fits; the run stays as it is."""
     folder = folder_of(dltrain(*STEPPED, "--json"))
     before = {
         path: path.read_bytes()
@@ -200,7 +200,7 @@ def test_what_cannot_go_on_is_refused(override: str, words: str, dltrain) -> Non
 
 
 @pytest.mark.usefixtures("keep_all")
-def test_a_fork_goes_on_in_a_new_run(dltrain) -> None:
+def test_a_fork_continues_in_a_new_run(dltrain) -> None:
     """A fork continues from the newest or a named checkpoint and ends as its parent.
 
     The parent stays as it is, and the fork names it.
@@ -251,7 +251,7 @@ def test_a_finished_run_says_how_to_extend_it_and_that_works(
 
 
 def test_other_data_is_noticed(dltrain, tmp_path: Path) -> None:
-    """The rows that a run was begun with are not those it goes on with: said in a line."""
+    """The rows that a run was begun with are not those it continues with: said in a line."""
     (tmp_path / "t.csv").write_text(
         "a,b,y\n" + "".join(f"{i},{i % 7},{i % 2}\n" for i in range(60))
     )
@@ -286,7 +286,7 @@ def test_a_named_checkpoint_is_evaluated(dltrain) -> None:
 def test_a_secret_of_the_environment_is_in_no_file(
     dltrain, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Nor on the screen, nor after a resume, which reads the variable anew."""
+    """Nor on the screen, nor after a resume, which reads the variable again."""
     monkeypatch.setenv("SECRET_NUMBER", "31415926")
     secret = (
         *TINY,

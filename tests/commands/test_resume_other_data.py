@@ -8,7 +8,7 @@ from typing import Any
 
 
 def test_a_text_with_another_vocabulary_is_refused(dltrain: Callable[..., Any]) -> None:
-    """Exit 3: the same numbers would mean other tokens. The run goes on with its own text."""
+    """Exit 3: the same numbers would mean other tokens. The run continues with its own text."""
     for name, text in (("one", "abc def "), ("two", "xyz uvw ")):
         Path(f"{name}.txt").write_text(text * 200, encoding="utf-8")
     chosen = (

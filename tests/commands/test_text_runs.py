@@ -47,7 +47,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def writer(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run that knows how the alphabet goes on."""
+    """A run that knows how the alphabet continues."""
     root = tmp_path_factory.mktemp("prose")
     (root / "prose.txt").write_text("abcdefgh" * 300)
     words = [word.replace("prose.txt", f"{root}/prose.txt") for word in PROSE]

@@ -85,7 +85,7 @@ def test_a_file_of_the_users_is_taken_alike() -> None:
     assert composed.public["init"]["from"] == "${name}"
 
 
-def test_what_was_written_reads_the_variable_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_was_written_reads_the_variable_again(monkeypatch: pytest.MonkeyPatch) -> None:
     saved = compose([f"name={TYPED}"]).public
     monkeypatch.setenv("THE_SECRET", "another")
     again = compose_over(saved, [])

@@ -37,7 +37,7 @@ def test_preprocessing_reaches_the_training_batches_and_no_others() -> None:
 
 
 def test_a_batch_with_augmentation_is_a_function_of_its_position() -> None:
-    """Begun in the middle of an epoch, the batches are the same; another epoch draws anew."""
+    """Begun in the middle of an epoch, the batches are the same; another epoch draws again."""
     train = built("preprocessing=[flip]", "dataset.batch_size=4").data.train
     whole, tail = list(train.epoch(1)), list(train.epoch(1, start=2))
     for (x, y), (tx, ty) in zip(whole[2:], tail, strict=True):

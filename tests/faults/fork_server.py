@@ -54,7 +54,7 @@ class Process:
     out: Path
 
     def wait(self, timeout: float = 60.0) -> int | None:
-        """Its exit code, -N for signal N; None if it goes on after `timeout` seconds."""
+        """Its exit code, -N for signal N; None if it continues after `timeout` seconds."""
         code: int | None = self.server.ask({"wait": self.pid, "timeout": timeout})["code"]
         return code
 

@@ -65,7 +65,7 @@ def test_launches_in_the_same_microsecond(server: Server, tmp_path: Path) -> Non
 
 
 def test_a_second_writer_is_refused(server: Server, tmp_path: Path) -> None:
-    """In one line that names pid and host; the first goes on undisturbed."""
+    """In one line that names pid and host; the first continues undisturbed."""
     first = server.start(tmp_path, *SETTINGS, aim="slow", seconds=0.05)
     try:
         run = wait_for_checkpoints(tmp_path)
@@ -135,7 +135,7 @@ def test_reads_while_a_run_saves(
             server.start(tmp_path / f"reader-{i}", "evaluate", str(run)) for i in range(count[1])
         ]
         failed += [wrong for wrong in map(evaluated, readers) if wrong]
-        assert writer.wait(0.0) is None, f"the run is to go on meanwhile: {writer.output[-500:]}"
+        assert writer.wait(0.0) is None, f"the run is to continue meanwhile: {writer.output[-500:]}"
     finally:
         writer.kill()
     shutil.rmtree(run)

@@ -119,7 +119,7 @@ def test_changed_bytes(
         with caplog.at_level(logging.WARNING, "dltrain"):
             found = store.recover()
         if found != before:
-            failed.append(f"{what}: went on from {found}")
+            failed.append(f"{what}: continued from {found}")
         if newest.name not in caplog.text or before.name not in caplog.text:
             failed.append(f"{what}: nothing said: {caplog.text}")
         aside = newest.with_name(f"damaged-{newest.name}")
@@ -200,7 +200,7 @@ def test_another_kind_of_file(
 
 
 def test_a_damaged_checkpoint_is_passed_over_by_resume(run: Path, dltrain) -> None:
-    """With a line on the file and its fault, and one on where it goes on."""
+    """With a line on the file and its fault, and one on where it continues."""
     *_, before, newest = Store(run / CHECKPOINTS).steps()
     flip(newest / WEIGHTS, random.Random(1))
     outcome = dltrain("resume", str(run))

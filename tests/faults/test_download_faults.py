@@ -100,7 +100,7 @@ def ranged(most: int) -> Reply:
 
 
 def test_a_dropped_connection_is_taken_up(server: Server, tmp_path: Path) -> None:
-    """Each try goes on where the last one ended; the file is whole at the end, and alone."""
+    """Each try continues where the last one ended; the file is whole at the end, and alone."""
     server.reply = ranged(130_000)
     fetch((server.mirror,), FILES, tmp_path)
     assert server.ranges == [None, "bytes=130000-", "bytes=260000-"]
@@ -122,7 +122,7 @@ def test_a_part_of_another_day_is_taken_up_also_after_a_failure(
     assert (tmp_path / NAME).read_bytes() == CONTENT
 
 
-def test_a_server_without_ranges_begins_anew(server: Server, tmp_path: Path) -> None:
+def test_a_server_without_ranges_begins_again(server: Server, tmp_path: Path) -> None:
     (tmp_path / f".{NAME}.part").write_bytes(CONTENT[:200_000])
     fetch((server.mirror,), FILES, tmp_path)
     assert (tmp_path / NAME).read_bytes() == CONTENT

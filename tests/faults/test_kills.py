@@ -55,7 +55,7 @@ def condition(cwd: Path) -> tuple[list[str], int]:
     return wrong, lost
 
 
-def go_on(server: Server, cwd: Path, whole: Whole, *, overdue: float = 60.0) -> list[str]:
+def continue_run(server: Server, cwd: Path, whole: Whole, *, overdue: float = 60.0) -> list[str]:
     """Resume the run that a kill left in `cwd`, or start one; return what is wrong at its end."""
     runs = runs_in(cwd)
     code, output = server.run(cwd, *(("resume", "last") if runs else SETTINGS), timeout=overdue)
@@ -98,7 +98,7 @@ def test_at_random_instants(server: Server, whole: Whole, full: bool, tmp_path: 
             before_a_checkpoint += bool(runs) and not Store(runs[0] / CHECKPOINTS).steps()
             wrong, lost = condition(cwd)
             most_lost = max(most_lost, lost)
-            wrong += go_on(server, cwd, whole)
+            wrong += continue_run(server, cwd, whole)
             failed += [f"kill {kills}: {what}" for what in wrong]
         shutil.rmtree(cwd)
     print(
@@ -140,7 +140,7 @@ def test_while_a_resume_begins(server: Server, whole: Whole, full: bool, tmp_pat
         process.kill()
         wrong, _ = condition(cwd)
         if not (runs_in(cwd)[0] / RESULTS).exists():
-            wrong += go_on(server, cwd, whole)
+            wrong += continue_run(server, cwd, whole)
         failed += [f"kill {number}: {what}" for what in wrong]
         shutil.rmtree(cwd)
     print(f"kill -9 while a resume begins: {count}: {len(failed)} failed")
@@ -199,7 +199,7 @@ def crash_at_each(
             wrong.append("no whole checkpoint")
         wrong += condition(cwd)[0]
         if not (runs_in(cwd) and (runs_in(cwd)[0] / RESULTS).exists()):
-            wrong += go_on(server, cwd, whole)
+            wrong += continue_run(server, cwd, whole)
         failed += [f"{where}: {what}" for what in wrong]
     return len(numbers), failed
 

@@ -58,7 +58,7 @@ def problems(cwd: Path, process: Process, number: int, journal: Path) -> list[st
     code = process.wait(30)
     if code is None:
         process.kill()
-        return ["it goes on"]
+        return ["it continues"]
     wrong = [] if code == 128 + number else [f"exit {code}: {last_line(process.output)}"]
     if process.group_lives():
         wrong.append("left a process behind")
@@ -80,7 +80,7 @@ def problems(cwd: Path, process: Process, number: int, journal: Path) -> list[st
     if step > sent + 1 + 3 * (
         "save" in journal.name
     ):  # a thread may have to wait for its turn to send it
-        wrong.append(f"signalled at step {sent}, saved at {step}")
+        wrong.append(f"signaled at step {sent}, saved at {step}")
     return wrong
 
 

@@ -64,7 +64,7 @@ def test_no_standard_stream(
 def test_a_terminal_that_is_gone(
     server: Server, whole: Whole, tmp_path: Path, terminal: tuple[int, str]
 ) -> None:
-    """With the hangup ignored, as nohup does, training goes on after the terminal was closed, bar
+    """With the hangup ignored, as nohup does, training continues after the terminal was closed, bar
     and all.
     """
     reader, device = terminal

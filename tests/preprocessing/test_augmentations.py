@@ -135,7 +135,7 @@ class Drawn:
 def test_rand_augment_draws_operations_and_sides_at_one_magnitude(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Uniformly, anew for every image and each operation of it."""
+    """Uniformly, again for every image and each operation of it."""
     drawn, batch = Drawn(monkeypatch, "rand_augment"), images(count=1400, height=4, width=4)
     RandAugment(3, 12.0).change(batch, keyed(0))
     assert len(drawn.asked) == 3

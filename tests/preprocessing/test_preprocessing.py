@@ -290,7 +290,7 @@ def test_rotation_stays_within_its_degrees() -> None:
     batch = images()
     assert torch.allclose(apply(Rotation(0), batch, 0), batch, atol=0.01)
     batch = torch.zeros(300, 1, 41, 41)
-    batch[:, :, 20, 40] = 1  # 20 pixels to the right of the centre
+    batch[:, :, 20, 40] = 1  # 20 pixels to the right of the center
     changed = apply(Rotation(30), batch, 0)
     rows = (changed.sum(dim=3) * (torch.arange(41) - 20)).sum(dim=2) / changed.sum(dim=(2, 3))
     angles = torch.asin((rows / 20).clamp(-1, 1)) * 180 / torch.pi

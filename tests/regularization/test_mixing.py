@@ -82,7 +82,7 @@ def test_shares_are_drawn_from_beta(alpha: float) -> None:
 
 
 def test_the_area_of_a_box_is_what_was_drawn_and_less_at_the_border() -> None:
-    """A side of a share r of the image, around a uniform centre, covers r - r^2 / 4 of it on average."""
+    """A side of a share r of the image, around a uniform center, covers r - r^2 / 4 of it on average."""
     differences = []
     for position in range(400):
         _, shares = CutMix(1.0)(torch.zeros(2, 1, 100, 100), torch.eye(2), keyed(0, position))
@@ -115,7 +115,7 @@ def test_mixing_reaches_the_training_batches_and_no_others(mixer: str) -> None:
 
 @pytest.mark.parametrize("mixer", MIXERS)
 def test_a_mixed_batch_is_a_function_of_its_position(mixer: str) -> None:
-    """Begun in the middle of an epoch, the batches are the same; another position or epoch draws anew."""
+    """Begun in the middle of an epoch, the batches are the same; another position or epoch draws again."""
     train = built(
         f"regularization=[{mixer}]", f"regularization.{mixer}.alpha=2", "dataset.batch_size=8"
     ).data.train

@@ -47,7 +47,7 @@ def test_images_of_any_shape_are_seen(height: int, width: int) -> None:
     assert black.any(axis=0).sum() >= 3 * 6
 
 
-def test_channels_are_shown_in_grey_or_color_and_what_is_no_number_in_magenta() -> None:
+def test_channels_are_shown_in_gray_or_color_and_what_is_no_number_in_magenta() -> None:
     two = torch.zeros(1, 2, 4, 4)
     two[:, 0] = 0.5
     assert (grid(two)[:80, :80] == 127).all()

@@ -126,7 +126,7 @@ def test_vectors_are_points_colored_by_class(size: int) -> None:
 
 
 def test_every_vector_of_many_classes_is_drawn(axes: list[Any]) -> None:
-    """Those beyond the tenth class in grey; those that are not finite not at all."""
+    """Those beyond the tenth class in gray; those that are not finite not at all."""
     vectors = torch.randn(60, 3, generator=torch.Generator().manual_seed(0))
     vectors[0, 1] = math.nan
     points(Embedding(vectors, torch.arange(60) % 15, tuple(f"class {i}" for i in range(15))))

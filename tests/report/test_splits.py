@@ -62,7 +62,7 @@ def pairs(count: int, **settings: Any) -> Translation:
 
 
 def prose(count: int, **settings: Any) -> LanguageModeling:
-    path = lines("prose.txt", ["some words to go on with"] * count)
+    path = lines("prose.txt", ["some words to continue with"] * count)
     return LanguageModeling(HERE, ProseFiles(HERE, path), length=2, **settings)
 
 

@@ -366,7 +366,7 @@ def test_recovering_when_all_are_damaged(tmp_path: Path) -> None:
         Store(tmp_path).recover()
 
 
-def test_reading_while_a_run_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_reading_while_a_run_continues(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A folder that is removed while it is read is not damaged: the pointer is read again."""
     store = Store(tmp_path)
     first, second = write(tmp_path / "000000001", 1), write(tmp_path / "000000002", 2)
@@ -418,7 +418,7 @@ def test_prune_keeps_the_newest_and_the_best(
     assert list(store.stage_ends()) == [0]
 
 
-def test_of_a_stage_that_went_on_after_its_end_the_later_end_counts(tmp_path: Path) -> None:
+def test_of_a_stage_that_continued_after_its_end_the_later_end_counts(tmp_path: Path) -> None:
     """An extended run ends its stage twice; a resume passes it with the later state."""
     store = Store(tmp_path)
     for index, step in [(0, 90), (0, 200), (1, 300), (10, 1000)]:

@@ -75,7 +75,7 @@ def test_every_factor_is_a_share_of_the_full_rate(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", OPTIONS)
-def test_every_schedules_state_goes_on_the_same(name: str) -> None:
+def test_every_schedules_state_continues_the_same(name: str) -> None:
     """What is loaded from a state does what the original does; a state of another schedule is no obstacle."""
     metrics = [0.1, 0.3, 0.2, 0.2, 0.3, 0.1, 0.2, 0.1, 0.4, 0.1, 0.1]
     schedule, again = option(name, 20), option(name, 20)

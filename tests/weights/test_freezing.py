@@ -52,7 +52,7 @@ def test_a_frozen_batch_norm_keeps_its_statistics_and_computes_by_them() -> None
     assert not torch.equal(model[1].running_mean, before["1.running_mean"])
 
 
-def test_a_batch_norm_of_which_a_part_is_trained_goes_on_gathering() -> None:
+def test_a_batch_norm_of_which_a_part_is_trained_continues_gathering() -> None:
     model = network()
     Freezing(model, ["1.weight"])
     model.train()(torch.randn(4, 1, 4, 4))

@@ -18,7 +18,7 @@ class Dynamics:
     """The probabilities p(s', r | s, a) of a finite Markov decision process.
 
     There are S states and A actions, each with up to K outcomes. The arrays `probability`,
-    `reward`, `after` (the next state) and `goes_on` (0 where the episode terminates, else 1) have
+    `reward`, `after` (the next state) and `continues` (0 where the episode terminates, else 1) have
     the shape (S, A, K), padded with outcomes of probability 0.
 
     Args:
@@ -37,7 +37,7 @@ class Dynamics:
         self.probability = columns[0]
         self.after: Integers = columns[1].astype(np.int64)
         self.reward = columns[2]
-        self.goes_on = 1.0 - columns[3]
+        self.continues = 1.0 - columns[3]
         self.initial = np.asarray(initial, dtype=np.float64)
 
     def backup(self, values: Floats, gamma: float = 1.0) -> Floats:
@@ -46,7 +46,7 @@ class Dynamics:
         This is the sum in equation 4.9 of Sutton and Barto, "Reinforcement Learning".
         """
         expected: Floats = self.probability * (
-            self.reward + gamma * self.goes_on * values[self.after]
+            self.reward + gamma * self.continues * values[self.after]
         )
         return expected.sum(axis=2)
 
@@ -64,7 +64,7 @@ class Dynamics:
         actions, states = np.asarray(policy), np.arange(len(self.initial))
         probability, after = self.probability[states, actions], self.after[states, actions]
         reward = (probability * self.reward[states, actions]).sum(axis=1)
-        weight = probability * self.goes_on[states, actions]
+        weight = probability * self.continues[states, actions]
         for _ in range(max_steps):
             new = reward + (weight * values[after]).sum(axis=1)
             if np.abs(new - values).max() < CONVERGED:
@@ -93,8 +93,8 @@ class Dynamics:
         while True:
             possible = (self.probability > 0) & acting[:, None, None]
             new = acting.copy()
-            new[self.after[possible & (self.goes_on > 0)]] = True
-            ends[self.after[possible & (self.goes_on == 0)]] = True
+            new[self.after[possible & (self.continues > 0)]] = True
+            ends[self.after[possible & (self.continues == 0)]] = True
             if (new == acting).all():
                 return acting, ends
             acting = new

@@ -61,7 +61,7 @@ class VectorEnv:
         at = (self.states, actions, outcomes)
         after = self.dynamics.after[at]
         rewards = self.dynamics.reward[at]
-        terminated = self.dynamics.goes_on[at] == 0
+        terminated = self.dynamics.continues[at] == 0
         self.totals += rewards
         self.lengths += 1
         ended = terminated | (self.lengths >= self.max_steps)

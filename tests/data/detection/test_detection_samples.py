@@ -98,7 +98,7 @@ def stored(data: DetectionDataset, part: str = "train") -> tuple[Tensor, Tensor]
 
 @pytest.mark.parametrize("name", FORMATS)
 def test_every_format_gives_the_same_letterboxed_scenes(name: str) -> None:
-    """a is scaled by 1, b by 1, c by a half; what is left of the square is the mean colour; boxes follow."""
+    """a is scaled by 1, b by 1, c by a half; what is left of the square is the mean color; boxes follow."""
     data = FORMATS[name]()
     assert data.spec.class_names == NAMES
     assert (data.spec.input_shape, data.spec.boxes, data.spec.train_samples) == ((3, 40, 40), 2, 3)

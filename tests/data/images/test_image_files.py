@@ -32,7 +32,7 @@ def encoded(image: Image.Image, kind: str, **more: Any) -> bytes:
 
 
 RED = (255, 0, 0)
-GREY16 = Image.fromarray((np.arange(96).reshape(8, 12) * 680).astype(np.uint16))
+GRAY16 = Image.fromarray((np.arange(96).reshape(8, 12) * 680).astype(np.uint16))
 HALF = Image.new("RGBA", (12, 8), (200, 100, 50, 128))
 PALETTE = picture().quantize(16)
 ROTATED = Image.Exif()
@@ -45,9 +45,9 @@ def as_bytes(image: Image.Image) -> np.ndarray:
 
 KINDS: dict[str, tuple[bytes, np.ndarray]] = {
     "plain png": (encoded(picture(), "PNG"), as_bytes(picture())),
-    "grey png": (encoded(picture().convert("L"), "PNG"), as_bytes(picture().convert("L"))),
+    "gray png": (encoded(picture().convert("L"), "PNG"), as_bytes(picture().convert("L"))),
     "bmp": (encoded(picture(), "BMP"), as_bytes(picture())),
-    "16-bit png": (encoded(GREY16, "PNG"), np.repeat(np.asarray(GREY16)[None] >> 8, 3, axis=0)),
+    "16-bit png": (encoded(GRAY16, "PNG"), np.repeat(np.asarray(GRAY16)[None] >> 8, 3, axis=0)),
     "alpha over black": (
         encoded(HALF, "PNG"),
         np.array([100, 50, 25])[:, None, None].repeat(8, 1).repeat(12, 2),
@@ -68,15 +68,15 @@ KINDS: dict[str, tuple[bytes, np.ndarray]] = {
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_kind_of_image(kind: str, tmp_path: Path) -> None:
-    """The right pixels in colour, and their grey levels with one channel."""
+    """The right pixels in color, and their gray levels with one channel."""
     content, expected = KINDS[kind]
     path = tmp_path / "x"
     path.write_bytes(content)
     pixels = read_image(path, expected.shape)
     assert (pixels.dtype, tuple(pixels.shape)) == (torch.uint8, expected.shape)
     assert np.abs(pixels.numpy().astype(int) - expected).max() <= 2
-    grey = np.array([0.299, 0.587, 0.114]) @ expected.reshape(3, -1)
-    assert np.abs(read_image(path, (1, *expected.shape[1:])).numpy().reshape(-1) - grey).max() <= 2
+    gray = np.array([0.299, 0.587, 0.114]) @ expected.reshape(3, -1)
+    assert np.abs(read_image(path, (1, *expected.shape[1:])).numpy().reshape(-1) - gray).max() <= 2
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
@@ -160,7 +160,7 @@ def test_images_of_another_size_cover_and_are_cropped(tmp_path: Path) -> None:
 
 
 def test_the_size_is_that_of_the_images_if_they_agree(dltrain: Callable[..., Any]) -> None:
-    """Otherwise it has to be said (exit 2); a number is square, a pair height and width; one channel is grey."""
+    """Otherwise it has to be said (exit 2); a number is square, a pair height and width; one channel is gray."""
     lay(Path("pets"))
     picture(size=(6, 6)).save("pets/dog/odd.png")
     with pytest.raises(ConfigError, match=r"dataset\.image_size=64"):

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from small_pictures import COLOURS, data, everything, lay, picture
+from small_pictures import COLORS, data, everything, lay, picture
 
 from dltrain.data.images.decode import read_image
 from dltrain.data.images.in_memory import InMemory
@@ -234,7 +234,7 @@ TRAIN = (
 
 @pytest.mark.parametrize("memory", ["true", "false"])
 def test_training_on_a_folder(memory: str, dltrain: Callable[..., Any]) -> None:
-    """The classes can be told apart by colour, and are; their names are in the manifest; memory or not, the same run."""
+    """The classes can be told apart by color, and are; their names are in the manifest; memory or not, the same run."""
     lay(Path("pets"), ("cat", "dog", "owl"), count=20)
     outcome = dltrain(*TRAIN, "trainer.epochs=2", f"dataset.memory={memory}")
     assert outcome.code == 0, outcome.err
@@ -253,7 +253,7 @@ def test_another_folder_is_read_as_the_run_was_trained(
     run = dltrain(*TRAIN, "trainer.epochs=2").json["run"]
     assert dltrain("evaluate", run, "--json").json["metrics"]["test/accuracy"] == 1.0
     lay(Path("others"), ("dog", "owl"), count=3, size=(30, 20))
-    picture(COLOURS["owl"], (7, 7)).save("others/owl/small.png")
+    picture(COLORS["owl"], (7, 7)).save("others/owl/small.png")
     more = ("dataset.path=others", f"dataset.memory={memory}", "--json")
     outcome = dltrain("evaluate", run, *more)
     assert outcome.code == 0, outcome.err

@@ -314,7 +314,7 @@ def test_cifar10_is_downloaded_and_unpacked(
 
 @pytest.mark.parametrize("source", [MNIST, FashionMNIST])
 def test_the_real_sets_are_as_their_spec_says(source: type[MNIST], real_data: Path) -> None:
-    """Counts, classes, and mean and standard deviation of the training images within 0.1 of a grey level."""
+    """Counts, classes, and mean and standard deviation of the training images within 0.1 of a gray level."""
     if not (real_data / source.folder).exists():
         pytest.skip(f"{source.folder} is not in the folder of real data")
     sets, spec = source(real_data).read(), source.spec
@@ -325,7 +325,7 @@ def test_the_real_sets_are_as_their_spec_says(source: type[MNIST], real_data: Pa
     )
     counts = torch.bincount(
         sets["train"][0].flatten(), minlength=256
-    ).double()  # of each grey level
+    ).double()  # of each gray level
     levels = torch.arange(256, dtype=torch.float64)
     mean = float((counts * levels).sum() / counts.sum())
     std = float((counts * (levels - mean) ** 2).sum() / counts.sum()) ** 0.5

@@ -99,7 +99,7 @@ def test_statistics_are_of_the_training_samples_alone() -> None:
 
 
 def test_what_was_found_out_is_kept_until_a_file_changes(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A second run reads the training images once less; another content, size or time is looked at anew."""
+    """A second run reads the training images once less; another content, size or time is looked at again."""
     from dltrain.data.images import streamed
 
     lay(Path("pets"), count=6)

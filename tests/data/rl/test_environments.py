@@ -82,7 +82,7 @@ def test_an_observation_is_copied_before_the_environment_overwrites_it() -> None
         ({"id": "FrozenLake-v0"}, r"no such environment.*FrozenLake-v1"),
         ({"id": "os:system-v0"}, "no such environment"),
         ({"id": "Pendulum-v1"}, r"continuous \(Box.*MountainCar-v0"),
-        ({"id": "FrozenLake-v1", "kwargs": {"colour": 1}}, "cannot be made"),
+        ({"id": "FrozenLake-v1", "kwargs": {"color": 1}}, "cannot be made"),
     ],
 )
 def test_a_refused_environment_names_one_that_works(settings: dict[str, Any], message: str) -> None:

@@ -681,7 +681,7 @@ def test_durations_are_seconds_in_whatever_unit_a_file_stores_them() -> None:
     assert torch.equal(torch.stack([row for row in rows if row is not None]), runs[1].stored.inputs)
 
 
-def test_training_goes_on_with_what_the_run_learned_of_its_table(
+def test_training_continues_with_what_the_run_learned_of_its_table(
     dltrain, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A resume keeps the encoder of the run, also of an older version's, and the splits; unless

@@ -183,8 +183,8 @@ def test_runs_of_before_take_rows_as_they_stand() -> None:
     assert torch.equal(old.stored.values, data.stored.values.flip(0))
 
 
-def test_a_resume_goes_on_with_the_order_of_the_run(dltrain) -> None:
-    """Also where the run is of a version that knew of no order, and where training goes on with
+def test_a_resume_continues_with_the_order_of_the_run(dltrain) -> None:
+    """Also where the run is of a version that knew of no order, and where training continues with
     more rows.
     """
     settings = (
