@@ -48,7 +48,9 @@ def test_the_distance_is_symmetric_and_works_for_few_samples(
     centered = [(z - z.mean(0)) / (len(z) - 1) ** 0.5 for z in (x, y)]
     shared = torch.linalg.svdvals(centered[0] @ centered[1].T).sum()
     expected = (
-        (x.mean(0) - y.mean(0)).square().sum() + sum(z.square().sum() for z in centered) - 2 * shared
+        (x.mean(0) - y.mean(0)).square().sum()
+        + sum(z.square().sum() for z in centered)
+        - 2 * shared
     )
     assert metrics.frechet_distance(x, y) == pytest.approx(float(expected), rel=1e-5)
     assert metrics.frechet_distance(y, x) == pytest.approx(metrics.frechet_distance(x, y), rel=1e-5)

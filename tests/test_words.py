@@ -59,7 +59,13 @@ FORBIDDEN = re.compile(
     rf"\b(?:{'|'.join(INSTEAD)})\b|(?:{'|'.join(STEMS.split())})is(?:e|es|ed|er|ers|ing|ations?)\b"
 )
 PARTS = re.compile(r"(?<=[a-z])(?=[A-Z])|_")  # where names are made of words
-NO_WORDS = ("None", "_is_none()", "platform.processor", "bad_boxes", "BadBoxes")  # names of others, a key
+NO_WORDS = (
+    "None",
+    "_is_none()",
+    "platform.processor",
+    "bad_boxes",
+    "BadBoxes",
+)  # names of others, a key
 EXEMPT = {  # words that stand in a file for a reason
     "dltrain/optim.py": ("spoilt",),  # a key of saved states
     "dltrain/data/io/layout/split_names.py": ("labelled", "unlabelled"),  # names of folders
