@@ -1,4 +1,4 @@
-"""What every test shares: a quiet place to run in, and the command line as a function."""
+"""Fixtures for every test: an empty folder to run in, and the command line as a function."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ REAL_DATA = Path(os.environ["DLTRAIN_DATA"]) if "DLTRAIN_DATA" in os.environ els
 
 
 def pytest_collection_finish() -> None:
-    """What modules hold stays until the end and need not be searched for garbage."""
+    """Keep the objects of modules out of garbage collection; they stay until the end."""
     gc.freeze()
     gc.enable()
 

@@ -1,4 +1,4 @@
-"""What docs/how-to.md shows is run: its files are written, its commands given, in order and in one folder; and the page
+"""The examples of docs/how-to.md are run: its files are written, its commands given, in order and in one folder; and the page
 of results has every experiment."""
 
 from __future__ import annotations

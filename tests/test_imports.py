@@ -1,4 +1,4 @@
-"""Which part may import which, and calls that no file may make, read from the syntax."""
+"""Imports that each part may have, and calls that no file may make, read from the syntax."""
 
 from __future__ import annotations
 

@@ -278,7 +278,7 @@ def test_samples_that_torch_ignores_do_not_count(size: int) -> None:
 
 
 def test_huber_is_linear_beyond_delta() -> None:
-    """By hand: |3 - 0| is beyond delta 0.5, 0.5 (3 - 0.25); within delta 4 it is 9 / 2."""
+    """Computed by hand: |3 - 0| is beyond delta 0.5, 0.5 (3 - 0.25); within delta 4 it is 9 / 2."""
     a, y = torch.tensor([[3.0]]), torch.tensor([[0.0]])
     assert float(Huber(0.5)(a, y)) == pytest.approx(1.375)
     assert float(Huber(4.0)(a, y)) == pytest.approx(4.5)

@@ -120,7 +120,7 @@ def test_scores_match_torchmetrics(samples: int, classes: int, levels: int | Non
 
 
 def test_a_roc_curve_by_hand() -> None:
-    """By falling score: a hit, a hit and a miss with equal scores, a miss, a hit.
+    """Sorted by falling score: a hit, a hit and a miss with equal scores, a miss, a hit.
 
     Between the equal scores the curve is a line through (0.5, 2/3).
     """

@@ -92,7 +92,7 @@ def test_accumulated_batches_equal_one_large_one(k: int, optimizer: str) -> None
 
 @pytest.mark.parametrize("arrived", [0, 1, 2])
 def test_an_incomplete_window_is_flushed_as_the_mean_of_what_is_in(arrived: int) -> None:
-    """What is in the window at a stage's end makes a step as if the window had been that long."""
+    """The batches in the window at a stage's end make a step as if the window had been that long."""
     small, large = network(), network()
     parts, whole = Optim(small, plain(), accumulate=3), Optim(large, plain())
     for x, y in list(zip(X.chunk(3), Y.chunk(3), strict=True))[:arrived]:

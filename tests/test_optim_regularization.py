@@ -1,4 +1,4 @@
-"""What regularization makes of a gradient step: clipping, penalties, and averages of weights, against torch's own."""
+"""Regularization in a gradient step: clipping, penalties and averages, against torch's own."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from dltrain.regularization.swa import SWA
 
 
 def moved(net: nn.Module, before: list[Tensor]) -> Tensor:
-    """How far all weights have moved, in one vector."""
+    """Return the changes of all weights as one vector."""
     return torch.cat(
         [(p.detach() - b).flatten() for p, b in zip(net.parameters(), before, strict=True)]
     )
@@ -160,7 +160,7 @@ def test_averaging_is_the_mean_of_all_iterates() -> None:
 def test_swa_is_the_weights_themselves_and_then_the_mean_of_the_last_part(
     start: float, first: int
 ) -> None:
-    """Of 8 updates: those before `first` leave no trace, the mean is of all from it on."""
+    """Updates before `first` leave no trace, the mean is of all 8 from it on."""
     net = network()
     optim = Optim(net, plain(), average=averager(SWA(start)), total_updates=8)
     iterates: list[list[Tensor]] = []

@@ -1,4 +1,4 @@
-"""How many threads a step is computed by, and how these wait: the same for the same command, and
+"""The number of threads of a step, and the way they wait: the same for the same command, and
 good on a busy machine.
 """
 

@@ -82,7 +82,7 @@ def test_early_stopping(
 
 
 def test_early_stopping_leaves_stages_alone_that_watch_nothing() -> None:
-    """Where no metric is watched nothing can fail to improve."""
+    """Nothing can fail to improve if no metric is watched."""
     engine = Engine([EarlyStopping(1, 0.0)])
     engine.fit(Scripted([1, 1, 1, 1], watch=""))
     assert engine.epoch == 4
@@ -235,7 +235,7 @@ def test_a_score_that_is_no_loss_may_be_nan(tmp_path: Path) -> None:
     ],
 )
 def test_best_checkpoint(mode: str, scores: list[float], epoch: int, tmp_path: Path) -> None:
-    """By max or min, of equals the later; it survives the pruning."""
+    """The best is the maximum or minimum, of equals the later; it survives the pruning."""
     saver = Checkpoint(Store(tmp_path))
     Engine([saver]).fit(Scripted(scores, mode=mode))
     figures = {
@@ -300,7 +300,7 @@ def test_metrics_lines(every: int, train: list[tuple[int, int, float]], tmp_path
 
 
 def test_a_stage_that_ends_within_an_epoch_is_logged_as_its_own(tmp_path: Path) -> None:
-    """What the window holds when a stage is ended is written under that stage, not carried into the next one."""
+    """The window's content at a stage's end is logged for that stage, not carried into the next one."""
     log = MetricsLog(Run(tmp_path), 10)
     Engine([log, At(3, Engine.end_stage)]).fit(Counting((1, 5, None), (1, 2, None)))
     found = [(line["stage"], line["step"], line["train/loss"]) for line in lines(tmp_path)]

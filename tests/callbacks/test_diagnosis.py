@@ -242,7 +242,7 @@ def test_the_training_does_not_notice_and_tensorboard_shows_it(dltrain) -> None:
 
 
 def test_a_sweep_shows_where_the_gradient_vanishes(dltrain) -> None:
-    """Of sigmoids without normalization the first layer gets next to none of it; with batch norm its share."""
+    """With sigmoids and no normalization the first layer's gradient vanishes; with batch norm not."""
     outcome = dltrain(
         *(
             "-m",

@@ -51,7 +51,7 @@ class Silent(Task):
 
 
 def ended(task: Any, scores: dict[str, Any]) -> dict[str, Image]:
-    """What is shown when a run with these last scores ends."""
+    """Return the images that are logged when a run with these last scores ends."""
 
     @contextmanager
     def averaged() -> Any:

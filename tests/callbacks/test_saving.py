@@ -31,7 +31,7 @@ def test_a_stage_that_is_trained_longer_saves_its_end_again(tmp_path: Path) -> N
 def test_a_write_error_in_the_background_surfaces(
     event: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What goes wrong in the writing thread is raised in the training thread, once."""
+    """An error of the writing thread is raised in the training thread, once."""
 
     engine = Engine([saver := Checkpoint(Store(tmp_path))])
     engine.fit(Counting((1, 2, None)))

@@ -1,4 +1,4 @@
-"""What conf/ holds: every option composes and binds to its target, as Hydra would have it, and says what it is."""
+"""Every option in conf/ composes as in Hydra, binds to its target and has a description."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What classes declare of themselves, and what counts for a class that declares nothing."""
+"""Declarations of classes, and the defaults for a class that declares nothing."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ ADAMW = "{_target_: dltrain.optimizers.adamw.adamw, _partial_: true, lr: 0.05}"
 
 
 def optims(*overrides: str) -> dict[str, Optim]:
-    """What each network is trained by, of a configuration without problems."""
+    """Return the optimizer of each network; the configuration has no problems."""
     composed = compose([*SMALL, *overrides])
     assert problems_of(composed) == []
     stages = list(Experiment.on_fake_data(composed.config).task.stages())
@@ -150,7 +150,7 @@ def test_settings_that_no_optimizer_takes_are_refused_by_name(
 
 
 def test_a_network_that_the_task_does_not_have_is_refused(dltrain) -> None:
-    """By a file, where no override is held against what is there."""
+    """A file may name it, too: not only overrides are checked."""
     Path("conf").mkdir()
     Path("conf/task").mkdir()
     node = {

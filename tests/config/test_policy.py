@@ -1,4 +1,4 @@
-"""What a configuration may build: only what the user named, judged by what it is; a saved run is data."""
+"""A configuration builds only what the user named, judged by its kind; a saved run is data."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What comes from the environment is used, and nowhere written but as it was typed."""
+"""Values from the environment are used, but written only as they were typed."""
 
 from __future__ import annotations
 

@@ -105,7 +105,7 @@ def test_each_class_comes_equally_often_and_each_sample_of_it_as_likely() -> Non
 
 @pytest.mark.parametrize("kind", SETS)
 def test_the_sampler_balances_training_batches_and_no_others(kind: str) -> None:
-    """As many samples as without; another draw in another epoch, the same in the same, from any start."""
+    """An epoch has as many samples as without; each epoch draws others, the same from any start."""
     overrides = (*SETS[kind](), "dataset.batch_size=8")
     plain, data = (
         built(*overrides, f"dataset.balance={balance}").data for balance in ("none", "sampler")
@@ -168,7 +168,7 @@ def test_focal_is_the_focal_loss_with_such_weights() -> None:
 
 
 def test_a_weighted_focal_loss_is_the_weighted_mean_of_focal_terms() -> None:
-    """By hand; of shares each class counts by its own; gamma 0 is weighted cross-entropy."""
+    """Computed by hand; with soft targets each class has its weight; gamma 0 is cross-entropy."""
     z, y = torch.randn(6, 3, generator=keyed(0)), torch.tensor([0, 2, 1, 1, 0, 2])
     weights = (0.5, 1.0, 4.0)
     w, p = torch.tensor(weights), z.softmax(dim=1)
@@ -216,7 +216,7 @@ def test_a_refusal_is_a_problem_in_the_configuration(dltrain) -> None:
 
 
 def test_the_rare_class_is_found_more_often(dltrain) -> None:
-    """By the table of `evaluate`: its recall rises with each choice, and that of the frequent class falls for it."""
+    """Its recall rises with each choice, and that of the frequent class falls for it."""
     test = table("test.csv", {"common": 300, "rare": 300}, seed=1)
     argv = (
         *(

@@ -45,7 +45,7 @@ def arguments(threads: int, pictures: Path) -> tuple[str, ...]:
 
 
 def at(moment: str, draw: random.Random) -> dict[str, Any]:
-    """Which batch, evaluation batch or save it is."""
+    """Return the batch, evaluation batch or save at which the signal comes."""
     if moment == "first batch":
         return {"moment": "batch", "at": 1}
     if moment == "mid-epoch":

@@ -169,7 +169,7 @@ def test_orthogonal_rows_or_columns(shape: tuple[int, ...], gain: float) -> None
 def test_he_keeps_activations_through_ten_relu_layers(
     name: str, lowest: float, highest: float
 ) -> None:
-    """What the schemes are for: the mean square of the activations after ten layers, of 1 before."""
+    """The mean square of the activations, 1 before, is checked after ten layers."""
     torch.manual_seed(0)
     net = nn.Sequential(*(layer for _ in range(10) for layer in (nn.Linear(256, 256), nn.ReLU())))
     option(name)(net)

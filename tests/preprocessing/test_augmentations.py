@@ -75,7 +75,7 @@ def test_an_operation_is_torchvisions(name: str, channels: int) -> None:
 
 @pytest.mark.parametrize("name", AUGMENTATIONS[1:6])
 def test_a_geometric_augmentation_is_torchvisions(name: str) -> None:
-    """By its own amount, to its own side; a square is not taken for granted."""
+    """The amount and the direction agree; images need not be square."""
     batch, chosen = images(), torch.full((6,), AUGMENTATIONS.index(name))
     magnitudes, signs = (
         torch.tensor([0.0, 0.2, 0.5, 0.9, 1.0, 0.3]),
@@ -236,7 +236,7 @@ def test_color_jitter_draws_for_every_image_within_its_ranges() -> None:
 
 
 def test_cutout_blanks_a_square_around_any_pixel() -> None:
-    """Of its size, cut at the border; everything else stays."""
+    """The square has its size, cut at the border; everything else stays."""
     batch = images(count=600, height=12, width=14).clamp(min=1)
     changed = Cutout(6, 0.0).change(batch, keyed(0))
     gone = (changed == 0).all(dim=1)

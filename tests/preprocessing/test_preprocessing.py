@@ -107,7 +107,7 @@ def test_evaluation_sees_only_what_is_not_for_training(name: str) -> None:
 
 @pytest.mark.parametrize("name", OPTIONS)
 def test_nothing_is_done_image_by_image(name: str) -> None:
-    """As many operations for 256 images as for 128, of which each choice of an augmentation has some."""
+    """A batch of 256 images takes as many operations as one of 128 with the same choices in it."""
     from torch.utils._python_dispatch import TorchDispatchMode
 
     class Count(TorchDispatchMode):

@@ -76,7 +76,7 @@ def test_every_factor_is_a_share_of_the_full_rate(name: str) -> None:
 
 @pytest.mark.parametrize("name", OPTIONS)
 def test_every_schedules_state_continues_the_same(name: str) -> None:
-    """What is loaded from a state does what the original does; a state of another schedule is no obstacle."""
+    """A loaded schedule does what the original does; a state of another schedule is no obstacle."""
     metrics = [0.1, 0.3, 0.2, 0.2, 0.3, 0.1, 0.2, 0.1, 0.4, 0.1, 0.1]
     schedule, again = option(name, 20), option(name, 20)
     for metric in metrics[:7]:
@@ -178,7 +178,7 @@ def test_plateau_learns_from_the_trainer_which_way_is_better() -> None:
 
 
 def test_a_run_slows_down_on_a_plateau_and_a_resume_remembers(dltrain) -> None:
-    """Where nothing counts as an improvement every evaluation but the first lowers the rate, also across a resume."""
+    """Without improvement every evaluation but the first lowers the rate, also after a resume."""
     plateau = (
         "schedule=plateau",
         "schedule.patience=0",

@@ -141,7 +141,7 @@ def test_a_metric_without_a_direction_is_refused_before_training(
 
 
 def test_custom_metrics_declare_their_direction() -> None:
-    """By `higher_is_better`, as those of torchmetrics do; also a functools.partial."""
+    """They have `higher_is_better`, as those of torchmetrics; also behind a functools.partial."""
 
     def error(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         return logits.sum()

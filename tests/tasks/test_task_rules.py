@@ -38,7 +38,7 @@ def problems(source: str) -> list[str]:
 
 @pytest.mark.parametrize("path", FILES, ids=[str(path.relative_to(TASKS)) for path in FILES])
 def test_a_task_neither_probes_objects_nor_writes_into_its_data(path: Path) -> None:
-    """What a network can do is declared in dltrain.types.networks; data offers methods."""
+    """Abilities of networks are declared in dltrain.types.networks; data offers methods."""
     assert problems(path.read_text(encoding="utf-8")) == []
 
 

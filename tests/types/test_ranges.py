@@ -1,4 +1,4 @@
-"""How often something is done, as text."""
+"""Intervals as text."""
 
 from __future__ import annotations
 

@@ -81,7 +81,7 @@ def test_every_kind_of_image(kind: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_jpegs_are_turned_as_their_exif_says(orientation: int, tmp_path: Path) -> None:
-    """As PIL turns them, in pixels and in the size by the header."""
+    """Pixels and the header's size are rotated as PIL rotates them."""
     exif = Image.Exif()
     exif[0x0112] = orientation
     image = Image.new("RGB", (40, 24), RED)

@@ -39,7 +39,7 @@ class Numbered:
 
 
 def rows(split: Any, epoch: int = 0) -> list[int]:
-    """Which rows an epoch brings, in order, read off the pixels themselves."""
+    """Return the rows of an epoch in order, read off the pixels."""
     return [round(float(x[0, 0, 0]) * 20 + 100) for inputs, _ in split.epoch(epoch) for x in inputs]
 
 
@@ -176,7 +176,7 @@ def test_fake_data_has_the_same_shape(batch_size: int | str) -> None:
 
 
 def test_sets_that_do_not_belong_together_are_refused() -> None:
-    """As many targets as inputs, or InputError naming the set."""
+    """Inputs without as many targets are an InputError that names the set."""
     data = InMemory(Numbered(test=(torch.zeros(3, 2, 3, 5), torch.zeros(4, dtype=torch.int64))))
     with pytest.raises(InputError, match="the test set has 3 inputs and 4 targets"):
         _ = data.train

@@ -86,7 +86,7 @@ ODD = {
 @pytest.mark.parametrize("kind", ODD)
 @pytest.mark.parametrize("ending", ["", ".gz"])
 def test_odd_idx_files_are_refused(kind: str, ending: str, tmp_path: Path) -> None:
-    """What is not a whole IDX file of bytes is named, with what to do."""
+    """A file that is not a whole IDX file of bytes is named, with what to do."""
     path = tmp_path / f"x{ending}"
     path.write_bytes(gzip.compress(ODD[kind]) if ending else ODD[kind])
     with pytest.raises(InputError, match="downloaded again") as caught:
@@ -241,7 +241,7 @@ def test_offline_says_which_files_go_where(
 
 
 def test_only_the_files_that_are_missing_are_asked_for(tmp_path: Path, offline: None) -> None:
-    """What is there, plain or not, is not on the list."""
+    """Files that are there, packed or not, are not on the list."""
     raw = tmp_path / "MNIST" / "raw"
     lay(raw)
     (raw / "t10k-labels-idx1-ubyte").unlink()

@@ -90,7 +90,7 @@ def test_classes_of_emnist_are_torchvisions(split: Any) -> None:
 
 
 def test_emnist_is_read_from_its_archive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of the zip file only what is needed is unpacked; it is fetched once."""
+    """Only the needed part of the zip file is unpacked; it is fetched once."""
     raw = tmp_path / "EMNIST/raw"
     lay_emnist(tmp_path / "made", "digits", [3, 4])
     lay_emnist(tmp_path / "unused", "mnist", [3, 4])

@@ -1,4 +1,4 @@
-"""Which folders are classes and splits: by the names of splits in any spelling, and by structure."""
+"""Folders are classes or splits by the names of splits in any spelling, and by structure."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How a table's values are read: numbers in other notations, missing values, labels, row numbers;
+"""Reading a table's values: numbers in other notations, missing values, labels, row numbers;
 alike in every command.
 """
 

@@ -171,7 +171,7 @@ def test_the_last_window_of_a_file_is_what_is_continued() -> None:
 
 
 def test_the_series_solves_its_equation() -> None:
-    """By another method in steps fifty times smaller, and from the same past: the same for as long as chaos allows."""
+    """Another method, with steps fifty times smaller, agrees for as long as chaos allows."""
     ours = MackeyGlass(length=60, seed=3)
     past = 1.2 + 0.1 * float(torch.rand((), generator=_keyed(3)))
     h, per_unit, count = 0.002, 500, 360

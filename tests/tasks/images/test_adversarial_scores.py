@@ -162,7 +162,7 @@ def test_the_networks_get_pixels_in_minus_one_to_one_for_any_scaling() -> None:
 
 @pytest.mark.parametrize("conditional", [False, True], ids=["", "conditional"])
 def test_predictions_are_one_probability_for_each_image(conditional: bool) -> None:
-    """Of a conditional discriminator it is the highest over the classes."""
+    """A conditional discriminator's is the highest over the classes."""
     task = adversarial_task(small_gan(conditional=conditional)).eval()
     inputs = batch(5)[0]
     with torch.no_grad():

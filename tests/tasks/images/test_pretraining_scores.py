@@ -17,7 +17,7 @@ from dltrain.types import Image
 
 
 def test_the_reconstruction_error_is_squared_and_summed_over_an_input() -> None:
-    """Of the layer's own input, as the mean over batches of unequal sizes."""
+    """The input is the layer's own; the mean is over batches of unequal sizes."""
     task = net("dataset.eval_batch_size=100")
     for rbm in rbms_of(task):
         for parameter in rbm.parameters():

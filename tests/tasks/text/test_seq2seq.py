@@ -163,7 +163,7 @@ def test_perfect_translations_have_perfect_scores(monkeypatch: pytest.MonkeyPatc
 
 
 def test_bleu_and_chrf_match_the_formulas() -> None:
-    """By hand: the fractions of matching 1-grams to 4-grams, and the brevity penalty."""
+    """Computed by hand: the fractions of matching 1-grams to 4-grams, and the brevity penalty."""
     found = overlap(["a b c d e"], ["a b c d f"])
     by_hand = 100 * (4 / 5 * 3 / 4 * 2 / 3 * 1 / 2) ** 0.25
     assert found["bleu"] == pytest.approx(by_hand)
