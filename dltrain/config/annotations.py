@@ -1,7 +1,7 @@
-"""The types that a signature names: which values of a configuration fit one, and how a message says it.
+"""Annotations of a signature: the values that fit one, and the words for it in a message.
 
-A kind of annotation (a union, a list, a range ...) has two functions here: one that describes it and
-one that tells whether a value fits. Metadata of `Annotated` counts where it is of the package
+Each kind of annotation (a union, a list, a range ...) has two functions here: one describes it, the
+other tells if a value fits. Metadata of `Annotated` counts where it is of the package
 `annotated-types` (Gt, Ge, Lt, Le, Interval, MinLen, MaxLen, Len, MultipleOf, Predicate), which is
 what pydantic's own types such as PositiveInt are made of. Other metadata is ignored, as PEP 593
 asks of a reader that does not know it.
@@ -70,7 +70,7 @@ CONSTRAINTS: dict[type, Constraint] = {
 
 @dataclass(frozen=True)
 class Kind:
-    """What is known of one kind of annotation."""
+    """The functions for one kind of annotation."""
 
     describe: Callable[[Any], str]
     fits: Callable[[Any, Any], bool]  # a value, an annotation

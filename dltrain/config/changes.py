@@ -1,4 +1,4 @@
-"""What differs between a run's saved configuration and the one to continue with, and what it means."""
+"""Differences between a run's saved configuration and the one to continue with."""
 
 from __future__ import annotations
 

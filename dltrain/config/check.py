@@ -13,9 +13,10 @@ from dltrain.config.overrides import Problem
 from dltrain.config.policy import locate
 from dltrain.config.problems import Problems
 from dltrain.config.settings import Settings
+from dltrain.config.source_keys import has_listed
 from dltrain.errors import ConfigError, UsageError
 
-FOLDERS = ("data", "output")  # the keys of `paths`
+FOLDERS = ("paths.data", "paths.output")
 CALLED_LATER = ("optimizer", "schedule")  # groups whose choice the task calls when it has a model
 
 NO_SETTINGS = "expected settings of an optimizer, such as {lr: 0.001}"
@@ -81,16 +82,22 @@ def _without_optimizers(checker: NodeChecker, task: Any) -> Any:
     own = task.get(OPTIMIZERS) if isinstance(task, dict) else None
     if own is None:
         return task
-    try:
-        networks = declared(locate(str(task.get(TARGET)), checker.plugins)).networks
-    except UsageError:  # reported by `check_targets`
-        networks = ()
     if isinstance(own, dict):
+        networks = _networks_of(checker, task)
         for network, node in own.items():
             _check_optimizer(checker, networks, network, node)
     else:
         checker.problems.report(f"task.{OPTIMIZERS}", own, NO_SETTINGS)
     return {key: value for key, value in task.items() if key != OPTIMIZERS}
+
+
+def _networks_of(checker: NodeChecker, task: dict[str, Any]) -> tuple[str, ...]:
+    """Return the networks of a task; none if its target may not be built, which is reported."""
+    try:
+        target = locate(str(task.get(TARGET)), checker.plugins)
+    except UsageError:
+        return ()
+    return declared(target).networks
 
 
 def _check_optimizer(
@@ -111,17 +118,14 @@ def _check_optimizer(
 
 def _check_empty(problems: Problems) -> None:
     """Report keys for which nothing was typed after the =, and folders without a name."""
-    folder_keys = [f"paths.{name}" for name in FOLDERS]
     reported = {what for what, _ in problems.found}
     for key, typed in problems.composed.typed.items():
-        if not typed.rstrip().endswith("=") or typed in reported or key in folder_keys:
-            continue
-        why = "has no value; write null for no value, '' for an empty text"
-        problems.report(key, "", why)
-    paths = problems.composed.config.get("paths")
-    if not isinstance(paths, dict):
-        return
-    for name in FOLDERS:
-        key = f"paths.{name}"
-        if paths.get(name) == "":
+        is_empty = typed.rstrip().endswith("=")
+        if is_empty and typed not in reported and key not in FOLDERS:
+            why = "has no value; write null for no value, '' for an empty text"
+            problems.report(key, "", why)
+    has_value = has_listed(problems.composed.config)
+    for key in FOLDERS:
+        group, _, name = key.partition(".")
+        if has_value(key) and problems.composed.config[group][name] == "":
             problems.report(key, "", f"names no folder; {key}=. is the current one")

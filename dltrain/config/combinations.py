@@ -1,4 +1,4 @@
-"""Checks what single keys cannot show: the kinds of the chosen classes, and which choices go together."""
+"""Checks that concern several keys: the kinds of classes, and which choices go together."""
 
 from __future__ import annotations
 
@@ -40,6 +40,8 @@ USED_THROUGH = {
     "regularization": "optim",
 }
 
+OFF_IN_OVERFIT = ("schedule", "regularization")  # groups that debug=overfit trains without
+
 
 class Combinations:
     """Checks a configuration whose nodes are right, each for itself."""
@@ -70,7 +72,7 @@ class Combinations:
             self.check_packages()
 
     def check_packages(self) -> None:
-        """Check that a class of dltrain or torch is chosen where it belongs, no dataset as model."""
+        """Check that a class of dltrain or torch is chosen in a group that it belongs to."""
         for group, packages in PACKAGES_OF.items():
             for path, node in self.nodes_of(group):
                 module = str(self.target_of(node).__module__)
@@ -105,7 +107,7 @@ class Combinations:
         self.problems.report("trainer.epochs", None, why)
 
     def choices_that_plan(self) -> list[str]:
-        """Return the choices that plan over the whole run, a warm-up over a share of it included."""
+        """Return the choices that plan over the whole run; a relative warm-up does too."""
         nodes = {"this schedule": self.config["schedule"], **dict(self.nodes_of("regularization"))}
         return [
             name
@@ -125,7 +127,7 @@ class Combinations:
         self.problems.add(what, why)
 
     def filled_arguments(self) -> list[tuple[str, str]]:
-        """Return (GROUP.ARGUMENT, name) for what regularizers and transforms fill in other choices."""
+        """Return (GROUP.ARGUMENT, name) for each argument that a regularizer or transform fills."""
         filled = []
         for name, node in self.config["regularization"].items():
             settings = {key: value for key, value in node.items() if key != TARGET}
@@ -200,23 +202,23 @@ def unread(composed: Composed) -> list[str]:
     task = composed.config["task"]
     task_arguments = set(arguments(combinations.target_of(task)))
     used = task_arguments - task.keys()  # task.loss={...} is a loss of the task's own
-    lines = []
-    for key, typed in composed.typed.items():
+    reasons: list[tuple[str, str]] = []  # a typed key, and why it is not read
+    for key in composed.typed:
         argument = USED_THROUGH.get(key.split(".")[0])
         if argument and argument not in used:
-            name = composed.choices.get("task")
-            lines.append(f"{typed} is not read: task={name} does not use {argument}")
-    if {"dataset.epochs", "trainer.epochs"} <= composed.typed.keys():
-        lines.append(f"{composed.typed['dataset.epochs']} is not read: trainer.epochs is set")
+            task_name = composed.choices.get("task")
+            reasons.append((key, f"task={task_name} does not use {argument}"))
+    if "trainer.epochs" in composed.typed:
+        reasons.append(("dataset.epochs", "trainer.epochs is set"))
     if composed.config["debug"] == "overfit":
-        for key, typed in composed.typed.items():
-            if key.split(".")[0] in ("schedule", "regularization"):
-                lines.append(f"{typed} is not read: debug=overfit trains without")
+        for key in composed.typed:
+            if under(key, OFF_IN_OVERFIT):
+                reasons.append((key, "debug=overfit trains without"))
     for destination, name in combinations.filled_arguments():
-        own = composed.typed.get(destination)
-        if own and destination != "dataset.transforms":
-            lines.append(f"{own} is not read: regularization={name} sets {destination}")
-    return lines
+        if destination != "dataset.transforms":
+            reasons.append((destination, f"regularization={name} sets {destination}"))
+    typed = composed.typed
+    return [f"{typed[key]} is not read: {why}" for key, why in reasons if key in typed]
 
 
 def _is_claim(text: str) -> bool:

@@ -115,7 +115,10 @@ def choose(choices: list[Any]) -> tuple[Any, dict[str, Any]]:
 
 
 def _as_dictconfig(files: dict[str, Any]) -> Any:
-    """Return a DictConfig without room for new keys; a copy of an earlier one takes half the time."""
+    """Return a DictConfig without room for new keys.
+
+    A copy of an earlier one takes half the time of a new one.
+    """
     from omegaconf import OmegaConf
 
     key = repr(files)

@@ -1,4 +1,4 @@
-"""Composes the files of the chosen options into one configuration, by the rules of Hydra's defaults lists.
+"""Composes the files of the chosen options, by the rules of Hydra's defaults lists.
 
 The files are those of conf/ and of a user's own folder (--config-dir). Hydra itself takes a quarter
 of a second for it, and would act on what a file says of `hydra`.
@@ -44,7 +44,7 @@ class ConfigFile:
 
 @dataclass(frozen=True)
 class Part:
-    """What one file contributes, and the package that it goes to."""
+    """The contribution of one file, and the package that it goes to."""
 
     file: ConfigFile
     package: str
@@ -83,7 +83,7 @@ def _file_of(group: str, option: str) -> ConfigFile:
 
 
 def _check_interpolations(path: Path, node: Mapping[str, Any]) -> None:
-    """UsageError for text in a file that is no interpolation and looks like one, such as '${'."""
+    """Raise a UsageError for a broken interpolation in a file, such as '${'."""
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
 
@@ -171,7 +171,7 @@ class _Choosing:
         return self.parts_of(file, own_package, depth + 1)
 
     def check_overrides(self) -> None:
-        """UsageError for an override of a choice that there is not, or that was made before."""
+        """Raise a UsageError for an override that found no choice, or came after it."""
         for key, entry in self.overrides.items():
             if key in self.applied:
                 continue

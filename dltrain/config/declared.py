@@ -1,4 +1,4 @@
-"""What a class declares of itself that concerns the combination of choices."""
+"""The members by which a class declares what it can be combined with."""
 
 from __future__ import annotations
 
@@ -23,6 +23,6 @@ class Declared:
 
 
 def declared(target: Any) -> Declared:
-    """Return what the class `target` declares. Only this function asks a class that may be anyone's."""
+    """Return what the class `target` declares; no other code asks a class of the user's."""
     names = [field.name for field in dataclasses.fields(Declared)]
     return Declared(**{name: getattr(target, name) for name in names if hasattr(target, name)})

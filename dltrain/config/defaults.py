@@ -187,7 +187,7 @@ class _Parser:
                 raise self.refusal(index, why)
 
     def check_order(self, entries: list[Entry]) -> None:
-        """Overrides stand last, and `_self_` once, as in Hydra."""
+        """Check that overrides stand last, and `_self_` only once, as in Hydra."""
         has_self = False
         has_override = False
         for entry in entries:

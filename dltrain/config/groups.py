@@ -1,4 +1,4 @@
-"""What can be chosen: the groups and options of conf/, and of the folder that --config-dir names."""
+"""The groups and options of conf/ and of the user's own folder (--config-dir)."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ own_dir: ContextVar[Path | None] = ContextVar("own_dir", default=None)  # what -
 
 @functools.cache
 def conf_dir() -> Path:
-    """The folder of the YAML files: inside the installed package, or beside it in a checkout."""
+    """Return the folder of the YAML files: in the installed package, or beside it in a checkout."""
     package = Path(__file__).resolve().parents[1]
     for folder in (package / "conf", package.parent / "conf"):
         if (folder / "config.yaml").is_file():
@@ -40,7 +40,7 @@ def config_dir(folder: str | None) -> Iterator[None]:
     """Add the options of a user's own folder: `folder`/model/mine.yaml is model=mine inside.
 
     Raises:
-        UsageError: the folder does not exist; a file in it would not be read, as its folder is not a
+        UsageError: the folder does not exist; a file in it would not be read, as it is not in a
             group; an option has the name of one of dltrain's own (neither may hide the other); or
             a file is not in the grammar of `defaults.parse_defaults`.
     """
@@ -56,26 +56,32 @@ def config_dir(folder: str | None) -> Iterator[None]:
 def _check_config_dir(folder: Path) -> None:
     if not folder.is_dir():
         raise UsageError(f"--config-dir {folder}: the folder does not exist")
-    paths = sorted(path for path in folder.rglob("*.yaml") if not _is_hidden(path, folder))
+    expected = f"options are {folder}/GROUP/NAME.yaml"
+    paths = _visible_files(folder)
     in_groups = [path for path in paths if path.parent.parent == folder]
     if not in_groups:
-        where = f"options are {folder}/GROUP/NAME.yaml"
-        raise UsageError(f"--config-dir {folder}: nothing in it can be chosen; {where}")
+        raise UsageError(f"--config-dir {folder}: nothing in it can be chosen; {expected}")
     for path in in_groups:
         _check_name(path, folder)
     for path in in_groups:
         _check_content(path)
-    for path in paths:
-        if path not in in_groups:
-            raise UsageError(f"{path} would not be read: options are {folder}/GROUP/NAME.yaml")
+    elsewhere = sorted(set(paths) - set(in_groups))
+    if elsewhere:
+        raise UsageError(f"{elsewhere[0]} would not be read: {expected}")
 
 
-def _is_hidden(path: Path, folder: Path) -> bool:
-    return any(name.startswith(".") for name in path.relative_to(folder).parts)
+def _visible_files(folder: Path) -> list[Path]:
+    """Return the YAML files of a folder, at any depth, without hidden ones."""
+    visible = []
+    for path in folder.rglob("*.yaml"):
+        names = path.relative_to(folder).parts
+        if not any(name.startswith(".") for name in names):
+            visible.append(path)
+    return sorted(visible)
 
 
 def _check_name(path: Path, folder: Path) -> None:
-    """UsageError if an option's file is not in a group, or dltrain has an option of that name."""
+    """Raise a UsageError for a file that is not in a group, or whose name dltrain uses itself."""
     ours = _our_options()
     group = path.parent.name
     if group not in ours:
@@ -100,10 +106,13 @@ def _check_content(path: Path) -> None:
 
 
 def groups() -> dict[str, list[str]]:
-    """{group: options}, from the files."""
-    ours, own = _our_options(), own_dir.get()
-    theirs = _options_in(own) if own else {}
-    return {group: sorted([*options, *theirs.get(group, [])]) for group, options in ours.items()}
+    """Return {group: options}, from the files."""
+    own = own_dir.get()
+    own_options = _options_in(own) if own else {}
+    options = {}
+    for group, names in _our_options().items():
+        options[group] = sorted([*names, *own_options.get(group, [])])
+    return options
 
 
 @functools.cache
@@ -112,31 +121,38 @@ def _our_options() -> dict[str, list[str]]:
 
 
 def _options_in(folder: Path) -> dict[str, list[str]]:
-    groups = sorted(group for group in folder.iterdir() if group.is_dir())
-    return {group.name: sorted(path.stem for path in group.glob("*.yaml")) for group in groups}
+    options = {}
+    for group in sorted(folder.iterdir()):
+        if group.is_dir():
+            options[group.name] = sorted(path.stem for path in group.glob("*.yaml"))
+    return options
 
 
 def option_file(group: str, option: str) -> Path:
-    """Where an option stands: the user's own file if there is one, else dltrain's."""
+    """Return the file of an option: the user's own if it exists, otherwise that of dltrain."""
     name = Path(group) / f"{option}.yaml"
     own = own_dir.get()
-    return own / name if own and (own / name).is_file() else conf_dir() / name
+    if own is not None and (own / name).is_file():
+        return own / name
+    return conf_dir() / name
 
 
 def read_option(group: str, option: str) -> dict[str, Any]:
-    """An option's file as plain data; UsageError if it is no YAML or no mapping."""
+    """Return an option's file as plain data; UsageError if it is no YAML or no mapping."""
     path = option_file(group, option)
-    return read_ours(path) if path.is_relative_to(conf_dir()) else read_mapping(path, UsageError)
+    if path.is_relative_to(conf_dir()):
+        return read_ours(path)
+    return read_mapping(path, UsageError)
 
 
 @functools.cache
 def read_ours(path: Path) -> dict[str, Any]:
-    """A file of conf/ as plain data, to be read only."""
+    """Return a file of conf/ as plain data, which must not be changed."""
     import yaml
 
-    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)(
-        path.read_bytes()
-    )  # ten times as fast where it is built
+    # The C loader is ten times as fast, but not every build of PyYAML has it.
+    loader_class = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    loader = loader_class(path.read_bytes())
     try:
         return loader.get_single_data() or {}
     finally:
@@ -144,7 +160,7 @@ def read_ours(path: Path) -> dict[str, Any]:
 
 
 def summary(group: str, option: str) -> str:
-    """The first comment of an option's file: what it is, in a line."""
+    """Return the first comment of an option's file, which describes it in a line."""
     with option_file(group, option).open(encoding="utf-8") as file:
         comments = (line for line in file if line.startswith("#") and "@package" not in line)
         return next(comments, "").lstrip("# ").strip()

@@ -7,8 +7,8 @@ user knows. tests/config/test_habits.py composes every override of this file.
 
 from __future__ import annotations
 
-# A key here: the names that others have for it. If several keys list a name, the first key that the
-# configuration has is meant.
+# A key here: the names that other programs have for it. If several keys list a name, the first key
+# that the configuration has is meant.
 RENAMED = {
     "regularization.early_stopping.patience": "patience early_stopping_patience n_iter_no_change",
     "seed": "random_state random_seed manual_seed seed_everything rng_seed global_seed",
@@ -112,7 +112,7 @@ RENAMED = {
     "trainer.skip_nonfinite": "terminate_on_nan detect_anomaly skip_nan",
 }
 
-# A group here: the names that others have for it.
+# A group here: the names that other programs have for it.
 GROUPS = {
     "dataset": """
         data datamodule dataloader data_module ds dm train_data dataset_name data_name
@@ -143,8 +143,8 @@ GROUPS = {
     "experiment": "config config_name recipe preset cfg exp hparams",
 }
 
-# Names of options, by group: in lower case without spaces, dots, dashes and underscores; * stands for anything. Where the
-# answer has a = in it, it is typed as it stands.
+# Names of options, by group: in lower case without spaces, dots, dashes and underscores; * matches
+# anything. An answer with a = in it is typed as it is.
 OPTIONS = {
     "dataset": {
         "cocoyaml": "dataset=coco dataset.images=FOLDER dataset.annotations=FILE",
@@ -372,7 +372,7 @@ OPTIONS = {
     "experiment": {},
 }
 
-# Values of a key here, by what others call them, written like the names of OPTIONS.
+# Values of a key here, by their names in other programs, written like the names of OPTIONS.
 VALUES = {
     "device.precision": {
         "16": "fp16",
@@ -407,7 +407,7 @@ VALUES = {
 NO_GPU = {"no_cuda", "use_cpu"}  # names of a device: true means the CPU
 GPU_COUNTS = {"devices", "gpus", "num_gpus", "n_gpu"}  # names of a device: 0 means the CPU
 
-# Keys of RENAMED that not every configuration has: what to type where this one has none of them (words, and a note).
+# Keys of RENAMED that not every configuration has: (what to type, a note) if this one lacks them.
 HOMES = {
     "regularization.early_stopping.patience": (
         "regularization=[early_stopping] regularization.early_stopping.patience={value}",
@@ -443,7 +443,8 @@ HOMES = {
     "task.min_score": ("dataset=yolo dataset.path=FOLDER task.min_score={value}", ""),
 }
 
-# Keys that become other words, or none: (what to type, why). A name may stand with its group, as in trainer.logger.
+# Keys that become other words, or none: (what to type, a note). A name may have its group, as in
+# trainer.logger.
 ANSWERS = {
     "early_stopping": ("regularization=[early_stopping]", ""),
     "early_stop": ("regularization=[early_stopping]", ""),
@@ -680,7 +681,7 @@ ANSWERS = {
     "plugins_dir": ("plugins=[NAME]", "your own package, whose classes may be built"),
 }
 
-# First words that other programs have for verbs; also the values of mode=.
+# Verbs of other programs, as a first word or as the value of mode=.
 VERBS = {
     "fit": "dltrain train",
     "training": "dltrain train",
@@ -741,7 +742,7 @@ VERBS = {
     "new": "dltrain",
 }
 
-# Flags: Hydra's own, and short ones. A key with `=` at its end takes the word that follows.
+# Flags: Hydra's own, and short ones. A key with `=` at its end takes the next word as its value.
 FLAGS = {
     "--cfg": "dltrain show optimizer.lr",
     "-c": "dltrain show optimizer.lr",
@@ -791,7 +792,7 @@ FLAGS = {
     "--cuda": "device=cuda",
 }
 
-# Hydra's own settings, by the beginning of their names: what does the same here.
+# Hydra's own settings, by the beginning of their names: what to type here.
 HYDRA = {
     "run.dir": "paths.output=FOLDER name=NAME",
     "sweep.dir": "paths.output=FOLDER name=NAME",

@@ -96,18 +96,26 @@ def interpolations(node: Any, way: Way = ()) -> Iterator[tuple[Any, Way]]:
 
     A `_target_` is text, whatever stands in it.
     """
-    from omegaconf import DictConfig, OmegaConf
+    from omegaconf import OmegaConf
 
-    names = list(node) if isinstance(node, DictConfig) else range(len(node))
-    for name in names:
-        if isinstance(name, str) and name.startswith("_"):
-            continue
+    for name in _public_names(node):
         if OmegaConf.is_interpolation(node, name):
             yield node, (*way, name)
             continue
         child = node._get_node(name)
-        if OmegaConf.is_config(child) and not child._is_none() and not child._is_missing():
+        if not OmegaConf.is_config(child):
+            continue
+        if not child._is_none() and not child._is_missing():
             yield from interpolations(child, (*way, name))
+
+
+def _public_names(node: Any) -> list[str | int]:
+    """Return the keys of a mapping, without `_target_` and its kind, or the positions of a list."""
+    from omegaconf import DictConfig
+
+    if not isinstance(node, DictConfig):
+        return list(range(len(node)))
+    return [str(name) for name in node if not str(name).startswith("_")]
 
 
 def dotted(way: Way) -> str:

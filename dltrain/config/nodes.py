@@ -84,13 +84,15 @@ class NodeChecker:
         taken = self.arguments_of(node, path)
         if taken is None or self.is_replaced_alone(node, path, taken):
             return
+        if PARTIAL in node:
+            self.check_partial(f"{path}.{PARTIAL}", node[PARTIAL], is_called)
         for name, value in node.items():
+            if name in (TARGET, PARTIAL):
+                continue
             key = f"{path}.{name}"
-            if name == PARTIAL:
-                self.check_partial(key, value, is_called)
-            elif name in taken:
+            if name in taken:
                 self.check_argument(key, value, taken[name].annotation)
-            elif name != TARGET:
+            else:
                 self.problems.report(key, value, self.not_taken(node, path, name, taken))
 
     def arguments_of(self, node: dict[str, Any], path: str) -> Mapping[str, Argument] | None:
@@ -108,7 +110,7 @@ class NodeChecker:
     def is_replaced_alone(
         self, node: dict[str, Any], path: str, taken: Mapping[str, Argument]
     ) -> bool:
-        """Report a class that was typed without the rest of its node, if it does not take the rest."""
+        """Report a class that was typed alone, if it does not take the other keys of its node."""
         if f"{path}.{TARGET}" not in self.typed:
             return False
         of_earlier_choice = [name for name in node if f"{path}.{name}" not in self.typed]

@@ -1,4 +1,4 @@
-"""What to type here instead of what other programs have, from the tables in habits.py; without torch."""
+"""Answers for users of other programs: what to type here. The tables are in habits.py."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Answer:
 
 @dataclass(frozen=True)
 class _Asked:
-    """What was typed: key=value, or a flag without its dashes."""
+    """The typed key=value, or a flag without its dashes."""
 
     key: str
     value: str
@@ -266,7 +266,7 @@ def _filled(words: str, value: str) -> str:
 
 
 def _override(key: str, value: str) -> str:
-    """Return key=value as it is typed in a shell, with quotes where it could not be read without."""
+    """Return key=value as it is typed in a shell, with quotes if it cannot be read without."""
     if quoting.value_of(f"{key}={value}") is None and value.lower() != "null":
         return quoting.text_override(key, value)
     return shell_word(f"{key}={value}")

@@ -1,4 +1,4 @@
-"""Reads overrides in Hydra's grammar, one by one; an answer says what to type for an unreadable one."""
+"""Reads overrides in Hydra's grammar, and says what to type instead of one that cannot be read."""
 
 from __future__ import annotations
 
@@ -169,13 +169,15 @@ def _parse_override(parser: Any, text: str) -> Any:
 def _misread(override: Any, text: str) -> str | None:
     """Return what to type if the value is the name of a file that Hydra reads as another text."""
     key, _, typed = text.partition("=")
+    if not exists(typed):
+        return None
     value = override.value()
-    is_text = isinstance(value, str)
-    if not exists(typed) or not (is_text or override.is_sweep_override()):
-        return None
-    if value == typed and "${" not in typed:
-        return None
-    if is_text and value != typed and exists(value):
+    if isinstance(value, str):
+        is_as_typed = value == typed and "${" not in typed
+        is_another_file = value != typed and exists(value)
+        if is_as_typed or is_another_file:
+            return None
+    elif not override.is_sweep_override():
         return None
     quoted = quoting.text_override(key, typed)
     return f"is not read as the file {typed!r} that exists; quote it: {quoted}"
@@ -208,7 +210,7 @@ def _several(key: str, text: str) -> str:
 
 
 def _quote_hint(text: str, sweep: bool) -> str:
-    """Return how the value, or each of several, is typed if it is text; empty without key or value."""
+    """Return how the value, or each of several, is typed as text; empty without key or value."""
     key, _, value = text.partition("=")
     if not KEY.fullmatch(key) or not value.strip():
         return ""

@@ -7,6 +7,7 @@ from typing import Any
 
 from dltrain.config.compose import Composed, compose
 from dltrain.config.groups import groups
+from dltrain.config.policy import under
 from dltrain.config.source_keys import full_key, has_listed
 from dltrain.types import flatten
 
@@ -34,24 +35,28 @@ def own_settings(composed: Composed, swept: Iterable[str] = ()) -> dict[str, Any
 
 def chosen_options(composed: Composed) -> dict[str, Any]:
     """Return the options that are not the defaults, and those of `ALWAYS_NAMED`."""
-    defaults = compose([]).choices
-    options: dict[str, Any] = {}
-    for group in dict.fromkeys([*ALWAYS_NAMED, *composed.choices]):
-        option = composed.choices.get(group)
-        is_default = option == defaults.get(group)
-        if option is None or (is_default and group not in ALWAYS_NAMED):
-            continue
-        if belongs(group):
-            options[group] = option
-    for group, text in composed.typed.items():
-        if group not in groups():
-            continue
-        if is_node(text) and group in options:  # a class of the user's own
-            target = composed.public.get(group, {}).get(TARGET, "")
-            options[group] = str(target).rpartition(".")[2]
-        elif belongs(group) and not is_node(text):
-            options.setdefault(group, text.partition("=")[2])
+    options = _named_choices(composed.choices)
+    typed = {group: text for group, text in composed.typed.items() if group in groups()}
+    for group, text in typed.items():
+        if not is_node(text):
+            if belongs(group):
+                options.setdefault(group, text.partition("=")[2])
+        elif group in options:  # a class of the user's own
+            node = composed.public.get(group, {})
+            options[group] = str(node.get(TARGET, "")).rpartition(".")[2]
     return options
+
+
+def _named_choices(choices: dict[str, Any]) -> dict[str, Any]:
+    """Return the choices that are named: those that are not the defaults, and `ALWAYS_NAMED`."""
+    defaults = compose([]).choices
+    named = {}
+    for group in dict.fromkeys([*ALWAYS_NAMED, *choices]):
+        option = choices.get(group)
+        is_shown = group in ALWAYS_NAMED or option != defaults.get(group)
+        if option is not None and is_shown and belongs(group):
+            named[group] = option
+    return named
 
 
 def set_values(composed: Composed) -> dict[str, Any]:
@@ -67,14 +72,10 @@ def set_values(composed: Composed) -> dict[str, Any]:
     values = {}
     for key, value in flatten(composed.public).items():
         is_default = key in defaults and defaults[key] == value
-        if not is_default and belongs(key) and _is_below(key, typed):
+        is_typed = under(key, typed)
+        if is_typed and not is_default and belongs(key):
             values[key] = value
     return values
-
-
-def _is_below(key: str, owners: list[str]) -> bool:
-    """Return True if `key` is one of `owners` or stands below one."""
-    return any(key == owner or key.startswith(f"{owner}.") for owner in owners)
 
 
 def is_node(text: str) -> bool:

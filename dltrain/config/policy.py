@@ -1,10 +1,10 @@
 """The rule for which `_target_` may be built: a configuration is code only where the user wrote it.
 
-A name has to begin with a part of dltrain, torch or torchvision that holds what is chosen from
-(HOMES), or with a plugin named on the command line; otherwise it is refused before anything is
-imported. The way to the object leads through such modules only. Then the object is judged by what it
-is and where it was defined, not by the name that led to it: `torch.nn.modules.module.torch.load` is
-stopped at torch. Of functions only those of dltrain pass that make something to choose (FACTORIES):
+A name has to begin with a part of dltrain, torch or torchvision that holds choices (HOMES), or with
+a plugin named on the command line; otherwise it is refused before anything is imported. The way to
+the object leads through such modules only. Then the object is judged by what it is and where it was
+defined, not by the name that led to it: `torch.nn.modules.module.torch.load` is stopped at torch.
+Of functions only those of dltrain pass that make something to choose (FACTORIES):
 a run's saved configuration must not be able to download, unpack, load or write.
 """
 

@@ -1,4 +1,4 @@
-"""How a text is typed as the value of an override: Hydra's quotes inside of the shell's."""
+"""Quotes texts that are the value of an override: Hydra's quotes inside those of the shell."""
 
 from __future__ import annotations
 
@@ -9,53 +9,22 @@ from typing import Any
 from dltrain.shell import quoted, shell_word
 
 INVISIBLE = "\u200c\u200d"  # they join or separate letters and emoji in names of files
-TEXT_NAMES = (
-    frozenset(  # last names of keys that take a text; a test compares them with the signatures
-        {
-            *(
-                "annotations",
-                "column",
-                "data",
-                "delimiter",
-                "embedding",
-                "encoding",
-                "from",
-                "id",
-                "images",
-                "label",
-                "name",
-            ),
-            *(
-                "output",
-                "path",
-                "root",
-                "source",
-                "target",
-                "test",
-                "test_annotations",
-                "test_images",
-                "test_path",
-            ),
-            *(
-                "test_source",
-                "test_target",
-                "text",
-                "train",
-                "val",
-                "val_annotations",
-                "val_images",
-                "val_path",
-            ),
-            *("val_source", "val_target", "watch", "weights"),
-        }
-    )
+# The last names of keys that take a text; a test compares them with the signatures.
+TEXT_NAMES = frozenset(
+    {
+        *("annotations", "column", "data", "delimiter", "embedding"),
+        *("encoding", "from", "id", "images", "label"),
+        *("name", "output", "path", "root", "source"),
+        *("target", "test", "test_annotations", "test_images", "test_path"),
+        *("test_source", "test_target", "text", "train", "val"),
+        *("val_annotations", "val_images", "val_path", "val_source", "val_target"),
+        *("watch", "weights"),
+    }
 )
 
 
 def text_override(key: str, text: str) -> str:
-    """Return what to type in a shell to set `key` to `text`: with Hydra's quotes only where it
-    needs them.
-    """
+    """Return what to type in a shell to set `key` to `text`, with Hydra's quotes if needed."""
     plain = f"{key}={text}"
     if value_of(plain) == text and "${" not in text:
         return shell_word(plain)
@@ -70,17 +39,13 @@ def typed_as_text(override: str) -> str:
 
 
 def typed_as_list(override: str) -> str:
-    """Return what to type in a shell so that the value of `override`, [A,B], is read as a list of
-    texts.
-    """
+    """Return what to type in a shell so that [A,B] in `override` is read as a list of texts."""
     key, _, value = override.partition("=")
     return shell_word(f"{key}=[{_each_quoted(value.strip()[1:-1])}]")
 
 
 def typed_as_choices(override: str) -> str:
-    """Return what to type in a shell so that the value of `override`, A,B, is read as several texts
-    of a sweep.
-    """
+    """Return what to type in a shell so that A,B in `override` is read as texts of a sweep."""
     key, _, value = override.partition("=")
     return shell_word(f"{key}={_each_quoted(value)}")
 
@@ -92,9 +57,7 @@ def _each_quoted(value: str) -> str:
 
 
 def suggestion(override: str) -> str:
-    """Return what to type in a shell where the value of `override` is text, or a list of texts,
-    without quotes.
-    """
+    """Return what to type in a shell if the value of `override` is text, or a list of texts."""
     value = override.partition("=")[2].strip()
     if value.startswith("[") and value.endswith("]") and not exists(value):
         return typed_as_list(override)
@@ -102,22 +65,20 @@ def suggestion(override: str) -> str:
 
 
 def is_quoted(value: str) -> bool:
-    """Tell whether `value` is one quoted text already."""
+    """Return True if `value` is one quoted text already."""
     if len(value) < 2 or value[0] not in "'\"" or value[-1] != value[0]:
         return False
     return isinstance(value_of(f"key={value}"), str)  # 'a','b' are two
 
 
 def takes_text(override: str) -> bool:
-    """Tell whether the value of `override` is probably meant as text: a file that exists, or by the
-    key's name.
-    """
+    """Return True if the value of `override` probably is text, by the key's name or as a file."""
     key, _, value = override.partition("=")
     return key.rpartition(".")[2] in TEXT_NAMES or exists(value)
 
 
 def exists(value: str) -> bool:
-    """Tell whether there is a file or folder of this name."""
+    """Return True if a file or folder of this name exists."""
     try:
         return bool(value) and (Path(value).exists() or Path(value).expanduser().exists())
     except (OSError, ValueError, RuntimeError):  # too long, a null byte, no such user
@@ -125,19 +86,16 @@ def exists(value: str) -> bool:
 
 
 def is_printable(text: str) -> bool:
-    """Tell whether `text` is one line of letters: spaces of all widths count, line breaks and
-    control codes do not.
-    """
-    return all(
-        letter.isprintable() or letter in INVISIBLE or unicodedata.category(letter) == "Zs"
-        for letter in text
-    )
+    """Return True if `text` is one line without control characters; spaces may have any width."""
+    for char in text:
+        is_space = unicodedata.category(char) == "Zs"
+        if not char.isprintable() and not is_space and char not in INVISIBLE:
+            return False
+    return True
 
 
 def value_of(override: str) -> Any:
-    """Return the value that Hydra reads, or None where it cannot read the override or finds several
-    values.
-    """
+    """Return the value that Hydra reads; None if it cannot, or finds several values."""
     from hydra.core.override_parser.overrides_parser import OverridesParser
     from hydra.errors import HydraException
 

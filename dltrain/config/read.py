@@ -164,10 +164,8 @@ class _Scan:
 def _check_plain(node: Any, path: Path, error: type[DltrainError], key: str = "") -> None:
     """Raise `error` for a key that is not text, and a value that no override could write."""
     if isinstance(node, dict):
+        _check_names(node, path, error, key)
         for name, child in node.items():
-            if not isinstance(name, str):
-                where = f" below {key}" if key else ""
-                raise error(f"{path}: the key {name}{where} is not text: write it in quotes")
             _check_plain(child, path, error, f"{key}.{name}".lstrip("."))
     elif isinstance(node, list):
         for child in node:
@@ -176,3 +174,11 @@ def _check_plain(node: Any, path: Path, error: type[DltrainError], key: str = ""
         raise error(f"{path}: {key} is a {type(node).__name__}: write it in quotes")
     elif isinstance(node, int) and node.bit_length() > MAX_BITS:
         raise error(f"{path}: {key} is a number of {node.bit_length()} bits")
+
+
+def _check_names(node: dict[Any, Any], path: Path, error: type[DltrainError], key: str) -> None:
+    """Raise `error` for a key of a mapping that is not text."""
+    where = f" below {key}" if key else ""
+    for name in node:
+        if not isinstance(name, str):
+            raise error(f"{path}: the key {name}{where} is not text: write it in quotes")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-# The modules that moved from the top of dltrain.data, dltrain.models and dltrain.tasks into a family.
+# The modules that moved from dltrain.data, dltrain.models and dltrain.tasks into a family.
 FAMILIES: dict[str, tuple[str, ...]] = {
     "data.images": (
         *("cifar10", "cifar100", "digits", "emnist", "image_folder", "in_memory", "mnist"),
@@ -110,7 +110,7 @@ def current_name(target: str) -> str:
 
 
 def with_current_names(value: Any, key: str = "") -> Any:
-    """Return a saved configuration (a mapping, list or scalar) with the present name of each target.
+    """Return a saved configuration (mapping, list or scalar) with the present name of each target.
 
     `key` is the one under which the value stands: a node under "source" is no dataset to divide.
     """
@@ -123,10 +123,9 @@ def with_current_names(value: Any, key: str = "") -> Any:
     if not isinstance(target, str):
         return current
     current["_target_"] = current_name(target)
+    is_whole = key != "source" and "source" not in current
     divided = DIVIDED.get(current["_target_"])
-    if divided is None or key == "source" or "source" in current:
-        return current
-    return _with_source(current, divided)
+    return _with_source(current, divided) if divided and is_whole else current
 
 
 def _with_source(node: dict[str, Any], divided: Divided) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The signature is the schema: a node has the keys, types and defaults of its target's signature."""
+"""The schema of a node is its target's signature: its keys, types and defaults."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The settings that belong to no choice: the run's own and the trainer's. Their annotations are their schema."""
+"""Settings of the run and of the trainer. Their annotations are their schema."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from dltrain.types import Ge, Interval, Lt, Often, PositiveFloat, PositiveInt
 
 @dataclass(frozen=True)
 class Paths:
-    """Where data sets are looked for, and where run folders go."""
+    """Folders: `data` holds datasets, `output` gets the folders of runs."""
 
     data: str = "data"
     output: str = "outputs"
@@ -36,14 +36,16 @@ class Settings:
 
 @dataclass(frozen=True)
 class Trainer:
-    """How long and how often. A step is one batch; with `accumulate` > 1 several of them make one update.
+    """The length of a run, and how often it evaluates, logs and saves.
 
-    The first of `epochs`, `steps` and `max_seconds` to be reached ends the run; None sets no such limit. `watch` None is
-    the metric that the task itself watches. `mode` None is the way that the task declares for it.
+    A step is one batch; with `accumulate` > 1 several steps make one update. The first of `epochs`,
+    `steps` and `max_seconds` that is reached ends the run; None sets no such limit. `watch` None is
+    the metric that the task itself watches; `mode` None is the direction that the task declares.
 
-    `save_every` is in steps, or "2ep", "30s", "10min"; None saves after epochs, as long as that takes no more than a
-    hundredth of the time. `skip_nonfinite` updates in a row whose gradient is infinite or not a number are left out before
-    the run ends. `on_oom` halve: a batch that does not fit in memory is trained in halves, of one update all the same.
+    `save_every` is in steps, or "2ep", "30s", "10min"; None saves after epochs, if that takes no
+    more than 1 % of the time. Up to `skip_nonfinite` updates in a row are skipped if their
+    gradient is infinite or NaN, then the run ends. `on_oom` halve: a batch that does not fit in
+    memory is trained in halves, which still make one update.
     """
 
     epochs: PositiveInt | None = 5

@@ -1,4 +1,4 @@
-"""What to write instead of a key that does not exist."""
+"""Suggestions for keys that do not exist."""
 
 from __future__ import annotations
 
@@ -186,7 +186,7 @@ def _candidates(unknown: _UnknownKey) -> list[str]:
 
 
 def _with_same_name(unknown: _UnknownKey, keys: list[str]) -> str | None:
-    """Return a key elsewhere with the same last name; where the owner is unknown, the most similar."""
+    """Return a key with the same last name; if the owner does not exist, the most similar one."""
     same_name = [other for other in keys if _last_name(other) == unknown.name]
     if unknown.owner and unknown.node is None:
         same_name.sort(key=lambda other: -similarity(unknown.key, other))
@@ -244,7 +244,7 @@ def _last_name(key: str) -> str:
 
 
 def leaves(node: Any, prefix: str = "") -> list[str]:
-    """Return every dotted key of a configuration, groups included; `_target_` and its kind are not."""
+    """Return every dotted key of a configuration, with the groups and without `_target_`s."""
     from omegaconf import DictConfig
 
     keys = []

@@ -11,14 +11,16 @@ from torch.optim.adamw import adamw
 
 from dltrain.types import Fraction, NonNegative, PositiveFloat, PositiveInt
 
-# Jordan 2024: the steepest polynomial at 0 that stays bounded; after 5 steps, singular values lie in
-# 0.7..1.2.
+# Jordan 2024: the steepest polynomial at 0 that stays bounded; after 5 steps, singular values lie
+# in 0.7..1.2.
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 MIN_COLUMNS_PER_ROW = 3  # above which iterating over the Gram matrix is faster
 
 
 class Muon(torch.optim.Optimizer):
-    """Moves weight matrices by orthogonal matrices (Jordan 2024, kellerjordan.github.io/posts/muon).
+    """Moves weight matrices by orthogonal matrices (Jordan 2024).
+
+    See kellerjordan.github.io/posts/muon.
 
     With v <- momentum * v + (1 - momentum) * g and the Nesterov momentum
     momentum * v + (1 - momentum) * g = U S V^T, the step is

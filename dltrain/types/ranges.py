@@ -49,7 +49,7 @@ ColumnName: TypeAlias = Annotated[str, Names()]
 
 @dataclass(frozen=True)
 class Interval:
-    """How often something is done: every so many steps, epochs or seconds.
+    """An interval between two actions: a number of steps, epochs or seconds.
 
     A unit that does not count is infinite.
     """
