@@ -4,8 +4,7 @@ A folder is written under a temporary name in the same directory. Every file is 
 with their sha256 comes last, and a rename makes the folder appear. A committed folder is never
 written again, and is renamed before it is removed: under its own name it is whole or absent.
 
-Weights are stored as safetensors, the rest in plain types that load with `weights_only=True`. The
-state of a process (its random number generators) lies in a file of its own.
+Weights are stored as safetensors, the rest in plain types that load with `weights_only=True`.
 """
 
 from __future__ import annotations
@@ -41,9 +40,11 @@ from dltrain.files import (
 log = logging.getLogger("dltrain")
 
 MANIFEST = "manifest.json"
-WEIGHTS, STATE, RANK = "task.safetensors", "state.pt", "rank-0.pt"
-FILES = (WEIGHTS, STATE, RANK)
-PROCESS_KEYS = ("rng",)  # of a state, which belong to one process
+WEIGHTS = "task.safetensors"
+STATE = "state.pt"
+GENERATORS = "rank-0.pt"  # of random numbers; the name is that of format 2
+GENERATORS_KEY = "rng"  # of a state
+FILES = (WEIGHTS, STATE, GENERATORS)
 FORMAT = 2
 MAX_MANIFEST_BYTES = 2**20
 MAX_REASON_CHARS = 200
@@ -74,7 +75,6 @@ def commit(folder: Path, state: dict[str, Any], about: dict[str, Any]) -> None:
         "format": FORMAT,
         "dltrain": __version__,
         "torch": torch.__version__,
-        "world_size": 1,
         **about,
         "files": {name: _fingerprint(content) for name, content in files.items()},
     }
@@ -103,12 +103,12 @@ def state_files(state: dict[str, Any]) -> dict[str, bytes]:
             weights[name] = value
         else:
             other_task_keys[name] = value
-    shared = {name: value for name, value in state.items() if name not in PROCESS_KEYS}
-    own = {name: value for name, value in state.items() if name in PROCESS_KEYS}
+    rest = {name: value for name, value in state.items() if name != GENERATORS_KEY}
+    generators = {name: value for name, value in state.items() if name == GENERATORS_KEY}
     return {
         WEIGHTS: safetensors.torch.save(weights),
-        STATE: serialized({**shared, "task": other_task_keys}),
-        RANK: serialized(own),
+        STATE: serialized({**rest, "task": other_task_keys}),
+        GENERATORS: serialized(generators),
     }
 
 
@@ -129,7 +129,7 @@ def load(folder: Path) -> dict[str, Any]:
         contents = read(folder)
         state = {
             **unpickled(folder / STATE, contents[STATE]),
-            **unpickled(folder / RANK, contents[RANK]),
+            **unpickled(folder / GENERATORS, contents[GENERATORS]),
         }
         state["task"] = {**state["task"], **safetensors.torch.load(contents[WEIGHTS])}
         check_tensors(state)

@@ -16,10 +16,10 @@ import pytest
 from dltrain.cli import main
 from dltrain.errors import InputError
 from dltrain.runs import checkpoint
-from dltrain.runs.checkpoint import MANIFEST, RANK, STATE, WEIGHTS, Store
+from dltrain.runs.checkpoint import GENERATORS, MANIFEST, STATE, WEIGHTS, Store
 from dltrain.runs.folder import CHECKPOINTS, RESULTS
 
-FILES = (WEIGHTS, STATE, RANK, MANIFEST)
+FILES = (WEIGHTS, STATE, GENERATORS, MANIFEST)
 OTHER = (
     "dataset=digits",
     "dataset.batch_size=256",

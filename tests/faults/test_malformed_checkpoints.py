@@ -35,7 +35,7 @@ from malformed import (
 )
 
 from dltrain.runs import checkpoint
-from dltrain.runs.checkpoint import MANIFEST, RANK, STATE, WEIGHTS, sealed, serialized
+from dltrain.runs.checkpoint import GENERATORS, MANIFEST, STATE, WEIGHTS, sealed, serialized
 
 pytestmark = pytest.mark.usefixtures("figures")
 
@@ -67,7 +67,7 @@ def resealed(folder: Path, **contents: bytes) -> None:
     manifest = json.loads((folder / MANIFEST).read_bytes())
     manifest.pop("seal")
     for key, content in contents.items():
-        name = {"weights": WEIGHTS, "state": STATE, "rank": RANK}[key]
+        name = {"weights": WEIGHTS, "state": STATE, "generators": GENERATORS}[key]
         (folder / name).write_bytes(content)
         digest = checkpoint.hashlib.sha256(content).hexdigest()
         manifest["files"][name] = {"size": len(content), "sha256": digest}
@@ -164,10 +164,12 @@ HOSTILE: dict[str, Damage] = {
     "pickle that acts": hostile(state=pickle.dumps(Evil())),
     "torch file that acts": hostile(state=acting()),
     "a module": hostile(state=serialized(torch.nn.Linear(1, 1))),
-    "rank that acts": hostile(rank=acting()),
-    "rank that is a list": hostile(rank=serialized([1])),
-    "rank without generators": hostile(rank=serialized({})),
-    "rank with other generators": hostile(rank=serialized({"rng": {"torch": torch.zeros(3)}})),
+    "generators that acts": hostile(generators=acting()),
+    "generators that is a list": hostile(generators=serialized([1])),
+    "generators without generators": hostile(generators=serialized({})),
+    "generators with other generators": hostile(
+        generators=serialized({"rng": {"torch": torch.zeros(3)}})
+    ),
     "a list": hostile(state=serialized([1, 2])),
     "a number": hostile(state=serialized(1)),
     "nothing": hostile(state=serialized({})),
@@ -246,7 +248,7 @@ HOSTILE: dict[str, Damage] = {
     "manifest of 2 MB": with_content(MANIFEST, lambda c: c + b" " * 2**21),
     "manifest in UTF-16": with_content(MANIFEST, lambda c: c.decode().encode("utf-16")),
 }
-NAMES = (WEIGHTS, STATE, RANK, MANIFEST)
+NAMES = (WEIGHTS, STATE, GENERATORS, MANIFEST)
 
 
 def fuzzed() -> dict[str, Damage]:

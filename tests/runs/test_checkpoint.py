@@ -20,8 +20,8 @@ from dltrain.errors import InputError, SaveError
 from dltrain.files import sweep, temporary_name
 from dltrain.runs import checkpoint
 from dltrain.runs.checkpoint import (
+    GENERATORS,
     MANIFEST,
-    RANK,
     STATE,
     WEIGHTS,
     Store,
@@ -110,7 +110,10 @@ DAMAGE = {
     "a flipped bit in the state": (lambda f: flip(f / STATE, 200), "state.pt is damaged"),
     "truncated weights": (lambda f: os.truncate(f / WEIGHTS, 20), "task.safetensors is damaged"),
     "an empty state": (lambda f: os.truncate(f / STATE, 0), "state.pt is damaged"),
-    "a flipped bit in the generators": (lambda f: flip(f / RANK, 300), "rank-0.pt is damaged"),
+    "a flipped bit in the generators": (
+        lambda f: flip(f / GENERATORS, 300),
+        "rank-0.pt is damaged",
+    ),
     "a flipped bit in the manifest": (
         lambda f: flip(f / MANIFEST, 40),
         "not a whole checkpoint|manifest.json is damaged",
@@ -221,7 +224,7 @@ def test_unfinished_folders_are_not_checkpoints(tmp_path: Path) -> None:
     assert store.pointed("last") == whole
 
 
-@pytest.mark.parametrize("failing", [WEIGHTS, STATE, RANK, MANIFEST, "rename"])
+@pytest.mark.parametrize("failing", [WEIGHTS, STATE, GENERATORS, MANIFEST, "rename"])
 def test_a_failed_commit_leaves_nothing(
     failing: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -267,7 +270,7 @@ def test_the_manifest_is_written_last_and_the_rename_after_it(
     monkeypatch.setattr(Path, "rename", lambda s, t: (order.append("rename"), rename(s, t)))
     (tmp_path / "home").mkdir()
     write(tmp_path / "home" / "c")
-    assert order == [WEIGHTS, STATE, RANK, MANIFEST, "sync .tmp", "rename", "sync home"]
+    assert order == [WEIGHTS, STATE, GENERATORS, MANIFEST, "sync .tmp", "rename", "sync home"]
 
 
 def test_a_committed_folder_is_never_overwritten(tmp_path: Path) -> None:
