@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from dltrain.weights.freezing import groups
+from dltrain.weights.freezing import learning_rate_groups
 
 Params = list[Tensor]
 Average = Callable[[Params, Params, int, int], None]
@@ -78,7 +78,8 @@ class Optim:
         lr_factors: Mapping[Any, float] | None = None,
     ) -> None:
         self.params: Params = [p for p in modules.parameters() if p.requires_grad]
-        self.optimizer = optimizer(groups(modules, lr_factors) if lr_factors else self.params)
+        groups = learning_rate_groups(modules, lr_factors) if lr_factors else self.params
+        self.optimizer = optimizer(groups)
         self.schedule = schedule
         self.accumulate = accumulate
         self.clip_norm = clip_norm

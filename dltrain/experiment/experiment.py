@@ -42,7 +42,7 @@ from dltrain.experiment.weight_source import (
 from dltrain.types import Data, Standardizes
 from dltrain.weights.freezing import Freezing
 from dltrain.weights.initial import InitialWeights
-from dltrain.weights.word_vectors import tokens_of
+from dltrain.weights.word_vectors import token_embedding
 
 UNLIMITED_EPOCHS = sys.maxsize
 
@@ -169,7 +169,7 @@ class Experiment:
         self.weight_source.initialize(self.config, model)
         embedding = word_vector_settings(self.config)
         if embedding is not None:
-            tokens_of(model, data).weight.requires_grad_(not embedding.get("frozen"))
+            token_embedding(model, data).weight.requires_grad_(not embedding.get("frozen"))
             self.weight_source.load_word_vectors(self.config, model, data)
         return model
 

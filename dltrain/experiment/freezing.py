@@ -12,7 +12,7 @@ from dltrain.config.policy import locate
 from dltrain.config.schema import arguments
 from dltrain.config.settings import Trainer
 from dltrain.errors import ConfigError
-from dltrain.weights.freezing import Freezing, chosen
+from dltrain.weights.freezing import Freezing, matching_names
 
 log = logging.getLogger("dltrain")
 
@@ -58,7 +58,7 @@ def _lr_factor_problems(config: dict[str, Any], model: nn.Module) -> list[tuple[
     problems = []
     for pattern in config.get("lr_factors") or {}:
         try:
-            chosen(model, [pattern])
+            matching_names(model, [pattern])
         except ValueError as e:
             problems.append(("lr_factors", str(e)))
     return problems

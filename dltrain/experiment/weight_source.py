@@ -12,8 +12,9 @@ from dltrain.errors import ConfigError
 from dltrain.experiment.instantiate import instantiate
 from dltrain.runs.find import find
 from dltrain.types import Data
-from dltrain.weights.initial import InitialWeights, of_run, published, trained_weights
-from dltrain.weights.word_vectors import KEY, take_vectors, tokens_of
+from dltrain.weights.initial import InitialWeights, trained_weights, weights_of_run
+from dltrain.weights.published import published_weights
+from dltrain.weights.word_vectors import KEY, load_vectors, token_embedding
 
 
 class WeightSource(Protocol):
@@ -42,8 +43,8 @@ class ConfiguredWeights:
     def load_word_vectors(self, config: dict[str, Any], model: nn.Module, data: Data) -> None:
         """Copy the vectors that the run of `model.embedding.from` learned into the model's embedding."""
         run = find(str(config["model"]["embedding"]["from"]), Path(config["paths"]["output"]))
-        layer = tokens_of(model, data)
-        take_vectors(layer, data, run, trained_weights(run, KEY), instantiate)
+        layer = token_embedding(model, data)
+        load_vectors(layer, data, run, trained_weights(run, KEY), instantiate)
 
     def find(self, config: dict[str, Any], model: Callable[[], nn.Module]) -> InitialWeights | None:
         """Return the weights that `init.from` or `init.weights` names.
@@ -56,8 +57,8 @@ class ConfiguredWeights:
         if run is not None and weights is not None:
             raise ConfigError([("init.weights", "init.from is set too: begin with one of them")])
         if run is not None:
-            return of_run(find(str(run), Path(config["paths"]["output"])))
-        return published(model(), str(weights)) if weights is not None else None
+            return weights_of_run(find(str(run), Path(config["paths"]["output"])))
+        return published_weights(model(), str(weights)) if weights is not None else None
 
 
 class FreshWeights:

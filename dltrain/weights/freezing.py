@@ -1,4 +1,4 @@
-"""Which layers are trained, from when on and how fast, by the names of their parameters."""
+"""Selects by name which parameters are trained, from when on, and with which learning rates."""
 
 from __future__ import annotations
 
@@ -9,37 +9,36 @@ from typing import Any
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-WHERE = "dltrain check shows the layers"
+MAX_PARTS_NAMED = 8  # in a message
+PREFIX = "model."  # of the parameters of a task's model; may be left out
 
 
 class Freezing:
-    """Keeps the layers of a network as they are, which is how one that was trained elsewhere serves new classes
-    (Yosinski et al. 2014, "How transferable are features in deep neural networks?").
+    """Freezes layers of a network, as for one that was trained on other data and serves new classes.
 
-    A parameter is frozen where one of `patterns` is its name or that of a module around it; * stands for any letters. Batch
-    norm whose own parameters are all frozen computes by the statistics that it has, and keeps them. After `epochs`
-    epochs, where that is not 0, a task that asks for this object thaws it: a new stage, with an optimizer of its own,
-    trains all. ValueError for a pattern without a match, and if nothing is left to train.
+    Yosinski et al. 2014, "How transferable are features in deep neural networks?".
+
+    A parameter is frozen if one of `patterns` is its name or the name of a module around it; *
+    stands for any letters. Batch norm whose parameters are all frozen uses the statistics that it
+    has, and keeps them. After `epochs` epochs, if that is not 0, a task that takes this object
+    unfreezes the parameters: a new stage, with an optimizer of its own, trains all of them. Raises
+    ValueError for a pattern without a match, and if nothing is left to train.
     """
 
     def __init__(self, model: nn.Module, patterns: Iterable[str | int], epochs: int = 0) -> None:
-        self.epochs, self.model = epochs, model
-        self.names = chosen(model, patterns)
-        trained = {name for name, p in model.named_parameters() if p.requires_grad}
-        if self.names and trained <= set(self.names):
+        self.model = model
+        self.epochs = epochs
+        self.names = matching_names(model, patterns)
+        trainable = {name: p for name, p in model.named_parameters() if p.requires_grad}
+        if self.names and trainable.keys() <= set(self.names):
             raise ValueError("all parameters are frozen: nothing is left to train")
-        parameters = dict(model.named_parameters())
-        self.parameters = [
-            parameters[name] for name in self.names if parameters[name].requires_grad
-        ]
+        self.parameters = [trainable[name] for name in self.names if name in trainable]
         for p in self.parameters:
             p.requires_grad_(False)
-        frozen = set(map(id, self.parameters))
-        norms = [m for m in model.modules() if isinstance(m, _BatchNorm) and m.track_running_stats]
-        still = [
-            m for m in norms if (own := list(m.parameters())) and all(id(p) in frozen for p in own)
+        self.hooks = [
+            norm.register_forward_pre_hook(use_running_statistics)
+            for norm in frozen_batch_norms(model, self.parameters)
         ]
-        self.hooks = [m.register_forward_pre_hook(as_evaluated) for m in still]
 
     def thaw(self) -> None:
         """Train everything that this object froze, from the next optimizer on."""
@@ -50,45 +49,69 @@ class Freezing:
         self.model.train(self.model.training)
 
 
-def as_evaluated(module: nn.Module, inputs: Any) -> None:
-    """Before a forward pass: whatever mode the network is in, this layer is not in training."""
+def frozen_batch_norms(model: nn.Module, frozen: Iterable[Tensor]) -> list[nn.Module]:
+    """Return the batch-norm layers with running statistics whose parameters are all `frozen`."""
+    frozen_ids = {id(p) for p in frozen}
+    layers: list[nn.Module] = []
+    for module in model.modules():
+        if isinstance(module, _BatchNorm) and module.track_running_stats:
+            own_ids = {id(p) for p in module.parameters()}
+            if own_ids and own_ids <= frozen_ids:
+                layers.append(module)
+    return layers
+
+
+def use_running_statistics(module: nn.Module, inputs: Any) -> None:
+    """Put a layer into evaluation mode before its forward pass, whatever mode the network is in."""
     module.eval()
 
 
 def matches(name: str, pattern: str | int) -> bool:
-    """Whether `pattern` is the parameter's `name`, or that of a module around it; both with or without "model." before."""
-    name, pattern = name.removeprefix("model."), str(pattern).removeprefix("model.")
+    """Return whether `pattern` is a parameter's `name`, or the name of a module around it."""
+    name = name.removeprefix(PREFIX)
+    pattern = str(pattern).removeprefix(PREFIX)
     return fnmatchcase(name, pattern) or fnmatchcase(name, f"{pattern}.*")
 
 
-def chosen(model: nn.Module, patterns: Iterable[str | int]) -> list[str]:
-    """The names of all parameters that one of `patterns` matches, in the order of the model; ValueError naming a pattern
-    that matches none."""
-    names = [name for name, _ in model.named_parameters()]
-    for pattern in patterns:
-        if not any(matches(name, pattern) for name in names):
-            first = list(dict.fromkeys(name.split(".")[0] for name in names))
-            shown = ", ".join(first[:8]) + (", ..." if len(first) > 8 else "")
-            raise ValueError(
-                f"{pattern} matches no parameter of this model: its parts are {shown} ({WHERE})"
-            )
-    return [name for name in names if any(matches(name, pattern) for pattern in patterns)]
+def matching_names(model: nn.Module, patterns: Iterable[str | int]) -> list[str]:
+    """Return the names of all parameters that one of `patterns` matches, in the order of the model.
 
-
-def groups(modules: nn.Module, factors: Mapping[Any, float]) -> list[dict[str, Any]]:
-    """The trained parameters in groups of one learning rate each: {"params": [...], "lr_factor": f}, as optimizers take them.
-
-    The last pattern of `factors` that matches a parameter says its factor; it is 1 where none does (Howard and Ruder 2018,
-    section 3.2, discriminative fine-tuning).
+    Raises ValueError for a pattern that matches none.
     """
-    found: dict[float, list[Tensor]] = {}
+    names = [name for name, _ in model.named_parameters()]
+    matched: set[str] = set()
+    for pattern in patterns:
+        of_pattern = [name for name in names if matches(name, pattern)]
+        if not of_pattern:
+            raise ValueError(
+                f"{pattern} matches no parameter of this model: its parts are "
+                f"{_parts(names)} (dltrain check shows the layers)"
+            )
+        matched.update(of_pattern)
+    return [name for name in names if name in matched]
+
+
+def _parts(names: Iterable[str]) -> str:
+    """Return the first parts of dotted names, for a message."""
+    parts = list(dict.fromkeys(name.split(".")[0] for name in names))
+    more = ", ..." if len(parts) > MAX_PARTS_NAMED else ""
+    return ", ".join(parts[:MAX_PARTS_NAMED]) + more
+
+
+def learning_rate_groups(modules: nn.Module, factors: Mapping[Any, float]) -> list[dict[str, Any]]:
+    """Return the trainable parameters in groups of one learning rate each, as optimizers take them.
+
+    A group is {"params": [...], "lr_factor": f}. The last pattern of `factors` {pattern: factor}
+    that matches a parameter decides; without a match the factor is 1. Howard and Ruder 2018,
+    "Universal Language Model Fine-tuning", section 3.2, discriminative fine-tuning.
+    """
+    groups: dict[float, list[Tensor]] = {}
     for name, p in modules.named_parameters():
         if p.requires_grad:
-            factor = next(
-                (f for pattern, f in reversed(list(factors.items())) if matches(name, pattern)), 1.0
-            )
-            found.setdefault(factor, []).append(p)
-    return [{"params": params, "lr_factor": factor} for factor, params in found.items()]
+            matching = [f for pattern, f in factors.items() if matches(name, pattern)]
+            factor = matching[-1] if matching else 1.0
+            groups.setdefault(factor, []).append(p)
+    return [{"params": params, "lr_factor": factor} for factor, params in groups.items()]
 
 
 def trainable_count(module: nn.Module) -> int:

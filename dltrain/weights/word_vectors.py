@@ -1,4 +1,4 @@
-"""Vectors of words that one run has learned, for the tokens of another to begin with."""
+"""Word vectors of one run as the initial embedding of another."""
 
 from __future__ import annotations
 
@@ -17,55 +17,61 @@ from dltrain.types import END, Data
 
 log = logging.getLogger("dltrain")
 KEY = "model.embedding.from"
+FIRST_WORD = END + 1  # lower token numbers are special
+MODEL = "model."  # before the names of the model's weights in a task's state
+MAX_REASON_CHARS = 100
 
 
-def tokens_of(model: nn.Module, data: Data) -> nn.Embedding:
-    """The layer that holds the vectors of the data's tokens; ConfigError where there is none."""
-    layers = (
-        m
-        for m in model.modules()
-        if isinstance(m, nn.Embedding) and m.num_embeddings == data.spec.vocab_size
-    )
-    layer = next(layers, None) if data.spec.vocab_size else None
-    if layer is None:
+def token_embedding(model: nn.Module, data: Data) -> nn.Embedding:
+    """Return the layer that holds a vector for each token of the data; ConfigError if there is none."""
+    vocab_size = data.spec.vocab_size
+    embeddings = [module for module in model.modules() if isinstance(module, nn.Embedding)]
+    fitting = [layer for layer in embeddings if layer.num_embeddings == vocab_size]
+    if not vocab_size or not fitting:
         raise ConfigError([(KEY, "the data has no words, or this model no vectors of them")])
-    return layer
+    return fitting[0]
 
 
-def take_vectors(
-    layer: nn.Embedding, data: Any, run: Run, state: dict[str, Tensor], make: Callable[..., Any]
+def load_vectors(
+    layer: nn.Embedding,
+    data: Any,
+    run: Run,
+    weights: dict[str, Tensor],
+    instantiate: Callable[..., Any],
 ) -> None:
-    """Put the vectors that `run` ended with, of which `state` has the weights, into `layer` for every token that it knows.
+    """Copy the vectors of `run` into `layer`, for every token of `data` that the run has learned.
 
-    InputError for a run of something else, or whose vectors are of another size.
+    `weights` are those of the run's task, and `instantiate` builds its model. Raises InputError for
+    a run of another kind, and for vectors of another size.
     """
-    words, vectors = learned(run, state, make)
-    if vectors.shape[1] != layer.embedding_dim:
+    words, vectors = learned_vectors(run, weights, instantiate)
+    size = vectors.shape[1]
+    if size != layer.embedding_dim:
         raise InputError(
-            f"{KEY}: the vectors of {run.folder} have {vectors.shape[1]} numbers: model.embedding_dim={vectors.shape[1]} "
-            f"takes them (now {layer.embedding_dim})"
+            f"{KEY}: the vectors of {run.folder} have {size} numbers: "
+            f"set model.embedding_dim={size} (now {layer.embedding_dim})"
         )
-    row = {word: i for i, word in enumerate(words)}
     tokenizer = data.tokenizer
-    known = [
-        (i, row[token])
-        for i in range(END + 1, tokenizer.vocab_size)
-        if (token := tokenizer.token(i)) in row
-    ]
-    if not known:
+    row_of = {word: row for row, word in enumerate(words)}
+    tokens = []
+    rows = []
+    for number in range(FIRST_WORD, tokenizer.vocab_size):
+        row = row_of.get(tokenizer.token(number))
+        if row is not None:
+            tokens.append(number)
+            rows.append(row)
+    if not tokens:
         raise InputError(f"{KEY}: {run.folder} knows none of the words of this data")
-    at = torch.tensor(known)
     with torch.no_grad():
-        layer.weight[at[:, 0]] = vectors[at[:, 1]].to(layer.weight)
-    log.info(
-        f"{KEY} {run.folder}: {len(known):,} of {tokenizer.vocab_size - END - 1:,} words begin with its vectors"
-    )
+        layer.weight[torch.tensor(tokens)] = vectors[torch.tensor(rows)].to(layer.weight)
+    count = tokenizer.vocab_size - FIRST_WORD
+    log.info(f"{KEY} {run.folder}: {len(tokens):,} of {count:,} words begin with its vectors")
 
 
-def learned(
-    run: Run, state: dict[str, Tensor], make: Callable[..., Any]
+def learned_vectors(
+    run: Run, weights: dict[str, Tensor], instantiate: Callable[..., Any]
 ) -> tuple[list[str], Tensor]:
-    """The words of a run and the vector (N, D) of each."""
+    """Return the N words of a run, and a vector of each (N, D)."""
     description = run.description() or {}
     config = read_mapping(Path(run.folder) / CONFIG, InputError)
     if "words" not in description or "counts" not in description:
@@ -73,18 +79,17 @@ def learned(
             f"{KEY}: {run.folder} has learned no vectors of words (task=embedding does)"
         )
     words: list[str] = description["words"]
+    own_weights = {
+        name.removeprefix(MODEL): value for name, value in weights.items() if name.startswith(MODEL)
+    }
     try:
-        model = make(config["model"], "model", {"vocab_size": config["dataset"]["vocab_size"]}, [])
+        available = {"vocab_size": config["dataset"]["vocab_size"]}
+        model = instantiate(config["model"], "model", available, [])
         model.set_vocabulary(words, torch.tensor(description["counts"]))
-        own = {
-            name.removeprefix("model."): value
-            for name, value in state.items()
-            if name.startswith("model.")
-        }
-        model.load_state_dict(own)
+        model.load_state_dict(own_weights)
         with torch.no_grad():
-            return words[END + 1 :], model.vectors(len(words))[END + 1 :]
+            vectors = model.vectors(len(words))
     except (AttributeError, KeyError, TypeError, ValueError, RuntimeError) as e:
-        raise InputError(
-            f"{KEY}: the vectors of {run.folder} cannot be read ({str(e)[:100]})"
-        ) from e
+        reason = str(e)[:MAX_REASON_CHARS]
+        raise InputError(f"{KEY}: the vectors of {run.folder} cannot be read ({reason})") from e
+    return words[FIRST_WORD:], vectors[FIRST_WORD:]

@@ -38,8 +38,8 @@ def test_a_run_begins_with_the_best_weights_of_another(dltrain) -> None:
     first, last = weights(trained, "best"), weights(trained)
     outcome = dltrain(*TINY, *STILL, "seed=1", "init.from=last")
     second, fresh = weights(outcome), weights(dltrain(*TINY, *STILL, "seed=1"))
-    assert "6 of 6 tensors taken over" in outcome.out
-    assert "6 of 6 tensors taken over" in (Path(outcome.json["run"]) / "train.log").read_text()
+    assert "6 of 6 tensors loaded" in outcome.out
+    assert "6 of 6 tensors loaded" in (Path(outcome.json["run"]) / "train.log").read_text()
     assert "fresh" not in outcome.out
     for name, value in second.items():
         assert torch.equal(value, first[name]), name
@@ -60,7 +60,7 @@ def test_what_does_not_match_stays_fresh_and_is_said(dltrain) -> None:
     }
     assert taken == {"model.1.weight", "model.1.bias", "model.5.bias"}
     assert all(torch.equal(second[name], fresh[name]) for name in second.keys() - taken)
-    assert "3 of 6 tensors taken over" in outcome.out
+    assert "3 of 6 tensors loaded" in outcome.out
     assert "fresh   model.3.weight (9, 12): the run's is (6, 12)" in outcome.out
     assert "model.1.weight" not in outcome.out
 
@@ -86,7 +86,7 @@ def test_a_resume_and_a_scoring_do_not_begin_again(dltrain) -> None:
     )
     resumed = dltrain("resume", "pupil", "trainer.epochs=2")
     assert resumed.code == 0, resumed.err
-    assert "taken over" not in resumed.out
+    assert "tensors loaded" not in resumed.out
 
 
 @pytest.mark.parametrize("name", ["nope", "last"])
@@ -110,7 +110,7 @@ def test_smoke_begins_with_a_fresh_network(dltrain) -> None:
     """It does not look for the run."""
     outcome = dltrain(*TINY, "debug=smoke", "init.from=nope")
     assert outcome.code == 0, outcome.err
-    assert "taken over" not in outcome.out
+    assert "tensors loaded" not in outcome.out
 
 
 def test_check_looks_for_the_run(dltrain) -> None:
@@ -118,4 +118,4 @@ def test_check_looks_for_the_run(dltrain) -> None:
     dltrain(*TINY)
     outcome = dltrain("check", *TINY, "init.from=last")
     assert outcome.code == 0, outcome.err
-    assert "6 of 6 tensors taken over" in outcome.out
+    assert "6 of 6 tensors loaded" in outcome.out

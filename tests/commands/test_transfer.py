@@ -183,7 +183,7 @@ def test_published_weights_are_taken_over_but_for_the_head(dltrain, resnet: Path
     theirs, own = torch.load(resnet, weights_only=True), weights(run)
     name = next(n for n in own if n.endswith("layer3.1.conv2.weight"))
     assert torch.allclose(own[name], theirs["layer3.1.conv2.weight"])
-    assert "120 of 122 tensors taken over" in outcome.out
+    assert "120 of 122 tensors loaded" in outcome.out
     assert "fc.weight (10, 512): the published network's is (1000, 512)" in outcome.out
     about = json.loads((run / "manifest.json").read_text())["data"]
     assert about["mean"] == pytest.approx([123.675, 116.28, 103.53])

@@ -8,7 +8,7 @@ from torch import nn
 
 from dltrain.optim import Optim
 from dltrain.optimizers.adam import adam
-from dltrain.weights.freezing import Freezing, chosen, groups
+from dltrain.weights.freezing import Freezing, learning_rate_groups, matching_names
 
 
 def network() -> nn.Sequential:
@@ -82,10 +82,10 @@ def test_all_is_too_much() -> None:
 def test_the_last_pattern_that_matches_says_the_factor() -> None:
     model = network()
     model[1].bias.requires_grad_(False)
-    found = groups(model, {"*": 0.1, "3": 1, "3.bias": 2})
+    found = learning_rate_groups(model, {"*": 0.1, "3": 1, "3.bias": 2})
     sizes = {group["lr_factor"]: [tuple(p.shape) for p in group["params"]] for group in found}
     assert sizes == {0.1: [(2, 1, 3, 3), (2,), (2,)], 1: [(3, 8)], 2: [(3,)]}
-    assert chosen(model, ["3", "0.bias"]) == ["0.bias", "3.weight", "3.bias"]
+    assert matching_names(model, ["3", "0.bias"]) == ["0.bias", "3.weight", "3.bias"]
 
 
 def test_a_layer_moves_at_its_own_learning_rate() -> None:

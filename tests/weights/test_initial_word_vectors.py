@@ -75,7 +75,7 @@ def test_known_words_begin_with_their_vectors_and_stay_if_frozen(
 def test_a_run_that_has_no_such_vectors_is_refused(run: str, dltrain) -> None:
     outcome = dltrain(*TEXTS, "model.embedding_dim=7", f"model.embedding.from={run}", *QUICK)
     assert outcome.code == 3
-    assert "have 6 numbers: model.embedding_dim=6" in outcome.err
+    assert "have 6 numbers: set model.embedding_dim=6" in outcome.err
     texts = dltrain(*TEXTS, *QUICK).json["run"]
     outcome = dltrain(*TEXTS, f"model.embedding.from={texts}", *QUICK)
     assert outcome.code == 3
