@@ -32,7 +32,7 @@ MAX_KEPT_BYTES = 2**30  # larger pieces go back to the system
 
 
 def let_malloc_keep_memory() -> bool:
-    """Let malloc keep freed memory for later requests, as torch does on a GPU; return whether it can.
+    """Let malloc keep freed memory, as torch does on a GPU; return whether it can.
 
     glibc returns tensors above 32 MiB to the system at once. Every step then requests its tensors
     again, page by page, each filled with zeros first: nearly half the time of a large network's

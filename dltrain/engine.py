@@ -22,7 +22,7 @@ from dltrain.optim import Optim
 
 
 class Batches(Protocol):
-    """The batches that a stage trains on: an object rather than an iterator, so that every epoch has some."""
+    """The batches that a stage trains on, epoch by epoch."""
 
     batch_size: int
     samples: int
@@ -54,7 +54,7 @@ Direction = Literal["max", "min"]
 
 @dataclass(frozen=True)
 class Stage:
-    """Training of one kind: `step` on every batch of `epochs` epochs, with an evaluation after each.
+    """A part of training: `step` on every batch of `epochs` epochs, each with an evaluation.
 
     `step` returns detached scalars: means over the batch's samples, or each a `Mean` with a weight
     of its own. `evaluate` returns floats, and may return `Image`, `Text` and `Table` values.
@@ -96,7 +96,7 @@ class Task(nn.Module):
         """Return the trained system's predictions for a batch of inputs."""
 
     def directions(self) -> Mapping[str, Direction | None]:
-        """Return which way each metric of the last stage is better; None if it cannot be watched."""
+        """Return which way each metric of the last stage is better, None for neither."""
         return {}
 
     def forward(self, batch: Any) -> Any:
@@ -161,7 +161,7 @@ class Callback:
         """Observe the end of training."""
 
     def test_end(self, engine: Engine) -> None:
-        """Observe the test of a run that was trained to its end; its results are in `engine.test_scores`."""
+        """Observe the end of a completed run; `engine.test_scores` has the test's results."""
 
     def extended(self, engine: Engine) -> None:
         """Forget what ended the stage: a resumed run is to train longer."""
@@ -205,7 +205,7 @@ class Resume:
     """The place to continue from.
 
     `state` is a state of the engine, `stage_ends` the end states of the stages before. `extended`
-    says that more training is wanted than before: a stage that had ended itself goes on.
+    says that more training is wanted than before: a stage that had ended itself continues.
     """
 
     state: dict[str, Any]
@@ -223,8 +223,7 @@ class Engine:
     * `step`, the number of steps over all stages
     * `metrics` of the last step, `scores` of the last evaluation, `test_scores` of the test
     * `exhausted`: the epoch's batches are trained; `settled`: the last step is evaluated as well
-    * `evaluated_step`: the step of the stage's last evaluation. One state is evaluated once, however
-      often that is asked for.
+    * `evaluated_step`: the step of the stage's last evaluation; no state is evaluated twice
 
     They may call `end_stage`, `end_run`, `evaluate` and, through the checkpoint callback, save.
     """
@@ -302,7 +301,7 @@ class Engine:
             self._flush()
 
     def evaluate(self) -> None:
-        """Score the held-out batches, with averaged weights if a stage averages; each state once."""
+        """Score the held-out batches, with averaged weights if there are any; each state once."""
         if self.stage.held_out is None or self.evaluated_step == self.step:
             return
         self.scores = self.score(self.stage.held_out, "val")
@@ -312,7 +311,7 @@ class Engine:
         self.emit("evaluation_end")
 
     def score(self, batches: Batches, split: str) -> dict[str, Any]:
-        """Return the results of the current stage's `evaluate` over `batches`: {"<split>/<metric>": value}.
+        """Return the results of the stage's `evaluate` over `batches`: {"<split>/<metric>": value}.
 
         Random numbers that are drawn on the way do not change what training draws.
         """
@@ -330,7 +329,7 @@ class Engine:
         return {f"{split}/{name}": value for name, value in scores.items()}
 
     def test(self, batches: Batches) -> dict[str, Any]:
-        """Score the test batches, if there are any; return the results and keep them in `test_scores`."""
+        """Score the test batches, if there are any; keep the results in `test_scores`."""
         if batches.samples:
             self.test_scores = self.score(batches, "test")
         return self.test_scores
@@ -340,7 +339,7 @@ class Engine:
         return self.move(batch)
 
     def _stages(self, task: Task, resume: Resume | None) -> Iterator[Stage]:
-        """Yield the stages to train; those before `resume` are passed, with the state that they ended in."""
+        """Yield the stages to train; those before `resume` get the state that they ended in."""
         self.task = task
         for self.index, self.stage in enumerate(task.stages()):
             self._begin_stage()
@@ -391,7 +390,7 @@ class Engine:
             listener(self)
 
     def stage_end_state(self) -> dict[str, Any]:
-        """Return what a resume needs to pass this finished stage: the task as it ended, and the generators."""
+        """Return what a resume needs to pass this finished stage."""
         return {
             "task": self.task.state_dict(),
             "rng": rng.state_dict(),
@@ -400,7 +399,7 @@ class Engine:
         }
 
     def restore_stage_end(self, state: dict[str, Any]) -> None:
-        """Load a state that `stage_end_state` returned; ValueError if it is that of another stage."""
+        """Load what `stage_end_state` returned; ValueError if it is that of another stage."""
         if state["name"] != self.stage.name:
             raise ValueError(
                 f"stage {self.index} is {self.stage.name!r} now; "

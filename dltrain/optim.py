@@ -33,7 +33,7 @@ class Schedule(Protocol):
 
 
 class Penalty(Protocol):
-    """Pulls on the weights besides the loss: through the gradient before the step, or directly after it."""
+    """A pull on the weights besides the loss: before the step, or after it."""
 
     def before_step(self, params: Params) -> None:
         """Change the gradients of `params`."""
@@ -43,9 +43,9 @@ class Penalty(Protocol):
 
 
 class Optim:
-    """One gradient step: `update(loss)` scales, propagates back, accumulates, clips, steps and averages.
+    """A gradient step, from the loss to the averaged weights: `update(loss)`.
 
-    It owns the parameters of `modules` that require a gradient, and leaves no gradient on any other.
+    It owns the parameters of `modules` that require a gradient, and leaves none on any other.
 
     * `accumulate`: the number of losses that make one step.
     * `clip_norm`, `clip_value`: bounds of the gradient; 0 clips nothing.
@@ -142,7 +142,7 @@ class Optim:
             self._step()
 
     def _portion(self, weight: float | Tensor | None) -> float | Tensor:
-        """Return the portion of the step's mean that a loss of this weight is expected to be, and count it."""
+        """Count a loss of this weight; return its expected portion of the step's mean."""
         if self.accumulate == 1 and self.batch_fraction == 1:
             return 1.0  # the step is of this loss alone
         if weight is None:
@@ -168,12 +168,12 @@ class Optim:
                 p.grad = own if p.grad is None else p.grad.add_(own)
 
     def flush(self) -> None:
-        """Make the step of a window that the stage's end left incomplete: the mean of its losses."""
+        """Make the step of an incomplete window, with the mean of its losses."""
         if self.pending:
             self._step()
 
     def _step(self) -> None:
-        """Make a step with the accumulated gradient, unless it is not finite and such steps are skipped."""
+        """Make a step with the accumulated gradient, or skip it if it is not finite."""
         self._normalize()
         self.scaler.unscale_(self.optimizer)
         for penalty in self.penalties:
@@ -203,7 +203,7 @@ class Optim:
         torch.clear_autocast_cache()
 
     def _normalize(self) -> None:
-        """Divide the gradient by the window's weight: losses may weigh more or less than expected."""
+        """Divide the gradient by the window's weight, which may not be the expected one."""
         if self.expected_weight is None:
             return
         factor = self.expected_weight / positive(self.weight)
@@ -237,7 +237,7 @@ class Optim:
                 group["lr"] = lr * factor
 
     def forget_gradient(self) -> None:
-        """Drop the gradient since the last step, and the changes that its batches made to the buffers."""
+        """Drop the gradient since the last step, and what its batches changed in the buffers."""
         for p in self.params:
             p.grad = None
         self._copy(self.buffers, self.good_buffers)
@@ -291,7 +291,7 @@ class Optim:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue from `state`. Settings of the optimizer, such as its momentum, stay as configured."""
+        """Continue from `state`; settings of the optimizer stay as they are configured."""
         self._load_optimizer(state["optimizer"])
         if self.schedule:
             self.schedule.load_state_dict(state["schedule"])
@@ -328,7 +328,7 @@ class Optim:
 
 
 def saved_gradient(gradient: Tensor | None) -> Tensor | tuple[Tensor, Tensor] | None:
-    """Return a gradient as it is saved: a sparse one as indices and values, for torch warns when it loads such a tensor."""
+    """Return a gradient as it is saved: a sparse one in parts, as torch warns when it loads one."""
     if gradient is None or not gradient.is_sparse:
         return gradient
     return gradient._indices(), gradient._values()

@@ -1,10 +1,9 @@
 """The random number generators of a run: seeded together, captured and restored together.
 
-Tasks draw from generators of their own, by name (`python_stream`, `torch_stream`). Dropout, the
-initialization of layers and what else a model draws come from torch's global generators, so these
-belong to the run as well, and what is not the run's own code runs inside `preserved`. Nothing in
-dltrain draws from the global generators of Python and NumPy. They are kept for a user's own task,
-which may.
+Tasks draw from named generators of their own (`python_stream`, `torch_stream`). Dropout, the
+initialization of layers and everything else that a model draws come from torch's global generators.
+They belong to the run as well: code that is not the run's own is called within `preserved`. Nothing
+in dltrain draws from the global generators of Python and NumPy; they are kept for user code.
 """
 
 from __future__ import annotations
@@ -21,22 +20,19 @@ import torch
 
 
 class _Streams:
-    """The generators of the run of this process that have names."""
+    """The named generators of this process's run."""
 
     def __init__(self) -> None:
         self.seed: int | None = None
         self.python: dict[str, random.Random] = {}
-        self.torch: dict[str, torch.Generator] = {}  # "name device"
+        self.torch: dict[str, torch.Generator] = {}  # by "name device"
 
 
 _streams = _Streams()
 
 
 def seed_all(seed: int) -> None:
-    """Begin a run: seed python, numpy and torch (every device).
-
-    What the run draws is then a function of its seed.
-    """
+    """Start a run: seed Python, NumPy and torch on every device, and drop the named generators."""
     torch.manual_seed(seed)
     _streams.seed = seed
     _streams.python.clear()
@@ -45,16 +41,18 @@ def seed_all(seed: int) -> None:
 
 
 def undo_imports() -> None:
-    """Seed the global generators of Python and NumPy as `seed_all` did: imports of libraries may
-    have drawn from them.
-    """
+    """Seed the global generators of Python and NumPy again: imports may have drawn from them."""
     if _streams.seed is not None:
         random.seed(_streams.seed)
-        np.random.seed(_streams.seed % 2**32)  # noqa: NPY002 - the legacy global generator is what libraries draw from
+        # libraries draw from the legacy global generator
+        np.random.seed(_streams.seed % 2**32)  # noqa: NPY002
 
 
 def keyed(*key: int) -> torch.Generator:
-    """A generator that is a function of `key`, such as (seed, epoch): nearby keys give unrelated streams."""
+    """Return a generator that is a function of `key`, such as (seed, epoch).
+
+    Nearby keys give unrelated streams.
+    """
     return torch.Generator().manual_seed(_number(*key))
 
 
@@ -70,12 +68,12 @@ def _seed_after(name: str) -> int:
 
 
 def python_stream(name: str) -> random.Random:
-    """Return the run's own generator `name` of Python's kind.
+    """Return the run's own Python generator of that name.
 
-    It branches off the global one when it is first asked for: it goes on with what that one would
-    have drawn next, which is seeded again. So ask for it when a stage begins, before anything else
-    draws, and in every step again: to load a state in which it did not exist takes it away. Its
-    state is part of `state_dict`, so it is in every checkpoint.
+    It branches off the global generator when it is first requested: it continues with what that
+    one would have drawn next, and the global one is seeded again. Request it when a stage begins,
+    before anything else draws, and again in every step: loading a state in which it did not exist
+    removes it. Its state is part of `state_dict`, so it is in every checkpoint.
     """
     if name not in _streams.python:
         stream = random.Random()
@@ -86,9 +84,7 @@ def python_stream(name: str) -> random.Random:
 
 
 def torch_stream(name: str, device: torch.device | str = "cpu") -> torch.Generator:
-    """Return the run's own generator `name` of torch's kind on a kind of device, as
-    `python_stream`.
-    """
+    """Return the run's own torch generator of that name on a type of device, as `python_stream`."""
     device = torch.device(device)
     key = f"{name} {device.type}"
     if key not in _streams.torch:
@@ -97,14 +93,13 @@ def torch_stream(name: str, device: torch.device | str = "cpu") -> torch.Generat
 
 
 def _branch(device: torch.device, seed: int) -> torch.Generator:
-    """Return a generator in the state of the device's global one, and seed that one."""
-    if device.type not in ("cpu", "cuda"):  # a state of such a device cannot be copied
+    """Return a generator in the state of the device's global one, and seed the global one."""
+    if device.type not in ("cpu", "cuda"):  # the state of another device cannot be copied
         return torch.Generator(device).manual_seed(seed)
     default = torch.default_generator
     if device.type == "cuda":
-        default = torch.cuda.default_generators[
-            torch.cuda.current_device() if device.index is None else device.index
-        ]
+        index = torch.cuda.current_device() if device.index is None else device.index
+        default = torch.cuda.default_generators[index]
     stream = torch.Generator(device)
     stream.set_state(default.get_state())
     default.manual_seed(seed)
@@ -112,7 +107,7 @@ def _branch(device: torch.device, seed: int) -> torch.Generator:
 
 
 def state_dict() -> dict[str, Any]:
-    """Every generator's state, in tensors and plain types (loadable with `weights_only=True`)."""
+    """Return the state of every generator, in tensors and plain types (for `weights_only=True`)."""
     kind, keys, pos, has_gauss, cached = np.random.get_state(legacy=True)  # noqa: NPY002
     state: dict[str, Any] = {
         "python": _python_state(random.getstate()),
@@ -135,10 +130,10 @@ def state_dict() -> dict[str, Any]:
 
 
 def load_state_dict(state: dict[str, Any]) -> None:
-    """Put every generator back where `state_dict` found it.
+    """Restore the state of every generator that `state_dict` returned.
 
-    Named ones that were not there, as in earlier versions, will branch off the global ones again.
-    The state of a device that this machine lacks is of no use.
+    Named generators that it does not contain, as in earlier versions, branch off the global ones
+    again when they are requested. The state of a device that this machine lacks is ignored.
     """
     random.setstate(_python_tuple(state["python"]))
     kind, keys, pos, has_gauss, cached = state["numpy"]
@@ -158,7 +153,7 @@ def load_state_dict(state: dict[str, Any]) -> None:
 
 
 def _devices() -> tuple[str, ...]:
-    """Return the kinds of device that this machine has."""
+    """Return the types of device that this machine has."""
     accelerator = torch.accelerator.current_accelerator()
     return ("cpu",) if accelerator is None else ("cpu", accelerator.type)
 
@@ -175,9 +170,11 @@ def _python_tuple(saved: list[Any]) -> tuple[Any, ...]:
 
 @contextmanager
 def preserved() -> Iterator[None]:
-    """Restore the generators after the block: the run draws on as if the block had drawn nothing."""
-    python, numpy = random.getstate(), np.random.get_state(legacy=False)  # noqa: NPY002
-    seed, default = _streams.seed, torch.get_rng_state()
+    """Restore the generators after the block, as if it had drawn nothing."""
+    python = random.getstate()
+    numpy = np.random.get_state(legacy=False)  # noqa: NPY002
+    seed = _streams.seed
+    default = torch.get_rng_state()
     cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []
     python_streams = {name: (stream, stream.getstate()) for name, stream in _streams.python.items()}
     torch_streams = {key: (stream, stream.get_state()) for key, stream in _streams.torch.items()}
@@ -201,7 +198,7 @@ def preserved() -> Iterator[None]:
 
 
 def preserving(call: Callable[..., Any]) -> Callable[..., Any]:
-    """Return `call`, with the generators restored after it."""
+    """Return a function that calls `call` and restores the generators after it."""
 
     @functools.wraps(call)
     def preserved_call(*args: Any) -> Any:

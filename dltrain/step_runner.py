@@ -100,7 +100,7 @@ def weighted(metrics: Metrics, samples: int) -> Metrics:
 
 
 def run_in_parts(stage: Stage, batch: Any, parts: int) -> Metrics:
-    """Make one step of `stage` with its batch in `parts` parts; return the means of their metrics."""
+    """Make one step of `stage` with its batch in `parts` parts; return the mean metrics."""
     size = length(batch)
     of_parts: list[Metrics] = []
     try:
@@ -126,7 +126,7 @@ def combined(values: Sequence[Tensor | Mean]) -> Mean:
 
 
 def split(batch: Any, parts: int) -> Iterator[Any]:
-    """Yield a batch (tensors (B, ...) in tuples, lists, dicts) in `parts` parts, its samples in order."""
+    """Yield a batch (tensors (B, ...) in tuples, lists, dicts) in `parts` parts."""
     if isinstance(batch, Tensor):
         yield from batch.tensor_split(parts)
     elif isinstance(batch, dict):

@@ -52,7 +52,7 @@ def save_every_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
     """Save however short an epoch is."""
     from dltrain.callbacks.checkpoint import Checkpoint
 
-    monkeypatch.setattr(Checkpoint, "affordable", lambda self: True)
+    monkeypatch.setattr(Checkpoint, "is_affordable", lambda self: True)
 
 
 @pytest.fixture

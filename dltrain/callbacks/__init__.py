@@ -1,1 +1,1 @@
-"""Callbacks: what is made of a run while it goes, one file each."""
+"""Callbacks: they observe a run, one file each."""

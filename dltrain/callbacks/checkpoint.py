@@ -20,32 +20,40 @@ from dltrain.types import Interval
 log = logging.getLogger("dltrain")
 
 KEEP = 2
-SHARE = 0.01  # of the wall time at most goes into saving, where nothing else is asked for,
-LONGEST = 60.0  # but no more than so many seconds pass without a save at an epoch's end
+MAX_TIME_SHARE = 0.01  # of saving, where the user sets no interval
+MAX_UNSAVED_SECONDS = 60.0  # between saves at ends of epochs, whatever they cost
 
 
 @dataclass
-class Saving:
-    """A state on its way to the disk: where to, what it is, and the pointers that will name it."""
+class PendingSave:
+    """A state on its way to the disk.
+
+    `about` goes into its manifest, and the pointers `points` will name it. `place` is where in
+    training it was taken. `copy_seconds` is how long training waited for the copy.
+    """
 
     folder: Path
     state: dict[str, Any]
     about: dict[str, Any]
     points: tuple[str, ...] = ()
     place: tuple[Any, ...] = ()
-    seconds: float = 0.0  # that the training waited for the copy
+    copy_seconds: float = 0.0
 
 
 class Checkpoint(Callback):
-    """A folder under checkpoints/ after an epoch, after an evaluation within one that is the best so far, and `every` so
-    often where that is set.
+    """Saves a folder under checkpoints/ after epochs and after the best evaluation so far.
 
-    "Best" is by the stage's watched metric. The state is copied at once; a thread writes it while training goes on, and
-    `wait` returns when it is on the disk. Where nothing else is set and epochs are so short that saving after each would
-    take more than a hundredth of the time, some are passed over: a best state is then held in memory until the next save
-    or the end, whatever ends the run. A state that cannot be written is said in a line, and the next save tries again
-    (`on_error` continue), or SaveError ends the run (stop). `sync` puts on the disk what the run has logged, before each
-    save. DivergedError where the state holds a number that is not finite: such a one is never written.
+    "Best" is by the stage's watched metric. `every` is an additional interval. The state is copied
+    at once; a thread writes it while training continues, and `wait` returns when it is on the disk.
+
+    Without `every`, where saving after each epoch would take more than a hundredth of the time,
+    some epochs are skipped. A best state is then held in memory until the next save or the end of
+    the run, whatever ends it.
+
+    If a state cannot be written, `on_error` decides: "continue" logs it, and the next save tries
+    again; "stop" ends the run with SaveError. `sync` writes what the run has logged to the disk,
+    before each save. Raises DivergedError if the state contains a number that is not finite; such a
+    state is never written.
     """
 
     name = "checkpoint"
@@ -59,50 +67,65 @@ class Checkpoint(Callback):
         about: dict[str, Any] | None = None,
         sync: Callable[[], None] = lambda: None,
     ) -> None:
-        self.store, self.every, self.on_error, self.sync = store, every, on_error, sync
+        self.store = store
+        self.every = every
+        self.on_error = on_error
+        self.sync = sync
         self.description = about or {}
-        self.best: dict[str, Any] = {}
-        self.improved = False
+        self.best: dict[str, Any] = {}  # the evaluation
+        self.improved = False  # the last evaluation is the best, and not saved yet
         self.thread: threading.Thread | None = None
-        self.writing: Saving | None = None
+        self.writing: PendingSave | None = None
         self.error: Exception | None = None
-        self.cost, self.written = 0.0, 0.0  # seconds that the last save took, and when it ended
-        self.begun = time.perf_counter()  # when the last save began
-        self.held: Saving | None = None  # a best state, not yet on the disk
-        self.owed: list[
-            Saving
-        ] = []  # ends of stages that could not be written: no later stage is resumed without them
-        self.saved: tuple[Any, ...] = ()  # the place of the newest state on the disk, and of
-        self.newest: tuple[Any, ...] = ()  # the newest that was to be saved
+        self.cost = 0.0  # seconds that the last save took
+        self.written = 0.0  # when it ended
+        self.begun = time.perf_counter()  # when it began
+        self.held: PendingSave | None = None  # a best state that is not on the disk yet
+        # ends of stages that could not be written: later stages cannot be resumed without them
+        self.owed: list[PendingSave] = []
+        self.saved: tuple[Any, ...] = ()  # the place of the newest state on the disk
+        self.newest: tuple[Any, ...] = ()  # the place of the newest that was to be saved
         self.failed = False
 
     def step_end(self, engine: Engine) -> None:
         if self.error:
             self.wait()
-        if self.every and (
-            engine.step % self.every.steps == 0
-            or time.perf_counter() - self.begun >= self.every.seconds
-        ):
+        if self.every is None:
+            return
+        seconds = time.perf_counter() - self.begun
+        if engine.step % self.every.steps == 0 or seconds >= self.every.seconds:
             self.save(engine)
 
     def evaluation_end(self, engine: Engine) -> None:
+        self._compare(engine)
+        is_within_epoch = not engine.exhausted and not engine.halted
+        if self.improved and is_within_epoch:
+            self.save_or_hold(engine, self.is_affordable())
+
+    def _compare(self, engine: Engine) -> None:
+        """Keep the evaluation as the best one if it is; of equal ones, the later is."""
+        stage = engine.stage
         figures = {name: v for name, v in engine.scores.items() if isinstance(v, float)}
-        if engine.stage.watch and engine.stage.watch not in figures:
+        if stage.watch and stage.watch not in figures:
             raise UsageError(
-                f"trainer.watch={engine.stage.watch} is not one of the metrics: {', '.join(figures)}"
+                f"trainer.watch={stage.watch} is not one of the metrics: {', '.join(figures)}"
             )
-        if engine.stage.name != self.best.get("stage"):
-            self.best = {}  # the last stage that watches a metric is the one whose best counts
-        value = float(engine.scores.get(engine.stage.watch, float("nan")))
-        sign = 1 if engine.stage.mode == "max" else -1
-        if math.isfinite(value) and (
-            not self.best or sign * value >= sign * self.best["value"]
-        ):  # of equals, the later
-            where = {"stage": engine.stage.name, "epoch": engine.epoch + 1, "step": engine.step}
-            self.best = {"metric": engine.stage.watch, "value": value, **where, "metrics": figures}
+        if stage.name != self.best.get("stage"):
+            self.best = {}  # the best checkpoint is that of the last stage that watches a metric
+        value = figures.get(stage.watch, math.nan)
+        if not math.isfinite(value):
+            return
+        sign = 1 if stage.mode == "max" else -1
+        if not self.best or sign * value >= sign * self.best["value"]:
+            self.best = {
+                "metric": stage.watch,
+                "value": value,
+                "stage": stage.name,
+                "epoch": engine.epoch + 1,
+                "step": engine.step,
+                "metrics": figures,
+            }
             self.improved = True
-        if self.improved and not engine.exhausted and not engine.halted:
-            self.save_or_hold(engine, due=self.affordable())
 
     def resumed(self, engine: Engine) -> None:
         """Start without a best state if its checkpoint is lost."""
@@ -116,134 +139,160 @@ class Checkpoint(Callback):
     def epoch_end(self, engine: Engine) -> None:
         if engine.halted or engine.epoch >= engine.stage.epochs:
             self.save(engine)
+        elif self.every:
+            self.save_or_hold(engine, engine.epoch % self.every.epochs == 0)
         else:
-            self.save_or_hold(
-                engine, engine.epoch % self.every.epochs == 0 if self.every else self.affordable()
-            )
+            self.save_or_hold(engine, self.is_affordable())
 
-    def affordable(self) -> bool:
-        """Whether a save now keeps to its share of the time."""
-        idle = not (self.thread and self.thread.is_alive())
-        return idle and time.perf_counter() - self.written >= min(self.cost / SHARE, LONGEST)
+    def is_affordable(self) -> bool:
+        """Return whether a save now keeps to its share of the time."""
+        if self.thread and self.thread.is_alive():
+            return False
+        pause = min(self.cost / MAX_TIME_SHARE, MAX_UNSAVED_SECONDS)
+        return time.perf_counter() - self.written >= pause
 
-    def save_or_hold(self, engine: Engine, due: bool) -> None:
-        """Save if it is `due`; if not, hold a best state."""
-        if due:
+    def save_or_hold(self, engine: Engine, is_due: bool) -> None:
+        """Save if a save is due; otherwise hold the state in memory if it is the best."""
+        if is_due:
             self.save(engine)
         elif self.improved:
             self.improved = False
-            self.held = self.saving(engine, ("best",))
+            self.held = self._copy(engine, ("best",))
 
     def stage_end(self, engine: Engine) -> None:
         self.save(engine)
+        folder = self.store.stage_end(engine.index, engine.step)
         state = snapshot(engine.stage_end_state())
-        self.write(
-            Saving(self.store.stage_end(engine.index, engine.step), state, self.about(engine))
-        )
+        self._write(PendingSave(folder, state, self._about(engine)))
 
     def run_end(self, engine: Engine) -> None:
         self.finish()
 
     def save(self, engine: Engine) -> None:
-        """Save now, as the last checkpoint, and as the best if the last evaluation was; nothing if this state is saved."""
+        """Save now, unless this state is saved: as the last state, and as the best if it is."""
         self.wait()
-        if self.place(engine) == self.saved:
+        if self._place(engine) == self.saved:
             return
         points = ("best", "last") if self.improved else ("last",)
         if self.improved:
-            self.held = None  # this one is better
+            self.held = None  # this state is better
         self.improved = False
-        self.finish()  # a held state of the same step takes its name first
-        saving = self.saving(engine, points)
-        self.begun, self.newest = time.perf_counter(), saving.place
-        self.write(saving)
+        self.finish()  # a held state of the same step gets its name first
+        pending = self._copy(engine, points)
+        self.begun = time.perf_counter()
+        self.newest = pending.place
+        self._write(pending)
 
-    def saving(self, engine: Engine, points: tuple[str, ...]) -> Saving:
+    def _copy(self, engine: Engine, points: tuple[str, ...]) -> PendingSave:
+        """Return a copy of the engine's state, to be written."""
         start = time.perf_counter()
         require_finite(engine)
         if self.writing and self.writing.folder.name.startswith(f"{engine.step:09d}"):
-            self.wait()  # until its name is taken
+            self.wait()  # until the name of that folder is taken
         folder = self.store.folder / self.store.new_name(engine.step)
-        about = {**self.about(engine), "points": points}
+        about = {**self._about(engine), "points": points}
         state = snapshot(engine.state_dict())
-        return Saving(folder, state, about, points, self.place(engine), time.perf_counter() - start)
+        seconds = time.perf_counter() - start
+        return PendingSave(folder, state, about, points, self._place(engine), seconds)
 
-    def place(self, engine: Engine) -> tuple[Any, ...]:
+    def _place(self, engine: Engine) -> tuple[Any, ...]:
         return engine.index, engine.step, engine.epoch, engine.position, engine.settled
 
-    def about(self, engine: Engine) -> dict[str, Any]:
-        where = {"step": engine.step, "epoch": engine.epoch, "position": engine.position}
-        return {**self.description, **where, "stage": engine.stage.name}
+    def _about(self, engine: Engine) -> dict[str, Any]:
+        return {
+            **self.description,
+            "step": engine.step,
+            "epoch": engine.epoch,
+            "position": engine.position,
+            "stage": engine.stage.name,
+        }
 
     def finish(self) -> None:
-        """Until everything is on the disk, a held best state too."""
-        held, self.held = self.held, None
-        waiting, self.owed = [*self.owed, *([held] if held else [])], []
-        for saving in waiting:
-            self.write(saving)
+        """Write everything that is held or owed, and wait until it is on the disk."""
+        waiting = self.owed
+        if self.held:
+            waiting = [*waiting, self.held]
+        self.owed = []
+        self.held = None
+        for pending in waiting:
+            self._write(pending)
         self.wait()
 
     def best_state(self) -> dict[str, Any] | None:
-        """The state at the best evaluation: from memory where it could not be written, else from the disk."""
+        """Return the state at the best evaluation: from memory if it is not on the disk."""
         if self.held:
             return self.held.state
-        found = self.store.read("best")
-        return found[1] if found else None
+        saved = self.store.read("best")
+        if saved is None:
+            return None
+        _, state = saved
+        return state
 
-    def write(self, saving: Saving) -> None:
-        """Commit a state in a thread, then point at it."""
+    def _write(self, pending: PendingSave) -> None:
+        """Start a thread that commits a state and lets its pointers name it."""
         self.wait()
-
-        def work() -> None:
-            start = time.perf_counter()
-            try:
-                self.sync()
-                if not saving.folder.exists():
-                    commit(saving.folder, saving.state, saving.about)
-                for pointer in saving.points:
-                    self.store.point(pointer, saving.folder.name)
-                self.store.prune(KEEP)
-            except SaveError as e:
-                self.error = e
-            except OSError as e:
-                self.error = SaveError(saving.folder, e, 0)
-            except Exception as e:  # handed to the training thread by wait()
-                self.error = e
-            self.written = time.perf_counter()
-            self.cost = saving.seconds + self.written - start
-
-        self.writing = saving
-        self.thread = threading.Thread(target=work, name="checkpoint writer")
+        self.writing = pending
+        self.thread = threading.Thread(
+            target=self._commit, args=(pending,), name="checkpoint writer"
+        )
         self.thread.start()
 
+    def _commit(self, pending: PendingSave) -> None:
+        """Commit a state, in the thread; errors are kept for `wait`."""
+        start = time.perf_counter()
+        try:
+            self.sync()
+            if not pending.folder.exists():
+                commit(pending.folder, pending.state, pending.about)
+            for pointer in pending.points:
+                self.store.point(pointer, pending.folder.name)
+            self.store.prune(KEEP)
+        except SaveError as e:
+            self.error = e
+        except OSError as e:
+            self.error = SaveError(pending.folder, e, 0)
+        except Exception as e:  # raised in the training thread
+            self.error = e
+        self.written = time.perf_counter()
+        self.cost = pending.copy_seconds + self.written - start
+
     def wait(self) -> None:
-        """Until the checkpoint under way is committed; what went wrong is said, or raised."""
+        """Wait until the state that is being written is committed; log or raise what went wrong."""
         if self.thread:
             self.thread.join()
             self.thread = None
-        saving, self.writing = self.writing, None
+        pending, self.writing = self.writing, None
         error, self.error = self.error, None
         if error is None:
-            if saving and saving.place:
-                self.saved = saving.place
-            if self.failed and self.saved == self.newest and not self.owed:
-                log.info("saving works again")
-                self.failed = False
-            return
-        if saving and "best" in saving.points and not self.held:
-            self.held = saving
-        if saving and not saving.points:
-            self.owed.append(saving)
+            self._succeeded(pending)
+        else:
+            self._failed(pending, error)
+
+    def _succeeded(self, pending: PendingSave | None) -> None:
+        """Note the place of a state that was written."""
+        if pending and pending.place:
+            self.saved = pending.place
+        if self.failed and self.saved == self.newest and not self.owed:
+            log.info("saving works again")
+            self.failed = False
+
+    def _failed(self, pending: PendingSave | None, error: Exception) -> None:
+        """Keep a state that could not be written if it is needed; raise the error, or log it."""
+        if pending and "best" in pending.points and not self.held:
+            self.held = pending
+        if pending and not pending.points:
+            self.owed.append(pending)
         if not isinstance(error, SaveError) or self.on_error == "stop":
             raise error
         if not self.failed:
             log.warning(
-                f"{error}; training goes on, and the next save tries again (trainer.on_save_error=stop ends it)"
+                f"{error}; training continues, and the next save tries again "
+                "(trainer.on_save_error=stop ends it)"
             )
         self.failed = True
 
     def require_complete(self) -> None:
-        """DltrainError if what the run ended with is not on the disk."""
+        """Raise DltrainError if the final state of the run is not on the disk."""
         if self.failed:
             raise DltrainError(
                 f"the last state of the run could not be saved in {self.store.folder}"
@@ -257,6 +306,6 @@ class Checkpoint(Callback):
 
     @classmethod
     def best_in(cls, state: dict[str, Any]) -> dict[str, Any]:
-        """Return what a state of the engine names as the best evaluation so far; {} before the first."""
+        """Return the best evaluation so far by a state of the engine; {} before the first."""
         best: dict[str, Any] = state["callbacks"][cls.name]["best"]
         return best

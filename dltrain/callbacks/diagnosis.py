@@ -1,9 +1,9 @@
-"""Shows where gradients vanish or explode and which units no longer learn, layer by layer."""
+"""Shows layer by layer where gradients vanish or explode, and which units no longer learn."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -14,44 +14,48 @@ from dltrain.engine import Callback, Engine
 from dltrain.types import Plot, PositiveInt, SequentialReader
 
 ACTIVATIONS = (nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.ELU, nn.GELU, nn.SiLU, nn.Tanh, nn.Sigmoid)
-SATURATION = 0.03  # closer than this to an end of its range, a sigmoid (0..1) or tanh (-1..1) hardly has a slope
+# this close to an end of its range, a sigmoid (0..1) or tanh (-1..1) is nearly flat
+SATURATION = 0.03
+SUMMARIZED = {"dead_units", "saturated_units"}  # of an activation layer, at most one
 Figures = dict[str, Tensor]
+T = TypeVar("T")
 
 
 class Diagnosis(Callback):
-    """Measures the second step of a run and each `every`-th after it; other steps have no hook and cost nothing.
+    """Measures gradients and activations in the second step of a run and each `every`-th after it.
 
-    Of every layer with a weight of two or more dimensions the norm of its gradient; of every activation layer mean and
-    standard deviation, for ReLU the share of dead units (0 for the whole batch; a unit is a feature, of an image a
-    channel), for tanh and sigmoid the share of saturated values. They are shown as `diagnosis/...`. Among the metrics are
-    `train/gradient_ratio`, the first layer's norm over the last one's in the order of definition, and the means over the
-    layers `train/dead_units` and `train/saturated_units`. A stage ends with a plot of the norms of its first and last
-    measured step. Activations called as functions, or inside a compiled model, are not seen.
+    Other steps have no hooks and cost nothing. The values are shown as `diagnosis/...`:
 
-    Of a recurrent network also the norm of the gradient at each of its inputs, by how many steps before the sequence's end
-    it stands: `train/gradient_through_time` is that of the farthest over that of the last, and a second plot shows them
-    all. Where it falls to nothing what was long ago is not learned from (Hochreiter 1991; Bengio et al. 1994).
+    * for each layer with a weight of two or more dimensions, the norm of its gradient
+    * for each activation layer, mean and standard deviation; for ReLU the fraction of dead units
+      (0 for the whole batch; a unit is a feature, or a channel of an image); for tanh and sigmoid
+      the fraction of saturated values
+
+    Among the metrics are `train/gradient_ratio`, the first layer's norm divided by the last one's
+    in the order of definition, and the means over the layers `train/dead_units` and
+    `train/saturated_units`. A stage ends with a plot of the norms of its first and last measured
+    step. Activations that are called as functions, or within a compiled model, are not measured.
+
+    For a recurrent network it also measures the norm of the gradient at each input, by its distance
+    from the end of the sequence: `train/gradient_through_time` is the norm of the farthest divided
+    by that of the last, and a second plot shows them all. Where it falls to 0, the network does not
+    learn from inputs long ago (Hochreiter 1991; Bengio et al. 1994).
     """
 
     name = "diagnosis"
     draws = False
 
     def __init__(self, log: MetricsLog, every: PositiveInt = 50) -> None:
-        self.log, self.every = log, every
+        self.log = log
+        self.every = every
         self.handles: list[RemovableHandle] = []
-        self.gradients: dict[
-            str, Figures
-        ] = {}  # {layer: {parameter: squared norm}} of the step under way
+        # of the step that is measured, by layer
+        self.gradients: dict[str, Figures] = {}  # the squared norm for each parameter
         self.activations: dict[str, Figures] = {}
-        self.measured: dict[
-            str, dict[str, float]
-        ] = {}  # {"step 2": {layer: norm}}: the stage's first and last
-        self.times: dict[
-            str, Tensor
-        ] = {}  # {layer: norms by steps before the end} of the step under way
-        self.through_time: dict[
-            str, list[float]
-        ] = {}  # of the first recurrent network, as in `measured`
+        self.times: dict[str, Tensor] = {}  # norms by distance from the end of the sequence
+        # of the first and the last measured step of the stage, by "step 2"
+        self.measured: dict[str, dict[str, float]] = {}  # the norm for each layer
+        self.through_time: dict[str, list[float]] = {}  # `times` of the first recurrent network
 
     def step_end(self, engine: Engine) -> None:
         if self.handles:
@@ -65,16 +69,13 @@ class Diagnosis(Callback):
             self.attach(engine)
 
     def attach(self, engine: Engine) -> None:
-        """Watch the next step."""
-        self.gradients, self.activations, self.times = {}, {}, {}
+        """Measure the next step."""
+        self.gradients = {}
+        self.activations = {}
+        self.times = {}
         scales = {id(p): o.scaler.get_scale() for o in engine.stage.optims for p in o.params}
         for name, module in engine.task.named_modules():
-            own = dict(module.named_parameters(recurse=False))
-            if any(p.ndim > 1 for p in own.values()):
-                for key, p in own.items():
-                    if id(p) in scales:
-                        hook = self.gradient_hook(name, key, scales[id(p)])
-                        self.handles.append(p.register_post_accumulate_grad_hook(hook))
+            self._attach_to_gradients(name, module, scales)
             if isinstance(module, ACTIVATIONS):
                 self.handles.append(module.register_forward_hook(self.activation_hook(name)))
             if isinstance(module, SequentialReader):
@@ -82,33 +83,45 @@ class Diagnosis(Callback):
                 through = self.time_hook(name, scale)
                 self.handles.append(nn.Module.register_forward_pre_hook(module, through))  # type: ignore[arg-type]
 
+    def _attach_to_gradients(self, name: str, module: nn.Module, scales: dict[int, float]) -> None:
+        """Measure the gradients of a layer that has a weight of two or more dimensions."""
+        own = dict(module.named_parameters(recurse=False))
+        if not any(p.ndim > 1 for p in own.values()):
+            return
+        for key, p in own.items():
+            if id(p) in scales:
+                hook = self.gradient_hook(name, key, scales[id(p)])
+                self.handles.append(p.register_post_accumulate_grad_hook(hook))
+
     def detach(self) -> None:
+        """Remove all hooks."""
         for handle in self.handles:
             handle.remove()
         self.handles = []
 
     def gradient_hook(self, layer: str, key: str, scale: float) -> Callable[[Tensor], None]:
-        """Keeps the squared norm of a parameter's gradient before it is clipped, without the loss scale."""
+        """Return a hook that keeps the squared norm of a gradient, before it is clipped.
+
+        `scale` is the scale of the loss, which the norm is divided by.
+        """
 
         def hook(p: Tensor) -> None:
             if p.grad is not None:
-                gradient = (
-                    p.grad.cpu().double() / scale
-                )  # the square of a single that has vanished is 0
+                # in double precision: the square of a small single-precision number is 0
+                gradient = p.grad.cpu().double() / scale
                 self.gradients.setdefault(layer, {})[key] = gradient.square().sum()
 
         return hook
 
     def time_hook(self, layer: str, scale: float) -> Callable[[nn.Module, Any], Any]:
-        """Keeps the norms of the gradient at a network's inputs by their distance to the end, of its last call."""
+        """Return a hook that keeps the norms of the gradient at the inputs of the last call."""
 
         def hook(module: nn.Module, args: Any) -> Any:
-            steps, lengths = args[0], args[1] if len(args) > 1 else None
             if not module.training or not torch.is_grad_enabled():
                 return None
-            if (
-                not steps.requires_grad
-            ):  # a gradient goes back to parameters only: let it pass here on its way to one
+            steps = args[0]
+            lengths = args[1] if len(args) > 1 else None
+            if not steps.requires_grad:  # a parameter times 0 makes a gradient flow to the inputs
                 steps = steps + 0 * next(module.parameters()).flatten()[0]
 
             def keep(gradient: Tensor) -> None:
@@ -120,7 +133,7 @@ class Diagnosis(Callback):
         return hook
 
     def activation_hook(self, layer: str) -> Callable[[nn.Module, Any, Tensor], None]:
-        """Keeps the figures of the last output of a layer in training."""
+        """Return a hook that keeps the figures of a layer's last output in training."""
 
         def hook(module: nn.Module, inputs: Any, output: Tensor) -> None:
             if module.training:
@@ -129,39 +142,42 @@ class Diagnosis(Callback):
         return hook
 
     def report(self, engine: Engine) -> None:
-        """Hand the figures of the measured step to the log."""
+        """Pass the values of the measured step to the log."""
+        step = f"step {engine.step}"
         norms = {
             layer: float(sum(squares.values())) ** 0.5
             for layer, squares in self.in_order(engine).items()
         }
         shown = {f"diagnosis/gradient_norm/{layer}": norm for layer, norm in norms.items()}
-        by_name: dict[str, list[float]] = {}
-        for layer, found in self.activations.items():
-            for name, value in found.items():
+        for layer, values in self.activations.items():
+            for name, value in values.items():
                 shown[f"diagnosis/{name}/{layer}"] = float(value)
-                by_name.setdefault(name, []).append(float(value))
-        summary = {
-            f"train/{n}": sum(v) / len(v)
-            for n, v in by_name.items()
-            if n in ("dead_units", "saturated_units")
-        }
-        if len(norms) > 1 and (last := list(norms.values())[-1]):
-            summary["train/gradient_ratio"] = next(iter(norms.values())) / last
-        for times in list(self.times.values())[:1]:
-            self.through_time = {
-                **dict([*self.through_time.items()][:1]),
-                f"step {engine.step}": times.tolist(),
-            }
+        summary = self._activation_means()
+        if len(norms) > 1:
+            first, *_, last = norms.values()
+            if last:
+                summary["train/gradient_ratio"] = first / last
+        if self.times:
+            times = next(iter(self.times.values()))
+            self.through_time = first_and_last(self.through_time, step, times.tolist())
             if float(times[0]):
                 summary["train/gradient_through_time"] = float(times[-1] / times[0])
         self.log.show(engine, shown)
         if summary:
             self.log.write(engine, "train", summary)
         if norms:
-            self.measured = dict([*self.measured.items()][:1]) | {f"step {engine.step}": norms}
+            self.measured = first_and_last(self.measured, step, norms)
+
+    def _activation_means(self) -> dict[str, float]:
+        """Return the means over the layers of the fractions of dead and of saturated units."""
+        by_name: dict[str, list[float]] = {}
+        for values in self.activations.values():
+            for name in SUMMARIZED.intersection(values):
+                by_name.setdefault(name, []).append(float(values[name]))
+        return {f"train/{name}": sum(values) / len(values) for name, values in by_name.items()}
 
     def in_order(self, engine: Engine) -> dict[str, Figures]:
-        """The gradients by layer, the first defined first: they came from the last one backwards."""
+        """Return the gradients by layer, in the order of definition."""
         return {
             name: self.gradients[name]
             for name, _ in engine.task.named_modules()
@@ -170,20 +186,32 @@ class Diagnosis(Callback):
 
     def stage_end(self, engine: Engine) -> None:
         self.detach()
-        lines = {
-            step: (range(1, len(norms) + 1), [*norms.values()])
-            for step, norms in self.measured.items()
-        }
-        title, x_title = f"Gradient norm by layer: {engine.stage.name}", "layer, from the input on"
-        if lines:
-            picture = Plot(lines, title, x_title, "norm of the gradient", log_y=True)
-            self.log.show(engine, {"diagnosis/gradient_norms": picture})
-        times = {step: (range(len(norms)), norms) for step, norms in self.through_time.items()}
-        title, x_title = f"Gradient norm through time: {engine.stage.name}", "steps before the end"
-        if times:
-            picture = Plot(times, title, x_title, "norm of the gradient at an input", log_y=True)
-            self.log.show(engine, {"diagnosis/gradient_through_time": picture})
-        self.measured, self.through_time = {}, {}
+        name = engine.stage.name
+        if self.measured:
+            lines = {
+                step: (range(1, len(norms) + 1), list(norms.values()))
+                for step, norms in self.measured.items()
+            }
+            plot = Plot(
+                lines,
+                f"Gradient norm by layer: {name}",
+                "layer, from the input on",
+                "norm of the gradient",
+                log_y=True,
+            )
+            self.log.show(engine, {"diagnosis/gradient_norms": plot})
+        if self.through_time:
+            lines = {step: (range(len(norms)), norms) for step, norms in self.through_time.items()}
+            plot = Plot(
+                lines,
+                f"Gradient norm through time: {name}",
+                "steps before the end",
+                "norm of the gradient at an input",
+                log_y=True,
+            )
+            self.log.show(engine, {"diagnosis/gradient_through_time": plot})
+        self.measured = {}
+        self.through_time = {}
 
     def state_dict(self) -> dict[str, Any]:
         return {"measured": self.measured, "through_time": self.through_time}
@@ -193,25 +221,42 @@ class Diagnosis(Callback):
         self.through_time = dict(state.get("through_time", {}))
 
 
+def first_and_last(steps: dict[str, T], step: str, values: T) -> dict[str, T]:
+    """Return the first of the measured `steps`, and the new one."""
+    first = dict(list(steps.items())[:1])
+    return {**first, step: values}
+
+
 def by_distance(gradient: Tensor, lengths: Tensor | None) -> Tensor:
-    """Root mean squares (T,) of gradients (B, T, F) over the sequences, by how many steps before each one's end they stand;
-    sequences that do not reach so far back are left out."""
+    """Return root mean squares (T,) of gradients (B, T, F), by distance from the sequence's end.
+
+    `lengths` (B,) are those of the sequences; None for all of length T. The mean is over the
+    sequences that are long enough.
+    """
     count, longest = gradient.shape[:2]
     if lengths is None:
         lengths = torch.full((count,), longest, device=gradient.device)
-    at = lengths.unsqueeze(1) - 1 - torch.arange(longest, device=gradient.device)
-    squares = gradient.square().sum(2).gather(1, at.clamp_min(0)) * (at >= 0)
-    return (squares.sum(0) / (at >= 0).sum(0).clamp_min(1)).sqrt()[: int(lengths.max())]
+    steps = torch.arange(longest, device=gradient.device)
+    position = lengths.unsqueeze(1) - 1 - steps  # (B, T), negative before the start
+    is_within = position >= 0
+    squares = gradient.square().sum(2).gather(1, position.clamp_min(0)) * is_within
+    means = squares.sum(0) / is_within.sum(0).clamp_min(1)
+    return means.sqrt()[: int(lengths.max())]
 
 
 def figures(module: nn.Module, output: Tensor) -> Figures:
-    """What there is to say of an activation layer's output (B, C, ...) with units along C, or (B, T, F) along F."""
-    found = {"activation_mean": output.mean(), "activation_std": output.std(correction=0)}
+    """Return the figures of an activation layer.
+
+    `output` is (B, C, H, W) with a unit for each channel, or (B, T, F) or (B, F) with one for each
+    feature.
+    """
+    values = {"activation_mean": output.mean(), "activation_std": output.std(correction=0)}
     if isinstance(module, nn.ReLU | nn.ReLU6):
-        units = output.movedim(1 if output.ndim > 3 else -1, -1).flatten(0, -2)  # (values, units)
-        found["dead_units"] = (units == 0).all(dim=0).float().mean()
+        unit_dimension = 1 if output.ndim > 3 else -1
+        units = output.movedim(unit_dimension, -1).flatten(0, -2)  # (values, units)
+        values["dead_units"] = (units == 0).all(dim=0).float().mean()
     elif isinstance(module, nn.Tanh):
-        found["saturated_units"] = (output.abs() > 1 - SATURATION).float().mean()
+        values["saturated_units"] = (output.abs() > 1 - SATURATION).float().mean()
     elif isinstance(module, nn.Sigmoid):
-        found["saturated_units"] = ((output - 0.5).abs() > 0.5 - SATURATION).float().mean()
-    return found
+        values["saturated_units"] = ((output - 0.5).abs() > 0.5 - SATURATION).float().mean()
+    return values

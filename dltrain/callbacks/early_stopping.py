@@ -9,14 +9,15 @@ from dltrain.engine import Callback, Engine
 
 
 class EarlyStopping(Callback):
-    """Asks to end the stage after `patience` evaluations in a row without an improvement above `min_delta`."""
+    """Ends the stage after `patience` evaluations in a row that are not better by `min_delta`."""
 
     name = "early_stopping"
     draws = False
 
     def __init__(self, patience: int, min_delta: float) -> None:
-        self.patience, self.min_delta = patience, min_delta
-        self.best = -math.inf
+        self.patience = patience
+        self.min_delta = min_delta
+        self.best = -math.inf  # the negative value of a metric that should fall
         self.waited = 0
 
     def evaluation_end(self, engine: Engine) -> None:
@@ -25,14 +26,16 @@ class EarlyStopping(Callback):
         sign = 1 if engine.stage.mode == "max" else -1
         value = sign * float(engine.scores.get(engine.stage.watch, float("nan")))
         if value > self.best + self.min_delta:
-            self.best, self.waited = value, 0
+            self.best = value
+            self.waited = 0
         else:
             self.waited += 1
         if self.waited >= self.patience:
             engine.end_stage()
 
     def stage_end(self, engine: Engine) -> None:
-        self.best, self.waited = -math.inf, 0
+        self.best = -math.inf
+        self.waited = 0
 
     def extended(self, engine: Engine) -> None:
         """Give the stage `patience` evaluations again."""
@@ -42,4 +45,5 @@ class EarlyStopping(Callback):
         return {"best": self.best, "waited": self.waited}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.best, self.waited = state.get("best", -math.inf), state.get("waited", 0)
+        self.best = state.get("best", -math.inf)
+        self.waited = state.get("waited", 0)

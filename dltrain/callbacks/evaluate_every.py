@@ -6,7 +6,7 @@ from dltrain.engine import Callback, Engine
 
 
 class EvaluateEvery(Callback):
-    """Asks for an evaluation every `steps` steps, beside the one at each epoch's end."""
+    """Evaluates every `steps` steps, in addition to the evaluation at each epoch's end."""
 
     name = "evaluate_every"
     draws = False

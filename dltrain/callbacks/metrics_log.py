@@ -1,4 +1,4 @@
-"""The log of training metrics: kept on the device between log steps, then written once for everyone."""
+"""The log of training metrics, which stay on the device between log steps."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ Record = dict[str, Any]
 
 
 class MetricsLog(Callback):
-    """Writes metrics.jsonl, and hands every record to its subscribers.
+    """Writes metrics.jsonl, and passes every record to its subscribers.
 
-    Every `every` steps: the mean of each training metric over the samples since the last time,
-    learning rates and gradient norms. After every evaluation: its figures. Between log steps
+    Every `every` steps it logs the mean of each training metric over the samples since the last
+    record, learning rates and gradient norms; after every evaluation its results. Between log steps
     nothing leaves the device.
     """
 
@@ -27,18 +27,18 @@ class MetricsLog(Callback):
     draws = False
 
     def __init__(self, run: Run, every: int) -> None:
-        self.run, self.every = run, every
-        self.window: list[Metrics] = []
+        self.run = run
+        self.every = every
+        self.window: list[Metrics] = []  # the steps since the last record
         self.subscribers: list[Callable[[Engine, Record], None]] = []
         self.latest: Record = {}
         self.lines = 0
-        self.sums: dict[
-            str, list[Any]
-        ] = {}  # over the epoch: weighted sum and weight of each metric
+        self.sums: dict[str, list[Any]] = {}  # over the epoch: weighted sum and weight of a metric
         self.epoch_means: dict[str, float] = {}
-        self.first_bad = 0  # the first step of the window just written whose loss was not finite
+        self.first_bad = 0  # the first step of the last window whose loss was not finite
 
     def subscribe(self, subscriber: Callable[[Engine, Record], None]) -> None:
+        """Call `subscriber` with the engine and every record; it may raise to end the run."""
         self.subscribers.append(subscriber)
 
     def step_end(self, engine: Engine) -> None:
@@ -50,38 +50,42 @@ class MetricsLog(Callback):
                 optim.record_grad_norm = True
 
     def flush(self, engine: Engine) -> None:
-        """Write what has gathered since the last record."""
-        values: dict[str, float] = {}
-        for name in dict.fromkeys(name for metrics in self.window for name in metrics):
-            mean, weight = mean_and_weight(
-                [metrics[name] for metrics in self.window if name in metrics]
-            )
-            if not math.isfinite(mean):
-                mean = self.look_closer(engine, name, mean)
-            values[f"train/{name}"] = mean
-            total, so_far = self.sums.get(name, [0.0, 0.0])
-            self.sums[name] = [total + mean * weight, so_far + weight]
-        self.window = []
-        for i, optim in enumerate(engine.stage.optims):
-            suffix = f"_{i}" if len(engine.stage.optims) > 1 else ""
-            values[f"train/lr{suffix}"] = optim.lrs[0]
-            if optim.grad_norm is not None:
-                values[f"train/grad_norm{suffix}"] = float(optim.grad_norm)
-                optim.grad_norm = None  # each is logged once
+        """Write the record of the steps since the last one."""
+        values = {**self._means(engine), **optimizer_values(engine)}
         self.write(engine, "train", values)
 
-    def look_closer(self, engine: Engine, name: str, mean: float) -> float:
-        """Find the first step of the window whose value is not finite; the mean of those that are, where such are skipped."""
-        steps = range(engine.step - len(self.window) + 1, engine.step + 1)
-        found = {
-            s: float(metrics[name])
-            for s, metrics in zip(steps, self.window, strict=True)
+    def _means(self, engine: Engine) -> dict[str, float]:
+        """Return the mean of each metric over the window, and empty the window."""
+        means: dict[str, float] = {}
+        names = dict.fromkeys(name for metrics in self.window for name in metrics)
+        for name in names:
+            of_steps = [metrics[name] for metrics in self.window if name in metrics]
+            mean, weight = mean_and_weight(of_steps)
+            if not math.isfinite(mean):
+                mean = self._finite_mean(engine, name, mean)
+            means[f"train/{name}"] = mean
+            total, total_weight = self.sums.get(name, [0.0, 0.0])
+            self.sums[name] = [total + mean * weight, total_weight + weight]
+        self.window = []
+        return means
+
+    def _finite_mean(self, engine: Engine, name: str, mean: float) -> float:
+        """Note the first step of the window whose value is not finite, and return the mean to log.
+
+        Where such steps are skipped it is the mean of the others, otherwise the `mean` as it is.
+        """
+        first_step = engine.step - len(self.window) + 1
+        values = {
+            step: float(metrics[name])
+            for step, metrics in enumerate(self.window, first_step)
             if name in metrics
         }
-        self.first_bad = next(s for s, value in found.items() if not math.isfinite(value))
-        good = [value for value in found.values() if math.isfinite(value)]
-        skipping = any(optim.skip_nonfinite for optim in engine.stage.optims)
-        return sum(good) / len(good) if good and skipping else mean
+        self.first_bad = next(step for step, v in values.items() if not math.isfinite(v))
+        finite = [v for v in values.values() if math.isfinite(v)]
+        are_skipped = any(optim.skip_nonfinite for optim in engine.stage.optims)
+        if finite and are_skipped:
+            return sum(finite) / len(finite)
+        return mean
 
     def epoch_end(self, engine: Engine) -> None:
         if self.window and (engine.position == 0 or engine.halted):
@@ -92,41 +96,36 @@ class MetricsLog(Callback):
         self.sums = {}
 
     def evaluation_end(self, engine: Engine) -> None:
-        self.write(
-            engine,
-            "val",
-            {name: value for name, value in engine.scores.items() if isinstance(value, float)},
-        )
+        figures = {name: v for name, v in engine.scores.items() if isinstance(v, float)}
+        self.write(engine, "val", figures)
 
     def write(self, engine: Engine, split: str, values: dict[str, float]) -> None:
         """Append one record and pass it on; a subscriber may raise to end the run."""
-        epoch = (
-            engine.epoch if engine.settled and engine.position == 0 else engine.epoch + 1
-        )  # counted from 1
+        is_between_epochs = engine.settled and engine.position == 0
+        epoch = engine.epoch if is_between_epochs else engine.epoch + 1  # counted from 1
         where = {"step": engine.step, "epoch": epoch, "stage": engine.stage.name, "split": split}
         finite = {name: value if math.isfinite(value) else None for name, value in values.items()}
         self.run.append(METRICS, {**where, **finite})
         self.lines += 1
-        if split == "train":  # a step that is skipped leaves the last good figures
+        if split == "train":  # after a skipped step the last good values are shown
             self.latest.update({name: v for name, v in values.items() if math.isfinite(v)})
-        else:  # a figure that is undefined now is not what it was before
+        else:  # an evaluation replaces all earlier values, also by undefined ones
             self.latest.update(values)
         self.show(engine, {**where, **values})
 
     def show(self, engine: Engine, record: Record) -> None:
-        """Pass on what is to be seen but not written down: details that would flood the file, and pictures."""
+        """Pass a record to the subscribers without writing it: details and pictures."""
         for subscriber in self.subscribers:
             subscriber(engine, record)
 
     def resumed(self, engine: Engine) -> None:
-        """Drop what was written after the checkpoint, at its own step too."""
+        """Drop the records that were written after the checkpoint, also those of its own step."""
         self.run.keep(METRICS, self.lines)
 
     def state_dict(self) -> dict[str, Any]:
+        window = [{name: as_pair(v) for name, v in metrics.items()} for metrics in self.window]
         return {
-            "window": [
-                {name: as_pair(value) for name, value in metrics.items()} for metrics in self.window
-            ],
+            "window": window,
             "latest": self.latest,
             "lines": self.lines,
             "sums": self.sums,
@@ -134,36 +133,46 @@ class MetricsLog(Callback):
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         window = state.get("window", [])
-        self.window = [
-            {name: from_pair(value) for name, value in metrics.items()} for metrics in window
-        ]
+        self.window = [{name: from_pair(v) for name, v in metrics.items()} for metrics in window]
         self.latest = dict(state.get("latest", {}))
         self.lines = state.get("lines", self.lines)
         self.sums = {name: list(pair) for name, pair in state.get("sums", {}).items()}
 
 
-def mean_and_weight(values: Sequence[Tensor | Mean]) -> tuple[float, float]:
-    """Return the mean of the metric of several steps, each counted by its weight, and the sum of
-    the weights.
+def optimizer_values(engine: Engine) -> dict[str, float]:
+    """Return learning rates and new gradient norms of the stage's optimizers, by name."""
+    optims = engine.stage.optims
+    values: dict[str, float] = {}
+    for number, optim in enumerate(optims):
+        suffix = f"_{number}" if len(optims) > 1 else ""
+        values[f"train/lr{suffix}"] = optim.lrs[0]
+        if optim.grad_norm is not None:
+            values[f"train/grad_norm{suffix}"] = float(optim.grad_norm)
+            optim.grad_norm = None  # each is logged once
+    return values
 
-    Values without weights count as one each, and so do all values of which one has no weight.
+
+def mean_and_weight(values: Sequence[Tensor | Mean]) -> tuple[float, float]:
+    """Return the weighted mean of a metric over several steps, and the sum of the weights.
+
+    Unless all values have weights, each counts as 1.
     """
     column = torch.stack([value.value if isinstance(value, Mean) else value for value in values])
     weights = [value.weight for value in values if isinstance(value, Mean)]
     if len(weights) < len(values):
         return float(column.mean()), float(len(values))
+    device = column.device
     if any(isinstance(weight, Tensor) for weight in weights):
-        counted = torch.stack(
-            [torch.as_tensor(weight, device=column.device) for weight in weights]
-        ).to(column)
+        counts = torch.stack([torch.as_tensor(weight, device=device) for weight in weights])
     elif len(set(weights)) == 1:
         return float(column.mean()), float(sum(weights))
     else:
-        counted = torch.tensor(weights, device=column.device).to(column)
-    total = float(counted.sum())
+        counts = torch.tensor(weights, device=device)
+    counts = counts.to(column)
+    total = float(counts.sum())
     if total == 0:  # batches without a word pair
         return float(column.mean()), 0.0
-    return float((column * counted).sum() / counted.sum()), total
+    return float((column * counts).sum() / counts.sum()), total
 
 
 def as_pair(value: Tensor | Mean) -> Any:
@@ -172,5 +181,5 @@ def as_pair(value: Tensor | Mean) -> Any:
 
 
 def from_pair(saved: Any) -> Tensor | Mean:
-    """Return what `as_pair` made a pair of; checkpoints of version 0.1 hold tensors alone."""
+    """Return the metric of which `as_pair` made a pair; checkpoints of version 0.1 have tensors."""
     return Mean(*saved) if isinstance(saved, list | tuple) else saved

@@ -1,4 +1,4 @@
-"""Where the time of a step goes: `debug=profile`."""
+"""Shows where the time of a step goes: `debug=profile`."""
 
 from __future__ import annotations
 
@@ -10,12 +10,15 @@ from dltrain.engine import Callback, Engine
 from dltrain.runs.folder import Run
 
 log = logging.getLogger("dltrain")
-FIRST, LAST = 10, 50
+FIRST_STEP = 10
+LAST_STEP = 50
 TRACE = "trace.json"
+MAX_OPERATIONS = 12  # in the table
+MAX_NAME_CHARS = 40
 
 
 class Profile(Callback):
-    """Profiles steps 10 to 50 and prints the operations that took longest; the trace goes into the run's folder."""
+    """Profiles steps 10 to 50: prints the slowest operations, and writes a trace."""
 
     name = "profile"
     draws = False
@@ -25,26 +28,31 @@ class Profile(Callback):
         self.profiler: profiler.profile | None = None
 
     def step_end(self, engine: Engine) -> None:
-        if engine.step == FIRST:
+        if engine.step == FIRST_STEP:
             self.profiler = profiler.profile()
             self.profiler.start()
-        elif engine.step == LAST:
+        elif engine.step == LAST_STEP:
             self.stop()
 
     def run_end(self, engine: Engine) -> None:
         self.stop()
 
     def stop(self) -> None:
+        """Stop profiling, print the table and write the trace."""
         if self.profiler is None:
             return
         self.profiler.stop()
-        self.profiler.export_chrome_trace(str(self.run.folder / TRACE))
+        path = self.run.folder / TRACE
+        self.profiler.export_chrome_trace(str(path))
         log.info(
             self.profiler.key_averages().table(
-                sort_by="self_cpu_time_total", row_limit=12, max_name_column_width=40
+                sort_by="self_cpu_time_total",
+                row_limit=MAX_OPERATIONS,
+                max_name_column_width=MAX_NAME_CHARS,
             )
         )
         log.info(
-            f"trace of steps {FIRST} to {LAST}: {self.run.folder / TRACE} (open it in chrome://tracing or Perfetto)"
+            f"trace of steps {FIRST_STEP} to {LAST_STEP}: {path} "
+            "(open it in chrome://tracing or Perfetto)"
         )
         self.profiler = None

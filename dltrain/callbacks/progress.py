@@ -1,4 +1,4 @@
-"""What a person or a log sees while a run goes: a live bar in a terminal, one plain line an epoch elsewhere."""
+"""Shows the progress of a run: a live bar in a terminal, and a line for each epoch."""
 
 from __future__ import annotations
 
@@ -23,11 +23,12 @@ if TYPE_CHECKING:
     from rich.text import Text
 
 log = logging.getLogger("dltrain")
-MIN_BAR = 5  # columns
+MIN_BAR_CELLS = 5
+TITLE_CELLS = 12
 
 
 class Progress(Callback):
-    """Epoch, loss, watched metric, samples a second and time left.
+    """Shows epoch, loss, watched metric, samples per second and time left.
 
     In a terminal a bar is redrawn every `refresh` seconds; a pipe gets no escape codes.
     """
@@ -36,11 +37,12 @@ class Progress(Callback):
     draws = False
 
     def __init__(self, log: MetricsLog, timer: Timer, refresh: PositiveFloat = 0.25) -> None:
-        self.metrics, self.timer, self.refresh = log, timer, refresh
+        self.metrics = log
+        self.timer = timer
+        self.refresh = refresh
         self.live = sys.stdout is not None and sys.stdout.isatty()
         self.bar: Bar | None = None
-        self.due = 0.0
-        self.first = 0
+        self.due = 0.0  # the time of the next redraw
 
     def step_end(self, engine: Engine) -> None:
         if self.live and time.perf_counter() >= self.due:
@@ -49,7 +51,7 @@ class Progress(Callback):
                 self.draw(engine)
 
     def draw(self, engine: Engine) -> None:
-        """Redraw the bar with as many figures as the terminal has room for by now."""
+        """Redraw the bar with as many figures as the terminal has room for."""
         batches = engine.stage.batches
         total = -(-batches.samples // batches.batch_size) or None
         if self.bar is None:
@@ -70,17 +72,17 @@ class Progress(Callback):
     def figures(self, engine: Engine, total: int | None) -> list[str]:
         """Return the figures beside the bar, the most important first."""
         loss = self.metrics.latest.get("train/loss")
-        figures = [f"loss {number(loss)}"] if loss is not None else []
+        figures = []
+        if loss is not None:
+            figures.append(f"loss {number(loss)}")
         for name in shown_as(engine.task, engine.stage.watch):
             watched = self.metrics.latest.get(name)
-            figures += [f"{name} {number(watched)}"] if watched is not None else []
+            if watched is not None:
+                figures.append(f"{name} {number(watched)}")
         rate = self.timer.rate(engine)
         if rate and total and engine.stage.epochs < sys.maxsize:
-            batches = engine.stage.batches
-            left = (
-                engine.stage.epochs - engine.epoch
-            ) * batches.samples - engine.position * batches.batch_size
-            figures += [f"{duration(max(0, left) / rate)} left", f"{rate:,.0f} samples/s"]
+            seconds_left = max(0, samples_left(engine)) / rate
+            figures += [f"{duration(seconds_left)} left", f"{rate:,.0f} samples/s"]
         return figures
 
     def epoch_end(self, engine: Engine) -> None:
@@ -89,11 +91,13 @@ class Progress(Callback):
         log.info(self.line(engine, self.title(engine, finished)))
 
     def title(self, engine: Engine, epoch: int) -> str:
+        """Return the name of the stage and the epoch, and their number if it is limited."""
         epochs = engine.stage.epochs
-        return f"{engine.stage.name} {epoch}" + (f"/{epochs}" if epochs < sys.maxsize else "")
+        of_all = f"/{epochs}" if epochs < sys.maxsize else ""
+        return f"{engine.stage.name} {epoch}{of_all}"
 
     def line(self, engine: Engine, title: str) -> str:
-        """One finished epoch: the mean training loss over it, and its evaluation."""
+        """Return the line of a finished epoch: its mean training loss and its evaluation."""
         figures: dict[str, Any] = {"train/loss": self.metrics.epoch_means.get("loss")}
         for name in ("val/loss", *shown_as(engine.task, engine.stage.watch)):
             figures[name] = engine.scores.get(name)
@@ -103,17 +107,16 @@ class Progress(Callback):
             f"{name} {number(value)}" for name, value in figures.items() if isinstance(value, float)
         ]
         rate = self.timer.rate(engine)
-        parts += [f"{rate:,.0f} samples/s"] if rate else []
-        return "  ".join([pad(title, 12), *parts, duration(self.timer.seconds())])
+        if rate:
+            parts.append(f"{rate:,.0f} samples/s")
+        return "  ".join([pad(title, TITLE_CELLS), *parts, duration(self.timer.seconds())])
 
     def first_score(self, engine: Engine) -> list[tuple[str, float]]:
-        """What the task names first beside the loss, such as accuracy; none if it scores nothing else."""
-        scores = [
-            (k, v)
-            for k, v in engine.scores.items()
-            if isinstance(v, float) and k.startswith("val/")
-        ]
-        return [score for score in scores if score[0] != "val/loss"][:1]
+        """Return the task's first metric besides the loss, such as accuracy, if it has one."""
+        for name, value in engine.scores.items():
+            if isinstance(value, float) and name.startswith("val/") and name != "val/loss":
+                return [(name, value)]
+        return []
 
     def run_end(self, engine: Engine) -> None:
         self.stop()
@@ -129,9 +132,16 @@ class Progress(Callback):
             self.bar = None
 
 
+def samples_left(engine: Engine) -> int:
+    """Return how many samples the stage will still train on."""
+    batches = engine.stage.batches
+    epochs_left = engine.stage.epochs - engine.epoch
+    return epochs_left * batches.samples - engine.position * batches.batch_size
+
+
 @dataclass(frozen=True)
 class Line:
-    """The parts of a progress line, and how wide its bar is; 0 for none."""
+    """The parts of a progress line, and the width of its bar in cells; 0 for no bar."""
 
     title: str
     bar_width: int
@@ -140,33 +150,34 @@ class Line:
 
     @classmethod
     def fitting(cls, width: int, title: str, count: str, figures: Sequence[str]) -> Line:
-        """Return a line of at most `width` columns.
+        """Return a line of at most `width` cells.
 
-        The count of steps is never cut; the title is where it takes more than the count leaves.
-        Figures are left out whole, the last first, and a bar that is too small to be read.
+        The count of steps is never cut; the title is, if it needs more than the rest of the line.
+        Whole figures are left out, the last one first, and a bar that is too small to be read.
         """
         title = cut(title, max(0, width - cells(count) - 1))
         room = width - cells(title) - cells(count) - 1  # one space between two parts
         shown: list[str] = []
         for figure in figures:
-            bar = MIN_BAR + 1 if shown else 0
+            bar = MIN_BAR_CELLS + 1 if shown else 0
             if cells("  ".join([*shown, figure])) + 1 + bar <= room:
                 shown.append(figure)
         text = "  ".join(shown)
         left = room - 1 - (cells(text) + 1 if text else 0)
-        return cls(title, left if left >= MIN_BAR else 0, count, text)
+        return cls(title, left if left >= MIN_BAR_CELLS else 0, count, text)
 
     def drawn(self, share: float, ascii_only: bool = False) -> Text:
         """Return the line with `share` of its bar filled."""
         from rich.text import Text
 
         mark = "-" if ascii_only else "━"
+        background = " " if ascii_only else mark
         filled = min(self.bar_width, round(share * self.bar_width))
         line = Text(self.title, no_wrap=True, overflow="crop", end="")
         if self.bar_width:
             line.append(" ")
             line.append(mark * filled, style="bar.complete")
-            line.append((" " if ascii_only else mark) * (self.bar_width - filled), style="bar.back")
+            line.append(background * (self.bar_width - filled), style="bar.back")
         for part in (self.count, self.figures):
             line.append(f" {part}" if part else "")
         return line
@@ -176,10 +187,10 @@ def new_bar() -> Bar:
     """Return a display that shows the field `line` of its task."""
     from rich import progress
 
-    class Whole(progress.ProgressColumn):
-        """The line as it is."""
+    class WholeLine(progress.ProgressColumn):
+        """The whole line."""
 
         def render(self, task: progress.Task) -> Any:
             return task.fields["line"]
 
-    return progress.Progress(Whole(), transient=True, auto_refresh=False)
+    return progress.Progress(WholeLine(), transient=True, auto_refresh=False)

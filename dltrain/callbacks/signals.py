@@ -1,4 +1,4 @@
-"""Ends a run at the next step boundary on Ctrl-C, SIGTERM or a hangup; a stopped one can continue."""
+"""Ends a run after the current step on Ctrl-C, SIGTERM or a hangup; a stopped one can continue."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from dltrain.errors import Interrupted, ending_signals
 
 
 class Signals(Callback):
-    """Raises `Interrupted` after the step, or at the evaluation batch, during which a signal came.
+    """Raises `Interrupted` after the step or at the evaluation batch in which a signal arrives.
 
-    An evaluation within an epoch is finished first: a resume, which goes on at the next step, would
+    An evaluation within an epoch is finished first: a resume continues at the next step and would
     not repeat it.
 
-    A second signal ends the process at once; a hangup after a hangup does not, for a terminal that
-    closes sends several. `continued` is called when the process continues after it was stopped
-    (Ctrl-Z and `fg`). Use it as a context: the handlers are in place inside. It must be the last
-    callback, so that the others have seen the step that it ends on.
+    A second signal ends the process at once, except a hangup after a hangup: a terminal that closes
+    sends several. `continued` is called when the process continues after it was stopped (Ctrl-Z and
+    `fg`). The handlers are set within `with signals:`. It must be the last callback, so that the
+    others have observed the last step.
     """
 
     name = "signals"
@@ -47,12 +47,15 @@ class Signals(Callback):
         self.previous = {}
 
     def handle(self, number: int, frame: FrameType | None) -> None:
-        hangups = self.received == number == signal.Signals.__members__.get("SIGHUP")
-        if self.received and not hangups:
+        """Note a signal; end the process at the second one."""
+        hangup = signal.Signals.__members__.get("SIGHUP")  # not on Windows
+        is_second_hangup = self.received == number == hangup
+        if self.received and not is_second_hangup:
             os._exit(128 + number)
         self.received = number
 
     def handle_continue(self, number: int, frame: FrameType | None) -> None:
+        """Report that the process continues."""
         self.continued()
 
     def step_end(self, engine: Engine) -> None:

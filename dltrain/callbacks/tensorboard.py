@@ -10,6 +10,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 import yaml
 from torch import Tensor
@@ -30,11 +31,11 @@ if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
 
 log = logging.getLogger("dltrain")
-MOST_DRAWN = 4096  # samples of a batch of which some are drawn: all of it has to be made
+MAX_DRAWN_BATCH = 4096  # samples: all of them have to be made to draw some
 TENSORBOARD = "tensorboard"  # folder of a run, and key of its manifest that names another
 HPARAMS_TAG = b"_hparams_/"
-RECORD_HEAD = 12  # bytes before an event in a file of events
-RECORD_TAIL = 4  # bytes after it
+RECORD_HEAD_BYTES = 12  # before an event in a file of events
+RECORD_TAIL_BYTES = 4  # after it
 MAX_LINE_CHARS = 1000  # of YAML
 NOT_HPARAMS = ("callbacks.", "paths.", "expect.", "plugins")
 
@@ -45,11 +46,11 @@ class TensorBoard(Callback):
     A job of a sweep has a folder of its own beside its run's, whose name says what was varied:
     TensorBoard calls a run by the folder of its events.
 
-    Scalars are written as they are logged, before the first a batch of images as the network gets
-    them; at the end of a stage and after the test the pictures and tables of a task; at the end the
-    graph, and HParams. The library is imported at the first record, after training has begun. Where
-    it cannot write (a full disk) that is reported once, what it was given is lost, and the next
-    record tries again.
+    It writes a batch of images as the network gets them, and scalars as they are logged; at the end
+    of a stage and after the test the pictures and tables of the task; at the end of the run the
+    graph and HParams. The library is imported at the first record, after training has begun. If it
+    cannot write (a full disk), that is logged once, the record is lost, and the next one tries
+    again.
     """
 
     name = "tensorboard"
@@ -67,7 +68,7 @@ class TensorBoard(Callback):
         self.settings = settings
         self.command = command
         self.checkpoint = checkpoint  # knows the best evaluation
-        self.data = data  # whose first training batch is drawn; None: has been, or there is none
+        self.data = data  # its first training batch is to be drawn; None afterwards
         self._writer: SummaryWriter | None = None
         self.previous_hook = threading.excepthook
         self.failed = False
@@ -85,6 +86,7 @@ class TensorBoard(Callback):
 
     @property
     def writer(self) -> SummaryWriter:
+        """The library's writer, made when it is first used."""
         if self._writer is None:
             from torch.utils.tensorboard import SummaryWriter
 
@@ -103,74 +105,65 @@ class TensorBoard(Callback):
         return [manifest.get("command", self.command), *resumed]
 
     def thread_failed(self, error: threading.ExceptHookArgs) -> None:
-        """Report a thread that failed, except where the library's could not write: its next call raises that."""
+        """Report a thread that failed; the library's next call raises errors of its own threads."""
         is_writer = type(error.thread).__module__.startswith("tensorboard.")
         if not (is_writer and isinstance(error.exc_value, OSError)):
             self.previous_hook(error)
 
     @contextmanager
     def surviving(self) -> Iterator[None]:
-        """Go on whatever becomes of the files: the library's writing thread raises in the next call."""
+        """Continue without TensorBoard if its files cannot be written."""
         try:
             yield
         except OSError as e:
             if not self.failed:
+                reason = e.strerror or e
                 log.warning(
-                    f"TensorBoard cannot be written ({e.strerror or e}); training goes on without it"
+                    f"TensorBoard cannot be written ({reason}); training continues without it"
                 )
-            self.failed, writer, self._writer = True, self._writer, None
+            self.failed = True
+            writer, self._writer = self._writer, None
             if writer is not None:
                 with suppress(OSError):
                     writer.close()
 
     def scalars(self, engine: Engine, record: dict[str, Any]) -> None:
+        """Write a record of the log, before the first one a batch of images."""
         with self.surviving(), rng.preserved():
-            self.add_scalars(engine, record)
-
-    def add_scalars(self, engine: Engine, record: dict[str, Any]) -> None:
-        self.draw_batch(engine)
-        for name, value in record.items():
-            if isinstance(value, float):
-                self.writer.add_scalar(name, value, engine.step)
-        self.show(
-            {name: value for name, value in record.items() if not isinstance(value, float)},
-            engine.step,
-        )
+            self.draw_batch(engine)
+            others = {}
+            for name, value in record.items():
+                if isinstance(value, float):
+                    self.writer.add_scalar(name, value, engine.step)
+                else:
+                    others[name] = value
+            self.show(others, engine.step)
 
     def draw_batch(self, engine: Engine) -> None:
-        """Once a run: the first batch of the first epoch, augmented as it was for the network."""
+        """Draw the first batch of the first epoch, augmented as the network gets it; once."""
         data, self.data = self.data, None
-        if (
-            data is None
-            or not data.spec.is_image
-            or data.spec.actions
-            or data.train.batch_size > MOST_DRAWN
-        ):
+        if data is None:
             return
-        if batch := next(data.train.epoch(0), None):
-            self.show({"train/batch": picture(batch, data.spec)}, engine.step)
+        has_images = data.spec.is_image and not data.spec.actions
+        if has_images and data.train.batch_size <= MAX_DRAWN_BATCH:
+            batch = next(data.train.epoch(0), None)
+            if batch:
+                self.show({"train/batch": picture(batch, data.spec)}, engine.step)
 
     def stage_end(self, engine: Engine) -> None:
         with self.surviving():
             self.show(engine.scores, engine.step)
 
     def show(self, scores: dict[str, Any], step: int) -> None:
-        """Draw the pictures, tables and texts among `scores`."""
+        """Write the pictures, tables and texts among `scores`, and the figures of the test."""
         for name, value in scores.items():
-            if isinstance(value, Image) and len(value.pixels):
-                self.writer.add_image(name, image_grid(value), step, dataformats="HWC")
-            elif isinstance(value, Table):
-                self.writer.add_image(name, heat_map(value.shown()), step, dataformats="HWC")
-            elif isinstance(value, Grid):
-                self.writer.add_image(name, fields(value), step, dataformats="HWC")
-            elif isinstance(value, Plot):
-                self.writer.add_image(name, plot(value), step, dataformats="HWC")
-            elif isinstance(value, Embedding):
-                self.writer.add_image(name, points(value), step, dataformats="HWC")
-                if value.rows:
-                    self.writer.add_embedding(
-                        value.vectors, list(value.rows), tag=name, global_step=step
-                    )
+            pixels = drawn(value)
+            if pixels is not None:
+                self.writer.add_image(name, pixels, step, dataformats="HWC")
+            if isinstance(value, Embedding) and value.rows:
+                self.writer.add_embedding(
+                    value.vectors, list(value.rows), tag=name, global_step=step
+                )
             elif isinstance(value, Text):
                 self.writer.add_text(name, value.markdown, step)
             elif isinstance(value, float) and name.startswith("test/"):
@@ -184,24 +177,21 @@ class TensorBoard(Callback):
             self.hparams(engine)
 
     def hparams(self, engine: Engine) -> None:
-        """Write what the run was given and how good it was at best.
+        """Write the settings of the run and its best result.
 
-        Final figures are the last points of the curves, which HParams finds by itself: it lists
-        every scalar, and puts what differs between runs first. It knows no figure that is no curve,
-        so the best value of the watched metric, too, is written as something that the run has.
+        HParams lists the last point of every curve by itself, and puts what differs between runs
+        first. It lists nothing that is not a curve, so the best value of the watched metric is
+        written among the settings.
         """
         from torch.utils.tensorboard.summary import hparams
 
         manifest = self.run.read_json(MANIFEST)
-        known = manifest.get("settings") or without_targets(self.settings)
+        settings = manifest.get("settings") or without_targets(self.settings)
         watch = engine.stage.watch
         best = self.checkpoint.best.get("metrics", {}) if self.checkpoint else {}
-        known |= {f"{watch} (best)": best[watch]} if watch in best else {}
-        plain = {
-            k: v if isinstance(v, bool | str | float | int) else as_yaml(v, one_line=True)
-            for k, v in known.items()
-        }
-        _, beginning, end = hparams(plain, {})
+        if watch in best:
+            settings[f"{watch} (best)"] = best[watch]
+        _, beginning, end = hparams({key: as_hparam(v) for key, v in settings.items()}, {})
         writer = self.writer.file_writer
         assert writer is not None
         writer.add_summary(beginning, engine.step)
@@ -218,9 +208,7 @@ class TensorBoard(Callback):
             warnings.simplefilter("ignore")
             try:
                 self.writer.add_graph(engine.task, engine.move(example[:2]))
-            except (
-                Exception
-            ) as e:  # tracing runs arbitrary model code; the run itself is done and whole
+            except Exception as e:  # of the model's code, when the run is complete
                 self.writer.add_text("graph", f"The graph could not be traced: {e}")
 
     def close(self, engine: Engine) -> None:
@@ -236,14 +224,14 @@ class TensorBoard(Callback):
         return [("curves", f"tensorboard --logdir {shell_word(str(self.run.folder.parent))}")]
 
     def state_dict(self) -> dict[str, Any]:
-        """Nothing of its own; but what is drawn by now belongs to the checkpoint, and is put on the disk with it."""
+        """Return {}; what is drawn so far is written to the disk with the checkpoint."""
         with self.surviving():
             if self._writer is not None:
                 self._writer.flush()
         return {}
 
     def resumed(self, engine: Engine) -> None:
-        """What was drawn after the checkpoint is drawn again: hide the first time."""
+        """Hide what was drawn after the checkpoint: it is drawn again."""
         self.start_step = engine.step
         self.purge_step = engine.step + 1
         with self.surviving():
@@ -252,8 +240,23 @@ class TensorBoard(Callback):
         self.data = None
 
 
+def drawn(value: Any) -> np.ndarray | None:
+    """Return a result as pixels (H, W, 3); None for one that is not drawn."""
+    if isinstance(value, Image):
+        return image_grid(value) if len(value.pixels) else None
+    if isinstance(value, Table):
+        return heat_map(value.shown())
+    if isinstance(value, Grid):
+        return fields(value)
+    if isinstance(value, Plot):
+        return plot(value)
+    if isinstance(value, Embedding):
+        return points(value)
+    return None
+
+
 def remove_hparams(path: Path) -> None:
-    """Take the hyper-parameters out of a file of events; TensorBoard keeps the first ones for good.
+    """Remove the hyper-parameters from a file of events: TensorBoard keeps the first ones.
 
     A file is a row of records: the length of the event in 8 bytes and a checksum in 4, the event, a
     checksum in 4.
@@ -262,14 +265,21 @@ def remove_hparams(path: Path) -> None:
     kept = []
     start = 0
     while start < len(content):
-        end = (
-            start + RECORD_HEAD + int.from_bytes(content[start : start + 8], "little") + RECORD_TAIL
-        )
+        event_bytes = int.from_bytes(content[start : start + 8], "little")
+        end = start + RECORD_HEAD_BYTES + event_bytes + RECORD_TAIL_BYTES
         if HPARAMS_TAG not in content[start:end]:
             kept.append(content[start:end])
         start = end
-    if len(whole := b"".join(kept)) < len(content):
-        replace_file(path, whole)
+    remaining = b"".join(kept)
+    if len(remaining) < len(content):
+        replace_file(path, remaining)
+
+
+def as_hparam(value: Any) -> bool | str | float:
+    """Return a value in a type that HParams shows; others as YAML."""
+    if isinstance(value, bool | str | float | int):
+        return value
+    return as_yaml(value, one_line=True)
 
 
 def as_yaml(value: Any, one_line: bool = False) -> str:
@@ -290,10 +300,9 @@ def as_code(text: str) -> str:
 
 
 def without_targets(settings: dict[str, Any]) -> dict[str, Any]:
-    """Return all settings of a run whose manifest does not say which are its own, by dotted key."""
-    flat = flatten(settings)
+    """Return all settings by dotted key, for a run whose manifest does not list its own."""
     return {
-        k: v
-        for k, v in flat.items()
-        if not k.endswith("_target_") and not k.startswith(NOT_HPARAMS)
+        key: value
+        for key, value in flatten(settings).items()
+        if not key.endswith("_target_") and not key.startswith(NOT_HPARAMS)
     }

@@ -1,4 +1,4 @@
-"""Wall-clock time and throughput; they differ from run to run, so they have a file of their own."""
+"""Measures wall-clock time and throughput, which have a file of their own: runs differ in them."""
 
 from __future__ import annotations
 
@@ -12,11 +12,10 @@ WARM_UP_STEPS = 200
 
 
 class Timer(Callback):
-    """Counts training samples per second: the loop's wall time with logging and saving, without
-    evaluation.
+    """Measures training samples per second of wall time.
 
-    The first 200 steps are left out where a run has more: they load libraries and warm caches. Time
-    in which the process was stopped (Ctrl-Z) counts nowhere.
+    Logging and saving count, evaluations do not, nor do the first 200 steps of a longer run: they
+    load libraries and warm caches. Time in which the process was stopped (Ctrl-Z) never counts.
     """
 
     name = "timer"
@@ -27,47 +26,50 @@ class Timer(Callback):
         self.start = time.perf_counter()
         self.steps = 0
         self.finished_samples = 0
-        self.mark: tuple[float, int] | None = None
-        self.end: tuple[float, int] | None = None
-        self.total: float | None = None
+        self.mark: tuple[float, int] | None = None  # seconds and samples after the warm-up,
+        self.end: tuple[float, int] | None = None  # and at the stage's end
+        self.total: float | None = None  # seconds, once the stage has ended
         self.earlier_seconds = 0.0
-        self.alive = (self.start, time.process_time())  # clocks when something was last done
+        self.alive = (self.start, time.process_time())  # both clocks at the last event
         self.evaluating = False
-        self.stopped_seconds = self.stopped_training_seconds = 0.0
+        self.stopped_seconds = 0.0
+        self.stopped_training_seconds = 0.0
 
     def trained(self, engine: Engine) -> int:
-        """Samples trained on so far."""
+        """Return the number of samples trained on so far."""
         batches = engine.stage.batches
         return self.finished_samples + min(engine.position * batches.batch_size, batches.samples)
 
     def clock(self, engine: Engine) -> float:
-        """Return the seconds of training; a stop within an evaluation is part of the evaluation's
-        time.
-        """
+        """Return the seconds of training; a stop in an evaluation is part of the evaluation's."""
         return time.perf_counter() - engine.evaluation_seconds - self.stopped_training_seconds
 
     def continued(self) -> None:
-        """Leave out the time in which the process was stopped: wall time since it last did
-        something, less CPU time.
+        """Subtract the time in which the process was stopped.
+
+        It is the wall time since the last event, less the CPU time.
         """
         wall, cpu = self.alive
-        self.seen(self.evaluating)
-        stopped = max(0.0, self.alive[0] - wall - (self.alive[1] - cpu))
+        self.note(self.evaluating)
+        wall_now, cpu_now = self.alive
+        stopped = max(0.0, wall_now - wall - (cpu_now - cpu))
         self.stopped_seconds += stopped
         if not self.evaluating:
             self.stopped_training_seconds += stopped
 
-    def seen(self, evaluating: bool) -> None:
-        self.alive, self.evaluating = (time.perf_counter(), time.process_time()), evaluating
+    def note(self, evaluating: bool) -> None:
+        """Note the time of an event, which belongs to an evaluation or to training."""
+        self.alive = (time.perf_counter(), time.process_time())
+        self.evaluating = evaluating
 
     def evaluation_step(self, engine: Engine) -> None:
-        self.seen(evaluating=True)
+        self.note(evaluating=True)
 
     def evaluation_end(self, engine: Engine) -> None:
-        self.seen(evaluating=False)
+        self.note(evaluating=False)
 
     def step_end(self, engine: Engine) -> None:
-        self.seen(evaluating=False)
+        self.note(evaluating=False)
         self.steps += 1
         self.end = self.total = None
         if self.steps == 1 or self.steps == WARM_UP_STEPS:
@@ -84,17 +86,18 @@ class Timer(Callback):
         self.run.append(TIMING, {**record, "samples_per_second": self.rate(engine)})
 
     def stage_end(self, engine: Engine) -> None:
-        """The loop is over: what is drawn and tested after it does not count."""
-        self.end, self.total = (self.clock(engine), self.trained(engine)), self.seconds()
+        """Stop the clock: what is drawn and tested after the loop does not count."""
+        self.end = (self.clock(engine), self.trained(engine))
+        self.total = self.seconds()
 
     def seconds(self) -> float:
-        """Of training and validation so far, of the run's earlier parts too."""
+        """Return the seconds of training and validation so far, also before a resume."""
         if self.total is not None:
             return self.total
         return self.earlier_seconds + time.perf_counter() - self.start - self.stopped_seconds
 
     def rate(self, engine: Engine) -> float:
-        """Training samples per second since the warm-up; 0 while nothing can be said."""
+        """Return the training samples per second since the warm-up; 0 before its end."""
         if self.mark is None:
             return 0.0
         start, before = self.mark

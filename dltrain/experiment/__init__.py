@@ -1,1 +1,1 @@
-"""Objects from a checked configuration: the parts of an experiment, and the session that trains it."""
+"""The objects that a checked configuration describes, and the session that trains them."""

@@ -22,7 +22,7 @@ class DataSource(Protocol):
     """Decides which data an experiment uses, given the data set that its configuration names."""
 
     def prepare(self, data: Data) -> None:
-        """Apply what an earlier run learned from its training data, before anything asks for the spec."""
+        """Apply what an earlier run learned from its training data, before the spec is used."""
 
     def select(self, data: Data) -> Data:
         """Return the data that the task gets."""
@@ -42,7 +42,7 @@ class ConfiguredData:
 
 @dataclass(frozen=True)
 class RestoredData:
-    """The data set of a trained run, for evaluation; `description` is what the run's manifest says of it."""
+    """The data set of a trained run, for evaluation; `description` is from the run's manifest."""
 
     description: dict[str, Any] | None
 
@@ -111,7 +111,7 @@ def configured_data(config: dict[str, Any], settings: dict[str, Any]) -> Data:
 
 
 def predicted_targets(config: dict[str, Any]) -> str:
-    """Return what the task's targets have to be, "classes" or "numbers"; "" where the data decides."""
+    """Return what the targets have to be, "classes" or "numbers"; "" where the data decides."""
     task = locate(config["task"][TARGET], config["plugins"])
     if inspect.isclass(task) and issubclass(task, Task):
         return task.predicts

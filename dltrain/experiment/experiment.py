@@ -1,4 +1,4 @@
-"""An experiment: the parts that a checked configuration describes, each built when it is first used."""
+"""The parts of an experiment, each built from its configuration when it is first used."""
 
 from __future__ import annotations
 
@@ -82,15 +82,15 @@ class Experiment:
 
     @classmethod
     def to_resume(cls, config: dict[str, Any], description: dict[str, Any] | None) -> Experiment:
-        """Return the experiment of a run that is trained further, whose data `description` describes.
+        """Return the experiment of a run that is trained further.
 
-        A checkpoint is expected to be loaded into its task.
+        `description` is that of its data. A checkpoint is expected to be loaded into its task.
         """
         return cls(config, ContinuedData(description), CheckpointWeights())
 
     @classmethod
     def to_restart(cls, config: dict[str, Any], description: dict[str, Any] | None) -> Experiment:
-        """Return the experiment of a run that ended before its first checkpoint; the data as in `to_resume`."""
+        """Return the experiment of a run that ended before its first checkpoint."""
         return cls(config, ContinuedData(description), configured_weights(config))
 
     @classmethod
@@ -103,7 +103,7 @@ class Experiment:
 
     @classmethod
     def to_predict(cls, config: dict[str, Any], description: dict[str, Any] | None) -> Experiment:
-        """Return the experiment of a trained run, on fake data: the training data need not be there.
+        """Return the experiment of a trained run, on fake data: its data may be gone.
 
         A checkpoint is expected to be loaded into its task. `configured_data` reads new inputs.
         """
@@ -133,7 +133,7 @@ class Experiment:
 
     @cached_property
     def configured_data(self) -> Data:
-        """The data set that the configuration names, prepared as an earlier run left it, if there was one."""
+        """The data set that the configuration names, prepared by what an earlier run learned."""
         data = configured_data(self.config, self.regularizers["dataset"])
         self.data_source.prepare(data)
         require_valid_preprocessing(data)
@@ -159,7 +159,7 @@ class Experiment:
 
     @cached_property
     def model(self) -> nn.Module:
-        """The model, initialized; the weights of a run or published ones are loaded into the whole task."""
+        """The initialized model. Weights of a run or published ones are loaded into the task."""
         data = self.selected_data
         require_model_for_categories(self.config, data)
         settings = self.regularizers["model"]
@@ -175,7 +175,7 @@ class Experiment:
 
     @cached_property
     def initial_weights(self) -> InitialWeights | None:
-        """The weights of a run, or published ones, that the task starts with; None for no such weights."""
+        """The weights of a run, or published ones, that the task starts with; None without any."""
         return self.weight_source.find(self.config, lambda: self.model)
 
     @cached_property
@@ -233,10 +233,10 @@ class Experiment:
         return task
 
     def _require_divisible_batches(self) -> None:
-        """Raise ConfigError if batches are to be divided whose rows carry a state to the next batch."""
+        """Raise ConfigError if batches may be divided whose rows carry a state to the next."""
         if self.trainer.on_oom == "halve" and self.data.spec.continues:
             why = (
-                "dataset.stream=true: a state is carried from batch to batch, and no part of one "
-                "can go on with it: on_oom=stop, or a smaller dataset.batch_size"
+                "dataset.stream=true: a state is carried from batch to batch, and a part of one "
+                "cannot continue from it: on_oom=stop, or a smaller dataset.batch_size"
             )
             raise ConfigError([("trainer.on_oom=halve", why)])

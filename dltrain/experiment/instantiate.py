@@ -20,7 +20,7 @@ def instantiate(
     plugins: list[str],
     settings: Mapping[str, Any] | None = None,
 ) -> Any:
-    """Return the object that `node` describes; with `_partial_: true`, its target with arguments bound.
+    """Return the object that `node` describes; with `_partial_: true`, its partial target.
 
     The node stands at the key `path`. Its arguments are its own keys; `settings`, which other
     choices set, replace them. Arguments that are still missing are taken from `available` by name.
@@ -47,7 +47,7 @@ def instantiate(
 
 
 def _argument_value(value: Any, path: str, available: Mapping[str, Any], plugins: list[str]) -> Any:
-    """Return an argument as its target takes it: nodes as objects, also within mappings; lists as tuples."""
+    """Return an argument as its target takes it: nodes are objects, lists are tuples."""
     if isinstance(value, list):
         return tuple(value)
     if not isinstance(value, dict):

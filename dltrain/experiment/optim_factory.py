@@ -1,4 +1,4 @@
-"""Makes the `Optim` objects that a task asks for, from the optimizer and schedule of a configuration."""
+"""The factory of `Optim` objects, from the optimizer and the schedule of a configuration."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class OptimFactory:
     def __call__(
         self, modules: nn.Module, total_steps: int, network: str = "", mode: str | None = None
     ) -> Optim:
-        """Return an `Optim` for the trainable parameters of `modules`, planned over `total_steps` batches.
+        """Return an `Optim` for the trainable parameters of `modules`, over `total_steps` batches.
 
         With a `network`, the settings of task.optimizers.<network> replace the shared ones. `mode`
         is the direction of the stage's watched metric, where it is not that of the task.
@@ -74,7 +74,7 @@ class OptimFactory:
 
 
 def optimizer_factories(config: dict[str, Any]) -> dict[str, OptimizerFactory]:
-    """Return what makes the optimizer of each network that has settings of its own; "" is for all others."""
+    """Return the factory of each network with an optimizer of its own; "" is for the others."""
     plugins = config["plugins"]
     grouped = bool(config.get("lr_factors"))
     factories = {"": optimizer_factory(config["optimizer"], "optimizer", plugins, grouped)}

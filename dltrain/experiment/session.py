@@ -264,7 +264,7 @@ def opening_line(session: Session) -> str:
 def optional_callbacks(
     experiment: Experiment, run: Run, available: dict[str, Any]
 ) -> dict[str, Callback]:
-    """Return the callbacks that the configuration names, by key; `debug=profile` adds the profiler."""
+    """Return the callbacks that the configuration names, by key; debug=profile adds one."""
     config = experiment.config
     callbacks: dict[str, Callback] = {}
     for name, node in config["callbacks"].items():

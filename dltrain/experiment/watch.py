@@ -1,4 +1,4 @@
-"""Determines which metric a run watches for its best checkpoint, and which way that metric is better."""
+"""The metric that decides which checkpoint is the best, and which way it is better."""
 
 from __future__ import annotations
 

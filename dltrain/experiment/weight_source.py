@@ -1,4 +1,4 @@
-"""Decides which weights a model starts with: configured ones, fresh ones, or those of a checkpoint."""
+"""Sources of the initial weights of a model: the configuration, or a checkpoint."""
 
 from __future__ import annotations
 
@@ -27,21 +27,21 @@ class WeightSource(Protocol):
         """Copy word vectors of another run into the model's embedding."""
 
     def find(self, config: dict[str, Any], model: Callable[[], nn.Module]) -> InitialWeights | None:
-        """Return the weights of a run, or published ones, that the task starts with; None for no such weights.
+        """Return the weights of a run, or published ones, that the task starts with.
 
-        `model` returns the model, which is built if it has to be known.
+        None without any. `model` returns the model, which is built if it has to be known.
         """
 
 
 class ConfiguredWeights:
-    """Weights as configured: `initialization`, `init.from`, `init.weights` and `model.embedding.from`."""
+    """Weights as `initialization`, `init` and `model.embedding.from` configure them."""
 
     def initialize(self, config: dict[str, Any], model: nn.Module) -> None:
         """Draw fresh weights by the configured initialization."""
         initialize(config, model)
 
     def load_word_vectors(self, config: dict[str, Any], model: nn.Module, data: Data) -> None:
-        """Copy the vectors that the run of `model.embedding.from` learned into the model's embedding."""
+        """Copy the vectors of the run of `model.embedding.from` into the model's embedding."""
         run = find(str(config["model"]["embedding"]["from"]), Path(config["paths"]["output"]))
         layer = token_embedding(model, data)
         load_vectors(layer, data, run, trained_weights(run, KEY), instantiate)
@@ -62,7 +62,7 @@ class ConfiguredWeights:
 
 
 class FreshWeights:
-    """Fresh weights by the configured initialization; runs and published weights are not looked for."""
+    """Fresh weights by the configured initialization; no file is opened."""
 
     def initialize(self, config: dict[str, Any], model: nn.Module) -> None:
         """Draw fresh weights by the configured initialization."""
@@ -77,7 +77,7 @@ class FreshWeights:
 
 
 class CheckpointWeights:
-    """The weights of a checkpoint, which is loaded after the task is built: initial ones do not matter."""
+    """The weights of a checkpoint that is loaded later: initial ones do not matter."""
 
     def initialize(self, config: dict[str, Any], model: nn.Module) -> None:
         """Leave the weights as the model drew them."""

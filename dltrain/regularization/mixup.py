@@ -15,8 +15,8 @@ from dltrain.types import PositiveFloat
 class Mixup(Regularizer):
     """Mixes every sample and target with another of its batch: l x + (1 - l) x'.
 
-    See Zhang et al. 2018, "mixup: Beyond Empirical Risk Minimization", equation 1 and figure 1. l is
-    drawn from Beta(alpha, alpha) once per batch, and a permutation of the batch gives the other
+    See Zhang et al. 2018, "mixup: Beyond Empirical Risk Minimization", equation 1 and figure 1. l
+    is drawn from Beta(alpha, alpha) once per batch, and a permutation of the batch gives the other
     samples. The network learns to be linear between samples; a larger `alpha` mixes more evenly.
     """
 

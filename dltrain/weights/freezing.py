@@ -14,7 +14,7 @@ PREFIX = "model."  # of the parameters of a task's model; may be left out
 
 
 class Freezing:
-    """Freezes layers of a network, as for one that was trained on other data and serves new classes.
+    """Freezes layers of a network, such as those that were trained on other data.
 
     Yosinski et al. 2014, "How transferable are features in deep neural networks?".
 

@@ -82,7 +82,7 @@ def weights_of_run(run: Run) -> InitialWeights:
 def trained_weights(run: Run, key: str) -> dict[str, Any]:
     """Return the state of a run's task in its named checkpoint, else in the best or the last one.
 
-    Raises InputError, naming the `key` that asks for them, if there is none.
+    Raises InputError, naming the `key` that asks for them, for a run without a checkpoint.
     """
     store = Store(run.folder / CHECKPOINTS)
     if run.checkpoint:

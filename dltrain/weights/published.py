@@ -68,7 +68,7 @@ def in_byte_range(values: Iterable[float]) -> tuple[float, ...]:
 
 
 def find_entry(network: str, name: str) -> Any:
-    """Return the member of torchvision's enumeration of a network's weights; ConfigError for an unknown name."""
+    """Return the `WeightsEnum` member of that name; ConfigError for an unknown one."""
     from torchvision.models import get_model_weights
 
     entries: Any = get_model_weights(network)
@@ -95,7 +95,7 @@ def common_prefix(published: Mapping[str, Tensor], own: Mapping[str, Tensor]) ->
 
 
 def read_entry(entry: Any) -> dict[str, Tensor]:
-    """Return the tensors of a torchvision `WeightsEnum` member, after checking the file in the cache."""
+    """Return the tensors of a `WeightsEnum` member, after checking the file in the cache."""
     folder = cache_folder()
     file = folder / Path(entry.url).name
     require_intact(file)

@@ -23,7 +23,7 @@ MAX_REASON_CHARS = 100
 
 
 def token_embedding(model: nn.Module, data: Data) -> nn.Embedding:
-    """Return the layer that holds a vector for each token of the data; ConfigError if there is none."""
+    """Return the layer with a vector for each token of the data; ConfigError without one."""
     vocab_size = data.spec.vocab_size
     embeddings = [module for module in model.modules() if isinstance(module, nn.Embedding)]
     fitting = [layer for layer in embeddings if layer.num_embeddings == vocab_size]

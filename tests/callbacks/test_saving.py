@@ -1,4 +1,4 @@
-"""Saving while a run goes on: when, what the best is, errors in the background, and disks that are full."""
+"""Saving while a run continues: when, what the best is, errors in the background, and disks that are full."""
 
 from __future__ import annotations
 
@@ -136,12 +136,12 @@ def test_save_every(
 def test_an_evaluation_is_in_the_checkpoint_of_its_step(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A resume goes on at the next step: what is evaluated at a step has to be saved with it."""
+    """A resume continues at the next step: what is evaluated at a step has to be saved with it."""
     monkeypatch.setattr("dltrain.callbacks.checkpoint.KEEP", 100)
     every = EvaluateEvery(2)
     saver = Checkpoint(Store(tmp_path), Interval(steps=2))
     monkeypatch.setattr(
-        Checkpoint, "save_or_hold", lambda self, engine, due: None
+        Checkpoint, "save_or_hold", lambda self, engine, is_due: None
     )  # what is asked for counts alone
     Engine([every, saver]).fit(Counting((1, 5, 1)))
     best = [
@@ -172,7 +172,7 @@ def test_a_held_state_does_not_take_the_name_of_a_later_one_of_its_step(tmp_path
         def step_end(self, engine: Engine) -> None:
             if engine.step == 2:
                 saver.improved = True
-                saver.save_or_hold(engine, due=False)
+                saver.save_or_hold(engine, is_due=False)
 
     Engine([saver, Hold()]).fit(Counting((1, 2, None)))
     found = [Store(tmp_path).read(pointer) for pointer in ("best", "last")]
@@ -181,7 +181,7 @@ def test_a_held_state_does_not_take_the_name_of_a_later_one_of_its_step(tmp_path
 
 
 @pytest.mark.usefixtures("save_every_epoch")
-def test_saving_goes_on_beside_the_training(tmp_path: Path) -> None:
+def test_saving_continues_beside_the_training(tmp_path: Path) -> None:
     """Checkpoints of a whole run: the newest two, all of them whole."""
     Engine([Checkpoint(Store(tmp_path))]).fit(Counting((5, 2, None)))
     steps = Store(tmp_path).steps()

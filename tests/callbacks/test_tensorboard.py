@@ -1,4 +1,4 @@
-"""TensorBoard: what is written for it, and that a run goes on without it."""
+"""TensorBoard: what is written for it, and that a run continues without it."""
 
 from __future__ import annotations
 
@@ -202,7 +202,7 @@ def test_tensorboard_does_not_stop_a_run(
     assert outcome.code == 0, outcome.err
     assert (
         outcome.out.count(
-            "TensorBoard cannot be written (No space left on device); training goes on"
+            "TensorBoard cannot be written (No space left on device); training continues"
         )
         == 1
     )
