@@ -102,7 +102,10 @@ def iso_seconds(text: str) -> float:
 
 
 def quarter_seconds(text: str) -> float:
-    """Return the seconds since 1970 at the start of a quarter such as 2020Q1; NaN for other texts."""
+    """Return the seconds since 1970 at the start of a quarter such as 2020Q1.
+
+    NaN for other texts.
+    """
     match = QUARTER.fullmatch(text)
     if match is None:
         return np.nan
@@ -187,7 +190,7 @@ def moments(texts: Sequence[str], codes: NDArray[np.int64]) -> NDArray[np.float6
 
 
 def count_disorder(times: NDArray[np.float64]) -> int:
-    """Return how many steps go against the direction of most steps, plus the rows without a time."""
+    """Return how many steps go against the direction of most, plus the rows without a time."""
     steps = np.diff(times)
     return int(min((steps < 0).sum(), (steps > 0).sum()) + np.isnan(times).sum())
 

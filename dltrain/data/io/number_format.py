@@ -50,8 +50,8 @@ ADDRESS = re.compile(r"(?:[0-9]{1,3}\.){3}[0-9]{1,3}")  # of the Internet: four 
 class NumberFormat:
     """How a column writes its numbers: decimal mark, separator of thousands, and units.
 
-    The separator is "" for none. `unit` is a currency or percent, `measure` any other word behind the number, such as kg; or
-    `SCALED` where K, M and the like multiply it.
+    The separator is "" for none. `unit` is a currency or percent, `measure` any other word behind
+    the number, such as kg; or `SCALED` where K, M and the like multiply it.
     """
 
     decimal: str = "."
@@ -62,7 +62,8 @@ class NumberFormat:
     def parse(self, text: str) -> float | None:
         """Return the number that `text` says in this notation; None where it says none.
 
-        A percent sign must be there exactly when the column has it, but for 0; a currency may be left out.
+        A percent sign must be there exactly if the column has it, except for 0; a currency may be
+        left out.
         """
         number = split_number(text)
         if number is None or not self.allows_unit(number):
@@ -279,8 +280,9 @@ def looks_grouped(written: Sequence[WrittenNumber]) -> bool:
 def is_grouped(written: Sequence[WrittenNumber]) -> bool:
     """Return whether points among plain numbers most likely separate thousands.
 
-    An example is 812, 45.011, 7.210. Three decimals in each number, beside numbers without any, come from no usual way to write
-    decimals: that has 812.000, or leaves out the last zero of 7.210.
+    An example is 812, 45.011, 7.210. Three decimals in each number, beside numbers without any,
+    come from no usual way to write decimals: that has 812.000, or leaves out the last zero of
+    7.210.
     """
     with_point = sum("." in number.digits for number in written)
     return looks_grouped(written) and MIN_GROUPED <= with_point < len(written)

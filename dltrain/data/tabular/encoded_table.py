@@ -99,7 +99,10 @@ def described_format(fields: dict[str, str] | None) -> NumberFormat | None:
 
 
 def parse(description: dict[str, Any]) -> LearnedTable:
-    """Return the content of a description; KeyError, TypeError or ValueError for a malformed one."""
+    """Return the content of a description.
+
+    Raises KeyError, TypeError or ValueError for a malformed one.
+    """
     encoder = Encoder.from_description(description["encoder"])
     spec = Spec(
         input_shape=(len(encoder.feature_names),),

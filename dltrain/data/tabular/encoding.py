@@ -50,11 +50,11 @@ class Numbers:
 
 @dataclass(frozen=True)
 class Category:
-    """A category column: text k of the sorted `texts` has the code k + 1; other texts and missing
-    values have the code `OTHER_CODE`.
+    """A category column: text k of the sorted `texts` has the code k + 1.
 
-    All ways to write the value of a text have that text's code. A missing value counts as the text
-    `fill`, if there is one, and with an `indicator` a further input is 1 there.
+    Other texts and missing values have the code `OTHER_CODE`. All ways to write the value of a text
+    have that text's code. A missing value counts as the text `fill`, if there is one, and with an
+    `indicator` a further input is 1 there.
     """
 
     name: str
@@ -73,8 +73,9 @@ class Category:
         return codes
 
     def unknown(self, column: Column) -> dict[str, int]:
-        """Return how often `column` has each text that the training rows do not have, most frequent
-        first.
+        """Return how often `column` has each text that training did not have.
+
+        The most frequent text comes first.
         """
         known = KnownTexts(self.texts)
         texts = column.texts or ()
@@ -207,8 +208,9 @@ def described_category(texts: Sequence[str], **fields: Any) -> Category:
 
 
 def mean_and_std(values: NDArray[np.float64]) -> tuple[float, float]:
-    """Return mean and standard deviation of values (N,); the latter is 1 if they differ by rounding
-    alone.
+    """Return mean and standard deviation of values (N,).
+
+    The standard deviation is 1 if the values differ by rounding alone.
     """
     mean, std = float(values.mean()), float(values.std())
     is_constant = std <= MIN_RELATIVE_STD * abs(mean)

@@ -22,9 +22,7 @@ SUM_TOLERANCE = 1e-9
 
 
 def refuse_footer(table: Table) -> None:
-    """Raise InputError for a last row that is the total of the others, or a note below the
-    table.
-    """
+    """Raise InputError for a last row that is a total of the others, or a note below them."""
     last = len(table) - 1
     if last < 1:
         return
@@ -81,8 +79,9 @@ def is_sum(values: NDArray[np.float64]) -> bool:
 
 
 def missing_to_the_end(table: Table, absent: NDArray[np.bool_]) -> str:
-    """Return a note that the rows without a value, where `absent` (N,) is true, are the last ones;
-    "" if they are not.
+    """Return a note that the rows without a value are the last ones; "" if they are not.
+
+    `absent` (N,) is true for rows without a value.
     """
     count = int(absent.sum())
     if not count or count == len(absent) or not absent[-count:].all():

@@ -182,7 +182,10 @@ def class_numbers(
 
 
 def as_class_hint(labels: Column) -> str:
-    """Return how to take a text that means "no value" for a class; "" if no label is such a text."""
+    """Return how to take a text that means "no value" for a class.
+
+    It is "" if no label is such a text.
+    """
     used_codes = np.unique(labels.values[labels.values >= 0]).tolist()
     texts = [(labels.texts or ())[code].strip() for code in used_codes]
     words = [text for text in texts if text and labels.means_missing(text)]

@@ -46,8 +46,9 @@ class MackeyGlass:
 
 
 def runge_kutta_step(x: float, delayed: float, delayed_next: float, h: float) -> float:
-    """Return the value a step `h` after `x`; the delayed value moves from `delayed` to
-    `delayed_next`.
+    """Return the value a step `h` after `x`.
+
+    The delayed value moves from `delayed` to `delayed_next`.
     """
     middle = (delayed + delayed_next) / 2
     k1 = drift(x, delayed)

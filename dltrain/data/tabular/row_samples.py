@@ -21,8 +21,9 @@ UNKNOWN_TEXT = "\0"  # stands for every text that training did not have, and is 
 
 
 class RowSamples:
-    """Encodes the rows of one file; counts the category texts and missing values that training did
-    not have.
+    """Encodes the rows of one file.
+
+    It counts the category texts and the missing values that training did not have.
     """
 
     def __init__(self, encoder: Encoder, file: TableFile) -> None:

@@ -20,12 +20,11 @@ MAX_NAMES_SHOWN = 20
 
 @dataclass(frozen=True)
 class Column:
-    """One column: numbers (N,) float64, NaN where there is none; or positions (N,) in `texts`, -1
-    where there is none.
+    """One column: numbers (N,) float64, or positions (N,) in `texts`.
 
-    `missing_texts` are texts that mean "no value", in their canonical form. Numbers that were read
-    from texts know the `number_format` in which they are written. `written` is the column of their
-    texts, if the reader was asked to keep them.
+    A row without a value has NaN or -1. `missing_texts` are texts that mean "no value", in their
+    canonical form. Numbers that were read from texts know the `number_format` in which they are
+    written. `written` is the column of their texts, if the reader was asked to keep them.
     """
 
     name: str
@@ -48,8 +47,9 @@ class Column:
         return canonical(text) in self.missing_texts
 
     def as_category(self) -> Column:
-        """Return the column as texts: those that were read if they were kept, else the numbers in
-        their order.
+        """Return the column as texts.
+
+        They are those that were read if they were kept, else the numbers in their order.
         """
         if self.texts is not None:
             return self

@@ -68,8 +68,9 @@ Rows: TypeAlias = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class TableRows:
-    """The usable rows of a table, and their targets: class numbers (N,), or numbers (N, T) in the
-    data's unit.
+    """The usable rows of a table, and their targets.
+
+    Targets are class numbers (N,), or numbers (N, T) in the data's unit.
     """
 
     table: Table
@@ -78,20 +79,19 @@ class TableRows:
 
 
 class Tabular(Dataset[EncodedTable, LearnedTable, Split]):
-    """A table from the file `path` (or from a `source`): predict the column `target`, or several,
-    from all the others.
+    """A table of which the column `target`, or several, is predicted from all the others.
 
-    Texts and yes or no are classes, as are whole numbers of few values; other numbers are the
-    targets of a regression, which are standardized. Of the other columns numbers are standardized,
-    texts are categories, and all that is learned of them (mean, standard deviation, fill, texts)
-    comes from the training rows. `categories` says how a category is encoded: onehot, or embed (its
-    code, for `model=tabular_mlp`); one that is missing or was not in the training rows has a code
-    of its own. A text column of dates, names or free text is left out, which is logged, unless it
-    is named among the `categorical` ones. `missing` says what to do where a value is missing: auto
-    takes the median of numbers and the most frequent text, and adds an input that says where; mean,
-    median and zero fill numbers alone; drop leaves the row out, also one without a target.
-    `predicts` is what the task needs of a target whose `kind` is auto: a task for numbers reads one
-    as numbers.
+    It comes from the file `path`, or from a `source`. Texts and yes or no are classes, as are whole
+    numbers of few values; other numbers are the targets of a regression, which are standardized. Of
+    the other columns numbers are standardized, texts are categories, and all that is learned of
+    them (mean, standard deviation, fill, texts) comes from the training rows. `categories` says how
+    a category is encoded: onehot, or embed (its code, for `model=tabular_mlp`); one that is missing
+    or was not in the training rows has a code of its own. A text column of dates, names or free
+    text is left out, which is logged, unless it is named among the `categorical` ones. `missing`
+    says what to do where a value is missing: auto takes the median of numbers and the most frequent
+    text, and adds an input that says where; mean, median and zero fill numbers alone; drop leaves
+    the row out, also one without a target. `predicts` is what the task needs of a target whose
+    `kind` is auto: a task for numbers reads one as numbers.
 
     `test_fraction` of the rows, chosen by `split_seed` alone and the same of every class, are for
     testing, unless `test_path` has them; of the rest `val_fraction` are for validation, or the
@@ -99,7 +99,7 @@ class Tabular(Dataset[EncodedTable, LearnedTable, Split]):
     testing. InputError with file and line for what cannot be used.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - the keys of the configuration
         self,
         path: str | None = None,
         target: ColumnName | tuple[ColumnName, ...] | None = None,
@@ -150,8 +150,9 @@ class Tabular(Dataset[EncodedTable, LearnedTable, Split]):
 
     @property
     def spec(self) -> Spec:
-        """The spec of the restored run or of the table, which is read for it; a stand-in where no
-        table is named.
+        """The spec of the restored run or of the table, which is read for it.
+
+        A stand-in if no table is named.
         """
         if self.learned is not None and not self.is_training:
             return self.learned.spec
@@ -350,8 +351,9 @@ class Tabular(Dataset[EncodedTable, LearnedTable, Split]):
         return rows
 
     def required_columns(self, table: Table) -> list[str]:
-        """Return the columns in which no value may be missing, in the table's order: targets, and
-        numbers that are not filled.
+        """Return the columns in which no value may be missing, in the table's order.
+
+        They are the targets, and numbers that are not filled.
         """
         names = set(self.target_names)
         if self.missing in ("error", "drop"):
@@ -393,8 +395,9 @@ class Tabular(Dataset[EncodedTable, LearnedTable, Split]):
         return rest[~is_val], rest[is_val], everything[is_test]
 
     def is_other_table(self, digest: str) -> bool:
-        """Return whether a table is another than the one that a finished run was trained on: all of
-        it is for testing.
+        """Return whether a table is another than the one that a finished run was trained on.
+
+        Of another table all rows are for testing.
         """
         if self.learned is None or self.is_training:
             return False
@@ -403,7 +406,10 @@ class Tabular(Dataset[EncodedTable, LearnedTable, Split]):
     def target_scale(
         self, table: Table, targets: Tensor, train: Tensor
     ) -> tuple[tuple[float, ...], tuple[float, ...]]:
-        """Return mean and standard deviation of every target: the run's, or of the training rows."""
+        """Return mean and standard deviation of every target.
+
+        They are those of the run, or of the training rows.
+        """
         if self.learned is not None:
             return self.learned.spec.target_mean, self.learned.spec.target_std
         for name, column in zip(self.target_names, targets.numpy().T, strict=True):

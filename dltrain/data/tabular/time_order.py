@@ -61,8 +61,9 @@ def has_repeats(times: NDArray[np.float64]) -> bool:
 
 
 def refuse_backwards(table: Table, name: str, times: NDArray[np.float64]) -> None:
-    """Raise InputError for rows from the newest to the oldest by numbers that repeat, as a year does
-    for its months.
+    """Raise InputError for rows from the newest to the oldest by numbers that repeat.
+
+    A year does so for its months.
     """
     steps = np.diff(times)
     if (steps < 0).any() and not (steps > 0).any():
@@ -154,7 +155,10 @@ def refuse_repeats(
     order: NDArray[np.int64],
     example: str,
 ) -> None:
-    """Raise InputError for repeated moments among rows out of order; `example` shows two of these."""
+    """Raise InputError for repeated moments among rows out of order.
+
+    `example` shows two of the rows out of order.
+    """
     is_repeated = np.diff(times[order]) == 0
     if not is_repeated.any():
         return

@@ -1,5 +1,6 @@
-"""A series of numbers in the order of time: its windows are inputs, what follows each is the
-target.
+"""A series of numbers in the order of time.
+
+Its windows are inputs, and what follows each is the target.
 """
 
 from __future__ import annotations
@@ -91,10 +92,10 @@ class LearnedSeries:
 
 
 class TimeSeries(Dataset[StandardizedSeries, LearnedSeries, Split]):
-    """The `column` of the file `path` (null: its only one), a row a time step; or the series of a
-    `source`.
+    """A series of numbers, a row a time step.
 
-    An input is `window` values in a row, (window, 1), its targets all of the `horizon` values after
+    It is the `column` of the file `path` (null: its only one), or the series of a `source`. An
+    input is `window` values in a row, (window, 1), its targets all of the `horizon` values after
     them, (horizon,), by the names t+1, t+2, ... The first part of the series is for training, then
     `val_fraction` of it for validation and the last `test_fraction` for testing: no window with its
     targets reaches over a border, so that no training sees a value of a later part. All parts are
@@ -109,7 +110,7 @@ class TimeSeries(Dataset[StandardizedSeries, LearnedSeries, Split]):
     with its targets.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - the keys of the configuration
         self,
         path: str | None = None,
         column: ColumnName | None = None,
@@ -148,8 +149,9 @@ class TimeSeries(Dataset[StandardizedSeries, LearnedSeries, Split]):
 
     @property
     def spec(self) -> Spec:
-        """The spec of the restored run or of the series, which is read for it; a stand-in where no
-        series is named.
+        """The spec of the restored run or of the series, which is read for it.
+
+        A stand-in if no series is named.
         """
         train, val, test = self.window_counts
         mean, std = self.scale
@@ -245,8 +247,9 @@ class TimeSeries(Dataset[StandardizedSeries, LearnedSeries, Split]):
         return column
 
     def time_column(self, file: TableFile, series: str) -> TimeColumn | None:
-        """Return the column that orders the rows: the run's, the one that is named, or one that
-        looks like it.
+        """Return the column that orders the rows, None if they stand as they are.
+
+        It is the run's, the one that is named, or one that looks like it.
         """
         if self.time == "none":
             return None

@@ -13,7 +13,7 @@ from dltrain.errors import InputError
 
 
 def tree(*files: str) -> Path:
-    """Make empty files below the folder `d`, a name that ends in / for an empty folder; the folder."""
+    """Make empty files below the folder `d`, and return it; a name ending in / is a folder."""
     for name in files:
         path = Path("d", name)
         (path if name.endswith("/") else path.parent).mkdir(parents=True, exist_ok=True)
@@ -28,9 +28,11 @@ def found(path: Path, **more: object) -> dict[str, list[str]]:
 
 
 SPELLINGS = {
-    "train": "train Training TRAIN trn trainset train_set train-data training_images images_train seg_train train2017 "
+    "train": "train Training TRAIN trn trainset train_set train-data training_images "
+    "images_train seg_train train2017 "
     "Train.Data TrainingSet trainval train_val X__train 训练集 entrenamiento",
-    "test": "test Testing TST testset test-data TestImages seg_test test1 eval Evaluation holdout hold-out 测试集 prueba",
+    "test": "test Testing TST testset test-data TestImages seg_test test1 eval Evaluation "
+    "holdout hold-out 测试集 prueba",
     "val": "val VALID validation dev valset val_images Validation-Set development val2017",
     "rest": "seg_pred predict predictions unlabeled unlabelled unsup test_unlabeled submission",
 }
@@ -215,7 +217,8 @@ LAYOUTS: dict[str, tuple[tuple[str, ...], dict[str, list[str]], str]] = {
     "a class called train": (
         ("train/1.png", "car/1.png", "plane/1.png"),
         {"train": ["car", "plane", "train"]},
-        "train is read as a class, like car, plane beside it; if it is not one: dataset.classes=[car,plane]",
+        "train is read as a class, like car, plane beside it; if it is not one: "
+        "dataset.classes=[car,plane]",
     ),
     "splits within each class": (
         (
@@ -376,7 +379,7 @@ def test_layouts(kind: str) -> None:
     ],
     ids=str,
 )
-def test_what_is_ambiguous_is_refused(files: tuple[str, ...], says: str) -> None:
+def test_ambiguous_folders_are_refused(files: tuple[str, ...], says: str) -> None:
     with pytest.raises(InputError, match=says):
         arrange(tree(*files))
 

@@ -1,4 +1,4 @@
-"""Numbers in every notation: what one text says, and which notation the texts of a column agree on."""
+"""Numbers in every notation: of one text, and of all texts of a column."""
 
 from __future__ import annotations
 
@@ -90,11 +90,11 @@ def test_one_text_in_any_notation(text: str, number: float) -> None:
         "(-5)",
     ],
 )
-def test_other_texts_are_no_numbers(text: str) -> None:
+def test_other_texts_are_not_numbers(text: str) -> None:
     assert split_number(text) is None
 
 
-def test_other_values_of_a_column_decide_what_one_alone_leaves_open() -> None:
+def test_the_other_values_of_a_column_decide_an_ambiguous_one() -> None:
     assert read("1,234", "12.5") == [1234, 12.5]
     assert read("1,234", "1,234,567") == [1234, 1234567]
     assert read("1,234", "12,5") == [1.234, 12.5]
@@ -105,7 +105,7 @@ def test_other_values_of_a_column_decide_what_one_alone_leaves_open() -> None:
     assert read("1'234", "5") == [1234, 5]
 
 
-def test_what_stays_open_or_contradicts_itself_is_not_guessed() -> None:
+def test_ambiguous_and_contradictory_notations_are_not_guessed() -> None:
     assert read("812", "45,011") == Undecided(1, None, ambiguous=True)
     assert read("1.234", "2,345") == Undecided(0, None, ambiguous=True)
     assert read("7", "0,5", "0.5") == Undecided(2, 1)

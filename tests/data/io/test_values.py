@@ -46,12 +46,12 @@ def test_texts_of_different_values_have_different_keys(one: str, other: str) -> 
     assert value_key(one) != value_key(other)
 
 
-def test_what_is_no_day_or_number_is_left_as_it_is() -> None:
+def test_texts_that_are_neither_days_nor_numbers_stay_as_they_are() -> None:
     for text in ("2020-13-45 00:00:00Z", "1.2.3", "+", "-", "+-1", "1e9999"):
         assert canonical(text) == text
 
 
-def test_known_texts_are_found_exactly_first_and_by_value_then() -> None:
+def test_known_texts_are_found_exactly_first_and_then_by_value() -> None:
     assert [KnownTexts(["1.1", "1.10"]).find(text) for text in ("1.1", "1.10", "1.100", "2")] == [
         0,
         1,

@@ -41,7 +41,8 @@ def passengers(count: int = 200, name: str = "titanic.csv") -> str:
         age = "" if i % 5 == 0 else f"{draw.integers(1, 80)}"
         cabin = f"C{draw.integers(1, 150)}" if i % 4 == 0 else ""
         rows.append(
-            f'{survived},"Smith, Mr. Number {i}",{sex},{age},A/{draw.integers(1, 10**5)},{cabin},{"SCQ"[i % 3]}'
+            f'{survived},"Smith, Mr. Number {i}",{sex},{age},A/{draw.integers(1, 10**5)},{cabin},'
+            f"{'SCQ'[i % 3]}"
         )
     return written("survived,name,sex,age,ticket,cabin,embarked", rows, name)
 
@@ -53,16 +54,16 @@ def warnings_of(data: Tabular, caplog: pytest.LogCaptureFixture) -> list[str]:
     return caplog.messages
 
 
-def test_names_tickets_and_cabins_are_left_out_and_told(caplog: pytest.LogCaptureFixture) -> None:
+def test_names_tickets_and_cabins_are_left_out_and_logged(caplog: pytest.LogCaptureFixture) -> None:
     data = Tabular(passengers(), "survived")
-    told, missing = warnings_of(data, caplog)
-    assert told.startswith("titanic.csv: 6 columns besides the target; 1 as numbers: age; ")
-    assert "2 as categories, one-hot: sex (2), embarked (3); " in told
+    line, missing = warnings_of(data, caplog)
+    assert line.startswith("titanic.csv: 6 columns besides the target; 1 as numbers: age; ")
+    assert "2 as categories, one-hot: sex (2), embarked (3); " in line
     assert (
-        "3 left out: name (200 different texts in 200 rows), ticket (200 different texts in 200 rows), cabin ("
-        in told
+        "3 left out: name (200 different texts in 200 rows), ticket (200 different texts in 200 "
+        "rows), cabin (" in line
     )
-    assert told.endswith("dataset.categorical=[name,ticket,cabin] takes them in as categories")
+    assert line.endswith("dataset.categorical=[name,ticket,cabin] takes them in as categories")
     assert missing.startswith(
         "titanic.csv: missing values filled (dataset.missing=auto): age 40 (by "
     )
@@ -106,10 +107,10 @@ def test_every_column_is_a_number_a_category_or_left_out(
 ) -> None:
     rows = [f"{i % 7},{value},{'ab'[i % 2]}" for i, value in enumerate(values)]
     data = Tabular(written("x,column,y", rows), "y")
-    (told, *_) = warnings_of(data, caplog)
+    (line, *_) = warnings_of(data, caplog)
     used = any(name.partition("=")[0] == "column" for name in data.spec.feature_names)
     assert used is (kind in ("category", "number"))
-    assert ("left out: column (" in told) is not used
+    assert ("left out: column (" in line) is not used
     (listing,) = data.inspect()
     (row,) = [
         dict(zip(listing.columns, row, strict=True)) for row in listing.rows if row[0] == "column"
@@ -137,7 +138,7 @@ def test_a_target_of_names_is_refused() -> None:
     assert len(Tabular(path, "ticket", kind="classification").spec.class_names) == 45
 
 
-def test_a_column_that_counts_the_rows_is_told(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_column_that_counts_the_rows_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     data = Tabular(written("id,x,y", [f"{i + 1},{i % 7},{'ab'[i % 2]}" for i in range(40)]), "y")
     assert "id counts the rows: dataset.ignore=[id] leaves it out" in warnings_of(data, caplog)[0]
 
@@ -185,7 +186,8 @@ def test_check_shows_the_columns(dltrain) -> None:
 
 def gaps(name: str = "table.csv") -> str:
     rows = [
-        f"{i % 4},{'' if i % 10 == 3 else i % 9},{'' if i % 20 == 7 else 'rrg'[i % 3]},{'ab'[i % 2]}"
+        f"{i % 4},{'' if i % 10 == 3 else i % 9},{'' if i % 20 == 7 else 'rrg'[i % 3]},"
+        f"{'ab'[i % 2]}"
         for i in range(60)
     ]
     return written("full,x,color,y", rows, name)
@@ -198,9 +200,10 @@ def test_missing_values_are_filled_and_an_input_says_where(
     data = Tabular(
         gaps(), "y", categories=categories, test_fraction=0, val_fraction=0, batch_size="all"
     )
-    (told, missing) = warnings_of(data, caplog)
+    (line, missing) = warnings_of(data, caplog)
     assert missing == (
-        "table.csv: missing values filled (dataset.missing=auto): x 6 (by 3.5), color 3 (by 'r'); an input for each column "
+        "table.csv: missing values filled (dataset.missing=auto): x 6 (by 3.5), color 3 (by "
+        "'r'); an input for each column "
         "that lacks values in training says where"
     )
     names = ["full", "x", "x is missing", "color is missing"]
@@ -213,7 +216,7 @@ def test_missing_values_are_filled_and_an_input_says_where(
     assert int(x[:, 3].sum()) == 3
     filled = x[x[:, 3] == 1, 4:]
     assert filled.tolist() == ([[2]] * 3 if categories == "embed" else [[0, 0, 1]] * 3)
-    assert "full" in told
+    assert "full" in line
 
 
 def test_prediction_and_evaluation_fill_as_training_did_also_columns_that_were_full(
@@ -231,8 +234,8 @@ def test_prediction_and_evaluation_fill_as_training_did_also_columns_that_were_f
     outcome = dltrain("predict", run, "new.csv", "--json")
     assert outcome.code == 0, outcome.err
     assert (
-        "new.csv: missing values filled (dataset.missing=auto): full 1 (by 1.5); the columns had all values"
-        in outcome.err + outcome.out
+        "new.csv: missing values filled (dataset.missing=auto): full 1 (by 1.5); the columns had "
+        "all values" in outcome.err + outcome.out
     )
     predicted = [row["probability"] for row in outcome.json["rows"]]
     outcome = dltrain("evaluate", run, "dataset.path=new.csv", "--json")
@@ -248,8 +251,8 @@ def test_prediction_and_evaluation_fill_as_training_did_also_columns_that_were_f
     assert encoded[2, x] == 1, "an unknown text is not a missing one"
 
 
-def test_runs_of_before_know_no_indicators() -> None:
-    """A description without the newer keys encodes as it did: no fill of categories, no indicator."""
+def test_runs_of_older_versions_have_no_indicators() -> None:
+    """A description without the newer keys encodes as before: no fill, no indicator."""
     data = Tabular(gaps(), "y", missing="mean")
     description = json.loads(json.dumps(data.description()))
     for column in (*description["encoder"]["numbers"], *description["encoder"]["categories"]):
@@ -269,7 +272,8 @@ def test_runs_of_before_know_no_indicators() -> None:
     [
         (
             ["Source: the office"],
-            "table.csv:42: 1 field; the header has 3; line 42 is the file's last: if that is a footer",
+            "table.csv:42: 1 field; the header has 3; line 42 is the file's last: if that is a "
+            "footer",
         ),
         (
             ["", "Total: 40", "made by hand"],
@@ -278,7 +282,8 @@ def test_runs_of_before_know_no_indicators() -> None:
         (["Total,9,a"], "table.csv:42: 'Total' in column 'x' is no number"),
         (
             ["9,Total,a"],
-            "table.csv:42: the last row looks like the total of the others ('Total' in column 'z'): cut it off",
+            "table.csv:42: the last row looks like the total of the others ('Total' in column "
+            "'z'): cut it off",
         ),
         (
             ["9,Total (n=40),a"],
@@ -298,7 +303,8 @@ def test_runs_of_before_know_no_indicators() -> None:
         ),
         (
             ["135.0,Alle,a"],
-            "table.csv:42: the last row looks like the total of the others (135 in column 'x'): cut it off",
+            "table.csv:42: the last row looks like the total of the others (135 in column 'x'): "
+            "cut it off",
         ),
         (
             [",,b"],
@@ -306,11 +312,13 @@ def test_runs_of_before_know_no_indicators() -> None:
         ),
         (
             ["9,r,"],
-            "table.csv:42: the target 'y' is empty from here to the end (1 row, the last is table.csv:42)",
+            "table.csv:42: the target 'y' is empty from here to the end (1 row, the last is "
+            "table.csv:42)",
         ),
         (
             ["9,r,", "8,r,"],
-            "table.csv:42: the target 'y' is empty from here to the end (2 rows, the last is table.csv:43)",
+            "table.csv:42: the target 'y' is empty from here to the end (2 rows, the last is "
+            "table.csv:43)",
         ),
     ],
 )
@@ -347,7 +355,7 @@ def test_regression_hint_wrong(dltrain) -> None:
     assert dltrain("check", *settings).code == 0, "without a word few whole numbers are classes"
 
 
-def test_a_target_that_does_not_suit_the_task_is_told_what_does(dltrain) -> None:
+def test_a_target_that_does_not_suit_the_task_gets_a_hint(dltrain) -> None:
     written("x,price,word", [f"{i % 7},{i / 3:.2f},{'ud'[i % 2]}" for i in range(60)])
     settings = ("check", "dataset=tabular", "dataset.path=table.csv", "callbacks=quiet")
     outcome = dltrain(*settings, "dataset.target=price")

@@ -52,6 +52,6 @@ def test_a_perceptron_learns_the_gates_that_a_line_separates(dltrain) -> None:
 
 
 @pytest.mark.parametrize("seed", [1, 2, 3])
-def test_any_order_of_the_rows_will_do(seed: int, dltrain) -> None:
+def test_the_order_of_the_rows_does_not_matter(seed: int, dltrain) -> None:
     outcome = dltrain("experiment=perceptron_gates", "callbacks=quiet", f"seed={seed}", "--json")
     assert outcome.json["metrics"]["test/accuracy"] == 1.0

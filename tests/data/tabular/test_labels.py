@@ -22,7 +22,7 @@ def table(labels: list[str], **settings: Any) -> Tabular:
     return Tabular(str(path), target="y", **settings)
 
 
-def test_more_than_a_thousand_classes_want_to_be_asked_for() -> None:
+def test_more_than_a_thousand_classes_need_a_setting() -> None:
     labels = [f"c{i % 1200}" for i in range(3600)]
     with pytest.raises(
         InputError, match=r"has 1,200 different values: .* only with dataset.kind=classification"
@@ -34,7 +34,7 @@ def test_more_than_a_thousand_classes_want_to_be_asked_for() -> None:
 
 
 @pytest.mark.parametrize(("rows_per_class", "warned"), [(1.5, True), (2.5, False)])
-def test_nearly_as_many_classes_as_rows_are_mentioned(
+def test_nearly_as_many_classes_as_rows_are_logged(
     rows_per_class: float, warned: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.WARNING, logger="dltrain")

@@ -86,7 +86,7 @@ def test_a_table_in_another_encoding_is_read_as_it_is_in_utf8(
         ("x,y\n1,grün\n", "cp850", 2, "cp850"),
     ],
 )
-def test_what_is_not_utf8_is_refused_with_line_byte_and_a_guess(
+def test_bytes_that_are_not_utf8_are_refused_with_line_byte_and_a_guess(
     text: str, encoding: str, line: int, guess: str
 ) -> None:
     content = text.encode(encoding)
@@ -113,7 +113,7 @@ def test_a_larger_encoding_is_named_where_the_usual_one_lacks_a_character(
         assert f"dataset.encoding={larger} may be right" in str(raised.value)
 
 
-def test_no_text_is_read_wrongly_without_a_word(caplog: pytest.LogCaptureFixture) -> None:
+def test_no_text_is_read_wrongly_without_a_warning(caplog: pytest.LogCaptureFixture) -> None:
     """UTF-8 under another name, a mark that says another encoding, latin-1 that is cp1252, UTF-16
     without a mark.
     """
@@ -144,7 +144,7 @@ def test_no_text_is_read_wrongly_without_a_word(caplog: pytest.LogCaptureFixture
         decode("x\nü\n".encode("latin-1"), "f.csv", "ascii")
 
 
-def test_a_file_that_is_utf8_but_for_a_line_is_to_be_mended(
+def test_a_file_that_is_utf8_except_for_a_line_is_to_be_corrected(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     content = "\n".join(["x,stadt", *(f"{i},Köln" for i in range(20))]).encode() + b"\n20,K\xf6ln\n"
@@ -155,8 +155,8 @@ def test_a_file_that_is_utf8_but_for_a_line_is_to_be_mended(
         decode(content, "f.csv")
     decode(content, "f.csv", "cp1252")
     assert (
-        "f.csv:2: most letters are written as in UTF-8, and dataset.encoding=cp1252 reads them wrongly"
-        in caplog.text
+        "f.csv:2: most letters are written as in UTF-8, and dataset.encoding=cp1252 reads them "
+        "wrongly" in caplog.text
     )
 
 
@@ -168,14 +168,14 @@ def test_a_file_that_is_utf8_but_for_a_line_is_to_be_mended(
         (b"PAR1\x15", "Parquet"),
     ],
 )
-def test_a_file_of_another_kind_is_called_by_its_name(start: bytes, what: str) -> None:
+def test_a_file_of_another_format_is_recognized(start: bytes, what: str) -> None:
     Path("table.csv").write_bytes(start + bytes(range(256)))
     with pytest.raises(InputError, match=f"table.csv: this is .*{what}.*not text"):
         _ = Tabular("table.csv", "y").spec
 
 
 @pytest.mark.parametrize("name", ["rot13", "base64", "nope", "a\0b"])
-def test_a_name_that_is_no_text_encoding_is_refused(name: str) -> None:
+def test_a_name_that_is_not_a_text_encoding_is_refused(name: str) -> None:
     check_encoding("latin-1")
     with pytest.raises(ValueError, match="unknown encoding"):
         check_encoding(name)
@@ -185,7 +185,7 @@ def test_a_name_that_is_no_text_encoding_is_refused(name: str) -> None:
 
 
 @pytest.mark.parametrize("line", ["sep=;", '"sep=;"', "SEP=;", "sep=;;;", "sep=;\r\n"])
-def test_the_separator_line_is_known_in_every_spelling(line: str) -> None:
+def test_the_separator_line_is_recognized_in_every_spelling(line: str) -> None:
     assert stated_separator(line) == ";"
     assert stated_separator("sep;x") is None
     assert stated_separator("sep=ab") is None
@@ -193,10 +193,8 @@ def test_the_separator_line_is_known_in_every_spelling(line: str) -> None:
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
 @pytest.mark.parametrize("separator", [";", "\t", ","])
-def test_quoting_not_told_sep(separator: str, encoding: str) -> None:
-    """Case quoting-not-told: sep=; in line 1 of an Excel csv, in every encoding; lines are still
-    counted from it.
-    """
+def test_a_stated_separator_is_used(separator: str, encoding: str) -> None:
+    """The line sep=; above the header of an Excel csv counts as a line, in every encoding."""
     lines = [f"sep={separator}", separator.join(["x", "city", "y"]), *rows(separator=separator)]
     data = Tabular(written(lines, encoding), "y")
     assert data.spec.feature_names[0] == "x"
@@ -210,8 +208,8 @@ def test_quoting_not_told_sep(separator: str, encoding: str) -> None:
 
 
 @pytest.mark.parametrize("target", ["1", 1])
-def test_quoting_not_told_numcols(target: Any) -> None:
-    """Case quoting-not-told: a column that is called 1."""
+def test_names_of_columns_may_be_numbers(target: Any) -> None:
+    """A column may be called 1."""
     path = written(["0,1,no", *(f"{i / 10},{i * i / 7},{'ud'[i % 2]}" for i in range(40))])
     data = Tabular(path, target, ignore=(0,))
     assert data.spec.target_names == ("1",)
@@ -318,7 +316,7 @@ def test_a_series_without_a_header_loses_no_value() -> None:
     assert len(TimeSeries("series.csv", window=5, header=False).stored.values) == 100
 
 
-def test_runs_of_before_have_no_encoding(dltrain) -> None:
+def test_runs_of_older_versions_have_no_encoding(dltrain) -> None:
     """A saved configuration without the newer keys is read as it was."""
     written(["x,city,y", *rows()])
     settings = ("dataset.path=table.csv", "dataset.target=y", "callbacks=quiet", "trainer.steps=1")
@@ -336,7 +334,7 @@ def test_runs_of_before_have_no_encoding(dltrain) -> None:
     }
 
 
-def test_an_unknown_encoding_is_a_mistake_of_the_configuration(dltrain) -> None:
+def test_an_unknown_encoding_is_a_configuration_error(dltrain) -> None:
     written(["x,city,y", *rows()])
     outcome = dltrain(
         "check",
@@ -352,7 +350,7 @@ def test_an_unknown_encoding_is_a_mistake_of_the_configuration(dltrain) -> None:
     "title",
     [["Report of 2020"], ["Report of 2020,,", ""], ["# made by hand"], ["@relation a", "@data"]],
 )
-def test_a_title_above_the_names_is_told(title: list[str]) -> None:
+def test_a_title_above_the_names_is_refused(title: list[str]) -> None:
     Path("table.csv").write_text("\n".join([*title, "x,c,y", *rows()]) + "\n")
     with pytest.raises(
         InputError, match=r"table.csv:1: the first line is .* alone, .* cut off what stands above"
@@ -366,7 +364,7 @@ def test_a_single_column_has_no_title(values: list[str]) -> None:
     assert len(TimeSeries("series.csv").stored.values) == 200
 
 
-def test_a_header_that_lacks_the_name_of_the_row_names_is_told() -> None:
+def test_a_header_that_lacks_the_name_of_the_row_names_is_refused() -> None:
     lines = [f'"{i}",{line}' for i, line in enumerate(rows())]
     Path("table.csv").write_text("\n".join(["x,c,y", *lines]) + "\n")
     with pytest.raises(
@@ -376,7 +374,7 @@ def test_a_header_that_lacks_the_name_of_the_row_names_is_told() -> None:
         _ = Tabular("table.csv", "y").spec
 
 
-def test_a_name_with_spaces_around_it_is_meant() -> None:
+def test_a_name_with_spaces_around_it_is_proposed() -> None:
     Path("table.csv").write_text("\n".join(["x , c , y ", *rows()]) + "\n")
     with pytest.raises(ConfigError, match="did you mean ' y '"):
         _ = Tabular("table.csv", "y").spec

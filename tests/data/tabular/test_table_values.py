@@ -225,8 +225,8 @@ def test_numbers_in_several_units_are_refused_rather_than_made_categories(
     values = [f"{i}.5 {units[i % len(units)]}" for i in range(60)]
     message = refusal(table("x;y", sides(values)), "y")
     assert (
-        f"table.csv:3: '1.5 {units[1]}' in column 'x' is in another unit than '0.5 {units[0]}' (table.csv:2)"
-        in message
+        f"table.csv:3: '1.5 {units[1]}' in column 'x' is in another unit than '0.5 {units[0]}' "
+        f"(table.csv:2)" in message
     )
     assert "dataset.categorical=[x]" in message
     few = [f"{1 + i % 4} {units[i % len(units)]}" for i in range(60)]
@@ -234,7 +234,7 @@ def test_numbers_in_several_units_are_refused_rather_than_made_categories(
 
 
 @pytest.mark.parametrize("marks", ["AB", ("am", "pm"), ("st", "nd")])
-def test_places_and_hours_are_no_numbers_of_several_units(marks: Sequence[str]) -> None:
+def test_places_and_hours_are_not_numbers_in_several_units(marks: Sequence[str]) -> None:
     values = [f"{i % 26} {marks[i % len(marks)]}" for i in range(120)]
     assert Tabular(table("x;y", sides(values)), "y", **ALL).encoder.categories
 
@@ -263,7 +263,7 @@ def test_codes_that_hold_digits_stay_categories(texts: list[str]) -> None:
     assert len(data.encoder.categories[0].texts) == len(texts)
 
 
-def test_what_a_run_reads_later_is_in_the_notation_of_its_training_table() -> None:
+def test_a_run_reads_other_tables_in_the_notation_of_its_training_table() -> None:
     """The description keeps how each column was read, through JSON; a description without it knows
     plain numbers.
     """
@@ -305,7 +305,7 @@ def test_what_a_run_reads_later_is_in_the_notation_of_its_training_table() -> No
     "word",
     ["", "  ", "NA", "N/A", "n/a", "#N/A", "NaN", "nan", "null", "NULL", "None", "<NA>", "?"],
 )
-def test_a_missing_target_is_no_class(word: str) -> None:
+def test_a_missing_target_is_not_a_class(word: str) -> None:
     path = table(
         "x,sex", [f"{i},{word if i == 7 else ('male', 'female')[i % 2]}" for i in range(60)]
     )
@@ -316,7 +316,7 @@ def test_a_missing_target_is_no_class(word: str) -> None:
 
 
 @pytest.mark.parametrize("none", [None, float("nan"), "NA", "  "])
-def test_a_missing_target_of_a_parquet_file_is_no_class(none: Any) -> None:
+def test_a_missing_target_of_a_parquet_file_is_not_a_class(none: Any) -> None:
     labels: list[Any] = [1.0, 2.0] * 30 if isinstance(none, float) else ["male", "female"] * 30
     labels[7] = none
     path = parquet(x=list(range(60)), y=labels)
@@ -373,7 +373,7 @@ def test_labels_are_compared_as_texts(labels: list[str], classes: tuple[str, ...
 
 
 @pytest.mark.parametrize("other", ["e\u0301t", "\u00e9t\u200b", "\u00e9t\u00a0", "\ufeff\u00e9t"])
-def test_labels_that_look_alike_are_one_class_which_is_told(
+def test_labels_that_look_alike_are_one_class_and_are_logged(
     other: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     labels = ["\u00e9t", other, "b"]
@@ -384,7 +384,9 @@ def test_labels_that_look_alike_are_one_class_which_is_told(
 
 
 @pytest.mark.parametrize(("word", "count"), [("NA", 2), ("None", 3)])
-def test_a_label_that_means_no_value_is_told_to_be_taken_for_a_class(word: str, count: int) -> None:
+def test_the_error_for_a_label_that_means_no_value_says_how_to_use_it(
+    word: str, count: int
+) -> None:
     labels = [word, "b", "c"][:count]
     path = table("x,y", [f"{i},{labels[i % count]}" for i in range(60)])
     assert (
@@ -511,7 +513,10 @@ def test_unknown_categories_are_counted_by_column(
     )
     run = dltrain(*on_it, "--json").json["run"]
     table("c,x,y", [f"{'pr'[i % 2] if i else 's'},{i},{'ab'[i % 2]}" for i in range(60)], "new.csv")
-    message = "new.csv: 31 of 60 values in column 'c' (52%) are not among the training rows and count as unknown"
+    message = (
+        "new.csv: 31 of 60 values in column 'c' (52%) are not among the training rows and "
+        "count as unknown"
+    )
     for command in (("predict", run, "new.csv"), ("evaluate", run, "dataset.path=new.csv")):
         outcome = dltrain(*command)
         assert outcome.code == 0, outcome.err
@@ -583,7 +588,7 @@ def test_every_nameless_column_that_counts_the_rows_is_no_feature(names: tuple[s
     assert Tabular(path, "y").spec.feature_names == ("noise",)
 
 
-def test_nameless_columns_trouble_no_later_command(dltrain) -> None:
+def test_later_commands_leave_out_nameless_columns_too(dltrain) -> None:
     path = table(",noise,y", [f"{i},{i % 7},{'ab'[i % 2]}" for i in range(60)])
     on_it = (
         "dataset=tabular",
@@ -611,7 +616,7 @@ def test_a_column_called_by_spaces_that_is_empty_is_left_out() -> None:
     assert Tabular(path, "y").spec.feature_names == ("x",)
 
 
-def test_a_nameless_column_that_does_not_count_is_not_left_out_in_silence() -> None:
+def test_a_nameless_column_that_does_not_count_is_refused() -> None:
     rows = [f"{i % 5 / 2},{i % 7},{'ab'[i % 2]}" for i in range(60)]
     assert "column 1 has no name: give it one, or leave it out" in refusal(table(",z,y", rows), "y")
     assert Tabular(table("Unnamed: 0,z,y", rows), "y").spec.feature_names == ("Unnamed: 0", "z")
@@ -719,7 +724,7 @@ def test_training_continues_with_what_the_run_learned_of_its_table(
 @pytest.mark.parametrize(
     "numbers", [range(60), range(1, 61), range(1001, 1061), random.Random(0).sample(range(60), 60)]
 )
-def test_a_column_that_numbers_the_rows_is_told(
+def test_a_column_that_numbers_the_rows_is_logged(
     numbers: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     path = table("id,x,y", [f"{n},{i % 7},{'ab'[i % 2]}" for i, n in enumerate(numbers)])
@@ -727,7 +732,7 @@ def test_a_column_that_numbers_the_rows_is_told(
     assert "id counts the rows: dataset.ignore=[id] leaves it out" in caplog.text
 
 
-def test_the_table_of_columns_tells_labels_apart_as_training_does(dltrain) -> None:
+def test_the_table_of_columns_counts_labels_as_training_does(dltrain) -> None:
     path = table("x,code", [f"{i},{('007', '7', '8')[i % 3]}" for i in range(60)])
     found = dltrain(
         "check",
@@ -741,7 +746,7 @@ def test_the_table_of_columns_tells_labels_apart_as_training_does(dltrain) -> No
     assert (columns["code"]["distinct"], columns["code"]["example"]) == (3, "007")
 
 
-def test_a_nameless_column_of_moments_orders_a_series_and_is_none_itself() -> None:
+def test_a_nameless_column_of_moments_orders_a_series() -> None:
     """Pandas writes a table with an index of dates so: the series is the only other column."""
     moments = [f"2020-01-01 {i // 60:02}:{i % 60:02}:00" for i in range(100)]
     rows = [f"{moment},{i % 7}" for i, moment in enumerate(moments)]

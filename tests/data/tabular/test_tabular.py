@@ -1,4 +1,4 @@
-"""Tables: what is read of a file, which mistakes are named, what is learned of the training rows and what of no others."""
+"""Tables: reading files, messages on mistakes, and learning from the training rows alone."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def test_the_delimiter_is_guessed(delimiter: str) -> None:
 @pytest.mark.parametrize("newline", ["\n", "\r\n", "\r"])
 @pytest.mark.parametrize("bom", [b"", b"\xef\xbb\xbf"])
 def test_values_arrive_in_their_rows_whatever_the_file_looks_like(newline: str, bom: bytes) -> None:
-    """Unicode, quoted line breaks, a byte order mark, blank lines: 3 x + 1 is still the target of x."""
+    """Unicode, quoted line breaks, a byte order mark, blank lines: the target of x is 3 x + 1."""
     rows = [f'{3 * i + 1},"größe{newline}""{i % 2}""",{i}' for i in range(30)]
     text = newline.join(["цель,text,x", *rows[:10], "", *rows[10:]])
     data = Tabular(
@@ -104,7 +104,7 @@ def test_parquet_and_csv_of_the_same_table_give_the_same_batches() -> None:
         ("fractions", ["0.5", "1", "2"], ()),
     ],
 )
-def test_what_the_target_looks_like_decides_the_kind(
+def test_the_values_of_the_target_decide_its_kind(
     column: str, values: list[str], classes: tuple[str, ...]
 ) -> None:
     path = people([f"{i},{values[i % len(values)]}" for i in range(60)], f"x,{column}")
@@ -117,7 +117,7 @@ def test_what_the_target_looks_like_decides_the_kind(
         assert Tabular(path, column, kind="classification").spec.class_names == ("0.5", "1", "2")
 
 
-def test_columns_can_be_left_out_or_taken_for_categories() -> None:
+def test_columns_can_be_left_out_or_used_as_categories() -> None:
     path = people([f"{i},{i % 3},{'ab'[i % 2]},oops" for i in range(30)], "id,code,y,note")
     data = Tabular(path, "y", ignore=("id", "note"), categorical=("code",))
     assert data.spec.feature_names == ("code=other", "code=0", "code=1", "code=2")
@@ -244,7 +244,8 @@ MISTAKES: dict[str, tuple[str | bytes, dict[str, Any], int, str]] = {
         "x,y\n1,a\n",
         {"target": None},
         2,
-        "name the column to predict: dataset.target=COLUMN; table.csv has the columns x (number), y (category)",
+        "name the column to predict: dataset.target=COLUMN; table.csv has the columns x "
+        "(number), y (category)",
     ),
     "all for validation": (
         "x,y\n1,a\n2,b\n",
@@ -396,7 +397,7 @@ TRAIN = (
 
 
 def test_evaluating_another_file_uses_what_the_run_learned_and_every_row(dltrain) -> None:
-    """Columns in another order, classes too, fewer categories, other statistics: the scores are those of the rows."""
+    """Columns and classes in another order, fewer categories: the scores are those of the rows."""
     people()
     run = dltrain(*TRAIN, "trainer.epochs=30", "optimizer.lr=0.01", "--json").json
     assert run["metrics"]["test/accuracy"] > 0.9
@@ -427,7 +428,7 @@ def test_evaluating_another_file_uses_what_the_run_learned_and_every_row(dltrain
 
 @pytest.mark.parametrize("categories", ["onehot", "embed"])
 def test_rows_of_a_file_are_encoded_one_by_one_as_the_run_encoded_its_own(categories: Any) -> None:
-    """Through JSON, as the manifest keeps it; without the target; what is wrong with a row is said of that row."""
+    """The description goes through JSON; the target is absent; each bad row has its problem."""
     trained = Tabular(people(), "y", categories=categories, missing="error")
     description = json.loads(json.dumps(trained.description()))
     rows = ["color,x", "red,2.5", "blue,abc", "green", "purple,+1e0", ",", '"re\nd",3', "blue,inf"]
@@ -457,7 +458,7 @@ def test_rows_of_a_file_are_encoded_one_by_one_as_the_run_encoded_its_own(catego
     assert purple[1:].tolist() == ([0] if categories == "embed" else [1, 0, 0, 0])
 
 
-def test_embedded_categories_need_a_model_that_knows_of_them(dltrain) -> None:
+def test_embedded_categories_need_a_model_with_embeddings(dltrain) -> None:
     people()
     outcome = dltrain(*TRAIN, "dataset.categories=embed", "model=mlp")
     assert outcome.code == 2
@@ -468,7 +469,7 @@ def test_embedded_categories_need_a_model_that_knows_of_them(dltrain) -> None:
     assert run.json["metrics"]["test/accuracy"] > 0.9
 
 
-def test_a_run_without_test_rows_is_a_run(dltrain) -> None:
+def test_a_run_needs_no_test_rows(dltrain) -> None:
     people()
     run = dltrain(*TRAIN, "dataset.test_fraction=0", "--json")
     assert run.code == 0, run.err
@@ -520,7 +521,7 @@ def test_a_column_of_a_bundled_table_that_does_not_exist_is_named() -> None:
         _ = Tabular(source=Bundled("diabetes"), target="target", ignore=("agee",)).spec
 
 
-def test_of_another_table_than_the_runs_own_every_row_is_for_testing() -> None:
+def test_all_rows_of_another_table_than_the_runs_own_are_for_testing() -> None:
     description = Tabular(people(), "y").description()
     data = Tabular(people(lines()[:-1], name="other.csv"), "y")
     data.restore(description)

@@ -62,18 +62,16 @@ def test_rows_are_put_into_the_order_of_time(
     form: str, order: list[int], caplog: pytest.LogCaptureFixture
 ) -> None:
     assert values_of(written(days(form), order)) == list(range(COUNT))
-    (told,) = caplog.messages
+    (line,) = caplog.messages
     what = "the rows go backwards in time" if order is BACKWARDS else "not in the order of time"
-    assert what in told
-    assert "series.csv:" in told
-    assert "dataset.time=none takes the rows as they stand" in told
+    assert what in line
+    assert "series.csv:" in line
+    assert "dataset.time=none takes the rows as they stand" in line
     assert values_of("series.csv", time="none") == order
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_rows_in_order_are_taken_without_a_word(
-    form: str, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_rows_in_order_are_not_logged(form: str, caplog: pytest.LogCaptureFixture) -> None:
     assert values_of(written(days(form))) == list(range(COUNT))
     assert caplog.messages == []
 
@@ -87,7 +85,7 @@ def test_months_quarters_and_working_days_have_no_gaps(caplog: pytest.LogCapture
     assert caplog.messages == []
 
 
-def test_gaps_and_moments_that_come_again_are_told(caplog: pytest.LogCaptureFixture) -> None:
+def test_gaps_and_repeated_moments_are_logged(caplog: pytest.LogCaptureFixture) -> None:
     dates = days(count=COUNT + 10)
     assert values_of(written([*dates[:20], *dates[30:]])) == list(range(COUNT))
     assert (
@@ -149,7 +147,7 @@ def test_parquet_with_timestamps_is_put_in_order() -> None:
     assert values_of("series.parquet") == list(range(COUNT))
 
 
-def test_the_run_puts_other_series_in_order_as_its_own(dltrain) -> None:
+def test_a_run_orders_other_series_as_its_own(dltrain) -> None:
     settings = (
         "dataset.path=series.csv",
         "dataset.column=x",
@@ -173,7 +171,7 @@ def test_the_run_puts_other_series_in_order_as_its_own(dltrain) -> None:
     assert again == dltrain("evaluate", run, "dataset.path=shuffled.csv", "--json").json["metrics"]
 
 
-def test_runs_of_before_take_rows_as_they_stand() -> None:
+def test_runs_of_older_versions_take_rows_as_they_stand() -> None:
     written(days(), BACKWARDS)
     data = TimeSeries("series.csv", column="x", window=5)
     description = data.description()
@@ -216,7 +214,10 @@ def test_future_values_are_named_with_the_lines_to_cut(order: list[int] | None) 
     rows = rows if order is None else [rows[i] for i in order]
     Path("series.csv").write_text("\n".join(["day,x", *rows]) + "\n")
     first, last = ("77", "81") if order is None else ("6", "2")
-    message = rf"series.csv:{first}: column 'x' is empty from here to the end \(5 rows, the last is series.csv:{last}\)"
+    message = (
+        rf"series.csv:{first}: column 'x' is empty from here to the end \(5 rows, the last "
+        rf"is series.csv:{last}\)"
+    )
     with pytest.raises(
         InputError, match=f"{message}: if these are steps to be forecast, cut the rows off"
     ):
@@ -245,7 +246,7 @@ def test_check_shows_the_columns_of_a_series(dltrain) -> None:
     assert outcome.json["data"]["series"] == [{**span, "order": "backwards, sorted"}]
 
 
-def test_what_looks_like_a_date() -> None:
+def test_texts_that_look_like_dates() -> None:
     for texts in (
         ["2023-01-05"],
         ["1/13/23"],
@@ -275,8 +276,10 @@ def test_what_looks_like_a_date() -> None:
 MONTHS = {
     "de": "Jan Feb März Apr Mai Juni Juli Aug Sept Okt Nov Dez",
     "fr": "janv. févr. mars avr. mai juin juil. août sept. oct. nov. déc.",
-    "es": "enero febrero marzo abril mayo junio julio agosto septiembre octubre noviembre diciembre",
-    "it": "gennaio febbraio marzo aprile maggio giugno luglio agosto settembre ottobre novembre dicembre",
+    "es": "enero febrero marzo abril mayo junio julio agosto septiembre octubre noviembre "
+    "diciembre",
+    "it": "gennaio febbraio marzo aprile maggio giugno luglio agosto settembre ottobre novembre "
+    "dicembre",
 }
 MONTH_NUMBERS = [(1990 + i // 12, i % 12 + 1) for i in range(COUNT)]
 MOMENTS = {
@@ -297,7 +300,7 @@ MOMENTS = {
 
 
 @pytest.mark.parametrize("name", MOMENTS)
-def test_rows_that_go_backwards_in_any_writing_are_told(
+def test_rows_that_go_backwards_are_logged_however_dates_are_written(
     name: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     path = written(MOMENTS[name], BACKWARDS, header="when,x")
@@ -313,7 +316,7 @@ NO_MOMENTS = [
 
 
 @pytest.mark.parametrize("numbers", NO_MOMENTS)
-def test_other_numbers_are_no_moments(numbers: list[float]) -> None:
+def test_other_numbers_are_not_moments(numbers: list[float]) -> None:
     path = written([str(number) for number in numbers], header="load,x")
     assert values_of(path) == list(range(len(numbers)))
 

@@ -1,4 +1,4 @@
-"""Series: windows and what follows them, borders between the parts, scaling, and the Mackey-Glass equation."""
+"""Series: windows and their targets, borders of parts, scaling, the Mackey-Glass equation."""
 
 from __future__ import annotations
 
@@ -42,8 +42,8 @@ def places(data: TimeSeries, split: Any) -> tuple[torch.Tensor, torch.Tensor]:
     return tuple((torch.cat(part) * std + mean).round().long() for part in (inputs, targets))  # type: ignore[return-value]
 
 
-def test_windows_and_what_follows_them_never_cross_a_border() -> None:
-    """50, 20 and 30 values: windows with their targets of 8 in a row, all of one part, every one of them once."""
+def test_windows_and_their_targets_never_cross_a_border() -> None:
+    """50, 20 and 30 values: every window with its targets, 8 values, lies in one part, once."""
     data = counted()
     for split, start, end in ((data.train, 0, 50), (data.val, 50, 70), (data.test, 70, 100)):
         x, y = places(data, split)
@@ -58,7 +58,7 @@ def test_windows_and_what_follows_them_never_cross_a_border() -> None:
     assert spec.arguments()["window"] == 5
 
 
-def test_the_training_part_alone_says_how_values_are_scaled() -> None:
+def test_the_training_part_alone_decides_the_scale() -> None:
     data = counted()
     assert data.spec.target_mean == (24.5,) * 3
     assert data.spec.target_std == pytest.approx((np.arange(50).std(),) * 3)
@@ -71,7 +71,7 @@ def test_windows_are_views_of_one_series() -> None:
     assert data.size_in_bytes() == 40_000
 
 
-def test_the_order_is_shuffled_in_training_and_that_of_time_elsewhere() -> None:
+def test_windows_are_shuffled_in_training_and_ordered_by_time_elsewhere() -> None:
     data = counted(seed=1)
     starts = {
         name: places(data, split)[0][:, 0, 0].tolist()
@@ -118,7 +118,7 @@ def test_a_mistake_is_named_by_file_and_line(
     assert raised.value.exit_code == code
 
 
-def test_shares_that_leave_nothing_to_train_on_are_refused() -> None:
+def test_fractions_that_leave_nothing_to_train_on_are_refused() -> None:
     with pytest.raises(ValueError, match="leave nothing to train on"):
         TimeSeries(val_fraction=0.5, test_fraction=0.5)
 
@@ -147,7 +147,7 @@ def test_a_run_scores_and_continues_other_series_by_its_own_scale(dltrain) -> No
     assert [row["t+1"], row["t+2"]] == pytest.approx(wave[60:62].tolist(), abs=2)
 
 
-def test_the_last_window_of_a_file_is_what_is_continued() -> None:
+def test_the_last_window_of_a_file_is_predicted_from() -> None:
     trained = counted()
     data = TimeSeries(column="x", window=5, horizon=3)
     data.restore(json.loads(json.dumps(trained.description())))

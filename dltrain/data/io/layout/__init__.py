@@ -1,1 +1,4 @@
-"""Finds out which folders of a data set are splits and which are classes, without opening a file."""
+"""Finds out which folders of a data set are splits and which are classes.
+
+It opens no file.
+"""

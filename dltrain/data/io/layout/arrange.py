@@ -83,8 +83,9 @@ def no_folders_error(root: str) -> InputError:
 
 
 def refuse_annotations(layout: Layout) -> None:
-    """Raise InputError where the classes are called images and masks, or images and labels: that is
-    data of another task.
+    """Raise InputError where the classes are called images and masks, or images and labels.
+
+    Such folders are data of another task.
     """
     for split, place in layout.places.items():
         folders = layout.parts.get(split, {})

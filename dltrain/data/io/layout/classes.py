@@ -63,8 +63,9 @@ def note_partial_split(root: str, folders: dict[str, str], layout: Layout) -> No
 
 
 def without_copy_of_all(root: str, folders: dict[str, str], layout: Layout) -> dict[str, str]:
-    """Return the folders without one that is the data set a second time: it has folders with the
-    names of all others in it.
+    """Return the folders without one that is the data set a second time.
+
+    Such a folder has folders with the names of all others in it.
     """
     if not 3 <= len(folders) <= MAX_FOLDERS_PROBED:
         return folders

@@ -15,7 +15,10 @@ MAX_ENDINGS_SHOWN = 5
 
 
 def printable(name: str) -> str:
-    """Return a file's name as text for any screen: bytes that are not UTF-8 become question marks."""
+    """Return a file's name as text for any screen.
+
+    Bytes that are not UTF-8 become question marks.
+    """
     return name.encode("utf-8", "replace").decode()
 
 
@@ -25,7 +28,7 @@ def printable_names(names: Sequence[str]) -> str:
 
 
 def describe_files(names: Sequence[str]) -> str:
-    """Return how many files there are, with the name of a single one or the most frequent endings."""
+    """Return how many files there are, with the name of a single one or the frequent endings."""
     if not names:
         return "it has no file in it"
     if len(names) == 1:

@@ -64,8 +64,9 @@ def find_splits(folders: dict[str, str], class_names: Sequence[str] | None) -> d
 
 
 def partial_splits(folders: dict[str, str]) -> dict[str, SplitName]:
-    """Return the folders that may be splits by half a name such as pets_test; only validation sets
-    may have no folders in them.
+    """Return the folders that may be splits by half a name such as pets_test.
+
+    Only validation sets may have no folders in them.
     """
     return {
         name: split_name
@@ -95,9 +96,7 @@ def partial_split_names(names: Sequence[str]) -> dict[str, SplitName]:
 
 
 def shares_classes(name: str, folders: dict[str, str]) -> bool:
-    """Return whether a folder has folders in it with the names of its siblings, or of folders in
-    its siblings.
-    """
+    """Return whether a folder has folders named like its siblings, or like folders in these."""
     own_classes = find_level(folders[name], set(folders), None).folders.keys()
     siblings = exclude(folders, [name])
     levels = [find_level(path, set(folders), None) for path in siblings.values()]
@@ -125,11 +124,10 @@ def find_levels(candidates: Candidates) -> dict[str, Level]:
 
 
 def find_level(folder: str, known: AbstractSet[str], class_names: Sequence[str] | None) -> Level:
-    """Return where the class folders of a split are: in its folder, or in the only one in that, and
-    so on.
+    """Return where the class folders of a split are: in its folder, or in the only one in that.
 
-    There are none if the last folder's name is that of a split, or says nothing, such as images.
-    `known` are names of classes.
+    There may be several such levels. There are none if the last folder's name is that of a split,
+    or says nothing, such as images. `known` are names of classes.
     """
     level = Level(folder, class_folders(folder, class_names))
     for _ in range(MAX_DEPTH):
@@ -143,8 +141,9 @@ def find_level(folder: str, known: AbstractSet[str], class_names: Sequence[str] 
 
 
 def only_container(level: Level) -> str | None:
-    """Return the only folder of a level if it has folders in it, and neither it nor its parent has
-    images; else None.
+    """Return the only folder of a level if it is a container, else None.
+
+    A container has folders in it, and neither it nor its parent has images.
     """
     if len(level.folders) != 1:
         return None
@@ -186,9 +185,7 @@ def is_container_name(name: str) -> bool:
 
 
 def is_generic(name: str) -> bool:
-    """Return whether a folder's name, such as images or test, does not name the class of its
-    content.
-    """
+    """Return whether a folder's name, such as images or test, is no class of its content."""
     return (
         parse_name(name) is not None or not meaningful_words(name) or name.lower() in GENERIC_NAMES
     )

@@ -30,8 +30,10 @@ def find_root(
     class_names: Sequence[str] | None,
     trained_classes: Collection[str],
 ) -> str:
-    """Return the folder that holds splits or classes: an archive's own folder may be the only one
-    in `folder`, or the only one among others that has splits in it.
+    """Return the folder that holds splits or classes.
+
+    An archive's own folder may be the only one in `folder`, or the only one among others that has
+    splits in it.
     """
     for _ in range(MAX_DEPTH):
         inner = inner_root(folder, layout, class_names, trained_classes)
@@ -163,8 +165,9 @@ def only_data_set(candidates: Candidates, folders: dict[str, str], layout: Layou
 
 
 def data_set_within(folder: str, class_names: Sequence[str] | None) -> str | None:
-    """Return the data set that a folder is, or that lies in it, alone at every level; None if there
-    is none.
+    """Return the data set that a folder is, or that lies in it, alone at every level.
+
+    None if there is none.
     """
     for _ in range(MAX_DEPTH):
         if is_data_set(folder, class_names):
@@ -177,8 +180,9 @@ def data_set_within(folder: str, class_names: Sequence[str] | None) -> str | Non
 
 
 def is_data_set(folder: str, class_names: Sequence[str] | None) -> bool:
-    """Return whether a folder has folders for training and for another split, with class folders in
-    one of them.
+    """Return whether a folder has folders for training and for another split.
+
+    One of them must have class folders in it.
     """
     candidates = candidates_in(folder, class_names)
     splits = set(candidates.splits)

@@ -1,5 +1,6 @@
-"""Recognizes names of folders that mean a split of a data set: train, Testing, seg_pred,
-images-val2017, X_train and the like.
+"""Recognizes names of folders that mean a split of a data set.
+
+Examples are train, Testing, seg_pred, images-val2017 and X_train.
 """
 
 from __future__ import annotations
@@ -118,8 +119,9 @@ def meaningful_words(name: str) -> tuple[str, ...]:
 
 
 def words_of(name: str) -> list[str]:
-    """Return the words of a name in lower case, without accents: testImages-2017 has test, images
-    and 2017.
+    """Return the words of a name in lower case, without accents.
+
+    The words of testImages-2017 are test, images and 2017.
     """
     chunks = re.findall(r"\d+|[^\W\d_]+", without_accents(name))
     numbers = [chunk for chunk in chunks if chunk.isdigit()]

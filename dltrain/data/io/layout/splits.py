@@ -169,8 +169,7 @@ def use_splits_of_classes(
 
 
 def folders_by_class(splits: dict[str, SplitName]) -> dict[tuple[str, str], str]:
-    """Return {(split, class): folder's name} of folders such as cats_train and cats_test,
-    dogs_train and dogs_test.
+    """Return {(split, class): folder's name} of folders such as cats_train and cats_test.
 
     Empty unless there are two such classes or more, each with a training set.
     """

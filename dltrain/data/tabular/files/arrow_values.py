@@ -42,8 +42,9 @@ def without_dictionary(values: pa.ChunkedArray) -> pa.ChunkedArray:
 
 
 def in_seconds(values: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Return durations as numbers of seconds, in whatever unit they are stored; other values as
-    they are.
+    """Return durations as numbers of seconds, in whatever unit they are stored.
+
+    Other values are returned as they are.
     """
     import pyarrow as pa
     import pyarrow.compute as pc
@@ -80,8 +81,9 @@ def as_texts(values: pa.ChunkedArray) -> pa.ChunkedArray:
 
 
 def distinct_array(values: pa.ChunkedArray) -> tuple[pa.Array, NDArray[np.int64]]:
-    """Return the distinct texts of a dictionary column, and each row's position in them, -1 for a
-    row without a text.
+    """Return the distinct texts of a dictionary column, and each row's position in them.
+
+    The position of a row without a text is -1.
     """
     import pyarrow as pa
 

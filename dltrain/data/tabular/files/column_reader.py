@@ -1,6 +1,4 @@
-"""Turns the values of a file's column into numbers or texts, by the same rules for every file
-format.
-"""
+"""Turns the values of a file's column into numbers or texts, alike for every file format."""
 
 from __future__ import annotations
 
@@ -98,7 +96,7 @@ class ColumnReader:
     def numbers_of(
         self, distinct: DistinctTexts, texts: pa.Array, request: Request
     ) -> NumbersAndFormat | None:
-        """Return the numbers that the `distinct` texts say, also given as pyarrow's, and their format.
+        """Return the numbers of the `distinct` texts, also given as pyarrow's, and their format.
 
         None if they are categories. The fast ways of pyarrow come first.
         """
@@ -130,10 +128,10 @@ class ColumnReader:
         return known in (None, PLAIN) and PLAIN in self.rules.notations
 
     def parse(self, text: str, known: NumberFormat) -> tuple[float, str]:
-        """Return the number that one text says, NaN if it says "no value", and what is wrong with
-        it.
+        """Return the number that one text says, and what is wrong with the text.
 
-        `known` is the format in which a run read the column; marks that are set come first.
+        The number is NaN if the text says "no value". `known` is the format in which a run read the
+        column; marks that are set come first.
         """
         stripped = text.strip()
         if stripped in self.rules.missing_number_texts:

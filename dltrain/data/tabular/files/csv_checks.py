@@ -27,8 +27,9 @@ def check_first_lines(path: Path, records: Sequence[Record], header: bool | None
 
 
 def refuse_title(path: Path, records: Sequence[Record], header: bool | None) -> None:
-    """Raise InputError for a first line of one field above lines of several, such as a title or a
-    comment.
+    """Raise InputError for a first line of one field above lines of several.
+
+    It may be a title or a comment.
     """
     line, first = records[0]
     filled = [field for field in first if field.strip()]
@@ -44,8 +45,9 @@ def refuse_title(path: Path, records: Sequence[Record], header: bool | None) -> 
 
 
 def refuse_data_as_header(path: Path, records: Sequence[Record], header: bool | None) -> None:
-    """Raise InputError for a first line that is a row of data, unless dataset.header says that it
-    is a header.
+    """Raise InputError for a first line that is a row of data.
+
+    With dataset.header=true it is taken for names.
     """
     if header is not None or len(records) < 2:
         return
@@ -59,9 +61,7 @@ def refuse_data_as_header(path: Path, records: Sequence[Record], header: bool | 
 
 
 def has_several_fields(fields: Sequence[str]) -> bool:
-    """Return whether a record has more than one field, maybe by another delimiter than the one by
-    which it was read.
-    """
+    """Return whether a record has more than one field, maybe by another delimiter."""
     if len(fields) > 1:
         return sum(bool(field.strip()) for field in fields) > 1
     (field,) = fields
@@ -83,8 +83,9 @@ def has_only_grouped(records: Sequence[Sequence[str]]) -> bool:
 
 
 def check_field_counts(text: CsvText, delimiter: str) -> None:
-    """Raise InputError for the first record with more or fewer fields than the header, and for one
-    that is no text.
+    """Raise InputError for the first record with more or fewer fields than the header.
+
+    The same for a record that is no text.
     """
     records = text.records(delimiter)
     _, header = next(records)
@@ -116,9 +117,7 @@ def field_count_hint(
 
 
 def with_footer_hint(error: InputError, text: CsvText) -> InputError:
-    """Return the error with what to do if the value that it names stands in one of the file's last
-    lines.
-    """
+    """Return the error, with a hint if its value stands in one of the file's last lines."""
     place = re.match(rf"{re.escape(str(text.path))}:(\d+): .* in column ", str(error))
     if not place:
         return error

@@ -128,8 +128,9 @@ class CsvFile(TableFile):
                 refuse_grouped(distinct, self.rules, must_be_numbers=False)
 
     def without_empty_columns(self, request: Request, header: Sequence[str]) -> Request:
-        """Return the request without nameless columns that are empty, which lines that end in a
-        delimiter make.
+        """Return the request without nameless columns that are empty.
+
+        Lines that end in a delimiter make such a column.
         """
         positions = [i for i, name in enumerate(header) if not name.strip()]
         names = dict.fromkeys(header[i] for i in positions)

@@ -23,11 +23,10 @@ Record: TypeAlias = tuple[int, list[str]]  # the line on which it begins, and it
 
 
 class CsvText:
-    """The records of a text file; it is UTF-8, what a byte order mark says, or in the encoding that
-    the `settings` name.
+    """The records of a text file.
 
-    The first record names the columns; with `header=False` in the settings they are called
-    0, 1, 2, ...
+    It is UTF-8, what a byte order mark says, or in the encoding that the `settings` name. The first
+    record names the columns; with `header=False` in the settings they are called 0, 1, 2, ...
     """
 
     def __init__(self, path: Path, settings: CsvSettings) -> None:
@@ -36,8 +35,9 @@ class CsvText:
 
     @cached_property
     def content(self) -> bytes | None:
-        """The file's content in UTF-8, where it is in another encoding; None where the file can be
-        read as it is.
+        """The file's content in UTF-8, if it is in another encoding.
+
+        None if the file can be read as it is.
         """
         with self.path.open("rb") as file:
             start = file.read(MARK_BYTES)
@@ -56,8 +56,9 @@ class CsvText:
 
     @cached_property
     def separator(self) -> str | None:
-        """The character of a first line "sep=;", which Excel writes and reads; None where there is
-        no such line.
+        """The character of a first line "sep=;", which Excel writes and reads.
+
+        None if there is no such line.
         """
         with self.open_text() as file:
             try:
@@ -77,8 +78,10 @@ class CsvText:
         return stated or max(DELIMITERS, key=self.fit_of)
 
     def fit_of(self, delimiter: str) -> tuple[float, int]:
-        """Return how well a delimiter fits: the fraction of the first records with as many fields
-        as the header, and their number of fields.
+        """Return how well a delimiter fits.
+
+        That is the fraction of the first records with as many fields as the header, and their
+        number of fields.
         """
         try:
             sample = itertools.islice(self.records(delimiter), DELIMITER_SAMPLE)
@@ -122,8 +125,9 @@ class CsvText:
                 ) from e
 
     def check_quotes(self, delimiter: str) -> None:
-        """Raise InputError for a NUL byte, and for a quote that is never closed, which would take
-        the rest of the file for one text.
+        """Raise InputError for a NUL byte, and for a quote that is never closed.
+
+        Such a quote would take the rest of the file for one text.
         """
         quotes = 0
         with self.open_bytes() as file:

@@ -64,8 +64,10 @@ class ParquetFile(TableFile):
             raise InputError(f"{self.path} cannot be read as Parquet: {problem}") from e
 
     def read_columns(self, request: Request) -> list[Column]:
-        """Read the requested columns; without a list of them, without the index of pandas and
-        columns that only number the rows.
+        """Read the requested columns.
+
+        If the request does not list them, the index of pandas and columns that only number the rows
+        are left out.
         """
         import pyarrow as pa
 

@@ -26,8 +26,9 @@ def is_row_number_name(name: str) -> bool:
 
 
 def pandas_index(schema: pa.Schema) -> dict[str, str]:
-    """Return the columns of a Parquet file that are the index of a pandas table, each with why it
-    is no feature.
+    """Return the columns of a Parquet file that are the index of a pandas table.
+
+    Each comes with the reason why it is no feature.
     """
     levels = index_levels(schema)
     return {name: INDEX for name in schema.names if INDEX_LEVEL.fullmatch(name)} | {
@@ -77,8 +78,9 @@ def mostly_counts(numbers: NDArray[np.float64]) -> bool:
 
 
 def numbers_every_row(values: NDArray[np.float64]) -> bool:
-    """Return whether the values (N,) count the rows one by one, from any number on, or are 0..N-1
-    or 1..N in any order.
+    """Return whether the values (N,) count the rows.
+
+    They do so one by one, from any number on, or are 0..N-1 or 1..N in any order.
     """
     if len(values) < 2 or np.isnan(values).any():
         return False

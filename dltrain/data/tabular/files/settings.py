@@ -82,8 +82,9 @@ class NumberRules:
         return has_decimal and self.thousands in (None, notation.thousands)
 
     def notations_of(self, known: NumberFormat | None) -> tuple[NumberFormat, ...]:
-        """Return the notations that a column may have: by the marks that are set, or else the one
-        that is known.
+        """Return the notations that a column may have.
+
+        The marks that are set decide, or else the notation that is known.
         """
         if known is None or self.has_marks:
             return self.notations

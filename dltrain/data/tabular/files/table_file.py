@@ -30,8 +30,9 @@ class FileRow:
 
 
 class TableFile(ABC):
-    """A table in a file; a column of texts is a category, one of numbers may be written in any
-    notation.
+    """A table in a file.
+
+    A column of texts is a category, one of numbers may be written in any notation.
     """
 
     def __init__(self, path: str | Path, settings: CsvSettings) -> None:

@@ -178,8 +178,9 @@ class WrittenColumn:
     # Numbers or categories
 
     def mostly_numbers(self, is_number: NDArray[np.bool_]) -> bool:
-        """Return whether this is a column of numbers: nearly all its values are numbers, or all but
-        a few placeholders.
+        """Return whether this is a column of numbers.
+
+        It is if nearly all its values are numbers, or all but a few placeholders.
         """
         counts = self.column.counts
         present = counts[~self.absent].sum()
@@ -334,8 +335,9 @@ def is_unit(word: str) -> bool:
 
 
 def refuse_grouped(column: DistinctTexts, rules: NumberRules, must_be_numbers: bool) -> None:
-    """Raise InputError where all points of a plain column may separate thousands, in a file with
-    decimal commas.
+    """Raise InputError where all points of a plain column may separate thousands.
+
+    The file is one with decimal commas.
     """
     if rules.decimal is not None:
         return
