@@ -16,7 +16,8 @@ from dltrain.cli import main  # imports no torch, so what is set below still cou
 os.environ.setdefault(
     "OMP_NUM_THREADS", "1"
 )  # tiny networks: more threads only wait for each other
-gc.disable()  # until all is imported: the many objects that stay would be gone through again and again
+# until all is imported: the many objects that stay would be gone through again and again
+gc.disable()
 MEMORY = Path(
     "/dev/shm"
 )  # a folder that a disk need not follow; a full one, or none, leaves the usual place
@@ -33,7 +34,9 @@ def pytest_collection_finish() -> None:
 
 @pytest.fixture(autouse=True)
 def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Run in an empty folder: what a test writes is gone after it, and a test never writes into the repository."""
+    """Run in an empty folder: what a test writes is gone after it, and a test never writes into the
+    repository.
+    """
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("DLTRAIN_DATA", str(tmp_path / "no-data"))
 

@@ -1,4 +1,5 @@
-"""The examples of docs/how-to.md are run: its files are written, its commands given, in order and in one folder; and the page
+"""The examples of docs/how-to.md are run: its files are written, its commands given, in order and
+in one folder; and the page
 of results has every experiment."""
 
 from __future__ import annotations

@@ -1,4 +1,6 @@
-"""The engine, with tasks that count, that have two optimizers, that use no gradient: order, halts, precision, form."""
+"""The engine, with tasks that count, that have two optimizers, that use no gradient: order, halts,
+precision, form.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +27,9 @@ def fit(task: Counting, *callbacks: Callback) -> Engine:
 
 
 def test_order_of_everything() -> None:
-    """Steps, evaluations and events come in order over stages and epochs, and stage 1 is built after stage 0."""
+    """Steps, evaluations and events come in order over stages and epochs, and stage 1 is built
+    after stage 0.
+    """
     task = Counting((2, 2, 3), (1, 1, None))
     engine = fit(task)
     steps = [
@@ -67,7 +71,9 @@ def test_counts(epochs: int, count: int) -> None:
 def test_end_stage_and_end_run(
     action: Any, built: int, ended: list[str], event: str, steps: int, place: tuple[int, int]
 ) -> None:
-    """A halt takes effect after its step or evaluation, the stage is scored once more; only end_stage continues."""
+    """A halt takes effect after its step or evaluation, the stage is scored once more; only
+    end_stage continues.
+    """
     task = Counting((5, 3, 1), (1, 1, 1))
     places: list[tuple[int, int]] = []
 
@@ -106,7 +112,9 @@ def test_stages_are_lazy() -> None:
 
 
 def test_only_overridden_events_are_called() -> None:
-    """A callback is listened to for what it overrides, through inheritance too; a bare one costs nothing."""
+    """A callback is listened to for what it overrides, through inheritance too; a bare one costs
+    nothing.
+    """
 
     class Some(Callback):
         def epoch_end(self, engine: Engine) -> None: ...
@@ -121,11 +129,13 @@ def test_only_overridden_events_are_called() -> None:
     assert events == {*dltrain.engine.EVENTS, "state_dict", "load_state_dict", "summary_rows"}
 
 
-# Precision and form -----------------------------------------------------------------------------------------------
+# Precision and form ------------------------------------------------------------------------------
 
 
 def test_autocast_is_on_in_steps_and_evaluations_only() -> None:
-    """Under autocast to bf16 the forward pass is in bf16, the weights stay fp32, callbacks see no autocast."""
+    """Under autocast to bf16 the forward pass is in bf16, the weights stay fp32, callbacks see no
+    autocast.
+    """
     types: list[tuple[torch.dtype, bool]] = []
 
     class Probe(GAN):

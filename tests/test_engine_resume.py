@@ -1,4 +1,6 @@
-"""The engine resumed: from every checkpoint, between stages and within evaluations, to the last bit."""
+"""The engine resumed: from every checkpoint, between stages and within evaluations, to the last
+bit.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +31,9 @@ SYSTEMS = {
 def run(
     task: Task, folder: Path, *more: Callback, resume: Resume | None = None
 ) -> tuple[Engine, History]:
-    """Fit with history and checkpoints, of a whole run at every step; the generators start at the same place."""
+    """Fit with history and checkpoints, of a whole run at every step; the generators start at the
+    same place.
+    """
     rng.seed_all(3)
     saver, history = Checkpoint(Store(folder)), History()
 
@@ -70,7 +74,9 @@ def everything(engine: Engine) -> dict[str, Any]:
 @pytest.mark.usefixtures("save_every_epoch")
 @pytest.mark.parametrize("system", SYSTEMS)
 def test_resume_is_bit_identical_from_every_checkpoint(system: str, tmp_path: Path) -> None:
-    """From every committed step, in mid-epoch, at an epoch's end and in stage 2: the same metrics, scores and state."""
+    """From every committed step, in mid-epoch, at an epoch's end and in stage 2: the same metrics,
+    scores and state.
+    """
     make = SYSTEMS[system]
     whole, history = run(make(), tmp_path / "whole")
     store = Store(tmp_path / "whole")
@@ -96,7 +102,9 @@ def test_resume_is_bit_identical_from_every_checkpoint(system: str, tmp_path: Pa
 
 
 def test_between_the_stages_a_resume_sees_trained_values(tmp_path: Path) -> None:
-    """Resumed in stage 2, the code between the stages runs again, on the first stage's end state."""
+    """Resumed in stage 2, the code between the stages runs again, on the first stage's
+    end state.
+    """
     whole, _ = run(first := TwoStages(), tmp_path / "whole")
     store = Store(tmp_path / "whole")
     state = checkpoint.load(store.steps()[-1])
@@ -108,7 +116,9 @@ def test_between_the_stages_a_resume_sees_trained_values(tmp_path: Path) -> None
 
 @pytest.mark.usefixtures("save_every_epoch")
 def test_killed_between_stages(tmp_path: Path) -> None:
-    """Ended right after stage 1's last checkpoint, a resume continues with stage 2 and trains nothing twice."""
+    """Ended right after stage 1's last checkpoint, a resume continues with stage 2 and trains
+    nothing twice.
+    """
     whole, history = run(TwoStages(), tmp_path / "whole")
     states = [checkpoint.load(folder) for folder in Store(tmp_path / "whole").steps()]
     last = [s for s in states if s["index"] == 0][-1]
@@ -129,7 +139,9 @@ def interrupt(engine: Engine) -> None:
 @pytest.mark.parametrize("evaluation", [1, 2, 3])
 @pytest.mark.parametrize("halt", [None, Engine.end_stage], ids=["runs on", "halts at step 7"])
 def test_interrupted_evaluation_is_done_again(evaluation: int, halt: Any, tmp_path: Path) -> None:
-    """A state saved in the middle of an evaluation leads to that same evaluation, also when the stage was ending."""
+    """A state saved in the middle of an evaluation leads to that same evaluation, also when the
+    stage was ending.
+    """
     halts = [On("step_end", 7, halt)] if halt else []
     whole, history = run(GAN(), tmp_path / "whole", *halts)
     if evaluation > len(history.scores):

@@ -1,4 +1,6 @@
-"""On a CUDA device: precision, memory format and compilation through the command line (`make test-gpu`)."""
+"""On a CUDA device: precision, memory format and compilation through the command line (`make test-
+gpu`).
+"""
 
 from __future__ import annotations
 
@@ -55,7 +57,9 @@ def losses(folder: Path) -> list[float]:
 
 @pytest.mark.parametrize("setting", SETTINGS)
 def test_a_run_learns(setting: str, dltrain: Callable[..., Any]) -> None:
-    """On the GPU, the loss falls, the test is far above chance, and the manifest says what was used."""
+    """On the GPU, the loss falls, the test is far above chance, and the manifest says what was
+    used.
+    """
     outcome = dltrain(*RUN, *SETTINGS[setting], "--json")
     assert outcome.code == 0, outcome.err
     folder = Path(outcome.json["run"])

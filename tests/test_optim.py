@@ -18,11 +18,13 @@ from dltrain.regularization.l2 import L2
 from dltrain.runs import checkpoint
 from dltrain.schedules.cosine import Cosine
 
-# The traps --------------------------------------------------------------------------------------------------------
+# The traps ----------------------------------------------------------------------------------------
 
 
 def test_second_forward_under_autocast_sees_the_new_weights() -> None:
-    """Autocast keeps half-precision copies of weights: `update` drops them, so the same step may go forward again."""
+    """Autocast keeps half-precision copies of weights: `update` drops them, so the same step may go
+    forward again.
+    """
     net = network()
     optim = Optim(net, plain(lr=1.0))
     with torch.autocast("cpu", torch.bfloat16):
@@ -37,7 +39,9 @@ def test_second_forward_under_autocast_sees_the_new_weights() -> None:
 
 @pytest.mark.parametrize("accumulate", [1, 3])
 def test_no_gradient_is_left_on_other_networks(accumulate: int) -> None:
-    """The generator's backward passes through the discriminator and leaves nothing there, also while accumulating."""
+    """The generator's backward passes through the discriminator and leaves nothing there, also
+    while accumulating.
+    """
     task = GAN(accumulate=accumulate)
     stage = next(task.stages())
     for real in Points(5).epoch(0):
@@ -71,7 +75,7 @@ def test_optimizers_made_inside_stages_are_fresh() -> None:
     assert second[0].optimizer.state_dict()["state"] == {}
 
 
-# Accumulation -----------------------------------------------------------------------------------------------------
+# Accumulation -------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
@@ -92,7 +96,9 @@ def test_accumulated_batches_equal_one_large_one(k: int, optimizer: str) -> None
 
 @pytest.mark.parametrize("arrived", [0, 1, 2])
 def test_an_incomplete_window_is_flushed_as_the_mean_of_what_is_in(arrived: int) -> None:
-    """The batches in the window at a stage's end make a step as if the window had been that long."""
+    """The batches in the window at a stage's end make a step as if the window had been
+    that long.
+    """
     small, large = network(), network()
     parts, whole = Optim(small, plain(), accumulate=3), Optim(large, plain())
     for x, y in list(zip(X.chunk(3), Y.chunk(3), strict=True))[:arrived]:
@@ -124,7 +130,7 @@ def test_losses_of_nothing_count_nothing(weighed: Callable[[int], float | Tensor
     assert_equal(weights(small), weights(large), atol=1e-6)
 
 
-# What is owned, what is measured ----------------------------------------------------------------------------------
+# What is owned, what is measured -----------------------------------------------------------------
 
 
 def test_frozen_parameters_are_skipped() -> None:
@@ -145,7 +151,9 @@ def test_frozen_parameters_are_skipped() -> None:
 
 @pytest.mark.parametrize("accumulate", [1, 2])
 def test_unused_parameters_are_tolerated(accumulate: int) -> None:
-    """A parameter that the loss does not reach stays as it is; clipping and penalties pass it by."""
+    """A parameter that the loss does not reach stays as it is; clipping and penalties
+    pass it by.
+    """
     net = network()
     unused = nn.ModuleList([net, nn.Linear(2, 2)])
     optim = Optim(
@@ -185,7 +193,7 @@ def test_the_gradient_norm_is_measured_only_when_asked(monkeypatch: pytest.Monke
     assert Optim(net, plain()).grad_norm is None
 
 
-# Loss scaling -----------------------------------------------------------------------------------------------------
+# Loss scaling -------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
@@ -195,7 +203,9 @@ def test_the_gradient_norm_is_measured_only_when_asked(monkeypatch: pytest.Monke
     ids=["plain", "clip", "accumulate", "l2"],
 )
 def test_scaling_changes_nothing_in_fp32(extra: dict[str, Any], optimizer: str) -> None:
-    """With a scaler the same weights as without: gradients are unscaled before anything looks at them."""
+    """With a scaler the same weights as without: gradients are unscaled before anything looks at
+    them.
+    """
     net, scaled = network(), network()
     plainly = Optim(net, OPTIMIZERS[optimizer], **extra)
     scaling = Optim(
@@ -216,7 +226,9 @@ def test_scaling_changes_nothing_in_fp32(extra: dict[str, Any], optimizer: str) 
 def test_gradients_that_are_given_do_what_those_of_a_loss_do(
     extra: dict[str, Any], scaling: bool
 ) -> None:
-    """Those of parameters that are not the optim's are passed over, and a parameter without one stays as it is."""
+    """Those of parameters that are not the optim's are passed over, and a parameter without one
+    stays as it is.
+    """
     nets = network(), network()
     by_loss, given = (
         Optim(net, OPTIMIZERS["adam"], scaler=torch.amp.GradScaler("cpu", enabled=scaling), **extra)
@@ -255,7 +267,7 @@ def test_a_step_with_an_infinite_gradient_is_skipped(optimizer: str) -> None:
     assert all(bool(p.isfinite().all()) for p in net.parameters())
 
 
-# Saving -----------------------------------------------------------------------------------------------------------
+# Saving -------------------------------------------------------------------------------------------
 
 
 def images(channels_last: bool) -> nn.Sequential:
@@ -270,7 +282,9 @@ def images(channels_last: bool) -> nn.Sequential:
 def test_a_saved_optim_continues_bit_identically(
     optimizer: str, steps: int, channels_last: bool
 ) -> None:
-    """Moments, pending gradients, averages, schedule and scaler: what is loaded does what the original does."""
+    """Moments, pending gradients, averages, schedule and scaler: what is loaded does what the
+    original does.
+    """
     inputs = torch.randn(6, 4, 3, 4, 4, generator=torch.Generator().manual_seed(1))
 
     def make() -> tuple[nn.Module, Optim]:

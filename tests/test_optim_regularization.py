@@ -20,7 +20,7 @@ from dltrain.regularization.l1 import L1
 from dltrain.regularization.l2 import L2
 from dltrain.regularization.swa import SWA
 
-# Regularization ---------------------------------------------------------------------------------------------------
+# Regularization -----------------------------------------------------------------------------------
 
 
 def moved(net: nn.Module, before: list[Tensor]) -> Tensor:
@@ -36,7 +36,9 @@ def settings(clip: Clip) -> dict[str, Any]:
 
 @pytest.mark.parametrize("norm", [0.01, 1e6])
 def test_clip_by_norm(norm: float) -> None:
-    """A step of plain descent at rate 1 is as long as the clipped gradient, and in its direction."""
+    """A step of plain descent at rate 1 is as long as the clipped gradient, and in its
+    direction.
+    """
     net, free = network(), network()
     before = weights(net)
     optim = Optim(net, plain(lr=1.0), **settings(Clip(norm)))
@@ -62,7 +64,9 @@ def test_clip_by_value() -> None:
 
 
 def test_l1_makes_exact_zeros() -> None:
-    """The proximal step shrinks each weight by lr * weight and stops at 0; biases are left alone."""
+    """The proximal step shrinks each weight by lr * weight and stops at 0; biases are
+    left alone.
+    """
     net = network()
     before = weights(net)
     optim = Optim(net, plain(lr=0.5), penalties=[L1(0.2)])
@@ -94,7 +98,9 @@ def test_l2_is_weight_decay_on_weights(optimizer: str) -> None:
 
 
 def test_the_elastic_net_makes_exact_zeros_and_shrinks_the_rest() -> None:
-    """w <- softshrink((1 - lr * l2) * w, lr * l1), where no loss holds against it; biases are left alone."""
+    """w <- softshrink((1 - lr * l2) * w, lr * l1), where no loss holds against it; biases are left
+    alone.
+    """
     net = network()
     before = weights(net)
     optim = Optim(net, plain(lr=0.5), penalties=ElasticNet(0.2, 0.4).settings()["optim.penalties"])
@@ -115,7 +121,7 @@ def test_the_elastic_net_is_l1_and_l2() -> None:
     assert_equal(weights(net), weights(other))
 
 
-# Weight averaging -------------------------------------------------------------------------------------------------
+# Weight averaging --------------------------------------------------------------------------------
 
 
 def with_norm() -> nn.Sequential:
@@ -125,7 +131,9 @@ def with_norm() -> nn.Sequential:
 
 @pytest.mark.parametrize(("decay", "steps"), [(0.5, 6), (0.15, 4), (0.999, 8)])
 def test_ema_equals_torchs_averaged_model(decay: float, steps: int) -> None:
-    """The average, of weights and of batch norm's statistics, is AveragedModel's with the same decays."""
+    """The average, of weights and of batch norm's statistics, is AveragedModel's with the same
+    decays.
+    """
     net = with_norm()
     model = AveragedModel(net, use_buffers=True)
     model.n_averaged += 1  # begin from the first weights instead of copying the first iterate
@@ -141,7 +149,9 @@ def test_ema_equals_torchs_averaged_model(decay: float, steps: int) -> None:
 
 
 def test_averaging_is_the_mean_of_all_iterates() -> None:
-    """Plain averaging: the mean of the weights after every update, the first weights not among them."""
+    """Plain averaging: the mean of the weights after every update, the first weights not among
+    them.
+    """
     net = network()
     optim = Optim(net, plain(), average=averager(Averaging()))
     model = AveragedModel(net, multi_avg_fn=get_swa_multi_avg_fn())
@@ -178,7 +188,9 @@ def test_swa_is_the_weights_themselves_and_then_the_mean_of_the_last_part(
 
 
 def test_averaged_swaps_in_and_restores_exactly() -> None:
-    """Inside the context the average, outside the trained values to the last bit, also after an exception."""
+    """Inside the context the average, outside the trained values to the last bit, also after an
+    exception.
+    """
     net = with_norm()
     optim = Optim(net, OPTIMIZERS["adam"], average=averager(EMA(0.9)))
     for _ in range(3):

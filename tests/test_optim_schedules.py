@@ -1,4 +1,6 @@
-"""Learning rates of gradient steps: curves against torch's own, warm-up, and what comes after the end."""
+"""Learning rates of gradient steps: curves against torch's own, warm-up, and what comes after the
+end.
+"""
 
 from __future__ import annotations
 

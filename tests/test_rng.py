@@ -106,7 +106,10 @@ def test_no_file_draws_from_a_global_generator() -> None:
 
 
 def test_global_draws_are_found() -> None:
-    source = "random.random()\nnp.random.rand(3)\ntorch.rand(3)\nx.normal_()\nrandom.Random(3)\ntorch.rand(3, generator=g)"
+    source = (
+        "random.random()\nnp.random.rand(3)\ntorch.rand(3)\nx.normal_()\n"
+        "random.Random(3)\ntorch.rand(3, generator=g)"
+    )
     assert global_draws(source) == [1, 2, 3, 4]
 
 

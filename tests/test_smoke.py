@@ -1,4 +1,6 @@
-"""Every choice runs: two steps offline, finite metrics, moved parameters, a checkpoint that loads."""
+"""Every choice runs: two steps offline, finite metrics, moved parameters, a checkpoint
+that loads.
+"""
 
 from __future__ import annotations
 
@@ -56,7 +58,8 @@ def chosen(experiment: str) -> set[tuple[str, str]]:
 
 EXPERIMENTS = groups()["experiment"]
 SEEN = set().union(*map(chosen, EXPERIMENTS))
-# Deep networks that are in no experiment differ from those that are in depth alone, and test_vision.py has them.
+# Deep networks that are in no experiment differ from those that are in depth alone, and
+# test_vision.py has them.
 SEEN |= {
     ("model", name)
     for name in groups()["model"]
@@ -73,7 +76,8 @@ for group, name in ALONE:
         [f"{group}=[{name}]" if group == "regularization" else f"{group}={name}", *fitting]
     )
 
-BRIEF = {  # batches of a few, and what is written after each evaluation is no longer than it has to be
+# batches of a few, and what is written after each evaluation is no longer than it has to be
+BRIEF = {
     "language_modeling": ["dataset.batch_size=2", "task.sample_tokens=4"],
     "seq2seq": ["dataset.batch_size=4", "task.length_ratio=0.1"],
     "detection": ["dataset.batch_size=1"],
@@ -106,7 +110,9 @@ FIRST_STAGES = (
 
 @pytest.mark.parametrize("overrides", CHOICES, ids=lambda overrides: " ".join(overrides))
 def test_every_choice_smokes(overrides: list[str], dltrain) -> None:
-    """The run ends well on two steps of fake data; its last checkpoint loads and differs from a fresh network."""
+    """The run ends well on two steps of fake data; its last checkpoint loads and differs from a
+    fresh network.
+    """
     task = compose(overrides).choices["task"]
     overrides = [*overrides, *BRIEF.get(task, ())]
     outcome = dltrain(*overrides, "debug=smoke", "callbacks=quiet", "--json")

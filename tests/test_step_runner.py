@@ -87,7 +87,9 @@ def test_halves_make_the_same_updates(most: int, accumulate: int) -> None:
 
 
 def test_what_cannot_be_halved(caplog: pytest.LogCaptureFixture) -> None:
-    """A single sample that does not fit, a task without gradients, another error, and a step that has updated a network."""
+    """A single sample that does not fit, a task without gradients, another error, and a step that
+    has updated a network.
+    """
     with pytest.raises(DltrainError, match="a batch of 10, in 10 parts"):
         fit(Large(0), halve=True)
 

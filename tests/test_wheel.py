@@ -26,7 +26,9 @@ REPOSITORY = Path(__file__).parents[1]
 
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The built wheel, installed with --no-deps into a folder of its own, beside this environment's torch."""
+    """The built wheel, installed with --no-deps into a folder of its own, beside this environment's
+    torch.
+    """
     folder = tmp_path_factory.mktemp("wheel")
     build = [
         sys.executable,

@@ -59,13 +59,8 @@ FORBIDDEN = re.compile(
     rf"\b(?:{'|'.join(INSTEAD)})\b|(?:{'|'.join(STEMS.split())})is(?:e|es|ed|er|ers|ing|ations?)\b"
 )
 PARTS = re.compile(r"(?<=[a-z])(?=[A-Z])|_")  # where names are made of words
-NO_WORDS = (
-    "None",
-    "_is_none()",
-    "platform.processor",
-    "bad_boxes",
-    "BadBoxes",
-)  # names of others, a key
+# Keys and names that others have given.
+NO_WORDS = ("None", "_is_none()", "platform.processor", "bad_boxes", "BadBoxes")
 EXEMPT = {  # words that stand in a file for a reason
     "dltrain/optim.py": ("spoilt",),  # a key of saved states
     "dltrain/data/io/layout/split_names.py": ("labelled", "unlabelled"),  # names of folders
@@ -84,7 +79,9 @@ def files() -> list[str]:
 
 
 def plain(text: str) -> str:
-    """Return text in lower case without what is no word, with a space between the words of a name."""
+    """Return text in lower case without what is no word, with a space between the words
+    of a name.
+    """
     for name in NO_WORDS:
         text = text.replace(name, "")
     return PARTS.sub(" ", text).lower()

@@ -1,4 +1,6 @@
-"""Helpers for tests of callbacks: settings of a small run, the lines of its log, and a call at one of its steps."""
+"""Helpers for tests of callbacks: settings of a small run, the lines of its log, and a call at one
+of its steps.
+"""
 
 from __future__ import annotations
 

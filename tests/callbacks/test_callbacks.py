@@ -55,7 +55,7 @@ class Scripted(Counting):
         )
 
 
-# What ends a run --------------------------------------------------------------------------------------------------
+# What ends a run ----------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -74,7 +74,9 @@ class Scripted(Counting):
 def test_early_stopping(
     patience: int, min_delta: float, mode: str, scores: list[float], epochs: int
 ) -> None:
-    """The stage ends after `patience` evaluations in a row that are no better by more than `min_delta`."""
+    """The stage ends after `patience` evaluations in a row that are no better by more than
+    `min_delta`.
+    """
     engine = Engine([EarlyStopping(patience, min_delta)])
     engine.fit(Scripted(scores, mode=mode))
     assert engine.epoch == epochs
@@ -99,7 +101,9 @@ def test_early_stopping_counts_on_after_a_resume() -> None:
 
 
 def test_early_stopping_waits_again_where_a_resumed_run_is_extended() -> None:
-    """A stage that it had ended gets `patience` evaluations more; a plain resume leaves it ended."""
+    """A stage that it had ended gets `patience` evaluations more; a plain resume leaves
+    it ended.
+    """
     states = []
 
     class Keep(Callback):
@@ -155,7 +159,9 @@ def test_limits(
 
 
 def test_a_run_that_has_reached_its_limit_makes_no_other_step(tmp_path: Path) -> None:
-    """Killed between its last checkpoint and its results, a limited run ends at the same step; a longer one continues."""
+    """Killed between its last checkpoint and its results, a limited run ends at the same step; a
+    longer one continues.
+    """
 
     def fit(steps: int, resume: Resume | None = None) -> Engine:
         timer = Timer(Run(tmp_path))
@@ -192,7 +198,9 @@ def test_evaluate_every(every: int, at: list[int]) -> None:
 def test_a_bad_loss_ends_the_run_before_anything_is_saved(
     bad: float, where: str, tmp_path: Path
 ) -> None:
-    """DivergedError at the first log step or evaluation with a loss that is no number; no checkpoint follows it."""
+    """DivergedError at the first log step or evaluation with a loss that is no number; no
+    checkpoint follows it.
+    """
 
     class Bad(Counting):
         def step(self, batch: tuple[int, int]) -> dict[str, torch.Tensor]:
@@ -220,7 +228,7 @@ def test_a_score_that_is_no_loss_may_be_nan(tmp_path: Path) -> None:
     assert [line["val/score"] for line in lines(tmp_path) if line["split"] == "val"] == [None, 1.0]
 
 
-# Best -------------------------------------------------------------------------------------------------------------
+# Best ---------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -252,7 +260,9 @@ def test_best_checkpoint(mode: str, scores: list[float], epoch: int, tmp_path: P
 
 
 def test_where_saving_is_dear_a_best_state_is_held_and_written_at_the_end(tmp_path: Path) -> None:
-    """Not one of the epochs in between is on the disk, and yet the second, which was the best, is in the end."""
+    """Not one of the epochs in between is on the disk, and yet the second, which was the best, is
+    in the end.
+    """
     saver = Checkpoint(Store(tmp_path))
     saver.cost, saver.written = 1e6, time.perf_counter()
     Engine([saver]).fit(Scripted([0.1, 0.9, 0.2, 0.3, 0.4]))
@@ -274,7 +284,7 @@ def test_the_best_within_an_epoch_is_saved_at_once(tmp_path: Path) -> None:
     assert (state["step"], state["epoch"], state["position"]) == (4, 0, 4)
 
 
-# The log ----------------------------------------------------------------------------------------------------------
+# The log ------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -287,7 +297,9 @@ def test_the_best_within_an_epoch_is_saved_at_once(tmp_path: Path) -> None:
     ],
 )
 def test_metrics_lines(every: int, train: list[tuple[int, int, float]], tmp_path: Path) -> None:
-    """A line every so many steps with the mean since the last one, the rest at an epoch's end, one per evaluation."""
+    """A line every so many steps with the mean since the last one, the rest at an epoch's end, one
+    per evaluation.
+    """
     Engine([MetricsLog(Run(tmp_path), every)]).fit(Counting((2, 5, 3)))
     found = lines(tmp_path)
     assert [line for line in found if line["split"] == "val"] == [
@@ -300,7 +312,9 @@ def test_metrics_lines(every: int, train: list[tuple[int, int, float]], tmp_path
 
 
 def test_a_stage_that_ends_within_an_epoch_is_logged_as_its_own(tmp_path: Path) -> None:
-    """The window's content at a stage's end is logged for that stage, not carried into the next one."""
+    """The window's content at a stage's end is logged for that stage, not carried into the next
+    one.
+    """
     log = MetricsLog(Run(tmp_path), 10)
     Engine([log, At(3, Engine.end_stage)]).fit(Counting((1, 5, None), (1, 2, None)))
     found = [(line["stage"], line["step"], line["train/loss"]) for line in lines(tmp_path)]
@@ -312,7 +326,9 @@ class Killed(Exception):
 
 
 def test_a_resume_drops_the_lines_after_its_checkpoint(tmp_path: Path) -> None:
-    """Killed between a line and the next checkpoint, even at the last checkpoint's own step: no line comes twice."""
+    """Killed between a line and the next checkpoint, even at the last checkpoint's own step: no
+    line comes twice.
+    """
 
     class Kill(Callback):
         def epoch_end(self, engine: Engine) -> None:

@@ -1,4 +1,6 @@
-"""Diagnosis: what it measures on which steps, that the training does not notice, and what the sweep shows."""
+"""Diagnosis: what it measures on which steps, that the training does not notice, and what the sweep
+shows.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +28,9 @@ from dltrain.types import Plot
 
 
 class Layers(Task):
-    """Two linear layers and a norm between them; remembers the gradient norm of each linear layer at every step."""
+    """Two linear layers and a norm between them; remembers the gradient norm of each linear layer
+    at every step.
+    """
 
     def __init__(self, scaler: torch.amp.GradScaler | None = None, accumulate: int = 1) -> None:
         super().__init__()
@@ -204,7 +208,9 @@ TINY = (
 
 
 def test_the_training_does_not_notice_and_tensorboard_shows_it(dltrain) -> None:
-    """The same losses bit for bit; few figures in the file, the rest and the plot in TensorBoard."""
+    """The same losses bit for bit; few figures in the file, the rest and the plot in
+    TensorBoard.
+    """
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     plain = dltrain(*TINY, "callbacks=quiet", "regularization=[clip]").json
@@ -242,7 +248,9 @@ def test_the_training_does_not_notice_and_tensorboard_shows_it(dltrain) -> None:
 
 
 def test_a_sweep_shows_where_the_gradient_vanishes(dltrain) -> None:
-    """With sigmoids and no normalization the first layer's gradient vanishes; with batch norm not."""
+    """With sigmoids and no normalization the first layer's gradient vanishes; with batch
+    norm not.
+    """
     outcome = dltrain(
         *(
             "-m",
@@ -271,7 +279,9 @@ def test_a_sweep_shows_where_the_gradient_vanishes(dltrain) -> None:
 
 
 class Reader(Task):
-    """A recurrent network that says the sum of a series, whose gradient at every input is kept as autograd has it."""
+    """A recurrent network that says the sum of a series, whose gradient at every input is kept as
+    autograd has it.
+    """
 
     def __init__(self, cell: Literal["rnn", "lstm"], lengths: bool = True) -> None:
         super().__init__()

@@ -91,7 +91,9 @@ def assert_same_end(one: Path, other: Path) -> None:
 def test_an_interrupted_run_is_resumed_to_the_same_end(
     moment: str, dltrain: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Ctrl-C saves and exits with 130; after `resume` log, results and weights are those of a run left alone."""
+    """Ctrl-C saves and exits with 130; after `resume` log, results and weights are those of a run
+    left alone.
+    """
     kind, number, more = INTERRUPTIONS[moment]
     whole = dltrain(*SMALL, *QUIET, *more, "--json")
     assert whole.code == 0, whole.err
@@ -125,7 +127,9 @@ def test_an_interrupted_run_is_resumed_to_the_same_end(
 
 
 def test_the_same_seed_gives_the_same_log(dltrain: Callable[..., Any]) -> None:
-    """Twice the same command: the same metrics.jsonl and weights, to the last bit; another seed, others."""
+    """Twice the same command: the same metrics.jsonl and weights, to the last bit; another seed,
+    others.
+    """
     runs = [
         Path(dltrain(*SMALL, *QUIET, *AVERAGED, f"seed={seed}", "--json").json["run"])
         for seed in (3, 3, 4)

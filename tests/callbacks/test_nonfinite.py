@@ -1,4 +1,6 @@
-"""Runs whose numbers stop being numbers: found by name and step, left out where that is asked for, never saved."""
+"""Runs whose numbers stop being numbers: found by name and step, left out where that is asked for,
+never saved.
+"""
 
 from __future__ import annotations
 
@@ -121,7 +123,9 @@ def test_nothing_that_is_not_finite_is_saved(step: int, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("accumulate", [1, 3])
 def test_skipped_updates_leave_no_trace(accumulate: int, tmp_path: Path) -> None:
-    """Weights, moments, schedule and the statistics of batch norm are those of a run without the bad batches' windows."""
+    """Weights, moments, schedule and the statistics of batch norm are those of a run without the
+    bad batches' windows.
+    """
     bad = [4, 5, 11]
     skipped, clean = Explosive(bad, True, accumulate), Explosive([], True, accumulate)
     fit(skipped, tmp_path / "skipped", 2)
@@ -141,7 +145,9 @@ def test_skipped_updates_leave_no_trace(accumulate: int, tmp_path: Path) -> None
 
 
 def test_too_many_skips_in_a_row_end_the_run(tmp_path: Path) -> None:
-    """Two are allowed here: three in a row end it, with the weights still whole; two and two do not."""
+    """Two are allowed here: three in a row end it, with the weights still whole; two and two do
+    not.
+    """
     fit(Explosive([3, 4, 6, 7], skip=True), tmp_path / "two", 2)
     with pytest.raises(DivergedError) as caught:
         fit(Explosive([3, 4, 5], skip=True), tmp_path / "three", 2)
@@ -150,7 +156,9 @@ def test_too_many_skips_in_a_row_end_the_run(tmp_path: Path) -> None:
 
 
 def test_twenty_overflows_in_a_row_are_too_many_for_the_scaler(tmp_path: Path) -> None:
-    """Under fp16 an infinite gradient is a matter of scale, which a step left out puts right, unless it never does."""
+    """Under fp16 an infinite gradient is a matter of scale, which a step left out puts right,
+    unless it never does.
+    """
 
     class Scaled(Explosive):
         def __init__(self, backoff: float) -> None:

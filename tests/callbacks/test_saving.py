@@ -1,4 +1,4 @@
-"""Saving while a run continues: when, what the best is, errors in the background, and disks that are full."""
+"""Saving while a run continues: the best state, errors in the background, full disks."""
 
 from __future__ import annotations
 
@@ -66,7 +66,8 @@ class At(Callback):
 def test_a_full_disk_is_survived(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Nothing can be written from step 3 to 9: one line, the checkpoint before stays, and the end of the first stage and
+    """Nothing can be written from step 3 to 9: one line, the checkpoint before stays, and the end
+    of the first stage and
     the best state are written when there is room again."""
     caplog.set_level("INFO", "dltrain")
     saver = Checkpoint(Store(tmp_path), every=Interval(steps=1), on_error="continue")
@@ -98,7 +99,9 @@ def test_a_full_disk_is_survived(
 def test_a_disk_that_stays_full_is_said_at_the_end(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The run ends, its best state is in memory for the test, and the loss of the rest is an error."""
+    """The run ends, its best state is in memory for the test, and the loss of the rest is
+    an error.
+    """
     monkeypatch.setattr("dltrain.callbacks.checkpoint.commit", full)
     saver = Checkpoint(Store(tmp_path), on_error="continue")
     Engine([saver]).fit(Counting((2, 2, 1)))
@@ -154,7 +157,9 @@ def test_an_evaluation_is_in_the_checkpoint_of_its_step(
 def test_the_best_is_pointed_at_before_the_last(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Killed between the two, a resume starts from the older `last`; its `best` is then found again, not forgotten."""
+    """Killed between the two, a resume starts from the older `last`; its `best` is then found
+    again, not forgotten.
+    """
     pointed: list[str] = []
     point = Store.point
     monkeypatch.setattr(
@@ -165,7 +170,9 @@ def test_the_best_is_pointed_at_before_the_last(
 
 
 def test_a_held_state_does_not_take_the_name_of_a_later_one_of_its_step(tmp_path: Path) -> None:
-    """The last step is evaluated, an incomplete accumulation window then changes the weights, and both are saved."""
+    """The last step is evaluated, an incomplete accumulation window then changes the weights, and
+    both are saved.
+    """
     saver = Checkpoint(Store(tmp_path))
 
     class Hold(Callback):

@@ -104,7 +104,9 @@ def test_hparams_are_what_the_run_was_given_and_its_best_figure(
 
 
 def test_tensorboard_under_another_key_writes_the_same(dltrain: Callable[..., Any]) -> None:
-    """The callback's key is a name: test figures, graph, HParams and the closing line do not depend on it."""
+    """The callback's key is a name: test figures, graph, HParams and the closing line do not depend
+    on it.
+    """
     runs = []
     for key in ("tensorboard", "curves"):
         chosen = f"+callbacks.{key}={{_target_: dltrain.callbacks.tensorboard.TensorBoard}}"
@@ -126,7 +128,9 @@ def test_tensorboard_under_another_key_writes_the_same(dltrain: Callable[..., An
 def test_a_resumed_run_shows_all_its_commands_and_its_new_settings(
     dltrain: Callable[..., Any],
 ) -> None:
-    """TensorBoard keeps the first hyper-parameters of a run: those of its first end are taken out."""
+    """TensorBoard keeps the first hyper-parameters of a run: those of its first end are
+    taken out.
+    """
     first = dltrain(*SMALL, "callbacks.progress=null", "--json").json
     again = dltrain("resume", first["run"], "trainer.epochs=4", "--json")
     assert again.code == 0, again.err
@@ -189,7 +193,9 @@ def test_hparams_are_taken_out_of_a_torn_file_too(tmp_path: Path) -> None:
 def test_tensorboard_does_not_stop_a_run(
     failing: str, dltrain, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its writing thread raises in whatever is called next: one line, and the run is done and whole."""
+    """Its writing thread raises in whatever is called next: one line, and the run is done and
+    whole.
+    """
     from torch.utils.tensorboard import SummaryWriter
 
     def full(*args: object, **kwargs: object) -> None:

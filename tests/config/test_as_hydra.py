@@ -31,7 +31,8 @@ REFUSED_HERE = (
     "cannot be read",
     "is a sweep",
 )
-KEYS = {  # with values of their own kind, since a key that takes text keeps numbers as they were typed
+# with values of their own kind, since a key that takes text keeps numbers as they were typed
+KEYS = {
     "seed": ["1", "1_000", "'5'", "${dataset.split_seed}", "", "null", "1.5", "true"],
     "name": [
         "a",

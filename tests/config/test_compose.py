@@ -1,4 +1,6 @@
-"""Composition: what people type sets its key, and every mistake is found at once, a line each, with what to type."""
+"""Composition: what people type sets its key, and every mistake is found at once, a line each, with
+what to type.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Files are composed as Hydra composes them, a user's own too; what Hydra alone can do is refused."""
+"""Files are composed as Hydra composes them, a user's own too; what Hydra alone can do is
+refused.
+"""
 
 from __future__ import annotations
 

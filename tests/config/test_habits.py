@@ -20,11 +20,16 @@ from dltrain.verbs import MULTIRUN, VERBS
 
 OVERRIDE = re.compile(r"(?<![\w.])[a-z][\w.]*=(?:\[[^\]]*\]|[^\s;,()?`\"]+)")
 SAMPLES = {  # values of a key that fit, where 0.5 does not
-    "paths.output": "x", "paths.data": "x", "name": "x", "dataset.path": "x", "dataset.test_path": "x",
-    "dataset.target": "x", "trainer.watch": "val/loss", "trainer.mode": "max", "device.precision": "bf16",
-    "model.activation": "gelu", "model.hidden_sizes": "[3]", "milestones": "[0.5]", "hidden_layer_sizes": "[3]",
-    "hidden_units": "[3]", "device.compile": "true", "device.deterministic": "true",
-}  # fmt: skip
+    **dict.fromkeys(("paths.output", "paths.data", "name"), "x"),
+    **dict.fromkeys(("dataset.path", "dataset.test_path", "dataset.target"), "x"),
+    **dict.fromkeys(("model.hidden_sizes", "hidden_layer_sizes", "hidden_units"), "[3]"),
+    **dict.fromkeys(("device.compile", "device.deterministic"), "true"),
+    "trainer.watch": "val/loss",
+    "trainer.mode": "max",
+    "device.precision": "bf16",
+    "model.activation": "gelu",
+    "milestones": "[0.5]",
+}
 WHOLE = (
     *(
         "batch",

@@ -1,4 +1,6 @@
-"""`task.optimizers.<network>`: settings of one network over the shared optimizer, checked like it and kept by a resume."""
+"""`task.optimizers.<network>`: settings of one network over the shared optimizer, checked like it
+and kept by a resume.
+"""
 
 from __future__ import annotations
 
@@ -66,7 +68,9 @@ def test_a_networks_own_rate_stands_over_the_shared_one(
 
 
 def test_all_settings_of_the_optimizer_may_be_refined_also_those_that_no_file_sets() -> None:
-    """weight_decay is the shared one's but for the generator's; beta1 the file's, beta2 the shared."""
+    """weight_decay is the shared one's but for the generator's; beta1 the file's, beta2
+    the shared.
+    """
     found = optims(
         "optimizer.weight_decay=0.1",
         "task.optimizers.generator.weight_decay=0.2",
@@ -171,7 +175,9 @@ def test_a_task_of_one_network_takes_no_optimizers(dltrain) -> None:
 
 @pytest.mark.usefixtures("save_every_epoch")
 def test_a_run_trains_with_them_and_a_resume_keeps_them(dltrain) -> None:
-    """In its configuration, and in the rates of the steps made after it; others may be given then."""
+    """In its configuration, and in the rates of the steps made after it; others may be
+    given then.
+    """
     own = (
         "task.optimizers.generator.lr=0.004",
         f"task.optimizers.discriminator={ADAMW}",

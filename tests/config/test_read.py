@@ -1,4 +1,6 @@
-"""Reading YAML that anybody may have written: refused with file and line before anything is made of it."""
+"""Reading YAML that anybody may have written: refused with file and line before anything is made of
+it.
+"""
 
 from __future__ import annotations
 

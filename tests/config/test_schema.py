@@ -1,4 +1,6 @@
-"""The signature as schema: which values fit an annotation, and what is said of those that do not."""
+"""The signature as schema: which values fit an annotation, and what is said of those that
+do not.
+"""
 
 from __future__ import annotations
 

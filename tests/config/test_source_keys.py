@@ -113,7 +113,8 @@ def test_show_finds_the_key_by_its_short_name(dltrain) -> None:
 def test_files_of_ones_own_may_use_short_keys() -> None:
     files = {
         "dataset/mine.yaml": "# Mine\ndefaults: [words]\npath: texts\n",
-        "experiment/mine.yaml": "# @package _global_\n# Mine\ndefaults:\n  - override /dataset: mine\n"
+        "experiment/mine.yaml": "# @package _global_\n# Mine\ndefaults:\n"
+        "  - override /dataset: mine\n"
         "dataset: {path: other, sample: 0.5}\n",
     }
     for name, text in files.items():

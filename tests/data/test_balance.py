@@ -1,4 +1,6 @@
-"""`dataset.balance`: who is drawn, what a loss weighs, what is refused, and that rare classes are found more often."""
+"""`dataset.balance`: who is drawn, what a loss weighs, what is refused, and that rare classes are
+found more often.
+"""
 
 from __future__ import annotations
 
@@ -87,7 +89,7 @@ SETS = {
 }
 
 
-# Who is drawn -----------------------------------------------------------------------------------------------------
+# Who is drawn -------------------------------------------------------------------------------------
 
 
 def test_each_class_comes_equally_often_and_each_sample_of_it_as_likely() -> None:
@@ -141,7 +143,7 @@ def test_another_seed_draws_others() -> None:
     assert not torch.equal(first, other)
 
 
-# What the loss weighs ---------------------------------------------------------------------------------------------
+# What the loss weighs ----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("kind", SETS)
@@ -182,7 +184,7 @@ def test_a_weighted_focal_loss_is_the_weighted_mean_of_focal_terms() -> None:
     )
 
 
-# What is refused --------------------------------------------------------------------------------------------------
+# What is refused ---------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -212,7 +214,7 @@ def test_a_refusal_is_a_problem_in_the_configuration(dltrain) -> None:
     assert "dataset.balance=focal  the loss is MAE" in outcome.err
 
 
-# What comes of it -------------------------------------------------------------------------------------------------
+# What comes of it --------------------------------------------------------------------------------
 
 
 def test_the_rare_class_is_found_more_often(dltrain) -> None:

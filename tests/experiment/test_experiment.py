@@ -24,7 +24,9 @@ def built(*overrides: str) -> Experiment:
 
 
 def test_preprocessing_reaches_the_training_batches_and_no_others() -> None:
-    """A flip of every image, against the same run without: the training batches differ by it, validation does not."""
+    """A flip of every image, against the same run without: the training batches differ by it,
+    validation does not.
+    """
     plain, flipped = (
         built("preprocessing=[]"),
         built("preprocessing=[flip]", "preprocessing.flip.p=1.0"),
@@ -58,7 +60,9 @@ def test_a_choice_that_is_no_option_says_what_is_meant(dltrain) -> None:
 
 
 def test_a_penalty_moves_every_group_by_its_own_rate() -> None:
-    """L1 after a step of two groups with rates 1 and 0.1 and no gradient: each weight shrinks by rate * penalty."""
+    """L1 after a step of two groups with rates 1 and 0.1 and no gradient: each weight shrinks by
+    rate * penalty.
+    """
     net = nn.Sequential(nn.Linear(2, 2, bias=False), nn.Linear(2, 2, bias=False))
     for p in net.parameters():
         nn.init.ones_(p)

@@ -1,4 +1,6 @@
-"""Every optimizer option: it finds a minimum, and takes torch's steps (with `Optim`, saving too: test_optim.py)."""
+"""Every optimizer option: it finds a minimum, and takes torch's steps (with `Optim`, saving too:
+test_optim.py).
+"""
 
 from __future__ import annotations
 
@@ -60,7 +62,9 @@ def distance(params: list[Tensor], targets: list[Tensor]) -> Tensor:
 
 @pytest.mark.parametrize("name", groups()["optimizer"])
 def test_every_optimizer_finds_the_minimum_of_a_convex_function(name: str) -> None:
-    """With its own defaults and a falling rate: every matrix, kernel and vector comes within a tenth of the way."""
+    """With its own defaults and a falling rate: every matrix, kernel and vector comes within a
+    tenth of the way.
+    """
     net = network()
     params: list[Tensor] = list(net.parameters())
     targets = targets_of(params)
@@ -106,7 +110,9 @@ def test_muon_tells_hidden_matrices_from_the_output_layer_and_the_vectors_by_ord
 
 @pytest.mark.parametrize("shape", [(5, 16), (16, 5), (6, 6)])
 def test_muon_takes_the_steps_of_torchs_muon_on_matrices(shape: tuple[int, int]) -> None:
-    """torch's runs its iteration in bfloat16, so that steps agree to a few percent of the longest."""
+    """torch's runs its iteration in bfloat16, so that steps agree to a few percent of the
+    longest.
+    """
     torch.manual_seed(0)
     start = torch.randn(shape)
     ours, theirs, output = (

@@ -1,4 +1,6 @@
-"""Optimizers by rows: the same steps as the ordinary ones where every row has a gradient, and none where it has none."""
+"""Optimizers by rows: the same steps as the ordinary ones where every row has a gradient, and none
+where it has none.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Augmentations against torchvision's functions on the same parameters, and what the random choices draw."""
+"""Augmentations against torchvision's functions on the same parameters, and what the random choices
+draw.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +34,9 @@ STRONGEST = Strongest(0.3, (11.0, 9.0), 30.0, 0.9, 4)
 
 
 def images(channels: int = 3, count: int = 6, height: int = 20, width: int = 24) -> Tensor:
-    """Whole numbers of 0..255; the last image has few values and the first channel of the first is all the same."""
+    """Whole numbers of 0..255; the last image has few values and the first channel of the first is
+    all the same.
+    """
     found = torch.randint(256, (count, channels, height, width), generator=keyed(1)).float()
     found[-1] = found[-1] // 60 * 20 + 40
     found[0, 0] = 77
@@ -40,7 +44,9 @@ def images(channels: int = 3, count: int = 6, height: int = 20, width: int = 24)
 
 
 def as_reference(name: str, image: Tensor, amount: float | None) -> Tensor:
-    """torchvision's function on one image: of bytes where it is made for them, else of floats in 0..1."""
+    """torchvision's function on one image: of bytes where it is made for them, else of floats in
+    0..1.
+    """
     functions: dict[str, Any] = {
         **{
             n: getattr(reference, f"adjust_{n}")
@@ -167,7 +173,9 @@ def test_trivial_augment_draws_one_operation_and_any_magnitude(
 def test_a_batch_takes_no_more_calls_than_there_are_augmentations(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """However many images: one for each photometric augmentation, and one warp for all geometric ones."""
+    """However many images: one for each photometric augmentation, and one warp for all geometric
+    ones.
+    """
     calls: Counter[str] = Counter()
 
     def counted(name: str, original: Any) -> Any:

@@ -46,13 +46,15 @@ def apply(transform: Any, batch: Tensor, *key: int) -> Tensor:
     return result
 
 
-# All --------------------------------------------------------------------------------------------------------------
+# All ----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("name", OPTIONS)
 def test_shape_says_what_becomes_of_a_batch(name: str, channels: int) -> None:
-    """Float batches of the shape that `shape` says, finite, within the stored unit; targets as they were."""
+    """Float batches of the shape that `shape` says, finite, within the stored unit; targets as they
+    were.
+    """
     transform, batch = chosen(name), images(channels=channels)
     changed = apply(transform, batch, 0)
     assert tuple(changed.shape) == (6, *transform.shape(tuple(batch.shape[1:])))
@@ -64,7 +66,9 @@ def test_shape_says_what_becomes_of_a_batch(name: str, channels: int) -> None:
 
 @pytest.mark.parametrize("name", OPTIONS)
 def test_what_is_drawn_is_a_function_of_the_key(name: str) -> None:
-    """The same key, the same result, whatever else is drawn; another key, another, for what is for training only."""
+    """The same key, the same result, whatever else is drawn; another key, another, for what is for
+    training only.
+    """
     transform, batch = chosen(name), images()
     first = apply(transform, batch, 3, 1)
     torch.manual_seed(99)
@@ -76,7 +80,9 @@ def test_what_is_drawn_is_a_function_of_the_key(name: str) -> None:
 
 @pytest.mark.parametrize("name", [n for n in OPTIONS if chosen(n).training_only])
 def test_every_image_gets_its_own(name: str) -> None:
-    """Equal images of one batch come out different; the shape stays, for evaluation sees the images without it."""
+    """Equal images of one batch come out different; the shape stays, for evaluation sees the images
+    without it.
+    """
     transform = chosen(name)
     changed = apply(transform, images(1).expand(24, -1, -1, -1), 0)
     assert len({tuple(x.flatten()[:2000].tolist()) for x in changed}) >= 2
@@ -85,7 +91,9 @@ def test_every_image_gets_its_own(name: str) -> None:
 
 @pytest.mark.parametrize("name", OPTIONS)
 def test_evaluation_sees_only_what_is_not_for_training(name: str) -> None:
-    """Validation and test are as without it, or changed the same way in every epoch; a training epoch is another."""
+    """Validation and test are as without it, or changed the same way in every epoch; a training
+    epoch is another.
+    """
     transform = chosen(name)
     plain, data = (
         InMemory(Synthetic(3, 32, 32, 2, 40, 20), transforms=t, batch_size=8)
@@ -204,7 +212,7 @@ def test_what_cannot_be_is_refused(
     assert says in outcome.err
 
 
-# Each -------------------------------------------------------------------------------------------------------------
+# Each ---------------------------------------------------------------------------------------------
 
 
 def test_flip_mirrors() -> None:
@@ -216,7 +224,9 @@ def test_flip_mirrors() -> None:
 
 
 def test_resize_keeps_means_and_stretches() -> None:
-    """A constant stays; halves are means of blocks, but for the smoothing's reach; a ramp stays one when enlarged."""
+    """A constant stays; halves are means of blocks, but for the smoothing's reach; a ramp stays one
+    when enlarged.
+    """
     assert torch.allclose(
         apply(Resize((7, 50)), torch.full((2, 3, 32, 40), 7.0), 0), torch.tensor(7.0)
     )
@@ -286,7 +296,9 @@ def test_turning_keeps_pixels_square() -> None:
 
 
 def test_rotation_stays_within_its_degrees() -> None:
-    """With 0 nothing changes; a pixel on the axis leaves it by no more than the angle allows, to both sides."""
+    """With 0 nothing changes; a pixel on the axis leaves it by no more than the angle allows, to
+    both sides.
+    """
     batch = images()
     assert torch.allclose(apply(Rotation(0), batch, 0), batch, atol=0.01)
     batch = torch.zeros(300, 1, 41, 41)
@@ -346,9 +358,11 @@ def test_multi_scale_shows_a_part_of_the_image() -> None:
 
 @pytest.mark.parametrize("fill", [0.0, 255.0, "random"])
 def test_random_erasing_erases_a_box(fill: float | str) -> None:
-    """With probability p a box of the share and ratio that were asked for is replaced, the rest untouched."""
+    """With probability p a box of the share and ratio that were asked for is replaced, the rest
+    untouched.
+    """
     batch = images(400, 30, 50).clamp(1, 254)
-    changed = apply(RandomErasing(p=0.75, area=(0.1, 0.2), ratio=0.5, fill=fill), batch, 0)  # type: ignore[arg-type]
+    changed = apply(RandomErasing(p=0.75, area=(0.1, 0.2), ratio=0.5, fill=fill), batch, 0)
     touched = (changed != batch).any(dim=1)  # (B, H, W)
     erased = touched.flatten(1).any(dim=1)
     assert 0.68 < float(erased.float().mean()) < 0.82
@@ -371,7 +385,9 @@ def test_random_erasing_erases_a_box(fill: float | str) -> None:
 
 
 def test_patches_can_be_put_back() -> None:
-    """A channel of the grid is one place within its patches; nothing is lost, and statistics follow their channel."""
+    """A channel of the grid is one place within its patches; nothing is lost, and statistics follow
+    their channel.
+    """
     batch = images(height=8, width=12)
     changed = apply(Patches(4), batch, 0)
     assert torch.equal(torch.nn.functional.pixel_shuffle(changed, 4), batch)

@@ -1,4 +1,6 @@
-"""Mixup and CutMix: what becomes of images and targets, from which key, and that evaluation sees nothing of it."""
+"""Mixup and CutMix: what becomes of images and targets, from which key, and that evaluation sees
+nothing of it.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,9 @@ from dltrain.regularization.mixup import Mixup, draw_ratio
 from dltrain.rng import keyed
 
 MIXERS = ["mixup", "cutmix"]
-B = 16  # samples a batch, each of a class of its own: the mixed targets then say which samples were mixed, and how
+# samples a batch, each of a class of its own: the mixed targets then say which samples were mixed,
+# and how
+B = 16
 
 
 def mixed(mixer: Any, images: Tensor, position: int) -> tuple[Tensor, Tensor]:
@@ -34,7 +38,9 @@ def built(*overrides: str) -> Experiment:
 
 
 def test_mixup_blends_pairs_by_one_share_a_batch() -> None:
-    """The blend of the images is that of the targets: x' = S x, with one share l and 1 - l in every row of S."""
+    """The blend of the images is that of the targets: x' = S x, with one share l and 1 - l in every
+    row of S.
+    """
     images = torch.randn(B, 3, 8, 6, generator=keyed(1))
     for position in range(20):
         inputs, shares = mixed(Mixup(1.0), images, position)
@@ -47,7 +53,9 @@ def test_mixup_blends_pairs_by_one_share_a_batch() -> None:
 
 
 def test_cutmix_pastes_one_box_and_counts_its_pixels() -> None:
-    """Image i is all i's: the values in a mixed image say where each pixel is from, and how many are."""
+    """Image i is all i's: the values in a mixed image say where each pixel is from, and how many
+    are.
+    """
     images = torch.arange(B).float().view(B, 1, 1, 1).expand(B, 3, 8, 6)
     pasted = 0
     for position in range(20):
@@ -74,7 +82,9 @@ def test_cutmix_pastes_one_box_and_counts_its_pixels() -> None:
 
 @pytest.mark.parametrize("alpha", [0.2, 1.0, 4.0])
 def test_shares_are_drawn_from_beta(alpha: float) -> None:
-    """Mean 1/2 and variance 1 / (4 (2 alpha + 1)), each within five standard errors or so of 4000 draws."""
+    """Mean 1/2 and variance 1 / (4 (2 alpha + 1)), each within five standard errors or so of 4000
+    draws.
+    """
     shares = torch.tensor([draw_ratio(alpha, keyed(0, i)) for i in range(4000)])
     assert ((shares >= 0) & (shares <= 1)).all()
     assert shares.mean().item() == pytest.approx(0.5, abs=0.03)
@@ -82,7 +92,9 @@ def test_shares_are_drawn_from_beta(alpha: float) -> None:
 
 
 def test_the_area_of_a_box_is_what_was_drawn_and_less_at_the_border() -> None:
-    """A side of a share r of the image, around a uniform center, covers r - r^2 / 4 of it on average."""
+    """A side of a share r of the image, around a uniform center, covers r - r^2 / 4 of it on
+    average.
+    """
     differences = []
     for position in range(400):
         _, shares = CutMix(1.0)(torch.zeros(2, 1, 100, 100), torch.eye(2), keyed(0, position))
@@ -96,7 +108,9 @@ def test_the_area_of_a_box_is_what_was_drawn_and_less_at_the_border() -> None:
 
 @pytest.mark.parametrize("mixer", MIXERS)
 def test_mixing_reaches_the_training_batches_and_no_others(mixer: str) -> None:
-    """Training batches hold shares of the classes in rows of sum 1; validation and test are what they are without."""
+    """Training batches hold shares of the classes in rows of sum 1; validation and test are what
+    they are without.
+    """
     resized = "preprocessing=[resize]"  # evaluation goes through this transform too
     plain, mixing = built(resized), built(resized, f"regularization=[{mixer}]")
     (x, y), (mixed_x, shares) = (next(e.data.train.epoch(0)) for e in (plain, mixing))
@@ -115,7 +129,9 @@ def test_mixing_reaches_the_training_batches_and_no_others(mixer: str) -> None:
 
 @pytest.mark.parametrize("mixer", MIXERS)
 def test_a_mixed_batch_is_a_function_of_its_position(mixer: str) -> None:
-    """Begun in the middle of an epoch, the batches are the same; another position or epoch draws again."""
+    """Begun in the middle of an epoch, the batches are the same; another position or epoch draws
+    again.
+    """
     train = built(
         f"regularization=[{mixer}]", f"regularization.{mixer}.alpha=2", "dataset.batch_size=8"
     ).data.train
@@ -150,7 +166,9 @@ def test_cutmix_is_for_images() -> None:
 
 @pytest.mark.parametrize("mixer", MIXERS)
 def test_training_learns_from_mixed_samples(mixer: str, dltrain) -> None:
-    """Digits in one epoch: far above chance, with a training loss that the blends keep above the plain one."""
+    """Digits in one epoch: far above chance, with a training loss that the blends keep above the
+    plain one.
+    """
     short = ["model=mlp", "trainer.epochs=1", "trainer.steps=80", "callbacks=quiet", "--json"]
     plain = dltrain(*short).json["metrics"]
     mixing = dltrain(*short, f"regularization=[{mixer}]", f"regularization.{mixer}.alpha=1")

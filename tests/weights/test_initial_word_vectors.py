@@ -1,4 +1,6 @@
-"""`model.embedding.from=RUN`: the tokens of a text begin with the vectors that another run has learned of words."""
+"""`model.embedding.from=RUN`: the tokens of a text begin with the vectors that another run has
+learned of words.
+"""
 
 from __future__ import annotations
 

@@ -197,7 +197,9 @@ def test_keypoints_behind_a_box_are_left_out_where_the_yaml_file_says_how_many()
 def test_label_files_belong_to_images_also_in_another_case(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """IMG.JPG with img.TXT; a file that fits no image is named, and a set without any is refused."""
+    """IMG.JPG with img.TXT; a file that fits no image is named, and a set without any is
+    refused.
+    """
     paint("y/images/train/IMG.JPG")
     paint("y/images/train/b.png")
     write("y/labels/train/img.TXT", f"0 {BOX}")
@@ -484,7 +486,7 @@ def test_images_of_the_same_name_in_two_folders() -> None:
     for folder in ("a", "b"):
         paint(f"c/{folder}/1.png")
     data = coco({}, {"image_id": 4}, images=images)
-    places = [Path(image.path).as_posix() for image in data.source.annotated.parts["train"]]  # type: ignore
+    places = [Path(image.path).as_posix() for image in data.source.annotated.parts["train"]]
     assert places == ["c/a/1.png", "c/b/1.png"]
     with pytest.raises(
         InputError, match=r"c\.json: image 3: its image may be any of c/a/1\.png, c/b/1\.png"

@@ -1,4 +1,6 @@
-"""Scenes with boxes: three file formats, scenes made of digits, bad boxes, changes that move boxes, and descriptions."""
+"""Scenes with boxes: three file formats, scenes made of digits, bad boxes, changes that move boxes,
+and descriptions.
+"""
 
 from __future__ import annotations
 
@@ -58,7 +60,8 @@ def as_yolo(**more: Any) -> DetectionDataset:
     for name, (width, height, found) in SCENES.items():
         paint(Path(f"yolo/images/train2017/{name}.png"), (width, height))
         lines = [
-            f"{NAMES.index(c)} {(x1 + x2) / 2 / width} {(y1 + y2) / 2 / height} {(x2 - x1) / width} {(y2 - y1) / height}"
+            f"{NAMES.index(c)} {(x1 + x2) / 2 / width} {(y1 + y2) / 2 / height} "
+            f"{(x2 - x1) / width} {(y2 - y1) / height}"
             for x1, y1, x2, y2, c in found
         ]
         if lines:
@@ -73,8 +76,8 @@ def as_voc(**more: Any) -> DetectionDataset:
     for name, (width, height, found) in SCENES.items():
         paint(Path(f"voc/JPEGImages/{name}.png"), (width, height))
         objects = "\n".join(
-            f"<object><name>{c}</name>\n<bndbox><xmin>{x1 + 1}</xmin><ymin>{y1 + 1}</ymin><xmax>{x2}</xmax>"
-            f"<ymax>{y2}</ymax></bndbox></object>"
+            f"<object><name>{c}</name>\n<bndbox><xmin>{x1 + 1}</xmin><ymin>{y1 + 1}</ymin>"
+            f"<xmax>{x2}</xmax><ymax>{y2}</ymax></bndbox></object>"
             for x1, y1, x2, y2, c in found
         )
         text = f"<annotation>\n<filename>{name}.png</filename>\n{objects}</annotation>"
@@ -98,7 +101,9 @@ def stored(data: DetectionDataset, part: str = "train") -> tuple[Tensor, Tensor]
 
 @pytest.mark.parametrize("name", FORMATS)
 def test_every_format_gives_the_same_letterboxed_scenes(name: str) -> None:
-    """a is scaled by 1, b by 1, c by a half; what is left of the square is the mean color; boxes follow."""
+    """a is scaled by 1, b by 1, c by a half; what is left of the square is the mean color; boxes
+    follow.
+    """
     data = FORMATS[name]()
     assert data.spec.class_names == NAMES
     assert (data.spec.input_shape, data.spec.boxes, data.spec.train_samples) == ((3, 40, 40), 2, 3)
@@ -228,7 +233,9 @@ def test_broken_descriptions_and_missing_images_are_named() -> None:
 
 
 def test_yolo_parts_are_folders_that_may_be_named(caplog: pytest.LogCaptureFixture) -> None:
-    """Found by how they begin; the same one for training and testing; a label file without an image is a warning."""
+    """Found by how they begin; the same one for training and testing; a label file without an image
+    is a warning.
+    """
     as_yolo()
     paint(Path("yolo/images/val2017/v.png"), (40, 40))
     Path("yolo/labels/train2017/z.txt").write_text("0 0.5 0.5 0.1 0.1", encoding="utf-8")
@@ -292,7 +299,9 @@ def test_mirroring_twice_gives_the_scene_back() -> None:
 
 
 def test_a_change_of_scale_moves_the_boxes_with_what_is_in_them() -> None:
-    """A bright rectangle stays where its box says, to a pixel; one that has left the image is no box any more."""
+    """A bright rectangle stays where its box says, to a pixel; one that has left the image is no
+    box any more.
+    """
     count = 64
     images, targets = (
         torch.zeros(count, 1, 60, 80),
@@ -401,7 +410,9 @@ def test_digit_scenes_have_tight_boxes_that_hardly_overlap_and_digits_of_their_o
 
 
 def test_what_a_run_knows_of_its_data_is_enough_to_read_an_image_and_other_files() -> None:
-    """The classes of other files are matched by name; an unknown class and a description of nonsense are refused."""
+    """The classes of other files are matched by name; an unknown class and a description of
+    nonsense are refused.
+    """
     data = as_yolo()
     described = json.loads(json.dumps(data.description()))
     reader = dataset(YOLO)

@@ -1,4 +1,6 @@
-"""k-fold validation: the folds are a partition of the training set, each with the same share of every class."""
+"""k-fold validation: the folds are a partition of the training set, each with the same share of
+every class.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Files of images: the pixels of every kind and size, and odd files, named and left out or refused."""
+"""Files of images: the pixels of every kind and size, and odd files, named and left out
+or refused.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,7 @@ from dltrain.data.io.layout.folders import IMAGE_ENDINGS
 from dltrain.errors import ConfigError, InputError
 from dltrain.runs.inputs import find_inputs
 
-# Pixels -----------------------------------------------------------------------------------------------------------
+# Pixels -------------------------------------------------------------------------------------------
 
 
 def encoded(image: Image.Image, kind: str, **more: Any) -> bytes:
@@ -131,7 +133,9 @@ def test_torchvision_decodes_the_small_jpegs_of_a_large_folder_only(
 
 
 def test_small_jpegs_are_decoded_in_full(tmp_path: Path) -> None:
-    """A large one of far more detail than is needed is decoded at a fraction of its size instead."""
+    """A large one of far more detail than is needed is decoded at a fraction of its size
+    instead.
+    """
     path = tmp_path / "x"
     for mode, channels in itertools.product(("RGB", "L"), (1, 3)):
         if (mode, channels) == ("RGB", 1):
@@ -145,7 +149,9 @@ def test_small_jpegs_are_decoded_in_full(tmp_path: Path) -> None:
 
 
 def test_images_of_another_size_cover_and_are_cropped(tmp_path: Path) -> None:
-    """The shorter side is fitted, the longer one cut at both ends; a large JPEG keeps what it shows at a small size."""
+    """The shorter side is fitted, the longer one cut at both ends; a large JPEG keeps what it shows
+    at a small size.
+    """
     wide = Image.new("RGB", (30, 10), "black")
     wide.paste((255, 255, 255), (10, 0, 20, 10))
     path = tmp_path / "x"
@@ -160,7 +166,9 @@ def test_images_of_another_size_cover_and_are_cropped(tmp_path: Path) -> None:
 
 
 def test_the_size_is_that_of_the_images_if_they_agree(dltrain: Callable[..., Any]) -> None:
-    """Otherwise it has to be said (exit 2); a number is square, a pair height and width; one channel is gray."""
+    """Otherwise it has to be said (exit 2); a number is square, a pair height and width; one
+    channel is gray.
+    """
     lay(Path("pets"))
     picture(size=(6, 6)).save("pets/dog/odd.png")
     with pytest.raises(ConfigError, match=r"dataset\.image_size=64"):
@@ -174,7 +182,7 @@ def test_the_size_is_that_of_the_images_if_they_agree(dltrain: Callable[..., Any
         assert next(made.train.epoch(0))[0].shape[1:] == shape
 
 
-# Odd files --------------------------------------------------------------------------------------------------------
+# Odd files ----------------------------------------------------------------------------------------
 
 ODD = {
     "zero bytes": b"",
@@ -193,7 +201,9 @@ ODD = {
 @pytest.mark.parametrize("memory", [True, False])
 @pytest.mark.parametrize("kind", ODD)
 def test_odd_files_are_named(kind: str, memory: bool, caplog: pytest.LogCaptureFixture) -> None:
-    """Skipped with a warning that names them, the rest as if they were not there; or refused by name."""
+    """Skipped with a warning that names them, the rest as if they were not there; or refused by
+    name.
+    """
     lay(Path("pets/train"))
     lay(Path("pets/test"), count=2)
     plain = everything(data("pets", memory=memory, image_size=(8, 12)).train)
@@ -238,7 +248,9 @@ def test_a_class_or_a_set_without_an_image_is_refused(memory: bool) -> None:
 
 
 def test_odd_files_through_the_command_line(dltrain: Callable[..., Any]) -> None:
-    """The run says what it left out, and trains; asked to refuse, it ends in exit 3 with the name and no run folder."""
+    """The run says what it left out, and trains; asked to refuse, it ends in exit 3 with the name
+    and no run folder.
+    """
     lay(Path("pets"))
     Path("pets/cat/notes.jpg").write_text("remember the milk")
     refused = dltrain(

@@ -18,11 +18,13 @@ from dltrain.data.images.synthetic import Synthetic
 from dltrain.errors import InputError
 from dltrain.types import Spec
 
-# Layouts ----------------------------------------------------------------------------------------------------------
+# Layouts ------------------------------------------------------------------------------------------
 
 
 def test_a_folder_a_class() -> None:
-    """Sorted names are classes; a stratified share is for testing, of the rest one for validation; each file once."""
+    """Sorted names are classes; a stratified share is for testing, of the rest one for validation;
+    each file once.
+    """
     lay(Path("pets"), ("owl", "cat", "dog"), count=20)
     made = data("pets", test_fraction=0.2, val_fraction=0.25)
     assert made.spec.class_names == ("cat", "dog", "owl")
@@ -40,7 +42,9 @@ def test_a_folder_a_class() -> None:
 
 @pytest.mark.parametrize("val", ["val", "valid", "validation", "VAL"])
 def test_folders_of_splits(val: str) -> None:
-    """Their own files, numbered by the classes of train/, also where one is absent from another split."""
+    """Their own files, numbered by the classes of train/, also where one is absent from another
+    split.
+    """
     for split, classes, count in (
         ("train", ("cat", "dog", "owl"), 6),
         (val, ("dog", "owl"), 3),
@@ -139,7 +143,9 @@ def test_the_path_is_from_here_or_from_the_data_root() -> None:
 
 
 def test_nested_folders_and_hidden_files() -> None:
-    """Any depth below the class; names that begin with a dot, and what macOS packs, do not count."""
+    """Any depth below the class; names that begin with a dot, and what macOS packs, do
+    not count.
+    """
     lay(Path("pets"), count=4)
     (Path("pets/cat/more/still")).mkdir(parents=True)
     picture().save("pets/cat/more/still/x.png")
@@ -194,7 +200,9 @@ def test_folders_that_cannot_be_trained_on(
 
 
 def test_a_folder_must_be_named_and_be_there(dltrain: Callable[..., Any]) -> None:
-    """Exit 2 where none is named, but for a smoke run, which needs none; exit 3 where there is none, with both places."""
+    """Exit 2 where none is named, but for a smoke run, which needs none; exit 3 where there is
+    none, with both places.
+    """
     assert dltrain("dataset=image_folder", "model=mlp").code == 2
     outcome = dltrain(
         "dataset=image_folder", "model=mlp", "dataset.path=pets", "paths.data=somewhere"
@@ -220,7 +228,7 @@ def test_ten_thousand_classes() -> None:
     assert time.perf_counter() - start < 30
 
 
-# Runs -------------------------------------------------------------------------------------------------------------
+# Runs ---------------------------------------------------------------------------------------------
 
 TRAIN = (
     "dataset=image_folder",
@@ -234,7 +242,9 @@ TRAIN = (
 
 @pytest.mark.parametrize("memory", ["true", "false"])
 def test_training_on_a_folder(memory: str, dltrain: Callable[..., Any]) -> None:
-    """The classes can be told apart by color, and are; their names are in the manifest; memory or not, the same run."""
+    """The classes can be told apart by color, and are; their names are in the manifest; memory or
+    not, the same run.
+    """
     lay(Path("pets"), ("cat", "dog", "owl"), count=20)
     outcome = dltrain(*TRAIN, "trainer.epochs=2", f"dataset.memory={memory}")
     assert outcome.code == 0, outcome.err
@@ -248,7 +258,9 @@ def test_training_on_a_folder(memory: str, dltrain: Callable[..., Any]) -> None:
 def test_another_folder_is_read_as_the_run_was_trained(
     memory: str, dltrain: Callable[..., Any]
 ) -> None:
-    """Every image of it, at the run's size, by its statistics and its numbers of the classes, fewer or not."""
+    """Every image of it, at the run's size, by its statistics and its numbers of the classes, fewer
+    or not.
+    """
     lay(Path("pets"), ("cat", "dog", "owl"), count=20)
     run = dltrain(*TRAIN, "trainer.epochs=2").json["run"]
     assert dltrain("evaluate", run, "--json").json["metrics"]["test/accuracy"] == 1.0
@@ -355,7 +367,9 @@ def test_names_in_any_script(dltrain: Callable[..., Any]) -> None:
 
 
 def test_check_smoke_and_overfit(dltrain: Callable[..., Any]) -> None:
-    """`check` opens headers alone; a smoke run needs no folder, and keeps the shape of one that is named."""
+    """`check` opens headers alone; a smoke run needs no folder, and keeps the shape of one that is
+    named.
+    """
     lay(Path("pets"))
     for path in Path("pets/dog").iterdir():
         path.write_bytes(path.read_bytes()[:60])  # a header, and no image

@@ -45,7 +45,9 @@ def rows(split: Any, epoch: int = 0) -> list[int]:
 
 @pytest.mark.parametrize("fraction", [0.0, 0.1, 0.25, 0.5])
 def test_the_split_is_stratified_disjoint_and_complete(fraction: float) -> None:
-    """The same share of every class is held out; together the parts are the training set, each row once."""
+    """The same share of every class is held out; together the parts are the training set, each row
+    once.
+    """
     data = InMemory(Numbered(), batch_size=7, val_fraction=fraction)
     train, val = rows(data.train), rows(data.val)
     assert sorted(train + val) == list(range(200))
@@ -56,7 +58,9 @@ def test_the_split_is_stratified_disjoint_and_complete(fraction: float) -> None:
 
 
 def test_the_split_is_a_function_of_split_seed_alone() -> None:
-    """Other seeds and batch sizes are compared on the same samples; another split_seed draws others."""
+    """Other seeds and batch sizes are compared on the same samples; another split_seed draws
+    others.
+    """
     first = InMemory(Numbered(), batch_size=8, seed=0).rows[1]
     assert torch.equal(
         first, InMemory(Numbered(), batch_size="all", seed=5, eval_batch_size=3).rows[1]
@@ -75,7 +79,9 @@ def test_a_validation_set_of_the_sources_own_is_used() -> None:
 
 
 def test_the_order_is_a_function_of_seed_and_epoch() -> None:
-    """Every epoch has another order, the same for the same seed, whatever was drawn before; evaluation has one."""
+    """Every epoch has another order, the same for the same seed, whatever was drawn before;
+    evaluation has one.
+    """
     data, again, other = (InMemory(Numbered(), seed=seed) for seed in (3, 3, 4))
     orders = [rows(data.train, epoch) for epoch in range(3)]
     torch.manual_seed(7)
@@ -117,7 +123,9 @@ def test_batch_sizes(batch_size: int | str, sizes: list[int]) -> None:
     "source", [Numbered(), Digits(), Synthetic(3, 6, 4, 5, 40, 10)], ids=lambda s: type(s).__name__
 )
 def test_values_are_normalized(source: Any) -> None:
-    """(x / 255 - mean) / std by channel, with mean and std as shares of 255, by hand in double precision."""
+    """(x / 255 - mean) / std by channel, with mean and std as shares of 255, by hand in double
+    precision.
+    """
     data = InMemory(source, batch_size=16)
     images, targets = source.read()["train"]
     mean, std = (
@@ -161,7 +169,9 @@ def test_nothing_is_read_before_it_is_used() -> None:
 
 @pytest.mark.parametrize("batch_size", [1, 5, 64, "all"])
 def test_fake_data_has_the_same_shape(batch_size: int | str) -> None:
-    """Fake batches look like the real ones: shape, type and every class; all splits have samples."""
+    """Fake batches look like the real ones: shape, type and every class; all splits have
+    samples.
+    """
     data = InMemory(Numbered(), batch_size=batch_size)
     fake = data.fake()
     for real, made in ((data.train, fake.train), (data.val, fake.val), (data.test, fake.test)):

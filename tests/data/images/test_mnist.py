@@ -57,7 +57,7 @@ def offline(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(source, "mirrors", (NOWHERE,))
 
 
-# IDX --------------------------------------------------------------------------------------------------------------
+# IDX ----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("shape", [(3,), (2, 4), (2, 3, 5)])
@@ -153,12 +153,14 @@ def test_checksums_are_torchvisions(source: type[MNIST]) -> None:
     assert {f"{name}.gz": known.md5 for name, known in source.files.items()} == dict(resources)
 
 
-# Downloads --------------------------------------------------------------------------------------------------------
+# Downloads ----------------------------------------------------------------------------------------
 
 
 @pytest.fixture
 def mirror(tmp_path: Path) -> Iterator[tuple[str, Path, list[str]]]:
-    """A server of this machine: its address, the folder that it serves, and the paths that it was asked for."""
+    """A server of this machine: its address, the folder that it serves, and the paths that it was
+    asked for.
+    """
     served, asked = tmp_path / "served", []
     served.mkdir()
 
@@ -250,7 +252,7 @@ def test_only_the_files_that_are_missing_are_asked_for(tmp_path: Path, offline: 
     assert [name in str(caught.value) for name in MNIST.files] == [False, False, False, True]
 
 
-# CIFAR-10 ---------------------------------------------------------------------------------------------------------
+# CIFAR-10 -----------------------------------------------------------------------------------------
 
 
 def records(count: int, first: int = 0) -> bytes:
@@ -309,12 +311,14 @@ def test_cifar10_is_downloaded_and_unpacked(
     }
 
 
-# The real sets ----------------------------------------------------------------------------------------------------
+# The real sets ------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("source", [MNIST, FashionMNIST])
 def test_the_real_sets_are_as_their_spec_says(source: type[MNIST], real_data: Path) -> None:
-    """Counts, classes, and mean and standard deviation of the training images within 0.1 of a gray level."""
+    """Counts, classes, and mean and standard deviation of the training images within 0.1 of a gray
+    level.
+    """
     if not (real_data / source.folder).exists():
         pytest.skip(f"{source.folder} is not in the folder of real data")
     sets, spec = source(real_data).read(), source.spec

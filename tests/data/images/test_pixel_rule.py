@@ -280,7 +280,8 @@ def test_the_range_is_the_sets_and_belongs_to_the_run() -> None:
 def test_images_of_fewer_bits_among_others_are_told(
     memory: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The warning counts those that are nearly black in the range of the set, or in other data of the
+    """The warning counts those that are nearly black in the range of the set, or in other data of
+    the
     run.
     """
 

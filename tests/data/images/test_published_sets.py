@@ -54,7 +54,7 @@ def published(path: Path) -> Published:
     return Published(path.stat().st_size, hashlib.md5(path.read_bytes()).hexdigest())
 
 
-# EMNIST -----------------------------------------------------------------------------------------------------------
+# EMNIST -------------------------------------------------------------------------------------------
 
 
 def test_emnist_stands_upright(tmp_path: Path) -> None:
@@ -125,7 +125,7 @@ def test_an_archive_without_the_files_is_refused(
             EMNIST(tmp_path, "digits").read()
 
 
-# CIFAR-100 --------------------------------------------------------------------------------------------------------
+# CIFAR-100 ----------------------------------------------------------------------------------------
 
 
 def records(fine: list[int]) -> bytes:
@@ -162,7 +162,7 @@ def test_odd_cifar100_files_are_refused(content: bytes, tmp_path: Path) -> None:
         CIFAR100(tmp_path).read()
 
 
-# SVHN -------------------------------------------------------------------------------------------------------------
+# SVHN ---------------------------------------------------------------------------------------------
 
 
 def lay_svhn(root: Path, labels: list[int], **changed: np.ndarray) -> np.ndarray:
@@ -206,7 +206,7 @@ def test_what_is_no_mat_file_is_refused(content: bytes, tmp_path: Path) -> None:
         SVHN(tmp_path).read()
 
 
-# All --------------------------------------------------------------------------------------------------------------
+# All ----------------------------------------------------------------------------------------------
 
 FILES: dict[Callable[[Path], Any], tuple[str, dict[str, Published]]] = {
     KMNIST: ("KMNIST/raw", {f"{name}.gz": known for name, known in KMNIST.files.items()}),

@@ -1,4 +1,6 @@
-"""Images in memory and streamed: the same batches, their statistics, what is kept, and what fails on the way."""
+"""Images in memory and streamed: the same batches, their statistics, what is kept, and what fails
+on the way.
+"""
 
 from __future__ import annotations
 
@@ -38,7 +40,9 @@ AUGMENTED = (
 def test_streamed_batches_are_those_of_memory(
     scaling: Any, transforms: tuple[Any, ...], val: bool
 ) -> None:
-    """Bit for bit, in every split and epoch, from any start, for any number of workers; and the same description."""
+    """Bit for bit, in every split and epoch, from any start, for any number of workers; and the
+    same description.
+    """
     lay(Path("pets/train"), count=30)
     if val:
         lay(Path("pets/val"), count=4)
@@ -99,7 +103,9 @@ def test_statistics_are_of_the_training_samples_alone() -> None:
 
 
 def test_what_was_found_out_is_kept_until_a_file_changes(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A second run reads the training images once less; another content, size or time is looked at again."""
+    """A second run reads the training images once less; another content, size or time is looked at
+    again.
+    """
     from dltrain.data.images import streamed
 
     lay(Path("pets"), count=6)

@@ -24,7 +24,7 @@ def tree(*files: str) -> Path:
 
 def found(path: Path, **more: object) -> dict[str, list[str]]:
     """The names of the classes in each split."""
-    return {split: sorted(classes) for split, classes in arrange(path, **more).parts.items()}  # type: ignore[arg-type]
+    return {split: sorted(classes) for split, classes in arrange(path, **more).parts.items()}
 
 
 SPELLINGS = {

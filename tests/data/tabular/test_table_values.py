@@ -144,7 +144,7 @@ def test_numbers_that_can_be_read_in_two_ways_are_refused_until_a_key_says_how(
 def test_the_keys_say_how_numbers_are_read() -> None:
     table("x;y", sides(["45,011", "812", "7,205"] * 20))
     means = {
-        key: Tabular("table.csv", "y", **{key: "comma"}, **ALL).encoder.numbers[0].mean  # type: ignore[arg-type]
+        key: Tabular("table.csv", "y", **{key: "comma"}, **ALL).encoder.numbers[0].mean
         for key in ("thousands", "decimal")
     }
     assert means["thousands"] == pytest.approx((45011 + 812 + 7205) / 3)

@@ -39,7 +39,7 @@ def places(data: TimeSeries, split: Any) -> tuple[torch.Tensor, torch.Tensor]:
     """Inputs and targets in the unit of the data: here their places."""
     mean, std = data.spec.target_mean[0], data.spec.target_std[0]
     inputs, targets = zip(*split.epoch(0), strict=True)
-    return tuple((torch.cat(part) * std + mean).round().long() for part in (inputs, targets))  # type: ignore[return-value]
+    return tuple((torch.cat(part) * std + mean).round().long() for part in (inputs, targets))
 
 
 def test_windows_and_their_targets_never_cross_a_border() -> None:
