@@ -19,7 +19,7 @@ from types import FrameType
 from typing import Any, TextIO
 
 from dltrain.config.groups import config_dir
-from dltrain.config.quoting import exists
+from dltrain.config.suggestions.quoting import exists
 from dltrain.console import open_closed_descriptors, safe_streams
 from dltrain.errors import DltrainError, Interrupted, StoppedBySignal, UsageError, ending_signals
 from dltrain.files import to_json

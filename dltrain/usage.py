@@ -6,10 +6,16 @@ import logging
 
 from dltrain import __version__
 from dltrain.config.groups import groups
-from dltrain.config.habits import VERBS as VERBS_ELSEWHERE
-from dltrain.config.other_programs import Answer, answer_for, flag_answer, option_for, verb_for
-from dltrain.config.spelling import close_matches
-from dltrain.config.suggest import common_keys, default_keys
+from dltrain.config.suggestions.habits import VERBS as VERBS_ELSEWHERE
+from dltrain.config.suggestions.other_programs import (
+    Answer,
+    answer_for,
+    flag_answer,
+    option_for,
+    verb_for,
+)
+from dltrain.config.suggestions.spelling import close_matches
+from dltrain.config.suggestions.suggest import common_keys, default_keys
 from dltrain.options import Options
 from dltrain.report.text import table
 from dltrain.shell import shell_word

@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from dltrain.config.compose import compose
-from dltrain.config.composition import compose_files
-from dltrain.config.defaults import option_names
+from dltrain.config.composing.composition import compose_files
+from dltrain.config.composing.defaults import option_names
 from dltrain.config.groups import groups
 from dltrain.experiment.experiment import Experiment
 from dltrain.runs import checkpoint

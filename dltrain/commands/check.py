@@ -14,7 +14,7 @@ from typing import Any
 from torch import nn
 
 from dltrain.config.check import raise_all
-from dltrain.config.combinations import unread
+from dltrain.config.checking.combinations import unread
 from dltrain.config.compose import Composed, compose
 from dltrain.engine import Engine, Stage
 from dltrain.errors import UsageError

@@ -12,10 +12,10 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from dltrain.config.composition import compose_files
+from dltrain.config.composing.composition import compose_files
+from dltrain.config.composing.source_keys import OWNER, SOURCE, full_key, has_listed
 from dltrain.config.groups import COMPOSING, OVERLAYS, config_dir, groups, summary
 from dltrain.config.schema import as_yaml
-from dltrain.config.source_keys import OWNER, SOURCE, full_key, has_listed
 from dltrain.errors import UsageError
 from dltrain.options import Options
 from dltrain.runs.find import all_runs

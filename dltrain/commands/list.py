@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 
 from dltrain.config.groups import groups, summary
-from dltrain.config.spelling import close_matches
+from dltrain.config.suggestions.spelling import close_matches
 from dltrain.errors import UsageError
 from dltrain.options import Options
 from dltrain.report.text import table

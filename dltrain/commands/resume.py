@@ -9,7 +9,7 @@ from typing import Any
 
 from dltrain.config import check
 from dltrain.config.changes import FUTURE, LENGTH, START, Change, changes, described
-from dltrain.config.combinations import unread
+from dltrain.config.checking.combinations import unread
 from dltrain.config.compose import Composed
 from dltrain.data.dataset import shown_names, unknown_classes
 from dltrain.engine import Engine, Resume

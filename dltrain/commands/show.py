@@ -12,14 +12,14 @@ from typing import Any
 
 import yaml
 
-from dltrain.config.annotations import describe
+from dltrain.config.checking.annotations import describe
 from dltrain.config.compose import Composed, compose, full_key_of
 from dltrain.config.groups import COMPOSING, conf_dir, groups, option_file, read_option
 from dltrain.config.look_up import look_up
 from dltrain.config.overrides import parse, raise_problems
 from dltrain.config.policy import locate
 from dltrain.config.schema import Argument, arguments, as_yaml
-from dltrain.config.spelling import close_matches
+from dltrain.config.suggestions.spelling import close_matches
 from dltrain.errors import UsageError
 from dltrain.options import Options
 from dltrain.report.text import table

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from dltrain.config.nodes import TARGET, plugins_of
+from dltrain.config.checking.nodes import TARGET, plugins_of
 from dltrain.config.policy import locate
 from dltrain.config.schema import arguments
 from dltrain.errors import ConfigError

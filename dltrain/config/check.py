@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
-from dltrain.config.combinations import SEVERAL, Combinations
+from dltrain.config.checking.combinations import SEVERAL, Combinations
+from dltrain.config.checking.declared import declared
+from dltrain.config.checking.nodes import OPTIMIZERS, TARGET, NodeChecker, own_optimizer, plugins_of
+from dltrain.config.checking.problems import Problems
 from dltrain.config.compose import Composed
-from dltrain.config.declared import declared
+from dltrain.config.composing.source_keys import has_listed
 from dltrain.config.groups import OVERLAYS, groups
-from dltrain.config.nodes import OPTIMIZERS, TARGET, NodeChecker, own_optimizer, plugins_of
 from dltrain.config.overrides import Problem
 from dltrain.config.policy import locate
-from dltrain.config.problems import Problems
 from dltrain.config.settings import Settings
-from dltrain.config.source_keys import has_listed
 from dltrain.errors import ConfigError, UsageError
 
 FOLDERS = ("paths.data", "paths.output")

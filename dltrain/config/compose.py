@@ -11,11 +11,16 @@ import copy
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from dltrain.config.choices import option_problems, sort_overrides, take_out, valid_choices
-from dltrain.config.composition import compose_files
+from dltrain.config.composing.choices import (
+    option_problems,
+    sort_overrides,
+    take_out,
+    valid_choices,
+)
+from dltrain.config.composing.composition import compose_files
+from dltrain.config.composing.interpolation import resolve
+from dltrain.config.composing.keys import configuration_key, set_key
 from dltrain.config.groups import COMPOSING, OVERLAYS
-from dltrain.config.interpolation import resolve
-from dltrain.config.keys import configuration_key, set_key
 from dltrain.config.overrides import Problem, expand_home, parse
 from dltrain.errors import InputError, first_line
 

@@ -6,7 +6,7 @@ import itertools
 import logging
 from typing import Any
 
-from dltrain.config.annotations import literals
+from dltrain.config.checking.annotations import literals
 from dltrain.config.compose import Composed, compose, full_key_of
 from dltrain.config.groups import groups
 from dltrain.config.look_up import look_up

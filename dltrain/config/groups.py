@@ -9,9 +9,9 @@ from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
-from dltrain.config.defaults import GLOBAL, package_header, parse_defaults
+from dltrain.config.composing.defaults import GLOBAL, package_header, parse_defaults
 from dltrain.config.read import read_mapping
-from dltrain.config.spelling import close_matches
+from dltrain.config.suggestions.spelling import close_matches
 from dltrain.errors import UsageError
 
 OVERLAYS = ("experiment", "debug")  # groups that set keys anywhere, and may be left out

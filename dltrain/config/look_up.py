@@ -10,7 +10,7 @@ from dltrain.config.compose import Composed
 from dltrain.config.policy import locate
 from dltrain.config.schema import Argument, arguments
 from dltrain.config.settings import Settings
-from dltrain.config.suggest import unknown_key
+from dltrain.config.suggestions.suggest import unknown_key
 from dltrain.errors import UsageError
 
 

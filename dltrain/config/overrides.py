@@ -7,13 +7,13 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from dltrain.config import quoting
 from dltrain.config.groups import COMPOSING, groups
-from dltrain.config.other_programs import hydra_answer, option_for, unknown_option
-from dltrain.config.quoting import exists, is_printable, suggestion, takes_text
 from dltrain.config.read import MAX_DEPTH, MAX_DIGITS
-from dltrain.config.spelling import close_matches, similarity
-from dltrain.config.suggest import common_keys
+from dltrain.config.suggestions import quoting
+from dltrain.config.suggestions.other_programs import hydra_answer, option_for, unknown_option
+from dltrain.config.suggestions.quoting import exists, is_printable, suggestion, takes_text
+from dltrain.config.suggestions.spelling import close_matches, similarity
+from dltrain.config.suggestions.suggest import common_keys
 from dltrain.errors import ConfigError, first_line
 from dltrain.shell import shell_word
 

@@ -6,9 +6,9 @@ from collections.abc import Iterable
 from typing import Any
 
 from dltrain.config.compose import Composed, compose
+from dltrain.config.composing.source_keys import full_key, has_listed
 from dltrain.config.groups import groups
 from dltrain.config.policy import under
-from dltrain.config.source_keys import full_key, has_listed
 from dltrain.types import flatten
 
 ALWAYS_NAMED = ("model", "dataset")  # choices that are logged even if they are the defaults

@@ -20,7 +20,7 @@ from types import ModuleType
 from typing import Any
 
 from dltrain.config.renamed import current_name
-from dltrain.config.spelling import close_matches
+from dltrain.config.suggestions.spelling import close_matches
 from dltrain.errors import UsageError
 
 PACKAGES = ("dltrain", "torch", "torchvision")

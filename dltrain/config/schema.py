@@ -10,8 +10,8 @@ import typing
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from dltrain.config.annotations import describe, fits, is_list, literals
-from dltrain.config.spelling import close_matches
+from dltrain.config.checking.annotations import describe, fits, is_list, literals
+from dltrain.config.suggestions.spelling import close_matches
 from dltrain.errors import UsageError
 
 MAX_VALUE_CHARS = 100  # of a value in a message

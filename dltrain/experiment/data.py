@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from dltrain.config.nodes import TARGET
+from dltrain.config.checking.nodes import TARGET
 from dltrain.config.policy import locate
 from dltrain.config.schema import arguments
 from dltrain.engine import Task

@@ -10,7 +10,7 @@ from torch import nn
 
 from dltrain import rng
 from dltrain.config.balance import balanced_loss
-from dltrain.config.nodes import OPTIMIZERS
+from dltrain.config.checking.nodes import OPTIMIZERS
 from dltrain.config.settings import Trainer
 from dltrain.data.repeated import Repeated
 from dltrain.device import Device, most_flops

@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import nn
 
-from dltrain.config.nodes import TARGET
+from dltrain.config.checking.nodes import TARGET
 from dltrain.config.policy import locate
 from dltrain.config.schema import arguments
 from dltrain.config.settings import Trainer

@@ -7,7 +7,7 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from dltrain.config.nodes import PARTIAL, TARGET
+from dltrain.config.checking.nodes import PARTIAL, TARGET
 from dltrain.config.policy import locate
 from dltrain.config.schema import Argument, arguments
 from dltrain.errors import ConfigError

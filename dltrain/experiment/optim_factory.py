@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from dltrain.config.nodes import OPTIMIZERS, PARTIAL, TARGET, own_optimizer
+from dltrain.config.checking.nodes import OPTIMIZERS, PARTIAL, TARGET, own_optimizer
 from dltrain.config.policy import locate
 from dltrain.config.schema import arguments
 from dltrain.config.settings import Trainer

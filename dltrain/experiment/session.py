@@ -23,7 +23,7 @@ from dltrain.callbacks.profile import Profile
 from dltrain.callbacks.signals import Signals
 from dltrain.callbacks.tensorboard import TENSORBOARD
 from dltrain.callbacks.timer import Timer
-from dltrain.config.combinations import unread
+from dltrain.config.checking.combinations import unread
 from dltrain.config.compose import Composed
 from dltrain.config.own_settings import own_settings
 from dltrain.engine import Callback, Engine, Resume

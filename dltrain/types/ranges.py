@@ -1,7 +1,7 @@
 """Types for annotations: ranges of numbers, names of choices, how often something is done.
 
 Ranges are those of the package `annotated-types`; its other metadata counts as well, see
-`dltrain.config.annotations`.
+`dltrain.config.checking.annotations`.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ from typing import Any, Protocol, runtime_checkable
 
 from torch import Tensor, nn
 
-from dltrain.config.spelling import close_matches
+from dltrain.config.suggestions.spelling import close_matches
 from dltrain.errors import ConfigError, InputError
 from dltrain.weights.initial import InitialWeights
 

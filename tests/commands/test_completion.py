@@ -12,7 +12,7 @@ import pytest
 from dltrain.commands.completion import SCRIPTS
 from dltrain.config.compose import compose
 from dltrain.config.groups import OVERLAYS, groups, read_option
-from dltrain.config.suggest import leaves
+from dltrain.config.suggestions.suggest import leaves
 from dltrain.runs.folder import CONFIG
 from dltrain.verbs import FLAGS, RUN_VERBS, VERBS
 

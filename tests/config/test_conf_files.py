@@ -13,12 +13,12 @@ import yaml
 from hydra_reference import by_hydra
 from omegaconf import OmegaConf
 
-from dltrain.config.annotations import wants_object
 from dltrain.config.check import problems_of
+from dltrain.config.checking.annotations import wants_object
+from dltrain.config.checking.nodes import OPTIMIZERS
 from dltrain.config.compose import Composed, choose, compose
-from dltrain.config.composition import compose_files
+from dltrain.config.composing.composition import compose_files
 from dltrain.config.groups import COMPOSING, OVERLAYS, conf_dir, config_dir, groups, summary
-from dltrain.config.nodes import OPTIMIZERS
 from dltrain.config.overrides import parse
 from dltrain.config.policy import locate
 from dltrain.config.schema import arguments, wrong

@@ -13,9 +13,9 @@ import annotated_types
 import pytest
 from torch import Tensor, nn
 
-from dltrain.config.annotations import describe, wants_object
+from dltrain.config.checking.annotations import describe, wants_object
 from dltrain.config.schema import arguments, wrong
-from dltrain.config.spelling import close_matches
+from dltrain.config.suggestions.spelling import close_matches
 from dltrain.types import BatchSize, Fraction, Ge, Gt, Le, Lt, PositiveFloat, PositiveInt
 
 FITS = [

@@ -17,7 +17,8 @@ import pytest
 import yaml
 from harm import CANARY, FULL, defaults, harm_of, tripwire
 
-from dltrain.config import check, combinations, nodes
+from dltrain.config import check
+from dltrain.config.checking import combinations, nodes
 from dltrain.config.policy import PACKAGES, locate
 from dltrain.errors import UsageError
 from dltrain.experiment import data, freezing, instantiate, optim_factory, watch

@@ -17,9 +17,9 @@ from dltrain.config.compose import compose, compose_over
 from dltrain.config.groups import groups, read_option
 from dltrain.config.overrides import take
 from dltrain.config.policy import locate
-from dltrain.config.quoting import TEXT_NAMES, text_override, value_of
 from dltrain.config.schema import arguments, wrong
 from dltrain.config.settings import Paths
+from dltrain.config.suggestions.quoting import TEXT_NAMES, text_override, value_of
 from dltrain.shell import in_quotes, setting, shell_word
 
 NAMES = [

@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from dltrain.config.groups import COMPOSING, OVERLAYS, groups
-from dltrain.config.other_programs import option_for, unknown_option
 from dltrain.config.overrides import Problem
+from dltrain.config.suggestions.other_programs import option_for, unknown_option
 
 
 @dataclass

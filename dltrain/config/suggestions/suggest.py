@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, get_args
 
-from dltrain.config.composition import compose_files
+from dltrain.config.composing.composition import compose_files
+from dltrain.config.composing.source_keys import full_key, has_listed, short_keys
 from dltrain.config.groups import COMPOSING, groups, read_option
-from dltrain.config.other_programs import answer_for
-from dltrain.config.quoting import value_of
 from dltrain.config.schema import Argument, arguments, as_yaml, wrong
-from dltrain.config.source_keys import full_key, has_listed, short_keys
-from dltrain.config.spelling import close_matches, similarity
+from dltrain.config.suggestions.other_programs import answer_for
+from dltrain.config.suggestions.quoting import value_of
+from dltrain.config.suggestions.spelling import close_matches, similarity
 from dltrain.errors import UsageError, first_names
 
 LIKE = 0.6  # the least similarity of two names for one to be meant by the other

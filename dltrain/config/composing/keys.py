@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from dltrain.config.annotations import is_mapping_of_objects
+from dltrain.config.checking.annotations import is_mapping_of_objects
+from dltrain.config.composing.source_keys import OWNER as DATASET
+from dltrain.config.composing.source_keys import full_key, without_shorthand
 from dltrain.config.groups import COMPOSING
 from dltrain.config.renamed import with_current_names
 from dltrain.config.schema import Argument, as_yaml, wrong
-from dltrain.config.source_keys import OWNER as DATASET
-from dltrain.config.source_keys import full_key, without_shorthand
-from dltrain.config.suggest import (
+from dltrain.config.suggestions.suggest import (
     argument_of,
     arguments_of,
     shared_optimizer,

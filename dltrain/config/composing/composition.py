@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from dltrain.config.defaults import (
+from dltrain.config.composing.defaults import (
     GLOBAL,
     Choice,
     Entry,
@@ -22,11 +22,11 @@ from dltrain.config.defaults import (
     package_header,
     parse_defaults,
 )
+from dltrain.config.composing.source_keys import OWNER as DATASET
+from dltrain.config.composing.source_keys import without_shorthand
 from dltrain.config.groups import conf_dir, groups, option_file, read_option, read_ours
-from dltrain.config.other_programs import unknown_option
 from dltrain.config.renamed import with_current_names
-from dltrain.config.source_keys import OWNER as DATASET
-from dltrain.config.source_keys import without_shorthand
+from dltrain.config.suggestions.other_programs import unknown_option
 from dltrain.errors import UsageError, first_line
 
 MAX_DEPTH = 20  # files that extend one another

@@ -2,7 +2,7 @@
 
 Hydra, Lightning, Ultralytics, Keras, Hugging Face, Ludwig, scikit-learn and PyTorch's examples.
 `{value}` stands for the value that was typed, FILE, FOLDER, RUN, NAME and COLUMN for what only the
-user knows. tests/config/test_habits.py composes every override of this file.
+user knows. tests/config/suggestions/test_habits.py composes every override of this file.
 """
 
 from __future__ import annotations

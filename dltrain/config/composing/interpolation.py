@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from dltrain.config.source_keys import with_full_keys
+from dltrain.config.composing.source_keys import with_full_keys
 from dltrain.errors import first_line
 
 OWN_VARIABLES = "DLTRAIN_"  # how the environment variables of dltrain itself begin

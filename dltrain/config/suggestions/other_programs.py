@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-from dltrain.config import habits, quoting
 from dltrain.config.groups import COMPOSING, groups
-from dltrain.config.spelling import close_matches
+from dltrain.config.suggestions import habits, quoting
+from dltrain.config.suggestions.spelling import close_matches
 from dltrain.shell import shell_word
 
 PLACEHOLDER = "{value}"

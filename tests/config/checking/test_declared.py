@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from torch import nn
 
-from dltrain.config.declared import Declared, declared
+from dltrain.config.checking.declared import Declared, declared
 from dltrain.engine import Task
 from dltrain.losses import MSE
 from dltrain.preprocessing.transform import ImageTransform

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-from dltrain.config.annotations import (
+from dltrain.config.checking.annotations import (
     admits_null,
     describe,
     fits,
@@ -14,11 +14,11 @@ from dltrain.config.annotations import (
     is_mapping_of_objects,
     wants_object,
 )
+from dltrain.config.checking.problems import Problems
 from dltrain.config.policy import locate
-from dltrain.config.problems import Problems
-from dltrain.config.quoting import typed_as_list, typed_as_text
 from dltrain.config.schema import Argument, arguments, wrong
-from dltrain.config.spelling import close_matches
+from dltrain.config.suggestions.quoting import typed_as_list, typed_as_text
+from dltrain.config.suggestions.spelling import close_matches
 from dltrain.errors import UsageError
 from dltrain.shell import quoted, shell_word
 

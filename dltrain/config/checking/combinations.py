@@ -7,12 +7,12 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
+from dltrain.config.checking.declared import Declared, declared
+from dltrain.config.checking.nodes import TARGET, plugins_of
+from dltrain.config.checking.problems import Problems
 from dltrain.config.compose import Composed
-from dltrain.config.declared import Declared, declared
 from dltrain.config.groups import COMPOSING
-from dltrain.config.nodes import TARGET, plugins_of
 from dltrain.config.policy import PACKAGES, locate, under
-from dltrain.config.problems import Problems
 from dltrain.config.schema import arguments
 
 # The packages that define what a group chooses from, unless it is the user's own.

@@ -1,0 +1,1 @@
+"""Checks a configuration against signatures, and its choices against each other."""

@@ -1,0 +1,1 @@
+"""Composes files and overrides into one configuration."""
