@@ -341,11 +341,22 @@ def test_batches_are_a_function_of_seed_epoch_and_position() -> None:
 
 
 def test_preprocessing_that_would_leave_the_boxes_behind_is_refused() -> None:
-    with pytest.raises(
-        ValueError, match=r"Flip\) would leave the boxes where they were: dataset.flip=0.5"
-    ):
-        dataset(DigitScenes, "bundled", transforms=(FlipImages(),))
-    dataset(DigitScenes, "bundled", transforms=(RandomErasing(),))
+    """A transform says itself whether it moves pixels, whatever it is called."""
+
+    class ColorJitter(FlipImages):
+        """Flips images, under the name of a transform that leaves objects where they are."""
+
+    class Slide(RandomErasing):
+        """A transform of the user's own that leaves objects where they are."""
+
+    for moving in (FlipImages(), ColorJitter()):
+        with pytest.raises(
+            ValueError,
+            match=rf"{type(moving).__name__}\) would leave the boxes where they were",
+        ):
+            dataset(DigitScenes, "bundled", transforms=(moving,))
+    for still in (RandomErasing(), Slide()):
+        dataset(DigitScenes, "bundled", transforms=(still,))
 
 
 def test_digit_scenes_have_tight_boxes_that_hardly_overlap_and_digits_of_their_own_part() -> None:
