@@ -12,6 +12,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import compress
+from operator import not_
 from pathlib import Path
 from typing import ClassVar, Literal, TypeAlias
 
@@ -142,9 +144,8 @@ class AnnotatedFiles(ABC):
             return parts
         images = parts["train"]
         is_test = test_split.mask(len(images))
-        pairs = list(zip(images, is_test, strict=True))
-        parts["test"] = [image for image, held in pairs if held]
-        parts["train"] = [image for image, held in pairs if not held]
+        parts["test"] = list(compress(images, is_test))
+        parts["train"] = list(compress(images, map(not_, is_test)))
         return parts
 
     def digest(self) -> str:

@@ -110,28 +110,21 @@ class Description:
         Raises InputError if several of the same name have annotations.
         """
         counts = Counter(categories.values())
-        if max(counts.values(), default=0) <= 1:
-            return categories
-        used = {
-            identifier(annotation.get("category_id"))
-            for annotation in self.annotations
-            if isinstance(annotation, dict)
-        }
-        kept: dict[str, str] = {}
-        twins: dict[str, list[str]] = {}
-        for key, name in categories.items():
-            if counts[name] == 1:
-                kept[key] = name
-            elif key in used:
-                kept[key] = name
-                twins.setdefault(name, []).append(key)
-        for name, keys in sorted(twins.items()):
-            if len(keys) > 1:
+        used = self.used_categories()
+        kept = {key: name for key, name in categories.items() if counts[name] == 1 or key in used}
+        for name, count in sorted(Counter(kept.values()).items()):
+            if count > 1:
+                keys = [key for key, other in kept.items() if other == name]
                 raise InputError(
                     f"{self.path}: the categories with the ids {', '.join(keys)} "
                     f"are all called {name}"
                 )
         return kept
+
+    def used_categories(self) -> set[str]:
+        """Return the ids of the categories that annotations have."""
+        annotations = [one for one in self.annotations if isinstance(one, dict)]
+        return {identifier(annotation.get("category_id")) for annotation in annotations}
 
     def annotated_images(
         self, folder: Path, names: tuple[str, ...], problems: list[str]

@@ -6,6 +6,7 @@ import logging
 import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 from dltrain.data.detection.annotated_files import AnnotatedFiles, BadBoxes, existing_path
@@ -112,6 +113,11 @@ def part_folders(folder: Path) -> dict[str, Part]:
     if images.is_dir():
         parts = {name: Part(images / name, labels / name) for name in folders_in(images)}
         return parts or {"train": Part(images, labels)}
+    return inner_part_folders(folder)
+
+
+def inner_part_folders(folder: Path) -> dict[str, Part]:
+    """Return the folders NAME/images and NAME/labels by their names; InputError without any."""
     parts = {}
     for name, path in folders_in(folder).items():
         part = Part(Path(path, "images"), Path(path, "labels"))
@@ -175,7 +181,8 @@ def numbered_names(
     """
     if names.count:
         return tuple(map(str, range(names.count)))
-    boxes = [box for images in parts.values() for image in images for box in image.boxes]
+    images = chain.from_iterable(parts.values())
+    boxes = list(chain.from_iterable(image.boxes for image in images))
     if not boxes:
         return ("0",)
     last = max(boxes, key=lambda box: box.label)
@@ -199,22 +206,25 @@ def images_of_part(
     stems = [stem_in(path, part.images) for path in paths]  # a.jpg and a.png may have the same
     label_paths = label_files(folder, part, set(stems))
     images = []
-    unlabeled = 0
     for stem, path in zip(stems, paths, strict=True):
-        label_path = label_paths.get(stem)
-        if label_path is None:
-            unlabeled += 1
-            images.append(AnnotatedImage(str(path), relative=True, labelled=False))
-        else:
-            boxes = boxes_of(label_path, names, problems)
+        if stem in label_paths:
+            boxes = boxes_of(label_paths[stem], names, problems)
             images.append(AnnotatedImage(str(path), boxes, relative=True))
-    if unlabeled:
-        have = "have" if unlabeled > 1 else "has"
+        else:
+            images.append(AnnotatedImage(str(path), relative=True, labelled=False))
+    log_unlabelled(images, part)
+    return images
+
+
+def log_unlabelled(images: Sequence[AnnotatedImage], part: Part) -> None:
+    """Log how many images have no label file."""
+    count = sum(not image.labelled for image in images)
+    if count:
+        have = "have" if count > 1 else "has"
         log.info(
-            f"{unlabeled:,} of {len(images):,} images in {part.images} {have} no label file, "
+            f"{count:,} of {len(images):,} images in {part.images} {have} no label file, "
             "so no objects"
         )
-    return images
 
 
 def stem_in(path: Path, folder: Path) -> str:

@@ -42,7 +42,7 @@ def class_names(folder: Path) -> ClassNames:
     Raises InputError, with file and line, for names that cannot be used, and if two files have
     different ones.
     """
-    in_yaml = [names_in_yaml(path) for path in matching(folder, YAML_PATTERNS)]
+    in_yaml = list(map(names_in_yaml, matching(folder, YAML_PATTERNS)))
     in_text = names_in_text(folder)
     with_names = [one for one in in_yaml if one.names]
     if not with_names:
@@ -50,7 +50,7 @@ def class_names(folder: Path) -> ClassNames:
     chosen = with_names[0]
     for other in with_names:
         check_same(chosen, other)
-    if in_text.names and in_text.names != chosen.names:
+    if in_text.names not in ((), chosen.names):
         log.warning(f"{in_text.path} has other names than {chosen.path}, and is not read")
     return chosen
 
@@ -96,21 +96,21 @@ def names_in_yaml(path: Path) -> ClassNames:
     entries = entries_of(root_node(path), path)
     count = whole_number(entries.get("nc"))
     keypoints = keypoint_numbers(entries.get("kpt_shape"))
-    names = entries.get("names")
-    if names is None or is_empty(names):
-        return ClassNames((), count, keypoints, path)
+    names = written_names(entries.get("names"), path)
+    if names and count not in (0, len(names)):
+        place = place_of(entries["nc"], path)
+        raise InputError(f"{place}: nc is {count}, but names has {len(names)}")
+    return ClassNames(names, len(names) or count, keypoints, path)
+
+
+def written_names(names: yaml.Node | None, path: Path) -> tuple[str, ...]:
+    """Return the names of the classes in the node `names`; none if it is absent or empty."""
+    is_empty = isinstance(names, yaml.ScalarNode) and not names.value
+    if names is None or is_empty:
+        return ()
     nodes = name_nodes(names, path)
     places = [place_of(node, path) for node in nodes]
-    written = checked([name_in(node, path) for node in nodes], places)
-    if count and count != len(written):
-        place = place_of(entries["nc"], path)
-        raise InputError(f"{place}: nc is {count}, but names has {len(written)}")
-    return ClassNames(written, len(written), keypoints, path)
-
-
-def is_empty(node: yaml.Node) -> bool:
-    """Return whether a node is a scalar without text."""
-    return isinstance(node, yaml.ScalarNode) and not node.value
+    return checked([name_in(node, path) for node in nodes], places)
 
 
 def name_in(node: yaml.Node, path: Path) -> str:

@@ -81,8 +81,12 @@ class EMNIST:
                 return read_idx(path)
         instead = f"or of its files {name}.gz and its like"
         fetch(self.mirrors, self.archive, self.raw, instead=instead)
+        self._unpack()
+        return read_idx(self.raw / "gzip" / f"{name}.gz")
+
+    def _unpack(self) -> None:
+        """Unpack the files of the split from the archive."""
         ((archive, known),) = self.archive.items()
         names = [self.file(part, kind) for part in ("train", "test") for kind in KINDS]
         members = [f"gzip/{name}.gz" for name in names]
         unpack(self.raw / archive, members, self.raw / "gzip", known.size)
-        return read_idx(self.raw / "gzip" / f"{name}.gz")

@@ -173,11 +173,9 @@ class Folder:
         for split, classes in self.layout.parts.items():
             self.check_known(split, classes)
             own[split] = files_of_classes([classes.get(name, ()) for name in self.class_folders])
-        empty = self.empty_classes(own["train"])
-        if empty and "train" in self.layout.parts and not self.test_only:
-            place = self.layout.places["train"]
-            raise InputError(f"{place}: there is no file in {shown_names(empty)}")
-        if not any(files.paths for files in own.values()):
+        if "train" in self.layout.parts and not self.test_only:
+            self.check_not_empty(own["train"])
+        if not sum(len(files.paths) for files in own.values()):
             raise InputError(f"{self.path}: there is no file in its folders; expected {EXPECTED}")
         return own
 
@@ -190,6 +188,13 @@ class Folder:
                 f"{places[split]} has the classes {shown_names(unknown)}, "
                 f"which {places['train']} does not have"
             )
+
+    def check_not_empty(self, train: Files) -> None:
+        """Raise InputError for training classes without a file."""
+        empty = self.empty_classes(train)
+        if empty:
+            place = self.layout.places["train"]
+            raise InputError(f"{place}: there is no file in {shown_names(empty)}")
 
     def empty_classes(self, files: Files) -> list[str]:
         """Return the class folders without a file in a split."""
@@ -342,11 +347,14 @@ class Folder:
             raise InputError(
                 f"{count} in {self.path} cannot be used; dataset.odd_files=skip leaves out\n{lines}"
             )
-        lost_splits = self.splits_without(reasons)
-        lost = lost_splits or self.classes_without(reasons)
+        self.check_rest(reasons, lines)
+        log.warning(f"{count} left out\n{lines}")
+
+    def check_rest(self, odd: dict[str, str], lines: str) -> None:
+        """Raise InputError, with the `lines`, if a split or a class has no files but `odd` ones."""
+        lost = self.splits_without(odd) or self.classes_without(odd)
         if lost and (not self.test_only or "test" in lost):
             raise InputError(f"no image is left of {shown_names(lost)} in {self.path}\n{lines}")
-        log.warning(f"{count} left out\n{lines}")
 
     def splits_without(self, odd: dict[str, str]) -> list[str]:
         """Return the splits that have no files but `odd` ones."""

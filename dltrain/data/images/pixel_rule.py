@@ -220,19 +220,26 @@ def usual_range(low: float, high: float, sample_type: str) -> Range:
     Their own is also taken if they fill so little of the usual one that most of their levels would
     be lost.
     """
-    own = (low, high) if high > low else (low, low + 1.0)
     is_float = sample_type == "float"
-    usual = FLOAT_RANGES if is_float else WHOLE_RANGES
-    for first, last in usual:
-        span = last - first
-        slack = OVERSHOOT * span if is_float else 0.0
-        if low < first - slack or high > last + slack:
-            continue
-        if high - low >= MIN_FILLED * span:
-            return first, last
-        if (low, high) != (0.0, 0.0):
-            return own
-    return own
+    overshoot = OVERSHOOT if is_float else 0.0
+    ranges = FLOAT_RANGES if is_float else WHOLE_RANGES
+    possible = [limits for limits in ranges if is_within(low, high, limits, overshoot)]
+    filled = [limits for limits in possible if high - low >= MIN_FILLED * length(limits)]
+    if filled and (filled[0] == possible[0] or low == high == 0):
+        return filled[0]
+    return (low, high) if high > low else (low, low + 1.0)
+
+
+def length(limits: Range) -> float:
+    """Return the length of a range."""
+    return limits[1] - limits[0]
+
+
+def is_within(low: float, high: float, limits: Range, overshoot: float) -> bool:
+    """Return whether values lie in a range or leave it by a small fraction of its length."""
+    first, last = limits
+    slack = overshoot * (last - first)
+    return first - slack <= low and high <= last + slack
 
 
 def refuse_unlike(values: Values, limits: Range) -> None:
