@@ -128,16 +128,19 @@ def looks_like_dates(texts: Sequence[str]) -> bool:
     min_dates = MIN_DATE_FRACTION * len(sample)
     if not sample or len(likely) < min_dates:
         return False
-    known_formats: list[str] = []  # of texts before
-    dates = 0
-    for text in likely:
+    return count_dates(likely) >= min_dates
+
+
+def count_dates(texts: Sequence[str]) -> int:
+    """Return how many texts are dates in any format; formats of earlier texts are tried first."""
+    known_formats: dict[str, None] = {}
+    count = 0
+    for text in texts:
         date_format = find_format(text, (*known_formats, *ALL_FORMATS))
-        if date_format is None:
-            continue
-        dates += 1
-        if date_format not in known_formats:
-            known_formats.append(date_format)
-    return dates >= min_dates
+        if date_format is not None:
+            known_formats[date_format] = None
+            count += 1
+    return count
 
 
 def find_format(text: str, date_formats: Sequence[str]) -> str | None:
@@ -152,20 +155,18 @@ def formats_of(texts: Sequence[str]) -> list[str]:
     """Return the formats that all `texts` are in; if there is none, the one that most are in."""
     sample = texts[:: max(1, len(texts) // SAMPLE_TEXTS)]
     few = sample[:: max(1, len(sample) // FEW_TEXTS)]
-    counts = {ISO: 0}
-    for date_format in ALL_FORMATS:
-        if count_in(few, date_format):
-            counts[date_format] = count_in(sample, date_format)
+    possible = [date_format for date_format in ALL_FORMATS if count_in(few, date_format)]
+    counts = {ISO: 0} | {date_format: count_in(sample, date_format) for date_format in possible}
     most = max(counts.values())
-    if most == 0:
-        return []
     if counts[ISO] == most:
-        return [ISO]
+        return [ISO] if most else []
     best = [date_format for date_format, count in counts.items() if count == most]
-    if len(best) == 1:
-        return best
-    fitting_all = [one for one in best if count_in(texts, one) == len(texts)]
-    return fitting_all or best
+    return best if len(best) == 1 else without_partial(best, texts)
+
+
+def without_partial(date_formats: list[str], texts: Sequence[str]) -> list[str]:
+    """Return the formats that all `texts` are in, or all of them if there is none."""
+    return [one for one in date_formats if count_in(texts, one) == len(texts)] or date_formats
 
 
 def count_in(texts: Sequence[str], date_format: str) -> int:

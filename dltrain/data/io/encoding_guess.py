@@ -68,22 +68,29 @@ def guess_utf32(content: bytes) -> str | None:
 
 
 def guess_one_byte(sample: bytes, runs: list[bytes]) -> str:
-    """Guess an encoding with one byte a character, from the `runs` of bytes beyond ASCII.
-
-    Words of foreign letters alone are Cyrillic, single ones Western.
-    """
-    letters = b"".join(runs)
-    letters_in_words = sum(len(run) for run in runs if len(run) > 2)
-    upper_half = sum(letter >= 0xC0 for letter in letters)
-    is_cyrillic = letters_in_words > 0.6 * len(letters) and upper_half > 0.8 * len(letters)
-    if is_cyrillic:
-        small_letters = sum(letter >= 0xE0 for letter in letters)
-        return "cp1251" if 2 * small_letters > upper_half else "koi8-r"
+    """Guess an encoding with one byte a character, from the `runs` of bytes beyond ASCII."""
+    if is_cyrillic(runs):
+        return guess_cyrillic(b"".join(runs))
     try:
         sample.decode("cp1252")
     except UnicodeDecodeError:
         return "cp850"
     return "cp1252"
+
+
+def is_cyrillic(runs: list[bytes]) -> bool:
+    """Return whether most letters form words of their own; Western ones stand alone."""
+    letters = b"".join(runs)
+    letters_in_words = sum(len(run) for run in runs if len(run) > 2)
+    upper_half = sum(letter >= 0xC0 for letter in letters)
+    return letters_in_words > 0.6 * len(letters) and upper_half > 0.8 * len(letters)
+
+
+def guess_cyrillic(letters: bytes) -> str:
+    """Guess a Cyrillic encoding by its small letters, which are frequent."""
+    upper_half = sum(letter >= 0xC0 for letter in letters)
+    small_letters = sum(letter >= 0xE0 for letter in letters)
+    return "cp1251" if 2 * small_letters > upper_half else "koi8-r"
 
 
 # Two bytes a character

@@ -79,6 +79,10 @@ class NumberFormat:
         is_zero = not number.digits.strip("0.,")
         return not number.unit and (self.unit != PERCENT or is_zero)
 
+    def has_marks_of(self, other: NumberFormat) -> bool:
+        """Return whether two formats have the same marks, whatever their units."""
+        return (self.decimal, self.thousands) == (other.decimal, other.thousands)
+
     def described(self) -> str:
         """Return the notation in a few words, for messages."""
         words = ["decimal=comma"] if self.decimal == "," else []
@@ -202,14 +206,18 @@ def simplify(text: str) -> str:
 
 def without_quotes(text: str) -> str:
     """Return `text` without the marks that keep a text in a spreadsheet, and without quotes."""
-    if text[:2] in ('="', "='"):  # a formula of Excel's that keeps a text
+    if text.startswith(('="', "='")):  # a formula of Excel's that keeps a text
         text = text[1:]
     if len(text) > 1 and text[0] == text[-1] and text[0] in "\"'":
         return text[1:-1].strip()
-    begins_with_mark = text[:1] == "'"
-    if begins_with_mark and (text[1:2].isdigit() or text[1:2] in "-+."):  # Excel's mark of a text
-        return text[1:]
-    return text
+    return without_excel_mark(text)
+
+
+def without_excel_mark(text: str) -> str:
+    """Return `text` without the apostrophe by which Excel keeps a number as text."""
+    next_character = text[1:2]
+    is_number = next_character.isdigit() or next_character in "-+."
+    return text[1:] if text.startswith("'") and is_number else text
 
 
 def ascii_digit(character: str) -> str:
@@ -244,14 +252,12 @@ def notation_of(
         if not remaining:
             return contradiction(written, position, allowed)
         fitting = remaining
-    chosen = fitting[0]
-    if (chosen.decimal, chosen.thousands) == (PLAIN.decimal, PLAIN.thousands):
-        return chosen
+    if fitting[0].has_marks_of(PLAIN):
+        return fitting[0]
     for position, number in enumerate(written):
-        values = {number.value(notation) for notation in fitting}
-        if len(values) > 1:
+        if len({number.value(notation) for notation in fitting}) > 1:
             return Undecided(position, None, ambiguous=True)
-    return chosen
+    return fitting[0]
 
 
 def contradiction(

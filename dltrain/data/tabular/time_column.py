@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from dltrain.data.io.dates import looks_like_dates
 from dltrain.data.tabular.files.header import as_number, is_number
@@ -44,12 +45,14 @@ def find_time_column(sample: Mapping[str, Sequence[str]], series: str) -> TimeCo
         if looks_like_dates(texts):
             return TimeColumn(name, dates=True)
     numbers = {name: texts for name, texts in columns.items() if texts and are_numbers(texts)}
+    candidates = [*named_moments(numbers), *filter(lambda n: are_moments(numbers[n]), numbers)]
+    return TimeColumn(candidates[0], dates=False) if candidates else None
+
+
+def named_moments(numbers: Mapping[str, Sequence[str]]) -> list[str]:
+    """Return the columns whose names say time; those without repeated numbers come first."""
     named = [name for name in numbers if name.strip().lower() in TIME_NAMES]
-    named.sort(key=lambda name: has_repeated_text(numbers[name]))  # stable: file order otherwise
-    moments = [name for name, texts in numbers.items() if are_moments(texts)]
-    for name in (*named, *moments):
-        return TimeColumn(name, dates=False)
-    return None
+    return sorted(named, key=lambda name: has_repeated_text(numbers[name]))
 
 
 def named_time_column(sample: Mapping[str, Sequence[str]], name: str) -> TimeColumn:
@@ -86,8 +89,12 @@ def are_moments(texts: Sequence[str]) -> bool:
     if all(DAY_NUMBER.fullmatch(text.strip()) for text in texts):
         return True
     steps = np.diff(values)
-    falls = bool((steps < 0).all())
-    rises = bool((steps > 0).all())
-    if any(((low < values) & (values < high)).all() for low, high in UNIX_TIMES):
+    falls, rises = bool((steps < 0).all()), bool((steps > 0).all())
+    if are_unix_times(values):
         return falls or rises
     return falls and np.allclose(steps, steps[0])
+
+
+def are_unix_times(values: NDArray[np.float64]) -> bool:
+    """Return whether all values (N,) are Unix times in one unit."""
+    return any(((low < values) & (values < high)).all() for low, high in UNIX_TIMES)

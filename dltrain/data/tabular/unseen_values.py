@@ -32,14 +32,20 @@ def log_missing(table: str, encoder: Encoder, counts: Mapping[str, int], only_ne
     counts = {name: count for name, count in counts.items() if count and name not in known}
     if not counts:
         return
-    fills = encoder.fill_texts
-    filled = [f"{name} {counts[name]:,} (by {fills[name]})" for name in counts if name in fills]
     how = "an input for each column that lacks values in training says where"
     if only_new:
         how = "the columns had all values in training, so no input says where they are missing"
     log.warning(
-        f"{table}: missing values filled (dataset.missing=auto): {join_names(filled)}; {how}"
+        f"{table}: missing values filled (dataset.missing=auto): "
+        f"{describe_fills(encoder, counts)}; {how}"
     )
+
+
+def describe_fills(encoder: Encoder, counts: Mapping[str, int]) -> str:
+    """Return how many values of each column are filled, and with what."""
+    fills = encoder.fill_texts
+    columns = [f"{name} {counts[name]:,} (by {fills[name]})" for name in counts if name in fills]
+    return join_names(columns)
 
 
 def log_unknown(table: Table, encoder: Encoder) -> None:

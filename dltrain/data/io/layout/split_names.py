@@ -8,7 +8,8 @@ from __future__ import annotations
 import functools
 import re
 import unicodedata
-from collections.abc import Collection, Container
+from collections import Counter
+from collections.abc import Collection, Container, Mapping, Sequence
 from dataclasses import dataclass
 
 # A name means a split if it has one of these words, and its other words are fillers or belong to
@@ -67,17 +68,19 @@ def split_names(names: Collection[str]) -> dict[str, SplitName]:
     parsed = {name: split_name for name in names if (split_name := parse_name(name))}
     if all(WEAK_WORDS.intersection(words_of(name)) for name in parsed):
         return {}
-    plain_names = {meaningful_words(name) for name in names if name not in parsed}
-    splits_of_words: dict[tuple[str, ...], set[str]] = {}
-    for split_name in parsed.values():
-        splits_of_words.setdefault(split_name.others, set()).add(split_name.split)
-    siblings = {words for words, splits in splits_of_words.items() if len(splits) > 1}
-    words_of_others = plain_names | siblings
-    return {
-        name: split_name
-        for name, split_name in parsed.items()
-        if is_certain(name, split_name, words_of_others) and not has_negation(name, names)
-    }
+    siblings = words_of_siblings(names, parsed)
+    certain = [name for name in parsed if is_certain(name, parsed[name], siblings)]
+    return {name: parsed[name] for name in certain if not has_negation(name, names)}
+
+
+def words_of_siblings(
+    names: Collection[str], parsed: Mapping[str, SplitName]
+) -> set[tuple[str, ...]]:
+    """Return the words of the names that mean no split, and of those that mean several splits."""
+    words = {meaningful_words(name) for name in names if name not in parsed}
+    splits = {(split_name.others, split_name.split) for split_name in parsed.values()}
+    frequency = Counter(own_words for own_words, _ in splits)
+    return words | {own_words for own_words, count in frequency.items() if count > 1}
 
 
 def is_certain(
@@ -129,11 +132,13 @@ def words_of(name: str) -> list[str]:
     known_words = segment(letters)
     if known_words:
         return [*known_words, *numbers]
-    words: list[str] = []
-    for chunk in chunks:
-        camel_case = [word.lower() for word in re.findall(r"[A-Z]?[^A-Z]+|[A-Z]+", chunk)]
-        words += segment(chunk.lower()) or camel_case
-    return words
+    return [word for chunk in chunks for word in words_in(chunk)]
+
+
+def words_in(chunk: str) -> Sequence[str]:
+    """Return the words in letters without spaces: known ones, or by their capital letters."""
+    camel_case = re.findall(r"[A-Z]?[^A-Z]+|[A-Z]+", chunk)
+    return segment(chunk.lower()) or [word.lower() for word in camel_case]
 
 
 def without_accents(name: str) -> str:
@@ -177,9 +182,14 @@ def group_by_split(names: dict[str, SplitName]) -> dict[str, list[str]]:
     groups: dict[str, list[str]] = {}
     for name, split_name in names.items():
         groups.setdefault(split_name.split, []).append(name)
-    tests = groups.get("test", [])
-    evaluations = [name for name in tests if EVALUATION.search(name)]
-    if "val" not in groups and len(evaluations) == 1 and len(tests) == 2:
-        groups["val"] = evaluations
-        groups["test"] = [name for name in tests if name not in evaluations]
+    if "val" not in groups and len(groups.get("test", ())) == 2:
+        return groups | groups_with_evaluation(groups["test"])
     return groups
+
+
+def groups_with_evaluation(tests: list[str]) -> dict[str, list[str]]:
+    """Return the one of two test sets that is called eval for validation; none if both are."""
+    evaluations = [name for name in tests if EVALUATION.search(name)]
+    if len(evaluations) != 1:
+        return {}
+    return {"val": evaluations, "test": [name for name in tests if name not in evaluations]}

@@ -178,8 +178,7 @@ def folders_by_class(splits: dict[str, SplitName]) -> dict[tuple[str, str], str]
         if split_name.others:
             folders[split_name.split, " ".join(split_name.others)] = name
     class_names = {class_name for _, class_name in folders}
-    if len(class_names) < 2 or len(folders) < len(splits):
-        return {}
-    if any(("train", class_name) not in folders for class_name in class_names):
+    trained = {class_name for split, class_name in folders if split == "train"}
+    if len(class_names) < 2 or len(folders) < len(splits) or trained < class_names:
         return {}
     return {key: name for key, name in folders.items() if key[0] != "rest"}

@@ -101,11 +101,14 @@ class CsvFile(TableFile):
             return False
         position = header.index(name)
         values = [fields[position] for fields in rows if position < len(fields)]
-        grouped = sum(re.match(GROUPED_NUMBER, value) is not None for value in values)
-        if known is None and grouped >= MIN_GROUPED:
+        if known is None and are_grouped(values):
             return False
-        missing = self.rules.missing_number_texts
-        return all(value.strip() in missing or re.match(PLAIN_NUMBER, value) for value in values)
+        return all(map(self.is_plain_or_missing, values))
+
+    def is_plain_or_missing(self, text: str) -> bool:
+        """Return whether a text is a plain number, or means that there is none."""
+        is_missing = text.strip() in self.rules.missing_number_texts
+        return is_missing or re.match(PLAIN_NUMBER, text) is not None
 
     def check_points(
         self, columns: Sequence[Column], rows: Sequence[Sequence[str]], arrow: ArrowCsv
@@ -117,15 +120,15 @@ class CsvFile(TableFile):
         """
         if self.rules.has_marks:
             return
-        has_commas = any(c.texts is None and c.number_format.decimal == "," for c in columns)
+        numbers = [column for column in columns if column.texts is None]
+        decimals = {column.number_format.decimal for column in numbers}
         may_have_commas = arrow.delimiter == ";" and has_only_grouped(rows)
-        if not has_commas and not may_have_commas:
+        if "," not in decimals and not may_have_commas:
             return
-        for column in columns:
-            if column.texts is None and column.number_format == PLAIN:
-                texts, codes = arrow.distinct_texts(column.name)
-                distinct = DistinctTexts(column.name, texts, codes, self.where)
-                refuse_grouped(distinct, self.rules, must_be_numbers=False)
+        for name in [column.name for column in numbers if column.number_format == PLAIN]:
+            texts, codes = arrow.distinct_texts(name)
+            distinct = DistinctTexts(name, texts, codes, self.where)
+            refuse_grouped(distinct, self.rules, must_be_numbers=False)
 
     def without_empty_columns(self, request: Request, header: Sequence[str]) -> Request:
         """Return the request without nameless columns that are empty.
@@ -134,11 +137,9 @@ class CsvFile(TableFile):
         """
         positions = [i for i, name in enumerate(header) if not name.strip()]
         names = dict.fromkeys(header[i] for i in positions)
-        if not positions or not names.keys().isdisjoint(request.named):
+        is_chosen = not names.keys().isdisjoint(request.named)
+        if is_chosen or not positions or self.text.has_values(positions):
             return request
-        for _, fields in itertools.islice(self.text.records(), 1, None):
-            if any(fields[i].strip() for i in positions if i < len(fields)):
-                return request
         for name in names:
             request = self.leave_out(request, name, "has no name and no values")
         return request
@@ -173,6 +174,12 @@ class CsvFile(TableFile):
         for line, fields in records:
             values = dict(zip(header, fields, strict=False))
             yield FileRow(f"{self.path}:{line}", values, field_count_problem(fields, header))
+
+
+def are_grouped(values: Sequence[str]) -> bool:
+    """Return whether many values have points before three digits each."""
+    grouped = sum(re.match(GROUPED_NUMBER, value) is not None for value in values)
+    return grouped >= MIN_GROUPED
 
 
 class ArrowCsv:

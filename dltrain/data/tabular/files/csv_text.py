@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import itertools
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from functools import cached_property
 from pathlib import Path
 from typing import BinaryIO, TextIO, TypeAlias
@@ -151,3 +151,10 @@ class CsvText:
     def header(self) -> list[str]:
         """Return the names of the columns; none of a file without records."""
         return next(self.records(), (1, []))[1]
+
+    def has_values(self, positions: Collection[int]) -> bool:
+        """Return whether a row has a value in one of the columns at `positions`."""
+        for _, fields in itertools.islice(self.records(), 1, None):
+            if any(fields[i].strip() for i in positions if i < len(fields)):
+                return True
+        return False

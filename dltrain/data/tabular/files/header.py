@@ -51,9 +51,14 @@ def vote_of(name: str, values: Sequence[str]) -> Vote:
         return ""
     if sum(map(is_number, present)) > len(present) / 2:
         return "data" if is_number(name) else "header"
-    if len(set(present)) > MAX_DISTINCT_FRACTION * len(present):
+    return vote_of_texts(name, present)
+
+
+def vote_of_texts(name: str, texts: Sequence[str]) -> Vote:
+    """Return what a column of texts speaks for, "" if most of them are different."""
+    if len(set(texts)) > MAX_DISTINCT_FRACTION * len(texts):
         return ""
-    return "data" if name in present else "header"
+    return "data" if name in texts else "header"
 
 
 def are_column_names(numbers: Sequence[float], header_votes: int, outside: bool) -> bool:

@@ -66,19 +66,30 @@ def read_marked(
 
     None where some text has more in it, or where the notation is not certain.
     """
-    import pyarrow.compute as pc
-
-    for pattern, replacement in ASCII_FORMS:
-        texts = pc.replace_substring_regex(texts, pattern, replacement)
+    texts = with_ascii_marks(texts)
     fitting = [notation for notation in notations if fits(texts, absent, notation)]
-    if not fitting or absent.all() or fitting[0] == PLAIN:
-        return None
-    if as_mask(pc.match_substring_regex(texts, f"^{ADDRESS.pattern}$")).any():
+    if not fitting or absent.all() or fitting[0] == PLAIN or has_addresses(texts):
         return None
     first, *others = [read_notation(texts, absent, notation) for notation in fitting]
     if any(not np.array_equal(first, other, equal_nan=True) for other in others):
         return None
     return first, fitting[0]
+
+
+def with_ascii_marks(texts: pa.Array) -> pa.Array:
+    """Return texts with ASCII spaces, apostrophes and minuses."""
+    import pyarrow.compute as pc
+
+    for pattern, replacement in ASCII_FORMS:
+        texts = pc.replace_substring_regex(texts, pattern, replacement)
+    return texts
+
+
+def has_addresses(texts: pa.Array) -> bool:
+    """Return whether a text is an Internet address rather than a number."""
+    import pyarrow.compute as pc
+
+    return bool(as_mask(pc.match_substring_regex(texts, f"^{ADDRESS.pattern}$")).any())
 
 
 def fits(texts: pa.Array, absent: NDArray[np.bool_], notation: NumberFormat) -> bool:

@@ -59,15 +59,22 @@ def row_number_reason(name: str, texts: Sequence[str], codes: NDArray[np.int64])
         return ""
     is_nameless = not name.strip()
     subject = "has no name" if is_nameless else "had no name"
+    if are_whole_numbers(texts):
+        return f"{subject} and numbers the rows" if are_row_numbers(texts, codes) else ""
     all_differ = len(texts) == len(codes)
-    if all(WHOLE_NUMBER.fullmatch(text.strip()) for text in texts):
-        numbers = np.array([float(text) for text in texts])[codes]
-        if all_differ or mostly_counts(numbers):
-            return f"{subject} and numbers the rows"
-        return ""
-    if all_differ and is_nameless and not all(map(is_float, texts)):
-        return f"{subject} and names the rows"
-    return ""
+    is_name_column = is_nameless and all_differ and not all(map(is_float, texts))
+    return f"{subject} and names the rows" if is_name_column else ""
+
+
+def are_whole_numbers(texts: Sequence[str]) -> bool:
+    """Return whether all texts are whole numbers."""
+    return all(WHOLE_NUMBER.fullmatch(text.strip()) for text in texts)
+
+
+def are_row_numbers(texts: Sequence[str], codes: NDArray[np.int64]) -> bool:
+    """Return whether whole numbers are all different, or count in a few runs."""
+    numbers = np.array([float(text) for text in texts])[codes]
+    return len(texts) == len(codes) or mostly_counts(numbers)
 
 
 def mostly_counts(numbers: NDArray[np.float64]) -> bool:

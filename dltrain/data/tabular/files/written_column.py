@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -135,9 +135,9 @@ class WrittenColumn:
         if known is not None:
             self.read_booleans()
         self.refuse_texts(must_be_numbers, known)
-        unit = self.unit(known)
-        measure = self.measure(known)
         by_row = self.by_row()
+        unit = unit_of(self.column, by_row, known)
+        measure = self.measure(known)
         numbers = list(by_row.values())
         notation = notation_of(numbers, self.rules.notations_of(known))
         if isinstance(notation, Undecided):
@@ -166,7 +166,7 @@ class WrittenColumn:
     def by_row(self) -> dict[int, WrittenNumber]:
         """Return {position of a text: number}, in the order of the first rows that have them."""
         numbers = {i: number for i, number in enumerate(self.numbers) if number is not None}
-        return dict(sorted(numbers.items(), key=lambda item: self.column.first_row(item[0])))
+        return {i: numbers[i] for i in sorted(numbers, key=self.column.first_row)}
 
     def matches(self, pattern: str) -> NDArray[np.bool_]:
         """Return which texts match a pattern of pyarrow's, without the spaces around them."""
@@ -224,14 +224,19 @@ class WrittenColumn:
         has_texts = (~is_number & ~self.absent).any()
         if has_texts or is_number.sum() <= MIN_DISTINCT_NUMBERS:
             return
-        first_of_unit: dict[str, int] = {}
-        for position, number in enumerate(self.numbers):
-            if number is not None and number.measure:
-                first_of_unit.setdefault(number.measure, position)
-        if not 2 <= len(first_of_unit) <= MAX_UNITS or not all(map(is_unit, first_of_unit)):
+        first_positions = self.first_of_unit()
+        if not 2 <= len(first_positions) <= MAX_UNITS or not all(map(is_unit, first_positions)):
             return
         if measure_of(self.present) is None:
-            raise InputError(self.other_unit(list(first_of_unit.values())[:2]))
+            raise InputError(self.other_unit(list(first_positions.values())[:2]))
+
+    def first_of_unit(self) -> dict[str, int]:
+        """Return the position of the first number with each word behind it."""
+        positions: dict[str, int] = {}
+        for position, number in enumerate(self.numbers):
+            if number is not None and number.measure:
+                positions.setdefault(number.measure, position)
+        return positions
 
     def other_unit(self, positions: Sequence[int]) -> str:
         """Return the message for two texts in different units."""
@@ -274,35 +279,6 @@ class WrittenColumn:
             return known.measure
         return measure_of(self.present) or ""
 
-    def unit(self, known: NumberFormat | None) -> str:
-        """Return the unit of the numbers, "" for none.
-
-        InputError for several, and for a percent sign that some of them lack.
-        """
-        units = {""} if known is None else {"", known.unit}
-        for position, number in self.by_row().items():
-            if number.known is not None:
-                continue
-            if number.unit not in units and len(units) > 1:
-                raise InputError(
-                    f"{self.column.place(position)} is in another unit than the other numbers of "
-                    "the column"
-                )
-            units.add(number.unit)
-        unit = max(units)  # "" comes before any other
-        if unit == PERCENT:
-            self.require_percent()
-        return unit
-
-    def require_percent(self) -> None:
-        """Raise InputError for a number without a percent sign, unless it is 0."""
-        for position, number in self.by_row().items():
-            if number.unit != PERCENT and number.digits.strip("0.,"):
-                raise InputError(
-                    f"{self.column.place(position)} has no percent sign; other numbers of the "
-                    "column have one"
-                )
-
     def undecided(
         self,
         reason: Undecided,
@@ -332,6 +308,39 @@ class WrittenColumn:
 def is_unit(word: str) -> bool:
     """Return whether a word behind numbers is a unit: of two letters or more, and not "th"."""
     return len(word) >= 2 and word.lower() not in NO_UNITS
+
+
+def unit_of(
+    column: DistinctTexts, by_row: Mapping[int, WrittenNumber], known: NumberFormat | None
+) -> str:
+    """Return the unit of the numbers, "" for none.
+
+    `by_row` is {position of a text: number}, in the order of the rows. InputError for several
+    units, and for a percent sign that some numbers lack.
+    """
+    units = {""} if known is None else {"", known.unit}
+    for position, number in by_row.items():
+        if number.known is not None:
+            continue
+        if number.unit not in units and len(units) > 1:
+            raise InputError(
+                f"{column.place(position)} is in another unit than the other numbers of the column"
+            )
+        units.add(number.unit)
+    unit = max(units)  # "" comes before any other
+    if unit == PERCENT:
+        require_percent(column, by_row)
+    return unit
+
+
+def require_percent(column: DistinctTexts, by_row: Mapping[int, WrittenNumber]) -> None:
+    """Raise InputError for a number without a percent sign, unless it is 0."""
+    for position, number in by_row.items():
+        if number.unit != PERCENT and number.digits.strip("0.,"):
+            raise InputError(
+                f"{column.place(position)} has no percent sign; other numbers of the column have "
+                "one"
+            )
 
 
 def refuse_grouped(column: DistinctTexts, rules: NumberRules, must_be_numbers: bool) -> None:
