@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from dltrain import cli
+from dltrain.errors import ConfigError
 from dltrain.report import text
 from dltrain.report.text import table
 from dltrain.terminal import cells, cut, pad, wrap
@@ -33,6 +34,16 @@ def test_columns_of_wide_characters_are_aligned() -> None:
     assert {cells(line[: line.index(digit)]) for line, digit in zip(lines, "12", strict=True)} == {
         12
     }
+
+
+def test_the_second_column_of_problems_is_aligned_whatever_the_script() -> None:
+    error = ConfigError([("dataset.path=猫の画像", "first reason"), ("seed=x", "second reason")])
+    _, *lines = str(error).splitlines()
+    starts = {
+        cells(line[: line.index(reason)])
+        for line, reason in zip(lines, ("first", "second"), strict=True)
+    }
+    assert len(starts) == 1
 
 
 def words(shown: str) -> set[str]:
