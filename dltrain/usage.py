@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from pathlib import Path
 
 from dltrain import __version__
 from dltrain.config.groups import groups
@@ -23,6 +24,10 @@ from dltrain.verbs import FLAGS, MULTIRUN, VERBS
 
 log = logging.getLogger("dltrain")
 MAX_LISTED_CHARS = 100  # of a group's options in the help text
+MOVED_BY_SUFFIX = {  # of --out: the words that replace `predict`
+    ".vec": ["export", "--format", "word2vec"],
+    ".gif": ["rollout"],
+}
 HELP = """\
 dltrain {version}: deep-learning experiments from YAML, all on one engine
 
@@ -201,14 +206,10 @@ def moved_command(options: Options) -> str | None:
 
     Images and texts are now generated, word vectors exported, episodes rolled out.
     """
-    out = options.out or ""
+    words = MOVED_BY_SUFFIX.get(Path(options.out or "").suffix)
     if options.samples is not None or options.tokens is not None:
         words = ["generate"]
-    elif out.endswith(".vec"):
-        words = ["export", "--format", "word2vec"]
-    elif out.endswith(".gif"):
-        words = ["rollout"]
-    else:
+    if words is None:
         return None
     where = options.argv.index("predict")
     argv = [*options.argv[:where], *words, *options.argv[where + 1 :]]

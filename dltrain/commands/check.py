@@ -63,13 +63,14 @@ def check(options: Options) -> None:
         log.info(learning_rate_plot(experiment, figures["steps_per_epoch"]))
     for line in unread(composed):
         log.warning(line)
+    written = "nothing"
     if options.images is not None:
         draw_batch(data, Path(options.images))
-        options.outcome["images"] = options.images
-    hint = ""
-    if not (options.images or options.data or is_read):
-        hint = ", the data was not read (--data reads it)"
-    log.info(f"\nno problems; {options.images or 'nothing'} was written{hint}")
+        options.outcome["images"] = written = options.images
+    hint = ", the data was not read (--data reads it)"
+    if options.images or options.data or is_read:
+        hint = ""
+    log.info(f"\nno problems; {written} was written{hint}")
     options.outcome.update(figures)
 
 

@@ -27,7 +27,7 @@ from dltrain.types import Data
 
 log = logging.getLogger("dltrain")
 VOCABULARIES = ("tokenizer", "target_tokenizer", "words")  # keys of a data set's description
-EXTENDING = ("trainer.epochs", "trainer.steps", "trainer.max_seconds")
+EXTENDING = {"trainer.epochs", "trainer.steps", "trainer.max_seconds"}
 
 
 def resume(options: Options) -> None:
@@ -44,7 +44,7 @@ def resume(options: Options) -> None:
 
 @dataclass(frozen=True)
 class Plan:
-    """How a run continues: its configuration, the checkpoint (if any), and what has changed.
+    """The way a run continues: its configuration, the checkpoint (if any), and what has changed.
 
     `description` is that of its data, unless the settings of the data set have changed.
     """
@@ -125,8 +125,8 @@ def require_extension(run: Run, composed: Composed, state: dict[str, Any]) -> No
     trainer = composed.config["trainer"]
     done_epochs = reached(state["epoch"], trainer["epochs"])
     done_steps = reached(state["step"], trainer["steps"])
-    is_extended = any(key in composed.typed for key in EXTENDING)
-    if is_extended and not done_epochs and not done_steps:
+    is_done = done_epochs or done_steps
+    if not is_done and composed.typed.keys() & EXTENDING:
         return
     overrides = []
     if trainer["epochs"] is not None and (done_epochs or trainer["steps"] is None):

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import inspect
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import yaml
@@ -109,15 +109,24 @@ def origin(composed: Composed, key: str) -> str:
     override = overriding(composed, key)
     if override is not None:
         return f"the command line: {override}"
-    places = [(overlay, composed.choices.get(overlay), key) for overlay in ("debug", "experiment")]
-    if group in groups():
-        option = rest.partition(".")[0] if group in COMPOSING else composed.choices.get(group)
-        places.append((group, option, rest))
-    for place in places:
+    for place in _chosen_files(composed, key):
         file = _file_that_sets(*place)
         if file is not None:
             return file
-    return "its default in code" if group in groups() and rest else "conf/config.yaml"
+    if group in groups() and rest:
+        return "its default in code"
+    return "conf/config.yaml"
+
+
+def _chosen_files(composed: Composed, key: str) -> Iterator[tuple[str, str | None, str]]:
+    """Yield the files that may set `key`: group, option, and the key in that file."""
+    for overlay in ("debug", "experiment"):
+        yield overlay, composed.choices.get(overlay), key
+    group, _, rest = key.partition(".")
+    if group in COMPOSING:
+        yield group, rest.partition(".")[0], rest
+    elif group in groups():
+        yield group, composed.choices.get(group), rest
 
 
 def overriding(composed: Composed, key: str) -> str | None:

@@ -1,4 +1,4 @@
-"""What a training step costs: layers, FLOPs, memory and time, measured on one batch."""
+"""Costs of a training step: layers, FLOPs, memory and time, measured on one batch."""
 
 from __future__ import annotations
 

@@ -92,7 +92,9 @@ class Collector(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Keep a message."""
-        kind = "warnings" if record.levelno >= logging.WARNING else "notes"
+        kind = "notes"
+        if record.levelno >= logging.WARNING:
+            kind = "warnings"
         self.messages[kind].append(record.getMessage())
 
 

@@ -94,7 +94,10 @@ def _common_range(value: Plot) -> tuple[float, float]:
 
 
 def _legend_columns(value: Plot) -> int:
-    return 2 if max(map(len, value.lines)) <= MAX_HALF_CHARS else 1
+    longest = max(map(len, value.lines))
+    if longest <= MAX_HALF_CHARS:
+        return 2
+    return 1
 
 
 def _legend_rows(value: Plot) -> int:

@@ -12,14 +12,15 @@ from dltrain.files import replacing, to_json, writing
 from dltrain.report.text import number, table
 
 log = logging.getLogger("dltrain")
-FORMATS = (".csv", ".jsonl")
 MAX_KEPT_ROWS = 100  # that --json carries
 Row = dict[str, Any]
 
 
 def with_top(row: Row, top: int) -> Row:
     """Return `row` with the best `top` of its candidates."""
-    return {key: value[:top] if key == "top" else value for key, value in row.items()}
+    if "top" not in row:
+        return row
+    return {**row, "top": row["top"][:top]}
 
 
 def in_columns(row: Row) -> Row:
@@ -44,7 +45,9 @@ def cell(value: Any) -> str:
 
 
 def _name_of(value: Any) -> str:
-    return str(next(iter(value.values()))) if isinstance(value, dict) else str(value)
+    if isinstance(value, dict):
+        value = next(iter(value.values()))
+    return str(value)
 
 
 def show(rows: Iterable[Row]) -> tuple[int, list[Row]]:
@@ -66,7 +69,7 @@ def write(rows: Iterable[Row], out: Path) -> tuple[int, list[Row]]:
     kept: list[Row] = []
     what = f"--out {out}"
     with replacing(out, what) as file:
-        write_row = json_writer(file) if out.suffix == ".jsonl" else csv_writer(file)
+        write_row = WRITERS[out.suffix](file)
         for row in rows:  # reading inputs may raise too, and that does not blame the output
             count += 1
             if count <= MAX_KEPT_ROWS:
@@ -98,3 +101,7 @@ def csv_writer(file: TextIO) -> Callable[[Row], None]:
         writer.writerow(columns)
 
     return write_row
+
+
+WRITERS = {".csv": csv_writer, ".jsonl": json_writer}
+FORMATS = tuple(WRITERS)  # of files of predictions

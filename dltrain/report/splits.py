@@ -17,7 +17,9 @@ def sizes(data: Data) -> str:
         return f"{parts} and no test samples"
     text = f"{parts} and {data.test.samples:,} test samples"
     rule = test_rule(data)
-    return f"{text} ({rule})" if rule else text
+    if rule:
+        text += f" ({rule})"
+    return text
 
 
 def test_rule(data: Data) -> str:

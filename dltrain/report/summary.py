@@ -28,7 +28,9 @@ def closing_table(
     if results["samples_per_second"]:
         rows.append(("speed", f"{results['samples_per_second']:,.0f} samples/s"))
     for name, claim in results["expect"].items():
-        verdict = "met" if claim["met"] else "NOT met"
+        verdict = "met"
+        if not claim["met"]:
+            verdict = "NOT met"
         rows.append((f"expect {name}", f"{claim['claim']}: {verdict}"))
     if "reason" in results and status != "interrupted":  # the error message says it
         rows.append(("reason", results["reason"].splitlines()[0]))

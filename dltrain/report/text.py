@@ -37,7 +37,9 @@ def duration(seconds: float) -> str:
 
 def counted_noun(count: int, noun: str) -> str:
     """Return a number with its noun, as in "1 row" and "1,200 rows"."""
-    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
+    if count == 1:
+        return f"1 {noun}"
+    return f"{count:,} {noun}s"
 
 
 def size(count: float) -> str:
@@ -87,7 +89,9 @@ def fields(
 
 
 def _figure(value: float) -> str:
-    return "-" if math.isnan(value) else f"{value:.3g}"
+    if math.isnan(value):
+        return "-"
+    return f"{value:.3g}"
 
 
 def table(
@@ -129,7 +133,7 @@ def _aligned(
         for k in range(height):
             padded = []
             for i, (cell_lines, width) in enumerate(zip(wrapped, widths, strict=True)):
-                part = cell_lines[k] if k < len(cell_lines) else ""
+                part = "".join(cell_lines[k : k + 1])  # empty below the last line
                 padded.append(pad(part, width, i in right))
             lines.append((indent + GAP.join(padded)).rstrip())
     return "\n".join(lines)

@@ -312,11 +312,10 @@ class Store:
             names = ", ".join(folder.name for folder in steps)
             raise InputError(f"{self.folder}: every checkpoint is damaged ({names})")
         self.restore_pointers()
-        if not steps:
-            return None
-        if whole[-1] != steps[-1]:
-            log.warning(f"falling back to the checkpoint before: {whole[-1].name}")
-        return whole[-1]
+        newest = self.derived("last")
+        if newest is not None and newest != steps[-1]:
+            log.warning(f"falling back to the checkpoint before: {newest.name}")
+        return newest
 
     def restore_pointers(self) -> None:
         """Let `last` and `best` point to what the manifests say."""

@@ -30,10 +30,9 @@ def find(name: str, root: Path) -> Run:
     such run, or there are several.
     """
     folder = Path(name)
-    if (folder / CONFIG).is_file():
-        return Run(folder)
-    if folder.parent.name == CHECKPOINTS and (folder.parents[1] / CONFIG).is_file():
-        return Run(folder.parents[1], folder)
+    named = _run_at(folder)
+    if named is not None:
+        return named
     runs = all_runs(root)
     matches = runs[-1:] if name == "last" else _matches(name, runs, root)
     if len(matches) > 1:
@@ -44,6 +43,15 @@ def find(name: str, root: Path) -> Run:
     if not matches:
         raise InputError(_absent_message(name, runs, root))
     return Run(matches[0])
+
+
+def _run_at(folder: Path) -> Run | None:
+    """Return the run whose folder this is, or that of one of its checkpoints."""
+    if (folder / CONFIG).is_file():
+        return Run(folder)
+    if folder.parent.name == CHECKPOINTS and (folder.parents[1] / CONFIG).is_file():
+        return Run(folder.parents[1], folder)
+    return None
 
 
 def _absent_message(name: str, runs: list[Path], root: Path) -> str:

@@ -31,8 +31,12 @@ from dltrain.runs.lock import acquire_lock, release_lock
 if TYPE_CHECKING:
     from filelock import BaseFileLock
 
-CONFIG, MANIFEST, RESULTS = "config.yaml", "manifest.json", "results.json"
-METRICS, TIMING, LOG = "metrics.jsonl", "timing.jsonl", "train.log"
+CONFIG = "config.yaml"
+MANIFEST = "manifest.json"
+RESULTS = "results.json"
+METRICS = "metrics.jsonl"
+TIMING = "timing.jsonl"
+LOG = "train.log"
 CHECKPOINTS = "checkpoints"
 FINISHED = ("completed", "stopped")  # statuses in the results of a run that was tested
 MAX_PENDING_LINES = 100_000  # that wait in memory for room on the disk

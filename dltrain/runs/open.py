@@ -89,15 +89,20 @@ def load_trained(run: Run, pointer: str) -> tuple[Path, Resume]:
 def require_engine_state(folder: Path, state: dict[str, Any]) -> None:
     """Raise InputError if a whole checkpoint holds something else than an engine's state."""
     wrong = [key for key, kind in STATE_TYPES.items() if not _is_valid(state.get(key), kind)]
-    if not wrong:
-        parts = [*state["optims"], *state["callbacks"].values()]
-        if not all(isinstance(part, dict) for part in parts):
-            wrong = ["optims", "callbacks"]
+    wrong = wrong or _wrong_parts(state)
     if wrong:
         keys = ", ".join(wrong)
         raise InputError(
             f"{folder} is not a checkpoint of a run: its {keys} cannot be what was saved"
         )
+
+
+def _wrong_parts(state: dict[str, Any]) -> list[str]:
+    """Return the keys whose states of optimizers and callbacks are not mappings."""
+    parts = [*state["optims"], *state["callbacks"].values()]
+    if all(isinstance(part, dict) for part in parts):
+        return []
+    return ["optims", "callbacks"]
 
 
 def _is_valid(value: Any, kind: type) -> bool:

@@ -88,7 +88,7 @@ def report_curves(sweep: Path, rows: list[Row], varied: list[str]) -> None:
     """
     from dltrain.report import curves
 
-    finished = [row for row in rows if row["status"] in FINISHED and row.get("best")]
+    finished = evaluated(rows)
     if len(finished) < 2:
         return
     keys = [key for key in varied if key != "seed"]
@@ -101,6 +101,11 @@ def report_curves(sweep: Path, rows: list[Row], varied: list[str]) -> None:
         write_picture(sweep / curves.PICTURE, pixels)
     if len(finished) > len(groups):
         log.info(means_table(groups, keys, trained))
+
+
+def evaluated(rows: list[Row]) -> list[Row]:
+    """Return the finished jobs that watched a metric."""
+    return [row for row in rows if row["status"] in FINISHED and row.get("best")]
 
 
 def grouped(rows: list[Row], keys: list[str]) -> dict[str, list[Path]]:
