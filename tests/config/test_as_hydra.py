@@ -31,7 +31,7 @@ REFUSED_HERE = (
     "cannot be read",
     "is a sweep",
 )
-# with values of their own kind, since a key that takes text keeps numbers as they were typed
+# Values of each key's own type: a key that takes text keeps numbers as they were typed.
 KEYS = {
     "seed": ["1", "1_000", "'5'", "${dataset.split_seed}", "", "null", "1.5", "true"],
     "name": [

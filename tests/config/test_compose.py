@@ -1,6 +1,4 @@
-"""Composition: what people type sets its key, and every mistake is found at once, a line each, with
-what to type.
-"""
+"""Composing: overrides set their keys; all mistakes are reported at once, with what to type."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""--config-dir: options of the user's own beside those of dltrain, everywhere that options are
-named.
-"""
+"""Options of the user's own (--config-dir) are known wherever options are named."""
 
 from __future__ import annotations
 
@@ -33,8 +31,8 @@ def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     write("own/model/mine.yaml", "# My network\n_target_: own_net.Net\nwidth: 16\n")
     write(
         "own/experiment/first.yaml",
-        "# @package _global_\n# Mine on digits\ndefaults:\n "
-        " - override /model: mine\nmodel:\n  width: 4\n",
+        "# @package _global_\n# Mine on digits\n"
+        "defaults:\n  - override /model: mine\nmodel:\n  width: 4\n",
     )
     write("own_net.py", PLUGIN)
     monkeypatch.setattr(sys, "path", sys.path[:])

@@ -1,6 +1,4 @@
-"""Reading YAML that anybody may have written: refused with file and line before anything is made of
-it.
-"""
+"""Reading YAML that anybody may have written: refusals have file and line."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""The signature as schema: which values fit an annotation, and what is said of those that
-do not.
-"""
+"""The signature as schema: which values fit an annotation, and the messages for others."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""Every optimizer option: it finds a minimum, and takes torch's steps (with `Optim`, saving too:
-test_optim.py).
-"""
+"""Every optimizer option finds a minimum and makes torch's steps; `Optim` is in test_optim.py."""
 
 from __future__ import annotations
 
@@ -62,9 +60,7 @@ def distance(params: list[Tensor], targets: list[Tensor]) -> Tensor:
 
 @pytest.mark.parametrize("name", groups()["optimizer"])
 def test_every_optimizer_finds_the_minimum_of_a_convex_function(name: str) -> None:
-    """With its own defaults and a falling rate: every matrix, kernel and vector comes within a
-    tenth of the way.
-    """
+    """Default settings and a decreasing rate bring every parameter within 10 % of the distance."""
     net = network()
     params: list[Tensor] = list(net.parameters())
     targets = targets_of(params)
@@ -110,9 +106,7 @@ def test_muon_tells_hidden_matrices_from_the_output_layer_and_the_vectors_by_ord
 
 @pytest.mark.parametrize("shape", [(5, 16), (16, 5), (6, 6)])
 def test_muon_takes_the_steps_of_torchs_muon_on_matrices(shape: tuple[int, int]) -> None:
-    """torch's runs its iteration in bfloat16, so that steps agree to a few percent of the
-    longest.
-    """
+    """The steps agree within a few percent, because torch runs its iteration in bfloat16."""
     torch.manual_seed(0)
     start = torch.randn(shape)
     ours, theirs, output = (

@@ -1,6 +1,4 @@
-"""Optimizers by rows: the same steps as the ordinary ones where every row has a gradient, and none
-where it has none.
-"""
+"""Sparse optimizers make the steps of dense ones for rows with a gradient, and no other steps."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""Every schedule option: warm-up, range, torch's figures, what a plateau does, and what each needs
-to know.
-"""
+"""Every schedule option: warm-up, range, the factors of torch, plateaus, and a needed end."""
 
 from __future__ import annotations
 
@@ -147,9 +145,7 @@ def test_polynomial_ends_at_its_floor() -> None:
 @pytest.mark.parametrize("patience", [0, 1, 3])
 @pytest.mark.parametrize("min_delta", [0.0, 0.1])
 def test_plateau_equals_torchs(mode: Any, patience: int, min_delta: float) -> None:
-    """ReduceLROnPlateau's rates after each of sixty evaluations that improve, then wander; one of
-    them is no number.
-    """
+    """Compare with ReduceLROnPlateau over sixty evaluations that improve, then vary; one is NaN."""
     noise = torch.rand(60, generator=torch.Generator().manual_seed(3))
     metrics = (noise + torch.linspace(0, 2, 60).clamp(max=1)).tolist()
     metrics[7] = float("nan")
