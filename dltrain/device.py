@@ -56,12 +56,11 @@ def most_flops(network: nn.Module, spec: Spec, batch_size: int) -> int:
     """
     tables = {id(module.weight) for module in network.modules() if isinstance(module, nn.Embedding)}
     pixels, steps = _positions(spec)
+    weights = [p for p in network.parameters() if p.ndim > 1 and id(p) not in tables]
     multiplications = 0
-    for p in network.parameters():
-        if p.ndim == 2 and id(p) not in tables:
-            multiplications += p.numel() * steps
-        elif p.ndim > 2:
-            multiplications += p.numel() * pixels
+    for weight in weights:
+        positions = steps if weight.ndim == 2 else pixels
+        multiplications += weight.numel() * positions
     return 2 * batch_size * multiplications
 
 
@@ -77,6 +76,12 @@ def _positions(spec: Spec) -> tuple[int, int]:
     if spec.vocab_size or len(shape) == 2:
         return pixels, shape[0]
     return pixels, shape[1] if len(shape) == 3 else 1
+
+
+def cpu_is_fast_in_bf16() -> bool:
+    """Return whether the CPU has instructions for bf16."""
+    has_wide_vectors = "AVX512" in torch.backends.cpu.get_cpu_capability()
+    return has_wide_vectors and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
 @dataclass(frozen=True)
@@ -125,19 +130,24 @@ class Device:
         """Return the precision that is used: fp32, bf16 or fp16."""
         if self.precision != "auto":
             return self.precision
-        if self.torch_device().type == "cuda":
+        device = self.torch_device().type
+        if device == "cuda":
             return "bf16" if torch.cuda.is_bf16_supported() else "fp16"
-        fast = (
-            self.torch_device().type == "cpu"
-            and "AVX512" in torch.backends.cpu.get_cpu_capability()
-        )
-        return "bf16" if fast and torch.ops.mkldnn._is_mkldnn_bf16_supported() else "fp32"
+        if device == "cpu" and cpu_is_fast_in_bf16():
+            return "bf16"
+        return "fp32"
 
     def resolved_channels_last(self) -> bool:
         """Return whether images and kernels are stored channel by channel within a pixel."""
         if self.channels_last != "auto":
             return self.channels_last
         return self.torch_device().type == "cpu" or self.resolved_precision() != "fp32"
+
+    def resolved_compile(self) -> bool:
+        """Return whether networks are compiled."""
+        if self.compile != "auto":
+            return self.compile
+        return self.torch_device().type == "cuda"
 
     def autocast(self) -> AbstractContextManager[Any]:
         """Return the context of the forward pass."""
@@ -190,7 +200,7 @@ class Device:
             let_malloc_keep_memory()
         if self.resolved_channels_last():
             task.to(memory_format=torch.channels_last)
-        if self.compile is True or (self.compile == "auto" and device.type == "cuda"):
+        if self.resolved_compile():
             for network in task.children():
                 network.compile()
 

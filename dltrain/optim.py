@@ -157,15 +157,24 @@ class Optim:
     def _add_gradient(
         self, loss: Tensor, gradients: Mapping[Tensor, Tensor] | None, portion: float | Tensor
     ) -> None:
-        """Add `portion` times the gradient of `loss`."""
-        whole = isinstance(portion, float) and portion == 1
+        """Add `portion` times the gradient of `loss`, or the given gradients."""
         if gradients is None:
-            self.scaler.scale(loss if whole else loss * portion).backward(inputs=self.params)
+            self._scaled(loss, portion).backward(inputs=self.params)
             return
         for p in self.params:
-            if p in gradients:
-                own: Any = self.scaler.scale(gradients[p] if whole else gradients[p] * portion)
-                p.grad = own if p.grad is None else p.grad.add_(own)
+            if p not in gradients:
+                continue
+            gradient = self._scaled(gradients[p], portion)
+            if p.grad is None:
+                p.grad = gradient
+            else:
+                p.grad.add_(gradient)
+
+    def _scaled(self, value: Tensor, portion: float | Tensor) -> Tensor:
+        """Return `portion` times a loss or a gradient, with the scale of the loss."""
+        is_whole = isinstance(portion, float) and portion == 1
+        scaled: Tensor = self.scaler.scale(value if is_whole else value * portion)
+        return scaled
 
     def flush(self) -> None:
         """Make the step of an incomplete window, with the mean of its losses."""
@@ -188,6 +197,12 @@ class Optim:
         self._set_learning_rates()
         self.scaler.step(self.optimizer)
         self.scaler.update()
+        self._finish_step()
+        # autocast keeps half-precision copies: a second forward pass would read stale weights
+        torch.clear_autocast_cache()
+
+    def _finish_step(self) -> None:
+        """Apply the penalties, average the weights, and start the next window."""
         for penalty in self.penalties:
             for group in self.optimizer.param_groups:
                 penalty.after_step(group["params"], float(group["lr"]))
@@ -199,8 +214,6 @@ class Optim:
             self._copy(self.good_buffers, self.buffers)
         self.updates += 1
         self._begin_window()
-        # autocast keeps half-precision copies: a second forward pass would read stale weights
-        torch.clear_autocast_cache()
 
     def _normalize(self) -> None:
         """Divide the gradient by the window's weight, which may not be the expected one."""
@@ -313,18 +326,25 @@ class Optim:
 
     def _load_optimizer(self, state: dict[str, Any]) -> None:
         """Load the moments of the optimizer, but not its settings."""
-        settings = [
-            {key: value for key, value in group.items() if key not in ("params", "lr")}
-            for group in self.optimizer.param_groups
-        ]
+        settings = [configured_settings(group) for group in self.optimizer.param_groups]
         self.optimizer.load_state_dict(state)
         for group, configured in zip(self.optimizer.param_groups, settings, strict=True):
             group.update(configured)
-        # fused kernels walk the memory: moments are stored in their parameter's layout
         for p, moments in self.optimizer.state.items():
-            for key, value in moments.items():
-                if key != "step" and isinstance(value, Tensor) and value.shape == p.shape:
-                    moments[key] = stored_like(p, value)
+            store_alike(p, moments)
+
+
+def configured_settings(group: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings of a group of parameters, except its learning rate."""
+    return {key: value for key, value in group.items() if key not in ("params", "lr")}
+
+
+def store_alike(param: Tensor, moments: dict[str, Any]) -> None:
+    """Store moments in the memory layout of their parameter, which fused kernels rely on."""
+    for key, value in moments.items():
+        is_moment = isinstance(value, Tensor) and key != "step"
+        if is_moment and value.shape == param.shape:
+            moments[key] = stored_like(param, value)
 
 
 def saved_gradient(gradient: Tensor | None) -> Tensor | tuple[Tensor, Tensor] | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -130,13 +130,18 @@ def split(batch: Any, parts: int) -> Iterator[Any]:
     if isinstance(batch, Tensor):
         yield from batch.tensor_split(parts)
     elif isinstance(batch, dict):
-        columns = [list(split(value, parts)) for value in batch.values()]
-        yield from (dict(zip(batch, row, strict=True)) for row in zip(*columns, strict=True))
+        for values in split_together(batch.values(), parts):
+            yield dict(zip(batch, values, strict=True))
     elif isinstance(batch, tuple | list):
-        columns = [list(split(value, parts)) for value in batch]
-        yield from (type(batch)(row) for row in zip(*columns, strict=True))
+        for values in split_together(batch, parts):
+            yield type(batch)(values)
     else:
         yield from [batch] * parts
+
+
+def split_together(values: Iterable[Any], parts: int) -> Iterator[tuple[Any, ...]]:
+    """Yield the first part of each of the values, then the second, and so on."""
+    return zip(*(split(value, parts) for value in values), strict=True)
 
 
 def length(batch: Any) -> int:

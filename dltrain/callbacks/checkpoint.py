@@ -6,7 +6,7 @@ import logging
 import math
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -22,6 +22,12 @@ log = logging.getLogger("dltrain")
 KEEP = 2
 MAX_TIME_SHARE = 0.01  # of saving, where the user sets no interval
 MAX_UNSAVED_SECONDS = 60.0  # between saves at ends of epochs, whatever they cost
+
+
+def require_metric(name: str, figures: Collection[str]) -> None:
+    """Raise UsageError if a watched metric is not among those of the evaluation."""
+    if name and name not in figures:
+        raise UsageError(f"trainer.watch={name} is not one of the metrics: {', '.join(figures)}")
 
 
 @dataclass
@@ -106,10 +112,7 @@ class Checkpoint(Callback):
         """Keep the evaluation as the best one if it is; of equal ones, the later is."""
         stage = engine.stage
         figures = {name: v for name, v in engine.scores.items() if isinstance(v, float)}
-        if stage.watch and stage.watch not in figures:
-            raise UsageError(
-                f"trainer.watch={stage.watch} is not one of the metrics: {', '.join(figures)}"
-            )
+        require_metric(stage.watch, figures)
         if stage.name != self.best.get("stage"):
             self.best = {}  # the best checkpoint is that of the last stage that watches a metric
         value = figures.get(stage.watch, math.nan)
@@ -277,11 +280,9 @@ class Checkpoint(Callback):
             self.failed = False
 
     def _failed(self, pending: PendingSave | None, error: Exception) -> None:
-        """Keep a state that could not be written if it is needed; raise the error, or log it."""
-        if pending and "best" in pending.points and not self.held:
-            self.held = pending
-        if pending and not pending.points:
-            self.owed.append(pending)
+        """Raise the error of a state that could not be written, or log it and keep the state."""
+        if pending:
+            self._keep(pending)
         if not isinstance(error, SaveError) or self.on_error == "stop":
             raise error
         if not self.failed:
@@ -290,6 +291,13 @@ class Checkpoint(Callback):
                 "(trainer.on_save_error=stop ends it)"
             )
         self.failed = True
+
+    def _keep(self, pending: PendingSave) -> None:
+        """Keep a state that could not be written, if it is a best one or the end of a stage."""
+        if "best" in pending.points and not self.held:
+            self.held = pending
+        if not pending.points:
+            self.owed.append(pending)
 
     def require_complete(self) -> None:
         """Raise DltrainError if the final state of the run is not on the disk."""

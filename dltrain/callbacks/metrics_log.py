@@ -75,13 +75,16 @@ class MetricsLog(Callback):
         Where such steps are skipped it is the mean of the others, otherwise the `mean` as it is.
         """
         first_step = engine.step - len(self.window) + 1
-        values = {
-            step: float(metrics[name])
-            for step, metrics in enumerate(self.window, first_step)
-            if name in metrics
-        }
-        self.first_bad = next(step for step, v in values.items() if not math.isfinite(v))
-        finite = [v for v in values.values() if math.isfinite(v)]
+        finite = []
+        bad_steps = []
+        for step, metrics in enumerate(self.window, first_step):
+            if name in metrics:
+                value = float(metrics[name])
+                if math.isfinite(value):
+                    finite.append(value)
+                else:
+                    bad_steps.append(step)
+        self.first_bad = bad_steps[0]
         are_skipped = any(optim.skip_nonfinite for optim in engine.stage.optims)
         if finite and are_skipped:
             return sum(finite) / len(finite)
@@ -104,13 +107,11 @@ class MetricsLog(Callback):
         is_between_epochs = engine.settled and engine.position == 0
         epoch = engine.epoch if is_between_epochs else engine.epoch + 1  # counted from 1
         where = {"step": engine.step, "epoch": epoch, "stage": engine.stage.name, "split": split}
-        finite = {name: value if math.isfinite(value) else None for name, value in values.items()}
-        self.run.append(METRICS, {**where, **finite})
+        finite = {name: value for name, value in values.items() if math.isfinite(value)}
+        self.run.append(METRICS, {**where, **dict.fromkeys(values), **finite})  # null for others
         self.lines += 1
-        if split == "train":  # after a skipped step the last good values are shown
-            self.latest.update({name: v for name, v in values.items() if math.isfinite(v)})
-        else:  # an evaluation replaces all earlier values, also by undefined ones
-            self.latest.update(values)
+        # after a skipped step the last good values are shown; an evaluation replaces them all
+        self.latest.update(finite if split == "train" else values)
         self.show(engine, {**where, **values})
 
     def show(self, engine: Engine, record: Record) -> None:
@@ -161,18 +162,21 @@ def mean_and_weight(values: Sequence[Tensor | Mean]) -> tuple[float, float]:
     weights = [value.weight for value in values if isinstance(value, Mean)]
     if len(weights) < len(values):
         return float(column.mean()), float(len(values))
-    device = column.device
-    if any(isinstance(weight, Tensor) for weight in weights):
-        counts = torch.stack([torch.as_tensor(weight, device=device) for weight in weights])
-    elif len(set(weights)) == 1:
-        return float(column.mean()), float(sum(weights))
-    else:
-        counts = torch.tensor(weights, device=device)
-    counts = counts.to(column)
+    numbers = [weight for weight in weights if not isinstance(weight, Tensor)]
+    if len(numbers) == len(weights) and len(set(numbers)) == 1:
+        return float(column.mean()), float(sum(numbers))
+    counts = stacked_weights(weights, column.device).to(column)
     total = float(counts.sum())
     if total == 0:  # batches without a word pair
         return float(column.mean()), 0.0
     return float((column * counts).sum() / counts.sum()), total
+
+
+def stacked_weights(weights: Sequence[float | Tensor], device: torch.device) -> Tensor:
+    """Return weights (N,) on a device, in the type of the tensors among them if there are any."""
+    if any(isinstance(weight, Tensor) for weight in weights):
+        return torch.stack([torch.as_tensor(weight, device=device) for weight in weights])
+    return torch.tensor(weights, device=device)
 
 
 def as_pair(value: Tensor | Mean) -> Any:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from torch import Tensor, nn
@@ -43,14 +43,11 @@ class NonFinite(Callback):
     def look(self, engine: Engine, record: dict[str, Any]) -> None:
         """Check a record of the log, and the updates that fp16's scaler has left out."""
         scaling = [optim for optim in engine.stage.optims if optim.scaler.is_enabled()]
-        for optim in scaling:
-            skipped = int(optim.bad_in_a_row)
-            if skipped >= SCALER_PATIENCE:
-                what = f"{skipped} updates in a row overflow, whatever their scale"
-                raise diverged(engine, what, engine.step)
+        require_scalable(engine, scaling)
+        forgiving = bool(self.skips or scaling)
         for name, value in record.items():
             if isinstance(value, float) and not math.isfinite(value):
-                self._require_allowed(engine, name, value, forgiving=bool(self.skips or scaling))
+                self._require_allowed(engine, name, value, forgiving)
 
     def _require_allowed(self, engine: Engine, name: str, value: float, forgiving: bool) -> None:
         """Raise DivergedError for a value that is not finite, unless its update was skipped."""
@@ -60,6 +57,15 @@ class NonFinite(Callback):
             raise diverged(engine, f"{name} is {value}", step)
         if "grad_norm" in name and not forgiving:
             raise diverged(engine, f"the gradient is not finite ({name} is {value})", engine.step)
+
+
+def require_scalable(engine: Engine, scaling: Sequence[Optim]) -> None:
+    """Raise DivergedError if too many updates in a row overflow under the loss scaling of fp16."""
+    for optim in scaling:
+        skipped = int(optim.bad_in_a_row)
+        if skipped >= SCALER_PATIENCE:
+            what = f"{skipped} updates in a row overflow, whatever their scale"
+            raise diverged(engine, what, engine.step)
 
 
 def require_finite(engine: Engine) -> None:
@@ -79,12 +85,17 @@ def tensors(engine: Engine) -> Iterator[tuple[str, Tensor]]:
         yield f"weight {name}", weight.detach()
     yield from statistics(engine.task)
     for optim in engine.stage.optims:
-        for p in optim.params:
-            for key, moment in optim.optimizer.state.get(p, {}).items():
-                if isinstance(moment, Tensor) and moment.is_floating_point():
-                    yield f"{key} of {names.get(id(p), 'a weight')}", moment
+        yield from moments(optim, names)
         for i, average in enumerate(optim.averages):
             yield f"average {i}", average
+
+
+def moments(optim: Optim, names: Mapping[int, str]) -> Iterator[tuple[str, Tensor]]:
+    """Yield the moments of an optimizer; `names` are those of the parameters, by id."""
+    for p in optim.params:
+        for key, moment in optim.optimizer.state.get(p, {}).items():
+            if isinstance(moment, Tensor) and moment.is_floating_point():
+                yield f"{key} of {names.get(id(p), 'a weight')}", moment
 
 
 def statistics(network: nn.Module) -> Iterator[tuple[str, Tensor]]:

@@ -29,7 +29,7 @@ class Freezing:
         self.model = model
         self.epochs = epochs
         self.names = matching_names(model, patterns)
-        trainable = {name: p for name, p in model.named_parameters() if p.requires_grad}
+        trainable = trainable_parameters(model)
         if self.names and trainable.keys() <= set(self.names):
             raise ValueError("all parameters are frozen: nothing is left to train")
         self.parameters = [trainable[name] for name in self.names if name in trainable]
@@ -49,15 +49,20 @@ class Freezing:
         self.model.train(self.model.training)
 
 
+def trainable_parameters(module: nn.Module) -> dict[str, nn.Parameter]:
+    """Return the parameters of `module` that require a gradient, by name."""
+    return {name: p for name, p in module.named_parameters() if p.requires_grad}
+
+
 def frozen_batch_norms(model: nn.Module, frozen: Iterable[Tensor]) -> list[nn.Module]:
     """Return the batch-norm layers with running statistics whose parameters are all `frozen`."""
     frozen_ids = {id(p) for p in frozen}
+    norms = [m for m in model.modules() if isinstance(m, _BatchNorm) and m.track_running_stats]
     layers: list[nn.Module] = []
-    for module in model.modules():
-        if isinstance(module, _BatchNorm) and module.track_running_stats:
-            own_ids = {id(p) for p in module.parameters()}
-            if own_ids and own_ids <= frozen_ids:
-                layers.append(module)
+    for norm in norms:
+        own_ids = {id(p) for p in norm.parameters()}
+        if own_ids and own_ids <= frozen_ids:
+            layers.append(norm)
     return layers
 
 
@@ -106,14 +111,15 @@ def learning_rate_groups(modules: nn.Module, factors: Mapping[Any, float]) -> li
     "Universal Language Model Fine-tuning", section 3.2, discriminative fine-tuning.
     """
     groups: dict[float, list[Tensor]] = {}
-    for name, p in modules.named_parameters():
-        if p.requires_grad:
-            matching = [f for pattern, f in factors.items() if matches(name, pattern)]
-            factor = matching[-1] if matching else 1.0
-            groups.setdefault(factor, []).append(p)
+    for name, p in trainable_parameters(modules).items():
+        factor = 1.0
+        for pattern, own_factor in factors.items():
+            if matches(name, pattern):
+                factor = own_factor
+        groups.setdefault(factor, []).append(p)
     return [{"params": params, "lr_factor": factor} for factor, params in groups.items()]
 
 
 def trainable_count(module: nn.Module) -> int:
     """Return the number of trainable values in the parameters of `module`."""
-    return sum(p.numel() for p in module.parameters() if p.requires_grad)
+    return sum(p.numel() for p in trainable_parameters(module).values())
