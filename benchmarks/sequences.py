@@ -154,7 +154,7 @@ def transformer() -> Iterator[int]:
 
 
 LOOPS: dict[str, Callable[[], Iterator[int]]] = {"lstm": lstm, "transformer": transformer}
-"""Loops by hand: how many samples each block had; the first time they only make their model."""
+"""Hand-written loops: how many samples each block had; the first time they only make their model."""
 
 
 def one_round(name: str, ours_first: bool) -> InTurn:

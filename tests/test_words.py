@@ -22,7 +22,7 @@ OPENING = re.compile(r"(Of|What|Whether|By|Until|As|Where|How|Which)\b(?!\?)")
 
 INSTEAD = {  # a word that is not used: what is written for it
     r"anew": "again",
-    r"(?<!there )(is|are|was|were) none": "is not a ..., has no ...",
+    r"(?<!there )(is|are|was|were) none(?! of)": "is not a ..., has no ...",
     r"there (is|are) no such": "unknown ...",
     r"filled up": "padded",
     r"by steps of two": "stride 2",

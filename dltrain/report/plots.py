@@ -79,7 +79,7 @@ def _make_square(axes: Any, value: Plot) -> None:
     axes.set(xlim=(low, high), ylim=(low, high))
     axes.set_aspect("equal", adjustable="box")
     if value.diagonal:
-        axes.plot([low, high], [low, high], "--", color="grey", linewidth=1, label=value.diagonal)
+        axes.plot([low, high], [low, high], "--", color="gray", linewidth=1, label=value.diagonal)
 
 
 def _common_range(value: Plot) -> tuple[float, float]:

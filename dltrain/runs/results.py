@@ -90,7 +90,7 @@ def is_met(claim: str, value: float) -> bool:
 
 
 def require_overfit(run: Run, results: dict[str, Any]) -> None:
-    """Report whether `debug=overfit` learned its one batch by heart; raise DltrainError if not."""
+    """Report whether `debug=overfit` memorized its one batch; raise DltrainError if not."""
     losses = training_losses(run)
     if not losses:
         raise DltrainError("overfit: FAIL  no step had a loss that is a finite number")
@@ -101,7 +101,7 @@ def require_overfit(run: Run, results: dict[str, Any]) -> None:
     if last > OVERFIT_LOSS_RATIO * first and accuracy < OVERFIT_ACCURACY:
         raise DltrainError(
             f"overfit: FAIL  {figures}\n"
-            "A network that cannot learn one batch by heart has a bug or too small a learning rate"
+            "A network that cannot memorize one batch has a bug or too small a learning rate"
         )
     log.info(f"overfit: PASS  {figures}")
 

@@ -79,7 +79,7 @@ class Spec:
 
     @property
     def is_image(self) -> bool:
-        """Whether inputs are images (C, H, W)."""
+        """True if inputs are images (C, H, W)."""
         return len(self.input_shape) == 3
 
     def arguments(self) -> dict[str, Any]:

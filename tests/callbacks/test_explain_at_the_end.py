@@ -1,4 +1,4 @@
-"""The pictures at a run's end: of what, by which weights, and that none of them can spoil a run."""
+"""The pictures at a run's end: their subjects, the weights they use, and a failure that ends no run."""
 
 from __future__ import annotations
 

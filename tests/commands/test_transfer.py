@@ -177,7 +177,7 @@ RESNET += (
 )
 
 
-def test_published_weights_are_taken_over_but_for_the_head(dltrain, resnet: Path) -> None:
+def test_published_weights_are_loaded_but_for_the_head(dltrain, resnet: Path) -> None:
     outcome = dltrain(*RESNET)
     run = folder_of(outcome)
     theirs, own = torch.load(resnet, weights_only=True), weights(run)
@@ -191,9 +191,9 @@ def test_published_weights_are_taken_over_but_for_the_head(dltrain, resnet: Path
 
 
 def test_damaged_weights_exit_3_and_say_so(dltrain, resnet: Path) -> None:
-    spoilt = bytearray(resnet.read_bytes())
-    spoilt[len(spoilt) // 2] ^= 1
-    resnet.write_bytes(spoilt)
+    damaged = bytearray(resnet.read_bytes())
+    damaged[len(damaged) // 2] ^= 1
+    resnet.write_bytes(damaged)
     outcome = dltrain(*RESNET)
     assert outcome.code == 3
     assert f"{resnet} is damaged" in outcome.err

@@ -86,7 +86,7 @@ def test_a_run_that_is_read_only_is_not_resumed(read_only: Path, dltrain) -> Non
     assert sorted(path.name for path in read_only.rglob("*")) == before
 
 
-def test_a_run_that_is_read_only_goes_on_as_a_fork_elsewhere(
+def test_a_run_that_is_read_only_continues_as_a_fork_elsewhere(
     read_only: Path, dltrain, monkeypatch, tmp_path: Path
 ) -> None:
     def unlink(path: Path, missing_ok: bool = False) -> None:
@@ -128,7 +128,7 @@ def test_predictions_that_cannot_be_written_are_refused(
         ("x.txt", "expected a name that ends in .csv"),
     ],
 )
-def test_a_place_that_is_none_is_refused(out: str, why: str, run: Path, dltrain) -> None:
+def test_an_unusable_place_is_refused(out: str, why: str, run: Path, dltrain) -> None:
     Path("folder.csv").mkdir()
     Path("file").touch()
     refused(dltrain("predict", str(run), "split=test", "--out", out), f"--out {out}", why)
@@ -193,7 +193,7 @@ def test_a_batch_that_cannot_be_drawn_is_refused(dltrain) -> None:
     refused(dltrain("check", "--images", "x.nothing"), "--images x.nothing", "images end in .png")
 
 
-def test_a_sweep_goes_on_where_its_table_cannot_be_written(
+def test_a_sweep_continues_where_its_table_cannot_be_written(
     dltrain, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(path: Path, content: bytes) -> None:

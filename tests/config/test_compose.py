@@ -294,7 +294,7 @@ def test_a_combination_that_cannot_be_is_one_problem(overrides: list[str], messa
     ],
     ids=str,
 )
-def test_a_combination_that_can_be_is_none(overrides: list[str]) -> None:
+def test_a_possible_combination_is_not_reported(overrides: list[str]) -> None:
     assert problems(*overrides) == {}
 
 

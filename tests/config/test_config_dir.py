@@ -201,7 +201,7 @@ def test_a_mistake_in_it_is_told(
     assert not Path("outputs").exists()
 
 
-def test_a_folder_that_is_none_or_holds_nothing(dltrain) -> None:
+def test_a_folder_that_is_missing_or_holds_nothing(dltrain) -> None:
     assert "--config-dir nope: the folder does not exist" in dltrain("--config-dir", "nope").err
     Path("empty").mkdir()
     outcome = dltrain("list", "--config-dir", "empty")

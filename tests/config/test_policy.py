@@ -251,9 +251,7 @@ def test_a_saved_configuration_without_a_key_is_completed_or_refused(
 
 
 @pytest.mark.parametrize("text", ["[1, 2]", "just words", "model: [", ""])
-def test_a_saved_configuration_that_is_none_is_an_input_error(
-    text: str, run: Path, dltrain
-) -> None:
+def test_a_malformed_saved_configuration_is_an_input_error(text: str, run: Path, dltrain) -> None:
     (run / CONFIG).write_text(text, encoding="utf-8")
     outcome = dltrain("evaluate", str(run))
     assert outcome.code == 3

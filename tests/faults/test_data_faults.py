@@ -192,7 +192,7 @@ def test_decompression_bombs_are_refused_before_they_are_decoded(
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200_000  # KiB
 
 
-def test_formats_that_start_programs_or_follow_paths_are_none(
+def test_formats_that_start_programs_or_follow_paths_are_refused(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     """PIL hands PostScript to another program, whatever the file is called."""

@@ -57,7 +57,7 @@ def test_no_two_runs_share_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 
 @pytest.mark.parametrize("kind", ["file", "dangling link", "link to a folder"])
-def test_an_output_root_that_is_none(kind: str, tmp_path: Path) -> None:
+def test_an_output_root_that_cannot_be_used(kind: str, tmp_path: Path) -> None:
     """A root that cannot hold folders is named in the error; a link to a folder is a folder."""
     root = tmp_path / "outputs"
     if kind == "file":
@@ -179,7 +179,7 @@ def broken(path: Path, content: bytes) -> None:
 
 
 def test_a_folder_that_is_there_is_not_taken(tmp_path: Path) -> None:
-    """A job of a sweep has a folder of a given name: not even an empty one is taken over."""
+    """A job of a sweep has a folder of a given name: not even an empty one is used again."""
     (tmp_path / "0").mkdir()
     with pytest.raises(FileExistsError):
         Run.make(tmp_path / "0", {})

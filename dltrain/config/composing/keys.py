@@ -51,7 +51,7 @@ def configuration_key(config: Any, key: str) -> str:
 
 
 def _apply(config: Any, key: str, override: Any) -> str | None:
-    """Set or delete one key; return the problem, if there is no such key."""
+    """Set or delete one key; return the problem if the key does not exist."""
     from omegaconf import OmegaConf, open_dict
 
     typed = override.input_line.partition("=")[2]

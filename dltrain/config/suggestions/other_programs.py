@@ -220,11 +220,11 @@ def _choice(group: str, name: str, value: str) -> Answer:
 
 def _device_choice(name: str, value: str) -> Answer | None:
     """Return the device that is meant by a number of GPUs, or by no GPU."""
-    is_none = _plain(value) in CPU_VALUES
+    on_cpu = _plain(value) in CPU_VALUES
     if name in habits.NO_GPU:
-        return Answer("device=cuda" if is_none else "device=cpu")
+        return Answer("device=cuda" if on_cpu else "device=cpu")
     if name in habits.GPU_COUNTS:
-        return Answer("device=cpu" if is_none else "device=cuda", "a run is on one device")
+        return Answer("device=cpu" if on_cpu else "device=cuda", "a run is on one device")
     return None
 
 

@@ -24,7 +24,7 @@ from dltrain.data.detection.samples import (
     DrawnTestSplit,
 )
 from dltrain.data.detection.transforms import Flip, Jitter
-from dltrain.data.images.labelled import require_image_shape, require_statistics, require_texts
+from dltrain.data.images.labeled import require_image_shape, require_statistics, require_texts
 from dltrain.data.images.pixel_rule import PixelRule, rule_from
 from dltrain.data.split import Split, drawn_share, held_out
 from dltrain.errors import InputError

@@ -38,14 +38,14 @@ class AnnotatedImage:
     """An image file and its boxes: in pixels, or, if `relative`, in fractions of width and height.
 
     `stated_size` is the width and height that the annotation gives for the image, if it does;
-    `labelled` is false if nothing describes the image.
+    `labeled` is false if nothing describes the image.
     """
 
     path: str
     boxes: list[Box] = field(default_factory=list)
     relative: bool = False
     stated_size: tuple[int, int] | None = None
-    labelled: bool = True
+    labeled: bool = True
 
 
 @dataclass(frozen=True)

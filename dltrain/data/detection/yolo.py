@@ -86,7 +86,7 @@ class YOLO(AnnotatedFiles):
         report_unused(folder, folders, images)
         if not parts.get("train"):
             raise InputError(f"{folder} has no images to train on; expected {EXPECTED}")
-        if not any(image.labelled for image in parts["train"]):
+        if not any(image.labeled for image in parts["train"]):
             train = folders[chosen["train"]]
             raise InputError(
                 f"no image in {train.images} has a label file in {train.labels}; "

@@ -11,11 +11,11 @@ from typing import Annotated, Any, Literal
 from dltrain.data.images.decode import cores
 from dltrain.data.images.folder import Folder, OddFiles
 from dltrain.data.images.in_memory import InMemory, fake_images
-from dltrain.data.images.labelled import (
+from dltrain.data.images.labeled import (
     FOLDER_DIGEST,
     PIXELS,
     ImageTensors,
-    LabelledImages,
+    LabeledImages,
     Scaling,
     size_in_bytes,
 )
@@ -43,7 +43,7 @@ STAND_IN = Spec((3, 32, 32), ("a", "b"), train_samples=80, test_samples=20)
 MEMORY_FRACTION = 0.5  # of the free memory, that images may take
 
 
-class ImageFolder(LabelledImages):
+class ImageFolder(LabeledImages):
     """Images in `path`/<class>/ or `path`/{train,val,test}/<class>/, here or in the data root.
 
     Without a test folder, `test_fraction` of the training images are for testing, chosen by

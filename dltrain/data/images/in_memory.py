@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Annotated, Any
 
 from dltrain.data.fake import fake_batch_size, fake_samples
-from dltrain.data.images.labelled import ImageTensors, LabelledImages, Scaling, size_in_bytes
+from dltrain.data.images.labeled import ImageTensors, LabeledImages, Scaling, size_in_bytes
 from dltrain.data.images.pixel_rule import PixelRule
 from dltrain.data.images.synthetic import Synthetic
 from dltrain.data.split import Balance
@@ -15,10 +15,10 @@ from dltrain.errors import InputError
 from dltrain.types import BatchSize, Fraction, Ge, PositiveInt, Source, Spec, Transform
 
 
-class InMemory(LabelledImages):
-    """The labelled images of a `source`, which is read once, when a split is first used.
+class InMemory(LabeledImages):
+    """The labeled images of a `source`, which is read once, when a split is first used.
 
-    The settings are those of every data set of images (dltrain.data.images.labelled).
+    The settings are those of every data set of images (dltrain.data.images.labeled).
     """
 
     def __init__(
@@ -87,7 +87,7 @@ class InMemory(LabelledImages):
         return fake_images(self)
 
 
-def fake_images(data: LabelledImages) -> InMemory:
+def fake_images(data: LabeledImages) -> InMemory:
     """Return a few small batches of random images of the shape and the classes of some data."""
     size = fake_batch_size(data.batch_size)
     count = fake_samples(size, data.spec.num_classes)

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from dltrain.data.images.decode import read_images
 from dltrain.data.images.folder import Files, Folder, Progress
-from dltrain.data.images.labelled import Statistics, mean_and_std
+from dltrain.data.images.labeled import Statistics, mean_and_std
 from dltrain.data.images.pixel_rule import PixelRule, Values, rule_from
 from dltrain.data.io.workers import CHUNK, Job, Workers, in_threads
 from dltrain.data.split import Split

@@ -123,7 +123,7 @@ def from_zip(archive: Path, wanted: set[str], max_bytes: int) -> Iterator[tuple[
 
 
 def publish(temporary: Path, folder: Path) -> None:
-    """Move the files of `temporary` into `folder`, at once if there is no such folder yet."""
+    """Move the files of `temporary` into `folder`, at once if it does not exist yet."""
     for path in temporary.iterdir():
         sync(path)
     if not folder.exists():

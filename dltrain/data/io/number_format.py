@@ -48,7 +48,7 @@ ADDRESS = re.compile(r"(?:[0-9]{1,3}\.){3}[0-9]{1,3}")  # of the Internet: four 
 
 @dataclass(frozen=True)
 class NumberFormat:
-    """How a column writes its numbers: decimal mark, separator of thousands, and units.
+    """The notation of a column of numbers: decimal mark, separator of thousands, and units.
 
     The separator is "" for none. `unit` is a currency or percent, `measure` any other word behind
     the number, such as kg; or `SCALED` where K, M and the like multiply it.

@@ -42,7 +42,7 @@ class EncodedTable:
 
 @dataclass(frozen=True)
 class KnownColumns:
-    """What is known of a table before it is read: its columns and their formats.
+    """The columns of a table and their formats, as far as they are known before it is read.
 
     A target format is None where the reader has to find it. Without `class_names` the targets are
     numbers.
@@ -55,7 +55,7 @@ class KnownColumns:
 
 @dataclass(frozen=True)
 class LearnedTable:
-    """What a run learned from its training table; its `spec` counts no samples.
+    """Everything that a run learned from its training table; its `spec` counts no samples.
 
     Runs of older versions have no `target_formats`; they compare labels that are numbers as such.
     """

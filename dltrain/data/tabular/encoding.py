@@ -174,7 +174,7 @@ class Encoder:
 
     @property
     def fill_texts(self) -> dict[str, str]:
-        """What fills the missing values of each column, as a message shows it."""
+        """The text for messages of the value that fills the gaps of each column."""
         numbers = {c.name: f"{c.fill:.4g}" for c in self.numbers if c.fill is not None}
         return numbers | {c.name: repr(c.fill) for c in self.categories if c.fill is not None}
 

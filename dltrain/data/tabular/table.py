@@ -69,7 +69,7 @@ def number_text(number: float) -> str:
 
 @dataclass(frozen=True)
 class Request:
-    """Which columns of a table to read, and as what.
+    """The columns of a table to read, and their kinds.
 
     `only` names the columns to read (None: all), `ignore` those to leave out. Columns in
     `categories` are categories, those in `numbers` are numbers, written in the given format (None:
@@ -115,7 +115,7 @@ class Table:
 
 
 class TableSource(Protocol):
-    """Where a table comes from."""
+    """A source of a table."""
 
     def read(self, request: Request) -> Table:
         """Read the requested columns.

@@ -79,7 +79,7 @@ class StandardizedSeries:
 
 @dataclass(frozen=True)
 class LearnedSeries:
-    """What a run learned from its training series.
+    """Everything that a run learned from its training series.
 
     Runs of older versions have no `format`.
     """

@@ -174,7 +174,7 @@ class Seq2Seq(Task):
         """
         if torch.jit.is_tracing():
             raise ValueError(
-                "a search for a translation goes on until all have ended: it has no fixed graph"
+                "a search for translations runs until all of them have ended: it has no fixed graph"
             )
         lengths = (source != PAD).sum(1)
         limits = (lengths * self.length_ratio + SPARE_TOKENS).long()

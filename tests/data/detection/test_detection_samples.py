@@ -1,4 +1,4 @@
-"""Scenes with boxes: three file formats, scenes made of digits, bad boxes, changes that move boxes,
+"""Scenes with boxes: three file formats, scenes made of digits, invalid boxes, changes that move boxes,
 and descriptions.
 """
 
@@ -293,9 +293,9 @@ def test_mirroring_twice_gives_the_scene_back() -> None:
     assert torch.equal(again, images)
     assert torch.equal(back[:, 0], targets[:, 0])
     some = Flip(0.5)(torch.arange(2.0).repeat(200, 1, 1, 1), targets.repeat(50, 1, 1), keyed(1))
-    mirrored = some[0][:, 0, 0, 0] == 1
-    assert 60 < int(mirrored.sum()) < 140
-    assert torch.equal(some[1][:, 0, 0] != 1, mirrored)
+    flipped = some[0][:, 0, 0, 0] == 1
+    assert 60 < int(flipped.sum()) < 140
+    assert torch.equal(some[1][:, 0, 0] != 1, flipped)
 
 
 def test_a_change_of_scale_moves_the_boxes_with_what_is_in_them() -> None:

@@ -67,7 +67,7 @@ def test_emnist_stands_upright(tmp_path: Path) -> None:
 
 
 def test_letters_of_emnist_count_from_zero(tmp_path: Path) -> None:
-    """The files call A 1; a label 0 or 27 is none."""
+    """The files call A 1; a label 0 or 27 is invalid."""
     lay_emnist(tmp_path / "EMNIST/raw", "letters", [1, 26])
     source = EMNIST(tmp_path, "letters")
     assert [source.spec.class_names[k] for k in source.read()["test"][1]] == ["A", "Z"]

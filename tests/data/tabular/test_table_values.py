@@ -73,7 +73,7 @@ NOTATIONS: dict[str, Any] = {
     "euros": lambda v: grouped(v, ".", ",") + " €",
     "by a code": lambda v: "USD " + grouped(v, ",", "."),
     "percent": lambda v: f"{v}%",
-    "a minus that is none on the keyboard": lambda v: str(v).replace("-", "−"),
+    "a minus that no keyboard has": lambda v: str(v).replace("-", "−"),
     "a minus behind": lambda v: f"{-v}-" if v < 0 else str(v),
     "plus": lambda v: f"{v:+}",
     "exponents": lambda v: f"{v:.6e}",

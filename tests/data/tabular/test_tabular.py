@@ -267,7 +267,7 @@ def test_a_mistake_is_named_by_file_and_line(name: str) -> None:
 
 def test_a_file_that_is_not_there_is_named_and_a_run_leaves_no_folder(dltrain) -> None:
     outcome = dltrain("dataset=tabular", "dataset.path=no.csv", "dataset.target=y")
-    assert (outcome.code, "no.csv: there is no such file" in outcome.err) == (3, True)
+    assert (outcome.code, "no.csv: the file does not exist" in outcome.err) == (3, True)
     outcome = dltrain("dataset=tabular")
     assert (outcome.code, "name the table to train on: dataset.path=" in outcome.err) == (2, True)
     outcome = dltrain("check", "dataset=tabular")
@@ -447,7 +447,7 @@ def test_rows_of_a_file_are_encoded_one_by_one_as_the_run_encoded_its_own(catego
         "new.csv:4": "1 field; the header has 2",
         "new.csv:6": "column 'x' is empty",
         "new.csv:9": "'inf' in column 'x' is no number",
-        "absent.csv": "absent.csv: there is no such file",
+        "absent.csv": "absent.csv: the file does not exist",
     }
     number = trained.encoder.numbers[0]
     first, purple = samples[0].inputs, samples[3].inputs

@@ -164,7 +164,7 @@ def test_the_last_window_of_a_file_is_predicted_from() -> None:
     assert gap.problem.startswith(
         "gap.csv:6: column 'x' is empty from here to the end (1 row, the last is gap.csv:6)"
     )
-    assert "there is no such file" in absent.problem
+    assert "the file does not exist" in absent.problem
 
 
 # Mackey-Glass

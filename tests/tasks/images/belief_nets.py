@@ -66,7 +66,7 @@ def scored(task: Any, index: int, batches: Any) -> dict[str, Any]:
     return scores
 
 
-def mirrored(task: DeepAutoencoding) -> bool:
+def is_unrolled(task: DeepAutoencoding) -> bool:
     """Return whether the decoder is the transposed encoder."""
     layers = [layer for layer in task.model.decoder if isinstance(layer, nn.Linear)]
     pairs = zip(layers, reversed(rbms_of(task)), strict=True)

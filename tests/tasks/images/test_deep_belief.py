@@ -15,7 +15,7 @@ from belief_nets import (
     assert_same,
     coder,
     fitted,
-    mirrored,
+    is_unrolled,
     net,
     rbms_of,
     scored,
@@ -237,8 +237,8 @@ def stages_of(task: DeepAutoencoding) -> Iterator[str]:
 def test_the_decoder_starts_as_the_transposed_encoder() -> None:
     """Only at the start of fine-tuning, where it reconstructs as the stack of RBMs does."""
     task = coder()
-    assert [mirrored(task) for _ in stages_of(task)] == [False, False, False, True]
-    assert not mirrored(task)
+    assert [is_unrolled(task) for _ in stages_of(task)] == [False, False, False, True]
+    assert not is_unrolled(task)
     task.model.unroll()
     images = next(task.data.val.epoch(0))[0]
     with torch.no_grad():
@@ -254,7 +254,7 @@ def test_the_decoder_starts_as_the_transposed_encoder() -> None:
 
 def test_without_pretraining_the_decoder_has_weights_of_its_own() -> None:
     task = coder("task.pretrain_epochs=0")
-    assert [mirrored(task) for _ in stages_of(task)] == [False]
+    assert [is_unrolled(task) for _ in stages_of(task)] == [False]
 
 
 def test_unrolling_copies_the_weights() -> None:
@@ -263,7 +263,7 @@ def test_unrolling_copies_the_weights() -> None:
     task.model.unroll()
     with torch.no_grad():
         rbms_of(task)[0].linear.weight.add_(1)
-    assert not mirrored(task)
+    assert not is_unrolled(task)
 
 
 # --- Refusals

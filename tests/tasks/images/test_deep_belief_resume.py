@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from belief_nets import PERSISTENT, assert_same, coder, mirrored, net
+from belief_nets import PERSISTENT, assert_same, coder, is_unrolled, net
 from toys import History
 
 from dltrain import rng
@@ -103,4 +103,4 @@ def test_resuming_fine_tuning_restores_the_trained_decoder(tmp_path: Path) -> No
         task, Resume(state, {i: end for i, end in store.stage_ends().items() if i < 3})
     )
     assert_same(snapshot(task.state_dict()), state["task"])
-    assert not mirrored(task)
+    assert not is_unrolled(task)

@@ -136,7 +136,7 @@ def letters_of(name: str) -> str:
 def only_data_set(candidates: Candidates, folders: dict[str, str], layout: Layout) -> str | None:
     """Return the data set in the one of the `folders` that has a training set and another split.
 
-    They are in that folder, or in the only folder in it. None if there is no such folder;
+    They are in that folder, or in the only folder in it. None if no such folder exists;
     InputError where there are several.
     """
     within = {}

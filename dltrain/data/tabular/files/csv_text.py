@@ -58,7 +58,7 @@ class CsvText:
     def separator(self) -> str | None:
         """The character of a first line "sep=;", which Excel writes and reads.
 
-        None if there is no such line.
+        None if the first line is another.
         """
         with self.open_text() as file:
             try:

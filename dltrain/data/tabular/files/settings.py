@@ -22,7 +22,7 @@ MARK_NAMES = {"point": ".", "comma": ",", "apostrophe": "'", "space": " ", "none
 
 @dataclass(frozen=True)
 class CsvSettings:
-    """How a text file writes its table; what is None is found out from the file.
+    """The notation of a text table; settings that are None are derived from the file.
 
     `decimal` and `thousands` are marks or their names. `missing_values` are further texts and
     numbers that mean "no value". ConfigError and ValueError for settings that cannot be.
@@ -51,7 +51,7 @@ class CsvSettings:
 
 
 class NumberRules:
-    """How numbers and missing values are written, as far as the settings say."""
+    """The notation of numbers and missing values, as far as the settings say."""
 
     def __init__(
         self,

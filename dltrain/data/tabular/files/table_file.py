@@ -98,7 +98,7 @@ class TableFile(ABC):
         except ImportError as e:
             raise UsageError("tables are read by pyarrow: pip install pyarrow") from e
         if not self.path.is_file():
-            raise InputError(f"{self.path}: there is no such file")
+            raise InputError(f"{self.path}: the file does not exist")
         if not self.path.stat().st_size:
             raise InputError(f"{self.path}: the file is empty")
 

@@ -71,7 +71,7 @@ class DistinctTexts:
 
     @cached_property
     def counts(self) -> NDArray[np.int64]:
-        """How many rows have each text."""
+        """The number of rows of each text."""
         return np.bincount(self.codes[self.codes >= 0], minlength=len(self.texts))
 
     def first_row(self, position: int) -> int:
@@ -160,7 +160,7 @@ class WrittenColumn:
 
     @property
     def is_number(self) -> NDArray[np.bool_]:
-        """Which texts are numbers."""
+        """True for each text that is a number."""
         return np.array([number is not None for number in self.numbers], dtype=bool)
 
     def by_row(self) -> dict[int, WrittenNumber]:

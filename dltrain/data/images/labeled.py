@@ -113,7 +113,7 @@ class LearnedImages:
     rule: PixelRule = field(default_factory=PixelRule)
 
 
-class LabelledImages(Dataset[ImageContent, LearnedImages, ImageSplit]):
+class LabeledImages(Dataset[ImageContent, LearnedImages, ImageSplit]):
     """Images of one shape, each of one class, with a validation split taken from the training set.
 
     A subclass says where images come from: `source_spec` and `read`.
