@@ -211,14 +211,14 @@ def images_of_part(
             boxes = boxes_of(label_paths[stem], names, problems)
             images.append(AnnotatedImage(str(path), boxes, relative=True))
         else:
-            images.append(AnnotatedImage(str(path), relative=True, labelled=False))
-    log_unlabelled(images, part)
+            images.append(AnnotatedImage(str(path), relative=True, labeled=False))
+    log_unlabeled(images, part)
     return images
 
 
-def log_unlabelled(images: Sequence[AnnotatedImage], part: Part) -> None:
+def log_unlabeled(images: Sequence[AnnotatedImage], part: Part) -> None:
     """Log how many images have no label file."""
-    count = sum(not image.labelled for image in images)
+    count = sum(not image.labeled for image in images)
     if count:
         have = "have" if count > 1 else "has"
         log.info(
