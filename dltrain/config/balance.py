@@ -77,7 +77,9 @@ class _Balancing:
             why = "the focal loss has no label smoothing: leave that out, or set balance=weights"
             raise self.refusal(why)
         weights = node.get(WEIGHTS)
-        return {TARGET: FOCAL} if weights is None else {TARGET: FOCAL, WEIGHTS: weights}
+        if weights is None:
+            return {TARGET: FOCAL}
+        return {TARGET: FOCAL, WEIGHTS: weights}
 
     def with_weights(self, node: dict[str, Any]) -> dict[str, Any]:
         """Return the node with balanced class weights."""

@@ -79,7 +79,9 @@ def _without_optimizers(checker: NodeChecker, task: Any) -> Any:
 
     These are checked here, like the shared optimizer that they refine.
     """
-    own = task.get(OPTIMIZERS) if isinstance(task, dict) else None
+    own: Any = None
+    if isinstance(task, dict):
+        own = task.get(OPTIMIZERS)
     if own is None:
         return task
     if isinstance(own, dict):

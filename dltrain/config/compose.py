@@ -144,7 +144,9 @@ def _refuse_plugins(composed: Composed, config: Any, typed: list[str]) -> None:
     plugins = plain["plugins"]
     if not plugins or "plugins" in typed:
         return
-    names = [str(plugin) for plugin in plugins] if isinstance(plugins, list) else None
+    names: list[str] | None = None
+    if isinstance(plugins, list):
+        names = [str(plugin) for plugin in plugins]
     override = f"plugins={plugins}" if names is None else f"plugins=[{','.join(names)}]"
     why = f"a file cannot name plugins: type {override} yourself"
     composed.problems.append((override, why))

@@ -108,7 +108,9 @@ def _check_content(path: Path) -> None:
 def groups() -> dict[str, list[str]]:
     """Return {group: options}, from the files."""
     own = own_dir.get()
-    own_options = _options_in(own) if own else {}
+    own_options: dict[str, list[str]] = {}
+    if own:
+        own_options = _options_in(own)
     options = {}
     for group, names in _our_options().items():
         options[group] = sorted([*names, *own_options.get(group, [])])

@@ -99,7 +99,9 @@ def _as_text(override: str) -> str:
             return typed
         raise ConfigError(problems)
     value = parsed[0].value()
-    return value if isinstance(value, str) else typed
+    if isinstance(value, str):
+        return value
+    return typed
 
 
 def expand_home(path: str) -> str:
@@ -233,4 +235,6 @@ def _as_setting(word: str, previous: str) -> str:
     for key in common_keys():
         by_last_name.setdefault(key.rpartition(".")[2], key)
     close = close_matches(word, by_last_name)
-    return f"; did you mean {by_last_name[close[0]]}=...?" if close else ""
+    if close:
+        return f"; did you mean {by_last_name[close[0]]}=...?"
+    return ""

@@ -81,7 +81,9 @@ def _not_imported(target: str, plugins: Sequence[str]) -> str | None:
     is_standard = top in sys.stdlib_module_names
     if top in PACKAGES or (top in plugins and not is_standard):
         return None
-    plugin = top if top.isidentifier() and not is_standard else "NAME"
+    plugin = "NAME"
+    if top.isidentifier() and not is_standard:
+        plugin = top
     return (
         f"{target} is not imported: targets come from {', '.join(PACKAGES)}, or from a package "
         f"of your own that you name on the command line, as plugins=[{plugin}]"
@@ -142,11 +144,15 @@ def _member(module: ModuleType, name: str, target: str, names: list[str]) -> Any
         return member
     path = ".".join(names)
     is_package = "__path__" in vars(module) and module.__name__ == path
-    submodule = _imported(f"{path}.{name}", target) if is_package else None
+    submodule: ModuleType | None = None
+    if is_package:
+        submodule = _imported(f"{path}.{name}", target)
     if submodule is not None:
         return submodule
     is_module_missing = is_package and target != f"{path}.{name}"
-    missing = f"module {name}" if is_module_missing else name
+    missing = name
+    if is_module_missing:
+        missing = f"module {name}"
     why = f"{_place(path, module)} has no {missing}{_close_member(module, path, name)}"
     raise UsageError(f"{target} does not exist: {why}")
 
@@ -155,7 +161,9 @@ def _close_member(module: ModuleType, path: str, name: str) -> str:
     """Return the question for a public member with a similar name; empty if there is none."""
     public = [other for other in dir(module) if not other.startswith("_")]
     close = close_matches(name, public)
-    return f"; did you mean {path}.{close[0]}?" if close else ""
+    if close:
+        return f"; did you mean {path}.{close[0]}?"
+    return ""
 
 
 def under(name: str, packages: Sequence[str]) -> bool:
@@ -165,7 +173,9 @@ def under(name: str, packages: Sequence[str]) -> bool:
 
 def _is_home(module: str, plugins: Sequence[str]) -> bool:
     top = module.partition(".")[0]
-    return under(module, HOMES) if top in PACKAGES else top in plugins
+    if top in PACKAGES:
+        return under(module, HOMES)
+    return top in plugins
 
 
 def _imported(module: str, target: str) -> ModuleType | None:

@@ -77,7 +77,9 @@ def _parsed(path: Path, text: str, error: type[DltrainError]) -> Any:
         return yaml.safe_load(text)
     except yaml.MarkedYAMLError as e:
         mark = e.problem_mark or e.context_mark
-        where = f", line {mark.line + 1}" if mark else ""
+        where = ""
+        if mark:
+            where = f", line {mark.line + 1}"
         raise error(f"{path}{where}: no YAML: {e.problem or e.context}") from e
     except yaml.reader.ReaderError as e:
         line = text[: e.position].count("\n") + 1
@@ -148,7 +150,9 @@ class _Scan:
         """Return that a key is repeated, if the event is a key in a mapping."""
         import yaml
 
-        mapping = self.opened[-1] if self.opened else None
+        mapping: _Open | None = None
+        if self.opened:
+            mapping = self.opened[-1]
         if mapping is None or not mapping.is_mapping:
             return None
         is_key = mapping.expects_key and isinstance(event, yaml.ScalarEvent)
@@ -178,7 +182,9 @@ def _check_plain(node: Any, path: Path, error: type[DltrainError], key: str = ""
 
 def _check_names(node: dict[Any, Any], path: Path, error: type[DltrainError], key: str) -> None:
     """Raise `error` for a key of a mapping that is not text."""
-    where = f" below {key}" if key else ""
+    where = ""
+    if key:
+        where = f" below {key}"
     for name in node:
         if not isinstance(name, str):
             raise error(f"{path}: the key {name}{where} is not text: write it in quotes")

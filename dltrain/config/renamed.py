@@ -125,7 +125,9 @@ def with_current_names(value: Any, key: str = "") -> Any:
     current["_target_"] = current_name(target)
     is_whole = key != "source" and "source" not in current
     divided = DIVIDED.get(current["_target_"])
-    return _with_source(current, divided) if divided and is_whole else current
+    if divided and is_whole:
+        return _with_source(current, divided)
+    return current
 
 
 def _with_source(node: dict[str, Any], divided: Divided) -> dict[str, Any]:

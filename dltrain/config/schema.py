@@ -47,7 +47,9 @@ def _arguments(target: Callable[..., Any], function: Callable[..., Any]) -> Mapp
     except NameError as e:
         name = f"{target.__module__}.{target.__qualname__}"
         raise UsageError(f"{name}: an annotation cannot be read: {e}") from e
-    field_defaults = _field_defaults(target) if dataclasses.is_dataclass(target) else {}
+    field_defaults: dict[str, Any] = {}
+    if dataclasses.is_dataclass(target):
+        field_defaults = _field_defaults(target)
     taken = {}
     for name, parameter in inspect.signature(target).parameters.items():
         if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
@@ -87,7 +89,9 @@ def as_yaml(value: Any) -> str:
     if value is None:
         return "null"
     if isinstance(value, bool):
-        return "true" if value else "false"
+        if value:
+            return "true"
+        return "false"
     return str(value)
 
 

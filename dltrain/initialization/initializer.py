@@ -25,15 +25,14 @@ class Initializer(ABC):
 
     def initialize(self, layer: nn.Module) -> None:
         """Initialize the layer's own weights and biases."""
-        own = dict(layer.named_parameters(recurse=False))
-        weights = [p for name, p in own.items() if "weight" in name and p.ndim > 1]
-        if not weights:
+        weights = own_parameters(layer, "weight")
+        matrices = [weight for weight in weights if weight.ndim > 1]
+        if not matrices:
             return
-        for weight in weights:
-            self.fill(weight)
-        for name, parameter in own.items():
-            if "bias" in name:
-                nn.init.constant_(parameter, self.bias)
+        for matrix in matrices:
+            self.fill(matrix)
+        for bias in own_parameters(layer, "bias"):
+            nn.init.constant_(bias, self.bias)
         if isinstance(layer, nn.Embedding) and layer.padding_idx is not None:
             layer.weight[layer.padding_idx] = 0
 
@@ -43,3 +42,9 @@ class Initializer(ABC):
 
         It is (out, in) for a linear layer, (out, in, height, width) for a convolution.
         """
+
+
+def own_parameters(layer: nn.Module, kind: str) -> list[nn.Parameter]:
+    """Return the layer's own parameters with `kind` in their names, such as "weight"."""
+    own = layer.named_parameters(recurse=False)
+    return [parameter for name, parameter in own if kind in name]

@@ -140,7 +140,9 @@ def _kind_of(annotation: Any) -> Kind:
     origin = typing.get_origin(annotation)
     if origin is not None:
         return BY_ORIGIN.get(origin, OTHER)
-    return BY_CLASS.get(annotation, OTHER) if inspect.isclass(annotation) else OTHER
+    if inspect.isclass(annotation):
+        return BY_CLASS.get(annotation, OTHER)
+    return OTHER
 
 
 def _constraints(annotation: Any) -> Iterator[tuple[Constraint, Any]]:
@@ -181,7 +183,9 @@ def _fits_annotated(value: Any, annotation: Any) -> bool:
 
 def _describe_literal(annotation: Any) -> str:
     values = [str(value) for value in typing.get_args(annotation)]
-    return values[0] if len(values) == 1 else f"one of {', '.join(values)}"
+    if len(values) == 1:
+        return values[0]
+    return f"one of {', '.join(values)}"
 
 
 def _fits_literal(value: Any, annotation: Any) -> bool:
@@ -208,7 +212,9 @@ def _has_fixed_length(annotation: Any) -> bool:
 
 def _describe_list(annotation: Any) -> str:
     parts = typing.get_args(annotation)
-    return f"a list, each {describe(parts[0])}" if parts else "a list"
+    if parts:
+        return f"a list, each {describe(parts[0])}"
+    return "a list"
 
 
 def _fits_list(value: Any, annotation: Any) -> bool:
@@ -259,7 +265,9 @@ def _is_instance(value: Any, annotation: Any) -> bool:
 
 def _describe_other(annotation: Any) -> str:
     named = typing.get_origin(annotation) or annotation
-    return named.__name__ if inspect.isclass(named) else str(annotation)
+    if inspect.isclass(named):
+        return named.__name__
+    return str(annotation)
 
 
 OTHER = Kind(_describe_other, lambda value, annotation: True)

@@ -36,7 +36,9 @@ TENSORS = {"loss.weight": NO_TENSORS, "loss.pos_weight": NO_TENSORS}  # of the l
 def plugins_of(config: Mapping[str, Any]) -> list[str]:
     """Return the packages whose classes may be built; none if the key does not hold a list."""
     plugins = config.get("plugins")
-    return [str(plugin) for plugin in plugins] if isinstance(plugins, list) else []
+    if isinstance(plugins, list):
+        return [str(plugin) for plugin in plugins]
+    return []
 
 
 def own_optimizer(config: Mapping[str, Any], network: str) -> dict[str, Any]:
@@ -45,7 +47,9 @@ def own_optimizer(config: Mapping[str, Any], network: str) -> dict[str, Any]:
     Its settings stand over the shared ones; a node with a `_target_` is another optimizer, alone.
     """
     own: dict[str, Any] = config["task"][OPTIMIZERS][network]
-    return own if TARGET in own else {**config["optimizer"], **own}
+    if TARGET in own:
+        return own
+    return {**config["optimizer"], **own}
 
 
 class NodeChecker:
@@ -126,7 +130,9 @@ class NodeChecker:
     def check_partial(self, key: str, value: Any, is_called: bool) -> None:
         if value is False or (is_called and value is True):
             return
-        why = "expected true or false" if is_called else "this is built at once: leave it out"
+        why = "this is built at once: leave it out"
+        if is_called:
+            why = "expected true or false"
         self.problems.report(key, value, why)
 
     def check_argument(self, key: str, value: Any, annotation: Any) -> None:
@@ -167,7 +173,9 @@ class NodeChecker:
         taken = arguments(cls)
         for name, value in node.items():
             key = f"{prefix}{name}"
-            annotation = taken[name].annotation if name in taken else None
+            annotation: Any = None
+            if name in taken:
+                annotation = taken[name].annotation
             if annotation is None:
                 self.problems.report(key, value, "no such key")
             elif not dataclasses.is_dataclass(annotation):

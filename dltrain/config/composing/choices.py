@@ -82,7 +82,9 @@ def option_problems(override: Any) -> list[Problem]:
     typed = override.input_line
     value = override.value()
     if value is None:
-        return [] if group in OVERLAYS else [(typed, how_to_choose_none(group))]
+        if group in OVERLAYS:
+            return []
+        return [(typed, how_to_choose_none(group))]
     if not isinstance(value, list):
         return _unknown_options(group, {typed: str(value)})
     options = [str(option) for option in value]

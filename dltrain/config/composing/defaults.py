@@ -122,7 +122,9 @@ class _Parser:
     def own_group(self) -> str:
         """The group of the file; empty for config.yaml, which is above all groups."""
         folder = self.path.parent.name
-        return folder if folder in self.groups else ""
+        if folder in self.groups:
+            return folder
+        return ""
 
     def entry(self, index: int, item: Any) -> Entry:
         if isinstance(item, str):
@@ -177,7 +179,9 @@ class _Parser:
     def check_group(self, index: int, group: str) -> None:
         if group in self.groups:
             return
-        why = "is Hydra's own" if group.partition("/")[0] == "hydra" else "is not a group"
+        why = "is not a group"
+        if group.partition("/")[0] == "hydra":
+            why = "is Hydra's own"
         raise self.refusal(index, f"{group} {why}; groups are {', '.join(self.groups)}")
 
     def check_options(self, index: int, names: Iterable[Any]) -> None:

@@ -100,7 +100,9 @@ def _delete(config: Any, key: str, value: Any) -> str | None:
     owner, _, name = key.rpartition(".")
     is_required = argument is not None and argument.required
     if owner in ALWAYS_THERE or is_required:
-        who = "every run" if owner in ALWAYS_THERE else owner
+        who = owner
+        if owner in ALWAYS_THERE:
+            who = "every run"
         return f"{who} needs this key: {_instead_of_deleting(key, argument)}"
     with open_dict(config):
         del OmegaConf.select(config, owner)[name]
@@ -131,7 +133,9 @@ def _signature_takes(config: Any, key: str) -> bool:
     from omegaconf import DictConfig, OmegaConf
 
     owner, _, name = key.rpartition(".")
-    node = OmegaConf.select(config, owner) if owner else None
+    node: Any = None
+    if owner:
+        node = OmegaConf.select(config, owner)
     if not isinstance(node, DictConfig):
         return False
     if owner == "expect":

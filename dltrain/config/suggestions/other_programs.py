@@ -40,7 +40,9 @@ class Answer:
             return f"; {self.note}"
         meant = f"`{self.words}`" if self.words.startswith("dltrain") else self.words
         question = f"; did you mean {meant}?"
-        return f"{question} ({self.note})" if self.note else question
+        if self.note:
+            return f"{question} ({self.note})"
+        return question
 
 
 @dataclass(frozen=True)
@@ -91,8 +93,12 @@ def _by_first_name(asked: _Asked) -> Answer | None:
 
 def _by_mode(asked: _Asked) -> Answer | None:
     """Answer for mode=train, which is a verb here."""
-    command = verb_for(asked.value) if asked.name == "mode" else None
-    return None if command is None else Answer(command)
+    command: str | None = None
+    if asked.name == "mode":
+        command = verb_for(asked.value)
+    if command is None:
+        return None
+    return Answer(command)
 
 
 def _by_own_key(asked: _Asked) -> Answer | None:
@@ -159,7 +165,9 @@ def unknown_option(group: str, name: str) -> str:
     if meant is not None and "=" in meant:
         return f"no such {group}; did you mean {meant}? (dltrain list {group})"
     close = [meant] if meant is not None else close_matches(name, groups()[group])[:2]
-    question = f"; did you mean {' or '.join(close)}?" if close else ""
+    question = ""
+    if close:
+        question = f"; did you mean {' or '.join(close)}?"
     return f"no such {group}{question} (dltrain list {group})"
 
 
@@ -200,7 +208,9 @@ def _renamed() -> dict[str, list[str]]:
 
 def _renamed_to(own_key: str, value: str) -> Answer:
     own_value = habits.VALUES.get(own_key, {}).get(_plain(value), value)
-    same_value = own_key if own_value == value else None
+    same_value: str | None = None
+    if own_value == value:
+        same_value = own_key
     return Answer(_override(own_key, own_value), "", same_value)
 
 
@@ -212,7 +222,9 @@ def _choice(group: str, name: str, value: str) -> Answer:
     options = _all_options(group, value)
     if options:
         return Answer(f"{group}=[{','.join(options)}]")
-    option = option_for(group, value) if value else None
+    option: str | None = None
+    if value:
+        option = option_for(group, value)
     if option is None:
         return Answer(_choosing(group, "NAME"), f"dltrain list {group}")
     return Answer(option if "=" in option else _choosing(group, option))
@@ -253,7 +265,9 @@ def _all_options(group: str, value: str) -> list[str]:
 
 
 def _choosing(group: str, option: str) -> str:
-    return f"{group}=[{option}]" if group in COMPOSING else f"{group}={option}"
+    if group in COMPOSING:
+        return f"{group}=[{option}]"
+    return f"{group}={option}"
 
 
 def _filled(words: str, value: str) -> str:

@@ -35,7 +35,9 @@ def text_override(key: str, text: str) -> str:
 def typed_as_text(override: str) -> str:
     """Return what to type in a shell so that the value of `override` is read as one text."""
     key, _, value = override.partition("=")
-    return shell_word(override) if is_quoted(value) else text_override(key, value)
+    if is_quoted(value):
+        return shell_word(override)
+    return text_override(key, value)
 
 
 def typed_as_list(override: str) -> str:
@@ -103,4 +105,6 @@ def value_of(override: str) -> Any:
         parsed = OverridesParser.create().parse_override(override)
     except HydraException:
         return None
-    return None if parsed.is_sweep_override() else parsed.value()
+    if parsed.is_sweep_override():
+        return None
+    return parsed.value()

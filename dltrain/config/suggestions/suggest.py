@@ -60,7 +60,9 @@ class _UnknownKey:
         self.owner, _, self.name = key.rpartition(".")
         self.listed = leaves(config)
         self.known = self.listed + short_keys(self.listed)
-        node = OmegaConf.select(config, self.owner) if self.owner else None
+        node: Any = None
+        if self.owner:
+            node = OmegaConf.select(config, self.owner)
         self.node = node if OmegaConf.is_config(node) else None  # that owns the key
 
     def did_you_mean(self, meant: str) -> str:
@@ -99,7 +101,9 @@ def _in_other_options(unknown: _UnknownKey) -> str | None:
     if not options:
         return None
     choices = ", ".join(f"{group}={option}" for option in options)
-    have = "has" if len(options) == 1 else "have"
+    have = "have"
+    if len(options) == 1:
+        have = "has"
     return f"no such key in this {group}; {choices} {have} it"
 
 
@@ -109,7 +113,9 @@ def _with_misspelled_owner(unknown: _UnknownKey) -> str | None:
         return None
     same_name = [other for other in unknown.known if _last_name(other) == unknown.name]
     meant = _most_similar(unknown.key, same_name)
-    return None if meant is None else unknown.did_you_mean(meant)
+    if meant is None:
+        return None
+    return unknown.did_you_mean(meant)
 
 
 def _of_other_programs(unknown: _UnknownKey) -> str | None:
@@ -143,7 +149,9 @@ def _with_similar_name(unknown: _UnknownKey) -> str | None:
         meant = _similar_name(unknown, _siblings(unknown, keys))
     elif meant is None:
         meant = _similar_name(unknown, keys) or _similar_whole(unknown.key, keys)
-    return None if meant is None else unknown.did_you_mean(meant)
+    if meant is None:
+        return None
+    return unknown.did_you_mean(meant)
 
 
 SUGGESTIONS = (  # in this order: the first that has an answer gives it
@@ -235,7 +243,9 @@ def _is_plausible(unknown: _UnknownKey, key: str) -> bool:
     argument = argument_of(unknown.config, key)
     if argument is None:
         return "." in key  # a group is meant by its own name only
-    typed = value_of(f"key={unknown.value}") if unknown.value else None
+    typed: Any = None
+    if unknown.value:
+        typed = value_of(f"key={unknown.value}")
     return typed is None or wrong(typed, argument.annotation) is None
 
 
