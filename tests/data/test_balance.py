@@ -1,6 +1,4 @@
-"""`dataset.balance`: who is drawn, what a loss weighs, what is refused, and that rare classes are
-found more often.
-"""
+"""`dataset.balance`: drawn samples, weights of the loss, refusals, recall of rare classes."""
 
 from __future__ import annotations
 
@@ -22,7 +20,7 @@ COUNTS = {"often": 60, "seldom": 12, "rarely": 3}
 
 
 def table(path: str, counts: dict[str, int], seed: int = 0) -> str:
-    """A CSV of two numbers and a class: normal around its own middle, overlapping."""
+    """A CSV of two numbers and a class: overlapping normal distributions."""
     generator, lines = keyed(seed), ["x,y,kind"]
     for k, (name, count) in enumerate(counts.items()):
         for x, y in (torch.randn(count, 2, generator=generator) + 1.3 * k).tolist():
@@ -92,7 +90,7 @@ SETS = {
 # Who is drawn -------------------------------------------------------------------------------------
 
 
-def test_each_class_comes_equally_often_and_each_sample_of_it_as_likely() -> None:
+def test_classes_are_drawn_equally_often_and_their_samples_uniformly() -> None:
     classes = torch.tensor([0] * 90 + [2] * 7 + [3] * 3)[torch.randperm(100, generator=keyed(5))]
     drawn = torch.stack([equally_often(classes, keyed(0, epoch)) for epoch in range(300)])
     for rows in drawn:
@@ -107,7 +105,7 @@ def test_each_class_comes_equally_often_and_each_sample_of_it_as_likely() -> Non
 
 @pytest.mark.parametrize("kind", SETS)
 def test_the_sampler_balances_training_batches_and_no_others(kind: str) -> None:
-    """An epoch has as many samples as without; each epoch draws others, the same from any start."""
+    """An epoch keeps its number of samples; each epoch draws others, the same from any start."""
     overrides = (*SETS[kind](), "dataset.batch_size=8")
     plain, data = (
         built(*overrides, f"dataset.balance={balance}").data for balance in ("none", "sampler")
@@ -204,7 +202,7 @@ def test_a_weighted_focal_loss_is_the_weighted_mean_of_focal_terms() -> None:
     ],
     ids=lambda value: value[0] if isinstance(value, list) else "",
 )
-def test_what_contradicts_is_refused(overrides: list[str], says: str) -> None:
+def test_contradicting_settings_are_refused(overrides: list[str], says: str) -> None:
     assert says in refusal(*overrides)
 
 

@@ -23,9 +23,7 @@ MANY = tuple(f"class {k}" for k in range(20_000))
     ids=["images", "table", "texts"],
 )
 def test_fake_data_does_not_grow_with_the_classes(data: Data) -> None:
-    """It had four samples of each: 80,000 images of 20,000 classes, of which `predict` makes some
-    too.
-    """
+    """With four samples of each class there would be 80,000 images of 20,000 classes."""
     for split in (data.train, data.val, data.test):
         assert 0 < split.samples <= 4 * MAX_CLASSES
     assert data.spec.num_classes == 20_000
@@ -35,7 +33,7 @@ def test_fake_data_does_not_grow_with_the_classes(data: Data) -> None:
     assert sum(data.class_counts) == data.train.samples
 
 
-def test_of_fewer_classes_each_occurs_in_every_split() -> None:
+def test_each_of_a_few_classes_occurs_in_every_split() -> None:
     data = InMemory(Synthetic(height=4, width=4, num_classes=30), batch_size=16).fake()
     for split in (data.train, data.val, data.test):
         assert min(split.class_counts(30)) > 0

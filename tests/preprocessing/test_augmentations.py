@@ -34,8 +34,9 @@ STRONGEST = Strongest(0.3, (11.0, 9.0), 30.0, 0.9, 4)
 
 
 def images(channels: int = 3, count: int = 6, height: int = 20, width: int = 24) -> Tensor:
-    """Whole numbers of 0..255; the last image has few values and the first channel of the first is
-    all the same.
+    """Return whole numbers of 0..255.
+
+    The last image has few values, the first has a constant channel.
     """
     found = torch.randint(256, (count, channels, height, width), generator=keyed(1)).float()
     found[-1] = found[-1] // 60 * 20 + 40
@@ -44,9 +45,7 @@ def images(channels: int = 3, count: int = 6, height: int = 20, width: int = 24)
 
 
 def as_reference(name: str, image: Tensor, amount: float | None) -> Tensor:
-    """torchvision's function on one image: of bytes where it is made for them, else of floats in
-    0..1.
-    """
+    """Return torchvision's function of one image, as bytes or as floats in 0..1."""
     functions: dict[str, Any] = {
         **{
             n: getattr(reference, f"adjust_{n}")
@@ -112,7 +111,7 @@ def test_a_geometric_augmentation_is_torchvisions(name: str) -> None:
     assert not torch.allclose(found[1:], batch[1:], atol=10)
 
 
-def test_what_one_image_is_changed_by_does_not_reach_another() -> None:
+def test_images_of_a_batch_are_changed_independently() -> None:
     """A batch of all augmentations is what each gives alone."""
     count = len(AUGMENTATIONS)
     batch, chosen = images(count=count), torch.arange(count)
@@ -127,7 +126,7 @@ def test_what_one_image_is_changed_by_does_not_reach_another() -> None:
 
 
 class Drawn:
-    """Stands in for `augment` and keeps what it was asked for."""
+    """A replacement of `augment` that keeps its arguments."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, module: str) -> None:
         self.asked: list[tuple[Tensor, Tensor, Tensor, Strongest]] = []
@@ -205,7 +204,7 @@ def test_a_resized_crop_is_torchvisions() -> None:
         assert torch.allclose(found[i], expected, atol=0.02)
 
 
-def test_boxes_have_the_share_and_ratio_that_were_asked_for() -> None:
+def test_boxes_have_the_area_and_ratio_of_the_settings() -> None:
     batch = images(count=2000, channels=1, height=60, width=80)
     tops, lefts, heights, widths = RandomResizedCrop((0.2, 0.6), (0.5, 2.0)).boxes(batch, keyed(0))
     areas, ratios = heights * widths / 4800, widths / heights
@@ -218,7 +217,7 @@ def test_boxes_have_the_share_and_ratio_that_were_asked_for() -> None:
     assert set(small.tolist()) == set(range(60 - 31 + 1)), "every place is as good"
 
 
-def test_where_no_box_fits_it_is_the_largest_in_the_middle() -> None:
+def test_if_no_box_fits_it_is_the_largest_at_the_center() -> None:
     tops, lefts, heights, widths = RandomResizedCrop((1, 1), (1, 1)).boxes(
         images(height=10, width=30), keyed(0)
     )

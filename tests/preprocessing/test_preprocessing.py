@@ -29,7 +29,7 @@ OPTIONS = sorted(groups()["preprocessing"])
 
 
 def chosen(name: str) -> Any:
-    """The choice as its YAML file sets it."""
+    """Return the choice as its YAML file sets it."""
     return instantiate(read_option("preprocessing", name)[name], name, {}, [])
 
 
@@ -38,7 +38,7 @@ def images(count: int = 6, height: int = 32, width: int = 40, channels: int = 3)
 
 
 def apply(transform: Any, batch: Tensor, *key: int) -> Tensor:
-    """The batch, changed by what is drawn under `key`."""
+    """Return the batch, changed by random numbers of `key`."""
     targets = torch.arange(len(batch))
     changed, same = transform(batch.clone(), targets.clone(), keyed(*key))
     assert torch.equal(same, targets)
@@ -51,7 +51,7 @@ def apply(transform: Any, batch: Tensor, *key: int) -> Tensor:
 
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("name", OPTIONS)
-def test_shape_says_what_becomes_of_a_batch(name: str, channels: int) -> None:
+def test_shape_is_the_shape_of_changed_batches(name: str, channels: int) -> None:
     """Float batches of the shape that `shape` says, finite, within the stored unit; targets as they
     were.
     """
@@ -65,7 +65,7 @@ def test_shape_says_what_becomes_of_a_batch(name: str, channels: int) -> None:
 
 
 @pytest.mark.parametrize("name", OPTIONS)
-def test_what_is_drawn_is_a_function_of_the_key(name: str) -> None:
+def test_random_changes_are_a_function_of_the_key(name: str) -> None:
     """The same key, the same result, whatever else is drawn; another key, another, for what is for
     training only.
     """
@@ -79,7 +79,7 @@ def test_what_is_drawn_is_a_function_of_the_key(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", [n for n in OPTIONS if chosen(n).training_only])
-def test_every_image_gets_its_own(name: str) -> None:
+def test_each_image_is_changed_differently(name: str) -> None:
     """Equal images of one batch come out different; the shape stays, for evaluation sees the images
     without it.
     """
@@ -90,9 +90,10 @@ def test_every_image_gets_its_own(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", OPTIONS)
-def test_evaluation_sees_only_what_is_not_for_training(name: str) -> None:
-    """Validation and test are as without it, or changed the same way in every epoch; a training
-    epoch is another.
+def test_evaluation_leaves_out_changes_for_training(name: str) -> None:
+    """Validation and test batches stay, or are changed the same way in every epoch.
+
+    Training batches differ.
     """
     transform = chosen(name)
     plain, data = (
@@ -114,7 +115,7 @@ def test_evaluation_sees_only_what_is_not_for_training(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", OPTIONS)
-def test_nothing_is_done_image_by_image(name: str) -> None:
+def test_batches_are_changed_at_once(name: str) -> None:
     """A batch of 256 images takes as many operations as one of 128 with the same choices in it."""
     from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -146,7 +147,7 @@ def test_defaults_are_those_of_the_file(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", OPTIONS)
-def test_the_command_line_takes_it(name: str, dltrain: Callable[..., Any]) -> None:
+def test_the_command_line_accepts_each(name: str, dltrain: Callable[..., Any]) -> None:
     outcome = dltrain(
         f"preprocessing=[{name}]",
         "dataset=synthetic",
@@ -204,7 +205,7 @@ def test_the_command_line_takes_it(name: str, dltrain: Callable[..., Any]) -> No
     ],
     ids=lambda value: value[-1] if isinstance(value, list) else "",
 )
-def test_what_cannot_be_is_refused(
+def test_impossible_settings_are_refused(
     overrides: list[str], says: str, dltrain: Callable[..., Any]
 ) -> None:
     outcome = dltrain("check", "dataset=synthetic", *overrides)
@@ -215,7 +216,7 @@ def test_what_cannot_be_is_refused(
 # Each ---------------------------------------------------------------------------------------------
 
 
-def test_flip_mirrors() -> None:
+def test_flip_reverses_an_axis() -> None:
     from dltrain.preprocessing.flip import Flip
 
     batch = images()
@@ -239,14 +240,14 @@ def test_resize_keeps_means_and_stretches() -> None:
     assert Resize(9).shape((1, 4, 5)) == (1, 9, 9)
 
 
-def test_center_crop_is_the_middle() -> None:
+def test_center_crop_keeps_the_center() -> None:
     batch = images(height=10, width=12)
     assert torch.equal(apply(CenterCrop((4, 8)), batch, 0), batch[:, :, 3:7, 2:10])
     assert torch.equal(apply(CenterCrop(10), batch, 0), batch[:, :, :, 1:11])
 
 
 def windows(batch: Tensor, padding: int, mode: str = "constant") -> Iterator[Tensor]:
-    """Every shift of `batch` by up to `padding`."""
+    """Return every shift of `batch` by up to `padding`."""
     height, width = batch.shape[2:]
     padded = torch.nn.functional.pad(batch, [padding] * 4, mode)
     for top in range(2 * padding + 1):
@@ -266,7 +267,7 @@ def test_random_crop_is_a_shifted_window(mode: Padding) -> None:
     assert min(counts) > 0
 
 
-def test_random_crop_refuses_to_mirror_more_than_there_is() -> None:
+def test_random_crop_refuses_to_reflect_more_than_the_image_has() -> None:
     assert RandomCrop(4).shape((1, 4, 9)) == (1, 4, 9)
     with pytest.raises(
         ValueError, match="padding=4 by reflection needs images of more than 4 pixels a side"
@@ -275,7 +276,7 @@ def test_random_crop_refuses_to_mirror_more_than_there_is() -> None:
 
 
 @pytest.mark.parametrize("degrees", [90, 180, 270])
-def test_turning_by_right_angles(degrees: int) -> None:
+def test_rotation_by_right_angles(degrees: int) -> None:
     """Counter-clockwise, as torch.rot90 of square images."""
     batch = images(4, 9, 9)
     angle = torch.full((4,), degrees * torch.pi / 180)
@@ -285,8 +286,8 @@ def test_turning_by_right_angles(degrees: int) -> None:
     )
 
 
-def test_turning_keeps_pixels_square() -> None:
-    """A square in the middle of a wide image, turned by a right angle, is itself."""
+def test_rotation_keeps_pixels_square() -> None:
+    """A square at the center of a wide image, rotated by a right angle, stays as it is."""
     batch = torch.zeros(1, 1, 20, 40)
     batch[:, :, 6:14, 16:24] = 200
     angle = torch.tensor([torch.pi / 2])
@@ -310,8 +311,8 @@ def test_rotation_stays_within_its_degrees() -> None:
     assert 25 < float(angles.max()) < 31
 
 
-def test_affine_leaves_all_but_its_share_of_the_images_alone() -> None:
-    """Those that it changes, it changes as it would all."""
+def test_affine_changes_a_fraction_of_the_images() -> None:
+    """It changes them as it would change all."""
     batch = images(400, 16, 16, 1)
     some, every = apply(Affine(share=0.25), batch, 1), apply(Affine(), batch, 1)
     changed = (some != batch).flatten(1).any(dim=1)
@@ -343,7 +344,7 @@ def test_affine_shifts_scales_and_shears() -> None:
     assert torch.allclose(sheared[0, 0, 24], block[0, 0, 24].roll(4), atol=1e-3)
 
 
-def test_multi_scale_shows_a_part_of_the_image() -> None:
+def test_multi_scale_enlarges_a_part_of_the_image() -> None:
     """At 1 the image; at 2 a quarter of it, enlarged, anywhere and never from outside."""
     batch = images()
     assert torch.allclose(apply(MultiScale((1, 1)), batch, 0), batch, atol=0.01)
@@ -358,8 +359,9 @@ def test_multi_scale_shows_a_part_of_the_image() -> None:
 
 @pytest.mark.parametrize("fill", [0.0, 255.0, "random"])
 def test_random_erasing_erases_a_box(fill: float | str) -> None:
-    """With probability p a box of the share and ratio that were asked for is replaced, the rest
-    untouched.
+    """With probability p a box of the area and ratio of the settings is replaced.
+
+    The rest stays.
     """
     batch = images(400, 30, 50).clamp(1, 254)
     changed = apply(RandomErasing(p=0.75, area=(0.1, 0.2), ratio=0.5, fill=fill), batch, 0)

@@ -1,5 +1,6 @@
-"""Label files, annotations and class names as real programs write them: read rightly, or refused by
-file and line.
+"""Label files, annotations and class names as real programs write them.
+
+They are read, or refused with file and line.
 """
 
 from __future__ import annotations
@@ -180,12 +181,12 @@ BAD_LINES = {
 
 
 @pytest.mark.parametrize("line", BAD_LINES)
-def test_a_line_that_is_no_box_is_refused_by_file_and_line(line: str) -> None:
+def test_a_line_without_a_box_is_refused_with_file_and_line(line: str) -> None:
     with pytest.raises(InputError, match=rf"0\.txt:2: .*{BAD_LINES[line]}"):
         targets_of(yolo(f"0 {BOX}\n{line}\n"))
 
 
-def test_keypoints_behind_a_box_are_left_out_where_the_yaml_file_says_how_many() -> None:
+def test_keypoints_after_a_box_are_left_out_if_kpt_shape_counts_them() -> None:
     """Without kpt_shape these numbers are the corners of a polygon."""
     line = f"0 {BOX} 0.1 0.1 0.2 0.2"
     assert targets_of(yolo(line, "names: [a]\nkpt_shape: [2, 2]")).tolist() == [
@@ -194,7 +195,7 @@ def test_keypoints_behind_a_box_are_left_out_where_the_yaml_file_says_how_many()
     assert targets_of(yolo(line, "names: [a]")).tolist() != [[[10, 15, 30, 25, 0]]]
 
 
-def test_label_files_belong_to_images_also_in_another_case(
+def test_label_files_match_images_in_another_case(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     """IMG.JPG with img.TXT; a file that fits no image is named, and a set without any is
@@ -212,11 +213,12 @@ def test_label_files_belong_to_images_also_in_another_case(
         targets_of(dataset(YOLO, "y", **SETTINGS))
 
 
-def test_parts_may_have_the_folders_of_images_and_labels_in_them(
+def test_splits_may_contain_the_folders_images_and_labels(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """train/images and valid/images, as downloads often have them; an image without a label file is
-    told.
+    """train/images and valid/images, as downloads often have them.
+
+    An image without a label file is logged.
     """
     caplog.set_level("INFO")
     for name in ("train/images/0", "train/images/1", "valid/images/2", "more/images/3"):
@@ -293,7 +295,7 @@ def test_json_names_and_labels_a_voc_filename_is_found_however_it_is_written(
     assert targets_of(voc(thing(), filename=filename)).tolist() == [[[10, 15, 30, 25, 0]]]
 
 
-def test_a_filename_of_another_annotations_image(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_copied_filename_of_another_annotation(caplog: pytest.LogCaptureFixture) -> None:
     """Copied annotations keep the filename: the image of their own name is right.
 
     A single one contradicts itself.
@@ -320,9 +322,7 @@ def test_a_filename_of_another_annotations_image(caplog: pytest.LogCaptureFixtur
 
 @pytest.mark.parametrize("mark", ["1", " 1 ", "true", "Yes"])
 def test_voc_difficult_counted(mark: str, caplog: pytest.LogCaptureFixture) -> None:
-    """Difficult objects are not counted as objects, and training leaves them out or, where it is
-    told to, counts them.
-    """
+    """Difficult objects are not scored; training leaves them out, or uses them if it is set to."""
     caplog.set_level("INFO")
     paint("v/JPEGImages/0.png")
     objects = (thing(), thing(f"<difficult>{mark}</difficult>"), thing("<difficult>0</difficult>"))
@@ -374,7 +374,7 @@ def test_an_object_of_voc_that_cannot_be_read_is_refused_by_file_and_line(
 
 
 def test_an_image_of_another_size_than_its_annotation_says_is_refused() -> None:
-    """Boxes of the larger picture would lie elsewhere in the smaller one."""
+    """Boxes in a larger image would be elsewhere in a smaller one."""
     paint("v/JPEGImages/0.png")
     size = "<size><width>80</width><height>80</height></size>"
     with pytest.raises(
@@ -462,9 +462,7 @@ def test_categories_of_coco_with_the_same_name() -> None:
         ({"categories": [{"id": 9, "name": None}]}, r"category 9: expected a name, got null"),
     ],
 )
-def test_ids_and_names_of_coco_that_mean_two_things_are_refused(
-    content: dict[str, Any], message: str
-) -> None:
+def test_ambiguous_ids_and_names_of_coco_are_refused(content: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message):
         _ = coco({}, **content).spec
 
@@ -475,13 +473,13 @@ def test_names_of_coco_are_those_of_the_file() -> None:
 
 
 @pytest.mark.parametrize("name", ["0", "0.jpg", "0.PNG", "train\\0.png", "train/0.png"])
-def test_images_of_coco_are_found_however_they_are_named(name: str) -> None:
+def test_coco_file_names_in_many_notations_are_found(name: str) -> None:
     data = coco({}, images=[{"id": 3, "file_name": name, "width": 40, "height": 40}])
     assert targets_of(data).tolist() == [[[10, 15, 30, 25, 1]]]
 
 
 def test_images_of_the_same_name_in_two_folders() -> None:
-    """They are told apart by their folder, also with backslashes; without it no file is chosen."""
+    """Their folder distinguishes them, also with backslashes; without it no file is chosen."""
     images = [{"id": 3, "file_name": "a\\1.png"}, {"id": 4, "file_name": "b\\1.png"}]
     for folder in ("a", "b"):
         paint(f"c/{folder}/1.png")
@@ -494,7 +492,7 @@ def test_images_of_the_same_name_in_two_folders() -> None:
         _ = coco({}, images=[{"id": 3, "file_name": "1"}]).spec
 
 
-def test_boxes_of_coco_in_shares_of_the_image_are_refused_and_so_is_another_size() -> None:
+def test_coco_boxes_in_fractions_and_images_of_another_size_are_refused() -> None:
     with pytest.raises(InputError, match=r"annotation 0: the box lies within one pixel"):
         targets_of(coco({"bbox": [0.25, 0.25, 0.5, 0.5]}))
     with pytest.raises(
@@ -505,7 +503,7 @@ def test_boxes_of_coco_in_shares_of_the_image_are_refused_and_so_is_another_size
         targets_of(coco({"iscrowd": "perhaps"}))
 
 
-def test_flags_go_with_their_boxes_through_augmentation() -> None:
+def test_augmentation_keeps_the_flags_of_boxes() -> None:
     images = torch.rand(8, 3, 20, 20)
     rows = torch.tensor(
         [[2.0, 2, 9, 9, 0, DIFFICULT], [4, 4, 12, 12, 1, COUNTED], [0, 0, 0, 0, -1, 0]]
@@ -518,10 +516,11 @@ def test_flags_go_with_their_boxes_through_augmentation() -> None:
         assert torch.equal(changed[..., :5], plain)
 
 
-def test_nothing_of_a_users_folder_is_ignored_without_a_word(
+def test_every_ignored_file_is_logged(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """Folders and images of no part, images without an annotation, annotations in folders below;
+    """Folders and images of no split, images without an annotation, annotations in folders below.
+
     .XML is read.
     """
     paint("y/images/extra/1.png")
@@ -538,7 +537,7 @@ def test_nothing_of_a_users_folder_is_ignored_without_a_word(
     assert targets_of(dataset(VOC, "v", **SETTINGS)).shape == (2, 1, 5)
 
 
-def test_a_category_of_another_part_that_the_training_file_has_not_is_named() -> None:
+def test_a_category_without_training_annotations_is_named() -> None:
     coco({})
     content = json.loads(Path("c.json").read_bytes())
     content["categories"].append({"id": 11, "name": "bee"})

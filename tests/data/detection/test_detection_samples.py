@@ -1,6 +1,4 @@
-"""Scenes with boxes: three file formats, scenes made of digits, invalid boxes, changes that move boxes,
-and descriptions.
-"""
+"""Detection samples: three formats, digit scenes, invalid boxes, random changes, descriptions."""
 
 from __future__ import annotations
 
@@ -100,9 +98,10 @@ def stored(data: DetectionDataset, part: str = "train") -> tuple[Tensor, Tensor]
 
 
 @pytest.mark.parametrize("name", FORMATS)
-def test_every_format_gives_the_same_letterboxed_scenes(name: str) -> None:
-    """a is scaled by 1, b by 1, c by a half; what is left of the square is the mean color; boxes
-    follow.
+def test_every_format_gives_the_same_letterboxed_images(name: str) -> None:
+    """a is scaled by 1, b by 1, c by a half.
+
+    The rest of the square is the mean color; boxes follow.
     """
     data = FORMATS[name]()
     assert data.spec.class_names == NAMES
@@ -143,7 +142,7 @@ BAD = {  # a line of YOLO's, and what is said of it
 
 
 @pytest.mark.parametrize("line", BAD)
-def test_a_bad_box_is_refused_by_file_and_line_or_dropped(
+def test_an_invalid_box_is_refused_with_file_and_line_or_dropped(
     line: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     as_yolo()
@@ -163,7 +162,7 @@ def as_yolo_again(**more: Any) -> DetectionDataset:
     return dataset(YOLO, "yolo", image_size=40, **SETTINGS | more)
 
 
-def test_a_part_without_objects_is_named(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_split_without_objects_is_named(caplog: pytest.LogCaptureFixture) -> None:
     """Its precision is 0 whatever the model finds."""
     told = set()
     for split_seed in range(8):
@@ -176,7 +175,7 @@ def test_a_part_without_objects_is_named(caplog: pytest.LogCaptureFixture) -> No
     assert told == {True, False}
 
 
-def test_a_bad_annotation_of_coco_is_named_by_its_id() -> None:
+def test_an_invalid_annotation_of_coco_is_named_by_its_id() -> None:
     as_coco()
     content = json.loads(Path("coco.json").read_text(encoding="utf-8"))
     bad = [
@@ -199,7 +198,7 @@ def test_a_bad_annotation_of_coco_is_named_by_its_id() -> None:
     assert is_counted(dropped).sum() == 3  # the crowd is no object either
 
 
-def test_a_bad_object_of_voc_is_named_by_its_line() -> None:
+def test_an_invalid_object_of_voc_is_named_by_its_line() -> None:
     data = as_voc(classes=("ant",))
     with pytest.raises(InputError, match=r"a\.xml:3: there is no class 'cup'"):
         stored(data)
@@ -232,9 +231,10 @@ def test_broken_descriptions_and_missing_images_are_named() -> None:
         stored(as_yolo_again())
 
 
-def test_yolo_parts_are_folders_that_may_be_named(caplog: pytest.LogCaptureFixture) -> None:
-    """Found by how they begin; the same one for training and testing; a label file without an image
-    is a warning.
+def test_yolo_splits_are_folders_that_can_be_chosen(caplog: pytest.LogCaptureFixture) -> None:
+    """The beginnings of names decide.
+
+    One folder may be for training and testing; unused labels are logged.
     """
     as_yolo()
     paint(Path("yolo/images/val2017/v.png"), (40, 40))
@@ -251,7 +251,7 @@ def test_yolo_parts_are_folders_that_may_be_named(caplog: pytest.LogCaptureFixtu
     assert as_yolo_again().spec.class_names == ("ant", "cup")
 
 
-def test_voc_parts_are_lists() -> None:
+def test_voc_splits_are_lists() -> None:
     as_voc()
     Path("voc/ImageSets/Main").mkdir(parents=True)
     for part, names in {"train": "a\n", "val": "b 1\n", "test": "c\n"}.items():
@@ -269,8 +269,8 @@ def test_images_that_do_not_fit_in_memory_are_refused(monkeypatch: pytest.Monkey
         stored(as_yolo())
 
 
-def test_a_set_that_is_not_named_or_not_there_says_so_when_it_is_used(dltrain) -> None:
-    """exit 2 for none, 3 for one that is not there; fakes of both need no file."""
+def test_a_set_that_is_unnamed_or_absent_is_an_error_when_it_is_used(dltrain) -> None:
+    """Exit 2 without a name, 3 for an absent set; fake data of both needs no file."""
     for data in (dataset(YOLO), dataset(YOLO, "nowhere")):
         images, targets = next(data.fake().train.epoch(0))
         assert images.shape[1:] == (3, 128, 128)
@@ -282,7 +282,7 @@ def test_a_set_that_is_not_named_or_not_there_says_so_when_it_is_used(dltrain) -
     assert not Path("outputs").exists()
 
 
-def test_mirroring_twice_gives_the_scene_back() -> None:
+def test_flipping_twice_restores_the_image() -> None:
     images = torch.rand(4, 3, 6, 10)
     targets = torch.tensor([[[1.0, 2, 4, 5, 0], [0, 0, 0, 0, -1]]]).repeat(4, 1, 1)
     flipped, boxes = Flip(1.0)(images, targets, keyed(0))
@@ -298,9 +298,10 @@ def test_mirroring_twice_gives_the_scene_back() -> None:
     assert torch.equal(some[1][:, 0, 0] != 1, flipped)
 
 
-def test_a_change_of_scale_moves_the_boxes_with_what_is_in_them() -> None:
-    """A bright rectangle stays where its box says, to a pixel; one that has left the image is no
-    box any more.
+def test_a_change_of_scale_moves_boxes_with_their_content() -> None:
+    """A bright rectangle is where its box is, to a pixel.
+
+    A box that has left the image is dropped.
     """
     count = 64
     images, targets = (
@@ -359,7 +360,7 @@ def test_preprocessing_that_would_leave_the_boxes_behind_is_refused() -> None:
         dataset(DigitScenes, "bundled", transforms=(still,))
 
 
-def test_digit_scenes_have_tight_boxes_that_hardly_overlap_and_digits_of_their_own_part() -> None:
+def test_digit_scenes_have_tight_boxes_and_separate_digits_for_each_split() -> None:
     data = dataset(
         DigitScenes,
         "bundled",
@@ -420,9 +421,10 @@ def test_digit_scenes_have_tight_boxes_that_hardly_overlap_and_digits_of_their_o
         dataset(DigitScenes, "bundled", image_size=40)
 
 
-def test_what_a_run_knows_of_its_data_is_enough_to_read_an_image_and_other_files() -> None:
-    """The classes of other files are matched by name; an unknown class and a description of
-    nonsense are refused.
+def test_a_description_is_enough_to_read_an_image_and_other_files() -> None:
+    """Classes of other files are matched by name.
+
+    Unknown classes and malformed descriptions are refused.
     """
     data = as_yolo()
     described = json.loads(json.dumps(data.description()))

@@ -1,6 +1,4 @@
-"""k-fold validation: the folds are a partition of the training set, each with the same share of
-every class.
-"""
+"""k-fold validation: folds are a stratified partition of the training set."""
 
 from __future__ import annotations
 

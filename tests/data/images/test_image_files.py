@@ -1,5 +1,6 @@
-"""Files of images: the pixels of every kind and size, and odd files, named and left out
-or refused.
+"""Image files: the pixels of every kind and size.
+
+Files that are not images are left out or refused.
 """
 
 from __future__ import annotations
@@ -82,7 +83,7 @@ def test_every_kind_of_image(kind: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_jpegs_are_turned_as_their_exif_says(orientation: int, tmp_path: Path) -> None:
+def test_jpegs_are_rotated_as_their_exif_says(orientation: int, tmp_path: Path) -> None:
     """Pixels and the header's size are rotated as PIL rotates them."""
     exif = Image.Exif()
     exif[0x0112] = orientation
@@ -165,10 +166,8 @@ def test_images_of_another_size_cover_and_are_cropped(tmp_path: Path) -> None:
     assert torch.allclose(means, torch.tensor([120.0, 60, 30]), atol=2)
 
 
-def test_the_size_is_that_of_the_images_if_they_agree(dltrain: Callable[..., Any]) -> None:
-    """Otherwise it has to be said (exit 2); a number is square, a pair height and width; one
-    channel is gray.
-    """
+def test_the_default_size_is_that_of_the_images(dltrain: Callable[..., Any]) -> None:
+    """Images of several sizes need image_size (exit 2): one number, or height and width."""
     lay(Path("pets"))
     picture(size=(6, 6)).save("pets/dog/odd.png")
     with pytest.raises(ConfigError, match=r"dataset\.image_size=64"):
@@ -201,9 +200,7 @@ ODD = {
 @pytest.mark.parametrize("memory", [True, False])
 @pytest.mark.parametrize("kind", ODD)
 def test_odd_files_are_named(kind: str, memory: bool, caplog: pytest.LogCaptureFixture) -> None:
-    """Skipped with a warning that names them, the rest as if they were not there; or refused by
-    name.
-    """
+    """They are skipped with a warning that names them, or refused by name; the others are read."""
     lay(Path("pets/train"))
     lay(Path("pets/test"), count=2)
     plain = everything(data("pets", memory=memory, image_size=(8, 12)).train)
@@ -248,8 +245,9 @@ def test_a_class_or_a_set_without_an_image_is_refused(memory: bool) -> None:
 
 
 def test_odd_files_through_the_command_line(dltrain: Callable[..., Any]) -> None:
-    """The run says what it left out, and trains; asked to refuse, it ends in exit 3 with the name
-    and no run folder.
+    """The run logs what it left out, and trains.
+
+    With refuse it ends in exit 3 without a run folder.
     """
     lay(Path("pets"))
     Path("pets/cat/notes.jpg").write_text("remember the milk")
@@ -271,7 +269,7 @@ def test_odd_files_through_the_command_line(dltrain: Callable[..., Any]) -> None
 
 
 def test_predict_takes_every_kind_of_image_that_training_reads() -> None:
-    """Those of a folder are taken by the usual endings of the formats, in any case."""
+    """Files of a folder are chosen by the usual endings of the formats, in any case."""
     endings = {ending for ending, kind in Image.registered_extensions().items() if kind in FORMATS}
     assert set(IMAGE_ENDINGS) == endings
     Path("d/a").mkdir(parents=True)

@@ -21,9 +21,10 @@ from dltrain.types import Spec
 # Layouts ------------------------------------------------------------------------------------------
 
 
-def test_a_folder_a_class() -> None:
-    """Sorted names are classes; a stratified share is for testing, of the rest one for validation;
-    each file once.
+def test_a_folder_for_each_class() -> None:
+    """Sorted names are classes.
+
+    Stratified fractions are for testing and validation; each file is used once.
     """
     lay(Path("pets"), ("owl", "cat", "dog"), count=20)
     made = data("pets", test_fraction=0.2, val_fraction=0.25)
@@ -42,9 +43,7 @@ def test_a_folder_a_class() -> None:
 
 @pytest.mark.parametrize("val", ["val", "valid", "validation", "VAL"])
 def test_folders_of_splits(val: str) -> None:
-    """Their own files, numbered by the classes of train/, also where one is absent from another
-    split.
-    """
+    """Each split has its own files, with class numbers of train/, even if it lacks a class."""
     for split, classes, count in (
         ("train", ("cat", "dog", "owl"), 6),
         (val, ("dog", "owl"), 3),
@@ -62,7 +61,7 @@ def test_folders_of_splits(val: str) -> None:
     ]
 
 
-def test_an_empty_class_folder_of_a_split_is_said(caplog: pytest.LogCaptureFixture) -> None:
+def test_an_empty_class_folder_of_a_split_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     """An empty class folder of the training set is refused."""
     lay(Path("pets/train"))
     lay(Path("pets/test"), ("cat",), count=2)
@@ -83,10 +82,8 @@ def test_validation_and_test_sets_that_are_absent_come_from_train() -> None:
     assert [s.samples for s in (data("b").train, data("b").val, data("b").test)] == [16, 6, 4]
 
 
-def test_classes_may_be_called_like_splits() -> None:
-    """`train` beside classes is one, and that is said; of `test` it is doubtful, so the user says
-    it.
-    """
+def test_classes_may_be_named_like_splits() -> None:
+    """`train` beside classes is a class, which is logged; for `test` the user decides."""
     lay(Path("vehicles"), ("train", "bus"))
     assert data("vehicles").spec.class_names == ("bus", "train")
     lay(Path("tests/runs"), ("test", "exam"))
@@ -95,7 +92,7 @@ def test_classes_may_be_called_like_splits() -> None:
     assert data("tests/runs", classes=["exam", "test"]).spec.class_names == ("exam", "test")
 
 
-def test_class_folders_called_by_numbers_can_be_named(dltrain: Callable[..., Any]) -> None:
+def test_class_folders_named_by_numbers_can_be_chosen(dltrain: Callable[..., Any]) -> None:
     lay(Path("numbers"), ("1", "2", "10"))
     chosen = ("dataset=image_folder", "dataset.path=numbers", "dataset.classes=[1,10]", "model=mlp")
     checked = dltrain("check", "--data", *chosen, "--json")
@@ -104,9 +101,7 @@ def test_class_folders_called_by_numbers_can_be_named(dltrain: Callable[..., Any
 
 @pytest.mark.parametrize("memory", ["true", "false"])
 def test_split_folders_become_classes(memory: str, dltrain: Callable[..., Any]) -> None:
-    """train/<class>/ beside a flat test/: the classes are those of train, and a line says that test
-    is left out.
-    """
+    """Beside train/<class>/ a flat test/ is left out with a warning; classes are those of train."""
     lay(Path("flat/train"), ("cat", "dog", "owl"))
     Path("flat/test").mkdir()
     for i in range(5):
@@ -134,7 +129,7 @@ def test_the_split_is_a_function_of_split_seed() -> None:
     assert chosen[0] == chosen[1] != chosen[2]
 
 
-def test_the_path_is_from_here_or_from_the_data_root() -> None:
+def test_the_path_is_relative_to_the_current_folder_or_the_data_root() -> None:
     lay(Path("data/pets"))
     assert data("pets").train.samples == 14
     lay(Path("pets"), ("eel", "cod"))
@@ -181,10 +176,10 @@ def test_nested_folders_and_hidden_files() -> None:
     ],
     ids=str,
 )
-def test_folders_that_cannot_be_trained_on(
+def test_folders_without_training_data_are_refused(
     files: list[str], says: str, dltrain: Callable[..., Any]
 ) -> None:
-    """Exit 3, saying what is missing where; no run folder."""
+    """They end in exit 3 with what is missing, without a run folder."""
     Path("pets").mkdir()
     for name in files:
         (Path("pets") / name).parent.mkdir(parents=True, exist_ok=True)
@@ -199,9 +194,10 @@ def test_folders_that_cannot_be_trained_on(
     assert "pets" in outcome.err
 
 
-def test_a_folder_must_be_named_and_be_there(dltrain: Callable[..., Any]) -> None:
-    """Exit 2 where none is named, but for a smoke run, which needs none; exit 3 where there is
-    none, with both places.
+def test_a_folder_must_be_named_and_exist(dltrain: Callable[..., Any]) -> None:
+    """Exit 2 without a name, except for a smoke run.
+
+    Exit 3 for an absent folder, with both places.
     """
     assert dltrain("dataset=image_folder", "model=mlp").code == 2
     outcome = dltrain(
@@ -242,8 +238,9 @@ TRAIN = (
 
 @pytest.mark.parametrize("memory", ["true", "false"])
 def test_training_on_a_folder(memory: str, dltrain: Callable[..., Any]) -> None:
-    """The classes can be told apart by color, and are; their names are in the manifest; memory or
-    not, the same run.
+    """Classes that differ in color are learned.
+
+    Their names are in the manifest; streaming gives the same run.
     """
     lay(Path("pets"), ("cat", "dog", "owl"), count=20)
     outcome = dltrain(*TRAIN, "trainer.epochs=2", f"dataset.memory={memory}")
@@ -258,9 +255,7 @@ def test_training_on_a_folder(memory: str, dltrain: Callable[..., Any]) -> None:
 def test_another_folder_is_read_as_the_run_was_trained(
     memory: str, dltrain: Callable[..., Any]
 ) -> None:
-    """Every image of it, at the run's size, by its statistics and its numbers of the classes, fewer
-    or not.
-    """
+    """All its images are read with the size, statistics and class numbers of the run."""
     lay(Path("pets"), ("cat", "dog", "owl"), count=20)
     run = dltrain(*TRAIN, "trainer.epochs=2").json["run"]
     assert dltrain("evaluate", run, "--json").json["metrics"]["test/accuracy"] == 1.0
@@ -307,8 +302,9 @@ def test_evaluate_maps_classes_by_order(memory: str, dltrain: Callable[..., Any]
 
 
 def test_named_image_sets_are_matched_by_the_names_of_their_classes() -> None:
-    """A set of the same names in another order has the run's numbers; one of other names is
-    refused.
+    """A set with the same names in another order gets the run's numbers.
+
+    Other names are refused.
     """
     first = InMemory(Synthetic.like(Spec((1, 4, 4), ("a", "b", "c"), 30, 9)))
     for names, numbers in ((("c", "a", "b"), {0: 2, 1: 0, 2: 1}), (("b",), {0: 1})):
@@ -325,7 +321,7 @@ def test_named_image_sets_are_matched_by_the_names_of_their_classes() -> None:
 
 
 def test_other_folders_are_for_testing_alone() -> None:
-    """All their images, by the run's mean and deviation; a test folder of theirs goes first."""
+    """All their images are used, with the run's statistics; a test folder takes precedence."""
     lay(Path("pets"), ("cat", "dog", "owl"))
     first = data("pets")
     _ = first.train
@@ -354,7 +350,7 @@ def test_other_folders_are_for_testing_alone() -> None:
 
 
 def test_names_in_any_script(dltrain: Callable[..., Any]) -> None:
-    """Classes and files of other alphabets, with spaces and signs, come out as they went in."""
+    """Names of classes and files in other alphabets, with spaces and signs, stay as they are."""
     names = ("猫 にゃん", "Übergröße", "emoji 🦉", "a=b,c")
     for k, name in enumerate(names):
         (folder := Path("pets") / name).mkdir(parents=True)
@@ -367,8 +363,9 @@ def test_names_in_any_script(dltrain: Callable[..., Any]) -> None:
 
 
 def test_check_smoke_and_overfit(dltrain: Callable[..., Any]) -> None:
-    """`check` opens headers alone; a smoke run needs no folder, and keeps the shape of one that is
-    named.
+    """`check` opens only headers.
+
+    A smoke run needs no folder, and keeps the shape of a named one.
     """
     lay(Path("pets"))
     for path in Path("pets/dog").iterdir():

@@ -1,4 +1,4 @@
-"""Data in memory: the split, the order, the batches, what they cost."""
+"""Images in memory: splits, order, batches and memory."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ COUNTS = {0: 100, 1: 30, 2: 70}  # training samples of each class
 
 
 class Numbered:
-    """Images whose first pixels say which row they are; three classes of unlike size."""
+    """Images whose first pixels are their row number; three classes of different sizes."""
 
     spec = Spec((2, 3, 5), ("a", "b", "c"), 200, 20, (100.0, 50.0), (20.0, 60.0))
 
@@ -45,8 +45,9 @@ def rows(split: Any, epoch: int = 0) -> list[int]:
 
 @pytest.mark.parametrize("fraction", [0.0, 0.1, 0.25, 0.5])
 def test_the_split_is_stratified_disjoint_and_complete(fraction: float) -> None:
-    """The same share of every class is held out; together the parts are the training set, each row
-    once.
+    """The same fraction of every class is held out.
+
+    Together the splits are the training set, each row once.
     """
     data = InMemory(Numbered(), batch_size=7, val_fraction=fraction)
     train, val = rows(data.train), rows(data.val)
@@ -70,7 +71,7 @@ def test_the_split_is_a_function_of_split_seed_alone() -> None:
     assert torch.equal(first, InMemory(Numbered()).rows[1])
 
 
-def test_a_validation_set_of_the_sources_own_is_used() -> None:
+def test_a_validation_set_of_the_source_is_used() -> None:
     """A source that brings "val" keeps its whole training set."""
     own = (torch.zeros(4, 2, 3, 5, dtype=torch.uint8), torch.arange(4) % 3)
     data = InMemory(Numbered(val=own), val_fraction=0.5)
@@ -93,7 +94,7 @@ def test_the_order_is_a_function_of_seed_and_epoch() -> None:
 
 @pytest.mark.parametrize("batch_size", [1, 7, 64, 180, "all"])
 @pytest.mark.parametrize("block", [1, 1000, BLOCK_BYTES])
-def test_a_start_within_an_epoch_is_its_tail(
+def test_an_epoch_can_start_at_any_batch(
     batch_size: int | str, block: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """`epoch(n, start=k)` brings exactly the batches of `epoch(n)` from k on, for every k."""
@@ -123,9 +124,7 @@ def test_batch_sizes(batch_size: int | str, sizes: list[int]) -> None:
     "source", [Numbered(), Digits(), Synthetic(3, 6, 4, 5, 40, 10)], ids=lambda s: type(s).__name__
 )
 def test_values_are_normalized(source: Any) -> None:
-    """(x / 255 - mean) / std by channel, with mean and std as shares of 255, by hand in double
-    precision.
-    """
+    """Values are (x / 255 - mean) / std by channel, with mean and std as fractions of 255."""
     data = InMemory(source, batch_size=16)
     images, targets = source.read()["train"]
     mean, std = (
@@ -144,7 +143,7 @@ def test_values_are_normalized(source: Any) -> None:
     [Numbered(), Digits(), Synthetic(1, 28, 28, 10, 300, 50)],
     ids=lambda s: type(s).__name__,
 )
-def test_memory_is_that_of_the_bytes(source: Any) -> None:
+def test_images_take_the_memory_of_their_bytes(source: Any) -> None:
     """Stored as bytes: at most 1.2 times the raw images and labels, and known before reading."""
     data = InMemory(source)
     described = data.size_in_bytes()
@@ -186,7 +185,7 @@ def test_fake_data_has_the_same_shape(batch_size: int | str) -> None:
 
 
 def test_sets_that_do_not_belong_together_are_refused() -> None:
-    """Inputs without as many targets are an InputError that names the set."""
+    """Different numbers of inputs and targets are an InputError that names the set."""
     data = InMemory(Numbered(test=(torch.zeros(3, 2, 3, 5), torch.zeros(4, dtype=torch.int64))))
     with pytest.raises(InputError, match="the test set has 3 inputs and 4 targets"):
         _ = data.train

@@ -156,7 +156,7 @@ def test_images_of_any_depth_are_those_of_8_bits(kind: str, tmp_path: Path) -> N
     assert np.abs(gray - expected @ np.array([0.299, 0.587, 0.114])).max() <= 3
 
 
-def test_modes_of_pil_that_are_no_plain_color(tmp_path: Path) -> None:
+def test_other_color_modes_of_pillow(tmp_path: Path) -> None:
     """CMYK, L*a*b*, one bit, palettes with and without a transparent entry."""
     transparent = Image.new("P", (12, 8), 1)
     transparent.putpalette([0, 0, 0, 200, 100, 50])
@@ -196,9 +196,7 @@ def test_modes_of_pil_that_are_no_plain_color(tmp_path: Path) -> None:
     ],
 )
 def test_ranges(low: float, high: float, kind: str, expected: tuple[float, float]) -> None:
-    """The usual range that the values fill, or their own: no more than a sixteenth of the levels is
-    left out.
-    """
+    """The range is a usual one that the values fill, or their own, so that 16 levels remain."""
     assert usual_range(low, high, kind) == expected
 
 
@@ -237,8 +235,9 @@ TRAIN = (
 @pytest.mark.parametrize("memory", ["true", "false"])
 @pytest.mark.parametrize("kind", MAKERS)
 def test_images_become_black(kind: str, memory: str, dltrain: Callable[..., Any]) -> None:
-    """The classes of float, 16-bit and 32-bit images are told apart as those of 8 bits are; a line
-    says by what range; and evaluate and predict read them as training did.
+    """Float, 16-bit and 32-bit images are classified like those of 8 bits.
+
+    The range is logged; evaluate and predict use it too.
     """
     path = lay("set", MAKERS[kind])
     outcome = dltrain(
@@ -255,7 +254,7 @@ def test_images_become_black(kind: str, memory: str, dltrain: Callable[..., Any]
     assert [row["class"] for row in rows] == ["right"] * 3
 
 
-def test_the_range_is_the_sets_and_belongs_to_the_run() -> None:
+def test_the_range_is_one_for_the_set_and_belongs_to_the_run() -> None:
     """Dark images stay darker than bright ones; another folder and a file of its own are scaled as
     training was.
     """
@@ -277,7 +276,7 @@ def test_the_range_is_the_sets_and_belongs_to_the_run() -> None:
 
 
 @pytest.mark.parametrize("memory", [True, False])
-def test_images_of_fewer_bits_among_others_are_told(
+def test_images_of_fewer_bits_among_others_are_logged(
     memory: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The warning counts those that are nearly black in the range of the set, or in other data of
@@ -305,7 +304,7 @@ def test_images_of_fewer_bits_among_others_are_told(
     assert caplog.text.count("nearly black") == 1
 
 
-def test_what_the_rule_would_clip_or_make_black_is_left_out_by_name_or_refused(
+def test_images_that_would_be_clipped_or_black_are_named_or_refused(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     """Values that are not finite, far outside the run's range, or all in its lowest 256th; and how
@@ -347,7 +346,7 @@ def test_what_the_rule_would_clip_or_make_black_is_left_out_by_name_or_refused(
 
 
 def drawing(ink: int) -> bytes:
-    """Strokes of one ink on a transparent ground."""
+    """Strokes of one color on a transparent background."""
     alpha = np.zeros((8, 8), dtype=np.uint8)
     alpha[2:6, 3] = 255
     return encoded(
@@ -360,7 +359,7 @@ def drawing(ink: int) -> bytes:
     ("inks", "background"),
     [((0,), "white"), ((255,), "black"), ((0, 255), "gray"), ((90,), "black")],
 )
-def test_drawings_on_a_transparent_ground_are_seen(
+def test_drawings_on_a_transparent_background_are_visible(
     inks: tuple[int, ...], background: str, memory: bool
 ) -> None:
     """One background for the whole set: black, unless black strokes would vanish; the run keeps it
@@ -391,7 +390,7 @@ def test_the_kept_survey_of_a_streamed_set_has_its_rule() -> None:
     assert torch.equal(everything(again.val)[0], everything(first.val)[0])
 
 
-def test_scenes_of_any_depth_are_scaled_by_one_rule() -> None:
+def test_images_with_boxes_of_any_depth_are_scaled_by_one_rule() -> None:
     """Images with boxes, too: float values are not black, the dark one stays dark, and the run
     keeps the range.
     """

@@ -67,7 +67,7 @@ def test_emnist_stands_upright(tmp_path: Path) -> None:
 
 
 def test_letters_of_emnist_count_from_zero(tmp_path: Path) -> None:
-    """The files call A 1; a label 0 or 27 is invalid."""
+    """The files count A as 1; labels 0 and 27 are invalid."""
     lay_emnist(tmp_path / "EMNIST/raw", "letters", [1, 26])
     source = EMNIST(tmp_path, "letters")
     assert [source.spec.class_names[k] for k in source.read()["test"][1]] == ["A", "Z"]
@@ -199,7 +199,7 @@ def test_odd_svhn_files_are_refused(changed: dict[str, np.ndarray], tmp_path: Pa
 
 
 @pytest.mark.parametrize("content", [b"", b"no mat file" * 50])
-def test_what_is_no_mat_file_is_refused(content: bytes, tmp_path: Path) -> None:
+def test_a_file_of_another_format_is_refused(content: bytes, tmp_path: Path) -> None:
     lay_svhn(tmp_path, [1, 2])
     (tmp_path / "train_32x32.mat").write_bytes(content)
     with pytest.raises(InputError, match=r"train_32x32\.mat cannot be read as a \.mat file"):
@@ -242,7 +242,9 @@ def test_checksums_are_torchvisions() -> None:
 
 
 @pytest.mark.parametrize("name", ["kmnist", "emnist", "cifar100", "svhn"])
-def test_the_command_line_says_so_too(name: str, dltrain: Callable[..., Any]) -> None:
+def test_the_command_ends_in_exit_3_for_an_absent_set(
+    name: str, dltrain: Callable[..., Any]
+) -> None:
     """A set that is absent and cannot be fetched: exit 3, no run folder."""
     outcome = dltrain(f"dataset={name}", "model=mlp")
     assert outcome.code == 3

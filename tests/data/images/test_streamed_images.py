@@ -1,6 +1,4 @@
-"""Images in memory and streamed: the same batches, their statistics, what is kept, and what fails
-on the way.
-"""
+"""Images in memory and streamed: the same batches and statistics, the kept survey, and failures."""
 
 from __future__ import annotations
 
@@ -37,12 +35,10 @@ AUGMENTED = (
     "transforms", [(), (Flip(),), AUGMENTED], ids=["plain", "flip", "augmented"]
 )
 @pytest.mark.parametrize("val", [True, False])
-def test_streamed_batches_are_those_of_memory(
+def test_streamed_batches_equal_those_in_memory(
     scaling: Any, transforms: tuple[Any, ...], val: bool
 ) -> None:
-    """Bit for bit, in every split and epoch, from any start, for any number of workers; and the
-    same description.
-    """
+    """They are equal in every split and epoch, from any start, for any number of workers."""
     lay(Path("pets/train"), count=30)
     if val:
         lay(Path("pets/val"), count=4)
@@ -102,7 +98,9 @@ def test_statistics_are_of_the_training_samples_alone() -> None:
         assert torch.allclose(inputs.mean(dim=(0, 2, 3)), torch.zeros(3), atol=1e-4)
 
 
-def test_what_was_found_out_is_kept_until_a_file_changes(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_survey_of_a_folder_is_kept_until_a_file_changes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """A second run reads the training images once less; another content, size or time is looked at
     again.
     """
@@ -130,7 +128,7 @@ def test_a_data_root_that_cannot_be_written_does_no_harm() -> None:
     assert len(everything(data(Path("pets").resolve(), memory=False).train)[0]) == 14
 
 
-def test_memory_auto_asks_what_is_free(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_memory_auto_uses_half_of_the_free_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     """Half of the free memory may be taken."""
     from dltrain.data.images import image_folder
 
