@@ -12,6 +12,7 @@ import os
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from typing import Annotated, Any, Literal
 
 import torch
@@ -82,6 +83,17 @@ def cpu_is_fast_in_bf16() -> bool:
     """Return whether the CPU has instructions for bf16."""
     has_wide_vectors = "AVX512" in torch.backends.cpu.get_cpu_capability()
     return has_wide_vectors and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+
+
+def moved(batch: Any, device: torch.device) -> Any:
+    """Return a batch (tensors in tuples, lists, dicts) on a device."""
+    if isinstance(batch, Tensor):
+        return batch.to(device, non_blocking=True)
+    if isinstance(batch, dict):
+        return {key: moved(value, device) for key, value in batch.items()}
+    if isinstance(batch, tuple | list):
+        return type(batch)(moved(value, device) for value in batch)
+    return batch
 
 
 @dataclass(frozen=True)
@@ -209,17 +221,7 @@ class Device:
         device = self.torch_device()
         if device.type == "cpu":
             return lambda batch: batch
-
-        def move(batch: Any) -> Any:
-            if isinstance(batch, Tensor):
-                return batch.to(device, non_blocking=True)
-            if isinstance(batch, dict):
-                return {key: move(value) for key, value in batch.items()}
-            if isinstance(batch, tuple | list):
-                return type(batch)(move(value) for value in batch)
-            return batch
-
-        return move
+        return partial(moved, device=device)
 
     def summary(self) -> dict[str, Any]:
         """Return the effective settings, for the manifest."""

@@ -222,13 +222,16 @@ class Optim:
         factor = self.expected_weight / positive(self.weight)
         if isinstance(factor, float) and abs(factor - 1) < ROUNDING:
             return
-        for p in self.params:
-            if p.grad is not None:
-                p.grad.mul_(factor)
+        for gradient in self._gradients():
+            gradient.mul_(factor)
+
+    def _gradients(self) -> Params:
+        """Return the gradients that there are."""
+        return [p.grad for p in self.params if p.grad is not None]
 
     def _measure_gradient(self) -> None:
         """Keep the norm of the gradient, and count steps in a row whose gradient is not finite."""
-        norm = nn.utils.get_total_norm([p.grad for p in self.params if p.grad is not None])
+        norm = nn.utils.get_total_norm(self._gradients())
         self.grad_norm = norm
         self.record_grad_norm = False
         if self.skip_nonfinite or self.scaler.is_enabled():

@@ -11,7 +11,7 @@ from __future__ import annotations
 import functools
 import random
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -144,10 +144,16 @@ def load_state_dict(state: dict[str, Any]) -> None:
     _streams.python = {name: random.Random() for name in state.get("python_streams", {})}
     for name, stream in _streams.python.items():
         stream.setstate(_python_tuple(state["python_streams"][name]))
+    _load_torch_streams(state.get("torch_streams", {}))
+
+
+def _load_torch_streams(states: Mapping[str, torch.Tensor]) -> None:
+    """Restore the named torch generators, except those of devices that this machine lacks."""
     _streams.torch.clear()
-    for key, saved in state.get("torch_streams", {}).items():
+    devices = _devices()
+    for key, saved in states.items():
         device = key.rpartition(" ")[2]
-        if device in _devices():
+        if device in devices:
             _streams.torch[key] = torch.Generator(device)
             _streams.torch[key].set_state(saved)
 

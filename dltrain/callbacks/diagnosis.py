@@ -158,15 +158,20 @@ class Diagnosis(Callback):
             if last:
                 summary["train/gradient_ratio"] = first / last
         if self.times:
-            times = next(iter(self.times.values()))
-            self.through_time = first_and_last(self.through_time, step, times.tolist())
-            if float(times[0]):
-                summary["train/gradient_through_time"] = float(times[-1] / times[0])
+            summary.update(self._through_time(step))
         self.log.show(engine, shown)
         if summary:
             self.log.write(engine, "train", summary)
         if norms:
             self.measured = first_and_last(self.measured, step, norms)
+
+    def _through_time(self, step: str) -> dict[str, float]:
+        """Keep the norms of the first recurrent network; return farthest divided by last."""
+        times = next(iter(self.times.values()))
+        self.through_time = first_and_last(self.through_time, step, times.tolist())
+        if not float(times[0]):
+            return {}
+        return {"train/gradient_through_time": float(times[-1] / times[0])}
 
     def _activation_means(self) -> dict[str, float]:
         """Return the means over the layers of the fractions of dead and of saturated units."""

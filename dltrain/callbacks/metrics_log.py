@@ -162,14 +162,20 @@ def mean_and_weight(values: Sequence[Tensor | Mean]) -> tuple[float, float]:
     weights = [value.weight for value in values if isinstance(value, Mean)]
     if len(weights) < len(values):
         return float(column.mean()), float(len(values))
-    numbers = [weight for weight in weights if not isinstance(weight, Tensor)]
-    if len(numbers) == len(weights) and len(set(numbers)) == 1:
-        return float(column.mean()), float(sum(numbers))
+    if are_one_number(weights):
+        return float(column.mean()), float(sum(weights))
     counts = stacked_weights(weights, column.device).to(column)
     total = float(counts.sum())
     if total == 0:  # batches without a word pair
         return float(column.mean()), 0.0
     return float((column * counts).sum() / counts.sum()), total
+
+
+def are_one_number(weights: Sequence[float | Tensor]) -> bool:
+    """Return whether all weights are numbers, and the same."""
+    if any(isinstance(weight, Tensor) for weight in weights):
+        return False
+    return len(set(weights)) == 1
 
 
 def stacked_weights(weights: Sequence[float | Tensor], device: torch.device) -> Tensor:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -242,17 +242,19 @@ class TensorBoard(Callback):
 
 def drawn(value: Any) -> np.ndarray | None:
     """Return a result as pixels (H, W, 3); None for one that is not drawn."""
-    if isinstance(value, Image):
-        return image_grid(value) if len(value.pixels) else None
-    if isinstance(value, Table):
-        return heat_map(value.shown())
-    if isinstance(value, Grid):
-        return fields(value)
-    if isinstance(value, Plot):
-        return plot(value)
-    if isinstance(value, Embedding):
-        return points(value)
-    return None
+    if isinstance(value, Image) and not len(value.pixels):
+        return None
+    draw = DRAWINGS.get(type(value))
+    return draw(value) if draw else None
+
+
+DRAWINGS: dict[type, Callable[[Any], np.ndarray]] = {
+    Image: image_grid,
+    Table: lambda table: heat_map(table.shown()),
+    Grid: fields,
+    Plot: plot,
+    Embedding: points,
+}
 
 
 def remove_hparams(path: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -56,29 +58,40 @@ def can_normalize(experiment: Experiment, batch: Any) -> bool:
     cannot if they see one value per channel.
     """
     task = experiment.task
-    state = {
-        name: value.clone() for name, value in task.state_dict().items() if torch.is_tensor(value)
-    }
-    task.eval()
-    reached: set[nn.Module] = set()
-    hooks = []
-    for norm in batch_norms(task):
-        norm.train()
-        hooks.append(norm.register_forward_pre_hook(lambda module, _: reached.add(module)))
-    inputs = experiment.device.mover()(batch)
+    device = experiment.device
+    inputs = device.mover()(batch)
     if isinstance(inputs, tuple | list):
         inputs = inputs[0]
     try:
-        with torch.no_grad(), experiment.device.autocast(), rng.preserved():
+        with training_norms(task) as reached, torch.no_grad(), device.autocast(), rng.preserved():
             task.predict(inputs)
     except ValueError as e:
         if "more than 1 value per channel" not in str(e):
             raise
         return False
+    unreached = [norm for norm in batch_norms(task) if norm not in reached]
+    return not any(isinstance(norm, nn.BatchNorm1d) for norm in unreached)
+
+
+@contextmanager
+def training_norms(task: nn.Module) -> Iterator[set[nn.Module]]:
+    """Put only the batch norms of a task into training; yield those that are reached.
+
+    Afterwards the task is in training, with the state that it had.
+    """
+    state = {
+        name: value.clone() for name, value in task.state_dict().items() if torch.is_tensor(value)
+    }
+    reached: set[nn.Module] = set()
+    hooks = []
+    task.eval()
+    for norm in batch_norms(task):
+        norm.train()
+        hooks.append(norm.register_forward_pre_hook(lambda module, _: reached.add(module)))
+    try:
+        yield reached
     finally:
         for hook in hooks:
             hook.remove()
         task.load_state_dict(state, strict=False)
         task.train()
-    unreached = [norm for norm in batch_norms(task) if norm not in reached]
-    return not any(isinstance(norm, nn.BatchNorm1d) for norm in unreached)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -57,13 +57,14 @@ def trainable_parameters(module: nn.Module) -> dict[str, nn.Parameter]:
 def frozen_batch_norms(model: nn.Module, frozen: Iterable[Tensor]) -> list[nn.Module]:
     """Return the batch-norm layers with running statistics whose parameters are all `frozen`."""
     frozen_ids = {id(p) for p in frozen}
-    norms = [m for m in model.modules() if isinstance(m, _BatchNorm) and m.track_running_stats]
-    layers: list[nn.Module] = []
-    for norm in norms:
-        own_ids = {id(p) for p in norm.parameters()}
-        if own_ids and own_ids <= frozen_ids:
-            layers.append(norm)
-    return layers
+    norms = [module for module in model.modules() if isinstance(module, _BatchNorm)]
+    return [norm for norm in norms if norm.track_running_stats and all_among(norm, frozen_ids)]
+
+
+def all_among(module: nn.Module, ids: Collection[int]) -> bool:
+    """Return whether a module has parameters, and their ids are all among `ids`."""
+    own_ids = {id(p) for p in module.parameters()}
+    return bool(own_ids) and own_ids.issubset(ids)
 
 
 def use_running_statistics(module: nn.Module, inputs: Any) -> None:
@@ -86,14 +87,19 @@ def matching_names(model: nn.Module, patterns: Iterable[str | int]) -> list[str]
     names = [name for name, _ in model.named_parameters()]
     matched: set[str] = set()
     for pattern in patterns:
-        of_pattern = [name for name in names if matches(name, pattern)]
-        if not of_pattern:
-            raise ValueError(
-                f"{pattern} matches no parameter of this model: its parts are "
-                f"{_parts(names)} (dltrain check shows the layers)"
-            )
-        matched.update(of_pattern)
+        matched.update(_matching(names, pattern))
     return [name for name in names if name in matched]
+
+
+def _matching(names: Sequence[str], pattern: str | int) -> list[str]:
+    """Return the names that a pattern matches; ValueError if it matches none."""
+    matching = [name for name in names if matches(name, pattern)]
+    if not matching:
+        raise ValueError(
+            f"{pattern} matches no parameter of this model: its parts are "
+            f"{_parts(names)} (dltrain check shows the layers)"
+        )
+    return matching
 
 
 def _parts(names: Iterable[str]) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -57,10 +57,14 @@ class InitialWeights:
             )
         task.load_state_dict(matched, strict=False)
         log.info(f"{self.key} {self.source}: {len(matched)} of {len(own)} tensors loaded")
-        for name, value in own.items():
+        for name in own:
             if name not in matched:
-                log.info(f"  fresh   {name} {tuple(value.shape)}: {self._difference(name)}")
-        for name in sorted(self.weights.keys() - own.keys()):
+                log.info(f"  fresh   {name} {tuple(own[name].shape)}: {self._difference(name)}")
+        self._log_unused(own)
+
+    def _log_unused(self, own: Collection[str]) -> None:
+        """Log the weights that the task, with the names `own`, does not have."""
+        for name in sorted(self.weights.keys() - set(own)):
             log.info(f"  unused  {name} {tuple(self.weights[name].shape)} of {self.owner}")
 
     def _difference(self, name: str) -> str:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from dltrain.config.compose import compose
-from dltrain.errors import ConfigError
+from dltrain.errors import ConfigError, InputError
 from dltrain.experiment.experiment import Experiment
 from dltrain.optim import Optim
 from dltrain.preprocessing.flip import Flip
@@ -83,3 +83,36 @@ def test_a_penalty_moves_every_group_by_its_own_rate() -> None:
 def test_what_one_choice_sets_another_may_not_set_too() -> None:
     with pytest.raises(ConfigError, match=r"optim.average is set by another choice already"):
         built("regularization=[ema,averaging]")
+
+
+def test_an_experiment_builds_only_what_is_used() -> None:
+    """Whatever is wrong with another part stays unnoticed; `build` builds all of them."""
+    config = compose(["init.from=no/such/run"]).config
+    experiment = Experiment.to_train(config)
+    assert experiment.trainer.epochs == config["trainer"]["epochs"]
+    assert experiment.model is experiment.model
+    with pytest.raises(InputError, match=r"no run under|no run is called"):
+        experiment.build()
+
+
+@pytest.mark.parametrize("make", [Experiment.to_evaluate, Experiment.to_predict])
+def test_a_trained_run_does_not_look_for_the_weights_that_it_started_with(make: Any) -> None:
+    """The run of init.from may be gone; the checkpoint has all weights."""
+    experiment = make(compose(["init.from=no/such/run"]).config, None)
+    assert experiment.build().initial_weights is None
+
+
+def test_predictions_read_new_inputs_without_the_training_data() -> None:
+    """The task gets fake data; the configured data set, which is not read, encodes inputs."""
+    config = compose(["dataset=synthetic"]).config
+    experiment = Experiment.to_predict(config, None).build()
+    assert experiment.data is not experiment.configured_data
+    assert experiment.data.spec.input_shape == experiment.configured_data.spec.input_shape
+
+
+def test_parts_that_are_built_in_another_order_draw_the_same_weights() -> None:
+    config = compose(["dataset=synthetic"]).config
+    whole = Experiment.on_fake_data(config).build()
+    parts = Experiment.on_fake_data(config)
+    _ = parts.optim_factory, parts.data
+    torch.testing.assert_close(parts.model.state_dict(), whole.model.state_dict(), rtol=0, atol=0)
