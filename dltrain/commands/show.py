@@ -14,6 +14,7 @@ import yaml
 
 from dltrain.config.checking.annotations import describe
 from dltrain.config.compose import Composed, compose, full_key_of
+from dltrain.config.composing.source_keys import spellings
 from dltrain.config.groups import COMPOSING, conf_dir, groups, option_file, read_option
 from dltrain.config.look_up import look_up
 from dltrain.config.overrides import parse, raise_problems
@@ -120,13 +121,16 @@ def origin(composed: Composed, key: str) -> str:
 
 def _chosen_files(composed: Composed, key: str) -> Iterator[tuple[str, str | None, str]]:
     """Yield the files that may set `key`: group, option, and the key in that file."""
+    written = spellings(key, composed.config)
     for overlay in ("debug", "experiment"):
-        yield overlay, composed.choices.get(overlay), key
-    group, _, rest = key.partition(".")
-    if group in COMPOSING:
-        yield group, rest.partition(".")[0], rest
-    elif group in groups():
-        yield group, composed.choices.get(group), rest
+        for spelling in written:
+            yield overlay, composed.choices.get(overlay), spelling
+    for spelling in written:
+        group, _, rest = spelling.partition(".")
+        if group in COMPOSING:
+            yield group, rest.partition(".")[0], rest
+        elif group in groups():
+            yield group, composed.choices.get(group), rest
 
 
 def overriding(composed: Composed, key: str) -> str | None:

@@ -43,6 +43,12 @@ def short_keys(keys: Iterable[str]) -> list[str]:
     return [short for short in shorthands if full_key(short, known.__contains__) != short]
 
 
+def spellings(key: str, config: Mapping[str, Any]) -> list[str]:
+    """Return the ways to write a key of a composed configuration: in full, and its shorthand."""
+    known = has_listed(config)
+    return [key, *(short for short in short_keys([key]) if full_key(short, known) == key)]
+
+
 def has_listed(config: Mapping[str, Any]) -> HasKey:
     """Return a function that tells whether a configuration of plain data lists a key."""
 

@@ -129,6 +129,17 @@ def test_files_of_ones_own_may_use_short_keys() -> None:
     assert composed.config["dataset"]["sample"] == 0.5
 
 
+def test_show_names_the_file_of_ones_own_that_sets_a_short_key(dltrain) -> None:
+    path = Path("own/dataset/mine.yaml")
+    path.parent.mkdir(parents=True)
+    path.write_text("# Mine\ndefaults: [words]\npath: texts\n", encoding="utf-8")
+    words = ("dataset=mine", "--config-dir", "own", "--json")
+    shown = dltrain("show", "dataset.path", *words).json["dataset.path"]
+    assert shown["set_by"] == str(path.absolute())
+    shown = dltrain("show", "dataset.source.encoding", *words).json["dataset.source.encoding"]
+    assert shown["set_by"] != str(path.absolute())
+
+
 def test_over_a_saved_configuration_short_keys_are_known_too() -> None:
     saved = compose(["dataset=words", "dataset.path=texts"]).config
     composed = compose_over(saved, ["dataset.path=other"])
