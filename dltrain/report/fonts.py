@@ -55,8 +55,8 @@ def system_fonts() -> tuple[Path, ...]:
     """Return the font files of the system, those with many scripts first."""
     files: list[Path] = []
     for folder in font_folders():
-        found = (path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
-        files += itertools.islice(found, MAX_FONT_FILES)
+        font_files = (path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
+        files += itertools.islice(font_files, MAX_FONT_FILES)
 
     def rank(path: Path) -> tuple[int, str]:
         name = path.name.lower()

@@ -104,7 +104,7 @@ def test_every_input_gets_a_picture_in_the_run(dltrain) -> None:
     ],
     ids=["mlp", "texts", "regression"],
 )
-def test_what_cannot_be_explained_says_so(
+def test_unexplainable_runs_are_refused(
     run: tuple[str, ...], what: str, says: str, dltrain
 ) -> None:
     assert dltrain(*[o for o in run if not o.startswith("model.channels")]).code == 0
@@ -150,7 +150,7 @@ def test_check_draws_the_first_batch_as_the_network_gets_it(dltrain) -> None:
         (("dataset=mnist", "--images", "x.png"), 3, "mnist"),
     ],
 )
-def test_what_cannot_be_drawn_says_so(
+def test_data_without_images_is_refused(
     argv: tuple[str, ...], code: int, says: str, dltrain, monkeypatch: Any
 ) -> None:
     monkeypatch.setattr("urllib.request.urlopen", offline)

@@ -47,7 +47,7 @@ def test_a_run_begins_with_the_best_weights_of_another(dltrain) -> None:
         assert not torch.equal(value, fresh[name]), name
 
 
-def test_what_does_not_match_stays_fresh_and_is_said(dltrain) -> None:
+def test_unmatched_weights_stay_fresh_and_are_reported(dltrain) -> None:
     """Another number of hidden units in the second layer: only the first layer fits."""
     first = weights(dltrain(*TINY))
     other = (*STILL, "seed=1", "model.hidden_sizes=[12,9]")
@@ -65,7 +65,7 @@ def test_what_does_not_match_stays_fresh_and_is_said(dltrain) -> None:
     assert "model.1.weight" not in outcome.out
 
 
-def test_what_only_one_of_them_has_is_said(dltrain) -> None:
+def test_weights_of_only_one_side_are_reported(dltrain) -> None:
     dltrain(*TINY)
     outcome = dltrain(*TINY, "model.hidden_sizes=[12,6,6]", "init.from=last")
     assert "fresh   model.7.weight (10, 6): the run has none of that name" in outcome.out

@@ -11,9 +11,7 @@ from dltrain.errors import ConfigError
 @pytest.mark.parametrize(
     ("typed", "meant"), [("splt=val", "split=val"), ("chekpoint=last", "checkpoint=last")]
 )
-def test_a_misspelled_key_of_a_command_is_answered_with_the_right_one(
-    typed: str, meant: str
-) -> None:
+def test_the_right_key_is_suggested_for_a_misspelled_one(typed: str, meant: str) -> None:
     with pytest.raises(ConfigError) as caught:
         take([typed], ("split", "checkpoint", "tta"))
     assert f"did you mean {meant}?" in str(caught.value)

@@ -129,7 +129,7 @@ def test_both_sides_of_a_translation_are_named(dltrain) -> None:
     ]
 
 
-def test_a_resume_says_of_its_data_once_what_it_says(dltrain) -> None:
+def test_a_resume_reports_its_data_once(dltrain) -> None:
     """It builds the experiment twice: to see whether the checkpoint fits, and to continue
     from it.
     """

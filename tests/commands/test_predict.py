@@ -81,7 +81,7 @@ def rows_of(outcome: Any) -> dict[str, dict[str, Any]]:
     return {Path(row["input"]).name: row for row in outcome.json["rows"]}
 
 
-def test_predict_of_a_folder_answers_every_image_below_it(run: Path, digits: Path, dltrain) -> None:
+def test_predict_takes_every_image_below_a_folder(run: Path, digits: Path, dltrain) -> None:
     outcome = dltrain("predict", str(run), "digits", "--json")
     rows = rows_of(outcome)
     assert len(rows) == 6
@@ -137,7 +137,7 @@ def test_predictions_are_those_of_the_averaged_weights_on_the_same_inputs(
     ],
     ids=str,
 )
-def test_globs_are_matched_and_no_file_is_answered_twice(
+def test_globs_are_matched_and_no_file_is_predicted_twice(
     words: list[str], count: int, run: Path, digits: Path, dltrain
 ) -> None:
     assert len(rows_of(dltrain("predict", str(run), "--json", *words))) == count
@@ -200,7 +200,7 @@ def test_jsonl_has_a_line_for_each_input(run: Path, digits: Path, dltrain) -> No
     assert read == outcome.json["rows"]
 
 
-def test_what_cannot_be_read_is_named_and_the_rest_answered(
+def test_unreadable_inputs_are_named_and_the_others_predicted(
     run: Path, digits: Path, dltrain
 ) -> None:
     (digits / "broken.png").write_text("no image")
@@ -217,7 +217,7 @@ def test_what_cannot_be_read_is_named_and_the_rest_answered(
     assert not list(Path().glob(".tmp*"))
 
 
-def test_nothing_is_written_where_nothing_was_answered(run: Path, dltrain) -> None:
+def test_without_predictions_nothing_is_written(run: Path, dltrain) -> None:
     Path("answers.csv").write_text("earlier")
     Path("empty").mkdir()
     outcome = dltrain("predict", str(run), "empty", "--out", "answers.csv")
@@ -287,7 +287,7 @@ def test_a_smoke_run_predicts_too(digits: Path, dltrain) -> None:
     assert len(rows_of(dltrain("predict", "last", "digits", "--json"))) == 6
 
 
-def test_a_table_is_answered_row_by_row(dltrain) -> None:
+def test_a_table_is_predicted_row_by_row(dltrain) -> None:
     """A run on a table names its target; a bad line is reported, the others are predicted."""
     from sklearn.datasets import load_diabetes
 
@@ -304,7 +304,7 @@ def test_a_table_is_answered_row_by_row(dltrain) -> None:
     assert 20 < answers[0] < 350
 
 
-def test_a_task_without_answers_shows_its_numbers() -> None:
+def test_a_task_without_prediction_rows_shows_its_numbers() -> None:
     assert module.numbered(torch.tensor([[1.0, 2.0], [3.0, 4.0]])) == [
         {"output_1": 1.0, "output_2": 2.0},
         {"output_1": 3.0, "output_2": 4.0},
@@ -329,7 +329,7 @@ def test_a_task_without_answers_shows_its_numbers() -> None:
     ],
     ids=str,
 )
-def test_a_mistake_is_told(
+def test_a_mistake_is_reported(
     words: list[str], code: int, message: str, run: Path, digits: Path, dltrain
 ) -> None:
     outcome = dltrain("predict", str(run), *words)
@@ -353,7 +353,7 @@ def test_out_goes_with_verbs_that_write_a_file(dltrain) -> None:
         ("--out=x.gif last checkpoint=last", "--out=x.gif rollout last checkpoint=last"),
     ],
 )
-def test_the_old_spelling_is_answered_with_the_new_command(old: str, new: str, dltrain) -> None:
+def test_the_new_command_is_given_for_the_old_spelling(old: str, new: str, dltrain) -> None:
     argv = shlex.split(old)
     before = argv[: argv.index("last")]
     words = [*before, "predict", *argv[len(before) :]]
@@ -388,7 +388,7 @@ def test_a_run_without_checkpoint_or_none_at_all(run: Path, digits: Path, dltrai
     assert "has no checkpoint" in outcome.err
 
 
-def test_every_answer_of_a_classification_ranks_all_classes() -> None:
+def test_predictions_rank_all_classes() -> None:
     task = Experiment.on_fake_data(compose(["model=mlp"]).config).task
     probabilities = torch.rand(5, 10).softmax(dim=1)
     rows = task.prediction_rows(probabilities)

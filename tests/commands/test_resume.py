@@ -142,7 +142,7 @@ def test_damage_falls_back_in_a_line(dltrain) -> None:
     assert_same_end(broken, whole)
 
 
-def test_what_a_change_means_is_said(dltrain) -> None:
+def test_the_effect_of_a_change_is_reported(dltrain) -> None:
     """Harmless, or it changes what follows; how the schedule continues; and it is recorded."""
     folder = folder_of(dltrain(*STEPPED, "schedule=cosine", "--json"))
     outcome = dltrain(

@@ -105,7 +105,7 @@ def test_the_same_seed_learns_the_same_and_another_another(name: str, dltrain: A
     assert one == same != other
 
 
-def test_evaluate_says_mean_deviation_and_interval_over_as_many_episodes(dltrain: Any) -> None:
+def test_evaluate_reports_mean_standard_deviation_and_interval_over_episodes(dltrain: Any) -> None:
     run = folder_of(dltrain(*POLE, "--json"))
     outcome = dltrain("evaluate", str(run), "dataset.episodes=30", "--json")
     figures = outcome.json["metrics"]
@@ -155,7 +155,7 @@ def test_a_rollout_of_a_run_without_agent_is_refused(dltrain: Any) -> None:
 
 
 @pytest.mark.parametrize("dataset", ["frozenlake", "cartpole"])
-def test_check_says_what_a_span_costs(dataset: str, dltrain: Any) -> None:
+def test_check_measures_a_batch_of_steps(dataset: str, dltrain: Any) -> None:
     outcome = dltrain("check", f"dataset={dataset}", "--json")
     assert outcome.code == 0, outcome.err
     assert outcome.json["parameters"] > 0

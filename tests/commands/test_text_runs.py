@@ -62,7 +62,7 @@ def rows_of(outcome: Any) -> list[dict[str, Any]]:
     return found
 
 
-def test_texts_files_and_tables_are_answered(trained: Path, dltrain) -> None:
+def test_texts_files_and_tables_are_predicted(trained: Path, dltrain) -> None:
     Path("one.txt").write_text("a dull film")
     Path("rows.csv").write_text("text\nfine film\ndull film\n")
     inputs = ("is this fine?", "dull", "one.txt", "rows.csv", "a fine film " * 300)
@@ -78,7 +78,7 @@ def test_texts_files_and_tables_are_answered(trained: Path, dltrain) -> None:
     assert len(rows[5]["input"]) < 70
 
 
-def test_each_text_is_answered_as_if_it_were_alone(trained: Path, dltrain) -> None:
+def test_a_prediction_does_not_depend_on_other_texts(trained: Path, dltrain) -> None:
     texts = ("fine very very very film", "dull")
     together = rows_of(dltrain("predict", str(trained), *texts, "--json"))
     alone = [rows_of(dltrain("predict", str(trained), text, "--json"))[0] for text in texts]

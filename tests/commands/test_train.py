@@ -360,7 +360,7 @@ def test_an_interruption_during_the_test_keeps_the_last_checkpoint_and_resumes_t
     assert resumed["status"] == "completed"
 
 
-def test_too_few_samples_to_validate_on_are_said(dltrain) -> None:
+def test_an_empty_validation_split_is_reported(dltrain) -> None:
     few = (
         "dataset=synthetic",
         "dataset.source.train_samples=8",

@@ -103,7 +103,7 @@ def test_a_run_that_unfreezes_resumes_to_the_same_result(dltrain) -> None:
         (["model=autoencoder", "freeze=['*decoder*']", "unfreeze_epoch=1"], "does not unfreeze"),
     ],
 )
-def test_what_cannot_be_is_said_before_anything_is_trained(
+def test_impossible_sweeps_are_refused_before_anything_is_trained(
     words: list[str], says: str, dltrain, tmp_path: Path
 ) -> None:
     known = [] if words[0].startswith("model=") else ["model=cnn"]

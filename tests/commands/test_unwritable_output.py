@@ -86,7 +86,7 @@ def test_a_run_that_is_read_only_is_not_resumed(read_only: Path, dltrain) -> Non
     assert sorted(path.name for path in read_only.rglob("*")) == before
 
 
-def test_a_run_that_is_read_only_continues_as_a_fork_elsewhere(
+def test_a_read_only_run_continues_as_a_fork_elsewhere(
     read_only: Path, dltrain, monkeypatch, tmp_path: Path
 ) -> None:
     def unlink(path: Path, missing_ok: bool = False) -> None:
@@ -143,7 +143,7 @@ def test_an_error_of_reading_is_not_blamed_on_the_output(tmp_path: Path) -> None
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_full_disk_is_told_and_leaves_what_was_there(
+def test_a_full_disk_is_reported_and_old_files_stay(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Buffered content reaches the disk when the file is closed, and that fails too."""
@@ -193,7 +193,7 @@ def test_a_batch_that_cannot_be_drawn_is_refused(dltrain) -> None:
     refused(dltrain("check", "--images", "x.nothing"), "--images x.nothing", "images end in .png")
 
 
-def test_a_sweep_continues_where_its_table_cannot_be_written(
+def test_a_sweep_continues_if_its_table_cannot_be_written(
     dltrain, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(path: Path, content: bytes) -> None:

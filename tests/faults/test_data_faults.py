@@ -101,7 +101,7 @@ ODD += [Path.mkdir, large]
 
 @pytest.mark.parametrize("memory", [True, False])
 @pytest.mark.parametrize("make", ODD, ids=lambda make: make.__name__)
-def test_what_is_no_regular_file_is_odd_from_the_start(
+def test_special_files_are_left_out_or_refused(
     make: Callable[[Path], None], memory: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
     """It is named and left out, or refused, without being read or waited for."""

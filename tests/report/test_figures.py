@@ -5,7 +5,7 @@ from __future__ import annotations
 from dltrain.report.figures import figure_rows
 
 
-def test_of_very_many_figures_the_first_are_shown_and_where_the_others_are() -> None:
+def test_many_figures_are_cut_with_a_hint_to_the_others() -> None:
     figures = {f"test/mse_t+{i}": float(i) for i in range(60)}
     rows = figure_rows(None, figures, "results.json has all")
     assert len(rows) == 41

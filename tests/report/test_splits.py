@@ -102,7 +102,7 @@ FAMILIES: dict[str, tuple[Callable[..., Any], str]] = {
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_it_is_said_by_what_rule_a_test_split_was_made(family: str) -> None:
+def test_the_rule_of_a_test_split_is_reported(family: str) -> None:
     make, rule = FAMILIES[family]
     data = make(80, test_fraction=0.25, val_fraction=0.25)
     assert sizes(data) == (
@@ -113,7 +113,7 @@ def test_it_is_said_by_what_rule_a_test_split_was_made(family: str) -> None:
     assert empty_splits(data, {"test_fraction": 0.25, "val_fraction": 0.25}) == []
 
 
-def test_nothing_is_said_of_a_test_set_that_the_data_comes_with() -> None:
+def test_a_test_set_of_the_data_has_no_rule() -> None:
     lines("test.csv", ["x,text,y", *rows_of(8)])
     assert sizes(table(40, test_path="test.csv")).endswith("and 8 test samples")
     images(40)
@@ -137,7 +137,7 @@ def test_no_test_no_word(family: str) -> None:
 
 
 @pytest.mark.parametrize("family", ["prose", "images"])
-def test_others_refuse_what_is_too_small(family: str) -> None:
+def test_too_small_data_is_refused(family: str) -> None:
     from dltrain.errors import InputError
 
     with pytest.raises(InputError):

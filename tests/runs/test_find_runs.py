@@ -41,7 +41,7 @@ NAMES = (
         ("last", 5),
     ],
 )
-def test_find(name: str, found: int, tmp_path: Path) -> None:
+def test_a_run_is_found_by_part_of_its_name(name: str, found: int, tmp_path: Path) -> None:
     """A run is found by a unique part of its name, by its number in a sweep, or as the last."""
     lay(tmp_path, *NAMES)
     assert find(name, tmp_path).folder.resolve() == tmp_path / NAMES[found]
@@ -63,7 +63,7 @@ def test_find_by_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         ("lenet", "no run is called 'lenet' under .*; the newest is .*12"),
     ],
 )
-def test_find_says_what_there_is(name: str, message: str, tmp_path: Path) -> None:
+def test_ambiguous_and_unknown_names_are_refused(name: str, message: str, tmp_path: Path) -> None:
     """Ambiguous and unknown names are refused, with names to choose from."""
     lay(tmp_path, *NAMES)
     with pytest.raises(InputError, match=message):

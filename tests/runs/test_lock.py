@@ -66,7 +66,7 @@ def test_the_lock_file_of_an_earlier_version_does_no_harm(tmp_path: Path) -> Non
         acquire_lock(tmp_path)
 
 
-def test_a_lock_without_the_name_of_its_owner_is_still_one(tmp_path: Path) -> None:
+def test_a_lock_without_an_owner_file_still_counts(tmp_path: Path) -> None:
     lock = acquire_lock(tmp_path)
     (tmp_path / OWNER).unlink()
     with pytest.raises(UsageError, match=r"\(another process\)"):

@@ -57,7 +57,7 @@ def test_no_two_runs_share_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 
 @pytest.mark.parametrize("kind", ["file", "dangling link", "link to a folder"])
-def test_an_output_root_that_cannot_be_used(kind: str, tmp_path: Path) -> None:
+def test_an_impossible_output_root(kind: str, tmp_path: Path) -> None:
     """A root that cannot hold folders is named in the error; a link to a folder is a folder."""
     root = tmp_path / "outputs"
     if kind == "file":
