@@ -82,7 +82,7 @@ def screen(request: pytest.FixtureRequest) -> Iterator[Screen]:
 def test_a_result_that_cannot_be_written_is_a_failure(
     argv: tuple[str, ...], screen: Screen, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """A reader who has had enough (`dltrain list | head`) is not a failure."""
+    """A reader who has had enough (`dltrain list | head`) is not an error."""
     assert screen.run(*argv) == (1 if screen.reason else 0)
     assert capfd.readouterr().err == screen.said
 

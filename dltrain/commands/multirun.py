@@ -84,7 +84,7 @@ def run_job(
     except DltrainError as e:
         log.warning(str(e))
         return ended("failed", str(e))
-    except Exception as e:  # the other jobs continue, whatever is wrong with this one
+    except Exception as e:  # the other jobs still run, whatever is wrong with this one
         reason = f"{type(e).__name__}: {e}"
         log.warning(traceback.format_exc() if options.debug else reason)
         return ended("failed", reason)

@@ -177,7 +177,7 @@ RESNET += (
 )
 
 
-def test_published_weights_are_loaded_but_for_the_head(dltrain, resnet: Path) -> None:
+def test_published_weights_are_loaded_except_the_head(dltrain, resnet: Path) -> None:
     outcome = dltrain(*RESNET)
     run = folder_of(outcome)
     theirs, own = torch.load(resnet, weights_only=True), weights(run)

@@ -128,7 +128,7 @@ def test_predictions_that_cannot_be_written_are_refused(
         ("x.txt", "expected a name that ends in .csv"),
     ],
 )
-def test_an_unusable_place_is_refused(out: str, why: str, run: Path, dltrain) -> None:
+def test_an_impossible_place_is_refused(out: str, why: str, run: Path, dltrain) -> None:
     Path("folder.csv").mkdir()
     Path("file").touch()
     refused(dltrain("predict", str(run), "split=test", "--out", out), f"--out {out}", why)

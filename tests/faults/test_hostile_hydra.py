@@ -139,7 +139,7 @@ def test_nothing_of_hydra_can_be_set_by_a_saved_configuration(run: Path, dltrain
     assert wrong == []
 
 
-def test_hydras_own_flags_are_refused(dltrain) -> None:
+def test_flags_of_hydra_are_refused(dltrain) -> None:
     Path("config.pickle").write_bytes(b"cos\nsystem\n(S'touch canary'\ntR.")
     assert [what for words in FLAGS for what in refused(words, dltrain)] == []
     assert not Path(CANARY).exists()

@@ -123,7 +123,7 @@ HARMFUL: list[tuple[str, dict[str, Any]]] = [
     ("dltrain.commands.train.train", {}),
     ("dltrain.experiment.instantiate.instantiate", {}),
     ("dltrain.config.policy.locate", {"target": "os.system"}),
-    # names that do not exist, or look like others
+    # invalid names, and names that look like others
     ("dltrain.models.images.cnn.CNN.__init__.__globals__", {}),
     ("dltrain.models.images.cnn.__builtins__.eval", {"source": "1"}),
     ("torch.nn.Module.__subclasses__", {}),

@@ -361,7 +361,7 @@ ABOUT: dict[str, bytes] = {
     "data of another kind": b'{"data": {"encoder": {}}}',
     "shape is text": described(input_shape="x"),
     "shape is a number": described(input_shape=3),
-    "shape of things that are not numbers": described(input_shape=[1, "a", None]),
+    "shape with a text and null": described(input_shape=[1, "a", None]),
     "shape that is huge": described(input_shape=[1, 10**6, 10**6]),
     "shape that is negative": described(input_shape=[1, -1, 2]),
     "shape that is empty": described(input_shape=[]),

@@ -180,7 +180,7 @@ def test_the_opening_line_and_the_warning_of_a_run(dltrain) -> None:
 
 
 def test_many_samples_of_few_in_each_class_are_not_called_few() -> None:
-    """300 rows of 100 classes: a tenth of three is no whole row."""
+    """300 rows of 100 classes: a tenth of three samples rounds to 0."""
     path = lines("classes.csv", ["x,y", *(f"{i},c{i % 100}" for i in range(300))])
     (message,) = empty_splits(
         Tabular(path, "y", test_fraction=0.2, val_fraction=0.1), {"val_fraction": 0.1}

@@ -179,7 +179,7 @@ def broken(path: Path, content: bytes) -> None:
 
 
 def test_a_folder_that_is_there_is_not_taken(tmp_path: Path) -> None:
-    """A job of a sweep has a folder of a given name: not even an empty one is used again."""
+    """A job of a sweep has a folder of a given name: not even an empty folder is used."""
     (tmp_path / "0").mkdir()
     with pytest.raises(FileExistsError):
         Run.make(tmp_path / "0", {})
