@@ -25,7 +25,7 @@ Row = dict[str, Any]  # the results of a job, with its number and overrides
 
 
 def write_rows(path: Path, rows: list[Row]) -> None:
-    """Write the jobs done so far. If that fails the other jobs still run, and a table is printed."""
+    """Write the jobs done so far; if that fails, the other jobs still run, and print a table."""
     try:
         replace_file(path, f"{to_json(rows, indent=1)}\n".encode())
     except OSError as e:
