@@ -57,13 +57,14 @@ def system_fonts() -> tuple[Path, ...]:
     for folder in font_folders():
         font_files = (path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
         files += itertools.islice(font_files, MAX_FONT_FILES)
+    return tuple(sorted(files, key=_font_rank))
 
-    def rank(path: Path) -> tuple[int, str]:
-        name = path.name.lower()
-        places = [i for i, word in enumerate(PREFERRED) if word in name]
-        return min(places, default=len(PREFERRED)), name
 
-    return tuple(sorted(files, key=rank))
+def _font_rank(path: Path) -> tuple[int, str]:
+    """Return the sort key of a font file: the place of its name in `PREFERRED`, then the name."""
+    name = path.name.lower()
+    places = [i for i, word in enumerate(PREFERRED) if word in name]
+    return min(places, default=len(PREFERRED)), name
 
 
 @functools.cache
@@ -269,15 +270,22 @@ def wrapped(text: str, width: int, size: int, max_lines: int) -> list[str]:
     with an ellipsis. A text with line breaks of its own keeps them.
     """
     if "\n" in text:
-        return [cut_to(drawable(line), width, size) for line in text.split("\n")]
+        lines = list(map(drawable, text.split("\n")))
+    else:
+        lines = _filled_lines(drawable(text).split(), width, size, max_lines)
+    return [cut_to(line, width, size) for line in lines]
+
+
+def _filled_lines(words: list[str], width: int, size: int, max_lines: int) -> list[str]:
+    """Return the words in lines of about `width` pixels; the last line has all that are left."""
     lines = [""]
-    for word in drawable(text).split():
+    for word in words:
         longer = f"{lines[-1]} {word}".strip()
         if lines[-1] and text_width(longer, size) > width and len(lines) < max_lines:
             lines.append(word)
         else:
             lines[-1] = longer
-    return [cut_to(line, width, size) for line in lines]
+    return lines
 
 
 def families(texts: list[str]) -> list[str]:

@@ -315,7 +315,7 @@ class TableLayout:
         text = max(MIN_TEXT, min(_text_size(width * columns), height - MARGIN))
         row_names = _names(table.rows)
         column_names = _names(table.columns)
-        longest = max((text_width(name, text) for name in column_names), default=0)
+        longest = _widest(column_names, text)
         if columns <= FEW_COLUMNS and longest <= MAX_WIDENED * width:
             width = max(width, longest + 3 * MARGIN)
         if not row_names:
@@ -323,12 +323,17 @@ class TableLayout:
         if not column_names:
             width = max(MIN_UNNAMED_CELL, TABLE_WIDTH // columns)
         upright = longest > width - MARGIN
-        left = max((text_width(name, text) for name in row_names), default=0) + 3 * MARGIN
+        left = _widest(row_names, text) + 3 * MARGIN
         names_height = longest if upright else text
         top = round(len(_titles(table)) * LINE_HEIGHT * text) + names_height + 3 * MARGIN
-        titles = max(text_width(title, text) for title in _titles(table)) + MARGIN
+        titles = _widest(_titles(table), text) + MARGIN
         size = (max(left + columns * width + 1, titles), top + rows * height + 1)
         return cls(width, height, text, row_names, column_names, upright, left, top, size)
+
+
+def _widest(texts: Sequence[str], size: int) -> int:
+    """Return the width in pixels of the longest text; 0 without texts."""
+    return max((text_width(text, size) for text in texts), default=0)
 
 
 def _names(names: Sequence[str]) -> list[str]:
@@ -351,11 +356,17 @@ def _draw_cells(draw: Any, table: Table, layout: TableLayout) -> None:
             x = layout.left + c * layout.width
             y = layout.top + r * layout.height
             draw.rectangle((x, y, x + layout.width, y + layout.height), fill=color, outline=outline)
-            size = _fitting_size(texts[r][c], layout.width - MARGIN, largest)
-            if size and (values[r, c] or not counts):
-                ink = "white" if sum(color) < DARK else "black"
+            text = texts[r][c]
+            size = _fitting_size(text, layout.width - MARGIN, largest)
+            is_blank = counts and not values[r, c]
+            if size and not is_blank:
                 middle = (x + layout.width / 2, y + layout.height / 2)
-                draw_text(draw, middle, texts[r][c], size, ink, anchor="m")
+                draw_text(draw, middle, text, size, _ink_on(color), anchor="m")
+
+
+def _ink_on(color: tuple[int, int, int]) -> str:
+    """Return the color of a text on a cell of this color."""
+    return "white" if sum(color) < DARK else "black"
 
 
 def _texts(values: NDArray[Any]) -> list[list[str]]:

@@ -219,7 +219,14 @@ def _rendered(figure: Any) -> Pixels:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.text import Text
 
-    texts = [text for text in figure.findobj(Text) if text.get_text()]
+    make_drawable([text for text in figure.findobj(Text) if text.get_text()])
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    return np.asarray(canvas.buffer_rgba())[..., :3]
+
+
+def make_drawable(texts: list[Any]) -> None:
+    """Set fonts for the characters of matplotlib's texts; replace those that no font has."""
     for text in texts:
         if not text.get_text().isascii():
             text.set_text(drawable_lines(text.get_text()))
@@ -227,9 +234,6 @@ def _rendered(figure: Any) -> Pixels:
     fonts = families([text.get_text() for text in texts])
     for text in texts:
         text.set_fontfamily(fonts)
-    canvas = FigureCanvasAgg(figure)
-    canvas.draw()
-    return np.asarray(canvas.buffer_rgba())[..., :3]
 
 
 def drawable_lines(text: str) -> str:

@@ -109,7 +109,7 @@ def table(
     columns = [list(column) for column in zip(*rows, strict=True)]
     width = width or screen_width()
     if width is None:
-        return _aligned(columns, [max(map(cells, column)) for column in columns], indent, right)
+        return _aligned(columns, _text_widths(columns), indent, right)
     room = width - cells(indent)
     tables = []
     for numbers in _parts(columns, room):
@@ -143,7 +143,7 @@ def _parts(columns: Sequence[Sequence[str]], room: int) -> list[list[int]]:
     """Return the numbers of the columns of each table: as many as fit in `room`, wrapped."""
     if len(columns) <= 2:
         return [list(range(len(columns)))]
-    needed = [max(map(_longest_word, column)) for column in columns]
+    needed = _word_widths(columns)
     parts = [[0]]
     used = needed[0]
     for i in range(1, len(columns)):
@@ -160,8 +160,8 @@ def _narrowed(columns: Sequence[Sequence[str]], room: int) -> list[int]:
 
     If words are too long for that, the last column gets the rest, and its long words stand out.
     """
-    widths = [max(map(cells, column)) for column in columns]
-    needed = [max(map(_longest_word, column)) for column in columns]
+    widths = _text_widths(columns)
+    needed = _word_widths(columns)
     gaps = len(GAP) * (len(widths) - 1)
     if sum(needed) + gaps > room:
         return [*widths[:-1], max(MIN_COLUMN, room - gaps - sum(widths[:-1]))]
@@ -169,6 +169,16 @@ def _narrowed(columns: Sequence[Sequence[str]], room: int) -> list[int]:
         spare = [width - least for width, least in zip(widths, needed, strict=True)]
         widths[spare.index(max(spare))] -= 1
     return widths
+
+
+def _text_widths(columns: Sequence[Sequence[str]]) -> list[int]:
+    """Return the width of each column's longest text."""
+    return [max(map(cells, column)) for column in columns]
+
+
+def _word_widths(columns: Sequence[Sequence[str]]) -> list[int]:
+    """Return the width of each column's longest word."""
+    return [max(map(_longest_word, column)) for column in columns]
 
 
 def _longest_word(text: str) -> int:
