@@ -62,7 +62,7 @@ def pairs(count: int, **settings: Any) -> Translation:
 
 
 def prose(count: int, **settings: Any) -> LanguageModeling:
-    path = lines("prose.txt", ["some words to continue with"] * count)
+    path = lines("prose.txt", ["some words to write with"] * count)
     return LanguageModeling(HERE, ProseFiles(HERE, path), length=2, **settings)
 
 
