@@ -72,6 +72,8 @@ def require_flags_that_fit(options: Options, prompts: list[str]) -> None:
 def sampled(trained: TrainedRun, number: int) -> Tensor:
     """Return images (N, C, H, W) in 0..1; UsageError for a task that draws none."""
     task = trained.engine.task
+    if isinstance(task, GeneratesText):
+        raise UsageError('this run continues texts: dltrain generate RUN "TEXT" --tokens 200')
     if not isinstance(task, GeneratesImages):
         raise UsageError(
             f"--samples: a run of {type(task).__name__} draws no images; one of a GAN or VAE does"

@@ -188,6 +188,25 @@ def test_a_language_model_continues_a_text(writer: Path, dltrain) -> None:
     assert draws[0] == draws[1] != draws[2]
 
 
+def test_continued_texts_are_written_to_a_file(writer: Path, dltrain) -> None:
+    words = ("abcd", "efgh", "--tokens", "4", "temperature=0", "--json")
+    outcome = dltrain("generate", str(writer), *words, "--out", "texts.txt")
+    assert outcome.code == 0, outcome.err
+    assert outcome.json["written"] == ["abcdefgh", "efghabcd"]
+    assert Path("texts.txt").read_text() == "abcdefgh\nefghabcd\n"
+    assert outcome.json["out"] == "texts.txt"
+
+
+def test_generate_needs_what_the_run_can_do(writer: Path, trained: Path, dltrain) -> None:
+    for run, words, reason in (
+        (writer, (), 'this run continues texts: dltrain generate RUN "TEXT"'),
+        (writer, ("--tokens", "5"), "--tokens continues a text"),
+        (trained, (), "a run of Classification draws no images"),
+    ):
+        outcome = dltrain("generate", str(run), *words)
+        assert (outcome.code, reason in outcome.err) == (2, True), outcome.err
+
+
 def test_a_language_model_predicts_the_next_token(writer: Path, dltrain) -> None:
     rows = rows_of(dltrain("predict", str(writer), "abcd", "hab", "--json"))
     assert [row["next"] for row in rows] == ["e", "c"]
