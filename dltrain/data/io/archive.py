@@ -79,7 +79,9 @@ def unpack(archive: Path, names: Sequence[str], folder: Path, max_bytes: int) ->
 
 def unpack_members(archive: Path, names: Sequence[str], folder: Path, max_bytes: int) -> None:
     """Write the members `names` into `folder`; UnsafeArchiveError if one of them is missing."""
-    members = from_zip if archive.suffix == ".zip" else from_tar
+    members = from_tar
+    if archive.suffix == ".zip":
+        members = from_zip
     missing = dict.fromkeys(names)
     for name, content in members(archive, set(names), max_bytes):
         with (folder / PurePosixPath(name).name).open("wb") as file:
@@ -111,7 +113,9 @@ def from_tar(
             continue  # gzip compares its checksum at the end of the file, which tar does not read
 
 
-def from_zip(archive: Path, wanted: set[str], max_bytes: int) -> Iterator[tuple[str, IO[bytes]]]:
+def from_zip(
+    archive: Path, wanted: Container[str], max_bytes: int
+) -> Iterator[tuple[str, IO[bytes]]]:
     """Yield name and content of the wanted members."""
     with zipfile.ZipFile(archive) as file:
         infos = [info for info in file.infolist() if info.filename in wanted]

@@ -159,9 +159,13 @@ def formats_of(texts: Sequence[str]) -> list[str]:
     counts = {ISO: 0} | {date_format: count_in(sample, date_format) for date_format in possible}
     most = max(counts.values())
     if counts[ISO] == most:
-        return [ISO] if most else []
+        if most:
+            return [ISO]
+        return []
     best = [date_format for date_format, count in counts.items() if count == most]
-    return best if len(best) == 1 else without_partial(best, texts)
+    if len(best) == 1:
+        return best
+    return without_partial(best, texts)
 
 
 def without_partial(date_formats: list[str], texts: Sequence[str]) -> list[str]:

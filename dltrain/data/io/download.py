@@ -121,7 +121,9 @@ def is_right(path: Path, published: Published) -> bool:
 
 def size_of(path: Path) -> int:
     """Return the bytes of a file, 0 if there is none."""
-    return path.stat().st_size if path.is_file() else 0
+    if path.is_file():
+        return path.stat().st_size
+    return 0
 
 
 def sync(path: Path) -> None:
@@ -189,7 +191,9 @@ def receive(url: str, part: Path, published: Published) -> None:
         check_reply(reply, start, published)
         name = part.name.removeprefix(".").removesuffix(".part")
         log.info(f"downloading {name} from {urlsplit(url).netloc}: {published.size:,} bytes")
-        mode = "ab" if reply.status == PARTIAL_CONTENT else "wb"
+        mode = "wb"
+        if reply.status == PARTIAL_CONTENT:
+            mode = "ab"
         with part.open(mode) as file:
             for block in blocks(reply):
                 file.write(block)

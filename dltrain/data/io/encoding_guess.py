@@ -44,7 +44,9 @@ def guess_wide(content: bytes) -> str | None:
         return guess_utf32(content)
     even, odd = sample[::2].count(0), sample[1::2].count(0)
     is_one_sided = max(even, odd) > max(2, 4 * min(even, odd))
-    return guess_utf16(content) if zero_fraction > 0.02 and is_one_sided else None
+    if zero_fraction > 0.02 and is_one_sided:
+        return guess_utf16(content)
+    return None
 
 
 def guess_utf16(content: bytes) -> str | None:
@@ -53,7 +55,9 @@ def guess_utf16(content: bytes) -> str | None:
     even, odd = sample[::2].count(0), sample[1::2].count(0)  # upper bytes of ASCII characters are 0
     if even == odd:
         return None
-    return "utf-16-le" if odd > even else "utf-16-be"
+    if odd > even:
+        return "utf-16-le"
+    return "utf-16-be"
 
 
 def guess_utf32(content: bytes) -> str | None:
@@ -61,7 +65,9 @@ def guess_utf32(content: bytes) -> str | None:
     first, last = content[:GUESS_BYTES:4].count(0), content[3:GUESS_BYTES:4].count(0)
     if first == last:
         return None
-    return "utf-32-le" if last > first else "utf-32-be"
+    if last > first:
+        return "utf-32-le"
+    return "utf-32-be"
 
 
 # One byte a character
@@ -90,7 +96,9 @@ def guess_cyrillic(letters: bytes) -> str:
     """Guess a Cyrillic encoding by its small letters, which are frequent."""
     upper_half = sum(letter >= 0xC0 for letter in letters)
     small_letters = sum(letter >= 0xE0 for letter in letters)
-    return "cp1251" if 2 * small_letters > upper_half else "koi8-r"
+    if 2 * small_letters > upper_half:
+        return "cp1251"
+    return "koi8-r"
 
 
 # Two bytes a character
@@ -109,7 +117,9 @@ def guess_east_asian(sample: bytes) -> str | None:
         return "big5"
     if is_simplified_chinese(sample, pairs):
         return "gb18030"
-    return "shift_jis" if has_shift_jis_words(sample) else None
+    if has_shift_jis_words(sample):
+        return "shift_jis"
+    return None
 
 
 def has_shift_jis_kana(sample: bytes) -> bool:
@@ -164,4 +174,6 @@ def decode_part(sample: bytes, encoding: str) -> str:
 def fraction_of(text: str, pattern: str) -> float:
     """Return the fraction of the characters beyond ASCII that `pattern` matches."""
     foreign = re.findall(r"[^\x00-\x7f]", text)
-    return len(re.findall(pattern, text)) / len(foreign) if foreign else 0.0
+    if foreign:
+        return len(re.findall(pattern, text)) / len(foreign)
+    return 0.0

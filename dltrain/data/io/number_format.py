@@ -156,12 +156,16 @@ class WrittenNumber:
         if not self.fits(notation):
             return None
         if self.known is not None:
-            return -self.known if self.negative else self.known
+            if self.negative:
+                return -self.known
+            return self.known
         digits = self.digits.replace(notation.thousands, "") if notation.thousands else self.digits
         number = float(digits.replace(notation.decimal, "."))
         if notation.measure == SCALED:
             number *= MAGNITUDES.get(self.measure, 1.0)
-        return -number if self.negative else number
+        if self.negative:
+            return -number
+        return number
 
 
 def split_number(text: str) -> WrittenNumber | None:
@@ -217,12 +221,16 @@ def without_excel_mark(text: str) -> str:
     """Return `text` without the apostrophe by which Excel keeps a number as text."""
     next_character = text[1:2]
     is_number = next_character.isdigit() or next_character in "-+."
-    return text[1:] if text.startswith("'") and is_number else text
+    if text.startswith("'") and is_number:
+        return text[1:]
+    return text
 
 
 def ascii_digit(character: str) -> str:
     """Return a decimal digit of any script as an ASCII digit; other characters as they are."""
-    return str(unicodedata.decimal(character)) if character.isdecimal() else character
+    if character.isdecimal():
+        return str(unicodedata.decimal(character))
+    return character
 
 
 @dataclass(frozen=True)
@@ -302,4 +310,6 @@ def measure_of(written: Sequence[WrittenNumber]) -> str | None:
     has_unit = any(number.unit for number in written)
     if measures <= MAGNITUDES.keys() and (len(measures) > 1 or has_unit):
         return SCALED
-    return measures.pop() if len(measures) == 1 else None
+    if len(measures) == 1:
+        return measures.pop()
+    return None

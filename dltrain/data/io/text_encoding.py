@@ -187,7 +187,9 @@ def warn_of_utf8_parts(content: bytes, name: object, encoding: str, key: str) ->
         return
     if 2 * utf8_bytes(content) > high_bytes(content):
         first = UTF8_SEQUENCE.search(content)
-        line = content.count(b"\n", 0, first.start()) + 1 if first else 1
+        line = 1
+        if first:
+            line = content.count(b"\n", 0, first.start()) + 1
         log.warning(
             f"{name}:{line}: most letters are written as in UTF-8, and {key}={encoding} reads them "
             "wrongly: leave it out, and the lines that are not UTF-8 are named"
@@ -272,15 +274,21 @@ class EncodingProblem:
 
     def proposal(self, guess: str) -> str:
         """Return the setting for a guessed encoding, with what it reads."""
-        also = " (or latin-1)" if guess == "cp1252" else ""
+        also = ""
+        if guess == "cp1252":
+            also = " (or latin-1)"
         reading = self.reading(guess)
-        reads = f", which reads {reading!r} there" if reading else ""
+        reads = ""
+        if reading:
+            reads = f", which reads {reading!r} there"
         return f"{self.key}={guess}{also} may be right{reads}; if not, another, or save it as UTF-8"
 
     def line(self) -> int:
         """Return the line of the byte."""
         before = self.content[: self.at].decode(self.encoding, errors="ignore")
-        line_end = "\n" if "\n" in before else "\r"
+        line_end = "\r"
+        if "\n" in before:
+            line_end = "\n"
         return before.count(line_end) + 1
 
     def line_content(self) -> bytes:

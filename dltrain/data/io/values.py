@@ -81,7 +81,9 @@ def value_key(text: str) -> str:
     """Return what two texts have in common exactly when they mean the same value."""
     text = canonical(text)
     lower = text.lower()
-    return lower if lower in BOOLEANS else text
+    if lower in BOOLEANS:
+        return lower
+    return text
 
 
 class KnownTexts:
@@ -121,13 +123,17 @@ def missing_texts(added: Collection[object] = ()) -> frozenset[str]:
 
 def setting_text(value: object) -> str:
     """Return the text of a setting's value."""
-    return str(value).lower() if isinstance(value, bool) else str(value)
+    if isinstance(value, bool):
+        return str(value).lower()
+    return str(value)
 
 
 def plain_numeral(text: str) -> str:
     """Return a number without exponent, trailing zeros and a minus before 0."""
     number = EXACT.create_decimal(text).normalize(EXACT)
-    return "0" if not number else format(number, "f")
+    if not number:
+        return "0"
+    return format(number, "f")
 
 
 def plain_moment(text: str, match: re.Match[str]) -> str:
@@ -136,7 +142,9 @@ def plain_moment(text: str, match: re.Match[str]) -> str:
     clock = (minutes or "00:00") + (seconds or ":00")
     if not zone:
         clock = with_fraction(clock, fraction)
-        return date if clock == "00:00:00" else f"{date} {clock}"
+        if clock == "00:00:00":
+            return date
+        return f"{date} {clock}"
     try:
         moment = datetime.fromisoformat(f"{date}T{clock}{zone}").astimezone(UTC)
     except (ValueError, OverflowError):  # no such day, or before the year 1
@@ -147,4 +155,6 @@ def plain_moment(text: str, match: re.Match[str]) -> str:
 def with_fraction(clock: str, fraction: str) -> str:
     """Return a time with the digits of a second's fraction, except trailing zeros."""
     fraction = fraction.rstrip("0")
-    return f"{clock}.{fraction}" if fraction else clock
+    if fraction:
+        return f"{clock}.{fraction}"
+    return clock

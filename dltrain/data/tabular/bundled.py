@@ -38,7 +38,9 @@ class Bundled:
             if name in request.ignore or not is_requested:
                 continue
             column = self.column(name, texts)
-            columns[name] = column.as_category() if name in request.categories else column
+            columns[name] = column
+            if name in request.categories:
+                columns[name] = column.as_category()
         digest = f"scikit-learn {self.name}"  # as the runs of earlier versions recorded it
         return Table(self.name, columns, self.where, digest)
 

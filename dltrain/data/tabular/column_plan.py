@@ -65,7 +65,9 @@ def plan_column(
     if leave_empty and not present[rows].any():
         return PlannedColumn(column.name, "empty", False, "no value in any training row")
     if column.texts is None:
-        reason = "counts the rows" if numbers_every_row(column.values) else ""
+        reason = ""
+        if numbers_every_row(column.values):
+            reason = "counts the rows"
         return PlannedColumn(column.name, "number", True, reason)
     if is_chosen:
         return PlannedColumn(column.name, "category", True)
@@ -130,14 +132,18 @@ def log_plan(
 def describe_numbers(planned: Sequence[PlannedColumn]) -> str:
     """Return which columns are numbers, "" for none."""
     names = [column.name for column in planned if column.used and column.kind == "number"]
-    return f"{len(names):,} as numbers: {join_names(names)}" if names else ""
+    if names:
+        return f"{len(names):,} as numbers: {join_names(names)}"
+    return ""
 
 
 def describe_categories(categories: Mapping[str, int], embed: bool) -> str:
     """Return which columns are categories, "" for none."""
     if not categories:
         return ""
-    how = "a vector for each value" if embed else "one-hot"
+    how = "one-hot"
+    if embed:
+        how = "a vector for each value"
     names = [f"{name} ({count:,})" for name, count in categories.items()]
     return f"{len(names):,} as categories, {how}: {join_names(names)}"
 
@@ -199,7 +205,9 @@ def kind_of(column: Column, plan: PlannedColumn | None) -> str:
     """Return what a column looks like."""
     if plan is not None:
         return plan.kind
-    return "number" if column.texts is None else "category"
+    if column.texts is None:
+        return "number"
+    return "category"
 
 
 def describe_use(plan: PlannedColumn | None, embed: bool) -> str:
@@ -209,8 +217,12 @@ def describe_use(plan: PlannedColumn | None, embed: bool) -> str:
     if not plan.used:
         return f"left out: {plan.reason}"
     if plan.kind == "number":
-        return f"number, {plan.reason}" if plan.reason else "number"
-    return "embedded" if embed else "one-hot"
+        if plan.reason:
+            return f"number, {plan.reason}"
+        return "number"
+    if embed:
+        return "embedded"
+    return "one-hot"
 
 
 def example_of(column: Column, present: NDArray[Any]) -> str:
@@ -218,4 +230,6 @@ def example_of(column: Column, present: NDArray[Any]) -> str:
     if not len(present):
         return ""
     text = f"{present[0]:g}" if column.texts is None else column.texts[int(present[0])].strip()
-    return text if len(text) <= MAX_EXAMPLE_CHARS else f"{text[: MAX_EXAMPLE_CHARS - 3]}..."
+    if len(text) <= MAX_EXAMPLE_CHARS:
+        return text
+    return f"{text[: MAX_EXAMPLE_CHARS - 3]}..."

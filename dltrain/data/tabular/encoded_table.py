@@ -95,7 +95,9 @@ def describe(
 
 def described_format(fields: dict[str, str] | None) -> NumberFormat | None:
     """Return the format of a number column from a description; None if it has none."""
-    return None if fields is None else NumberFormat(**fields)
+    if fields is None:
+        return None
+    return NumberFormat(**fields)
 
 
 def parse(description: dict[str, Any]) -> LearnedTable:

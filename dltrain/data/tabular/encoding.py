@@ -181,7 +181,9 @@ class Encoder:
     @property
     def cardinalities(self) -> tuple[int, ...]:
         """The number of codes of each category; none if categories are one-hot."""
-        return tuple(c.num_codes for c in self.categories) if self.embed else ()
+        if self.embed:
+            return tuple(c.num_codes for c in self.categories)
+        return ()
 
     def description(self) -> dict[str, Any]:
         """Return the encoder as plain values for JSON."""
@@ -233,7 +235,9 @@ def fit_numbers(table: Table, column: Column, rows: NDArray[np.int64], missing: 
     if missing in ("auto", "median"):
         fill = float(np.median(values))
     elif missing in ("mean", "zero"):
-        fill = mean if missing == "mean" else 0.0
+        fill = 0.0
+        if missing == "mean":
+            fill = mean
     indicator = missing == "auto" and bool(absent.any())
     return Numbers(column.name, mean, std, fill, column.number_format, indicator)
 

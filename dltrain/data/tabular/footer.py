@@ -62,10 +62,14 @@ def total_in(column: Column) -> str:
     """Return the last value of a column if it looks like a total of the others, else ""."""
     last = column.values[-1]
     if column.texts is None:
-        return f"{last:.12g}" if is_sum(column.values) else ""
+        if is_sum(column.values):
+            return f"{last:.12g}"
+        return ""
     text = column.texts[int(last)].strip()
     is_unique = (column.values == last).sum() == 1
-    return repr(text) if is_unique and TOTAL.fullmatch(text) else ""
+    if is_unique and TOTAL.fullmatch(text):
+        return repr(text)
+    return ""
 
 
 def is_sum(values: NDArray[np.float64]) -> bool:

@@ -94,7 +94,9 @@ def refuse_too_many_values(table: Table, target: Column, values: int) -> None:
 
 def single_class_error(table: Table, labels: Column, names: Sequence[str]) -> InputError:
     """Return the error for a target with one class or none."""
-    values = f"no value but '{names[0]}'" if names else "no value"
+    values = "no value"
+    if names:
+        values = f"no value but '{names[0]}'"
     return InputError(
         f"{table.where(0)}: from here on the target '{labels.name}' has {values}: nothing to learn"
         f"{as_class_hint(labels)}"

@@ -64,7 +64,9 @@ class Column:
 
 def number_text(number: float) -> str:
     """Return a number as text, a whole one without a decimal point."""
-    return str(int(number)) if number == int(number) else str(number)
+    if number == int(number):
+        return str(int(number))
+    return str(number)
 
 
 @dataclass(frozen=True)
@@ -127,7 +129,9 @@ class TableSource(Protocol):
 
 def column_name(name: object) -> str:
     """Return a column's name as text: dataset.target=1 names the column "1"."""
-    return str(name).lower() if isinstance(name, bool) else str(name)
+    if isinstance(name, bool):
+        return str(name).lower()
+    return str(name)
 
 
 def column_names(names: object) -> tuple[str, ...]:
@@ -157,7 +161,9 @@ def unknown_name(name: str, header: Sequence[str], table: str) -> str:
     columns = ", ".join(header[:MAX_NAMES_SHOWN])
     if len(header) > MAX_NAMES_SHOWN:
         columns += ", ..."
-    delimiter = "; is dataset.delimiter right?" if len(header) == 1 else ""
+    delimiter = ""
+    if len(header) == 1:
+        delimiter = "; is dataset.delimiter right?"
     return f"{table} has none of that name{hint} It has: {columns}{delimiter}"
 
 

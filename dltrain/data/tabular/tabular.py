@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeAlias
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from dltrain.data.dataset import Dataset, Part
@@ -37,7 +36,7 @@ from dltrain.data.tabular.files.settings import (
     ThousandsMark,
 )
 from dltrain.data.tabular.files.table_file import TableFile
-from dltrain.data.tabular.footer import missing_to_the_end, refuse_footer
+from dltrain.data.tabular.footer import refuse_footer
 from dltrain.data.tabular.row_samples import RowSamples
 from dltrain.data.tabular.table import (
     Request,
@@ -46,9 +45,9 @@ from dltrain.data.tabular.table import (
     check_names,
     column_names,
 )
+from dltrain.data.tabular.table_rows import Rows, RowSelection, TableRows
 from dltrain.data.tabular.unseen_values import count_missing, log_missing, log_unknown
 from dltrain.errors import ConfigError, InputError
-from dltrain.shell import setting
 from dltrain.types import (
     BatchSize,
     ColumnName,
@@ -63,19 +62,6 @@ from dltrain.types import (
 log = logging.getLogger("dltrain")
 # The spec for debug=smoke where no table is named.
 STAND_IN = Spec((4,), ("a", "b"), train_samples=80, test_samples=20)
-Rows: TypeAlias = NDArray[np.int64]
-
-
-@dataclass(frozen=True)
-class TableRows:
-    """The usable rows of a table, and their targets.
-
-    Targets are class numbers (N,), or numbers (N, T) in the data's unit.
-    """
-
-    table: Table
-    rows: Rows
-    targets: Tensor
 
 
 class Tabular(Dataset[EncodedTable, LearnedTable, Split]):
@@ -156,7 +142,9 @@ class Tabular(Dataset[EncodedTable, LearnedTable, Split]):
         """
         if self.learned is not None and not self.is_training:
             return self.learned.spec
-        return STAND_IN if self.source is None else self.stored.spec
+        if self.source is None:
+            return STAND_IN
+        return self.stored.spec
 
     @property
     def spec_is_read(self) -> bool:
@@ -166,7 +154,9 @@ class Tabular(Dataset[EncodedTable, LearnedTable, Split]):
     @property
     def encoder(self) -> Encoder:
         """The encoder of the restored run, or of this table, which is read for it."""
-        return self.stored.encoder if self.learned is None else self.learned.encoder
+        if self.learned is None:
+            return self.stored.encoder
+        return self.learned.encoder
 
     # Reading
 
@@ -175,7 +165,7 @@ class Tabular(Dataset[EncodedTable, LearnedTable, Split]):
         table = self.read_table(self.require_source(), self.known_columns)
         class_names = self.class_names(table)
         refuse_footer(table)
-        samples = self.usable_rows(table, class_names)
+        samples = self.row_selection.select(table, class_names)
         train, val, test = self.split_rows(samples)
         encoder = self.fit_encoder(samples, train)
         formats = tuple(table.columns[name].number_format for name in self.target_names)
@@ -275,7 +265,9 @@ class Tabular(Dataset[EncodedTable, LearnedTable, Split]):
     def number_targets(self) -> tuple[str, ...]:
         """The targets, if they must be numbers; else none."""
         if self.learned is not None:
-            return () if self.learned.spec.class_names else self.target_names
+            if self.learned.spec.class_names:
+                return ()
+            return self.target_names
         is_regression = self.kind == "regression" or len(self.target_names) > 1
         if is_regression or (self.kind == "auto" and self.predicts == "numbers"):
             return self.target_names
@@ -298,83 +290,17 @@ class Tabular(Dataset[EncodedTable, LearnedTable, Split]):
         table = self.read_table(source, known)
         refuse_footer(table)
         log_unknown(table, known.encoder)
-        samples = self.usable_rows(table, known.class_names)
+        samples = self.row_selection.select(table, known.class_names)
         self.log_filled(samples, known.encoder, only_new=True)
         return samples
 
     # Rows
 
-    def usable_rows(self, table: Table, class_names: tuple[str, ...]) -> TableRows:
-        """Return the rows that are used and their targets.
-
-        InputError for a row without a target or a number, unless such rows are dropped or numbers
-        filled, and for a label that is not one of the classes.
-        """
-        targets = [table.columns[name] for name in self.target_names]
-        absent = {column.name: column.missing() for column in table.columns.values()}
-        if not class_names:
-            rows = self.complete_rows(table, absent)
-            values = np.stack([column.values[rows] for column in targets], axis=1)
-            return TableRows(table, rows, torch.from_numpy(values))
-        target = targets[0]
+    @property
+    def row_selection(self) -> RowSelection:
+        """The rules by which rows of a table are used."""
         by_number = self.learned is not None and self.learned.target_formats is None
-        numbers, label_column = labels.class_numbers(target, class_names, by_number)
-        absent[target.name] = labels.without_label(target, numbers)
-        rows = self.complete_rows(table, absent)
-        is_unknown = numbers[rows] < 0
-        if is_unknown.any():
-            row = int(rows[int(is_unknown.argmax())])
-            text = (label_column.texts or ())[int(label_column.values[row])]
-            raise InputError(
-                f"{table.where(row)}: '{text}' is not one of the {len(class_names)} known classes"
-            )
-        return TableRows(table, rows, torch.from_numpy(numbers[rows].astype(np.int64)))
-
-    def complete_rows(self, table: Table, absent: Mapping[str, NDArray[np.bool_]]) -> Rows:
-        """Return the rows without `absent` values in the columns that need one.
-
-        InputError for a row without a target or a number, unless such rows are dropped or numbers
-        filled.
-        """
-        is_complete = np.ones(len(table), dtype=bool)
-        required = self.required_columns(table)
-        for name in required:
-            is_complete &= ~absent[name]
-            if self.missing != "drop" and absent[name].any():
-                raise self.missing_value_error(table, name, absent[name])
-        rows = np.flatnonzero(is_complete)
-        if not len(rows):
-            raise InputError(
-                f"{table.where(0)}: from here on no row is complete: nothing is left after "
-                "dataset.missing=drop"
-            )
-        return rows
-
-    def required_columns(self, table: Table) -> list[str]:
-        """Return the columns in which no value may be missing, in the table's order.
-
-        They are the targets, and numbers that are not filled.
-        """
-        names = set(self.target_names)
-        if self.missing in ("error", "drop"):
-            names |= {name for name, column in table.columns.items() if column.texts is None}
-        return [name for name in table.columns if name in names]
-
-    def missing_value_error(self, table: Table, name: str, absent: NDArray[np.bool_]) -> InputError:
-        """Return the error for the rows in which a target or a number is `absent` (N,)."""
-        end = missing_to_the_end(table, absent)
-        where = table.where(int(absent.argmax()))
-        if name not in self.target_names:
-            ignore = setting("dataset.ignore", [name])
-            hint = f"dataset.missing=auto (mean, median, zero, drop), or {ignore}"
-            return InputError(f"{where}: column '{name}' is empty{end}: {hint}")
-        hint = "dataset.missing=drop leaves such rows out"
-        if end:
-            hint += ", or cut them off, into a file of their own if they are to be predicted"
-        column = table.columns[name]
-        if column.texts is not None:
-            hint += labels.as_class_hint(column)
-        return InputError(f"{where}: the target '{name}' is empty{end}: {hint}")
+        return RowSelection(self.target_names, self.missing, by_number)
 
     def split_rows(self, samples: TableRows) -> tuple[Tensor, Tensor, Tensor]:
         """Return which of the usable rows are for training, validation and testing."""
@@ -493,7 +419,9 @@ class Tabular(Dataset[EncodedTable, LearnedTable, Split]):
         """Return in words which rows were drawn for testing; "" where none were."""
         if self.test_source or self.is_other_table(self.stored.digest):
             return ""
-        rows = "the rows of each class" if self.stored.spec.class_names else "the rows"
+        rows = "the rows"
+        if self.stored.spec.class_names:
+            rows = "the rows of each class"
         return drawn_share(self.test_fraction, rows, self.split_seed)
 
     def fake(self) -> Fake:

@@ -46,7 +46,9 @@ def find_time_column(sample: Mapping[str, Sequence[str]], series: str) -> TimeCo
             return TimeColumn(name, dates=True)
     numbers = {name: texts for name, texts in columns.items() if texts and are_numbers(texts)}
     candidates = [*named_moments(numbers), *filter(lambda n: are_moments(numbers[n]), numbers)]
-    return TimeColumn(candidates[0], dates=False) if candidates else None
+    if candidates:
+        return TimeColumn(candidates[0], dates=False)
+    return None
 
 
 def named_moments(numbers: Mapping[str, Sequence[str]]) -> list[str]:

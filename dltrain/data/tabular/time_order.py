@@ -119,7 +119,9 @@ def refuse_absent(table: Table, column: TimeColumn, times: NDArray[np.float64]) 
     absent = np.isnan(times)
     if not absent.any():
         return
-    expected = "a date like the others of the column" if column.dates else "a number"
+    expected = "a number"
+    if column.dates:
+        expected = "a date like the others of the column"
     raise InputError(
         f"{table.where(int(absent.argmax()))}: column '{column.name}', which says when each row "
         f"is, does not have {expected} here ({count_rows(absent)}): correct or remove the line, or "
@@ -206,9 +208,13 @@ def warn_of_gaps(table: Table, name: str, times: NDArray[np.float64]) -> None:
 def count_rows(mask: NDArray[np.bool_]) -> str:
     """Return how many rows are meant."""
     count = int(mask.sum())
-    return "1 such row" if count == 1 else f"{count:,} such rows"
+    if count == 1:
+        return "1 such row"
+    return f"{count:,} such rows"
 
 
 def time_text(time: float, column: TimeColumn) -> str:
     """Return a moment of a column for a message."""
-    return date_text(time) if column.dates else f"{time:g}"
+    if column.dates:
+        return date_text(time)
+    return f"{time:g}"

@@ -6,9 +6,8 @@ Its windows are inputs, and what follows each is the target.
 from __future__ import annotations
 
 import logging
-import math
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
@@ -16,13 +15,11 @@ from typing import Any, TypeAlias
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
-from dltrain.data.dataset import Dataset, Part, require
+from dltrain.data.dataset import Dataset, Part
 from dltrain.data.fake import Fake
 from dltrain.data.io.dates import looks_like_dates
-from dltrain.data.io.number_format import NumberFormat
 from dltrain.data.split import Split
 from dltrain.data.tabular.encoding import MAX_DEVIATION, mean_and_std
 from dltrain.data.tabular.files.open import open_table
@@ -33,7 +30,13 @@ from dltrain.data.tabular.files.settings import (
     ThousandsMark,
 )
 from dltrain.data.tabular.files.table_file import TableFile
-from dltrain.data.tabular.footer import missing_to_the_end
+from dltrain.data.tabular.series import (
+    LearnedSeries,
+    StandardizedSeries,
+    missing_value,
+    parse_series,
+    warn_of_flat_part,
+)
 from dltrain.data.tabular.table import Column, Request, Table, TableSource, column_name
 from dltrain.data.tabular.time_column import (
     TimeColumn,
@@ -49,46 +52,6 @@ from dltrain.types import BatchSize, ColumnName, Fraction, PositiveInt, ReportTa
 log = logging.getLogger("dltrain")
 STAND_IN_WINDOWS = (80, 20, 20)  # of each split, where the series is not read
 Borders: TypeAlias = tuple[int, int, int, int]  # where the parts begin, and the series ends
-
-
-@dataclass(frozen=True)
-class StandardizedSeries:
-    """A standardized series (N,), and where the windows of each split begin.
-
-    `format` is how the column `column` writes its numbers; `digest` names its content.
-    """
-
-    values: Tensor
-    mean: float
-    std: float
-    format: NumberFormat
-    column: str
-    train: Tensor
-    val: Tensor
-    test: Tensor
-    digest: str
-
-    def size_in_bytes(self) -> int:
-        """Return how much memory the series occupies."""
-        return self.values.nbytes
-
-    def fingerprint(self) -> str:
-        """Return the digest of the series."""
-        return self.digest
-
-
-@dataclass(frozen=True)
-class LearnedSeries:
-    """Everything that a run learned from its training series.
-
-    Runs of older versions have no `format`.
-    """
-
-    mean: float
-    std: float
-    format: NumberFormat | None
-    time: TimeColumn | None
-    digest: str
 
 
 class TimeSeries(Dataset[StandardizedSeries, LearnedSeries, Split]):
@@ -223,7 +186,9 @@ class TimeSeries(Dataset[StandardizedSeries, LearnedSeries, Split]):
         if not isinstance(source, TableFile):
             return table
         time = self.time_column(source, self.series_of(table).name)
-        return in_order(table, source, time) if time else table
+        if time:
+            return in_order(table, source, time)
+        return table
 
     @property
     def request(self) -> Request:
@@ -363,17 +328,7 @@ class TimeSeries(Dataset[StandardizedSeries, LearnedSeries, Split]):
 
     def parse(self, description: dict[str, Any]) -> LearnedSeries:
         """Return the content of a description."""
-        mean, std = float(description["mean"]), float(description["std"])
-        require(math.isfinite(mean), "mean is not finite")
-        require(0 < std < math.inf, "std is not a positive number")
-        number_format, time = description.get("format"), description.get("time")
-        return LearnedSeries(
-            mean,
-            std,
-            NumberFormat(**number_format) if number_format else None,
-            TimeColumn(**time) if time else None,
-            description["digest"],
-        )
+        return parse_series(description)
 
     def continue_as(self, description: dict[str, Any]) -> None:
         """Keep what was learned from the training series, and its splits."""
@@ -410,7 +365,9 @@ class TimeSeries(Dataset[StandardizedSeries, LearnedSeries, Split]):
         time = self.time_column(self.source, series)
         rows: list[tuple[str | int | float, ...]] = []
         for name, texts in sample.items():
-            use = "time" if time and name == time.name else "left out"
+            use = "left out"
+            if time and name == time.name:
+                use = "time"
             is_series = name == series
             example = next(iter(not_empty(texts)), "")
             rows.append((name, kind_of(texts, is_series), "series" if is_series else use, example))
@@ -432,30 +389,6 @@ def kind_of(texts: list[str], is_series: bool) -> str:
     """Return what a column looks like by its first texts."""
     if looks_like_dates(texts):
         return "date"
-    return "number" if is_series or are_numbers(not_empty(texts)) else "text"
-
-
-def missing_value(table: Table, name: str, absent: NDArray[np.bool_]) -> str:
-    """Return where a series has no value, and what to do: the end may be what is to be forecast."""
-    end = missing_to_the_end(table, absent)
-    place = f"{table.where(int(absent.argmax()))}: column '{name}' is empty"
-    if end:
-        return f"{place}{end}: if these are steps to be forecast, cut the rows off"
-    start = int((~absent).argmax())
-    if start and not absent[start:].any():
-        return f"{place} up to {table.where(start - 1)}: cut the rows off"
-    count = int(absent.sum())
-    more = f" ({count:,} such rows)" if count > 1 else ""
-    return f"{place}{more}: a series has no gaps; fill the value in"
-
-
-def warn_of_flat_part(
-    table: Table, part: str, values: NDArray[np.float64], start: int, end: int
-) -> None:
-    """Log that a part of the series does not change, so that no forecast of it can be judged."""
-    if end > start and (values[start:end] == values[start]).all():
-        log.warning(
-            f"{table.where(start)}: from here on the {part} part of the series is "
-            f"{values[start]:g} throughout: its R2 is 0 or 1, and its error relative to the naive "
-            "forecast is undefined"
-        )
+    if is_series or are_numbers(not_empty(texts)):
+        return "number"
+    return "text"

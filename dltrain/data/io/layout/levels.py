@@ -148,7 +148,9 @@ def only_container(level: Level) -> str | None:
     if len(level.folders) != 1:
         return None
     (only,) = level.folders.values()
-    return only if is_container(only) and not has_images(level.place) else None
+    if is_container(only) and not has_images(level.place):
+        return only
+    return None
 
 
 def has_class_names(level: Level) -> bool:

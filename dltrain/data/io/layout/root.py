@@ -97,7 +97,9 @@ def only_container_of(folders: dict[str, str]) -> str | None:
     if len(folders) != 1:
         return None
     (only,) = folders.values()
-    return only if is_container(only) else None
+    if is_container(only):
+        return only
+    return None
 
 
 def without_copies_by_name(folders: dict[str, str]) -> tuple[dict[str, str], list[str]]:
@@ -125,7 +127,9 @@ def copied_folder(name: str, path: str, folders: dict[str, str]) -> str | None:
     if not same_letters or not is_nested(path):
         return None
     original = same_letters[0]
-    return original if files_below(path) == files_below(folders[original]) else None
+    if files_below(path) == files_below(folders[original]):
+        return original
+    return None
 
 
 def letters_of(name: str) -> str:

@@ -113,7 +113,9 @@ def common_split(splits: set[str]) -> str | None:
         return "rest"  # such as test_predictions or train_unlabeled
     if splits == {"train", "val"}:
         return "train"  # such as train_val: everything that is not for testing
-    return next(iter(splits)) if len(splits) == 1 else None
+    if len(splits) == 1:
+        return next(iter(splits))
+    return None
 
 
 def meaningful_words(name: str) -> tuple[str, ...]:

@@ -141,8 +141,12 @@ def use_flat_splits(candidates: Candidates, layout: Layout) -> None:
 def flat_split_error(candidates: Candidates) -> InputError:
     """Return the error for folders that are called like splits and have no class folders."""
     splits, others = list(candidates.split_names), list(candidates.others)
-    looks = "looks like a split" if len(splits) == 1 else "look like splits"
-    beside = f" beside {printable_names(others)}" if others else ""
+    looks = "look like splits"
+    if len(splits) == 1:
+        looks = "looks like a split"
+    beside = ""
+    if others:
+        beside = f" beside {printable_names(others)}"
     possible_classes = others if len(others) > 1 else list(candidates.folders)
     return InputError(
         f"{candidates.place}: {printable_names(splits)} {looks} of a data set, without class "

@@ -101,7 +101,9 @@ def field_count_problem(fields: Sequence[str], header: Sequence[str]) -> str:
     """Return what is wrong with a record that has too many or too few fields; "" for no problem."""
     if len(fields) == len(header):
         return ""
-    plural = "" if len(fields) == 1 else "s"
+    plural = "s"
+    if len(fields) == 1:
+        plural = ""
     return f"{len(fields)} field{plural}; the header has {len(header)}"
 
 
@@ -126,7 +128,9 @@ def with_footer_hint(error: InputError, text: CsvText) -> InputError:
         lines = [number for number, _ in text.records() if number >= line]
     except InputError:
         return error
-    return InputError(f"{error}{footer_hint(line, lines)}") if lines else error
+    if lines:
+        return InputError(f"{error}{footer_hint(line, lines)}")
+    return error
 
 
 def footer_hint(line: int, lines_from_there: Sequence[int]) -> str:

@@ -48,7 +48,9 @@ class CsvText:
 
     def open_bytes(self) -> BinaryIO:
         """Open the file as UTF-8."""
-        return self.path.open("rb") if self.content is None else io.BytesIO(self.content)
+        if self.content is None:
+            return self.path.open("rb")
+        return io.BytesIO(self.content)
 
     def open_text(self) -> TextIO:
         """Open the file as text, without a byte order mark."""
@@ -69,7 +71,9 @@ class CsvText:
     @property
     def separator_lines(self) -> int:
         """The number of lines above the header that state the separator."""
-        return 0 if self.separator is None else 1
+        if self.separator is None:
+            return 0
+        return 1
 
     @property
     def delimiter(self) -> str:
@@ -119,7 +123,9 @@ class CsvText:
                 self.refuse_bytes()
                 raise InputError(f"{self.path}: the text is not UTF-8") from e
             except csv.Error as e:
-                hint = "; is dataset.delimiter right?" if "expected after" in str(e) else ""
+                hint = ""
+                if "expected after" in str(e):
+                    hint = "; is dataset.delimiter right?"
                 raise InputError(
                     f"{self.path}:{line}: the record that begins here is broken: {e}{hint}"
                 ) from e

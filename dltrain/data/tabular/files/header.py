@@ -18,7 +18,9 @@ Vote: TypeAlias = Literal["data", "header", ""]
 def stated_separator(first_line: str) -> str | None:
     """Return the character of Excel's line "sep=;"; None for any other line."""
     match = SEPARATOR_LINE.fullmatch(first_line.rstrip("\r\n"))
-    return match[1] if match else None
+    if match:
+        return match[1]
+    return None
 
 
 def is_number(text: str) -> bool:
@@ -50,7 +52,9 @@ def vote_of(name: str, values: Sequence[str]) -> Vote:
     if not present or not name.strip():
         return ""
     if sum(map(is_number, present)) > len(present) / 2:
-        return "data" if is_number(name) else "header"
+        if is_number(name):
+            return "data"
+        return "header"
     return vote_of_texts(name, present)
 
 
@@ -58,7 +62,9 @@ def vote_of_texts(name: str, texts: Sequence[str]) -> Vote:
     """Return what a column of texts speaks for, "" if most of them are different."""
     if len(set(texts)) > MAX_DISTINCT_FRACTION * len(texts):
         return ""
-    return "data" if name in texts else "header"
+    if name in texts:
+        return "data"
+    return "header"
 
 
 def are_column_names(numbers: Sequence[float], header_votes: int, outside: bool) -> bool:

@@ -58,12 +58,18 @@ def row_number_reason(name: str, texts: Sequence[str], codes: NDArray[np.int64])
     if not len(codes) or (codes < 0).any():
         return ""
     is_nameless = not name.strip()
-    subject = "has no name" if is_nameless else "had no name"
+    subject = "had no name"
+    if is_nameless:
+        subject = "has no name"
     if are_whole_numbers(texts):
-        return f"{subject} and numbers the rows" if are_row_numbers(texts, codes) else ""
+        if are_row_numbers(texts, codes):
+            return f"{subject} and numbers the rows"
+        return ""
     all_differ = len(texts) == len(codes)
     is_name_column = is_nameless and all_differ and not all(map(is_float, texts))
-    return f"{subject} and names the rows" if is_name_column else ""
+    if is_name_column:
+        return f"{subject} and names the rows"
+    return ""
 
 
 def are_whole_numbers(texts: Sequence[str]) -> bool:

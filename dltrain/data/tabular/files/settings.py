@@ -47,7 +47,9 @@ class CsvSettings:
     @property
     def delimiter_character(self) -> str | None:
         """The character between two fields; None where it is found out from the file."""
-        return "\t" if self.delimiter == "tab" else self.delimiter
+        if self.delimiter == "tab":
+            return "\t"
+        return self.delimiter
 
 
 class NumberRules:

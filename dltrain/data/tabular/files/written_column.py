@@ -191,7 +191,9 @@ class WrittenColumn:
             return True
         placeholders = int((~is_number & ~self.absent).sum())
         is_most = 2 * numbers > present
-        max_placeholders = MAX_PLACEHOLDERS_AMONG_MOST if is_most else MAX_PLACEHOLDERS
+        max_placeholders = MAX_PLACEHOLDERS
+        if is_most:
+            max_placeholders = MAX_PLACEHOLDERS_AMONG_MOST
         has_many_numbers = int(is_number.sum()) > MIN_DISTINCT_NUMBERS
         return has_many_numbers and placeholders <= max_placeholders
 
@@ -358,7 +360,9 @@ def refuse_grouped(column: DistinctTexts, rules: NumberRules, must_be_numbers: b
 
 def ambiguous_number(column: DistinctTexts, position: int, must_be_numbers: bool) -> str:
     """Return the message for a number that may be read in two ways."""
-    mark = "," if "," in column.texts[position] else "."
+    mark = "."
+    if "," in column.texts[position]:
+        mark = ","
     word = MARK_WORDS[mark]
     category = f", or {setting('dataset.categorical', [column.name])} for a category"
     if must_be_numbers:
