@@ -31,6 +31,7 @@ MISSING_MARKS = words(
 BOOLEANS = ("false", "true")
 BITS = ("0", "1")
 NUMERAL = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]*)?(?:[eE][+-]?[0-9]{1,3})?")
+POSITIVE = re.compile(rf"\+(?!-){NUMERAL.pattern}")
 WHOLE = re.compile(r"0|-?[1-9][0-9]*")
 CLOCK = re.compile(r"([0-9]{2}:[0-9]{2}:[0-9]{2})\.([0-9]+)")
 MOMENT = re.compile(
@@ -64,7 +65,7 @@ def canonical(text: str) -> str:
     text = plain_letters(text)
     if not text[:1].isdigit() and not text.startswith(("-", "+")):
         return text
-    if text[0] == "+" and NUMERAL.fullmatch(text[1:]) and text[1] != "-":
+    if POSITIVE.fullmatch(text):
         text = text[1:]
     if WHOLE.fullmatch(text):
         return text

@@ -43,12 +43,13 @@ def class_names(table: Table, target: Column, kind: Kind, as_written: bool) -> t
         return ()
     if kind != "classification":
         refuse_too_many_values(table, target, len(texts))
+    names = in_order(target, labels, codes)
     if not as_written:
         refuse_same_values(table, labels, codes.tolist())
-    ordered = in_order(target, labels, codes)
-    names = dict.fromkeys(text.strip() if as_written else canonical(text) for text in ordered)
+        names = list(map(canonical, names))
+    names = list(dict.fromkeys(map(str.strip, names)))
     if len(names) < 2:
-        raise single_class_error(table, labels, list(names))
+        raise single_class_error(table, labels, names)
     refuse_too_many_classes(table, target, kind, len(names), rows)
     warn_of_few_rows(table, target, len(names), rows)
     return tuple(names)

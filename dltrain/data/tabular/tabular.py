@@ -251,7 +251,7 @@ class Tabular(Dataset[EncodedTable, LearnedTable, Split]):
             key = f"dataset.ignore=[{ignored_targets[0]}]"
             raise ConfigError([(key, "that is the target")])
         check_names(self.target_names, list(table.columns), table.name)
-        if len(table.columns) == len(self.target_names):
+        if table.columns.keys() <= set(self.target_names):
             raise InputError(
                 f"{table.name}:1: there is no column but the target: nothing to predict it from"
             )

@@ -155,6 +155,12 @@ MISTAKES: dict[str, tuple[str | bytes, dict[str, Any], int, str]] = {
         "the target 'y' is 2.5: nothing to learn",
     ),
     "only the target": ("y\na\nb\n", {}, 3, "table.csv:1: there is no column but the target"),
+    "the target twice": (
+        "y\n1\n2\n",
+        {"target": ["y", "y"]},
+        3,
+        "table.csv:1: there is no column but the target",
+    ),
     "two of a name": ("x,x,y\n1,2,a\n", {}, 3, "table.csv:1: 2 columns are called 'x'"),
     "no name": (
         ",x,y\n0.5,1,a\n0.5,2,b\n",

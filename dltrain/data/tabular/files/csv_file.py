@@ -21,7 +21,7 @@ from dltrain.data.tabular.files.csv_checks import (
     refuse_data_as_header,
     with_footer_hint,
 )
-from dltrain.data.tabular.files.csv_text import CsvText
+from dltrain.data.tabular.files.csv_text import CsvText, Record
 from dltrain.data.tabular.files.plain_numbers import GROUPED_NUMBER, PLAIN_NUMBER
 from dltrain.data.tabular.files.row_numbers import is_row_number_name, row_number_reason
 from dltrain.data.tabular.files.settings import CsvSettings
@@ -69,12 +69,7 @@ class CsvFile(TableFile):
     def checked_columns(self, request: Request) -> list[Column]:
         """Check the first lines and read the requested columns."""
         delimiter = self.text.delimiter
-        records = list(itertools.islice(self.text.records(delimiter), SAMPLE_ROWS))
-        if not records:
-            raise InputError(f"{self.path}: the file is empty")
-        if len(records) == 1:
-            line, _ = records[0]
-            raise InputError(f"{self.path}:{line}: there is a header and nothing below it")
+        records = self.first_records(delimiter)
         self.text.check_quotes(delimiter)
         check_first_lines(self.path, records, self.settings.header)
         header, *rows = [fields for _, fields in records]
@@ -86,10 +81,19 @@ class CsvFile(TableFile):
         plain = {name for name in names if self.looks_plain(name, header, rows, request)}
         table = arrow.read(names, plain)
         columns = [self.reader.column(name, table.column(name), request) for name in names]
-        is_untrained = all(request.format_of(name) is None for name in names)
-        if is_untrained:  # else the run knows how its numbers are written
+        if not any(map(request.format_of, names)):  # else the run knows how numbers are written
             self.check_points(columns, rows, arrow)
         return columns
+
+    def first_records(self, delimiter: str) -> list[Record]:
+        """Return the header and the first rows; InputError for a file without rows."""
+        records = list(itertools.islice(self.text.records(delimiter), SAMPLE_ROWS))
+        if not records:
+            raise InputError(f"{self.path}: the file is empty")
+        if len(records) == 1:
+            line, _ = records[0]
+            raise InputError(f"{self.path}:{line}: there is a header and nothing below it")
+        return records
 
     def looks_plain(
         self, name: str, header: Sequence[str], rows: Sequence[Sequence[str]], request: Request

@@ -114,11 +114,7 @@ class WrittenColumn:
         has_digits = self.matches(HAS_DIGITS)
         if not must_be_numbers and not self.mostly_numbers(has_digits):
             return None
-        may_be_number = has_digits & ~self.absent
-        self.numbers = [
-            split_number(text) if may_be else None
-            for text, may_be in zip(self.column.texts, may_be_number, strict=True)
-        ]
+        self.split_texts(has_digits & ~self.absent)
         if not must_be_numbers:
             self.refuse_other_units()
         if not self.has_one_measure(must_be_numbers):
@@ -127,6 +123,12 @@ class WrittenColumn:
         if not must_be_numbers and not self.mostly_numbers(is_number):
             return None
         return self.values_and_format(must_be_numbers, known)
+
+    def split_texts(self, may_be_number: NDArray[np.bool_]) -> None:
+        """Split the texts that may be numbers into the parts of a number."""
+        self.numbers = [None] * len(may_be_number)
+        for position in np.flatnonzero(may_be_number).tolist():
+            self.numbers[position] = split_number(self.column.texts[position])
 
     def values_and_format(
         self, must_be_numbers: bool, known: NumberFormat | None
