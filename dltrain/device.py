@@ -39,7 +39,9 @@ def let_malloc_keep_memory() -> bool:
     again, page by page, each filled with zeros first: nearly half the time of a large network's
     step. Pieces above 1 GiB are still returned.
     """
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if os.name == "posix" else None
+    if os.name != "posix":
+        return False
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # not in every C library
     if mallopt is None:
         return False
     keeps = mallopt(M_MMAP_THRESHOLD, MAX_KEPT_BYTES)
@@ -94,6 +96,13 @@ def moved(batch: Any, device: torch.device) -> Any:
     if isinstance(batch, tuple | list):
         return type(batch)(moved(value, device) for value in batch)
     return batch
+
+
+def device_name(device: torch.device) -> str:
+    """Return the name of a CUDA device; "" for others."""
+    if device.type != "cuda":
+        return ""
+    return torch.cuda.get_device_name(device)
 
 
 @dataclass(frozen=True)
@@ -164,7 +173,9 @@ class Device:
     def autocast(self) -> AbstractContextManager[Any]:
         """Return the context of the forward pass."""
         dtype = LOW_PRECISION.get(self.resolved_precision())
-        return torch.autocast(self.torch_device().type, dtype) if dtype else nullcontext()
+        if dtype is None:
+            return nullcontext()
+        return torch.autocast(self.torch_device().type, dtype)
 
     def scaler(self) -> torch.amp.GradScaler:
         """Return the loss scaling for fp16, whose small gradients would vanish; disabled otherwise.
@@ -228,7 +239,7 @@ class Device:
         device = self.torch_device()
         return {
             "device": device.type,
-            "device_name": torch.cuda.get_device_name(device) if device.type == "cuda" else "",
+            "device_name": device_name(device),
             "precision": self.resolved_precision(),
             "channels_last": self.resolved_channels_last(),
             "threads": torch.get_num_threads(),

@@ -71,6 +71,10 @@ class Stage:
     watch: str = ""
     mode: Direction = "max"
 
+    def rank(self, value: float) -> float:
+        """Return a number that is higher the better a value of the watched metric is."""
+        return value if self.mode == "max" else -value
+
 
 class Task(nn.Module):
     """A learning system: its networks and the stages that train them.

@@ -98,7 +98,9 @@ def _branch(device: torch.device, seed: int) -> torch.Generator:
         return torch.Generator(device).manual_seed(seed)
     default = torch.default_generator
     if device.type == "cuda":
-        index = torch.cuda.current_device() if device.index is None else device.index
+        index = device.index
+        if index is None:
+            index = torch.cuda.current_device()
         default = torch.cuda.default_generators[index]
     stream = torch.Generator(device)
     stream.set_state(default.get_state())

@@ -118,8 +118,7 @@ class Checkpoint(Callback):
         value = figures.get(stage.watch, math.nan)
         if not math.isfinite(value):
             return
-        sign = 1 if stage.mode == "max" else -1
-        if not self.best or sign * value >= sign * self.best["value"]:
+        if not self.best or stage.rank(value) >= stage.rank(self.best["value"]):
             self.best = {
                 "metric": stage.watch,
                 "value": value,
@@ -176,8 +175,9 @@ class Checkpoint(Callback):
         self.wait()
         if self._place(engine) == self.saved:
             return
-        points = ("best", "last") if self.improved else ("last",)
+        points: tuple[str, ...] = ("last",)
         if self.improved:
+            points = ("best", "last")
             self.held = None  # this state is better
         self.improved = False
         self.finish()  # a held state of the same step gets its name first

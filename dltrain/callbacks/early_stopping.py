@@ -17,16 +17,16 @@ class EarlyStopping(Callback):
     def __init__(self, patience: int, min_delta: float) -> None:
         self.patience = patience
         self.min_delta = min_delta
-        self.best = -math.inf  # the negative value of a metric that should fall
+        self.best = -math.inf  # the highest rank of an evaluation
         self.waited = 0
 
     def evaluation_end(self, engine: Engine) -> None:
         if not engine.stage.watch:
             return
-        sign = 1 if engine.stage.mode == "max" else -1
-        value = sign * float(engine.scores.get(engine.stage.watch, float("nan")))
-        if value > self.best + self.min_delta:
-            self.best = value
+        value = float(engine.scores.get(engine.stage.watch, math.nan))
+        rank = engine.stage.rank(value)
+        if rank > self.best + self.min_delta:
+            self.best = rank
             self.waited = 0
         else:
             self.waited += 1

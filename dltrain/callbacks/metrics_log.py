@@ -104,8 +104,10 @@ class MetricsLog(Callback):
 
     def write(self, engine: Engine, split: str, values: dict[str, float]) -> None:
         """Append one record and pass it on; a subscriber may raise to end the run."""
-        is_between_epochs = engine.settled and engine.position == 0
-        epoch = engine.epoch if is_between_epochs else engine.epoch + 1  # counted from 1
+        epoch = engine.epoch  # the number of those that are complete
+        is_within_epoch = engine.position > 0 or not engine.settled
+        if is_within_epoch:
+            epoch += 1
         where = {"step": engine.step, "epoch": epoch, "stage": engine.stage.name, "split": split}
         finite = {name: value for name, value in values.items() if math.isfinite(value)}
         self.run.append(METRICS, {**where, **dict.fromkeys(values), **finite})  # null for others

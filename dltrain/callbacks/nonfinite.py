@@ -53,7 +53,9 @@ class NonFinite(Callback):
         """Raise DivergedError for a value that is not finite, unless its update was skipped."""
         is_training = name.startswith("train/")
         if "loss" in name and not (self.skips and is_training):
-            step = self.log.first_bad if is_training else engine.step
+            step = engine.step
+            if is_training:
+                step = self.log.first_bad
             raise diverged(engine, f"{name} is {value}", step)
         if "grad_norm" in name and not forgiving:
             raise diverged(engine, f"the gradient is not finite ({name} is {value})", engine.step)
@@ -119,8 +121,9 @@ def diverged(engine: Engine, what: str, step: int) -> DivergedError:
     """Return the error of a run that diverged at `step`, with advice."""
     optims: tuple[Optim, ...] = engine.stage.optims
     rates = ", ".join(f"{rate:g}" for optim in optims for rate in optim.lrs)
-    bad = first_bad(engine)
-    where = f"first bad tensor: {bad}" if bad else "all weights are finite still"
+    where = "all weights are finite still"
+    if bad := first_bad(engine):
+        where = f"first bad tensor: {bad}"
     return DivergedError(
         f"{what} at step {step} (learning rate {rates}): the training diverged; {where}.\n"
         "A lower optimizer.lr, schedule.warmup=0.05 or regularization=[clip] may help; "

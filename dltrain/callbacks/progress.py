@@ -92,9 +92,10 @@ class Progress(Callback):
 
     def title(self, engine: Engine, epoch: int) -> str:
         """Return the name of the stage and the epoch, and their number if it is limited."""
-        epochs = engine.stage.epochs
-        of_all = f"/{epochs}" if epochs < sys.maxsize else ""
-        return f"{engine.stage.name} {epoch}{of_all}"
+        title = f"{engine.stage.name} {epoch}"
+        if engine.stage.epochs < sys.maxsize:
+            title += f"/{engine.stage.epochs}"
+        return title
 
     def line(self, engine: Engine, title: str) -> str:
         """Return the line of a finished epoch: its mean training loss and its evaluation."""
@@ -179,7 +180,8 @@ class Line:
             line.append(mark * filled, style="bar.complete")
             line.append(background * (self.bar_width - filled), style="bar.back")
         for part in (self.count, self.figures):
-            line.append(f" {part}" if part else "")
+            if part:
+                line.append(f" {part}")
         return line
 
 

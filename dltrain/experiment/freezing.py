@@ -69,6 +69,8 @@ def _log_frozen(freezing: Freezing) -> None:
     if not freezing.names:
         return
     count = sum(p.numel() for p in freezing.parameters)
-    duration = f" for {freezing.epochs} epochs" if freezing.epochs else ""
+    duration = ""
+    if freezing.epochs:
+        duration = f" for {freezing.epochs} epochs"
     names = ", ".join(freezing.names)
     log.info(f"frozen{duration}: {len(freezing.names)} parameters ({count:,} numbers): {names}")
