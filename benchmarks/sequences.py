@@ -154,7 +154,7 @@ def transformer() -> Iterator[int]:
 
 
 LOOPS: dict[str, Callable[[], Iterator[int]]] = {"lstm": lstm, "transformer": transformer}
-"""Hand-written loops: how many samples each block had; the first time they only make their model."""
+"""Hand-written loops. Each yields the samples of a block; the first time it makes its model."""
 
 
 def one_round(name: str, ours_first: bool) -> InTurn:

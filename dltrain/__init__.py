@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 __version__ = "0.2.0"
 
-# Each public name and the module that defines it. The imports above are the same, for type checkers.
+# Each public name and its module. The imports above are the same, for type checkers.
 MODULES = {
     "dltrain.engine": ("Callback", "Engine", "Mean", "Stage", "Task"),
     "dltrain.errors": ("ConfigError", "DivergedError", "DltrainError", "InputError", "UsageError"),

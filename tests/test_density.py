@@ -112,10 +112,10 @@ def measure(folder: Path) -> Figures:
 
 
 LIMITS = {  # figure: (limit, aim)
-    "decisions_per_100_lines": (30.5, 20.0),
-    "percent_complex": (4.4, 2.0),
-    "conditional_expressions_per_1000_lines": (18.7, 10.0),
-    "percent_of_many": (1.3, 0.3),
+    "decisions_per_100_lines": (24.7, 20.0),
+    "percent_complex": (2.0, 2.0),
+    "conditional_expressions_per_1000_lines": (10.1, 10.0),
+    "percent_of_many": (0.3, 0.3),
 }
 
 
@@ -127,7 +127,7 @@ def test_the_package_is_not_denser_than_its_limit(figure: str) -> None:
 
 
 def test_configuration_is_not_denser_than_its_limit() -> None:
-    assert measure(ROOT / "config").decisions_per_100_lines <= 47  # the aim is 28
+    assert measure(ROOT / "config").decisions_per_100_lines <= 40  # the aim is 28
 
 
 def test_a_dense_function_is_counted(tmp_path: Path) -> None:
@@ -193,7 +193,7 @@ def test_locals_say_what_they_hold() -> None:
                     if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)
                 }
                 counts.update(stored.intersection(VAGUE))
-    assert counts.total() <= 160, counts
+    assert counts.total() <= 8, counts
 
 
 def undescribed_methods() -> list[str]:
@@ -210,6 +210,8 @@ def undescribed_methods() -> list[str]:
     }
     names = []
     for item in classes:
+        if item.__name__.startswith("_"):
+            continue
         for name, value in vars(item).items():
             inherited = any(name in vars(base) for base in item.__mro__[1:]) or name in protocols
             if name.startswith("_") or inherited or not defines_a_function(value):
@@ -233,4 +235,4 @@ def defines_a_function(value: object) -> bool:
 def test_public_methods_are_described() -> None:
     """Ruff's D102 would also ask for those that a base class or a protocol describes."""
     names = undescribed_methods()
-    assert len(names) <= 105, names
+    assert len(names) <= 5, names

@@ -1,4 +1,4 @@
-"""The pictures at a run's end: their subjects, the weights they use, and a failure that ends no run."""
+"""The pictures at a run's end: their subjects and weights, and failures, which end no run."""
 
 from __future__ import annotations
 

@@ -66,7 +66,9 @@ def changed_path(event: str, args: tuple[Any, ...]) -> str | None:
     return None
 
 
-def crash_at(number: int, journal: str, saves: tuple[int, int] | None = None) -> None:
+def crash_at(  # noqa: C901 - a hook for each call
+    number: int, journal: str, saves: tuple[int, int] | None = None
+) -> None:
     """Kill the process at its file-system call `number`, before it is made.
 
     A write is killed when half of it is done. Calls below the working folder count: all, or those
@@ -132,7 +134,9 @@ def crash_at(number: int, journal: str, saves: tuple[int, int] | None = None) ->
     sys.addaudithook(audit)
 
 
-def signal_at(moment: str, number: int, group: bool, journal: str, at: int = 1) -> None:
+def signal_at(  # noqa: C901 - a hook for each moment
+    moment: str, number: int, group: bool, journal: str, at: int = 1
+) -> None:
     """Send the process, or its group, a signal the `at`-th time that it reaches `moment`.
 
     Moments are batch, evaluation, save, run (before it makes the run's folder), import (of a module

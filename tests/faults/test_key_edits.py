@@ -167,38 +167,57 @@ def misspelt(name: str, draw: random.Random) -> list[tuple[str, str]]:
 
 
 def edits(group: str, option: str, config: dict[str, Any]) -> list[Edit]:
-    """Every edit of one option's keys."""
+    """Return every edit of one option's keys and name."""
     draw = random.Random(f"{SEED} {group}/{option}")
     own = keys_of(group, option, config)
-    taken = set(own)
-    found = []
+    result = []
     for key in own:
-        parent, _, name = key.rpartition(".")
-        above = f"{parent}." if parent else ""
-        for prefix in PREFIXES:
-            for kind, wrong in misspelt(name, draw):
-                if f"{above}{wrong}" not in taken and re.fullmatch(r"[A-Za-z_]\w*", wrong):
-                    found.append(Edit(f"key {kind}", f"{prefix}{above}{wrong}=1", key))
-            if name.upper() != name:
-                found.append(Edit("key in another case", f"{prefix}{above}{name.upper()}=1", key))
-        if parent and group not in OVERLAYS:
-            top, _, rest = key.partition(".")
-            for kind, wrong in misspelt(top, draw):
-                if wrong not in groups() and wrong not in config:
-                    found.append(Edit(f"group {kind}", f"{wrong}.{rest}=1", key))
-        annotation = annotation_of(config, key)
-        values = [("type", value) for value in wrong_types(annotation)]
-        values += [("range", value) for value in out_of_range(annotation)]
-        values += [("value in another case", value) for value in other_case(annotation)]
-        for i, (kind, value) in enumerate(values):
-            found.append(Edit(kind, f"{PREFIXES[i % 3]}{key}={value}"))
+        result += misspelled_keys(key, set(own), draw)
+        if "." in key and group not in OVERLAYS:
+            result += misspelled_groups(key, config, draw)
+        result += wrong_values(key, config)
     if group:
-        wrong_names = [*misspelt(option, draw), ("in another case", option.upper())]
-        for kind, wrong in wrong_names:
-            if wrong not in groups()[group] and wrong.isidentifier():
-                for prefix in PREFIXES:
-                    found.append(Edit(f"option {kind}", f"{prefix}{group}={wrong}", option))
-    return found
+        result += misspelled_options(group, option, draw)
+    return result
+
+
+def misspelled_keys(key: str, taken: set[str], draw: random.Random) -> Iterator[Edit]:
+    """Yield edits of a key's last part, none of which is one of `taken`."""
+    parent, _, name = key.rpartition(".")
+    above = f"{parent}." if parent else ""
+    for prefix in PREFIXES:
+        for kind, wrong in misspelt(name, draw):
+            if f"{above}{wrong}" not in taken and re.fullmatch(r"[A-Za-z_]\w*", wrong):
+                yield Edit(f"key {kind}", f"{prefix}{above}{wrong}=1", key)
+        if name.upper() != name:
+            yield Edit("key in another case", f"{prefix}{above}{name.upper()}=1", key)
+
+
+def misspelled_groups(key: str, config: dict[str, Any], draw: random.Random) -> Iterator[Edit]:
+    """Yield edits of a key's first part."""
+    top, _, rest = key.partition(".")
+    for kind, wrong in misspelt(top, draw):
+        if wrong not in groups() and wrong not in config:
+            yield Edit(f"group {kind}", f"{wrong}.{rest}=1", key)
+
+
+def wrong_values(key: str, config: dict[str, Any]) -> Iterator[Edit]:
+    """Yield a key with values of another type, out of its range and in another case."""
+    annotation = annotation_of(config, key)
+    values = [("type", value) for value in wrong_types(annotation)]
+    values += [("range", value) for value in out_of_range(annotation)]
+    values += [("value in another case", value) for value in other_case(annotation)]
+    for i, (kind, value) in enumerate(values):
+        yield Edit(kind, f"{PREFIXES[i % 3]}{key}={value}")
+
+
+def misspelled_options(group: str, option: str, draw: random.Random) -> Iterator[Edit]:
+    """Yield edits of an option's name."""
+    wrong_names = [*misspelt(option, draw), ("in another case", option.upper())]
+    for kind, wrong in wrong_names:
+        if wrong not in groups()[group] and wrong.isidentifier():
+            for prefix in PREFIXES:
+                yield Edit(f"option {kind}", f"{prefix}{group}={wrong}", option)
 
 
 def batches(every: list[Edit]) -> Iterator[list[Edit]]:

@@ -1,1 +1,1 @@
-"""What to type instead of what cannot be read or does not exist."""
+"""Suggestions for words that cannot be read or do not exist."""

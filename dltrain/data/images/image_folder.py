@@ -59,7 +59,7 @@ class ImageFolder(LabeledImages):
     seconds, as from a network that does not answer, ends the run (InputError).
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - the keys of the configuration
         self,
         root: Path,
         path: str | None = None,

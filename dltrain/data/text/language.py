@@ -85,7 +85,7 @@ class LanguageModeling(Dataset[LanguageContent, Tokenizer, LanguageSplit]):
         InputError: A text is too short for a block.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - the keys of the configuration
         self,
         root: Path,
         source: ProseSource,

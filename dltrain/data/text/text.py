@@ -133,7 +133,7 @@ class Text(Dataset[TextContent, LearnedTexts, TokenSplit]):
             one class; the message names file and line.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - the keys of the configuration
         self,
         root: Path,
         source: TextSource,

@@ -91,7 +91,7 @@ class Translation(Dataset[TranslationContent, Tokenizers, TokenSplit]):
         seed: The seed of the order of the training pairs.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - the keys of the configuration
         self,
         root: Path,
         pairs: PairSource,

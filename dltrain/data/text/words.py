@@ -270,7 +270,7 @@ class Words(WordData):
         InputError: No word is frequent enough.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - the keys of the configuration
         self,
         root: Path,
         source: DocumentSource,

@@ -173,7 +173,7 @@ class FasterRCNN(nn.Module):
         ValueError: The anchors do not match the feature maps, or the images are too small.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - the keys of the configuration
         self,
         in_channels: int,
         image_size: tuple[int, int],

@@ -40,7 +40,7 @@ class CNN(nn.Sequential):
         ValueError: The images are too small for so many blocks.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - the keys of the configuration
         self,
         in_channels: int,
         image_size: tuple[int, int],

@@ -254,7 +254,7 @@ class Recurrent(nn.Module):
             keeps them fixed.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - the keys of the configuration
         self,
         input_shape: tuple[int, ...],
         num_classes: int,

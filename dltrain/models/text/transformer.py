@@ -163,7 +163,7 @@ class TransformerClassifier(nn.Module):
     except padding. `summary` and `embedding` are as in `Recurrent`.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - the keys of the configuration
         self,
         input_shape: tuple[int, ...],
         num_classes: int,

@@ -26,7 +26,7 @@ class TransformerSeq2Seq(nn.Module):
     equation, so that its weights, the mean over the heads, can be plotted.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - the keys of the configuration
         self,
         vocab_size: int,
         target_vocab_size: int,

@@ -61,7 +61,7 @@ class WordVectors(nn.Module):
     piece_starts: Tensor
     piece_counts: Tensor
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - the keys of the configuration
         self,
         vocab_size: PositiveInt,
         embedding_dim: PositiveInt = 100,

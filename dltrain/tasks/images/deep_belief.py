@@ -28,7 +28,7 @@ class DeepBelief(Classification):
 
     networks = ("rbm",)
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - the keys of the configuration
         self,
         data: Data,
         model: nn.Module,

@@ -49,7 +49,7 @@ class DQN(Task):
         ValueError: The data is not an environment, or the model is a table.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - the keys of the configuration
         self,
         data: Data,
         model: nn.Module,

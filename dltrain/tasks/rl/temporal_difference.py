@@ -164,7 +164,7 @@ class TemporalDifference(Task):
             go together.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - the keys of the configuration
         self,
         data: Data,
         model: nn.Module,
