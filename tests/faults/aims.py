@@ -103,7 +103,7 @@ def crash_at(  # noqa: C901 - a hook for each call
         if path is not None:
             operation(event, path)
 
-    fsync, write = os.fsync, Checkpoint.write
+    fsync, write = os.fsync, Checkpoint._write
 
     def synced(descriptor: int) -> None:
         path = here
@@ -130,7 +130,7 @@ def crash_at(  # noqa: C901 - a hook for each call
     os.fsync = synced
     for module in (dltrain.files, dltrain.runs.checkpoint, dltrain.runs.folder):
         module.write_through = halfway  # type: ignore[attr-defined]
-    Checkpoint.write = counting  # type: ignore[method-assign]
+    Checkpoint._write = counting  # type: ignore[method-assign]
     sys.addaudithook(audit)
 
 
