@@ -57,6 +57,7 @@ def _check_keys(problems: Problems) -> None:
         if group not in OVERLAYS:
             _check_group(checker, group, config.get(group))
     _check_empty(problems)
+    _check_folders(problems)
 
 
 def _check_group(checker: NodeChecker, group: str, node: Any) -> None:
@@ -119,15 +120,19 @@ def _check_optimizer(
 
 
 def _check_empty(problems: Problems) -> None:
-    """Report keys for which nothing was typed after the =, and folders without a name."""
+    """Report keys for which nothing was typed after the =."""
     reported = {what for what, _ in problems.found}
     for key, typed in problems.composed.typed.items():
         is_empty = typed.rstrip().endswith("=")
         if is_empty and typed not in reported and key not in FOLDERS:
             why = "has no value; write null for no value, '' for an empty text"
             problems.report(key, "", why)
-    has_value = has_listed(problems.composed.config)
+
+
+def _check_folders(problems: Problems) -> None:
+    """Report folders without a name."""
+    config = problems.composed.config
     for key in FOLDERS:
         group, _, name = key.partition(".")
-        if has_value(key) and problems.composed.config[group][name] == "":
+        if has_listed(config)(key) and config[group][name] == "":
             problems.report(key, "", f"names no folder; {key}=. is the current one")

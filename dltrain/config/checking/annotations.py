@@ -170,8 +170,7 @@ def _describe_annotated(annotation: Any) -> str:
 
 def _fits_annotated(value: Any, annotation: Any) -> bool:
     base, *metadata = typing.get_args(annotation)
-    is_name = any(isinstance(item, Names) for item in metadata)
-    if is_name and isinstance(value, bool | int | float):
+    if _is_name(value, metadata):
         return True
     if not fits(value, base):
         return False
@@ -179,6 +178,13 @@ def _fits_annotated(value: Any, annotation: Any) -> bool:
         if isinstance(value, constraint.applies_to) and not constraint.holds(value, item):
             return False
     return True
+
+
+def _is_name(value: Any, metadata: list[Any]) -> bool:
+    """Return True for a name that looks like a number, where names are asked for."""
+    if not isinstance(value, bool | int | float):
+        return False
+    return any(isinstance(item, Names) for item in metadata)
 
 
 def _describe_literal(annotation: Any) -> str:

@@ -199,26 +199,47 @@ class Combinations:
 def unread(composed: Composed) -> list[str]:
     """Return lines about typed keys of a checked configuration that nothing in this run reads."""
     combinations = Combinations(Problems(composed))
-    task = composed.config["task"]
+    typed = composed.typed
+    lines = []
+    for rule in (_not_used_by_task, _not_the_last_word, _off_in_overfit, _filled_by_others):
+        for key, why in rule(combinations):
+            if key in typed:
+                lines.append(f"{typed[key]} is not read: {why}")
+    return lines
+
+
+def _not_used_by_task(combinations: Combinations) -> Iterator[tuple[str, str]]:
+    """Yield keys of groups that the task does not use."""
+    task = combinations.config["task"]
+    task_name = combinations.composed.choices.get("task")
     task_arguments = set(arguments(combinations.target_of(task)))
     used = task_arguments - task.keys()  # task.loss={...} is a loss of the task's own
-    reasons: list[tuple[str, str]] = []  # a typed key, and why it is not read
-    for key in composed.typed:
+    for key in combinations.composed.typed:
         argument = USED_THROUGH.get(key.split(".")[0])
         if argument and argument not in used:
-            task_name = composed.choices.get("task")
-            reasons.append((key, f"task={task_name} does not use {argument}"))
-    if "trainer.epochs" in composed.typed:
-        reasons.append(("dataset.epochs", "trainer.epochs is set"))
-    if composed.config["debug"] == "overfit":
-        for key in composed.typed:
-            if under(key, OFF_IN_OVERFIT):
-                reasons.append((key, "debug=overfit trains without"))
+            yield key, f"task={task_name} does not use {argument}"
+
+
+def _not_the_last_word(combinations: Combinations) -> Iterator[tuple[str, str]]:
+    """Yield dataset.epochs, which is only the default of trainer.epochs."""
+    if "trainer.epochs" in combinations.composed.typed:
+        yield "dataset.epochs", "trainer.epochs is set"
+
+
+def _off_in_overfit(combinations: Combinations) -> Iterator[tuple[str, str]]:
+    """Yield keys of groups that debug=overfit trains without."""
+    if combinations.config["debug"] != "overfit":
+        return
+    for key in combinations.composed.typed:
+        if under(key, OFF_IN_OVERFIT):
+            yield key, "debug=overfit trains without"
+
+
+def _filled_by_others(combinations: Combinations) -> Iterator[tuple[str, str]]:
+    """Yield arguments that a regularizer sets."""
     for destination, name in combinations.filled_arguments():
         if destination != "dataset.transforms":
-            reasons.append((destination, f"regularization={name} sets {destination}"))
-    typed = composed.typed
-    return [f"{typed[key]} is not read: {why}" for key, why in reasons if key in typed]
+            yield destination, f"regularization={name} sets {destination}"
 
 
 def _is_claim(text: str) -> bool:
