@@ -11,7 +11,7 @@ from typing import Any
 
 from torch import Tensor
 
-from dltrain.data.io.layout.describe import describe_files as counted
+from dltrain.data.io.layout.describe import describe_files
 from dltrain.data.io.layout.folders import IMAGE_ENDINGS, paths_below
 from dltrain.data.text.text_folder import texts_below
 from dltrain.data.text.tokens import TokenSplit
@@ -70,7 +70,7 @@ def files_to_read(folder: Path, reads_text: bool) -> list[Path]:
     paths, others = texts_below(folder) if reads_text else images_below(folder)
     if paths and others:
         kind = "texts" if reads_text else "images"
-        log.warning(f"{folder}: {counted(others)} left out: not {kind}, by their endings")
+        log.warning(f"{folder}: {describe_files(others)} left out: not {kind}, by their endings")
     return paths
 
 

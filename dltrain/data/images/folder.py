@@ -21,9 +21,7 @@ from dltrain.data.images.jpeg import MIN_FILES, JpegDecoder, is_jpeg_name, torch
 from dltrain.data.images.opening import size_of
 from dltrain.data.images.pixel_rule import ALPHA, PixelRule, Values
 from dltrain.data.io.layout.arrange import arrange
-from dltrain.data.io.layout.describe import EXPECTED
-from dltrain.data.io.layout.describe import printable as shown
-from dltrain.data.io.layout.describe import printable_names as shown_names
+from dltrain.data.io.layout.describe import EXPECTED, printable, printable_names
 from dltrain.data.io.layout.folders import IMAGE_ENDINGS, is_hidden
 from dltrain.data.io.layout.plan import Layout
 from dltrain.data.io.workers import CHUNK, Job, in_threads
@@ -129,7 +127,7 @@ class Folder:
     def class_names(self) -> tuple[str, ...]:
         """The names of the classes; InputError for a folder without files."""
         _ = self.own_files
-        return tuple(shown(name) for name in self.class_folders)
+        return tuple(printable(name) for name in self.class_folders)
 
     @cached_property
     def size(self) -> tuple[int, int]:
@@ -157,7 +155,7 @@ class Folder:
     def several_sizes(self, sizes: dict[tuple[int, int], str]) -> ConfigError:
         """Return the error for images of several sizes (H, W), with a file of each."""
         examples = [
-            f"{height}x{width} ({shown(os.path.relpath(path, self.path))})"
+            f"{height}x{width} ({printable(os.path.relpath(path, self.path))})"
             for (height, width), path in sizes.items()
         ]
         why = (
@@ -185,7 +183,7 @@ class Folder:
         if unknown:
             places = self.layout.places
             raise InputError(
-                f"{places[split]} has the classes {shown_names(unknown)}, "
+                f"{places[split]} has the classes {printable_names(unknown)}, "
                 f"which {places['train']} does not have"
             )
 
@@ -194,7 +192,7 @@ class Folder:
         empty = self.empty_classes(train)
         if empty:
             place = self.layout.places["train"]
-            raise InputError(f"{place}: there is no file in {shown_names(empty)}")
+            raise InputError(f"{place}: there is no file in {printable_names(empty)}")
 
     def empty_classes(self, files: Files) -> list[str]:
         """Return the class folders without a file in a split."""
@@ -251,7 +249,7 @@ class Folder:
         if self.is_described:
             return
         for note in [*self.layout.notes, *self.empty_folders()]:
-            log.warning(shown(note))
+            log.warning(printable(note))
         self.is_described = True
 
     def empty_folders(self) -> list[str]:
@@ -265,7 +263,7 @@ class Folder:
             empty = [name for name in self.empty_classes(files) if name in classes]
             if empty and files.paths:
                 place = self.layout.places[split]
-                lines.append(f"{place}: there is no file in {shown_names(empty)}")
+                lines.append(f"{place}: there is no file in {printable_names(empty)}")
         return lines
 
     def read(self) -> dict[str, tuple[Tensor, Tensor]]:
@@ -307,7 +305,7 @@ class Folder:
 
     def settle(self, values: Iterable[Values]) -> None:
         """Settle the rule for pixels by the values of all images that it did not know."""
-        self.rule = self.rule.settled(values, shown(str(self.path)))
+        self.rule = self.rule.settled(values, printable(str(self.path)))
 
     def decode_settled(self, paths: list[str], images: Tensor, odd: OddImages) -> None:
         """Decode into `images` again those that the rule was settled for; add failures to `odd`.
@@ -354,7 +352,7 @@ class Folder:
         """Raise InputError, with the `lines`, if a split or a class has no files but `odd` ones."""
         lost = self.splits_without(odd) or self.classes_without(odd)
         if lost and (not self.test_only or "test" in lost):
-            raise InputError(f"no image is left of {shown_names(lost)} in {self.path}\n{lines}")
+            raise InputError(f"no image is left of {printable_names(lost)} in {self.path}\n{lines}")
 
     def splits_without(self, odd: dict[str, str]) -> list[str]:
         """Return the splits that have no files but `odd` ones."""
@@ -390,7 +388,7 @@ class Folder:
 
 def reason_lines(reasons: Sequence[str]) -> str:
     """Return the first reasons, a line each, and how many more there are."""
-    lines = [f"  {shown(reason)}" for reason in reasons[:MAX_FILES_SHOWN]]
+    lines = [f"  {printable(reason)}" for reason in reasons[:MAX_FILES_SHOWN]]
     rest = len(reasons) - MAX_FILES_SHOWN
     if rest > 0:
         lines.append(f"  and {rest:,} more")

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 HEADER_BYTES = 128
+LITTLE_ENDIAN_VERSION_5 = b"\x00\x01IM"  # at the end of the header
 TAG_BYTES = 8  # type and size of an element
 ALIGNMENT_BYTES = 8
 MATRIX, COMPRESSED = 14, 15  # types of elements
@@ -56,20 +57,34 @@ def read_mat_arrays(path: Path, names: Collection[str]) -> dict[str, NDArray[Any
     in another format, and OSError for one that cannot be read.
     """
     content = path.read_bytes()
-    if content[124:128] != b"\x00\x01IM":
+    if content[124:HEADER_BYTES] != LITTLE_ENDIAN_VERSION_5:
         raise ValueError("it has no header of a little-endian MATLAB file of version 5 to 7")
     arrays: dict[str, NDArray[Any]] = {}
     try:
-        for kind, data in elements(content[HEADER_BYTES:]):
-            if kind == COMPRESSED:
-                kind, data = next(elements(zlib.decompress(data)))
-            if kind == MATRIX:
-                arrays |= read_matrix(data, names)
+        for matrix in matrices(content[HEADER_BYTES:]):
+            arrays |= read_matrix(matrix, names)
     except (StopIteration, struct.error, zlib.error) as e:
         raise ValueError(f"it is broken: {e}") from e
-    if absent := [name for name in names if name not in arrays]:
-        raise KeyError(f"it has no numeric array {absent[0]!r}")
+    for name in names:
+        if name not in arrays:
+            raise KeyError(f"it has no numeric array {name!r}")
     return arrays
+
+
+def matrices(content: bytes) -> Iterator[bytes]:
+    """Yield the data of each matrix element, decompressed."""
+    for kind, data in elements(content):
+        if kind == COMPRESSED:
+            kind, data = first_element(zlib.decompress(data))
+        if kind == MATRIX:
+            yield data
+
+
+def first_element(content: bytes) -> tuple[int, bytes]:
+    """Return type and data of the element at the start of `content`."""
+    if not content:
+        raise ValueError("it has an empty element")
+    return next(elements(content))
 
 
 def elements(content: bytes) -> Iterator[tuple[int, bytes]]:

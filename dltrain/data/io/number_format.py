@@ -79,6 +79,11 @@ class NumberFormat:
         is_zero = not number.digits.strip("0.,")
         return not number.unit and (self.unit != PERCENT or is_zero)
 
+    @property
+    def has_unit(self) -> bool:
+        """True where a currency, a percent sign or another word stands behind the numbers."""
+        return bool(self.unit or self.measure)
+
     def has_marks_of(self, other: NumberFormat) -> bool:
         """Return whether two formats have the same marks, whatever their units."""
         return (self.decimal, self.thousands) == (other.decimal, other.thousands)

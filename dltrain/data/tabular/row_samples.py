@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -18,6 +19,17 @@ from dltrain.types import Sample
 
 CHUNK_ROWS = 1024  # that are encoded at once
 UNKNOWN_TEXT = "\0"  # stands for every text that training did not have, and is not one itself
+
+
+class FirstProblems:
+    """The first problem of each row, "" for a row without a problem."""
+
+    def __init__(self, rows: Sequence[FileRow]) -> None:
+        self.texts = [row.problem for row in rows]
+
+    def add(self, row: int, problem: str) -> None:
+        """Note a problem of a row, unless it has one already."""
+        self.texts[row] = self.texts[row] or problem
 
 
 class RowSamples:
@@ -43,51 +55,57 @@ class RowSamples:
 
     def encode(self, rows: Sequence[FileRow]) -> Iterator[Sample]:
         """Yield the samples of some rows."""
-        problems = [row.problem for row in rows]
+        problems = FirstProblems(rows)
         columns = {}
         for number in self.encoder.numbers:
             columns[number.name] = self.number_column(rows, number, problems)
         for category in self.encoder.categories:
             columns[category.name] = self.category_column(rows, category, problems)
-        is_read = np.array([not problem for problem in problems])
+        is_read = np.array([not problem for problem in problems.texts])
         for name, column in columns.items():
             self.missing[name] += int(column.missing()[is_read].sum())
         inputs = self.encoder(columns, np.arange(len(rows)))
-        for row, x, problem in zip(rows, inputs, problems, strict=True):
+        for row, x, problem in zip(rows, inputs, problems.texts, strict=True):
             yield Sample(row.place, None if problem else x, problem)
 
     def number_column(
-        self, rows: Sequence[FileRow], number: Numbers, problems: list[str]
+        self, rows: Sequence[FileRow], number: Numbers, problems: FirstProblems
     ) -> Column:
-        """Return the numbers of a column; a row's first problem goes into `problems`."""
+        """Return the numbers of a column."""
         values = np.full(len(rows), np.nan)
         for i, row in enumerate(rows):
             text = row.texts.get(number.name)
             if text is None:
-                problems[i] = problems[i] or f"there is no column '{number.name}'"
+                problems.add(i, f"there is no column '{number.name}'")
                 continue
-            values[i], problem = self.file.reader.parse(text, number.format)
-            if problem:
-                problems[i] = problems[i] or f"{text!r} in column '{number.name}' {problem}"
-            elif np.isnan(values[i]) and number.fill is None:
-                problems[i] = problems[i] or f"column '{number.name}' is empty"
+            values[i], problem = self.parse_number(text, number)
+            problems.add(i, problem)
         return Column(number.name, values)
 
+    def parse_number(self, text: str, number: Numbers) -> tuple[float, str]:
+        """Return the number that a text says, NaN for none, and what is wrong with it."""
+        value, problem = self.file.reader.parse(text, number.format)
+        if problem:
+            return value, f"{text!r} in column '{number.name}' {problem}"
+        if math.isnan(value) and number.fill is None:
+            return value, f"column '{number.name}' is empty"
+        return value, ""
+
     def category_column(
-        self, rows: Sequence[FileRow], category: Category, problems: list[str]
+        self, rows: Sequence[FileRow], category: Category, problems: FirstProblems
     ) -> Column:
-        """Return the texts of a column; a row's first problem goes into `problems`."""
+        """Return the texts of a column."""
         known = KnownTexts(category.texts)
         codes = np.full(len(rows), -1)
         for i, row in enumerate(rows):
             text = row.texts.get(category.name)
             if text is None:
-                problems[i] = problems[i] or f"there is no column '{category.name}'"
+                problems.add(i, f"there is no column '{category.name}'")
                 continue
             codes[i] = known.find(text)
             if codes[i] < 0 and canonical(text) not in self.file.rules.missing_texts:
                 codes[i] = len(category.texts)
-                self.unknown[category.name][text] += not problems[i]
+                self.unknown[category.name][text] += not problems.texts[i]
         return Column(category.name, codes, (*category.texts, UNKNOWN_TEXT), frozenset())
 
     def log_unseen(self, path: Path, missing_is_auto: bool) -> None:

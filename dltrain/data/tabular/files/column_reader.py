@@ -115,13 +115,12 @@ class ColumnReader:
             if known is None and plain_numbers.has_grouped_points(texts, plain):
                 refuse_grouped(distinct, self.rules, must_be_numbers)
             return plain_numbers.read_plain(trimmed, plain), PLAIN
-        if known is None or not (known.unit or known.measure):
+        marked = None
+        if known is None or not known.has_unit:
             notations = self.rules.notations_of(known)
             marked = plain_numbers.read_marked(trimmed, absent, notations)
-            if marked is not None:
-                return marked
         column = WrittenColumn(distinct, texts, absent, self.rules)
-        return column.read(must_be_numbers, known)
+        return marked or column.read(must_be_numbers, known)
 
     def may_be_plain(self, known: NumberFormat | None) -> bool:
         """Return whether a column may hold plain numbers, by the settings and by what is known."""

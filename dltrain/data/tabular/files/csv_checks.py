@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -72,14 +73,10 @@ def has_several_fields(fields: Sequence[str]) -> bool:
 
 def has_only_grouped(records: Sequence[Sequence[str]]) -> bool:
     """Return whether rows have many numbers with points, all of them before three digits."""
-    with_point = [
-        field
-        for fields in records
-        for field in fields
-        if "." in field and re.match(PLAIN_NUMBER, field)
-    ]
-    all_grouped = all(re.match(GROUPED_NUMBER, field) for field in with_point)
-    return len(with_point) >= MIN_GROUPED and all_grouped
+    fields = itertools.chain.from_iterable(records)
+    with_point = [field for field in fields if "." in field and re.match(PLAIN_NUMBER, field)]
+    grouped = [field for field in with_point if re.match(GROUPED_NUMBER, field)]
+    return len(with_point) == len(grouped) >= MIN_GROUPED
 
 
 def check_field_counts(text: CsvText, delimiter: str) -> None:
