@@ -1,1 +1,1 @@
-"""Suggestions for words that cannot be read or do not exist."""
+"""Suggestions for words, keys and options that do not exist, and quoting of texts."""
