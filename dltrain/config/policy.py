@@ -1,11 +1,14 @@
-"""The rule for which `_target_` may be built: a configuration is code only where the user wrote it.
+"""The rules that decide which class or function a `_target_` may name.
 
-A name has to begin with a part of dltrain, torch or torchvision that holds choices (HOMES), or with
-a plugin named on the command line; otherwise it is refused before anything is imported. The way to
-the object leads through such modules only. Then the object is judged by what it is and where it was
-defined, not by the name that led to it: `torch.nn.modules.module.torch.load` is stopped at torch.
-Of functions only those of dltrain pass that make something to choose (FACTORIES):
-a run's saved configuration must not be able to download, unpack, load or write.
+A run's saved configuration must not be able to download, unpack, load or write anything. So only
+code that the user named on the command line runs, and harmless parts of three packages:
+
+1. The name begins with a package in TARGET_PACKAGES, or with a plugin named on the command line.
+   Any other name is refused before anything is imported.
+2. Each part of the name before the last leads to a module, by the module's own name or to one in
+   those packages: `torch.nn.modules.module.torch.load` is refused at its second `torch`.
+3. The object is checked by its type and by the module that defines it, so an alias does not help.
+   Besides classes and plugins' functions, only functions in FUNCTION_PACKAGES may be built.
 """
 
 from __future__ import annotations
@@ -24,15 +27,15 @@ from dltrain.config.suggestions.spelling import close_matches
 from dltrain.errors import UsageError
 
 PACKAGES = ("dltrain", "torch", "torchvision")
-FACTORIES = (
+FUNCTION_PACKAGES = (
     "dltrain.losses",
     "dltrain.models",
     "dltrain.optimizers",
     "dltrain.schedules",
     "dltrain.regularization",
 )
-HOMES = (
-    *FACTORIES,
+TARGET_PACKAGES = (
+    *FUNCTION_PACKAGES,
     "dltrain.callbacks",
     "dltrain.config.settings",
     "dltrain.data",
@@ -47,35 +50,34 @@ HOMES = (
     "torchvision.ops",
     "torchvision.transforms",
 )
-# The modules that define what may be built of torch: torch.nn has more, that starts processes and
-# reads files.
-DEFINED = ("torch.nn.modules", "torch.optim", "torchvision")
-CALLS_ANYTHING = ("Lambda",)  # transforms of torchvision that run any function
+# The modules whose classes may be built. Other parts of torch.nn start processes or read files.
+TORCH_CLASS_PACKAGES = ("torch.nn.modules", "torch.optim", "torchvision")
+REFUSED_TRANSFORMS = ("Lambda",)  # they call any function
 MAX_NAME_CHARS = 200
 _ABSENT = object()
-BUILT = "may not be built from a configuration"
+REFUSED = "may not be built from a configuration"
 
 
 def locate(target: str, plugins: Sequence[str] = ()) -> Any:
     """Return the class or function that `target` names.
 
     Raises:
-        UsageError: the rule above refuses it, or it does not exist.
+        UsageError: The rules above refuse it, or it does not exist.
     """
     if len(target) > MAX_NAME_CHARS or not target.isprintable():
         raise UsageError(f"{target[:60]!r} is not the public name of a class or function")
     target = current_name(target)
-    for refusal in REFUSALS:
-        why = refusal(target, plugins)
+    for check in NAME_CHECKS:
+        why = check(target, plugins)
         if why is not None:
             raise UsageError(why)
-    located = _follow(target, target.split("."), plugins)
+    located = _import_along(target, target.split("."), plugins)
     if not _is_allowed(located, plugins):
-        raise UsageError(f"{target} {BUILT}: it is {_described(located)}")
+        raise UsageError(f"{target} {REFUSED}: it is {_described(located)}")
     return located
 
 
-def _not_imported(target: str, plugins: Sequence[str]) -> str | None:
+def _check_top_package(target: str, plugins: Sequence[str]) -> str | None:
     """Refuse packages that are not named on the command line, and all of the standard library."""
     top = target.partition(".")[0]
     is_standard = top in sys.stdlib_module_names
@@ -86,79 +88,82 @@ def _not_imported(target: str, plugins: Sequence[str]) -> str | None:
         plugin = top
     return (
         f"{target} is not imported: targets come from {', '.join(PACKAGES)}, or from a package "
-        f"of your own that you name on the command line, as plugins=[{plugin}]"
+        f"of your own that you name on the command line with plugins=[{plugin}]"
     )
 
 
-def _not_public(target: str, plugins: Sequence[str]) -> str | None:
-    """Refuse what is not the dotted name of something public."""
+def _check_public(target: str, plugins: Sequence[str]) -> str | None:
+    """Refuse anything but a dotted name without private parts."""
     for name in target.split("."):
         if name.startswith("_") or not name.isidentifier():
             return f"{target} is not the public name of a class or function"
     return None
 
 
-def _not_at_home(target: str, plugins: Sequence[str]) -> str | None:
-    """Refuse the parts of dltrain and torch that hold nothing to choose from."""
+def _check_package(target: str, plugins: Sequence[str]) -> str | None:
+    """Refuse the parts of dltrain, torch and torchvision outside TARGET_PACKAGES."""
     top, *below = target.split(".")
-    if top not in PACKAGES or under(target, HOMES):
+    if top not in PACKAGES or under(target, TARGET_PACKAGES):
         return None
-    homes = [home for home in HOMES if home.startswith(f"{top}.")]
-    problem = f"{target} {BUILT}; of {top} only what is in {', '.join(homes)} may"
-    close = close_matches(".".join([top, *below[:1]]), homes)
+    packages = [package for package in TARGET_PACKAGES if package.startswith(f"{top}.")]
+    problem = f"{target} {REFUSED}; targets from {top} must be in {', '.join(packages)}"
+    close = close_matches(".".join([top, *below[:1]]), packages)
     if not close or close[0].count(".") != 1:
         return problem
     meant = current_name(".".join([close[0], *below[1:]]))
     return f"{problem}; did you mean {meant}?"
 
 
-REFUSALS = (_not_imported, _not_public, _not_at_home)  # before anything is imported
+# Checks of the name alone, made before anything is imported. Each returns why it refuses the name.
+NAME_CHECKS = (_check_top_package, _check_public, _check_package)
 
 
-def _follow(target: str, names: list[str], plugins: Sequence[str]) -> Any:
-    """Return what the dotted `names` lead to, importing modules on the way."""
+def _import_along(target: str, names: list[str], plugins: Sequence[str]) -> Any:
+    """Return the object that the dotted `names` lead to; import the modules on the way."""
     top = names[0]
     current: Any = _imported(top, target)
     if current is None:
-        why = f"there is no module {top}, neither installed nor as {top}.py in {Path.cwd()}"
+        why = f"no module {top} is installed, and {Path.cwd()} has no {top}.py"
         raise UsageError(f"{target} does not exist: {why}")
     for depth, name in enumerate(names[1:], 1):
         path = ".".join(names[:depth])
-        if not _is_on_the_way(current, path, plugins):
-            raise UsageError(f"{target} {BUILT}: {path} is {_described(current)}")
+        if not _may_be_entered(current, path, plugins):
+            raise UsageError(f"{target} {REFUSED}: {path} is {_described(current)}")
         current = _member(current, name, target, names[:depth])
     return current
 
 
-def _is_on_the_way(value: Any, path: str, plugins: Sequence[str]) -> bool:
-    """Return True for the module called `path`, or another one that holds what is chosen from."""
+def _may_be_entered(value: Any, path: str, plugins: Sequence[str]) -> bool:
+    """Return True for a module whose own name is `path`, and for any module that holds targets."""
     if not isinstance(value, ModuleType):
         return False
-    return value.__name__ == path or _is_home(value.__name__, plugins)
+    return value.__name__ == path or _holds_targets(value.__name__, plugins)
 
 
 def _member(module: ModuleType, name: str, target: str, names: list[str]) -> Any:
-    """Return a member of a module, or of a package the module of that name."""
+    """Return the attribute `name` of `module`, or import the submodule of that name.
+
+    Raises:
+        UsageError: There is neither.
+    """
     member = getattr(module, name, _ABSENT)
     if member is not _ABSENT:
         return member
     path = ".".join(names)
-    is_package = "__path__" in vars(module) and module.__name__ == path
-    submodule: ModuleType | None = None
-    if is_package:
-        submodule = _imported(f"{path}.{name}", target)
-    if submodule is not None:
-        return submodule
-    is_module_missing = is_package and target != f"{path}.{name}"
     missing = name
-    if is_module_missing:
-        missing = f"module {name}"
+    if "__path__" in vars(module) and module.__name__ == path:  # a package
+        submodule = _imported(f"{path}.{name}", target)
+        if submodule is not None:
+            return submodule
+        is_last = target == f"{path}.{name}"
+        if not is_last:
+            missing = f"module {name}"
     why = f"{_place(path, module)} has no {missing}{_close_member(module, path, name)}"
     raise UsageError(f"{target} does not exist: {why}")
 
 
 def _close_member(module: ModuleType, path: str, name: str) -> str:
-    """Return the question for a public member with a similar name; empty if there is none."""
+    """Return "; did you mean ...?" for a public member with a similar name, or an empty string."""
     public = [other for other in dir(module) if not other.startswith("_")]
     close = close_matches(name, public)
     if close:
@@ -171,32 +176,36 @@ def under(name: str, packages: Sequence[str]) -> bool:
     return any(name == package or name.startswith(f"{package}.") for package in packages)
 
 
-def _is_home(module: str, plugins: Sequence[str]) -> bool:
+def _holds_targets(module: str, plugins: Sequence[str]) -> bool:
     top = module.partition(".")[0]
     if top in PACKAGES:
-        return under(module, HOMES)
+        return under(module, TARGET_PACKAGES)
     return top in plugins
 
 
 def _imported(module: str, target: str) -> ModuleType | None:
-    """Return the module; None if it does not exist, UsageError if it exists and does not load."""
+    """Import a module and return it, or None if it does not exist.
+
+    Raises:
+        UsageError: The module exists but raises an error while it is imported.
+    """
     here = str(Path.cwd())
     if module.partition(".")[0] not in PACKAGES and here not in sys.path:
-        sys.path.append(here)  # a plugin may lie where the command is given, as with `python -m`
+        sys.path.append(here)  # a plugin may be in the current folder, as with `python -m`
     try:
         return importlib.import_module(module)
     except Exception as e:  # a plugin's own code runs here
         if isinstance(e, ModuleNotFoundError) and e.name == module:
             return None
         why = f"{target} cannot be imported: {type(e).__name__}: {e}"
-        if isinstance(e, SyntaxError):  # it names file and line itself
+        if isinstance(e, SyntaxError):  # its message has the file and the line
             raise UsageError(why) from e
         last = traceback.extract_tb(e.__traceback__)[-1]
         raise UsageError(f"{why} ({last.filename}, line {last.lineno})") from e
 
 
 def _place(path: str, module: ModuleType) -> str:
-    """Return how a message names a module: that of a plugin with its file."""
+    """Return a module's name for a message, followed by the file of a plugin."""
     file = vars(module).get("__file__")
     if path.split(".")[0] in PACKAGES or not file:
         return path
@@ -204,29 +213,29 @@ def _place(path: str, module: ModuleType) -> str:
 
 
 def _is_allowed(value: Any, plugins: Sequence[str]) -> bool:
-    """Return True if what a name led to may be built."""
+    """Return True if the rules allow this object, whatever name led to it."""
     if not inspect.isclass(value) and not inspect.isfunction(value):
         return False
     module = str(value.__module__)
-    if not _is_home(module, plugins):
+    if not _holds_targets(module, plugins):
         return False
     top = module.partition(".")[0]
     if top == "dltrain":
-        return inspect.isclass(value) or under(module, FACTORIES)
-    return top not in PACKAGES or _is_plain_class_of_torch(value, module)
+        return inspect.isclass(value) or under(module, FUNCTION_PACKAGES)
+    return top not in PACKAGES or _is_allowed_torch_class(value, module)
 
 
-def _is_plain_class_of_torch(value: Any, module: str) -> bool:
+def _is_allowed_torch_class(value: Any, module: str) -> bool:
     import torch
 
-    if not inspect.isclass(value) or not under(module, DEFINED):
+    if not inspect.isclass(value) or not under(module, TORCH_CLASS_PACKAGES):
         return False
     bases = (torch.nn.Module, torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler)
-    return value.__name__ not in CALLS_ANYTHING and issubclass(value, bases)
+    return value.__name__ not in REFUSED_TRANSFORMS and issubclass(value, bases)
 
 
 def _described(value: Any) -> str:
-    """Return what a message calls something that may not be built."""
+    """Return the description of a refused object for a message."""
     if isinstance(value, ModuleType):
         return f"the module {value.__name__}"
     if inspect.isclass(value):
