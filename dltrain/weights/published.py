@@ -1,4 +1,4 @@
-"""Published weights of torchvision's networks."""
+"""The weights that torchvision publishes for its models."""
 
 from __future__ import annotations
 
@@ -16,62 +16,65 @@ from dltrain.errors import ConfigError, InputError
 from dltrain.weights.initial import InitialWeights
 
 KEY = "init.weights"
-DEFAULT = "default"  # torchvision's best weights of a network
+DEFAULT = "default"  # the best weights of a model, by torchvision's choice
 MAX_REASON_CHARS = 200
-MAX_BYTE = 255
-# these networks were trained on pixels in -1..1: torchvision's `transform_input`
+MAX_PIXEL = 255
+# These models were trained on pixels in -1..1 (`transform_input` in torchvision).
 CENTERED = ("googlenet", "inception_v3")
 CENTERED_MEAN = CENTERED_STD = (0.5, 0.5, 0.5)
 
 
 @runtime_checkable
-class Published(Protocol):
-    """A network with published weights; `torchvision_name` is empty for a form without any."""
+class HasPublishedWeights(Protocol):
+    """A model with published weights; `torchvision_name` is empty for a variant without any."""
 
     torchvision_name: str
 
 
 def published_weights(model: nn.Module, name: str) -> InitialWeights:
-    """Return the published weights of `model` that torchvision calls `name`, or its default ones.
+    """Return the published weights of `model` that torchvision calls `name`, such as IMAGENET1K_V1.
 
-    They are read from torch's cache, or downloaded into it. Raises ConfigError for a model or a
-    name without any; InputError, with the file and the folder to put it in, if they cannot be
-    downloaded.
+    They are read from torch's cache, or downloaded into it. The name "default" stands for
+    torchvision's default weights.
+
+    Raises:
+        ConfigError: The model has no published weights, or none of that name.
+        InputError: The weights cannot be downloaded, or the file in the cache is damaged.
     """
-    if not isinstance(model, Published) or not model.torchvision_name:
+    if not isinstance(model, HasPublishedWeights) or not model.torchvision_name:
         why = (
-            "there are no published weights of this model in this form: "
-            "model=resnet18 at 224 pixels has some"
+            "there are no published weights of this model with these settings; "
+            "model=resnet18 with images of 224 pixels has some"
         )
         raise ConfigError([(f"{KEY}={name}", why)])
-    network = model.torchvision_name
-    entry = find_entry(network, name)
-    state = read_entry(entry)
-    prefix = common_prefix(state, model.state_dict())
+    torchvision_name = model.torchvision_name
+    entry = find_entry(torchvision_name, name)
+    published = read_entry(entry)
+    prefix = submodule_prefix(published, model.state_dict())
     transforms = entry.transforms()
     mean, std = transforms.mean, transforms.std
-    if network in CENTERED:
+    if torchvision_name in CENTERED:
         mean, std = CENTERED_MEAN, CENTERED_STD
     return InitialWeights(
-        KEY,
-        f"{network} {entry.name}",
-        "the published network",
-        {f"model.{prefix}{key}": value for key, value in state.items()},
-        in_byte_range(mean),
-        in_byte_range(std),
+        key=KEY,
+        source=f"{torchvision_name} {entry.name}",
+        owner="the published network",
+        weights={f"model.{prefix}{key}": value for key, value in published.items()},
+        mean=to_pixel_range(mean),
+        std=to_pixel_range(std),
     )
 
 
-def in_byte_range(values: Iterable[float]) -> tuple[float, ...]:
-    """Return values of 0..1 in the unit of bytes, 0..255."""
-    return tuple(MAX_BYTE * float(value) for value in values)
+def to_pixel_range(values: Iterable[float]) -> tuple[float, ...]:
+    """Scale values from 0..1 to 0..255."""
+    return tuple(MAX_PIXEL * float(value) for value in values)
 
 
-def find_entry(network: str, name: str) -> Any:
-    """Return the `WeightsEnum` member of that name; ConfigError for an unknown one."""
+def find_entry(torchvision_name: str, name: str) -> Any:
+    """Return the member `name` of the model's `WeightsEnum`; ConfigError if there is none."""
     from torchvision.models import get_model_weights
 
-    entries: Any = get_model_weights(network)
+    entries: Any = get_model_weights(torchvision_name)
     if name.lower() == DEFAULT:
         return entries.DEFAULT
     names = [entry.name for entry in entries]
@@ -81,26 +84,29 @@ def find_entry(network: str, name: str) -> Any:
     if close:
         advice = f"did you mean {close[0]}?"
     else:
-        advice = f"there are {', '.join(names) or 'none'}, and {DEFAULT}"
-    raise ConfigError([(f"{KEY}={name}", f"{network} has no such weights; {advice}")])
+        advice = f"choose from {', '.join(names)} and {DEFAULT}"
+    raise ConfigError([(f"{KEY}={name}", f"unknown weights of {torchvision_name}; {advice}")])
 
 
-def common_prefix(published: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> str:
-    """Return what precedes the published names in `own`: the network may be a part of another."""
+def submodule_prefix(published: Mapping[str, Tensor], model_state: Mapping[str, Tensor]) -> str:
+    """Return the prefix of the published names in `model_state`, such as "backbone.".
+
+    It is not empty if the published network is a submodule of the model.
+    """
     first = next(iter(published))
-    for name in own:
+    for name in model_state:
         if name.endswith(first):
             return name.removesuffix(first)
     return ""
 
 
 def read_entry(entry: Any) -> dict[str, Tensor]:
-    """Return the tensors of a `WeightsEnum` member, after checking the file in the cache."""
+    """Return the tensors of a `WeightsEnum` member, from the cache or downloaded into it."""
     folder = cache_folder()
     file = folder / Path(entry.url).name
     require_intact(file)
     try:
-        state: dict[str, Tensor] = entry.get_state_dict(
+        published: dict[str, Tensor] = entry.get_state_dict(
             model_dir=str(folder),
             progress=False,
             check_hash=True,
@@ -110,27 +116,30 @@ def read_entry(entry: Any) -> dict[str, Tensor]:
     except (OSError, RuntimeError) as e:  # URLError is an OSError; a wrong hash is a RuntimeError
         reason = " ".join(str(e).split())[:MAX_REASON_CHARS]
         raise InputError(
-            f"{KEY}: {file.name} is not here and could not be downloaded ({reason}).\n"
-            f"Put it into {folder}: it is {entry.url}"
+            f"{KEY}: {file.name} is not in the cache and could not be downloaded ({reason}).\n"
+            f"Put it into {folder}; its address is {entry.url}"
         ) from e
-    return state
+    return published
 
 
 def cache_folder() -> Path:
-    """Return the folder of torch's cache for weights, as torch.hub determines it."""
+    """Return the folder in which torch.hub caches weights."""
     cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
     home = os.environ.get("TORCH_HOME") or Path(cache) / "torch"
     return Path(home).expanduser() / "hub" / "checkpoints"
 
 
 def require_intact(file: Path) -> None:
-    """Raise InputError if a file is there whose sha256 does not begin as its name says."""
-    beginning = re.search(r"-([0-9a-f]{8,})\.", file.name)
-    if not beginning or not file.exists():
+    """Raise InputError if `file` exists and is damaged.
+
+    torchvision's file names contain the first digits of the sha256: resnet18-f37072fd.pth.
+    """
+    first_digits = re.search(r"-([0-9a-f]{8,})\.", file.name)
+    if not first_digits or not file.exists():
         return
     with file.open("rb") as opened:
         checksum = hashlib.file_digest(opened, "sha256").hexdigest()
-    if not checksum.startswith(beginning[1]):
+    if not checksum.startswith(first_digits[1]):
         raise InputError(
-            f"{file} is damaged: its sha256 does not begin with {beginning[1]}; delete it"
+            f"{file} is damaged: its sha256 does not begin with {first_digits[1]}; delete it"
         )
