@@ -1,4 +1,4 @@
-"""Ends a run after the current step on Ctrl-C, SIGTERM or a hangup; a stopped one can continue."""
+"""The callback that ends a run on Ctrl-C, SIGTERM or a hangup, after the current step."""
 
 from __future__ import annotations
 
@@ -14,40 +14,40 @@ from dltrain.errors import Interrupted, ending_signals
 
 
 class Signals(Callback):
-    """Raises `Interrupted` after the step or at the evaluation batch in which a signal arrives.
+    """Raises `Interrupted` after the step, or at the evaluation batch, in which a signal arrives.
 
     An evaluation within an epoch is finished first: a resume continues at the next step and would
-    not repeat it.
+    not repeat it. A second signal ends the process at once, except a hangup after a hangup, because
+    a terminal that closes sends several.
 
-    A second signal ends the process at once, except a hangup after a hangup: a terminal that closes
-    sends several. `continued` is called when the process continues after it was stopped (Ctrl-Z and
-    `fg`). The handlers are set within `with signals:`. It must be the last callback, so that the
-    others have observed the last step.
+    The handlers are set within `with signals:`. This must be the last callback, so that the others
+    have observed the last step. `on_continue` is called when the process continues after Ctrl-Z.
     """
 
     name = "signals"
     draws = False
 
-    def __init__(self, continued: Callable[[], None] = lambda: None) -> None:
-        self.received = 0
-        self.continued = continued
-        self.previous: dict[int, Any] = {}
+    def __init__(self, on_continue: Callable[[], None] = lambda: None) -> None:
+        self.received = 0  # the number of the signal that ends the run; 0 before it arrives
+        self.on_continue = on_continue
+        self.previous_handlers: dict[int, Any] = {}
 
     def __enter__(self) -> Signals:
         if threading.current_thread() is threading.main_thread():
-            self.previous = {s: signal.signal(s, self.handle) for s in ending_signals()}
-            resumed = signal.Signals.__members__.get("SIGCONT")  # not on Windows
-            if resumed is not None:
-                self.previous[resumed] = signal.signal(resumed, self.handle_continue)
+            for number in ending_signals():
+                self.previous_handlers[number] = signal.signal(number, self.handle)
+            sigcont = signal.Signals.__members__.get("SIGCONT")  # not on Windows
+            if sigcont is not None:
+                self.previous_handlers[sigcont] = signal.signal(sigcont, self.handle_continue)
         return self
 
     def __exit__(self, *exc: object) -> None:
-        for number, handler in self.previous.items():
+        for number, handler in self.previous_handlers.items():
             signal.signal(number, handler)
-        self.previous = {}
+        self.previous_handlers = {}
 
     def handle(self, number: int, frame: FrameType | None) -> None:
-        """Note a signal; end the process at the second one."""
+        """Remember a signal; end the process at the second one."""
         hangup = signal.Signals.__members__.get("SIGHUP")  # not on Windows
         is_second_hangup = self.received == number == hangup
         if self.received and not is_second_hangup:
@@ -55,13 +55,14 @@ class Signals(Callback):
         self.received = number
 
     def handle_continue(self, number: int, frame: FrameType | None) -> None:
-        """Report that the process continues."""
-        self.continued()
+        """Call `on_continue`."""
+        self.on_continue()
 
     def step_end(self, engine: Engine) -> None:
         if self.received:
             raise Interrupted(self.received)
 
     def evaluation_step(self, engine: Engine) -> None:
-        if engine.exhausted or engine.halted or engine.position == 0:
+        is_within_epoch = engine.position > 0 and not (engine.exhausted or engine.halted)
+        if not is_within_epoch:
             self.step_end(engine)

@@ -44,7 +44,7 @@ class Timer(Callback):
         """Return the seconds of training; a stop in an evaluation is part of the evaluation's."""
         return time.perf_counter() - engine.evaluation_seconds - self.stopped_training_seconds
 
-    def continued(self) -> None:
+    def subtract_stop(self) -> None:
         """Subtract the time in which the process was stopped.
 
         It is the wall time since the last event, less the CPU time.

@@ -126,7 +126,7 @@ def open_session(
     }
     optional = optional_callbacks(experiment, run, available)
     evaluations = [EvaluateEvery(trainer.evaluate_every)] if trainer.evaluate_every else []
-    signals = Signals(timer.continued)
+    signals = Signals(timer.subtract_stop)
     callbacks: list[Callback] = [
         *(metrics_log, nonfinite, timer, limits),
         *experiment.callbacks.values(),
