@@ -1,4 +1,4 @@
-"""`dltrain -m ...`: a grid of runs, one after the other, and a table of them all."""
+"""`dltrain -m ...`: train a grid of runs, one after the other, and print a table of them."""
 
 from __future__ import annotations
 
@@ -27,37 +27,43 @@ RESULTS = "sweep.json"
 def multirun(options: Options) -> None:
     """Run every combination of the swept values; a job that fails is in the table with its reason.
 
-    A wrong configuration ends the sweep before its first job: a typo should not cost a night.
+    All configurations are checked before the first job starts.
     """
-    jobs, composed = composed_jobs(options.overrides)
-    root = Path(composed[0].config["paths"]["output"])
-    with Run.create(root, "sweep", {}).locked() as made:
-        sweep = made.folder
-    varied = swept_keys(jobs)
-    log.info(f"{sweep}: {len(jobs)} jobs over {', '.join(varied) or 'nothing'}")
+    jobs, configurations = checked_jobs(options.overrides)
+    root = Path(configurations[0].config["paths"]["output"])
+    with Run.create(root, "sweep", {}).locked() as sweep_run:  # released: the jobs lock their own
+        sweep = sweep_run.folder
+    swept = swept_keys(jobs)
+    log.info(f"{sweep}: {len(jobs)} jobs over {', '.join(swept) or 'no key'}")
     rows: list[dict[str, Any]] = []
     for number, job in enumerate(jobs):
         log.info(f"\n[{number + 1}/{len(jobs)}] {' '.join(job)}")
-        title = title_of(number, job, varied)
-        results = run_job(composed[number], job, options, sweep / str(number), varied, title)
+        title = title_of(number, job, swept)
+        results = run_job(configurations[number], job, options, sweep / str(number), swept, title)
         rows.append({"job": number, "overrides": job, **results})
         write_rows(sweep / RESULTS, rows)
         if results["status"] == "interrupted":
             break
     curves = f"tensorboard --logdir {shell_word(str(sweep))}"
-    log.info(f"\n{sweep}\n{overview(rows, varied)}\ncurves  {curves}")
-    report_curves(sweep, rows, varied)
+    log.info(f"\n{sweep}\n{overview(rows, swept)}\ncurves  {curves}")
+    report_curves(sweep, rows, swept)
     options.outcome.update({"sweep": str(sweep), "jobs": rows})
     require_finished(rows, len(jobs))
 
 
-def composed_jobs(overrides: list[str]) -> tuple[list[list[str]], list[Composed]]:
-    """Return the overrides and the configuration of each job; ConfigError if one is wrong."""
+def checked_jobs(overrides: list[str]) -> tuple[list[list[str]], list[Composed]]:
+    """Return the overrides of each job, and their configurations.
+
+    Raises:
+        ConfigError: A configuration is wrong; it names the problems of all of them, each once.
+    """
     jobs = expand(overrides)
-    composed = [compose(job) for job in jobs]
-    problems = [problem for job in composed for problem in problems_of(job)]
+    configurations = [compose(job) for job in jobs]
+    problems: list[tuple[str, str]] = []
+    for composed in configurations:
+        problems += problems_of(composed)
     raise_problems(list(dict.fromkeys(problems)))
-    return distinct(jobs, composed)
+    return distinct(jobs, configurations)
 
 
 def run_job(
@@ -65,40 +71,40 @@ def run_job(
     job: list[str],
     options: Options,
     folder: Path,
-    varied: list[str],
+    swept: list[str],
     title: str,
 ) -> dict[str, Any]:
     """Run one job in its folder; return its results, or its status and reason if it failed."""
-    own_options = Options(argv=job, overrides=job, json=options.json, debug=options.debug)
+    job_options = Options(argv=job, overrides=job, json=options.json, debug=options.debug)
     try:
-        return start(composed, own_options, folder, varied, title)
+        return start(composed, job_options, folder, swept, title)
     except StoppedBySignal as e:
-        return {**ended("interrupted", "interrupted"), "signal": e.number}
+        return {**unfinished("interrupted", "interrupted"), "signal": e.number}
     except KeyboardInterrupt:
-        return {**ended("interrupted", "interrupted"), "signal": int(signal.SIGINT)}
+        return {**unfinished("interrupted", "interrupted"), "signal": int(signal.SIGINT)}
     except Interrupted as e:
-        return {**ended("interrupted", str(e)), "signal": e.exit_code - 128}
+        return {**unfinished("interrupted", str(e)), "signal": e.exit_code - 128}
     except DivergedError as e:
         log.warning(str(e))
-        return ended("diverged", str(e))
+        return unfinished("diverged", str(e))
     except DltrainError as e:
         log.warning(str(e))
-        return ended("failed", str(e))
+        return unfinished("failed", str(e))
     except Exception as e:  # the other jobs still run, whatever is wrong with this one
         reason = f"{type(e).__name__}: {e}"
         log.warning(traceback.format_exc() if options.debug else reason)
-        return ended("failed", reason)
+        return unfinished("failed", reason)
 
 
-def ended(status: str, reason: str) -> dict[str, Any]:
-    """Return the results of a job that has none."""
+def unfinished(status: str, reason: str) -> dict[str, Any]:
+    """Return the results of a job that did not finish: why, and no metrics."""
     return {"status": status, "reason": reason, "metrics": {}}
 
 
 def require_finished(rows: list[dict[str, Any]], job_count: int) -> None:
     """Raise Interrupted or DltrainError unless every job was trained and tested."""
-    failed = [row for row in rows if row["status"] not in FINISHED]
-    if failed and failed[-1]["status"] == "interrupted":
-        raise Interrupted(failed[-1]["signal"])
-    if failed:
-        raise DltrainError(f"{len(failed)} of {job_count} jobs did not finish")
+    if rows[-1]["status"] == "interrupted":
+        raise Interrupted(rows[-1]["signal"])
+    unfinished_count = sum(row["status"] not in FINISHED for row in rows)
+    if unfinished_count:
+        raise DltrainError(f"{unfinished_count} of {job_count} jobs did not finish")

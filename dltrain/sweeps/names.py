@@ -18,15 +18,15 @@ def values_by_key(overrides: list[str]) -> dict[str, str]:
     return values
 
 
-def title_of(number: int, job: list[str], varied: list[str]) -> str:
+def title_of(number: int, job: list[str], swept: list[str]) -> str:
     """Return TensorBoard's name for a job, such as `0 model=cnn lr=0.001`.
 
-    It is empty if nothing is varied. It names a folder: characters that some file system refuses
+    It is empty if no key is swept. It names a folder: characters that some file system refuses
     become -, and it is cut to `MAX_TITLE_BYTES`.
     """
-    if not varied:
+    if not swept:
         return ""
-    label = f"{number} {label_of(varied, values_by_key(job))}"
+    label = f"{number} {label_of(swept, values_by_key(job))}"
     safe = UNSAFE.sub("-", QUOTES.sub("", label))
     return safe.encode()[:MAX_TITLE_BYTES].decode(errors="ignore").rstrip(". ")
 

@@ -32,14 +32,14 @@ def write_rows(path: Path, rows: list[Row]) -> None:
         log.warning(f"{path} cannot be written: {e.strerror or e}")
 
 
-def overview(rows: list[Row], varied: list[str]) -> str:
-    """Return a table with a line a job: the varied values, the status, and the main figures."""
+def overview(rows: list[Row], swept: list[str]) -> str:
+    """Return a table with a row per job: the swept values, the status, and the main figures."""
     names = shown_metrics(rows)
-    lines = [["job", *varied, "status", *names, "time"]]
+    lines = [["job", *swept, "status", *names, "time"]]
     for row in rows:
         values = values_by_key(row["overrides"])
         line = [str(row["job"])]
-        line += [values[key] for key in varied]
+        line += [values[key] for key in swept]
         line.append(status_of(row))
         line += [figure_of(row, name) for name in names]
         line.append(time_of(row))
@@ -71,7 +71,7 @@ def status_of(row: Row) -> str:
 
 
 def shown_metrics(rows: list[Row]) -> list[str]:
-    """Return the columns: the watched metric on the test set, then those of `COLUMNS` there are."""
+    """Return the columns: the watched metric on the test set, then the known ones of `COLUMNS`."""
     names: dict[str, None] = {}
     for row in rows:
         watched = row.get("best", {}).get("metric", "").replace("val/", "test/")
@@ -80,7 +80,7 @@ def shown_metrics(rows: list[Row]) -> list[str]:
     return [name for name in names if any(name in row["metrics"] for row in rows)]
 
 
-def report_curves(sweep: Path, rows: list[Row], varied: list[str]) -> None:
+def report_curves(sweep: Path, rows: list[Row], swept: list[str]) -> None:
     """Draw the learning curves of the finished jobs into curves.png; average over seeds.
 
     Jobs that differ only in their seed are one curve. The metrics are the watched one and its
@@ -91,7 +91,7 @@ def report_curves(sweep: Path, rows: list[Row], varied: list[str]) -> None:
     finished = evaluated(rows)
     if len(finished) < 2:
         return
-    keys = [key for key in varied if key != "seed"]
+    keys = [key for key in swept if key != "seed"]
     groups = grouped(finished, keys)
     watched = finished[0]["best"]["metric"]
     known = set().union(*(row["metrics"] for row in finished))
