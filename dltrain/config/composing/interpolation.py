@@ -115,7 +115,8 @@ def _public_names(node: Any) -> list[str | int]:
 
     if not isinstance(node, DictConfig):
         return list(range(len(node)))
-    return [str(name) for name in node if not str(name).startswith("_")]
+    names: list[Any] = list(node)
+    return [name for name in names if not str(name).startswith("_")]
 
 
 def dotted(way: Way) -> str:
