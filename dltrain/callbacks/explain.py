@@ -11,7 +11,7 @@ import torch
 
 from dltrain.callbacks.metrics_log import MetricsLog
 from dltrain.engine import Callback, Engine
-from dltrain.report.batches import inputs_of
+from dltrain.report.batches import standardize
 from dltrain.types import Data, Explains, Image, PositiveInt, ShowsFeatures
 
 
@@ -53,7 +53,7 @@ class Explain(Callback):
         task = engine.task
         if not isinstance(task, ShowsFeatures) or not has_pixels(samples):
             return {}
-        inputs = engine.move(inputs_of(samples.pixels[:1], self.data.spec))
+        inputs = engine.move(standardize(samples.pixels[:1], self.data.spec))
         images = task.feature_images(inputs)
         return {f"explain/{name}": image for name, image in images.items()}
 
@@ -63,7 +63,7 @@ class Explain(Callback):
         task = engine.task
         if not isinstance(task, Explains) or not has_pixels(mistakes):
             return {}
-        inputs = engine.move(inputs_of(mistakes.pixels[: self.mistakes], self.data.spec))
+        inputs = engine.move(standardize(mistakes.pixels[: self.mistakes], self.data.spec))
         return {"explain/mistakes": with_captions(task.explain(inputs), mistakes.captions)}
 
 

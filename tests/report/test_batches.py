@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from dltrain.report.batches import inputs_of, picture, pixels_of
+from dltrain.report.batches import picture, standardize, undo_standardization
 from dltrain.rng import keyed
 from dltrain.types import Boxes, MarkedBox, Spec
 from dltrain.types.boxes import DIFFICULT
@@ -16,10 +16,10 @@ SPEC = Spec(
 
 def test_pixels_and_inputs_are_each_others_inverse() -> None:
     pixels = torch.rand(7, 3, 4, 5, generator=keyed(0))
-    inputs = inputs_of(pixels, SPEC)
+    inputs = standardize(pixels, SPEC)
     assert torch.allclose(inputs[0, 1, 2, 3], (pixels[0, 1, 2, 3] * 255 - 100) / 50)
-    assert torch.allclose(pixels_of(inputs, SPEC), pixels, atol=1e-6)
-    assert float(pixels_of(inputs + 9, SPEC).max()) == 1, "what is beyond white is white"
+    assert torch.allclose(undo_standardization(inputs, SPEC), pixels, atol=1e-6)
+    assert float(undo_standardization(inputs + 9, SPEC).max()) == 1, "what is beyond white is white"
 
 
 def test_a_picture_names_classes_and_shares() -> None:
