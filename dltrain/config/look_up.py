@@ -10,7 +10,7 @@ from dltrain.config.compose import Composed
 from dltrain.config.policy import locate
 from dltrain.config.schema import Argument, arguments
 from dltrain.config.settings import Settings
-from dltrain.config.suggestions.suggest import unknown_key
+from dltrain.config.suggestions.suggest import unknown_key_message
 from dltrain.errors import UsageError
 
 
@@ -28,7 +28,9 @@ def look_up(composed: Composed, key: str) -> tuple[Any, Argument | None]:
     for part in key.split("."):
         argument = known.get(part)
         if not isinstance(node, dict) or (part not in node and argument is None):
-            raise UsageError(f"{key}  {unknown_key(OmegaConf.create(composed.config), key)}")
+            raise UsageError(
+                f"{key}  {unknown_key_message(OmegaConf.create(composed.config), key)}"
+            )
         node = _value(node, part, argument)
         known = _arguments_of(node, argument, plugins)
     return node, argument

@@ -12,7 +12,7 @@ import pytest
 from dltrain.commands.completion import SCRIPTS
 from dltrain.config.compose import compose
 from dltrain.config.groups import OVERLAYS, groups, read_option
-from dltrain.config.suggestions.suggest import leaves
+from dltrain.config.suggestions.suggest import dotted_keys
 from dltrain.runs.folder import CONFIG
 from dltrain.verbs import FLAGS, RUN_VERBS, VERBS
 
@@ -80,7 +80,7 @@ def test_the_keys_below_a_choice_are_those_of_its_composition(choice: str, offer
         else choice
     )
     node = compose([word]).config[group]
-    expected = {key.partition(".")[0] for key in leaves(OmegaConf.create(node))}
+    expected = {key.partition(".")[0] for key in dotted_keys(OmegaConf.create(node))}
     if group == "dataset":  # the keys of its source may be written without `source.`
         expected |= node.get("source", {}).keys() - {"_target_"}
     found = {key.removeprefix(f"{group}.").rstrip("=.") for key in offered(word, f"{group}.")}

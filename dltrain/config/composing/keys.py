@@ -13,13 +13,13 @@ from dltrain.config.schema import Argument, as_yaml, wrong
 from dltrain.config.suggestions.suggest import (
     argument_of,
     arguments_of,
-    shared_optimizer,
-    unknown_key,
+    node_with_target,
+    unknown_key_message,
 )
 from dltrain.errors import first_line
 
 _ABSENT = object()
-ALWAYS_THERE = ("", "paths", "init")  # owners of keys that every run needs
+ALWAYS_THERE = ("", "paths", "init")  # parents of keys that every run needs
 
 
 def set_key(config: Any, override: Any) -> tuple[str, str | None]:
@@ -55,12 +55,12 @@ def _apply(config: Any, key: str, override: Any) -> str | None:
     from omegaconf import OmegaConf, open_dict
 
     typed = override.input_line.partition("=")[2]
-    owner = key.rpartition(".")[0]
+    parent = key.rpartition(".")[0]
     is_new = _is_new_node(override.value())
     exists = _is_listed(config, key) or _signature_takes(config, key)
-    can_be_added = is_new and _holds_nodes(config, owner)
+    can_be_added = is_new and _holds_nodes(config, parent)
     if not exists and not can_be_added:
-        return unknown_key(config, key, typed)
+        return unknown_key_message(config, key, typed)
     if override.is_delete():
         return _delete(config, key, override.value())
     value = with_current_names(override.value(), key.rpartition(".")[2])
@@ -97,15 +97,15 @@ def _delete(config: Any, key: str, value: Any) -> str | None:
     if value is not None and value != current:
         return f"{key} is {as_yaml(current)}, not {as_yaml(value)}"
     argument = argument_of(config, key)
-    owner, _, name = key.rpartition(".")
+    parent, _, name = key.rpartition(".")
     is_required = argument is not None and argument.required
-    if owner in ALWAYS_THERE or is_required:
-        who = owner
-        if owner in ALWAYS_THERE:
+    if parent in ALWAYS_THERE or is_required:
+        who = parent
+        if parent in ALWAYS_THERE:
             who = "every run"
         return f"{who} needs this key: {_instead_of_deleting(key, argument)}"
     with open_dict(config):
-        del OmegaConf.select(config, owner)[name]
+        del OmegaConf.select(config, parent)[name]
     return None
 
 
@@ -132,15 +132,15 @@ def _signature_takes(config: Any, key: str) -> bool:
     """
     from omegaconf import DictConfig, OmegaConf
 
-    owner, _, name = key.rpartition(".")
+    parent, _, name = key.rpartition(".")
     node: Any = None
-    if owner:
-        node = OmegaConf.select(config, owner)
+    if parent:
+        node = OmegaConf.select(config, parent)
     if not isinstance(node, DictConfig):
         return False
-    if owner == "expect":
+    if parent == "expect":
         return True
-    node = shared_optimizer(config, owner, node)
+    node = node_with_target(config, parent, node)
     if "_target_" not in node:
         return False
     taken = arguments_of(node, config)
@@ -157,8 +157,8 @@ def _holds_nodes(config: Any, key: str) -> bool:
 
     if key in (*COMPOSING, "callbacks"):
         return True
-    owner, _, name = key.rpartition(".")
-    if not owner:
+    parent, _, name = key.rpartition(".")
+    if not parent:
         return False
-    taken = arguments_of(OmegaConf.select(config, owner), config)
+    taken = arguments_of(OmegaConf.select(config, parent), config)
     return taken is not None and name in taken and is_mapping_of_objects(taken[name].annotation)

@@ -14,11 +14,12 @@ from dltrain.config.suggestions.quoting import value_of
 from dltrain.config.suggestions.spelling import close_matches, similarity
 from dltrain.errors import UsageError, first_names
 
-LIKE = 0.6  # the least similarity of two names for one to be meant by the other
-SURE = 0.85  # from here on also if the first letters differ, or the value would not fit
+MIN_SIMILARITY = 0.6  # of a typed name to the name that is suggested, if `_is_plausible`
+SURE_SIMILARITY = 0.85  # is enough by itself
 MAX_OPTIONS_SHOWN = 4
-SEARCHED = ("model", "task", "dataset", "schedule", "optimizer", "loss")  # for a key alone
-OWN_OPTIMIZERS = "task.optimizers."  # settings of single networks over the shared optimizer
+# The groups that are searched for a key that was typed without its group.
+SEARCHED_GROUPS = ("model", "task", "dataset", "schedule", "optimizer", "loss")
+NETWORK_OPTIMIZERS = "task.optimizers."  # what single networks change of the shared optimizer
 COMMON_KEYS = (
     "trainer.epochs",
     "trainer.steps",
@@ -34,21 +35,25 @@ COMMON_KEYS = (
 )
 
 
-def unknown_key(config: Any, key: str, value: str = "") -> str:
-    """Return what to write instead of a key that does not exist; `value` was typed for it."""
+def unknown_key_message(config: Any, key: str, value: str = "") -> str:
+    """Return what to type instead of a key that does not exist; `value` was typed for it."""
     unknown = _UnknownKey(config, key, value)
     for suggest in SUGGESTIONS:
         suggestion = suggest(unknown)
         if suggestion is not None:
             return suggestion
-    where = f"dltrain show {unknown.group}"
-    if unknown.group not in groups():
-        where = "dltrain list, dltrain show"
-    return f"no such key ({where})"
+    if unknown.group in groups():
+        return f"no such key (dltrain show {unknown.group})"
+    return "no such key (dltrain list, dltrain show)"
 
 
 class _UnknownKey:
-    """A key that does not exist, and what the configuration has around it."""
+    """A key that does not exist, and the part of the configuration where it would be.
+
+    For task.optimizers.generator.lr: `group` is task, `rest` optimizers.generator.lr, `parent`
+    task.optimizers.generator, and `name` lr. `parent_node` is None if the parent does not exist.
+    `listed` are the keys of the configuration, `known` these and their shorthands.
+    """
 
     def __init__(self, config: Any, key: str, value: str) -> None:
         from omegaconf import OmegaConf
@@ -57,16 +62,17 @@ class _UnknownKey:
         self.key = key
         self.value = value
         self.group, _, self.rest = key.partition(".")
-        self.owner, _, self.name = key.rpartition(".")
-        self.listed = leaves(config)
+        self.parent, _, self.name = key.rpartition(".")
+        self.listed = dotted_keys(config)
         self.known = self.listed + short_keys(self.listed)
-        node: Any = None
-        if self.owner:
-            node = OmegaConf.select(config, self.owner)
-        self.node = node if OmegaConf.is_config(node) else None  # that owns the key
+        self.parent_node: Any = None
+        if self.parent:
+            node = OmegaConf.select(config, self.parent)
+            if OmegaConf.is_config(node):
+                self.parent_node = node
 
     def did_you_mean(self, meant: str) -> str:
-        """Return the question for a key that is probably meant, with its present value."""
+        """Return the question whether `meant` was meant, with its current value."""
         from omegaconf import OmegaConf
 
         question = f"no such key; did you mean {meant}"
@@ -81,12 +87,12 @@ class _UnknownKey:
         return f"{question} (now {as_yaml(now)})?"
 
     def has(self, key: str) -> bool:
-        """Return True if the configuration has a key, or a signature takes it."""
+        """Return True if the configuration has a key, or a signature has an argument for it."""
         return key in self.known or argument_of(self.config, key) is not None
 
 
-def _not_chosen(unknown: _UnknownKey) -> str | None:
-    """Say that an option of a composing group is not chosen: regularization.l2.weight."""
+def _suggest_choosing(unknown: _UnknownKey) -> str | None:
+    """Suggest to choose the option that has the key: regularization.l2.weight needs l2."""
     group = unknown.group
     option = unknown.rest.partition(".")[0]
     if group not in COMPOSING or option not in groups()[group] or option in unknown.config[group]:
@@ -94,8 +100,8 @@ def _not_chosen(unknown: _UnknownKey) -> str | None:
     return f"not chosen: {group}=[{option}]"
 
 
-def _in_other_options(unknown: _UnknownKey) -> str | None:
-    """Say which other options of the group have the key."""
+def _suggest_other_options(unknown: _UnknownKey) -> str | None:
+    """Suggest other options of the group that have the key."""
     group = unknown.group
     options = _options_with(group, unknown.rest)
     if not options:
@@ -107,9 +113,9 @@ def _in_other_options(unknown: _UnknownKey) -> str | None:
     return f"no such key in this {group}; {choices} {have} it"
 
 
-def _with_misspelled_owner(unknown: _UnknownKey) -> str | None:
-    """Say the key with the same last name and a similar owner: dataste.epochs is dataset.epochs."""
-    if not unknown.owner:
+def _suggest_other_parent(unknown: _UnknownKey) -> str | None:
+    """Suggest a key with the same last name and a similar parent, as for dataste.epochs."""
+    if not unknown.parent:
         return None
     same_name = [other for other in unknown.known if _last_name(other) == unknown.name]
     meant = _most_similar(unknown.key, same_name)
@@ -118,8 +124,8 @@ def _with_misspelled_owner(unknown: _UnknownKey) -> str | None:
     return unknown.did_you_mean(meant)
 
 
-def _of_other_programs(unknown: _UnknownKey) -> str | None:
-    """Say what users of other programs mean by the key."""
+def _suggest_from_other_programs(unknown: _UnknownKey) -> str | None:
+    """Suggest what users of other programs mean by the key."""
     answer = answer_for(unknown.key, unknown.value, unknown.has)
     if answer is None:
         return None
@@ -128,12 +134,12 @@ def _of_other_programs(unknown: _UnknownKey) -> str | None:
     return unknown.did_you_mean(answer.same_value)
 
 
-def _in_other_groups(unknown: _UnknownKey) -> str | None:
-    """Say which options have a key that was typed without its group, such as num_heads."""
+def _suggest_with_group(unknown: _UnknownKey) -> str | None:
+    """Suggest options that have a key that was typed without its group, such as num_heads."""
     key = unknown.key
-    if unknown.owner or any(_last_name(other) == key for other in unknown.known):
+    if unknown.parent or any(_last_name(other) == key for other in unknown.known):
         return None
-    for group in SEARCHED:
+    for group in SEARCHED_GROUPS:
         options = _options_with(group, key)
         if options:
             choices = first_names([f"{group}={option}" for option in options], MAX_OPTIONS_SHOWN)
@@ -141,26 +147,32 @@ def _in_other_groups(unknown: _UnknownKey) -> str | None:
     return None
 
 
-def _with_similar_name(unknown: _UnknownKey) -> str | None:
-    """Say the key most like the unknown one."""
-    keys = _candidates(unknown)
-    meant = _with_same_name(unknown, keys)
-    if meant is None and unknown.node is not None:
-        meant = _similar_name(unknown, _siblings(unknown, keys))
-    elif meant is None:
-        meant = _similar_name(unknown, keys) or _similar_whole(unknown.key, keys)
+def _suggest_similar_key(unknown: _UnknownKey) -> str | None:
+    """Suggest the key most similar to the unknown one."""
+    meant = _find_similar_key(unknown, _candidates(unknown))
     if meant is None:
         return None
     return unknown.did_you_mean(meant)
 
 
-SUGGESTIONS = (  # in this order: the first that has an answer gives it
-    _not_chosen,
-    _in_other_options,
-    _with_misspelled_owner,
-    _of_other_programs,
-    _in_other_groups,
-    _with_similar_name,
+def _find_similar_key(unknown: _UnknownKey, keys: list[str]) -> str | None:
+    """Return the most similar of `keys`; if the parent exists, only a key of that parent."""
+    meant = _with_same_name(unknown, keys)
+    if meant is not None:
+        return meant
+    if unknown.parent_node is not None:
+        return _with_similar_name(unknown, _siblings(unknown, keys))
+    return _with_similar_name(unknown, keys) or _with_similar_spelling(unknown.key, keys)
+
+
+# Tried in this order; the first that returns a message is used.
+SUGGESTIONS = (
+    _suggest_choosing,
+    _suggest_other_options,
+    _suggest_other_parent,
+    _suggest_from_other_programs,
+    _suggest_with_group,
+    _suggest_similar_key,
 )
 
 
@@ -179,7 +191,7 @@ def _options_with(group: str, key: str) -> list[str]:
 def _candidates(unknown: _UnknownKey) -> list[str]:
     """Return the keys that may be meant, the common ones first.
 
-    The nodes in which the unknown key would stand are not among them.
+    They do not include the nodes above the unknown key.
     """
     from omegaconf import OmegaConf
 
@@ -194,50 +206,50 @@ def _candidates(unknown: _UnknownKey) -> list[str]:
 
 
 def _with_same_name(unknown: _UnknownKey, keys: list[str]) -> str | None:
-    """Return a key with the same last name; if the owner does not exist, the most similar one."""
+    """Return a key with the same last name; if the parent does not exist, the most similar one."""
     same_name = [other for other in keys if _last_name(other) == unknown.name]
-    if unknown.owner and unknown.node is None:
+    if unknown.parent and unknown.parent_node is None:
         same_name.sort(key=lambda other: -similarity(unknown.key, other))
     return next(iter(same_name), None)
 
 
 def _siblings(unknown: _UnknownKey, keys: list[str]) -> list[str]:
-    """Return the keys that the owner of the unknown key has or takes."""
-    owner = unknown.owner
-    node = shared_optimizer(unknown.config, owner, unknown.node)
+    """Return the keys that the parent of the unknown key has, or has arguments for."""
+    parent = unknown.parent
+    node = node_with_target(unknown.config, parent, unknown.parent_node)
     taken = arguments_of(node, unknown.config) or {}
-    listed = [key for key in keys if key.rpartition(".")[0] == owner]
-    return listed + [f"{owner}.{argument}" for argument in taken]
+    listed = [key for key in keys if key.rpartition(".")[0] == parent]
+    return listed + [f"{parent}.{argument}" for argument in taken]
 
 
-def _similar_name(unknown: _UnknownKey, keys: list[str]) -> str | None:
-    """Return the key whose last name is most like that of the unknown one, if it is like enough."""
+def _with_similar_name(unknown: _UnknownKey, keys: list[str]) -> str | None:
+    """Return the key with the most similar last name, if that is similar enough."""
     scores = {key: similarity(unknown.name, _last_name(key)) for key in keys}
     best = max(scores.values(), default=0.0)
-    if best < LIKE:
+    if best < MIN_SIMILARITY:
         return None
     for key, score in scores.items():
-        if score == best and (score >= SURE or _is_plausible(unknown, key)):
+        if score == best and (score >= SURE_SIMILARITY or _is_plausible(unknown, key)):
             return key
     return None
 
 
-def _similar_whole(key: str, keys: list[str]) -> str | None:
-    """Return a key that is like the whole of `key`, or a value that `key` would stand in."""
+def _with_similar_spelling(key: str, keys: list[str]) -> str | None:
+    """Return one of `keys` that is spelled like the whole `key`, or would be a parent of it."""
     for other in close_matches(key, keys):
-        if similarity(key, other) >= SURE or key.startswith(f"{other}."):
+        if similarity(key, other) >= SURE_SIMILARITY or key.startswith(f"{other}."):
             return other
     return None
 
 
 def _most_similar(key: str, keys: list[str]) -> str | None:
-    """Return the key most similar to `key`, if one certainly is."""
-    similar = [other for other in keys if similarity(key, other) >= SURE]
+    """Return the most similar of `keys`, if its similarity is at least SURE_SIMILARITY."""
+    similar = [other for other in keys if similarity(key, other) >= SURE_SIMILARITY]
     return max(similar, key=lambda other: similarity(key, other), default=None)
 
 
 def _is_plausible(unknown: _UnknownKey, key: str) -> bool:
-    """Return True if a name only a little like `key` can mean it: same first letter, value fits."""
+    """Return True if the first letter is that of `key`, and the typed value fits `key`."""
     if unknown.name[:1].lower() != _last_name(key)[:1].lower():
         return False
     argument = argument_of(unknown.config, key)
@@ -253,8 +265,8 @@ def _last_name(key: str) -> str:
     return key.rpartition(".")[2]
 
 
-def leaves(node: Any, prefix: str = "") -> list[str]:
-    """Return every dotted key of a configuration, with the groups and without `_target_`s."""
+def dotted_keys(node: Any, prefix: str = "") -> list[str]:
+    """Return every dotted key of a configuration, of nodes and of values, without `_target_`s."""
     from omegaconf import DictConfig
 
     keys = []
@@ -264,19 +276,19 @@ def leaves(node: Any, prefix: str = "") -> list[str]:
         child = node._get_node(name)
         keys.append(f"{prefix}{name}")
         if isinstance(child, DictConfig) and not child._is_none() and not child._is_missing():
-            keys += leaves(child, f"{prefix}{name}.")
+            keys += dotted_keys(child, f"{prefix}{name}.")
     return keys
 
 
 def common_keys() -> list[str]:
-    """Return the keys that are meant most often, and the groups."""
+    """Return the keys that are suggested first, and the groups."""
     return [*COMMON_KEYS, *groups()]
 
 
 def default_keys() -> list[str]:
     """Return every dotted key of the configuration without overrides, and the groups.
 
-    It reads files only.
+    This only reads YAML files; it imports no target.
     """
     keys: list[str] = []
 
@@ -292,17 +304,17 @@ def default_keys() -> list[str]:
     return list(dict.fromkeys([*keys, *groups()]))
 
 
-def shared_optimizer(config: Any, key: str, node: Any) -> Any:
-    """Return the shared optimizer's node for a node that refines it; any other node is returned."""
-    if key.startswith(OWN_OPTIMIZERS) and "_target_" not in node:
+def node_with_target(config: Any, key: str, node: Any) -> Any:
+    """Return `node`, or the shared optimizer for a node of a network that has no own `_target_`."""
+    if key.startswith(NETWORK_OPTIMIZERS) and "_target_" not in node:
         return config.optimizer
     return node
 
 
 def arguments_of(node: Any, config: Any) -> Mapping[str, Argument] | None:
-    """Return the arguments of a node's target by name.
+    """Return the arguments of a node's target by name, {} for a node without a target.
 
-    None stands for a target that is not allowed, which is reported as such.
+    None is returned for a target that is not allowed; another check reports it.
     """
     from omegaconf import DictConfig, OmegaConf
 
@@ -320,7 +332,7 @@ def arguments_of(node: Any, config: Any) -> Mapping[str, Argument] | None:
 
 
 def argument_of(config: Any, key: str) -> Argument | None:
-    """Return what the signature behind `key` says of it; None if no signature has it."""
+    """Return the argument that `key` sets; None if no signature has it."""
     from omegaconf import OmegaConf
 
     from dltrain.config.settings import Paths, Settings
@@ -331,7 +343,7 @@ def argument_of(config: Any, key: str) -> Argument | None:
     if owner == "paths":
         return arguments(Paths).get(name)
     if owner == "init":
-        value_type = get_args(arguments(Settings)["init"].annotation)[1]
+        _, value_type = get_args(arguments(Settings)["init"].annotation)  # dict[str, value_type]
         return Argument(name, value_type, None)
     node = OmegaConf.select(
         config, owner, throw_on_missing=False, throw_on_resolution_failure=False
