@@ -69,9 +69,9 @@ def start(
 ) -> dict[str, Any]:
     """Train a new run of a checked configuration and return its results.
 
-    Everything that can be wrong with data or device comes up before the run's folder is made:
-    `folder`, or one with the time in its name. `swept` are the keys that differ between the runs of
-    a sweep; TensorBoard calls the run by the `title`.
+    Errors of the data or the device are raised before the run's folder is made. That is `folder`,
+    or by default a folder with the time in its name. `swept` are the keys that differ between the
+    runs of a sweep. `title` is the run's name in TensorBoard.
     """
     config = composed.config
     with buffered_records() as records:
@@ -83,10 +83,10 @@ def start(
         if not config["debug"]:
             for message in empty_splits(experiment.data, config["dataset"]):
                 log.warning(message)
-    more: dict[str, Any] = {"settings": own_settings(composed, swept)}
+    manifest_entries: dict[str, Any] = {"settings": own_settings(composed, swept)}
     if title:
-        more[TENSORBOARD] = title
-    files = initial_files(experiment, composed, options, **more)
+        manifest_entries[TENSORBOARD] = title
+    files = initial_files(experiment, composed, options, **manifest_entries)
     if folder is None:
         run = Run.create(Path(config["paths"]["output"]), label(composed), files)
     else:
@@ -102,12 +102,12 @@ def open_session(
 ) -> Session:
     """Return the session that trains `experiment` and writes into `run`'s folder.
 
-    `settings` are what TensorBoard shows of the configuration.
+    `settings` is the part of the configuration that TensorBoard shows.
 
     The order of the callbacks matters. The log is first: it raises on a bad loss before anything is
-    saved. The callback that evaluates within an epoch comes after all that count steps and before
-    the one that saves, for a resume continues at the next step. Signals are last, so that every
-    other callback has seen the step.
+    saved. The callback that evaluates within an epoch comes after all that count steps. It comes
+    before the one that saves, because a resume continues at the next step. Signals are last, so
+    that every other callback has seen the step.
     """
     trainer = experiment.trainer
     metrics_log = MetricsLog(run, trainer.log_every)
@@ -128,11 +128,15 @@ def open_session(
     evaluations = [EvaluateEvery(trainer.evaluate_every)] if trainer.evaluate_every else []
     signals = Signals(timer.subtract_stop)
     callbacks: list[Callback] = [
-        *(metrics_log, nonfinite, timer, limits),
+        metrics_log,
+        nonfinite,
+        timer,
+        limits,
         *experiment.callbacks.values(),
         *optional.values(),
         *evaluations,
-        *(checkpoint, signals),
+        checkpoint,
+        signals,
     ]
     device = experiment.device
     step_runner = MemoryGuard(trainer.on_oom == "halve", lambda: smallest_batch(experiment.task))
@@ -148,8 +152,8 @@ def execute(
 ) -> dict[str, Any]:
     """Fit, test with the best weights, and return the results.
 
-    results.json and `outcome` get them also if training raises. The `earlier` records, which were
-    logged before the run had a folder, go into its log first.
+    The results are written to results.json and added to `outcome` even if training raises.
+    `earlier` are the records logged before the run had a folder: the first lines of train.log.
     """
     engine = session.engine
     debug = session.experiment.config["debug"]
@@ -178,9 +182,10 @@ def execute(
 
 @contextmanager
 def saved_unless_trained(session: Session, ending: Ending) -> Iterator[None]:
-    """Save what was learned if a signal, or a batch that cannot be read, ends the training.
+    """Save a checkpoint if a signal, or a batch that cannot be read, ends the training early.
 
-    After training the last checkpoint is there, and the task may hold the best weights by now.
+    After training nothing is saved: the last checkpoint exists, and the task may already hold the
+    best weights.
     """
     engine = session.engine
     try:
@@ -207,7 +212,7 @@ def load_best_weights(session: Session) -> None:
 
 
 def ended_early(session: Session) -> bool:
-    """Tell if a callback ended the last stage, or the time limit ended the run."""
+    """Return True if a callback ended the last stage, or the time limit ended the run."""
     limit = session.experiment.trainer.max_seconds or math.inf
     return session.engine.stage_ended or session.timer.seconds() >= limit
 
@@ -232,8 +237,8 @@ def finish(session: Session, ending: Ending) -> dict[str, Any]:
 def results_of(session: Session, ending: Ending) -> dict[str, Any]:
     """Return the content of results.json."""
     engine = session.engine
-    test_figures = {k: v for k, v in ending.scores.items() if isinstance(v, float)}
-    metrics = {**session.log.latest, **test_figures}
+    test_metrics = {k: v for k, v in ending.scores.items() if isinstance(v, float)}
+    metrics = {**session.log.latest, **test_metrics}
     is_finished = ending.status in FINISHED
     results: dict[str, Any] = {"status": ending.status}
     if ending.reason:
@@ -251,7 +256,7 @@ def results_of(session: Session, ending: Ending) -> dict[str, Any]:
 
 
 def opening_line(session: Session) -> str:
-    """Return a line that says what is about to be trained."""
+    """Return the first line of the log: the folder, and the size of the network and the data."""
     data = session.experiment.data
     device = session.experiment.device.summary()
     return (
@@ -276,7 +281,7 @@ def optional_callbacks(
 
 
 def checkpoint_callback(experiment: Experiment, run: Run) -> Checkpoint:
-    """Return the callback that saves into `run`'s folder as often as the trainer says."""
+    """Return the callback that saves checkpoints into `run`'s folder, set up by the trainer."""
     trainer = experiment.trainer
     every = None if trainer.save_every is None else Interval.parse(trainer.save_every)
     config = to_json(experiment.config, default=str)
