@@ -295,4 +295,4 @@ def test_mixed_targets_are_refused_for_losses_without_soft_targets(
     else:
         assert outcome.code == 2
         assert f"loss={name}" in outcome.err
-        assert f"regularization={mixer} mixes targets into shares of the classes" in outcome.err
+        assert f"regularization={mixer} turns targets into class probabilities" in outcome.err

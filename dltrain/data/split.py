@@ -1,7 +1,8 @@
-"""Splits of data: which samples are held out, and the others in the batches of an epoch."""
+"""The splits of a data set: which samples are held out, and the batches of an epoch."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from typing import Any, Literal, TypeAlias
 
@@ -24,26 +25,28 @@ BLOCK_BYTES = 2**20
 
 
 def batch_count(samples: int, batch_size: int, training: bool) -> int:
-    """Return how many batches an epoch has.
+    """Return the number of batches in an epoch.
 
-    The last batch has what is left over. In training, a single left-over sample joins the batch
-    before it: batch norm cannot compute a variance from one sample.
+    The last batch may be smaller. In training, a last batch of one sample is joined to the batch
+    before it, because batch norm cannot compute a variance from one sample.
     """
-    count = -(-samples // batch_size)
-    is_single = samples % batch_size == 1 and 1 < batch_size < samples
-    if training and is_single:
+    count = math.ceil(samples / batch_size)
+    last_has_one_sample = samples % batch_size == 1 and 1 < batch_size < samples
+    if training and last_has_one_sample:
         return count - 1
     return count
 
 
 class Split:
-    """Batches (inputs (B, ...) float32, targets (B, ...)) of some `rows` of a stored set.
+    """The `rows` of a stored data set, in batches of inputs (B, ...) float32 and targets (B, ...).
 
-    `spec` has the means and standard deviations by which inputs are standardized. With a `seed` the
-    order of an epoch is a function of (seed, epoch number), and what `transforms` draw for a batch
-    one of (seed, epoch number, position); without a seed the order is the stored one, and
-    transforms that are for training only are left out. A `balanced` epoch draws each class equally
-    often, with replacement.
+    With a `seed` the split is for training: the order of an epoch is a function of (seed, epoch),
+    and the random numbers of `transforms` for a batch are a function of (seed, epoch, position).
+    Without a seed it is for evaluation: the order is the stored one, and transforms for training
+    only are skipped.
+
+    `spec` has the mean and standard deviation that inputs are standardized with. A `balanced` epoch
+    draws each class equally often, with replacement.
     """
 
     def __init__(
@@ -70,44 +73,45 @@ class Split:
         self.standardized = bool(spec.std)
         self.scale, self.shift = scale_and_shift(spec, inputs)
         used = list(transforms) if is_training else without_training_only(transforms)
-        self.before = [transform for transform in used if not transform.normalized]
-        self.after = [transform for transform in used if transform.normalized]
-        self.num_classes = 0  # of targets that are mixed
+        self.transforms_before = [each for each in used if not each.normalized]
+        self.transforms_after = [each for each in used if each.normalized]  # standardization
+        self.num_classes = 0  # of the one-hot targets of mixed samples; 0 for class numbers
         if any(transform.mixes_targets for transform in used):
             self.num_classes = spec.num_classes
 
     def __len__(self) -> int:
         return self.count
 
-    def stop(self, position: int) -> int:
-        """Return where the batch at `position` of an epoch ends, in samples."""
+    def end_of_batch(self, position: int) -> int:
+        """Return the number of samples in an epoch up to the end of the batch at `position`."""
         is_last = position + 1 >= self.count
         return self.samples if is_last else (position + 1) * self.batch_size
 
     def batch_rows(self, order: Tensor, position: int) -> Tensor:
         """Return the rows of the batch at `position` of an epoch whose rows come in `order`."""
-        return order[position * self.batch_size : self.stop(position)]
+        return order[position * self.batch_size : self.end_of_batch(position)]
 
     def epoch(self, number: int, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield the batches of epoch `number` from position `start` on."""
+        """Return the batches of epoch `number` from position `start` on."""
         order = self.order(number).to(self.inputs.device)
-        if self.before or self.after:
+        if self.transforms_before or self.transforms_after:
             return self.transformed_batches(order, number, start)
         return self.plain_batches(order, start)
 
     def transformed_batches(
         self, order: Tensor, number: int, start: int
     ) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield the batches from `start` on, each through every transform."""
+        """Yield the batches from `start` on, each after every transform."""
         for position in range(start, len(self)):
             inputs, targets = self.gather(self.batch_rows(order, position))
             yield self.transformed(inputs, targets, keyed(self.seed or 0, number, position))
 
     def plain_batches(self, order: Tensor, start: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield the batches from `start` on, gathered and standardized a block at a time."""
+        """Yield the batches from `start` on, gathered and standardized block by block."""
         for position in range(start, len(self), self.batches_per_block):
             last = min(position + self.batches_per_block, len(self)) - 1
-            inputs, targets = self.gather(order[position * self.batch_size : self.stop(last)])
+            block = order[position * self.batch_size : self.end_of_batch(last)]
+            inputs, targets = self.gather(block)
             inputs = self.standardize(inputs)
             sizes = [self.batch_size] * (last - position)
             sizes.append(len(inputs) - sum(sizes))
@@ -116,7 +120,7 @@ class Split:
     def gather(self, rows: Tensor) -> tuple[Tensor, Tensor]:
         """Return copies of the stored samples `rows`, the inputs as float32.
 
-        `index_select` copies whole rows; indexing would copy value by value.
+        `index_select` copies whole rows and is faster than indexing, which copies value by value.
         """
         inputs = self.inputs.index_select(0, rows).to(torch.float32)
         return inputs, self.targets.index_select(0, rows)
@@ -126,19 +130,19 @@ class Split:
     ) -> tuple[Tensor, Tensor]:
         """Return a gathered batch after every transform.
 
-        If a transform mixes targets, class numbers (B,) become shares of classes (B, K).
+        If a transform mixes targets, class numbers (B,) become class probabilities (B, K).
         """
         if self.num_classes:
             targets = torch.nn.functional.one_hot(targets, self.num_classes).to(inputs)
-        for transform in self.before:
+        for transform in self.transforms_before:
             inputs, targets = transform(inputs, targets, generator)
         inputs = self.standardize(inputs)
-        for transform in self.after:
+        for transform in self.transforms_after:
             inputs, targets = transform(inputs, targets, generator)
         return inputs, targets
 
     def standardize(self, inputs: Tensor) -> Tensor:
-        """Return the standardized `inputs`, which are copies already and are changed in place."""
+        """Standardize `inputs` in place and return them; they are copies of the stored samples."""
         if not self.standardized:
             return inputs
         return inputs.mul_(self.scale).add_(self.shift)
@@ -149,7 +153,7 @@ class Split:
             return self.rows
         generator = keyed(self.seed, number)
         if self.balanced:
-            return self.rows[equally_often(self.targets.cpu()[self.rows], generator)]
+            return self.rows[balanced_positions(self.targets.cpu()[self.rows], generator)]
         return self.rows[torch.randperm(self.samples, generator=generator)]
 
     def class_counts(self, num_classes: int) -> tuple[int, ...]:
@@ -169,7 +173,7 @@ class Split:
 
 
 def batches_per_block(inputs: Tensor, batch_size: int) -> int:
-    """Return how many batches of float32 fit in a block; at least one."""
+    """Return the number of float32 batches that fit in a block, at least one."""
     if not len(inputs):
         return BLOCK_BYTES
     batch_bytes = 4 * batch_size * inputs[0].numel()
@@ -177,7 +181,7 @@ def batches_per_block(inputs: Tensor, batch_size: int) -> int:
 
 
 def scale_and_shift(spec: Spec, inputs: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the factor and the addend that standardize inputs: x / std - mean / std.
+    """Return the scale 1 / std and the shift -mean / std that standardize inputs.
 
     They have the shape (1, C, 1, 1) for images, else one value for each feature of the last axis.
     """
@@ -190,15 +194,15 @@ def scale_and_shift(spec: Spec, inputs: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def without_training_only(transforms: Sequence[Transform]) -> list[Transform]:
-    """Return the transforms that are for evaluation too."""
+    """Return the transforms that evaluation uses too."""
     return [transform for transform in transforms if not transform.training_only]
 
 
-def equally_often(classes: Tensor, generator: torch.Generator) -> Tensor:
-    """Return as many positions in `classes` (N,) as it has, drawn so that all classes are balanced.
+def balanced_positions(classes: Tensor, generator: torch.Generator) -> Tensor:
+    """Draw N positions in `classes` (N,) with replacement, so that all classes are balanced.
 
-    They come in random order and with replacement: each class that occurs is drawn equally often,
-    up to one, and every sample of a class is as likely as another.
+    The positions are in random order. The numbers of samples of any two classes differ by at most
+    one, and all samples of a class are equally likely.
     """
     labels, counts = classes.unique(return_counts=True)
     starts = counts.cumsum(0) - counts
@@ -211,17 +215,17 @@ def equally_often(classes: Tensor, generator: torch.Generator) -> Tensor:
     return drawn[torch.randperm(len(drawn), generator=generator)]
 
 
-def held_out(
+def held_out_mask(
     targets: Tensor, fraction: float, seed: int, folds: int | None = None, fold: int = 0
 ) -> Tensor:
-    """Return which samples (N,) are held out: a `fraction`, or the `fold`-th of k `folds`.
+    """Return a mask (N,) of the held-out samples: a `fraction` of all, or fold `fold` of `folds`.
 
-    Integer targets (N,) are classes, and the same fraction of each is held out. The choice is a
-    function of `seed` alone, so that runs with other seeds are compared on the same samples.
+    Integer targets (N,) are classes, and the same fraction of each is held out. `seed` is that of
+    the split, not of the run, so that runs with other seeds are compared on the same samples.
     """
     has_classes = targets.ndim == 1 and not targets.is_floating_point()
     classes = targets if has_classes else torch.zeros(len(targets))
-    held = torch.zeros(len(targets), dtype=torch.bool)
+    mask = torch.zeros(len(targets), dtype=torch.bool)
     labels, counts = classes.unique(return_counts=True)
     by_class = classes.argsort(stable=True).split(counts.tolist())
     for label, members in zip(labels.tolist(), by_class, strict=True):
@@ -230,16 +234,16 @@ def held_out(
             part = order[: round(fraction * len(members))]
         else:
             part = order[(fold + int(label)) % folds :: folds]
-        held[part] = True
-    return held
+        mask[part] = True
+    return mask
 
 
 def check_fold(folds: int | None, fold: int) -> None:
-    """Raise ValueError for a `fold` that is not one of the `folds`."""
+    """Raise ValueError if there is no fold number `fold`."""
     if folds is not None and fold >= folds:
-        raise ValueError(f"dataset.fold={fold} is not one of the {folds} folds: they count from 0")
+        raise ValueError(f"dataset.fold={fold} is not one of the {folds} folds, 0 to {folds - 1}")
 
 
-def drawn_share(fraction: float, what: str, split_seed: int) -> str:
-    """Return in words which share of the data was drawn for testing."""
-    return f"{100 * fraction:g} % of {what}, drawn by dataset.split_seed={split_seed}"
+def describe_random_split(fraction: float, samples: str, split_seed: int) -> str:
+    """Describe a random test split: "20 % of the images, chosen with dataset.split_seed=0"."""
+    return f"{100 * fraction:g} % of {samples}, chosen with dataset.split_seed={split_seed}"

@@ -1,4 +1,4 @@
-"""Base class of regularization choices."""
+"""The base class of regularizers."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ from typing import Any, ClassVar
 
 
 class Regularizer(ABC):
-    """One choice of `regularization=[...]`.
+    """A regularizer that `regularization=[...]` can choose.
 
-    `needs_end` declares that it needs a known number of updates, `mixes_targets` that it mixes
-    samples and their targets.
+    Attributes:
+        needs_end: True if it can only be used in a run whose number of updates is known.
+        mixes_targets: True if it mixes samples and their targets.
     """
 
     needs_end: ClassVar[bool] = False
@@ -18,9 +19,9 @@ class Regularizer(ABC):
 
     @abstractmethod
     def settings(self) -> dict[str, Any]:
-        """Return values by destination, such as {"model.dropout": 0.5}.
+        """Return the settings that this regularizer changes, such as {"model.dropout": 0.5}.
 
-        A destination is an argument of the model or the loss (`model.NAME`, `loss.NAME`), of
-        `Optim` (`optim.NAME`; lists in `optim.penalties` are concatenated), or a callback
-        (`callbacks.NAME`).
+        A key is an argument of the model (`model.NAME`), the loss (`loss.NAME`) or `Optim`
+        (`optim.NAME`), or adds a callback (`callbacks.NAME`). The lists that several regularizers
+        return for `optim.penalties` are concatenated.
         """

@@ -134,7 +134,7 @@ class Transform(Protocol):
 
     `training_only` ones leave evaluation and prediction alone. `normalized` ones see inputs of mean
     0 and standard deviation 1, the others floats in the stored unit. For those that
-    `mixes_targets`, classes come as shares (B, K) of type float instead of numbers (B,). Those that
+    `mixes_targets`, targets are class probabilities (B, K), not class numbers (B,). Those that
     `moves_pixels` show the content of an image at another place, so that boxes around objects would
     not hold any more. Random numbers come from `generator`, which is on the CPU and a function of
     (seed, epoch, batch).

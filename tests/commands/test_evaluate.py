@@ -131,4 +131,4 @@ def test_k_folds_from_the_command_line(dltrain, tmp_path: Path) -> None:
 def test_a_fold_beyond_the_last_is_refused(dltrain) -> None:
     outcome = dltrain("dataset=digits", "dataset.folds=5", "dataset.fold=5")
     assert outcome.code == 2
-    assert "is not one of the 5 folds: they count from 0" in outcome.err
+    assert "is not one of the 5 folds, 0 to 4" in outcome.err

@@ -10,7 +10,7 @@ from PIL import Image
 
 from dltrain.config.compose import compose
 from dltrain.data.images.image_folder import ImageFolder
-from dltrain.data.split import equally_often
+from dltrain.data.split import balanced_positions
 from dltrain.errors import ConfigError
 from dltrain.experiment.experiment import Experiment
 from dltrain.losses import CrossEntropy, Focal
@@ -92,7 +92,7 @@ SETS = {
 
 def test_classes_are_drawn_equally_often_and_their_samples_uniformly() -> None:
     classes = torch.tensor([0] * 90 + [2] * 7 + [3] * 3)[torch.randperm(100, generator=keyed(5))]
-    drawn = torch.stack([equally_often(classes, keyed(0, epoch)) for epoch in range(300)])
+    drawn = torch.stack([balanced_positions(classes, keyed(0, epoch)) for epoch in range(300)])
     for rows in drawn:
         assert sorted(torch.bincount(classes[rows])[[0, 2, 3]].tolist()) == [33, 33, 34]
     often = (

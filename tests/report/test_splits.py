@@ -90,14 +90,14 @@ def boxes(count: int, **settings: Any) -> DetectionDataset:
 
 
 FAMILIES: dict[str, tuple[Callable[..., Any], str]] = {
-    "table": (table, "25 % of the rows of each class, drawn by dataset.split_seed=0"),
-    "texts": (texts, "25 % of the texts of each class, drawn by dataset.split_seed=0"),
+    "table": (table, "25 % of the rows of each class, chosen with dataset.split_seed=0"),
+    "texts": (texts, "25 % of the texts of each class, chosen with dataset.split_seed=0"),
     "series": (series, "the last 25 % of the series, dataset.test_fraction"),
-    "pairs": (pairs, "25 % of the pairs, drawn by dataset.split_seed=0"),
+    "pairs": (pairs, "25 % of the pairs, chosen with dataset.split_seed=0"),
     "prose": (prose, "the last 25 % of the text, dataset.test_fraction"),
-    "words": (words, "25 % of the documents, drawn by dataset.split_seed=0"),
-    "images": (images, "25 % of the images of each class, drawn by dataset.split_seed=0"),
-    "boxes": (boxes, "25 % of the images, drawn by dataset.split_seed=0"),
+    "words": (words, "25 % of the documents, chosen with dataset.split_seed=0"),
+    "images": (images, "25 % of the images of each class, chosen with dataset.split_seed=0"),
+    "boxes": (boxes, "25 % of the images, chosen with dataset.split_seed=0"),
 }
 
 
@@ -166,7 +166,7 @@ def test_the_opening_line_and_the_warning_of_a_run(dltrain) -> None:
     quick = ("trainer.epochs=1", "callbacks=quiet")
     outcome = dltrain(*on_it, *quick)
     assert (
-        "8 test samples (20 % of the rows of each class, drawn by dataset.split_seed=0)"
+        "8 test samples (20 % of the rows of each class, chosen with dataset.split_seed=0)"
         in outcome.out
     )
     table(4)

@@ -157,7 +157,7 @@ class Combinations:
             return
         if not self.declared_by(self.config["loss"]).soft_targets:
             why = (
-                f"{mixing[0]} mixes targets into shares of the classes, which this loss cannot "
+                f"{mixing[0]} turns targets into class probabilities, which this loss cannot "
                 "take; loss=cross_entropy can"
             )
             self.problems.report("loss", self.name_of("loss"), why)

@@ -1,4 +1,4 @@
-"""The members by which a class declares what it can be combined with."""
+"""The class members that declare what a class can be combined with."""
 
 from __future__ import annotations
 
@@ -9,20 +9,31 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Declared:
-    """Members of a class, with the values of a class that does not declare them.
+    """The declarations of a class; the defaults hold for a class that does not declare a member.
 
-    The base classes Task, Schedule, Regularizer and ImageTransform declare those that concern them.
-    A loss or a schedule may also be of torch or of the user's own, without such a base.
+    The base classes Task, Schedule, Regularizer and ImageTransform declare the members that concern
+    them. A loss or a schedule may come from torch or from the user, without such a base class.
+
+    Attributes:
+        networks: The networks of a task that have an optimizer each.
+        mixes: True for a task that can train on mixed samples.
+        soft_targets: True for a loss whose targets may be class probabilities.
+        needs_end: True for a schedule or regularizer that needs a known number of updates.
+        mixes_targets: True for a regularizer or transform that mixes samples and their targets.
     """
 
-    networks: tuple[str, ...] = ()  # of a task: the networks that have an optimizer each
-    mixes: bool = True  # of a task: it can train on mixed samples
-    soft_targets: bool = True  # of a loss: its targets may be shares of classes
-    needs_end: bool = False  # of a schedule or regularizer: it plans over the whole run
-    mixes_targets: bool = False  # of a regularizer or transform: it mixes samples and targets
+    networks: tuple[str, ...] = ()
+    mixes: bool = True
+    soft_targets: bool = True
+    needs_end: bool = False
+    mixes_targets: bool = False
 
 
 def declared(target: Any) -> Declared:
-    """Return what the class `target` declares; no other code asks a class of the user's."""
+    """Return the declarations of the class `target`, which may be the user's own.
+
+    This is the only place that asks a class for a member that it may not have.
+    """
     names = [field.name for field in dataclasses.fields(Declared)]
-    return Declared(**{name: getattr(target, name) for name in names if hasattr(target, name)})
+    found = {name: getattr(target, name) for name in names if hasattr(target, name)}
+    return Declared(**found)

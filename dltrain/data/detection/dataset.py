@@ -26,7 +26,7 @@ from dltrain.data.detection.samples import (
 from dltrain.data.detection.transforms import Flip, Jitter
 from dltrain.data.images.labeled import require_image_shape, require_statistics, require_texts
 from dltrain.data.images.pixel_rule import PixelRule, rule_from
-from dltrain.data.split import Split, drawn_share, held_out
+from dltrain.data.split import Split, describe_random_split, held_out_mask
 from dltrain.errors import InputError
 from dltrain.types import (
     BatchSize,
@@ -212,7 +212,7 @@ class DetectionDataset(Dataset[DetectionTensors, LearnedDetection, Split]):
         count = len(self.stored["train"][1])
         if "val" in self.stored:
             return torch.arange(count), torch.arange(len(self.stored["val"][1]))
-        held = held_out(torch.zeros(count), self.val_fraction, self.split_seed)
+        held = held_out_mask(torch.zeros(count), self.val_fraction, self.split_seed)
         return (~held).nonzero().squeeze(1), held.nonzero().squeeze(1)
 
     @property
@@ -279,7 +279,7 @@ class DetectionDataset(Dataset[DetectionTensors, LearnedDetection, Split]):
         """Return by what rule the test split was made; "" if the source has one."""
         if self.source.has_test_set() or self.is_other_data:
             return ""
-        return drawn_share(self.test_fraction, "the images", self.split_seed)
+        return describe_random_split(self.test_fraction, "the images", self.split_seed)
 
     def fake(self) -> DetectionDataset:
         """Return a few small batches of random boxes in noise, of the same shape and classes."""

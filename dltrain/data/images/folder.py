@@ -25,7 +25,7 @@ from dltrain.data.io.layout.describe import EXPECTED, printable, printable_names
 from dltrain.data.io.layout.folders import IMAGE_ENDINGS, is_hidden
 from dltrain.data.io.layout.plan import Layout
 from dltrain.data.io.workers import CHUNK, Job, in_threads
-from dltrain.data.split import drawn_share, held_out
+from dltrain.data.split import describe_random_split, held_out_mask
 from dltrain.errors import ConfigError, InputError
 from dltrain.types import Spec
 
@@ -210,7 +210,7 @@ class Folder:
         if "test" not in files:
             held = torch.ones(len(train.targets), dtype=torch.bool)
             if not self.test_only:
-                held = held_out(train.targets, self.test_fraction, self.split_seed)
+                held = held_out_mask(train.targets, self.test_fraction, self.split_seed)
             files |= {"train": train[~held], "test": train[held]}
         if not files["test"].paths and self.test_fraction:  # 0 says that no test is wanted
             raise InputError(
@@ -242,7 +242,9 @@ class Folder:
         """Return by what rule the test split was made; "" for a test folder."""
         if "test" in self.own_files or self.test_only:
             return ""
-        return drawn_share(self.test_fraction, "the images of each class", self.split_seed)
+        return describe_random_split(
+            self.test_fraction, "the images of each class", self.split_seed
+        )
 
     def describe(self) -> None:
         """Log what of the folder is left out and what was decided about its folders, once."""

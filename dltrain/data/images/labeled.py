@@ -24,7 +24,7 @@ from dltrain.data.dataset import (
 )
 from dltrain.data.images.decode import read_image
 from dltrain.data.images.pixel_rule import PixelRule, rule_from
-from dltrain.data.split import Balance, Split, check_fold, held_out
+from dltrain.data.split import Balance, Split, check_fold, held_out_mask
 from dltrain.errors import InputError
 from dltrain.types import BatchSize, CountsClasses, DataSplit, Sample, Spec, Transform
 
@@ -214,7 +214,7 @@ class LabeledImages(Dataset[ImageContent, LearnedImages, ImageSplit]):
         targets = self.stored.targets("train").cpu()
         if "val" in self.stored:
             return torch.arange(len(targets)), torch.arange(len(self.stored.targets("val")))
-        held = held_out(targets, self.val_fraction, self.split_seed, self.folds, self.fold)
+        held = held_out_mask(targets, self.val_fraction, self.split_seed, self.folds, self.fold)
         return (~held).nonzero().squeeze(1), held.nonzero().squeeze(1)
 
     def make_split(self, part: Part, batch_size: BatchSize, seed: int | None) -> ImageSplit:

@@ -16,7 +16,7 @@ from torch import Tensor
 from dltrain.data.dataset import Dataset, Part
 from dltrain.data.fake import Fake
 from dltrain.data.io.number_format import NumberFormat
-from dltrain.data.split import Balance, Split, check_fold, drawn_share, held_out
+from dltrain.data.split import Balance, Split, check_fold, describe_random_split, held_out_mask
 from dltrain.data.tabular import encoded_table, labels
 from dltrain.data.tabular.column_plan import (
     PlannedColumn,
@@ -310,9 +310,11 @@ class Tabular(Dataset[EncodedTable, LearnedTable, Split]):
             nothing = torch.arange(0)
             return nothing, nothing, everything
         test_fraction = 0.0 if self.test_source else self.test_fraction
-        is_test = held_out(targets, test_fraction, self.split_seed)
+        is_test = held_out_mask(targets, test_fraction, self.split_seed)
         rest = everything[~is_test]
-        is_val = held_out(targets[rest], self.val_fraction, self.split_seed, self.folds, self.fold)
+        is_val = held_out_mask(
+            targets[rest], self.val_fraction, self.split_seed, self.folds, self.fold
+        )
         if is_val.all():
             raise InputError(
                 f"{samples.table.where(0)}: {len(targets)} usable rows are too few: none is left "
@@ -422,7 +424,7 @@ class Tabular(Dataset[EncodedTable, LearnedTable, Split]):
         rows = "the rows"
         if self.stored.spec.class_names:
             rows = "the rows of each class"
-        return drawn_share(self.test_fraction, rows, self.split_seed)
+        return describe_random_split(self.test_fraction, rows, self.split_seed)
 
     def fake(self) -> Fake:
         """Return random rows of the same columns and targets."""

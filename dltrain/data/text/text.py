@@ -15,7 +15,7 @@ from dltrain.data.dataset import Dataset, Part, no_training_samples, require
 from dltrain.data.io.layout.describe import printable_names
 from dltrain.data.io.text_encoding import check_encoding
 from dltrain.data.io.values import KnownTexts
-from dltrain.data.split import Balance, check_fold, drawn_share, held_out
+from dltrain.data.split import Balance, check_fold, describe_random_split, held_out_mask
 from dltrain.data.text.corpus import JSON_LINES, TABLES, LabeledCorpus, read_text, records
 from dltrain.data.text.fake_tokens import FakeTokens
 from dltrain.data.text.token_cache import TokenizerSettings, tokenize
@@ -279,11 +279,11 @@ class Text(Dataset[TextContent, LearnedTexts, TokenSplit]):
                 "name the training folder train"
             )
         if "test" not in rows:
-            held = held_out(targets[rows["train"]], self.test_fraction, self.split_seed)
+            held = held_out_mask(targets[rows["train"]], self.test_fraction, self.split_seed)
             rows = hold_out(rows, "test", held | is_other_data)
         if "val" not in rows:
             train_targets = targets[rows["train"]]
-            held = held_out(
+            held = held_out_mask(
                 train_targets, self.val_fraction, self.split_seed, self.folds, self.fold
             )
             rows = hold_out(rows, "val", held)
@@ -320,7 +320,7 @@ class Text(Dataset[TextContent, LearnedTexts, TokenSplit]):
         """Return the rule by which the test split was made; "" for a test set of its own."""
         if not self.stored.made_test:
             return ""
-        return drawn_share(self.test_fraction, "the texts of each class", self.split_seed)
+        return describe_random_split(self.test_fraction, "the texts of each class", self.split_seed)
 
     def fake(self) -> FakeTokens:
         """Return random tokens of the same vocabulary, in the same classes.

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from dltrain.data.split import batch_count, equally_often
+from dltrain.data.split import balanced_positions, batch_count
 from dltrain.rng import keyed
 from dltrain.types import BEGIN, END, PAD, BatchSize
 
@@ -173,7 +173,7 @@ class Batching:
     def _random_order(self, generator: torch.Generator) -> Tensor:
         if self.classes is None:
             return torch.randperm(len(self.rows), generator=generator)
-        return equally_often(self.classes, generator)
+        return balanced_positions(self.classes, generator)
 
     def _by_length(self, order: Tensor) -> Tensor:
         if self.by_tokens:

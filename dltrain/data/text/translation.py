@@ -13,7 +13,7 @@ from torch import Tensor
 
 from dltrain.data.dataset import Dataset, Part, require
 from dltrain.data.io.text_encoding import check_encoding
-from dltrain.data.split import drawn_share, held_out
+from dltrain.data.split import describe_random_split, held_out_mask
 from dltrain.data.text.corpus import lines
 from dltrain.data.text.fake_tokens import FakeTokens
 from dltrain.data.text.pairs import PairSource
@@ -198,7 +198,7 @@ class Translation(Dataset[TranslationContent, Tokenizers, TokenSplit]):
         for name, fraction in (("test", self.test_fraction), ("val", self.val_fraction)):
             if name not in rows:
                 no_classes = torch.zeros(len(rows["train"]), dtype=torch.int64)
-                rows = hold_out(rows, name, held_out(no_classes, fraction, self.split_seed))
+                rows = hold_out(rows, name, held_out_mask(no_classes, fraction, self.split_seed))
         if not len(rows["train"]) and self.learned is None:
             raise InputError(
                 "there is no pair to train on: all went into validation and test; "
@@ -226,7 +226,7 @@ class Translation(Dataset[TranslationContent, Tokenizers, TokenSplit]):
         """Return the rule by which the test split was made; "" for a test set of its own."""
         if not self.stored.made_test:
             return ""
-        return drawn_share(self.test_fraction, "the pairs", self.split_seed)
+        return describe_random_split(self.test_fraction, "the pairs", self.split_seed)
 
     def fake(self) -> FakeTokens:
         """Return random tokens of the same vocabularies.

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from dltrain.data.dataset import PARTS, Dataset, Part, require
 from dltrain.data.io.text_encoding import check_encoding
-from dltrain.data.split import drawn_share
+from dltrain.data.split import describe_random_split
 from dltrain.data.text.blocks import WordBlocks, keep_probabilities
 from dltrain.data.text.corpus import Corpus, LabeledCorpus, find_path, lines, read_text
 from dltrain.data.text.similarity import (
@@ -396,7 +396,7 @@ class Words(WordData):
 
     def test_rule(self) -> str:
         """Return the rule by which the test split was made."""
-        return drawn_share(self.test_fraction, "the documents", self.split_seed)
+        return describe_random_split(self.test_fraction, "the documents", self.split_seed)
 
     def fake(self) -> FakeWords:
         """Return random text, of the words of the run if there is one."""

@@ -387,7 +387,7 @@ def test_every_row_that_is_not_for_testing_is_in_one_fold() -> None:
     held = torch.cat([part.val for part in loaded])
     assert sorted(torch.cat([held, loaded[0].test]).tolist()) == list(range(53))
     assert all(torch.equal(part.test, loaded[0].test) for part in loaded)
-    with pytest.raises(ValueError, match="they count from 0"):
+    with pytest.raises(ValueError, match="is not one of the"):
         Tabular(numbers(), "y", folds=4, fold=4)
 
 
