@@ -45,13 +45,13 @@ examples
 groups (dltrain list GROUP)
 {groups}
 
-flags: --json (outcome as a last line of JSON)  --debug (tracebacks)  --version  --help
-       --config-dir DIR (options of yours: DIR/model/mine.yaml is model=mine)
-       -- (what follows is no flag)
+flags: --json (the outcome as JSON on the last line)  --debug (tracebacks)  --version  --help
+       --config-dir DIR (your own options: DIR/model/mine.yaml is model=mine)
+       -- (what follows is not a flag)
 check: --plot (the learning rate)  --images FILE.png (a batch as the network sees it)
        --data (read the data as training would, and report what is in it)
-predict: --out FILE.csv|FILE.jsonl  --explain (why, as pictures)
-generate: --samples N (images)  --tokens N (that follow a text)  --out FOLDER|FILE.txt
+predict: --out FILE.csv|FILE.jsonl  --explain (what decided a prediction, as pictures)
+generate: --samples N (images)  --tokens N (length of a generated text)  --out FOLDER|FILE.txt
 export: --format word2vec  --out FILE.vec      rollout: --out FILE.gif
 resume: --fork (in a new run)
 RUN is a run folder, a unique part of its name, or `last`

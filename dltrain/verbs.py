@@ -53,7 +53,7 @@ VERBS = {
     "list": Verb(
         "dltrain.commands.list:list_",
         "list [group]",
-        "the options of every group, a line each",
+        "the options of every group, one per line",
         names=ANY_NUMBER,
     ),
     "show": Verb(

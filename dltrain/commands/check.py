@@ -153,12 +153,12 @@ def figure_lines(figures: dict[str, Any]) -> list[tuple[str, str]]:
     epoch = duration(figures["epoch_seconds"])
     return [
         *rows,
-        ("FLOPs a sample, forward", f"{number(figures['forward_flops_per_sample'] / 1e6)} M"),
+        ("FLOPs per sample, forward", f"{number(figures['forward_flops_per_sample'] / 1e6)} M"),
         ("weights, gradients, optimizer", size(figures["state_bytes"])),
-        ("activations a batch", f"{activations} at batch {figures['measured_batch_size']}"),
+        ("activations per batch", f"{activations} at batch {figures['measured_batch_size']}"),
         ("data set in memory", size(figures["dataset_bytes"])),
-        ("a step", f"{milliseconds:.1f} ms, loss {loss} before training"),
-        ("an epoch, about", f"{epoch} ({figures['steps_per_epoch']} steps)"),
+        ("time per step", f"{milliseconds:.1f} ms, loss {loss} before training"),
+        ("time per epoch, about", f"{epoch} ({figures['steps_per_epoch']} steps)"),
     ]
 
 

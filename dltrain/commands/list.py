@@ -1,4 +1,4 @@
-"""`dltrain list [group]`: the options of every group, a line each. Reads the YAML files only."""
+"""`dltrain list [group]`: the options of every group, one per line. Reads the YAML files only."""
 
 from __future__ import annotations
 
