@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from dltrain.weights.freezing import learning_rate_groups
+from dltrain.weights.freezing import learning_rate_groups, trainable_parameters
 
 Params = list[Tensor]
 Average = Callable[[Params, Params, int, int], None]
@@ -77,7 +77,7 @@ class Optim:
         scaler: torch.amp.GradScaler | None = None,
         lr_factors: Mapping[Any, float] | None = None,
     ) -> None:
-        self.params: Params = [p for p in modules.parameters() if p.requires_grad]
+        self.params: Params = list(trainable_parameters(modules).values())
         groups = learning_rate_groups(modules, lr_factors) if lr_factors else self.params
         self.optimizer = optimizer(groups)
         self.schedule = schedule
@@ -105,13 +105,13 @@ class Optim:
         self.bad_in_a_row = torch.zeros((), dtype=torch.int64)
 
         # a bad batch changes batch norm's statistics before its gradient is known
-        float_buffers = [b for b in modules.buffers() if b.is_floating_point()]
-        self.buffers: Params = float_buffers if skip_nonfinite else []
-        self.good_buffers = [b.clone() for b in self.buffers]  # after the last good step
+        buffers = [b for b in modules.buffers() if b.is_floating_point()]
+        self.buffers: Params = buffers if skip_nonfinite else []
+        self.good_buffers = clones(self.buffers)  # after the last good step
 
         self.average = average
-        self.averaged_values: Params = [v.detach() for v in (*self.params, *float_buffers)]
-        self.averages: Params = [v.clone() for v in self.averaged_values] if average else []
+        self.averaged_values: Params = [v.detach() for v in (*self.params, *buffers)]
+        self.averages: Params = clones(self.averaged_values) if average else []
 
     @property
     def lrs(self) -> list[float]:
@@ -187,10 +187,9 @@ class Optim:
         self.scaler.unscale_(self.optimizer)
         for penalty in self.penalties:
             penalty.before_step(self.params)
-        scaling = self.scaler.is_enabled()
-        if self.record_grad_norm or self.clip_norm or self.skip_nonfinite or scaling:
+        if self._needs_grad_norm():
             self._measure_gradient()
-        if self.skip_nonfinite and not scaling and int(self.bad_in_a_row):
+        if self._is_to_skip():
             self.forget_gradient()
             return
         self._clip()
@@ -228,6 +227,15 @@ class Optim:
     def _gradients(self) -> Params:
         """Return the gradients that there are."""
         return [p.grad for p in self.params if p.grad is not None]
+
+    def _needs_grad_norm(self) -> bool:
+        needs_check = self.skip_nonfinite or self.scaler.is_enabled()
+        return bool(self.record_grad_norm or self.clip_norm or needs_check)
+
+    def _is_to_skip(self) -> bool:
+        """Return whether to leave out the step; the scaler of fp16 does that by itself."""
+        checks = self.skip_nonfinite and not self.scaler.is_enabled()
+        return checks and bool(self.bad_in_a_row)
 
     def _measure_gradient(self) -> None:
         """Keep the norm of the gradient, and count steps in a row whose gradient is not finite."""
@@ -269,7 +277,7 @@ class Optim:
     def averaged(self) -> Iterator[None]:
         """Put the averaged weights into the modules within the block, if weights are averaged."""
         values = self.averaged_values[: len(self.averages)]
-        trained = [v.clone() for v in values]
+        trained = clones(values)
         self._copy(values, self.averages)
         try:
             yield
@@ -335,6 +343,11 @@ class Optim:
             group.update(configured)
         for p, moments in self.optimizer.state.items():
             store_alike(p, moments)
+
+
+def clones(values: Params) -> Params:
+    """Return a copy of each tensor."""
+    return [value.clone() for value in values]
 
 
 def configured_settings(group: Mapping[str, Any]) -> dict[str, Any]:
