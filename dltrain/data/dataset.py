@@ -236,6 +236,12 @@ def unknown_classes(unknown: Iterable[str], trained: Sequence[str]) -> InputErro
     )
 
 
+def counted(count: int, one: str, many: str) -> str:
+    """Return a number with the words for one thing or for many, for a message."""
+    words = one if count == 1 else many
+    return f"{count:,} {words}"
+
+
 def shown_names(names: Sequence[str]) -> str:
     """Join the first of many names for a message, and say how many more there are."""
     return first_names(names, MAX_NAMES_SHOWN)

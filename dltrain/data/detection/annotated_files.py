@@ -9,10 +9,10 @@ import hashlib
 import logging
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from itertools import compress
+from itertools import chain, compress
 from operator import not_
 from pathlib import Path
 from typing import ClassVar, Literal, TypeAlias
@@ -20,6 +20,7 @@ from typing import ClassVar, Literal, TypeAlias
 import torch
 from torch import Tensor
 
+from dltrain.data.dataset import counted
 from dltrain.data.detection.box_checks import (
     box_problem,
     in_pixels,
@@ -49,7 +50,7 @@ from dltrain.data.io.memory import free_memory
 from dltrain.data.io.workers import Job, in_threads
 from dltrain.errors import ConfigError, InputError
 from dltrain.types import Spec
-from dltrain.types.boxes import COUNTED, is_box, is_counted
+from dltrain.types.boxes import COUNTED, FLAG, is_box, is_counted
 
 log = logging.getLogger("dltrain")
 BadBoxes: TypeAlias = Literal["refuse", "drop"]
@@ -183,13 +184,7 @@ class AnnotatedFiles(ABC):
         self.check_memory(sum(map(len, parts.values())))
         decoded = {part: self.decode(images, rule) for part, images in parts.items()}
         rule = self.settle_pixels(list(decoded.values()), rule)
-        has_flags = any(
-            box.flag != COUNTED
-            for images in parts.values()
-            for image in images
-            for box in image.boxes
-        )
-        columns = 6 if has_flags else 5
+        columns = target_columns(chain.from_iterable(parts.values()))
         problems = list(self.annotated.problems)
         sets: dict[str, tuple[Tensor, Tensor]] = {}
         for part, images in parts.items():
@@ -296,13 +291,20 @@ class AnnotatedFiles(ABC):
         """Refuse the boxes that cannot be used (InputError), or warn that they are left out."""
         if not problems:
             return
-        count = f"{len(problems):,} box{plural(problems, 'es')}"
+        count = counted(len(problems), "box", "boxes")
         if self.bad_boxes == "refuse":
             raise InputError(
                 f"{count} cannot be used; "
                 f"dataset.bad_boxes=drop leaves out{problem_lines(problems)}"
             )
         log.warning(f"{count} left out{problem_lines(problems)}")
+
+
+def target_columns(images: Iterable[AnnotatedImage]) -> int:
+    """Return the number of columns of targets: 6 if an object has a flag, else 5."""
+    boxes = chain.from_iterable(image.boxes for image in images)
+    has_flags = any(box.flag != COUNTED for box in boxes)
+    return FLAG + has_flags
 
 
 @dataclass
@@ -332,16 +334,10 @@ def warn_of_cut_boxes(cut: Sequence[str]) -> None:
     """Warn of boxes that are cut off at the edge of their image."""
     if not cut:
         return
-    what = "boxes reach" if len(cut) > 1 else "box reaches"
-    verb = "are" if len(cut) > 1 else "is"
-    log.warning(
-        f"{len(cut):,} {what} out of the image and {verb} cut off at its edge{problem_lines(cut)}"
+    start = counted(
+        len(cut), "box reaches out of the image and is", "boxes reach out of the image and are"
     )
-
-
-def plural(things: Sequence[object], ending: str = "s") -> str:
-    """Return the ending of a word that counts the things: empty for a single one."""
-    return "" if len(things) == 1 else ending
+    log.warning(f"{start} cut off at its edge{problem_lines(cut)}")
 
 
 def problem_lines(problems: Sequence[str]) -> str:

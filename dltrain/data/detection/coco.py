@@ -112,14 +112,20 @@ class Description:
         counts = Counter(categories.values())
         used = self.used_categories()
         kept = {key: name for key, name in categories.items() if counts[name] == 1 or key in used}
-        for name, count in sorted(Counter(kept.values()).items()):
-            if count > 1:
-                keys = [key for key, other in kept.items() if other == name]
+        self.check_names(kept)
+        return kept
+
+    def check_names(self, categories: dict[str, str]) -> None:
+        """Raise InputError for a name that several categories have."""
+        keys: dict[str, list[str]] = {}
+        for key, name in categories.items():
+            keys.setdefault(name, []).append(key)
+        for name, same in sorted(keys.items()):
+            if len(same) > 1:
                 raise InputError(
-                    f"{self.path}: the categories with the ids {', '.join(keys)} "
+                    f"{self.path}: the categories with the ids {', '.join(same)} "
                     f"are all called {name}"
                 )
-        return kept
 
     def used_categories(self) -> set[str]:
         """Return the ids of the categories that annotations have."""
@@ -258,7 +264,9 @@ def stated_size(image: Mapping[str, Any]) -> tuple[int, int] | None:
         width, height = int(image.get("width", 0)), int(image.get("height", 0))
     except (TypeError, ValueError, OverflowError):
         return None
-    return (width, height) if min(width, height) > 0 else None
+    if min(width, height) <= 0:
+        return None
+    return width, height
 
 
 def read_json(path: Path) -> Any:

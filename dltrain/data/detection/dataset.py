@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dltrain.data.dataset import Dataset, Part, class_numbers, require, unknown_classes
+from dltrain.data.dataset import Dataset, Part, class_numbers, counted, require, unknown_classes
 from dltrain.data.detection.annotated_files import Absent
 from dltrain.data.detection.fake import MAX_BOXES, FakeDetectionSource
 from dltrain.data.detection.letterbox import letterbox, scale_to_fit
@@ -54,10 +54,11 @@ FAKE_BATCHES = 4
 MAX_FAKE_BATCH_SAMPLES = 8
 DIGEST, PIXELS, BOXES = "digest", "pixels", "boxes"  # keys of a description
 LEFT_OUT = "neither objects nor background in training"
-USES = {  # what training does with objects that are not scored, by their flag
-    DIFFICULT: LEFT_OUT,
-    TRAINED: "trained on as others",
-    CROWD: LEFT_OUT,
+# Objects that are not scored, and what training does with them, by their flag.
+UNCOUNTED = {
+    DIFFICULT: ("difficult object", LEFT_OUT),
+    TRAINED: ("difficult object", "trained on as others"),
+    CROWD: ("crowd region", LEFT_OUT),
 }
 # What is described where no set is named, for debug=smoke.
 STAND_IN = Spec((3, 128, 128), ("a", "b"), 80, 20, (114.0,) * 3, (58.0,) * 3, boxes=MAX_BOXES)
@@ -358,9 +359,8 @@ def log_uncounted_objects(sets: DetectionTensors) -> None:
     flags = torch.cat(
         [targets[..., FLAG:][is_box(targets)].flatten() for _, targets in sets.values()]
     )
-    for flag, use in USES.items():
+    for flag, (what, use) in UNCOUNTED.items():
         count = int((flags == flag).sum())
         if count:
-            what = "crowd region" if flag == CROWD else "difficult object"
-            verb = "s are" if count > 1 else " is"
-            log.info(f"{count:,} {what}{verb} not scored, and {use}")
+            start = counted(count, f"{what} is", f"{what}s are")
+            log.info(f"{start} not scored, and {use}")

@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Literal
 from xml.parsers import expat
 
+from dltrain.data.dataset import counted
 from dltrain.data.detection.annotated_files import (
     AnnotatedFiles,
     BadBoxes,
     existing_path,
-    plural,
     problem_lines,
 )
 from dltrain.data.detection.box_checks import flag_of
@@ -76,13 +76,9 @@ class VOC(AnnotatedFiles):
     def read_annotations(self) -> AnnotatedSet:
         """Return the images and boxes of every split; InputError for a broken or missing file."""
         folder = existing_path(self.root, str(self.path))
-        if not (folder / "Annotations").is_dir():
-            raise InputError(f"{folder} has no folder Annotations; expected {EXPECTED}")
         check_repeated(self.classes)
         paths = annotations_in(folder / "Annotations")
         parts = stems_of_parts(folder, paths)
-        if not parts["train"]:
-            raise InputError(f"{folder} has no annotations to train on; expected {EXPECTED}")
         used = dict.fromkeys(chain.from_iterable(parts.values()))
         annotations = {stem: Annotation(paths[stem], read_xml(paths[stem])) for stem in used}
         names = self.classes or class_names(annotations.values())
@@ -227,7 +223,9 @@ class Annotation:
             height = int(float(sizes[0].value("height")))
         except (ValueError, OverflowError):
             return None
-        return (width, height) if min(width, height) > 0 else None
+        if min(width, height) <= 0:
+            return None
+        return width, height
 
     def boxes(
         self, labels: Mapping[str, int], difficult_flag: float, problems: list[str]
@@ -267,26 +265,36 @@ class Annotation:
 
 
 def annotations_in(folder: Path) -> dict[str, Path]:
-    """Return the xml files in a folder by their names without ending; warn of those below it."""
+    """Return the xml files in a folder by their names without ending; InputError without it."""
+    if not folder.is_dir():
+        raise InputError(f"{folder.parent} has no folder Annotations; expected {EXPECTED}")
     files = sorted(path for path in folder.rglob("*") if path.suffix.lower() == ".xml")
-    below = [path.relative_to(folder).as_posix() for path in files if path.parent != folder]
-    if below:
+    inside = {path.stem: path for path in files if path.parent == folder}
+    warn_of_files_below(folder, sorted(set(files) - set(inside.values())))
+    return inside
+
+
+def warn_of_files_below(folder: Path, files: Sequence[Path]) -> None:
+    """Warn of files in folders below the one that is read."""
+    if files:
+        below = [path.relative_to(folder).as_posix() for path in files]
         names = first_names(below, MAX_FILES_SHOWN)
         log.warning(f"{folder}: files in folders below it are not read: {names}")
-    return {path.stem: path for path in files if path.parent == folder}
 
 
 def stems_of_parts(folder: Path, paths: Mapping[str, Path]) -> dict[str, list[str]]:
     """Return the names of the annotations of each split that there is, without their ending.
 
     If there is no list of training images, all annotations that no other list names are for
-    training.
+    training. Raises InputError if none is for training.
     """
     lists = {part: folder / "ImageSets" / "Main" / f"{part}.txt" for part in PARTS}
     parts = {part: stems_in_list(path, paths) for part, path in lists.items() if path.is_file()}
     if "train" not in parts:
         held = set(chain.from_iterable(parts.values()))
         parts["train"] = [stem for stem in paths if stem not in held]
+    if not parts["train"]:
+        raise InputError(f"{folder} has no annotations to train on; expected {EXPECTED}")
     return parts
 
 
@@ -338,9 +346,9 @@ def images_of(folder: Path, annotations: Mapping[str, Annotation]) -> dict[str, 
 def warn_of_own_names(annotations: Sequence[str]) -> None:
     """Warn of annotations whose image is the one of their own name, not the one that they name."""
     if annotations:
-        subject = "annotations name" if len(annotations) > 1 else "annotation names"
+        subject = counted(len(annotations), "annotation names", "annotations name")
         log.warning(
-            f"{len(annotations):,} {subject} an image that is not theirs or not there; "
+            f"{subject} an image that is not theirs or not there; "
             f"the image of the annotation's own name is read{problem_lines(annotations)}"
         )
 
@@ -350,7 +358,7 @@ def report_unused(folder: Path, images: Mapping[str, Path]) -> None:
     files = {Path(name) for name in files_in(str(folder))}
     unused = sorted(filter(is_image, files - set(images.values())))
     if unused:
-        count = f"{len(unused):,} image{plural(unused)}"
+        count = counted(len(unused), "image", "images")
         log.warning(
             f"{count} in {folder} without an annotation: not used, such as {unused[0].name}"
         )

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 
+from dltrain.data.dataset import counted
 from dltrain.data.detection.annotated_files import AnnotatedFiles, BadBoxes, existing_path
 from dltrain.data.detection.image_names import is_image
 from dltrain.data.detection.samples import AnnotatedImage, AnnotatedSet, Box, Corners
@@ -220,7 +221,7 @@ def log_unlabeled(images: Sequence[AnnotatedImage], part: Part) -> None:
     """Log how many images have no label file."""
     count = sum(not image.labeled for image in images)
     if count:
-        have = "have" if count > 1 else "has"
+        have = "has" if count == 1 else "have"
         log.info(
             f"{count:,} of {len(images):,} images in {part.images} {have} no label file, "
             "so no objects"
@@ -261,8 +262,8 @@ def label_files(folder: Path, part: Part, stems: set[str]) -> dict[str, Path]:
 def warn_of_unused_labels(names: Sequence[str]) -> None:
     """Warn of label files without an image."""
     if names:
-        have = "s have" if len(names) > 1 else " has"
-        log.warning(f"{len(names):,} label file{have} no image: {printable_names(names)}")
+        count = counted(len(names), "label file has", "label files have")
+        log.warning(f"{count} no image: {printable_names(names)}")
 
 
 def is_label_file(path: Path) -> bool:

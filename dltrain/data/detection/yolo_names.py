@@ -183,13 +183,13 @@ def numbered_nodes(names: yaml.MappingNode, path: Path) -> list[yaml.Node]:
         if number in numbered:
             raise InputError(f"{place_of(key, path)}: class {number} has two names")
         numbered[number] = value
-    for number in range(len(numbered)):
-        if number not in numbered:
-            raise InputError(
-                f"{place_of(names, path)}: names are numbered from 0 on, without gaps; "
-                f"class {number} has none"
-            )
-    return [numbered[number] for number in range(len(numbered))]
+    missing = set(range(len(numbered))) - numbered.keys()
+    if missing:
+        raise InputError(
+            f"{place_of(names, path)}: names are numbered from 0 on, without gaps; "
+            f"class {min(missing)} has none"
+        )
+    return [numbered[number] for number in sorted(numbered)]
 
 
 def checked(names: list[str], places: list[str]) -> tuple[str, ...]:

@@ -16,6 +16,7 @@ from typing import Literal, TypeAlias
 import torch
 from torch import Tensor
 
+from dltrain.data.dataset import counted
 from dltrain.data.images.decode import OddImages, read_image, read_images
 from dltrain.data.images.jpeg import MIN_FILES, JpegDecoder, is_jpeg_name, torchvision_decoder
 from dltrain.data.images.opening import size_of
@@ -273,9 +274,9 @@ class Folder:
 
         Raises InputError with the names of files that are not images if those are refused.
         """
-        progress = Progress(self.path, sum(len(files.paths) for files in self.files.values()))
+        progress = Progress(self.path, len(self.own_paths))
         decoded = {split: self.decode(files.paths, progress) for split, files in self.files.items()}
-        self.settle([v for _, odd in decoded.values() for v in odd.unsettled.values()])
+        self.settle(chain.from_iterable(odd.unsettled.values() for _, odd in decoded.values()))
         sets: dict[str, tuple[Tensor, Tensor]] = {}
         reasons: dict[str, str] = {}
         for split, files in self.files.items():
@@ -342,7 +343,7 @@ class Folder:
         if not reasons:
             return
         lines = reason_lines(list(reasons.values()))
-        count = f"{len(reasons):,} file{'s' if len(reasons) > 1 else ''}"
+        count = counted(len(reasons), "file", "files")
         if self.odd_files == "refuse":
             raise InputError(
                 f"{count} in {self.path} cannot be used; dataset.odd_files=skip leaves out\n{lines}"

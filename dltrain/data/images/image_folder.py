@@ -105,7 +105,7 @@ class ImageFolder(LabeledImages):
         )
         self.root = Path(root)
         self.path = path
-        self.image_size = (image_size, image_size) if isinstance(image_size, int) else image_size
+        self.image_size = image_size
         self.channels: int = channels
         self.class_folders = column_names(classes) or None
         self.value_range = value_range
@@ -133,7 +133,7 @@ class ImageFolder(LabeledImages):
             raise ConfigError([("dataset.path=null", why)])
         folder = Folder(
             places=(Path(self.path).expanduser(), self.root / self.path),
-            image_size=self.image_size,
+            image_size=square(self.image_size),
             channels=self.channels,
             odd_files=self.odd_files,
             test_fraction=self.test_fraction,
@@ -212,6 +212,11 @@ class ImageFolder(LabeledImages):
     def fake(self) -> InMemory:
         """Return a few small batches of random images of the same shape and classes."""
         return fake_images(self)
+
+
+def square(size: int | tuple[int, int] | None) -> tuple[int, int] | None:
+    """Return a height and width; a single number is both."""
+    return (size, size) if isinstance(size, int) else size
 
 
 def decoded_bytes(folder: Folder) -> int:

@@ -37,10 +37,7 @@ def as_bytes(
     file: ImageFile.ImageFile, content: bytes, sample_type: str, rule: PixelRule, name: str
 ) -> Image.Image:
     """Return a file of a `sample_type` as an image of 8 bits a channel, with its orientation."""
-    is_wide_gray = raw_mode(file) == WIDE_GRAY_WITH_ALPHA
-    values, alpha = (
-        gray_with_alpha(content) if is_wide_gray else values_of(file, content, sample_type)
-    )
+    values, alpha = values_of(file, content, sample_type)
     pixels = rule.to_bytes(sample_type, values, name)
     if tiff_tag(file, PHOTOMETRIC) == WHITE_IS_ZERO:
         pixels = 255 - pixels
@@ -58,6 +55,8 @@ def values_of(
 ) -> tuple[Pixels, Pixels | None]:
     """Return the values of a file (H, W) or (H, W, C), and the bytes of its alpha (H, W)."""
     raw = raw_mode(file)
+    if raw == WIDE_GRAY_WITH_ALPHA:
+        return gray_with_alpha(content)
     if WIDE_CHANNELS.fullmatch(raw):
         return wide_values(file, content, raw)
     values = np.asarray(file)

@@ -15,7 +15,7 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from dltrain.data.dataset import invalid_description
+from dltrain.data.dataset import counted, invalid_description
 from dltrain.errors import InputError
 
 log = logging.getLogger("dltrain")
@@ -149,7 +149,7 @@ LEGACY_RULE = PixelRule(LEGACY_RANGES, "black")
 def settled_background(values: Sequence[Values], place: str) -> str:
     """Return the background for images with transparency, and log it."""
     background = visible_background(values)
-    count = count_text(values)
+    count = counted(len(values), "image", "images")
     log.info(f"{place}: {count} with transparency, put over {background} (dataset.background)")
     return background
 
@@ -163,7 +163,7 @@ def settled_range(
     """
     low, high = min(one.low for one in values), max(one.high for one in values)
     limits = usual_range(low, high, sample_type)
-    count = count_text(values)
+    count = counted(len(values), "image", "images")
     log.info(
         f"{place}: {count} of {sample_type} values, {low:g} to {high:g}: {text(limits)} becomes "
         "0..255 in every image (dataset.value_range=[LOW,HIGH] sets another range)"
@@ -174,11 +174,6 @@ def settled_range(
         logged.add(line)
         log.warning(f"{place}: {dim:,} of {count} have {line}")
     return limits
-
-
-def count_text(values: Sequence[Values]) -> str:
-    """Return the number of images as text."""
-    return f"{len(values):,} image{'s' if len(values) > 1 else ''}"
 
 
 def given_rule(
