@@ -1,6 +1,7 @@
-"""The command line: from the words typed to the function of a verb, and to an exit code.
+"""The command line: parses the words, calls the function of the verb and returns an exit code.
 
-It imports no torch; the module of a verb is imported when it runs.
+A verb is the first word of a command, such as `train`. Its module is imported when it runs; this
+file imports no torch.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from dltrain.verbs import FLAGS, HELP, HIDDEN, MULTIRUN, VERBS, VERSION, Verb
 
 log = logging.getLogger("dltrain")
 SETTING = re.compile(r"(\+{0,2}|~)[\w.]+=.*|~[\w.]+", re.DOTALL)
-SHORT_WAITS = {  # of threads: GNU's OpenMP counts loops, LLVM's and Intel's milliseconds
+SHORT_WAITS = {  # GNU's OpenMP counts loops, those of LLVM and Intel count milliseconds
     "GOMP_SPINCOUNT": "3000",
     "KMP_BLOCKTIME": "1",
 }
@@ -97,7 +98,7 @@ def report(error: BaseException, options: Options) -> int:
         code = error.exit_code
     else:
         text = f"{type(error).__name__}: {error}"
-        hint = "\n(an unexpected failure: --debug shows where)"
+        hint = "\n(an unexpected failure; add --debug for the traceback)"
         code = 1
     if options.debug:
         hint = ""
@@ -109,7 +110,7 @@ def report(error: BaseException, options: Options) -> int:
 
 
 def wrapped_to_screen(text: str, stream: TextIO | None = None) -> str:
-    """Return `text` as a terminal shows it: lines break between words. A pipe gets whole lines."""
+    """Return `text` wrapped between words to a terminal's width; unchanged for a file or a pipe."""
     width = screen_width(stream)
     if width is None:
         return text
@@ -117,7 +118,10 @@ def wrapped_to_screen(text: str, stream: TextIO | None = None) -> str:
 
 
 def report_lost_output(error: OSError, code: int, verb: Verb | None, options: Options) -> int:
-    """Report that output was lost; return 1 for a success that is in no file either."""
+    """Report that standard output was lost; return the exit code.
+
+    A success becomes a failure unless the result is in files.
+    """
     print(f"dltrain: standard output cannot be written: {error.strerror}", file=sys.stderr)
     has_files = verb is not None and (verb.writes_files or bool(options.out))
     if has_files and not options.json:
@@ -152,7 +156,7 @@ def parse(options: Options) -> Verb:
 
 
 def verb_called(name: str, options: Options) -> Verb:
-    """Return the verb of a name and the flags that stand for one; UsageError for another name."""
+    """Return the verb of a name; --help, --version and -m stand for verbs of their own."""
     if options.help:
         return HELP
     if options.version:
@@ -209,26 +213,26 @@ def split_names(words: list[str], count: int) -> tuple[list[str], list[str]]:
 
 
 def refuse_late_verb(overrides: list[str]) -> None:
-    """Raise UsageError for a verb among the settings: it would be read as one of them."""
+    """Raise UsageError for a verb after the settings, which would be read as one of them."""
     for word in overrides:
         if word in VERBS:
-            raise UsageError(f"{word} is a verb, and comes first: dltrain {word} ...")
+            raise UsageError(f"{word} is a command and comes first: dltrain {word} ...")
 
 
 def refuse_old_spelling(options: Options) -> None:
-    """Raise UsageError for what `predict` did before it had a verb of its own."""
+    """Raise UsageError for flags of `predict` that are now another verb's, such as --samples."""
     command = moved_command(options)
     if command is not None:
-        raise UsageError(f"predict does not do that any more; type: {command}")
+        raise UsageError(f"predict no longer does this; type: {command}")
 
 
 def refuse_flags_of_others(names: list[str], verb: str) -> None:
-    """Raise UsageError for a flag of other verbs."""
+    """Raise UsageError for a flag that other verbs have and this one does not."""
     for name in names:
         flag = FLAGS[name]
         if flag.verbs and verb not in flag.verbs:
             commands = ", ".join(f"`dltrain {one}`" for one in flag.verbs)
-            raise UsageError(f"{name} goes with {commands} alone: it {flag.purpose}")
+            raise UsageError(f"{name} is a flag of {commands} only: it {flag.purpose}")
 
 
 def is_override(word: str) -> bool:
@@ -237,7 +241,7 @@ def is_override(word: str) -> bool:
 
 
 def is_setting(word: str) -> bool:
-    """Tell if a word among names is a setting: it looks like one, and no file has that name."""
+    """Tell if a word looks like a setting and is not the name of a file."""
     return SETTING.fullmatch(word) is not None and not exists(word)
 
 
@@ -278,9 +282,9 @@ def interrupt(number: int, frame: FrameType | None) -> None:
 def let_waiting_threads_sleep() -> None:
     """Have the threads of OpenMP sleep while they wait for each other, after a moment.
 
-    By default they wait busily for milliseconds. Beside other busy processes they take from each
-    other the time that they wait for: small steps became a hundred times as slow. Settings of the
-    user stay. This must be set before torch is loaded.
+    By default they spin for milliseconds. On a machine with other busy processes, spinning threads
+    take CPU time from the threads that they wait for, and small steps become a hundred times as
+    slow. The user's own settings stay. This must be set before torch is loaded.
     """
     if not {"OMP_WAIT_POLICY", *SHORT_WAITS} & os.environ.keys():
         os.environ.update(SHORT_WAITS)

@@ -75,7 +75,7 @@ def print_help(options: Options) -> None:
 
 
 def listed(options: list[str]) -> str:
-    """Return options in a line; of very many the first."""
+    """Return options in a line, the first ones if there are very many."""
     line = ", ".join(options)
     if len(line) <= MAX_LISTED_CHARS:
         return line
@@ -84,7 +84,7 @@ def listed(options: list[str]) -> str:
 
 def unknown_verb(name: str) -> str:
     """Return what to type instead of a first word that is not a verb."""
-    problem = f"{name} is not a verb"
+    problem = f"{name} is not a command"
     for suggest in (_verb_elsewhere, _data_file, _setting_with_colon, _option, _similar_verb):
         hint = suggest(name)
         if hint is not None:
@@ -202,9 +202,9 @@ def keys_like(flag: str) -> list[str]:
 
 
 def moved_command(options: Options) -> str | None:
-    """Return the command that does what `dltrain predict` with these flags once did; None if none.
+    """Return the command for what `dltrain predict` once did with these flags; None for others.
 
-    Images and texts are now generated, word vectors exported, episodes rolled out.
+    Generating images and texts, exporting word vectors and rolling out episodes are now commands.
     """
     words = MOVED_BY_SUFFIX.get(Path(options.out or "").suffix)
     if options.samples is not None or options.tokens is not None:

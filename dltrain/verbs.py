@@ -27,7 +27,7 @@ class Verb:
 class Flag:
     """A flag: the field of `Options` that it sets, and where it may stand.
 
-    A flag with an `example` takes a value. A flag with `verbs` goes with those alone, `purpose`
+    A flag with an `example` takes a value. A flag with `verbs` is a flag of these only; `purpose`
     says what it does there.
     """
 
@@ -85,7 +85,7 @@ VERBS = {
     "rollout": Verb(
         "dltrain.commands.rollout:rollout",
         "rollout RUN",
-        "an episode of an agent, as an animation",
+        "an episode of an agent, as an animated GIF",
         names=1,
     ),
     "export": Verb(
@@ -104,7 +104,7 @@ VERBS = {
     "completion": Verb(
         "dltrain.commands.completion:completion",
         "completion bash|zsh|fish",
-        "a script that completes with TAB",
+        "a shell script that completes words with TAB",
         names=1,
     ),
 }

@@ -59,7 +59,7 @@ def test_python_m_dltrain_is_the_same_command() -> None:
     assert (done.returncode, done.stdout, done.stderr) == (0, f"dltrain {__version__}\n", "")
     failed = python("-m", "dltrain", "trian")
     assert failed.returncode == 2
-    assert failed.stderr == "dltrain: trian is not a verb; did you mean `dltrain train`?\n"
+    assert failed.stderr == "dltrain: trian is not a command; did you mean `dltrain train`?\n"
 
 
 @pytest.mark.parametrize(
@@ -294,9 +294,9 @@ def test_check_says_which_typed_keys_are_not_read(dltrain) -> None:
         (("--epoch", "8"), "did you mean trainer.epochs=8?"),
         (("--jsn",), "did you mean --json?"),
         (("-v",), "did you mean --version?"),
-        (("trian",), "trian is not a verb; did you mean `dltrain train`?"),
-        (("zzz",), "zzz is not a verb (train, check, list, show,"),
-        (("check", "-m"), "-m goes with `dltrain train` alone: it runs a grid"),
+        (("trian",), "trian is not a command; did you mean `dltrain train`?"),
+        (("zzz",), "zzz is not a command (train, check, list, show,"),
+        (("check", "-m"), "-m is a flag of `dltrain train` only: it runs a grid"),
         (("model=a,b",), "several values are a sweep: dltrain -m model=a,b"),
         (
             ("regularization=l1,l2",),

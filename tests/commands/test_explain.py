@@ -114,8 +114,8 @@ def test_unexplainable_runs_are_refused(
 
 
 def test_the_flags_belong_to_their_verbs(dltrain) -> None:
-    assert "--explain goes with `dltrain predict` alone" in dltrain("check", "--explain").err
-    assert "--images goes with `dltrain check` alone" in dltrain("train", "--images", "x.png").err
+    assert "--explain is a flag of `dltrain predict` only" in dltrain("check", "--explain").err
+    assert "--images is a flag of `dltrain check` only" in dltrain("train", "--images", "x.png").err
 
 
 # check --images

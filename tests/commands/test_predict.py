@@ -340,7 +340,7 @@ def test_a_mistake_is_reported(
 def test_out_goes_with_verbs_that_write_a_file(dltrain) -> None:
     outcome = dltrain("train", "--out", "x.csv")
     assert outcome.code == 2
-    assert "--out goes with `dltrain predict`, `dltrain generate`" in outcome.err
+    assert "--out is a flag of `dltrain predict`, `dltrain generate`" in outcome.err
 
 
 @pytest.mark.parametrize(
@@ -360,7 +360,7 @@ def test_the_new_command_is_given_for_the_old_spelling(old: str, new: str, dltra
     outcome = dltrain(*words)
     assert outcome.code == 2
     *_, message = outcome.err.splitlines()
-    assert message == f"dltrain: predict does not do that any more; type: dltrain {new}"
+    assert message == f"dltrain: predict no longer does this; type: dltrain {new}"
     answered = Options(argv=shlex.split(new))
     verb = parse(answered)
     assert verb is VERBS[next(word for word in shlex.split(new) if word in VERBS)]

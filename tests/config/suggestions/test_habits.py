@@ -338,7 +338,7 @@ def test_a_key_that_is_only_a_little_like_another_is_not_taken_for_it(typed: str
         (["trainer.epochs:10"], "trainer.epochs=10"),
         (["data.csv"], "dataset=tabular dataset.path=data.csv dataset.target=COLUMN"),
         (["--push_to_hub"], "nothing is uploaded: leave it out"),
-        (["model=mlp", "check"], "check is a verb, and comes first: dltrain check ..."),
+        (["model=mlp", "check"], "check is a command and comes first: dltrain check ..."),
     ],
     ids=str,
 )
