@@ -1,4 +1,4 @@
-"""The loss that `dataset.balance` asks for."""
+"""Changes the loss for data with rare classes, as `dataset.balance` says."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ WEIGHTS = "class_weights"
 def balanced_loss(
     config: dict[str, Any], has_classes: bool, settings: dict[str, Any]
 ) -> dict[str, Any]:
-    """Return the node of the loss that `config` means.
+    """Return the node of the loss, changed as `dataset.balance` says.
 
-    balance=weights gives a loss that takes them balanced class weights; balance=focal makes
-    cross-entropy the focal loss (gamma 2, or that of loss=focal), with such weights too.
+    balance=weights sets balanced class weights. balance=focal replaces cross-entropy by the focal
+    loss (gamma 2) and sets balanced class weights too; a loss=focal keeps its own gamma.
 
     Args:
         config: the configuration.
-        has_classes: if the targets of the data are classes.
-        settings: what the regularization sets of the loss.
+        has_classes: True if the targets of the data are classes.
+        settings: the arguments of the loss that regularizers set, such as label_smoothing.
 
     Raises:
-        ConfigError: the rest of the configuration does not go with the balance.
+        ConfigError: the data, the task or the loss does not support the balance.
     """
     node: dict[str, Any] = config["loss"]
     balance = config["dataset"].get("balance", "none")
@@ -37,7 +37,7 @@ def balanced_loss(
         return node
     balancing = _Balancing(config, balance)
     if not has_classes:
-        raise balancing.refusal("the data has no classes; balance=none is for it")
+        raise balancing.error("the data has no classes to balance; leave dataset.balance out")
     if balance == "sampler":
         return node
     balancing.check_task()
@@ -51,7 +51,7 @@ class _Balancing:
     config: dict[str, Any]
     balance: str
 
-    def refusal(self, why: str) -> ConfigError:
+    def error(self, why: str) -> ConfigError:
         return ConfigError([(f"dataset.balance={self.balance}", why)])
 
     def takes(self, node: dict[str, Any], name: str) -> bool:
@@ -59,12 +59,14 @@ class _Balancing:
         return name in arguments(locate(node[TARGET], plugins_of(self.config)))
 
     def check_task(self) -> None:
-        """Check that the task uses the loss that is chosen."""
+        """Raise ConfigError for a task that does not use the chosen loss."""
         task = self.config["task"]
         if self.takes(task, "loss") and "loss" not in task:
             return
         name = _class_name(task)
-        raise self.refusal(f"{name} has a loss of its own: balance=sampler does without")
+        raise self.error(
+            f"{name} has a loss of its own, which takes no class weights: set balance=sampler"
+        )
 
     def focal(self, node: dict[str, Any], settings: dict[str, Any]) -> dict[str, Any]:
         """Return the node of the focal loss."""
@@ -72,10 +74,10 @@ class _Balancing:
             return node
         if node[TARGET] != CROSS_ENTROPY:
             why = f"the loss is {_class_name(node)}: leave loss= out, or set balance=sampler, "
-            raise self.refusal(f"{why}which goes with every loss")
+            raise self.error(f"{why}which works with every loss")
         if node.get("label_smoothing") or settings.get("label_smoothing"):
             why = "the focal loss has no label smoothing: leave that out, or set balance=weights"
-            raise self.refusal(why)
+            raise self.error(why)
         weights = node.get(WEIGHTS)
         if weights is None:
             return {TARGET: FOCAL}
@@ -84,10 +86,10 @@ class _Balancing:
     def with_weights(self, node: dict[str, Any]) -> dict[str, Any]:
         """Return the node with balanced class weights."""
         if not self.takes(node, WEIGHTS):
-            why = f"{_class_name(node)} takes no class weights: loss=cross_entropy does, "
-            raise self.refusal(f"{why}and balance=sampler goes with every loss")
+            why = f"{_class_name(node)} takes no class weights: set loss=cross_entropy, "
+            raise self.error(f"{why}or balance=sampler, which works with every loss")
         if node.get(WEIGHTS) not in (None, "balanced"):
-            raise self.refusal(f"loss.{WEIGHTS} sets weights already: leave one of both out")
+            raise self.error(f"loss.{WEIGHTS} sets weights already: leave one of the two out")
         return {**node, WEIGHTS: "balanced"}
 
 

@@ -13,8 +13,8 @@ from typing import Any
 
 from dltrain.config.composing.choices import (
     option_problems,
+    remove_option,
     sort_overrides,
-    take_out,
     valid_choices,
 )
 from dltrain.config.composing.composition import compose_files
@@ -60,7 +60,7 @@ def compose(overrides: list[str]) -> Composed:
     _refuse_plugins(composed, config, [override.key_or_group for override in kinds.values])
     for override in kinds.deletions:
         if override.key_or_group not in OVERLAYS:
-            composed.problems += take_out(config, override)
+            composed.problems += remove_option(config, override)
     return _set_values(composed, config, kinds.values)
 
 
@@ -90,7 +90,7 @@ def compose_over(saved: dict[str, Any], overrides: list[str]) -> Composed:
             why = f"a run keeps its {group}; start a new one for another"
             composed.problems.append((override.input_line, why))
         elif override.is_delete():
-            composed.problems += take_out(config, override)
+            composed.problems += remove_option(config, override)
         elif wrong_options:
             composed.problems += wrong_options
         else:

@@ -1,4 +1,4 @@
-"""The schema of a node is its target's signature: its keys, types and defaults."""
+"""The schema of a configuration node: the keys, types and defaults of its target's signature."""
 
 from __future__ import annotations
 
@@ -50,17 +50,17 @@ def _arguments(target: Callable[..., Any], function: Callable[..., Any]) -> Mapp
     field_defaults: dict[str, Any] = {}
     if dataclasses.is_dataclass(target):
         field_defaults = _field_defaults(target)
-    taken = {}
+    by_name = {}
     for name, parameter in inspect.signature(target).parameters.items():
         if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
             continue
         default = field_defaults.get(name, parameter.default)
-        taken[name] = Argument(name, hints.get(name, Any), default)
-    return types.MappingProxyType(taken)
+        by_name[name] = Argument(name, hints.get(name, Any), default)
+    return types.MappingProxyType(by_name)
 
 
 def _field_defaults(dataclass: Any) -> dict[str, Any]:
-    """Return the default of each field of a dataclass; those of a factory are made."""
+    """Return the defaults of a dataclass by field; those of a `default_factory` are made by it."""
     defaults = {}
     for field in dataclasses.fields(dataclass):
         if field.default_factory is not dataclasses.MISSING:
@@ -70,8 +70,8 @@ def _field_defaults(dataclass: Any) -> dict[str, Any]:
     return defaults
 
 
-def wrong(value: Any, annotation: Any) -> str | None:
-    """Return why `value` does not fit `annotation`, with values that do; None if it fits."""
+def type_problem(value: Any, annotation: Any) -> str | None:
+    """Return why `value` does not fit `annotation`, and close values that do; None if it fits."""
     if fits(value, annotation):
         return None
     text = repr(value) if isinstance(value, str) else as_yaml(value)

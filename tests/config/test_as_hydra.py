@@ -25,7 +25,7 @@ GRIDS = 100
 OVERRIDES_A_DRAW = 4
 REFUSED_HERE = (
     "no such key",
-    "every run has one",
+    "a run needs this group",
     "needs this key",
     "cannot be resolved",
     "cannot be read",

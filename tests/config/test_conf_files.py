@@ -21,7 +21,7 @@ from dltrain.config.composing.composition import compose_files
 from dltrain.config.groups import COMPOSING, OVERLAYS, conf_dir, config_dir, groups, summary
 from dltrain.config.overrides import parse
 from dltrain.config.policy import locate
-from dltrain.config.schema import arguments, wrong
+from dltrain.config.schema import arguments, type_problem
 from dltrain.config.settings import Settings
 from dltrain.errors import UsageError
 
@@ -106,7 +106,7 @@ def test_every_target_resolves_and_every_key_binds_to_its_signature(
             annotation = taken[key].annotation
             assert annotation is not Any, f"{path}.{key} is not annotated"
             if not wants_object(annotation):
-                assert wrong(node[key], annotation) is None, f"{path}.{key}"
+                assert type_problem(node[key], annotation) is None, f"{path}.{key}"
 
 
 def random_choices(draw: random.Random) -> list[str]:

@@ -12,7 +12,7 @@ import pytest
 from torch import Tensor, nn
 
 from dltrain.config.checking.annotations import describe, wants_object
-from dltrain.config.schema import arguments, wrong
+from dltrain.config.schema import arguments, type_problem
 from dltrain.config.suggestions.spelling import close_matches
 from dltrain.types import BatchSize, Fraction, Ge, Gt, Le, Lt, PositiveFloat, PositiveInt
 
@@ -131,14 +131,14 @@ WRONG = [
     ("value", "annotation"), FITS, ids=lambda v: type(v).__name__ if type(v) is object else str(v)
 )
 def test_a_value_that_fits_is_not_wrong(value: Any, annotation: Any) -> None:
-    assert wrong(value, annotation) is None
+    assert type_problem(value, annotation) is None
 
 
 @pytest.mark.parametrize(("value", "annotation", "message"), WRONG, ids=str)
 def test_a_value_that_does_not_fit_is_told_what_would(
     value: Any, annotation: Any, message: str
 ) -> None:
-    assert wrong(value, annotation) == message
+    assert type_problem(value, annotation) == message
 
 
 @pytest.mark.parametrize(

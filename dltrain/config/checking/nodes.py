@@ -16,7 +16,7 @@ from dltrain.config.checking.annotations import (
 )
 from dltrain.config.checking.problems import Problems
 from dltrain.config.policy import locate
-from dltrain.config.schema import Argument, arguments, wrong
+from dltrain.config.schema import Argument, arguments, type_problem
 from dltrain.config.suggestions.quoting import typed_as_list, typed_as_text
 from dltrain.config.suggestions.spelling import close_matches
 from dltrain.errors import UsageError
@@ -158,7 +158,7 @@ class NodeChecker:
 
     def check_value(self, key: str, value: Any, annotation: Any) -> None:
         """Check a plain value against the annotation of its argument."""
-        why = wrong(value, annotation)
+        why = type_problem(value, annotation)
         if why is None:
             return
         if self.problems.is_secret(key):
@@ -191,7 +191,7 @@ def _is_node(value: Any, annotation: Any) -> bool:
     """Return True if `value` has to be a node: its annotation asks for an object, or admits one."""
     if wants_object(annotation):
         return value is not None or not admits_null(annotation)
-    return isinstance(value, dict) and TARGET in value and wrong(value, annotation) is None
+    return isinstance(value, dict) and TARGET in value and type_problem(value, annotation) is None
 
 
 def _as_typed(override: str, value: Any, annotation: Any) -> str:

@@ -37,14 +37,14 @@ def sort_overrides(parsed: list[Any]) -> OverridesByKind:
 def valid_choices(overrides: OverridesByKind) -> tuple[list[Any], list[Problem]]:
     """Return the choices that can be composed, and the problems of the others.
 
-    An overlay that is taken back (experiment=null, ~experiment) is no longer among the choices.
+    A deleted overlay (experiment=null, ~experiment) is no longer among the choices.
     """
     valid: list[Any] = []
     problems: list[Problem] = []
     for override in overrides.choices:
-        wrong = option_problems(override)
-        problems += wrong
-        if wrong:
+        own_problems = option_problems(override)
+        if own_problems:
+            problems += own_problems
             continue
         if override.value() is None:
             valid = _without(valid, override.key_or_group)
@@ -67,7 +67,7 @@ def _without(choices: list[Any], group: str) -> list[Any]:
 
 
 def _deletion_problem(chosen: list[Any], override: Any) -> str | None:
-    """Return why an overlay cannot be taken back: another option of it is chosen, or none."""
+    """Return the problem of deleting an option of an overlay that is not chosen, else None."""
     overlay = override.key_or_group
     option = override.value()
     options = [other.value() for other in chosen if other.key_or_group == overlay]
@@ -84,7 +84,7 @@ def option_problems(override: Any) -> list[Problem]:
     if value is None:
         if group in OVERLAYS:
             return []
-        return [(typed, how_to_choose_none(group))]
+        return [(typed, cannot_be_empty(group))]
     if not isinstance(value, list):
         return _unknown_options(group, {typed: str(value)})
     options = [str(option) for option in value]
@@ -106,32 +106,32 @@ def _unknown_options(group: str, options: dict[str, str]) -> list[Problem]:
 
 def _one_choice(group: str, options: list[str]) -> str:
     """Return what to type instead of several options of a group that takes one."""
-    meant = [option_for(group, option) for option in options]
-    words = [answer for answer in meant if answer is not None and "=" in answer]
-    if words and len(words) == len(options):  # callbacks=[EarlyStopping,ModelCheckpoint]
-        return f"{group} is one choice; did you mean {' '.join(words)}?"
-    if options and options[0] not in groups()[group] and meant[0]:  # device=[0,1]
+    suggestions = [option_for(group, option) for option in options]
+    settings = [text for text in suggestions if text is not None and "=" in text]
+    if settings and len(settings) == len(options):  # callbacks=[EarlyStopping,ModelCheckpoint]
+        return f"{group} takes one option; did you mean {' '.join(settings)}?"
+    if options and options[0] not in groups()[group] and suggestions[0]:  # device=[0,1]
         return unknown_option(group, options[0])
-    return f"{group} is one choice; several values are a sweep: dltrain -m {group}=a,b"
+    return f"{group} takes one option; several values are a sweep: dltrain -m {group}=a,b"
 
 
-def how_to_choose_none(group: str) -> str:
-    """Return what to type for no choice of a group, or that every run has one."""
+def cannot_be_empty(group: str) -> str:
+    """Return the problem of a group without an option, and what to type instead."""
     if group == "callbacks":
-        return "for none: callbacks=quiet"
+        return "to turn the callbacks off: callbacks=quiet"
     if group in COMPOSING:
-        return f"for none: {group}=[]"
-    return f"every run has one: {group}=NAME (dltrain list {group})"
+        return f"to choose no option: {group}=[]"
+    return f"a run needs this group: choose {group}=NAME (dltrain list {group})"
 
 
-def take_out(config: Any, override: Any) -> list[Problem]:
-    """Remove one choice of a composing group from `config`, a DictConfig; return the problem."""
+def remove_option(config: Any, override: Any) -> list[Problem]:
+    """Remove an option of a composing group from `config`, a DictConfig; return the problems."""
     from omegaconf import open_dict
 
     group = override.key_or_group
     option = override.value()
     if group not in COMPOSING or not isinstance(option, str) or not option:
-        return [(override.input_line, how_to_choose_none(group))]
+        return [(override.input_line, cannot_be_empty(group))]
     if option not in config[group]:
         chosen = ",".join(str(name) for name in config[group])
         return [(override.input_line, f"{option} is not chosen: {group}=[{chosen}]")]

@@ -9,7 +9,7 @@ from dltrain.config.composing.source_keys import OWNER as DATASET
 from dltrain.config.composing.source_keys import full_key, without_shorthand
 from dltrain.config.groups import COMPOSING
 from dltrain.config.renamed import with_current_names
-from dltrain.config.schema import Argument, as_yaml, wrong
+from dltrain.config.schema import Argument, as_yaml, type_problem
 from dltrain.config.suggestions.suggest import (
     argument_of,
     arguments_of,
@@ -80,9 +80,9 @@ def _keep_text(config: Any, key: str, value: Any, typed: str) -> None:
     from omegaconf import OmegaConf
 
     argument = argument_of(config, key)
-    if argument is None or not wrong(value, argument.annotation):
+    if argument is None or not type_problem(value, argument.annotation):
         return
-    if not wrong(typed, argument.annotation):
+    if not type_problem(typed, argument.annotation):
         OmegaConf.update(config, key, typed)
 
 

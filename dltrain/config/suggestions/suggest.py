@@ -8,7 +8,7 @@ from typing import Any, get_args
 from dltrain.config.composing.composition import compose_files
 from dltrain.config.composing.source_keys import full_key, has_listed, short_keys
 from dltrain.config.groups import COMPOSING, groups, read_option
-from dltrain.config.schema import Argument, arguments, as_yaml, wrong
+from dltrain.config.schema import Argument, arguments, as_yaml, type_problem
 from dltrain.config.suggestions.other_programs import answer_for
 from dltrain.config.suggestions.quoting import value_of
 from dltrain.config.suggestions.spelling import close_matches, similarity
@@ -258,7 +258,7 @@ def _is_plausible(unknown: _UnknownKey, key: str) -> bool:
     typed: Any = None
     if unknown.value:
         typed = value_of(f"key={unknown.value}")
-    return typed is None or wrong(typed, argument.annotation) is None
+    return typed is None or type_problem(typed, argument.annotation) is None
 
 
 def _last_name(key: str) -> str:

@@ -17,7 +17,7 @@ from dltrain.config.compose import compose, compose_over
 from dltrain.config.groups import groups, read_option
 from dltrain.config.overrides import take
 from dltrain.config.policy import locate
-from dltrain.config.schema import arguments, wrong
+from dltrain.config.schema import arguments, type_problem
 from dltrain.config.settings import Paths
 from dltrain.config.suggestions.quoting import TEXT_NAMES, text_override, value_of
 from dltrain.shell import in_quotes, setting, shell_word
@@ -220,7 +220,7 @@ def test_the_keys_that_take_text_are_known() -> None:
             wanted |= {
                 name
                 for name, one in arguments(locate(target)).items()
-                if not wrong("a, b", one.annotation)
+                if not type_problem("a, b", one.annotation)
             }
     assert {
         name for name in wanted if "path" in name or name in ("data", "output", "target")
