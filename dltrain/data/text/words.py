@@ -134,7 +134,7 @@ class WordData(Dataset[WordContent, Vocabulary, WordBlocks]):
     Args:
         vocab_size: The maximum number of words, special ones included.
         lowercase: Whether upper and lower case are the same.
-        sample: The share of the text from which on frequent words are left out at random; 0 keeps
+        sample: Words above this fraction of the text are left out at random; 0 keeps
             all. See `keep_probabilities`.
         batch_size: Words a block.
         encoding: The encoding of files to predict from.
@@ -254,11 +254,11 @@ class Words(WordData):
         vocab_size: The maximum number of words, four special ones included.
         min_count: Words that the training text has less often are left out.
         lowercase: Whether upper and lower case are the same.
-        sample: The share of the text from which on frequent words are left out at random; 0 keeps
+        sample: Words above this fraction of the text are left out at random; 0 keeps
             all. See `keep_probabilities`.
         batch_size: Consecutive words a block.
-        val_fraction: The share of the documents for validation.
-        test_fraction: The share of the documents for testing.
+        val_fraction: The fraction of the documents for validation.
+        test_fraction: The fraction of the documents for testing.
         split_seed: The seed by which these documents are drawn.
         parts: Which documents are read: all, or those for training alone (train).
         encoding: The encoding of files to predict from; null: that of the source's files.
