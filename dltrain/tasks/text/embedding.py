@@ -1,4 +1,4 @@
-"""Word embedding: learn word vectors from running text, and score them by human judgments."""
+"""Word embedding: learns word vectors from running text and scores them by human judgments."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from dltrain.tasks.directions import watch_direction
 from dltrain.tasks.supervised import validation_split
 from dltrain.types import END, PAD, Data, Embedding, LearnsWordVectors, PositiveInt, Text
 
-SHOWN_NEIGHBORS = 8  # of a word
-CANDIDATES = 20  # of a prediction
-MAX_COMPARED = 2**26  # cosines that are computed at once: 256 MB
-FREQUENT = 100  # most frequent words, mostly articles and the like, which are not shown
-EXCLUDED = -2.0  # below every cosine
+NUM_SHOWN_NEIGHBORS = 8  # nearest words that an evaluation lists for a word
+NUM_PREDICTED_NEIGHBORS = 20  # nearest words that a prediction returns for an input
+MAX_COSINES_AT_ONCE = 2**26  # 256 MB
+NUM_STOP_WORDS = 100  # the most frequent words, mostly articles and the like, are not shown
+EXCLUDED_COSINE = -2.0  # below every cosine
 
 
 @runtime_checkable
@@ -35,12 +35,16 @@ class JudgedVocabulary(Protocol):
 class WordEmbedding(Task):
     """Trains a model of word vectors, which returns its loss and its number of word pairs.
 
-    Batches are (words (N,), documents (N,)). Every evaluation gives the `loss` on held-out text;
-    for each set of word pairs of the data, the rank correlation of cosines and human judgments
-    (`wordsim353`, `simlex999`); and the fraction of analogies a : b = c : ? whose answer is the
-    word nearest to b - a + c (Mikolov et al. 2013, "Efficient Estimation of Word Representations
-    in Vector Space", section 4). It shows the nearest words of `shown` frequent words, and `points`
-    vectors.
+    Batches are (words (N,), documents (N,)). Every evaluation computes:
+
+    * the `loss` on held-out text;
+    * for each set of word pairs of the data (`wordsim353`, `simlex999`), the rank correlation of
+      cosines and human judgments;
+    * `analogies`: the fraction of analogies a : b = c : ? whose answer is the word nearest to
+      b - a + c (Mikolov et al. 2013, "Efficient Estimation of Word Representations in Vector
+      Space", section 4).
+
+    It shows the nearest words of `shown` frequent words, and the vectors of `points` words.
 
     Raises:
         ValueError: The data has no words, or the model has no word vectors.
@@ -60,11 +64,11 @@ class WordEmbedding(Task):
         super().__init__()
         if not isinstance(data, JudgedVocabulary):
             raise ValueError(
-                "word vectors are learned from running text: dataset=imdb_words or words"
+                "word vectors are learned from running text: set dataset=imdb_words or words"
             )
         if not isinstance(model, LearnsWordVectors):
             raise ValueError(
-                "this model has no word vectors: model=word2vec, cbow or fasttext_vectors does"
+                "this model has no word vectors: set model=word2vec, cbow or fasttext_vectors"
             )
         self.model: Any = model
         self.vocabulary: JudgedVocabulary = data
@@ -76,7 +80,7 @@ class WordEmbedding(Task):
         self.shown = shown
         self.points = points
         self.words = data.words
-        self.numbers = {word: number for number, word in enumerate(self.words) if number > END}
+        self.word_ids = {word: i for i, word in enumerate(self.words) if i > END}
         model.set_vocabulary(data.words, data.counts)
 
     def stages(self) -> Iterator[Stage]:
@@ -137,32 +141,32 @@ class WordEmbedding(Task):
         """
         scores = {}
         for name, judged_pairs in self.vocabulary.similarities.items():
-            rows: list[tuple[int, int]] = []
+            id_pairs: list[tuple[int, int]] = []
             judgments: list[float] = []
             for first, second, judgment in judged_pairs:
-                if first in self.numbers and second in self.numbers:
-                    rows.append((self.numbers[first], self.numbers[second]))
+                if first in self.word_ids and second in self.word_ids:
+                    id_pairs.append((self.word_ids[first], self.word_ids[second]))
                     judgments.append(judgment)
-            if len(rows) > 1:
-                numbers = torch.tensor(rows, device=unit.device)
-                cosines = (unit[numbers[:, 0]] * unit[numbers[:, 1]]).sum(1).cpu()
+            if len(id_pairs) > 1:
+                ids = torch.tensor(id_pairs, device=unit.device)
+                cosines = (unit[ids[:, 0]] * unit[ids[:, 1]]).sum(1).cpu()
                 scores[name] = float(spearman(cosines, torch.tensor(judgments)))
         return scores
 
     def analogy_scores(self, unit: Tensor) -> dict[str, Any]:
         """Return the fraction of analogies that are answered correctly, and some of the answers.
 
-        `unit` are the unit vectors (V, D). Empty where no question has known words only.
+        `unit` are the unit vectors (V, D). The result is empty if every question has unknown words.
         """
         questions = [
             question
             for question in self.vocabulary.analogies
-            if all(word in self.numbers for word in question)
+            if all(word in self.word_ids for word in question)
         ]
         if not questions:
             return {}
-        numbers = [[self.numbers[word] for word in question] for question in questions]
-        answers = self.analogies(unit, torch.tensor(numbers, device=unit.device))
+        ids = [[self.word_ids[word] for word in question] for question in questions]
+        answers = self.answer_analogies(unit, torch.tensor(ids, device=unit.device))
         num_correct = 0
         lines = []
         for answer, (a, b, c, expected) in zip(answers, questions, strict=True):
@@ -175,15 +179,15 @@ class WordEmbedding(Task):
 
     def neighbor_list(self, unit: Tensor) -> Text:
         """Return the nearest words of some frequent words, by the unit vectors (V, D)."""
-        numbers = list(self.numbers.values())
-        spread = numbers[FREQUENT :: max(1, FREQUENT // 5)][: self.shown]
-        chosen = spread or numbers[: self.shown]
+        ids = list(self.word_ids.values())
+        less_frequent = ids[NUM_STOP_WORDS :: max(1, NUM_STOP_WORDS // 5)][: self.shown]
+        chosen = less_frequent or ids[: self.shown]
         excluded = torch.tensor(chosen, device=unit.device).unsqueeze(1)
-        _, neighbors = self.nearest(unit[chosen], unit, excluded, SHOWN_NEIGHBORS)
+        _, neighbors = self.nearest(unit[chosen], unit, excluded, NUM_SHOWN_NEIGHBORS)
         lines = []
-        for number, row in zip(chosen, neighbors.tolist(), strict=True):
+        for word_id, row in zip(chosen, neighbors.tolist(), strict=True):
             words = ", ".join(self.words[neighbor] for neighbor in row)
-            lines.append(f"**{self.words[number]}**: {words}")
+            lines.append(f"**{self.words[word_id]}**: {words}")
         return Text("\n\n".join(lines))
 
     def word_points(self, unit: Tensor) -> Embedding:
@@ -196,15 +200,18 @@ class WordEmbedding(Task):
         """Return the vectors (V, D) of all words, scaled to length 1."""
         return F.normalize(self.model.vectors(len(self.words)).float(), dim=1)
 
-    def analogies(self, unit: Tensor, questions: Tensor) -> list[int]:
-        """Return the answers to questions (Q, 4); none of a question's first three words is one."""
+    def answer_analogies(self, unit: Tensor, questions: Tensor) -> list[int]:
+        """Return the ids of the words that answer questions (Q, 4), by the unit vectors (V, D).
+
+        The first three words of a question are not candidates; the fourth is not looked at.
+        """
         answers: list[int] = []
-        for block in questions.split(max(1, MAX_COMPARED // len(unit))):
+        for block in questions.split(max(1, MAX_COSINES_AT_ONCE // len(unit))):
             a = unit[block[:, 0]]
             b = unit[block[:, 1]]
             c = unit[block[:, 2]]
-            _, numbers = self.nearest(b - a + c, unit, block[:, :3], 1)
-            answers += numbers[:, 0].tolist()
+            _, ids = self.nearest(b - a + c, unit, block[:, :3], 1)
+            answers += ids[:, 0].tolist()
         return answers
 
     @staticmethod
@@ -216,33 +223,33 @@ class WordEmbedding(Task):
         `unit` are the unit vectors (V, D) of all words; the words `excluded` (Q, W) are left out.
 
         Returns:
-            Cosines (Q, count) and word numbers (Q, count), the nearest first.
+            Cosines (Q, count) and word ids (Q, count), the nearest first.
         """
         cosines = F.normalize(vectors, dim=1) @ unit.T
-        cosines[:, : END + 1] = EXCLUDED  # special tokens are not words
-        cosines.scatter_(1, excluded, EXCLUDED)
+        cosines[:, : END + 1] = EXCLUDED_COSINE  # special tokens are not words
+        cosines.scatter_(1, excluded, EXCLUDED_COSINE)
         best = cosines.topk(min(count, cosines.shape[1]), dim=1)
         return best.values, best.indices
 
     def predict(self, batch: Tensor) -> tuple[Tensor, Tensor]:
-        """Return cosines and numbers (B, 20) of the words nearest to the words of a batch.
+        """Return cosines and ids (B, 20) of the words nearest to the words of a batch.
 
-        The batch holds word numbers (B,), or rows of words (B, T), padded with `PAD`, whose unit
-        vectors are added.
+        The batch holds word ids (B,), or rows of them (B, T), padded with `PAD`, whose unit vectors
+        are added.
         """
         words = batch if batch.ndim == 2 else batch.unsqueeze(1)
         unit = self.unit_vectors()
         is_word = (words != PAD).unsqueeze(2)
-        return self.nearest((unit[words] * is_word).sum(1), unit, words, CANDIDATES)
+        return self.nearest((unit[words] * is_word).sum(1), unit, words, NUM_PREDICTED_NEIGHBORS)
 
     def prediction_rows(self, outputs: tuple[Tensor, Tensor]) -> list[dict[str, Any]]:
         """Return the nearest words of each input, best first."""
-        cosines, numbers = outputs
+        cosines, ids = outputs
         rows = []
-        for row_cosines, row_numbers in zip(cosines.tolist(), numbers.tolist(), strict=True):
+        for row_cosines, row_ids in zip(cosines.tolist(), ids.tolist(), strict=True):
             top = [
-                {"word": self.words[number], "cosine": cosine}
-                for number, cosine in zip(row_numbers, row_cosines, strict=True)
+                {"word": self.words[word_id], "cosine": cosine}
+                for word_id, cosine in zip(row_ids, row_cosines, strict=True)
             ]
             rows.append({**top[0], "top": top})
         return rows
@@ -254,11 +261,13 @@ class WordEmbedding(Task):
 
 
 def spearman(one: Tensor, other: Tensor) -> Tensor:
-    """Return the rank correlation () of two rows of numbers (N,); ties share their mean rank."""
+    """Return Spearman's rank correlation () of two vectors (N,); ties share their mean rank."""
     return torch.corrcoef(torch.stack([ranks(one), ranks(other)]))[0, 1]
 
 
 def ranks(values: Tensor) -> Tensor:
-    """Return the rank (N,) of each number (N,), from 1; ties share their mean rank."""
-    _, places, counts = values.unique(return_inverse=True, return_counts=True)
-    return (counts.cumsum(0) - (counts - 1) / 2.0)[places].double()
+    """Return the rank (N,) of each value (N,), from 1; ties share their mean rank."""
+    _, positions, counts = values.unique(return_inverse=True, return_counts=True)
+    last_ranks = counts.cumsum(0)  # of each distinct value, in ascending order
+    mean_ranks = last_ranks - (counts - 1) / 2.0
+    return mean_ranks[positions].double()

@@ -115,7 +115,7 @@ def test_an_analogy_is_answered_by_the_difference_of_vectors(tmp_path: Path) -> 
     task = made(tmp_path)
     unit = nn.functional.normalize(torch.randn(20, 8, generator=keyed(0)), dim=1)
     unit[9] = nn.functional.normalize(unit[7] - unit[6] + unit[8], dim=0)
-    assert task.analogies(unit, torch.tensor([[6, 7, 8, 9]])) == [9]
+    assert task.answer_analogies(unit, torch.tensor([[6, 7, 8, 9]])) == [9]
 
 
 def test_equal_values_share_their_mean_rank() -> None:
