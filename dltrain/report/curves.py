@@ -1,34 +1,38 @@
-"""Learning curves of a sweep; runs that differ only in their seed are one line, their mean."""
+"""Draws the learning curves of a sweep; runs that differ only in their seed are averaged."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from dltrain.report.plots import Pixels, plot
 from dltrain.types import Plot
 
-PICTURE = "curves.png"
-SMOOTHING = 0.02  # the fraction of a curve that each of its points is averaged over
-MAX_RATIO = 1000  # of the highest value to the lowest; the axis is logarithmic above it
+FILE = "curves.png"
+SMOOTHING = 0.02  # width of the moving average, as a fraction of the curve's points
+MAX_LINEAR_RATIO = 1000  # highest to lowest value; above it the axis is logarithmic
 
-Curve = tuple[list[float], list[float]]
+Curve = tuple[list[float], list[float]]  # steps and values
 
 
-def counterpart(watched: str, names: set[str]) -> str:
-    """Return the training metric to draw beside a watched one: of the same name, or the loss."""
-    own = f"train/{watched.partition('/')[2]}"
-    if own in names:
-        return own
+def training_counterpart(watched: str, names: set[str]) -> str:
+    """Return the training metric to draw beside the watched one.
+
+    It is the one with the same name, such as train/return for val/return, if the `names` of the
+    runs' metrics have it, else train/loss.
+    """
+    same_name = f"train/{watched.partition('/')[2]}"
+    if same_name in names:
+        return same_name
     return "train/loss"
 
 
 def series(folder: Path, metric: str) -> dict[int, float]:
-    """Return the values of `metric` in a run's folder by step."""
+    """Return the logged values of `metric` in a run's folder, by step."""
     values = {}
     for line in (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines():
         record = json.loads(line)
@@ -45,14 +49,20 @@ def mean(runs: Sequence[dict[int, float]]) -> Curve:
             by_step.setdefault(step, []).append(value)
     steps = sorted(by_step)
     values = np.array([np.mean(by_step[step]) for step in steps])
+    return [float(step) for step in steps], moving_average(values).tolist()
+
+
+def moving_average(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the mean of each value and those before it, within a window of `SMOOTHING`."""
     width = max(1, round(SMOOTHING * len(values)))
     sums = np.concatenate([[0.0], values.cumsum()])
     ends = np.arange(1, len(values) + 1)
     starts = np.maximum(0, ends - width)
-    return [float(step) for step in steps], ((sums[ends] - sums[starts]) / (ends - starts)).tolist()
+    means: NDArray[np.float64] = (sums[ends] - sums[starts]) / (ends - starts)
+    return means
 
 
-def picture(groups: Mapping[str, Sequence[Path]], metrics: Sequence[str]) -> Pixels | None:
+def draw_curves(groups: Mapping[str, Sequence[Path]], metrics: Sequence[str]) -> Pixels | None:
     """Draw one diagram per metric, one below the other, with a line for each group of run folders.
 
     Return None if no metric has two points.
@@ -79,14 +89,14 @@ def curves_of(groups: Mapping[str, Sequence[Path]], metric: str) -> dict[str, Cu
 
 def runs_with(folders: Sequence[Path], metric: str) -> list[dict[int, float]]:
     """Return the values of `metric` by step, for each run folder that has any."""
-    every = [series(folder, metric) for folder in folders]
-    return [run for run in every if run]
+    runs = [series(folder, metric) for folder in folders]
+    return [values for values in runs if values]
 
 
 def is_wide(curves: Mapping[str, Curve]) -> bool:
     """Return whether all values are positive and need a logarithmic axis."""
     values = np.concatenate([ys for _, ys in curves.values()])
-    return bool((values > 0).all()) and float(values.max()) > MAX_RATIO * float(values.min())
+    return bool((values > 0).all()) and float(values.max()) > MAX_LINEAR_RATIO * float(values.min())
 
 
 def stacked(pictures: Sequence[Pixels]) -> Pixels:
@@ -94,17 +104,18 @@ def stacked(pictures: Sequence[Pixels]) -> Pixels:
     width = max(picture.shape[1] for picture in pictures)
     rows = []
     for picture in pictures:
-        missing = ((0, 0), (0, width - picture.shape[1]), (0, 0))
-        rows.append(np.pad(picture, missing, constant_values=255))
+        padding = ((0, 0), (0, width - picture.shape[1]), (0, 0))
+        rows.append(np.pad(picture, padding, constant_values=255))
     return np.concatenate(rows)
 
 
 def averages(
     groups: Mapping[str, Sequence[Path]], metric: str
 ) -> dict[str, tuple[float, float, int]]:
-    """Return mean, standard error and number of runs of each group.
+    """Return the mean of `metric`, its standard error and the number of runs, for each group.
 
-    The mean is that of `metric` over all records of a run; the standard error is over the runs.
+    `metric` is averaged over all records of a run, then over the runs of the group. The standard
+    error is that of the mean over the runs.
     """
     averaged: dict[str, tuple[float, float, int]] = {}
     for name, folders in groups.items():
@@ -122,7 +133,7 @@ def standard_error(values: Sequence[float]) -> float:
     return float(np.std(values, ddof=1) / len(values) ** 0.5)
 
 
-def write(path: Path, pixels: Any) -> None:
+def write(path: Path, pixels: Pixels) -> None:
     """Write a picture (H, W, 3) of bytes to a file, in the format of its extension."""
     from PIL import Image
 

@@ -95,12 +95,12 @@ def report_curves(sweep: Path, rows: list[Row], swept: list[str]) -> None:
     groups = grouped(finished, keys)
     watched = finished[0]["best"]["metric"]
     known = set().union(*(row["metrics"] for row in finished))
-    trained = curves.counterpart(watched, known)
-    pixels = curves.picture(groups, [trained, watched])
+    training_metric = curves.training_counterpart(watched, known)
+    pixels = curves.draw_curves(groups, [training_metric, watched])
     if pixels is not None:
-        write_picture(sweep / curves.PICTURE, pixels)
+        write_picture(sweep / curves.FILE, pixels)
     if len(finished) > len(groups):
-        log.info(means_table(groups, keys, trained))
+        log.info(means_table(groups, keys, training_metric))
 
 
 def evaluated(rows: list[Row]) -> list[Row]:
@@ -129,7 +129,7 @@ def means_table(groups: dict[str, list[Path]], keys: list[str], metric: str) -> 
 
 
 def write_picture(path: Path, pixels: Any) -> None:
-    """Write a picture; if that fails the sweep still counts."""
+    """Write a picture; warn if that fails, which does not fail the sweep."""
     from dltrain.report import curves
 
     try:

@@ -9,7 +9,15 @@ import numpy as np
 import pytest
 
 from dltrain.report import curves
-from dltrain.report.curves import averages, counterpart, is_wide, mean, picture, series, stacked
+from dltrain.report.curves import (
+    averages,
+    draw_curves,
+    is_wide,
+    mean,
+    series,
+    stacked,
+    training_counterpart,
+)
 from dltrain.types import Plot
 
 
@@ -40,14 +48,15 @@ def test_a_long_line_is_smoothed_over_a_fiftieth(tmp_path: Path) -> None:
 
 
 def test_the_counterpart_of_a_figure_is_that_of_the_training() -> None:
-    assert counterpart("val/return", {"train/return", "train/loss"}) == "train/return"
-    assert counterpart("val/accuracy", {"train/loss"}) == "train/loss"
+    assert training_counterpart("val/return", {"train/return", "train/loss"}) == "train/return"
+    assert training_counterpart("val/accuracy", {"train/loss"}) == "train/loss"
 
 
 def test_what_has_one_point_is_not_drawn(tmp_path: Path) -> None:
     groups = {"a": [run(tmp_path / "a", {1: 2.0, 2: 4.0})]}
-    assert picture(groups, ["val/return"]) is None
-    one, two = picture(groups, ["train/return", "val/return"]), picture(groups, ["train/return"])
+    assert draw_curves(groups, ["val/return"]) is None
+    one = draw_curves(groups, ["train/return", "val/return"])
+    two = draw_curves(groups, ["train/return"])
     assert one is not None
     assert two is not None
     assert one.shape == two.shape
@@ -63,7 +72,7 @@ def test_every_point_of_a_curve_is_within_the_picture(
         curves, "plot", lambda plot: shown.append(plot) or np.zeros((4, 4, 3), np.uint8)
     )
     values = {step: 0.1 if step == 1 else 0.9 for step in range(1, 101)}
-    picture({"lr=0.1": [run(tmp_path / "a", values)]}, ["train/return"])
+    draw_curves({"lr=0.1": [run(tmp_path / "a", values)]}, ["train/return"])
     assert shown[0].y_range is None
     assert shown[0].lines["lr=0.1"][1][0] == pytest.approx(0.1)
 
