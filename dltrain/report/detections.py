@@ -1,4 +1,4 @@
-"""Pictures of images with boxes around their objects, one below the other.
+"""Draws images with boxes around their objects, one below the other.
 
 The sizes of text and lines are relative to the picture's width, so that they are legible in
 TensorBoard, which shows a picture about 350 pixels wide.
@@ -21,23 +21,23 @@ Area = tuple[float, float, float, float]  # left, top, right, bottom
 Color = tuple[int, int, int]
 # The longer side of a drawn image in pixels, approximately: images are enlarged by whole numbers.
 TARGET_SIDE = 704
-TEXT_SHARE = 13 / 350  # height of a letter, relative to the picture's width
-LINE_SHARE = 2.5 / 350  # width of a box's line, relative to the picture's width
-LINE_HEIGHT = 1.3  # relative to the text's size
-SMALL_BOX = 3  # letter heights; a text would hide a box that is narrower
-MAX_TITLE_LINES = 2
-MAX_TEXT_SHARE = 0.6  # width of an object's text, relative to the picture's width
+TEXT_SIZE = 13 / 350  # height of a letter, as a fraction of the picture's width
+LINE_WIDTH = 2.5 / 350  # width of a box's line, as a fraction of the picture's width
+MAX_LABEL_WIDTH = 0.6  # width of an object's label, as a fraction of the picture's width
+LINE_HEIGHT = 1.3  # distance of two lines of text, as a multiple of the text size
+MIN_UNHIDDEN_WIDTH = 3  # text sizes; labels keep off narrower boxes, which they would hide
+MAX_CAPTION_LINES = 2
 COLORS: dict[str, Color] = {"true": (64, 210, 110), "predicted": (255, 150, 30)}
 UNCOUNTED: Color = (190, 190, 190)  # of objects that are not scored
-INK: Color = (0, 0, 0)
+OUTLINE: Color = (0, 0, 0)
 
 
 def boxed_pictures(image: Image) -> Pixels:
     """Draw the pictures of an `Image` with their boxes, each below its caption.
 
-    A caption stands beside a patch in the color of its boxes. The text of an object has a filled
-    background and stands outside its box, above it if there is room. A text that would cover
-    another one is left out.
+    A caption stands beside a patch in the color of its boxes. The label of an object is its text on
+    a filled background outside its box, above it if there is room. A label that would cover another
+    one is left out.
     """
     from PIL import Image as Picture
     from PIL import ImageDraw
@@ -48,53 +48,54 @@ def boxed_pictures(image: Image) -> Pixels:
         for pixels, boxes, color in zip(image.pixels, image.boxes, colors, strict=True)
     ]
     width = parts[0].width
-    size = _text_size(width)
-    titles = _titles(image, width, size)
-    heights = [_title_height(lines, size) for lines in titles]
-    total_height = sum(heights) + sum(part.height for part in parts)
+    text_size = _text_size(width)
+    captions = _caption_lines(image, width, text_size)
+    caption_heights = [_caption_height(lines, text_size) for lines in captions]
+    total_height = sum(caption_heights) + sum(part.height for part in parts)
     canvas = Picture.new("RGB", (width, total_height), "white")
     draw = ImageDraw.Draw(canvas)
     top = 0
-    for part, height, lines, color in zip(parts, heights, titles, colors, strict=True):
+    for part, height, lines, color in zip(parts, caption_heights, captions, colors, strict=True):
         if lines:
-            _draw_title(draw, top, height, lines, color, size)
+            _draw_caption(draw, top, height, lines, color, text_size)
         canvas.paste(part, (0, top + height))
         top += height + part.height
     return np.asarray(canvas)
 
 
-def _titles(image: Image, width: int, size: int) -> list[list[str]]:
-    """Return the title lines above each picture; none for a picture without a caption."""
-    room = width - 3 * size
-    titles: list[list[str]] = [[] for _ in image.boxes]
-    for number, caption in enumerate(image.captions[: len(titles)]):
+def _caption_lines(image: Image, width: int, text_size: int) -> list[list[str]]:
+    """Return the lines of each picture's caption; an empty list for a picture without one."""
+    room = width - 3 * text_size
+    captions: list[list[str]] = [[] for _ in image.boxes]
+    for number, caption in enumerate(image.captions[: len(captions)]):
         if caption:
-            titles[number] = wrapped(caption, room, size, MAX_TITLE_LINES)
-    return titles
+            captions[number] = wrapped(caption, room, text_size, MAX_CAPTION_LINES)
+    return captions
 
 
-def _title_height(lines: Sequence[str], size: int) -> int:
-    """Return the height of a title in pixels."""
+def _caption_height(lines: Sequence[str], text_size: int) -> int:
+    """Return the height of a caption in pixels."""
     if not lines:
         return 0
-    return round(LINE_HEIGHT * size * len(lines) + size)
+    return round(LINE_HEIGHT * text_size * len(lines) + text_size)
 
 
-def _draw_title(
-    draw: Any, top: int, height: int, lines: Sequence[str], color: Color, size: int
+def _draw_caption(
+    draw: Any, top: int, height: int, lines: Sequence[str], color: Color, text_size: int
 ) -> None:
-    """Draw the lines of a title between `top` and `top` + `height`, beside a patch of color."""
-    margin = size // 2
-    draw.rectangle(
-        (margin, top + margin, margin + size, top + margin + size), fill=color, outline=INK
-    )
+    """Draw the lines of a caption between `top` and `top` + `height`, beside a patch of color."""
+    margin = text_size // 2
+    patch = (margin, top + margin, margin + text_size, top + margin + text_size)
+    draw.rectangle(patch, fill=color, outline=OUTLINE)
+    line_distance = LINE_HEIGHT * text_size
+    first = top + height / 2 - (len(lines) - 1) / 2 * line_distance
     for number, line in enumerate(lines):
-        middle = top + height / 2 + (number - (len(lines) - 1) / 2) * LINE_HEIGHT * size
-        draw_text(draw, (3 * margin + size, middle), line, size)
+        left = 3 * margin + text_size
+        draw_text(draw, (left, first + number * line_distance), line, text_size)
 
 
 def _with_boxes(pixels: Tensor, boxes: Sequence[MarkedBox], color: Color) -> Any:
-    """Draw an image (C, H, W) in 0..1 at a legible size, with boxes and texts of objects."""
+    """Draw an image (C, H, W) with values in 0..1 at a legible size, with its boxes and labels."""
     from PIL import Image as Picture
     from PIL import ImageDraw
 
@@ -120,71 +121,79 @@ def _draw_labels(
     texts: Sequence[str],
     areas: Sequence[Area],
     colors: Sequence[Color],
-    picture: tuple[int, int],
+    picture_size: tuple[int, int],
 ) -> None:
-    """Draw the text of each box where it covers no other text; leave it out if it would."""
-    letter = _text_size(picture[0])
-    line = _line_width(picture[0])
-    small = [area for area in areas if area[2] - area[0] < SMALL_BOX * letter]
+    """Draw the label of each box, unless it would cover another label everywhere."""
+    text_size = _text_size(picture_size[0])
+    line_width = _line_width(picture_size[0])
+    max_width = round(MAX_LABEL_WIDTH * picture_size[0])
+    small = [area for area in areas if area[2] - area[0] < MIN_UNHIDDEN_WIDTH * text_size]
     labels: list[Area] = []
     for full_text, area, color in zip(texts, areas, colors, strict=True):
-        text = cut_to(drawable(full_text), round(MAX_TEXT_SHARE * picture[0]), letter)
-        others = [other for other in small if other != area]
-        place = _place_for(text, area, picture, labels, others)
+        text = cut_to(drawable(full_text), max_width, text_size)
+        other_small = [other for other in small if other != area]
+        place = _place_for(text, area, picture_size, labels, other_small)
         if place is None or not text:
             continue
         draw.rectangle(place, fill=color)
-        draw_text(draw, (place[0] + line, (place[1] + place[3]) / 2), text, letter)
+        draw_text(draw, (place[0] + line_width, (place[1] + place[3]) / 2), text, text_size)
         labels.append(place)
 
 
 def _place_for(
-    text: str, area: Area, picture: tuple[int, int], labels: Sequence[Area], small: Sequence[Area]
+    text: str,
+    area: Area,
+    picture_size: tuple[int, int],
+    labels: Sequence[Area],
+    small: Sequence[Area],
 ) -> Area | None:
-    """Return a place for the text of a box in a picture; None if there is no room.
+    """Return a place for the label of a box in a picture; None if there is no room.
 
-    `area` has the corners of the box, `picture` is width and height. The text hides no other of the
-    `labels`, and none of the `small` boxes if that can be avoided.
+    `area` has the corners of the box, `picture_size` is width and height. The label overlaps none
+    of the `labels` that are drawn; if possible, it also keeps off the inside of its own box and off
+    the `small` boxes.
     """
-    size = _text_size(picture[0])
-    line = _line_width(picture[0])
-    width = text_width(text, size) + 2 * line
-    height = LINE_HEIGHT * size
-    places = [_within(place, picture) for place in _beside(area, width, height, line)]
-    places = [place for place in places if not _hides(place, labels)]
-    inner = (area[0] + line, area[1] + line, area[2] - line, area[3] - line)
-    best = [place for place in places if not _hides(place, [inner, *small])]
-    return next(iter((*best, *places)), None)
+    text_size = _text_size(picture_size[0])
+    line_width = _line_width(picture_size[0])
+    width = text_width(text, text_size) + 2 * line_width
+    height = LINE_HEIGHT * text_size
+    beside = _beside(area, width, height, line_width)
+    possible = [_within(place, picture_size) for place in beside]
+    possible = [place for place in possible if not _overlaps_any(place, labels)]
+    x1, y1, x2, y2 = area
+    inside = (x1 + line_width, y1 + line_width, x2 - line_width, y2 - line_width)
+    preferred = [place for place in possible if not _overlaps_any(place, [inside, *small])]
+    return next(iter((*preferred, *possible)), None)
 
 
-def _beside(area: Area, width: float, height: float, line: int) -> list[Area]:
-    """Return the possible places of a text beside a box: above it, below it, at its sides."""
+def _beside(area: Area, width: float, height: float, line_width: int) -> list[Area]:
+    """Return the places of a label beside a box: above it, below it, then at its sides."""
     x1, y1, x2, y2 = area
     corners = [
-        (x1, y1 - height + line),
-        (x2 - width, y1 - height + line),
-        (x1, y2 - line),
-        (x2 - width, y2 - line),
-        (x2 - line, y1),
-        (x1 - width + line, y1),
+        (x1, y1 - height + line_width),
+        (x2 - width, y1 - height + line_width),
+        (x1, y2 - line_width),
+        (x2 - width, y2 - line_width),
+        (x2 - line_width, y1),
+        (x1 - width + line_width, y1),
     ]
     return [(x, y, x + width, y + height) for x, y in corners]
 
 
-def _within(place: Area, picture: tuple[int, int]) -> Area:
+def _within(place: Area, picture_size: tuple[int, int]) -> Area:
     """Return `place`, moved into a picture of this width and height."""
     x1, y1, x2, y2 = place
-    right = max(0.0, -x1) - max(0.0, x2 - picture[0] + 1)
-    down = max(0.0, -y1) - max(0.0, y2 - picture[1] + 1)
+    right = max(0.0, -x1) - max(0.0, x2 - picture_size[0] + 1)
+    down = max(0.0, -y1) - max(0.0, y2 - picture_size[1] + 1)
     return x1 + right, y1 + down, x2 + right, y2 + down
 
 
-def _hides(place: Area, others: Sequence[Area]) -> bool:
+def _overlaps_any(place: Area, others: Sequence[Area]) -> bool:
     """Return whether `place` overlaps any of the others."""
-    return any(_overlap(place, other) for other in others)
+    return any(_overlaps(place, other) for other in others)
 
 
-def _overlap(a: Area, b: Area) -> bool:
+def _overlaps(a: Area, b: Area) -> bool:
     """Return whether two areas share pixels."""
     wide = min(a[2], b[2]) > max(a[0], b[0])
     high = min(a[3], b[3]) > max(a[1], b[1])
@@ -205,8 +214,10 @@ def _enlarged(corners: Area, zoom: float) -> Area:
 
 
 def _text_size(width: int) -> int:
-    return max(10, round(TEXT_SHARE * width))
+    """Return the height of letters in a picture of this width, in pixels."""
+    return max(10, round(TEXT_SIZE * width))
 
 
 def _line_width(width: int) -> int:
-    return max(2, round(LINE_SHARE * width))
+    """Return the width of a box's line in a picture of this width, in pixels."""
+    return max(2, round(LINE_WIDTH * width))
