@@ -1,4 +1,4 @@
-"""Decides what is done with each column of a table: number, category, or left out."""
+"""Decides how each column of a table is used: as a number, as a category, or not at all."""
 
 from __future__ import annotations
 
@@ -20,15 +20,21 @@ from dltrain.types import ReportTable
 log = logging.getLogger("dltrain")
 
 ColumnKind = Literal["number", "category", "text", "date", "empty"]
-MIN_NAMES = 5  # different texts, one in each row, that are names rather than categories
-MIN_MOSTLY_DIFFERENT = 10  # different texts, in more than half of the rows, that are names too
-MAX_DISTINCT_FRACTION = 0.5  # of a category's values that are different ones
+# A column of texts holds names or free text, not categories, if all its texts are different and
+# there are at least MIN_UNIQUE_TEXTS, or if more than MAX_CATEGORY_FRACTION of its values are
+# different texts and there are at least MIN_MOSTLY_UNIQUE_TEXTS.
+MIN_UNIQUE_TEXTS = 5
+MIN_MOSTLY_UNIQUE_TEXTS = 10
+MAX_CATEGORY_FRACTION = 0.5
 MAX_EXAMPLE_CHARS = 30
 
 
 @dataclass(frozen=True)
 class PlannedColumn:
-    """A column, what it looks like, whether it is used, and the reason."""
+    """A column, what it looks like, and whether it is used.
+
+    `reason` says why it is left out; for a column of numbers that is used, that it counts the rows.
+    """
 
     name: str
     kind: ColumnKind
@@ -43,11 +49,13 @@ def plan_columns(
     categorical: Collection[str],
     leave_empty: bool,
 ) -> list[PlannedColumn]:
-    """Decide what is done with each of the `columns`, by its values in the training `rows`.
+    """Decide how each of the `columns` is used.
 
-    Columns of names, free text and dates are left out, unless they are named among the
-    `categorical` ones; with `leave_empty` so are columns without a value. InputError where no
-    column is left.
+    Columns of names, free text and dates are left out unless `categorical` has their names. With
+    `leave_empty`, columns without a value in the training `rows` are left out too.
+
+    Raises:
+        InputError: every column would be left out.
     """
     planned = [
         plan_column(column, rows, column.name in categorical, leave_empty) for column in columns
@@ -58,9 +66,9 @@ def plan_columns(
 
 
 def plan_column(
-    column: Column, rows: NDArray[np.int64], is_chosen: bool, leave_empty: bool
+    column: Column, rows: NDArray[np.int64], is_categorical: bool, leave_empty: bool
 ) -> PlannedColumn:
-    """Decide what is done with one column; `is_chosen`: the user takes it for a category."""
+    """Decide how one column is used; `is_categorical` if the user has chosen it as a category."""
     present = ~column.missing()
     if leave_empty and not present[rows].any():
         return PlannedColumn(column.name, "empty", False, "no value in any training row")
@@ -69,23 +77,24 @@ def plan_column(
         if numbers_every_row(column.values):
             reason = "counts the rows"
         return PlannedColumn(column.name, "number", True, reason)
-    if is_chosen:
+    if is_categorical:
         return PlannedColumn(column.name, "category", True)
     texts = different_texts(column, present)
     if looks_like_dates(texts):
         return PlannedColumn(column.name, "date", False, "dates")
     values = int(present.sum())
-    if are_names(len(texts), values):
+    if are_names_or_free_text(len(texts), values):
         reason = f"{len(texts):,} different texts in {values:,} rows"
         return PlannedColumn(column.name, "text", False, reason)
     return PlannedColumn(column.name, "category", True)
 
 
-def are_names(different: int, values: int) -> bool:
-    """Return whether so many different texts among so many values are names or free text."""
-    if different == values >= MIN_NAMES:
+def are_names_or_free_text(num_different: int, num_values: int) -> bool:
+    """Return whether a column with this number of different texts has no categories in it."""
+    if num_different == num_values and num_values >= MIN_UNIQUE_TEXTS:
         return True
-    return different >= MIN_MOSTLY_DIFFERENT and different > MAX_DISTINCT_FRACTION * values
+    mostly_different = num_different > MAX_CATEGORY_FRACTION * num_values
+    return mostly_different and num_different >= MIN_MOSTLY_UNIQUE_TEXTS
 
 
 def different_texts(column: Column, present: NDArray[np.bool_]) -> list[str]:
@@ -95,14 +104,14 @@ def different_texts(column: Column, present: NDArray[np.bool_]) -> list[str]:
 
 
 def no_column_error(table: Table, planned: Sequence[PlannedColumn]) -> InputError:
-    """Return the error for a table of which every column is left out."""
+    """Return the error for a table whose columns are all left out."""
     reasons = ", ".join(f"'{column.name}' ({column.reason})" for column in planned)
     hint = ""
     if any(column.kind == "text" for column in planned):
         hint = "; dataset=text_files learns from texts"
     return InputError(
         f"{table.where(0)}: no column is left to predict the target from: {reasons}; "
-        f"{setting('dataset.categorical', [planned[0].name])} takes it in as a category{hint}"
+        f"{setting('dataset.categorical', [planned[0].name])} uses it as a category{hint}"
     )
 
 
@@ -112,18 +121,18 @@ def no_column_error(table: Table, planned: Sequence[PlannedColumn]) -> InputErro
 def log_plan(
     table: Table, planned: Sequence[PlannedColumn], embed: bool, categories: Mapping[str, int]
 ) -> None:
-    """Log in one line what is done with each column; `categories` counts the texts of each."""
-    counting = [column.name for column in planned if column.used and column.reason]
+    """Log in one line how each column is used; `categories` has the number of texts of each."""
+    row_numbers = [column.name for column in planned if column.used and column.reason]
     unused = [column for column in planned if not column.used]
     parts = [
         describe_numbers(planned),
         describe_categories(categories, embed),
         describe_unused(unused),
-        describe_counting(counting),
+        describe_row_numbers(row_numbers),
     ]
     columns = "1 column" if len(planned) == 1 else f"{len(planned):,} columns"
     line = f"{table.name}: {columns} besides the target; {'; '.join(filter(None, parts))}"
-    if unused or counting:
+    if unused or row_numbers:
         log.warning(line)
     else:
         log.info(line)
@@ -156,15 +165,16 @@ def describe_unused(unused: Sequence[PlannedColumn]) -> str:
     line = f"{len(unused):,} left out: {reasons}"
     names = [column.name for column in unused if column.kind != "empty"]
     if names:
-        line += f"; {setting('dataset.categorical', names)} takes them in as categories"
+        line += f"; to use as categories: {setting('dataset.categorical', names)}"
     return line
 
 
-def describe_counting(names: Sequence[str]) -> str:
+def describe_row_numbers(names: Sequence[str]) -> str:
     """Return which columns count the rows, and how to leave them out; "" for none."""
     if not names:
         return ""
-    return f"{join_names(names)} counts the rows: {setting('dataset.ignore', names)} leaves it out"
+    verb = "counts" if len(names) == 1 else "count"
+    return f"{join_names(names)} {verb} the rows; to leave out: {setting('dataset.ignore', names)}"
 
 
 def join_names(names: Sequence[str]) -> str:
@@ -188,17 +198,19 @@ def report_columns(
     for column in table.columns.values():
         plan = by_name.get(column.name)
         use = "target" if column.name in targets else describe_use(plan, embed)
-        values = column
-        if column.written is not None:
-            values = column.as_category()  # labels: 007 is not 7
-        present = values.values[~column.missing()]
-        missing = len(column.values) - len(present)
-        distinct = len(np.unique(present))
-        example = example_of(values, present)
-        rows.append((column.name, kind_of(column, plan), use, missing, distinct, example))
+        rows.append((column.name, kind_of(column, plan), use, *value_statistics(column)))
     rows += [(name, "", "left out: dataset.ignore", "", "", "") for name in ignored]
     titles = ("name", "type", "use", "missing", "distinct", "example")
     return ReportTable("columns", titles, rows, f"columns of {table.name}, {len(table):,} rows")
+
+
+def value_statistics(column: Column) -> tuple[int, int, str]:
+    """Return the number of missing values, the number of different values, and an example."""
+    is_missing = column.missing()
+    if column.written is not None:
+        column = column.as_category()  # labels: 007 is not 7
+    present = column.values[~is_missing]
+    return int(is_missing.sum()), len(np.unique(present)), example_of(column, present)
 
 
 def kind_of(column: Column, plan: PlannedColumn | None) -> str:

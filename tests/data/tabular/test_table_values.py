@@ -729,7 +729,7 @@ def test_a_column_that_numbers_the_rows_is_logged(
 ) -> None:
     path = table("id,x,y", [f"{n},{i % 7},{'ab'[i % 2]}" for i, n in enumerate(numbers)])
     assert Tabular(path, "y").spec.feature_names == ("id", "x")
-    assert "id counts the rows: dataset.ignore=[id] leaves it out" in caplog.text
+    assert "id counts the rows; to leave out: dataset.ignore=[id]" in caplog.text
 
 
 def test_the_table_of_columns_counts_labels_as_training_does(dltrain) -> None:
