@@ -390,7 +390,7 @@ def test_the_user_says_which_folders_are_classes() -> None:
     assert found(path, classes=["train", "test"]) == {"train": ["test", "train"]}
     assert "cat left out" in "\n".join(arrange(path, ["train", "test"]).notes)
     assert found(path, classes=["cat", "train"]) == {"train": ["cat", "train"]}
-    with pytest.raises(InputError, match=r"no folder of dataset.classes=cow"):
+    with pytest.raises(InputError, match=r"no folders for dataset.classes=cow"):
         arrange(path, ["train", "cow"])
     Path("d").rename("e")
     nested = tree("w/train/a/1.png", "w/train/test/1.png", "w/train/b/1.png", "w/test/a/1.png")

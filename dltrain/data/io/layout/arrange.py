@@ -1,7 +1,7 @@
 """Decides which folders below a data set's folder are splits and which are classes.
 
-It goes by names and structure and opens no file. What it leaves out or decides becomes a note;
-ambiguous folders are refused.
+It looks at names and structure and opens no file. What it leaves out or decides is noted in the
+`Layout`; ambiguous folders are refused.
 """
 
 from __future__ import annotations
@@ -46,9 +46,11 @@ ANNOTATION_PARTS = frozenset(
 def arrange(path: Path, classes: Sequence[str] | None = None, known: Sequence[str] = ()) -> Layout:
     """Return which folders below `path` are classes and splits.
 
-    With `classes` the folders of these names are the classes and no others, whatever their names
-    look like. `known` are the classes of a run, if there is one. InputError where the folders are
-    ambiguous, and where there are none.
+    With `classes`, exactly the folders with these names are the classes, even if they look like
+    splits. `known` are the classes that a run was trained on, if there is one.
+
+    Raises:
+        InputError: the folders are ambiguous, or there are none.
     """
     layout = Layout()
     root = find_root(str(path), layout, classes, known)
@@ -67,7 +69,7 @@ def arrange(path: Path, classes: Sequence[str] | None = None, known: Sequence[st
     absent = set(classes or ()).difference(*layout.parts.values())
     if absent:
         names = printable_names(sorted(absent))
-        raise InputError(f"{root} has no folder of dataset.classes={names}")
+        raise InputError(f"{root} has no folders for dataset.classes={names}")
     if classes is None:
         refuse_annotations(layout)
     return layout
@@ -83,16 +85,16 @@ def no_folders_error(root: str) -> InputError:
 
 
 def refuse_annotations(layout: Layout) -> None:
-    """Raise InputError where the classes are called images and masks, or images and labels.
+    """Raise InputError if the classes are called images and masks, or images and labels.
 
-    Such folders are data of another task.
+    Such folders are data for segmentation or detection.
     """
     for split, place in layout.places.items():
         folders = layout.parts.get(split, {})
         images = [name for name in folders if letters_of(name) in IMAGE_PARTS]
         annotations = [name for name in folders if letters_of(name) in ANNOTATION_PARTS]
-        are_all = len(images) + len(annotations) == len(folders)
-        if images and annotations and are_all:
+        has_others = len(images) + len(annotations) < len(folders)
+        if images and annotations and not has_others:
             image_folder = folders[images[0]][0]
             raise annotations_error(place, list(folders), image_folder)
 

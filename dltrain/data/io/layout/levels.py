@@ -20,9 +20,9 @@ from dltrain.data.io.layout.split_names import (
 )
 from dltrain.errors import InputError
 
-MAX_FOLDERS_PROBED = 50  # in the same folder: a data set's own folder is not one of so many
-MAX_DEPTH = 8  # of folders that hold nothing but one more folder
-GENERIC_NAMES = ("jpegimages", "unknown")
+MAX_FOLDERS_PROBED = 50  # among more folders, half names and structure are not looked at
+MAX_DEPTH = 8  # of nested folders that hold only one folder each
+GENERIC_NAMES = ("jpegimages", "unknown")  # say nothing about the content
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,7 @@ def is_partial_split(
 
 
 def partial_split_names(names: Sequence[str]) -> dict[str, SplitName]:
-    """Return which names are those of a split with words of their own, such as pets_test."""
+    """Return the names that have a split and other words in them, such as pets_test."""
     parsed = {name: parse_name(name) for name in names}
     return {
         name: split_name
@@ -96,7 +96,7 @@ def partial_split_names(names: Sequence[str]) -> dict[str, SplitName]:
 
 
 def shares_classes(name: str, folders: dict[str, str]) -> bool:
-    """Return whether a folder has folders named like its siblings, or like folders in these."""
+    """Return whether a folder has folders named like its siblings, or like folders in those."""
     own_classes = find_level(folders[name], set(folders), None).folders.keys()
     siblings = exclude(folders, [name])
     levels = [find_level(path, set(folders), None) for path in siblings.values()]
@@ -124,10 +124,11 @@ def find_levels(candidates: Candidates) -> dict[str, Level]:
 
 
 def find_level(folder: str, known: AbstractSet[str], class_names: Sequence[str] | None) -> Level:
-    """Return where the class folders of a split are: in its folder, or in the only one in that.
+    """Return where the class folders of a split are.
 
-    There may be several such levels. There are none if the last folder's name is that of a split,
-    or says nothing, such as images. `known` are names of classes.
+    They are in its `folder`, or deeper if that holds only one folder, perhaps several levels down.
+    The level has no folders if the only one left is called like a split or has a generic name, such
+    as images. `known` are names of classes: a level that has one of them is taken as it is.
     """
     level = Level(folder, class_folders(folder, class_names))
     for _ in range(MAX_DEPTH):
@@ -181,20 +182,20 @@ def is_split_name(name: str) -> bool:
 
 
 def is_container_name(name: str) -> bool:
-    """Return whether the only folder in a split is called like a split, or like images."""
+    """Return whether a folder is called like a split or like images, not like a class."""
     is_empty_name = not meaningful_words(name) and not name.isdigit()
     return is_split_name(name) or is_empty_name or name.lower() in GENERIC_NAMES
 
 
 def is_generic(name: str) -> bool:
-    """Return whether a folder's name, such as images or test, is no class of its content."""
+    """Return whether a folder's name, such as images or test, says nothing about its content."""
     return (
         parse_name(name) is not None or not meaningful_words(name) or name.lower() in GENERIC_NAMES
     )
 
 
 def one_folder_per_split(place: str, names: dict[str, SplitName]) -> dict[str, str]:
-    """Return {split: folder's name}; InputError where two folders are the same split."""
+    """Return {split: folder's name}; InputError if two folders look like the same split."""
     chosen = {}
     for split, folders in group_by_split(names).items():
         if split == "rest":
