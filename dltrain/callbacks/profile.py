@@ -1,4 +1,4 @@
-"""Shows where the time of a step goes: `debug=profile`."""
+"""Profiles some training steps, to show where their time goes: `debug=profile`."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from dltrain.engine import Callback, Engine
 from dltrain.runs.folder import Run
 
 log = logging.getLogger("dltrain")
-FIRST_STEP = 10
+WARMUP_STEPS = 10  # slower than the others, and not profiled
 LAST_STEP = 50
 TRACE = "trace.json"
-MAX_OPERATIONS = 12  # in the table
+MAX_OPERATIONS = 12  # rows of the table
 MAX_NAME_CHARS = 40
 
 
 class Profile(Callback):
-    """Profiles steps 10 to 50: prints the slowest operations, and writes a trace."""
+    """Profiles steps 11 to 50: prints the slowest operations and writes a trace."""
 
     name = "profile"
     draws = False
@@ -28,17 +28,17 @@ class Profile(Callback):
         self.profiler: profiler.profile | None = None
 
     def step_end(self, engine: Engine) -> None:
-        if engine.step == FIRST_STEP:
+        if engine.step == WARMUP_STEPS:
             self.profiler = profiler.profile()
             self.profiler.start()
         elif engine.step == LAST_STEP:
-            self.stop()
+            self.stop(engine.step)
 
     def run_end(self, engine: Engine) -> None:
-        self.stop()
+        self.stop(engine.step)
 
-    def stop(self) -> None:
-        """Stop profiling, print the table and write the trace."""
+    def stop(self, step: int) -> None:
+        """Stop profiling after `step`, print the table and write the trace."""
         if self.profiler is None:
             return
         self.profiler.stop()
@@ -52,7 +52,7 @@ class Profile(Callback):
             )
         )
         log.info(
-            f"trace of steps {FIRST_STEP} to {LAST_STEP}: {path} "
+            f"trace of steps {WARMUP_STEPS + 1} to {step}: {path} "
             "(open it in chrome://tracing or Perfetto)"
         )
         self.profiler = None
