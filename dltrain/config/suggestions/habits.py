@@ -57,7 +57,7 @@ RENAMED = {
     "dataset.vocab_size": "vocab_size max_features num_words max_tokens",
     "dataset.path": """
         data_path dataset_path train_data_dir train_dir image_dir img_dir images_dir
-        image_folder images_path
+        image_folder images_path file data_file filename
     """,
     "dataset.test_path": "test_file test_data test_csv",
     "device.threads": "n_jobs num_threads n_threads nproc cpu_threads intra_op_threads",
