@@ -64,19 +64,20 @@ def generate(options: Options) -> None:
 def require_flags_that_fit(options: Options, prompts: list[str]) -> None:
     """Raise UsageError for --samples with a text, and for --tokens without one."""
     if options.samples is not None and (prompts or options.tokens is not None):
-        raise UsageError("generate: --samples goes with neither TEXT nor --tokens")
+        raise UsageError("generate: --samples cannot be combined with TEXT or --tokens")
     if options.tokens is not None and not prompts:
         raise UsageError('generate: --tokens continues a text: dltrain generate RUN "TEXT"')
 
 
 def sampled(trained: TrainedRun, number: int) -> Tensor:
-    """Return images (N, C, H, W) in 0..1; UsageError for a task that draws none."""
+    """Return images (N, C, H, W) in 0..1; UsageError for a task that generates no images."""
     task = trained.engine.task
     if isinstance(task, GeneratesText):
         raise UsageError('this run continues texts: dltrain generate RUN "TEXT" --tokens 200')
     if not isinstance(task, GeneratesImages):
         raise UsageError(
-            f"--samples: a run of {type(task).__name__} draws no images; one of a GAN or VAE does"
+            f"generate: a run of {type(task).__name__} generates no images; choose the run of a "
+            "GAN or VAE, or give a TEXT for a language model to continue"
         )
     rng.seed_all(trained.seed)
     with evaluation_mode(trained.engine):
@@ -127,8 +128,10 @@ def sampling_settings(settings: dict[str, str]) -> tuple[float, float]:
     """Return temperature and top_p as numbers; UsageError if they are not in their ranges."""
     temperature = as_number("temperature", settings["temperature"])
     top_p = as_number("top_p", settings["top_p"])
-    if temperature < 0 or not 0 < top_p <= 1:
-        raise UsageError("expected temperature >= 0, and top_p above 0 and at most 1")
+    if temperature < 0:
+        raise UsageError(f"temperature={settings['temperature']}: expected a number >= 0")
+    if not 0 < top_p <= 1:
+        raise UsageError(f"top_p={settings['top_p']}: expected a number above 0 and at most 1")
     return temperature, top_p
 
 

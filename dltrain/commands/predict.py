@@ -17,7 +17,7 @@ from torch import Tensor
 
 from dltrain.config.overrides import take
 from dltrain.engine import Engine
-from dltrain.errors import InputError, UsageError
+from dltrain.errors import InputError, UsageError, first_names
 from dltrain.options import Options, require_choice
 from dltrain.report.explanations import Explainer
 from dltrain.report.predictions import FORMATS, Row, show, with_top, write
@@ -28,6 +28,7 @@ from dltrain.types import PAD, PredictionRows, ReadsText
 
 log = logging.getLogger("dltrain")
 BATCH_SIZE = 128
+MAX_NAMES_SHOWN = 5
 SPLITS = ("val", "test")
 DEFAULTS = {"top": "3", "checkpoint": "best", "split": ""}
 
@@ -46,8 +47,8 @@ def predict(options: Options) -> None:
     split = settings["split"]
     if bool(names) == bool(split):
         raise UsageError(
-            "predict what? Name images, folders, globs, tables or texts after the run, "
-            "or a split: split=test"
+            "predict needs either inputs after the run (images, folders, globs, tables or texts) "
+            "or a split (split=test)"
         )
     problems: list[str] = []
 
@@ -78,16 +79,17 @@ def predict(options: Options) -> None:
             log.info(f"{out}: {counted_noun(count, 'row')}")
     if count == len(kept):
         options.outcome["rows"] = kept
-    require_all_predicted(count, len(problems))
+    require_all_predicted(count, len(problems), names)
 
 
-def require_all_predicted(count: int, num_problems: int) -> None:
-    """Raise InputError if some inputs, or all, could not be read."""
+def require_all_predicted(count: int, num_problems: int, names: list[str]) -> None:
+    """Raise InputError if inputs could not be read, or the `names` hold no samples at all."""
     if num_problems:
         unread = counted_noun(num_problems, "input")
         raise InputError(f"{unread} could not be read; {count:,} predicted")
     if not count:
-        raise InputError("nothing to predict: the inputs hold no sample")
+        places = first_names(names, MAX_NAMES_SHOWN) or "the split"
+        raise InputError(f"nothing to predict: no samples in {places}")
 
 
 def require_settings(settings: dict[str, str]) -> None:

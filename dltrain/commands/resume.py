@@ -211,12 +211,12 @@ def affects_shape(change: Change) -> bool:
 
 
 def affects_schedule(change: Change) -> bool:
-    """Tell if the schedule has to be planned again."""
+    """Tell if a change affects the schedule that is left."""
     return change.effect == FUTURE and change.key.startswith(("optimizer.", "schedule.", *LENGTH))
 
 
 def learning_rate_lines(engine: Engine, state: dict[str, Any], changed: list[Change]) -> list[str]:
-    """Return a line for each schedule that is planned again, with the rate before and after."""
+    """Return a line for each schedule that changes, with the learning rate before and after."""
     if not any(map(affects_schedule, changed)):
         return []
     lines = []
@@ -226,8 +226,8 @@ def learning_rate_lines(engine: Engine, state: dict[str, Any], changed: list[Cha
         before = saved["optimizer"]["param_groups"][0]["lr"]
         after = optim.base_lrs[0] * optim.schedule.factor(optim.updates)
         lines.append(
-            f"the schedule is planned again over {optim.total_updates:,} updates and continues at "
-            f"{optim.updates:,}: the learning rate was {before:.3g} and is {after:.3g} next"
+            f"the schedule now spans {optim.total_updates:,} updates and continues at update "
+            f"{optim.updates:,}: the learning rate changes from {before:.3g} to {after:.3g}"
         )
     return lines
 

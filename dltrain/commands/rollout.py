@@ -1,4 +1,4 @@
-"""`dltrain rollout RUN [--out episode.gif]`: an episode of a trained agent, as an animation."""
+"""`dltrain rollout RUN [--out episode.gif]`: writes an episode of an agent as an animated GIF."""
 
 from __future__ import annotations
 
@@ -15,36 +15,37 @@ from dltrain.runs.open import POINTERS, TrainedRun, evaluation_mode, find_run, o
 from dltrain.types import ChoosesActions, RendersEpisodes
 
 log = logging.getLogger("dltrain")
-FILE = "episode.gif"  # in the run's folder
+DEFAULT_FILE = "episode.gif"  # in the run's folder
 SUFFIX = ".gif"
+MAX_FRAMES = 1000  # a longer episode is cut off
 FRAME_MILLISECONDS = 40
-SLOW_FRAME_MILLISECONDS = 250  # of a short episode
+SLOW_FRAME_MILLISECONDS = 250  # in an episode of at most MAX_SLOW_FRAMES frames
 MAX_SLOW_FRAMES = 60
-MAX_FRAMES = 1000
 LAST_FRAME_MILLISECONDS = 1500
 
 
 def rollout(options: Options) -> None:
-    """Write one episode as GIF: the one of the test split whose number is the seed (seed=N)."""
+    """Write one episode of the test split as an animated GIF; seed=N chooses which one."""
     run, overrides = find_run(options)
     typed, overrides = take(overrides, ["checkpoint"])
-    pointer = typed.get("checkpoint", "best")
-    require_choice("checkpoint", pointer, POINTERS)
-    out = Path(options.out or run.folder / FILE)
+    checkpoint = typed.get("checkpoint", "best")
+    require_choice("checkpoint", checkpoint, POINTERS)
+    out = Path(options.out or run.folder / DEFAULT_FILE)
     if out.suffix != SUFFIX:
         raise UsageError(f"--out {out}: expected a name that ends in {SUFFIX}")
-    frames = episode_frames(open_trained(run, overrides, pointer))
+    frames = episode_frames(open_trained(run, overrides, checkpoint))
     write_animation(frames, out)
-    log.info(f"{out}: {len(frames):,} pictures of an episode")
+    log.info(f"{out}: an episode of {len(frames):,} frames")
     options.outcome.update({"run": str(run.folder), "frames": len(frames), "out": str(out)})
 
 
 def episode_frames(trained: TrainedRun) -> list[Any]:
-    """Return the pictures (H, W, 3) of an episode; UsageError for a run that has none to show."""
+    """Return the frames (H, W, 3) of an episode; UsageError for a run without episodes."""
     task = trained.engine.task
     if not isinstance(task, ChoosesActions) or not isinstance(trained.reader, RendersEpisodes):
         raise UsageError(
-            f"rollout: a run of {type(task).__name__} has no episodes; one of an agent does"
+            f"rollout: a run of {type(task).__name__} has no episodes; choose the run of an agent, "
+            "such as task=dqn"
         )
     with evaluation_mode(trained.engine):
         try:
@@ -54,7 +55,7 @@ def episode_frames(trained: TrainedRun) -> list[Any]:
 
 
 def write_animation(frames: list[Any], out: Path) -> None:
-    """Write pictures as an animated GIF that repeats."""
+    """Write frames (H, W, 3) as an animated GIF that repeats."""
     from PIL import Image
 
     pictures = [Image.fromarray(frame) for frame in frames]

@@ -409,7 +409,7 @@ def test_an_unexpected_failure_exits_1_and_points_to_debug(
     assert outcome.code == 1
     assert (
         outcome.err
-        == "dltrain: RuntimeError: a bug\n(an unexpected failure: --debug shows where)\n"
+        == "dltrain: RuntimeError: a bug\n(an unexpected failure; add --debug for the traceback)\n"
     )
     assert "in broken" in dltrain("list", "--debug").err
 

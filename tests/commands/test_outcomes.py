@@ -124,8 +124,8 @@ def test_both_sides_of_a_translation_are_named(dltrain) -> None:
     assert outcome.code == 0, outcome.err
     said = [line for line in outcome.out.splitlines() if line.startswith("splitting")]
     assert said == [
-        "splitting 60 source texts into tokens, once",
-        "splitting 60 target texts into tokens, once",
+        "tokenizing 60 source texts (cached for later runs)",
+        "tokenizing 60 target texts (cached for later runs)",
     ]
 
 

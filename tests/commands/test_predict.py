@@ -317,7 +317,7 @@ def test_a_task_without_prediction_rows_shows_its_numbers() -> None:
 @pytest.mark.parametrize(
     ("words", "code", "message"),
     [
-        ([], 2, "predict what?"),
+        ([], 2, "predict needs either inputs"),
         (["digits", "top=0"], 2, "top=0: expected a whole number > 0"),
         (["digits", "top=many"], 2, "top=many: expected"),
         (["digits", "checkpoint=first"], 2, "checkpoint=first: expected one of best, last"),

@@ -152,11 +152,9 @@ def test_the_effect_of_a_change_is_reported(dltrain) -> None:
     assert "trainer.log_every 50 -> 7 harmless" in lines
     assert "trainer.epochs 3 -> 6 changes what follows" in lines
     assert "optimizer.lr 0.001 -> 0.01 changes what follows" in lines
-    planned = next(line for line in lines if line.startswith("the schedule is planned again"))
-    assert planned.startswith(
-        "the schedule is planned again over 60 updates and continues at 30: the learning rate was "
-    )
-    assert planned.endswith(" and is 0.005 next")
+    planned = next(line for line in lines if line.startswith("the schedule now spans"))
+    assert planned.startswith("the schedule now spans 60 updates and continues at update 30: ")
+    assert planned.endswith(" to 0.005")
     record = json.loads((folder / "manifest.json").read_text())["resumed"]
     assert [r["changed"] for r in record] == [
         {"optimizer.lr": 0.01, "trainer.epochs": 6, "trainer.log_every": 7}
@@ -168,7 +166,7 @@ def test_more_epochs_under_a_constant_rate_are_harmless(dltrain) -> None:
     folder_of(dltrain(*STEPPED, "schedule=constant", "--json"))
     outcome = dltrain("resume", "last", "trainer.epochs=4")
     assert "trainer.epochs  3 -> 4  harmless" in outcome.out
-    assert "planned again" not in outcome.out
+    assert "the schedule now spans" not in outcome.out
 
 
 @pytest.mark.parametrize(

@@ -266,7 +266,7 @@ def test_impossible_settings_of_generate_are_refused(writer: Path, trained: Path
         ("--tokens", "0"): "expected a whole number from 1 to",
         ("--tokens", "many"): "expected a whole number from 1 to",
         ("--tokens", "5", "temperature=hot"): "temperature=hot: expected a number",
-        ("--tokens", "5", "top_p=1.5"): "expected temperature >= 0, and top_p above 0",
+        ("--tokens", "5", "top_p=1.5"): "top_p=1.5: expected a number above 0 and at most 1",
     }.items():
         outcome = dltrain("generate", str(writer), "abc", *words)
         assert outcome.code == 2

@@ -81,7 +81,7 @@ def tokenize(
 
     count = sum(map(len, corpora))
     nouns = noun if count == 1 else f"{noun}s"
-    log.info(f"splitting {count:,} {nouns} into tokens, once")
+    log.info(f"tokenizing {count:,} {nouns} (cached for later runs)")
     if trained is None:
         trained = train_tokenizer([corpora[i] for i in train_on], settings)
     arrays = [encode_corpus(trained, corpus) for corpus in corpora]

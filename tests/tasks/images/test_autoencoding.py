@@ -317,7 +317,7 @@ def test_impossible_samples_are_refused(dltrain) -> None:
         (("--samples", "0"), "whole number from 1"),
         (("--samples", "many"), "whole number from 1"),
         (("--samples", "3", "--out", "full"), "not an empty folder"),
-        (("--samples", "3", "a text"), "--samples goes with neither TEXT nor --tokens"),
+        (("--samples", "3", "a text"), "--samples cannot be combined with TEXT or --tokens"),
         (("checkpoint=first",), "expected one of best, last"),
     ):
         outcome = dltrain("generate", run, *words)
@@ -330,4 +330,4 @@ def test_a_classifier_generates_no_samples(dltrain) -> None:
     run = dltrain("debug=smoke", "--json").json["run"]
     outcome = dltrain("generate", run, "--samples", "5")
     assert outcome.code == 2
-    assert "draws no images" in outcome.err
+    assert "generates no images" in outcome.err
