@@ -55,7 +55,7 @@ def word_vectors(trained: TrainedRun) -> tuple[list[str], Tensor]:
     if not isinstance(task, HasVectors):
         raise UsageError(
             f"--format word2vec: a run of {type(task).__name__} has no word vectors; "
-            "one of task=word2vec has"
+            "choose the run of a model of word vectors, such as model=word2vec"
         )
     with evaluation_mode(trained.engine):
         return task.vectors()

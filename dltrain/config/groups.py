@@ -96,7 +96,7 @@ def _check_name(path: Path, folder: Path) -> None:
 def _check_content(path: Path) -> None:
     node = read_mapping(path, UsageError)
     if "hydra" in node:
-        raise UsageError(f"{path}: hydra.* is not to be set")
+        raise UsageError(f"{path}: hydra.* cannot be set")
     parse_defaults(path, node.get("defaults"), _our_options())
     header = package_header(path.read_text(encoding="utf-8-sig"))
     if header == "_group_":  # in Hydra 1.2 and later it no longer means the file's group

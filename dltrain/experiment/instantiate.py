@@ -72,7 +72,8 @@ def _require_all(
     if not missing:
         return
     keys = ", ".join(f"{path}.{name}" for name in missing)
-    why = f"needs {keys}, which this data set and task do not provide: set it"
+    why = f"needs {keys}, which this data set and task do not provide: "
+    why += f"set it, or choose another {path}"
     if inspect.isfunction(target):
         why += ", or with _partial_: true it is called later"
     raise ConfigError([(f"{path}={node[TARGET]}", why)])

@@ -51,12 +51,12 @@ SAMPLE_IMAGES = 32
 SHOWN_TOKENS = 60  # of a text
 SHOWN_MAPS = 64  # of a layer
 NUMBERS_TO_PREDICT = (
-    "the data has numbers to predict, not classes: task=regression loss=mse, or, where a table's "
-    "numbers are classes, dataset.kind=classification"
+    "the targets are numbers, not classes: set task=regression loss=mse, or, if the numbers of a "
+    "table are classes, dataset.kind=classification"
 )
 TEXTS_WITHOUT_CLASSES = (
-    "the texts have no classes: they are to be continued (task=language_modeling) or translated "
-    "(task=seq2seq)"
+    "the texts have no classes: set task=language_modeling to continue them, or task=seq2seq to "
+    "translate them"
 )
 OTHER_TASKS = (ImageCoder, GeneratorAndDiscriminator, EncoderDecoder, LanguageModel)
 SCORES = {"loss", "accuracy", "precision", "recall", "f1", "auroc"}

@@ -118,9 +118,8 @@ def check_targets_and_loss(spec: Spec, loss: nn.Module) -> None:
     """Raise ValueError if the targets are not numbers, or `loss` is not a distance to numbers."""
     if not spec.target_names:
         raise ValueError(
-            "the data has classes, not numbers to predict: task=classification "
-            "loss=cross_entropy, or, where a table's target is numbers that were read as classes, "
-            "dataset.kind=regression"
+            "the targets are classes, not numbers: set task=classification loss=cross_entropy, or, "
+            "if the target of a table is numbers, dataset.kind=regression"
         )
     targets = torch.ones(2, len(spec.target_names))
     try:

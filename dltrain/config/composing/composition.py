@@ -190,7 +190,7 @@ def _placed(part: Part, config: Mapping[str, Any]) -> dict[str, Any]:
     for name in reversed(part.package.split(".") if part.package else []):
         tree = {name: tree}
     if "hydra" in tree:
-        raise UsageError(f"{part.file.path}: hydra.* is not to be set")
+        raise UsageError(f"{part.file.path}: hydra.* cannot be set")
     dataset = tree.get(DATASET)
     if not isinstance(dataset, dict):
         return tree

@@ -173,7 +173,7 @@ def unknown_option(group: str, name: str) -> str:
 
 def hydra_answer(key: str) -> str:
     """Return what to type for a setting of Hydra's own."""
-    refused = "hydra.* is not to be set"
+    refused = "hydra.* cannot be set"
     below = key.replace("/", ".").partition(".")[2]
     for begin, words in habits.HYDRA.items():
         if below.startswith(begin):

@@ -65,24 +65,31 @@ STAND_IN = Spec((4,), ("a", "b"), train_samples=80, test_samples=20)
 
 
 class Tabular(Dataset[EncodedTable, LearnedTable, Split]):
-    """A table of which the column `target`, or several, is predicted from all the others.
+    """A table whose column `target`, or several columns, are predicted from all the others.
 
-    It comes from the file `path`, or from a `source`. Texts and yes or no are classes, as are whole
-    numbers of few values; other numbers are the targets of a regression, which are standardized. Of
-    the other columns numbers are standardized, texts are categories, and all that is learned of
-    them (mean, standard deviation, fill, texts) comes from the training rows. `categories` says how
-    a category is encoded: onehot, or embed (its code, for `model=tabular_mlp`); one that is missing
-    or was not in the training rows has a code of its own. A text column of dates, names or free
-    text is left out, which is logged, unless it is named among the `categorical` ones. `missing`
-    says what to do where a value is missing: auto takes the median of numbers and the most frequent
-    text, and adds an input that says where; mean, median and zero fill numbers alone; drop leaves
-    the row out, also one without a target. `predicts` is what the task needs of a target whose
-    `kind` is auto: a task for numbers reads one as numbers.
+    The table comes from the file `path`, or from a `source`.
 
-    `test_fraction` of the rows, chosen by `split_seed` alone and the same of every class, are for
-    testing, unless `test_path` has them; of the rest `val_fraction` are for validation, or the
-    `fold`-th of k equal parts. Of a file other than the one a run was trained on, every row is for
-    testing. InputError with file and line for what cannot be used.
+    **Target.** Texts, booleans and whole numbers with few different values are classes. Other
+    numbers are the targets of a regression and are standardized. If `kind` is auto, `predicts`
+    decides: a task for numbers reads the target as numbers.
+
+    **Columns.** Numbers are standardized, texts are categories. What is learned about them (mean,
+    standard deviation, fill, texts) comes from the training rows. `categories` says how a category
+    is encoded: onehot, or embed (its code, for `model=tabular_mlp`). Missing texts and texts that
+    the training rows do not have share a code. Columns of dates, names or free text are left out
+    with a message, unless `categorical` has their names.
+
+    **Missing values.** `missing=auto` fills numbers with the median and texts with the most
+    frequent one, and adds an input that marks them; mean, median and zero fill numbers only; drop
+    leaves out the row, also one without a target.
+
+    **Splits.** `test_fraction` of the rows are for testing, unless `test_path` has the test rows.
+    `val_fraction` of the rest, or the `fold`-th of k equal parts, are for validation. Both are
+    stratified by class and depend on `split_seed` only. Every row of a file other than the one that
+    a run was trained on is for testing.
+
+    Raises:
+        InputError: the table cannot be used; the message has file and line.
     """
 
     def __init__(  # noqa: PLR0913 - the keys of the configuration
