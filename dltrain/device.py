@@ -142,8 +142,8 @@ class Device:
         name = here[0] if self.name == "auto" else self.name
         if name not in here:
             raise UsageError(
-                f"device={name}: this machine has none that torch can use; "
-                f"here are: {', '.join(here)} (device=auto)"
+                f"device={name}: torch cannot use such a device on this machine; "
+                f"it can use: {', '.join(here)} (device=auto)"
             )
         return torch.device(name)
 

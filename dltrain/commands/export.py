@@ -33,7 +33,7 @@ def export(options: Options) -> None:
     """Write the vectors of all words of a run in word2vec's text format."""
     run, overrides = find_run(options)
     if options.format is None:
-        raise UsageError(f"export in which format? --format {FORMATS[0]} is the only one so far")
+        raise UsageError(f"export needs a format: --format {FORMATS[0]}")
     if options.format not in FORMATS:
         raise UsageError(
             f"--format {options.format}: expected word2vec, the only format so far; "

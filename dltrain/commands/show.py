@@ -34,7 +34,7 @@ def show(options: Options) -> None:
     """Print each of the named keys and options."""
     if not options.names:
         raise UsageError(
-            "show what? A key (dltrain show optimizer.lr) or an option (dltrain show model/cnn)"
+            "show needs a key (dltrain show optimizer.lr) or an option (dltrain show model/cnn)"
         )
     for name in options.names:
         if "/" in name:

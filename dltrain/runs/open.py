@@ -50,7 +50,7 @@ def find_run(options: Options) -> tuple[Run, list[str]]:
     """
     if not options.names:
         raise UsageError(
-            "which run? Name its folder, a unique part of the folder's name, or `last`, the newest"
+            "name a run: its folder, a unique part of the folder's name, or `last` for the newest"
         )
     paths, others = take(options.overrides, ["paths.output"])
     root = Path(expand_home(paths.get("paths.output", "outputs")))

@@ -122,7 +122,7 @@ def test_both_sides_of_a_translation_are_named(dltrain) -> None:
         "check", *words, "dataset.tokenizer=word", "model=seq2seq", "model.hidden_size=4", "--data"
     )
     assert outcome.code == 0, outcome.err
-    said = [line for line in outcome.out.splitlines() if line.startswith("splitting")]
+    said = [line for line in outcome.out.splitlines() if line.startswith("tokenizing")]
     assert said == [
         "tokenizing 60 source texts (cached for later runs)",
         "tokenizing 60 target texts (cached for later runs)",

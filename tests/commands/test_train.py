@@ -206,7 +206,7 @@ def test_evaluate_gives_the_figures_of_the_run_and_writes_nothing(dltrain) -> No
 @pytest.mark.parametrize(
     ("argv", "code", "words"),
     [
-        (("evaluate",), 2, "which run?"),
+        (("evaluate",), 2, "name a run: its folder"),
         (("evaluate", "nothing"), 3, "no run"),
         (("evaluate", "last", "split=tset"), 2, "expected one of train, val, test"),
         (
