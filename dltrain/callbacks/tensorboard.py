@@ -43,7 +43,7 @@ NOT_HPARAMS = ("callbacks.", "paths.", "expect.", "plugins")
 class TensorBoard(Callback):
     """Writes event files in `tensorboard/` of the run's folder.
 
-    A job of a sweep has a folder of its own beside its run's, whose name says what was varied:
+    A job of a sweep has a folder of its own beside its run's, whose name has the swept values:
     TensorBoard calls a run by the folder of its events.
 
     It writes a batch of images as the network gets them, and scalars as they are logged; at the end

@@ -23,7 +23,7 @@ def sizes(data: Data) -> str:
 
 
 def test_rule(data: Data) -> str:
-    """Return the rule by which the test split was made; "" if the data came with it."""
+    """Describe how the test split was chosen; "" if the data came with it."""
     if isinstance(data, MakesTestSplit):
         return data.test_rule()
     return ""

@@ -285,13 +285,13 @@ def test_swept_keys_are_called_by_the_end_that_tells_them_apart(
         (["name=猫" + "猫" * 200], "3 name=" + "猫" * 44),
     ],
 )
-def test_tensorboard_calls_a_job_by_what_was_varied(job: list[str], title: str) -> None:
+def test_the_title_of_a_job_has_the_swept_values(job: list[str], title: str) -> None:
     """A name that every file system takes."""
     assert title_of(3, job, [one.partition("=")[0] for one in job]) == title
     assert title_of(3, job, []) == ""
 
 
-def test_tensorboard_shows_the_jobs_of_a_sweep_by_what_was_varied(dltrain, tmp_path: Path) -> None:
+def test_tensorboard_names_the_jobs_of_a_sweep_by_swept_values(dltrain, tmp_path: Path) -> None:
     """Runs are called by the folders of their events; in HParams what was swept comes first; a
     resume finds its folder.
     """

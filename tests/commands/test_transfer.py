@@ -103,7 +103,7 @@ def test_a_run_that_unfreezes_resumes_to_the_same_result(dltrain) -> None:
         (["model=autoencoder", "freeze=['*decoder*']", "unfreeze_epoch=1"], "does not unfreeze"),
     ],
 )
-def test_impossible_sweeps_are_refused_before_anything_is_trained(
+def test_impossible_transfer_settings_are_refused_before_training(
     words: list[str], says: str, dltrain, tmp_path: Path
 ) -> None:
     known = [] if words[0].startswith("model=") else ["model=cnn"]
@@ -113,7 +113,7 @@ def test_impossible_sweeps_are_refused_before_anything_is_trained(
     assert not list(tmp_path.iterdir())
 
 
-def test_inputs_are_standardized_as_those_of_the_run_that_is_begun_with(dltrain) -> None:
+def test_inputs_are_standardized_as_those_of_the_pretrained_run(dltrain) -> None:
     wide = (
         "dataset=synthetic",
         "dataset.source.channels=1",
@@ -199,16 +199,14 @@ def test_damaged_weights_exit_3_and_say_so(dltrain, resnet: Path) -> None:
     assert f"{resnet} is damaged" in outcome.err
 
 
-def test_weights_that_cannot_be_had_exit_3_and_say_where_to_put_them(dltrain, resnet: Path) -> None:
+def test_unavailable_weights_exit_3_and_say_where_to_put_them(dltrain, resnet: Path) -> None:
     resnet.unlink()
     outcome = dltrain(*RESNET)
     assert outcome.code == 3
     assert f"Put it into {resnet.parent}" in outcome.err
 
 
-def test_an_unknown_name_of_weights_exits_2_with_those_that_there_are(
-    dltrain, resnet: Path
-) -> None:
+def test_unknown_weights_exit_2_and_list_the_known_ones(dltrain, resnet: Path) -> None:
     outcome = dltrain(*[word.replace("=default", "=IMAGENET1K_V2") for word in RESNET])
     assert outcome.code == 2
     assert "did you mean IMAGENET1K_V1?" in outcome.err

@@ -71,7 +71,7 @@ def tamper(run: Path, **changes: Any) -> None:
         "dltrain.config.settings.Trainer",
     ],
 )
-def test_what_a_configuration_is_for_may_be_built(target: str) -> None:
+def test_allowed_targets(target: str) -> None:
     assert locate(target).__name__ == target.rpartition(".")[2]
 
 
@@ -130,7 +130,7 @@ def test_what_a_configuration_is_for_may_be_built(target: str) -> None:
         ("dltrain.config.policy.PACKAGES", "may not be built"),
     ],
 )
-def test_everything_else_is_refused_with_a_reason(target: str, reason: str) -> None:
+def test_other_targets_are_refused_with_a_reason(target: str, reason: str) -> None:
     with pytest.raises(UsageError) as refused:
         locate(target)
     message = str(refused.value)
@@ -142,7 +142,7 @@ def test_everything_else_is_refused_with_a_reason(target: str, reason: str) -> N
 @pytest.mark.parametrize(
     "name", ["os", "subprocess", "builtins", "dltrain", "torch", "torchvision"]
 )
-def test_python_and_torch_are_no_plugins(name: str) -> None:
+def test_python_and_torch_cannot_be_plugins(name: str) -> None:
     """Naming them lets nothing through that does not pass without."""
     target = {
         "dltrain": "dltrain.cli.main",
@@ -167,7 +167,7 @@ def test_a_named_package_is_imported_and_its_own_definitions_pass(
     assert (tmp_path / "imported").exists()
 
 
-def test_a_named_package_is_no_way_round_to_what_it_imported(plugin: str) -> None:
+def test_an_alias_in_a_plugin_does_not_allow_what_it_imports(plugin: str) -> None:
     assert (
         locate(f"{plugin}.nn.ReLU", [plugin]).__name__ == "ReLU"
     )  # a torch layer by another name is what it is

@@ -14,7 +14,7 @@ SPEC = Spec(
 )
 
 
-def test_pixels_and_inputs_are_each_others_inverse() -> None:
+def test_standardization_is_undone_exactly() -> None:
     pixels = torch.rand(7, 3, 4, 5, generator=keyed(0))
     inputs = standardize(pixels, SPEC)
     assert torch.allclose(inputs[0, 1, 2, 3], (pixels[0, 1, 2, 3] * 255 - 100) / 50)
@@ -22,7 +22,7 @@ def test_pixels_and_inputs_are_each_others_inverse() -> None:
     assert float(undo_standardization(inputs + 9, SPEC).max()) == 1, "what is beyond white is white"
 
 
-def test_a_picture_names_classes_and_shares() -> None:
+def test_captions_are_classes_or_class_proportions() -> None:
     inputs = torch.zeros(40, 3, 4, 5)
     shown = picture((inputs, torch.arange(40) % 3), SPEC)
     assert shown.captions[:4] == ("cat", "dog", "owl", "cat")

@@ -123,7 +123,7 @@ def test_a_test_set_of_the_data_has_no_rule() -> None:
 
 
 @pytest.mark.parametrize("family", ["table", "texts", "series", "pairs", "words", "boxes"])
-def test_no_test_no_word(family: str) -> None:
+def test_an_empty_split_is_reported_only_if_it_was_wanted(family: str) -> None:
     """A message names the key where there are too few samples for a test or a validation split."""
     wanted = {"test_fraction": 0.1, "val_fraction": 0.1}
     messages = empty_splits(FAMILIES[family][0](4, **wanted), wanted)
@@ -179,7 +179,7 @@ def test_the_opening_line_and_the_warning_of_a_run(dltrain) -> None:
     )
 
 
-def test_many_samples_of_few_in_each_class_are_not_called_few() -> None:
+def test_large_data_with_few_samples_per_class_is_not_called_small() -> None:
     """300 rows of 100 classes: a tenth of three samples rounds to 0."""
     path = lines("classes.csv", ["x,y", *(f"{i},c{i % 100}" for i in range(300))])
     (message,) = empty_splits(

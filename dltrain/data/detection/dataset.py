@@ -277,7 +277,7 @@ class DetectionDataset(Dataset[DetectionTensors, LearnedDetection, Split]):
         return listings
 
     def test_rule(self) -> str:
-        """Return by what rule the test split was made; "" if the source has one."""
+        """Describe how the test split was chosen; "" if the source has one."""
         if self.source.has_test_set() or self.is_other_data:
             return ""
         return describe_random_split(self.test_fraction, "the images", self.split_seed)

@@ -240,7 +240,7 @@ class Folder:
         return [path for files in self.own_files.values() for path in files.paths]
 
     def test_rule(self) -> str:
-        """Return by what rule the test split was made; "" for a test folder."""
+        """Describe how the test split was chosen; "" for a test folder."""
         if "test" in self.own_files or self.test_only:
             return ""
         return describe_random_split(

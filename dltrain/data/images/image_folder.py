@@ -200,7 +200,7 @@ class ImageFolder(LabeledImages):
         return decoded_bytes(self.folder)
 
     def test_rule(self) -> str:
-        """Return by what rule the test split was made; "" for a test folder."""
+        """Describe how the test split was chosen; "" for a test folder."""
         return "" if self.path is None else self.folder.test_rule()
 
     def file_description(self) -> dict[str, Any]:

@@ -425,7 +425,7 @@ class Tabular(Dataset[EncodedTable, LearnedTable, Split]):
         return self.stored.size_in_bytes()
 
     def test_rule(self) -> str:
-        """Return in words which rows were drawn for testing; "" where none were."""
+        """Describe how the test rows were chosen; "" for a test table of its own."""
         if self.test_source or self.is_other_table(self.stored.digest):
             return ""
         rows = "the rows"

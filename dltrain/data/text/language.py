@@ -204,7 +204,7 @@ class LanguageModeling(Dataset[LanguageContent, Tokenizer, LanguageSplit]):
         return {**divided, "train": train}
 
     def test_rule(self) -> str:
-        """Return the rule by which the test split was made; "" for a test text of its own."""
+        """Describe how the test split was chosen; "" for a test text of its own."""
         if not self.stored.made_test:
             return ""
         return f"the last {100 * self.test_fraction:g} % of the text, dataset.test_fraction"

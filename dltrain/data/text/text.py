@@ -317,7 +317,7 @@ class Text(Dataset[TextContent, LearnedTexts, TokenSplit]):
         return self.train.class_counts(len(self.class_names))
 
     def test_rule(self) -> str:
-        """Return the rule by which the test split was made; "" for a test set of its own."""
+        """Describe how the test split was chosen; "" for a test set of its own."""
         if not self.stored.made_test:
             return ""
         return describe_random_split(self.test_fraction, "the texts of each class", self.split_seed)

@@ -223,7 +223,7 @@ class Translation(Dataset[TranslationContent, Tokenizers, TokenSplit]):
         return ()
 
     def test_rule(self) -> str:
-        """Return the rule by which the test split was made; "" for a test set of its own."""
+        """Describe how the test split was chosen; "" for a test set of its own."""
         if not self.stored.made_test:
             return ""
         return describe_random_split(self.test_fraction, "the pairs", self.split_seed)

@@ -395,7 +395,7 @@ class Words(WordData):
         return analogies(self.root)
 
     def test_rule(self) -> str:
-        """Return the rule by which the test split was made."""
+        """Describe how the test split was chosen."""
         return describe_random_split(self.test_fraction, "the documents", self.split_seed)
 
     def fake(self) -> FakeWords:

@@ -20,7 +20,7 @@ from dltrain.schedules.schedule import Schedule
 from dltrain.tasks.images.adversarial import Adversarial
 
 
-def test_a_class_of_anyones_declares_nothing() -> None:
+def test_other_classes_have_the_default_declarations() -> None:
     assert declared(nn.L1Loss) == Declared()
     assert declared(lambda: None) == Declared()
 
@@ -37,7 +37,7 @@ def test_a_class_of_anyones_declares_nothing() -> None:
         (Mixup, "mixes_targets", True),
     ],
 )
-def test_what_a_class_declares_counts(cls: type, member: str, value: Any) -> None:
+def test_declarations_of_classes(cls: type, member: str, value: Any) -> None:
     assert getattr(declared(cls), member) == value
 
 
@@ -50,6 +50,6 @@ def test_what_a_class_declares_counts(cls: type, member: str, value: Any) -> Non
         (ImageTransform, {"mixes_targets"}),
     ],
 )
-def test_the_base_classes_declare_what_concerns_them(base: type, members: set[str]) -> None:
+def test_base_classes_declare_their_members(base: type, members: set[str]) -> None:
     names = {field.name for field in dataclasses.fields(Declared)}
     assert names & vars(base).keys() == members
