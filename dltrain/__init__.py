@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from dltrain import rng
+    from dltrain.data.dataset import Dataset
     from dltrain.engine import Callback, Engine, Mean, Stage, Task
     from dltrain.errors import ConfigError, DivergedError, DltrainError, InputError, UsageError
     from dltrain.optim import Optim
@@ -38,6 +39,7 @@ __version__ = "0.2.0"
 
 # Each public name and its module. The imports above are the same, for type checkers.
 MODULES = {
+    "dltrain.data.dataset": ("Dataset",),
     "dltrain.engine": ("Callback", "Engine", "Mean", "Stage", "Task"),
     "dltrain.errors": ("ConfigError", "DivergedError", "DltrainError", "InputError", "UsageError"),
     "dltrain.optim": ("Optim",),
@@ -55,6 +57,7 @@ __all__ = [
     "Callback",
     "ConfigError",
     "Data",
+    "Dataset",
     "DivergedError",
     "DltrainError",
     "Engine",
