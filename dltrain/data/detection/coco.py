@@ -11,7 +11,7 @@ from typing import Any
 
 from dltrain.data.detection.annotated_files import AnnotatedFiles, BadBoxes, existing_path
 from dltrain.data.detection.box_checks import flag_of
-from dltrain.data.detection.image_names import ImageFiles
+from dltrain.data.detection.image_names import ImageIndex
 from dltrain.data.detection.samples import AnnotatedImage, AnnotatedSet, Box
 from dltrain.errors import InputError
 from dltrain.types import PositiveInt
@@ -158,7 +158,7 @@ class Description:
 
     def images_in(self, folder: Path) -> dict[str, AnnotatedImage]:
         """Return the images by their ids, without boxes; InputError for one absent or repeated."""
-        files = ImageFiles(folder)
+        files = ImageIndex(folder)
         images: dict[str, AnnotatedImage] = {}
         ids: dict[Path, str] = {}
         for key, image in self.images.items():

@@ -10,7 +10,7 @@ from dltrain.data.io.layout.folders import IMAGE_ENDINGS as ENDINGS
 MAX_FILES_SHOWN = 5
 
 
-class ImageFiles:
+class ImageIndex:
     """The files of `folder`, at any depth.
 
     Annotations name images in many ways: with backslashes, in another folder, without an ending, or

@@ -19,7 +19,7 @@ from dltrain.data.detection.annotated_files import (
     problem_lines,
 )
 from dltrain.data.detection.box_checks import flag_of
-from dltrain.data.detection.image_names import ImageFiles, base_name, is_image, stem_of
+from dltrain.data.detection.image_names import ImageIndex, base_name, is_image, stem_of
 from dltrain.data.detection.samples import AnnotatedImage, AnnotatedSet, Box
 from dltrain.data.images.folder import files_in
 from dltrain.data.io.text_encoding import read_text
@@ -183,7 +183,7 @@ class Annotation:
         """The place of that name, as file:line."""
         return f"{self.path}:{self.root.line_of('filename')}"
 
-    def named_image(self, images: ImageFiles, claims: Mapping[Path | None, int]) -> Path | None:
+    def named_image(self, images: ImageIndex, claims: Mapping[Path | None, int]) -> Path | None:
         """Return the image that its filename means; None if there is none, or if it was copied.
 
         `claims` is how many annotations mean each image. Raises InputError if another image has the
@@ -200,7 +200,7 @@ class Annotation:
             "remove or rename one of the images, or correct the filename"
         )
 
-    def own_image(self, images: ImageFiles) -> Path:
+    def own_image(self, images: ImageIndex) -> Path:
         """Return the image of the annotation's own name; InputError if there is none."""
         own = images.find(self.path.stem)
         if own is None:
@@ -328,7 +328,7 @@ def images_of(folder: Path, annotations: Mapping[str, Annotation]) -> dict[str, 
     (the name was copied), it is the image of the annotation's own name, with a warning. Raises
     InputError, with file and line, if there is no image, or if the two names mean different images.
     """
-    images = ImageFiles(folder / "JPEGImages")
+    images = ImageIndex(folder / "JPEGImages")
     claims = Counter(images.find(annotation.filename) for annotation in annotations.values())
     paths: dict[str, Path] = {}
     by_own_name: list[str] = []

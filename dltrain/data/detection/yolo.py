@@ -97,14 +97,14 @@ class YOLO(AnnotatedFiles):
 
 
 @dataclass(frozen=True)
-class Part:
+class SplitFolders:
     """The folders with the images and the label files of a split."""
 
     images: Path
     labels: Path
 
 
-def part_folders(folder: Path) -> dict[str, Part]:
+def part_folders(folder: Path) -> dict[str, SplitFolders]:
     """Return the folders of images and labels by their names.
 
     They are images/NAME and labels/NAME, or NAME/images and NAME/labels. Without folders in images,
@@ -112,16 +112,16 @@ def part_folders(folder: Path) -> dict[str, Part]:
     """
     images, labels = folder / "images", folder / "labels"
     if images.is_dir():
-        parts = {name: Part(images / name, labels / name) for name in folders_in(images)}
-        return parts or {"train": Part(images, labels)}
+        parts = {name: SplitFolders(images / name, labels / name) for name in folders_in(images)}
+        return parts or {"train": SplitFolders(images, labels)}
     return inner_part_folders(folder)
 
 
-def inner_part_folders(folder: Path) -> dict[str, Part]:
+def inner_part_folders(folder: Path) -> dict[str, SplitFolders]:
     """Return the folders NAME/images and NAME/labels by their names; InputError without any."""
     parts = {}
     for name, path in folders_in(folder).items():
-        part = Part(Path(path, "images"), Path(path, "labels"))
+        part = SplitFolders(Path(path, "images"), Path(path, "labels"))
         if part.images.is_dir():
             parts[name] = part
     if not parts:
@@ -155,7 +155,7 @@ def name_of_part(folder: Path, part: str, names: Collection[str], chosen: str | 
     return "".join(fitting)
 
 
-def report_unused(folder: Path, parts: Mapping[str, Part], used: Collection[str]) -> None:
+def report_unused(folder: Path, parts: Mapping[str, SplitFolders], used: Collection[str]) -> None:
     """Log which folders, and which images beside them, belong to no split."""
     unused = [name for name in parts if name not in used]
     images = folder / "images"
@@ -196,7 +196,7 @@ def numbered_names(
 
 
 def images_of_part(
-    folder: Path, part: Part, names: ClassNames, problems: list[str]
+    folder: Path, part: SplitFolders, names: ClassNames, problems: list[str]
 ) -> list[AnnotatedImage]:
     """Return the images of a split of the set in `folder`, with their boxes.
 
@@ -217,7 +217,7 @@ def images_of_part(
     return images
 
 
-def log_unlabeled(images: Sequence[AnnotatedImage], part: Part) -> None:
+def log_unlabeled(images: Sequence[AnnotatedImage], part: SplitFolders) -> None:
     """Log how many images have no label file."""
     count = sum(not image.labeled for image in images)
     if count:
@@ -233,7 +233,7 @@ def stem_in(path: Path, folder: Path) -> str:
     return path.relative_to(folder).with_suffix("").as_posix()
 
 
-def label_files(folder: Path, part: Part, stems: set[str]) -> dict[str, Path]:
+def label_files(folder: Path, part: SplitFolders, stems: set[str]) -> dict[str, Path]:
     """Return the label file of each image of a split, by the image's path without its ending.
 
     A file whose name differs in case alone is taken if it is the only one. Files without an image

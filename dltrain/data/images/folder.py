@@ -289,7 +289,7 @@ class Folder:
         self.report_odd_files(reasons)
         return sets
 
-    def decode(self, paths: list[str], progress: Progress) -> tuple[Tensor, OddImages]:
+    def decode(self, paths: list[str], progress: ReadingProgress) -> tuple[Tensor, OddImages]:
         """Return the images (N, C, H, W) in `paths`, and those that could not be decoded.
 
         Among these are images whose values the rule does not know yet.
@@ -425,7 +425,7 @@ def sizes_of(paths: list[str], job: Job) -> list[tuple[tuple[int, int], str]]:
     return sizes
 
 
-class Progress:
+class ReadingProgress:
     """Logs now and then how many of `total` images have been read."""
 
     def __init__(self, path: Path, total: int) -> None:

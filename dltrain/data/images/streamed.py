@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from dltrain.data.images.decode import read_images
-from dltrain.data.images.folder import Files, Folder, Progress
+from dltrain.data.images.folder import Files, Folder, ReadingProgress
 from dltrain.data.images.labeled import Statistics, mean_and_std
 from dltrain.data.images.pixel_rule import PixelRule, Values, rule_from
 from dltrain.data.io.workers import CHUNK, Job, Workers, in_threads
@@ -212,7 +212,7 @@ def survey(folder: Folder, cache: Path) -> tuple[list[str], Tensor]:
 
 def report_odd_files(folder: Folder, paths: list[str]) -> None:
     """Warn of the files in `paths`, which are not images, or refuse them, with the reasons."""
-    _, odd = folder.decode(paths, Progress(folder.path, len(paths)))
+    _, odd = folder.decode(paths, ReadingProgress(folder.path, len(paths)))
     folder.report_odd_files({paths[row]: why for row, why in odd.why.items()})
 
 
@@ -237,7 +237,7 @@ def moments_of(
     They are not a number for files that are not images. With them come the values of images that
     the rule does not know, by their row.
     """
-    progress = Progress(folder.path, len(rows))
+    progress = ReadingProgress(folder.path, len(rows))
     jpeg_decoder = folder.jpeg_decoder
 
     def work(part: slice, job: Job) -> tuple[Tensor, dict[int, Values]]:

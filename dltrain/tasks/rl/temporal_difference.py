@@ -57,7 +57,7 @@ BOOTSTRAP_VALUES: dict[str, Callable[[Row, Any, Policy], float]] = {
 }
 
 
-class TableRows(dict[int, Row]):
+class ValueRows(dict[int, Row]):
     """Rows of a NumPy table (S, A) as lists, converted when they are first read.
 
     Single numbers of lists are read and written several times as fast. `write_back` stores the rows
@@ -253,7 +253,7 @@ class TemporalDifference(Task):
             )
             errors.add_all(all_errors, all_values)
         else:
-            rows = [TableRows(table) for table in tables.numpy()]
+            rows = [ValueRows(table) for table in tables.numpy()]
             self.learn(batch, rows, policy, alpha, errors)
             for table in rows:
                 table.write_back()
@@ -269,7 +269,7 @@ class TemporalDifference(Task):
         return EpsilonGreedy(exploration, generator)
 
     def learn(
-        self, batch: Any, tables: list[TableRows], policy: Policy, alpha: float, errors: ErrorSums
+        self, batch: Any, tables: list[ValueRows], policy: Policy, alpha: float, errors: ErrorSums
     ) -> None:
         """Act and learn in one environment, transition by transition, by the configured rule."""
         if self.method == "double_q_learning":
@@ -282,7 +282,7 @@ class TemporalDifference(Task):
             self.one_step(batch, tables[0], policy, alpha, errors)
 
     def one_step(
-        self, batch: Any, q: TableRows, policy: Policy, alpha: float, errors: ErrorSums
+        self, batch: Any, q: ValueRows, policy: Policy, alpha: float, errors: ErrorSums
     ) -> None:
         """Learn by Q(S, A) <- Q(S, A) + alpha [R + gamma V(S') - Q(S, A)], equations 6.7 to 6.9.
 
@@ -314,7 +314,7 @@ class TemporalDifference(Task):
         self.learner_state.action = next_action
 
     def two_tables(
-        self, batch: Any, tables: list[TableRows], policy: Policy, alpha: float, errors: ErrorSums
+        self, batch: Any, tables: list[ValueRows], policy: Policy, alpha: float, errors: ErrorSums
     ) -> None:
         """Learn by double Q-learning, equation 6.10, where Q1 and Q2 change roles at random.
 
@@ -342,7 +342,7 @@ class TemporalDifference(Task):
             state = runner.state if ended else after
 
     def n_steps(
-        self, batch: Any, q: TableRows, policy: Policy, alpha: float, errors: ErrorSums
+        self, batch: Any, q: ValueRows, policy: Policy, alpha: float, errors: ErrorSums
     ) -> None:
         """Learn by G = R_1 + gamma R_2 + ... + gamma^n V(S_n) (7.4) and alpha [G - Q(S, A)] (7.5).
 
@@ -389,7 +389,7 @@ class TemporalDifference(Task):
         return total
 
     def with_traces(
-        self, batch: Any, q: TableRows, policy: Policy, alpha: float, errors: ErrorSums
+        self, batch: Any, q: ValueRows, policy: Policy, alpha: float, errors: ErrorSums
     ) -> None:
         """Learn by Sarsa(lambda) with accumulating traces, equations 12.5 to 12.7.
 

@@ -20,7 +20,7 @@ from dltrain.tasks.rl.acting import (
     episode_scores,
     greedy_action,
 )
-from dltrain.tasks.rl.temporal_difference import ErrorSums, TableRows, TemporalDifference
+from dltrain.tasks.rl.temporal_difference import ErrorSums, TemporalDifference, ValueRows
 
 gymnasium = pytest.importorskip("gymnasium")
 from dltrain.data.rl.environments import Environment  # noqa: E402
@@ -88,7 +88,7 @@ def learned(
     task: TemporalDifference, start: list[list[float]], policy: Any, steps: int
 ) -> list[list[float]]:
     """Return the table after so many steps by the task's rule."""
-    rows = TableRows(np.array(start))
+    rows = ValueRows(np.array(start))
     rule = task.with_traces if task.trace else task.n_steps if task.n > 1 else task.one_step
     rule(span_of(task, steps), rows, policy, 0.5, ErrorSums())
     rows.write_back()
@@ -120,7 +120,7 @@ def test_double_q_learning_by_hand(
     """One table selects the best action, the other gives its value."""
     tables = [np.array([[0.0, 1.0], [3.0, 2.0]]), np.array([[0.0, 4.0], [5.0, 7.0]])]
     monkeypatch.setattr(rng.python_stream(STREAM), "random", lambda: coin)
-    rows = [TableRows(table.copy()) for table in tables]
+    rows = [ValueRows(table.copy()) for table in tables]
     task = chain_task(method="double_q_learning")
     task.two_tables(span_of(task, 1), rows, Scripted(1), 0.5, ErrorSums())
     bootstrap_value = (5.0, 2.0)[updated]  # Q2 at argmax Q1 = 0; Q1 at argmax Q2 = 1
@@ -201,7 +201,7 @@ def test_n_step_rules_match_the_books_pseudo_code(n: int) -> None:
         while ones < 6:
             ones, steps = ones + actions[steps], steps + 1
         task = chain_task(6, method="sarsa", n=n)
-        rows = TableRows(np.array(start))
+        rows = ValueRows(np.array(start))
         task.n_steps(span_of(task, steps), rows, Scripted(*actions[:steps], 0, 0), 0.5, ErrorSums())
         rows.write_back()
         np.testing.assert_allclose(rows.table, expected, rtol=0, atol=1e-12)
