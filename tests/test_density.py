@@ -159,15 +159,10 @@ TWICE = {  # a configuration node each (a task and its model, a setting and its 
     "Dropout",
     "EarlyStopping",
     "Flip",
-    "ImageFiles",
     "LanguageModeling",
-    "Part",
-    "Progress",
-    "Published",
     "Schedule",
     "Seq2Seq",
     "Table",
-    "TableRows",
     "Text",
 }
 
