@@ -1,7 +1,4 @@
 """The words of code, configuration and documents: plain English, American spelling, standard terms.
-
-unclean_words.txt lists the files that do not hold this yet. It only shrinks: a file that is clean
-has to be taken off.
 """
 
 from __future__ import annotations
@@ -13,7 +10,6 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-UNCLEAN = Path(__file__).with_name("unclean_words.txt")
 FOLDERS = {"dltrain": ".py", "benchmarks": ".py", "tests": ".py", "conf": ".yaml", "docs": ".md"}
 PAGES = ("README.md", "CONTRIBUTING.md", "RELIABILITY.md", "benchmarks/README.md")
 OWN_FILES = ("tests/test_words.py",)  # names the words that it looks for
@@ -112,19 +108,9 @@ def odd_docstrings(name: str, tree: ast.Module) -> list[str]:
     return lines
 
 
-def unclean() -> list[str]:
-    return UNCLEAN.read_text(encoding="utf-8").split() if UNCLEAN.exists() else []
-
-
 def test_words_are_plain() -> None:
-    listed = set(unclean())
-    found = [line for name in files() if name not in listed for line in problems(name)]
-    assert not found, "\n".join(found)
-
-
-def test_files_that_are_clean_are_taken_off_the_list() -> None:
-    clean = [name for name in unclean() if not (ROOT / name).exists() or not problems(name)]
-    assert not clean, f"take off {UNCLEAN.name}: {' '.join(clean)}"
+    lines = [line for name in files() for line in problems(name)]
+    assert not lines, "\n".join(lines)
 
 
 @pytest.mark.parametrize(
