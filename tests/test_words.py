@@ -1,5 +1,4 @@
-"""The words of code, configuration and documents: plain English, American spelling, standard terms.
-"""
+"""Words of code, configuration and documents: plain English, American spelling, standard terms."""
 
 from __future__ import annotations
 
