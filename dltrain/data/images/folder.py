@@ -274,7 +274,7 @@ class Folder:
 
         Raises InputError with the names of files that are not images if those are refused.
         """
-        progress = Progress(self.path, len(self.own_paths))
+        progress = ReadingProgress(self.path, len(self.own_paths))
         decoded = {split: self.decode(files.paths, progress) for split, files in self.files.items()}
         self.settle(chain.from_iterable(odd.unsettled.values() for _, odd in decoded.values()))
         sets: dict[str, tuple[Tensor, Tensor]] = {}
