@@ -201,7 +201,7 @@ def test_generate_needs_what_the_run_can_do(writer: Path, trained: Path, dltrain
     for run, words, reason in (
         (writer, (), 'this run continues texts: dltrain generate RUN "TEXT"'),
         (writer, ("--tokens", "5"), "--tokens continues a text"),
-        (trained, (), "a run of Classification draws no images"),
+        (trained, (), "a run of Classification generates no images"),
     ):
         outcome = dltrain("generate", str(run), *words)
         assert (outcome.code, reason in outcome.err) == (2, True), outcome.err
