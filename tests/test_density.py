@@ -112,9 +112,9 @@ def measure(folder: Path) -> Figures:
 
 
 LIMITS = {  # figure: (limit, aim)
-    "decisions_per_100_lines": (24.7, 20.0),
+    "decisions_per_100_lines": (24.1, 20.0),
     "percent_complex": (2.0, 2.0),
-    "conditional_expressions_per_1000_lines": (10.1, 10.0),
+    "conditional_expressions_per_1000_lines": (10.0, 10.0),
     "percent_of_many": (0.3, 0.3),
 }
 
@@ -127,7 +127,7 @@ def test_the_package_is_not_denser_than_its_limit(figure: str) -> None:
 
 
 def test_configuration_is_not_denser_than_its_limit() -> None:
-    assert measure(ROOT / "config").decisions_per_100_lines <= 40  # the aim is 28
+    assert measure(ROOT / "config").decisions_per_100_lines <= 37.7  # the aim is 28
 
 
 def test_a_dense_function_is_counted(tmp_path: Path) -> None:
@@ -188,7 +188,7 @@ def test_locals_say_what_they_hold() -> None:
                     if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)
                 }
                 counts.update(stored.intersection(VAGUE))
-    assert counts.total() <= 8, counts
+    assert counts.total() <= 7, counts
 
 
 def undescribed_methods() -> list[str]:
