@@ -22,14 +22,14 @@ from dltrain.errors import UsageError
 from dltrain.types import Ge, Spec
 
 TORCH_THREADS = torch.get_num_threads()  # torch's choice, before any run changes it
-SMALL_STEP_FLOPS = 2 * 10**8  # about a hundredth of a second on one thread, forward
+SMALL_STEP_FLOPS = 2 * 10**8  # a forward pass of about 10 ms on one thread
 LOW_PRECISION = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 # parameters of mallopt, from glibc's malloc.h
 M_TRIM_THRESHOLD = -1
 M_MMAP_THRESHOLD = -3
 M_MMAP_MAX = -4
-MAX_KEPT_BYTES = 2**30  # larger pieces go back to the system
+MAX_KEPT_BYTES = 2**30  # larger blocks go back to the system
 
 
 def let_malloc_keep_memory() -> bool:
@@ -37,7 +37,7 @@ def let_malloc_keep_memory() -> bool:
 
     glibc returns tensors above 32 MiB to the system at once. Every step then requests its tensors
     again, page by page, each filled with zeros first: nearly half the time of a large network's
-    step. Pieces above 1 GiB are still returned.
+    step. Blocks above 1 GiB are still returned.
     """
     if os.name != "posix":
         return False
@@ -51,7 +51,7 @@ def let_malloc_keep_memory() -> bool:
 
 
 def most_flops(network: nn.Module, spec: Spec, batch_size: int) -> int:
-    """Return an upper bound of the operations of a batch's forward pass.
+    """Return an upper bound of the floating-point operations of a batch's forward pass.
 
     Each weight is used at most once per position. The positions of a convolution's weights are
     pixels; those of all others are the steps of a sequence or the rows of an image. Embedding
@@ -68,7 +68,7 @@ def most_flops(network: nn.Module, spec: Spec, batch_size: int) -> int:
 
 
 def _positions(spec: Spec) -> tuple[int, int]:
-    """Return the largest numbers of positions of a convolution's weights, and of a layer's."""
+    """Return upper bounds of the positions of a convolution's weights, and of other weights."""
     shape = spec.input_shape
     if spec.is_image:
         pixels = math.prod(shape[1:])
@@ -107,18 +107,18 @@ def device_name(device: torch.device) -> str:
 
 @dataclass(frozen=True)
 class Device:
-    """The hardware of a run and how it is used; `auto` is the best that this machine has.
+    """The hardware of a run and how it is used; `auto` chooses the best for this machine.
 
     * `precision`: bf16 and fp16 run the forward pass under autocast with fp32 weights; fp16 scales
       the loss.
     * `channels_last` stores images and kernels channel by channel within a pixel, which most
       convolutions prefer; auto: on a CPU, and with half precision.
     * `compile` applies torch.compile to each network.
-    * `deterministic` requests deterministic kernels of torch (on a CPU they are so anyway).
-    * `threads` on a CPU: 0 is torch's own choice; auto takes one thread where a step is too small
-      to share (`choose_threads`).
-    * `flush_denormals` rounds floats below 1e-38 to 0. A CPU takes many times as long for them, and
-      saturated units and decayed moments are full of them.
+    * `deterministic` requests deterministic kernels of torch (those for a CPU always are).
+    * `threads` on a CPU: 0 is torch's own choice; auto uses one thread if a step is too small
+      to divide among several (`choose_threads`).
+    * `flush_denormals` rounds floats below 1e-38 to 0. A CPU takes many times as long for such
+      floats, and they are common in saturated units and decayed moments.
     * `keep_freed_memory` on a CPU: the process keeps freed memory for later requests.
     """
 
@@ -132,7 +132,7 @@ class Device:
     keep_freed_memory: bool = True
 
     def torch_device(self) -> torch.device:
-        """Return the device; UsageError if this machine does not have the one that was named."""
+        """Return the device; UsageError if this machine does not have the named one."""
         available = {
             "cuda": torch.cuda.is_available(),
             "mps": torch.backends.mps.is_available(),
@@ -142,8 +142,8 @@ class Device:
         name = here[0] if self.name == "auto" else self.name
         if name not in here:
             raise UsageError(
-                f"device={name}: torch cannot use such a device on this machine; "
-                f"it can use: {', '.join(here)} (device=auto)"
+                f"device={name}: torch cannot use this device on this machine; "
+                f"set device=auto, or one of: {', '.join(here)}"
             )
         return torch.device(name)
 
@@ -204,8 +204,8 @@ class Device:
     def choose_threads(self, flops: int) -> None:
         """Use one thread if a batch's forward pass takes few operations: `flops` at most.
 
-        Threads that share little work wait for each other most of the time, and on a busy machine
-        for their turn. The rule measures nothing: rounding depends on the number of threads, and
+        Threads that share little work wait for each other most of the time, and for a free CPU on a
+        busy machine. The rule measures nothing: rounding depends on the number of threads, and
         the same command has to give the same numbers.
         """
         is_small = flops < SMALL_STEP_FLOPS

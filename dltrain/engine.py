@@ -39,7 +39,7 @@ class Batches(Protocol):
 
 @dataclass(frozen=True)
 class Mean:
-    """A mean () over part of an epoch, and its weight: a number of samples, tokens or pairs."""
+    """A scalar mean over part of an epoch, and its weight: a number of samples, tokens or pairs."""
 
     value: Tensor
     weight: float | Tensor
@@ -56,9 +56,10 @@ Direction = Literal["max", "min"]
 class Stage:
     """A part of training: `step` on every batch of `epochs` epochs, each with an evaluation.
 
-    `step` returns detached scalars: means over the batch's samples, or each a `Mean` with a weight
-    of its own. `evaluate` returns floats, and may return `Image`, `Text` and `Table` values.
-    `watch` names the metric that decides which evaluation is the best, `mode` which way is better.
+    `step` returns detached scalars. Each is a mean over the batch's samples, or a `Mean` with its
+    own weight. `evaluate` returns floats, and may return `Image`, `Text` and `Table` values.
+    `watch` names the metric that decides which evaluation is the best; `mode` says whether its
+    maximum or minimum is.
     """
 
     name: str
@@ -72,7 +73,7 @@ class Stage:
     mode: Direction = "max"
 
     def rank(self, value: float) -> float:
-        """Return a number that is higher the better a value of the watched metric is."""
+        """Return `value` of the watched metric, with the sign that makes higher better."""
         return value if self.mode == "max" else -value
 
 
@@ -80,10 +81,10 @@ class Task(nn.Module):
     """A learning system: its networks and the stages that train them.
 
     `watch` is the metric of the last stage that decides which of its evaluations is the best.
-    `predicts` is what the targets have to be, for data that could provide classes or numbers; empty
-    where the data decides. `networks` names the networks whose optimizer may have settings of its
-    own (task.optimizers.<name>). `mixes` is False for a task that cannot be trained on mixtures of
-    samples (regularization=[mixup]).
+    `predicts` says whether the targets must be classes or numbers, for data that can provide
+    either; it is empty if the data decides. `networks` names the networks whose optimizer may have
+    its own settings (task.optimizers.<name>). `mixes` is False for a task that cannot be trained on
+    mixtures of samples (regularization=[mixup]).
     """
 
     watch: str = ""
@@ -100,7 +101,7 @@ class Task(nn.Module):
         """Return the trained system's predictions for a batch of inputs."""
 
     def directions(self) -> Mapping[str, Direction | None]:
-        """Return which way each metric of the last stage is better, None for neither."""
+        """Return the better direction of each metric of the last stage; None for neither."""
         return {}
 
     def forward(self, batch: Any) -> Any:
@@ -118,7 +119,7 @@ class StepRunner(Protocol):
         """Return what a resume needs to run steps in the same way."""
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Run steps as `state` says; {} of a run that had another step runner."""
+        """Continue from `state`; it is {} if the run had another step runner before."""
 
 
 class PlainStepRunner:
@@ -129,7 +130,7 @@ class PlainStepRunner:
         return stage.step(batch)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return {}: there is nothing to remember."""
+        """Return {}: a plain step runner has no state."""
         return {}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -137,10 +138,10 @@ class PlainStepRunner:
 
 
 class Callback:
-    """Observes a run through the engine that each event passes. Only overridden events are called.
+    """Observes a run. Every event receives the engine; only overridden events are called.
 
-    `draws` says that its events may draw random numbers, by themselves or in a library that they
-    call: the generators are then restored after each event, which costs a tenth of a millisecond.
+    `draws` is True if the events, or a library that they call, may draw random numbers: the
+    generators are then restored after each event, which costs a tenth of a millisecond.
     """
 
     name = ""
@@ -168,7 +169,7 @@ class Callback:
         """Observe the end of a completed run; `engine.test_scores` has the test's results."""
 
     def extended(self, engine: Engine) -> None:
-        """Forget what ended the stage: a resumed run is to train longer."""
+        """Forget why the stage ended: a resumed run will train longer."""
 
     def resumed(self, engine: Engine) -> None:
         """Observe that a checkpoint was loaded, and that training continues from there."""
@@ -181,7 +182,7 @@ class Callback:
         return {}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue from `state`; {} of a run that did not have this callback."""
+        """Continue from `state`; it is {} if the run did not have this callback before."""
 
     def summary_rows(self) -> Sequence[tuple[str, str]]:
         """Return rows of label and text for the table that is printed at the end of a run."""
@@ -200,16 +201,17 @@ EVENTS = (
     "resumed",
     "close",
 )
-PLACE = ("index", "epoch", "position", "stage_ended", "settled", "evaluated_step")  # in a state
-NEVER = -1  # the step of an evaluation that has not happened
+# the attributes of an engine that say where in training it is; states have the same names
+PLACE = ("index", "epoch", "position", "stage_ended", "settled", "evaluated_step")
+NEVER = -1  # `evaluated_step` before the first evaluation of a stage
 
 
 @dataclass
 class Resume:
     """The place to continue from.
 
-    `state` is a state of the engine, `stage_ends` the end states of the stages before. `extended`
-    says that more training is wanted than before: a stage that had ended itself continues.
+    `state` is a state of the engine; `stage_ends` has the end state of every earlier stage, by its
+    index. `extended` is True for a run that will train longer: a stage that was ended continues.
     """
 
     state: dict[str, Any]
@@ -223,10 +225,11 @@ class Engine:
     Callbacks read these attributes:
 
     * `task`, `stage`, and `index`, the number of the stage
-    * `epoch` and `position`, the number of batches of the epoch that are trained
+    * `epoch` and `position`, the number of batches trained in this epoch
     * `step`, the number of steps over all stages
     * `metrics` of the last step, `scores` of the last evaluation, `test_scores` of the test
-    * `exhausted`: the epoch's batches are trained; `settled`: the last step is evaluated as well
+    * `exhausted`: all batches of the epoch are trained
+    * `settled`: the evaluation after the last trained batch of the epoch is done as well
     * `evaluated_step`: the step of the stage's last evaluation; no state is evaluated twice
 
     They may call `end_stage`, `end_run`, `evaluate` and, through the checkpoint callback, save.
@@ -262,7 +265,7 @@ class Engine:
         self.settled = False
 
     def _overridden(self, event: str) -> list[Callable[[Engine], None]]:
-        """Return the handlers of an event that do something."""
+        """Return the handlers of the callbacks that override an event."""
         handlers = []
         for callback in self.callbacks:
             if getattr(type(callback), event) is getattr(Callback, event):
@@ -272,7 +275,7 @@ class Engine:
         return handlers
 
     def fit(self, task: Task, resume: Resume | None = None) -> None:
-        """Train every stage of `task`, from `resume` on if it is given."""
+        """Train every stage of `task`; continue from `resume` if it is given."""
         rng.undo_imports()
         for _ in self._stages(task, resume):
             while self.epoch < self.stage.epochs and not (self.halted and self.settled):
@@ -305,7 +308,7 @@ class Engine:
             self._flush()
 
     def evaluate(self) -> None:
-        """Score the held-out batches, with averaged weights if there are any; each state once."""
+        """Score the held-out batches, unless the current state is already evaluated."""
         if self.stage.held_out is None or self.evaluated_step == self.step:
             return
         self.scores = self.score(self.stage.held_out, "val")
@@ -317,7 +320,8 @@ class Engine:
     def score(self, batches: Batches, split: str) -> dict[str, Any]:
         """Return the results of the stage's `evaluate` over `batches`: {"<split>/<metric>": value}.
 
-        Random numbers that are drawn on the way do not change what training draws.
+        It uses averaged weights if there are any. Random numbers that an evaluation draws do not
+        change what training draws.
         """
         start = perf_counter()
         self.task.eval()
@@ -369,7 +373,7 @@ class Engine:
         next(self._stages(task, resume))
 
     def _flush(self) -> None:
-        """Make the incomplete updates; a state that they change is evaluated again at its step."""
+        """Apply incomplete updates; a state that they change is evaluated again at its step."""
         for optim in self.stage.optims:
             if optim.pending:
                 self.evaluated_step = NEVER
@@ -385,7 +389,7 @@ class Engine:
         self.stage_ended = True
 
     def end_run(self) -> None:
-        """End the run after the current step or evaluation; later stages are not begun."""
+        """End the run after the current step or evaluation; later stages do not start."""
         self.run_ended = True
 
     def emit(self, event: str) -> None:
@@ -394,7 +398,7 @@ class Engine:
             listener(self)
 
     def stage_end_state(self) -> dict[str, Any]:
-        """Return what a resume needs to pass this finished stage."""
+        """Return what a resume needs to skip this finished stage."""
         return {
             "task": self.task.state_dict(),
             "rng": rng.state_dict(),
@@ -403,7 +407,7 @@ class Engine:
         }
 
     def restore_stage_end(self, state: dict[str, Any]) -> None:
-        """Load what `stage_end_state` returned; ValueError if it is that of another stage."""
+        """Load what `stage_end_state` returned; ValueError if another stage returned it."""
         if state["name"] != self.stage.name:
             raise ValueError(
                 f"stage {self.index} is {self.stage.name!r} now; "
@@ -433,7 +437,7 @@ class Engine:
         for optim, saved in zip(self.stage.optims, state["optims"], strict=True):
             optim.load_state_dict(saved)
         self.stage.batches.load_state_dict(state["batches"])
-        earlier_runner = state["callbacks"].get("memory", {})  # its place in states of version 0.1
+        earlier_runner = state["callbacks"].get("memory", {})  # version 0.1
         self.step_runner.load_state_dict(state.get("step_runner", earlier_runner))
         for callback in self.callbacks:
             callback.load_state_dict(state["callbacks"].get(callback.name, {}))

@@ -23,7 +23,7 @@ class Schedule(Protocol):
         """Return the factor of the learning rate at an update, counted from 0."""
 
     def observe(self, metric: float) -> None:
-        """Take the value of the watched metric after an evaluation."""
+        """Receive the value of the watched metric after an evaluation."""
 
     def state_dict(self) -> dict[str, Any]:
         """Return what a resume needs."""
@@ -33,7 +33,7 @@ class Schedule(Protocol):
 
 
 class Penalty(Protocol):
-    """A pull on the weights besides the loss: before the step, or after it."""
+    """A regularizer of the weights that is not part of the loss: it acts before or after a step."""
 
     def before_step(self, params: Params) -> None:
         """Change the gradients of `params`."""
@@ -50,15 +50,16 @@ class Optim:
     * `accumulate`: the number of losses that make one step.
     * `clip_norm`, `clip_value`: bounds of the gradient; 0 clips nothing.
     * `average(averages, values, count, total)` updates running averages of weights and float
-      buffers after every step, the `count`-th of `total_updates`.
+      buffers after every step; `count` steps were made before it, and `total` is `total_updates`.
     * `skip_nonfinite`: a step whose gradient is infinite or not a number is left out.
       `bad_in_a_row` counts such steps, and those that the scaler of fp16 leaves out.
     * `lr_factors` {pattern: factor}: factors of the learning rate of single layers.
 
-    Others read `lrs`, the learning rates of the last step, and `grad_norm`, its total gradient norm
-    before clipping: it is kept if `record_grad_norm` was set before the step, and None otherwise.
-    They set `batch_fraction` to the fraction of a batch that the next loss is of, where a batch is
-    divided.
+    Callbacks read `lrs`, the learning rates of the last step, and `grad_norm`, the total gradient
+    norm before clipping at the last step that computed it (None before the first). A step computes
+    it if `record_grad_norm` was set, or if clipping or a check for finite gradients needs it. Where
+    a batch is divided, the step runner sets `batch_fraction` to the fraction of the batch that the
+    next loss covers.
     """
 
     def __init__(
@@ -96,7 +97,9 @@ class Optim:
         self.pending = 0.0  # batches
         self.batch_fraction = 1.0
         self.weight: float | Tensor = 0.0  # the sum of their weights
-        self.expected_weight: float | Tensor | None = None  # of a whole window, by its first loss
+        self.expected_weight: float | Tensor | None = (
+            None  # of a whole window, estimated from its first loss
+        )
 
         self.record_grad_norm = False
         self.grad_norm: Tensor | None = None
@@ -126,9 +129,9 @@ class Optim:
     ) -> None:
         """Add the gradient of `loss` (), and make a step once `accumulate` losses are in.
 
-        The step is that of the mean of all losses, in which each counts by its `weight`: the number
-        of samples or tokens that it is a mean of. Without weights, batches count the same. A rule
-        that follows no function's gradient, such as contrastive divergence, passes its own
+        The step uses the mean of all losses, weighted by `weight`: the number of samples or tokens
+        that a loss is the mean of. Without weights, all batches count the same. An update rule that
+        is not the gradient of a function, such as contrastive divergence, passes its own
         `gradients` {parameter: gradient}.
         """
         portion = self._portion(weight)
@@ -144,7 +147,7 @@ class Optim:
     def _portion(self, weight: float | Tensor | None) -> float | Tensor:
         """Count a loss of this weight; return its expected portion of the step's mean."""
         if self.accumulate == 1 and self.batch_fraction == 1:
-            return 1.0  # the step is of this loss alone
+            return 1.0  # this loss alone makes the step
         if weight is None:
             weight = self.batch_fraction
         if self.expected_weight is None:
@@ -225,7 +228,7 @@ class Optim:
             gradient.mul_(factor)
 
     def _gradients(self) -> Params:
-        """Return the gradients that there are."""
+        """Return the gradients of the parameters that have one."""
         return [p.grad for p in self.params if p.grad is not None]
 
     def _needs_grad_norm(self) -> bool:
@@ -247,7 +250,7 @@ class Optim:
             self.bad_in_a_row = (self.bad_in_a_row.to(norm.device) + 1) * ~finite
 
     def _clip(self) -> None:
-        """Scale the gradient down to the largest norm, and bound each of its values."""
+        """Scale the gradient down to `clip_norm`, and bound each of its values by `clip_value`."""
         if self.clip_norm and self.grad_norm is not None:
             nn.utils.clip_grads_with_norm_(self.params, self.clip_norm, self.grad_norm)
         if self.clip_value:
@@ -261,7 +264,7 @@ class Optim:
                 group["lr"] = lr * factor
 
     def forget_gradient(self) -> None:
-        """Drop the gradient since the last step, and what its batches changed in the buffers."""
+        """Drop the gradient since the last step, and restore the buffers from before it."""
         for p in self.params:
             p.grad = None
         self._copy(self.buffers, self.good_buffers)
@@ -342,7 +345,7 @@ class Optim:
         for group, configured in zip(self.optimizer.param_groups, settings, strict=True):
             group.update(configured)
         for p, moments in self.optimizer.state.items():
-            store_alike(p, moments)
+            match_memory_layout(p, moments)
 
 
 def clones(values: Params) -> Params:
@@ -355,7 +358,7 @@ def configured_settings(group: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in group.items() if key not in ("params", "lr")}
 
 
-def store_alike(param: Tensor, moments: dict[str, Any]) -> None:
+def match_memory_layout(param: Tensor, moments: dict[str, Any]) -> None:
     """Store moments in the memory layout of their parameter, which fused kernels rely on."""
     for key, value in moments.items():
         is_moment = isinstance(value, Tensor) and key != "step"
@@ -364,7 +367,7 @@ def store_alike(param: Tensor, moments: dict[str, Any]) -> None:
 
 
 def saved_gradient(gradient: Tensor | None) -> Tensor | tuple[Tensor, Tensor] | None:
-    """Return a gradient as it is saved: a sparse one in parts, as torch warns when it loads one."""
+    """Return a gradient to save: a sparse one as two tensors, as torch warns when it loads one."""
     if gradient is None or not gradient.is_sparse:
         return gradient
     return gradient._indices(), gradient._values()
@@ -384,7 +387,7 @@ def stored_like(param: Tensor, value: Tensor) -> Tensor:
 
 
 def positive(weight: float | Tensor) -> float | Tensor:
-    """Return a weight to divide by: 1 for 0, as losses of nothing have a gradient of 0."""
+    """Return a weight to divide by: 1 instead of 0, as a loss over no samples has no gradient."""
     if isinstance(weight, Tensor):
         return torch.where(weight > 0, weight, 1)
     return weight or 1.0

@@ -94,7 +94,7 @@ def test_the_how_to_works_as_written(dltrain, fresh_modules: None, tmp_path: Pat
         ),
         (
             ["plugins=[mymetrics]", "task.metrics.f1={_target_: mymetrics.TopK}"],
-            "there is a score of that name",
+            "a built-in score has this name",
         ),
         (
             ["plugins=[mymetrics]", "task.metrics.x={_target_: mymetrics.TopK, kk: 2}"],

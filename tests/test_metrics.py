@@ -48,7 +48,7 @@ def test_the_k_of_top_k_is_a_setting(dltrain) -> None:
 def test_a_custom_metric_may_not_have_the_name_of_a_score() -> None:
     data: Any = SimpleNamespace(spec=SimpleNamespace(class_names=("a", "b"), boxes=0))
     nothing: Any = None
-    with pytest.raises(ValueError, match=r"metrics\.top3: there is a score of that name"):
+    with pytest.raises(ValueError, match=r"metrics\.top3: a built-in score has this name"):
         Classification(data, nothing, nothing, nothing, 1, top_k=3, metrics={"top3": nothing})
 
 

@@ -19,9 +19,9 @@ from dltrain.types import Interval
 
 log = logging.getLogger("dltrain")
 
-KEEP = 2
-MAX_TIME_SHARE = 0.01  # of saving, where the user sets no interval
-MAX_UNSAVED_SECONDS = 60.0  # between saves at ends of epochs, whatever they cost
+KEEP = 2  # the newest checkpoints, besides the best one
+MAX_TIME_FRACTION = 0.01  # of the run's time for saving, where the user sets no interval
+MAX_UNSAVED_SECONDS = 60.0  # between saves at ends of epochs, however long they take
 
 
 def require_metric(name: str, figures: Collection[str]) -> None:
@@ -34,8 +34,8 @@ def require_metric(name: str, figures: Collection[str]) -> None:
 class PendingSave:
     """A state on its way to the disk.
 
-    `about` goes into its manifest, and the pointers `points` will name it. `place` is where in
-    training it was taken. `copy_seconds` is how long training waited for the copy.
+    `about` goes into its manifest. The pointers in `points` (best, last) will name it. `place` is
+    where in training it was taken. `copy_seconds` is how long training waited for the copy.
     """
 
     folder: Path
@@ -57,9 +57,9 @@ class Checkpoint(Callback):
     the run, whatever ends it.
 
     If a state cannot be written, `on_error` decides: "continue" logs it, and the next save tries
-    again; "stop" ends the run with SaveError. `sync` writes what the run has logged to the disk,
-    before each save. Raises DivergedError if the state contains a number that is not finite; such a
-    state is never written.
+    again; "stop" ends the run with SaveError. Before each save, `sync` writes what the run
+    has logged to the disk. Raises DivergedError if the state contains a number that is not finite;
+    such a state is never written.
     """
 
     name = "checkpoint"
@@ -83,12 +83,12 @@ class Checkpoint(Callback):
         self.thread: threading.Thread | None = None
         self.writing: PendingSave | None = None
         self.error: Exception | None = None
-        self.cost = 0.0  # seconds that the last save took
-        self.written = 0.0  # when it ended
-        self.begun = time.perf_counter()  # when it began
-        self.held: PendingSave | None = None  # a best state that is not on the disk yet
+        self.save_seconds = 0.0  # seconds that the last save took, with the copy
+        self.saved_at = 0.0  # time at which it ended
+        self.last_save_began = time.perf_counter()
+        self.held_best: PendingSave | None = None  # a best state that is not on the disk yet
         # ends of stages that could not be written: later stages cannot be resumed without them
-        self.owed: list[PendingSave] = []
+        self.unwritten_stage_ends: list[PendingSave] = []
         self.saved: tuple[Any, ...] = ()  # the place of the newest state on the disk
         self.newest: tuple[Any, ...] = ()  # the place of the newest that was to be saved
         self.failed = False
@@ -98,7 +98,7 @@ class Checkpoint(Callback):
             self.wait()
         if self.every is None:
             return
-        seconds = time.perf_counter() - self.begun
+        seconds = time.perf_counter() - self.last_save_began
         if engine.step % self.every.steps == 0 or seconds >= self.every.seconds:
             self.save(engine)
 
@@ -109,7 +109,7 @@ class Checkpoint(Callback):
             self.save_or_hold(engine, self.is_affordable())
 
     def _compare(self, engine: Engine) -> None:
-        """Keep the evaluation as the best one if it is; of equal ones, the later is."""
+        """Keep the evaluation if it is the best so far; the later one wins a tie."""
         stage = engine.stage
         figures = {name: v for name, v in engine.scores.items() if isinstance(v, float)}
         require_metric(stage.watch, figures)
@@ -147,11 +147,11 @@ class Checkpoint(Callback):
             self.save_or_hold(engine, self.is_affordable())
 
     def is_affordable(self) -> bool:
-        """Return whether a save now keeps to its share of the time."""
+        """Return whether a save now stays within its fraction of the time."""
         if self.thread and self.thread.is_alive():
             return False
-        pause = min(self.cost / MAX_TIME_SHARE, MAX_UNSAVED_SECONDS)
-        return time.perf_counter() - self.written >= pause
+        pause = min(self.save_seconds / MAX_TIME_FRACTION, MAX_UNSAVED_SECONDS)
+        return time.perf_counter() - self.saved_at >= pause
 
     def save_or_hold(self, engine: Engine, is_due: bool) -> None:
         """Save if a save is due; otherwise hold the state in memory if it is the best."""
@@ -159,7 +159,7 @@ class Checkpoint(Callback):
             self.save(engine)
         elif self.improved:
             self.improved = False
-            self.held = self._copy(engine, ("best",))
+            self.held_best = self._copy(engine, ("best",))
 
     def stage_end(self, engine: Engine) -> None:
         self.save(engine)
@@ -171,18 +171,18 @@ class Checkpoint(Callback):
         self.finish()
 
     def save(self, engine: Engine) -> None:
-        """Save now, unless this state is saved: as the last state, and as the best if it is."""
+        """Save the state as the last, and as the best if it is; unless it is already saved."""
         self.wait()
         if self._place(engine) == self.saved:
             return
         points: tuple[str, ...] = ("last",)
         if self.improved:
             points = ("best", "last")
-            self.held = None  # this state is better
+            self.held_best = None  # this state is better
         self.improved = False
         self.finish()  # a held state of the same step gets its name first
         pending = self._copy(engine, points)
-        self.begun = time.perf_counter()
+        self.last_save_began = time.perf_counter()
         self.newest = pending.place
         self._write(pending)
 
@@ -191,7 +191,7 @@ class Checkpoint(Callback):
         start = time.perf_counter()
         require_finite(engine)
         if self.writing and self.writing.folder.name.startswith(f"{engine.step:09d}"):
-            self.wait()  # until the name of that folder is taken
+            self.wait()  # until the folder exists: `new_name` then avoids its name
         folder = self.store.folder / self.store.new_name(engine.step)
         about = {**self._about(engine), "points": points}
         state = snapshot(engine.state_dict())
@@ -211,20 +211,20 @@ class Checkpoint(Callback):
         }
 
     def finish(self) -> None:
-        """Write everything that is held or owed, and wait until it is on the disk."""
-        waiting = self.owed
-        if self.held:
-            waiting = [*waiting, self.held]
-        self.owed = []
-        self.held = None
+        """Write all states that are still held in memory, and wait until they are on the disk."""
+        waiting = self.unwritten_stage_ends
+        if self.held_best:
+            waiting = [*waiting, self.held_best]
+        self.unwritten_stage_ends = []
+        self.held_best = None
         for pending in waiting:
             self._write(pending)
         self.wait()
 
     def best_state(self) -> dict[str, Any] | None:
         """Return the state at the best evaluation: from memory if it is not on the disk."""
-        if self.held:
-            return self.held.state
+        if self.held_best:
+            return self.held_best.state
         saved = self.store.read("best")
         if saved is None:
             return None
@@ -232,7 +232,7 @@ class Checkpoint(Callback):
         return state
 
     def _write(self, pending: PendingSave) -> None:
-        """Start a thread that commits a state and lets its pointers name it."""
+        """Start a thread that commits a state and sets its pointers."""
         self.wait()
         self.writing = pending
         self.thread = threading.Thread(
@@ -256,8 +256,8 @@ class Checkpoint(Callback):
             self.error = SaveError(pending.folder, e, 0)
         except Exception as e:  # raised in the training thread
             self.error = e
-        self.written = time.perf_counter()
-        self.cost = pending.copy_seconds + self.written - start
+        self.saved_at = time.perf_counter()
+        self.save_seconds = pending.copy_seconds + self.saved_at - start
 
     def wait(self) -> None:
         """Wait until the state that is being written is committed; log or raise what went wrong."""
@@ -275,7 +275,7 @@ class Checkpoint(Callback):
         """Note the place of a state that was written."""
         if pending and pending.place:
             self.saved = pending.place
-        if self.failed and self.saved == self.newest and not self.owed:
+        if self.failed and self.saved == self.newest and not self.unwritten_stage_ends:
             log.info("saving works again")
             self.failed = False
 
@@ -294,10 +294,10 @@ class Checkpoint(Callback):
 
     def _keep(self, pending: PendingSave) -> None:
         """Keep a state that could not be written, if it is a best one or the end of a stage."""
-        if "best" in pending.points and not self.held:
-            self.held = pending
+        if "best" in pending.points and not self.held_best:
+            self.held_best = pending
         if not pending.points:
-            self.owed.append(pending)
+            self.unwritten_stage_ends.append(pending)
 
     def require_complete(self) -> None:
         """Raise DltrainError if the final state of the run is not on the disk."""
@@ -314,6 +314,6 @@ class Checkpoint(Callback):
 
     @classmethod
     def best_in(cls, state: dict[str, Any]) -> dict[str, Any]:
-        """Return the best evaluation so far by a state of the engine; {} before the first."""
+        """Return the best evaluation so far from a state of the engine; {} before the first."""
         best: dict[str, Any] = state["callbacks"][cls.name]["best"]
         return best

@@ -1,6 +1,6 @@
-"""The base class of every data set, and what all share: tensors, descriptions, class matching.
+"""The base class of all data sets, and what they share: tensors, descriptions, class matching.
 
-It knows no family: images, boxes, tables, texts and environments have classes of their own.
+It depends on no family: images, boxes, tables, texts and environments have their own classes.
 """
 
 from __future__ import annotations
@@ -41,9 +41,10 @@ SplitT = TypeVar("SplitT", bound=DataSplit)
 class Dataset(ABC, Generic[ContentT, LearnedT, SplitT]):
     """A data set with three splits, as commands and tasks use it (`dltrain.types.Data`).
 
-    A family says how its data is read (`read`), what it looks like (`spec`), how a split of it is
-    made (`make_split`), what it learned from the training data (`description` and `parse`), and how
-    a file becomes inputs to predict from (`encode_file`). All else is here and is not overridden.
+    A family defines how its data is read (`read`), what it looks like (`spec`), how a split of it
+    is made (`make_split`), what it learned from the training data (`description` and `parse`), and
+    how a file becomes inputs to predict from (`encode_file`). Everything else is defined here and
+    is not overridden.
 
     The data is read once, when `stored` is first used: by a split, a fingerprint, or a spec that
     depends on it. `learned` is what a run learned from its own training data (its classes, their
@@ -61,7 +62,7 @@ class Dataset(ABC, Generic[ContentT, LearnedT, SplitT]):
         self.is_training = True  # False for the data of a finished run
         self._stored: ContentT | None = None
 
-    # What a family has to say.
+    # What a family defines.
 
     @property
     @abstractmethod
@@ -74,7 +75,7 @@ class Dataset(ABC, Generic[ContentT, LearnedT, SplitT]):
 
     @abstractmethod
     def make_split(self, part: Part, batch_size: BatchSize, seed: int | None) -> SplitT:
-        """Return one split of `stored`; without a `seed` in the stored order, for evaluation."""
+        """Return one split of `stored`, shuffled by `seed`; in the stored order if it is None."""
 
     @abstractmethod
     def count_classes(self) -> tuple[int, ...]:
@@ -102,13 +103,13 @@ class Dataset(ABC, Generic[ContentT, LearnedT, SplitT]):
 
     @abstractmethod
     def encode_file(self, path: Path) -> Iterator[Sample]:
-        """Yield the inputs in a file of the user's; InputError for a file that cannot be read."""
+        """Yield the inputs in a user's file; InputError for a file that cannot be read."""
 
-    # What is the same for all.
+    # What all families share.
 
     @property
     def stored(self) -> ContentT:
-        """The data of every split, which is read when it is first asked for."""
+        """The data of every split, which is read on first access."""
         if self._stored is None:
             self._stored = self.read()
         return self._stored
@@ -143,7 +144,7 @@ class Dataset(ABC, Generic[ContentT, LearnedT, SplitT]):
         self.device = device
 
     def size_in_bytes(self) -> int:
-        """Return how much memory the data occupies, or is expected to before it is read."""
+        """Return how much memory the data occupies; an estimate before it is read."""
         if self._stored is None:
             return self.expected_size_in_bytes()
         return self._stored.size_in_bytes()
@@ -155,7 +156,7 @@ class Dataset(ABC, Generic[ContentT, LearnedT, SplitT]):
     def restore(self, description: dict[str, Any]) -> None:
         """Load what a finished run learned: from now on files are read as its training data was.
 
-        Raises InputError for a description that is not one of such data.
+        Raises InputError for a description that does not fit this kind of data.
         """
         if not isinstance(description, dict):
             raise invalid_description("it is not a mapping")
@@ -168,7 +169,7 @@ class Dataset(ABC, Generic[ContentT, LearnedT, SplitT]):
         self.is_training = False
 
     def encode(self, paths: Sequence[Path]) -> Iterator[Sample]:
-        """Yield the inputs of all files, and for a file that cannot be read the reason."""
+        """Yield the inputs of all files; for an unreadable file, a sample with the reason."""
         for path in paths:
             try:
                 yield from self.encode_file(path)
@@ -177,10 +178,10 @@ class Dataset(ABC, Generic[ContentT, LearnedT, SplitT]):
 
 
 class TensorSets(dict[str, tuple[Tensor, Tensor]]):
-    """Inputs (N, ...) and targets (N, ...) in memory, by the set: train, test, perhaps val."""
+    """Inputs (N, ...) and targets (N, ...) in memory, by split: train, test and possibly val."""
 
     def size_in_bytes(self) -> int:
-        """Return how many bytes all tensors have."""
+        """Return how many bytes all tensors occupy."""
         return sum(tensor.numel() * tensor.element_size() for tensor in self.tensors())
 
     def fingerprint(self) -> str:
@@ -200,7 +201,7 @@ class TensorSets(dict[str, tuple[Tensor, Tensor]]):
 
 
 def invalid_description(why: object) -> InputError:
-    """Return the error for a run's description of its data that cannot be one."""
+    """Return the error for an invalid description of a run's data."""
     return InputError(f"the description of the data in the run's manifest.json is invalid: {why}")
 
 
@@ -213,7 +214,7 @@ def require(condition: bool, problem: str) -> None:
 def no_training_samples() -> InputError:
     """Return the error for a training split without samples."""
     return InputError(
-        "there are no training samples: all of them went into validation; "
+        "there are no training samples: all samples are in the validation split; "
         "lower dataset.val_fraction"
     )
 
@@ -237,7 +238,7 @@ def unknown_classes(unknown: Iterable[str], trained: Sequence[str]) -> InputErro
 
 
 def counted(count: int, one: str, many: str) -> str:
-    """Return a number with the words for one thing or for many, for a message."""
+    """Return a count with its noun in the singular or the plural, for a message."""
     words = one if count == 1 else many
     return f"{count:,} {words}"
 

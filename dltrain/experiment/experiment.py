@@ -48,11 +48,12 @@ UNLIMITED_EPOCHS = sys.maxsize
 
 
 class Experiment:
-    """The parts of an experiment: all that its configuration describes but the run's folder.
+    """The parts of an experiment: all that its configuration describes except the run's folder.
 
-    Making one seeds the random number generators and sets up the device. Every other part is built
-    when it is first used, after the parts that it needs: data, model, initial weights, loss, task.
-    `debug=smoke` replaces the data by fake data and the initial weights by fresh ones;
+    Creating one seeds the random number generators and sets up the device. Every other part is
+    built when it is first used, after the parts that it needs: data, model, initial weights, loss,
+    task.
+    `debug=smoke` replaces the data with fake data and the initial weights with fresh ones;
     `debug=overfit` trains on one batch, without regularization.
     """
 
@@ -76,15 +77,15 @@ class Experiment:
     ) -> Experiment:
         """Return an experiment that opens no file: fake data, fresh weights.
 
-        `description` is that of data whose spec is not known before it is read.
+        `description` describes data whose spec is not known before it is read.
         """
         return cls(config, FakeData(description), FreshWeights())
 
     @classmethod
     def to_resume(cls, config: dict[str, Any], description: dict[str, Any] | None) -> Experiment:
-        """Return the experiment of a run that is trained further.
+        """Return the experiment of a run that continues training.
 
-        `description` is that of its data. A checkpoint is expected to be loaded into its task.
+        `description` describes its data. A checkpoint is expected to be loaded into its task.
         """
         return cls(config, ContinuedData(description), CheckpointWeights())
 
@@ -110,7 +111,7 @@ class Experiment:
         return cls(config, FakeData(description), CheckpointWeights())
 
     def build(self) -> Experiment:
-        """Build every part now, so that whatever is wrong with one is raised here; return self."""
+        """Build every part now, so that an error in any of them is raised here; return self."""
         _ = self.task
         return self
 
@@ -122,7 +123,7 @@ class Experiment:
 
     @cached_property
     def regularizers(self) -> dict[str, dict[str, Any]]:
-        """The settings that regularizers make, by part (`regularizer_settings`)."""
+        """The settings that regularizers fill, by part (`regularizer_settings`)."""
         nodes = {} if self.config["debug"] == "overfit" else self.config["regularization"]
         return regularizer_settings(nodes, self.plugins)
 
@@ -133,7 +134,7 @@ class Experiment:
 
     @cached_property
     def configured_data(self) -> Data:
-        """The data set that the configuration names, prepared by what an earlier run learned."""
+        """The data set that the configuration names, prepared with what an earlier run learned."""
         data = configured_data(self.config, self.regularizers["dataset"])
         self.data_source.prepare(data)
         require_valid_preprocessing(data)
@@ -233,10 +234,10 @@ class Experiment:
         return task
 
     def _require_divisible_batches(self) -> None:
-        """Raise ConfigError if batches may be divided whose rows carry a state to the next."""
+        """Raise ConfigError if batches that carry a state to the next batch may be divided."""
         if self.trainer.on_oom == "halve" and self.data.spec.continues:
             why = (
-                "dataset.stream=true: a state is carried from batch to batch, and a part of one "
-                "cannot continue from it: on_oom=stop, or a smaller dataset.batch_size"
+                "dataset.stream=true carries a state from batch to batch, so a batch cannot be "
+                "divided; set trainer.on_oom=stop, or a smaller dataset.batch_size"
             )
             raise ConfigError([("trainer.on_oom=halve", why)])

@@ -38,15 +38,15 @@ log = logging.getLogger("dltrain")
 def newest_state(run: Run, store: Store, fork: bool) -> dict[str, Any] | None:
     """Return the state to continue from; None before the first checkpoint.
 
-    It is that of the newest whole checkpoint, or of the one that was named. Raises InputError if no
-    checkpoint is whole, or the named one is not; UsageError if newer ones follow the named one,
-    unless the run is forked there.
+    It is that of the newest complete checkpoint, or of the one that the user named. Raises
+    InputError if no checkpoint is complete, or the named one is not; UsageError if newer ones
+    follow the named one, unless the run is forked there.
     """
     if run.checkpoint is not None:
         if not fork and run.checkpoint in store.steps()[:-1]:
             raise UsageError(
-                f"{run.checkpoint} is not the newest checkpoint of its run: "
-                "--fork continues from it in a new run"
+                f"{run.checkpoint} is not the newest checkpoint of its run; "
+                "add --fork to continue from it in a new run"
             )
         return _loaded(run.checkpoint)
     if not run.is_writable():
@@ -58,7 +58,7 @@ def newest_state(run: Run, store: Store, fork: bool) -> dict[str, Any] | None:
     with writing(run.folder, READ_ONLY):
         folder = store.recover()
     if folder is None:
-        log.info(f"{run.folder} has no checkpoint yet: it begins at step 0")
+        log.info(f"{run.folder} has no checkpoint yet; it starts at step 0")
         return None
     return _loaded(folder)
 
@@ -73,11 +73,11 @@ def prepare_folder(
     run: Run,
     composed: Composed,
     options: Options,
-    where: Resume | None,
+    resume: Resume | None,
     changed: list[Change],
 ) -> None:
-    """Drop what the run logged after the checkpoint, and note the command that continues it."""
-    place = where.state if where is not None else {"step": 0, "index": 0}
+    """Drop what the run logged after the checkpoint, and record the command that continues it."""
+    place = resume.state if resume is not None else {"step": 0, "index": 0}
     after = {change.key: change.after for change in changed}
     manifest = run.read_json(MANIFEST)
     record = {
@@ -92,7 +92,7 @@ def prepare_folder(
     manifest["resumed"] = [*manifest.get("resumed", []), record]
     with writing(run.folder, READ_ONLY):
         run.cut_back(TIMING, place["step"])
-        if where is None:
+        if resume is None:
             run.keep(METRICS, 0)
         run.write_json(MANIFEST, manifest)
         replace_file(run.folder / CONFIG, as_yaml(composed.public))
@@ -100,36 +100,36 @@ def prepare_folder(
 
 
 def fork_run(
-    run: Run, composed: Composed, experiment: Experiment, where: Resume | None, options: Options
+    run: Run, composed: Composed, experiment: Experiment, resume: Resume | None, options: Options
 ) -> Run:
-    """Make a new run that begins as a copy of `run`, and names it as its parent."""
-    step = where.state["step"] if where else 0
+    """Create a run that starts as a copy of `run` and has it as its parent."""
+    step = resume.state["step"] if resume else 0
     manifest = run.read_json(MANIFEST)
-    more: dict[str, Any] = {"parent": {"run": str(run.folder), "step": step}}
+    extra: dict[str, Any] = {"parent": {"run": str(run.folder), "step": step}}
     if "settings" in manifest:
-        more["settings"] = manifest["settings"]
-    files = initial_files(experiment, composed, options, **more)
+        extra["settings"] = manifest["settings"]
+    files = initial_files(experiment, composed, options, **extra)
     label = run.folder.name.partition("_")[2] or run.folder.name
     paths, _ = take(options.overrides, ["paths.output"])
     root = expand_home(paths.get("paths.output", composed.config["paths"]["output"]))
     fork = Run.create(Path(root), f"{label}_fork", files)
-    if where is not None:
+    if resume is not None:
         with writing(fork.folder):
-            copy_state(run, fork, where)
-    log.info(f"a fork of {run.folder}")
+            copy_state(run, fork, resume)
+    log.info(f"forked from {run.folder}")
     return fork
 
 
-def copy_state(run: Run, fork: Run, where: Resume) -> None:
+def copy_state(run: Run, fork: Run, resume: Resume) -> None:
     """Copy what `run` has logged and saved up to a checkpoint into the fork's folder."""
     for name in (METRICS, TIMING):
         if (run.folder / name).exists():
             shutil.copyfile(run.folder / name, fork.folder / name)
-    state = where.state
+    state = resume.state
     step = state["step"]
     source = Store(run.folder / CHECKPOINTS)
     target = Store(fork.folder / CHECKPOINTS)
-    for index, end in where.stage_ends.items():
+    for index, end in resume.stage_ends.items():
         commit(target.stage_end(index, end["step"]), end, {"step": end["step"]})
     best = best_checkpoint(source, state)
     if best is not None:
@@ -143,7 +143,7 @@ def copy_state(run: Run, fork: Run, where: Resume) -> None:
 
 
 def best_checkpoint(store: Store, state: dict[str, Any]) -> tuple[Path, dict[str, Any]] | None:
-    """Return the checkpoint that `state` calls the best so far; None if it is gone."""
+    """Return the checkpoint that `state` names as the best so far; None if it is gone."""
     best = Checkpoint.best_in(state)
     if not best:
         return None

@@ -68,14 +68,14 @@ class Classification(Task):
 
     Batches are (inputs (B, ...), targets (B,)). Every evaluation gives the loss, accuracy, top-k
     accuracy, precision, recall, F1 and ROC AUC. It shows the confusion matrix, the scores of each
-    class and ROC curves; of images some samples; of images and texts the worst mistakes. The user's
-    own `metrics` are called with all logits (N, K) and targets (N,), and return a number.
+    class, ROC curves, samples (for images) and the worst mistakes (for images and texts). The
+    user's own `metrics` are called with all logits (N, K) and targets (N,), and return a number.
     Evaluation and prediction average the probabilities over `views` of each image (test-time
-    augmentation); training uses the images alone.
+    augmentation); training uses the images as they are.
 
     Raises:
         ValueError: The data has no classes, the model belongs to another task, or one of `metrics`
-            has the name of another score.
+            has the name of a built-in score.
     """
 
     def __init__(
@@ -97,11 +97,11 @@ class Classification(Task):
             raise ValueError(TEXTS_WITHOUT_CLASSES if data.spec.vocab_size else NUMBERS_TO_PREDICT)
         if data.spec.boxes:
             raise ValueError(
-                "the data has boxes around objects, not a class for each image: task=detection"
+                "the data has boxes around objects, not a class for each image: set task=detection"
             )
         if isinstance(model, OTHER_TASKS):
             raise ValueError(
-                "this model gives no logits of classes; without task= it brings its own task"
+                "this model does not output class logits; leave out task= to use its own task"
             )
         self.model = model
         self.loss = loss
@@ -118,7 +118,7 @@ class Classification(Task):
         self.average_over(views)
         if used_names := self.metrics.keys() & {*SCORES, f"top{top_k}"}:
             raise ValueError(
-                f"metrics.{min(used_names)}: there is a score of that name; give yours another"
+                f"metrics.{min(used_names)}: a built-in score has this name; choose another one"
             )
 
     def stages(self) -> Iterator[Stage]:
@@ -193,7 +193,7 @@ class Classification(Task):
         return evaluation
 
     def _shown_inputs(self, inputs: Tensor) -> Tensor:
-        """Return the inputs as mistakes show them: of texts (B, T) the first `SHOWN_TOKENS`."""
+        """Return the inputs to show for mistakes: only `SHOWN_TOKENS` tokens of texts (B, T)."""
         if not self.data.spec.vocab_size:
             return inputs
         return nn.functional.pad(inputs, (0, SHOWN_TOKENS))[:, :SHOWN_TOKENS]
@@ -212,7 +212,7 @@ class Classification(Task):
             self.logged_notes.add(note)
 
     def _image(self, inputs: Tensor, targets: Tensor, predictions: Tensor) -> Image:
-        """Return images with the class of each, and the predicted class where it is another."""
+        """Return images with the class of each, and the predicted class where it differs."""
         names = [shortened(name) for name in self.data.spec.class_names]
         captions = []
         for target, predicted in zip(targets.tolist(), predictions.tolist(), strict=True):
@@ -247,20 +247,22 @@ class Classification(Task):
         return mean_logits(self.model, batch, self.views).softmax(dim=1)
 
     def average_over(self, views: Sequence[str]) -> None:
-        """Evaluate and predict by the mean over `views` from now on.
+        """Average over `views` in evaluation and prediction from now on.
 
         Raises:
             ValueError: A view is unknown, or the inputs are not images.
         """
         unknown = [name for name in views if name not in VIEWS]
         if unknown:
-            raise ValueError(f"unknown view {unknown[0]!r}: expected some of {', '.join(VIEWS)}")
+            raise ValueError(
+                f"unknown view {unknown[0]!r}: expected one or more of {', '.join(VIEWS)}"
+            )
         if views and not self.data.spec.is_image:
             raise ValueError("only images have views: these inputs are not images")
         self.views = tuple(views)
 
     def explain(self, inputs: Tensor) -> Image:
-        """Return each image beside itself under the evidence for its predicted class.
+        """Return each image next to a copy with the evidence for its predicted class on top.
 
         The pictures are (B, 3, H, 2 W); the evidence is that of `hires_cam`.
         """
@@ -295,7 +297,7 @@ class Classification(Task):
         """
         probabilities, classes = outputs.float().cpu().sort(dim=1, descending=True)
         rows = []
-        for ranked, falling in zip(classes, probabilities, strict=True):
-            ranking = Ranking(self.data.spec.class_names, ranked, falling)
+        for ranked, ranked_probabilities in zip(classes, probabilities, strict=True):
+            ranking = Ranking(self.data.spec.class_names, ranked, ranked_probabilities)
             rows.append({**ranking[0], "top": ranking})
         return rows

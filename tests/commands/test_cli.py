@@ -314,7 +314,7 @@ def test_check_says_which_typed_keys_are_not_read(dltrain) -> None:
         (("model._target_=os.system",), "os.system is not imported"),
         (("evaluate",), "name a run: its folder"),
         (("train", "model=mlp", "model"), "model  is not an override"),
-        (("device=cuda",), "device=cuda: torch cannot use such a device on this machine"),
+        (("device=cuda",), "device=cuda: torch cannot use this device on this machine"),
     ],
     ids=str,
 )

@@ -97,7 +97,7 @@ def test_a_class_alone_does_not_replace_the_keys_of_a_choice(dltrain) -> None:
     outcome = dltrain("check", "plugins=[own_model]", "model._target_=own_model.Net")
     assert outcome.code == 2
     assert len(outcome.err.splitlines()) == 2
-    assert 'to replace all of it: "model={_target_: own_model.Net}"' in outcome.err
+    assert 'to replace the whole node: "model={_target_: own_model.Net}"' in outcome.err
     assert dltrain("check", "plugins=[own_model]", "model={_target_: own_model.Net}").code == 0
 
 

@@ -88,7 +88,7 @@ def test_from_every_checkpoint_and_before_the_first(accumulate: int, dltrain) ->
         as_if_killed(part, name)
         outcome = dltrain("resume", str(part), "--json")
         assert folder_of(outcome) == part
-        assert ("has no checkpoint yet: it begins at step 0" in outcome.out) == (name is None)
+        assert ("has no checkpoint yet; it starts at step 0" in outcome.out) == (name is None)
         assert_same_end(part, whole)
         manifest = json.loads((part / "manifest.json").read_text())
         assert [record["step"] for record in manifest["resumed"]] == [
@@ -213,7 +213,7 @@ def test_a_fork_continues_in_a_new_run(dltrain) -> None:
     older = Store(whole / "checkpoints").steps()[2]
     refused = dltrain("resume", str(older), "trainer.epochs=5")
     assert refused.code == 2
-    assert "--fork continues from it in a new run" in refused.err
+    assert "add --fork to continue from it in a new run" in refused.err
     for name, step in ((str(whole), 30), (str(older), int(older.name.partition(".")[0]))):
         fork = folder_of(dltrain("resume", name, "--fork", "trainer.epochs=5", "--json"))
         assert fork not in (whole, longer)

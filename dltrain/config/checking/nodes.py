@@ -24,7 +24,7 @@ from dltrain.shell import quoted, shell_word
 
 TARGET = "_target_"
 PARTIAL = "_partial_"
-OPTIMIZERS = "optimizers"  # of a task: settings of single networks over the shared optimizer
+OPTIMIZERS = "optimizers"  # of a task: settings of single networks, which override the shared ones
 AS_NUMBER = "a number: KEY='${oc.decode:${oc.env:NAME}}'"
 NO_TENSORS = (
     "a configuration cannot hold tensors: loss=cross_entropy takes "
@@ -44,7 +44,7 @@ def plugins_of(config: Mapping[str, Any]) -> list[str]:
 def own_optimizer(config: Mapping[str, Any], network: str) -> dict[str, Any]:
     """Return the node of one network's optimizer.
 
-    Its settings stand over the shared ones; a node with a `_target_` is another optimizer, alone.
+    Its settings override the shared ones; a node with a `_target_` replaces the shared optimizer.
     """
     own: dict[str, Any] = config["task"][OPTIMIZERS][network]
     if TARGET in own:
@@ -61,7 +61,7 @@ class NodeChecker:
         self.typed = problems.composed.typed
 
     def check_targets(self, value: Any, path: str = "") -> None:
-        """Check that every target may be built, also one that nothing would ever build."""
+        """Check that every target may be built, even if nothing builds it."""
         if isinstance(value, list):
             for index, item in enumerate(value):
                 self.check_targets(item, f"{path}[{index}]")
@@ -85,8 +85,8 @@ class NodeChecker:
             why = f"expected a choice with a {TARGET} (dltrain list {path.split('.')[0]})"
             self.problems.report(path, node, TENSORS.get(path, why))
             return
-        taken = self.arguments_of(node, path)
-        if taken is None or self.is_replaced_alone(node, path, taken):
+        accepted = self.arguments_of(node, path)
+        if accepted is None or self.reports_stale_keys(node, path, accepted):
             return
         if PARTIAL in node:
             self.check_partial(f"{path}.{PARTIAL}", node[PARTIAL], is_called)
@@ -94,10 +94,12 @@ class NodeChecker:
             if name in (TARGET, PARTIAL):
                 continue
             key = f"{path}.{name}"
-            if name in taken:
-                self.check_argument(key, value, taken[name].annotation)
+            if name in accepted:
+                self.check_argument(key, value, accepted[name].annotation)
             else:
-                self.problems.report(key, value, self.not_taken(node, path, name, taken))
+                self.problems.report(
+                    key, value, self.unknown_key_problem(node, path, name, accepted)
+                )
 
     def arguments_of(self, node: dict[str, Any], path: str) -> Mapping[str, Argument] | None:
         """Return the arguments of a node's target; None where there are none, which is reported."""
@@ -111,19 +113,22 @@ class NodeChecker:
             self.problems.report(f"{path}.{TARGET}", node[TARGET], str(e))
             return None
 
-    def is_replaced_alone(
-        self, node: dict[str, Any], path: str, taken: Mapping[str, Argument]
+    def reports_stale_keys(
+        self, node: dict[str, Any], path: str, accepted: Mapping[str, Argument]
     ) -> bool:
-        """Report a class that was typed alone, if it does not take the other keys of its node."""
+        """Report a class that was typed alone and does not take the other keys of its node.
+
+        Returns whether it was reported.
+        """
         if f"{path}.{TARGET}" not in self.typed:
             return False
         of_earlier_choice = [name for name in node if f"{path}.{name}" not in self.typed]
-        not_taken = [n for n in of_earlier_choice if n not in (TARGET, PARTIAL, *taken)]
-        if not not_taken:
+        unknown = [n for n in of_earlier_choice if n not in (TARGET, PARTIAL, *accepted)]
+        if not unknown:
             return False
-        names = ", ".join(not_taken)
+        names = ", ".join(unknown)
         whole = shell_word(f"{path}={{{TARGET}: {node[TARGET]}}}")
-        why = f"takes no {names}, a key of the choice before it; to replace all of it: {whole}"
+        why = f"takes no {names}, set for the earlier choice; to replace the whole node: {whole}"
         self.problems.report(f"{path}.{TARGET}", node[TARGET], why)
         return True
 
@@ -144,17 +149,17 @@ class NodeChecker:
         else:
             self.check_value(key, value, annotation)
 
-    def not_taken(
-        self, node: dict[str, Any], path: str, name: str, taken: Mapping[str, Argument]
+    def unknown_key_problem(
+        self, node: dict[str, Any], path: str, name: str, accepted: Mapping[str, Argument]
     ) -> str:
         """Return why a target does not take the key `name`, and what to type instead."""
         problem = f"{node[TARGET].rpartition('.')[2]} takes no {name}"
-        close = close_matches(name, taken)
+        close = close_matches(name, accepted)
         if close:
             return f"{problem}; did you mean {path}.{close[0]}?"
         if f"{path}.{name}" in self.typed:
             return problem
-        return f"{problem}; ~{path}.{name} takes it out"
+        return f"{problem}; remove it with ~{path}.{name}"
 
     def check_value(self, key: str, value: Any, annotation: Any) -> None:
         """Check a plain value against the annotation of its argument."""
@@ -169,13 +174,13 @@ class NodeChecker:
         self.problems.report(key, value, why)
 
     def check_dataclass(self, cls: type, node: Mapping[str, Any], prefix: str = "") -> None:
-        """Check a mapping against the fields of a dataclass, and of those in it."""
-        taken = arguments(cls)
+        """Check a mapping against the fields of a dataclass, and of the dataclasses in it."""
+        accepted = arguments(cls)
         for name, value in node.items():
             key = f"{prefix}{name}"
             annotation: Any = None
-            if name in taken:
-                annotation = taken[name].annotation
+            if name in accepted:
+                annotation = accepted[name].annotation
             if annotation is None:
                 self.problems.report(key, value, "no such key")
             elif not dataclasses.is_dataclass(annotation):
@@ -195,9 +200,9 @@ def _is_node(value: Any, annotation: Any) -> bool:
 
 
 def _as_typed(override: str, value: Any, annotation: Any) -> str:
-    """Return what to type where another value was meant than the one that was read.
+    """Return what to type if the override was probably meant as another value.
 
-    That is a list, or a text that reads as something else; the answer is empty for other values.
+    That is a list, or a text that Hydra reads as something else; "" for other values.
     """
     if value is None:
         return ""

@@ -1,4 +1,4 @@
-"""Tables of numbers and categories: rows are split, and encoded by what the training rows teach."""
+"""Tables of numbers and categories, encoded with statistics of the training rows."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ class Tabular(Dataset[EncodedTable, LearnedTable, Split]):
     leaves out the row, also one without a target.
 
     **Splits.** `test_fraction` of the rows are for testing, unless `test_path` has the test rows.
-    `val_fraction` of the rest, or the `fold`-th of k equal parts, are for validation. Both are
+    `val_fraction` of the rest, or part `fold` of `folds` equal parts, are for validation. Both are
     stratified by class and depend on `split_seed` only. Every row of a file other than the one that
     a run was trained on is for testing.
 
@@ -168,7 +168,7 @@ class Tabular(Dataset[EncodedTable, LearnedTable, Split]):
     # Reading
 
     def read(self) -> EncodedTable:
-        """Read and encode the table, and the one for testing if there is one."""
+        """Read and encode the table, and the test table if there is one."""
         table = self.read_table(self.require_source(), self.known_columns)
         class_names = self.class_names(table)
         refuse_footer(table)
@@ -213,7 +213,7 @@ class Tabular(Dataset[EncodedTable, LearnedTable, Split]):
         return self.source
 
     def describe_columns(self, source: TableSource) -> str:
-        """Return the columns of a table with what each looks like, for a message."""
+        """Return the columns of a table and the kind of each, for a message."""
         table = source.read(Request(None, self.ignore, self.categorical))
         rows = np.arange(len(table))
         kinds = []
@@ -230,7 +230,7 @@ class Tabular(Dataset[EncodedTable, LearnedTable, Split]):
         return self.learned.columns(len(self.target_names))
 
     def request(self, known: KnownColumns | None) -> Request:
-        """Return which columns to read and as what: as they are known, or as they look."""
+        """Return the columns to read, with their types if they are `known`."""
         numbers: dict[str, NumberFormat | None]
         if known is None:
             numbers = dict.fromkeys(self.number_targets)
@@ -245,7 +245,7 @@ class Tabular(Dataset[EncodedTable, LearnedTable, Split]):
         return Request([*known.encoder.names, *self.target_names], (), categories, numbers)
 
     def read_table(self, source: TableSource, known: KnownColumns | None) -> Table:
-        """Read the columns that are used; those that are known are read as what they are."""
+        """Read the columns that are used; `known` ones are read with their types."""
         try:
             table = source.read(self.request(known))
         except InputError as e:
@@ -256,11 +256,11 @@ class Tabular(Dataset[EncodedTable, LearnedTable, Split]):
         ignored_targets = [name for name in self.target_names if name in self.ignore]
         if ignored_targets:
             key = f"dataset.ignore=[{ignored_targets[0]}]"
-            raise ConfigError([(key, "that is the target")])
+            raise ConfigError([(key, "the target cannot be ignored")])
         check_names(self.target_names, list(table.columns), table.name)
         if table.columns.keys() <= set(self.target_names):
             raise InputError(
-                f"{table.name}:1: there is no column but the target: nothing to predict it from"
+                f"{table.name}:1: the target is the only column: nothing to predict it from"
             )
         return table
 
@@ -283,7 +283,7 @@ class Tabular(Dataset[EncodedTable, LearnedTable, Split]):
     def class_names(self, table: Table) -> tuple[str, ...]:
         """Return the classes of the target; none for a regression.
 
-        InputError where there is nothing to tell apart.
+        Raises InputError if the target has fewer than two classes.
         """
         if self.learned is not None:
             return self.learned.spec.class_names
@@ -305,34 +305,34 @@ class Tabular(Dataset[EncodedTable, LearnedTable, Split]):
 
     @property
     def row_selection(self) -> RowSelection:
-        """The rules by which rows of a table are used."""
+        """The rules that select the rows to use."""
         by_number = self.learned is not None and self.learned.target_formats is None
         return RowSelection(self.target_names, self.missing, by_number)
 
     def split_rows(self, samples: TableRows) -> tuple[Tensor, Tensor, Tensor]:
         """Return which of the usable rows are for training, validation and testing."""
         targets = samples.targets
-        everything = torch.arange(len(targets))
+        all_rows = torch.arange(len(targets))
         if self.is_other_table(samples.table.digest):
-            nothing = torch.arange(0)
-            return nothing, nothing, everything
+            no_rows = torch.arange(0)
+            return no_rows, no_rows, all_rows
         test_fraction = 0.0 if self.test_source else self.test_fraction
         is_test = held_out_mask(targets, test_fraction, self.split_seed)
-        rest = everything[~is_test]
+        rest = all_rows[~is_test]
         is_val = held_out_mask(
             targets[rest], self.val_fraction, self.split_seed, self.folds, self.fold
         )
         if is_val.all():
             raise InputError(
-                f"{samples.table.where(0)}: {len(targets)} usable rows are too few: none is left "
+                f"{samples.table.where(0)}: {len(targets)} usable rows are too few: no row is left "
                 "for training"
             )
-        return rest[~is_val], rest[is_val], everything[is_test]
+        return rest[~is_val], rest[is_val], all_rows[is_test]
 
     def is_other_table(self, digest: str) -> bool:
-        """Return whether a table is another than the one that a finished run was trained on.
+        """Return whether a table differs from the one that a finished run was trained on.
 
-        Of another table all rows are for testing.
+        All rows of such a table are for testing.
         """
         if self.learned is None or self.is_training:
             return False
@@ -360,7 +360,7 @@ class Tabular(Dataset[EncodedTable, LearnedTable, Split]):
     # Columns
 
     def fit_encoder(self, samples: TableRows, train: Tensor) -> Encoder:
-        """Return the encoder of the run, or the one that the rows for training teach."""
+        """Return the encoder of the run, or a new one, fitted to the training rows."""
         table = samples.table
         if self.learned is not None:
             if self.is_other_table(table.digest):
@@ -388,7 +388,7 @@ class Tabular(Dataset[EncodedTable, LearnedTable, Split]):
             log_missing(samples.table.name, encoder, counts, only_new)
 
     def inspect(self) -> list[ReportTable]:
-        """Return the table of columns: what each looks like, and what is done with it."""
+        """Return the table of columns: the kind of each, and what is done with it."""
         if self.source is None or not self.target_names:
             return []
         table = self.source.read(self.request(None))
@@ -410,7 +410,7 @@ class Tabular(Dataset[EncodedTable, LearnedTable, Split]):
         """Return the batches of one split."""
         rows = {"train": self.stored.train, "val": self.stored.val, "test": self.stored.test}
         spec = self.stored.spec
-        # A balanced regression is refused before.
+        # A balanced regression was refused earlier.
         balanced = self.balance == "sampler" and bool(spec.class_names)
         return Split(*self.tensors, rows[part], spec, batch_size, seed, balanced=balanced)
 
@@ -421,11 +421,11 @@ class Tabular(Dataset[EncodedTable, LearnedTable, Split]):
         return self.train.class_counts(self.spec.num_classes)
 
     def expected_size_in_bytes(self) -> int:
-        """Return the bytes of inputs and targets; the table is read for it."""
+        """Return the bytes of inputs and targets, for which the table is read."""
         return self.stored.size_in_bytes()
 
     def test_rule(self) -> str:
-        """Describe how the test rows were chosen; "" for a test table of its own."""
+        """Describe how the test rows were chosen; "" for a separate test table."""
         if self.test_source or self.is_other_table(self.stored.digest):
             return ""
         rows = "the rows"

@@ -154,12 +154,12 @@ MISTAKES: dict[str, tuple[str | bytes, dict[str, Any], int, str]] = {
         3,
         "the target 'y' is 2.5: nothing to learn",
     ),
-    "only the target": ("y\na\nb\n", {}, 3, "table.csv:1: there is no column but the target"),
+    "only the target": ("y\na\nb\n", {}, 3, "table.csv:1: the target is the only column"),
     "the target twice": (
         "y\n1\n2\n",
         {"target": ["y", "y"]},
         3,
-        "table.csv:1: there is no column but the target",
+        "table.csv:1: the target is the only column",
     ),
     "two of a name": ("x,x,y\n1,2,a\n", {}, 3, "table.csv:1: 2 columns are called 'x'"),
     "no name": (
@@ -245,7 +245,7 @@ MISTAKES: dict[str, tuple[str | bytes, dict[str, Any], int, str]] = {
         "did you mean 'price'? It has: price, y",
     ),
     "no such column": ("x,y\n1,a\n", {"ignore": ("id",)}, 2, "table.csv has none of that name"),
-    "target left out": ("x,y\n1,a\n", {"ignore": ("y",)}, 2, "that is the target"),
+    "target left out": ("x,y\n1,a\n", {"ignore": ("y",)}, 2, "the target cannot be ignored"),
     "no target": (
         "x,y\n1,a\n",
         {"target": None},

@@ -313,7 +313,7 @@ def test_resume_is_bit_identical_from_any_step(
         ),
         (["task.discriminator_steps=0"], "task.discriminator_steps=0"),
         (["regularization=[mixup]"], "mixup mixes images"),
-        (["task=classification"], "this model gives no logits of classes"),
+        (["task=classification"], "this model does not output class logits"),
     ],
     ids=str,
 )

@@ -289,7 +289,7 @@ def test_unrolling_copies_the_weights() -> None:
         (["model=autoencoder", "task=deep_autoencoding"], "model=unrolled_autoencoder is"),
         (
             ["model=unrolled_autoencoder", "task=deep_belief"],
-            "this model gives no logits of classes",
+            "this model does not output class logits",
         ),
     ],
     ids=str,
