@@ -12,10 +12,18 @@ from numpy.typing import NDArray
 
 from dltrain.data.io.number_format import PLAIN, NumberFormat
 from dltrain.data.io.values import MISSING_WORDS, canonical
-from dltrain.errors import ConfigError
+from dltrain.errors import ConfigError, InputError
 
 MAX_NUMBER = 1e150  # so that its square is a number too
 MAX_NAMES_SHOWN = 20
+
+
+class TextAmongNumbersError(InputError):
+    """A column that must be numbers has a text that is not a number."""
+
+    def __init__(self, message: str, column: str) -> None:
+        super().__init__(message)
+        self.column = column
 
 
 @dataclass(frozen=True)

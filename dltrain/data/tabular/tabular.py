@@ -42,6 +42,7 @@ from dltrain.data.tabular.table import (
     Request,
     Table,
     TableSource,
+    TextAmongNumbersError,
     check_names,
     column_names,
 )
@@ -248,8 +249,8 @@ class Tabular(Dataset[EncodedTable, LearnedTable, Split]):
         """Read the columns that are used; `known` ones are read with their types."""
         try:
             table = source.read(self.request(known))
-        except InputError as e:
-            if self.predicts == "numbers" and self.is_text_target(e):
+        except TextAmongNumbersError as e:
+            if self.predicts == "numbers" and e.column in self.target_names:
                 hint = "task=regression predicts numbers, task=classification classes"
                 raise InputError(f"{e}; {hint}") from e
             raise
@@ -263,10 +264,6 @@ class Tabular(Dataset[EncodedTable, LearnedTable, Split]):
                 f"{table.name}:1: the target is the only column: nothing to predict it from"
             )
         return table
-
-    def is_text_target(self, error: InputError) -> bool:
-        """Return whether the error is about a text in a target that must be numbers."""
-        return any(f"in column '{name}' is no number" in str(error) for name in self.target_names)
 
     @property
     def number_targets(self) -> tuple[str, ...]:

@@ -115,19 +115,18 @@ def field_count_hint(
     return footer_hint(line, [line, *(other for other, _ in rest)])
 
 
-def with_footer_hint(error: InputError, text: CsvText) -> InputError:
-    """Return the error, with a hint if its value stands in one of the file's last lines."""
+def add_footer_hint(error: InputError, text: CsvText) -> None:
+    """Add a hint to the error if its value stands in one of the file's last lines."""
     place = re.match(rf"{re.escape(str(text.path))}:(\d+): .* in column ", str(error))
     if not place:
-        return error
+        return
     line = int(place[1])
     try:
         lines = [number for number, _ in text.records() if number >= line]
     except InputError:
-        return error
+        return
     if lines:
-        return InputError(f"{error}{footer_hint(line, lines)}")
-    return error
+        error.args = (f"{error}{footer_hint(line, lines)}",)
 
 
 def footer_hint(line: int, lines_from_there: Sequence[int]) -> str:

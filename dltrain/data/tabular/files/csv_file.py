@@ -14,12 +14,12 @@ from numpy.typing import NDArray
 from dltrain.data.io.number_format import MIN_GROUPED, PLAIN
 from dltrain.data.tabular.files.arrow_values import distinct_texts
 from dltrain.data.tabular.files.csv_checks import (
+    add_footer_hint,
     check_field_counts,
     check_first_lines,
     field_count_problem,
     has_only_grouped,
     refuse_data_as_header,
-    with_footer_hint,
 )
 from dltrain.data.tabular.files.csv_text import CsvText, Record
 from dltrain.data.tabular.files.plain_numbers import GROUPED_NUMBER, PLAIN_NUMBER
@@ -64,7 +64,8 @@ class CsvFile(TableFile):
         try:
             return self.checked_columns(request)
         except InputError as e:
-            raise with_footer_hint(e, self.text) from e
+            add_footer_hint(e, self.text)
+            raise
 
     def checked_columns(self, request: Request) -> list[Column]:
         """Check the first lines and read the requested columns."""

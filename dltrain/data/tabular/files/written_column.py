@@ -26,6 +26,7 @@ from dltrain.data.io.number_format import (
 from dltrain.data.io.values import BOOLEANS
 from dltrain.data.tabular.files.arrow_values import as_mask
 from dltrain.data.tabular.files.settings import NumberRules
+from dltrain.data.tabular.table import TextAmongNumbersError
 from dltrain.errors import InputError
 from dltrain.shell import quoted, setting
 
@@ -143,7 +144,7 @@ class WrittenColumn:
         numbers = list(by_row.values())
         notation = notation_of(numbers, self.rules.notations_of(known))
         if isinstance(notation, Undecided):
-            raise InputError(self.undecided(notation, list(by_row), known, must_be_numbers))
+            raise self.undecided(notation, list(by_row), known, must_be_numbers)
         is_price = unit not in ("", PERCENT)
         if notation == PLAIN and known is None and (is_price or is_grouped(numbers)):
             refuse_grouped(self.column, self.rules, must_be_numbers)
@@ -275,7 +276,7 @@ class WrittenColumn:
             if not must_be_numbers:
                 key = setting("dataset.categorical", [self.column.name])
                 message += f", {key} takes the column for a category"
-        raise InputError(message)
+        raise TextAmongNumbersError(message, self.column.name)
 
     def measure(self, known: NumberFormat | None) -> str:
         """Return the word behind the numbers, "" for none: the known one, or what they have."""
@@ -289,24 +290,25 @@ class WrittenColumn:
         positions: Sequence[int],
         known: NumberFormat | None,
         must_be_numbers: bool,
-    ) -> str:
-        """Return the message for numbers whose notation is not certain."""
+    ) -> InputError:
+        """Return the error for numbers whose notation is not certain."""
         position = positions[reason.first]
         column = self.column
         if reason.ambiguous:
-            return ambiguous_number(column, position, must_be_numbers)
+            return InputError(ambiguous_number(column, position, must_be_numbers))
         if reason.second is not None:
             other = positions[reason.second]
-            return (
+            return InputError(
                 f"{column.place(position)} and {column.texts[other]!r} ({column.where(other)}) are "
                 "numbers in different notations"
             )
         allowed = self.rules.notations_of(known)
         notations = " or ".join(dict.fromkeys(notation.described() for notation in allowed))
-        return (
+        message = (
             f"{column.place(position)} is no number in the notation of this column ({notations}); "
             "dataset.decimal and dataset.thousands say how a file writes its numbers"
         )
+        return TextAmongNumbersError(message, column.name)
 
 
 def is_unit(word: str) -> bool:
