@@ -140,7 +140,7 @@ def option_file(group: str, option: str) -> Path:
 
 
 def read_option(group: str, option: str) -> dict[str, Any]:
-    """Return an option's file as plain data; UsageError if it is no YAML or no mapping."""
+    """Return an option's file as plain data; UsageError if it is not a YAML mapping."""
     path = option_file(group, option)
     if path.is_relative_to(conf_dir()):
         return read_ours(path)

@@ -31,8 +31,8 @@ def read_mapping(path: Path, error: type[DltrainError]) -> dict[str, Any]:
     """Return the mapping that a YAML file holds, an empty one for an empty file.
 
     Raises:
-        error: with file and line, if there is no file, or it is too large, not UTF-8, no YAML or no
-            mapping; asks for a Python object by a tag; repeats a key; or has more nesting or
+        error: with file and line, if there is no file, or it is too large, not UTF-8, not YAML or
+            not a mapping; asks for a Python object by a tag; repeats a key; or has more nesting or
             aliases than a configuration.
     """
     content = _content(path, error)

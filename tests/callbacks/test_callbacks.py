@@ -198,7 +198,7 @@ def test_evaluate_every(every: int, at: list[int]) -> None:
 def test_a_bad_loss_ends_the_run_before_anything_is_saved(
     bad: float, where: str, tmp_path: Path
 ) -> None:
-    """DivergedError at the first log step or evaluation with a loss that is no number; no
+    """DivergedError at the first log step or evaluation with a loss that is not a number; no
     checkpoint follows it.
     """
 

@@ -107,7 +107,7 @@ def from_tar(
             if member.name not in wanted:
                 continue
             if content is None:
-                raise UnsafeArchiveError(f"{member.name} is no file")
+                raise UnsafeArchiveError(f"{member.name} is not a regular file")
             yield member.name, content
         while file.read(BLOCK_BYTES):
             continue  # gzip compares its checksum at the end of the file, which tar does not read

@@ -89,7 +89,7 @@ class LabeledTextFiles:
 
         Raises:
             InputError: A file is not text, a text has a class that no training text has, or there
-                is no text; the message names file and line.
+                is not text; the message names file and line.
         """
         number = {name: k for k, name in enumerate(self.class_names)}
         sets = {}

@@ -279,7 +279,7 @@ def test_runs_of_older_versions_have_no_indicators() -> None:
             ["", "Total: 40", "made by hand"],
             "table.csv:43: 1 field; the header has 3; lines 43 to 44 are the file's last",
         ),
-        (["Total,9,a"], "table.csv:42: 'Total' in column 'x' is no number"),
+        (["Total,9,a"], "table.csv:42: 'Total' in column 'x' is not a number"),
         (
             ["9,Total,a"],
             "table.csv:42: the last row looks like the total of the others ('Total' in column "
@@ -364,5 +364,5 @@ def test_a_target_that_does_not_suit_the_task_gets_a_hint(dltrain) -> None:
     assert "dataset.kind=classification" in outcome.err
     outcome = dltrain(*settings, "dataset.target=word", "task=regression", "loss=mse")
     assert outcome.code == 3
-    assert "table.csv:2: 'u' in column 'word' is no number" in outcome.err
+    assert "table.csv:2: 'u' in column 'word' is not a number" in outcome.err
     assert "task=classification" in outcome.err

@@ -149,7 +149,7 @@ def test_the_keys_say_how_numbers_are_read() -> None:
     }
     assert means["thousands"] == pytest.approx((45011 + 812 + 7205) / 3)
     assert means["decimal"] == pytest.approx((45.011 + 812 + 7.205) / 3)
-    assert "is no number in the notation" in refusal(
+    assert "is not a number in the notation" in refusal(
         table("x;y", sides(["0.5", "1.5"] * 20)), "y", decimal="comma"
     )
     with pytest.raises(DltrainError, match="the same mark"):
@@ -191,7 +191,7 @@ def test_a_column_in_two_notations_is_refused_by_both_lines() -> None:
 def test_a_placeholder_among_numbers_is_refused_until_a_key_says_what_it_is() -> None:
     path = table("x;y", sides(["unknown" if i % 2 else i for i in range(60)]))
     assert (
-        "table.csv:3: 'unknown' in column 'x' is no number; dataset.missing_values=[unknown]"
+        "table.csv:3: 'unknown' in column 'x' is not a number; dataset.missing_values=[unknown]"
         in refusal(path, "y")
     )
     data = Tabular(path, "y", missing="mean", missing_values=("unknown",), **ALL)
@@ -213,7 +213,7 @@ def test_a_placeholder_among_numbers_is_refused_until_a_key_says_what_it_is() ->
 )
 def test_numbers_with_a_note_are_refused_rather_than_made_categories(text: str) -> None:
     values = [f"{i}.5" if i % 3 else text.replace("7", str(i)) for i in range(90)]
-    assert "is no number; dataset.missing_values=[" in refusal(table("x;y", sides(values)), "y")
+    assert "is not a number; dataset.missing_values=[" in refusal(table("x;y", sides(values)), "y")
 
 
 @pytest.mark.parametrize(
@@ -242,7 +242,7 @@ def test_places_and_hours_are_not_numbers_in_several_units(marks: Sequence[str])
 def test_a_column_of_few_words_and_many_numbers_is_one_of_numbers() -> None:
     words = ["tbd", "n.d.", "open", "unknown"]
     values = [words[i % 4] if i % 3 == 0 else i for i in range(90)]
-    assert "table.csv:2: 'tbd' in column 'x' is no number" in refusal(
+    assert "table.csv:2: 'tbd' in column 'x' is not a number" in refusal(
         table("x;y", sides(values)), "y"
     )
 
@@ -284,8 +284,8 @@ def test_a_run_reads_other_tables_in_the_notation_of_its_training_table() -> Non
     assert torch.equal(samples[0].inputs, samples[1].inputs)
     x = trained.encoder.numbers[0]
     assert float(samples[2].inputs[0]) * x.std + x.mean == pytest.approx(1234, rel=1e-3)
-    assert "'0.5' in column 'x' is no number as the run reads this column" in samples[3].problem
-    assert "'$2' in column 'z' is no number" in samples[4].problem
+    assert "'0.5' in column 'x' is not a number as the run reads this column" in samples[3].problem
+    assert "'$2' in column 'z' is not a number" in samples[4].problem
     for number in description["encoder"]["numbers"]:
         del number["format"]
     data.restore(description)

@@ -194,7 +194,7 @@ MISTAKES: dict[str, tuple[str | bytes, dict[str, Any], int, str]] = {
         "x,y\n1,2\n3,b\n",
         {"kind": "regression"},
         3,
-        "table.csv:3: 'b' in column 'y' is no number",
+        "table.csv:3: 'b' in column 'y' is not a number",
     ),
     "a gap": (
         "x,y\n1,a\n,b\n2,a\n",
@@ -449,10 +449,10 @@ def test_rows_of_a_file_are_encoded_one_by_one_as_the_run_encoded_its_own(catego
     ]
     problems = {s.name: s.problem for s in samples if s.problem}
     assert problems == {
-        "new.csv:3": "'abc' in column 'x' is no number",
+        "new.csv:3": "'abc' in column 'x' is not a number",
         "new.csv:4": "1 field; the header has 2",
         "new.csv:6": "column 'x' is empty",
-        "new.csv:9": "'inf' in column 'x' is no number",
+        "new.csv:9": "'inf' in column 'x' is not a number",
         "absent.csv": "absent.csv: the file does not exist",
     }
     number = trained.encoder.numbers[0]

@@ -92,8 +92,13 @@ def test_windows_are_shuffled_in_training_and_ordered_by_time_elsewhere() -> Non
             3,
             "series.csv:22: column 'x' is empty: a series has no gaps",
         ),
-        ([*range(20), "abc", *range(20)], {}, 3, "series.csv:22: 'abc' in column 'x' is no number"),
-        (["red", "blue"] * 20, {}, 3, "series.csv:2: 'red' in column 'x' is no number"),
+        (
+            [*range(20), "abc", *range(20)],
+            {},
+            3,
+            "series.csv:22: 'abc' in column 'x' is not a number",
+        ),
+        (["red", "blue"] * 20, {}, 3, "series.csv:2: 'red' in column 'x' is not a number"),
         (
             list(range(20)),
             {},

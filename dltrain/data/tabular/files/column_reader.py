@@ -160,8 +160,8 @@ class ColumnReader:
 
 
 def no_number_problem(text: str, known: NumberFormat) -> str:
-    """Return what is wrong with a text that is no number in the format of a column."""
+    """Return what is wrong with a text that is not a number in the format of a column."""
     plain = PLAIN.parse(text)
     if plain is None or not abs(plain) <= MAX_NUMBER:
-        return "is no number"
-    return f"is no number as the run reads this column ({known.described()})"
+        return "is not a number"
+    return f"is not a number as the run reads this column ({known.described()})"

@@ -82,7 +82,7 @@ def has_only_grouped(records: Sequence[Sequence[str]]) -> bool:
 def check_field_counts(text: CsvText, delimiter: str) -> None:
     """Raise InputError for the first record with more or fewer fields than the header.
 
-    The same for a record that is no text.
+    The same for a record that is not text.
     """
     records = text.records(delimiter)
     _, header = next(records)

@@ -218,7 +218,7 @@ class ArrowCsv:
     ) -> set[str]:
         """Return the columns that are left to be plain numbers after a failed attempt.
 
-        The column that the `error` names is read as text, to see what in it is no number; all
+        The column that the `error` names is read as text, to see what in it is not a number; all
         columns if it names none. InputError where the records are at fault.
         """
         column = re.match(r"In CSV column #(\d+)", str(error))

@@ -102,7 +102,7 @@ class CsvText:
     def records(self, delimiter: str | None = None) -> Iterator[Record]:
         """Yield line and fields of every record, the header first, without empty lines.
 
-        InputError for a record that is broken, or is no text.
+        InputError for a record that is broken or not text.
         """
         skipped = self.separator_lines
         line = skipped + 1
@@ -146,7 +146,7 @@ class CsvText:
                 pass
 
     def refuse_bytes(self) -> None:
-        """Raise InputError with the first byte that is no text, and what it may be."""
+        """Raise InputError with the first byte that is not text, and what it may be."""
         decode(self.path.read_bytes(), self.path)
 
     def line_of(self, row: int) -> int:

@@ -110,7 +110,7 @@ class WrittenColumn:
         """Return the number of every distinct text, NaN for none, and the column's format.
 
         None if the texts are categories. `known` is the format of a trained run. InputError where
-        some text is no number, or the format is not certain.
+        some text is not a number, or the format is not certain.
         """
         has_digits = self.matches(HAS_DIGITS)
         if not must_be_numbers and not self.mostly_numbers(has_digits):
@@ -263,12 +263,12 @@ class WrittenColumn:
                 self.numbers[position] = WrittenNumber(False, word, known=value)
 
     def refuse_texts(self, must_be_numbers: bool, known: NumberFormat | None) -> None:
-        """Raise InputError for the first text that is no number."""
+        """Raise InputError for the first text that is not a number."""
         wrong = np.flatnonzero(~self.is_number & ~self.absent).tolist()
         if not wrong:
             return
         position = min(wrong, key=self.column.first_row)
-        message = f"{self.column.place(position)} is no number"
+        message = f"{self.column.place(position)} is not a number"
         if known is None and self.present:
             text = self.column.texts[position].strip()
             word = text if SIMPLE_WORD.fullmatch(text) else quoted(text)
@@ -305,8 +305,9 @@ class WrittenColumn:
         allowed = self.rules.notations_of(known)
         notations = " or ".join(dict.fromkeys(notation.described() for notation in allowed))
         message = (
-            f"{column.place(position)} is no number in the notation of this column ({notations}); "
-            "dataset.decimal and dataset.thousands say how a file writes its numbers"
+            f"{column.place(position)} is not a number in the notation of this column "
+            f"({notations}); dataset.decimal and dataset.thousands say how a file writes its "
+            "numbers"
         )
         return TextAmongNumbersError(message, column.name)
 
