@@ -19,7 +19,7 @@ machine. `--work FOLDER` keeps the run folders, to look into them after a differ
 
 After a change to a few families, name the cases that train them:
 
-    python -m benchmarks.same_results BEFORE . coco voc yolo --keep /tmp/results
+    python -m benchmarks.same_results BEFORE . coco voc yolo --keep FOLDER
 """
 
 from __future__ import annotations

@@ -102,7 +102,7 @@ def _check_content(path: Path) -> None:
     if header == "_group_":  # in Hydra 1.2 and later it no longer means the file's group
         raise UsageError(f"{path}: # @package _group_ is the default: leave the line out")
     if path.parent.name in OVERLAYS and header != GLOBAL:
-        raise UsageError(f"{path}: the first line of such a file has to be # @package {GLOBAL}")
+        raise UsageError(f"{path}: the first line must be # @package {GLOBAL}")
 
 
 def groups() -> dict[str, list[str]]:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor
 
-from dltrain.data.dataset import PARTS, Dataset, Part
+from dltrain.data.dataset import PARTS, ContentT, Dataset, Part, SplitT
 from dltrain.data.split import Split
 from dltrain.rng import keyed
 from dltrain.types import BatchSize, Sample, Spec
@@ -48,14 +48,38 @@ class FakeContent:
         return "fake"
 
 
-class Fake(Dataset[FakeContent, dict[str, Any], Split]):
-    """Random rows of a table or a series like `spec`, for `check` and `debug=smoke`."""
+class FakeDataset(Dataset[ContentT, dict[str, Any], SplitT]):
+    """Base class of random data that is drawn as a `spec` describes it; no file is read."""
 
     def __init__(self, spec: Spec, batch_size: BatchSize, seed: int) -> None:
         size = fake_batch_size(batch_size)
         super().__init__(size, size, seed)
         self.count = fake_samples(size, spec.num_classes)
         self.described = spec
+
+    def expected_size_in_bytes(self) -> int:
+        """Return the size of the samples, which are small enough to make them for it."""
+        return self.stored.size_in_bytes()
+
+    def fake(self) -> Self:
+        """Return this data: it is fake already."""
+        return self
+
+    def description(self) -> dict[str, Any]:
+        """Return nothing: nothing was learned."""
+        return {}
+
+    def parse(self, description: dict[str, Any]) -> dict[str, Any]:
+        """Return the description as it is."""
+        return description
+
+    def encode_file(self, path: Path) -> Iterator[Sample]:
+        """Yield nothing: there is nothing to predict."""
+        return iter(())
+
+
+class Fake(FakeDataset[FakeContent, Split]):
+    """Random rows of a table or a series like `spec`, for `check` and `debug=smoke`."""
 
     @property
     def spec(self) -> Spec:
@@ -87,23 +111,3 @@ class Fake(Dataset[FakeContent, dict[str, Any], Split]):
     def count_classes(self) -> tuple[int, ...]:
         """Return how often each class was drawn for training."""
         return self.train.class_counts(self.spec.num_classes)
-
-    def expected_size_in_bytes(self) -> int:
-        """Return the size of the tensors, which are small enough to make them for it."""
-        return self.stored.size_in_bytes()
-
-    def fake(self) -> Fake:
-        """Return this data: it is fake already."""
-        return self
-
-    def description(self) -> dict[str, Any]:
-        """Return nothing: nothing was learned."""
-        return {}
-
-    def parse(self, description: dict[str, Any]) -> dict[str, Any]:
-        """Return the description as it is."""
-        return description
-
-    def encode_file(self, path: Path) -> Iterator[Sample]:
-        """Yield nothing: there is nothing to predict."""
-        return iter(())

@@ -179,12 +179,12 @@ def test_its_name_may_be_any(folder: str, dltrain, own: Path) -> None:
         (
             {"own/experiment/bad.yaml": "seed: 3"},
             ["experiment=bad"],
-            "own/experiment/bad.yaml: the first line of such",
+            "own/experiment/bad.yaml: the first line must be",
         ),
         (
             {"own/experiment/bad.yaml": "defaults:\n  - override /model: mlp\n"},
             ["experiment=bad"],
-            "has to be # @package _global_",
+            "must be # @package _global_",
         ),
     ],
     ids=str,

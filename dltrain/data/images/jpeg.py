@@ -16,7 +16,7 @@ from torch import Tensor
 JpegDecoder: TypeAlias = Callable[[bytes, int], Tensor | None]
 MIN_FILES = 5000  # of a data set for which torchvision is imported
 MAX_BYTES = 2**16  # of a file; in larger ones decoding takes most of the time
-MAX_PIXELS = 2**24  # of such a file: the decoder makes room for as many as the header says
+MAX_PIXELS = 2**24  # of a file: the decoder allocates as many as the header says
 MODE_AS_STORED = 0  # torchvision.io.ImageReadMode.UNCHANGED
 SIZE_MARKERS = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}  # markers of the frame header
 

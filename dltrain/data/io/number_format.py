@@ -34,7 +34,7 @@ CURRENCIES = (
 MEASURES = r"[^\W\d_]{1,12}?[²³]?(?:/[^\W\d_]{1,5})?(?= ?$)|°[CFK]?|[‰″′]|[kKMB](?= ?[^\w ])"
 # What the letter behind a number multiplies it by: 1.5K, 3M.
 MAGNITUDES = {"k": 1e3, "K": 1e3, "M": 1e6, "B": 1e9, "bn": 1e9, "Mio": 1e6, "Mrd": 1e9}
-SCALED = "k/M/B"  # the measure of a column of such numbers
+SCALED = "k/M/B"  # the measure of a column of numbers with these suffixes
 WHOLE_TEXT = re.compile(
     rf"(?P<before>[-+]?) ?(?P<prefix>{CURRENCIES})? ?(?P<inner>[-+]?) ?"
     r"(?P<digits>(?:[0-9]|[.,](?=[0-9]))[0-9.,' ]*?(?:[eE][-+]?[0-9]+)?)"

@@ -329,7 +329,7 @@ class Tabular(Dataset[EncodedTable, LearnedTable, Split]):
     def is_other_table(self, digest: str) -> bool:
         """Return whether a table differs from the one that a finished run was trained on.
 
-        All rows of such a table are for testing.
+        All rows of that table are for testing.
         """
         if self.learned is None or self.is_training:
             return False

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from dltrain.data.dataset import PARTS, Dataset, Part
-from dltrain.data.fake import MAX_CLASSES, fake_batch_size, fake_samples
+from dltrain.data.dataset import PARTS, Part
+from dltrain.data.fake import MAX_CLASSES, FakeDataset
 from dltrain.data.text.tokens import NUM_ENDS, Batching, Ragged, TokenSplit
 from dltrain.rng import keyed
-from dltrain.types import BEGIN, END, BatchSize, Sample, Spec
+from dltrain.types import BEGIN, END, BatchSize, Spec
 
 MAX_TOKENS = 256  # of a text
 
@@ -35,17 +33,11 @@ class FakeTexts:
         return "fake"
 
 
-class FakeTokens(Dataset[FakeTexts, dict[str, Any], TokenSplit]):
+class FakeTokens(FakeDataset[FakeTexts, TokenSplit]):
     """Random texts as `spec` describes them, for `check` and `debug=smoke`.
 
     Their lengths differ; the longest are as long as they may be, up to `MAX_TOKENS` tokens.
     """
-
-    def __init__(self, spec: Spec, batch_size: BatchSize, seed: int) -> None:
-        size = fake_batch_size(batch_size)
-        super().__init__(size, size, seed)
-        self.described = spec
-        self.count = fake_samples(size, spec.num_classes)
 
     @property
     def spec(self) -> Spec:
@@ -84,26 +76,6 @@ class FakeTokens(Dataset[FakeTexts, dict[str, Any], TokenSplit]):
     def count_classes(self) -> tuple[int, ...]:
         """Return the number of training texts of each class."""
         return self.train.class_counts(self.spec.num_classes)
-
-    def expected_size_in_bytes(self) -> int:
-        """Return the size of the texts, which are small enough to make them for it."""
-        return self.stored.size_in_bytes()
-
-    def fake(self) -> FakeTokens:
-        """Return this data: it is fake already."""
-        return self
-
-    def description(self) -> dict[str, Any]:
-        """Return nothing: nothing was learned."""
-        return {}
-
-    def parse(self, description: dict[str, Any]) -> dict[str, Any]:
-        """Return the description as it is."""
-        return description
-
-    def encode_file(self, path: Path) -> Iterator[Sample]:
-        """Yield nothing: there is nothing to predict."""
-        return iter(())
 
 
 def random_texts(

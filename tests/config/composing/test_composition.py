@@ -26,7 +26,7 @@ DRAWS = 300
 GROUPS = ("loss", "model", "dataset", "experiment")
 OURS = ("one", "two")
 OWN = ("three", "four")
-REFUSED_HERE = ("is chosen already", "overrides stand at the end", "has to be # @package")
+REFUSED_HERE = ("is chosen already", "overrides stand at the end", "must be # @package")
 
 
 class Drawn:

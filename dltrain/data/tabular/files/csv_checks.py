@@ -48,7 +48,7 @@ def refuse_title(path: Path, records: Sequence[Record], header: bool | None) -> 
 def refuse_data_as_header(path: Path, records: Sequence[Record], header: bool | None) -> None:
     """Raise InputError for a first line that is a row of data.
 
-    With dataset.header=true it is taken for names.
+    With dataset.header=true it is read as column names.
     """
     if header is not None or len(records) < 2:
         return
