@@ -22,7 +22,7 @@ from torch import Tensor
 from dltrain.config.compose import compose
 from dltrain.experiment.experiment import Experiment
 from dltrain.experiment.session import open_session
-from dltrain.runs.folder import Run
+from dltrain.runs.folder import RunFolder
 
 FOLDS = 5
 ALPHAS = np.logspace(-2, 4, 25)
@@ -44,7 +44,7 @@ def experiment(fold: int, seed: int, overrides: list[str]) -> Experiment:
 def mlp(built: Experiment) -> float:
     """Return R2 on the held-out fold after training."""
     with tempfile.TemporaryDirectory() as folder:
-        session = open_session(built, Run(Path(folder)), "benchmark")
+        session = open_session(built, RunFolder(Path(folder)), "benchmark")
         session.engine.fit(built.task)
         session.engine.emit("close")
         return float(session.engine.score(built.data.val, "val")["val/r2"])

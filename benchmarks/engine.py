@@ -43,7 +43,7 @@ from dltrain.config.compose import compose
 from dltrain.engine import Callback, Engine
 from dltrain.experiment.experiment import Experiment
 from dltrain.experiment.session import Session, open_session
-from dltrain.runs.folder import Run
+from dltrain.runs.folder import RunFolder
 
 BATCH, WARM_UP, BLOCK, USUAL_BLOCK = 64, 200, 100, 20
 EPOCHS = {"mlp": 5, "lenet5": 2, "cnn": 1}
@@ -149,7 +149,7 @@ def dltrain(built: Experiment, loops: dict[str, Iterator[int]]) -> Rates:
 def in_turn(built: Experiment, loops: dict[str, Iterator[int]]) -> InTurn:
     """Run the engine as the command does, in a temporary folder, in turn with other loops."""
     with tempfile.TemporaryDirectory() as folder:
-        session = open_session(built, Run(Path(folder)), "benchmark")
+        session = open_session(built, RunFolder(Path(folder)), "benchmark")
         turns = InTurn(session, loops)
         session.engine.listeners["step_end"].append(turns.step_end)
         session.engine.fit(session.experiment.task)

@@ -33,7 +33,7 @@ from torch import nn
 from dltrain.config.compose import compose
 from dltrain.experiment.experiment import Experiment
 from dltrain.experiment.session import open_session
-from dltrain.runs.folder import Run
+from dltrain.runs.folder import RunFolder
 
 TABULAR = {
     "cliffwalking": ("CliffWalking-v1", 1000),
@@ -52,7 +52,7 @@ def engine(overrides: list[str], steps: int) -> float:
     assert not composed.problems, composed.problems
     built = Experiment.to_train(composed.config)
     with tempfile.TemporaryDirectory() as folder:
-        session = open_session(built, Run(Path(folder)), "benchmark")
+        session = open_session(built, RunFolder(Path(folder)), "benchmark")
         start = time.perf_counter()
         session.engine.fit(built.task)
         seconds = time.perf_counter() - start - session.engine.evaluation_seconds

@@ -31,7 +31,7 @@ from dltrain.data.tabular.tabular import Tabular
 from dltrain.engine import Callback, Engine
 from dltrain.experiment.experiment import Experiment
 from dltrain.experiment.session import open_session
-from dltrain.runs.folder import Run
+from dltrain.runs.folder import RunFolder
 
 BATCH, BLOCK, WARM_UP = 1024, 50, 2  # samples a step, steps a block, blocks that are not counted
 CATEGORIES = 5
@@ -135,7 +135,7 @@ def main() -> None:
         )
         assert isinstance(built.data, Tabular)
         network = copy.deepcopy(built.task.model)
-        session = open_session(built, Run(Path(folder)), "benchmark")
+        session = open_session(built, RunFolder(Path(folder)), "benchmark")
         turns = InTurn(session.engine, by_hand(built.data, network))  # type: ignore[arg-type]
         session.engine.listeners["step_end"].append(turns.step_end)
         session.engine.fit(built.task)

@@ -26,7 +26,7 @@ from dltrain.config.compose import compose
 from dltrain.engine import Engine
 from dltrain.experiment.experiment import Experiment
 from dltrain.experiment.session import Session, open_session
-from dltrain.runs.folder import Run
+from dltrain.runs.folder import RunFolder
 
 BLOCK, WARM_UP = 2, 2  # steps of each in turn, and blocks before anything counts
 LR, MOMENTUM = 0.05, 0.9
@@ -100,7 +100,7 @@ def engine(model: str, batch_size: int, blocks: int) -> None:
     loop = hand_written(model, batch_size)
     with tempfile.TemporaryDirectory() as folder:
         session = open_session(
-            experiment(model, batch_size, blocks), Run(Path(folder)), "benchmark"
+            experiment(model, batch_size, blocks), RunFolder(Path(folder)), "benchmark"
         )
         own, others = in_turn(session, lambda: next(loop))
         session.engine.emit("close")

@@ -29,7 +29,7 @@ from dltrain.config.compose import compose
 from dltrain.data.text.words import Words
 from dltrain.experiment.experiment import Experiment
 from dltrain.experiment.session import open_session
-from dltrain.runs.folder import Run
+from dltrain.runs.folder import RunFolder
 from dltrain.tasks.text.embedding import spearman
 from dltrain.types import END
 
@@ -38,7 +38,7 @@ Figures = dict[str, float]
 
 def dltrain(built: Experiment, epochs: int) -> Figures:
     with tempfile.TemporaryDirectory() as folder:
-        session = open_session(built, Run(Path(folder)), "benchmark")
+        session = open_session(built, RunFolder(Path(folder)), "benchmark")
         start = time.perf_counter()
         session.engine.fit(built.task)
         seconds = time.perf_counter() - start - session.engine.evaluation_seconds

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from dltrain.engine import Callback, Engine, Mean, Stage, Task
     from dltrain.errors import ConfigError, DivergedError, DltrainError, InputError, UsageError
     from dltrain.optim import Optim
-    from dltrain.runs.folder import Run
+    from dltrain.runs.folder import RunFolder
     from dltrain.types import (
         Activation,
         Data,
@@ -43,7 +43,7 @@ MODULES = {
     "dltrain.engine": ("Callback", "Engine", "Mean", "Stage", "Task"),
     "dltrain.errors": ("ConfigError", "DivergedError", "DltrainError", "InputError", "UsageError"),
     "dltrain.optim": ("Optim",),
-    "dltrain.runs.folder": ("Run",),
+    "dltrain.runs.folder": ("RunFolder",),
     "dltrain.types": (
         *("Activation", "Data", "Fraction", "Image", "Interval", "NonNegative", "Plot"),
         *("PositiveFloat", "PositiveInt", "Probability", "Sample", "Source", "Spec", "Table"),
@@ -72,7 +72,7 @@ __all__ = [
     "PositiveFloat",
     "PositiveInt",
     "Probability",
-    "Run",
+    "RunFolder",
     "Sample",
     "Source",
     "Spec",

@@ -18,7 +18,7 @@ from dltrain.cli import SHORT_WAITS, let_waiting_threads_sleep
 from dltrain.config.compose import compose
 from dltrain.device import Device, most_flops
 from dltrain.experiment.experiment import Experiment
-from dltrain.runs.folder import Run
+from dltrain.runs.folder import RunFolder
 from dltrain.types import Spec
 
 
@@ -57,7 +57,7 @@ def test_small_networks_get_one_thread(
 def test_the_number_is_in_the_manifest_and_a_resume_has_the_same(
     dltrain: Callable[..., Any],
 ) -> None:
-    run = Run(
+    run = RunFolder(
         Path(dltrain("dataset=digits", "callbacks=quiet", "trainer.steps=1", "--json").json["run"])
     )
     assert run.read_json("manifest.json")["threads"] == 1

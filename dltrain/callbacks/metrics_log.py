@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from dltrain.engine import Callback, Engine, Mean, Metrics
-from dltrain.runs.folder import METRICS, Run
+from dltrain.runs.folder import METRICS, RunFolder
 
 Record = dict[str, Any]
 
@@ -26,7 +26,7 @@ class MetricsLog(Callback):
     name = "metrics"
     draws = False
 
-    def __init__(self, run: Run, every: int) -> None:
+    def __init__(self, run: RunFolder, every: int) -> None:
         self.run = run
         self.every = every
         self.window: list[Metrics] = []  # the steps since the last record

@@ -7,7 +7,7 @@ import logging
 from torch import profiler
 
 from dltrain.engine import Callback, Engine
-from dltrain.runs.folder import Run
+from dltrain.runs.folder import RunFolder
 
 log = logging.getLogger("dltrain")
 WARMUP_STEPS = 10  # slower than the others, and not profiled
@@ -23,7 +23,7 @@ class Profile(Callback):
     name = "profile"
     draws = False
 
-    def __init__(self, run: Run) -> None:
+    def __init__(self, run: RunFolder) -> None:
         self.run = run
         self.profiler: profiler.profile | None = None
 

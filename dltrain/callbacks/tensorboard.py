@@ -23,7 +23,7 @@ from dltrain.files import replace_file
 from dltrain.report.batches import picture
 from dltrain.report.pictures import heat_map, image_grid
 from dltrain.report.plots import fields, plot, points
-from dltrain.runs.folder import MANIFEST, Run
+from dltrain.runs.folder import MANIFEST, RunFolder
 from dltrain.shell import shell_word
 from dltrain.types import Data, Embedding, Grid, Image, Plot, Table, Text, flatten
 
@@ -57,7 +57,7 @@ class TensorBoard(Callback):
 
     def __init__(
         self,
-        run: Run,
+        run: RunFolder,
         log: MetricsLog,
         settings: dict[str, Any],
         command: str,

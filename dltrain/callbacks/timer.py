@@ -6,7 +6,7 @@ import time
 from typing import Any
 
 from dltrain.engine import Callback, Engine
-from dltrain.runs.folder import TIMING, Run
+from dltrain.runs.folder import TIMING, RunFolder
 
 WARM_UP_STEPS = 200
 
@@ -21,7 +21,7 @@ class Timer(Callback):
     name = "timer"
     draws = False
 
-    def __init__(self, run: Run) -> None:
+    def __init__(self, run: RunFolder) -> None:
         self.run = run
         self.start = time.perf_counter()
         self.steps = 0

@@ -19,7 +19,7 @@ from dltrain.errors import UsageError
 from dltrain.files import replacing, writing
 from dltrain.options import Options, count_from, require_choice
 from dltrain.report.pictures import grid
-from dltrain.runs.folder import Run
+from dltrain.runs.folder import RunFolder
 from dltrain.runs.open import (
     POINTERS,
     TrainedRun,
@@ -87,7 +87,7 @@ def sampled(trained: TrainedRun, number: int) -> Tensor:
             raise UsageError(f"--samples: {e}") from e
 
 
-def write_images(images: Tensor, run: Run, options: Options) -> None:
+def write_images(images: Tensor, run: RunFolder, options: Options) -> None:
     """Write images (N, C, H, W) as PNG, and a grid of them, into a new folder."""
     from PIL import Image
 
@@ -106,7 +106,7 @@ def write_images(images: Tensor, run: Run, options: Options) -> None:
     options.outcome.update({"run": str(run.folder), "samples": len(images), "out": str(folder)})
 
 
-def new_folder(out: str | None, run: Run) -> Path:
+def new_folder(out: str | None, run: RunFolder) -> Path:
     """Make the folder for images: `out`, which must be new or empty, or a new one in the run's."""
     if out is not None:
         folder = Path(out)

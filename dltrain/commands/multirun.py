@@ -15,7 +15,7 @@ from dltrain.config.overrides import raise_problems
 from dltrain.errors import DivergedError, DltrainError, Interrupted, StoppedBySignal
 from dltrain.experiment.session import start
 from dltrain.options import Options
-from dltrain.runs.folder import FINISHED, Run
+from dltrain.runs.folder import FINISHED, RunFolder
 from dltrain.shell import shell_word
 from dltrain.sweeps.names import title_of
 from dltrain.sweeps.results import overview, report_curves, write_rows
@@ -31,7 +31,9 @@ def multirun(options: Options) -> None:
     """
     jobs, configurations = checked_jobs(options.overrides)
     root = Path(configurations[0].config["paths"]["output"])
-    with Run.create(root, "sweep", {}).locked() as sweep_run:  # released: the jobs lock their own
+    with RunFolder.create(
+        root, "sweep", {}
+    ).locked() as sweep_run:  # released: the jobs lock their own
         sweep = sweep_run.folder
     swept = swept_keys(jobs)
     log.info(f"{sweep}: {len(jobs)} jobs over {', '.join(swept) or 'no key'}")

@@ -18,7 +18,7 @@ from dltrain.experiment.experiment import Experiment
 from dltrain.experiment.session import execute, open_session
 from dltrain.options import Options
 from dltrain.runs.checkpoint import Store
-from dltrain.runs.folder import CHECKPOINTS, FINISHED, MANIFEST, RESULTS, Run
+from dltrain.runs.folder import CHECKPOINTS, FINISHED, MANIFEST, RESULTS, RunFolder
 from dltrain.runs.log_file import buffered_records, without_repeats
 from dltrain.runs.open import find_run, position, saved_configuration
 from dltrain.runs.resume import fork_run, newest_state, prepare_folder
@@ -62,7 +62,7 @@ class Plan:
         return Experiment.to_resume(config, self.description).build()
 
 
-def continue_run(run: Run, overrides: list[str], options: Options) -> None:
+def continue_run(run: RunFolder, overrides: list[str], options: Options) -> None:
     """Continue `run` with `overrides`; nothing is written unless its checkpoint fits."""
     plan = plan_from(run, overrides, options.fork)
     with buffered_records() as records:
@@ -86,7 +86,7 @@ def continue_run(run: Run, overrides: list[str], options: Options) -> None:
         train_on(fork, experiment, plan, options)
 
 
-def plan_from(run: Run, overrides: list[str], fork: bool) -> Plan:
+def plan_from(run: RunFolder, overrides: list[str], fork: bool) -> Plan:
     """Return how the run continues; UsageError or ConfigError if it cannot."""
     composed = saved_configuration(run, overrides)
     check.raise_all(composed)
@@ -118,7 +118,7 @@ def report_changes(trial: Experiment, plan: Plan) -> None:
         log.info(line)
 
 
-def require_extension(run: Run, composed: Composed, state: dict[str, Any]) -> None:
+def require_extension(run: RunFolder, composed: Composed, state: dict[str, Any]) -> None:
     """Raise UsageError if the run is finished, with what to type to train it longer."""
     if run.read_json(RESULTS).get("status") not in FINISHED:
         return
@@ -152,7 +152,7 @@ def require_allowed(changed: list[Change]) -> None:
         raise ConfigError(refused)
 
 
-def require_same_classes(data: Data, run: Run) -> None:
+def require_same_classes(data: Data, run: RunFolder) -> None:
     """Raise InputError if the data has other classes than the run, or the same in another order.
 
     Class numbers would mean other classes.
@@ -182,7 +182,7 @@ def first_difference(one: list[str], other: list[str]) -> int | None:
     return None
 
 
-def require_same_vocabulary(data: Data, run: Run) -> None:
+def require_same_vocabulary(data: Data, run: RunFolder) -> None:
     """Raise InputError for texts whose tokens have other numbers than those of the run."""
     trained = run.description() or {}
     current = data.description()
@@ -232,7 +232,7 @@ def learning_rate_lines(engine: Engine, state: dict[str, Any], changed: list[Cha
     return lines
 
 
-def train_on(run: Run, experiment: Experiment, plan: Plan, options: Options) -> None:
+def train_on(run: RunFolder, experiment: Experiment, plan: Plan, options: Options) -> None:
     """Train in `run`'s folder from a checkpoint on, or from the beginning if there is none."""
     where = plan.where
     session = open_session(experiment, run, options.command, plan.composed.public)

@@ -36,7 +36,7 @@ from dltrain.options import Options
 from dltrain.report.splits import empty_splits, sizes
 from dltrain.report.summary import closing_table, rendered_grids
 from dltrain.runs.checkpoint import Store
-from dltrain.runs.folder import CHECKPOINTS, FINISHED, METRICS, RESULTS, Run
+from dltrain.runs.folder import CHECKPOINTS, FINISHED, METRICS, RESULTS, RunFolder
 from dltrain.runs.initial_files import initial_files, label
 from dltrain.runs.log_file import buffered_records, logged_to
 from dltrain.runs.results import Ending, claims, require_overfit, write_results
@@ -52,7 +52,7 @@ class Session:
     """An experiment with its run folder, engine and callbacks, ready to fit."""
 
     experiment: Experiment
-    run: Run
+    run: RunFolder
     engine: Engine
     log: MetricsLog
     timer: Timer
@@ -88,17 +88,20 @@ def start(
         manifest_entries[TENSORBOARD] = title
     files = initial_files(experiment, composed, options, **manifest_entries)
     if folder is None:
-        run = Run.create(Path(config["paths"]["output"]), label(composed), files)
+        run = RunFolder.create(Path(config["paths"]["output"]), label(composed), files)
     else:
         with writing(folder):
-            run = Run.make(folder, files)
+            run = RunFolder.make(folder, files)
     with run.locked():
         session = open_session(experiment, run, options.command, composed.public)
         return execute(session, options.outcome, earlier=records)
 
 
 def open_session(
-    experiment: Experiment, run: Run, command: str = "", settings: dict[str, Any] | None = None
+    experiment: Experiment,
+    run: RunFolder,
+    command: str = "",
+    settings: dict[str, Any] | None = None,
 ) -> Session:
     """Return the session that trains `experiment` and writes into `run`'s folder.
 
@@ -267,7 +270,7 @@ def opening_line(session: Session) -> str:
 
 
 def optional_callbacks(
-    experiment: Experiment, run: Run, available: dict[str, Any]
+    experiment: Experiment, run: RunFolder, available: dict[str, Any]
 ) -> dict[str, Callback]:
     """Return the callbacks that the configuration names, by key; debug=profile adds one."""
     config = experiment.config
@@ -280,7 +283,7 @@ def optional_callbacks(
     return callbacks
 
 
-def checkpoint_callback(experiment: Experiment, run: Run) -> Checkpoint:
+def checkpoint_callback(experiment: Experiment, run: RunFolder) -> Checkpoint:
     """Return the callback that saves checkpoints into `run`'s folder, set up by the trainer."""
     trainer = experiment.trainer
     every = None if trainer.save_every is None else Interval.parse(trainer.save_every)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from dltrain.errors import InputError
-from dltrain.runs.folder import CHECKPOINTS, CONFIG, Run
+from dltrain.runs.folder import CHECKPOINTS, CONFIG, RunFolder
 
 OUTPUT_HINT = "paths.output=FOLDER names another place"
 MAX_CANDIDATES = 5  # that an ambiguous name is answered with
@@ -23,7 +23,7 @@ def _natural_order(folder: Path) -> list[tuple[int, str]]:
     return [(int(part) if part.isdigit() else 0, part) for part in folder.parts]
 
 
-def find(name: str, root: Path) -> Run:
+def find(name: str, root: Path) -> RunFolder:
     """Return the run that `name` means: a folder, `last`, or a part that only one name has.
 
     The folder of a checkpoint means that checkpoint of its run. Raises InputError if there is no
@@ -42,15 +42,15 @@ def find(name: str, root: Path) -> Run:
         raise InputError(f"{name} is not a run's folder: there is no {CONFIG} in it")
     if not matches:
         raise InputError(_absent_message(name, runs, root))
-    return Run(matches[0])
+    return RunFolder(matches[0])
 
 
-def _run_at(folder: Path) -> Run | None:
+def _run_at(folder: Path) -> RunFolder | None:
     """Return the run whose folder this is, or that of one of its checkpoints."""
     if (folder / CONFIG).is_file():
-        return Run(folder)
+        return RunFolder(folder)
     if folder.parent.name == CHECKPOINTS and (folder.parents[1] / CONFIG).is_file():
-        return Run(folder.parents[1], folder)
+        return RunFolder(folder.parents[1], folder)
     return None
 
 

@@ -54,7 +54,7 @@ def clean(label: str) -> str:
     return re.sub(r"[^A-Za-z0-9._+-]+", "-", label).strip(".-") or "run"
 
 
-class Run:
+class RunFolder:
     """One run's folder. `checkpoint` is set if a checkpoint was named instead of the run."""
 
     def __init__(self, folder: Path, checkpoint: Path | None = None) -> None:
@@ -64,7 +64,7 @@ class Run:
         self.pending: dict[str, list[str]] = {}  # lines that found no room on the disk yet
 
     @classmethod
-    def create(cls, root: Path, label: str, contents: Mapping[str, bytes]) -> Run:
+    def create(cls, root: Path, label: str, contents: Mapping[str, bytes]) -> RunFolder:
         """Make a new folder `<root>/<date>/<time with microseconds>_<label>`.
 
         Raises UsageError if `root` cannot be written.
@@ -84,7 +84,7 @@ class Run:
                 ) from e
 
     @classmethod
-    def make(cls, folder: Path, contents: Mapping[str, bytes]) -> Run:
+    def make(cls, folder: Path, contents: Mapping[str, bytes]) -> RunFolder:
         """Make `folder`, which appears locked and with all `contents`; OSError if it cannot be."""
         try:
             folder.parent.mkdir(parents=True, exist_ok=True)
@@ -123,7 +123,7 @@ class Run:
                     raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
 
     @contextmanager
-    def locked(self) -> Iterator[Run]:
+    def locked(self) -> Iterator[RunFolder]:
         """Be the only writer in the block; UsageError if another process is.
 
         A run that was just made is locked already. What an earlier writer left unfinished in the

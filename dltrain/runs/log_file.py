@@ -6,7 +6,7 @@ import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 
-from dltrain.runs.folder import LOG, Run
+from dltrain.runs.folder import LOG, RunFolder
 
 log = logging.getLogger("dltrain")
 FORMAT = "%(asctime)s %(levelname)s %(message)s"
@@ -72,7 +72,7 @@ def without_repeats(logged: Sequence[logging.LogRecord]) -> Iterator[None]:
 
 
 @contextmanager
-def logged_to(run: Run, earlier: Sequence[logging.LogRecord] = ()) -> Iterator[None]:
+def logged_to(run: RunFolder, earlier: Sequence[logging.LogRecord] = ()) -> Iterator[None]:
     """Write messages and tracebacks of the block into the run's log, after `earlier` records."""
     handler = QuietFile(run.folder / LOG, encoding="utf-8", delay=True)
     handler.setFormatter(logging.Formatter(FORMAT))

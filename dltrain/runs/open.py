@@ -23,7 +23,7 @@ from dltrain.options import Options
 from dltrain.runs import checkpoint
 from dltrain.runs.checkpoint import Store
 from dltrain.runs.find import find
-from dltrain.runs.folder import CHECKPOINTS, CONFIG, Run
+from dltrain.runs.folder import CHECKPOINTS, CONFIG, RunFolder
 from dltrain.types import CountsUnknownTokens, Data
 
 log = logging.getLogger("dltrain")
@@ -43,7 +43,7 @@ STATE_TYPES: dict[str, type] = {  # of the keys of an engine's state
 }
 
 
-def find_run(options: Options) -> tuple[Run, list[str]]:
+def find_run(options: Options) -> tuple[RunFolder, list[str]]:
     """Return the run that the first word after the verb names, and the overrides left to apply.
 
     It is searched for under paths.output as the overrides set it.
@@ -57,7 +57,7 @@ def find_run(options: Options) -> tuple[Run, list[str]]:
     return find(options.names[0], root), others
 
 
-def saved_configuration(run: Run, overrides: list[str]) -> Composed:
+def saved_configuration(run: RunFolder, overrides: list[str]) -> Composed:
     """Return the run's saved configuration with `overrides` over it.
 
     A saved configuration is data: its plugins count only if the command line names them again.
@@ -68,7 +68,7 @@ def saved_configuration(run: Run, overrides: list[str]) -> Composed:
     return compose_over({**with_current_names(saved), "plugins": []}, overrides)
 
 
-def load_trained(run: Run, pointer: str) -> tuple[Path, Resume]:
+def load_trained(run: RunFolder, pointer: str) -> tuple[Path, Resume]:
     """Return the checkpoint to evaluate or predict with, and where it places an engine.
 
     It is the one that was named, else the one that `pointer` (best or last) means, else the last.
@@ -136,14 +136,14 @@ class TrainedRun:
     `reader` is the run's data set, which encodes inputs as the run was trained on them.
     """
 
-    run: Run
+    run: RunFolder
     checkpoint: Path
     engine: Engine
     reader: Data
     seed: int
 
 
-def open_trained(run: Run, overrides: list[str], pointer: str) -> TrainedRun:
+def open_trained(run: RunFolder, overrides: list[str], pointer: str) -> TrainedRun:
     """Load the checkpoint of `run` that `pointer` (best or last) means.
 
     The training data need not be there: its means and vocabulary lie in the run's manifest.

@@ -15,7 +15,7 @@ from typing import Any
 
 from dltrain.errors import DivergedError, DltrainError, Interrupted
 from dltrain.report.text import number
-from dltrain.runs.folder import METRICS, RESULTS, Run
+from dltrain.runs.folder import METRICS, RESULTS, RunFolder
 
 log = logging.getLogger("dltrain")
 COMPARISONS = {">=": operator.ge, "<=": operator.le, ">": operator.gt, "<": operator.lt}
@@ -57,7 +57,7 @@ class Ending:
             raise
 
 
-def write_results(run: Run, results: dict[str, Any]) -> None:
+def write_results(run: RunFolder, results: dict[str, Any]) -> None:
     """Write results.json; a full disk costs a warning."""
     try:
         run.write_json(RESULTS, results)
@@ -89,7 +89,7 @@ def is_met(claim: str, value: float) -> bool:
     return bool(compare(value, bound))
 
 
-def require_overfit(run: Run, results: dict[str, Any]) -> None:
+def require_overfit(run: RunFolder, results: dict[str, Any]) -> None:
     """Report whether `debug=overfit` memorized its one batch; raise DltrainError if not."""
     losses = training_losses(run)
     if not losses:
@@ -106,7 +106,7 @@ def require_overfit(run: Run, results: dict[str, Any]) -> None:
     log.info(f"overfit: PASS  {figures}")
 
 
-def training_losses(run: Run) -> list[float]:
+def training_losses(run: RunFolder) -> list[float]:
     """Return the losses that the run logged while it trained."""
     lines = (run.folder / METRICS).read_text(encoding="utf-8").splitlines()
     logged = [json.loads(line).get("train/loss") for line in lines]

@@ -27,7 +27,7 @@ from dltrain.runs.folder import (
     METRICS,
     READ_ONLY,
     TIMING,
-    Run,
+    RunFolder,
 )
 from dltrain.runs.initial_files import as_yaml, initial_files
 from dltrain.runs.open import require_engine_state
@@ -35,7 +35,7 @@ from dltrain.runs.open import require_engine_state
 log = logging.getLogger("dltrain")
 
 
-def newest_state(run: Run, store: Store, fork: bool) -> dict[str, Any] | None:
+def newest_state(run: RunFolder, store: Store, fork: bool) -> dict[str, Any] | None:
     """Return the state to continue from; None before the first checkpoint.
 
     It is that of the newest complete checkpoint, or of the one that the user named. Raises
@@ -70,7 +70,7 @@ def _loaded(folder: Path) -> dict[str, Any]:
 
 
 def prepare_folder(
-    run: Run,
+    run: RunFolder,
     composed: Composed,
     options: Options,
     resume: Resume | None,
@@ -100,8 +100,12 @@ def prepare_folder(
 
 
 def fork_run(
-    run: Run, composed: Composed, experiment: Experiment, resume: Resume | None, options: Options
-) -> Run:
+    run: RunFolder,
+    composed: Composed,
+    experiment: Experiment,
+    resume: Resume | None,
+    options: Options,
+) -> RunFolder:
     """Create a run that starts as a copy of `run` and has it as its parent."""
     step = resume.state["step"] if resume else 0
     manifest = run.read_json(MANIFEST)
@@ -112,7 +116,7 @@ def fork_run(
     label = run.folder.name.partition("_")[2] or run.folder.name
     paths, _ = take(options.overrides, ["paths.output"])
     root = expand_home(paths.get("paths.output", composed.config["paths"]["output"]))
-    fork = Run.create(Path(root), f"{label}_fork", files)
+    fork = RunFolder.create(Path(root), f"{label}_fork", files)
     if resume is not None:
         with writing(fork.folder):
             copy_state(run, fork, resume)
@@ -120,7 +124,7 @@ def fork_run(
     return fork
 
 
-def copy_state(run: Run, fork: Run, resume: Resume) -> None:
+def copy_state(run: RunFolder, fork: RunFolder, resume: Resume) -> None:
     """Copy what `run` has logged and saved up to a checkpoint into the fork's folder."""
     for name in (METRICS, TIMING):
         if (run.folder / name).exists():

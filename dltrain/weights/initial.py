@@ -13,7 +13,7 @@ from dltrain.engine import Task
 from dltrain.errors import InputError
 from dltrain.runs.checkpoint import Store
 from dltrain.runs.checkpoint import load as load_checkpoint
-from dltrain.runs.folder import CHECKPOINTS, Run
+from dltrain.runs.folder import CHECKPOINTS, RunFolder
 from dltrain.types import Standardizes
 
 log = logging.getLogger("dltrain")
@@ -74,7 +74,7 @@ class InitialWeights:
         return f"{self.owner}'s is {tuple(self.weights[name].shape)}"
 
 
-def weights_of_run(run: Run) -> InitialWeights:
+def weights_of_run(run: RunFolder) -> InitialWeights:
     """Return the weights of a trained run; InputError if it has no checkpoint."""
     description = run.description() or {}
     weights = trained_weights(run, "init.from")
@@ -83,7 +83,7 @@ def weights_of_run(run: Run) -> InitialWeights:
     return InitialWeights("init.from", str(run.folder), "the run", weights, mean, std)
 
 
-def trained_weights(run: Run, key: str) -> dict[str, Any]:
+def trained_weights(run: RunFolder, key: str) -> dict[str, Any]:
     """Return the state of a run's task in its named checkpoint, else in the best or the last one.
 
     Raises InputError, naming the `key` that asks for them, for a run without a checkpoint.

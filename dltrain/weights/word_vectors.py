@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from dltrain.config.read import read_mapping
 from dltrain.errors import ConfigError, InputError
-from dltrain.runs.folder import CONFIG, Run
+from dltrain.runs.folder import CONFIG, RunFolder
 from dltrain.types import END, Data
 
 log = logging.getLogger("dltrain")
@@ -35,7 +35,7 @@ def token_embedding(model: nn.Module, data: Data) -> nn.Embedding:
 def load_vectors(
     layer: nn.Embedding,
     data: Any,
-    run: Run,
+    run: RunFolder,
     weights: dict[str, Tensor],
     instantiate: Callable[..., Any],
 ) -> None:
@@ -69,7 +69,7 @@ def load_vectors(
 
 
 def learned_vectors(
-    run: Run, weights: dict[str, Tensor], instantiate: Callable[..., Any]
+    run: RunFolder, weights: dict[str, Tensor], instantiate: Callable[..., Any]
 ) -> tuple[list[str], Tensor]:
     """Return the N words of a run, and a vector of each (N, D)."""
     description = run.description() or {}

@@ -24,7 +24,7 @@ from dltrain.engine import Callback, Engine, Resume, Stage
 from dltrain.errors import DivergedError
 from dltrain.runs import checkpoint
 from dltrain.runs.checkpoint import Store
-from dltrain.runs.folder import Run
+from dltrain.runs.folder import RunFolder
 
 NAN = float("nan")
 
@@ -149,7 +149,7 @@ def test_limits(
         def step_end(self, engine: Engine) -> None:
             clock[0] += 1
 
-    timer = Timer(Run(tmp_path))
+    timer = Timer(RunFolder(tmp_path))
     task = Counting((2, 3, 1), (2, 3, 1))
     engine = Engine([Second(), timer, Limits(timer, steps, seconds), Recorder(task.calls)])
     engine.fit(task)
@@ -164,7 +164,7 @@ def test_a_run_that_has_reached_its_limit_makes_no_other_step(tmp_path: Path) ->
     """
 
     def fit(steps: int, resume: Resume | None = None) -> Engine:
-        timer = Timer(Run(tmp_path))
+        timer = Timer(RunFolder(tmp_path))
         engine = Engine([timer, Limits(timer, steps, None)])
         engine.fit(Counting((5, 4, 1)), resume)
         return engine
@@ -210,7 +210,7 @@ def test_a_bad_loss_ends_the_run_before_anything_is_saved(
             self.calls.append(("evaluate", len(list(batches))))
             return {"loss": bad if where == "val" and len(self.calls) > 2 else 1.0, "score": 1.0}
 
-    log = MetricsLog(Run(tmp_path), 2)
+    log = MetricsLog(RunFolder(tmp_path), 2)
     saver = Checkpoint(Store(tmp_path / "checkpoints"))
     engine = Engine([log, NonFinite(log), saver])
     with pytest.raises(DivergedError, match=rf"{where}/loss is {bad} at step"):
@@ -223,7 +223,7 @@ def test_a_bad_loss_ends_the_run_before_anything_is_saved(
 
 def test_a_score_that_is_no_loss_may_be_nan(tmp_path: Path) -> None:
     """A metric without a value in some epoch is no divergence."""
-    log = MetricsLog(Run(tmp_path), 2)
+    log = MetricsLog(RunFolder(tmp_path), 2)
     Engine([log, NonFinite(log)]).fit(Scripted([NAN, 1.0]))
     assert [line["val/score"] for line in lines(tmp_path) if line["split"] == "val"] == [None, 1.0]
 
@@ -300,7 +300,7 @@ def test_metrics_lines(every: int, train: list[tuple[int, int, float]], tmp_path
     """A line every so many steps with the mean since the last one, the rest at an epoch's end, one
     per evaluation.
     """
-    Engine([MetricsLog(Run(tmp_path), every)]).fit(Counting((2, 5, 3)))
+    Engine([MetricsLog(RunFolder(tmp_path), every)]).fit(Counting((2, 5, 3)))
     found = lines(tmp_path)
     assert [line for line in found if line["split"] == "val"] == [
         {"step": 5, "epoch": 1, "stage": "stage 0", "split": "val", "val/score": 3.0},
@@ -315,7 +315,7 @@ def test_a_stage_that_ends_within_an_epoch_is_logged_as_its_own(tmp_path: Path) 
     """The window's content at a stage's end is logged for that stage, not carried into the next
     one.
     """
-    log = MetricsLog(Run(tmp_path), 10)
+    log = MetricsLog(RunFolder(tmp_path), 10)
     Engine([log, At(3, Engine.end_stage)]).fit(Counting((1, 5, None), (1, 2, None)))
     found = [(line["stage"], line["step"], line["train/loss"]) for line in lines(tmp_path)]
     assert found == [("stage 0", 3, 1.0), ("stage 1", 5, 0.5)]
@@ -338,7 +338,7 @@ def test_a_resume_drops_the_lines_after_its_checkpoint(tmp_path: Path) -> None:
         folder.mkdir(exist_ok=True)
         saver = Checkpoint(Store(folder / "checkpoints"))
         try:
-            callbacks = [MetricsLog(Run(folder), 4), *more, saver, EvaluateEvery(5)]
+            callbacks = [MetricsLog(RunFolder(folder), 4), *more, saver, EvaluateEvery(5)]
             Engine(callbacks).fit(Counting((2, 5, 1)), resume)
         finally:
             saver.wait()

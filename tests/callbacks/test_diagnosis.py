@@ -23,7 +23,7 @@ from dltrain.models.text.recurrent import Recurrence
 from dltrain.optim import Optim
 from dltrain.optimizers.sgd import sgd
 from dltrain.runs.checkpoint import snapshot
-from dltrain.runs.folder import METRICS, Run
+from dltrain.runs.folder import METRICS, RunFolder
 from dltrain.types import Plot
 
 
@@ -83,7 +83,7 @@ class Shown:
     """A log whose records are kept."""
 
     def __init__(self, folder: Path) -> None:
-        self.log = MetricsLog(Run(folder), 100)
+        self.log = MetricsLog(RunFolder(folder), 100)
         self.records: list[tuple[int, dict[str, Any]]] = []
         self.log.subscribe(lambda engine, record: self.records.append((engine.step, record)))
 

@@ -23,7 +23,7 @@ from dltrain.errors import DivergedError
 from dltrain.optim import Optim
 from dltrain.optimizers.adam import adam
 from dltrain.runs.checkpoint import Store
-from dltrain.runs.folder import Run
+from dltrain.runs.folder import RunFolder
 from dltrain.types import Interval
 
 STEPS = 20
@@ -70,7 +70,7 @@ class Explosive(Task):
 
 
 def fit(task: Task, folder: Path, skips: int = 0, every: int = 5, *more: Callback) -> Engine:
-    log = MetricsLog(Run(folder), every)
+    log = MetricsLog(RunFolder(folder), every)
     saver = Checkpoint(Store(folder / "checkpoints"), Interval(steps=2))
     engine = Engine([log, NonFinite(log, skips), *more, saver])
     try:
@@ -101,7 +101,7 @@ def test_a_gradient_that_is_not_finite_ends_the_run(tmp_path: Path) -> None:
             self.optim.update(loss * (math.inf if self.steps == 5 else 1))
             return {"loss": loss.detach()}
 
-    log = MetricsLog(Run(tmp_path), 5)
+    log = MetricsLog(RunFolder(tmp_path), 5)
     with pytest.raises(
         DivergedError,
         match=r"the gradient is not finite \(train/grad_norm is (nan|inf)\) at step 5",
@@ -175,10 +175,10 @@ def test_twenty_overflows_in_a_row_are_too_many_for_the_scaler(tmp_path: Path) -
         def step(self, batch: Tensor) -> dict[str, Tensor]:
             return super().step(batch * 1e6)
 
-    log = MetricsLog(Run(tmp_path), STEPS)
+    log = MetricsLog(RunFolder(tmp_path), STEPS)
     Engine([log, NonFinite(log)]).fit(few := Scaled(2.0**-40))
     assert int(few.optim.bad_in_a_row) == 0
     assert float(few.optim.scaler.get_scale()) < 2.0**127, "some were left out"
-    log = MetricsLog(Run(tmp_path), STEPS)
+    log = MetricsLog(RunFolder(tmp_path), STEPS)
     with pytest.raises(DivergedError, match=f"{STEPS} updates in a row overflow"):
         Engine([log, NonFinite(log)]).fit(Scaled(0.999999))

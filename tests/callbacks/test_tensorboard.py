@@ -13,7 +13,7 @@ import yaml
 from small_runs import SMALL, lines
 
 from dltrain.callbacks.tensorboard import TensorBoard, remove_hparams
-from dltrain.runs.folder import Run
+from dltrain.runs.folder import RunFolder
 
 
 def loaded(folder: Path) -> Any:
@@ -171,7 +171,7 @@ def test_a_manifest_cannot_send_events_elsewhere(title: Any, tmp_path: Path) -> 
     (tmp_path / "run" / "manifest.json").write_text(json.dumps({"tensorboard": title}))
     subscribed: Any = SimpleNamespace(subscribe=lambda subscriber: None)
     assert (
-        TensorBoard(Run(tmp_path / "run"), subscribed, {}, "").folder
+        TensorBoard(RunFolder(tmp_path / "run"), subscribed, {}, "").folder
         == tmp_path / "run" / "tensorboard"
     )
 

@@ -105,11 +105,11 @@ def test_predictions_are_those_of_the_averaged_weights_on_the_same_inputs(
     from dltrain.engine import Resume
     from dltrain.runs import checkpoint
     from dltrain.runs.checkpoint import Store
-    from dltrain.runs.folder import Run
+    from dltrain.runs.folder import RunFolder
     from dltrain.runs.open import position, saved_configuration
 
     rows = rows_of(dltrain("predict", str(run), "digits", "top=10", "--json"))
-    experiment = Experiment.to_evaluate(saved_configuration(Run(run), []).config, None)
+    experiment = Experiment.to_evaluate(saved_configuration(RunFolder(run), []).config, None)
     store = Store(run / "checkpoints")
     best = store.pointed("best")
     assert best is not None

@@ -314,10 +314,10 @@ def test_a_refused_optimizer_setting_leaves_no_run_folder(dltrain) -> None:
 
 
 def test_a_run_that_is_being_written_is_not_resumed(dltrain) -> None:
-    from dltrain.runs.folder import Run
+    from dltrain.runs.folder import RunFolder
 
     folder = folder_of(dltrain(*TINY, "--json"))
-    with Run(folder).locked():
+    with RunFolder(folder).locked():
         outcome = dltrain("resume", "last", "trainer.epochs=9")
     assert outcome.code == 2
     assert "still going (pid" in outcome.err

@@ -18,7 +18,7 @@ from dltrain import files
 from dltrain.errors import UsageError
 from dltrain.files import replacing, writing
 from dltrain.runs.checkpoint import Store
-from dltrain.runs.folder import Run
+from dltrain.runs.folder import RunFolder
 from dltrain.runs.lock import LOCK
 
 SMALL = (
@@ -209,14 +209,14 @@ def test_a_sweep_continues_if_its_table_cannot_be_written(
 def test_a_job_whose_folder_cannot_be_made_has_that_as_its_reason(
     dltrain, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    make = Run.make
+    make = RunFolder.make
 
-    def refuse_jobs(folder: Path, contents: dict[str, bytes]) -> Run:
+    def refuse_jobs(folder: Path, contents: dict[str, bytes]) -> RunFolder:
         if folder.name == "1":
             raise READ_ONLY
         return make(folder, contents)
 
-    monkeypatch.setattr(Run, "make", refuse_jobs)
+    monkeypatch.setattr(RunFolder, "make", refuse_jobs)
     outcome = dltrain("-m", *SMALL, "seed=1,2", "--json")
     assert outcome.code == 1
     reasons = [job.get("reason", "") for job in outcome.json["jobs"]]

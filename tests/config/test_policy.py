@@ -114,7 +114,7 @@ def test_allowed_targets(target: str) -> None:
         ("dltrain.data.io.archive.unpack", "the function dltrain.data.io.archive.unpack"),
         ("dltrain.cli.main", "targets from dltrain must be in dltrain.losses, "),
         ("dltrain.models.images.cnn.CNN.forward", "dltrain.models.images.cnn.CNN is the class"),
-        ("dltrain.runs.folder.Run", "targets from dltrain must be in dltrain.losses, "),
+        ("dltrain.runs.folder.RunFolder", "targets from dltrain must be in dltrain.losses, "),
         ("dltrain.model.cnn.CNN", "did you mean dltrain.models.images.cnn.CNN?"),
         ("dltrain.models.images.cnn.CNN.__init__", "public name"),
         ("torch._C._jit_init", "public name"),

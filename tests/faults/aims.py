@@ -167,7 +167,7 @@ def signal_at(  # noqa: C901 - a hook for each moment
     moved, commit, make = (
         Engine._moved,
         dltrain.runs.checkpoint.commit,
-        dltrain.runs.folder.Run.make,
+        dltrain.runs.folder.RunFolder.make,
     )
 
     def evaluating(self: Engine, batch: Any) -> Any:
@@ -193,7 +193,7 @@ def signal_at(  # noqa: C901 - a hook for each moment
         folder = Path(journal).parent
         sys.path.insert(0, str(folder))
         (folder / "swallows.py").write_text(SWALLOWS.format(number=int(number)))
-        dltrain.runs.folder.Run.make = making  # type: ignore[method-assign,assignment]
+        dltrain.runs.folder.RunFolder.make = making  # type: ignore[method-assign,assignment]
 
 
 def no_room(begin: int, end: int, journal: str, names: str = "", errno: str = "ENOSPC") -> None:

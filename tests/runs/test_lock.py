@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from dltrain.errors import UsageError
-from dltrain.runs.folder import Run
+from dltrain.runs.folder import RunFolder
 from dltrain.runs.lock import LOCK, OWNER, acquire_lock, release_lock
 
 
@@ -33,7 +33,7 @@ def holder(folder: Path) -> subprocess.Popen[str]:
 
 
 def test_a_second_writer_is_refused_with_the_process_that_writes(tmp_path: Path) -> None:
-    with Run.make(tmp_path / "x", {}).locked():
+    with RunFolder.make(tmp_path / "x", {}).locked():
         owner = rf"pid {os.getpid()} on {re.escape(socket.gethostname())}"
         with pytest.raises(UsageError, match=rf"by a run that is still going \({owner}\)"):
             acquire_lock(tmp_path / "x")
@@ -62,7 +62,7 @@ def test_a_refused_writer_leaves_the_name_of_the_owner(tmp_path: Path) -> None:
 
 def test_the_lock_file_of_an_earlier_version_does_no_harm(tmp_path: Path) -> None:
     (tmp_path / LOCK).write_text("pid 123 on elsewhere\n")
-    with Run(tmp_path).locked(), pytest.raises(UsageError, match=rf"\(pid {os.getpid()} on "):
+    with RunFolder(tmp_path).locked(), pytest.raises(UsageError, match=rf"\(pid {os.getpid()} on "):
         acquire_lock(tmp_path)
 
 

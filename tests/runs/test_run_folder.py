@@ -12,12 +12,12 @@ import pytest
 
 from dltrain.errors import InputError, UsageError
 from dltrain.runs import folder as run
-from dltrain.runs.folder import CONFIG, METRICS, Run, clean
+from dltrain.runs.folder import CONFIG, METRICS, RunFolder, clean
 
 
 def created(root: Path, label: str) -> Path:
     """A new run's folder, unlocked again."""
-    with Run.create(root, label, {CONFIG: b"{}"}).locked() as made:
+    with RunFolder.create(root, label, {CONFIG: b"{}"}).locked() as made:
         return made.folder
 
 
@@ -99,7 +99,7 @@ def test_labels_cannot_leave_the_root(label: str, name: str, tmp_path: Path) -> 
 @pytest.mark.parametrize(("step", "left"), [(0, 0), (9, 0), (10, 2), (25, 3), (99, 4)])
 def test_cut_back(step: int, left: int, tmp_path: Path) -> None:
     """Lines of later steps go, the others stay as they were, byte for byte."""
-    made = Run(tmp_path)
+    made = RunFolder(tmp_path)
     for record in (
         {"step": 10, "train/loss": 0.1},
         {"step": 10, "val/loss": None},
@@ -116,7 +116,7 @@ def test_cut_back(step: int, left: int, tmp_path: Path) -> None:
 
 def test_cut_back_drops_a_line_that_was_never_finished(tmp_path: Path) -> None:
     """A run killed while it wrote a line leaves half of it: it is not a record."""
-    made = Run(tmp_path)
+    made = RunFolder(tmp_path)
     made.append(METRICS, {"step": 10})
     with (tmp_path / METRICS).open("a") as file:
         file.write('{"step": 20, "trai')
@@ -126,7 +126,7 @@ def test_cut_back_drops_a_line_that_was_never_finished(tmp_path: Path) -> None:
 
 def test_json_is_replaced_whole(tmp_path: Path) -> None:
     """Writing leaves no other file; what is absent reads as empty, what is broken is named."""
-    made = Run(tmp_path)
+    made = RunFolder(tmp_path)
     assert made.read_json("results.json") == {}
     made.write_json("results.json", {"status": "completed", "path": Path("x")})
     assert made.read_json("results.json") == {"status": "completed", "path": "x"}
@@ -138,7 +138,7 @@ def test_json_is_replaced_whole(tmp_path: Path) -> None:
 
 def test_appended_lines_are_json(tmp_path: Path) -> None:
     """One object a line."""
-    made = Run(tmp_path)
+    made = RunFolder(tmp_path)
     for i in range(3):
         made.append(METRICS, {"step": i})
     assert [json.loads(line)["step"] for line in (tmp_path / METRICS).read_text().splitlines()] == [
@@ -182,7 +182,7 @@ def test_a_folder_that_is_there_is_not_taken(tmp_path: Path) -> None:
     """A job of a sweep has a folder of a given name: not even an empty folder is used."""
     (tmp_path / "0").mkdir()
     with pytest.raises(FileExistsError):
-        Run.make(tmp_path / "0", {})
+        RunFolder.make(tmp_path / "0", {})
     assert list((tmp_path / "0").iterdir()) == []
 
 
@@ -190,7 +190,7 @@ def test_lines_wait_for_room_on_the_disk(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A full disk is reported once; with room again every line is there, in order."""
-    made = Run(tmp_path)
+    made = RunFolder(tmp_path)
     made.append(METRICS, {"step": 0})
     with monkeypatch.context() as patch:
         patch.setattr(Path, "open", lambda self, *a, **k: FullFile(self))
