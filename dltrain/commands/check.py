@@ -7,7 +7,6 @@ it, and its content is reported.
 from __future__ import annotations
 
 import logging
-import math
 from pathlib import Path
 from typing import Any
 
@@ -16,28 +15,18 @@ from torch import nn
 from dltrain.config.check import raise_all
 from dltrain.config.checking.combinations import unread
 from dltrain.config.compose import Composed, compose
-from dltrain.engine import Engine, Stage
+from dltrain.engine import Stage
 from dltrain.errors import UsageError
 from dltrain.experiment.batch_norm import require_batches_for_norm
-from dltrain.experiment.data import batch_size
+from dltrain.experiment.costs import ExperimentCosts, configured_data, measure_costs
 from dltrain.experiment.experiment import UNLIMITED_EPOCHS, Experiment
 from dltrain.files import writing
 from dltrain.options import Options
 from dltrain.report.batches import picture
-from dltrain.report.costs import (
-    auxiliary_parameters,
-    enlarge,
-    inputs_of,
-    layer_rows,
-    prediction_flops,
-    state_bytes,
-    step_costs,
-)
 from dltrain.report.data import report_data, report_spec_files, require_files
 from dltrain.report.pictures import image_grid
 from dltrain.report.text import chart, counted_noun, duration, number, size, table
-from dltrain.types import AveragesViews, Data, SpecFromFiles
-from dltrain.weights.freezing import trainable_count
+from dltrain.types import Data, SpecFromFiles
 
 log = logging.getLogger("dltrain")
 PLOT_COLUMNS = 60
@@ -58,7 +47,9 @@ def check(options: Options) -> None:
         description = data.description()
     experiment = Experiment.on_fake_data(composed.config, description)
     require_batches_for_norm(experiment)
-    figures = report_costs(experiment, data)
+    costs = measure_costs(experiment, data)
+    figures = costs.figures
+    report_costs(costs)
     if options.plot:
         log.info(learning_rate_plot(experiment, figures["steps_per_epoch"]))
     for line in unread(composed):
@@ -74,17 +65,6 @@ def check(options: Options) -> None:
     options.outcome.update(figures)
 
 
-def configured_data(composed: Composed) -> Data:
-    """Return the data set that training would read; no file of it is opened yet.
-
-    Initial weights have to fit the task, so it is built if there are any.
-    """
-    experiment = Experiment.to_train(composed.config)
-    if experiment.initial_weights is not None:
-        experiment.build()
-    return experiment.data
-
-
 def report_content(data: Data, composed: Composed, options: Options) -> dict[str, Any]:
     """Print what is in the data, with --data or if it had to be read; return it for --json.
 
@@ -96,49 +76,13 @@ def report_content(data: Data, composed: Composed, options: Options) -> dict[str
     return report_spec_files(data)
 
 
-def report_costs(experiment: Experiment, data: Data) -> dict[str, Any]:
-    """Print layers, parameters, FLOPs, memory and time of a training step; return the figures.
-
-    Of several stages the last is measured, untrained: shapes and times are those after training.
-    """
-    task = experiment.task
-    device = experiment.device
-    engine = Engine((), device.mover(), device.autocast())
-    *earlier, stage = task.stages()
-    wanted_size = batch_size(experiment.config, data)
-    batch = enlarge(engine.move(next(stage.batches.epoch(0))), wanted_size)
-    if isinstance(task, AveragesViews):
-        task.average_over(())  # measure one view
-    flops = prediction_flops(task, batch, engine)
-    costs = step_costs(stage, batch, engine)
-    layers = layer_rows(task, stage, batch, engine)
-    val_fraction = experiment.config["dataset"].get("val_fraction", 0)
-    train_samples = round(data.spec.train_samples * (1 - val_fraction))
-    step_samples = min(train_samples, wanted_size)
-    steps = math.ceil(train_samples / step_samples)
-    measured_size = len(inputs_of(batch))
-    step_seconds = costs.seconds
-    heads = auxiliary_parameters(task)
-    figures = {
-        "parameters": trainable_count(task) - heads,
-        "auxiliary_parameters": heads,
-        "forward_flops_per_sample": flops,
-        "state_bytes": state_bytes(task, stage),
-        "activation_bytes_per_batch": costs.activation_bytes,
-        "measured_batch_size": measured_size,
-        "dataset_bytes": data.size_in_bytes(),
-        "initial_loss": costs.initial_loss,
-        "step_seconds": step_seconds,
-        "epoch_seconds": steps * step_seconds * step_samples / measured_size,
-        "steps_per_epoch": steps,
-        "earlier_stages": [one.name for one in earlier],
-    }
-    log.info(table([LAYER_TITLES, *layers], right=frozenset({3})))
-    rows = figure_lines(figures)
-    if earlier:
-        rows.append((f"before {stage.name}", stage_names(earlier)))
+def report_costs(costs: ExperimentCosts) -> None:
+    """Print layers, parameters, FLOPs, memory and time of a training step."""
+    log.info(table([LAYER_TITLES, *costs.layers], right=frozenset({3})))
+    rows = figure_lines(costs.figures)
+    if costs.earlier:
+        rows.append((f"before {costs.stage}", stage_names(costs.earlier)))
     log.info("\n" + table(rows))
-    return figures
 
 
 def figure_lines(figures: dict[str, Any]) -> list[tuple[str, str]]:

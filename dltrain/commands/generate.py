@@ -13,22 +13,14 @@ from pathlib import Path
 
 from torch import Tensor
 
-from dltrain import rng
 from dltrain.config.overrides import take
 from dltrain.errors import UsageError
 from dltrain.files import replacing, writing
 from dltrain.options import Options, count_from, require_choice
 from dltrain.report.pictures import grid
 from dltrain.runs.folder import RunFolder
-from dltrain.runs.open import (
-    POINTERS,
-    TrainedRun,
-    evaluation_mode,
-    find_run,
-    open_trained,
-    unknown_tokens,
-)
-from dltrain.types import GeneratesImages, GeneratesText, ReadsText
+from dltrain.runs.generate import continued, sampled
+from dltrain.runs.open import POINTERS, find_run, open_trained, unknown_tokens
 
 log = logging.getLogger("dltrain")
 MAX_SAMPLES = 100_000
@@ -67,24 +59,6 @@ def require_flags_that_fit(options: Options, prompts: list[str]) -> None:
         raise UsageError("generate: --samples cannot be combined with TEXT or --tokens")
     if options.tokens is not None and not prompts:
         raise UsageError('generate: --tokens continues a text: dltrain generate RUN "TEXT"')
-
-
-def sampled(trained: TrainedRun, number: int) -> Tensor:
-    """Return images (N, C, H, W) in 0..1; UsageError for a task that generates no images."""
-    task = trained.engine.task
-    if isinstance(task, GeneratesText):
-        raise UsageError('this run continues texts: dltrain generate RUN "TEXT" --tokens 200')
-    if not isinstance(task, GeneratesImages):
-        raise UsageError(
-            f"generate: a run of {type(task).__name__} generates no images; choose the run of a "
-            "GAN or VAE, or give a TEXT for a language model to continue"
-        )
-    rng.seed_all(trained.seed)
-    with evaluation_mode(trained.engine):
-        try:
-            return task.sample(number).cpu()
-        except ValueError as e:
-            raise UsageError(f"--samples: {e}") from e
 
 
 def write_images(images: Tensor, run: RunFolder, options: Options) -> None:
@@ -141,30 +115,6 @@ def as_number(key: str, text: str) -> float:
         return float(text)
     except ValueError as e:
         raise UsageError(f"{key}={text}: expected a number") from e
-
-
-def continued(
-    trained: TrainedRun, prompts: list[str], length: int, temperature: float, top_p: float
-) -> Iterator[str]:
-    """Yield each prompt with `length` tokens after it.
-
-    Raises UsageError for a task that writes no text.
-    """
-    engine = trained.engine
-    data = trained.reader
-    task = engine.task
-    if not isinstance(task, GeneratesText) or not isinstance(data, ReadsText):
-        raise UsageError(
-            f"--tokens: a run of {type(task).__name__} writes no text; one of a language model does"
-        )
-    decode = data.spec.decode
-    assert decode
-    rng.seed_all(trained.seed)
-    with evaluation_mode(engine):
-        for prompt in prompts:
-            tokens = engine.move(data.encode_text(prompt))  # (T,)
-            following = task.generate_text(tokens, length, temperature, top_p)
-            yield decode([*tokens.tolist(), *following.tolist()])
 
 
 def write_texts(texts: Iterator[str], options: Options) -> None:

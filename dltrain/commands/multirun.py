@@ -2,26 +2,8 @@
 
 from __future__ import annotations
 
-import logging
-import signal
-import traceback
-from pathlib import Path
-from typing import Any
-
-from dltrain.config.check import problems_of
-from dltrain.config.compose import Composed, compose
-from dltrain.config.grid import distinct, expand, swept_keys
-from dltrain.config.overrides import raise_problems
-from dltrain.errors import DivergedError, DltrainError, Interrupted, StoppedBySignal
-from dltrain.experiment.session import start
 from dltrain.options import Options
-from dltrain.runs.folder import FINISHED, RunFolder
-from dltrain.shell import shell_word
-from dltrain.sweeps.names import title_of
-from dltrain.sweeps.results import overview, report_curves, write_rows
-
-log = logging.getLogger("dltrain")
-RESULTS = "sweep.json"
+from dltrain.sweeps.run import require_finished, run_sweep
 
 
 def multirun(options: Options) -> None:
@@ -29,84 +11,4 @@ def multirun(options: Options) -> None:
 
     All configurations are checked before the first job starts.
     """
-    jobs, configurations = checked_jobs(options.overrides)
-    root = Path(configurations[0].config["paths"]["output"])
-    with RunFolder.create(
-        root, "sweep", {}
-    ).locked() as sweep_run:  # released: the jobs lock their own
-        sweep = sweep_run.folder
-    swept = swept_keys(jobs)
-    log.info(f"{sweep}: {len(jobs)} jobs over {', '.join(swept) or 'no key'}")
-    rows: list[dict[str, Any]] = []
-    for number, job in enumerate(jobs):
-        log.info(f"\n[{number + 1}/{len(jobs)}] {' '.join(job)}")
-        title = title_of(number, job, swept)
-        results = run_job(configurations[number], job, options, sweep / str(number), swept, title)
-        rows.append({"job": number, "overrides": job, **results})
-        write_rows(sweep / RESULTS, rows)
-        if results["status"] == "interrupted":
-            break
-    curves = f"tensorboard --logdir {shell_word(str(sweep))}"
-    log.info(f"\n{sweep}\n{overview(rows, swept)}\ncurves  {curves}")
-    report_curves(sweep, rows, swept)
-    options.outcome.update({"sweep": str(sweep), "jobs": rows})
-    require_finished(rows, len(jobs))
-
-
-def checked_jobs(overrides: list[str]) -> tuple[list[list[str]], list[Composed]]:
-    """Return the overrides of each job, and their configurations.
-
-    Raises:
-        ConfigError: A configuration is wrong; it names the problems of all of them, each once.
-    """
-    jobs = expand(overrides)
-    configurations = [compose(job) for job in jobs]
-    problems: list[tuple[str, str]] = []
-    for composed in configurations:
-        problems += problems_of(composed)
-    raise_problems(list(dict.fromkeys(problems)))
-    return distinct(jobs, configurations)
-
-
-def run_job(
-    composed: Composed,
-    job: list[str],
-    options: Options,
-    folder: Path,
-    swept: list[str],
-    title: str,
-) -> dict[str, Any]:
-    """Run one job in its folder; return its results, or its status and reason if it failed."""
-    job_options = Options(argv=job, overrides=job, json=options.json, debug=options.debug)
-    try:
-        return start(composed, job_options, folder, swept, title)
-    except StoppedBySignal as e:
-        return {**unfinished("interrupted", "interrupted"), "signal": e.number}
-    except KeyboardInterrupt:
-        return {**unfinished("interrupted", "interrupted"), "signal": int(signal.SIGINT)}
-    except Interrupted as e:
-        return {**unfinished("interrupted", str(e)), "signal": e.exit_code - 128}
-    except DivergedError as e:
-        log.warning(str(e))
-        return unfinished("diverged", str(e))
-    except DltrainError as e:
-        log.warning(str(e))
-        return unfinished("failed", str(e))
-    except Exception as e:  # the other jobs still run, whatever is wrong with this one
-        reason = f"{type(e).__name__}: {e}"
-        log.warning(traceback.format_exc() if options.debug else reason)
-        return unfinished("failed", reason)
-
-
-def unfinished(status: str, reason: str) -> dict[str, Any]:
-    """Return the results of a job that did not finish: why, and no metrics."""
-    return {"status": status, "reason": reason, "metrics": {}}
-
-
-def require_finished(rows: list[dict[str, Any]], job_count: int) -> None:
-    """Raise Interrupted or DltrainError unless every job was trained and tested."""
-    if rows[-1]["status"] == "interrupted":
-        raise Interrupted(rows[-1]["signal"])
-    unfinished_count = sum(row["status"] not in FINISHED for row in rows)
-    if unfinished_count:
-        raise DltrainError(f"{unfinished_count} of {job_count} jobs did not finish")
+    require_finished(run_sweep(options))

@@ -7,27 +7,20 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Iterator
-from itertools import islice
 from pathlib import Path
-from typing import Any
-
-import torch
-from torch import Tensor
 
 from dltrain.config.overrides import take
-from dltrain.engine import Engine
 from dltrain.errors import InputError, UsageError, first_names
 from dltrain.options import Options, require_choice
 from dltrain.report.explanations import Explainer
-from dltrain.report.predictions import FORMATS, Row, show, with_top, write
+from dltrain.report.predictions import FORMATS, show, with_top, write
 from dltrain.report.text import counted_noun
 from dltrain.runs.inputs import encoded, find_inputs, of_split, readable
-from dltrain.runs.open import POINTERS, averaged_weights, find_run, open_trained, unknown_tokens
-from dltrain.types import PAD, PredictionRows, ReadsText
+from dltrain.runs.open import POINTERS, find_run, open_trained, unknown_tokens
+from dltrain.runs.predict import predicted_rows
+from dltrain.types import ReadsText
 
 log = logging.getLogger("dltrain")
-BATCH_SIZE = 128
 MAX_NAMES_SHOWN = 5
 SPLITS = ("val", "test")
 DEFAULTS = {"top": "3", "checkpoint": "best", "split": ""}
@@ -114,47 +107,3 @@ def output_file(name: str | None) -> Path | None:
     if not out.absolute().parent.is_dir():
         raise UsageError(f"--out {out}: there is no folder {out.parent}")
     return out
-
-
-def predicted_rows(
-    engine: Engine, samples: Iterator[tuple[Row, Tensor]], explainer: Explainer | None = None
-) -> Iterator[Row]:
-    """Yield a row for each sample; the `explainer` draws why."""
-    task = engine.task
-    with averaged_weights(engine):
-        while batch := list(islice(samples, BATCH_SIZE)):
-            with torch.no_grad(), engine.autocast:
-                inputs = engine.move(stacked([x for _, x in batch]))
-                outputs = task.predict(inputs)
-            if isinstance(task, PredictionRows):
-                predictions = task.prediction_rows(outputs)
-            else:
-                predictions = numbered(outputs)
-            rows = []
-            for (about, _), prediction in zip(batch, predictions, strict=True):
-                rows.append({**about, **prediction})
-            if explainer is not None:
-                rows = explainer(inputs, rows)
-            yield from rows
-
-
-def stacked(inputs: list[Tensor]) -> Tensor:
-    """Return one batch of inputs; sequences of different lengths are padded with `PAD`."""
-    if len({x.shape for x in inputs}) == 1:
-        return torch.stack(inputs)
-    return torch.nn.utils.rnn.pad_sequence(inputs, batch_first=True, padding_value=PAD)
-
-
-def numbered(outputs: Any) -> list[Row]:
-    """Return the raw outputs (B, ...) of a task that does not say what they mean, a row each.
-
-    Raises UsageError if they are not such a tensor.
-    """
-    if not isinstance(outputs, Tensor) or not outputs.ndim:
-        raise UsageError(
-            "this task predicts no row for each input: it needs a method prediction_rows(outputs)"
-        )
-    values = outputs.float()
-    values = values.flatten(1) if values.ndim > 1 else values.unsqueeze(1)  # (B, N)
-    columns = [f"output_{i}" for i in range(1, values.shape[1] + 1)]
-    return [dict(zip(columns, row, strict=True)) for row in values.tolist()]

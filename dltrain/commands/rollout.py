@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +10,12 @@ from dltrain.config.overrides import take
 from dltrain.errors import UsageError
 from dltrain.files import writing
 from dltrain.options import Options, require_choice
-from dltrain.runs.open import POINTERS, TrainedRun, evaluation_mode, find_run, open_trained
-from dltrain.types import ChoosesActions, RendersEpisodes
+from dltrain.runs.generate import episode_frames
+from dltrain.runs.open import POINTERS, find_run, open_trained
 
 log = logging.getLogger("dltrain")
 DEFAULT_FILE = "episode.gif"  # in the run's folder
 SUFFIX = ".gif"
-MAX_FRAMES = 1000  # a longer episode is cut off
 FRAME_MILLISECONDS = 40
 SLOW_FRAME_MILLISECONDS = 250  # in an episode of at most MAX_SLOW_FRAMES frames
 MAX_SLOW_FRAMES = 60
@@ -37,21 +35,6 @@ def rollout(options: Options) -> None:
     write_animation(frames, out)
     log.info(f"{out}: an episode of {len(frames):,} frames")
     options.outcome.update({"run": str(run.folder), "frames": len(frames), "out": str(out)})
-
-
-def episode_frames(trained: TrainedRun) -> list[Any]:
-    """Return the frames (H, W, 3) of an episode; UsageError for a run without episodes."""
-    task = trained.engine.task
-    if not isinstance(task, ChoosesActions) or not isinstance(trained.reader, RendersEpisodes):
-        raise UsageError(
-            f"rollout: a run of {type(task).__name__} has no episodes; choose the run of an agent, "
-            "such as task=dqn"
-        )
-    with evaluation_mode(trained.engine):
-        try:
-            return list(islice(trained.reader.render_episode(task.act, trained.seed), MAX_FRAMES))
-        except ValueError as e:
-            raise UsageError(f"rollout: {e}") from e
 
 
 def write_animation(frames: list[Any], out: Path) -> None:

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from dltrain.commands import multirun
 from dltrain.config.grid import expand
 from dltrain.config.groups import groups
 from dltrain.errors import Interrupted, UsageError
+from dltrain.sweeps import run as multirun
 from dltrain.sweeps.names import short_names, title_of
 
 SMOKE = ("model=perceptron", "debug=smoke", "callbacks=quiet")

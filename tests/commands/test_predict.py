@@ -15,12 +15,12 @@ import torch
 from PIL import Image
 
 from dltrain.cli import main, parse
-from dltrain.commands import predict as module
 from dltrain.config.compose import compose
 from dltrain.data.images.digits import Digits
 from dltrain.experiment.experiment import Experiment
 from dltrain.options import Options
 from dltrain.report import predictions
+from dltrain.runs import predict as module
 from dltrain.verbs import VERBS
 
 SOURCE = """

@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from dltrain.commands.resume import require_same_classes
 from dltrain.data.tabular.tabular import Tabular
 from dltrain.data.text.text import Text
 from dltrain.data.text.text_files import LabeledTextFiles
 from dltrain.errors import InputError
+from dltrain.runs.continuation import require_same_classes
 
 
 def table(labels: list[str], **settings: Any) -> Tabular:

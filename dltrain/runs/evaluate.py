@@ -1,0 +1,140 @@
+"""Scores of a trained run on a split of its data set."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dltrain.config import check
+from dltrain.engine import Engine, Task
+from dltrain.errors import UsageError
+from dltrain.experiment.experiment import Experiment
+from dltrain.options import require_choice
+from dltrain.runs.folder import RunFolder
+from dltrain.runs.open import POINTERS, load_trained, position, saved_configuration
+from dltrain.types import AveragesViews, Data, Table
+
+SPLITS = ("train", "val", "test")
+TABLES = ("per_class", "per_target")
+TableScores = dict[str, dict[str, float | None]]  # by row and column
+
+
+@dataclass(frozen=True)
+class RunScores:
+    """The scores of a checkpoint of a run on a split: {"<split>/<metric>": value}.
+
+    `views` says over which views of each input the predictions were averaged; "" for one view.
+    """
+
+    run: RunFolder
+    checkpoint: Path
+    step: int
+    split: str
+    views: str
+    task: Task
+    scores: dict[str, Any]
+
+    @property
+    def figures(self) -> dict[str, float]:
+        """The scores that are numbers."""
+        return {name: value for name, value in self.scores.items() if isinstance(value, float)}
+
+    @property
+    def tables(self) -> dict[str, Table]:
+        """The scores of each class or target, by the name of the table; empty without any."""
+        tables = {}
+        for name in TABLES:
+            value = self.scores.get(f"{self.split}/{name}")
+            if isinstance(value, Table):
+                tables[name] = value
+        return tables
+
+    @property
+    def place(self) -> str:
+        """The run, its checkpoint and the views, in a line."""
+        return (
+            f"{self.run.folder}, checkpoint {self.checkpoint.name} (step {self.step}){self.views}"
+        )
+
+
+def evaluate_run(
+    run: RunFolder, overrides: list[str], split: str, checkpoint: str, tta: str
+) -> RunScores:
+    """Score a split of the data set of `run` with its checkpoint best or last.
+
+    `tta` names the views of each input to average over, separated by commas.
+
+    Raises:
+        UsageError: The split is empty, or a setting has no such value.
+        ConfigError: The overrides do not fit the configuration.
+        InputError: The data or the checkpoint is absent or broken.
+    """
+    require_choice("split", split, SPLITS)
+    require_choice("checkpoint", checkpoint, POINTERS)
+    composed = saved_configuration(run, overrides)
+    check.raise_all(composed)
+    folder, where = load_trained(run, checkpoint)
+    experiment = Experiment.to_evaluate(composed.config, run.description())
+    engine = position(experiment, where)
+    views = average_over_views(engine, tta)
+    batches = getattr(experiment.data, split)
+    if not batches.samples:
+        raise UsageError(f"split={split}: {empty_split_message(experiment.data, split)}")
+    scores = engine.score(batches, split)
+    return RunScores(run, folder, where.state["step"], split, views, engine.task, scores)
+
+
+def average_over_views(engine: Engine, views: str) -> str:
+    """Let the task average its predictions over several views of each input, and say which.
+
+    This is test-time augmentation. Raises UsageError for a task without probabilities to average.
+    """
+    task = engine.task
+    if not views:
+        if not isinstance(task, AveragesViews) or not task.views:
+            return ""
+        return f", mean over the views of task.views=[{','.join(task.views)}]"
+    if not isinstance(task, AveragesViews):
+        raise UsageError(
+            f"tta={views}: {type(task).__name__} gives no probabilities to average; "
+            "classification does"
+        )
+    try:
+        task.average_over(views.strip("[]").replace(" ", "").split(","))
+    except ValueError as e:
+        raise UsageError(f"tta={views}: {e}") from e
+    return f", mean over the views of tta={views}"
+
+
+def as_mapping(scores: Table) -> TableScores:
+    """Return {row: {column: value}}, None where a value is unknown.
+
+    A class without samples, for example, has no ROC curve.
+    """
+    mapping = {}
+    for name, row in zip(scores.rows, scores.values.tolist(), strict=True):
+        known = [value if math.isfinite(value) else None for value in row]
+        mapping[name] = dict(zip(scores.columns, known, strict=True))
+    return mapping
+
+
+def with_identifiers(scores: TableScores) -> TableScores:
+    """Return the scores for --json: columns of two words get an underscore."""
+    renamed = {}
+    for row, values in scores.items():
+        renamed[row] = {column.replace(" ", "_"): value for column, value in values.items()}
+    return renamed
+
+
+def empty_split_message(data: Data, split: str) -> str:
+    """Return why a split may be empty, and which splits can be evaluated instead."""
+    key = "dataset.path"
+    if split != "train":
+        key = f"dataset.{split}_fraction"
+    others = [f"split={other}" for other in SPLITS if getattr(data, other).samples]
+    return (
+        f"this run has no such samples ({key}, debug=overfit); "
+        f"{' or '.join(others)} can be evaluated"
+    )
