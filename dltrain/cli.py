@@ -21,7 +21,7 @@ from typing import Any, TextIO
 
 from dltrain.config.groups import config_dir
 from dltrain.config.suggestions.quoting import exists
-from dltrain.console import open_closed_descriptors, safe_streams
+from dltrain.console import open_closed_descriptors, output_on_error, safe_streams
 from dltrain.errors import DltrainError, Interrupted, StoppedBySignal, UsageError, ending_signals
 from dltrain.files import to_json
 from dltrain.options import Options
@@ -47,21 +47,27 @@ def entry() -> None:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run one command and return its exit code. Messages go to stdout, errors to stderr."""
+    """Run one command and return its exit code.
+
+    Messages go to standard output and errors to standard error. With --json the outcome is all of
+    the standard output, and messages go to standard error too.
+    """
     if argv is None:
         argv = sys.argv[1:]
-    options = Options(argv=argv, json="--json" in argv, debug="--debug" in argv)
+    is_json = "--json" in itertools.takewhile(lambda word: word != "--", argv)
+    options = Options(argv=argv, json=is_json, debug="--debug" in argv)
     verb: Verb | None = None
     code = 0
     with safe_streams() as output:
-        try:
-            with screen_messages():
-                verb = parse(options)
-                with config_dir(options.config_dir):
-                    function = pkgutil.resolve_name(verb.function)
-                    function(options)
-        except (Exception, KeyboardInterrupt) as e:
-            code = report(e, options)
+        with output_on_error(is_json):
+            try:
+                with screen_messages():
+                    verb = parse(options)
+                    with config_dir(options.config_dir):
+                        function = pkgutil.resolve_name(verb.function)
+                        function(options)
+            except (Exception, KeyboardInterrupt) as e:
+                code = report(e, options)
         if options.json:
             print(to_json({"exit_code": code, **options.outcome}, default=str))
         if output.lost is not None:
@@ -84,12 +90,11 @@ def screen_messages() -> Iterator[None]:
 
 def report(error: BaseException, options: Options) -> int:
     """Print an error in a few lines, or with its traceback under --debug; return its exit code."""
-    if isinstance(error, StoppedBySignal):
-        print("dltrain: interrupted", file=sys.stderr)
-        return 128 + error.number
     if isinstance(error, KeyboardInterrupt):
+        number = error.number if isinstance(error, StoppedBySignal) else signal.SIGINT
         print("dltrain: interrupted", file=sys.stderr)
-        return 128 + signal.SIGINT
+        options.outcome |= {"status": "interrupted", "error": "interrupted"}
+        return 128 + number
     if options.debug:
         traceback.print_exception(error)
     if isinstance(error, DltrainError):
@@ -188,7 +193,10 @@ def split_flags(options: Options) -> tuple[list[str], list[str], list[str]]:
 
 
 def set_flag(word: str, following: list[str], options: Options) -> str:
-    """Set a flag in `options` and return its name; its value may be the first following word."""
+    """Set a flag in `options` and return its name; its value may be the first following word.
+
+    Raises UsageError for an unknown flag, and if another flag stands where the value belongs.
+    """
     name, equals, value = word.partition("=")
     flag = FLAGS.get(name)
     if flag is None or (equals and not flag.example):
@@ -196,7 +204,7 @@ def set_flag(word: str, following: list[str], options: Options) -> str:
     if not flag.example:
         setattr(options, flag.field, True)
         return name
-    if not value and following:
+    if not value and following and following[0] not in FLAGS:
         value = following.pop(0)
     if not value:
         raise UsageError(f"{name} needs a value: {name} {flag.example}")

@@ -1,7 +1,8 @@
 """Standard streams that cannot end a run: text that cannot be written is dropped.
 
 The results of a run are in its files. A full disk, a closed terminal or a closed pipe costs
-messages, never training.
+messages, never training. Characters that the encoding of a stream lacks are written as ASCII
+look-alikes, or escaped.
 """
 
 from __future__ import annotations
@@ -14,14 +15,64 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, TextIO
 
+STDOUT = 1
+STDERR = 2
 CLOSED = OSError(errno.EBADF, "it is closed")
+LOOK_ALIKES = {  # of one column where that is possible: maps and tables stay aligned
+    **dict(zip("→←↑↓⇒⇐", "><^v><", strict=True)),
+    **dict(zip("─━═╌┄┈╴╶│┃║╎┆┊╵╷", "--=-----||||||||", strict=True)),
+    **dict.fromkeys("┌┐└┘├┤┬┴┼┏┓┗┛┣┫┳┻╋╔╗╚╝╠╣╦╩╬╭╮╯╰╸╺╹╻", "+"),
+    **dict.fromkeys("█▉▊▋▌▐▀▄▓▒░■●•✓✔", "*"),
+    **dict(zip("·−–‐‑‒‘’“”‹›✗✘\u00a0\u202f", ".-----''\"\"<>xx  ", strict=True)),
+    "…": "...",
+    "—": "--",
+    "×": "x",
+    "÷": "/",
+    "±": "+-",
+    "≤": "<=",
+    "≥": ">=",
+    "≠": "!=",
+    "≈": "~",
+    "∞": "inf",
+    "µ": "u",
+    "°": " deg",
+    "²": "^2",
+    "³": "^3",
+}
+
+
+def encodable(text: str, encoding: str) -> str:
+    r"""Return `text` with what `encoding` lacks replaced by ASCII look-alikes, or escaped.
+
+    An arrow becomes a letter of its shape; a word in another script is escaped, as in `\u4e2d`.
+    """
+    if is_encodable(text, encoding):
+        return text
+    written = []
+    for character in text:
+        if not is_encodable(character, encoding):
+            escaped = character.encode("ascii", "backslashreplace").decode("ascii")
+            character = LOOK_ALIKES.get(character, escaped)
+        written.append(character)
+    return "".join(written)
+
+
+def is_encodable(text: str, encoding: str) -> bool:
+    """Return True if `encoding` has every character of `text`; an unknown encoding has ASCII."""
+    if text.isascii():
+        return True
+    try:
+        text.encode(encoding)
+    except (UnicodeEncodeError, LookupError):
+        return False
+    return True
 
 
 class SafeStream(io.TextIOBase):
     """A text stream whose writes never raise. `stream` is None if the process has none.
 
     `error` is the first error of writing. Later writes are tried: a disk may have room again.
-    Characters that the stream's encoding lacks are written as question marks.
+    Characters that the stream's encoding lacks are written as `encodable` replaces them.
     """
 
     def __init__(self, stream: TextIO | None) -> None:
@@ -34,10 +85,7 @@ class SafeStream(io.TextIOBase):
             self.error = self.error or CLOSED
             return len(text)
         try:
-            self.stream.write(text)
-        except UnicodeEncodeError:
-            known = self.stream.encoding or "ascii"
-            self.write(text.encode(known, "replace").decode(known))
+            self.stream.write(encodable(text, self.encoding))
         except (OSError, ValueError) as e:
             self._drop(e)
         return len(text)
@@ -118,6 +166,45 @@ def safe_streams() -> Iterator[SafeStream]:
     finally:
         output.flush()
         sys.stdout, sys.stderr = before
+
+
+@contextmanager
+def output_on_error(is_on: bool) -> Iterator[None]:
+    """Write on standard error what the block writes on standard output, if `is_on`.
+
+    That includes libraries and programs that write to the descriptor, not to the stream.
+    """
+    if not is_on:
+        yield
+        return
+    before = sys.stdout
+    sys.stdout = sys.stderr
+    try:
+        with _descriptor_on_error(before):
+            yield
+    finally:
+        sys.stdout = before
+
+
+@contextmanager
+def _descriptor_on_error(output: TextIO) -> Iterator[None]:
+    """Let the descriptor of standard output lead to standard error in the block.
+
+    Nothing changes where one of them is closed, or the output is no file, as in a notebook.
+    """
+    kept: int | None = None
+    with suppress(OSError, ValueError):
+        if output.fileno() == STDOUT:
+            output.flush()
+            os.fstat(STDERR)
+            kept = os.dup(STDOUT)
+            os.dup2(STDERR, STDOUT)
+    try:
+        yield
+    finally:
+        if kept is not None:
+            os.dup2(kept, STDOUT)
+            os.close(kept)
 
 
 def open_closed_descriptors() -> None:

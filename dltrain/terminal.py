@@ -26,18 +26,19 @@ def pad(text: str, width: int, right: bool = False) -> str:
     return blank + text if right else text + blank
 
 
-def cut(text: str, width: int) -> str:
+def cut(text: str, width: int, ellipsis: str = ELLIPSIS) -> str:
     """Return `text`, with an ellipsis at its end if it takes more than `width` columns."""
     if cells(text) <= width:
         return text
-    if width <= 0:
+    room = width - cells(ellipsis)
+    if room < 0:
         return ""
     kept = ""
     for character in text:
-        if cells(kept + character) > width - 1:
+        if cells(kept + character) > room:
             break
         kept += character
-    return kept + ELLIPSIS
+    return kept + ellipsis
 
 
 def wrap(text: str, width: int, hanging: str = "    ") -> str:

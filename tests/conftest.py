@@ -72,6 +72,6 @@ def dltrain(capfd: pytest.CaptureFixture[str]) -> Callable[..., Outcome]:
         capfd.readouterr()
         code = main(list(argv))
         out, err = capfd.readouterr()
-        return Outcome(code, out, err)
+        return Outcome(code, out, err, is_json="--json" in argv)
 
     return run

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from dltrain.cli import main
-from dltrain.console import SafeStream
+from dltrain.console import LOOK_ALIKES, SafeStream
 from dltrain.runs.folder import LOG
 
 pytestmark = pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
@@ -116,14 +116,6 @@ def test_no_standard_error(
     assert capfd.readouterr() == ("", "")
 
 
-def test_characters_that_the_screen_lacks() -> None:
-    raw = io.BytesIO()
-    stream = SafeStream(io.TextIOWrapper(raw, encoding="ascii"))
-    stream.write("2 → 3")
-    stream.flush()
-    assert (raw.getvalue(), stream.lost) == (b"2 ? 3", None)
-
-
 def test_writing_continues_once_there_is_room(tmp_path: Path) -> None:
     """Lost output is not written later, in the middle of something else."""
     path = tmp_path / "screen"
@@ -146,3 +138,37 @@ def test_the_rest_of_a_stream_is_there() -> None:
     stream.reconfigure(line_buffering=True)
     stream.write("text\n")
     assert (raw.getvalue(), stream.encoding, stream.isatty()) == (b"bytestext\n", "utf-8", False)
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "cp1252", "cp437"])
+def test_characters_that_an_encoding_lacks_have_look_alikes(encoding: str) -> None:
+    """A line of a table keeps its width; what the encoding has stays; other scripts are escaped."""
+    raw = io.BytesIO()
+    stream = SafeStream(io.TextIOWrapper(raw, encoding=encoding))
+    stream.write("↑ → ↓ ← · ━│ … \u00d7 ± ≤ ∞ ’ größe 中文 \udcff")
+    stream.flush()
+    written = raw.getvalue().decode(encoding)
+    assert stream.lost is None
+    assert written.isascii() or encoding != "ascii"
+    assert encoding == "cp437" or written.startswith("^ > v < ")
+    assert "?" not in written
+    assert written.endswith("\\u4e2d\\u6587 \\udcff")
+    assert ("größe" in written) == (encoding != "ascii")
+    if encoding == "ascii":
+        assert written.startswith("^ > v < . -| ... x +- <= inf ' gr\\xf6\\xdfe ")
+
+
+def test_every_look_alike_is_ascii() -> None:
+    for character, look_alike in LOOK_ALIKES.items():
+        assert len(character) == 1
+        assert not character.isascii()
+        assert look_alike.isascii()
+
+
+def test_a_stream_that_escapes_by_itself_has_look_alikes_too() -> None:
+    """Standard error writes what it lacks with escapes (errors="backslashreplace")."""
+    raw = io.BytesIO()
+    stream = SafeStream(io.TextIOWrapper(raw, encoding="ascii", errors="backslashreplace"))
+    stream.write("dltrain: 2 → 3")
+    stream.flush()
+    assert raw.getvalue() == b"dltrain: 2 > 3"

@@ -70,7 +70,7 @@ def test_json_infinity(dltrain) -> None:
     expected = "expect={test/relative_error: '<1'}"
     outcome = dltrain("-m", *settings, "dataset.window=12", expected, "--json")
     assert outcome.code == 0, outcome.err
-    jobs = strict(outcome.out.splitlines()[-1])["jobs"]
+    jobs = strict(outcome.stdout)["jobs"]
     assert [job["metrics"]["test/relative_error"] for job in jobs] == [None]
     run, sweep = Path(jobs[0]["run"]), Path(jobs[0]["run"]).parent
     assert strict((run / "results.json").read_text())["metrics"]["test/relative_error"] is None
@@ -81,7 +81,7 @@ def test_json_infinity(dltrain) -> None:
     for line in (run / "metrics.jsonl").read_text().splitlines():
         strict(line)
     outcome = dltrain("evaluate", str(run), "--json")
-    assert strict(outcome.out.splitlines()[-1])["metrics"]["test/relative_error"] is None
+    assert strict(outcome.stdout)["metrics"]["test/relative_error"] is None
     assert "undefined" in outcome.out
     assert (
         "flat_end.csv:180: from here on the test part of the series is 3 throughout"

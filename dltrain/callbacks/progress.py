@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any
 from dltrain import rng
 from dltrain.callbacks.metrics_log import MetricsLog
 from dltrain.callbacks.timer import Timer
+from dltrain.console import encodable
 from dltrain.engine import Callback, Engine
 from dltrain.report.figures import shown_as
 from dltrain.report.text import duration, number
-from dltrain.terminal import cells, cut, pad
+from dltrain.terminal import ELLIPSIS, cells, cut, pad
 from dltrain.types import PositiveFloat
 
 if TYPE_CHECKING:
@@ -63,6 +64,7 @@ class Progress(Callback):
             self.title(engine, engine.epoch + 1),
             f"{engine.position}/{total or '?'}",
             self.figures(engine, total),
+            self.bar.console.encoding,
         )
         share = engine.position / total if total else 0.0
         drawn = line.drawn(share, ascii_only=self.bar.console.options.ascii_only)
@@ -150,13 +152,16 @@ class Line:
     figures: str
 
     @classmethod
-    def fitting(cls, width: int, title: str, count: str, figures: Sequence[str]) -> Line:
-        """Return a line of at most `width` cells.
+    def fitting(
+        cls, width: int, title: str, count: str, figures: Sequence[str], encoding: str = "utf-8"
+    ) -> Line:
+        """Return a line of at most `width` cells, of characters that `encoding` has.
 
         The count of steps is never cut; the title is, if it needs more than the rest of the line.
         Whole figures are left out, the last one first, and a bar that is too small to be read.
         """
-        title = cut(title, max(0, width - cells(count) - 1))
+        title = encodable(title, encoding)
+        title = cut(title, max(0, width - cells(count) - 1), encodable(ELLIPSIS, encoding))
         room = width - cells(title) - cells(count) - 1  # one space between two parts
         shown: list[str] = []
         for figure in figures:

@@ -74,7 +74,8 @@ def without_repeats(logged: Sequence[logging.LogRecord]) -> Iterator[None]:
 @contextmanager
 def logged_to(run: RunFolder, earlier: Sequence[logging.LogRecord] = ()) -> Iterator[None]:
     """Write messages and tracebacks of the block into the run's log, after `earlier` records."""
-    handler = QuietFile(run.folder / LOG, encoding="utf-8", delay=True)
+    path = run.folder / LOG
+    handler = QuietFile(path, encoding="utf-8", errors="backslashreplace", delay=True)
     handler.setFormatter(logging.Formatter(FORMAT))
     for record in earlier:
         handler.handle(record)

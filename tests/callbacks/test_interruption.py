@@ -111,9 +111,10 @@ def test_an_interrupted_run_is_resumed_to_the_same_end(
         patch.setattr(owner, name, interrupting)
         cut = dltrain(*SMALL, *QUIET, *more, "--json")
     assert cut.code == 130, cut.err
-    assert cut.err == "dltrain: interrupted by SIGINT\n"
+    assert cut.err.count("SIGINT") == 1
+    assert cut.err.endswith("dltrain: interrupted by SIGINT\n")
+    assert cut.json["reason"] == "interrupted by SIGINT"
     folder = max(tmp_path.glob("outputs/*/*"))
-    assert "SIGINT" not in cut.out.rpartition("\n{")[0], "once, and in the last line of JSON"
     assert (folder / "train.log").read_text(encoding="utf-8").count("interrupted by SIGINT") == 1
     results = json.loads((folder / "results.json").read_text(encoding="utf-8"))
     assert results["status"] == "interrupted"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -173,12 +172,8 @@ def test_a_run_trains_scores_and_resumes_exactly(
     whole = dltrain(*run, "--json", "paths.output=whole")
     half = dltrain(*run, "--json", "paths.output=half", "trainer.steps=7")
     assert whole.code == half.code == 0, (whole.err, half.err)
-    resumed = dltrain(
-        "resume", json.loads(half.out.splitlines()[-1])["run"], "trainer.steps=null", "--json"
-    )
+    resumed = dltrain("resume", half.json["run"], "trainer.steps=null", "--json")
     assert resumed.code == 0, resumed.err
-    one, other = (
-        json.loads(outcome.out.splitlines()[-1])["metrics"] for outcome in (whole, resumed)
-    )
+    one, other = (outcome.json["metrics"] for outcome in (whole, resumed))
     assert one == other
     assert {"test/loss", "test/wordsim353"} <= one.keys()
