@@ -60,20 +60,6 @@ READ_SECONDS = 60.0  # that one file may take
 CHANNELS = 3
 
 
-class Absent(InputError):
-    """The files of a data set are not there at all."""
-
-
-def existing_path(root: Path, name: str) -> Path:
-    """Return the file or folder of a name, here or in the data root; Absent if there is neither."""
-    places = (Path(name).expanduser(), Path(root) / name)
-    for place in places:
-        if place.exists():
-            return place
-    absent = dict.fromkeys(str(place.absolute()) for place in places)
-    raise Absent(f"there is no {' and no '.join(absent)}")
-
-
 def square(image_size: int | tuple[int, int]) -> Size:
     """Return a height and width; a single number is both."""
     if isinstance(image_size, int):

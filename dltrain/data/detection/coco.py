@@ -9,10 +9,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from dltrain.data.detection.annotated_files import AnnotatedFiles, BadBoxes, existing_path
+from dltrain.data.detection.annotated_files import AnnotatedFiles, BadBoxes
 from dltrain.data.detection.box_checks import flag_of
 from dltrain.data.detection.image_names import ImageIndex
 from dltrain.data.detection.samples import AnnotatedImage, AnnotatedSet, Box
+from dltrain.data.io.places import existing_path
 from dltrain.errors import InputError
 from dltrain.types import PositiveInt
 from dltrain.types.boxes import COUNTED, CROWD, DIFFICULT
@@ -72,9 +73,11 @@ class COCO(AnnotatedFiles):
         for part, (folder, file) in self.annotations.items():
             if not file:
                 continue
-            description = Description(existing_path(self.root, file))
+            prefix = "" if part == "train" else f"{part}_"
+            key = f"dataset.{prefix}annotations"
+            description = Description(existing_path(key, file, self.root))
             names = names or tuple(dict.fromkeys(description.categories.values()))
-            images = existing_path(self.root, str(folder))
+            images = existing_path(f"dataset.{prefix}images", str(folder), self.root)
             parts[part] = description.annotated_images(images, names, problems)
         return AnnotatedSet(names, parts, problems)
 

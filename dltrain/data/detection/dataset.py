@@ -14,7 +14,6 @@ import torch
 from torch import Tensor
 
 from dltrain.data.dataset import Dataset, Part, class_numbers, counted, require, unknown_classes
-from dltrain.data.detection.annotated_files import Absent
 from dltrain.data.detection.fake import MAX_BOXES, FakeDetectionSource
 from dltrain.data.detection.letterbox import letterbox, scale_to_fit
 from dltrain.data.detection.samples import (
@@ -26,6 +25,7 @@ from dltrain.data.detection.samples import (
 from dltrain.data.detection.transforms import Flip, Jitter
 from dltrain.data.images.labeled import require_image_shape, require_statistics, require_texts
 from dltrain.data.images.pixel_rule import PixelRule, rule_from
+from dltrain.data.io.places import AbsentDataError
 from dltrain.data.split import Split, describe_random_split, held_out_mask
 from dltrain.errors import InputError
 from dltrain.types import (
@@ -137,7 +137,7 @@ class DetectionDataset(Dataset[DetectionTensors, LearnedDetection, Split]):
             return STAND_IN
         try:
             return self.source_spec
-        except Absent:
+        except AbsentDataError:
             return STAND_IN
 
     @cached_property

@@ -15,13 +15,13 @@ from dltrain.data.dataset import counted
 from dltrain.data.detection.annotated_files import (
     AnnotatedFiles,
     BadBoxes,
-    existing_path,
     problem_lines,
 )
 from dltrain.data.detection.box_checks import flag_of
 from dltrain.data.detection.image_names import ImageIndex, base_name, is_image, stem_of
 from dltrain.data.detection.samples import AnnotatedImage, AnnotatedSet, Box
 from dltrain.data.images.folder import files_in
+from dltrain.data.io.places import existing_path
 from dltrain.data.io.text_encoding import read_text
 from dltrain.errors import InputError, first_names
 from dltrain.types import PositiveInt
@@ -75,7 +75,7 @@ class VOC(AnnotatedFiles):
 
     def read_annotations(self) -> AnnotatedSet:
         """Return the images and boxes of every split; InputError for a broken or missing file."""
-        folder = existing_path(self.root, str(self.path))
+        folder = existing_path("dataset.path", str(self.path), self.root)
         check_repeated(self.classes)
         paths = annotations_in(folder / "Annotations")
         parts = stems_of_parts(folder, paths)

@@ -10,13 +10,14 @@ from itertools import chain
 from pathlib import Path
 
 from dltrain.data.dataset import counted
-from dltrain.data.detection.annotated_files import AnnotatedFiles, BadBoxes, existing_path
+from dltrain.data.detection.annotated_files import AnnotatedFiles, BadBoxes
 from dltrain.data.detection.image_names import is_image
 from dltrain.data.detection.samples import AnnotatedImage, AnnotatedSet, Box, Corners
 from dltrain.data.detection.yolo_names import ClassNames, class_names
 from dltrain.data.images.folder import files_in
 from dltrain.data.io.layout.describe import printable_names
 from dltrain.data.io.layout.folders import folders_in
+from dltrain.data.io.places import existing_path
 from dltrain.data.io.text_encoding import read_text
 from dltrain.errors import InputError
 from dltrain.types import PositiveInt
@@ -75,7 +76,7 @@ class YOLO(AnnotatedFiles):
 
     def read_annotations(self) -> AnnotatedSet:
         """Return the images and boxes of every split; InputError for a broken or missing file."""
-        folder = existing_path(self.root, str(self.path))
+        folder = existing_path("dataset.path", str(self.path), self.root)
         folders = part_folders(folder)
         chosen = names_of_parts(folder, folders, self.chosen_folders)
         names = class_names(folder)

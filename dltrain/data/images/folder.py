@@ -25,6 +25,7 @@ from dltrain.data.io.layout.arrange import arrange
 from dltrain.data.io.layout.describe import EXPECTED, printable, printable_names
 from dltrain.data.io.layout.folders import IMAGE_ENDINGS, is_hidden
 from dltrain.data.io.layout.plan import Layout
+from dltrain.data.io.places import AbsentDataError
 from dltrain.data.io.workers import CHUNK, Job, in_threads
 from dltrain.data.split import describe_random_split, held_out_mask
 from dltrain.errors import ConfigError, InputError
@@ -103,12 +104,14 @@ class Folder:
 
     @cached_property
     def path(self) -> Path:
-        """The folder; InputError if it is in none of its places."""
+        """The folder; AbsentDataError if it is in none of its places."""
         for place in self.places:
             if place.is_dir():
                 return place
-        absent = dict.fromkeys(str(place.absolute()) for place in self.places)
-        raise InputError(f"there is no folder {' or '.join(absent)}: dataset.path")
+        for place in self.places:
+            if place.exists():
+                raise InputError(f"dataset.path: {place} is not a folder; expected {EXPECTED}")
+        raise AbsentDataError.at("dataset.path", str(self.places[0]), list(self.places))
 
     @cached_property
     def layout(self) -> Layout:

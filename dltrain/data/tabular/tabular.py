@@ -125,8 +125,12 @@ class Tabular(Dataset[EncodedTable, LearnedTable, Split]):
         check_fold(folds, fold)
         super().__init__(batch_size, eval_batch_size, seed)
         self.csv = CsvSettings(delimiter, encoding, header, decimal, thousands, missing_values)
-        self.source = source if path is None else open_table(path, self.csv)
-        self.test_source = None if test_path is None else open_table(test_path, self.csv)
+        self.source = source
+        if path is not None:
+            self.source = open_table(path, self.csv, "dataset.path")
+        self.test_source = None
+        if test_path is not None:
+            self.test_source = open_table(test_path, self.csv, "dataset.test_path")
         self.target_names = column_names(target)
         self.ignore = column_names(ignore)
         self.kind = kind

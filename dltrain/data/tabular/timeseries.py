@@ -101,7 +101,9 @@ class TimeSeries(Dataset[StandardizedSeries, LearnedSeries, Split]):
             )
         super().__init__(batch_size, eval_batch_size, seed)
         self.csv = CsvSettings(delimiter, encoding, header, decimal, thousands, missing_values)
-        self.source = source if path is None else open_table(path, self.csv)
+        self.source = source
+        if path is not None:
+            self.source = open_table(path, self.csv, "dataset.path")
         self.column_name = None if column is None else column_name(column)
         self.time = column_name(time)
         self.window = window

@@ -76,17 +76,6 @@ class Record:
     fields: dict[str, str]
 
 
-def find_path(name: str, root: Path) -> Path:
-    """Return the file or folder `name`, here or in the data root; InputError if it is absent."""
-    here = Path(name).expanduser()
-    if here.exists():
-        return here
-    in_root = root / name
-    if in_root.exists():
-        return in_root
-    raise InputError(f"{here} does not exist, nor does {in_root}")
-
-
 def read_text(path: Path, encoding: str | None = None) -> str:
     """Read the text of a file, which may be packed by gzip.
 

@@ -9,8 +9,9 @@ from typing import Annotated, ClassVar, Literal, Protocol
 import torch
 
 from dltrain.data.io.download import Published, fetch
+from dltrain.data.io.places import existing_path
 from dltrain.data.io.text_encoding import check_encoding
-from dltrain.data.text.corpus import Corpus, find_path, lines
+from dltrain.data.text.corpus import Corpus, lines
 from dltrain.errors import InputError
 from dltrain.rng import keyed
 from dltrain.types import Ge, Gt, PositiveInt
@@ -140,18 +141,25 @@ class ParallelFiles:
         """
         if self._corpora is None:
             self._corpora = {
-                split: read_aligned(
-                    find_path(source, self.root), find_path(target, self.root), self.encoding
-                )
-                for split, (source, target) in self.files.items()
+                split: read_aligned(source, target, self.encoding)
+                for split, (source, target) in self._places().items()
             }
         return self._corpora
 
     def find_files(self) -> None:
         """Raise InputError where a named file is absent."""
-        for source, target in self.files.values():
-            find_path(source, self.root)
-            find_path(target, self.root)
+        self._places()
+
+    def _places(self) -> dict[str, tuple[Path, Path]]:
+        """Return the two files of each split; AbsentDataError for one that is not there."""
+        places = {}
+        for split, (source, target) in self.files.items():
+            prefix = "" if split == "train" else f"{split}_"
+            places[split] = (
+                existing_path(f"dataset.pairs.{prefix}source", source, self.root),
+                existing_path(f"dataset.pairs.{prefix}target", target, self.root),
+            )
+        return places
 
 
 def read_aligned(source: Path, target: Path, encoding: str | None = None) -> AlignedCorpora:

@@ -12,8 +12,9 @@ import torch
 from dltrain.data.io.download import Published, fetch
 from dltrain.data.io.layout.describe import describe_files
 from dltrain.data.io.layout.split_names import group_by_split, split_names
+from dltrain.data.io.places import existing_paths
 from dltrain.data.io.text_encoding import check_encoding
-from dltrain.data.text.corpus import find_path, read_text
+from dltrain.data.text.corpus import read_text
 from dltrain.data.text.text_folder import describe_texts, texts_below
 from dltrain.errors import InputError
 from dltrain.rng import keyed
@@ -76,7 +77,7 @@ class ProseFiles:
     def _named_paths(self) -> dict[str, Path]:
         """Return the named files and folders by split."""
         named = {split: name for split, name in self.paths.items() if name is not None}
-        return {split: find_path(name, self.root) for split, name in named.items()}
+        return existing_paths(named, self.root)
 
     def read(self) -> dict[str, str]:
         """Return the text of each split that has text of its own."""

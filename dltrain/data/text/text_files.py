@@ -10,6 +10,7 @@ from pathlib import Path
 
 import torch
 
+from dltrain.data.io.places import existing_paths
 from dltrain.data.io.text_encoding import check_encoding
 from dltrain.data.io.values import MISSING_WORDS, KnownTexts, value_key
 from dltrain.data.tabular.table import column_name, column_names
@@ -18,7 +19,6 @@ from dltrain.data.text.corpus import (
     TABLES,
     Corpus,
     LabeledCorpus,
-    find_path,
     records,
 )
 from dltrain.data.text.text_folder import LabeledTexts, TextFolder
@@ -137,7 +137,7 @@ class LabeledTextFiles:
     def places(self) -> dict[str, Path]:
         """The named files and folders; InputError where one is absent."""
         named = {split: name for split, name in self.paths.items() if name is not None}
-        return {split: find_path(name, self.root) for split, name in named.items()}
+        return existing_paths(named, self.root)
 
     @cached_property
     def folders(self) -> dict[Path, TextFolder]:

@@ -14,10 +14,11 @@ import torch
 from torch import Tensor
 
 from dltrain.data.dataset import PARTS, Dataset, Part, require
+from dltrain.data.io.places import existing_path
 from dltrain.data.io.text_encoding import check_encoding
 from dltrain.data.split import describe_random_split
 from dltrain.data.text.blocks import WordBlocks, keep_probabilities
-from dltrain.data.text.corpus import Corpus, LabeledCorpus, find_path, lines, read_text
+from dltrain.data.text.corpus import Corpus, LabeledCorpus, lines, read_text
 from dltrain.data.text.similarity import (
     BUILT_IN_ANALOGIES,
     WordPair,
@@ -81,11 +82,11 @@ class WordFiles:
 
     def find_files(self) -> None:
         """Raise InputError where the file or folder is absent."""
-        find_path(str(self.path), self.root)
+        existing_path("dataset.path", str(self.path), self.root)
 
     def read(self) -> dict[str, LabeledCorpus]:
         """Return the documents, all of them for training."""
-        place = find_path(str(self.path), self.root)
+        place = existing_path("dataset.path", str(self.path), self.root)
         if place.is_dir():
             paths, others = texts_below(place)
             describe_texts(place, paths, others)

@@ -37,8 +37,8 @@ if TYPE_CHECKING:
 class CsvFile(TableFile):
     """A text file with fields between delimiters."""
 
-    def __init__(self, path: str | Path, settings: CsvSettings) -> None:
-        super().__init__(path, settings)
+    def __init__(self, path: str | Path, settings: CsvSettings, key: str = "") -> None:
+        super().__init__(path, settings, key)
         self.settings = settings
         self.text = CsvText(self.path, settings)
 

@@ -10,8 +10,11 @@ from dltrain.data.tabular.files.settings import CsvSettings
 from dltrain.data.tabular.files.table_file import TableFile
 
 
-def open_table(path: str | Path, settings: CsvSettings) -> TableFile:
-    """Return the table in a file: Parquet by its ending, else text as the `settings` say."""
+def open_table(path: str | Path, settings: CsvSettings, key: str = "") -> TableFile:
+    """Return the table in a file: Parquet by its ending, else text as the `settings` say.
+
+    `key` is the setting that names the file, "" for a file to predict from.
+    """
     if Path(path).suffix.lower() in ENDINGS:
-        return ParquetFile(path, settings)
-    return CsvFile(path, settings)
+        return ParquetFile(path, settings, key)
+    return CsvFile(path, settings, key)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from dltrain.data.io.places import AbsentDataError
 from dltrain.data.tabular.files.column_reader import ColumnReader
 from dltrain.data.tabular.files.settings import CsvSettings
 from dltrain.data.tabular.table import MAX_NUMBER, Column, Request, Table, check_names
@@ -32,11 +33,13 @@ class FileRow:
 class TableFile(ABC):
     """A table in a file.
 
-    A column of texts is a category, one of numbers may be written in any notation.
+    A column of texts is a category, one of numbers may be written in any notation. `key` is the
+    setting that names the file, "" for a file to predict from.
     """
 
-    def __init__(self, path: str | Path, settings: CsvSettings) -> None:
+    def __init__(self, path: str | Path, settings: CsvSettings, key: str = "") -> None:
         self.path = Path(path).expanduser()
+        self.key = key
         self.rules = settings.number_rules
         self.reader = ColumnReader(self.where, self.rules)
         self.logged_columns: set[str] = set()  # a line says that these are left out
@@ -98,9 +101,15 @@ class TableFile(ABC):
         except ImportError as e:
             raise UsageError("tables are read by pyarrow: pip install pyarrow") from e
         if not self.path.is_file():
-            raise InputError(f"{self.path}: the file does not exist")
+            raise self.absent()
         if not self.path.stat().st_size:
             raise InputError(f"{self.path}: the file is empty")
+
+    def absent(self) -> InputError:
+        """Return the error for a file that is not there."""
+        if self.key:
+            return AbsentDataError.at(self.key, str(self.path), [self.path])
+        return InputError(f"{self.path}: the file does not exist")
 
     def digest(self) -> str:
         """Return the SHA-256 of the file."""
