@@ -107,11 +107,25 @@ def report(error: BaseException, options: Options) -> int:
         code = 1
     if options.debug:
         hint = ""
-    print(wrapped_to_screen(f"dltrain: {text}{hint}", sys.stderr), file=sys.stderr)
+    note = note_on_run(text, options)
+    print(wrapped_to_screen(f"dltrain: {text}{note}{hint}", sys.stderr), file=sys.stderr)
     options.outcome.setdefault("error", text)
     if isinstance(error, Interrupted):
         options.outcome["status"] = "interrupted"
     return code
+
+
+def note_on_run(text: str, options: Options) -> str:
+    """Return which run `last` or a part of a name means, unless the `text` of an error says it.
+
+    The run may not be the one that the user has in mind, as after a training that failed.
+    """
+    if not options.found_run:
+        return ""
+    options.outcome.setdefault("run", options.found_run)
+    if options.found_run in text:
+        return ""
+    return f"\n({options.names[0]} is the run {options.found_run})"
 
 
 def wrapped_to_screen(text: str, stream: TextIO | None = None) -> str:

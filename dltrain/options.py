@@ -15,7 +15,8 @@ class Options:
     """The flags and words of a command.
 
     `names` are the words after the verb that are not overrides (RUN, KEY, GROUP). `outcome` is what
-    --json prints.
+    --json prints. `found_run` is the folder of the run that RUN means, where RUN is not that folder
+    but `last` or a part of its name.
     """
 
     argv: list[str] = field(default_factory=list)
@@ -36,6 +37,7 @@ class Options:
     images: str | None = None
     samples: str | None = None
     tokens: str | None = None
+    found_run: str = ""
     outcome: dict[str, Any] = field(default_factory=dict)
 
     @property

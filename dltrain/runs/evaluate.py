@@ -13,7 +13,13 @@ from dltrain.errors import UsageError
 from dltrain.experiment.experiment import Experiment
 from dltrain.options import require_choice
 from dltrain.runs.folder import RunFolder
-from dltrain.runs.open import POINTERS, load_trained, position, saved_configuration
+from dltrain.runs.open import (
+    POINTERS,
+    load_trained,
+    position,
+    reading_data_set,
+    saved_configuration,
+)
 from dltrain.types import AveragesViews, Data, Table
 
 SPLITS = ("train", "val", "test")
@@ -77,11 +83,12 @@ def evaluate_run(
     check.raise_all(composed)
     folder, where = load_trained(run, checkpoint)
     experiment = Experiment.to_evaluate(composed.config, run.description())
-    engine = position(experiment, where)
-    views = average_over_views(engine, tta)
-    batches = getattr(experiment.data, split)
-    if not batches.samples:
-        raise UsageError(f"split={split}: {empty_split_message(experiment.data, split)}")
+    with reading_data_set():
+        engine = position(experiment, where)
+        views = average_over_views(engine, tta)
+        batches = getattr(experiment.data, split)
+        if not batches.samples:
+            raise UsageError(f"split={split}: {empty_split_message(experiment.data, split)}")
     scores = engine.score(batches, split)
     return RunScores(run, folder, where.state["step"], split, views, engine.task, scores)
 

@@ -15,6 +15,7 @@ from dltrain.data.io.layout.describe import describe_files
 from dltrain.data.io.layout.folders import IMAGE_ENDINGS, paths_below
 from dltrain.data.text.text_folder import texts_below
 from dltrain.data.text.tokens import TokenSplit
+from dltrain.runs.open import reading_data_set
 from dltrain.types import Data, ReadsText, Sample
 
 log = logging.getLogger("dltrain")
@@ -129,7 +130,8 @@ def readable(
 
 def of_split(data: Data, split: str) -> Iterator[tuple[Row, Tensor]]:
     """Yield number, class (if any) and inputs of each sample of a split, in the batches' order."""
-    part = getattr(data, split)
+    with reading_data_set():
+        part = getattr(data, split)
     class_names = data.spec.class_names
     numbers: Iterator[int] = count()
     if isinstance(part, TokenSplit):  # its batches are sorted by length

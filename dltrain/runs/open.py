@@ -12,10 +12,13 @@ from typing import Any
 import torch
 
 from dltrain.config import check
+from dltrain.config.checking.nodes import TARGET
 from dltrain.config.compose import Composed, compose_over
 from dltrain.config.overrides import expand_home, take
+from dltrain.config.policy import locate
 from dltrain.config.read import read_mapping
 from dltrain.config.renamed import with_current_names
+from dltrain.data.io.places import AbsentDataError
 from dltrain.engine import Engine, Resume
 from dltrain.errors import InputError, UsageError
 from dltrain.experiment.experiment import Experiment
@@ -24,7 +27,7 @@ from dltrain.runs import checkpoint
 from dltrain.runs.checkpoint import Store
 from dltrain.runs.find import find
 from dltrain.runs.folder import CHECKPOINTS, CONFIG, RunFolder
-from dltrain.types import CountsUnknownTokens, Data
+from dltrain.types import CountsUnknownTokens, Data, RendersEpisodes
 
 log = logging.getLogger("dltrain")
 
@@ -54,7 +57,11 @@ def find_run(options: Options) -> tuple[RunFolder, list[str]]:
         )
     paths, others = take(options.overrides, ["paths.output"])
     root = Path(expand_home(paths.get("paths.output", "outputs")))
-    return find(options.names[0], root), others
+    name = options.names[0]
+    run = find(name, root)
+    if not Path(name).exists():
+        options.found_run = str(run.folder)
+    return run, others
 
 
 def saved_configuration(run: RunFolder, overrides: list[str]) -> Composed:
@@ -151,9 +158,44 @@ def open_trained(run: RunFolder, overrides: list[str], pointer: str) -> TrainedR
     composed = saved_configuration(run, overrides)
     check.raise_all(composed)
     folder, where = load_trained(run, pointer)
-    experiment = Experiment.to_predict(composed.config, run.description())
+    description = run.description()
+    require_known_data(run, composed.config, description)
+    experiment = Experiment.to_predict(composed.config, description)
     engine = position(experiment, where)
-    return TrainedRun(run, folder, engine, experiment.configured_data, composed.config["seed"])
+    seed = composed.config["seed"]
+    return TrainedRun(run, folder, engine, experiment.configured_data, seed)
+
+
+def require_known_data(
+    run: RunFolder, config: dict[str, Any], description: dict[str, Any] | None
+) -> None:
+    """Raise InputError if a run on fake data learned nothing by which inputs are read.
+
+    Warn if it did, because its predictions mean nothing. Environments are never fake.
+    """
+    dataset = locate(config["dataset"][TARGET], config["plugins"])
+    is_environment = isinstance(dataset, type) and issubclass(dataset, RendersEpisodes)
+    if config["debug"] != "smoke" or is_environment:
+        return
+    fake = f"{run.folder} was trained on fake data (debug=smoke)"
+    if not description:
+        raise InputError(
+            f"{fake}, so it knows no words, columns or scales to read inputs by; "
+            "train it without debug=smoke"
+        )
+    log.warning(f"{fake}: what it predicts means nothing")
+
+
+@contextmanager
+def reading_data_set() -> Iterator[None]:
+    """Say in the error for an absent data set why it is needed, and what does not need it."""
+    try:
+        yield
+    except AbsentDataError as e:
+        raise InputError(
+            f"{e}\nthe samples of a split are in the data set, not in the run's folder; "
+            "predictions of files or texts need no data set: dltrain predict RUN INPUT..."
+        ) from e
 
 
 @contextmanager

@@ -72,7 +72,7 @@ def test_bytes_that_are_not_text_are_named_by_file_and_line() -> None:
 
 
 def test_an_absent_file_and_one_without_its_other_side_are_refused() -> None:
-    with pytest.raises(InputError, match=r"none\.en does not exist, nor does root.none\.en"):
+    with pytest.raises(InputError, match=r"pairs.source=none\.en: .* nor does .*root.none\.en"):
         ParallelFiles(Path("root"), "none.en", "none.de").read()
     with pytest.raises(ValueError, match="only one of val_source and val_target is set"):
         ParallelFiles(Path("root"), "a", "b", val_source="c")
