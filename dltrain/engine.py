@@ -27,6 +27,9 @@ class Batches(Protocol):
     batch_size: int
     samples: int
 
+    def __len__(self) -> int:
+        """Return the number of batches in an epoch."""
+
     def epoch(self, number: int, start: int = 0) -> Iterator[Any]:
         """Return the batches of epoch `number` from position `start` on."""
 
@@ -75,6 +78,15 @@ class Stage:
     def rank(self, value: float) -> float:
         """Return `value` of the watched metric, with the sign that makes higher better."""
         return value if self.mode == "max" else -value
+
+    def length(self) -> dict[str, int]:
+        """Return how long the stage is, in epochs, and an epoch, in batches and samples."""
+        return {
+            "epochs": self.epochs,
+            "batches": len(self.batches),
+            "batch_size": self.batches.batch_size,
+            "samples": self.batches.samples,
+        }
 
 
 class Task(nn.Module):
@@ -422,6 +434,7 @@ class Engine:
         return {
             **self.stage_end_state(),
             **{name: getattr(self, name) for name in PLACE},
+            "length": self.stage.length(),
             "optims": [optim.state_dict() for optim in self.stage.optims],
             "batches": self.stage.batches.state_dict(),
             "step_runner": self.step_runner.state_dict(),

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from fractions import Fraction
 from typing import Any, Protocol
 
 import torch
@@ -51,6 +53,7 @@ class Optim:
     * `clip_norm`, `clip_value`: bounds of the gradient; 0 clips nothing.
     * `average(averages, values, count, total)` updates running averages of weights and float
       buffers after every step; `count` steps were made before it, and `total` is `total_updates`.
+    * `total_updates`: the number of steps that the stage is planned to make; 0 if unknown.
     * `skip_nonfinite`: a step whose gradient is infinite or not a number is left out.
       `bad_in_a_row` counts such steps, and those that the scaler of fp16 leaves out.
     * `lr_factors` {pattern: factor}: factors of the learning rate of single layers.
@@ -58,6 +61,7 @@ class Optim:
     Callbacks read `lrs`, the learning rates of the last step, and `grad_norm`, the total gradient
     norm before clipping at the last step that computed it (None before the first). A step computes
     it if `record_grad_norm` was set, or if clipping or a check for finite gradients needs it. Where
+    a batch gives several losses, or several batches one, `updates_per_batch` is their number. Where
     a batch is divided, the step runner sets `batch_fraction` to the fraction of the batch that the
     next loss covers.
     """
@@ -91,6 +95,7 @@ class Optim:
             group["lr"] = group["lr"] * group.get("lr_factor", 1)
         self.base_lrs = [group["lr"] for group in self.optimizer.param_groups]
         self.total_updates = total_updates
+        self.updates_per_batch = Fraction(1)
         self.updates = 0
 
         # the accumulation window: the losses since the last step
@@ -146,8 +151,11 @@ class Optim:
 
     def _portion(self, weight: float | Tensor | None) -> float | Tensor:
         """Count a loss of this weight; return its expected portion of the step's mean."""
-        if self.accumulate == 1 and self.batch_fraction == 1:
-            return 1.0  # this loss alone makes the step
+        is_alone = self.accumulate == 1 and self.batch_fraction == 1
+        if (
+            is_alone and not self.pending
+        ):  # a resume may end a window that was begun as a longer one
+            return 1.0
         if weight is None:
             weight = self.batch_fraction
         if self.expected_weight is None:
@@ -293,6 +301,11 @@ class Optim:
         for a, b in zip(to, source, strict=True):
             a.copy_(b)
 
+    def updates_for(self, batches: int) -> int:
+        """Return the number of steps that so many batches make, with those of the window."""
+        losses = math.floor(batches * self.updates_per_batch) + self.pending
+        return math.ceil(losses / self.accumulate - ROUNDING)
+
     def observe(self, metric: float) -> None:
         """Pass the watched metric on to the schedule."""
         if self.schedule:
@@ -305,6 +318,8 @@ class Optim:
             "schedule": self.schedule.state_dict() if self.schedule else {},
             "scaler": self.scaler.state_dict(),
             "updates": self.updates,
+            "total_updates": self.total_updates,
+            "accumulate": self.accumulate,
             "pending": self.pending,
             "weight": self.weight,
             "expected_weight": self.expected_weight,

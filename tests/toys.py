@@ -23,6 +23,9 @@ class Points:
         self.count, self.batch_size, self.seed = count, batch_size, seed
         self.samples = count * batch_size
 
+    def __len__(self) -> int:
+        return self.count
+
     def epoch(self, number: int, start: int = 0) -> Iterator[Tensor]:
         for position in range(start, self.count):
             yield torch.randn(self.batch_size, 2, generator=keyed(self.seed, number, position))

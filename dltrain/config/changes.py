@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from dltrain.config.schema import as_yaml
@@ -20,6 +20,7 @@ HARMLESS_KEYS = (  # and the beginnings of harmless keys
     "trainer.skip_nonfinite",
 )
 BEFORE_TRAINING = ("initialization.", "init.")
+UNFREEZE = "unfreeze_epoch"
 LENGTH = ("trainer.epochs", "trainer.steps")  # a schedule is planned over these
 START = "init.from=RUN begins a new run with the weights that fit"
 REFUSED = {
@@ -52,6 +53,19 @@ def changes(saved: dict[str, Any], config: dict[str, Any]) -> list[Change]:
         change = Change(key, before.get(key), after.get(key), effect, key in REFUSED)
         changed.append(change)
     return changed
+
+
+def refused_in_stage(changed: list[Change], index: int) -> list[Change]:
+    """Return the changes of earlier stages' lengths that come too late in stage `index`."""
+    late = []
+    for change in changed:
+        if change.key == UNFREEZE and index > 0:
+            why = (
+                f"the layers were unfrozen after epoch {change.before} of this run; leave it as it "
+                f"was; {START}"
+            )
+            late.append(replace(change, effect=why, refused=True))
+    return late
 
 
 def _is_constant(schedule: dict[str, Any]) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from fractions import Fraction
 from typing import Any
 
 import torch
@@ -48,19 +49,27 @@ class OptimFactory:
         )
 
     def __call__(
-        self, modules: nn.Module, total_steps: int, network: str = "", mode: str | None = None
+        self,
+        modules: nn.Module,
+        total_steps: int,
+        network: str = "",
+        mode: str | None = None,
+        updates_per_batch: Fraction = Fraction(1),
     ) -> Optim:
-        """Return an `Optim` for the trainable parameters of `modules`, over `total_steps` batches.
+        """Return an `Optim` for the trainable parameters of `modules`, over `total_steps` losses.
 
         With a `network`, the settings of task.optimizers.<network> replace the shared ones. `mode`
         is the direction of the stage's watched metric, where it is not that of the task.
+        `updates_per_batch` is the number of losses that a batch gives.
         """
-        steps = min(total_steps, self.trainer.steps or total_steps)
+        steps = total_steps
+        if self.trainer.steps is not None:
+            steps = min(steps, max(1, math.floor(self.trainer.steps * updates_per_batch)))
         updates = math.ceil(steps / self.trainer.accumulate)
         schedule_settings = {}
         if self.schedule_needs_mode:
             schedule_settings["mode"] = mode or self.direction
-        return Optim(
+        optim = Optim(
             modules,
             self.optimizers.get(network, self.optimizers[""]),
             self.schedule(total_updates=updates, **schedule_settings),
@@ -71,6 +80,8 @@ class OptimFactory:
             lr_factors=self.lr_factors,
             **self.settings,
         )
+        optim.updates_per_batch = updates_per_batch
+        return optim
 
 
 def optimizer_factories(config: dict[str, Any]) -> dict[str, OptimizerFactory]:

@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import zip_longest
 from typing import Any
 
 from dltrain.config import check
-from dltrain.config.changes import FUTURE, LENGTH, START, Change, changes, described
+from dltrain.config.changes import (
+    FUTURE,
+    LENGTH,
+    START,
+    Change,
+    changes,
+    described,
+    refused_in_stage,
+)
 from dltrain.config.checking.combinations import unread
 from dltrain.config.compose import Composed
 from dltrain.data.dataset import shown_names, unknown_classes
@@ -21,6 +29,7 @@ from dltrain.runs.checkpoint import Store
 from dltrain.runs.folder import CHECKPOINTS, FINISHED, MANIFEST, RESULTS, RunFolder
 from dltrain.runs.log_file import buffered_records, without_repeats
 from dltrain.runs.open import position, saved_configuration
+from dltrain.runs.replan import Replanned, replan
 from dltrain.runs.resume import fork_run, newest_state, prepare_folder
 from dltrain.shell import shell_word
 from dltrain.types import Data
@@ -74,7 +83,7 @@ def continue_run(run: RunFolder, overrides: list[str], options: Options) -> None
         trial = plan.build()
         require_same_classes(trial.data, run)
         fingerprint = trial.data.fingerprint()
-    report_changes(trial, plan)
+    plan = fitted_plan(trial, plan)
     if fingerprint != run.read_json(MANIFEST).get("dataset_fingerprint"):
         require_same_vocabulary(trial.data, run)
         log.warning(
@@ -104,7 +113,7 @@ def plan_from(run: RunFolder, overrides: list[str], fork: bool) -> Plan:
     changed = changes(saved_configuration(run, []).public, composed.public)
     where = None
     if state is not None:
-        require_allowed(changed)
+        require_allowed([*changed, *refused_in_stage(changed, state["index"])])
         where = Resume(state, store.stage_ends(state["index"]))
         where.extended = any(key.startswith("trainer.") for key in composed.typed)
     description = None
@@ -113,14 +122,23 @@ def plan_from(run: RunFolder, overrides: list[str], fork: bool) -> Plan:
     return Plan(composed, where, changed, description)
 
 
-def report_changes(trial: Experiment, plan: Plan) -> None:
-    """Print what has changed, after trying whether the checkpoint fits the experiment."""
-    replanned: list[str] = []
+def fitted_plan(trial: Experiment, plan: Plan) -> Plan:
+    """Return the plan with the checkpoint's place in it, and print what has changed.
+
+    Raises ConfigError or InputError if the checkpoint does not fit the experiment.
+    """
+    lines = described(plan.changed)
     if plan.where is not None:
         engine = position_after(trial, plan.where, plan.changed)
-        replanned = learning_rate_lines(engine, plan.where.state, plan.changed)
-    for line in (*described(plan.changed), *replanned):
+        may_differ = any(change.effect == FUTURE for change in plan.changed)
+        may_differ |= any(change.key in LENGTH for change in plan.changed)
+        continues = trial.data.spec.continues
+        fitted = replan(engine, plan.where.state, trial.trainer, continues, may_differ)
+        lines += [*fitted.lines, *learning_rate_lines(engine, plan, fitted)]
+        plan = replace(plan, where=replace(plan.where, state=fitted.state))
+    for line in lines:
         log.info(line)
+    return plan
 
 
 def require_extension(run: RunFolder, composed: Composed, state: dict[str, Any]) -> None:
@@ -220,20 +238,23 @@ def affects_schedule(change: Change) -> bool:
     return change.effect == FUTURE and change.key.startswith(("optimizer.", "schedule.", *LENGTH))
 
 
-def learning_rate_lines(engine: Engine, state: dict[str, Any], changed: list[Change]) -> list[str]:
+def learning_rate_lines(engine: Engine, plan: Plan, fitted: Replanned) -> list[str]:
     """Return a line for each schedule that changes, with the learning rate before and after."""
-    if not any(map(affects_schedule, changed)):
-        return []
+    assert plan.where is not None
+    is_affected = any(map(affects_schedule, plan.changed))
+    is_replanned = fitted.state is not plan.where.state
     lines = []
-    for optim, saved in zip(engine.stage.optims, state["optims"], strict=True):
-        if not optim.schedule or not saved["updates"]:
+    for optim, saved in zip(engine.stage.optims, fitted.state["optims"], strict=True):
+        updates = saved["updates"]
+        if not optim.schedule or not updates or updates >= optim.total_updates:
             continue
         before = saved["optimizer"]["param_groups"][0]["lr"]
-        after = optim.base_lrs[0] * optim.schedule.factor(optim.updates)
-        lines.append(
-            f"the schedule now spans {optim.total_updates:,} updates and continues at update "
-            f"{optim.updates:,}: the learning rate changes from {before:.3g} to {after:.3g}"
-        )
+        after = optim.base_lrs[0] * optim.schedule.factor(updates)
+        if is_affected or (is_replanned and before != after):
+            lines.append(
+                f"the schedule now spans {optim.total_updates:,} updates and continues at update "
+                f"{updates:,}: the learning rate changes from {before:.3g} to {after:.3g}"
+            )
     return lines
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fractions
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Literal
@@ -114,7 +115,12 @@ class Adversarial(Task):
         steps = self.epochs * len(self.data.train)
         generator_steps = max(1, steps // self.discriminator_steps)
         discriminator_optim = self.optim(self.model.discriminator, steps, "discriminator")
-        generator_optim = self.optim(self.model.generator, generator_steps, "generator")
+        generator_optim = self.optim(
+            self.model.generator,
+            generator_steps,
+            "generator",
+            updates_per_batch=fractions.Fraction(1, self.discriminator_steps),
+        )
         yield Stage(
             name="adversarial",
             epochs=self.epochs,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterable, Iterator
+from fractions import Fraction
 from typing import Any, Literal
 
 import torch
@@ -53,7 +54,7 @@ class DQN(Task):
         self,
         data: Data,
         model: nn.Module,
-        optim: Callable[[nn.Module, int], Optim],
+        optim: Callable[..., Optim],
         epochs: int,
         gamma: Probability = 0.99,
         capacity: PositiveInt = 50_000,
@@ -119,7 +120,8 @@ class DQN(Task):
         self.replay.generator()
         rng.python_stream(STREAM)
         self.data.train.save_with(self.replay)
-        optim = self.optim(self.model, self.epochs * len(self.data.train) * self.updates)
+        steps = self.epochs * len(self.data.train) * self.updates
+        optim = self.optim(self.model, steps, updates_per_batch=Fraction(self.updates))
 
         def step(batch: Any) -> dict[str, Tensor]:
             return self.step(batch, optim)

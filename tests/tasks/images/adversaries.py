@@ -37,7 +37,7 @@ def adversarial_task(
     model: nn.Module | None = None, data: Data | None = None, epochs: int = 1, **settings: Any
 ) -> Adversarial:
     """Return a task whose optimizers are plain SGD, unless `optim` is another."""
-    settings.setdefault("optim", lambda modules, steps, network, mode=None: optim_of(modules))
+    settings.setdefault("optim", lambda modules, *settings, **more: optim_of(modules))
     return Adversarial(data or Fake(SPEC, 8, 0), model or small_gan(), epochs=epochs, **settings)
 
 

@@ -183,7 +183,7 @@ def test_each_network_has_an_optimizer_with_its_number_of_updates() -> None:
     """The generator's schedule counts its own updates, a third as many."""
     asked: list[tuple[str, int, nn.Module]] = []
 
-    def optim(modules: nn.Module, steps: int, network: str, mode: str | None = None) -> Optim:
+    def optim(modules: nn.Module, steps: int, network: str, *settings: Any, **more: Any) -> Optim:
         asked.append((network, steps, modules))
         return optim_of(modules)
 
@@ -211,7 +211,7 @@ def test_each_network_has_an_optimizer_with_its_number_of_updates() -> None:
 def on_digits(accumulate: int) -> Adversarial:
     model = small_gan(norm="batch", discriminator_dropout=0.3, conditional=True)
 
-    def optim(m, steps, network, mode=None):
+    def optim(m, *settings, **more):
         return Optim(m, functools.partial(adam, lr=0.01), accumulate=accumulate)
 
     data = InMemory(Digits(), batch_size=400, eval_batch_size=100)

@@ -216,7 +216,7 @@ def test_the_distance_falls_on_digits(model: type[Any], settings: dict[str, Any]
     sizes = {"generator_sizes": (64,), "discriminator_sizes": (64,)} if model is GAN else {}
     network = model(1, (8, 8), 10, latent_size=8, **sizes, **settings)
 
-    def optim(m, steps, network, mode=None):
+    def optim(m, *settings, **more):
         return Optim(m, functools.partial(adam, lr=0.002, beta1=0.5))
 
     task = digits_task(model=network, optim=optim)

@@ -30,7 +30,7 @@ class Fixed(nn.Module):
         return observations[:, :2] * self.weight
 
 
-def optim_of(model: nn.Module, steps: int) -> Optim:
+def optim_of(model: nn.Module, steps: int, **settings: Any) -> Optim:
     return Optim(model, lambda params: sgd(params, lr=0.1))
 
 
