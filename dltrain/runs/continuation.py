@@ -130,10 +130,8 @@ def fitted_plan(trial: Experiment, plan: Plan) -> Plan:
     lines = described(plan.changed)
     if plan.where is not None:
         engine = position_after(trial, plan.where, plan.changed)
-        may_differ = any(change.effect == FUTURE for change in plan.changed)
-        may_differ |= any(change.key in LENGTH for change in plan.changed)
         continues = trial.data.spec.continues
-        fitted = replan(engine, plan.where.state, trial.trainer, continues, may_differ)
+        fitted = replan(engine, plan.where.state, trial.trainer, continues, plan.changed)
         lines += [*fitted.lines, *learning_rate_lines(engine, plan, fitted)]
         plan = replace(plan, where=replace(plan.where, state=fitted.state))
     for line in lines:

@@ -9,13 +9,17 @@ epoch, and each schedule ends where the training ends.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
 
+from dltrain.config.changes import LENGTH, Change
 from dltrain.config.settings import Trainer
 from dltrain.engine import Engine
 from dltrain.optim import Optim
+
+DATA = ("dataset.", "task.")  # beginnings of keys that decide how many batches an epoch has
+PLAN = (*LENGTH, "trainer.accumulate")  # and how many updates a stage has
 
 
 @dataclass(frozen=True)
@@ -62,18 +66,23 @@ class Replanned:
 
 
 def replan(
-    engine: Engine, state: dict[str, Any], trainer: Trainer, continues: bool, may_differ: bool
+    engine: Engine,
+    state: dict[str, Any],
+    trainer: Trainer,
+    continues: bool,
+    changed: Sequence[Change],
 ) -> Replanned:
     """Return `state` as it is if the plan has not changed, otherwise what fits the new plan.
 
     `engine` is positioned at the state, in the stage as it is now planned. `continues` is True for
     data whose batches continue each other: there an epoch that has begun starts again.
-    `may_differ` is True if the configuration has changed; a state that does not know its own plan
-    was saved under the same one otherwise.
+    A state of version 0.1 does not know its own plan; `changed` is what has changed since.
     """
     earlier = StageLength.saved_in(state)
     now = StageLength(**engine.stage.length())
-    if not plan_differs(engine, state, earlier, now, may_differ):
+    if earlier is None and not any(change.key.startswith(DATA) for change in changed):
+        earlier = now
+    if not plan_differs(engine, state, earlier, now, changed):
         return Replanned(state)
     position = new_position(state["position"], earlier, now, continues)
     left = batches_left(engine, position, trainer)
@@ -93,13 +102,13 @@ def plan_differs(
     state: dict[str, Any],
     earlier: StageLength | None,
     now: StageLength,
-    may_differ: bool,
+    changed: Sequence[Change],
 ) -> bool:
     """Tell if the stage or its updates are planned in another way than when `state` was saved."""
-    if earlier is None:
-        return may_differ
     if earlier != now:
         return True
+    if StageLength.saved_in(state) is None:
+        return any(change.key.startswith(PLAN) for change in changed)
     planned = [(optim.total_updates, optim.accumulate) for optim in engine.stage.optims]
     before = [(saved.get("total_updates"), saved.get("accumulate")) for saved in state["optims"]]
     return planned != before
