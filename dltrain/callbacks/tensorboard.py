@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 import yaml
 from torch import Tensor
@@ -21,11 +21,10 @@ from dltrain.callbacks.metrics_log import MetricsLog
 from dltrain.engine import Callback, Engine
 from dltrain.files import replace_file
 from dltrain.report.batches import picture
-from dltrain.report.pictures import heat_map, image_grid
-from dltrain.report.plots import fields, plot, points
+from dltrain.report.drawing import draw
 from dltrain.runs.folder import MANIFEST, RunFolder
 from dltrain.shell import shell_word
-from dltrain.types import Data, Embedding, Grid, Image, Plot, Table, Text, flatten
+from dltrain.types import Data, Embedding, PositiveInt, Text, flatten
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
@@ -37,6 +36,9 @@ HPARAMS_TAG = b"_hparams_/"
 RECORD_HEAD_BYTES = 12  # before an event in a file of events
 RECORD_TAIL_BYTES = 4  # after it
 MAX_LINE_CHARS = 1000  # of YAML
+MAX_DRAWING_FRACTION = 0.02  # of the time, where the user sets no interval
+FREE_DRAWING_SECONDS = 2.0  # of the CPU, for the first pictures: a short run shows all of them
+NOT_DRAWN = -1
 NOT_HPARAMS = ("callbacks.", "paths.", "expect.", "plugins")
 
 
@@ -46,8 +48,10 @@ class TensorBoard(Callback):
     A job of a sweep has a folder of its own beside its run's, whose name has the swept values:
     TensorBoard calls a run by the folder of its events.
 
-    It writes a batch of images as the network gets them, and scalars as they are logged; at the end
-    of a stage and after the test the pictures and tables of the task; at the end of the run the
+    It writes a batch of images as the network gets them, and scalars as they are logged. It writes
+    the pictures, tables and texts of the task after every `pictures_every` evaluations, at the end
+    of a stage and after the test. Without `pictures_every` it draws after every evaluation as long
+    as that takes at most 2 % of the time (see `DrawingTime`). At the end of the run it writes the
     graph and HParams. The library is imported at the first record, after training has begun. If it
     cannot write (a full disk), that is logged once, the record is lost, and the next one tries
     again.
@@ -63,8 +67,13 @@ class TensorBoard(Callback):
         command: str,
         data: Data | None = None,
         checkpoint: Checkpoint | None = None,
+        pictures_every: PositiveInt | None = None,
     ) -> None:
         self.run = run
+        self.pictures_every = pictures_every
+        self.drawing_time = DrawingTime()
+        self.evaluations = 0
+        self.drawn_step = NOT_DRAWN  # the step of the last evaluation that was drawn
         self.settings = settings
         self.command = command
         self.checkpoint = checkpoint  # knows the best evaluation
@@ -150,29 +159,53 @@ class TensorBoard(Callback):
             if batch:
                 self.show({"train/batch": picture(batch, data.spec)}, engine.step)
 
+    def evaluation_end(self, engine: Engine) -> None:
+        """Write the pictures, tables and texts of an evaluation, if it is its turn."""
+        self.evaluations += 1
+        if self.pictures_every is None:
+            is_turn = self.drawing_time.is_left()
+        else:
+            is_turn = self.evaluations % self.pictures_every == 0
+        if is_turn:
+            self.draw_evaluation(engine)
+
     def stage_end(self, engine: Engine) -> None:
+        """Write the pictures, tables and texts of the last evaluation of a stage."""
+        if self.drawn_step != engine.step:
+            self.draw_evaluation(engine)
         with self.surviving():
+            self.show_vectors(engine.scores, engine.step)
+
+    def draw_evaluation(self, engine: Engine) -> None:
+        """Write the pictures, tables and texts of the evaluation at this step."""
+        self.drawn_step = engine.step
+        with self.surviving(), self.drawing_time.spent():
             self.show(engine.scores, engine.step)
 
     def show(self, scores: dict[str, Any], step: int) -> None:
         """Write the pictures, tables and texts among `scores`, and the figures of the test."""
         for name, value in scores.items():
-            pixels = drawn(value)
+            pixels = draw(value)
             if pixels is not None:
                 self.writer.add_image(name, pixels, step, dataformats="HWC")
+            if isinstance(value, Text):
+                self.writer.add_text(name, value.markdown, step)
+            elif isinstance(value, float) and name.startswith("test/"):
+                self.writer.add_scalar(name, value, step)
+
+    def show_vectors(self, scores: dict[str, Any], step: int) -> None:
+        """Write the named vectors among `scores` for the projector, in large files of text."""
+        for name, value in scores.items():
             if isinstance(value, Embedding) and value.rows:
                 self.writer.add_embedding(
                     value.vectors, list(value.rows), tag=name, global_step=step
                 )
-            elif isinstance(value, Text):
-                self.writer.add_text(name, value.markdown, step)
-            elif isinstance(value, float) and name.startswith("test/"):
-                self.writer.add_scalar(name, value, step)
 
     def test_end(self, engine: Engine) -> None:
         """Write the test's figures and pictures, the graph, and the hyper-parameters."""
         with self.surviving():
             self.show(engine.test_scores, engine.step)
+            self.show_vectors(engine.test_scores, engine.step)
             self.graph(engine)
             self.hparams(engine)
 
@@ -234,27 +267,39 @@ class TensorBoard(Callback):
         """Hide what was drawn after the checkpoint: it is drawn again."""
         self.start_step = engine.step
         self.purge_step = engine.step + 1
+        self.drawn_step = NOT_DRAWN
         with self.surviving():
             for path in self.folder.glob("events.out.tfevents.*"):
                 remove_hparams(path)
         self.data = None
 
 
-def drawn(value: Any) -> np.ndarray | None:
-    """Return a result as pixels (H, W, 3); None for one that is not drawn."""
-    if isinstance(value, Image) and not len(value.pixels):
-        return None
-    draw = DRAWINGS.get(type(value))
-    return draw(value) if draw else None
+class DrawingTime:
+    """The time that drawing may take: two seconds and then a fiftieth of the run's time.
 
+    It counts seconds of this thread on the CPU, so a busy machine does not leave pictures out.
+    """
 
-DRAWINGS: dict[type, Callable[[Any], np.ndarray]] = {
-    Image: image_grid,
-    Table: lambda table: heat_map(table.shown()),
-    Grid: fields,
-    Plot: plot,
-    Embedding: points,
-}
+    def __init__(self) -> None:
+        self.start = time.perf_counter()
+        self.seconds = 0.0
+        self.last_seconds = 0.0
+
+    def is_left(self) -> bool:
+        """Return True if another drawing like the last one fits in."""
+        elapsed = time.perf_counter() - self.start
+        allowed = FREE_DRAWING_SECONDS + MAX_DRAWING_FRACTION * elapsed
+        return self.seconds + self.last_seconds <= allowed
+
+    @contextmanager
+    def spent(self) -> Iterator[None]:
+        """Count the time of the block as spent on drawing."""
+        start = time.thread_time()
+        try:
+            yield
+        finally:
+            self.last_seconds = time.thread_time() - start
+            self.seconds += self.last_seconds
 
 
 def remove_hparams(path: Path) -> None:

@@ -23,7 +23,7 @@ log = logging.getLogger("dltrain")
 SUFFIXES = (".ttf", ".ttc", ".otf")
 MAX_FONT_FILES = 3000  # that are searched for a glyph
 PREFERRED = ("cjk", "wqy", "wenquan", "pingfang", "hiragino", "yugoth", "msyh", "malgun", "noto")
-NAMED_BY = ("LETTER ", "SYLLABLE ")  # before the sound in a character's name
+NAMED_BY = ("LETTER ", "SYLLABLE ", "VOWEL SIGN ")  # before the sound in a character's name
 RIGHT_TO_LEFT = ("R", "AL")
 TRIED_SIZES = (11, 23)  # pixels, which a font has to come in
 INVISIBLE = ("Cc", "Cf")  # categories: control and format characters
@@ -97,7 +97,7 @@ def drawable(text: str) -> str:
     """Return `text` with every character that no font has replaced by its name.
 
     Syllables and letters become their sound, symbols their name between colons, other characters
-    their code point. The log reports the first of each script.
+    their code point. The log reports the first script.
     """
     return "".join(map(drawable_character, text))
 
@@ -136,10 +136,20 @@ def spelled(character: str) -> str:
 
 
 @functools.cache
+def missing_scripts() -> set[str]:
+    """Return the set of scripts that no font has, as far as they were to be drawn."""
+    return set()
+
+
 def report_missing(script: str) -> None:
-    """Log that no font has a script, once for each script."""
+    """Log that no font has a script; one line for the first of all."""
+    scripts = missing_scripts()
+    is_first = not scripts
+    scripts.add(script)
+    if not is_first:
+        return
     log.warning(
-        f"no installed font has {script} characters, so pictures spell them in Latin letters; "
+        f"no installed font has {script} characters, so pictures spell these in Latin letters; "
         f"install a font that has them, such as Noto Sans"
     )
 
@@ -286,6 +296,29 @@ def _filled_lines(words: list[str], width: int, size: int, max_lines: int) -> li
         else:
             lines[-1] = longer
     return lines
+
+
+def unabridged(text: str, width: int, size: int) -> list[str]:
+    """Return `text` in as many drawable lines of at most `width` pixels as it needs.
+
+    Lines break between words; a word that is too long is broken too.
+    """
+    words: list[str] = []
+    for word in drawable(text).split():
+        words += pieces(word, width, size)
+    return _filled_lines(words, width, size, max_lines=max(1, len(words)))
+
+
+def pieces(word: str, width: int, size: int) -> list[str]:
+    """Return a drawable word in pieces of at most `width` pixels, or of one character."""
+    parts = [""]
+    for character in word:
+        longer = parts[-1] + character
+        if parts[-1] and text_width(longer, size) > width:
+            parts.append(character)
+        else:
+            parts[-1] = longer
+    return parts
 
 
 def families(texts: list[str]) -> list[str]:

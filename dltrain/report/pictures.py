@@ -16,7 +16,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from dltrain.report.detections import boxed_pictures
-from dltrain.report.fonts import cut_to, draw_text, drawable, text_width, wrapped
+from dltrain.report.fonts import (
+    cut_to,
+    draw_text,
+    drawable,
+    text_width,
+    unabridged,
+    wrapped,
+)
 from dltrain.types import Image, Table, shortened
 
 Pixels = NDArray[np.uint8]
@@ -29,7 +36,6 @@ MAX_SIDE = 256  # an image of a larger one is made smaller
 MIN_SHORT_SIDE = 6  # pixels, so that an image of one row is seen
 LINE_HEIGHT = 1.25  # of a text's size
 MAX_CAPTION_LINES = 3
-MAX_TITLE_LINES = 3
 COLUMNS = (8, 6, 4, 3)  # of a grid, the first in which captions fit
 NOT_A_NUMBER = (255, 0, 255)  # color of a pixel
 
@@ -115,7 +121,7 @@ class GridLayout:
         size = _text_size(width)
         line = round(LINE_HEIGHT * size)
         caption_lines = [wrapped(text, side, size, MAX_CAPTION_LINES) for text in captions]
-        title_lines = wrapped(title, width, size, MAX_TITLE_LINES) if title else []
+        title_lines = unabridged(title, width, size) if title else []
         cell_height = height + MARGIN
         if caption_lines:
             cell_height += line * max(map(len, caption_lines)) + MARGIN

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dltrain.report.fonts import drawable, families
+from dltrain.report.titles import fit_titles
 from dltrain.types import Embedding, Grid, Plot, shortened
 
 Pixels = NDArray[np.uint8]
@@ -42,7 +43,7 @@ def plot(value: Plot, inches: tuple[float, float] = INCHES) -> Pixels:
     figure, axes = _diagram(size)
     _draw_lines(axes, value)
     axes.set(xlabel=value.x_title, ylabel=value.y_title)
-    axes.set_title(value.title, wrap=True)
+    axes.set_title(value.title)
     if value.log_y:
         axes.set_yscale("log")
     if value.y_range is not None:
@@ -191,7 +192,7 @@ def fields(value: Grid, inches: float = 0.6) -> Pixels:
         mean = float(finite.mean()) if len(finite) else 0.0
         _draw_marks(axes, value, mean)
     axes.set(xticks=[], yticks=[])
-    axes.set_title(value.title, wrap=True)
+    axes.set_title(value.title)
     return _rendered(figure)
 
 
@@ -220,6 +221,7 @@ def _rendered(figure: Any) -> Pixels:
     from matplotlib.text import Text
 
     make_drawable([text for text in figure.findobj(Text) if text.get_text()])
+    fit_titles(figure)
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
     return np.asarray(canvas.buffer_rgba())[..., :3]

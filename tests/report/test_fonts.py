@@ -18,7 +18,7 @@ from dltrain.report import fonts
 def no_system_fonts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fonts, "system_fonts", lambda: ())
     fonts.face_of.cache_clear()
-    fonts.report_missing.cache_clear()
+    fonts.missing_scripts.cache_clear()
 
 
 @pytest.mark.usefixtures("no_system_fonts")
@@ -31,6 +31,7 @@ def no_system_fonts(monkeypatch: pytest.MonkeyPatch) -> None:
         ("猫", "U+732B"),
         ("ねこ", "neko"),
         ("고양이", "goyangi"),
+        ("हिन्दी", "hainadaii"),
         ("🥑", ":avocado:"),
         ("👩\u200d🔬\ufe0f", ":woman::microscope:"),
         ("tab\tand\u3000space", "tab and space"),
@@ -43,10 +44,11 @@ def test_what_no_font_has_is_spelled(text: str, shown: str) -> None:
 
 
 @pytest.mark.usefixtures("no_system_fonts")
-def test_a_missing_script_is_reported_once(caplog: pytest.LogCaptureFixture) -> None:
+def test_missing_scripts_are_reported_in_one_line(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING, "dltrain"):
         fonts.drawable("猫犬")
         fonts.drawable("猫")
+        fonts.drawable("ねこ")
     assert [record.message.partition(",")[0] for record in caplog.records] == [
         "no installed font has CJK characters"
     ]

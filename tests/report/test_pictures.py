@@ -10,8 +10,18 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import torch
+from PIL import Image as PIL
 
-from dltrain.report.pictures import CARD_WIDTH, Pixels, TableLayout, grid, heat_colors, heat_map
+from dltrain.report.fonts import text_width
+from dltrain.report.pictures import (
+    CARD_WIDTH,
+    GridLayout,
+    Pixels,
+    TableLayout,
+    grid,
+    heat_colors,
+    heat_map,
+)
 from dltrain.types import Table
 
 WHITE = (255, 255, 255)
@@ -135,6 +145,17 @@ def test_a_title_stands_over_all_and_the_scale_of_colors_below() -> None:
 
 
 # Tables
+
+
+@pytest.mark.parametrize("count", [1, 3, 40])
+@pytest.mark.parametrize("title", ["short", "a class → the predicted class " * 6, "x" * 300])
+def test_a_title_of_any_length_is_not_cut(title: str, count: int) -> None:
+    """It has as many lines as it needs, none of which is wider than the picture."""
+    layout = GridLayout.of([PIL.new("RGB", (84, 84))] * count, (), min(count, 8), title)
+    assert "".join(layout.title_lines).replace(" ", "") == title.replace(" ", "")
+    widths = [text_width(line, layout.text_size) for line in layout.title_lines]
+    assert max(widths) <= layout.width
+    assert layout.top >= len(widths) * layout.line_height
 
 
 def cells(table: Table) -> list[list[tuple[int, ...]]]:

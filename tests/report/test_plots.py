@@ -141,3 +141,38 @@ def test_fields_of_any_values_are_drawn() -> None:
     large = torch.zeros(60, 60)
     assert max(fields(Grid(large, (("x",) * 60,) * 60)).shape) < 2000
     assert fields(Grid(values * math.nan, (("a", "b"), ("c", "d")))).any()
+
+
+@pytest.mark.parametrize("count", [1, 3, 40])
+@pytest.mark.parametrize(
+    "name",
+    ["c", "a class with a really long name that nobody reads", "größe ü Ελληνικά Привет", "x" * 90],
+)
+def test_no_title_and_no_name_is_cut(name: str, count: int, axes: list[Any]) -> None:
+    """All texts lie within the picture, whatever their length."""
+    curves = {f"{name} {i}": (XS, [0.1 * i, 0.2, 0.3]) for i in range(count)}
+    title = f"Gradient norm by layer: {name}, {name} and {name}"
+    plot(Plot(curves, title, f"layer {name}", f"norm {name} {name}"))
+    plot(Plot(curves, title, title, "y", square=True, diagonal="chance"))
+    names = tuple(curves)
+    points(Embedding(torch.randn(50, 2000), torch.arange(50) % count, names))
+    fields(Grid(torch.rand(2, 2), (("→", "←"),) * 2, title))
+    for one in axes:
+        canvas = one.figure.bbox
+        legends = [*one.figure.legends, *filter(None, [one.get_legend()])]
+        for part in (one.title, one.xaxis.label, one.yaxis.label, *legends):
+            box = part.get_window_extent()
+            if not box.width:
+                continue
+            assert box.x0 >= -1, part
+            assert box.y0 >= -1, part
+            assert box.x1 <= canvas.width + 1, part
+            assert box.y1 <= canvas.height + 1, part
+
+
+def test_a_long_title_keeps_all_its_words(axes: list[Any]) -> None:
+    title = "Gradient norm by layer of a network with a very long name " * 3
+    plot(Plot({}, title))
+    shown = axes[0].title.get_text()
+    assert shown.count("\n") >= 2
+    assert shown.split() == title.split()

@@ -1,0 +1,32 @@
+"""Results of an evaluation as pixels, by their kind: images, tables, planes, plots and points."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dltrain.report.pictures import heat_map, image_grid
+from dltrain.report.plots import fields, plot, points
+from dltrain.types import Embedding, Grid, Image, Plot, Table
+
+Pixels = NDArray[np.uint8]
+
+
+def draw(value: Any) -> Pixels | None:
+    """Return a result as pixels (H, W, 3); None for one that is not drawn."""
+    if isinstance(value, Image) and not len(value.pixels):
+        return None
+    drawing = DRAWINGS.get(type(value))
+    return drawing(value) if drawing else None
+
+
+DRAWINGS: dict[type, Callable[[Any], Pixels]] = {
+    Image: image_grid,
+    Table: lambda table: heat_map(table.shown()),
+    Grid: fields,
+    Plot: plot,
+    Embedding: points,
+}
