@@ -27,6 +27,7 @@ from dltrain.files import to_json
 from dltrain.options import Options
 from dltrain.terminal import screen_width, wrap
 from dltrain.usage import moved_command, unknown_flag, unknown_verb
+from dltrain.verb_pages import GRID
 from dltrain.verbs import FLAGS, HELP, HIDDEN, MULTIRUN, VERBS, VERSION, Verb
 
 log = logging.getLogger("dltrain")
@@ -156,12 +157,16 @@ def parse(options: Options) -> Verb:
     words, rest, flags = split_flags(options)
     options.json = "--json" in flags  # not if it comes after `--`
     options.debug = "--debug" in flags
+    if options.version:
+        return VERSION
+    if options.help:
+        options.names = page_named(words, options)
+        return HELP
     name = "train"
     if words and not is_override(words[0]):
         name = words.pop(0)
+    refuse_flags_without_cfg(name, options)
     verb = verb_called(name, options)
-    if verb in (HELP, VERSION):
-        return verb
     if verb.files:
         options.overrides = list(filter(is_setting, words))
         options.names = [*itertools.filterfalse(is_setting, words), *rest]
@@ -174,13 +179,20 @@ def parse(options: Options) -> Verb:
     return verb
 
 
+def page_named(words: list[str], options: Options) -> list[str]:
+    """Return the name of the page that --help asks for; an empty list for the general one."""
+    if words and words[0] in VERBS:
+        return words[:1]
+    if options.multirun:
+        return [GRID]
+    return []
+
+
 def verb_called(name: str, options: Options) -> Verb:
-    """Return the verb of a name; --help, --version and -m stand for verbs of their own."""
-    if options.help:
-        return HELP
-    if options.version:
-        return VERSION
-    if options.multirun and name == "train":
+    """Return the verb of a name; the flags -m and --cfg stand for verbs of their own."""
+    if name == "train" and options.cfg is not None:
+        return VERBS["config"]
+    if name == "train" and options.multirun:
         return MULTIRUN
     verb = (VERBS | HIDDEN).get(name)
     if verb is None:
@@ -255,6 +267,13 @@ def refuse_flags_of_others(names: list[str], verb: str) -> None:
         if flag.verbs and verb not in flag.verbs:
             commands = ", ".join(f"`dltrain {one}`" for one in flag.verbs)
             raise UsageError(f"{name} is a flag of {commands} only: it {flag.purpose}")
+
+
+def refuse_flags_without_cfg(verb: str, options: Options) -> None:
+    """Raise UsageError for --package and --resolve of a training, which print nothing alone."""
+    if verb == "train" and options.cfg is None and (options.package or options.resolve):
+        flag = "--package" if options.package else "--resolve"
+        raise UsageError(f"{flag} prints a configuration: add --cfg job, or type `dltrain config`")
 
 
 def is_override(word: str) -> bool:

@@ -32,6 +32,9 @@ class Options:
     explain: bool = False
     data: bool = False
     config_dir: str | None = None
+    cfg: str | None = None
+    resolve: bool = False
+    package: str | None = None
     out: str | None = None
     format: str | None = None
     images: str | None = None

@@ -17,9 +17,11 @@ from dltrain.config.suggestions.other_programs import (
 )
 from dltrain.config.suggestions.spelling import close_matches
 from dltrain.config.suggestions.suggest import common_keys, default_keys
+from dltrain.errors import UsageError
 from dltrain.options import Options
 from dltrain.report.text import table
 from dltrain.shell import shell_word
+from dltrain.verb_pages import GRID, print_page
 from dltrain.verbs import FLAGS, MULTIRUN, VERBS
 
 log = logging.getLogger("dltrain")
@@ -45,33 +47,46 @@ examples
 groups (dltrain list GROUP)
 {groups}
 
-flags: --json (the outcome as JSON on the last line)  --debug (tracebacks)  --version  --help
+flags: --json (the outcome as JSON, the only text on standard output)  --debug (tracebacks)
        --config-dir DIR (your own options: DIR/model/mine.yaml is model=mine)
-       -- (what follows is not a flag)
-check: --plot (the learning rate)  --images FILE.png (a batch as the network sees it)
-       --data (read the data as training would, and report what is in it)
-predict: --out FILE.csv|FILE.jsonl  --explain (what decided a prediction, as pictures)
-generate: --samples N (images)  --tokens N (length of a generated text)  --out FOLDER|FILE.txt
-export: --format word2vec  --out FILE.vec      rollout: --out FILE.gif
-resume: --fork (in a new run)
+       --version  --help  -- (what follows is not a flag)
 RUN is a run folder, a unique part of its name, or `last`
 exit codes: 0 done, 1 failure, 2 usage or configuration, 3 input file, 4 diverged,
             129 SIGHUP, 130 Ctrl-C, 143 SIGTERM
 
-next: dltrain check model=cnn dataset=mnist"""
+next: dltrain check model=cnn dataset=mnist        dltrain help predict"""
 
 
 def print_version(options: Options) -> None:
     """Print the version of dltrain."""
     log.info(f"dltrain {__version__}")
+    options.outcome["version"] = __version__
 
 
 def print_help(options: Options) -> None:
-    """Print verbs, examples, groups and flags."""
+    """Print the page of the verb that is named, or all verbs, examples, groups and flags.
+
+    Raises UsageError for a name that is not a verb.
+    """
+    if options.names:
+        print_page(verb_named(options.names[0]), options)
+        return
     first, *others = VERBS.values()
     verbs = [(f"dltrain {verb.usage}", verb.help) for verb in (first, MULTIRUN, *others)]
     rows = [(group, listed(options)) for group, options in groups().items() if options]
     log.info(HELP.format(version=__version__, verbs=table(verbs), groups=table(rows)))
+    options.outcome |= {"commands": dict(verbs), "groups": groups()}
+
+
+def verb_named(name: str) -> str:
+    """Return the name of a page. Raises UsageError with what to type for one that has none."""
+    if name in (*VERBS, GRID):
+        return name
+    if name in groups():
+        raise UsageError(f"{name} is a group, not a command: dltrain list {name}")
+    if name in default_keys():
+        raise UsageError(f"{name} is a key, not a command: dltrain show {name}")
+    raise UsageError(unknown_verb(name))
 
 
 def listed(options: list[str]) -> str:

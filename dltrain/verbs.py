@@ -62,6 +62,12 @@ VERBS = {
         "a key's value, type, range and where it was set",
         names=ANY_NUMBER,
     ),
+    "config": Verb(
+        "dltrain.commands.config:config",
+        "config [KEY] [overrides]",
+        "the whole configuration as YAML",
+        names=1,
+    ),
     "evaluate": Verb(
         "dltrain.commands.evaluate:evaluate",
         "evaluate RUN [split=test]",
@@ -107,6 +113,12 @@ VERBS = {
         "a shell script that completes words with TAB",
         names=1,
     ),
+    "help": Verb(
+        "dltrain.usage:print_help",
+        "help [command]",
+        "a command's settings, flags and examples",
+        names=1,
+    ),
 }
 HIDDEN = {  # called by the completion script
     "__complete": Verb(
@@ -119,19 +131,34 @@ MULTIRUN = Verb(
     "a grid of runs: values separated by commas",
     writes_files=True,
 )
-HELP = Verb("dltrain.usage:print_help", "--help", "")
+HELP = VERBS["help"]
 VERSION = Verb("dltrain.usage:print_version", "--version", "")
 RUN_VERBS = ("evaluate", "predict", "generate", "rollout", "export", "resume")  # take a RUN
 
+_HELP = Flag("help", purpose="prints this page")
+_MULTIRUN = Flag("multirun", verbs=("train",), purpose="runs a grid of trainings")
+_CONFIG_DIR = Flag(
+    "config_dir", "FOLDER", purpose="adds your own options: FOLDER/model/mine.yaml is model=mine"
+)
+_CFG = Flag("cfg", "job", ("train",), "prints the configuration, as `dltrain config` does")
+_PACKAGE = Flag("package", "KEY", ("train",), "prints the part of --cfg below a key")
 FLAGS = {
-    "--help": Flag("help"),
-    "-h": Flag("help"),
-    "--version": Flag("version"),
-    "--json": Flag("json"),
-    "--debug": Flag("debug"),
-    "-m": Flag("multirun", verbs=("train",), purpose="runs a grid of trainings"),
-    "--multirun": Flag("multirun", verbs=("train",), purpose="runs a grid of trainings"),
-    "--config-dir": Flag("config_dir", "FOLDER"),
+    "--help": _HELP,
+    "-h": _HELP,
+    "--version": Flag("version", purpose="prints the version"),
+    "--json": Flag("json", purpose="prints the outcome as JSON, messages on standard error"),
+    "--debug": Flag("debug", purpose="shows tracebacks"),
+    "-m": _MULTIRUN,
+    "--multirun": _MULTIRUN,
+    "--config-dir": _CONFIG_DIR,
+    "-cd": _CONFIG_DIR,
+    "--cfg": _CFG,
+    "-c": _CFG,
+    "--package": _PACKAGE,
+    "-p": _PACKAGE,
+    "--resolve": Flag(
+        "resolve", verbs=("config", "train"), purpose="replaces interpolations by their values"
+    ),
     "--plot": Flag("plot", verbs=("check",), purpose="draws the learning rate"),
     "--data": Flag("data", verbs=("check",), purpose="reads the data set as training would"),
     "--images": Flag("images", "FILE.png", ("check",), "draws a batch as the network sees it"),

@@ -72,6 +72,7 @@ def dltrain(capfd: pytest.CaptureFixture[str]) -> Callable[..., Outcome]:
         capfd.readouterr()
         code = main(list(argv))
         out, err = capfd.readouterr()
-        return Outcome(code, out, err, is_json="--json" in argv)
+        flags = argv[: argv.index("--")] if "--" in argv else argv
+        return Outcome(code, out, err, is_json="--json" in flags)
 
     return run

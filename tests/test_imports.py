@@ -96,6 +96,7 @@ WITHOUT_TORCH = [
     "cli.py",
     "options.py",
     "usage.py",
+    "verb_pages.py",
     "verbs.py",
     "config/compose.py",
     "config/check.py",

@@ -82,7 +82,7 @@ def completion(options: Options) -> None:
         lines = "\n".join(f"  {line}" for line in INSTALL.values())
         raise UsageError(f"completion for which shell? One of {', '.join(SCRIPTS)}\n{lines}")
     log.info(SCRIPTS[shell].rstrip())
-    options.outcome["shell"] = shell
+    options.outcome |= {"shell": shell, "script": SCRIPTS[shell]}
 
 
 def complete(options: Options) -> None:
@@ -133,6 +133,11 @@ def takes_value(word: str) -> bool:
 def shell_offers(typed: list[str], word: str) -> Iterator[Offer]:
     """Yield the words after `completion`: the shells."""
     yield from INSTALL.items()
+
+
+def page_offers(typed: list[str], word: str) -> Iterator[Offer]:
+    """Yield the words after `help`: the verbs."""
+    yield from ((name, one.help) for name, one in VERBS.items())
 
 
 def file_verb_offers(typed: list[str], word: str) -> Iterator[Offer]:
@@ -286,6 +291,7 @@ VERB_OFFERS: dict[str, Callable[[list[str], str], Iterator[Offer]]] = {
     "predict": file_verb_offers,
     "generate": file_verb_offers,
     "completion": shell_offers,
+    "help": page_offers,
     "list": group_offers,
     "show": show_offers,
 }

@@ -13,6 +13,7 @@ from typing import Any
 import yaml
 
 from dltrain.config.checking.annotations import describe
+from dltrain.config.comments import comment_beside, comments
 from dltrain.config.compose import Composed, compose, full_key_of
 from dltrain.config.composing.source_keys import spellings
 from dltrain.config.groups import COMPOSING, conf_dir, groups, option_file, read_option
@@ -78,11 +79,14 @@ def signature_table(signature: Mapping[str, Argument], node: dict[str, Any]) -> 
 
 
 def show_key(composed: Composed, key: str, options: Options) -> None:
-    """Print one key: value, type and range, origin; of a group every key below it."""
+    """Print one key: value, comment, type and range, origin; of a group every key below it."""
     full_key = full_key_of(composed, key)
     value, argument = look_up(composed, full_key)
     is_from_data = value is None and argument is not None and argument.required
     details = argument_rows(argument)
+    meaning = comment_of(composed, full_key)
+    if meaning:
+        details.insert(0, ("means", meaning))
     shown_value = FROM_DATA
     if not is_from_data:
         shown_value = _text(value)
@@ -102,6 +106,16 @@ def argument_rows(argument: Argument | None) -> list[tuple[str, str]]:
     if not argument.required:
         rows.append(("default", _text(argument.default)))
     return rows
+
+
+def comment_of(composed: Composed, key: str) -> str:
+    """Return the comment beside `key` in the file of its group, or of the experiment; or ""."""
+    meaning = ""
+    for group, choice, written in _chosen_files(composed, key):
+        option = (choice or "").rpartition("=")[2]
+        if option in groups()[group]:
+            meaning = comment_beside(group, option, written) or meaning
+    return meaning or comments(conf_dir() / "config.yaml").get(key, "")
 
 
 def origin(composed: Composed, key: str) -> str:

@@ -18,7 +18,7 @@ from dltrain.config.composing.choices import (
     valid_choices,
 )
 from dltrain.config.composing.composition import compose_files
-from dltrain.config.composing.interpolation import resolve
+from dltrain.config.composing.interpolation import Way, resolve, with_text
 from dltrain.config.composing.keys import configuration_key, set_key
 from dltrain.config.groups import COMPOSING, OVERLAYS
 from dltrain.config.overrides import Problem, expand_home, parse
@@ -43,6 +43,11 @@ class Composed:
     unresolved: set[str] = field(default_factory=set)  # keys whose interpolation failed (reported)
     secret: set[str] = field(default_factory=set)  # keys whose value comes from the environment
     public: dict[str, Any] = field(default_factory=dict)
+    interpolated: dict[Way, str] = field(default_factory=dict)  # the texts of interpolations
+
+    def as_written(self) -> dict[str, Any]:
+        """Return the configuration with interpolations instead of their values."""
+        return with_text(self.config, self.interpolated)
 
 
 def compose(overrides: list[str]) -> Composed:
@@ -170,7 +175,13 @@ def _set_values(composed: Composed, config: Any, values: list[Any]) -> Composed:
         composed.problems.append((what, f"cannot be resolved: {resolved.failed[key]}"))
     composed.config = _complete(resolved.config)
     composed.public = _complete(resolved.public)
+    composed.interpolated = resolved.interpolated
     return composed
+
+
+def _absent(defaults: dict[str, Any], node: dict[str, Any]) -> dict[str, Any]:
+    """Return the defaults that a node lacks."""
+    return {key: value for key, value in defaults.items() if key not in node}
 
 
 def _complete(config: dict[str, Any]) -> dict[str, Any]:
@@ -183,7 +194,7 @@ def _complete(config: dict[str, Any]) -> dict[str, Any]:
     config = {**asdict(Settings()), **config}
     for name, defaults in (("paths", Paths), ("trainer", Trainer)):
         if isinstance(config.get(name), dict):
-            config[name] = {**asdict(defaults()), **config[name]}
+            config[name] = {**config[name], **_absent(asdict(defaults()), config[name])}
     paths = config["paths"]
     if isinstance(paths, dict):
         for name, path in paths.items():

@@ -33,7 +33,7 @@ def nothing_written(folder: Path) -> bool:
 
 
 @pytest.mark.parametrize(
-    "argv", [("--help",), ("-h",), ("train", "--help"), ("nonsense", "--help")], ids=" ".join
+    "argv", [("--help",), ("-h",), ("help",), ("nonsense", "--help")], ids=" ".join
 )
 def test_help_names_every_verb_and_group(argv: tuple[str, ...], dltrain) -> None:
     outcome = dltrain(*argv)
@@ -64,7 +64,10 @@ def test_python_m_dltrain_is_the_same_command() -> None:
 
 @pytest.mark.parametrize(
     "argv",
-    [["--help"], ["--version"], ["list"], ["list", "model"], ["trian"], ["--epochs", "5"]],
+    [
+        *(["--help"], ["help", "predict"], ["predict", "--help"], ["--version"]),
+        *(["list"], ["list", "model"], ["trian"], ["--epochs", "5"]),
+    ],
     ids=str,
 )
 def test_what_only_prints_does_not_import_torch(argv: list[str]) -> None:

@@ -33,6 +33,7 @@ class Resolved:
         default_factory=dict
     )  # dotted key: the reason; its value is null
     secret: set[str] = field(default_factory=set)  # dotted keys with values of the environment
+    interpolated: dict[Way, str] = field(default_factory=dict)  # every interpolation as written
 
 
 def resolve(config: Any) -> Resolved:
@@ -42,6 +43,7 @@ def resolve(config: Any) -> Resolved:
 
     failed: dict[str, str] = {}
     secret: set[str] = set()
+    interpolated: dict[Way, str] = {}
     as_written: dict[Way, str] = {}
     values: list[tuple[Any, str | int, Any]] = []
     with _recorded_environment() as variables:
@@ -50,6 +52,7 @@ def resolve(config: Any) -> Resolved:
             name = way[-1]
             key = dotted(way)
             text = node._get_node(name)._value()
+            interpolated[way] = text
             full_text = with_full_keys(config, text)
             if full_text != text:
                 node._get_node(name)._set_value(full_text)
@@ -68,7 +71,7 @@ def resolve(config: Any) -> Resolved:
     for node, name, value in values:
         node[name] = value
     plain: Any = OmegaConf.to_container(config)
-    return Resolved(plain, _with_text(plain, as_written), failed, secret)
+    return Resolved(plain, with_text(plain, as_written), failed, secret, interpolated)
 
 
 def _value_of(node: Any, name: str | int) -> Any:
@@ -80,7 +83,7 @@ def _value_of(node: Any, name: str | int) -> Any:
     return value
 
 
-def _with_text(config: dict[str, Any], as_written: dict[Way, str]) -> dict[str, Any]:
+def with_text(config: dict[str, Any], as_written: dict[Way, str]) -> dict[str, Any]:
     """Return a copy of `config` with some values as they were written."""
     public = copy.deepcopy(config)
     for way, text in as_written.items():

@@ -325,7 +325,7 @@ def test_a_key_that_is_only_a_little_like_another_is_not_taken_for_it(typed: str
         (["cnn"], "model=cnn"),
         (["lenet5_mnist"], "experiment=lenet5_mnist"),
         (["--output_dir", "my runs (1)"], "\"paths.output='my runs (1)'\""),
-        (["--cfg", "job"], "`dltrain show optimizer.lr`"),
+        (["cfg"], "`dltrain config`"),
         (["--info"], "`dltrain check`"),
         (["--name", "x"], "name=x"),
         (["--wandb"], "every run logs to metrics.jsonl and TensorBoard"),

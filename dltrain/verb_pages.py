@@ -1,0 +1,182 @@
+"""The help pages of single verbs: `dltrain help VERB` and `dltrain VERB --help`."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from dltrain.options import Options
+from dltrain.report.text import table
+from dltrain.verbs import FLAGS, MULTIRUN, VERBS, Verb
+
+log = logging.getLogger("dltrain")
+GRID = "-m"  # how the page of a grid of runs is called
+CHECKPOINT = "the checkpoint to load: best or last"
+RUN = "RUN is a run folder, a unique part of its name, or `last`."
+
+
+@dataclass(frozen=True)
+class VerbPage:
+    """The part of a verb's page that is not made of its usage and its flags.
+
+    `settings` are words of the form KEY=DEFAULT that the verb itself reads, and what they mean.
+    """
+
+    text: str = ""
+    settings: Mapping[str, str] = field(default_factory=dict)
+    examples: tuple[str, ...] = ()
+
+
+OVERRIDES = {
+    "GROUP=OPTION": "choose an option: model=cnn (dltrain list)",
+    "KEY=VALUE": "set a key: optimizer.lr=0.01 (dltrain show KEY)",
+    "~KEY": "remove a key: ~model.dropout",
+}
+VERB_PAGES = {
+    "train": VerbPage(
+        "Train a new run, load its best checkpoint and test it. The run's folder is made under\n"
+        "paths.output. `train` may be left out.",
+        OVERRIDES,
+        (
+            "dltrain model=cnn dataset=digits trainer.epochs=2",
+            "dltrain experiment=lenet5_mnist",
+            'dltrain model=mlp "regularization=[l2,dropout]"',
+        ),
+    ),
+    GRID: VerbPage(
+        "Train a run for each combination of values, one after the other, and print a table.",
+        {
+            "KEY=A,B,C": "several values: optimizer.lr=1e-3,1e-2",
+            "KEY=range(A,B)": 'whole numbers from A to B - 1: "seed=range(0,5)"',
+        },
+        ("dltrain -m model=cnn,mlp optimizer.lr=1e-3,1e-2", 'dltrain -m "seed=range(0,5)"'),
+    ),
+    "check": VerbPage(
+        "Report every problem of a configuration. Without one, print what a training step costs.\n"
+        "Nothing is written.",
+        OVERRIDES,
+        ("dltrain check model=cnn dataset=digits", "dltrain check dataset=digits --data"),
+    ),
+    "list": VerbPage(
+        "Print the options of every group, or of the groups that are named.",
+        examples=("dltrain list", "dltrain list model dataset"),
+    ),
+    "show": VerbPage(
+        "Print a key's value, its type and range, the comment in its file and where it was set;\n"
+        "or an option's file and the arguments of its class.",
+        OVERRIDES,
+        ("dltrain show optimizer.lr optimizer=sgd", "dltrain show model/cnn"),
+    ),
+    "config": VerbPage(
+        "Print the whole composed configuration as YAML, or the part below KEY. Problems are\n"
+        "reported on standard error (exit 2).",
+        OVERRIDES,
+        (
+            "dltrain config model=mlp dataset=digits",
+            "dltrain config optimizer experiment=lenet5_mnist",
+            "dltrain config --resolve",
+        ),
+    ),
+    "evaluate": VerbPage(
+        f"Score a split of the run's data set with its trained weights.\n{RUN}",
+        {
+            "split=test": "the samples to score: train, val or test",
+            "checkpoint=best": CHECKPOINT,
+            "tta=": 'average over views of an input: tta=flip or "tta=[flip,shift]"',
+            "KEY=VALUE": "a key of the run's configuration, such as dataset.path=FOLDER",
+        },
+        ("dltrain evaluate last", "dltrain evaluate last split=val tta=flip"),
+    ),
+    "predict": VerbPage(
+        f"Predict files, folders, globs, tables or texts, a row each.\n{RUN}",
+        {
+            "split=": "samples of the data set instead of inputs: val or test",
+            "top=3": "the number of most probable classes in a row",
+            "checkpoint=best": CHECKPOINT,
+            "KEY=VALUE": "a key of the run's configuration, such as device=cpu",
+        },
+        (
+            "dltrain predict last photos --out predictions.csv",
+            "dltrain predict last split=test top=5",
+        ),
+    ),
+    "generate": VerbPage(
+        f"Write images of a GAN or VAE, or let a language model continue each TEXT.\n{RUN}",
+        {
+            "checkpoint=best": CHECKPOINT,
+            "temperature=0.8": "of a text: 0 always takes the most probable token; 1 as learned",
+            "top_p=0.95": "of a text: draw from the most probable tokens up to this probability",
+            "seed=0": "another number gives other images and texts",
+        },
+        (
+            "dltrain generate last --samples 64",
+            'dltrain generate last "To be" --tokens 200 temperature=0.5',
+        ),
+    ),
+    "rollout": VerbPage(
+        f"Write one episode of an agent as an animated GIF.\n{RUN}",
+        {"checkpoint=best": CHECKPOINT, "seed=0": "another number gives another episode"},
+        ("dltrain rollout last", "dltrain rollout last --out episode.gif"),
+    ),
+    "export": VerbPage(
+        f"Write what was learned in a format of other programs.\n{RUN}",
+        {"checkpoint=best": CHECKPOINT},
+        ("dltrain export last --format word2vec --out words.vec",),
+    ),
+    "resume": VerbPage(
+        f"Continue an interrupted run exactly, or train a finished one longer.\n{RUN}",
+        {"KEY=VALUE": "what changes from here on, such as trainer.epochs=20"},
+        ("dltrain resume last", "dltrain resume last trainer.epochs=20 --fork"),
+    ),
+    "completion": VerbPage(
+        "Print a script that completes words with TAB.",
+        examples=("dltrain completion bash", "dltrain completion zsh"),
+    ),
+    "help": VerbPage(
+        "Print the commands, groups and flags; or a command's settings, flags and examples.",
+        examples=("dltrain help", "dltrain help predict", "dltrain predict --help"),
+    ),
+}
+
+
+def print_page(name: str, options: Options) -> None:
+    """Print the page of a verb: usage, settings, flags and examples."""
+    verb = MULTIRUN if name == GRID else VERBS[name]
+    page = VERB_PAGES.get(name, VerbPage())
+    flags = flags_of(name)
+    examples = [f"  {example}" for example in page.examples]
+    parts = [f"dltrain {verb.usage}\n{page.text or described(verb)}"]
+    for title, rows in (("settings", dict(page.settings)), ("flags", flags)):
+        if rows:
+            parts.append(f"{title}\n{table(list(rows.items()))}")
+    if examples:
+        parts.append("\n".join(["examples", *examples]))
+    log.info("\n\n".join(parts))
+    options.outcome |= {
+        "usage": f"dltrain {verb.usage}",
+        "help": verb.help,
+        "settings": dict(page.settings),
+        "flags": flags,
+        "examples": list(page.examples),
+    }
+
+
+def described(verb: Verb) -> str:
+    """Return a verb's line in the help as a sentence."""
+    return f"{verb.help[:1].upper()}{verb.help[1:]}."
+
+
+def flags_of(name: str) -> dict[str, str]:
+    """Return the flags that a verb takes, its own first, and what each does."""
+    verb = "train" if name == GRID else name
+    own: dict[str, str] = {}
+    common: dict[str, str] = {}
+    for about in dict.fromkeys(FLAGS.values()):
+        spellings = ", ".join(flag for flag, other in FLAGS.items() if other == about)
+        shown = f"{spellings} {about.example}".strip()
+        if verb in about.verbs:
+            own[shown] = about.purpose
+        elif not about.verbs:
+            common[shown] = about.purpose
+    return own | common
