@@ -230,11 +230,17 @@ def set_flag(word: str, following: list[str], options: Options) -> str:
     if not flag.example:
         setattr(options, flag.field, True)
         return name
+    if flag.optional:
+        setattr(options, flag.field, value)
+        return name
     if not value and following and following[0] not in FLAGS:
         value = following.pop(0)
     if not value:
         raise UsageError(f"{name} needs a value: {name} {flag.example}")
-    setattr(options, flag.field, value)
+    if flag.repeated:
+        getattr(options, flag.field).append(value)
+    else:
+        setattr(options, flag.field, value)
     return name
 
 

@@ -31,6 +31,12 @@ class Options:
     fork: bool = False
     explain: bool = False
     data: bool = False
+    desc: bool = False
+    csv: bool = False
+    all: bool = False
+    delete: bool = False
+    empty_trash: bool = False
+    yes: bool = False
     config_dir: str | None = None
     cfg: str | None = None
     resolve: bool = False
@@ -41,6 +47,11 @@ class Options:
     samples: str | None = None
     tokens: str | None = None
     found_run: str = ""
+    sort: str | None = None
+    group: str | None = None
+    columns: str | None = None
+    limit: str | None = None
+    where: list[str] = field(default_factory=list)
     outcome: dict[str, Any] = field(default_factory=dict)
 
     @property

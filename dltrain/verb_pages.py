@@ -129,6 +129,17 @@ VERB_PAGES = {
         {"KEY=VALUE": "what changes from here on, such as trainer.epochs=20"},
         ("dltrain resume last", "dltrain resume last trainer.epochs=20 --fork"),
     ),
+    "runs": VerbPage(
+        "Print a table of all runs under ROOT (paths.output), the newest first. A key is that of\n"
+        "a setting or a metric, or status, name, date, epochs, steps or seconds.\n"
+        "With --delete, runs are moved to the trash.",
+        {"paths.output=outputs": "the folder of all runs"},
+        (
+            "dltrain runs --where model=cnn --where 'test/accuracy>=0.9' --sort test/accuracy",
+            "dltrain runs --group --csv",
+            "dltrain runs --delete --where status=failed",
+        ),
+    ),
     "completion": VerbPage(
         "Print a script that completes words with TAB.",
         examples=("dltrain completion bash", "dltrain completion zsh"),
@@ -175,6 +186,8 @@ def flags_of(name: str) -> dict[str, str]:
     for about in dict.fromkeys(FLAGS.values()):
         spellings = ", ".join(flag for flag, other in FLAGS.items() if other == about)
         shown = f"{spellings} {about.example}".strip()
+        if about.optional:
+            shown = f"{spellings} [={about.example}]"
         if verb in about.verbs:
             own[shown] = about.purpose
         elif not about.verbs:

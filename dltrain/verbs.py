@@ -27,14 +27,17 @@ class Verb:
 class Flag:
     """A flag: the field of `Options` that it sets, and where it may stand.
 
-    A flag with an `example` takes a value. A flag with `verbs` is a flag of these only; `purpose`
-    says what it does there.
+    A flag with an `example` takes a value; an `optional` one only after an equals sign. A
+    `repeated` flag may be typed several times. A flag with `verbs` is a flag of these only;
+    `purpose` says what it does there.
     """
 
     field: str
     example: str = ""
     verbs: tuple[str, ...] = ()
     purpose: str = ""
+    optional: bool = False
+    repeated: bool = False
 
 
 ANY_NUMBER = sys.maxsize
@@ -107,6 +110,13 @@ VERBS = {
         names=1,
         writes_files=True,
     ),
+    "runs": Verb(
+        "dltrain.commands.runs:runs",
+        "runs [ROOT]",
+        "a table of all runs; --where, --sort, --group; --delete",
+        names=ANY_NUMBER,
+        files=True,
+    ),
     "completion": Verb(
         "dltrain.commands.completion:completion",
         "completion bash|zsh|fish",
@@ -172,5 +182,22 @@ FLAGS = {
         ("predict", "generate", "export", "rollout"),
         "is the file to write",
     ),
+    "--where": Flag("where", "model=cnn", ("runs",), "selects runs by a condition", repeated=True),
+    "--sort": Flag("sort", "test/accuracy", ("runs",), "is the key to sort by"),
+    "--desc": Flag("desc", verbs=("runs",), purpose="sorts from high to low"),
+    "--group": Flag(
+        "group",
+        "model,optimizer.lr",
+        ("runs",),
+        "averages over seeds, or over the runs with the same KEYs",
+        optional=True,
+    ),
+    "--columns": Flag("columns", "run,optimizer.lr", ("runs",), "names the columns"),
+    "--limit": Flag("limit", "20", ("runs",), "is the number of rows"),
+    "--csv": Flag("csv", verbs=("runs",), purpose="prints CSV"),
+    "--all": Flag("all", verbs=("runs",), purpose="shows debug runs too"),
+    "--delete": Flag("delete", verbs=("runs",), purpose="moves runs to the trash"),
+    "--empty-trash": Flag("empty_trash", verbs=("runs",), purpose="deletes what is in the trash"),
+    "--yes": Flag("yes", verbs=("runs",), purpose="deletes without asking"),
     "--fork": Flag("fork", verbs=("resume",), purpose="continues a run in a new one"),
 }

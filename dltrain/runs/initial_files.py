@@ -40,10 +40,14 @@ def as_yaml(config: dict[str, Any]) -> bytes:
 def manifest(experiment: Experiment, composed: Composed, options: Options) -> dict[str, Any]:
     """Return what is needed to repeat a run and to trust its figures."""
     data = experiment.data
+    task = experiment.task
     return {
         "command": options.command,
         "overrides": options.overrides,
+        "choices": {group: option for group, option in composed.choices.items() if option},
         "config": composed.public,
+        "watch": {"metric": task.watch, "mode": experiment.optim_factory.direction},
+        "directions": dict(task.directions()),
         "seed": experiment.config["seed"],
         "created": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         "git": git_state(),

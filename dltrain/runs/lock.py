@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 LOCK = ".lock"
 OWNER = ".lock-owner"
+PROBE_SECONDS = 0.2  # longer than `is_locked` of another process takes
 
 
 def acquire_lock(folder: Path) -> BaseFileLock:
@@ -29,10 +30,10 @@ def acquire_lock(folder: Path) -> BaseFileLock:
 
     lock = FileLock(folder / LOCK, thread_local=False)
     try:
-        lock.acquire(timeout=0)
+        lock.acquire(timeout=PROBE_SECONDS, poll_interval=PROBE_SECONDS / 10)
     except Timeout as e:
         raise UsageError(
-            f"{folder} is being written by a run that is still going ({_owner(folder)})"
+            f"{folder} is being written by a run that is still going ({owner(folder)})"
         ) from e
     try:
         name = f"pid {os.getpid()} on {socket.gethostname()}\n"
@@ -43,7 +44,27 @@ def acquire_lock(folder: Path) -> BaseFileLock:
     return lock
 
 
-def _owner(folder: Path) -> str:
+def is_locked(folder: Path) -> bool:
+    """Tell if a process holds the lock of `folder`; nothing is written there.
+
+    The lock is tried in its shared form, for a moment. A folder without a lock file is free.
+    """
+    import fcntl  # Windows has none
+
+    try:
+        descriptor = os.open(folder / LOCK, os.O_RDONLY)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
+
+
+def owner(folder: Path) -> str:
     """Return which process holds the lock, as far as it is known."""
     with suppress(OSError, ValueError):
         name = (folder / OWNER).read_text(encoding="utf-8").strip()

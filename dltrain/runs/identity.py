@@ -1,0 +1,39 @@
+"""The identity of an experiment: a hash of the part of a configuration that defines it."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+from dltrain.files import to_json
+from dltrain.types import flatten
+
+SURROUNDINGS = (  # keys, or their beginnings, that change no result: places, logs, the machine
+    *("name", "resume", "paths.", "plugins", "expect", "checkpoints."),
+    *("callbacks.progress", "callbacks.tensorboard", "callbacks.explain"),
+    *("device.name", "device.threads", "device.flush_denormals", "device.keep_freed_memory"),
+    *("trainer.log_every", "trainer.save_every", "trainer.on_save_error"),
+)
+
+
+def defining(config: dict[str, Any]) -> dict[str, Any]:
+    """Return {dotted key: value} of what defines an experiment.
+
+    Places, logs and the machine are left out: the same experiment may run elsewhere.
+    """
+    values = flatten(config)
+    return {key: value for key, value in values.items() if not key.startswith(SURROUNDINGS)}
+
+
+def identity(config: dict[str, Any], without: tuple[str, ...] = ()) -> str:
+    """Return the SHA-256, in 64 hexadecimal digits, of what defines an experiment.
+
+    Keys in `without` do not count: without the seed, the runs of an average have one identity.
+    """
+    values = {key: value for key, value in defining(config).items() if key not in without}
+    return hashlib.sha256(canonical(values).encode()).hexdigest()
+
+
+def canonical(values: dict[str, Any]) -> str:
+    """Return JSON that is the same for equal values, whatever the order of the keys."""
+    return to_json(dict(sorted(values.items())), default=str)

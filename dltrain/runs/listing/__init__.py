@@ -1,0 +1,1 @@
+"""Many runs at once: a summary of each, an index of them, and what is shown of them."""
