@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Generic, Literal, Protocol, TypeAlias, TypeVar
@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from dltrain.errors import InputError, first_names
-from dltrain.types import BatchSize, Data, DataSplit, Sample, Spec
+from dltrain.types import BatchSize, Data, DataSplit, OrdersSamples, Sample, Spec
 
 Part: TypeAlias = Literal["train", "val", "test"]
 PARTS: tuple[Part, ...] = ("train", "val", "test")
@@ -43,8 +43,8 @@ class Dataset(ABC, Generic[ContentT, LearnedT, SplitT]):
 
     A family defines how its data is read (`read`), what it looks like (`spec`), how a split of it
     is made (`make_split`), what it learned from the training data (`description` and `parse`), and
-    how a file becomes inputs to predict from (`encode_file`). Everything else is defined here and
-    is not overridden.
+    how a file becomes inputs to predict from (`encode_file`). It may define the names of samples
+    (`row_names`). Everything else is defined here and is not overridden.
 
     The data is read once, when `stored` is first used: by a split, a fingerprint, or a spec that
     depends on it. `learned` is what a run learned from its own training data (its classes, their
@@ -105,6 +105,10 @@ class Dataset(ABC, Generic[ContentT, LearnedT, SplitT]):
     def encode_file(self, path: Path) -> Iterator[Sample]:
         """Yield the inputs in a user's file; InputError for a file that cannot be read."""
 
+    def row_names(self, part: Part) -> Callable[[int], str]:
+        """Return the function that names a stored row of a split, by default as in test/12."""
+        return lambda row: f"{part}/{row}"
+
     # What all families share.
 
     @property
@@ -138,6 +142,18 @@ class Dataset(ABC, Generic[ContentT, LearnedT, SplitT]):
     def class_counts(self) -> tuple[int, ...]:
         """The number of training samples of each class; empty where there are no classes."""
         return self.count_classes()
+
+    def sample_names(self, part: Part) -> Iterator[str]:
+        """Yield the name of each sample of a split, in the order of the batches of epoch 0.
+
+        No name exists before it is yielded, so they cost nothing until they are asked for.
+        """
+        split = {"train": lambda: self.train, "val": lambda: self.val, "test": lambda: self.test}
+        samples = split[part]()
+        rows: Iterable[int] = range(samples.samples)
+        if isinstance(samples, OrdersSamples):
+            rows = map(int, samples.order(0))
+        yield from map(self.row_names(part), rows)
 
     def to(self, device: torch.device) -> None:
         """Keep the data on `device`; to be called before it is read."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import glob
 import logging
 from collections.abc import Callable, Iterable, Iterator
-from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +13,8 @@ from torch import Tensor
 from dltrain.data.io.layout.describe import describe_files
 from dltrain.data.io.layout.folders import IMAGE_ENDINGS, paths_below
 from dltrain.data.text.text_folder import texts_below
-from dltrain.data.text.tokens import TokenSplit
 from dltrain.runs.open import reading_data_set
+from dltrain.runs.sample_scores import sample_names
 from dltrain.types import Data, ReadsText, Sample
 
 log = logging.getLogger("dltrain")
@@ -129,16 +128,14 @@ def readable(
 
 
 def of_split(data: Data, split: str) -> Iterator[tuple[Row, Tensor]]:
-    """Yield number, class (if any) and inputs of each sample of a split, in the batches' order."""
+    """Yield name, class (if any) and inputs of each sample of a split, in the batches' order."""
     with reading_data_set():
         part = getattr(data, split)
     class_names = data.spec.class_names
-    numbers: Iterator[int] = count()
-    if isinstance(part, TokenSplit):  # its batches are sorted by length
-        numbers = iter(part.order(0).argsort().argsort().tolist())
+    names = sample_names(data, split)
     for inputs, targets in part.epoch(0):
         for x, target in zip(inputs, targets, strict=True):
-            row: Row = {"input": f"{split}/{next(numbers)}"}
+            row: Row = {"input": next(names)}
             if class_names and not target.ndim:
                 row["label"] = class_names[int(target)]
             yield row, x

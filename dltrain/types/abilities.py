@@ -7,8 +7,8 @@ missing.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -80,6 +80,26 @@ class SpecFromFiles(Protocol):
 
 
 @runtime_checkable
+class NamesSamples(Protocol):
+    """Data that names its samples, for tables with a row for each."""
+
+    def sample_names(self, part: Literal["train", "val", "test"]) -> Iterator[str]:
+        """Yield the name of each sample of a split, in the order of the batches of epoch 0.
+
+        It is the sample's file, as in photos/cat/1.jpg, or the place in a file, as in
+        letters.csv:12; for data without files its set and number, as in mnist/test/12.
+        """
+
+
+@runtime_checkable
+class OrdersSamples(Protocol):
+    """A split that knows which stored sample comes where in an epoch."""
+
+    def order(self, number: int) -> Tensor:
+        """Return the stored row (N,) of each sample of epoch `number`, in the batches' order."""
+
+
+@runtime_checkable
 class CountsClasses(Protocol):
     """A split that counts the samples of each class."""
 
@@ -119,6 +139,18 @@ class PredictionRows(Protocol):
 
         Where there are several candidates, `top` lists them, best first, and the other keys of the
         row are those of the best one.
+        """
+
+
+@runtime_checkable
+class ScoresSamples(Protocol):
+    """A task that scores every sample on its own, for `evaluate RUN --out FILE`."""
+
+    def sample_rows(self, batches: Iterable[Any]) -> Iterator[dict[str, Any]]:
+        """Yield a row for each sample of the batches of an evaluation, in their order.
+
+        All rows have the same keys. One is the `loss`, whose mean is the loss of the evaluation. It
+        is the mean weighted by the `weight` where rows have one, such as a number of tokens.
         """
 
 

@@ -135,6 +135,11 @@ class AnnotatedFiles(ABC):
         parts["train"] = list(compress(images, map(not_, is_test)))
         return parts
 
+    def image_names(self, test_split: DrawnTestSplit) -> dict[str, list[str]]:
+        """Return the files of the images of every split."""
+        parts = self.parts(test_split)
+        return {part: [image.path for image in images] for part, images in parts.items()}
+
     def digest(self) -> str:
         """Return a name for what the files describe.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -21,6 +21,7 @@ from dltrain.data.detection.samples import (
     DetectionSource,
     DetectionTensors,
     DrawnTestSplit,
+    NamesImages,
 )
 from dltrain.data.detection.transforms import Flip, Jitter
 from dltrain.data.images.labeled import require_image_shape, require_statistics, require_texts
@@ -237,6 +238,14 @@ class DetectionDataset(Dataset[DetectionTensors, LearnedDetection, Split]):
         images, targets = self.stored["train"]
         rows = self.rows[0].repeat(self.repeats)
         return self.split(images, targets, rows, batch_size, seed)
+
+    def row_names(self, part: Part) -> Callable[[int], str]:
+        """Return the function that names an image of a split: its file, or set and number."""
+        name = {"train": "train", "val": self.validation_set, "test": "test"}[part]
+        if isinstance(self.source, NamesImages):
+            return self.source.image_names(self.test_split)[name].__getitem__
+        origin = type(self.source).__name__.lower()
+        return lambda row: f"{origin}/{name}/{row}"
 
     def split(
         self, images: Tensor, targets: Tensor, rows: Tensor, batch_size: BatchSize, seed: int | None

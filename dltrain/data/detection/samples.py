@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Protocol, TypeAlias
+from typing import Protocol, TypeAlias, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -92,6 +92,14 @@ class DetectionTensors(TensorSets):
     def __init__(self, sets: Mapping[str, tuple[Tensor, Tensor]], rule: PixelRule) -> None:
         super().__init__(sets)
         self.rule = rule
+
+
+@runtime_checkable
+class NamesImages(Protocol):
+    """A source of images with boxes that knows their files."""
+
+    def image_names(self, test_split: DrawnTestSplit) -> dict[str, list[str]]:
+        """Return the files of the images of each set that `read` returns, in their order."""
 
 
 class DetectionSource(Protocol):

@@ -91,6 +91,7 @@ class Folder:
         self.known_classes: tuple[str, ...] = ()  # of a run
         self.test_only = False
         self.is_described = False
+        self.image_paths: dict[str, list[str]] = {}  # of the images that `read` returned
 
     @property
     def spec(self) -> Spec:
@@ -289,6 +290,7 @@ class Folder:
             good[list(odd.why)] = False
             reasons |= {files.paths[row]: why for row, why in odd.why.items()}
             sets[split] = (keep(images, good), files.targets[good])
+            self.image_paths[split] = files[good].paths
         self.report_odd_files(reasons)
         return sets
 

@@ -185,8 +185,9 @@ class ImageFolder(LabeledImages):
             as_trained = partial(self.as_trained, shape)
             cache = self.root / CACHE
             return ImageFiles(folder, cache, as_trained, self.batch_size, self.device)
-        sets = ImageTensors()
-        for name, (images, targets) in folder.read().items():
+        content = folder.read()
+        sets = ImageTensors(str(folder.path), folder.image_paths)
+        for name, (images, targets) in content.items():
             targets = self.as_trained(tuple(images.shape[1:]), targets)
             sets[name] = images.to(self.device), targets.to(self.device)
         return sets

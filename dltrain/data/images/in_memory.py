@@ -64,7 +64,7 @@ class InMemory(LabeledImages):
 
     def read(self) -> ImageTensors:
         """Return the images and class numbers of the source."""
-        sets = ImageTensors()
+        sets = ImageTensors(type(self.source).__name__.lower())
         for name, (images, targets) in self.source.read().items():
             if len(images) != len(targets):
                 raise InputError(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -64,9 +64,20 @@ class ImageContent(Protocol):
     def batches(self, name: str, split: Split) -> ImageSplit:
         """Return the batches of a `split` of a set, with the images read that it lacks."""
 
+    def row_names(self, name: str) -> Callable[[int], str]:
+        """Return the function that names a row of a set: its file, or origin and number."""
+
 
 class ImageTensors(TensorSets):
-    """Images (N, C, H, W) of bytes and class numbers (N,) in memory, by the name of the set."""
+    """Images (N, C, H, W) of bytes and class numbers (N,) in memory, by the name of the set.
+
+    `origin` names the source, and `paths` are the files of each set that was read from such.
+    """
+
+    def __init__(self, origin: str, paths: Mapping[str, Sequence[str]] | None = None) -> None:
+        super().__init__()
+        self.origin = origin
+        self.paths = paths or {}
 
     def images(self, name: str) -> Tensor:
         """Return the images (N, C, H, W) of a set."""
@@ -92,6 +103,12 @@ class ImageTensors(TensorSets):
     def batches(self, name: str, split: Split) -> Split:
         """Return the split: it has its images."""
         return split
+
+    def row_names(self, name: str) -> Callable[[int], str]:
+        """Return the function that names a row of a set: its file, or origin and number."""
+        if name in self.paths:
+            return self.paths[name].__getitem__
+        return lambda row: f"{self.origin}/{name}/{row}"
 
 
 def mean_and_std(mean: Tensor, mean_of_squares: Tensor) -> Statistics:
@@ -224,6 +241,11 @@ class LabeledImages(Dataset[ImageContent, LearnedImages, ImageSplit]):
             raise no_training_samples()
         images, targets = self.stored.images(name), self.stored.targets(name)
         return self.stored.batches(name, self.split(images, targets, rows, batch_size, seed))
+
+    def row_names(self, part: Part) -> Callable[[int], str]:
+        """Return the function that names an image of a split: its file, or set and number."""
+        name, _ = self.rows_of(part)
+        return self.stored.row_names(name)
 
     def rows_of(self, part: Part) -> tuple[str, Tensor]:
         """Return the stored set that has the images of a split, and their rows in it."""

@@ -98,6 +98,10 @@ class Streamed:
         generator = keyed(self.split.seed or 0, number, batch.position)
         return self.split.transformed(inputs, targets, generator)
 
+    def order(self, number: int) -> Tensor:
+        """Return the rows of epoch `number` in their order."""
+        return self.split.order(number)
+
     def class_counts(self, num_classes: int) -> tuple[int, ...]:
         """Return the number of samples of each class."""
         return self.split.class_counts(num_classes)
@@ -176,6 +180,10 @@ class ImageFiles:
         count = max(1, len(moment_rows) * math.prod(self.folder.size))
         mean, mean_of_squares = self.moments[moment_rows].sum(0) / count
         return mean_and_std(mean, mean_of_squares)
+
+    def row_names(self, name: str) -> Callable[[int], str]:
+        """Return the function that names a row of a set by its file."""
+        return self.sets[name].paths.__getitem__
 
     def batches(self, name: str, split: Split) -> Streamed:
         """Return the batches of a split, decoded ahead of their use."""

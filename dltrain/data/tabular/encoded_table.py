@@ -10,6 +10,7 @@ from torch import Tensor
 
 from dltrain.data.io.number_format import PLAIN, NumberFormat
 from dltrain.data.tabular.encoding import Encoder
+from dltrain.data.tabular.table import RowPlaces
 from dltrain.types import Spec
 
 
@@ -18,7 +19,8 @@ class EncodedTable:
     """The inputs (N, F) float32 and targets of all rows, and the rows of each split.
 
     Targets are class numbers (N,), or standardized numbers (N, T). `target_formats` is how the
-    table writes each target; `digest` names its content.
+    table writes each target; `digest` names its content. `places` are file and line of the rows,
+    table by table.
     """
 
     spec: Spec
@@ -30,6 +32,15 @@ class EncodedTable:
     val: Tensor
     test: Tensor
     digest: str
+    places: tuple[RowPlaces, ...]
+
+    def place(self, row: int) -> str:
+        """Return file and line of a row."""
+        for places in self.places:
+            if row < len(places):
+                return places[row]
+            row -= len(places)
+        raise IndexError(row)
 
     def size_in_bytes(self) -> int:
         """Return how much memory inputs and targets occupy."""

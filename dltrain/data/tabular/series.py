@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,7 +25,8 @@ log = logging.getLogger("dltrain")
 class StandardizedSeries:
     """A standardized series (N,), and where the windows of each split begin.
 
-    `format` is how the column `column` writes its numbers; `digest` names its content.
+    `format` is how the column `column` writes its numbers; `digest` names its content. `where`
+    returns file and line of a value.
     """
 
     values: Tensor
@@ -36,6 +38,7 @@ class StandardizedSeries:
     val: Tensor
     test: Tensor
     digest: str
+    where: Callable[[int], str]
 
     def size_in_bytes(self) -> int:
         """Return how much memory the series occupies."""

@@ -109,6 +109,20 @@ class Request:
 
 
 @dataclass(frozen=True)
+class RowPlaces:
+    """The places of some rows of a table, without the table: `where` returns that of a row."""
+
+    where: Callable[[int], str]
+    rows: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, number: int) -> str:
+        return self.where(int(self.rows[number]))
+
+
+@dataclass(frozen=True)
 class Table:
     """Columns of one length by name.
 

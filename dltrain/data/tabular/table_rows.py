@@ -14,7 +14,7 @@ from torch import Tensor
 from dltrain.data.tabular import labels
 from dltrain.data.tabular.encoding import Missing
 from dltrain.data.tabular.footer import missing_to_the_end
-from dltrain.data.tabular.table import Table
+from dltrain.data.tabular.table import RowPlaces, Table
 from dltrain.errors import InputError
 from dltrain.shell import setting
 
@@ -31,6 +31,11 @@ class TableRows:
     table: Table
     rows: Rows
     targets: Tensor
+
+    @property
+    def places(self) -> RowPlaces:
+        """The file and line of each row."""
+        return RowPlaces(self.table.where, self.rows)
 
 
 @dataclass(frozen=True)

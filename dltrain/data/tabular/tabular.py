@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -184,6 +184,7 @@ class Tabular(Dataset[EncodedTable, LearnedTable, Split]):
         self.log_filled(samples, encoder, only_new=self.learned is not None)
         inputs = encoder(table.columns, samples.rows)
         targets = samples.targets
+        places = [samples.places]
         if self.test_source is not None and not self.is_other_table(table.digest):
             known = KnownColumns(encoder, formats, class_names)
             test_samples = self.read_test_rows(self.test_source, known)
@@ -191,6 +192,7 @@ class Tabular(Dataset[EncodedTable, LearnedTable, Split]):
             test_inputs = encoder(test_samples.table.columns, test_samples.rows)
             inputs = torch.cat([inputs, test_inputs])
             targets = torch.cat([targets, test_samples.targets])
+            places.append(test_samples.places)
         spec = Spec(
             input_shape=(inputs.shape[1],),
             class_names=class_names,
@@ -204,7 +206,18 @@ class Tabular(Dataset[EncodedTable, LearnedTable, Split]):
             targets = ((targets - torch.tensor(mean)) / torch.tensor(std)).float()
             names = self.target_names
             spec = replace(spec, target_names=names, target_mean=mean, target_std=std)
-        return EncodedTable(spec, encoder, formats, inputs, targets, train, val, test, table.digest)
+        return EncodedTable(
+            spec=spec,
+            encoder=encoder,
+            target_formats=formats,
+            inputs=inputs,
+            targets=targets,
+            train=train,
+            val=val,
+            test=test,
+            digest=table.digest,
+            places=tuple(places),
+        )
 
     def require_source(self) -> TableSource:
         """Return where the table comes from; ConfigError if it or the target is not named."""
@@ -414,6 +427,10 @@ class Tabular(Dataset[EncodedTable, LearnedTable, Split]):
         # A balanced regression was refused earlier.
         balanced = self.balance == "sampler" and bool(spec.class_names)
         return Split(*self.tensors, rows[part], spec, batch_size, seed, balanced=balanced)
+
+    def row_names(self, part: Part) -> Callable[[int], str]:
+        """Return the function that names a row by its place, as in letters.csv:12."""
+        return self.stored.place
 
     def count_classes(self) -> tuple[int, ...]:
         """Return the number of training samples of each class, of the table that was trained on."""

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from dltrain.data.io.dates import date_text, moments
 from dltrain.data.tabular.files.table_file import TableFile
-from dltrain.data.tabular.table import Column, Request, Table
+from dltrain.data.tabular.table import Column, Request, RowPlaces, Table
 from dltrain.data.tabular.time_column import TimeColumn
 from dltrain.errors import InputError
 
@@ -47,7 +47,7 @@ def in_order(table: Table, file: TableFile, column: TimeColumn) -> Table:
     if order is None:
         return table
     columns = {name: ordered(values, order) for name, values in table.columns.items()}
-    return replace(table, columns=columns, where=lambda row: table.where(int(order[row])))
+    return replace(table, columns=columns, where=RowPlaces(table.where, order).__getitem__)
 
 
 def ordered(column: Column, order: NDArray[np.int64]) -> Column:

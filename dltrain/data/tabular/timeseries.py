@@ -6,7 +6,7 @@ Its windows are inputs, and what follows each is the target.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from functools import cached_property
 from itertools import pairwise
@@ -180,6 +180,7 @@ class TimeSeries(Dataset[StandardizedSeries, LearnedSeries, Split]):
             val=val,
             test=test,
             digest=table.digest,
+            where=table.where,
         )
 
     def read_table(self, source: TableSource) -> Table:
@@ -291,6 +292,10 @@ class TimeSeries(Dataset[StandardizedSeries, LearnedSeries, Split]):
         """Return the batches of one split."""
         starts = {"train": self.stored.train, "val": self.stored.val, "test": self.stored.test}
         return Split(*self.tensors, starts[part], self.spec, batch_size, seed)
+
+    def row_names(self, part: Part) -> Callable[[int], str]:
+        """Return the function that names a window by the place of the first value after it."""
+        return lambda start: self.stored.where(start + self.window)
 
     def count_classes(self) -> tuple[int, ...]:
         """Return nothing: targets are numbers."""

@@ -126,6 +126,11 @@ class EvaluationStreams(Stateless):
             for position in range(int(group_sizes.max())):
                 yield position, group_begins[group_sizes > position] + position
 
+    def order(self, number: int) -> Tensor:
+        """Return the place where each block begins, in the order of the batches."""
+        blocks = [numbers for _, numbers in self.numbers()]
+        return self.length * torch.cat([torch.arange(0), *blocks])
+
     def epoch(self, number: int, start: int = 0) -> Iterator[Batch]:
         """Yield the batches from batch `start` on."""
         for position, numbers in islice(self.numbers(), start, None):

@@ -11,10 +11,10 @@ import hashlib
 import io
 import json
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -62,6 +62,44 @@ class Corpus:
         """Make the content part of `digest`."""
         digest.update(np.int64(len(self)).tobytes() + self.offsets.tobytes())
         digest.update(self.blob)
+
+
+@runtime_checkable
+class NamesTexts(Protocol):
+    """A source that knows the file or the line of each text."""
+
+    def text_names(self, part: str) -> Sequence[str]:
+        """Return the names of the texts that it read for "train", "val" or "test"."""
+
+
+class TextNames:
+    """The names of the texts of all sets of a source, one set after the other.
+
+    `sizes` are the numbers of texts of the sets. A source that knows no names gives the number in
+    its set, as in reversal/test/12. The names of a set are read when the first is asked for.
+    """
+
+    def __init__(self, source: object, sizes: Mapping[str, int]) -> None:
+        self.source = source
+        self.sizes = sizes
+        self.known: dict[str, Sequence[str]] = {}
+
+    def __call__(self, row: int) -> str:
+        """Return the name of a row."""
+        first = 0
+        for part, size in self.sizes.items():
+            if row < first + size:
+                return self.name(part, row - first)
+            first += size
+        raise IndexError(row)
+
+    def name(self, part: str, number: int) -> str:
+        """Return the name of a text of a set."""
+        if not isinstance(self.source, NamesTexts):
+            return f"{type(self.source).__name__.lower()}/{part}/{number}"
+        if part not in self.known:
+            self.known[part] = self.source.text_names(part)
+        return self.known[part][number]
 
 
 LabeledCorpus = tuple[Corpus, Tensor]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -227,6 +227,10 @@ class LanguageModeling(Dataset[LanguageContent, Tokenizer, LanguageSplit]):
                 f"dataset.length={self.length} and the token after it{places}"
             )
         return split
+
+    def row_names(self, part: Part) -> Callable[[int], str]:
+        """Return the function that names a block by the places of its tokens in the text."""
+        return lambda place: f"{part}/tokens {place}-{place + self.length - 1}"
 
     def count_classes(self) -> tuple[int, ...]:
         """Return nothing: there are no classes."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal, Protocol
 
@@ -146,6 +147,10 @@ class ParallelFiles:
             }
         return self._corpora
 
+    def text_names(self, part: str) -> Sequence[str]:
+        """Return file and line of each source text of a split."""
+        return aligned_places(*self._places()[part], self.encoding)
+
     def find_files(self) -> None:
         """Raise InputError where a named file is absent."""
         self._places()
@@ -183,6 +188,14 @@ def read_aligned(source: Path, target: Path, encoding: str | None = None) -> Ali
         Corpus.from_texts(map(str.encode, kept_sources)),
         Corpus.from_texts(map(str.encode, kept_targets)),
     )
+
+
+def aligned_places(source: Path, target: Path, encoding: str | None = None) -> list[str]:
+    """Return file and line of the source text of each pair that `read_aligned` returns."""
+    pairs = zip(lines(source, encoding), lines(target, encoding), strict=True)
+    return [
+        f"{source}:{number}" for number, pair in enumerate(pairs, 1) if all(map(str.strip, pair))
+    ]
 
 
 def first_empty_line(lines_by_file: dict[Path, list[str]]) -> str:
@@ -234,13 +247,17 @@ class Multi30k:
             for language in self.languages
         }
         fetch(self.mirrors, published, self.folder)
+        return {split: read_aligned(*self.paths(split)) for split in self.files}
+
+    def paths(self, part: str) -> tuple[Path, Path]:
+        """Return the files of both languages of a split."""
         source, target = self.languages
-        return {
-            split: read_aligned(
-                self.folder / f"{name}.{source}.gz", self.folder / f"{name}.{target}.gz"
-            )
-            for split, name in self.files.items()
-        }
+        name = self.files[part]
+        return self.folder / f"{name}.{source}.gz", self.folder / f"{name}.{target}.gz"
+
+    def text_names(self, part: str) -> Sequence[str]:
+        """Return file and line of each source text of a split."""
+        return aligned_places(*self.paths(part))
 
 
 class Reversal:

@@ -56,6 +56,7 @@ class IMDB:
     def __init__(self, root: Path) -> None:
         self.root = Path(root)
         self.folder = self.root / "aclImdb"
+        self.file_names: dict[tuple[str, str], list[str]] = {}  # by split and class, once read
 
     def read(self) -> dict[str, LabeledCorpus]:
         """Return the reviews of "train" and "test"."""
@@ -74,6 +75,7 @@ class IMDB:
             if not files:
                 raise InputError(f"{place} has no review in it: expected .txt files")
             reviews[split, folder] = [read_text(file).encode() for file in files]
+            self.file_names[split, folder] = [str(file) for file in files]
         return reviews
 
     def from_archive(self) -> dict[tuple[str, str], list[bytes]]:
@@ -93,9 +95,16 @@ class IMDB:
             raise InputError(
                 f"{archive} cannot be unpacked ({e}); delete it to download it again"
             ) from e
-        return {
-            group: [text for _, text in sorted(files.items())] for group, files in reviews.items()
-        }
+        texts = {}
+        for group, files in reviews.items():
+            names = sorted(files)
+            texts[group] = [files[name] for name in names]
+            self.file_names[group] = [str(self.folder.joinpath(*group, name)) for name in names]
+        return texts
+
+    def text_names(self, part: str) -> Sequence[str]:
+        """Return the file of each review of a split."""
+        return [name for folder in IMDB_CLASSES for name in self.file_names[part, folder]]
 
 
 class LabeledReviews:
@@ -162,6 +171,11 @@ class SST:
             classes.append(int(number))
         return Corpus.from_texts(texts), torch.tensor(classes)
 
+    def text_names(self, part: str) -> Sequence[str]:
+        """Return file and line of each sentence of a split."""
+        path = self.folder / f"stsa.{self.labels}.{SST_FILES[part]}"
+        return [f"{path}:{number}" for number in range(1, len(lines(path)) + 1)]
+
 
 class MR:
     """5331 + 5331 sentences for or against a film, without a test set of their own.
@@ -186,9 +200,20 @@ class MR:
     def read(self) -> dict[str, LabeledCorpus]:
         """Return the sentences, all of them for training."""
         fetch((), self.files, self.folder, instead=f"from {MR_ARCHIVE}")
-        contents = [read_bytes(self.folder / name) for name in self.files]
-        groups = [split_lines(content.decode("latin-1")) for content in contents]
+        groups = [self.sentences(name) for name in self.files]
         return {"train": by_class([[text.encode() for text in group] for group in groups])}
+
+    def sentences(self, name: str) -> list[str]:
+        """Return the lines of a file."""
+        return split_lines(read_bytes(self.folder / name).decode("latin-1"))
+
+    def text_names(self, part: str) -> Sequence[str]:
+        """Return file and line of each sentence."""
+        return [
+            f"{self.folder / name}:{number}"
+            for name in self.files
+            for number in range(1, len(self.sentences(name)) + 1)
+        ]
 
 
 def by_class(groups: Sequence[Sequence[bytes]]) -> LabeledCorpus:

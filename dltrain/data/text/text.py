@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Protocol
@@ -16,7 +16,14 @@ from dltrain.data.io.layout.describe import printable_names
 from dltrain.data.io.text_encoding import check_encoding
 from dltrain.data.io.values import KnownTexts
 from dltrain.data.split import Balance, check_fold, describe_random_split, held_out_mask
-from dltrain.data.text.corpus import JSON_LINES, TABLES, LabeledCorpus, read_text, records
+from dltrain.data.text.corpus import (
+    JSON_LINES,
+    TABLES,
+    LabeledCorpus,
+    TextNames,
+    read_text,
+    records,
+)
 from dltrain.data.text.fake_tokens import FakeTokens
 from dltrain.data.text.token_cache import TokenizerSettings, tokenize
 from dltrain.data.text.tokenizer import (
@@ -77,6 +84,9 @@ class TextContent:
     digest: str
     made_test: bool
     """True if the test split was made of training texts, because there is no test set."""
+
+    sizes: dict[str, int]
+    """The number of texts of each set that was read, in their order."""
 
     def size_in_bytes(self) -> int:
         """Return the memory that texts and classes occupy."""
@@ -238,7 +248,8 @@ class Text(Dataset[TextContent, LearnedTexts, TokenSplit]):
             is_other_data = self.learned.digest not in (None, digest)
             targets = self.as_trained(targets, self.learned.class_names)
         texts = [ragged.cut(self.max_length, self.keep) for ragged in tokenized.texts]
-        rows = consecutive_rows({name: len(corpus) for name, (corpus, _) in sets.items()})
+        sizes = {name: len(corpus) for name, (corpus, _) in sets.items()}
+        rows = consecutive_rows(sizes)
         return TextContent(
             tokenizer=tokenized.tokenizer,
             texts=joined(texts),
@@ -246,6 +257,7 @@ class Text(Dataset[TextContent, LearnedTexts, TokenSplit]):
             rows=self.assign_rows(rows, targets, is_other_data),
             digest=digest,
             made_test="test" not in sets and not is_other_data,
+            sizes=sizes,
         )
 
     def as_trained(self, targets: Tensor, trained: Sequence[str]) -> Tensor:
@@ -309,6 +321,10 @@ class Text(Dataset[TextContent, LearnedTexts, TokenSplit]):
             classes,
         )
         return TokenSplit(content.texts.to(self.device), content.targets.to(self.device), batching)
+
+    def row_names(self, part: Part) -> Callable[[int], str]:
+        """Return the function that names a row by the file or the line of its text."""
+        return TextNames(self.source, self.stored.sizes)
 
     def count_classes(self) -> tuple[int, ...]:
         """Return the number of training texts of each class, of the run or of the texts."""

@@ -122,6 +122,22 @@ class LabeledTextFiles:
         self.refuse_unknown_classes(sets)
         return sets
 
+    def text_names(self, part: str) -> Sequence[str]:
+        """Return the file of each text of a split, or the line of a table."""
+        names: dict[str, list[str]] = {}
+        for split, path in self.places.items():
+            if path not in self.folders:
+                rows = records(path, (self.text, self.label), self.encoding)
+                names[split] = [f"{path}:{record.line}" for record in rows]
+                continue
+            by_split, _ = self.folders[path].files
+            own = {name: [str(file) for file, _ in files] for name, files in by_split.items()}
+            if split == "train":
+                names |= own
+            else:
+                names[split] = own.get(split) or own["train"]
+        return names.get(part, [])
+
     def refuse_unknown_classes(self, sets: dict[str, LabeledTexts]) -> None:
         """Raise InputError for a class that no training text has."""
         known = set(sets["train"][1])

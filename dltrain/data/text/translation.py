@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -14,7 +14,7 @@ from torch import Tensor
 from dltrain.data.dataset import Dataset, Part, require
 from dltrain.data.io.text_encoding import check_encoding
 from dltrain.data.split import describe_random_split, held_out_mask
-from dltrain.data.text.corpus import lines
+from dltrain.data.text.corpus import TextNames, lines
 from dltrain.data.text.fake_tokens import FakeTokens
 from dltrain.data.text.pairs import PairSource
 from dltrain.data.text.text import (
@@ -52,6 +52,9 @@ class TranslationContent:
     digest: str
     made_test: bool
     """True if the test split was made of training pairs, because there is no test set."""
+
+    sizes: dict[str, int]
+    """The number of pairs of each set that was read, in their order."""
 
     def size_in_bytes(self) -> int:
         """Return the memory that the pairs occupy."""
@@ -183,7 +186,8 @@ class Translation(Dataset[TranslationContent, Tokenizers, TokenSplit]):
         sources = tokens(0, self.source_settings, trained_source, "source text")
         targets = tokens(1, self.target_settings, trained_target, "target text")
         hasher = hashlib.sha256(f"{sources.digest} {targets.digest}".encode())
-        rows = consecutive_rows({name: len(corpus) for name, (corpus, _) in sets.items()})
+        sizes = {name: len(corpus) for name, (corpus, _) in sets.items()}
+        rows = consecutive_rows(sizes)
         return TranslationContent(
             tokenizers=(sources.tokenizer, targets.tokenizer),
             sources=joined_heads(sources.texts, self.max_length),
@@ -191,6 +195,7 @@ class Translation(Dataset[TranslationContent, Tokenizers, TokenSplit]):
             rows=self.assign_rows(rows),
             digest=hasher.hexdigest(),
             made_test="test" not in sets,
+            sizes=sizes,
         )
 
     def assign_rows(self, rows: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -217,6 +222,10 @@ class Translation(Dataset[TranslationContent, Tokenizers, TokenSplit]):
         return TokenSplit(
             content.sources.to(self.device), content.targets.to(self.device), batching
         )
+
+    def row_names(self, part: Part) -> Callable[[int], str]:
+        """Return the function that names a row by the file or the line of its text."""
+        return TextNames(self.pairs, self.stored.sizes)
 
     def count_classes(self) -> tuple[int, ...]:
         """Return nothing: there are no classes."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import itertools
+from array import array
 from collections.abc import Collection, Iterator
 from functools import cached_property
 from pathlib import Path
@@ -32,6 +33,8 @@ class CsvText:
     def __init__(self, path: Path, settings: CsvSettings) -> None:
         self.path = path
         self.settings = settings
+        self.lines = array("q")  # of the header and the first rows, as far as they were asked for
+        self.unread: Iterator[Record] | None = None  # the records after these
 
     @cached_property
     def content(self) -> bytes | None:
@@ -150,9 +153,16 @@ class CsvText:
         decode(self.path.read_bytes(), self.path)
 
     def line_of(self, row: int) -> int:
-        """Return the line of a row below the header."""
-        line, _ = next(itertools.islice(self.records(), row + 1, None))
-        return line
+        """Return the line of a row below the header.
+
+        The file is read as far as that, once for all rows: their names would take very long
+        otherwise.
+        """
+        if self.unread is None:
+            self.unread = self.records()
+        while len(self.lines) <= row + 1:
+            self.lines.append(next(self.unread)[0])
+        return self.lines[row + 1]
 
     def header(self) -> list[str]:
         """Return the names of the columns; none of a file without records."""
