@@ -176,6 +176,30 @@ def mean_over(sums: Sequence[Tensor]) -> float:
     return total / weight if weight else math.nan
 
 
+def sample_losses(
+    loss: nn.Module, outputs: Tensor, targets: Tensor
+) -> tuple[list[float], list[float]]:
+    """Return the loss of each sample of a batch, and its weight in the mean over a split.
+
+    The weighted mean over all samples is what `mean_over` returns, for a loss that is a mean over
+    samples. A sample of weight 0 has the loss NaN. The arguments are those of `training_mean`.
+    """
+    sums = [
+        evaluation_sum(loss, outputs[row : row + 1], targets[row : row + 1])
+        for row in range(len(targets))
+    ]
+    totals, weights = torch.stack(sums).cpu().double().unbind(1)
+    losses: list[float] = (totals / weights).tolist()
+    return losses, weights.tolist()
+
+
+def weighs_samples(loss: nn.Module) -> bool:
+    """Return whether samples count differently in the mean of a loss: it has class weights."""
+    if isinstance(loss, Weighted):
+        return loss.class_weights is not None
+    return isinstance(loss, nn.CrossEntropyLoss | nn.NLLLoss) and loss.weight is not None
+
+
 def total_weight(targets: Tensor, class_weights: Tensor | None, like: Tensor) -> Tensor:
     """Return the sum () of a batch's class weights, with the type and device of `like`."""
     if class_weights is None:

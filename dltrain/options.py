@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from dltrain.errors import UsageError
@@ -46,6 +47,7 @@ class Options:
     images: str | None = None
     samples: str | None = None
     tokens: str | None = None
+    worst: str | None = None
     found_run: str = ""
     sort: str | None = None
     group: str | None = None
@@ -71,3 +73,17 @@ def count_from(flag: str, text: str, limit: int) -> int:
     if not text.isdecimal() or not 0 < int(text) <= limit:
         raise UsageError(f"{flag} {text}: expected a whole number from 1 to {limit:,}")
     return int(text)
+
+
+def output_file(name: str | None, formats: Sequence[str]) -> Path | None:
+    """Return the file that --out names, if any; UsageError if it cannot be written."""
+    if name is None:
+        return None
+    out = Path(name)
+    if out.suffix not in formats:
+        raise UsageError(f"--out {out}: expected a name that ends in {' or '.join(formats)}")
+    if out.is_dir():
+        raise UsageError(f"--out {out}: is a folder; name a file in it")
+    if not out.absolute().parent.is_dir():
+        raise UsageError(f"--out {out}: there is no folder {out.parent}")
+    return out

@@ -74,7 +74,7 @@ VERBS = {
     "evaluate": Verb(
         "dltrain.commands.evaluate:evaluate",
         "evaluate RUN [split=test]",
-        "score a run's best checkpoint",
+        "score a run's best checkpoint; --out FILE has a row for each sample",
         names=1,
     ),
     "predict": Verb(
@@ -179,7 +179,7 @@ FLAGS = {
     "--out": Flag(
         "out",
         "FILE.csv",
-        ("predict", "generate", "export", "rollout"),
+        ("evaluate", "predict", "generate", "export", "rollout"),
         "is the file to write",
     ),
     "--where": Flag("where", "model=cnn", ("runs",), "selects runs by a condition", repeated=True),
@@ -199,5 +199,8 @@ FLAGS = {
     "--delete": Flag("delete", verbs=("runs",), purpose="moves runs to the trash"),
     "--empty-trash": Flag("empty_trash", verbs=("runs",), purpose="deletes what is in the trash"),
     "--yes": Flag("yes", verbs=("runs",), purpose="deletes without asking"),
+    "--worst": Flag(
+        "worst", "10", ("evaluate",), "prints so many samples, those of the greatest loss"
+    ),
     "--fork": Flag("fork", verbs=("resume",), purpose="continues a run in a new one"),
 }

@@ -7,11 +7,10 @@ from __future__ import annotations
 
 import logging
 import sys
-from pathlib import Path
 
 from dltrain.config.overrides import take
 from dltrain.errors import InputError, UsageError, first_names
-from dltrain.options import Options, require_choice
+from dltrain.options import Options, output_file, require_choice
 from dltrain.report.explanations import Explainer
 from dltrain.report.predictions import FORMATS, show, with_top, write
 from dltrain.report.text import counted_noun
@@ -35,7 +34,7 @@ def predict(options: Options) -> None:
     typed, overrides = take(overrides, DEFAULTS)
     settings = {**DEFAULTS, **typed}
     require_settings(settings)
-    out = output_file(options.out)
+    out = output_file(options.out, FORMATS)
     names = options.names[1:]
     split = settings["split"]
     if bool(names) == bool(split):
@@ -93,17 +92,3 @@ def require_settings(settings: dict[str, str]) -> None:
     require_choice("checkpoint", settings["checkpoint"], POINTERS)
     if settings["split"]:
         require_choice("split", settings["split"], SPLITS, " (those of train come shuffled)")
-
-
-def output_file(name: str | None) -> Path | None:
-    """Return the file that --out names, if any; UsageError if it cannot be written."""
-    if name is None:
-        return None
-    out = Path(name)
-    if out.suffix not in FORMATS:
-        raise UsageError(f"--out {out}: expected a name that ends in {' or '.join(FORMATS)}")
-    if out.is_dir():
-        raise UsageError(f"--out {out}: is a folder; name a file in it")
-    if not out.absolute().parent.is_dir():
-        raise UsageError(f"--out {out}: there is no folder {out.parent}")
-    return out

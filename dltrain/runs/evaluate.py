@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from dltrain.runs.open import (
     reading_data_set,
     saved_configuration,
 )
+from dltrain.runs.sample_scores import Row, require_sample_scores, sample_rows
 from dltrain.types import AveragesViews, Data, Table
 
 SPLITS = ("train", "val", "test")
@@ -39,8 +41,21 @@ class RunScores:
     step: int
     split: str
     views: str
-    task: Task
     scores: dict[str, Any]
+    engine: Engine
+    data: Data
+
+    @property
+    def task(self) -> Task:
+        """The run's task, with the weights of the checkpoint."""
+        return self.engine.task
+
+    def sample_rows(self) -> Iterator[Row]:
+        """Yield the name and the scores of each sample, in the order of the data.
+
+        UsageError for a task that has no loss of a single sample.
+        """
+        return sample_rows(self.engine, self.data, self.split)
 
     @property
     def figures(self) -> dict[str, float]:
@@ -66,14 +81,21 @@ class RunScores:
 
 
 def evaluate_run(
-    run: RunFolder, overrides: list[str], split: str, checkpoint: str, tta: str
+    run: RunFolder,
+    overrides: list[str],
+    split: str,
+    checkpoint: str,
+    tta: str,
+    per_sample: bool = False,
 ) -> RunScores:
     """Score a split of the data set of `run` with its checkpoint best or last.
 
-    `tta` names the views of each input to average over, separated by commas.
+    `tta` names the views of each input to average over, separated by commas. `per_sample` means
+    that the scores of each sample will be asked for.
 
     Raises:
-        UsageError: The split is empty, or a setting has no such value.
+        UsageError: The split is empty, a setting has no such value, or the task has no scores of
+            single samples.
         ConfigError: The overrides do not fit the configuration.
         InputError: The data or the checkpoint is absent or broken.
     """
@@ -86,11 +108,16 @@ def evaluate_run(
     with reading_data_set():
         engine = position(experiment, where)
         views = average_over_views(engine, tta)
+        if per_sample:
+            require_sample_scores(engine.task)
         batches = getattr(experiment.data, split)
         if not batches.samples:
             raise UsageError(f"split={split}: {empty_split_message(experiment.data, split)}")
     scores = engine.score(batches, split)
-    return RunScores(run, folder, where.state["step"], split, views, engine.task, scores)
+    if per_sample and f"{split}/loss" not in scores:
+        raise UsageError(f"the stage {engine.stage.name} has no loss of a single sample")
+    step = where.state["step"]
+    return RunScores(run, folder, step, split, views, scores, engine, experiment.data)
 
 
 def average_over_views(engine: Engine, views: str) -> str:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from dltrain import metrics
 from dltrain.engine import Direction, Stage, Task
-from dltrain.losses import evaluation_sum, mean_over
+from dltrain.losses import evaluation_sum, mean_over, sample_losses, weighs_samples
 from dltrain.optim import Optim
 from dltrain.tasks.classification_scores import (
     ClassificationScores,
@@ -241,6 +241,30 @@ class Classification(Task):
             cell = " ".join(text.split()).replace("|", "/")
             lines.append(f"| {names[target]} | {names[predicted]} | {cell} |")
         return Text("\n".join(lines))
+
+    def sample_rows(self, batches: Iterable[tuple[Tensor, Tensor]]) -> Iterator[dict[str, Any]]:
+        """Yield class, predicted class with its probability, and loss of each sample.
+
+        Of a loss with class weights also the weight.
+        """
+        names = self.data.spec.class_names
+        has_weights = weighs_samples(self.loss)
+        for inputs, targets in batches:
+            logits = mean_logits(self.model, inputs, self.views)
+            losses, weights = sample_losses(self.loss, logits, targets)
+            probabilities, predicted = logits.float().softmax(dim=1).max(dim=1)
+            labels = zip(targets.tolist(), predicted.tolist(), strict=True)
+            numbers = zip(probabilities.tolist(), losses, weights, strict=True)
+            for (target, label), (probability, loss, weight) in zip(labels, numbers, strict=True):
+                row = {
+                    "label": names[target],
+                    "prediction": names[label],
+                    "probability": probability,
+                    "loss": loss,
+                }
+                if has_weights:
+                    row["weight"] = weight
+                yield row
 
     def predict(self, batch: Tensor) -> Tensor:
         """Return the probabilities (B, K) of the classes of inputs (B, ...)."""

@@ -18,6 +18,7 @@ from dltrain.tasks.regression import (
     Unit,
     check_targets_and_loss,
     directions,
+    sample_rows,
     scores,
 )
 from dltrain.tasks.supervised import Supervised, validation_split
@@ -100,6 +101,10 @@ class Forecasting(Task):
         naive_rmse = float(errors.square().mean().sqrt())
         relative = evaluation["rmse"] / naive_rmse if naive_rmse > 0 else math.nan
         return {**evaluation, "relative_error": relative}
+
+    def sample_rows(self, batches: Iterable[tuple[Tensor, Tensor]]) -> Iterator[dict[str, Any]]:
+        """Yield the values that follow each window, their forecasts, and the loss."""
+        yield from sample_rows(self.model, self.loss, batches, self.data.spec)
 
     def predict(self, batch: Tensor) -> Tensor:
         """Return forecasts (B, horizon) in the unit of the data."""

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from dltrain import metrics
 from dltrain.engine import Direction, Stage, Task
-from dltrain.losses import evaluation_sum, mean_over
+from dltrain.losses import evaluation_sum, mean_over, sample_losses
 from dltrain.optim import Optim
 from dltrain.tasks.directions import watch_direction
 from dltrain.tasks.many_classes import MAX_WHOLE_TABLE, lowest
@@ -85,6 +85,10 @@ class Regression(Task):
     def evaluate(self, batches: Iterable[tuple[Tensor, Tensor]]) -> dict[str, Any]:
         """Return the scores over all batches, and a plot of predictions against targets."""
         return scores(self.model, self.loss, batches, self.data.spec)
+
+    def sample_rows(self, batches: Iterable[tuple[Tensor, Tensor]]) -> Iterator[dict[str, Any]]:
+        """Yield targets, predictions and loss of each sample; see `sample_rows`."""
+        yield from sample_rows(self.model, self.loss, batches, self.data.spec)
 
     def predict(self, batch: Tensor) -> Tensor:
         """Return predictions (B, T) in the unit of the data."""
@@ -196,6 +200,30 @@ def scores(
         predictions[:, 0], truth[:, 0], spec.target_names[0]
     )
     return evaluation
+
+
+def sample_rows(
+    model: nn.Module, loss: nn.Module, batches: Iterable[tuple[Tensor, Tensor]], spec: Spec
+) -> Iterator[dict[str, Any]]:
+    """Yield a row for each sample: target and prediction in the unit of the data, and the loss.
+
+    Of several targets each has columns with its name, such as label_t+1.
+    """
+    mean = torch.tensor(spec.target_mean, dtype=torch.float64)
+    std = torch.tensor(spec.target_std, dtype=torch.float64)
+    suffixes = [""]
+    if len(spec.target_names) > 1:
+        suffixes = [f"_{name}" for name in spec.target_names]
+    for inputs, targets in batches:
+        outputs = model(inputs)
+        losses, _ = sample_losses(loss, outputs, targets)
+        truth = (targets.cpu() * std + mean).tolist()
+        predictions = (outputs.float().cpu() * std + mean).tolist()
+        for labels, predicted, value in zip(truth, predictions, losses, strict=True):
+            row = {f"label{suffix}": label for suffix, label in zip(suffixes, labels, strict=True)}
+            for suffix, prediction in zip(suffixes, predicted, strict=True):
+                row[f"prediction{suffix}"] = prediction
+            yield {**row, "loss": value}
 
 
 def per_target_table(figures: dict[str, Tensor], names: tuple[str, ...]) -> Table:

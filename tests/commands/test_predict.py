@@ -340,7 +340,7 @@ def test_a_mistake_is_reported(
 def test_out_goes_with_verbs_that_write_a_file(dltrain) -> None:
     outcome = dltrain("train", "--out", "x.csv")
     assert outcome.code == 2
-    assert "--out is a flag of `dltrain predict`, `dltrain generate`" in outcome.err
+    assert "--out is a flag of `dltrain evaluate`, `dltrain predict`" in outcome.err
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ from dltrain.tasks.detection.average_precision import (
     available,
     average_precision,
 )
+from dltrain.tasks.detection.matches import match_objects
 from dltrain.tasks.directions import watch_direction
 from dltrain.tasks.many_classes import worst_in
 from dltrain.tasks.supervised import validation_split
@@ -125,6 +126,27 @@ class Detection(Task):
             "per_class": worst_in(table, "AP50", "objects"),
             **{f"objects_{number}": picture for number, picture in enumerate(pictures, 1)},
         }
+
+    def sample_rows(self, batches: Iterable[tuple[Tensor, Tensor]]) -> Iterator[dict[str, Any]]:
+        """Yield the number of objects of each image, of predicted ones and of errors, and the loss.
+
+        Predictions with a score of at least `min_score` count. They are false positives where no
+        object of their class overlaps them by half, and such objects are `missed`.
+        """
+        for images, targets in batches:
+            for number in range(len(images)):
+                one = slice(number, number + 1)
+                terms, detections = self.model(images[one], targets[one])
+                loss = float(torch.stack(list(terms.values())).nansum())
+                predicted = torch.tensor(self.confident(detections[0])).view(-1, 6)
+                matches = match_objects(predicted, targets[number].float().cpu())
+                yield {
+                    "objects": matches.objects,
+                    "predicted": len(predicted),
+                    "missed": matches.missed,
+                    "false_positives": matches.false_positives,
+                    "loss": loss,
+                }
 
     def picture(self, image: Tensor, targets: Tensor, detections: Tensor) -> Image:
         """Return an image (C, H, W) with true boxes (M, 5 or 6), and with detections (D, 6)."""

@@ -221,6 +221,28 @@ class Autoencoding(Task):
         points = Embedding(torch.cat(codes), torch.cat(labels), self.data.spec.class_names)
         return {**scores, **self.pictures(first), "codes": points}
 
+    def sample_rows(self, batches: Iterable[tuple[Tensor, Tensor]]) -> Iterator[dict[str, Any]]:
+        """Yield the squared error and the loss of each image, and its class if there are classes.
+
+        Of a variational model also the two terms of the loss, with the codes that `evaluate` draws.
+        """
+        names = self.data.spec.class_names
+        draw: Draw | None = None
+        if self.model.variational:
+            draw = InBlocks(normal(rng.torch_stream(STREAM, self.prior.device)))
+        for inputs, targets in batches:
+            images = self.pixels(inputs)
+            encoded = self.model.encode(images)
+            reconstructed = self.reconstructed(encoded)
+            for number, target in enumerate(targets.tolist()):
+                one = slice(number, number + 1)
+                terms = self.objective(images[one], encoded[one], draw)
+                row: dict[str, Any] = {}
+                if names:
+                    row["label"] = names[target]
+                row["error"] = float(squared_error(reconstructed[one], images[one]))
+                yield {**row, **{name: float(value) for name, value in terms.items()}}
+
     @staticmethod
     def _evaluation_noise() -> tuple[Draw, Draw]:
         """Return the draws of noise and masks of an evaluation, the same in every epoch."""

@@ -169,6 +169,17 @@ class LanguageModeling(Task):
             scores["text"] = Text(self.sample_text(prompt, decode))
         return scores
 
+    def sample_rows(self, batches: Iterable[Batch]) -> Iterator[dict[str, Any]]:
+        """Yield the text of each block of tokens, its loss, and the exponential of that."""
+        decode = self.data.spec.decode or str
+        state: Tensor | None = None
+        for tokens, following, starts in batches:
+            logits, state = self.model(tokens, self.carried(state, starts))
+            for block, block_logits, truth in zip(tokens.tolist(), logits, following, strict=True):
+                loss = mean_over([evaluation_sum(self.loss, block_logits, truth)])
+                perplexity = math.exp(min(loss, MAX_LOSS))
+                yield {"text": decode(block), "perplexity": perplexity, "loss": loss}
+
     def sample_text(self, prompt: Tensor, decode: Callable[[list[int]], str]) -> str:
         """Return Markdown of a text that continues `prompt` (1, T), drawn alike in every epoch."""
         generator = rng.keyed(self.sample_tokens)

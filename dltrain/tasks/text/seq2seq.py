@@ -230,6 +230,30 @@ class Seq2Seq(Task):
             **self.attention_tables(spread),
         }
 
+    def sample_rows(self, batches: Iterable[tuple[Tensor, Tensor]]) -> Iterator[dict[str, Any]]:
+        """Yield each source text with its reference, translation, perplexity and loss.
+
+        The `weight` is the number of target tokens, over which the loss is the mean.
+        """
+        for source, target in batches:
+            logits, truth = self.logits(source, target)
+            counts = (target[:, 1:] != PAD).sum(1).tolist()
+            written = [before_end(row) for row in self.translate(source)[0].tolist()]
+            parts = zip(logits.split(counts), truth.split(counts), strict=True)
+            texts = zip(source.tolist(), target.tolist(), written, strict=True)
+            for (read, expected, translation), (own_logits, tokens) in zip(
+                texts, parts, strict=True
+            ):
+                entropy = mean_over([evaluation_sum(self.entropy, own_logits.float(), tokens)])
+                yield {
+                    "text": self.decode_source(before_end(read)),
+                    "label": self.decode_target(before_end(expected[1:])),
+                    "prediction": self.decode_target(translation),
+                    "perplexity": math.exp(min(entropy, MAX_LOG_PERPLEXITY)),
+                    "loss": mean_over([evaluation_sum(self.loss, own_logits, tokens)]),
+                    "weight": len(tokens),
+                }
+
     def decode_target(self, tokens: list[int]) -> str:
         """Return the text of target tokens."""
         decode = self.data.spec.decode_target
