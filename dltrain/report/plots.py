@@ -147,7 +147,7 @@ def points(value: Embedding, inches: tuple[float, float] = (5.0, 4.3)) -> Pixels
         axes.scatter(plane[:, 0], plane[:, 1], s=6, color="C0")
     dimensions = vectors.shape[1]
     projection = "first two principal components" if dimensions > 2 else "not projected"
-    axes.set_title(f"vectors of {dimensions} numbers, {projection}")
+    axes.set_title(f"vectors of {dimensions} numbers,\n{projection}")
     return _rendered(figure)
 
 

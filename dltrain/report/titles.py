@@ -6,7 +6,9 @@ import math
 import textwrap
 from typing import Any
 
-SHORT_TITLE_CHARS = 30  # has room in any diagram, so nothing is measured
+# A title within this part of the figure's width, or an upright one of its height, has room beside
+# numbers and legend, so the figure is not laid out to measure it.
+SURE_WIDTH, SURE_HEIGHT = 0.75, 0.3
 MAX_FULL_SIZE_LINES = 2  # of a title; more are written smaller
 SMALL = 0.75  # the size of those
 WRAPPED = 0.95  # of the room is used by the average line, since letters differ in width
@@ -21,7 +23,10 @@ def fit_titles(figure: Any) -> None:
     level = [(axes, title) for axes in figure.axes for title in (axes.title, axes.xaxis.label)]
     upright = [(axes, axes.yaxis.label) for axes in figure.axes]
     titles = [title for _, title in level + upright]
-    if all(len(title.get_text()) <= SHORT_TITLE_CHARS for title in titles):
+    width, height = figure.bbox.width, figure.bbox.height
+    longest = max(length_of(title, is_vertical=False) for _, title in level)
+    longest_upright = max(length_of(title, is_vertical=True) for _, title in upright)
+    if longest <= SURE_WIDTH * width and longest_upright <= SURE_HEIGHT * height:
         return
     for title in titles:
         title.set_in_layout(False)  # the room is that beside titles of one line
@@ -36,8 +41,7 @@ def fit_titles(figure: Any) -> None:
         fit(title, axes.get_window_extent().width, is_vertical=False)
         added += title.get_window_extent().height - before
         title.set_in_layout(True)
-    width, height = figure.get_size_inches()
-    figure.set_size_inches(width, height + max(0.0, added) / figure.dpi)
+    figure.set_size_inches(width / figure.dpi, (height + max(0.0, added)) / figure.dpi)
 
 
 def fit(title: Any, room: float, is_vertical: bool) -> None:
