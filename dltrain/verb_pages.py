@@ -86,7 +86,11 @@ VERB_PAGES = {
             "tta=": 'average over views of an input: tta=flip or "tta=[flip,shift]"',
             "KEY=VALUE": "a key of the run's configuration, such as dataset.path=FOLDER",
         },
-        ("dltrain evaluate last", "dltrain evaluate last split=val tta=flip"),
+        (
+            "dltrain evaluate last",
+            "dltrain evaluate last split=val tta=flip",
+            "dltrain evaluate last --out scores.csv --worst 10",
+        ),
     ),
     "predict": VerbPage(
         f"Predict files, folders, globs, tables or texts, a row each.\n{RUN}",
