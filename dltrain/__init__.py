@@ -13,7 +13,14 @@ if TYPE_CHECKING:
     from dltrain import rng
     from dltrain.data.dataset import Dataset
     from dltrain.engine import Callback, Engine, Mean, Stage, Task
-    from dltrain.errors import ConfigError, DivergedError, DltrainError, InputError, UsageError
+    from dltrain.errors import (
+        ConfigError,
+        DivergedError,
+        DltrainError,
+        InputError,
+        UsageError,
+        UserCodeError,
+    )
     from dltrain.optim import Optim
     from dltrain.runs.folder import RunFolder
     from dltrain.types import (
@@ -41,7 +48,10 @@ __version__ = "0.2.0"
 MODULES = {
     "dltrain.data.dataset": ("Dataset",),
     "dltrain.engine": ("Callback", "Engine", "Mean", "Stage", "Task"),
-    "dltrain.errors": ("ConfigError", "DivergedError", "DltrainError", "InputError", "UsageError"),
+    "dltrain.errors": (
+        *("ConfigError", "DivergedError", "DltrainError", "InputError", "UsageError"),
+        "UserCodeError",
+    ),
     "dltrain.optim": ("Optim",),
     "dltrain.runs.folder": ("RunFolder",),
     "dltrain.types": (
@@ -82,6 +92,7 @@ __all__ = [
     "Text",
     "Transform",
     "UsageError",
+    "UserCodeError",
     "rng",
 ]
 

@@ -22,11 +22,19 @@ from typing import Any, TextIO
 from dltrain.config.groups import config_dir
 from dltrain.config.suggestions.quoting import exists
 from dltrain.console import open_closed_descriptors, output_on_error, safe_streams
-from dltrain.errors import DltrainError, Interrupted, StoppedBySignal, UsageError, ending_signals
+from dltrain.errors import (
+    DltrainError,
+    Interrupted,
+    StoppedBySignal,
+    UsageError,
+    UserCodeError,
+    ending_signals,
+)
 from dltrain.files import to_json
 from dltrain.options import Options
 from dltrain.terminal import screen_width, wrap
 from dltrain.usage import moved_command, unknown_flag, unknown_verb
+from dltrain.user_code import user_errors_explained
 from dltrain.verb_pages import GRID
 from dltrain.verbs import FLAGS, HELP, HIDDEN, MULTIRUN, VERBS, VERSION, Verb
 
@@ -64,7 +72,7 @@ def main(argv: list[str] | None = None) -> int:
             try:
                 with screen_messages():
                     verb = parse(options)
-                    with config_dir(options.config_dir):
+                    with config_dir(options.config_dir), user_errors_explained():
                         function = pkgutil.resolve_name(verb.function)
                         function(options)
             except (Exception, KeyboardInterrupt) as e:
@@ -102,6 +110,8 @@ def report(error: BaseException, options: Options) -> int:
         text = str(error)
         hint = ""
         code = error.exit_code
+        if isinstance(error, UserCodeError):
+            hint = "\n(add --debug for the traceback; the train.log of a run has it)"
     else:
         text = f"{type(error).__name__}: {error}"
         hint = "\n(an unexpected failure; add --debug for the traceback)"

@@ -51,6 +51,20 @@ class ConfigError(UsageError):
         super().__init__("\n".join(lines))
 
 
+class UserCodeError(UsageError):
+    """An error in a user's own model, data set, task, loss, metric or callback (exit 2).
+
+    The message names the file and the line, and the shapes of the tensors there. `file` and `line`
+    are those of the user's code, "" and 0 where they are not known. The error that was raised
+    there is the `__cause__`.
+    """
+
+    def __init__(self, message: str, file: str = "", line: int = 0) -> None:
+        self.file = file
+        self.line = line
+        super().__init__(message)
+
+
 class InputError(DltrainError):
     """A data set, checkpoint, run folder or another input is missing or broken (exit 3)."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import logging
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -13,6 +13,7 @@ from torch import Tensor
 from dltrain.engine import Mean, Metrics, Stage
 from dltrain.errors import DltrainError, UsageError
 from dltrain.optim import positive
+from dltrain.types.own_code import MisfitError, described_function
 
 log = logging.getLogger("dltrain")
 SPARSE = "support sparse grad"  # in the message of every torch optimizer that does not
@@ -42,7 +43,7 @@ class MemoryGuard:
             updates = [optim.updates for optim in stage.optims]
             try:
                 if self.parts == 1:
-                    return weighted(stage.step(batch), length(batch))
+                    return weighted(checked(stage.step(batch), stage), length(batch))
                 return run_in_parts(stage, batch, self.parts)
             except RuntimeError as e:
                 if SPARSE in str(e):
@@ -91,6 +92,23 @@ def is_out_of_memory(error: RuntimeError) -> bool:
     return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
 
 
+def checked(metrics: Metrics, stage: Stage) -> Metrics:
+    """Return the metrics of a step; MisfitError unless they are tensors or means by name."""
+    if not isinstance(metrics, Mapping):
+        raise wrong_metrics(stage, metrics, "a dictionary of metrics by name")
+    for value in metrics.values():
+        if not isinstance(value, Tensor | Mean):
+            raise wrong_metrics(stage, value, "a tensor () for each metric, such as loss.detach(),")
+    return metrics
+
+
+def wrong_metrics(stage: Stage, value: Any, needed: str) -> MisfitError:
+    """Return the error of a step that returned a value that is not what is needed."""
+    name = described_function(stage.step)
+    kind = type(value).__name__
+    return MisfitError(f"{name} returns a value of type {kind}; {needed} is needed", stage.step)
+
+
 def weighted(metrics: Metrics, samples: int) -> Metrics:
     """Return `metrics` as means over `samples`, where a step gave no weight of its own."""
     return {
@@ -107,7 +125,7 @@ def run_in_parts(stage: Stage, batch: Any, parts: int) -> Metrics:
         for part in split(batch, min(parts, size)):
             for optim in stage.optims:
                 optim.batch_fraction = length(part) / size
-            of_parts.append(weighted(stage.step(part), length(part)))
+            of_parts.append(weighted(checked(stage.step(part), stage), length(part)))
     finally:
         for optim in stage.optims:
             optim.batch_fraction = 1.0

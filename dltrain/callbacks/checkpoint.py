@@ -6,22 +6,53 @@ import logging
 import math
 import threading
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
+
+from torch import Tensor
 
 from dltrain.callbacks.nonfinite import require_finite
 from dltrain.engine import Callback, Engine
 from dltrain.errors import DltrainError, SaveError, UsageError
 from dltrain.runs.checkpoint import Store, commit, snapshot
 from dltrain.types import Interval
+from dltrain.types.own_code import MisfitError, described_class, is_of_library
 
 log = logging.getLogger("dltrain")
 
+PLAIN = (type(None), bool, int, float, str, bytes, Tensor)  # that a checkpoint holds
 KEEP = 2  # the newest checkpoints, besides the best one
 MAX_TIME_FRACTION = 0.01  # of the run's time for saving, where the user sets no interval
 MAX_UNSAVED_SECONDS = 60.0  # between saves at ends of epochs, however long they take
+
+
+def require_plain_states(engine: Engine) -> None:
+    """Raise MisfitError if a user's own callback has a state that no checkpoint can hold."""
+    for callback in engine.callbacks:
+        if not is_of_library(callback):
+            require_plain(callback, callback.state_dict())
+
+
+def require_plain(callback: Callback, state: dict[str, Any]) -> None:
+    """Raise MisfitError unless the state of a callback consists of plain values and tensors."""
+    for path, value in leaves("", state):
+        if not isinstance(value, PLAIN):
+            what = f"{described_class(callback)}: state_dict() has {path} of type "
+            needed = "tensors, numbers, texts, None, and lists, tuples and dictionaries of them"
+            kind = type(value).__name__
+            raise MisfitError(f"{what}{kind}; a checkpoint holds {needed}", callback)
+
+
+def leaves(path: str, value: Any) -> Iterator[tuple[str, Any]]:
+    """Yield what is in nested dictionaries, lists and tuples, each with its path."""
+    if not isinstance(value, dict | list | tuple):
+        yield path, value
+        return
+    items = value.items() if isinstance(value, dict) else enumerate(value)
+    for key, item in items:
+        yield from leaves(f"{path}[{key!r}]", item)
 
 
 def require_metric(name: str, figures: Collection[str]) -> None:
@@ -194,6 +225,7 @@ class Checkpoint(Callback):
             self.wait()  # until the folder exists: `new_name` then avoids its name
         folder = self.store.folder / self.store.new_name(engine.step)
         about = {**self._about(engine), "points": points}
+        require_plain_states(engine)
         state = snapshot(engine.state_dict())
         seconds = time.perf_counter() - start
         return PendingSave(folder, state, about, points, self._place(engine), seconds)

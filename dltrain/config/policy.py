@@ -55,6 +55,7 @@ TORCH_CLASS_PACKAGES = ("torch.nn.modules", "torch.optim", "torchvision")
 REFUSED_TRANSFORMS = ("Lambda",)  # they call any function
 MAX_NAME_CHARS = 200
 _ABSENT = object()
+_imported_plugins: set[str] = set()  # the top packages, in this process
 REFUSED = "may not be built from a configuration"
 
 
@@ -183,25 +184,53 @@ def _holds_targets(module: str, plugins: Sequence[str]) -> bool:
     return top in plugins
 
 
+def is_plugin(module: str) -> bool:
+    """Return True if a module belongs to a plugin that was imported in this process."""
+    return module.partition(".")[0] in _imported_plugins
+
+
 def _imported(module: str, target: str) -> ModuleType | None:
     """Import a module and return it, or None if it does not exist.
 
     Raises:
         UsageError: The module exists but raises an error while it is imported.
     """
-    here = str(Path.cwd())
-    if module.partition(".")[0] not in PACKAGES and here not in sys.path:
-        sys.path.append(here)  # a plugin may be in the current folder, as with `python -m`
+    top = module.partition(".")[0]
+    if top not in PACKAGES:
+        _admit_plugin(top)
     try:
         return importlib.import_module(module)
     except Exception as e:  # a plugin's own code runs here
         if isinstance(e, ModuleNotFoundError) and e.name == module:
             return None
-        why = f"{target} cannot be imported: {type(e).__name__}: {e}"
-        if isinstance(e, SyntaxError):  # its message has the file and the line
-            raise UsageError(why) from e
-        last = traceback.extract_tb(e.__traceback__)[-1]
-        raise UsageError(f"{why} ({last.filename}, line {last.lineno})") from e
+        raise _import_error(e, top, target) from e
+
+
+def _admit_plugin(top: str) -> None:
+    """Note a plugin's package, and let it be in the current folder, as with `python -m`."""
+    _imported_plugins.add(top)
+    here = str(Path.cwd())
+    if here not in sys.path:
+        sys.path.append(here)
+
+
+def _import_error(error: Exception, top: str, target: str) -> UsageError:
+    """Return the error for a module of the package `top` that cannot be imported."""
+    why = f"{target} cannot be imported: {type(error).__name__}: {error}"
+    if isinstance(error, SyntaxError):  # its message has the file and the line
+        return UsageError(why)
+    last = _last_own_frame(error, top)
+    return UsageError(f"{why} ({last.filename}, line {last.lineno})")
+
+
+def _last_own_frame(error: Exception, top: str) -> traceback.FrameSummary:
+    """Return the innermost line of the package `top` in a traceback; else the innermost of all."""
+    frames = list(traceback.walk_tb(error.__traceback__))
+    summaries = traceback.extract_tb(error.__traceback__)
+    for (frame, _), summary in zip(reversed(frames), reversed(summaries), strict=True):
+        if str(frame.f_globals.get("__name__", "")).partition(".")[0] == top:
+            return summary
+    return summaries[-1]
 
 
 def _place(path: str, module: ModuleType) -> str:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from dltrain.rng import keyed
 from dltrain.types import BatchSize, Spec, Transform
+from dltrain.types.own_code import MisfitError, described_class
 
 Balance: TypeAlias = Literal["none", "weights", "sampler", "focal"]
 """How rare classes are balanced.
@@ -75,6 +76,7 @@ class Split:
         used = list(transforms) if is_training else without_training_only(transforms)
         self.transforms_before = [each for each in used if not each.normalized]
         self.transforms_after = [each for each in used if each.normalized]  # standardization
+        self.shapes = shapes_after([*self.transforms_before, *self.transforms_after], inputs)
         self.num_classes = 0  # of the one-hot targets of mixed samples; 0 for class numbers
         if any(transform.mixes_targets for transform in used):
             self.num_classes = spec.num_classes
@@ -134,11 +136,14 @@ class Split:
         """
         if self.num_classes:
             targets = torch.nn.functional.one_hot(targets, self.num_classes).to(inputs)
+        shapes = iter(self.shapes)
         for transform in self.transforms_before:
             inputs, targets = transform(inputs, targets, generator)
+            require_shape(transform, inputs, next(shapes))
         inputs = self.standardize(inputs)
         for transform in self.transforms_after:
             inputs, targets = transform(inputs, targets, generator)
+            require_shape(transform, inputs, next(shapes))
         return inputs, targets
 
     def standardize(self, inputs: Tensor) -> Tensor:
@@ -170,6 +175,26 @@ class Split:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Load nothing."""
+
+
+def shapes_after(transforms: Sequence[Transform], inputs: Tensor) -> list[tuple[int, ...]]:
+    """Return the shape of one of the inputs (N, ...) after each of the transforms."""
+    shapes = []
+    shape = tuple(inputs.shape[1:])
+    for transform in transforms:
+        shape = transform.shape(shape)
+        shapes.append(tuple(shape))
+    return shapes
+
+
+def require_shape(transform: Transform, inputs: Tensor, shape: tuple[int, ...]) -> None:
+    """Raise MisfitError if a transform returned inputs (B, ...) of another shape than it says."""
+    if tuple(inputs.shape[1:]) != shape:
+        raise MisfitError(
+            f"{described_class(transform)} returned inputs {tuple(inputs.shape)}, but by its "
+            f"method `shape` each of them has the shape {shape}",
+            transform,
+        )
 
 
 def batches_per_block(inputs: Tensor, batch_size: int) -> int:

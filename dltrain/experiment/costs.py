@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
+from torch import Tensor
+
+from dltrain.callbacks.checkpoint import require_metric
 from dltrain.config.compose import Composed
-from dltrain.engine import Engine, Stage
+from dltrain.engine import Engine, Stage, Task
 from dltrain.experiment.data import batch_size
 from dltrain.experiment.experiment import Experiment
 from dltrain.report.costs import (
@@ -20,8 +25,49 @@ from dltrain.report.costs import (
     state_bytes,
     step_costs,
 )
-from dltrain.types import AveragesViews, Data
+from dltrain.runs.predict import batch_rows
+from dltrain.types import AveragesViews, Data, PredictionRows
+from dltrain.types.own_code import MisfitError, described_class
 from dltrain.weights.freezing import trainable_count
+
+TRIED_SAMPLES = 2  # that are predicted
+
+
+def require_stages(task: Task) -> list[Stage]:
+    """Return the stages of a task; MisfitError if it yields something else."""
+    stages: Any = task.stages()
+    name = described_class(task)
+    if not isinstance(stages, Iterator):
+        kind = type(stages).__name__
+        raise MisfitError(f"{name}: stages() must yield stages; it returns a {kind}", task)
+    yielded = list(stages)
+    for stage in yielded:
+        if not isinstance(stage, Stage):
+            kind = type(stage).__name__
+            raise MisfitError(f"{name}: stages() yields a {kind}, not a Stage", task)
+    return yielded
+
+
+def try_evaluation(engine: Engine, inputs: Tensor) -> None:
+    """Score the engine's held-out batches and predict some inputs (B, ...): user code may fail.
+
+    Raises:
+        MisfitError: The user's code does not return what is needed.
+        UsageError: The watched metric is not among the scores.
+    """
+    if engine.stage.held_out is not None:
+        scores = engine.score(engine.stage.held_out, "val")
+        figures = [name for name, value in scores.items() if isinstance(value, float)]
+        require_metric(engine.stage.watch, figures)
+    engine.task.eval()
+    try_prediction(engine.task, inputs[:TRIED_SAMPLES], engine.autocast)
+    engine.task.train()
+
+
+def try_prediction(task: Task, inputs: Tensor, autocast: AbstractContextManager[Any]) -> None:
+    """Predict some inputs (B, ...) as `predict` does, if the task describes its predictions."""
+    if isinstance(task, PredictionRows):
+        batch_rows(task, inputs, autocast, [{} for _ in inputs])
 
 
 @dataclass(frozen=True)
@@ -56,7 +102,7 @@ def measure_costs(experiment: Experiment, data: Data) -> ExperimentCosts:
     task = experiment.task
     device = experiment.device
     engine = Engine((), device.mover(), device.autocast())
-    *earlier, stage = task.stages()
+    *earlier, stage = require_stages(task)
     wanted_size = batch_size(experiment.config, data)
     batch = enlarge(engine.move(next(stage.batches.epoch(0))), wanted_size)
     if isinstance(task, AveragesViews):
@@ -64,6 +110,10 @@ def measure_costs(experiment: Experiment, data: Data) -> ExperimentCosts:
     flops = prediction_flops(task, batch, engine)
     costs = step_costs(stage, batch, engine)
     layers = layer_rows(task, stage, batch, engine)
+    if experiment.plugins:
+        engine.task = task
+        engine.stage = stage
+        try_evaluation(engine, inputs_of(batch))
     val_fraction = experiment.config["dataset"].get("val_fraction", 0)
     train_samples = round(data.spec.train_samples * (1 - val_fraction))
     step_samples = min(train_samples, wanted_size)

@@ -14,6 +14,7 @@ from dltrain.engine import Task
 from dltrain.errors import ConfigError
 from dltrain.experiment.instantiate import instantiate
 from dltrain.types import Continues, Data
+from dltrain.user_code import location_of_user_code
 
 DEFAULT_BATCH_SIZE = 64
 
@@ -123,6 +124,8 @@ def require_valid_preprocessing(data: Data) -> None:
     try:
         _ = data.spec
     except ValueError as e:
+        if location_of_user_code(e):
+            raise
         raise ConfigError([("preprocessing", str(e))]) from e
 
 

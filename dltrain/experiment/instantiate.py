@@ -11,6 +11,7 @@ from dltrain.config.checking.nodes import PARTIAL, TARGET
 from dltrain.config.policy import locate
 from dltrain.config.schema import Argument, arguments
 from dltrain.errors import ConfigError
+from dltrain.user_code import location_of_user_code
 
 
 def instantiate(
@@ -43,7 +44,9 @@ def instantiate(
     try:
         return target(**values)
     except ValueError as e:
-        raise ConfigError([(path, str(e))]) from e
+        where = location_of_user_code(e)
+        reason = f"{e} ({where})" if where else str(e)
+        raise ConfigError([(path, reason)]) from e
 
 
 def _argument_value(value: Any, path: str, available: Mapping[str, Any], plugins: list[str]) -> Any:

@@ -108,10 +108,12 @@ def optimizer_factory(
     params = [nn.Parameter(torch.zeros(1))]
     try:
         optimizer(params)
-        if grouped:
-            optimizer([{"params": params}])
     except ValueError as e:
         raise ConfigError([(path, str(e))]) from e
+    if not grouped:
+        return optimizer
+    try:
+        optimizer([{"params": params}])
     except (AttributeError, TypeError) as e:
         why = f"this optimizer takes one learning rate for all layers ({path})"
         raise ConfigError([("lr_factors", why)]) from e

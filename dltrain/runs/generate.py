@@ -18,6 +18,7 @@ from dltrain.types import (
     ReadsText,
     RendersEpisodes,
 )
+from dltrain.user_code import location_of_user_code
 
 MAX_FRAMES = 1000  # a longer episode is cut off
 
@@ -37,6 +38,8 @@ def sampled(trained: TrainedRun, number: int) -> Tensor:
         try:
             return task.sample(number).cpu()
         except ValueError as e:
+            if location_of_user_code(e):
+                raise
             raise UsageError(f"--samples: {e}") from e
 
 
@@ -76,4 +79,6 @@ def episode_frames(trained: TrainedRun) -> list[Any]:
         try:
             return list(islice(trained.reader.render_episode(task.act, trained.seed), MAX_FRAMES))
         except ValueError as e:
+            if location_of_user_code(e):
+                raise
             raise UsageError(f"rollout: {e}") from e

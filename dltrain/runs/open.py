@@ -28,6 +28,7 @@ from dltrain.runs.checkpoint import Store
 from dltrain.runs.find import find
 from dltrain.runs.folder import CHECKPOINTS, CONFIG, RunFolder
 from dltrain.types import CountsUnknownTokens, Data, RendersEpisodes
+from dltrain.user_code import location_of_user_code
 
 log = logging.getLogger("dltrain")
 
@@ -129,6 +130,8 @@ def position(experiment: Experiment, where: Resume) -> Engine:
     try:
         engine.position_at(task, where)
     except (RuntimeError, ValueError, LookupError, TypeError, AttributeError, StopIteration) as e:
+        if location_of_user_code(e):
+            raise
         reason = " ".join(str(e).split())[:MAX_REASON_CHARS]
         raise InputError(
             f"the checkpoint does not fit the configuration as it is now: {reason}"

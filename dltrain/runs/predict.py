@@ -16,6 +16,7 @@ from dltrain.report.explanations import Explainer
 from dltrain.report.predictions import Row
 from dltrain.runs.open import averaged_weights
 from dltrain.types import PAD, PredictionRows
+from dltrain.types.own_code import MisfitError, described_class
 
 BATCH_SIZE = 128
 
@@ -44,9 +45,19 @@ def batch_rows(
         outputs = task.predict(inputs)
     if isinstance(task, PredictionRows):
         predictions = task.prediction_rows(outputs)
+        require_rows(task, predictions, len(about))
     else:
         predictions = numbered(outputs)
     return [{**known, **row} for known, row in zip(about, predictions, strict=True)]
+
+
+def require_rows(task: PredictionRows, rows: Any, count: int) -> None:
+    """Raise MisfitError unless a task described each of `count` inputs in a row, a mapping."""
+    name = f"{described_class(task)}: prediction_rows()"
+    if not isinstance(rows, list):
+        raise MisfitError(f"{name} returns a {type(rows).__name__}; a list is needed", task)
+    if len(rows) != count:
+        raise MisfitError(f"{name} returns {len(rows)} rows for {count} inputs", task)
 
 
 def stacked(inputs: list[Tensor]) -> Tensor:

@@ -13,9 +13,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from dltrain.errors import DivergedError, DltrainError, Interrupted
+from dltrain.errors import DivergedError, DltrainError, Interrupted, UserCodeError
 from dltrain.report.text import number
 from dltrain.runs.folder import METRICS, RESULTS, RunFolder
+from dltrain.user_code import user_errors_explained
 
 log = logging.getLogger("dltrain")
 COMPARISONS = {">=": operator.ge, "<=": operator.le, ">": operator.gt, "<": operator.lt}
@@ -38,7 +39,8 @@ class Ending:
     def noted(self) -> Iterator[None]:
         """Note why the block raised, and raise that on."""
         try:
-            yield
+            with user_errors_explained():
+                yield
         except Interrupted as e:
             self.status = "interrupted"
             self.reason = str(e)
@@ -47,6 +49,10 @@ class Ending:
         except DivergedError as e:
             self.status = "diverged"
             self.reason = str(e)
+            raise
+        except UserCodeError as e:
+            self.reason = str(e)
+            log.debug(traceback.format_exc())
             raise
         except DltrainError as e:
             self.reason = str(e)

@@ -19,6 +19,7 @@ from dltrain.runs.folder import FINISHED, RunFolder
 from dltrain.shell import shell_word
 from dltrain.sweeps.names import title_of
 from dltrain.sweeps.results import overview, report_curves, write_rows
+from dltrain.user_code import user_errors_explained
 
 log = logging.getLogger("dltrain")
 RESULTS = "sweep.json"
@@ -84,7 +85,8 @@ def run_job(
     """Run one job in its folder; return its results, or its status and reason if it failed."""
     job_options = Options(argv=job, overrides=job, json=options.json, debug=options.debug)
     try:
-        return start(composed, job_options, folder, swept, title)
+        with user_errors_explained():
+            return start(composed, job_options, folder, swept, title)
     except StoppedBySignal as e:
         return {**unfinished("interrupted", "interrupted"), "signal": e.number}
     except KeyboardInterrupt:

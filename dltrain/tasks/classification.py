@@ -32,6 +32,7 @@ from dltrain.tasks.images.explanation import (
     three_channels,
 )
 from dltrain.tasks.images.views import VIEWS, View, mean_logits
+from dltrain.tasks.outputs import Expected, require_outputs
 from dltrain.tasks.supervised import Supervised, validation_split
 from dltrain.types import (
     Data,
@@ -49,6 +50,7 @@ from dltrain.weights.freezing import Freezing
 log = logging.getLogger("dltrain")
 SAMPLE_IMAGES = 32
 SHOWN_TOKENS = 60  # of a text
+CLASSES = "classes"
 SHOWN_MAPS = 64  # of a layer
 NUMBERS_TO_PREDICT = (
     "the targets are numbers, not classes: set task=regression loss=mse, or, if the numbers of a "
@@ -136,6 +138,7 @@ class Classification(Task):
             evaluate=self.evaluate,
             watch=self.watch,
             mode=watch_direction(self, self.watch, self.mode),
+            expected=Expected(self.data.spec.num_classes, CLASSES, self.data, are_classes=True),
             freezing=freezing,
         )
 
@@ -164,6 +167,7 @@ class Classification(Task):
         samples: tuple[Tensor, Tensor, Tensor] | None = None
         for inputs, targets in batches:
             logits = mean_logits(self.model, inputs, self.views)
+            require_outputs(self.model, inputs, logits, spec.num_classes, CLASSES)
             losses.append(evaluation_sum(self.loss, logits, targets))
             gathered.update(logits, targets)
             mistakes.update(self._shown_inputs(inputs), logits, targets)
@@ -268,7 +272,9 @@ class Classification(Task):
 
     def predict(self, batch: Tensor) -> Tensor:
         """Return the probabilities (B, K) of the classes of inputs (B, ...)."""
-        return mean_logits(self.model, batch, self.views).softmax(dim=1)
+        logits = mean_logits(self.model, batch, self.views)
+        require_outputs(self.model, batch, logits, self.data.spec.num_classes, CLASSES)
+        return logits.softmax(dim=1)
 
     def average_over(self, views: Sequence[str]) -> None:
         """Average over `views` in evaluation and prediction from now on.

@@ -12,9 +12,11 @@ from torch import Tensor, nn
 from dltrain.engine import Direction, Stage, Task
 from dltrain.optim import Optim
 from dltrain.tasks.directions import watch_direction
+from dltrain.tasks.outputs import Expected, require_outputs
 from dltrain.tasks.regression import (
     NOTES,
     SHOWN_AS,
+    TARGETS,
     Unit,
     check_targets_and_loss,
     directions,
@@ -77,6 +79,7 @@ class Forecasting(Task):
             evaluate=self.evaluate,
             watch=self.watch,
             mode=watch_direction(self, self.watch, self.mode),
+            expected=Expected(len(self.data.spec.target_names), TARGETS, self.data, False),
         )
         yield from training.stages(self.data.train, validation_split(self.data))
 
@@ -108,7 +111,9 @@ class Forecasting(Task):
 
     def predict(self, batch: Tensor) -> Tensor:
         """Return forecasts (B, horizon) in the unit of the data."""
-        forecasts: Tensor = self.unit(self.model(batch))
+        outputs = self.model(batch)
+        require_outputs(self.model, batch, outputs, len(self.data.spec.target_names), TARGETS)
+        forecasts: Tensor = self.unit(outputs)
         return forecasts
 
     def prediction_rows(self, outputs: Tensor) -> list[dict[str, float]]:

@@ -14,11 +14,14 @@ from dltrain.losses import evaluation_sum, mean_over, sample_losses
 from dltrain.optim import Optim
 from dltrain.tasks.directions import watch_direction
 from dltrain.tasks.many_classes import MAX_WHOLE_TABLE, lowest
+from dltrain.tasks.outputs import Expected, require_outputs
 from dltrain.tasks.supervised import Supervised, validation_split
 from dltrain.types import Data, Plot, Spec, Table
+from dltrain.types.own_code import is_of_library
 from dltrain.weights.freezing import Freezing
 
 MAX_POINTS = 200  # of the plot of predictions
+TARGETS = "targets"
 PER_TARGET = ("rmse", "r2", "mse", "mae")
 SHOWN_AS = {
     "mse": ("rmse", "r2")
@@ -74,6 +77,7 @@ class Regression(Task):
             evaluate=self.evaluate,
             watch=self.watch,
             mode=watch_direction(self, self.watch, self.mode),
+            expected=Expected(len(self.data.spec.target_names), TARGETS, self.data, False),
             freezing=self.freezing,
         )
         yield from training.stages(self.data.train, validation_split(self.data))
@@ -92,7 +96,9 @@ class Regression(Task):
 
     def predict(self, batch: Tensor) -> Tensor:
         """Return predictions (B, T) in the unit of the data."""
-        predictions: Tensor = self.unit(self.model(batch))
+        outputs = self.model(batch)
+        require_outputs(self.model, batch, outputs, len(self.data.spec.target_names), TARGETS)
+        predictions: Tensor = self.unit(outputs)
         return predictions
 
     def prediction_rows(self, outputs: Tensor) -> list[dict[str, float]]:
@@ -129,6 +135,8 @@ def check_targets_and_loss(spec: Spec, loss: nn.Module) -> None:
     try:
         is_distance = float(loss(targets, targets)) == 0 < float(loss(targets + 1, targets))
     except (RuntimeError, IndexError):  # the loss expects class numbers
+        if not is_of_library(loss):
+            raise
         is_distance = False
     if not is_distance:
         raise ValueError(
@@ -171,6 +179,7 @@ def scores(
     losses: list[Tensor] = []
     for inputs, targets in batches:
         outputs = model(inputs)
+        require_outputs(model, inputs, outputs, len(spec.target_names), TARGETS)
         losses.append(evaluation_sum(loss, outputs, targets))
         output_batches.append(outputs.float())
         target_batches.append(targets)

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from dltrain.engine import Direction, Mean, Metrics, Stage
 from dltrain.losses import training_mean
 from dltrain.optim import Optim
+from dltrain.tasks.outputs import Expected, OutputCheck
 from dltrain.types import AuxiliaryHeads, Data, DataSplit
 from dltrain.weights.freezing import Freezing
 
@@ -50,6 +51,7 @@ class Supervised:
     evaluate: Callable[[Iterable[Any]], dict[str, Any]]
     watch: str
     mode: Direction
+    expected: Expected
     freezing: Freezing | None = None
 
     def stages(self, train: DataSplit, held_out: DataSplit | None) -> Iterator[Stage]:
@@ -65,10 +67,14 @@ class Supervised:
     def _stage(self, name: str, epochs: int, train: DataSplit, held_out: DataSplit | None) -> Stage:
         optim = self.optim(self.model, epochs * len(train))
         batch_loss = self._batch_loss()
+        output_check = OutputCheck(self.model, self.loss, self.expected)
 
         def step(batch: tuple[Tensor, Tensor]) -> Metrics:
             inputs, targets = batch
-            value, weight = batch_loss(self.model(inputs), targets)
+            outputs = self.model(inputs)
+            output_check.require_outputs(inputs, outputs, targets)
+            value, weight = batch_loss(outputs, targets)
+            output_check.require_gradient(value)
             optim.update(value, weight=weight)
             return {"loss": Mean(value.detach(), weight)}
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from typing import Annotated, Any
+
+import torch
+from torch import Tensor
 
 from dltrain.data.fake import fake_batch_size, fake_samples
 from dltrain.data.images.labeled import ImageTensors, LabeledImages, Scaling, size_in_bytes
@@ -13,6 +16,7 @@ from dltrain.data.images.synthetic import Synthetic
 from dltrain.data.split import Balance
 from dltrain.errors import InputError
 from dltrain.types import BatchSize, Fraction, Ge, PositiveInt, Source, Spec, Transform
+from dltrain.types.own_code import MisfitError, described_class, is_of_library
 
 
 class InMemory(LabeledImages):
@@ -66,12 +70,10 @@ class InMemory(LabeledImages):
         """Return the images and class numbers of the source."""
         sets = ImageTensors(type(self.source).__name__.lower())
         for name, (images, targets) in self.source.read().items():
-            if len(images) != len(targets):
-                raise InputError(
-                    f"the {name} set has {len(images)} inputs and {len(targets)} targets"
-                )
+            require_images(self.source, name, images, targets)
             targets = self.as_trained(tuple(images.shape[1:]), targets)
             sets[name] = images.to(self.device), targets.to(self.device)
+        require_sets(self.source, sets)
         return sets
 
     def expected_size_in_bytes(self) -> int:
@@ -85,6 +87,63 @@ class InMemory(LabeledImages):
     def fake(self) -> InMemory:
         """Return a few small batches of random images of the same shape and classes."""
         return fake_images(self)
+
+
+def require_sets(source: Source, sets: Collection[str]) -> None:
+    """Raise MisfitError unless a source has read a training and a test set."""
+    missing = [name for name in ("train", "test") if name not in sets]
+    if missing:
+        raise MisfitError(
+            f"{described_class(source)}: read() returns the sets {', '.join(sets) or 'none'}, and "
+            f"no {missing[0]!r}",
+            source,
+        )
+
+
+def require_images(source: Source, name: str, images: Any, targets: Any) -> None:
+    """Raise an error unless a source gave images (N, C, H, W) and class numbers (N,).
+
+    Raises:
+        MisfitError: The source is a user's own.
+        InputError: It is one of dltrain's: its files are broken.
+    """
+    problem = problem_of_images(source.spec, images, targets)
+    if not problem:
+        return
+    if is_of_library(source):
+        raise InputError(f"the {name} set {problem}")
+    raise MisfitError(f"{described_class(source)}: the {name} set of read() {problem}", source)
+
+
+def problem_of_images(spec: Spec, images: Any, targets: Any) -> str:
+    """Return what is wrong with images and targets that `spec` describes; "" if nothing is."""
+    if not isinstance(images, Tensor) or not isinstance(targets, Tensor):
+        kinds = f"{type(images).__name__} and {type(targets).__name__}"
+        return f"is of the types {kinds}, but two tensors are needed"
+    if len(images) != len(targets):
+        return f"has {len(images)} inputs and {len(targets)} targets"
+    return problem_of_pixels(spec, images) or problem_of_classes(spec, targets)
+
+
+def problem_of_pixels(spec: Spec, images: Tensor) -> str:
+    """Return what is wrong with images that `spec` describes; "" if nothing is."""
+    if images.is_floating_point():
+        return f"has images of type {images.dtype}; uint8 in 0..255 is needed"
+    if tuple(images.shape[1:]) != spec.input_shape:
+        return f"has images {tuple(images.shape)}, but `spec` says {spec.input_shape} for each"
+    return ""
+
+
+def problem_of_classes(spec: Spec, targets: Tensor) -> str:
+    """Return what is wrong with class numbers (N,) for the classes of `spec`; "" if nothing is."""
+    if targets.ndim != 1 or targets.is_floating_point():
+        shape = tuple(targets.shape)
+        return f"has targets {shape} of type {targets.dtype}; class numbers (N,) are needed"
+    highest = spec.num_classes - 1
+    if bool(((targets >= 0) & (targets <= highest)).all()):
+        return ""
+    low, high = torch.aminmax(targets)
+    return f"has class numbers from {int(low)} to {int(high)}; expected 0 to {highest}"
 
 
 def fake_images(data: LabeledImages) -> InMemory:

@@ -12,8 +12,8 @@ from dltrain.data.images.digits import Digits
 from dltrain.data.images.in_memory import InMemory
 from dltrain.data.images.synthetic import Synthetic
 from dltrain.data.split import BLOCK_BYTES
-from dltrain.errors import InputError
 from dltrain.types import Spec
+from dltrain.types.own_code import MisfitError
 
 COUNTS = {0: 100, 1: 30, 2: 70}  # training samples of each class
 
@@ -185,9 +185,9 @@ def test_fake_data_has_the_same_shape(batch_size: int | str) -> None:
 
 
 def test_sets_that_do_not_belong_together_are_refused() -> None:
-    """Different numbers of inputs and targets are an InputError that names the set."""
+    """Different numbers of inputs and targets are an error that names the source and the set."""
     data = InMemory(Numbered(test=(torch.zeros(3, 2, 3, 5), torch.zeros(4, dtype=torch.int64))))
-    with pytest.raises(InputError, match="the test set has 3 inputs and 4 targets"):
+    with pytest.raises(MisfitError, match=r"the test set of read\(\) has 3 inputs and 4 targets"):
         _ = data.train
 
 
