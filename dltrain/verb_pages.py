@@ -144,6 +144,12 @@ VERB_PAGES = {
             "dltrain runs --delete --where status=failed",
         ),
     ),
+    "compare": VerbPage(
+        f"Print how runs differ: settings beside metrics, the better run by each metric, data,\n"
+        f"versions and cost, and what cannot be compared. A sweep means all of its jobs.\n{RUN}",
+        {"paths.output=outputs": "the folder of all runs"},
+        ("dltrain compare 10-15-02 last", "dltrain compare outputs/DATE/TIME_sweep --out c.png"),
+    ),
     "completion": VerbPage(
         "Print a script that completes words with TAB.",
         examples=("dltrain completion bash", "dltrain completion zsh"),

@@ -117,6 +117,13 @@ VERBS = {
         names=ANY_NUMBER,
         files=True,
     ),
+    "compare": Verb(
+        "dltrain.commands.compare:compare",
+        "compare RUN RUN...",
+        "what differs: settings, metrics, data, cost; curves",
+        names=ANY_NUMBER,
+        files=True,
+    ),
     "completion": Verb(
         "dltrain.commands.completion:completion",
         "completion bash|zsh|fish",
@@ -179,7 +186,7 @@ FLAGS = {
     "--out": Flag(
         "out",
         "FILE.csv",
-        ("evaluate", "predict", "generate", "export", "rollout"),
+        ("evaluate", "predict", "generate", "export", "rollout", "compare"),
         "is the file to write",
     ),
     "--where": Flag("where", "model=cnn", ("runs",), "selects runs by a condition", repeated=True),

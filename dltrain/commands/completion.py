@@ -127,7 +127,7 @@ def offers(typed: list[str], word: str) -> Iterator[Offer]:
 
 def takes_value(word: str) -> bool:
     """Tell if a word is a flag whose value, a file or a number, follows."""
-    return word in FLAGS and bool(FLAGS[word].example)
+    return word in FLAGS and bool(FLAGS[word].example) and not FLAGS[word].optional
 
 
 def shell_offers(typed: list[str], word: str) -> Iterator[Offer]:
@@ -287,8 +287,21 @@ def output_folder(typed: list[str]) -> Path:
     return root
 
 
+def compared_offers(typed: list[str], word: str) -> Iterator[Offer]:
+    """Yield the runs after `compare`."""
+    yield from run_offers(typed)
+
+
+def listed_offers(typed: list[str], word: str) -> Iterator[Offer]:
+    """Yield the runs after `runs --delete`; otherwise the shell completes a folder."""
+    if "--delete" in typed:
+        yield from run_offers(typed)
+
+
 VERB_OFFERS: dict[str, Callable[[list[str], str], Iterator[Offer]]] = {
     "predict": file_verb_offers,
+    "compare": compared_offers,
+    "runs": listed_offers,
     "generate": file_verb_offers,
     "completion": shell_offers,
     "help": page_offers,

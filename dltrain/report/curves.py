@@ -32,9 +32,15 @@ def training_counterpart(watched: str, names: set[str]) -> str:
 
 
 def series(folder: Path, metric: str) -> dict[int, float]:
-    """Return the logged values of `metric` in a run's folder, by step."""
+    """Return the logged values of `metric` in a run's folder, by step.
+
+    The last line of a run that is training may be unfinished; it is left out.
+    """
+    path = folder / "metrics.jsonl"
+    if not path.exists():
+        return {}
     values = {}
-    for line in (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines():
+    for line in path.read_text(encoding="utf-8").split("\n")[:-1]:
         record = json.loads(line)
         if record.get(metric) is not None:
             values[int(record["step"])] = float(record[metric])

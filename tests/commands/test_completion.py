@@ -149,6 +149,12 @@ def test_after_its_run_predict_leaves_files_to_the_shell(offered, runs: list[str
     assert "dataset=" in offered("evaluate", "last", "da")
 
 
+def test_every_run_of_a_comparison_is_offered(offered, runs: list[str]) -> None:
+    for typed in (["compare"], ["compare", "03_cnn"], ["runs", "--delete"]):
+        assert [one for one in offered(*typed, "") if one != "last"] == runs[::-1]
+    assert offered("runs", "") == []
+
+
 def test_a_run_to_begin_with_is_offered(offered, runs: list[str]) -> None:
     assert offered("init.from=03") == ["init.from=03_cnn"]
 

@@ -26,6 +26,7 @@ INTERRUPTED = "interrupted"
 STATUSES = (RUNNING, *FINISHED, INTERRUPTED, "diverged", "failed", DAMAGED)
 NAMED_GROUPS = ("model", "dataset", "experiment")  # have columns of their own
 OPTION = re.compile(r"[A-Za-z]\w*=\w+")  # an override that chooses an option of a group
+ROOT_KEYS = ("seed", "name", "debug", "freeze", "unfreeze_epoch", "lr_factors")  # are no groups
 TARGET_GROUPS = ("model", "dataset", "optimizer", "schedule", "initialization", "task")
 
 Values = dict[str, Any]
@@ -191,7 +192,7 @@ def choices_of(manifest: Values) -> Values:
     group's target stands, which mostly has the option's name.
     """
     settings = as_mapping(manifest.get("settings"))
-    chosen = {key: value for key, value in settings.items() if "." not in key}
+    chosen = {key: v for key, v in settings.items() if "." not in key and key not in ROOT_KEYS}
     choices = [modules_of(manifest), typed_options(manifest), as_mapping(manifest.get("choices"))]
     merged = {**choices[0], **choices[1], **choices[2], **chosen}
     return {key: value for key, value in merged.items() if value is not None}

@@ -1,0 +1,1 @@
+"""The comparison of runs: what differs in their configurations, metrics and surroundings."""
