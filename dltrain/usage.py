@@ -42,7 +42,7 @@ examples
   dltrain regularization=[l2,dropout] schedule=onecycle
   dltrain experiment=lenet5_mnist                    a measured experiment, with its target figures
   dltrain -m model=cnn,lenet5 optimizer.lr=1e-3,1e-2
-  dltrain debug=smoke                                two steps on fake data; also overfit, profile
+  dltrain debug=smoke                                two steps a stage, fake data; or overfit
 
 groups (dltrain list GROUP)
 {groups}
@@ -50,7 +50,7 @@ groups (dltrain list GROUP)
 flags: --json (the outcome as JSON, the only text on standard output)  --debug (tracebacks)
        --config-dir DIR (your own options: DIR/model/mine.yaml is model=mine)
        --version  --help  -- (what follows is not a flag)
-RUN is a run folder, a unique part of its name, or `last`
+RUN is a run folder, a unique part of its name, `last`, or `last-any` (debug runs count too)
 exit codes: 0 done, 1 failure, 2 usage or configuration, 3 input file, 4 diverged,
             129 SIGHUP, 130 Ctrl-C, 143 SIGTERM
 

@@ -133,7 +133,7 @@ def draw_batch(data: Data, path: Path) -> None:
 def learning_rate_plot(experiment: Experiment, steps_per_epoch: int) -> str:
     """Return the learning rate over a whole run as a diagram of text."""
     trainer = experiment.trainer
-    if trainer.epochs is None and trainer.steps is None:
+    if trainer.epochs is trainer.steps is trainer.stage_steps is None:
         return (
             "\nno plot of the learning rate: a time limit ends this run, "
             "so its number of updates is unknown"

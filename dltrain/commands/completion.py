@@ -18,7 +18,7 @@ from dltrain.config.groups import COMPOSING, OVERLAYS, config_dir, groups, summa
 from dltrain.config.schema import as_yaml
 from dltrain.errors import UsageError
 from dltrain.options import Options
-from dltrain.runs.find import all_runs
+from dltrain.runs.find import LAST, LAST_ANY, all_runs, last_run
 from dltrain.verbs import FLAGS, RUN_VERBS, VERBS
 
 log = logging.getLogger("dltrain")
@@ -268,8 +268,11 @@ def run_offers(typed: list[str]) -> Iterator[Offer]:
     """Yield the names of runs, the newest first."""
     root = output_folder(typed)
     runs = all_runs(root)
+    newest = last_run(runs)
+    if newest is not None:
+        yield LAST, f"the newest, without debug runs: {newest}"
     if runs:
-        yield "last", f"the newest: {runs[-1]}"
+        yield LAST_ANY, f"the newest: {runs[-1]}"
     for run in reversed(runs):
         path = run.relative_to(root)
         name = run.name

@@ -21,7 +21,11 @@ HARMLESS_KEYS = (  # and the beginnings of harmless keys
 )
 BEFORE_TRAINING = ("initialization.", "init.")
 UNFREEZE = "unfreeze_epoch"
-LENGTH = ("trainer.epochs", "trainer.steps")  # a schedule is planned over these
+LENGTH = (
+    "trainer.epochs",
+    "trainer.steps",
+    "trainer.stage_steps",
+)  # a schedule is planned over these
 START = "init.from=RUN begins a new run with the weights that fit"
 REFUSED = {
     f"{group}._target_": f"another {group} cannot continue from this one's state; {START}"

@@ -39,8 +39,9 @@ class Trainer:
     """The length of a run, and how often it evaluates, logs and saves.
 
     A step is one batch; with `accumulate` > 1 several steps make one update. The first of `epochs`,
-    `steps` and `max_seconds` that is reached ends the run; None sets no such limit. `watch` None is
-    the metric that the task itself watches; `mode` None is the direction that the task declares.
+    `steps` and `max_seconds` that is reached ends the run; None sets no such limit. `stage_steps`
+    ends each stage after so many steps of its own. `watch` None is the metric that the task itself
+    watches; `mode` None is the direction that the task declares.
 
     `save_every` is in steps, or "2ep", "30s", "10min"; None saves after epochs, if that takes no
     more than 1 % of the time. Up to `skip_nonfinite` updates in a row are skipped if their
@@ -50,6 +51,7 @@ class Trainer:
 
     epochs: PositiveInt | None = 5
     steps: PositiveInt | None = None
+    stage_steps: PositiveInt | None = None
     max_seconds: PositiveFloat | None = None
     accumulate: PositiveInt = 1
     evaluate_every: PositiveInt | None = None

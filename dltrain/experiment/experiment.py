@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
@@ -12,6 +13,7 @@ from dltrain import rng
 from dltrain.config.balance import balanced_loss
 from dltrain.config.checking.nodes import OPTIMIZERS
 from dltrain.config.settings import Trainer
+from dltrain.data.dataset import counted
 from dltrain.data.repeated import Repeated
 from dltrain.device import Device, most_flops
 from dltrain.engine import Callback, Task
@@ -117,9 +119,25 @@ class Experiment:
 
     @cached_property
     def trainer(self) -> Trainer:
-        """The trainer's settings."""
+        """The trainer's settings.
+
+        A smoke run has enough epochs to train the layers that are frozen at first, too.
+        """
         trainer: Trainer = instantiate(self.config["trainer"], "trainer", {}, self.plugins)
+        frozen_epochs = self.config["unfreeze_epoch"]
+        if self.config["debug"] == "smoke" and trainer.epochs and frozen_epochs:
+            return replace(trainer, epochs=max(trainer.epochs, frozen_epochs + 1))
         return trainer
+
+    @property
+    def note(self) -> str:
+        """A warning for readers of the run's figures; empty for most runs."""
+        if self.config["debug"] != "smoke":
+            return ""
+        text = "debug=smoke:"
+        if self.trainer.stage_steps is not None:
+            text += f" {counted(self.trainer.stage_steps, 'step', 'steps')} a stage"
+        return f"{text} on fake data; the figures mean nothing"
 
     @cached_property
     def regularizers(self) -> dict[str, dict[str, Any]]:

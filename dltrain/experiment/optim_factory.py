@@ -63,8 +63,9 @@ class OptimFactory:
         `updates_per_batch` is the number of losses that a batch gives.
         """
         steps = total_steps
-        if self.trainer.steps is not None:
-            steps = min(steps, max(1, math.floor(self.trainer.steps * updates_per_batch)))
+        for limit in (self.trainer.steps, self.trainer.stage_steps):
+            if limit is not None:
+                steps = min(steps, max(1, math.floor(limit * updates_per_batch)))
         updates = math.ceil(steps / self.trainer.accumulate)
         schedule_settings = {}
         if self.schedule_needs_mode:

@@ -57,6 +57,7 @@ class Session:
     log: MetricsLog
     timer: Timer
     checkpoint: Checkpoint
+    limits: Limits
     signals: Signals
 
 
@@ -84,6 +85,8 @@ def start(
             for message in empty_splits(experiment.data, config["dataset"]):
                 log.warning(message)
     manifest_entries: dict[str, Any] = {"settings": own_settings(composed, swept)}
+    if experiment.note:
+        manifest_entries["note"] = experiment.note
     if title:
         manifest_entries[TENSORBOARD] = title
     files = initial_files(experiment, composed, options, **manifest_entries)
@@ -116,7 +119,7 @@ def open_session(
     metrics_log = MetricsLog(run, trainer.log_every)
     nonfinite = NonFinite(metrics_log, trainer.skip_nonfinite)
     timer = Timer(run)
-    limits = Limits(timer, trainer.steps, trainer.max_seconds)
+    limits = Limits(timer, trainer.steps, trainer.max_seconds, trainer.stage_steps)
     checkpoint = checkpoint_callback(experiment, run)
     available = {
         "run": run,
@@ -144,7 +147,7 @@ def open_session(
     device = experiment.device
     step_runner = MemoryGuard(trainer.on_oom == "halve", lambda: smallest_batch(experiment.task))
     engine = Engine(callbacks, device.mover(), device.autocast(), step_runner)
-    return Session(experiment, run, engine, metrics_log, timer, checkpoint, signals)
+    return Session(experiment, run, engine, metrics_log, timer, checkpoint, limits, signals)
 
 
 def execute(
@@ -215,9 +218,13 @@ def load_best_weights(session: Session) -> None:
 
 
 def ended_early(session: Session) -> bool:
-    """Return True if a callback ended the last stage, or the time limit ended the run."""
+    """Return True if a callback ended the last stage, or the time limit ended the run.
+
+    A stage that has made all of its `trainer.stage_steps` did not end early.
+    """
     limit = session.experiment.trainer.max_seconds or math.inf
-    return session.engine.stage_ended or session.timer.seconds() >= limit
+    is_stopped = session.engine.stage_ended and not session.limits.stage_is_full
+    return is_stopped or session.timer.seconds() >= limit
 
 
 def finish(session: Session, ending: Ending) -> dict[str, Any]:
@@ -246,6 +253,8 @@ def results_of(session: Session, ending: Ending) -> dict[str, Any]:
     results: dict[str, Any] = {"status": ending.status}
     if ending.reason:
         results["reason"] = ending.reason
+    if session.experiment.note:
+        results["note"] = session.experiment.note
     return results | {
         "metrics": finite(metrics),
         "best": session.checkpoint.best,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
@@ -10,11 +11,14 @@ from torch import nn
 
 from dltrain.errors import ConfigError
 from dltrain.experiment.instantiate import instantiate
-from dltrain.runs.find import find
+from dltrain.runs.find import debug_mode, find
+from dltrain.runs.folder import RunFolder
 from dltrain.types import Data
 from dltrain.weights.initial import InitialWeights, trained_weights, weights_of_run
 from dltrain.weights.published import published_weights
 from dltrain.weights.word_vectors import KEY, load_vectors, token_embedding
+
+log = logging.getLogger("dltrain")
 
 
 class WeightSource(Protocol):
@@ -42,7 +46,7 @@ class ConfiguredWeights:
 
     def load_word_vectors(self, config: dict[str, Any], model: nn.Module, data: Data) -> None:
         """Copy the vectors of the run of `model.embedding.from` into the model's embedding."""
-        run = find(str(config["model"]["embedding"]["from"]), Path(config["paths"]["output"]))
+        run = find_source(KEY, str(config["model"]["embedding"]["from"]), config)
         layer = token_embedding(model, data)
         load_vectors(layer, data, run, trained_weights(run, KEY), instantiate)
 
@@ -57,8 +61,16 @@ class ConfiguredWeights:
         if run is not None and weights is not None:
             raise ConfigError([("init.weights", "init.from is set too: begin with one of them")])
         if run is not None:
-            return weights_of_run(find(str(run), Path(config["paths"]["output"])))
+            return weights_of_run(find_source("init.from", str(run), config))
         return published_weights(model(), str(weights)) if weights is not None else None
+
+
+def find_source(key: str, name: str, config: dict[str, Any]) -> RunFolder:
+    """Return the run that the setting `key` names; a warning if its weights mean nothing."""
+    run = find(name, Path(config["paths"]["output"]))
+    if debug_mode(run.folder) == "smoke":
+        log.warning(f"{key}={name}: {run.folder} was trained on fake data (debug=smoke)")
+    return run
 
 
 class FreshWeights:

@@ -22,6 +22,8 @@ def closing_table(
     """Return the table at the end of a run; `more` names the file that has all metrics."""
     status = results["status"]
     rows = figure_rows(task, _test_metrics(results), f"{more} has all")
+    if "note" in results:
+        rows.insert(0, ("note", results["note"]))
     if results["best"]:
         rows.append(best_row(task, results["best"]))
     rows.append(("training", f"{duration(results['seconds'])}, {results['steps']:,} steps"))

@@ -36,7 +36,7 @@ from dltrain.types import Data
 
 log = logging.getLogger("dltrain")
 VOCABULARIES = ("tokenizer", "target_tokenizer", "words")  # keys of a data set's description
-EXTENDING = {"trainer.epochs", "trainer.steps", "trainer.max_seconds"}
+EXTENDING = {"trainer.epochs", "trainer.steps", "trainer.stage_steps", "trainer.max_seconds"}
 
 
 def continue_or_fork(run: RunFolder, overrides: list[str], options: Options) -> None:
@@ -144,21 +144,30 @@ def require_extension(run: RunFolder, composed: Composed, state: dict[str, Any])
     if run.read_json(RESULTS).get("status") not in FINISHED:
         return
     trainer = composed.config["trainer"]
-    done_epochs = reached(state["epoch"], trainer["epochs"])
-    done_steps = reached(state["step"], trainer["steps"])
-    is_done = done_epochs or done_steps
+    is_done = reached(state["epoch"], trainer["epochs"]) or reached(state["step"], trainer["steps"])
+    if trainer["stage_steps"] is not None and "trainer.stage_steps" not in composed.typed:
+        is_done = True
     if not is_done and composed.typed.keys() & EXTENDING:
         return
-    overrides = []
-    if trainer["epochs"] is not None and (done_epochs or trainer["steps"] is None):
-        overrides.append(f"trainer.epochs={state['epoch'] + max(trainer['epochs'], 1)}")
-    if trainer["steps"] is not None:
-        overrides.append(f"trainer.steps={2 * max(state['step'], 1)}")
     command = f"dltrain resume {shell_word(str(run.folder))}"
     raise UsageError(
         f"{run.folder} is finished ({state['epoch']} epochs, {state['step']} steps); "
-        f"to train it longer: {command} {' '.join(overrides) or 'trainer.max_seconds=600'}"
+        f"to train it longer: {command} {' '.join(longer_limits(trainer, state))}"
     )
+
+
+def longer_limits(trainer: dict[str, Any], state: dict[str, Any]) -> list[str]:
+    """Return overrides of every limit that a run at `state` has reached or will soon reach."""
+    epochs = trainer["epochs"]
+    has_steps = trainer["steps"] is not None or trainer["stage_steps"] is not None
+    overrides = []
+    if epochs is not None and (reached(state["epoch"], epochs) or not has_steps):
+        overrides.append(f"trainer.epochs={state['epoch'] + max(epochs, 1)}")
+    if trainer["steps"] is not None:
+        overrides.append(f"trainer.steps={2 * max(state['step'], 1)}")
+    if trainer["stage_steps"] is not None:
+        overrides.append(f"trainer.stage_steps={2 * trainer['stage_steps']}")
+    return overrides or ["trainer.max_seconds=600"]
 
 
 def reached(count: int, limit: int | None) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ from dltrain.runs.open import (
 from dltrain.runs.sample_scores import Row, require_sample_scores, sample_rows
 from dltrain.types import AveragesViews, Data, Table
 
+log = logging.getLogger("dltrain")
 SPLITS = ("train", "val", "test")
 TABLES = ("per_class", "per_target")
 TableScores = dict[str, dict[str, float | None]]  # by row and column
@@ -105,6 +107,8 @@ def evaluate_run(
     check.raise_all(composed)
     folder, where = load_trained(run, checkpoint)
     experiment = Experiment.to_evaluate(composed.config, run.description())
+    if experiment.note:
+        log.warning(f"{run.folder}: {experiment.note}")
     with reading_data_set():
         engine = position(experiment, where)
         views = average_over_views(engine, tta)

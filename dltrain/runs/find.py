@@ -1,7 +1,12 @@
-"""Finding a run by its folder, a part of the folder's name, or `last`."""
+"""Finding a run by its folder, a part of the folder's name, `last` or `last-any`.
+
+`last` is the newest run that was meant as one: not a debug run, whose data may be fake. The mode
+stands in a line of the run's configuration, so only the newest runs are looked at.
+"""
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from dltrain.errors import InputError
@@ -9,6 +14,9 @@ from dltrain.runs.folder import CHECKPOINTS, CONFIG, RunFolder
 
 OUTPUT_HINT = "paths.output=FOLDER names another place"
 MAX_CANDIDATES = 5  # that an ambiguous name is answered with
+LAST = "last"
+LAST_ANY = "last-any"
+DEBUG_MODE = re.compile(rb"^debug: *['\"]?(smoke|overfit|profile)\b", re.MULTILINE)
 
 
 def all_runs(root: Path) -> list[Path]:
@@ -24,17 +32,17 @@ def _natural_order(folder: Path) -> list[tuple[int, str]]:
 
 
 def find(name: str, root: Path) -> RunFolder:
-    """Return the run that `name` means: a folder, `last`, or a part that only one name has.
+    """Return the run that `name` means: a folder, or a part that only one name has.
 
-    The folder of a checkpoint means that checkpoint of its run. Raises InputError if there is no
-    such run, or there are several.
+    `last` means the newest run that is not a debug run, `last-any` the newest of all. The folder of
+    a checkpoint means that checkpoint of its run. Raises InputError if no run or several runs fit.
     """
     folder = Path(name)
     named = _run_at(folder)
     if named is not None:
         return named
     runs = all_runs(root)
-    matches = runs[-1:] if name == "last" else _matches(name, runs, root)
+    matches = newest_runs(name, runs) if name in (LAST, LAST_ANY) else _matches(name, runs, root)
     if len(matches) > 1:
         candidates = "\n".join(f"  {run}" for run in matches[-MAX_CANDIDATES:])
         raise InputError(f"{name!r} could be any of {len(matches)} runs; name one\n{candidates}")
@@ -43,6 +51,42 @@ def find(name: str, root: Path) -> RunFolder:
     if not matches:
         raise InputError(_absent_message(name, runs, root))
     return RunFolder(matches[0])
+
+
+def newest_runs(name: str, runs: list[Path]) -> list[Path]:
+    """Return the run that `last` or `last-any` means among all `runs`, oldest first, if any.
+
+    Raises InputError if there are only debug runs, and `last` none of them.
+    """
+    if name == LAST_ANY:
+        return runs[-1:]
+    newest = last_run(runs)
+    if newest is not None:
+        return [newest]
+    if runs:
+        raise InputError(
+            f"there are only debug runs; the newest is {runs[-1]} (debug={debug_mode(runs[-1])}): "
+            f"`{LAST_ANY}` means it, `{LAST}` is the newest run without debug="
+        )
+    return []
+
+
+def last_run(runs: list[Path]) -> Path | None:
+    """Return the newest of `runs`, oldest first, that is not a debug run."""
+    for run in reversed(runs):
+        if not debug_mode(run):
+            return run
+    return None
+
+
+def debug_mode(run: Path) -> str:
+    """Return the debug mode of a run: smoke, overfit or profile; "" for other runs."""
+    try:
+        content = (run / CONFIG).read_bytes()
+    except OSError:
+        return ""
+    mode = DEBUG_MODE.search(content)
+    return mode[1].decode() if mode else ""
 
 
 def _run_at(folder: Path) -> RunFolder | None:

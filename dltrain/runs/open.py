@@ -54,7 +54,8 @@ def find_run(options: Options) -> tuple[RunFolder, list[str]]:
     """
     if not options.names:
         raise UsageError(
-            "name a run: its folder, a unique part of the folder's name, or `last` for the newest"
+            "name a run: its folder, a unique part of the folder's name, `last` for the newest, or "
+            "`last-any` where debug runs count too"
         )
     paths, others = take(options.overrides, ["paths.output"])
     root = Path(expand_home(paths.get("paths.output", "outputs")))

@@ -177,16 +177,16 @@ def test_list_and_show_say_what_was_meant(
         ),
         (("trainer.steps",), None, "a whole number > 0 or null", "conf/trainer/default.yaml"),
         (
-            ("trainer.steps", "debug=smoke"),
+            ("trainer.stage_steps", "debug=smoke"),
             2,
             "a whole number > 0 or null",
             "conf/debug/smoke.yaml",
         ),
         (
-            ("trainer.steps", "debug=smoke", "trainer.steps=3"),
+            ("trainer.stage_steps", "debug=smoke", "trainer.stage_steps=3"),
             3,
             "a whole number > 0 or null",
-            "the command line: trainer.steps=3",
+            "the command line: trainer.stage_steps=3",
         ),
         (("model.image_size",), None, "a list of 2, each a whole number", None),
         (

@@ -22,7 +22,7 @@ def offered(dltrain):
     def ask(*words: str) -> list[str]:
         outcome = dltrain("__complete", "--", *words)
         assert outcome.code == 0, outcome.err
-        return [line.partition("\t")[0] for line in outcome.out.splitlines()]
+        return [line.partition("\t")[0] for line in outcome.stdout.splitlines()]
 
     return ask
 
@@ -137,9 +137,9 @@ def test_a_dash_offers_flags(offered) -> None:
 
 @pytest.mark.parametrize("verb", sorted(RUN_VERBS))
 def test_verbs_of_a_run_offer_the_runs_newest_first(verb: str, offered, runs: list[str]) -> None:
-    assert offered(verb, "") == ["last", *reversed(runs)]
+    assert offered(verb, "") == ["last", "last-any", *reversed(runs)]
     assert offered(verb, "02") == ["02_sweep/0"]
-    assert offered(verb, "--json", "la") == ["last"]
+    assert offered(verb, "--json", "la") == ["last", "last-any"]
     assert offered("paths.output=nowhere", verb, "") == []
 
 

@@ -97,7 +97,7 @@ def test_every_input_gets_a_picture_in_the_run(dltrain) -> None:
         ((*RUN[:-3], "model=mlp", *RUN[-2:]), "split=test", "no convolution with a map to look at"),
         (TEXTS, "a fine film", "only images are explained"),
         (
-            ("dataset=diabetes", "debug=smoke", "callbacks=quiet"),
+            ("dataset=diabetes", "trainer.epochs=1", "callbacks=quiet"),
             "split=test",
             "Regression explains nothing",
         ),
@@ -299,7 +299,7 @@ def test_views_that_a_run_cannot_have_end_it_before_it_begins(
     [
         (RUN, "flop", "unknown view 'flop'"),
         (
-            ("dataset=diabetes", "debug=smoke", "callbacks=quiet"),
+            ("dataset=diabetes", "trainer.epochs=1", "callbacks=quiet"),
             "flip",
             "Regression gives no probabilities",
         ),

@@ -284,7 +284,7 @@ def test_the_training_data_may_be_gone(
 
 def test_a_smoke_run_predicts_too(digits: Path, dltrain) -> None:
     assert dltrain("model=mlp", "debug=smoke", "callbacks=quiet").code == 0
-    assert len(rows_of(dltrain("predict", "last", "digits", "--json"))) == 6
+    assert len(rows_of(dltrain("predict", "last-any", "digits", "--json"))) == 6
 
 
 def test_a_table_is_predicted_row_by_row(dltrain) -> None:
@@ -369,12 +369,12 @@ def test_the_new_command_is_given_for_the_old_spelling(old: str, new: str, dltra
 def test_only_word2vec_is_exported(dltrain) -> None:
     outcome = dltrain("debug=smoke", "callbacks=quiet")
     assert outcome.code == 0, outcome.err
-    assert "export needs a format: --format word2vec" in dltrain("export", "last").err
+    assert "export needs a format: --format word2vec" in dltrain("export", "last-any").err
     assert (
         "expected word2vec, the only format so far"
-        in dltrain("export", "last", "--format", "onnx").err
+        in dltrain("export", "last-any", "--format", "onnx").err
     )
-    outcome = dltrain("export", "last", "--format", "word2vec")
+    outcome = dltrain("export", "last-any", "--format", "word2vec")
     assert outcome.code == 2
     assert "a run of Classification has no word vectors" in outcome.err
 

@@ -276,3 +276,40 @@ def test_every_stage_and_optimizer_is_planned(dltrain: Callable[..., Any]) -> No
         values = [x[key] for x in rates]
         assert len(values) == 40
         assert values[0] > 10 * values[-1] > 0
+
+
+def test_a_smoke_run_can_be_extended(dltrain: Callable[..., Any]) -> None:
+    """It is finished after two steps a stage; `last` is never a smoke run."""
+    real = dltrain(*RUN, "trainer.steps=2", "--json").json["run"]
+    smoke = dltrain(*RUN, "debug=smoke", "--json").json
+    assert smoke["status"] == "completed"
+    assert dltrain("evaluate", "last", "--json").json["run"] == real
+    evaluated = dltrain("evaluate", "last-any", "--json")
+    assert evaluated.json["run"] == smoke["run"]
+    assert "2 steps a stage on fake data; the figures mean nothing" in evaluated.err
+    finished = dltrain("resume", "last-any", "trainer.epochs=2")
+    assert finished.code == 2
+    assert "trainer.stage_steps=4" in finished.err
+    more = dltrain("resume", "last-any", "trainer.epochs=2", "trainer.stage_steps=4", "--json")
+    assert more.json["steps"] == 4
+
+
+def test_a_smoke_run_trains_frozen_layers_too(dltrain: Callable[..., Any]) -> None:
+    """The experiment unfreezes them after more epochs than the smoke run has."""
+    outcome = dltrain(*RUN, "freeze=['1.*']", "unfreeze_epoch=2", "debug=smoke", "--json")
+    assert outcome.code == 0, outcome.err
+    lines = map(json.loads, (Path(outcome.json["run"]) / "metrics.jsonl").read_text().splitlines())
+    stages = [line["stage"] for line in lines if line["split"] == "train"]
+    assert stages == ["frozen", "frozen", "train", "train"]
+    manifest = json.loads((Path(outcome.json["run"]) / "manifest.json").read_text())
+    assert manifest["note"] == outcome.json["note"]
+    assert f"note {manifest['note']}" in " ".join(outcome.err.split())
+
+
+def test_weights_of_a_smoke_run_are_warned_of(dltrain: Callable[..., Any]) -> None:
+    assert dltrain(*RUN, "debug=smoke").code == 0
+    assert dltrain(*RUN, "trainer.steps=1", "init.from=last").code == 3
+    outcome = dltrain(*RUN, "trainer.steps=1", "init.from=last-any")
+    assert outcome.code == 0, outcome.err
+    assert "init.from=last-any: " in outcome.out
+    assert "was trained on fake data (debug=smoke)" in outcome.out

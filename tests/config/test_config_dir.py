@@ -95,13 +95,15 @@ def test_a_run_is_whole_without_the_folder(dltrain, own: Path) -> None:
     manifest = json.loads((Path(trained.json["run"]) / "manifest.json").read_text())
     assert manifest["config"]["model"] == {"_target_": "own_net.Net", "width": 4}
     assert "--config-dir own" in manifest["command"]
-    refused = dltrain("evaluate", "last")
+    refused = dltrain("evaluate", "last-any")
     assert refused.code == 2
     assert "plugins=[own_net]" in refused.err
     own.rename(own.with_name("elsewhere"))
-    assert dltrain("evaluate", "last", "plugins=[own_net]").code == 0
+    assert dltrain("evaluate", "last-any", "plugins=[own_net]").code == 0
     assert (
-        dltrain("resume", "last", "plugins=[own_net]", "trainer.epochs=2", "trainer.steps=4").code
+        dltrain(
+            "resume", "last-any", "plugins=[own_net]", "trainer.epochs=2", "trainer.stage_steps=4"
+        ).code
         == 0
     )
 

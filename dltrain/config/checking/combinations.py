@@ -95,7 +95,7 @@ class Combinations:
     def check_end(self) -> None:
         """Check that the run has an end, and an end that is known where a choice plans over it."""
         trainer = self.config["trainer"]
-        if trainer["epochs"] is not None or trainer["steps"] is not None:
+        if any(trainer[key] is not None for key in ("epochs", "steps", "stage_steps")):
             return
         planning = self.choices_that_plan()
         if trainer["max_seconds"] is None:
