@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
 from dltrain.data.dataset import Dataset, Part
-from dltrain.types import BatchSize, Data, Sample, Spec
+from dltrain.types import BatchSize, Data, NamesSamples, Sample, Spec
 
 STEPS_PER_EPOCH = 50
 
@@ -103,6 +103,13 @@ class Repeated(Dataset[FirstBatch, dict[str, Any], RepeatedSplit]):
             return NoBatches()
         times = STEPS_PER_EPOCH if part == "train" else 1
         return OneBatch(self.stored.batch, self.stored.size, times)
+
+    def row_names(self, part: Part) -> Callable[[int], str]:
+        """Return the function that names a sample of the batch as the data names it."""
+        if not isinstance(self.data, NamesSamples):
+            return super().row_names(part)
+        names = list(itertools.islice(self.data.sample_names("train"), self.stored.size))
+        return lambda row: names[row % len(names)]
 
     def count_classes(self) -> tuple[int, ...]:
         """Return the number of training samples of each class in the data."""

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from dltrain.data.dataset import PARTS
+from dltrain.data.repeated import Repeated
 from dltrain.data.tabular.tabular import Tabular
 from dltrain.data.tabular.timeseries import TimeSeries
 from dltrain.data.text.corpus import Corpus, TextNames
@@ -176,6 +177,15 @@ def test_names_are_made_one_by_one(table: Path) -> None:
     names = data.sample_names("train")
     assert isinstance(names, Iterator)
     assert not data.is_read, "nothing is read before the first is asked for"
+
+
+def test_a_repeated_batch_has_the_names_of_its_samples(table: Path) -> None:
+    data = Tabular(str(table), "y", missing="drop", batch_size=4)
+    repeated = Repeated(data)
+    names = list(repeated.sample_names("test"))
+    assert names == list(data.sample_names("train"))[:4]
+    classes = [data.spec.class_names[k] for k in targets(repeated.test).tolist()]
+    assert [line_at(name).split(",")[1] for name in names] == classes
 
 
 class Numbered:
