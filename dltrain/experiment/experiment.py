@@ -13,6 +13,7 @@ from dltrain import rng
 from dltrain.config.balance import balanced_loss
 from dltrain.config.checking.nodes import OPTIMIZERS
 from dltrain.config.settings import Trainer
+from dltrain.config.suggestions.fitting import require_model_for_data
 from dltrain.data.dataset import counted
 from dltrain.data.repeated import Repeated
 from dltrain.device import Device, most_flops
@@ -180,8 +181,9 @@ class Experiment:
     def model(self) -> nn.Module:
         """The initialized model. Weights of a run or published ones are loaded into the task."""
         data = self.selected_data
-        require_model_for_categories(self.config, data)
         settings = self.regularizers["model"]
+        require_model_for_data(self.config, data.spec, settings)
+        require_model_for_categories(self.config, data)
         model: nn.Module = instantiate(
             self.config["model"], "model", data.spec.arguments(), self.plugins, settings
         )

@@ -279,9 +279,9 @@ def test_impossible_settings_of_generate_are_refused(writer: Path, trained: Path
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
-        (("model=lstm", *PROSE, "task=classification"), "needs model.num_classes"),
-        (("model=lstm", *PROSE, "task=language_modeling"), "needs model.num_classes"),
-        (("model=lstm_lm", "dataset=digits"), "model.vocab_size"),
+        (("model=lstm", *PROSE, "task=classification"), "model=lstm  needs classes"),
+        (("model=lstm", *PROSE, "task=language_modeling"), "for running text: transformer_lm"),
+        (("model=lstm_lm", "dataset=digits"), "model=lstm_lm  needs texts, such as dataset="),
         (("dataset=text_files",), "name the texts to train on"),
         (("dataset=imdb", "dataset.vocab_size=3"), "> 4"),
         (("dataset=imdb", "dataset.tokenizer=words"), "word"),

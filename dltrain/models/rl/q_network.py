@@ -23,20 +23,18 @@ class QNetwork(nn.Module):
     Architectures", equation 9).
 
     Raises:
-        ValueError: The data is not an environment, or its images are too small.
+        ValueError: The images are too small.
     """
 
     def __init__(
         self,
         input_shape: tuple[PositiveInt, ...],
-        num_actions: PositiveInt | None = None,
+        num_actions: PositiveInt,
         hidden_sizes: tuple[PositiveInt, ...] = (128, 128),
         activation: Activation = "relu",
         dueling: bool = False,
     ) -> None:
         super().__init__()
-        if num_actions is None:
-            raise ValueError("model=q_network needs an environment, such as dataset=cartpole")
         layers: list[nn.Module] = []
         if len(input_shape) == 3:
             if min(input_shape[1:]) < MIN_IMAGE_PIXELS:

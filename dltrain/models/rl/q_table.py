@@ -19,23 +19,16 @@ class QTable(nn.Module):
     one row at a time.
 
     Raises:
-        ValueError: The data has no numbered states and actions, or the table would be too large.
+        ValueError: The table would be too large.
     """
 
     def __init__(
         self,
-        num_states: PositiveInt | None = None,
-        num_actions: PositiveInt | None = None,
+        num_states: PositiveInt,
+        num_actions: PositiveInt,
         initial_value: float = 0.0,
     ) -> None:
         super().__init__()
-        if num_actions is None:
-            raise ValueError("model=q_table needs an environment, such as dataset=frozenlake")
-        if num_states is None:
-            raise ValueError(
-                "model=q_table needs numbered states, but these observations are arrays: use "
-                "task=dqn model=q_network, or an environment with Discrete observations"
-            )
         if num_states * num_actions > MAX_VALUES:
             raise ValueError(
                 f"{num_states:,} states with {num_actions} actions each are too many for "

@@ -83,10 +83,11 @@ class Adversarial(Task):
                 "this model is not a pair of a generator and a discriminator: model=gan or dcgan is"
             )
         check_loss(loss, label_smoothing, model.discriminator)
-        if judge is not None and not (isinstance(judge, nn.Sequential) and data.spec.class_names):
+        has_classes = data.spec.class_names and not data.spec.boxes
+        if judge is not None and not (isinstance(judge, nn.Sequential) and has_classes):
             raise ValueError(
-                "judge: expected a sequential classifier, and data with classes (task.judge=null "
-                "for none)"
+                "judge: expected a sequential classifier, and images with a class each "
+                "(task.judge=null for none)"
             )
         self.pixels = Pixels(data.spec, "adversarial learning")
         self.model: Any = model

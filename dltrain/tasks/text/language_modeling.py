@@ -15,6 +15,7 @@ from dltrain.losses import evaluation_sum, mean_over, training_mean
 from dltrain.optim import Optim
 from dltrain.tasks.directions import watch_direction
 from dltrain.tasks.supervised import validation_split
+from dltrain.tasks.text.embedding import JudgedVocabulary
 from dltrain.tasks.text.generation import continue_text
 from dltrain.types import PAD, Data, Ge, Gt, LanguageModel, Le, NonNegative, Text
 
@@ -58,7 +59,8 @@ class LanguageModeling(Task):
     ) -> None:
         super().__init__()
         spec = data.spec
-        if not spec.vocab_size or spec.class_names or spec.target_vocab_size:
+        is_labeled = bool(spec.class_names or spec.target_vocab_size)
+        if not spec.vocab_size or is_labeled or isinstance(data, JudgedVocabulary):
             raise ValueError(
                 "the data is not running text: dataset=shakespeare, or language_modeling with a "
                 "path"

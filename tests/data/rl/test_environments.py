@@ -106,7 +106,7 @@ def test_an_id_with_a_module_imports_nothing() -> None:
         (["dataset=gymnasium", "dataset.id=MountainCarContinuous-v0"], "MountainCar-v0"),
         (
             ["dataset=cartpole", "model=q_table", "task=temporal_difference"],
-            "task=dqn model=q_network",
+            "for an environment: q_network",
         ),
         (
             ["dataset=frozenlake", "model=q_table", "model.num_states=1000000000"],
@@ -114,7 +114,7 @@ def test_an_id_with_a_module_imports_nothing() -> None:
         ),
         (["dataset=digits", "model=mlp", "task=dqn"], "dataset=cartpole"),
         (["dataset=digits", "model=mlp", "task=temporal_difference"], "dataset=frozenlake"),
-        (["dataset=digits", "model=q_table"], "dataset=frozenlake"),
+        (["dataset=digits", "model=q_table"], "dataset=blackjack"),
         (["dataset=cartpole", "model=mlp", "task=classification"], "not classes"),
         (["dataset=frozenlake", "debug=overfit"], "learns by acting"),
         (["dataset=frozenlake", "task.trace=0.5"], "method=sarsa"),

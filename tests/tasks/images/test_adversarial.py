@@ -306,7 +306,7 @@ def test_resume_is_bit_identical_from_any_step(
             "this model is not a pair of a generator and a discriminator",
         ),
         (["task.loss=hingee"], "did you mean hinge?"),
-        (["dataset=diabetes", "task=adversarial"], "image_size"),
+        (["dataset=diabetes", "task=adversarial"], "needs images; for a table: mlp"),
         (
             ["task.judge={_target_: dltrain.models.images.gan.GAN}"],
             "expected a sequential classifier",
@@ -329,7 +329,7 @@ def test_impossible_settings_are_refused_with_the_reason(
 
 def test_an_evaluation_classifier_needs_classes() -> None:
     bare = Spec((1, 8, 8), (), 60, 20, target_names=("depth",))
-    with pytest.raises(ValueError, match=r"data with classes \(task\.judge=null for none\)"):
+    with pytest.raises(ValueError, match=r"images with a class each \(task\.judge=null for none\)"):
         adversarial_task(data=Fake(bare, 8, 0), judge=small_classifier())
 
 
