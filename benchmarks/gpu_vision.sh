@@ -15,7 +15,7 @@ python=${PYTHON:-python}
 mkdir -p "$output"
 
 for network in vgg16 resnet18; do
-  "$python" -m dltrain "experiment=${network}_cifar10" "dataset.path=$folder" dataset.val_fraction=0 device=cuda \
+  "$python" -m dltrain "experiment=${network}_cifar10" dataset=image_folder "dataset.path=$folder" dataset.val_fraction=0 device=cuda \
     device.precision=bf16 device.compile=true "name=gpu_$network" "paths.output=$output" --json 2>&1 | tee "$output/$network.txt"
 done
 "$python" - "$folder" "${EPOCHS:-200}" <<'PYTHON' | tee "$output/reference.txt"

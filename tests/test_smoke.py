@@ -52,6 +52,12 @@ DATA |= dict.fromkeys(
 )
 
 
+DATA |= {  # what these start from
+    "transfer_ants_bees": ("init.from=null",),
+    "bilstm_word2vec_imdb": ("model.embedding.from=null",),
+}
+
+
 def chosen(experiment: str) -> set[tuple[str, str]]:
     """The (group, option) pairs of an experiment: they run where it runs."""
     choices = compose_files({"experiment": experiment})[1]

@@ -20,9 +20,11 @@ from dltrain.config.composing.choices import (
 from dltrain.config.composing.composition import compose_files
 from dltrain.config.composing.interpolation import Way, resolve, with_text
 from dltrain.config.composing.keys import configuration_key, set_key
+from dltrain.config.composing.missing import missing_keys, missing_value
 from dltrain.config.groups import COMPOSING, OVERLAYS
 from dltrain.config.overrides import Problem, expand_home, parse
 from dltrain.errors import InputError, first_line
+from dltrain.shell import setting
 
 MAX_KEPT = 64  # configurations that were composed last
 _kept: dict[str, Any] = {}
@@ -149,10 +151,10 @@ def _refuse_plugins(composed: Composed, config: Any, typed: list[str]) -> None:
     plugins = plain["plugins"]
     if not plugins or "plugins" in typed:
         return
-    names: list[str] | None = None
+    names: str | list[str] = str(plugins)
     if isinstance(plugins, list):
         names = [str(plugin) for plugin in plugins]
-    override = f"plugins={plugins}" if names is None else f"plugins=[{','.join(names)}]"
+    override = setting("plugins", names)
     why = f"a file cannot name plugins: type {override} yourself"
     composed.problems.append((override, why))
     config.plugins = []
@@ -173,6 +175,9 @@ def _set_values(composed: Composed, config: Any, values: list[Any]) -> Composed:
     for key in typed_causes or resolved.failed:  # the others refer to these
         what = composed.typed.get(key, key)
         composed.problems.append((what, f"cannot be resolved: {resolved.failed[key]}"))
+    missing = missing_keys(resolved.config)
+    composed.unresolved.update(missing)
+    composed.problems += [missing_value(config, key, composed.choices) for key in missing]
     composed.config = _complete(resolved.config)
     composed.public = _complete(resolved.public)
     composed.interpolated = resolved.interpolated

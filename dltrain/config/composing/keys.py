@@ -17,6 +17,7 @@ from dltrain.config.suggestions.suggest import (
     unknown_key_message,
 )
 from dltrain.errors import first_line
+from dltrain.shell import shell_word
 
 _ABSENT = object()
 ALWAYS_THERE = ("", "paths", "init")  # parents of keys that every run needs
@@ -114,15 +115,19 @@ def _instead_of_deleting(key: str, argument: Argument | None) -> str:
     if argument is None or argument.required or key in ("init", "paths"):
         return f"set it (dltrain show {key})"
     if isinstance(argument.default, dict):
-        return f"~{key}.NAME takes one entry out"
-    return f"its default is {key}={as_yaml(argument.default)}"
+        return f"{shell_word(f'~{key}.NAME')} takes one entry out"
+    return f"its default is {shell_word(f'{key}={as_yaml(argument.default)}')}"
 
 
 def _is_listed(config: Any, key: str) -> bool:
     """Return True if `config` holds `key`."""
     from omegaconf import OmegaConf
 
-    return OmegaConf.select(config, key, default=_ABSENT, throw_on_missing=False) is not _ABSENT
+    if OmegaConf.select(config, key, default=_ABSENT, throw_on_missing=False) is not _ABSENT:
+        return True
+    parent, _, name = key.rpartition(".")
+    node = OmegaConf.select(config, parent) if parent else config
+    return OmegaConf.is_dict(node) and OmegaConf.is_missing(node, name)
 
 
 def _signature_takes(config: Any, key: str) -> bool:

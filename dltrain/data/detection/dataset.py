@@ -195,7 +195,7 @@ class DetectionDataset(Dataset[DetectionTensors, LearnedDetection, Split]):
             _, height, width = trained.input_shape
             raise InputError(
                 f"images have the shape {shape}, and the run was trained on {trained.input_shape}: "
-                f"dataset.image_size=[{height},{width}] brings them to it"
+                f'"dataset.image_size=[{height},{width}]" brings them to it'
             )
         names = self.source_spec.class_names
         used = targets[..., CLASS][is_box(targets)].long().unique().tolist()

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from dltrain.data.io.archive import unpack
-from dltrain.data.io.download import Published, fetch
+from dltrain.data.io.download import OWN_IMAGES, Published, fetch, unpacked_into
 from dltrain.errors import InputError
 from dltrain.types import Spec
 
@@ -53,7 +53,7 @@ class CIFAR10:
         """Return images (N, 3, 32, 32) and class numbers (N,) of train and test."""
         names = [name for names in self.files.values() for name in names]
         if not all((self.folder / name).is_file() for name in names):
-            fetch(self.mirrors, self.archive, self.root, instead=f"or its files into {self.folder}")
+            fetch(self.mirrors, self.archive, self.root, [unpacked_into(self.folder), OWN_IMAGES])
             members = [f"{self.folder.name}/{name}" for name in names]
             archive = self.root / next(iter(self.archive))
             unpack(archive, members, self.folder, RECORD_BYTES * SAMPLES)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from dltrain.data.io.archive import unpack
-from dltrain.data.io.download import Published, fetch
+from dltrain.data.io.download import OWN_IMAGES, Published, fetch, unpacked_into
 from dltrain.errors import InputError
 from dltrain.types import Spec
 
@@ -58,7 +58,7 @@ class CIFAR100:
     def read(self) -> dict[str, tuple[Tensor, Tensor]]:
         """Return images (N, 3, 32, 32) and class numbers (N,) of train and test."""
         if not all((self.folder / name).is_file() for name in self.files.values()):
-            fetch(self.mirrors, self.archive, self.root, instead=f"or its files into {self.folder}")
+            fetch(self.mirrors, self.archive, self.root, [unpacked_into(self.folder), OWN_IMAGES])
             members = [f"{self.folder.name}/{name}" for name in self.files.values()]
             archive = self.root / next(iter(self.archive))
             unpack(archive, members, self.folder, RECORD_BYTES * SAMPLES)

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from dltrain.data.images.mnist import belong_together, read_idx
 from dltrain.data.io.archive import unpack
-from dltrain.data.io.download import Published, fetch
+from dltrain.data.io.download import OWN_IMAGES, Published, fetch, unpacked_into
 from dltrain.errors import InputError
 from dltrain.types import Spec
 
@@ -79,8 +79,7 @@ class EMNIST:
         for path in (self.raw / name, self.raw / f"{name}.gz", self.raw / "gzip" / f"{name}.gz"):
             if path.is_file():
                 return read_idx(path)
-        instead = f"or of its files {name}.gz and its like"
-        fetch(self.mirrors, self.archive, self.raw, instead=instead)
+        fetch(self.mirrors, self.archive, self.raw, [unpacked_into(self.raw), OWN_IMAGES])
         self._unpack()
         return read_idx(self.raw / "gzip" / f"{name}.gz")
 

@@ -38,7 +38,7 @@ from dltrain.types import (
     Transform,
 )
 
-# What is described where no folder is named, for debug=smoke.
+# What is described where there is no folder, for debug=smoke.
 STAND_IN = Spec((3, 32, 32), ("a", "b"), train_samples=80, test_samples=20)
 MEMORY_FRACTION = 0.5  # of the free memory, that images may take
 
@@ -123,6 +123,15 @@ class ImageFolder(LabeledImages):
         return given_rule(self.value_range, self.background, trained)
 
     @cached_property
+    def is_absent(self) -> bool:
+        """True if there is no folder, named or not: `debug=smoke` needs none."""
+        return self.path is None or not any(place.exists() for place in self.places(self.path))
+
+    def places(self, path: str) -> tuple[Path, Path]:
+        """Return where a folder is looked for: here and in the data root."""
+        return Path(path).expanduser(), self.root / path
+
+    @cached_property
     def folder(self) -> Folder:
         """The folder of the images; ConfigError where none is named.
 
@@ -132,7 +141,7 @@ class ImageFolder(LabeledImages):
             why = f"name the images to train on: dataset.path=DIR, {EXPECTED}"
             raise ConfigError([("dataset.path=null", why)])
         folder = Folder(
-            places=(Path(self.path).expanduser(), self.root / self.path),
+            places=self.places(self.path),
             image_size=square(self.image_size),
             channels=self.channels,
             odd_files=self.odd_files,
@@ -155,9 +164,10 @@ class ImageFolder(LabeledImages):
     def source_spec(self) -> Spec:
         """The shape and classes by the names of folders and a few headers of files.
 
-        Raises InputError where there is only one class.
+        A stand-in's where the folder is absent, as reading it says. Raises InputError where there
+        is only one class.
         """
-        if self.path is None:
+        if self.is_absent:
             return STAND_IN
         names = self.folder.class_names
         if len(names) < 2 and self.learned is None:
@@ -194,7 +204,7 @@ class ImageFolder(LabeledImages):
 
     def expected_size_in_bytes(self) -> int:
         """Return the bytes of all images, or of the batches under way where they are streamed."""
-        if self.path is None:
+        if self.is_absent:
             return size_in_bytes(STAND_IN)
         if self.is_streamed:
             return streamed_bytes(self.folder, self.batch_size)
@@ -202,11 +212,11 @@ class ImageFolder(LabeledImages):
 
     def test_rule(self) -> str:
         """Describe how the test split was chosen; "" for a test folder."""
-        return "" if self.path is None else self.folder.test_rule()
+        return "" if self.is_absent else self.folder.test_rule()
 
     def file_description(self) -> dict[str, Any]:
         """Return a name for the folder's content, and the rule by which pixels become bytes."""
-        if self.path is None:
+        if self.is_absent:
             return {FOLDER_DIGEST: "", PIXELS: self.rule.description()}
         return {FOLDER_DIGEST: self.folder.digest(), PIXELS: self.folder.rule.description()}
 

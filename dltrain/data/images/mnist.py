@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dltrain.data.io.download import Published, fetch
+from dltrain.data.io.download import OWN_IMAGES, Published, fetch
 from dltrain.errors import InputError
 from dltrain.types import Spec
 
@@ -101,7 +101,7 @@ class MNIST:
             for file, known in self.files.items()
             if not (self.raw / file).is_file()
         }
-        fetch(self.mirrors, absent, self.raw)
+        fetch(self.mirrors, absent, self.raw, [OWN_IMAGES])
         return read_idx(self.raw / f"{name}.gz")
 
 

@@ -166,7 +166,7 @@ def settled_range(
     count = counted(len(values), "image", "images")
     log.info(
         f"{place}: {count} of {sample_type} values, {low:g} to {high:g}: {text(limits)} becomes "
-        "0..255 in every image (dataset.value_range=[LOW,HIGH] sets another range)"
+        '0..255 in every image ("dataset.value_range=[LOW,HIGH]" sets another range)'
     )
     dim = sum(is_dim(one, limits) for one in values)
     if dim:
@@ -243,7 +243,7 @@ def refuse_unlike(values: Values, limits: Range) -> None:
     That is one which the range makes all black although it is not, or one far beyond the range.
     """
     span = limits[1] - limits[0]
-    advice = "dataset.value_range=[LOW,HIGH] says what becomes black and white"
+    advice = '"dataset.value_range=[LOW,HIGH]" says what becomes black and white'
     described = f"its {values.sample_type} values, {values.low:g} to {values.high:g},"
     if values.high > limits[1] + span or values.low < limits[0] - span:
         raise InputError(

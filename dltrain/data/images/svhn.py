@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dltrain.data.io.download import Published, fetch
+from dltrain.data.io.download import OWN_IMAGES, Published, fetch
 from dltrain.data.io.mat_file import read_mat_arrays
 from dltrain.errors import InputError
 from dltrain.types import Spec
@@ -39,7 +39,7 @@ class SVHN:
         absent = {
             name: known for name, known in self.files.items() if not (self.root / name).is_file()
         }
-        fetch(self.mirrors, absent, self.root)
+        fetch(self.mirrors, absent, self.root, [OWN_IMAGES])
         return {split: self._read(self.root / f"{split}_32x32.mat") for split in ("train", "test")}
 
     def _read(self, path: Path) -> tuple[Tensor, Tensor]:

@@ -30,9 +30,19 @@ STALL_SECONDS = 30.0  # without new bytes, after which a connection is given up
 MIN_BYTES_PER_SECOND = 1024  # a slower connection has stalled
 BLOCK_BYTES = 2**18
 PROGRESS_SECONDS = 5.0  # between two lines on the progress of a download
+# Data of the user's own in the place of a data set that cannot be had.
+OWN_IMAGES = "dataset=image_folder dataset.path=DIR, with a folder of images for each class in it"
+OWN_TEXTS = "dataset=text_files dataset.path=DIR, with a folder of texts for each class in it"
+OWN_PAIRS = "dataset=translation dataset.pairs.source=FILE dataset.pairs.target=FILE"
+OWN_PROSE = "dataset=language_modeling dataset.path=FILE.txt"
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 PARTIAL_CONTENT = 206  # HTTP's status of a reply that continues a file
 OTHER_PLACE = "point paths.data (or the environment's DLTRAIN_DATA) at another place"
+
+
+def unpacked_into(folder: Path) -> str:
+    """Return the line of `fetch` for the unpacked files of an archive."""
+    return f"its unpacked files into {folder.resolve()}"
 
 
 class Published(NamedTuple):
@@ -47,14 +57,17 @@ class MirrorError(Exception):
 
 
 def fetch(
-    mirrors: Sequence[str], files: Mapping[str, Published], folder: Path, instead: str = ""
+    mirrors: Sequence[str],
+    files: Mapping[str, Published],
+    folder: Path,
+    others: Sequence[str] = (),
 ) -> None:
     """Download each of `files`, by name, into `folder` from the first mirror that has it.
 
     Files that are there and right are kept. Until it is complete and checked a file is called
     .NAME.part; a later call continues it. One process downloads into a folder at a time, and others
-    wait for it. InputError, naming the files and the folder, if a file cannot be had; `instead`
-    adds to it where else the files may be put.
+    wait for it. InputError, naming the files and the folder, if a file cannot be had; `others` are
+    further ways to have the data, a line each.
     """
     if all(is_right(folder / name, published) for name, published in files.items()):
         return
@@ -64,19 +77,19 @@ def fetch(
                 continue
             reasons = download(mirrors, name, published, folder)
             if reasons:
-                raise absent_error(files, folder, instead, reasons)
+                raise absent_error(files, folder, others, reasons)
 
 
 def absent_error(
-    files: Mapping[str, Published], folder: Path, instead: str, reasons: str
+    files: Mapping[str, Published], folder: Path, others: Sequence[str], reasons: str
 ) -> InputError:
-    """Return the error for files that could not be downloaded."""
+    """Return the error for files that could not be downloaded, with every way to have the data."""
     listing = "\n".join(f"  {n}  ({p.size:,} bytes, md5 {p.md5})" for n, p in files.items())
-    place = f"{folder.resolve()} {instead}" if instead else f"{folder.resolve()}"
+    alternatives = "".join(f"\nor: {other}" for other in others)
     return InputError(
         f"the data set is not here and could not be downloaded ({reasons}).\n"
-        f"Put these files into {place}\n{listing}\n"
-        "or point paths.data (or the environment's DLTRAIN_DATA) at the folder that holds the data "
+        f"Put these files into {folder.resolve()}\n{listing}{alternatives}\n"
+        "or: paths.data=DIR (or the environment's DLTRAIN_DATA), the folder that holds the data "
         "sets"
     )
 
@@ -137,6 +150,8 @@ def download(mirrors: Sequence[str], name: str, published: Published, folder: Pa
 
     Returns why no mirror has it, "" for success. Raises OSError for problems of the disk.
     """
+    if not mirrors:
+        return f"{name} is not published by itself"
     part = folder / f".{name}.part"
     if shutil.disk_usage(folder).free < published.size - size_of(part):
         raise OSError(errno.ENOSPC, f"{name} takes {published.size:,} bytes")

@@ -333,7 +333,7 @@ def unknown_id(id: str, registered: Sequence[str]) -> str:
     hint = f"; did you mean {' or '.join(close)}?" if close else ""
     return (
         f"id={id}: gymnasium has no such environment{hint} (one of your own: "
-        "plugins=[PACKAGE] dataset.make={_target_: PACKAGE.CLASS, _partial_: true})"
+        '"plugins=[PACKAGE]" "dataset.make={_target_: PACKAGE.CLASS, _partial_: true}")'
     )
 
 

@@ -49,6 +49,7 @@ from dltrain.data.tabular.table import (
 from dltrain.data.tabular.table_rows import Rows, RowSelection, TableRows
 from dltrain.data.tabular.unseen_values import count_missing, log_missing, log_unknown
 from dltrain.errors import ConfigError, InputError
+from dltrain.shell import setting
 from dltrain.types import (
     BatchSize,
     ColumnName,
@@ -273,7 +274,7 @@ class Tabular(Dataset[EncodedTable, LearnedTable, Split]):
             raise
         ignored_targets = [name for name in self.target_names if name in self.ignore]
         if ignored_targets:
-            key = f"dataset.ignore=[{ignored_targets[0]}]"
+            key = setting("dataset.ignore", ignored_targets[:1])
             raise ConfigError([(key, "the target cannot be ignored")])
         check_names(self.target_names, list(table.columns), table.name)
         if table.columns.keys() <= set(self.target_names):

@@ -9,7 +9,7 @@ from typing import Annotated, ClassVar, Literal, Protocol
 
 import torch
 
-from dltrain.data.io.download import Published, fetch
+from dltrain.data.io.download import OWN_PAIRS, Published, fetch
 from dltrain.data.io.places import existing_path
 from dltrain.data.io.text_encoding import check_encoding
 from dltrain.data.text.corpus import Corpus, lines
@@ -246,7 +246,7 @@ class Multi30k:
             for name in self.files.values()
             for language in self.languages
         }
-        fetch(self.mirrors, published, self.folder)
+        fetch(self.mirrors, published, self.folder, [OWN_PAIRS])
         return {split: read_aligned(*self.paths(split)) for split in self.files}
 
     def paths(self, part: str) -> tuple[Path, Path]:

@@ -9,7 +9,7 @@ from typing import ClassVar, Protocol
 
 import torch
 
-from dltrain.data.io.download import Published, fetch
+from dltrain.data.io.download import OWN_PROSE, Published, fetch
 from dltrain.data.io.layout.describe import describe_files
 from dltrain.data.io.layout.split_names import group_by_split, split_names
 from dltrain.data.io.places import existing_paths
@@ -175,8 +175,8 @@ class Shakespeare:
         path = self.root / "text" / "tinyshakespeare-input.txt"
         if not path.is_file():
             folder = self.root / "tinyshakespeare"
-            instead = f"or, as {path.name}, into {path.parent}"
-            fetch(self.mirrors, self.files, folder, instead=instead)
+            renamed = f"input.txt as {path.resolve()}"
+            fetch(self.mirrors, self.files, folder, [renamed, OWN_PROSE])
             path = folder / "input.txt"
         return {"train": read_text(path)}
 

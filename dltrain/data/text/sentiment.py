@@ -10,7 +10,7 @@ from typing import ClassVar, Literal
 import torch
 
 from dltrain.data.io.archive import ARCHIVE_ERRORS, UnsafeArchiveError, from_tar
-from dltrain.data.io.download import Published, fetch
+from dltrain.data.io.download import OWN_TEXTS, Published, fetch
 from dltrain.data.io.text_encoding import decode
 from dltrain.data.text.corpus import (
     Corpus,
@@ -80,8 +80,8 @@ class IMDB:
 
     def from_archive(self) -> dict[tuple[str, str], list[bytes]]:
         """Return the reviews of each split and class from the archive, after its download."""
-        instead = f"or the unpacked folder aclImdb into {self.root.resolve()}"
-        fetch(self.mirrors, self.archive, self.root, instead=instead)
+        unpacked = f"the unpacked folder aclImdb into {self.root.resolve()}"
+        fetch(self.mirrors, self.archive, self.root, [unpacked, OWN_TEXTS])
         (name,) = self.archive
         archive = self.root / name
         reviews: dict[tuple[str, str], dict[str, bytes]] = {group: {} for group in IMDB_GROUPS}
@@ -154,7 +154,7 @@ class SST:
 
     def read(self) -> dict[str, LabeledCorpus]:
         """Return the sentences of each split; they are downloaded if they are absent."""
-        fetch(self.mirrors, self.files[self.labels], self.folder)
+        fetch(self.mirrors, self.files[self.labels], self.folder, [OWN_TEXTS])
         return {
             split: self.read_file(self.folder / f"stsa.{self.labels}.{name}")
             for split, name in SST_FILES.items()
@@ -199,7 +199,7 @@ class MR:
 
     def read(self) -> dict[str, LabeledCorpus]:
         """Return the sentences, all of them for training."""
-        fetch((), self.files, self.folder, instead=f"from {MR_ARCHIVE}")
+        fetch((), self.files, self.folder, [f"unpack {MR_ARCHIVE} there", OWN_TEXTS])
         groups = [self.sentences(name) for name in self.files]
         return {"train": by_class([[text.encode() for text in group] for group in groups])}
 

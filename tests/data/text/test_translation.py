@@ -258,7 +258,8 @@ def test_reversals_are_reversed_and_no_string_is_in_two_splits() -> None:
 def test_multi30k_reads_the_chosen_languages(monkeypatch: pytest.MonkeyPatch) -> None:
     requested: list[str] = []
     monkeypatch.setattr(
-        "dltrain.data.text.pairs.fetch", lambda mirrors, wanted, folder: requested.extend(wanted)
+        "dltrain.data.text.pairs.fetch",
+        lambda mirrors, wanted, folder, others: requested.extend(wanted),
     )
     (folder := Path("root") / "multi30k").mkdir(parents=True)
     for part in ("train", "val", "test_2017_flickr"):

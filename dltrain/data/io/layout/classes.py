@@ -19,6 +19,7 @@ from dltrain.data.io.layout.levels import (
 from dltrain.data.io.layout.plan import Layout, exclude, select
 from dltrain.data.io.layout.split_names import SplitName, split_names
 from dltrain.errors import InputError
+from dltrain.shell import setting
 
 
 def use_classes(
@@ -44,7 +45,7 @@ def chosen_classes(
     chosen = select(folders, class_names)
     if not chosen:
         raise InputError(
-            f"{root} has none of dataset.classes=[{','.join(class_names)}], but "
+            f"{root} has none of {setting('dataset.classes', class_names)}, but "
             f"{printable_names(list(folders))}"
         )
     layout.note_folders(root, list(exclude(folders, chosen)))

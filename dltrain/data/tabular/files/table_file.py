@@ -16,6 +16,7 @@ from dltrain.data.tabular.files.column_reader import ColumnReader
 from dltrain.data.tabular.files.settings import CsvSettings
 from dltrain.data.tabular.table import MAX_NUMBER, Column, Request, Table, check_names
 from dltrain.errors import InputError, UsageError
+from dltrain.shell import setting
 
 log = logging.getLogger("dltrain")
 SAMPLE_ROWS = 100  # by which the delimiter and the kinds of columns are guessed
@@ -151,7 +152,7 @@ class TableFile(ABC):
         if "" in names:
             raise InputError(
                 f"{self.path}:1: column {list(header).index('') + 1} has no name: give it one, or "
-                "leave it out: dataset.ignore=['']"
+                f"leave it out: {setting('dataset.ignore', [''])}"
             )
 
     def refuse_repeated(self, names: Sequence[str]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -28,7 +27,7 @@ from dltrain.data.tabular.files.arrow_values import as_mask
 from dltrain.data.tabular.files.settings import NumberRules
 from dltrain.data.tabular.table import TextAmongNumbersError
 from dltrain.errors import InputError
-from dltrain.shell import quoted, setting
+from dltrain.shell import setting
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -48,7 +47,6 @@ QUALIFIED_NUMBER = (
     r"^(?:[<>≤≥~≈±]=? ?[-+]?[0-9.,]+"
     r"|[-+]?[0-9][0-9.,' ]*(?:[*†‡^]+|\[[^\]]*\]|\([^)]*\)))$"
 )
-SIMPLE_WORD = re.compile(r"[\w-]+")
 MARK_WORDS = {".": "point", ",": "comma"}
 
 
@@ -271,8 +269,8 @@ class WrittenColumn:
         message = f"{self.column.place(position)} is not a number"
         if known is None and self.present:
             text = self.column.texts[position].strip()
-            word = text if SIMPLE_WORD.fullmatch(text) else quoted(text)
-            message += f"; dataset.missing_values=[{word}] if it means that there is no value"
+            missing = setting("dataset.missing_values", [text])
+            message += f"; {missing} if it means that there is no value"
             if not must_be_numbers:
                 key = setting("dataset.categorical", [self.column.name])
                 message += f", {key} takes the column for a category"
