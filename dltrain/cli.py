@@ -63,6 +63,7 @@ def main(argv: list[str] | None = None) -> int:
     """
     if argv is None:
         argv = sys.argv[1:]
+    argv = without_comment(argv)
     is_json = "--json" in itertools.takewhile(lambda word: word != "--", argv)
     options = Options(argv=argv, json=is_json, debug="--debug" in argv)
     verb: Verb | None = None
@@ -82,6 +83,17 @@ def main(argv: list[str] | None = None) -> int:
         if output.lost is not None:
             code = report_lost_output(output.lost, code, verb, options)
     return code
+
+
+def without_comment(argv: list[str]) -> list[str]:
+    """Return the words before a `#` that stands alone, unless it comes after `--`.
+
+    On a terminal, zsh passes a comment on as words where other shells remove it.
+    """
+    before = list(itertools.takewhile(lambda word: word not in ("#", "--"), argv))
+    if argv[len(before) :][:1] == ["#"]:
+        return before
+    return argv
 
 
 @contextmanager

@@ -11,7 +11,8 @@ from collections.abc import Sequence
 
 PLAIN = re.compile(r"[A-Za-z_][\w-]*(?:[./][\w-]+)*", re.ASCII)  # texts that need no quotes
 KEYWORDS = ("null", "true", "false", "nan", "inf")  # are not texts without quotes
-SHELL_PLAIN = re.compile(r"[\w@%+=:,./-]+")  # words that a shell leaves as they are
+# Words that bash, zsh and fish leave as they are; zsh reads a = at the start of a word.
+SHELL_PLAIN = re.compile(r"(?!=)[\w@%+=:,./-]+")
 SHELL_SPECIAL = re.compile(r'["$`!]|\\(?=[\\"$`]|$)')  # what a shell replaces in double quotes
 
 
@@ -46,7 +47,7 @@ def setting(key: str, value: str | Sequence[str]) -> str:
             return f"{key}={value}"
         return shell_word(f"{key}={quoted(value)}")
     if all(map(_is_plain, value)):
-        return f"{key}=[{','.join(value)}]"
+        return shell_word(f"{key}=[{','.join(value)}]")
     texts = ",".join(map(quoted, value))
     return shell_word(f"{key}=[{texts}]")
 

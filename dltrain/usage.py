@@ -39,7 +39,7 @@ examples
   dltrain                                            the default: a small CNN on handwritten digits
   dltrain model=cnn dataset=mnist                    choose by GROUP=OPTION
   dltrain trainer.epochs=10 optimizer.lr=3e-3        set by KEY=VALUE
-  dltrain regularization=[l2,dropout] schedule=onecycle
+  dltrain "regularization=[l2,dropout]" schedule=onecycle
   dltrain experiment=lenet5_mnist                    a measured experiment, with its target figures
   dltrain -m model=cnn,lenet5 optimizer.lr=1e-3,1e-2
   dltrain debug=smoke                                two steps a stage, fake data; or overfit

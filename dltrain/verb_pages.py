@@ -31,7 +31,7 @@ class VerbPage:
 OVERRIDES = {
     "GROUP=OPTION": "choose an option: model=cnn (dltrain list)",
     "KEY=VALUE": "set a key: optimizer.lr=0.01 (dltrain show KEY)",
-    "~KEY": "remove a key: ~model.dropout",
+    '"~KEY"': 'remove a key: "~model.dropout"',
 }
 VERB_PAGES = {
     "train": VerbPage(
@@ -48,7 +48,7 @@ VERB_PAGES = {
         "Train a run for each combination of values, one after the other, and print a table.",
         {
             "KEY=A,B,C": "several values: optimizer.lr=1e-3,1e-2",
-            "KEY=range(A,B)": 'whole numbers from A to B - 1: "seed=range(0,5)"',
+            '"KEY=range(A,B)"': 'whole numbers from A to B - 1: "seed=range(0,5)"',
         },
         ("dltrain -m model=cnn,mlp optimizer.lr=1e-3,1e-2", 'dltrain -m "seed=range(0,5)"'),
     ),

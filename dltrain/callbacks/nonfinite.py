@@ -126,7 +126,7 @@ def diverged(engine: Engine, what: str, step: int) -> DivergedError:
         where = f"first bad tensor: {bad}"
     return DivergedError(
         f"{what} at step {step} (learning rate {rates}): the training diverged; {where}.\n"
-        "A lower optimizer.lr, schedule.warmup=0.05 or regularization=[clip] may help; "
+        'A lower optimizer.lr, schedule.warmup=0.05 or "regularization=[clip]" may help; '
         "device.precision=fp32 rules out the precision; "
         "trainer.skip_nonfinite=5 leaves out single bad updates"
     )

@@ -84,7 +84,8 @@ def take(overrides: Iterable[str], keys: Iterable[str]) -> tuple[dict[str, str],
             continue
         close = max(wanted, key=lambda known: similarity(name, known), default="")
         if equals and "." not in name and similarity(name, close) >= MISSPELLED:
-            raise ConfigError([(override, f"no such key; did you mean {close}={typed}?")])
+            meant = shell_word(f"{close}={typed}")
+            raise ConfigError([(override, f"no such key; did you mean {meant}?")])
         rest.append(override)
     return values, rest
 
@@ -205,7 +206,7 @@ def _several(key: str, text: str) -> str:
         return unknown_option(key, first)  # device=0,1
     answer = f"several values are a sweep: dltrain -m {shell_word(text)}"
     if key in COMPOSING:
-        return f"{answer}; all at once: {key}=[{value}]"
+        return f"{answer}; all at once: {shell_word(f'{key}=[{value}]')}"
     if key not in groups() and takes_text(text):
         return f"{answer}; one text with a comma is quoted: {suggestion(text)}"
     return answer

@@ -89,7 +89,7 @@ def _check_top_package(target: str, plugins: Sequence[str]) -> str | None:
         plugin = top
     return (
         f"{target} is not imported: targets come from {', '.join(PACKAGES)}, or from a package "
-        f"of your own that you name on the command line with plugins=[{plugin}]"
+        f'of your own that you name on the command line with "plugins=[{plugin}]"'
     )
 
 

@@ -44,7 +44,7 @@ def _unfreezing_problems(
     """Return why unfreeze_epoch=`until` cannot have its effect."""
     reasons = []
     if not config.get("freeze"):
-        reasons.append("nothing is frozen: freeze=[...] says what")
+        reasons.append('nothing is frozen: "freeze=[...]" says what')
     if trainer.epochs is not None and until >= trainer.epochs:
         epochs = "1 epoch" if trainer.epochs == 1 else f"{trainer.epochs} epochs"
         reasons.append(f"the run has {epochs}: nothing is trained after that")

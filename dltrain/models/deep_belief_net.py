@@ -41,7 +41,7 @@ class DeepBeliefNet(nn.Module):
         super().__init__()
         if not hidden_sizes:
             raise ValueError(
-                "model.hidden_sizes=[]: a deep belief net needs at least one hidden layer"
+                '"model.hidden_sizes=[]": a deep belief net needs at least one hidden layer'
             )
         sizes = (in_features, *hidden_sizes)
         higher: list[Units] = ["bernoulli"] * (len(hidden_sizes) - 1)

@@ -137,6 +137,6 @@ def halved(image_size: tuple[int, int], times: int, key: str) -> tuple[int, int]
     if height % 2**times or width % 2**times:
         raise ValueError(
             f"an image of {height}x{width} pixels cannot be halved {times} times; "
-            f"give {key} fewer entries, or choose preprocessing=[resize]"
+            f'give {key} fewer entries, or choose "preprocessing=[resize]"'
         )
     return height // 2**times, width // 2**times

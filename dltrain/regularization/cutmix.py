@@ -35,7 +35,7 @@ class CutMix(Regularizer):
     def shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         if len(shape) != 3:
             raise ValueError(
-                f"regularization=[cutmix] needs images, not inputs of shape {shape}; use mixup"
+                f'"regularization=[cutmix]" needs images, not inputs of shape {shape}; use mixup'
             )
         return shape
 

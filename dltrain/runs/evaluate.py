@@ -23,6 +23,7 @@ from dltrain.runs.open import (
     saved_configuration,
 )
 from dltrain.runs.sample_scores import Row, require_sample_scores, sample_rows
+from dltrain.shell import setting
 from dltrain.types import AveragesViews, Data, Table
 
 log = logging.getLogger("dltrain")
@@ -133,7 +134,7 @@ def average_over_views(engine: Engine, views: str) -> str:
     if not views:
         if not isinstance(task, AveragesViews) or not task.views:
             return ""
-        return f", mean over the views of task.views=[{','.join(task.views)}]"
+        return f", mean over the views of {setting('task.views', task.views)}"
     if not isinstance(task, AveragesViews):
         raise UsageError(
             f"tta={views}: {type(task).__name__} gives no probabilities to average; "

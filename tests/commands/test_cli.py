@@ -304,7 +304,7 @@ def test_check_says_which_typed_keys_are_not_read(dltrain) -> None:
         (("model=a,b",), "several values are a sweep: dltrain -m model=a,b"),
         (
             ("regularization=l1,l2",),
-            "dltrain -m regularization=l1,l2; all at once: regularization=[l1,l2]",
+            'dltrain -m regularization=l1,l2; all at once: "regularization=[l1,l2]"',
         ),
         (("optimizer.lr=abc",), "expected a number > 0, got 'abc'"),
         (("optimizer.lr=-1",), "expected a number > 0, got -1"),

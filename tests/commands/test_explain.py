@@ -272,7 +272,7 @@ def test_views_of_a_run_are_those_of_its_test_and_of_what_follows(dltrain) -> No
         }.items()
     }
     assert runs["viewed"]["test/loss"] == second["metrics"]["test/loss"]
-    assert "mean over the views of task.views=[flip]" in dltrain("evaluate", second["run"]).out
+    assert 'mean over the views of "task.views=[flip]"' in dltrain("evaluate", second["run"]).out
     assert runs["viewed"] == runs["plain with tta"]
     assert runs["viewed without"]["test/loss"] == first["metrics"]["test/loss"]
 

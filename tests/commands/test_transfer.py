@@ -90,7 +90,7 @@ def test_a_run_that_unfreezes_resumes_to_the_same_result(dltrain) -> None:
             "layer9 matches no parameter of this model: its parts are 0, 1, 4, 5, 9",
         ),
         (["freeze=['*']"], "nothing is left to train"),
-        (["unfreeze_epoch=1"], "nothing is frozen: freeze=[...] says what"),
+        (["unfreeze_epoch=1"], 'nothing is frozen: "freeze=[...]" says what'),
         (["freeze=['0']", "unfreeze_epoch=5", "trainer.epochs=5"], "the run has 5 epochs"),
         (["lr_factors={nope: 0.1}"], "nope matches no parameter"),
         (["lr_factors={0: -1}"], "lr_factors"),

@@ -192,11 +192,11 @@ def test_one_of_several_choices_is_taken_out() -> None:
     ("typed", "why"),
     [
         ("~seed", "its default is seed=0"),
-        ("~lr_factors", "~lr_factors.NAME takes one entry out"),
+        ("~lr_factors", '"~lr_factors.NAME" takes one entry out'),
         ("~paths", "every run needs this key"),
         ("~paths.data", "every run needs this key"),
         ("~init.from", "its default is init.from=null"),
-        ("~freeze", "its default is freeze=[]"),
+        ("~freeze", 'its default is "freeze=[]"'),
         ("~dataset.source", "dataset needs this key"),
         ("~optimizer.lr=0.5", "optimizer.lr is 0.001, not 0.5"),
         ("~optimizer.lr=", "optimizer.lr is 0.001, not "),

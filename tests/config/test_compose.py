@@ -137,7 +137,7 @@ def test_the_data_root_comes_from_the_environment_else_from_here(
         ("model=null", "a run needs this group: choose model=NAME (dltrain list model)"),
         ("~model", "a run needs this group: choose model=NAME (dltrain list model)"),
         ("~callbacks", "to turn the callbacks off: callbacks=quiet"),
-        ("~regularization", "to choose no option: regularization=[]"),
+        ("~regularization", 'to choose no option: "regularization=[]"'),
         ("optimizer=[adam,sgd]", "dltrain -m optimizer=a,b"),
         ("model=cnn,mlp", "dltrain -m model=cnn,mlp"),
         ("optimizer.lr=1,2", "dltrain -m optimizer.lr=1,2"),
@@ -155,7 +155,7 @@ def test_the_data_root_comes_from_the_environment_else_from_here(
         ("loss={_target_: torch.nn.MSELoss, reduction: none}", "has to be the mean over a batch"),
         (
             "loss={_target_: torch.nn.CrossEntropyLoss, weight: [1, 2]}",
-            "takes loss.class_weights=[NUMBER, ...]",
+            'takes "loss.class_weights=[NUMBER, ...]"',
         ),
         ("trainer.epochs=1.5", "expected a whole number > 0 or null, got 1.5"),
         ("seed=true", "expected a whole number >= 0 and < 9.22337e+18, got true"),

@@ -220,7 +220,7 @@ def test_a_file_names_no_plugins(dltrain) -> None:
     )
     outcome = dltrain("check", "--config-dir", "own", "experiment=sly")
     assert outcome.code == 2
-    assert "type plugins=[own_net] yourself" in outcome.err
+    assert 'type "plugins=[own_net]" yourself' in outcome.err
     assert "own_net" not in sys.modules
 
 

@@ -103,7 +103,7 @@ def test_an_experiment_that_starts_from_a_run_asks_for_it(
 
 
 def test_a_users_file_may_ask_for_values(dltrain, tmp_path: Path) -> None:
-    """As in Hydra, ??? is a value that must be typed."""
+    """A value ??? must be typed, as in Hydra."""
     (tmp_path / "mine" / "experiment").mkdir(parents=True)
     (tmp_path / "mine" / "experiment" / "asks.yaml").write_text(
         "# @package _global_\n# Asks\ninit:\n  from: ???\nmodel:\n  channels: ???\nseed: ???\n"

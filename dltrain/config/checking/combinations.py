@@ -14,6 +14,7 @@ from dltrain.config.compose import Composed
 from dltrain.config.groups import COMPOSING
 from dltrain.config.policy import PACKAGES, locate, under
 from dltrain.config.schema import arguments
+from dltrain.shell import setting
 
 # The packages that define what a group chooses from, unless it is the user's own.
 PACKAGES_OF = {
@@ -122,7 +123,7 @@ class Combinations:
             return
         option = self.composed.choices.get(group, group)
         chosen_in = next(g for g in COMPOSING if regularizer in self.config[g])
-        what = self.composed.typed.get(chosen_in, f"{chosen_in}=[{regularizer}]")
+        what = self.composed.typed.get(chosen_in, setting(chosen_in, [regularizer]))
         why = f"{regularizer} needs a {destination}; {group}={option} has none"
         self.problems.add(what, why)
 

@@ -28,7 +28,7 @@ OPTIMIZERS = "optimizers"  # of a task: settings of single networks, which overr
 AS_NUMBER = "a number: KEY='${oc.decode:${oc.env:NAME}}'"
 NO_TENSORS = (
     "a configuration cannot hold tensors: loss=cross_entropy takes "
-    "loss.class_weights=[NUMBER, ...], one for each class"
+    '"loss.class_weights=[NUMBER, ...]", one for each class'
 )
 TENSORS = {"loss.weight": NO_TENSORS, "loss.pos_weight": NO_TENSORS}  # of the losses of torch
 
@@ -159,7 +159,7 @@ class NodeChecker:
             return f"{problem}; did you mean {path}.{close[0]}?"
         if f"{path}.{name}" in self.typed:
             return problem
-        return f"{problem}; remove it with ~{path}.{name}"
+        return f"{problem}; remove it with {shell_word(f'~{path}.{name}')}"
 
     def check_value(self, key: str, value: Any, annotation: Any) -> None:
         """Check a plain value against the annotation of its argument."""

@@ -8,6 +8,7 @@ from typing import Any
 from dltrain.config.groups import COMPOSING, OVERLAYS, groups
 from dltrain.config.overrides import Problem
 from dltrain.config.suggestions.other_programs import option_for, unknown_option
+from dltrain.shell import setting, shell_word
 
 
 @dataclass
@@ -120,7 +121,7 @@ def cannot_be_empty(group: str) -> str:
     if group == "callbacks":
         return "to turn the callbacks off: callbacks=quiet"
     if group in COMPOSING:
-        return f"to choose no option: {group}=[]"
+        return f"to choose no option: {shell_word(f'{group}=[]')}"
     return f"a run needs this group: choose {group}=NAME (dltrain list {group})"
 
 
@@ -133,8 +134,8 @@ def remove_option(config: Any, override: Any) -> list[Problem]:
     if group not in COMPOSING or not isinstance(option, str) or not option:
         return [(override.input_line, cannot_be_empty(group))]
     if option not in config[group]:
-        chosen = ",".join(str(name) for name in config[group])
-        return [(override.input_line, f"{option} is not chosen: {group}=[{chosen}]")]
+        chosen = setting(group, [str(name) for name in config[group]])
+        return [(override.input_line, f"{option} is not chosen: {chosen}")]
     with open_dict(config):
         del config[group][option]
     return []

@@ -177,7 +177,7 @@ def hydra_answer(key: str) -> str:
     below = key.replace("/", ".").partition(".")[2]
     for begin, words in habits.HYDRA.items():
         if below.startswith(begin):
-            return f"{refused}{Answer(words).text}"
+            return f"{refused}{Answer(_filled(words, '')).text}"
     return f"{refused}: a run's folder is paths.output and name, a sweep is -m"
 
 
@@ -187,7 +187,7 @@ def flag_answer(flag: str, value: str, has: Callable[[str], bool]) -> Answer | N
     if words is None:
         return answer_for(flag.lstrip("-"), value, has)
     if not words.endswith("="):
-        return Answer(words)
+        return Answer(_filled(words, value))
     own_key = words.rstrip("=")
     if own_key in groups():
         return _choice(own_key, own_key, value)
@@ -221,7 +221,7 @@ def _choice(group: str, name: str, value: str) -> Answer:
         return special
     options = _all_options(group, value)
     if options:
-        return Answer(f"{group}=[{','.join(options)}]")
+        return Answer(shell_word(f"{group}=[{','.join(options)}]"))
     option: str | None = None
     if value:
         option = option_for(group, value)
@@ -266,16 +266,18 @@ def _all_options(group: str, value: str) -> list[str]:
 
 def _choosing(group: str, option: str) -> str:
     if group in COMPOSING:
-        return f"{group}=[{option}]"
+        return shell_word(f"{group}=[{option}]")
     return f"{group}={option}"
 
 
 def _filled(words: str, value: str) -> str:
     """Return `words` with the value that was typed in the place of the placeholder."""
     filled = []
-    for word in words.split(" "):
+    for word in words.split():
         key, _, placeholder = word.partition("=")
-        filled.append(_override(key, value or "...") if placeholder == PLACEHOLDER else word)
+        filled.append(
+            _override(key, value or "...") if placeholder == PLACEHOLDER else shell_word(word)
+        )
     return " ".join(filled)
 
 

@@ -13,6 +13,7 @@ from dltrain.config.suggestions.other_programs import answer_for
 from dltrain.config.suggestions.quoting import value_of
 from dltrain.config.suggestions.spelling import close_matches, similarity
 from dltrain.errors import UsageError, first_names
+from dltrain.shell import shell_word
 
 MIN_SIMILARITY = 0.6  # of a typed name to the name that is suggested, if `_is_plausible`
 SURE_SIMILARITY = 0.85  # is enough by itself
@@ -97,7 +98,7 @@ def _suggest_choosing(unknown: _UnknownKey) -> str | None:
     option = unknown.rest.partition(".")[0]
     if group not in COMPOSING or option not in groups()[group] or option in unknown.config[group]:
         return None
-    return f"not chosen: {group}=[{option}]"
+    return f"not chosen: {shell_word(f'{group}=[{option}]')}"
 
 
 def _suggest_other_options(unknown: _UnknownKey) -> str | None:

@@ -67,7 +67,7 @@ class CNNRoI(nn.Module):
             )
         if not regions:
             raise ValueError(
-                "model.regions=[] has no region: [1] is the whole image, [1,2] adds its quarters"
+                '"model.regions=[]" has no region: [1] is the whole image, [1,2] adds its quarters'
             )
         layers: list[nn.Module] = []
         fan_in = in_channels

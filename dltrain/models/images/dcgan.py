@@ -52,7 +52,9 @@ class DCGAN(Adversaries):
         conditional: bool = False,
     ) -> None:
         if not channels:
-            raise ValueError("model.channels=[]: a DCGAN needs at least one entry, such as [64,32]")
+            raise ValueError(
+                '"model.channels=[]": a DCGAN needs at least one entry, such as [64,32]'
+            )
         classes = num_classes if conditional else 0
         height, width = halved(image_size, len(channels), "model.channels")
         generator: list[nn.Module] = [

@@ -67,14 +67,14 @@ def size_settings(name: str, image_size: tuple[int, int]) -> dict[str, Any]:
         height, width = image_size
         if height != width:
             raise ValueError(
-                f"{name} takes square images, not {height}x{width}: use preprocessing=[resize]"
+                f'{name} takes square images, not {height}x{width}: use "preprocessing=[resize]"'
             )
         patch = int(name.rpartition("_")[2])
         if height % patch:
             size = math.ceil(height / patch) * patch
             raise ValueError(
                 f"{name} divides images into patches of {patch} pixels, which do not tile "
-                f"{height}x{width}: preprocessing=[resize] preprocessing.resize.size={size}"
+                f'{height}x{width}: "preprocessing=[resize]" preprocessing.resize.size={size}'
             )
         return {"image_size": height}
     if name.startswith("maxvit"):
@@ -88,7 +88,7 @@ def refusal(name: str, image_size: tuple[int, int], in_channels: int, why: Excep
     reason = str(why).splitlines()[0]
     return (
         f"{name} does not take images of {in_channels}x{height}x{width} ({reason}): "
-        f"use preprocessing=[resize] preprocessing.resize.size=224, for which it is designed"
+        'use "preprocessing=[resize]" preprocessing.resize.size=224, for which it is designed'
     )
 
 

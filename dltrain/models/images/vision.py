@@ -33,7 +33,7 @@ def refuse_below(least: int, image_size: tuple[int, int], name: str, small: bool
     alternative = "" if small else "model.stem=small, or "
     raise ValueError(
         f"model={name} with its {form} stem takes images of at least {least} pixels per side, not "
-        f"{height}x{width}: set {alternative}preprocessing=[resize] with "
+        f'{height}x{width}: set {alternative}"preprocessing=[resize]" with '
         f"preprocessing.resize.size={least} or more (for an image folder, dataset.image_size)"
     )
 

@@ -300,5 +300,5 @@ def test_a_setting_that_is_told_is_read_as_it_was_meant() -> None:
     assert compose(shlex.split(setting("freeze", names))).config["freeze"] == names
     for name in names:
         assert value_of(shlex.split(setting("name", name))[0]) == name.replace("${", "\\${")
-    assert setting("dataset.ignore", ["Name", "a_b.c"]) == "dataset.ignore=[Name,a_b.c]"
+    assert setting("dataset.ignore", ["Name", "a_b.c"]) == '"dataset.ignore=[Name,a_b.c]"'
     assert setting("dataset.ignore", ["Fare (USD)"]) == "\"dataset.ignore=['Fare (USD)']\""

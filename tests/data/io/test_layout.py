@@ -218,7 +218,7 @@ LAYOUTS: dict[str, tuple[tuple[str, ...], dict[str, list[str]], str]] = {
         ("train/1.png", "car/1.png", "plane/1.png"),
         {"train": ["car", "plane", "train"]},
         "train is read as a class, like car, plane beside it; if it is not one: "
-        "dataset.classes=[car,plane]",
+        '"dataset.classes=[car,plane]"',
     ),
     "splits within each class": (
         (
@@ -286,7 +286,7 @@ LAYOUTS: dict[str, tuple[tuple[str, ...], dict[str, list[str]], str]] = {
     "half a name without class folders": (
         ("cat/1.png", "dog/1.png", "pets_test/1.png"),
         {"train": ["cat", "dog", "pets_test"]},
-        "pets_test is used as a class; if it is a split: dataset.classes=[cat,dog]",
+        'pets_test is used as a class; if it is a split: "dataset.classes=[cat,dog]"',
     ),
     "half a name with all its files one level deeper": (
         ("pets_train/cat/1.png", "pets_train/dog/1.png", "pets_val/pets_val/1.png"),
@@ -339,16 +339,19 @@ def test_layouts(kind: str) -> None:
     [
         (
             ("train/1.png", "test/1.png"),
-            r"test, train look like splits .* dataset.classes=\[test,train\]",
+            r'test, train look like splits .* "dataset.classes=\[test,train\]"',
         ),
         (("Training_Data/1.png", "seg-test/1.png", "dev/1.png"), "look like splits"),
         (("train/1.png",), "train looks like a split"),
         (("wrapped/train/1.png", "wrapped/val/1.png"), "look like splits"),
         (
             ("train/1.png", "test/1.png", "cat/1.png", "dog/1.png"),
-            "without class folders beside cat, dog; .* dataset.classes=.cat,dog.",
+            'without class folders beside cat, dog; .* "dataset.classes=.cat,dog."',
         ),
-        (("test/1.png", "exam/1.png"), r"test looks like a split .* dataset.classes=\[exam,test\]"),
+        (
+            ("test/1.png", "exam/1.png"),
+            r'test looks like a split .* "dataset.classes=\[exam,test\]"',
+        ),
         (("train/a/1.png", "train/b/1.png", "training/a/1.png"), "both look like the train set"),
         (
             ("train/a/1.png", "train/b/1.png", "val/a/1.png", "Validation/b/1.png"),

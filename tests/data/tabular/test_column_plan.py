@@ -63,7 +63,7 @@ def test_names_tickets_and_cabins_are_left_out_and_logged(caplog: pytest.LogCapt
         "3 left out: name (200 different texts in 200 rows), ticket (200 different texts in 200 "
         "rows), cabin (" in line
     )
-    assert line.endswith("; to use as categories: dataset.categorical=[name,ticket,cabin]")
+    assert line.endswith('; to use as categories: "dataset.categorical=[name,ticket,cabin]"')
     assert missing.startswith(
         "titanic.csv: missing values filled (dataset.missing=auto): age 40 (by "
     )
@@ -140,7 +140,7 @@ def test_a_target_of_names_is_refused() -> None:
 
 def test_a_column_that_counts_the_rows_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     data = Tabular(written("id,x,y", [f"{i + 1},{i % 7},{'ab'[i % 2]}" for i in range(40)]), "y")
-    assert "id counts the rows; to leave out: dataset.ignore=[id]" in warnings_of(data, caplog)[0]
+    assert 'id counts the rows; to leave out: "dataset.ignore=[id]"' in warnings_of(data, caplog)[0]
 
 
 def test_check_shows_the_columns(dltrain) -> None:

@@ -191,8 +191,8 @@ def test_a_column_in_two_notations_is_refused_by_both_lines() -> None:
 def test_a_placeholder_among_numbers_is_refused_until_a_key_says_what_it_is() -> None:
     path = table("x;y", sides(["unknown" if i % 2 else i for i in range(60)]))
     assert (
-        "table.csv:3: 'unknown' in column 'x' is not a number; dataset.missing_values=[unknown]"
-        in refusal(path, "y")
+        "table.csv:3: 'unknown' in column 'x' is not a number; "
+        '"dataset.missing_values=[unknown]"' in refusal(path, "y")
     )
     data = Tabular(path, "y", missing="mean", missing_values=("unknown",), **ALL)
     assert data.encoder.numbers[0].mean == pytest.approx(29)
@@ -213,7 +213,7 @@ def test_a_placeholder_among_numbers_is_refused_until_a_key_says_what_it_is() ->
 )
 def test_numbers_with_a_note_are_refused_rather_than_made_categories(text: str) -> None:
     values = [f"{i}.5" if i % 3 else text.replace("7", str(i)) for i in range(90)]
-    assert "is not a number; dataset.missing_values=[" in refusal(table("x;y", sides(values)), "y")
+    assert 'is not a number; "dataset.missing_values=[' in refusal(table("x;y", sides(values)), "y")
 
 
 @pytest.mark.parametrize(
@@ -390,7 +390,7 @@ def test_the_error_for_a_label_that_means_no_value_says_how_to_use_it(
     labels = [word, "b", "c"][:count]
     path = table("x,y", [f"{i},{labels[i % count]}" for i in range(60)])
     assert (
-        f"{word!r} means that there is no value, dataset.categorical=[y] takes it for a class"
+        f'{word!r} means that there is no value, "dataset.categorical=[y]" takes it for a class'
         in refusal(path, "y")
     )
     assert Tabular(path, "y", categorical=("y",)).spec.class_names == tuple(sorted(labels))
@@ -729,7 +729,7 @@ def test_a_column_that_numbers_the_rows_is_logged(
 ) -> None:
     path = table("id,x,y", [f"{n},{i % 7},{'ab'[i % 2]}" for i, n in enumerate(numbers)])
     assert Tabular(path, "y").spec.feature_names == ("id", "x")
-    assert "id counts the rows; to leave out: dataset.ignore=[id]" in caplog.text
+    assert 'id counts the rows; to leave out: "dataset.ignore=[id]"' in caplog.text
 
 
 def test_the_table_of_columns_counts_labels_as_training_does(dltrain) -> None:

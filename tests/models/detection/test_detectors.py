@@ -150,7 +150,7 @@ def test_a_trained_region_classifier_takes_images_of_any_size(pooling: Any) -> N
 
 
 def test_regions_that_pool_nothing_and_images_that_are_too_small_are_refused() -> None:
-    with pytest.raises(ValueError, match=r"model.regions=\[\] has no region"):
+    with pytest.raises(ValueError, match=r'model.regions=\[\]" has no region'):
         CNNRoI(1, (8, 8), 3, regions=())
     with pytest.raises(
         ValueError, match=r"8x8 pixels are too few; give model.channels fewer entries"

@@ -246,7 +246,7 @@ def test_sides_that_cannot_be_halved_raise(side: tuple[int, int]) -> None:
 
 
 def test_a_dcgan_without_channels_says_so() -> None:
-    with pytest.raises(ValueError, match=r"channels=\[\]: a DCGAN needs at least one entry"):
+    with pytest.raises(ValueError, match=r'channels=\[\]": a DCGAN needs at least one entry'):
         dcgan(channels=())
 
 

@@ -463,7 +463,7 @@ def test_a_run_matches_other_data_by_class_name(dltrain) -> None:
             True,
         ), refused.err
     larger = dltrain("evaluate", "last", "dataset.path=other", "dataset.image_size=96")
-    assert (larger.code, "dataset.image_size=[64,64] brings them to it" in larger.err) == (
+    assert (larger.code, '"dataset.image_size=[64,64]" brings them to it' in larger.err) == (
         3,
         True,
     ), larger.err
