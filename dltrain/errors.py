@@ -77,6 +77,12 @@ class DivergedError(DltrainError):
     exit_code = 4
 
 
+class NotReproducedError(DltrainError):
+    """A run whose metrics another training of it does not give again (exit 5)."""
+
+    exit_code = 5
+
+
 class Interrupted(DltrainError):
     """A signal that asked the run to end.
 

@@ -30,6 +30,7 @@ class Options:
     help: bool = False
     version: bool = False
     fork: bool = False
+    tolerance: str | None = None
     explain: bool = False
     data: bool = False
     desc: bool = False

@@ -150,6 +150,17 @@ VERB_PAGES = {
         {"paths.output=outputs": "the folder of all runs"},
         ("dltrain compare 10-15-02 last", "dltrain compare outputs/DATE/TIME_sweep --out c.png"),
     ),
+    "reproduce": VerbPage(
+        "Train a run again with its settings and its seed in a new folder, and compare every\n"
+        "metric of metrics.jsonl record by record. What differs between then and now is printed\n"
+        "first: commit, versions, data, machine, environment. Exit 0 if it is reproduced, else 5.\n"
+        f"{RUN}",
+        {
+            "paths.data=FOLDER": "where the data is now (dataset.path= for your own)",
+            "device=cpu": "another device",
+        },
+        ("dltrain reproduce last", "dltrain reproduce last --tolerance 0.05 device=cpu"),
+    ),
     "completion": VerbPage(
         "Print a script that completes words with TAB.",
         examples=("dltrain completion bash", "dltrain completion zsh"),

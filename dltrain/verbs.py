@@ -124,6 +124,12 @@ VERBS = {
         names=ANY_NUMBER,
         files=True,
     ),
+    "reproduce": Verb(
+        "dltrain.commands.reproduce:reproduce",
+        "reproduce RUN",
+        "train a run again and compare every metric",
+        names=1,
+    ),
     "completion": Verb(
         "dltrain.commands.completion:completion",
         "completion bash|zsh|fish",
@@ -150,7 +156,7 @@ MULTIRUN = Verb(
 )
 HELP = VERBS["help"]
 VERSION = Verb("dltrain.usage:print_version", "--version", "")
-RUN_VERBS = ("evaluate", "predict", "generate", "rollout", "export", "resume")  # take a RUN
+RUN_VERBS = ("evaluate", "predict", "generate", "rollout", "export", "resume", "reproduce")
 
 _HELP = Flag("help", purpose="prints this page")
 _MULTIRUN = Flag("multirun", verbs=("train",), purpose="runs a grid of trainings")
@@ -208,6 +214,13 @@ FLAGS = {
     "--yes": Flag("yes", verbs=("runs",), purpose="deletes without asking"),
     "--worst": Flag(
         "worst", "10", ("evaluate",), "prints so many samples, those of the greatest loss"
+    ),
+    "--tolerance": Flag(
+        "tolerance",
+        "0.02",
+        ("reproduce",),
+        "is the relative difference that is accepted; without it 0 where machine, versions and "
+        "data are the same, else 0.02",
     ),
     "--fork": Flag("fork", verbs=("resume",), purpose="continues a run in a new one"),
 }

@@ -105,10 +105,12 @@ def open_session(
     run: RunFolder,
     command: str = "",
     settings: dict[str, Any] | None = None,
+    more: Sequence[Callback] = (),
 ) -> Session:
     """Return the session that trains `experiment` and writes into `run`'s folder.
 
-    `settings` is the part of the configuration that TensorBoard shows.
+    `settings` is the part of the configuration that TensorBoard shows. `more` are callbacks that
+    come after all others.
 
     The order of the callbacks matters. The log is first: it raises on a bad loss before anything is
     saved. The callback that evaluates within an epoch comes after all that count steps. It comes
@@ -143,6 +145,7 @@ def open_session(
         *evaluations,
         checkpoint,
         signals,
+        *more,
     ]
     device = experiment.device
     step_runner = MemoryGuard(trainer.on_oom == "halve", lambda: smallest_batch(experiment.task))

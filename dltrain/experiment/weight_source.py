@@ -102,6 +102,19 @@ class CheckpointWeights:
         return None
 
 
+def runs_of_weights(config: dict[str, Any]) -> dict[str, Path]:
+    """Return the folders of the runs whose weights a new run begins with, by their keys."""
+    if config["debug"] == "smoke":
+        return {}
+    names = {"init.from": config.get("init", {}).get("from")}
+    embedding = word_vector_settings(config)
+    if embedding is not None:
+        names[KEY] = embedding["from"]
+    root = Path(config["paths"]["output"])
+    chosen = {key: str(name) for key, name in names.items() if name is not None}
+    return {key: find(name, root).folder.absolute() for key, name in chosen.items()}
+
+
 def configured_weights(config: dict[str, Any]) -> WeightSource:
     """Return the source of a new run's weights; `debug=smoke` opens no file for them."""
     return FreshWeights() if config["debug"] == "smoke" else ConfiguredWeights()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import zip_longest
 from typing import Any
@@ -20,7 +21,7 @@ from dltrain.config.changes import (
 from dltrain.config.checking.combinations import unread
 from dltrain.config.compose import Composed
 from dltrain.data.dataset import shown_names, unknown_classes
-from dltrain.engine import Engine, Resume
+from dltrain.engine import Callback, Engine, Resume
 from dltrain.errors import ConfigError, InputError, UsageError
 from dltrain.experiment.experiment import Experiment
 from dltrain.experiment.session import execute, open_session
@@ -76,8 +77,13 @@ class Plan:
         return Experiment.to_resume(config, self.description).build()
 
 
-def continue_run(run: RunFolder, overrides: list[str], options: Options) -> None:
-    """Continue `run` with `overrides`; nothing is written unless its checkpoint fits."""
+def continue_run(
+    run: RunFolder, overrides: list[str], options: Options, more: Sequence[Callback] = ()
+) -> None:
+    """Continue `run` with `overrides`; nothing is written unless its checkpoint fits.
+
+    `more` are callbacks in addition to the usual ones.
+    """
     plan = plan_from(run, overrides, options.fork)
     with buffered_records() as records:
         trial = plan.build()
@@ -94,7 +100,7 @@ def continue_run(run: RunFolder, overrides: list[str], options: Options) -> None
         experiment = plan.build()
         _ = experiment.data.train.samples  # reads the data set
     if not options.fork:
-        train_on(run, experiment, plan, options)
+        train_on(run, experiment, plan, options, more)
         return
     with fork_run(run, plan.composed, trial, plan.where, options).locked() as fork:
         train_on(fork, experiment, plan, options)
@@ -265,10 +271,16 @@ def learning_rate_lines(engine: Engine, plan: Plan, fitted: Replanned) -> list[s
     return lines
 
 
-def train_on(run: RunFolder, experiment: Experiment, plan: Plan, options: Options) -> None:
+def train_on(
+    run: RunFolder,
+    experiment: Experiment,
+    plan: Plan,
+    options: Options,
+    more: Sequence[Callback] = (),
+) -> None:
     """Train in `run`'s folder from a checkpoint on, or from the beginning if there is none."""
     where = plan.where
-    session = open_session(experiment, run, options.command, plan.composed.public)
+    session = open_session(experiment, run, options.command, plan.composed.public, more)
     prepare_folder(run, plan.composed, options, where, plan.changed)
     if where is not None:
         log.info(f"resuming at step {where.state['step']} (epoch {where.state['epoch'] + 1})")

@@ -14,6 +14,8 @@ import yaml
 from dltrain import __version__
 from dltrain.config.compose import Composed
 from dltrain.experiment.experiment import Experiment
+from dltrain.experiment.weight_source import runs_of_weights
+from dltrain.machine import environment, machine
 from dltrain.options import Options
 from dltrain.runs.description import split_large_values
 from dltrain.runs.folder import CONFIG, MANIFEST, as_json
@@ -52,8 +54,11 @@ def manifest(experiment: Experiment, composed: Composed, options: Options) -> di
         "created": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         "git": git_state(),
         "versions": versions(),
+        "machine": machine(),
+        "environment": environment(),
         **experiment.device.summary(),
         "dataset_fingerprint": data.fingerprint(),
+        **initial_weights(experiment),
         "effective": {
             "batch_size": data.train.batch_size,
             "train_samples": data.train.samples,
@@ -63,6 +68,17 @@ def manifest(experiment: Experiment, composed: Composed, options: Options) -> di
             "parameters": trainable_count(experiment.task),
         },
     }
+
+
+def initial_weights(experiment: Experiment) -> dict[str, Any]:
+    """Return the runs whose weights a run begins with, by key, and a hash of initial weights."""
+    runs = {key: str(path) for key, path in runs_of_weights(experiment.config).items()}
+    entries: dict[str, Any] = {}
+    if runs:
+        entries["initial_runs"] = runs
+    if experiment.initial_weights is not None:
+        entries["initial_weights"] = experiment.initial_weights.digest()
+    return entries
 
 
 def versions() -> dict[str, str]:

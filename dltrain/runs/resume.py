@@ -31,6 +31,7 @@ from dltrain.runs.folder import (
 )
 from dltrain.runs.initial_files import as_yaml, initial_files
 from dltrain.runs.open import require_engine_state
+from dltrain.runs.reproduction.history import earlier_part
 
 log = logging.getLogger("dltrain")
 
@@ -86,6 +87,8 @@ def prepare_folder(
         "step": place["step"],
         "changed": after,
     }
+    if after:
+        record["earlier"] = earlier_part(run, manifest, place["step"])
     if "settings" in manifest:
         manifest["settings"] |= {key: value for key, value in after.items() if belongs(key)}
     manifest["config"] = composed.public

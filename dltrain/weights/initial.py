@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from dltrain.engine import Task
@@ -39,6 +41,16 @@ class InitialWeights:
         """Let `data` standardize its inputs as the weights require, if it has as many channels."""
         if self.mean and data.standardize_by(self.mean, self.std):
             log.info(f"{self.key}: inputs are standardized as those of {self.source}")
+
+    def digest(self) -> str:
+        """Return a hash of the names and the values of all weights."""
+        digest = hashlib.sha256()
+        for name, value in sorted(self.weights.items()):
+            digest.update(name.encode())
+            digest.update(
+                value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data
+            )
+        return digest.hexdigest()
 
     def load_into(self, task: Task) -> None:
         """Load all weights whose name and shape are those of the task's, and log which are not.

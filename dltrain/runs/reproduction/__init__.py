@@ -1,0 +1,1 @@
+"""Training a run again, and comparing what both runs logged."""
