@@ -7,10 +7,18 @@ The names in `__all__` are the public API. Each is imported when it is first use
 from __future__ import annotations
 
 import importlib
+import logging
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from dltrain import rng
+    from dltrain.api.check import CheckReport, check
+    from dltrain.api.evaluate import Evaluation, evaluate
+    from dltrain.api.load import load
+    from dltrain.api.predictor import Predictor
+    from dltrain.api.run import History, Run
+    from dltrain.api.sweep import Sweep, sweep
+    from dltrain.api.train import RunInterrupted, resume, train
     from dltrain.data.dataset import Dataset
     from dltrain.engine import Callback, Engine, Mean, Stage, Task
     from dltrain.errors import (
@@ -46,6 +54,13 @@ __version__ = "0.2.0"
 
 # Each public name and its module. The imports above are the same, for type checkers.
 MODULES = {
+    "dltrain.api.check": ("CheckReport", "check"),
+    "dltrain.api.evaluate": ("Evaluation", "evaluate"),
+    "dltrain.api.load": ("load",),
+    "dltrain.api.predictor": ("Predictor",),
+    "dltrain.api.run": ("History", "Run"),
+    "dltrain.api.sweep": ("Sweep", "sweep"),
+    "dltrain.api.train": ("RunInterrupted", "resume", "train"),
     "dltrain.data.dataset": ("Dataset",),
     "dltrain.engine": ("Callback", "Engine", "Mean", "Stage", "Task"),
     "dltrain.errors": (
@@ -65,13 +80,16 @@ MODULE_OF = {name: module for module, names in MODULES.items() for name in names
 __all__ = [
     "Activation",
     "Callback",
+    "CheckReport",
     "ConfigError",
     "Data",
     "Dataset",
     "DivergedError",
     "DltrainError",
     "Engine",
+    "Evaluation",
     "Fraction",
+    "History",
     "Image",
     "InputError",
     "Interval",
@@ -81,20 +99,33 @@ __all__ = [
     "Plot",
     "PositiveFloat",
     "PositiveInt",
+    "Predictor",
     "Probability",
+    "Run",
     "RunFolder",
+    "RunInterrupted",
     "Sample",
     "Source",
     "Spec",
     "Stage",
+    "Sweep",
     "Table",
     "Task",
     "Text",
     "Transform",
     "UsageError",
     "UserCodeError",
+    "check",
+    "evaluate",
+    "load",
+    "resume",
     "rng",
+    "sweep",
+    "train",
 ]
+
+# As libraries do: messages go where the program that imports dltrain sends them, or nowhere.
+logging.getLogger("dltrain").addHandler(logging.NullHandler())
 
 
 def __getattr__(name: str) -> Any:

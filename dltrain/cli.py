@@ -17,7 +17,6 @@ import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
-from typing import Any, TextIO
 
 from dltrain.config.groups import config_dir
 from dltrain.config.suggestions.quoting import exists
@@ -32,7 +31,7 @@ from dltrain.errors import (
 )
 from dltrain.files import to_json
 from dltrain.options import Options
-from dltrain.terminal import screen_width, wrap
+from dltrain.screen import Screen, wrapped_to_screen
 from dltrain.usage import moved_command, unknown_flag, unknown_verb
 from dltrain.user_code import user_errors_explained
 from dltrain.verb_pages import GRID
@@ -100,7 +99,6 @@ def without_comment(argv: list[str]) -> list[str]:
 def screen_messages() -> Iterator[None]:
     """Print the messages that are logged in the block."""
     handler = Screen(sys.stdout)
-    handler.setLevel(logging.INFO)
     log.setLevel(logging.DEBUG)
     log.addHandler(handler)
     try:
@@ -149,14 +147,6 @@ def note_on_run(text: str, options: Options) -> str:
     if options.found_run in text:
         return ""
     return f"\n({options.names[0]} is the run {options.found_run})"
-
-
-def wrapped_to_screen(text: str, stream: TextIO | None = None) -> str:
-    """Return `text` wrapped between words to a terminal's width; unchanged for a file or a pipe."""
-    width = screen_width(stream)
-    if width is None:
-        return text
-    return wrap(text, width)
 
 
 def report_lost_output(error: OSError, code: int, verb: Verb | None, options: Options) -> int:
@@ -317,21 +307,6 @@ def is_setting(word: str) -> bool:
 def is_name(word: str) -> bool:
     """Tell if a word after a verb is a name (RUN, KEY, GROUP): it has no =, or is a file's name."""
     return "=" not in word or exists(word)
-
-
-class Screen(logging.StreamHandler[Any]):
-    """Prints messages on standard output; on a terminal lines break between words.
-
-    A message that cannot be formatted is an error of dltrain's, and is raised.
-    """
-
-    def format(self, record: logging.LogRecord) -> str:
-        """Return the message, wrapped to the terminal."""
-        return wrapped_to_screen(super().format(record))
-
-    def handleError(self, record: logging.LogRecord) -> None:
-        """Raise the error."""
-        raise
 
 
 def interrupt(number: int, frame: FrameType | None) -> None:

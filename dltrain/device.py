@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from dltrain.errors import UsageError
+from dltrain.host import current_host
 from dltrain.types import Ge, Spec
 
 TORCH_THREADS = torch.get_num_threads()  # torch's choice, before any run changes it
@@ -219,13 +220,18 @@ class Device:
         """
         device = self.torch_device()
         task.to(device)
-        if self.keep_freed_memory and device.type == "cpu":
+        if self.keeps_memory():
             let_malloc_keep_memory()
         if self.resolved_channels_last():
             task.to(memory_format=torch.channels_last)
         if self.resolved_compile():
             for network in task.children():
                 network.compile()
+
+    def keeps_memory(self) -> bool:
+        """Tell if the process keeps freed memory, which a Python program may not allow."""
+        is_allowed = self.keep_freed_memory and current_host().keeps_memory
+        return is_allowed and self.torch_device().type == "cpu"
 
     def mover(self) -> Callable[[Any], Any]:
         """Return a function that moves a batch (tensors in tuples, lists, dicts) to the device."""
@@ -244,5 +250,5 @@ class Device:
             "channels_last": self.resolved_channels_last(),
             "threads": torch.get_num_threads(),
             "flush_denormals": self.flush_denormals,
-            "keep_freed_memory": self.keep_freed_memory and device.type == "cpu",
+            "keep_freed_memory": self.keeps_memory(),
         }

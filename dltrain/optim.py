@@ -295,6 +295,10 @@ class Optim:
         finally:
             self._copy(values, trained)
 
+    def use_averages(self) -> None:
+        """Put the averaged weights into the modules for good, if weights are averaged."""
+        self._copy(self.averaged_values[: len(self.averages)], self.averages)
+
     @staticmethod
     @torch.no_grad()
     def _copy(to: Params, source: Params) -> None:

@@ -43,14 +43,15 @@ def shell_word(word: str) -> str:
 def setting(key: str, value: str | Sequence[str]) -> str:
     """Return what to type to set `key` to a text or a list of texts, quoted only if needed."""
     if isinstance(value, str):
-        if _is_plain(value):
+        if is_plain(value):
             return f"{key}={value}"
         return shell_word(f"{key}={quoted(value)}")
-    if all(map(_is_plain, value)):
+    if all(map(is_plain, value)):
         return shell_word(f"{key}=[{','.join(value)}]")
     texts = ",".join(map(quoted, value))
     return shell_word(f"{key}=[{texts}]")
 
 
-def _is_plain(text: str) -> bool:
+def is_plain(text: str) -> bool:
+    """Tell if Hydra reads a text without quotes as that text."""
     return PLAIN.fullmatch(text) is not None and text.lower() not in KEYWORDS

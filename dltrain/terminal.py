@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import re
 import sys
@@ -80,3 +81,19 @@ def screen_width(stream: TextIO | None = None) -> int | None:
     with suppress(OSError, ValueError):
         return os.get_terminal_size(stream.fileno()).columns or None
     return None
+
+
+def can_redraw() -> bool:
+    """Tell if standard output can show a line that changes: on a terminal, or in a notebook."""
+    if sys.stdout is None:
+        return False
+    return sys.stdout.isatty() or is_notebook()
+
+
+def is_notebook() -> bool:
+    """Tell if the process is a notebook's kernel with the widgets that rich draws in."""
+    if "ipykernel" not in sys.modules or importlib.util.find_spec("ipywidgets") is None:
+        return False
+    from rich.console import Console
+
+    return Console().is_jupyter

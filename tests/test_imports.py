@@ -72,6 +72,7 @@ RULES: dict[str, set[str]] = {
 
 # What a part may not import, where it may import the rest.
 NEVER: dict[str, set[str]] = {
+    "api": {*HYDRA, "dltrain.commands", "dltrain.cli"},
     "weights": {*HYDRA, "dltrain.commands", "dltrain.cli"},
     "runs": {*HYDRA, "dltrain.commands", "dltrain.cli"},
     "callbacks": {
@@ -244,6 +245,14 @@ def imports_of_commands(path: Path) -> list[str]:
 def test_no_file_imports_a_command(path: Path) -> None:
     """Commands do not import each other, nothing below knows one; the CLI finds them by name."""
     assert imports_of_commands(path) == []
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.relative_to(PACKAGE).as_posix())
+def test_nothing_below_imports_the_python_api(path: Path) -> None:
+    """It is on top, as the commands are; `dltrain/__init__.py` exports it."""
+    if part_of(path) in ("api", "__init__"):
+        return
+    assert [f"line {line}" for name, line in imports(path) if name == "dltrain.api"] == []
 
 
 def test_an_import_of_a_command_is_found(tmp_path: Path) -> None:

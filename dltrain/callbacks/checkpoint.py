@@ -152,6 +152,7 @@ class Checkpoint(Callback):
         if not self.best or stage.rank(value) >= stage.rank(self.best["value"]):
             self.best = {
                 "metric": stage.watch,
+                "mode": stage.mode,
                 "value": value,
                 "stage": stage.name,
                 "epoch": engine.epoch + 1,

@@ -14,9 +14,10 @@ from dltrain.callbacks.metrics_log import MetricsLog
 from dltrain.callbacks.timer import Timer
 from dltrain.console import encodable
 from dltrain.engine import Callback, Engine
+from dltrain.host import current_host
 from dltrain.report.figures import shown_as
 from dltrain.report.text import duration, number
-from dltrain.terminal import ELLIPSIS, cells, cut, pad
+from dltrain.terminal import ELLIPSIS, can_redraw, cells, cut, pad
 from dltrain.types import PositiveFloat
 
 if TYPE_CHECKING:
@@ -31,7 +32,8 @@ TITLE_CELLS = 12
 class Progress(Callback):
     """Shows epoch, loss, watched metric, samples per second and time left.
 
-    In a terminal a bar is redrawn every `refresh` seconds; a pipe gets no escape codes.
+    In a terminal, and in a notebook with ipywidgets, a bar is redrawn every `refresh` seconds; a
+    pipe gets no escape codes.
     """
 
     name = "progress"
@@ -41,7 +43,7 @@ class Progress(Callback):
         self.metrics = log
         self.timer = timer
         self.refresh = refresh
-        self.live = sys.stdout is not None and sys.stdout.isatty()
+        self.live = current_host().shows_progress and can_redraw()
         self.bar: Bar | None = None
         self.due = 0.0  # the time of the next redraw
 

@@ -10,15 +10,16 @@ from types import FrameType
 from typing import Any
 
 from dltrain.engine import Callback, Engine
-from dltrain.errors import Interrupted, ending_signals
+from dltrain.errors import Interrupted, StoppedBySignal, ending_signals
+from dltrain.host import current_host
 
 
 class Signals(Callback):
     """Raises `Interrupted` after the step, or at the evaluation batch, in which a signal arrives.
 
     An evaluation within an epoch is finished first: a resume continues at the next step and would
-    not repeat it. A second signal ends the process at once, except a hangup after a hangup, because
-    a terminal that closes sends several.
+    not repeat it. A second signal ends the process at once, or in a Python program raises
+    KeyboardInterrupt; except a hangup after a hangup, because a terminal that closes sends several.
 
     The handlers are set within `with signals:`. This must be the last callback, so that the others
     have observed the last step. `on_continue` is called when the process continues after Ctrl-Z.
@@ -30,6 +31,7 @@ class Signals(Callback):
     def __init__(self, on_continue: Callable[[], None] = lambda: None) -> None:
         self.received = 0  # the number of the signal that ends the run; 0 before it arrives
         self.on_continue = on_continue
+        self.ends_process = current_host().ends_at_second_signal
         self.previous_handlers: dict[int, Any] = {}
 
     def __enter__(self) -> Signals:
@@ -47,11 +49,13 @@ class Signals(Callback):
         self.previous_handlers = {}
 
     def handle(self, number: int, frame: FrameType | None) -> None:
-        """Remember a signal; end the process at the second one."""
+        """Remember a signal; at the second one end the process, or what it runs."""
         hangup = signal.Signals.__members__.get("SIGHUP")  # not on Windows
         is_second_hangup = self.received == number == hangup
         if self.received and not is_second_hangup:
-            os._exit(128 + number)
+            if self.ends_process:
+                os._exit(128 + number)
+            raise StoppedBySignal(number)
         self.received = number
 
     def handle_continue(self, number: int, frame: FrameType | None) -> None:

@@ -54,6 +54,7 @@ TARGET_PACKAGES = (
 TORCH_CLASS_PACKAGES = ("torch.nn.modules", "torch.optim", "torchvision")
 REFUSED_TRANSFORMS = ("Lambda",)  # they call any function
 MAX_NAME_CHARS = 200
+MAIN = "__main__"
 _ABSENT = object()
 _imported_plugins: set[str] = set()  # the top packages, in this process
 REFUSED = "may not be built from a configuration"
@@ -94,8 +95,14 @@ def _check_top_package(target: str, plugins: Sequence[str]) -> str | None:
 
 
 def _check_public(target: str, plugins: Sequence[str]) -> str | None:
-    """Refuse anything but a dotted name without private parts."""
-    for name in target.split("."):
+    """Refuse anything but a dotted name without private parts.
+
+    The program itself is called `__main__`, and is a plugin where a script or notebook names it.
+    """
+    top, *names = target.split(".")
+    if top != MAIN:
+        names.insert(0, top)
+    for name in names:
         if name.startswith("_") or not name.isidentifier():
             return f"{target} is not the public name of a class or function"
     return None

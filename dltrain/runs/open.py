@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from dltrain.config import check
 from dltrain.config.checking.nodes import TARGET
@@ -19,7 +20,8 @@ from dltrain.config.policy import locate
 from dltrain.config.read import read_mapping
 from dltrain.config.renamed import with_current_names
 from dltrain.data.io.places import AbsentDataError
-from dltrain.engine import Engine, Resume
+from dltrain.device import Device
+from dltrain.engine import Engine, Metrics, Resume, Stage
 from dltrain.errors import InputError, UsageError
 from dltrain.experiment.experiment import Experiment
 from dltrain.options import Options
@@ -144,7 +146,8 @@ def position(experiment: Experiment, where: Resume) -> Engine:
 class TrainedRun:
     """A run with the weights of a checkpoint, ready to predict; its training data is not read.
 
-    `reader` is the run's data set, which encodes inputs as the run was trained on them.
+    `reader` is the run's data set, which encodes inputs as the run was trained on them. `model` is
+    the network of the task.
     """
 
     run: RunFolder
@@ -152,6 +155,19 @@ class TrainedRun:
     engine: Engine
     reader: Data
     seed: int
+    model: nn.Module
+    device: Device
+
+    def keep_for_prediction(self) -> None:
+        """Use the averaged weights for good, and drop what only training needs.
+
+        The states of the optimizers take twice as much memory as the weights.
+        """
+        engine = self.engine
+        for optim in engine.stage.optims:
+            optim.use_averages()
+        engine.stage = Stage(engine.stage.name, engine.stage.epochs, NO_BATCHES, step=no_step)
+        engine.task.eval()
 
 
 def open_trained(run: RunFolder, overrides: list[str], pointer: str) -> TrainedRun:
@@ -166,8 +182,15 @@ def open_trained(run: RunFolder, overrides: list[str], pointer: str) -> TrainedR
     require_known_data(run, composed.config, description)
     experiment = Experiment.to_predict(composed.config, description)
     engine = position(experiment, where)
-    seed = composed.config["seed"]
-    return TrainedRun(run, folder, engine, experiment.configured_data, seed)
+    return TrainedRun(
+        run,
+        folder,
+        engine,
+        experiment.configured_data,
+        composed.config["seed"],
+        experiment.model,
+        experiment.device,
+    )
 
 
 def require_known_data(
@@ -200,6 +223,35 @@ def reading_data_set() -> Iterator[None]:
             f"{e}\nthe samples of a split are in the data set, not in the run's folder; "
             "predictions of files or texts need no data set: dltrain predict RUN INPUT..."
         ) from e
+
+
+class NoBatches:
+    """No batches: those of a stage that is not trained any more."""
+
+    batch_size = 1
+    samples = 0
+
+    def __len__(self) -> int:
+        return 0
+
+    def epoch(self, number: int, start: int = 0) -> Iterator[Any]:
+        """Return no batch."""
+        return iter(())
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return {}."""
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Load nothing."""
+
+
+NO_BATCHES = NoBatches()
+
+
+def no_step(batch: Any) -> Metrics:
+    """Return no metrics: the step of a stage that is not trained any more."""
+    return {}
 
 
 @contextmanager

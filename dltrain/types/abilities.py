@@ -28,6 +28,46 @@ class ReadsText(Protocol):
 
 
 @runtime_checkable
+class EncodesImages(Protocol):
+    """Images that are prepared from pixels in memory as they are from files."""
+
+    @property
+    def pixel_shape(self) -> tuple[int, ...]:
+        """The shape (C, H, W) of an image before every transform."""
+
+    def encode_images(self, pixels: Tensor) -> Tensor:
+        """Return the network's inputs (B, ...) for images (B, C, H, W) with values in 0..255."""
+
+
+@runtime_checkable
+class EncodesNumbers(Protocol):
+    """Tables and series that are prepared from numbers in memory as they are from files."""
+
+    def encode_numbers(self, values: Tensor) -> Tensor:
+        """Return the network's inputs (B, ...) for numbers (B, ...) in the unit of the file.
+
+        Raises:
+            InputError: The shape is wrong, a number is missing, or numbers do not suffice.
+        """
+
+
+@runtime_checkable
+class ReadsRows(Protocol):
+    """Data that is read from tables: `row_columns` names the columns that predictions need."""
+
+    @property
+    def row_columns(self) -> Sequence[str]:
+        """The columns that a row needs; empty where any one column is the series."""
+
+
+@runtime_checkable
+class ExportsArrow(Protocol):
+    """A data frame of any library that hands over its columns, as those of pandas and polars do."""
+
+    def __arrow_c_stream__(self, requested_schema: object = None) -> object: ...
+
+
+@runtime_checkable
 class MakesTestSplit(Protocol):
     """Data that splits off its own test set where the files have none."""
 

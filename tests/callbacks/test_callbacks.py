@@ -248,6 +248,7 @@ def test_best_checkpoint(mode: str, scores: list[float], epoch: int, tmp_path: P
     Engine([saver]).fit(Scripted(scores, mode=mode))
     figures = {
         "metric": "val/score",
+        "mode": mode,
         "value": scores[epoch - 1],
         "metrics": {"val/score": scores[epoch - 1]},
     }

@@ -344,10 +344,21 @@ class DetectionDataset(Dataset[DetectionTensors, LearnedDetection, Split]):
         channels, *size = self.spec.input_shape
         height, width = size
         pixels, file_size = letterbox(str(path), channels, (height, width), self.rule)
-        targets, rows = torch.zeros(1, 1, 5), torch.zeros(1, dtype=torch.int64)
-        inputs, _ = next(self.split(pixels.unsqueeze(0), targets, rows, 1, None).epoch(0))
+        inputs = self.encode_images(pixels.unsqueeze(0))
         scale = round(scale_to_fit(file_size, (height, width)), 4)
         yield Sample(str(path), inputs[0], about={"scale": scale})
+
+    @property
+    def pixel_shape(self) -> tuple[int, ...]:
+        """The shape (C, H, W) of an image before every transform."""
+        return self.spec.input_shape
+
+    def encode_images(self, pixels: Tensor) -> Tensor:
+        """Return images (B, C, H, W) with values in 0..255 as the network's inputs (B, ...)."""
+        count = len(pixels)
+        targets, rows = torch.zeros(count, 1, 5), torch.arange(count)
+        inputs, _ = next(self.split(pixels, targets, rows, count, None).epoch(0))
+        return inputs
 
 
 def require_detection_spec(spec: Spec) -> None:

@@ -330,10 +330,20 @@ class LabeledImages(Dataset[ImageContent, LearnedImages, ImageSplit]):
 
     def encode_file(self, path: Path) -> Iterator[Sample]:
         """Yield the image in a file, standardized and after the transforms that are not random."""
-        pixels = read_image(path, self.stored_spec.input_shape, self.rule).unsqueeze(0)
-        targets, rows = torch.zeros(1), torch.zeros(1, dtype=torch.int64)
-        inputs, _ = next(self.split(pixels, targets, rows, 1, None).epoch(0))
-        yield Sample(str(path), inputs[0])
+        pixels = read_image(path, self.pixel_shape, self.rule)
+        yield Sample(str(path), self.encode_images(pixels.unsqueeze(0))[0])
+
+    @property
+    def pixel_shape(self) -> tuple[int, ...]:
+        """The shape (C, H, W) of an image before every transform."""
+        return self.stored_spec.input_shape
+
+    def encode_images(self, pixels: Tensor) -> Tensor:
+        """Return images (B, C, H, W) with values in 0..255 as the network's inputs (B, ...)."""
+        count = len(pixels)
+        targets, rows = torch.zeros(count), torch.arange(count)
+        inputs, _ = next(self.split(pixels, targets, rows, count, None).epoch(0))
+        return inputs
 
 
 def repeated(values: Sequence[float], count: int) -> tuple[float, ...]:

@@ -16,6 +16,7 @@ from torch import Tensor
 from dltrain.data.dataset import Dataset, Part
 from dltrain.data.fake import Fake
 from dltrain.data.io.number_format import NumberFormat
+from dltrain.data.raw_batches import columns_of
 from dltrain.data.split import Balance, Split, check_fold, describe_random_split, held_out_mask
 from dltrain.data.tabular import encoded_table, labels
 from dltrain.data.tabular.column_plan import (
@@ -39,6 +40,7 @@ from dltrain.data.tabular.files.table_file import TableFile
 from dltrain.data.tabular.footer import refuse_footer
 from dltrain.data.tabular.row_samples import RowSamples
 from dltrain.data.tabular.table import (
+    Column,
     Request,
     Table,
     TableSource,
@@ -482,3 +484,25 @@ class Tabular(Dataset[EncodedTable, LearnedTable, Split]):
             yield from samples
         finally:
             samples.log_unseen(path, self.missing == "auto")
+
+    @property
+    def row_columns(self) -> tuple[str, ...]:
+        """The columns that a row to predict from needs."""
+        return self.encoder.names
+
+    def encode_numbers(self, values: Tensor) -> Tensor:
+        """Return rows (B, columns) of numbers as the network's inputs (B, F)."""
+        encoder = self.encoder
+        if encoder.categories:
+            names = ", ".join(category.name for category in encoder.categories)
+            raise InputError(
+                f"the table has categories ({names}), which numbers cannot say: predict from rows "
+                "with the names of the columns"
+            )
+        columns = columns_of(values, encoder.names)
+        for number in encoder.numbers:
+            if number.fill is None and np.isnan(columns[number.name]).any():
+                raise InputError(f"column '{number.name}' is empty in a row")
+        return encoder(
+            {name: Column(name, column) for name, column in columns.items()}, np.arange(len(values))
+        )

@@ -20,6 +20,7 @@ from torch import Tensor
 from dltrain.data.dataset import Dataset, Part
 from dltrain.data.fake import Fake
 from dltrain.data.io.dates import looks_like_dates
+from dltrain.data.raw_batches import windows_of
 from dltrain.data.split import Split
 from dltrain.data.tabular.encoding import MAX_DEVIATION, mean_and_std
 from dltrain.data.tabular.files.open import open_table
@@ -357,9 +358,18 @@ class TimeSeries(Dataset[StandardizedSeries, LearnedSeries, Split]):
             problem = missing_value(table, column.name, column.missing())
         if problem:
             raise InputError(problem)
+        yield Sample(str(path), self.encode_numbers(torch.tensor(values).unsqueeze(0))[0])
+
+    @property
+    def row_columns(self) -> tuple[str, ...]:
+        """The column of the series, if the configuration names one."""
+        return () if self.column_name is None else (self.column_name,)
+
+    def encode_numbers(self, values: Tensor) -> Tensor:
+        """Return windows (B, window) in the unit of the file as the network's inputs."""
         mean, std = self.scale
-        inputs = torch.from_numpy(((values - mean) / std).astype(np.float32)).unsqueeze(1)
-        yield Sample(str(path), inputs)
+        windows = windows_of(values, self.window).numpy()
+        return torch.from_numpy(((windows - mean) / std).astype(np.float32)).unsqueeze(2)
 
     # The report of `check --data`
 

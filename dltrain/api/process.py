@@ -1,0 +1,251 @@
+"""The process of a Python program: all that a run changes in it is as before afterwards.
+
+A run seeds the global random generators, chooses the number of threads and the rounding of
+denormals, and more; the program around it has settings of its own. Within `isolated` a run finds
+the settings that a new process has, so that it gives the same numbers as the command line, and the
+program finds its own again after the block, also after an exception.
+"""
+
+from __future__ import annotations
+
+import csv
+import logging
+import os
+import sys
+import threading
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from dltrain import rng
+from dltrain.device import Device
+from dltrain.host import Host, hosted_by
+from dltrain.screen import Screen
+
+log = logging.getLogger("dltrain")
+ONE_AT_A_TIME = threading.RLock()  # the random generators are those of the whole process
+SMALLEST = 5e-324  # a denormal number
+
+
+@contextmanager
+def isolated(verbose: bool = False, keeps_memory: bool = False) -> Iterator[None]:
+    """Run the block as a new process would, and leave the process as it was.
+
+    Only one thread at a time is in such a block; others wait. With `verbose`, messages are printed
+    and a progress bar is drawn where it can be. With `keeps_memory`, malloc may keep freed memory,
+    which is the only setting that stays.
+    """
+    host = Host(ends_at_second_signal=False, shows_progress=verbose, keeps_memory=keeps_memory)
+    with ONE_AT_A_TIME, ExitStack() as stack:
+        stack.enter_context(hosted_by(host))
+        stack.enter_context(messages(verbose))
+        stack.enter_context(settings_of_new_process())
+        stack.enter_context(random_generators())
+        yield
+
+
+@contextmanager
+def messages(verbose: bool) -> Iterator[None]:
+    """Let a run log all that its train.log needs; the program gets what its settings let through.
+
+    With `verbose`, messages are printed too.
+    """
+    before = log.level, log.handlers, log.propagate
+    log.handlers = [Forwarding(log)]
+    if verbose:
+        log.handlers.append(Screen(sys.stdout))
+    log.propagate = False
+    log.setLevel(logging.DEBUG)
+    try:
+        yield
+    finally:
+        level, log.handlers, log.propagate = before
+        log.setLevel(level)
+
+
+class Forwarding(logging.Handler):
+    """Passes records on to the handlers that `logger` has, and to those of its parents.
+
+    They get the records that they would get if the level of `logger` never changed.
+    """
+
+    def __init__(self, logger: logging.Logger) -> None:
+        super().__init__()
+        self.threshold = logger.getEffectiveLevel()
+        self.handlers = list(logger.handlers)
+        self.parent = logger.parent if logger.propagate else None
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Pass a record on, unless the program does not want its level."""
+        if record.levelno < self.threshold:
+            return
+        for handler in self.handlers:
+            if record.levelno >= handler.level:
+                handler.handle(record)
+        if self.parent is not None and self.parent.hasHandlers():
+            self.parent.callHandlers(record)
+
+
+@dataclass(frozen=True)
+class PythonSettings:
+    """Settings of Python's library that reading data and building plugins may change."""
+
+    path: list[str]
+    environment: dict[str, str]
+    hook: Callable[[threading.ExceptHookArgs], Any]
+    field_size: int
+
+    @classmethod
+    def current(cls) -> PythonSettings:
+        """Return the settings as they are."""
+        hook = threading.excepthook
+        return cls(list(sys.path), dict(os.environ), hook, csv.field_size_limit())
+
+    def apply(self) -> None:
+        """Set the settings."""
+        sys.path[:] = self.path
+        restore_environment(self.environment)
+        threading.excepthook = self.hook
+        csv.field_size_limit(self.field_size)
+
+
+def restore_environment(before: dict[str, str]) -> None:
+    """Give every environment variable the value that it had."""
+    for name in set(os.environ) - set(before):
+        del os.environ[name]
+    for name, value in before.items():
+        if os.environ.get(name) != value:
+            os.environ[name] = value
+
+
+@dataclass(frozen=True)
+class TorchSettings:
+    """Settings of torch for the whole process.
+
+    The number of threads and the rounding of denormals are settings of each thread.
+    """
+
+    dtype: torch.dtype
+    precision: str
+    benchmark: bool
+    deterministic: bool
+    warns_only: bool
+
+    @classmethod
+    def current(cls) -> TorchSettings:
+        """Return the settings as they are."""
+        return cls(
+            dtype=torch.get_default_dtype(),
+            precision=torch.get_float32_matmul_precision(),
+            benchmark=torch.backends.cudnn.benchmark,
+            deterministic=torch.are_deterministic_algorithms_enabled(),
+            warns_only=torch.is_deterministic_algorithms_warn_only_enabled(),
+        )
+
+    @classmethod
+    def of_new_process(cls) -> TorchSettings:
+        """Return the settings that torch begins with."""
+        return cls(torch.float32, "highest", False, False, False)
+
+    def apply(self) -> None:
+        """Set the settings."""
+        torch.set_default_dtype(self.dtype)
+        torch.set_float32_matmul_precision(self.precision)
+        torch.backends.cudnn.benchmark = self.benchmark
+        torch.use_deterministic_algorithms(self.deterministic, warn_only=self.warns_only)
+
+
+class ProgramSettings:
+    """The settings that the program had before the first of several blocks.
+
+    Blocks may overlap in several threads, so the last one to end restores the settings.
+    """
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.blocks = 0
+        self.restoring = ExitStack()
+
+    def enter(self) -> None:
+        """Count a block; the first sets what a new process has."""
+        with self.lock:
+            if not self.blocks:
+                self.restoring.enter_context(warnings.catch_warnings())
+                self.restoring.callback(PythonSettings.current().apply)
+                self.restoring.callback(TorchSettings.current().apply)
+                TorchSettings.of_new_process().apply()
+            self.blocks += 1
+
+    def leave(self) -> None:
+        """Restore the program's settings at the end of the last block."""
+        with self.lock:
+            self.blocks -= 1
+            if not self.blocks:
+                self.restoring.close()
+
+
+PROGRAM = ProgramSettings()
+
+
+@contextmanager
+def settings_of_new_process() -> Iterator[None]:
+    """Have the settings of a new process in the block, and the program's again after it."""
+    flushes = flushes_denormals()
+    threads = torch.get_num_threads()
+    PROGRAM.enter()
+    try:
+        with ordinary_mode():
+            yield
+    finally:
+        PROGRAM.leave()
+        torch.set_num_threads(threads)
+        torch.set_flush_denormal(flushes)
+
+
+@contextmanager
+def predicting(device: Device, threads: int) -> Iterator[None]:
+    """Compute in the block as the run does: its threads and its rounding of denormals."""
+    with settings_of_new_process():
+        torch.set_num_threads(threads)
+        torch.set_flush_denormal(device.flush_denormals)
+        yield
+
+
+@contextmanager
+def ordinary_mode() -> Iterator[None]:
+    """Leave the program's modes of torch for the block: no gradients, autocast, default device."""
+    with ExitStack() as stack:
+        stack.enter_context(torch.inference_mode(False))
+        stack.enter_context(torch.enable_grad())
+        for device in autocast_devices():
+            stack.enter_context(torch.autocast(device, enabled=False))
+        if torch.get_default_device().type != "cpu":
+            stack.enter_context(torch.device("cpu"))
+        yield
+
+
+def autocast_devices() -> list[str]:
+    """Return the types of device for which the program has autocast on."""
+    return [name for name in ("cpu", "cuda") if torch.is_autocast_enabled(name)]
+
+
+def flushes_denormals() -> bool:
+    """Tell if this thread rounds denormal numbers to 0; torch can set this but not tell it."""
+    return float(torch.tensor(SMALLEST, dtype=torch.float64, device="cpu") * 1.0) == 0.0
+
+
+@contextmanager
+def random_generators() -> Iterator[None]:
+    """Restore all random generators after the block.
+
+    Generators of CUDA that began in the block get the seed that they would begin with.
+    """
+    had_cuda = torch.cuda.is_initialized()
+    with rng.preserved():
+        yield
+    if torch.cuda.is_initialized() and not had_cuda:
+        torch.cuda.manual_seed_all(torch.initial_seed())

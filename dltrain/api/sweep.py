@@ -1,0 +1,128 @@
+"""`dltrain.sweep`: train every combination of several values."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from dltrain.api.opening import options_for
+from dltrain.api.overrides import overrides_of, plugins_in
+from dltrain.api.process import isolated
+from dltrain.api.run import Run
+from dltrain.api.train import RunInterrupted, text_of
+from dltrain.config.groups import config_dir as options_in
+from dltrain.errors import UsageError
+from dltrain.runs.folder import CONFIG, FINISHED
+from dltrain.sweeps.run import run_sweep
+
+
+class Sweep:
+    """The runs of a sweep.
+
+    Attributes:
+        folder: The sweep's folder, which has those of its runs.
+        rows: The results of each run as dictionaries: job, overrides, status, metrics, run.
+    """
+
+    def __init__(self, folder: Path, rows: list[dict[str, Any]], plugins: tuple[str, ...]) -> None:
+        self.folder = folder
+        self.rows = rows
+        self.plugins = plugins
+
+    @property
+    def runs(self) -> list[Run]:
+        """The runs that have a folder, in the order of the jobs."""
+        folders = [self.folder / str(row["job"]) for row in self.rows]
+        made = [folder for folder in folders if (folder / CONFIG).is_file()]
+        return [Run(folder, plugins=self.plugins) for folder in made]
+
+    @property
+    def failed(self) -> list[dict[str, Any]]:
+        """The rows of the runs that did not finish, each with its reason."""
+        return [row for row in self.rows if row["status"] not in FINISHED]
+
+    def best(self, metric: str | None = None, mode: Literal["max", "min"] | None = None) -> Run:
+        """Return the finished run with the best value of a metric.
+
+        Without `metric`, it is the metric that the runs watched, and its best evaluation counts.
+        `mode` says whether the highest or the lowest value is the best.
+
+        Raises:
+            UsageError: No run has the metric, the runs watched different ones, or `mode` is missing
+                for a metric that the runs did not watch.
+        """
+        finished = [row for row in self.rows if row["status"] in FINISHED]
+        values = {row["job"]: value_in(row, metric) for row in finished}
+        known = {job: value for job, value in values.items() if value is not None}
+        if not known:
+            raise UsageError(f"no run of {self.folder} has {metric or 'watched a metric'}")
+        direction = mode or self.direction(finished, metric)
+        choose = max if direction == "max" else min
+        job = choose(known, key=lambda number: known[number])
+        row = next(row for row in finished if row["job"] == job)
+        return Run(row["run"], plugins=self.plugins)
+
+    def direction(self, rows: list[dict[str, Any]], metric: str | None) -> str:
+        """Return whether the watched metric is to be high or low; UsageError for another metric."""
+        watched = {row["best"]["metric"] for row in rows if row.get("best")}
+        if metric is None and len(watched) > 1:
+            names = ", ".join(sorted(watched))
+            raise UsageError(f"the runs watched different metrics ({names}): name one, with mode=")
+        modes = {row["best"]["mode"] for row in rows if row.get("best")}
+        same = metric is None or metric.partition("/")[2] in {w.partition("/")[2] for w in watched}
+        if not same or len(modes) != 1:
+            raise UsageError(f"best({metric!r}): say which values are better, mode='max' or 'min'")
+        return str(modes.pop())
+
+    def __repr__(self) -> str:
+        return f"Sweep({str(self.folder)!r}, {len(self.rows)} runs, {len(self.failed)} failed)"
+
+
+def value_in(row: dict[str, Any], metric: str | None) -> float | None:
+    """Return the value of a metric in a run's results; None if there is no finite one."""
+    if metric is None:
+        value = row.get("best", {}).get("value")
+    else:
+        value = row["metrics"].get(metric)
+    if value is None or not math.isfinite(value):
+        return None
+    return float(value)
+
+
+def sweep(
+    *overrides: str | Mapping[str, Any],
+    verbose: bool = False,
+    config_dir: str | Path | None = None,
+    **settings: Any,
+) -> Sweep:
+    """Train every combination of the swept values, one run after the other.
+
+    Values to sweep over are written as on the command line, separated by commas:
+    `sweep("model=cnn,mlp", "seed=range(0,3)")`. A run that fails does not end the sweep; it is in
+    `failed`, with its reason.
+
+    Args:
+        overrides: Settings, as `dltrain.train` takes them; a text may have several values.
+        verbose: Print messages and show the progress.
+        config_dir: A folder with options of one's own, as --config-dir.
+        settings: Further settings by name, with one value each.
+
+    Raises:
+        ConfigError: Something is wrong with the settings of a run; no run has started.
+        RunInterrupted: Ctrl-C, a KeyboardInterrupt; the run that it ended can be resumed.
+    """
+    typed = overrides_of(overrides, settings)
+    options = options_for("-m", typed)
+    with options_in(text_of(config_dir)), isolated(verbose):
+        rows = run_sweep(options)
+    result = Sweep(Path(options.outcome["sweep"]), rows, plugins_in(typed))
+    if rows[-1]["status"] == "interrupted":
+        raise RunInterrupted(f"the sweep in {result.folder} was interrupted", last_of(result.runs))
+    return result
+
+
+def last_of(runs: list[Run]) -> Run | None:
+    """Return the last run; None if there is none."""
+    return runs[-1] if runs else None

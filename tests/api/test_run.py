@@ -1,0 +1,331 @@
+"""Runs, sweeps, evaluations and checks as Python sees them, and misuse of each."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import dltrain as library
+
+BRIEF = ("dataset=digits", "model=mlp", "trainer.epochs=2", "trainer.log_every=10")
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> library.Run:
+    return library.train(*BRIEF, **{"paths.output": tmp_path_factory.mktemp("trained")})
+
+
+def test_a_run_tells_what_its_files_hold(run: library.Run) -> None:
+    results = json.loads((run.folder / "results.json").read_text())
+    assert run.folder.is_absolute()
+    assert run.status == "completed"
+    assert run.metrics == results["metrics"]
+    assert run.best["metric"] == "val/accuracy"
+    assert run.best["epoch"] in (1, 2)
+    assert run.best["mode"] == "max"
+    assert run.config["model"]["_target_"] == "dltrain.models.mlp.MLP"
+    assert run.checkpoint == run.checkpoints["best"]
+    assert run.checkpoint is not None
+    assert (run.checkpoint / "manifest.json").is_file()
+    assert run.manifest["command"] == (
+        f"dltrain {' '.join(BRIEF)} paths.output={run.folder.parents[1]}"
+    )
+    assert "val/accuracy" in repr(run)
+    assert "<td>completed</td>" in run._repr_html_()
+
+
+def test_the_history_is_that_of_the_log(run: library.Run) -> None:
+    lines = [json.loads(line) for line in (run.folder / "metrics.jsonl").read_text().splitlines()]
+    history = run.history
+    assert history.records == lines
+    assert history["val/loss"] == [line["val/loss"] for line in lines if "val/loss" in line]
+    assert history.steps("val/loss") == [81, 162]
+    assert history.epochs("val/loss") == [1, 2]
+    assert len(history["train/loss"]) == len(history.steps("train/loss")) > 10
+    assert set(history) >= {"train/loss", "val/loss", "val/accuracy"}
+    assert dict(history)["val/loss"] == history["val/loss"]
+    assert "step" not in history
+    assert "val/loss" in repr(history)
+    with pytest.raises(KeyError, match="the run logged train/loss"):
+        history["val/los"]
+
+
+def test_a_run_is_found_by_name_and_read_again(run: library.Run, tmp_path: Path) -> None:
+    root = run.folder.parents[1]
+    assert library.Run("last", output=root).folder == run.folder
+    found = library.Run(run.folder.name, output=root)
+    found.results["status"] = "forgotten"
+    assert found.status == "forgotten"
+    assert found.reload().status == "completed"
+
+
+def test_a_run_that_has_not_ended_has_no_results(run: library.Run, tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_text((run.folder / "config.yaml").read_text())
+    unfinished = library.Run(tmp_path)
+    assert (unfinished.status, unfinished.metrics, unfinished.best) == ("unfinished", {}, {})
+    assert unfinished.checkpoint is None
+    assert len(unfinished.history) == 0
+    (tmp_path / "metrics.jsonl").write_text('{"step": 1, "epoch": 1, "train/loss": null}\n{"st')
+    assert math.isnan(unfinished.reload().history["train/loss"][0])
+
+
+def test_an_evaluation_has_metrics_and_tables(run: library.Run) -> None:
+    scores = library.evaluate(run)
+    assert scores.metrics["test/accuracy"] == run.metrics["test/accuracy"]
+    assert set(scores.per_class) == set("0123456789")
+    assert scores.per_target == {}
+    assert scores.step == run.best["step"]
+    assert library.evaluate(run, split="val").metrics["val/loss"] == run.best["metrics"]["val/loss"]
+    shifted = library.evaluate(run, tta=["flip", "shift"])
+    assert shifted.metrics["test/loss"] != scores.metrics["test/loss"]
+
+
+def test_a_check_reports_costs_and_every_problem() -> None:
+    report = library.check(*BRIEF, "dataset.batch_size=32")
+    assert report.parameters == 50_826
+    assert report.flops == report.figures["forward_flops_per_sample"] > 0
+    assert report.layers[0].name.startswith("model")
+    assert report.config["dataset"]["batch_size"] == 32
+    assert report.initial_loss == pytest.approx(math.log(10), abs=0.5)
+    with pytest.raises(library.ConfigError) as caught:
+        library.check("modle=mlp", **{"trainer.epochs": -1, "optimizer.lr": "fast"})
+    written = {written for written, _ in caught.value.problems}
+    assert written == {"modle=mlp", "trainer.epochs=-1", "optimizer.lr=fast"}
+    assert not Path("outputs").exists()
+
+
+def test_a_sweep_has_its_runs_and_the_best() -> None:
+    swept = library.sweep("dataset=digits", "model=perceptron,mlp", "trainer.epochs=1")
+    assert len(swept.runs) == len(swept.rows) == 2
+    assert swept.failed == []
+    values = [run.best["value"] for run in swept.runs]
+    assert swept.best().folder == swept.runs[values.index(max(values))].folder
+    losses = [run.metrics["test/loss"] for run in swept.runs]
+    lowest = swept.best("test/loss", mode="min")
+    assert lowest.metrics["test/loss"] == min(losses)
+    assert swept.best("test/accuracy").metrics["test/accuracy"] == max(
+        run.metrics["test/accuracy"] for run in swept.runs
+    )
+    with pytest.raises(library.UsageError, match="mode='max' or 'min'"):
+        swept.best("test/loss")
+    with pytest.raises(library.UsageError, match="no run of"):
+        swept.best("test/bleu")
+    assert "2 runs, 0 failed" in repr(swept)
+
+
+def test_a_run_that_fails_does_not_end_a_sweep() -> None:
+    swept = library.sweep(
+        "dataset=digits", "model=mlp", "trainer.epochs=1", "optimizer=sgd", "optimizer.lr=1e30,0.1"
+    )
+    (failed,) = swept.failed
+    assert failed["status"] == "diverged"
+    assert "loss" in failed["reason"]
+    assert len(swept.runs) == 2
+    assert swept.best().folder == swept.runs[1].folder
+
+
+def test_a_finished_run_is_extended_and_a_fork_leaves_it(run: library.Run) -> None:
+    before = (run.folder / "metrics.jsonl").read_text()
+    fork = library.resume(run, {"trainer": {"epochs": 3}}, fork=True)
+    assert fork.folder != run.folder
+    assert fork.history.epochs("val/loss") == [1, 2, 3]
+    assert (run.folder / "metrics.jsonl").read_text() == before
+    with pytest.raises(library.UsageError, match="is finished"):
+        library.resume(run)
+
+
+def test_an_error_names_the_folder_of_its_run() -> None:
+    with pytest.raises(library.DivergedError) as caught:
+        library.train(*BRIEF, "optimizer=sgd", "optimizer.lr=1e30")
+    (note,) = caught.value.__notes__
+    folder = note.rpartition(" ")[2]
+    assert library.Run(folder).status == "diverged"
+
+
+IMAGE = np.zeros((1, 8, 8), np.uint8)
+MISUSES: dict[str, tuple[Callable[[Any, Any], Any], type[Exception], str]] = {
+    "unknown run": (lambda run, net: library.load("nothing"), library.InputError, "no run"),
+    "unknown checkpoint": (
+        lambda run, net: library.load(run, checkpoint="newest"),
+        library.UsageError,
+        "checkpoint=newest: expected one of best, last",
+    ),
+    "unknown device": (
+        lambda run, net: library.load(run, device="tpu"),
+        library.ConfigError,
+        "expected one of auto, cpu, cuda, mps",
+    ),
+    "typo": (
+        lambda run, net: library.load(run, "dataset.pth=x"),
+        library.ConfigError,
+        "no such key",
+    ),
+    "unknown split": (
+        lambda run, net: library.evaluate(run, split="tests"),
+        library.UsageError,
+        "split=tests: expected one of train, val, test",
+    ),
+    "unknown view": (
+        lambda run, net: library.evaluate(run, tta="mirror"),
+        library.UsageError,
+        "tta=mirror: unknown view",
+    ),
+    "one image": (lambda run, net: net(IMAGE), library.InputError, r"image\[None\]"),
+    "channels last": (
+        lambda run, net: net(IMAGE.reshape(1, 8, 8, 1)),
+        library.InputError,
+        "permute",
+    ),
+    "wrong size": (
+        lambda run, net: net(np.zeros((2, 1, 9, 9), np.uint8)),
+        library.InputError,
+        r"have the shape \(2, 1, 9, 9\); the run was trained on \(B, 1, 8, 8\)",
+    ),
+    "wrong type": (
+        lambda run, net: net(IMAGE[None].astype(np.int64)),
+        library.InputError,
+        "of the type int64: expected uint8, or floats in 0..1",
+    ),
+    "bytes as floats": (
+        lambda run, net: net(torch.full((1, 1, 8, 8), 255.0)),
+        library.InputError,
+        "values from 255 to 255: floats are in 0..1",
+    ),
+    "not finite": (
+        lambda run, net: net(torch.full((1, 1, 8, 8), math.nan)),
+        library.InputError,
+        "not finite",
+    ),
+    "no samples": (
+        lambda run, net: net(torch.zeros(0, 1, 8, 8)),
+        library.InputError,
+        "no samples",
+    ),
+    "texts as an array": (
+        lambda run, net: net(np.array(["a", "b"], object)),
+        library.InputError,
+        "an array of object",
+    ),
+    "a list": (lambda run, net: net([1, 2]), library.UsageError, "not list; predict"),
+    "absent file": (
+        lambda run, net: list(net.predict("absent.png")),
+        library.InputError,
+        "absent.png: no such file",
+    ),
+    "closed file": (
+        lambda run, net: list(net.predict(closed_file())),
+        library.InputError,
+        "the file is closed",
+    ),
+    "no image": (
+        lambda run, net: list(net.predict(text_file())),
+        library.InputError,
+        "notes.png cannot be read as an image",
+    ),
+    "a number": (lambda run, net: list(net.predict(3)), library.UsageError, "cannot read int"),
+    "rows": (
+        lambda run, net: list(net.predict({"a": 1})),
+        library.InputError,
+        "not trained on a table",
+    ),
+    "array that is no image": (
+        lambda run, net: list(net.predict(np.zeros((8, 8, 7)))),
+        library.InputError,
+        "is not an image",
+    ),
+    "nothing": (lambda run, net: net.predict(), library.UsageError, "either inputs or a split"),
+    "top": (lambda run, net: net.predict("x", top=0), library.UsageError, "top=0"),
+    "train split": (
+        lambda run, net: net.predict(split="train"),
+        library.UsageError,
+        "split=train: expected one of val, test",
+    ),
+    "generate": (lambda run, net: net.generate(), library.UsageError, "generates no images"),
+    "generate text": (lambda run, net: net.generate("a"), library.UsageError, "writes no text"),
+    "samples": (lambda run, net: net.generate(samples=0), library.UsageError, "samples=0"),
+    "top_p": (lambda run, net: net.generate("a", top_p=0), library.UsageError, "top_p=0"),
+    "rollout": (lambda run, net: net.rollout(), library.UsageError, "has no episodes"),
+}
+
+
+def closed_file() -> Any:
+    with Path("closed.png").open("wb") as file:
+        pass
+    return file
+
+
+def text_file() -> Path:
+    path = Path("notes.png")
+    path.write_text("no image")
+    return path
+
+
+@pytest.mark.parametrize("misuse", MISUSES)
+def test_misuse_is_told_in_the_words_of_the_command_line(misuse: str, run: library.Run) -> None:
+    call, error, message = MISUSES[misuse]
+    net = library.load(run)
+    with pytest.raises(error, match=message):
+        call(run, net)
+
+
+def test_unreadable_inputs_may_be_left_out(
+    run: library.Run, caplog: pytest.LogCaptureFixture
+) -> None:
+    from PIL import Image
+
+    Path("pictures").mkdir()
+    for name in ("a", "b"):
+        Image.fromarray(IMAGE[0]).save(f"pictures/{name}.png")
+    Path("pictures/c.png").write_text("no image")
+    net = library.load(run)
+    rows = list(net.predict("pictures", skip_unreadable=True))
+    assert [Path(row["input"]).name for row in rows] == ["a.png", "b.png"]
+    assert "c.png cannot be read as an image" in caplog.text
+    with pytest.raises(library.InputError, match=r"c\.png"):
+        list(net.predict("pictures"))
+
+
+def test_a_split_is_predicted_like_any_samples(run: library.Run) -> None:
+    net = library.load(run)
+    rows = list(net.predict(split="test"))
+    right = [row["class"] == row["label"] for row in rows]
+    assert sum(right) / len(right) == pytest.approx(run.metrics["test/accuracy"])
+
+
+def test_threads_may_share_a_predictor(run: library.Run) -> None:
+    from concurrent.futures import ThreadPoolExecutor
+
+    net = library.load(run)
+    images = np.random.default_rng(0).integers(0, 256, (300, 1, 8, 8), np.uint8)
+    expected = net(images)
+    rows = list(net.predict(images))
+    with ThreadPoolExecutor(4) as pool:
+        outputs = [pool.submit(net, images) for _ in range(8)]
+        listed = [pool.submit(lambda: list(net.predict(images))) for _ in range(4)]
+        for output in outputs:
+            assert torch.equal(output.result(), expected)
+        for result in listed:
+            assert [row["probability"] for row in result.result()] == [
+                row["probability"] for row in rows
+            ]
+    assert torch.is_grad_enabled()
+
+
+def test_averaged_weights_are_used_and_the_states_of_optimizers_are_dropped() -> None:
+    run = library.train(*BRIEF, "regularization=[ema]")
+    net = run.load()
+    images = np.random.default_rng(0).integers(0, 256, (5, 1, 8, 8), np.uint8)
+    first = net(images)
+    assert torch.equal(first, net(images))
+    assert library.evaluate(run).metrics["test/loss"] == run.metrics["test/loss"]
+    rows = list(net.predict(split="test"))
+    right = [row["class"] == row["label"] for row in rows]
+    assert sum(right) / len(right) == pytest.approx(run.metrics["test/accuracy"])
+    assert net.trained.engine.stage.optims == ()
