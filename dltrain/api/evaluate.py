@@ -26,6 +26,8 @@ class Evaluation:
         metrics: {"test/accuracy": 0.98, ...}
         per_class: The scores of each class, {class: {score: value}}; empty without classes.
         per_target: The scores of each target of a regression, in the same form.
+        samples: The name, loss, label and prediction of each sample, in the order of the data, if
+            they were asked for: `pandas.DataFrame(scores.samples)`.
     """
 
     run: Path
@@ -35,6 +37,7 @@ class Evaluation:
     metrics: dict[str, float]
     per_class: TableScores = field(default_factory=dict)
     per_target: TableScores = field(default_factory=dict)
+    samples: list[dict[str, Any]] = field(default_factory=list)
 
 
 def evaluate(
@@ -43,6 +46,7 @@ def evaluate(
     split: str = "test",
     checkpoint: str = "best",
     tta: str | Sequence[str] | None = None,
+    samples: bool = False,
     plugins: Sequence[str] = (),
     verbose: bool = False,
     **settings: Any,
@@ -55,6 +59,7 @@ def evaluate(
         split: train, val or test.
         checkpoint: best or last.
         tta: Views of each image to average over, such as "flip" or ["flip", "shift"].
+        samples: Return the scores of each sample too.
         plugins: The packages of the user's own classes in the run.
         verbose: Print messages.
         settings: Further changed settings by name.
@@ -69,7 +74,8 @@ def evaluate(
         views = ",".join(views)
     folder, others = open_run(run, overrides_of(overrides, settings), plugins)
     with isolated(verbose):
-        scores = evaluate_run(folder, others, split, checkpoint, views)
+        scores = evaluate_run(folder, others, split, checkpoint, views, per_sample=samples)
+        rows = list(scores.sample_rows()) if samples else []
         tables = {
             name: with_identifiers(as_mapping(table)) for name, table in scores.tables.items()
         }
@@ -79,5 +85,6 @@ def evaluate(
         step=scores.step,
         split=split,
         metrics=scores.figures,
+        samples=rows,
         **tables,
     )

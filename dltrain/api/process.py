@@ -25,6 +25,7 @@ from dltrain import rng
 from dltrain.device import Device
 from dltrain.host import Host, hosted_by
 from dltrain.screen import Screen
+from dltrain.user_code import user_errors_explained
 
 log = logging.getLogger("dltrain")
 ONE_AT_A_TIME = threading.RLock()  # the random generators are those of the whole process
@@ -45,6 +46,7 @@ def isolated(verbose: bool = False, keeps_memory: bool = False) -> Iterator[None
         stack.enter_context(messages(verbose))
         stack.enter_context(settings_of_new_process())
         stack.enter_context(random_generators())
+        stack.enter_context(user_errors_explained())
         yield
 
 
@@ -212,7 +214,8 @@ def predicting(device: Device, threads: int) -> Iterator[None]:
     with settings_of_new_process():
         torch.set_num_threads(threads)
         torch.set_flush_denormal(device.flush_denormals)
-        yield
+        with user_errors_explained():
+            yield
 
 
 @contextmanager

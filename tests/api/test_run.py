@@ -85,6 +85,10 @@ def test_an_evaluation_has_metrics_and_tables(run: library.Run) -> None:
     assert library.evaluate(run, split="val").metrics["val/loss"] == run.best["metrics"]["val/loss"]
     shifted = library.evaluate(run, tta=["flip", "shift"])
     assert shifted.metrics["test/loss"] != scores.metrics["test/loss"]
+    samples = library.evaluate(run, samples=True).samples
+    assert scores.samples == []
+    losses = [sample["loss"] for sample in samples]
+    assert sum(losses) / len(losses) == pytest.approx(scores.metrics["test/loss"], rel=1e-4)
 
 
 def test_a_check_reports_costs_and_every_problem() -> None:
