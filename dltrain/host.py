@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Host:
-    """What a run may do to the process that it is in.
+    """A program, by what a run may do to its process.
 
     With `ends_at_second_signal` a second Ctrl-C ends the process at once; otherwise it raises
     KeyboardInterrupt. With `shows_progress` a live progress bar may be drawn. With `keeps_memory`

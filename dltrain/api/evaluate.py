@@ -67,7 +67,7 @@ def evaluate(
     Raises:
         UsageError: The split is empty, or an argument has no such value.
         ConfigError: The settings do not fit the run.
-        InputError: There is no such run, or its data or checkpoint is missing or broken.
+        InputError: The run is unknown, or its data or checkpoint is missing or broken.
     """
     views = tta or ""
     if not isinstance(views, str):

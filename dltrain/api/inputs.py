@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -26,7 +26,9 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 PARQUET_MARK = b"PAR1"  # the first bytes of a Parquet file
-CHANNELS = (1, 3, 4)
+CHANNELS = ((), (3,), (4,))  # the axis of an image's channels: gray images have none
+GRAY_DEPTHS = (np.uint8, np.uint16)
+COLOR_DEPTHS = (np.uint8,)
 KINDS = (
     "a path, a text, an image (array or PIL), a row (mapping), rows (data frame, array), "
     "an open file, or an iterable of these"
@@ -37,21 +39,12 @@ def samples_of(reader: Data, inputs: Any) -> Iterator[Sample]:
     """Yield the samples of all inputs, in their order.
 
     Raises:
-        InputError: There is no such file, or the run's data does not read such inputs.
+        InputError: A file does not exist, or the run's data does not read such inputs.
         UsageError: An input is of no kind that can be read.
     """
-    if isinstance(inputs, str | Path):
-        return named_samples(reader, inputs)
-    if isinstance(inputs, Mapping):
-        return row_samples(reader, [inputs])
-    if isinstance(inputs, ExportsArrow):
-        return table_samples(reader, inputs)
-    if isinstance(inputs, Tensor):
-        return array_samples(reader, inputs.detach().cpu().numpy())
-    if isinstance(inputs, np.ndarray):
-        return array_samples(reader, inputs)
-    if isinstance(inputs, io.IOBase):
-        return file_samples(reader, inputs)
+    for kind, read in READERS:
+        if isinstance(inputs, kind):
+            return read(reader, inputs)
     if is_image(inputs):
         return image_samples(reader, inputs)
     if isinstance(inputs, Iterable) and not isinstance(inputs, bytes):
@@ -134,9 +127,9 @@ def as_table(values: np.ndarray[Any, Any], names: Sequence[str]) -> pa.Table:
     """Return an array (N,) or (N, columns) as a table with the columns `names`."""
     import pyarrow as pa
 
-    columns = values.reshape(len(values), -1) if values.ndim == 1 else values
     wanted = list(names) or ["series"]
-    if columns.ndim != 2 or columns.shape[1] != len(wanted):
+    columns = values.reshape(-1, 1) if values.ndim == 1 else values
+    if columns.shape[1:] != (len(wanted),):
         raise InputError(
             f"the rows have the shape {values.shape}: expected (N, {len(wanted)}), with the "
             f"columns {', '.join(wanted)}"
@@ -158,20 +151,25 @@ def as_picture(pixels: np.ndarray[Any, Any]) -> Any:
     """
     from PIL import Image
 
-    if pixels.ndim == 3 and pixels.shape[2] not in CHANNELS and pixels.shape[0] in CHANNELS:
-        pixels = pixels.transpose(1, 2, 0)
-    if pixels.ndim == 3 and pixels.shape[2] == 1:
-        pixels = pixels[:, :, 0]
+    pixels = channels_last(pixels)
     if pixels.dtype.kind == "f":
         pixels = as_bytes(pixels)
-    is_gray = pixels.ndim == 2 and pixels.dtype in (np.uint8, np.uint16)
-    is_color = pixels.ndim == 3 and pixels.dtype == np.uint8 and pixels.shape[2] in CHANNELS
-    if not is_gray and not is_color:
+    depths = GRAY_DEPTHS if pixels.ndim == 2 else COLOR_DEPTHS
+    if pixels.ndim not in (2, 3) or pixels.shape[2:] not in CHANNELS or pixels.dtype not in depths:
         raise InputError(
             f"an array of the shape {pixels.shape} and type {pixels.dtype} is not an image: "
             "expected (H, W), (H, W, C) or (C, H, W) of uint8, or floats in 0..1"
         )
     return Image.fromarray(np.ascontiguousarray(pixels))
+
+
+def channels_last(pixels: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """Return an image (H, W) or (H, W, C) of an array whose channels may come first."""
+    if pixels.ndim != 3:
+        return pixels
+    if pixels.shape[2:] not in (*CHANNELS, (1,)):
+        pixels = pixels.transpose(1, 2, 0)
+    return pixels[:, :, 0] if pixels.shape[2] == 1 else pixels
 
 
 def as_bytes(pixels: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
@@ -247,3 +245,14 @@ def batch_tensor(batch: Any) -> Tensor:
         f"a batch is a tensor or an array (B, ...), not {type(batch).__name__}; "
         "predict(...) reads paths, texts, images and rows"
     )
+
+
+# The types of inputs, and the function that reads each.
+READERS: tuple[tuple[Any, Callable[[Data, Any], Iterator[Sample]]], ...] = (
+    (str | Path, named_samples),
+    (Mapping, lambda reader, row: row_samples(reader, [row])),
+    (ExportsArrow, table_samples),
+    (Tensor, lambda reader, values: array_samples(reader, values.detach().cpu().numpy())),
+    (np.ndarray, array_samples),
+    (io.IOBase, file_samples),
+)

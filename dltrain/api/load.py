@@ -36,7 +36,7 @@ def load(
         settings: Further changed settings by name.
 
     Raises:
-        InputError: There is no such run, or its checkpoint is missing or broken.
+        InputError: The run is unknown, or its checkpoint is missing or broken.
         ConfigError: A setting does not fit the run.
         UsageError: The device is not there, or a class of the user's needs `plugins`.
     """

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from numbers import Integral, Real
 from pathlib import Path
 from typing import Any
@@ -63,35 +63,37 @@ def flattened(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Return settings by dotted key: the mappings of groups and paths are taken apart."""
     flat: dict[str, Any] = {}
     for key, value in settings.items():
-        if not isinstance(key, str):
-            raise UsageError(f"{key!r} is not the key of a setting: expected a text")
-        is_section = key in groups() or key in SECTIONS
-        if is_section and isinstance(value, Mapping) and TARGET not in value:
+        require_key(key)
+        if is_section(key, value):
             flat |= {f"{key}.{name}": child for name, child in value.items()}
         else:
             flat[key] = value
     return flat
 
 
+def require_key(key: object) -> None:
+    """Raise UsageError for a key that is not a text."""
+    if not isinstance(key, str):
+        raise UsageError(f"{key!r} is not the key of a setting: expected a text")
+
+
+def is_section(key: str, value: Any) -> bool:
+    """Tell if a value has the settings of a group by name, and is not a node of its own."""
+    is_known = key in groups() or key in SECTIONS
+    return is_known and isinstance(value, Mapping) and TARGET not in value
+
+
 def as_value(key: str, value: Any) -> str:
     """Return a value as it is typed after `key=`; ConfigError if that cannot be written."""
     if value is None:
         return "null"
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, str):
-        return value if is_plain(value) else quoted(value)
-    if isinstance(value, Path):
-        return quoted(str(value))
-    if isinstance(value, Integral):
-        return str(int(value))
-    if isinstance(value, Real):
-        return number_text(float(value))
     if inspect.isclass(value):
         return f"{{{TARGET}:{target_of(key, value)}}}"
+    for kind, write in SCALARS:
+        if isinstance(value, kind):
+            return write(value)
     if isinstance(value, Mapping):
-        pairs = [f"{name}:{node_value(key, name, child)}" for name, child in value.items()]
-        return f"{{{','.join(pairs)}}}"
+        return mapping_text(key, value)
     if isinstance(value, list | tuple):
         return f"[{','.join(as_value(key, child) for child in value)}]"
     why = (
@@ -101,6 +103,12 @@ def as_value(key: str, value: Any) -> str:
     raise ConfigError([(f"{key}={value!r}", why)])
 
 
+def mapping_text(key: str, mapping: Mapping[str, Any]) -> str:
+    """Return a mapping as it is typed."""
+    pairs = [f"{name}:{node_value(key, name, child)}" for name, child in mapping.items()]
+    return f"{{{','.join(pairs)}}}"
+
+
 def node_value(key: str, name: str, value: Any) -> str:
     """Return the value of `name` in a mapping; the target of a node may be a class."""
     if name == TARGET and inspect.isclass(value):
@@ -108,11 +116,26 @@ def node_value(key: str, name: str, value: Any) -> str:
     return as_value(f"{key}.{name}", value)
 
 
+def text_value(text: str) -> str:
+    """Return a text as Hydra reads it, in quotes where it needs them."""
+    return text if is_plain(text) else quoted(text)
+
+
 def number_text(number: float) -> str:
     """Return a number as Hydra reads it."""
     if math.isnan(number):
         return "nan"
     return repr(number)
+
+
+# The types of single values, and how each is written; the first that fits counts.
+SCALARS: tuple[tuple[type, Callable[[Any], str]], ...] = (
+    (bool, lambda value: str(value).lower()),
+    (str, text_value),
+    (Path, lambda value: quoted(str(value))),
+    (Integral, lambda value: str(int(value))),
+    (Real, lambda value: number_text(float(value))),
+)
 
 
 def target_of(key: str, cls: type) -> str:
@@ -131,12 +154,14 @@ def packages_of(value: Any) -> list[str]:
     if inspect.isclass(value):
         package = value.__module__.partition(".")[0]
         return [] if package in PACKAGES else [package]
-    children: list[Any] = []
+    return [package for child in children_of(value) for package in packages_of(child)]
+
+
+def children_of(value: Any) -> list[Any]:
+    """Return the values in a mapping or list; none for a single value."""
     if isinstance(value, Mapping):
-        children = list(value.values())
-    elif isinstance(value, list | tuple):
-        children = list(value)
-    return [package for child in children for package in packages_of(child)]
+        return list(value.values())
+    return list(value) if isinstance(value, list | tuple) else []
 
 
 def with_plugins(overrides: list[str], plugins: list[str]) -> list[str]:

@@ -76,7 +76,7 @@ class Run:
         plugins: The packages of the user's own classes.
 
     Raises:
-        InputError: There is no such run, or there are several.
+        InputError: No run or several runs have this name.
     """
 
     def __init__(
@@ -157,10 +157,7 @@ class Run:
         if self.best:
             best = f"{self.best['metric']} {self.best['value']:.6g} in epoch {self.best['epoch']}"
             rows.append(("best", best))
-        tested = {name: v for name, v in self.metrics.items() if name.startswith("test/")}
-        return rows + [
-            (name, f"{value:.6g}") for name, value in tested.items() if value is not None
-        ]
+        return rows + test_rows(self.metrics)
 
     def __repr__(self) -> str:
         rows = self.rows()
@@ -173,3 +170,9 @@ class Run:
 
         cells = [f"<tr><th>{escape(a)}</th><td>{escape(b)}</td></tr>" for a, b in self.rows()]
         return f"<table>{''.join(cells)}</table>"
+
+
+def test_rows(metrics: Mapping[str, float | None]) -> list[tuple[str, str]]:
+    """Return name and value of the metrics of the test, as texts."""
+    tested = {name: value for name, value in metrics.items() if name.startswith("test/")}
+    return [(name, f"{value:.6g}") for name, value in tested.items() if value is not None]

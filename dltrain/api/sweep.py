@@ -53,31 +53,40 @@ class Sweep:
             UsageError: No run has the metric, the runs watched different ones, or `mode` is missing
                 for a metric that the runs did not watch.
         """
-        finished = [row for row in self.rows if row["status"] in FINISHED]
-        values = {row["job"]: value_in(row, metric) for row in finished}
+        values = {job: value_in(row, metric) for job, row in self.finished.items()}
         known = {job: value for job, value in values.items() if value is not None}
         if not known:
             raise UsageError(f"no run of {self.folder} has {metric or 'watched a metric'}")
-        direction = mode or self.direction(finished, metric)
-        choose = max if direction == "max" else min
-        job = choose(known, key=lambda number: known[number])
-        row = next(row for row in finished if row["job"] == job)
-        return Run(row["run"], plugins=self.plugins)
+        is_max = (mode or self.direction(metric)) == "max"
+        job = sorted(known, key=known.__getitem__, reverse=is_max)[0]
+        return Run(self.finished[job]["run"], plugins=self.plugins)
 
-    def direction(self, rows: list[dict[str, Any]], metric: str | None) -> str:
+    @property
+    def finished(self) -> dict[int, dict[str, Any]]:
+        """The rows of the runs that finished, by the number of the job."""
+        return {row["job"]: row for row in self.rows if row["status"] in FINISHED}
+
+    def direction(self, metric: str | None) -> str:
         """Return whether the watched metric is to be high or low; UsageError for another metric."""
-        watched = {row["best"]["metric"] for row in rows if row.get("best")}
-        if metric is None and len(watched) > 1:
-            names = ", ".join(sorted(watched))
-            raise UsageError(f"the runs watched different metrics ({names}): name one, with mode=")
-        modes = {row["best"]["mode"] for row in rows if row.get("best")}
-        same = metric is None or metric.partition("/")[2] in {w.partition("/")[2] for w in watched}
-        if not same or len(modes) != 1:
-            raise UsageError(f"best({metric!r}): say which values are better, mode='max' or 'min'")
-        return str(modes.pop())
+        evaluations = [row["best"] for row in self.finished.values() if row.get("best")]
+        watched = {(score_name(best["metric"]), best["mode"]) for best in evaluations}
+        if metric is not None:
+            watched = {pair for pair in watched if pair[0] == score_name(metric)}
+        if len(watched) == 1:
+            _, mode = watched.pop()
+            return str(mode)
+        raise UsageError(
+            f"best({metric!r}): the runs did not all watch this metric; say which values are "
+            "better, mode='max' or mode='min'"
+        )
 
     def __repr__(self) -> str:
         return f"Sweep({str(self.folder)!r}, {len(self.rows)} runs, {len(self.failed)} failed)"
+
+
+def score_name(metric: str) -> str:
+    """Return a metric without its split: test/loss and val/loss are the same score."""
+    return metric.partition("/")[2]
 
 
 def value_in(row: dict[str, Any], metric: str | None) -> float | None:

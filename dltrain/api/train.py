@@ -96,7 +96,7 @@ def resume(
         settings: Further changed settings by name.
 
     Raises:
-        InputError: There is no such run, or its data or checkpoint is missing or broken.
+        InputError: The run is unknown, or its data or checkpoint is missing or broken.
         UsageError: The run is finished, or another process writes it.
         ConfigError: The checkpoint cannot continue with the settings.
         RunInterrupted: Ctrl-C, a KeyboardInterrupt.

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from dltrain.errors import InputError
-from dltrain.types import Data, EncodesImages, EncodesNumbers
+from dltrain.types import Data, EncodesImages, EncodesNumbers, Spec
 
 BYTE_MAX = 255
 CHANNELS = (1, 3)
@@ -46,10 +46,14 @@ def encoded_batch(data: Data, batch: Tensor) -> Tensor:
     if spec.num_states:
         require_shape(batch, ("B",), "numbers of states")
         return whole_numbers(batch, spec.num_states, "numbers of states")
+    return other_inputs(batch, spec)
+
+
+def other_inputs(batch: Tensor, spec: Spec) -> Tensor:
+    """Return inputs (B, ...) of the shape that the run was trained on; observations, for one."""
     require_shape(batch, ("B", *spec.input_shape), "inputs")
-    if spec.actions and batch.dtype == torch.uint8:  # pixels, which the task scales
-        return batch
-    return float_values(batch)
+    is_pixels = bool(spec.actions) and batch.dtype == torch.uint8
+    return batch if is_pixels else float_values(batch)  # the task scales pixels itself
 
 
 def image_values(batch: Tensor, shape: tuple[int, ...]) -> Tensor:
@@ -90,14 +94,12 @@ def require_image_axes(batch: Tensor, shape: tuple[int, ...]) -> None:
 def require_shape(batch: Tensor, expected: tuple[int | str, ...], what: str) -> None:
     """Raise InputError for a batch of another shape; a letter stands for any size."""
     actual = tuple(batch.shape)
-    pairs = zip(actual, expected, strict=False)
-    fits = all(isinstance(wanted, str) or size == wanted for size, wanted in pairs)
-    if fits and len(actual) == len(expected):
-        return
-    wanted = ", ".join(map(str, expected))
-    if len(expected) == 1:
-        wanted += ","
-    raise InputError(f"the {what} have the shape {actual}; the run was trained on ({wanted})")
+    any_size = [isinstance(size, str) for size in expected]
+    sizes = [0 if is_any else size for size, is_any in zip(actual, any_size, strict=False)]
+    wanted = [0 if is_any else size for size, is_any in zip(expected, any_size, strict=True)]
+    if sizes != wanted or len(actual) != len(expected):
+        shape = str(tuple(expected)).replace("'", "")
+        raise InputError(f"the {what} have the shape {actual}; the run was trained on {shape}")
 
 
 def whole_numbers(batch: Tensor, limit: int, what: str) -> Tensor:

@@ -20,6 +20,7 @@ from dltrain.config.policy import locate
 from dltrain.config.read import read_mapping
 from dltrain.config.renamed import with_current_names
 from dltrain.data.io.places import AbsentDataError
+from dltrain.data.repeated import NoBatches
 from dltrain.device import Device
 from dltrain.engine import Engine, Metrics, Resume, Stage
 from dltrain.errors import InputError, UsageError
@@ -166,7 +167,7 @@ class TrainedRun:
         engine = self.engine
         for optim in engine.stage.optims:
             optim.use_averages()
-        engine.stage = Stage(engine.stage.name, engine.stage.epochs, NO_BATCHES, step=no_step)
+        engine.stage = Stage(engine.stage.name, engine.stage.epochs, NoBatches(), step=no_step)
         engine.task.eval()
 
 
@@ -223,30 +224,6 @@ def reading_data_set() -> Iterator[None]:
             f"{e}\nthe samples of a split are in the data set, not in the run's folder; "
             "predictions of files or texts need no data set: dltrain predict RUN INPUT..."
         ) from e
-
-
-class NoBatches:
-    """No batches: those of a stage that is not trained any more."""
-
-    batch_size = 1
-    samples = 0
-
-    def __len__(self) -> int:
-        return 0
-
-    def epoch(self, number: int, start: int = 0) -> Iterator[Any]:
-        """Return no batch."""
-        return iter(())
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return {}."""
-        return {}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Load nothing."""
-
-
-NO_BATCHES = NoBatches()
 
 
 def no_step(batch: Any) -> Metrics:

@@ -1,4 +1,4 @@
-"""What a Python program passes as settings is what would be typed."""
+"""Settings that a Python program passes are those that would be typed."""
 
 from __future__ import annotations
 

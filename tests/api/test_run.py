@@ -117,7 +117,7 @@ def test_a_sweep_has_its_runs_and_the_best() -> None:
     assert swept.best("test/accuracy").metrics["test/accuracy"] == max(
         run.metrics["test/accuracy"] for run in swept.runs
     )
-    with pytest.raises(library.UsageError, match="mode='max' or 'min'"):
+    with pytest.raises(library.UsageError, match="mode='max' or mode='min'"):
         swept.best("test/loss")
     with pytest.raises(library.UsageError, match="no run of"):
         swept.best("test/bleu")
