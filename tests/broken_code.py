@@ -138,6 +138,78 @@ class EvaluationFails(Whole):
         return super().forward(inputs)
 
 
+class LanguageOfFewTokens(nn.Module):
+    context = 8
+
+    def __init__(self, vocab_size: int) -> None:
+        super().__init__()
+        self.table = nn.Embedding(vocab_size, 7)
+
+    def begin(self, batch_size: int) -> None:
+        return None
+
+    def forward(self, tokens: Tensor, state: Any = None) -> Any:  # LanguageOfFewTokens
+        return self.table(tokens), None
+
+
+class LanguageWithoutState(LanguageOfFewTokens):
+    def forward(self, tokens: Tensor, state: Any = None) -> Any:  # LanguageWithoutState
+        return self.table(tokens)
+
+
+class OneAction(nn.Module):
+    def __init__(self, in_features: int) -> None:
+        super().__init__()
+        self.layer = nn.Linear(in_features, 1)
+
+    def forward(self, inputs: Tensor) -> Any:  # OneAction
+        return self.layer(inputs)
+
+
+class FlatTargets(nn.Module):
+    def __init__(self, in_features: int) -> None:
+        super().__init__()
+        self.layer = nn.Linear(in_features, 1)
+
+    def forward(self, inputs: Tensor) -> Any:  # FlatTargets
+        return self.layer(inputs).squeeze(1)
+
+
+class FlatImages(nn.Module):
+    code_size = 4
+    variational = False
+
+    def __init__(self, in_features: int) -> None:
+        super().__init__()
+        self.encoder = nn.Linear(in_features, 4)
+        self.decoder = nn.Linear(4, in_features)
+
+    def encode(self, images: Tensor) -> Any:
+        return self.encoder(images.flatten(1))
+
+    def decode(self, codes: Tensor) -> Any:
+        return self.decoder(codes)
+
+    def forward(self, images: Tensor) -> Any:  # FlatImages
+        return self.decode(self.encode(images))
+
+
+class FlatGenerator(nn.Module):
+    latent_size = 3
+    num_classes = 0
+
+    def __init__(self, in_features: int) -> None:
+        super().__init__()
+        self.generator = nn.Linear(3, in_features)
+        self.discriminator = nn.Linear(in_features, 1)
+
+    def generate(self, noise: Tensor, classes: Tensor | None = None) -> Any:
+        return self.generator(noise)
+
+    def forward(self, images: Tensor, classes: Tensor | None = None) -> Any:  # FlatGenerator
+        return self.discriminator(images.flatten(1)).squeeze(1)
+
+
 class LossOfShapes(nn.Module):
     def forward(self, outputs: Tensor, targets: Tensor) -> Any:
         return ((outputs - targets) ** 2).mean()  # LossOfShapes

@@ -97,6 +97,25 @@ def require_outputs(
     )
 
 
+def require_shape(model: nn.Module, inputs: Tensor, value: Any, expected: tuple[int, ...]) -> None:
+    """Raise MisfitError unless a value that a user's network gave has the expected shape.
+
+    Args:
+        model: The network; those of dltrain are not checked.
+        inputs: The tensor that it got.
+        value: The value that it returned, or a part of it.
+        expected: The shape that the task needs.
+    """
+    if is_of_library(model) or torch.jit.is_tracing():
+        return
+    if isinstance(value, Tensor) and tuple(value.shape) == expected:
+        return
+    name = described_class(model)
+    shapes = f"{shape(inputs)} -> {shape(value)}"
+    why = f"the outputs of {name} do not fit the task: {shapes}, but {expected} is needed"
+    raise MisfitError(why, model)
+
+
 def require_finite(model: nn.Module, inputs: Tensor, outputs: Tensor) -> None:
     """Raise MisfitError if a user's untrained network gives NaN or infinity for finite inputs.
 

@@ -107,6 +107,28 @@ def test_outputs_that_are_not_finite_before_any_update_name_the_layer(dltrain) -
     assert "first layer with such an output: leave (Linear)" in outcome.err
 
 
+@pytest.mark.parametrize(
+    ("name", "settings", "message"),
+    [
+        ("LanguageOfFewTokens", "dataset=shakespeare", r"-> \(\d+, \d+, 7\), but \(.*\) is needed"),
+        ("LanguageWithoutState", "dataset=shakespeare", r"values to unpack \(expected 2"),
+        ("OneAction", "experiment=dqn_cartpole", r"-> \(\d+, 1\), but \(\d+, 2\) is needed"),
+        ("FlatTargets", "dataset=diabetes task=regression loss=mse", r"needed for 1 targets"),
+        ("FlatImages", "dataset=digits task=autoencoding", r"-> \(\d+, 64\), but \(\d+, 1, 8, 8\)"),
+        ("FlatGenerator", "dataset=digits task=adversarial", r"-> \(\d+, 64\), but \(\d+, 1, 8, 8"),
+    ],
+)
+def test_the_outputs_of_every_kind_of_network_are_checked(
+    dltrain, name: str, settings: str, message: str
+) -> None:
+    for verb in ("check", "train"):
+        own = (*settings.split(), MODEL.format(name), "plugins=[broken_code]")
+        outcome = dltrain(verb, *own, "debug=smoke", "callbacks=quiet")
+        assert outcome.code == 2, verb
+        assert f"{CODE}, line {line_of(name)}" in outcome.err
+        assert re.search(message, outcome.err)
+
+
 def test_evaluate_and_predict_name_the_line_too(dltrain, monkeypatch) -> None:
     assert dltrain(*words("EvaluationFails", MODEL)).code == 0
     monkeypatch.setenv("BREAK_EVALUATION", "1")

@@ -18,6 +18,7 @@ from dltrain.tasks.directions import watch_direction
 from dltrain.tasks.images.pixels import Pixels
 from dltrain.tasks.many_classes import most_different
 from dltrain.tasks.noise import InBlocks, normal
+from dltrain.tasks.outputs import require_shape
 from dltrain.tasks.supervised import validation_split
 from dltrain.types import (
     Data,
@@ -174,8 +175,10 @@ class Adversarial(Task):
         updates_generator = (discriminator_optim.updates + 1) % self.discriminator_steps == 0
         with torch.set_grad_enabled(updates_generator):
             fake = self.model.generate(self.draw_noise(len(real), real.device), classes)
+        require_shape(self.model, real, fake, tuple(real.shape))
         constant_fake = fake.detach()
         real_logits = self.model(real, classes).float()
+        require_shape(self.model, real, real_logits, real.shape[:1])
         fake_logits = self.model(constant_fake, classes).float()
         loss = discriminator_loss(self.loss, real_logits, fake_logits, self.real_target)
         if self.loss == "wasserstein" and self.penalty:

@@ -16,6 +16,7 @@ from dltrain.optim import Optim
 from dltrain.tasks.directions import watch_direction
 from dltrain.tasks.images.pixels import Pixels
 from dltrain.tasks.noise import Draw, InBlocks, normal, uniform
+from dltrain.tasks.outputs import require_shape
 from dltrain.tasks.supervised import validation_split
 from dltrain.types import Data, Embedding, Fraction, Image, ImageCoder, NonNegative
 
@@ -156,6 +157,7 @@ class Autoencoding(Task):
 
         It is summed over an image and averaged over the batch.
         """
+        require_shape(self.model, images, decoded, tuple(images.shape))
         if self.loss == "cross_entropy":
             total = F.binary_cross_entropy_with_logits(decoded.float(), images, reduction="sum")
             return total / len(images)
@@ -306,7 +308,9 @@ class Autoencoding(Task):
         """Return codes (B, code_size) and squared errors (B,) of images (B, C, H, W)."""
         images = self.pixels(batch)
         codes = self.model.encode(images)[:, : self.model.code_size].float()
-        return codes, (self.decoded(codes) - images).square().flatten(1).sum(1)
+        decoded = self.decoded(codes)
+        require_shape(self.model, images, decoded, tuple(images.shape))
+        return codes, (decoded - images).square().flatten(1).sum(1)
 
     def prediction_rows(self, outputs: tuple[Tensor, Tensor]) -> list[dict[str, float]]:
         """Return the reconstruction error and the code of each input."""

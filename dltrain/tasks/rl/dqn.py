@@ -15,6 +15,7 @@ from dltrain import rng
 from dltrain.engine import Direction, Stage, Task
 from dltrain.optim import Optim
 from dltrain.tasks.directions import watch_direction
+from dltrain.tasks.outputs import require_shape
 from dltrain.tasks.rl.acting import (
     EPISODE_DIRECTIONS,
     STREAM,
@@ -192,12 +193,12 @@ class DQN(Task):
         after = self.network_inputs(batch["after"])
         with torch.no_grad():
             target_values = self.target(after)  # (B, A)
-            choosing_values = self.model(after) if self.double_dqn else target_values
+            choosing_values = self.action_values(after) if self.double_dqn else target_values
             best_actions = choosing_values.argmax(1, keepdim=True)
             bootstrap_values = target_values.gather(1, best_actions)[:, 0].float()
             discounted = self.gamma * bootstrap_values * ~batch["terminated"]
             targets = batch["reward"] + discounted
-        all_values = self.model(self.network_inputs(batch["observation"]))
+        all_values = self.action_values(self.network_inputs(batch["observation"]))
         values = all_values.gather(1, batch["action"][:, None])[:, 0].float()
         losses = self.element_loss(values, targets, reduction="none")
         if importance is not None:
@@ -242,7 +243,7 @@ class DQN(Task):
     def act(self, observations: Tensor) -> list[int]:
         """Return the best action for each of the observations (N, ...)."""
         inputs = self.network_inputs(observations.to(self.device))
-        actions: list[int] = self.model(inputs).argmax(1).tolist()
+        actions: list[int] = self.action_values(inputs).argmax(1).tolist()
         return actions
 
     def directions(self) -> dict[str, Direction | None]:
@@ -270,5 +271,10 @@ class DQN(Task):
 
     def predict(self, batch: Tensor) -> Tensor:
         """Return the action values (B, A) of observations (B, ...)."""
-        values: Tensor = self.model(self.network_inputs(batch.to(self.device)))
+        return self.action_values(self.network_inputs(batch.to(self.device)))
+
+    def action_values(self, inputs: Tensor) -> Tensor:
+        """Return the network's action values (B, A) of its inputs (B, ...)."""
+        values: Tensor = self.model(inputs)
+        require_shape(self.model, inputs, values, (len(inputs), self.num_actions))
         return values

@@ -14,6 +14,7 @@ from dltrain.engine import Direction, Mean, Metrics, Stage, Task
 from dltrain.losses import evaluation_sum, mean_over, training_mean
 from dltrain.optim import Optim
 from dltrain.tasks.directions import watch_direction
+from dltrain.tasks.outputs import require_shape
 from dltrain.tasks.supervised import validation_split
 from dltrain.tasks.text.embedding import JudgedVocabulary
 from dltrain.tasks.text.generation import continue_text
@@ -94,10 +95,10 @@ class LanguageModeling(Task):
         def step(batch: Batch) -> Metrics:
             tokens, following, starts = batch
             before = self.without_new_texts(self.state, starts) if continues else None
-            logits, state = self.model(tokens, before)
+            logits, state = self.next_logits(tokens, before)
             loss, weight = training_mean(self.loss, logits.flatten(0, 1), following.flatten())
             optim.update(loss, weight=weight)
-            if continues:
+            if continues and state is not None:
                 self.state.copy_(state.detach())
             return {"loss": Mean(loss.detach(), weight)}
 
@@ -155,7 +156,7 @@ class LanguageModeling(Task):
         for tokens, following, starts in batches:
             if prompt is None:
                 prompt = tokens[:1, :MAX_PROMPT_TOKENS]
-            logits, state = self.model(tokens, self.carried(state, starts))
+            logits, state = self.next_logits(tokens, self.carried(state, starts))
             sums.append(evaluation_sum(self.loss, logits.flatten(0, 1), following.flatten()))
             del logits  # of a large vocabulary, those of two batches would need twice the memory
             num_tokens += following.numel()
@@ -176,7 +177,7 @@ class LanguageModeling(Task):
         decode = self.data.spec.decode or str
         state: Tensor | None = None
         for tokens, following, starts in batches:
-            logits, state = self.model(tokens, self.carried(state, starts))
+            logits, state = self.next_logits(tokens, self.carried(state, starts))
             for block, block_logits, truth in zip(tokens.tolist(), logits, following, strict=True):
                 loss = mean_over([evaluation_sum(self.loss, block_logits, truth)])
                 perplexity = math.exp(min(loss, MAX_LOSS))
@@ -208,9 +209,17 @@ class LanguageModeling(Task):
         losses, next_logits = zip(*map(self._predict_rows, batch.split(rows)), strict=True)
         return torch.cat(losses), torch.cat(next_logits)
 
+    def next_logits(
+        self, tokens: Tensor, state: Tensor | None = None
+    ) -> tuple[Tensor, Tensor | None]:
+        """Return logits (B, T, V) of the token after each of (B, T), and the state after them."""
+        logits, state = self.model(tokens, state)
+        require_shape(self.model, tokens, logits, (*tokens.shape, self.data.spec.vocab_size))
+        return logits, state
+
     def _predict_rows(self, batch: Tensor) -> tuple[Tensor, Tensor]:
         """Return the prediction of as many sequences as fit into memory at once."""
-        logits, _ = self.model(batch)
+        logits, _ = self.next_logits(batch)
         lengths = (batch != PAD).sum(1).clamp_min(1)
         next_logits = logits[torch.arange(len(batch), device=batch.device), lengths - 1].float()
         losses = nn.functional.cross_entropy(
