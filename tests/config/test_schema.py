@@ -11,7 +11,9 @@ import annotated_types
 import pytest
 from torch import Tensor, nn
 
-from dltrain.config.checking.annotations import describe, wants_object
+from dltrain.config.check import problems_of
+from dltrain.config.checking.annotations import admits_plain, describe, wants_object
+from dltrain.config.compose import compose
 from dltrain.config.schema import arguments, type_problem
 from dltrain.config.suggestions.spelling import close_matches
 from dltrain.types import BatchSize, Fraction, Ge, Gt, Le, Lt, PositiveFloat, PositiveInt
@@ -186,6 +188,34 @@ class Reader(Protocol):
 )
 def test_which_annotations_only_a_built_object_satisfies(annotation: Any, wants: bool) -> None:
     assert wants_object(annotation) is wants
+
+
+@pytest.mark.parametrize(
+    ("value", "annotation", "admitted"),
+    [
+        (0.1, float | Tensor, True),
+        ("x", float | Tensor, False),
+        (None, Reader | None, True),
+        (None, Reader, False),
+        ([0.9, 0.99], tuple[float | Tensor, float | Tensor], True),
+        ([0.9], tuple[float | Tensor, float | Tensor], False),
+        ([0.9, "x"], tuple[float | Tensor, float | Tensor], False),
+        (3, int | None, True),
+        ({"lr": 1}, float | Tensor, False),
+    ],
+    ids=str,
+)
+def test_which_values_need_no_built_object(value: Any, annotation: Any, admitted: bool) -> None:
+    assert admits_plain(value, annotation) is admitted
+
+
+def test_the_numbers_of_an_optimizer_of_torch_are_numbers() -> None:
+    """Its learning rate is annotated as a number or a tensor."""
+    node = "_target_: torch.optim.AdamW, _partial_: true"
+    taken = compose([f"optimizer={{{node}, lr: 0.002, betas: [0.8, 0.99]}}"])
+    assert problems_of(taken) == []
+    ((what, _),) = problems_of(compose([f"optimizer={{{node}, lr: fast}}"]))
+    assert what == "optimizer.lr=fast"
 
 
 @dataclass

@@ -102,6 +102,22 @@ def wants_object(annotation: Any) -> bool:
     return origin is Callable
 
 
+def admits_plain(value: Any, annotation: Any) -> bool:
+    """Return True if `value` fits a part of `annotation` that asks for no object.
+
+    A number fits `float | Tensor`, which is how torch.optim annotates a learning rate.
+    """
+    if not wants_object(annotation):
+        return fits(value, annotation)
+    origin = typing.get_origin(annotation)
+    parts = typing.get_args(annotation)
+    if origin in (Union, types.UnionType):
+        return any(admits_plain(value, part) for part in parts)
+    if origin is tuple and isinstance(value, list) and len(value) == len(parts):
+        return all(map(admits_plain, value, parts))
+    return False
+
+
 def is_mapping_of_objects(annotation: Any) -> bool:
     """Return True if `annotation` asks for objects under any names: dict[str, Module]."""
     origin = typing.get_origin(annotation)
@@ -122,11 +138,6 @@ def literals(annotation: Any) -> list[str]:
 def is_list(annotation: Any) -> bool:
     """Return True if `annotation` asks for a list or tuple."""
     return typing.get_origin(annotation) in (list, tuple)
-
-
-def admits_null(annotation: Any) -> bool:
-    """Return True if `annotation` is a union with None."""
-    return type(None) in typing.get_args(annotation)
 
 
 def is_callable(annotation: Any) -> bool:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from dltrain.config.checking.annotations import (
-    admits_null,
+    admits_plain,
     describe,
     fits,
     is_callable,
@@ -195,7 +195,7 @@ class NodeChecker:
 def _is_node(value: Any, annotation: Any) -> bool:
     """Return True if `value` has to be a node: its annotation asks for an object, or admits one."""
     if wants_object(annotation):
-        return value is not None or not admits_null(annotation)
+        return not admits_plain(value, annotation)
     return isinstance(value, dict) and TARGET in value and type_problem(value, annotation) is None
 
 
