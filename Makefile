@@ -3,13 +3,16 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: train test test-gpu faults lint types bench clean
+.PHONY: train test first-day test-gpu faults lint types bench clean
 
 train: $(VENV)/.installed        ## make the environment, train the default experiment on real digits and test it
 	$(BIN)/dltrain
 
 test: $(VENV)/.installed-test    ## make the environment with the test extras and run the whole suite
 	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist worksteal
+
+first-day: $(VENV)/.installed-test  ## every command of a newcomer's first day, each a process, from an empty folder
+	cd "$$(mktemp -d)" && PATH="$(abspath $(BIN)):$$PATH" bash "$(CURDIR)/tests/first_day.sh"
 
 test-gpu: $(VENV)/.installed-test  ## the tests that need a CUDA device
 	$(BIN)/python -m pytest -m gpu
