@@ -12,8 +12,8 @@ from dltrain.verbs import FLAGS, MULTIRUN, VERBS, Verb
 
 log = logging.getLogger("dltrain")
 GRID = "-m"  # how the page of a grid of runs is called
-CHECKPOINT = "the checkpoint to load: best or last"
-RUN = "RUN is a run folder, a unique part of its name, or `last`."
+CHECKPOINT = "the checkpoint to load: best, last, best-2, a step or epoch:3"
+RUN = "RUN is a run folder, a unique part of its name, `last`, or `last-any` (also debug runs)."
 
 
 @dataclass(frozen=True)

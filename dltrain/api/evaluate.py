@@ -57,7 +57,7 @@ def evaluate(
         run: A run, its folder, a unique part of the folder's name, or `last`.
         overrides: Changed settings, such as "dataset.path=other.csv".
         split: train, val or test.
-        checkpoint: best or last.
+        checkpoint: best, last, best-2, a step such as "300", or "epoch:3".
         tta: Views of each image to average over, such as "flip" or ["flip", "shift"].
         samples: Return the scores of each sample too.
         plugins: The packages of the user's own classes in the run.

@@ -13,8 +13,7 @@ from dltrain.api.overrides import overrides_of
 from dltrain.api.predictor import Predictor
 from dltrain.api.process import isolated
 from dltrain.api.run import Run
-from dltrain.options import require_choice
-from dltrain.runs.open import POINTERS, open_trained
+from dltrain.runs.open import open_trained, require_checkpoint_name
 
 
 def load(
@@ -30,7 +29,7 @@ def load(
     Args:
         run: A run, its folder, a unique part of the folder's name, or `last`.
         overrides: Changed settings, such as "paths.output=FOLDER" to look for the run there.
-        checkpoint: best or last.
+        checkpoint: best, last, best-2, a step such as "300", or "epoch:3".
         device: cpu, cuda, mps or auto; None for the one that the run names.
         plugins: The packages of the user's own classes in the run.
         settings: Further changed settings by name.
@@ -44,7 +43,7 @@ def load(
     if device is not None:
         typed.append(f"device.name={device}")
     folder, others = open_run(run, typed, plugins)
-    require_choice("checkpoint", checkpoint, POINTERS)
+    require_checkpoint_name(checkpoint)
     with isolated():
         trained = open_trained(folder, others, checkpoint)
         return Predictor(trained, torch.get_num_threads())

@@ -7,7 +7,7 @@ import math
 import threading
 import time
 from collections.abc import Callable, Collection, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -24,6 +24,7 @@ log = logging.getLogger("dltrain")
 
 PLAIN = (type(None), bool, int, float, str, bytes, Tensor)  # that a checkpoint holds
 KEEP = 2  # the newest checkpoints, besides the best one
+MAX_UNWRITTEN_EPOCHS = 4  # states to be kept that wait in memory for room on the disk
 MAX_TIME_FRACTION = 0.01  # of the run's time for saving, where the user sets no interval
 MAX_UNSAVED_SECONDS = 60.0  # between saves at ends of epochs, however long they take
 
@@ -61,6 +62,16 @@ def require_metric(name: str, figures: Collection[str]) -> None:
         raise UsageError(f"trainer.watch={name} is not one of the metrics: {', '.join(figures)}")
 
 
+def evaluated_rank(engine: Engine) -> float | None:
+    """Return the rank of the current state by the watched metric; None if it is not evaluated."""
+    if engine.evaluated_step != engine.step:
+        return None
+    value = engine.scores.get(engine.stage.watch)
+    if not isinstance(value, float) or not math.isfinite(value):
+        return None
+    return engine.stage.rank(value)
+
+
 @dataclass
 class PendingSave:
     """A state on its way to the disk.
@@ -75,6 +86,7 @@ class PendingSave:
     points: tuple[str, ...] = ()
     place: tuple[Any, ...] = ()
     copy_seconds: float = 0.0
+    is_stage_end: bool = False
 
 
 class Checkpoint(Callback):
@@ -82,6 +94,9 @@ class Checkpoint(Callback):
 
     "Best" is by the stage's watched metric. `every` is an additional interval. The state is copied
     at once; a thread writes it while training continues, and `wait` returns when it is on the disk.
+
+    If the store keeps several best ones, a state that is one of them is saved at once. States after
+    every `keep_every` epochs of a stage are saved, and never removed.
 
     Without `every`, where saving after each epoch would take more than a hundredth of the time,
     some epochs are skipped. A best state is then held in memory until the next save or the end of
@@ -103,6 +118,7 @@ class Checkpoint(Callback):
         on_error: Literal["continue", "stop"] = "stop",
         about: dict[str, Any] | None = None,
         sync: Callable[[], None] = lambda: None,
+        keep_every: int | None = None,
     ) -> None:
         self.store = store
         self.every = every
@@ -111,6 +127,8 @@ class Checkpoint(Callback):
         self.description = about or {}
         self.best: dict[str, Any] = {}  # the evaluation
         self.improved = False  # the last evaluation is the best, and not saved yet
+        self.keep_every = keep_every
+        self.is_among_best = False  # the last evaluation is one of several to keep, not saved yet
         self.thread: threading.Thread | None = None
         self.writing: PendingSave | None = None
         self.error: Exception | None = None
@@ -120,6 +138,7 @@ class Checkpoint(Callback):
         self.held_best: PendingSave | None = None  # a best state that is not on the disk yet
         # ends of stages that could not be written: later stages cannot be resumed without them
         self.unwritten_stage_ends: list[PendingSave] = []
+        self.unwritten_epochs: list[PendingSave] = []  # that are to be kept forever; the newest
         self.saved: tuple[Any, ...] = ()  # the place of the newest state on the disk
         self.newest: tuple[Any, ...] = ()  # the place of the newest that was to be saved
         self.failed = False
@@ -135,9 +154,23 @@ class Checkpoint(Callback):
 
     def evaluation_end(self, engine: Engine) -> None:
         self._compare(engine)
+        self.is_among_best = self._ranks_among_best(engine)
         is_within_epoch = not engine.exhausted and not engine.halted
-        if self.improved and is_within_epoch:
-            self.save_or_hold(engine, self.is_affordable())
+        if is_within_epoch and (self.improved or self.is_among_best):
+            self.save_or_hold(engine, self.is_among_best or self.is_affordable())
+
+    def _ranks_among_best(self, engine: Engine) -> bool:
+        """Return whether the last evaluation is one of several best ones to keep.
+
+        The checkpoints on the disk decide, so a resumed run needs no list of its own.
+        """
+        rank = evaluated_rank(engine)
+        if self.store.keep_best == 1 or rank is None:
+            return False
+        self.wait()
+        ranked = self.store.ranked((engine.stage.name, engine.stage.watch))
+        ranks = [saved.rank for saved in ranked[: self.store.keep_best] if saved.rank is not None]
+        return len(ranks) < self.store.keep_best or rank >= ranks[-1]
 
     def _compare(self, engine: Engine) -> None:
         """Keep the evaluation if it is the best so far; the later one wins a tie."""
@@ -171,12 +204,19 @@ class Checkpoint(Callback):
             self.best = {}
 
     def epoch_end(self, engine: Engine) -> None:
-        if engine.halted or engine.epoch >= engine.stage.epochs:
+        is_over = engine.halted or engine.epoch >= engine.stage.epochs
+        if is_over or self.is_among_best or self._keeps_epoch(engine):
             self.save(engine)
         elif self.every:
             self.save_or_hold(engine, engine.epoch % self.every.epochs == 0)
         else:
             self.save_or_hold(engine, self.is_affordable())
+
+    def _keeps_epoch(self, engine: Engine) -> bool:
+        """Return whether the state is that of an epoch's end whose checkpoint is never removed."""
+        if self.keep_every is None or engine.position or not engine.epoch:
+            return False
+        return engine.epoch % self.keep_every == 0
 
     def is_affordable(self) -> bool:
         """Return whether a save now stays within its fraction of the time."""
@@ -197,7 +237,7 @@ class Checkpoint(Callback):
         self.save(engine)
         folder = self.store.stage_end(engine.index, engine.step)
         state = snapshot(engine.stage_end_state())
-        self._write(PendingSave(folder, state, self._about(engine)))
+        self._write(PendingSave(folder, state, self._about(engine), is_stage_end=True))
 
     def run_end(self, engine: Engine) -> None:
         self.finish()
@@ -212,6 +252,7 @@ class Checkpoint(Callback):
             points = ("best", "last")
             self.held_best = None  # this state is better
         self.improved = False
+        self.is_among_best = False
         self.finish()  # a held state of the same step gets its name first
         pending = self._copy(engine, points)
         self.last_save_began = time.perf_counter()
@@ -235,20 +276,27 @@ class Checkpoint(Callback):
         return engine.index, engine.step, engine.epoch, engine.position, engine.settled
 
     def _about(self, engine: Engine) -> dict[str, Any]:
-        return {
+        about = {
             **self.description,
             "step": engine.step,
             "epoch": engine.epoch,
             "position": engine.position,
             "stage": engine.stage.name,
         }
+        rank = evaluated_rank(engine)
+        if rank is not None:
+            about |= {"metric": engine.stage.watch, "rank": rank}
+        if self._keeps_epoch(engine) and engine.settled:
+            about["kept"] = True
+        return about
 
     def finish(self) -> None:
         """Write all states that are still held in memory, and wait until they are on the disk."""
-        waiting = self.unwritten_stage_ends
+        waiting = [*self.unwritten_stage_ends, *self.unwritten_epochs]
         if self.held_best:
             waiting = [*waiting, self.held_best]
         self.unwritten_stage_ends = []
+        self.unwritten_epochs = []
         self.held_best = None
         for pending in waiting:
             self._write(pending)
@@ -283,6 +331,7 @@ class Checkpoint(Callback):
             for pointer in pending.points:
                 self.store.point(pointer, pending.folder.name)
             self.store.prune(KEEP)
+            self.store.point_to_ranked()
         except SaveError as e:
             self.error = e
         except OSError as e:
@@ -308,7 +357,8 @@ class Checkpoint(Callback):
         """Note the place of a state that was written."""
         if pending and pending.place:
             self.saved = pending.place
-        if self.failed and self.saved == self.newest and not self.unwritten_stage_ends:
+        unwritten = self.unwritten_stage_ends or self.unwritten_epochs
+        if self.failed and self.saved == self.newest and not unwritten:
             log.info("saving works again")
             self.failed = False
 
@@ -326,11 +376,17 @@ class Checkpoint(Callback):
         self.failed = True
 
     def _keep(self, pending: PendingSave) -> None:
-        """Keep a state that could not be written, if it is a best one or the end of a stage."""
+        """Keep a state that could not be written, if a later one does not replace it.
+
+        That is a best one, the end of a stage, or that of an epoch that is to be kept.
+        """
         if "best" in pending.points and not self.held_best:
             self.held_best = pending
-        if not pending.points:
+        if pending.is_stage_end:
             self.unwritten_stage_ends.append(pending)
+        elif pending.about.get("kept"):
+            self.unwritten_epochs.append(replace(pending, points=()))
+            del self.unwritten_epochs[:-MAX_UNWRITTEN_EPOCHS]
 
     def require_complete(self) -> None:
         """Raise DltrainError if the final state of the run is not on the disk."""

@@ -12,8 +12,14 @@ from torch import Tensor
 from dltrain.config.overrides import take
 from dltrain.errors import UsageError
 from dltrain.files import replacing, writing
-from dltrain.options import Options, require_choice
-from dltrain.runs.open import POINTERS, TrainedRun, evaluation_mode, find_run, open_trained
+from dltrain.options import Options
+from dltrain.runs.open import (
+    TrainedRun,
+    evaluation_mode,
+    find_run,
+    open_trained,
+    require_checkpoint_name,
+)
 
 log = logging.getLogger("dltrain")
 FORMATS = ("word2vec",)
@@ -41,7 +47,7 @@ def export(options: Options) -> None:
         )
     typed, overrides = take(overrides, ["checkpoint"])
     pointer = typed.get("checkpoint", "best")
-    require_choice("checkpoint", pointer, POINTERS)
+    require_checkpoint_name(pointer)
     words, vectors = word_vectors(open_trained(run, overrides, pointer))
     out = Path(options.out or run.folder / FILE)
     write_word2vec(words, vectors, out)

@@ -16,11 +16,11 @@ from torch import Tensor
 from dltrain.config.overrides import take
 from dltrain.errors import UsageError
 from dltrain.files import replacing, writing
-from dltrain.options import Options, count_from, require_choice
+from dltrain.options import Options, count_from
 from dltrain.report.pictures import grid
 from dltrain.runs.folder import RunFolder
 from dltrain.runs.generate import continued, sampled
-from dltrain.runs.open import POINTERS, find_run, open_trained, unknown_tokens
+from dltrain.runs.open import find_run, open_trained, require_checkpoint_name, unknown_tokens
 
 log = logging.getLogger("dltrain")
 MAX_SAMPLES = 100_000
@@ -38,7 +38,7 @@ def generate(options: Options) -> None:
     run, overrides = find_run(options)
     typed, overrides = take(overrides, SETTINGS)
     settings = {**SETTINGS, **typed}
-    require_choice("checkpoint", settings["checkpoint"], POINTERS)
+    require_checkpoint_name(settings["checkpoint"])
     prompts = options.names[1:]
     require_flags_that_fit(options, prompts)
     if prompts:

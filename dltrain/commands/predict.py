@@ -15,7 +15,7 @@ from dltrain.report.explanations import Explainer
 from dltrain.report.predictions import FORMATS, show, with_top, write
 from dltrain.report.text import counted_noun
 from dltrain.runs.inputs import encoded, find_inputs, of_split, readable
-from dltrain.runs.open import POINTERS, find_run, open_trained, unknown_tokens
+from dltrain.runs.open import find_run, open_trained, require_checkpoint_name, unknown_tokens
 from dltrain.runs.predict import predicted_rows
 from dltrain.types import ReadsText
 
@@ -89,6 +89,6 @@ def require_settings(settings: dict[str, str]) -> None:
     top = settings["top"]
     if not top.isdecimal() or int(top) < 1:
         raise UsageError(f"top={top}: expected a whole number > 0")
-    require_choice("checkpoint", settings["checkpoint"], POINTERS)
+    require_checkpoint_name(settings["checkpoint"])
     if settings["split"]:
         require_choice("split", settings["split"], SPLITS, " (those of train come shuffled)")

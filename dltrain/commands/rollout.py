@@ -9,9 +9,9 @@ from typing import Any
 from dltrain.config.overrides import take
 from dltrain.errors import UsageError
 from dltrain.files import writing
-from dltrain.options import Options, require_choice
+from dltrain.options import Options
 from dltrain.runs.generate import episode_frames
-from dltrain.runs.open import POINTERS, find_run, open_trained
+from dltrain.runs.open import find_run, open_trained, require_checkpoint_name
 
 log = logging.getLogger("dltrain")
 DEFAULT_FILE = "episode.gif"  # in the run's folder
@@ -27,7 +27,7 @@ def rollout(options: Options) -> None:
     run, overrides = find_run(options)
     typed, overrides = take(overrides, ["checkpoint"])
     checkpoint = typed.get("checkpoint", "best")
-    require_choice("checkpoint", checkpoint, POINTERS)
+    require_checkpoint_name(checkpoint)
     out = Path(options.out or run.folder / DEFAULT_FILE)
     if out.suffix != SUFFIX:
         raise UsageError(f"--out {out}: expected a name that ends in {SUFFIX}")

@@ -194,10 +194,11 @@ def _complete(config: dict[str, Any]) -> dict[str, Any]:
 
     Settings are lacking where they were deleted, or the file is of an earlier version.
     """
-    from dltrain.config.settings import Paths, Settings, Trainer
+    from dltrain.config.settings import Checkpoints, Paths, Settings, Trainer
 
     config = {**asdict(Settings()), **config}
-    for name, defaults in (("paths", Paths), ("trainer", Trainer)):
+    nodes = {"paths": Paths, "trainer": Trainer, "checkpoints": Checkpoints}
+    for name, defaults in nodes.items():
         if isinstance(config.get(name), dict):
             config[name] = {**config[name], **_absent(asdict(defaults()), config[name])}
     paths = config["paths"]

@@ -17,12 +17,25 @@ class Paths:
 
 
 @dataclass(frozen=True)
+class Checkpoints:
+    """Checkpoints that are kept, beside the newest ones.
+
+    `keep` is the number of the best ones, by the watched metric. Those after every `every` epochs
+    of a stage are never removed; None keeps none for its epoch.
+    """
+
+    keep: PositiveInt = 1
+    every: PositiveInt | None = None
+
+
+@dataclass(frozen=True)
 class Settings:
     """The top level of a configuration, beside the groups."""
 
     seed: Annotated[int, Ge(0), Lt(2**63)] = 0
     name: str | int | None = None
     paths: Paths = field(default_factory=Paths)
+    checkpoints: Checkpoints = field(default_factory=Checkpoints)
     plugins: list[str] = field(default_factory=list)
     expect: dict[str, str] = field(default_factory=dict)
     init: dict[str, str | int | None] = field(

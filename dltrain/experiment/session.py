@@ -301,9 +301,10 @@ def checkpoint_callback(experiment: Experiment, run: RunFolder) -> Checkpoint:
     every = None if trainer.save_every is None else Interval.parse(trainer.save_every)
     config = to_json(experiment.config, default=str)
     return Checkpoint(
-        Store(run.folder / CHECKPOINTS),
+        Store(run.folder / CHECKPOINTS, experiment.config["checkpoints"]["keep"]),
         every,
         trainer.on_save_error,
         about={"config_sha256": hashlib.sha256(config.encode()).hexdigest()},
         sync=lambda: run.sync(METRICS),
+        keep_every=experiment.config["checkpoints"]["every"],
     )

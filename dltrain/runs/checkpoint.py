@@ -17,6 +17,7 @@ import re
 import shutil
 import zipfile
 from collections.abc import Iterable
+from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -49,6 +50,9 @@ FORMAT = 2
 MAX_MANIFEST_BYTES = 2**20
 MAX_REASON_CHARS = 200
 MAX_POINTER_CHARS = 64
+EPOCH = "epoch:"  # begins the name of the checkpoint at the end of an epoch
+STEP_NAME = re.compile(r"\d+(\.\d+)?")
+RANKED = re.compile(r"best-([1-9]\d{0,8})")
 DAMAGED = "damaged-"  # begins the name of a folder that nobody reads
 MAX_READ_ATTEMPTS = 20  # while the run trains, which may remove the checkpoint meanwhile
 
@@ -236,16 +240,59 @@ def is_committed(folder: Path) -> bool:
     return not folder.name.startswith(".") and (folder / MANIFEST).is_file()
 
 
+@dataclass(frozen=True)
+class SavedCheckpoint:
+    """A committed checkpoint, and its place in training and its evaluation by its manifest.
+
+    `rank` is the watched metric with the sign that makes higher better; None if the state was not
+    evaluated. `kept` is True for a checkpoint that is never removed.
+    """
+
+    folder: Path
+    about: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def step(self) -> int:
+        """The number of steps made."""
+        return int(self.folder.name.partition(".")[0])
+
+    @property
+    def epochs_done(self) -> int | None:
+        """The number of the epoch that just ended; None within an epoch."""
+        epoch = self.about.get("epoch")
+        if not isinstance(epoch, int) or self.about.get("position") != 0:
+            return None
+        return epoch
+
+    @property
+    def rank(self) -> float | None:
+        """The watched metric, higher is better; None without an evaluation."""
+        rank = self.about.get("rank")
+        return rank if isinstance(rank, float) else None
+
+    @property
+    def contest(self) -> tuple[Any, Any]:
+        """The stage and the metric; ranks of others cannot be compared."""
+        return self.about.get("stage"), self.about.get("metric")
+
+    @property
+    def kept(self) -> bool:
+        """True if it is never removed."""
+        return self.about.get("kept") is True
+
+
 class Store:
     """The checkpoints of one run.
 
     There are `<step>/` folders, `stage-<index>-<step>/` folders of end states, and the pointers
-    `last` and `best`. Lost pointers are restored from the manifests, which say what each folder was
-    saved as.
+    `last`, `best`, and `best-2` and so on where `keep_best` is the number of best ones to keep.
+    Lost pointers are restored from the manifests, which say what each folder was saved as.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, keep_best: int = 1) -> None:
         self.folder = folder
+        self.keep_best = keep_best
+        self._manifests: dict[str, dict[str, Any]] = {}  # of committed folders, which never change
 
     def steps(self) -> list[Path]:
         """Return the committed step folders, oldest first."""
@@ -258,6 +305,29 @@ class Store:
         numbered = (path for path in self.folder.iterdir() if path.name[:1].isdigit())
         return sorted(path for path in numbered if path.is_dir())
 
+    def saved(self) -> list[SavedCheckpoint]:
+        """Return the committed checkpoints, oldest first; folders with other names are nobody's."""
+        named = [folder for folder in self.steps() if STEP_NAME.fullmatch(folder.name)]
+        return [SavedCheckpoint(folder, self._manifest(folder)) for folder in named]
+
+    def _manifest(self, folder: Path) -> dict[str, Any]:
+        """Return a folder's manifest; empty if it cannot be read."""
+        if folder.name not in self._manifests:
+            self._manifests[folder.name] = manifest_or_nothing(folder)
+        return self._manifests[folder.name]
+
+    def ranked(self, contest: tuple[Any, Any] | None = None) -> list[SavedCheckpoint]:
+        """Return the evaluated checkpoints of a stage and metric, the best first.
+
+        By default these are those of the newest evaluation. Of equal ones the later is better; a
+        step that was saved twice counts once.
+        """
+        evaluated = [saved for saved in self.saved() if saved.rank is not None]
+        if contest is None and evaluated:
+            contest = evaluated[-1].contest
+        by_step = {saved.step: saved for saved in evaluated if saved.contest == contest}
+        return sorted(by_step.values(), key=lambda saved: (saved.rank, saved.step), reverse=True)
+
     def new_name(self, step: int) -> str:
         """Return a free name for a checkpoint at `step`, in order after those at the same step."""
         return free_path(self.folder / f"{step:09d}").name
@@ -267,7 +337,14 @@ class Store:
         replace_file(self.folder / pointer, name.encode())
 
     def pointed(self, pointer: str) -> Path | None:
-        """Return the folder that `last` or `best` points to; from the manifests if that is lost."""
+        """Return the folder that `last` or `best` points to; from the manifests if that is lost.
+
+        `best-2` and so on always follow from the manifests.
+        """
+        place = RANKED.fullmatch(pointer)
+        if place:
+            following = self.ranked()[int(place[1]) - 1 :]
+            return following[0].folder if following else None
         path = self.folder / pointer
         if path.is_file():
             name = path.read_text(errors="replace").strip()[:MAX_POINTER_CHARS]
@@ -318,13 +395,36 @@ class Store:
         return newest
 
     def restore_pointers(self) -> None:
-        """Let `last` and `best` point to what the manifests say."""
+        """Let `last`, `best` and those after it point to what the manifests say."""
         for pointer in ("last", "best"):
             target = self.derived(pointer)
             if target is not None:
                 self.point(pointer, target.name)
             else:
                 (self.folder / pointer).unlink(missing_ok=True)
+        for path in self._ranked_pointers():
+            target = self.pointed(path.name)
+            if target is not None:
+                self.point(path.name, target.name)
+            else:
+                path.unlink(missing_ok=True)
+
+    def _ranked_pointers(self) -> list[Path]:
+        """Return the files best-2 and so on."""
+        return [path for path in self.folder.glob("best-*") if RANKED.fullmatch(path.name)]
+
+    def point_to_ranked(self) -> None:
+        """Let `best-2` and so on point to the checkpoints after the best one."""
+        targets = {
+            f"best-{number}": saved.folder.name
+            for number, saved in enumerate(self.ranked()[: self.keep_best], 1)
+        }
+        targets.pop("best-1", None)  # that is `best`
+        now = {path.name: path.read_text(errors="replace") for path in self._ranked_pointers()}
+        for name in now.keys() - targets.keys():
+            (self.folder / name).unlink(missing_ok=True)
+        for name, target in targets.items() - now.items():
+            self.point(name, target)
 
     def is_whole_or_set_aside(self, folder: Path) -> bool:
         """Tell if a folder is whole; rename a damaged one so that nobody reads it."""
@@ -363,12 +463,46 @@ class Store:
             if stage_of(folder) >= index:
                 self.remove(folder)
 
+    def named(self, name: str) -> Path | None:
+        """Return the newest checkpoint of a name; None if there is none.
+
+        A name is last, best, best-2 and so on, a step such as 300, or epoch:3 for the end of that
+        epoch.
+        """
+        if name.isdecimal():
+            fitting = [saved for saved in self.saved() if saved.step == int(name)]
+        elif name.startswith(EPOCH):
+            number = name.removeprefix(EPOCH)
+            fitting = [saved for saved in self.saved() if str(saved.epochs_done) == number]
+        else:
+            return self.pointed(name)
+        return fitting[-1].folder if fitting else None
+
+    def names(self) -> list[str]:
+        """Return the names by which checkpoints can be loaded."""
+        pointers = ["best", "last", *(f"best-{number}" for number in self._places())]
+        existing = [name for name in pointers if self.pointed(name) is not None]
+        return [*existing, *unique(self._step_names()), *unique(self._epoch_names())]
+
+    def _places(self) -> range:
+        """Return the numbers of the checkpoints after the best one, from 2 on."""
+        return range(2, len(self.ranked()) + 1)
+
+    def _step_names(self) -> list[str]:
+        return [str(saved.step) for saved in self.saved()]
+
+    def _epoch_names(self) -> list[str]:
+        return [f"{EPOCH}{saved.epochs_done}" for saved in self.saved() if saved.epochs_done]
+
     def prune(self, keep: int) -> None:
-        """Remove all but the newest `keep` step folders and the one that `best` points to."""
-        best = self.pointed("best")
-        for folder in self.steps()[:-keep]:
-            if folder != best:
-                self.remove(folder)
+        """Remove all but the newest `keep` step folders, the best ones, and those kept forever."""
+        saved = self.saved()
+        lasting = {self.pointed("best"), *(each.folder for each in saved if each.kept)}
+        if self.keep_best > 1:
+            lasting.update(each.folder for each in self.ranked()[: self.keep_best])
+        for each in saved[:-keep]:
+            if each.folder not in lasting:
+                self.remove(each.folder)
 
     def remove(self, folder: Path) -> None:
         """Remove a folder; it is renamed first, so that a folder with its own name is whole."""
@@ -391,10 +525,20 @@ def free_path(path: Path) -> Path:
     return candidate
 
 
+def unique(names: Iterable[str]) -> list[str]:
+    """Return each of the names once, in their order."""
+    return list(dict.fromkeys(names))
+
+
 def saved_as(folder: Path) -> list[str]:
     """Return the pointers that a folder was saved for; none if its manifest cannot be read."""
+    points = manifest_or_nothing(folder).get("points", [])
+    return points if isinstance(points, list) else []
+
+
+def manifest_or_nothing(folder: Path) -> dict[str, Any]:
+    """Return a checkpoint's manifest; empty if it cannot be read."""
     try:
-        points: list[str] = read_manifest(folder).get("points", [])
+        return read_manifest(folder)
     except (OSError, ValueError, AttributeError, KeyError, TypeError, InputError, RecursionError):
-        return []
-    return points
+        return {}

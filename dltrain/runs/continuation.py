@@ -25,6 +25,7 @@ from dltrain.engine import Callback, Engine, Resume
 from dltrain.errors import ConfigError, InputError, UsageError
 from dltrain.experiment.experiment import Experiment
 from dltrain.experiment.session import execute, open_session
+from dltrain.optim import Optim
 from dltrain.options import Options
 from dltrain.runs.checkpoint import Store
 from dltrain.runs.folder import CHECKPOINTS, FINISHED, MANIFEST, RESULTS, RunFolder
@@ -165,15 +166,20 @@ def require_extension(run: RunFolder, composed: Composed, state: dict[str, Any])
 def longer_limits(trainer: dict[str, Any], state: dict[str, Any]) -> list[str]:
     """Return overrides of every limit that a run at `state` has reached or will soon reach."""
     epochs = trainer["epochs"]
-    has_steps = trainer["steps"] is not None or trainer["stage_steps"] is not None
+    overrides = longer_steps(trainer, state)
+    if reached(state["epoch"], epochs) or (epochs is not None and not overrides):
+        overrides.insert(0, f"trainer.epochs={state['epoch'] + max(epochs, 1)}")
+    return overrides or ["trainer.max_seconds=600"]
+
+
+def longer_steps(trainer: dict[str, Any], state: dict[str, Any]) -> list[str]:
+    """Return overrides of the limits of steps, each twice as long."""
     overrides = []
-    if epochs is not None and (reached(state["epoch"], epochs) or not has_steps):
-        overrides.append(f"trainer.epochs={state['epoch'] + max(epochs, 1)}")
     if trainer["steps"] is not None:
         overrides.append(f"trainer.steps={2 * max(state['step'], 1)}")
     if trainer["stage_steps"] is not None:
         overrides.append(f"trainer.stage_steps={2 * trainer['stage_steps']}")
-    return overrides or ["trainer.max_seconds=600"]
+    return overrides
 
 
 def reached(count: int, limit: int | None) -> bool:
@@ -255,20 +261,26 @@ def learning_rate_lines(engine: Engine, plan: Plan, fitted: Replanned) -> list[s
     """Return a line for each schedule that changes, with the learning rate before and after."""
     assert plan.where is not None
     is_affected = any(map(affects_schedule, plan.changed))
-    is_replanned = fitted.state is not plan.where.state
-    lines = []
-    for optim, saved in zip(engine.stage.optims, fitted.state["optims"], strict=True):
-        updates = saved["updates"]
-        if not optim.schedule or not updates or updates >= optim.total_updates:
-            continue
-        before = saved["optimizer"]["param_groups"][0]["lr"]
-        after = optim.base_lrs[0] * optim.schedule.factor(updates)
-        if is_affected or (is_replanned and before != after):
-            lines.append(
-                f"the schedule now spans {optim.total_updates:,} updates and continues at update "
-                f"{updates:,}: the learning rate changes from {before:.3g} to {after:.3g}"
-            )
-    return lines
+    if not is_affected and fitted.state is plan.where.state:
+        return []
+    pairs = zip(engine.stage.optims, fitted.state["optims"], strict=True)
+    lines = [learning_rate_line(optim, saved, is_affected) for optim, saved in pairs]
+    return [line for line in lines if line]
+
+
+def learning_rate_line(optim: Optim, saved: dict[str, Any], is_affected: bool) -> str:
+    """Return the line of a schedule that has begun and is not over; "" if nothing changes."""
+    updates = saved["updates"]
+    if not optim.schedule or not 0 < updates < optim.total_updates:
+        return ""
+    before = saved["optimizer"]["param_groups"][0]["lr"]
+    after = optim.base_lrs[0] * optim.schedule.factor(updates)
+    if before == after and not is_affected:
+        return ""
+    return (
+        f"the schedule now spans {optim.total_updates:,} updates and continues at update "
+        f"{updates:,}: the learning rate changes from {before:.3g} to {after:.3g}"
+    )
 
 
 def train_on(

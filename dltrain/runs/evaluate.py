@@ -16,10 +16,10 @@ from dltrain.experiment.experiment import Experiment
 from dltrain.options import require_choice
 from dltrain.runs.folder import RunFolder
 from dltrain.runs.open import (
-    POINTERS,
     load_trained,
     position,
     reading_data_set,
+    require_checkpoint_name,
     saved_configuration,
 )
 from dltrain.runs.sample_scores import Row, require_sample_scores, sample_rows
@@ -103,7 +103,7 @@ def evaluate_run(
         InputError: The data or the checkpoint is absent or broken.
     """
     require_choice("split", split, SPLITS)
-    require_choice("checkpoint", checkpoint, POINTERS)
+    require_checkpoint_name(checkpoint)
     composed = saved_configuration(run, overrides)
     check.raise_all(composed)
     folder, where = load_trained(run, checkpoint)

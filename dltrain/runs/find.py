@@ -94,8 +94,15 @@ def _run_at(folder: Path) -> RunFolder | None:
     if (folder / CONFIG).is_file():
         return RunFolder(folder)
     if folder.parent.name == CHECKPOINTS and (folder.parents[1] / CONFIG).is_file():
-        return RunFolder(folder.parents[1], folder)
+        return RunFolder(folder.parents[1], _pointed_checkpoint(folder))
     return None
+
+
+def _pointed_checkpoint(path: Path) -> Path:
+    """Return the checkpoint's folder that a pointer such as `best` names, or `path` itself."""
+    if not path.is_file():
+        return path
+    return path.with_name(path.read_text(errors="replace").strip() or path.name)
 
 
 def _absent_message(name: str, runs: list[Path], root: Path) -> str:

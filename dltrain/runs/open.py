@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -23,7 +24,7 @@ from dltrain.data.io.places import AbsentDataError
 from dltrain.data.repeated import NoBatches
 from dltrain.device import Device
 from dltrain.engine import Engine, Metrics, Resume, Stage
-from dltrain.errors import InputError, UsageError
+from dltrain.errors import InputError, UsageError, first_names
 from dltrain.experiment.experiment import Experiment
 from dltrain.options import Options
 from dltrain.runs import checkpoint
@@ -35,7 +36,8 @@ from dltrain.user_code import location_of_user_code
 
 log = logging.getLogger("dltrain")
 
-POINTERS = ("best", "last")  # values of checkpoint=
+CHECKPOINT_NAME = re.compile(r"last|best|best-[1-9]\d*|\d+|epoch:[1-9]\d*")  # checkpoint=
+MAX_NAMES_SHOWN = 20
 MAX_REASON_CHARS = 300
 STATE_TYPES: dict[str, type] = {  # of the keys of an engine's state
     "index": int,
@@ -83,19 +85,44 @@ def saved_configuration(run: RunFolder, overrides: list[str]) -> Composed:
 def load_trained(run: RunFolder, pointer: str) -> tuple[Path, Resume]:
     """Return the checkpoint to evaluate or predict with, and where it places an engine.
 
-    It is the one that was named, else the one that `pointer` (best or last) means, else the last.
-    The run may be training meanwhile. Raises InputError for no checkpoint and a damaged one.
+    It is the one that was named by its folder, else the one that `pointer` names: best (or the
+    last, if none was evaluated), last, best-2 and so on, a step, or epoch:N. The run may be
+    training meanwhile. Raises InputError if there is none of that name, or it is damaged.
     """
     store = Store(run.folder / CHECKPOINTS)
     if run.checkpoint is not None:
         folder, state = run.checkpoint, checkpoint.load(run.checkpoint)
-    else:
+    elif pointer in ("best", "last"):
         newest = store.read(pointer) or store.read("last")
         if newest is None:
             raise InputError(f"{run.folder} has no checkpoint yet")
         folder, state = newest
+    else:
+        folder = require_checkpoint(run, store, pointer)
+        state = checkpoint.load(folder)
     require_engine_state(folder, state)
     return folder, Resume(state, store.stage_ends(state["index"]))
+
+
+def require_checkpoint_name(name: str) -> None:
+    """Raise UsageError for a value of checkpoint= that names no checkpoint of any run."""
+    if not CHECKPOINT_NAME.fullmatch(name):
+        raise UsageError(
+            f"checkpoint={name}: expected best, last, best-2 (the second best, and so on), a step "
+            "such as 300, or the end of an epoch such as epoch:3"
+        )
+
+
+def require_checkpoint(run: RunFolder, store: Store, name: str) -> Path:
+    """Return the folder of a run's checkpoint; InputError with those that exist if it is absent."""
+    folder = store.named(name)
+    if folder is None:
+        existing = first_names(store.names(), MAX_NAMES_SHOWN) or "none yet"
+        raise InputError(
+            f"checkpoint={name} is not one of the checkpoints of {run.folder}: {existing} "
+            "(checkpoints.keep=K keeps the K best ones, checkpoints.every=N every N-th epoch's)"
+        )
+    return folder
 
 
 def require_engine_state(folder: Path, state: dict[str, Any]) -> None:

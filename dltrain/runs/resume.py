@@ -141,12 +141,19 @@ def copy_state(run: RunFolder, fork: RunFolder, resume: Resume) -> None:
     best = best_checkpoint(source, state)
     if best is not None:
         folder, best_state = best
-        about = {"step": best_state["step"], "points": ["best"]}
+        about = {**evaluation_in(folder), "step": best_state["step"], "points": ["best"]}
         commit(target.folder / folder.name, best_state, about)
         target.point("best", folder.name)
         if best_state["step"] == step:
             return
     commit(target.folder / target.new_name(step), state, {"step": step, "points": ["last"]})
+
+
+def evaluation_in(folder: Path) -> dict[str, Any]:
+    """Return the place and the evaluation of a checkpoint by its manifest."""
+    about = checkpoint.manifest_or_nothing(folder)
+    keys = ("stage", "epoch", "position", "metric", "rank")
+    return {key: about[key] for key in keys if key in about}
 
 
 def best_checkpoint(store: Store, state: dict[str, Any]) -> tuple[Path, dict[str, Any]] | None:

@@ -159,7 +159,7 @@ MISUSES: dict[str, tuple[Callable[[Any, Any], Any], type[Exception], str]] = {
     "unknown checkpoint": (
         lambda run, net: library.load(run, checkpoint="newest"),
         library.UsageError,
-        "checkpoint=newest: expected one of best, last",
+        "checkpoint=newest: expected best, last",
     ),
     "unknown device": (
         lambda run, net: library.load(run, device="tpu"),

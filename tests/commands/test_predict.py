@@ -320,7 +320,7 @@ def test_a_task_without_prediction_rows_shows_its_numbers() -> None:
         ([], 2, "predict needs either inputs"),
         (["digits", "top=0"], 2, "top=0: expected a whole number > 0"),
         (["digits", "top=many"], 2, "top=many: expected"),
-        (["digits", "checkpoint=first"], 2, "checkpoint=first: expected one of best, last"),
+        (["digits", "checkpoint=first"], 2, "checkpoint=first: expected best, last"),
         (["digits", "--out", "answers.txt"], 2, "expected a name that ends in .csv or .jsonl"),
         (["digits", "--out", "nowhere/answers.csv"], 2, "there is no folder nowhere"),
         (["digits", "--out"], 2, "--out needs a value"),

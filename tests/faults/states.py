@@ -24,6 +24,7 @@ SETTINGS = (  # of a run of 44 steps with everything in it that has a state, in 
         "callbacks.tensorboard=null",
     ),
     *(f"trainer.save_every={SAVE_EVERY}", "trainer.log_every=1", "trainer.epochs=4"),
+    *("checkpoints.keep=2", "checkpoints.every=2"),
 )
 
 
@@ -68,6 +69,9 @@ def end_of(run: Path) -> dict[str, str]:
             name: sha256(value) for name, value in state.items()
         },  # weights, optimizers with averages, generators, place
         **{f"callbacks.{name}": sha256(value) for name, value in callbacks.items()},
+        "kept epochs": str(sorted({saved.step for saved in store.saved() if saved.kept})),
+        "best ones": str([saved.step for saved in store.ranked()[:2]]),
+        "second best": store.folder.joinpath("best-2").read_text().partition(".")[0],
         METRICS: hashlib.sha256((run / METRICS).read_bytes()).hexdigest(),
         "scores": sha256(
             {name: results[name] for name in ("status", "metrics", "best", "epochs", "steps")}

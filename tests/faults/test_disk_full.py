@@ -46,10 +46,10 @@ PLACES = {  # a part of the path of what cannot be written
 
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[Path]:
-    """A disk of 4 MB."""
+    """A disk of 8 MB."""
     disk = tmp_path / "disk"
     disk.mkdir()
-    words = [shutil.which("mount") or "", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(disk)]
+    words = [shutil.which("mount") or "", "-t", "tmpfs", "-o", "size=8m", "tmpfs", str(disk)]
     if not words[0] or subprocess.run(words, capture_output=True).returncode:
         pytest.skip("needs leave to mount a tmpfs")
     yield disk

@@ -100,9 +100,13 @@ RENAMED = {
         val_interval evaluate_every_n_steps eval_period
     """,
     "trainer.save_every": """
-        save_steps save_period save_interval save_freq checkpoint_every
+        save_steps save_interval save_freq checkpoint_every
         every_n_train_steps checkpoint_interval save_every_n_steps ckpt_interval
         checkpoint_freq
+    """,
+    "checkpoints.keep": "save_top_k keep_top_k keep_best_k num_best_checkpoints",
+    "checkpoints.every": """
+        save_period every_n_epochs save_every_n_epochs keep_every_n_epochs save_every_epoch
     """,
     "trainer.watch": """
         monitor metric_for_best_model metric scoring eval_metric monitor_metric

@@ -28,6 +28,7 @@ OVERRIDE = re.compile(r"(?<![\w.])[a-z][\w.]*=(?:\[[^\]]*\]|[^\s;,()?`\"]+)")
 # Values that fit a key which 0.5 does not fit.
 SAMPLES = {
     "paths.output": "x",
+    "checkpoints.keep": "3",
     "paths.data": "x",
     "name": "x",
     "dataset.path": "x",
