@@ -32,6 +32,7 @@ class Options:
     fork: bool = False
     tolerance: str | None = None
     explain: bool = False
+    keep: bool = False
     data: bool = False
     desc: bool = False
     csv: bool = False

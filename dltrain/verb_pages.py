@@ -103,6 +103,7 @@ VERB_PAGES = {
         (
             "dltrain predict last photos --out predictions.csv",
             "dltrain predict last split=test top=5",
+            "dltrain predict last people.csv --keep --out with_columns.csv",
         ),
     ),
     "generate": VerbPage(

@@ -185,6 +185,9 @@ FLAGS = {
     "--plot": Flag("plot", verbs=("check",), purpose="draws the learning rate"),
     "--data": Flag("data", verbs=("check",), purpose="reads the data set as training would"),
     "--images": Flag("images", "FILE.png", ("check",), "draws a batch as the network sees it"),
+    "--keep": Flag(
+        "keep", verbs=("predict",), purpose="keeps the columns of a table beside its predictions"
+    ),
     "--explain": Flag("explain", verbs=("predict",), purpose="draws why a run predicts a class"),
     "--samples": Flag("samples", "64", ("generate",), "is the number of images"),
     "--tokens": Flag("tokens", "200", ("generate",), "is the number of tokens after a text"),

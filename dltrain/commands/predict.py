@@ -17,7 +17,7 @@ from dltrain.report.text import counted_noun
 from dltrain.runs.inputs import encoded, find_inputs, of_split, readable
 from dltrain.runs.open import find_run, open_trained, require_checkpoint_name, unknown_tokens
 from dltrain.runs.predict import predicted_rows
-from dltrain.types import ReadsText
+from dltrain.types import Data, KeepsColumns, ReadsText
 
 log = logging.getLogger("dltrain")
 MAX_NAMES_SHOWN = 5
@@ -49,6 +49,8 @@ def predict(options: Options) -> None:
         print(f"dltrain: {problem}", file=sys.stderr)
 
     trained = open_trained(run, overrides, settings["checkpoint"])
+    if options.keep:
+        keep_columns(trained.reader, split)
     if split:
         samples = of_split(trained.reader, split)
     else:
@@ -72,6 +74,24 @@ def predict(options: Options) -> None:
     if count == len(kept):
         options.outcome["rows"] = kept
     require_all_predicted(count, len(problems), names)
+
+
+def keep_columns(reader: Data, split: str) -> None:
+    """Have the rows of predictions keep the columns of the tables that they are made from.
+
+    Raises UsageError for data that is not rows of a table.
+    """
+    if split:
+        raise UsageError(
+            f"--keep keeps the columns of a table, not of split={split}: name the table instead, "
+            "as in dltrain predict RUN FILE.csv --keep"
+        )
+    if not isinstance(reader, KeepsColumns):
+        raise UsageError(
+            "--keep keeps the columns of a table with a prediction for each row (CSV, Parquet, or "
+            "texts in CSV, TSV or JSON lines); this run reads none"
+        )
+    reader.keep_columns()
 
 
 def require_all_predicted(count: int, num_problems: int, names: list[str]) -> None:

@@ -5,22 +5,27 @@ from __future__ import annotations
 import csv
 import logging
 from collections.abc import Callable, Iterable
+from collections.abc import Set as AbstractSet
 from pathlib import Path
 from typing import Any, TextIO
 
+from dltrain.errors import InputError
 from dltrain.files import replacing, to_json, writing
 from dltrain.report.text import number, table
 
 log = logging.getLogger("dltrain")
+INPUT = "input"  # the column with the name of what is predicted from
+TOP = "top"  # the column with the most probable classes
+KEPT_PREFIX = "original_"  # of a kept column with the name of a column of predictions
 MAX_KEPT_ROWS = 100  # that --json carries
 Row = dict[str, Any]
 
 
 def with_top(row: Row, top: int) -> Row:
     """Return `row` with the best `top` of its candidates."""
-    if "top" not in row:
+    if TOP not in row:
         return row
-    return {**row, "top": row["top"][:top]}
+    return {**row, TOP: row[TOP][:top]}
 
 
 def in_columns(row: Row) -> Row:
@@ -28,11 +33,30 @@ def in_columns(row: Row) -> Row:
 
     From the second on they get their rank, as in class_2 and probability_2.
     """
-    columns = {key: value for key, value in row.items() if key != "top"}
-    for rank, candidate in enumerate(row.get("top", [])[1:], 2):
+    columns = {key: value for key, value in row.items() if key != TOP}
+    for rank, candidate in enumerate(row.get(TOP, [])[1:], 2):
         for key, value in candidate.items():
             columns[f"{key}_{rank}"] = value
     return columns
+
+
+def beside(known: Row, prediction: Row) -> Row:
+    """Return what is known about an input, and its prediction behind it.
+
+    Columns of predictions keep their names, so a known column with such a name gets `KEPT_PREFIX`.
+    """
+    taken = {TOP, *prediction, *in_columns(prediction)}
+    row: Row = {}
+    for name, value in known.items():
+        row[free_name(name, taken | row.keys())] = value
+    return {**row, **prediction}
+
+
+def free_name(name: str, taken: AbstractSet[str]) -> str:
+    """Return the name, with `KEPT_PREFIX` as often as it takes to be none of those `taken`."""
+    while name in taken:
+        name = KEPT_PREFIX + name
+    return name
 
 
 def cell(value: Any) -> str:
@@ -89,7 +113,10 @@ def json_writer(file: TextIO) -> Callable[[Row], None]:
 
 
 def csv_writer(file: TextIO) -> Callable[[Row], None]:
-    """Return a function that writes a row as a line of CSV, after a header."""
+    """Return a function that writes a row as a line of CSV, after a header.
+
+    It raises InputError for a row with a column that the first one does not have.
+    """
     writer: csv.DictWriter[str] | None = None
 
     def write_row(row: Row) -> None:
@@ -98,6 +125,12 @@ def csv_writer(file: TextIO) -> Callable[[Row], None]:
         if writer is None:
             writer = csv.DictWriter(file, list(columns))
             writer.writeheader()
+        others = [name for name in columns if name not in writer.fieldnames]
+        if others:
+            raise InputError(
+                f"{row[INPUT]} has the column '{others[0]}', which the rows before it lack: "
+                "predict files with other columns one by one, or --out FILE.jsonl"
+            )
         writer.writerow(columns)
 
     return write_row

@@ -6,20 +6,19 @@ import glob
 import logging
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any
 
 from torch import Tensor
 
 from dltrain.data.io.layout.describe import describe_files
 from dltrain.data.io.layout.folders import IMAGE_ENDINGS, paths_below
 from dltrain.data.text.text_folder import texts_below
+from dltrain.report.predictions import INPUT, Row, free_name
 from dltrain.runs.open import reading_data_set
 from dltrain.runs.sample_scores import sample_names
 from dltrain.types import Data, ReadsText, Sample
 
 log = logging.getLogger("dltrain")
 MAX_SHOWN_CHARS = 60  # of a text that was typed
-Row = dict[str, Any]
 
 
 def find_inputs(
@@ -120,11 +119,22 @@ def readable(
     """Yield name and inputs of each sample that could be read; report the others."""
     for sample in samples:
         if sample.inputs is not None:
-            yield {"input": sample.name, **sample.about}, sample.inputs
+            yield known_about(sample), sample.inputs
         elif sample.problem.startswith(sample.name):
             report(sample.problem)
         else:
             report(f"{sample.name}: {sample.problem}")
+
+
+def known_about(sample: Sample) -> Row:
+    """Return the name of a sample and the columns that are known about it, before its prediction.
+
+    A column that is called like that of the names gets a prefix.
+    """
+    row: Row = {INPUT: sample.name}
+    for name, value in sample.about.items():
+        row[free_name(name, row.keys())] = value
+    return row
 
 
 def of_split(data: Data, split: str) -> Iterator[tuple[Row, Tensor]]:
@@ -135,7 +145,7 @@ def of_split(data: Data, split: str) -> Iterator[tuple[Row, Tensor]]:
     names = sample_names(data, split)
     for inputs, targets in part.epoch(0):
         for x, target in zip(inputs, targets, strict=True):
-            row: Row = {"input": next(names)}
+            row: Row = {INPUT: next(names)}
             if class_names and not target.ndim:
                 row["label"] = class_names[int(target)]
             yield row, x

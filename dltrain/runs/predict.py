@@ -13,7 +13,7 @@ from torch import Tensor
 from dltrain.engine import Engine, Task
 from dltrain.errors import UsageError
 from dltrain.report.explanations import Explainer
-from dltrain.report.predictions import Row
+from dltrain.report.predictions import Row, beside
 from dltrain.runs.open import averaged_weights
 from dltrain.types import PAD, PredictionRows
 from dltrain.types.own_code import MisfitError, described_class
@@ -48,7 +48,7 @@ def batch_rows(
         require_rows(task, predictions, len(about))
     else:
         predictions = numbered(outputs)
-    return [{**known, **row} for known, row in zip(about, predictions, strict=True)]
+    return [beside(known, row) for known, row in zip(about, predictions, strict=True)]
 
 
 def require_rows(task: PredictionRows, rows: Any, count: int) -> None:

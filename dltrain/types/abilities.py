@@ -68,6 +68,14 @@ class ExportsArrow(Protocol):
 
 
 @runtime_checkable
+class KeepsColumns(Protocol):
+    """Data whose inputs may be rows of a table, with columns beside those that are read."""
+
+    def keep_columns(self) -> None:
+        """Have `encode` put every column of a row into what is known `about` its sample."""
+
+
+@runtime_checkable
 class MakesTestSplit(Protocol):
     """Data that splits off its own test set where the files have none."""
 

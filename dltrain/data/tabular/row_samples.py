@@ -5,7 +5,8 @@ from __future__ import annotations
 import itertools
 import math
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -35,12 +36,14 @@ class FirstProblems:
 class RowSamples:
     """Encodes the rows of one file.
 
-    It counts the category texts and the missing values that training did not have.
+    It counts the category texts and the missing values that training did not have. With `keep`, all
+    columns of a row are known about its sample, as texts.
     """
 
-    def __init__(self, encoder: Encoder, file: TableFile) -> None:
+    def __init__(self, encoder: Encoder, file: TableFile, keep: bool = False) -> None:
         self.encoder = encoder
         self.file = file
+        self.keep = keep
         self.count = 0
         self.unknown = {category.name: Counter[str]() for category in encoder.categories}
         self.missing = Counter[str]()
@@ -49,9 +52,17 @@ class RowSamples:
         numbers = [number.name for number in self.encoder.numbers]
         categories = [category.name for category in self.encoder.categories]
         rows = self.file.rows(numbers, categories)
+        whole_rows = self.whole_rows()
         while chunk := list(itertools.islice(rows, CHUNK_ROWS)):
             self.count += len(chunk)
-            yield from self.encode(chunk)
+            for sample, about in zip(self.encode(chunk), whole_rows, strict=False):
+                yield replace(sample, about=about)
+
+    def whole_rows(self) -> Iterator[Mapping[str, str]]:
+        """Yield the texts of all columns of each row, as the file has them; none without `keep`."""
+        if not self.keep:
+            return itertools.repeat({})
+        return (row.texts for row in self.file.rows((), self.file.names()))
 
     def encode(self, rows: Sequence[FileRow]) -> Iterator[Sample]:
         """Yield the samples of some rows."""

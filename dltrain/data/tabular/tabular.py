@@ -148,6 +148,7 @@ class Tabular(Dataset[EncodedTable, LearnedTable, Split]):
         self.split_seed = split_seed
         self.epochs = epochs
         self.balance = balance
+        self.keeps_columns = False
 
     @property
     def spec(self) -> Spec:
@@ -477,9 +478,13 @@ class Tabular(Dataset[EncodedTable, LearnedTable, Split]):
         self.restore(description)
         self.is_training = True
 
+    def keep_columns(self) -> None:
+        """Have `encode` put every column of a row into what is known about its sample."""
+        self.keeps_columns = True
+
     def encode_file(self, path: Path) -> Iterator[Sample]:
         """Yield a sample of every row of a file; columns are found by name, others are not read."""
-        samples = RowSamples(self.encoder, open_table(path, self.csv))
+        samples = RowSamples(self.encoder, open_table(path, self.csv), self.keeps_columns)
         try:
             yield from samples
         finally:

@@ -185,6 +185,7 @@ class Text(Dataset[TextContent, LearnedTexts, TokenSplit]):
         self.folds, self.fold = folds, fold
         self.split_seed = split_seed
         self.epochs, self.balance = epochs, balance
+        self.keeps_columns = False
         self.unknown_tokens = UnknownTokens()  # of the texts that `encode_text` was called with
 
     @property
@@ -376,6 +377,10 @@ class Text(Dataset[TextContent, LearnedTexts, TokenSplit]):
             trained_tokenizer(tokenizer, self.vocab_size), names, counts, description.get("digest")
         )
 
+    def keep_columns(self) -> None:
+        """Have `encode` put every column of a row into what is known about its sample."""
+        self.keeps_columns = True
+
     def encode_file(self, path: Path) -> Iterator[Sample]:
         """Yield the text in a file, or every text in a csv, tsv or jsonl file."""
         if path.suffix.lower() not in (*TABLES, *JSON_LINES):
@@ -383,7 +388,9 @@ class Text(Dataset[TextContent, LearnedTexts, TokenSplit]):
             return
         column = self.source.text
         for record in records(path, [column], self.encoding):
-            yield Sample(f"{path}:{record.line}", self.encode_text(record.fields[column]))
+            tokens = self.encode_text(record.fields[column])
+            about = record.fields if self.keeps_columns else {}
+            yield Sample(f"{path}:{record.line}", tokens, about=about)
 
     def encode_text(self, text: str) -> Tensor:
         """Return the token numbers (T,) of a text, and count its unknown tokens."""
