@@ -18,6 +18,7 @@ from dltrain.report.detections import boxed_pictures
 from dltrain.report.pictures import grid
 from dltrain.report.text import number
 from dltrain.types import Explains, Image
+from dltrain.types.boxes import HEIGHT, WIDTH, scale_to_fit
 
 FOLDER = "explained"  # in the run's
 IMAGES_AT_ONCE = 8  # gradients need the memory of a training step
@@ -64,7 +65,8 @@ class Explainer:
         path = self.folder / f"{self.name_for(row['input'])}.png"
         caption = caption_of(row, note)
         if picture.boxes:
-            pixels = boxed_pictures(replace(picture, captions=(caption,)))
+            shown = without_padding(picture, row)
+            pixels = boxed_pictures(replace(shown, captions=(caption,)))
         else:
             side = max(picture.pixels.shape[2:])
             shown_side = max(1, MIN_SIDE // side) * side
@@ -85,6 +87,17 @@ class Explainer:
             name = f"{stem}-{count}"
         self.used_names.add(name.lower())
         return name
+
+
+def without_padding(picture: Image, row: Row) -> Image:
+    """Return the picture of an image that was scaled to fit and padded, without its padding."""
+    if WIDTH not in row or HEIGHT not in row:
+        return picture
+    height, width = picture.pixels.shape[2:]
+    scale = scale_to_fit((row[HEIGHT], row[WIDTH]), (height, width))
+    bottom = max(1, round(row[HEIGHT] * scale))
+    right = max(1, round(row[WIDTH] * scale))
+    return replace(picture, pixels=picture.pixels[..., :bottom, :right])
 
 
 def caption_of(row: Row, note: str) -> str:

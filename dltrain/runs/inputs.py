@@ -15,7 +15,8 @@ from dltrain.data.text.text_folder import texts_below
 from dltrain.report.predictions import INPUT, Row, free_name
 from dltrain.runs.open import reading_data_set
 from dltrain.runs.sample_scores import sample_names
-from dltrain.types import Data, ReadsText, Sample
+from dltrain.types import Data, ReadsText, Sample, ScalesImages
+from dltrain.types.boxes import HEIGHT, WIDTH
 
 log = logging.getLogger("dltrain")
 MAX_SHOWN_CHARS = 60  # of a text that was typed
@@ -137,6 +138,12 @@ def known_about(sample: Sample) -> Row:
     return row
 
 
+def image_size(data: Data, name: str) -> Row:
+    """Return width and height of the image file that names a sample, if it is scaled to fit."""
+    size = data.file_size(name) if isinstance(data, ScalesImages) else None
+    return {} if size is None else dict(zip((WIDTH, HEIGHT), size, strict=True))
+
+
 def of_split(data: Data, split: str) -> Iterator[tuple[Row, Tensor]]:
     """Yield name, class (if any) and inputs of each sample of a split, in the batches' order."""
     with reading_data_set():
@@ -145,7 +152,8 @@ def of_split(data: Data, split: str) -> Iterator[tuple[Row, Tensor]]:
     names = sample_names(data, split)
     for inputs, targets in part.epoch(0):
         for x, target in zip(inputs, targets, strict=True):
-            row: Row = {INPUT: next(names)}
+            name = next(names)
+            row: Row = {INPUT: name, **image_size(data, name)}
             if class_names and not target.ndim:
                 row["label"] = class_names[int(target)]
             yield row, x

@@ -15,7 +15,8 @@ from dltrain.errors import UsageError
 from dltrain.report.explanations import Explainer
 from dltrain.report.predictions import Row, beside
 from dltrain.runs.open import averaged_weights
-from dltrain.types import PAD, PredictionRows
+from dltrain.types import PAD, PredictionRows, PredictsPlaces
+from dltrain.types.boxes import HEIGHT, WIDTH
 from dltrain.types.own_code import MisfitError, described_class
 
 BATCH_SIZE = 128
@@ -48,7 +49,20 @@ def batch_rows(
         require_rows(task, predictions, len(about))
     else:
         predictions = numbered(outputs)
+    if isinstance(task, PredictsPlaces):
+        return [placed_row(task, known, row) for known, row in zip(about, predictions, strict=True)]
     return [beside(known, row) for known, row in zip(about, predictions, strict=True)]
+
+
+def placed_row(task: PredictsPlaces, known: Row, prediction: Row) -> Row:
+    """Return what is known about an image, and its prediction in pixels of the image's file.
+
+    The prediction stays in pixels of the inputs where the size of the file is not known.
+    """
+    if WIDTH not in known or HEIGHT not in known:
+        return beside(known, prediction)
+    others = {name: value for name, value in known.items() if name not in (WIDTH, HEIGHT)}
+    return beside(others, task.in_file_pixels(prediction, known[WIDTH], known[HEIGHT]))
 
 
 def require_rows(task: PredictionRows, rows: Any, count: int) -> None:

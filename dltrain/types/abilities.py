@@ -175,7 +175,26 @@ class RendersEpisodes(Protocol):
         """
 
 
+@runtime_checkable
+class ScalesImages(Protocol):
+    """Data whose images are scaled to fit, so that places in them are not those in their files."""
+
+    def file_size(self, name: str) -> tuple[int, int] | None:
+        """Return width and height of the image file that names a sample; None if it is no file."""
+
+
 # --- tasks
+
+
+@runtime_checkable
+class PredictsPlaces(Protocol):
+    """A task whose predictions are places in an image, in pixels."""
+
+    def in_file_pixels(self, row: dict[str, Any], width: int, height: int) -> dict[str, Any]:
+        """Return a row of `prediction_rows` in pixels of a file.
+
+        The file of `width` x `height` pixels was scaled to fit the inputs.
+        """
 
 
 @runtime_checkable

@@ -13,6 +13,7 @@ from dltrain.types.drawn import Boxes, MarkedBox
 if TYPE_CHECKING:
     from torch import Tensor
 
+WIDTH, HEIGHT = "width", "height"  # columns of predictions: the size that boxes are in, in pixels
 CLASS = 4  # column of the class number; -1 in a row that is no box
 FLAG = 5  # column of the flag; data without flagged objects has none
 COUNTED = 0.0  # an object that is scored
@@ -20,6 +21,11 @@ DIFFICULT = 1.0  # an object that is not scored: neither a miss nor, if detected
 CROWD = 2.0  # a region of many objects: detections inside it are left out of the score
 TRAINED = 3.0  # a difficult object that training uses like any other
 FLAG_NOTES = {COUNTED: "", DIFFICULT: ", difficult", TRAINED: ", difficult", CROWD: ", crowd"}
+
+
+def scale_to_fit(size: tuple[int, int], into: tuple[int, int]) -> float:
+    """Return the factor by which an image of a height and width is scaled so that it just fits."""
+    return min(into[0] / size[0], into[1] / size[1])
 
 
 def is_box(targets: Tensor) -> Tensor:

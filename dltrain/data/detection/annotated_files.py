@@ -32,7 +32,6 @@ from dltrain.data.detection.letterbox import (
     MEAN,
     STD,
     letterbox,
-    scale_to_fit,
 )
 from dltrain.data.detection.samples import (
     NO_CLASS,
@@ -50,7 +49,7 @@ from dltrain.data.io.memory import free_memory
 from dltrain.data.io.workers import Job, in_threads
 from dltrain.errors import ConfigError, InputError
 from dltrain.types import Spec
-from dltrain.types.boxes import COUNTED, FLAG, is_box, is_counted
+from dltrain.types.boxes import COUNTED, FLAG, is_box, is_counted, scale_to_fit
 
 log = logging.getLogger("dltrain")
 BadBoxes: TypeAlias = Literal["refuse", "drop"]

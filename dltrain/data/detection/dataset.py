@@ -15,7 +15,7 @@ from torch import Tensor
 
 from dltrain.data.dataset import Dataset, Part, class_numbers, counted, require, unknown_classes
 from dltrain.data.detection.fake import MAX_BOXES, FakeDetectionSource
-from dltrain.data.detection.letterbox import letterbox, scale_to_fit
+from dltrain.data.detection.letterbox import letterbox
 from dltrain.data.detection.samples import (
     NO_CLASS,
     DetectionSource,
@@ -25,6 +25,7 @@ from dltrain.data.detection.samples import (
 )
 from dltrain.data.detection.transforms import Flip, Jitter
 from dltrain.data.images.labeled import require_image_shape, require_statistics, require_texts
+from dltrain.data.images.opening import size_of
 from dltrain.data.images.pixel_rule import PixelRule, rule_from
 from dltrain.data.io.places import AbsentDataError
 from dltrain.data.split import Split, describe_random_split, held_out_mask
@@ -44,7 +45,9 @@ from dltrain.types.boxes import (
     CROWD,
     DIFFICULT,
     FLAG,
+    HEIGHT,
     TRAINED,
+    WIDTH,
     is_box,
     is_counted,
     is_trained,
@@ -340,13 +343,22 @@ class DetectionDataset(Dataset[DetectionTensors, LearnedDetection, Split]):
         return LearnedDetection(spec, description.get(DIGEST), rule_from(description.get(PIXELS)))
 
     def encode_file(self, path: Path) -> Iterator[Sample]:
-        """Yield the image in a file, letterboxed and standardized, with the factor of its scale."""
+        """Yield the image in a file, letterboxed and standardized, with the size of the file."""
         channels, *size = self.spec.input_shape
         height, width = size
-        pixels, file_size = letterbox(str(path), channels, (height, width), self.rule)
+        pixels, (file_height, file_width) = letterbox(
+            str(path), channels, (height, width), self.rule
+        )
         inputs = self.encode_images(pixels.unsqueeze(0))
-        scale = round(scale_to_fit(file_size, (height, width)), 4)
-        yield Sample(str(path), inputs[0], about={"scale": scale})
+        yield Sample(str(path), inputs[0], about={WIDTH: file_width, HEIGHT: file_height})
+
+    def file_size(self, name: str) -> tuple[int, int] | None:
+        """Return width and height of the image file that names a sample; None if it is no file."""
+        size = size_of(name)
+        if size is None:
+            return None
+        height, width = size
+        return width, height
 
     @property
     def pixel_shape(self) -> tuple[int, ...]:

@@ -10,17 +10,13 @@ from dltrain.data.images.decode import read_image
 from dltrain.data.images.opening import size_of
 from dltrain.data.images.pixel_rule import PixelRule
 from dltrain.errors import InputError
+from dltrain.types.boxes import scale_to_fit
 
 # Per channel, in 0..255: those of ImageNet for color images, about the same for gray ones.
 MEAN = (123.7, 116.3, 103.5)
 STD = (58.4, 57.1, 57.4)
 GRAY_MEAN = (114.0,)
 GRAY_STD = (58.0,)
-
-
-def scale_to_fit(size: Size, into: Size) -> float:
-    """Return the factor by which an image of a height and width is scaled so that it just fits."""
-    return min(into[0] / size[0], into[1] / size[1])
 
 
 def letterbox(path: str, channels: int, into: Size, rule: PixelRule) -> tuple[Tensor, Size]:

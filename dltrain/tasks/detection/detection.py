@@ -21,7 +21,7 @@ from dltrain.tasks.directions import watch_direction
 from dltrain.tasks.many_classes import worst_in
 from dltrain.tasks.supervised import validation_split
 from dltrain.types import Boxes, Data, Detector, Image, MarkedBox, PositiveInt, Probability, Table
-from dltrain.types.boxes import true_boxes
+from dltrain.types.boxes import HEIGHT, WIDTH, scale_to_fit, true_boxes
 
 PREDICTED_AT_ONCE = 16  # images of a large batch
 PER_CLASS = ("AP50", "AP", "objects")
@@ -202,23 +202,38 @@ class Detection(Task):
     def prediction_rows(self, outputs: Tensor) -> list[dict[str, Any]]:
         """Return the number of objects in each image, and their classes, scores and boxes.
 
-        Boxes (x1, y1, x2, y2) are in pixels of the image scaled to fit `pixels` (width x height);
-        divided by the row's `scale` they are in pixels of the file. The best come first.
+        Boxes (x1, y1, x2, y2) are in pixels of the inputs, whose `width` and `height` are in the
+        row. The best come first.
         """
         spec = self.data.spec
-        size = f"{spec.input_shape[2]}x{spec.input_shape[1]}"
+        _, height, width = spec.input_shape
         rows = []
         for detections in outputs.float().cpu():
             boxes = [
                 {
                     "class": spec.class_names[int(label)],
                     "score": round(score, 4),
-                    "box": [round(value, 1) for value in corners],
+                    "box": [round(value, 2) for value in corners],
                 }
                 for *corners, score, label in self.confident(detections)
             ]
-            rows.append({"objects": len(boxes), "pixels": size, "boxes": boxes})
+            rows.append({"objects": len(boxes), WIDTH: width, HEIGHT: height, "boxes": boxes})
         return rows
+
+    def in_file_pixels(self, row: dict[str, Any], width: int, height: int) -> dict[str, Any]:
+        """Return a row of `prediction_rows` with boxes in pixels of a file, and the file's size.
+
+        The file was scaled to fit the inputs and padded. Boxes end at its border, and boxes in the
+        padding alone are left out.
+        """
+        scale = scale_to_fit((height, width), (row[HEIGHT], row[WIDTH]))
+        boxes = []
+        for box in row["boxes"]:
+            x1, y1, x2, y2 = (value / scale for value in box["box"])
+            inside = [max(x1, 0.0), max(y1, 0.0), min(x2, width), min(y2, height)]
+            if inside[0] < inside[2] and inside[1] < inside[3]:
+                boxes.append({**box, "box": [round(value, 1) for value in inside]})
+        return {"objects": len(boxes), WIDTH: width, HEIGHT: height, "boxes": boxes}
 
 
 def plural(count: int) -> str:

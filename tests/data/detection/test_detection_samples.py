@@ -436,7 +436,7 @@ def test_a_description_is_enough_to_read_an_image_and_other_files() -> None:
     good, bad = reader.encode([Path("new.png"), Path("bad.png")])
     assert good.inputs is not None
     assert good.inputs.shape == (3, 40, 40)
-    assert good.about == {"scale": 0.5}
+    assert good.about == {"width": 80, "height": 20}
     assert good.inputs[:, :10].mean() > 1
     assert good.inputs[:, 10:].abs().max() < 0.01
     assert (bad.inputs, "bad.png" in bad.problem) == (None, True)

@@ -268,12 +268,27 @@ def test_prediction_rows_have_boxes_above_the_minimum_score() -> None:
     answers = made.prediction_rows(outputs)
     assert answers[0] == {
         "objects": 1,
-        "pixels": "128x128",
+        "width": 128,
+        "height": 128,
         "boxes": [{"class": "a", "score": 0.9, "box": [8.0, 8.0, 40.0, 24.0]}],
     }
     assert json.dumps(answers)
     assert [row["objects"] for row in task(min_score=0.2).prediction_rows(outputs)] == [2] * 40
     assert task(min_score=0.95).prediction_rows(outputs)[0]["boxes"] == []
+
+
+def test_boxes_are_converted_to_pixels_of_the_file() -> None:
+    """An image of 640 x 320 is scaled by 0.2 to 128 x 64; below it is padding."""
+    boxes = [[8, 8, 40, 24], [100, 50, 140, 80], [10, 70, 20, 90], [-4, -4, 2, 3]]
+    row = {"objects": 4, "width": 128, "height": 128}
+    named = [{"class": "a", "score": 0.9, "box": box} for box in boxes]
+    placed = task().in_file_pixels({**row, "boxes": named}, 640, 320)
+    assert (placed["objects"], placed["width"], placed["height"]) == (3, 640, 320)
+    assert [box["box"] for box in placed["boxes"]] == [
+        [40.0, 40.0, 200.0, 120.0],
+        [500.0, 250.0, 640, 320],
+        [0.0, 0.0, 10.0, 15.0],
+    ]
 
 
 def test_an_explanation_draws_boxes_above_the_minimum_score() -> None:
@@ -345,7 +360,7 @@ def test_a_run_trains_evaluates_and_predicts_the_users_images(dltrain) -> None:
     )
     assert answer.code == 0, answer.err
     row = json.loads(Path("boxes.jsonl").read_text(encoding="utf-8"))
-    assert (row["input"], row["scale"], row["pixels"]) == ("own.png", 0.5, "64x64")
+    assert (row["input"], row["width"], row["height"]) == ("own.png", 128, 64)
     assert row["objects"] == len(row["boxes"])
     test = dltrain("predict", "last", "split=test", "--out", "test.csv", "--json")
     assert (test.code, test.json["predicted"]) == (0, 8), test.err
