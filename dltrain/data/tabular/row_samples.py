@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -72,12 +72,16 @@ class RowSamples:
             columns[number.name] = self.number_column(rows, number, problems)
         for category in self.encoder.categories:
             columns[category.name] = self.category_column(rows, category, problems)
-        is_read = np.array([not problem for problem in problems.texts])
-        for name, column in columns.items():
-            self.missing[name] += int(column.missing()[is_read].sum())
+        self.count_missing(columns.values(), problems)
         inputs = self.encoder(columns, np.arange(len(rows)))
         for row, x, problem in zip(rows, inputs, problems.texts, strict=True):
             yield Sample(row.place, None if problem else x, problem)
+
+    def count_missing(self, columns: Iterable[Column], problems: FirstProblems) -> None:
+        """Add the missing values in rows that can be read."""
+        is_read = np.array([not problem for problem in problems.texts])
+        for column in columns:
+            self.missing[column.name] += int(column.missing()[is_read].sum())
 
     def number_column(
         self, rows: Sequence[FileRow], number: Numbers, problems: FirstProblems

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,14 +42,18 @@ def find_time_column(sample: Mapping[str, Sequence[str]], series: str) -> TimeCo
     None if there is neither. `sample` are texts by column; `series` is not considered.
     """
     columns = {name: not_empty(texts) for name, texts in sample.items() if name != series}
-    for name, texts in columns.items():
-        if looks_like_dates(texts):
-            return TimeColumn(name, dates=True)
+    dates = next((name for name, texts in columns.items() if looks_like_dates(texts)), None)
+    if dates is not None:
+        return TimeColumn(dates, dates=True)
+    moments = first_moments(columns)
+    return None if moments is None else TimeColumn(moments, dates=False)
+
+
+def first_moments(columns: Mapping[str, Sequence[str]]) -> str | None:
+    """Return the first column of numbers that are times by its name, else by the numbers."""
     numbers = {name: texts for name, texts in columns.items() if texts and are_numbers(texts)}
-    candidates = [*named_moments(numbers), *filter(lambda n: are_moments(numbers[n]), numbers)]
-    if candidates:
-        return TimeColumn(candidates[0], dates=False)
-    return None
+    by_numbers = (name for name, texts in numbers.items() if are_moments(texts))
+    return next(chain(named_moments(numbers), by_numbers), None)
 
 
 def named_moments(numbers: Mapping[str, Sequence[str]]) -> list[str]:
@@ -90,6 +95,11 @@ def are_moments(texts: Sequence[str]) -> bool:
         return False
     if all(DAY_NUMBER.fullmatch(text.strip()) for text in texts):
         return True
+    return are_in_order(values)
+
+
+def are_in_order(values: NDArray[np.float64]) -> bool:
+    """Return whether Unix times (N,) fall or rise, or other numbers count evenly down."""
     steps = np.diff(values)
     falls, rises = bool((steps < 0).all()), bool((steps > 0).all())
     if are_unix_times(values):

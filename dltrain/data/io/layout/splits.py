@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 from dltrain.data.io.layout.classes import use_classes
@@ -177,12 +178,18 @@ def folders_by_class(splits: dict[str, SplitName]) -> dict[tuple[str, str], str]
 
     Empty unless there are two such classes or more, each with a training set.
     """
-    folders = {}
-    for name, split_name in splits.items():
-        if split_name.others:
-            folders[split_name.split, " ".join(split_name.others)] = name
-    class_names = {class_name for _, class_name in folders}
-    trained = {class_name for split, class_name in folders if split == "train"}
-    if len(class_names) < 2 or len(folders) < len(splits) or trained < class_names:
+    folders = {
+        (split_name.split, " ".join(split_name.others)): name
+        for name, split_name in splits.items()
+        if split_name.others
+    }
+    if len(folders) < len(splits) or not all_classes_are_trained(folders):
         return {}
     return {key: name for key, name in folders.items() if key[0] != "rest"}
+
+
+def all_classes_are_trained(folders: Iterable[tuple[str, str]]) -> bool:
+    """Return whether (split, class) are of two classes or more, each with a training set."""
+    class_names = {class_name for _, class_name in folders}
+    trained = {class_name for split, class_name in folders if split == "train"}
+    return len(class_names) > 1 and trained == class_names

@@ -123,17 +123,22 @@ class CsvFile(TableFile):
         That is so if another column has them; or if semicolons separate the fields, and every point
         is before three digits.
         """
-        if self.rules.has_marks:
-            return
         numbers = [column for column in columns if column.texts is None]
-        decimals = {column.number_format.decimal for column in numbers}
-        may_have_commas = arrow.delimiter == ";" and has_only_grouped(rows)
-        if "," not in decimals and not may_have_commas:
+        plain = [column.name for column in numbers if column.number_format == PLAIN]
+        if self.rules.has_marks or not self.may_have_decimal_commas(numbers, rows, arrow):
             return
-        for name in [column.name for column in numbers if column.number_format == PLAIN]:
+        for name in plain:
             texts, codes = arrow.distinct_texts(name)
             distinct = DistinctTexts(name, texts, codes, self.where)
             refuse_grouped(distinct, self.rules, must_be_numbers=False)
+
+    def may_have_decimal_commas(
+        self, numbers: Sequence[Column], rows: Sequence[Sequence[str]], arrow: ArrowCsv
+    ) -> bool:
+        """Return whether one of the columns has them, or the separators speak for them."""
+        if any(column.number_format.decimal == "," for column in numbers):
+            return True
+        return arrow.delimiter == ";" and has_only_grouped(rows)
 
     def without_empty_columns(self, request: Request, header: Sequence[str]) -> Request:
         """Return the request without nameless columns that are empty.

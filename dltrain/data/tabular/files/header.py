@@ -28,6 +28,12 @@ def is_number(text: str) -> bool:
     return NUMBER.fullmatch(text) is not None
 
 
+def columns_below(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[list[str]]:
+    """Return the texts of each column, from the rows with as many fields as the header."""
+    whole_rows = [row for row in rows if len(row) == len(header)]
+    return [[row[position] for row in whole_rows] for position in range(len(header))]
+
+
 def looks_like_data(header: Sequence[str], rows: Sequence[Sequence[str]]) -> bool:
     """Return whether a first line is a row of data rather than names, by the rows below it.
 
@@ -35,8 +41,7 @@ def looks_like_data(header: Sequence[str], rows: Sequence[Sequence[str]]) -> boo
     above numbers, or above texts that do not contain it, speaks for a header. Numbers that count
     (0, 1, 2 or 1990, 1991) are names too.
     """
-    rows = [row for row in rows if len(row) == len(header)]
-    columns = [[row[position] for row in rows] for position in range(len(header))]
+    columns = columns_below(header, rows)
     votes = [vote_of(name, values) for name, values in zip(header, columns, strict=True)]
     data_votes = votes.count("data")
     header_votes = votes.count("header")
