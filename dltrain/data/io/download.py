@@ -22,6 +22,7 @@ from urllib.parse import urlsplit
 
 from filelock import FileLock, Timeout
 
+from dltrain.data.io.places import AbsentDataError
 from dltrain.errors import InputError
 
 log = logging.getLogger("dltrain")
@@ -82,11 +83,11 @@ def fetch(
 
 def absent_error(
     files: Mapping[str, Published], folder: Path, others: Sequence[str], reasons: str
-) -> InputError:
+) -> AbsentDataError:
     """Return the error for files that could not be downloaded, with every way to have the data."""
     listing = "\n".join(f"  {n}  ({p.size:,} bytes, md5 {p.md5})" for n, p in files.items())
     alternatives = "".join(f"\nor: {other}" for other in others)
-    return InputError(
+    return AbsentDataError(
         f"the data set is not here and could not be downloaded ({reasons}).\n"
         f"Put these files into {folder.resolve()}\n{listing}{alternatives}\n"
         "or: paths.data=DIR (or the environment's DLTRAIN_DATA), the folder that holds the data "
