@@ -23,6 +23,7 @@ from dltrain.user_code import user_errors_explained
 
 log = logging.getLogger("dltrain")
 RESULTS = "sweep.json"
+EVENT_FILES = "events.out.tfevents.*"  # as TensorBoard calls them
 
 
 def run_sweep(options: Options) -> list[dict[str, Any]]:
@@ -52,11 +53,17 @@ def run_sweep(options: Options) -> list[dict[str, Any]]:
         write_rows(sweep / RESULTS, rows)
         if results["status"] == "interrupted":
             break
-    curves = f"tensorboard --logdir {shell_word(str(sweep))}"
-    log.info(f"\n{sweep}\n{overview(rows, swept)}\ncurves  {curves}")
+    log.info(f"\n{sweep}\n{overview(rows, swept)}{curves_line(sweep)}")
     report_curves(sweep, rows, swept)
     options.outcome.update({"sweep": str(sweep), "jobs": rows})
     return rows
+
+
+def curves_line(sweep: Path) -> str:
+    """Return the command that shows the curves of all jobs; "" if none of them has written any."""
+    if not any(sweep.rglob(EVENT_FILES)):
+        return ""
+    return f"\ncurves  tensorboard --logdir {shell_word(str(sweep))}"
 
 
 def checked_jobs(overrides: list[str]) -> tuple[list[list[str]], list[Composed]]:

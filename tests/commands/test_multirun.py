@@ -332,3 +332,12 @@ def hparams_shown(folder: Path) -> list[tuple[str, bool]]:
     metadata = backend.hparams_metadata(RequestContext(), "")
     experiment = backend.experiment_from_metadata(RequestContext(), "", True, metadata, [])
     return [(info.name, info.differs) for info in experiment.hparam_infos]
+
+
+def test_a_sweep_without_tensorboard_names_no_command_for_its_curves(dltrain) -> None:
+    words = ("-m", "dataset=digits", "model=mlp,perceptron", "trainer.steps=1")
+    quiet = dltrain(*words, "callbacks=quiet")
+    assert quiet.code == 0, quiet.err
+    assert "tensorboard" not in quiet.out
+    drawn = dltrain(*words, "debug=smoke")
+    assert "curves  tensorboard --logdir outputs/" in drawn.out

@@ -374,3 +374,10 @@ def test_an_empty_validation_split_is_reported(dltrain) -> None:
     assert told in outcome.err + outcome.out
     assert told in (folder_of(outcome) / "train.log").read_text()
     assert told not in (again := dltrain(*few, "dataset.val_fraction=0")).err + again.out
+
+
+def test_quiet_callbacks_print_no_command_for_curves(dltrain) -> None:
+    outcome = dltrain("model=mlp", "trainer.steps=1", "callbacks=quiet")
+    assert outcome.code == 0, outcome.err
+    assert "tensorboard" not in outcome.out
+    assert "tensorboard --logdir" in dltrain("model=mlp", "debug=smoke").out
