@@ -87,7 +87,7 @@ def test_every_input_gets_a_picture_in_the_run(dltrain) -> None:
     assert (left[..., 0] == left[..., 2]).all(), "a gray image"
     assert (right[..., 0] != right[..., 2]).any(), "a heat in color"
     assert dltrain("predict", "last", "split=test", "--explain", "--out", "x.csv").code == 0
-    assert (folder / "test-21.png").exists()
+    assert (folder / "synthetic-test-21.png").exists()
     assert "explained" in Path("x.csv").read_text(encoding="utf-8").splitlines()[0]
 
 

@@ -8,9 +8,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from own_data import OWN_DATA
+from own_data import OWN_DATA, picture_input
 
 from dltrain.cli import main
+from dltrain.config.composing.composition import compose_files
 from dltrain.config.groups import groups
 
 BRIEF = ("trainer.epochs=1", "trainer.steps=2", "callbacks=quiet", "paths.data=data")
@@ -24,8 +25,33 @@ GENERATORS = ("image_folder vae", "image_folder dcgan")
 WRITERS = ("language_modeling", "language_modeling streamed")
 WITH_VECTORS = ("words", "words fasttext")
 EXPLAINED = ("image_folder", "coco")
+VERB_OF_TASK = {  # what a run is asked for without inputs; runs of other tasks predict
+    "adversarial": ["generate", "--samples", "2"],
+    "language_modeling": ["generate", "a fine film", "--tokens", "3"],
+    "embedding": ["export", "--format", "word2vec"],
+    "seq2seq": ["predict", "a fine film"],
+}
+AGENTS = ("temporal_difference", "dqn")  # tasks of agents, which have a test of their own
+SMALL_MODELS = ("mlp", "cnn", "lenet5", "perceptron", "gru", "q_table", "gan")
 # Sets that are made or published, so that no setting names the user's files.
 NOT_OWN = set(groups()["dataset"]) - {own.dataset for own in OWN_DATA.values()}
+
+
+def experiments_of_families() -> dict[tuple[str, str], str]:
+    """Return an experiment for each data set and task of an experiment, with a small model."""
+
+    def is_large(name: str) -> bool:
+        return compose_files({"experiment": name})[1]["model"] not in SMALL_MODELS
+
+    found: dict[tuple[str, str], str] = {}
+    for name in sorted(groups()["experiment"], key=lambda name: (is_large(name), name)):
+        choices = compose_files({"experiment": name})[1]
+        if choices["task"] not in AGENTS:
+            found.setdefault((str(choices["dataset"]), str(choices["task"])), name)
+    return found
+
+
+EXPERIMENTS = experiments_of_families()
 
 
 @pytest.fixture(scope="module")
@@ -166,6 +192,35 @@ def test_a_run_on_fake_data_says_that_it_cannot_read_inputs(
     outcome = dltrain("predict", str(run), *OWN_DATA[name].write_inputs(tmp_path))
     assert outcome.code == 3
     assert "was trained on fake data (debug=smoke)" in outcome.err
+
+
+@pytest.mark.parametrize(("dataset", "task"), EXPERIMENTS)
+def test_the_experiments_need_no_data_once_they_are_trained(
+    dataset: str, task: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dltrain
+) -> None:
+    """A run of a published set on fake data, of the same shapes, asks for no data set.
+
+    Where only the data set would tell how texts and tables are read, the run says so.
+    """
+    small = ["model.buckets=100"] if "fasttext" in EXPERIMENTS[dataset, task] else []
+    words = [f"experiment={EXPERIMENTS[dataset, task]}", "debug=smoke", "callbacks=quiet"]
+    alone = ["init.from=null"] if EXPERIMENTS[dataset, task].startswith("transfer") else []
+    words += ["dataset.batch_size=2", "paths.data=data", *small, *alone, "--json"]
+    trained = dltrain(*words)
+    assert trained.code == 0, trained.err
+    kept = tmp_path / "kept"
+    shutil.move(trained.json["run"], kept)
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    monkeypatch.chdir(elsewhere)
+    verb, *inputs = VERB_OF_TASK.get(task, ["predict", "new.png"])
+    picture_input(elsewhere)
+    outcome = dltrain(verb, str(kept), *inputs)
+    if "so it knows no words" in outcome.err:
+        assert outcome.code == 3
+        assert dataset in ("imdb", "multi30k", "reversal", "diabetes", "mackey_glass")
+        return
+    assert outcome.code == 0, outcome.err
 
 
 def test_every_data_set_that_reads_own_files_is_covered() -> None:
