@@ -99,7 +99,8 @@ class Classification(Task):
             raise ValueError(TEXTS_WITHOUT_CLASSES if data.spec.vocab_size else NUMBERS_TO_PREDICT)
         if data.spec.boxes:
             raise ValueError(
-                "the data has boxes around objects, not a class for each image: set task=detection"
+                "the data has boxes around objects, not a class for each image: "
+                "model=faster_rcnn, with task=detection, finds them"
             )
         if isinstance(model, OTHER_TASKS):
             raise ValueError(

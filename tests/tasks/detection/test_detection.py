@@ -361,7 +361,13 @@ def test_a_run_trains_evaluates_and_predicts_the_users_images(dltrain) -> None:
     assert answer.code == 0, answer.err
     row = json.loads(Path("boxes.jsonl").read_text(encoding="utf-8"))
     assert (row["input"], row["width"], row["height"]) == ("own.png", 128, 64)
-    assert row["objects"] == len(row["boxes"])
+    assert row["objects"] == len(row["boxes"]) > 0
+    Image.new("L", (256, 128), 90).save("twice.png")
+    words = ["predict", "last", "twice.png", "task.min_score=0.0", "--json"]
+    (twice,) = dltrain(*words).json["rows"]
+    assert (twice["width"], twice["height"]) == (256, 128)
+    for box, large in zip(row["boxes"], twice["boxes"], strict=True):
+        assert large["box"] == pytest.approx([2 * value for value in box["box"]], abs=0.2)
     test = dltrain("predict", "last", "split=test", "--out", "test.csv", "--json")
     assert (test.code, test.json["predicted"]) == (0, 8), test.err
 
