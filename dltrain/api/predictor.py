@@ -19,7 +19,7 @@ from dltrain.errors import InputError, UsageError
 from dltrain.options import require_choice
 from dltrain.report.predictions import Row, with_top
 from dltrain.runs.generate import continued, episode_frames, sampled
-from dltrain.runs.inputs import of_split
+from dltrain.runs.inputs import known_about, of_split
 from dltrain.runs.open import TrainedRun, unknown_tokens
 from dltrain.runs.predict import BATCH_SIZE, batch_rows, stacked
 from dltrain.types import CountsUnknownTokens, Sample, Spec
@@ -213,7 +213,7 @@ def readable(samples: Iterator[Sample], skip: bool) -> Iterator[tuple[Row, Tenso
     """
     for sample in samples:
         if sample.inputs is not None:
-            yield {"input": sample.name, **sample.about}, sample.inputs
+            yield known_about(sample), sample.inputs
             continue
         problem = problem_of(sample)
         if not skip:
