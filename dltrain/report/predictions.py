@@ -45,10 +45,10 @@ def beside(known: Row, prediction: Row) -> Row:
 
     Columns of predictions keep their names, so a known column with such a name gets `KEPT_PREFIX`.
     """
-    taken = {TOP, *prediction, *in_columns(prediction)}
+    predicted = {TOP, *prediction, *in_columns(prediction)}
     row: Row = {}
     for name, value in known.items():
-        row[free_name(name, taken | row.keys())] = value
+        row[free_name(name, predicted | row.keys())] = value
     return {**row, **prediction}
 
 

@@ -66,6 +66,18 @@ def assert_same(value: Any, expected: Any) -> None:
         assert value == expected or expected != expected
 
 
+def as_today(row: dict[str, Any]) -> dict[str, Any]:
+    """Return what is still in a row of predictions of 0.1.0.
+
+    Samples of a split were numbered, and are named by their files today; boxes had the size and the
+    scale of the network's input, and are in pixels of the file today.
+    """
+    kept = {key: value for key, value in row.items() if key not in ("scale", "pixels")}
+    if row["input"].startswith("test/"):
+        del kept["input"]
+    return kept
+
+
 @pytest.mark.parametrize("earlier_run", NAMES, indirect=True)
 def test_an_earlier_run_gives_the_figures_that_it_gave(earlier_run: Path, dltrain: Any) -> None:
     """Evaluate, predict and train one step further; compare each with the same command of 0.1.0."""
@@ -81,6 +93,7 @@ def test_an_earlier_run_gives_the_figures_that_it_gave(earlier_run: Path, dltrai
         predicted = outcome.json
         if "rows" in predicted:
             predicted["rows"] = predicted["rows"][: len(expected["predicted"]["rows"])]
+            expected["predicted"]["rows"] = list(map(as_today, expected["predicted"]["rows"]))
         assert_same(predicted, expected["predicted"])
 
     outcome = dltrain("resume", str(earlier_run), expected["resume"], "--json")

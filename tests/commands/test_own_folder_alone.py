@@ -43,12 +43,12 @@ def experiments_of_families() -> dict[tuple[str, str], str]:
     def is_large(name: str) -> bool:
         return compose_files({"experiment": name})[1]["model"] not in SMALL_MODELS
 
-    found: dict[tuple[str, str], str] = {}
+    families: dict[tuple[str, str], str] = {}
     for name in sorted(groups()["experiment"], key=lambda name: (is_large(name), name)):
         choices = compose_files({"experiment": name})[1]
         if choices["task"] not in AGENTS:
-            found.setdefault((str(choices["dataset"]), str(choices["task"])), name)
-    return found
+            families.setdefault((str(choices["dataset"]), str(choices["task"])), name)
+    return families
 
 
 EXPERIMENTS = experiments_of_families()

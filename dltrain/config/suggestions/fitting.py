@@ -93,8 +93,8 @@ def _listed(models: list[str], kind: DataKind) -> str:
     """Return the first of the models that fit a kind of data, for a message; "" without any."""
     if not models:
         return ""
-    listed = f"; for {kind.name}: {first_names(models, MAX_MODELS_SHOWN)}"
-    return f"{listed} (dltrain list model)" if len(models) > MAX_MODELS_SHOWN else listed
+    text = f"; for {kind.name}: {first_names(models, MAX_MODELS_SHOWN)}"
+    return f"{text} (dltrain list model)" if len(models) > MAX_MODELS_SHOWN else text
 
 
 def fitting_models(config: dict[str, Any], spec: Spec) -> list[str]:
