@@ -25,17 +25,24 @@ log = logging.getLogger("dltrain")
 Offer = tuple[str, str]  # a word, and what it is
 
 # bash cuts COMP_WORDS at every = (COMP_WORDBREAKS), so the script reads the line itself. readline
-# replaces only what follows the last break, so the script takes what is before it off the offers.
+# replaces only what follows the last break, so the script takes what is before it off the offers,
+# unless the word begins with a quotation mark: then readline replaces all that follows the mark.
 BASH = """_dltrain() {
-  local IFS=$' \\t' line="${COMP_LINE:0:COMP_POINT}" words word offer broken=""
+  local IFS=$' \\t' line="${COMP_LINE:0:COMP_POINT}" words word offer broken="" quoted=""
   read -ra words <<< "$line"
   [[ "$line" == *[[:blank:]] ]] && words+=("")
   word="${words[${#words[@]}-1]}"
-  [[ "$COMP_WORDBREAKS" == *=* && "$word" == *=* ]] && broken="${word%"${word##*=}"}"
+  [[ "$word" == [\\"\\']* ]] && quoted=yes
+  words=("${words[@]//[\\"\\'\\\\]/}")
+  word="${words[${#words[@]}-1]}"
+  [[ -z "$quoted" && "$COMP_WORDBREAKS" == *=* && "$word" == *=* ]] &&
+    broken="${word%"${word##*=}"}"
   COMPREPLY=()
   while IFS=$'\\t' read -r offer _; do
-    COMPREPLY+=("${offer#"$broken"}")
-    [[ "$offer" == *[=.] || "$offer" == *=\\[* ]] && compopt -o nospace 2>/dev/null
+    [[ "$offer" == *[=.,] ]] && compopt -o nospace 2>/dev/null
+    offer="${offer#"$broken"}"
+    [[ -z "$quoted" ]] && printf -v offer '%q' "$offer" && offer="${offer//\\\\,/,}"
+    COMPREPLY+=("$offer")
   done < <("$1" __complete -- "${words[@]:1}" 2>/dev/null)
 }
 complete -o default -F _dltrain dltrain
@@ -48,7 +55,7 @@ _dltrain() {
   for line in "${(@f)$("${words[1]}" __complete -- "${typed[@]}" 2>/dev/null)}"; do
     word="${line%%$'\\t'*}"
     [[ -z "$word" ]] && continue
-    if [[ "$word" == *[=.] || "$word" == *=\\[* ]]; then
+    if [[ "$word" == *[=.,] ]]; then
       open+=("$word") open_text+=("${line/$'\\t'/  }")
     else
       closed+=("$word") closed_text+=("${line/$'\\t'/  }")
@@ -62,7 +69,8 @@ compdef _dltrain dltrain
 """
 FISH = """function __dltrain_complete
   set -l words (commandline -opc)
-  set -l offers ($words[1] __complete -- $words[2..-1] (commandline -ct) 2>/dev/null)
+  set -l word (commandline -ct | string replace -ra '["\\'\\\\\\\\]' '')
+  set -l offers ($words[1] __complete -- $words[2..-1] $word 2>/dev/null)
   test (count $offers) -gt 0; and printf '%s\\n' $offers; or __fish_complete_path (commandline -ct)
 end
 complete -c dltrain -f -a '(__dltrain_complete)'
@@ -176,14 +184,24 @@ def setting_offers(typed: list[str], word: str) -> Iterator[Offer]:
 
 
 def option_offers(typed: list[str], group: str, value: str) -> Iterator[Offer]:
-    """Yield GROUP=OPTION; after a comma where several options may be named, one that is not yet."""
+    """Yield GROUP=OPTION; after a comma where several options may be named, one that is not yet.
+
+    The only option that fits into a list is offered with its bracket and with a comma: two offers,
+    so that a shell neither ends the word nor closes its quotation mark.
+    """
     may_list = value.startswith("[") and group in COMPOSING
     may_sweep = "-m" in typed or "--multirun" in typed
     before = typed_part(value) if may_list or may_sweep else ""
     named = before.strip("[,").split(",")
-    for option in groups()[group]:
-        if option not in named:
-            yield f"{group}={before}{option}", summary(group, option)
+    options = [option for option in groups()[group] if option not in named]
+    fitting = [option for option in options if option.startswith(value.removeprefix(before))]
+    if may_list and len(fitting) == 1:
+        (option,) = fitting
+        yield f"{group}={before}{option}]", summary(group, option)
+        yield f"{group}={before}{option},", "and another"
+        return
+    for option in options:
+        yield f"{group}={before}{option}", summary(group, option)
 
 
 def typed_part(value: str) -> str:
