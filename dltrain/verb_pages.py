@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from dltrain.options import Options
 from dltrain.report.text import table
-from dltrain.verbs import FLAGS, MULTIRUN, VERBS, Verb
+from dltrain.verbs import FLAGS, MULTIRUN, VERBS, Flag, Verb
 
 log = logging.getLogger("dltrain")
 GRID = "-m"  # how the page of a grid of runs is called
@@ -166,6 +166,15 @@ VERB_PAGES = {
         "Print a script that completes words with TAB.",
         examples=("dltrain completion bash", "dltrain completion zsh"),
     ),
+    "schema": VerbPage(
+        "Print a JSON Schema by which an editor completes and checks YAML files. KIND is config\n"
+        "(a configuration or an experiment) or a group; --out FOLDER writes those of all kinds.",
+        {"plugins=[]": "your own packages, whose classes the schema has too"},
+        (
+            "dltrain schema --out schemas",
+            "dltrain schema model --out model.json",
+        ),
+    ),
     "help": VerbPage(
         "Print the commands, groups and flags; or a command's settings, flags and examples.",
         examples=("dltrain help", "dltrain help predict", "dltrain predict --help"),
@@ -203,15 +212,15 @@ def described(verb: Verb) -> str:
 def flags_of(name: str) -> dict[str, str]:
     """Return the flags that a verb takes, its own first, and what each does."""
     verb = "train" if name == GRID else name
-    own: dict[str, str] = {}
-    common: dict[str, str] = {}
-    for about in dict.fromkeys(FLAGS.values()):
-        spellings = ", ".join(flag for flag, other in FLAGS.items() if other == about)
-        shown = f"{spellings} {about.example}".strip()
-        if about.optional:
-            shown = f"{spellings} [={about.example}]"
-        if verb in about.verbs:
-            own[shown] = about.purpose
-        elif not about.verbs:
-            common[shown] = about.purpose
-    return own | common
+    distinct = list(dict.fromkeys(FLAGS.values()))
+    own = [flag for flag in distinct if verb in flag.verbs]
+    common = [flag for flag in distinct if not flag.verbs]
+    return {spellings(flag): flag.purpose for flag in [*own, *common]}
+
+
+def spellings(flag: Flag) -> str:
+    """Return the ways to write a flag, with an example of its value."""
+    names = ", ".join(name for name, other in FLAGS.items() if other == flag)
+    if flag.optional:
+        return f"{names} [={flag.example}]"
+    return f"{names} {flag.example}".strip()

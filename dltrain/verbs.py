@@ -136,6 +136,12 @@ VERBS = {
         "a shell script that completes words with TAB",
         names=1,
     ),
+    "schema": Verb(
+        "dltrain.commands.schema:schema",
+        "schema [KIND]",
+        "a JSON Schema of the YAML files, for editors",
+        names=1,
+    ),
     "help": Verb(
         "dltrain.usage:print_help",
         "help [command]",
@@ -195,7 +201,7 @@ FLAGS = {
     "--out": Flag(
         "out",
         "FILE.csv",
-        ("evaluate", "predict", "generate", "export", "rollout", "compare"),
+        ("evaluate", "predict", "generate", "export", "rollout", "compare", "schema"),
         "is the file to write",
     ),
     "--where": Flag("where", "model=cnn", ("runs",), "selects runs by a condition", repeated=True),

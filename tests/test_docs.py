@@ -44,7 +44,9 @@ def test_every_experiment_has_its_row_among_the_results() -> None:
 def test_every_block_is_a_file_or_commands() -> None:
     assert len(FILES) >= 8
     for language, name, text in BLOCKS:
-        assert (language in ("python", "yaml") and name) or (language == "sh" and not name), text
+        assert (language in ("python", "yaml", "json") and name) or (
+            language == "sh" and not name
+        ), text
         if language == "sh":
             assert all(line.startswith("dltrain ") for line in text.splitlines()), text
 

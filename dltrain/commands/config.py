@@ -35,14 +35,21 @@ def config(options: Options) -> None:
         log.info(NO_HYDRA)
         return
     composed = compose(options.overrides)
-    shown: Any = composed.public if options.resolve else composed.as_written()
-    keys = [*options.names, *([options.package] if options.package else [])]
-    for key in keys:
-        shown = part_below(composed, shown, key)
+    shown = shown_part(composed, options)
     options.outcome["config"] = shown
     if not options.json:
         print(as_yaml_text(shown), end="")  # not logged: lines must not be wrapped
     raise_all(composed)
+
+
+def shown_part(composed: Composed, options: Options) -> Any:
+    """Return the configuration, or the part of it that is asked for."""
+    shown: Any = composed.as_written()
+    if options.resolve:
+        shown = composed.public
+    for key in filter(None, [*options.names, options.package]):
+        shown = part_below(composed, shown, key)
+    return shown
 
 
 def part_below(composed: Composed, shown: Any, key: str) -> Any:

@@ -44,10 +44,18 @@ def _comments_in(node: Any, lines: list[str], prefix: str) -> Iterator[tuple[str
 
     for name, value in node.value:
         key = f"{prefix}{name.value}"
-        is_below = isinstance(value, yaml.CollectionNode) and not value.flow_style
-        mark = name.end_mark if is_below else value.end_mark
+        mark = _end_of(name, value)
         match = COMMENT.match(lines[mark.line], mark.column)
         if match:
             yield key, match[1]
         if isinstance(value, yaml.MappingNode):
             yield from _comments_in(value, lines, f"{key}.")
+
+
+def _end_of(name: Any, value: Any) -> Any:
+    """Return the place after which a comment stands: the value, or the key of a block below it."""
+    import yaml
+
+    if isinstance(value, yaml.CollectionNode) and not value.flow_style:
+        return name.end_mark
+    return value.end_mark

@@ -20,6 +20,8 @@ COMPOSING = (
     "preprocessing",
 )  # groups of which any number is chosen, each under its own name
 
+FOR_PROGRAMS = ("@package", "yaml-language-server")  # begin comments that nobody reads
+
 own_dir: ContextVar[Path | None] = ContextVar("own_dir", default=None)  # what --config-dir named
 
 
@@ -164,5 +166,6 @@ def read_ours(path: Path) -> dict[str, Any]:
 def summary(group: str, option: str) -> str:
     """Return the first comment of an option's file, which describes it in a line."""
     with option_file(group, option).open(encoding="utf-8") as file:
-        comments = (line for line in file if line.startswith("#") and "@package" not in line)
-        return next(comments, "").lstrip("# ").strip()
+        comments = (line for line in file if line.startswith("#"))
+        texts = (line for line in comments if not any(mark in line for mark in FOR_PROGRAMS))
+        return next(texts, "").lstrip("# ").strip()

@@ -158,17 +158,17 @@ def _kind_of(annotation: Any) -> Kind:
 
 def _constraints(annotation: Any) -> Iterator[tuple[Constraint, Any]]:
     """Yield the metadata of an Annotated type that is understood, with its meaning."""
-    for item in _flattened(typing.get_args(annotation)[1:]):
+    for item in flattened(typing.get_args(annotation)[1:]):
         constraint = CONSTRAINTS.get(type(item))
         if constraint is not None:
             yield constraint, item
 
 
-def _flattened(metadata: Iterable[Any]) -> Iterator[Any]:
+def flattened(metadata: Iterable[Any]) -> Iterator[Any]:
     """Yield the single items of metadata: of Interval(gt=0, le=1), Gt(0) and Le(1)."""
     for item in metadata:
         if isinstance(item, GroupedMetadata):
-            yield from _flattened(item)
+            yield from flattened(item)
         else:
             yield item
 

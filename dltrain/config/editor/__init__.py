@@ -1,0 +1,1 @@
+"""JSON Schemas for editors, made from the same signatures as the checks."""
