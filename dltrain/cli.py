@@ -30,6 +30,7 @@ from dltrain.errors import (
     ending_signals,
 )
 from dltrain.files import to_json
+from dltrain.hydra_words import translate
 from dltrain.options import Options
 from dltrain.screen import Screen, wrapped_to_screen
 from dltrain.usage import moved_command, unknown_flag, unknown_verb
@@ -178,13 +179,14 @@ def parse(options: Options) -> Verb:
     if words and not is_override(words[0]):
         name = words.pop(0)
     refuse_flags_without_cfg(name, options)
-    verb = verb_called(name, options)
+    verb = verb_called(name, words, options)
     if verb.files:
         options.overrides = list(filter(is_setting, words))
         options.names = [*itertools.filterfalse(is_setting, words), *rest]
     else:
         options.names, options.overrides = split_names([*words, *rest], verb.names)
     refuse_late_verb(options.overrides)
+    translate(GRID if verb is MULTIRUN else name, options)
     if name == "predict":
         refuse_old_spelling(options)
     refuse_flags_of_others(flags, name)
@@ -200,15 +202,18 @@ def page_named(words: list[str], options: Options) -> list[str]:
     return []
 
 
-def verb_called(name: str, options: Options) -> Verb:
-    """Return the verb of a name; the flags -m and --cfg stand for verbs of their own."""
+def verb_called(name: str, following: list[str], options: Options) -> Verb:
+    """Return the verb of a name; the flags -m and --cfg stand for verbs of their own.
+
+    Raises UsageError for an unknown name, by it and the words after it.
+    """
     if name == "train" and options.cfg is not None:
         return VERBS["config"]
     if name == "train" and options.multirun:
         return MULTIRUN
     verb = (VERBS | HIDDEN).get(name)
     if verb is None:
-        raise UsageError(unknown_verb(name))
+        raise UsageError(unknown_verb(name, following))
     return verb
 
 
@@ -245,8 +250,7 @@ def set_flag(word: str, following: list[str], options: Options) -> str:
     if flag.optional:
         setattr(options, flag.field, value)
         return name
-    if not value and following and following[0] not in FLAGS:
-        value = following.pop(0)
+    value = value or following_value(following)
     if not value:
         raise UsageError(f"{name} needs a value: {name} {flag.example}")
     if flag.repeated:
@@ -254,6 +258,13 @@ def set_flag(word: str, following: list[str], options: Options) -> str:
     else:
         setattr(options, flag.field, value)
     return name
+
+
+def following_value(following: list[str]) -> str:
+    """Take the value of a flag off the words after it; empty if another flag stands there."""
+    if not following or following[0] in FLAGS:
+        return ""
+    return following.pop(0)
 
 
 def split_names(words: list[str], count: int) -> tuple[list[str], list[str]]:

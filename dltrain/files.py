@@ -71,6 +71,19 @@ def writing(what: str | Path, instead: str = "") -> Iterator[None]:
         raise UsageError(message) from e
 
 
+def unused_folder(name: str | None) -> Path | None:
+    """Return the path of a folder that is still to be made; None without a name.
+
+    Raises UsageError if something has that name.
+    """
+    if name is None:
+        return None
+    path = Path(name).expanduser()
+    if os.path.lexists(path):
+        raise UsageError(f"{path}: exists already; a new run needs a folder of its own")
+    return path
+
+
 @contextmanager
 def replacing(path: Path, what: str) -> Iterator[TextIO]:
     """Open a text file that replaces `path` if all goes well and something was written.

@@ -44,6 +44,7 @@ class Options:
     cfg: str | None = None
     resolve: bool = False
     package: str | None = None
+    folder: str | None = None  # of the new run or sweep, exactly
     out: str | None = None
     format: str | None = None
     images: str | None = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 
 from dltrain import __version__
@@ -11,9 +12,9 @@ from dltrain.config.suggestions.habits import VERBS as VERBS_ELSEWHERE
 from dltrain.config.suggestions.other_programs import (
     Answer,
     answer_for,
+    command_for,
     flag_answer,
     option_for,
-    verb_for,
 )
 from dltrain.config.suggestions.spelling import close_matches
 from dltrain.config.suggestions.suggest import common_keys, default_keys
@@ -97,22 +98,45 @@ def listed(options: list[str]) -> str:
     return line[:MAX_LISTED_CHARS].rpartition(",")[0] + ", ..."
 
 
-def unknown_verb(name: str) -> str:
-    """Return what to type instead of a first word that is not a verb."""
+def unknown_verb(name: str, following: Sequence[str] = ()) -> str:
+    """Return what to type instead of a first word that is not a verb.
+
+    `following` are the words after it: its value, as in `optimizer.lr 0.01`, or the verb after the
+    name of a program.
+    """
     problem = f"{name} is not a command"
-    for suggest in (_verb_elsewhere, _data_file, _setting_with_colon, _option, _similar_verb):
+    command = command_for(name, following)
+    if command is not None:
+        return f"{problem}; did you mean `{command}`?"
+    value = following[0] if following else ""
+    hint = _setting_without_equals(name, value)
+    if hint is not None:
+        return f"{problem}; {hint}"
+    for suggest in (_data_file, _setting_with_colon, _option, _similar_verb):
         hint = suggest(name)
         if hint is not None:
             return f"{problem}; {hint}"
     return f"{problem} ({', '.join(VERBS)}); settings are KEY=VALUE (dltrain --help)"
 
 
-def _verb_elsewhere(name: str) -> str | None:
-    """Suggest the command for a verb of another program, such as `fit`."""
-    command = verb_for(name)
-    if command is None:
+def _setting_without_equals(name: str, value: str) -> str | None:
+    """Suggest the setting for a key or a group with its value after a space."""
+    if not value or "=" in value or value.startswith("-"):
         return None
-    return f"did you mean `{command}`?"
+    words = _meant_setting(name, value)
+    if "=" not in words:
+        return None
+    return f"settings are KEY=VALUE; did you mean {words}?"
+
+
+def _meant_setting(name: str, value: str) -> str:
+    """Return the setting of a key here, or of another program's; empty for other names."""
+    if name in default_keys():
+        return shell_word(f"{name}={value}")
+    answer = answer_for(name, value, default_keys().__contains__)
+    if answer is None:
+        return ""
+    return answer.words
 
 
 def _data_file(name: str) -> str | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dltrain.config import check
 from dltrain.config.compose import compose
 from dltrain.experiment.session import start
+from dltrain.files import unused_folder
 from dltrain.options import Options
 
 
@@ -12,4 +13,4 @@ def train(options: Options) -> None:
     """Compose and check the configuration, then train a new run of it."""
     composed = compose(options.overrides)
     check.raise_all(composed)
-    start(composed, options)
+    start(composed, options, unused_folder(options.folder))

@@ -14,6 +14,7 @@ from dltrain.config.grid import distinct, expand, swept_keys
 from dltrain.config.overrides import raise_problems
 from dltrain.errors import DivergedError, DltrainError, Interrupted, StoppedBySignal
 from dltrain.experiment.session import start
+from dltrain.files import unused_folder, writing
 from dltrain.options import Options
 from dltrain.runs.folder import FINISHED, RunFolder
 from dltrain.shell import shell_word
@@ -37,11 +38,7 @@ def run_sweep(options: Options) -> list[dict[str, Any]]:
         ConfigError: A configuration is wrong.
     """
     jobs, configurations = checked_jobs(options.overrides)
-    root = Path(configurations[0].config["paths"]["output"])
-    with RunFolder.create(
-        root, "sweep", {}
-    ).locked() as sweep_run:  # released: the jobs lock their own
-        sweep = sweep_run.folder
+    sweep = new_sweep(configurations[0], options)
     swept = swept_keys(jobs)
     log.info(f"{sweep}: {len(jobs)} jobs over {', '.join(swept) or 'no key'}")
     rows: list[dict[str, Any]] = []
@@ -64,6 +61,18 @@ def curves_line(sweep: Path) -> str:
     if not any(sweep.rglob(EVENT_FILES)):
         return ""
     return f"\ncurves  tensorboard --logdir {shell_word(str(sweep))}"
+
+
+def new_sweep(composed: Composed, options: Options) -> Path:
+    """Return the new folder of a sweep."""
+    folder = unused_folder(options.folder)
+    if folder is None:
+        sweep_run = RunFolder.create(Path(composed.config["paths"]["output"]), "sweep", {})
+    else:
+        with writing(folder):
+            sweep_run = RunFolder.make(folder, {})
+    with sweep_run.locked():  # released: the jobs lock their own
+        return sweep_run.folder
 
 
 def checked_jobs(overrides: list[str]) -> tuple[list[list[str]], list[Composed]]:

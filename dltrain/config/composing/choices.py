@@ -122,7 +122,8 @@ def cannot_be_empty(group: str) -> str:
         return "to turn the callbacks off: callbacks=quiet"
     if group in COMPOSING:
         return f"to choose no option: {shell_word(f'{group}=[]')}"
-    return f"a run needs this group: choose {group}=NAME (dltrain list {group})"
+    neutral = option_for(group, "null") or "NAME"
+    return f"a run needs this group: choose {group}={neutral} (dltrain list {group})"
 
 
 def remove_option(config: Any, override: Any) -> list[Problem]:

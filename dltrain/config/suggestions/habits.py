@@ -77,6 +77,7 @@ RENAMED = {
         hidden_layer_sizes hidden_units layer_sizes hidden_dims hidden_layers units
     """,
     "task.top_k": "top_k topk",
+    "model.nms_threshold": "iou iou_thres iou_threshold nms_thresh nms_iou",
     "task.min_score": "conf conf_thres confidence score_threshold conf_threshold",
     "trainer.epochs": """
         epochs max_epochs num_epochs n_epochs num_train_epochs nb_epoch nb_epochs max_iter
@@ -119,15 +120,15 @@ RENAMED = {
 # A group here: the names that other programs have for it.
 GROUPS = {
     "dataset": """
-        data datamodule dataloader data_module ds dm train_data dataset_name data_name
+        datasets data datamodule dataloader data_module ds dm train_data dataset_name data_name
         train_dataset corpus
     """,
     "model": """
-        arch net network backbone architecture model_name model_name_or_path model_type
+        models arch net network backbone architecture model_name model_name_or_path model_type
         module encoder model_class
     """,
     "schedule": """
-        scheduler lr_scheduler lr_scheduler_type sched lr_schedule lr_policy lr_decay
+        schedules scheduler lr_scheduler lr_scheduler_type sched lr_schedule lr_policy lr_decay
         learning_rate_schedule
     """,
     "loss": "criterion loss_fn loss_function objective loss_type losses cost",
@@ -143,8 +144,8 @@ GROUPS = {
         accelerator devices gpus gpu num_gpus n_gpu gpu_id gpu_ids cuda use_cuda use_gpu
         no_cuda use_cpu device_type
     """,
-    "task": "problem problem_type task_type",
-    "experiment": "config config_name recipe preset cfg exp hparams",
+    "task": "tasks problem problem_type task_type",
+    "experiment": "experiments config config_name recipe preset cfg exp hparams",
 }
 
 # Names of options, by group: in lower case without spaces, dots, dashes and underscores; * matches
@@ -205,6 +206,7 @@ OPTIONS = {
         "*ckpt": "init.from=RUN",
     },
     "optimizer": {
+        "auto": "adam",
         "adamwhf": "adamw",
         "adamwtorch*": "adamw",
         "sgdm": "momentum",
@@ -444,6 +446,7 @@ HOMES = {
     "model.num_layers": ("dataset=imdb model=lstm model.num_layers={value}", "for texts"),
     "model.hidden_size": ("dataset=imdb model=lstm model.hidden_size={value}", "for texts"),
     "model.embedding_dim": ("dataset=imdb model=lstm model.embedding_dim={value}", "for texts"),
+    "model.nms_threshold": ("dataset=yolo dataset.path=FOLDER model.nms_threshold={value}", ""),
     "task.min_score": ("dataset=yolo dataset.path=FOLDER task.min_score={value}", ""),
 }
 
@@ -534,6 +537,27 @@ ANSWERS = {
     "do_predict": ("dltrain predict RUN INPUT", ""),
     "train": ("dltrain", "it trains and then tests"),
     "test": ("dltrain evaluate RUN", "every training ends with the test"),
+    "source": ("dltrain predict RUN INPUT", ""),
+    "tta": ("dltrain evaluate RUN tta={value}", ""),
+    "top": ("dltrain predict RUN INPUT top={value}", ""),
+    "temperature": ("dltrain generate RUN TEXT temperature={value}", ""),
+    "top_p": ("dltrain generate RUN TEXT top_p={value}", ""),
+    "extras": ("dltrain config", "prints the configuration; the others of extras: leave them out"),
+    "print_config": ("dltrain config", "prints the configuration"),
+    "enforce_tags": ("", "a run needs no tags: leave it out"),
+    "ignore_warnings": ("", "warnings are few and worth reading: leave it out"),
+    "tags": ("name=NAME", "a run has a name and no tags"),
+    "save_top_k": ("trainer.save_every=1ep", "the last and the best state are kept"),
+    "save_last": ("", "the last and the best state are always kept: leave it out"),
+    "min_epochs": ("", "training ends with trainer.epochs or by early stopping: leave it out"),
+    "initial_epoch": ("dltrain resume RUN", "it continues at the epoch where the run ended"),
+    "validation_data": ("dataset.val_fraction=0.1", "or a folder val/ beside train/"),
+    "fraction": ("trainer.steps=100", "ends the run after so many steps"),
+    "mosaic": ("", "there is no mosaic of images; dltrain list preprocessing"),
+    "close_mosaic": ("", "there is no mosaic of images: leave it out"),
+    "rect": ("", "images are scaled to fit and padded: leave it out"),
+    "single_cls": ("", "the classes are those of the data: leave it out"),
+    "lin1_size": ("model=mlp model.hidden_sizes=[256,128]", ""),
     "val": ("dltrain evaluate RUN split=val", ""),
     "evaluate": ("dltrain evaluate RUN", ""),
     "predict": ("dltrain predict RUN INPUT", ""),
@@ -685,6 +709,60 @@ ANSWERS = {
     "plugins_dir": ("plugins=[NAME]", "your own package, whose classes may be built"),
 }
 
+# Keys of ANSWERS whose answer depends on the value: {value: (what to type, a note)}.
+BY_VALUE = {
+    "train": {
+        "false": ("dltrain evaluate RUN", "scores a run without training"),
+        "0": ("dltrain evaluate RUN", "scores a run without training"),
+    },
+    "test": {
+        "false": ("", "every training ends with one pass over the test split: leave it out"),
+        "true": ("", "every training ends with the test: leave it out"),
+    },
+    "checkpoint": {
+        "best": ("dltrain evaluate RUN checkpoint=best", ""),
+        "last": ("dltrain evaluate RUN checkpoint=last", ""),
+    },
+    "ckpt_path": {"best": ("dltrain evaluate RUN checkpoint=best", "")},
+    "normalize": {"false": ("dataset.scaling=unit", "pixels from 0 to 1")},
+    "batch_norm": {"false": ("model.norm=none", "")},
+    "weights": {
+        "null": ("", "weights are random unless init.from or init.weights is set: leave it out")
+    },
+}
+
+# Keys of ANSWERS for which false, null and 0 mean what happens anyway.
+OFF_UNLESS_CHOSEN = """
+    early_stopping early_stop nesterov mixup cutmix ema swa gradient_clip_val grad_clip
+    max_grad_norm clipnorm clipvalue label_smoothing l1 l2 fliplr flipud class_weight
+    pretrained ckpt_path ckpt checkpoint resume resume_from resume_from_checkpoint
+    warm_start fast_dev_run dry_run profiler overfit_batches fp16 half bf16 cos_lr degrees
+    translate shear hsv_h hsv_s hsv_v logger wandb hparams_search mosaic print_config
+"""
+
+# Nodes of other programs that are a group here.
+PARENTS = {
+    "model.optimizer.": "optimizer",
+    "model.scheduler.": "schedule",
+    "model.lr_scheduler.": "schedule",
+    "model.criterion.": "loss",
+    "model.net.": "model",
+    "scheduler.": "schedule",
+    "lr_scheduler.": "schedule",
+}
+
+# Programs whose name may come first, and their verbs.
+PROGRAMS = {"yolo", "ultralytics"}
+PROGRAM_VERBS = {
+    "train": "dltrain dataset=yolo dataset.path=FOLDER",
+    "fit": "dltrain train",
+    "predict": "dltrain predict RUN INPUT",
+    "track": "dltrain predict RUN INPUT",
+    "val": "dltrain evaluate RUN split=val",
+    "export": "dltrain export RUN --format word2vec",
+    "benchmark": "dltrain debug=profile",
+}
+
 # Verbs of other programs, as a first word or as the value of mode=.
 VERBS = {
     "fit": "dltrain train",
@@ -748,8 +826,8 @@ VERBS = {
 
 # Flags: Hydra's own, and short ones. A key with `=` at its end takes the next word as its value.
 FLAGS = {
-    "--info": "dltrain check",
-    "-i": "dltrain check",
+    "--info": "dltrain config",
+    "-i": "dltrain config",
     "--hydra-help": "dltrain --help",
     "--run": "dltrain",
     "-r": "dltrain",

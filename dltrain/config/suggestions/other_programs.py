@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-from dltrain.config.groups import COMPOSING, groups
+from dltrain.config.groups import COMPOSING, groups, read_option
 from dltrain.config.suggestions import habits, quoting
 from dltrain.config.suggestions.spelling import close_matches
 from dltrain.shell import shell_word
@@ -117,6 +117,44 @@ def _by_group(asked: _Asked) -> Answer | None:
     return None
 
 
+def _by_value(asked: _Asked) -> Answer | None:
+    """Answer by the value too, such as for train=false."""
+    answers = habits.BY_VALUE.get(asked.name, {})
+    plain = _plain(asked.value)
+    if plain in answers:
+        return _from_table(answers[plain], asked.value)
+    if asked.name in habits.OFF_UNLESS_CHOSEN.split() and plain in CPU_VALUES:
+        return Answer("", "it is off by default: leave it out")
+    return None
+
+
+def _by_parent(asked: _Asked) -> Answer | None:
+    """Answer for a key below a node that is a group here, such as model.scheduler.factor."""
+    for parent, group in habits.PARENTS.items():
+        if asked.key.startswith(parent):
+            return _below_group(f"{group}.{asked.key.removeprefix(parent)}", asked)
+    return None
+
+
+def _below_group(key: str, asked: _Asked) -> Answer | None:
+    """Answer with a key of a group here, and with the option that has it if it is not chosen."""
+    if asked.has(key):
+        return _renamed_to(key, asked.value)
+    choice = _choice_with(key)
+    if choice is None:
+        return None
+    return Answer(f"{choice} {_override(key, asked.value or '...')}")
+
+
+def _choice_with(key: str) -> str | None:
+    """Return GROUP=OPTION for the first option whose file has a key."""
+    group, _, name = key.partition(".")
+    for option in groups()[group]:
+        if name in read_option(group, option):
+            return f"{group}={option}"
+    return None
+
+
 def _by_table(asked: _Asked) -> Answer | None:
     """Answer with other words, also for a key that this configuration does not have."""
     if asked.name in habits.ANSWERS:
@@ -127,7 +165,15 @@ def _by_table(asked: _Asked) -> Answer | None:
     return None
 
 
-ANSWERS_BY = (_by_first_name, _by_mode, _by_own_key, _by_group, _by_table)  # the first one counts
+ANSWERS_BY = (  # the first one counts
+    _by_parent,
+    _by_first_name,
+    _by_mode,
+    _by_value,
+    _by_own_key,
+    _by_group,
+    _by_table,
+)
 
 
 def _from_table(answer: tuple[str, str], value: str) -> Answer:
@@ -139,6 +185,19 @@ def verb_for(word: str) -> str | None:
     """Return the command that does what another program's verb does."""
     word = word.lower()
     return OWN_VERBS.get(word) or habits.VERBS.get(word)
+
+
+def command_for(word: str, following: Sequence[str] = ()) -> str | None:
+    """Return the command for another program's verb, or for its name and the verb after it.
+
+    For `yolo detect predict ...` that is the command for `predict`.
+    """
+    if word.lower() in habits.PROGRAMS:
+        for other in following:
+            command = habits.PROGRAM_VERBS.get(other.lower())
+            if command is not None:
+                return command
+    return verb_for(word)
 
 
 def option_for(group: str, name: str) -> str | None:

@@ -150,6 +150,27 @@ def test_every_answer_composes() -> None:
             assert mistakes_in(f'{overrides_of(answer.words)} "{override}"') == [], (name, answer)
 
 
+def test_every_answer_by_value_composes() -> None:
+    for name, answers in habits.BY_VALUE.items():
+        for value in answers:
+            answer = answer_for(name, value, lambda key: False)
+            assert answer is not None
+            assert answer.words or answer.note.endswith("leave it out"), (name, value)
+            assert mistakes_in(answer.words) == [] if answer.words else True, (name, value)
+    for name in habits.OFF_UNLESS_CHOSEN.split():
+        assert name in habits.ANSWERS, name
+        answer = answer_for(name, "false", lambda key: False)
+        assert answer is not None
+        assert answer.note.endswith("leave it out"), name
+
+
+def test_every_node_that_is_a_group_here_is_one() -> None:
+    assert set(habits.PARENTS.values()) <= groups().keys()
+    assert not habits.PROGRAMS & VERBS.keys()
+    for command in habits.PROGRAM_VERBS.values():
+        assert mistakes_in(command) == [], command
+
+
 def test_every_key_that_is_not_always_there_has_a_home() -> None:
     for here, names in habits.RENAMED.items():
         answer = answer_for(names.split()[0], sample(here), lambda key: False)
@@ -233,7 +254,11 @@ def test_every_verb_and_flag_of_others_has_a_command_here() -> None:
         ("mode=predict", "`dltrain predict RUN INPUT`"),
         ("mode=max", "trainer.mode "),
         ("val=true", "`dltrain evaluate RUN split=val`"),
-        ("test=true", "`dltrain evaluate RUN`"),
+        ("train=false", "`dltrain evaluate RUN`"),
+        ("train=true", "`dltrain`"),
+        ("model.scheduler.factor=0.5", "schedule=plateau schedule.factor=0.5"),
+        ("iou=0.7", "dataset=yolo dataset.path=FOLDER model.nms_threshold=0.7"),
+        ("checkpoint=last", "`dltrain evaluate RUN checkpoint=last`"),
         ("callbacks=early_stopping", '"regularization=[early_stopping]"'),
         ("callbacks=none", "quiet"),
         ("model=yolov8n.pt", "dataset=yolo dataset.path=FOLDER"),
@@ -282,6 +307,7 @@ def test_a_habit_is_answered_with_what_to_type_here(typed: str, here: str) -> No
     "typed",
     [
         *("logger=wandb", "trainer.logger=tensorboard", "logger.wandb.offline=true"),
+        *("test=true", "test=false", "ckpt_path=null", "resume=False", "pretrained=0"),
         *(
             "num_workers=4",
             "shuffle=true",
@@ -330,7 +356,7 @@ def test_a_key_that_is_only_a_little_like_another_is_not_taken_for_it(typed: str
         (["lenet5_mnist"], "experiment=lenet5_mnist"),
         (["--output_dir", "my runs (1)"], "\"paths.output='my runs (1)'\""),
         (["cfg"], "`dltrain config`"),
-        (["--info"], "`dltrain check`"),
+        (["--info"], "`dltrain config`"),
         (["--name", "x"], "name=x"),
         (["--wandb"], "every run logs to metrics.jsonl and TensorBoard"),
         (["fit"], "`dltrain train`"),
@@ -338,7 +364,11 @@ def test_a_key_that_is_only_a_little_like_another_is_not_taken_for_it(typed: str
         (["val"], "`dltrain evaluate RUN split=val`"),
         (["yolo", "mode=train"], "`dltrain dataset=yolo dataset.path=FOLDER`"),
         (["evalute"], "`dltrain evaluate`"),
-        (["epochs", "10"], "trainer.epochs=..."),
+        (["epochs", "10"], "trainer.epochs=10?"),
+        (["epochs"], "trainer.epochs=..."),
+        (["optimizer.lr", "0.01"], "settings are KEY=VALUE; did you mean optimizer.lr=0.01?"),
+        (["model", "resnet18"], "did you mean model=resnet18?"),
+        (["epochs", "--json"], "trainer.epochs=..."),
         (["trainer.epochs:10"], "trainer.epochs=10"),
         (["data.csv"], "dataset=tabular dataset.path=data.csv dataset.target=COLUMN"),
         (["--push_to_hub"], "nothing is uploaded: leave it out"),
