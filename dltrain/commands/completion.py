@@ -148,6 +148,12 @@ def page_offers(typed: list[str], word: str) -> Iterator[Offer]:
     yield from ((name, one.help) for name, one in VERBS.items())
 
 
+def schema_offers(typed: list[str], word: str) -> Iterator[Offer]:
+    """Yield the words after `schema`: the kinds of files."""
+    yield "config", "a configuration, or an experiment"
+    yield from group_offers(typed, word)
+
+
 def file_verb_offers(typed: list[str], word: str) -> Iterator[Offer]:
     """Yield settings after `predict RUN`, where a word may also be a file or a text."""
     if "=" in word or "." in word:
@@ -326,6 +332,7 @@ VERB_OFFERS: dict[str, Callable[[list[str], str], Iterator[Offer]]] = {
     "generate": file_verb_offers,
     "completion": shell_offers,
     "help": page_offers,
+    "schema": schema_offers,
     "list": group_offers,
     "show": show_offers,
 }

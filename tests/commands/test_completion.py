@@ -123,6 +123,8 @@ def test_the_keys_below_a_choice_are_those_of_its_composition(choice: str, offer
         (["predict", "last", "--out", ""], []),
         (["completion", ""], ["bash", "zsh", "fish"]),
         (["help", "ev"], ["evaluate"]),
+        (["schema", "t"], ["task", "trainer"]),
+        (["schema", "co"], ["config"]),
         (["list", "mo"], ["model"]),
         (["show", "model/cn"], ["model/cnn", "model/cnn_roi"]),
         (["show", "optimizer.l"], ["optimizer.lr"]),

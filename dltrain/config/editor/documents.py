@@ -36,10 +36,10 @@ def document(name: str, plugins: Sequence[str] = ()) -> JsonSchema:
     is_whole = name in (WHOLE, *OVERLAYS)
     nodes = NodeSchemas(plugins, in_file=not is_whole)
     if is_whole:
-        title = "a configuration of dltrain, or the part that an experiment sets"
+        title = "dltrain configuration"
         body = _of_whole(nodes)
     else:
-        title = f"a file of the group {name} of dltrain"
+        title = f"dltrain {name}"
         body = _of_group(name, nodes)
     return {
         "$schema": DRAFT,
@@ -143,21 +143,23 @@ def _named_nodes(group: str, nodes: NodeSchemas) -> JsonSchema:
 
 def _defaults_list() -> JsonSchema:
     """Return the schema of a defaults list: `_self_`, other files, and choices of groups."""
+    offered = {}
     choices = {}
     for group, options in groups().items():
-        option: JsonSchema = {"anyOf": [{"enum": options}, {"type": "null"}]}
         several = {"type": "array", "items": {"enum": options}}
-        pattern = rf"^((override|optional) )*/?{group}(@[\w.-]+)?$"
-        choices[pattern] = {"anyOf": [option, several]}
+        chosen = {"anyOf": [{"enum": options}, {"type": "null"}, several]}
+        offered[f"override /{group}"] = chosen
+        choices[rf"^((override|optional) )*/?{group}(@[\w.-]+)?$"] = chosen
     choice = {
         "type": "object",
+        "properties": offered,
         "patternProperties": choices,
         "additionalProperties": False,
         "minProperties": 1,
         "maxProperties": 1,
     }
     names = {"type": "string", "description": f"{SELF}, or the name of a file of this folder"}
-    return {"type": "array", "items": {"if": {"type": "string"}, "then": names, "else": choice}}
+    return {"type": "array", "items": {"anyOf": [choice, names]}}
 
 
 def _chosen_rules(group: str, nodes: NodeSchemas) -> list[JsonSchema]:

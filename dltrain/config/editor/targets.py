@@ -7,6 +7,7 @@ import importlib
 import inspect
 import json
 import pkgutil
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -140,10 +141,7 @@ class NodeSchemas:
         """Return the definitions that the other schemas refer to."""
         schemas = {
             "interpolation": {"type": "string", "pattern": "\\$\\{"},
-            "target": {
-                "type": "string",
-                "anyOf": [{"enum": buildable_names()}, {"pattern": OTHER_PACKAGES}],
-            },
+            "target": {"type": "string", "pattern": f"{OTHER_PACKAGES}|{_any_name()}"},
             "node": self.checked_by_target(list(self.targets.values()), {"type": "object"}),
         }
         for name, properties in self.properties.items():
@@ -217,6 +215,11 @@ def any_of(schemas: Sequence[JsonSchema]) -> JsonSchema:
     if not others:
         return first
     return {"anyOf": [first, *others]}
+
+
+def _any_name() -> str:
+    """Return the pattern of all names that may be built; editors would print an enumeration."""
+    return f"^({'|'.join(map(re.escape, buildable_names()))})$"
 
 
 def closed(properties: Mapping[str, Any]) -> JsonSchema:
