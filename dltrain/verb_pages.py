@@ -169,7 +169,7 @@ VERB_PAGES = {
     "schema": VerbPage(
         "Print a JSON Schema by which an editor completes and checks YAML files. KIND is config\n"
         "(a configuration or an experiment) or a group; --out FOLDER writes those of all kinds.",
-        {"plugins=[]": "your own packages, whose classes the schema has too"},
+        {'"plugins=[NAME]"': "your own packages, whose classes the schema has too"},
         (
             "dltrain schema --out schemas",
             "dltrain schema model --out model.json",

@@ -47,8 +47,8 @@ def named_plugins(options: Options) -> list[str]:
     for key, typed in composed.typed.items():
         if key != PLUGINS:
             raise UsageError(
-                f"schema takes no {typed}: it has every option of every group; plugins=[NAME] adds "
-                "the classes of your own packages, --config-dir FOLDER your options"
+                f'schema takes no {typed}: it has every option of every group; "plugins=[NAME]" '
+                "adds the classes of your own packages, --config-dir FOLDER your options"
             )
     return [str(plugin) for plugin in composed.config[PLUGINS]]
 
