@@ -13,6 +13,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TextIO
 
+from dltrain.console import is_encodable
 from dltrain.errors import UsageError
 
 TEMPORARY = ".tmp-"  # begins the name of a file or folder that is being written
@@ -88,14 +89,14 @@ def unused_folder(name: str | None) -> Path | None:
 def replacing(path: Path, what: str) -> Iterator[TextIO]:
     """Open a text file that replaces `path` if all goes well and something was written.
 
-    Raises UsageError, naming the file as `what`, if it cannot be written. Errors of the block pass
-    unchanged.
+    Bytes of a name that is not UTF-8 are written as escapes. Raises UsageError, naming the file as
+    `what`, if it cannot be written. Errors of the block pass unchanged.
     """
     temporary = path.with_name(f"{TEMPORARY}{path.name}-{os.getpid()}")
     with writing(what):
         if path.is_dir():
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
-        file = temporary.open("w", encoding="utf-8", newline="")
+        file = temporary.open("w", encoding="utf-8", errors="backslashreplace", newline="")
     try:
         yield file
         with writing(what):
@@ -144,10 +145,24 @@ def to_json(
     ensure_ascii: bool = True,
     default: Callable[[Any], Any] | None = None,
 ) -> str:
-    """Return `content` as JSON that every reader accepts: an infinite number or NaN is null."""
-    return json.dumps(
-        finite(content), indent=indent, ensure_ascii=ensure_ascii, default=default, allow_nan=False
-    )
+    """Return `content` as JSON that every reader accepts: an infinite number or NaN is null.
+
+    Names that are not UTF-8 are written with escapes, even without `ensure_ascii`.
+    """
+
+    def dumped(ascii_only: bool) -> str:
+        return json.dumps(
+            finite(content),
+            indent=indent,
+            ensure_ascii=ascii_only,
+            default=default,
+            allow_nan=False,
+        )
+
+    text = dumped(ensure_ascii)
+    if is_encodable(text, "utf-8"):
+        return text
+    return dumped(True)
 
 
 def finite(content: Any) -> Any:

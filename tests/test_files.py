@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 import dltrain as package
-from dltrain.files import to_json
+from dltrain.files import replacing, to_json
 from dltrain.report.text import number
 
 SOURCES = Path(package.__file__).parent
@@ -88,3 +88,13 @@ def test_json_infinity(dltrain) -> None:
         in outcome.out + outcome.err
     )
     assert dltrain("resume", str(run), "trainer.epochs=2", "--json").code == 0
+
+
+def test_a_name_that_is_not_utf8_is_written_with_escapes(tmp_path: Path) -> None:
+    """Names of files are bytes: one of another encoding reaches Python as lone surrogates."""
+    name = b"caf\xe9.png".decode("utf-8", "surrogateescape")
+    assert to_json({name: "größe"}, ensure_ascii=False) == '{"caf\\udce9.png": "gr\\u00f6\\u00dfe"}'
+    assert to_json({"x": "größe"}, ensure_ascii=False) == '{"x": "größe"}'
+    with replacing(tmp_path / "names.csv", "names") as file:
+        file.write(f"{name},größe\n")
+    assert (tmp_path / "names.csv").read_text(encoding="utf-8") == "caf\\udce9.png,größe\n"

@@ -128,3 +128,25 @@ def test_class_names_in_a_locale_without_them(tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stderr
     assert len(json.loads(done.stdout)["rows"]) == 20
+
+
+def test_a_class_folder_whose_name_is_not_utf8(dltrain, tmp_path: Path) -> None:
+    """It trains, predicts into every format and on the screen, and scores."""
+    for name in (b"caf\xe9", b"tea"):
+        folder = tmp_path / "pictures" / os.fsdecode(name)
+        try:
+            folder.mkdir(parents=True)
+        except OSError:
+            pytest.skip("this file system has names of UTF-8 only")
+        for i in range(12):
+            Image.new("L", (8, 8), i).save(folder / f"{i}.png")
+    words = ("dataset=image_folder", "dataset.path=pictures", "dataset.channels=1", "model=mlp")
+    assert dltrain(*words, "trainer.epochs=1", "callbacks=quiet").code == 0
+    for out in ([], ["--out", "rows.csv"], ["--out", "rows.jsonl"], ["--json"]):
+        outcome = dltrain("predict", "last", "pictures", *out)
+        assert outcome.code == 0, outcome.err
+    outcome = dltrain("evaluate", "last", "--out", "scores.csv")
+    assert outcome.code == 0, outcome.err
+    rows = (tmp_path / "rows.csv").read_text(encoding="utf-8").splitlines()
+    assert len(rows) == 25
+    assert any("caf\\udce9" in row for row in rows)

@@ -6,7 +6,6 @@ They are draft-07, which the YAML language server reads.
 from __future__ import annotations
 
 import dataclasses
-import json
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -20,6 +19,7 @@ from dltrain.config.editor.values import NODE, JsonSchema, value_schema
 from dltrain.config.groups import OVERLAYS, conf_dir, groups, read_option
 from dltrain.config.schema import Argument, arguments
 from dltrain.config.settings import Settings
+from dltrain.files import to_json
 
 DRAFT = "http://json-schema.org/draft-07/schema#"
 REFERENCE = re.compile(r'"#/definitions/([^"]+)"')
@@ -54,7 +54,7 @@ def _referred_to(body: JsonSchema, definitions: dict[str, JsonSchema]) -> dict[s
     needed: dict[str, JsonSchema] = {}
     waiting = [body]
     while waiting:
-        for name in REFERENCE.findall(json.dumps(waiting.pop())):
+        for name in REFERENCE.findall(to_json(waiting.pop())):
             if name not in needed:
                 needed[name] = definitions[name]
                 waiting.append(needed[name])

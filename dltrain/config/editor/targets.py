@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import importlib
 import inspect
-import json
 import pkgutil
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -22,6 +21,7 @@ from dltrain.config.groups import OVERLAYS, groups, option_file, read_option
 from dltrain.config.policy import FUNCTION_PACKAGES, TARGET_PACKAGES, locate
 from dltrain.config.schema import Argument, arguments, as_yaml
 from dltrain.errors import UsageError
+from dltrain.files import to_json
 
 DEFAULTS = "defaults"
 DESCRIPTION = "description"
@@ -210,7 +210,7 @@ def any_of(schemas: Sequence[JsonSchema]) -> JsonSchema:
     distinct = {}
     for schema in schemas:
         plain = {name: part for name, part in schema.items() if name != DESCRIPTION}
-        distinct.setdefault(json.dumps(plain, sort_keys=True), schema)
+        distinct.setdefault(to_json(plain), schema)
     first, *others = distinct.values()
     if not others:
         return first
