@@ -228,8 +228,7 @@ FLAGS = {
         "tolerance",
         "0.02",
         ("reproduce",),
-        "is the relative difference that is accepted; without it 0 where machine, versions and "
-        "data are the same, else 0.02",
+        "accepts this relative difference; by default 0, elsewhere than then 0.02",
     ),
     "--fork": Flag("fork", verbs=("resume",), purpose="continues a run in a new one"),
 }

@@ -177,7 +177,8 @@ def with_plugins(overrides: list[str], plugins: list[str]) -> list[str]:
         else:
             others.append(override)
     names = ",".join(filter(None, dict.fromkeys([*named, *plugins])))
-    return [f"plugins=[{names}]", *others]
+    as_list = f"[{names}]"
+    return [f"plugins={as_list}", *others]
 
 
 def plugins_in(overrides: list[str]) -> tuple[str, ...]:
