@@ -207,7 +207,7 @@ class NodeSchemas:
 
 def any_of(schemas: Sequence[JsonSchema]) -> JsonSchema:
     """Return the schema of a value that fits in one of several; equal ones count once."""
-    distinct = {}
+    distinct: dict[str, JsonSchema] = {}
     for schema in schemas:
         plain = {name: part for name, part in schema.items() if name != DESCRIPTION}
         distinct.setdefault(to_json(plain), schema)
