@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from dltrain.api.inputs import batch_tensor, samples_of
-from dltrain.api.process import isolated, predicting
+from dltrain.api.process import PYTHON, isolated, predicting
 from dltrain.data.raw_batches import encoded_batch
 from dltrain.errors import InputError, UsageError
 from dltrain.options import require_choice
@@ -120,7 +120,7 @@ class Predictor:
         """Yield the row of each sample; they are predicted in batches."""
         task = self.trained.engine.task
         while True:
-            with self.lock, predicting(self.trained.device, self.threads):
+            with self.lock, PYTHON.changed(), predicting(self.trained.device, self.threads):
                 batch = list(islice(samples, BATCH_SIZE))
                 if not batch:
                     self.report_unknown_tokens()

@@ -44,7 +44,8 @@ def isolated(verbose: bool = False, keeps_memory: bool = False) -> Iterator[None
     with ONE_AT_A_TIME, ExitStack() as stack:
         stack.enter_context(hosted_by(host))
         stack.enter_context(messages(verbose))
-        stack.enter_context(settings_of_new_process())
+        stack.enter_context(PYTHON.changed())
+        stack.enter_context(torch_of_new_process())
         stack.enter_context(random_generators())
         stack.enter_context(user_errors_explained())
         yield
@@ -161,57 +162,81 @@ class TorchSettings:
         torch.use_deterministic_algorithms(self.deterministic, warn_only=self.warns_only)
 
 
-class ProgramSettings:
-    """The settings that the program had before the first of several blocks.
+class SharedSettings:
+    """Settings of the process that several blocks share, which may overlap in several threads.
 
-    Blocks may overlap in several threads, so the last one to end restores the settings.
+    The first block to begin calls `change`, which changes the settings and has the program's own
+    restored when the stack closes: that is when the last block has ended.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, change: Callable[[ExitStack], None]) -> None:
+        self.change = change
         self.lock = threading.Lock()
         self.blocks = 0
         self.restoring = ExitStack()
 
-    def enter(self) -> None:
-        """Count a block; the first sets what a new process has."""
+    @contextmanager
+    def changed(self) -> Iterator[None]:
+        """Have the settings in the block."""
         with self.lock:
             if not self.blocks:
-                self.restoring.enter_context(warnings.catch_warnings())
-                self.restoring.callback(PythonSettings.current().apply)
-                self.restoring.callback(TorchSettings.current().apply)
-                TorchSettings.of_new_process().apply()
+                self.change(self.restoring)
             self.blocks += 1
+        try:
+            yield
+        finally:
+            with self.lock:
+                self.blocks -= 1
+                if not self.blocks:
+                    self.restoring.close()
 
-    def leave(self) -> None:
-        """Restore the program's settings at the end of the last block."""
-        with self.lock:
-            self.blocks -= 1
-            if not self.blocks:
-                self.restoring.close()
+
+def change_python(restoring: ExitStack) -> None:
+    """Have Python's settings restored; the program's own are in force until they change."""
+    restoring.enter_context(warnings.catch_warnings())
+    restoring.callback(PythonSettings.current().apply)
 
 
-PROGRAM = ProgramSettings()
+def change_torch(restoring: ExitStack) -> None:
+    """Set what torch begins with."""
+    PROGRAM_THREADS.append(torch.get_num_threads())
+    restoring.callback(PROGRAM_THREADS.clear)
+    restoring.callback(TorchSettings.current().apply)
+    TorchSettings.of_new_process().apply()
+
+
+PROGRAM_THREADS: list[int] = []  # the program's number of threads, while a block changes torch's
+PYTHON = SharedSettings(change_python)
+TORCH = SharedSettings(change_torch)
+IN_BLOCK = threading.local()
 
 
 @contextmanager
-def settings_of_new_process() -> Iterator[None]:
-    """Have the settings of a new process in the block, and the program's again after it."""
+def torch_of_new_process() -> Iterator[None]:
+    """Have torch's settings of a new process in the block, and the program's again after it.
+
+    A thread that begins to use torch while a run trains in another would start with the number of
+    threads of that run; after its block it has the program's number.
+    """
+    is_nested = vars(IN_BLOCK).get("depth", 0) > 0
+    own_threads = torch.get_num_threads()
     flushes = flushes_denormals()
-    threads = torch.get_num_threads()
-    PROGRAM.enter()
-    try:
-        with ordinary_mode():
-            yield
-    finally:
-        PROGRAM.leave()
-        torch.set_num_threads(threads)
-        torch.set_flush_denormal(flushes)
+    with TORCH.changed():
+        threads = own_threads if is_nested else PROGRAM_THREADS[0]
+        IN_BLOCK.depth = vars(IN_BLOCK).get("depth", 0) + 1
+        try:
+            with ordinary_mode():
+                yield
+        finally:
+            IN_BLOCK.depth -= 1
+            torch.set_num_threads(threads)
+            torch.set_flush_denormal(flushes)
 
 
 @contextmanager
 def predicting(device: Device, threads: int) -> Iterator[None]:
     """Compute in the block as the run does: its threads and its rounding of denormals."""
-    with settings_of_new_process():
+    with torch_of_new_process():
         torch.set_num_threads(threads)
         torch.set_flush_denormal(device.flush_denormals)
         with user_errors_explained():

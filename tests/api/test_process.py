@@ -11,7 +11,8 @@ import signal
 import sys
 import threading
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ import pytest
 import torch
 
 import dltrain as library
-from dltrain.api.process import flushes_denormals
+from dltrain.api.process import flushes_denormals, isolated
 
 BRIEF = ("dataset=digits", "model=mlp", "trainer.steps=3", "trainer.epochs=1")
 
@@ -86,24 +87,30 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> library.Run:
     return library.train(*BRIEF, **{"paths.output": tmp_path_factory.mktemp("trained")})
 
 
-@pytest.fixture
-def unusual(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """A program with settings of its own."""
+@contextmanager
+def settings_of_its_own() -> Iterator[None]:
+    """A program with unusual settings."""
     before = torch.get_num_threads()
     torch.set_num_threads(2)
     torch.set_default_dtype(torch.float64)
     torch.use_deterministic_algorithms(True)
     torch.set_float32_matmul_precision("medium")
     logging.getLogger("dltrain").setLevel(logging.ERROR)
-    warnings.simplefilter("error")
     random.seed(3)
     torch.manual_seed(4)
-    yield
-    torch.set_num_threads(before)
-    torch.set_default_dtype(torch.float32)
-    torch.use_deterministic_algorithms(False)
-    torch.set_float32_matmul_precision("highest")
-    logging.getLogger("dltrain").setLevel(logging.NOTSET)
+    csv.field_size_limit(1234)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        try:
+            yield
+        finally:
+            torch.set_num_threads(before)
+            torch.set_default_dtype(torch.float32)
+            torch.use_deterministic_algorithms(False)
+            torch.set_float32_matmul_precision("highest")
+            torch.set_flush_denormal(False)
+            logging.getLogger("dltrain").setLevel(logging.NOTSET)
+            csv.field_size_limit(131072)
 
 
 def train_with_failing_data() -> None:
@@ -137,13 +144,16 @@ CALLS: dict[str, Callable[[library.Run], Any]] = {
 }
 
 
+@pytest.mark.parametrize("flushes", [False, True])
 @pytest.mark.parametrize("call", CALLS)
-@pytest.mark.usefixtures("unusual")
-def test_nothing_in_the_process_has_changed(call: str, trained: library.Run) -> None:
-    CALLS[call](trained)  # what is imported for the first time may register itself
-    before = state()
-    CALLS[call](trained)
-    after = state()
+def test_nothing_in_the_process_has_changed(call: str, flushes: bool, trained: library.Run) -> None:
+    if not flushes:
+        CALLS[call](trained)  # modules that are imported for the first time may change something
+    with settings_of_its_own():
+        torch.set_flush_denormal(flushes)
+        before = state()
+        CALLS[call](trained)
+        after = state()
     assert {key: after[key] for key in after if after[key] != before[key]} == {
         key: before[key] for key in after if after[key] != before[key]
     }
@@ -187,6 +197,37 @@ def test_training_in_another_thread_is_the_same(trained: library.Run) -> None:
     thread.start()
     thread.join()
     assert lines(runs[0]) == lines(trained)
+
+
+def test_predicting_while_another_thread_trains_leaves_the_number_of_threads(
+    trained: library.Run,
+) -> None:
+    """A new thread begins with torch's number of threads, which is that of the run just then."""
+    net = trained.load()
+    began = threading.Event()
+    done = threading.Event()
+    counts: list[int] = []
+
+    def predict() -> None:
+        began.wait(60)
+        net(np.zeros((2, 1, 8, 8), np.uint8))
+        counts.append(torch.get_num_threads())
+        done.set()
+
+    thread = threading.Thread(target=predict)
+    with settings_of_its_own():
+        thread.start()
+        with isolated():
+            torch.set_num_threads(1)
+            began.set()
+            assert done.wait(60)
+            assert torch.get_num_threads() == 1
+            library.load(trained)
+            assert torch.get_num_threads() == 1
+        thread.join()
+        assert counts == [2]
+        assert torch.get_num_threads() == 2
+        assert torch.get_default_dtype() == torch.float64
 
 
 def test_nothing_is_printed_unless_it_is_asked_for(

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
 import yaml
+from torch import nn
 
 from dltrain.config.policy import locate
 from dltrain.errors import UsageError
@@ -128,6 +131,9 @@ def test_allowed_targets(target: str) -> None:
         ("dltrain.models.nope.Nope", "dltrain.models has no module nope"),
         ("torch.nn.Relu", "torch.nn has no Relu; did you mean torch.nn.ReLU?"),
         ("dltrain.config.policy.PACKAGES", "may not be built"),
+        ("__main__.Net", "plugins=[__main__]"),
+        ("__builtins__.eval", "is not imported"),
+        ("torch.__main__.Net", "public name"),
     ],
 )
 def test_other_targets_are_refused_with_a_reason(target: str, reason: str) -> None:
@@ -265,3 +271,17 @@ def test_the_manifest_of_a_run_is_json_that_holds_no_plugin_unless_one_was_named
     assert (
         json.loads((run / "manifest.json").read_text(encoding="utf-8"))["config"]["plugins"] == []
     )
+
+
+def test_the_program_itself_is_a_plugin_where_it_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Classes of a script or of a notebook's cells; what it imports stays refused."""
+    program = ModuleType("__main__")
+    own_class = type("Net", (nn.Module,), {"__module__": "__main__"})
+    program.Net = own_class  # type: ignore[attr-defined]
+    program.subprocess = subprocess  # type: ignore[attr-defined]
+    program.run = subprocess.run  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "__main__", program)
+    assert locate("__main__.Net", ["__main__"]) is own_class
+    for target in ("__main__.subprocess.run", "__main__.run", "__main__.__loader__"):
+        with pytest.raises(UsageError):
+            locate(target, ["__main__"])
