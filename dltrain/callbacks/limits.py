@@ -29,10 +29,12 @@ class Limits(Callback):
         self.steps = limit(steps)
         self.max_seconds = limit(seconds)
         self.stage_steps = limit(stage_steps)
-        self.made = 0  # steps of the current stage
+        self.made = 0  # steps of the stage that is called `stage`
+        self.stage = ""
         self.stage_is_full = False  # it has made all its steps
 
     def step_end(self, engine: Engine) -> None:
+        self._count_for(engine.stage.name)
         self.made += 1
         self._end_what_is_full(engine)
 
@@ -43,12 +45,18 @@ class Limits(Callback):
         if self.stage_is_full:
             engine.end_stage()
 
-    def stage_end(self, engine: Engine) -> None:
-        """Count the steps of the next stage."""
-        self.made = 0
+    def _count_for(self, stage: str) -> None:
+        """Count from 0 if another stage has begun.
+
+        The count stays until then: it is the same in every checkpoint of a stage's last step.
+        """
+        if stage != self.stage:
+            self.made = 0
+            self.stage = stage
 
     def resumed(self, engine: Engine) -> None:
         """End a run or a stage that was interrupted after its last step."""
+        self.stage = engine.stage.name
         self._end_what_is_full(engine)
 
     def state_dict(self) -> dict[str, Any]:
