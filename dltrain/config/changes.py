@@ -13,7 +13,7 @@ FUTURE = "changes what follows"
 HARMLESS = "harmless"
 NO_EFFECT = "no longer has an effect: the weights are there"
 HARMLESS_KEYS = (  # and the beginnings of harmless keys
-    *("name", "expect", "callbacks.", "checkpoints.", "paths.", "plugins", "debug"),
+    *("name", "expect", "callbacks.", "checkpoints.", "paths.", "plugins", "resume", "debug"),
     *("dataset.eval_batch_size", "dataset.threads"),
     *("trainer.log_every", "trainer.save_every", "trainer.on_save_error", "trainer.on_oom"),
     *("trainer.max_seconds", "trainer.evaluate_every", "trainer.watch", "trainer.mode"),

@@ -12,7 +12,7 @@ from dltrain.config.policy import under
 from dltrain.types import flatten
 
 ALWAYS_NAMED = ("model", "dataset")  # choices that are logged even if they are the defaults
-NOT_OF_THE_EXPERIMENT = ("callbacks", "paths", "name", "expect", "plugins", "hydra")
+NOT_OF_THE_EXPERIMENT = ("callbacks", "paths", "name", "expect", "plugins", "resume", "hydra")
 TARGET = "_target_"
 
 

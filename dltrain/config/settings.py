@@ -45,6 +45,7 @@ class Settings:
     unfreeze_epoch: PositiveInt | None = None
     lr_factors: dict[str, PositiveFloat] = field(default_factory=dict)
     debug: Literal["smoke", "overfit", "profile"] | None = None
+    resume: Literal["auto"] | None = None
 
 
 @dataclass(frozen=True)

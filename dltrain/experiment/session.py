@@ -67,12 +67,14 @@ def start(
     folder: Path | None = None,
     swept: Sequence[str] = (),
     title: str = "",
+    key: str = "",
 ) -> dict[str, Any]:
     """Train a new run of a checked configuration and return its results.
 
     Errors of the data or the device are raised before the run's folder is made. That is `folder`,
     or by default a folder with the time in its name. `swept` are the keys that differ between the
-    runs of a sweep. `title` is the run's name in TensorBoard.
+    runs of a sweep. `title` is the run's name in TensorBoard, and resume=auto finds it by its
+    `key`.
     """
     config = composed.config
     with buffered_records() as records:
@@ -89,6 +91,8 @@ def start(
         manifest_entries["note"] = experiment.note
     if title:
         manifest_entries[TENSORBOARD] = title
+    if key:
+        manifest_entries["key"] = key
     files = initial_files(experiment, composed, options, **manifest_entries)
     if folder is None:
         run = RunFolder.create(Path(config["paths"]["output"]), label(composed), files)

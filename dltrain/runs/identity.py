@@ -22,7 +22,12 @@ def defining(config: dict[str, Any]) -> dict[str, Any]:
     Places, logs and the machine are left out: the same experiment may run elsewhere.
     """
     values = flatten(config)
-    return {key: value for key, value in values.items() if not key.startswith(SURROUNDINGS)}
+    return {key: value for key, value in values.items() if not is_surrounding(key)}
+
+
+def is_surrounding(key: str) -> bool:
+    """Tell if a dotted key changes no result."""
+    return key.startswith(SURROUNDINGS)
 
 
 def identity(config: dict[str, Any], without: tuple[str, ...] = ()) -> str:

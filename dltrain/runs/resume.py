@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import shutil
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from dltrain.config.compose import Composed
 from dltrain.config.overrides import expand_home, take
 from dltrain.config.own_settings import belongs
 from dltrain.engine import Resume
-from dltrain.errors import UsageError
+from dltrain.errors import InputError, UsageError
 from dltrain.experiment.experiment import Experiment
 from dltrain.files import replace_file, writing
 from dltrain.options import Options
@@ -26,6 +27,7 @@ from dltrain.runs.folder import (
     MANIFEST,
     METRICS,
     READ_ONLY,
+    RESULTS,
     TIMING,
     RunFolder,
 )
@@ -98,8 +100,19 @@ def prepare_folder(
         if resume is None:
             run.keep(METRICS, 0)
         run.write_json(MANIFEST, manifest)
+        reopen_results(run)
         replace_file(run.folder / CONFIG, as_yaml(composed.public))
         Store(run.folder / CHECKPOINTS).forget_stage_ends(place["index"])
+
+
+def reopen_results(run: RunFolder) -> None:
+    """Note in the results of an earlier end that the run continues, in case it is killed."""
+    results: dict[str, Any] = {}
+    with suppress(InputError):  # what is damaged is replaced at the end
+        results = run.read_json(RESULTS)
+    if results:
+        reason = "the run was continued, and has not ended since"
+        run.write_json(RESULTS, {**results, "status": "interrupted", "reason": reason})
 
 
 def fork_run(

@@ -12,7 +12,7 @@ import pytest
 from dltrain.config.grid import expand
 from dltrain.config.groups import groups
 from dltrain.errors import Interrupted, UsageError
-from dltrain.sweeps import run as multirun
+from dltrain.runs import automatic
 from dltrain.sweeps.names import short_names, title_of
 
 SMOKE = ("model=perceptron", "debug=smoke", "callbacks=quiet")
@@ -179,14 +179,14 @@ def test_a_job_that_diverges_costs_one_job(dltrain, tmp_path: Path) -> None:
 def test_a_job_that_raises_costs_one_job(
     dltrain, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    start = multirun.start
+    start = automatic.start
 
     def fragile(composed: Any, *rest: Any) -> dict[str, Any]:
         if composed.config["seed"] == 2:
             raise MemoryError("out of memory")
         return start(composed, *rest)
 
-    monkeypatch.setattr(multirun, "start", fragile)
+    monkeypatch.setattr(automatic, "start", fragile)
     outcome = dltrain("-m", *SMOKE, "seed=1,2,3", "--json")
     assert outcome.code == 1
     rows = rows_of(sweep_folder(tmp_path / "outputs"))
@@ -205,7 +205,7 @@ def test_an_interrupted_job_ends_the_sweep(
     def interrupted(*args: Any) -> dict[str, Any]:
         raise Interrupted(2)
 
-    monkeypatch.setattr(multirun, "start", interrupted)
+    monkeypatch.setattr(automatic, "start", interrupted)
     outcome = dltrain("-m", *SMOKE, "seed=1,2,3")
     assert outcome.code == 130
     assert [row["status"] for row in rows_of(sweep_folder(tmp_path / "outputs"))] == ["interrupted"]

@@ -89,8 +89,10 @@ def summarize(root: Path, found: FoundFolder) -> RunSummary:
     run = RunFolder(root / found.path)
     summary = RunSummary(found.path)
     problems = list(added_files(summary, run))
-    if not os.path.lexists(run.folder / RESULTS):
+    has_results = os.path.lexists(run.folder / RESULTS)
+    if found.is_running or not has_results:
         add_progress(summary, last_records(run.folder))
+    if not has_results:
         summary.status = INTERRUPTED
     elif not problems and summary.status == DAMAGED:
         problems.append(f"{run.folder / RESULTS} has no status")
