@@ -128,13 +128,14 @@ def print_runs(options: Options) -> None:
     shown = rows[: limit_of(options)]
     is_grouped = options.group is not None
     columns = keys_of("--columns", options.columns, selection.runs)
-    if options.csv:
+    if options.json:
+        options.outcome["root"] = str(root)
+        options.outcome["runs"] = [as_json_row(row, root, is_grouped) for row in shown]
+    elif options.csv:
         write_csv(sys.stdout, shown, columns or csv_columns(shown, is_grouped), is_grouped)
-    elif not options.json:
+    else:
         print_table(root, shown, columns or default_columns(shown, is_grouped))
         print_left_out(len(rows), len(shown), selection.hidden)
-    options.outcome["root"] = str(root)
-    options.outcome["runs"] = [as_json_row(row, root, is_grouped) for row in shown]
 
 
 def rows_of(selected: Sequence[RunSummary], options: Options) -> list[Row]:

@@ -45,6 +45,8 @@ def value_of(run: RunSummary, key: str) -> Any:
     for values in (run.choices, run.settings, run.effective):
         if key in values and not isinstance(values[key], dict):
             return values[key]
+    if f'"{key.rpartition(".")[2]}": ' not in run.config_text:  # parsing all takes its time
+        return ABSENT
     return configured(run.config, key)
 
 
