@@ -15,6 +15,7 @@ from dltrain.config.overrides import Problem
 from dltrain.config.policy import locate
 from dltrain.config.settings import Settings
 from dltrain.errors import ConfigError, UsageError
+from dltrain.shell import shell_word
 
 FOLDERS = ("paths.data", "paths.output")
 CALLED_LATER = ("optimizer", "schedule")  # groups whose choice the task calls when it has a model
@@ -52,12 +53,21 @@ def _check_keys(problems: Problems) -> None:
     of_no_group = {
         key: value for key, value in config.items() if key not in groups() or key == "debug"
     }
+    _check_resume(problems, of_no_group.pop("resume", None))
     checker.check_dataclass(Settings, of_no_group)
     for group in groups():
         if group not in OVERLAYS:
             _check_group(checker, group, config.get(group))
     _check_empty(problems)
     _check_folders(problems)
+
+
+def _check_resume(problems: Problems, value: Any) -> None:
+    """Report a value of `resume` other than auto: elsewhere it names the run to continue."""
+    if value not in (None, "auto"):
+        run = shell_word(value) if isinstance(value, str) else "RUN"
+        why = f"expected auto or null; to continue a run type: dltrain resume {run}"
+        problems.report("resume", value, why)
 
 
 def _check_group(checker: NodeChecker, group: str, node: Any) -> None:

@@ -218,8 +218,11 @@ def test_an_extension_that_was_killed_is_not_finished(
     assert (outcome.code, outcome.json["epochs"]) == (0, 4)
 
 
-@pytest.mark.parametrize("value", ["true", "last", "outputs/x", "yes"])
-def test_another_value_is_refused(value: str, dltrain: Command) -> None:
+@pytest.mark.parametrize(
+    ("value", "run"), [("true", "RUN"), ("last", "last"), ("outputs/x", "outputs/x"), ("1", "RUN")]
+)
+def test_another_value_is_refused(value: str, run: str, dltrain: Command) -> None:
     outcome = dltrain(*RUN, f"resume={value}")
     assert outcome.code == 2
-    assert "auto" in outcome.err
+    hint = f"expected auto or null; to continue a run type: dltrain resume {run}\n"
+    assert hint in outcome.err

@@ -314,3 +314,17 @@ def test_a_trained_run_says_what_is_listed(dltrain: Command) -> None:
     assert (run["choices"]["optimizer"], run["mode"]) == ("adam", "max")
     manifest = json.loads((Path(run["run"]) / "manifest.json").read_text())
     assert manifest["directions"]["loss"] == "min"
+
+
+def test_a_terminal_gets_as_many_rows_as_fit(
+    dltrain: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(9):
+        make_run(tmp_path / "outputs", f"{DAY}/10-00-00-00000{number}_mlp", None, results_of())
+    monkeypatch.setattr("dltrain.commands.runs.screen_width", lambda: 200)
+    monkeypatch.setenv("LINES", "13")
+    monkeypatch.setenv("COLUMNS", "200")
+    outcome = dltrain("runs")
+    assert order_of(outcome) == "8765432"
+    assert "2 more (--limit 9 shows all)" in outcome.out
+    assert len(dltrain("runs", "--json").json["runs"]) == 9

@@ -162,6 +162,16 @@ def test_a_running_run_is_read_each_time(tmp_path: Path) -> None:
     assert (run.status, run.steps) == ("interrupted", 20)
 
 
+def test_a_run_that_continues_is_running_at_once(tmp_path: Path, reads: list[Path]) -> None:
+    """Also before one of its files has changed: the index does not hide it."""
+    folder = make_run(tmp_path, "2030-01-02/10-00-00-000001_mlp_digits", None, results_of(0.8))
+    assert all_summaries(tmp_path)[0].status == "completed"
+    with RunFolder(folder).locked():
+        assert all_summaries(tmp_path)[0].status == "running"
+    reads.clear()
+    assert all_summaries(tmp_path)[0].status == "completed"
+
+
 def test_an_owner_that_was_killed_is_not_running(tmp_path: Path) -> None:
     folder = make_run(tmp_path, "2030-01-02/10-00-00-000001_mlp_digits")
     (folder / ".lock").touch()
