@@ -16,8 +16,8 @@ from dltrain.config import check
 from dltrain.config.compose import Composed, compose
 from dltrain.config.groups import config_dir as options_in
 from dltrain.errors import DltrainError, Interrupted
-from dltrain.experiment.session import start
 from dltrain.options import Options
+from dltrain.runs import automatic
 from dltrain.runs.continuation import continue_or_fork
 
 KEEP_MEMORY = "device.keep_freed_memory"
@@ -73,7 +73,7 @@ def train(
         composed = compose(typed)
         check.raise_all(composed)
         with isolated(verbose, may_keep_memory(composed)), ending(options):
-            start(composed, options)
+            automatic.train(composed, options)
     return run_of(options)
 
 

@@ -333,3 +333,14 @@ def test_averaged_weights_are_used_and_the_states_of_optimizers_are_dropped() ->
     right = [row["class"] == row["label"] for row in rows]
     assert sum(right) / len(right) == pytest.approx(run.metrics["test/accuracy"])
     assert net.trained.engine.stage.optims == ()
+
+
+def test_a_program_that_is_started_again_continues(tmp_path: Path) -> None:
+    """With resume="auto" the second call returns the run of the first."""
+    settings = {"resume": "auto", "paths.output": tmp_path}
+    first = library.train(*BRIEF, **settings)
+    again = library.train(*BRIEF, **settings)
+    assert again.folder == first.folder
+    assert again.metrics == first.metrics
+    other = library.train(*BRIEF, seed=1, **settings)
+    assert other.folder != first.folder
