@@ -52,8 +52,8 @@ flags: --json (the outcome as JSON, the only text on standard output)  --debug (
        --config-dir DIR (your own options: DIR/model/mine.yaml is model=mine)
        --version  --help  -- (what follows is not a flag)
 RUN is a run folder, a unique part of its name, `last`, or `last-any` (debug runs count too)
-exit codes: 0 done, 1 failure, 2 usage or configuration, 3 input file, 4 diverged,
-            129 SIGHUP, 130 Ctrl-C, 143 SIGTERM
+exit codes: 0 done, 1 failure, 2 usage, configuration or your own code, 3 input file,
+            4 diverged, 5 not reproduced, 129 SIGHUP, 130 Ctrl-C, 143 SIGTERM
 
 next: dltrain check model=cnn dataset=mnist        dltrain help predict"""
 
