@@ -170,6 +170,15 @@ def test_a_root_that_cannot_be_written(dltrain: Command) -> None:
     assert "paths.output=file: cannot be written" in outcome.err
 
 
+@pytest.mark.parametrize("words", [["hydra.run.dir=there"], ["-m", "hydra.sweep.dir=there"]])
+def test_a_folder_for_a_new_run_is_refused(words: list[str], dltrain: Command) -> None:
+    """The run is found under paths.output, where such a folder is not looked for."""
+    outcome = dltrain(*AUTO, "seed=1", *words)
+    assert outcome.code == 2
+    assert "resume=auto finds its run under paths.output, not in there" in outcome.err
+    assert not Path("there").exists()
+
+
 def test_a_sweep_continues_in_its_folder(
     dltrain: Command, interrupted_at: Callable[[int], None]
 ) -> None:
