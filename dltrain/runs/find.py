@@ -89,6 +89,11 @@ def debug_mode(run: Path) -> str:
     return mode[1].decode() if mode else ""
 
 
+def matching_runs(name: str, root: Path) -> list[Path]:
+    """Return the runs under `root` that a part of a name fits, oldest first."""
+    return _matches(name, all_runs(root), root)
+
+
 def _run_at(folder: Path) -> RunFolder | None:
     """Return the run whose folder this is, or that of one of its checkpoints."""
     if (folder / CONFIG).is_file():

@@ -88,6 +88,18 @@ def test_more_than_two_have_a_column_each(dltrain: Command, tmp_path: Path) -> N
         assert rows["seed"] == ["0", "1", "2"]
 
 
+def test_a_part_of_a_name_that_fits_a_sweep_and_a_run_is_refused(
+    dltrain: Command, tmp_path: Path
+) -> None:
+    for number in range(2):
+        make(tmp_path, f"{DAY}/10-00-00-000001_sweep/{number}", seed=number)
+    assert dltrain("compare", "10-00").code == 0
+    make(tmp_path, TWO)
+    outcome = dltrain("compare", "10-00", "000002")
+    assert outcome.code == 3
+    assert "'10-00' could be any of 3 runs" in outcome.err
+
+
 OTHER_TASK = {"task": {"_target_": "dltrain.tasks.regression.Regression"}}
 OTHER_LOSS = {"loss": {"_target_": "dltrain.losses.MSE"}}
 OTHER_SPLIT = {

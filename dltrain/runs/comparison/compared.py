@@ -9,7 +9,7 @@ from string import ascii_uppercase
 from typing import Any
 
 from dltrain.errors import InputError, UsageError
-from dltrain.runs.find import all_runs, find
+from dltrain.runs.find import find, matching_runs
 from dltrain.runs.folder import CONFIG, MANIFEST, RunFolder
 from dltrain.runs.listing.folders import SWEEP_SUFFIX, FoundFolder
 from dltrain.runs.listing.index import natural_order, read
@@ -59,11 +59,21 @@ def folders_of(name: str, root: Path) -> list[Path]:
     try:
         return [find(name, root).folder]
     except InputError:
-        sweeps = {Path(name), root / name, *sweeps_called(name, root)}
-        jobs = [folders for folders in map(jobs_in, sweeps) if folders]
-        if len(jobs) == 1:
-            return jobs[0]
+        jobs = jobs_at(name, root) or jobs_called(name, root)
+        if jobs:
+            return jobs
         raise
+
+
+def jobs_at(name: str, root: Path) -> list[Path]:
+    """Return the folders of the jobs of the sweep whose path is `name`, from here or the root."""
+    return jobs_in(Path(name)) or jobs_in(root / name)
+
+
+def jobs_called(name: str, root: Path) -> list[Path]:
+    """Return the folders of the jobs of a sweep if `name` fits this sweep and nothing else."""
+    places = {sweep_of(run) or run for run in matching_runs(name, root)}
+    return jobs_in(places.pop()) if len(places) == 1 else []
 
 
 def jobs_in(folder: Path) -> list[Path]:
@@ -74,10 +84,9 @@ def jobs_in(folder: Path) -> list[Path]:
     return sorted(jobs, key=lambda job: natural_order(job.name))
 
 
-def sweeps_called(name: str, root: Path) -> set[Path]:
-    """Return the sweeps whose folder's name has `name` in it."""
-    folders = {run.parent for run in all_runs(root)}
-    return {one for one in folders if one.name.endswith(SWEEP_SUFFIX) and name in one.name}
+def sweep_of(run: Path) -> Path | None:
+    """Return the folder of the sweep that a run is a job of."""
+    return run.parent if run.parent.name.endswith(SWEEP_SUFFIX) else None
 
 
 def opened(label: str, folder: Path) -> ComparedRun:
