@@ -215,12 +215,12 @@ def flags_of(name: str) -> dict[str, str]:
     distinct = list(dict.fromkeys(FLAGS.values()))
     own = [flag for flag in distinct if verb in flag.verbs]
     common = [flag for flag in distinct if not flag.verbs]
-    return {spellings(flag): flag.purpose for flag in [*own, *common]}
+    return {spellings(flag, verb): flag.purpose for flag in [*own, *common]}
 
 
-def spellings(flag: Flag) -> str:
-    """Return the ways to write a flag, with an example of its value."""
+def spellings(flag: Flag, verb: str) -> str:
+    """Return the ways to write a flag of a verb, with an example of its value."""
     names = ", ".join(name for name, other in FLAGS.items() if other == flag)
     if flag.optional:
         return f"{names} [={flag.example}]"
-    return f"{names} {flag.example}".strip()
+    return f"{names} {flag.example_for(verb)}".strip()

@@ -29,7 +29,7 @@ class Flag:
 
     A flag with an `example` takes a value; an `optional` one only after an equals sign. A
     `repeated` flag may be typed several times. A flag with `verbs` is a flag of these only;
-    `purpose` says what it does there.
+    `purpose` says what it does there, and `examples` have the values that fit single verbs.
     """
 
     field: str
@@ -38,6 +38,11 @@ class Flag:
     purpose: str = ""
     optional: bool = False
     repeated: bool = False
+    examples: tuple[tuple[str, str], ...] = ()
+
+    def example_for(self, verb: str) -> str:
+        """Return an example of the flag's value for a verb; "" if it takes none."""
+        return dict(self.examples).get(verb, self.example)
 
 
 ANY_NUMBER = sys.maxsize
@@ -200,9 +205,18 @@ FLAGS = {
     "--format": Flag("format", "word2vec", ("export",), "is the format of the file"),
     "--out": Flag(
         "out",
-        "FILE.csv",
+        "FILE",
         ("evaluate", "predict", "generate", "export", "rollout", "compare", "schema"),
         "is the file to write",
+        examples=(
+            ("evaluate", "FILE.csv"),
+            ("predict", "FILE.csv"),
+            ("generate", "FILE.png"),
+            ("export", "vectors.vec"),
+            ("rollout", "episode.gif"),
+            ("compare", "curves.png"),
+            ("schema", "schema.json"),
+        ),
     ),
     "--where": Flag("where", "model=cnn", ("runs",), "selects runs by a condition", repeated=True),
     "--sort": Flag("sort", "test/accuracy", ("runs",), "is the key to sort by"),

@@ -41,6 +41,14 @@ def test_the_page_of_a_command(verb: str, dltrain) -> None:
     assert max(map(len, printed.splitlines())) <= 110
 
 
+@pytest.mark.parametrize(
+    ("verb", "example"),
+    [("compare", "curves.png"), ("rollout", "episode.gif"), ("evaluate", "FILE.csv")],
+)
+def test_the_example_of_a_file_fits_the_command(verb: str, example: str, dltrain) -> None:
+    assert f"--out {example}" in dltrain("help", verb, "--json").json["flags"]
+
+
 def test_the_settings_of_commands_that_load_a_run_are_found() -> None:
     """Without this the test above would pass for commands whose settings have another name."""
     for verb in ("evaluate", "predict", "generate"):
