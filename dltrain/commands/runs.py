@@ -58,12 +58,14 @@ def runs(options: Options) -> None:
 class Selection:
     """The runs under `root` that meet all conditions, the newest first.
 
-    `hidden` is the number of debug runs that meet them and are left out.
+    `hidden` is the number of debug runs that meet them and are left out; `summaries` are the runs
+    under `root`, selected or not.
     """
 
     root: Path
     runs: list[RunSummary]
     hidden: int
+    summaries: Sequence[RunSummary]
 
 
 def select(root: Path, summaries: Sequence[RunSummary], options: Options) -> Selection:
@@ -73,7 +75,7 @@ def select(root: Path, summaries: Sequence[RunSummary], options: Options) -> Sel
     shown = without_debug_runs(selected)
     if options.all or "debug" in [condition.key for condition in conditions]:
         shown = selected
-    return Selection(root, shown, len(selected) - len(shown))
+    return Selection(root, shown, len(selected) - len(shown), summaries)
 
 
 def conditions_of(summaries: Sequence[RunSummary], options: Options) -> list[Condition]:
@@ -114,7 +116,7 @@ def configured_root(options: Options) -> Path:
     paths, others = take(options.overrides, ["paths.output"])
     if others:
         raise UsageError(
-            f"runs takes no settings; to select runs type: "
+            f"runs has no setting but paths.output=FOLDER; to select runs type: "
             f"dltrain runs --where {shell_word(others[0])}"
         )
     return Path(expand_home(paths.get("paths.output", OUTPUT)))
@@ -124,41 +126,42 @@ def print_runs(options: Options) -> None:
     """Print the selected runs as a table, CSV or JSON."""
     root = listed_root(options)
     selection = select(root, all_summaries(root), options)
-    rows = rows_of(selection.runs, options)
+    rows = rows_of(selection, options)
     shown = rows[: limit_of(options)]
     is_grouped = options.group is not None
-    columns = keys_of("--columns", options.columns, selection.runs)
+    columns = keys_of("--columns", options.columns, selection.summaries)
     if options.json:
         options.outcome["root"] = str(root)
         options.outcome["runs"] = [as_json_row(row, root, is_grouped) for row in shown]
     elif options.csv:
         write_csv(sys.stdout, shown, columns or csv_columns(shown, is_grouped), is_grouped)
     else:
-        print_table(root, shown, columns or default_columns(shown, is_grouped))
+        print_table(selection, shown, columns or default_columns(shown, is_grouped), options)
         print_left_out(len(rows), len(shown), selection.hidden)
 
 
-def rows_of(selected: Sequence[RunSummary], options: Options) -> list[Row]:
+def rows_of(selection: Selection, options: Options) -> list[Row]:
     """Return the rows of the table, grouped and sorted as the flags say."""
-    rows = single_rows(selected)
+    rows = single_rows(selection.runs)
     if options.group is not None:
-        rows = grouped_rows(selected, keys_of("--group", options.group, selected))
+        keys = keys_of("--group", options.group, selection.summaries)
+        rows = grouped_rows(selection.runs, keys)
     if options.sort is not None:
-        return sorted_by(options.sort, rows, selected, options.desc)
+        return sorted_by(options.sort, rows, selection, options.desc)
     return rows[::-1] if options.desc else rows
 
 
 def sorted_by(
-    typed: str, rows: Sequence[Row], selected: Sequence[RunSummary], is_descending: bool
+    typed: str, rows: Sequence[Row], selection: Selection, is_descending: bool
 ) -> list[Row]:
     """Return the rows sorted by a key, with - before it from high to low.
 
     A metric is sorted from the best to the worst, dates from the newest to the oldest.
     """
     key = typed.removeprefix("-")
-    require_known(key, selected)
-    metric = watched_metric(selected) if key == "best" else key
-    best_is_high = direction_of(metric, selected) == "max"
+    require_known(key, selection.summaries)
+    metric = watched_metric(selection.runs) if key == "best" else key
+    best_is_high = direction_of(metric, selection.runs) == "max"
     is_reversed = is_descending or typed.startswith("-") or best_is_high or key == "date"
     return sorted_rows(rows, key, is_reversed)
 
@@ -168,14 +171,14 @@ def watched_metric(selected: Sequence[RunSummary]) -> str:
     return next((run.watch for run in selected if run.watch), "")
 
 
-def keys_of(flag: str, text: str | None, selected: Sequence[RunSummary]) -> list[str]:
+def keys_of(flag: str, text: str | None, summaries: Sequence[RunSummary]) -> list[str]:
     """Return the keys in a flag's value; UsageError for one that no run has."""
     keys = [key.strip() for key in (text or "").split(",") if key.strip()]
     if text and not keys:
         raise UsageError(f"{flag} {text}: expected keys with commas between them")
     for key in keys:
         if key != "runs":
-            require_known(key, selected)
+            require_known(key, summaries)
     return keys
 
 
@@ -188,15 +191,26 @@ def limit_of(options: Options) -> int:
     return max(MIN_ROWS, shutil.get_terminal_size().lines - LINES_OF_OTHERS)
 
 
-def print_table(root: Path, shown: Sequence[Row], columns: Sequence[str]) -> None:
+def print_table(
+    selection: Selection, shown: Sequence[Row], columns: Sequence[str], options: Options
+) -> None:
     """Print the table, and what is wrong with damaged runs."""
     if not shown:
-        log.info(f"no run to show under {root} ({OUTPUT_HINT})")
+        log.info(nothing_to_show(selection, options))
         return
     log.info(text_table(shown, columns))
     for run in runs_of(shown):
         if run.problem:
             log.info(f"damaged  {run.problem}")
+
+
+def nothing_to_show(selection: Selection, options: Options) -> str:
+    """Return why the table has no row: no run is there, or none meets the conditions."""
+    if not options.where or not selection.summaries or selection.hidden:
+        return f"no run to show under {selection.root} ({OUTPUT_HINT})"
+    count = counted_noun(len(selection.summaries), "run")
+    conditions = " and ".join(options.where)
+    return f"no run under {selection.root} meets {conditions} ({count} without conditions)"
 
 
 def print_left_out(count: int, shown: int, hidden: int) -> None:

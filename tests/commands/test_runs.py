@@ -104,6 +104,37 @@ def test_groups(dltrain: Command, three: list[Path]) -> None:
     assert "0.7667 ± 0.1528" in lines[1]
 
 
+def test_the_best_values_of_different_metrics_have_no_mean(
+    dltrain: Command, three: list[Path]
+) -> None:
+    best = {"metric": "val/mse", "value": 400.0, "epoch": 2, "step": 20}
+    root = three[0].parents[1]
+    make_run(root, f"{DAY}/10-00-00-000004_mlp_digits", None, results_of(0.5, best=best))
+    words = ["runs", "--group=model", "--columns", "runs,best"]
+    outcome = dltrain(*words)
+    assert outcome.out.splitlines()[-1].split() == ["4", "-"]
+    group = dltrain(*words, "--json").json["runs"][0]
+    assert (group["mean"]["best"], group["std"]["best"], group["n"]["best"]) == (None, None, 0)
+
+
+def test_a_key_that_only_runs_left_out_have_is_known(
+    dltrain: Command, three: list[Path], tmp_path: Path
+) -> None:
+    config = config_of(dataset={"path": "photos"})
+    make_run(tmp_path / "outputs", f"{DAY}/10-00-00-000004_cnn_photos", config, results_of(0.5))
+    outcome = dltrain("runs", "--where", "optimizer.lr=0.1", "--columns", "run,dataset.path")
+    assert outcome.out.splitlines()[1].split() == ["10-00-00-000003", "-"]
+    assert dltrain("runs", "--where", "optimizer.lr=0.1", "--sort", "dataset.path").code == 0
+
+
+def test_conditions_that_no_run_meets_are_named(dltrain: Command, three: list[Path]) -> None:
+    outcome = dltrain("runs", "--where", "model=CNN", "--where", "test/loss<1")
+    assert (
+        outcome.out
+        == "no run under outputs meets model=CNN and test/loss<1 (3 runs without conditions)\n"
+    )
+
+
 def test_columns(dltrain: Command, three: list[Path]) -> None:
     outcome = dltrain("runs", "--columns", "run,optimizer,model.hidden_sizes,test/loss")
     assert outcome.out.splitlines()[:2] == [
@@ -141,6 +172,9 @@ def test_json(dltrain: Command, three: list[Path]) -> None:
         (["--sort", "test/acuracy"], 2, "did you mean test/accuracy"),
         (["--columns", "run,modle"], 2, "no run has the key modle; did you mean model"),
         (["--group=modle"], 2, "did you mean model"),
+        (["--sort", "time"], 2, "did you mean seconds?"),
+        (["--sort", "best val/accuracy"], 2, "did you mean best?"),
+        (["paths.outputs=a"], 2, "runs has no setting but paths.output=FOLDER"),
         (["--limit", "many"], 2, "--limit many: expected a whole number"),
         (["--where"], 2, "--where needs a value: --where model=cnn"),
         (["elsewhere"], 3, "elsewhere is not a folder of runs"),

@@ -12,14 +12,13 @@ from dltrain.config.schema import as_yaml
 from dltrain.report.text import table
 from dltrain.runs.listing.rows import Row, is_averaged
 from dltrain.runs.listing.summary import NAMED_GROUPS, RunSummary
-from dltrain.runs.listing.values import ABSENT, value_of
+from dltrain.runs.listing.values import ABSENT, HEADERS, value_of
 from dltrain.sweeps.names import short_names
 from dltrain.types import flatten
 
 MAX_DIFFERENT = 4  # columns of keys that differ between the runs
 MAX_TEST_METRICS = 2  # columns of test metrics
 INSTEAD = {"test/mse": ("test/rmse", "test/r2")}  # in the unit of the data, if a run has them
-HEADERS = {"seconds": "time", "samples_per_second": "samples/s"}
 UNSHOWN = ("seed", "debug", "name")  # settings that are no column of their own among the different
 FACTS = ("epochs", "steps", "seconds", "samples_per_second")
 
@@ -149,7 +148,7 @@ def as_json_group(row: Row, root: Path) -> dict[str, Any]:
     for key in figure_keys(row):
         figures["mean"][key] = row.value(key)
         figures["std"][key] = row.deviation(key)
-        figures["n"][key] = len(row.values(key))
+        figures["n"][key] = len(row.figures(key))
     folders = [str(root / run.path) for run in row.runs]
     return {"runs": folders, "settings": common_settings(row), **figures}
 

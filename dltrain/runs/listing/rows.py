@@ -27,7 +27,7 @@ class Row:
         """Return the value of a key: the mean of figures, else what all runs have in common."""
         values = self.values(key)
         if is_averaged(key):
-            return mean_of(values)
+            return mean_of(self.figures(key))
         if len(values) == len(self.runs) and values.count(values[0]) == len(values):
             return values[0]
         return ABSENT
@@ -37,9 +37,18 @@ class Row:
         values = [value_of(run, key) for run in self.runs]
         return [value for value in values if value is not ABSENT]
 
+    def figures(self, key: str) -> list[float]:
+        """Return the numbers among the values of a key.
+
+        The best values of different metrics have no mean, so there are none.
+        """
+        if key == "best" and len(set(self.values("best/metric"))) > 1:
+            return []
+        return [value for value in self.values(key) if is_number(value)]
+
     def deviation(self, key: str) -> float | None:
         """Return the standard deviation of a figure over the runs (n - 1); None below two."""
-        values = [value for value in self.values(key) if is_number(value)]
+        values = self.figures(key)
         if len(values) < 2:
             return None
         return statistics.stdev(values)
@@ -64,9 +73,8 @@ class Row:
         return ", ".join(f"{count} {status}" for status, count in counts.items())
 
 
-def mean_of(values: Sequence[Any]) -> float | None:
-    """Return the mean of the numbers among values; None without any."""
-    numbers = [value for value in values if is_number(value)]
+def mean_of(numbers: Sequence[float]) -> float | None:
+    """Return the mean of numbers; None without any."""
     return statistics.fmean(numbers) if numbers else None
 
 

@@ -13,6 +13,7 @@ from dltrain.types import flatten
 ABSENT = None  # the value of a key that a run does not have
 DATE_CHARS = 16  # of 2026-11-29T15:05:30+0000
 MAX_SUGGESTED = 3
+HEADERS = {"seconds": "time", "samples_per_second": "samples/s"}  # of columns that are not keys
 FIELDS: dict[str, Callable[[RunSummary], Any]] = {
     "run": lambda run: short_name(run.path),
     "folder": lambda run: run.path,
@@ -73,7 +74,13 @@ def require_known(key: str, runs: Sequence[RunSummary]) -> None:
 
 
 def similar_keys(key: str, known: set[str]) -> list[str]:
-    """Return the keys that end with `key`; if there are none, those with a similar last part."""
+    """Return the keys that end with `key`; if there are none, those with a similar last part.
+
+    The header of a column means the key of the column.
+    """
+    headed = [name for name, header in HEADERS.items() if header == key]
+    if headed or key.startswith("best "):
+        return headed or ["best"]
     ending = sorted(name for name in known if name.endswith((f".{key}", f"/{key}")))
     if ending:
         return ending[:MAX_SUGGESTED]
@@ -84,10 +91,11 @@ def similar_keys(key: str, known: set[str]) -> list[str]:
 
 
 def known_keys(runs: Sequence[RunSummary]) -> set[str]:
-    """Return every key that the first run has a value for, or null, and the metrics of all."""
+    """Return every key that the first run has, and the metrics and the settings of all."""
     first = runs[0]
     metrics = {name for run in runs for name in run.metrics}
-    keys = {*FIELDS, *metrics, *first.choices, *first.settings, *first.effective}
+    settings = {name for run in runs for name in run.settings}
+    keys = {*FIELDS, *metrics, *settings, *first.choices, *first.effective}
     return {key for key in keys | flatten(first.config).keys() if not key.endswith("_")}
 
 
