@@ -8,6 +8,7 @@ import signal
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import Any, TypeVar
 
 from dltrain.terminal import cells, pad
 
@@ -27,6 +28,23 @@ class DltrainError(Exception):
     """An error that is printed in a few lines, without a traceback."""
 
     exit_code = 1
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Let another process have the error, as pools of processes pass it on."""
+        return rebuilt, (type(self), self.args, self.__dict__)
+
+
+AnyError = TypeVar("AnyError", bound=BaseException)
+
+
+def rebuilt(kind: type[AnyError], arguments: tuple[Any, ...], attributes: Any) -> AnyError:
+    """Return an error with the message and attributes of one that was pickled.
+
+    Its class may make the message of other arguments, so its constructor is not called.
+    """
+    error = kind.__new__(kind, *arguments)
+    error.__dict__.update(attributes)
+    return error
 
 
 class UsageError(DltrainError):

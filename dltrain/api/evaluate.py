@@ -44,10 +44,10 @@ def evaluate(
     run: str | Path | Run,
     *overrides: str | Mapping[str, Any],
     split: str = "test",
-    checkpoint: str = "best",
+    checkpoint: str | int = "best",
     tta: str | Sequence[str] | None = None,
     samples: bool = False,
-    plugins: Sequence[str] = (),
+    plugins: str | Sequence[str] = (),
     verbose: bool = False,
     **settings: Any,
 ) -> Evaluation:
@@ -74,7 +74,7 @@ def evaluate(
         views = ",".join(views)
     folder, others = open_run(run, overrides_of(overrides, settings), plugins)
     with isolated(verbose):
-        scores = evaluate_run(folder, others, split, checkpoint, views, per_sample=samples)
+        scores = evaluate_run(folder, others, split, str(checkpoint), views, per_sample=samples)
         rows = list(scores.sample_rows()) if samples else []
         tables = {
             name: with_identifiers(as_mapping(table)) for name, table in scores.tables.items()

@@ -155,6 +155,8 @@ def as_picture(pixels: np.ndarray[Any, Any]) -> Any:
     if pixels.dtype.kind == "f":
         pixels = as_bytes(pixels)
     depths = GRAY_DEPTHS if pixels.ndim == 2 else COLOR_DEPTHS
+    if not pixels.size:
+        raise InputError(f"an array of the shape {pixels.shape} has no pixels")
     if pixels.ndim not in (2, 3) or pixels.shape[2:] not in CHANNELS or pixels.dtype not in depths:
         raise InputError(
             f"an array of the shape {pixels.shape} and type {pixels.dtype} is not an image: "
@@ -235,16 +237,32 @@ def renamed(sample: Sample, path: Path, name: str) -> Sample:
 def batch_tensor(batch: Any) -> Tensor:
     """Return a batch as a tensor on the CPU; UsageError for anything but a tensor or an array."""
     if isinstance(batch, np.ndarray):
-        try:
-            return torch.from_numpy(np.array(batch, order="C"))  # a copy: it may be read-only
+        native = batch.dtype.newbyteorder("=")
+        try:  # a copy: the array may be read-only
+            return torch.from_numpy(np.array(batch, dtype=native, order="C"))
         except TypeError as e:
             raise InputError(f"the batch is an array of {batch.dtype}: expected numbers") from e
     if isinstance(batch, Tensor):
-        return batch.detach().cpu()
+        return dense(batch)
     raise UsageError(
         f"a batch is a tensor or an array (B, ...), not {type(batch).__name__}; "
         "predict(...) reads paths, texts, images and rows"
     )
+
+
+def dense(tensor: Tensor) -> Tensor:
+    """Return a tensor of any layout with its values on the CPU; InputError if it has none."""
+    if tensor.is_meta:
+        raise InputError("the tensor is on the device meta, where it has no values")
+    return tensor.detach().cpu().to_dense()
+
+
+def array_of(tensor: Tensor) -> np.ndarray[Any, Any]:
+    """Return a tensor as an array; numbers of a type that NumPy lacks become float32."""
+    values = dense(tensor)
+    if values.dtype == torch.bfloat16:
+        values = values.float()
+    return values.numpy()
 
 
 # The types of inputs, and the function that reads each.
@@ -252,7 +270,7 @@ READERS: tuple[tuple[Any, Callable[[Data, Any], Iterator[Sample]]], ...] = (
     (str | Path, named_samples),
     (Mapping, lambda reader, row: row_samples(reader, [row])),
     (ExportsArrow, table_samples),
-    (Tensor, lambda reader, values: array_samples(reader, values.detach().cpu().numpy())),
+    (Tensor, lambda reader, values: array_samples(reader, array_of(values))),
     (np.ndarray, array_samples),
     (io.IOBase, file_samples),
 )

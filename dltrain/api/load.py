@@ -19,9 +19,9 @@ from dltrain.runs.open import open_trained, require_checkpoint_name
 def load(
     run: str | Path | Run,
     *overrides: str | Mapping[str, Any],
-    checkpoint: str = "best",
+    checkpoint: str | int = "best",
     device: str | None = None,
-    plugins: Sequence[str] = (),
+    plugins: str | Sequence[str] = (),
     **settings: Any,
 ) -> Predictor:
     """Return a predictor with the weights of a run's checkpoint.
@@ -43,7 +43,8 @@ def load(
     if device is not None:
         typed.append(f"device.name={device}")
     folder, others = open_run(run, typed, plugins)
-    require_checkpoint_name(checkpoint)
+    name = str(checkpoint)
+    require_checkpoint_name(name)
     with isolated():
-        trained = open_trained(folder, others, checkpoint)
+        trained = open_trained(folder, others, name)
         return Predictor(trained, torch.get_num_threads())

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from dltrain.api.overrides import with_plugins
-from dltrain.api.run import Run
+from dltrain.api.run import Run, plugin_names
 from dltrain.options import Options
 from dltrain.runs.folder import RunFolder
 from dltrain.runs.open import find_run
@@ -21,14 +21,14 @@ def options_for(verb: str, overrides: list[str], *names: str) -> Options:
 
 
 def open_run(
-    run: str | Path | Run, overrides: list[str], plugins: Sequence[str] = ()
+    run: str | Path | Run, overrides: list[str], plugins: str | Sequence[str] = ()
 ) -> tuple[RunFolder, list[str]]:
     """Return a run's folder, and the overrides to apply, which name the `plugins`.
 
     A name is looked for under paths.output as the overrides set it. Raises InputError if there is
     no such run, or there are several.
     """
-    named = [*plugins]
+    named = [*plugin_names(plugins)]
     name = str(run)
     if isinstance(run, Run):
         named += run.plugins

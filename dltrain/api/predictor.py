@@ -7,6 +7,7 @@ import threading
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from itertools import islice
+from numbers import Integral
 from typing import Any
 
 import torch
@@ -107,7 +108,7 @@ class Predictor:
         """
         if (inputs is None) == (split is None):
             raise UsageError("predict needs either inputs or a split, as in split='test'")
-        if top < 1:
+        if not isinstance(top, Integral) or top < 1:
             raise UsageError(f"top={top}: expected a whole number > 0")
         if split is None:
             samples = readable(samples_of(self.trained.reader, inputs), skip_unreadable)

@@ -15,10 +15,11 @@ import sys
 import threading
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 
 from dltrain import rng
@@ -30,6 +31,21 @@ from dltrain.user_code import user_errors_explained
 log = logging.getLogger("dltrain")
 ONE_AT_A_TIME = threading.RLock()  # the random generators are those of the whole process
 SMALLEST = 5e-324  # a denormal number
+HIGHEST = "highest"  # the precision of matrix products that a new process has
+NOT_SET = "none"  # a precision that is that of the next more general setting
+BACKENDS: Any = torch.backends
+# The parts of torch that have a precision of their own, the most general one first. That of
+# mkldnn as a whole is not one of them: torch sets the most general one in its place.
+PRECISE = (
+    BACKENDS,
+    BACKENDS.cudnn,
+    BACKENDS.cuda.matmul,
+    BACKENDS.cudnn.conv,
+    BACKENDS.cudnn.rnn,
+    BACKENDS.mkldnn.matmul,
+    BACKENDS.mkldnn.conv,
+    BACKENDS.mkldnn.rnn,
+)
 
 
 @contextmanager
@@ -133,33 +149,78 @@ class TorchSettings:
     """
 
     dtype: torch.dtype
-    precision: str
+    has_cudnn: bool
     benchmark: bool
+    cudnn_deterministic: bool
     deterministic: bool
     warns_only: bool
+    finds_anomalies: bool
 
     @classmethod
     def current(cls) -> TorchSettings:
         """Return the settings as they are."""
         return cls(
             dtype=torch.get_default_dtype(),
-            precision=torch.get_float32_matmul_precision(),
+            has_cudnn=torch.backends.cudnn.enabled,
             benchmark=torch.backends.cudnn.benchmark,
+            cudnn_deterministic=torch.backends.cudnn.deterministic,
             deterministic=torch.are_deterministic_algorithms_enabled(),
             warns_only=torch.is_deterministic_algorithms_warn_only_enabled(),
+            finds_anomalies=torch.is_anomaly_enabled(),
         )
 
     @classmethod
     def of_new_process(cls) -> TorchSettings:
         """Return the settings that torch begins with."""
-        return cls(torch.float32, "highest", False, False, False)
+        return cls(torch.float32, True, False, False, False, False, False)
 
     def apply(self) -> None:
         """Set the settings."""
         torch.set_default_dtype(self.dtype)
-        torch.set_float32_matmul_precision(self.precision)
+        torch.backends.cudnn.enabled = self.has_cudnn
         torch.backends.cudnn.benchmark = self.benchmark
+        torch.backends.cudnn.deterministic = self.cudnn_deterministic
+        torch.autograd.set_detect_anomaly(self.finds_anomalies)
         torch.use_deterministic_algorithms(self.deterministic, warn_only=self.warns_only)
+
+
+@dataclass(frozen=True)
+class Precision:
+    """The settings that decide how exactly torch computes with float32 numbers.
+
+    Torch has two older settings, and newer ones for each of its parts. Where a program has set the
+    newer ones, the older ones may not be read.
+    """
+
+    products: str
+    rounds_convolutions: bool
+    of_parts: tuple[str, ...]
+
+    @classmethod
+    def taken(cls) -> Precision:
+        """Return the precision as it is; that of the parts is not set afterwards."""
+        products, rounds_convolutions = HIGHEST, True
+        with suppress(RuntimeError):
+            products = torch.get_float32_matmul_precision()
+        with suppress(RuntimeError):
+            rounds_convolutions = torch.backends.cudnn.allow_tf32
+        of_parts = []
+        for part in PRECISE:  # a part that is not set tells the precision of a more general one
+            of_parts.append(part.fp32_precision)
+            part.fp32_precision = NOT_SET
+        return cls(products, rounds_convolutions, tuple(of_parts))
+
+    @classmethod
+    def of_new_process(cls) -> Precision:
+        """Return the precision that torch begins with."""
+        return cls(HIGHEST, True, ())
+
+    def apply(self) -> None:
+        """Set the precision; the older settings first, which set those of parts too."""
+        torch.set_float32_matmul_precision(self.products)
+        torch.backends.cudnn.allow_tf32 = self.rounds_convolutions
+        for part, precision in zip(PRECISE, self.of_parts, strict=False):
+            part.fp32_precision = precision
 
 
 class SharedSettings:
@@ -203,6 +264,8 @@ def change_torch(restoring: ExitStack) -> None:
     restoring.callback(PROGRAM_THREADS.clear)
     restoring.callback(TorchSettings.current().apply)
     TorchSettings.of_new_process().apply()
+    restoring.callback(Precision.taken().apply)
+    Precision.of_new_process().apply()
 
 
 PROGRAM_THREADS: list[int] = []  # the program's number of threads, while a block changes torch's
@@ -249,6 +312,7 @@ def ordinary_mode() -> Iterator[None]:
     with ExitStack() as stack:
         stack.enter_context(torch.inference_mode(False))
         stack.enter_context(torch.enable_grad())
+        stack.enter_context(np.errstate(divide="warn", over="warn", under="ignore", invalid="warn"))
         for device in autocast_devices():
             stack.enter_context(torch.autocast(device, enabled=False))
         if torch.get_default_device().type != "cpu":

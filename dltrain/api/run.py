@@ -80,11 +80,11 @@ class Run:
     """
 
     def __init__(
-        self, run: str | Path, output: str | Path = "outputs", plugins: Sequence[str] = ()
+        self, run: str | Path, output: str | Path = "outputs", plugins: str | Sequence[str] = ()
     ) -> None:
         found_run = find(str(run), Path(output))
         self.folder = found_run.folder.absolute()
-        self.plugins = tuple(plugins)
+        self.plugins = plugin_names(plugins)
 
     @cached_property
     def results(self) -> dict[str, Any]:
@@ -139,7 +139,7 @@ class Run:
         """The folder of the best checkpoint, else of the last; None without any."""
         return self.checkpoints.get("best", self.checkpoints.get("last"))
 
-    def load(self, checkpoint: str = "best", device: str | None = None) -> Predictor:
+    def load(self, checkpoint: str | int = "best", device: str | None = None) -> Predictor:
         """Return a predictor with the weights of a checkpoint; see `dltrain.load`."""
         from dltrain.api.load import load
 
@@ -170,6 +170,11 @@ class Run:
 
         cells = [f"<tr><th>{escape(a)}</th><td>{escape(b)}</td></tr>" for a, b in self.rows()]
         return f"<table>{''.join(cells)}</table>"
+
+
+def plugin_names(plugins: str | Sequence[str]) -> tuple[str, ...]:
+    """Return the names of packages; a single one may be a text."""
+    return (plugins,) if isinstance(plugins, str) else tuple(plugins)
 
 
 def test_rows(metrics: Mapping[str, float | None]) -> list[tuple[str, str]]:

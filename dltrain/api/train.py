@@ -15,7 +15,7 @@ from dltrain.api.run import Run
 from dltrain.config import check
 from dltrain.config.compose import Composed, compose
 from dltrain.config.groups import config_dir as options_in
-from dltrain.errors import DltrainError, Interrupted
+from dltrain.errors import DltrainError, Interrupted, rebuilt
 from dltrain.options import Options
 from dltrain.runs import automatic
 from dltrain.runs.continuation import continue_or_fork
@@ -36,6 +36,10 @@ class RunInterrupted(KeyboardInterrupt):
         if run is not None:
             text = f"{reason}; dltrain.resume({str(run.folder)!r}) continues the run"
         super().__init__(text)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Let another process have the error, as pools of processes pass it on."""
+        return rebuilt, (type(self), self.args, self.__dict__)
 
 
 def train(
@@ -81,7 +85,7 @@ def resume(
     run: str | Path | Run,
     *overrides: str | Mapping[str, Any],
     fork: bool = False,
-    plugins: Sequence[str] = (),
+    plugins: str | Sequence[str] = (),
     verbose: bool = False,
     **settings: Any,
 ) -> Run:

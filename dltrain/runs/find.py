@@ -112,6 +112,8 @@ def _pointed_checkpoint(path: Path) -> Path:
 
 def _absent_message(name: str, runs: list[Path], root: Path) -> str:
     """Return the message for an unknown name."""
+    if Path(name).is_absolute():
+        return f"{name}: no run is there; was its folder moved or deleted?"
     if not runs:
         return f"there is no run under {root} ({OUTPUT_HINT}); `dltrain` trains one"
     return f"no run is called {name!r} under {root} ({OUTPUT_HINT}); the newest is {runs[-1]}"

@@ -12,6 +12,7 @@ from torch import Tensor
 from dltrain.data.io.layout.describe import describe_files
 from dltrain.data.io.layout.folders import IMAGE_ENDINGS, paths_below
 from dltrain.data.text.text_folder import texts_below
+from dltrain.errors import UsageError
 from dltrain.report.predictions import INPUT, Row, free_name
 from dltrain.runs.open import reading_data_set
 from dltrain.runs.sample_scores import sample_names
@@ -45,6 +46,8 @@ def find_inputs(
 
 def files_of(name: str, reads_text: bool) -> tuple[list[Path], str]:
     """Return the files that a name means, and the problem if there are none."""
+    if not name:
+        return [], "the name of a file is empty"
     path = Path(name)
     if path.is_dir():
         kind = "text" if reads_text else "image"
@@ -146,6 +149,11 @@ def image_size(data: Data, name: str) -> Row:
 
 def of_split(data: Data, split: str) -> Iterator[tuple[Row, Tensor]]:
     """Yield name, class (if any) and inputs of each sample of a split, in the batches' order."""
+    if data.spec.actions:
+        raise UsageError(
+            f"split={split}: an environment has no samples to predict; `dltrain evaluate RUN` "
+            "scores its episodes, `dltrain rollout RUN` draws one"
+        )
     with reading_data_set():
         part = getattr(data, split)
     class_names = data.spec.class_names

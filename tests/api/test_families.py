@@ -45,6 +45,13 @@ def test_a_predictor_needs_nothing_but_itself(
     assert isinstance(net.model, torch.nn.Module)
 
 
+@pytest.mark.parametrize("dataset", ["cartpole", "frozenlake"])
+def test_an_environment_has_no_samples_to_predict(dataset: str) -> None:
+    net = library.train(f"dataset={dataset}", "trainer.epochs=1", "trainer.steps=2").load()
+    with pytest.raises(library.UsageError, match="an environment has no samples to predict"):
+        list(net.predict(split="test"))
+
+
 @pytest.mark.parametrize("kind", ["uint8", "float", "tensor"])
 @pytest.mark.parametrize("name", ["image_folder", "image_folder dcgan", "coco"])
 def test_pixels_in_memory_are_those_of_a_file(

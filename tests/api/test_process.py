@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import gc
 import logging
@@ -21,7 +22,7 @@ import pytest
 import torch
 
 import dltrain as library
-from dltrain.api.process import flushes_denormals, isolated
+from dltrain.api.process import PRECISE, flushes_denormals, isolated
 
 BRIEF = ("dataset=digits", "model=mlp", "trainer.steps=3", "trainer.epochs=1")
 
@@ -39,7 +40,10 @@ def state() -> dict[str, Any]:
         "warns only": torch.is_deterministic_algorithms_warn_only_enabled(),
         "benchmark": torch.backends.cudnn.benchmark,
         "cudnn deterministic": torch.backends.cudnn.deterministic,
-        "precision": torch.get_float32_matmul_precision(),
+        "precisions": precisions(),
+        "cudnn": torch.backends.cudnn.enabled,
+        "anomalies": torch.is_anomaly_enabled(),
+        "numpy errors": np.geterr(),
         "dtype": torch.get_default_dtype(),
         "device": torch.get_default_device(),
         "grad": torch.is_grad_enabled(),
@@ -67,6 +71,14 @@ def state() -> dict[str, Any]:
         "umask": umask(),
         "collection": (gc.isenabled(), gc.get_freeze_count()),
     }
+
+
+def precisions() -> list[str]:
+    """Return how exactly parts of torch compute, and the older setting where it can be read."""
+    found = [part.fp32_precision for part in PRECISE]
+    with contextlib.suppress(RuntimeError):  # the program has set both, or only the newer
+        found.append(torch.get_float32_matmul_precision())
+    return found
 
 
 def open_files() -> list[str]:
@@ -99,6 +111,10 @@ def settings_of_its_own() -> Iterator[None]:
     random.seed(3)
     torch.manual_seed(4)
     csv.field_size_limit(1234)
+    torch.autograd.set_detect_anomaly(True)
+    torch.backends.cudnn.enabled = False
+    torch.backends.cudnn.deterministic = True
+    errors = np.seterr(all="raise")
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         try:
@@ -111,6 +127,10 @@ def settings_of_its_own() -> Iterator[None]:
             torch.set_flush_denormal(False)
             logging.getLogger("dltrain").setLevel(logging.NOTSET)
             csv.field_size_limit(131072)
+            torch.autograd.set_detect_anomaly(False)
+            torch.backends.cudnn.enabled = True
+            torch.backends.cudnn.deterministic = False
+            np.seterr(**errors)
 
 
 def train_with_failing_data() -> None:
@@ -167,6 +187,56 @@ def test_modes_of_the_program_do_not_reach_the_run(device: str, trained: library
         assert torch.is_inference_mode_enabled()
         assert torch.is_autocast_enabled("cpu")
     assert lines(run) == lines(trained)
+
+
+def test_a_precision_of_parts_of_torch_does_not_reach_the_run(trained: library.Run) -> None:
+    """Torch refuses to read its older setting where a program has set the newer ones."""
+    products = torch.backends.cuda.matmul
+    before = products.fp32_precision
+    products.fp32_precision = "tf32"
+    torch.backends.fp32_precision = "tf32"
+    torch.backends.mkldnn.matmul.fp32_precision = "bf16"
+    try:
+        expected = precisions()
+        with pytest.raises(RuntimeError):
+            torch.get_float32_matmul_precision()
+        run = library.train(*BRIEF)
+        assert precisions() == expected
+        torch.backends.fp32_precision = "ieee"
+        assert torch.backends.mkldnn.conv.fp32_precision == "ieee"  # as before, not set itself
+    finally:
+        products.fp32_precision = before
+        torch.backends.fp32_precision = "none"
+        torch.backends.mkldnn.matmul.fp32_precision = "none"
+    assert lines(run) == lines(trained)
+
+
+def test_a_search_for_anomalies_does_not_change_the_error() -> None:
+    torch.autograd.set_detect_anomaly(True)
+    try:
+        with pytest.raises(library.DivergedError):
+            library.train(*BRIEF, "optimizer=sgd", "optimizer.lr=1e30")
+    finally:
+        torch.autograd.set_detect_anomaly(False)
+
+
+def test_errors_of_numbers_in_numpy_do_not_reach_the_run() -> None:
+    expected = lines(library.train(*BRIEF, model=Underflowing))
+    with np.errstate(all="raise"):
+        assert lines(library.train(*BRIEF, model=Underflowing)) == expected
+
+
+class Underflowing(torch.nn.Module):
+    """A network whose code has NumPy round a tiny number to 0."""
+
+    def __init__(self, in_features: int, num_classes: int) -> None:
+        super().__init__()
+        self.layers = torch.nn.Sequential(
+            torch.nn.Flatten(), torch.nn.Linear(in_features, num_classes)
+        )
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.layers(images) * float(1 + np.float32(1e-30) * np.float32(1e-30))
 
 
 def lines(run: library.Run) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import pickle
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -217,6 +218,32 @@ MISUSES: dict[str, tuple[Callable[[Any, Any], Any], type[Exception], str]] = {
         library.InputError,
         "an array of object",
     ),
+    "no values": (
+        lambda run, net: net(torch.zeros(2, 1, 8, 8, device="meta")),
+        library.InputError,
+        "the device meta, where it has no values",
+    ),
+    "no pixels": (
+        lambda run, net: list(net.predict(np.zeros((8, 0), np.uint8))),
+        library.InputError,
+        "has no pixels",
+    ),
+    "no name": (lambda run, net: list(net.predict("")), library.InputError, "is empty"),
+    "top as a text": (
+        lambda run, net: net.predict("x", top="3"),
+        library.UsageError,
+        "top=3: expected a whole number",
+    ),
+    "a step without a checkpoint": (
+        lambda run, net: library.load(run, checkpoint=12345),
+        library.InputError,
+        "checkpoint=12345 is not one of the checkpoints",
+    ),
+    "deleted run": (
+        lambda run, net: library.load(Path("gone").absolute()),
+        library.InputError,
+        r"gone: no run is there; was its folder moved or deleted\?",
+    ),
     "a list": (lambda run, net: net([1, 2]), library.UsageError, "not list; predict"),
     "absent file": (
         lambda run, net: list(net.predict("absent.png")),
@@ -277,6 +304,54 @@ def test_misuse_is_told_in_the_words_of_the_command_line(misuse: str, run: libra
     net = library.load(run)
     with pytest.raises(error, match=message):
         call(run, net)
+
+
+@pytest.mark.parametrize("layout", ["sparse", "big-endian", "half", "bfloat16"])
+def test_a_batch_may_have_any_layout(layout: str, run: library.Run) -> None:
+    net = library.load(run)
+    values = np.array(IMAGE[None] // 255, np.float32)
+    batches: dict[str, Any] = {
+        "sparse": torch.tensor(values).to_sparse(),
+        "big-endian": values.astype(">f4"),
+        "half": values.astype(np.float16),
+        "bfloat16": torch.tensor(values).bfloat16(),
+    }
+    assert torch.equal(net(batches[layout]), net(values))
+    (row,) = net.predict(torch.tensor(values[0]).bfloat16())
+    (expected,) = net.predict(values[0])
+    assert row == expected
+
+
+ERRORS = {
+    "settings": lambda: library.train("modle=mlp", "dataste=digits"),
+    "input": lambda: library.Run("absent"),
+    "diverged": lambda: library.train(
+        "dataset=digits", "model=mlp", "trainer.epochs=1", "optimizer=sgd", "optimizer.lr=1e30"
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", ERRORS)
+def test_an_error_reaches_another_process(kind: str) -> None:
+    """A pool of processes passes errors on as pickles."""
+    with pytest.raises(library.DltrainError) as caught:
+        ERRORS[kind]()
+    copy = pickle.loads(pickle.dumps(caught.value))
+    assert type(copy) is type(caught.value)
+    assert str(copy) == str(caught.value)
+    assert vars(copy) == vars(caught.value)
+
+
+def test_an_interruption_reaches_another_process(run: library.Run) -> None:
+    copy = pickle.loads(pickle.dumps(library.RunInterrupted("Ctrl-C", run)))
+    assert isinstance(copy, KeyboardInterrupt)
+    assert copy.run.folder == run.folder
+    assert "dltrain.resume(" in str(copy)
+
+
+def test_a_plugin_may_be_a_text(run: library.Run) -> None:
+    assert library.Run(run.folder, plugins="torch").plugins == ("torch",)
+    assert library.load(run, plugins="torch").class_names
 
 
 def test_unreadable_inputs_may_be_left_out(
