@@ -169,7 +169,7 @@ def _similar_verb(name: str) -> str | None:
     own_verbs = {verb: f"dltrain {verb}" for verb in VERBS}
     for commands in (own_verbs, VERBS_ELSEWHERE):
         close = close_matches(name, commands)
-        if close:
+        if close and commands[close[0]] != "dltrain":
             return f"did you mean `{commands[close[0]]}`?"
     return None
 

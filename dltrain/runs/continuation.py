@@ -27,6 +27,7 @@ from dltrain.experiment.experiment import Experiment
 from dltrain.experiment.session import execute, open_session
 from dltrain.optim import Optim
 from dltrain.options import Options
+from dltrain.report.text import counted_noun
 from dltrain.runs.checkpoint import Store
 from dltrain.runs.folder import CHECKPOINTS, FINISHED, MANIFEST, RESULTS, RunFolder
 from dltrain.runs.log_file import buffered_records, without_repeats
@@ -157,8 +158,9 @@ def require_extension(run: RunFolder, composed: Composed, state: dict[str, Any])
     if not is_done and composed.typed.keys() & EXTENDING:
         return
     command = f"dltrain resume {shell_word(str(run.folder))}"
+    epochs = counted_noun(state["epoch"], "epoch")
     raise UsageError(
-        f"{run.folder} is finished ({state['epoch']} epochs, {state['step']} steps); "
+        f"{run.folder} is finished ({epochs}, {counted_noun(state['step'], 'step')}); "
         f"to train it longer: {command} {' '.join(longer_limits(trainer, state))}"
     )
 

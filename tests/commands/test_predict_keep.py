@@ -154,3 +154,20 @@ def test_unseen_categories_are_counted_in_a_warning(runs: dict[str, Path], dltra
     assert outcome.code == 0, outcome.err
     assert "1 of 2 values in column 'city' (50%)" in outcome.out
     assert "'Bonn' (1)" in outcome.out
+
+
+@pytest.mark.parametrize("name", ["few.csv", "few.parquet"])
+def test_columns_that_a_file_lacks_are_one_message(
+    runs: dict[str, Path], dltrain: Any, name: str
+) -> None:
+    if name.endswith(".csv"):
+        write_csv(name, ["id", "rent"], [[str(i), "1"] for i in range(50)])
+    else:
+        import pyarrow as pa
+        from pyarrow import parquet
+
+        parquet.write_table(pa.table({"id": [1, 2], "rent": [1.0, 2.0]}), name)
+    outcome = dltrain("predict", str(runs["tabular"]), name)
+    assert outcome.code == 3
+    assert f"{name}: the file lacks the columns 'area', 'city'; it has id, rent" in outcome.err
+    assert outcome.err.count("lacks") == 1

@@ -16,9 +16,11 @@ from dltrain.data.tabular.encoding import Category, Encoder, Numbers
 from dltrain.data.tabular.files.table_file import FileRow, TableFile
 from dltrain.data.tabular.table import Column
 from dltrain.data.tabular.unseen_values import log_missing, log_unknown_texts
+from dltrain.errors import first_names
 from dltrain.types import Sample
 
 CHUNK_ROWS = 1024  # that are encoded at once
+MAX_COLUMNS_SHOWN = 10
 UNKNOWN_TEXT = "\0"  # stands for every text that training did not have, and is not one itself
 
 
@@ -51,12 +53,25 @@ class RowSamples:
     def __iter__(self) -> Iterator[Sample]:
         numbers = [number.name for number in self.encoder.numbers]
         categories = [category.name for category in self.encoder.categories]
+        absent = self.absent_columns([*numbers, *categories])
+        if absent:
+            yield Sample(str(self.file.path), None, absent)
+            return
         rows = self.file.rows(numbers, categories)
         whole_rows = self.whole_rows()
         while chunk := list(itertools.islice(rows, CHUNK_ROWS)):
             self.count += len(chunk)
             for sample, about in zip(self.encode(chunk), whole_rows, strict=False):
                 yield replace(sample, about=about)
+
+    def absent_columns(self, needed: Sequence[str]) -> str:
+        """Return which columns of the training table the whole file lacks; "" if it has them."""
+        names = self.file.names()
+        absent = [repr(name) for name in needed if name not in names]
+        if not absent:
+            return ""
+        lacks = first_names(absent, MAX_COLUMNS_SHOWN)
+        return f"the file lacks the columns {lacks}; it has {first_names(names, MAX_COLUMNS_SHOWN)}"
 
     def whole_rows(self) -> Iterator[Mapping[str, str]]:
         """Yield the texts of all columns of each row, as the file has them; none without `keep`."""
