@@ -17,11 +17,8 @@ import pytest
 import yaml
 from harm import CANARY, FULL, defaults, harm_of, tripwire
 
-from dltrain.config import check
-from dltrain.config.checking import combinations, nodes
 from dltrain.config.policy import PACKAGES, locate
 from dltrain.errors import UsageError
-from dltrain.experiment import data, freezing, instantiate, optim_factory, watch
 from dltrain.runs.folder import CONFIG
 
 pytestmark = pytest.mark.usefixtures("everything_is_imported")
@@ -263,8 +260,10 @@ def test_without_the_policy_one_is_executed_and_seen(
         module, _, name = target.rpartition(".")
         return getattr(importlib.import_module(module), name)
 
-    for module in (check, combinations, nodes, data, freezing, instantiate, optim_factory, watch):
-        monkeypatch.setattr(module, "locate", trusting)
+    dltrain("check", "model=mlp")  # imports every module that looks targets up
+    for name, module in list(sys.modules.items()):
+        if name.startswith("dltrain.") and vars(module).get("locate") is locate:
+            monkeypatch.setattr(module, "locate", trusting)
     wrong = in_place("override", "os.system", TOUCH, run, dltrain)
     assert any("did os.system" in what for what in wrong), wrong
     assert Path(CANARY).exists()
