@@ -89,7 +89,8 @@ def test_a_prediction_does_not_depend_on_other_texts(trained: Path, dltrain) -> 
 
 def test_the_samples_of_a_split_have_their_own_numbers(trained: Path, dltrain) -> None:
     rows = rows_of(dltrain("predict", str(trained), "split=test", "--json"))
-    assert sorted(int(row["input"].partition("/")[2]) for row in rows) == list(range(12))
+    lines = [row["input"].rpartition("reviews.csv:")[2] for row in rows]
+    assert len(set(map(int, lines))) == 12
     assert sum(row["label"] == row["class"] for row in rows) >= 11
 
 

@@ -71,7 +71,7 @@ def end_of(run: Path) -> dict[str, str]:
         **{f"callbacks.{name}": sha256(value) for name, value in callbacks.items()},
         "kept epochs": str(sorted({saved.step for saved in store.saved() if saved.kept})),
         "best ones": str([saved.step for saved in store.ranked()[:2]]),
-        "second best": store.folder.joinpath("best-2").read_text().partition(".")[0],
+        "second best": pointed(store.folder / "best-2"),
         METRICS: hashlib.sha256((run / METRICS).read_bytes()).hexdigest(),
         "scores": sha256(
             {name: results[name] for name in ("status", "metrics", "best", "epochs", "steps")}
@@ -85,6 +85,11 @@ class Whole:
 
     end: dict[str, str]
     seconds: float
+
+
+def pointed(pointer: Path) -> str:
+    """Return the step of the checkpoint that a pointer names; "" without that pointer."""
+    return pointer.read_text().partition(".")[0] if pointer.exists() else ""
 
 
 def differences(run: Path, whole: dict[str, str]) -> str:

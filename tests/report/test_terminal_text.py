@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import logging
+import sys
 from typing import Any
 
 import pytest
 
-from dltrain import cli
+from dltrain import screen
 from dltrain.errors import ConfigError
 from dltrain.report import text
 from dltrain.report.text import table
@@ -104,7 +105,7 @@ def test_messages_are_broken_on_a_terminal_and_nowhere_else(
     said = dltrain("resume", "a-run-that-is-not-there", "trainer.epochs=3").err
     assert len(said.splitlines()) == 1
     monkeypatch.setattr(text, "screen_width", lambda stream=None: 40)
-    monkeypatch.setattr(cli, "screen_width", lambda stream=None: 40)
+    monkeypatch.setattr(screen, "screen_width", lambda stream=None: 40)
     broken = dltrain("resume", "a-run-that-is-not-there", "trainer.epochs=3").err
     assert max(map(len, broken.splitlines())) <= 40
     assert words(broken) == words(said)
@@ -115,4 +116,6 @@ def test_messages_are_broken_on_a_terminal_and_nowhere_else(
     record = logging.LogRecord(
         "dltrain", logging.INFO, "", 0, "a line of %d words that is too long for it", (9,), None
     )
-    assert cli.Screen().format(record) == "a line of 9 words that is too long for\n    it"
+    assert (
+        screen.Screen(sys.stdout).format(record) == "a line of 9 words that is too long for\n    it"
+    )

@@ -307,7 +307,7 @@ def test_a_habit_is_answered_with_what_to_type_here(typed: str, here: str) -> No
     "typed",
     [
         *("logger=wandb", "trainer.logger=tensorboard", "logger.wandb.offline=true"),
-        *("test=true", "test=false", "ckpt_path=null", "resume=False", "pretrained=0"),
+        *("test=true", "test=false", "ckpt_path=null", "pretrained=0"),
         *(
             "num_workers=4",
             "shuffle=true",

@@ -290,7 +290,7 @@ def test_a_model_selects_its_task_and_codes_can_be_exported(dltrain) -> None:
         rows = list(csv.DictReader(file))
     assert len(rows) == outcome.json["predicted"] == 359
     assert rows[0].keys() == {"input", "label", "error", *(f"code_{i}" for i in range(1, 21))}
-    assert rows[0]["input"] == "test/0"
+    assert rows[0]["input"] == "digits/test/0"
     assert all(math.isfinite(float(row["code_20"])) for row in rows)
     drawn = [
         dltrain("generate", run, "--samples", "5", *seed, "--json").json["out"]
