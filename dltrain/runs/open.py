@@ -87,7 +87,7 @@ def load_trained(run: RunFolder, pointer: str) -> tuple[Path, Resume]:
 
     It is the one that was named by its folder, else the one that `pointer` names: best (or the
     last, if none was evaluated), last, best-2 and so on, a step, or epoch:N. The run may be
-    training meanwhile. Raises InputError if there is none of that name, or it is damaged.
+    training meanwhile. Raises InputError for an unknown name or a damaged checkpoint.
     """
     store = Store(run.folder / CHECKPOINTS)
     if run.checkpoint is not None:
