@@ -65,7 +65,7 @@ def named_moments(numbers: Mapping[str, Sequence[str]]) -> list[str]:
 def named_time_column(sample: Mapping[str, Sequence[str]], name: str) -> TimeColumn:
     """Return the column that the user says is the time.
 
-    ConfigError if there is none of that name.
+    ConfigError for an unknown name.
     """
     if name not in sample:
         problem = f"there is no column of that name, but {', '.join(sample)} (auto, none)"
