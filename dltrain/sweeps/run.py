@@ -11,10 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from dltrain.config.check import problems_of
-from dltrain.config.compose import Composed, compose
-from dltrain.config.grid import distinct, expand, swept_keys
-from dltrain.config.overrides import raise_problems
+from dltrain.config.compose import Composed
+from dltrain.config.grid import swept_keys
 from dltrain.errors import DivergedError, DltrainError, Interrupted, StoppedBySignal
 from dltrain.files import unused_folder, writing
 from dltrain.options import Options
@@ -22,6 +20,7 @@ from dltrain.runs import automatic
 from dltrain.runs.folder import FINISHED, RunFolder
 from dltrain.runs.keys import AUTO, HASH_CHARS, NAMED, held_key, key_of
 from dltrain.shell import shell_word
+from dltrain.sweeps.expansion import checked_jobs
 from dltrain.sweeps.names import title_of
 from dltrain.sweeps.results import overview, report_curves, write_rows
 from dltrain.user_code import user_errors_explained
@@ -117,21 +116,6 @@ def new_sweep(composed: Composed, options: Options, files: dict[str, bytes]) -> 
             sweep_run = RunFolder.make(folder, files)
     with sweep_run.locked():  # released: the jobs lock their own
         return sweep_run.folder
-
-
-def checked_jobs(overrides: list[str]) -> tuple[list[list[str]], list[Composed]]:
-    """Return the overrides of each job, and their configurations.
-
-    Raises:
-        ConfigError: A configuration is wrong; it names the problems of all of them, each once.
-    """
-    jobs = expand(overrides)
-    configurations = [compose(job) for job in jobs]
-    problems: list[tuple[str, str]] = []
-    for composed in configurations:
-        problems += problems_of(composed)
-    raise_problems(list(dict.fromkeys(problems)))
-    return distinct(jobs, configurations)
 
 
 def run_job(
