@@ -15,8 +15,7 @@ import signal
 import sys
 import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from types import FrameType
+from contextlib import contextmanager
 
 from dltrain.config.groups import config_dir
 from dltrain.config.suggestions.quoting import exists
@@ -31,6 +30,7 @@ from dltrain.errors import (
 )
 from dltrain.files import to_json
 from dltrain.hydra_words import translate
+from dltrain.interrupts import interrupt
 from dltrain.options import Options
 from dltrain.screen import Screen, wrapped_to_screen
 from dltrain.usage import moved_command, unknown_flag, unknown_verb
@@ -318,20 +318,6 @@ def is_setting(word: str) -> bool:
 def is_name(word: str) -> bool:
     """Tell if a word after a verb is a name (RUN, KEY, GROUP): it has no =, or is a file's name."""
     return "=" not in word or exists(word)
-
-
-def interrupt(number: int, frame: FrameType | None) -> None:
-    """Raise what Ctrl-C raises; but end the process at once while a module is being imported.
-
-    Extensions abort if an exception is raised while they are imported.
-    """
-    while frame is not None:
-        if frame.f_code.co_filename.startswith("<frozen importlib"):
-            with suppress(OSError):
-                os.write(2, b"dltrain: interrupted\n")
-            os._exit(128 + number)
-        frame = frame.f_back
-    raise StoppedBySignal(number)
 
 
 def let_waiting_threads_sleep() -> None:

@@ -95,6 +95,10 @@ class DivergedError(DltrainError):
     exit_code = 4
 
 
+class PrunedError(DltrainError):
+    """A run that was ended because other trials of its sweep are better."""
+
+
 class NotReproducedError(DltrainError):
     """A run whose metrics another training of it does not give again (exit 5)."""
 

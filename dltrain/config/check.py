@@ -10,7 +10,7 @@ from dltrain.config.checking.nodes import OPTIMIZERS, TARGET, NodeChecker, own_o
 from dltrain.config.checking.problems import Problems
 from dltrain.config.compose import Composed
 from dltrain.config.composing.source_keys import has_listed
-from dltrain.config.groups import OVERLAYS, groups
+from dltrain.config.groups import COMMAND_GROUPS, OVERLAYS, groups
 from dltrain.config.overrides import Problem
 from dltrain.config.policy import locate
 from dltrain.config.settings import Settings
@@ -56,7 +56,8 @@ def _check_keys(problems: Problems) -> None:
     _check_resume(problems, of_no_group.pop("resume", None))
     checker.check_dataclass(Settings, of_no_group)
     for group in groups():
-        if group not in OVERLAYS:
+        is_absent = group in COMMAND_GROUPS and group not in config  # in that of a run
+        if group not in OVERLAYS and not is_absent:
             _check_group(checker, group, config.get(group))
     _check_empty(problems)
     _check_folders(problems)

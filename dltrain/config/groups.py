@@ -20,6 +20,8 @@ COMPOSING = (
     "preprocessing",
 )  # groups of which any number is chosen, each under its own name
 
+COMMAND_GROUPS = ("launcher", "sweep")  # settings of a sweep, not of its runs
+
 FOR_PROGRAMS = ("@package", "yaml-language-server")  # begin comments that nobody reads
 
 own_dir: ContextVar[Path | None] = ContextVar("own_dir", default=None)  # what --config-dir named

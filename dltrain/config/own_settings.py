@@ -7,12 +7,21 @@ from typing import Any
 
 from dltrain.config.compose import Composed, compose
 from dltrain.config.composing.source_keys import full_key, has_listed
-from dltrain.config.groups import groups
+from dltrain.config.groups import COMMAND_GROUPS, groups
 from dltrain.config.policy import under
 from dltrain.types import flatten
 
 ALWAYS_NAMED = ("model", "dataset")  # choices that are logged even if they are the defaults
-NOT_OF_THE_EXPERIMENT = ("callbacks", "paths", "name", "expect", "plugins", "resume", "hydra")
+NOT_OF_THE_EXPERIMENT = (
+    "callbacks",
+    "paths",
+    "name",
+    "expect",
+    "plugins",
+    "resume",
+    "hydra",
+    *COMMAND_GROUPS,
+)
 TARGET = "_target_"
 
 

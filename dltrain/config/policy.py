@@ -43,6 +43,8 @@ TARGET_PACKAGES = (
     "dltrain.initialization",
     "dltrain.metrics",
     "dltrain.preprocessing",
+    "dltrain.sweeps.launchers",
+    "dltrain.sweeps.samplers",
     "dltrain.tasks",
     "torch.nn",
     "torch.optim",

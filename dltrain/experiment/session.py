@@ -24,6 +24,7 @@ from dltrain.callbacks.signals import Signals
 from dltrain.callbacks.tensorboard import TENSORBOARD
 from dltrain.callbacks.timer import Timer
 from dltrain.config.checking.combinations import unread
+from dltrain.config.command_groups import of_run
 from dltrain.config.compose import Composed
 from dltrain.config.own_settings import own_settings
 from dltrain.engine import Callback, Engine, Resume
@@ -68,14 +69,16 @@ def start(
     swept: Sequence[str] = (),
     title: str = "",
     key: str = "",
+    more: Sequence[Callback] = (),
 ) -> dict[str, Any]:
     """Train a new run of a checked configuration and return its results.
 
     Errors of the data or the device are raised before the run's folder is made. That is `folder`,
     or by default a folder with the time in its name. `swept` are the keys that differ between the
     runs of a sweep. `title` is the run's name in TensorBoard, and resume=auto finds it by its
-    `key`.
+    `key`. `more` are callbacks in addition to the usual ones.
     """
+    composed = of_run(composed)
     config = composed.config
     with buffered_records() as records:
         for line in unread(composed):
@@ -100,7 +103,7 @@ def start(
         with writing(folder):
             run = RunFolder.make(folder, files)
     with run.locked():
-        session = open_session(experiment, run, options.command, composed.public)
+        session = open_session(experiment, run, options.command, composed.public, more)
         return execute(session, options.outcome, earlier=records)
 
 

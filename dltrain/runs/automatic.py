@@ -16,7 +16,7 @@ from dltrain.report.text import duration, number, table
 from dltrain.runs.continuation import continue_or_fork
 from dltrain.runs.folder import MANIFEST, RESULTS, RunFolder
 from dltrain.runs.identity import defining, is_surrounding
-from dltrain.runs.keys import AUTO, NAMED, held_key, key_of, key_of_job, run_with_key
+from dltrain.runs.keys import AUTO, NAMED, held_key, key_of, run_with_key
 from dltrain.runs.listing.summary import RunSummary
 from dltrain.shell import shell_word
 
@@ -32,12 +32,10 @@ def train(
     folder: Path | None = None,
     swept: Sequence[str] = (),
     title: str = "",
-    job: int | None = None,
 ) -> dict[str, Any]:
     """Train a new run, or with resume=auto continue the one that the same command began.
 
-    The arguments are those of `start`, and the number of the `job` in a sweep. The results of a
-    finished run are returned as they are.
+    The arguments are those of `start`. The results of a finished run are returned as they are.
 
     Raises:
         UsageError: Another process trains this run, or a run of that name has another
@@ -48,8 +46,6 @@ def train(
     require_no_folder(options)
     root = Path(composed.config["paths"]["output"])
     key = key_of(composed.public)
-    if job is not None:
-        key = key_of_job(key, job)
     with held_key(root, key):
         run = run_with_key(root, key)
         if run is None:

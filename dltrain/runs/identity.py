@@ -9,7 +9,7 @@ from dltrain.files import to_json
 from dltrain.types import flatten
 
 SURROUNDINGS = (  # keys, or their beginnings, that change no result: places, logs, the machine
-    *("name", "resume", "paths.", "plugins", "expect", "checkpoints."),
+    *("launcher.", "sweep.", "name", "resume", "paths.", "plugins", "expect", "checkpoints."),
     *("callbacks.progress", "callbacks.tensorboard", "callbacks.explain"),
     *("device.name", "device.threads", "device.flush_denormals", "device.keep_freed_memory"),
     *("trainer.log_every", "trainer.save_every", "trainer.on_save_error"),

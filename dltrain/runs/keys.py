@@ -47,11 +47,6 @@ def slurm_job(environment: Mapping[str, str]) -> str | None:
     return environment.get("SLURM_JOB_ID") or None
 
 
-def key_of_job(key: str, number: int) -> str:
-    """Return the key of a job of the sweep that has a key."""
-    return f"{key} job={number}"
-
-
 def run_with_key(root: Path, key: str) -> RunSummary | None:
     """Return the newest run under `root` that was begun with a key; None without one.
 

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from dltrain.errors import DivergedError, DltrainError, Interrupted, UserCodeError
+from dltrain.errors import DivergedError, DltrainError, Interrupted, PrunedError, UserCodeError
 from dltrain.report.text import number
 from dltrain.runs.folder import METRICS, RESULTS, RunFolder
 from dltrain.user_code import user_errors_explained
@@ -45,6 +45,11 @@ class Ending:
             self.status = "interrupted"
             self.reason = str(e)
             log.debug(self.reason)  # the error message says it on the screen
+            raise
+        except PrunedError as e:
+            self.status = "pruned"
+            self.reason = str(e)
+            log.info(self.reason)
             raise
         except DivergedError as e:
             self.status = "diverged"

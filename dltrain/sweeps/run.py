@@ -1,73 +1,172 @@
-"""Runs the jobs of a sweep, one after the other, each in a folder of its own."""
+"""Running a sweep from its command, and resuming one from its folder."""
 
 from __future__ import annotations
 
-import hashlib
 import logging
-import signal
-import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from dltrain.config.compose import Composed
-from dltrain.config.grid import swept_keys
-from dltrain.errors import DivergedError, DltrainError, Interrupted, StoppedBySignal
+from dltrain.config.check import problems_of
+from dltrain.config.command_groups import of_run, split_overrides
+from dltrain.config.compose import Composed, compose
+from dltrain.config.groups import COMMAND_GROUPS, config_dir, own_dir
+from dltrain.config.overrides import parse, raise_problems
+from dltrain.errors import DltrainError, Interrupted, UsageError
+from dltrain.experiment.instantiate import instantiate
 from dltrain.files import unused_folder, writing
 from dltrain.options import Options
 from dltrain.runs import automatic
-from dltrain.runs.folder import FINISHED, RunFolder
-from dltrain.runs.keys import AUTO, HASH_CHARS, NAMED, held_key, key_of
-from dltrain.shell import shell_word
-from dltrain.sweeps.expansion import checked_jobs
-from dltrain.sweeps.names import title_of
-from dltrain.sweeps.results import overview, report_curves, write_rows
-from dltrain.user_code import user_errors_explained
+from dltrain.runs.folder import RunFolder
+from dltrain.runs.identity import identity
+from dltrain.runs.keys import AUTO, NAMED, held_key, key_of
+from dltrain.sweeps.coordinator import Coordinator, interruption
+from dltrain.sweeps.definition import definition, require_same_definition
+from dltrain.sweeps.display import Display
+from dltrain.sweeps.job import ENDED
+from dltrain.sweeps.journal import VERSION, Journal, mend_journal, read_journal
+from dltrain.sweeps.launchers.launcher import Launcher
+from dltrain.sweeps.samplers.sampler import Sampler
+from dltrain.sweeps.trial import Row, Trial, trials_of
 
 log = logging.getLogger("dltrain")
-RESULTS = "sweep.json"
-EVENT_FILES = "events.out.tfevents.*"  # as TensorBoard calls them
 KEY_FILE = ".key"  # in the folder of a sweep with resume=auto
+PLUGINS = "plugins"
 
 
-def run_sweep(options: Options) -> list[dict[str, Any]]:
-    """Train every combination of the swept values of `options.overrides`; return the results.
+@dataclass
+class SweepPlan:
+    """A sweep that is ready to run: its overrides, and what they choose."""
 
-    All configurations are checked before the first job starts. A job that fails is in the results
-    with its reason; after an interruption the jobs that are left do not start. `options.outcome`
+    overrides: list[str]
+    sampler: Sampler
+    launcher: Launcher
+
+    @property
+    def first(self) -> Composed:
+        """A configuration of the sweep, for its places."""
+        return self.sampler.first
+
+
+def run_sweep(options: Options) -> list[Row]:
+    """Run the trials of `options.overrides`, and return their results, by number.
+
+    All configurations are checked before the first job starts. A trial that fails is in the results
+    with its reason; after an interruption the trials that are left do not start. `options.outcome`
     gets the folder and the results.
 
     Raises:
         ConfigError: A configuration is wrong.
     """
-    jobs, configurations = checked_jobs(options.overrides)
-    with sweep_folder(configurations, options) as sweep:
-        return run_jobs(jobs, configurations, sweep, options)
+    plan = plan_of(options.overrides)
+    with begun_or_new(plan, options) as (folder, trials):
+        return run_trials(folder, trials, plan, options)
+
+
+def resume_sweep(folder: Path, overrides: list[str], options: Options) -> list[Row]:
+    """Run the trials of a sweep that are not done, and return the results of all, by number.
+
+    `overrides` may set the launcher and the number of trials. Trials that were killed or failed
+    continue from their checkpoints; those that finished or were pruned stay as they are.
+
+    Raises:
+        UsageError: An override would change the trials, or another process runs the sweep.
+        InputError: The journal is damaged.
+    """
+    header = read_journal(folder)[0]
+    before = header["overrides"]
+    require_resumable(before, overrides, folder)
+    own = own_options() or header["config_dir"]
+    with config_dir(own), RunFolder(folder).locked():
+        plan = plan_of([*without_keys_of(before, overrides), *overrides])
+        return run_trials(folder, restored(folder, plan, options), plan, options)
+
+
+def require_resumable(before: list[str], overrides: list[str], folder: Path) -> None:
+    """Raise UsageError if overrides change what a sweep is, or its plugins are not named again."""
+    require_same_definition(before, [*without_keys_of(before, overrides), *overrides], folder)
+    for override in before:
+        if key_in(override) == PLUGINS and override not in overrides:
+            raise UsageError(
+                f"{folder} was started with {override}: type it again, "
+                "since a file cannot name code to run"
+            )
+
+
+def key_in(override: str) -> str:
+    """Return the key of an override, without + signs."""
+    return override.partition("=")[0].lstrip("+")
+
+
+def without_keys_of(overrides: list[str], later: list[str]) -> list[str]:
+    """Return the overrides whose keys no later override sets."""
+    keys = {key_in(override) for override in later}
+    return [override for override in overrides if key_in(override) not in keys]
+
+
+def plan_of(overrides: list[str]) -> SweepPlan:
+    """Return the sampler and the launcher that overrides choose, with checked configurations."""
+    own, of_runs = split_overrides(overrides)
+    base = base_configuration(own, of_runs)
+    plugins = base.config[PLUGINS]
+    sampler: Sampler = instantiate(base.config["sweep"], "sweep", {}, plugins)
+    launcher: Launcher = instantiate(base.config["launcher"], "launcher", {}, plugins)
+    typed = {key_in(override) for override in of_runs}
+    space = [f"{key}={value}" for key, value in sampler.space.items() if key not in typed]
+    sampler.open([*of_runs, *space])
+    return SweepPlan(overrides, sampler, launcher)
+
+
+def base_configuration(own: list[str], of_runs: list[str]) -> Composed:
+    """Return a configuration with the settings of the sweep; ConfigError if these are wrong.
+
+    It has the overrides of the runs that are not swept. What is wrong with those is found when
+    the configurations of the trials are checked.
+    """
+    parsed, _ = parse(of_runs, sweep=True)
+    fixed = [override.input_line for override in parsed if not override.is_sweep_override()]
+    base = compose([*own, *fixed])
+    raise_problems([problem for problem in problems_of(base) if is_own(problem[0])])
+    return base
+
+
+def is_own(text: str) -> bool:
+    """Tell if a problem's text begins with a key of the sweep's own groups."""
+    return text.lstrip("+~").startswith(COMMAND_GROUPS)
 
 
 @contextmanager
-def sweep_folder(configurations: Sequence[Composed], options: Options) -> Iterator[Path]:
-    """Yield the folder of a sweep: a new one, or with resume=auto that which was begun before.
+def begun_or_new(plan: SweepPlan, options: Options) -> Iterator[tuple[Path, dict[int, Trial]]]:
+    """Yield the locked folder of a sweep and the trials it has.
 
-    Raises UsageError if another process runs the sweep of this command.
+    It is a new one, or with resume=auto that which was begun before. Raises UsageError if another
+    process runs the sweep of this command.
     """
-    first = configurations[0]
-    if first.config["resume"] != AUTO:
-        yield new_sweep(first, options, {})
+    if plan.first.config["resume"] != AUTO:
+        with new_sweep(plan, options, {}).locked() as sweep:
+            yield sweep.folder, {}
         return
     automatic.require_no_folder(options)
-    root = Path(first.config["paths"]["output"])
-    key = sweep_key([key_of(composed.public) for composed in configurations])
+    root = Path(plan.first.config["paths"]["output"])
+    key = sweep_key(plan)
     with held_key(root, key):
-        yield begun_folder(root, key) or new_sweep(first, options, {KEY_FILE: key.encode()})
+        begun = begun_folder(root, key)
+        if begun is None:
+            with new_sweep(plan, options, {KEY_FILE: key.encode()}).locked() as sweep:
+                yield sweep.folder, {}
+            return
+        require_same_definition(read_journal(begun)[0]["overrides"], plan.overrides, begun)
+        with RunFolder(begun).locked():
+            yield begun, restored(begun, plan, options)
 
 
-def sweep_key(keys: Sequence[str]) -> str:
-    """Return the key of the sweep whose jobs have these keys: their name, or a hash of all."""
-    if keys[0].startswith(NAMED):
-        return f"sweep {keys[0]}"
-    return f"sweep {hashlib.sha256(' '.join(keys).encode()).hexdigest()[:HASH_CHARS]}"
+def sweep_key(plan: SweepPlan) -> str:
+    """Return the key by which resume=auto finds a sweep: its name, or a hash of its trials."""
+    key = key_of(plan.first.public)
+    if key.startswith(NAMED):
+        return f"sweep {key}"
+    return f"sweep {plan.sampler.key()}"
 
 
 def begun_folder(root: Path, key: str) -> Path | None:
@@ -76,89 +175,84 @@ def begun_folder(root: Path, key: str) -> Path | None:
     return next((file.parent for file in files if file.read_text(encoding="utf-8") == key), None)
 
 
-def run_jobs(
-    jobs: list[list[str]], configurations: list[Composed], sweep: Path, options: Options
-) -> list[dict[str, Any]]:
-    """Run the jobs in their folders below that of the sweep, and print a table of them."""
-    swept = swept_keys(jobs)
-    log.info(f"{sweep}: {len(jobs)} jobs over {', '.join(swept) or 'no key'}")
-    rows: list[dict[str, Any]] = []
-    for number, job in enumerate(jobs):
-        log.info(f"\n[{number + 1}/{len(jobs)}] {' '.join(job)}")
-        title = title_of(number, job, swept)
-        results = run_job(
-            configurations[number], job, options, sweep / str(number), swept, title, number
+def new_sweep(plan: SweepPlan, options: Options, files: dict[str, bytes]) -> RunFolder:
+    """Return the new, locked folder of a sweep, with `files` and a journal in it."""
+    folder = unused_folder(options.folder)
+    if folder is None:
+        root = Path(plan.first.config["paths"]["output"])
+        sweep = RunFolder.create(root, "sweep", files)
+    else:
+        with writing(folder):
+            sweep = RunFolder.make(folder, files)
+    Journal(sweep.folder).append(
+        "sweep",
+        version=VERSION,
+        command=options.command,
+        overrides=plan.overrides,
+        definition=definition(plan.overrides),
+        config_dir=own_options(),
+        swept=plan.sampler.swept,
+    )
+    return sweep
+
+
+def own_options() -> str | None:
+    """Return the folder with the user's own options, if there is one."""
+    folder = own_dir.get()
+    return None if folder is None else str(folder)
+
+
+def restored(folder: Path, plan: SweepPlan, options: Options) -> dict[int, Trial]:
+    """Return the trials of a sweep that was begun, and tell the sampler of them.
+
+    Raises UsageError if the configuration files have changed, so that a trial is another one.
+    """
+    events = read_journal(folder)
+    mend_journal(folder, events)
+    trials = trials_of(events)
+    for trial in trials.values():
+        require_same_trial(trial, folder)
+    plan.sampler.restore([trials[number] for number in sorted(trials)])
+    Journal(folder).append("resume", command=options.command)
+    done = sum(trial.is_done for trial in trials.values())
+    log.info(f"{folder}: {done} of {plan.sampler.total()} trials are done; the others follow")
+    return trials
+
+
+def require_same_trial(trial: Trial, folder: Path) -> None:
+    """Raise UsageError if a trial's overrides no longer mean the configuration that they did."""
+    if trial.is_done:
+        return
+    composed = compose(trial.overrides)
+    raise_problems(composed.problems)
+    if identity(of_run(composed).public) != trial.identity:
+        raise UsageError(
+            f"{folder}: trial {trial.number} ({' '.join(trial.overrides)}) now has another "
+            "configuration than when the sweep began, since a file of options or an environment "
+            "variable has changed; undo that, or start a new sweep"
         )
-        rows.append({"job": number, "overrides": job, **results})
-        write_rows(sweep / RESULTS, rows)
-        if results["status"] == "interrupted":
-            break
-    log.info(f"\n{sweep}\n{overview(rows, swept)}{curves_line(sweep)}")
-    report_curves(sweep, rows, swept)
-    options.outcome.update({"sweep": str(sweep), "jobs": rows})
+
+
+def run_trials(
+    folder: Path, trials: dict[int, Trial], plan: SweepPlan, options: Options
+) -> list[Row]:
+    """Run the trials in their folders below that of the sweep, and print a table of them."""
+    display = Display(folder, plan.sampler)
+    display.begin()
+    coordinator = Coordinator(
+        folder, plan.sampler, plan.launcher, trials, own_options(), options.debug, display.show
+    )
+    rows = coordinator.run()
+    display.finish(rows)
+    options.outcome.update({"sweep": str(folder), "jobs": rows})
     return rows
 
 
-def curves_line(sweep: Path) -> str:
-    """Return the command that shows the curves of all jobs; "" if none of them has written any."""
-    if not any(sweep.rglob(EVENT_FILES)):
-        return ""
-    return f"\ncurves  tensorboard --logdir {shell_word(str(sweep))}"
-
-
-def new_sweep(composed: Composed, options: Options, files: dict[str, bytes]) -> Path:
-    """Return the new folder of a sweep, with `files` in it."""
-    folder = unused_folder(options.folder)
-    if folder is None:
-        sweep_run = RunFolder.create(Path(composed.config["paths"]["output"]), "sweep", files)
-    else:
-        with writing(folder):
-            sweep_run = RunFolder.make(folder, files)
-    with sweep_run.locked():  # released: the jobs lock their own
-        return sweep_run.folder
-
-
-def run_job(
-    composed: Composed,
-    job: list[str],
-    options: Options,
-    folder: Path,
-    swept: list[str],
-    title: str,
-    number: int,
-) -> dict[str, Any]:
-    """Run one job in its folder; return its results, or its status and reason if it failed."""
-    job_options = Options(argv=job, overrides=job, json=options.json, debug=options.debug)
-    try:
-        with user_errors_explained():
-            return automatic.train(composed, job_options, folder, swept, title, number)
-    except StoppedBySignal as e:
-        return {**unfinished("interrupted", "interrupted"), "signal": e.number}
-    except KeyboardInterrupt:
-        return {**unfinished("interrupted", "interrupted"), "signal": int(signal.SIGINT)}
-    except Interrupted as e:
-        return {**unfinished("interrupted", str(e)), "signal": e.exit_code - 128}
-    except DivergedError as e:
-        log.warning(str(e))
-        return unfinished("diverged", str(e))
-    except DltrainError as e:
-        log.warning(str(e))
-        return unfinished("failed", str(e))
-    except Exception as e:  # the other jobs still run, whatever is wrong with this one
-        reason = f"{type(e).__name__}: {e}"
-        log.warning(traceback.format_exc() if options.debug else reason)
-        return unfinished("failed", reason)
-
-
-def unfinished(status: str, reason: str) -> dict[str, Any]:
-    """Return the results of a job that did not finish: why, and no metrics."""
-    return {"status": status, "reason": reason, "metrics": {}}
-
-
-def require_finished(rows: list[dict[str, Any]]) -> None:
-    """Raise Interrupted or DltrainError unless every job was trained and tested."""
-    if rows[-1]["status"] == "interrupted":
-        raise Interrupted(rows[-1]["signal"])
-    unfinished_count = sum(row["status"] not in FINISHED for row in rows)
+def require_finished(rows: list[Row]) -> None:
+    """Raise Interrupted or DltrainError unless every trial was trained and tested, or pruned."""
+    signal_number = interruption(rows)
+    if signal_number:
+        raise Interrupted(signal_number)
+    unfinished_count = sum(row["status"] not in ENDED for row in rows)
     if unfinished_count:
         raise DltrainError(f"{unfinished_count} of {len(rows)} jobs did not finish")

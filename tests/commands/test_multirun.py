@@ -12,7 +12,7 @@ import pytest
 from dltrain.config.grid import expand
 from dltrain.config.groups import groups
 from dltrain.errors import Interrupted, UsageError
-from dltrain.runs import automatic
+from dltrain.sweeps import job
 from dltrain.sweeps.names import short_names, title_of
 
 SMOKE = ("model=perceptron", "debug=smoke", "callbacks=quiet")
@@ -113,7 +113,9 @@ def test_every_job_has_a_folder_a_row_and_its_results(dltrain, tmp_path: Path) -
         "2",
         "3",
         "curves.png",
+        "jobs",
         "sweep.json",
+        "sweep.jsonl",
     ]
     rows = rows_of(sweep)
     assert [row["job"] for row in rows] == [0, 1, 2, 3]
@@ -179,14 +181,14 @@ def test_a_job_that_diverges_costs_one_job(dltrain, tmp_path: Path) -> None:
 def test_a_job_that_raises_costs_one_job(
     dltrain, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    start = automatic.start
+    start = job.start
 
-    def fragile(composed: Any, *rest: Any) -> dict[str, Any]:
+    def fragile(composed: Any, *rest: Any, **more: Any) -> dict[str, Any]:
         if composed.config["seed"] == 2:
             raise MemoryError("out of memory")
-        return start(composed, *rest)
+        return start(composed, *rest, **more)
 
-    monkeypatch.setattr(automatic, "start", fragile)
+    monkeypatch.setattr(job, "start", fragile)
     outcome = dltrain("-m", *SMOKE, "seed=1,2,3", "--json")
     assert outcome.code == 1
     rows = rows_of(sweep_folder(tmp_path / "outputs"))
@@ -202,10 +204,10 @@ def test_a_job_that_raises_costs_one_job(
 def test_an_interrupted_job_ends_the_sweep(
     dltrain, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def interrupted(*args: Any) -> dict[str, Any]:
+    def interrupted(*args: Any, **more: Any) -> dict[str, Any]:
         raise Interrupted(2)
 
-    monkeypatch.setattr(automatic, "start", interrupted)
+    monkeypatch.setattr(job, "start", interrupted)
     outcome = dltrain("-m", *SMOKE, "seed=1,2,3")
     assert outcome.code == 130
     assert [row["status"] for row in rows_of(sweep_folder(tmp_path / "outputs"))] == ["interrupted"]

@@ -15,7 +15,7 @@ from dltrain.engine import Engine
 from dltrain.errors import Interrupted
 from dltrain.runs.find import all_runs
 from dltrain.runs.folder import MANIFEST, METRICS, RESULTS, RunFolder
-from dltrain.runs.keys import held_key, key_of, key_of_job, slurm_job
+from dltrain.runs.keys import held_key, key_of, slurm_job
 
 Command = Callable[..., Outcome]
 RUN = ("model=mlp", "model.hidden_sizes=[8]", "callbacks=quiet", "trainer.epochs=3")
@@ -66,7 +66,6 @@ def test_the_key_is_the_name_or_the_job() -> None:
     array = {"SLURM_JOB_ID": "9", "SLURM_ARRAY_JOB_ID": "7", "SLURM_ARRAY_TASK_ID": "2"}
     assert slurm_job(array) == "7_2"
     assert slurm_job({"SLURM_ARRAY_TASK_ID": "2"}) is None
-    assert key_of_job("name=mine", 3) == "name=mine job=3"
 
 
 def test_a_run_that_was_interrupted_continues(

@@ -112,11 +112,15 @@ def test_every_target_resolves_and_every_key_binds_to_its_signature(
                 assert type_problem(node[key], annotation) is None, f"{path}.{key}"
 
 
+DEMANDING = "transfer_ants_bees"  # has ???, which replaces null here and does not in Hydra
+
+
 def random_choices(draw: random.Random) -> list[str]:
     """Options of six groups, two of those that compose."""
     typed = []
     for group in draw.sample(list(groups()), 6):
-        drawn = draw.sample(groups()[group], 1 + (group in COMPOSING))
+        options = [option for option in groups()[group] if option != DEMANDING]
+        drawn = draw.sample(options, 1 + (group in COMPOSING))
         typed.append(
             f"{group}=[{','.join(drawn)}]" if group in COMPOSING else f"{group}={drawn[0]}"
         )

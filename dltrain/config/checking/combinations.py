@@ -25,6 +25,8 @@ PACKAGES_OF = {
     "optimizer": ("dltrain.optimizers", "torch.optim"),
     "schedule": ("dltrain.schedules",),
     "initialization": ("dltrain.initialization",),
+    "launcher": ("dltrain.sweeps.launchers",),
+    "sweep": ("dltrain.sweeps.samplers",),
     "regularization": ("dltrain.regularization",),
     "preprocessing": ("dltrain.preprocessing",),
     "callbacks": ("dltrain.callbacks",),
@@ -177,7 +179,9 @@ class Combinations:
 
     def nodes_of(self, group: str) -> Iterator[tuple[str, dict[str, Any]]]:
         """Yield (dotted key, node) of what is chosen in a group."""
-        node = self.config[group]
+        node = self.config.get(group)
+        if node is None:  # the groups of a sweep, in the configuration of a run
+            return
         if group not in SEVERAL:
             yield group, node
             return

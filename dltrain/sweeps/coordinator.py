@@ -1,0 +1,245 @@
+"""The loop of a sweep: it asks the sampler for trials, and gives them to the launcher as jobs.
+
+Only the coordinator writes the journal. It knows no sampler and no launcher by name.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from dltrain.errors import InputError
+from dltrain.runs.folder import FINISHED, RunFolder
+from dltrain.sweeps.job import ENDED, INTERRUPTED, JOB_FILES, SweepJob, results_of, unfinished
+from dltrain.sweeps.journal import Journal
+from dltrain.sweeps.launchers.launcher import Ended, Launcher, Site
+from dltrain.sweeps.names import title_of
+from dltrain.sweeps.reports import Mailbox
+from dltrain.sweeps.samplers.sampler import Sampler
+from dltrain.sweeps.stopping import Stopping
+from dltrain.sweeps.trial import Row, Trial
+
+log = logging.getLogger("dltrain")
+WAIT_SECONDS = 0.5  # for the end of a job, before signals are looked at
+JUDGING_SECONDS = 0.02  # the same while jobs wait for answers to their reports
+GRACE_SECONDS = 60.0  # for jobs that are asked to save and end
+Observer = Callable[[list[Row], Row], None]
+"""Called with all rows so far, and the one that has just been added or replaced."""
+
+
+class Coordinator:
+    """Runs the trials of a sweep.
+
+    Args:
+        folder: The folder of the sweep, locked by this process.
+        sampler: The sampler, opened, and restored if `trials` were begun before.
+        launcher: The launcher.
+        trials: The trials of an earlier attempt, by number.
+        config_dir: The folder with the user's own options, if any.
+        debug: Whether messages of jobs have tracebacks.
+        observer: Called when a job has ended.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        sampler: Sampler,
+        launcher: Launcher,
+        trials: dict[int, Trial],
+        config_dir: str | None,
+        debug: bool,
+        observer: Observer,
+    ) -> None:
+        self.folder = folder
+        self.sampler = sampler
+        self.launcher = launcher
+        self.trials = trials
+        self.config_dir = config_dir
+        self.debug = debug
+        self.observer = observer
+        self.journal = Journal(folder)
+        self.mailbox = Mailbox(folder)
+        self.running: set[int] = set()
+        self.waiting: deque[Trial] = deque()
+        self.is_interrupted = False  # a job ended by a signal, and so does the sweep
+
+    def run(self) -> list[Row]:
+        """Run the trials that are not done, and return the rows of all, by number.
+
+        After an interruption no further trial starts, and the rows of those that ran say so.
+        """
+        (self.folder / JOB_FILES).mkdir(exist_ok=True)
+        self.adopt_finished()
+        self.waiting.extend(trial for trial in self.ordered() if not trial.is_done)
+        self.launcher.open(Site(self.folder, self.decide))
+        try:
+            with Stopping() as stopping:
+                self.work(stopping)
+        except BaseException:
+            self.launcher.kill()
+            raise
+        finally:
+            self.launcher.close()
+        return self.rows()
+
+    def ordered(self) -> list[Trial]:
+        """Return the trials by number."""
+        return [self.trials[number] for number in sorted(self.trials)]
+
+    def rows(self) -> list[Row]:
+        """Return the results of the trials that have ended, by number."""
+        return [trial.row for trial in self.ordered() if trial.row is not None]
+
+    def adopt_finished(self) -> None:
+        """Note the end of trials that finished while no coordinator was alive."""
+        for trial in self.ordered():
+            if not trial.is_done:
+                results = results_of(self.job(trial))
+                if results.get("status") in ENDED:
+                    self.end(trial, results)
+
+    def work(self, stopping: Stopping) -> None:
+        """Start jobs and note their ends until none is left, or a signal arrives."""
+        seconds = JUDGING_SECONDS if self.sampler.judges else WAIT_SECONDS
+        while not stopping.count:
+            self.start_jobs()
+            if not self.running:
+                return
+            self.note_reports()
+            for ended in self.launcher.wait(seconds):
+                self.note_end(ended)
+            if self.is_interrupted:
+                return
+        self.stop(stopping)
+
+    def start_jobs(self) -> None:
+        """Start as many jobs as the launcher takes."""
+        while self.launcher.free() > 0:
+            trial = self.next_trial()
+            if trial is None:
+                return
+            self.start(trial)
+
+    def next_trial(self) -> Trial | None:
+        """Return the next trial to start, or None."""
+        if self.waiting:
+            return self.waiting.popleft()
+        number = len(self.trials)
+        proposal = self.sampler.ask(number)
+        if proposal is None:
+            return None
+        trial = Trial(number, proposal.overrides, proposal.identity, proposal.state)
+        self.trials[number] = trial
+        self.journal.append(
+            "trial",
+            number=number,
+            overrides=trial.overrides,
+            identity=trial.identity,
+            state=trial.state,
+        )
+        return trial
+
+    def start(self, trial: Trial) -> None:
+        """Start a job for a trial."""
+        job = self.job(trial)
+        job.outcome.unlink(missing_ok=True)
+        self.mailbox.begin(trial.number)
+        trial.attempts += 1
+        trial.row = None
+        self.journal.append("start", number=trial.number)
+        log.info(f"\n[{trial.number + 1}/{self.sampler.total()}] {' '.join(trial.overrides)}")
+        self.running.add(trial.number)
+        self.launcher.start(job)
+
+    def job(self, trial: Trial) -> SweepJob:
+        """Return the job of a trial."""
+        swept = self.sampler.swept
+        return SweepJob(
+            number=trial.number,
+            overrides=tuple(trial.overrides),
+            sweep=str(self.folder),
+            swept=tuple(swept),
+            title=title_of(trial.number, trial.overrides, swept),
+            config_dir=self.config_dir,
+            identity=trial.identity,
+            reports=self.sampler.judges,
+            metric=self.judged_metric(),
+            debug=self.debug,
+        )
+
+    def judged_metric(self) -> str | None:
+        """Return the metric by which trials are pruned; None for the one that they watch."""
+        metric = self.sampler.metric
+        return metric if isinstance(metric, str) else None
+
+    def note_reports(self) -> None:
+        """Answer the evaluations that jobs of other processes have reported."""
+        if not self.sampler.judges:
+            return
+        for number, step, value in self.mailbox.new_reports():
+            self.mailbox.answer(number, step, self.decide(number, step, value))
+
+    def decide(self, number: int, step: int, value: float) -> str:
+        """Return why a trial is pruned after an evaluation, or ""."""
+        trial = self.trials[number]
+        if step not in trial.reports:  # a resumed run repeats evaluations after its checkpoint
+            trial.reports[step] = value
+            self.journal.append("report", number=number, step=step, value=value)
+        return self.sampler.report(trial, step, value)
+
+    def note_end(self, ended: Ended) -> None:
+        """Note the results of a job."""
+        trial = self.trials[ended.number]
+        self.running.discard(ended.number)
+        self.mailbox.end(ended.number)
+        self.end(trial, self.results(trial, ended))
+
+    def results(self, trial: Trial, ended: Ended) -> dict[str, Any]:
+        """Return the results that a job left, or why there are none.
+
+        A run that finished counts, even if its process died afterwards.
+        """
+        job = self.job(trial)
+        with_folder = results_of(job)
+        if with_folder.get("status") in FINISHED:
+            return with_folder
+        if ended.reason:
+            return unfinished("failed", ended.reason)
+        try:
+            outcome = RunFolder(job.outcome.parent).read_json(job.outcome.name)
+        except InputError:
+            outcome = {}
+        return outcome or with_folder or unfinished("failed", "it left no results")
+
+    def end(self, trial: Trial, results: dict[str, Any]) -> None:
+        """Write the end of a trial into the journal, and tell the sampler and the observer."""
+        trial.row = {"job": trial.number, "overrides": trial.overrides, **results}
+        self.journal.append("end", number=trial.number, row=trial.row)
+        self.is_interrupted |= trial.status == INTERRUPTED
+        self.sampler.tell(trial)
+        self.observer(self.rows(), trial.row)
+
+    def stop(self, stopping: Stopping) -> None:
+        """Ask the running jobs to save and end, and note that they were interrupted."""
+        if self.running:
+            log.info(f"{len(self.running)} running jobs save and end; another signal kills them")
+        self.launcher.interrupt(stopping.number)
+        waited = 0.0
+        while self.running and stopping.count == 1 and waited < GRACE_SECONDS:
+            for ended in self.launcher.wait(WAIT_SECONDS):
+                self.note_end(ended)
+            waited += WAIT_SECONDS
+        self.launcher.kill()
+        signal_number = stopping.number
+        for number in sorted(self.running):
+            results = {**unfinished(INTERRUPTED, "interrupted"), "signal": signal_number}
+            self.end(self.trials[number], results)
+        self.running.clear()
+
+
+def interruption(rows: Sequence[Row]) -> int:
+    """Return the number of the signal that interrupted a sweep; 0 if none did."""
+    return next((row["signal"] for row in rows if row["status"] == INTERRUPTED), 0)

@@ -1,0 +1,73 @@
+"""The interface of launchers, which run the jobs of a sweep."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from dltrain.sweeps.job import SweepJob
+
+Decide = Callable[[int, int, float], str]
+"""Called with (number of the job, number of the evaluation, value); returns why to prune, or ""."""
+
+
+@dataclass(frozen=True)
+class Site:
+    """The sweep, as a launcher needs to know it.
+
+    `folder` is that of the sweep. `decide` judges an evaluation of a job that runs in this process;
+    other processes report through files (`dltrain.sweeps.reports`).
+    """
+
+    folder: Path
+    decide: Decide
+
+
+@dataclass(frozen=True)
+class Ended:
+    """A job whose process is gone.
+
+    `reason` says why it could not end by itself, such as "killed by SIGKILL"; it is empty if it
+    did, and has then written its outcome.
+    """
+
+    number: int
+    reason: str = ""
+
+
+class Launcher(ABC):
+    """Runs jobs, some side by side.
+
+    The coordinator calls `open`, then `start` and `wait` in turn, and `close` at the end, also
+    after an error. All calls come from one thread.
+    """
+
+    @abstractmethod
+    def open(self, site: Site) -> None:
+        """Get ready to start jobs."""
+
+    @abstractmethod
+    def free(self) -> int:
+        """Return how many more jobs may be started now."""
+
+    @abstractmethod
+    def start(self, job: SweepJob) -> None:
+        """Start a job, which ends by writing its outcome (`dltrain.sweeps.job.perform`)."""
+
+    @abstractmethod
+    def wait(self, seconds: float) -> list[Ended]:
+        """Return the jobs that have ended since the last call; wait for one up to `seconds`."""
+
+    @abstractmethod
+    def interrupt(self, signal_number: int) -> None:
+        """Ask the running jobs to save a checkpoint and end; those that wait do not start."""
+
+    @abstractmethod
+    def kill(self) -> None:
+        """End the running jobs at once."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Release processes and files. No job runs any more when it returns."""

@@ -1,0 +1,1 @@
+"""Samplers: which values the trials of a sweep have."""

@@ -1,0 +1,73 @@
+"""The interface of samplers, which choose the values of each trial."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, field
+from typing import Any
+
+from dltrain.config.compose import Composed
+from dltrain.sweeps.trial import Trial
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """The next trial: all overrides of its run, and what `restore` needs to know it again.
+
+    `identity` is that of its configuration; `state` has values of JSON only.
+    """
+
+    overrides: list[str]
+    identity: str
+    state: dict[str, Any] = field(default_factory=dict)
+
+
+class Sampler(ABC):
+    """Chooses the values of each trial.
+
+    The coordinator calls `open` once, `restore` once if a sweep is resumed, then `ask` for the
+    trials by number, `report` for each of their evaluations if `judges`, and `tell` at their end.
+
+    Attributes:
+        metric: The metric of the best trial, or several; None for the one that the runs watch.
+        space: Values to sweep over, by key, in addition to those of the command line.
+        first: A configuration of the sweep, whose settings of places are those of all of them.
+        swept: The keys whose values differ between trials.
+        judges: True if evaluations are reported, because trials may be pruned.
+    """
+
+    metric: str | list[str] | None = None
+    space: dict[str, Any]
+    first: Composed
+    swept: list[str]
+    judges: bool = False
+
+    @abstractmethod
+    def open(self, overrides: list[str]) -> None:
+        """Read the overrides of all runs, with the swept values among them.
+
+        Raises ConfigError or UsageError for values that cannot be swept, and for configurations
+        that are wrong, before the first trial starts.
+        """
+
+    @abstractmethod
+    def total(self) -> int:
+        """Return the number of trials of the whole sweep."""
+
+    @abstractmethod
+    def key(self) -> str:
+        """Return a text that is the same for sweeps with the same trials, for resume=auto."""
+
+    @abstractmethod
+    def ask(self, number: int) -> Proposal | None:
+        """Return the trial with a number; None if there is none, or none before others end."""
+
+    def restore(self, trials: list[Trial]) -> None:
+        """Learn the trials of an earlier attempt at the sweep, ended or not, by number."""
+
+    def report(self, trial: Trial, step: int, value: float) -> str:
+        """Return why a trial is pruned after evaluation `step` (from 1) gave `value`, or ""."""
+        return ""
+
+    def tell(self, trial: Trial) -> None:
+        """Learn the results of a trial, which are in its `row`."""

@@ -1,0 +1,63 @@
+"""The trials of a sweep, as its journal tells them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from dltrain.sweeps.job import ENDED
+from dltrain.sweeps.journal import Event
+
+Row = dict[str, Any]  # the results of a job, with its number and overrides
+
+
+@dataclass
+class Trial:
+    """A trial of a sweep.
+
+    Attributes:
+        number: Its number, from 0.
+        overrides: All overrides of its run.
+        identity: The identity of its configuration.
+        state: What the sampler needs to rebuild it, in values of JSON.
+        reports: The values of its evaluations, by number from 1.
+        attempts: The number of times that it was started.
+        row: Its results, once an attempt has ended: job, overrides, status, metrics and more.
+    """
+
+    number: int
+    overrides: list[str]
+    identity: str = ""
+    state: dict[str, Any] = field(default_factory=dict)
+    reports: dict[int, float] = field(default_factory=dict)
+    attempts: int = 0
+    row: Row | None = None
+
+    @property
+    def status(self) -> str:
+        """The status of the last attempt that ended; "" before that."""
+        return self.row["status"] if self.row is not None else ""
+
+    @property
+    def is_done(self) -> bool:
+        """True if a resume of the sweep leaves the trial alone: it is finished or pruned."""
+        return self.status in ENDED
+
+
+def trials_of(events: list[Event]) -> dict[int, Trial]:
+    """Return the trials of a journal, by number."""
+    trials: dict[int, Trial] = {}
+    for event in events:
+        if event["event"] == "trial":
+            trials[event["number"]] = Trial(
+                event["number"], event["overrides"], event["identity"], event["state"]
+            )
+        elif event["event"] == "start":
+            trial = trials[event["number"]]
+            trial.attempts += 1
+            trial.row = None
+        elif event["event"] == "report":
+            trials[event["number"]].reports[event["step"]] = event["value"]
+        elif event["event"] == "end":
+            trials[event["number"]].row = event["row"]
+    return trials
