@@ -15,10 +15,11 @@ from dltrain.api.run import Run
 from dltrain.config import check
 from dltrain.config.compose import Composed, compose
 from dltrain.config.groups import config_dir as options_in
-from dltrain.errors import DltrainError, Interrupted, rebuilt
+from dltrain.errors import DltrainError, Interrupted, UsageError, rebuilt
 from dltrain.options import Options
 from dltrain.runs import automatic
 from dltrain.runs.continuation import continue_or_fork
+from dltrain.sweeps.folds import FOLD_KEY, FOLDS, wants_all_folds
 
 KEEP_MEMORY = "device.keep_freed_memory"
 
@@ -75,10 +76,20 @@ def train(
     options = options_for("train", typed)
     with options_in(text_of(config_dir)):
         composed = compose(typed)
+        require_one_run(composed)
         check.raise_all(composed)
         with isolated(verbose, may_keep_memory(composed)), ending(options):
             automatic.train(composed, options)
     return run_of(options)
+
+
+def require_one_run(composed: Composed) -> None:
+    """Raise UsageError for settings that train a run for each fold."""
+    if wants_all_folds(composed.config):
+        raise UsageError(
+            f"dataset.folds={composed.config['dataset'][FOLDS]} trains a run for each fold: "
+            f"dltrain.sweep(...) does, with the same settings; {FOLD_KEY}=0 is one of them"
+        )
 
 
 def resume(

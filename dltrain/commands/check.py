@@ -26,6 +26,7 @@ from dltrain.report.batches import picture
 from dltrain.report.data import report_data, report_spec_files, require_files
 from dltrain.report.pictures import image_grid
 from dltrain.report.text import chart, counted_noun, duration, number, size, table
+from dltrain.sweeps.folds import FOLD_KEY, FOLDS, wants_all_folds
 from dltrain.types import Data, SpecFromFiles
 
 log = logging.getLogger("dltrain")
@@ -36,6 +37,9 @@ LAYER_TITLES = ("layer", "type", "output shape", "parameters")
 def check(options: Options) -> None:
     """Report every problem at once; without one, print what a training step costs."""
     composed = compose(options.overrides)
+    if wants_all_folds(composed.config):
+        composed = compose([*options.overrides, f"{FOLD_KEY}=0"])
+        log.info(f"{composed.config['dataset'][FOLDS]} folds are {FOLD_KEY}=0 and so on; this is 0")
     raise_all(composed)
     data = configured_data(composed)
     content = report_content(data, composed, options)

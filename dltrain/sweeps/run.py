@@ -24,6 +24,7 @@ from dltrain.runs.keys import AUTO, NAMED, held_key, key_of
 from dltrain.sweeps.coordinator import Coordinator, interruption
 from dltrain.sweeps.definition import definition, require_same_definition
 from dltrain.sweeps.display import Display
+from dltrain.sweeps.folds import FOLD_KEY, fold_axis
 from dltrain.sweeps.job import ENDED
 from dltrain.sweeps.journal import VERSION, Journal, mend_journal, read_journal
 from dltrain.sweeps.launchers.launcher import Launcher
@@ -114,8 +115,24 @@ def plan_of(overrides: list[str]) -> SweepPlan:
     launcher: Launcher = instantiate(base.config["launcher"], "launcher", {}, plugins)
     typed = {key_in(override) for override in of_runs}
     space = [f"{key}={value}" for key, value in sampler.space.items() if key not in typed]
-    sampler.open([*of_runs, *space])
+    sampler.open([*of_runs, *space, *axis_of_folds(base, sampler, typed)])
     return SweepPlan(overrides, sampler, launcher)
+
+
+def axis_of_folds(base: Composed, sampler: Sampler, typed: set[str]) -> list[str]:
+    """Return the override that sweeps over all folds, unless no folds or one of them is chosen.
+
+    Raises UsageError if the sampler does not try all values.
+    """
+    if FOLD_KEY in typed:
+        return []
+    axis = fold_axis(base.config)
+    if axis and not sampler.is_exhaustive:
+        raise UsageError(
+            f"sweep={base.choices['sweep']} chooses the values of each trial, and {axis[0]} must "
+            f"all be tried; search with {FOLD_KEY}=0, then train all folds of the best trial"
+        )
+    return axis
 
 
 def base_configuration(own: list[str], of_runs: list[str]) -> Composed:

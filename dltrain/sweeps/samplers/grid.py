@@ -20,6 +20,8 @@ class GridSampler(Sampler):
     trial is the best; None is the metric that the runs watch.
     """
 
+    is_exhaustive = True
+
     def __init__(
         self,
         metric: str | Sequence[str] | None = None,

@@ -34,6 +34,7 @@ class Sampler(ABC):
         first: A configuration of the sweep, whose settings of places are those of all of them.
         swept: The keys whose values differ between trials.
         judges: True if evaluations are reported, because trials may be pruned.
+        is_exhaustive: True if every combination of the swept values is tried.
     """
 
     metric: str | list[str] | None = None
@@ -41,6 +42,7 @@ class Sampler(ABC):
     first: Composed
     swept: list[str]
     judges: bool = False
+    is_exhaustive: bool = False
 
     @abstractmethod
     def open(self, overrides: list[str]) -> None:

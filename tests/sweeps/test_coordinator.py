@@ -1,0 +1,280 @@
+"""The loop of a sweep, with a launcher and a sampler that do what a test tells them."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from dltrain.files import to_json
+from dltrain.sweeps.coordinator import Coordinator, interruption
+from dltrain.sweeps.job import JOB_FILES, SweepJob
+from dltrain.sweeps.journal import VERSION, Journal, read_journal
+from dltrain.sweeps.launchers.launcher import Ended, Launcher, Site
+from dltrain.sweeps.samplers.sampler import Proposal, Sampler
+from dltrain.sweeps.trial import Trial, trials_of
+
+Act = Callable[[SweepJob, Site], Ended]
+
+
+class ScriptedLauncher(Launcher):
+    """Ends each job as `act` says, the newest first."""
+
+    def __init__(self, act: Act, slots: int = 1) -> None:
+        self.act = act
+        self.slots = slots
+        self.jobs: list[SweepJob] = []
+        self.calls: list[str] = []
+        self.started: list[int] = []
+        self.most = 0
+
+    def open(self, site: Site) -> None:
+        self.site = site
+        self.calls.append("open")
+
+    def free(self) -> int:
+        return self.slots - len(self.jobs)
+
+    def start(self, job: SweepJob) -> None:
+        self.jobs.append(job)
+        self.started.append(job.number)
+        self.most = max(self.most, len(self.jobs))
+
+    def wait(self, seconds: float) -> list[Ended]:
+        if not self.jobs:
+            return []
+        return [self.act(self.jobs.pop(), self.site)]
+
+    def interrupt(self, signal_number: int) -> None:
+        self.calls.append(f"interrupt {signal_number}")
+
+    def kill(self) -> None:
+        self.calls.append("kill")
+        self.jobs.clear()
+
+    def close(self) -> None:
+        self.calls.append("close")
+
+
+class Counting(Sampler):
+    """Proposes seeds, and prunes values below a threshold."""
+
+    def __init__(self, count: int, threshold: float | None = None) -> None:
+        self.count = count
+        self.threshold = threshold
+        self.judges = threshold is not None
+        self.swept = ["seed"]
+        self.space = {}
+        self.told: list[tuple[int, str]] = []
+
+    def open(self, overrides: list[str]) -> None:
+        pass
+
+    def total(self) -> int:
+        return self.count
+
+    def key(self) -> str:
+        return "counting"
+
+    def ask(self, number: int) -> Proposal | None:
+        return Proposal([f"seed={number}"], f"identity {number}") if number < self.count else None
+
+    def report(self, trial: Trial, step: int, value: float) -> str:
+        return f"pruned at {value}" if self.threshold is not None and value < self.threshold else ""
+
+    def tell(self, trial: Trial) -> None:
+        self.told.append((trial.number, trial.status))
+
+
+def completed(job: SweepJob, site: Site) -> Ended:
+    write_outcome(job, {"status": "completed", "metrics": {"test/loss": float(job.number)}})
+    return Ended(job.number)
+
+
+def write_outcome(job: SweepJob, results: dict[str, Any]) -> None:
+    job.outcome.write_text(to_json(results))
+
+
+def run(
+    folder: Path, sampler: Sampler, launcher: Launcher, trials: dict[int, Trial] | None = None
+) -> tuple[list[dict[str, Any]], list[int]]:
+    """Run a sweep; return its rows, and the numbers of the jobs in the order of their ends."""
+    if trials is None:
+        Journal(folder).append("sweep", version=VERSION, overrides=[])
+    ends: list[int] = []
+    coordinator = Coordinator(
+        folder,
+        sampler,
+        launcher,
+        {} if trials is None else trials,
+        None,
+        False,
+        lambda rows, row: ends.append(row["job"]),
+    )
+    return coordinator.run(), ends
+
+
+def test_every_trial_runs_once_and_rows_come_by_number(tmp_path: Path) -> None:
+    launcher = ScriptedLauncher(completed, slots=3)
+    sampler = Counting(5)
+    rows, ends = run(tmp_path, sampler, launcher)
+    assert [row["job"] for row in rows] == [0, 1, 2, 3, 4]
+    assert rows[3] == {
+        "job": 3,
+        "overrides": ["seed=3"],
+        "status": "completed",
+        "metrics": {"test/loss": 3.0},
+    }
+    assert launcher.most == 3
+    assert ends == [2, 3, 4, 1, 0]
+    assert sampler.told == [(number, "completed") for number in ends]
+    assert launcher.calls == ["open", "close"]
+
+
+def test_a_job_that_dies_is_a_row_with_its_reason(tmp_path: Path) -> None:
+    def act(job: SweepJob, site: Site) -> Ended:
+        if job.number == 1:
+            return Ended(1, "killed by SIGKILL")
+        if job.number == 2:
+            return Ended(2)  # without results
+        return completed(job, site)
+
+    rows, _ = run(tmp_path, Counting(4), ScriptedLauncher(act))
+    assert [row["status"] for row in rows] == ["completed", "failed", "failed", "completed"]
+    assert rows[1]["reason"] == "killed by SIGKILL"
+    assert rows[2]["reason"] == "it left no results"
+
+
+def test_a_run_that_finished_counts_even_if_its_process_died_later(tmp_path: Path) -> None:
+    def act(job: SweepJob, site: Site) -> Ended:
+        job.folder.mkdir()
+        (job.folder / "results.json").write_text('{"status": "completed", "metrics": {"a": 1.0}}')
+        return Ended(job.number, "killed by SIGSEGV")
+
+    rows, _ = run(tmp_path, Counting(1), ScriptedLauncher(act))
+    assert (rows[0]["status"], rows[0]["metrics"]) == ("completed", {"a": 1.0})
+    assert rows[0]["run"] == str(tmp_path / "0")
+
+
+def test_an_outcome_of_an_earlier_attempt_is_not_read(tmp_path: Path) -> None:
+    (tmp_path / JOB_FILES).mkdir()
+    (tmp_path / JOB_FILES / "0.json").write_text('{"status": "completed", "metrics": {}}')
+    rows, _ = run(tmp_path, Counting(1), ScriptedLauncher(lambda job, site: Ended(job.number)))
+    assert rows[0]["status"] == "failed"
+
+
+def test_a_resume_runs_what_is_not_done_and_keeps_the_rest(tmp_path: Path) -> None:
+    statuses = ["completed", "failed", "pruned", "diverged", "interrupted", "stopped"]
+
+    def first(job: SweepJob, site: Site) -> Ended:
+        write_outcome(job, {"status": statuses[job.number], "metrics": {}})
+        return Ended(job.number)
+
+    sampler = Counting(6)
+    journal = Journal(tmp_path)
+    journal.append("sweep", version=VERSION, overrides=[])
+    trials = {}
+    for number, status in enumerate(statuses):
+        row = {"job": number, "overrides": [f"seed={number}"], "status": status, "metrics": {}}
+        trials[number] = Trial(number, [f"seed={number}"], row=row)
+    launcher = ScriptedLauncher(completed)
+    rows, ends = run(tmp_path, Counting(8), launcher, trials)
+    assert launcher.started == ends == [1, 3, 4, 6, 7]
+    expected = ["completed", "completed", "pruned", "completed", "completed", "stopped"]
+    assert [row["status"] for row in rows] == [*expected, "completed", "completed"]
+    assert sampler.told == []
+
+
+def test_a_trial_that_finished_while_no_coordinator_was_alive_is_not_trained_again(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "0").mkdir()
+    (tmp_path / "0" / "results.json").write_text('{"status": "completed", "metrics": {}}')
+    launcher = ScriptedLauncher(completed)
+    sampler = Counting(2)
+    rows, ends = run(tmp_path, sampler, launcher, {0: Trial(0, ["seed=0"], attempts=1)})
+    assert launcher.started == [1]
+    assert ends == [0, 1]
+    assert sampler.told == [(0, "completed"), (1, "completed")]
+    assert [row["status"] for row in rows] == ["completed", "completed"]
+
+
+def test_the_journal_alone_rebuilds_the_rows(tmp_path: Path) -> None:
+    rows, _ = run(tmp_path, Counting(3), ScriptedLauncher(completed, slots=2))
+    trials = trials_of(read_journal(tmp_path))
+    assert [trials[number].row for number in range(3)] == rows
+
+
+def test_reports_are_judged_and_noted_once(tmp_path: Path) -> None:
+    answers = []
+
+    def act(job: SweepJob, site: Site) -> Ended:
+        value = 0.9 if job.number else 0.1
+        answers.extend(site.decide(job.number, step, value) for step in (1, 1, 2))
+        return completed(job, site)
+
+    run(tmp_path, Counting(2, threshold=0.5), ScriptedLauncher(act))
+    assert answers == ["pruned at 0.1"] * 3 + [""] * 3
+    events = [event for event in read_journal(tmp_path) if event["event"] == "report"]
+    assert [(event["number"], event["step"], event["value"]) for event in events] == [
+        (0, 1, 0.1),
+        (0, 2, 0.1),
+        (1, 1, 0.9),
+        (1, 2, 0.9),
+    ]
+
+
+def test_after_ctrl_c_no_job_starts_and_the_running_ones_save(tmp_path: Path) -> None:
+    def act(job: SweepJob, site: Site) -> Ended:
+        if job.number == 1:
+            os.kill(os.getpid(), signal.SIGINT)
+        if job.number == 0:  # ends after it was asked to
+            write_outcome(job, {"status": "interrupted", "metrics": {}, "signal": 2})
+            return Ended(0)
+        return completed(job, site)
+
+    launcher = ScriptedLauncher(act, slots=2)
+    before = signal.getsignal(signal.SIGINT)
+    rows, _ = run(tmp_path, Counting(4), launcher)
+    assert [row["status"] for row in rows] == ["interrupted", "completed"]
+    assert launcher.calls == ["open", "interrupt 2", "kill", "close"]
+    assert interruption(rows) == 2
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_a_second_signal_kills(tmp_path: Path) -> None:
+    def act(job: SweepJob, site: Site) -> Ended:
+        os.kill(os.getpid(), signal.SIGTERM)
+        os.kill(os.getpid(), signal.SIGTERM)
+        return completed(job, site)
+
+    launcher = ScriptedLauncher(act, slots=3)
+    rows, _ = run(tmp_path, Counting(4), launcher)
+    assert [row["status"] for row in rows] == ["interrupted", "interrupted", "completed"]
+    assert launcher.calls == ["open", "interrupt 15", "kill", "close"]
+    assert interruption(rows) == signal.SIGTERM
+
+
+def test_an_inline_job_that_a_signal_ended_ends_the_sweep(tmp_path: Path) -> None:
+    def act(job: SweepJob, site: Site) -> Ended:
+        write_outcome(job, {"status": "interrupted", "metrics": {}, "signal": 2})
+        return Ended(job.number)
+
+    launcher = ScriptedLauncher(act)
+    rows, _ = run(tmp_path, Counting(4), launcher)
+    assert [row["status"] for row in rows] == ["interrupted"]
+    assert launcher.started == [0]
+
+
+def test_an_unexpected_error_leaves_no_job_running(tmp_path: Path) -> None:
+    def act(job: SweepJob, site: Site) -> Ended:
+        raise RuntimeError("a defect")
+
+    launcher = ScriptedLauncher(act)
+    try:
+        run(tmp_path, Counting(2), launcher)
+    except RuntimeError:
+        pass
+    assert launcher.calls == ["open", "kill", "close"]
