@@ -144,12 +144,23 @@ def unfinished(status: str, reason: str) -> dict[str, Any]:
 
 
 def results_of(job: SweepJob) -> dict[str, Any]:
-    """Return what the job's run wrote into its results.json, and its folder; {} without one."""
+    """Return what the job's run wrote into its results.json, and its folder; {} without one.
+
+    A run of another configuration does not count.
+    """
+    run = RunFolder(job.folder)
     try:
-        results = RunFolder(job.folder).read_json(RESULTS)
+        results = run.read_json(RESULTS)
+        if not results or not is_of_job(run, job):
+            return {}
     except InputError:
         return {}
-    return {**results, "run": str(job.folder)} if results else {}
+    return {**results, "run": str(job.folder)}
+
+
+def is_of_job(run: RunFolder, job: SweepJob) -> bool:
+    """Tell if a run has the job's configuration; InputError if its manifest is damaged."""
+    return identity(run.read_json(MANIFEST).get("config", {})) == job.identity
 
 
 def trained(job: SweepJob, decide: Decide) -> dict[str, Any]:
@@ -181,6 +192,5 @@ def wait_until_free(folder: Path) -> None:
 
 def require_same_identity(job: SweepJob, run: RunFolder) -> None:
     """Raise InputError if the job's folder holds a run of another configuration."""
-    config = run.read_json(MANIFEST).get("config", {})
-    if identity(config) != job.identity:
+    if not is_of_job(run, job):
         raise InputError(f"{run.folder} holds another run than job {job.number} of this sweep")

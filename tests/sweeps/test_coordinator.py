@@ -8,7 +8,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from dltrain.files import to_json
+from dltrain.runs.identity import identity
 from dltrain.sweeps.coordinator import Coordinator, interruption
 from dltrain.sweeps.job import JOB_FILES, SweepJob
 from dltrain.sweeps.journal import VERSION, Journal, read_journal
@@ -79,7 +82,7 @@ class Counting(Sampler):
         return "counting"
 
     def ask(self, number: int) -> Proposal | None:
-        return Proposal([f"seed={number}"], f"identity {number}") if number < self.count else None
+        return Proposal([f"seed={number}"], identity({})) if number < self.count else None
 
     def report(self, trial: Trial, step: int, value: float) -> str:
         return f"pruned at {value}" if self.threshold is not None and value < self.threshold else ""
@@ -194,11 +197,20 @@ def test_a_trial_that_finished_while_no_coordinator_was_alive_is_not_trained_aga
     (tmp_path / "0" / "results.json").write_text('{"status": "completed", "metrics": {}}')
     launcher = ScriptedLauncher(completed)
     sampler = Counting(2)
-    rows, ends = run(tmp_path, sampler, launcher, {0: Trial(0, ["seed=0"], attempts=1)})
+    trial = Trial(0, ["seed=0"], identity({}), attempts=1)
+    rows, ends = run(tmp_path, sampler, launcher, {0: trial})
     assert launcher.started == [1]
     assert ends == [0, 1]
     assert sampler.told == [(0, "completed"), (1, "completed")]
     assert [row["status"] for row in rows] == ["completed", "completed"]
+
+
+def test_a_run_of_another_configuration_is_not_a_result(tmp_path: Path) -> None:
+    (tmp_path / "0").mkdir()
+    (tmp_path / "0" / "results.json").write_text('{"status": "completed", "metrics": {}}')
+    launcher = ScriptedLauncher(completed)
+    run(tmp_path, Counting(1), launcher, {0: Trial(0, ["seed=0"], "another", attempts=1)})
+    assert launcher.started == [0]
 
 
 def test_the_journal_alone_rebuilds_the_rows(tmp_path: Path) -> None:
@@ -273,8 +285,6 @@ def test_an_unexpected_error_leaves_no_job_running(tmp_path: Path) -> None:
         raise RuntimeError("a defect")
 
     launcher = ScriptedLauncher(act)
-    try:
+    with pytest.raises(RuntimeError, match="a defect"):
         run(tmp_path, Counting(2), launcher)
-    except RuntimeError:
-        pass
     assert launcher.calls == ["open", "kill", "close"]
