@@ -98,7 +98,7 @@ def test_a_resumed_sweep_ends_as_an_undisturbed_one(dltrain: Command, harm: Harm
     harm.error = Interrupted(2)
     interrupted = dltrain("resume", "there", "--json")
     assert interrupted.code == 130, interrupted.err
-    assert [row["status"] for row in interrupted.json["jobs"]][0] == "interrupted"
+    assert interrupted.json["jobs"][0]["status"] == "interrupted"
     resumed = dltrain("resume", "there", "--json")
     assert resumed.code == 0, resumed.err
     assert figures(resumed.json["jobs"]) == figures(whole)
