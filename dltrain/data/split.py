@@ -1,4 +1,4 @@
-"""The splits of a data set: which samples are held out, and the batches of an epoch."""
+"""The batches of an epoch of a split. Which samples a split has: dltrain.data.held_out."""
 
 from __future__ import annotations
 
@@ -238,37 +238,3 @@ def balanced_positions(classes: Tensor, generator: torch.Generator) -> Tensor:
     offsets = (uniform * counts[chosen]).long()
     drawn = classes.argsort(stable=True)[starts[chosen] + offsets]
     return drawn[torch.randperm(len(drawn), generator=generator)]
-
-
-def held_out_mask(
-    targets: Tensor, fraction: float, seed: int, folds: int | None = None, fold: int = 0
-) -> Tensor:
-    """Return a mask (N,) of the held-out samples: a `fraction` of all, or fold `fold` of `folds`.
-
-    Integer targets (N,) are classes, and the same fraction of each is held out. `seed` is that of
-    the split, not of the run, so that runs with other seeds are compared on the same samples.
-    """
-    has_classes = targets.ndim == 1 and not targets.is_floating_point()
-    classes = targets if has_classes else torch.zeros(len(targets))
-    mask = torch.zeros(len(targets), dtype=torch.bool)
-    labels, counts = classes.unique(return_counts=True)
-    by_class = classes.argsort(stable=True).split(counts.tolist())
-    for label, members in zip(labels.tolist(), by_class, strict=True):
-        order = members[torch.randperm(len(members), generator=keyed(seed, int(label)))]
-        if folds is None:
-            part = order[: round(fraction * len(members))]
-        else:
-            part = order[(fold + int(label)) % folds :: folds]
-        mask[part] = True
-    return mask
-
-
-def check_fold(folds: int | None, fold: int) -> None:
-    """Raise ValueError if there is no fold number `fold`."""
-    if folds is not None and fold >= folds:
-        raise ValueError(f"dataset.fold={fold} is not one of the {folds} folds, 0 to {folds - 1}")
-
-
-def describe_random_split(fraction: float, samples: str, split_seed: int) -> str:
-    """Describe a random test split: "20 % of the images, chosen with dataset.split_seed=0"."""
-    return f"{100 * fraction:g} % of {samples}, chosen with dataset.split_seed={split_seed}"

@@ -24,11 +24,12 @@ from dltrain.data.detection.samples import (
     NamesImages,
 )
 from dltrain.data.detection.transforms import Flip, Jitter
+from dltrain.data.held_out.rule import describe_random_split, held_out_mask
 from dltrain.data.images.labeled import require_image_shape, require_statistics, require_texts
 from dltrain.data.images.opening import size_of
 from dltrain.data.images.pixel_rule import PixelRule, rule_from
 from dltrain.data.io.places import AbsentDataError
-from dltrain.data.split import Split, describe_random_split, held_out_mask
+from dltrain.data.split import Split
 from dltrain.errors import InputError
 from dltrain.types import (
     BatchSize,

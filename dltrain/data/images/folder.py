@@ -17,6 +17,9 @@ import torch
 from torch import Tensor
 
 from dltrain.data.dataset import counted
+from dltrain.data.held_out.groups import Groups
+from dltrain.data.held_out.path_groups import PathRule
+from dltrain.data.held_out.rule import describe_random_split, held_out_mask
 from dltrain.data.images.decode import OddImages, read_image, read_images
 from dltrain.data.images.jpeg import MIN_FILES, JpegDecoder, is_jpeg_name, torchvision_decoder
 from dltrain.data.images.opening import size_of
@@ -27,7 +30,6 @@ from dltrain.data.io.layout.folders import IMAGE_ENDINGS, is_hidden
 from dltrain.data.io.layout.plan import Layout
 from dltrain.data.io.places import AbsentDataError
 from dltrain.data.io.workers import CHUNK, Job, in_threads
-from dltrain.data.split import describe_random_split, held_out_mask
 from dltrain.errors import ConfigError, InputError
 from dltrain.types import Spec
 
@@ -60,9 +62,10 @@ class Folder:
     the folders, sorted; those with the usual names of splits are not classes, unless `classes`
     names them: see dltrain.data.io.layout. Without a test folder, a stratified `test_fraction` of
     the training files, a function of `split_seed` alone, is the test set; with `test_only`, all of
-    them are. `image_size` (H, W) is by default that of the images, if a sample of them agrees.
-    Pixels become bytes by the `rule`, which the images settle if it does not know their values.
-    Files that are not images are skipped with a warning that names them, or refused (InputError).
+    them are. Files of one group, by the `path_rule`, stay on one side. `image_size` (H, W) is by
+    default that of the images, if a sample of them agrees. Pixels become bytes by the `rule`, which
+    the images settle if it does not know their values. Files that are not images are skipped with a
+    warning that names them, or refused (InputError).
     """
 
     def __init__(
@@ -77,6 +80,7 @@ class Folder:
         timeout: float = 60.0,
         classes: Sequence[str] | None = None,
         rule: PixelRule = PixelRule(),  # noqa: B008
+        path_rule: PathRule | None = None,
     ) -> None:
         self.places = places
         self.image_size = image_size
@@ -88,6 +92,7 @@ class Folder:
         self.timeout = timeout
         self.classes = classes
         self.rule = rule
+        self.path_rule = path_rule
         self.known_classes: tuple[str, ...] = ()  # of a run
         self.test_only = False
         self.is_described = False
@@ -215,7 +220,12 @@ class Folder:
         if "test" not in files:
             held = torch.ones(len(train.targets), dtype=torch.bool)
             if not self.test_only:
-                held = held_out_mask(train.targets, self.test_fraction, self.split_seed)
+                held = held_out_mask(
+                    train.targets,
+                    self.test_fraction,
+                    self.split_seed,
+                    groups=self.groups(train.paths),
+                )
             files |= {"train": train[~held], "test": train[held]}
         if not files["test"].paths and self.test_fraction:  # 0 says that no test is wanted
             raise InputError(
@@ -225,7 +235,34 @@ class Folder:
                 f"{len(files['train'].paths):,} images; "
                 "add test images or raise dataset.test_fraction"
             )
+        self.warn_of_shared_groups(files)
         return files
+
+    @cached_property
+    def folders_of_classes(self) -> frozenset[str]:
+        """The paths of the class folders of every split."""
+        by_class = chain.from_iterable(classes.values() for classes in self.layout.parts.values())
+        return frozenset(chain.from_iterable(by_class))
+
+    def groups(self, paths: Sequence[str]) -> Groups | None:
+        """Return the groups of files, which stay on one side of a split; None without a rule.
+
+        Raises:
+            InputError: A file has no group; the message names it.
+        """
+        if self.path_rule is None or self.test_only:
+            return None
+        return self.path_rule.groups(paths, self.folders_of_classes)
+
+    def warn_of_shared_groups(self, files: dict[str, Files]) -> None:
+        """Warn of groups that the training folder shares with another split's own folder."""
+        train = self.groups(files["train"].paths)
+        if train is None:
+            return
+        for split in sorted(self.own_files.keys() - {"train"}):
+            other = self.groups(files[split].paths)
+            if other is not None:
+                train.warn_of_shared(other, "training", split)
 
     @cached_property
     def jpeg_decoder(self) -> JpegDecoder | None:
@@ -247,8 +284,11 @@ class Folder:
         """Describe how the test split was chosen; "" for a test folder."""
         if "test" in self.own_files or self.test_only:
             return ""
+        group = ""
+        if self.path_rule is not None:
+            group = self.path_rule.setting
         return describe_random_split(
-            self.test_fraction, "the images of each class", self.split_seed
+            self.test_fraction, "the images of each class", self.split_seed, group
         )
 
     def describe(self) -> None:

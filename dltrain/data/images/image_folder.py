@@ -8,6 +8,8 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+from dltrain.data.held_out.groups import Groups
+from dltrain.data.held_out.path_groups import path_rule
 from dltrain.data.images.decode import cores
 from dltrain.data.images.folder import Folder, OddFiles
 from dltrain.data.images.in_memory import InMemory, fake_images
@@ -48,8 +50,9 @@ class ImageFolder(LabeledImages):
 
     Without a test folder, `test_fraction` of the training images are for testing, chosen by
     `split_seed` alone and the same fraction of every class; without a validation folder,
-    `val_fraction` of the rest for validation, or the `fold`-th of k equal parts. If a run was
-    trained on another folder, every image is for testing, unless there is a test folder.
+    `val_fraction` of the rest for validation, or the `fold`-th of k equal parts. Images of one
+    `group`, by their paths (dltrain.data.held_out.path_groups), stay on one side of every split. If
+    a run was trained on another folder, every image is for testing, unless there is a test folder.
 
     Every image becomes `channels` x `image_size` (a number, or height and width; by default the
     size of the images): resized to cover it and cropped around its center. Files that are not
@@ -77,7 +80,8 @@ class ImageFolder(LabeledImages):
         val_fraction: Fraction = 0.1,
         test_fraction: Fraction = 0.2,
         folds: Annotated[int, Ge(2)] | None = None,
-        fold: Annotated[int, Ge(0)] = 0,
+        fold: Annotated[int, Ge(0)] | None = None,
+        group: ColumnName | None = None,
         split_seed: int = 0,
         epochs: PositiveInt = 10,
         scaling: Scaling = "standardize",
@@ -115,6 +119,7 @@ class ImageFolder(LabeledImages):
         self.threads = workers or cores()
         self.timeout = timeout
         self.test_fraction = test_fraction
+        self.path_rule = path_rule(group)
 
     @cached_property
     def rule(self) -> PixelRule:
@@ -151,6 +156,7 @@ class ImageFolder(LabeledImages):
             timeout=self.timeout,
             classes=self.class_folders,
             rule=self.rule,
+            path_rule=self.path_rule,
         )
         if self.learned is not None:
             channels, height, width = self.learned.spec.input_shape
@@ -201,6 +207,14 @@ class ImageFolder(LabeledImages):
             targets = self.as_trained(tuple(images.shape[1:]), targets)
             sets[name] = images.to(self.device), targets.to(self.device)
         return sets
+
+    def training_groups(self) -> Groups | None:
+        """Return the groups of the training images by their paths; None without a rule."""
+        if self.path_rule is None:
+            return None
+        file_of = self.stored.row_names("train")
+        count = len(self.stored.targets("train"))
+        return self.folder.groups([file_of(row) for row in range(count)])
 
     def expected_size_in_bytes(self) -> int:
         """Return the bytes of all images, or of the batches under way where they are streamed."""

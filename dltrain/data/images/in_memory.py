@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from dltrain.data.fake import fake_batch_size, fake_samples
+from dltrain.data.held_out.groups import Groups
 from dltrain.data.images.labeled import ImageTensors, LabeledImages, Scaling, size_in_bytes
 from dltrain.data.images.pixel_rule import PixelRule
 from dltrain.data.images.synthetic import Synthetic
@@ -32,7 +33,7 @@ class InMemory(LabeledImages):
         eval_batch_size: PositiveInt = 64,
         val_fraction: Fraction = 0.1,
         folds: Annotated[int, Ge(2)] | None = None,
-        fold: Annotated[int, Ge(0)] = 0,
+        fold: Annotated[int, Ge(0)] | None = None,
         split_seed: int = 0,
         epochs: PositiveInt = 5,
         scaling: Scaling = "standardize",
@@ -75,6 +76,9 @@ class InMemory(LabeledImages):
             sets[name] = images.to(self.device), targets.to(self.device)
         require_sets(self.source, sets)
         return sets
+
+    def training_groups(self) -> Groups | None:
+        """Return None: the source names no groups."""
 
     def expected_size_in_bytes(self) -> int:
         """Return the bytes of all images and class numbers, as the source describes them."""

@@ -22,9 +22,11 @@ from dltrain.data.dataset import (
     require,
     unknown_classes,
 )
+from dltrain.data.held_out.groups import Groups
+from dltrain.data.held_out.rule import check_fold, held_out_mask
 from dltrain.data.images.decode import read_image
 from dltrain.data.images.pixel_rule import PixelRule, rule_from
-from dltrain.data.split import Balance, Split, check_fold, held_out_mask
+from dltrain.data.split import Balance, Split
 from dltrain.errors import InputError
 from dltrain.types import BatchSize, CountsClasses, DataSplit, Sample, Spec, Transform
 
@@ -151,7 +153,7 @@ class LabeledImages(Dataset[ImageContent, LearnedImages, ImageSplit]):
         eval_batch_size: int,
         val_fraction: float,
         folds: int | None,
-        fold: int,
+        fold: int | None,
         split_seed: int,
         epochs: int,
         scaling: Scaling,
@@ -180,6 +182,10 @@ class LabeledImages(Dataset[ImageContent, LearnedImages, ImageSplit]):
     @abstractmethod
     def rule(self) -> PixelRule:
         """The rule by which the pixels of files to predict from become bytes."""
+
+    @abstractmethod
+    def training_groups(self) -> Groups | None:
+        """Return the groups of the training set that stay together; None without groups."""
 
     @abstractmethod
     def file_description(self) -> dict[str, Any]:
@@ -231,7 +237,14 @@ class LabeledImages(Dataset[ImageContent, LearnedImages, ImageSplit]):
         targets = self.stored.targets("train").cpu()
         if "val" in self.stored:
             return torch.arange(len(targets)), torch.arange(len(self.stored.targets("val")))
-        held = held_out_mask(targets, self.val_fraction, self.split_seed, self.folds, self.fold)
+        held = held_out_mask(
+            targets,
+            self.val_fraction,
+            self.split_seed,
+            self.folds,
+            self.fold,
+            self.training_groups(),
+        )
         return (~held).nonzero().squeeze(1), held.nonzero().squeeze(1)
 
     def make_split(self, part: Part, batch_size: BatchSize, seed: int | None) -> ImageSplit:

@@ -189,17 +189,20 @@ def report_columns(
     table: Table,
     planned: Sequence[PlannedColumn],
     targets: Collection[str],
-    ignored: Collection[str],
+    ignored: Mapping[str, str],
     embed: bool,
 ) -> ReportTable:
-    """Return the table of columns that `check --data` shows."""
+    """Return the table of columns that `check --data` shows.
+
+    `ignored` has the columns that are not read and the setting that names each.
+    """
     by_name = {column.name: column for column in planned}
     rows: list[tuple[str | int | float, ...]] = []
     for column in table.columns.values():
         plan = by_name.get(column.name)
         use = "target" if column.name in targets else describe_use(plan, embed)
         rows.append((column.name, kind_of(column, plan), use, *value_statistics(column)))
-    rows += [(name, "", "left out: dataset.ignore", "", "", "") for name in ignored]
+    rows += [(name, "", f"left out: {key}", "", "", "") for name, key in ignored.items()]
     titles = ("name", "type", "use", "missing", "distinct", "example")
     return ReportTable("columns", titles, rows, f"columns of {table.name}, {len(table):,} rows")
 

@@ -17,7 +17,7 @@ from dltrain.data.dataset import Dataset, Part
 from dltrain.data.fake import Fake
 from dltrain.data.io.number_format import NumberFormat
 from dltrain.data.raw_batches import columns_of
-from dltrain.data.split import Balance, Split, check_fold, describe_random_split, held_out_mask
+from dltrain.data.split import Balance, Split
 from dltrain.data.tabular import encoded_table, labels
 from dltrain.data.tabular.column_plan import (
     PlannedColumn,
@@ -39,6 +39,7 @@ from dltrain.data.tabular.files.settings import (
 from dltrain.data.tabular.files.table_file import TableFile
 from dltrain.data.tabular.footer import refuse_footer
 from dltrain.data.tabular.row_samples import RowSamples
+from dltrain.data.tabular.splits.settings import SplitKind, SplitSettings, optional_name
 from dltrain.data.tabular.table import (
     Column,
     Request,
@@ -89,8 +90,11 @@ class Tabular(Dataset[EncodedTable, LearnedTable, Split]):
 
     **Splits.** `test_fraction` of the rows are for testing, unless `test_path` has the test rows.
     `val_fraction` of the rest, or part `fold` of `folds` equal parts, are for validation. Both are
-    stratified by class and depend on `split_seed` only. Every row of a file other than the one that
-    a run was trained on is for testing.
+    stratified by class and depend on `split_seed` only; all rows with the same value of the column
+    `group` are on one side. With `split=time` the rows are split in the order of the column `time`:
+    the earliest are for training, the latest for testing. These columns are no features unless
+    `categorical` names them. Every row of a file other than the one that a run was trained on is
+    for testing.
 
     Raises:
         InputError: the table cannot be used; the message has file and line.
@@ -117,7 +121,10 @@ class Tabular(Dataset[EncodedTable, LearnedTable, Split]):
         val_fraction: Fraction = 0.1,
         test_fraction: Fraction = 0.2,
         folds: Annotated[int, Ge(2)] | None = None,
-        fold: Annotated[int, Ge(0)] = 0,
+        fold: Annotated[int, Ge(0)] | None = None,
+        split: SplitKind = "random",
+        group: ColumnName | None = None,
+        time: ColumnName | None = None,
         split_seed: int = 0,
         epochs: PositiveInt = 20,
         balance: Balance = "none",
@@ -125,7 +132,16 @@ class Tabular(Dataset[EncodedTable, LearnedTable, Split]):
         predicts: Literal["", "classes", "numbers"] = "",
         seed: int = 0,
     ) -> None:
-        check_fold(folds, fold)
+        self.splitting = SplitSettings(
+            val_fraction=val_fraction,
+            test_fraction=test_fraction,
+            folds=folds,
+            fold=fold,
+            kind=split,
+            group=optional_name(group),
+            time=optional_name(time),
+            seed=split_seed,
+        )
         super().__init__(batch_size, eval_batch_size, seed)
         self.csv = CsvSettings(delimiter, encoding, header, decimal, thousands, missing_values)
         self.source = source
@@ -135,17 +151,12 @@ class Tabular(Dataset[EncodedTable, LearnedTable, Split]):
         if test_path is not None:
             self.test_source = open_table(test_path, self.csv, "dataset.test_path")
         self.target_names = column_names(target)
-        self.ignore = column_names(ignore)
+        self.ignored = column_names(ignore)
         self.kind = kind
         self.embed = categories == "embed"
         self.categorical = column_names(categorical)
         self.missing = missing
         self.predicts = predicts
-        self.val_fraction = val_fraction
-        self.test_fraction = test_fraction
-        self.folds = folds
-        self.fold = fold
-        self.split_seed = split_seed
         self.epochs = epochs
         self.balance = balance
         self.keeps_columns = False
@@ -192,6 +203,9 @@ class Tabular(Dataset[EncodedTable, LearnedTable, Split]):
         if self.test_source is not None and not self.is_other_table(table.digest):
             known = KnownColumns(encoder, formats, class_names)
             test_samples = self.read_test_rows(self.test_source, known)
+            self.splitting.warn_of_shared(
+                (self.require_source(), samples), (self.test_source, test_samples)
+            )
             test = torch.arange(len(targets), len(targets) + len(test_samples.targets))
             test_inputs = encoder(test_samples.table.columns, test_samples.rows)
             inputs = torch.cat([inputs, test_inputs])
@@ -251,6 +265,13 @@ class Tabular(Dataset[EncodedTable, LearnedTable, Split]):
             return None
         return self.learned.columns(len(self.target_names))
 
+    @property
+    def ignore(self) -> dict[str, str]:
+        """The columns that are not features, and the setting that names each."""
+        splitting = self.splitting.columns
+        unused = {name: splitting[name] for name in splitting if name not in self.categorical}
+        return unused | dict.fromkeys(self.ignored, "dataset.ignore")
+
     def request(self, known: KnownColumns | None) -> Request:
         """Return the columns to read, with their types if they are `known`."""
         numbers: dict[str, NumberFormat | None]
@@ -275,7 +296,8 @@ class Tabular(Dataset[EncodedTable, LearnedTable, Split]):
                 hint = "task=regression predicts numbers, task=classification classes"
                 raise InputError(f"{e}; {hint}") from e
             raise
-        ignored_targets = [name for name in self.target_names if name in self.ignore]
+        self.splitting.check_targets(self.target_names)
+        ignored_targets = [name for name in self.target_names if name in self.ignored]
         if ignored_targets:
             key = setting("dataset.ignore", ignored_targets[:1])
             raise ConfigError([(key, "the target cannot be ignored")])
@@ -329,23 +351,10 @@ class Tabular(Dataset[EncodedTable, LearnedTable, Split]):
 
     def split_rows(self, samples: TableRows) -> tuple[Tensor, Tensor, Tensor]:
         """Return which of the usable rows are for training, validation and testing."""
-        targets = samples.targets
-        all_rows = torch.arange(len(targets))
         if self.is_other_table(samples.table.digest):
             no_rows = torch.arange(0)
-            return no_rows, no_rows, all_rows
-        test_fraction = 0.0 if self.test_source else self.test_fraction
-        is_test = held_out_mask(targets, test_fraction, self.split_seed)
-        rest = all_rows[~is_test]
-        is_val = held_out_mask(
-            targets[rest], self.val_fraction, self.split_seed, self.folds, self.fold
-        )
-        if is_val.all():
-            raise InputError(
-                f"{samples.table.where(0)}: {len(targets)} usable rows are too few: no row is left "
-                "for training"
-            )
-        return rest[~is_val], rest[is_val], all_rows[is_test]
+            return no_rows, no_rows, torch.arange(len(samples.targets))
+        return self.splitting.split(samples, self.require_source(), self.test_source is not None)
 
     def is_other_table(self, digest: str) -> bool:
         """Return whether a table differs from the one that a finished run was trained on.
@@ -450,10 +459,7 @@ class Tabular(Dataset[EncodedTable, LearnedTable, Split]):
         """Describe how the test rows were chosen; "" for a separate test table."""
         if self.test_source or self.is_other_table(self.stored.digest):
             return ""
-        rows = "the rows"
-        if self.stored.spec.class_names:
-            rows = "the rows of each class"
-        return describe_random_split(self.test_fraction, rows, self.split_seed)
+        return self.splitting.test_rule(bool(self.stored.spec.class_names))
 
     def fake(self) -> Fake:
         """Return random rows of the same columns and targets."""

@@ -6,16 +6,18 @@ import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any, Protocol
+from typing import Annotated, Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
 
 from dltrain.data.dataset import Dataset, Part, no_training_samples, require
+from dltrain.data.held_out.groups import Groups
+from dltrain.data.held_out.rule import check_fold, describe_random_split, held_out_mask
 from dltrain.data.io.layout.describe import printable_names
 from dltrain.data.io.text_encoding import check_encoding
 from dltrain.data.io.values import KnownTexts
-from dltrain.data.split import Balance, check_fold, describe_random_split, held_out_mask
+from dltrain.data.split import Balance
 from dltrain.data.text.corpus import (
     JSON_LINES,
     TABLES,
@@ -68,6 +70,17 @@ class TextSource(Protocol):
 
         Raises:
             InputError: A file cannot be read.
+        """
+
+
+@runtime_checkable
+class GroupsTexts(Protocol):
+    """A source that knows which texts stay on one side of every split."""
+
+    def text_groups(self, part: str) -> Groups | None:
+        """Return the groups of the texts that it read for "train", "val" or "test".
+
+        None without groups.
         """
 
 
@@ -159,7 +172,7 @@ class Text(Dataset[TextContent, LearnedTexts, TokenSplit]):
         val_fraction: Fraction = 0.1,
         test_fraction: Fraction = 0.2,
         folds: Annotated[int, Ge(2)] | None = None,
-        fold: Annotated[int, Ge(0)] = 0,
+        fold: Annotated[int, Ge(0)] | None = None,
         split_seed: int = 0,
         epochs: PositiveInt = 5,
         balance: Balance = "none",
@@ -291,18 +304,45 @@ class Text(Dataset[TextContent, LearnedTexts, TokenSplit]):
                 "there are no texts to train on, only texts of other splits: "
                 "name the training folder train"
             )
+        groups = None
+        if not is_other_data:
+            groups = self.training_groups(rows)
         if "test" not in rows:
-            held = held_out_mask(targets[rows["train"]], self.test_fraction, self.split_seed)
-            rows = hold_out(rows, "test", held | is_other_data)
-        if "val" not in rows:
-            train_targets = targets[rows["train"]]
             held = held_out_mask(
-                train_targets, self.val_fraction, self.split_seed, self.folds, self.fold
+                targets[rows["train"]], self.test_fraction, self.split_seed, groups=groups
+            )
+            rows = hold_out(rows, "test", held | is_other_data)
+            if groups is not None:
+                groups = groups[~held]
+        if "val" not in rows:
+            held = held_out_mask(
+                targets[rows["train"]],
+                self.val_fraction,
+                self.split_seed,
+                self.folds,
+                self.fold,
+                groups,
             )
             rows = hold_out(rows, "val", held)
         if not len(rows["train"]) and self.learned is None:
             raise no_training_samples()
         return rows
+
+    def training_groups(self, sets: dict[str, Tensor]) -> Groups | None:
+        """Return the groups of the training texts; None if the source knows none.
+
+        A warning says which groups other `sets` have too.
+        """
+        if not isinstance(self.source, GroupsTexts):
+            return None
+        groups = self.source.text_groups("train")
+        if groups is None:
+            return None
+        for name in sorted(sets.keys() - {"train"}):
+            others = self.source.text_groups(name)
+            if others is not None:
+                groups.warn_of_shared(others, "training", name)
+        return groups
 
     def make_split(self, part: Part, batch_size: BatchSize, seed: int | None) -> TokenSplit:
         """Return the batches of one split."""

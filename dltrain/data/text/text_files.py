@@ -10,6 +10,8 @@ from pathlib import Path
 
 import torch
 
+from dltrain.data.held_out.groups import Groups
+from dltrain.data.held_out.path_groups import path_rule
 from dltrain.data.io.places import existing_paths
 from dltrain.data.io.text_encoding import check_encoding
 from dltrain.data.io.values import MISSING_WORDS, KnownTexts, value_key
@@ -23,6 +25,7 @@ from dltrain.data.text.corpus import (
 )
 from dltrain.data.text.text_folder import LabeledTexts, TextFolder
 from dltrain.errors import InputError
+from dltrain.shell import setting
 from dltrain.types import ColumnName
 
 log = logging.getLogger("dltrain")
@@ -46,6 +49,8 @@ class LabeledTextFiles:
         test_path: A file or folder to test on.
         encoding: The encoding, such as latin-1; null: UTF-8, or what a byte order mark says.
         classes: The folders that are classes; null: all but those with the name of a split.
+        group: Texts of a group stay on one side of every split: a column of a file, or a rule by
+            which paths in a folder are in groups (dltrain.data.held_out.path_groups).
     """
 
     def __init__(
@@ -58,6 +63,7 @@ class LabeledTextFiles:
         test_path: str | None = None,
         encoding: str | None = None,
         classes: Sequence[ColumnName] | None = None,
+        group: ColumnName | None = None,
     ) -> None:
         check_encoding(encoding)
         self.root = Path(root)
@@ -65,6 +71,7 @@ class LabeledTextFiles:
         self.encoding = encoding
         self.classes = column_names(classes) or None
         self.text, self.label = column_name(text), column_name(label)
+        self.group = None if group is None else column_name(group)
         self.paths = {"train": path, "val": val_path, "test": test_path}
         self._labeled_texts: dict[str, LabeledTexts] | None = None
 
@@ -137,6 +144,44 @@ class LabeledTextFiles:
             else:
                 names[split] = own.get(split) or own["train"]
         return names.get(part, [])
+
+    def text_groups(self, part: str) -> Groups | None:
+        """Return the groups of the texts of a split; None without `group`.
+
+        None also for a file other than the training file that lacks the column.
+
+        Raises:
+            InputError: A training text has no group; the message names it.
+        """
+        if self.group is None:
+            return None
+        path = self.places.get(part, self.places["train"])
+        if path in self.folders:
+            return self.groups_of_files(path, self.text_names(part))
+        return self.groups_of_rows(path, required=part == "train")
+
+    def groups_of_files(self, folder: Path, files: Sequence[str]) -> Groups | None:
+        """Return the groups of texts that are files below a folder."""
+        rule = path_rule(self.group)
+        assert rule is not None
+        return rule.groups(files, self.folders[folder].folders_of_classes)
+
+    def groups_of_rows(self, path: Path, required: bool) -> Groups | None:
+        """Return the groups of the texts in a file, by its column of that name."""
+        assert self.group is not None
+        names = []
+        columns = (self.text, self.label, self.group) if required else (self.text, self.label)
+        for record in records(path, columns, self.encoding):
+            name = value_key(record.fields.get(self.group, ""))
+            if name in MISSING_WORDS and required:
+                raise InputError(
+                    f"{path}:{record.line}: the field '{self.group}' is empty: dataset.group needs "
+                    "it in every row"
+                )
+            names.append(name)
+        if not required and not any(names):
+            return None
+        return Groups.from_names(names, setting("dataset.group", self.group))
 
     def refuse_unknown_classes(self, sets: dict[str, LabeledTexts]) -> None:
         """Raise InputError for a class that no training text has."""

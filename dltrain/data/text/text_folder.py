@@ -9,6 +9,7 @@ import logging
 import os
 from collections.abc import Sequence
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
 
 from dltrain.data.io.layout.arrange import arrange
@@ -89,6 +90,12 @@ class TextFolder:
         if not any(texts_below(self.path)):
             raise InputError(f"{self.path} has no text in it; expected {EXPECTED}")
         return arrange(self.path, self.classes)
+
+    @property
+    def folders_of_classes(self) -> frozenset[str]:
+        """The paths of the class folders of every split."""
+        by_class = chain.from_iterable(classes.values() for classes in self.layout.parts.values())
+        return frozenset(chain.from_iterable(by_class))
 
     @cached_property
     def files(self) -> tuple[dict[str, list[tuple[Path, str]]], list[str]]:

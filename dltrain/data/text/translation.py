@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from dltrain.data.dataset import Dataset, Part, require
+from dltrain.data.held_out.rule import describe_random_split, held_out_mask
 from dltrain.data.io.text_encoding import check_encoding
-from dltrain.data.split import describe_random_split, held_out_mask
 from dltrain.data.text.corpus import TextNames, lines
 from dltrain.data.text.fake_tokens import FakeTokens
 from dltrain.data.text.pairs import PairSource

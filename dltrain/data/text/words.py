@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 
 from dltrain.data.dataset import PARTS, Dataset, Part, require
+from dltrain.data.held_out.rule import describe_random_split
 from dltrain.data.io.places import existing_path
 from dltrain.data.io.text_encoding import check_encoding
-from dltrain.data.split import describe_random_split
 from dltrain.data.text.blocks import WordBlocks, keep_probabilities
 from dltrain.data.text.corpus import Corpus, LabeledCorpus, lines, read_text
 from dltrain.data.text.similarity import (
