@@ -44,7 +44,7 @@ CHANGES: dict[str, tuple[tuple[str, ...], int, int, int, float, int]] = {
         *(20, 8, 5, math.inf, 4),
     ),
     "larger validation split": (("dataset.val_fraction=0.5",), 6, 2, 3, math.inf, 1),
-    "folds": (("dataset.folds=2",), 6, 2, 3, math.inf, 1),
+    "folds": (("dataset.folds=2", "dataset.fold=0"), 6, 2, 3, math.inf, 1),
     "more data": (("dataset.source.train_samples=400",), 20, 8, 3, math.inf, 1),
     "fewer steps": (("trainer.steps=20",), 10, 4, 3, 20, 1),
     "fewer steps of other batches": (
