@@ -6,6 +6,7 @@ from typing import Any
 
 FOLDS = "folds"
 FOLD = "fold"
+FOLDS_KEY = "dataset.folds"
 FOLD_KEY = "dataset.fold"
 
 

@@ -24,7 +24,7 @@ from dltrain.runs.keys import AUTO, NAMED, held_key, key_of
 from dltrain.sweeps.coordinator import Coordinator, interruption
 from dltrain.sweeps.definition import definition, require_same_definition
 from dltrain.sweeps.display import Display
-from dltrain.sweeps.folds import FOLD_KEY, fold_axis
+from dltrain.sweeps.folds import FOLD_KEY, FOLDS_KEY, fold_axis
 from dltrain.sweeps.job import ENDED
 from dltrain.sweeps.journal import VERSION, Journal, mend_journal, read_journal
 from dltrain.sweeps.launchers.launcher import Launcher
@@ -109,6 +109,7 @@ def without_keys_of(overrides: list[str], later: list[str]) -> list[str]:
 def plan_of(overrides: list[str]) -> SweepPlan:
     """Return the sampler and the launcher that overrides choose, with checked configurations."""
     own, of_runs = split_overrides(overrides)
+    require_one_number_of_folds(of_runs)
     base = base_configuration(own, of_runs)
     plugins = base.config[PLUGINS]
     sampler: Sampler = instantiate(base.config["sweep"], "sweep", {}, plugins)
@@ -117,6 +118,19 @@ def plan_of(overrides: list[str]) -> SweepPlan:
     space = [f"{key}={value}" for key, value in sampler.space.items() if key not in typed]
     sampler.open([*of_runs, *space, *axis_of_folds(base, sampler, typed)])
     return SweepPlan(overrides, sampler, launcher)
+
+
+def require_one_number_of_folds(of_runs: list[str]) -> None:
+    """Raise UsageError for several numbers of folds, unless one fold of each is chosen."""
+    parsed, _ = parse(of_runs, sweep=True)
+    keys = {override.key_or_group for override in parsed}
+    for override in parsed:
+        is_swept = override.key_or_group == FOLDS_KEY and override.is_sweep_override()
+        if is_swept and FOLD_KEY not in keys:
+            raise UsageError(
+                f"{override.input_line}: a sweep over all folds has one number of folds; "
+                f"{FOLD_KEY}=0 trains one fold of each"
+            )
 
 
 def axis_of_folds(base: Composed, sampler: Sampler, typed: set[str]) -> list[str]:
