@@ -115,30 +115,6 @@ def stacked(pictures: Sequence[Pixels]) -> Pixels:
     return np.concatenate(rows)
 
 
-def averages(
-    groups: Mapping[str, Sequence[Path]], metric: str
-) -> dict[str, tuple[float, float, int]]:
-    """Return the mean of `metric`, its standard error and the number of runs, for each group.
-
-    `metric` is averaged over all records of a run, then over the runs of the group. The standard
-    error is that of the mean over the runs.
-    """
-    averaged: dict[str, tuple[float, float, int]] = {}
-    for name, folders in groups.items():
-        runs = runs_with(folders, metric)
-        means = [float(np.mean(list(run.values()))) for run in runs]
-        if means:
-            averaged[name] = (float(np.mean(means)), standard_error(means), len(means))
-    return averaged
-
-
-def standard_error(values: Sequence[float]) -> float:
-    """Return the standard error of the mean; 0 for a single value."""
-    if len(values) < 2:
-        return 0.0
-    return float(np.std(values, ddof=1) / len(values) ** 0.5)
-
-
 def write(path: Path, pixels: Pixels) -> None:
     """Write a picture (H, W, 3) of bytes to a file, in the format of its extension."""
     from PIL import Image

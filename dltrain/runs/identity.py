@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from typing import Any
 
 from dltrain.files import to_json
@@ -14,6 +15,10 @@ SURROUNDINGS = (  # keys, or their beginnings, that change no result: places, lo
     *("device.name", "device.threads", "device.flush_denormals", "device.keep_freed_memory"),
     *("trainer.log_every", "trainer.save_every", "trainer.on_save_error"),
 )
+SPLIT_KEY = re.compile(  # a setting that divides the samples
+    r"dataset\.(.*[._])?(val|test|split|subset|limit|folds?|group|time)(_\w+)?"
+)
+FOLD = "dataset.fold"
 
 
 def defining(config: dict[str, Any]) -> dict[str, Any]:
@@ -36,6 +41,24 @@ def identity(config: dict[str, Any], without: tuple[str, ...] = ()) -> str:
     Keys in `without` do not count: without the seed, the runs of an average have one identity.
     """
     values = {key: value for key, value in defining(config).items() if key not in without}
+    return hash_of(values)
+
+
+def data_identity(manifest: dict[str, Any]) -> str:
+    """Return a hash of the samples that score a run: the data, its split, and the task.
+
+    Scores of runs with different ones cannot be compared. The folds of one split have the same.
+    """
+    config = manifest.get("config")
+    settings = flatten(config) if isinstance(config, dict) else {}
+    values = {key: v for key, v in settings.items() if SPLIT_KEY.fullmatch(key) and key != FOLD}
+    for key in ("task._target_", "dataset._target_", "dataset.source._target_", "debug"):
+        values[key] = settings.get(key)
+    return hash_of({**values, "fingerprint": manifest.get("dataset_fingerprint")})
+
+
+def hash_of(values: dict[str, Any]) -> str:
+    """Return the SHA-256 of values in 64 hexadecimal digits."""
     return hashlib.sha256(canonical(values).encode()).hexdigest()
 
 

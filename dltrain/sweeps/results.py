@@ -1,4 +1,4 @@
-"""The results of a sweep: a table of its jobs, learning curves, and means over seeds."""
+"""The results of a sweep: a table of its jobs, learning curves, and summaries over seeds."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from typing import Any
 
 from dltrain.files import replace_file, to_json
 from dltrain.report.text import duration, number, table
+from dltrain.runs.comparison.groups import OVER
 from dltrain.runs.folder import FINISHED
+from dltrain.sweeps.groups import groups_report
 from dltrain.sweeps.names import label_of, values_by_key
 
 log = logging.getLogger("dltrain")
@@ -81,17 +83,17 @@ def shown_metrics(rows: list[Row]) -> list[str]:
 
 
 def report_curves(sweep: Path, rows: list[Row], swept: list[str]) -> None:
-    """Draw the learning curves of the finished jobs into curves.png; average over seeds.
+    """Draw the learning curves of the finished jobs into curves.png; summarize over seeds.
 
-    Jobs that differ only in their seed are one curve. The metrics are the watched one and its
-    counterpart in training (train/return, or the loss).
+    Jobs that differ only in their seed are one curve, and a row of a table. The metrics of the
+    picture are the watched one and its counterpart in training (train/return, or the loss).
     """
     from dltrain.report import curves
 
     finished = evaluated(rows)
     if len(finished) < 2:
         return
-    keys = [key for key in swept if key != "seed"]
+    keys = [key for key in swept if key not in OVER]
     groups = grouped(finished, keys)
     watched = finished[0]["best"]["metric"]
     known = set().union(*(row["metrics"] for row in finished))
@@ -99,8 +101,9 @@ def report_curves(sweep: Path, rows: list[Row], swept: list[str]) -> None:
     pixels = curves.draw_curves(groups, [training_metric, watched])
     if pixels is not None:
         write_picture(sweep / curves.FILE, pixels)
-    if len(finished) > len(groups):
-        log.info(means_table(groups, keys, training_metric))
+    report = groups_report(rows, swept)
+    if report:
+        log.info(report)
 
 
 def evaluated(rows: list[Row]) -> list[Row]:
@@ -115,17 +118,6 @@ def grouped(rows: list[Row], keys: list[str]) -> dict[str, list[Path]]:
         label = label_of(keys, values_by_key(row["overrides"])) or "all"
         groups.setdefault(label, []).append(Path(row["run"]))
     return groups
-
-
-def means_table(groups: dict[str, list[Path]], keys: list[str], metric: str) -> str:
-    """Return a table with the mean of `metric` over each group of runs."""
-    from dltrain.report import curves
-
-    lines = [[", ".join(keys) or "runs", f"mean {metric}", "standard error", "runs"]]
-    for label, (mean, error, count) in curves.averages(groups, metric).items():
-        spread = number(error) if count > 1 else "-"  # unknown from one run
-        lines.append([label, number(mean), spread, str(count)])
-    return table(lines)
 
 
 def write_picture(path: Path, pixels: Any) -> None:

@@ -23,7 +23,7 @@ QUIET = ("debug=smoke", "callbacks=quiet", "model=mlp", "model.hidden_sizes=[4]"
 def test_a_run_that_stands_twice_is_trained_once(
     words: list[str], seeds: list[int], said: str, dltrain
 ) -> None:
-    """-m seed=1,1 has no standard error of 0, and -m seed=1,2 seed=3,4 is two runs, not four."""
+    """-m seed=1,1 has no deviation of 0, and -m seed=1,2 seed=3,4 is two runs, not four."""
     outcome = dltrain("-m", *QUIET, *words, "--json")
     assert outcome.code == 0, outcome.err
     jobs = outcome.json["jobs"]
@@ -31,7 +31,7 @@ def test_a_run_that_stands_twice_is_trained_once(
     assert trained == seeds
     assert said in outcome.out
     assert f"{len(seeds)} jobs over" in outcome.out
-    assert "standard error" not in outcome.out or len(seeds) > 1
+    assert ("95 % interval" in outcome.out) == (len(seeds) > 1)
 
 
 def test_escapes_reach_the_runs_of_a_grid(dltrain) -> None:
@@ -49,4 +49,5 @@ def test_a_seed_that_is_swept_with_a_plus_is_still_a_seed(dltrain) -> None:
     """Runs that differ in their seed only are averaged."""
     outcome = dltrain("-m", *QUIET, "++seed=1,2", "optimizer.lr=0.1", "--json")
     assert outcome.code == 0, outcome.err
-    assert "standard error" in outcome.out
+    assert "95 % interval" in outcome.out
+    assert outcome.out.splitlines()[-1].split()[:2] == ["all", "best"]

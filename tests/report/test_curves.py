@@ -10,7 +10,6 @@ import pytest
 
 from dltrain.report import curves
 from dltrain.report.curves import (
-    averages,
     draw_curves,
     is_wide,
     mean,
@@ -37,8 +36,6 @@ def test_a_line_is_the_mean_of_the_runs_that_have_a_value(tmp_path: Path) -> Non
         [1.0, 2.0, 3.0],
         [3.0, 4.0, 8.0],
     )
-    found = averages({"both": [one, other]}, "train/return")
-    assert found["both"] == pytest.approx((4.5, 1.5, 2))
 
 
 def test_a_long_line_is_smoothed_over_a_fiftieth(tmp_path: Path) -> None:

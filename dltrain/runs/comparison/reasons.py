@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from dltrain.runs.comparison.compared import ComparedRun
 from dltrain.runs.comparison.differences import ALL_METRICS, different
+from dltrain.runs.identity import SPLIT_KEY
 from dltrain.runs.listing.summary import FINISHED
 from dltrain.types import flatten
 
-SPLIT_KEY = re.compile(r"dataset\.(.*[._])?(val|test|split|subset|limit|folds?)(_\w+)?")
 SAMPLES = {"validation": "val_samples", "test": "test_samples"}
 Reason = tuple[str, list[str]]  # a message, and the metrics that it makes incomparable
 

@@ -17,7 +17,7 @@ from typing import Any
 from dltrain.errors import InputError
 from dltrain.files import to_json
 from dltrain.runs.folder import FINISHED, MANIFEST, METRICS, RESULTS, RunFolder
-from dltrain.runs.identity import identity
+from dltrain.runs.identity import data_identity, identity
 from dltrain.runs.listing.folders import FoundFolder
 
 DAMAGED = "damaged"
@@ -39,6 +39,7 @@ class RunSummary:
     `path` is its folder below the output root. `settings` are the choices and values that it was
     given; `choices` are those of all groups. `directions` are those of its metrics by name without
     split. `identity` is a hash of the configuration without the seed, `key` that of resume=auto.
+    `data` is a hash of the data, the split and the task; runs that are compared have the same.
     `sources` are the runs that it refers to. `config_text` is the whole configuration as JSON.
     """
 
@@ -51,6 +52,7 @@ class RunSummary:
     seed: int | None = None
     key: str = ""
     identity: str = ""
+    data: str = ""
     choices: Values = field(default_factory=dict)
     settings: Values = field(default_factory=dict)
     effective: Values = field(default_factory=dict)
@@ -123,6 +125,7 @@ def add_manifest(summary: RunSummary, manifest: Values) -> None:
     summary.seed = as_count(config.get("seed"))
     summary.key = as_text(manifest.get("key"))
     summary.identity = identity(config, without=("seed",))
+    summary.data = data_identity(manifest)
     summary.choices = choices_of(manifest)
     summary.settings = as_mapping(manifest.get("settings"))
     summary.effective = as_mapping(manifest.get("effective"))
