@@ -43,7 +43,7 @@ class RunGroup:
 
     @property
     def n(self) -> int:
-        """How many runs finished."""
+        """The number of runs that finished."""
         return max((summary.n for summary in self.metrics.values()), default=0)
 
     def summary(self, metric: str) -> Summary:
