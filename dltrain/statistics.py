@@ -6,7 +6,9 @@ library. Values that are None or not finite do not count.
 
 from __future__ import annotations
 
+import itertools
 import math
+import operator
 import statistics
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,7 +17,7 @@ from functools import lru_cache
 LEVEL = 0.95  # of the intervals
 ROUNDING = 1e-6  # relative; scores of 32 bits are equal if they differ by less
 MAX_TERMS = 100_000  # of the continued fraction, which needs about sqrt(degrees of freedom)
-PRECISION = 3e-16  # relative, of the continued fraction and of quantiles
+PRECISION = 3e-16  # relative, of the continued fraction
 TINY = 1e-300  # in place of a zero in the continued fraction
 
 Scores = Mapping[Hashable, float | None]  # by seed, or by what else makes a pair
@@ -130,11 +132,11 @@ def paired_difference(
     `t = mean / (std * sqrt(1 / n + overlap))` has n - 1 degrees of freedom; `overlap` is that of
     `summarize`.
     """
-    summary = summarize((one - other for one, other in pairs), overlap)
+    summary = summarize(itertools.starmap(operator.sub, pairs), overlap)
     if summary.mean is None:
         return None
     n = (summary.n, summary.n)
-    size = largest(value for pair in pairs for value in pair)
+    size = largest(itertools.chain.from_iterable(pairs))
     if summary.std is None or summary.half_width is None:
         return MeanDifference(summary.mean, n, is_paired=True)
     if summary.std <= ROUNDING * size:
@@ -234,15 +236,19 @@ def t_quantile(probability: float, df: float) -> float:
     low, high = 0.0, 1.0
     while t_two_sided(high, df) > tails:
         low, high = high, 2 * high
-    while high - low > PRECISION * high:
-        middle = (low + high) / 2
-        if middle in (low, high):
-            break
+    return bisected(low, high, tails, df)
+
+
+def bisected(low: float, high: float, tails: float, df: float) -> float:
+    """Return the t between `low` and `high` whose two tails have this probability."""
+    middle = (low + high) / 2
+    while low < middle < high:
         if t_two_sided(middle, df) > tails:
             low = middle
         else:
             high = middle
-    return (low + high) / 2
+        middle = (low + high) / 2
+    return middle
 
 
 def t_cdf(t: float, df: float) -> float:

@@ -11,7 +11,6 @@ from dltrain.report.text import number, table
 from dltrain.runs.comparison.comparable import Scored, compared
 from dltrain.runs.comparison.groups import (
     BEST,
-    FOLD,
     OVER,
     RunGroup,
     Unit,
@@ -22,6 +21,7 @@ from dltrain.runs.comparison.groups import (
 )
 from dltrain.runs.comparison.verdicts import sorted_groups
 from dltrain.runs.folder import FINISHED
+from dltrain.runs.identity import FOLD
 from dltrain.runs.listing.folders import FoundFolder
 from dltrain.runs.listing.index import read
 from dltrain.sweeps.names import label_of, values_by_key
@@ -76,12 +76,15 @@ def group_of(
 ) -> RunGroup:
     """Return the group of jobs that have the same values of all swept keys but `units`."""
     settings = settings_of(rows[0], [key for key in swept if key not in units])
-    scores: dict[Unit, dict[str, float]] = {}
-    for row in finished(rows):
-        scores[tuple(settings_of(row, units).values())] = scores_of(row)
+    scores = {unit_of(row, units): scores_of(row) for row in finished(rows)}
     label = label_of(list(settings), settings) or ALL
     unit = unit_name(units or OVER[:1])
     return RunGroup(label, settings, len(rows), by_metric(scores), unit, overlap)
+
+
+def unit_of(row: Row, units: Sequence[str]) -> Unit:
+    """Return the seed of a job, its fold, or both."""
+    return tuple(settings_of(row, units).values())
 
 
 def finished(rows: Sequence[Row]) -> list[Row]:
@@ -113,14 +116,23 @@ def groups_report(rows: Sequence[Row], swept: Sequence[str], over: Sequence[str]
     watched, mode = watched_of(rows)
     if not watched or max(group.started for group in groups) < 2:
         return ""
-    units = units_in(swept, over)
-    members = members_of(rows, swept, units).values()
+    text = groups_table(groups, watched, mode, header_of(swept, over))
+    lines = comparisons(groups, rows, swept, over)
+    return "\n".join([text, *(f"  {line}" for line in lines)])
+
+
+def header_of(swept: Sequence[str], over: Sequence[str]) -> str:
+    """Return the keys that make the groups."""
+    return ", ".join(key for key in swept if key not in over) or "jobs"
+
+
+def comparisons(
+    groups: Sequence[RunGroup], rows: Sequence[Row], swept: Sequence[str], over: Sequence[str]
+) -> list[str]:
+    """Return the sentences that compare the groups of jobs."""
+    members = members_of(rows, swept, units_in(swept, over)).values()
     pairs = zip(groups, members, strict=True)
-    lines = compared([scored(group, jobs) for group, jobs in pairs if finished(jobs)])
-    header = ", ".join(key for key in swept if key not in units) or "jobs"
-    return "\n".join(
-        [groups_table(groups, watched, mode, header), *(f"  {line}" for line in lines)]
-    )
+    return compared([scored(group, jobs) for group, jobs in pairs if finished(jobs)])
 
 
 def watched_of(rows: Sequence[Row]) -> tuple[str, str]:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from dltrain.runs.identity import FOLD
 from dltrain.statistics import Summary, summarize
 
 SEED = "seed"
-FOLD = "dataset.fold"
 OVER = (SEED, FOLD)  # the keys whose values make the runs of a group
 BEST = "best "  # before the watched metric: its best evaluation counts, not the last
 INSTEAD = {"test/mse": ("test/rmse", "test/r2")}  # in the unit of the data, if a run has them

@@ -41,18 +41,29 @@ def comparison(groups: Sequence[RunGroup], metric: str, mode: str) -> list[str]:
         metric: The name of the metric, such as `test/accuracy`.
         mode: "max" or "min": which values are better.
     """
-    measured = sorted_groups([group for group in groups if group.summary(metric).n], metric, mode)
+    measured = sorted_groups(groups, metric, mode)
     if len(measured) < 2:
         return []
-    repeated = [group for group in measured if group.summary(metric).n > 1]
+    repeated = repeated_groups(measured, metric)
     if not repeated:
         return [nothing_repeated(measured)]
-    best = repeated[0]
-    others = [group for group in measured if group is not best]
-    contrasts = corrected(contrasts_with(best, others, metric), len(repeated))
-    lines = [sentence(one, metric, mode) for one in contrasts[:MAX_SENTENCES]]
-    lines += rest_of(contrasts[MAX_SENTENCES:], best)
-    return [*lines, *notes(measured, contrasts, len(repeated))]
+    contrasts = contrasts_with(repeated[0], measured, metric)
+    correct(contrasts, len(repeated))
+    return [
+        *sentences(contrasts[:MAX_SENTENCES], metric, mode),
+        *rest_of(contrasts[MAX_SENTENCES:]),
+        *notes(measured, contrasts, len(repeated)),
+    ]
+
+
+def sentences(contrasts: Sequence[Contrast], metric: str, mode: str) -> list[str]:
+    """Return a sentence for each contrast."""
+    return [sentence(contrast, metric, mode) for contrast in contrasts]
+
+
+def repeated_groups(groups: Sequence[RunGroup], metric: str) -> list[RunGroup]:
+    """Return the groups of which at least two runs have a metric."""
+    return [group for group in groups if group.summary(metric).n > 1]
 
 
 def sorted_groups(groups: Sequence[RunGroup], metric: str, mode: str) -> list[RunGroup]:
@@ -63,24 +74,23 @@ def sorted_groups(groups: Sequence[RunGroup], metric: str, mode: str) -> list[Ru
     return [group for _, group in known]
 
 
-def contrasts_with(best: RunGroup, others: Sequence[RunGroup], metric: str) -> list[Contrast]:
+def contrasts_with(best: RunGroup, groups: Sequence[RunGroup], metric: str) -> list[Contrast]:
     """Return the difference of the best group from each other one."""
     contrasts = []
-    for other in others:
+    for other in groups:
         overlap = max(best.overlap, other.overlap)
         test = difference(best.scores[metric], other.scores[metric], overlap)
-        if test is not None:
+        if test is not None and other is not best:
             contrasts.append(Contrast(best, other, test))
     return contrasts
 
 
-def corrected(contrasts: list[Contrast], count: int) -> list[Contrast]:
-    """Correct the p values for all pairs of so many groups, and return the contrasts."""
+def correct(contrasts: Sequence[Contrast], count: int) -> None:
+    """Correct the p values for all pairs of so many groups."""
     tested = [contrast for contrast in contrasts if contrast.test.p is not None]
     p_values = [contrast.test.p or 0.0 for contrast in tested]
     for contrast, p in zip(tested, holm(p_values, pairs_of(count)), strict=True):
         contrast.corrected = p
-    return contrasts
 
 
 def pairs_of(count: int) -> int:
@@ -168,14 +178,14 @@ def p_text(name: str, p: float | None) -> str:
     return f"{name} = {p:.2g}"
 
 
-def rest_of(contrasts: Sequence[Contrast], best: RunGroup) -> list[str]:
+def rest_of(contrasts: Sequence[Contrast]) -> list[str]:
     """Return a sentence that counts the groups of which no sentence is written."""
     if not contrasts:
         return []
     noise = sum(contrast.is_noise for contrast in contrasts)
     return [
         f"{counted_noun(len(contrasts), 'more group')}: {len(contrasts) - noise} beyond the noise "
-        f"of {best.label}, {noise} not"
+        f"of {contrasts[0].best.label}, {noise} not"
     ]
 
 
