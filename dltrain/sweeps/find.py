@@ -7,7 +7,7 @@ from pathlib import Path
 from dltrain.config.overrides import expand_home, take
 from dltrain.errors import InputError
 from dltrain.options import Options
-from dltrain.runs.find import MAX_CANDIDATES, all_runs
+from dltrain.runs.find import LAST, LAST_ANY, MAX_CANDIDATES, all_runs
 from dltrain.sweeps.journal import JOURNAL
 
 
@@ -20,7 +20,7 @@ def find_sweep(options: Options) -> tuple[Path, list[str]] | None:
     Raises:
         InputError: Several sweeps have the name.
     """
-    if not options.names:
+    if not options.names or options.names[0] in (LAST, LAST_ANY):
         return None
     paths, others = take(options.overrides, ["paths.output"])
     root = Path(expand_home(paths.get("paths.output", "outputs")))

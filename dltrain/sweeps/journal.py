@@ -23,8 +23,20 @@ from dltrain.runs.folder import RunFolder
 
 JOURNAL = "sweep.jsonl"
 VERSION = 1
+MISSING = object()
 UNSYNCED = ("report",)  # events that an evaluation repeats if they are lost
 Event = dict[str, Any]
+FIELDS: dict[str, dict[str, type | tuple[type, ...]]] = {  # of the events that are read back
+    "trial": {"number": int, "overrides": list, "identity": str, "state": dict},
+    "start": {"number": int},
+    "report": {"number": int, "step": int, "value": (int, float, type(None))},
+    "end": {"number": int, "row": dict},
+}
+HEADER_FIELDS: dict[str, type | tuple[type, ...]] = {
+    "overrides": list,
+    "config_dir": (str, type(None)),
+}
+ROW_FIELDS: dict[str, type | tuple[type, ...]] = {"status": str, "metrics": dict}
 
 
 class Journal:
@@ -54,6 +66,7 @@ def read_journal(folder: Path) -> list[Event]:
         raise InputError(f"{path} cannot be read: {e.strerror or e}") from e
     lines = text.split("\n")
     cut = lines.pop()  # empty, unless the last line has no end
+    require_header(path, lines)
     events = []
     for number, line in enumerate(lines, start=1):
         event = event_of(line)
@@ -61,7 +74,6 @@ def read_journal(folder: Path) -> list[Event]:
             events.append(event)
         elif number < len(lines) or cut:
             raise InputError(f"{path}:{number} is not an event of a sweep: {line[:80]!r}")
-    require_header(path, events)
     return events
 
 
@@ -73,19 +85,34 @@ def event_of(line: str) -> Event | None:
         return None
     if not isinstance(event, dict) or not isinstance(event.get("event"), str):
         return None
-    return event
+    is_whole = has_fields(event, FIELDS.get(event["event"], {}))
+    if is_whole and event["event"] == "end":
+        is_whole = has_fields(event["row"], ROW_FIELDS)
+    return event if is_whole else None
 
 
-def require_header(path: Path, events: list[Event]) -> None:
-    """Raise InputError unless the first event is that of a sweep which this version can read."""
-    if not events or events[0]["event"] != "sweep":
-        raise InputError(f"{path}:1 is not the beginning of a sweep; start a new one")
-    version = events[0].get("version")
-    if version != VERSION:
+def has_fields(content: dict[str, Any], fields: dict[str, type | tuple[type, ...]]) -> bool:
+    """Tell if a mapping has all fields, of the right types; lists must have texts only."""
+    for name, kind in fields.items():
+        value = content.get(name, MISSING)
+        if not isinstance(value, kind) or isinstance(value, bool):
+            return False
+        if isinstance(value, list) and not all(isinstance(one, str) for one in value):
+            return False
+    return True
+
+
+def require_header(path: Path, lines: list[str]) -> None:
+    """Raise InputError unless the first line begins a sweep which this version can read."""
+    header = event_of(lines[0]) if lines else None
+    begins = header is not None and header["event"] == "sweep"
+    if header is not None and begins and header.get("version") != VERSION:
         raise InputError(
-            f"{path} has version {version}, and this dltrain reads version {VERSION}; "
+            f"{path} has version {header.get('version')}, and this dltrain reads {VERSION}; "
             "install the dltrain that wrote it, or start a new sweep"
         )
+    if header is None or not begins or not has_fields(header, HEADER_FIELDS):
+        raise InputError(f"{path}:1 is not the beginning of a sweep; start a new one")
 
 
 def mend_journal(folder: Path, events: list[Event]) -> None:

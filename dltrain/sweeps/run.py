@@ -13,7 +13,7 @@ from dltrain.config.command_groups import of_run, split_overrides
 from dltrain.config.compose import Composed, compose
 from dltrain.config.groups import COMMAND_GROUPS, config_dir, own_dir
 from dltrain.config.overrides import parse, raise_problems
-from dltrain.errors import DltrainError, Interrupted, UsageError
+from dltrain.errors import DltrainError, InputError, Interrupted, UsageError
 from dltrain.experiment.instantiate import instantiate
 from dltrain.files import unused_folder, writing
 from dltrain.options import Options
@@ -240,14 +240,25 @@ def restored(folder: Path, plan: SweepPlan, options: Options) -> dict[int, Trial
     """
     events = read_journal(folder)
     mend_journal(folder, events)
-    trials = trials_of(events)
+    trials = trials_of(events, folder)
     for trial in trials.values():
         require_same_trial(trial, folder)
+        require_same_plugins(trial, plan, folder)
     plan.sampler.restore([trials[number] for number in sorted(trials)])
     Journal(folder).append("resume", command=options.command)
     done = sum(trial.is_done for trial in trials.values())
     log.info(f"{folder}: {done} of {plan.sampler.total()} trials are done; the others follow")
     return trials
+
+
+def require_same_plugins(trial: Trial, plan: SweepPlan, folder: Path) -> None:
+    """Raise InputError if a trial names plugins that the command does not: they are code."""
+    for override in trial.overrides:
+        if key_in(override) == PLUGINS and override not in plan.overrides:
+            raise InputError(
+                f"{folder}: trial {trial.number} has {override}, which its sweep has not; "
+                "the file was changed"
+            )
 
 
 def require_same_trial(trial: Trial, folder: Path) -> None:

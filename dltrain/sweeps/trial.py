@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
+from dltrain.errors import InputError
 from dltrain.sweeps.job import ENDED
-from dltrain.sweeps.journal import Event
+from dltrain.sweeps.journal import JOURNAL, Event
 
+OF_TRIALS = ("start", "report", "end")  # events of a trial that has begun
 Row = dict[str, Any]  # the results of a job, with its number and overrides
 
 
@@ -44,10 +47,16 @@ class Trial:
         return self.status in ENDED
 
 
-def trials_of(events: list[Event]) -> dict[int, Trial]:
-    """Return the trials of a journal, by number."""
+def trials_of(events: list[Event], folder: Path) -> dict[int, Trial]:
+    """Return the trials of the journal of a sweep in `folder`, by number.
+
+    Raises InputError for an event of a trial that has not begun before it.
+    """
     trials: dict[int, Trial] = {}
-    for event in events:
+    for line, event in enumerate(events, start=1):
+        number = event.get("number")
+        if event["event"] in OF_TRIALS and number not in trials:
+            raise InputError(f"{folder / JOURNAL}:{line}: there is no trial {number} before it")
         if event["event"] == "trial":
             trials[event["number"]] = Trial(
                 event["number"], event["overrides"], event["identity"], event["state"]
@@ -59,5 +68,10 @@ def trials_of(events: list[Event]) -> dict[int, Trial]:
         elif event["event"] == "report":
             trials[event["number"]].reports[event["step"]] = event["value"]
         elif event["event"] == "end":
-            trials[event["number"]].row = event["row"]
+            trials[event["number"]].row = row_at(event["row"], folder / str(event["number"]))
     return trials
+
+
+def row_at(row: Row, run: Path) -> Row:
+    """Return the results of a job with the present folder of its run: a sweep may be moved."""
+    return {**row, "run": str(run)} if "run" in row else row

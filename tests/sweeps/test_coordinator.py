@@ -105,7 +105,7 @@ def run(
 ) -> tuple[list[dict[str, Any]], list[int]]:
     """Run a sweep; return its rows, and the numbers of the jobs in the order of their ends."""
     if trials is None:
-        Journal(folder).append("sweep", version=VERSION, overrides=[])
+        Journal(folder).append("sweep", version=VERSION, overrides=[], config_dir=None)
     ends: list[int] = []
     coordinator = Coordinator(
         folder,
@@ -177,7 +177,7 @@ def test_a_resume_runs_what_is_not_done_and_keeps_the_rest(tmp_path: Path) -> No
 
     sampler = Counting(6)
     journal = Journal(tmp_path)
-    journal.append("sweep", version=VERSION, overrides=[])
+    journal.append("sweep", version=VERSION, overrides=[], config_dir=None)
     trials = {}
     for number, status in enumerate(statuses):
         row = {"job": number, "overrides": [f"seed={number}"], "status": status, "metrics": {}}
@@ -215,7 +215,7 @@ def test_a_run_of_another_configuration_is_not_a_result(tmp_path: Path) -> None:
 
 def test_the_journal_alone_rebuilds_the_rows(tmp_path: Path) -> None:
     rows, _ = run(tmp_path, Counting(3), ScriptedLauncher(completed, slots=2))
-    trials = trials_of(read_journal(tmp_path))
+    trials = trials_of(read_journal(tmp_path), tmp_path)
     assert [trials[number].row for number in range(3)] == rows
 
 

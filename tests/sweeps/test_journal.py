@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -19,7 +20,7 @@ ROW = {"job": 0, "overrides": ["seed=1"], "status": "completed", "metrics": {"te
 def sweep(tmp_path: Path) -> Path:
     """The folder of a sweep with a finished trial and one that was killed."""
     journal = Journal(tmp_path)
-    journal.append("sweep", version=VERSION, overrides=["seed=1,2"])
+    journal.append("sweep", version=VERSION, overrides=["seed=1,2"], config_dir=None)
     for number in (0, 1):
         overrides = [f"seed={number + 1}"]
         journal.append("trial", number=number, overrides=overrides, identity="a", state={"x": 1})
@@ -30,7 +31,7 @@ def sweep(tmp_path: Path) -> Path:
 
 
 def test_trials_are_rebuilt_from_the_events(sweep: Path) -> None:
-    trials = trials_of(read_journal(sweep))
+    trials = trials_of(read_journal(sweep), sweep)
     assert list(trials) == [0, 1]
     assert (trials[0].status, trials[0].is_done, trials[0].row) == ("completed", True, ROW)
     assert (trials[1].status, trials[1].is_done, trials[1].attempts) == ("", False, 1)
@@ -41,14 +42,23 @@ def test_trials_are_rebuilt_from_the_events(sweep: Path) -> None:
 
 def test_another_attempt_replaces_the_results_of_the_last(sweep: Path) -> None:
     Journal(sweep).append("end", number=1, row={**ROW, "status": "failed"})
-    assert trials_of(read_journal(sweep))[1].status == "failed"
+    assert trials_of(read_journal(sweep), sweep)[1].status == "failed"
     Journal(sweep).append("start", number=1)
-    trial = trials_of(read_journal(sweep))[1]
+    trial = trials_of(read_journal(sweep), sweep)[1]
     assert (trial.status, trial.attempts) == ("", 2)
 
 
 @pytest.mark.parametrize(
-    "end", ['{"event": "end", "numb', "\x00\x00\x00", '{"event": "end"', "{}\n", "null\n", "\xff"]
+    "end",
+    [
+        '{"event": "end", "numb',
+        "\x00\x00\x00",
+        '{"event": "end"',
+        '{"event": "end", "number": 1}\n',
+        "{}\n",
+        "null\n",
+        "\xff",
+    ],
 )
 def test_a_last_line_that_was_cut_is_dropped_and_the_next_event_follows(
     sweep: Path, end: str
@@ -93,6 +103,37 @@ def test_a_file_that_is_no_journal_is_refused(tmp_path: Path, content: str, mess
     (tmp_path / JOURNAL).write_text(content)
     with pytest.raises(InputError, match=message):
         read_journal(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        {"event": "start"},
+        {"event": "start", "number": "1"},
+        {"event": "start", "number": True},
+        {"event": "trial", "number": 2, "overrides": [1], "identity": "", "state": {}},
+        {"event": "trial", "number": 2, "overrides": "seed=1", "identity": "", "state": {}},
+        {"event": "end", "number": 0, "row": {"status": 3, "metrics": {}}},
+        {"event": "end", "number": 0, "row": {"status": "completed"}},
+        {"event": "report", "number": 0, "step": 1, "value": "x"},
+        {"event": 5},
+    ],
+    ids=str,
+)
+def test_an_event_of_another_shape_is_an_error_with_its_line(
+    sweep: Path, event: dict[str, Any]
+) -> None:
+    path = sweep / JOURNAL
+    lines = path.read_text().splitlines(keepends=True)
+    path.write_text("".join([*lines[:3], json.dumps(event) + "\n", *lines[3:]]))
+    with pytest.raises(InputError, match=re.escape(f"{path}:4 is not an event")):
+        read_journal(sweep)
+
+
+def test_an_event_of_an_unknown_trial_is_an_error_with_its_line(sweep: Path) -> None:
+    Journal(sweep).append("start", number=7)
+    with pytest.raises(InputError, match=r"sweep\.jsonl:8: there is no trial 7 before it"):
+        trials_of(read_journal(sweep), sweep)
 
 
 def test_an_absent_journal_is_an_input_error(tmp_path: Path) -> None:

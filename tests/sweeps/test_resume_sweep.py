@@ -270,3 +270,29 @@ def test_no_run_saves_the_settings_of_its_sweep(begun: Path) -> None:
     assert not re.search(r"^(launcher|sweep):", text, re.MULTILINE)
     manifest = json.loads((begun / "0" / MANIFEST).read_text())
     assert not {"launcher", "sweep"} & (manifest["choices"].keys() | manifest["config"].keys())
+
+
+def test_a_journal_cannot_name_code(begun: Path, dltrain: Command, tmp_path: Path) -> None:
+    """The overrides of a trial that was changed in the file are not typed by the user."""
+    (tmp_path / "evil.py").write_text("raise SystemExit('imported')")
+    path = begun / JOURNAL
+    path.write_text(path.read_text().replace('"seed=0"]', '"seed=0", "plugins=[evil]"]'))
+    outcome = dltrain("resume", str(begun))
+    assert outcome.code in (2, 3)
+    assert "plugins=[evil]" in outcome.err or "another configuration" in outcome.err
+    assert "imported" not in outcome.err
+
+
+def test_a_sweep_that_was_moved_has_its_runs_where_they_are(
+    begun: Path, dltrain: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    begun.rename(tmp_path / "elsewhere" / "swept")
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    outcome = dltrain("resume", "swept", "--json")
+    assert outcome.code == 0, outcome.err
+    assert [row["run"] for row in outcome.json["jobs"]] == ["swept/0", "swept/1"]
+    monkeypatch.chdir(tmp_path)
+    again = dltrain("resume", "elsewhere/swept", "--json")
+    assert [row["run"] for row in again.json["jobs"]] == ["elsewhere/swept/0", "elsewhere/swept/1"]
+    assert (tmp_path / "elsewhere/swept/curves.png").is_file()
