@@ -28,6 +28,7 @@ from dltrain.sweeps.folds import FOLD_KEY, FOLDS_KEY, fold_axis
 from dltrain.sweeps.job import ENDED
 from dltrain.sweeps.journal import VERSION, Journal, mend_journal, read_journal
 from dltrain.sweeps.launchers.launcher import Launcher
+from dltrain.sweeps.out_of_fold import write_predictions
 from dltrain.sweeps.samplers.sampler import Sampler
 from dltrain.sweeps.trial import Row, Trial, trials_of
 
@@ -287,6 +288,8 @@ def run_trials(
     rows = coordinator.run()
     display.finish(rows)
     options.outcome.update({"sweep": str(folder), "jobs": rows})
+    if not interruption(rows):
+        options.outcome.update(write_predictions(folder, rows, plan.sampler.swept))
     return rows
 
 
