@@ -2,24 +2,40 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import logging
+import math
+from dataclasses import replace
 from typing import Any
 
 from dltrain.config.checking.annotations import literals
 from dltrain.config.compose import Composed, compose, full_key_of
 from dltrain.config.groups import groups
 from dltrain.config.look_up import look_up
-from dltrain.config.overrides import parse, raise_problems
+from dltrain.config.overrides import parse, raise_problems, shuffled
 from dltrain.errors import UsageError
 
 log = logging.getLogger("dltrain")
+MAX_JOBS = 10_000  # of a grid
+TOO_MANY = (
+    f"more than the {MAX_JOBS:,} jobs that a grid may have: take fewer values, or let "
+    "sweep=random sweep.trials=NUMBER choose among them"
+)
+EXPECTED_RANGE = (
+    "range(START,STOP,STEP) begins with START and ends before STOP, as in range(1,4) for 1,2,3 "
+    "and range(3,0,-1) for 3,2,1"
+)
 
 
 def expand(overrides: list[str]) -> list[list[str]]:
     """Return the overrides of each job; the last swept key varies fastest.
 
     If a swept key is set again, the last override counts, as in Hydra.
+
+    Raises:
+        ConfigError: An override cannot be read.
+        UsageError: A swept key has no values, or there are more than MAX_JOBS jobs.
     """
     parsed, problems = parse(overrides, sweep=True)
     raise_problems(problems)
@@ -33,6 +49,7 @@ def expand(overrides: list[str]) -> list[list[str]]:
             log.warning(f"{override.input_line} is not read: {counted.input_line} comes after it")
         else:
             axes.append(_axis(override, fixed))
+    _require_few_jobs(axes)
     return [list(job) for job in itertools.product(*axes)]
 
 
@@ -40,6 +57,21 @@ def _name(override: Any) -> str:
     """Return the key of an override; a deletion is not the same as a value."""
     prefix = "~" if override.is_delete() else ""
     return f"{prefix}{override.key_or_group}"
+
+
+def _require_few_jobs(axes: list[list[str]]) -> None:
+    """Raise a UsageError for more combinations than one grid may have."""
+    count = math.prod(len(axis) for axis in axes)
+    if count <= MAX_JOBS:
+        return
+    swept = [axis for axis in axes if len(axis) > 1]
+    sizes = [f"{len(axis):,} of {_key_in(axis[0])}" for axis in swept]
+    raise UsageError(f"{count:,} jobs ({' x '.join(sizes)}) are {TOO_MANY}")
+
+
+def _key_in(override: str) -> str:
+    """Return the key of an override as text."""
+    return override.partition("=")[0].lstrip("+")
 
 
 def _axis(override: Any, fixed: list[str]) -> list[str]:
@@ -64,7 +96,7 @@ def values_of(override: Any, fixed: list[str]) -> list[str]:
 
     pattern = override.value()
     if not isinstance(pattern, Glob):
-        return list(override.sweep_string_iterator())
+        return _listed_values(override)
     key = override.key_or_group
     names = groups()[key] if key in groups() else named_values(key, fixed)
     matching = list(pattern.filter(names))
@@ -72,6 +104,33 @@ def values_of(override: Any, fixed: list[str]) -> list[str]:
         known = f"there are {', '.join(names)}" if names else "its values have no names: KEY=1,2,3"
         raise UsageError(f"{override.input_line}: no {key} is called like that; {known}")
     return matching
+
+
+def _listed_values(override: Any) -> list[str]:
+    """Return the values of a choice or a range; shuffled ones have the same order each time.
+
+    A sweep that is resumed has to number its jobs as before, so the order depends on the text of
+    the override alone.
+
+    Raises:
+        UsageError: There are no values, or more than MAX_JOBS.
+    """
+    from hydra.errors import HydraException
+
+    typed = override.input_line
+    sweep = override.value()
+    in_order = replace(override, _value=replace(sweep, shuffle=False))
+    try:
+        values = list(itertools.islice(in_order.sweep_string_iterator(), MAX_JOBS + 1))
+    except (HydraException, ValueError, ArithmeticError) as e:  # as of a step of 0, or nan
+        raise UsageError(f"{typed} has no values: {EXPECTED_RANGE}") from e
+    if not values:
+        raise UsageError(f"{typed} has no values: {EXPECTED_RANGE}")
+    if len(values) > MAX_JOBS:
+        raise UsageError(f"the values of {typed} are {TOO_MANY}")
+    if sweep.shuffle:
+        return shuffled(values, typed)
+    return values
 
 
 def named_values(key: str, fixed: list[str]) -> list[str]:
@@ -88,9 +147,10 @@ def distinct(
 
     A warning names each of those.
     """
-    first: dict[str, int] = {}
+    first: dict[bytes, int] = {}
     for i, one in enumerate(composed):
-        earlier = first.setdefault(repr(one.config), i)
+        digest = hashlib.sha256(repr(one.config).encode("utf-8", "surrogateescape")).digest()
+        earlier = first.setdefault(digest, i)
         if earlier != i:
             job = " ".join(jobs[i])
             log.warning(f"{job} is left out: it is the same run as {' '.join(jobs[earlier])}")
@@ -103,5 +163,5 @@ def swept_keys(jobs: list[list[str]]) -> list[str]:
     keys = []
     for column in zip(*jobs, strict=True):
         if len(set(column)) > 1:
-            keys.append(column[0].partition("=")[0].lstrip("+"))
+            keys.append(_key_in(column[0]))
     return keys

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from dltrain.config.composing.defaults import GLOBAL, package_header, parse_defaults
+from dltrain.config.composing.shared import shared
 from dltrain.config.read import read_mapping
 from dltrain.config.suggestions.spelling import close_matches
 from dltrain.errors import UsageError
@@ -111,7 +112,11 @@ def _check_content(path: Path) -> None:
 
 def groups() -> dict[str, list[str]]:
     """Return {group: options}, from the files."""
-    own = own_dir.get()
+    return _groups_with(own_dir.get())
+
+
+@shared
+def _groups_with(own: Path | None) -> dict[str, list[str]]:
     own_options: dict[str, list[str]] = {}
     if own:
         own_options = _options_in(own)
@@ -148,6 +153,12 @@ def read_option(group: str, option: str) -> dict[str, Any]:
     path = option_file(group, option)
     if path.is_relative_to(conf_dir()):
         return read_ours(path)
+    return _read_own(path)
+
+
+@shared
+def _read_own(path: Path) -> dict[str, Any]:
+    """Return a file of the user's own folder as plain data, which must not be changed."""
     return read_mapping(path, UsageError)
 
 

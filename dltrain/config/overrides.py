@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import functools
+import random
 import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from dltrain.config.composing.shared import shared
 from dltrain.config.groups import COMPOSING, groups
 from dltrain.config.read import MAX_DEPTH, MAX_DIGITS
 from dltrain.config.suggestions import quoting
@@ -35,9 +38,6 @@ def parse(overrides: list[str], sweep: bool = False) -> tuple[list[Any], list[Pr
     Returns:
         Hydra's override objects, and the problems of the texts that are no overrides.
     """
-    from hydra.core.override_parser.overrides_parser import OverridesParser
-
-    parser = OverridesParser.create()
     parsed: list[Any] = []
     problems: list[Problem] = []
     previous = ""
@@ -49,7 +49,7 @@ def parse(overrides: list[str], sweep: bool = False) -> tuple[list[Any], list[Pr
             why = f"is not an override: settings are KEY=VALUE{_as_setting(text, previous)}"
             problems.append((text, why))
         else:
-            override, problem = _read(parser, text, sweep)
+            override, problem = _read(text, sweep)
             if problem is None:
                 parsed.append(override)
             else:
@@ -115,12 +115,13 @@ def expand_home(path: str) -> str:
         return path
 
 
-def _read(parser: Any, text: str, sweep: bool) -> tuple[Any, str | None]:
+@shared
+def _read(text: str, sweep: bool) -> tuple[Any, str | None]:
     """Return Hydra's override and None, or what is wrong with it."""
     from hydra.errors import HydraException
 
     try:
-        override = _parse_override(parser, text)
+        override = _parse_override(_parser(), text)
     except HydraException as e:
         return None, f"{UNREADABLE}: {_grammar_problem(e)}{_quote_hint(text, sweep)}"
     return override, _misread(override, text) or _not_allowed(override, text, sweep)
@@ -138,6 +139,7 @@ def _shown(text: str) -> str:
     return f"{text[:60]!r}..."
 
 
+@shared
 def _refused_unread(text: str) -> str | None:
     """Return why a text is refused before Hydra's parser, which is recursive and slow, reads it."""
     if len(text) > MAX_CHARS:
@@ -152,6 +154,35 @@ def _refused_unread(text: str) -> str | None:
     if LONG_NUMBER.search(text):
         return f"{UNREADABLE}: a number of more than {MAX_DIGITS} digits"
     return None
+
+
+@functools.cache
+def _parser() -> Any:
+    """Return Hydra's parser, whose shuffle([...]) gives the same order each time.
+
+    An override is parsed again where a run is resumed, and has to mean the same there.
+    """
+    from hydra._internal.grammar import grammar_functions
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
+    def shuffle(*args: Any, **kwargs: Any) -> Any:
+        values = kwargs.get("list")
+        if len(args) == 1 and isinstance(args[0], list):
+            values = args[0]
+        if values is None:
+            return grammar_functions.shuffle(*args, **kwargs)
+        return shuffled(values, str(values))
+
+    parser = OverridesParser.create()
+    parser.functions.functions["shuffle"] = shuffle
+    return parser
+
+
+def shuffled(values: Iterable[Any], seed: str) -> list[Any]:
+    """Return values in an order that depends on nothing but the text `seed`."""
+    order = list(values)
+    random.Random(seed).shuffle(order)
+    return order
 
 
 def _parse_override(parser: Any, text: str) -> Any:

@@ -22,6 +22,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from dltrain.config.composing.shared import shared
 from dltrain.config.renamed import current_name
 from dltrain.config.suggestions.spelling import close_matches
 from dltrain.errors import UsageError
@@ -68,6 +69,11 @@ def locate(target: str, plugins: Sequence[str] = ()) -> Any:
     Raises:
         UsageError: The rules above refuse it, or it does not exist.
     """
+    return _locate(target, tuple(plugins))
+
+
+@shared
+def _locate(target: str, plugins: tuple[str, ...]) -> Any:
     if len(target) > MAX_NAME_CHARS or not target.isprintable():
         raise UsageError(f"{target[:60]!r} is not the public name of a class or function")
     target = current_name(target)

@@ -167,7 +167,9 @@ def _constraints(annotation: Any) -> Iterator[tuple[Constraint, Any]]:
 def flattened(metadata: Iterable[Any]) -> Iterator[Any]:
     """Yield the single items of metadata: of Interval(gt=0, le=1), Gt(0) and Le(1)."""
     for item in metadata:
-        if isinstance(item, GroupedMetadata):
+        if type(item) in CONSTRAINTS:  # the usual case; the test of a Protocol is slow
+            yield item
+        elif isinstance(item, GroupedMetadata):
             yield from flattened(item)
         else:
             yield item

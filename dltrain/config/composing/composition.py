@@ -22,6 +22,7 @@ from dltrain.config.composing.defaults import (
     package_header,
     parse_defaults,
 )
+from dltrain.config.composing.shared import shared
 from dltrain.config.composing.source_keys import OWNER as DATASET
 from dltrain.config.composing.source_keys import without_shorthand
 from dltrain.config.groups import conf_dir, groups, option_file, read_option, read_ours
@@ -77,6 +78,12 @@ def _file_of(group: str, option: str) -> ConfigFile:
     path = option_file(group, option)
     if path.is_relative_to(conf_dir()):
         return _our_file(path)
+    return _own_file(path, group, option)
+
+
+@shared
+def _own_file(path: Path, group: str, option: str) -> ConfigFile:
+    """Return a file of the user's own folder."""
     node = with_current_names(read_option(group, option))
     _check_interpolations(path, node)
     return _parsed(path, node)

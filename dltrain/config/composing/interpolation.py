@@ -99,16 +99,13 @@ def interpolations(node: Any, way: Way = ()) -> Iterator[tuple[Any, Way]]:
 
     A `_target_` is text, whatever stands in it.
     """
-    from omegaconf import OmegaConf
+    from omegaconf import Container
 
     for name in _public_names(node):
-        if OmegaConf.is_interpolation(node, name):
+        child = node._get_node(name, validate_access=False)
+        if child._is_interpolation():
             yield node, (*way, name)
-            continue
-        child = node._get_node(name)
-        if not OmegaConf.is_config(child):
-            continue
-        if not child._is_none() and not child._is_missing():
+        elif isinstance(child, Container) and not child._is_none() and not child._is_missing():
             yield from interpolations(child, (*way, name))
 
 

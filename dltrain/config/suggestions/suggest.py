@@ -317,19 +317,31 @@ def arguments_of(node: Any, config: Any) -> Mapping[str, Argument] | None:
 
     None is returned for a target that is not allowed; another check reports it.
     """
-    from omegaconf import DictConfig, OmegaConf
+    from omegaconf import DictConfig
 
     from dltrain.config.policy import locate
 
     if not isinstance(node, DictConfig) or "_target_" not in node:
         return {}
-    plain: Any = OmegaConf.to_container(config)
-    plugins = plain.get("plugins")
+    plugins = _plugins_of(config)
     target = str(node._get_node("_target_"))
     try:
-        return arguments(locate(target, plugins if isinstance(plugins, list) else []))
+        return arguments(locate(target, plugins))
     except UsageError:
         return None
+
+
+def _plugins_of(config: Any) -> list[Any]:
+    """Return the plugins that a DictConfig lists; none if it has something else there."""
+    from omegaconf import ListConfig, OmegaConf
+
+    node = config._get_node("plugins", validate_access=False)
+    if not isinstance(node, ListConfig):
+        return []
+    plugins: Any = OmegaConf.to_container(node)
+    if isinstance(plugins, list):
+        return plugins
+    return []
 
 
 def argument_of(config: Any, key: str) -> Argument | None:
