@@ -1,4 +1,4 @@
-"""What jobs share changes nothing: each is composed and checked as if it were alone."""
+"""Sharing between jobs changes nothing: each is composed and checked as if it were alone."""
 
 from __future__ import annotations
 
