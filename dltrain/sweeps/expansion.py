@@ -28,9 +28,9 @@ def checked_jobs(overrides: list[str]) -> tuple[list[list[str]], list[Composed]]
     with sharing():
         for number, job in enumerate(jobs, 1):
             composed = compose(job)
-            found = problems_of(composed)
-            problems += found
-            wrong_jobs += bool(found)
+            own_problems = problems_of(composed)
+            problems += own_problems
+            wrong_jobs += bool(own_problems)
             configurations.append(pooled_parts(composed))
             if wrong_jobs == MAX_WRONG_JOBS and number < len(jobs):
                 why = f"{len(jobs) - number:,} of {len(jobs):,} jobs are not checked yet"
