@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -11,6 +11,7 @@ from dltrain.errors import first_names
 from dltrain.report.splits import empty_splits
 from dltrain.report.text import table
 from dltrain.types import (
+    AdvisesOnSplit,
     CountsClasses,
     Data,
     DataSplit,
@@ -46,7 +47,7 @@ def report_data(data: Data, settings: Mapping[str, Any]) -> dict[str, Any]:
             for split in splits.values():
                 next(split.epoch(0), None)
         data.description()  # may raise: training writes it into the run's manifest
-        for message in empty_splits(data, settings):
+        for message in [*empty_splits(data, settings), *split_advice(data)]:
             log.warning(message)
         tables = [sample_counts(splits), *class_counts(data, splits)]
         if isinstance(data, Inspects):
@@ -60,7 +61,17 @@ def report_spec_files(data: Data) -> dict[str, Rows]:
         return {}
     if not isinstance(data, Inspects):
         return {}
-    return print_tables(data.inspect())
+    content = print_tables(data.inspect())
+    for message in split_advice(data):
+        log.warning(message)
+    return content
+
+
+def split_advice(data: Data) -> Sequence[str]:
+    """Return lines on groups of samples that the split does not keep together."""
+    if isinstance(data, AdvisesOnSplit):
+        return data.split_advice()
+    return []
 
 
 def print_tables(tables: Iterable[ReportTable]) -> dict[str, Rows]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from dltrain.types.abilities import (
+    AdvisesOnSplit,
     AveragesViews,
     ChoosesActions,
     CountsClasses,
@@ -104,6 +105,7 @@ __all__ = [
     "UNKNOWN",
     "ActionValueTable",
     "Activation",
+    "AdvisesOnSplit",
     "AuxiliaryHeads",
     "AveragesViews",
     "BatchSize",

@@ -121,6 +121,14 @@ class Inspects(Protocol):
 
 
 @runtime_checkable
+class AdvisesOnSplit(Protocol):
+    """Data that may have groups of samples which its split does not keep together."""
+
+    def split_advice(self) -> Sequence[str]:
+        """Return lines on such groups, for `check`; called after the data has been read."""
+
+
+@runtime_checkable
 class SpecFromFiles(Protocol):
     """Data that must read its files to know its `spec`, so that a report on them costs nothing."""
 

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from dltrain.data.held_out.groups import Groups
+from dltrain.errors import InputError
 from dltrain.rng import keyed
 
 
@@ -90,6 +91,16 @@ def check_fold(folds: int | None, fold: int | None) -> None:
         )
     if fold >= folds:
         raise ValueError(f"dataset.fold={fold} is not one of the {folds} folds, {numbers}")
+
+
+def refuse_own_validation_set(folds: int | None) -> None:
+    """Raise InputError if there are folds of data that comes with a validation set of its own."""
+    if folds is not None:
+        raise InputError(
+            f"dataset.folds={folds} divides the training set into folds, but this data comes with "
+            "a validation set, which would be the same for every fold: leave out dataset.folds, or "
+            "move the validation samples to the training set"
+        )
 
 
 def describe_random_split(

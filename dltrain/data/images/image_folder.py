@@ -8,6 +8,11 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+import torch
+from torch import Tensor
+
+from dltrain.data.dataset import PARTS
+from dltrain.data.held_out.advice import Sides, path_advice
 from dltrain.data.held_out.groups import Groups
 from dltrain.data.held_out.path_groups import path_rule
 from dltrain.data.images.decode import cores
@@ -223,6 +228,24 @@ class ImageFolder(LabeledImages):
         if self.is_streamed:
             return streamed_bytes(self.folder, self.batch_size)
         return decoded_bytes(self.folder)
+
+    def split_advice(self) -> list[str]:
+        """Return a line on files that seem to belong together by their paths, unless a rule is set.
+
+        Files on which a finished run is scored were not split.
+        """
+        if self.path_rule is not None or self.is_absent or self.learned is not None:
+            return []
+        paths: list[str] = []
+        classes: list[Tensor] = []
+        for part in PARTS:
+            name, rows = self.rows_of(part)
+            paths += map(self.stored.row_names(name), rows.tolist())
+            classes.append(self.stored.targets(name).cpu()[rows])
+        is_training = torch.arange(len(paths)) < len(classes[0])
+        sides = Sides(torch.cat(classes), is_training)
+        line = path_advice(paths, self.folder.folders_of_classes, sides)
+        return [line] if line else []
 
     def test_rule(self) -> str:
         """Describe how the test split was chosen; "" for a test folder."""

@@ -23,7 +23,7 @@ from dltrain.data.dataset import (
     unknown_classes,
 )
 from dltrain.data.held_out.groups import Groups
-from dltrain.data.held_out.rule import check_fold, held_out_mask
+from dltrain.data.held_out.rule import check_fold, held_out_mask, refuse_own_validation_set
 from dltrain.data.images.decode import read_image
 from dltrain.data.images.pixel_rule import PixelRule, rule_from
 from dltrain.data.split import Balance, Split
@@ -236,6 +236,7 @@ class LabeledImages(Dataset[ImageContent, LearnedImages, ImageSplit]):
         """The rows for training, of the set train, and those for validation, of val or train."""
         targets = self.stored.targets("train").cpu()
         if "val" in self.stored:
+            refuse_own_validation_set(self.folds)
             return torch.arange(len(targets)), torch.arange(len(self.stored.targets("val")))
         held = held_out_mask(
             targets,

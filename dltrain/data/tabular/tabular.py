@@ -39,6 +39,7 @@ from dltrain.data.tabular.files.settings import (
 from dltrain.data.tabular.files.table_file import TableFile
 from dltrain.data.tabular.footer import refuse_footer
 from dltrain.data.tabular.row_samples import RowSamples
+from dltrain.data.tabular.splits.advice import table_advice
 from dltrain.data.tabular.splits.settings import SplitKind, SplitSettings, optional_name
 from dltrain.data.tabular.table import (
     Column,
@@ -425,6 +426,13 @@ class Tabular(Dataset[EncodedTable, LearnedTable, Split]):
             for column in self.plan(table, np.arange(len(table)))
         ]
         return [report_columns(table, planned, self.target_names, self.ignore, self.embed)]
+
+    def split_advice(self) -> list[str]:
+        """Return lines on columns whose rows seem to belong together, unless a column is set."""
+        is_other = self.is_other_table(self.stored.digest)
+        if self.source is None or self.splitting.columns or is_other:
+            return []
+        return table_advice(self.source, self.stored, self.target_names)
 
     # The other methods of a data set
 

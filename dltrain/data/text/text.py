@@ -12,8 +12,14 @@ import torch
 from torch import Tensor
 
 from dltrain.data.dataset import Dataset, Part, no_training_samples, require
+from dltrain.data.held_out.advice import Sides
 from dltrain.data.held_out.groups import Groups
-from dltrain.data.held_out.rule import check_fold, describe_random_split, held_out_mask
+from dltrain.data.held_out.rule import (
+    check_fold,
+    describe_random_split,
+    held_out_mask,
+    refuse_own_validation_set,
+)
 from dltrain.data.io.layout.describe import printable_names
 from dltrain.data.io.text_encoding import check_encoding
 from dltrain.data.io.values import KnownTexts
@@ -76,6 +82,9 @@ class TextSource(Protocol):
 @runtime_checkable
 class GroupsTexts(Protocol):
     """A source that knows which texts stay on one side of every split."""
+
+    def group_advice(self, sides: Sides) -> list[str]:
+        """Return lines on training texts that seem to belong together, on both `sides` (N,)."""
 
     def text_groups(self, part: str) -> Groups | None:
         """Return the groups of the texts that it read for "train", "val" or "test".
@@ -314,7 +323,9 @@ class Text(Dataset[TextContent, LearnedTexts, TokenSplit]):
             rows = hold_out(rows, "test", held | is_other_data)
             if groups is not None:
                 groups = groups[~held]
-        if "val" not in rows:
+        if "val" in rows:
+            refuse_own_validation_set(self.folds)
+        else:
             held = held_out_mask(
                 targets[rows["train"]],
                 self.val_fraction,
@@ -343,6 +354,15 @@ class Text(Dataset[TextContent, LearnedTexts, TokenSplit]):
             if others is not None:
                 groups.warn_of_shared(others, "training", name)
         return groups
+
+    def split_advice(self) -> list[str]:
+        """Return lines on texts that seem to belong together and are on both sides of the split."""
+        if not isinstance(self.source, GroupsTexts) or self.learned is not None:
+            return []
+        count = self.stored.sizes["train"]
+        is_training = torch.zeros(len(self.stored.targets), dtype=torch.bool)
+        is_training[self.stored.rows["train"]] = True
+        return self.source.group_advice(Sides(self.stored.targets[:count], is_training[:count]))
 
     def make_split(self, part: Part, batch_size: BatchSize, seed: int | None) -> TokenSplit:
         """Return the batches of one split."""

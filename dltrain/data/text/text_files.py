@@ -10,6 +10,7 @@ from pathlib import Path
 
 import torch
 
+from dltrain.data.held_out.advice import Sides, column_advice, id_columns, path_advice
 from dltrain.data.held_out.groups import Groups
 from dltrain.data.held_out.path_groups import path_rule
 from dltrain.data.io.places import existing_paths
@@ -182,6 +183,28 @@ class LabeledTextFiles:
         if not required and not any(names):
             return None
         return Groups.from_names(names, setting("dataset.group", self.group))
+
+    def group_advice(self, sides: Sides) -> list[str]:
+        """Return lines on training texts that seem to belong together, on both `sides` (N,)."""
+        if self.group is not None:
+            return []
+        path = self.places["train"]
+        if path not in self.folders:
+            return self.column_advice(path, sides)
+        folders = self.folders[path].folders_of_classes
+        return [line for line in [path_advice(self.text_names("train"), folders, sides)] if line]
+
+    def column_advice(self, path: Path, sides: Sides) -> list[str]:
+        """Return a line on each column of a file whose values seem to be groups."""
+        rows = [record.fields for record in records(path, (), self.encoding)]
+        lines = []
+        for name in id_columns(list(rows[0])):
+            if name in (self.text, self.label):
+                continue
+            values = (value_key(row.get(name, "")) for row in rows)
+            groups = Groups.from_names(values, setting("dataset.group", name))
+            lines.append(column_advice(name, groups, sides))
+        return [line for line in lines if line]
 
     def refuse_unknown_classes(self, sets: dict[str, LabeledTexts]) -> None:
         """Raise InputError for a class that no training text has."""

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
+from small_pictures import data, lay
 
 from dltrain.data.images.digits import Digits
 from dltrain.data.images.in_memory import InMemory
+from dltrain.errors import InputError
 
 
 @pytest.mark.parametrize("folds", [2, 5, 10])
 def test_folds_partition_the_training_set_and_are_stratified(folds: int) -> None:
-    data = [InMemory(Digits(), folds=folds, fold=fold) for fold in range(folds)]
-    held = [d.rows[1] for d in data]
+    sets = [InMemory(Digits(), folds=folds, fold=fold) for fold in range(folds)]
+    held = [d.rows[1] for d in sets]
     assert sorted(torch.cat(held).tolist()) == list(range(1438))
-    for d, rows in zip(data, held, strict=True):
+    for d, rows in zip(sets, held, strict=True):
         assert sorted(torch.cat([rows, d.rows[0]]).tolist()) == list(range(1438))
-    targets = data[0].stored["train"][1]
+    targets = sets[0].stored["train"][1]
     counts = torch.stack(
         [targets[rows].bincount(minlength=10) for rows in held]
     )  # (folds, classes)
@@ -29,3 +33,12 @@ def test_folds_are_a_function_of_split_seed_alone() -> None:
     first = InMemory(Digits(), folds=5, fold=2).rows[1]
     assert torch.equal(first, InMemory(Digits(), folds=5, fold=2, seed=9, val_fraction=0.3).rows[1])
     assert not torch.equal(first, InMemory(Digits(), folds=5, fold=2, split_seed=1).rows[1])
+
+
+def test_folds_of_images_with_a_validation_folder_are_refused() -> None:
+    """They would all be validated on the same images."""
+    for split in ("train", "val", "test"):
+        lay(Path("pets") / split, count=4)
+    with pytest.raises(InputError, match=r"dataset.folds=2 .* comes with a validation set"):
+        _ = data("pets", folds=2, fold=0).train
+    assert data("pets").val.samples == 8

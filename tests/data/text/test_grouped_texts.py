@@ -131,3 +131,12 @@ def test_published_texts_have_no_groups(dltrain) -> None:
     outcome = dltrain("check", "dataset=mr", "dataset.group=author")
     assert outcome.code == 2
     assert "dataset.group" in outcome.err
+
+
+def test_folds_of_texts_with_a_validation_file_are_refused(tmp_path: Path) -> None:
+    """They would all be validated on the same texts."""
+    table(tmp_path / "texts.csv", rows_of())
+    val = str(table(tmp_path / "val.csv", rows_of(4)))
+    with pytest.raises(InputError, match=r"dataset.folds=3 .* comes with a validation set"):
+        _ = grouped(tmp_path, None, "texts.csv", val_path=val, folds=3, fold=0).train
+    assert grouped(tmp_path, None, "texts.csv", val_path=val).val.samples == 12
