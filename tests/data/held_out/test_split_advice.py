@@ -116,8 +116,8 @@ def pictures(name: str, patients: int = 12, count: int = 3) -> None:
     [
         (
             "p{patient}/{number}.png",
-            "files in the same folder below that of the class (such as p0) are on both sides of the "
-            "split; if they belong together, dataset.group=folder keeps them together",
+            "files in the same folder below that of the class (such as p0) are on both sides of "
+            "the split; if they belong together, dataset.group=folder keeps them together",
         ),
         (
             "p{patient}_{number}.png",
