@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import math
 import re
@@ -77,7 +78,10 @@ def test_json_infinity(dltrain) -> None:
     assert (
         strict((run / "results.json").read_text())["expect"]["test/relative_error"]["met"] is False
     )
-    assert strict((sweep / "sweep.json").read_text())[0]["metrics"]["test/relative_error"] is None
+    end = strict((sweep / "sweep.jsonl").read_text().splitlines()[-1])
+    assert end["row"]["metrics"]["test/relative_error"] is None
+    (row,) = csv.DictReader((sweep / "results.csv").read_text().splitlines())
+    assert row["test/relative_error"] == ""
     for line in (run / "metrics.jsonl").read_text().splitlines():
         strict(line)
     outcome = dltrain("evaluate", str(run), "--json")

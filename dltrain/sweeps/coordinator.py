@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from dltrain.errors import InputError
 from dltrain.runs.folder import FINISHED, RunFolder
@@ -26,8 +26,19 @@ log = logging.getLogger("dltrain")
 WAIT_SECONDS = 0.5  # for the end of a job, before signals are looked at
 JUDGING_SECONDS = 0.02  # the same while jobs wait for answers to their reports
 GRACE_SECONDS = 60.0  # for jobs that are asked to save and end
-Observer = Callable[[list[Row], Row], None]
-"""Called with all rows so far, and the one that has just been added or replaced."""
+
+
+class Observer(Protocol):
+    """Learns what happens in a sweep, to show it."""
+
+    def started(self, trial: Trial) -> None:
+        """Learn that a job of a trial starts."""
+
+    def ended(self, rows: list[Row], row: Row) -> None:
+        """Learn all rows so far, and the one that has just been added or replaced."""
+
+    def waiting(self) -> None:
+        """Do what is due while jobs run; called several times a second, or between jobs."""
 
 
 class Coordinator:
@@ -40,7 +51,7 @@ class Coordinator:
         trials: The trials of an earlier attempt, by number.
         config_dir: The folder with the user's own options, if any.
         debug: Whether messages of jobs have tracebacks.
-        observer: Called when a job has ended.
+        observer: Learns when jobs start and end.
     """
 
     def __init__(
@@ -109,6 +120,7 @@ class Coordinator:
             if not self.running:
                 return
             self.note_reports()
+            self.observer.waiting()
             for ended in self.launcher.wait(seconds):
                 self.note_end(ended)
             if self.is_interrupted:
@@ -150,7 +162,7 @@ class Coordinator:
         trial.attempts += 1
         trial.row = None
         self.journal.append("start", number=trial.number)
-        log.info(f"\n[{trial.number + 1}/{self.sampler.total()}] {' '.join(trial.overrides)}")
+        self.observer.started(trial)
         self.running.add(trial.number)
         self.launcher.start(job)
 
@@ -220,7 +232,7 @@ class Coordinator:
         self.journal.append("end", number=trial.number, row=trial.row)
         self.is_interrupted |= trial.status == INTERRUPTED
         self.sampler.tell(trial)
-        self.observer(self.rows(), trial.row)
+        self.observer.ended(self.rows(), trial.row)
 
     def stop(self, stopping: Stopping) -> None:
         """Ask the running jobs to save and end, and note that they were interrupted."""

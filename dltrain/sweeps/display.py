@@ -1,45 +1,145 @@
-"""The output of a sweep: its table on the screen and the files in its folder."""
+"""The output of a sweep: its tables on the screen and the files in its folder."""
 
 from __future__ import annotations
 
 import logging
+import time
 from pathlib import Path
 
+from dltrain.host import current_host
+from dltrain.report.text import counted_noun
 from dltrain.shell import shell_word
-from dltrain.sweeps.results import overview, report_curves, write_rows
+from dltrain.sweeps.results import report_curves
 from dltrain.sweeps.samplers.sampler import Sampler
-from dltrain.sweeps.trial import Row
+from dltrain.sweeps.summary.best import best_lines
+from dltrain.sweeps.summary.csv_file import RESULTS_CSV, write_results_csv
+from dltrain.sweeps.summary.live import LiveScreen
+from dltrain.sweeps.summary.progress import SweepClock, counts_line, ended_line
+from dltrain.sweeps.summary.ranking import criteria_of
+from dltrain.sweeps.summary.tables import best_so_far, has_failed, overview, shortened
+from dltrain.sweeps.trial import Row, Trial
+from dltrain.terminal import can_redraw, cut, screen_width
 
 log = logging.getLogger("dltrain")
-RESULTS = "sweep.json"
 EVENT_FILES = "events.out.tfevents.*"  # as TensorBoard calls them
+LIVE_ROWS = 10  # of the best trials so far
+LIVE_OTHER_LINES = 4  # of the screen: counts, header, the line of the cursor
+REDRAW_SECONDS = 1.0
 
 
 class Display:
-    """The table of a sweep, on the screen and in its folder."""
+    """The tables of a sweep, on the screen and in its folder.
 
-    def __init__(self, folder: Path, sampler: Sampler) -> None:
+    On a terminal a table of the best trials so far is redrawn while jobs run; elsewhere each trial
+    that has ended gets a line. If `jobs_print`, jobs print on the same screen, and the table is
+    printed after each of them.
+    """
+
+    def __init__(self, folder: Path, sampler: Sampler, jobs_print: bool = False) -> None:
         self.folder = folder
         self.sampler = sampler
+        self.jobs_print = jobs_print
+        self.rows: list[Row] = []
+        self.attempts: dict[int, int] = {}
+        self.running: set[int] = set()
+        self.clock = SweepClock()
+        self.live: LiveScreen | None = None
+        self.drawn_seconds = 0.0
 
-    def begin(self) -> None:
-        """Print the folder, and the number of trials."""
+    def begin(self, trials: dict[int, Trial]) -> None:
+        """Print the folder and the number of trials; `trials` are those of an earlier attempt."""
+        self.attempts = {number: trial.attempts for number, trial in trials.items()}
+        self.rows = [trial.row for trial in trials.values() if trial.row is not None]
         keys = ", ".join(self.sampler.swept) or "no key"
         log.info(f"{self.folder}: {self.sampler.total()} jobs over {keys}")
+        if current_host().shows_progress and can_redraw() and not self.jobs_print:
+            self.live = LiveScreen()
 
-    def show(self, rows: list[Row], row: Row) -> None:
+    def started(self, trial: Trial) -> None:
+        """Show that a job starts."""
+        self.running.add(trial.number)
+        self.attempts[trial.number] = trial.attempts
+        self.rows = [row for row in self.rows if row["job"] != trial.number]
+        if self.live is not None:
+            self.draw(self.live)
+        else:
+            blank = "\n" if self.jobs_print else ""
+            place = f"[{trial.number + 1}/{self.sampler.total()}]"
+            log.info(f"{blank}{place} {' '.join(trial.overrides)}")
+
+    def ended(self, rows: list[Row], row: Row) -> None:
         """Show the end of a trial; `rows` are those of all trials so far."""
-        write_rows(self.folder / RESULTS, rows)
+        self.rows = rows
+        self.running.discard(row["job"])
+        self.clock.ended += 1
+        write_results_csv(self.folder, rows, self.sampler.swept, self.attempts)
+        if self.live is None or has_failed(row):
+            log.info(self.line_of(row))
+        if self.live is not None:
+            self.draw(self.live)
+        elif self.jobs_print and current_host().shows_progress and can_redraw():
+            log.info(self.so_far(screen_width(), LIVE_ROWS))
+
+    def waiting(self) -> None:
+        """Redraw the table, which has the time left, if it is due."""
+        is_due = time.monotonic() - self.drawn_seconds > REDRAW_SECONDS
+        if self.live is not None and is_due:
+            self.draw(self.live)
+
+    def draw(self, live: LiveScreen) -> None:
+        """Redraw the table of the best trials so far."""
+        self.drawn_seconds = time.monotonic()
+        width, height = live.size()
+        count = max(1, min(LIVE_ROWS, height - LIVE_OTHER_LINES))
+        live.show(self.so_far(width, count, live.encoding))
+
+    def line_of(self, row: Row) -> str:
+        """Return the line of a trial that has ended."""
+        return ended_line(
+            self.folder,
+            self.rows,
+            row,
+            self.sampler.total(),
+            self.sampler.swept,
+            criteria_of(self.rows, self.sampler.metric),
+        )
+
+    def so_far(self, width: int | None, count: int, encoding: str = "utf-8") -> str:
+        """Return counts and the best `count` trials so far."""
+        criteria = criteria_of(self.rows, self.sampler.metric)
+        total = self.sampler.total()
+        counts = counts_line(self.rows, len(self.running), total, self.clock)
+        if width is not None:
+            counts = cut(counts, width)
+        swept = self.sampler.swept
+        table = best_so_far(self.rows, swept, criteria, count, width, encoding)
+        return "\n".join(filter(None, [table, counts]))
+
+    def close(self) -> None:
+        """Take the table off the screen, also after an error."""
+        if self.live is not None:
+            self.live.close()
+            self.live = None
 
     def finish(self, rows: list[Row]) -> None:
-        """Print the table of all trials, and where their curves are."""
+        """Print the table of all trials, the best one, and where results and curves are."""
         swept = self.sampler.swept
-        log.info(f"\n{self.folder}\n{overview(rows, swept)}{curves_line(self.folder)}")
+        criteria = criteria_of(rows, self.sampler.metric)
+        if not self.clock.ended:  # a resume found no trial to run
+            write_results_csv(self.folder, rows, swept, self.attempts)
+        shown = shortened(rows, criteria)
+        lines = [f"\n{self.folder}", overview(shown, swept, criteria, screen_width())]
+        if len(shown) < len(rows):
+            others = counted_noun(len(rows) - len(shown), "further trial")
+            lines.append(f"  {others} in {self.folder / RESULTS_CSV}")
+        lines += best_lines(rows, self.sampler.metric)
+        lines += self.file_lines()
+        log.info("\n".join(lines))
         report_curves(self.folder, rows, swept)
 
-
-def curves_line(sweep: Path) -> str:
-    """Return the command that shows the curves of all jobs; "" if none of them has written any."""
-    if not any(sweep.rglob(EVENT_FILES)):
-        return ""
-    return f"\ncurves  tensorboard --logdir {shell_word(str(sweep))}"
+    def file_lines(self) -> list[str]:
+        """Return lines that name the table as a file, and the command that shows the curves."""
+        lines = [f"results {self.folder / RESULTS_CSV}"]
+        if any(self.folder.rglob(EVENT_FILES)):
+            lines.append(f"curves  tensorboard --logdir {shell_word(str(self.folder))}")
+        return lines

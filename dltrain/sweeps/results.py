@@ -1,4 +1,4 @@
-"""The results of a sweep: a table of its jobs, learning curves, and summaries over seeds."""
+"""The results of a sweep: learning curves, and summaries over seeds."""
 
 from __future__ import annotations
 
@@ -6,80 +6,13 @@ import logging
 from pathlib import Path
 from typing import Any
 
-from dltrain.files import replace_file, to_json
-from dltrain.report.text import duration, number, table
 from dltrain.runs.comparison.groups import OVER
 from dltrain.runs.folder import FINISHED
 from dltrain.sweeps.groups import groups_report
 from dltrain.sweeps.names import label_of, values_by_key
+from dltrain.sweeps.trial import Row
 
 log = logging.getLogger("dltrain")
-MAX_STATUS_CHARS = 70
-SHOWN_INSTEAD = {"test/mse": ("test/rmse", "test/r2")}  # in the unit of the data, if a run has them
-COLUMNS = (
-    "test/accuracy",
-    "test/loss",
-    "train/gradient_ratio",
-    "train/dead_units",
-    "train/saturated_units",
-)
-Row = dict[str, Any]  # the results of a job, with its number and overrides
-
-
-def write_rows(path: Path, rows: list[Row]) -> None:
-    """Write the jobs done so far; if that fails, the other jobs still run, and print a table."""
-    try:
-        replace_file(path, f"{to_json(rows, indent=1)}\n".encode())
-    except OSError as e:
-        log.warning(f"{path} cannot be written: {e.strerror or e}")
-
-
-def overview(rows: list[Row], swept: list[str]) -> str:
-    """Return a table with a row per job: the swept values, the status, and the main figures."""
-    names = shown_metrics(rows)
-    lines = [["job", *swept, "status", *names, "time"]]
-    for row in rows:
-        values = values_by_key(row["overrides"])
-        line = [str(row["job"])]
-        line += [values[key] for key in swept]
-        line.append(status_of(row))
-        line += [figure_of(row, name) for name in names]
-        line.append(time_of(row))
-        lines.append(line)
-    return table(lines)
-
-
-def figure_of(row: Row, metric: str) -> str:
-    """Return a metric of a job as text; a dash if it has none."""
-    if metric not in row["metrics"]:
-        return "-"
-    return number(row["metrics"][metric])
-
-
-def time_of(row: Row) -> str:
-    """Return how long a job took; a dash if it failed before its end."""
-    if "seconds" not in row:
-        return "-"
-    return duration(row["seconds"])
-
-
-def status_of(row: Row) -> str:
-    """Return a job's status, with the first line of the reason if it failed."""
-    status: str = row["status"]
-    reason = row.get("reason")
-    if reason:
-        status = f"{status}: {reason.splitlines()[0]}"
-    return status[:MAX_STATUS_CHARS]
-
-
-def shown_metrics(rows: list[Row]) -> list[str]:
-    """Return the columns: the watched metric on the test set, then the known ones of `COLUMNS`."""
-    names: dict[str, None] = {}
-    for row in rows:
-        watched = row.get("best", {}).get("metric", "").replace("val/", "test/")
-        names |= dict.fromkeys(SHOWN_INSTEAD.get(watched, (watched,)))
-    names |= dict.fromkeys(COLUMNS)
-    return [name for name in names if any(name in row["metrics"] for row in rows)]
 
 
 def report_curves(sweep: Path, rows: list[Row], swept: list[str]) -> None:

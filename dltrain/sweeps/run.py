@@ -30,6 +30,7 @@ from dltrain.sweeps.journal import VERSION, Journal, mend_journal, read_journal
 from dltrain.sweeps.launchers.launcher import Launcher
 from dltrain.sweeps.out_of_fold import write_predictions
 from dltrain.sweeps.samplers.sampler import Sampler
+from dltrain.sweeps.summary.best import best_outcome
 from dltrain.sweeps.trial import Row, Trial, trials_of
 
 log = logging.getLogger("dltrain")
@@ -280,14 +281,18 @@ def run_trials(
     folder: Path, trials: dict[int, Trial], plan: SweepPlan, options: Options
 ) -> list[Row]:
     """Run the trials in their folders below that of the sweep, and print a table of them."""
-    display = Display(folder, plan.sampler)
-    display.begin()
+    display = Display(folder, plan.sampler, plan.launcher.prints)
     coordinator = Coordinator(
-        folder, plan.sampler, plan.launcher, trials, own_options(), options.debug, display.show
+        folder, plan.sampler, plan.launcher, trials, own_options(), options.debug, display
     )
-    rows = coordinator.run()
+    display.begin(trials)
+    try:
+        rows = coordinator.run()
+    finally:
+        display.close()
     display.finish(rows)
-    options.outcome.update({"sweep": str(folder), "jobs": rows})
+    best = best_outcome(rows, plan.sampler.metric)
+    options.outcome.update({"sweep": str(folder), "jobs": rows, "best": best})
     if not interruption(rows):
         options.outcome.update(write_predictions(folder, rows, plan.sampler.swept))
     return rows

@@ -13,7 +13,9 @@ from dltrain.config.grid import expand
 from dltrain.config.groups import groups
 from dltrain.errors import Interrupted, UsageError
 from dltrain.sweeps import job
+from dltrain.sweeps.journal import read_journal
 from dltrain.sweeps.names import short_names, title_of
+from dltrain.sweeps.trial import trials_of
 
 SMOKE = ("model=perceptron", "debug=smoke", "callbacks=quiet")
 TINY = (
@@ -42,8 +44,9 @@ def sweep_folder(root: Path) -> Path:
 
 
 def rows_of(sweep: Path) -> list[dict[str, Any]]:
-    rows: list[dict[str, Any]] = json.loads((sweep / "sweep.json").read_text(encoding="utf-8"))
-    return rows
+    """The rows of the sweep's journal, by number."""
+    trials = trials_of(read_journal(sweep))
+    return [trial.row for _, trial in sorted(trials.items()) if trial.row is not None]
 
 
 @pytest.mark.parametrize(
@@ -114,7 +117,7 @@ def test_every_job_has_a_folder_a_row_and_its_results(dltrain, tmp_path: Path) -
         "3",
         "curves.png",
         "jobs",
-        "sweep.json",
+        "results.csv",
         "sweep.jsonl",
     ]
     rows = rows_of(sweep)
@@ -142,6 +145,7 @@ def test_every_job_has_a_folder_a_row_and_its_results(dltrain, tmp_path: Path) -
         "seed",
         "optimizer.lr",
         "status",
+        "val/accuracy",
         "test/accuracy",
         "test/loss",
         "time",
@@ -248,7 +252,7 @@ def test_the_table_shows_what_each_task_watches(dltrain) -> None:
     )
     assert outcome.code == 0, outcome.err
     lines = [line.split() for line in outcome.out.splitlines()]
-    start = lines.index(["job", "task.loss", "status", "test/distance", "time"])
+    start = lines.index(["job", "task.loss", "status", "val/distance", "test/distance", "time"])
     assert [line[:3] for line in lines[start + 1 : start + 3]] == [
         ["0", "nonsaturating", "completed"],
         ["1", "hinge", "completed"],

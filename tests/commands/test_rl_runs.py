@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import csv
 import shutil
 import sys
 from pathlib import Path
@@ -173,8 +173,7 @@ def test_a_sweep_over_seeds_leaves_curves_and_means(dltrain: Any) -> None:
     sweep = Path(outcome.json["sweep"])
     assert (sweep / "curves.png").stat().st_size > 1000
     assert "mean train/return" in outcome.out
-    rows = json.loads((sweep / "sweep.json").read_text())
-    assert len(rows) == 4
+    assert len(list(csv.DictReader((sweep / "results.csv").read_text().splitlines()))) == 4
 
 
 MINE = """

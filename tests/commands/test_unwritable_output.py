@@ -199,11 +199,11 @@ def test_a_sweep_continues_if_its_table_cannot_be_written(
     def refuse(path: Path, content: bytes) -> None:
         raise READ_ONLY
 
-    monkeypatch.setattr("dltrain.sweeps.results.replace_file", refuse)
+    monkeypatch.setattr("dltrain.sweeps.summary.csv_file.replace_file", refuse)
     outcome = dltrain("-m", *SMALL, "seed=1,2", "--json")
     assert outcome.code == 0, outcome.err
     assert [job["status"] for job in outcome.json["jobs"]] == ["completed", "completed"]
-    assert outcome.out.count("sweep.json cannot be written: Read-only file system") == 2
+    assert outcome.out.count("results.csv cannot be written: Read-only file system") == 2
 
 
 def test_a_job_whose_folder_cannot_be_made_has_that_as_its_reason(

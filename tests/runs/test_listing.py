@@ -269,7 +269,7 @@ def test_other_folders_are_no_runs(tmp_path: Path) -> None:
 def test_jobs_of_a_sweep_are_listed(tmp_path: Path) -> None:
     for job in (0, 2, 12):
         make_run(tmp_path, f"2030-01-02/10-00-00-000001_sweep/{job}", None, results_of())
-    (tmp_path / "2030-01-02" / "10-00-00-000001_sweep" / "sweep.json").write_text("[]")
+    (tmp_path / "2030-01-02" / "10-00-00-000001_sweep" / "sweep.jsonl").write_text("")
     assert [run.path.rpartition("/")[2] for run in all_summaries(tmp_path)] == ["12", "2", "0"]
 
 

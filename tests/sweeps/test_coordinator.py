@@ -100,6 +100,22 @@ def write_outcome(job: SweepJob, results: dict[str, Any]) -> None:
     job.outcome.write_text(to_json(results))
 
 
+class Recorder:
+    """Notes the ends of jobs."""
+
+    def __init__(self, ends: list[int]) -> None:
+        self.ends = ends
+
+    def started(self, trial: Trial) -> None:
+        pass
+
+    def ended(self, rows: list[dict[str, Any]], row: dict[str, Any]) -> None:
+        self.ends.append(row["job"])
+
+    def waiting(self) -> None:
+        pass
+
+
 def run(
     folder: Path, sampler: Sampler, launcher: Launcher, trials: dict[int, Trial] | None = None
 ) -> tuple[list[dict[str, Any]], list[int]]:
@@ -114,7 +130,7 @@ def run(
         {} if trials is None else trials,
         None,
         False,
-        lambda rows, row: ends.append(row["job"]),
+        Recorder(ends),
     )
     return coordinator.run(), ends
 

@@ -14,6 +14,8 @@ class Inline(Launcher):
     It starts at once and shows its progress, but a job that ends the process ends the sweep.
     """
 
+    prints = True
+
     def __init__(self) -> None:
         self.waiting: list[SweepJob] = []
 

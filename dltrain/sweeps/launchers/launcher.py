@@ -42,7 +42,12 @@ class Launcher(ABC):
 
     The coordinator calls `open`, then `start` and `wait` in turn, and `close` at the end, also
     after an error. All calls come from one thread.
+
+    Attributes:
+        prints: True if jobs print on the screen of this process.
     """
+
+    prints: bool = False
 
     @abstractmethod
     def open(self, site: Site) -> None:

@@ -1,0 +1,136 @@
+"""The order of a sweep's trials by the metric that decides which of them is the best."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dltrain.errors import InputError
+from dltrain.runs.folder import FINISHED, MANIFEST, RunFolder
+from dltrain.sweeps.trial import Row
+
+SECONDS = "seconds"
+MODES = ("max", "min")
+
+
+@dataclass(frozen=True)
+class Criterion:
+    """A metric by which trials are compared; `mode` is max or min, "" if it is unknown."""
+
+    metric: str
+    mode: str
+
+    def value(self, row: Row) -> float | None:
+        """Return the metric's value for a trial; None if it has no finite one.
+
+        That of the watched metric is its best evaluation.
+        """
+        value = self.raw_value(row)
+        if value is None or not math.isfinite(value):
+            return None
+        return float(value)
+
+    def raw_value(self, row: Row) -> Any:
+        """Return the metric's value as the results of a trial have it."""
+        best = row.get("best") or {}
+        if best.get("metric") == self.metric:
+            return best.get("value")
+        if self.metric == SECONDS:
+            return row.get(SECONDS)
+        return row["metrics"].get(self.metric)
+
+    def cost(self, row: Row) -> float:
+        """Return a number that is lower for better trials; infinite without a value."""
+        value = self.value(row)
+        if value is None:
+            return math.inf
+        return -value if self.mode == "max" else value
+
+
+def criteria_of(rows: Sequence[Row], metric: str | Sequence[str] | None) -> list[Criterion]:
+    """Return by what the trials of a sweep are compared: `metric`, or the one that they watch.
+
+    The list is empty if no trial has a result yet, or if they watch different metrics.
+    """
+    if metric is None:
+        watched = watched_metrics(rows)
+        return [Criterion(*watched[0])] if len(watched) == 1 else []
+    names = [metric] if isinstance(metric, str) else list(metric)
+    return [Criterion(name, mode_of(name, rows)) for name in names]
+
+
+def watched_metrics(rows: Sequence[Row]) -> list[tuple[str, str]]:
+    """Return the metrics that the trials watch, each with its mode."""
+    bests = [row["best"] for row in rows if row.get("best")]
+    return list(dict.fromkeys((best["metric"], best["mode"]) for best in bests))
+
+
+def mode_of(metric: str, rows: Sequence[Row]) -> str:
+    """Return max or min for a metric, as the runs of a sweep declare it; "" if none does."""
+    if metric == SECONDS:
+        return "min"
+    watched = dict(watched_metrics(rows))
+    if metric in watched:
+        return watched[metric]
+    return declared_mode(metric.partition("/")[2], rows)
+
+
+def declared_mode(score: str, rows: Sequence[Row]) -> str:
+    """Return the mode of a metric without its split that the first run declares; "" if none."""
+    modes = (str(directions(row).get(score, "")) for row in rows)
+    return next((mode for mode in modes if mode in MODES), "")
+
+
+def directions(row: Row) -> dict[str, Any]:
+    """Return the direction of each metric of a trial's run, by its name without the split."""
+    if "run" not in row:
+        return {}
+    try:
+        declared = RunFolder(Path(row["run"])).read_json(MANIFEST).get("directions")
+    except InputError:
+        return {}
+    return declared if isinstance(declared, dict) else {}
+
+
+def finished(rows: Sequence[Row]) -> list[Row]:
+    """Return the trials that were trained and tested."""
+    return [row for row in rows if row["status"] in FINISHED]
+
+
+def best_first(rows: Sequence[Row], criterion: Criterion) -> list[Row]:
+    """Return the trials in order: the finished ones, the best first, then the others."""
+    done = finished(rows)
+    others = [row for row in rows if row["status"] not in FINISHED]
+    return [*sorted(done, key=criterion.cost), *sorted(others, key=criterion.cost)]
+
+
+def best_rows(rows: Sequence[Row], criteria: Sequence[Criterion]) -> list[Row]:
+    """Return the best finished trial; of several criteria the trials that none is better than.
+
+    The first of equal trials counts.
+    """
+    known = comparable(rows, criteria)
+    if len(criteria) == 1:
+        return sorted(known, key=criteria[0].cost)[:1]
+    costs = [tuple(one.cost(row) for one in criteria) for row in known]
+    return [known[i] for i, cost in enumerate(costs) if is_on_front(cost, costs, i)]
+
+
+def comparable(rows: Sequence[Row], criteria: Sequence[Criterion]) -> list[Row]:
+    """Return the finished trials that have a value for every criterion; [] without a direction."""
+    if not criteria or not all(one.mode for one in criteria):
+        return []
+    return [row for row in finished(rows) if all(one.value(row) is not None for one in criteria)]
+
+
+def is_on_front(cost: tuple[float, ...], costs: list[tuple[float, ...]], i: int) -> bool:
+    """Tell if the costs of trial `i` are not those of an earlier one, and none dominates them."""
+    return cost not in costs[:i] and not any(dominates(other, cost) for other in costs)
+
+
+def dominates(costs: tuple[float, ...], others: tuple[float, ...]) -> bool:
+    """Tell if costs are nowhere higher than others, and somewhere lower."""
+    return costs != others and all(a <= b for a, b in zip(costs, others, strict=True))
