@@ -22,9 +22,9 @@ def cut_table(
 ) -> str:
     """Return lines with aligned columns, none of them longer than `width`; the first is the header.
 
-    On a narrow screen headers are cut, and the cells of columns in `may_cut`, which has the width
-    that is left of each. If that is not enough, columns in `may_drop` are left out, the first one first, and at last lines are cut.
-    `encoding` is that of the screen.
+    On a narrow screen headers are cut, and the cells of columns in `may_cut`, down to the widths
+    that it has. If that is not enough, columns in `may_drop` are left out, the first one first, and
+    at last lines are cut. `encoding` is that of the screen.
     """
     columns = printable_columns(lines, encoding)
     widest = [max(map(cells, column)) for column in columns]
