@@ -45,7 +45,7 @@ def sweep_folder(root: Path) -> Path:
 
 def rows_of(sweep: Path) -> list[dict[str, Any]]:
     """The rows of the sweep's journal, by number."""
-    trials = trials_of(read_journal(sweep))
+    trials = trials_of(read_journal(sweep), sweep)
     return [trial.row for _, trial in sorted(trials.items()) if trial.row is not None]
 
 
