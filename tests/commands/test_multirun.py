@@ -138,7 +138,7 @@ def test_every_job_has_a_folder_a_row_and_its_results(dltrain, tmp_path: Path) -
             json.loads((folder / "manifest.json").read_text(encoding="utf-8"))["overrides"]
             == row["overrides"]
         )
-    assert outcome.json["jobs"] == rows
+    assert outcome.json["jobs"] == rows_of(Path(outcome.json["sweep"]))
     table = outcome.out.partition(f"\n{outcome.json['sweep']}\n")[2].splitlines()
     assert table[0].split() == [
         "job",
