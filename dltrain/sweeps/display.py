@@ -9,10 +9,10 @@ from pathlib import Path
 from dltrain.host import current_host
 from dltrain.report.text import counted_noun
 from dltrain.shell import shell_word
-from dltrain.sweeps.results import report_curves
 from dltrain.sweeps.samplers.sampler import Sampler
 from dltrain.sweeps.summary.best import best_lines
 from dltrain.sweeps.summary.csv_file import RESULTS_CSV, write_results_csv
+from dltrain.sweeps.summary.learning_curves import report_curves
 from dltrain.sweeps.summary.live import LiveScreen
 from dltrain.sweeps.summary.progress import SweepClock, counts_line, ended_line
 from dltrain.sweeps.summary.ranking import criteria_of

@@ -1,1 +1,1 @@
-"""The summary of a sweep: its tables, its best trial, what its settings matter, and its files."""
+"""The summary of a sweep: its tables, its best trial, and what it leaves in files."""

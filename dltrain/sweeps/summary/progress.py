@@ -1,4 +1,4 @@
-"""How far a sweep is: a line for each trial that has ended, counts, and the time that is left."""
+"""The progress of a sweep: a line for each ended trial, counts, and the time that is left."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The results of a sweep: learning curves, and summaries over seeds."""
+"""The learning curves of a sweep in one picture, and summaries over seeds."""
 
 from __future__ import annotations
 
