@@ -28,6 +28,7 @@ from dltrain.runs.listing.names import folder_of, references
 from dltrain.runs.listing.rows import Row, grouped_rows, single_rows, sorted_rows
 from dltrain.runs.listing.summary import RunSummary
 from dltrain.runs.listing.values import direction_of, require_known
+from dltrain.runs.listing.verdicts import verdicts
 from dltrain.runs.trash import Moved, empty_trash, move_to_trash, trash_content
 from dltrain.shell import setting, shell_word
 from dltrain.terminal import screen_width
@@ -133,11 +134,15 @@ def print_runs(options: Options) -> None:
     if options.json:
         options.outcome["root"] = str(root)
         options.outcome["runs"] = [as_json_row(row, root, is_grouped) for row in shown]
+        if is_grouped:
+            options.outcome["comparisons"] = comparisons(rows, selection, options)
     elif options.csv:
         write_csv(sys.stdout, shown, columns or csv_columns(shown, is_grouped), is_grouped)
     else:
         print_table(selection, shown, columns or default_columns(shown, is_grouped), options)
         print_left_out(len(rows), len(shown), selection.hidden)
+        for line in comparisons(rows, selection, options):
+            log.info(line)
 
 
 def rows_of(selection: Selection, options: Options) -> list[Row]:
@@ -149,6 +154,13 @@ def rows_of(selection: Selection, options: Options) -> list[Row]:
     if options.sort is not None:
         return sorted_by(options.sort, rows, selection, options.desc)
     return rows[::-1] if options.desc else rows
+
+
+def comparisons(rows: Sequence[Row], selection: Selection, options: Options) -> list[str]:
+    """Return sentences that compare the groups; none without --group."""
+    if options.group is None:
+        return []
+    return verdicts(rows, keys_of("--group", options.group, selection.summaries))
 
 
 def sorted_by(

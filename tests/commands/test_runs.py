@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from outcome import Outcome
 from run_folders import config_of, make_run, results_of
+from scipy import stats
 
 from dltrain.runs.folder import RunFolder
 from dltrain.runs.trash import TRASH
@@ -98,10 +99,46 @@ def test_runs_left_out_are_counted(dltrain: Command, three: list[Path], tmp_path
 def test_groups(dltrain: Command, three: list[Path]) -> None:
     lines = dltrain("runs", "--group").out.splitlines()
     assert lines[0].split()[:5] == ["runs", "status", "model", "dataset", "lr"]
-    assert [line.split()[0] for line in lines[1:]] == ["1", "2"]
-    assert "0.7000 ± 0.1414" in lines[2]
+    assert [line.split()[0] for line in lines[1:3]] == ["1", "2"]
+    assert lines[0].split()[-6:] == ["test/accuracy", "95", "%", "interval", "n", "time"]
+    assert "0.7000 ± 0.1414  -0.5706 to 1.9706  2  3.5 s" in lines[2]
     lines = dltrain("runs", "--group=model").out.splitlines()
     assert "0.7667 ± 0.1528" in lines[1]
+
+
+@pytest.fixture
+def ten(tmp_path: Path) -> None:
+    """Five seeds of two learning rates, the smaller one better by about 0.1."""
+    for number in range(10):
+        seed, lr = number % 5, (0.001, 0.1)[number // 5]
+        accuracy = 0.9 - lr + 0.01 * seed + 0.002 * (number % 3)
+        path = f"{DAY}/10-00-00-00000{number}_mlp_digits"
+        make_run(tmp_path / "outputs", path, config_of(seed, lr), results_of(accuracy))
+
+
+def test_groups_are_compared_in_words(dltrain: Command, ten: None) -> None:
+    """On a screen and in JSON, not in CSV; also if the table is cut."""
+    sentence = "lr=0.001 is better than lr=0.1 by 0.0986 ± "
+    for words in ((), ("--limit", "1"), ("--columns", "runs")):
+        lines = dltrain("runs", "--group", *words).out.splitlines()
+        assert lines[-2].startswith(sentence)
+        assert lines[-2].endswith(" test/accuracy (5 paired seeds, p < 0.001)")
+        assert lines[-1] == "± is the 95 % interval of the difference"
+    assert dltrain("runs", "--group", "--json").json["comparisons"][0].startswith(sentence)
+    assert "comparisons" not in dltrain("runs", "--json").json
+    assert "better" not in dltrain("runs").out
+    assert "better" not in dltrain("runs", "--group", "--csv").out
+
+
+def test_figures_of_groups_in_csv_and_json(dltrain: Command, ten: None) -> None:
+    rows = csv.DictReader(io.StringIO(dltrain("runs", "--csv", "--group").out))
+    groups = dltrain("runs", "--json", "--group").json["runs"]
+    for row, group in zip(rows, groups, strict=True):
+        half = stats.t.ppf(0.975, 4) * float(row["test/accuracy std"]) / 5**0.5
+        assert float(row["test/accuracy ci95"]) == pytest.approx(half)
+        assert row["test/accuracy n"] == "5"
+        assert group["ci95"]["test/accuracy"] == pytest.approx(half)
+        assert group["n"]["best"] == 5
 
 
 def test_the_best_values_of_different_metrics_have_no_mean(
@@ -112,7 +149,7 @@ def test_the_best_values_of_different_metrics_have_no_mean(
     make_run(root, f"{DAY}/10-00-00-000004_mlp_digits", None, results_of(0.5, best=best))
     words = ["runs", "--group=model", "--columns", "runs,best"]
     outcome = dltrain(*words)
-    assert outcome.out.splitlines()[-1].split() == ["4", "-"]
+    assert outcome.out.splitlines()[1].split() == ["4", "-"]
     group = dltrain(*words, "--json").json["runs"][0]
     assert (group["mean"]["best"], group["std"]["best"], group["n"]["best"]) == (None, None, 0)
 

@@ -374,7 +374,7 @@ def test_groups_differ_in_more_than_the_seed(tmp_path: Path) -> None:
     assert sorted(sizes) == [1, 4]
     large = rows[sizes.index(4)]
     assert large.value("test/accuracy") == pytest.approx(0.7)
-    assert large.deviation("test/accuracy") == pytest.approx(0.1)
+    assert large.summary("test/accuracy").std == pytest.approx(0.1)
     assert large.text("test/accuracy") == "0.7000 ± 0.1000"
     assert large.text("status") == "1 interrupted, 3 completed"
     assert large.text("seed") == "-"

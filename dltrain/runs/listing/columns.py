@@ -9,17 +9,21 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from dltrain.config.schema import as_yaml
-from dltrain.report.text import table
-from dltrain.runs.listing.rows import Row, is_averaged
+from dltrain.report.text import number, table
+from dltrain.runs.comparison.groups import INSTEAD
+from dltrain.runs.listing.rows import NOTHING, Row, is_averaged, is_metric
 from dltrain.runs.listing.summary import NAMED_GROUPS, RunSummary
 from dltrain.runs.listing.values import ABSENT, HEADERS, value_of
+from dltrain.statistics import Summary
 from dltrain.sweeps.names import short_names
 from dltrain.types import flatten
 
 MAX_DIFFERENT = 4  # columns of keys that differ between the runs
-MAX_TEST_METRICS = 2  # columns of test metrics
-INSTEAD = {"test/mse": ("test/rmse", "test/r2")}  # in the unit of the data, if a run has them
+MAX_TEST_METRICS = 2  # columns of test metrics; in groups, which have intervals, one
 UNSHOWN = ("seed", "debug", "name")  # settings that are no column of their own among the different
+COUNT = "n"  # the column of how many seeds count
+INTERVAL = " ci95"  # ends the key of the column of a metric's interval
+SPREAD = ("std", "ci95", "n")  # what a group has beside a mean
 FACTS = ("epochs", "steps", "seconds", "samples_per_second")
 
 
@@ -32,7 +36,9 @@ def default_columns(rows: Sequence[Row], is_grouped: bool) -> list[str]:
         first = ["run", "date", "status"]
         different = [*used_keys(runs, ("seed",)), *different]
     named = used_keys(runs, ("name", "debug", "experiment"))
-    figures = figure_columns(runs)
+    figures = figure_columns(runs, MAX_TEST_METRICS)
+    if is_grouped:
+        figures = [*with_intervals(figure_columns(runs, 1)), COUNT]
     return [*first, *named, "model", "dataset", *different, "epochs", *figures, "seconds"]
 
 
@@ -68,12 +74,22 @@ def different_values(runs: Sequence[RunSummary], key: str) -> int:
     return len(values)
 
 
-def figure_columns(runs: Sequence[RunSummary]) -> list[str]:
+def figure_columns(runs: Sequence[RunSummary], test_count: int) -> list[str]:
     """Return the watched metric and the main metrics of the test, as columns."""
     columns = ["best"]
     if different_values(runs, "best/metric") > 1:
         columns.append("best/metric")
-    return [*columns, *test_metrics(runs)[:MAX_TEST_METRICS]]
+    return [*columns, *test_metrics(runs)[:test_count]]
+
+
+def with_intervals(keys: Sequence[str]) -> list[str]:
+    """Return keys of figures, the column of its interval after each metric."""
+    columns = []
+    for key in keys:
+        columns.append(key)
+        if is_metric(key):
+            columns.append(f"{key}{INTERVAL}")
+    return columns
 
 
 def test_metrics(runs: Sequence[RunSummary]) -> list[str]:
@@ -99,11 +115,24 @@ def cell(row: Row, key: str) -> str:
     """Return the text of a cell."""
     if key == "runs":
         return str(len(row.runs))
+    if key == COUNT:
+        return str(row.count)
+    if key.endswith(INTERVAL):
+        return interval_text(row.summary(key.removesuffix(INTERVAL)))
     return row.text(key)
+
+
+def interval_text(summary: Summary) -> str:
+    """Return the 95 % interval of a mean; a dash if it has none."""
+    if summary.low is None or summary.high is None:
+        return NOTHING
+    return f"{number(summary.low)} to {number(summary.high)}"
 
 
 def header_of(key: str, rows: Sequence[Row], names: dict[str, str]) -> str:
     """Return the header of a column: the key, shortened if no other ends in the same way."""
+    if key.endswith(INTERVAL):
+        return "95 % interval"
     if key == "best":
         watched = {run.watch for run in runs_of(rows) if run.watch}
         return f"best {watched.pop()}" if len(watched) == 1 else "best"
@@ -115,19 +144,35 @@ def text_table(rows: Sequence[Row], columns: Sequence[str]) -> str:
     names = short_names([key for key in columns if "/" not in key])
     header = [header_of(key, rows, names) for key in columns]
     lines = [[cell(row, key) for key in columns] for row in rows]
-    right = frozenset(i for i, key in enumerate(columns) if is_averaged(key) or key == "epochs")
+    right = frozenset(i for i, key in enumerate(columns) if is_figure(key))
     return table([header, *lines], right=right)
 
 
+def is_figure(key: str) -> bool:
+    """Tell if the cells of a column are figures."""
+    return is_averaged(key) or key in ("epochs", COUNT) or key.endswith(INTERVAL)
+
+
 def write_csv(file: TextIO, rows: Sequence[Row], columns: Sequence[str], is_grouped: bool) -> None:
-    """Write the table as CSV with unrounded figures; of a group also the standard deviations."""
+    """Write the table as CSV with unrounded figures.
+
+    Of a group there are also the standard deviation, half of the 95 % interval, and the number of
+    values of each figure.
+    """
     writer = csv.writer(file, lineterminator="\n")
     spread = [key for key in columns if is_grouped and is_averaged(key)]
-    writer.writerow([*columns, *(f"{key} std" for key in spread)])
+    writer.writerow([*columns, *(f"{key} {name}" for key in spread for name in SPREAD)])
     for row in rows:
         values = [len(row.runs) if key == "runs" else row.value(key) for key in columns]
-        values += [row.deviation(key) for key in spread]
+        for key in spread:
+            values += spread_of(row.summary(key)).values()
         writer.writerow([as_field(value) for value in values])
+
+
+def spread_of(summary: Summary) -> dict[str, float | None]:
+    """Return the figures of `SPREAD`."""
+    figures = (summary.std, summary.half_width, summary.n)
+    return dict(zip(SPREAD, figures, strict=True))
 
 
 def as_field(value: Any) -> str:
@@ -144,11 +189,12 @@ def as_json_row(row: Row, root: Path, is_grouped: bool) -> dict[str, Any]:
 
 def as_json_group(row: Row, root: Path) -> dict[str, Any]:
     """Return the folders of a group's runs, what they have in common, and their figures."""
-    figures: dict[str, dict[str, Any]] = {"mean": {}, "std": {}, "n": {}}
+    figures: dict[str, dict[str, Any]] = {name: {} for name in ("mean", *SPREAD)}
     for key in figure_keys(row):
-        figures["mean"][key] = row.value(key)
-        figures["std"][key] = row.deviation(key)
-        figures["n"][key] = len(row.figures(key))
+        summary = row.summary(key)
+        figures["mean"][key] = summary.mean
+        for name, value in spread_of(summary).items():
+            figures[name][key] = value
     folders = [str(root / run.path) for run in row.runs]
     return {"runs": folders, "settings": common_settings(row), **figures}
 
@@ -168,6 +214,6 @@ def common_settings(row: Row) -> dict[str, Any]:
 def as_json_run(run: RunSummary, root: Path) -> dict[str, Any]:
     """Return what is known of a run, without its configuration."""
     values = {**vars(run)}
-    for name in ("config_text", "path", "sources", "directions", "key"):
+    for name in ("config_text", "path", "sources", "directions", "key", "data"):
         del values[name]
     return {"run": str(root / run.path), **values}

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import statistics
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from dltrain.config.schema import as_yaml
 from dltrain.report.text import duration, number
+from dltrain.runs.comparison.groups import FOLD, SEED, overlap_of
+from dltrain.runs.identity import identity
 from dltrain.runs.listing.conditions import is_number
 from dltrain.runs.listing.summary import RunSummary
 from dltrain.runs.listing.values import ABSENT, value_of
+from dltrain.statistics import Summary, summarize
 
 NOTHING = "-"  # in a cell without a value
 
@@ -27,7 +31,7 @@ class Row:
         """Return the value of a key: the mean of figures, else what all runs have in common."""
         values = self.values(key)
         if is_averaged(key):
-            return mean_of(self.figures(key))
+            return self.summary(key).mean
         if len(values) == len(self.runs) and values.count(values[0]) == len(values):
             return values[0]
         return ABSENT
@@ -37,21 +41,54 @@ class Row:
         values = [value_of(run, key) for run in self.runs]
         return [value for value in values if value is not ABSENT]
 
-    def figures(self, key: str) -> list[float]:
-        """Return the numbers among the values of a key.
+    @cached_property
+    def counted(self) -> Sequence[RunSummary]:
+        """The runs whose figures count: those that finished; all if none has."""
+        return finished_runs(self.runs) or self.runs
 
-        The best values of different metrics have no mean, so there are none.
+    @cached_property
+    def is_repetition(self) -> bool:
+        """True if the runs differ in nothing but their seed and fold."""
+        if len({run.identity for run in self.counted}) == 1:
+            return True
+        if len(self.folds) < 2:
+            return False
+        return len({identity(run.config, without=(SEED, FOLD)) for run in self.counted}) == 1
+
+    @cached_property
+    def folds(self) -> set[Any]:
+        """The folds that were held out, of runs in a cross-validation."""
+        return {value_of(run, FOLD) for run in self.counted} - {ABSENT}
+
+    def unit(self, run: RunSummary) -> Hashable:
+        """Return what one value of a figure belongs to: a seed and fold, of one configuration."""
+        if run.seed is None:
+            return run.path
+        if self.is_repetition:
+            return run.seed, value_of(run, FOLD)
+        return run.seed, run.identity
+
+    def scores(self, key: str) -> dict[Hashable, float]:
+        """Return the numbers among the values of a key, one for each seed and fold.
+
+        Runs that repeat a seed are no independent runs: their mean counts once. The best values of
+        different metrics have no mean, so there are none.
         """
         if key == "best" and len(set(self.values("best/metric"))) > 1:
-            return []
-        return [value for value in self.values(key) if is_number(value)]
+            return {}
+        by_unit: dict[Hashable, list[float]] = {}
+        for run in self.counted:
+            value = value_of(run, key)
+            if is_number(value):
+                by_unit.setdefault(self.unit(run), []).append(value)
+        return {unit: statistics.fmean(values) for unit, values in by_unit.items()}
 
-    def deviation(self, key: str) -> float | None:
-        """Return the standard deviation of a figure over the runs (n - 1); None below two."""
-        values = self.figures(key)
-        if len(values) < 2:
-            return None
-        return statistics.stdev(values)
+    def summary(self, key: str) -> Summary:
+        """Return the summary of a figure; without an interval if other settings differ too."""
+        summary = summarize(self.scores(key).values(), overlap_of(len(self.folds)))
+        if self.is_repetition:
+            return summary
+        return Summary(summary.n, summary.mean, summary.std)
 
     def text(self, key: str) -> str:
         """Return the cell of a key: a figure, with its deviation if the runs are several."""
@@ -63,19 +100,27 @@ class Row:
         return as_cell(key, value) + self._deviation_text(key)
 
     def _deviation_text(self, key: str) -> str:
-        deviation = self.deviation(key)
-        if deviation is None or not is_metric(key):
+        summary = self.summary(key)
+        if summary.std is None or not is_metric(key):
             return ""
-        return f" ± {as_cell(key, deviation)}"
+        text = f" ± {as_cell(key, summary.std)}"
+        if summary.n < self.count:
+            text += f" (n = {summary.n})"
+        return text
+
+    @property
+    def count(self) -> int:
+        """The number of seeds and folds that count."""
+        return len({self.unit(run) for run in self.counted})
 
     def _statuses(self) -> str:
         counts = Counter(run.status for run in self.runs)
         return ", ".join(f"{count} {status}" for status, count in counts.items())
 
 
-def mean_of(numbers: Sequence[float]) -> float | None:
-    """Return the mean of numbers; None without any."""
-    return statistics.fmean(numbers) if numbers else None
+def finished_runs(runs: Sequence[RunSummary]) -> list[RunSummary]:
+    """Return the runs that were trained and tested."""
+    return [run for run in runs if run.is_finished]
 
 
 def is_metric(key: str) -> bool:
@@ -108,14 +153,14 @@ def grouped_rows(runs: Sequence[RunSummary], keys: Sequence[str] = ()) -> list[R
     """Return a row for the runs with the same values of `keys`; without keys, the same experiment.
 
     Runs are the same experiment if their configurations differ in nothing but the seed. A damaged
-    run has a row of its own.
+    run has a row of its own. Runs with other data, splits or tasks are never in one row.
     """
     groups: dict[Any, list[RunSummary]] = {}
     for run in runs:
         if keys:
-            group: Any = tuple(as_yaml(value_of(run, key)) for key in keys)
+            group: Any = (*(as_yaml(value_of(run, key)) for key in keys), run.data)
         else:
-            group = run.identity or run.path
+            group = (run.identity, run.data) if run.identity else run.path
         groups.setdefault(group, []).append(run)
     return [Row(group) for group in groups.values()]
 
