@@ -31,7 +31,8 @@ class Summary:
         n: How many values count.
         mean: Their mean; None without values.
         std: Their standard deviation with n - 1 in the denominator; None for fewer than two.
-        half_width: Half of the 95 % interval of the mean; None for fewer than two.
+        half_width: Half of the 95 % interval of the mean; None for fewer than two, and for equal
+            values: a few scores of a small test set are often equal by chance.
     """
 
     n: int
@@ -41,14 +42,14 @@ class Summary:
 
     @property
     def low(self) -> float | None:
-        """The lower end of the 95 % interval; None for fewer than two values."""
+        """The lower end of the 95 % interval; None without an interval."""
         if self.mean is None or self.half_width is None:
             return None
         return self.mean - self.half_width
 
     @property
     def high(self) -> float | None:
-        """The upper end of the 95 % interval; None for fewer than two values."""
+        """The upper end of the 95 % interval; None without an interval."""
         if self.mean is None or self.half_width is None:
             return None
         return self.mean + self.half_width
@@ -89,6 +90,8 @@ def summarize(values: Iterable[float | None], overlap: float = 0.0) -> Summary:
     if len(counted) < 2:
         return Summary(1, mean)
     std = statistics.stdev(counted)
+    if std <= ROUNDING * largest(counted):
+        return Summary(len(counted), mean, std)
     error = std * math.sqrt(1 / len(counted) + overlap)
     return Summary(len(counted), mean, std, t_critical(len(counted) - 1) * error)
 
@@ -137,9 +140,9 @@ def paired_difference(
         return None
     n = (summary.n, summary.n)
     size = largest(itertools.chain.from_iterable(pairs))
-    if summary.std is None or summary.half_width is None:
+    if summary.std is None:
         return MeanDifference(summary.mean, n, is_paired=True)
-    if summary.std <= ROUNDING * size:
+    if summary.half_width is None or summary.std <= ROUNDING * size:
         return without_spread(summary.mean, n, is_paired=True, size=size)
     error = summary.std * math.sqrt(1 / summary.n + overlap)
     p = t_two_sided(summary.mean / error, summary.n - 1)
@@ -185,8 +188,7 @@ def without_spread(
 ) -> MeanDifference:
     """Return the difference of values that do not vary.
 
-    Equal values have p = 1. Of other values nothing is known about the noise: a few scores of a
-    small test set are often equal by chance.
+    Equal values have p = 1. Of other values nothing is known about the noise.
     """
     if abs(value) <= ROUNDING * size:
         return MeanDifference(0.0, n, is_paired, 0.0, 1.0)

@@ -67,7 +67,9 @@ def test_a_summary_of_few_values() -> None:
     assert summarize([]) == Summary(0)
     assert summarize([0.5]) == Summary(1, 0.5)
     assert summarize([0.5]).low is summarize([0.5]).high is None
-    assert summarize([0.5, 0.5]) == Summary(2, 0.5, 0.0, 0.0)
+    assert summarize([0.5, 0.5]) == Summary(2, 0.5, 0.0)  # an interval of width 0 is no interval
+    rounded = summarize([0.5, 0.5 + 3e-8])
+    assert rounded.half_width is rounded.low is rounded.high is None
 
 
 def test_values_that_are_no_numbers_do_not_count() -> None:

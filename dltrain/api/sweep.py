@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,7 +14,9 @@ from dltrain.api.run import Run
 from dltrain.api.train import RunInterrupted, text_of
 from dltrain.config.groups import config_dir as options_in
 from dltrain.errors import UsageError
+from dltrain.runs.comparison.groups import OVER, RunGroup
 from dltrain.runs.folder import CONFIG, FINISHED
+from dltrain.sweeps.groups import groups_of, keys_that_differ
 from dltrain.sweeps.run import run_sweep
 
 
@@ -60,6 +62,18 @@ class Sweep:
         is_max = (mode or self.direction(metric)) == "max"
         job = sorted(known, key=known.__getitem__, reverse=is_max)[0]
         return Run(self.finished[job]["run"], plugins=self.plugins)
+
+    def groups(self, over: Sequence[str] = OVER) -> list[RunGroup]:
+        """Return the groups of runs that differ only in their seed or fold.
+
+        Each has `label`, `settings`, `started`, `n` (the runs that finished) and `metrics`:
+        summaries by name with `n`, `mean`, `std`, and `low` and `high`, the ends of the 95 %
+        interval. `best val/...` is the best evaluation of the metric that the runs watched.
+
+        Args:
+            over: The keys that make no other group.
+        """
+        return groups_of(self.rows, keys_that_differ(self.rows), over)
 
     @property
     def finished(self) -> dict[int, dict[str, Any]]:

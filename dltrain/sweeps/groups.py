@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -30,6 +31,13 @@ ALL = "all"  # the label of the only group
 NOTHING = "-"  # in a cell without a value
 SPLITS = ("val/", "test/")  # of the metrics that are summarized
 Row = Mapping[str, Any]
+
+
+def keys_that_differ(rows: Sequence[Row]) -> list[str]:
+    """Return the keys whose values differ between jobs, in the order of their overrides."""
+    settings = [values_by_key(row["overrides"]) for row in rows]
+    keys = dict.fromkeys(itertools.chain.from_iterable(settings))
+    return [key for key in keys if len({one.get(key) for one in settings}) > 1]
 
 
 def groups_of(

@@ -125,6 +125,24 @@ def test_a_sweep_has_its_runs_and_the_best() -> None:
     assert "2 runs, 0 failed" in repr(swept)
 
 
+def test_a_sweep_groups_its_seeds() -> None:
+    swept = library.sweep(
+        "dataset=digits",
+        "model=perceptron",
+        "optimizer.lr=0.1,0.01",
+        "trainer.epochs=1",
+        "seed=0,1",
+    )
+    first, second = swept.groups()
+    assert (first.label, second.label) == ("lr=0.1", "lr=0.01")
+    summary = first.metrics["test/loss"]
+    values = [run.metrics["test/loss"] for run in swept.runs[:2]]
+    assert (first.n, summary.n, summary.mean) == (2, 2, pytest.approx(sum(values) / 2))
+    assert summary.low < summary.mean < summary.high
+    assert "best val/accuracy" in first.metrics
+    assert len(swept.groups(over=())) == 4
+
+
 def test_a_run_that_fails_does_not_end_a_sweep() -> None:
     swept = library.sweep(
         "dataset=digits", "model=mlp", "trainer.epochs=1", "optimizer=sgd", "optimizer.lr=1e30,0.1"

@@ -12,7 +12,7 @@ import pytest
 from dltrain.runs.comparison.groups import RunGroup
 from dltrain.runs.comparison.verdicts import MAX_SENTENCES, comparison
 from dltrain.statistics import summarize
-from dltrain.sweeps.groups import groups_of, groups_report
+from dltrain.sweeps.groups import groups_of, groups_report, keys_that_differ
 
 MODEL = "model"
 ACCURACY = "test/accuracy"
@@ -212,6 +212,12 @@ def test_the_metric_in_the_unit_of_the_data_is_shown() -> None:
     metrics = [line.split()[1] for line in report.splitlines()[1:5]]
     assert metrics == ["test/rmse", "test/rmse", "test/r2", "test/r2"]
     assert "model=mlp is better than model=cnn by 0.0124 ± 0.0021 test/rmse" in report
+
+
+def test_keys_that_differ() -> None:
+    rows = [job(0.9, "a=1", "b=1", "+seed=0"), job(0.8, "a=1", "b=2", "++seed=1"), job(0.7, "a=1")]
+    assert keys_that_differ(rows) == ["b", "seed"]
+    assert keys_that_differ(rows[:1]) == keys_that_differ([]) == []
 
 
 def test_a_setting_that_some_jobs_lack_is_a_dash() -> None:
