@@ -49,7 +49,7 @@ SWEEPS: dict[str, list[str]] = {
     "2,000 seeds": ["seed=range(2000)"],
     "10,000 seeds and learning rates": ["seed=range(100)", "optimizer.lr=range(1,101)"],
 }
-OWN_OPTION = "_target_: dltrain.models.MLP\nhidden_sizes: [16]\n"
+OWN_OPTION = "_target_: dltrain.models.mlp.MLP\nhidden_sizes: [16]\n"
 
 
 def expand_here(overrides: list[str], config_dir: str, is_shared: bool) -> dict[str, float]:

@@ -65,7 +65,7 @@ def test_a_copy_is_that_of_deepcopy(config) -> None:
 
 
 def test_changes_of_a_copy_do_not_reach_the_source(config) -> None:
-    assert OmegaConf.is_readonly(config.mapping)  # this fills the cache of flags
+    before = state(copy.deepcopy(config))
     copy_of_it = copied(config)
     OmegaConf.set_struct(copy_of_it, False)
     OmegaConf.set_readonly(copy_of_it["mapping"], False)
@@ -75,5 +75,13 @@ def test_changes_of_a_copy_do_not_reach_the_source(config) -> None:
     copy_of_it.mapping.a.b.c = False
     assert copy_of_it.list[2] == 2
     assert OmegaConf.to_container(config) == VALUES
+    assert state(config) == before
+    caches = [node._metadata.resolver_cache for node in (config, copy_of_it)]
+    assert caches[0] is not caches[1]
     assert OmegaConf.is_struct(config)
     assert OmegaConf.is_readonly(config.mapping)
+
+
+def test_a_part_of_a_configuration_does_not_keep_the_flags_from_above(config) -> None:
+    assert OmegaConf.is_struct(config["list"])  # this fills the cache of flags
+    assert not OmegaConf.is_struct(copied(config["list"]))

@@ -72,7 +72,7 @@ def test_nothing_is_kept_between_two_sweeps(tmp_path: Path, monkeypatch) -> None
     own.mkdir(parents=True)
     for lr, width in (("0.25", 4), ("0.5", 8)):
         monkeypatch.setenv("DLTRAIN_TEST_LR", lr)
-        text = f"_target_: dltrain.models.MLP\nhidden_sizes: [{width}]\n"
+        text = f"_target_: dltrain.models.mlp.MLP\nhidden_sizes: [{width}]\n"
         (own / "mine.yaml").write_text(text, encoding="utf-8")
         (own / f"mine{width}.yaml").write_text(text, encoding="utf-8")
         with config_dir(str(own.parent)), sharing():
@@ -87,7 +87,7 @@ def test_nothing_is_kept_between_two_sweeps(tmp_path: Path, monkeypatch) -> None
 def test_another_folder_of_options_counts_within_a_sweep(tmp_path: Path) -> None:
     for name in ("first", "second"):
         (tmp_path / name / "model").mkdir(parents=True)
-        text = f"_target_: dltrain.models.MLP\nhidden_sizes: [{len(name)}]\n"
+        text = f"_target_: dltrain.models.mlp.MLP\nhidden_sizes: [{len(name)}]\n"
         (tmp_path / name / "model" / "mine.yaml").write_text(text, encoding="utf-8")
     sizes = []
     with sharing():
