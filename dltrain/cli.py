@@ -14,8 +14,6 @@ import re
 import signal
 import sys
 import traceback
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 from dltrain.config.groups import config_dir
 from dltrain.config.suggestions.quoting import exists
@@ -32,7 +30,7 @@ from dltrain.files import to_json
 from dltrain.hydra_words import translate
 from dltrain.interrupts import interrupt
 from dltrain.options import Options
-from dltrain.screen import Screen, wrapped_to_screen
+from dltrain.screen import screen_messages, wrapped_to_screen
 from dltrain.usage import moved_command, unknown_flag, unknown_verb
 from dltrain.user_code import user_errors_explained
 from dltrain.verb_pages import GRID
@@ -94,18 +92,6 @@ def without_comment(argv: list[str]) -> list[str]:
     if argv[len(before) :][:1] == ["#"]:
         return before
     return argv
-
-
-@contextmanager
-def screen_messages() -> Iterator[None]:
-    """Print the messages that are logged in the block."""
-    handler = Screen(sys.stdout)
-    log.setLevel(logging.DEBUG)
-    log.addHandler(handler)
-    try:
-        yield
-    finally:
-        log.removeHandler(handler)
 
 
 def report(error: BaseException, options: Options) -> int:

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import logging
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, TextIO
 
 from dltrain.terminal import screen_width, wrap
+
+log = logging.getLogger("dltrain")
 
 
 class Screen(logging.StreamHandler[Any]):
@@ -33,3 +38,15 @@ def wrapped_to_screen(text: str, stream: TextIO | None = None) -> str:
     if width is None:
         return text
     return wrap(text, width)
+
+
+@contextmanager
+def screen_messages() -> Iterator[None]:
+    """Print the messages that are logged in the block."""
+    handler = Screen(sys.stdout)
+    log.setLevel(logging.DEBUG)
+    log.addHandler(handler)
+    try:
+        yield
+    finally:
+        log.removeHandler(handler)

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 from dltrain.errors import InputError
 from dltrain.runs.folder import FINISHED, RunFolder
+from dltrain.sweeps.failures import FAILED, warn_of_failure
 from dltrain.sweeps.job import ENDED, INTERRUPTED, JOB_FILES, SweepJob, results_of, unfinished
 from dltrain.sweeps.journal import Journal
 from dltrain.sweeps.launchers.launcher import Ended, Launcher, Site
@@ -76,6 +77,7 @@ class Coordinator:
         self.running: set[int] = set()
         self.waiting: deque[Trial] = deque()
         self.is_interrupted = False  # a job ended by a signal, and so does the sweep
+        self.signal = 0  # the number of the signal that ends the sweep
 
     def run(self) -> list[Row]:
         """Run the trials that are not done, and return the rows of all, by number.
@@ -208,6 +210,8 @@ class Coordinator:
         self.running.discard(ended.number)
         self.mailbox.end(ended.number)
         self.end(trial, self.results(trial, ended))
+        if trial.status in FAILED:
+            warn_of_failure(self.job(trial), trial.row, bool(ended.reason))
 
     def results(self, trial: Trial, ended: Ended) -> dict[str, Any]:
         """Return the results that a job left, or why there are none.
@@ -218,6 +222,8 @@ class Coordinator:
         with_folder = results_of(job)
         if with_folder.get("status") in FINISHED:
             return with_folder
+        if ended.reason and self.signal:
+            return {**unfinished(INTERRUPTED, ended.reason), "signal": self.signal}
         if ended.reason:
             return unfinished("failed", ended.reason)
         try:
@@ -236,18 +242,18 @@ class Coordinator:
 
     def stop(self, stopping: Stopping) -> None:
         """Ask the running jobs to save and end, and note that they were interrupted."""
+        self.signal = stopping.number
         if self.running:
             log.info(f"{len(self.running)} running jobs save and end; another signal kills them")
-        self.launcher.interrupt(stopping.number)
+        self.launcher.interrupt(self.signal)
         waited = 0.0
         while self.running and stopping.count == 1 and waited < GRACE_SECONDS:
             for ended in self.launcher.wait(WAIT_SECONDS):
                 self.note_end(ended)
             waited += WAIT_SECONDS
         self.launcher.kill()
-        signal_number = stopping.number
         for number in sorted(self.running):
-            results = {**unfinished(INTERRUPTED, "interrupted"), "signal": signal_number}
+            results = {**unfinished(INTERRUPTED, "interrupted"), "signal": self.signal}
             self.end(self.trials[number], results)
         self.running.clear()
 

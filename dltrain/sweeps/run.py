@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +13,7 @@ from dltrain.config.command_groups import of_run, split_overrides
 from dltrain.config.compose import Composed, compose
 from dltrain.config.groups import COMMAND_GROUPS, config_dir, own_dir
 from dltrain.config.overrides import parse, raise_problems
+from dltrain.config.policy import MAIN
 from dltrain.errors import DltrainError, InputError, Interrupted, UsageError
 from dltrain.experiment.instantiate import instantiate
 from dltrain.files import unused_folder, writing
@@ -62,8 +63,10 @@ def run_sweep(options: Options) -> list[Row]:
     Raises:
         ConfigError: A configuration is wrong.
     """
-    plan = plan_of(options.overrides)
-    with begun_or_new(plan, options) as (folder, trials):
+    with (
+        planned(options.overrides) as plan,
+        begun_or_new(plan, options) as (folder, trials),
+    ):
         return run_trials(folder, trials, plan, options)
 
 
@@ -81,8 +84,11 @@ def resume_sweep(folder: Path, overrides: list[str], options: Options) -> list[R
     before = header["overrides"]
     require_resumable(before, overrides, folder)
     own = own_options() or header["config_dir"]
-    with config_dir(own), RunFolder(folder).locked():
-        plan = plan_of([*without_keys_of(before, overrides), *overrides])
+    with (
+        config_dir(own),
+        RunFolder(folder).locked(),
+        planned([*without_keys_of(before, overrides), *overrides]) as plan,
+    ):
         return run_trials(folder, restored(folder, plan, options), plan, options)
 
 
@@ -108,18 +114,36 @@ def without_keys_of(overrides: list[str], later: list[str]) -> list[str]:
     return [override for override in overrides if key_in(override) not in keys]
 
 
-def plan_of(overrides: list[str]) -> SweepPlan:
-    """Return the sampler and the launcher that overrides choose, with checked configurations."""
+@contextmanager
+def planned(overrides: list[str]) -> Iterator[SweepPlan]:
+    """Yield the sampler and the launcher that overrides choose, with checked configurations.
+
+    The launcher warms up meanwhile, and is closed after the block.
+    """
     own, of_runs = split_overrides(overrides)
     require_one_number_of_folds(of_runs)
     base = base_configuration(own, of_runs)
     plugins = base.config[PLUGINS]
     sampler: Sampler = instantiate(base.config["sweep"], "sweep", {}, plugins)
     launcher: Launcher = instantiate(base.config["launcher"], "launcher", {}, plugins)
+    require_importable(plugins, launcher)
     typed = {key_in(override) for override in of_runs}
     space = [f"{key}={value}" for key, value in sampler.space.items() if key not in typed]
-    sampler.open([*of_runs, *space, *axis_of_folds(base, sampler, typed)])
-    return SweepPlan(overrides, sampler, launcher)
+    axis = axis_of_folds(base, sampler, typed)
+    with closing(launcher):
+        launcher.warm_up()
+        sampler.open([*of_runs, *space, *axis])
+        yield SweepPlan(overrides, sampler, launcher)
+
+
+def require_importable(plugins: list[str], launcher: Launcher) -> None:
+    """Raise UsageError if jobs of other processes would need classes of this program itself."""
+    if MAIN in plugins and not launcher.in_process:
+        raise UsageError(
+            f"{PLUGINS}=[{MAIN}]: the jobs run in other processes, which cannot import the classes "
+            "of this script or notebook; set launcher=inline, or move the classes into a file of "
+            "their own and import it"
+        )
 
 
 def require_one_number_of_folds(of_runs: list[str]) -> None:
@@ -281,7 +305,7 @@ def run_trials(
     folder: Path, trials: dict[int, Trial], plan: SweepPlan, options: Options
 ) -> list[Row]:
     """Run the trials in their folders below that of the sweep, and print a table of them."""
-    display = Display(folder, plan.sampler, plan.launcher.prints)
+    display = Display(folder, plan.sampler, plan.launcher.in_process)
     coordinator = Coordinator(
         folder, plan.sampler, plan.launcher, trials, own_options(), options.debug, display
     )
@@ -295,6 +319,8 @@ def run_trials(
     options.outcome.update({"sweep": str(folder), "jobs": rows, "best": best})
     if not interruption(rows):
         options.outcome.update(write_predictions(folder, rows, plan.sampler.swept))
+    if coordinator.signal and not interruption(rows):  # it arrived while no job was running
+        raise Interrupted(coordinator.signal)
     return rows
 
 

@@ -14,7 +14,7 @@ class Inline(Launcher):
     It starts at once and shows its progress, but a job that ends the process ends the sweep.
     """
 
-    prints = True
+    in_process = True
 
     def __init__(self) -> None:
         self.waiting: list[SweepJob] = []

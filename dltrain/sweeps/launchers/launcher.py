@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 from dltrain.sweeps.job import SweepJob
 
@@ -40,14 +41,19 @@ class Ended:
 class Launcher(ABC):
     """Runs jobs, some side by side.
 
-    The coordinator calls `open`, then `start` and `wait` in turn, and `close` at the end, also
-    after an error. All calls come from one thread.
+    `warm_up` comes first, while the configurations of the trials are still being checked. The
+    coordinator calls `open`, then `start` and `wait` in turn, and `close` at the end, also after an
+    error, and perhaps twice. All calls come from one thread.
 
     Attributes:
-        prints: True if jobs print on the screen of this process.
+        in_process: Whether jobs run in this process: they find the classes of its program, and
+            print on its screen.
     """
 
-    prints: bool = False
+    in_process: ClassVar[bool] = False
+
+    def warm_up(self) -> None:
+        """Begin what takes a while; `close` ends it, perhaps without `open` in between."""
 
     @abstractmethod
     def open(self, site: Site) -> None:
