@@ -95,7 +95,7 @@ def test_training_does_without(
     (run,) = tmp_path.glob("outputs/*/*")
     assert "\ndone\n" in (run / LOG).read_text(encoding="utf-8")
     assert screen.run("resume", str(run), "trainer.epochs=2") == 0
-    assert screen.run("-m", *GATES, "seed=1,2") == 0
+    assert screen.run("-m", "launcher=inline", *GATES, "seed=1,2") == 0
 
 
 def test_json_is_a_result(screen: Screen) -> None:

@@ -69,7 +69,7 @@ def test_json_infinity(dltrain) -> None:
         "callbacks=quiet",
     )
     expected = "expect={test/relative_error: '<1'}"
-    outcome = dltrain("-m", *settings, "dataset.window=12", expected, "--json")
+    outcome = dltrain("-m", "launcher=inline", *settings, "dataset.window=12", expected, "--json")
     assert outcome.code == 0, outcome.err
     jobs = strict(outcome.stdout)["jobs"]
     assert [job["metrics"]["test/relative_error"] for job in jobs] == [None]

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,9 +14,11 @@ from dltrain.api.process import isolated
 from dltrain.api.run import Run
 from dltrain.api.train import RunInterrupted, text_of
 from dltrain.config.groups import config_dir as options_in
-from dltrain.errors import UsageError
+from dltrain.config.policy import MAIN
+from dltrain.errors import Interrupted, UsageError
 from dltrain.runs.comparison.groups import OVER, RunGroup
 from dltrain.runs.folder import CONFIG, FINISHED
+from dltrain.sweeps.coordinator import interruption
 from dltrain.sweeps.groups import groups_of, keys_that_differ
 from dltrain.sweeps.run import run_sweep
 
@@ -120,11 +123,14 @@ def sweep(
     config_dir: str | Path | None = None,
     **settings: Any,
 ) -> Sweep:
-    """Train every combination of the swept values, one run after the other.
+    """Train every combination of the swept values, each in a process of its own.
 
     Values to sweep over are written as on the command line, separated by commas:
     `sweep("model=cnn,mlp", "seed=range(0,3)")`. A run that fails does not end the sweep; it is in
     `failed`, with its reason.
+
+    Runs that use classes of this script or notebook itself, as in `model=Net`, are trained in this
+    process, one after the other (launcher=inline): no other process can import the classes.
 
     Args:
         overrides: Settings, as `dltrain.train` takes them; a text may have several values.
@@ -137,13 +143,30 @@ def sweep(
         RunInterrupted: Ctrl-C, a KeyboardInterrupt; the run that it ended can be resumed.
     """
     typed = overrides_of(overrides, settings)
-    options = options_for("-m", typed)
-    with options_in(text_of(config_dir)), isolated(verbose):
+    options = options_for("-m", with_launcher(typed))
+    with options_in(text_of(config_dir)), isolated(verbose), ending():
         rows = run_sweep(options)
     result = Sweep(Path(options.outcome["sweep"]), rows, plugins_in(typed))
-    if rows[-1]["status"] == "interrupted":
+    if interruption(rows):
         raise RunInterrupted(f"the sweep in {result.folder} was interrupted", last_of(result.runs))
     return result
+
+
+@contextmanager
+def ending() -> Iterator[None]:
+    """Raise RunInterrupted for a signal that arrived while no run was trained."""
+    try:
+        yield
+    except Interrupted as e:
+        raise RunInterrupted(f"the sweep was {e}", None) from e
+
+
+def with_launcher(overrides: list[str]) -> list[str]:
+    """Return overrides with launcher=inline, if they use the program's classes and set none."""
+    keys = {override.partition("=")[0].lstrip("+") for override in overrides}
+    if MAIN in plugins_in(overrides) and "launcher" not in keys:
+        return ["launcher=inline", *overrides]
+    return overrides
 
 
 def last_of(runs: list[Run]) -> Run | None:

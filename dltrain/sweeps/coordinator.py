@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 from dltrain.errors import InputError
 from dltrain.runs.folder import FINISHED, RunFolder
-from dltrain.sweeps.failures import FAILED, warn_of_failure
+from dltrain.sweeps.failures import print_last_words
 from dltrain.sweeps.job import ENDED, INTERRUPTED, JOB_FILES, SweepJob, results_of, unfinished
 from dltrain.sweeps.journal import Journal
 from dltrain.sweeps.launchers.launcher import Ended, Launcher, Site
@@ -210,8 +210,8 @@ class Coordinator:
         self.running.discard(ended.number)
         self.mailbox.end(ended.number)
         self.end(trial, self.results(trial, ended))
-        if trial.status in FAILED:
-            warn_of_failure(self.job(trial), trial.row, bool(ended.reason))
+        if ended.reason and trial.status == "failed":
+            print_last_words(self.job(trial))
 
     def results(self, trial: Trial, ended: Ended) -> dict[str, Any]:
         """Return the results that a job left, or why there are none.

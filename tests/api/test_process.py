@@ -160,7 +160,7 @@ CALLS: dict[str, Callable[[library.Run], Any]] = {
     "call": lambda run: run.load()(np.zeros((3, 1, 8, 8), np.uint8)),
     "evaluate": lambda run: library.evaluate(run),
     "check": lambda run: library.check(*BRIEF, "device.deterministic=true"),
-    "sweep": lambda run: library.sweep(*BRIEF, "seed=0,1"),
+    "sweep": lambda run: library.sweep(*BRIEF, "launcher=inline", "seed=0,1"),
 }
 
 

@@ -145,7 +145,8 @@ def test_a_sweep_groups_its_seeds() -> None:
 
 def test_a_run_that_fails_does_not_end_a_sweep() -> None:
     swept = library.sweep(
-        "dataset=digits", "model=mlp", "trainer.epochs=1", "optimizer=sgd", "optimizer.lr=1e30,0.1"
+        *("dataset=digits", "model=mlp", "trainer.epochs=1", "launcher=inline"),
+        *("optimizer=sgd", "optimizer.lr=1e30,0.1"),
     )
     (failed,) = swept.failed
     assert failed["status"] == "diverged"

@@ -254,6 +254,7 @@ def test_a_sweep_shows_where_the_gradient_vanishes(dltrain) -> None:
     outcome = dltrain(
         *(
             "-m",
+            "launcher=inline",
             "experiment=vanishing_gradient",
             "model.activation=sigmoid,relu",
             "model.norm=none,batch",

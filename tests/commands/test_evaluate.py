@@ -119,7 +119,9 @@ def test_evaluating_draws_no_picture(dltrain, monkeypatch: pytest.MonkeyPatch) -
 def test_k_folds_from_the_command_line(dltrain, tmp_path: Path) -> None:
     """Five runs each hold out another fifth; their mean is the cross-validated score."""
     job = ("dataset=digits", "model=perceptron", "callbacks=quiet", "trainer.steps=5")
-    outcome = dltrain("-m", *job, "dataset.folds=5", "dataset.fold=0,1,2,3,4", "--json")
+    outcome = dltrain(
+        "-m", "launcher=inline", *job, "dataset.folds=5", "dataset.fold=0,1,2,3,4", "--json"
+    )
     assert outcome.code == 0, outcome.err
     jobs = outcome.json["jobs"]
     effective = [

@@ -26,10 +26,12 @@ def test_a_run_in_exactly_the_folder_that_is_named(dltrain, tmp_path: Path) -> N
 
 
 def test_a_sweep_in_exactly_the_folder_that_is_named(dltrain, tmp_path: Path) -> None:
-    outcome = dltrain("-m", *QUICK, "seed=1,2", "hydra.sweep.dir=sweep", "--json")
+    outcome = dltrain(
+        "-m", "launcher=inline", *QUICK, "seed=1,2", "hydra.sweep.dir=sweep", "--json"
+    )
     assert outcome.code == 0, outcome.err
     assert {path.name for path in (tmp_path / "sweep").iterdir()} >= {"0", "1", "results.csv"}
-    assert dltrain("-m", *QUICK, "seed=1,2", "hydra.sweep.dir=sweep").code == 2
+    assert dltrain("-m", "launcher=inline", *QUICK, "seed=1,2", "hydra.sweep.dir=sweep").code == 2
 
 
 def test_the_name_of_a_job_is_that_of_the_run(dltrain) -> None:

@@ -90,7 +90,7 @@ def test_a_mistake_is_json_too(command: str, dltrain) -> None:
 @pytest.mark.parametrize(
     ("words", "code"),
     [
-        (("--json", "-m", "dataset=gates", "seed=1,2", *QUICK), 0),
+        (("--json", "-m", "launcher=inline", "dataset=gates", "seed=1,2", *QUICK), 0),
         (("--version", "--json"), 0),
         (("--json", "--help"), 0),
         (("--json", "model=ccn"), 2),

@@ -106,7 +106,9 @@ def test_what_is_no_grid_is_refused(override: str, message: str) -> None:
 
 
 def test_every_job_has_a_folder_a_row_and_its_results(dltrain, tmp_path: Path) -> None:
-    outcome = dltrain("-m", *SMOKE, "seed=1,2", "optimizer.lr=0.1,0.01", "--json")
+    outcome = dltrain(
+        "-m", "launcher=inline", *SMOKE, "seed=1,2", "optimizer.lr=0.1,0.01", "--json"
+    )
     assert outcome.code == 0, outcome.err
     sweep = sweep_folder(tmp_path / "outputs")
     assert sorted(path.name for path in sweep.iterdir()) == [
@@ -159,14 +161,14 @@ def test_every_job_has_a_folder_a_row_and_its_results(dltrain, tmp_path: Path) -
 
 
 def test_paths_output_is_the_root_of_a_sweep(dltrain, tmp_path: Path) -> None:
-    outcome = dltrain("-m", *SMOKE, "seed=1,2", "paths.output=here")
+    outcome = dltrain("-m", "launcher=inline", *SMOKE, "seed=1,2", "paths.output=here")
     assert outcome.code == 0, outcome.err
     assert len(rows_of(sweep_folder(tmp_path / "here"))) == 2
     assert not (tmp_path / "outputs").exists()
 
 
 def test_a_job_that_diverges_costs_one_job(dltrain, tmp_path: Path) -> None:
-    outcome = dltrain("-m", *DIVERGING, "optimizer.lr=1e30,0.01")
+    outcome = dltrain("-m", "launcher=inline", *DIVERGING, "optimizer.lr=1e30,0.01")
     assert outcome.code == 1
     sweep = sweep_folder(tmp_path / "outputs")
     rows = rows_of(sweep)
@@ -193,7 +195,7 @@ def test_a_job_that_raises_costs_one_job(
         return start(composed, *rest, **more)
 
     monkeypatch.setattr(job, "start", fragile)
-    outcome = dltrain("-m", *SMOKE, "seed=1,2,3", "--json")
+    outcome = dltrain("-m", "launcher=inline", *SMOKE, "seed=1,2,3", "--json")
     assert outcome.code == 1
     rows = rows_of(sweep_folder(tmp_path / "outputs"))
     assert [row["status"] for row in rows] == ["completed", "failed", "completed"]
@@ -212,7 +214,7 @@ def test_an_interrupted_job_ends_the_sweep(
         raise Interrupted(2)
 
     monkeypatch.setattr(job, "start", interrupted)
-    outcome = dltrain("-m", *SMOKE, "seed=1,2,3")
+    outcome = dltrain("-m", "launcher=inline", *SMOKE, "seed=1,2,3")
     assert outcome.code == 130
     assert [row["status"] for row in rows_of(sweep_folder(tmp_path / "outputs"))] == ["interrupted"]
 
@@ -230,7 +232,7 @@ def test_an_interrupted_job_ends_the_sweep(
 def test_a_mistake_in_any_job_refuses_the_sweep_before_the_first(
     overrides: tuple[str, ...], messages: list[str], dltrain, tmp_path: Path
 ) -> None:
-    outcome = dltrain("-m", "debug=smoke", "callbacks=quiet", *overrides)
+    outcome = dltrain("-m", "launcher=inline", "debug=smoke", "callbacks=quiet", *overrides)
     assert outcome.code == 2
     assert len(outcome.err.splitlines()) == 1 + len(messages), outcome.err
     for message in messages:
@@ -248,7 +250,12 @@ def test_the_table_shows_what_each_task_watches(dltrain) -> None:
         "trainer.epochs=1",
     )
     outcome = dltrain(
-        "-m", *words, "task.loss=nonsaturating,hinge", "callbacks=quiet", "dataset.batch_size=200"
+        "-m",
+        "launcher=inline",
+        *words,
+        "task.loss=nonsaturating,hinge",
+        "callbacks=quiet",
+        "dataset.batch_size=200",
     )
     assert outcome.code == 0, outcome.err
     lines = [line.split() for line in outcome.out.splitlines()]
@@ -302,7 +309,9 @@ def test_tensorboard_names_the_jobs_of_a_sweep_by_swept_values(dltrain, tmp_path
     resume finds its folder.
     """
     argv = (*TINY, "model=perceptron", "optimizer=sgd", "optimizer.lr=0.1,0.01", "trainer.epochs=1")
-    outcome = dltrain("-m", *argv, "callbacks.progress=null", "callbacks.explain=null")
+    outcome = dltrain(
+        "-m", "launcher=inline", *argv, "callbacks.progress=null", "callbacks.explain=null"
+    )
     assert outcome.code == 0, outcome.err
     sweep = sweep_folder(tmp_path / "outputs")
     titles = ["0 lr=0.1", "1 lr=0.01"]
@@ -341,7 +350,7 @@ def hparams_shown(folder: Path) -> list[tuple[str, bool]]:
 
 
 def test_a_sweep_without_tensorboard_names_no_command_for_its_curves(dltrain) -> None:
-    words = ("-m", "dataset=digits", "model=mlp,perceptron", "trainer.steps=1")
+    words = ("-m", "launcher=inline", "dataset=digits", "model=mlp,perceptron", "trainer.steps=1")
     quiet = dltrain(*words, "callbacks=quiet")
     assert quiet.code == 0, quiet.err
     assert "tensorboard" not in quiet.out

@@ -206,7 +206,7 @@ def test_initial_weights_come_from_the_run_of_then(dltrain) -> None:
 
 
 def test_a_job_of_a_sweep_is_reproduced_beside_the_sweep(dltrain) -> None:
-    outcome = dltrain("-m", *SMALL, "trainer.epochs=1", "seed=1,2", "--json")
+    outcome = dltrain("-m", "launcher=inline", *SMALL, "trainer.epochs=1", "seed=1,2", "--json")
     sweep = Path(outcome.json["sweep"])
     comparison = reproduction(dltrain, sweep / "1")
     assert comparison["identical"]

@@ -169,7 +169,9 @@ def test_a_root_that_cannot_be_written(dltrain: Command) -> None:
     assert "paths.output=file: cannot be written" in outcome.err
 
 
-@pytest.mark.parametrize("words", [["hydra.run.dir=there"], ["-m", "hydra.sweep.dir=there"]])
+@pytest.mark.parametrize(
+    "words", [["hydra.run.dir=there"], ["-m", "launcher=inline", "hydra.sweep.dir=there"]]
+)
 def test_a_folder_for_a_new_run_is_refused(words: list[str], dltrain: Command) -> None:
     """The run is found under paths.output, where such a folder is not looked for."""
     outcome = dltrain(*AUTO, "seed=1", *words)
@@ -182,7 +184,7 @@ def test_a_sweep_continues_in_its_folder(
     dltrain: Command, interrupted_at: Callable[[int], None]
 ) -> None:
     """Finished jobs keep their results, the interrupted one continues, the others are trained."""
-    words = ("-m", *AUTO, "seed=0,1,2", "optimizer.lr=0.01", "--json")
+    words = ("-m", "launcher=inline", *AUTO, "seed=0,1,2", "optimizer.lr=0.01", "--json")
     interrupted_at(100)
     assert dltrain(*words).code == 130
     assert len(runs()) == 1
@@ -201,7 +203,7 @@ def test_a_sweep_continues_in_its_folder(
 
 
 def test_two_sweeps_at_once(dltrain: Command, tmp_path: Path) -> None:
-    words = ("-m", *AUTO, "name=mine", "seed=0,1")
+    words = ("-m", "launcher=inline", *AUTO, "name=mine", "seed=0,1")
     with held_key(Path("outputs"), "sweep name=mine"):
         outcome = dltrain(*words)
     assert (outcome.code, "is being trained by another process" in outcome.err) == (2, True)

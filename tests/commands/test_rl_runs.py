@@ -168,7 +168,7 @@ def test_a_sweep_over_seeds_leaves_curves_and_means(dltrain: Any) -> None:
         "seed=0,1",
         "dataset.per_epoch=12",
     )
-    outcome = dltrain("-m", *grid, "callbacks=quiet", "expect={}", "--json")
+    outcome = dltrain("-m", "launcher=inline", *grid, "callbacks=quiet", "expect={}", "--json")
     assert outcome.code == 0, outcome.err
     sweep = Path(outcome.json["sweep"])
     assert (sweep / "curves.png").stat().st_size > 1000

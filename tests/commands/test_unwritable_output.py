@@ -171,7 +171,7 @@ def test_a_full_disk_is_reported_and_old_files_stay(
     assert [p.name for p in tmp_path.iterdir()] == ["x.csv"]
 
 
-@pytest.mark.parametrize("verb", [(), ("-m", "seed=1,2")], ids=str)
+@pytest.mark.parametrize("verb", [(), ("-m", "launcher=inline", "seed=1,2")], ids=str)
 @pytest.mark.parametrize("place", ["file", "file/below", "/proc/x"])
 def test_a_run_folder_that_cannot_be_made_is_refused(
     verb: tuple[str, ...], place: str, dltrain
@@ -200,7 +200,7 @@ def test_a_sweep_continues_if_its_table_cannot_be_written(
         raise READ_ONLY
 
     monkeypatch.setattr("dltrain.sweeps.summary.csv_file.replace_file", refuse)
-    outcome = dltrain("-m", *SMALL, "seed=1,2", "--json")
+    outcome = dltrain("-m", "launcher=inline", *SMALL, "seed=1,2", "--json")
     assert outcome.code == 0, outcome.err
     assert [job["status"] for job in outcome.json["jobs"]] == ["completed", "completed"]
     assert outcome.out.count("results.csv cannot be written: Read-only file system") == 2
@@ -217,7 +217,7 @@ def test_a_job_whose_folder_cannot_be_made_has_that_as_its_reason(
         return make(folder, contents)
 
     monkeypatch.setattr(RunFolder, "make", refuse_jobs)
-    outcome = dltrain("-m", *SMALL, "seed=1,2", "--json")
+    outcome = dltrain("-m", "launcher=inline", *SMALL, "seed=1,2", "--json")
     assert outcome.code == 1
     reasons = [job.get("reason", "") for job in outcome.json["jobs"]]
     assert reasons[0] == ""

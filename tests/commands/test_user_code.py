@@ -159,7 +159,7 @@ def test_the_log_of_the_run_has_the_traceback_and_debug_prints_it(dltrain) -> No
 
 
 def test_a_job_of_a_sweep_says_the_same(dltrain) -> None:
-    outcome = dltrain("-m", *words("MissingKey", MODEL), "seed=1,2", "--json")
+    outcome = dltrain("-m", "launcher=inline", *words("MissingKey", MODEL), "seed=1,2", "--json")
     assert outcome.code == 1
     for row in outcome.json["jobs"]:
         assert row["reason"].startswith(f"error in your code: {CODE}, line {line_of('MissingKey')}")

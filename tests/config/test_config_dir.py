@@ -109,7 +109,9 @@ def test_a_run_is_whole_without_the_folder(dltrain, own: Path) -> None:
 
 
 def test_a_grid_and_check_choose_among_them(dltrain) -> None:
-    grid = dltrain("--config-dir", "own", "-m", "model=mine,mlp", *SMOKE, "--json")
+    grid = dltrain(
+        "--config-dir", "own", "-m", "launcher=inline", "model=mine,mlp", *SMOKE, "--json"
+    )
     assert grid.code == 0, grid.err
     assert [job["status"] for job in grid.json["jobs"]] == ["completed"] * 2
     checked = dltrain("check", "--config-dir", "own", "model=mine", "plugins=[own_net]")

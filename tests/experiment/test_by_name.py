@@ -88,7 +88,9 @@ def test_an_experiment_on_cifar10_takes_a_folder_by_choice(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", STARTS)
-@pytest.mark.parametrize("command", [(), ("check",), ("-m", "seed=1,2")], ids=str)
+@pytest.mark.parametrize(
+    "command", [(), ("check",), ("-m", "launcher=inline", "seed=1,2")], ids=str
+)
 def test_an_experiment_that_starts_from_a_run_asks_for_it(
     name: str, command: tuple[str, ...], dltrain, tmp_path: Path
 ) -> None:

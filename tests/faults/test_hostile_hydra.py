@@ -98,7 +98,7 @@ def refused(words: list[str], dltrain) -> list[str]:
 
 def test_nothing_of_hydra_can_be_set_by_an_override(run: Path, dltrain) -> None:
     (run / CONFIG).write_text(yaml.safe_dump(defaults()), encoding="utf-8")
-    verbs = [["check"], ["evaluate", str(run)], ["resume", str(run)], ["-m"]]
+    verbs = [["check"], ["evaluate", str(run)], ["resume", str(run)], ["-m", "launcher=inline"]]
     commands = [[*verb, override] for override in HYDRA_OVERRIDES for verb in verbs]
     commands = commands if FULL else commands[:: 3 * len(verbs) + 1]
     wrong = [what for words in commands for what in refused(words, dltrain)]

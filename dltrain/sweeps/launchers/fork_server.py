@@ -89,10 +89,11 @@ class Server:
     def read_requests(self) -> bool:
         """Wait for something to do, and carry out requests; False if there are no more to come."""
         seconds = POLL_SECONDS if self.leftovers else None
-        ready, _, _ = select.select([self.connection, self.wakeup], [], [], seconds)
+        requests = self.connection.fileno()
+        ready, _, _ = select.select([requests, self.wakeup], [], [], seconds)
         if self.wakeup in ready:
             os.read(self.wakeup, BUFFER_BYTES)
-        if self.connection not in ready:
+        if requests not in ready:
             return True
         received = self.connection.recv(BUFFER_BYTES)
         *lines, self.received = (self.received + received).split(b"\n")

@@ -57,7 +57,9 @@ class Local(Launcher):
         timeout: Seconds after which a job is asked to save and end; ten seconds later it is killed.
     """
 
-    def __init__(self, jobs: PositiveInt | None = None, timeout: PositiveFloat | None = None) -> None:
+    def __init__(
+        self, jobs: PositiveInt | None = None, timeout: PositiveFloat | None = None
+    ) -> None:
         self.gpus = slots.gpus()
         self.jobs = jobs or max(1, len(self.gpus))
         self.timeout = timeout

@@ -17,7 +17,7 @@ def gpus() -> list[str]:
     if visible is None:
         return [str(number) for number in range(count)]
     names = [name.strip() for name in visible.split(",")]
-    return names[:count]  # those after a name that is none are not visible
+    return names[:count]  # CUDA ignores what follows an unknown name
 
 
 def cores() -> int:

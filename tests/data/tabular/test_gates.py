@@ -38,6 +38,7 @@ def test_every_split_is_the_truth_table(gate: str, scaling: str) -> None:
 def test_a_perceptron_learns_the_gates_that_a_line_separates(dltrain) -> None:
     outcome = dltrain(
         "-m",
+        "launcher=inline",
         "experiment=perceptron_gates",
         "callbacks=quiet",
         "dataset.gate=and,or,nand,nor,xor",
