@@ -130,6 +130,19 @@ def test_groups_are_compared_in_words(dltrain: Command, ten: None) -> None:
     assert "better" not in dltrain("runs", "--group", "--csv").out
 
 
+def test_groups_on_a_narrow_terminal(
+    dltrain: Command, ten: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The table is divided, and long cells are wrapped."""
+    monkeypatch.setattr("dltrain.report.text.screen_width", lambda: 60)
+    lines = dltrain("runs", "--group").out.splitlines()
+    table = lines[:-2]
+    assert max(map(len, table)) <= 60
+    words = " ".join(table).split()
+    assert words.count("interval") == 2
+    assert {"0.9206", "0.0162", "0.9407", "n", "time"} <= set(words)
+
+
 def test_figures_of_groups_in_csv_and_json(dltrain: Command, ten: None) -> None:
     rows = csv.DictReader(io.StringIO(dltrain("runs", "--csv", "--group").out))
     groups = dltrain("runs", "--json", "--group").json["runs"]

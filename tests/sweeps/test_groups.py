@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from run_folders import config_of, make_run, results_of
 
 from dltrain.runs.comparison.groups import RunGroup
 from dltrain.runs.comparison.verdicts import MAX_SENTENCES, comparison
@@ -144,7 +147,10 @@ def test_many_groups_are_counted() -> None:
     groups += [group(f"w{i}", [v - 0.2 - 0.01 * i * v for v in BETTER]) for i in range(30)]
     lines = comparison(groups, ACCURACY, "max")
     assert len(lines) == MAX_SENTENCES + 2
-    assert lines[MAX_SENTENCES].startswith("20 more groups: 20 beyond the noise of 0, 0 not")
+    assert lines[MAX_SENTENCES] == (
+        "20 more groups: 20 worse than 0 beyond the noise, 0 within it or not tested"
+    )
+    assert lines[-1].endswith("p is corrected for 528 pairs of groups (Holm)")
 
 
 def test_unfinished_jobs_are_counted_and_named() -> None:
@@ -212,6 +218,24 @@ def test_the_metric_in_the_unit_of_the_data_is_shown() -> None:
     metrics = [line.split()[1] for line in report.splitlines()[1:5]]
     assert metrics == ["test/rmse", "test/rmse", "test/r2", "test/r2"]
     assert "model=mlp is better than model=cnn by 0.0124 ± 0.0021 test/rmse" in report
+
+
+def test_groups_on_other_data_are_not_compared(tmp_path: Path) -> None:
+    """A sweep over data sets compares the models on each of them."""
+    rows = []
+    for i, (name, model) in enumerate(itertools.product(("digits", "photos"), ("mlp", "cnn"))):
+        for seed, score in enumerate(BETTER if model == "cnn" else WORSE):
+            path = f"{i}{seed}"
+            make_run(tmp_path, path, config_of(seed), results_of(score), dataset_fingerprint=name)
+            words = (f"dataset={name}", f"model={model}", f"seed={seed}")
+            rows.append(job(score, *words, run=str(tmp_path / path)))
+    lines = groups_report(rows, ["dataset", MODEL, "seed"]).splitlines()[9:]
+    pairs = [line.strip().partition(" by ")[0] for line in lines if "better" in line]
+    assert pairs == [
+        "dataset=digits model=cnn is better than dataset=digits model=mlp",
+        "dataset=photos model=cnn is better than dataset=photos model=mlp",
+    ]
+    assert lines[-1].endswith("losses are not compared with each other")
 
 
 def test_keys_that_differ() -> None:

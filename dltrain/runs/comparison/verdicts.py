@@ -184,8 +184,8 @@ def rest_of(contrasts: Sequence[Contrast]) -> list[str]:
         return []
     noise = sum(contrast.is_noise for contrast in contrasts)
     return [
-        f"{counted_noun(len(contrasts), 'more group')}: {len(contrasts) - noise} beyond the noise "
-        f"of {contrasts[0].best.label}, {noise} not"
+        f"{counted_noun(len(contrasts), 'more group')}: {len(contrasts) - noise} worse than "
+        f"{contrasts[0].best.label} beyond the noise, {noise} within it or not tested"
     ]
 
 
@@ -205,7 +205,7 @@ def legend(repeated: int) -> str:
     text = "± is the 95 % interval of the difference"
     if repeated < 3:
         return text
-    return f"{text}; p is corrected for {pairs_of(repeated)} pairs of groups (Holm)"
+    return f"{text}; p is corrected for {pairs_of(repeated):,} pairs of groups (Holm)"
 
 
 def count_of(group: RunGroup) -> str:
