@@ -5,23 +5,26 @@ from __future__ import annotations
 import logging
 import time
 from pathlib import Path
+from typing import Any
 
 from dltrain.host import current_host
 from dltrain.report.text import counted_noun
 from dltrain.shell import shell_word
+from dltrain.sweeps.job import INTERRUPTED
 from dltrain.sweeps.samplers.sampler import Sampler
-from dltrain.sweeps.summary.best import best_lines
+from dltrain.sweeps.summary.best import best_lines, best_outcome
 from dltrain.sweeps.summary.csv_file import RESULTS_CSV, write_results_csv
+from dltrain.sweeps.summary.hparams import has_events, write_experiment
+from dltrain.sweeps.summary.importance import Importance, importance_of
 from dltrain.sweeps.summary.learning_curves import report_curves
 from dltrain.sweeps.summary.live import LiveScreen
 from dltrain.sweeps.summary.progress import SweepClock, counts_line, ended_line
-from dltrain.sweeps.summary.ranking import criteria_of
+from dltrain.sweeps.summary.ranking import Criterion, criteria_of
 from dltrain.sweeps.summary.tables import best_so_far, has_failed, overview, shortened
 from dltrain.sweeps.trial import Row, Trial
 from dltrain.terminal import can_redraw, cut, screen_width
 
 log = logging.getLogger("dltrain")
-EVENT_FILES = "events.out.tfevents.*"  # as TensorBoard calls them
 LIVE_ROWS = 10  # of the best trials so far
 LIVE_OTHER_LINES = 4  # of the screen: counts, header, the line of the cursor
 REDRAW_SECONDS = 1.0
@@ -101,12 +104,12 @@ class Display:
             row,
             self.sampler.total(),
             self.sampler.swept,
-            criteria_of(self.rows, self.sampler.metric),
+            self.criteria(self.rows),
         )
 
     def so_far(self, width: int | None, count: int, encoding: str = "utf-8") -> str:
         """Return counts and the best `count` trials so far."""
-        criteria = criteria_of(self.rows, self.sampler.metric)
+        criteria = self.criteria(self.rows)
         total = self.sampler.total()
         counts = counts_line(self.rows, len(self.running), total, self.clock)
         if width is not None:
@@ -121,25 +124,51 @@ class Display:
             self.live.close()
             self.live = None
 
-    def finish(self, rows: list[Row]) -> None:
-        """Print the table of all trials, the best one, and where results and curves are."""
-        swept = self.sampler.swept
-        criteria = criteria_of(rows, self.sampler.metric)
+    def criteria(self, rows: list[Row]) -> list[Criterion]:
+        """Return by what the trials of the sweep are compared."""
+        return criteria_of(rows, self.sampler.metric)
+
+    def finish(self, rows: list[Row]) -> dict[str, Any]:
+        """Print the table of all trials, the best one, and where results and curves are.
+
+        Return what --json adds to the rows: the best trial, and the importance of the swept keys.
+        """
+        criteria = self.criteria(rows)
         if not self.clock.ended:  # a resume found no trial to run
-            write_results_csv(self.folder, rows, swept, self.attempts)
+            write_results_csv(self.folder, rows, self.sampler.swept, self.attempts)
+        importance = self.importance(rows, criteria)
+        lines = [f"\n{self.folder}", *self.table_lines(rows, criteria)]
+        lines += best_lines(rows, criteria)
+        if importance is not None:
+            lines += importance.lines()
+        lines += self.file_lines()
+        log.info("\n".join(lines))
+        if has_events(self.folder):
+            write_experiment(self.folder, rows, self.sampler.swept, criteria)
+        report_curves(self.folder, rows, self.sampler.swept)
+        return {
+            "best": best_outcome(rows, criteria),
+            "importance": dict(importance.shares) if importance is not None else {},
+        }
+
+    def importance(self, rows: list[Row], criteria: list[Criterion]) -> Importance | None:
+        """Return the importance of the swept keys; None if the sweep was interrupted."""
+        if any(row["status"] == INTERRUPTED for row in rows):
+            return None
+        return importance_of(rows, self.sampler.swept, criteria)
+
+    def table_lines(self, rows: list[Row], criteria: list[Criterion]) -> list[str]:
+        """Return the table at the end, and how many trials are in results.csv only."""
         shown = shortened(rows, criteria)
-        lines = [f"\n{self.folder}", overview(shown, swept, criteria, screen_width())]
+        lines = [overview(shown, self.sampler.swept, criteria, screen_width())]
         if len(shown) < len(rows):
             others = counted_noun(len(rows) - len(shown), "further trial")
             lines.append(f"  {others} in {self.folder / RESULTS_CSV}")
-        lines += best_lines(rows, self.sampler.metric)
-        lines += self.file_lines()
-        log.info("\n".join(lines))
-        report_curves(self.folder, rows, swept)
+        return lines
 
     def file_lines(self) -> list[str]:
         """Return lines that name the table as a file, and the command that shows the curves."""
         lines = [f"results {self.folder / RESULTS_CSV}"]
-        if any(self.folder.rglob(EVENT_FILES)):
+        if has_events(self.folder):
             lines.append(f"curves  tensorboard --logdir {shell_word(str(self.folder))}")
         return lines

@@ -31,7 +31,6 @@ from dltrain.sweeps.journal import VERSION, Journal, mend_journal, read_journal
 from dltrain.sweeps.launchers.launcher import Launcher
 from dltrain.sweeps.out_of_fold import write_predictions
 from dltrain.sweeps.samplers.sampler import Sampler
-from dltrain.sweeps.summary.best import best_outcome
 from dltrain.sweeps.trial import Row, Trial, trials_of
 
 log = logging.getLogger("dltrain")
@@ -314,9 +313,7 @@ def run_trials(
         rows = coordinator.run()
     finally:
         display.close()
-    display.finish(rows)
-    best = best_outcome(rows, plan.sampler.metric)
-    options.outcome.update({"sweep": str(folder), "jobs": rows, "best": best})
+    options.outcome.update({"sweep": str(folder), "jobs": rows, **display.finish(rows)})
     if not interruption(rows):
         options.outcome.update(write_predictions(folder, rows, plan.sampler.swept))
     if coordinator.signal and not interruption(rows):  # it arrived while no job was running

@@ -315,12 +315,13 @@ def test_tensorboard_names_the_jobs_of_a_sweep_by_swept_values(dltrain, tmp_path
     assert outcome.code == 0, outcome.err
     sweep = sweep_folder(tmp_path / "outputs")
     titles = ["0 lr=0.1", "1 lr=0.01"]
-    assert (
-        sorted({path.parent.relative_to(sweep).as_posix() for path in sweep.rglob("events.*")})
-        == titles
-    )
-    found = hparams_shown(sweep)
+    assert sorted(
+        {path.parent.relative_to(sweep).as_posix() for path in sweep.rglob("events.*")}
+    ) == [".", *titles]
+    found, metrics = hparams_shown(sweep)
     assert found[0] == ("optimizer.lr", True)
+    assert metrics[:3] == ["val/accuracy", "test/accuracy", "test/loss"]
+    assert "train/loss" in metrics
     assert dict(found)["optimizer"] is False
     assert "val/accuracy (best)" in dict(found)
     assert not [name for name, _ in found if "_target_" in name or "callbacks" in name]
@@ -330,9 +331,9 @@ def test_tensorboard_names_the_jobs_of_a_sweep_by_swept_values(dltrain, tmp_path
     assert not (sweep / "0" / "tensorboard").exists()
 
 
-def hparams_shown(folder: Path) -> list[tuple[str, bool]]:
+def hparams_shown(folder: Path) -> tuple[list[tuple[str, bool]], list[str]]:
     """Name of each hyper-parameter, and whether it differs between runs, in the order in which
-    TensorBoard shows them.
+    TensorBoard shows them; and the metrics.
     """
     from tensorboard.backend.event_processing import data_provider, plugin_event_multiplexer
     from tensorboard.context import RequestContext
@@ -346,7 +347,8 @@ def hparams_shown(folder: Path) -> list[tuple[str, bool]]:
     backend = Context(TBContext(data_provider=provider))
     metadata = backend.hparams_metadata(RequestContext(), "")
     experiment = backend.experiment_from_metadata(RequestContext(), "", True, metadata, [])
-    return [(info.name, info.differs) for info in experiment.hparam_infos]
+    keys = [(info.name, info.differs) for info in experiment.hparam_infos]
+    return keys, [info.name.tag for info in experiment.metric_infos]
 
 
 def test_a_sweep_without_tensorboard_names_no_command_for_its_curves(dltrain) -> None:

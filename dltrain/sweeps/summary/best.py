@@ -11,7 +11,6 @@ from dltrain.shell import shell_word
 from dltrain.sweeps.summary.ranking import (
     Criterion,
     best_rows,
-    criteria_of,
     finished,
     watched_metrics,
 )
@@ -23,13 +22,11 @@ CONTINUED = "\\"  # at the end of a line that continues
 MAX_SHOWN = 5  # of the trials that none is better than, if there are several metrics
 
 
-def best_lines(rows: Sequence[Row], metric: str | Sequence[str] | None) -> list[str]:
+def best_lines(rows: Sequence[Row], criteria: Sequence[Criterion]) -> list[str]:
     """Return lines that name the best trial and the command for it; [] if no trial finished."""
-    done = finished(rows)
-    criteria = criteria_of(done, metric)
-    best = best_rows(done, criteria)
+    best = best_rows(rows, criteria)
     if not best:
-        return no_best_lines(done, criteria)
+        return no_best_lines(finished(rows), criteria)
     title = "best trial" if len(criteria) == 1 else "best compromise: trial"
     lines = []
     for row in best[:MAX_SHOWN]:
@@ -111,9 +108,8 @@ def command_lines(row: Row, width: int | None) -> list[str]:
     return lines
 
 
-def best_outcome(rows: Sequence[Row], metric: str | Sequence[str] | None) -> list[dict[str, Any]]:
+def best_outcome(rows: Sequence[Row], criteria: Sequence[Criterion]) -> list[dict[str, Any]]:
     """Return the best trial for --json in a list, which has several for several metrics."""
-    criteria = criteria_of(finished(rows), metric)
     return [
         {
             "job": row["job"],
