@@ -44,6 +44,9 @@ RENAMED = {
         val_percent validation_size valid_ratio val_frac
     """,
     "dataset.test_fraction": "test_size test_split test_ratio test_frac",
+    "dataset.folds": "cv n_splits n_folds num_folds k_folds kfold kfolds k_fold",
+    "dataset.group": "groups group_column group_col group_key split_group",
+    "dataset.time": "time_column date_column time_col date_col timestamp_column",
     "dataset.workers": "workers num_workers n_workers dataloader_num_workers data_loader_workers",
     "dataset.image_size": """
         imgsz image_size img_size input_size img_sz input_shape target_size resolution
@@ -429,6 +432,16 @@ HOMES = {
     "dataset.length": ("dataset=language_modeling dataset.path=FILE dataset.length={value}", ""),
     "dataset.vocab_size": ("dataset=text_files dataset.path=FOLDER dataset.vocab_size={value}", ""),
     "dataset.target": ("dataset=tabular dataset.path=FILE dataset.target={value}", ""),
+    "dataset.folds": ("dataset=digits dataset.folds={value}", "a run for each fold"),
+    "dataset.group": (
+        "dataset=tabular dataset.path=FILE dataset.target=COLUMN dataset.group={value}",
+        "",
+    ),
+    "dataset.time": (
+        "dataset=tabular dataset.path=FILE dataset.target=COLUMN dataset.split=time "
+        "dataset.time={value}",
+        "",
+    ),
     "dataset.path": ("dataset=image_folder dataset.path={value}", "for your own images"),
     "dataset.test_path": (
         "dataset=tabular dataset.path=FILE dataset.target=COLUMN dataset.test_path={value}",
@@ -687,8 +700,6 @@ ANSWERS = {
     "bf16": ("device.precision=bf16", ""),
     "n_trials": ("dltrain -m optimizer.lr=1e-3,1e-2", "a grid of runs"),
     "hparams_search": ("dltrain -m optimizer.lr=1e-3,1e-2", "a grid of runs"),
-    "cv": ("dltrain -m dataset.split_seed=0,1,2", "a run for each split"),
-    "n_splits": ("dltrain -m dataset.split_seed=0,1,2", "a run for each split"),
     "num_classes": ("", "the data says how many classes there are: leave it out"),
     "n_classes": ("", "the data says how many classes there are: leave it out"),
     "num_class": ("", "the data says how many classes there are: leave it out"),

@@ -204,7 +204,7 @@ class Tabular(Dataset[EncodedTable, LearnedTable, Split]):
         if self.test_source is not None and not self.is_other_table(table.digest):
             known = KnownColumns(encoder, formats, class_names)
             test_samples = self.read_test_rows(self.test_source, known)
-            self.splitting.warn_of_shared(
+            self.splitting.check_test_table(
                 (self.require_source(), samples), (self.test_source, test_samples)
             )
             test = torch.arange(len(targets), len(targets) + len(test_samples.targets))

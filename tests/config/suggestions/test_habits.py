@@ -27,6 +27,7 @@ from dltrain.verbs import MULTIRUN, VERBS
 OVERRIDE = re.compile(r"(?<![\w.])[a-z][\w.]*=(?:\[[^\]]*\]|[^\s;,()?`\"]+)")
 # Values that fit a key which 0.5 does not fit.
 SAMPLES = {
+    "folds": "5",
     "paths.output": "x",
     "checkpoints.keep": "3",
     "paths.data": "x",

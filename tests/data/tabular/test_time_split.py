@@ -213,3 +213,19 @@ def test_a_run_from_the_command_line(dltrain) -> None:
     outcome = dltrain(*run, "dataset.split=time", "device=cpu")
     assert outcome.code == 2
     assert "dataset.time=NAME" in outcome.err
+
+
+def test_a_test_table_with_early_rows_is_said(caplog: pytest.LogCaptureFixture) -> None:
+    path = table(WRITTEN["days"][:50])
+    table(["2024-02-19", "2024-02-18", "2024-03-01"], shuffled=False, path="test.csv")
+    assert by_time(path, test_path="test.csv").test.samples == 3
+    assert (
+        "dataset.time=when: 2 of 3 test rows (test.csv:2 is the first) are not later than the last "
+        "row of the training table" in caplog.text
+    )
+    caplog.clear()
+    table(["2024-02-20", "2024-02-21", "2024-03-01"], shuffled=False, path="test.csv")
+    assert by_time(path, test_path="test.csv").test.samples == 3
+    Path("test.csv").write_text("x,y\n1,yes\n2,no\n")
+    assert by_time(path, test_path="test.csv").test.samples == 2
+    assert "not later" not in caplog.text

@@ -11,7 +11,7 @@ from torch import Tensor
 from dltrain.data.held_out.rule import check_fold, describe_random_split, held_out_mask
 from dltrain.data.tabular.files.table_file import TableFile
 from dltrain.data.tabular.splits.groups import read_groups, warn_of_shared
-from dltrain.data.tabular.splits.times import read_times, split_by_time
+from dltrain.data.tabular.splits.times import read_times, split_by_time, warn_of_early
 from dltrain.data.tabular.table import TableSource, column_name
 from dltrain.data.tabular.table_rows import TableRows
 from dltrain.errors import ConfigError, InputError
@@ -92,15 +92,17 @@ class SplitSettings:
             )
         return rows
 
-    def warn_of_shared(
+    def check_test_table(
         self, train: tuple[TableSource, TableRows], test: tuple[TableFile, TableRows]
     ) -> None:
-        """Warn of groups that a separate test table shares with the training table.
+        """Warn of groups in a separate test table that are trained on, and of its early rows.
 
         Each table is given with its usable rows.
         """
         if self.group is not None:
             warn_of_shared(self.group, train, test)
+        if self.time is not None:
+            warn_of_early(self.time, train, test)
 
     def test_rule(self, has_classes: bool) -> str:
         """Describe how the test rows are chosen."""

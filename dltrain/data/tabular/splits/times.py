@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Sequence
 
@@ -10,12 +11,14 @@ import torch
 from numpy.typing import NDArray
 
 from dltrain.data.io.dates import date_text, formats_of, seconds_of
+from dltrain.data.tabular.files.table_file import TableFile
 from dltrain.data.tabular.splits.columns import count_such_rows, read_column
 from dltrain.data.tabular.table import Column, TableSource
 from dltrain.data.tabular.table_rows import Rows, TableRows
 from dltrain.errors import InputError
 from dltrain.shell import setting
 
+log = logging.getLogger("dltrain")
 ZONE = re.compile(r"[0-9]{2}:[0-9]{2}.*?(?:Z|[+-][0-9]{2}(?::?[0-9]{2})?)\s*")
 Times = NDArray[np.float64]
 
@@ -36,6 +39,26 @@ def read_times(source: TableSource, name: str, samples: TableRows) -> Times:
         times = reader.dates()
     reader.refuse_absent(times)
     return times
+
+
+def warn_of_early(
+    name: str, train: tuple[TableSource, TableRows], test: tuple[TableFile, TableRows]
+) -> None:
+    """Warn of rows of a separate test table that are not later than all training rows.
+
+    Nothing is said if the test table does not have the column.
+    """
+    test_source, test_samples = test
+    if name not in test_source.names():
+        return
+    last = read_times(train[0], name, train[1]).max()
+    is_early = read_times(test_source, name, test_samples) <= last
+    if is_early.any():
+        log.warning(
+            f"{setting('dataset.time', name)}: {int(is_early.sum()):,} of {len(is_early):,} test "
+            f"rows ({test_samples.places[int(is_early.argmax())]} is the first) are not later than "
+            "the last row of the training table, so test metrics are no forecast"
+        )
 
 
 class TimeReader:
