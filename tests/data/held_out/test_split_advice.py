@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from small_pictures import lay, picture
+from small_pictures import data, lay, picture
 
 from dltrain.data.held_out.advice import id_columns, min_number_of_groups
 from dltrain.data.tabular.bundled import Bundled
@@ -91,8 +91,8 @@ def test_rows_of_a_patient_that_are_on_one_side_by_chance_are_fine() -> None:
 
 @pytest.mark.parametrize("name", ["wine", "breast_cancer", "diabetes"])
 def test_bundled_tables_have_no_groups(name: str) -> None:
-    data = Tabular(source=Bundled(name), target="target")  # type: ignore[arg-type]
-    assert data.split_advice() == []
+    table_data = Tabular(source=Bundled(name), target="target")  # type: ignore[arg-type]
+    assert table_data.split_advice() == []
 
 
 @pytest.mark.parametrize("dataset", ["digits", "synthetic", "wine"])
@@ -150,6 +150,17 @@ def test_files_that_are_only_numbered_are_no_groups(name: str, dltrain) -> None:
     outcome = dltrain(*CHECK, "dataset=image_folder", "dataset.path=pets")
     assert outcome.code == 0, outcome.err
     assert "both sides" not in outcome.out + outcome.err
+
+
+def test_kinds_of_a_class_are_no_groups() -> None:
+    """Two breeds of each of six classes are no groups of files that belong together."""
+    for label in range(6):
+        for breed in range(2):
+            for number in range(4):
+                path = Path("pets", f"class{label}", f"breed{label}{breed}_{number}.png")
+                path.parent.mkdir(parents=True, exist_ok=True)
+                picture(seed=number).save(path)
+    assert data("pets").split_advice() == []
 
 
 def test_texts_of_an_author_on_both_sides_are_said(dltrain) -> None:

@@ -103,8 +103,11 @@ def test_another_folder_needs_no_groups(dltrain) -> None:
     run = ("dataset=image_folder", "dataset.path=pets", "model=perceptron", "callbacks=quiet")
     outcome = dltrain(*run, "dataset.group=prefix", "trainer.epochs=1", "device=cpu")
     assert outcome.code == 0, outcome.err
-    outcome = dltrain("evaluate", "last", "dataset.path=new")
-    assert outcome.code == 0, outcome.err
+    for split in ("train", "test"):
+        lay_patients(Path("split") / split, "{patient}{number}.png", range(3), count=2)
+    for folder in ("new", "split"):
+        outcome = dltrain("evaluate", "last", f"dataset.path={folder}")
+        assert outcome.code == 0, outcome.err
 
 
 def test_an_expression_is_typed_in_quotes(dltrain) -> None:
