@@ -13,7 +13,8 @@ class Pruning(Callback):
     """Reports each evaluation of a metric, and ends the run if the answer is a reason to.
 
     `decide` is called with the number of the evaluation, from 1, and the metric's value. `metric`
-    None is the one that the stage watches; evaluations without the metric are not counted.
+    None is the one that the stage watches; evaluations without the metric are not counted. The
+    last evaluation of a stage ends no run, since nothing is left to train.
     """
 
     name = "pruning"
@@ -32,7 +33,7 @@ class Pruning(Callback):
             return
         self.evaluations += 1
         reason = self.decide(self.evaluations, float(value))
-        if reason:
+        if reason and not is_last(engine):
             raise PrunedError(reason)
 
     def state_dict(self) -> dict[str, Any]:
@@ -40,3 +41,9 @@ class Pruning(Callback):
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.evaluations = state.get("evaluations", 0)
+
+
+def is_last(engine: Engine) -> bool:
+    """Tell if no further step of the stage follows an evaluation."""
+    is_trained = engine.exhausted and engine.epoch + 1 >= engine.stage.epochs
+    return engine.halted or is_trained

@@ -80,7 +80,8 @@ def _axis(override: Any, fixed: list[str]) -> list[str]:
         return [override.input_line]
     if not override.is_discrete_sweep():
         raise UsageError(
-            f"{override.input_line}: a grid needs values, such as {override.key_or_group}=1,2,3"
+            f"{override.input_line}: a grid needs values, such as {override.key_or_group}=1,2,3; "
+            "sweep=random or sweep=tpe draws them from an interval"
         )
     key = override.get_key_element()
     return [f"{key}={value}" for value in values_of(override, fixed)]

@@ -186,8 +186,8 @@ class Coordinator:
 
     def judged_metric(self) -> str | None:
         """Return the metric by which trials are pruned; None for the one that they watch."""
-        metric = self.sampler.metric
-        return metric if isinstance(metric, str) else None
+        objectives = self.sampler.objectives
+        return objectives[0].metric if objectives else None
 
     def note_reports(self) -> None:
         """Answer the evaluations that jobs of other processes have reported."""
@@ -197,12 +197,17 @@ class Coordinator:
             self.mailbox.answer(number, step, self.decide(number, step, value))
 
     def decide(self, number: int, step: int, value: float) -> str:
-        """Return why a trial is pruned after an evaluation, or ""."""
+        """Return why a trial is pruned after an evaluation, or "".
+
+        A resumed run repeats the evaluations after its checkpoint: they get the same answers.
+        """
         trial = self.trials[number]
-        if step not in trial.reports:  # a resumed run repeats evaluations after its checkpoint
+        if step not in trial.answers:
+            reason = self.sampler.report(trial, step, value)
             trial.reports[step] = value
-            self.journal.append("report", number=number, step=step, value=value)
-        return self.sampler.report(trial, step, value)
+            trial.answers[step] = reason
+            self.journal.append("report", number=number, step=step, value=value, reason=reason)
+        return trial.answers[step]
 
     def note_end(self, ended: Ended) -> None:
         """Note the results of a job."""

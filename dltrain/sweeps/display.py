@@ -19,7 +19,7 @@ from dltrain.sweeps.summary.importance import Importance, importance_of
 from dltrain.sweeps.summary.learning_curves import report_curves
 from dltrain.sweeps.summary.live import LiveScreen
 from dltrain.sweeps.summary.progress import SweepClock, counts_line, ended_line
-from dltrain.sweeps.summary.ranking import Criterion, criteria_of
+from dltrain.sweeps.summary.ranking import Criterion
 from dltrain.sweeps.summary.tables import best_so_far, has_failed, overview, shortened
 from dltrain.sweeps.trial import Row, Trial
 from dltrain.terminal import can_redraw, cut, screen_width
@@ -126,7 +126,7 @@ class Display:
 
     def criteria(self, rows: list[Row]) -> list[Criterion]:
         """Return by what the trials of the sweep are compared."""
-        return criteria_of(rows, self.sampler.metric)
+        return self.sampler.criteria(rows)
 
     def finish(self, rows: list[Row]) -> dict[str, Any]:
         """Print the table of all trials, the best one, and where results and curves are.

@@ -31,6 +31,7 @@ from dltrain.sweeps.journal import VERSION, Journal, mend_journal, read_journal
 from dltrain.sweeps.launchers.launcher import Launcher
 from dltrain.sweeps.out_of_fold import write_predictions
 from dltrain.sweeps.samplers.sampler import Sampler
+from dltrain.sweeps.samplers.space import space_overrides
 from dltrain.sweeps.trial import Row, Trial, trials_of
 
 log = logging.getLogger("dltrain")
@@ -127,7 +128,7 @@ def planned(overrides: list[str]) -> Iterator[SweepPlan]:
     launcher: Launcher = instantiate(base.config["launcher"], "launcher", {}, plugins)
     require_importable(plugins, launcher)
     typed = {key_in(override) for override in of_runs}
-    space = [f"{key}={value}" for key, value in sampler.space.items() if key not in typed]
+    space = space_overrides({k: v for k, v in sampler.space.items() if key_in(k) not in typed})
     axis = axis_of_folds(base, sampler, typed)
     with closing(launcher):
         launcher.warm_up()
@@ -291,7 +292,6 @@ def require_same_trial(trial: Trial, folder: Path) -> None:
     if trial.is_done:
         return
     composed = compose(trial.overrides)
-    raise_problems(composed.problems)
     if identity(of_run(composed).public) != trial.identity:
         raise UsageError(
             f"{folder}: trial {trial.number} ({' '.join(trial.overrides)}) now has another "

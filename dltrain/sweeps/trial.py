@@ -23,7 +23,8 @@ class Trial:
         overrides: All overrides of its run.
         identity: The identity of its configuration.
         state: What the sampler needs to rebuild it, in values of JSON.
-        reports: The values of its evaluations, by number from 1.
+        reports: The values of its evaluations, by number from 1; None is not a number.
+        answers: Why it was pruned after an evaluation, by number; "" where it continued.
         attempts: The number of times that it was started.
         row: Its results, once an attempt has ended: job, overrides, status, metrics and more.
     """
@@ -32,7 +33,8 @@ class Trial:
     overrides: list[str]
     identity: str = ""
     state: dict[str, Any] = field(default_factory=dict)
-    reports: dict[int, float] = field(default_factory=dict)
+    reports: dict[int, float | None] = field(default_factory=dict)
+    answers: dict[int, str] = field(default_factory=dict)
     attempts: int = 0
     row: Row | None = None
 
@@ -66,7 +68,9 @@ def trials_of(events: list[Event], folder: Path) -> dict[int, Trial]:
             trial.attempts += 1
             trial.row = None
         elif event["event"] == "report":
-            trials[event["number"]].reports[event["step"]] = event["value"]
+            trial = trials[event["number"]]
+            trial.reports[event["step"]] = event["value"]
+            trial.answers[event["step"]] = event.get("reason", "")
         elif event["event"] == "end":
             trials[event["number"]].row = row_at(event["row"], folder / str(event["number"]))
     return trials

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from dltrain.config.compose import Composed
-from dltrain.sweeps.trial import Trial
+from dltrain.sweeps.summary.ranking import Criterion, criteria_of, finished
+from dltrain.sweeps.trial import Row, Trial
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,7 @@ class Sampler(ABC):
 
     Attributes:
         metric: The metric of the best trial, or several; None for the one that the runs watch.
+        objectives: The same with their directions; () if only the results of the runs tell them.
         space: Values to sweep over, by key, in addition to those of the command line.
         first: A configuration of the sweep, whose settings of places are those of all of them.
         swept: The keys whose values differ between trials.
@@ -38,11 +41,16 @@ class Sampler(ABC):
     """
 
     metric: str | list[str] | None = None
+    objectives: Sequence[Criterion] = ()
     space: dict[str, Any]
     first: Composed
     swept: list[str]
     judges: bool = False
     is_exhaustive: bool = False
+
+    def criteria(self, rows: Sequence[Row]) -> list[Criterion]:
+        """Return what the trials with these results are compared by; [] if that is unknown."""
+        return list(self.objectives) or criteria_of(finished(rows), self.metric)
 
     @abstractmethod
     def open(self, overrides: list[str]) -> None:

@@ -1,0 +1,108 @@
+"""The metrics that decide which trial of a sweep is the best, checked before the first one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+from dltrain.engine import Direction
+from dltrain.errors import ConfigError
+from dltrain.sweeps.outlook import Outlook
+from dltrain.sweeps.summary.ranking import SECONDS, Criterion
+
+VAL = "val/"
+TEST = "test/"
+TRAIN = "train/"
+MODES: tuple[Direction, ...] = ("max", "min")
+Mode = Literal["max", "min"]
+
+
+def objectives_of(
+    metric: str | Sequence[str] | None,
+    mode: str | Sequence[str] | None,
+    outlook: Outlook,
+) -> list[Criterion]:
+    """Return what `sweep.metric` and `sweep.mode` compare trials by, in their order.
+
+    `metric` None is the watched metric; `mode` None is the direction that the task declares.
+
+    Raises:
+        ConfigError: A metric is unknown, or has no direction.
+    """
+    names = as_list(metric) or [outlook.watch]
+    if names == [""]:
+        why = f"these runs watch no metric; choose one of {', '.join(known_metrics(outlook))}"
+        raise ConfigError([("sweep.metric=null", why)])
+    require_distinct(names)
+    modes = modes_of(mode, names)
+    problems: list[tuple[str, str]] = []
+    objectives = []
+    for name, typed in zip(names, modes, strict=True):
+        try:
+            objectives.append(Criterion(name, typed or declared_direction(name, outlook)))
+        except ValueError as e:
+            problems.append((f"sweep.metric={name}", str(e)))
+    if problems:
+        raise ConfigError(problems)
+    return objectives
+
+
+def as_list(value: str | Sequence[str] | None) -> list[str]:
+    """Return one text or several as a list."""
+    if value is None:
+        return []
+    if isinstance(value, str):
+        return [value]
+    return list(value)
+
+
+def require_distinct(names: list[str]) -> None:
+    """Raise ConfigError if a metric stands twice."""
+    if len(set(names)) < len(names):
+        raise ConfigError([(f"sweep.metric=[{','.join(names)}]", "names a metric twice")])
+
+
+def modes_of(mode: str | Sequence[str] | None, names: list[str]) -> list[Direction | None]:
+    """Return the typed direction of each metric; None for one that is not typed.
+
+    Raises ConfigError if there is not one for each.
+    """
+    modes = as_list(mode)
+    if not modes:
+        return [None] * len(names)
+    typed = f"sweep.mode=[{','.join(modes)}]"
+    if len(modes) != len(names):
+        why = f"needs a direction for each of {len(names)} metrics: {', '.join(names)}"
+        raise ConfigError([(typed, why)])
+    directions: list[Direction | None] = []
+    for one in modes:
+        if one not in MODES:
+            raise ConfigError([(typed, f"{one} is not a direction: max or min")])
+        directions.append("max" if one == "max" else "min")
+    return directions
+
+
+def declared_direction(name: str, outlook: Outlook) -> Direction:
+    """Return which way a metric is better; ValueError if it is unknown, or declares none."""
+    if name == outlook.watch:
+        return outlook.mode
+    known = known_metrics(outlook)
+    if name not in known:
+        raise ValueError(f"is not one of the metrics: {', '.join(known)}")
+    direction = known[name]
+    if direction is None:
+        raise ValueError(
+            "does not declare which way it is better: set sweep.mode=max or sweep.mode=min"
+        )
+    return direction
+
+
+def known_metrics(outlook: Outlook) -> dict[str, Direction | None]:
+    """Return the metrics that a trial's results will have, each with its direction."""
+    known: dict[str, Direction | None] = {}
+    for split in (VAL, TEST):
+        known |= {f"{split}{name}": mode for name, mode in outlook.directions.items()}
+    for name in outlook.training:
+        known[f"{TRAIN}{name}"] = outlook.directions.get(name)
+    known[SECONDS] = "min"
+    return known
