@@ -293,6 +293,7 @@ def require_same_trial(trial: Trial, folder: Path) -> None:
         return
     composed = compose(trial.overrides)
     if identity(of_run(composed).public) != trial.identity:
+        raise_problems(composed.problems)
         raise UsageError(
             f"{folder}: trial {trial.number} ({' '.join(trial.overrides)}) now has another "
             "configuration than when the sweep began, since a file of options or an environment "
