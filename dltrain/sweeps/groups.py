@@ -163,7 +163,8 @@ def groups_table(groups: Sequence[RunGroup], watched: str, mode: str, header: st
 
     The groups are in the order of the first metric, the best first.
     """
-    names = main_metrics(watched, {name for group in groups for name in group.scores})
+    on_folds = any(group.overlap > 0 for group in groups)
+    names = main_metrics(watched, {name for group in groups for name in group.scores}, on_folds)
     ordered = sorted_groups(groups, next(iter(names), ""), mode)
     ordered += [group for group in groups if group not in ordered]
     lines = [[header, "metric", "mean", "std", "95 % interval", f"{groups[0].unit}s"]]

@@ -18,6 +18,7 @@ from dltrain.config.compose import compose
 from dltrain.config.groups import config_dir
 from dltrain.engine import Callback
 from dltrain.errors import (
+    ConfigError,
     DivergedError,
     DltrainError,
     InputError,
@@ -129,6 +130,9 @@ def run_job(job: SweepJob, decide: Decide) -> dict[str, Any]:
     except DivergedError as e:
         log.warning(str(e))
         return unfinished("diverged", str(e))
+    except ConfigError as e:  # of the data, which the checks before the first job do not read
+        log.warning(str(e))
+        return unfinished("failed", "; ".join(": ".join(problem) for problem in e.problems))
     except DltrainError as e:
         log.warning(str(e))
         return unfinished("failed", str(e))

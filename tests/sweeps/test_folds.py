@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import math
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -102,6 +103,14 @@ def test_folds_of_each_combination(dltrain: Command) -> None:
     assert [row["overrides"][-2:] for row in outcome.json["jobs"]] == [
         [f"optimizer.lr={lr}", f"dataset.fold={fold}"] for lr in (0.1, 0.01) for fold in (0, 1)
     ]
+
+
+def test_folds_are_compared_by_the_samples_that_were_held_out(dltrain: Command) -> None:
+    outcome = dltrain("-m", *TINY, "dataset.folds=3", "optimizer.lr=0.1,1e-4", "--json")
+    lines = outcome.out.splitlines()
+    start = next(i for i, line in enumerate(lines) if line.endswith("folds"))
+    assert "best val/accuracy" in lines[start + 1]
+    assert re.search(r"lr=0.1 .*difference .* in best val/accuracy .*\(3 paired folds", outcome.out)
 
 
 def test_typed_folds_are_those_that_are_trained(dltrain: Command) -> None:

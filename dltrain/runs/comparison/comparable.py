@@ -54,4 +54,5 @@ def metric_of(part: Sequence[Scored]) -> str:
     """Return the metric by which groups are compared; "" if they have none."""
     known = {name for one in part for name in one.group.scores}
     watched = next((one.watched for one in part if one.watched), "")
-    return next(iter(main_metrics(watched, known)), "")
+    on_folds = any(one.group.overlap > 0 for one in part)
+    return next(iter(main_metrics(watched, known, on_folds)), "")

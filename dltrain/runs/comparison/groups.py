@@ -72,12 +72,15 @@ def by_metric(runs: Mapping[Unit, Mapping[str, float]]) -> dict[str, dict[Unit, 
     return scores
 
 
-def main_metrics(watched: str, known: Collection[str]) -> list[str]:
+def main_metrics(watched: str, known: Collection[str], folds: bool = False) -> list[str]:
     """Return the main metrics among the known ones: those of the test, then the best watched one.
 
-    Those of the test are the watched metric on the test samples, or `INSTEAD` of it.
+    Those of the test are the watched metric on the test samples, or `INSTEAD` of it. With `folds`
+    the watched one is first: over all folds it is of samples that no run was trained on.
     """
     test = f"test/{watched.partition('/')[2]}"
     shown = [name for name in INSTEAD.get(test, (test,)) if name in known]
     names = [*(shown or [test]), f"{BEST}{watched}"]
+    if folds:
+        names.reverse()
     return [name for name in names if name in known]
