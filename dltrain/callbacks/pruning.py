@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from dltrain.engine import Callback, Engine
+from dltrain.engine import NEVER, Callback, Engine
 from dltrain.errors import PrunedError
 
 
@@ -24,9 +24,11 @@ class Pruning(Callback):
         self.metric = metric
         self.decide = decide
         self.evaluations = 0
+        self.seen_step = NEVER  # the step of the last evaluation, with the metric or without
 
     def evaluation_end(self, engine: Engine) -> None:
         """Raise PrunedError if the run is pruned."""
+        self.seen_step = engine.step
         metric = self.metric or engine.stage.watch
         value = engine.scores.get(metric)
         if value is None:
@@ -36,11 +38,23 @@ class Pruning(Callback):
         if reason and not is_last(engine):
             raise PrunedError(reason)
 
+    def resumed(self, engine: Engine) -> None:
+        """Count the evaluation of a best state, which is saved before it comes to this callback."""
+        if self.is_judged(engine) and engine.evaluated_step == engine.step != self.seen_step:
+            self.evaluations += 1
+            self.seen_step = engine.step
+
+    def is_judged(self, engine: Engine) -> bool:
+        """Tell if the evaluations of the stage have the metric."""
+        is_watched = self.metric in (None, engine.stage.watch)
+        return is_watched or engine.stage.watch == engine.task.watch
+
     def state_dict(self) -> dict[str, Any]:
-        return {"evaluations": self.evaluations}
+        return {"evaluations": self.evaluations, "seen_step": self.seen_step}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.evaluations = state.get("evaluations", 0)
+        self.seen_step = state.get("seen_step", NEVER)
 
 
 def is_last(engine: Engine) -> bool:
