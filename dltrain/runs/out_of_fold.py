@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from operator import eq
 from pathlib import Path
 from typing import Any
@@ -55,10 +55,9 @@ def write_out_of_fold(
     for fold, run in sorted(by_fold.items()):
         scores = evaluate_run(run, list(overrides), SPLIT, "best", "", per_sample=True)
         add_rows(rows, fold, scores)
-        samples = scores.data.train.samples + scores.data.val.samples
     ordered = [rows[position] for position in sorted(rows)]
     if not in_order_of_time(by_fold[0], list(overrides)):
-        require_all(ordered, samples)
+        require_all(rows, scores)
     written = write_samples(iter(ordered), out)
     log.info(f"{out}: {counted_noun(written, 'out-of-fold prediction')}")
     return {"samples": float(written), **metrics_of(ordered)}
@@ -157,12 +156,17 @@ def predictions(scores: RunScores) -> Iterator[Tensor]:
             yield scores.task.predict(batch[0]).float()
 
 
-def require_all(rows: Sequence[Row], samples: int) -> None:
-    """Raise InputError unless every sample that is not for testing was held out once."""
-    if len(rows) != samples:
+def require_all(rows: Mapping[int, Row], scores: RunScores) -> None:
+    """Raise InputError if no fold held out a sample that a fold was trained on."""
+    train = scores.data.train
+    trained: Iterable[int] = range(train.samples)
+    if isinstance(train, OrdersSamples):
+        trained = set(train.order(0).tolist())
+    missing = sum(position not in rows for position in trained)
+    if missing:
         raise InputError(
-            f"the folds hold out {len(rows):,} of {samples:,} samples: the data has changed since "
-            "a run was trained"
+            f"{missing:,} training samples of {scores.run.folder} are held out by no fold: the "
+            "data has changed since a run was trained"
         )
 
 

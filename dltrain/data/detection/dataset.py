@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from torch import Tensor
@@ -24,7 +24,12 @@ from dltrain.data.detection.samples import (
     NamesImages,
 )
 from dltrain.data.detection.transforms import Flip, Jitter
-from dltrain.data.held_out.rule import describe_random_split, held_out_mask
+from dltrain.data.held_out.rule import (
+    check_fold,
+    describe_random_split,
+    held_out_mask,
+    refuse_own_validation_set,
+)
 from dltrain.data.images.labeled import require_image_shape, require_statistics, require_texts
 from dltrain.data.images.opening import size_of
 from dltrain.data.images.pixel_rule import PixelRule, rule_from
@@ -34,6 +39,7 @@ from dltrain.errors import InputError
 from dltrain.types import (
     BatchSize,
     Fraction,
+    Ge,
     PositiveInt,
     Probability,
     ReportTable,
@@ -88,20 +94,22 @@ class DetectionDataset(Dataset[DetectionTensors, LearnedDetection, Split]):
     The rows of a target are x1, y1, x2, y2 in pixels and the class number, padded with class -1; if
     some objects do not count, as difficult ones, a sixth column says which (dltrain.types.boxes).
     If the source has no test split of its own, `test_fraction` of the training images, chosen by
-    `split_seed` alone, are one; likewise `val_fraction` of the rest for validation. An epoch goes
-    `repeats` times through the training images. In training an image is flipped with probability
-    `flip`, and shown at 1 - `jitter` to 1 + `jitter` times its size at a random place, its boxes
-    likewise; a box of which less than a quarter is left is dropped. Raises ValueError for
-    preprocessing that would not move boxes.
+    `split_seed` alone, are one; likewise `val_fraction` of the rest for validation, or the
+    `fold`-th of k equal parts. An epoch goes `repeats` times through the training images. In
+    training an image is flipped with probability `flip`, and shown at 1 - `jitter` to 1 + `jitter`
+    times its size at a random place, its boxes likewise; a box of which less than a quarter is left
+    is dropped. Raises ValueError for preprocessing that would not move boxes.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - the keys of the configuration
         self,
         source: DetectionSource,
         batch_size: BatchSize = 8,
         eval_batch_size: PositiveInt = 16,
         val_fraction: Fraction = 0.1,
         test_fraction: Fraction = 0.1,
+        folds: Annotated[int, Ge(2)] | None = None,
+        fold: Annotated[int, Ge(0)] | None = None,
         split_seed: int = 0,
         epochs: PositiveInt = 10,
         repeats: PositiveInt = 1,
@@ -116,10 +124,13 @@ class DetectionDataset(Dataset[DetectionTensors, LearnedDetection, Split]):
                 f"preprocessing or regularization of images ({', '.join(moving)}) would leave "
                 "the boxes where they were: dataset.flip=0.5 and dataset.jitter=0.2 change both"
             )
+        check_fold(folds, fold)
         super().__init__(batch_size, eval_batch_size, seed)
         self.source = source
         self.val_fraction = val_fraction
         self.test_fraction = test_fraction
+        self.folds = folds
+        self.fold = fold
         self.split_seed = split_seed
         self.epochs = epochs
         self.repeats = repeats
@@ -217,8 +228,11 @@ class DetectionDataset(Dataset[DetectionTensors, LearnedDetection, Split]):
         """The rows for training, of the set train, and those for validation, of val or train."""
         count = len(self.stored["train"][1])
         if "val" in self.stored:
+            refuse_own_validation_set(self.folds)
             return torch.arange(count), torch.arange(len(self.stored["val"][1]))
-        held = held_out_mask(torch.zeros(count), self.val_fraction, self.split_seed)
+        held = held_out_mask(
+            torch.zeros(count), self.val_fraction, self.split_seed, self.folds, self.fold
+        )
         return (~held).nonzero().squeeze(1), held.nonzero().squeeze(1)
 
     @property

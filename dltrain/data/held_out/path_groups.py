@@ -20,7 +20,8 @@ PREFIX_END = re.compile(r"[-_]")
 HINT = (
     "folder (the first folder below that of the class), prefix (the file's name up to its first _ "
     "or -), a word that the group begins with, such as patient for patient12_3.png or "
-    "patient12/3.png, or a regular expression with one group in parentheses, such as '(case[0-9]+)'"
+    "patient12/3.png, or a regular expression with one group in parentheses, typed with both kinds "
+    "of quotes: \"dataset.group='(case[0-9]+)'\""
 )
 GroupOf: TypeAlias = Callable[[str], str | None]
 """Returns the group of a path below the folder of a class; None for a path without one."""

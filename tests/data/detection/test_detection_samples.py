@@ -175,6 +175,16 @@ def test_a_split_without_objects_is_named(caplog: pytest.LogCaptureFixture) -> N
     assert told == {True, False}
 
 
+def test_each_image_is_in_one_fold() -> None:
+    sets = [as_yolo(folds=3, fold=fold, repeats=2) for fold in range(3)]
+    held = torch.cat([data.rows[1] for data in sets])
+    assert sorted(held.tolist()) == [0, 1, 2]
+    for data in sets:
+        assert sorted([*data.rows[0].tolist(), *data.rows[1].tolist()]) == [0, 1, 2]
+    with pytest.raises(ValueError, match="needs the fold to validate on"):
+        as_yolo(folds=3)
+
+
 def test_an_invalid_annotation_of_coco_is_named_by_its_id() -> None:
     as_coco()
     content = json.loads(Path("coco.json").read_text(encoding="utf-8"))

@@ -31,6 +31,11 @@ ROOTS = frozenset({"pets/train/cat", "pets/train/dog", "pets/cat"})
         ("patient", "patient.png", None),
         ("patient", "inpatient12.png", None),
         ("patient", "subject12.png", None),
+        ("folder", "patient7/day1_3.png", "patient7"),  # the table in docs/folders.md
+        ("prefix", "patient7/day1_3.png", "day1"),
+        ("patient", "patient7/day1_3.png", "patient7"),
+        ("day([0-9]+)", "patient7/day1_3.png", "1"),
+        ("day([0-9]+)", "patient7_3.png", None),
         ("(case[0-9]+)", "day1/xcase12.png", "case12"),
         (r"^\w+_(\d+)_", "scan_12_3.png", "12"),
         ("(case[0-9]+)", "patient12.png", None),
