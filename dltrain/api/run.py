@@ -112,7 +112,7 @@ class Run:
 
     @property
     def status(self) -> str:
-        """The run's status: completed, stopped, interrupted, diverged, failed or unfinished."""
+        """The run's status: completed, stopped, pruned, interrupted, diverged, failed, unfinished."""
         return self.results.get("status", UNFINISHED)
 
     @property

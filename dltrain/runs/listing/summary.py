@@ -23,7 +23,7 @@ from dltrain.runs.listing.folders import FoundFolder
 DAMAGED = "damaged"
 RUNNING = "running"
 INTERRUPTED = "interrupted"
-STATUSES = (RUNNING, *FINISHED, INTERRUPTED, "diverged", "failed", DAMAGED)
+STATUSES = (RUNNING, *FINISHED, INTERRUPTED, "pruned", "diverged", "failed", DAMAGED)
 NAMED_GROUPS = ("model", "dataset", "experiment")  # have columns of their own
 OPTION = re.compile(r"[A-Za-z]\w*=\w+")  # an override that chooses an option of a group
 ROOT_KEYS = ("seed", "name", "debug", "freeze", "unfreeze_epoch", "lr_factors")  # are no groups
