@@ -16,9 +16,10 @@ if TYPE_CHECKING:
     from dltrain.api.evaluate import Evaluation, evaluate
     from dltrain.api.load import load
     from dltrain.api.predictor import Predictor
+    from dltrain.api.resume import resume
     from dltrain.api.run import History, Run
     from dltrain.api.sweep import Sweep, sweep
-    from dltrain.api.train import RunInterrupted, resume, train
+    from dltrain.api.train import RunInterrupted, train
     from dltrain.data.dataset import Dataset
     from dltrain.engine import Callback, Engine, Mean, Stage, Task
     from dltrain.errors import (
@@ -58,9 +59,10 @@ MODULES = {
     "dltrain.api.evaluate": ("Evaluation", "evaluate"),
     "dltrain.api.load": ("load",),
     "dltrain.api.predictor": ("Predictor",),
+    "dltrain.api.resume": ("resume",),
     "dltrain.api.run": ("History", "Run"),
     "dltrain.api.sweep": ("Sweep", "sweep"),
-    "dltrain.api.train": ("RunInterrupted", "resume", "train"),
+    "dltrain.api.train": ("RunInterrupted", "train"),
     "dltrain.data.dataset": ("Dataset",),
     "dltrain.engine": ("Callback", "Engine", "Mean", "Stage", "Task"),
     "dltrain.errors": (

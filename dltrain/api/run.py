@@ -112,7 +112,7 @@ class Run:
 
     @property
     def status(self) -> str:
-        """The run's status: completed, stopped, pruned, interrupted, diverged, failed, unfinished."""
+        """completed, stopped, pruned, interrupted, diverged, failed or unfinished."""
         return self.results.get("status", UNFINISHED)
 
     @property

@@ -16,11 +16,15 @@ from dltrain.api.train import RunInterrupted, text_of
 from dltrain.config.groups import config_dir as options_in
 from dltrain.config.policy import MAIN
 from dltrain.errors import Interrupted, UsageError
+from dltrain.options import Options
 from dltrain.runs.comparison.groups import OVER, RunGroup
 from dltrain.runs.folder import CONFIG, FINISHED
 from dltrain.sweeps.coordinator import interruption
 from dltrain.sweeps.groups import groups_of, keys_that_differ
+from dltrain.sweeps.job import ENDED
 from dltrain.sweeps.run import run_sweep
+from dltrain.sweeps.summary.csv_file import RESULTS_CSV
+from dltrain.sweeps.trial import Row
 
 
 class Sweep:
@@ -29,12 +33,21 @@ class Sweep:
     Attributes:
         folder: The sweep's folder, which has those of its runs.
         rows: The results of each run as dictionaries: job, overrides, status, metrics, run.
+        best_jobs: The numbers of the best runs by what the sweep compares them by: one, or several
+            if that are several metrics (`sweep.metric`) and none of the runs is the best in all.
     """
 
-    def __init__(self, folder: Path, rows: list[dict[str, Any]], plugins: tuple[str, ...]) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        rows: list[Row],
+        plugins: tuple[str, ...] = (),
+        best: Sequence[int] = (),
+    ) -> None:
         self.folder = folder
         self.rows = rows
         self.plugins = plugins
+        self.best_jobs = list(best)
 
     @property
     def runs(self) -> list[Run]:
@@ -45,19 +58,23 @@ class Sweep:
 
     @property
     def failed(self) -> list[dict[str, Any]]:
-        """The rows of the runs that did not finish, each with its reason."""
-        return [row for row in self.rows if row["status"] not in FINISHED]
+        """The rows of the runs that did not finish and were not pruned, each with its reason."""
+        return [row for row in self.rows if row["status"] not in ENDED]
 
     def best(self, metric: str | None = None, mode: Literal["max", "min"] | None = None) -> Run:
         """Return the finished run with the best value of a metric.
 
-        Without `metric`, it is the metric that the runs watched, and its best evaluation counts.
-        `mode` says whether the highest or the lowest value is the best.
+        Without `metric`, it is the one of the sweep (`sweep.metric`), or else the metric that the
+        runs watched, of which the best evaluation counts. `mode` says whether the highest or the
+        lowest value is the best.
 
         Raises:
             UsageError: No run has the metric, the runs watched different ones, or `mode` is missing
-                for a metric that the runs did not watch.
+                for a metric that the runs did not watch; or several runs are the best by the
+                several metrics of the sweep.
         """
+        if metric is None and self.best_jobs:
+            return self.the_best()
         values = {job: value_in(row, metric) for job, row in self.finished.items()}
         known = {job: value for job, value in values.items() if value is not None}
         if not known:
@@ -65,6 +82,20 @@ class Sweep:
         is_max = (mode or self.direction(metric)) == "max"
         job = sorted(known, key=known.__getitem__, reverse=is_max)[0]
         return Run(self.finished[job]["run"], plugins=self.plugins)
+
+    def the_best(self) -> Run:
+        """Return the run that the sweep calls the best; UsageError if there are several."""
+        if len(self.best_jobs) > 1:
+            raise UsageError(
+                f"runs {', '.join(map(str, self.best_jobs))} of {self.folder} are each the best in "
+                "a way; name one metric: best('val/accuracy')"
+            )
+        return Run(self.finished[self.best_jobs[0]]["run"], plugins=self.plugins)
+
+    @property
+    def table(self) -> Path:
+        """The file with the results as a table: results.csv."""
+        return self.folder / RESULTS_CSV
 
     def groups(self, over: Sequence[str] = OVER) -> list[RunGroup]:
         """Return the groups of runs that differ only in their seed or fold.
@@ -144,16 +175,24 @@ def sweep(
     """
     typed = overrides_of(overrides, settings)
     options = options_for("-m", with_launcher(typed))
-    with options_in(text_of(config_dir)), isolated(verbose), ending():
+    with options_in(text_of(config_dir)), isolated(verbose), ending_sweep():
         rows = run_sweep(options)
-    result = Sweep(Path(options.outcome["sweep"]), rows, plugins_in(typed))
+    return sweep_of(options, rows)
+
+
+def sweep_of(options: Options, rows: list[Row]) -> Sweep:
+    """Return the sweep of a command that has run; RunInterrupted if a signal ended it."""
+    best = [one["job"] for one in options.outcome["best"]]
+    folder = Path(options.outcome["sweep"])
+    result = Sweep(folder, rows, plugins_in(options.overrides), best)
     if interruption(rows):
-        raise RunInterrupted(f"the sweep in {result.folder} was interrupted", last_of(result.runs))
+        reason = f"the sweep was interrupted; dltrain.resume({str(folder)!r}) continues it"
+        raise RunInterrupted(reason, last_of(result.runs), result)
     return result
 
 
 @contextmanager
-def ending() -> Iterator[None]:
+def ending_sweep() -> Iterator[None]:
     """Raise RunInterrupted for a signal that arrived while no run was trained."""
     try:
         yield

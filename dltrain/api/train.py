@@ -1,14 +1,14 @@
-"""`dltrain.train` and `dltrain.resume`: train a run and return it."""
+"""`dltrain.train`: train a run and return it."""
 
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from dltrain.api.opening import open_run, options_for
+from dltrain.api.opening import options_for
 from dltrain.api.overrides import overrides_of, plugins_in
 from dltrain.api.process import isolated
 from dltrain.api.run import Run
@@ -18,7 +18,6 @@ from dltrain.config.groups import config_dir as options_in
 from dltrain.errors import DltrainError, Interrupted, UsageError, rebuilt
 from dltrain.options import Options
 from dltrain.runs import automatic
-from dltrain.runs.continuation import continue_or_fork
 from dltrain.sweeps.folds import FOLD_KEY, FOLDS, wants_all_folds
 
 KEEP_MEMORY = "device.keep_freed_memory"
@@ -28,13 +27,15 @@ class RunInterrupted(KeyboardInterrupt):
     """Ctrl-C, or another signal, that ended a training after its current step.
 
     A checkpoint is saved; `dltrain.resume(error.run)` continues to the identical result. `run` is
-    None if the signal came before the run had a folder.
+    None if the signal came before the run had a folder. For a sweep, `sweep` is what it has done,
+    and `dltrain.resume(error.sweep)` completes it.
     """
 
-    def __init__(self, reason: str, run: Run | None) -> None:
+    def __init__(self, reason: str, run: Run | None, sweep: Any = None) -> None:
         self.run = run
+        self.sweep = sweep
         text = reason
-        if run is not None:
+        if run is not None and sweep is None:
             text = f"{reason}; dltrain.resume({str(run.folder)!r}) continues the run"
         super().__init__(text)
 
@@ -90,39 +91,6 @@ def require_one_run(composed: Composed) -> None:
             f"dataset.folds={composed.config['dataset'][FOLDS]} trains a run for each fold: "
             f"dltrain.sweep(...) does, with the same settings; {FOLD_KEY}=0 is one of them"
         )
-
-
-def resume(
-    run: str | Path | Run,
-    *overrides: str | Mapping[str, Any],
-    fork: bool = False,
-    plugins: str | Sequence[str] = (),
-    verbose: bool = False,
-    **settings: Any,
-) -> Run:
-    """Continue a run where it stopped, or train a finished one longer, and return it.
-
-    Args:
-        run: A run, its folder, a unique part of the folder's name, or `last`.
-        overrides: Changed settings, such as "trainer.epochs=20".
-        fork: Continue in a new run's folder.
-        plugins: The packages of the user's own classes in the run.
-        verbose: Print messages and show the progress.
-        settings: Further changed settings by name.
-
-    Raises:
-        InputError: The run is unknown, or its data or checkpoint is missing or broken.
-        UsageError: The run is finished, or another process writes it.
-        ConfigError: The checkpoint cannot continue with the settings.
-        RunInterrupted: Ctrl-C, a KeyboardInterrupt.
-    """
-    typed = overrides_of(overrides, settings)
-    folder, others = open_run(run, typed, plugins)
-    options = options_for("resume", others, str(folder.folder))
-    options.fork = fork
-    with isolated(verbose), ending(options):
-        continue_or_fork(folder, others, options)
-    return run_of(options)
 
 
 def text_of(path: str | Path | None) -> str | None:

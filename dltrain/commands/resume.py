@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import logging
+
 from dltrain.errors import UsageError
 from dltrain.options import Options
 from dltrain.runs.continuation import continue_or_fork
 from dltrain.runs.open import find_run
-from dltrain.sweeps.find import find_sweep
+from dltrain.sweeps.find import find_sweep, hint_on_sweep
 from dltrain.sweeps.run import require_finished, resume_sweep
+
+log = logging.getLogger("dltrain")
 
 
 def resume(options: Options) -> None:
@@ -15,6 +19,9 @@ def resume(options: Options) -> None:
     found = find_sweep(options)
     if found is None:
         run, overrides = find_run(options)
+        hint = hint_on_sweep(run.folder)
+        if hint:
+            log.info(hint)
         continue_or_fork(run, overrides, options)
         return
     sweep, overrides = found

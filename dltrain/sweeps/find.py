@@ -7,8 +7,11 @@ from pathlib import Path
 from dltrain.config.overrides import expand_home, take
 from dltrain.errors import InputError
 from dltrain.options import Options
+from dltrain.report.text import counted_noun
 from dltrain.runs.find import LAST, LAST_ANY, MAX_CANDIDATES, all_runs
-from dltrain.sweeps.journal import JOURNAL
+from dltrain.shell import shell_word
+from dltrain.sweeps.journal import JOURNAL, read_journal
+from dltrain.sweeps.trial import trials_of
 
 
 def find_sweep(options: Options) -> tuple[Path, list[str]] | None:
@@ -43,3 +46,24 @@ def all_sweeps(root: Path) -> list[Path]:
     """Return the folder of every sweep under `root`, oldest first."""
     folders = [path.parent for path in root.glob(f"*/*/{JOURNAL}")]
     return sorted(folder for folder in folders if not folder.parent.name.startswith("."))
+
+
+def hint_on_sweep(run: Path) -> str:
+    """Return how to complete the sweep that a run is a job of; "" if no trial of it is left.
+
+    A journal that cannot be read gives no hint.
+    """
+    sweep = run.parent
+    if not (sweep / JOURNAL).is_file():
+        return ""
+    try:
+        trials = trials_of(read_journal(sweep), sweep)
+    except InputError:
+        return ""
+    left = sum(not trial.is_done for trial in trials.values())
+    if not left:
+        return ""
+    return (
+        f"{run} is one run of a sweep with {counted_noun(left, 'unfinished trial')}; "
+        f"`dltrain resume {shell_word(str(sweep))}` completes the sweep"
+    )
