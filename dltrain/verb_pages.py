@@ -45,12 +45,22 @@ VERB_PAGES = {
         ),
     ),
     GRID: VerbPage(
-        "Train a run for each combination of values, one after the other, and print a table.",
+        "Train a run for each combination of values, or search for the best values, and print a\n"
+        "table. `dltrain resume SWEEP` trains what is left of a sweep that was ended.",
         {
             "KEY=A,B,C": "several values: optimizer.lr=1e-3,1e-2",
             '"KEY=range(A,B)"': 'whole numbers from A to B - 1: "seed=range(0,5)"',
+            '"KEY=interval(A,B)"': "a range to search; tag(log,interval(A,B)) by orders of magnitude",
+            "sweep=grid": "how values are chosen: grid, random, tpe, cmaes (dltrain list sweep)",
+            "sweep.metric=METRIC": "of the best trial; by default the one that the runs watch",
+            "launcher=local": "where the jobs run (dltrain list launcher)",
+            "launcher.jobs=N": "so many jobs side by side",
         },
-        ("dltrain -m model=cnn,mlp optimizer.lr=1e-3,1e-2", 'dltrain -m "seed=range(0,5)"'),
+        (
+            "dltrain -m model=cnn,mlp optimizer.lr=1e-3,1e-2",
+            'dltrain -m "seed=range(0,5)" launcher.jobs=2',
+            'dltrain -m sweep=tpe sweep.trials=20 "optimizer.lr=tag(log,interval(1e-4,1e-1))"',
+        ),
     ),
     "check": VerbPage(
         "Report every problem of a configuration. Without one, print what a training step costs.\n"
@@ -130,9 +140,17 @@ VERB_PAGES = {
         ("dltrain export last --format word2vec --out words.vec",),
     ),
     "resume": VerbPage(
-        f"Continue an interrupted run exactly, or train a finished one longer.\n{RUN}",
-        {"KEY=VALUE": "what changes from here on, such as trainer.epochs=20"},
-        ("dltrain resume last", "dltrain resume last trainer.epochs=20 --fork"),
+        f"Continue an interrupted run exactly, or train a finished one longer.\n{RUN}\n"
+        "SWEEP is a sweep's folder or a part of its name: the trials that are not done are trained.",
+        {
+            "KEY=VALUE": "what changes from here on, such as trainer.epochs=20",
+            "launcher.jobs=N": "of a sweep: so many jobs side by side; so any other launcher.*",
+        },
+        (
+            "dltrain resume last",
+            "dltrain resume last trainer.epochs=20 --fork",
+            "dltrain resume outputs/DATE/TIME_sweep",
+        ),
     ),
     "runs": VerbPage(
         "Print a table of all runs under ROOT (paths.output), the newest first. A key is that of\n"

@@ -110,7 +110,7 @@ VERBS = {
     ),
     "resume": Verb(
         "dltrain.commands.resume:resume",
-        "resume RUN [overrides]",
+        "resume RUN|SWEEP [overrides]",
         "continue, or train longer (trainer.epochs=20)",
         names=1,
         writes_files=True,
@@ -162,7 +162,7 @@ HIDDEN = {  # called by the completion script
 MULTIRUN = Verb(
     "dltrain.commands.multirun:multirun",
     "-m [overrides]",
-    "a grid of runs: values separated by commas",
+    "a sweep: values separated by commas, or a search",
     writes_files=True,
 )
 HELP = VERBS["help"]

@@ -15,6 +15,7 @@ from shells import INSTALLED, meant, misread
 
 from dltrain.cli import parse, without_comment
 from dltrain.config.check import problems_of
+from dltrain.config.command_groups import split_overrides
 from dltrain.config.compose import compose
 from dltrain.config.grid import expand
 from dltrain.config.groups import conf_dir, groups
@@ -23,6 +24,7 @@ from dltrain.config.suggestions import habits
 from dltrain.config.suggestions.other_programs import answer_for, flag_answer, hydra_answer
 from dltrain.options import Options
 from dltrain.shell import setting, shell_word
+from dltrain.sweeps.run import base_configuration
 from dltrain.usage import HELP
 from dltrain.verb_pages import VERB_PAGES
 from dltrain.verbs import MULTIRUN, VERBS
@@ -133,8 +135,23 @@ def problems_in(words: list[str]) -> list[tuple[str, str]]:
         return []
     if verb not in (MULTIRUN, VERBS["train"], VERBS["check"], VERBS["show"]):
         return parse_overrides([word for word in overrides if not word.startswith("tta=")])[1]
-    jobs = expand(overrides) if verb is MULTIRUN else [overrides]
+    jobs = jobs_of(overrides) if verb is MULTIRUN else [overrides]
     return [problem for job in (jobs[0], jobs[-1]) for problem in problems_of(compose(job))]
+
+
+def jobs_of(overrides: list[str]) -> list[list[str]]:
+    """The jobs of a sweep, without the keys that are drawn from an interval; UsageError for its
+    launcher or sampler.
+    """
+    own, of_runs = split_overrides(overrides)
+    base_configuration(own, of_runs)
+    parsed, _ = parse_overrides(of_runs, sweep=True)
+    drawn = [
+        override.input_line
+        for override in parsed
+        if override.is_sweep_override() and not override.is_discrete_sweep()
+    ]
+    return expand([override for override in of_runs if override not in drawn])
 
 
 def test_a_comment_that_zsh_passes_on_is_no_part_of_the_command(dltrain) -> None:

@@ -22,6 +22,7 @@ from dltrain.runs import automatic
 from dltrain.runs.folder import RunFolder
 from dltrain.runs.identity import identity
 from dltrain.runs.keys import AUTO, NAMED, held_key, key_of
+from dltrain.shell import setting
 from dltrain.sweeps.coordinator import Coordinator, interruption
 from dltrain.sweeps.definition import definition, require_same_definition
 from dltrain.sweeps.display import Display
@@ -140,7 +141,7 @@ def require_importable(plugins: list[str], launcher: Launcher) -> None:
     """Raise UsageError if jobs of other processes would need classes of this program itself."""
     if MAIN in plugins and not launcher.in_process:
         raise UsageError(
-            f"{PLUGINS}=[{MAIN}]: the jobs run in other processes, which cannot import the classes "
+            f"{setting(PLUGINS, [MAIN])}: the jobs run in other processes, which cannot import the classes "
             "of this script or notebook; set launcher=inline, or move the classes into a file of "
             "their own and import it"
         )

@@ -154,7 +154,7 @@ def test_folds_are_averaged_where_the_keys_ask_for_it(tmp_path: Path) -> None:
             score = score - i * (0.03 + 0.001 * fold)
             make(tmp_path, 10 * i + fold, score, lr, seed=0, dataset=data)
     assert {row.count for row in rows_of(tmp_path)} == {1}
-    assert said(tmp_path) == ["one seed each: no noise is known; add seed=range(0,5)"]
+    assert said(tmp_path) == ['one seed each: no noise is known; add "seed=range(0,5)"']
     row = rows_of(tmp_path, "optimizer.lr")[1]
     assert row.summary(ACCURACY).half_width == pytest.approx(summarize(SCORES, 1 / 4).half_width)
     line = said(tmp_path, "optimizer.lr")[0]

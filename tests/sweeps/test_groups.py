@@ -90,11 +90,11 @@ def test_other_seeds_are_not_paired() -> None:
 
 def test_one_seed_has_no_noise() -> None:
     lines = comparison([group("a", WORSE[:1]), group("b", BETTER[:1])], ACCURACY, "max")
-    assert lines == ["one seed each: no noise is known; add seed=range(0,5)"]
+    assert lines == ['one seed each: no noise is known; add "seed=range(0,5)"']
     lines = comparison([group("lucky", [0.99]), group("b", BETTER)], ACCURACY, "max")
     assert lines == [
         "b and lucky: the difference 0.0634 in test/accuracy cannot be tested, "
-        "lucky has one seed; add seed=range(0,5)"
+        'lucky has one seed; add "seed=range(0,5)"'
     ]
 
 
@@ -104,7 +104,7 @@ def test_equal_scores_are_not_significant() -> None:
     assert line == "a and b: no difference in test/accuracy (2 paired seeds)"
     shifted = [value + 0.01 for value in same]
     (line,) = comparison([group("a", same), group("b", shifted)], ACCURACY, "max")
-    assert "cannot be tested, no seed changes it (2 paired seeds); add seed=range(0,5)" in line
+    assert 'cannot be tested, no seed changes it (2 paired seeds); add "seed=range(0,5)"' in line
 
 
 def test_nothing_is_compared_with_itself_or_with_nothing() -> None:

@@ -10,7 +10,7 @@ from dltrain.statistics import MeanDifference, difference, holm
 
 SIGNIFICANCE = 0.05  # a smaller p value is beyond the noise
 MAX_SENTENCES = 12  # of one comparison; the other groups are counted
-MORE_SEEDS = "add seed=range(0,5)"
+MORE_SEEDS = 'add "seed=range(0,5)"'
 
 
 class Contrast:
