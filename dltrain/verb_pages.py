@@ -50,7 +50,7 @@ VERB_PAGES = {
         {
             "KEY=A,B,C": "several values: optimizer.lr=1e-3,1e-2",
             '"KEY=range(A,B)"': 'whole numbers from A to B - 1: "seed=range(0,5)"',
-            '"KEY=interval(A,B)"': "a range to search; tag(log,interval(A,B)) by orders of magnitude",
+            '"KEY=interval(A,B)"': "a range to search; tag(log,interval(A,B)): in logarithms",
             "sweep=grid": "how values are chosen: grid, random, tpe, cmaes (dltrain list sweep)",
             "sweep.metric=METRIC": "of the best trial; by default the one that the runs watch",
             "launcher=local": "where the jobs run (dltrain list launcher)",
@@ -141,7 +141,7 @@ VERB_PAGES = {
     ),
     "resume": VerbPage(
         f"Continue an interrupted run exactly, or train a finished one longer.\n{RUN}\n"
-        "SWEEP is a sweep's folder or a part of its name: the trials that are not done are trained.",
+        "SWEEP is a sweep's folder or a part of its name; trials that are not done are trained.",
         {
             "KEY=VALUE": "what changes from here on, such as trainer.epochs=20",
             "launcher.jobs=N": "of a sweep: so many jobs side by side; so any other launcher.*",
