@@ -142,8 +142,8 @@ def require_importable(plugins: list[str], launcher: Launcher) -> None:
     if MAIN in plugins and not launcher.in_process:
         raise UsageError(
             f"{setting(PLUGINS, [MAIN])}: the jobs run in other processes, which cannot import the "
-            "classes of this script or notebook; set launcher=inline, or move the classes into a file "
-            "of their own and import it"
+            "classes of this script or notebook; set launcher=inline, or move the classes into a "
+            "file of their own and import it"
         )
 
 
