@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
@@ -94,6 +94,14 @@ def configured_data(composed: Composed) -> Data:
     return experiment.data
 
 
+def validation_fraction(settings: Mapping[str, Any]) -> float:
+    """Return the fraction of the training samples for validation, by the settings of a data set."""
+    folds = settings.get("folds")
+    if folds:
+        return 1 / float(folds)
+    return float(settings.get("val_fraction", 0))
+
+
 def measure_costs(experiment: Experiment, data: Data) -> ExperimentCosts:
     """Measure layers, parameters, FLOPs, memory and time of a training step.
 
@@ -114,7 +122,7 @@ def measure_costs(experiment: Experiment, data: Data) -> ExperimentCosts:
         engine.task = task
         engine.stage = stage
         try_evaluation(engine, inputs_of(batch))
-    val_fraction = experiment.config["dataset"].get("val_fraction", 0)
+    val_fraction = validation_fraction(experiment.config["dataset"])
     train_samples = round(data.spec.train_samples * (1 - val_fraction))
     step_samples = min(train_samples, wanted_size)
     steps = math.ceil(train_samples / step_samples)

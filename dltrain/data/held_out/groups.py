@@ -160,36 +160,37 @@ def distribute(
         seed: The seed of the order of groups of about the same size.
     """
     sizes = np.bincount(codes)
-    class_sizes = np.append(np.bincount(labels), len(labels)).astype(np.float64)
-    all_samples = len(class_sizes) - 1
     counts = ClassCounts(codes, labels)
-    loads = np.zeros((len(shares), len(class_sizes)))
+    loads = np.zeros((len(shares), counts.num_columns))
     parts = np.zeros(len(sizes), dtype=np.int64)
-    for group in large_first(sizes, seed):
-        present, numbers = counts.of_group(group)
-        columns = np.append(present, all_samples)
-        added = np.append(numbers, sizes[group])
-        weights = added / class_sizes[columns] ** 2
-        costs = (2 * loads[:, columns] + added) @ weights / shares
-        parts[group] = costs.argmin()
-        loads[parts[group], columns] += added
+    for group in large_first(sizes, seed).tolist():
+        own = slice(counts.starts[group], counts.starts[group + 1])
+        columns, added = counts.columns[own], counts.counts[own]
+        costs = (2 * loads[:, columns] + added) @ counts.weights[own] / shares
+        part = costs.argmin()
+        loads[part, columns] += added
+        parts[group] = part
     fill_empty(parts, sizes, len(shares))
     return parts
 
 
 class ClassCounts:
-    """The number of samples of each class in each group: groups have few of the classes."""
+    """The samples of each class in each group: groups have few of the classes.
+
+    The columns `starts[g]` to `starts[g + 1]` are the classes of group g. The last class is that of
+    all samples. `weights` are the counts over the squared sizes of their classes.
+    """
 
     def __init__(self, codes: Numbers, labels: Numbers) -> None:
-        num_classes = int(labels.max()) + 1
-        pairs, self.counts = np.unique(codes * num_classes + labels, return_counts=True)
-        self.classes = pairs % num_classes
-        self.starts = np.searchsorted(pairs // num_classes, np.arange(codes.max() + 2))
-
-    def of_group(self, group: int) -> tuple[Numbers, Numbers]:
-        """Return the classes that a group has samples of, and their numbers."""
-        own = slice(self.starts[group], self.starts[group + 1])
-        return self.classes[own], self.counts[own]
+        all_samples = np.full_like(labels, labels.max() + 1)
+        self.num_columns = int(all_samples[0]) + 1
+        keys = np.concatenate([labels, all_samples]) + np.tile(codes, 2) * self.num_columns
+        pairs, counts = np.unique(keys, return_counts=True)
+        self.columns = pairs % self.num_columns
+        self.counts = counts.astype(np.float64)
+        self.starts = np.searchsorted(pairs // self.num_columns, np.arange(codes.max() + 2))
+        sizes = np.bincount(self.columns, weights=self.counts)
+        self.weights = self.counts / sizes[self.columns] ** 2
 
 
 def large_first(sizes: Numbers, seed: int) -> Numbers:

@@ -42,3 +42,9 @@ def test_folds_of_images_with_a_validation_folder_are_refused() -> None:
     with pytest.raises(InputError, match=r"dataset.folds=2 .* comes with a validation set"):
         _ = data("pets", folds=2, fold=0).train
     assert data("pets").val.samples == 8
+
+
+def test_check_counts_the_steps_of_a_fold(dltrain) -> None:
+    fold = ("dataset.folds=2", "dataset.fold=0")
+    outcome = dltrain("check", "dataset=digits", "model=perceptron", *fold, "--json")
+    assert outcome.json["steps_per_epoch"] == 45  # of 16 of 719 samples
