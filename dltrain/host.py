@@ -13,13 +13,16 @@ class Host:
     """A program, by what a run may do to its process.
 
     With `ends_at_second_signal` a second Ctrl-C ends the process at once; otherwise it raises
-    KeyboardInterrupt. With `shows_progress` a live progress bar may be drawn. With `keeps_memory`
-    malloc may be told to keep freed memory, which stays so until the process ends.
+    KeyboardInterrupt. With `ignores_second_signal` it changes nothing: a cluster sends several
+    signals when it asks a job to save, and kills it if that takes too long. With `shows_progress` a
+    live progress bar may be drawn. With `keeps_memory` malloc may be told to keep freed memory,
+    which stays so until the process ends.
     """
 
     ends_at_second_signal: bool = True
     shows_progress: bool = True
     keeps_memory: bool = True
+    ignores_second_signal: bool = False
 
 
 COMMAND_LINE = Host()

@@ -19,7 +19,8 @@ class Signals(Callback):
 
     An evaluation within an epoch is finished first: a resume continues at the next step and would
     not repeat it. A second signal ends the process at once, or in a Python program raises
-    KeyboardInterrupt; except a hangup after a hangup, because a terminal that closes sends several.
+    KeyboardInterrupt; except a hangup after a hangup, because a terminal that closes sends several,
+    and in the job of a cluster, which sends several as well.
 
     The handlers are set within `with signals:`. This must be the last callback, so that the others
     have observed the last step. `on_continue` is called when the process continues after Ctrl-Z.
@@ -31,7 +32,7 @@ class Signals(Callback):
     def __init__(self, on_continue: Callable[[], None] = lambda: None) -> None:
         self.received = 0  # the number of the signal that ends the run; 0 before it arrives
         self.on_continue = on_continue
-        self.ends_process = current_host().ends_at_second_signal
+        self.host = current_host()
         self.previous_handlers: dict[int, Any] = {}
 
     def __enter__(self) -> Signals:
@@ -52,8 +53,9 @@ class Signals(Callback):
         """Remember a signal; at the second one end the process, or what it runs."""
         hangup = signal.Signals.__members__.get("SIGHUP")  # not on Windows
         is_second_hangup = self.received == number == hangup
-        if self.received and not is_second_hangup:
-            if self.ends_process:
+        is_ignored = is_second_hangup or self.host.ignores_second_signal
+        if self.received and not is_ignored:
+            if self.host.ends_at_second_signal:
                 os._exit(128 + number)
             raise StoppedBySignal(number)
         self.received = number

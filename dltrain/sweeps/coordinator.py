@@ -11,10 +11,17 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from dltrain.errors import InputError
-from dltrain.runs.folder import FINISHED, RunFolder
+from dltrain.runs.folder import FINISHED
 from dltrain.sweeps.failures import print_last_words
-from dltrain.sweeps.job import ENDED, INTERRUPTED, JOB_FILES, SweepJob, results_of, unfinished
+from dltrain.sweeps.job import (
+    ENDED,
+    INTERRUPTED,
+    JOB_FILES,
+    SweepJob,
+    outcome_of,
+    results_of,
+    unfinished,
+)
 from dltrain.sweeps.journal import Journal
 from dltrain.sweeps.launchers.launcher import Ended, Launcher, Site
 from dltrain.sweeps.names import title_of
@@ -87,7 +94,7 @@ class Coordinator:
         (self.folder / JOB_FILES).mkdir(exist_ok=True)
         self.adopt_finished()
         self.waiting.extend(trial for trial in self.ordered() if not trial.is_done)
-        self.launcher.open(Site(self.folder, self.decide))
+        self.launcher.open(Site(self.folder, self.decide, self.sampler.adapts))
         try:
             with Stopping() as stopping:
                 self.work(stopping)
@@ -231,15 +238,13 @@ class Coordinator:
             return {**unfinished(INTERRUPTED, ended.reason), "signal": self.signal}
         if ended.reason:
             return unfinished("failed", ended.reason)
-        try:
-            outcome = RunFolder(job.outcome.parent).read_json(job.outcome.name)
-        except InputError:
-            outcome = {}
-        return outcome or with_folder or unfinished("failed", "it left no results")
+        return outcome_of(job) or with_folder or unfinished("failed", "it left no results")
 
     def end(self, trial: Trial, results: dict[str, Any]) -> None:
         """Write the end of a trial into the journal, and tell the sampler and the observer."""
         trial.row = {"job": trial.number, "overrides": trial.overrides, **results}
+        if self.signal and "signal" in trial.row:  # a launcher may send another one
+            trial.row["signal"] = self.signal
         self.journal.append("end", number=trial.number, row=trial.row)
         self.is_interrupted |= trial.status == INTERRUPTED
         self.sampler.tell(trial)

@@ -107,7 +107,11 @@ class SweepJob:
 
 def perform(job: SweepJob, decide: Decide) -> None:
     """Run a job to its end, whatever happens to it, and write its outcome."""
-    results = run_job(job, decide)
+    write_outcome(job, run_job(job, decide))
+
+
+def write_outcome(job: SweepJob, results: dict[str, Any]) -> None:
+    """Write the results of an attempt, or why there are none."""
     try:
         replace_file(job.outcome, f"{to_json(results, indent=1, default=str)}\n".encode())
     except OSError as e:  # a full disk: the coordinator reads the run's own results
@@ -140,6 +144,14 @@ def run_job(job: SweepJob, decide: Decide) -> dict[str, Any]:
         reason = f"{type(e).__name__}: {e}"
         log.warning(traceback.format_exc() if job.debug else reason)
         return unfinished("failed", reason)
+
+
+def outcome_of(job: SweepJob) -> dict[str, Any]:
+    """Return the results that the last attempt at a job has left; {} if it has left none."""
+    try:
+        return RunFolder(job.outcome.parent).read_json(job.outcome.name)
+    except InputError:
+        return {}
 
 
 def unfinished(status: str, reason: str) -> dict[str, Any]:

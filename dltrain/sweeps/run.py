@@ -191,7 +191,7 @@ def base_configuration(own: list[str], of_runs: list[str]) -> Composed:
 
 def is_own(text: str) -> bool:
     """Tell if a problem's text begins with a key of the sweep's own groups."""
-    return text.lstrip("+~").startswith(COMMAND_GROUPS)
+    return text.lstrip("+~\"'").startswith(COMMAND_GROUPS)
 
 
 @contextmanager

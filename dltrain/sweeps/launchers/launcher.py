@@ -19,11 +19,13 @@ class Site:
     """The sweep, as a launcher needs to know it.
 
     `folder` is that of the sweep. `decide` judges an evaluation of a job that runs in this process;
-    other processes report through files (`dltrain.sweeps.reports`).
+    other processes report through files (`dltrain.sweeps.reports`). `adapts` is True if trials
+    depend on the results of earlier ones, so that they should not all start at once.
     """
 
     folder: Path
     decide: Decide
+    adapts: bool = False
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,7 @@ class CmaEsSampler(SearchSampler):
     """
 
     name = "cmaes"
+    adapts = True
     keeps_state = True
 
     def require_fit(self) -> None:

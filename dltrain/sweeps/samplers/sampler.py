@@ -37,6 +37,7 @@ class Sampler(ABC):
         first: A configuration of the sweep, whose settings of places are those of all of them.
         swept: The keys whose values differ between trials.
         judges: True if evaluations are reported, because trials may be pruned.
+        adapts: True if the values of a trial depend on the results of earlier ones.
         is_exhaustive: True if every combination of the swept values is tried.
     """
 
@@ -46,6 +47,7 @@ class Sampler(ABC):
     first: Composed
     swept: list[str]
     judges: bool = False
+    adapts: bool = False
     is_exhaustive: bool = False
 
     def criteria(self, rows: Sequence[Row]) -> list[Criterion]:

@@ -19,6 +19,7 @@ class TpeSampler(SearchSampler):
     """
 
     name = "tpe"
+    adapts = True
 
     def __init__(
         self,
