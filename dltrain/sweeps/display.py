@@ -18,7 +18,12 @@ from dltrain.sweeps.summary.hparams import has_events, write_experiment
 from dltrain.sweeps.summary.importance import Importance, importance_of
 from dltrain.sweeps.summary.learning_curves import report_curves
 from dltrain.sweeps.summary.live import LiveScreen
-from dltrain.sweeps.summary.progress import SweepClock, counts_line, ended_line
+from dltrain.sweeps.summary.progress import (
+    SweepClock,
+    counts_line,
+    ended_line,
+    failed_lines,
+)
 from dltrain.sweeps.summary.ranking import Criterion
 from dltrain.sweeps.summary.tables import best_so_far, has_failed, overview, shortened
 from dltrain.sweeps.trial import Row, Trial
@@ -138,6 +143,7 @@ class Display:
             write_results_csv(self.folder, rows, self.sampler.swept, self.attempts)
         importance = self.importance(rows, criteria)
         lines = [f"\n{self.folder}", *self.table_lines(rows, criteria)]
+        lines += failed_lines(self.folder, rows)
         lines += best_lines(rows, criteria)
         if importance is not None:
             lines += importance.lines()

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from dltrain.config.compose import Composed
-from dltrain.sweeps.summary.ranking import Criterion, criteria_of, finished
+from dltrain.sweeps.summary.ranking import Criterion, finished, watched_criteria
 from dltrain.sweeps.trial import Row, Trial
 
 
@@ -52,7 +52,7 @@ class Sampler(ABC):
 
     def criteria(self, rows: Sequence[Row]) -> list[Criterion]:
         """Return what the trials with these results are compared by; [] if that is unknown."""
-        return list(self.objectives) or criteria_of(finished(rows), self.metric)
+        return list(self.objectives) or watched_criteria(finished(rows))
 
     @abstractmethod
     def open(self, overrides: list[str]) -> None:

@@ -43,9 +43,6 @@ def no_best_lines(done: Sequence[Row], criteria: Sequence[Criterion]) -> list[st
         return []
     if not criteria:
         return different_lines(done)
-    unknown = [one.metric for one in criteria if not one.mode]
-    if unknown:
-        return [f"no best trial: no run says whether {unknown[0]} should be high or low"]
     return [f"no best trial: no finished one has {' and '.join(names_of(criteria))}"]
 
 

@@ -11,9 +11,12 @@ from dltrain.report.text import duration, number
 from dltrain.runs.folder import FINISHED
 from dltrain.sweeps.job import JOB_FILES
 from dltrain.sweeps.names import values_by_key
+from dltrain.sweeps.summary.csv_file import RESULTS_CSV
 from dltrain.sweeps.summary.ranking import Criterion, best_rows
 from dltrain.sweeps.summary.tables import first_line, has_failed, time_of
 from dltrain.sweeps.trial import Row
+
+MAX_FAILED = 20  # lines at the end of a sweep
 
 
 class SweepClock:
@@ -90,6 +93,18 @@ def log_of(sweep: Path, row: Row) -> str:
     if not has_failed(row) or not path.is_file():
         return ""
     return f"log {path}"
+
+
+def failed_lines(sweep: Path, rows: Sequence[Row]) -> list[str]:
+    """Return a line for each trial that failed and has a log, with the reason."""
+    failed = [row for row in rows if log_of(sweep, row)]
+    lines = []
+    for row in failed[:MAX_FAILED]:
+        why = f"{row['status']}{reason_suffix(row)}"
+        lines.append(f"trial {row['job']} {why}  {log_of(sweep, row)}")
+    if len(failed) > MAX_FAILED:
+        lines.append(f"and {len(failed) - MAX_FAILED} more that failed; {RESULTS_CSV} has them all")
+    return lines
 
 
 def counts_line(rows: Sequence[Row], running: int, total: int, clock: SweepClock) -> str:

@@ -5,20 +5,17 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from dltrain.errors import InputError
-from dltrain.runs.folder import FINISHED, MANIFEST, RunFolder
+from dltrain.runs.folder import FINISHED
 from dltrain.sweeps.trial import Row
 
 SECONDS = "seconds"
-MODES = ("max", "min")
 
 
 @dataclass(frozen=True)
 class Criterion:
-    """A metric by which trials are compared; `mode` is max or min, "" if it is unknown."""
+    """A metric by which trials are compared; `mode` is max or min."""
 
     metric: str
     mode: str
@@ -50,49 +47,19 @@ class Criterion:
         return -value if self.mode == "max" else value
 
 
-def criteria_of(rows: Sequence[Row], metric: str | Sequence[str] | None) -> list[Criterion]:
-    """Return by what the trials of a sweep are compared: `metric`, or the one that they watch.
+def watched_criteria(rows: Sequence[Row]) -> list[Criterion]:
+    """Return the metric that all trials watch, in a list.
 
-    The list is empty if no trial has a result yet, or if they watch different metrics.
+    It is empty if no trial has a result yet, or if they watch different metrics.
     """
-    if metric is None:
-        watched = watched_metrics(rows)
-        return [Criterion(*watched[0])] if len(watched) == 1 else []
-    names = [metric] if isinstance(metric, str) else list(metric)
-    return [Criterion(name, mode_of(name, rows)) for name in names]
+    watched = watched_metrics(rows)
+    return [Criterion(*watched[0])] if len(watched) == 1 else []
 
 
 def watched_metrics(rows: Sequence[Row]) -> list[tuple[str, str]]:
     """Return the metrics that the trials watch, each with its mode."""
     bests = [row["best"] for row in rows if row.get("best")]
     return list(dict.fromkeys((best["metric"], best["mode"]) for best in bests))
-
-
-def mode_of(metric: str, rows: Sequence[Row]) -> str:
-    """Return max or min for a metric, as the runs of a sweep declare it; "" if none does."""
-    if metric == SECONDS:
-        return "min"
-    watched = dict(watched_metrics(rows))
-    if metric in watched:
-        return watched[metric]
-    return declared_mode(metric.partition("/")[2], rows)
-
-
-def declared_mode(score: str, rows: Sequence[Row]) -> str:
-    """Return the mode of a metric without its split that the first run declares; "" if none."""
-    modes = (str(directions(row).get(score, "")) for row in rows)
-    return next((mode for mode in modes if mode in MODES), "")
-
-
-def directions(row: Row) -> dict[str, Any]:
-    """Return the direction of each metric of a trial's run, by its name without the split."""
-    if "run" not in row:
-        return {}
-    try:
-        declared = RunFolder(Path(row["run"])).read_json(MANIFEST).get("directions")
-    except InputError:
-        return {}
-    return declared if isinstance(declared, dict) else {}
 
 
 def finished(rows: Sequence[Row]) -> list[Row]:
@@ -112,6 +79,8 @@ def best_rows(rows: Sequence[Row], criteria: Sequence[Criterion]) -> list[Row]:
 
     The first of equal trials counts.
     """
+    if not criteria:
+        return []
     known = comparable(rows, criteria)
     if len(criteria) == 1:
         return sorted(known, key=criteria[0].cost)[:1]
@@ -120,9 +89,7 @@ def best_rows(rows: Sequence[Row], criteria: Sequence[Criterion]) -> list[Row]:
 
 
 def comparable(rows: Sequence[Row], criteria: Sequence[Criterion]) -> list[Row]:
-    """Return the finished trials that have a value for every criterion; [] without a direction."""
-    if not criteria or not all(one.mode for one in criteria):
-        return []
+    """Return the finished trials that have a value for every criterion."""
     return [row for row in finished(rows) if all(one.value(row) is not None for one in criteria)]
 
 

@@ -17,6 +17,7 @@ MAX_ROWS = (
 )
 BEST_ROWS = 20
 MAX_STATUS_CHARS = 70
+MIN_STATUS_CELLS = 20
 MIN_SETTINGS_CELLS = 20  # of the column with the swept values
 NO_VALUE = "-"
 SHOWN_INSTEAD = {"test/mse": ("test/rmse", "test/r2")}  # in the unit of the data, if a run has them
@@ -50,9 +51,8 @@ def overview(
     last = len(lines[0]) - 1
     minor = reversed(range(status + 1 + max(1, len(criteria)), last))
     keys = reversed(range(1, status))
-    return cut_table(
-        lines, width, dict.fromkeys(range(1, status + 1), MIN_CELLS), [*minor, last, *keys]
-    )
+    may_cut = dict.fromkeys(range(1, status), MIN_CELLS) | {status: MIN_STATUS_CELLS}
+    return cut_table(lines, width, may_cut, [*minor, last, *keys])
 
 
 def shortened(rows: Sequence[Row], criteria: Sequence[Criterion]) -> list[Row]:
