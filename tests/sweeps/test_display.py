@@ -1,4 +1,4 @@
-"""What a sweep prints: lines in a pipe, a table that is redrawn on a terminal, cut to its width."""
+"""The output of a sweep: lines in a pipe, a table on a terminal that is cut to its width."""
 
 from __future__ import annotations
 
