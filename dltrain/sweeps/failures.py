@@ -9,6 +9,9 @@ from dltrain.sweeps.job import SweepJob
 
 log = logging.getLogger("dltrain")
 MAX_LOG_LINES = 12
+MAX_READ_LINES = 500
+MAX_LINE_CHARS = 200
+FAULT = "Current thread"  # begins what faulthandler writes, the innermost frame first
 
 
 def print_last_words(job: SweepJob) -> None:
@@ -19,9 +22,12 @@ def print_last_words(job: SweepJob) -> None:
 
 
 def last_lines(job: SweepJob) -> list[str]:
-    """Return the last lines of a job's log."""
+    """Return the last lines of a job's log, or where it stood when it died of a fault."""
     try:
         with job.log.open(encoding="utf-8", errors="replace") as file:
-            return [line.rstrip("\n") for line in deque(file, MAX_LOG_LINES)]
+            lines = [line.rstrip("\n")[:MAX_LINE_CHARS] for line in deque(file, MAX_READ_LINES)]
     except OSError:
         return []
+    faults = [index for index, line in enumerate(lines) if line.startswith(FAULT)]
+    begin = faults[-1] if faults else -MAX_LOG_LINES
+    return lines[begin:][:MAX_LOG_LINES]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import signal
 import time
 from contextlib import suppress
@@ -19,7 +20,6 @@ from dltrain.sweeps.launchers.server_client import ForkServer, ServerGone
 from dltrain.types import PositiveFloat, PositiveInt
 
 log = logging.getLogger("dltrain")
-TIMEOUT_GRACE_SECONDS = 10.0  # for a job to save after `timeout`, before it is killed
 KILL_SECONDS = 10.0  # for killed jobs to be gone
 ORPHAN_GRACE_SECONDS = 35.0  # for jobs to end when the fork server is gone: they need 30 to save
 POLL_SECONDS = 0.05
@@ -33,14 +33,14 @@ class RunningJob:
     Attributes:
         job: The job.
         slot: Its place among the jobs that run side by side.
-        start: When its process began.
+        start: When its process began; the fork server may not be ready before.
         pid: Its process, which leads a group; 0 until the fork server tells it.
         kill_at: When it will be killed, once its time is over.
     """
 
     job: SweepJob
     slot: int
-    start: float
+    start: float = math.inf
     pid: int = 0
     kill_at: float | None = None
 
@@ -54,15 +54,20 @@ class Local(Launcher):
     Args:
         jobs: How many jobs run side by side; null: one for each GPU, and one without GPUs. The jobs
             share the CPU cores, and each has one GPU.
-        timeout: Seconds after which a job is asked to save and end; ten seconds later it is killed.
+        timeout: Seconds after which a job is asked to save and end, and has failed.
+        grace: Seconds that it then has, before it is killed.
     """
 
     def __init__(
-        self, jobs: PositiveInt | None = None, timeout: PositiveFloat | None = None
+        self,
+        jobs: PositiveInt | None = None,
+        timeout: PositiveFloat | None = None,
+        grace: PositiveFloat = 10.0,
     ) -> None:
         self.gpus = slots.gpus()
         self.jobs = jobs or max(1, len(self.gpus))
         self.timeout = timeout
+        self.grace = grace
         self.server: ForkServer | None = None
         self.running: dict[int, RunningJob] = {}
         self.free_slots = list(range(self.jobs))
@@ -86,7 +91,7 @@ class Local(Launcher):
 
     def start(self, job: SweepJob) -> None:
         slot = self.free_slots.pop(0)
-        self.running[job.number] = RunningJob(job, slot, time.monotonic())
+        self.running[job.number] = RunningJob(job, slot)
         with suppress(ServerGone):  # `wait` notices it, too
             self.opened.start(job, slots.environment_of_slot(slot, self.gpus))
 
@@ -147,14 +152,14 @@ class Local(Launcher):
 
     def next_deadline(self) -> float:
         """Return when the next job has to be asked to end, or to be killed."""
-        return min((self.deadline(job) for job in self.running.values()), default=float("inf"))
+        return min((self.deadline(job) for job in self.running.values()), default=math.inf)
 
     def deadline(self, running: RunningJob) -> float:
         """Return when a job has to be asked to end, or to be killed."""
         if running.kill_at is not None:
             return running.kill_at
         if self.timeout is None:
-            return float("inf")
+            return math.inf
         return running.start + self.timeout
 
     def end_late_jobs(self) -> None:
@@ -164,10 +169,10 @@ class Local(Launcher):
             if self.deadline(running) > now:
                 continue
             if running.kill_at is None:
-                running.kill_at = now + TIMEOUT_GRACE_SECONDS
+                running.kill_at = now + self.grace
                 self.opened.send_signal(number, signal.SIGTERM, group=False)
             else:
-                running.kill_at = float("inf")
+                running.kill_at = math.inf
                 self.opened.send_signal(number, signal.SIGKILL, group=True)
 
     def interrupt(self, signal_number: int) -> None:
