@@ -25,9 +25,10 @@ class Pruning(Callback):
         self.decide = decide
         self.evaluations = 0
         self.seen_step = NEVER  # the step of the last evaluation, with the metric or without
+        self.reason = ""  # why the run is pruned, once it is
 
     def evaluation_end(self, engine: Engine) -> None:
-        """Raise PrunedError if the run is pruned."""
+        """Learn whether the run is pruned."""
         self.seen_step = engine.step
         metric = self.metric or engine.stage.watch
         value = engine.scores.get(metric)
@@ -35,11 +36,26 @@ class Pruning(Callback):
             return
         self.evaluations += 1
         reason = self.decide(self.evaluations, float(value))
-        if reason and not is_last(engine):
-            raise PrunedError(reason)
+        if not is_last(engine):
+            self.reason = reason
+
+    def step_end(self, engine: Engine) -> None:
+        self.end_if_pruned()
+
+    def epoch_end(self, engine: Engine) -> None:
+        self.end_if_pruned()
+
+    def end_if_pruned(self) -> None:
+        """Raise PrunedError if the run is pruned: now that the evaluated state is saved."""
+        if self.reason:
+            raise PrunedError(self.reason)
 
     def resumed(self, engine: Engine) -> None:
-        """Count the evaluation of a best state, which is saved before it comes to this callback."""
+        """Count the evaluation of a best state, which is saved before it comes to this callback.
+
+        A run that was killed while it was pruned ends.
+        """
+        self.end_if_pruned()
         if self.is_judged(engine) and engine.evaluated_step == engine.step != self.seen_step:
             self.evaluations += 1
             self.seen_step = engine.step
@@ -50,11 +66,16 @@ class Pruning(Callback):
         return is_watched or engine.stage.watch == engine.task.watch
 
     def state_dict(self) -> dict[str, Any]:
-        return {"evaluations": self.evaluations, "seen_step": self.seen_step}
+        return {
+            "evaluations": self.evaluations,
+            "seen_step": self.seen_step,
+            "reason": self.reason,
+        }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.evaluations = state.get("evaluations", 0)
         self.seen_step = state.get("seen_step", NEVER)
+        self.reason = state.get("reason", "")
 
 
 def is_last(engine: Engine) -> bool:

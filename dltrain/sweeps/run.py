@@ -274,7 +274,9 @@ def restored(folder: Path, plan: SweepPlan, options: Options) -> dict[int, Trial
     plan.sampler.restore([trials[number] for number in sorted(trials)])
     Journal(folder).append("resume", command=options.command)
     done = sum(trial.is_done for trial in trials.values())
-    log.info(f"{folder}: {done} of {plan.sampler.total()} trials are done; the others follow")
+    total = plan.sampler.total()
+    following = "the others follow" if done < total else "nothing is left to do"
+    log.info(f"{folder}: {done} of {total} trials are done; {following}")
     return trials
 
 

@@ -119,7 +119,7 @@ def test_a_line_has_the_result_and_the_best_one_so_far(tmp_path: Path) -> None:
     )
     pruned = row(3, 0.2, "pruned", reason="pruned after evaluation 2")
     text = ended_line(tmp_path, [*rows, pruned], pruned, 24, swept, [ACCURACY])
-    assert text.startswith("[4/24 ended] trial 3 pruned: pruned after evaluation 2  val/accuracy")
+    assert text.startswith("[4/24 ended] trial 3 pruned after evaluation 2  val/accuracy")
 
 
 def test_a_trial_that_failed_shows_its_reason_and_its_log(tmp_path: Path) -> None:

@@ -287,11 +287,15 @@ def test_the_last_evaluation_ends_no_run(engine: Any, ends: bool) -> None:
         return "pruned"
 
     callback = Pruning(None, decide)
-    if ends:
-        with pytest.raises(PrunedError):
-            callback.evaluation_end(engine)
-    else:
-        callback.evaluation_end(engine)
+    callback.evaluation_end(engine)
+    copy = Pruning(None, decide)
+    copy.load_state_dict(callback.state_dict())
+    for hook in (callback.step_end, callback.epoch_end, copy.epoch_end):
+        if ends:
+            with pytest.raises(PrunedError):
+                hook(engine)
+        else:
+            hook(engine)
     assert seen == [1]
     Pruning("val/other", decide).evaluation_end(engine)
     assert seen == [1]  # an evaluation without the metric is not counted

@@ -15,6 +15,7 @@ import pytest
 import dltrain as library
 from dltrain.config.groups import config_dir
 from dltrain.sweeps.find import hint_on_sweep
+from dltrain.sweeps.job import JOB_FILES, SweepJob, perform
 from dltrain.sweeps.journal import VERSION, Journal
 from dltrain.sweeps.summary import importance
 from dltrain.sweeps.summary.best import best_lines, command_lines, command_of
@@ -292,6 +293,35 @@ def test_values_of_any_kind_are_described_for_tensorboard() -> None:
     content = experiment_bytes(settings, ["d", "a"], ["val/loss"])
     for name in (b"_hparams_/experiment", b"val/loss", b"[l1]"):
         assert name in content
+
+
+def pruned_after(evaluation: int) -> Any:
+    """A decision that prunes after an evaluation."""
+    return lambda step, value: "pruned after it" if step == evaluation else ""
+
+
+def test_a_pruned_run_is_listed_compared_and_evaluated(tmp_path: Path, dltrain: Any) -> None:
+    """Its best state is saved, even if its first evaluation ended it."""
+    folder = tmp_path / "outputs" / "2030-01-01" / "10-00-00-000000_sweep"
+    (folder / JOB_FILES).mkdir(parents=True)
+    overrides = ("dataset=digits", "model=perceptron", "trainer.epochs=3", "callbacks=quiet")
+    for number in (0, 1):
+        job = SweepJob(number, overrides, str(folder), reports=True)
+        perform(job, pruned_after(number + 1))
+    outcome = dltrain("runs", "--where", "status=pruned", "--json")
+    assert outcome.code == 0, outcome.err
+    assert [run["status"] for run in outcome.json["runs"]] == ["pruned", "pruned"]
+    for number in (0, 1):
+        run = library.Run(folder / str(number))
+        assert run.status == "pruned"
+        assert run.results["reason"] == "pruned after it"
+        assert run.results["epochs"] == number + 1
+        outcome = dltrain("evaluate", str(run.folder), "split=val", "--json")
+        assert outcome.code == 0, outcome.err
+        assert outcome.json["metrics"]["val/accuracy"] == pytest.approx(run.best["value"])
+    outcome = dltrain("compare", str(folder / "0"), str(folder / "1"))
+    assert outcome.code == 0, outcome.err
+    assert "pruned" in outcome.out
 
 
 def test_a_pruned_trial_is_not_a_failed_one(tmp_path: Path) -> None:

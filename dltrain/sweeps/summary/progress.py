@@ -60,8 +60,10 @@ def ended_line(
 
 
 def reason_suffix(row: Row) -> str:
-    """Return a colon and why a trial did not complete; "" without a reason."""
+    """Return what follows the status: why a trial did not complete; "" without a reason."""
     reason = first_line(row)
+    if reason.startswith(row["status"]):
+        return reason.removeprefix(row["status"])
     return f": {reason}" if reason else ""
 
 

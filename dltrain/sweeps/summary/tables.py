@@ -11,6 +11,7 @@ from dltrain.sweeps.summary.best import test_counterpart
 from dltrain.sweeps.summary.columns import MIN_CELLS, cut_table
 from dltrain.sweeps.summary.ranking import Criterion, best_first
 from dltrain.sweeps.trial import Row
+from dltrain.terminal import cut
 
 MAX_ROWS = (
     40  # of the table at the end; of longer sweeps it has the best ones, and those that failed
@@ -131,9 +132,11 @@ def status_of(row: Row) -> str:
     """Return a trial's status, with the first line of the reason if it failed."""
     status: str = row["status"]
     reason = first_line(row)
-    if reason:
+    if reason.startswith(status):  # pruned after evaluation 2 of 3: val/accuracy 0.7
+        status = reason.partition(":")[0]
+    elif reason:
         status = f"{status}: {reason}"
-    return status[:MAX_STATUS_CHARS]
+    return cut(status, MAX_STATUS_CHARS)
 
 
 def first_line(row: Row) -> str:
