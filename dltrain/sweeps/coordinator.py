@@ -6,12 +6,13 @@ Only the coordinator writes the journal. It knows no sampler and no launcher by 
 from __future__ import annotations
 
 import logging
+import signal
+import time
 from collections import deque
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from dltrain.runs.folder import FINISHED
 from dltrain.sweeps.failures import print_last_words
 from dltrain.sweeps.job import (
     ENDED,
@@ -83,7 +84,7 @@ class Coordinator:
         self.mailbox = Mailbox(folder)
         self.running: set[int] = set()
         self.waiting: deque[Trial] = deque()
-        self.is_interrupted = False  # a job ended by a signal, and so does the sweep
+        self.is_interrupted = False  # a signal ended a job, so the sweep ends as well
         self.signal = 0  # the number of the signal that ends the sweep
 
     def run(self) -> list[Row]:
@@ -123,18 +124,22 @@ class Coordinator:
 
     def work(self, stopping: Stopping) -> None:
         """Start jobs and note their ends until none is left, or a signal arrives."""
-        seconds = JUDGING_SECONDS if self.sampler.judges else WAIT_SECONDS
-        while not stopping.count:
+        while not stopping.count and not self.is_interrupted:
             self.start_jobs()
             if not self.running:
                 return
             self.note_reports()
             self.observer.waiting()
-            for ended in self.launcher.wait(seconds):
+            all_ended = self.launcher.wait(self.wait_seconds)
+            self.signal = stopping.number  # which may have ended these jobs as well
+            for ended in all_ended:
                 self.note_end(ended)
-            if self.is_interrupted:
-                return
         self.stop(stopping)
+
+    @property
+    def wait_seconds(self) -> float:
+        """The time to wait for the end of a job before something else is done."""
+        return JUDGING_SECONDS if self.sampler.judges else WAIT_SECONDS
 
     def start_jobs(self) -> None:
         """Start as many jobs as the launcher takes."""
@@ -228,11 +233,11 @@ class Coordinator:
     def results(self, trial: Trial, ended: Ended) -> dict[str, Any]:
         """Return the results that a job left, or why there are none.
 
-        A run that finished counts, even if its process died afterwards.
+        A run that finished or was pruned counts, even if its process died afterwards.
         """
         job = self.job(trial)
         with_folder = results_of(job)
-        if with_folder.get("status") in FINISHED:
+        if with_folder.get("status") in ENDED:
             return with_folder
         if ended.reason and self.signal:
             return {**unfinished(INTERRUPTED, ended.reason), "signal": self.signal}
@@ -252,22 +257,21 @@ class Coordinator:
 
     def stop(self, stopping: Stopping) -> None:
         """Ask the running jobs to save and end, and note that they were interrupted."""
-        self.signal = stopping.number
+        self.signal = stopping.number or interruption(self.rows())
         if self.running:
             log.info(f"{len(self.running)} running jobs save and end; another signal kills them")
         self.launcher.interrupt(self.signal)
-        waited = 0.0
-        while self.running and stopping.count == 1 and waited < GRACE_SECONDS:
-            for ended in self.launcher.wait(WAIT_SECONDS):
+        end = time.monotonic() + GRACE_SECONDS
+        while self.running and stopping.count < 2 and time.monotonic() < end:
+            self.note_reports()  # a job that waits for an answer does not save
+            for ended in self.launcher.wait(self.wait_seconds):
                 self.note_end(ended)
-            waited += WAIT_SECONDS
         self.launcher.kill()
         for number in sorted(self.running):
-            results = {**unfinished(INTERRUPTED, "interrupted"), "signal": self.signal}
-            self.end(self.trials[number], results)
-        self.running.clear()
+            self.note_end(Ended(number, INTERRUPTED))
 
 
 def interruption(rows: Sequence[Row]) -> int:
     """Return the number of the signal that interrupted a sweep; 0 if none did."""
-    return next((row["signal"] for row in rows if row["status"] == INTERRUPTED), 0)
+    numbers = (row.get("signal", signal.SIGINT) for row in rows if row["status"] == INTERRUPTED)
+    return int(next(numbers, 0))

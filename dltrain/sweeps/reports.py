@@ -92,6 +92,12 @@ class Mailbox:
         return new
 
     def answer(self, number: int, step: int, reason: str) -> None:
-        """Tell a job why it is pruned, or with "" that it continues."""
+        """Tell a job why it is pruned, or with "" that it continues.
+
+        If the answer cannot be written, the job continues after a while.
+        """
         _, answers = files_of(self.sweep, number)
-        append_whole(answers, f"{json.dumps({'step': step, 'reason': reason})}\n".encode())
+        try:
+            append_whole(answers, f"{json.dumps({'step': step, 'reason': reason})}\n".encode())
+        except OSError as e:
+            log.warning(f"{answers} cannot be written: {e.strerror or e}")

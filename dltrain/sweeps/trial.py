@@ -23,7 +23,7 @@ class Trial:
         overrides: All overrides of its run.
         identity: The identity of its configuration.
         state: What the sampler needs to rebuild it, in values of JSON.
-        reports: The values of its evaluations, by number from 1; None is not a number.
+        reports: The values of its evaluations, by number from 1; None is not a finite number.
         answers: Why it was pruned after an evaluation, by number; "" where it continued.
         attempts: The number of times that it was started.
         row: Its results, once an attempt has ended: job, overrides, status, metrics and more.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 from collections.abc import Callable
@@ -16,7 +17,12 @@ from dltrain.sweeps.coordinator import Coordinator, interruption
 from dltrain.sweeps.job import JOB_FILES, SweepJob
 from dltrain.sweeps.journal import VERSION, Journal, read_journal
 from dltrain.sweeps.launchers.launcher import Ended, Launcher, Site
+from dltrain.sweeps.reports import Mailbox, files_of
+from dltrain.sweeps.samplers.grid import GridSampler
+from dltrain.sweeps.samplers.optuna_trials import OptunaTrials, quiet_optuna
+from dltrain.sweeps.samplers.pruning import Judge, PruningRule
 from dltrain.sweeps.samplers.sampler import Proposal, Sampler
+from dltrain.sweeps.summary.ranking import Criterion
 from dltrain.sweeps.trial import Trial, trials_of
 
 Act = Callable[[SweepJob, Site], Ended]
@@ -294,6 +300,94 @@ def test_an_inline_job_that_a_signal_ended_ends_the_sweep(tmp_path: Path) -> Non
     rows, _ = run(tmp_path, Counting(4), launcher)
     assert [row["status"] for row in rows] == ["interrupted"]
     assert launcher.started == [0]
+
+
+def test_jobs_save_for_as_long_as_they_may_however_many_there_are(tmp_path: Path) -> None:
+    """Each of many jobs ends at once when it is asked to: none is killed."""
+
+    def act(job: SweepJob, site: Site) -> Ended:
+        if job.number == 199:
+            os.kill(os.getpid(), signal.SIGINT)
+            return completed(job, site)
+        write_outcome(job, {"status": "interrupted", "metrics": {"a": 1.0}, "signal": 2})
+        return Ended(job.number)
+
+    rows, _ = run(tmp_path, Counting(200), ScriptedLauncher(act, slots=200))
+    assert [row["metrics"] for row in rows[:-1]] == [{"a": 1.0}] * 199
+
+
+def test_a_job_that_a_signal_ended_leaves_the_others_time_to_save(tmp_path: Path) -> None:
+    """The launcher did not know that the signal came from elsewhere."""
+
+    def act(job: SweepJob, site: Site) -> Ended:
+        write_outcome(job, {"status": "interrupted", "metrics": {"a": 1.0}, "signal": 15})
+        return Ended(job.number)
+
+    launcher = ScriptedLauncher(act, slots=3)
+    rows, _ = run(tmp_path, Counting(5), launcher)
+    assert [(row["status"], row["metrics"]) for row in rows] == [("interrupted", {"a": 1.0})] * 3
+    assert launcher.calls == ["open", "interrupt 15", "kill", "close"]
+    assert interruption(rows) == 15
+
+
+def test_a_job_that_a_signal_ended_with_the_sweep_has_not_failed(tmp_path: Path) -> None:
+    """SLURM and `kill` of a group send the signal to all processes at once."""
+
+    def act(job: SweepJob, site: Site) -> Ended:
+        os.kill(os.getpid(), signal.SIGTERM)
+        write_outcome(job, {"status": "interrupted", "metrics": {}, "signal": 15})
+        return Ended(job.number, "interrupted, which another program has sent")
+
+    rows, _ = run(tmp_path, Counting(3), ScriptedLauncher(act))
+    assert [(row["status"], row["signal"]) for row in rows] == [("interrupted", 15)]
+
+
+def test_a_job_that_waits_for_an_answer_gets_it_while_the_sweep_ends(tmp_path: Path) -> None:
+    reports, answers = files_of(tmp_path, 0)
+
+    def act(job: SweepJob, site: Site) -> Ended:
+        if job.number == 1:
+            os.kill(os.getpid(), signal.SIGINT)
+            reports.write_text('{"step": 1, "value": 0.9}\n')
+            return completed(job, site)
+        assert answers.read_text() == '{"step": 1, "reason": ""}\n'
+        return completed(job, site)
+
+    launcher = ScriptedLauncher(act, slots=2)
+    rows, _ = run(tmp_path, Counting(2, threshold=0.5), launcher)
+    assert [row["status"] for row in rows] == ["completed"] * 2
+
+
+def test_an_answer_that_cannot_be_written_ends_no_sweep(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    mailbox = Mailbox(tmp_path / "absent")
+    mailbox.answer(3, 1, "")
+    assert "3.answers cannot be written: No such file" in caplog.text
+
+
+def test_a_pruned_run_counts_even_if_its_process_died_later(tmp_path: Path) -> None:
+    def act(job: SweepJob, site: Site) -> Ended:
+        job.folder.mkdir()
+        text = '{"status": "pruned", "reason": "bad", "metrics": {"a": 1.0}}'
+        (job.folder / "results.json").write_text(text)
+        return Ended(job.number, "killed by SIGSEGV")
+
+    rows, _ = run(tmp_path, Counting(1), ScriptedLauncher(act))
+    assert (rows[0]["status"], rows[0]["reason"]) == ("pruned", "bad")
+
+
+@pytest.mark.parametrize("value", [math.inf, -math.inf, math.nan])
+def test_the_journal_has_what_the_sampler_was_told(tmp_path: Path, value: float) -> None:
+    """A resume tells it the same: infinite values are not numbers, as in the journal."""
+    with quiet_optuna():
+        rule = PruningRule("halving", trials=1, evaluations=1, factor=2)
+        judge = Judge(rule, OptunaTrials([Criterion("val/loss", "min")]), 9)
+        sampler = GridSampler(pruner="halving")
+        sampler.judge = judge
+        judge.trials.add(0)
+    sampler.report(Trial(0, []), 1, value)
+    assert math.isnan(judge.trials.frozen(0).intermediate_values[1])
 
 
 def test_an_unexpected_error_leaves_no_job_running(tmp_path: Path) -> None:

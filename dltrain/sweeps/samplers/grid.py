@@ -103,7 +103,7 @@ class GridSampler(Sampler):
         if self.judge is None:
             return ""
         with quiet_optuna():
-            return self.judge.report(trial, step, None if math.isnan(value) else value)
+            return self.judge.report(trial, step, value if math.isfinite(value) else None)
 
     def tell(self, trial: Trial) -> None:
         if self.judge is not None:

@@ -108,7 +108,7 @@ class Judge:
     def reason(self, step: int, value: float | None) -> str:
         """Return the reason for pruning after an evaluation."""
         metric = self.trials.objectives[0].metric
-        figure = "NaN" if value is None else number(value)
+        figure = "not finite" if value is None else number(value)
         total = "" if self.evaluations is None else f" of {self.evaluations}"
         name = LONG_NAMES[str(self.rule.name)]
         return f"pruned after evaluation {step}{total}: {metric} {figure} ({name} pruner)"

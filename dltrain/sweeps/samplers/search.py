@@ -219,7 +219,7 @@ class SearchSampler(Sampler):
         if self.judge is None:
             return ""
         with quiet_optuna():
-            return self.judge.report(trial, step, None if math.isnan(value) else value)
+            return self.judge.report(trial, step, value if math.isfinite(value) else None)
 
     def tell(self, trial: Trial) -> None:
         with quiet_optuna():
