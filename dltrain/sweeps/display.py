@@ -150,7 +150,7 @@ class Display:
         lines += self.file_lines()
         log.info("\n".join(lines))
         if has_events(self.folder):
-            write_experiment(self.folder, rows, self.sampler.swept, criteria)
+            write_experiment(self.folder, rows, criteria)
         report_curves(self.folder, rows, self.sampler.swept)
         return {
             "best": best_outcome(rows, criteria),

@@ -1,8 +1,8 @@
 """The HParams tab of TensorBoard for a whole sweep: which keys and metrics it lists.
 
 Every run writes its own values (`dltrain.callbacks.tensorboard`). The description of the experiment
-lies in the sweep's folder: swept keys come first, and the metric that decides is the first metric.
-TensorBoard orders the runs by their names; a click on a metric orders them by it.
+lies in the sweep's folder: the metric that decides is the first metric. TensorBoard puts the keys
+that differ first. It orders the runs by their names; a click on a metric orders them by it.
 """
 
 from __future__ import annotations
@@ -33,13 +33,11 @@ def has_events(sweep: Path) -> bool:
     return any(path.parent != sweep for path in sweep.rglob(EVENT_FILES))
 
 
-def write_experiment(
-    sweep: Path, rows: Sequence[Row], swept: Sequence[str], criteria: Sequence[Criterion]
-) -> None:
+def write_experiment(sweep: Path, rows: Sequence[Row], criteria: Sequence[Criterion]) -> None:
     """Write which keys and metrics TensorBoard lists; a full disk costs a warning."""
     path = sweep / EXPERIMENT_FILE
     settings = [settings_of_run(row) for row in rows if "run" in row]
-    content = experiment_bytes(settings, swept, metrics_first(rows, criteria))
+    content = experiment_bytes(settings, metrics_first(rows, criteria))
     try:
         replace_file(path, content)
     except OSError as e:
@@ -66,9 +64,7 @@ def metrics_first(rows: Sequence[Row], criteria: Sequence[Criterion]) -> list[st
     return [name for name in dict.fromkeys(names) if "/" in name]
 
 
-def experiment_bytes(
-    settings: Sequence[Mapping[str, Any]], swept: Sequence[str], metrics: Sequence[str]
-) -> bytes:
+def experiment_bytes(settings: Sequence[Mapping[str, Any]], metrics: Sequence[str]) -> bytes:
     """Return a file of events with the description of an experiment."""
     from tensorboard.compat.proto import event_pb2, summary_pb2
     from tensorboard.plugins.hparams import api_pb2, metadata, plugin_data_pb2
@@ -76,7 +72,7 @@ def experiment_bytes(
 
     experiment = api_pb2.Experiment(
         time_created_secs=time.time(),
-        hparam_infos=hparam_infos(settings, swept),
+        hparam_infos=hparam_infos(settings),
         metric_infos=[metric_info(name) for name in metrics],
     )
     content = plugin_data_pb2.HParamsPluginData(
@@ -108,14 +104,10 @@ def metric_info(name: str) -> Any:
     )
 
 
-def hparam_infos(settings: Sequence[Mapping[str, Any]], swept: Sequence[str]) -> list[Any]:
-    """Return TensorBoard's descriptions of keys, the swept ones first.
-
-    TensorBoard itself lists those that differ first, by name.
-    """
+def hparam_infos(settings: Sequence[Mapping[str, Any]]) -> list[Any]:
+    """Return TensorBoard's descriptions of all keys; it lists those that differ first, by name."""
     keys = dict.fromkeys(key for one in settings for key in one)
-    order = [*(key for key in swept if key in keys), *keys]
-    return [hparam_info(key, values_of(key, settings)) for key in dict.fromkeys(order)]
+    return [hparam_info(key, values_of(key, settings)) for key in keys]
 
 
 def values_of(key: str, settings: Iterable[Mapping[str, Any]]) -> list[Any]:
