@@ -201,6 +201,17 @@ def test_more_trials_than_values_end_when_all_are_tried() -> None:
     assert len(alike.finish()) == alike.sampler.total() == 2
 
 
+def test_an_interrupted_trial_is_no_failure() -> None:
+    """It runs again with the same values after a resume, so Optuna does not learn its end."""
+    sweep = Rehearsal(TpeSampler(trials=4, random_trials=2))
+    trial = sweep.ask()
+    assert trial is not None
+    sweep.end(trial, 1, "interrupted")
+    assert sweep.sampler.known.frozen(0).state.name == "RUNNING"
+    later = sweep.resumed(TpeSampler(trials=4, random_trials=2))
+    assert later.finish() == Rehearsal(TpeSampler(trials=4, random_trials=2)).finish()
+
+
 def test_a_lower_number_of_trials_ends_the_sweep() -> None:
     sweep = Rehearsal(RandomSampler(trials=4))
     before = sweep.finish()
@@ -402,6 +413,28 @@ def test_a_sweep_continues_with_more_trials(name: str, dltrain: Command) -> None
     assert metrics == [row["metrics"] for row in whole.json["jobs"]]
     started = [one["number"] for one in read_journal(Path(sweep)) if one["event"] == "start"]
     assert started == [0, 1, 2, 3, 4, 5]
+
+
+def test_wrong_settings_of_a_search_are_reported_at_once(dltrain: Command) -> None:
+    words = ("sweep.space=3", "sweep.trials=0", "sweep.pruner=mean", "sweep.mode=up", "seed=1,2")
+    outcome = dltrain("-m", "sweep=tpe", *words)
+    assert outcome.code == 2
+    for word in words[:4]:
+        assert word in outcome.err
+
+
+def test_the_same_command_continues_a_search(dltrain: Command) -> None:
+    """resume=auto finds the sweep by its space, and trains no trial twice."""
+    words = ("-m", *TINY, *NUMBERS, "sweep=random", "resume=auto", "--json")
+    first = dltrain(*words, "sweep.trials=1")
+    assert first.code == 0, first.err
+    later = dltrain(*words, "sweep.trials=2")
+    assert later.code == 0, later.err
+    assert later.json["sweep"] == first.json["sweep"]
+    assert later.json["jobs"][0] == first.json["jobs"][0]
+    assert len(later.json["jobs"]) == 2
+    other = dltrain(*words, "sweep.trials=1", "sweep.seed=1")
+    assert other.json["sweep"] != first.json["sweep"]
 
 
 def test_a_space_of_a_file_is_searched(dltrain: Command, tmp_path: Path) -> None:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Mapping
-from typing import Any
 
 from dltrain.config.command_groups import of_run
 from dltrain.config.grid import swept_keys
@@ -23,6 +21,7 @@ from dltrain.sweeps.samplers.pruning import (
     require_prunable,
 )
 from dltrain.sweeps.samplers.sampler import Proposal, Sampler
+from dltrain.sweeps.samplers.space import Values
 from dltrain.sweeps.trial import Trial
 from dltrain.types import PositiveInt
 
@@ -46,7 +45,7 @@ class GridSampler(Sampler):
         self,
         metric: str | list[str] | None = None,
         mode: Mode | list[str] | None = None,
-        space: Mapping[str, Any] | None = None,
+        space: dict[str, Values] | None = None,
         pruner: PrunerName | None = None,
         pruner_trials: PositiveInt = 5,
         pruner_evaluations: PositiveInt = 1,

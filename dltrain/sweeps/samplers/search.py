@@ -35,7 +35,7 @@ from dltrain.sweeps.samplers.pruning import (
     require_prunable,
 )
 from dltrain.sweeps.samplers.sampler import Proposal, Sampler
-from dltrain.sweeps.samplers.space import Space, read_space, require_dimensions
+from dltrain.sweeps.samplers.space import Space, Values, read_space, require_dimensions
 from dltrain.sweeps.trial import Trial
 from dltrain.types import PositiveInt
 
@@ -70,7 +70,7 @@ class SearchSampler(Sampler):
         metric: str | list[str] | None = None,
         mode: Mode | list[str] | None = None,
         seed: NonNegativeInt = 0,
-        space: Mapping[str, Any] | None = None,
+        space: dict[str, Values] | None = None,
         pruner: PrunerName | None = None,
         pruner_trials: PositiveInt = 5,
         pruner_evaluations: PositiveInt = 1,

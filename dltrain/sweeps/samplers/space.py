@@ -7,7 +7,7 @@ import logging
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 from dltrain.config.grid import values_of
 from dltrain.config.overrides import parse, raise_problems
@@ -25,6 +25,8 @@ from dltrain.sweeps.samplers.dimensions import (
 log = logging.getLogger("dltrain")
 LOG = "log"
 MAX_NUMBERS = 100_000  # of a range with steps that are no integers
+Values: TypeAlias = str | int | float | bool | list
+"""The values of a key in `sweep.space`: what one types after the =, or a list of single values."""
 EXAMPLE = "tag(log,interval(1e-4,1e-1))"
 
 

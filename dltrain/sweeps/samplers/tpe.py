@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 from dltrain.sweeps.objectives import Mode
 from dltrain.sweeps.samplers.pruning import AtLeastTwo, NonNegativeInt, PrunerName
 from dltrain.sweeps.samplers.search import SearchSampler
+from dltrain.sweeps.samplers.space import Values
 from dltrain.types import PositiveInt
 
 
@@ -28,7 +28,7 @@ class TpeSampler(SearchSampler):
         metric: str | list[str] | None = None,
         mode: Mode | list[str] | None = None,
         seed: NonNegativeInt = 0,
-        space: Mapping[str, Any] | None = None,
+        space: dict[str, Values] | None = None,
         pruner: PrunerName | None = None,
         pruner_trials: PositiveInt = 5,
         pruner_evaluations: PositiveInt = 1,
