@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from dltrain.config.command_groups import split_overrides
@@ -30,10 +30,9 @@ def require_same_definition(before: Sequence[str], now: Sequence[str], folder: A
     """Raise UsageError with the difference unless a command defines the same sweep as before."""
     old = definition(before)
     new = definition(now)
-    keys = [key for key in {**old, **new} if old.get(key) != new.get(key)]
-    if not keys:
+    lines = difference_lines(old, new)
+    if not lines:
         return
-    lines = [f"  {key}: {old.get(key, NOT_SET)} -> {new.get(key, NOT_SET)}" for key in keys]
     raise UsageError(
         "\n".join(
             [
@@ -43,3 +42,9 @@ def require_same_definition(before: Sequence[str], now: Sequence[str], folder: A
             ]
         )
     )
+
+
+def difference_lines(old: Mapping[str, str], new: Mapping[str, str]) -> list[str]:
+    """Return a line for each key whose value differs."""
+    keys = [key for key in {**old, **new} if old.get(key) != new.get(key)]
+    return [f"  {key}: {old.get(key, NOT_SET)} -> {new.get(key, NOT_SET)}" for key in keys]

@@ -162,12 +162,12 @@ def unfinished(status: str, reason: str) -> dict[str, Any]:
 def results_of(job: SweepJob) -> dict[str, Any]:
     """Return what the job's run wrote into its results.json, and its folder; {} without one.
 
-    A run of another configuration does not count.
+    A run of another configuration does not count, nor does a damaged file.
     """
     run = RunFolder(job.folder)
     try:
         results = run.read_json(RESULTS)
-        if not results or not is_of_job(run, job):
+        if not isinstance(results.get("metrics"), dict) or not is_of_job(run, job):
             return {}
     except InputError:
         return {}
@@ -176,7 +176,8 @@ def results_of(job: SweepJob) -> dict[str, Any]:
 
 def is_of_job(run: RunFolder, job: SweepJob) -> bool:
     """Tell if a run has the job's configuration; InputError if its manifest is damaged."""
-    return identity(run.read_json(MANIFEST).get("config", {})) == job.identity
+    config = run.read_json(MANIFEST).get("config", {})
+    return isinstance(config, dict) and identity(config) == job.identity
 
 
 def trained(job: SweepJob, decide: Decide) -> dict[str, Any]:

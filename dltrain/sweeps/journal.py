@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from dltrain.errors import InputError
-from dltrain.files import replace_file
+from dltrain.files import replace_file, to_json
 from dltrain.runs.folder import RunFolder
 
 JOURNAL = "sweep.jsonl"
@@ -37,6 +37,12 @@ HEADER_FIELDS: dict[str, type | tuple[type, ...]] = {
     "config_dir": (str, type(None)),
 }
 ROW_FIELDS: dict[str, type | tuple[type, ...]] = {"status": str, "metrics": dict}
+OPTIONAL_ROW_FIELDS: dict[str, type | tuple[type, ...]] = {
+    "reason": (str, type(None)),
+    "best": (dict, type(None)),
+    "seconds": (int, float, type(None)),
+    "signal": int,
+}
 
 
 class Journal:
@@ -47,10 +53,20 @@ class Journal:
 
     def append(self, event: str, **content: Any) -> None:
         """Append an event with the time; without room on the disk it waits in memory."""
-        now = time.strftime("%Y-%m-%dT%H:%M:%S%z")
-        self.run.append(JOURNAL, {"event": event, "time": now, **content})
+        self.run.append(JOURNAL, content_of(event, content))
         if event not in UNSYNCED:
             self.run.sync(JOURNAL)
+
+
+def content_of(event: str, content: dict[str, Any]) -> Event:
+    """Return an event with the time."""
+    return {"event": event, "time": time.strftime("%Y-%m-%dT%H:%M:%S%z"), **content}
+
+
+def first_line(**content: Any) -> bytes:
+    """Return the first line of a new journal, which a sweep's folder has from its beginning."""
+    header = content_of("sweep", {"version": VERSION, **content})
+    return f"{to_json(header)}\n".encode()
 
 
 def read_journal(folder: Path) -> list[Event]:
@@ -87,7 +103,9 @@ def event_of(line: str) -> Event | None:
         return None
     is_whole = has_fields(event, FIELDS.get(event["event"], {}))
     if is_whole and event["event"] == "end":
-        is_whole = has_fields(event["row"], ROW_FIELDS)
+        row = event["row"]
+        optional = {name: kind for name, kind in OPTIONAL_ROW_FIELDS.items() if name in row}
+        is_whole = has_fields(row, ROW_FIELDS | optional)
     return event if is_whole else None
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from dltrain.config.check import problems_of
-from dltrain.config.command_groups import of_run, split_overrides
+from dltrain.config.command_groups import is_of_command, of_run, split_overrides
 from dltrain.config.compose import Composed, compose
 from dltrain.config.groups import COMMAND_GROUPS, config_dir, own_dir
 from dltrain.config.overrides import parse, raise_problems
@@ -28,7 +29,7 @@ from dltrain.sweeps.definition import definition, require_same_definition
 from dltrain.sweeps.display import Display
 from dltrain.sweeps.folds import FOLD_KEY, FOLDS_KEY, fold_axis
 from dltrain.sweeps.job import ENDED
-from dltrain.sweeps.journal import VERSION, Journal, mend_journal, read_journal
+from dltrain.sweeps.journal import JOURNAL, Journal, first_line, mend_journal, read_journal
 from dltrain.sweeps.launchers.launcher import Launcher
 from dltrain.sweeps.out_of_fold import write_predictions
 from dltrain.sweeps.samplers.sampler import Sampler
@@ -38,6 +39,7 @@ from dltrain.sweeps.trial import Row, Trial, trials_of
 log = logging.getLogger("dltrain")
 KEY_FILE = ".key"  # in the folder of a sweep with resume=auto
 PLUGINS = "plugins"
+LAUNCHER = "launcher"
 
 
 @dataclass
@@ -83,19 +85,20 @@ def resume_sweep(folder: Path, overrides: list[str], options: Options) -> list[R
     """
     header = read_journal(folder)[0]
     before = header["overrides"]
-    require_resumable(before, overrides, folder)
+    kept = kept_overrides(before, overrides)
+    require_same_definition(before, [*kept, *overrides], folder)
+    require_same_typed_plugins(before, overrides, folder)
     own = own_options() or header["config_dir"]
     with (
         config_dir(own),
         RunFolder(folder).locked(),
-        planned([*without_keys_of(before, overrides), *overrides]) as plan,
+        planned([*kept, *overrides]) as plan,
     ):
         return run_trials(folder, restored(folder, plan, options), plan, options)
 
 
-def require_resumable(before: list[str], overrides: list[str], folder: Path) -> None:
-    """Raise UsageError if overrides change what a sweep is, or its plugins are not named again."""
-    require_same_definition(before, [*without_keys_of(before, overrides), *overrides], folder)
+def require_same_typed_plugins(before: list[str], overrides: list[str], folder: Path) -> None:
+    """Raise UsageError unless the plugins of a sweep are typed again."""
     for override in before:
         if key_in(override) == PLUGINS and override not in overrides:
             raise UsageError(
@@ -109,10 +112,22 @@ def key_in(override: str) -> str:
     return override.partition("=")[0].lstrip("+")
 
 
-def without_keys_of(overrides: list[str], later: list[str]) -> list[str]:
-    """Return the overrides whose keys no later override sets."""
-    keys = {key_in(override) for override in later}
-    return [override for override in overrides if key_in(override) not in keys]
+def kept_overrides(before: list[str], later: list[str]) -> list[str]:
+    """Return the overrides of a sweep that later ones do not replace.
+
+    A later launcher replaces the settings of the one before, which it may not have.
+    """
+    keys = {key_in(override): override for override in later}
+    kept = []
+    for override in before:
+        key = key_in(override)
+        if key in keys:
+            continue
+        if LAUNCHER in keys and key.startswith(f"{LAUNCHER}."):
+            log.warning(f"{override} is not read: {keys[LAUNCHER]} comes after it")
+        else:
+            kept.append(override)
+    return kept
 
 
 @contextmanager
@@ -129,12 +144,26 @@ def planned(overrides: list[str]) -> Iterator[SweepPlan]:
     launcher: Launcher = instantiate(base.config["launcher"], "launcher", {}, plugins)
     require_importable(plugins, launcher)
     typed = {key_in(override) for override in of_runs}
+    require_keys_of_runs(sampler.space)
     space = space_overrides({k: v for k, v in sampler.space.items() if key_in(k) not in typed})
     axis = axis_of_folds(base, sampler, typed)
     with closing(launcher):
         launcher.warm_up()
         sampler.open([*of_runs, *space, *axis])
         yield SweepPlan(overrides, sampler, launcher)
+
+
+def require_keys_of_runs(space: Mapping[str, Any]) -> None:
+    """Raise ConfigError if `sweep.space` names code, or a setting that runs do not have."""
+    problems = []
+    for key in space:
+        name = key_in(key)
+        if name == PLUGINS:
+            why = f"a file cannot name plugins: type {setting(PLUGINS, ['NAME'])} yourself"
+            problems.append((f"sweep.space.{name}", why))
+        elif is_of_command(key):
+            problems.append((f"sweep.space.{name}", "is a setting of the sweep, not of its runs"))
+    raise_problems(problems)
 
 
 def require_importable(plugins: list[str], launcher: Launcher) -> None:
@@ -235,23 +264,20 @@ def begun_folder(root: Path, key: str) -> Path | None:
 
 def new_sweep(plan: SweepPlan, options: Options, files: dict[str, bytes]) -> RunFolder:
     """Return the new, locked folder of a sweep, with `files` and a journal in it."""
-    folder = unused_folder(options.folder)
-    if folder is None:
-        root = Path(plan.first.config["paths"]["output"])
-        sweep = RunFolder.create(root, "sweep", files)
-    else:
-        with writing(folder):
-            sweep = RunFolder.make(folder, files)
-    Journal(sweep.folder).append(
-        "sweep",
-        version=VERSION,
+    header = first_line(
         command=options.command,
         overrides=plan.overrides,
         definition=definition(plan.overrides),
         config_dir=own_options(),
         swept=plan.sampler.swept,
     )
-    return sweep
+    contents = {**files, JOURNAL: header}
+    folder = unused_folder(options.folder)
+    if folder is None:
+        root = Path(plan.first.config["paths"]["output"])
+        return RunFolder.create(root, "sweep", contents)
+    with writing(folder):
+        return RunFolder.make(folder, contents)
 
 
 def own_options() -> str | None:

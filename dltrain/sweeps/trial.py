@@ -52,7 +52,8 @@ class Trial:
 def trials_of(events: list[Event], folder: Path) -> dict[int, Trial]:
     """Return the trials of the journal of a sweep in `folder`, by number.
 
-    Raises InputError for an event of a trial that has not begun before it.
+    Raises InputError for an event of a trial that has not begun before it, and for a trial whose
+    number is not the next one.
     """
     trials: dict[int, Trial] = {}
     for line, event in enumerate(events, start=1):
@@ -60,6 +61,11 @@ def trials_of(events: list[Event], folder: Path) -> dict[int, Trial]:
         if event["event"] in OF_TRIALS and number not in trials:
             raise InputError(f"{folder / JOURNAL}:{line}: there is no trial {number} before it")
         if event["event"] == "trial":
+            if number != len(trials):
+                raise InputError(
+                    f"{folder / JOURNAL}:{line}: trial {number} is not the next one, which is "
+                    f"{len(trials)}"
+                )
             trials[event["number"]] = Trial(
                 event["number"], event["overrides"], event["identity"], event["state"]
             )
@@ -72,10 +78,17 @@ def trials_of(events: list[Event], folder: Path) -> dict[int, Trial]:
             trial.reports[event["step"]] = event["value"]
             trial.answers[event["step"]] = event.get("reason", "")
         elif event["event"] == "end":
-            trials[event["number"]].row = row_at(event["row"], folder / str(event["number"]))
+            trial = trials[event["number"]]
+            trial.row = row_of(trial, event["row"], folder)
     return trials
 
 
-def row_at(row: Row, run: Path) -> Row:
-    """Return the results of a job with the present folder of its run: a sweep may be moved."""
-    return {**row, "run": str(run)} if "run" in row else row
+def row_of(trial: Trial, results: Row, folder: Path) -> Row:
+    """Return the row of a trial with results, in the present `folder` of its sweep.
+
+    A sweep may be moved.
+    """
+    row = {**results, "job": trial.number, "overrides": trial.overrides}
+    if "run" in row:
+        row["run"] = str(folder / str(trial.number))
+    return row

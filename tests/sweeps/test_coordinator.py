@@ -183,6 +183,17 @@ def test_a_run_that_finished_counts_even_if_its_process_died_later(tmp_path: Pat
     assert rows[0]["run"] == str(tmp_path / "0")
 
 
+@pytest.mark.parametrize("text", ['{"status": "completed"}', "[]", "{"])
+def test_damaged_results_are_none(tmp_path: Path, text: str) -> None:
+    def act(job: SweepJob, site: Site) -> Ended:
+        job.folder.mkdir()
+        (job.folder / "results.json").write_text(text)
+        return Ended(job.number, "killed by SIGSEGV")
+
+    rows, _ = run(tmp_path, Counting(1), ScriptedLauncher(act))
+    assert (rows[0]["status"], rows[0]["reason"]) == ("failed", "killed by SIGSEGV")
+
+
 def test_an_outcome_of_an_earlier_attempt_is_not_read(tmp_path: Path) -> None:
     (tmp_path / JOB_FILES).mkdir()
     (tmp_path / JOB_FILES / "0.json").write_text('{"status": "completed", "metrics": {}}')

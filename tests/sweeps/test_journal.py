@@ -115,6 +115,8 @@ def test_a_file_that_is_no_journal_is_refused(tmp_path: Path, content: str, mess
         {"event": "trial", "number": 2, "overrides": "seed=1", "identity": "", "state": {}},
         {"event": "end", "number": 0, "row": {"status": 3, "metrics": {}}},
         {"event": "end", "number": 0, "row": {"status": "completed"}},
+        {"event": "end", "number": 0, "row": {"status": "failed", "metrics": {}, "seconds": "x"}},
+        {"event": "end", "number": 0, "row": {"status": "failed", "metrics": {}, "best": [1]}},
         {"event": "report", "number": 0, "step": 1, "value": "x"},
         {"event": 5},
     ],
@@ -134,6 +136,22 @@ def test_an_event_of_an_unknown_trial_is_an_error_with_its_line(sweep: Path) -> 
     Journal(sweep).append("start", number=7)
     with pytest.raises(InputError, match=r"sweep\.jsonl:8: there is no trial 7 before it"):
         trials_of(read_journal(sweep), sweep)
+
+
+@pytest.mark.parametrize("number", [0, 1, 3])
+def test_trials_are_numbered_without_gaps(sweep: Path, number: int) -> None:
+    Journal(sweep).append("trial", number=number, overrides=[], identity="a", state={})
+    message = f"{JOURNAL}:8: trial {number} is not the next one, which is 2"
+    with pytest.raises(InputError, match=re.escape(message)):
+        trials_of(read_journal(sweep), sweep)
+
+
+def test_results_belong_to_their_trial(sweep: Path) -> None:
+    """The number and the overrides of a row are those of the trial, whatever the line says."""
+    Journal(sweep).append("end", number=1, row={**ROW, "job": 7, "overrides": ["seed=9"]})
+    row = trials_of(read_journal(sweep), sweep)[1].row
+    assert row is not None
+    assert (row["job"], row["overrides"]) == (1, ["seed=2"])
 
 
 def test_an_absent_journal_is_an_input_error(tmp_path: Path) -> None:

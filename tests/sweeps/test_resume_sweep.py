@@ -15,7 +15,7 @@ from dltrain.callbacks.timer import Timer
 from dltrain.engine import Engine
 from dltrain.errors import Interrupted
 from dltrain.runs.folder import CONFIG, MANIFEST, METRICS, RunFolder
-from dltrain.sweeps.journal import JOURNAL, read_journal
+from dltrain.sweeps.journal import JOURNAL, Journal, read_journal
 
 Command = Callable[..., Outcome]
 TINY = ("model=mlp", "model.hidden_sizes=[8]", "callbacks=quiet", "trainer.epochs=2")
@@ -190,6 +190,78 @@ def test_options_that_changed_since_are_refused(
     assert "trial 0 (model=small seed=0 callbacks=quiet trainer.epochs=1) now has" in refused.err
     option.write_text(content)
     assert dltrain("resume", sweep).code == 0
+
+
+def test_values_in_a_file_that_changed_are_refused_with_the_difference(
+    dltrain: Command, harm: Harm, tmp_path: Path
+) -> None:
+    """The trial that is done has its value, so the grid would have that one twice."""
+    option = tmp_path / "mine" / "sweep" / "rates.yaml"
+    option.parent.mkdir(parents=True)
+    content = "# Rates\ndefaults:\n  - grid\nspace: {optimizer.lr: '1e-3,1e-2'}\n"
+    option.write_text(content)
+    harm.job, harm.error = 1, Interrupted(2)
+    words = ("sweep=rates", *TINY, "launcher=inline", "trainer.epochs=1")
+    outcome = dltrain("-m", "--config-dir", "mine", *words, "--json")
+    assert [row["status"] for row in outcome.json["jobs"]] == ["completed", "interrupted"]
+    sweep = outcome.json["sweep"]
+    option.write_text(content.replace("1e-3", "1e-4,1e-3"))
+    refused = dltrain("resume", sweep)
+    assert refused.code == 2
+    assert "trial 0 of this sweep has other settings now:" in refused.err
+    assert "  optimizer.lr: 0.001 -> 0.0001" in refused.err
+    option.write_text(content)
+    assert dltrain("resume", sweep).code == 0
+
+
+class Killed(BaseException):
+    """Ends the process at once, as SIGKILL does."""
+
+
+def test_a_sweep_that_was_killed_at_its_beginning_continues(
+    dltrain: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = ("-m", *TINY, "launcher=inline", "trainer.epochs=1", "resume=auto", "seed=0,1")
+
+    def killed(*args: Any, **more: Any) -> None:
+        raise Killed
+
+    with monkeypatch.context() as patches:
+        patches.setattr(Journal, "append", killed)
+        with pytest.raises(Killed):
+            dltrain(*words)
+    outcome = dltrain(*words, "--json")
+    assert outcome.code == 0, outcome.err
+    assert len(list(Path("outputs").glob("*/*_sweep"))) == 1
+
+
+def test_another_launcher_has_none_of_the_settings_of_the_one_before(
+    begun: Path, dltrain: Command
+) -> None:
+    path = begun / JOURNAL
+    path.write_text(
+        path.read_text().replace('"launcher=inline"', '"launcher=local", "launcher.jobs=2"')
+    )
+    outcome = dltrain("resume", str(begun), "launcher=inline")
+    assert outcome.code == 0, outcome.err
+    assert "launcher.jobs=2 is not read: launcher=inline comes after it" in outcome.out
+
+
+def test_a_space_in_a_file_cannot_name_code(
+    dltrain: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "evil.py").write_text("raise SystemExit('imported')")
+    monkeypatch.syspath_prepend(tmp_path)
+    option = tmp_path / "mine" / "sweep" / "shared.yaml"
+    option.parent.mkdir(parents=True)
+    space = "{+plugins: '[evil]', launcher.jobs: 2, +model._target_: evil.Net}"
+    option.write_text(f"# Shared\ndefaults:\n  - grid\nspace: {space}\n")
+    words = ("sweep=shared", *TINY, "launcher=inline", "seed=0,1")
+    outcome = dltrain("-m", "--config-dir", "mine", *words)
+    assert outcome.code == 2
+    assert re.search(r"sweep\.space\.plugins +a file cannot name plugins", outcome.err)
+    assert "sweep.space.launcher.jobs  is a setting of the sweep" in outcome.err
+    assert "imported" not in outcome.err
 
 
 def test_a_sweep_with_plugins_needs_them_again(

@@ -7,8 +7,10 @@ import math
 
 from dltrain.config.command_groups import of_run
 from dltrain.config.grid import swept_keys
+from dltrain.errors import UsageError
 from dltrain.runs.identity import identity
 from dltrain.runs.keys import HASH_CHARS
+from dltrain.sweeps.definition import definition, difference_lines
 from dltrain.sweeps.expansion import checked_jobs
 from dltrain.sweeps.objectives import Mode, objectives_of
 from dltrain.sweeps.outlook import outlook_of
@@ -92,11 +94,30 @@ class GridSampler(Sampler):
         return Proposal(self.jobs[number], self.identities[number])
 
     def restore(self, trials: list[Trial]) -> None:
+        """Learn the trials of an earlier attempt; UsageError if they are not in this grid."""
+        for trial in trials:
+            self.require_in_grid(trial)
         if self.judge is None:
             return
         with quiet_optuna():
             for trial in trials:
                 self.judge.restore(trial)
+
+    def require_in_grid(self, trial: Trial) -> None:
+        """Raise UsageError if the job with the number of a trial has other overrides."""
+        before = definition(trial.overrides)
+        now: dict[str, str] = {}
+        if trial.number < len(self.jobs):
+            now = definition(self.jobs[trial.number])
+        if before == now:
+            return
+        lines = [f"trial {trial.number} of this sweep has other settings now:"]
+        lines += difference_lines(before, now)
+        lines.append(
+            "an option, or a file with the values to sweep over, has changed; undo that, or start "
+            "a new sweep"
+        )
+        raise UsageError("\n".join(lines))
 
     def report(self, trial: Trial, step: int, value: float) -> str:
         if self.judge is None:
