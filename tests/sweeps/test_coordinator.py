@@ -184,7 +184,7 @@ def test_a_run_that_finished_counts_even_if_its_process_died_later(tmp_path: Pat
 
 
 @pytest.mark.parametrize("text", ['{"status": "completed"}', "[]", "{"])
-def test_damaged_results_are_none(tmp_path: Path, text: str) -> None:
+def test_damaged_results_do_not_count(tmp_path: Path, text: str) -> None:
     def act(job: SweepJob, site: Site) -> Ended:
         job.folder.mkdir()
         (job.folder / "results.json").write_text(text)
