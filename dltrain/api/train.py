@@ -18,7 +18,8 @@ from dltrain.config.groups import config_dir as options_in
 from dltrain.errors import DltrainError, Interrupted, UsageError, rebuilt
 from dltrain.options import Options
 from dltrain.runs import automatic
-from dltrain.sweeps.folds import FOLD_KEY, FOLDS, wants_all_folds
+from dltrain.runs.identity import FOLD_KEY
+from dltrain.sweeps.folds import FOLDS, wants_all_folds
 
 KEEP_MEMORY = "device.keep_freed_memory"
 

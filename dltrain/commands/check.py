@@ -26,7 +26,8 @@ from dltrain.report.batches import picture
 from dltrain.report.data import report_data, report_spec_files, require_files
 from dltrain.report.pictures import image_grid
 from dltrain.report.text import chart, counted_noun, duration, number, size, table
-from dltrain.sweeps.folds import FOLD_KEY, FOLDS, wants_all_folds
+from dltrain.runs.identity import FOLD_KEY
+from dltrain.sweeps.folds import FOLDS, wants_all_folds
 from dltrain.types import Data, SpecFromFiles
 
 log = logging.getLogger("dltrain")

@@ -18,7 +18,8 @@ SURROUNDINGS = (  # keys, or their beginnings, that change no result: places, lo
 SPLIT_KEY = re.compile(  # a setting that divides the samples
     r"dataset\.(.*[._])?(val|test|split|subset|limit|folds?|group|time)(_\w+)?"
 )
-FOLD = "dataset.fold"
+FOLD_KEY = "dataset.fold"
+FOLDS_KEY = "dataset.folds"
 
 
 def defining(config: dict[str, Any]) -> dict[str, Any]:
@@ -51,7 +52,7 @@ def data_identity(manifest: dict[str, Any]) -> str:
     """
     config = manifest.get("config")
     settings = flatten(config) if isinstance(config, dict) else {}
-    values = {key: v for key, v in settings.items() if SPLIT_KEY.fullmatch(key) and key != FOLD}
+    values = {key: v for key, v in settings.items() if SPLIT_KEY.fullmatch(key) and key != FOLD_KEY}
     for key in ("task._target_", "dataset._target_", "dataset.source._target_", "debug"):
         values[key] = settings.get(key)
     return hash_of({**values, "fingerprint": manifest.get("dataset_fingerprint")})

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from dltrain.runs.identity import FOLD_KEY
+
 FOLDS = "folds"
 FOLD = "fold"
-FOLDS_KEY = "dataset.folds"
-FOLD_KEY = "dataset.fold"
 
 
 def wants_all_folds(config: dict[str, Any]) -> bool:

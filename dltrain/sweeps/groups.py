@@ -22,9 +22,11 @@ from dltrain.runs.comparison.groups import (
 )
 from dltrain.runs.comparison.verdicts import sorted_groups
 from dltrain.runs.folder import FINISHED
-from dltrain.runs.identity import FOLD
+from dltrain.runs.identity import FOLD_KEY, FOLDS_KEY
 from dltrain.runs.listing.folders import FoundFolder
 from dltrain.runs.listing.index import read
+from dltrain.runs.listing.summary import RunSummary
+from dltrain.runs.listing.values import value_of
 from dltrain.sweeps.names import label_of, values_by_key
 
 ALL = "all"  # the label of the only group
@@ -51,8 +53,7 @@ def groups_of(
         over: The keys that make no other group: the seed and the fold.
     """
     units = units_in(swept, over)
-    folds = {settings_of(row, units).get(FOLD) for row in rows}
-    overlap = overlap_of(len(folds))
+    overlap = overlap_in(rows, units)
     members = members_of(rows, swept, units).values()
     return [group_of(group, swept, units, overlap) for group in members]
 
@@ -60,6 +61,21 @@ def groups_of(
 def units_in(swept: Sequence[str], over: Sequence[str]) -> list[str]:
     """Return the keys that make the jobs of a group."""
     return [key for key in over if key in swept]
+
+
+def overlap_in(rows: Sequence[Row], units: Sequence[str]) -> float:
+    """Return test over training samples of the folds in which jobs differ; 0 without folds."""
+    held_out = {settings_of(row, units).get(FOLD_KEY) for row in rows}
+    started = [row for row in rows if "run" in row]
+    if len(held_out) < 2 or not started:
+        return overlap_of(len(held_out))
+    return overlap_of(len(held_out), value_of(run_of(started[0]), FOLDS_KEY))
+
+
+def run_of(row: Row) -> RunSummary:
+    """Return the summary of a job's run."""
+    folder = Path(row.get("run", ""))
+    return read(folder.parent, FoundFolder(folder.name, "", is_running=False))
 
 
 def members_of(
@@ -153,9 +169,7 @@ def watched_of(rows: Sequence[Row]) -> tuple[str, str]:
 
 def scored(group: RunGroup, jobs: Sequence[Row]) -> Scored:
     """Return a group with what says whether it can be compared: its first finished run."""
-    folder = Path(finished(jobs)[0].get("run", ""))
-    run = read(folder.parent, FoundFolder(folder.name, "", is_running=False))
-    return Scored(group, run, *watched_of(jobs))
+    return Scored(group, run_of(finished(jobs)[0]), *watched_of(jobs))
 
 
 def groups_table(groups: Sequence[RunGroup], watched: str, mode: str, header: str) -> str:

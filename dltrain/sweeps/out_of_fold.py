@@ -11,8 +11,8 @@ from dltrain.errors import DltrainError
 from dltrain.report.text import number
 from dltrain.runs.automatic import surrounding_overrides
 from dltrain.runs.folder import FINISHED, RunFolder
+from dltrain.runs.identity import FOLD_KEY
 from dltrain.runs.out_of_fold import write_out_of_fold
-from dltrain.sweeps.folds import FOLD_KEY
 from dltrain.sweeps.names import label_of, values_by_key
 from dltrain.sweeps.trial import Row
 

@@ -21,13 +21,13 @@ from dltrain.files import unused_folder, writing
 from dltrain.options import Options
 from dltrain.runs import automatic
 from dltrain.runs.folder import RunFolder
-from dltrain.runs.identity import identity
+from dltrain.runs.identity import FOLD_KEY, FOLDS_KEY, identity
 from dltrain.runs.keys import AUTO, NAMED, held_key, key_of
 from dltrain.shell import setting
 from dltrain.sweeps.coordinator import Coordinator, interruption
 from dltrain.sweeps.definition import definition, require_same_definition
 from dltrain.sweeps.display import Display
-from dltrain.sweeps.folds import FOLD_KEY, FOLDS_KEY, fold_axis
+from dltrain.sweeps.folds import fold_axis
 from dltrain.sweeps.job import ENDED
 from dltrain.sweeps.journal import JOURNAL, Journal, first_line, mend_journal, read_journal
 from dltrain.sweeps.launchers.launcher import Launcher

@@ -162,6 +162,15 @@ def test_folds_are_averaged_where_the_keys_ask_for_it(tmp_path: Path) -> None:
     assert "(5 paired folds" in line
 
 
+def test_some_of_the_folds_have_the_interval_of_all(tmp_path: Path) -> None:
+    """Two of five folds share as many samples in pairs as five do."""
+    for fold, score in enumerate(SCORES[:2]):
+        data = config_of()["dataset"] | {"folds": 5, "fold": fold}
+        make(tmp_path, fold, score, 0.001, seed=0, dataset=data)
+    (row,) = rows_of(tmp_path, "optimizer.lr")
+    assert row.summary(ACCURACY) == summarize(SCORES[:2], 1 / 4)
+
+
 def test_groups_of_different_settings_have_no_interval(tmp_path: Path) -> None:
     make_five(tmp_path)
     make_five(tmp_path, 10, lr=0.1, less=0.02)

@@ -195,6 +195,17 @@ def test_folds_have_an_interval_for_overlapping_samples() -> None:
     assert "folds" in groups_report(rows, ["dataset.fold"]).splitlines()[0]
 
 
+def test_some_of_the_folds_have_the_interval_of_all(tmp_path: Path) -> None:
+    """Two of five folds share as many samples in pairs as five do."""
+    rows = []
+    for fold, score in enumerate(BETTER[:2]):
+        data = config_of()["dataset"] | {"folds": 5, "fold": fold}
+        make_run(tmp_path, str(fold), config_of(dataset=data), results_of(score))
+        rows.append(job(score, f"dataset.fold={fold}", run=str(tmp_path / str(fold))))
+    (folds,) = groups_of(rows, ["dataset.fold"])
+    assert folds.metrics[ACCURACY] == summarize(BETTER[:2], 1 / 4)
+
+
 def test_folds_of_several_seeds_are_runs() -> None:
     rows = [
         job(0.9 + 0.01 * fold + 0.001 * seed, f"dataset.fold={fold}", f"seed={seed}")

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
-from dltrain.runs.identity import FOLD
+from dltrain.runs.identity import FOLD_KEY
 from dltrain.statistics import Summary, summarize
 
 SEED = "seed"
-OVER = (SEED, FOLD)  # the keys whose values make the runs of a group
+OVER = (SEED, FOLD_KEY)  # the keys whose values make the runs of a group
 BEST = "best "  # before the watched metric: its best evaluation counts, not the last
 INSTEAD = {"test/mse": ("test/rmse", "test/r2")}  # in the unit of the data, if a run has them
 
@@ -58,9 +59,17 @@ def unit_name(over: Sequence[str]) -> str:
     return over[0].rpartition(".")[2]
 
 
-def overlap_of(folds: int) -> float:
-    """Return test over training samples of so many folds, 1 / (k - 1); 0 without folds."""
-    return 1 / (folds - 1) if folds > 1 else 0.0
+def overlap_of(held_out: int, folds: Any = None) -> float:
+    """Return test over training samples of folds, 1 / (k - 1); 0 for fewer than two of them.
+
+    Args:
+        held_out: The number of different folds that runs held out.
+        folds: k, the setting dataset.folds of the runs; if it is unknown, all folds were held out.
+    """
+    if held_out < 2:
+        return 0.0
+    is_known = isinstance(folds, int) and folds > held_out
+    return 1 / ((folds if is_known else held_out) - 1)
 
 
 def by_metric(runs: Mapping[Unit, Mapping[str, float]]) -> dict[str, dict[Unit, float]]:

@@ -11,8 +11,8 @@ from typing import Any
 
 from dltrain.config.schema import as_yaml
 from dltrain.report.text import duration, number
-from dltrain.runs.comparison.groups import FOLD, SEED, overlap_of
-from dltrain.runs.identity import identity
+from dltrain.runs.comparison.groups import FOLD_KEY, SEED, overlap_of
+from dltrain.runs.identity import FOLDS_KEY, identity
 from dltrain.runs.listing.conditions import is_number
 from dltrain.runs.listing.summary import RunSummary
 from dltrain.runs.listing.values import ABSENT, value_of
@@ -53,19 +53,24 @@ class Row:
             return True
         if len(self.folds) < 2:
             return False
-        return len({identity(run.config, without=(SEED, FOLD)) for run in self.counted}) == 1
+        return len({identity(run.config, without=(SEED, FOLD_KEY)) for run in self.counted}) == 1
 
     @cached_property
     def folds(self) -> set[Any]:
         """The folds that were held out, of runs in a cross-validation."""
-        return {value_of(run, FOLD) for run in self.counted} - {ABSENT}
+        return {value_of(run, FOLD_KEY) for run in self.counted} - {ABSENT}
+
+    @cached_property
+    def overlap(self) -> float:
+        """Test over training samples of the folds; 0 without a cross-validation."""
+        return overlap_of(len(self.folds), value_of(self.counted[0], FOLDS_KEY))
 
     def unit(self, run: RunSummary) -> Hashable:
         """Return what one value of a figure belongs to: a seed and fold, of one configuration."""
         if run.seed is None:
             return run.path
         if self.is_repetition:
-            return run.seed, value_of(run, FOLD)
+            return run.seed, value_of(run, FOLD_KEY)
         return run.seed, run.identity
 
     def scores(self, key: str) -> dict[Hashable, float]:
@@ -85,7 +90,7 @@ class Row:
 
     def summary(self, key: str) -> Summary:
         """Return the summary of a figure; without an interval if other settings differ too."""
-        summary = summarize(self.scores(key).values(), overlap_of(len(self.folds)))
+        summary = summarize(self.scores(key).values(), self.overlap)
         if self.is_repetition:
             return summary
         return Summary(summary.n, summary.mean, summary.std)

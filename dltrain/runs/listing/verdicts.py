@@ -6,7 +6,7 @@ from collections.abc import Hashable, Sequence
 
 from dltrain.config.schema import as_yaml
 from dltrain.runs.comparison.comparable import OTHER_DATA, Scored, basis_of, compared_part
-from dltrain.runs.comparison.groups import BEST, FOLD, OVER, RunGroup, overlap_of, unit_name
+from dltrain.runs.comparison.groups import BEST, FOLD_KEY, OVER, RunGroup, unit_name
 from dltrain.runs.listing.columns import different_keys, different_values
 from dltrain.runs.listing.rows import Row, finished_runs
 from dltrain.runs.listing.summary import NAMED_GROUPS, RunSummary
@@ -75,7 +75,7 @@ def heading_of(part: Sequence[Row], rows: Sequence[Row]) -> str:
     if len(part) == len(rows):
         return ""
     keys = [key for key in keys_that_differ(rows) if len(values_in(part, key)) == 1]
-    values = {key: values_in(part, key).pop() for key in keys if key != FOLD}
+    values = {key: values_in(part, key).pop() for key in keys if key != FOLD_KEY}
     label = label_of(list(values), values)
     return f"{label or f'the data of {short_name(part[0].runs[0].path)}'}:"
 
@@ -115,7 +115,7 @@ def scored(row: Row, label: str) -> Scored:
         started=len(set(map(row.unit, row.runs))),
         scores=scores_of(row),
         unit=unit_of(row.counted),
-        overlap=overlap_of(len(row.folds)),
+        overlap=row.overlap,
     )
     return Scored(group, run, run.watch, run.mode or run.direction(run.watch))
 
