@@ -201,6 +201,7 @@ def test_a_resume_adopts_jobs_that_run_and_ctrl_c_saves_them(
 @pytest.fixture
 def launcher(tmp_path: Path) -> Submitit:
     made = Submitit(cluster="local")
+    made.warm_up()
     made.open(Site(tmp_path, lambda *args: ""))
     return made
 
@@ -234,8 +235,10 @@ def test_a_sampler_that_learns_needs_a_number_of_jobs(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(submitit_clusters, "COMMANDS", ())
+    launcher = Submitit()
+    launcher.warm_up()
     with pytest.raises(UsageError, match=r"launcher\.jobs=4"):
-        Submitit().open(Site(tmp_path, lambda *args: "", adapts=True))
+        launcher.open(Site(tmp_path, lambda *args: "", adapts=True))
 
 
 def test_an_interrupt_removes_waiting_jobs_and_lets_running_ones_save(
@@ -318,3 +321,4 @@ def test_without_slurm_or_submitit_a_message_says_what_to_do(
     outcome = dltrain("-m", "seed=1,2", "launcher=submitit")
     assert outcome.code == 2
     assert submitit_launcher.MISSING in outcome.err
+    assert not Path("outputs").exists()

@@ -25,6 +25,10 @@ EXPECTED = "expected NAME, GROUP: NAME or override GROUP: NAME"
 OPTION_NAME = re.compile(r"[\w-]+")
 PACKAGE_NAME = re.compile(r"[\w.-]+")
 HEADER = re.compile(r"# *@package +(\S+)")
+HYDRA_GROUPS = {  # of sweeps: what to write instead
+    "hydra/launcher": "override /launcher: local",
+    "hydra/sweeper": "override /sweep: tpe",
+}
 OTHER_HEADER = re.compile(r"# *@")
 
 
@@ -180,7 +184,9 @@ class _Parser:
         if group in self.groups:
             return
         why = "is not a group"
-        if group.partition("/")[0] == "hydra":
+        if group in HYDRA_GROUPS:
+            why = f"is Hydra's own: write `{HYDRA_GROUPS[group]}`"
+        elif group.partition("/")[0] == "hydra":
             why = "is Hydra's own"
         raise self.refusal(index, f"{group} {why}; groups are {', '.join(self.groups)}")
 

@@ -103,8 +103,10 @@ class Submitit(Launcher):
         self.is_interrupted = False
         self.next_look = 0.0
 
-    def open(self, site: Site) -> None:
+    def warm_up(self) -> None:
         self.cluster: Cluster = cluster_called(self.cluster_name)
+
+    def open(self, site: Site) -> None:
         self.site = site
         if site.adapts and self.jobs is None and self.cluster_name == "slurm":
             raise UsageError(
