@@ -179,7 +179,7 @@ def test_a_resume_adopts_jobs_that_run_and_ctrl_c_saves_them(
     sweep = Path("sweep")
     long = ("callbacks.sabotage.how=slow", "trainer.epochs=100", "hydra.sweep.dir=sweep")
     first = started("-m", *RUN, *LOCAL, *long)
-    wait_until((sweep / "0" / "metrics.jsonl").exists)
+    wait_until(Path("slow.done").exists)
     first.kill()
     first.wait()
     record = json.loads((sweep / "jobs" / "0.submitit").read_text())
