@@ -55,7 +55,15 @@ FORBIDDEN = re.compile(
 )
 PARTS = re.compile(r"(?<=[a-z])(?=[A-Z])|_")  # where names are made of words
 # Keys and names that others have given.
-NO_WORDS = ("None", "CANCELLED", "_is_none()", "platform.processor", "bad_boxes", "BadBoxes")
+NO_WORDS = (
+    "None",
+    "CANCELLED",
+    "TaskCancelledError",
+    "_is_none()",
+    "platform.processor",
+    "bad_boxes",
+    "BadBoxes",
+)
 EXEMPT = {  # words that stand in a file for a reason
     "dltrain/optim.py": ("spoilt",),  # a key of saved states
     "dltrain/data/io/layout/split_names.py": ("labelled", "unlabelled"),  # names of folders
