@@ -172,7 +172,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=110, help="of each arm")
     parser.add_argument("--seeds", type=int, default=5, help="how many, from 0")
     parser.add_argument("--side-by-side", type=int, default=2, help="arms that run at once")
-    parser.add_argument("--images", type=int, default=4000, help="half of them for validation")
+    parser.add_argument("--images", type=int, default=3000, help="half of them for validation")
     arguments = parser.parse_args()
     source = Path(os.environ.get("DLTRAIN_DATA", "data"))
     jobs = [(seed, arm) for seed in range(arguments.seeds) for arm in ARMS]

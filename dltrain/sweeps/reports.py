@@ -19,6 +19,7 @@ from dltrain.sweeps.job import JOB_FILES, SweepJob
 
 log = logging.getLogger("dltrain")
 ANSWER_SECONDS = 10.0  # after which a job continues without an answer
+SILENT_SECONDS = 0.5  # the same after a report without an answer: the coordinator may be gone
 POLL_SECONDS = 0.005
 
 
@@ -46,6 +47,7 @@ class Reporter:
 
     def __init__(self, job: SweepJob) -> None:
         self.reports, self.answers = files_of(Path(job.sweep), job.number)
+        self.seconds = ANSWER_SECONDS
 
     def decide(self, step: int, value: float) -> str:
         """Return why the run is pruned after evaluation `step`, or ""."""
@@ -54,12 +56,14 @@ class Reporter:
         except OSError as e:
             log.warning(f"{self.reports} cannot be written: {e.strerror or e}")
             return ""
-        end = time.monotonic() + ANSWER_SECONDS
+        end = time.monotonic() + self.seconds
         while time.monotonic() < end:
             for answer in whole_lines(self.answers):
                 if answer["step"] == step:
+                    self.seconds = ANSWER_SECONDS
                     return str(answer["reason"])
             time.sleep(POLL_SECONDS)
+        self.seconds = SILENT_SECONDS
         log.warning(f"nobody answered to evaluation {step}; the run continues")
         return ""
 

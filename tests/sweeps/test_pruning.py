@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,9 +18,11 @@ from dltrain.config.compose import compose
 from dltrain.errors import ConfigError, Interrupted
 from dltrain.runs.folder import RESULTS
 from dltrain.runs.identity import identity
+from dltrain.sweeps import reports
 from dltrain.sweeps.job import SweepJob, perform
 from dltrain.sweeps.journal import read_journal
 from dltrain.sweeps.outlook import outlook_of
+from dltrain.sweeps.reports import Mailbox, Reporter
 from dltrain.sweeps.samplers.grid import GridSampler
 from dltrain.sweeps.samplers.optuna_trials import OptunaTrials, quiet_optuna
 from dltrain.sweeps.samplers.pruning import Judge, PrunerName, PruningRule
@@ -181,8 +184,8 @@ def test_a_grid_is_pruned_and_the_pruned_are_left_alone(dltrain: Command) -> Non
     sweep = Path(outcome.json["sweep"])
     assert json.loads((sweep / "2" / RESULTS).read_text())["status"] == "pruned"
     events = read_journal(sweep)
-    reports = [one for one in events if one["event"] == "report"]
-    assert [(one["number"], one["step"]) for one in reports] == [
+    judged = [one for one in events if one["event"] == "report"]
+    assert [(one["number"], one["step"]) for one in judged] == [
         (0, 1),
         (0, 2),
         (0, 3),
@@ -192,7 +195,7 @@ def test_a_grid_is_pruned_and_the_pruned_are_left_alone(dltrain: Command) -> Non
         (2, 1),
         (3, 1),
     ]
-    assert [one["reason"] for one in reports if one["reason"]] == [
+    assert [one["reason"] for one in judged if one["reason"]] == [
         rows[2]["reason"],
         rows[3]["reason"],
     ]
@@ -211,6 +214,34 @@ def test_jobs_of_other_processes_are_pruned_through_files(dltrain: Command) -> N
     assert [row["status"] for row in rows] == ["completed", "completed", "pruned", "pruned"]
     assert not list(Path(outcome.json["sweep"]).rglob("*.reports"))
     assert not list(Path(outcome.json["sweep"]).rglob("*.answers"))
+
+
+def test_a_job_waits_for_a_coordinator_that_is_gone_only_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It trains on, and when a coordinator is there again it gets answers again."""
+    monkeypatch.setattr(reports, "ANSWER_SECONDS", 0.3)
+    monkeypatch.setattr(reports, "SILENT_SECONDS", 0.05)
+    (tmp_path / "jobs").mkdir()
+    reporter = Reporter(SweepJob(3, (), str(tmp_path)))
+    mailbox = Mailbox(tmp_path)
+    mailbox.answered[3] = 0
+    seconds = []
+    for step in (1, 2):
+        start = time.monotonic()
+        assert reporter.decide(step, math.nan) == ""
+        seconds.append(time.monotonic() - start)
+    assert seconds[0] >= 0.3 > seconds[1]
+    assert "nobody answered to evaluation 2; the run continues" in caplog.text
+    (first, second) = mailbox.new_reports()
+    assert first[:2] == (3, 1)
+    assert math.isnan(second[2])
+    assert mailbox.new_reports() == []
+    mailbox.answer(3, 3, "worse")
+    assert reporter.decide(3, 0.5) == "worse"
+    assert reporter.seconds == 0.3
+    mailbox.end(3)
+    assert list((tmp_path / "jobs").iterdir()) == []
 
 
 class Recorder:
