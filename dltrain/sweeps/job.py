@@ -94,7 +94,7 @@ class SweepJob:
 
     def as_json(self) -> str:
         """Return the job as JSON."""
-        return json.dumps(asdict(self))
+        return to_json(asdict(self))
 
     @classmethod
     def from_json(cls, text: str) -> SweepJob:

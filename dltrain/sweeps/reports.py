@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import time
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from dltrain.files import to_json
 from dltrain.runs.folder import append_whole
 from dltrain.sweeps.job import JOB_FILES, SweepJob
 
@@ -52,7 +54,7 @@ class Reporter:
     def decide(self, step: int, value: float) -> str:
         """Return why the run is pruned after evaluation `step`, or ""."""
         try:
-            append_whole(self.reports, f"{json.dumps({'step': step, 'value': value})}\n".encode())
+            append_whole(self.reports, f"{to_json({'step': step, 'value': value})}\n".encode())
         except OSError as e:
             log.warning(f"{self.reports} cannot be written: {e.strerror or e}")
             return ""
@@ -91,7 +93,9 @@ class Mailbox:
         new = []
         for number, count in self.answered.items():
             lines = whole_lines(files_of(self.sweep, number)[0])
-            new += [(number, line["step"], line["value"]) for line in lines[count:]]
+            for line in lines[count:]:
+                value = line["value"]  # None in place of a number that is not finite
+                new.append((number, line["step"], math.nan if value is None else value))
             self.answered[number] = len(lines)
         return new
 
@@ -102,6 +106,6 @@ class Mailbox:
         """
         _, answers = files_of(self.sweep, number)
         try:
-            append_whole(answers, f"{json.dumps({'step': step, 'reason': reason})}\n".encode())
+            append_whole(answers, f"{to_json({'step': step, 'reason': reason})}\n".encode())
         except OSError as e:
             log.warning(f"{answers} cannot be written: {e.strerror or e}")

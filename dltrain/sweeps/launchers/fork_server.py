@@ -32,6 +32,7 @@ from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from dltrain.cli import let_waiting_threads_sleep
+from dltrain.files import to_json
 from dltrain.sweeps.launchers.process_groups import group_lives, kill_group
 
 GRACE_SECONDS = 30.0  # for jobs to save, when the program that runs the sweep is gone
@@ -162,7 +163,7 @@ class Server:
 
     def answer(self, **content: Any) -> None:
         """Send an answer."""
-        self.connection.sendall(f"{json.dumps(content)}\n".encode())
+        self.connection.sendall(f"{to_json(content)}\n".encode())
 
     def end_all(self) -> None:
         """Ask the jobs to save and end; kill what is left of them after a while."""

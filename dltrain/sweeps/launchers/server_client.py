@@ -11,6 +11,7 @@ import tempfile
 from collections.abc import Mapping
 from typing import Any
 
+from dltrain.files import to_json
 from dltrain.sweeps.job import SweepJob
 
 BUFFER_BYTES = 1 << 16
@@ -42,7 +43,7 @@ class ForkServer:
             self.process = subprocess.Popen(
                 [
                     *(sys.executable, *warnings, "-c", PROGRAM),
-                    *(json.dumps(sys.path), str(theirs.fileno())),
+                    *(to_json(sys.path), str(theirs.fileno())),
                 ],
                 stdin=subprocess.DEVNULL,
                 stdout=self.output,
@@ -64,7 +65,7 @@ class ForkServer:
         """Send a request; ServerGone if nobody can receive it."""
         self.connection.settimeout(None)
         try:
-            self.connection.sendall(f"{json.dumps(request)}\n".encode())
+            self.connection.sendall(f"{to_json(request)}\n".encode())
         except OSError as e:
             raise ServerGone from e
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from annotated_types import Ge
 
 from dltrain.errors import UsageError
-from dltrain.files import replace_file
+from dltrain.files import replace_file, to_json
 from dltrain.sweeps.job import INTERRUPTED, JOB_FILES, SweepJob, outcome_of
 from dltrain.sweeps.launchers.launcher import Ended, Launcher, Site
 from dltrain.types import PositiveFloat, PositiveInt
@@ -177,7 +177,7 @@ class Submitit(Launcher):
         for job, handle in zip(jobs, submitted, strict=True):
             self.active[job.number] = (job, handle)
             record = {"cluster": self.cluster_name, "id": handle.job_id}
-            replace_file(record_of(job), f"{json.dumps(record)}\n".encode())
+            replace_file(record_of(job), f"{to_json(record)}\n".encode())
 
     def look(self) -> list[Ended]:
         """Return the jobs that have ended, if it is time to look at them."""
