@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,6 +23,7 @@ from dltrain.sweeps.groups import groups_of, keys_that_differ
 from dltrain.sweeps.job import ENDED
 from dltrain.sweeps.run import run_sweep
 from dltrain.sweeps.summary.csv_file import RESULTS_CSV
+from dltrain.sweeps.summary.ranking import Criterion
 from dltrain.sweeps.trial import Row
 
 
@@ -65,8 +65,8 @@ class Sweep:
         """Return the finished run with the best value of a metric.
 
         Without `metric`, it is the one of the sweep (`sweep.metric`), or else the metric that the
-        runs watched, of which the best evaluation counts. `mode` says whether the highest or the
-        lowest value is the best.
+        runs watched. Of the watched metric the best evaluation counts. `mode` says whether the
+        highest or the lowest value is the best.
 
         Raises:
             UsageError: No run has the metric, the runs watched different ones, or `mode` is missing
@@ -138,14 +138,12 @@ def score_name(metric: str) -> str:
 
 
 def value_in(row: dict[str, Any], metric: str | None) -> float | None:
-    """Return the value of a metric in a run's results; None if there is no finite one."""
-    if metric is None:
-        value = row.get("best", {}).get("value")
-    else:
-        value = row["metrics"].get(metric)
-    if value is None or not math.isfinite(value):
-        return None
-    return float(value)
+    """Return the value of a metric in a run's results, as the table of the sweep has it.
+
+    It is None if there is no finite one. `metric` None is the metric that the run watched.
+    """
+    best = row.get("best") or {}
+    return Criterion(metric or best.get("metric", ""), mode="max").value(row)
 
 
 def sweep(

@@ -47,7 +47,8 @@ class Display:
         self.folder = folder
         self.sampler = sampler
         self.jobs_print = jobs_print
-        self.rows: list[Row] = []
+        self.rows: list[Row] = []  # without those of earlier attempts that will be repeated
+        self.to_repeat: set[int] = set()
         self.attempts: dict[int, int] = {}
         self.running: set[int] = set()
         self.clock = SweepClock()
@@ -57,7 +58,8 @@ class Display:
     def begin(self, trials: dict[int, Trial]) -> None:
         """Print the folder and the number of trials; `trials` are those of an earlier attempt."""
         self.attempts = {number: trial.attempts for number, trial in trials.items()}
-        self.rows = [trial.row for trial in trials.values() if trial.row is not None]
+        self.to_repeat = {number for number, trial in trials.items() if not trial.is_done}
+        self.rows = [trial.row for trial in trials.values() if trial.is_done and trial.row]
         keys = ", ".join(self.sampler.swept) or "no key"
         log.info(f"{self.folder}: {self.sampler.total()} jobs over {keys}")
         if current_host().shows_progress and can_redraw() and not self.jobs_print:
@@ -66,8 +68,8 @@ class Display:
     def started(self, trial: Trial) -> None:
         """Show that a job starts."""
         self.running.add(trial.number)
+        self.to_repeat.discard(trial.number)
         self.attempts[trial.number] = trial.attempts
-        self.rows = [row for row in self.rows if row["job"] != trial.number]
         if self.live is not None:
             self.draw(self.live)
         else:
@@ -77,9 +79,11 @@ class Display:
 
     def ended(self, rows: list[Row], row: Row) -> None:
         """Show the end of a trial; `rows` are those of all trials so far."""
-        self.rows = rows
-        self.running.discard(row["job"])
-        self.clock.ended += 1
+        self.to_repeat.discard(row["job"])
+        self.rows = [one for one in rows if one["job"] not in self.to_repeat]
+        if row["job"] in self.running:  # otherwise it ended before this process began
+            self.running.discard(row["job"])
+            self.clock.ended += 1
         write_results_csv(self.folder, rows, self.sampler.swept, self.attempts)
         if self.live is None or has_failed(row):
             log.info(self.line_of(row))

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from run_folders import make_run, results_of
 
 import dltrain as library
 
@@ -104,6 +105,19 @@ def test_a_check_reports_costs_and_every_problem() -> None:
     written = {written for written, _ in caught.value.problems}
     assert written == {"modle=mlp", "trainer.epochs=-1", "optimizer.lr=fast"}
     assert not Path("outputs").exists()
+
+
+def test_the_best_run_by_the_watched_metric_is_that_of_the_table(tmp_path: Path) -> None:
+    """The best evaluation counts, not the last, also if the metric is named."""
+    rows = []
+    for job, (best, last) in enumerate([(0.9, 0.1), (0.8, 0.8)]):
+        results = results_of(best)
+        results["best"]["mode"] = "max"
+        results["metrics"]["val/accuracy"] = last
+        folder = make_run(tmp_path, str(job), None, results)
+        rows.append({"job": job, "overrides": [], **results, "run": str(folder)})
+    swept = library.Sweep(tmp_path, rows)
+    assert swept.best().folder == swept.best("val/accuracy").folder == tmp_path / "0"
 
 
 def test_a_sweep_has_its_runs_and_the_best() -> None:

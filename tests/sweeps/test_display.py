@@ -233,6 +233,24 @@ def test_on_a_terminal_a_table_is_redrawn_and_failures_stay(
     assert (tmp_path / "results.csv").is_file()
 
 
+def test_trials_that_a_resume_repeats_have_not_ended(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "dltrain")
+    rows = [row(0, None, "failed"), row(1, None, "failed"), row(2, 0.5)]
+    trials = {one["job"]: Trial(one["job"], one["overrides"], row=one) for one in rows}
+    display = Display(tmp_path, sampler(4))
+    display.begin(trials)
+    display.started(trials[0])
+    rows[0] = row(0, 0.7)
+    display.ended(rows, rows[0])
+    assert caplog.messages[-1].startswith("[2/4 ended] trial 0 completed")
+    counts = display.so_far(None, 10).split("\n")[-1]
+    assert counts.startswith("2/4 completed, ")
+    assert "failed" not in counts
+    assert "left" in counts
+
+
 def test_in_a_pipe_each_trial_is_a_line(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
 ) -> None:

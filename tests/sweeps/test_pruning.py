@@ -119,7 +119,7 @@ def test_hyperband_gives_some_trials_more_time() -> None:
 def test_what_is_not_a_number_is_pruned_and_harms_no_other(name: PrunerName) -> None:
     court = Court(name)
     assert court.train(*[0.5] * 9) == ""
-    assert court.train(*[0.5] * 9) in ("", court.train(*[0.5] * 9))
+    assert court.train(*[0.5] * 9) == ""
     reasons = [court.train(*[None] * 8) for _ in range(6)]
     assert all("val/score not finite" in reason for reason in reasons if reason)
     assert any(reasons)
