@@ -10,9 +10,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from dltrain.errors import DltrainError, InputError
-from dltrain.runs.folder import RunFolder
-from dltrain.sweeps.job import INTERRUPTED, SweepJob
+from dltrain.errors import DltrainError
+from dltrain.sweeps.job import INTERRUPTED, SweepJob, outcome_of
 from dltrain.sweeps.launchers import slots
 from dltrain.sweeps.launchers.launcher import Ended, Launcher, Site
 from dltrain.sweeps.launchers.process_groups import group_lives, kill_group
@@ -236,13 +235,6 @@ class Local(Launcher):
             time.sleep(POLL_SECONDS)
         for group in groups:
             kill_group(group)
-
-
-def outcome_of(job: SweepJob) -> dict[str, Any]:
-    """Return the results that a job has left; {} if it has left none."""
-    with suppress(InputError):
-        return RunFolder(job.outcome.parent).read_json(job.outcome.name)
-    return {}
 
 
 def end_of_process(code: int) -> str:
