@@ -204,10 +204,10 @@ def test_a_sweep_that_is_killed_ends_as_an_undisturbed_one(tmp_path: Path) -> No
     kill(server_of(tmp_path))
     code, out, _ = ended(process)
     assert code == 1
-    assert "the process that starts the jobs was killed by SIGKILL" in out
+    assert "the process that starts the jobs has ended (killed by SIGKILL" in out
     noted = rows(sweep)
     assert [row["status"] for row in noted] == ["failed", "failed", "completed"]
-    reason = "ended with the process that had started it, which was killed by SIGKILL"
+    reason = "ended with the process that had started it (killed by SIGKILL"
     assert reason in noted[0]["reason"]
     for kills_jobs in (False, True):
         process = started(tmp_path, *RESUME)

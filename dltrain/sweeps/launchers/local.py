@@ -217,14 +217,14 @@ class Local(Launcher):
         self.server = None
         self.end_orphans(ORPHAN_GRACE_SECONDS)
         if self.restarts == MAX_RESTARTS:
-            raise DltrainError(f"the process that starts the jobs was {cause}\n{printed}")
+            raise DltrainError(f"the process that starts the jobs has ended ({cause})\n{printed}")
         self.restarts += 1
-        log.warning(f"the process that starts the jobs was {cause}; another one is started")
+        log.warning(f"the process that starts the jobs has ended ({cause}); it starts again")
         numbers = list(self.running)
         for number in numbers:
             self.released(number)
         self.warm_up()
-        reason = f"ended with the process that had started it, which was {cause}"
+        reason = f"ended with the process that had started it ({cause})"
         return [Ended(number, reason) for number in numbers]
 
     def end_orphans(self, seconds: float) -> None:
