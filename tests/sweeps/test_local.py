@@ -22,6 +22,7 @@ from sweep_processes import (
     NET,
     ended,
     jobs_of,
+    journal_has,
     kill,
     processes_in,
     rows,
@@ -172,6 +173,19 @@ def test_a_signal_ends_the_jobs_after_they_have_saved(tmp_path: Path) -> None:
     assert [row["status"] for row in rows(sweep)] == ["interrupted"] * 2
     assert [row["signal"] for row in rows(sweep)] == [signal.SIGINT] * 2
     assert all(list((sweep / job / "checkpoints").iterdir()) for job in "01")
+
+
+def test_a_signal_before_the_first_job_is_ready_is_not_lost(tmp_path: Path) -> None:
+    """The process that starts the jobs is still importing torch."""
+    write_plugin(tmp_path, {})
+    words = ("-m", *NET, "+model.number=0,1", *BRIEF, "trainer.epochs=100000")
+    process = started(tmp_path, *words, "hydra.sweep.dir=sweep")
+    sweep = tmp_path / "sweep"
+    wait_until(lambda: journal_has(sweep, "start", 0), "no job starts")
+    os.kill(process.pid, signal.SIGINT)
+    assert ended(process, 50.0)[0] == 130  # the jobs would be killed after a minute
+    assert [row["status"] for row in rows(sweep)] == ["interrupted"]
+    assert processes_in(tmp_path) == {}
 
 
 def test_a_second_signal_kills_jobs_that_do_not_end(tmp_path: Path) -> None:

@@ -33,7 +33,7 @@ from typing import Any, NoReturn
 
 from dltrain.cli import let_waiting_threads_sleep
 from dltrain.files import to_json
-from dltrain.sweeps.launchers.process_groups import group_lives, kill_group
+from dltrain.sweeps.launchers.process_groups import ENDING_SIGNALS, group_lives, kill_group
 
 GRACE_SECONDS = 30.0  # for jobs to save, when the program that runs the sweep is gone
 LEFTOVER_SECONDS = 1.0  # for processes that a job leaves behind, before they are killed
@@ -226,7 +226,7 @@ def adopt_orphans() -> None:
 
 def main(descriptor: int) -> None:
     """Serve the socket of a descriptor that this process inherited."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the program decides about the jobs
+    signal.pthread_sigmask(signal.SIG_BLOCK, ENDING_SIGNALS)  # the program decides about the jobs
     adopt_orphans()
     let_waiting_threads_sleep()
     prepare()

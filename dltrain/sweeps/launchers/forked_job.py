@@ -15,6 +15,7 @@ from contextlib import suppress
 from dltrain.console import safe_streams
 from dltrain.screen import screen_messages
 from dltrain.sweeps.job import SweepJob, perform
+from dltrain.sweeps.launchers.process_groups import ENDING_SIGNALS
 from dltrain.sweeps.reports import Reporter
 
 ORPHAN_SECONDS = 30.0  # for a run to save, when the fork server is gone
@@ -31,6 +32,7 @@ def run(text: str, lifeline: int) -> None:
     threading.Thread(target=end_with_server, args=(lifeline,), daemon=True).start()
     code = 0
     try:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDING_SIGNALS)
         with safe_streams(), screen_messages():
             perform(job, Reporter(job).decide)
     except SystemExit as e:

@@ -7,6 +7,9 @@ import os
 import signal
 from contextlib import suppress
 
+ENDING_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+"""Blocked in the fork server, so that a job gets those that arrive before it is ready for them."""
+
 
 def group_lives(group: int) -> bool:
     """Tell if a process of a group is left."""
