@@ -72,6 +72,11 @@ def test_the_best_loss_is_the_lowest() -> None:
     ]
 
 
+def test_without_a_direction_no_group_is_better() -> None:
+    (line,) = comparison([group("a", WORSE), group("b", BETTER)], ACCURACY, "")
+    assert line.startswith("the runs do not say whether test/accuracy is better high or low")
+
+
 def test_a_difference_within_the_noise_is_called_that() -> None:
     almost = [value + 0.001 * (-1) ** i for i, value in enumerate(BETTER)]
     (line, _) = comparison([group("b", BETTER), group("c", almost)], ACCURACY, "max")

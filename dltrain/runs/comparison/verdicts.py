@@ -9,6 +9,7 @@ from dltrain.runs.comparison.groups import RunGroup
 from dltrain.statistics import MeanDifference, difference, holm
 
 SIGNIFICANCE = 0.05  # a smaller p value is beyond the noise
+MODES = ("max", "min")
 MAX_SENTENCES = 12  # of one comparison; the other groups are counted
 MORE_SEEDS = 'add "seed=range(0,5)"'
 
@@ -39,11 +40,13 @@ def comparison(groups: Sequence[RunGroup], metric: str, mode: str) -> list[str]:
     Args:
         groups: The groups; those without the metric are left out.
         metric: The name of the metric, such as `test/accuracy`.
-        mode: "max" or "min": which values are better.
+        mode: "max" or "min": which values are better; another text if that is unknown.
     """
     measured = sorted_groups(groups, metric, mode)
     if len(measured) < 2:
         return []
+    if mode not in MODES:
+        return [f"the runs do not say whether {metric} is better high or low, so no group is best"]
     repeated = repeated_groups(measured, metric)
     if not repeated:
         return [nothing_repeated(measured)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from dltrain.report.text import duration, number
+from dltrain.runs.comparison.groups import INSTEAD
 from dltrain.runs.folder import FINISHED
 from dltrain.sweeps.names import label_of, values_by_key
 from dltrain.sweeps.summary.best import test_counterpart
@@ -21,7 +22,6 @@ MAX_STATUS_CHARS = 70
 MIN_STATUS_CELLS = 20
 MIN_SETTINGS_CELLS = 20  # of the column with the swept values
 NO_VALUE = "-"
-SHOWN_INSTEAD = {"test/mse": ("test/rmse", "test/r2")}  # in the unit of the data, if a run has them
 COLUMNS = (
     "test/accuracy",
     "test/loss",
@@ -158,5 +158,5 @@ def tested_metrics(rows: Sequence[Row]) -> list[str]:
     names: list[str] = []
     for row in rows:
         tested = test_counterpart((row.get("best") or {}).get("metric", ""))
-        names += SHOWN_INSTEAD.get(tested, (tested,))
+        names += INSTEAD.get(tested, (tested,))
     return names
