@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 import torch
+from outcome import Outcome
 from sweep_processes import (
     BRIEF,
     NET,
@@ -36,7 +37,7 @@ from sweep_processes import (
 
 import dltrain as library
 from dltrain.cli import main
-from dltrain.sweeps.launchers import slots
+from dltrain.sweeps.launchers import server_client, slots
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self").exists(), reason="looks into /proc")
 HARMS = {
@@ -326,3 +327,16 @@ def test_the_jobs_share_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
     assert slots.environment_of_jobs(9) == {slots.THREADS: "1"}
     monkeypatch.setenv(slots.THREADS, "4")
     assert slots.environment_of_jobs(3) == {}
+
+
+def test_a_process_that_cannot_start_jobs_says_why(
+    dltrain: Callable[..., Outcome], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server_client, "PROGRAM", "import not_installed")
+    monkeypatch.setattr(slots, "cores", lambda: 1)
+    tiny = ("model=perceptron", "callbacks=quiet", "trainer.steps=1")
+    outcome = dltrain("-m", *tiny, "seed=0,1,2,3", "launcher.jobs=2")
+    assert outcome.code == 1
+    assert "launcher.jobs=2: this machine has 1 CPU cores for this process" in outcome.out
+    assert "the process that starts the jobs has ended (exited with code 1)" in outcome.err
+    assert "No module named 'not_installed'" in outcome.err
